@@ -1,0 +1,132 @@
+"""fastnn: neural networks whose every kernel is compiled by Numba, under a thin Python model API.
+
+Importing the package compiles nothing and does not import Numba; kernels are compiled when a program first needs
+them, once a machine.
+"""
+
+from fastnn import (
+    activations,
+    cache,
+    callbacks,
+    constraints,
+    datasets,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+    regularizers,
+    schedules,
+)
+from fastnn.callbacks import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    LambdaCallback,
+    LearningRateScheduler,
+    ModelCheckpoint,
+    ReduceLROnPlateau,
+    TerminateOnNaN,
+)
+from fastnn.constraints import MaxNorm
+from fastnn.errors import ModelFileError
+from fastnn.layers import (
+    Activation,
+    Add,
+    BatchNorm,
+    Concatenate,
+    Dense,
+    Dropout,
+    Flatten,
+    GaussianNoise,
+    Input,
+    LayerNorm,
+    Multiply,
+    Reshape,
+)
+from fastnn.linalg import matmul
+from fastnn.losses import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Hinge,
+    Huber,
+    KLDivergence,
+    LogCosh,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Perceptron,
+    Poisson,
+)
+from fastnn.model import Model, Sequential
+from fastnn.optimizers import SGD, Adadelta, AdaGrad, Adam, AdamW, Lion, Nadam, RMSprop
+from fastnn.regularizers import L1, L1L2, L2
+from fastnn.saving.model_file import load
+from fastnn.threads import get_num_threads, set_num_threads
+from fastnn.training.history import History
+from fastnn.version import __version__
+
+__all__ = [
+    "L1",
+    "L1L2",
+    "L2",
+    "SGD",
+    "Activation",
+    "AdaGrad",
+    "Adadelta",
+    "Adam",
+    "AdamW",
+    "Add",
+    "BatchNorm",
+    "BinaryCrossEntropy",
+    "CSVLogger",
+    "Callback",
+    "Concatenate",
+    "CrossEntropy",
+    "Dense",
+    "Dropout",
+    "EarlyStopping",
+    "Flatten",
+    "GaussianNoise",
+    "Hinge",
+    "History",
+    "Huber",
+    "Input",
+    "KLDivergence",
+    "LambdaCallback",
+    "LayerNorm",
+    "LearningRateScheduler",
+    "Lion",
+    "LogCosh",
+    "MaxNorm",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "Model",
+    "ModelCheckpoint",
+    "ModelFileError",
+    "Multiply",
+    "Nadam",
+    "Perceptron",
+    "Poisson",
+    "RMSprop",
+    "ReduceLROnPlateau",
+    "Reshape",
+    "Sequential",
+    "TerminateOnNaN",
+    "__version__",
+    "activations",
+    "cache",
+    "callbacks",
+    "constraints",
+    "datasets",
+    "get_num_threads",
+    "initializers",
+    "layers",
+    "load",
+    "losses",
+    "matmul",
+    "metrics",
+    "optimizers",
+    "regularizers",
+    "schedules",
+    "set_num_threads",
+]

@@ -1,0 +1,86 @@
+"""Activation functions as objects, by name through `get`, and on NumPy arrays by calling them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastnn.activations.base import Activation
+from fastnn.activations.objects import (
+    ELU,
+    GELU,
+    SELU,
+    HardSigmoid,
+    LeakyReLU,
+    Linear,
+    LogSoftmax,
+    Mish,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Softsign,
+    Step,
+    Tanh,
+)
+from fastnn.registry import resolve
+
+_ALIASES: dict[str, str | Callable[[], Activation]] = {
+    "relu": "ReLU",
+    "relu6": "ReLU6",
+    "leaky_relu": "LeakyReLU",
+    "silu": "SiLU",
+    "swish": "SiLU",
+    "gelu_tanh": lambda: GELU(approximate=True),
+    "identity": "Linear",
+}
+
+
+def get(value: object) -> Activation:
+    """Give the activation that a name or object means.
+
+    Parameters
+    ----------
+    value : None, str or Activation
+        None means linear. Names: linear, step, sigmoid, hard_sigmoid, tanh, relu, relu6, leaky_relu,
+        elu, selu, gelu, gelu_tanh, silu (or swish), mish, softplus, softsign, softmax, log_softmax.
+
+    Returns
+    -------
+    Activation
+        The object itself, or one with the defaults of its class.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown; the message lists the names.
+    TypeError
+        If the value is neither None, a string nor an activation.
+    """
+    if value is None:
+        return Linear()
+    return resolve("activation", value, _ALIASES, Activation)
+
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
+    "Activation",
+    "HardSigmoid",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "Mish",
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Step",
+    "Tanh",
+    "get",
+]

@@ -1,0 +1,54 @@
+"""Compilation of a Python function into relocatable machine code.
+
+The result is an object file and the name of its one function, in Numba's native calling convention
+(`status f(result*, error**, arguments...)`). Nothing else is kept: an object file loads in a millisecond, by LLVM
+alone, in processes that never import Numba (Numba's own cache took 80 ms a kernel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from numba import types
+from numba.core import compiler, cpu, registry
+from numba.core.compiler_lock import global_compiler_lock
+
+from fastnn.backend.cpu.options import KERNEL_FLAGS
+
+
+@dataclass(frozen=True)
+class ObjectCode:
+    """Machine code of one function: an object file, and the symbol to call."""
+
+    symbol: str
+    code: bytes
+
+
+def compile_native(function: Callable[..., Any], arguments: int, *, returns: bool = False) -> ObjectCode:
+    """Compile a function of `arguments` int64 that returns nothing (or an int64).
+
+    Parameters
+    ----------
+    function : callable
+        Plain Python in Numba's nopython language; must not raise.
+    """
+    flags = compiler.Flags()
+    flags.no_cpython_wrapper = True
+    flags.no_cfunc_wrapper = True
+    flags.error_model = "numpy"
+    flags.fastmath = cpu.FastMathOptions(set(KERNEL_FLAGS))
+    target = registry.cpu_target
+    with global_compiler_lock:
+        result = compiler.compile_extra(
+            target.typing_context,
+            target.target_context,
+            function,
+            (types.intp,) * arguments,
+            types.intp if returns else types.void,
+            flags,
+            {},
+        )
+        code = result.library._get_compiled_object()
+    return ObjectCode(result.fndesc.llvm_func_name, bytes(code))

@@ -1,0 +1,89 @@
+"""Pointers, calls through addresses, and the stack: what kernels need and Numba's own language lacks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_I64 = ir.IntType(64)
+_POINTER = ir.IntType(8).as_pointer()
+
+
+def _pointer_to(numba_type: Any, llvm_type: ir.Type) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def pointer(typingctx: Any, address: Any) -> Any:
+        """See an address as a pointer."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], llvm_type.as_pointer())
+
+        return types.CPointer(numba_type)(types.intp), codegen
+
+    return pointer
+
+
+float32_pointer = _pointer_to(types.float32, ir.FloatType())
+float64_pointer = _pointer_to(types.float64, ir.DoubleType())
+SOURCE_POINTERS = {
+    "float32": float32_pointer,
+    "float64": float64_pointer,
+    "int8": _pointer_to(types.int8, ir.IntType(8)),
+    "int16": _pointer_to(types.int16, ir.IntType(16)),
+    "int32": _pointer_to(types.int32, ir.IntType(32)),
+    "int64": _pointer_to(types.int64, _I64),
+    "uint8": _pointer_to(types.uint8, ir.IntType(8)),
+    "uint16": _pointer_to(types.uint16, ir.IntType(16)),
+    "uint32": _pointer_to(types.uint32, ir.IntType(32)),
+    "uint64": _pointer_to(types.uint64, _I64),
+}
+int64_pointer = SOURCE_POINTERS["int64"]
+
+
+def _caller(count: int) -> Any:
+    """Make the call of a compiled function of `count` integers by its address.
+
+    Compiled functions have Numba's native convention: `status f(result*, error**, arguments...)`. The call
+    gives back the status, which is 0 unless the function raised.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        result = cgutils.alloca_once(builder, _POINTER)
+        error = cgutils.alloca_once(builder, _POINTER)
+        arguments = [builder.bitcast(result, _POINTER), builder.bitcast(error, _POINTER), *args[1:]]
+        function = ir.FunctionType(ir.IntType(32), [_POINTER, _POINTER, *[_I64] * count])
+        pointer = builder.inttoptr(args[0], function.as_pointer())
+        return builder.sext(builder.call(pointer, arguments), _I64)
+
+    return codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call_kernel(typingctx: Any, address: Any, record: Any, context: Any, ith: Any, nth: Any) -> Any:
+    """Call the kernel at an address: (record, context, ith, nth) -> status."""
+    return types.intp(*[types.intp] * 5), _caller(4)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call_map(typingctx: Any, address: Any, out: Any, x: Any, saved: Any, n: Any, params: Any) -> Any:
+    """Call the elementwise function at an address: (out, x, saved, n, params) -> status."""
+    return types.intp(*[types.intp] * 6), _caller(5)
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def stack_bytes(typingctx: Any, nbytes: Any) -> Any:
+    """Take a constant number of bytes, 64-byte aligned, from the stack of the running function."""
+    if not isinstance(nbytes, types.IntegerLiteral):
+        return None
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = ir.ArrayType(ir.IntType(8), nbytes.literal_value)
+        with builder.goto_entry_block():
+            slot = builder.alloca(array)
+            slot.align = 64
+        return builder.ptrtoint(slot, _I64)
+
+    return types.intp(nbytes), codegen

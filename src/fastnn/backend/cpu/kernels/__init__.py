@@ -1,0 +1,25 @@
+"""Kernels: one function an op, specialised by dtype and variant, compiled when a program first needs it."""
+
+from __future__ import annotations
+
+from fastnn.backend.cpu.compile import ObjectCode, compile_native
+from fastnn.backend.cpu.kernels import (  # noqa: F401 (each module registers its kernels)
+    data,
+    elementwise,
+    executor,
+    losses,
+    matmul,
+    metrics,
+    norms,
+    optimizers,
+    rows,
+)
+from fastnn.backend.cpu.kernels.kit import KERNELS, Kit
+from fastnn.program.program import KernelKey
+
+
+def build(key: KernelKey) -> ObjectCode:
+    """Compile the function of a key."""
+    entry = KERNELS[key.op]
+    function = entry.factory(Kit(key.op, key.dtype), key.variant)
+    return compile_native(function, entry.arguments, returns=entry.returns)

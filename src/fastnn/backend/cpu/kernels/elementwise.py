@@ -1,0 +1,210 @@
+"""Elementwise kernels: activations through mapped functions, sums and products, dropout and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn.backend.cpu.intrinsics import call_map, float64_pointer, int64_pointer
+from fastnn.backend.cpu.kernels.kit import Kit, address, functions, helper, kernel, part, rows_part
+from fastnn.backend.cpu.kernels.philox import philox, word
+from fastnn.backend.cpu.options import formula
+from fastnn.formulas import activations
+from fastnn.program.layout import MAP_WORD, PARAMS_AT, Counter
+
+_PARAMS_BYTES = PARAMS_AT * 8
+_SEED, _STEP = int(Counter.SEED), int(Counter.STEP)
+
+
+def _formulas(kit: Kit, variant: str) -> tuple[Any, Any]:
+    table: dict[str, tuple[Any, Any]] = activations.define(kit.real, formula, functions(kit.dtype))
+    return table[variant]
+
+
+@kernel("map", arguments=5)
+def map_forward(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Make y = f(x) over n elements; y may be x."""
+    real, reals = kit.real, kit.reals
+    forward, _ = _formulas(kit, variant)
+
+    def map_forward(y_at, x_at, saved_at, n, params_at):
+        y, x, params = reals(y_at), reals(x_at), float64_pointer(params_at)
+        a, b = real(params[0]), real(params[1])
+        for i in range(n):
+            y[i] = forward(x[i], a, b)
+
+    return map_forward
+
+
+@kernel("map_grad", arguments=5)
+def map_gradient(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Make dx = dy f'(saved) over n elements; dx may be dy."""
+    real, reals = kit.real, kit.reals
+    _, gradient = _formulas(kit, variant)
+
+    def map_gradient(dx_at, dy_at, saved_at, n, params_at):
+        dx, dy, saved, params = reals(dx_at), reals(dy_at), reals(saved_at), float64_pointer(params_at)
+        a, b = real(params[0]), real(params[1])
+        for i in range(n):
+            dx[i] = gradient(saved[i], dy[i], a, b)
+
+    return map_gradient
+
+
+@kernel("activation")
+def activation(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Apply the record's mapped function to a slice."""
+    Y, X, N = kit.words("y x n")
+    itemsize = kit.itemsize
+
+    def activation(record, context, ith, nth):
+        r = int64_pointer(record)
+        first, last = part(r[N], ith, nth)
+        skip = first * itemsize
+        y, x = address(record, context, Y) + skip, address(record, context, X) + skip
+        call_map(r[MAP_WORD], y, x, 0, last - first, record + _PARAMS_BYTES)
+
+    return activation
+
+
+@kernel("activation_grad")
+def activation_grad(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Apply the record's mapped gradient to a slice."""
+    DX, DY, SAVED, N = kit.words("dx dy saved n")
+    itemsize = kit.itemsize
+
+    def activation_grad(record, context, ith, nth):
+        r = int64_pointer(record)
+        first, last = part(r[N], ith, nth)
+        skip = first * itemsize
+        dx, dy = address(record, context, DX) + skip, address(record, context, DY) + skip
+        saved = address(record, context, SAVED) + skip
+        call_map(r[MAP_WORD], dx, dy, saved, last - first, record + _PARAMS_BYTES)
+
+    return activation_grad
+
+
+def _binary(kit: Kit, combine: Any) -> Callable[..., Any]:
+    Y, A, B, N = kit.words("y a b n")
+    at = kit.at
+
+    def binary(record, context, ith, nth):
+        first, last = part(int64_pointer(record)[N], ith, nth)
+        y, a, b = at(record, context, Y), at(record, context, A), at(record, context, B)
+        for i in range(first, last):
+            y[i] = combine(a[i], b[i])
+
+    return binary
+
+
+@kernel("add")
+def add(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Add two tensors."""
+
+    @helper
+    def combine(a, b):
+        return a + b
+
+    return _binary(kit, combine)
+
+
+@kernel("multiply")
+def multiply(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Multiply two tensors."""
+
+    @helper
+    def combine(a, b):
+        return a * b
+
+    return _binary(kit, combine)
+
+
+@kernel("bias_add")
+def bias_add(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Add a bias to every row."""
+    Y, X, BIAS, ROWS, COLS = kit.words("y x bias rows cols")
+    at = kit.at
+
+    def bias_add(record, context, ith, nth):
+        r = int64_pointer(record)
+        cols = r[COLS]
+        first, last = rows_part(r[ROWS], ith, nth)
+        y, x, bias = at(record, context, Y), at(record, context, X), at(record, context, BIAS)
+        for i in range(first, last):
+            for j in range(cols):
+                y[i * cols + j] = x[i * cols + j] + bias[j]
+
+    return bias_add
+
+
+@kernel("dropout")
+def dropout(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Drop elements whose random word is below rate * 2^32; the same words drop the same gradients."""
+    Y, X, N, NODE, RATE = kit.words("y x n node rate")
+    at, real = kit.at, kit.real
+    zero = real(0.0)
+
+    def dropout(record, context, ith, nth):
+        r, counters = int64_pointer(record), int64_pointer(context)
+        n, rate = r[N], float64_pointer(record)[RATE]
+        threshold, scale = np.uint32(rate * 4294967296.0), real(1.0 / (1.0 - rate))
+        first, last = part(n, ith, nth)
+        y, x = at(record, context, Y), at(record, context, X)
+        for i in range(first, last, 4):
+            words = philox(i >> 2, r[NODE], counters[_STEP], counters[_SEED])
+            for j in range(min(4, n - i)):
+                y[i + j] = x[i + j] * scale if word(words, j) >= threshold else zero
+
+    return dropout
+
+
+@kernel("gaussian_noise")
+def gaussian_noise(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Add normal noise: the Box-Muller transform of pairs of random words."""
+    Y, X, N, NODE, STDDEV = kit.words("y x n node stddev")
+    at, real = kit.at, kit.real
+    log, sqrt, cos2pi = kit.math.log, kit.math.sqrt, kit.math.cos2pi
+    unit, half, minus_two, quarter = real(2.0**-32), real(2.0**-33), real(-2.0), real(0.25)
+
+    @helper
+    def normal(radius_word, angle_word, shift):
+        # a radius word of 2^32 - 1 rounds up to u = 1 in float32, whose log is 0: still a finite radius
+        radius = sqrt(minus_two * log(real(radius_word) * unit + half))
+        return radius * cos2pi(real(angle_word >> np.uint32(8)) * real(2.0**-24) + shift)
+
+    def gaussian_noise(record, context, ith, nth):
+        r, counters = int64_pointer(record), int64_pointer(context)
+        n, stddev = r[N], real(float64_pointer(record)[STDDEV])
+        first, last = part(n, ith, nth)
+        y, x = at(record, context, Y), at(record, context, X)
+        for i in range(first, last, 4):
+            words = philox(i >> 2, r[NODE], counters[_STEP], counters[_SEED])
+            for j in range(min(4, n - i)):
+                pair = j & 2
+                # sin(t) = cos(t - a quarter turn)
+                shift = -quarter if j & 1 else real(0.0)
+                y[i + j] = x[i + j] + stddev * normal(word(words, pair), word(words, pair + 1), shift)
+
+    return gaussian_noise
+
+
+@kernel("copy_columns")
+def copy_columns(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Copy a block of columns."""
+    Y, X, ROWS, COLS = kit.words("y x rows cols")
+    TARGET_COLS, TARGET_FIRST = kit.words("target_cols target_first")
+    SOURCE_COLS, SOURCE_FIRST = kit.words("source_cols source_first")
+    at = kit.at
+
+    def copy_columns(record, context, ith, nth):
+        r = int64_pointer(record)
+        first, last = rows_part(r[ROWS], ith, nth)
+        y, x = at(record, context, Y), at(record, context, X)
+        for i in range(first, last):
+            target, source = i * r[TARGET_COLS] + r[TARGET_FIRST], i * r[SOURCE_COLS] + r[SOURCE_FIRST]
+            for j in range(r[COLS]):
+                y[target + j] = x[source + j]
+
+    return copy_columns

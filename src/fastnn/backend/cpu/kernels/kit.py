@@ -1,0 +1,127 @@
+"""What kernel factories are given: record words by name, typed pointers, formulas, and the slice of the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from fastnn.backend.cpu import bits
+from fastnn.backend.cpu.intrinsics import float32_pointer, float64_pointer, int64_pointer
+from fastnn.backend.cpu.options import formula, helper
+from fastnn.formulas import elementary
+from fastnn.program.layout import OFFSET_BITS, OFFSET_MASK
+from fastnn.program.ops import OPS
+
+Factory = Callable[["Kit", str], Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A kernel factory and the convention of what it makes."""
+
+    factory: Factory
+    arguments: int
+    returns: bool
+
+
+KERNELS: dict[str, Entry] = {}
+
+
+def kernel(op: str, *, arguments: int = 4, returns: bool = False) -> Callable[[Factory], Factory]:
+    """Register the factory of an op's kernel: (record, context, ith, nth) unless said otherwise."""
+
+    def register(factory: Factory) -> Factory:
+        KERNELS[op] = Entry(factory, arguments, returns)
+        return factory
+
+    return register
+
+
+@helper
+def part(n: int, ith: int, nth: int) -> tuple[int, int]:
+    """Return the slice of n elements that part `ith` of `nth` works on.
+
+    Slices start at multiples of 64 elements, so that an element is computed by the same instructions (vector
+    body or scalar remainder) however many parts there are.
+    """
+    units = (n + 63) // 64
+    return units * ith // nth * 64, min(n, units * (ith + 1) // nth * 64)
+
+
+@helper
+def rows_part(n: int, ith: int, nth: int) -> tuple[int, int]:
+    """Return the slice of n rows that part `ith` of `nth` works on."""
+    return n * ith // nth, n * (ith + 1) // nth
+
+
+@helper
+def has(record: int, word: int) -> bool:
+    """Tell whether a record has an optional operand."""
+    return int64_pointer(record)[word] >= 0
+
+
+@helper
+def address(record: int, context: int, word: int) -> int:
+    """Return the address of an operand that the record has."""
+    operand = int64_pointer(record)[word]
+    return int64_pointer(context)[operand >> OFFSET_BITS] + (operand & OFFSET_MASK)
+
+
+@helper
+def flags_of(record: int) -> int:
+    """Return the flags word."""
+    return int64_pointer(record)[2]
+
+
+@cache
+def functions(dtype: str) -> SimpleNamespace:
+    """Return the elementary functions of a dtype, jitted."""
+    return elementary.define(np.dtype(dtype).type, formula, bits)
+
+
+@cache
+def pointers(dtype: str) -> tuple[Any, Any]:
+    """Return two jitted functions: address -> pointer to reals, and (record, context, word) -> the same."""
+    reals = float32_pointer if dtype == "float32" else float64_pointer
+
+    @helper
+    def at(record: int, context: int, word: int) -> Any:
+        return reals(address(record, context, word))
+
+    return reals, at
+
+
+class Kit:
+    """The building blocks of one kernel.
+
+    Attributes
+    ----------
+    real : type
+        np.float32 or np.float64; constants are written `real(2.0)`, or the arithmetic becomes float64.
+    reals, at : jitted functions
+        Pointers to reals from an address, and from (record, context, word of an operand).
+    math : namespace
+        Elementary functions of `real`.
+    """
+
+    def __init__(self, op: str, dtype: str) -> None:
+        self.op = op
+        self.dtype = dtype
+        self.real: Any = np.dtype(dtype).type if dtype in ("float32", "float64") else None
+        self.itemsize = np.dtype(dtype).itemsize
+        if self.real is not None:
+            self.reals, self.at = pointers(dtype)
+
+    @property
+    def math(self) -> SimpleNamespace:
+        """The elementary functions, jitted."""
+        return functions(self.dtype)
+
+    def words(self, names: str) -> tuple[int, ...]:
+        """Return the record words of the op's operands, dimensions and parameters with these names."""
+        return OPS[self.op].words(*names.split())

@@ -1,0 +1,194 @@
+"""Metric kernels: each adds a batch to float64 accumulators, in row order and in one part.
+
+The arithmetic is that of `fastnn.metrics.accumulators`, which says what each accumulator holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer
+from fastnn.backend.cpu.kernels.kit import Kit, address, has, helper, kernel
+
+
+def _row_functions(kit: Kit) -> tuple[Any, Any]:
+    """Make `label_of(record, context, row, cols)` and `weight_of(record, context, row)`.
+
+    A dense row's label is its first maximum, or whether its one column is above a half.
+    """
+    TARGET, LABELS, WEIGHT, PER_SAMPLE = kit.words("target labels weight per_sample")
+    at = kit.at
+
+    @helper
+    def label_of(record, context, row, cols):
+        if has(record, LABELS):
+            return int64_pointer(address(record, context, LABELS))[row]
+        target = at(record, context, TARGET)
+        if cols == 1:
+            return 1 if target[row] > 0.5 else 0
+        label = 0
+        for j in range(1, cols):
+            label = j if target[row * cols + j] > target[row * cols + label] else label
+        return label
+
+    @helper
+    def weight_of(record, context, row):
+        if has(record, WEIGHT):
+            return float(at(record, context, WEIGHT)[row // int64_pointer(record)[PER_SAMPLE]])
+        return 1.0
+
+    return label_of, weight_of
+
+
+def _counting(kit: Kit, is_correct: Any) -> Callable[..., Any]:
+    """Make the kernel that adds the weights of the correct rows and of all rows."""
+    TOTAL, X, ROWS, COLS = kit.words("total x rows cols")
+    at = kit.at
+    label_of, weight_of = _row_functions(kit)
+
+    def count(record, context, ith, nth):
+        if ith == 0:
+            r = int64_pointer(record)
+            cols, x = r[COLS], at(record, context, X)
+            total = float64_pointer(address(record, context, TOTAL))
+            for row in range(r[ROWS]):
+                weight = weight_of(record, context, row)
+                label = label_of(record, context, row, cols)
+                if is_correct(record, x, row * cols, cols, label):
+                    total[0] += weight
+                total[1] += weight
+
+    return count
+
+
+@kernel("count_correct")
+def count_correct(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Count rows whose label has the first maximum, or whose one score is on the right side of a threshold."""
+    (THRESHOLD,) = kit.words("threshold")
+
+    @helper
+    def is_correct(record, x, i, cols, label):
+        if cols == 1:
+            score = float(x[i])
+            return (score > float64_pointer(record)[THRESHOLD]) == (label == 1) and score == score
+        score = x[i + label]
+        correct = True
+        for j in range(cols):
+            correct &= x[i + j] < score if j < label else x[i + j] <= score
+        return correct
+
+    return _counting(kit, is_correct)
+
+
+@kernel("top_k")
+def top_k(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Count rows where fewer than k scores are not at most the label's."""
+    (K,) = kit.words("k")
+
+    @helper
+    def is_correct(record, x, i, cols, label):
+        above = 0
+        for j in range(cols):
+            above += 0 if x[i + j] <= x[i + label] else 1
+        return above < int64_pointer(record)[K]
+
+    return _counting(kit, is_correct)
+
+
+@kernel("confusion")
+def confusion(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Add weights to (true class, predicted class); rows with a NaN score go to the last column."""
+    TOTAL, X, ROWS, COLS, THRESHOLD = kit.words("total x rows cols threshold")
+    at = kit.at
+    label_of, weight_of = _row_functions(kit)
+
+    def confusion(record, context, ith, nth):
+        if ith == 0:
+            r = int64_pointer(record)
+            cols, x = r[COLS], at(record, context, X)
+            classes = max(cols, 2)
+            total = float64_pointer(address(record, context, TOTAL))
+            for row in range(r[ROWS]):
+                i = row * cols
+                predicted = 0
+                if cols == 1:
+                    predicted = 1 if float(x[i]) > float64_pointer(record)[THRESHOLD] else 0
+                else:
+                    for j in range(1, cols):
+                        predicted = j if x[i + j] > x[i + predicted] else predicted
+                for j in range(cols):
+                    predicted = classes if x[i + j] != x[i + j] else predicted
+                label = label_of(record, context, row, cols)
+                total[label * (classes + 1) + predicted] += weight_of(record, context, row)
+
+    return confusion
+
+
+@kernel("auc_histogram")
+def auc_histogram(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Add weights to bins of scores, positive samples first; every element is a sample."""
+    TOTAL, X, TARGET, LABELS = kit.words("total x target labels")
+    ROWS, COLS, BINS = kit.words("rows cols bins")
+    at = kit.at
+    _, weight_of = _row_functions(kit)
+
+    def auc_histogram(record, context, ith, nth):
+        if ith == 0:
+            r = int64_pointer(record)
+            cols, bins, x = r[COLS], r[BINS], at(record, context, X)
+            total = float64_pointer(address(record, context, TOTAL))
+            for row in range(r[ROWS]):
+                weight = weight_of(record, context, row)
+                for j in range(cols):
+                    i = row * cols + j
+                    if has(record, LABELS):
+                        positive = int64_pointer(address(record, context, LABELS))[row] == j
+                    else:
+                        positive = at(record, context, TARGET)[i] > 0.5
+                    score = float(x[i])
+                    if score != score:
+                        score = 0.0 if positive else 1.0
+                    score = min(max(score, 0.0), 1.0)
+                    place = max(np.int64(math.ceil(score * (bins - 1))) - 1, 0)
+                    total[place if positive else bins + place] += weight
+
+    return auc_histogram
+
+
+@kernel("regression_sums")
+def regression_sums(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Add shifted sums and products of predictions and targets, column by column."""
+    TOTAL, X, TARGET, ROWS, COLS = kit.words("total x target rows cols")
+    at = kit.at
+    _, weight_of = _row_functions(kit)
+
+    def regression_sums(record, context, ith, nth):
+        if ith == 0:
+            r = int64_pointer(record)
+            cols, x, target = r[COLS], at(record, context, X), at(record, context, TARGET)
+            total = float64_pointer(address(record, context, TOTAL))
+            for j in range(cols):
+                if total[8 * cols + j] != total[8 * cols + j]:
+                    total[8 * cols + j] = float(x[j])
+                if total[9 * cols + j] != total[9 * cols + j]:
+                    total[9 * cols + j] = float(target[j])
+            for row in range(r[ROWS]):
+                weight = weight_of(record, context, row)
+                for j in range(cols):
+                    i = row * cols + j
+                    p, y = float(x[i]) - total[8 * cols + j], float(target[i]) - total[9 * cols + j]
+                    error = float(x[i]) - float(target[i])
+                    total[j] += weight
+                    total[cols + j] += weight * p
+                    total[2 * cols + j] += weight * y
+                    total[3 * cols + j] += weight * p * p
+                    total[4 * cols + j] += weight * y * y
+                    total[5 * cols + j] += weight * p * y
+                    total[6 * cols + j] += weight * abs(error)
+                    total[7 * cols + j] += weight * error * error
+
+    return regression_sums

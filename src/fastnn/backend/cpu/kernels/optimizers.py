@@ -1,0 +1,163 @@
+"""Kernels behind the backward pass: penalties, clipping, optimizer steps, constraints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer
+from fastnn.backend.cpu.kernels.kit import Kit, address, flags_of, has, kernel, part, rows_part
+from fastnn.backend.cpu.options import formula
+from fastnn.formulas import optimizers as formulas
+from fastnn.formulas.optimizers import HYPER_COLUMNS
+from fastnn.program.layout import Counter, Flag
+
+_ACCUMULATE = int(Flag.ACCUMULATE)
+_CHUNK = int(Counter.CHUNK_STEP)
+
+
+@kernel("optimizer")
+def optimizer(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Update a range of parameters by a scalar formula, in one pass over parameters, gradients and slots."""
+    P, G, S0, S1, S2, HYPER, N = kit.words("p g s0 s1 s2 hyper n")
+    at, real = kit.at, kit.real
+    step = formulas.define(real, formula, kit.math.sqrt)[variant]
+    slots = len(formulas.FORMULAS[variant].slots)
+    zero = real(0.0)
+
+    def optimizer(record, context, ith, nth):
+        r = int64_pointer(record)
+        first, last = part(r[N], ith, nth)
+        hyper = address(record, context, HYPER) + int64_pointer(context)[_CHUNK] * (HYPER_COLUMNS * 8)
+        h = float64_pointer(hyper)
+        h0, h1, h2, h3 = real(h[0]), real(h[1]), real(h[2]), real(h[3])
+        h4, h5, h6, h7 = real(h[4]), real(h[5]), real(h[6]), real(h[7])
+        p, g = at(record, context, P), at(record, context, G)
+        if slots == 0:
+            for i in range(first, last):
+                p[i], _, _, _ = step(p[i], g[i], zero, zero, zero, h0, h1, h2, h3, h4, h5, h6, h7)
+        elif slots == 1:
+            s0 = at(record, context, S0)
+            for i in range(first, last):
+                p[i], s0[i], _, _ = step(p[i], g[i], s0[i], zero, zero, h0, h1, h2, h3, h4, h5, h6, h7)
+        elif slots == 2:
+            s0, s1 = at(record, context, S0), at(record, context, S1)
+            for i in range(first, last):
+                p[i], s0[i], s1[i], _ = step(p[i], g[i], s0[i], s1[i], zero, h0, h1, h2, h3, h4, h5, h6, h7)
+        else:
+            s0, s1, s2 = at(record, context, S0), at(record, context, S1), at(record, context, S2)
+            for i in range(first, last):
+                p[i], s0[i], s1[i], s2[i] = step(
+                    p[i], g[i], s0[i], s1[i], s2[i], h0, h1, h2, h3, h4, h5, h6, h7
+                )
+
+    return optimizer
+
+
+@kernel("penalty")
+def penalty(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Add batch (l1 sum|w| + l2 sum w^2) to the total, and l1 sign(w) + 2 l2 w to the gradient."""
+    TOTAL, DW, W, N, BATCH, L1, L2 = kit.words("total dw w n batch l1 l2")
+    at, real = kit.at, kit.real
+    zero, two = real(0.0), real(2.0)
+
+    def penalty(record, context, ith, nth):
+        r, params = int64_pointer(record), float64_pointer(record)
+        w = at(record, context, W)
+        if ith == 0:
+            total = float64_pointer(address(record, context, TOTAL))
+            absolute, square = 0.0, 0.0
+            for i in range(r[N]):
+                value = float(w[i])
+                absolute += abs(value)
+                square += value * value
+            total[0] += r[BATCH] * (params[L1] * absolute + params[L2] * square)
+        if has(record, DW):
+            dw = at(record, context, DW)
+            l1, l2 = real(params[L1]), real(params[L2])
+            first, last = part(r[N], ith, nth)
+            for i in range(first, last):
+                sign = l1 if w[i] > zero else (-l1 if w[i] < zero else zero)
+                dw[i] += sign + two * l2 * w[i]
+
+    return penalty
+
+
+@kernel("clip_by_value")
+def clip_by_value(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Clip a gradient to [-limit, limit]; NaN stays."""
+    G, N, LIMIT = kit.words("g n limit")
+    at, real = kit.at, kit.real
+
+    def clip_by_value(record, context, ith, nth):
+        limit = real(float64_pointer(record)[LIMIT])
+        first, last = part(int64_pointer(record)[N], ith, nth)
+        g = at(record, context, G)
+        for i in range(first, last):
+            low = -limit if g[i] < -limit else g[i]
+            g[i] = limit if low > limit else low
+
+    return clip_by_value
+
+
+@kernel("sum_squares")
+def sum_squares(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Sum squares in float64, in one part: a reduction is never cut, so its result does not depend on parts."""
+    TOTAL, X, N = kit.words("total x n")
+    at = kit.at
+
+    def sum_squares(record, context, ith, nth):
+        if ith == 0:
+            total = float64_pointer(address(record, context, TOTAL))
+            x = at(record, context, X)
+            square = 0.0
+            for i in range(int64_pointer(record)[N]):
+                square += float(x[i]) * float(x[i])
+            total[0] = square + (total[0] if flags_of(record) & _ACCUMULATE != 0 else 0.0)
+
+    return sum_squares
+
+
+@kernel("clip_by_norm")
+def clip_by_norm(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Scale a gradient by limit / norm when its norm, the root of the total, is above the limit."""
+    G, TOTAL, N, LIMIT = kit.words("g total n limit")
+    at, real = kit.at, kit.real
+
+    def clip_by_norm(record, context, ith, nth):
+        limit = float64_pointer(record)[LIMIT]
+        norm = math.sqrt(float64_pointer(address(record, context, TOTAL))[0])
+        if not norm <= limit:
+            scale = real(limit / norm)
+            first, last = part(int64_pointer(record)[N], ith, nth)
+            g = at(record, context, G)
+            for i in range(first, last):
+                g[i] *= scale
+
+    return clip_by_norm
+
+
+@kernel("max_norm")
+def max_norm(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Scale every vector along `size` whose L2 norm is above the limit down to it."""
+    W, OUTER, SIZE, INNER, LIMIT = kit.words("w outer size inner limit")
+    at, real, sqrt = kit.at, kit.real, kit.math.sqrt
+
+    def max_norm(record, context, ith, nth):
+        r, limit = int64_pointer(record), real(float64_pointer(record)[LIMIT])
+        size, inner = r[SIZE], r[INNER]
+        first, last = rows_part(r[OUTER] * inner, ith, nth)
+        w = at(record, context, W)
+        for vector in range(first, last):
+            start = vector // inner * size * inner + vector % inner
+            square = real(0.0)
+            for k in range(size):
+                square += w[start + k * inner] * w[start + k * inner]
+            norm = sqrt(square)
+            if norm > limit:
+                scale = limit / norm
+                for k in range(size):
+                    w[start + k * inner] *= scale
+
+    return max_norm

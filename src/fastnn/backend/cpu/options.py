@@ -1,0 +1,25 @@
+"""The jit options of every compiled function; nothing else in fastnn sets any.
+
+`nnan` and `ninf` are never among the flags: a NaN has to reach the user. Formulas are compiled with contraction
+alone, because their range reductions rely on the order of operations; kernels may reassociate sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+FORMULA_FLAGS = frozenset({"contract"})
+KERNEL_FLAGS = frozenset({"contract", "reassoc", "nsz"})
+
+
+def formula(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a scalar formula, to be inlined into kernels."""
+    return njit(fastmath=set(FORMULA_FLAGS), error_model="numpy")(function)  # type: ignore[no-any-return]
+
+
+def helper(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a part of a kernel."""
+    return njit(fastmath=set(KERNEL_FLAGS), error_model="numpy")(function)  # type: ignore[no-any-return]

@@ -1,0 +1,56 @@
+"""Object files on disk: one file a kernel, written whole or not at all, checked when read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastnn import cache
+from fastnn.backend.cpu.target import cpu
+
+if TYPE_CHECKING:
+    from fastnn.backend.cpu.compile import ObjectCode
+
+_MAGIC = b"fastnn kernel 1\n"
+
+
+def path_of(name: str) -> Path:
+    """Return the file of a kernel; its name holds the processor too, so homes may be shared by machines."""
+    machine = hashlib.sha256("\0".join(cpu()).encode()).hexdigest()[:8]
+    return cache.location() / f"{name}-{machine}.fnk"
+
+
+def read(name: str) -> tuple[str, bytes] | None:
+    """Return the symbol and object file of a kernel, None when there is none or it is damaged."""
+    try:
+        data = path_of(name).read_bytes()
+    except OSError:
+        return None
+    magic, digest, rest = data[: len(_MAGIC)], data[len(_MAGIC) : len(_MAGIC) + 32], data[len(_MAGIC) + 32 :]
+    if magic != _MAGIC or hashlib.sha256(rest).digest() != digest:
+        return None
+    symbol, _, code = rest.partition(b"\0")
+    return symbol.decode(), code
+
+
+def write(name: str, compiled: ObjectCode) -> None:
+    """Keep a compiled kernel.
+
+    Processes that compile the same kernel at the same time write files of their own and rename them into
+    place: each reader sees one whole file. A full or read-only disk costs the cache, never the run.
+    """
+    rest = compiled.symbol.encode() + b"\0" + compiled.code
+    target = path_of(name)
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(_MAGIC + hashlib.sha256(rest).digest() + rest)
+            os.replace(temporary, target)
+        except OSError:
+            os.unlink(temporary)
+    except OSError:
+        return

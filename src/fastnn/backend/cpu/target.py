@@ -1,0 +1,37 @@
+"""What the host's processor offers; read from LLVM, so that it can be asked without importing Numba."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+import llvmlite.binding as llvm
+
+
+@cache
+def cpu() -> tuple[str, str]:
+    """Return the name and the feature string of the processor that kernels are compiled for.
+
+    The environment variables NUMBA_CPU_NAME and NUMBA_CPU_FEATURES, which Numba obeys, win.
+    """
+    name = os.environ.get("NUMBA_CPU_NAME") or llvm.get_host_cpu_name()
+    features = os.environ.get("NUMBA_CPU_FEATURES")
+    if features is None:
+        features = "" if "NUMBA_CPU_NAME" in os.environ else llvm.get_host_cpu_features().flatten()
+    return name, features
+
+
+@cache
+def vector_bytes() -> int:
+    """Return the width in bytes of the processor's vector registers: 64 (AVX-512), 32 (AVX2) or 16."""
+    features = set(cpu()[1].split(","))
+    if "+avx512f" in features:
+        return 64
+    return 32 if "+avx2" in features and "+fma" in features else 16
+
+
+@cache
+def vector_registers() -> int:
+    """Return the number of vector registers: 32 with AVX-512 and on ARM, else 16."""
+    x86 = llvm.get_default_triple().startswith(("x86", "i386", "i686"))
+    return 32 if vector_bytes() == 64 or not x86 else 16

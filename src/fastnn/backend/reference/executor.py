@@ -1,0 +1,127 @@
+"""The executor: buffers of float64 whatever the program's dtype, and the loop over decoded records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backend.reference import (  # noqa: F401 (each module registers its ops)
+    ops_data,
+    ops_dense,
+    ops_elementwise,
+    ops_losses,
+    ops_metrics,
+    ops_norms,
+    ops_optimizers,
+    ops_rows,
+)
+from fastnn.backend.reference.instruction import EXECUTE, Array, Counters, Instruction
+from fastnn.program.layout import FLAGS_WORD, Buffer, Flag
+from fastnn.program.program import ITEM_SIZES, OperandView, Program, dims_of, op_of, operands_of, params_of
+
+# These two hold float64 in every program, so their offsets are kept.
+_FLOAT64_BUFFERS = frozenset({Buffer.ACCUMULATORS, Buffer.HYPER})
+
+
+class ReferenceBackend:
+    """A program on float64 buffers of its own.
+
+    An operand keeps its place counted in elements of the program's dtype, so a buffer of a float32 program has as
+    many float64 elements here as it has float32 elements there. Everything starts as 0, but for the arena, which
+    starts as NaN: what is read before it was written shows.
+
+    Parameters
+    ----------
+    program : Program
+        Of either dtype; its arithmetic is float64 in any case.
+    data : mapping of int to ndarray, optional
+        The arrays of the data slots (0 for the first). Sources have the dtype that their record names; targets
+        of "store" are contiguous.
+    index : ndarray of int64, optional
+        Row numbers for indexed gathers.
+    hyper : ndarray of float64, shape (n_steps, 8), optional
+        Hyper rows of the optimizer.
+    counters : Counters, optional
+        Where to start: seed, step, cursor.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        data: Mapping[int, Array] | None = None,
+        index: NDArray[np.int64] | None = None,
+        hyper: NDArray[np.float64] | None = None,
+        counters: Counters | None = None,
+    ) -> None:
+        self.program = program
+        self.data = dict(data or {})
+        self.index = index
+        self.counters = counters if counters is not None else Counters()
+        self._buffers: dict[int, NDArray[np.float64]] = {}
+        for buffer, nbytes in program.sizes.items():
+            initial = np.nan if buffer == Buffer.ARENA else 0.0
+            self._buffers[buffer] = np.full(-(-nbytes // self._unit(buffer)), initial)
+        if hyper is not None:
+            self._buffers[Buffer.HYPER] = np.array(hyper, np.float64).reshape(-1)
+
+    def _unit(self, buffer: int) -> int:
+        """Return the bytes of the program that one float64 element of this backend stands for."""
+        return 8 if buffer in _FLOAT64_BUFFERS else ITEM_SIZES[self.program.dtype]
+
+    def buffer(self, buffer: int) -> NDArray[np.float64]:
+        """Return a buffer, to be read or filled.
+
+        Parameters
+        ----------
+        buffer : Buffer
+            One that the program has a size for.
+        """
+        return self._buffers[buffer]
+
+    def operand(self, view: OperandView) -> Array:
+        """Return a decoded operand as an array that shares memory with its buffer (or data slot)."""
+        if view.buffer >= Buffer.DATA:
+            return self.data[view.buffer - Buffer.DATA]
+        if view.buffer == Buffer.INDEX:
+            if self.index is None:
+                raise ValueError("the program gathers by index; expected index, got None")
+            return self.index
+        flat = self._buffers[view.buffer][view.offset // self._unit(view.buffer) :]
+        if view.buffer == Buffer.HYPER:
+            return flat.reshape(-1, *view.shape)
+        flat = flat[: int(np.prod(view.shape, dtype=np.int64))]
+        return (flat.view(np.int64) if view.spec.kind == "int64" else flat).reshape(view.shape)
+
+    def instructions(self) -> list[Instruction]:
+        """Return all records decoded."""
+        program = self.program
+        return [
+            Instruction(
+                op=op_of(record).name,
+                variant=kernel.variant,
+                mapped=mapped,
+                flags=Flag(int(record[FLAGS_WORD])),
+                operands={view.spec.name: self.operand(view) for view in operands_of(record, program.dtype)},
+                dims=dims_of(record),
+                params=params_of(record),
+            )
+            for record, kernel, mapped in zip(program.records, program.kernels, program.maps, strict=True)
+        ]
+
+    def run(self, steps: int = 1) -> int:
+        """Run the program and return how many steps were finished.
+
+        A record that sets the status stops the program behind itself. NaN and infinities are computed with, not
+        raised for.
+        """
+        instructions = self.instructions()
+        with np.errstate(all="ignore"):
+            for step in range(steps):
+                for instruction in instructions:
+                    EXECUTE[instruction.op](instruction, self.counters)
+                    if self.counters.status != 0:
+                        return step
+        return steps

@@ -1,0 +1,39 @@
+"""Records of dense layers: matmul with all that is fused into it, bias, sum over rows."""
+
+from __future__ import annotations
+
+from fastnn.backend.reference.activations import apply, apply_gradient
+from fastnn.backend.reference.instruction import Counters, Instruction, executes
+from fastnn.program.layout import Flag
+
+
+@executes("matmul")
+def matmul(i: Instruction, counters: Counters) -> None:
+    """Make z (+)= op(a) op(b) + bias, then c = z, f(z) or z f'(saved); `pre` keeps z."""
+    m, n, k = (i.dims[name] for name in "mnk")
+    a = i["a"].reshape(k, m).T if Flag.TRANSPOSE_A in i.flags else i["a"]
+    b = i["b"].reshape(n, k).T if Flag.TRANSPOSE_B in i.flags else i["b"]
+    z = a @ b
+    bias = i.get("bias")
+    if bias is not None:
+        z = z + bias
+    where = "pre" if "pre" in i.operands else "c"
+    i.add(where, z)
+    z = i[where]
+    if Flag.MAP_FORWARD in i.flags:
+        z = apply(i, z)
+    elif Flag.MAP_GRADIENT in i.flags:
+        z = apply_gradient(i, i["saved"], z)
+    i.write("c", z)
+
+
+@executes("bias_add")
+def bias_add(i: Instruction, counters: Counters) -> None:
+    """Make y = x + bias in every row."""
+    i.write("y", i["x"] + i["bias"])
+
+
+@executes("sum_rows")
+def sum_rows(i: Instruction, counters: Counters) -> None:
+    """Make y (+)= the sum of x over its rows."""
+    i.add("y", i["x"].sum(axis=0))

@@ -1,0 +1,64 @@
+"""Records that work element by element: activations, sums and products, dropout, noise, blocks of columns."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastnn.backend.reference.activations import apply, apply_gradient
+from fastnn.backend.reference.instruction import Counters, Instruction, executes
+from fastnn.backend.reference.philox import random_words
+
+
+@executes("activation")
+def activation(i: Instruction, counters: Counters) -> None:
+    """Make y = f(x)."""
+    i.write("y", apply(i, i["x"]))
+
+
+@executes("activation_grad")
+def activation_grad(i: Instruction, counters: Counters) -> None:
+    """Make dx = dy f'(saved)."""
+    i.write("dx", apply_gradient(i, i["saved"], i["dy"]))
+
+
+@executes("add")
+def add(i: Instruction, counters: Counters) -> None:
+    """Make y = a + b."""
+    i.write("y", i["a"] + i["b"])
+
+
+@executes("multiply")
+def multiply(i: Instruction, counters: Counters) -> None:
+    """Make y = a b."""
+    i.write("y", i["a"] * i["b"])
+
+
+@executes("dropout")
+def dropout(i: Instruction, counters: Counters) -> None:
+    """Drop the elements whose random word is below rate 2^32, and divide the others by 1 - rate."""
+    rate = i.params["rate"]
+    words = random_words(i.dims["n"], i.dims["node"], counters.step, counters.seed)
+    i.write("y", np.where(words < np.uint64(rate * 2.0**32), 0.0, i["x"] / (1.0 - rate)))
+
+
+@executes("gaussian_noise")
+def gaussian_noise(i: Instruction, counters: Counters) -> None:
+    """Add normal noise.
+
+    Each pair of words makes a pair of numbers by the transform of Box and Muller (1958): the first word the
+    radius, the upper 24 bits of the second the angle.
+    """
+    n = i.dims["n"]
+    words = random_words(n + n % 2, i.dims["node"], counters.step, counters.seed).reshape(-1, 2)
+    radius = np.sqrt(-2.0 * np.log((words[:, 0] + 0.5) / 2.0**32))
+    angle = 2.0 * np.pi * (words[:, 1] // np.uint64(256)) / 2.0**24
+    normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1).reshape(-1)[:n]
+    i.write("y", i["x"] + i.params["stddev"] * normal)
+
+
+@executes("copy_columns")
+def copy_columns(i: Instruction, counters: Counters) -> None:
+    """Copy columns from `source_first` on to columns from `target_first` on."""
+    cols, target, source = i.dims["cols"], i.dims["target_first"], i.dims["source_first"]
+    y = i["y"].reshape(i.dims["rows"], i.dims["target_cols"])
+    y[:, target : target + cols] = i["x"][:, source : source + cols]

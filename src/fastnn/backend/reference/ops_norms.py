@@ -1,0 +1,89 @@
+"""Records that normalise rows (layer norm; Ba et al. 2016) and columns (batch norm; Ioffe & Szegedy 2015)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backend.reference.instruction import Counters, Instruction, executes
+
+Array = NDArray[np.float64]
+
+
+def _affine(i: Instruction, normal: Array) -> Array:
+    """Return gamma normal + beta, where the record has them."""
+    gamma, beta = i.get("gamma"), i.get("beta")
+    y = normal if gamma is None else normal * gamma
+    return y if beta is None else y + beta
+
+
+def _scaled(i: Instruction) -> Array:
+    """Return the gradient of the normalised values."""
+    gamma = i.get("gamma")
+    return i["dy"] if gamma is None else i["dy"] * gamma
+
+
+@executes("layer_norm")
+def layer_norm(i: Instruction, counters: Counters) -> None:
+    """Make y = (x - mean) / sqrt(variance + epsilon) gamma + beta by each row's biased variance."""
+    x = i["x"]
+    mean, rstd = x.mean(axis=1), 1.0 / np.sqrt(x.var(axis=1) + i.params["epsilon"])
+    i.write("y", _affine(i, (x - mean[:, None]) * rstd[:, None]))
+    i.write("mean", mean)
+    i.write("rstd", rstd)
+
+
+@executes("layer_norm_grad")
+def layer_norm_grad(i: Instruction, counters: Counters) -> None:
+    """Make dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy gamma, in every row."""
+    rstd = i["rstd"][:, None]
+    g, normal = _scaled(i), (i["x"] - i["mean"][:, None]) * rstd
+    shared = g.mean(axis=1, keepdims=True) + normal * (g * normal).mean(axis=1, keepdims=True)
+    i.write("dx", rstd * (g - shared))
+
+
+@executes("layer_norm_param_grad")
+def layer_norm_param_grad(i: Instruction, counters: Counters) -> None:
+    """Make dgamma (+)= sum(dy xhat) and dbeta (+)= sum(dy) over the rows."""
+    normal = (i["x"] - i["mean"][:, None]) * i["rstd"][:, None]
+    i.add("dgamma", (i["dy"] * normal).sum(axis=0))
+    i.add("dbeta", i["dy"].sum(axis=0))
+
+
+@executes("batch_norm")
+def batch_norm(i: Instruction, counters: Counters) -> None:
+    """Normalise columns by the batch's mean and biased variance, and move the moving ones towards them."""
+    x, momentum = i["x"], i.params["momentum"]
+    mean, variance = x.mean(axis=0), x.var(axis=0)
+    rstd = 1.0 / np.sqrt(variance + i.params["epsilon"])
+    i.write("y", _affine(i, (x - mean) * rstd))
+    i.write("mean", mean)
+    i.write("rstd", rstd)
+    i.write("moving_mean", i["moving_mean"] * momentum + mean * (1.0 - momentum))
+    i.write("moving_variance", i["moving_variance"] * momentum + variance * (1.0 - momentum))
+
+
+@executes("batch_norm_inference")
+def batch_norm_inference(i: Instruction, counters: Counters) -> None:
+    """Normalise columns by the moving mean and variance."""
+    mean, rstd = i["moving_mean"], 1.0 / np.sqrt(i["moving_variance"] + i.params["epsilon"])
+    i.write("y", _affine(i, (i["x"] - mean) * rstd))
+    i.write("mean", mean)
+    i.write("rstd", rstd)
+
+
+@executes("batch_norm_grad", "batch_norm_inference_grad")
+def batch_norm_grad(i: Instruction, counters: Counters) -> None:
+    """Make dgamma (+)= sum(dy xhat), dbeta (+)= sum(dy), and dx.
+
+    With g = dy gamma, dx = rstd (g - mean(g) - xhat mean(g xhat)) where the batch's statistics depend on x, and
+    rstd g where the moving ones were used.
+    """
+    dy, rstd = i["dy"], i["rstd"]
+    g, normal = _scaled(i), (i["x"] - i["mean"]) * rstd
+    dx = rstd * g
+    if i.op == "batch_norm_grad":
+        dx = rstd * (g - g.mean(axis=0) - normal * (g * normal).mean(axis=0))
+    i.add("dgamma", (dy * normal).sum(axis=0))
+    i.add("dbeta", dy.sum(axis=0))
+    i.write("dx", dx)

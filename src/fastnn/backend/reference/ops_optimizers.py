@@ -1,0 +1,142 @@
+"""Records behind the backward pass: clipping, the optimizers' steps as Keras 3 has them, constraints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backend.reference.instruction import Counters, Instruction, executes
+from fastnn.formulas.optimizers import FORMULAS
+
+Array = NDArray[np.float64]
+Hyper = Mapping[str, float]
+Slots = list[Array]
+
+
+@executes("clip_by_value")
+def clip_by_value(i: Instruction, counters: Counters) -> None:
+    """Clip g to [-limit, limit]."""
+    i.write("g", np.clip(i["g"], -i.params["limit"], i.params["limit"]))
+
+
+@executes("sum_squares")
+def sum_squares(i: Instruction, counters: Counters) -> None:
+    """Make total (+)= sum(x^2)."""
+    i.add("total", float((i["x"] ** 2).sum()))
+
+
+@executes("clip_by_norm")
+def clip_by_norm(i: Instruction, counters: Counters) -> None:
+    """Scale g by limit / norm where the norm, the root of the total, is not within the limit."""
+    norm, limit = np.sqrt(i["total"][0]), i.params["limit"]
+    if not norm <= limit:
+        i.write("g", i["g"] * (limit / norm))
+
+
+@executes("max_norm")
+def max_norm(i: Instruction, counters: Counters) -> None:
+    """Scale the vectors along `size` whose L2 norm is not within the limit down to it."""
+    w, limit = i["w"], i.params["limit"]
+    norm = np.sqrt((w * w).sum(axis=1, keepdims=True))
+    i.write("w", np.where(norm <= limit, w, w * (limit / norm)))
+
+
+def _sgd(p: Array, g: Array, s: Slots, h: Hyper) -> tuple[Array, Slots]:
+    return p - h["step"] * g, []
+
+
+def _sgd_momentum(p: Array, g: Array, s: Slots, h: Hyper) -> tuple[Array, Slots]:
+    velocity = h["momentum"] * s[0] - h["step"] * g
+    return p + velocity, [velocity]
+
+
+def _sgd_nesterov(p: Array, g: Array, s: Slots, h: Hyper) -> tuple[Array, Slots]:
+    velocity = h["momentum"] * s[0] - h["step"] * g
+    return p + h["momentum"] * velocity - h["step"] * g, [velocity]
+
+
+def _adagrad(p: Array, g: Array, s: Slots, h: Hyper) -> tuple[Array, Slots]:
+    total = s[0] + g**2
+    return p - h["step"] * g / np.sqrt(total + h["epsilon"]), [total]
+
+
+def _rmsprop(centered: bool, momentum: bool) -> Callable[[Array, Array, Slots, Hyper], tuple[Array, Slots]]:
+    def rmsprop(p: Array, g: Array, s: Slots, h: Hyper) -> tuple[Array, Slots]:
+        v = h["rho"] * s[0] + h["one_minus_rho"] * g**2
+        slots, variance = [v], v
+        if centered:
+            mean = h["rho"] * s[1] + h["one_minus_rho"] * g
+            slots.append(mean)
+            # rounding may leave a difference below 0
+            variance = np.where(v - mean**2 < 0.0, 0.0, v - mean**2)
+        move = h["step"] * g / np.sqrt(variance + h["epsilon"])
+        if momentum:
+            move = h["momentum"] * s[-1] + move
+            slots.append(move)
+        return p - move, slots
+
+    return rmsprop
+
+
+def _adadelta(p: Array, g: Array, s: Slots, h: Hyper) -> tuple[Array, Slots]:
+    squares = h["rho"] * s[0] + h["one_minus_rho"] * g**2
+    delta = np.sqrt(s[1] + h["epsilon"]) / np.sqrt(squares + h["epsilon"]) * g
+    return p - h["step"] * delta, [squares, h["rho"] * s[1] + h["one_minus_rho"] * delta**2]
+
+
+def _moments(g: Array, s: Slots, h: Hyper) -> Slots:
+    m = s[0] + h["one_minus_beta_1"] * (g - s[0])
+    return [m, s[1] + h["one_minus_beta_2"] * (g**2 - s[1])]
+
+
+def _adam(p: Array, g: Array, s: Slots, h: Hyper) -> tuple[Array, Slots]:
+    m, v = _moments(g, s, h)
+    return p - h["step"] * m / (np.sqrt(v) + h["epsilon"]), [m, v]
+
+
+def _adam_amsgrad(p: Array, g: Array, s: Slots, h: Hyper) -> tuple[Array, Slots]:
+    m, v = _moments(g, s, h)
+    v_max = np.where(s[2] > v, s[2], v)
+    return p - h["step"] * m / (np.sqrt(v_max) + h["epsilon"]), [m, v, v_max]
+
+
+def _nadam(p: Array, g: Array, s: Slots, h: Hyper) -> tuple[Array, Slots]:
+    m, v = _moments(g, s, h)
+    move = h["step"] * m + h["step_g"] * g
+    return p - move / (np.sqrt(v * h["v_correction"]) + h["epsilon"]), [m, v]
+
+
+def _lion(p: Array, g: Array, s: Slots, h: Hyper) -> tuple[Array, Slots]:
+    move = np.sign(h["beta_1"] * s[0] + h["one_minus_beta_1"] * g)
+    return p - h["step"] * move, [h["beta_2"] * s[0] + h["one_minus_beta_2"] * g]
+
+
+UPDATES: dict[str, Callable[[Array, Array, Slots, Hyper], tuple[Array, Slots]]] = {
+    "sgd": _sgd,
+    "sgd_momentum": _sgd_momentum,
+    "sgd_nesterov": _sgd_nesterov,
+    "adagrad": _adagrad,
+    "rmsprop": _rmsprop(centered=False, momentum=False),
+    "rmsprop_momentum": _rmsprop(centered=False, momentum=True),
+    "rmsprop_centered": _rmsprop(centered=True, momentum=False),
+    "rmsprop_centered_momentum": _rmsprop(centered=True, momentum=True),
+    "adadelta": _adadelta,
+    "adam": _adam,
+    "adam_amsgrad": _adam_amsgrad,
+    "nadam": _nadam,
+    "lion": _lion,
+}
+
+
+@executes("optimizer")
+def optimizer(i: Instruction, counters: Counters) -> None:
+    """Take a step with the scalars of this step's hyper row: first the decoupled decay, then the update."""
+    formula = FORMULAS[i.variant]
+    hyper = dict(zip(formula.scalars, map(float, i["hyper"][counters.chunk_step]), strict=False))
+    slots = [i[f"s{index}"].copy() for index in range(len(formula.slots))]
+    p, updated = UPDATES[i.variant](i["p"] * (1.0 - hyper["decay"]), i["g"], slots, hyper)
+    i.write("p", p)
+    for index, value in enumerate(updated):
+        i.write(f"s{index}", value)

@@ -1,0 +1,275 @@
+"""The hooks of training, and the list that calls them."""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["HOOKS", "Callback", "CallbackList", "Logs"]
+
+Logs = dict[str, float]
+
+HOOKS = (
+    "on_train_begin",
+    "on_train_end",
+    "on_epoch_begin",
+    "on_epoch_end",
+    "on_train_batch_begin",
+    "on_train_batch_end",
+    "on_test_begin",
+    "on_test_end",
+)
+# A method of such a name is meant to be called in training; one that is not in HOOKS never would be.
+HOOK_PREFIXES = ("on_train_", "on_epoch_", "on_batch_", "on_test_")
+
+
+class Callback:
+    """Base of everything that acts at fixed points of training: override the hooks that you need.
+
+    Training runs many batches in compiled code before it returns to Python (at least every 100 ms), so
+    `on_train_batch_end` is called once per return, with the index of the last finished batch. A callback
+    that needs every single batch sets ``every_batch = True``: then the loop runs one batch at a time, which
+    is slower. `on_train_batch_begin` is called only in such a loop; overriding it asks for one.
+
+    `logs` is one dict that all callbacks get in their order: what one adds to it, the next ones and the
+    history see. Hook names and arguments are those of ``keras.callbacks.Callback``.
+
+    Attributes
+    ----------
+    model : the model in training, or None before
+        Set ``model.stop_training = True`` to end training.
+    params : dict
+        ``epochs`` (int), ``steps`` (int, batches per epoch), ``verbose`` (int).
+    every_batch : bool
+        Whether the batch hooks have to be called for every batch.
+    state_names : tuple of str
+        Names of the attributes, with JSON values, that a resumed training needs.
+    """
+
+    every_batch: bool = False
+    state_names: ClassVar[tuple[str, ...]] = ()
+    model: Any = None
+    params: Mapping[str, Any] = MappingProxyType({})
+
+    def set_model(self, model: Any) -> None:
+        """Take the model that is about to be trained."""
+        self.model = model
+
+    def set_params(self, params: Mapping[str, Any]) -> None:
+        """Take the parameters of the training: ``epochs``, ``steps`` and ``verbose``."""
+        self.params = params
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Act before the first epoch."""
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Act after the last epoch; `logs` are those of that epoch. Not called after an exception."""
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Act before an epoch, counted from 0."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Act after an epoch and its validation; `logs` has loss, metrics and their ``val_`` twins."""
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Act before a batch, counted from 0 within the epoch (only in a loop of single batches)."""
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Act after a return to Python; `batch` is the last finished one, `logs` the averages so far."""
+
+    def on_test_begin(self, logs: Logs | None = None) -> None:
+        """Act before a validation or evaluation."""
+
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        """Act after a validation or evaluation; `logs` has its results."""
+
+    def close(self) -> None:
+        """Let go of files and the like: called last of all, however training ended, also by an exception."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what a resumed training needs, as JSON values."""
+        return {name: getattr(self, name) for name in self.state_names}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take up a state of `get_state`; called after `on_train_begin`."""
+        missing = [name for name in self.state_names if name not in state]
+        if missing:
+            raise ValueError(
+                f"the state for {type(self).__name__} lacks {', '.join(missing)}; it has {list(state)}"
+            )
+        for name in self.state_names:
+            setattr(self, name, state[name])
+
+    def get_tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays that belong to the state (such as remembered weights), by name."""
+        return {}
+
+    def set_tensors(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take up the arrays of `get_tensors`; called after `set_state`."""
+
+
+class CallbackList:
+    """Callbacks that are called as one, in their order; endings are called in reverse order.
+
+    Parameters
+    ----------
+    callbacks : Callback, iterable of Callback or None
+        The members.
+    model
+        The model in training, given to every member.
+    params : mapping
+        ``epochs``, ``steps`` and ``verbose``, given to every member.
+
+    Attributes
+    ----------
+    every_batch : bool
+        Whether a member needs the loop to run one batch at a time.
+
+    Raises
+    ------
+    TypeError
+        If a member is not a `Callback`, or has a hook that would never be called.
+    ValueError
+        If a member is there twice.
+    """
+
+    def __init__(
+        self,
+        callbacks: Callback | Iterable[Callback] | None = None,
+        model: Any = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.callbacks = _checked(callbacks)
+        self._calls = {
+            hook: [getattr(member, hook) for member in self.callbacks if _overrides(member, hook)]
+            for hook in HOOKS
+        }
+        self.every_batch = self.wants("on_train_batch_begin") or any(
+            member.every_batch for member in self.callbacks
+        )
+        for member in self.callbacks:
+            member.set_model(model)
+            member.set_params(dict(params or {}))
+
+    def wants(self, hook: str) -> bool:
+        """Whether any member overrides a hook; if not, its logs need not be computed."""
+        return bool(self._calls[hook])
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Call the members' `on_train_begin`."""
+        self._call("on_train_begin", {} if logs is None else logs)
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Call the members' `on_train_end`, the last member first."""
+        logs = {} if logs is None else logs
+        for call in reversed(self._calls["on_train_end"]):
+            call(logs)
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Call the members' `on_epoch_begin`."""
+        self._call("on_epoch_begin", epoch, {} if logs is None else logs)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Call the members' `on_epoch_end`."""
+        self._call("on_epoch_end", epoch, {} if logs is None else logs)
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Call the members' `on_train_batch_begin`."""
+        self._call("on_train_batch_begin", batch, {} if logs is None else logs)
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Call the members' `on_train_batch_end`."""
+        self._call("on_train_batch_end", batch, {} if logs is None else logs)
+
+    def on_test_begin(self, logs: Logs | None = None) -> None:
+        """Call the members' `on_test_begin`."""
+        self._call("on_test_begin", {} if logs is None else logs)
+
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        """Call the members' `on_test_end`."""
+        self._call("on_test_end", {} if logs is None else logs)
+
+    def close(self) -> None:
+        """Close every member, the last one first, even where one of them fails; the first error is raised."""
+        first: Exception | None = None
+        for member in reversed(self.callbacks):
+            try:
+                member.close()
+            except Exception as error:
+                first = first or error
+        if first is not None:
+            raise first
+
+    def get_state(self) -> list[dict[str, Any]]:
+        """Return class name and state of every member, as JSON values."""
+        return [{"callback": type(member).__name__, "state": member.get_state()} for member in self.callbacks]
+
+    def set_state(self, states: list[dict[str, Any]]) -> None:
+        """Give the states of `get_state` to the same members in the same order.
+
+        Raises
+        ------
+        ValueError
+            If the members are not those that the states come from.
+        """
+        saved = [state["callback"] for state in states]
+        present = [type(member).__name__ for member in self.callbacks]
+        if saved != present:
+            raise ValueError(f"the training to be resumed had the callbacks {saved}, now there are {present}")
+        for member, state in zip(self.callbacks, states, strict=True):
+            member.set_state(state["state"])
+
+    def get_tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays of all members, named ``<index of the member>.<name>``."""
+        return {
+            f"{index}.{name}": np.asarray(array)
+            for index, member in enumerate(self.callbacks)
+            for name, array in member.get_tensors().items()
+        }
+
+    def set_tensors(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Give the arrays of `get_tensors` to the members; called after `set_state`."""
+        for index, member in enumerate(self.callbacks):
+            prefix = f"{index}."
+            member.set_tensors(
+                {
+                    name.removeprefix(prefix): array
+                    for name, array in tensors.items()
+                    if name.startswith(prefix)
+                }
+            )
+
+    def _call(self, hook: str, *arguments: Any) -> None:
+        for call in self._calls[hook]:
+            call(*arguments)
+
+
+def _checked(callbacks: Callback | Iterable[Callback] | None) -> tuple[Callback, ...]:
+    if callbacks is None:
+        return ()
+    if isinstance(callbacks, Callback):
+        return (callbacks,)
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks: expected a list of callbacks, got {callbacks!r}")
+    members = tuple(callbacks)
+    for index, member in enumerate(members):
+        if isinstance(member, type) and issubclass(member, Callback):
+            raise TypeError(
+                f"callbacks[{index}] is the class {member.__name__}; pass an object: {member.__name__}(...)"
+            )
+        if not isinstance(member, Callback):
+            raise TypeError(f"callbacks[{index}]: expected a fastnn callback, got {member!r}")
+        if any(member is other for other in members[:index]):
+            raise ValueError(f"callbacks[{index}], a {type(member).__name__}, is in the list twice")
+        unknown = [name for name in dir(member) if name.startswith(HOOK_PREFIXES) and name not in HOOKS]
+        if unknown:
+            raise TypeError(
+                f"{type(member).__name__}.{unknown[0]} is never called; the hooks are {', '.join(HOOKS)}"
+            )
+    return members
+
+
+def _overrides(member: Callback, hook: str) -> bool:
+    return hook in vars(member) or getattr(type(member), hook) is not getattr(Callback, hook)

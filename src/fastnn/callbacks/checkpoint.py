@@ -1,0 +1,138 @@
+"""Saving the model while it trains."""
+
+import os
+import string
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from fastnn.callbacks.base import Callback, Logs
+from fastnn.callbacks.console import say
+from fastnn.callbacks.monitor import Monitor, count, number
+
+__all__ = ["ModelCheckpoint"]
+
+
+class ModelCheckpoint(Callback):
+    """Save the model after epochs or batches (``keras.callbacks.ModelCheckpoint``).
+
+    Every file is replaced in one step, so an interrupted training leaves whole files.
+
+    Parameters
+    ----------
+    filepath : str or os.PathLike
+        File name, which may hold ``{epoch:02d}`` and ``{batch}`` (both counted from 1) and quantities of the
+        logs such as ``{val_loss:.3f}``. Missing folders are made.
+    monitor : str
+        The quantity that `save_best_only` compares.
+    verbose : int
+        1 prints a line for every file.
+    save_best_only : bool
+        Whether only a model better than all before is saved.
+    mode : {"auto", "min", "max"}
+        Whether less or more is better; ``"auto"`` decides by the name.
+    save_freq : "epoch" or int
+        When to save: after every epoch, or whenever that many batches have passed. Training returns to Python
+        at least every 100 ms; a file that falls due in between is written then.
+    initial_value_threshold : float or None
+        The value to be beaten by the first model that `save_best_only` saves.
+
+    Attributes
+    ----------
+    best : float or None
+        Best value so far, with `save_best_only`; kept from one training to the next.
+    last_path : str or None
+        The file that was written last.
+    """
+
+    state_names: ClassVar[tuple[str, ...]] = ("best", "last_path", "batches_since_save")
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike[str],
+        *,
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        mode: str = "auto",
+        save_freq: Literal["epoch"] | int = "epoch",
+        initial_value_threshold: float | None = None,
+    ) -> None:
+        self.filepath = _checked_path(filepath)
+        self.monitor = monitor
+        self.verbose = verbose
+        self.save_best_only = bool(save_best_only)
+        self._monitor = Monitor("ModelCheckpoint", monitor, mode) if self.save_best_only else None
+        if save_freq != "epoch":
+            save_freq = count("ModelCheckpoint", "save_freq, unless 'epoch',", save_freq, minimum=1)
+        self.save_freq = save_freq
+        self.best = (
+            None
+            if initial_value_threshold is None
+            else number("ModelCheckpoint", "initial_value_threshold", initial_value_threshold)
+        )
+        self.last_path: str | None = None
+        self.batches_since_save = 0
+        self._epoch = 0
+        self._last_batch = -1
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Count batches from here; the best value stays."""
+        self.batches_since_save = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Note the epoch."""
+        self._epoch = epoch
+        self._last_batch = -1
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Save if `save_freq` batches have passed."""
+        if self.save_freq == "epoch":
+            return
+        self.batches_since_save += batch - self._last_batch
+        self._last_batch = batch
+        if self.batches_since_save >= self.save_freq:
+            self.batches_since_save %= self.save_freq
+            self._save(self._epoch, batch, logs or {})
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Save if `save_freq` is ``"epoch"``."""
+        if self.save_freq == "epoch":
+            steps = self.params.get("steps")
+            self._save(epoch, steps - 1 if steps else 0, logs or {})
+
+    def _save(self, epoch: int, batch: int, logs: Logs) -> None:
+        if self._monitor is not None:
+            value = self._monitor.value(logs)
+            if not self._monitor.improves(value, self.best):
+                return
+            self.best = value
+        path = self._path({**logs, "epoch": epoch + 1, "batch": batch + 1})
+        folder = os.path.dirname(path)
+        if folder:
+            os.makedirs(folder, exist_ok=True)
+        self.model.save(path)
+        self.last_path = path
+        if self.verbose:
+            say(f"Epoch {epoch + 1}: saved the model to {path}")
+
+    def _path(self, fields: Mapping[str, Any]) -> str:
+        try:
+            return self.filepath.format(**fields)
+        except KeyError as error:
+            available = ", ".join(fields)
+            raise ValueError(
+                f"ModelCheckpoint: the file name {self.filepath!r} needs {error}; available are: {available}"
+            ) from error
+
+
+def _checked_path(filepath: str | os.PathLike[str]) -> str:
+    path = os.fspath(filepath)
+    if not isinstance(path, str):
+        raise TypeError(f"ModelCheckpoint: filepath is a str or a path, got {filepath!r}")
+    try:
+        fields = [field for _, field, _, _ in string.Formatter().parse(path) if field is not None]
+    except ValueError as error:
+        raise ValueError(f"ModelCheckpoint: the file name {path!r} is not a format: {error}") from error
+    if any(not field or field[0].isdigit() for field in fields):
+        raise ValueError(f"ModelCheckpoint: the fields of {path!r} need names, such as {{epoch:02d}}")
+    return path

@@ -1,0 +1,14 @@
+"""Lines on the console."""
+
+import sys
+
+__all__ = ["say"]
+
+
+def say(text: str) -> None:
+    """Print a line on standard output without tearing a progress bar apart."""
+    # Programs without a console (pythonw) have no standard output.
+    if sys.stdout is not None:
+        from tqdm import tqdm  # type: ignore[import-untyped]
+
+        tqdm.write(text)

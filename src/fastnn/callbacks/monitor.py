@@ -1,0 +1,115 @@
+"""Watching one quantity of the logs: its direction, its best value, and what to say when it is not there."""
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["Monitor", "count", "number"]
+
+MODES = ("auto", "min", "max")
+SMALLER_IS_BETTER = frozenset(
+    {
+        *(
+            "loss",
+            "error",
+            "entropy",
+            "crossentropy",
+            "perplexity",
+            "divergence",
+            "deviance",
+            "hinge",
+            "huber",
+        ),
+        *("cosh", "poisson", "brier", "mse", "mae", "rmse", "msle", "mape"),
+    }
+)
+LARGER_IS_BETTER = frozenset(
+    {
+        *("accuracy", "acc", "auc", "precision", "recall", "sensitivity", "specificity", "f1", "fbeta", "r2"),
+        *("correlation", "similarity", "iou", "dice", "mcc", "kappa"),
+    }
+)
+
+
+class Monitor:
+    """One quantity of the logs and the direction in which it gets better.
+
+    Parameters
+    ----------
+    owner : str
+        Class name of the callback, for messages.
+    name : str
+        Key in the logs, such as ``"val_loss"``.
+    mode : {"auto", "min", "max"}
+        Whether less or more is better; ``"auto"`` decides by the name.
+    min_delta : float
+        Changes up to this size are no improvement.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is none of these, or the name says nothing about the direction.
+    """
+
+    def __init__(self, owner: str, name: str, mode: str = "auto", min_delta: float = 0.0) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"{owner}: monitor is the name of a quantity in the logs, got {name!r}")
+        if mode not in MODES:
+            raise ValueError(f"{owner}: mode is one of {', '.join(MODES)}, got {mode!r}")
+        self.owner = owner
+        self.name = name
+        self.larger = (_direction(owner, name) if mode == "auto" else mode) == "max"
+        # Keras takes the size of min_delta too, whatever its sign.
+        self.min_delta = abs(number(owner, "min_delta", min_delta))
+
+    def value(self, logs: Mapping[str, Any] | None) -> float:
+        """Return the quantity, or raise a ValueError that names those that are there."""
+        logs = logs or {}
+        if self.name not in logs:
+            hint = ""
+            if self.name.startswith("val_") and not any(name.startswith("val_") for name in logs):
+                hint = "; pass validation_data or validation_split to fit, or monitor a training quantity"
+            available = ", ".join(map(repr, logs)) or "none"
+            raise ValueError(
+                f"{self.owner} monitors {self.name!r}, but the quantities are: {available}{hint}"
+            )
+        return float(logs[self.name])
+
+    def improves(self, value: float, best: float | None) -> bool:
+        """Whether a value is better than the best so far by more than min_delta; NaN never is."""
+        if best is None:
+            return value == value
+        return value - self.min_delta > best if self.larger else value + self.min_delta < best
+
+
+def number(owner: str, name: str, value: object, minimum: float | None = None) -> float:
+    """Return a finite float, or raise an error that names the argument."""
+    try:
+        result = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise TypeError(f"{owner}: {name} is a number, got {value!r}") from None
+    if result - result != 0 or (minimum is not None and result < minimum):
+        bound = "" if minimum is None else f" of at least {minimum:g}"
+        raise ValueError(f"{owner}: {name} is a finite number{bound}, got {value!r}")
+    return result
+
+
+def count(owner: str, name: str, value: object, minimum: int = 0) -> int:
+    """Return an int, or raise an error that names the argument."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{owner}: {name} is an int, got {value!r}")
+    result = int(value.__index__())
+    if result < minimum:
+        raise ValueError(f"{owner}: {name} is at least {minimum}, got {result}")
+    return result
+
+
+def _direction(owner: str, name: str) -> str:
+    # The last word decides: "auc_loss" is a loss.
+    for word in reversed(name.lower().split("_")):
+        if word in SMALLER_IS_BETTER:
+            return "min"
+        if word in LARGER_IS_BETTER:
+            return "max"
+    raise ValueError(
+        f"{owner}: the name {name!r} does not tell whether less or more is better; pass mode='min' or 'max'"
+    )

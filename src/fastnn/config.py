@@ -1,0 +1,257 @@
+"""Hyperparameter dataclasses to and from JSON.
+
+`to_config` turns an object of a registered class into ``{"class": name, **fields}``, which holds JSON values
+only; `from_config` builds it again and trusts nothing: the fields' annotations say what each value may be.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn.registry import REGISTRY, has_default, register, resolve, shorten, unknown_name, with_article
+
+__all__ = ["REGISTRY", "from_config", "register", "resolve", "to_config"]
+
+_CALLABLE = "<callable>"
+_FLOAT = "<float>"  # infinities and NaN, for which JSON has no number
+_MAX_DEPTH = 50
+_SCALARS = (bool, int, float, str, types.NoneType)
+
+
+def to_config(obj: object) -> dict[str, Any]:
+    """Give the JSON form of a hyperparameter object.
+
+    Parameters
+    ----------
+    obj : object of a registered dataclass, or function
+        Its fields hold None, booleans, numbers (NumPy's too), strings, registered objects, functions, or
+        tuples and lists of these.
+
+    Returns
+    -------
+    dict
+        ``{"class": class name, field: value, ...}`` of plain JSON values. A function cannot be stored: it
+        becomes ``{"class": "<callable>", "name": its name}``, and `from_config` asks for it.
+
+    Raises
+    ------
+    TypeError
+        If the class is not registered, or a field holds anything else; the message names the field.
+    """
+    return _config_of(obj, type(obj).__name__, 0)
+
+
+def from_config(config: object, registry: Mapping[str, type[Any]], where: str) -> Any:
+    """Build the object that a configuration describes.
+
+    Parameters
+    ----------
+    config : dict
+        What `to_config` gave, after any detour through JSON.
+    registry : mapping of str to type
+        The classes to choose from, e.g. ``REGISTRY["layer"]``. Objects in fields are taken from every family
+        (and from this registry) as the field's annotation allows.
+    where : str
+        What the configuration is of, for messages: ``"layers[2]"``.
+
+    Raises
+    ------
+    ValueError
+        For every malformed configuration: a wrong JSON type, a class that is unknown or of another family, an
+        unknown, missing or mistyped field, a value that the class refuses, a function that has to be passed
+        again. The message begins with the place.
+    """
+    if not isinstance(config, dict):
+        raise ValueError(f'{where}: expected an object with "class" and fields, got {shorten(config)}')
+    family = next((name for name, classes in REGISTRY.items() if classes is registry), "class")
+    name = _class_name(config, where)
+    if name not in registry:
+        owner = _family_of(name)
+        if owner is not None:
+            raise ValueError(
+                f"{where}: expected {with_article(family)}, got {name}, which is {with_article(owner)}"
+            )
+        raise ValueError(f"{where}: {unknown_name(family, name, registry)}")
+    return _build(registry[name], config, registry, where, 0)
+
+
+def _config_of(obj: object, where: str, depth: int) -> dict[str, Any]:
+    cls = type(obj)
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"{where}: objects are nested more than {_MAX_DEPTH} deep")
+    if any(classes.get(cls.__name__) is cls for classes in REGISTRY.values()):
+        config: dict[str, Any] = {"class": cls.__name__}
+        for field in dataclasses.fields(typing.cast(Any, obj)):
+            if field.init:
+                config[field.name] = _json_of(getattr(obj, field.name), f"{where}.{field.name}", depth + 1)
+        return config
+    if callable(obj) and not isinstance(obj, type) and not dataclasses.is_dataclass(obj):
+        return {"class": _CALLABLE, "name": str(getattr(obj, "__qualname__", cls.__qualname__))}
+    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
+        raise TypeError(
+            f"{where}: {cls.__name__} is not registered; decorate it with @register(family) above @dataclass"
+        )
+    raise TypeError(
+        f"{where}: cannot be saved: expected a number, a string, an object of a registered class or a tuple "
+        f"of these; got {shorten(obj)} of type {cls.__name__}"
+    )
+
+
+def _json_of(value: object, where: str, depth: int) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        return number if math.isfinite(number) else {"class": _FLOAT, "value": repr(number)}
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, tuple | list):
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"{where}: values are nested more than {_MAX_DEPTH} deep")
+        return [_json_of(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
+    return _config_of(value, where, depth)
+
+
+def _build(
+    cls: type[Any], config: dict[Any, Any], registry: Mapping[str, type[Any]], where: str, depth: int
+) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    for name in config:
+        if name != "class" and name not in fields:
+            raise ValueError(f"{where}: {unknown_name(f'field of {cls.__name__}', name, fields)}")
+    missing = [name for name, f in fields.items() if name not in config and not has_default(f)]
+    if missing:
+        raise ValueError(f"{where}: {cls.__name__} needs the missing field {', '.join(missing)}")
+    hints = typing.get_type_hints(cls)
+    arguments = {
+        name: _parse(config[name], _options(hints[name]), registry, f"{where}.{name}", depth + 1)
+        for name in fields
+        if name in config
+    }
+    try:
+        return cls(**arguments)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """Flatten an annotation to the alternatives that a value may be."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return tuple(option for part in typing.get_args(hint) for option in _options(part))
+    if hint in (Any, object):
+        return (*_SCALARS, tuple, object)
+    return (hint,)
+
+
+def _parse(
+    value: object, options: Sequence[Any], registry: Mapping[str, type[Any]], where: str, depth: int
+) -> Any:
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"{where}: the configuration is nested more than {_MAX_DEPTH} deep")
+    if isinstance(value, dict):
+        return _parse_object(value, options, registry, where, depth)
+    if isinstance(value, list):
+        return _parse_sequence(value, options, registry, where, depth)
+    if type(value) in _SCALARS:
+        if type(value) in options:
+            return value
+        if type(value) is int and float in options:
+            try:
+                return float(value)
+            except OverflowError:
+                raise ValueError(f"{where}: {shorten(value)} is too large for a float") from None
+        choices = [c for o in options if typing.get_origin(o) is typing.Literal for c in typing.get_args(o)]
+        if any(type(value) is type(choice) and value == choice for choice in choices):
+            return value
+    raise _mistyped(value, options, where)
+
+
+def _parse_sequence(
+    value: list[Any], options: Sequence[Any], registry: Mapping[str, type[Any]], where: str, depth: int
+) -> tuple[Any, ...]:
+    failure = None
+    for option in (o for o in options if o is not object):
+        origin = typing.get_origin(option) or option
+        if origin is not list and not (isinstance(origin, type) and issubclass(tuple, origin)):
+            continue
+        items = typing.get_args(option) or (Any, ...)
+        if origin is not tuple or items[-1] is ...:
+            items = (items[0],) * len(value)
+        if len(items) != len(value):
+            failure = failure or ValueError(f"{where}: expected {len(items)} items, got {shorten(value)}")
+            continue
+        try:
+            return tuple(
+                _parse(item, _options(hint), registry, f"{where}[{i}]", depth + 1)
+                for i, (item, hint) in enumerate(zip(value, items, strict=True))
+            )
+        except ValueError as error:
+            failure = error
+    raise failure or _mistyped(value, options, where)
+
+
+def _parse_object(
+    value: dict[Any, Any], options: Sequence[Any], registry: Mapping[str, type[Any]], where: str, depth: int
+) -> Any:
+    if value.get("class") == _FLOAT and float in options:
+        if value not in ({"class": _FLOAT, "value": text} for text in ("inf", "-inf", "nan")):
+            raise ValueError(f"{where}: expected the float inf, -inf or nan; got {shorten(value)}")
+        return float(value["value"])
+    bases = [typing.get_origin(option) or option for option in options]
+    bases = [b for b in bases if isinstance(b, type) and b not in (*_SCALARS, tuple, list, Sequence)]
+    if not bases:
+        raise _mistyped(value, options, where)
+    name = _class_name(value, where)
+    everything = [cls for classes in (registry, *REGISTRY.values()) for cls in classes.values()]
+    fitting = {cls for cls in everything if issubclass(cls, tuple(bases))}
+    found = [cls for cls in fitting if cls.__name__ == name]
+    if len(found) == 1:
+        return _build(found[0], value, registry, where, depth)
+    if found:
+        raise ValueError(f"{where}: the class name {name!r} is ambiguous here")
+    owner = _family_of(name)
+    if owner is not None:
+        raise ValueError(
+            f"{where}: expected {_describe(options)}, got {name}, which is {with_article(owner)}"
+        )
+    raise ValueError(f"{where}: {unknown_name('class', name, (cls.__name__ for cls in fitting))}")
+
+
+def _class_name(config: dict[Any, Any], where: str) -> str:
+    name = config.get("class")
+    if name == _CALLABLE:
+        raise ValueError(
+            f"{where}: was the Python function {shorten(config.get('name'))}, which cannot be stored; "
+            f"pass it again as the argument {where.rpartition('.')[2]}"
+        )
+    if not isinstance(name, str):
+        raise ValueError(f'{where}: expected an object with "class", a class name; got {shorten(config)}')
+    return name
+
+
+def _mistyped(value: object, options: Sequence[Any], where: str) -> ValueError:
+    return ValueError(
+        f"{where}: expected {_describe(options)}, got {shorten(value)} of type {type(value).__name__}"
+    )
+
+
+def _describe(options: Sequence[Any]) -> str:
+    names = {types.NoneType: "None", object: "object"}
+    return " or ".join(
+        names.get(o)
+        or (o.__name__ if isinstance(o, type) and not typing.get_args(o) else str(o).replace("typing.", ""))
+        for o in options
+    )
+
+
+def _family_of(name: str) -> str | None:
+    return next((family for family, classes in REGISTRY.items() if name in classes), None)

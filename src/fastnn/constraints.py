@@ -1,0 +1,95 @@
+"""Constraints on parameters, applied after every optimizer step, with Keras 3's names and defaults."""
+
+import dataclasses
+import numbers
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn.registry import check_real, register, resolve
+
+_EPSILON = 1e-7  # Keras' backend epsilon
+
+
+@dataclasses.dataclass(frozen=True)
+class Constraint:
+    """The base of all constraints: a subclass defines the projection ``__call__(weights)``."""
+
+    def __call__(self, weights: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Give the constrained weights in float64.
+
+        Parameters
+        ----------
+        weights : array_like of real numbers
+            A parameter.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define __call__(weights)")
+
+
+@register("constraint")
+@dataclasses.dataclass(frozen=True)
+class MaxNorm(Constraint):
+    """An upper bound on the Euclidean norm of the weights that lead into a unit (Srivastava et al. 2014).
+
+    Parameters
+    ----------
+    max_value : float
+        The bound, >= 0.
+    axis : int
+        The axis along which a norm is taken: 0, a unit's column, for a dense kernel (n_in, n_out).
+    """
+
+    max_value: float = 2.0
+    axis: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the hyperparameters."""
+        object.__setattr__(self, "max_value", check_real("MaxNorm.max_value", self.max_value, minimum=0.0))
+        if isinstance(self.axis, bool) or not isinstance(self.axis, numbers.Integral):
+            raise TypeError(
+                f"MaxNorm.axis: expected an int, got {self.axis!r} of type {type(self.axis).__name__}"
+            )
+        object.__setattr__(self, "axis", int(self.axis))
+
+    def __call__(self, weights: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Scale what is too long: w * min(norm, max_value) / (1e-7 + norm).
+
+        Parameters
+        ----------
+        weights : array_like of real numbers
+            Of any shape that has the axis.
+
+        Returns
+        -------
+        ndarray of float64
+            Of the same shape.
+
+        Raises
+        ------
+        ValueError
+            If the weights do not have the axis.
+        """
+        w = np.asarray(weights, dtype=np.float64)
+        if not -w.ndim <= self.axis < w.ndim:
+            raise ValueError(f"MaxNorm: expected weights with the axis {self.axis}, got the shape {w.shape}")
+        norm = np.sqrt(np.square(w).sum(axis=self.axis, keepdims=True))
+        constrained: npt.NDArray[np.float64] = w * (np.minimum(norm, self.max_value) / (_EPSILON + norm))
+        return constrained
+
+
+def get(value: str | Constraint | None) -> Constraint | None:
+    """Give the constraint that an argument means.
+
+    Parameters
+    ----------
+    value : str, Constraint or None
+        A name (``"max_norm"``), an object, or None for no constraint.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    TypeError
+        If it is of another type.
+    """
+    return None if value is None else resolve("constraint", value, {}, Constraint)

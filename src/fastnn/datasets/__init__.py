@@ -1,0 +1,6 @@
+"""Small data sets for examples and tests: handwritten digits, bundled, and generated ones."""
+
+from fastnn.datasets.digits import load_digits
+from fastnn.datasets.generators import make_moons, make_regression, make_spirals, make_xor
+
+__all__ = ["load_digits", "make_moons", "make_regression", "make_spirals", "make_xor"]

@@ -1,0 +1,103 @@
+"""Tensors, nodes and graphs: what is computed, with static shapes and the batch size left open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value of a graph.
+
+    Attributes
+    ----------
+    id : int
+        Its number in the graph.
+    shape : tuple of int
+        Its shape, without the leading batch axis when `batched`.
+    batched : bool
+        Whether a batch axis stands before `shape`.
+    kind : {"real", "int64"}
+        "real" is the dtype that the program is lowered for.
+    """
+
+    id: int
+    shape: Shape
+    batched: bool
+    kind: str
+    name: str
+
+    @property
+    def size(self) -> int:
+        """The number of elements (of one sample when batched)."""
+        size = 1
+        for extent in self.shape:
+            size *= extent
+        return size
+
+    @property
+    def columns(self) -> int:
+        """The last axis' extent, 1 for a scalar."""
+        return self.shape[-1] if self.shape else 1
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation: an op, tensors in and out, attributes, and the layer that it came from."""
+
+    op: str
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor, ...]
+    attrs: Mapping[str, Any]
+    label: str
+
+
+@dataclass
+class Graph:
+    """Nodes in an order in which they can be computed; adding a node needs its inputs, so no cycle can arise."""
+
+    nodes: list[Node] = field(default_factory=list)
+    inputs: list[Tensor] = field(default_factory=list)
+    parameters: list[Tensor] = field(default_factory=list)
+    _count: int = 0
+
+    def _tensor(self, shape: Sequence[int], batched: bool, kind: str, name: str) -> Tensor:
+        tensor = Tensor(self._count, tuple(shape), batched, kind, name)
+        self._count += 1
+        return tensor
+
+    def input(self, shape: Sequence[int], name: str, kind: str = "real") -> Tensor:
+        """Add a batched input (features, targets or sample weights)."""
+        tensor = self._tensor(shape, True, kind, name)
+        self.inputs.append(tensor)
+        return tensor
+
+    def parameter(self, shape: Sequence[int], name: str) -> Tensor:
+        """Add a parameter, which has no batch axis."""
+        tensor = self._tensor(shape, False, "real", name)
+        self.parameters.append(tensor)
+        return tensor
+
+    def add(
+        self,
+        op: str,
+        inputs: Sequence[Tensor | None],
+        outputs: Sequence[tuple[Sequence[int], bool, str]],
+        label: str,
+        **attrs: Any,
+    ) -> tuple[Tensor, ...]:
+        """Add a node; `outputs` lists the shape, batched flag and name of each output tensor."""
+        tensors = tuple(self._tensor(shape, batched, "real", name) for shape, batched, name in outputs)
+        self.nodes.append(Node(op, tuple(inputs), tensors, attrs, label))
+        return tensors
+
+    def producer(self, tensor: Tensor) -> Node | None:
+        """Return the node that computes a tensor, None for inputs and parameters."""
+        for node in reversed(self.nodes):
+            if tensor in node.outputs:
+                return node
+        return None

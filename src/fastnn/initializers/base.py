@@ -1,0 +1,97 @@
+"""What all initializers share."""
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn.registry import check_real, shorten
+
+
+@dataclasses.dataclass(frozen=True)
+class Initializer:
+    """The base of all initializers.
+
+    One of your own is a frozen dataclass that derives from it and defines ``__call__``.
+    """
+
+    def __call__(
+        self, shape: Sequence[int], rng: np.random.Generator, dtype: npt.DTypeLike = "float32"
+    ) -> npt.NDArray[Any]:
+        """Draw the values of one parameter.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            The parameter's shape, every dimension at least 1.
+        rng : numpy.random.Generator
+            Where random initializers draw from.
+        dtype : {"float32", "float64"}
+            The result's. The draws are made in float64 and rounded, so that both dtypes get the same values.
+
+        Returns
+        -------
+        ndarray of `shape` and `dtype`
+            New, in C order.
+
+        Raises
+        ------
+        TypeError
+            If the shape or the generator is of another type.
+        ValueError
+            If the shape or dtype is not possible.
+        """
+        try:
+            name = None if dtype is None else np.dtype(dtype).name
+        except TypeError:
+            name = None
+        if name not in ("float32", "float64"):
+            raise ValueError(f"dtype: expected 'float32' or 'float64', got {shorten(dtype)}")
+        if not isinstance(rng, np.random.Generator):
+            raise TypeError(f"rng: expected a numpy.random.Generator, got {type(rng).__name__}")
+        values = self._sample(_checked_shape(shape), rng)
+        return np.ascontiguousarray(values, dtype=name)
+
+    def _sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float64]:
+        raise NotImplementedError(f"{type(self).__name__} does not define __call__(shape, rng, dtype)")
+
+
+def set_reals(initializer: Initializer, *names: str, minimum: float = -math.inf) -> None:
+    """Check fields that are real numbers, and set them to Python floats.
+
+    Parameters
+    ----------
+    initializer : Initializer
+        In its ``__post_init__``.
+    *names : str
+        The fields.
+    minimum : float
+        Inclusive lower bound.
+
+    Raises
+    ------
+    TypeError
+        If a field is no real number.
+    ValueError
+        If it is not finite, or below the minimum.
+    """
+    for name in names:
+        value = check_real(f"{type(initializer).__name__}.{name}", getattr(initializer, name), minimum)
+        object.__setattr__(initializer, name, value)
+
+
+def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(shape, str) or not isinstance(shape, Sequence):
+        raise TypeError(
+            f"shape: expected a tuple of ints, got {shorten(shape)} of type {type(shape).__name__}"
+        )
+    for n in shape:
+        if isinstance(n, bool) or not isinstance(n, numbers.Integral):
+            raise TypeError(f"shape: expected a tuple of ints, got {shorten(shape)}")
+        if n < 1:
+            raise ValueError(f"shape: expected dimensions of at least 1, got {shorten(shape)}")
+    return tuple(int(n) for n in shape)

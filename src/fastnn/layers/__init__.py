@@ -1,0 +1,26 @@
+"""Layers: hyperparameters in dataclasses, which add nodes to a graph and know no kernels."""
+
+from fastnn.layers.base import Layer
+from fastnn.layers.core import Activation, Dense, Flatten, Input, InputLayer, Reshape
+from fastnn.layers.merge import Add, Concatenate, Multiply
+from fastnn.layers.normalization import BatchNorm, LayerNorm
+from fastnn.layers.random import Dropout, GaussianNoise
+from fastnn.layers.symbol import Symbol
+
+__all__ = [
+    "Activation",
+    "Add",
+    "BatchNorm",
+    "Concatenate",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "GaussianNoise",
+    "Input",
+    "InputLayer",
+    "Layer",
+    "LayerNorm",
+    "Multiply",
+    "Reshape",
+    "Symbol",
+]

@@ -1,0 +1,149 @@
+"""The base of all layers: hyperparameters that do not change, and how a layer adds its nodes to a graph."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from fastnn.config import to_config
+from fastnn.constraints import MaxNorm
+from fastnn.graph.graph import Graph, Tensor
+from fastnn.initializers import Initializer
+from fastnn.layers.symbol import Symbol
+from fastnn.regularizers import Regularizer
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """One weight of a layer: its shape, how it starts, and what training does to it.
+
+    `trained` is False for state such as moving averages, which no gradient reaches.
+    """
+
+    name: str
+    shape: Shape
+    initializer: Initializer
+    trained: bool = True
+    regularizer: Regularizer | None = None
+    constraint: MaxNorm | None = None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a layer is told when it adds its nodes: its unique name, its number, and the mode."""
+
+    label: str
+    number: int
+    training: bool
+
+
+@dataclass(eq=False)
+class Layer:
+    """A layer: hyperparameters, fixed once made; only `trainable` may be assigned later.
+
+    Calling a layer on a `Symbol` (or a list of them) gives a new `Symbol`. The same layer called twice uses the
+    same weights twice.
+    """
+
+    name: str | None = field(default=None, kw_only=True)
+    trainable: bool = field(default=True, kw_only=True)
+
+    #: how many inputs a call takes: (least, most); None for any number
+    arity: ClassVar[tuple[int, int | None]] = (1, 1)
+
+    def __post_init__(self) -> None:
+        if self.name is not None and (not isinstance(self.name, str) or not self.name):
+            raise TypeError(f"name must be a non-empty string or None, got {self.name!r}")
+        if not isinstance(self.trainable, bool):
+            raise TypeError(f"trainable must be a bool, got {self.trainable!r}")
+        self.prepare()
+        object.__setattr__(self, "_fixed", True)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if getattr(self, "_fixed", False):
+            if name != "trainable":
+                raise AttributeError(
+                    f"{type(self).__name__}.{name} is fixed once the layer is made: make a new layer "
+                    "(only `trainable` may be assigned)"
+                )
+            if not isinstance(value, bool):
+                raise TypeError(f"trainable must be a bool, got {value!r}")
+        object.__setattr__(self, name, value)
+
+    def prepare(self) -> None:
+        """Check and normalise hyperparameters; called once by the constructor."""
+
+    @property
+    def label(self) -> str:
+        """The layer's name for error messages: its own, else its class' name."""
+        return self.name or type(self).__name__
+
+    def fail(self, message: str) -> ValueError:
+        """Make the error for a wrong input, with the layer's name in front."""
+        return ValueError(f"layer {self.label!r}: {message}")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Return the shape of an output sample; raises ValueError when the input shapes do not fit."""
+        raise NotImplementedError
+
+    def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
+        """Return the layer's weights for these input shapes, in Keras' order."""
+        return ()
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        """Add the layer's nodes to a graph and return its output."""
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        """Return the hyperparameters as JSON values."""
+        return to_config(self)
+
+    def __call__(self, inputs: Symbol | Sequence[Symbol]) -> Symbol:
+        symbols = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
+        for symbol in symbols:
+            if not isinstance(symbol, Symbol):
+                raise TypeError(
+                    f"layer {self.label!r} takes symbols (fastnn.Input(...) or the result of another layer), got "
+                    f"{type(symbol).__name__}; for values, make a model and call predict"
+                )
+        least, most = self.arity
+        if len(symbols) < least or (most is not None and len(symbols) > most):
+            expected = f"{least}" if least == most else f"at least {least}"
+            raise self.fail(f"takes {expected} input(s), got {len(symbols)}")
+        return Symbol(self.output_shape(*(symbol.shape for symbol in symbols)), self, symbols)
+
+    def __repr__(self) -> str:
+        fields = (name for name in self.__dataclass_fields__ if name not in ("name", "trainable"))
+        inner = ", ".join(f"{name}={getattr(self, name)!r}" for name in fields)
+        return f"{type(self).__name__}({inner})"
+
+
+def positive_int(value: object, what: str) -> int:
+    """Return a positive integer or raise an error that names it."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{what} must be an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{what} must be at least 1, got {value}")
+    return int(value)
+
+
+def fraction(value: object, what: str, *, below: float = 1.0, least: float = 0.0) -> float:
+    """Return a number in [least, below) or raise an error that names it."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{what} must be a number, got {value!r}")
+    if not least <= float(value) < below:
+        raise ValueError(f"{what} must be at least {least} and below {below}, got {value}")
+    return float(value)
+
+
+def shape_of(value: object, what: str) -> Shape:
+    """Return a shape of positive integers; an integer n stands for (n,)."""
+    if isinstance(value, numbers.Integral):
+        value = (value,)
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"{what} must be a tuple of integers, got {value!r}")
+    return tuple(positive_int(extent, f"{what}[{axis}]") for axis, extent in enumerate(value))

@@ -1,0 +1,208 @@
+"""Layers of the feed-forward network: Input, Dense, Activation, Flatten, Reshape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from fastnn import activations, constraints, initializers, regularizers
+from fastnn.activations import Activation as ActivationFunction
+from fastnn.config import register
+from fastnn.constraints import MaxNorm
+from fastnn.graph import build
+from fastnn.graph.graph import Graph, Tensor
+from fastnn.initializers import Initializer
+from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, positive_int, shape_of
+from fastnn.layers.symbol import Symbol
+from fastnn.regularizers import Regularizer
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class InputLayer(Layer):
+    """The entry of a model; made by `fastnn.Input`.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one sample, without the batch axis.
+    """
+
+    shape: Shape = ()
+    arity = (0, 0)
+
+    def prepare(self) -> None:
+        self.shape = shape_of(self.shape, "shape")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return self.shape
+
+
+def Input(shape: int | Sequence[int], *, name: str | None = None) -> Symbol:  # noqa: N802 (Keras' name)
+    """Start a model: a symbol for samples of one shape.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one sample, without the batch axis; an integer n stands for (n,).
+    name : str, optional
+        The input's name, for dictionaries of inputs and for messages.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When the shape is not made of positive integers.
+    """
+    layer = InputLayer(shape_of(shape, "shape"), name=name)
+    return Symbol(layer.shape, layer, ())
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class Dense(Layer):
+    """Densely connected layer: y = activation(x @ kernel + bias).
+
+    Parameters
+    ----------
+    units : int
+        Number of outputs n_out.
+    activation : str or activation object, optional
+        Applied to the outputs; None is linear.
+    use_bias : bool
+        Whether to add a bias.
+    kernel_initializer, bias_initializer : str or initializer
+        How kernel (n_in, n_out) and bias (n_out,) start.
+    kernel_regularizer, bias_regularizer : str, regularizer or None
+        Penalties added to the loss.
+    kernel_constraint, bias_constraint : MaxNorm or None
+        Applied after every step.
+
+    Notes
+    -----
+    The input has shape (..., n_in), the output (..., units). Defaults are Keras 3's.
+    """
+
+    units: int
+    activation: ActivationFunction | str | None = None
+    use_bias: bool = True
+    kernel_initializer: Initializer | str = "glorot_uniform"
+    bias_initializer: Initializer | str = "zeros"
+    kernel_regularizer: Regularizer | str | None = None
+    bias_regularizer: Regularizer | str | None = None
+    kernel_constraint: MaxNorm | str | None = None
+    bias_constraint: MaxNorm | str | None = None
+
+    def prepare(self) -> None:
+        self.units = positive_int(self.units, "units")
+        if not isinstance(self.use_bias, bool):
+            raise TypeError(f"use_bias must be a bool, got {self.use_bias!r}")
+        self.activation = activations.get(self.activation)
+        self.kernel_initializer = initializers.get(self.kernel_initializer)
+        self.bias_initializer = initializers.get(self.bias_initializer)
+        self.kernel_regularizer = regularizers.get(self.kernel_regularizer)
+        self.bias_regularizer = regularizers.get(self.bias_regularizer)
+        self.kernel_constraint = constraints.get(self.kernel_constraint)
+        self.bias_constraint = constraints.get(self.bias_constraint)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
+        if not shape:
+            raise self.fail("takes inputs of shape (batch, ..., features), got (batch,)")
+        return (*shape[:-1], self.units)
+
+    def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
+        kernel = ParameterSpec(
+            "kernel",
+            (shapes[0][-1], self.units),
+            initializers.get(self.kernel_initializer),
+            regularizer=regularizers.get(self.kernel_regularizer),
+            constraint=constraints.get(self.kernel_constraint),
+        )
+        bias = ParameterSpec(
+            "bias",
+            (self.units,),
+            initializers.get(self.bias_initializer),
+            regularizer=regularizers.get(self.bias_regularizer),
+            constraint=constraints.get(self.bias_constraint),
+        )
+        return (kernel, bias) if self.use_bias else (kernel,)
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        y = build.matmul(graph, inputs[0], weights[0], scope.label)
+        if self.use_bias:
+            y = build.bias_add(graph, y, weights[1], scope.label)
+        function = activations.get(self.activation)
+        return build.activation(graph, y, function.formula, function.parameters, scope.label)
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class Activation(Layer):
+    """Apply an activation function.
+
+    Parameters
+    ----------
+    activation : str or activation object
+        For example "relu", "softmax" or `fastnn.activations.LeakyReLU(0.1)`.
+    """
+
+    activation: ActivationFunction | str
+
+    def prepare(self) -> None:
+        self.activation = activations.get(self.activation)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return shapes[0]
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        function = activations.get(self.activation)
+        return build.activation(graph, inputs[0], function.formula, function.parameters, scope.label)
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class Flatten(Layer):
+    """Make every sample one-dimensional."""
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (prod(shapes[0]),)
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        return build.reshape(graph, inputs[0], self.output_shape(inputs[0].shape), scope.label)
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class Reshape(Layer):
+    """Give every sample another shape.
+
+    Parameters
+    ----------
+    target_shape : tuple of int
+        Shape of one sample; one entry may be -1, which is inferred.
+    """
+
+    target_shape: Shape
+
+    def prepare(self) -> None:
+        target = self.target_shape
+        if isinstance(target, int):
+            target = (target,)
+        if not isinstance(target, (tuple, list)) or list(target).count(-1) > 1:
+            raise TypeError(f"target_shape must be a tuple of integers with at most one -1, got {target!r}")
+        self.target_shape = tuple(
+            -1 if extent == -1 else positive_int(extent, f"target_shape[{axis}]")
+            for axis, extent in enumerate(target)
+        )
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
+        known = prod(extent for extent in self.target_shape if extent != -1)
+        target = tuple(prod(shape) // known if extent == -1 else extent for extent in self.target_shape)
+        if prod(target) != prod(shape) or 0 in target:
+            raise self.fail(f"cannot see {shape} ({prod(shape)} elements) as {self.target_shape}")
+        return target
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        return build.reshape(graph, inputs[0], self.output_shape(inputs[0].shape), scope.label)

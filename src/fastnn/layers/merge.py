@@ -1,0 +1,56 @@
+"""Layers that join several inputs: Add, Multiply, Concatenate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastnn.config import register
+from fastnn.graph import build
+from fastnn.graph.graph import Graph, Tensor
+from fastnn.layers.base import Layer, Scope, Shape
+
+
+class _Elementwise(Layer):
+    arity = (2, None)
+    op = ""
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if len(set(shapes)) != 1:
+            raise self.fail(f"takes inputs of one shape, got {', '.join(map(str, shapes))}")
+        return shapes[0]
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        return build.elementwise(graph, self.op, inputs, scope.label)
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class Add(_Elementwise):
+    """Add two or more inputs of one shape, element by element, from left to right."""
+
+    op = "add"
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class Multiply(_Elementwise):
+    """Multiply two or more inputs of one shape, element by element, from left to right."""
+
+    op = "multiply"
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class Concatenate(Layer):
+    """Join two or more inputs along their last axis; all other axes must agree."""
+
+    arity = (2, None)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if any(not shape or shape[:-1] != shapes[0][:-1] for shape in shapes):
+            raise self.fail(f"takes inputs that differ in the last axis only, got {', '.join(map(str, shapes))}")
+        return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        return build.concatenate(graph, inputs, scope.label)

@@ -1,0 +1,122 @@
+"""Layers that normalise: BatchNorm over the batch, LayerNorm over the features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastnn import initializers
+from fastnn.config import register
+from fastnn.graph import build
+from fastnn.graph.graph import Graph, Tensor
+from fastnn.initializers import Initializer
+from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, fraction
+
+
+class _Normalization(Layer):
+    epsilon: float
+    center: bool
+    scale: bool
+    gamma_initializer: Initializer | str
+    beta_initializer: Initializer | str
+
+    def prepare(self) -> None:
+        self.epsilon = fraction(self.epsilon, "epsilon", least=1e-12)
+        for what in ("center", "scale"):
+            if not isinstance(getattr(self, what), bool):
+                raise TypeError(f"{what} must be a bool, got {getattr(self, what)!r}")
+        self.gamma_initializer = initializers.get(self.gamma_initializer)
+        self.beta_initializer = initializers.get(self.beta_initializer)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if not shapes[0]:
+            raise self.fail("takes inputs of shape (batch, ..., features), got (batch,)")
+        return shapes[0]
+
+    def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
+        columns = (shapes[0][-1],)
+        gamma = ParameterSpec("gamma", columns, initializers.get(self.gamma_initializer))
+        beta = ParameterSpec("beta", columns, initializers.get(self.beta_initializer))
+        return (gamma,) * self.scale + (beta,) * self.center
+
+    def _gamma_beta(self, weights: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        gamma = weights[0] if self.scale else None
+        beta = weights[int(self.scale)] if self.center else None
+        return gamma, beta
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class LayerNorm(_Normalization):
+    """Normalise the last axis of every sample to mean 0 and variance 1, then scale and shift.
+
+    Parameters
+    ----------
+    epsilon : float
+        Added to the variance.
+    center, scale : bool
+        Whether to add beta and to multiply by gamma, both of shape (features,).
+
+    Notes
+    -----
+    Ba, Kiros, Hinton 2016; the variance is the biased one. Defaults are Keras 3's.
+    """
+
+    epsilon: float = 1e-3
+    center: bool = True
+    scale: bool = True
+    gamma_initializer: Initializer | str = "ones"
+    beta_initializer: Initializer | str = "zeros"
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        return build.layer_norm(graph, inputs[0], *self._gamma_beta(weights), self.epsilon, scope.label)
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class BatchNorm(_Normalization):
+    """Normalise every feature (last axis) over the batch, then scale and shift.
+
+    Parameters
+    ----------
+    momentum : float
+        moving = moving * momentum + batch * (1 - momentum).
+    epsilon : float
+        Added to the variance.
+    center, scale : bool
+        Whether to add beta and to multiply by gamma, both of shape (features,).
+
+    Notes
+    -----
+    Ioffe, Szegedy 2015. Prediction uses the moving mean and (biased) variance; so does a frozen layer
+    (`trainable = False`) in training, as in Keras 3, whose defaults these are.
+    """
+
+    momentum: float = 0.99
+    epsilon: float = 1e-3
+    center: bool = True
+    scale: bool = True
+    gamma_initializer: Initializer | str = "ones"
+    beta_initializer: Initializer | str = "zeros"
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.momentum = fraction(self.momentum, "momentum", below=1.0 + 1e-9)
+
+    def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
+        columns = (shapes[0][-1],)
+        mean = ParameterSpec("moving_mean", columns, initializers.Zeros(), trained=False)
+        variance = ParameterSpec("moving_variance", columns, initializers.Ones(), trained=False)
+        return (*super().parameters(*shapes), mean, variance)
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        return build.batch_norm(
+            graph,
+            inputs[0],
+            *self._gamma_beta(weights),
+            (weights[-2], weights[-1]),
+            epsilon=self.epsilon,
+            momentum=self.momentum,
+            training=scope.training and self.trainable,
+            label=scope.label,
+        )

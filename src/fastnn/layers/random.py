@@ -1,0 +1,65 @@
+"""Layers that act in training only: Dropout and GaussianNoise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastnn.config import register
+from fastnn.graph import build
+from fastnn.graph.graph import Graph, Tensor
+from fastnn.layers.base import Layer, Scope, Shape, fraction
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class Dropout(Layer):
+    """Set a fraction of the inputs to zero in training and scale the others by 1 / (1 - rate).
+
+    Parameters
+    ----------
+    rate : float
+        Fraction to drop, in [0, 1).
+
+    Notes
+    -----
+    Srivastava et al. 2014. The mask depends on the model's seed, the step, the layer and the element alone.
+    """
+
+    rate: float
+
+    def prepare(self) -> None:
+        self.rate = fraction(self.rate, "rate")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return shapes[0]
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        if not scope.training or self.rate == 0.0:
+            return inputs[0]
+        return build.dropout(graph, inputs[0], self.rate, scope.number, scope.label)
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class GaussianNoise(Layer):
+    """Add normal noise of mean 0 in training.
+
+    Parameters
+    ----------
+    stddev : float
+        Standard deviation of the noise, at least 0.
+    """
+
+    stddev: float
+
+    def prepare(self) -> None:
+        self.stddev = fraction(self.stddev, "stddev", below=float("inf"))
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return shapes[0]
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        if not scope.training or self.stddev == 0.0:
+            return inputs[0]
+        return build.gaussian_noise(graph, inputs[0], self.stddev, scope.number, scope.label)

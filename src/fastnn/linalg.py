@@ -1,0 +1,137 @@
+"""Matrix multiplication by fastnn's own kernel, on NumPy arrays."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastnn import activations
+from fastnn.program.layout import CONTEXT_WORDS, Buffer, Flag, encode
+from fastnn.program.program import KernelKey, RecordDraft, make_program
+from fastnn.threads import get_num_threads
+
+_A, _B, _C, _BIAS = range(4)
+
+
+def matmul(
+    a: ArrayLike,
+    b: ArrayLike,
+    out: NDArray[Any] | None = None,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    bias: ArrayLike | None = None,
+    activation: Any = None,
+    n_threads: int | None = None,
+) -> NDArray[Any]:
+    """Multiply two matrices, add a bias and apply an activation: activation(op(a) @ op(b) + bias).
+
+    Parameters
+    ----------
+    a : array_like, shape (m, k), or (k, m) with `transpose_a`
+    b : array_like, shape (k, n), or (n, k) with `transpose_b`
+        Both float32 or both float64; arrays of any strides are taken (copied where they are not contiguous,
+        except that the transpose of a contiguous array is read in place).
+    out : ndarray, shape (m, n), optional
+        C-contiguous, of the inputs' dtype; must not overlap the inputs.
+    transpose_a, transpose_b : bool
+        Whether to use the transpose.
+    bias : array_like, shape (n,), optional
+    activation : str or activation object, optional
+        Elementwise ones; softmax and log_softmax are layers' business.
+    n_threads : int, optional
+        Into how many parts the work is cut; `fastnn.get_num_threads()` by default. Does not change the result.
+
+    Returns
+    -------
+    ndarray, shape (m, n)
+        `out` where it is given.
+
+    Raises
+    ------
+    TypeError
+        When dtypes differ or are neither float32 nor float64.
+    ValueError
+        When shapes do not fit.
+    """
+    left, transpose_a = _operand(a, bool(transpose_a), "a")
+    right, transpose_b = _operand(b, bool(transpose_b), "b")
+    if left.dtype != right.dtype:
+        raise TypeError(f"a and b have different dtypes, {left.dtype} and {right.dtype}")
+    m, k = left.shape[::-1] if transpose_a else left.shape
+    k_right, n = right.shape[::-1] if transpose_b else right.shape
+    if k != k_right:
+        raise ValueError(f"op(a) has shape {(m, k)} and op(b) {(k_right, n)}: the inner dimensions differ")
+    function = activations.get(activation)
+    if function.rowwise:
+        raise ValueError(f"activation: {function.name!r} works on rows; expected an elementwise activation")
+    result = _output(out, (m, n), left, right)
+    shift = None
+    if bias is not None:
+        shift = np.ascontiguousarray(bias, dtype=left.dtype)
+        if shift.shape != (n,):
+            raise ValueError(f"bias: expected shape ({n},), got {shift.shape}")
+    parts = get_num_threads() if n_threads is None else n_threads
+    if isinstance(parts, bool) or not isinstance(parts, int) or not 1 <= parts <= 256:
+        raise ValueError(f"n_threads: expected an integer from 1 to 256, got {n_threads!r}")
+    if m == 0 or n == 0:
+        return result
+    if k == 0:
+        result[...] = function(np.zeros((m, n), left.dtype) + (0 if shift is None else shift))
+        return result
+    bound = _bound(left.dtype.name, m, n, k, transpose_a, transpose_b, shift is not None, function)
+    context = np.zeros(CONTEXT_WORDS, np.int64)
+    for slot, array in ((_A, left), (_B, right), (_C, result), (_BIAS, shift)):
+        context[Buffer.DATA + slot] = 0 if array is None else array.ctypes.data
+    bound.run(context, 1, parts)
+    return result
+
+
+def _operand(value: ArrayLike, transposed: bool, what: str) -> tuple[NDArray[Any], bool]:
+    """Return a C-contiguous matrix and whether its transpose is meant."""
+    array = np.asarray(value)
+    if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
+        raise TypeError(f"{what}: expected float32 or float64, got {array.dtype}")
+    if array.ndim != 2:
+        raise ValueError(f"{what}: expected a matrix, got shape {array.shape}")
+    if array.flags.c_contiguous and array.flags.aligned:
+        return array, transposed
+    if array.flags.f_contiguous and array.flags.aligned:
+        return array.T, not transposed
+    return np.array(array, order="C"), transposed
+
+
+def _output(out: Any, shape: tuple[int, int], left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
+    if out is None:
+        return np.empty(shape, left.dtype)
+    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != left.dtype:
+        got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise ValueError(f"out: expected a {left.dtype} array of shape {shape}, got {got}")
+    if not out.flags.c_contiguous or not out.flags.writeable or not out.flags.aligned:
+        raise ValueError("out: expected a writeable C-contiguous array")
+    if np.may_share_memory(out, left) or np.may_share_memory(out, right):
+        raise ValueError("out: may not share memory with a or b")
+    return out
+
+
+@functools.lru_cache(maxsize=256)
+def _bound(
+    dtype: str, m: int, n: int, k: int, transpose_a: bool, transpose_b: bool, has_bias: bool, function: Any
+) -> Any:
+    from fastnn.backend.cpu.engine import BoundProgram
+
+    flags = Flag.TRANSPOSE_A * transpose_a | Flag.TRANSPOSE_B * transpose_b
+    operands = {name: encode(Buffer.DATA + slot, 0) for name, slot in (("a", _A), ("b", _B), ("c", _C))}
+    if has_bias:
+        operands["bias"] = encode(Buffer.DATA + _BIAS, 0)
+    mapped, params = None, {}
+    if function.formula != "linear":
+        flags |= Flag.MAP_FORWARD
+        mapped = KernelKey("map", dtype, function.formula)
+        params = {f"p{index}": number for index, number in enumerate(function.parameters)}
+    draft = RecordDraft("matmul", operands, {"m": m, "n": n, "k": k}, params, Flag(flags), mapped=mapped, label="matmul")
+    return BoundProgram(make_program("matmul", m, dtype, [draft], [], {}))
+
+

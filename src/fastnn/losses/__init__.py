@@ -1,0 +1,62 @@
+"""Loss functions as objects, by name through `get`, and on NumPy arrays by calling them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastnn.losses.base import Loss
+from fastnn.losses.margin import Hinge, Perceptron
+from fastnn.losses.probability import BinaryCrossEntropy, CrossEntropy, KLDivergence
+from fastnn.losses.regression import Huber, LogCosh, MeanAbsoluteError, MeanSquaredError, Poisson
+from fastnn.registry import resolve
+
+_ALIASES: dict[str, str | Callable[[], Loss]] = {
+    "mse": "MeanSquaredError",
+    "mae": "MeanAbsoluteError",
+    "bce": "BinaryCrossEntropy",
+    "binary_crossentropy": "BinaryCrossEntropy",
+    "categorical_crossentropy": "CrossEntropy",
+    "sparse_categorical_crossentropy": "CrossEntropy",
+    "kld": "KLDivergence",
+}
+
+
+def get(value: object) -> Loss:
+    """Give the loss that a name or object means.
+
+    Parameters
+    ----------
+    value : str or Loss
+        Names: mean_squared_error (mse), mean_absolute_error (mae), huber, log_cosh, binary_cross_entropy
+        (binary_crossentropy, bce), cross_entropy (categorical_crossentropy, sparse_categorical_crossentropy),
+        hinge, perceptron, poisson, kl_divergence (kld).
+
+    Returns
+    -------
+    Loss
+        The object itself, or one with the defaults of its class.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown; the message lists the names.
+    TypeError
+        If the value is neither a string nor a loss.
+    """
+    return resolve("loss", value, _ALIASES, Loss)
+
+
+__all__ = [
+    "BinaryCrossEntropy",
+    "CrossEntropy",
+    "Hinge",
+    "Huber",
+    "KLDivergence",
+    "LogCosh",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "Perceptron",
+    "Poisson",
+    "get",
+]

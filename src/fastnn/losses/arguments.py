@@ -1,0 +1,94 @@
+"""Arguments of a loss or metric that is called on arrays: checked, float64, and of matching shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastnn.losses.targets import Kind, Shape
+
+Array = NDArray[np.float64]
+
+
+class Arguments(NamedTuple):
+    """Rows of targets and predictions.
+
+    Attributes
+    ----------
+    kind : str
+        "classes" or "dense".
+    targets : numpy.ndarray
+        int64 of shape predictions.shape[:-1], or float64 of the shape of the predictions.
+    predictions : numpy.ndarray of float64, shape (n, ..., columns)
+    weights : numpy.ndarray of float64, shape (n,), or None
+    """
+
+    kind: Kind
+    targets: NDArray[Any]
+    predictions: Array
+    weights: Array | None
+
+
+def check_arguments(
+    owner: str,
+    check_targets: Callable[[NDArray[Any], Shape, str], Kind],
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    sample_weight: ArrayLike | None,
+    y_pred_range: tuple[float, float],
+) -> Arguments:
+    """Check everything that a call at the prompt got, and bring it into one form."""
+    predictions = _check_predictions(owner, y_pred, y_pred_range)
+    targets = np.asarray(y_true)
+    kind = check_targets(targets, predictions.shape[1:], f"{owner}: y_true")
+    if len(targets) != len(predictions):
+        raise ValueError(
+            f"{owner}: expected as many rows in y_true as in y_pred, got {len(targets)} and "
+            f"{len(predictions)}"
+        )
+    if kind == "classes":
+        targets = targets.reshape(predictions.shape[:-1]).astype(np.int64)
+    else:
+        targets = targets.reshape(predictions.shape).astype(np.float64)
+    return Arguments(kind, targets, predictions, _check_weights(owner, sample_weight, len(predictions)))
+
+
+def _check_predictions(owner: str, y_pred: ArrayLike, y_pred_range: tuple[float, float]) -> Array:
+    array = np.asarray(y_pred)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{owner}: expected y_pred of a real number type, got dtype {array.dtype}")
+    if array.size == 0 or array.ndim == 0:
+        raise ValueError(f"{owner}: expected y_pred with a row and a column, got shape {array.shape}")
+    predictions = np.asarray(array, dtype=np.float64)
+    if predictions.ndim == 1:
+        predictions = predictions[:, None]
+    low, high = y_pred_range
+    # A sum of float32 exponentials rounds: a softmax may give 1.0000001.
+    bad = (predictions < low - 1e-6) | (predictions > high + 1e-6)
+    if bad.any():
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        expected = "probabilities from 0 to 1" if high == 1.0 else f"predictions >= {low:g}"
+        hint = "; for logits, pass from_logits=True" if "cross_entropy" in owner else ""
+        raise ValueError(
+            f"{owner}: expected {expected} in y_pred; row {index[0]} has {predictions[index].item()}{hint}"
+        )
+    return predictions
+
+
+def _check_weights(owner: str, sample_weight: ArrayLike | None, n: int) -> Array | None:
+    if sample_weight is None:
+        return None
+    array = np.asarray(sample_weight)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{owner}: expected sample_weight of a real number type, got dtype {array.dtype}")
+    if array.shape not in ((n,), (n, 1)):
+        raise ValueError(f"{owner}: expected sample_weight of shape ({n},), got {array.shape}")
+    weights = array.reshape(n).astype(np.float64)
+    bad = ~np.isfinite(weights)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"{owner}: expected finite sample weights; row {row} has {weights[row].item()}")
+    return weights

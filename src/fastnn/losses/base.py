@@ -1,0 +1,138 @@
+"""What all loss objects share: a formula, parameters, checks of targets, and a call on NumPy arrays."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastnn.losses.arguments import check_arguments
+from fastnn.losses.arrays import ELEMENTWISE, ROWWISE
+from fastnn.losses.targets import Kind, Shape, check_array, check_dense_shape, check_range
+from fastnn.registry import snake_case
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Base of the loss objects, which are immutable, comparable and hashable.
+
+    The loss of a batch is the sum of every row's loss times its sample weight, over the number of rows (Keras
+    "sum_over_batch_size"). A row's loss is the mean, or the sum, of its elements.
+
+    Attributes
+    ----------
+    formula : str
+        Name of the scalar formula, or of the row-wise kernel for cross-entropy.
+    parameters : tuple of float
+        Parameters of the formula, at most four.
+    row_mean : bool
+        Whether the loss of a row is the mean over the last axis; else it is the sum.
+    """
+
+    formula: ClassVar[str]
+    row_mean: ClassVar[bool] = True
+    target_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+
+    @property
+    def name(self) -> str:
+        """Name by which `get` finds the loss."""
+        return snake_case(type(self).__name__)
+
+    @property
+    def parameters(self) -> tuple[float, ...]:
+        """Parameters of the formula, in its order."""
+        return ()
+
+    @property
+    def prediction_range(self) -> tuple[float, float]:
+        """Bounds of meaningful predictions."""
+        return (-math.inf, math.inf)
+
+    def check_targets(self, y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
+        """Check targets against the shape of the output, chunk by chunk and without a copy.
+
+        Parameters
+        ----------
+        y : numpy.ndarray of real numbers, shape (n, *output_shape)
+            May be memory-mapped. A last axis of length 1 may be missing.
+        output_shape : tuple of int
+            Shape of the output without the batch.
+        where : str
+            Beginning of error messages.
+
+        Returns
+        -------
+        str
+            "classes" for integer labels, "dense" for one target an output element.
+
+        Raises
+        ------
+        TypeError
+            If `y` is no array of real numbers.
+        ValueError
+            If the shape does not fit, or a value is not finite or not allowed; the message names the
+            first row.
+        """
+        array = check_array(y, where)
+        check_dense_shape(array, output_shape, where)
+        self._check_values(array, where)
+        return "dense"
+
+    def rows(self, targets: NDArray[Any], predictions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Compute the loss of every row from arrays that are known to fit.
+
+        Parameters
+        ----------
+        targets : numpy.ndarray
+            Float64 of the shape of the predictions, or int64 labels of shape predictions.shape[:-1].
+        predictions : numpy.ndarray of float64, shape (n, ..., columns)
+
+        Returns
+        -------
+        numpy.ndarray of float64, shape predictions.shape[:-1]
+        """
+        with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+            if self.formula in ROWWISE:
+                return ROWWISE[self.formula](predictions, targets, *self.parameters)
+            elements = ELEMENTWISE[self.formula](predictions, targets, *self.parameters)
+            rows: NDArray[np.float64] = elements.mean(axis=-1) if self.row_mean else elements.sum(axis=-1)
+            return rows
+
+    def __call__(self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Compute the loss of a batch in float64.
+
+        Parameters
+        ----------
+        y_true : array_like, shape of `y_pred`, or what else `check_targets` allows
+            Targets.
+        y_pred : array_like, shape (n, ..., columns) or (n,) for a single column
+            Predictions.
+        sample_weight : array_like, shape (n,), optional
+            Finite factors of the rows' losses.
+
+        Returns
+        -------
+        float
+            The sum of the weighted losses of the rows, over the number of rows.
+
+        Raises
+        ------
+        TypeError
+            If an argument does not hold real numbers.
+        ValueError
+            If shapes do not fit, or a target, prediction or weight is not allowed.
+        """
+        arguments = check_arguments(
+            self.name, self.check_targets, y_true, y_pred, sample_weight, self.prediction_range
+        )
+        rows = self.rows(arguments.targets, arguments.predictions)
+        if arguments.weights is None:
+            return float(rows.mean())
+        weights = arguments.weights.reshape(-1, *[1] * (rows.ndim - 1))
+        return float((weights * rows).sum() / rows.size)
+
+    def _check_values(self, y: NDArray[Any], where: str) -> None:
+        check_range(y, where, *self.target_range)

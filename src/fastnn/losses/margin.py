@@ -1,0 +1,41 @@
+"""Losses of signed scores: the hinge and the perceptron."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from fastnn.losses.base import Loss
+from fastnn.losses.targets import check_elements
+from fastnn.registry import register
+
+
+@register("loss")
+@dataclass(frozen=True)
+class Hinge(Loss):
+    """Mean of max(0, 1 - t y_pred), the loss of support vector machines (Keras `hinge`).
+
+    Targets are -1 or 0 for the one class, 1 for the other; a 0 counts as -1.
+    """
+
+    formula: ClassVar[str] = "hinge"
+
+    def _check_values(self, y: NDArray[Any], where: str) -> None:
+        check_elements(y, lambda t: (t == -1) | (t == 0) | (t == 1), "targets -1 (or 0) and 1", where)
+
+
+@register("loss")
+@dataclass(frozen=True)
+class Perceptron(Loss):
+    """Mean of max(0, -t y_pred): only scores of the wrong sign cost something (Rosenblatt 1958).
+
+    Targets are -1 and 1.
+    """
+
+    formula: ClassVar[str] = "perceptron"
+
+    def _check_values(self, y: NDArray[Any], where: str) -> None:
+        expected = "targets -1 and 1 (2 * y - 1 makes them of 0 and 1)"
+        check_elements(y, lambda t: (t == -1) | (t == 1), expected, where)

@@ -1,0 +1,115 @@
+"""Graph rewriting before emission: dead nodes go, chains that one record can do become one node."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from fastnn.formulas.activations import SAVES
+from fastnn.graph.graph import Node, Tensor
+
+# Nodes that are there for what they write outside the graph.
+EFFECTS = frozenset({"sum_loss", "metric", "store"})
+
+
+def live_nodes(nodes: Sequence[Node], kept: Iterable[int]) -> list[Node]:
+    """Drop the nodes that neither an effect nor a kept tensor depends on, and losses' unused gradients."""
+    needed = set(kept)
+    alive = []
+    for node in reversed(nodes):
+        if node.op in EFFECTS or any(y.id in needed for y in node.outputs):
+            needed.update(x.id for x in node.inputs if x is not None)
+            alive.append(node)
+    return alive[::-1]
+
+
+@dataclass
+class _Uses:
+    count: Counter[int]
+    consumers: dict[int, list[Node]]
+
+    @classmethod
+    def of(cls, nodes: Sequence[Node], kept: Iterable[int]) -> _Uses:
+        uses = cls(Counter(kept), {})
+        for node in nodes:
+            for x in node.inputs:
+                if x is not None:
+                    uses.count[x.id] += 1
+                    uses.consumers.setdefault(x.id, []).append(node)
+        return uses
+
+    def only(self, tensor: Tensor, op: str) -> Node | None:
+        """Return the node of this op that is the tensor's one user."""
+        if self.count[tensor.id] == 1 and self.consumers[tensor.id][0].op == op:
+            return self.consumers[tensor.id][0]
+        return None
+
+
+def fuse(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], list[str]]:
+    """Merge matmul + bias + activation, and the activation's gradient into the backward matmul.
+
+    Parameters
+    ----------
+    nodes : sequence of Node
+        Live nodes in order.
+    kept : iterable of int
+        Ids of tensors that are used outside the graph.
+
+    Returns
+    -------
+    nodes, descriptions
+        The merged node stands where the first of its parts stood, which is where its inputs are ready: a
+        bias or a saved tensor is older than the matmul that it joins.
+    """
+    uses = _Uses.of(nodes, kept)
+    position = {y.id: index for index, node in enumerate(nodes) for y in node.outputs}
+    swallowed: set[int] = set()
+    fused, notes = [], []
+    for index, node in enumerate(nodes):
+        if id(node) in swallowed:
+            continue
+        parts = [node]
+        if node.op == "matmul":
+            node, parts = _forward(node, uses)
+        elif node.op == "matmul_nt":
+            node, parts = _backward(node, uses, position, index)
+        swallowed.update(id(part) for part in parts[1:])
+        if len(parts) > 1:
+            notes.append(f"{node.label}: {' + '.join(part.op for part in parts)}")
+        fused.append(node)
+    return fused, notes
+
+
+def _forward(node: Node, uses: _Uses) -> tuple[Node, list[Node]]:
+    parts = [node]
+    bias = uses.only(node.outputs[0], "bias_add")
+    if bias is not None and bias.inputs[0] is node.outputs[0]:
+        parts.append(bias)
+        node = replace(node, inputs=(*node.inputs, bias.inputs[1]), outputs=bias.outputs)
+    result = node.outputs[0]
+    mapped = [user for user in uses.consumers.get(result.id, []) if user.op == "activation"]
+    others = [user for user in uses.consumers.get(result.id, []) if user.op != "activation"]
+    if len(mapped) != 1 or uses.count[result.id] != 1 + len(others):
+        return node, parts
+    saves_input = SAVES[mapped[0].attrs["formula"]] == "input"
+    if others and not (saves_input and all(user.op == "activation_grad" for user in others)):
+        return node, parts
+    parts.append(mapped[0])
+    outputs = (*mapped[0].outputs, result) if others else mapped[0].outputs
+    return replace(node, outputs=outputs, attrs={**mapped[0].attrs, "map": "forward"}), parts
+
+
+def _backward(node: Node, uses: _Uses, position: dict[int, int], index: int) -> tuple[Node, list[Node]]:
+    gradient = uses.only(node.outputs[0], "activation_grad")
+    if gradient is None or gradient.inputs[0] is not node.outputs[0]:
+        return node, [node]
+    saved = gradient.inputs[1]
+    assert saved is not None
+    if position.get(saved.id, -1) >= index:
+        return node, [node]
+    inputs = (*node.inputs, None, saved)
+    return replace(node, inputs=inputs, outputs=gradient.outputs, attrs={**gradient.attrs, "map": "gradient"}), [
+        node,
+        gradient,
+    ]

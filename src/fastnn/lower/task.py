@@ -1,0 +1,72 @@
+"""What is to be lowered: a graph, where its inputs come from, and where parameters and gradients stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fastnn.graph.graph import Graph
+from fastnn.program.program import RecordDraft
+
+
+@dataclass(frozen=True)
+class Source:
+    """How the rows of one graph input lie in memory.
+
+    Attributes
+    ----------
+    slot : int
+        The data slot that holds the array's address.
+    dtype : str
+        The array's NumPy dtype name.
+    row_stride : int
+        Bytes from one row to the next.
+    inner : tuple of (size, stride in bytes)
+        The axes within a row, at most three; empty when a row is contiguous.
+    index_slot : int or None
+        The data slot of an int64 array of row numbers, None for rows in order.
+    check_finite : bool
+        Whether NaN and infinity stop the program before the step.
+    """
+
+    slot: int
+    dtype: str
+    row_stride: int
+    inner: tuple[tuple[int, int], ...] = ()
+    indexed: bool = False
+    check_finite: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    """A fixed place in one of the flat buffers, in bytes."""
+
+    buffer: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A program to be made.
+
+    Attributes
+    ----------
+    sources : mapping of input tensor id to Source
+    places : mapping of tensor id to Place
+        Parameters, and gradient tensors that belong into the gradient buffer.
+    accumulating : set of tensor ids
+        Gradient tensors that are added to what an earlier record wrote to the same place.
+    head, tail : sequences of RecordDraft
+        Records before and behind those of the graph, such as the optimizer's.
+    sizes : mapping of buffer to bytes
+    """
+
+    name: str
+    graph: Graph
+    batch: int
+    dtype: str
+    sources: Mapping[int, Source]
+    places: Mapping[int, Place]
+    accumulating: frozenset[int]
+    tail: Sequence[RecordDraft]
+    sizes: Mapping[int, int] = field(default_factory=dict)

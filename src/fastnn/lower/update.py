@@ -1,0 +1,149 @@
+"""The records behind the backward pass: penalties, clipping, the optimizer's step, constraints, counters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from fastnn.program.layout import Buffer, Flag, encode
+from fastnn.program.program import ITEM_SIZES, RecordDraft
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight as the update sees it.
+
+    `offset` is in bytes and the same in the buffers of parameters and gradients and in every slot of the
+    optimizer's buffer; `trained` tells whether a gradient for it was computed in this program.
+    """
+
+    name: str
+    offset: int
+    shape: tuple[int, ...]
+    trained: bool
+    l1: float = 0.0
+    l2: float = 0.0
+    max_norm: tuple[float, int] | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """How gradients are clipped; at most one limit is set."""
+
+    value: float | None = None
+    norm: float | None = None
+    global_norm: float | None = None
+
+
+@dataclass(frozen=True)
+class Update:
+    """The optimizer's part of a program: its formula, number of slots, and clipping."""
+
+    formula: str
+    slots: int
+    slot_bytes: int
+    clipping: Clipping
+
+
+def penalties(weights: Sequence[Weight], total: int, batch: int, *, gradients: bool) -> list[RecordDraft]:
+    """Add regularisers to the loss and, in training, their gradients to the weights' gradients."""
+    drafts = []
+    for weight in weights:
+        if not weight.l1 and not weight.l2:
+            continue
+        operands = {"total": total, "w": encode(Buffer.PARAMETERS, weight.offset)}
+        if gradients and weight.trained:
+            operands["dw"] = encode(Buffer.GRADIENTS, weight.offset)
+        params = {"l1": weight.l1, "l2": weight.l2}
+        dims = {"n": weight.size, "batch": batch}
+        drafts.append(RecordDraft("penalty", operands, dims, params, label=weight.name))
+    return drafts
+
+
+def _ranges(weights: Sequence[Weight], dtype: str) -> list[tuple[int, int]]:
+    """Join trained weights that lie side by side into (offset in bytes, number of elements).
+
+    The padding between two weights holds zeros in every buffer, and every update leaves zeros there.
+    """
+    item = ITEM_SIZES[dtype]
+    ranges: list[tuple[int, int]] = []
+    before: Weight | None = None
+    for weight in weights:
+        if weight.trained:
+            if ranges and before is not None and before.trained:
+                start, _ = ranges[-1]
+                ranges[-1] = (start, (weight.offset - start) // item + weight.size)
+            else:
+                ranges.append((weight.offset, weight.size))
+        before = weight
+    return ranges
+
+
+def _clip(weights: Sequence[Weight], ranges: Sequence[tuple[int, int]], clipping: Clipping, scratch: int) -> list[
+    RecordDraft
+]:  # fmt: skip
+    def gradient(offset: int) -> int:
+        return encode(Buffer.GRADIENTS, offset)
+
+    drafts = []
+    if clipping.value is not None:
+        for offset, n in ranges:
+            params = {"limit": clipping.value}
+            drafts.append(RecordDraft("clip_by_value", {"g": gradient(offset)}, {"n": n}, params, label="clip"))
+    if clipping.norm is not None or clipping.global_norm is not None:
+        each = [(weight.offset, weight.size) for weight in weights if weight.trained]
+        groups = [list(ranges)] if clipping.global_norm is not None else [[part] for part in each]
+        limit = clipping.global_norm if clipping.global_norm is not None else clipping.norm
+        assert limit is not None
+        for group in groups:
+            for index, (offset, n) in enumerate(group):
+                flags = Flag.ACCUMULATE if index else Flag(0)
+                operands = {"total": scratch, "x": gradient(offset)}
+                drafts.append(RecordDraft("sum_squares", operands, {"n": n}, flags=flags, label="clip"))
+            for offset, n in group:
+                operands = {"g": gradient(offset), "total": scratch}
+                drafts.append(RecordDraft("clip_by_norm", operands, {"n": n}, {"limit": limit}, label="clip"))
+    return drafts
+
+
+def update(weights: Sequence[Weight], step: Update, scratch: int, dtype: str) -> list[RecordDraft]:
+    """Clip the gradients, take the optimizer's step, apply constraints.
+
+    Parameters
+    ----------
+    scratch : int
+        Operand word of one float64 for the norm.
+    """
+    ranges = _ranges(weights, dtype)
+    drafts = _clip(weights, ranges, step.clipping, scratch)
+    for offset, n in ranges:
+        operands = {
+            "p": encode(Buffer.PARAMETERS, offset),
+            "g": encode(Buffer.GRADIENTS, offset),
+            "hyper": encode(Buffer.HYPER, 0),
+        }
+        for slot in range(step.slots):
+            operands[f"s{slot}"] = encode(Buffer.OPTIMIZER, slot * step.slot_bytes + offset)
+        drafts.append(RecordDraft("optimizer", operands, {"n": n}, variant=step.formula, label="optimizer"))
+    for weight in weights:
+        if weight.trained and weight.max_norm is not None:
+            limit, axis = weight.max_norm
+            dims = {
+                "outer": prod(weight.shape[:axis]),
+                "size": weight.shape[axis],
+                "inner": prod(weight.shape[axis + 1 :]),
+            }
+            operands = {"w": encode(Buffer.PARAMETERS, weight.offset)}
+            drafts.append(RecordDraft("max_norm", operands, dims, {"limit": limit}, label=weight.name))
+    return drafts
+
+
+def tick(batch: int, *, training: bool) -> RecordDraft:
+    """Advance the counters by one batch."""
+    return RecordDraft("tick", {}, {"rows": batch}, flags=Flag.TRAINING if training else Flag(0), label="counters")

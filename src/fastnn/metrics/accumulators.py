@@ -1,0 +1,122 @@
+"""The five accumulators that fill every metric, on NumPy arrays in float64.
+
+This is the definition that the compiled kernels follow. Each function adds a batch to a flat float64 array:
+
+- targets: int64 labels of shape (rows,), or float64 of shape (rows, cols). With two or more columns, the
+  label of a dense row is its first maximum; in a single column, a target > 0.5 is positive. Labels come
+  with two or more columns only.
+- predictions: float64 scores of shape (rows, cols), converted from the network's dtype before any arithmetic.
+- weights: float64 of shape (rows,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+REGRESSION_SUMS = ("w", "wp", "wy", "wpp", "wyy", "wpy", "absolute", "squared", "p_shift", "y_shift")
+"""Rows of the accumulator `regression_sums`, each with a value a column."""
+
+
+def count_correct(
+    total: Array, targets: NDArray[Any], predictions: Array, weights: Array, threshold: float
+) -> None:
+    """Add to [weight of correct rows, weight of rows].
+
+    One column: correct where (score > threshold) is (target > 0.5). More: where the label's score is the
+    first maximum, that is, greater than every score before it and not less than any behind. A row with a
+    NaN score is not correct.
+    """
+    if predictions.shape[1] == 1:
+        score = predictions[:, 0]
+        correct = ((score > threshold) == (targets[:, 0] > 0.5)) & ~np.isnan(score)
+    else:
+        labels = _labels(targets)
+        score = np.take_along_axis(predictions, labels[:, None], axis=1)
+        before = np.arange(predictions.shape[1]) < labels[:, None]
+        correct = np.where(before, predictions < score, predictions <= score).all(axis=1)
+    total += (weights[correct].sum(), weights.sum())
+
+
+def top_k(total: Array, targets: NDArray[Any], predictions: Array, weights: Array, k: float) -> None:
+    """Add to [weight of correct rows, weight of rows].
+
+    A row is correct where fewer than k scores are not <= the label's score: ties are in the label's
+    favour, a NaN score counts as greater, and a label whose own score is NaN is never in the top k (k <=
+    columns).
+    """
+    score = np.take_along_axis(predictions, _labels(targets)[:, None], axis=1)
+    correct = (~(predictions <= score)).sum(axis=1) < k
+    total += (weights[correct].sum(), weights.sum())
+
+
+def confusion(
+    total: Array, targets: NDArray[Any], predictions: Array, weights: Array, threshold: float
+) -> None:
+    """Add to a row-major matrix of weights: C true classes by C predicted classes and one column for NaN.
+
+    One column has C = 2 classes, 1 being predicted where score > threshold. More columns: the predicted
+    class is the first maximum. A row with a NaN score is counted in the last column, as no class is
+    predicted.
+    """
+    if predictions.shape[1] == 1:
+        n_classes = 2
+        labels = (targets[:, 0] > 0.5).astype(np.int64)
+        predicted = (predictions[:, 0] > threshold).astype(np.int64)
+    else:
+        n_classes = predictions.shape[1]
+        labels = _labels(targets)
+        predicted = predictions.argmax(axis=1)
+    predicted = np.where(np.isnan(predictions).any(axis=1), n_classes, predicted)
+    np.add.at(total, labels * (n_classes + 1) + predicted, weights)
+
+
+def auc_histogram(
+    total: Array, targets: NDArray[Any], predictions: Array, weights: Array, num_thresholds: float
+) -> None:
+    """Add to num_thresholds bins of positive weight, followed by num_thresholds bins of negative weight.
+
+    Every element is a sample: positive where its column is the row's label, or where its dense target is
+    > 0.5. Its bin is max(ceil(score * (num_thresholds - 1)) - 1, 0) for the score clipped to [0, 1], so
+    that it exceeds the thresholds 0 ... bin (the first is below 0, as in Keras). A NaN score counts as 0
+    for a positive and 1 for a negative sample.
+    """
+    n = int(num_thresholds)
+    positive = targets[:, None] == np.arange(predictions.shape[1]) if targets.ndim == 1 else targets > 0.5
+    score = np.where(np.isnan(predictions), np.where(positive, 0.0, 1.0), np.clip(predictions, 0.0, 1.0))
+    bins = np.maximum(np.ceil(score * (n - 1)).astype(np.int64) - 1, 0)
+    np.add.at(total, np.where(positive, bins, n + bins), np.broadcast_to(weights[:, None], score.shape))
+
+
+def regression_sums(total: Array, targets: NDArray[Any], predictions: Array, weights: Array) -> None:
+    """Add to `REGRESSION_SUMS`, a row-major matrix of ten rows by columns.
+
+    With p and y less the shifts of their column, the rows are sum w, sum w p, sum w y, sum w p^2, sum w
+    y^2, sum w p y, sum w |p - y|, sum w (p - y)^2 (the last two without shifts), and the shifts. A shift
+    that is NaN, as all are at first, becomes the column's value in the first row at hand. So variances
+    of data far from 0 keep their digits.
+    """
+    sums = total.reshape(len(REGRESSION_SUMS), -1)
+    for shift, values in ((sums[8], predictions), (sums[9], targets)):
+        shift[:] = np.where(np.isnan(shift), values[0], shift)
+    p = predictions - sums[8]
+    y = targets - sums[9]
+    error = predictions - targets
+    for row, terms in enumerate((np.ones_like(p), p, y, p * p, y * y, p * y, np.abs(error), error * error)):
+        sums[row] += weights @ terms
+
+
+def _labels(targets: NDArray[Any]) -> NDArray[np.int64]:
+    labels: NDArray[np.int64] = targets if targets.ndim == 1 else targets.argmax(axis=1)
+    return labels
+
+
+ACCUMULATORS: dict[str, Callable[..., None]] = {
+    f.__name__: f for f in (count_correct, top_k, confusion, auc_histogram, regression_sums)
+}
+"""Accumulator name -> function of the total, targets, predictions, weights and the metric's parameters."""

@@ -1,0 +1,194 @@
+"""Metrics of scores against classes: accuracies and the area under the ROC curve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn._numbers import number, whole
+from fastnn.losses.targets import (
+    Kind,
+    Shape,
+    check_array,
+    check_dense_shape,
+    check_one_class,
+    check_range,
+    check_scored_targets,
+)
+from fastnn.metrics.base import Array, Metric
+from fastnn.registry import register
+
+
+@dataclass(frozen=True)
+class _Fraction(Metric):
+    def size(self, output_shape: Shape) -> int:
+        """Two: the weight of what is correct, and of all."""
+        return 2
+
+    def _result(self, total: Array, output_shape: Shape) -> float:
+        return float(total[0] / total[1]) if total[1] != 0.0 else float("nan")
+
+
+@register("metric")
+@dataclass(frozen=True)
+class Accuracy(_Fraction):
+    """Share of rows whose class is predicted (Keras `accuracy`).
+
+    With two or more columns, the prediction is the first maximum of the scores, and targets are integer
+    labels or rows whose maximum is the class. With a single column, class 1 is predicted where score >
+    threshold. A row with a NaN score is not correct.
+
+    Parameters
+    ----------
+    threshold : float
+        For a single column: 0.5 suits probabilities, 0 logits and signed scores.
+    """
+
+    threshold: float = 0.5
+    name: ClassVar[str] = "accuracy"
+    accumulator: ClassVar[str] = "count_correct"
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        object.__setattr__(self, "threshold", number("Accuracy threshold", self.threshold))
+
+    @property
+    def parameters(self) -> tuple[float, ...]:
+        """The threshold."""
+        return (self.threshold,)
+
+    def check_targets(self, y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
+        """Check labels or one-hot targets; see `Metric.check_targets`."""
+        return check_one_class(check_array(y, where), output_shape, where)
+
+
+@register("metric")
+@dataclass(frozen=True)
+class BinaryAccuracy(_Fraction):
+    """Share of elements where (score > threshold) is (target > 0.5) (Keras `binary_accuracy`).
+
+    Parameters
+    ----------
+    threshold : float
+        0.5 suits probabilities, 0 logits and signed scores.
+    """
+
+    threshold: float = 0.5
+    name: ClassVar[str] = "binary_accuracy"
+    accumulator: ClassVar[str] = "count_correct"
+    elementwise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        object.__setattr__(self, "threshold", number("BinaryAccuracy threshold", self.threshold))
+
+    @property
+    def parameters(self) -> tuple[float, ...]:
+        """The threshold."""
+        return (self.threshold,)
+
+    def check_targets(self, y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
+        """Check that there is a finite target for every element; see `Metric.check_targets`."""
+        array = check_array(y, where)
+        check_dense_shape(array, output_shape, where)
+        check_range(array, where)
+        return "dense"
+
+
+@register("metric")
+@dataclass(frozen=True)
+class TopKAccuracy(_Fraction):
+    """Share of rows whose class is among the k highest scores (Keras `top_k_categorical_accuracy`).
+
+    It is where fewer than k scores are strictly greater. NaN scores count as greater, and a class with a
+    NaN score is never among the highest.
+
+    Parameters
+    ----------
+    k : int
+        From 1 to the number of classes.
+    """
+
+    k: int = 5
+    name: ClassVar[str] = "top_k_accuracy"
+    accumulator: ClassVar[str] = "top_k"
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        object.__setattr__(self, "k", whole("TopKAccuracy k", self.k, at_least=1))
+
+    @property
+    def parameters(self) -> tuple[float, ...]:
+        """The number k."""
+        return (float(self.k),)
+
+    def check_targets(self, y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
+        """Check labels or one-hot targets; see `Metric.check_targets`."""
+        self.size(output_shape)
+        return check_one_class(check_array(y, where), output_shape, where)
+
+    def size(self, output_shape: Shape) -> int:
+        """Two: the weight of what is correct, and of all; ValueError if there are fewer classes than k."""
+        if output_shape[-1] == 1:
+            raise ValueError(f"{self.name}: expected two or more output columns, got 1; use BinaryAccuracy")
+        if self.k > output_shape[-1]:
+            raise ValueError(f"{self.name}: expected k <= {output_shape[-1]} classes; got k={self.k}")
+        return 2
+
+
+@register("metric")
+@dataclass(frozen=True)
+class AUC(Metric):
+    """Area under the ROC curve, by the trapezoid rule over a histogram of scores (Keras `AUC`).
+
+    Every element is a sample; with two or more columns, integer labels mean one-hot targets. So several
+    columns give the micro average. The error is at most about 1 / num_thresholds for evenly spread
+    scores. It is NaN until both positive and negative samples were seen. A NaN score counts as wrong as
+    can be.
+
+    Parameters
+    ----------
+    num_thresholds : int
+        Number of points of the curve, >= 2.
+    """
+
+    num_thresholds: int = 200
+    name: ClassVar[str] = "auc"
+    accumulator: ClassVar[str] = "auc_histogram"
+    prediction_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        thresholds = whole("AUC num_thresholds", self.num_thresholds, at_least=2)
+        object.__setattr__(self, "num_thresholds", thresholds)
+
+    @property
+    def parameters(self) -> tuple[float, ...]:
+        """The number of thresholds."""
+        return (float(self.num_thresholds),)
+
+    def check_targets(self, y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
+        """Check labels, or targets from 0 to 1; see `Metric.check_targets`."""
+        array = check_array(y, where)
+        kind = check_scored_targets(array, output_shape, where)
+        if kind == "dense":
+            check_range(array, where, 0.0, 1.0)
+        return kind
+
+    def size(self, output_shape: Shape) -> int:
+        """Two bins a threshold."""
+        return 2 * self.num_thresholds
+
+    def _result(self, total: Array, output_shape: Shape) -> float:
+        # At threshold i, everything in the bins i, i + 1, ... is called positive.
+        rates = np.zeros((2, self.num_thresholds + 1))
+        rates[:, :-1] = np.cumsum(total.reshape(2, -1)[:, ::-1], axis=1)[:, ::-1]
+        sums = rates[:, :1]
+        if not np.all(sums > 0.0):
+            return float("nan")
+        true_positive, false_positive = rates / sums
+        heights = 0.5 * (true_positive[:-1] + true_positive[1:])
+        return float(np.sum(heights * (false_positive[:-1] - false_positive[1:])))

@@ -1,0 +1,6 @@
+"""Models: architectures with weights, which train, predict, and are saved."""
+
+from fastnn.model.model import Model
+from fastnn.model.sequential import Sequential
+
+__all__ = ["Model", "Sequential"]

@@ -1,0 +1,73 @@
+"""What a model tells about itself before it is trained: a summary, and the program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastnn.lower.task import Source
+from fastnn.model.programs import Request, TargetLayout, build
+from fastnn.program.disassembly import format_bytes
+from fastnn.program.program import ITEM_SIZES, Program
+
+if TYPE_CHECKING:
+    from fastnn.model.model import Model
+
+
+def _rows(slot: int, shape: tuple[int, ...], dtype: str) -> Source:
+    """Describe contiguous rows of a dtype."""
+    return Source(slot, dtype, int(np.prod(shape, dtype=np.int64)) * ITEM_SIZES[dtype], indexed=True)
+
+
+def program(model: Model, batch: int = 32) -> Program:
+    """Make the training program of a compiled model, or the prediction program, for contiguous rows of its dtype."""
+    architecture = model._architecture_or_fail()
+    inputs = tuple(_rows(slot, shape, model.dtype) for slot, shape in enumerate(architecture.input_shapes))
+    objective = model._objective
+    if objective is None:
+        slots = tuple(range(len(inputs), len(inputs) + len(architecture.outputs)))
+        return build(model._table, None, None, Request("predict", batch, False, inputs, output_slots=slots))
+    targets: list[TargetLayout | None] = []
+    for output, (loss, shape) in enumerate(zip(objective.losses, architecture.output_shapes, strict=True)):
+        slot = len(inputs) + output
+        if loss is None and not any(measure.output == output for measure in objective.measures):
+            targets.append(None)
+        elif loss is not None and loss.formula.startswith("cross_entropy"):
+            targets.append(TargetLayout(_rows(slot, shape[:-1], "int64"), labels=True))
+        else:
+            targets.append(TargetLayout(_rows(slot, shape, model.dtype), labels=False))
+    weights = (None,) * len(targets)
+    request = Request("train", batch, True, inputs, tuple(targets), weights, trained=model._trained())
+    return build(model._table, objective, model._optimizer, request)
+
+
+def summary(model: Model, batch: int) -> str:
+    """Describe layers, shapes, parameters and memory."""
+    architecture, table = model._architecture_or_fail(), model._table
+    rows = [("layer", "class", "output shape", "parameters", "connected to")]
+    for index, call in enumerate(architecture.calls):
+        layer, label = architecture.layers[call.layer], architecture.labels[call.layer]
+        first_use = all(earlier.layer != call.layer for earlier in architecture.calls[:index])
+        size = sum(entry.size for entry in table if entry.layer == call.layer)
+        note = "" if layer.trainable else " (frozen)"
+        sources = ", ".join(architecture.labels[architecture.calls[x].layer] for x in call.inputs)
+        shape = str((None, *call.shape))
+        rows.append((label, type(layer).__name__ + note, shape, f"{size:,}" if first_use else "shared", sources))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    trained = sum(
+        entry.size for entry, is_trained in zip(table, model._trained(), strict=True) if is_trained
+    )
+    total = model.count_params()
+    lines.append(f"parameters: {total:,} ({trained:,} trainable), {model.dtype}")
+    made = program(model, batch)
+    memory = [f"parameters {format_bytes(table.nbytes)}"]
+    if model._optimizer is not None:
+        slots = len(model._optimizer.slots)
+        memory += [f"gradients {format_bytes(table.nbytes)}", f"optimizer {format_bytes(slots * table.nbytes)}"]
+    what = "activations and gradients of" if model._optimizer is not None else "activations of"
+    memory.append(f"{what} a batch of {batch} {format_bytes(made.arena_bytes)}")
+    lines.append("memory: " + ", ".join(memory))
+    return "\n".join([f"{type(model).__name__} {model.name!r}", *lines])

@@ -1,0 +1,479 @@
+"""The model: an architecture with weights, trained by `fit`, used by `predict`, saved by `save`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastnn import optimizers
+from fastnn.callbacks import Callback, CallbackList
+from fastnn.layers.base import Layer, positive_int
+from fastnn.layers.symbol import Symbol
+from fastnn.model import inspection
+from fastnn.model.architecture import Architecture
+from fastnn.model.parameters import ParameterTable
+from fastnn.model.runtime import Pass, Runtime
+from fastnn.optimizers import Optimizer
+from fastnn.program.layout import Counter
+from fastnn.program.program import Program
+from fastnn.seeding import as_seed
+from fastnn.training import batches, passes
+from fastnn.training.data import is_batches
+from fastnn.training.feed import Feed
+from fastnn.training.fit import fit
+from fastnn.training.history import History
+from fastnn.training.objective import Objective
+
+# inputs, targets, weights and results share the data slots of a context
+_MAX_ENDS = 20
+
+
+class Model:
+    """A neural network: any acyclic graph of layers between inputs and outputs.
+
+    Parameters
+    ----------
+    inputs : Symbol or list of Symbol
+        From `fastnn.Input`.
+    outputs : Symbol or list of Symbol
+        Results of layers.
+    seed : int or numpy.random.Generator, optional
+        Decides initial weights, the order of samples, dropout and noise; None draws one.
+    dtype : {"float32", "float64"}
+        Of weights and of all arithmetic.
+    device : {"cpu"}
+        Where the model runs.
+    name : str, optional
+
+    Raises
+    ------
+    TypeError, ValueError
+        When inputs and outputs are not connected symbols, or an argument is not one of the above.
+
+    Notes
+    -----
+    Weights belong to the model, not to its layers: two models that share layer objects have weights of their own.
+    """
+
+    def __init__(
+        self,
+        inputs: Symbol | Sequence[Symbol],
+        outputs: Symbol | Sequence[Symbol],
+        *,
+        seed: int | np.random.Generator | None = None,
+        dtype: str = "float32",
+        device: str = "cpu",
+        name: str | None = None,
+    ) -> None:
+        self._begin(seed, dtype, device, name)
+        ends = [list(part) if isinstance(part, (list, tuple)) else [part] for part in (inputs, outputs)]
+        for part, what in zip(ends, ("inputs", "outputs"), strict=True):
+            if not part or not all(isinstance(symbol, Symbol) for symbol in part):
+                raise TypeError(f"{what}: expected symbols (fastnn.Input(...) or results of layers), got {part!r}")
+        self._realize(Architecture.of(*ends))
+
+    def _begin(self, seed: int | np.random.Generator | None, dtype: str, device: str, name: str | None) -> None:
+        self.seed = as_seed(seed)
+        try:
+            self.dtype = np.dtype(dtype).name
+        except TypeError:
+            self.dtype = repr(dtype)
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
+        if device != "cpu":
+            raise ValueError(f"device: this version of fastnn runs on 'cpu', got {device!r}")
+        self.device = device
+        self.name = name if name is not None else type(self).__name__.lower()
+        self.stop_training = False
+        self.history: History | None = None
+        self._architecture: Architecture | None = None
+        self._compiled: dict[str, Any] | None = None
+        self._objective: Objective | None = None
+        self._optimizer: Optimizer | None = None
+        self._totals: NDArray[np.float64] = np.zeros(0)
+        self._earlier_rows = 0
+        self._run: dict[str, Any] = {}
+        self._callbacks: CallbackList | None = None
+        self._resumable: dict[str, Any] | None = None
+        self._fitting = False
+
+    def _realize(self, architecture: Architecture) -> None:
+        """Give the model its architecture, buffers and initial weights."""
+        if len(architecture.inputs) + len(architecture.outputs) > _MAX_ENDS:
+            raise ValueError(f"a model has at most {_MAX_ENDS} inputs and outputs together")
+        table = ParameterTable(architecture, self.dtype)
+        for entry in table:
+            constraint = entry.spec.constraint
+            if constraint is not None and not -len(entry.spec.shape) <= constraint.axis < len(entry.spec.shape):
+                raise ValueError(f"{entry.name}: the constraint's axis {constraint.axis} is not in {entry.spec.shape}")
+        runtime = Runtime(table, self.seed)
+        table.initialize(runtime.parameters, self.seed)
+        self._architecture, self._table, self._runtime = architecture, table, runtime
+        if self._compiled is not None:
+            self._bind()
+
+    # --- what it is ---------------------------------------------------------------------------------------
+
+    @property
+    def built(self) -> bool:
+        """Whether shapes are known and weights exist."""
+        return self._architecture is not None
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers in the order of their use, without inputs."""
+        return [layer for layer in self._architecture_or_fail().layers if layer.arity != (0, 0)]
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the inputs, for dictionaries of arrays."""
+        return self._architecture_or_fail().input_names
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs, for dictionaries of targets, losses and metrics."""
+        return self._architecture_or_fail().output_names
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer; its `learning_rate` may be assigned."""
+        if self._optimizer is None:
+            raise RuntimeError("the model has no optimizer yet: call compile first")
+        return self._optimizer
+
+    @property
+    def step(self) -> int:
+        """The number of training steps taken since the model was made."""
+        return self._runtime.step_count() if self.built else 0
+
+    def get_layer(self, name: str) -> Layer:
+        """Return the layer of a name."""
+        architecture = self._architecture_or_fail()
+        if name not in architecture.labels:
+            raise ValueError(f"there is no layer {name!r}; the layers are {list(architecture.labels)}")
+        return architecture.layers[architecture.labels.index(name)]
+
+    def count_params(self) -> int:
+        """Return the number of weights, moving averages included."""
+        self._architecture_or_fail()
+        return sum(entry.size for entry in self._table)
+
+    def summary(self, batch_size: int = 32) -> None:
+        """Print layers, shapes, parameters, and the memory that training takes, all known before training.
+
+        Parameters
+        ----------
+        batch_size : int
+            Rows a batch, which decide the memory of activations.
+        """
+        print(inspection.summary(self, positive_int(batch_size, "batch_size")))
+
+    @property
+    def program(self) -> Program:
+        """The program of the last training, or of a batch of 32 rows; `print` shows it."""
+        return inspection.program(self)
+
+    def __repr__(self) -> str:
+        state = f"{self.count_params()} parameters" if self.built else "not built"
+        return f"<{type(self).__name__} {self.name!r}: {state}, {self.dtype}>"
+
+    # --- weights ------------------------------------------------------------------------------------------
+
+    def get_weights(self) -> list[NDArray[Any]]:
+        """Return copies of all weights in Keras' order: kernel (n_in, n_out), bias (n_out,), layer by layer."""
+        self._architecture_or_fail()
+        with self._runtime.lock:
+            return [self._table.view(self._runtime.parameters, entry).copy() for entry in self._table]
+
+    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
+        """Set all weights, in the order of `get_weights`.
+
+        Raises
+        ------
+        ValueError
+            When the number of arrays or a shape does not fit; no weight is changed then.
+        """
+        self._architecture_or_fail()
+        arrays = [np.asarray(value) for value in weights]
+        if len(arrays) != len(self._table):
+            raise ValueError(f"expected {len(self._table)} arrays, got {len(arrays)}")
+        for entry, array in zip(self._table, arrays, strict=True):
+            if array.shape != entry.spec.shape or array.dtype.kind not in "biuf":
+                raise ValueError(
+                    f"{entry.name}: expected numbers of shape {entry.spec.shape}, got {array.dtype} {array.shape}"
+                )
+        with self._runtime.lock:
+            for entry, array in zip(self._table, arrays, strict=True):
+                self._table.view(self._runtime.parameters, entry)[...] = array
+
+    # --- training -----------------------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: Optimizer | str = "rmsprop",
+        loss: Any = None,
+        metrics: Any = None,
+        *,
+        loss_weights: Any = None,
+        weighted_metrics: Any = None,
+    ) -> None:
+        """Choose how the model is trained; starts the optimizer's state anew.
+
+        Parameters
+        ----------
+        optimizer : str or Optimizer
+        loss : str or Loss, or a list or dict of such by output
+            None for an output that is not trained.
+        metrics, weighted_metrics : list of str or Metric, or a list of lists or dict by output
+            Weighted ones count samples by their weights.
+        loss_weights : float, or list or dict by output
+            Factors of the outputs' losses in the sum that is trained.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When a name is unknown, or a metric is not defined for an output's shape.
+        """
+        if loss is None:
+            raise ValueError("compile needs a loss, such as 'mse' or 'cross_entropy'")
+        self._compiled = {
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+        }
+        self._optimizer = optimizers.get(optimizer)
+        if self.built:
+            self._bind()
+
+    def _bind(self) -> None:
+        architecture, compiled = self._architecture_or_fail(), self._compiled
+        assert compiled is not None
+        names, shapes = architecture.output_names, architecture.output_shapes
+        self._objective = Objective.bind(output_names=names, output_shapes=shapes, **compiled)
+        self._runtime.attach(self._optimizer)
+        self._totals = self._objective.initial()
+        self._runtime.training[[Counter.CURSOR]] = 0
+        self._run, self._resumable = {}, None
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int = 1,
+        callbacks: Callback | Sequence[Callback] | None = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_batch_size: int | None = None,
+        resume: bool = False,
+    ) -> History:
+        """Train for a number of epochs.
+
+        Parameters
+        ----------
+        x : array of shape (n, *input_shape), list or dict of arrays, or an iterable of batches
+            Float, integer or bool arrays of any strides, memory-mapped arrays, data frames. An iterable gives
+            (x, y) or (x, y, sample_weight) for each batch.
+        y : array, or list or dict by output
+            Targets of shape (n, *output_shape), or integer labels (n,) for cross-entropy.
+        batch_size : int, optional
+            Rows a step; 32 by default.
+        epochs : int
+            The epoch, counted from 0, before which training ends.
+        verbose : {1, 0, 2}
+            1 shows bars, 0 nothing, 2 prints a line an epoch.
+        callbacks : list of Callback
+        validation_split : float
+            Fraction of the rows, the last ones, that is not trained on but evaluated after each epoch.
+        validation_data : tuple (x, y) or (x, y, sample_weight)
+        shuffle : bool
+            Whether each epoch takes the rows in a new order.
+        class_weight : dict of label to float
+        sample_weight : array of shape (n,)
+            The loss of a batch is sum(weight * loss) / rows, as in Keras.
+        initial_epoch : int
+        steps_per_epoch : int, optional
+            Batches an epoch of an iterable.
+        validation_batch_size : int, optional
+        resume : bool
+            Go on where an interrupted or saved training stopped, in the middle of an epoch if need be: the same
+            call on the same data gives bit for bit the weights of a training that was never interrupted.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        TypeError, ValueError
+            When data do not fit the model; before anything runs. A row that holds NaN or infinity is named when
+            its batch is met.
+        RuntimeError
+            When the model is not compiled, or is being trained by another thread.
+        """
+        return fit(self, x, y, {name: value for name, value in locals().items() if name not in ("self", "x", "y")})
+
+    def train_on_batch(
+        self, x: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
+    ) -> dict[str, float]:
+        """Take one training step on one batch and return its loss and metrics (from before the step)."""
+        self._build_for(x)
+        feed = self._feed(x, y, sample_weight, class_weight)
+        with self._runtime.lock:
+            batches.train_batch(self, feed, fresh=True)
+            return self._logs_so_far()
+
+    def evaluate(
+        self, x: Any, y: Any = None, batch_size: int | None = None, sample_weight: Any = None, verbose: int = 0
+    ) -> dict[str, Any]:
+        """Return loss and metrics over data, such as {"loss": 0.1, "accuracy": 0.97}.
+
+        Parameters
+        ----------
+        x, y, sample_weight
+            As for `fit`; x may be an iterable of batches.
+        batch_size : int, optional
+            Rows at a time; does not change the result but for rounding.
+        verbose : {0, 1}
+            1 prints the result.
+        """
+        objective = self._objective_or_fail()
+        if is_batches(x):
+            totals, rows = batches.evaluate(self, x)
+        else:
+            feed = self._feed(x, y, sample_weight, None)
+            totals, rows = passes.evaluate(self, feed, self._batch(batch_size), 0, feed.n)
+        logs = objective.logs(totals, rows, arrays=True)
+        if verbose:
+            print(" - ".join(f"{name}: {value:.4g}" for name, value in logs.items() if isinstance(value, float)))
+        return logs
+
+    def predict(self, x: Any, batch_size: int | None = None) -> Any:
+        """Return the outputs for rows: an array of shape (n, *output_shape), a list for several outputs.
+
+        Parameters
+        ----------
+        x : array of shape (n, *input_shape), list or dict of arrays, or an iterable of batches of inputs
+        batch_size : int, optional
+            Rows at a time; does not change the result but for rounding.
+        """
+        architecture = self._architecture_or_fail()
+        if is_batches(x):
+            return batches.predict(self, x)
+        feed = Feed.of_inputs(
+            x, names=architecture.input_names, shapes=architecture.input_shapes, n_outputs=len(architecture.outputs)
+        )
+        results = passes.predict(self, feed, self._batch(batch_size))
+        return results[0] if len(results) == 1 else results
+
+    def gradients(
+        self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False
+    ) -> list[NDArray[Any]]:
+        """Return the gradients of the loss over one batch for the trainable weights, in `get_weights` order.
+
+        Parameters
+        ----------
+        x, y, sample_weight
+            One batch: all rows at once.
+        training : bool
+            Whether dropout drops and batch normalisation uses the batch, as in a training step.
+        """
+        feed = self._feed(x, y, sample_weight, None)
+        trained = self._trained()
+        with self._runtime.lock:
+            request = feed.request("gradients", feed.n, training=training, trained=trained)
+            bound = self._runtime.program(request, self._objective, self._optimizer)
+            self._runtime.gradients = self._table.allocate()
+            totals = self._objective_or_fail().initial()
+            self._runtime.run(bound, Pass(feed.addresses(), accumulators=totals), 1, cursor=0)
+            return [
+                self._table.view(self._runtime.gradients, entry).copy()
+                for entry, is_trained in zip(self._table, trained, strict=True)
+                if is_trained
+            ]
+
+    def input_gradients(self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False) -> Any:
+        """Return the gradient of the loss over one batch for the inputs, of their shape; a list for several."""
+        feed = self._feed(x, y, sample_weight, None)
+        shapes = self._architecture_or_fail().input_shapes
+        feed.results.extend(np.zeros((feed.n, *shape), self.dtype) for shape in shapes)
+        with self._runtime.lock:
+            untrained = (False,) * len(self._table)
+            request = feed.request("input_gradients", feed.n, training=training, trained=untrained)
+            bound = self._runtime.program(request, self._objective, self._optimizer)
+            totals = self._objective_or_fail().initial()
+            self._runtime.run(bound, Pass(feed.addresses(), accumulators=totals), 1, cursor=0)
+        return feed.results[0] if len(feed.results) == 1 else feed.results
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save weights, architecture, optimizer state and the position in training in one safetensors file.
+
+        Parameters
+        ----------
+        path : path
+            Written whole or not at all: a crash leaves the old file.
+        """
+        from fastnn.saving.model_file import save
+
+        save(self, path)
+
+    # --- inside -------------------------------------------------------------------------------------------
+
+    def _architecture_or_fail(self) -> Architecture:
+        if self._architecture is None:
+            raise RuntimeError(
+                "the model is not built: start it with fastnn.Input, call build(input_shape), or fit it first"
+            )
+        return self._architecture
+
+    def _objective_or_fail(self) -> Objective:
+        self._architecture_or_fail()
+        if self._objective is None:
+            raise RuntimeError("the model is not compiled: call compile(optimizer, loss) first")
+        return self._objective
+
+    def _build_for(self, x: Any) -> None:
+        """Infer missing shapes from data; a model of symbols has them."""
+
+    def _feed(self, x: Any, y: Any, sample_weight: Any, class_weight: Any, what: str = "") -> Feed:
+        objective, architecture = self._objective_or_fail(), self._architecture_or_fail()
+        return Feed.of(
+            x,
+            y,
+            sample_weight,
+            class_weight,
+            names=architecture.input_names,
+            shapes=architecture.input_shapes,
+            objective=objective,
+            what=what,
+        )
+
+    @staticmethod
+    def _batch(batch_size: int | None, default: int = passes.DEFAULT_BATCH) -> int:
+        return default if batch_size is None else positive_int(batch_size, "batch_size")
+
+    def _trained(self) -> tuple[bool, ...]:
+        return self._table.trained()
+
+    @property
+    def _rows_done(self) -> int:
+        """Rows that the running epoch has consumed."""
+        return self._earlier_rows + int(self._runtime.training[Counter.CURSOR])
+
+    def _start_totals(self) -> None:
+        self._totals = self._objective_or_fail().initial()
+        self._earlier_rows = 0
+
+    def _logs_so_far(self) -> dict[str, float]:
+        return self._objective_or_fail().logs(self._totals, max(1, self._rows_done))

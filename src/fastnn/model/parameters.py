@@ -1,0 +1,108 @@
+"""The table of a model's weights: one layout for the flat buffers of parameters, gradients and optimizer state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.layers.base import ParameterSpec
+from fastnn.lower.update import Weight
+from fastnn.model.architecture import Architecture
+from fastnn.program.layout import align
+from fastnn.program.program import ITEM_SIZES, aligned_zeros
+from fastnn.seeding import derive
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One weight: its layer's number and label, its spec, and its byte offset in every buffer."""
+
+    layer: int
+    label: str
+    spec: ParameterSpec
+    offset: int
+
+    @property
+    def name(self) -> str:
+        """The weight's full name, such as "dense/kernel"."""
+        return f"{self.label}/{self.spec.name}"
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return prod(self.spec.shape)
+
+
+class ParameterTable:
+    """Where every weight of an architecture stands.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    dtype : {"float32", "float64"}
+    """
+
+    def __init__(self, architecture: Architecture, dtype: str) -> None:
+        self.architecture = architecture
+        self.dtype = dtype
+        entries, offset = [], 0
+        for layer, spec in architecture.parameters():
+            entries.append(Entry(layer, architecture.labels[layer], spec, offset))
+            offset += align(prod(spec.shape) * ITEM_SIZES[dtype])
+        self.entries = tuple(entries)
+        #: size of the buffer of parameters, and of gradients, and of each of the optimizer's slots
+        self.nbytes = offset
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def trained(self) -> tuple[bool, ...]:
+        """Tell for each weight whether training changes it by a gradient: not moving averages, nothing frozen."""
+        layers = self.architecture.layers
+        return tuple(entry.spec.trained and layers[entry.layer].trainable for entry in self.entries)
+
+    def allocate(self, slots: int = 1) -> NDArray[np.uint8]:
+        """Allocate a zeroed buffer of this layout."""
+        return aligned_zeros(self.nbytes * slots)
+
+    def view(self, buffer: NDArray[np.uint8], entry: Entry, slot: int = 0) -> NDArray[np.floating]:
+        """See one weight in a buffer as an array of its shape."""
+        start = slot * self.nbytes + entry.offset
+        flat = buffer[start : start + entry.size * ITEM_SIZES[self.dtype]]
+        return flat.view(self.dtype).reshape(entry.spec.shape)
+
+    def initialize(self, buffer: NDArray[np.uint8], seed: int) -> None:
+        """Fill a buffer with initial weights; each weight's random numbers depend on its number alone."""
+        for index, entry in enumerate(self.entries):
+            random = derive(seed, "weights", index)
+            values = np.asarray(entry.spec.initializer(entry.spec.shape, random, self.dtype))
+            if values.shape != entry.spec.shape:
+                raise ValueError(
+                    f"{entry.name}: the initializer gave shape {values.shape}, expected {entry.spec.shape}"
+                )
+            self.view(buffer, entry)[...] = values
+
+    def weights(self, trained: Sequence[bool]) -> list[Weight]:
+        """Describe the weights as the update's records need them."""
+        found = []
+        for entry, is_trained in zip(self.entries, trained, strict=True):
+            regularizer, constraint = entry.spec.regularizer, entry.spec.constraint
+            found.append(
+                Weight(
+                    entry.name,
+                    entry.offset,
+                    entry.spec.shape,
+                    is_trained,
+                    l1=regularizer.l1 if regularizer is not None else 0.0,
+                    l2=regularizer.l2 if regularizer is not None else 0.0,
+                    max_norm=(constraint.max_value, constraint.axis) if constraint is not None else None,
+                )
+            )
+        return found

@@ -1,0 +1,223 @@
+"""From an architecture and an objective to a program: what is gathered, computed, measured, updated, stored."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastnn.graph.gradients import NoGradientError, differentiate
+from fastnn.graph.graph import Graph, Tensor
+from fastnn.lower.lower import lower
+from fastnn.lower.task import Place, Source, Task
+from fastnn.lower.update import Clipping, Update, penalties, tick, update
+from fastnn.model.parameters import ParameterTable
+from fastnn.optimizers import Optimizer
+from fastnn.program.layout import Buffer
+from fastnn.program.program import Program
+from fastnn.training.objective import LOSSES, PENALTY, SCRATCH, Objective, accumulator_word
+
+
+@dataclass(frozen=True)
+class TargetLayout:
+    """How the targets of one output arrive: their source, and whether they are labels."""
+
+    source: Source
+    labels: bool
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that decides what a program is, besides the model: the key under which it is kept.
+
+    Attributes
+    ----------
+    kind : {"train", "evaluate", "predict", "gradients", "input_gradients"}
+    batch : int
+    training : bool
+        Whether dropout drops and batch normalisation uses the batch.
+    inputs, targets, weights : layouts by input or output
+    output_slots : tuple of int
+        Data slots that results are stored to.
+    trained : tuple of bool
+        For each weight whether a gradient is wanted.
+    """
+
+    kind: str
+    batch: int
+    training: bool
+    inputs: tuple[Source, ...]
+    targets: tuple[TargetLayout | None, ...] = ()
+    weights: tuple[Source | None, ...] = ()
+    output_slots: tuple[int, ...] = ()
+    trained: tuple[bool, ...] = ()
+
+
+def build(
+    table: ParameterTable, objective: Objective | None, optimizer: Optimizer | None, request: Request
+) -> Program:
+    """Make the program of a request.
+
+    Raises
+    ------
+    ValueError
+        When something that is to be trained lies behind an activation without a gradient.
+    """
+    graph = Graph()
+    places: dict[int, Place] = {}
+    by_layer: dict[int, list[Tensor]] = defaultdict(list)
+    parameters = []
+    for entry in table:
+        tensor = graph.parameter(entry.spec.shape, entry.name)
+        by_layer[entry.layer].append(tensor)
+        places[tensor.id] = Place(Buffer.PARAMETERS, entry.offset)
+        parameters.append(tensor)
+    layers = table.architecture.layers
+    weights = [by_layer[number] for number in range(len(layers))]
+    inputs, outputs = table.architecture.apply(graph, weights, training=request.training)
+    sources = {x.id: source for x, source in zip(inputs, request.inputs, strict=True)}
+    accumulating: frozenset[int] = frozenset()
+    trained = request.trained or (False,) * len(table)
+    tail = []
+    if request.kind == "predict":
+        for tensor, slot in zip(outputs, request.output_slots, strict=True):
+            graph.add("store", (tensor,), [], "output", slot=slot)
+    else:
+        assert objective is not None
+        losses = _measure(graph, objective, outputs, request, sources)
+        if request.kind != "evaluate":
+            wanted = [tensor for tensor, is_trained in zip(parameters, trained, strict=True) if is_trained]
+            wanted += inputs if request.kind == "input_gradients" else []
+            gradients = differentiate(graph, losses, wanted)
+            accumulating = _place_gradients(table, parameters, gradients, places)
+            # what no loss depends on has no gradient, and is left as it is
+            trained = tuple(tensor.id in gradients for tensor in parameters)
+            if request.kind == "input_gradients":
+                _store_input_gradients(graph, inputs, gradients, request)
+        described = table.weights(trained)
+        if request.kind != "input_gradients":
+            total = accumulator_word(PENALTY)
+            tail += penalties(described, total, request.batch, gradients=request.kind != "evaluate")
+        if request.kind == "train":
+            assert optimizer is not None
+            step = Update(optimizer.formula, len(optimizer.slots), table.nbytes, _clipping(optimizer))
+            tail += update(described, step, accumulator_word(SCRATCH), table.dtype)
+    tail.append(tick(request.batch, training=request.kind == "train"))
+    sizes = {Buffer.PARAMETERS: table.nbytes, Buffer.GRADIENTS: table.nbytes, Buffer.HYPER: 64}
+    sizes[Buffer.ACCUMULATORS] = 8 * (objective.size if objective is not None else 0)
+    sizes[Buffer.OPTIMIZER] = table.nbytes * (len(optimizer.slots) if optimizer is not None else 0)
+    task = Task(
+        request.kind, graph, request.batch, table.dtype, sources, places, accumulating, tail, sizes
+    )  # fmt: skip
+    return lower(task)
+
+
+def _measure(
+    graph: Graph, objective: Objective, outputs: Sequence[Tensor], request: Request, sources: dict[int, Source]
+) -> list[Tensor]:
+    """Add losses, their sums and metrics; returns the losses."""
+    losses = []
+    for output, (prediction, layout) in enumerate(zip(outputs, request.targets, strict=True)):
+        if layout is None:
+            continue
+        name = objective.output_names[output]
+        shape = prediction.shape[:-1] if layout.labels else prediction.shape
+        target = graph.input(shape, f"{name} targets", "int64" if layout.labels else "real")
+        sources[target.id] = layout.source
+        weight = None
+        weight_source = request.weights[output]
+        if weight_source is not None:
+            weight = graph.input((), f"{name} weights")
+            sources[weight.id] = weight_source
+        loss = objective.losses[output]
+        if loss is not None:
+            x, formula = _fused_formula(graph, prediction, loss.formula)
+            row_loss, _ = graph.add(
+                "loss",
+                (x, target, weight),
+                [(x.shape[:-1], True, f"{name}.row_loss"), (x.shape, True, f"{name}.dloss")],
+                name,
+                formula=formula,
+                parameters=loss.parameters,
+                row_mean=loss.row_mean,
+                loss_weight=objective.loss_weights[output],
+            )
+            total = accumulator_word(LOSSES + 2 * output)
+            graph.add("sum_loss", (row_loss, weight), [], name, total=total)
+            losses.append(row_loss)
+        _metrics(graph, objective, output, prediction, target, weight)
+    return losses
+
+
+_FUSED = {
+    ("softmax", "cross_entropy"): "cross_entropy_logits",
+    ("sigmoid", "binary_cross_entropy"): "binary_cross_entropy_logits",
+}
+
+
+def _fused_formula(graph: Graph, prediction: Tensor, formula: str) -> tuple[Tensor, str]:
+    """Take the loss of the logits where the last op makes probabilities of them: stable, and one record less."""
+    node = graph.producer(prediction)
+    if node is not None and node.inputs[0] is not None:
+        function = node.attrs.get("formula", node.op)
+        if (function, formula) in _FUSED:
+            return node.inputs[0], _FUSED[function, formula]
+    return prediction, formula
+
+
+def _metrics(
+    graph: Graph, objective: Objective, output: int, prediction: Tensor, target: Tensor, weight: Tensor | None
+) -> None:
+    for measure in objective.measures:
+        if measure.output != output:
+            continue
+        x, y = prediction, target
+        if measure.elementwise and x.columns > 1:
+            x = graph.add("reshape", (x,), [((*x.shape, 1), True, "elements")], "metrics")[0]
+            y = graph.add("reshape", (y,), [((*y.shape, 1), True, "elements")], "metrics")[0]
+        params = {"threshold": measure.parameters[0]} if measure.accumulator in ("count_correct", "confusion") else {}
+        dims = {}
+        if measure.accumulator in ("top_k", "auc_histogram"):
+            dims = {"k" if measure.accumulator == "top_k" else "bins": int(measure.parameters[0])}
+        graph.add(
+            "metric",
+            (x, y, weight if measure.weighted else None),
+            [],
+            "metrics",
+            accumulator=measure.accumulator,
+            total=accumulator_word(measure.offset),
+            size=measure.size,
+            params=params,
+            dims=dims,
+        )
+
+
+def _place_gradients(
+    table: ParameterTable,
+    parameters: Sequence[Tensor],
+    gradients: dict[int, list[Tensor]],
+    places: dict[int, Place],
+) -> frozenset[int]:
+    """Put every gradient where its parameter's is kept; all uses of a parameter but the first are added."""
+    accumulating = set()
+    for entry, tensor in zip(table, parameters, strict=True):
+        for index, gradient in enumerate(gradients.get(tensor.id, [])):
+            places[gradient.id] = Place(Buffer.GRADIENTS, entry.offset)
+            if index:
+                accumulating.add(gradient.id)
+    return frozenset(accumulating)
+
+
+def _store_input_gradients(
+    graph: Graph, inputs: Sequence[Tensor], gradients: dict[int, list[Tensor]], request: Request
+) -> None:
+    for tensor, slot in zip(inputs, request.output_slots, strict=True):
+        if tensor.id not in gradients:
+            raise NoGradientError(f"no loss depends on the input {tensor.name!r}")
+        graph.add("store", gradients[tensor.id], [], "input gradient", slot=slot)
+
+
+def _clipping(optimizer: Optimizer) -> Clipping:
+    return Clipping(optimizer.clipvalue, optimizer.clipnorm, optimizer.global_clipnorm)
+
+

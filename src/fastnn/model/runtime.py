@@ -1,0 +1,144 @@
+"""The runtime of a model: its flat buffers, its programs by request, and the contexts that run them."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backend.cpu.engine import BoundProgram
+from fastnn.model.parameters import ParameterTable
+from fastnn.model.programs import Request, build
+from fastnn.optimizers import Optimizer
+from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter, Status
+from fastnn.program.program import aligned_zeros
+from fastnn.threads import get_num_threads
+from fastnn.training.objective import Objective
+
+# Programs are a few kilobytes; a new one appears with every batch size and memory layout of the data.
+_KEPT_PROGRAMS = 64
+
+
+class InputNotFiniteError(ValueError):
+    """Training data hold NaN or infinity; the weights are those before the step that met it."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Where one run of a program finds what is not the model's own."""
+
+    addresses: Mapping[int, int]
+    index: NDArray[np.int64] | None = None
+    hyper: NDArray[np.float64] | None = None
+    accumulators: NDArray[np.float64] | None = None
+
+
+class Runtime:
+    """Buffers and programs of one model.
+
+    Parameters
+    ----------
+    table : ParameterTable
+    seed : int
+        64 bits; keys the random numbers of dropout and noise.
+    """
+
+    def __init__(self, table: ParameterTable, seed: int) -> None:
+        self.table = table
+        self.parameters = table.allocate()
+        self.gradients = table.allocate(0)
+        self.optimizer_state = table.allocate(0)
+        self.lock = threading.RLock()
+        self._arena = aligned_zeros(0)
+        self._programs: OrderedDict[Request, BoundProgram] = OrderedDict()
+        #: counters of training: they outlive a run, so that training can stop and go on anywhere
+        self.training = new_context(seed)
+        self._other = new_context(seed)
+
+    def attach(self, optimizer: Optimizer | None) -> None:
+        """Allocate gradients and fresh optimizer state; programs made before are forgotten."""
+        self.forget()
+        slots = () if optimizer is None else optimizer.slot_initial
+        self.optimizer_state = self.table.allocate(len(slots))
+        for slot, initial in enumerate(slots):
+            for entry in self.table:
+                self.table.view(self.optimizer_state, entry, slot)[...] = initial
+
+    def forget(self) -> None:
+        """Drop all programs, because what they were made for has changed."""
+        self._programs.clear()
+
+    def program(self, request: Request, objective: Objective | None, optimizer: Optimizer | None) -> BoundProgram:
+        """Return the program of a request, making it when it is not kept."""
+        bound = self._programs.get(request)
+        if bound is None:
+            bound = BoundProgram(build(self.table, objective, optimizer, request))
+            self._programs[request] = bound
+            while len(self._programs) > _KEPT_PROGRAMS:
+                self._programs.popitem(last=False)
+        else:
+            self._programs.move_to_end(request)
+        return bound
+
+    def step_count(self) -> int:
+        """Return the number of training steps taken since the model was made."""
+        return int(self.training[Counter.STEP])
+
+    def run(self, bound: BoundProgram, work: Pass, steps: int, cursor: int | None = None) -> int:
+        """Run a program and return the number of finished steps.
+
+        Parameters
+        ----------
+        cursor : int, optional
+            The first row. Without it the program trains: it goes on where the training counters stand.
+
+        Raises
+        ------
+        InputNotFiniteError
+            When the program checks its input and a row holds NaN or infinity.
+        """
+        with self.lock:
+            if cursor is None:
+                context = self.training
+            else:
+                context = self._other
+                context[Counter.CURSOR] = cursor
+                context[Counter.STEP] = self.training[Counter.STEP]
+            self._fill(context, bound, work)
+            done = bound.run(context, steps, get_num_threads())
+            if context[Counter.STATUS] == Status.NOT_FINITE_INPUT:
+                row, step = int(context[Counter.STATUS_DETAIL]), int(context[Counter.STEP])
+                raise InputNotFiniteError(
+                    f"row {row} of the data holds NaN or infinity (met at training step {step + 1}); the weights "
+                    "are those before that step"
+                )
+            return done
+
+    def _fill(self, context: NDArray[np.int64], bound: BoundProgram, work: Pass) -> None:
+        if self._arena.nbytes < bound.program.arena_bytes:
+            self._arena = aligned_zeros(bound.program.arena_bytes)
+        if bound.program.name in ("train", "gradients") and self.gradients.nbytes < self.table.nbytes:
+            self.gradients = self.table.allocate()
+        context[Buffer.PARAMETERS] = self.parameters.ctypes.data
+        context[Buffer.GRADIENTS] = self.gradients.ctypes.data
+        context[Buffer.OPTIMIZER] = self.optimizer_state.ctypes.data
+        context[Buffer.ARENA] = self._arena.ctypes.data
+        context[Buffer.ACCUMULATORS] = 0 if work.accumulators is None else work.accumulators.ctypes.data
+        context[Buffer.HYPER] = 0 if work.hyper is None else work.hyper.ctypes.data
+        context[Buffer.INDEX] = 0 if work.index is None else work.index.ctypes.data
+        for slot, address in work.addresses.items():
+            context[Buffer.DATA + slot] = address
+        context[Counter.CHUNK_STEP] = 0
+        context[Counter.STATUS] = Status.RUNNING
+        context[Counter.BAD_LOSS_STEP] = 0
+
+
+def new_context(seed: int) -> NDArray[np.int64]:
+    """Make a context: no buffers yet, counters at zero."""
+    context = np.zeros(CONTEXT_WORDS, np.int64)
+    context[Counter.SEED] = np.uint64(seed).astype(np.int64)
+    return context

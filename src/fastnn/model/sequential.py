@@ -1,0 +1,118 @@
+"""Sequential: a model that is a list of layers, whose input shape may become known later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn.layers.base import Layer, shape_of
+from fastnn.layers.core import Input, InputLayer
+from fastnn.layers.symbol import Symbol
+from fastnn.model.architecture import Architecture
+from fastnn.model.model import Model
+from fastnn.training.data import as_array
+
+
+class Sequential(Model):
+    """A stack of layers, each with one input and one output.
+
+    Parameters
+    ----------
+    layers : list of Layer
+        May start with `fastnn.Input(shape)`; then the weights exist at once. Otherwise the input shape comes from
+        `build` or from the first data that the model is trained on.
+    seed, dtype, device, name
+        As for `fastnn.Model`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When something is not a layer, or shapes do not fit (the message names the layer).
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer | Symbol] = (),
+        *,
+        seed: int | np.random.Generator | None = None,
+        dtype: str = "float32",
+        device: str = "cpu",
+        name: str | None = None,
+    ) -> None:
+        self._begin(seed, dtype, device, name)
+        self._stack: list[Layer] = []
+        for layer in layers:
+            self._append(layer)
+        self._try_build()
+
+    def add(self, layer: Layer | Symbol) -> None:
+        """Add a layer at the end; only before the model is built by data or trained."""
+        if self._optimizer is not None and self.built:
+            raise RuntimeError("layers are added before compile, or before the model is built")
+        self._append(layer)
+        self._try_build()
+
+    def _append(self, layer: Layer | Symbol) -> None:
+        if isinstance(layer, Symbol) and not layer.inputs:
+            layer = layer.layer
+        if not isinstance(layer, Layer):
+            raise TypeError(f"expected a layer, got {layer!r}")
+        if isinstance(layer, InputLayer) and self._stack:
+            raise ValueError("an Input stands first in a Sequential")
+        if any(layer is other for other in self._stack):
+            raise ValueError(f"layer {layer.label!r} is in the list twice; use fastnn.Model to share weights")
+        if layer.arity[0] > 1:
+            raise ValueError(f"layer {layer.label!r} takes several inputs: use fastnn.Model")
+        self._stack.append(layer)
+
+    def _try_build(self) -> None:
+        if len(self._stack) > 1 and isinstance(self._stack[0], InputLayer):
+            self.build(self._stack[0].shape)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, without an input."""
+        return [layer for layer in self._stack if not isinstance(layer, InputLayer)]
+
+    def build(self, input_shape: Sequence[int | None] | int) -> None:
+        """Make the weights for an input shape.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Shape of one sample; a leading None stands for the batch axis.
+
+        Raises
+        ------
+        ValueError
+            When a layer cannot take its input, or the model is built for another shape.
+        """
+        if isinstance(input_shape, Sequence) and len(input_shape) > 0 and input_shape[0] is None:
+            input_shape = input_shape[1:]
+        shape = shape_of(input_shape, "input_shape")
+        layers = self.layers
+        if not layers:
+            raise ValueError("a Sequential needs at least one layer")
+        first = self._stack[0] if isinstance(self._stack[0], InputLayer) else None
+        if first is not None and first.shape != shape:
+            raise ValueError(f"the model starts with an Input of shape {first.shape}, got input_shape {shape}")
+        start = Input(shape) if first is None else Symbol(shape, first, ())
+        symbol = start
+        for layer in layers:
+            symbol = layer(symbol)
+        if self._architecture is not None and self._architecture.input_shapes == (shape,):
+            if len(self._architecture.layers) == len(layers) + 1:
+                return
+        elif self._architecture is not None and self._optimizer is not None:
+            raise ValueError(f"the model is built for {self._architecture.input_shapes[0]}, got {shape}")
+        self._realize(Architecture.of([start], [symbol]))
+
+    def _build_for(self, x: Any) -> None:
+        if self.built:
+            return
+        array = as_array(x[0] if isinstance(x, (list, tuple)) and np.ndim(x[0]) > 1 else x, "x")
+        if array.ndim == 0:
+            raise ValueError("x: expected an array of rows, got a single number")
+        self.build(array.shape[1:] if array.ndim > 1 else (1,))

@@ -1,0 +1,202 @@
+"""What all optimizers share: learning rate, weight decay, clipping, and the hyper rows that kernels read."""
+
+import numbers
+import operator
+from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, dataclass, field, fields
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn import schedules
+from fastnn._numbers import flag, number
+from fastnn.formulas.optimizers import FORMULAS, HYPER_COLUMNS
+from fastnn.optimizers._blocks import BLOCK, Blocks
+from fastnn.schedules import LearningRate, Schedule
+
+Array: TypeAlias = npt.NDArray[np.float64]
+Scalars: TypeAlias = dict[str, float | Array]
+
+_MAX_STEPS = 2**53
+
+
+@dataclass
+class Optimizer(ABC):
+    """Base class of the optimizers.
+
+    All hyperparameters are fixed when the object is made, except for the learning rate, which may be
+    assigned at any time and is used from the next steps on.
+
+    Parameters
+    ----------
+    learning_rate : float, Schedule or function
+        A number, a schedule, or a function of the step (an int, counted from 0 over all epochs).
+    weight_decay : float, optional
+        Decoupled weight decay: every parameter loses ``learning_rate * weight_decay`` of itself before the
+        update of each step (Loshchilov and Hutter 2017, arXiv:1711.05101; as in Keras 3).
+    clipnorm : float, optional
+        Highest L2 norm of the gradient of each parameter array; longer ones are scaled down.
+    clipvalue : float, optional
+        Highest absolute value of each element of a gradient.
+    global_clipnorm : float, optional
+        Highest L2 norm of all gradients together. At most one of the three is given.
+    """
+
+    learning_rate: LearningRate
+    _: KW_ONLY
+    weight_decay: float | None = None
+    clipnorm: float | None = None
+    clipvalue: float | None = None
+    global_clipnorm: float | None = None
+    _rows: Blocks = field(init=False, repr=False, compare=False)
+    _rates: Blocks = field(init=False, repr=False, compare=False)
+
+    _clippings: ClassVar[tuple[str, ...]] = ("clipnorm", "clipvalue", "global_clipnorm")
+
+    def __post_init__(self) -> None:
+        """Check the hyperparameters."""
+        if self.weight_decay is not None:
+            self._check("weight_decay", at_least=0.0)
+        given = [name for name in self._clippings if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"{type(self).__name__}: expected at most one of {', '.join(self._clippings)}; "
+                f"got {' and '.join(given)}"
+            )
+        self._check(*given, above=0.0)
+        self._set("_rows", Blocks())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign a hyperparameter: once, or the learning rate at any time.
+
+        Raises
+        ------
+        AttributeError
+            The hyperparameter is fixed, or there is none of this name.
+        TypeError, ValueError
+            `value` is no valid learning rate.
+        """
+        if name == "learning_rate":
+            self._set(name, self._checked_learning_rate(value))
+            self._set("_rates", Blocks())
+        elif name in self.__dict__:
+            raise AttributeError(
+                f"{type(self).__name__}.{name} is fixed once the optimizer is made; "
+                "only learning_rate can be assigned"
+            )
+        elif name not in {each.name for each in fields(self)}:
+            raise AttributeError(
+                f"{type(self).__name__} has no hyperparameter {name!r}; only learning_rate can be assigned"
+            )
+        else:
+            self._set(name, value)
+
+    @property
+    @abstractmethod
+    def formula(self) -> str:
+        """Name of the update formula, a key of `fastnn.formulas.optimizers.FORMULAS`."""
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the state arrays that the formula keeps for each parameter array."""
+        return FORMULAS[self.formula].slots
+
+    @property
+    def slot_initial(self) -> tuple[float, ...]:
+        """Value that each state array is filled with at the start."""
+        return (0.0,) * len(self.slots)
+
+    def learning_rate_at(self, step: int) -> float:
+        """Return the learning rate of one step.
+
+        Parameters
+        ----------
+        step : int
+            Counted from 0, over all epochs.
+        """
+        rate = self.learning_rate
+        return rate if isinstance(rate, float) else schedules.get(rate)(step)
+
+    def hyper_rows(self, first_step: int, n_steps: int) -> Array:
+        """Compute what the update formula needs to know about each of some steps.
+
+        The rows do not depend on how the steps are divided among calls, to the last bit.
+
+        Parameters
+        ----------
+        first_step : int
+            First step, counted from 0 over all epochs (``t - 1`` in the papers).
+        n_steps : int
+            Number of steps.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_steps, 8)
+            A new array: the formula's ``rates``, then its ``constants``, then zeros.
+
+        Raises
+        ------
+        TypeError
+            A count is no integer, or the user's learning-rate function returns no number.
+        ValueError
+            A count is negative, or a learning rate is negative or not finite; the message names the step.
+        """
+        first_step, n_steps = operator.index(first_step), operator.index(n_steps)
+        if first_step < 0 or n_steps < 0 or first_step + n_steps > _MAX_STEPS:
+            raise ValueError(
+                f"expected steps >= 0 and fewer than 2**53, got first_step {first_step} and n_steps {n_steps}"
+            )
+        rows = self._rows.get(first_step, n_steps, self._row_block).copy()
+        proportional = rows[:, : len(FORMULAS[self.formula].rates)]
+        rate = self.learning_rate
+        if isinstance(rate, float):
+            proportional *= rate
+        else:
+            proportional *= self._scheduled(rate, first_step, n_steps)[:, None]
+        return rows
+
+    @abstractmethod
+    def _scalars(self, steps: npt.NDArray[np.int64]) -> Scalars:
+        """Scalars of the formula by name, for a whole block of steps; rates are for a learning rate of 1.
+
+        ``step`` (1) and ``decay`` (the weight decay) need not be given.
+        """
+
+    def _row_block(self, first: int) -> Array:
+        rows = np.zeros((BLOCK, HYPER_COLUMNS))
+        values: Scalars = {"step": 1.0, "decay": self.weight_decay or 0.0}
+        with np.errstate(under="ignore"):
+            values |= self._scalars(np.arange(first, first + BLOCK))
+        for column, name in enumerate(FORMULAS[self.formula].scalars):
+            rows[:, column] = values[name]
+        return rows
+
+    def _scheduled(self, rate: LearningRate, first: int, n: int) -> Array:
+        schedule = schedules.get(rate)
+        steps = np.arange(first, first + n)
+        if not schedule._pure:
+            return schedule(steps)
+        rates = self._rates.get(first, n, lambda start: schedule._values(np.arange(start, start + BLOCK)))
+        schedules.check_rates(schedule, steps, rates)
+        return rates
+
+    def _checked_learning_rate(self, value: Any) -> float | Schedule:
+        name = f"{type(self).__name__}.learning_rate"
+        if isinstance(value, numbers.Real):
+            return number(name, value, at_least=0.0)
+        try:
+            return schedules.get(value)
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}") from None
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check(self, *names: str, **bounds: float) -> None:
+        for name in names:
+            value = number(f"{type(self).__name__}.{name}", getattr(self, name), **bounds)
+            self._set(name, value)
+
+    def _check_flag(self, name: str) -> None:
+        flag(f"{type(self).__name__}.{name}", getattr(self, name))

@@ -1,0 +1,1 @@
+"""Programs: flat int64 records with operand offsets, printable and verified."""

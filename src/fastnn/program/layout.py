@@ -1,0 +1,90 @@
+"""Where things stand in a record and in a context, and how an operand is written into one int64 word.
+
+A record is `RECORD_WORDS` int64 words: the addresses that a backend fills in, the op, flags, operands,
+dimensions and float64 parameters (as bits). A context is `CONTEXT_WORDS` int64 words: the base address of
+every buffer, then the counters that the records of a running program read and write. Because an operand is a
+buffer and an offset, never an address, one program serves any number of contexts at a time.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+RECORD_WORDS = 32
+KERNEL_WORD = 0
+OP_WORD = 1
+FLAGS_WORD = 2
+MAP_WORD = 3
+OPERANDS_AT, MAX_OPERANDS = 4, 12
+DIMS_AT, MAX_DIMS = 16, 10
+PARAMS_AT, MAX_PARAMS = 26, 6
+
+ALIGNMENT = 64
+OFFSET_BITS = 48
+OFFSET_MASK = (1 << OFFSET_BITS) - 1
+ABSENT = -1
+
+CONTEXT_WORDS = 128
+MAX_BUFFERS = 96
+
+
+class Buffer(IntEnum):
+    """The buffers that a program's operands point into; data slots follow from `DATA` on."""
+
+    PARAMETERS = 0
+    GRADIENTS = 1
+    OPTIMIZER = 2
+    ARENA = 3
+    ACCUMULATORS = 4
+    HYPER = 5
+    INDEX = 6
+    DATA = 8
+
+
+class Counter(IntEnum):
+    """The words of a context behind its buffer addresses."""
+
+    STATUS = MAX_BUFFERS  # 0, or why the program stopped (a `Status`)
+    STATUS_DETAIL = MAX_BUFFERS + 1  # the row of the data that stopped it
+    STEP = MAX_BUFFERS + 2  # training steps taken since the model was made: keys random numbers
+    CHUNK_STEP = MAX_BUFFERS + 3  # steps taken in this call: the row of the HYPER buffer
+    CURSOR = MAX_BUFFERS + 4  # rows of the data consumed in this pass
+    SEED = MAX_BUFFERS + 5
+    BAD_LOSS_STEP = MAX_BUFFERS + 6  # 1 + the first step whose loss was not finite, or 0
+    EPOCH = MAX_BUFFERS + 7  # passes over the data finished since the model was made; records leave it alone
+
+
+class Status(IntEnum):
+    """Why a program stopped before its last step."""
+
+    RUNNING = 0
+    NOT_FINITE_INPUT = 1
+    KERNEL_RAISED = 2
+
+
+class Flag(IntFlag):
+    """How a record's kernel treats its operands."""
+
+    ACCUMULATE = 1  # add to the outputs instead of overwriting them
+    TRANSPOSE_A = 2
+    TRANSPOSE_B = 4
+    MAP_FORWARD = 8  # apply the mapped function to the output
+    MAP_GRADIENT = 16  # multiply the output by the mapped function's derivative
+    CHECK_FINITE = 32  # stop before the step when the data hold NaN or infinity
+    TRAINING = 64
+
+
+
+def encode(buffer: int, offset: int) -> int:
+    """Write a buffer and a byte offset into one operand word."""
+    return (int(buffer) << OFFSET_BITS) | offset
+
+
+def decode(word: int) -> tuple[int, int]:
+    """Read an operand word back as `(buffer, byte offset)`."""
+    return word >> OFFSET_BITS, word & OFFSET_MASK
+
+
+def align(nbytes: int) -> int:
+    """Round a size in bytes up to the alignment of every buffer and operand."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT

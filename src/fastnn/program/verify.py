@@ -1,0 +1,130 @@
+"""The verifier: a program is checked once, before any backend may run it, because kernels check nothing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.program.layout import (
+    ABSENT,
+    ALIGNMENT,
+    DIMS_AT,
+    FLAGS_WORD,
+    MAX_BUFFERS,
+    OP_WORD,
+    OPERANDS_AT,
+    RECORD_WORDS,
+    Buffer,
+    Flag,
+)
+from fastnn.program.ops import BY_CODE
+from fastnn.program.program import OperandView, Program, Value, dims_of, operands_of, params_of
+
+_MAY_BE_ZERO = frozenset(
+    "size0 size1 size2 stride0 stride1 stride2 row_stride node target_first source_first".split()
+)
+_MAY_BE_NEGATIVE = frozenset("stride0 stride1 stride2 row_stride".split())
+
+
+class ProgramError(RuntimeError):
+    """A program breaks a rule that kernels rely on: a bug in fastnn, never in the user's input."""
+
+
+def verify(program: Program) -> None:
+    """Check every record and the arena plan.
+
+    Raises
+    ------
+    ProgramError
+        When an op is unknown, a required operand is missing, an operand is out of its buffer's range or not
+        aligned, a value is read before it is written or outside its planned life, two values that live at the
+        same time overlap, or a dimension or parameter is out of range.
+    """
+    if program.records.shape[1:] != (RECORD_WORDS,) or program.records.dtype != np.int64:
+        raise ProgramError(f"records have shape {program.records.shape} and dtype {program.records.dtype}")
+    _check_overlaps(program)
+    by_offset: dict[int, list[Value]] = defaultdict(list)
+    for value in program.values:
+        by_offset[value.offset].append(value)
+    written: set[Value] = set()
+    for index, record in enumerate(program.records):
+        where = f"record {index} ({program.kernels[index]}, {program.labels[index]})"
+        _check_words(record, where)
+        for view in operands_of(record, program.dtype):
+            _check_place(view, program, where)
+            if view.buffer == Buffer.ARENA:
+                value = _owner(view, by_offset[view.offset], index, where)
+                accumulates = bool(Flag(int(record[FLAGS_WORD])) & Flag.ACCUMULATE)
+                if view.spec.access == "write" and not accumulates:
+                    written.add(value)
+                elif value not in written:
+                    raise ProgramError(f"{where} reads {value.name!r} before anything wrote it")
+
+
+def _check_overlaps(program: Program) -> None:
+    values = sorted(program.values, key=lambda value: value.offset)
+    active: list[Value] = []
+    for value in values:
+        if value.offset % ALIGNMENT or value.nbytes < 0 or value.first > value.last:
+            raise ProgramError(f"value {value} is not aligned or has no life")
+        if value.offset + value.nbytes > program.arena_bytes:
+            raise ProgramError(f"value {value.name!r} ends past the arena's {program.arena_bytes} bytes")
+        active = [other for other in active if other.offset + other.nbytes > value.offset]
+        for other in active:
+            if other.first <= value.last and value.first <= other.last:
+                raise ProgramError(f"values {other} and {value} live at the same time and overlap")
+        active.append(value)
+
+
+def _check_words(record: NDArray[np.int64], where: str) -> None:
+    code = int(record[OP_WORD])
+    if not 0 <= code < len(BY_CODE):
+        raise ProgramError(f"{where} has the unknown op {code}")
+    op = BY_CODE[code]
+    for index, operand in enumerate(op.operands):
+        if not operand.optional and int(record[OPERANDS_AT + index]) == ABSENT:
+            raise ProgramError(f"{where} lacks the operand {operand.name!r}")
+    if (record[OPERANDS_AT + len(op.operands) : DIMS_AT] != ABSENT).any():
+        raise ProgramError(f"{where} has more operands than {op.name!r} takes")
+    for name, size in dims_of(record).items():
+        if (size < 0 and name not in _MAY_BE_NEGATIVE) or (size == 0 and name not in _MAY_BE_ZERO):
+            raise ProgramError(f"{where} has the dimension {name}={size}")
+    for name, number in params_of(record).items():
+        if not np.isfinite(number):
+            raise ProgramError(f"{where} has the parameter {name}={number}")
+
+
+def _check_place(view: OperandView, program: Program, where: str) -> None:
+    name = view.spec.name
+    if not 0 <= view.buffer < MAX_BUFFERS:
+        raise ProgramError(f"{where}: operand {name!r} names buffer {view.buffer}")
+    if view.buffer >= Buffer.DATA:
+        if view.offset or view.spec.kind != "any":
+            raise ProgramError(f"{where}: operand {name!r} may not lie in a data slot")
+        return
+    if view.buffer == Buffer.INDEX:
+        return
+    size = program.sizes.get(view.buffer)
+    if size is None or view.offset + view.nbytes > size:
+        raise ProgramError(
+            f"{where}: operand {name!r} takes bytes {view.offset} to {view.offset + view.nbytes} "
+            f"of buffer {view.buffer}, which has {size}"
+        )
+    alignment = 8 if view.buffer in (Buffer.ACCUMULATORS, Buffer.HYPER) else ALIGNMENT
+    if view.offset % alignment:
+        raise ProgramError(f"{where}: operand {name!r} at {view.offset} is not aligned to {alignment}")
+    if view.buffer == Buffer.PARAMETERS and view.spec.access == "write":
+        raise ProgramError(f"{where}: operand {name!r} would overwrite parameters")
+
+
+def _owner(view: OperandView, candidates: list[Value], index: int, where: str) -> Value:
+    for value in candidates:
+        if view.nbytes <= value.nbytes and value.first <= index <= value.last:
+            return value
+    raise ProgramError(
+        f"{where}: operand {view.spec.name!r} (arena +{view.offset:#x}, {view.nbytes} bytes) is no value that "
+        f"lives then; planned there: {candidates}"
+    )
+

@@ -1,0 +1,216 @@
+"""Families of hyperparameter classes: joining one, and "name or object" arguments.
+
+A class joins a family with ``@register("initializer")``: from then on `resolve` finds it by name, and
+`fastnn.config` saves and loads its objects.
+"""
+
+import dataclasses
+import difflib
+import math
+import numbers
+import re
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+FAMILIES = (
+    "layer",
+    "activation",
+    "initializer",
+    "regularizer",
+    "constraint",
+    "loss",
+    "metric",
+    "optimizer",
+    "schedule",
+)
+REGISTRY: dict[str, dict[str, type[Any]]] = {family: {} for family in FAMILIES}
+
+
+def register(family: str) -> Callable[[type[T]], type[T]]:
+    """Make a class decorator that lets objects of a dataclass be saved, loaded and named.
+
+    Parameters
+    ----------
+    family : str
+        One of `FAMILIES`. The decorator stands above ``@dataclass``.
+
+    Raises
+    ------
+    ValueError
+        If the family is unknown, or another class of the same name is in it. (A class that is defined again,
+        as in a notebook, replaces itself.)
+    TypeError
+        If the decorated object is no dataclass.
+    """
+    if family not in REGISTRY:
+        raise ValueError(f"register: expected a family among {', '.join(FAMILIES)}; got {family!r}")
+
+    def decorate(cls: type[T]) -> type[T]:
+        if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+            raise TypeError(f"register: expected a dataclass (put @register above @dataclass); got {cls!r}")
+        other = REGISTRY[family].get(cls.__name__)
+        if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(
+                f"register: the {family} {cls.__name__} of {cls.__module__} has the name of another, "
+                f"{other.__module__}.{other.__qualname__}"
+            )
+        REGISTRY[family][cls.__name__] = cls
+        return cls
+
+    return decorate
+
+
+def snake_case(name: str) -> str:
+    """Give the snake_case form of a class name: ``HeNormal`` is ``he_normal``.
+
+    Parameters
+    ----------
+    name : str
+        A name in CapWords.
+    """
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def resolve(family: str, value: object, aliases: Mapping[str, str | Callable[[], T]], base: type[T]) -> T:
+    """Give the object that a "name or object" argument means.
+
+    Parameters
+    ----------
+    family : str
+        One of `FAMILIES`.
+    value : str or object of `base`
+        A name is the class name, its snake_case form or an alias; case and underscores do not matter. The
+        object is then made with the class's defaults.
+    aliases : mapping of str to str or function
+        More names: each stands for a class name, or for a function without arguments that makes the object.
+    base : type
+        The class of all acceptable objects.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or its class has an argument without a default.
+    TypeError
+        If the value is neither a string nor an object of `base`.
+    """
+    article = with_article(family)
+    if isinstance(value, base):
+        return value
+    if isinstance(value, type) and issubclass(value, base):
+        raise TypeError(
+            f"expected {article}, got the class {value.__name__}; pass an object: {value.__name__}()"
+        )
+    if not isinstance(value, str):
+        raise TypeError(
+            f"expected {article}, by name or as an object; got {value!r} of type {type(value).__name__}"
+        )
+    made: dict[str, str | Callable[[], T]] = {_key(name): name for name in REGISTRY[family]}
+    made |= {_key(alias): target for alias, target in aliases.items()}
+    target = made.get(_key(value))
+    if target is None:
+        spelled = {_key(name): snake_case(name) for name in REGISTRY[family]}
+        spelled |= {_key(alias): alias for alias in aliases}
+        raise ValueError(unknown_name(family, value, spelled.values()))
+    if not isinstance(target, str):
+        return target()
+    cls = REGISTRY[family][target]
+    required = [f.name for f in dataclasses.fields(cls) if f.init and not has_default(f)]
+    if required:
+        raise ValueError(f"the {family} {value!r} needs {', '.join(required)}: pass an object, {target}(...)")
+    return typing.cast(T, cls())
+
+
+def check_real(name: str, value: object, minimum: float = -math.inf, maximum: float = math.inf) -> float:
+    """Check a hyperparameter that is a real number, and give it as a float.
+
+    Parameters
+    ----------
+    name : str
+        What the number is, for messages.
+    value : real number
+        Python's or NumPy's; not a bool.
+    minimum, maximum : float
+        Inclusive bounds.
+
+    Raises
+    ------
+    TypeError
+        If the value is no real number.
+    ValueError
+        If it is not finite, or out of bounds.
+    """
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: expected a number, got {value!r} of type {type(value).__name__}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{name}: expected a finite number, got {shorten(value)}")
+    if not minimum <= number <= maximum:
+        bounds = [f">= {minimum:g}"] * (minimum > -math.inf) + [f"<= {maximum:g}"] * (maximum < math.inf)
+        raise ValueError(f"{name}: expected a number {' and '.join(bounds)}, got {value!r}")
+    return number
+
+
+def unknown_name(what: str, name: object, known: Iterable[str]) -> str:
+    """Say that a name is unknown, what it may have been meant to be, and what there is.
+
+    Parameters
+    ----------
+    what : str
+        What the name should name.
+    name : object
+        What came.
+    known : iterable of str
+        The names there are.
+    """
+    names = sorted(set(known))
+    close = difflib.get_close_matches(str(name)[:100], names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"unknown {what} {shorten(name)}{hint} Known: {', '.join(names) or 'none'}"
+
+
+def has_default(field: dataclasses.Field[Any]) -> bool:
+    """Tell whether a dataclass field may be left out.
+
+    Parameters
+    ----------
+    field : dataclasses.Field
+        One of ``dataclasses.fields(cls)``.
+    """
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
+def with_article(noun: str) -> str:
+    """Put the indefinite article before a noun.
+
+    Parameters
+    ----------
+    noun : str
+        In the singular.
+    """
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def shorten(value: object) -> str:
+    """Give a representation of at most 80 characters, for messages.
+
+    Parameters
+    ----------
+    value : object
+        Anything.
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an int of thousands of digits refuses its decimal form
+        return f"a huge {type(value).__name__}"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _key(name: str) -> str:
+    return name.replace("_", "").lower()

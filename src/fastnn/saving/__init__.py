@@ -1,0 +1,1 @@
+"""Model files: one safetensors file with a JSON document, written atomically and checked when read."""

@@ -1,0 +1,184 @@
+"""What a model file holds: architecture, weights, how training is set up, and where it stands."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.config import REGISTRY, from_config, to_config
+from fastnn.errors import ModelFileError
+from fastnn.losses import Loss
+from fastnn.metrics import Metric
+from fastnn.model.architecture import Architecture
+from fastnn.optimizers import Optimizer
+from fastnn.program.layout import Counter
+from fastnn.saving import container
+from fastnn.training.history import History
+
+if TYPE_CHECKING:
+    from fastnn.model.model import Model
+
+_POSITION = ("STEP", "CURSOR", "EPOCH")
+
+
+def save(model: Model, path: str | os.PathLike[str]) -> None:
+    """Write a model to a file, whole or not at all."""
+    architecture, table = model._architecture_or_fail(), model._table
+    runtime = model._runtime
+    with runtime.lock:
+        tensors: dict[str, NDArray[Any]] = {
+            f"weights/{entry.name}": table.view(runtime.parameters, entry) for entry in table
+        }
+        document: dict[str, Any] = {
+            "model": type(model).__name__ if type(model).__name__ == "Sequential" else "Model",
+            "name": model.name,
+            "dtype": model.dtype,
+            "seed": str(model.seed),
+            "architecture": architecture.config(),
+            "training": None,
+        }
+        if model._objective is not None:
+            document["training"] = _training(model, tensors)
+        container.write(path, tensors, document)
+
+
+def _training(model: Model, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    optimizer, objective, runtime = model.optimizer, model._objective_or_fail(), model._runtime
+    for index, slot in enumerate(optimizer.slots):
+        for entry in model._table:
+            tensors[f"optimizer/{slot}/{entry.name}"] = model._table.view(runtime.optimizer_state, entry, index)
+    tensors["totals"] = model._totals
+    callbacks = model._resumable
+    if model._callbacks is not None:
+        callbacks = {"callbacks": model._callbacks.get_state(), "tensors": model._callbacks.get_tensors()}
+    for name, array in (callbacks["tensors"] if callbacks is not None else {}).items():
+        tensors[f"callbacks/{name}"] = array
+    plain: list[list[Any]] = [[] for _ in objective.losses]
+    weighted: list[list[Any]] = [[] for _ in objective.losses]
+    for reading in objective.readings:
+        chosen = weighted if reading.measure.weighted else plain
+        chosen[reading.measure.output].append(to_config(reading.metric))
+    return {
+        "optimizer": to_config(optimizer),
+        "losses": [None if loss is None else to_config(loss) for loss in objective.losses],
+        "loss_weights": list(objective.loss_weights),
+        "metrics": plain,
+        "weighted_metrics": weighted,
+        "position": {name.lower(): int(runtime.training[Counter[name]]) for name in _POSITION},
+        "run": model._run,
+        "history": None if model.history is None else model.history.to_dict(),
+        "callbacks": None if callbacks is None else callbacks["callbacks"],
+    }
+
+
+def load(
+    path: str | os.PathLike[str], *, compile: bool = True, optimizer: Optimizer | None = None
+) -> Model:
+    """Load a model that `Model.save` wrote.
+
+    Parameters
+    ----------
+    path : path
+    compile : bool
+        Whether to restore the optimizer, losses, metrics and the position in training too.
+    optimizer : Optimizer, optional
+        Takes the place of the saved one, with its state: needed where the saved learning rate was a function.
+
+    Returns
+    -------
+    Model
+        Predicts the same values, bit for bit; `fit(..., resume=True)` goes on with its training.
+
+    Raises
+    ------
+    ModelFileError
+        When the file is missing, damaged, from anywhere else, or does not describe a model.
+    """
+    tensors, document = container.read(path)
+    try:
+        return _load(tensors, document, compile, optimizer)
+    except (ValueError, TypeError, KeyError, OverflowError, AttributeError, RuntimeError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ModelFileError(path, reason) from error
+    except MemoryError as error:
+        raise ModelFileError(path, "describes a model that does not fit into memory") from error
+
+
+def _load(tensors: dict[str, NDArray[Any]], document: Any, compiled: bool, optimizer: Optimizer | None) -> Model:
+    from fastnn.model.model import Model
+    from fastnn.model.sequential import Sequential
+
+    if not isinstance(document, dict):
+        raise ValueError("the document is not an object")
+    kind = {"Model": Model, "Sequential": Sequential}.get(document["model"])
+    if kind is None:
+        raise ValueError(f"unknown kind of model {document['model']!r}")
+    if not isinstance(document["seed"], str) or not document["seed"].isdecimal():
+        raise ValueError(f"the seed is {document['seed']!r}")
+    architecture = Architecture.from_config(document["architecture"], "architecture")
+    weights = _expected(tensors, architecture, document["dtype"])
+    model = kind.__new__(kind)
+    model._begin(int(document["seed"]), document["dtype"], "cpu", document["name"])
+    if isinstance(model, Sequential):
+        model._stack = list(architecture.layers)
+    model._realize(architecture)
+    model.set_weights(weights)
+    if compiled and document["training"] is not None:
+        _restore(model, tensors, document["training"], optimizer)
+    return model
+
+
+def _expected(tensors: dict[str, NDArray[Any]], architecture: Architecture, dtype: str) -> list[NDArray[Any]]:
+    """Return the weights in order, after comparing shapes and dtypes, before any buffer is allocated."""
+    found = []
+    for layer, spec in architecture.parameters():
+        name = f"weights/{architecture.labels[layer]}/{spec.name}"
+        found.append(_tensor(tensors, name, spec.shape, dtype))
+    return found
+
+
+def _tensor(tensors: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    if name not in tensors:
+        raise ValueError(f"there is no tensor {name!r}")
+    if tensors[name].shape != shape or tensors[name].dtype != dtype:
+        raise ValueError(
+            f"tensor {name!r} is {tensors[name].dtype} {tensors[name].shape}, expected {dtype} {shape}"
+        )
+    return tensors[name]
+
+
+def _restore(
+    model: Model, tensors: dict[str, NDArray[Any]], training: dict[str, Any], optimizer: Optimizer | None
+) -> None:
+    if optimizer is None:
+        optimizer = from_config(training["optimizer"], REGISTRY["optimizer"], "optimizer")
+    losses: list[Loss | None] = [
+        None if config is None else from_config(config, REGISTRY["loss"], f"loss {index}")
+        for index, config in enumerate(training["losses"])
+    ]
+    metrics: list[list[list[Metric]]] = [
+        [[from_config(config, REGISTRY["metric"], what) for config in part] for part in training[what]]
+        for what in ("metrics", "weighted_metrics")
+    ]
+    model.compile(
+        optimizer, losses, metrics[0], loss_weights=training["loss_weights"], weighted_metrics=metrics[1]
+    )
+    table, runtime = model._table, model._runtime
+    for index, slot in enumerate(optimizer.slots):
+        for entry in table:
+            value = _tensor(tensors, f"optimizer/{slot}/{entry.name}", entry.spec.shape, model.dtype)
+            table.view(runtime.optimizer_state, entry, index)[...] = value
+    model._totals = np.array(_tensor(tensors, "totals", model._totals.shape, "float64"))
+    for name in _POSITION:
+        value = training["position"][name.lower()]
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**62:
+            raise ValueError(f"position: {name.lower()} is {value!r}")
+        runtime.training[Counter[name]] = value
+    model._run = dict(training["run"])
+    model.history = None if training["history"] is None else History.from_dict(training["history"])
+    if training["callbacks"] is not None:
+        saved = {name.removeprefix("callbacks/"): tensors[name] for name in tensors if name.startswith("callbacks/")}
+        model._resumable = {"callbacks": training["callbacks"], "tensors": saved}

@@ -1,0 +1,282 @@
+"""Data as users have it, brought to strided rows without copying what need not be copied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.lower.task import Source
+
+Shape = tuple[int, ...]
+# bool is read as uint8; what is not here is converted as a whole
+_READABLE = frozenset(
+    "float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
+)
+_CHUNK_BYTES = 1 << 24
+
+
+def as_array(value: Any, what: str) -> NDArray[Any]:
+    """See data as an array of numbers.
+
+    NumPy arrays (memory-mapped ones included) stay as they are, whatever their strides; data frames give their
+    values; anything else goes through `numpy.asarray`. Half precision and foreign byte order are converted.
+
+    Raises
+    ------
+    TypeError
+        When the data are not numbers; names the columns of a data frame that are not.
+    """
+    if not isinstance(value, np.ndarray) and hasattr(value, "to_numpy"):
+        value = _from_frame(value, what)
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"{what}: expected an array of numbers, got {type(value).__name__}: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{what}: expected numbers, got an array of dtype {array.dtype}")
+    if array.dtype == np.bool_:
+        return array.view(np.uint8)
+    if not array.dtype.isnative or array.dtype.name not in _READABLE:
+        name = array.dtype.name if array.dtype.name in _READABLE else "float32"
+        wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
+        array = array.astype("float64" if wide else name)
+    if not array.flags.aligned:
+        array = array.copy()
+    return array
+
+
+def _from_frame(frame: Any, what: str) -> Any:
+    values = frame.to_numpy()
+    if isinstance(values, np.ndarray) and values.dtype == object:
+        columns = getattr(frame, "columns", None)
+        if columns is not None:
+            bad = [str(name) for name in columns if frame[name].to_numpy().dtype.kind not in "biuf"]
+            if bad:
+                raise TypeError(f"{what}: expected numbers, but the columns {bad} hold something else")
+            values = np.column_stack([frame[name].to_numpy() for name in columns])
+    return values
+
+
+def is_batches(x: Any) -> bool:
+    """Tell whether x is an iterable of batches instead of one table of samples."""
+    if isinstance(x, (np.ndarray, list, tuple, Mapping)) or hasattr(x, "to_numpy") or hasattr(x, "__array__"):
+        return False
+    return hasattr(x, "__iter__") or hasattr(x, "__next__")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An array whose rows kernels fetch: all that a gather record and a context have to know.
+
+    `array` keeps the memory alive.
+    """
+
+    array: NDArray[Any]
+    inner: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, array: NDArray[Any]) -> Rows:
+        """Describe an array of shape (n, ...), copying it only when a row has more than three odd axes."""
+        row_strides = array.strides[1:]
+        expected, contiguous = array.itemsize, True
+        for size, stride in zip(array.shape[:0:-1], row_strides[::-1], strict=True):
+            contiguous &= size == 1 or stride == expected
+            expected *= size
+        if contiguous:
+            return cls(array, ())
+        if array.ndim > 4:
+            return cls(np.ascontiguousarray(array), ())
+        return cls(array, tuple(zip(array.shape[1:], row_strides, strict=True)))
+
+    def source(self, slot: int, *, indexed: bool, check_finite: bool) -> Source:
+        """Describe the rows for a data slot."""
+        array = self.array
+        floating = array.dtype.kind == "f"
+        return Source(slot, array.dtype.name, array.strides[0], self.inner, indexed, check_finite and floating)
+
+    @property
+    def address(self) -> int:
+        """The address of the first row."""
+        return int(self.array.ctypes.data)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+
+def _list_of(value: Any, names: Sequence[str], what: str) -> list[Any]:
+    """Spread a value, a list or a dict over several inputs or outputs."""
+    if len(names) == 1 and not isinstance(value, Mapping):
+        if isinstance(value, (list, tuple)) and len(value) == 1 and np.ndim(value[0]) > 1:
+            return list(value)
+        return [value]
+    if isinstance(value, Mapping):
+        if set(value) != set(names):
+            raise ValueError(f"{what}: expected a dict with the keys {list(names)}, got {list(value)}")
+        return [value[name] for name in names]
+    if not isinstance(value, (list, tuple)) or len(value) != len(names):
+        got = f"{len(value)}" if isinstance(value, (list, tuple)) else type(value).__name__
+        raise ValueError(f"{what}: expected a list of {len(names)} arrays ({', '.join(names)}), got {got}")
+    return list(value)
+
+
+def features(x: Any, names: Sequence[str], shapes: Sequence[Shape], what: str = "x") -> list[Rows]:
+    """Check a model's inputs: one array of shape (n, *shape) each, with the same n.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When something is not an array of numbers, a shape does not fit, or numbers of rows differ.
+    """
+    found = []
+    for value, name, shape in zip(_list_of(x, names, what), names, shapes, strict=True):
+        where = what if len(names) == 1 else f"{what}[{name!r}]"
+        array = as_array(value, where)
+        if array.ndim == 1 and shape == (1,):
+            array = array[:, None]
+        if array.ndim == 0 or array.shape[1:] != shape:
+            raise ValueError(
+                f"{where}: input layer {name!r} expects shape {_spell(shape)}, got {array.shape}"
+                + (f"; one sample is x[None], of shape {(1, *array.shape)}" if array.shape == shape else "")
+            )
+        if len(array) == 0:
+            raise ValueError(f"{where}: expected at least one row, got shape {array.shape}")
+        found.append(Rows.of(array))
+    _same_length(found, names, what)
+    return found
+
+
+def _spell(shape: Shape) -> str:
+    return f"(n, {', '.join(map(str, shape))})" if shape else "(n,)"
+
+
+def _same_length(rows: Sequence[Rows], names: Sequence[str], what: str) -> None:
+    lengths = [len(part) for part in rows]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"{what}: numbers of rows differ: {dict(zip(names, lengths, strict=True))}")
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The targets of one output: rows, and whether they are class labels."""
+
+    rows: Rows
+    labels: bool
+
+
+def targets(y: Any, objective: Any, n: int, what: str = "y") -> list[Targets | None]:
+    """Check the targets of all outputs that have a loss or a metric.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When a loss or a metric cannot use them; the message names the first bad row.
+    """
+    names = objective.output_names
+    found: list[Targets | None] = []
+    measured = {measure.output for measure in objective.measures}
+    for output, value in enumerate(_list_of(y, names, what)):
+        where = what if len(names) == 1 else f"{what}[{names[output]!r}]"
+        loss, shape = objective.losses[output], objective.output_shapes[output]
+        if loss is None and output not in measured:
+            found.append(None)
+            continue
+        if value is None:
+            raise ValueError(f"{where}: targets are needed for the loss")
+        array = as_array(value, where)
+        if len(array.shape) == 0 or len(array) != n:
+            raise ValueError(f"{where}: expected {n} rows, as many as x has, got shape {array.shape}")
+        kinds = [] if loss is None else [loss.check_targets(array, shape, where)]
+        for reading in objective.readings:
+            if reading.measure.output == output:
+                kinds.append(reading.metric.check_targets(array, shape, f"{where} (for {reading.name})"))
+        if len(set(kinds)) > 1:
+            raise ValueError(f"{where}: some losses and metrics take class labels, others dense targets")
+        found.append(Targets(Rows.of(_drop_unit_axis(array, shape, kinds[0])), kinds[0] == "classes"))
+    return found
+
+
+def _drop_unit_axis(array: NDArray[Any], shape: Shape, kind: str) -> NDArray[Any]:
+    """Bring targets to shape (n, *shape), or labels to (n, *shape[:-1])."""
+    wanted = (len(array), *(shape[:-1] if kind == "classes" else shape))
+    if array.shape == wanted:
+        return array
+    return array[..., 0] if array.ndim > len(wanted) else array[..., None]
+
+
+def weights(
+    sample_weight: Any, class_weight: Any, target_list: Sequence[Targets | None], names: Sequence[str], n: int
+) -> list[Rows | None]:
+    """Make one weight a sample for each output, None where all are 1.
+
+    Parameters
+    ----------
+    sample_weight : array of shape (n,), or a list or dict of such by output
+    class_weight : dict of label to float
+        For models with one output of classes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When weights are not finite numbers of shape (n,), or a class is not among the labels.
+    """
+    several = isinstance(sample_weight, Mapping) or (
+        len(names) > 1 and isinstance(sample_weight, (list, tuple)) and len(sample_weight) == len(names)
+    )
+    if isinstance(sample_weight, Mapping):
+        unknown = sorted(set(sample_weight) - set(names))
+        if unknown:
+            raise ValueError(f"sample_weight: there is no output {unknown[0]!r}; the outputs are {list(names)}")
+        parts = [sample_weight.get(name) for name in names]
+    else:
+        parts = list(sample_weight) if several else [sample_weight] * len(names)
+    found = [None if part is None else _check_weights(part, n) for part in parts]
+    if class_weight is not None:
+        if len(names) != 1 or target_list[0] is None:
+            raise ValueError("class_weight: takes a model with one output; pass sample_weight instead")
+        factors = _class_weights(class_weight, target_list[0])
+        found = [factors if found[0] is None else found[0] * factors]
+    return [None if part is None else Rows.of(part) for part in found]
+
+
+def _check_weights(value: Any, n: int) -> NDArray[Any]:
+    array = as_array(value, "sample_weight")
+    if array.shape not in ((n,), (n, 1)):
+        raise ValueError(f"sample_weight: expected shape ({n},), got {array.shape}")
+    array = array.reshape(n)
+    bad = np.flatnonzero(~np.isfinite(array))
+    if len(bad):
+        raise ValueError(f"sample_weight: row {bad[0]} is {array[bad[0]]}")
+    return array
+
+
+def _class_weights(class_weight: Any, target: Targets) -> NDArray[np.float64]:
+    """Look the weight of each sample's class up, chunk by chunk."""
+    if not isinstance(class_weight, Mapping):
+        raise TypeError(f"class_weight: expected a dict of label to weight, got {type(class_weight).__name__}")
+    array = target.rows.array
+    if target.labels and array.ndim != 1:
+        raise ValueError(f"class_weight: expected one label a sample, got labels of shape {array.shape}")
+    n_classes = 0
+    for label, weight in class_weight.items():
+        if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or label < 0:
+            raise ValueError(f"class_weight: labels are integers from 0 on, got {label!r}")
+        if not np.isfinite(weight):
+            raise ValueError(f"class_weight: the weight of class {label} is {weight!r}")
+        n_classes = max(n_classes, int(label) + 1)
+    table = np.ones(max(n_classes, 1))
+    for label, weight in class_weight.items():
+        table[label] = weight
+    result = np.ones(len(array))
+    step = max(1, _CHUNK_BYTES // max(1, array.strides[0] or 1, array[0].nbytes))
+    for start in range(0, len(array), step):
+        part = array[start : start + step]
+        if not target.labels:
+            part = part.reshape(len(part), -1)
+            part = part.argmax(axis=1) if part.shape[1] > 1 else (part[:, 0] > 0.5).astype(np.int64)
+        known = part < len(table)
+        result[start : start + step][known] = table[part[known]]
+    return result

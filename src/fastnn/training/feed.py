@@ -1,0 +1,106 @@
+"""A checked data set for one model: inputs, targets and weights, and the data slots that they take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fastnn.model.programs import Request, TargetLayout
+from fastnn.training import data
+from fastnn.training.data import Rows, Targets
+from fastnn.training.objective import Objective
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Rows of inputs, and of targets and weights by output; all have `n` rows.
+
+    Data slots are numbered inputs first, then targets, weights, and the arrays that results go to.
+    """
+
+    inputs: tuple[Rows, ...]
+    targets: tuple[Targets | None, ...]
+    weights: tuple[Rows | None, ...]
+    n_outputs: int
+    results: list[NDArray[Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        class_weight: Any,
+        *,
+        names: Sequence[str],
+        shapes: Sequence[tuple[int, ...]],
+        objective: Objective,
+        what: str = "",
+    ) -> Feed:
+        """Check data for training or evaluation; raises TypeError or ValueError before anything runs."""
+        inputs = data.features(x, names, shapes, f"{what}x")
+        n = len(inputs[0])
+        targets = data.targets(y, objective, n, f"{what}y")
+        weights = data.weights(sample_weight, class_weight, targets, objective.output_names, n)
+        return cls(tuple(inputs), tuple(targets), tuple(weights), len(targets))
+
+    @classmethod
+    def of_inputs(cls, x: Any, *, names: Sequence[str], shapes: Sequence[tuple[int, ...]], n_outputs: int) -> Feed:
+        """Check data for prediction."""
+        return cls(tuple(data.features(x, names, shapes)), (), (), n_outputs)
+
+    @property
+    def n(self) -> int:
+        """The number of rows."""
+        return len(self.inputs[0])
+
+    def request(
+        self,
+        kind: str,
+        batch: int,
+        *,
+        training: bool = False,
+        indexed: bool = False,
+        trained: tuple[bool, ...] = (),
+    ) -> Request:
+        """Describe the program that runs these rows in batches."""
+        check = kind == "train"
+        first = len(self.inputs)
+        targets = tuple(
+            None
+            if target is None
+            else TargetLayout(
+                target.rows.source(first + output, indexed=indexed, check_finite=False), target.labels
+            )
+            for output, target in enumerate(self.targets)
+        )
+        weights = tuple(
+            None
+            if rows is None
+            else rows.source(first + self.n_outputs + output, indexed=indexed, check_finite=False)
+            for output, rows in enumerate(self.weights)
+        )
+        inputs = tuple(
+            rows.source(slot, indexed=indexed, check_finite=check) for slot, rows in enumerate(self.inputs)
+        )
+        results = tuple(range(first + 2 * self.n_outputs, first + 2 * self.n_outputs + len(self.results)))
+        return Request(kind, batch, training, inputs, targets, weights, results, trained)
+
+    def addresses(self) -> dict[int, int]:
+        """Return the address of every array by data slot."""
+        first = len(self.inputs)
+        found = {slot: rows.address for slot, rows in enumerate(self.inputs)}
+        for output, target in enumerate(self.targets):
+            if target is not None:
+                found[first + output] = target.rows.address
+        for output, rows in enumerate(self.weights):
+            if rows is not None:
+                found[first + self.n_outputs + output] = rows.address
+        for index, result in enumerate(self.results):
+            found[first + 2 * self.n_outputs + index] = result.ctypes.data
+        return found
+
+

@@ -1,0 +1,145 @@
+"""What a training leaves behind: the quantities of every epoch."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["History"]
+
+
+class History:
+    """The logs of a training, epoch by epoch (the ``History`` of Keras' ``fit``).
+
+    Attributes
+    ----------
+    history : dict of str to list of float
+        Every quantity's values, one per entry of `epoch`: NaN where an epoch had none.
+    epoch : list of int
+        The epochs that were finished, counted from 0.
+    partial : dict or None
+        The logs of an epoch that was interrupted; they are not part of `history`.
+    """
+
+    def __init__(self) -> None:
+        self.history: dict[str, list[float]] = {}
+        self.epoch: list[int] = []
+        self.partial: dict[str, float] | None = None
+
+    def record(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Add a finished epoch; it takes the place of a partial one.
+
+        Parameters
+        ----------
+        epoch : int
+            Its number, counted from 0.
+        logs : mapping of str to float
+            Its quantities.
+        """
+        for name in logs:
+            if name not in self.history:
+                self.history[name] = [math.nan] * len(self.epoch)
+        for name, values in self.history.items():
+            values.append(float(logs.get(name, math.nan)))
+        self.epoch.append(int(epoch))
+        self.partial = None
+
+    def amend(self, logs: Mapping[str, float]) -> None:
+        """Take up what callbacks added to the logs of the last recorded epoch."""
+        for name, value in logs.items():
+            values = self.history.setdefault(name, [math.nan] * len(self.epoch))
+            values[-1] = float(value)
+
+    def __repr__(self) -> str:
+        """Return how many epochs there are, and each quantity's first and last value."""
+        n_epochs = len(self.epoch)
+        parts = [f"{n_epochs} epoch{'' if n_epochs == 1 else 's'}"]
+        for name, values in self.history.items():
+            arrow = f"{values[0]:.4g} -> " if n_epochs > 1 else ""
+            parts.append(f"{name} {arrow}{values[-1]:.4g}")
+        if self.partial is not None:
+            parts.append("one interrupted")
+        return f"<History: {', '.join(parts)}>"
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw every quantity over the epochs, training and validation together.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None
+            Where to draw all of them; None makes a figure with one Axes for each quantity.
+
+        Returns
+        -------
+        Axes or list of Axes
+            `ax`, or the Axes of the new figure.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If no epoch has been finished.
+        """
+        if not self.epoch:
+            raise ValueError("there is nothing to plot: no epoch has been finished")
+        twins = {f"val_{name}" for name in self.history}
+        names = [name for name in self.history if name not in twins]
+        if ax is not None:
+            for name in names:
+                self._draw(ax, name)
+            return ax
+        try:
+            from matplotlib import pyplot
+        except ImportError as error:
+            raise ImportError("History.plot needs matplotlib: pip install fastnn[plot]") from error
+        _, grid = pyplot.subplots(
+            1, len(names), figsize=(4.5 * len(names), 3.5), squeeze=False, layout="constrained"
+        )
+        for axes, name in zip(grid[0], names, strict=True):
+            self._draw(axes, name)
+            axes.set_ylabel(name)
+        return list(grid[0])
+
+    def _draw(self, axes: Any, name: str) -> None:
+        # Few epochs are few points, which a bare line would hide.
+        marker = "." if len(self.epoch) < 30 else None
+        epochs = [epoch + 1 for epoch in self.epoch]
+        for curve in (name, f"val_{name}"):
+            if curve in self.history:
+                axes.plot(epochs, self.history[curve], marker=marker, label=curve)
+        axes.set_xlabel("epoch")
+        axes.legend()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as dicts, lists and numbers, for saving."""
+        return {
+            "history": {name: list(values) for name, values in self.history.items()},
+            "epoch": list(self.epoch),
+            "partial": None if self.partial is None else dict(self.partial),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "History":
+        """Make a history of what `to_dict` returned.
+
+        Raises
+        ------
+        ValueError
+            If `data` is not such a dict.
+        """
+        result = cls()
+        try:
+            result.epoch = [int(epoch) for epoch in data["epoch"]]
+            result.history = {
+                str(name): [float(value) for value in values] for name, values in data["history"].items()
+            }
+            partial = data["partial"]
+            result.partial = (
+                None if partial is None else {str(name): float(partial[name]) for name in partial}
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"expected the dict of History.to_dict, got {data!r}") from error
+        for name, values in result.history.items():
+            if len(values) != len(result.epoch):
+                raise ValueError(f"history[{name!r}] has {len(values)} values for {len(result.epoch)} epochs")
+        return result

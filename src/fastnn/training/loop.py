@@ -1,0 +1,142 @@
+"""The training loop over arrays: epochs of chunks of steps, each chunk one call into compiled code."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.callbacks import CallbackList
+from fastnn.model.runtime import Pass
+from fastnn.program.layout import Counter
+from fastnn.seeding import derive
+from fastnn.training.feed import Feed
+from fastnn.training.history import History
+from fastnn.training.pace import Pacer
+from fastnn.training.progress import Progress
+
+if TYPE_CHECKING:
+    from fastnn.model.model import Model
+
+Validate = Callable[[], dict[str, Any]]
+
+
+@dataclass
+class Run:
+    """One call of `fit`: what is shown, called back and recorded.
+
+    Attributes
+    ----------
+    first, last : int
+        Epochs of this run, counted from 0.
+    validate : callable or None
+        Returns the validation's logs.
+    """
+
+    model: Model
+    first: int
+    last: int
+    steps: int | None
+    validate: Validate | None
+    callbacks: CallbackList
+    progress: Progress
+    history: History
+    pacer: Pacer = field(default_factory=Pacer)
+    warned: bool = False
+
+    def epochs(self, train_epoch: Callable[[Run, int], dict[str, Any]], resumed: dict[str, Any] | None) -> None:
+        """Run all epochs; whatever happens, the model and its history stay usable."""
+        model = self.model
+        self.progress.begin(self.last, self.steps, self.first)
+        logs: dict[str, Any] = {}
+        try:
+            self.callbacks.on_train_begin()
+            if resumed is not None:
+                self.callbacks.set_state(resumed["callbacks"])
+                self.callbacks.set_tensors(resumed["tensors"])
+            for epoch in range(self.first, self.last):
+                if model.stop_training:
+                    break
+                self.callbacks.on_epoch_begin(epoch)
+                self.progress.epoch_begin(epoch)
+                logs = train_epoch(self, epoch)
+                counters = model._runtime.training
+                # one assignment: an interrupt finds the epoch either unfinished or finished
+                counters[[Counter.EPOCH, Counter.CURSOR]] = (counters[Counter.EPOCH] + 1, 0)
+                if self.validate is not None and not model.stop_training:
+                    self.callbacks.on_test_begin()
+                    results = self.validate()
+                    self.callbacks.on_test_end(results)
+                    logs.update({f"val_{name}": value for name, value in results.items()})
+                self.history.record(epoch, logs)
+                # recorded first, so that a checkpoint of this epoch has it
+                self.callbacks.on_epoch_end(epoch, logs)
+                self.history.amend(logs)
+                self.progress.epoch_end(epoch, logs)
+            self.callbacks.on_train_end(logs)
+        except BaseException:
+            if model._rows_done:
+                self.history.partial = model._logs_so_far()
+            raise
+        finally:
+            self.progress.close()
+            self.callbacks.close()
+
+    def after_steps(self, finished: int) -> None:
+        """Show and call back after a return from compiled code; `finished` steps of the epoch are done."""
+        model = self.model
+        bad = int(model._runtime.training[Counter.BAD_LOSS_STEP])
+        if bad and not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"the loss became NaN or infinite at training step {bad}; a smaller learning rate, clipping "
+                "(clipnorm) or the TerminateOnNaN callback help",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        if self.progress.verbose == 1 or self.callbacks.wants("on_train_batch_end"):
+            logs = model._logs_so_far()
+            self.progress.update(finished, logs)
+            self.callbacks.on_train_batch_end(finished - 1, logs)
+
+
+def order(model: Model, n: int, shuffle: bool) -> NDArray[np.int64] | None:
+    """Return the order of the rows in the epoch that is to come: a function of the seed and its number alone."""
+    if not shuffle:
+        return None
+    epoch = int(model._runtime.training[Counter.EPOCH])
+    return derive(model.seed, "shuffle", epoch).permutation(n).astype(np.int64, copy=False)
+
+
+def train_arrays(feed: Feed, n: int, batch: int, shuffle: bool) -> Callable[[Run, int], dict[str, Any]]:
+    """Make the function that trains one epoch on the first n rows; it goes on at the training's cursor."""
+    addresses = feed.addresses()
+    n_steps = -(-n // batch)
+
+    def train_epoch(run: Run, epoch: int) -> dict[str, Any]:
+        model = run.model
+        runtime, counters = model._runtime, model._runtime.training
+        index = order(model, n, shuffle)
+        if counters[Counter.CURSOR] == 0:
+            model._start_totals()
+        while (row := int(counters[Counter.CURSOR])) < n and not model.stop_training:
+            size = min(batch, n - row)
+            request = feed.request(
+                "train", size, training=True, indexed=shuffle, trained=model._trained()
+            )
+            bound = runtime.program(request, model._objective, model._optimizer)
+            steps = 1 if run.callbacks.every_batch else run.pacer.steps((n - row) // size)
+            if run.callbacks.every_batch:
+                run.callbacks.on_train_batch_begin(row // batch)
+            hyper = model.optimizer.hyper_rows(runtime.step_count(), steps)
+            work = Pass(addresses, index, hyper, model._totals)
+            with run.pacer.timing(steps):
+                runtime.run(bound, work, steps)
+            run.after_steps(min(n_steps, -(-int(counters[Counter.CURSOR]) // batch)))
+        return model._logs_so_far()
+
+    return train_epoch

@@ -1,0 +1,31 @@
+"""How many steps to run before the next return to Python."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# A return at least every 100 ms shows progress and lets Ctrl-C work; half of it leaves room for a slower machine.
+TARGET_SECONDS = 0.05
+_GROWTH = 16
+
+
+class Pacer:
+    """Chooses the number of steps a call from the time that earlier steps took."""
+
+    def __init__(self) -> None:
+        self._next = 1
+
+    def steps(self, most: int) -> int:
+        """Return the number of steps for the next call, from 1 to `most`."""
+        return max(1, min(self._next, most))
+
+    @contextmanager
+    def timing(self, steps: int) -> Iterator[None]:
+        """Measure a call of `steps` steps."""
+        begin = time.perf_counter()
+        yield
+        seconds = max(time.perf_counter() - begin, 1e-9)
+        wanted = int(steps * TARGET_SECONDS / seconds)
+        self._next = max(1, min(wanted, _GROWTH * steps))

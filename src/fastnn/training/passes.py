@@ -1,0 +1,56 @@
+"""Passes over data that do not train: evaluation and prediction, batch by batch in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.model.programs import Request
+from fastnn.model.runtime import Pass
+from fastnn.training.feed import Feed
+from fastnn.training.pace import Pacer
+
+if TYPE_CHECKING:
+    from fastnn.model.model import Model
+
+# Rows a batch where the user gives none: enough to fill the cores' vector units, little enough for the caches.
+DEFAULT_BATCH = 256
+
+
+def sweep(
+    model: Model, feed: Feed, batch: int, first: int, last: int, request: Callable[[int], Request],
+    totals: NDArray[np.float64] | None = None,
+) -> None:  # fmt: skip
+    """Run a program over rows [first, last): whole batches, then what is left."""
+    runtime = model._runtime
+    pacer = Pacer()
+    work = Pass(feed.addresses(), accumulators=totals)
+    row = first
+    while row < last:
+        size = min(batch, last - row)
+        bound = runtime.program(request(size), model._objective, model._optimizer)
+        steps = pacer.steps((last - row) // size)
+        with pacer.timing(steps):
+            runtime.run(bound, work, steps, cursor=row)
+        row += steps * size
+
+
+def evaluate(model: Model, feed: Feed, batch: int, first: int, last: int) -> tuple[NDArray[np.float64], int]:
+    """Fill fresh accumulators over rows [first, last); returns them and the number of rows."""
+    totals = model._objective_or_fail().initial()
+    sweep(model, feed, batch, first, last, lambda size: feed.request("evaluate", size), totals)
+    return totals, last - first
+
+
+def predict(model: Model, feed: Feed, batch: int) -> list[NDArray[Any]]:
+    """Return the outputs for all rows."""
+    n = feed.n
+    shapes = model._architecture_or_fail().output_shapes
+    # uninitialised: every row is stored by exactly one batch
+    feed.results.extend(np.empty((n, *shape), model.dtype) for shape in shapes)
+    sweep(model, feed, batch, 0, n, lambda size: feed.request("predict", size))
+    return feed.results

@@ -1,0 +1,236 @@
+"""Showing how training goes, without slowing it."""
+
+import functools
+import os
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from fastnn.callbacks.console import say
+
+__all__ = ["Progress"]
+
+# A bar of its own costs an epoch 0.14 ms (two drawings), and nobody can read one that is gone sooner.
+OWN_BAR_SECONDS = 0.1
+# Less than the 100 ms between two returns of the training loop, so that none of them is skipped.
+DRAWING_SECONDS = 0.05
+# Where there is no terminal to redraw a bar on, every drawing stays, in a log file for example.
+LOG_SECONDS = 30.0
+
+
+class Progress:
+    """The display of one training: nothing, bars, or lines.
+
+    With ``verbose=1`` every epoch that takes its time has a bar, which stays as a line with the final
+    quantities. Epochs too short to be looked at share one bar over the whole training. Bars are drawn at most
+    twenty times a second; a call between two drawings costs about as much as reading the clock.
+
+    Parameters
+    ----------
+    verbose : int
+        0 shows nothing, 1 shows bars on standard error, 2 prints one line per epoch on standard output.
+
+    Raises
+    ------
+    ValueError
+        If `verbose` is none of these.
+    """
+
+    def __init__(self, verbose: int = 1) -> None:
+        if verbose not in (0, 1, 2):
+            raise ValueError(f"verbose is 0 (quiet), 1 (bars) or 2 (a line per epoch), got {verbose!r}")
+        self.verbose = int(verbose)
+        self._bars: _Bars | None = None
+
+    def begin(self, epochs: int, steps_per_epoch: int | None, initial_epoch: int = 0) -> None:
+        """Start the display.
+
+        Parameters
+        ----------
+        epochs : int
+            The epoch, counted from 0, before which training ends.
+        steps_per_epoch : int or None
+            Batches per epoch; None if nobody knows.
+        initial_epoch : int
+            The first epoch of this training.
+        """
+        self.close()
+        self._epochs = epochs
+        self._epoch_begun = time.monotonic()
+        # Programs without a console (pythonw) have no standard error.
+        if self.verbose == 1 and sys.stderr is not None:
+            self._bars = _Bars(epochs, steps_per_epoch, initial_epoch)
+
+    def epoch_begin(self, epoch: int) -> None:
+        """Note the start of an epoch, counted from 0."""
+        if self._bars is not None:
+            self._bars.epoch_begin(epoch)
+        elif self.verbose == 2:
+            self._epoch_begun = time.monotonic()
+
+    def update(self, steps_done: int, logs: Mapping[str, float]) -> None:
+        """Note how far the epoch is; draw if it is time to.
+
+        Parameters
+        ----------
+        steps_done : int
+            Batches since the epoch began.
+        logs : mapping of str to float
+            Loss and metrics so far.
+        """
+        if self._bars is not None:
+            self._bars.update(steps_done, logs)
+
+    def epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Note the end of an epoch and its final quantities, with those of the validation."""
+        if self._bars is not None:
+            self._bars.epoch_end(logs)
+        elif self.verbose == 2:
+            seconds = time.monotonic() - self._epoch_begun
+            parts = [f"Epoch {epoch + 1}/{self._epochs}", _duration(seconds)]
+            say(" - ".join(parts + [f"{name}: {value:.4g}" for name, value in logs.items()]))
+
+    def close(self) -> None:
+        """End the display with what was noted last; harmless if it has ended or never begun."""
+        if self._bars is not None:
+            self._bars.close()
+            self._bars = None
+
+
+class _Bars:
+    """At most one bar at a time: of the epoch that runs, or of the training, shared by its short epochs."""
+
+    def __init__(self, epochs: int, steps: int | None, initial_epoch: int) -> None:
+        self.epochs = epochs
+        self.steps = steps
+        self.epoch = initial_epoch
+        self.steps_done = 0
+        self.logs: Mapping[str, float] = {}
+        self.bar: Any = None
+        self.bar_is_shared = False
+        self.undrawn = False
+        self.interval = DRAWING_SECONDS if _is_interactive() else LOG_SECONDS
+        self.epoch_begun = self.drawn = time.monotonic()
+        # Where a shared bar begins: after the last epoch that had a bar of its own.
+        self.shared_first = initial_epoch
+        self.shared_begun = self.epoch_begun
+
+    def epoch_begin(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.steps_done = 0
+        self.epoch_begun = time.monotonic()
+
+    def update(self, steps_done: int, logs: Mapping[str, float]) -> None:
+        self.steps_done = steps_done
+        self.logs = logs
+        self.undrawn = True
+        now = time.monotonic()
+        # A short epoch is drawn when it ends, with the quantities of its validation.
+        if now - self.drawn >= self.interval and now - self.epoch_begun >= OWN_BAR_SECONDS:
+            self.draw(now)
+
+    def epoch_end(self, logs: Mapping[str, float]) -> None:
+        self.logs = logs
+        self.undrawn = True
+        now = time.monotonic()
+        if self.bar is None and now - self.epoch_begun >= OWN_BAR_SECONDS:
+            self.open(now)
+        if self.bar is not None and not self.bar_is_shared:
+            self.end_bar(now)
+            self.shared_first, self.shared_begun = self.epoch + 1, now
+        elif now - self.drawn >= self.interval:
+            self.draw(now)
+
+    def close(self) -> None:
+        now = time.monotonic()
+        if self.bar is None and self.undrawn:
+            self.open(now)
+        if self.bar is not None:
+            self.end_bar(now)
+
+    def open(self, now: float) -> None:
+        """Make the bar for what is going on, without drawing it yet."""
+        self.bar_is_shared = now - self.epoch_begun < OWN_BAR_SECONDS
+        total = self.steps
+        if self.bar_is_shared:
+            total = (self.epochs - self.shared_first) * (self.steps or 1)
+        # The delay only keeps tqdm from drawing the new bar, empty, at once.
+        options = {"miniters": 0, "mininterval": 0, "delay": 1e-9, **_width()}
+        self.bar = _bar_class()(total=total, unit="step", **options)
+        if not self.bar.disable:
+            self.bar.start_t -= now - (self.shared_begun if self.bar_is_shared else self.epoch_begun)
+            self.bar.last_print_t = self.bar.start_t
+
+    def position(self) -> int:
+        if not self.bar_is_shared:
+            return self.steps_done
+        epochs = self.epoch - self.shared_first
+        return epochs + 1 if self.steps is None else epochs * self.steps + self.steps_done
+
+    def quantities(self) -> str:
+        """Return the logs as text that has a bar's format to itself."""
+        text = " ".join(f"{name}={value:.4g}" for name, value in self.logs.items())
+        return text.replace("{", "{{").replace("}", "}}")
+
+    def draw(self, now: float) -> None:
+        if self.bar is None:
+            self.open(now)
+        counter = "" if self.bar_is_shared else "{n_fmt}/{total_fmt} "
+        rate = "" if self.bar_is_shared else ", {rate_fmt}"
+        head = f"Epoch {self.epoch + 1}/{self.epochs} |{{bar}}| {counter}"
+        self.bar.bar_format = f"{head}[{{elapsed}}<{{remaining}}{rate}] {self.quantities()}"
+        self.bar.update(self.position() - self.bar.n)
+        self.undrawn = False
+        self.drawn = time.monotonic()
+
+    def end_bar(self, now: float) -> None:
+        """Leave a line without a bar, which has room for quantities; tqdm draws it on closing."""
+        first = self.shared_first if self.bar_is_shared else self.epoch
+        seconds = now - (self.shared_begun if self.bar_is_shared else self.epoch_begun)
+        head = f"Epoch{'s' * (first < self.epoch)} {f'{first + 1}-' * (first < self.epoch)}{self.epoch + 1}"
+        unfinished = self.steps is not None and self.steps_done < self.steps
+        part = f" (step {self.steps_done}/{self.steps})" if unfinished else ""
+        self.bar.bar_format = f"{head}/{self.epochs}{part}: {_duration(seconds)} {self.quantities()}"
+        self.bar.n = self.position()
+        if not unfinished:
+            # A notebook shows a bar in red that ends before its total, also after a wanted early stop.
+            self.bar.total = self.bar.n
+        self.bar.close()
+        self.bar = None
+        self.undrawn = False
+        self.drawn = time.monotonic()
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds < 100.0 else f"{seconds:.0f} s"
+
+
+def _is_interactive() -> bool:
+    isatty = getattr(sys.stderr, "isatty", None)
+    return "ipykernel" in sys.modules or (isatty is not None and isatty())
+
+
+def _width() -> dict[str, int | bool]:
+    """Follow the terminal's width; containers may give it 0 columns, where tqdm would draw nothing."""
+    try:
+        if os.get_terminal_size(sys.stderr.fileno()).columns == 0:
+            return {"ncols": 80, "nrows": 24}
+    except (AttributeError, OSError, ValueError):
+        pass
+    return {"dynamic_ncols": True}
+
+
+@functools.cache
+def _bar_class() -> Any:
+    """Return tqdm's bar for this console or notebook; one without widgets gets text, and no warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+    class Bar(tqdm):  # type: ignore[misc]
+        # Otherwise tqdm starts a thread that looks for bars that have not been drawn for long.
+        monitor_interval = 0
+
+    return Bar

@@ -1,0 +1,81 @@
+"""The history of a training."""
+
+import json
+import math
+import sys
+
+import pytest
+
+from fastnn.training.history import History
+
+
+@pytest.fixture
+def history():
+    result = History()
+    result.record(0, {"loss": 1.0, "accuracy": 0.5})
+    result.record(1, {"loss": 0.5, "accuracy": 0.75, "val_loss": 0.625})
+    result.record(2, {"loss": 0.25, "val_loss": 0.5})
+    return result
+
+
+def test_every_quantity_has_a_value_per_epoch(history):
+    assert history.epoch == [0, 1, 2]
+    assert history.history["loss"] == [1.0, 0.5, 0.25]
+    assert history.history["accuracy"] == pytest.approx([0.5, 0.75, math.nan], nan_ok=True)
+    assert history.history["val_loss"] == pytest.approx([math.nan, 0.625, 0.5], nan_ok=True)
+
+
+def test_finished_epoch_replaces_the_partial_one(history):
+    history.partial = {"loss": 0.3}
+    assert "interrupted" in repr(history)
+    history.record(3, {"loss": 0.125})
+    assert history.partial is None
+
+
+def test_repr():
+    history = History()
+    assert repr(history) == "<History: 0 epochs>"
+    history.record(0, {"loss": 1 / 3})
+    assert repr(history) == "<History: 1 epoch, loss 0.3333>"
+    history.record(1, {"loss": 1e-7})
+    assert repr(history) == "<History: 2 epochs, loss 0.3333 -> 1e-07>"
+
+
+def test_dict_round_trip(history):
+    history.partial = {"loss": 2.0}
+    data = json.loads(json.dumps(history.to_dict()))
+    assert repr(History.from_dict(data).to_dict()) == repr(history.to_dict())
+    data["history"]["loss"].append(1.0)
+    with pytest.raises(ValueError, match=r"history\['loss'\] has 4 values for 3 epochs"):
+        History.from_dict(data)
+
+
+@pytest.mark.parametrize("data", [{}, 3, {"epoch": [0], "history": [], "partial": None}, {"epoch": ["a"]}])
+def test_other_dicts_are_refused(data):
+    with pytest.raises(ValueError, match=r"dict of History\.to_dict"):
+        History.from_dict(data)
+
+
+def test_plot_draws_every_quantity_with_its_validation(history):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    axes = history.plot()
+    assert [[line.get_label() for line in ax.get_lines()] for ax in axes] == [
+        ["loss", "val_loss"],
+        ["accuracy"],
+    ]
+    assert list(axes[0].get_lines()[0].get_xdata()) == [1, 2, 3]
+    _, ax = pyplot.subplots()
+    assert history.plot(ax) is ax
+    assert len(ax.get_lines()) == 3
+    pyplot.close("all")
+
+
+def test_plot_names_what_is_missing(history, monkeypatch):
+    with pytest.raises(ValueError, match="no epoch"):
+        History().plot()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"pip install fastnn\[plot\]"):
+        history.plot()

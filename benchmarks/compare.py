@@ -29,14 +29,10 @@ WEIGHT_TOLERANCE = 2e-3
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparison, print a Markdown table for each workload, and return 0 if all agreed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="shorter runs, about two minutes in all")
     parser.add_argument("--json", type=Path, help="write all times to this file")
-    parser.add_argument(
-        "--workload", nargs="+", default=[""], metavar="NAME", help="parts of workloads' names"
-    )
+    parser.add_argument("--workload", nargs="+", default=[""], metavar="NAME", help="parts of workloads' names")
     parser.add_argument("--threads", type=int, default=1, help="threads of each contestant (default 1)")
     parser.add_argument("--rounds", type=int, help="timed runs of each, 2 or more (default 15, quick 5)")
     options = parser.parse_args(arguments)
@@ -126,6 +122,7 @@ def deviation(one: "Contestant") -> tuple[float, float]:
         their way from the initial weights.
     """
     import numpy as np
+
     from reference import train_epoch
 
     initial = one.workload.initial_weights()

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+
 from contestants import EPSILON, LEARNING_RATE, Array, Contestant
 
 
@@ -95,10 +96,7 @@ class Jax(Contestant):
                 v = [0.999 * v_i + 0.001 * g_i * g_i for v_i, g_i in zip(v, g, strict=True)]
                 # expm1 because 1 - 0.999**t loses four digits in float32.
                 alpha = LEARNING_RATE * jnp.sqrt(-jnp.expm1(t * np.log(0.999))) / -jnp.expm1(t * np.log(0.9))
-                p = [
-                    p_i - alpha * m_i / (jnp.sqrt(v_i) + EPSILON)
-                    for p_i, m_i, v_i in zip(p, m, v, strict=True)
-                ]
+                p = [p_i - alpha * m_i / (jnp.sqrt(v_i) + EPSILON) for p_i, m_i, v_i in zip(p, m, v, strict=True)]
                 return (p, m, v, t), loss
 
             state, losses = jax.lax.scan(step, state, batches)

@@ -80,9 +80,7 @@ class NumpyMLP:
     ) -> None:
         self.sizes, self.batch_size = tuple(int(size) for size in sizes), int(batch_size)
         if len(self.sizes) < 2 or min(self.sizes) < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"expected sizes and batch_size >= 1, two or more sizes, got {sizes}, {batch_size}"
-            )
+            raise ValueError(f"expected sizes and batch_size >= 1, two or more sizes, got {sizes}, {batch_size}")
         if activation not in ("relu", "tanh") or loss not in ("cross_entropy", "mse"):
             raise ValueError(f"expected relu or tanh, cross_entropy or mse, got {activation!r}, {loss!r}")
         if not 0.0 <= dropout < 1.0:

@@ -116,9 +116,7 @@ GRADIENT: dict[str, Callable[[float], float]] = {
     "elu": lambda x: 1.0 if x > 0.0 else math.exp(x),
     "selu": lambda x: SELU_SCALE * (1.0 if x > 0.0 else SELU_ALPHA * math.exp(x)),
     "gelu": lambda x: gelu_gradient(x),
-    "gelu_tanh": lambda x: gated_gradient(
-        x, INNER * (x + 0.044715 * x * x * x), INNER * (x + 0.134145 * x * x * x)
-    ),
+    "gelu_tanh": lambda x: gated_gradient(x, INNER * (x + 0.044715 * x * x * x), INNER * (x + 0.134145 * x * x * x)),
     "silu": lambda x: gated_gradient(x, x, x),
     "mish": lambda x: mish_gradient(x),
     "softplus": FUNCTIONS["sigmoid"],
@@ -186,9 +184,7 @@ def cases() -> Iterator[Case]:
     """Walk all elementary functions, activations and gradients; a name without a reference is a KeyError."""
     functions = elementary.define(np.float32, bits.jit, bits)
     for name in (n for n in vars(functions) if n not in ("exp_parts", "split")):
-        yield Case(
-            f"`{name}`", array_loop(getattr(functions, name)), exact_loop(FUNCTIONS[name]), False
-        )
+        yield Case(f"`{name}`", array_loop(getattr(functions, name)), exact_loop(FUNCTIONS[name]), False)
     for name, (forward, gradient) in activations.define(np.float32, bits.jit, functions).items():
         a, zero, one = PARAMETERS.get(name, np.float32(0.0)), np.float32(0.0), np.float32(1.0)
         applied = _bind_forward(forward, a, zero)
@@ -197,9 +193,7 @@ def cases() -> Iterator[Case]:
             continue
         absolute = activations.SAVES[name] == "output"
         backward = _bind_gradient(applied if absolute else None, gradient, one, a, zero)
-        yield Case(
-            f"gradient of `{name}`", array_loop(backward), exact_loop(GRADIENT[name]), absolute
-        )
+        yield Case(f"gradient of `{name}`", array_loop(backward), exact_loop(GRADIENT[name]), absolute)
 
 
 def _bind_forward(forward: Any, a: Any, b: Any) -> Any:
@@ -274,12 +268,8 @@ output while the gradient goes to 0, so the absolute error is what counts.
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--stride", type=int, default=1, help="try every STRIDE-th bit pattern (default: all)"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stride", type=int, default=1, help="try every STRIDE-th bit pattern (default: all)")
     parser.add_argument("--quick", action="store_true", help=f"the same as --stride {QUICK_STRIDE}")
     parser.add_argument("--jobs", type=int, default=1, help="threads (default: 1)")
     parser.add_argument("--only", default="", help="measure only the functions whose title contains this")

@@ -238,9 +238,7 @@ def test_unknown_direction_asks_for_a_mode():
     EarlyStopping("widgets", mode="max")
 
 
-@pytest.mark.parametrize(
-    "callback", [EarlyStopping(), ReduceLROnPlateau(), ModelCheckpoint("x", save_best_only=True)]
-)
+@pytest.mark.parametrize("callback", [EarlyStopping(), ReduceLROnPlateau(), ModelCheckpoint("x", save_best_only=True)])
 def test_missing_quantity_is_named_with_those_that_are_there(callback):
     with pytest.raises(ValueError, match=r"monitors 'val_loss'.*'loss', 'accuracy'; pass validation_data"):
         train(FakeModel(), callback, [{"loss": 1.0, "accuracy": 0.5}])
@@ -358,9 +356,7 @@ def test_scheduler_refuses_what_is_no_learning_rate(answer, error):
         train(FakeModel(), LearningRateScheduler(lambda epoch, rate: answer), [{}])
 
 
-@pytest.mark.parametrize(
-    "callback", [ReduceLROnPlateau("loss"), LearningRateScheduler(lambda epoch, rate: rate)]
-)
+@pytest.mark.parametrize("callback", [ReduceLROnPlateau("loss"), LearningRateScheduler(lambda epoch, rate: rate)])
 def test_learning_rate_callbacks_refuse_a_schedule(callback):
     with pytest.raises(ValueError, match="constant learning rate"):
         train(FakeModel(learning_rate=lambda step: 0.1), callback, [{"loss": 1.0}])

@@ -172,9 +172,7 @@ def test_endless_nesting_is_refused(layers: dict[str, type[Any]]) -> None:
 
 
 FIELDS = [f.name for f in dataclasses.fields(Probe)]
-NAMES = st.sampled_from(
-    ["Probe", "HeNormal", "VarianceScaling", "L2", "MaxNorm", "<callable>", "<float>", "no"]
-)
+NAMES = st.sampled_from(["Probe", "HeNormal", "VarianceScaling", "L2", "MaxNorm", "<callable>", "<float>", "no"])
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | NAMES
 KEYS = st.sampled_from([*FIELDS, "class", "l2", "value", "scale", "mode"])
 JSON = st.recursive(
@@ -182,9 +180,7 @@ JSON = st.recursive(
     lambda child: (
         st.lists(child, max_size=3)
         | st.dictionaries(KEYS, child, max_size=4)
-        | st.tuples(NAMES, st.dictionaries(KEYS, child, max_size=3)).map(
-            lambda t: {"units": 1, **t[1], "class": t[0]}
-        )
+        | st.tuples(NAMES, st.dictionaries(KEYS, child, max_size=3)).map(lambda t: {"units": 1, **t[1], "class": t[0]})
     ),
     max_leaves=12,
 )
@@ -245,15 +241,11 @@ def test_names_and_objects() -> None:
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(
-        ValueError, match=r"unknown initializer 'he_norml'; did you mean 'he_normal'\? Known: con"
-    ):
+    with pytest.raises(ValueError, match=r"unknown initializer 'he_norml'; did you mean 'he_normal'\? Known: con"):
         initializers.get("he_norml")
     with pytest.raises(TypeError, match=r"got the class HeNormal; pass an object: HeNormal\(\)"):
         initializers.get(HeNormal)  # type: ignore[arg-type]
-    with pytest.raises(
-        TypeError, match="expected an initializer, by name or as an object; got 3 of type int"
-    ):
+    with pytest.raises(TypeError, match="expected an initializer, by name or as an object; got 3 of type int"):
         initializers.get(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="expected a regularizer"):
         regularizers.get(HeNormal())  # type: ignore[arg-type]

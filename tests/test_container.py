@@ -364,9 +364,7 @@ def test_document_beyond_the_header_limit_is_refused(path, monkeypatch):
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace", "chmod"])
-@pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["disk", "ctrl-c"]
-)
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["disk", "ctrl-c"])
 def test_failing_write_keeps_the_old_file_and_no_other(path, monkeypatch, function, error):
     container.write(path, SMALL, DOCUMENT)
 
@@ -425,9 +423,7 @@ def test_kill_leaves_the_old_or_the_new_file(path):
     rng = random.Random(0)
     for _ in range(6):
         command = [sys.executable, "-c", WRITER, str(path)]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": source}
-        ) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": source}) as process:
             assert process.stdout.readline() == b"ready\n"
             time.sleep(rng.uniform(0.0, 0.05))
             process.kill()

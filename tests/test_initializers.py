@@ -29,9 +29,7 @@ NORMAL = {"GlorotNormal": 2.0 / 800.0, "HeNormal": 2.0 / 300.0, "LecunNormal": 1
 UNIFORM = {"GlorotUniform": 6.0 / 800.0, "HeUniform": 6.0 / 300.0, "LecunUniform": 3.0 / 300.0}
 
 
-def draw(
-    initializer: Initializer, shape: tuple[int, ...] = SHAPE, seed: int = 1, dtype: str = "float64"
-) -> Any:
+def draw(initializer: Initializer, shape: tuple[int, ...] = SHAPE, seed: int = 1, dtype: str = "float64") -> Any:
     return initializer(shape, np.random.default_rng(seed), dtype)
 
 
@@ -64,9 +62,7 @@ def test_variance_scaling(mode: Any, n: float, distribution: Any) -> None:
     values = draw(VarianceScaling(0.5, mode, distribution))
     check_moments(values, 0.0, math.sqrt(0.5 / n))
     beyond = np.abs(values).max() / math.sqrt(0.5 / n)
-    low, high = {"truncated_normal": (2.2, 2.3), "untruncated_normal": (4.0, 8.0), "uniform": (1.7, 1.74)}[
-        distribution
-    ]
+    low, high = {"truncated_normal": (2.2, 2.3), "untruncated_normal": (4.0, 8.0), "uniform": (1.7, 1.74)}[distribution]
     assert low < beyond < high
 
 

@@ -57,9 +57,7 @@ def naive_average(labels, predicted, weights, n_classes, which, average):
     if average == "macro":
         return np.mean([scores[which] for scores, _, occurs in rows if occurs])
     if average == "weighted":
-        return sum(scores[which] * actual for scores, actual, _ in rows) / sum(
-            actual for _, actual, _ in rows
-        )
+        return sum(scores[which] * actual for scores, actual, _ in rows) / sum(actual for _, actual, _ in rows)
     # Every row has one label and one prediction, so all micro averages are the accuracy.
     hits = sum(w for t, p, w in zip(labels, predicted, weights, strict=True) if t == p)
     return hits / sum(weights)
@@ -96,9 +94,7 @@ def test_ties():
     assert metrics.Accuracy()([0, 1, 2], scores) == pytest.approx(1 / 3)
     assert metrics.TopKAccuracy(k=1)([0, 1, 2], scores) == pytest.approx(2 / 3)
     assert metrics.TopKAccuracy(k=2)([0, 1, 2], scores) == pytest.approx(2 / 3)
-    np.testing.assert_array_equal(
-        metrics.ConfusionMatrix()([0, 1, 2], scores), [[1, 0, 0], [1, 0, 0], [1, 0, 0]]
-    )
+    np.testing.assert_array_equal(metrics.ConfusionMatrix()([0, 1, 2], scores), [[1, 0, 0], [1, 0, 0], [1, 0, 0]])
     assert metrics.Accuracy()([1, 0], [0.5, 0.5]) == 0.5
 
 
@@ -161,9 +157,7 @@ def test_auc(weights):
     one_hot = np.eye(2)[BINARY]
     both = np.stack([1 - score, score], axis=1)
     assert metrics.AUC()(BINARY, both, weights) == pytest.approx(metrics.AUC()(one_hot, both, weights))
-    assert metrics.AUC()(BINARY, PROBABILITY) == pytest.approx(
-        metrics.AUC(2000)(BINARY, PROBABILITY), abs=0.02
-    )
+    assert metrics.AUC()(BINARY, PROBABILITY) == pytest.approx(metrics.AUC(2000)(BINARY, PROBABILITY), abs=0.02)
 
 
 def test_auc_bins_are_the_thresholds_of_keras():

@@ -72,9 +72,7 @@ def flat(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("sizes", "activation", "loss"), CASES)
-def test_loss_and_gradients_against_finite_differences(
-    sizes: tuple[int, ...], activation: str, loss: str
-) -> None:
+def test_loss_and_gradients_against_finite_differences(sizes: tuple[int, ...], activation: str, loss: str) -> None:
     X, y = data(sizes, loss, 9)
     net = NumpyMLP(sizes, activation, loss, batch_size=9, seed=3, dtype=np.float64)
     weights = [w + 0.05 for w in net.get_weights()]
@@ -87,9 +85,7 @@ def test_loss_and_gradients_against_finite_differences(
 def test_adam_is_the_formula_of_keras() -> None:
     sizes, problem = (3, 4, 2), ("tanh", "mse")
     X, y = data(sizes, "mse", 8)
-    net = NumpyMLP(
-        sizes, *problem, 8, dtype=np.float64, learning_rate=0.01, beta_1=0.8, beta_2=0.95, epsilon=1e-3
-    )
+    net = NumpyMLP(sizes, *problem, 8, dtype=np.float64, learning_rate=0.01, beta_1=0.8, beta_2=0.95, epsilon=1e-3)
     weights = net.get_weights()
     m = [np.zeros_like(w) for w in weights]
     v = [np.zeros_like(w) for w in weights]

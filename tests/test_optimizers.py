@@ -182,9 +182,7 @@ def run_naive(naive, p, gradients, weight_decay=0.0):
 def test_against_naive(case, weight_decay, updates):
     cls, options, naive = case
     naive_options = {name: value for name, value in options.items() if name != "weight_decay"}
-    naive_options = {
-        name.replace("initial_accumulator_value", "initial"): v for name, v in naive_options.items()
-    }
+    naive_options = {name.replace("initial_accumulator_value", "initial"): v for name, v in naive_options.items()}
     options = options if weight_decay is None else {**options, "weight_decay": weight_decay}
     optimizer = cls(learning_rate=lambda step: rate(step + 1), **options)
     p, gradients = problem()

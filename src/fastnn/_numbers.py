@@ -57,7 +57,5 @@ def flag(name: str, value: Any) -> bool:
         Not a bool.
     """
     if not isinstance(value, bool):
-        raise TypeError(
-            f"{name}: expected True or False, got {shorten(value)} of type {type(value).__name__}"
-        )
+        raise TypeError(f"{name}: expected True or False, got {shorten(value)} of type {type(value).__name__}")
     return value

@@ -73,9 +73,7 @@ def from_config(config: object, registry: Mapping[str, type[Any]], where: str) -
     if name not in registry:
         owner = _family_of(name)
         if owner is not None:
-            raise ValueError(
-                f"{where}: expected {with_article(family)}, got {name}, which is {with_article(owner)}"
-            )
+            raise ValueError(f"{where}: expected {with_article(family)}, got {name}, which is {with_article(owner)}")
         raise ValueError(f"{where}: {unknown_name(family, name, registry)}")
     return _build(registry[name], config, registry, where, 0)
 
@@ -121,9 +119,7 @@ def _json_of(value: object, where: str, depth: int) -> Any:
     return _config_of(value, where, depth)
 
 
-def _build(
-    cls: type[Any], config: dict[Any, Any], registry: Mapping[str, type[Any]], where: str, depth: int
-) -> Any:
+def _build(cls: type[Any], config: dict[Any, Any], registry: Mapping[str, type[Any]], where: str, depth: int) -> Any:
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     for name in config:
         if name != "class" and name not in fields:
@@ -152,9 +148,7 @@ def _options(hint: Any) -> tuple[Any, ...]:
     return (hint,)
 
 
-def _parse(
-    value: object, options: Sequence[Any], registry: Mapping[str, type[Any]], where: str, depth: int
-) -> Any:
+def _parse(value: object, options: Sequence[Any], registry: Mapping[str, type[Any]], where: str, depth: int) -> Any:
     if depth > _MAX_DEPTH:
         raise ValueError(f"{where}: the configuration is nested more than {_MAX_DEPTH} deep")
     if isinstance(value, dict):
@@ -220,9 +214,7 @@ def _parse_object(
         raise ValueError(f"{where}: the class name {name!r} is ambiguous here")
     owner = _family_of(name)
     if owner is not None:
-        raise ValueError(
-            f"{where}: expected {_describe(options)}, got {name}, which is {with_article(owner)}"
-        )
+        raise ValueError(f"{where}: expected {_describe(options)}, got {name}, which is {with_article(owner)}")
     raise ValueError(f"{where}: {unknown_name('class', name, (cls.__name__ for cls in fitting))}")
 
 
@@ -239,9 +231,7 @@ def _class_name(config: dict[Any, Any], where: str) -> str:
 
 
 def _mistyped(value: object, options: Sequence[Any], where: str) -> ValueError:
-    return ValueError(
-        f"{where}: expected {_describe(options)}, got {shorten(value)} of type {type(value).__name__}"
-    )
+    return ValueError(f"{where}: expected {_describe(options)}, got {shorten(value)} of type {type(value).__name__}")
 
 
 def _describe(options: Sequence[Any]) -> str:

@@ -46,9 +46,7 @@ class MaxNorm(Constraint):
         """Check the hyperparameters."""
         object.__setattr__(self, "max_value", check_real("MaxNorm.max_value", self.max_value, minimum=0.0))
         if isinstance(self.axis, bool) or not isinstance(self.axis, numbers.Integral):
-            raise TypeError(
-                f"MaxNorm.axis: expected an int, got {self.axis!r} of type {type(self.axis).__name__}"
-            )
+            raise TypeError(f"MaxNorm.axis: expected an int, got {self.axis!r} of type {type(self.axis).__name__}")
         object.__setattr__(self, "axis", int(self.axis))
 
     def __call__(self, weights: npt.ArrayLike) -> npt.NDArray[np.float64]:

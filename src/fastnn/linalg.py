@@ -131,7 +131,7 @@ def _bound(
         flags |= Flag.MAP_FORWARD
         mapped = KernelKey("map", dtype, function.formula)
         params = {f"p{index}": number for index, number in enumerate(function.parameters)}
-    draft = RecordDraft("matmul", operands, {"m": m, "n": n, "k": k}, params, Flag(flags), mapped=mapped, label="matmul")
+    draft = RecordDraft(
+        "matmul", operands, {"m": m, "n": n, "k": k}, params, Flag(flags), mapped=mapped, label="matmul"
+    )
     return BoundProgram(make_program("matmul", m, dtype, [draft], [], {}))
-
-

@@ -101,13 +101,9 @@ def resolve(family: str, value: object, aliases: Mapping[str, str | Callable[[],
     if isinstance(value, base):
         return value
     if isinstance(value, type) and issubclass(value, base):
-        raise TypeError(
-            f"expected {article}, got the class {value.__name__}; pass an object: {value.__name__}()"
-        )
+        raise TypeError(f"expected {article}, got the class {value.__name__}; pass an object: {value.__name__}()")
     if not isinstance(value, str):
-        raise TypeError(
-            f"expected {article}, by name or as an object; got {value!r} of type {type(value).__name__}"
-        )
+        raise TypeError(f"expected {article}, by name or as an object; got {value!r} of type {type(value).__name__}")
     made: dict[str, str | Callable[[], T]] = {_key(name): name for name in REGISTRY[family]}
     made |= {_key(alias): target for alias, target in aliases.items()}
     target = made.get(_key(value))

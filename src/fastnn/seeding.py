@@ -39,9 +39,7 @@ def as_seed(seed: int | np.integer[Any] | np.random.Generator | None) -> int:
     if isinstance(seed, np.random.Generator):
         return int(seed.integers(_LIMIT, dtype=np.uint64))
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
-        raise TypeError(
-            f"seed: expected an int, a numpy.random.Generator or None; got {type(seed).__name__} {seed!r}"
-        )
+        raise TypeError(f"seed: expected an int, a numpy.random.Generator or None; got {type(seed).__name__} {seed!r}")
     if not 0 <= seed < _LIMIT:
         raise ValueError(f"seed: expected an int in [0, 2**64), got {_shown(int(seed))}")
     return int(seed)
@@ -73,9 +71,7 @@ def derive(seed: int | np.integer[Any], *stream: int | np.integer[Any] | str) ->
     text = f"i{as_seed(seed)}"
     for part in stream:
         if isinstance(part, bool) or not isinstance(part, str | numbers.Integral):
-            raise TypeError(
-                f"derive: expected int or str as the stream, got {part!r} of type {type(part).__name__}"
-            )
+            raise TypeError(f"derive: expected int or str as the stream, got {part!r} of type {type(part).__name__}")
         # With its length before it, no text can be taken for several parts.
         text += f"s{len(part)}:{part}" if isinstance(part, str) else f"i{int(part)}"
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

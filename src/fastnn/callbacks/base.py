@@ -96,9 +96,7 @@ class Callback:
         """Take up a state of `get_state`; called after `on_train_begin`."""
         missing = [name for name in self.state_names if name not in state]
         if missing:
-            raise ValueError(
-                f"the state for {type(self).__name__} lacks {', '.join(missing)}; it has {list(state)}"
-            )
+            raise ValueError(f"the state for {type(self).__name__} lacks {', '.join(missing)}; it has {list(state)}")
         for name in self.state_names:
             setattr(self, name, state[name])
 
@@ -143,12 +141,9 @@ class CallbackList:
     ) -> None:
         self.callbacks = _checked(callbacks)
         self._calls = {
-            hook: [getattr(member, hook) for member in self.callbacks if _overrides(member, hook)]
-            for hook in HOOKS
+            hook: [getattr(member, hook) for member in self.callbacks if _overrides(member, hook)] for hook in HOOKS
         }
-        self.every_batch = self.wants("on_train_batch_begin") or any(
-            member.every_batch for member in self.callbacks
-        )
+        self.every_batch = self.wants("on_train_batch_begin") or any(member.every_batch for member in self.callbacks)
         for member in self.callbacks:
             member.set_model(model)
             member.set_params(dict(params or {}))
@@ -234,11 +229,7 @@ class CallbackList:
         for index, member in enumerate(self.callbacks):
             prefix = f"{index}."
             member.set_tensors(
-                {
-                    name.removeprefix(prefix): array
-                    for name, array in tensors.items()
-                    if name.startswith(prefix)
-                }
+                {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
             )
 
     def _call(self, hook: str, *arguments: Any) -> None:
@@ -265,9 +256,7 @@ def _checked(callbacks: Callback | Iterable[Callback] | None) -> tuple[Callback,
             raise ValueError(f"callbacks[{index}], a {type(member).__name__}, is in the list twice")
         unknown = [name for name in dir(member) if name.startswith(HOOK_PREFIXES) and name not in HOOKS]
         if unknown:
-            raise TypeError(
-                f"{type(member).__name__}.{unknown[0]} is never called; the hooks are {', '.join(HOOKS)}"
-            )
+            raise TypeError(f"{type(member).__name__}.{unknown[0]} is never called; the hooks are {', '.join(HOOKS)}")
     return members
 
 

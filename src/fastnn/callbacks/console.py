@@ -9,6 +9,6 @@ def say(text: str) -> None:
     """Print a line on standard output without tearing a progress bar apart."""
     # Programs without a console (pythonw) have no standard output.
     if sys.stdout is not None:
-        from tqdm import tqdm  # type: ignore[import-untyped]
+        from tqdm import tqdm
 
         tqdm.write(text)

@@ -67,7 +67,7 @@ class CSVLogger(Callback):
         keep = self.begun or self.append
         self.begun = True
         os.makedirs(os.path.dirname(self.filename) or ".", exist_ok=True)
-        self._file = open(self.filename, "a+" if keep else "w+", newline="", encoding="utf-8")  # noqa: SIM115
+        self._file = open(self.filename, "a+" if keep else "w+", newline="", encoding="utf-8")
         self._rows()
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -90,9 +90,7 @@ class CSVLogger(Callback):
 
     def _write(self, row: dict[str, Any]) -> None:
         assert self._file is not None
-        csv.writer(self._file, delimiter=self.separator).writerow(
-            [row.get(name, "") for name in self._columns]
-        )
+        csv.writer(self._file, delimiter=self.separator).writerow([row.get(name, "") for name in self._columns])
         self._file.flush()
 
 

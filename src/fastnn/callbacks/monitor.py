@@ -69,9 +69,7 @@ class Monitor:
             if self.name.startswith("val_") and not any(name.startswith("val_") for name in logs):
                 hint = "; pass validation_data or validation_split to fit, or monitor a training quantity"
             available = ", ".join(map(repr, logs)) or "none"
-            raise ValueError(
-                f"{self.owner} monitors {self.name!r}, but the quantities are: {available}{hint}"
-            )
+            raise ValueError(f"{self.owner} monitors {self.name!r}, but the quantities are: {available}{hint}")
         return float(logs[self.name])
 
     def improves(self, value: float, best: float | None) -> bool:

@@ -112,9 +112,7 @@ class LearningRateScheduler(Callback):
 
     def __init__(self, schedule: Callable[[int, float], float], verbose: int = 0) -> None:
         if not callable(schedule):
-            raise TypeError(
-                f"LearningRateScheduler: schedule is a function of epoch and rate, got {schedule!r}"
-            )
+            raise TypeError(f"LearningRateScheduler: schedule is a function of epoch and rate, got {schedule!r}")
         self.schedule = schedule
         self.verbose = verbose
 

@@ -56,9 +56,7 @@ def _read() -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise OSError(
-            f"load_digits: cannot read the bundled file {path} ({error}); install fastnn again"
-        ) from error
+        raise OSError(f"load_digits: cannot read the bundled file {path} ({error}); install fastnn again") from error
     digest = hashlib.sha256(content).hexdigest()
     if digest != _SHA256:
         raise OSError(

@@ -187,9 +187,7 @@ def make_regression(
     return (X, rounded, coef) if return_coef else (X, rounded)
 
 
-def _checked(
-    function: str, n_samples: int, noise: float, seed: Seed
-) -> tuple[int, float, np.random.Generator]:
+def _checked(function: str, n_samples: int, noise: float, seed: Seed) -> tuple[int, float, np.random.Generator]:
     n = _integer(f"{function}: n_samples", n_samples)
     stddev = check_real(f"{function}: noise", noise, minimum=0.0)
     return n, stddev, derive(as_seed(seed), function)

@@ -33,7 +33,7 @@ def define(real: type, jit: Jit, bits: Any) -> SimpleNamespace:
         ``exp, expm1, log, log1p, tanh, sigmoid, softplus, erf, sqrt`` and ``cos2pi(u) = cos(2 pi u)``. Also,
         for formulas with a tail that underflows, ``exp_parts(x, low) = (m, s, t)``: ``exp(x + low)`` is
         ``m * s * t`` for ``-150 <= x <= 89``, with ``m`` near 1 and ``s``, ``t`` powers of two to multiply by
-        last; and ``split(x) = (head, rest)``, where products of two heads are exact.
+        last (in float64 both are 1); and ``split(x) = (head, rest)``, where products of two heads are exact.
 
     Raises
     ------

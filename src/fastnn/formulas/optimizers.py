@@ -67,9 +67,7 @@ FORMULAS: dict[str, Formula] = {
 }
 
 
-def define(
-    real: type, jit: Callable[[Any], Any], sqrt: Callable[[Any], Any]
-) -> dict[str, Callable[..., Any]]:
+def define(real: type, jit: Callable[[Any], Any], sqrt: Callable[[Any], Any]) -> dict[str, Callable[..., Any]]:
     """Jit all update formulas for one dtype.
 
     Parameters
@@ -140,9 +138,7 @@ def define(
         return p - step * g / sqrt(variance(v, mean) + epsilon), v, mean, s2
 
     @jit
-    def rmsprop_centered_momentum(
-        p, g, v, mean, m, step, decay, rho, one_minus_rho, epsilon, momentum, h6, h7
-    ):
+    def rmsprop_centered_momentum(p, g, v, mean, m, step, decay, rho, one_minus_rho, epsilon, momentum, h6, h7):
         p = p - decay * p
         v = rho * v + one_minus_rho * (g * g)
         mean = rho * mean + one_minus_rho * g
@@ -150,9 +146,7 @@ def define(
         return p - m, v, mean, m
 
     @jit
-    def adadelta(
-        p, g, accumulated_g, accumulated_delta, s2, step, decay, rho, one_minus_rho, epsilon, h5, h6, h7
-    ):
+    def adadelta(p, g, accumulated_g, accumulated_delta, s2, step, decay, rho, one_minus_rho, epsilon, h5, h6, h7):
         p = p - decay * p
         accumulated_g = rho * accumulated_g + one_minus_rho * (g * g)
         delta = sqrt(accumulated_delta + epsilon) * g / sqrt(accumulated_g + epsilon)
@@ -176,9 +170,7 @@ def define(
         return p - step * m / (sqrt(v_max) + epsilon), m, v, v_max
 
     @jit
-    def nadam(
-        p, g, m, v, s2, step, decay, step_g, one_minus_beta_1, one_minus_beta_2, epsilon, v_correction, h7
-    ):
+    def nadam(p, g, m, v, s2, step, decay, step_g, one_minus_beta_1, one_minus_beta_2, epsilon, v_correction, h7):
         p = p - decay * p
         m = m + one_minus_beta_1 * (g - m)
         v = v + one_minus_beta_2 * (g * g - v)

@@ -116,6 +116,10 @@ def batch_norm(
 ) -> Tensor:
     """Normalise every column, by the batch's statistics in training and by the moving ones otherwise."""
     columns = (x.columns,)
-    outputs = [(x.shape, True, f"{label}.y"), (columns, False, f"{label}.mean"), (columns, False, f"{label}.rstd")]
+    outputs = [
+        (x.shape, True, f"{label}.y"),
+        (columns, False, f"{label}.mean"),
+        (columns, False, f"{label}.rstd"),
+    ]
     op = "batch_norm" if training else "batch_norm_inference"
     return graph.add(op, (x, gamma, beta, *moving), outputs, label, epsilon=epsilon, momentum=momentum)[0]

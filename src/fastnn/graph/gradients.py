@@ -78,7 +78,7 @@ def _concatenate(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) ->
 
 
 def _layer_norm(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
-    x, gamma, beta = node.inputs
+    x, gamma, _ = node.inputs
     _, mean, rstd = node.outputs
     assert x is not None
     dx = dgamma = dbeta = None
@@ -103,9 +103,7 @@ def _batch_norm(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> 
     ]
     dx, dgamma, dbeta = graph.add(f"{node.op}_grad", (dy, x, gamma, mean, rstd), outputs, node.label)
     found = (dx, dgamma, dbeta, None, None)
-    return tuple(
-        gradient if need else None for gradient, need in zip(found, (*needs[:3], False, False), strict=True)
-    )
+    return tuple(gradient if need else None for gradient, need in zip(found, (*needs[:3], False, False), strict=True))
 
 
 def _loss(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:

@@ -86,9 +86,7 @@ def set_reals(initializer: Initializer, *names: str, minimum: float = -math.inf)
 
 def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
     if isinstance(shape, str) or not isinstance(shape, Sequence):
-        raise TypeError(
-            f"shape: expected a tuple of ints, got {shorten(shape)} of type {type(shape).__name__}"
-        )
+        raise TypeError(f"shape: expected a tuple of ints, got {shorten(shape)} of type {type(shape).__name__}")
     for n in shape:
         if isinstance(n, bool) or not isinstance(n, numbers.Integral):
             raise TypeError(f"shape: expected a tuple of ints, got {shorten(shape)}")

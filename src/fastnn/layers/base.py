@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from fastnn.config import to_config
-from fastnn.constraints import MaxNorm
+from fastnn.constraints import Constraint
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
 from fastnn.layers.symbol import Symbol
@@ -29,7 +29,7 @@ class ParameterSpec:
     initializer: Initializer
     trained: bool = True
     regularizer: Regularizer | None = None
-    constraint: MaxNorm | None = None
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from math import prod
 from fastnn import activations, constraints, initializers, regularizers
 from fastnn.activations import Activation as ActivationFunction
 from fastnn.config import register
-from fastnn.constraints import MaxNorm
+from fastnn.constraints import Constraint
 from fastnn.graph import build
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
@@ -39,7 +39,7 @@ class InputLayer(Layer):
         return self.shape
 
 
-def Input(shape: int | Sequence[int], *, name: str | None = None) -> Symbol:  # noqa: N802 (Keras' name)
+def Input(shape: int | Sequence[int], *, name: str | None = None) -> Symbol:
     """Start a model: a symbol for samples of one shape.
 
     Parameters
@@ -90,8 +90,8 @@ class Dense(Layer):
     bias_initializer: Initializer | str = "zeros"
     kernel_regularizer: Regularizer | str | None = None
     bias_regularizer: Regularizer | str | None = None
-    kernel_constraint: MaxNorm | str | None = None
-    bias_constraint: MaxNorm | str | None = None
+    kernel_constraint: Constraint | str | None = None
+    bias_constraint: Constraint | str | None = None
 
     def prepare(self) -> None:
         self.units = positive_int(self.units, "units")
@@ -192,8 +192,7 @@ class Reshape(Layer):
         if not isinstance(target, (tuple, list)) or list(target).count(-1) > 1:
             raise TypeError(f"target_shape must be a tuple of integers with at most one -1, got {target!r}")
         self.target_shape = tuple(
-            -1 if extent == -1 else positive_int(extent, f"target_shape[{axis}]")
-            for axis, extent in enumerate(target)
+            -1 if extent == -1 else positive_int(extent, f"target_shape[{axis}]") for axis, extent in enumerate(target)
         )
 
     def output_shape(self, *shapes: Shape) -> Shape:

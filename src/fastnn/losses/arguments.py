@@ -46,8 +46,7 @@ def check_arguments(
     kind = check_targets(targets, predictions.shape[1:], f"{owner}: y_true")
     if len(targets) != len(predictions):
         raise ValueError(
-            f"{owner}: expected as many rows in y_true as in y_pred, got {len(targets)} and "
-            f"{len(predictions)}"
+            f"{owner}: expected as many rows in y_true as in y_pred, got {len(targets)} and {len(predictions)}"
         )
     if kind == "classes":
         targets = targets.reshape(predictions.shape[:-1]).astype(np.int64)

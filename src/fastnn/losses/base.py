@@ -125,9 +125,7 @@ class Loss:
         ValueError
             If shapes do not fit, or a target, prediction or weight is not allowed.
         """
-        arguments = check_arguments(
-            self.name, self.check_targets, y_true, y_pred, sample_weight, self.prediction_range
-        )
+        arguments = check_arguments(self.name, self.check_targets, y_true, y_pred, sample_weight, self.prediction_range)
         rows = self.rows(arguments.targets, arguments.predictions)
         if arguments.weights is None:
             return float(rows.mean())

@@ -124,8 +124,7 @@ class CrossEntropy(_CrossEntropyBase):
         if not has_dense_shape(array, output_shape):
             labels = f"integer labels of shape {spell_shape(output_shape[:-1])}"
             raise ValueError(
-                f"{where}: expected {labels} or probabilities of shape {spell_shape(output_shape)}, got "
-                f"{array.shape}"
+                f"{where}: expected {labels} or probabilities of shape {spell_shape(output_shape)}, got {array.shape}"
             )
         check_distributions(array, where)
         return "dense"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from fastnn.graph.graph import Node, Tensor
 from fastnn.lower.task import Place, Source
-from fastnn.program.layout import Buffer, Flag, encode
+from fastnn.program.layout import NO_FLAGS, Buffer, Flag, encode
 from fastnn.program.program import KernelKey
 
 
@@ -19,7 +19,7 @@ class Draft:
     operands: dict[str, Tensor | int | None]
     dims: dict[str, int]
     params: dict[str, float] = field(default_factory=dict)
-    flags: Flag = Flag(0)
+    flags: Flag = NO_FLAGS
     variant: str = ""
     mapped: KernelKey | None = None
     label: str = ""
@@ -35,11 +35,11 @@ class Emitter:
     accumulating: frozenset[int]
 
     def rows(self, tensor: Tensor) -> int:
-        """The number of rows: all axes but the last."""
+        """Return the number of rows: the product of all axes but the last."""
         return self.elements(tensor) // tensor.columns
 
     def elements(self, tensor: Tensor) -> int:
-        """The number of elements of a whole batch."""
+        """Return the number of elements of a whole batch."""
         return tensor.size * (self.batch if tensor.batched else 1)
 
     def if_used(self, tensor: Tensor) -> Tensor | None:
@@ -236,7 +236,11 @@ def _loss(e: Emitter, node: Node) -> list[Draft]:
 def _sum_loss(e: Emitter, node: Node) -> list[Draft]:
     row_loss, weight = node.inputs
     rows = e.elements(_some(row_loss))
-    operands: dict[str, Tensor | int | None] = {"total": node.attrs["total"], "row_loss": row_loss, "weight": weight}
+    operands: dict[str, Tensor | int | None] = {
+        "total": node.attrs["total"],
+        "row_loss": row_loss,
+        "weight": weight,
+    }
     dims = {"rows": rows, "per_sample": rows // e.batch, "samples": e.batch}
     return [Draft("sum_loss", operands, dims, label=node.label)]
 

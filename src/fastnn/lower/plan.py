@@ -49,8 +49,6 @@ def plan(lives: Mapping[int, Life]) -> tuple[dict[int, int], list[Value], int]:
         offsets[tensor] = offset
         placed.append((offset, offset + size, life))
         placed.sort(key=lambda entry: entry[0])
-    values = [
-        Value(life.name, offsets[tensor], life.nbytes, life.first, life.last) for tensor, life in lives.items()
-    ]
+    values = [Value(life.name, offsets[tensor], life.nbytes, life.first, life.last) for tensor, life in lives.items()]
     values.sort(key=lambda value: (value.first, value.offset))
     return offsets, values, max((end for _, end, _ in placed), default=0)

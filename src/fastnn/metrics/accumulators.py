@@ -23,9 +23,7 @@ REGRESSION_SUMS = ("w", "wp", "wy", "wpp", "wyy", "wpy", "absolute", "squared", 
 """Rows of the accumulator `regression_sums`, each with a value a column."""
 
 
-def count_correct(
-    total: Array, targets: NDArray[Any], predictions: Array, weights: Array, threshold: float
-) -> None:
+def count_correct(total: Array, targets: NDArray[Any], predictions: Array, weights: Array, threshold: float) -> None:
     """Add to [weight of correct rows, weight of rows].
 
     One column: correct where (score > threshold) is (target > 0.5). More: where the label's score is the
@@ -55,9 +53,7 @@ def top_k(total: Array, targets: NDArray[Any], predictions: Array, weights: Arra
     total += (weights[correct].sum(), weights.sum())
 
 
-def confusion(
-    total: Array, targets: NDArray[Any], predictions: Array, weights: Array, threshold: float
-) -> None:
+def confusion(total: Array, targets: NDArray[Any], predictions: Array, weights: Array, threshold: float) -> None:
     """Add to a row-major matrix of weights: C true classes by C predicted classes and one column for NaN.
 
     One column has C = 2 classes, 1 being predicted where score > threshold. More columns: the predicted

@@ -110,9 +110,7 @@ class Metric:
         """
         return np.zeros(self.size(output_shape))
 
-    def accumulate(
-        self, total: Array, targets: NDArray[Any], predictions: Array, weights: Array | None = None
-    ) -> None:
+    def accumulate(self, total: Array, targets: NDArray[Any], predictions: Array, weights: Array | None = None) -> None:
         """Add rows to an accumulator, in place, from arrays that are known to fit.
 
         Parameters
@@ -161,15 +159,12 @@ class Metric:
             total, output_shape = self._stream.total, self._stream.output_shape
         if total.shape != (self.size(output_shape),):
             raise ValueError(
-                f"{self.name}: expected an accumulator of shape ({self.size(output_shape)},), got "
-                f"{total.shape}"
+                f"{self.name}: expected an accumulator of shape ({self.size(output_shape)},), got {total.shape}"
             )
         with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
             return self._result(total, output_shape)
 
-    def update_state(
-        self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> None:
+    def update_state(self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
         """Add a batch to the metric's own state.
 
         Parameters
@@ -204,9 +199,7 @@ class Metric:
         """Forget all batches."""
         self._stream.total = None
 
-    def __call__(
-        self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> float | Array:
+    def __call__(self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float | Array:
         """Compute the metric of one batch, leaving the state alone.
 
         Parameters
@@ -237,9 +230,7 @@ class Metric:
     def _arguments(
         self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None
     ) -> tuple[NDArray[Any], Array, Array | None]:
-        return check_arguments(
-            self.name, self.check_targets, y_true, y_pred, sample_weight, self.prediction_range
-        )[1:]
+        return check_arguments(self.name, self.check_targets, y_true, y_pred, sample_weight, self.prediction_range)[1:]
 
     def _result(self, total: Array, output_shape: Shape) -> float | Array:
         raise NotImplementedError

@@ -79,8 +79,7 @@ class _Averaged(_Confusion):
         """C (C + 1) for C classes; ValueError if a binary average is asked of more than two."""
         if self.average == "binary" and output_shape[-1] > 2:
             raise ValueError(
-                f"{self.name}: expected one or two output columns for average='binary', got "
-                f"{output_shape[-1]}"
+                f"{self.name}: expected one or two output columns for average='binary', got {output_shape[-1]}"
             )
         return super().size(output_shape)
 

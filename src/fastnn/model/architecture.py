@@ -60,8 +60,7 @@ class Architecture:
         number = {id(layer): index for index, layer in enumerate(layers)}
         at = {id(symbol): index for index, symbol in enumerate(order)}
         calls = tuple(
-            Call(number[id(symbol.layer)], tuple(at[id(x)] for x in symbol.inputs), symbol.shape)
-            for symbol in order
+            Call(number[id(symbol.layer)], tuple(at[id(x)] for x in symbol.inputs), symbol.shape) for symbol in order
         )
         return cls(
             tuple(layers),
@@ -163,9 +162,7 @@ class Architecture:
                 raise ValueError(f"{place}: layer {layer.label!r} has no inputs")
             else:
                 symbols.append(layer(inputs))
-        ends = [
-            [symbols[_number(x, len(symbols), where)] for x in parts[what]] for what in ("inputs", "outputs")
-        ]
+        ends = [[symbols[_number(x, len(symbols), where)] for x in parts[what]] for what in ("inputs", "outputs")]
         if not ends[0] or not ends[1]:
             raise ValueError(f"{where}: a model has inputs and outputs")
         return cls.of(*ends)

@@ -12,7 +12,7 @@ from fastnn.program.disassembly import format_bytes
 from fastnn.program.program import ITEM_SIZES, Program
 
 if TYPE_CHECKING:
-    from fastnn.model.model import Model
+    from fastnn.model.network import Network
 
 
 def _rows(slot: int, shape: tuple[int, ...], dtype: str) -> Source:
@@ -20,7 +20,7 @@ def _rows(slot: int, shape: tuple[int, ...], dtype: str) -> Source:
     return Source(slot, dtype, int(np.prod(shape, dtype=np.int64)) * ITEM_SIZES[dtype], indexed=True)
 
 
-def program(model: Model, batch: int = 32) -> Program:
+def program(model: Network, batch: int = 32) -> Program:
     """Make the training program of a compiled model, or the prediction program, for contiguous rows of its dtype."""
     architecture = model._architecture_or_fail()
     inputs = tuple(_rows(slot, shape, model.dtype) for slot, shape in enumerate(architecture.input_shapes))
@@ -42,7 +42,7 @@ def program(model: Model, batch: int = 32) -> Program:
     return build(model._table, objective, model._optimizer, request)
 
 
-def summary(model: Model, batch: int) -> str:
+def summary(model: Network, batch: int) -> str:
     """Describe layers, shapes, parameters and memory."""
     architecture, table = model._architecture_or_fail(), model._table
     rows = [("layer", "class", "output shape", "parameters", "connected to")]
@@ -57,16 +57,17 @@ def summary(model: Model, batch: int) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    trained = sum(
-        entry.size for entry, is_trained in zip(table, model._trained(), strict=True) if is_trained
-    )
+    trained = sum(entry.size for entry, is_trained in zip(table, model._trained(), strict=True) if is_trained)
     total = model.count_params()
     lines.append(f"parameters: {total:,} ({trained:,} trainable), {model.dtype}")
     made = program(model, batch)
     memory = [f"parameters {format_bytes(table.nbytes)}"]
     if model._optimizer is not None:
         slots = len(model._optimizer.slots)
-        memory += [f"gradients {format_bytes(table.nbytes)}", f"optimizer {format_bytes(slots * table.nbytes)}"]
+        memory += [
+            f"gradients {format_bytes(table.nbytes)}",
+            f"optimizer {format_bytes(slots * table.nbytes)}",
+        ]
     what = "activations and gradients of" if model._optimizer is not None else "activations of"
     memory.append(f"{what} a batch of {batch} {format_bytes(made.arena_bytes)}")
     lines.append("memory: " + ", ".join(memory))

@@ -7,20 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fastnn import optimizers
-from fastnn.callbacks import Callback, CallbackList
-from fastnn.layers.base import Layer, positive_int
+from fastnn.callbacks import Callback
+from fastnn.layers.base import positive_int
 from fastnn.layers.symbol import Symbol
-from fastnn.model import inspection
 from fastnn.model.architecture import Architecture
-from fastnn.model.parameters import ParameterTable
-from fastnn.model.runtime import Pass, Runtime
+from fastnn.model.network import Network
+from fastnn.model.runtime import Pass
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
-from fastnn.program.program import Program
-from fastnn.seeding import as_seed
 from fastnn.training import batches, passes
 from fastnn.training.data import is_batches
 from fastnn.training.feed import Feed
@@ -28,11 +25,8 @@ from fastnn.training.fit import fit
 from fastnn.training.history import History
 from fastnn.training.objective import Objective
 
-# inputs, targets, weights and results share the data slots of a context
-_MAX_ENDS = 20
 
-
-class Model:
+class Model(Network):
     """A neural network: any acyclic graph of layers between inputs and outputs.
 
     Parameters
@@ -70,73 +64,13 @@ class Model:
         name: str | None = None,
     ) -> None:
         self._begin(seed, dtype, device, name)
-        ends = [list(part) if isinstance(part, (list, tuple)) else [part] for part in (inputs, outputs)]
+        ends: list[list[Any]] = [
+            list(part) if isinstance(part, (list, tuple)) else [part] for part in (inputs, outputs)
+        ]
         for part, what in zip(ends, ("inputs", "outputs"), strict=True):
             if not part or not all(isinstance(symbol, Symbol) for symbol in part):
                 raise TypeError(f"{what}: expected symbols (fastnn.Input(...) or results of layers), got {part!r}")
         self._realize(Architecture.of(*ends))
-
-    def _begin(self, seed: int | np.random.Generator | None, dtype: str, device: str, name: str | None) -> None:
-        self.seed = as_seed(seed)
-        try:
-            self.dtype = np.dtype(dtype).name
-        except TypeError:
-            self.dtype = repr(dtype)
-        if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
-        if device != "cpu":
-            raise ValueError(f"device: this version of fastnn runs on 'cpu', got {device!r}")
-        self.device = device
-        self.name = name if name is not None else type(self).__name__.lower()
-        self.stop_training = False
-        self.history: History | None = None
-        self._architecture: Architecture | None = None
-        self._compiled: dict[str, Any] | None = None
-        self._objective: Objective | None = None
-        self._optimizer: Optimizer | None = None
-        self._totals: NDArray[np.float64] = np.zeros(0)
-        self._earlier_rows = 0
-        self._run: dict[str, Any] = {}
-        self._callbacks: CallbackList | None = None
-        self._resumable: dict[str, Any] | None = None
-        self._fitting = False
-
-    def _realize(self, architecture: Architecture) -> None:
-        """Give the model its architecture, buffers and initial weights."""
-        if len(architecture.inputs) + len(architecture.outputs) > _MAX_ENDS:
-            raise ValueError(f"a model has at most {_MAX_ENDS} inputs and outputs together")
-        table = ParameterTable(architecture, self.dtype)
-        for entry in table:
-            constraint = entry.spec.constraint
-            if constraint is not None and not -len(entry.spec.shape) <= constraint.axis < len(entry.spec.shape):
-                raise ValueError(f"{entry.name}: the constraint's axis {constraint.axis} is not in {entry.spec.shape}")
-        runtime = Runtime(table, self.seed)
-        table.initialize(runtime.parameters, self.seed)
-        self._architecture, self._table, self._runtime = architecture, table, runtime
-        if self._compiled is not None:
-            self._bind()
-
-    # --- what it is ---------------------------------------------------------------------------------------
-
-    @property
-    def built(self) -> bool:
-        """Whether shapes are known and weights exist."""
-        return self._architecture is not None
-
-    @property
-    def layers(self) -> list[Layer]:
-        """The layers in the order of their use, without inputs."""
-        return [layer for layer in self._architecture_or_fail().layers if layer.arity != (0, 0)]
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """Names of the inputs, for dictionaries of arrays."""
-        return self._architecture_or_fail().input_names
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """Names of the outputs, for dictionaries of targets, losses and metrics."""
-        return self._architecture_or_fail().output_names
 
     @property
     def optimizer(self) -> Optimizer:
@@ -150,74 +84,14 @@ class Model:
         """The number of training steps taken since the model was made."""
         return self._runtime.step_count() if self.built else 0
 
-    def get_layer(self, name: str) -> Layer:
-        """Return the layer of a name."""
-        architecture = self._architecture_or_fail()
-        if name not in architecture.labels:
-            raise ValueError(f"there is no layer {name!r}; the layers are {list(architecture.labels)}")
-        return architecture.layers[architecture.labels.index(name)]
-
-    def count_params(self) -> int:
-        """Return the number of weights, moving averages included."""
-        self._architecture_or_fail()
-        return sum(entry.size for entry in self._table)
-
-    def summary(self, batch_size: int = 32) -> None:
-        """Print layers, shapes, parameters, and the memory that training takes, all known before training.
-
-        Parameters
-        ----------
-        batch_size : int
-            Rows a batch, which decide the memory of activations.
-        """
-        print(inspection.summary(self, positive_int(batch_size, "batch_size")))
-
-    @property
-    def program(self) -> Program:
-        """The program of the last training, or of a batch of 32 rows; `print` shows it."""
-        return inspection.program(self)
-
-    def __repr__(self) -> str:
-        state = f"{self.count_params()} parameters" if self.built else "not built"
-        return f"<{type(self).__name__} {self.name!r}: {state}, {self.dtype}>"
-
-    # --- weights ------------------------------------------------------------------------------------------
-
-    def get_weights(self) -> list[NDArray[Any]]:
-        """Return copies of all weights in Keras' order: kernel (n_in, n_out), bias (n_out,), layer by layer."""
-        self._architecture_or_fail()
-        with self._runtime.lock:
-            return [self._table.view(self._runtime.parameters, entry).copy() for entry in self._table]
-
-    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
-        """Set all weights, in the order of `get_weights`.
-
-        Raises
-        ------
-        ValueError
-            When the number of arrays or a shape does not fit; no weight is changed then.
-        """
-        self._architecture_or_fail()
-        arrays = [np.asarray(value) for value in weights]
-        if len(arrays) != len(self._table):
-            raise ValueError(f"expected {len(self._table)} arrays, got {len(arrays)}")
-        for entry, array in zip(self._table, arrays, strict=True):
-            if array.shape != entry.spec.shape or array.dtype.kind not in "biuf":
-                raise ValueError(
-                    f"{entry.name}: expected numbers of shape {entry.spec.shape}, got {array.dtype} {array.shape}"
-                )
-        with self._runtime.lock:
-            for entry, array in zip(self._table, arrays, strict=True):
-                self._table.view(self._runtime.parameters, entry)[...] = array
-
     # --- training -----------------------------------------------------------------------------------------
 
     def compile(
         self,
         optimizer: Optimizer | str = "rmsprop",
         loss: Any = None,
-        metrics: Any = None,
         *,
+        metrics: Any = None,
         loss_weights: Any = None,
         weighted_metrics: Any = None,
     ) -> None:
@@ -335,7 +209,12 @@ class Model:
             return self._logs_so_far()
 
     def evaluate(
-        self, x: Any, y: Any = None, batch_size: int | None = None, sample_weight: Any = None, verbose: int = 0
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = None,
+        sample_weight: Any = None,
+        verbose: int = 0,
     ) -> dict[str, Any]:
         """Return loss and metrics over data, such as {"loss": 0.1, "accuracy": 0.97}.
 
@@ -372,14 +251,15 @@ class Model:
         if is_batches(x):
             return batches.predict(self, x)
         feed = Feed.of_inputs(
-            x, names=architecture.input_names, shapes=architecture.input_shapes, n_outputs=len(architecture.outputs)
+            x,
+            names=architecture.input_names,
+            shapes=architecture.input_shapes,
+            n_outputs=len(architecture.outputs),
         )
         results = passes.predict(self, feed, self._batch(batch_size))
         return results[0] if len(results) == 1 else results
 
-    def gradients(
-        self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False
-    ) -> list[NDArray[Any]]:
+    def gradients(self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False) -> list[NDArray[Any]]:
         """Return the gradients of the loss over one batch for the trainable weights, in `get_weights` order.
 
         Parameters
@@ -428,14 +308,13 @@ class Model:
 
         save(self, path)
 
-    # --- inside -------------------------------------------------------------------------------------------
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle a model as it would be saved: `copy.deepcopy`, joblib and multiprocessing work."""
+        from fastnn.saving.model_file import describe, restore
 
-    def _architecture_or_fail(self) -> Architecture:
-        if self._architecture is None:
-            raise RuntimeError(
-                "the model is not built: start it with fastnn.Input, call build(input_shape), or fit it first"
-            )
-        return self._architecture
+        return restore, describe(self)
+
+    # --- inside -------------------------------------------------------------------------------------------
 
     def _objective_or_fail(self) -> Objective:
         self._architecture_or_fail()
@@ -462,9 +341,6 @@ class Model:
     @staticmethod
     def _batch(batch_size: int | None, default: int = passes.DEFAULT_BATCH) -> int:
         return default if batch_size is None else positive_int(batch_size, "batch_size")
-
-    def _trained(self) -> tuple[bool, ...]:
-        return self._table.trained()
 
     @property
     def _rows_done(self) -> int:

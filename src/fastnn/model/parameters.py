@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.constraints import MaxNorm
 from fastnn.layers.base import ParameterSpec
 from fastnn.lower.update import Weight
 from fastnn.model.architecture import Architecture
@@ -94,6 +95,7 @@ class ParameterTable:
         found = []
         for entry, is_trained in zip(self.entries, trained, strict=True):
             regularizer, constraint = entry.spec.regularizer, entry.spec.constraint
+            bound = (constraint.max_value, constraint.axis) if isinstance(constraint, MaxNorm) else None
             found.append(
                 Weight(
                     entry.name,
@@ -102,7 +104,7 @@ class ParameterTable:
                     is_trained,
                     l1=regularizer.l1 if regularizer is not None else 0.0,
                     l2=regularizer.l2 if regularizer is not None else 0.0,
-                    max_norm=(constraint.max_value, constraint.axis) if constraint is not None else None,
+                    max_norm=bound,
                 )
             )
         return found

@@ -53,9 +53,7 @@ class Request:
     trained: tuple[bool, ...] = ()
 
 
-def build(
-    table: ParameterTable, objective: Objective | None, optimizer: Optimizer | None, request: Request
-) -> Program:
+def build(table: ParameterTable, objective: Objective | None, optimizer: Optimizer | None, request: Request) -> Program:
     """Make the program of a request.
 
     Raises
@@ -103,7 +101,7 @@ def build(
             step = Update(optimizer.formula, len(optimizer.slots), table.nbytes, _clipping(optimizer))
             tail += update(described, step, accumulator_word(SCRATCH), table.dtype)
     tail.append(tick(request.batch, training=request.kind == "train"))
-    sizes = {Buffer.PARAMETERS: table.nbytes, Buffer.GRADIENTS: table.nbytes, Buffer.HYPER: 64}
+    sizes: dict[int, int] = {Buffer.PARAMETERS: table.nbytes, Buffer.GRADIENTS: table.nbytes, Buffer.HYPER: 64}
     sizes[Buffer.ACCUMULATORS] = 8 * (objective.size if objective is not None else 0)
     sizes[Buffer.OPTIMIZER] = table.nbytes * (len(optimizer.slots) if optimizer is not None else 0)
     task = Task(
@@ -113,7 +111,11 @@ def build(
 
 
 def _measure(
-    graph: Graph, objective: Objective, outputs: Sequence[Tensor], request: Request, sources: dict[int, Source]
+    graph: Graph,
+    objective: Objective,
+    outputs: Sequence[Tensor],
+    request: Request,
+    sources: dict[int, Source],
 ) -> list[Tensor]:
     """Add losses, their sums and metrics; returns the losses."""
     losses = []
@@ -219,5 +221,3 @@ def _store_input_gradients(
 
 def _clipping(optimizer: Optimizer) -> Clipping:
     return Clipping(optimizer.clipvalue, optimizer.clipnorm, optimizer.global_clipnorm)
-
-

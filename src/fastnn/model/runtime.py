@@ -54,7 +54,7 @@ class Runtime:
         self.optimizer_state = table.allocate(0)
         self.lock = threading.RLock()
         self._arena = aligned_zeros(0)
-        self._programs: OrderedDict[Request, BoundProgram] = OrderedDict()
+        self._programs: OrderedDict[tuple[Request, tuple[bool, ...]], BoundProgram] = OrderedDict()
         #: counters of training: they outlive a run, so that training can stop and go on anywhere
         self.training = new_context(seed)
         self._other = new_context(seed)
@@ -74,15 +74,15 @@ class Runtime:
 
     def program(self, request: Request, objective: Objective | None, optimizer: Optimizer | None) -> BoundProgram:
         """Return the program of a request, making it when it is not kept."""
-        bound = self._programs.get(request)
-        if bound is None:
-            bound = BoundProgram(build(self.table, objective, optimizer, request))
-            self._programs[request] = bound
-            while len(self._programs) > _KEPT_PROGRAMS:
-                self._programs.popitem(last=False)
-        else:
-            self._programs.move_to_end(request)
-        return bound
+        key = (request, tuple(layer.trainable for layer in self.table.architecture.layers))
+        with self.lock:
+            bound = self._programs.get(key)
+            if bound is None:
+                bound = self._programs[key] = BoundProgram(build(self.table, objective, optimizer, request))
+                while len(self._programs) > _KEPT_PROGRAMS:
+                    self._programs.popitem(last=False)
+            self._programs.move_to_end(key)
+            return bound
 
     def step_count(self) -> int:
         """Return the number of training steps taken since the model was made."""
@@ -113,8 +113,8 @@ class Runtime:
             if context[Counter.STATUS] == Status.NOT_FINITE_INPUT:
                 row, step = int(context[Counter.STATUS_DETAIL]), int(context[Counter.STEP])
                 raise InputNotFiniteError(
-                    f"row {row} of the data holds NaN or infinity (met at training step {step + 1}); the weights "
-                    "are those before that step"
+                    f"row {row} of the data holds NaN, infinity or a value too large for {self.table.dtype} "
+                    f"(met at training step {step + 1}); the weights are those before that step"
                 )
             return done
 

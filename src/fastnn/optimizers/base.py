@@ -82,8 +82,7 @@ class Optimizer(ABC):
             self._set("_rates", Blocks())
         elif name in self.__dict__:
             raise AttributeError(
-                f"{type(self).__name__}.{name} is fixed once the optimizer is made; "
-                "only learning_rate can be assigned"
+                f"{type(self).__name__}.{name} is fixed once the optimizer is made; only learning_rate can be assigned"
             )
         elif name not in {each.name for each in fields(self)}:
             raise AttributeError(

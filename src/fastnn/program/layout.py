@@ -74,6 +74,8 @@ class Flag(IntFlag):
     TRAINING = 64
 
 
+NO_FLAGS = Flag(0)
+
 
 def encode(buffer: int, offset: int) -> int:
     """Write a buffer and a byte offset into one operand word."""

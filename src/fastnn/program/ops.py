@@ -100,7 +100,13 @@ def _op(
 # rows `index[cursor + i]` (or `cursor + i`) of a strided source become rows of a contiguous batch;
 # size0 = 0 says that a source row is contiguous, otherwise it has shape (size0, size1, size2)
 _GATHER = "rows size row_stride size0 size1 size2 stride0 stride1 stride2"
-_op("gather", outputs="batch[rows,size]", inputs="source:any[] index?:any[]", dims=_GATHER, variants="source dtype")
+_op(
+    "gather",
+    outputs="batch[rows,size]",
+    inputs="source:any[] index?:any[]",
+    dims=_GATHER,
+    variants="source dtype",
+)
 _op("gather_labels", outputs="batch:int64[rows,size]", inputs="source:any[] index?:any[]", dims=_GATHER,
     variants="source dtype")  # fmt: skip
 _op("store", outputs="target:any[]", inputs="x[rows,size]", dims="rows size")
@@ -115,7 +121,14 @@ _op("sum_rows", outputs="y[cols]", inputs="x[rows,cols]", dims="rows cols")
 
 # --- elementwise ----------------------------------------------------------------------------------------
 _op("activation", outputs="y[n]", inputs="x[n]", dims="n", params="p0 p1", variants="activation")
-_op("activation_grad", outputs="dx[n]", inputs="dy[n] saved[n]", dims="n", params="p0 p1", variants="activation")
+_op(
+    "activation_grad",
+    outputs="dx[n]",
+    inputs="dy[n] saved[n]",
+    dims="n",
+    params="p0 p1",
+    variants="activation",
+)
 _op("add", outputs="y[n]", inputs="a[n] b[n]", dims="n")
 _op("multiply", outputs="y[n]", inputs="a[n] b[n]", dims="n")
 _op("dropout", outputs="y[n]", inputs="x[n]", dims="n node", params="rate")
@@ -163,7 +176,12 @@ _op("cross_entropy_logits", outputs="row_loss[rows] dx?[rows,cols]",
 _op("cross_entropy_logits_labels", outputs="row_loss[rows] dx?[rows,cols]",
     inputs="x[rows,cols] target:int64[rows] weight?[samples]", dims=_LOSS,
     params="scale label_smoothing")  # fmt: skip
-_op("sum_loss", updates="total:float64[2]", inputs="row_loss[rows] weight?[samples]", dims="rows per_sample samples")
+_op(
+    "sum_loss",
+    updates="total:float64[2]",
+    inputs="row_loss[rows] weight?[samples]",
+    dims="rows per_sample samples",
+)
 # total[0] += batch * (l1 sum|w| + l2 sum w^2); dw += its gradient
 _op("penalty", updates="total:float64[1] dw?[n]", inputs="w[n]", dims="n batch", params="l1 l2")
 

@@ -13,6 +13,7 @@ from fastnn.program.layout import (
     ALIGNMENT,
     DIMS_AT,
     FLAGS_WORD,
+    NO_FLAGS,
     OP_WORD,
     OPERANDS_AT,
     PARAMS_AT,
@@ -104,7 +105,7 @@ class RecordDraft:
     operands: Mapping[str, int]
     dims: Mapping[str, int]
     params: Mapping[str, float] = field(default_factory=dict)
-    flags: Flag = Flag(0)
+    flags: Flag = NO_FLAGS
     variant: str = ""
     mapped: KernelKey | None = None
     label: str = ""

@@ -23,9 +23,9 @@ from fastnn.program.ops import BY_CODE
 from fastnn.program.program import OperandView, Program, Value, dims_of, operands_of, params_of
 
 _MAY_BE_ZERO = frozenset(
-    "size0 size1 size2 stride0 stride1 stride2 row_stride node target_first source_first".split()
+    ["size0", "size1", "size2", "stride0", "stride1", "stride2", "row_stride", "node", "target_first", "source_first"]
 )
-_MAY_BE_NEGATIVE = frozenset("stride0 stride1 stride2 row_stride".split())
+_MAY_BE_NEGATIVE = frozenset(["stride0", "stride1", "stride2", "row_stride"])
 
 
 class ProgramError(RuntimeError):
@@ -127,4 +127,3 @@ def _owner(view: OperandView, candidates: list[Value], index: int, where: str) -
         f"{where}: operand {view.spec.name!r} (arena +{view.offset:#x}, {view.nbytes} bytes) is no value that "
         f"lives then; planned there: {candidates}"
     )
-

@@ -85,9 +85,7 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], document: 
     payload = safetensors.numpy.save(arrays, metadata)
     header, body = _sorted_metadata(payload)
     if len(header) - LENGTH_BYTES > HEADER_LIMIT:
-        raise ValueError(
-            f"names and document take {len(header)} bytes in the header, the limit is {HEADER_LIMIT}"
-        )
+        raise ValueError(f"names and document take {len(header)} bytes in the header, the limit is {HEADER_LIMIT}")
     replace_file(os.fsdecode(path), header, body)
 
 
@@ -134,9 +132,7 @@ def _read(name: str) -> tuple[dict[str, Array], dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         raise ModelFileError(name, f"holds a document that is not JSON: {error}") from error
     if not isinstance(document, dict):
-        raise ModelFileError(
-            name, f"holds a document that is a JSON {type(document).__name__}, not an object"
-        )
+        raise ModelFileError(name, f"holds a document that is a JSON {type(document).__name__}, not an object")
     native = {key: array.astype(array.dtype.newbyteorder("="), copy=False) for key, array in tensors.items()}
     return native, document
 
@@ -248,9 +244,7 @@ def _header(name: str, file: BinaryIO, size: int) -> dict[str, Any]:
     try:
         header = json.loads(file.read(length).decode())
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(
-            name, f"is damaged or not a safetensors file: header is not JSON ({error})"
-        ) from error
+        raise ModelFileError(name, f"is damaged or not a safetensors file: header is not JSON ({error})") from error
     if not isinstance(header, dict):
         raise ModelFileError(name, "is not a safetensors file: its header is not a JSON object")
     return header
@@ -278,16 +272,12 @@ def _metadata(name: str, header: dict[str, Any]) -> dict[str, str]:
 def _check_size(name: str, header: dict[str, Any], available: int) -> None:
     """Compare what the header claims with what is there, before anything is read or allocated for it."""
     try:
-        claimed = max(
-            (entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0
-        )
+        claimed = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
         same = claimed == available
     except (TypeError, KeyError, IndexError) as error:
         raise ModelFileError(name, "is damaged: its header does not describe tensors") from error
     if not same:
-        raise ModelFileError(
-            name, f"is truncated or damaged: {claimed} bytes of tensors expected, {available} found"
-        )
+        raise ModelFileError(name, f"is truncated or damaged: {claimed} bytes of tensors expected, {available} found")
 
 
 def _tensors(name: str, payload: bytes) -> dict[str, Array]:
@@ -306,7 +296,5 @@ def _tensors(name: str, payload: bytes) -> dict[str, Array]:
         try:
             tensors[key] = np.ndarray(entry["shape"], DTYPES[entry["dtype"]], buffer=entry["data"])
         except (ValueError, OverflowError) as error:
-            raise ModelFileError(
-                name, f"holds the tensor {key!r} of an impossible shape {entry['shape']}"
-            ) from error
+            raise ModelFileError(name, f"holds the tensor {key!r} of an impossible shape {entry['shape']}") from error
     return tensors

@@ -26,6 +26,13 @@ _POSITION = ("STEP", "CURSOR", "EPOCH")
 
 def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Write a model to a file, whole or not at all."""
+    model._architecture_or_fail()
+    with model._runtime.lock:
+        container.write(path, *describe(model))
+
+
+def describe(model: Model) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Return a model as tensors and a JSON document; the tensors see the model's memory."""
     architecture, table = model._architecture_or_fail(), model._table
     runtime = model._runtime
     with runtime.lock:
@@ -42,7 +49,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         }
         if model._objective is not None:
             document["training"] = _training(model, tensors)
-        container.write(path, tensors, document)
+        return tensors, document
 
 
 def _training(model: Model, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:
@@ -74,9 +81,7 @@ def _training(model: Model, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:
     }
 
 
-def load(
-    path: str | os.PathLike[str], *, compile: bool = True, optimizer: Optimizer | None = None
-) -> Model:
+def load(path: str | os.PathLike[str], *, compile: bool = True, optimizer: Optimizer | None = None) -> Model:
     """Load a model that `Model.save` wrote.
 
     Parameters
@@ -113,14 +118,15 @@ def _load(tensors: dict[str, NDArray[Any]], document: Any, compiled: bool, optim
 
     if not isinstance(document, dict):
         raise ValueError("the document is not an object")
-    kind = {"Model": Model, "Sequential": Sequential}.get(document["model"])
-    if kind is None:
+    kinds: dict[Any, type[Model]] = {"Model": Model, "Sequential": Sequential}
+    if document["model"] not in ("Model", "Sequential"):
         raise ValueError(f"unknown kind of model {document['model']!r}")
     if not isinstance(document["seed"], str) or not document["seed"].isdecimal():
         raise ValueError(f"the seed is {document['seed']!r}")
     architecture = Architecture.from_config(document["architecture"], "architecture")
     weights = _expected(tensors, architecture, document["dtype"])
-    model = kind.__new__(kind)
+    kind = kinds[document["model"]]
+    model: Model = kind.__new__(kind)
     model._begin(int(document["seed"]), document["dtype"], "cpu", document["name"])
     if isinstance(model, Sequential):
         model._stack = list(architecture.layers)
@@ -129,6 +135,11 @@ def _load(tensors: dict[str, NDArray[Any]], document: Any, compiled: bool, optim
     if compiled and document["training"] is not None:
         _restore(model, tensors, document["training"], optimizer)
     return model
+
+
+def restore(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
+    """Make a model of what `describe` returned."""
+    return _load(tensors, document, True, None)
 
 
 def _expected(tensors: dict[str, NDArray[Any]], architecture: Architecture, dtype: str) -> list[NDArray[Any]]:
@@ -144,9 +155,7 @@ def _tensor(tensors: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...],
     if name not in tensors:
         raise ValueError(f"there is no tensor {name!r}")
     if tensors[name].shape != shape or tensors[name].dtype != dtype:
-        raise ValueError(
-            f"tensor {name!r} is {tensors[name].dtype} {tensors[name].shape}, expected {dtype} {shape}"
-        )
+        raise ValueError(f"tensor {name!r} is {tensors[name].dtype} {tensors[name].shape}, expected {dtype} {shape}")
     return tensors[name]
 
 
@@ -164,7 +173,11 @@ def _restore(
         for what in ("metrics", "weighted_metrics")
     ]
     model.compile(
-        optimizer, losses, metrics[0], loss_weights=training["loss_weights"], weighted_metrics=metrics[1]
+        optimizer,
+        losses,
+        metrics=metrics[0],
+        loss_weights=training["loss_weights"],
+        weighted_metrics=metrics[1],
     )
     table, runtime = model._table, model._runtime
     for index, slot in enumerate(optimizer.slots):

@@ -102,8 +102,7 @@ def check_rates(schedule: Schedule, steps: Steps, rates: Values) -> None:
     if bad.any():
         first = int(np.argmax(bad))
         raise ValueError(
-            f"{schedule!r} gives the learning rate {rates[first]} at step {steps[first]}; "
-            "expected a finite number >= 0"
+            f"{schedule!r} gives the learning rate {rates[first]} at step {steps[first]}; expected a finite number >= 0"
         )
 
 
@@ -145,9 +144,7 @@ class UserSchedule(Schedule):
     def __post_init__(self) -> None:
         """Check that the function can be called."""
         if isinstance(self.function, type) or not callable(self.function):
-            raise TypeError(
-                f"{self._name('function')}: expected a function of the step, got {shorten(self.function)}"
-            )
+            raise TypeError(f"{self._name('function')}: expected a function of the step, got {shorten(self.function)}")
 
     @property
     def _pure(self) -> bool:

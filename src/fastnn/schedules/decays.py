@@ -106,20 +106,15 @@ class PiecewiseConstantDecay(Schedule):
         """Check the hyperparameters."""
         for field in ("boundaries", "values"):
             if isinstance(getattr(self, field), str) or not hasattr(getattr(self, field), "__iter__"):
-                raise TypeError(
-                    f"{self._name(field)}: expected a sequence, got {shorten(getattr(self, field))}"
-                )
+                raise TypeError(f"{self._name(field)}: expected a sequence, got {shorten(getattr(self, field))}")
         boundaries = tuple(whole(self._name("boundaries"), step, at_least=0) for step in self.boundaries)
         values = tuple(number(self._name("values"), value, at_least=0.0) for value in self.values)
         if len(values) != len(boundaries) + 1:
             raise ValueError(
-                f"{self._name('values')}: expected {len(boundaries) + 1}, one more than boundaries, "
-                f"got {len(values)}"
+                f"{self._name('values')}: expected {len(boundaries) + 1}, one more than boundaries, got {len(values)}"
             )
         if any(low >= high for low, high in itertools.pairwise(boundaries)):
-            raise ValueError(
-                f"{self._name('boundaries')}: expected strictly increasing steps, got {boundaries}"
-            )
+            raise ValueError(f"{self._name('boundaries')}: expected strictly increasing steps, got {boundaries}")
         self._set(boundaries=boundaries, values=values)
 
     def _values(self, steps: Steps) -> Values:

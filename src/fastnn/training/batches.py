@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def evaluate(model: Model, iterable: Iterable[Any]) -> tuple[NDArray[np.float64]
     for number, batch in enumerate(iterable):
         x, y, weight = unpack(batch)
         feed = model._feed(x, y, weight, None, f"batch {number}: ")
-        passes.sweep(model, feed, feed.n, 0, feed.n, lambda size, feed=feed: feed.request("evaluate", size), totals)
+        passes.sweep(model, feed, feed.n, 0, feed.n, partial(feed.request, "evaluate"), totals)
         rows += feed.n
     if rows == 0:
         raise ValueError("the iterable gave no batch")

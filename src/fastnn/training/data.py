@@ -13,9 +13,7 @@ from fastnn.lower.task import Source
 
 Shape = tuple[int, ...]
 # bool is read as uint8; what is not here is converted as a whole
-_READABLE = frozenset(
-    "float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
-)
+_READABLE = frozenset(["float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
 _CHUNK_BYTES = 1 << 24
 
 

@@ -72,20 +72,14 @@ class Feed:
         targets = tuple(
             None
             if target is None
-            else TargetLayout(
-                target.rows.source(first + output, indexed=indexed, check_finite=False), target.labels
-            )
+            else TargetLayout(target.rows.source(first + output, indexed=indexed, check_finite=False), target.labels)
             for output, target in enumerate(self.targets)
         )
         weights = tuple(
-            None
-            if rows is None
-            else rows.source(first + self.n_outputs + output, indexed=indexed, check_finite=False)
+            None if rows is None else rows.source(first + self.n_outputs + output, indexed=indexed, check_finite=False)
             for output, rows in enumerate(self.weights)
         )
-        inputs = tuple(
-            rows.source(slot, indexed=indexed, check_finite=check) for slot, rows in enumerate(self.inputs)
-        )
+        inputs = tuple(rows.source(slot, indexed=indexed, check_finite=check) for slot, rows in enumerate(self.inputs))
         results = tuple(range(first + 2 * self.n_outputs, first + 2 * self.n_outputs + len(self.results)))
         return Request(kind, batch, training, inputs, targets, weights, results, trained)
 
@@ -102,5 +96,3 @@ class Feed:
         for index, result in enumerate(self.results):
             found[first + 2 * self.n_outputs + index] = result.ctypes.data
         return found
-
-

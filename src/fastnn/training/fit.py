@@ -97,7 +97,7 @@ def _from_arrays(model: Model, x: Any, y: Any, share: float, options: dict[str, 
     if share > 0.0:
         if validate is not None:
             raise ValueError("give validation_split or validation_data, not both")
-        n = feed.n - max(1, int(round(feed.n * share)))
+        n = feed.n - max(1, round(feed.n * share))
         if n < 1:
             raise ValueError(f"validation_split {share} of {feed.n} rows leaves none to train on")
         validate = _evaluator(model, feed, options, n)
@@ -158,5 +158,3 @@ def _resume(model: Model, described: dict[str, Any] | None, first: int) -> tuple
         resumed = {"callbacks": model._callbacks.get_state(), "tensors": model._callbacks.get_tensors()}
     epoch = int(model._runtime.training[Counter.EPOCH]) - run["start"]
     return epoch, resumed, history
-
-

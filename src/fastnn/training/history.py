@@ -92,9 +92,7 @@ class History:
             from matplotlib import pyplot
         except ImportError as error:
             raise ImportError("History.plot needs matplotlib: pip install fastnn[plot]") from error
-        _, grid = pyplot.subplots(
-            1, len(names), figsize=(4.5 * len(names), 3.5), squeeze=False, layout="constrained"
-        )
+        _, grid = pyplot.subplots(1, len(names), figsize=(4.5 * len(names), 3.5), squeeze=False, layout="constrained")
         for axes, name in zip(grid[0], names, strict=True):
             self._draw(axes, name)
             axes.set_ylabel(name)
@@ -130,13 +128,9 @@ class History:
         result = cls()
         try:
             result.epoch = [int(epoch) for epoch in data["epoch"]]
-            result.history = {
-                str(name): [float(value) for value in values] for name, values in data["history"].items()
-            }
+            result.history = {str(name): [float(value) for value in values] for name, values in data["history"].items()}
             partial = data["partial"]
-            result.partial = (
-                None if partial is None else {str(name): float(partial[name]) for name in partial}
-            )
+            result.partial = None if partial is None else {str(name): float(partial[name]) for name in partial}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"expected the dict of History.to_dict, got {data!r}") from error
         for name, values in result.history.items():

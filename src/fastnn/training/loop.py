@@ -67,6 +67,7 @@ class Run:
                 counters = model._runtime.training
                 # one assignment: an interrupt finds the epoch either unfinished or finished
                 counters[[Counter.EPOCH, Counter.CURSOR]] = (counters[Counter.EPOCH] + 1, 0)
+                model._earlier_rows = 0
                 if self.validate is not None and not model.stop_training:
                     self.callbacks.on_test_begin()
                     results = self.validate()
@@ -125,9 +126,7 @@ def train_arrays(feed: Feed, n: int, batch: int, shuffle: bool) -> Callable[[Run
             model._start_totals()
         while (row := int(counters[Counter.CURSOR])) < n and not model.stop_training:
             size = min(batch, n - row)
-            request = feed.request(
-                "train", size, training=True, indexed=shuffle, trained=model._trained()
-            )
+            request = feed.request("train", size, training=True, indexed=shuffle, trained=model._trained())
             bound = runtime.program(request, model._objective, model._optimizer)
             steps = 1 if run.callbacks.every_batch else run.pacer.steps((n - row) // size)
             if run.callbacks.every_batch:

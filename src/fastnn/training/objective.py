@@ -107,9 +107,7 @@ class Objective:
         output_shapes: tuple[tuple[int, ...], ...],
     ) -> Objective:
         """Check `compile`'s arguments against the outputs and lay out the accumulators."""
-        losses = tuple(
-            None if one is None else loss_module.get(one) for one in _per_output(loss, output_names, "loss")
-        )
+        losses = tuple(None if one is None else loss_module.get(one) for one in _per_output(loss, output_names, "loss"))
         if all(one is None for one in losses):
             raise ValueError("loss: a model is compiled with at least one loss")
         weights = []
@@ -134,7 +132,13 @@ class Objective:
                     label = f"{name}_{label}" if len(output_names) > 1 else label
                     readings.append(Reading(_unique(label, readings), metric, measures[key]))
         return cls(
-            losses, tuple(weights), tuple(readings), output_names, output_shapes, size, tuple(measures.values())
+            losses,
+            tuple(weights),
+            tuple(readings),
+            output_names,
+            output_shapes,
+            size,
+            tuple(measures.values()),
         )
 
     def initial(self) -> NDArray[np.float64]:

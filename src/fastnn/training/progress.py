@@ -227,7 +227,7 @@ def _bar_class() -> Any:
     """Return tqdm's bar for this console or notebook; one without widgets gets text, and no warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from tqdm.auto import tqdm  # type: ignore[import-untyped]
+        from tqdm.auto import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]
         # Otherwise tqdm starts a thread that looks for bars that have not been drawn for long.

@@ -7,16 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.reference import (  # noqa: F401 (each module registers its ops)
-    ops_data,
-    ops_dense,
-    ops_elementwise,
-    ops_losses,
-    ops_metrics,
-    ops_norms,
-    ops_optimizers,
-    ops_rows,
-)
 from fastnn.backend.reference.instruction import EXECUTE, Array, Counters, Instruction
 from fastnn.program.layout import FLAGS_WORD, Buffer, Flag
 from fastnn.program.program import ITEM_SIZES, OperandView, Program, dims_of, op_of, operands_of, params_of

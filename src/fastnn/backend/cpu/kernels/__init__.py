@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastnn.backend.cpu.compile import ObjectCode, compile_native
-from fastnn.backend.cpu.kernels import (  # noqa: F401 (each module registers its kernels)
+from fastnn.backend.cpu.kernels import (
     data,
     elementwise,
     executor,
@@ -16,6 +16,9 @@ from fastnn.backend.cpu.kernels import (  # noqa: F401 (each module registers it
 )
 from fastnn.backend.cpu.kernels.kit import KERNELS, Kit
 from fastnn.program.program import KernelKey
+
+# each module registers its kernels when it is imported
+MODULES = (data, elementwise, executor, losses, matmul, metrics, norms, optimizers, rows)
 
 
 def build(key: KernelKey) -> ObjectCode:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer
-from fastnn.backend.cpu.kernels.kit import Kit, address, functions, has, helper, kernel, rows_part
+from fastnn.backend.cpu.kernels.kit import Kit, address, functions, has, kernel, rows_part
 from fastnn.backend.cpu.kernels.rows import row_functions
-from fastnn.backend.cpu.options import formula
+from fastnn.backend.cpu.options import formula, helper
 from fastnn.formulas import losses
 from fastnn.program.layout import Counter
 
@@ -32,7 +34,11 @@ def loss(kit: Kit, variant: str) -> Callable[..., Any]:
         factor = real(params[ROW_FACTOR])
         scale = real(params[SCALE] * params[ROW_FACTOR])
         first, last = rows_part(r[ROWS], ith, nth)
-        row_loss, x, target = at(record, context, ROW_LOSS), at(record, context, X), at(record, context, TARGET)
+        row_loss, x, target = (
+            at(record, context, ROW_LOSS),
+            at(record, context, X),
+            at(record, context, TARGET),
+        )
         weighted, trains = has(record, WEIGHT), has(record, DX)
         weight = at(record, context, WEIGHT) if weighted else x
         dx = at(record, context, DX) if trains else x
@@ -197,10 +203,10 @@ def sum_loss(kit: Kit, variant: str) -> Callable[..., Any]:
             if has(record, WEIGHT):
                 weight = at(record, context, WEIGHT)
                 for row in range(rows):
-                    batch += float(row_loss[row]) * float(weight[row // per_sample])
+                    batch += np.float64(row_loss[row]) * np.float64(weight[row // per_sample])
             else:
                 for row in range(rows):
-                    batch += float(row_loss[row])
+                    batch += np.float64(row_loss[row])
             total[0] += batch
             total[1] += rows
             if batch - batch != 0.0 and counters[_BAD_LOSS_STEP] == 0:

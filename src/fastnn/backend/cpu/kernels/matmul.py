@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnn.backend.cpu.intrinsics import call_map, int64_pointer, stack_bytes
-from fastnn.backend.cpu.kernels.kit import Kit, address, flags_of, has, helper, kernel, rows_part
+from fastnn.backend.cpu.kernels.kit import Kit, address, flags_of, has, kernel, rows_part
+from fastnn.backend.cpu.options import helper
 from fastnn.backend.cpu.target import vector_bytes, vector_registers
 from fastnn.backend.cpu.tile import make_tile, make_transpose
 from fastnn.program.layout import MAP_WORD, PARAMS_AT, Flag
@@ -134,9 +135,35 @@ def matmul(kit: Kit, variant: str) -> Callable[..., Any]:
                     init, init_row = (bias + j * size if bias != 0 else 0), 0
                 left = a + k0 * a_k
                 if columns > lanes:
-                    wide(rows, left, a_row, a_k, panel, panel_row, k1 - k0, target, c_row, init, init_row, columns)
+                    wide(
+                        rows,
+                        left,
+                        a_row,
+                        a_k,
+                        panel,
+                        panel_row,
+                        k1 - k0,
+                        target,
+                        c_row,
+                        init,
+                        init_row,
+                        columns,
+                    )
                 else:
-                    narrow(rows, left, a_row, a_k, panel, panel_row, k1 - k0, target, c_row, init, init_row, columns)
+                    narrow(
+                        rows,
+                        left,
+                        a_row,
+                        a_k,
+                        panel,
+                        panel_row,
+                        k1 - k0,
+                        target,
+                        c_row,
+                        init,
+                        init_row,
+                        columns,
+                    )
 
     def matmul(record, context, ith, nth):
         r, flags = int64_pointer(record), flags_of(record)

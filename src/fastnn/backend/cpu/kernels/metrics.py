@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer
-from fastnn.backend.cpu.kernels.kit import Kit, address, has, helper, kernel
+from fastnn.backend.cpu.kernels.kit import Kit, address, has, kernel
+from fastnn.backend.cpu.options import helper
 
 
 def _row_functions(kit: Kit) -> tuple[Any, Any]:
@@ -38,7 +39,7 @@ def _row_functions(kit: Kit) -> tuple[Any, Any]:
     @helper
     def weight_of(record, context, row):
         if has(record, WEIGHT):
-            return float(at(record, context, WEIGHT)[row // int64_pointer(record)[PER_SAMPLE]])
+            return np.float64(at(record, context, WEIGHT)[row // int64_pointer(record)[PER_SAMPLE]])
         return 1.0
 
     return label_of, weight_of
@@ -73,7 +74,7 @@ def count_correct(kit: Kit, variant: str) -> Callable[..., Any]:
     @helper
     def is_correct(record, x, i, cols, label):
         if cols == 1:
-            score = float(x[i])
+            score = np.float64(x[i])
             return (score > float64_pointer(record)[THRESHOLD]) == (label == 1) and score == score
         score = x[i + label]
         correct = True
@@ -116,7 +117,7 @@ def confusion(kit: Kit, variant: str) -> Callable[..., Any]:
                 i = row * cols
                 predicted = 0
                 if cols == 1:
-                    predicted = 1 if float(x[i]) > float64_pointer(record)[THRESHOLD] else 0
+                    predicted = 1 if np.float64(x[i]) > float64_pointer(record)[THRESHOLD] else 0
                 else:
                     for j in range(1, cols):
                         predicted = j if x[i + j] > x[i + predicted] else predicted
@@ -149,7 +150,7 @@ def auc_histogram(kit: Kit, variant: str) -> Callable[..., Any]:
                         positive = int64_pointer(address(record, context, LABELS))[row] == j
                     else:
                         positive = at(record, context, TARGET)[i] > 0.5
-                    score = float(x[i])
+                    score = np.float64(x[i])
                     if score != score:
                         score = 0.0 if positive else 1.0
                     score = min(max(score, 0.0), 1.0)
@@ -173,15 +174,15 @@ def regression_sums(kit: Kit, variant: str) -> Callable[..., Any]:
             total = float64_pointer(address(record, context, TOTAL))
             for j in range(cols):
                 if total[8 * cols + j] != total[8 * cols + j]:
-                    total[8 * cols + j] = float(x[j])
+                    total[8 * cols + j] = np.float64(x[j])
                 if total[9 * cols + j] != total[9 * cols + j]:
-                    total[9 * cols + j] = float(target[j])
+                    total[9 * cols + j] = np.float64(target[j])
             for row in range(r[ROWS]):
                 weight = weight_of(record, context, row)
                 for j in range(cols):
                     i = row * cols + j
-                    p, y = float(x[i]) - total[8 * cols + j], float(target[i]) - total[9 * cols + j]
-                    error = float(x[i]) - float(target[i])
+                    p, y = np.float64(x[i]) - total[8 * cols + j], np.float64(target[i]) - total[9 * cols + j]
+                    error = np.float64(x[i]) - np.float64(target[i])
                     total[j] += weight
                     total[cols + j] += weight * p
                     total[2 * cols + j] += weight * y

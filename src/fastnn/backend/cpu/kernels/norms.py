@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer
-from fastnn.backend.cpu.kernels.kit import Kit, flags_of, has, helper, kernel, part, rows_part
+from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer, stack_bytes
+from fastnn.backend.cpu.kernels.kit import Kit, flags_of, has, kernel, part, rows_part
+from fastnn.backend.cpu.options import helper
 from fastnn.program.layout import Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)
+_BLOCK = 64
 
 
 @kernel("layer_norm")
@@ -218,41 +220,53 @@ def batch_norm_inference(kit: Kit, variant: str) -> Callable[..., Any]:
 
 
 def _batch_norm_grad(kit: Kit, *, by_batch: bool) -> Callable[..., Any]:
-    """Make the gradient; statistics of the batch depend on x, moving ones do not."""
+    """Make the gradient; statistics of the batch depend on x, moving ones do not.
+
+    The sums are made on the stack, a block of columns at a time: where dgamma and dbeta accumulate, dx still needs
+    those of this batch alone.
+    """
     DX, DGAMMA, DBETA, DY, X = kit.words("dx dgamma dbeta dy x")
     GAMMA, MEAN, RSTD, ROWS, COLS = kit.words("gamma mean rstd rows cols")
-    at, real = kit.at, kit.real
+    at, reals, real = kit.at, kit.reals, kit.real
     zero, one = real(0.0), real(1.0)
+    block_bytes = _BLOCK * kit.itemsize
 
     def batch_norm_grad(record, context, ith, nth):
         r = int64_pointer(record)
         rows, cols = r[ROWS], r[COLS]
-        first, last = part(cols, ith, nth)
+        begin, end = part(cols, ith, nth)
         dy, x = at(record, context, DY), at(record, context, X)
         mean, rstd = at(record, context, MEAN), at(record, context, RSTD)
         dgamma, dbeta = at(record, context, DGAMMA), at(record, context, DBETA)
-        scaled = has(record, GAMMA)
+        moments, totals = reals(stack_bytes(block_bytes)), reals(stack_bytes(block_bytes))
+        add = flags_of(record) & _ACCUMULATE != 0
+        has_dx, scaled = has(record, DX), has(record, GAMMA)
+        dx = at(record, context, DX) if has_dx else x
         gamma = at(record, context, GAMMA) if scaled else x
-        for j in range(first, last):
-            dgamma[j], dbeta[j] = zero, zero
-        for row in range(rows):
-            i = row * cols
-            for j in range(first, last):
-                dgamma[j] += dy[i + j] * ((x[i + j] - mean[j]) * rstd[j])
-                dbeta[j] += dy[i + j]
-        if has(record, DX):
-            dx = at(record, context, DX)
-            share = one / real(rows)
+        share = one / real(rows)
+        for first in range(begin, end, _BLOCK):
+            count = min(_BLOCK, end - first)
+            for j in range(count):
+                moments[j], totals[j] = zero, zero
             for row in range(rows):
-                i = row * cols
-                for j in range(first, last):
-                    g = dy[i + j]
-                    if by_batch:
-                        g -= share * (dbeta[j] + (x[i + j] - mean[j]) * rstd[j] * dgamma[j])
-                    dx[i + j] = g * rstd[j]
-                if scaled:
-                    for j in range(first, last):
-                        dx[i + j] *= gamma[j]
+                i = row * cols + first
+                for j in range(count):
+                    moments[j] += dy[i + j] * ((x[i + j] - mean[first + j]) * rstd[first + j])
+                    totals[j] += dy[i + j]
+            for j in range(count):
+                dgamma[first + j] = moments[j] + (dgamma[first + j] if add else zero)
+                dbeta[first + j] = totals[j] + (dbeta[first + j] if add else zero)
+            if has_dx:
+                for row in range(rows):
+                    i = row * cols + first
+                    for j in range(count):
+                        g = dy[i + j]
+                        if by_batch:
+                            g -= share * (totals[j] + (x[i + j] - mean[first + j]) * rstd[first + j] * moments[j])
+                        dx[i + j] = g * rstd[first + j]
+                    if scaled:
+                        for j in range(count):
+                            dx[i + j] *= gamma[first + j]
 
     return batch_norm_grad
 

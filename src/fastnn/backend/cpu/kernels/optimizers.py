@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer
 from fastnn.backend.cpu.kernels.kit import Kit, address, flags_of, has, kernel, part, rows_part
 from fastnn.backend.cpu.options import formula
@@ -48,9 +50,7 @@ def optimizer(kit: Kit, variant: str) -> Callable[..., Any]:
         else:
             s0, s1, s2 = at(record, context, S0), at(record, context, S1), at(record, context, S2)
             for i in range(first, last):
-                p[i], s0[i], s1[i], s2[i] = step(
-                    p[i], g[i], s0[i], s1[i], s2[i], h0, h1, h2, h3, h4, h5, h6, h7
-                )
+                p[i], s0[i], s1[i], s2[i] = step(p[i], g[i], s0[i], s1[i], s2[i], h0, h1, h2, h3, h4, h5, h6, h7)
 
     return optimizer
 
@@ -69,7 +69,7 @@ def penalty(kit: Kit, variant: str) -> Callable[..., Any]:
             total = float64_pointer(address(record, context, TOTAL))
             absolute, square = 0.0, 0.0
             for i in range(r[N]):
-                value = float(w[i])
+                value = np.float64(w[i])
                 absolute += abs(value)
                 square += value * value
             total[0] += r[BATCH] * (params[L1] * absolute + params[L2] * square)
@@ -113,7 +113,7 @@ def sum_squares(kit: Kit, variant: str) -> Callable[..., Any]:
             x = at(record, context, X)
             square = 0.0
             for i in range(int64_pointer(record)[N]):
-                square += float(x[i]) * float(x[i])
+                square += np.float64(x[i]) * np.float64(x[i])
             total[0] = square + (total[0] if flags_of(record) & _ACCUMULATE != 0 else 0.0)
 
     return sum_squares
@@ -155,7 +155,7 @@ def max_norm(kit: Kit, variant: str) -> Callable[..., Any]:
             for k in range(size):
                 square += w[start + k * inner] * w[start + k * inner]
             norm = sqrt(square)
-            if norm > limit:
+            if not norm <= limit:
                 scale = limit / norm
                 for k in range(size):
                     w[start + k * inner] *= scale

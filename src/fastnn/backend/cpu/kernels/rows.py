@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnn.backend.cpu.intrinsics import int64_pointer
-from fastnn.backend.cpu.kernels.kit import Kit, flags_of, helper, kernel, part, rows_part
+from fastnn.backend.cpu.kernels.kit import Kit, flags_of, kernel, part, rows_part
+from fastnn.backend.cpu.options import helper
 from fastnn.program.layout import Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)

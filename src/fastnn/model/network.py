@@ -1,0 +1,187 @@
+"""The network beneath a model: its architecture, buffers and weights, and what it tells about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastnn.callbacks import CallbackList
+from fastnn.constraints import MaxNorm
+from fastnn.layers.base import Layer, positive_int
+from fastnn.model import inspection
+from fastnn.model.architecture import Architecture
+from fastnn.model.parameters import Entry, ParameterTable
+from fastnn.model.runtime import Runtime
+from fastnn.optimizers import Optimizer
+from fastnn.program.program import Program
+from fastnn.seeding import as_seed
+from fastnn.training.history import History
+from fastnn.training.objective import Objective
+
+# inputs, targets, weights and results share the data slots of a context
+_MAX_ENDS = 20
+
+
+class Network:
+    """An architecture with weights; `fastnn.Model` adds training and prediction."""
+
+    def _begin(self, seed: int | np.random.Generator | None, dtype: str, device: str, name: str | None) -> None:
+        self.seed = as_seed(seed)
+        try:
+            self.dtype = np.dtype(dtype).name
+        except TypeError:
+            self.dtype = repr(dtype)
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
+        if device != "cpu":
+            raise ValueError(f"device: this version of fastnn runs on 'cpu', got {device!r}")
+        self.device = device
+        self.name = name if name is not None else type(self).__name__.lower()
+        self.stop_training = False
+        self.history: History | None = None
+        self._architecture: Architecture | None = None
+        self._compiled: dict[str, Any] | None = None
+        self._objective: Objective | None = None
+        self._optimizer: Optimizer | None = None
+        self._totals: NDArray[np.float64] = np.zeros(0)
+        self._earlier_rows = 0
+        self._run: dict[str, Any] = {}
+        self._callbacks: CallbackList | None = None
+        self._resumable: dict[str, Any] | None = None
+        self._fitting = False
+
+    def _realize(self, architecture: Architecture) -> None:
+        """Give the model its architecture, buffers and initial weights."""
+        if len(architecture.inputs) + len(architecture.outputs) > _MAX_ENDS:
+            raise ValueError(f"a model has at most {_MAX_ENDS} inputs and outputs together")
+        table = ParameterTable(architecture, self.dtype)
+        for entry in table:
+            constraint = entry.spec.constraint
+            if constraint is None:
+                continue
+            if not isinstance(constraint, MaxNorm):
+                raise ValueError(f"{entry.name}: the constraint {constraint!r} has no kernel; there is MaxNorm")
+            if not -len(entry.spec.shape) <= constraint.axis < len(entry.spec.shape):
+                raise ValueError(f"{entry.name}: the constraint's axis {constraint.axis} is not in {entry.spec.shape}")
+        runtime = Runtime(table, self.seed)
+        table.initialize(runtime.parameters, self.seed)
+        self._architecture, self._table, self._runtime = architecture, table, runtime
+        if self._compiled is not None:
+            self._bind()
+
+    def _bind(self) -> None:
+        """Bind what `compile` was given to the architecture; models that train define it."""
+
+    # --- what it is ---------------------------------------------------------------------------------------
+
+    @property
+    def built(self) -> bool:
+        """Whether shapes are known and weights exist."""
+        return self._architecture is not None
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers in the order of their use, without inputs."""
+        return [layer for layer in self._architecture_or_fail().layers if layer.arity != (0, 0)]
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the inputs, for dictionaries of arrays."""
+        return self._architecture_or_fail().input_names
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs, for dictionaries of targets, losses and metrics."""
+        return self._architecture_or_fail().output_names
+
+    def get_layer(self, name: str) -> Layer:
+        """Return the layer of a name."""
+        architecture = self._architecture_or_fail()
+        if name not in architecture.labels:
+            raise ValueError(f"there is no layer {name!r}; the layers are {list(architecture.labels)}")
+        return architecture.layers[architecture.labels.index(name)]
+
+    def count_params(self) -> int:
+        """Return the number of weights, moving averages included."""
+        self._architecture_or_fail()
+        return sum(entry.size for entry in self._table)
+
+    def summary(self, batch_size: int = 32) -> None:
+        """Print layers, shapes, parameters, and the memory that training takes, all known before training.
+
+        Parameters
+        ----------
+        batch_size : int
+            Rows a batch, which decide the memory of activations.
+        """
+        print(inspection.summary(self, positive_int(batch_size, "batch_size")))
+
+    @property
+    def program(self) -> Program:
+        """The program of the last training, or of a batch of 32 rows; `print` shows it."""
+        return inspection.program(self)
+
+    def __repr__(self) -> str:
+        state = f"{self.count_params()} parameters" if self.built else "not built"
+        return f"<{type(self).__name__} {self.name!r}: {state}, {self.dtype}>"
+
+    # --- weights ------------------------------------------------------------------------------------------
+
+    def get_weights(self, layer: str | Layer | None = None) -> list[NDArray[Any]]:
+        """Return copies of the weights in Keras' order: kernel (n_in, n_out), bias (n_out,), layer by layer.
+
+        Parameters
+        ----------
+        layer : str or Layer, optional
+            Only this layer's weights.
+        """
+        entries = self._entries(layer)
+        with self._runtime.lock:
+            return [self._table.view(self._runtime.parameters, entry).copy() for entry in entries]
+
+    def set_weights(self, weights: Sequence[ArrayLike], layer: str | Layer | None = None) -> None:
+        """Set all weights, or one layer's, in the order of `get_weights`.
+
+        Raises
+        ------
+        ValueError
+            When the number of arrays or a shape does not fit; no weight is changed then.
+        """
+        self._architecture_or_fail()
+        entries = self._entries(layer)
+        arrays = [np.asarray(value) for value in weights]
+        if len(arrays) != len(entries):
+            raise ValueError(
+                f"expected {len(entries)} arrays ({', '.join(entry.name for entry in entries)}), got {len(arrays)}"
+            )
+        for entry, array in zip(entries, arrays, strict=True):
+            if array.shape != entry.spec.shape or array.dtype.kind not in "biuf":
+                raise ValueError(
+                    f"{entry.name}: expected numbers of shape {entry.spec.shape}, got {array.dtype} {array.shape}"
+                )
+        with self._runtime.lock:
+            for entry, array in zip(entries, arrays, strict=True):
+                self._table.view(self._runtime.parameters, entry)[...] = array
+
+    def _entries(self, layer: str | Layer | None) -> list[Entry]:
+        """Return the weights of one layer, or all."""
+        layers = self._architecture_or_fail().layers
+        if layer is None:
+            return list(self._table)
+        chosen = self.get_layer(layer) if isinstance(layer, str) else layer
+        if not any(chosen is one for one in layers):
+            raise ValueError(f"{layer!r} is not a layer of this model")
+        return [entry for entry in self._table if layers[entry.layer] is chosen]
+
+    def _architecture_or_fail(self) -> Architecture:
+        if self._architecture is None:
+            raise RuntimeError(
+                "the model is not built: start it with fastnn.Input, call build(input_shape), or fit it first"
+            )
+        return self._architecture
+
+    def _trained(self) -> tuple[bool, ...]:
+        return self._table.trained()

@@ -1,0 +1,188 @@
+"""One case as a program, and its run on the CPU and on the reference backend from the same values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from fastnn.backend.cpu.engine import BoundProgram
+from fastnn.backend.reference.executor import ReferenceBackend
+from fastnn.backend.reference.instruction import Counters
+from fastnn.program.layout import ALIGNMENT, CONTEXT_WORDS, Buffer, Counter, Flag, align, encode
+from fastnn.program.ops import OPS, Operand
+from fastnn.program.program import (
+    ITEM_SIZES,
+    KernelKey,
+    OperandView,
+    Program,
+    RecordDraft,
+    Value,
+    aligned_zeros,
+    make_program,
+    operands_of,
+)
+
+GUARD = ALIGNMENT
+FLOAT64_EPS = float(np.finfo(np.float64).eps)
+COUNTERS = [entry.name for entry in fields(Counters)]
+# What an op updates, or reads as a weight, stands where the lowering puts it.
+HOMES = {
+    **dict.fromkeys(("p", "w", "bias", "gamma", "beta", "moving_mean", "moving_variance"), Buffer.PARAMETERS),
+    **dict.fromkeys(("s0", "s1", "s2"), Buffer.OPTIMIZER),
+}
+
+
+def home(spec: Operand, flags: Flag) -> Buffer:
+    """Return the buffer of an operand; inputs stand in GRADIENTS, where no record has to write them first."""
+    if spec.name == "hyper":
+        return Buffer.HYPER
+    if spec.kind == "float64":
+        return Buffer.ACCUMULATORS
+    if spec.name in HOMES:
+        return HOMES[spec.name]
+    if spec.access == "write" and Flag.ACCUMULATE not in flags:
+        return Buffer.ARENA
+    return Buffer.GRADIENTS
+
+
+def build(case, dtype: str) -> Program:
+    """Make the program of a case: its record, and a tick behind it when it runs several steps.
+
+    Operands are separated by guards, so that a kernel that writes or reads past one is found out.
+    """
+    op = OPS[case.op]
+    ends: dict[int, int] = {}
+    operands: dict[str, int] = {}
+    values = []
+    for spec in op.operands:
+        if spec.name not in case.operands:
+            continue
+        if spec.kind == "any":
+            operands[spec.name] = encode(Buffer.INDEX if spec.name == "index" else Buffer.DATA, 0)
+            continue
+        buffer = home(spec, case.flags)
+        offset = ends.get(buffer, 0)
+        operands[spec.name] = encode(buffer, offset)
+        item = ITEM_SIZES[dtype if spec.kind == "real" else spec.kind]
+        nbytes = item * int(np.prod(case.shape(spec.name), dtype=np.int64))
+        if buffer == Buffer.ARENA:
+            values.append(Value(spec.name, offset, nbytes, 0, 0))
+        ends[buffer] = offset + align(nbytes) + GUARD
+    mapped = KernelKey(case.map_kind, dtype, case.formula) if case.formula else None
+    drafts = [RecordDraft(case.op, operands, case.dims, case.params, case.flags, case.variant, mapped, case.id)]
+    if case.steps > 1:
+        drafts.append(RecordDraft("tick", {}, {"rows": case.dims["rows"]}, flags=Flag.TRAINING, label="tick"))
+    return make_program(case.id, case.dims.get("rows", 1), dtype, drafts, values, ends)
+
+
+def views(program: Program) -> dict[str, OperandView]:
+    """Return the operands of a case's record by name."""
+    return {view.spec.name: view for view in operands_of(program.records[0], program.dtype)}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run left: outputs and updated operands, arrays of the data slots, counters, finished steps."""
+
+    outputs: Mapping[str, np.ndarray]
+    data: Mapping[int, np.ndarray]
+    counters: Mapping[str, int]
+    steps: int
+
+
+def fill(case, dtype: str, changed: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+    """Return the values of a case's operands as they are in a dtype, written in float64 (or int64)."""
+    found = {**case.values(), **(changed or {})}
+    for name, value in found.items():
+        if case.kind(name) == "real" or name == "hyper":
+            found[name] = value.astype(dtype).astype(np.float64)
+    return found
+
+
+def native_dtype(spec: Operand, dtype: str) -> np.dtype:
+    """Return the dtype that an operand has on the CPU."""
+    return np.dtype(dtype if spec.kind == "real" else spec.kind)
+
+
+def _within(buffers: Mapping[int, np.ndarray], view: OperandView, dtype: str) -> np.ndarray:
+    raw = buffers[view.buffer][view.offset : view.offset + view.nbytes]
+    return raw.view(native_dtype(view.spec, dtype)).reshape(view.shape)
+
+
+def run_cpu(case, dtype: str, parts: int = 1, changed: Mapping[str, np.ndarray] | None = None) -> Result:
+    """Run a case on the CPU; every byte outside of its outputs has to stay as it was."""
+    program = build(case, dtype)
+    values = fill(case, dtype, changed)
+    buffers = {buffer: aligned_zeros(nbytes + GUARD) for buffer, nbytes in program.sizes.items()}
+    for raw in buffers.values():
+        raw[:] = 0xFF  # NaN in both dtypes
+    found = views(program)
+    for name, value in values.items():
+        if name == "hyper":
+            buffers[Buffer.HYPER] = aligned_zeros(value.nbytes)
+            buffers[Buffer.HYPER][:] = value.reshape(-1).view(np.uint8)
+        else:
+            _within(buffers, found[name], dtype)[...] = value.reshape(found[name].shape)
+    before = {buffer: raw.copy() for buffer, raw in buffers.items()}
+    data = case.arrays(dtype)
+    context = np.zeros(CONTEXT_WORDS, np.int64)
+    for buffer, raw in buffers.items():
+        context[buffer] = raw.ctypes.data
+    for slot, array in data.items():
+        context[Buffer.DATA + slot] = array.ctypes.data
+    index = case.index
+    if index is not None:
+        context[Buffer.INDEX] = index.ctypes.data
+    for name, number in case.counters.items():
+        context[Counter[name.upper()]] = number
+    steps = BoundProgram(program).run(context, case.steps, parts)
+    outputs = {}
+    for name, view in found.items():
+        if view.spec.access != "read" and view.spec.kind != "any":
+            outputs[name] = _within(buffers, view, dtype).copy()
+            _within(before, view, dtype)[...] = outputs[name]
+    for buffer, raw in buffers.items():
+        changed_at = np.flatnonzero(raw != before[buffer])
+        assert len(changed_at) == 0, f"{case.id} wrote to bytes {changed_at[:4]} of {Buffer(buffer).name}"
+    counters = {name: int(context[Counter[name.upper()]]) for name in COUNTERS}
+    return Result(outputs, data, counters, steps)
+
+
+def run_reference(case, dtype: str, changed: Mapping[str, np.ndarray] | None = None) -> Result:
+    """Run a case on the reference backend, in float64, with the values rounded to the dtype."""
+    program = build(case, dtype)
+    values = fill(case, dtype, changed)
+    data = case.arrays(dtype)
+    if case.op == "store":
+        data = {slot: array.astype(np.float64) for slot, array in data.items()}
+    backend = ReferenceBackend(
+        program, data=data, index=case.index, hyper=values.get("hyper"), counters=Counters(**case.counters)
+    )
+    found = views(program)
+    for name, value in values.items():
+        if name != "hyper":
+            backend.operand(found[name])[...] = value.reshape(found[name].shape)
+    steps = backend.run(case.steps)
+    outputs = {
+        name: backend.operand(view).copy()
+        for name, view in found.items()
+        if view.spec.access != "read" and view.spec.kind != "any"
+    }
+    return Result(outputs, data, {name: getattr(backend.counters, name) for name in COUNTERS}, steps)
+
+
+def excess(case, name: str, dtype: str, got: np.ndarray, expected: np.ndarray) -> float:
+    """Return the error of an output over its bound: above 1 it is too large; infinite where NaN or inf differ."""
+    got = got.astype(np.float64)
+    odd = ~np.isfinite(expected) | ~np.isfinite(got)
+    if not np.array_equal(got[odd], expected[odd], equal_nan=True):
+        return np.inf
+    eps = float(np.finfo(dtype).eps) if case.kind(name) == "real" else FLOAT64_EPS
+    error, size = np.abs(got - expected)[~odd] / eps, np.abs(expected[~odd])
+    if not error.any():
+        return 0.0
+    limit = case.bound.relative * size + case.bound.absolute
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.max(np.where(error == 0.0, 0.0, error / limit)))

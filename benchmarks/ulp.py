@@ -29,7 +29,11 @@ DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 ROOT_HALF, DENSITY, INNER = math.sqrt(0.5), 1.0 / math.sqrt(2.0 * math.pi), 2.0 * math.sqrt(2.0 / math.pi)
 
-reference = numba.njit(error_model="numpy", nogil=True)
+
+def reference(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a float64 reference, or a loop of it."""
+    compiled: Callable[..., Any] = numba.njit(error_model="numpy", nogil=True)(function)
+    return compiled
 
 
 @reference
@@ -68,7 +72,8 @@ def gated_gradient(x: float, w: float, slope: float) -> float:
 def mish_gradient(x: float) -> float:
     """Return the derivative of x tanh(softplus(x)) in float64."""
     gate = math.tanh(softplus(x))
-    return gate + x * sigmoid(x) * (1.0 - gate * gate)
+    slope: float = gate + x * sigmoid(x) * (1.0 - gate * gate)
+    return slope
 
 
 FUNCTIONS: dict[str, Callable[[float], float]] = {
@@ -149,7 +154,7 @@ def exact_loop(function: Any) -> Any:
     """Compile ``y[i] = function(float64(x[i]))``."""
     function = reference(function)
 
-    @reference  # type: ignore[untyped-decorator]
+    @reference
     def loop(x: Any, y: Any) -> None:
         for i in range(x.size):
             y[i] = function(np.float64(x[i]))

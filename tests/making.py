@@ -109,8 +109,8 @@ def softmax(x: np.ndarray) -> np.ndarray:
 
 
 def probabilities(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Make rows that sum to 1."""
-    return softmax(rng.standard_normal(shape))
+    """Make rows that sum to 1, of numbers that do not differ by more than e^2."""
+    return softmax(rng.uniform(-1.0, 1.0, shape))
 
 
 def one_hot(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

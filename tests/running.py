@@ -150,27 +150,45 @@ def run_cpu(case, dtype: str, parts: int = 1, changed: Mapping[str, np.ndarray] 
     return Result(outputs, data, counters, steps)
 
 
+class Reference:
+    """A case on the reference backend, which may run many times from changed values."""
+
+    def __init__(self, case, dtype: str) -> None:
+        self.case = case
+        self.dtype = dtype
+        self.program = build(case, dtype)
+        self.views = views(self.program)
+
+    def run(self, changed: Mapping[str, np.ndarray] | None = None) -> Result:
+        """Run from the case's values, rounded to the dtype, but computing in float64."""
+        case = self.case
+        values = fill(case, self.dtype, changed)
+        data = case.arrays(self.dtype)
+        if case.op == "store":
+            data = {slot: array.astype(np.float64) for slot, array in data.items()}
+        counters = Counters(**case.counters)
+        backend = ReferenceBackend(
+            self.program, data=data, index=case.index, hyper=values.get("hyper"), counters=counters
+        )
+        for name, value in values.items():
+            if name != "hyper":
+                backend.operand(self.views[name])[...] = value.reshape(self.views[name].shape)
+        steps = backend.run(case.steps)
+        outputs = {
+            name: backend.operand(view)
+            for name, view in self.views.items()
+            if view.spec.access != "read" and view.spec.kind != "any"
+        }
+        return Result(outputs, data, {name: getattr(counters, name) for name in COUNTERS}, steps)
+
+    def outputs(self, changed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Run and return the outputs."""
+        return self.run(changed).outputs
+
+
 def run_reference(case, dtype: str, changed: Mapping[str, np.ndarray] | None = None) -> Result:
-    """Run a case on the reference backend, in float64, with the values rounded to the dtype."""
-    program = build(case, dtype)
-    values = fill(case, dtype, changed)
-    data = case.arrays(dtype)
-    if case.op == "store":
-        data = {slot: array.astype(np.float64) for slot, array in data.items()}
-    backend = ReferenceBackend(
-        program, data=data, index=case.index, hyper=values.get("hyper"), counters=Counters(**case.counters)
-    )
-    found = views(program)
-    for name, value in values.items():
-        if name != "hyper":
-            backend.operand(found[name])[...] = value.reshape(found[name].shape)
-    steps = backend.run(case.steps)
-    outputs = {
-        name: backend.operand(view).copy()
-        for name, view in found.items()
-        if view.spec.access != "read" and view.spec.kind != "any"
-    }
-    return Result(outputs, data, {name: getattr(backend.counters, name) for name in COUNTERS}, steps)
+    """Run a case once on the reference backend."""
+    return Reference(case, dtype).run(changed)
 
 
 def excess(case, name: str, dtype: str, got: np.ndarray, expected: np.ndarray) -> float:

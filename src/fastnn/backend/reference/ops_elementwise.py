@@ -45,14 +45,14 @@ def dropout(i: Instruction, counters: Counters) -> None:
 def gaussian_noise(i: Instruction, counters: Counters) -> None:
     """Add normal noise.
 
-    Each pair of words makes a pair of numbers by the transform of Box and Muller (1958): the first word the
-    radius, the upper 24 bits of the second the angle.
+    Words 0 and 1, and 2 and 3, of a block make a pair of numbers by the transform of Box and Muller (1958): the
+    first word the radius, the upper 24 bits of the second the angle.
     """
     n = i.dims["n"]
-    words = random_words(n + n % 2, i.dims["node"], counters.step, counters.seed).reshape(-1, 2)
-    radius = np.sqrt(-2.0 * np.log((words[:, 0] + 0.5) / 2.0**32))
-    angle = 2.0 * np.pi * (words[:, 1] // np.uint64(256)) / 2.0**24
-    normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1).reshape(-1)[:n]
+    words = random_words(-(-n // 64) * 64, i.dims["node"], counters.step, counters.seed).reshape(-1, 4, 16)
+    radius = np.sqrt(-2.0 * np.log((words[:, 0::2] + 0.5) / 2.0**32))
+    angle = 2.0 * np.pi * (words[:, 1::2] // np.uint64(256)) / 2.0**24
+    normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=2).reshape(-1)[:n]
     i.write("y", i["x"] + i.params["stddev"] * normal)
 
 

@@ -54,12 +54,13 @@ def random_words(n: int, node: int, step: int, seed: int) -> NDArray[np.uint64]:
     ndarray of uint64, shape (n,)
         32-bit words. The counter is (block, node, step, high word of step xor that of block).
     """
-    blocks = np.arange(-(-n // 4), dtype=np.uint64)
+    blocks = np.arange(-(-n // 64) * 16, dtype=np.uint64)
     low, high = blocks % np.uint64(_WORD), blocks // np.uint64(_WORD)
     counters = np.empty((len(blocks), 4), np.uint64)
     counters[:, 0] = low
     counters[:, 1] = node % _WORD
     counters[:, 2] = step % _WORD
     counters[:, 3] = high ^ np.uint64((step >> 32) % _WORD)
-    words: NDArray[np.uint64] = philox4x32(counters, (seed % _WORD, (seed >> 32) % _WORD)).reshape(-1)[:n]
-    return words
+    words = philox4x32(counters, (seed % _WORD, (seed >> 32) % _WORD))
+    # element 64 g + 16 j + b takes word j of block 16 g + b
+    return words.reshape(-1, 16, 4).transpose(0, 2, 1).reshape(-1)[:n]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.intrinsics import call_map, float64_pointer, int64_pointer
+from fastnn.backend.cpu.intrinsics import call_map, float64_pointer, int64_pointer, stack_bytes
 from fastnn.backend.cpu.kernels.kit import Kit, address, functions, kernel, part, rows_part
-from fastnn.backend.cpu.kernels.philox import philox, word
+from fastnn.backend.cpu.kernels.philox import BLOCKS, GROUP, WORDS_BYTES, fill_group, uint32_pointer
 from fastnn.backend.cpu.options import formula, helper
 from fastnn.formulas import activations
 from fastnn.program.layout import MAP_WORD, PARAMS_AT, Counter
@@ -157,44 +157,49 @@ def dropout(kit: Kit, variant: str) -> Callable[..., Any]:
 
     def dropout(record, context, ith, nth):
         r, counters = int64_pointer(record), int64_pointer(context)
-        n, rate = r[N], float64_pointer(record)[RATE]
+        rate = float64_pointer(record)[RATE]
         threshold, scale = np.uint32(rate * 4294967296.0), real(1.0 / (1.0 - rate))
-        first, last = part(n, ith, nth)
+        first, last = part(r[N], ith, nth)
         y, x = at(record, context, Y), at(record, context, X)
-        for i in range(first, last, 4):
-            words = philox(i >> 2, r[NODE], counters[_STEP], counters[_SEED])
-            for j in range(min(4, n - i)):
-                y[i + j] = x[i + j] * scale if word(words, j) >= threshold else zero
+        buffer = stack_bytes(WORDS_BYTES)
+        words = uint32_pointer(buffer)
+        for i in range(first, last, GROUP):
+            fill_group(i // GROUP, r[NODE], counters[_STEP], counters[_SEED], buffer)
+            for e in range(min(GROUP, last - i)):
+                y[i + e] = x[i + e] * scale if words[e] >= threshold else zero
 
     return dropout
 
 
 @kernel("gaussian_noise")
 def gaussian_noise(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Add normal noise: the Box-Muller transform of pairs of random words."""
+    """Add normal noise: the Box-Muller transform of words 0 and 1, and of words 2 and 3, of every block."""
     Y, X, N, NODE, STDDEV = kit.words("y x n node stddev")
-    at, real = kit.at, kit.real
+    at, real, reals = kit.at, kit.real, kit.reals
     log, sqrt, cos2pi = kit.math.log, kit.math.sqrt, kit.math.cos2pi
     unit, half, minus_two, quarter = real(2.0**-32), real(2.0**-33), real(-2.0), real(0.25)
-
-    @helper
-    def normal(radius_word, angle_word, shift):
-        # a radius word of 2^32 - 1 rounds up to u = 1 in float32, whose log is 0: still a finite radius
-        radius = sqrt(minus_two * log(real(radius_word) * unit + half))
-        return radius * cos2pi(real(angle_word >> np.uint32(8)) * real(2.0**-24) + shift)
+    turn, eight = real(2.0**-24), np.uint32(8)
+    noise_bytes = GROUP * kit.itemsize
 
     def gaussian_noise(record, context, ith, nth):
         r, counters = int64_pointer(record), int64_pointer(context)
-        n, stddev = r[N], real(float64_pointer(record)[STDDEV])
-        first, last = part(n, ith, nth)
+        stddev = real(float64_pointer(record)[STDDEV])
+        first, last = part(r[N], ith, nth)
         y, x = at(record, context, Y), at(record, context, X)
-        for i in range(first, last, 4):
-            words = philox(i >> 2, r[NODE], counters[_STEP], counters[_SEED])
-            for j in range(min(4, n - i)):
-                pair = j & 2
-                # sin(t) = cos(t - a quarter turn)
-                shift = -quarter if j & 1 else real(0.0)
-                y[i + j] = x[i + j] + stddev * normal(word(words, pair), word(words, pair + 1), shift)
+        buffer = stack_bytes(WORDS_BYTES)
+        words, noise = uint32_pointer(buffer), reals(stack_bytes(noise_bytes))
+        for i in range(first, last, GROUP):
+            fill_group(i // GROUP, r[NODE], counters[_STEP], counters[_SEED], buffer)
+            for pair in range(0, GROUP, 2 * BLOCKS):
+                for b in range(pair, pair + BLOCKS):
+                    # a word of 2^32 - 1 may round u up to 1, whose log is 0: still a finite radius
+                    radius = sqrt(minus_two * log(real(words[b]) * unit + half))
+                    angle = real(words[b + BLOCKS] >> eight) * turn
+                    noise[b] = radius * cos2pi(angle)
+                    # sin(t) = cos(t - a quarter turn)
+                    noise[b + BLOCKS] = radius * cos2pi(angle - quarter)
+            for e in range(min(GROUP, last - i)):
+                y[i + e] = x[i + e] + stddev * noise[e]
 
     return gaussian_noise
 

@@ -1,0 +1,69 @@
+"""Compiling kernels ahead of their first use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import fastnn as fnn
+from fastnn.program.program import KernelKey, Program
+
+_ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu", "silu", "elu", "leaky_relu", "softplus")
+_OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw")
+
+
+def keys_of(program: Program) -> set[KernelKey]:
+    """Return all compiled functions that a program calls."""
+    return {*program.kernels, *(key for key in program.maps if key is not None)}
+
+
+def missing(keys: set[KernelKey]) -> list[KernelKey]:
+    """Return those functions that are not on the disk yet."""
+    from fastnn.backend.cpu import library
+
+    return library.missing(keys)
+
+
+def prepare(keys: set[KernelKey]) -> float:
+    """Load or compile functions, with a bar on a terminal, and return the seconds it took."""
+    from fastnn.backend.cpu import engine
+
+    begin = time.perf_counter()
+    engine.prepare(keys | {engine.RUN})
+    return time.perf_counter() - begin
+
+
+def common(dtypes: Iterable[str]) -> set[KernelKey]:
+    """Return the functions of the usual networks: dense layers, activations, dropout, norms, losses, optimizers.
+
+    Parameters
+    ----------
+    dtypes : iterable of {"float32", "float64"}
+    """
+    keys: set[KernelKey] = set()
+    for dtype in dtypes:
+        for optimizer in _OPTIMIZERS:
+            for loss, last in (
+                ("cross_entropy", "softmax"),
+                ("binary_cross_entropy", "sigmoid"),
+                ("mean_squared_error", None),
+                ("mean_absolute_error", None),
+                ("huber", None),
+            ):
+                model = _network(dtype, last)
+                model.compile(optimizer=optimizer, loss=loss)
+                keys |= keys_of(model.program)
+        model = _network(dtype, "softmax")
+        keys |= keys_of(model.program)
+        model.compile(loss="cross_entropy", metrics=["accuracy"])
+        keys |= keys_of(model.program)
+    return keys
+
+
+def _network(dtype: str, last: str | None) -> fnn.Sequential:
+    layers: list[fnn.layers.Layer | fnn.layers.Symbol] = [fnn.Input((8,))]
+    for activation in _ACTIVATIONS:
+        layers.append(fnn.Dense(8, activation=activation))
+    layers += [fnn.Dense(8), fnn.BatchNorm(), fnn.Activation("relu"), fnn.LayerNorm(), fnn.Dropout(0.5)]
+    layers.append(fnn.Dense(1 if last == "sigmoid" else 8, activation=last))
+    return fnn.Sequential(layers, seed=0, dtype=dtype)

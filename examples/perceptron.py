@@ -34,11 +34,11 @@ def draw(X, y, fires):
     print("\n".join("    |" + "".join(line) + "|" for line in picture))
 
 
-# Two clouds of points that a line can separate.
-rng = np.random.default_rng(1)
-n = 20 if args.quick else 60
-y = np.arange(n) % 2
-X = rng.normal(0, 0.5, (n, 2)) + np.where(y[:, None] == 1, [1.6, 1.6], [0.2, -0.5])
+# Points on both sides of a line, none of them near it: classes that can be separated.
+rng = np.random.default_rng(6)
+X = rng.uniform(-2.9, 2.9, (30 if args.quick else 100, 2))
+distance = X @ [0.8, 0.6] - 1.2
+X, y = X[np.abs(distance) > 0.05], (distance[np.abs(distance) > 0.05] > 0).astype(int)
 
 # A step has no gradient: `neuron` learns from its score, `fires` has the same weights and the threshold.
 neuron, fires = make_neuron(), make_neuron("step")

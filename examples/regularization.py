@@ -17,7 +17,7 @@ parser.add_argument("--quick", action="store_true", help="fewer training sets, f
 args = parser.parse_args()
 
 NOISE = 0.3
-N_SETS, EPOCHS = (2, 300) if args.quick else (8, 3000)
+N_SETS, EPOCHS = (2, 300) if args.quick else (6, 2000)
 x_test = np.linspace(-1, 1, 200)[:, None]
 sine = np.sin(np.pi * x_test)
 

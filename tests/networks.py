@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 
 import fastnn as fnn
 from fastnn.activations.arrays import FUNCTIONS
-from fastnn.backend.reference.philox import random_words
+from fastnn.backend.reference.executor import EXECUTE, Counters, Instruction
 from fastnn.layers import InputLayer, Layer, Symbol
 from fastnn.model.architecture import Architecture
+from fastnn.program.layout import Flag
 
 Array = np.ndarray
 SMOOTH = ("linear", "sigmoid", "tanh", "gelu", "silu", "mish", "softplus", "softsign", "softmax", "log_softmax")
@@ -25,7 +27,7 @@ REGULARIZERS = (None, None, fnn.L1(0.02), fnn.L2(0.03), fnn.L1L2(0.01, 0.02))
 
 @dataclass(frozen=True, repr=False)
 class Case:
-    """A network as `Model` takes it, how it is trained, and data; `random` tells whether it drops or adds noise."""
+    """A network as `Model` takes it, how it is trained, and data."""
 
     inputs: list[Symbol]
     outputs: list[Symbol]
@@ -34,7 +36,6 @@ class Case:
     x: list[Array]
     y: list[Array]
     sample_weight: list[Array] | None
-    random: bool
 
     def __repr__(self) -> str:
         architecture = Architecture.of(self.inputs, self.outputs)
@@ -44,7 +45,10 @@ class Case:
             for index, call in enumerate(architecture.calls)
         ]
         weighted = self.sample_weight is not None
-        return "\n".join([*calls, f"outputs {architecture.outputs} losses {self.losses} {weighted=}"])
+        return "\n".join(["", *calls, f"outputs {architecture.outputs} losses {self.losses} {weighted=}"])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self))
 
     def model(self, dtype: str, optimizer: Any = "sgd", **more: Any) -> fnn.Model:
         """Make the model with weights that are nowhere 0 or 1."""
@@ -60,92 +64,88 @@ class Case:
         return model
 
 
-@st.composite
-def cases(draw: Any, *, smooth: bool = False, may_freeze: bool = True, rows: int = 9) -> Case:
-    """Draw a network of up to eight layer calls with one to three outputs."""
-    activations = SMOOTH if smooth else ACTIVATIONS
-    shape = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)
-    inputs = [fnn.Input(draw(shape)) for _ in range(draw(st.integers(1, 2)))]
-    builder = _Builder(draw, activations, list(inputs), may_freeze)
-    for _ in range(draw(st.integers(1, 7))):
+def cases() -> st.SearchStrategy[Case]:
+    """Draw networks. Hypothesis varies a seed and shrinks the depth: its own draws make most networks alike."""
+    return st.builds(make_case, st.integers(0, 2**32), st.integers(1, 9))
+
+
+def make_case(seed: int, depth: int, rows: int = 9) -> Case:
+    """Make a network of `depth` layer calls, or a few more, with one to three outputs."""
+    random = Random(seed)
+    inputs = [
+        fnn.Input([random.randint(1, 4) for _ in range(random.randint(1, 3))]) for _ in range(random.randint(1, 2))
+    ]
+    builder = _Builder(random, list(inputs))
+    for _ in range(depth):
         builder.step()
-    rng = np.random.default_rng(draw(st.integers(0, 1000)))
-    ends = [builder.pool[-1], *(draw(st.sampled_from(builder.pool)) for _ in range(draw(st.integers(0, 2))))]
-    heads = [_head(draw, symbol, rng, rows) for symbol in ends]
+    rng = np.random.default_rng(seed)
+    ends = [builder.pool[-1], *(random.choice(builder.pool) for _ in range(random.randint(0, 2)))]
+    heads = [_head(random, symbol, rng, rows) for symbol in ends]
     losses = [loss for _, loss, _ in heads]
-    if len(heads) > 1 and draw(st.booleans()):
+    if len(heads) > 1 and random.random() < 0.3:
         losses[-1] = None
     weights = None
-    if draw(st.booleans()):
+    if random.random() < 0.5:
         weights = [rng.uniform(0.0, 2.0, rows) for _ in heads]
     return Case(
         inputs,
         [symbol for symbol, _, _ in heads],
         losses,
-        [draw(st.sampled_from([1.0, 0.5, 2.0])) for _ in heads],
+        [random.choice([1.0, 0.5, 2.0]) for _ in heads],
         [rng.normal(size=(rows, *symbol.shape)) for symbol in inputs],
         [target for _, _, target in heads],
         weights,
-        builder.random,
     )
 
 
 class _Builder:
-    def __init__(self, draw: Any, activations: Sequence[Any], pool: list[Symbol], may_freeze: bool) -> None:
-        self.draw, self.activations, self.pool, self.may_freeze = draw, activations, pool, may_freeze
+    def __init__(self, random: Random, pool: list[Symbol]) -> None:
+        self.random, self.pool = random, pool
+        self.one = random.choice
         self.shared: list[tuple[Layer, tuple[int, ...]]] = []
-        self.random = False
         self.kinds = [
             self.dense, self.dense, self.activation, self.dropout, self.noise, self.norm, self.norm, self.flatten,
-            self.reshape, self.elementwise, self.elementwise, self.concatenate, self.again,
+            self.reshape, self.elementwise, self.elementwise, self.concatenate, self.again, self.again,
         ]  # fmt: skip
 
-    def one(self, options: Sequence[Any]) -> Any:
-        return self.draw(st.sampled_from(options))
-
     def step(self) -> None:
-        made = self.one(self.kinds)(self.one(self.pool))
-        # products of products grow; a bounded function keeps all values moderate
-        self.pool.append(made)
+        # the newest symbols more often, so that networks become deep
+        source = self.one(self.pool) if self.chance(0.4) else self.pool[-1]
+        self.pool.append(self.one(self.kinds)(source))
 
-    def frozen(self) -> bool:
-        return self.may_freeze and self.draw(st.integers(0, 5)) == 0
+    def chance(self, probability: float) -> bool:
+        return self.random.random() < probability
 
     def keep(self, layer: Layer, x: Symbol) -> Symbol:
         self.shared.append((layer, x.shape))
         return layer(x)
 
     def dense(self, x: Symbol, units: int | None = None) -> Symbol:
-        constrained = self.draw(st.integers(0, 4)) == 0
+        constrained = self.chance(0.2)
         layer = fnn.Dense(
-            units if units is not None else self.draw(st.integers(1, 6)),
-            self.one(self.activations),
-            use_bias=self.draw(st.booleans()),
+            units if units is not None else self.random.randint(1, 6),
+            self.one(ACTIVATIONS),
+            use_bias=self.chance(0.7),
             kernel_regularizer=self.one(REGULARIZERS),
             bias_regularizer=self.one(REGULARIZERS),
             kernel_constraint=fnn.MaxNorm(0.7, self.one([0, 1, -1])) if constrained else None,
             bias_constraint=fnn.MaxNorm(0.5) if constrained else None,
-            trainable=not self.frozen(),
+            trainable=self.chance(0.85),
         )
         return self.keep(layer, x)
 
     def activation(self, x: Symbol) -> Symbol:
-        return fnn.Activation(self.one(self.activations))(x)
+        return fnn.Activation(self.one(ACTIVATIONS))(x)
 
     def dropout(self, x: Symbol) -> Symbol:
-        rate = self.one([0.0, 0.3, 0.5])
-        self.random |= rate > 0
-        return fnn.Dropout(rate)(x)
+        return fnn.Dropout(self.one([0.0, 0.3, 0.5]))(x)
 
     def noise(self, x: Symbol) -> Symbol:
-        self.random = True
         return fnn.GaussianNoise(0.2)(x)
 
     def norm(self, x: Symbol) -> Symbol:
-        options = {
-            "center": self.draw(st.booleans()), "scale": self.draw(st.booleans()), "trainable": not self.frozen(),
-            "epsilon": 0.1,
-        }  # fmt: skip
+        options: dict[str, Any] = {name: self.chance(0.7) for name in ("center", "scale", "trainable")}
+        options["epsilon"] = 0.1
         kind = self.one([fnn.BatchNorm, fnn.LayerNorm])
         if kind is fnn.BatchNorm:
             options["momentum"] = 0.75
@@ -167,14 +167,14 @@ class _Builder:
         return self.dense(x, x.shape[-1]) if other is None else other
 
     def elementwise(self, x: Symbol) -> Symbol:
-        others = [self.fitting(x, columns_too=True) for _ in range(self.draw(st.integers(1, 2)))]
-        if self.draw(st.booleans()):
+        others = [self.fitting(x, columns_too=True) for _ in range(self.random.randint(1, 2))]
+        if self.chance(0.5):
             return fnn.Add()([x, *others])
         # a product of bounded factors
         return fnn.Multiply()([fnn.Activation("tanh")(part) for part in (x, *others)])
 
     def concatenate(self, x: Symbol) -> Symbol:
-        others = [self.fitting(x, columns_too=False) for _ in range(self.draw(st.integers(1, 2)))]
+        others = [self.fitting(x, columns_too=False) for _ in range(self.random.randint(1, 2))]
         return fnn.Concatenate()([x, *others])
 
     def again(self, x: Symbol) -> Symbol:
@@ -186,25 +186,25 @@ class _Builder:
         return layer(self.one(fitting)) if fitting else self.dense(x)
 
 
-def _head(draw: Any, symbol: Symbol, rng: np.random.Generator, rows: int) -> tuple[Symbol, Any, Array]:
+def _head(random: Random, symbol: Symbol, rng: np.random.Generator, rows: int) -> tuple[Symbol, Any, Array]:
     """Put an activation behind a symbol that suits a loss; returns symbol, loss and targets."""
     shape = (rows, *symbol.shape)
     kinds = ["mse", "log_cosh", fnn.Huber(0.6), "bce", "bce logits", "poisson", "mae", "hinge", "perceptron"]
     if symbol.shape[-1] > 1:
         kinds += ["labels", "labels logits", "soft", "kld", "labels", "soft logits"]
-    kind = draw(st.sampled_from(kinds))
+    kind = random.choice(kinds)
     if not isinstance(kind, str):
         return symbol, kind, rng.normal(size=shape)
     if kind in ("hinge", "perceptron"):
         return symbol, kind, np.where(rng.random(shape) < 0.5, -1.0, 1.0)
     if kind.startswith("bce"):
-        loss = fnn.BinaryCrossEntropy(kind != "bce", draw(st.sampled_from([0.0, 0.2])))
+        loss = fnn.BinaryCrossEntropy(kind != "bce", random.choice([0.0, 0.2]))
         head = fnn.Activation("sigmoid")(symbol) if kind == "bce" else symbol
         return head, loss, rng.random(shape).round(2)
     if kind == "poisson":
         return fnn.Activation("softplus")(symbol), kind, rng.poisson(2.0, shape).astype(float)
     if kind.startswith("labels"):
-        loss = fnn.CrossEntropy(kind != "labels", draw(st.sampled_from([0.0, 0.1])))
+        loss = fnn.CrossEntropy(kind != "labels", random.choice([0.0, 0.1]))
         head = fnn.Activation("softmax")(symbol) if kind == "labels" else symbol
         return head, loss, rng.integers(0, shape[-1], shape[:-1])
     if kind.startswith("soft") or kind == "kld":
@@ -260,11 +260,8 @@ def _layer(layer: Layer, weights: list[Array], inputs: list[Array], training: bo
             return np.concatenate(inputs, axis=-1)
         case fnn.LayerNorm() | fnn.BatchNorm():
             return _normalize(layer, weights, x, training)
-        case fnn.Dropout() if training and layer.rate:
-            words = random_words(x.size, *stream).astype(float).reshape(x.shape)
-            return np.where(words < layer.rate * 2**32, 0.0, x / (1.0 - layer.rate))
-        case fnn.GaussianNoise() if training:
-            return x + layer.stddev * _normal(x.size, stream).reshape(x.shape)
+        case fnn.Dropout() | fnn.GaussianNoise() if training:
+            return _random(layer, x, *stream)
     return x
 
 
@@ -280,11 +277,13 @@ def _normalize(layer: Any, weights: list[Array], x: Array, training: bool) -> Ar
     return y * (weights[0] if layer.scale else 1.0) + (weights[int(layer.scale)] if layer.center else 0.0)
 
 
-def _normal(n: int, stream: Any) -> Array:
-    words = random_words(n + n % 2, *stream).reshape(-1, 2)
-    radius = np.sqrt(-2.0 * np.log((words[:, 0] + 0.5) / 2.0**32))
-    angle = 2.0 * np.pi * (words[:, 1] // np.uint64(256)) / 2.0**24
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1).reshape(-1)[:n]
+def _random(layer: Any, x: Array, node: int, step: int, seed: int) -> Array:
+    """Draw a layer's random numbers as the reference backend does, which defines them."""
+    op, what = ("dropout", "rate") if isinstance(layer, fnn.Dropout) else ("gaussian_noise", "stddev")
+    operands = {"x": x.reshape(-1), "y": np.empty(x.size)}
+    dims, params = {"n": x.size, "node": node}, {what: getattr(layer, what)}
+    EXECUTE[op](Instruction(op, "", None, Flag(0), operands, dims, params), Counters(step=step, seed=seed))
+    return operands["y"].reshape(x.shape)
 
 
 def loss(case: Case, model: fnn.Model, weights: Sequence[Array], inputs: Sequence[Array], *, training: bool) -> float:

@@ -132,7 +132,7 @@ CLASSIFICATION = [make_xor, make_moons, make_spirals]
 
 @pytest.mark.parametrize("make", [*CLASSIFICATION, make_regression])
 def test_generators_are_determined_by_their_seed(make: Callable[..., Any]) -> None:
-    before = np.random.get_state()[1].copy()  # type: ignore[index]
+    before = np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
     first = make(50, noise=0.1, seed=3)
     for array, again in zip(first, make(50, noise=0.1, seed=3), strict=True):
         np.testing.assert_array_equal(array, again)
@@ -142,7 +142,7 @@ def test_generators_are_determined_by_their_seed(make: Callable[..., Any]) -> No
     others = [make(50, noise=0.1, seed=seed)[0] for seed in (4, rng, None, None)]
     everything = [first[0], drawn, *others]
     assert len({array.tobytes() for array in everything}) == len(everything)
-    np.testing.assert_array_equal(np.random.get_state()[1], before)  # type: ignore[index]
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # type: ignore[index]  # noqa: NPY002
 
 
 @pytest.mark.parametrize("make", CLASSIFICATION)

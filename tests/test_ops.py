@@ -68,29 +68,33 @@ def test_verifier_accepts_every_case():
 # --- finite differences ---------------------------------------------------------------------------------------
 
 
-def slope(case: Case, wrt: str, objective) -> np.ndarray:
-    """Return the gradient of an objective of the outputs by an operand, by differences of fourth order."""
+def slopes(case: Case, wrt: str, objective) -> tuple[np.ndarray, np.ndarray]:
+    """Return the flat indices of some elements of an operand and an objective's slopes in them.
+
+    The differences are of fourth order: their error is far below 1e-6 of the slope.
+    """
     reference = Reference(case, "float64")
     start = case.values()[wrt]
-    flat = start.reshape(-1)
-    found = np.zeros(flat.size)
+    indices = np.random.default_rng(6).permutation(start.size)[:40]
+    found = np.zeros(len(indices))
     step = 1e-4
-    for index in range(flat.size):
+    for number, index in enumerate(indices):
         for weight, move in ((1, -2.0), (-8, -1.0), (8, 1.0), (-1, 2.0)):
-            moved = flat.copy()
-            moved[index] += move * step
-            found[index] += weight * objective(reference.outputs({wrt: moved.reshape(start.shape)}))
-    return (found / (12.0 * step)).reshape(start.shape)
+            moved = start.copy()
+            moved.flat[index] += move * step
+            found[number] += weight * objective(reference.outputs({wrt: moved}))
+    return indices, found / (12.0 * step)
 
 
 def compare(case: Case, wrt: str, objective, gradient: np.ndarray) -> None:
     """Compare a gradient with finite differences."""
-    expected = slope(case, wrt, objective).reshape(gradient.shape)
-    scale = np.abs(gradient).max()
-    assert scale > 0.0 or np.abs(expected).max() < 1e-9, case.id
-    error = np.abs(gradient - expected)
-    assert (error <= 1e-6 * np.abs(gradient) + 1e-8 * scale).all(), (
-        f"{case.id}: the gradient of {wrt} is off by {(error / (np.abs(gradient) + 0.01 * scale)).max():.3g}"
+    indices, expected = slopes(case, wrt, objective)
+    got = gradient.reshape(-1)[indices]
+    # a softmax of one column or a batch norm of one row has no slope
+    scale = max(np.abs(gradient).max(), 1e-3)
+    error = np.abs(got - expected)
+    assert (error <= 1e-6 * np.abs(got) + 1e-8 * scale).all(), (
+        f"{case.id}: the gradient of {wrt} is off by {error.max():.3g} of {scale:.3g}"
     )
 
 
@@ -173,9 +177,15 @@ def test_gradients_of_losses_by_finite_differences(op):
 
 # --- NaN and infinity -----------------------------------------------------------------------------------------
 
-# Metrics count a NaN as wrong; of two maxima of adam_amsgrad the one that is no NaN is kept, and the NaN that
-# made the other is in `v` as well.
-NAN_MAY_VANISH = {("count_correct", "x"), ("confusion", "x"), ("auc_histogram", "x"), ("top_k", "x"), ("optimizer", "s2")}
+# Metrics count a NaN as wrong. Of two maxima adam_amsgrad keeps the one that is no NaN; the NaN that made the other
+# one is in `v` as well.
+NAN_MAY_VANISH = {
+    ("count_correct", "x"), ("confusion", "x"), ("auc_histogram", "x"), ("top_k", "x"), ("optimizer", "s2"),
+}  # fmt: skip
+# Targets are checked to be finite. The largest probability below 1 is 1 - 1e-7, rounded to the dtype.
+INFINITY_IS_OUT_OF_RANGE = {
+    ("cross_entropy", "target"), ("cross_entropy_logits", "target"), ("binary_cross_entropy", "x"),
+}  # fmt: skip
 
 
 def smallest() -> list[Case]:
@@ -233,6 +243,8 @@ def test_infinity_as_in_the_reference(group):
         if case.op != group:
             continue
         for name in real_operands(case):
+            if (case.variant or case.op, name) in INFINITY_IS_OUT_OF_RANGE:
+                continue
             changed = case.values()[name].copy()
             changed.flat[changed.size // 2] = number
             expected = run_reference(case, dtype, {name: changed}).outputs

@@ -39,6 +39,6 @@ def test_streams() -> None:
 
 
 def test_global_random_state_is_left_alone() -> None:
-    before = np.random.get_state()[1].copy()  # type: ignore[index]
+    before = np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
     derive(as_seed(None), "x").random()
-    np.testing.assert_array_equal(np.random.get_state()[1], before)  # type: ignore[index]
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # type: ignore[index]  # noqa: NPY002

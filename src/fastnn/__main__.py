@@ -33,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        return _COMMANDS[options.command or "digits"](options)
+        code = _COMMANDS[options.command or "digits"](options)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("fastnn: interrupted", file=sys.stderr)
         return 130
@@ -57,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     digits = commands.add_parser("digits", help="train on the bundled digits and race against NumPy (default)")
     digits.add_argument("--epochs", type=_positive, default=30, help="passes over the data (default 30)")
     digits.add_argument("--batch-size", type=_positive, default=32, help="images a step (default 32)")
-    digits.add_argument("--seed", type=_seed, default=0, help="of weights, batches and the split (default 0)")
+    digits.add_argument("--seed", type=_seed, default=0, help="of weights, batches and held-out images (default 0)")
     digits.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of all arithmetic")
     digits.add_argument("--quiet", action="store_true", help="print the results only")
 

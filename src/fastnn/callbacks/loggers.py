@@ -67,7 +67,7 @@ class CSVLogger(Callback):
         keep = self.begun or self.append
         self.begun = True
         os.makedirs(os.path.dirname(self.filename) or ".", exist_ok=True)
-        self._file = open(self.filename, "a+" if keep else "w+", newline="", encoding="utf-8")
+        self._file = open(self.filename, "a+" if keep else "w+", newline="", encoding="utf-8")  # noqa: SIM115
         self._rows()
 
     def _rows(self) -> list[dict[str, Any]]:

@@ -52,7 +52,7 @@ class Setup:
 
 def held_out_split(rows: int, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Draw the rows to train on, and the fifth of all rows to judge by."""
-    order = derive(seed, "held out").permutation(rows)
+    order = derive(seed, "held-out").permutation(rows)
     held_out = rows // _SHARE
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -117,7 +118,7 @@ class Layer:
         return Symbol(self.output_shape(*(symbol.shape for symbol in symbols)), self, symbols)
 
     def __repr__(self) -> str:
-        fields = (name for name in self.__dataclass_fields__ if name not in ("name", "trainable"))
+        fields = (each.name for each in dataclasses.fields(self) if each.name not in ("name", "trainable"))
         inner = ", ".join(f"{name}={getattr(self, name)!r}" for name in fields)
         return f"{type(self).__name__}({inner})"
 

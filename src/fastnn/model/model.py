@@ -275,8 +275,7 @@ class Model(Network):
             request = feed.request("gradients", feed.n, training=training, trained=trained)
             bound = self._runtime.program(request, self._objective, self._optimizer)
             self._runtime.gradients = self._table.allocate()
-            totals = self._objective_or_fail().initial()
-            self._runtime.run(bound, Pass(feed.addresses(), accumulators=totals), 1, cursor=0)
+            self._runtime.run(bound, self._single_pass(feed, training), 1, cursor=0)
             return [
                 self._table.view(self._runtime.gradients, entry).copy()
                 for entry, is_trained in zip(self._table, trained, strict=True)
@@ -292,8 +291,7 @@ class Model(Network):
             untrained = (False,) * len(self._table)
             request = feed.request("input_gradients", feed.n, training=training, trained=untrained)
             bound = self._runtime.program(request, self._objective, self._optimizer)
-            totals = self._objective_or_fail().initial()
-            self._runtime.run(bound, Pass(feed.addresses(), accumulators=totals), 1, cursor=0)
+            self._runtime.run(bound, self._single_pass(feed, training), 1, cursor=0)
         return feed.results[0] if len(feed.results) == 1 else feed.results
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -321,6 +319,14 @@ class Model(Network):
         if self._objective is None:
             raise RuntimeError("the model is not compiled: call compile(optimizer, loss) first")
         return self._objective
+
+    def _single_pass(self, feed: Feed, training: bool) -> Pass:
+        """Describe a run that leaves weights and totals as they are."""
+        parameters = None
+        if training:
+            parameters = self._table.allocate()
+            parameters[:] = self._runtime.parameters
+        return Pass(feed.addresses(), accumulators=self._objective_or_fail().initial(), parameters=parameters)
 
     def _build_for(self, x: Any) -> None:
         """Infer missing shapes from data; a model of symbols has them."""

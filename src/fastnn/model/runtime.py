@@ -29,12 +29,17 @@ class InputNotFiniteError(ValueError):
 
 @dataclass(frozen=True)
 class Pass:
-    """Where one run of a program finds what is not the model's own."""
+    """Where one run of a program finds what is not the model's own.
+
+    `parameters` takes the place of the model's weights where a program that does not train would change them: batch
+    normalisation in training mode moves its averages.
+    """
 
     addresses: Mapping[int, int]
     index: NDArray[np.int64] | None = None
     hyper: NDArray[np.float64] | None = None
     accumulators: NDArray[np.float64] | None = None
+    parameters: NDArray[np.uint8] | None = None
 
 
 class Runtime:
@@ -123,7 +128,8 @@ class Runtime:
             self._arena = aligned_zeros(bound.program.arena_bytes)
         if bound.program.name in ("train", "gradients") and self.gradients.nbytes < self.table.nbytes:
             self.gradients = self.table.allocate()
-        context[Buffer.PARAMETERS] = self.parameters.ctypes.data
+        parameters = self.parameters if work.parameters is None else work.parameters
+        context[Buffer.PARAMETERS] = parameters.ctypes.data
         context[Buffer.GRADIENTS] = self.gradients.ctypes.data
         context[Buffer.OPTIMIZER] = self.optimizer_state.ctypes.data
         context[Buffer.ARENA] = self._arena.ctypes.data

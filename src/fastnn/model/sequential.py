@@ -12,7 +12,7 @@ from fastnn.layers.core import Input, InputLayer
 from fastnn.layers.symbol import Symbol
 from fastnn.model.architecture import Architecture
 from fastnn.model.model import Model
-from fastnn.training.data import as_array
+from fastnn.training.data import as_array, only
 
 
 class Sequential(Model):
@@ -112,7 +112,7 @@ class Sequential(Model):
     def _build_for(self, x: Any) -> None:
         if self.built:
             return
-        array = as_array(x[0] if isinstance(x, (list, tuple)) and np.ndim(x[0]) > 1 else x, "x")
+        array = as_array(only(x), "x")
         if array.ndim == 0:
             raise ValueError("x: expected an array of rows, got a single number")
         self.build(array.shape[1:] if array.ndim > 1 else (1,))

@@ -105,12 +105,17 @@ class Rows:
         return len(self.array)
 
 
+def only(value: Any) -> Any:
+    """Take the array out of a list of one array; nested lists of numbers stay as they are."""
+    if isinstance(value, (list, tuple)) and len(value) == 1 and getattr(value[0], "ndim", 0) > 1:
+        return value[0]
+    return value
+
+
 def _list_of(value: Any, names: Sequence[str], what: str) -> list[Any]:
     """Spread a value, a list or a dict over several inputs or outputs."""
     if len(names) == 1 and not isinstance(value, Mapping):
-        if isinstance(value, (list, tuple)) and len(value) == 1 and np.ndim(value[0]) > 1:
-            return list(value)
-        return [value]
+        return [only(value)]
     if isinstance(value, Mapping):
         if set(value) != set(names):
             raise ValueError(f"{what}: expected a dict with the keys {list(names)}, got {list(value)}")
@@ -269,7 +274,7 @@ def _class_weights(class_weight: Any, target: Targets) -> NDArray[np.float64]:
     for label, weight in class_weight.items():
         table[label] = weight
     result = np.ones(len(array))
-    step = max(1, _CHUNK_BYTES // max(1, array.strides[0] or 1, array[0].nbytes))
+    step = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
     for start in range(0, len(array), step):
         part = array[start : start + step]
         if not target.labels:

@@ -1,34 +1,12 @@
-"""How scalar formulas are compiled, and the two bit casts that the float32 formulas are built on."""
+"""The two bit casts that the float32 formulas are built on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
-
-from fastnn.backend.cpu.options import FORMULA_FLAGS
-
-
-def jit(function: Callable[..., Any]) -> Any:
-    """Compile a scalar formula with the package's flags, to be inlined into the loop that calls it.
-
-    Parameters
-    ----------
-    function : callable
-        A formula of scalars, without Python objects.
-
-    Returns
-    -------
-    numba dispatcher
-        Only multiply-add contraction is allowed: NaN, infinities and the order of operations are kept.
-    """
-    # Without forceinline LLVM leaves the longer polynomials as calls, and their loops are not vectorised: erf
-    # ran at 0.3 instead of 2.6 elements a nanosecond.
-    return numba.njit(fastmath=set(FORMULA_FLAGS), error_model="numpy", forceinline=True)(function)
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from numba import types
+from numba import config, types
 from numba.core import compiler, cpu, registry
 from numba.core.compiler_lock import global_compiler_lock
 
@@ -33,7 +33,14 @@ def compile_native(function: Callable[..., Any], arguments: int, *, returns: boo
     ----------
     function : callable
         Plain Python in Numba's nopython language; must not raise.
+
+    Raises
+    ------
+    RuntimeError
+        When Numba's compiler is switched off.
     """
+    if config.DISABLE_JIT:
+        raise RuntimeError("NUMBA_DISABLE_JIT is set, but fastnn's kernels exist as compiled code only: unset it")
     flags = compiler.Flags()
     flags.no_cpython_wrapper = True
     flags.no_cfunc_wrapper = True

@@ -16,8 +16,12 @@ KERNEL_FLAGS = frozenset({"contract", "reassoc", "nsz"})
 
 
 def formula(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a scalar formula, to be inlined into kernels."""
-    return njit(fastmath=set(FORMULA_FLAGS), error_model="numpy")(function)  # type: ignore[no-any-return]
+    """Compile a scalar formula, to be inlined into kernels.
+
+    Without `forceinline` LLVM leaves the longer ones as calls, and the loops around them are not vectorised: gelu
+    ran at 0.14 instead of 1.8 elements a nanosecond.
+    """
+    return njit(fastmath=set(FORMULA_FLAGS), error_model="numpy", forceinline=True)(function)  # type: ignore[no-any-return]
 
 
 def helper(function: Callable[..., Any]) -> Callable[..., Any]:

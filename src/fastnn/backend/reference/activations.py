@@ -48,7 +48,8 @@ def _silu(x: Array) -> Array:
 def _mish(x: Array) -> Array:
     x = np.clip(x, -800.0, 800.0)
     softplus = arrays.softplus(x)
-    return np.tanh(softplus) + x * arrays.sigmoid(x) / np.cosh(np.minimum(softplus, 700.0)) ** 2
+    slope: Array = np.tanh(softplus) + x * arrays.sigmoid(x) / np.cosh(np.minimum(softplus, 700.0)) ** 2
+    return slope
 
 
 # Activation -> its derivative, from the value that `formulas.activations.SAVES` names and the first parameter.

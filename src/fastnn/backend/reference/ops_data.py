@@ -22,9 +22,9 @@ def _fetch(i: Instruction, counters: Counters) -> tuple[Array, Array]:
     rows = counters.cursor + np.arange(d["rows"])
     if index is not None:
         rows = index[rows]
-    if d["size0"] == 0:
-        inner, strides = (d["size"],), (source.itemsize,)
-    else:
+    inner: tuple[int, ...] = (d["size"],)
+    strides: tuple[int, ...] = (source.itemsize,)
+    if d["size0"] != 0:
         inner = (d["size0"], d["size1"], d["size2"])
         strides = (d["stride0"], d["stride1"], d["stride2"])
     low, high = _span(inner, strides)

@@ -17,12 +17,6 @@ def _affine(i: Instruction, normal: Array) -> Array:
     return y if beta is None else y + beta
 
 
-def _scaled(i: Instruction) -> Array:
-    """Return the gradient of the normalised values."""
-    gamma = i.get("gamma")
-    return i["dy"] if gamma is None else i["dy"] * gamma
-
-
 @executes("layer_norm")
 def layer_norm(i: Instruction, counters: Counters) -> None:
     """Make y = (x - mean) / sqrt(variance + epsilon) gamma + beta by each row's biased variance."""
@@ -36,8 +30,9 @@ def layer_norm(i: Instruction, counters: Counters) -> None:
 @executes("layer_norm_grad")
 def layer_norm_grad(i: Instruction, counters: Counters) -> None:
     """Make dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy gamma, in every row."""
-    rstd = i["rstd"][:, None]
-    g, normal = _scaled(i), (i["x"] - i["mean"][:, None]) * rstd
+    rstd, gamma = i["rstd"][:, None], i.get("gamma")
+    normal = (i["x"] - i["mean"][:, None]) * rstd
+    g = i["dy"] if gamma is None else i["dy"] * gamma
     shared = g.mean(axis=1, keepdims=True) + normal * (g * normal).mean(axis=1, keepdims=True)
     i.write("dx", rstd * (g - shared))
 
@@ -76,14 +71,15 @@ def batch_norm_inference(i: Instruction, counters: Counters) -> None:
 def batch_norm_grad(i: Instruction, counters: Counters) -> None:
     """Make dgamma (+)= sum(dy xhat), dbeta (+)= sum(dy), and dx.
 
-    With g = dy gamma, dx = rstd (g - mean(g) - xhat mean(g xhat)) where the batch's statistics depend on x, and
-    rstd g where the moving ones were used.
+    The latter is gamma rstd (dy - mean(dy) - xhat mean(dy xhat)) where the batch's statistics depend on x, and
+    gamma rstd dy where the moving ones were used.
     """
-    dy, rstd = i["dy"], i["rstd"]
-    g, normal = _scaled(i), (i["x"] - i["mean"]) * rstd
-    dx = rstd * g
+    dy, rstd, gamma = i["dy"], i["rstd"], i.get("gamma")
+    normal = (i["x"] - i["mean"]) * rstd
+    dx = dy
     if i.op == "batch_norm_grad":
-        dx = rstd * (g - g.mean(axis=0) - normal * (g * normal).mean(axis=0))
+        dx = dy - dy.mean(axis=0) - normal * (dy * normal).mean(axis=0)
+    dx = dx * rstd
     i.add("dgamma", (dy * normal).sum(axis=0))
     i.add("dbeta", dy.sum(axis=0))
-    i.write("dx", dx)
+    i.write("dx", dx if gamma is None else dx * gamma)

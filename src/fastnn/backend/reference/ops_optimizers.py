@@ -136,7 +136,7 @@ def optimizer(i: Instruction, counters: Counters) -> None:
     formula = FORMULAS[i.variant]
     hyper = dict(zip(formula.scalars, map(float, i["hyper"][counters.chunk_step]), strict=False))
     slots = [i[f"s{index}"].copy() for index in range(len(formula.slots))]
-    p, updated = UPDATES[i.variant](i["p"] * (1.0 - hyper["decay"]), i["g"], slots, hyper)
+    p, updated = UPDATES[i.variant](i["p"] - hyper["decay"] * i["p"], i["g"], slots, hyper)
     i.write("p", p)
     for index, value in enumerate(updated):
         i.write(f"s{index}", value)

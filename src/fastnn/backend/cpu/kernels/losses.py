@@ -192,6 +192,7 @@ def sum_loss(kit: Kit, variant: str) -> Callable[..., Any]:
     """Add the weighted losses and the number of rows to a float64 total, in row order, in one part."""
     TOTAL, ROW_LOSS, WEIGHT, ROWS, PER_SAMPLE = kit.words("total row_loss weight rows per_sample")
     at = kit.at
+    largest = np.finfo(np.float64).max
 
     def sum_loss(record, context, ith, nth):
         if ith == 0:
@@ -209,7 +210,7 @@ def sum_loss(kit: Kit, variant: str) -> Callable[..., Any]:
                     batch += np.float64(row_loss[row])
             total[0] += batch
             total[1] += rows
-            if batch - batch != 0.0 and counters[_BAD_LOSS_STEP] == 0:
+            if not abs(batch) <= largest and counters[_BAD_LOSS_STEP] == 0:
                 counters[_BAD_LOSS_STEP] = counters[_STEP] + 1
 
     return sum_loss

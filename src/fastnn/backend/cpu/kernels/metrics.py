@@ -150,7 +150,7 @@ def auc_histogram(kit: Kit, variant: str) -> Callable[..., Any]:
                         positive = int64_pointer(address(record, context, LABELS))[row] == j
                     else:
                         positive = at(record, context, TARGET)[i] > 0.5
-                    score = np.float64(x[i])
+                    score: Any = np.float64(x[i])
                     if score != score:
                         score = 0.0 if positive else 1.0
                     score = min(max(score, 0.0), 1.0)

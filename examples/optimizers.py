@@ -58,6 +58,8 @@ print("loss above the bottom after k steps")
 print(f"{'k':18s}" + "".join(f"{k:9d}" for k in SHOWN))
 for name, path in paths.items():
     print(f"{name:18s}" + "".join(f"{surface(path[k]) - surface(best):9.4f}" for k in SHOWN))
+print("Gradient descent looks at 16 times as many rows a step, and goes all the way down. The others have to guess")
+print("the slope from 8 rows: near the bottom they jitter, unless their steps shrink (AdaGrad's do, by themselves).")
 print("\nweights (w1, w2) after k steps")
 print(f"{'k':18s}" + "".join(f"{k:15d}" for k in SHOWN[::2]))
 for name, path in paths.items():

@@ -83,5 +83,7 @@ if args.plot:
     plt.scatter(*X.T, c=y, cmap="coolwarm")
     for i, (w1, w2, bias) in enumerate(lines[1:], start=1):
         plt.axline((0, -bias / w2), slope=-w1 / w2, color="k", alpha=i / len(lines), label=f"epoch {i}")
-    plt.xlim(-3, 3), plt.ylim(-3, 3), plt.legend()
-    plt.savefig(args.plot)
+    plt.xlim(-3, 3)
+    plt.ylim(-3, 3)
+    plt.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    plt.savefig(args.plot, bbox_inches="tight")

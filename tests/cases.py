@@ -161,7 +161,7 @@ for rows, cols in TABLES:
         more = {"special": {"mean": mean, "rstd": rstd}, "bound": Bound(16, 16 + 4 * rows)}
         for wanted in (("dgamma",), ("dbeta",), ("dgamma", "dbeta")):
             case("layer_norm_param_grad", dims, flags=flags, optional=wanted, **more)
-        for optional in ((), ("gamma",), ("dx",), ("dx", "gamma")):
+        for optional in (("dgamma",), ("dbeta", "gamma"), ("dgamma", "dbeta", "dx"), ("dx", "gamma")):
             case("batch_norm_grad", dims, flags=flags, optional=optional, **more)
             case("batch_norm_inference_grad", dims, flags=flags, optional=optional, **more)
     for optional in ((), ("gamma",)):

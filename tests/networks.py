@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from random import Random
 from typing import Any
@@ -286,6 +286,19 @@ def _random(layer: Any, x: Array, node: int, step: int, seed: int) -> Array:
     return operands["y"].reshape(x.shape)
 
 
+def _fused(chosen: Any, prediction: Array) -> tuple[Any, Array]:
+    """Take a cross-entropy of the logits of probabilities, which all come from a softmax or sigmoid here.
+
+    That is what a program does too: it does not clip probabilities where it can avoid them.
+    """
+    if not isinstance(chosen, (fnn.CrossEntropy, fnn.BinaryCrossEntropy)) or chosen.from_logits:
+        return chosen, prediction
+    logits = np.log(prediction)
+    if isinstance(chosen, fnn.BinaryCrossEntropy):
+        logits -= np.log1p(-prediction)
+    return replace(chosen, from_logits=True), logits
+
+
 def loss(case: Case, model: fnn.Model, weights: Sequence[Array], inputs: Sequence[Array], *, training: bool) -> float:
     """Compute the loss of one batch, penalties included."""
     total = 0.0
@@ -293,7 +306,8 @@ def loss(case: Case, model: fnn.Model, weights: Sequence[Array], inputs: Sequenc
         chosen = case.losses[output]
         if chosen is not None:
             weight = None if case.sample_weight is None else case.sample_weight[output]
-            value = fnn.losses.get(chosen)(case.y[output], prediction, weight)
+            chosen, prediction = _fused(fnn.losses.get(chosen), prediction)
+            value = chosen(case.y[output], prediction, weight)
             total += case.loss_weights[output] * value
     for entry, value in zip(model._table, weights, strict=True):
         regularizer = entry.spec.regularizer

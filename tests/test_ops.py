@@ -123,12 +123,12 @@ def gradient_by_record(case: Case, derivative, outputs, dy: np.ndarray) -> np.nd
 
 
 def is_smooth(case: Case, wrt: str) -> bool:
-    """Tell whether finite differences of a case mean something, and are few enough."""
+    """Tell whether finite differences of a case mean something and are cheap."""
     if wrt not in case.operands or Flag.ACCUMULATE in case.flags or case.formula == "step":
         return False
     if case.op == "matmul" and case.flags != Flag(0):
         return False  # the other flags are compared with the reference, which composes them
-    return case.note not in ("take", "clipped", "-inf") and np.prod(case.shape(wrt)) <= 250
+    return case.note not in ("take", "clipped", "-inf") and sum(np.prod(case.shape(n)) for n in case.operands) < 4000
 
 
 @pytest.mark.parametrize("op", DERIVATIVES)
@@ -182,12 +182,6 @@ def test_gradients_of_losses_by_finite_differences(op):
 NAN_MAY_VANISH = {
     ("count_correct", "x"), ("confusion", "x"), ("auc_histogram", "x"), ("top_k", "x"), ("optimizer", "s2"),
 }  # fmt: skip
-# Targets are checked to be finite. The largest probability below 1 is 1 - 1e-7, rounded to the dtype.
-INFINITY_IS_OUT_OF_RANGE = {
-    ("cross_entropy", "target"), ("cross_entropy_logits", "target"), ("binary_cross_entropy", "x"),
-}  # fmt: skip
-
-
 def smallest() -> list[Case]:
     """Return of each kind of case the one with the fewest elements above 30."""
     kinds: dict[tuple, Case] = {}
@@ -243,7 +237,8 @@ def test_infinity_as_in_the_reference(group):
         if case.op != group:
             continue
         for name in real_operands(case):
-            if (case.variant or case.op, name) in INFINITY_IS_OUT_OF_RANGE:
+            # targets are checked to be finite; the highest probability below 1 is 1 - 1e-7 rounded to the dtype
+            if name == "target" or (case.variant, name) == ("binary_cross_entropy", "x"):
                 continue
             changed = case.values()[name].copy()
             changed.flat[changed.size // 2] = number

@@ -63,6 +63,16 @@ def get(value: object) -> Activation:
     return resolve("activation", value, _ALIASES, Activation)
 
 
+def __getattr__(name: str) -> Activation:
+    """Give activations by their names too, as in ``fastnn.activations.relu(x)``."""
+    if not name.startswith("_"):
+        try:
+            return get(name)
+        except ValueError as error:
+            raise AttributeError(str(error)) from None
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "ELU",
     "GELU",

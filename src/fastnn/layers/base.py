@@ -75,6 +75,14 @@ class Layer:
                 raise TypeError(f"trainable must be a bool, got {value!r}")
         object.__setattr__(self, name, value)
 
+    def __getattr__(self, name: str) -> Any:
+        if name in ("get_weights", "set_weights", "weights", "kernel", "bias", "gamma", "beta"):
+            raise AttributeError(
+                f"a layer has hyperparameters only, no {name!r}: weights belong to the model, see "
+                f"model.get_weights({self.label!r}) and model.set_weights(weights, {self.label!r})"
+            )
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
     def prepare(self) -> None:
         """Check and normalise hyperparameters; called once by the constructor."""
 

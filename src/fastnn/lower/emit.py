@@ -177,10 +177,10 @@ def _norm(e: Emitter, node: Node) -> list[Draft]:
         names = ["dx", "dy", "x", "gamma", "mean", "rstd"]
     elif node.op == "layer_norm_param_grad":
         names = ["dgamma", "dbeta", "dy", "x", "mean", "rstd"]
-        outputs = tuple(e.if_used(y) for y in node.outputs)
     else:
         names = ["dx", "dgamma", "dbeta", "dy", "x", "gamma", "mean", "rstd"]
-        outputs = (e.if_used(node.outputs[0]), *node.outputs[1:])
+    if node.op.endswith("_grad"):
+        outputs = tuple(e.if_used(y) for y in node.outputs)
     operands: dict[str, Tensor | int | None] = dict(zip(names, (*outputs, *node.inputs), strict=False))
     params = {key: node.attrs[key] for key in ("epsilon", "momentum") if key in node.attrs}
     if node.op == "batch_norm_inference":

@@ -95,7 +95,9 @@ class ParameterTable:
         found = []
         for entry, is_trained in zip(self.entries, trained, strict=True):
             regularizer, constraint = entry.spec.regularizer, entry.spec.constraint
-            bound = (constraint.max_value, constraint.axis) if isinstance(constraint, MaxNorm) else None
+            bound = None
+            if isinstance(constraint, MaxNorm):
+                bound = (constraint.max_value, constraint.axis % len(entry.spec.shape))
             found.append(
                 Weight(
                     entry.name,

@@ -150,12 +150,12 @@ _op("layer_norm_param_grad", outputs="dgamma?[cols] dbeta?[cols]",
     inputs="dy[rows,cols] x[rows,cols] mean[rows] rstd[rows]", dims="rows cols")  # fmt: skip
 _op("batch_norm", outputs="y[rows,cols] mean[cols] rstd[cols]", updates="moving_mean[cols] moving_variance[cols]",
     inputs="x[rows,cols] gamma?[cols] beta?[cols]", dims="rows cols", params="epsilon momentum")  # fmt: skip
-_op("batch_norm_grad", outputs="dx?[rows,cols] dgamma[cols] dbeta[cols]",
+_op("batch_norm_grad", outputs="dx?[rows,cols] dgamma?[cols] dbeta?[cols]",
     inputs="dy[rows,cols] x[rows,cols] gamma?[cols] mean[cols] rstd[cols]", dims="rows cols")  # fmt: skip
 _op("batch_norm_inference", outputs="y[rows,cols] mean[cols] rstd[cols]",
     inputs="x[rows,cols] gamma?[cols] beta?[cols] moving_mean[cols] moving_variance[cols]", dims="rows cols",
     params="epsilon")  # fmt: skip
-_op("batch_norm_inference_grad", outputs="dx?[rows,cols] dgamma[cols] dbeta[cols]",
+_op("batch_norm_inference_grad", outputs="dx?[rows,cols] dgamma?[cols] dbeta?[cols]",
     inputs="dy[rows,cols] x[rows,cols] gamma?[cols] mean[cols] rstd[cols]", dims="rows cols")  # fmt: skip
 
 # --- losses ---------------------------------------------------------------------------------------------

@@ -56,7 +56,9 @@ def verify(program: Program) -> None:
             _check_place(view, program, where)
             if view.buffer == Buffer.ARENA:
                 value = _owner(view, by_offset[view.offset], index, where)
-                accumulates = bool(Flag(int(record[FLAGS_WORD])) & Flag.ACCUMULATE)
+                # where the gradients of gamma and beta accumulate, dx is overwritten all the same
+                flags = Flag(int(record[FLAGS_WORD]))
+                accumulates = Flag.ACCUMULATE in flags and view.spec.name != "dx"
                 if view.spec.access == "write" and not accumulates:
                     written.add(value)
                 elif value not in written:

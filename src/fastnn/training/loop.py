@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.callbacks import CallbackList
+from fastnn.model.programs import Request
 from fastnn.model.runtime import Pass
 from fastnn.program.layout import Counter
 from fastnn.seeding import derive
@@ -117,6 +118,7 @@ def train_arrays(feed: Feed, n: int, batch: int, shuffle: bool) -> Callable[[Run
     """Make the function that trains one epoch on the first n rows; it goes on at the training's cursor."""
     addresses = feed.addresses()
     n_steps = -(-n // batch)
+    requests: dict[tuple[int, tuple[bool, ...]], Request] = {}
 
     def train_epoch(run: Run, epoch: int) -> dict[str, Any]:
         model = run.model
@@ -126,7 +128,10 @@ def train_arrays(feed: Feed, n: int, batch: int, shuffle: bool) -> Callable[[Run
             model._start_totals()
         while (row := int(counters[Counter.CURSOR])) < n and not model.stop_training:
             size = min(batch, n - row)
-            request = feed.request("train", size, training=True, indexed=shuffle, trained=model._trained())
+            key = (size, model._trained())
+            if key not in requests:
+                requests[key] = feed.request("train", size, training=True, indexed=shuffle, trained=key[1])
+            request = requests[key]
             bound = runtime.program(request, model._objective, model._optimizer)
             steps = 1 if run.callbacks.every_batch else run.pacer.steps((n - row) // size)
             if run.callbacks.every_batch:

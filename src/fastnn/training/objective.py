@@ -7,7 +7,7 @@ loss, then the metrics'. Records add to it; `logs` reads it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastnn import losses as loss_module
 from fastnn import metrics as metric_module
-from fastnn.losses import Loss
+from fastnn.losses import Hinge, Loss, Perceptron
 from fastnn.metrics import Metric
 from fastnn.program.layout import Buffer, encode
 
@@ -58,7 +58,20 @@ def _per_output(value: Any, names: Sequence[str], what: str) -> list[Any]:
     return [value] * len(names)
 
 
-def _metric_lists(value: Any, names: Sequence[str], what: str) -> list[list[Metric]]:
+def _metric(value: Any, loss: Loss | None) -> Metric:
+    """Return a metric by name or object.
+
+    A named metric with a threshold takes it at 0 where the loss says that the outputs are signed scores (logits,
+    hinge, perceptron), not probabilities.
+    """
+    metric = metric_module.get(value)
+    scores = isinstance(loss, (Hinge, Perceptron)) or getattr(loss, "from_logits", False)
+    if isinstance(value, str) and scores and hasattr(metric, "threshold"):
+        return replace(metric, threshold=0.0)  # type: ignore[call-arg]
+    return metric
+
+
+def _metric_lists(value: Any, names: Sequence[str], losses: Sequence[Loss | None], what: str) -> list[list[Metric]]:
     """Spread metrics over the outputs: a flat list means every output, a list of lists or a dict one each."""
     if value is None:
         value = []
@@ -67,10 +80,10 @@ def _metric_lists(value: Any, names: Sequence[str], what: str) -> list[list[Metr
     nested = isinstance(value, Mapping) or any(isinstance(part, (list, tuple)) for part in value)
     spread = _per_output(value, names, what) if nested else [value] * len(names)
     found = []
-    for part in spread:
+    for part, loss in zip(spread, losses, strict=True):
         if part is None:
             part = []
-        found.append([metric_module.get(one) for one in (part if isinstance(part, (list, tuple)) else [part])])
+        found.append([_metric(one, loss) for one in (part if isinstance(part, (list, tuple)) else [part])])
     return found
 
 
@@ -119,8 +132,8 @@ class Objective:
         size = LOSSES + 2 * len(output_names)
         measures: dict[tuple[Any, ...], Measure] = {}
         readings: list[Reading] = []
-        plain = _metric_lists(metrics, output_names, "metrics")
-        weighed = _metric_lists(weighted_metrics, output_names, "weighted_metrics")
+        plain = _metric_lists(metrics, output_names, losses, "metrics")
+        weighed = _metric_lists(weighted_metrics, output_names, losses, "weighted_metrics")
         for output, (name, shape) in enumerate(zip(output_names, output_shapes, strict=True)):
             for weighted, wanted in ((False, plain[output]), (True, weighed[output])):
                 for metric in wanted:

@@ -237,7 +237,9 @@ def _batch_norm_grad(kit: Kit, *, by_batch: bool) -> Callable[..., Any]:
         begin, end = part(cols, ith, nth)
         dy, x = at(record, context, DY), at(record, context, X)
         mean, rstd = at(record, context, MEAN), at(record, context, RSTD)
-        dgamma, dbeta = at(record, context, DGAMMA), at(record, context, DBETA)
+        has_dgamma, has_dbeta = has(record, DGAMMA), has(record, DBETA)
+        dgamma = at(record, context, DGAMMA) if has_dgamma else mean
+        dbeta = at(record, context, DBETA) if has_dbeta else mean
         moments, totals = reals(stack_bytes(block_bytes)), reals(stack_bytes(block_bytes))
         add = flags_of(record) & _ACCUMULATE != 0
         has_dx, scaled = has(record, DX), has(record, GAMMA)
@@ -253,9 +255,12 @@ def _batch_norm_grad(kit: Kit, *, by_batch: bool) -> Callable[..., Any]:
                 for j in range(count):
                     moments[j] += dy[i + j] * ((x[i + j] - mean[first + j]) * rstd[first + j])
                     totals[j] += dy[i + j]
-            for j in range(count):
-                dgamma[first + j] = moments[j] + (dgamma[first + j] if add else zero)
-                dbeta[first + j] = totals[j] + (dbeta[first + j] if add else zero)
+            if has_dgamma:
+                for j in range(count):
+                    dgamma[first + j] = moments[j] + (dgamma[first + j] if add else zero)
+            if has_dbeta:
+                for j in range(count):
+                    dbeta[first + j] = totals[j] + (dbeta[first + j] if add else zero)
             if has_dx:
                 for row in range(rows):
                     i = row * cols + first

@@ -52,7 +52,8 @@ def softmax(kit: Kit, variant: str) -> Callable[..., Any]:
         cols = r[COLS]
         first, last = rows_part(r[ROWS], ith, nth)
         y, x = at(record, context, Y), at(record, context, X)
-        for i in range(first * cols, last * cols, cols):
+        for row in range(first, last):
+            i = row * cols
             scale = one / exp_sum(x, i, cols, row_max(x, i, cols), y, i)
             for j in range(cols):
                 y[i + j] *= scale
@@ -72,7 +73,8 @@ def log_softmax(kit: Kit, variant: str) -> Callable[..., Any]:
         cols = r[COLS]
         first, last = rows_part(r[ROWS], ith, nth)
         y, x = at(record, context, Y), at(record, context, X)
-        for i in range(first * cols, last * cols, cols):
+        for row in range(first, last):
+            i = row * cols
             largest = row_max(x, i, cols)
             total = log(exp_sum(x, i, cols, largest, y, i))
             for j in range(cols):
@@ -92,7 +94,8 @@ def softmax_grad(kit: Kit, variant: str) -> Callable[..., Any]:
         cols = r[COLS]
         first, last = rows_part(r[ROWS], ith, nth)
         dx, dy, y = at(record, context, DX), at(record, context, DY), at(record, context, Y)
-        for i in range(first * cols, last * cols, cols):
+        for row in range(first, last):
+            i = row * cols
             total = real(0.0)
             for j in range(cols):
                 total += dy[i + j] * y[i + j]
@@ -113,7 +116,8 @@ def log_softmax_grad(kit: Kit, variant: str) -> Callable[..., Any]:
         cols = r[COLS]
         first, last = rows_part(r[ROWS], ith, nth)
         dx, dy, y = at(record, context, DX), at(record, context, DY), at(record, context, Y)
-        for i in range(first * cols, last * cols, cols):
+        for row in range(first, last):
+            i = row * cols
             total = real(0.0)
             for j in range(cols):
                 total += dy[i + j]

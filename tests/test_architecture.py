@@ -1,0 +1,197 @@
+"""The rules that docs/architecture.md states: directions of imports, jit options in one place, sizes of files."""
+
+import ast
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fastnn
+
+PACKAGE = Path(fastnn.__file__).parent
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "numpy_mlp.py")
+CHECKOUT = Path(__file__).parents[1]
+
+HYPERPARAMETERS = {"activations", "constraints", "initializers", "losses", "metrics", "optimizers", "regularizers"}
+HYPERPARAMETERS |= {"schedules"}
+# What each room may import; nothing else. model, training and saving are one storey: they know each other.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "registry": set(),
+    "seeding": set(),
+    "threads": set(),
+    "version": set(),
+    "cache": set(),
+    "_numbers": {"registry"},
+    "config": {"registry"},
+    "activations": {"_numbers", "registry"},
+    "constraints": {"_numbers", "registry"},
+    "initializers": {"_numbers", "registry"},
+    "regularizers": {"_numbers", "registry"},
+    "schedules": {"_numbers", "registry"},
+    "losses": {"_numbers", "registry", "activations"},
+    "metrics": {"_numbers", "registry", "losses"},
+    "optimizers": {"_numbers", "registry", "schedules", "formulas"},
+    "datasets": {"registry", "seeding"},
+    "callbacks": {"_numbers", "registry", "errors"},
+    "formulas": set(),
+    "program": set(),
+    "graph": {"formulas"},
+    "layers": {"graph", "config", "registry", "_numbers"} | HYPERPARAMETERS,
+    "lower": {"graph", "program", "formulas"},
+    "backend": set(),
+    "backend/cpu": {"program", "formulas", "cache"},
+    # the oracle takes its definitions from the array functions that users call, not from the compiled formulas
+    "backend/reference": {"program", "formulas", "activations", "losses", "metrics"},
+    "linalg": {"activations", "program", "backend/cpu", "threads"},
+}
+STOREY = {"model", "training", "saving"}
+ALLOWED |= {room: set(ALLOWED) | STOREY for room in STOREY}
+ALLOWED["demo"] = set(ALLOWED) | {"."}
+ALLOWED["__main__"] = {"demo", "."}
+ALLOWED["."] = set(ALLOWED) - {"demo", "__main__"}
+
+REQUIRED_PACKAGES = {"numpy", "numba", "llvmlite", "tqdm", "safetensors"}
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")[1:]
+    if parts[:1] == ["__init__"] or not parts:
+        return "."
+    return "/".join(parts[:2]) if parts[0] == "backend" and len(parts) > 1 and parts[1] != "__init__" else parts[0]
+
+
+def module_of(path: Path) -> str:
+    return ".".join(("fastnn", *path.relative_to(PACKAGE).with_suffix("").parts))
+
+
+def runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Walk a module without what is for type checkers only."""
+    if isinstance(tree, ast.If) and "TYPE_CHECKING" in ast.unparse(tree.test):
+        return
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        yield from runtime_nodes(child)
+
+
+def imported(nodes: Iterator[ast.AST]) -> Iterator[str]:
+    """Yield the dotted names of what is imported; `from package import module` gives the module."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inside = PACKAGE.joinpath(*node.module.split(".")[1:], alias.name)
+                is_module = inside.is_dir() or inside.with_suffix(".py").exists()
+                yield f"{node.module}.{alias.name}" if is_module else node.module
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_imports_point_one_way(path):
+    here = room_of(module_of(path))
+    assert here in ALLOWED, f"{path} is in a new room: say in ALLOWED and docs/architecture.md what it may import"
+    for name in imported(runtime_nodes(ast.parse(path.read_text(encoding="utf-8")))):
+        if name.partition(".")[0] == "fastnn" and room_of(name) != here:
+            assert room_of(name) in ALLOWED[here], f"{module_of(path)} may not import {name}"
+
+
+def test_the_allowed_directions_have_no_cycle_but_one_storey():
+    done: set[str] = set()
+    left = {room: allowed - STOREY for room, allowed in ALLOWED.items() if room not in STOREY}
+    left["model"] = set().union(*(ALLOWED[room] for room in STOREY)) - STOREY
+    left["demo"] = left["demo"] | {"model"}
+    left["."] = left["."] | {"model"}
+    while ready := {room for room, allowed in left.items() if allowed <= done and room not in done}:
+        done |= ready
+    assert done == set(left), f"these import each other: {sorted(set(left) - done)}"
+
+
+def test_kernels_know_no_layers_and_layers_no_kernels():
+    """The two ends of the pipeline meet in `program` alone."""
+    above = {"layers", "graph", "lower", "model", "training", "saving"}
+    for room in ("program", "formulas", "backend/cpu", "backend/reference"):
+        assert not ALLOWED[room] & above
+    for room in ("layers", "graph", "lower"):
+        assert not any(other.startswith("backend") for other in ALLOWED[room])
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_third_parties(path):
+    """Numba is imported in the CPU backend only, and optional packages only inside functions."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    everywhere = {name.partition(".")[0] for name in imported(runtime_nodes(tree))}
+    if room_of(module_of(path)) != "backend/cpu":
+        assert not everywhere & {"numba", "llvmlite"}
+    outside_functions = list(runtime_nodes(tree))
+    inside = {
+        id(node)
+        for function in outside_functions
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    at_import = {name.partition(".")[0] for name in imported(n for n in outside_functions if id(n) not in inside)}
+    assert at_import <= set(sys.stdlib_module_names) | REQUIRED_PACKAGES | {"fastnn"}
+
+
+OPTIONS = PACKAGE / "backend" / "cpu" / "options.py"
+COMPILE = PACKAGE / "backend" / "cpu" / "compile.py"
+COMPILERS = {"jit", "njit", "cfunc", "vectorize", "guvectorize", "stencil", "compile_extra", "compile_isolated"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_every_compiled_function_goes_through_options(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant):
+            assert node.value not in ("nnan", "ninf", "fast"), f"{path}:{node.lineno}: NaN has to reach the user"
+        if path not in (OPTIONS, COMPILE):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                assert (node.value.id, node.attr) not in {("numba", name) for name in COMPILERS}, (
+                    f"{path}:{node.lineno}"
+                )
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("numba"):
+                assert not COMPILERS & {alias.name for alias in node.names}, f"{path}:{node.lineno}"
+            if isinstance(node, ast.keyword):
+                assert node.arg != "fastmath", f"{path}:{node.value.lineno}"
+
+
+def test_fast_maths_flags_keep_nan():
+    from fastnn.backend.cpu import options
+
+    flags = {name: value for name, value in vars(options).items() if name.endswith("_FLAGS")}
+    assert {"FORMULA_FLAGS", "KERNEL_FLAGS"} <= set(flags)
+    for value in flags.values():
+        assert value <= {"contract", "reassoc", "nsz", "arcp"}
+    assert sorted(options.FORMULA_FLAGS) == ["contract"]
+    for decorate in (options.formula, options.helper):
+        chosen = decorate(lambda x: x).targetoptions
+        assert chosen["fastmath"] in (options.FORMULA_FLAGS, options.KERNEL_FLAGS)
+        assert chosen["error_model"] == "numpy"
+
+
+def test_files_stay_readable():
+    folders = (CHECKOUT / name for name in ("src", "tests", "benchmarks", "examples"))
+    long = {
+        str(path): count
+        for folder in folders
+        for path in folder.rglob("*.py")
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) > 500
+    }
+    assert not long, f"past 500 lines something wants to be two files: {long}"
+
+
+def test_import_is_quick_and_imports_nothing_optional():
+    code = (
+        "import time, numpy, sys\nbegin = time.process_time()\nimport fastnn\nprint(time.process_time() - begin)\n"
+        "print(*sorted({'numba', 'matplotlib', 'pandas', 'polars', 'scipy', 'sklearn', 'IPython'} & set(sys.modules)))"
+    )
+    seconds = []
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        time, _, modules = done.stdout.partition("\n")
+        assert modules.strip() == ""
+        seconds.append(float(time))
+    assert statistics.median(seconds) < 0.3

@@ -1,0 +1,89 @@
+"""Compiled kernels neither allocate nor raise nor touch Python: seen from the symbols of their object files."""
+
+import struct
+
+import pytest
+from cases import CASES
+from numba.core.errors import NumbaError
+from running import build
+
+from fastnn.backend.cpu import library, store
+from fastnn.backend.cpu.compile import compile_native
+from fastnn.backend.cpu.engine import RUN
+
+MEMORY = {"memset", "memcpy", "memmove"}
+LIBM = {
+    "exp", "exp2", "expm1", "log", "log2", "log1p", "pow", "tanh", "sinh", "cosh", "sin", "cos", "tan", "erf", "erfc",
+    "sqrt", "ceil", "floor", "trunc", "round", "rint", "nearbyint", "fma", "fmod", "fmin", "fmax", "ldexp",
+}  # fmt: skip
+# The linker resolves this one itself.
+LINKER = {"_GLOBAL_OFFSET_TABLE_"}
+ALLOWED = MEMORY | LIBM | {f"{name}f" for name in LIBM} | LINKER
+
+
+def symbols(code: bytes) -> dict[str, bool]:
+    """Return the names in the symbol table of a 64-bit ELF object, and whether each is defined there."""
+    if code[:5] != b"\x7fELF\x02":
+        pytest.skip("object files on this platform are not 64-bit ELF")
+    order = "<" if code[5] == 1 else ">"
+    (sections_at,) = struct.unpack_from(order + "Q", code, 0x28)
+    size, count = struct.unpack_from(order + "HH", code, 0x3A)
+    headers = [struct.unpack_from(order + "IIQQQQIIQQ", code, sections_at + i * size) for i in range(count)]
+    found = {}
+    for _, kind, _, _, at, nbytes, link, _, _, entry in headers:
+        if kind != 2:  # SHT_SYMTAB
+            continue
+        names_at = headers[link][4]
+        for symbol_at in range(at, at + nbytes, entry):
+            name, _, _, section = struct.unpack_from(order + "IBBH", code, symbol_at)
+            text = code[names_at + name : code.index(b"\0", names_at + name)].decode()
+            if text:
+                found[text] = section != 0
+    return found
+
+
+def offences(code: bytes) -> list[str]:
+    """Return the symbols that a kernel may not have: foreign functions, and the exceptions that Numba pickles."""
+    return [
+        name
+        for name, defined in symbols(code).items()
+        if (not defined and name not in ALLOWED) or "picklebuf" in name or name.startswith(("NRT_", "Py", "numba_"))
+    ]
+
+
+def test_kernels_call_nothing_but_libm():
+    keys = {RUN}
+    for case in CASES:
+        for dtype in ("float32", "float64"):
+            program = build(case, dtype)
+            keys.update(program.kernels)
+            keys.update(key for key in program.maps if key is not None)
+    wrong = {}
+    for key in sorted(keys):
+        library.address(key)
+        stored = store.read(str(key))
+        assert stored is not None, f"{key} was not kept on disk"
+        symbol, code = stored
+        assert symbols(code)[symbol]
+        if found := offences(code):
+            wrong[str(key)] = found
+    assert not wrong
+
+
+def test_offences_are_seen():
+    def raises(n, m):
+        if n > m:
+            raise ValueError("n > m")
+
+    def allocates(n, m):
+        words = [n, m]
+        words.append(n + m)
+        return words[m]
+
+    def divides(n, m):
+        return n // m
+
+    assert offences(compile_native(raises, 2).code)
+    with pytest.raises(NumbaError, match="NRT required"):
+        compile_native(allocates, 2, returns=True)
+    assert not offences(compile_native(divides, 2, returns=True).code)

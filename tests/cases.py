@@ -345,7 +345,7 @@ class Derivative:
     op: str = ""
     output: str = ""
     operands: Mapping[str, str] = field(default_factory=dict)
-    flags: Flag = Flag(0)
+    flags: Flag = field(default=Flag(0))
     dims: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -369,10 +369,18 @@ DERIVATIVES: dict[str, tuple[Derivative, ...]] = {
         Derivative("b", "multiply", "y", {"a": "dy", "b": "a"}),
     ),
     "copy_columns": (
-        Derivative("x", "copy_columns", "y", {"x": "dy"}, dims={
-            "target_cols": "source_cols", "target_first": "source_first",
-            "source_cols": "target_cols", "source_first": "target_first",
-        }),
+        Derivative(
+            "x",
+            "copy_columns",
+            "y",
+            {"x": "dy"},
+            dims={
+                "target_cols": "source_cols",
+                "target_first": "source_first",
+                "source_cols": "target_cols",
+                "source_first": "target_first",
+            },
+        ),
     ),
     "dropout": (Derivative("x", "dropout", "y", {"x": "dy"}),),
     "gaussian_noise": (Derivative("x"),),

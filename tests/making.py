@@ -28,7 +28,7 @@ class Case:
     op: str
     dims: Mapping[str, int]
     params: Mapping[str, float] = field(default_factory=dict)
-    flags: Flag = Flag(0)
+    flags: Flag = field(default=Flag(0))
     variant: str = ""
     formula: str = ""
     optional: frozenset[str] = frozenset()

@@ -16,13 +16,20 @@ from fastnn.program.layout import Buffer, Counter
 from fastnn.program.verify import verify
 from fastnn.training.feed import Feed
 
-# the same examples every time, unless somebody looks for new ones
-SETTINGS = settings(
-    derandomize="FASTNN_RANDOM_TESTS" not in os.environ,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+# The same examples every time; FASTNN_RANDOM_TESTS=1000 looks at so many new ones.
+SEARCH = int(os.environ.get("FASTNN_RANDOM_TESTS", "0"))
+
+
+def examples(count: int) -> settings:
+    return settings(
+        max_examples=SEARCH or count,
+        derandomize=SEARCH == 0,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
 # not Lion: it takes the sign of gradients, which is that of a rounding error where they cancel
 OPTIMIZERS = [
     fnn.SGD(0.1), fnn.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01), fnn.Adam(0.02, global_clipnorm=0.5),
@@ -48,7 +55,7 @@ def feed_of(model: fnn.Model, case: Case) -> Feed:
     return call(model._feed, model, case, class_weight=None)
 
 
-@settings(SETTINGS, max_examples=60)
+@examples(60)
 @given(cases())
 def test_predictions_and_losses_are_those_of_a_naive_forward_pass(case):
     model = case.model("float64")
@@ -77,7 +84,7 @@ def close(found: float, slopes: list[float]) -> bool:
     return any(abs(found - value) <= 2e-6 + 2e-5 * abs(value) for value in slopes)
 
 
-@settings(SETTINGS, max_examples=60)
+@examples(60)
 @given(cases(), st.booleans())
 def test_gradients_are_those_of_finite_differences(case, training):
     model = case.model("float64")
@@ -116,7 +123,7 @@ def reachable(model: fnn.Model, case: Case):
     return [calls[number] for number in found]
 
 
-@settings(SETTINGS, max_examples=30)
+@examples(30)
 @given(cases(), st.booleans())
 def test_input_gradients_are_those_of_finite_differences(case, training):
     model = case.model("float64")
@@ -165,7 +172,7 @@ def run_on_reference(model: fnn.Model, case: Case, steps: int) -> tuple[Referenc
     return backend, np.array(losses)
 
 
-@settings(SETTINGS, max_examples=60)
+@examples(60)
 @given(cases(), st.sampled_from(OPTIMIZERS))
 def test_training_steps_are_those_of_the_reference_backend(case, optimizer):
     steps = 3
@@ -180,7 +187,7 @@ def test_training_steps_are_those_of_the_reference_backend(case, optimizer):
         np.testing.assert_allclose(value, reference, rtol=1e-6, atol=1e-8, err_msg=entry.name)
 
 
-@settings(SETTINGS, max_examples=40)
+@examples(40)
 @given(cases(), st.sampled_from(OPTIMIZERS[:3]))
 def test_float32_follows_float64(case, optimizer):
     curves = []
@@ -190,7 +197,7 @@ def test_float32_follows_float64(case, optimizer):
     np.testing.assert_allclose(*curves, rtol=2e-3, atol=2e-4)
 
 
-@settings(SETTINGS, max_examples=25)
+@examples(25)
 @given(cases())
 def test_parts_do_not_change_a_bit(case):
     found = []
@@ -206,7 +213,7 @@ def test_parts_do_not_change_a_bit(case):
         np.testing.assert_array_equal(one, three)
 
 
-@settings(SETTINGS, max_examples=25)
+@examples(25)
 @given(cases())
 def test_frozen_layers_do_not_change_and_trained_ones_do(case):
     model = case.model("float64", fnn.SGD(0.05))

@@ -3,13 +3,13 @@
 import struct
 
 import pytest
-from cases import CASES
 from numba.core.errors import NumbaError
-from running import build
 
+from cases import CASES
 from fastnn.backend.cpu import library, store
 from fastnn.backend.cpu.compile import compile_native
 from fastnn.backend.cpu.engine import RUN
+from running import build
 
 MEMORY = {"memset", "memcpy", "memmove"}
 LIBM = {

@@ -79,7 +79,7 @@ def linear_regression(dtype: str, steps: int) -> ReferenceBackend:
     p, row_loss, dp = arena("p", 4 * item, 2, 3), arena("row_loss", 4 * item, 3, 4), arena("dp", 4 * item, 3, 6)
     w, b = encode(Buffer.PARAMETERS, 0), encode(Buffer.PARAMETERS, 64)
     dw, db = encode(Buffer.GRADIENTS, 0), encode(Buffer.GRADIENTS, 64)
-    for slot, (name, batch, size) in enumerate((("x", x, 3), ("t", t, 1))):
+    for slot, (batch, size) in enumerate(((x, 3), (t, 1))):
         source, index = encode(Buffer.DATA + slot, 0), encode(Buffer.INDEX, 0)
         dims = {"rows": 4, "size": size, "row_stride": 8 * size}
         dims |= {f"{word}{axis}": 0 for word in ("size", "stride") for axis in range(3)}

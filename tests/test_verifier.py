@@ -72,9 +72,8 @@ def set_param(record: int, at: int, number: float) -> Callable[[Program], Progra
     return set_word(record, at, int(np.float64(number).view(np.int64)))
 
 
-def swap(program: Program) -> Program:
-    order = [1, 0, 2, 3]
-    return replace(program, records=program.records[order], kernels=tuple(program.kernels[i] for i in order))
+def both(first: Callable[[Program], Program], second: Callable[[Program], Program]) -> Callable[[Program], Program]:
+    return lambda program: second(first(program))
 
 
 ARENA, PARAMETERS, ACCUMULATORS = Buffer.ARENA, Buffer.PARAMETERS, Buffer.ACCUMULATORS
@@ -94,7 +93,10 @@ TAMPERED = {
     "no value there": (set_word(1, word("softmax", "y"), encode(ARENA, 320)), "no value that lives then"),
     "operand missing": (set_word(1, word("softmax", "x"), ABSENT), "lacks the operand 'x'"),
     "operand too many": (set_word(1, OPERANDS_AT + 2, encode(ARENA, 0)), "more operands"),
-    "read before it is written": (swap, "before anything wrote it"),
+    "read before it is written": (
+        both(set_value(1, first=0), set_word(0, word("gather", "batch"), encode(ARENA, 256))),
+        "reads 'x' before anything wrote it",
+    ),
     "unknown op": (set_word(2, OP_WORD, len(OPS)), "unknown op"),
     "negative op": (set_word(2, OP_WORD, -1), "unknown op"),
     "unknown buffer": (set_word(1, word("softmax", "x"), encode(96, 0)), "buffer 96"),

@@ -8,8 +8,6 @@ import numpy.typing as npt
 
 from fastnn.registry import check_real, register, resolve
 
-_EPSILON = 1e-7  # Keras' backend epsilon
-
 
 @dataclasses.dataclass(frozen=True)
 class Constraint:
@@ -50,7 +48,7 @@ class MaxNorm(Constraint):
         object.__setattr__(self, "axis", int(self.axis))
 
     def __call__(self, weights: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Scale what is too long: w * min(norm, max_value) / (1e-7 + norm).
+        """Scale the vectors along the axis whose norm is above the bound: w * max_value / norm.
 
         Parameters
         ----------
@@ -71,7 +69,8 @@ class MaxNorm(Constraint):
         if not -w.ndim <= self.axis < w.ndim:
             raise ValueError(f"MaxNorm: expected weights with the axis {self.axis}, got the shape {w.shape}")
         norm = np.sqrt(np.square(w).sum(axis=self.axis, keepdims=True))
-        constrained: npt.NDArray[np.float64] = w * (np.minimum(norm, self.max_value) / (_EPSILON + norm))
+        scale = np.divide(self.max_value, norm, out=np.ones_like(norm), where=norm > self.max_value)
+        constrained: npt.NDArray[np.float64] = w * scale
         return constrained
 
 

@@ -1,6 +1,6 @@
 """The hooks of training, and the list that calls them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -44,11 +44,15 @@ class Callback:
         ``epochs`` (int), ``steps`` (int, batches per epoch), ``verbose`` (int).
     every_batch : bool
         Whether the batch hooks have to be called for every batch.
+    saves_model : bool
+        Whether the callback saves the model. It is then called behind the others, wherever it stands in the
+        list, so that the file holds what they have come to.
     state_names : tuple of str
         Names of the attributes, with JSON values, that a resumed training needs.
     """
 
     every_batch: bool = False
+    saves_model: bool = False
     state_names: ClassVar[tuple[str, ...]] = ()
     model: Any = None
     params: Mapping[str, Any] = MappingProxyType({})
@@ -109,7 +113,9 @@ class Callback:
 
 
 class CallbackList:
-    """Callbacks that are called as one, in their order; endings are called in reverse order.
+    """Callbacks that are called as one, in their order, those that save the model last.
+
+    `on_train_end` is called in reverse order.
 
     Parameters
     ----------
@@ -140,9 +146,12 @@ class CallbackList:
         params: Mapping[str, Any] | None = None,
     ) -> None:
         self.callbacks = _checked(callbacks)
+        # sorted is stable: the others keep their order
+        ordered = sorted(self.callbacks, key=lambda member: member.saves_model)
         self._calls = {
-            hook: [getattr(member, hook) for member in self.callbacks if _overrides(member, hook)] for hook in HOOKS
+            hook: [getattr(member, hook) for member in ordered if _overrides(member, hook)] for hook in HOOKS
         }
+        self._savers = sum(member.saves_model and _overrides(member, "on_epoch_end") for member in ordered)
         self.every_batch = self.wants("on_train_batch_begin") or any(member.every_batch for member in self.callbacks)
         for member in self.callbacks:
             member.set_model(model)
@@ -166,9 +175,19 @@ class CallbackList:
         """Call the members' `on_epoch_begin`."""
         self._call("on_epoch_begin", epoch, {} if logs is None else logs)
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Call the members' `on_epoch_end`."""
-        self._call("on_epoch_end", epoch, {} if logs is None else logs)
+    def on_epoch_end(
+        self, epoch: int, logs: Logs | None = None, before_saving: Callable[[Logs], None] | None = None
+    ) -> None:
+        """Call the members' `on_epoch_end`, and `before_saving` with the logs before the model is saved."""
+        logs = {} if logs is None else logs
+        calls = self._calls["on_epoch_end"]
+        first_saver = len(calls) - self._savers
+        for call in calls[:first_saver]:
+            call(epoch, logs)
+        if before_saving is not None:
+            before_saving(logs)
+        for call in calls[first_saver:]:
+            call(epoch, logs)
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         """Call the members' `on_train_batch_begin`."""

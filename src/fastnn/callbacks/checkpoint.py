@@ -44,7 +44,8 @@ class ModelCheckpoint(Callback):
         The file that was written last.
     """
 
-    state_names: ClassVar[tuple[str, ...]] = ("best", "last_path", "batches_since_save")
+    saves_model = True
+    state_names: ClassVar[tuple[str, ...]] = ("best", "last_path", "batches_since_save", "epoch", "last_batch")
 
     def __init__(
         self,
@@ -72,27 +73,29 @@ class ModelCheckpoint(Callback):
         )
         self.last_path: str | None = None
         self.batches_since_save = 0
-        self._epoch = 0
-        self._last_batch = -1
+        self.epoch = -1
+        self.last_batch = -1
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Count batches from here; the best value stays."""
         self.batches_since_save = 0
+        self.epoch = self.last_batch = -1
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Note the epoch."""
-        self._epoch = epoch
-        self._last_batch = -1
+        """Note the epoch; one that is resumed goes on with its batches."""
+        if epoch != self.epoch:
+            self.last_batch = -1
+        self.epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Save if `save_freq` batches have passed."""
         if self.save_freq == "epoch":
             return
-        self.batches_since_save += batch - self._last_batch
-        self._last_batch = batch
+        self.batches_since_save += batch - self.last_batch
+        self.last_batch = batch
         if self.batches_since_save >= self.save_freq:
             self.batches_since_save %= self.save_freq
-            self._save(self._epoch, batch, logs or {})
+            self._save(self.epoch, batch, logs or {})
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Save if `save_freq` is ``"epoch"``."""
@@ -110,8 +113,12 @@ class ModelCheckpoint(Callback):
         folder = os.path.dirname(path)
         if folder:
             os.makedirs(folder, exist_ok=True)
-        self.model.save(path)
-        self.last_path = path
+        before, self.last_path = self.last_path, path
+        try:
+            self.model.save(path)
+        except BaseException:
+            self.last_path = before
+            raise
         if self.verbose:
             say(f"Epoch {epoch + 1}: saved the model to {path}")
 

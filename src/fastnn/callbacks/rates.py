@@ -110,14 +110,24 @@ class LearningRateScheduler(Callback):
         1 prints a line for every epoch.
     """
 
+    state_names: ClassVar[tuple[str, ...]] = ("epoch",)
+
     def __init__(self, schedule: Callable[[int, float], float], verbose: int = 0) -> None:
         if not callable(schedule):
             raise TypeError(f"LearningRateScheduler: schedule is a function of epoch and rate, got {schedule!r}")
         self.schedule = schedule
         self.verbose = verbose
+        self.epoch: int | None = None
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Forget the epochs of an earlier training."""
+        self.epoch = None
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Set the learning rate of this epoch."""
+        """Set the learning rate of this epoch; one that is resumed has its own already."""
+        if epoch == self.epoch:
+            return
+        self.epoch = epoch
         answer: Any = self.schedule(epoch, _learning_rate(self))
         rate = number("LearningRateScheduler", f"what schedule({epoch}, ...) returns", answer, minimum=0.0)
         self.model.optimizer.learning_rate = rate

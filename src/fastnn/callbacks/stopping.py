@@ -106,6 +106,12 @@ class EarlyStopping(Callback):
         if self.verbose:
             say(f"Restored the weights of epoch {self.best_epoch + 1}, {self.monitor} {self.best:.5g}")
 
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take up a state of `get_state`; a training that was stopped stays stopped."""
+        super().set_state(state)
+        if self.stopped_epoch is not None:
+            self.model.stop_training = True
+
     def get_tensors(self) -> dict[str, npt.NDArray[Any]]:
         """Return the best weights, if they are to be restored."""
         return {str(index): weight for index, weight in enumerate(self._best_weights or [])}

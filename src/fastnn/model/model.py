@@ -283,7 +283,13 @@ class Model(Network):
             ]
 
     def input_gradients(self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False) -> Any:
-        """Return the gradient of the loss over one batch for the inputs, of their shape; a list for several."""
+        """Return the gradient of the loss over one batch for the inputs, of their shape; a list for several.
+
+        Parameters
+        ----------
+        x, y, sample_weight, training
+            As for `gradients`. The loss is a mean over rows: times n, each row has the gradient of its own loss.
+        """
         feed = self._feed(x, y, sample_weight, None)
         shapes = self._architecture_or_fail().input_shapes
         feed.results.extend(np.zeros((feed.n, *shape), self.dtype) for shape in shapes)

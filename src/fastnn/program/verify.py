@@ -21,6 +21,7 @@ from fastnn.program.layout import (
 )
 from fastnn.program.ops import BY_CODE
 from fastnn.program.program import OperandView, Program, Value, dims_of, operands_of, params_of
+from fastnn.program.rules import broken_rule
 
 _MAY_BE_ZERO = frozenset(
     ["size0", "size1", "size2", "stride0", "stride1", "stride2", "row_stride", "node", "target_first", "source_first"]
@@ -52,7 +53,11 @@ def verify(program: Program) -> None:
     for index, record in enumerate(program.records):
         where = f"record {index} ({program.kernels[index]}, {program.labels[index]})"
         _check_words(record, where)
-        for view in operands_of(record, program.dtype):
+        views = operands_of(record, program.dtype)
+        broken = broken_rule(record, program.kernels[index], program.maps[index], program.dtype, views)
+        if broken is not None:
+            raise ProgramError(f"{where} {broken}")
+        for view in views:
             _check_place(view, program, where)
             if view.buffer == Buffer.ARENA:
                 value = _owner(view, by_offset[view.offset], index, where)

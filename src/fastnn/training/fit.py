@@ -100,7 +100,11 @@ def _from_arrays(model: Model, x: Any, y: Any, share: float, options: dict[str, 
         n = feed.n - max(1, round(feed.n * share))
         if n < 1:
             raise ValueError(f"validation_split {share} of {feed.n} rows leaves none to train on")
-        validate = _evaluator(model, feed, options, n)
+        if options["class_weight"] is None:
+            held_out = feed
+        else:
+            held_out = model._feed(x, y, options["sample_weight"], None)
+        validate = _evaluator(model, held_out, options, n)
     batch = min(batch, n)
     described = {"rows": n, "batch_size": batch, "shuffle": bool(options["shuffle"])}
     train_epoch = train_arrays(feed, n, batch, bool(options["shuffle"]))

@@ -59,6 +59,8 @@ class Run:
             if resumed is not None:
                 self.callbacks.set_state(resumed["callbacks"])
                 self.callbacks.set_tensors(resumed["tensors"])
+            if self._unclosed():
+                logs = self._close_epoch(self.first - 1)
             for epoch in range(self.first, self.last):
                 if model.stop_training:
                     break
@@ -66,27 +68,43 @@ class Run:
                 self.progress.epoch_begin(epoch)
                 logs = train_epoch(self, epoch)
                 counters = model._runtime.training
+                model._run["trained"] = {"epoch": epoch, "logs": logs}
                 # one assignment: an interrupt finds the epoch either unfinished or finished
                 counters[[Counter.EPOCH, Counter.CURSOR]] = (counters[Counter.EPOCH] + 1, 0)
                 model._earlier_rows = 0
-                if self.validate is not None and not model.stop_training:
-                    self.callbacks.on_test_begin()
-                    results = self.validate()
-                    self.callbacks.on_test_end(results)
-                    logs.update({f"val_{name}": value for name, value in results.items()})
-                self.history.record(epoch, logs)
-                # recorded first, so that a checkpoint of this epoch has it
-                self.callbacks.on_epoch_end(epoch, logs)
-                self.history.amend(logs)
-                self.progress.epoch_end(epoch, logs)
+                logs = self._close_epoch(epoch)
             self.callbacks.on_train_end(logs)
         except BaseException:
             if model._rows_done:
                 self.history.partial = model._logs_so_far()
+            elif "trained" in model._run:
+                self.history.partial = dict(model._run["trained"]["logs"])
             raise
         finally:
             self.progress.close()
             self.callbacks.close()
+
+    def _unclosed(self) -> bool:
+        """Tell whether a resumed run was interrupted behind the last step of an epoch, in its validation."""
+        trained, before = self.model._run.get("trained"), self.first - 1
+        return trained is not None and trained["epoch"] == before and self.history.epoch[-1:] != [before]
+
+    def _close_epoch(self, epoch: int) -> dict[str, Any]:
+        """Validate, record and call back for an epoch that is trained; returns its logs."""
+        model = self.model
+        logs = dict(model._run["trained"]["logs"])
+        if self.validate is not None and not model.stop_training:
+            self.callbacks.on_test_begin()
+            results = self.validate()
+            self.callbacks.on_test_end(results)
+            logs.update({f"val_{name}": value for name, value in results.items()})
+        # recorded before the callbacks, so that a checkpoint of this epoch has it
+        self.history.record(epoch, logs)
+        model._run.pop("trained")
+        self.callbacks.on_epoch_end(epoch, logs, self.history.amend)
+        self.history.amend(logs)
+        self.progress.epoch_end(epoch, logs)
+        return logs
 
     def after_steps(self, finished: int) -> None:
         """Show and call back after a return from compiled code; `finished` steps of the epoch are done."""
@@ -98,7 +116,7 @@ class Run:
                 f"the loss became NaN or infinite at training step {bad}; a smaller learning rate, clipping "
                 "(clipnorm) or the TerminateOnNaN callback help",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=6,
             )
         if self.progress.verbose == 1 or self.callbacks.wants("on_train_batch_end"):
             logs = model._logs_so_far()

@@ -53,7 +53,9 @@ def address(key: KernelKey) -> int:
                 from fastnn.backend.cpu.kernels import build
 
                 compiled = build(key)
-                store.write(name, compiled)
+                # Intel's vector maths, where a user has installed it for Numba, is there only beside Numba
+                if b"__svml_" not in compiled.code:
+                    store.write(name, compiled)
                 stored = (compiled.symbol, compiled.code)
                 _statistics["compiled"] += 1
             else:

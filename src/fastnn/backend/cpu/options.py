@@ -1,7 +1,8 @@
 """The jit options of every compiled function; nothing else in fastnn sets any.
 
 `nnan` and `ninf` are never among the flags: a NaN has to reach the user. Formulas are compiled with contraction
-alone, because their range reductions rely on the order of operations; kernels may reassociate sums.
+alone, because their range reductions rely on the order of operations; kernels may reassociate sums. (Reassociation
+makes x - x inside a sum 0 even where x is NaN: kernels test for NaN by comparisons.)
 """
 
 from __future__ import annotations

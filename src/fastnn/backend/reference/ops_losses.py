@@ -86,12 +86,11 @@ def _class_targets(i: Instruction) -> Array:
 
 @executes("cross_entropy", "cross_entropy_labels")
 def cross_entropy(i: Instruction, counters: Counters) -> None:
-    """Make -sum(t log x) of every row, x clipped to [1e-7, 1 - 1e-7]; a class with t = 0 costs nothing."""
+    """Make -sum(t log x) of every row, x clipped to [1e-7, 1 - 1e-7]; NaN in any class makes the row NaN."""
     x, t = i["x"], _class_targets(i)
-    costs = (t != 0.0) & ~((x < EPSILON) | (x > 1.0 - EPSILON))
-    terms = np.where(t != 0.0, t * np.log(np.clip(x, EPSILON, 1.0 - EPSILON)), 0.0)
-    i.write("row_loss", -terms.sum(axis=1))
-    i.write("dx", np.where(costs, -_share(i) * t / x, 0.0))
+    clipped = (x < EPSILON) | (x > 1.0 - EPSILON)
+    i.write("row_loss", -(t * np.log(np.clip(x, EPSILON, 1.0 - EPSILON))).sum(axis=1))
+    i.write("dx", np.where(clipped, 0.0, -_share(i) * t / x))
 
 
 @executes("cross_entropy_logits", "cross_entropy_logits_labels")

@@ -107,14 +107,14 @@ def _cross_entropy(kit: Kit) -> Callable[..., Any]:
             for j in range(cols):
                 p = low if x[i + j] < low else (high if x[i + j] > high else x[i + j])
                 t = target_at(record, context, row, j, cols, smoothing)
-                total -= t * log(p) if t != zero else zero
+                total -= t * log(p)
             row_loss[row] = total
             if trains:
                 share = scale * (weight[row // per_sample] if weighted else one)
                 for j in range(cols):
                     p = x[i + j]
                     t = target_at(record, context, row, j, cols, smoothing)
-                    dx[i + j] = -share * t / p if t != zero and not (p < low or p > high) else zero
+                    dx[i + j] = zero if p < low or p > high else -share * t / p
 
     return cross_entropy
 

@@ -1,0 +1,82 @@
+"""Rules of single records, each broken once: what a kernel would crash on or compute garbage from."""
+
+from dataclasses import replace
+
+import pytest
+
+from fastnn.program.layout import Buffer, Flag, encode
+from fastnn.program.program import KernelKey, Program, RecordDraft, Value, make_program
+from fastnn.program.verify import ProgramError, verify
+
+Y, X, B = encode(Buffer.ARENA, 0), encode(Buffer.GRADIENTS, 0), encode(Buffer.GRADIENTS, 1024)
+TOTAL, SOURCE = encode(Buffer.ACCUMULATORS, 0), encode(Buffer.DATA, 0)
+PRODUCT = {"c": Y, "a": X, "b": B}
+SHAPE = {"m": 8, "n": 5, "k": 3}
+SCORES = {"rows": 8, "cols": 5, "per_sample": 1, "samples": 8, "size": 2}
+COLUMNS = {"rows": 8, "cols": 5, "target_cols": 5, "target_first": 0, "source_cols": 5, "source_first": 0}
+ROW = {"rows": 8, "size": 5, "row_stride": 20, "size0": 5, "size1": 1, "size2": 1, "stride0": 4, "stride1": 0,
+       "stride2": 0}  # fmt: skip
+
+
+def program(op: str, operands: dict, dims: dict, **more: object) -> Program:
+    sizes = {Buffer.ARENA: 160, Buffer.GRADIENTS: 4096, Buffer.ACCUMULATORS: 512, Buffer.PARAMETERS: 64}
+    values = [Value("y", 0, 160, 0, 0)]
+    return make_program("one", 8, "float32", [RecordDraft(op, operands, dims, **more)], values, sizes)
+
+
+def mapped(kind: str, dtype: str = "float32") -> KernelKey:
+    return KernelKey(kind, dtype, "relu")
+
+
+SOUND = {
+    "activation": program("activation", {"y": Y, "x": X}, {"n": 40}, mapped=mapped("map")),
+    "matmul": program("matmul", PRODUCT, SHAPE, flags=Flag.MAP_FORWARD, mapped=mapped("map")),
+    "copy": program("copy_columns", {"y": Y, "x": X}, COLUMNS),
+    "metric": program("count_correct", {"total": TOTAL, "x": X, "labels": B}, SCORES),
+    "gather": program("gather", {"batch": Y, "source": SOURCE}, ROW, variant="float32"),
+}
+BROKEN = {
+    "kernel of another op": (replace(SOUND["copy"], kernels=(KernelKey("add", "float32"),)), "one of 'copy_columns'"),
+    "kernel of another dtype": (replace(SOUND["copy"], kernels=(KernelKey("copy_columns", "float64"),)), "in float32"),
+    "no mapped function": (replace(SOUND["activation"], maps=(None,)), "function None, expected map in float32"),
+    "gradient for forward": (replace(SOUND["matmul"], maps=(mapped("map_grad"),)), "expected map in"),
+    "map of another dtype": (replace(SOUND["matmul"], maps=(mapped("map", "float64"),)), "expected map in float32"),
+    "needless map": (replace(SOUND["copy"], maps=(mapped("map"),)), "expected None"),
+    "nothing saved": (
+        program("matmul", PRODUCT, SHAPE, flags=Flag.MAP_GRADIENT, mapped=mapped("map_grad")), "'saved'",
+    ),
+    "bias when accumulating": (
+        program("matmul", {**PRODUCT, "bias": encode(Buffer.PARAMETERS, 0)}, SHAPE, flags=Flag.ACCUMULATE),
+        "accumulates a product with a bias",
+    ),
+    "output over input": (program("matmul", {**PRODUCT, "c": X}, SHAPE), "writes 'c' over 'a'"),
+    "past the source": (program("copy_columns", {"y": Y, "x": X}, {**COLUMNS, "source_first": 1}), "past the source"),
+    "past the target": (program("copy_columns", {"y": Y, "x": X}, {**COLUMNS, "target_first": 1}), "past the target"),
+    "missing samples": (
+        program("count_correct", {"total": TOTAL, "x": X, "labels": B}, {**SCORES, "samples": 2}),
+        "8 rows of 2 samples of 1 rows",
+    ),
+    "small accumulator": (program("confusion", {"total": TOTAL, "x": X, "labels": B}, SCORES), "expected 30"),
+    "no targets": (program("count_correct", {"total": TOTAL, "x": X}, SCORES), "either targets or labels"),
+    "labels of one column": (
+        program("count_correct", {"total": TOTAL, "x": X, "labels": B}, {**SCORES, "cols": 1}), "scores of classes",
+    ),
+    "k above the classes": (
+        program("top_k", {"total": TOTAL, "x": X, "labels": B}, {**SCORES, "k": 6}), "6 best of 5",
+    ),
+    "row of another size": (
+        program("gather", {"batch": Y, "source": SOURCE}, {**ROW, "size1": 2}, variant="float32"), "another size",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_sound_records(name):
+    verify(SOUND[name])
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_records(name):
+    broken, message = BROKEN[name]
+    with pytest.raises(ProgramError, match=message):
+        verify(broken)

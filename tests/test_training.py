@@ -1,0 +1,569 @@
+"""Training as a whole: data in all forms, reproducibility, regularisation, callbacks, errors that name the row."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+from fastnn.program.layout import Counter
+from fastnn.training.loop import order
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(50, 4)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)
+TARGET = (X @ RNG.normal(size=(4, 2)) + 0.3).astype(np.float32)
+
+
+def classifier(dtype: str = "float32", seed: int = 1, optimizer="adam", **more) -> fnn.Sequential:
+    layers = [fnn.Dense(8, "relu"), fnn.BatchNorm(), fnn.Dropout(0.3), fnn.Dense(3, "softmax")]
+    model = fnn.Sequential([fnn.Input(4), *layers], seed=seed, dtype=dtype)
+    model.compile(optimizer, "cross_entropy", metrics=["accuracy"], **more)
+    return model
+
+
+def regressor(*layers: fnn.layers.Layer, optimizer="sgd", dtype: str = "float32", **more) -> fnn.Sequential:
+    model = fnn.Sequential([fnn.Input(4), *(layers or [fnn.Dense(2)])], seed=1, dtype=dtype)
+    model.compile(optimizer, "mse", **more)
+    return model
+
+
+def assert_same_weights(a: fnn.Model, b: fnn.Model) -> None:
+    for one, other in zip(a.get_weights(), b.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+# --- the same answer every time -----------------------------------------------------------------------------------
+
+
+def test_a_seed_decides_everything():
+    models = [classifier(seed=seed) for seed in (1, 1, 2)]
+    histories = [model.fit(X, Y, batch_size=8, epochs=3, verbose=0).history for model in models]
+    assert_same_weights(*models[:2])
+    assert histories[0] == histories[1] != histories[2]
+
+
+def test_the_number_of_parts_does_not_change_a_bit():
+    x = RNG.normal(size=(300, 30)).astype(np.float32)
+    y = RNG.integers(0, 7, 300)
+
+    def train(parts):
+        fnn.set_num_threads(parts)
+        try:
+            layers = [fnn.Dense(130, "gelu"), fnn.LayerNorm(), fnn.GaussianNoise(0.1), fnn.BatchNorm(),
+                      fnn.Dropout(0.2), fnn.Dense(7, "softmax")]  # fmt: skip
+            model = fnn.Sequential(layers, seed=3)
+            model.compile(fnn.AdamW(0.01, global_clipnorm=1.0), "cross_entropy", metrics=["accuracy", "auc"][:1])
+            history = model.fit(x, y, batch_size=130, epochs=3, validation_split=0.2, verbose=0)
+            return model, history.history, model.predict(x)
+        finally:
+            fnn.set_num_threads(1)
+
+    expected, curve, outputs = train(1)
+    for parts in (2, 3, 5):
+        model, again, predictions = train(parts)
+        assert_same_weights(model, expected)
+        assert again == curve
+        np.testing.assert_array_equal(predictions, outputs)
+
+
+def test_float32_follows_float64():
+    curves = [classifier(dtype).fit(X, Y, batch_size=10, epochs=5, verbose=0).history["loss"] for dtype in
+              ("float32", "float64")]  # fmt: skip
+    np.testing.assert_allclose(*curves, rtol=1e-4)
+
+
+# --- which rows, in which order -----------------------------------------------------------------------------------
+
+
+def test_without_shuffling_an_epoch_is_its_batches_one_after_the_other():
+    fitted, stepped = classifier(), classifier()
+    history = fitted.fit(X, Y, batch_size=16, epochs=2, shuffle=False, verbose=0)
+    for _ in range(2):
+        losses = []
+        for start in range(0, 50, 16):
+            part = slice(start, start + 16)
+            losses.append(stepped.train_on_batch(X[part], Y[part])["loss"])
+        mean = np.average(losses, weights=[16, 16, 16, 2])
+    assert_same_weights(fitted, stepped)
+    assert history.history["loss"][1] == pytest.approx(mean, rel=1e-12)
+    assert fitted.step == 8
+
+
+def test_shuffling_takes_every_row_once_in_an_order_that_depends_on_seed_and_epoch():
+    fitted, stepped = classifier(), classifier()
+    orders = []
+    for _ in range(2):
+        rows = order(stepped, 50, True)
+        np.testing.assert_array_equal(np.sort(rows), np.arange(50))
+        orders.append(rows.tolist())
+        for start in range(0, 50, 16):
+            part = rows[start : start + 16]
+            stepped.train_on_batch(X[part], Y[part])
+        stepped._runtime.training[Counter.EPOCH] += 1
+    assert orders[0] != orders[1] != order(classifier(seed=2), 50, True).tolist()
+    fitted.fit(X, Y, batch_size=16, epochs=2, verbose=0)
+    assert_same_weights(fitted, stepped)
+
+
+def test_a_validation_split_is_the_last_rows():
+    weight = RNG.uniform(0.5, 2.0, 50)
+    split, given = classifier(), classifier()
+    found = split.fit(X, Y, epochs=2, validation_split=0.2, sample_weight=weight, verbose=0)
+    expected = given.fit(X[:40], Y[:40], epochs=2, validation_data=(X[40:], Y[40:], weight[40:]),
+                         sample_weight=weight[:40], verbose=0)  # fmt: skip
+    assert_same_weights(split, given)
+    assert found.history == expected.history
+    results = split.evaluate(X[40:], Y[40:], sample_weight=weight[40:])
+    assert found.history["val_loss"][-1] == pytest.approx(results["loss"], rel=1e-6)
+
+
+def test_class_weights_are_for_training_alone():
+    weighted, plain = classifier(), classifier()
+    factors = {0: 0.5, 2: 3.0}
+    found = weighted.fit(X, Y, epochs=2, class_weight=factors, validation_split=0.2, verbose=0)
+    weight = np.array([factors.get(label, 1.0) for label in Y[:40]])
+    expected = plain.fit(
+        X[:40], Y[:40], epochs=2, sample_weight=weight, validation_data=(X[40:], Y[40:]), verbose=0
+    )
+    assert_same_weights(weighted, plain)
+    assert found.history == expected.history
+
+
+def test_a_weight_of_two_is_a_row_given_twice():
+    counts = RNG.integers(0, 4, 50)
+    model = regressor(fnn.Dense(3, "tanh"), fnn.Dense(2), dtype="float64")
+    rows = np.repeat(np.arange(50), counts)
+    weighted = model.gradients(X, TARGET, sample_weight=counts)
+    repeated = model.gradients(X[rows], TARGET[rows])
+    for one, other in zip(weighted, repeated, strict=True):
+        np.testing.assert_allclose(50 * one, len(rows) * other, rtol=1e-10)
+    losses = model.evaluate(X, TARGET, sample_weight=counts)["loss"], model.evaluate(X[rows], TARGET[rows])["loss"]
+    assert 50 * losses[0] == pytest.approx(len(rows) * losses[1], rel=1e-12)
+
+
+class Batches:
+    """An iterable of batches that can be walked several times."""
+
+    def __init__(self, size: int, weight=None) -> None:
+        self.size, self.weight = size, weight
+
+    def __iter__(self):
+        for start in range(0, 50, self.size):
+            part = slice(start, start + self.size)
+            yield (X[part], Y[part]) if self.weight is None else (X[part], Y[part], self.weight[part])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_batches_train_like_arrays(weighted):
+    weight = RNG.uniform(0.5, 2.0, 50) if weighted else None
+    on_arrays, on_batches = classifier(), classifier()
+    expected = on_arrays.fit(X, Y, batch_size=16, epochs=3, shuffle=False, sample_weight=weight,
+                             validation_data=(X, Y), verbose=0)  # fmt: skip
+    found = on_batches.fit(Batches(16, weight), epochs=3, validation_data=Batches(50), verbose=0)
+    assert_same_weights(on_arrays, on_batches)
+    assert list(found.history) == list(expected.history)
+    for name, values in expected.history.items():
+        np.testing.assert_allclose(found.history[name], values, rtol=1e-6)
+    one, other = on_arrays.evaluate(X, Y), on_arrays.evaluate(Batches(16))
+    assert one["loss"] == pytest.approx(other["loss"], rel=1e-6)
+    assert one["accuracy"] == other["accuracy"]
+    predicted = on_arrays.predict(part for part, _ in Batches(16))
+    np.testing.assert_array_equal(predicted, on_arrays.predict(X, batch_size=16))
+
+
+def test_steps_per_epoch_goes_on_where_the_last_epoch_stopped():
+    stepped, fitted = classifier(), classifier()
+    history = fitted.fit(Batches(10), epochs=4, steps_per_epoch=3, verbose=0)
+    assert len(history.epoch) == 4
+    batches = [batch for _ in range(3) for batch in Batches(10)]
+    for x, y in batches[:12]:
+        stepped.train_on_batch(x, y)
+    assert_same_weights(stepped, fitted)
+
+    def endless():
+        while True:
+            yield from Batches(10)
+
+    again = classifier()
+    again.fit(endless(), epochs=4, steps_per_epoch=3, verbose=0)
+    assert_same_weights(stepped, again)
+
+
+def test_a_generator_is_walked_once():
+    model = classifier()
+    history = model.fit((batch for batch in Batches(10)), epochs=1, verbose=0)
+    assert len(history.epoch) == 1
+    with pytest.raises(ValueError, match=r"no batch in epoch 2.*steps_per_epoch"):
+        model.fit((batch for batch in Batches(10)), epochs=2, verbose=0)
+    with pytest.raises(ValueError, match="ended after 2 of 3 steps of epoch 2"):
+        model.fit((batch for batch in Batches(10)), epochs=3, steps_per_epoch=3, verbose=0)
+
+
+@pytest.mark.parametrize("options", [{"y": Y}, {"batch_size": 3}, {"sample_weight": Y}, {"validation_split": 0.1}])
+def test_what_makes_no_sense_with_batches_is_refused(options):
+    with pytest.raises(ValueError, match="cannot be given with an iterable"):
+        classifier().fit(Batches(10), verbose=0, **options)
+
+
+def test_a_step_returns_the_loss_before_it():
+    model = regressor(optimizer=fnn.SGD(0.1))
+    for _ in range(3):
+        before = model.evaluate(X, TARGET)["loss"]
+        assert model.train_on_batch(X, TARGET)["loss"] == pytest.approx(before, rel=1e-5)
+
+
+def test_evaluation_does_not_depend_on_the_batch_size():
+    model = classifier(dtype="float64", weighted_metrics=["accuracy"])
+    model.fit(X, Y, epochs=2, verbose=0)
+    weight = RNG.uniform(0.5, 2.0, 50)
+    expected = model.evaluate(X, Y, sample_weight=weight)
+    for size in (1, 7, 50, 1000):
+        found = model.evaluate(X, Y, sample_weight=weight, batch_size=size)
+        assert found == pytest.approx(expected, rel=1e-12)
+        np.testing.assert_allclose(model.predict(X, batch_size=size), model.predict(X), rtol=1e-12)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_data_frames_and_series(library):
+    module = pytest.importorskip(library)
+    frame = module.DataFrame({name: X[:, column] for column, name in enumerate("abcd")})
+    labels, weight = module.Series(Y), module.Series(np.arange(1.0, 51.0))
+    on_arrays, on_frames = classifier(), classifier()
+    on_arrays.fit(X, Y, sample_weight=np.arange(1.0, 51.0), validation_data=(X, Y), verbose=0)
+    on_frames.fit(frame, labels, sample_weight=weight, validation_data=(frame, labels), verbose=0)
+    assert_same_weights(on_arrays, on_frames)
+    np.testing.assert_array_equal(on_arrays.predict(X), on_frames.predict(frame))
+    mixed = module.DataFrame({"a": X[:, 0], "b": X[:, 1].astype(int), "c": X[:, 2], "d": ["x"] * 50})
+    with pytest.raises(TypeError, match=r"columns \['d'\]"):
+        on_frames.predict(mixed)
+    numbers = module.DataFrame({"a": [1, 2], "b": [1.5, 2.5], "c": [True, False], "d": [0, 1]})
+    expected = on_arrays.predict(np.array([[1, 1.5, 1, 0], [2, 2.5, 0, 1]]))
+    np.testing.assert_array_equal(on_frames.predict(numbers), expected)
+
+
+def test_nested_lists_are_arrays():
+    x = RNG.normal(size=(6, 2, 3))
+    model = fnn.Sequential([fnn.Flatten(), fnn.Dense(1)], seed=0)
+    model.compile("sgd", "mse")
+    model.fit(x.tolist(), [[0.0]] * 6, verbose=0)
+    np.testing.assert_array_equal(model.predict(x.tolist()), model.predict(x))
+    np.testing.assert_array_equal(model.predict(x[:1].tolist()), model.predict(x[:1]))
+
+
+def test_several_inputs_and_outputs_as_lists_and_dicts():
+    a, b = fnn.Input(4, name="a"), fnn.Input((2,), name="b")
+    h = fnn.Concatenate()([fnn.Dense(5, "tanh")(a), b])
+    outputs = [fnn.Dense(3, "softmax", name="kind")(h), fnn.Dense(2, name="place")(h)]
+
+    def train(x, y, losses, weight):
+        model = fnn.Model([a, b], outputs, seed=2)
+        model.compile("adam", losses, metrics={"kind": ["accuracy"], "place": ["mae"]}, loss_weights=[1.0, 0.2])
+        history = model.fit(x, y, epochs=2, sample_weight=weight, verbose=0)
+        return model, history.history
+
+    weight = np.arange(50.0)
+    one, curves = train([X, TARGET], [Y, TARGET], ["cross_entropy", "mse"], [None, weight])
+    other, again = train({"b": TARGET, "a": X}, {"place": TARGET, "kind": Y}, {"place": "mse", "kind": "cross_entropy"},
+                         {"place": weight})  # fmt: skip
+    assert_same_weights(one, other)
+    assert curves == again
+    assert list(curves) == ["loss", "kind_loss", "place_loss", "kind_accuracy", "place_mae"] or list(curves)[3:] == [
+        "kind_accuracy", "place_mean_absolute_error"]  # fmt: skip
+    total = np.array(curves["kind_loss"]) + 0.2 * np.array(curves["place_loss"])
+    np.testing.assert_allclose(curves["loss"], total, rtol=1e-12)
+
+
+# --- what shapes the weights --------------------------------------------------------------------------------------
+
+
+def mse_gradients(kernel, bias, x=X, y=TARGET):
+    error = (x.astype(float) @ kernel + bias - y) * (2.0 / y.size)
+    return x.T.astype(float) @ error, error.sum(axis=0)
+
+
+def test_regularisers_add_their_gradients_and_penalties():
+    layer = fnn.Dense(2, kernel_regularizer=fnn.L1L2(0.02, 0.05), bias_regularizer=fnn.L2(0.1),
+                      bias_initializer="random_normal")  # fmt: skip
+    model = regressor(layer, optimizer=fnn.SGD(0.1), dtype="float64")
+    kernel, bias = model.get_weights()
+    plain = np.mean((X.astype(float) @ kernel + bias - TARGET) ** 2)
+    penalty = 0.02 * np.abs(kernel).sum() + 0.05 * (kernel**2).sum() + 0.1 * (bias**2).sum()
+    assert model.evaluate(X, TARGET)["loss"] == pytest.approx(plain + penalty, rel=1e-12)
+    assert model.train_on_batch(X, TARGET)["loss"] == pytest.approx(plain + penalty, rel=1e-12)
+    dkernel, dbias = mse_gradients(kernel, bias)
+    expected = kernel - 0.1 * (dkernel + 0.02 * np.sign(kernel) + 0.1 * kernel), bias - 0.1 * (dbias + 0.2 * bias)
+    for found, value in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-12)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_max_norm_bounds_the_weights_after_the_step(axis):
+    layer = fnn.Dense(2, kernel_constraint=fnn.MaxNorm(0.6, axis))
+    model = regressor(layer, optimizer=fnn.SGD(0.1), dtype="float64")
+    kernel, bias = model.get_weights()
+    stepped = kernel - 0.1 * mse_gradients(kernel, bias)[0]
+    norm = np.sqrt((stepped**2).sum(axis=axis, keepdims=True))
+    assert (norm > 0.6).any()
+    model.train_on_batch(X, TARGET)
+    expected = np.where(norm > 0.6, stepped * 0.6 / norm, stepped)
+    np.testing.assert_allclose(model.get_weights()[0], expected, rtol=1e-10)
+    np.testing.assert_allclose(fnn.MaxNorm(0.6, axis)(stepped), expected, rtol=1e-14)
+
+
+def test_clipping():
+    limits = {"clipvalue": 0.05, "clipnorm": 0.1, "global_clipnorm": 0.1}
+    for name, limit in limits.items():
+        model = regressor(optimizer=fnn.SGD(0.5, **{name: limit}), dtype="float64")
+        weights = model.get_weights()
+        gradients = mse_gradients(*weights)
+        norms = [np.sqrt((gradient**2).sum()) for gradient in gradients]
+        if name == "global_clipnorm":
+            norms = [np.sqrt(sum(norm**2 for norm in norms))] * 2
+        model.train_on_batch(X, TARGET)
+        for found, weight, gradient, norm in zip(model.get_weights(), weights, gradients, norms, strict=True):
+            clipped = gradient * min(1.0, limit / norm)
+            if name == "clipvalue":
+                clipped = np.clip(gradient, -limit, limit)
+            assert not np.array_equal(clipped, gradient)
+            np.testing.assert_allclose(found, weight - 0.5 * clipped, rtol=1e-10)
+    gentle = regressor(optimizer=fnn.SGD(0.5, clipnorm=100.0), dtype="float64")
+    plain = regressor(optimizer=fnn.SGD(0.5), dtype="float64")
+    for model in (gentle, plain):
+        model.train_on_batch(X, TARGET)
+    for one, other in zip(gentle.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+def test_layers_can_be_frozen_and_thawed():
+    model = regressor(fnn.Dense(3, "tanh", name="first"), fnn.BatchNorm(name="norm"), fnn.Dense(2), optimizer="adam")
+    model.fit(X, TARGET, epochs=1, verbose=0)
+    for frozen in ({"first"}, {"norm"}, {"first", "norm"}, set()):
+        for name in ("first", "norm"):
+            model.get_layer(name).trainable = name not in frozen
+        before = [model.get_weights(name) for name in ("first", "norm")]
+        model.fit(X, TARGET, epochs=1, verbose=0)
+        for name, old in zip(("first", "norm"), before, strict=True):
+            same = all(np.array_equal(a, b) for a, b in zip(old, model.get_weights(name), strict=True))
+            assert same == (name in frozen), (name, frozen)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_frozen_batch_norm_uses_and_keeps_its_moving_statistics(affine):
+    norm = fnn.BatchNorm(momentum=0.5, center=affine, scale=affine)
+    model = regressor(norm, fnn.Dense(2), optimizer=fnn.SGD(0.0))
+    model.fit(X, TARGET, epochs=2, verbose=0)
+    moving = model.get_weights(norm)[-2:]
+    assert abs(moving[0]).max() > 0.01
+    norm.trainable = False
+    assert model.train_on_batch(X, TARGET)["loss"] == pytest.approx(model.evaluate(X, TARGET)["loss"], rel=1e-5)
+    for one, other in zip(moving, model.get_weights(norm)[-2:], strict=True):
+        np.testing.assert_array_equal(one, other)
+    norm.trainable = True
+    assert model.train_on_batch(X, TARGET)["loss"] != pytest.approx(model.evaluate(X, TARGET)["loss"], rel=1e-5)
+
+
+def test_gradients_leave_the_model_as_it_is():
+    model = classifier()
+    model.fit(X, Y, epochs=1, verbose=0)
+    before = model.get_weights()
+    for training in (False, True):
+        model.gradients(X, Y, training=training)
+        model.input_gradients(X, Y, training=training)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.gradients(np.full_like(X, np.nan), Y, training=training)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert model.step == 2
+
+
+# --- callbacks in a real training ---------------------------------------------------------------------------------
+
+
+def test_early_stopping_ends_and_restores():
+    model = regressor(optimizer=fnn.SGD(0.2))
+    stopping = fnn.EarlyStopping("loss", patience=2, min_delta=1e-3)
+    seen = []
+    record = fnn.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(model.get_weights()))
+    history = model.fit(X, TARGET, epochs=500, callbacks=[stopping, record], verbose=0)
+    assert 3 < len(history.epoch) < 500
+    assert stopping.best_epoch == len(history.epoch) - 3
+    for one, other in zip(model.get_weights(), seen[stopping.best_epoch], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_learning_rate_follows_its_callbacks():
+    model = regressor(optimizer=fnn.SGD(0.1))
+    plateau = fnn.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=10.0)
+    history = model.fit(X, TARGET, epochs=4, callbacks=plateau, verbose=0).history
+    assert history["learning_rate"] == [0.1, 0.1, 0.05, 0.025]
+    assert model.optimizer.learning_rate == pytest.approx(0.0125)
+    scheduler = fnn.LearningRateScheduler(lambda epoch, rate: rate / 2)
+    history = model.fit(X, TARGET, epochs=2, callbacks=scheduler, verbose=0).history
+    assert history["learning_rate"] == pytest.approx([0.00625, 0.003125])
+
+
+def test_hooks_are_called_in_order():
+    calls = []
+    hooks = {name: (lambda *_, name=name: calls.append(name)) for name in fnn.callbacks.base.HOOKS}
+    classifier().fit(X, Y, batch_size=25, validation_split=0.2, callbacks=[fnn.LambdaCallback(**hooks)], verbose=0)
+    batch = ["on_train_batch_begin", "on_train_batch_end"]
+    assert calls == ["on_train_begin", "on_epoch_begin", *batch, *batch, "on_test_begin", "on_test_end",
+                     "on_epoch_end", "on_train_end"]  # fmt: skip
+
+
+@pytest.mark.parametrize("every_batch", [False, True])
+def test_batch_hooks_see_the_loss_so_far(every_batch):
+    seen = []
+    callback = fnn.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append((batch, logs["loss"])),
+                                  every_batch=every_batch)  # fmt: skip
+    model = classifier()
+    history = model.fit(X, Y, batch_size=10, epochs=2, callbacks=[callback], verbose=0)
+    last = [loss for batch, loss in seen if batch == 4]
+    assert last == history.history["loss"]
+    if every_batch:
+        assert [batch for batch, _ in seen] == [0, 1, 2, 3, 4] * 2
+    assert_same_weights(model, trained_without_callbacks())
+
+
+def trained_without_callbacks() -> fnn.Model:
+    model = classifier()
+    model.fit(X, Y, batch_size=10, epochs=2, verbose=0)
+    return model
+
+
+def test_csv_and_checkpoints(tmp_path):
+    model = classifier()
+    callbacks = [
+        fnn.ModelCheckpoint(tmp_path / "{epoch:02d}-{val_loss:.3f}.safetensors"),
+        fnn.CSVLogger(tmp_path / "log.csv"),
+    ]
+    history = model.fit(X, Y, epochs=3, validation_split=0.2, callbacks=callbacks, verbose=0)
+    names = [f"{epoch + 1:02d}-{loss:.3f}.safetensors" for epoch, loss in enumerate(history.history["val_loss"])]
+    assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == names
+    assert_same_weights(fnn.load(tmp_path / names[-1]), model)
+    lines = (tmp_path / "log.csv").read_text().splitlines()
+    assert lines[0].split(",") == ["epoch", *history.history]
+    values = np.array([[float(value) for value in line.split(",")] for line in lines[1:]])
+    np.testing.assert_array_equal(values[:, 1:].T, list(history.history.values()))
+
+
+def test_stopping_on_nan():
+    model = regressor(optimizer=fnn.SGD(1e25))
+    with pytest.warns(RuntimeWarning, match="became NaN or infinite"):
+        history = model.fit(X, TARGET, epochs=50, callbacks=[fnn.TerminateOnNaN()], verbose=0)
+    assert len(history.epoch) < 5
+
+
+def test_verbose_shows_every_epoch(capsys):
+    classifier().fit(X, Y, epochs=2, verbose=2)
+    out, err = capsys.readouterr()
+    assert out.count("Epoch ") == 2 and "accuracy" in out and not err
+    classifier().fit(X, Y, epochs=2, verbose=1)
+    out, err = capsys.readouterr()
+    assert "accuracy" in err and not out
+    classifier().fit(X, Y, epochs=2, verbose=0)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_model_is_trained_by_one_at_a_time():
+    model = classifier()
+    callback = fnn.LambdaCallback(on_epoch_end=lambda epoch, logs: model.fit(X, Y, verbose=0))
+    with pytest.raises(RuntimeError, match="being trained already"):
+        model.fit(X, Y, callbacks=[callback], verbose=0)
+    model.fit(X, Y, verbose=0)
+
+
+# --- bad data -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_bad_row_is_named_and_the_weights_stay_those_before_its_step(value, dtype, shuffle):
+    bad = X.astype(dtype)
+    bad[33, 2] = value
+    model, clean = classifier(), classifier()
+    with pytest.raises(ValueError, match=r"row 33 .*NaN"):
+        model.fit(bad, Y, batch_size=8, epochs=1, shuffle=shuffle, verbose=0)
+    rows = np.arange(50) if not shuffle else order(clean, 50, True)
+    before = rows.tolist().index(33) // 8
+    for start in range(0, 8 * before, 8):
+        part = rows[start : start + 8]
+        clean.train_on_batch(X[part], Y[part])
+    assert model.step == before
+    assert_same_weights(model, clean)
+    if before:
+        assert model.history.partial["loss"] > 0
+    with pytest.raises(ValueError, match="row 33 "):
+        model.train_on_batch(bad, Y)
+    assert_same_weights(model, clean)
+    # whoever only predicts gets what the arithmetic gives
+    assert np.isnan(model.predict(bad)[33]).any()
+    assert np.isfinite(np.delete(model.predict(bad), 33, axis=0)).all()
+
+
+def test_a_bad_row_of_a_strided_input_is_named():
+    wide = np.zeros((50, 8))
+    wide[:, ::2] = X
+    wide[17, 4] = np.nan
+    with pytest.raises(ValueError, match="row 17 "):
+        classifier().fit(wide[:, ::2], Y, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (np.where(np.arange(50) == 7, 3, Y), "row 7"),
+        (np.where(np.arange(50) == 7, -1, Y), "row 7"),
+        (Y[:49], "50 rows"),
+        (Y + 0.5, "labels"),
+        (np.eye(3)[Y] * 2, "row 0"),
+        (np.full((50, 3), np.nan), "row 0"),
+    ],
+)
+def test_bad_targets_are_named_before_anything_runs(y, words):
+    model = classifier()
+    before = model.get_weights()
+    for method in (model.fit, model.evaluate, model.train_on_batch, model.gradients):
+        with pytest.raises((ValueError, TypeError), match=words):
+            method(X, y)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert model.step == 0
+
+
+def test_a_diverging_loss_is_reported_with_its_step_where_fit_was_called():
+    steps = regressor(optimizer=fnn.SGD(1e12))
+    losses = []
+    while not losses or np.isfinite(losses[-1]):
+        losses.append(steps.train_on_batch(X, TARGET)["loss"])
+    assert len(losses) > 1
+    model = regressor(optimizer=fnn.SGD(1e12))
+    with pytest.warns(RuntimeWarning, match=f"training step {len(losses)};") as caught:
+        model.fit(X, TARGET, batch_size=50, epochs=10, shuffle=False, verbose=0)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
+def test_what_cannot_be_trained_is_said_before_anything_runs():
+    model = regressor(fnn.Dense(3, "step", name="neuron"), fnn.Dense(2))
+    with pytest.raises(ValueError, match=r"neuron.*step.*no gradient"):
+        model.fit(X, TARGET, verbose=0)
+    assert model.step == 0
+    model.get_layer("neuron").trainable = False
+    model.fit(X, TARGET, verbose=0)
+    assert set(np.unique(fnn.Sequential([fnn.Input(4), fnn.Dense(3, "step")]).predict(X))) <= {0.0, 1.0}
+
+
+def test_resuming_needs_the_same_training():
+    model = classifier()
+    with pytest.raises(ValueError, match="no training to go on with"):
+        model.fit(X, Y, resume=True, verbose=0)
+    model.fit(X, Y, batch_size=10, verbose=0)
+    for x, y, options in ((X[:40], Y[:40], {"batch_size": 10}), (X, Y, {}), (X, Y, {"batch_size": 10, "shuffle": False})):
+        with pytest.raises(ValueError, match="the interrupted training had"):
+            model.fit(x, y, resume=True, verbose=0, **options)
+    with pytest.raises(ValueError, match=r"had the callbacks \[\], now there are \['EarlyStopping'\]"):
+        model.fit(X, Y, batch_size=10, resume=True, callbacks=[fnn.EarlyStopping("loss")], verbose=0)

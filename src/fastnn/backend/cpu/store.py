@@ -43,8 +43,8 @@ def write(name: str, compiled: ObjectCode) -> None:
     place: each reader sees one whole file. A full or read-only disk costs the cache, never the run.
     """
     rest = compiled.symbol.encode() + b"\0" + compiled.code
-    target = path_of(name)
     try:
+        target = path_of(name)
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-")
         try:
             with os.fdopen(descriptor, "wb") as file:

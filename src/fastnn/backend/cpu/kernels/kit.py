@@ -32,11 +32,12 @@ class Entry:
 KERNELS: dict[str, Entry] = {}
 
 
-def kernel(op: str, *, arguments: int = 4, returns: bool = False) -> Callable[[Factory], Factory]:
-    """Register the factory of an op's kernel: (record, context, ith, nth) unless said otherwise."""
+def kernel(*ops: str, arguments: int = 4, returns: bool = False) -> Callable[[Factory], Factory]:
+    """Register the factory of the kernels of one or several ops: (record, context, ith, nth) unless said otherwise."""
 
     def register(factory: Factory) -> Factory:
-        KERNELS[op] = Entry(factory, arguments, returns)
+        for op in ops:
+            KERNELS[op] = Entry(factory, arguments, returns)
         return factory
 
     return register

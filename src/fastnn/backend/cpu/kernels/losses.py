@@ -83,7 +83,8 @@ def _targets(kit: Kit) -> Any:
     return target_at
 
 
-def _cross_entropy(kit: Kit) -> Callable[..., Any]:
+@kernel("cross_entropy", "cross_entropy_labels")
+def cross_entropy(kit: Kit, variant: str) -> Callable[..., Any]:
     """Make -sum(t log p) on probabilities clipped to [1e-7, 1 - 1e-7], so that log 0 costs much but finitely."""
     ROW_LOSS, DX, X, WEIGHT = kit.words("row_loss dx x weight")
     ROWS, COLS, PER_SAMPLE, SCALE, SMOOTHING = kit.words("rows cols per_sample scale label_smoothing")
@@ -119,7 +120,8 @@ def _cross_entropy(kit: Kit) -> Callable[..., Any]:
     return cross_entropy
 
 
-def _cross_entropy_logits(kit: Kit) -> Callable[..., Any]:
+@kernel("cross_entropy_logits", "cross_entropy_logits_labels")
+def cross_entropy_logits(kit: Kit, variant: str) -> Callable[..., Any]:
     """Make the fused softmax and cross-entropy: sum(t) log(sum(exp(x))) - sum(t x), never log of softmax."""
     ROW_LOSS, DX, X, WEIGHT = kit.words("row_loss dx x weight")
     ROWS, COLS, PER_SAMPLE, SCALE, SMOOTHING = kit.words("rows cols per_sample scale label_smoothing")
@@ -161,30 +163,6 @@ def _cross_entropy_logits(kit: Kit) -> Callable[..., Any]:
                     dx[i + j] = share * (dx[i + j] * factor - t)
 
     return cross_entropy_logits
-
-
-@kernel("cross_entropy")
-def cross_entropy(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Cross-entropy of probabilities against one-hot or soft targets."""
-    return _cross_entropy(kit)
-
-
-@kernel("cross_entropy_labels")
-def cross_entropy_labels(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Cross-entropy of probabilities against integer labels."""
-    return _cross_entropy(kit)
-
-
-@kernel("cross_entropy_logits")
-def cross_entropy_logits(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Cross-entropy of logits against one-hot or soft targets."""
-    return _cross_entropy_logits(kit)
-
-
-@kernel("cross_entropy_logits_labels")
-def cross_entropy_logits_labels(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Cross-entropy of logits against integer labels."""
-    return _cross_entropy_logits(kit)
 
 
 @kernel("sum_loss")

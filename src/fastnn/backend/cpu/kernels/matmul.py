@@ -135,35 +135,9 @@ def matmul(kit: Kit, variant: str) -> Callable[..., Any]:
                     init, init_row = (bias + j * size if bias != 0 else 0), 0
                 left = a + k0 * a_k
                 if columns > lanes:
-                    wide(
-                        rows,
-                        left,
-                        a_row,
-                        a_k,
-                        panel,
-                        panel_row,
-                        k1 - k0,
-                        target,
-                        c_row,
-                        init,
-                        init_row,
-                        columns,
-                    )
+                    wide(rows, left, a_row, a_k, panel, panel_row, k1 - k0, target, c_row, init, init_row, columns)
                 else:
-                    narrow(
-                        rows,
-                        left,
-                        a_row,
-                        a_k,
-                        panel,
-                        panel_row,
-                        k1 - k0,
-                        target,
-                        c_row,
-                        init,
-                        init_row,
-                        columns,
-                    )
+                    narrow(rows, left, a_row, a_k, panel, panel_row, k1 - k0, target, c_row, init, init_row, columns)
 
     def matmul(record, context, ith, nth):
         r, flags = int64_pointer(record), flags_of(record)

@@ -18,7 +18,7 @@ y = 2 * X[:, 1] + 2 * np.sin(2 * X[:, 4]) + X[:, 6] ** 2
 model = fnn.Sequential([fnn.Dense(64, activation="tanh", kernel_regularizer=fnn.L2(1e-4)), fnn.Dense(1)], seed=0)
 model.compile(fnn.Adam(0.01), loss="mse", metrics=["r2"])
 model.fit(X, y, epochs=20 if args.quick else 60, verbose=0)
-score = model.evaluate(X, y)["r2_score"]
+score = model.evaluate(X, y)["r2"]
 
 # Garson's idea (1991): what an input contributes is the sum over its paths of |weight in| * |weight out|.
 kernel, _, output_kernel, _ = model.get_weights()
@@ -31,7 +31,7 @@ by_shuffling = []
 for column in range(8):
     shuffled = X.copy()
     shuffled[:, column] = rng.permutation(X[:, column])
-    by_shuffling.append(score - model.evaluate(shuffled, y)["r2_score"])
+    by_shuffling.append(score - model.evaluate(shuffled, y)["r2"])
 
 print("y = 2 x1 + 2 sin(2 x4) + x6^2;  R^2 of the network:", round(score, 3))
 print("importance of the inputs, each column's sum is 100\ninput   weights  gradients  shuffling")

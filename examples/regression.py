@@ -50,7 +50,7 @@ kernel, bias = line.get_weights()
 print("linear data: y = X @ coef + 1 + noise")
 print("  true coefficients   ", np.round(coef, 2), "and 1.0")
 print("  learned by a line   ", np.round(kernel[:, 0], 2), f"and {bias[0]:.1f}")
-print(f"  on unseen rows: R^2 {scores['r2_score']:.3f}, r {scores['pearson_correlation']:.3f}")
+print(f"  on unseen rows: R^2 {scores['r2']:.3f}, r {scores['pearson']:.3f}")
 
 # A curved problem: each input matters in its own way, and two of them only together.
 rng = np.random.default_rng(0)
@@ -66,7 +66,7 @@ models = {
 }
 results = {name: train(model, X, y) for name, model in models.items()}
 for name, (scores, _, _) in results.items():
-    print(f"  {name:17s} {scores['r2_score']:8.3f} {scores['pearson_correlation']:8.3f}")
+    print(f"  {name:17s} {scores['r2']:8.3f} {scores['pearson']:8.3f}")
 print(f"  (the best possible, for this noise: R^2 {1 - 0.09 / y.var():.3f})")
 for name, (_, predictions, targets) in results.items():
     scatter(targets, predictions, name)
@@ -83,5 +83,5 @@ if args.plot:
     for ax, (name, (scores, predictions, targets)) in zip(axes, results.items(), strict=True):
         ax.scatter(targets, predictions, s=8)
         ax.axline((0, 0), slope=1, color="k", linewidth=0.8)
-        ax.set(title=f"{name}: R² {scores['r2_score']:.3f}", xlabel="target", ylabel="prediction")
+        ax.set(title=f"{name}: R² {scores['r2']:.3f}", xlabel="target", ylabel="prediction")
     figure.savefig(args.plot)

@@ -199,20 +199,20 @@ def _head(random: Random, symbol: Symbol, rng: np.random.Generator, rows: int) -
         return symbol, kind, np.where(rng.random(shape) < 0.5, -1.0, 1.0)
     if kind.startswith("bce"):
         loss = fnn.BinaryCrossEntropy(kind != "bce", random.choice([0.0, 0.2]))
-        head = fnn.Activation("sigmoid")(symbol) if kind == "bce" else symbol
+        head = fnn.Activation("sigmoid" if kind == "bce" else "linear")(symbol)
         return head, loss, rng.random(shape).round(2)
     if kind == "poisson":
         return fnn.Activation("softplus")(symbol), kind, rng.poisson(2.0, shape).astype(float)
     if kind.startswith("labels"):
         loss = fnn.CrossEntropy(kind != "labels", random.choice([0.0, 0.1]))
-        head = fnn.Activation("softmax")(symbol) if kind == "labels" else symbol
+        head = fnn.Activation("softmax" if kind == "labels" else "linear")(symbol)
         return head, loss, rng.integers(0, shape[-1], shape[:-1])
     if kind.startswith("soft") or kind == "kld":
         target = rng.random(shape) + 0.05
         target /= target.sum(axis=-1, keepdims=True)
         if kind == "kld":
             return fnn.Activation("softmax")(symbol), kind, target
-        head = fnn.Activation("softmax")(symbol) if kind == "soft" else symbol
+        head = fnn.Activation("softmax" if kind == "soft" else "linear")(symbol)
         return head, fnn.CrossEntropy(kind != "soft"), target
     return symbol, kind, rng.normal(size=shape)
 

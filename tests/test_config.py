@@ -221,6 +221,7 @@ def test_registering(layers: dict[str, type[Any]]) -> None:
     with pytest.raises(TypeError, match="above @dataclass"):
         register("layer")(type("Plain", (), {}))
     other = dataclasses.make_dataclass("Probe", [])
+    other.__module__ = "elsewhere"
     with pytest.raises(ValueError, match="has the name of another"):
         register("layer")(other)
     other.__module__, other.__qualname__ = Probe.__module__, Probe.__qualname__

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from networks import KINKED, SMOOTH, Case, cases, forward, loss
 
 import fastnn as fnn
 from fastnn.backend.reference.executor import ReferenceBackend
@@ -15,6 +14,7 @@ from fastnn.graph.gradients import NoGradientError
 from fastnn.program.layout import Buffer, Counter
 from fastnn.program.verify import verify
 from fastnn.training.feed import Feed
+from networks import KINKED, SMOOTH, Case, cases, forward, loss
 
 # The same examples every time; FASTNN_RANDOM_TESTS=1000 looks at so many new ones.
 SEARCH = int(os.environ.get("FASTNN_RANDOM_TESTS", "0"))
@@ -136,9 +136,7 @@ def test_input_gradients_are_those_of_finite_differences(case, training):
     rng = np.random.default_rng(3)
     for index, gradient in enumerate(found if len(case.x) > 1 else [found]):
         direction = rng.normal(size=gradient.shape)
-        slopes = slope(
-            lambda x: loss(case, model, model.get_weights(), x, training=training), case.x, index, direction
-        )
+        slopes = slope(lambda x: loss(case, model, model.get_weights(), x, training=training), case.x, index, direction)
         assert close(float((gradient * direction).sum()), slopes)
 
 

@@ -167,7 +167,8 @@ SCRIPT = """
 
 
 def test_ctrl_c_in_compiled_code():
-    result = subprocess.run([sys.executable, "-c", textwrap.dedent(SCRIPT)], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("same")
 

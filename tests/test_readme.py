@@ -20,11 +20,15 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-def test_the_ten_lines_run_and_learn():
+def test_the_ten_lines_run_and_learn(tmp_path):
     code = blocks("python")[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    package = str(Path(fnn.__file__).parents[1])
+    environment = os.environ | {"PYTHONPATH": package}
     command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     # the comment says "about 90 %"
     accuracy = float(re.search(r"'accuracy': ([\d.]+)", done.stdout).group(1))

@@ -130,3 +130,28 @@ __all__ = [
     "schedules",
     "set_num_threads",
 ]
+
+# what people who know other libraries look for first
+_ELSEWHERE = {
+    "BatchNormalization": "fastnn.BatchNorm",
+    "LayerNormalization": "fastnn.LayerNorm",
+    "Adagrad": "fastnn.AdaGrad",
+    "CategoricalCrossentropy": "fastnn.CrossEntropy",
+    "SparseCategoricalCrossentropy": "fastnn.CrossEntropy, which takes integer labels too",
+    "BinaryCrossentropy": "fastnn.BinaryCrossEntropy",
+    "LeakyReLU": "fastnn.Activation(fastnn.activations.LeakyReLU(...))",
+    "ReLU": 'fastnn.Activation("relu")',
+    "Softmax": 'fastnn.Activation("softmax")',
+    "Linear": "fastnn.Dense",
+    "load_model": "fastnn.load",
+    "to_categorical": 'integer labels with loss="cross_entropy", which need no encoding',
+}
+
+
+def __getattr__(name: str) -> object:
+    hint = f"; there is {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+    raise AttributeError(f"module 'fastnn' has no attribute {name!r}{hint}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

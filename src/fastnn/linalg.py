@@ -52,9 +52,9 @@ def matmul(
     Raises
     ------
     TypeError
-        When dtypes differ or are neither float32 nor float64.
+        When dtypes differ or are neither float32 nor float64, or the bias is not of numbers.
     ValueError
-        When shapes do not fit.
+        When shapes do not fit, or `out` overlaps an input.
     """
     left, transpose_a = _operand(a, bool(transpose_a), "a")
     right, transpose_b = _operand(b, bool(transpose_b), "b")
@@ -70,9 +70,14 @@ def matmul(
     result = _output(out, (m, n), left, right)
     shift = None
     if bias is not None:
-        shift = np.ascontiguousarray(bias, dtype=left.dtype)
-        if shift.shape != (n,):
-            raise ValueError(f"bias: expected shape ({n},), got {shift.shape}")
+        given = np.asarray(bias)
+        if given.dtype.kind not in "biuf":
+            raise TypeError(f"bias: expected numbers, got an array of dtype {given.dtype}")
+        if given.shape != (n,):
+            raise ValueError(f"bias: expected shape ({n},), got {given.shape}")
+        shift = np.ascontiguousarray(given, dtype=left.dtype)
+        if out is not None and np.may_share_memory(out, shift):
+            raise ValueError("out: may not share memory with bias")
     parts = get_num_threads() if n_threads is None else n_threads
     if isinstance(parts, bool) or not isinstance(parts, int) or not 1 <= parts <= 256:
         raise ValueError(f"n_threads: expected an integer from 1 to 256, got {n_threads!r}")

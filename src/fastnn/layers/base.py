@@ -6,6 +6,7 @@ import dataclasses
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, ClassVar
 
 from fastnn.config import to_config
@@ -13,9 +14,13 @@ from fastnn.constraints import Constraint
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
 from fastnn.layers.symbol import Symbol
+from fastnn.registry import shorten
 from fastnn.regularizers import Regularizer
 
 Shape = tuple[int, ...]
+# more than any memory holds, little enough for sizes in bytes to stay within 64 bits; and NumPy's rank, with a batch
+LARGEST = 2**48
+MAX_RANK = 31
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,11 @@ class Layer:
         """Make the error for a wrong input, with the layer's name in front."""
         return ValueError(f"layer {self.label!r}: {message}")
 
+    @property
+    def output_activation(self) -> str | None:
+        """The formula of the activation that the layer ends in, "" where it only moves values, None if unknown."""
+        return None
+
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return the shape of an output sample; raises ValueError when the input shapes do not fit."""
         raise NotImplementedError
@@ -123,7 +133,10 @@ class Layer:
         if len(symbols) < least or (most is not None and len(symbols) > most):
             expected = f"{least}" if least == most else f"at least {least}"
             raise self.fail(f"takes {expected} input(s), got {len(symbols)}")
-        return Symbol(self.output_shape(*(symbol.shape for symbol in symbols)), self, symbols)
+        shape = self.output_shape(*(symbol.shape for symbol in symbols))
+        if prod(shape) > LARGEST:
+            raise self.fail(f"gives samples of {prod(shape)} elements")
+        return Symbol(shape, self, symbols)
 
     def __repr__(self) -> str:
         fields = (each.name for each in dataclasses.fields(self) if each.name not in ("name", "trainable"))
@@ -135,9 +148,12 @@ def positive_int(value: object, what: str) -> int:
     """Return a positive integer or raise an error that names it."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{what} must be an integer, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{what} must be at least 1, got {value}")
-    return int(value)
+    number = int(value)
+    if number < 1:
+        raise ValueError(f"{what} must be at least 1, got {shorten(value)}")
+    if number > LARGEST:
+        raise ValueError(f"{what} must be at most {LARGEST}, got {shorten(value)}")
+    return number
 
 
 def fraction(value: object, what: str, *, below: float = 1.0, least: float = 0.0) -> float:
@@ -155,4 +171,9 @@ def shape_of(value: object, what: str) -> Shape:
         value = (value,)
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise TypeError(f"{what} must be a tuple of integers, got {value!r}")
-    return tuple(positive_int(extent, f"{what}[{axis}]") for axis, extent in enumerate(value))
+    if len(value) > MAX_RANK:
+        raise ValueError(f"{what} must have at most {MAX_RANK} axes, got {len(value)}")
+    shape = tuple(positive_int(extent, f"{what}[{axis}]") for axis, extent in enumerate(value))
+    if prod(shape) > LARGEST:
+        raise ValueError(f"{what} must have at most {LARGEST} elements, got {shape}")
+    return shape

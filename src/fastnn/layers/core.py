@@ -13,7 +13,7 @@ from fastnn.constraints import Constraint
 from fastnn.graph import build
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
-from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, positive_int, shape_of
+from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, positive_int, shape_of
 from fastnn.layers.symbol import Symbol
 from fastnn.regularizers import Regularizer
 
@@ -105,6 +105,10 @@ class Dense(Layer):
         self.kernel_constraint = constraints.get(self.kernel_constraint)
         self.bias_constraint = constraints.get(self.bias_constraint)
 
+    @property
+    def output_activation(self) -> str | None:
+        return activations.get(self.activation).formula
+
     def output_shape(self, *shapes: Shape) -> Shape:
         (shape,) = shapes
         if not shape:
@@ -152,6 +156,10 @@ class Activation(Layer):
     def prepare(self) -> None:
         self.activation = activations.get(self.activation)
 
+    @property
+    def output_activation(self) -> str | None:
+        return activations.get(self.activation).formula
+
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]
 
@@ -164,6 +172,10 @@ class Activation(Layer):
 @dataclass(eq=False, repr=False)
 class Flatten(Layer):
     """Make every sample one-dimensional."""
+
+    @property
+    def output_activation(self) -> str | None:
+        return ""
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return (prod(shapes[0]),)
@@ -191,9 +203,15 @@ class Reshape(Layer):
             target = (target,)
         if not isinstance(target, (tuple, list)) or list(target).count(-1) > 1:
             raise TypeError(f"target_shape must be a tuple of integers with at most one -1, got {target!r}")
+        if len(target) > MAX_RANK:
+            raise ValueError(f"target_shape must have at most {MAX_RANK} axes, got {len(target)}")
         self.target_shape = tuple(
             -1 if extent == -1 else positive_int(extent, f"target_shape[{axis}]") for axis, extent in enumerate(target)
         )
+
+    @property
+    def output_activation(self) -> str | None:
+        return ""
 
     def output_shape(self, *shapes: Shape) -> Shape:
         (shape,) = shapes

@@ -53,10 +53,7 @@ class Architecture:
             if symbol.inputs or not isinstance(symbol.layer, InputLayer):
                 raise ValueError(f"a model's inputs come from fastnn.Input, got {symbol!r}")
         order = _topological(inputs, outputs)
-        layers: list[Layer] = []
-        for symbol in order:
-            if not any(layer is symbol.layer for layer in layers):
-                layers.append(symbol.layer)
+        layers = list({id(symbol.layer): symbol.layer for symbol in order}.values())
         number = {id(layer): index for index, layer in enumerate(layers)}
         at = {id(symbol): index for index, symbol in enumerate(order)}
         calls = tuple(
@@ -69,6 +66,12 @@ class Architecture:
             tuple(at[id(symbol)] for symbol in inputs),
             tuple(at[id(symbol)] for symbol in outputs),
         )
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether every layer is used once, on the result of the one before."""
+        chained = all(call == Call(at, (at - 1,) * (at > 0), call.shape) for at, call in enumerate(self.calls))
+        return chained and self.inputs == (0,) and self.outputs == (len(self.calls) - 1,)
 
     @property
     def input_shapes(self) -> tuple[Shape, ...]:
@@ -93,6 +96,15 @@ class Architecture:
             name = self.labels[self.calls[call].layer]
             names.append(name if name not in names else f"{name}_{len(names)}")
         return tuple(names)
+
+    def output_activations(self) -> tuple[str | None, ...]:
+        """Return the activation that each output ends in, None where it is not known."""
+        found = []
+        for call in self.outputs:
+            while (formula := self.layers[self.calls[call].layer].output_activation) == "":
+                call = self.calls[call].inputs[0]
+            found.append(formula)
+        return tuple(found)
 
     def parameters(self) -> list[tuple[int, ParameterSpec]]:
         """Return every weight once, with the number of its layer, in Keras' order."""

@@ -19,6 +19,7 @@ from fastnn.model.runtime import Pass
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.training import batches, passes
+from fastnn.training.criteria import check_names
 from fastnn.training.data import is_batches
 from fastnn.training.feed import Feed
 from fastnn.training.fit import fit
@@ -111,28 +112,40 @@ class Model(Network):
         ------
         TypeError, ValueError
             When a name is unknown, or a metric is not defined for an output's shape.
+        RuntimeError
+            When the model is being trained.
         """
         if loss is None:
             raise ValueError("compile needs a loss, such as 'mse' or 'cross_entropy'")
+        self._fail_in_training("compile")
+        check_names(loss, metrics, weighted_metrics)
+        before = self._compiled, self._optimizer
+        self._optimizer = optimizers.get(optimizer)
         self._compiled = {
             "loss": loss,
             "loss_weights": loss_weights,
             "metrics": metrics,
             "weighted_metrics": weighted_metrics,
         }
-        self._optimizer = optimizers.get(optimizer)
         if self.built:
-            self._bind()
+            try:
+                self._bind()
+            except BaseException:
+                self._compiled, self._optimizer = before
+                raise
 
     def _bind(self) -> None:
         architecture, compiled = self._architecture_or_fail(), self._compiled
         assert compiled is not None
         names, shapes = architecture.output_names, architecture.output_shapes
-        self._objective = Objective.bind(output_names=names, output_shapes=shapes, **compiled)
-        self._runtime.attach(self._optimizer)
-        self._totals = self._objective.initial()
-        self._runtime.training[[Counter.CURSOR]] = 0
-        self._run, self._resumable = {}, None
+        activations = architecture.output_activations()
+        objective = Objective.bind(output_names=names, output_shapes=shapes, output_activations=activations, **compiled)
+        totals = objective.initial()
+        with self._runtime.lock:
+            self._runtime.attach(self._optimizer)
+            self._objective, self._totals = objective, totals
+            self._runtime.training[[Counter.CURSOR]] = 0
+            self._run, self._resumable = {}, None
 
     def fit(
         self,
@@ -140,7 +153,7 @@ class Model(Network):
         y: Any = None,
         batch_size: int | None = None,
         epochs: int = 1,
-        verbose: int = 1,
+        verbose: int | str = 1,
         callbacks: Callback | Sequence[Callback] | None = None,
         validation_split: float = 0.0,
         validation_data: Any = None,
@@ -164,22 +177,26 @@ class Model(Network):
         batch_size : int, optional
             Rows a step; 32 by default.
         epochs : int
-            The epoch, counted from 0, before which training ends.
-        verbose : {1, 0, 2}
-            1 shows bars, 0 nothing, 2 prints a line an epoch.
-        callbacks : list of Callback
+            Passes over the data. With `initial_epoch`, the number of the epoch to stop before, as in Keras.
+        verbose : {1, 0, 2, "auto"}
+            1 (and "auto") shows bars, 0 nothing, 2 prints a line an epoch.
+        callbacks : Callback or list of Callback
+            What acts at fixed points of training, such as `fastnn.EarlyStopping`.
         validation_split : float
             Fraction of the rows, the last ones, that is not trained on but evaluated after each epoch.
         validation_data : tuple (x, y) or (x, y, sample_weight)
         shuffle : bool
             Whether each epoch takes the rows in a new order.
         class_weight : dict of label to float
+            Factors of the samples' weights by their class; classes that are missing have 1.
         sample_weight : array of shape (n,)
             The loss of a batch is sum(weight * loss) / rows, as in Keras.
         initial_epoch : int
+            Number of the first epoch, for logs and callbacks that go on with earlier ones.
         steps_per_epoch : int, optional
             Batches an epoch of an iterable.
         validation_batch_size : int, optional
+            Rows at a time in validation.
         resume : bool
             Go on where an interrupted or saved training stopped, in the middle of an epoch if need be: the same
             call on the same data gives bit for bit the weights of a training that was never interrupted.
@@ -201,10 +218,20 @@ class Model(Network):
     def train_on_batch(
         self, x: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
     ) -> dict[str, float]:
-        """Take one training step on one batch and return its loss and metrics (from before the step)."""
+        """Take one training step on one batch and return its loss and metrics (from before the step).
+
+        Raises
+        ------
+        TypeError, ValueError
+            When data do not fit the model.
+        RuntimeError
+            When the model is not compiled, or `fit` is training it.
+        """
+        self._fail_in_training("train_on_batch")
         self._build_for(x)
-        feed = self._feed(x, y, sample_weight, class_weight)
+        self._objective_or_fail()
         with self._runtime.lock:
+            feed = self._feed(x, y, sample_weight, class_weight)
             batches.train_batch(self, feed, fresh=True)
             return self._logs_so_far()
 
@@ -214,8 +241,9 @@ class Model(Network):
         y: Any = None,
         batch_size: int | None = None,
         sample_weight: Any = None,
-        verbose: int = 0,
-    ) -> dict[str, Any]:
+        verbose: int | str = 0,
+        return_dict: bool = True,
+    ) -> Any:
         """Return loss and metrics over data, such as {"loss": 0.1, "accuracy": 0.97}.
 
         Parameters
@@ -226,6 +254,8 @@ class Model(Network):
             Rows at a time; does not change the result but for rounding.
         verbose : {0, 1}
             1 prints the result.
+        return_dict : bool
+            False gives a list, the loss first, as Keras does by default.
         """
         objective = self._objective_or_fail()
         if is_batches(x):
@@ -233,12 +263,26 @@ class Model(Network):
         else:
             feed = self._feed(x, y, sample_weight, None)
             totals, rows = passes.evaluate(self, feed, self._batch(batch_size), 0, feed.n)
+        if self._objective is not objective:
+            raise RuntimeError("the model was compiled anew while it was evaluated")
         logs = objective.logs(totals, rows, arrays=True)
-        if verbose:
+        if verbose == 1:
             print(" - ".join(f"{name}: {value:.4g}" for name, value in logs.items() if isinstance(value, float)))
-        return logs
+        return logs if return_dict else list(logs.values())
 
-    def predict(self, x: Any, batch_size: int | None = None) -> Any:
+    def __call__(self, x: Any) -> Any:
+        """Return `predict(x)` for an array; a model is not a layer, so it takes no symbols.
+
+        Raises
+        ------
+        TypeError
+            When x is a symbol.
+        """
+        if isinstance(x, Symbol):
+            raise TypeError("a model cannot be called on a symbol: build a fastnn.Model of its layers instead")
+        return self.predict(x)
+
+    def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = 0) -> Any:
         """Return the outputs for rows: an array of shape (n, *output_shape), a list for several outputs.
 
         Parameters
@@ -246,17 +290,14 @@ class Model(Network):
         x : array of shape (n, *input_shape), list or dict of arrays, or an iterable of batches of inputs
         batch_size : int, optional
             Rows at a time; does not change the result but for rounding.
+        verbose
+            Taken for the sake of code written for Keras; nothing is shown.
         """
-        architecture = self._architecture_or_fail()
+        self._architecture_or_fail()
+        batch = self._batch(batch_size)
         if is_batches(x):
             return batches.predict(self, x)
-        feed = Feed.of_inputs(
-            x,
-            names=architecture.input_names,
-            shapes=architecture.input_shapes,
-            n_outputs=len(architecture.outputs),
-        )
-        results = passes.predict(self, feed, self._batch(batch_size))
+        results = passes.predict(self, self._inputs(x), batch)
         return results[0] if len(results) == 1 else results
 
     def gradients(self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False) -> list[NDArray[Any]]:
@@ -269,9 +310,9 @@ class Model(Network):
         training : bool
             Whether dropout drops and batch normalisation uses the batch, as in a training step.
         """
-        feed = self._feed(x, y, sample_weight, None)
-        trained = self._trained()
+        self._objective_or_fail()
         with self._runtime.lock:
+            feed, trained = self._feed(x, y, sample_weight, None), self._trained()
             request = feed.request("gradients", feed.n, training=training, trained=trained)
             bound = self._runtime.program(request, self._objective, self._optimizer)
             self._runtime.gradients = self._table.allocate()
@@ -290,10 +331,11 @@ class Model(Network):
         x, y, sample_weight, training
             As for `gradients`. The loss is a mean over rows: times n, each row has the gradient of its own loss.
         """
-        feed = self._feed(x, y, sample_weight, None)
         shapes = self._architecture_or_fail().input_shapes
-        feed.results.extend(np.zeros((feed.n, *shape), self.dtype) for shape in shapes)
+        self._objective_or_fail()
         with self._runtime.lock:
+            feed = self._feed(x, y, sample_weight, None)
+            feed.results.extend(np.zeros((feed.n, *shape), self.dtype) for shape in shapes)
             untrained = (False,) * len(self._table)
             request = feed.request("input_gradients", feed.n, training=training, trained=untrained)
             bound = self._runtime.program(request, self._objective, self._optimizer)
@@ -320,6 +362,10 @@ class Model(Network):
 
     # --- inside -------------------------------------------------------------------------------------------
 
+    def _fail_in_training(self, what: str) -> None:
+        if self._fitting:
+            raise RuntimeError(f"{what}: the model is being trained by fit (in another thread, or from a callback)")
+
     def _objective_or_fail(self) -> Objective:
         self._architecture_or_fail()
         if self._objective is None:
@@ -336,6 +382,11 @@ class Model(Network):
 
     def _build_for(self, x: Any) -> None:
         """Infer missing shapes from data; a model of symbols has them."""
+
+    def _inputs(self, x: Any, what: str = "") -> Feed:
+        architecture = self._architecture_or_fail()
+        names, shapes = architecture.input_names, architecture.input_shapes
+        return Feed.of_inputs(x, names=names, shapes=shapes, n_outputs=len(architecture.outputs), what=what)
 
     def _feed(self, x: Any, y: Any, sample_weight: Any, class_weight: Any, what: str = "") -> Feed:
         objective, architecture = self._objective_or_fail(), self._architecture_or_fail()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,19 @@ from fastnn.training.objective import Objective
 _MAX_ENDS = 20
 
 
+# what may be assigned: a misspelt name would be ignored in silence
+_ATTRIBUTES = ("history", "name", "stop_training", "trainable")
+# stands for every layer, where None might be the name of a layer that has none
+ALL: Any = object()
+
+
 class Network:
     """An architecture with weights; `fastnn.Model` adds training and prediction."""
 
     def _begin(self, seed: int | np.random.Generator | None, dtype: str, device: str, name: str | None) -> None:
         self.seed = as_seed(seed)
         try:
-            self.dtype = np.dtype(dtype).name
+            self.dtype = "None" if dtype is None else np.dtype(dtype).name
         except TypeError:
             self.dtype = repr(dtype)
         if self.dtype not in ("float32", "float64"):
@@ -53,8 +59,8 @@ class Network:
         self._resumable: dict[str, Any] | None = None
         self._fitting = False
 
-    def _realize(self, architecture: Architecture) -> None:
-        """Give the model its architecture, buffers and initial weights."""
+    def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:
+        """Give the model its architecture, buffers and, unless they come from a file, initial weights."""
         if len(architecture.inputs) + len(architecture.outputs) > _MAX_ENDS:
             raise ValueError(f"a model has at most {_MAX_ENDS} inputs and outputs together")
         table = ParameterTable(architecture, self.dtype)
@@ -67,13 +73,23 @@ class Network:
             if not -len(entry.spec.shape) <= constraint.axis < len(entry.spec.shape):
                 raise ValueError(f"{entry.name}: the constraint's axis {constraint.axis} is not in {entry.spec.shape}")
         runtime = Runtime(table, self.seed)
-        table.initialize(runtime.parameters, self.seed)
+        if initialize:
+            table.initialize(runtime.parameters, self.seed)
         self._architecture, self._table, self._runtime = architecture, table, runtime
         if self._compiled is not None:
             self._bind()
 
     def _bind(self) -> None:
         """Bind what `compile` was given to the architecture; models that train define it."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        made = "_fitting" in self.__dict__ and type(self).__module__.startswith("fastnn.")
+        if made and not name.startswith("_") and name not in _ATTRIBUTES:
+            raise AttributeError(
+                f"{type(self).__name__}.{name} cannot be assigned; there are {', '.join(_ATTRIBUTES)}, and "
+                "optimizer.learning_rate"
+            )
+        object.__setattr__(self, name, value)
 
     # --- what it is ---------------------------------------------------------------------------------------
 
@@ -96,6 +112,16 @@ class Network:
     def output_names(self) -> tuple[str, ...]:
         """Names of the outputs, for dictionaries of targets, losses and metrics."""
         return self._architecture_or_fail().output_names
+
+    @property
+    def trainable(self) -> bool:
+        """Whether any layer is trained; assigning sets all layers (see `Layer.trainable`)."""
+        return any(layer.trainable for layer in self.layers)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self.layers:
+            layer.trainable = value
 
     def get_layer(self, name: str) -> Layer:
         """Return the layer of a name."""
@@ -130,7 +156,7 @@ class Network:
 
     # --- weights ------------------------------------------------------------------------------------------
 
-    def get_weights(self, layer: str | Layer | None = None) -> list[NDArray[Any]]:
+    def get_weights(self, layer: str | Layer = ALL) -> list[NDArray[Any]]:
         """Return copies of the weights in Keras' order: kernel (n_in, n_out), bias (n_out,), layer by layer.
 
         Parameters
@@ -142,16 +168,20 @@ class Network:
         with self._runtime.lock:
             return [self._table.view(self._runtime.parameters, entry).copy() for entry in entries]
 
-    def set_weights(self, weights: Sequence[ArrayLike], layer: str | Layer | None = None) -> None:
+    def set_weights(self, weights: Sequence[ArrayLike], layer: str | Layer = ALL) -> None:
         """Set all weights, or one layer's, in the order of `get_weights`.
 
         Raises
         ------
+        TypeError
+            When the weights are no list of arrays.
         ValueError
             When the number of arrays or a shape does not fit; no weight is changed then.
         """
         self._architecture_or_fail()
         entries = self._entries(layer)
+        if not isinstance(weights, Iterable):
+            raise TypeError(f"weights: expected a list of arrays, got {type(weights).__name__}")
         arrays = [np.asarray(value) for value in weights]
         if len(arrays) != len(entries):
             raise ValueError(
@@ -166,14 +196,15 @@ class Network:
             for entry, array in zip(entries, arrays, strict=True):
                 self._table.view(self._runtime.parameters, entry)[...] = array
 
-    def _entries(self, layer: str | Layer | None) -> list[Entry]:
+    def _entries(self, layer: str | Layer) -> list[Entry]:
         """Return the weights of one layer, or all."""
         layers = self._architecture_or_fail().layers
-        if layer is None:
+        if layer is ALL:
             return list(self._table)
         chosen = self.get_layer(layer) if isinstance(layer, str) else layer
         if not any(chosen is one for one in layers):
-            raise ValueError(f"{layer!r} is not a layer of this model")
+            labels = list(self._architecture_or_fail().labels)
+            raise ValueError(f"layer: expected a layer of this model, or one of the names {labels}, got {layer!r}")
         return [entry for entry in self._table if layers[entry.layer] is chosen]
 
     def _architecture_or_fail(self) -> Architecture:

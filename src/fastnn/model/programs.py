@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fastnn.graph import build as build_ops
 from fastnn.graph.gradients import NoGradientError, differentiate
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.lower.lower import lower
@@ -174,6 +175,8 @@ def _metrics(
         if measure.output != output:
             continue
         x, y = prediction, target
+        if measure.squash is not None:
+            x = build_ops.activation(graph, x, measure.squash, (), "metrics")
         if measure.elementwise and x.columns > 1:
             x = graph.add("reshape", (x,), [((*x.shape, 1), True, "elements")], "metrics")[0]
             y = graph.add("reshape", (y,), [((*y.shape, 1), True, "elements")], "metrics")[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,15 +65,18 @@ class Runtime:
         #: counters of training: they outlive a run, so that training can stop and go on anywhere
         self.training = new_context(seed)
         self._other = new_context(seed)
+        self._made_for: tuple[Objective | None, Optimizer | None] = (None, None)
+        _runtimes.add(self)
 
     def attach(self, optimizer: Optimizer | None) -> None:
         """Allocate gradients and fresh optimizer state; programs made before are forgotten."""
-        self.forget()
         slots = () if optimizer is None else optimizer.slot_initial
-        self.optimizer_state = self.table.allocate(len(slots))
-        for slot, initial in enumerate(slots):
-            for entry in self.table:
-                self.table.view(self.optimizer_state, entry, slot)[...] = initial
+        with self.lock:
+            self.forget()
+            self.optimizer_state = self.table.allocate(len(slots))
+            for slot, initial in enumerate(slots):
+                for entry in self.table:
+                    self.table.view(self.optimizer_state, entry, slot)[...] = initial
 
     def forget(self) -> None:
         """Drop all programs, because what they were made for has changed."""
@@ -81,6 +86,9 @@ class Runtime:
         """Return the program of a request, making it when it is not kept."""
         key = (request, tuple(layer.trainable for layer in self.table.architecture.layers))
         with self.lock:
+            if self._made_for[0] is not objective or self._made_for[1] is not optimizer:
+                self.forget()
+                self._made_for = (objective, optimizer)
             bound = self._programs.get(key)
             if bound is None:
                 bound = self._programs[key] = BoundProgram(build(self.table, objective, optimizer, request))
@@ -128,6 +136,7 @@ class Runtime:
             self._arena = aligned_zeros(bound.program.arena_bytes)
         if bound.program.name in ("train", "gradients") and self.gradients.nbytes < self.table.nbytes:
             self.gradients = self.table.allocate()
+        _check_sizes(bound, work, self.optimizer_state.nbytes)
         parameters = self.parameters if work.parameters is None else work.parameters
         context[Buffer.PARAMETERS] = parameters.ctypes.data
         context[Buffer.GRADIENTS] = self.gradients.ctypes.data
@@ -141,6 +150,30 @@ class Runtime:
         context[Counter.CHUNK_STEP] = 0
         context[Counter.STATUS] = Status.RUNNING
         context[Counter.BAD_LOSS_STEP] = 0
+
+
+def _check_sizes(bound: BoundProgram, work: Pass, state_bytes: int) -> None:
+    """Raise where `compile`, called while the program was prepared, has left other buffers than it writes to."""
+    program = bound.program
+    totals = 0 if work.accumulators is None else work.accumulators.nbytes
+    measures, trains = program.name != "predict", program.name == "train"
+    if (measures and program.sizes[Buffer.ACCUMULATORS] > totals) or (
+        trains and program.sizes[Buffer.OPTIMIZER] > state_bytes
+    ):
+        raise RuntimeError("the model was compiled anew while it was in use: by another thread, or by the data")
+
+
+#: for a child process: locks that other threads held when it was forked would never be released
+_runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for runtime in _runtimes:
+        runtime.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def new_context(seed: int) -> NDArray[np.int64]:

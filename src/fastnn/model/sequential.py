@@ -52,7 +52,11 @@ class Sequential(Model):
         if self._optimizer is not None and self.built:
             raise RuntimeError("layers are added before compile, or before the model is built")
         self._append(layer)
-        self._try_build()
+        try:
+            self._try_build()
+        except BaseException:
+            self._stack.pop()
+            raise
 
     def _append(self, layer: Layer | Symbol) -> None:
         if isinstance(layer, Symbol) and not layer.inputs:

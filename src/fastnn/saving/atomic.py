@@ -33,6 +33,8 @@ def replace_file(path: str, *parts: bytes | memoryview) -> None:
     """
     target = os.path.realpath(path)
     folder = os.path.dirname(target)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"there is no folder {folder!r} to write {os.path.basename(target)!r} to")
     try:
         mode = os.stat(target).st_mode
     except FileNotFoundError:

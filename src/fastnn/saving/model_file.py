@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +12,16 @@ from numpy.typing import NDArray
 from fastnn.config import REGISTRY, from_config, to_config
 from fastnn.errors import ModelFileError
 from fastnn.losses import Loss
-from fastnn.metrics import Metric
 from fastnn.model.architecture import Architecture
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
-from fastnn.saving import container
+from fastnn.saving import container, progress
+from fastnn.training.criteria import Named
 from fastnn.training.history import History
+from fastnn.training.objective import Objective
 
 if TYPE_CHECKING:
     from fastnn.model.model import Model
-
-_POSITION = ("STEP", "CURSOR", "EPOCH")
 
 
 def save(model: Model, path: str | os.PathLike[str]) -> None:
@@ -67,14 +67,14 @@ def _training(model: Model, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:
     weighted: list[list[Any]] = [[] for _ in objective.losses]
     for reading in objective.readings:
         chosen = weighted if reading.measure.weighted else plain
-        chosen[reading.measure.output].append(to_config(reading.metric))
+        chosen[reading.measure.output].append([reading.named.name, to_config(reading.metric)])
     return {
         "optimizer": to_config(optimizer),
         "losses": [None if loss is None else to_config(loss) for loss in objective.losses],
         "loss_weights": list(objective.loss_weights),
         "metrics": plain,
         "weighted_metrics": weighted,
-        "position": {name.lower(): int(runtime.training[Counter[name]]) for name in _POSITION},
+        "position": {name: int(runtime.training[Counter[name.upper()]]) for name in progress.POSITION},
         "run": model._run,
         "history": None if model.history is None else model.history.to_dict(),
         "callbacks": None if callbacks is None else callbacks["callbacks"],
@@ -101,15 +101,20 @@ def load(path: str | os.PathLike[str], *, compile: bool = True, optimizer: Optim
     ------
     ModelFileError
         When the file is missing, damaged, from anywhere else, or does not describe a model.
+    TypeError
+        When `optimizer` is no optimizer.
     """
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer: expected an optimizer or None, got {optimizer!r}")
     tensors, document = container.read(path)
     try:
         return _load(tensors, document, compile, optimizer)
-    except (ValueError, TypeError, KeyError, OverflowError, AttributeError, RuntimeError) as error:
-        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise ModelFileError(path, reason) from error
     except MemoryError as error:
         raise ModelFileError(path, "describes a model that does not fit into memory") from error
+    except Exception as error:
+        # a document can be wrong in more ways than can be listed; the cause goes with the error
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ModelFileError(path, f"does not describe a model: {reason}") from error
 
 
 def _load(tensors: dict[str, NDArray[Any]], document: Any, compiled: bool, optimizer: Optimizer | None) -> Model:
@@ -123,14 +128,18 @@ def _load(tensors: dict[str, NDArray[Any]], document: Any, compiled: bool, optim
         raise ValueError(f"unknown kind of model {document['model']!r}")
     if not isinstance(document["seed"], str) or not document["seed"].isdecimal():
         raise ValueError(f"the seed is {document['seed']!r}")
+    if document["dtype"] not in ("float32", "float64") or not isinstance(document["name"], str):
+        raise ValueError(f"the dtype is {document['dtype']!r}, the name {document['name']!r}")
     architecture = Architecture.from_config(document["architecture"], "architecture")
     weights = _expected(tensors, architecture, document["dtype"])
     kind = kinds[document["model"]]
     model: Model = kind.__new__(kind)
     model._begin(int(document["seed"]), document["dtype"], "cpu", document["name"])
     if isinstance(model, Sequential):
+        if not architecture.is_chain:
+            raise ValueError("a Sequential is a chain of layers, each on the one before")
         model._stack = list(architecture.layers)
-    model._realize(architecture)
+    model._realize(architecture, initialize=False)
     model.set_weights(weights)
     if compiled and document["training"] is not None:
         _restore(model, tensors, document["training"], optimizer)
@@ -159,19 +168,35 @@ def _tensor(tensors: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...],
     return tensors[name]
 
 
+def _named(entry: Any, what: str) -> Named:
+    if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str) or not entry[0]:
+        raise ValueError(f"{what}: expected [name, metric], got {entry!r}")
+    return Named(entry[0], from_config(entry[1], REGISTRY["metric"], what))
+
+
 def _restore(
     model: Model, tensors: dict[str, NDArray[Any]], training: dict[str, Any], optimizer: Optimizer | None
 ) -> None:
     if optimizer is None:
+        if "<callable>" in json.dumps(training["optimizer"]):
+            raise ValueError(
+                "was trained with a function as learning rate, which is not saved: pass the optimizer again, as in "
+                "load(path, optimizer=fastnn.Adam(function))"
+            )
         optimizer = from_config(training["optimizer"], REGISTRY["optimizer"], "optimizer")
     losses: list[Loss | None] = [
         None if config is None else from_config(config, REGISTRY["loss"], f"loss {index}")
         for index, config in enumerate(training["losses"])
     ]
-    metrics: list[list[list[Metric]]] = [
-        [[from_config(config, REGISTRY["metric"], what) for config in part] for part in training[what]]
-        for what in ("metrics", "weighted_metrics")
+    metrics = [
+        [[_named(entry, what) for entry in part] for part in training[what]] for what in ("metrics", "weighted_metrics")
     ]
+    architecture = model._architecture_or_fail()
+    names, shapes = architecture.output_names, architecture.output_shapes
+    activations = architecture.output_activations()
+    objective = Objective.bind(losses, training["loss_weights"], metrics[0], metrics[1], names, shapes, activations)
+    # looked at before anything of a size that only the document claims is allocated
+    totals = _tensor(tensors, "totals", (objective.size,), "float64")
     model.compile(
         optimizer,
         losses,
@@ -184,14 +209,13 @@ def _restore(
         for entry in table:
             value = _tensor(tensors, f"optimizer/{slot}/{entry.name}", entry.spec.shape, model.dtype)
             table.view(runtime.optimizer_state, entry, index)[...] = value
-    model._totals = np.array(_tensor(tensors, "totals", model._totals.shape, "float64"))
-    for name in _POSITION:
-        value = training["position"][name.lower()]
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**62:
-            raise ValueError(f"position: {name.lower()} is {value!r}")
-        runtime.training[Counter[name]] = value
-    model._run = dict(training["run"])
+    model._totals = np.array(totals)
+    position = progress.check_position(training["position"])
+    for name, count in position.items():
+        runtime.training[Counter[name.upper()]] = count
+    model._run = progress.check_run(training["run"], position)
     model.history = None if training["history"] is None else History.from_dict(training["history"])
     if training["callbacks"] is not None:
+        progress.check_callbacks(training["callbacks"])
         saved = {name.removeprefix("callbacks/"): tensors[name] for name in tensors if name.startswith("callbacks/")}
         model._resumable = {"callbacks": training["callbacks"], "tensors": saved}

@@ -102,9 +102,11 @@ def evaluate(model: Model, iterable: Iterable[Any]) -> tuple[NDArray[np.float64]
 
 def predict(model: Model, iterable: Iterable[Any]) -> Any:
     """Return the outputs for all batches of inputs, joined."""
-    found = [model.predict(batch) for batch in iterable]
+    found = []
+    for number, batch in enumerate(iterable):
+        feed = model._inputs(batch, f"batch {number}: ")
+        found.append(passes.predict(model, feed, passes.DEFAULT_BATCH))
     if not found:
         raise ValueError("the iterable gave no batch")
-    if isinstance(found[0], list):
-        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
-    return np.concatenate(found)
+    joined = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+    return joined[0] if len(joined) == 1 else joined

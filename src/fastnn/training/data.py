@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.lower.task import Source
+from fastnn.registry import check_real
 
 Shape = tuple[int, ...]
 # bool is read as uint8; what is not here is converted as a whole
@@ -27,15 +28,27 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
     ------
     TypeError
         When the data are not numbers; names the columns of a data frame that are not.
+    ValueError
+        When elements of a masked array are masked.
     """
+    if not isinstance(value, np.ndarray) and hasattr(value, "toarray"):
+        raise TypeError(f"{what}: expected a dense array, got the sparse {type(value).__name__}; use .toarray()")
+    if callable(value) and not hasattr(value, "__array__"):
+        raise TypeError(f"{what}: expected data, got the function {getattr(value, '__name__', value)!r}: call it")
     if not isinstance(value, np.ndarray) and hasattr(value, "to_numpy"):
         value = _from_frame(value, what)
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
         raise TypeError(f"{what}: expected an array of numbers, got {type(value).__name__}: {error}") from None
+    if np.ma.is_masked(value):
+        raise ValueError(f"{what}: expected numbers, got a masked array with masked elements; fill or drop them")
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{what}: expected numbers, got an array of dtype {array.dtype}")
+        hint = {
+            "U": "; number classes by `classes, y = numpy.unique(y, return_inverse=True)`",
+            "O": "; if its elements are numbers, use .astype(float)",
+        }.get(array.dtype.kind, "")
+        raise TypeError(f"{what}: expected numbers, got an array of dtype {array.dtype}{hint}")
     if array.dtype == np.bool_:
         return array.view(np.uint8)
     if not array.dtype.isnative or array.dtype.name not in _READABLE:
@@ -61,7 +74,12 @@ def _from_frame(frame: Any, what: str) -> Any:
 
 def is_batches(x: Any) -> bool:
     """Tell whether x is an iterable of batches instead of one table of samples."""
-    if isinstance(x, (np.ndarray, list, tuple, Mapping)) or hasattr(x, "to_numpy") or hasattr(x, "__array__"):
+    if (
+        isinstance(x, (np.ndarray, list, tuple, Mapping, str, bytes, bytearray, memoryview))
+        or hasattr(x, "to_numpy")
+        or hasattr(x, "toarray")
+        or hasattr(x, "__array__")
+    ):
         return False
     return hasattr(x, "__iter__") or hasattr(x, "__next__")
 
@@ -211,7 +229,12 @@ def _drop_unit_axis(array: NDArray[Any], shape: Shape, kind: str) -> NDArray[Any
 
 
 def weights(
-    sample_weight: Any, class_weight: Any, target_list: Sequence[Targets | None], names: Sequence[str], n: int
+    sample_weight: Any,
+    class_weight: Any,
+    target_list: Sequence[Targets | None],
+    names: Sequence[str],
+    n: int,
+    shape: Shape,
 ) -> list[Rows | None]:
     """Make one weight a sample for each output, None where all are 1.
 
@@ -220,6 +243,8 @@ def weights(
     sample_weight : array of shape (n,), or a list or dict of such by output
     class_weight : dict of label to float
         For models with one output of classes.
+    shape : tuple of int
+        Of the first output's samples.
 
     Raises
     ------
@@ -230,7 +255,7 @@ def weights(
         len(names) > 1 and isinstance(sample_weight, (list, tuple)) and len(sample_weight) == len(names)
     )
     if isinstance(sample_weight, Mapping):
-        unknown = sorted(set(sample_weight) - set(names))
+        unknown = [name for name in sample_weight if name not in names]
         if unknown:
             raise ValueError(f"sample_weight: there is no output {unknown[0]!r}; the outputs are {list(names)}")
         parts = [sample_weight.get(name) for name in names]
@@ -240,7 +265,7 @@ def weights(
     if class_weight is not None:
         if len(names) != 1 or target_list[0] is None:
             raise ValueError("class_weight: takes a model with one output; pass sample_weight instead")
-        factors = _class_weights(class_weight, target_list[0])
+        factors = _class_weights(class_weight, target_list[0], shape[-1])
         found = [factors if found[0] is None else found[0] * factors]
     return [None if part is None else Rows.of(part) for part in found]
 
@@ -256,23 +281,20 @@ def _check_weights(value: Any, n: int) -> NDArray[Any]:
     return array
 
 
-def _class_weights(class_weight: Any, target: Targets) -> NDArray[np.float64]:
+def _class_weights(class_weight: Any, target: Targets, n_classes: int) -> NDArray[np.float64]:
     """Look the weight of each sample's class up, chunk by chunk."""
     if not isinstance(class_weight, Mapping):
         raise TypeError(f"class_weight: expected a dict of label to weight, got {type(class_weight).__name__}")
     array = target.rows.array
     if target.labels and array.ndim != 1:
         raise ValueError(f"class_weight: expected one label a sample, got labels of shape {array.shape}")
-    n_classes = 0
+    table = np.ones(max(n_classes, 2))
     for label, weight in class_weight.items():
         if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or label < 0:
             raise ValueError(f"class_weight: labels are integers from 0 on, got {label!r}")
-        if not np.isfinite(weight):
-            raise ValueError(f"class_weight: the weight of class {label} is {weight!r}")
-        n_classes = max(n_classes, int(label) + 1)
-    table = np.ones(max(n_classes, 1))
-    for label, weight in class_weight.items():
-        table[label] = weight
+        if label >= len(table):
+            raise ValueError(f"class_weight: expected labels from 0 to {len(table) - 1}, got {label!r}")
+        table[label] = check_real(f"class_weight: the weight of class {label}", weight)
     result = np.ones(len(array))
     step = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
     for start in range(0, len(array), step):

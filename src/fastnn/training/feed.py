@@ -44,13 +44,16 @@ class Feed:
         inputs = data.features(x, names, shapes, f"{what}x")
         n = len(inputs[0])
         targets = data.targets(y, objective, n, f"{what}y")
-        weights = data.weights(sample_weight, class_weight, targets, objective.output_names, n)
+        shape = objective.output_shapes[0]
+        weights = data.weights(sample_weight, class_weight, targets, objective.output_names, n, shape)
         return cls(tuple(inputs), tuple(targets), tuple(weights), len(targets))
 
     @classmethod
-    def of_inputs(cls, x: Any, *, names: Sequence[str], shapes: Sequence[tuple[int, ...]], n_outputs: int) -> Feed:
+    def of_inputs(
+        cls, x: Any, *, names: Sequence[str], shapes: Sequence[tuple[int, ...]], n_outputs: int, what: str = ""
+    ) -> Feed:
         """Check data for prediction."""
-        return cls(tuple(data.features(x, names, shapes)), (), (), n_outputs)
+        return cls(tuple(data.features(x, names, shapes, f"{what}x")), (), (), n_outputs)
 
     @property
     def n(self) -> int:

@@ -45,8 +45,9 @@ def fit(model: Model, x: Any, y: Any, options: dict[str, Any]) -> History:
         described = None
     else:
         train_epoch, steps, validate, described = _from_arrays(model, x, y, share, options)
-    progress = Progress(options["verbose"])
-    parameters = {"epochs": epochs, "steps": steps, "verbose": options["verbose"]}
+    verbose = 1 if options["verbose"] == "auto" else options["verbose"]
+    progress = Progress(verbose)
+    parameters = {"epochs": epochs, "steps": steps, "verbose": verbose}
     callbacks = CallbackList(options["callbacks"], model, parameters)
     with _training(model):
         resumed = None
@@ -73,15 +74,17 @@ def _count(value: Any, what: str) -> int:
 @contextmanager
 def _training(model: Model) -> Iterator[None]:
     """Keep a model to one `fit` at a time."""
-    with _guard:
-        if model._fitting:
-            raise RuntimeError("the model is being trained already (by another thread, or from a callback)")
-        model._fitting = True
-    model.stop_training = False
+    taken = False
     try:
+        with _guard:
+            if model._fitting:
+                raise RuntimeError("the model is being trained already (by another thread, or from a callback)")
+            model._fitting = taken = True
+        model.stop_training = False
         yield
     finally:
-        model._fitting = False
+        if taken:
+            model._fitting = False
 
 
 def _from_arrays(model: Model, x: Any, y: Any, share: float, options: dict[str, Any]) -> tuple[Any, ...]:
@@ -100,10 +103,8 @@ def _from_arrays(model: Model, x: Any, y: Any, share: float, options: dict[str, 
         n = feed.n - max(1, round(feed.n * share))
         if n < 1:
             raise ValueError(f"validation_split {share} of {feed.n} rows leaves none to train on")
-        if options["class_weight"] is None:
-            held_out = feed
-        else:
-            held_out = model._feed(x, y, options["sample_weight"], None)
+        plain = options["class_weight"] is None
+        held_out = feed if plain else model._feed(x, y, options["sample_weight"], None)
         validate = _evaluator(model, held_out, options, n)
     batch = min(batch, n)
     described = {"rows": n, "batch_size": batch, "shuffle": bool(options["shuffle"])}
@@ -136,6 +137,9 @@ def _validation(model: Model, options: dict[str, Any]) -> Validate | None:
         return None
     if is_batches(data):
         return lambda: model._objective_or_fail().logs(*batches.evaluate(model, data))
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        got = f"{len(data)} values" if isinstance(data, (tuple, list)) else type(data).__name__
+        raise ValueError(f"validation_data: expected (x, y) or (x, y, sample_weight), got {got}")
     x, y, weight = batches.unpack(data)
     return _evaluator(model, model._feed(x, y, weight, None, "validation "), options, 0)
 

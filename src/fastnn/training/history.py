@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from fastnn.registry import shorten
+
 __all__ = ["History"]
 
 
@@ -127,13 +129,20 @@ class History:
         """
         result = cls()
         try:
-            result.epoch = [int(epoch) for epoch in data["epoch"]]
-            result.history = {str(name): [float(value) for value in values] for name, values in data["history"].items()}
+            result.epoch = [int(_number(epoch)) for epoch in data["epoch"]]
+            series = data["history"].items()
+            result.history = {str(name): [_number(value) for value in values] for name, values in series}
             partial = data["partial"]
-            result.partial = None if partial is None else {str(name): float(partial[name]) for name in partial}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"expected the dict of History.to_dict, got {data!r}") from error
+            result.partial = None if partial is None else {str(name): _number(partial[name]) for name in partial}
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise ValueError(f"expected the dict of History.to_dict, got {shorten(data)}") from error
         for name, values in result.history.items():
             if len(values) != len(result.epoch):
                 raise ValueError(f"history[{name!r}] has {len(values)} values for {len(result.epoch)} epochs")
         return result
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"expected a number, got {shorten(value)}")
+    return float(value)

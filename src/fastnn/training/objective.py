@@ -6,85 +6,50 @@ loss, then the metrics'. Records add to it; `logs` reads it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import losses as loss_module
-from fastnn import metrics as metric_module
-from fastnn.losses import Hinge, Loss, Perceptron
+from fastnn.losses import Loss
 from fastnn.metrics import Metric
 from fastnn.program.layout import Buffer, encode
+from fastnn.training.criteria import Named, check_activation, per_output, resolve_losses, resolve_metrics, squash
 
 PENALTY, SCRATCH, LOSSES = 0, 1, 2
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One accumulator: what fills it and where it stands; several metrics may read it."""
+    """One accumulator: what fills it and where it stands; several metrics may read it.
+
+    `squash` is the activation that makes probabilities of the output first, where it is not one yet.
+    """
 
     accumulator: str
     parameters: tuple[float, ...]
     elementwise: bool
     output: int
     weighted: bool
+    squash: str | None
     offset: int
     size: int
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One reported metric: its name in logs, and the measure that it reads."""
+    """One reported metric: its name in logs, the metric as it was asked for, and the measure that it reads."""
 
     name: str
-    metric: Metric
+    named: Named
     measure: Measure
 
-
-def _per_output(value: Any, names: Sequence[str], what: str) -> list[Any]:
-    """Spread one value, a list or a dict by output name over the outputs; None where a dict has no entry."""
-    if isinstance(value, Mapping):
-        unknown = sorted(set(value) - set(names))
-        if unknown:
-            raise ValueError(f"{what}: there is no output {unknown[0]!r}; the outputs are {list(names)}")
-        return [value.get(name) for name in names]
-    if isinstance(value, (list, tuple)):
-        if len(value) != len(names):
-            raise ValueError(f"{what}: expected one a output ({len(names)}: {list(names)}), got {len(value)}")
-        return list(value)
-    return [value] * len(names)
-
-
-def _metric(value: Any, loss: Loss | None) -> Metric:
-    """Return a metric by name or object.
-
-    A named metric with a threshold takes it at 0 where the loss says that the outputs are signed scores (logits,
-    hinge, perceptron), not probabilities.
-    """
-    metric = metric_module.get(value)
-    scores = isinstance(loss, (Hinge, Perceptron)) or getattr(loss, "from_logits", False)
-    if isinstance(value, str) and scores and hasattr(metric, "threshold"):
-        return replace(metric, threshold=0.0)  # type: ignore[call-arg]
-    return metric
-
-
-def _metric_lists(value: Any, names: Sequence[str], losses: Sequence[Loss | None], what: str) -> list[list[Metric]]:
-    """Spread metrics over the outputs: a flat list means every output, a list of lists or a dict one each."""
-    if value is None:
-        value = []
-    if isinstance(value, (str, Metric)):
-        value = [value]
-    nested = isinstance(value, Mapping) or any(isinstance(part, (list, tuple)) for part in value)
-    spread = _per_output(value, names, what) if nested else [value] * len(names)
-    found = []
-    for part, loss in zip(spread, losses, strict=True):
-        if part is None:
-            part = []
-        found.append([_metric(one, loss) for one in (part if isinstance(part, (list, tuple)) else [part])])
-    return found
+    @property
+    def metric(self) -> Metric:
+        """The metric."""
+        return self.named.metric
 
 
 @dataclass(frozen=True)
@@ -118,13 +83,14 @@ class Objective:
         weighted_metrics: Any,
         output_names: tuple[str, ...],
         output_shapes: tuple[tuple[int, ...], ...],
+        output_activations: tuple[str | None, ...],
     ) -> Objective:
         """Check `compile`'s arguments against the outputs and lay out the accumulators."""
-        losses = tuple(None if one is None else loss_module.get(one) for one in _per_output(loss, output_names, "loss"))
-        if all(one is None for one in losses):
-            raise ValueError("loss: a model is compiled with at least one loss")
+        losses = resolve_losses(loss, output_names)
+        for one, activation, name in zip(losses, output_activations, output_names, strict=True):
+            check_activation(one, activation, name)
         weights = []
-        for one in _per_output(1.0 if loss_weights is None else loss_weights, output_names, "loss_weights"):
+        for one in per_output(1.0 if loss_weights is None else loss_weights, output_names, "loss_weights"):
             weight = 1.0 if one is None else one
             if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not np.isfinite(weight):
                 raise ValueError(f"loss_weights: expected finite numbers, got {weight!r}")
@@ -132,18 +98,25 @@ class Objective:
         size = LOSSES + 2 * len(output_names)
         measures: dict[tuple[Any, ...], Measure] = {}
         readings: list[Reading] = []
-        plain = _metric_lists(metrics, output_names, losses, "metrics")
-        weighed = _metric_lists(weighted_metrics, output_names, losses, "weighted_metrics")
+        plain = resolve_metrics(metrics, output_names, losses, "metrics")
+        weighed = resolve_metrics(weighted_metrics, output_names, losses, "weighted_metrics")
         for output, (name, shape) in enumerate(zip(output_names, output_shapes, strict=True)):
+            if not shape and (losses[output] is not None or plain[output] or weighed[output]):
+                raise ValueError(
+                    f"output {name!r} has the shape (batch,); losses and metrics take (batch, ..., columns), such as "
+                    "Reshape((1,)) gives"
+                )
             for weighted, wanted in ((False, plain[output]), (True, weighed[output])):
-                for metric in wanted:
-                    key = (metric.accumulator, metric.parameters, metric.elementwise, output, weighted)
+                for named in wanted:
+                    metric = named.metric
+                    first = squash(metric, losses[output], shape[-1])
+                    key = (metric.accumulator, metric.parameters, metric.elementwise, output, weighted, first)
                     if key not in measures:
                         measures[key] = Measure(*key, offset=size, size=metric.size(shape))
                         size += measures[key].size
-                    label = f"weighted_{metric.name}" if weighted else metric.name
+                    label = f"weighted_{named.name}" if weighted else named.name
                     label = f"{name}_{label}" if len(output_names) > 1 else label
-                    readings.append(Reading(_unique(label, readings), metric, measures[key]))
+                    readings.append(Reading(_unique(label, readings), named, measures[key]))
         return cls(
             losses,
             tuple(weights),

@@ -27,7 +27,9 @@ def _row_functions(kit: Kit) -> tuple[Any, Any]:
     @helper
     def label_of(record, context, row, cols):
         if has(record, LABELS):
-            return int64_pointer(address(record, context, LABELS))[row]
+            label = int64_pointer(address(record, context, LABELS))[row]
+            # labels are checked before a run, but the user's own array may be changed during it
+            return label if 0 <= label < cols else 0
         target = at(record, context, TARGET)
         if cols == 1:
             return 1 if target[row] > 0.5 else 0

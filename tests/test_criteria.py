@@ -1,0 +1,119 @@
+"""What compile resolves: names that stay, thresholds and squashing for logits, losses that do not fit outputs."""
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((200, 3))
+SCORE = X @ [1.0, -2.0, 0.5]
+LABELS = (SCORE + RNG.standard_normal(200) > 0).astype(np.int64)
+
+
+def exact_auc(y, score):
+    """Count the pairs that are in order (ties half)."""
+    positive, negative = score[y == 1], score[y == 0]
+    return ((positive[:, None] > negative).mean() + 0.5 * (positive[:, None] == negative).mean()).item()
+
+
+def logits_model(loss, metrics):
+    model = fnn.Sequential([fnn.Input(3), fnn.Dense(1)], seed=0, dtype="float64")
+    model.compile("sgd", loss, metrics=metrics)
+    model.set_weights([np.array([[1.0], [-2.0], [0.5]]), np.array([0.1])])
+    return model
+
+
+def test_a_metric_is_reported_under_the_name_that_was_given():
+    model = logits_model("mse", ["mae", "r2", fnn.metrics.R2Score()])
+    assert list(model.evaluate(X, SCORE)) == ["loss", "mae", "r2", "r2_score"]
+    history = model.fit(X, SCORE, epochs=1, validation_split=0.2, verbose=0).history
+    assert {"mae", "val_mae", "r2"} <= set(history)
+
+
+def test_names_survive_saving(tmp_path):
+    model = logits_model("mse", ["mae"])
+    model.save(tmp_path / "m")
+    assert "mae" in fnn.load(tmp_path / "m").evaluate(X, SCORE)
+
+
+@pytest.mark.parametrize("loss", [fnn.BinaryCrossEntropy(from_logits=True), "hinge"])
+def test_metrics_of_signed_scores(loss):
+    got = logits_model(loss, ["accuracy", "auc", "precision"]).evaluate(X, LABELS)
+    score = SCORE + 0.1
+    assert got["accuracy"] == pytest.approx(((score > 0) == LABELS).mean())
+    assert got["precision"] == pytest.approx(LABELS[score > 0].mean())
+    assert got["auc"] == pytest.approx(exact_auc(LABELS, score), abs=2e-3)
+
+
+def test_auc_of_many_logits_is_that_of_their_softmax():
+    weights = RNG.standard_normal((3, 4))
+    y = (X @ weights + RNG.standard_normal((200, 4))).argmax(axis=1)
+    results = []
+    for activation in ("softmax", None):
+        model = fnn.Sequential([fnn.Input(3), fnn.Dense(4, activation=activation)], dtype="float64")
+        model.compile("sgd", fnn.CrossEntropy(from_logits=activation is None), metrics=["auc"])
+        model.set_weights([weights, np.zeros(4)])
+        results.append(model.evaluate(X, y))
+    assert results[0] == pytest.approx(results[1])
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "sigmoid", "tanh", "log_softmax"])
+def test_cross_entropy_refuses_what_is_no_softmax(activation):
+    model = fnn.Sequential([fnn.Input(3), fnn.Dense(4, activation=activation), fnn.Reshape((2, 2))])
+    with pytest.raises(ValueError, match=r"'reshape' ends in .*use activation='softmax' there, or CrossEntropy"):
+        model.compile("sgd", "cross_entropy")
+
+
+def test_logits_refuse_probabilities():
+    model = fnn.Sequential([fnn.Input(3), fnn.Dense(4, activation="softmax")])
+    with pytest.raises(ValueError, match="takes logits, but the output 'dense' ends in softmax"):
+        model.compile("sgd", fnn.CrossEntropy(from_logits=True))
+
+
+def test_binary_cross_entropy_refuses_a_linear_output():
+    model = fnn.Sequential([fnn.Dense(1)])
+    model.compile("sgd", "bce")
+    with pytest.raises(ValueError, match="BinaryCrossEntropy takes probabilities"):
+        model.build((3,))
+
+
+@pytest.mark.parametrize(
+    "arguments", [("msee", None), ("mse", ["r22"]), (["mse", "msee"], None), ({"a": "msee"}, {"a": "mae"})]
+)
+def test_unknown_names_are_found_before_the_model_is_built(arguments):
+    loss, metrics = arguments
+    with pytest.raises(ValueError, match="did you mean"):
+        fnn.Sequential([fnn.Dense(1)]).compile("sgd", loss, metrics=metrics)
+
+
+def test_a_layer_without_a_name_does_not_mean_all_layers():
+    model = fnn.Sequential([fnn.Input(3), fnn.Dense(2), fnn.Dense(1)])
+    assert model.layers[1].name is None
+    with pytest.raises(ValueError, match=r"names \['input', 'dense', 'dense_1'\]"):
+        model.get_weights(model.layers[1].name)
+    assert [w.shape for w in model.get_weights(model.layers[1])] == [(2, 1), (1,)]
+    assert [w.shape for w in model.get_weights("dense_1")] == [(2, 1), (1,)]
+
+
+def test_a_model_takes_no_attribute_that_it_would_ignore():
+    model = fnn.Sequential([fnn.Input(3), fnn.Dense(2), fnn.Dense(1)])
+    with pytest.raises(AttributeError, match="learning_rate"):
+        model.learning_rate = 0.1
+    model.trainable = False
+    assert not any(layer.trainable for layer in model.layers)
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    model.fit(X, SCORE, epochs=1, verbose=0)
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_calls_as_in_keras():
+    model = logits_model("mse", ["mae"])
+    np.testing.assert_array_equal(model(X), model.predict(X, verbose=0))
+    loss, mae = model.evaluate(X, SCORE, return_dict=False, verbose="auto")
+    assert model.evaluate(X, SCORE) == {"loss": loss, "mae": mae}
+    with pytest.raises(TypeError, match="symbol"):
+        model(fnn.Input(3))
+    with pytest.raises(AttributeError, match=r"there is fastnn\.BatchNorm"):
+        _ = fnn.BatchNormalization

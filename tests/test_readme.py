@@ -96,3 +96,12 @@ def test_files_that_documents_name_exist():
 def test_the_changelog_has_this_version():
     text = (CHECKOUT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(rf"^## \[{re.escape(fnn.__version__)}\] - (unreleased|\d{{4}}-\d\d-\d\d)$", text, re.MULTILINE)
+
+
+def test_the_idioms_for_keras_users_run():
+    (code,) = re.findall(r"^```python\n(.*?)^```", (CHECKOUT / "docs/keras.md").read_text("utf-8"), re.M | re.S)
+    names = {"fnn": fnn}
+    exec(code, names)
+    features, model = names["features"], names["model"]
+    assert (features.get_weights()[0] == model.get_weights("hidden")[0]).all()
+    assert not model.get_layer("hidden").trainable

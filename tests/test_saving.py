@@ -200,8 +200,8 @@ def test_a_schedule_and_dropout_go_on_in_the_middle_of_an_epoch(tmp_path):
     fit(straight, [fnn.LambdaCallback(every_batch=True), checkpoint])
     checkpoints = sorted(tmp_path.iterdir())
     assert len(checkpoints) == 35
-    for checkpoint in checkpoints[::3]:
-        model = fnn.load(checkpoint)
+    for path in checkpoints[::3]:
+        model = fnn.load(path)
         callbacks = [fnn.LambdaCallback(every_batch=True), fnn.ModelCheckpoint(tmp_path / "again", save_freq=1)]
         fit(model, callbacks, resume=True)
         for one, other in zip(straight.get_weights(), model.get_weights(), strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from fastnn.constraints import Constraint
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
 from fastnn.layers.symbol import Symbol
-from fastnn.registry import shorten
+from fastnn.registry import has_default, shorten
 from fastnn.regularizers import Regularizer
 
 Shape = tuple[int, ...]
@@ -139,9 +138,21 @@ class Layer:
         return Symbol(shape, self, symbols)
 
     def __repr__(self) -> str:
-        fields = (each.name for each in dataclasses.fields(self) if each.name not in ("name", "trainable"))
-        inner = ", ".join(f"{name}={getattr(self, name)!r}" for name in fields)
-        return f"{type(self).__name__}({inner})"
+        """Show the name and what differs from the defaults."""
+        plain = type(self).__dataclass_fields__
+        shown = []
+        for name, about in plain.items():
+            value = getattr(self, name)
+            if has_default(about) and repr(value) in _spellings(about.default):
+                continue
+            shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _spellings(default: Any) -> tuple[str, ...]:
+    """Return how a default reads, and how the object that its name stands for does."""
+    alias = "Linear()" if default is None else "".join(part.title() for part in str(default).split("_")) + "()"
+    return repr(default), alias
 
 
 def positive_int(value: object, what: str) -> int:

@@ -1,5 +1,7 @@
 """What compile resolves: names that stay, thresholds and squashing for logits, losses that do not fit outputs."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -117,3 +119,19 @@ def test_calls_as_in_keras():
         model(fnn.Input(3))
     with pytest.raises(AttributeError, match=r"there is fastnn\.BatchNorm"):
         _ = fnn.BatchNormalization
+
+
+def test_copies_in_every_state_train_alike():
+    x, y = np.ones((4, 3)), np.ones((4, 1))
+    unbuilt = fnn.Sequential([fnn.Dense(1)], seed=3)
+    compiled = fnn.Sequential([fnn.Input(3), fnn.Dense(1)], seed=3)
+    compiled.compile(fnn.Adam(lambda step: 0.1 / (step + 1)), "mse")
+    compiled.fit(x, y, epochs=2, verbose=0)
+    for model in (unbuilt, compiled):
+        twin = copy.deepcopy(model)
+        if model is unbuilt:
+            model.compile("sgd", "mse")
+            twin.compile("sgd", "mse")
+        for one in (model, twin):
+            one.fit(x, y, verbose=0)
+        np.testing.assert_array_equal(model.predict(x), twin.predict(x))

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastnn import activations
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, Flag, encode
 from fastnn.program.program import KernelKey, RecordDraft, make_program
-from fastnn.threads import get_num_threads
+from fastnn.threads import checked, get_num_threads
 
 _A, _B, _C, _BIAS = range(4)
 
@@ -78,9 +78,7 @@ def matmul(
         shift = np.ascontiguousarray(given, dtype=left.dtype)
         if out is not None and np.may_share_memory(out, shift):
             raise ValueError("out: may not share memory with bias")
-    parts = get_num_threads() if n_threads is None else n_threads
-    if isinstance(parts, bool) or not isinstance(parts, int) or not 1 <= parts <= 256:
-        raise ValueError(f"n_threads: expected an integer from 1 to 256, got {n_threads!r}")
+    parts = get_num_threads() if n_threads is None else checked(n_threads, "n_threads")
     if m == 0 or n == 0:
         return result
     if k == 0:

@@ -6,6 +6,9 @@ run one after the other on the calling thread.
 
 from __future__ import annotations
 
+import numbers
+
+_MOST = 256
 _parts = 1
 
 
@@ -18,13 +21,18 @@ def set_num_threads(n: int) -> None:
         At least 1. Results are bit-identical for every n; in this version the parts run one after the other.
     """
     global _parts
-    if isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"the number of threads must be an integer, got {n!r}")
-    if not 1 <= n <= 256:
-        raise ValueError(f"the number of threads must be from 1 to 256, got {n}")
-    _parts = n
+    _parts = checked(n, "n")
 
 
 def get_num_threads() -> int:
     """Return into how many parts kernels cut their work."""
     return _parts
+
+
+def checked(n: object, what: str) -> int:
+    """Return a number of threads or raise an error that names it."""
+    if isinstance(n, bool) or not isinstance(n, numbers.Integral):
+        raise TypeError(f"{what}: expected an integer number of threads, got {n!r}")
+    if not 1 <= int(n) <= _MOST:
+        raise ValueError(f"{what}: expected from 1 to {_MOST} threads, got {n}")
+    return int(n)

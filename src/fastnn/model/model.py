@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -358,7 +359,9 @@ class Model(Network):
         """Copy and pickle a model as it would be saved: `copy.deepcopy`, joblib and multiprocessing work."""
         from fastnn.saving.model_file import describe, restore
 
-        return restore, describe(self)
+        if not self.built:
+            return copyreg.__newobj__, (type(self),), self.__dict__.copy()  # type: ignore[attr-defined]
+        return restore, (*describe(self), self._optimizer)
 
     # --- inside -------------------------------------------------------------------------------------------
 

@@ -146,9 +146,9 @@ def _load(tensors: dict[str, NDArray[Any]], document: Any, compiled: bool, optim
     return model
 
 
-def restore(tensors: dict[str, NDArray[Any]], document: dict[str, Any]) -> Model:
-    """Make a model of what `describe` returned."""
-    return _load(tensors, document, True, None)
+def restore(tensors: dict[str, NDArray[Any]], document: dict[str, Any], optimizer: Optimizer | None) -> Model:
+    """Make a model of what `describe` returned, with its optimizer (whose learning rate may be a function)."""
+    return _load(tensors, document, True, optimizer)
 
 
 def _expected(tensors: dict[str, NDArray[Any]], architecture: Architecture, dtype: str) -> list[NDArray[Any]]:

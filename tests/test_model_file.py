@@ -237,6 +237,8 @@ WRONG = [
     ("training/position", {}),
     ("training/position", None),
     ("training/position/step", -1),
+    ("training/position/first_step", 10**6),
+    ("training/position/first_step", -1),
     ("training/position/step", 1.0),
     ("training/position/epoch", True),
     ("training/position/cursor", -8),

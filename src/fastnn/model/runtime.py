@@ -64,6 +64,8 @@ class Runtime:
         self._programs: OrderedDict[tuple[Request, tuple[bool, ...]], BoundProgram] = OrderedDict()
         #: counters of training: they outlive a run, so that training can stop and go on anywhere
         self.training = new_context(seed)
+        #: the step at which the optimizer's state began
+        self.first_step = 0
         self._other = new_context(seed)
         self._made_for: tuple[Objective | None, Optimizer | None] = (None, None)
         _runtimes.add(self)
@@ -73,6 +75,7 @@ class Runtime:
         slots = () if optimizer is None else optimizer.slot_initial
         with self.lock:
             self.forget()
+            self.first_step = self.step_count()
             self.optimizer_state = self.table.allocate(len(slots))
             for slot, initial in enumerate(slots):
                 for entry in self.table:
@@ -100,6 +103,10 @@ class Runtime:
     def step_count(self) -> int:
         """Return the number of training steps taken since the model was made."""
         return int(self.training[Counter.STEP])
+
+    def optimizer_step(self) -> int:
+        """Return the number of steps since the optimizer's state began: bias corrections and schedules count them."""
+        return self.step_count() - self.first_step
 
     def run(self, bound: BoundProgram, work: Pass, steps: int, cursor: int | None = None) -> int:
         """Run a program and return the number of finished steps.

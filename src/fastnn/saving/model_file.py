@@ -74,7 +74,10 @@ def _training(model: Model, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:
         "loss_weights": list(objective.loss_weights),
         "metrics": plain,
         "weighted_metrics": weighted,
-        "position": {name: int(runtime.training[Counter[name.upper()]]) for name in progress.POSITION},
+        "position": {
+            "first_step": runtime.first_step,
+            **{name: int(runtime.training[Counter[name.upper()]]) for name in progress.COUNTERS},
+        },
         "run": model._run,
         "history": None if model.history is None else model.history.to_dict(),
         "callbacks": None if callbacks is None else callbacks["callbacks"],
@@ -211,6 +214,7 @@ def _restore(
             table.view(runtime.optimizer_state, entry, index)[...] = value
     model._totals = np.array(totals)
     position = progress.check_position(training["position"])
+    runtime.first_step = position.pop("first_step")
     for name, count in position.items():
         runtime.training[Counter[name.upper()]] = count
     model._run = progress.check_run(training["run"], position)

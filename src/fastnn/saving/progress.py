@@ -6,10 +6,10 @@ from typing import Any
 
 from fastnn.registry import shorten
 
-__all__ = ["POSITION", "check_callbacks", "check_position", "check_run"]
+__all__ = ["COUNTERS", "check_callbacks", "check_position", "check_run"]
 
 #: counters of the training: numbers of steps, rows and epochs
-POSITION = ("step", "cursor", "epoch")
+COUNTERS = ("step", "cursor", "epoch")
 # beyond which neighbouring integers are the same float64
 _LIMIT = 2**53
 
@@ -20,16 +20,20 @@ def check_position(value: Any) -> dict[str, int]:
     Parameters
     ----------
     value : object
-        What the document has: an object of `POSITION`'s names and integers from 0 on.
+        What the document has: an object of `COUNTERS`' names and ``first_step``, the one at which the
+        optimizer's state began; all are integers from 0 on.
 
     Raises
     ------
     ValueError
         If it is anything else.
     """
-    if not isinstance(value, dict) or set(value) != set(POSITION):
-        raise ValueError(f"position: expected an object with {', '.join(POSITION)}, got {shorten(value)}")
-    return {name: _integer(value[name], f"position: {name}") for name in POSITION}
+    names = (*COUNTERS, "first_step")
+    if not isinstance(value, dict) or set(value) != set(names):
+        raise ValueError(f"position: expected an object with {', '.join(names)}, got {shorten(value)}")
+    found = {name: _integer(value[name], f"position: {name}") for name in names}
+    _integer(found["first_step"], "position: first_step", below=found["step"] + 1)
+    return found
 
 
 def check_run(value: Any, position: dict[str, int]) -> dict[str, Any]:

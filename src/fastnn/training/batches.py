@@ -38,7 +38,7 @@ def train_batch(model: Model, feed: Feed, *, fresh: bool) -> None:
         runtime.training[Counter.CURSOR] = 0
         request = feed.request("train", feed.n, training=True, trained=model._trained())
         bound = runtime.program(request, model._objective, model._optimizer)
-        hyper = model.optimizer.hyper_rows(runtime.step_count(), 1)
+        hyper = model.optimizer.hyper_rows(runtime.optimizer_step(), 1)
         runtime.run(bound, Pass(feed.addresses(), hyper=hyper, accumulators=model._totals), 1)
         model._earlier_rows += feed.n
         runtime.training[Counter.CURSOR] = 0

@@ -154,7 +154,7 @@ def train_arrays(feed: Feed, n: int, batch: int, shuffle: bool) -> Callable[[Run
             steps = 1 if run.callbacks.every_batch else run.pacer.steps((n - row) // size)
             if run.callbacks.every_batch:
                 run.callbacks.on_train_batch_begin(row // batch)
-            hyper = model.optimizer.hyper_rows(runtime.step_count(), steps)
+            hyper = model.optimizer.hyper_rows(runtime.optimizer_step(), steps)
             work = Pass(addresses, index, hyper, model._totals)
             with run.pacer.timing(steps):
                 runtime.run(bound, work, steps)

@@ -53,12 +53,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="fastnn", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"fastnn {fnn.__version__}")
-    parser.set_defaults(epochs=30, batch_size=32, seed=0, dtype="float32", quiet=False)
+    parser.set_defaults(epochs=60, batch_size=16, seed=0, dtype="float32", quiet=False)
     commands = parser.add_subparsers(dest="command", metavar="command", required=False)
 
     digits = commands.add_parser("digits", help="train on the bundled digits and race against NumPy (default)")
-    digits.add_argument("--epochs", type=_positive, default=30, help="passes over the data (default 30)")
-    digits.add_argument("--batch-size", type=_positive, default=32, help="images a step (default 32)")
+    digits.add_argument("--epochs", type=_positive, default=60, help="passes over the data (default 60)")
+    digits.add_argument("--batch-size", type=_positive, default=16, help="images a step (default 16)")
     digits.add_argument("--seed", type=_seed, default=0, help="of weights, batches and held-out images (default 0)")
     digits.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of all arithmetic")
     digits.add_argument("--quiet", action="store_true", help="print the results only")

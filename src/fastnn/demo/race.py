@@ -43,11 +43,11 @@ class Setup:
         Width of the input, of each hidden layer and of the output.
     """
 
-    epochs: int = 30
-    batch_size: int = 32
+    epochs: int = 60
+    batch_size: int = 16
     seed: int = 0
     dtype: str = "float32"
-    sizes: tuple[int, ...] = (64, 128, 64, 10)
+    sizes: tuple[int, ...] = (64, 256, 128, 10)
 
 
 def held_out_split(rows: int, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -17,7 +17,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from contestants import Contestant
@@ -28,7 +28,7 @@ WEIGHT_TOLERANCE = 2e-3
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the comparison, print a Markdown table for each workload, and return 0 if all agreed."""
+    """Run the comparison, print a Markdown table for each workload and one of all, and return 0 if all agreed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="shorter runs, about two minutes in all")
     parser.add_argument("--json", type=Path, help="write all times to this file")
@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not selected:
         parser.error(f"no workload has one of {options.workload} in its name: {[w.name for w in WORKLOADS]}")
     rounds = options.rounds or (5 if options.quick else 15)
-    agreed, results = True, []
+    agreed = True
+    results: list[dict[str, Any]] = []
     print(describe(options.threads))
     for work in selected:
         epochs = max(1, work.epochs // 4) if options.quick else work.epochs
@@ -57,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(table(work, contestants, times, deviations, steps), *skipped, sep="\n", flush=True)
         agreed &= all(agrees(*both) for both in deviations.values())
         results.append({"workload": work.name, "steps": steps, "seconds": times, "deviations": deviations})
+    print(summary(results))
     if options.json:
         report = {"environment": describe(options.threads), "results": results}
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -180,6 +182,22 @@ def table(
         "\nDifferences after one epoch, from a float64 computation: of the loss, relative (at most "
         f"{LOSS_TOLERANCE:g}); of the weights, relative to their way (at most {WEIGHT_TOLERANCE:g})."
     )
+    return "\n".join(lines)
+
+
+def summary(results: list[dict[str, Any]]) -> str:
+    """Return one table of all workloads: median microseconds a step, and in brackets the ratio to the first."""
+    names = list(dict.fromkeys(name for result in results for name in result["seconds"]))
+    lines = [
+        "\n### Microseconds a training step (and times as long as " + names[0] + ")\n",
+        "| network, batch | " + " | ".join(names) + " |",
+        "|---|" + "---:|" * len(names),
+    ]
+    for result in results:
+        micro = {name: 1e6 * statistics.median(times) / result["steps"] for name, times in result["seconds"].items()}
+        base = micro[names[0]]
+        cells = [f"{micro[name]:.4g} ({micro[name] / base:.2f})" if name in micro else "" for name in names]
+        lines.append(f"| {result['workload']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

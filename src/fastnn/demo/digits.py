@@ -91,6 +91,10 @@ def demonstrate(setup: Setup, *, quiet: bool) -> int:
     return 0
 
 
+# 12 kernels took 3.6 s in a process of its own, Numba's import included
+_SECONDS_A_KERNEL = 0.3
+
+
 def _prepare(model: fnn.Model, *, quiet: bool) -> None:
     """Compile what is missing, and tell how long it took."""
     keys = warm.keys_of(model.program)
@@ -98,7 +102,7 @@ def _prepare(model: fnn.Model, *, quiet: bool) -> None:
     if missing and not quiet:
         print(
             f"Compiling {len(missing)} kernels for this processor; this happens once and takes about "
-            f"{len(missing)} s ...",
+            f"{max(1, round(_SECONDS_A_KERNEL * len(missing)))} s ...",
             flush=True,
         )
     seconds = warm.prepare(keys)

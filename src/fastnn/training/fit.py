@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,7 +101,8 @@ def _from_arrays(model: Model, x: Any, y: Any, share: float, options: dict[str, 
     if share > 0.0:
         if validate is not None:
             raise ValueError("give validation_split or validation_data, not both")
-        n = feed.n - max(1, round(feed.n * share))
+        # rounded down, as in Keras; a validation without rows would be none
+        n = min(math.floor(feed.n * (1.0 - share)), feed.n - 1)
         if n < 1:
             raise ValueError(f"validation_split {share} of {feed.n} rows leaves none to train on")
         plain = options["class_weight"] is None

@@ -12,6 +12,7 @@ from fastnn.model.programs import Request, TargetLayout
 from fastnn.training import data
 from fastnn.training.data import Rows, Targets
 from fastnn.training.objective import Objective
+from fastnn.training.weights import weights_by_output
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Feed:
         n = len(inputs[0])
         targets = data.targets(y, objective, n, f"{what}y")
         shape = objective.output_shapes[0]
-        weights = data.weights(sample_weight, class_weight, targets, objective.output_names, n, shape)
+        weights = weights_by_output(sample_weight, class_weight, targets, objective.output_names, n, shape)
         return cls(tuple(inputs), tuple(targets), tuple(weights), len(targets))
 
     @classmethod

@@ -135,3 +135,27 @@ def test_copies_in_every_state_train_alike():
         for one in (model, twin):
             one.fit(x, y, verbose=0)
         np.testing.assert_array_equal(model.predict(x), twin.predict(x))
+
+
+def test_an_iterator_is_refused_before_more_than_one_epoch():
+    batches = [(X[:50], SCORE[:50]), (X[50:], SCORE[50:])]
+    model = logits_model("mse", [])
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="x: a generator gives its batches once, but there are 2 epochs"):
+        model.fit((batch for batch in batches), epochs=2, verbose=0)
+    with pytest.raises(ValueError, match="validation_data: a list_iterator gives its batches once"):
+        model.fit(batches_of(batches), epochs=2, validation_data=iter(batches), verbose=0)
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+    model.fit((batch for batch in batches), validation_data=iter(batches), verbose=0)
+    model.fit(batches_of(batches), epochs=2, validation_data=batches_of(batches), verbose=0)
+    assert model.step == 6
+
+
+def batches_of(batches):
+    """Give batches as an iterable that can start again."""
+
+    class Again:
+        def __iter__(self):
+            return iter(batches)
+
+    return Again()

@@ -169,7 +169,7 @@ def test_a_generator_is_walked_once():
     model = classifier()
     history = model.fit((batch for batch in Batches(10)), epochs=1, verbose=0)
     assert len(history.epoch) == 1
-    with pytest.raises(ValueError, match=r"no batch in epoch 2.*steps_per_epoch"):
+    with pytest.raises(ValueError, match=r"gives its batches once.*steps_per_epoch"):
         model.fit((batch for batch in Batches(10)), epochs=2, verbose=0)
     with pytest.raises(ValueError, match="ended after 2 of 3 steps of epoch 2"):
         model.fit((batch for batch in Batches(10)), epochs=3, steps_per_epoch=3, verbose=0)

@@ -127,10 +127,24 @@ def _from_batches(model: Model, x: Any, y: Any, share: float, options: dict[str,
     steps = options["steps_per_epoch"]
     if steps is not None:
         steps = positive_int(steps, "steps_per_epoch")
+    elif _ends_early(x, options):
+        raise ValueError(
+            f"x: a {type(x).__name__} gives its batches once, but there are {_epochs(options)} epochs: give "
+            "steps_per_epoch, epochs=1, or a list or other iterable that can start again"
+        )
     elif hasattr(x, "__len__"):
         expected = len(x)
         return batches.train_iterable(x, None, options["class_weight"]), expected, _validation(model, options)
     return batches.train_iterable(x, steps, options["class_weight"]), steps, _validation(model, options)
+
+
+def _epochs(options: dict[str, Any]) -> int:
+    return int(options["epochs"]) - int(options["initial_epoch"])
+
+
+def _ends_early(batches_given: Any, options: dict[str, Any]) -> bool:
+    """Tell whether batches come from an iterator, which can be walked once, for more than one epoch."""
+    return hasattr(batches_given, "__next__") and _epochs(options) > 1
 
 
 def _validation(model: Model, options: dict[str, Any]) -> Validate | None:
@@ -138,6 +152,11 @@ def _validation(model: Model, options: dict[str, Any]) -> Validate | None:
     if data is None:
         return None
     if is_batches(data):
+        if _ends_early(data, options):
+            raise ValueError(
+                f"validation_data: a {type(data).__name__} gives its batches once, but there are "
+                f"{_epochs(options)} epochs: give a list or other iterable that can start again"
+            )
         return lambda: model._objective_or_fail().logs(*batches.evaluate(model, data))
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         got = f"{len(data)} values" if isinstance(data, (tuple, list)) else type(data).__name__

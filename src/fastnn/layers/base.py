@@ -106,7 +106,7 @@ class Layer:
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return the shape of an output sample; raises ValueError when the input shapes do not fit."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define output_shape(*shapes)")
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
         """Return the layer's weights for these input shapes, in Keras' order."""
@@ -114,7 +114,7 @@ class Layer:
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
         """Add the layer's nodes to a graph and return its output."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define apply(graph, inputs, weights, scope)")
 
     def config(self) -> dict[str, Any]:
         """Return the hyperparameters as JSON values."""

@@ -23,8 +23,8 @@ class Source:
         Bytes from one row to the next.
     inner : tuple of (size, stride in bytes)
         The axes within a row, at most three; empty when a row is contiguous.
-    index_slot : int or None
-        The data slot of an int64 array of row numbers, None for rows in order.
+    indexed : bool
+        Whether rows are picked by the numbers in the index buffer, or taken in order.
     check_finite : bool
         Whether NaN and infinity stop the program before the step.
     """
@@ -56,8 +56,8 @@ class Task:
         Parameters, and gradient tensors that belong into the gradient buffer.
     accumulating : set of tensor ids
         Gradient tensors that are added to what an earlier record wrote to the same place.
-    head, tail : sequences of RecordDraft
-        Records before and behind those of the graph, such as the optimizer's.
+    tail : sequence of RecordDraft
+        Records behind those of the graph, such as the optimizer's.
     sizes : mapping of buffer to bytes
     """
 

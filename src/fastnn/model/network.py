@@ -147,7 +147,7 @@ class Network:
 
     @property
     def program(self) -> Program:
-        """The program of the last training, or of a batch of 32 rows; `print` shows it."""
+        """The program of a batch of 32 rows: training once compiled, else prediction; `print` shows it."""
         return inspection.program(self)
 
     def __repr__(self) -> str:

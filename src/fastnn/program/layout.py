@@ -38,6 +38,7 @@ class Buffer(IntEnum):
     ACCUMULATORS = 4
     HYPER = 5
     INDEX = 6
+    SCRATCH = 7  # for the kernels' own use: `nth` pieces, or 0 where there is none
     DATA = 8
 
 

@@ -1,9 +1,14 @@
-"""The matmul kernel: panels of b, packed where that pays, times tiles of rows of a read where they stand.
+"""The matmul kernel: register tiles over panels of b, by one of four ways through the memory.
 
-For each panel of columns and each block of k, b's panel is copied (or transposed) into a buffer on the stack
-that fits the first-level cache; then the register tile walks down the rows. a is read in place with any strides,
-because a tile only broadcasts its elements, so a transposed a costs nothing. With few rows and an untransposed
-b, the panel is read in place too. A mapped activation (or its gradient) follows while the rows are in the cache.
+- blocked, for large matrices: blocks of b and of a are packed into scratch memory in the order in which tiles read them
+  (the loops of BLIS: Van Zee and van de Geijn, 2015, doi:10.1145/2764454);
+- simple: a is read where it stands, with any strides, because a tile only broadcasts its elements; a panel of b
+  is read in place when few rows use it, or packed on the stack (by the first tile itself, or transposed);
+- one row, b as it is: rows of b are streamed and added to the result;
+- up to three rows, b transposed: dot products.
+
+Which way is taken depends on the shape alone, never on the part, so results do not depend on the number of parts.
+A mapped activation (or its gradient) follows while the rows are in the cache.
 """
 
 from __future__ import annotations
@@ -11,88 +16,184 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fastnn.backend.cpu.blocking import SCRATCH_BYTES, Blocking
 from fastnn.backend.cpu.intrinsics import call_map, int64_pointer, stack_bytes
-from fastnn.backend.cpu.kernels.kit import Kit, address, flags_of, has, kernel, rows_part
+from fastnn.backend.cpu.kernels.kit import Kit, address, flags_of, has, kernel
+from fastnn.backend.cpu.kernels.panels import CHUNK, copy_and_transpose, pack_rows, panel_tiles
 from fastnn.backend.cpu.options import helper
-from fastnn.backend.cpu.target import vector_bytes, vector_registers
-from fastnn.backend.cpu.tile import make_tile, make_transpose
-from fastnn.program.layout import MAP_WORD, PARAMS_AT, Flag
+from fastnn.backend.cpu.tile import make_dots, make_row_update
+from fastnn.program.layout import MAP_WORD, PARAMS_AT, Buffer, Flag
 
 _PARAMS_BYTES = PARAMS_AT * 8
 _ACCUMULATE, _FORWARD, _GRADIENT = int(Flag.ACCUMULATE), int(Flag.MAP_FORWARD), int(Flag.MAP_GRADIENT)
 _TRANSPOSE_A, _TRANSPOSE_B = int(Flag.TRANSPOSE_A), int(Flag.TRANSPOSE_B)
-
-# The panel buffer: two vectors of columns times BLOCK_K rows, 32 KiB with 64-byte vectors, on the stack.
-BLOCK_K = 256
+_SCRATCH = int(Buffer.SCRATCH)
 
 
-def _tiles(kit: Kit, lanes: int, vectors: int, heights: tuple[int, int, int]) -> Any:
-    """Make the function that computes c = init + a b for a panel of up to `lanes * vectors` columns."""
-    high, middle, low = heights
-    tile_high = make_tile(kit.dtype, lanes, high, vectors)
-    tile_middle = make_tile(kit.dtype, lanes, middle, vectors)
-    tile_low = make_tile(kit.dtype, lanes, low, vectors)
+def _simple(kit: Kit, shape: Blocking) -> Any:
+    """Make the product of small matrices: panels of b one after the other, all rows of a each time."""
+    lanes, width, size, few = shape.lanes, shape.width, kit.itemsize, shape.few_rows
+    high, block_k, panel_bytes = shape.heights[0], shape.k, shape.panel_bytes
+    wide, narrow = panel_tiles(kit, shape, 2), panel_tiles(kit, shape, 1)
+    copy_panel, transpose_panel = copy_and_transpose(kit, shape)
 
     @helper
-    def panel(m, a, a_row, a_k, b, b_k, k, c, c_row, init, init_row, columns):
-        i = 0
-        while i + high <= m:
-            tile_high(a + i * a_row, a_row, a_k, b, b_k, k, c + i * c_row, c_row, init, init_row, columns)
-            init += high * init_row
-            i += high
-        while i + middle <= m:
-            tile_middle(a + i * a_row, a_row, a_k, b, b_k, k, c + i * c_row, c_row, init, init_row, columns)
-            init += middle * init_row
-            i += middle
-        while i < m:
-            tile_low(a + i * a_row, a_row, a_k, b, b_k, k, c + i * c_row, c_row, init, init_row, columns)
-            init += low * init_row
-            i += low
+    def simple(scratch, rows, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate):
+        buffer = stack_bytes(panel_bytes)
+        blocks, c_row, packed_row = (k + block_k - 1) // block_k, n * size, width * size
+        for j in range(first, last, width):
+            columns = min(width, last - j)
+            for block in range(blocks):
+                k0, k1 = k * block // blocks, k * (block + 1) // blocks
+                panel, panel_row, copy = b + k0 * b_row + j * size, b_row, 0
+                if transposed:
+                    panel, panel_row = buffer, packed_row
+                    transpose_panel(b + j * b_row + k0 * size, b_row, k1 - k0, columns, buffer)
+                elif columns == width and rows >= few:
+                    copy = buffer
+                elif columns % lanes != 0 or rows >= few:
+                    copy_panel(panel, b_row, k1 - k0, columns, buffer, packed_row)
+                    panel, panel_row = buffer, packed_row
+                target = c + j * size
+                init, init_row = target, c_row
+                if block == 0 and not accumulate:
+                    init, init_row = (bias + j * size if bias != 0 else 0), 0
+                left, depth = a + k0 * a_k, k1 - k0
+                if columns > lanes:
+                    wide(rows, left, a_row, a_row, a_k, 0, panel, panel_row, depth, target, c_row, init, init_row,
+                         columns, copy)  # fmt: skip
+                else:
+                    narrow(rows, left, a_row, a_row, a_k, 0, panel, panel_row, depth, target, c_row, init, init_row,
+                           columns, 0)  # fmt: skip
 
-    return panel
+    return simple
 
 
-def _packing(kit: Kit, lanes: int, width: int) -> tuple[Any, Any]:
-    """Make `copy_panel` and `transpose_panel`, which write k rows of `width` columns, zeros behind the edge."""
-    reals, real, size = kit.reals, kit.real, kit.itemsize
-    transpose = make_transpose(kit.dtype, lanes)
+def _blocked(kit: Kit, shape: Blocking) -> Any:
+    """Make the product of large matrices: blocks of b and of a packed into scratch memory."""
+    width, size, high = shape.width, kit.itemsize, shape.heights[0]
+    block_m, block_n, block_k = shape.m, shape.n, shape.k
+    tiles = panel_tiles(kit, shape, 2)
+    copy_panel, transpose_panel = copy_and_transpose(kit, shape)
+    pack_a = pack_rows(kit, shape)
+    a_bytes, packed_row, chunk = shape.a_bytes, shape.width * kit.itemsize, CHUNK
+
+    @helper
+    def pack_b(first, last, depth, b, b_row, transposed, buffer):
+        # few rows at a time: they lie on few pages
+        step = depth if transposed else chunk
+        for i in range(0, depth, step):
+            rows = min(step, depth - i)
+            for j in range(first, last, width):
+                target = buffer + ((j - first) // width * depth + i) * packed_row
+                if transposed:
+                    transpose_panel(b + j * b_row, b_row, depth, min(width, last - j), target)
+                else:
+                    copy_panel(b + i * b_row + j * size, b_row, rows, min(width, last - j), target, packed_row)
+
+    @helper
+    def blocked(scratch, m, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate):
+        a_block, b_block = scratch, scratch + a_bytes
+        blocks, c_row, b_k = (k + block_k - 1) // block_k, n * size, size if transposed else b_row
+        several = m > block_m
+        for j0 in range(first, last, block_n):
+            j1 = min(last, j0 + block_n)
+            for block in range(blocks):
+                k0, k1 = k * block // blocks, k * (block + 1) // blocks
+                depth, right = k1 - k0, b + k0 * b_k
+                if several:
+                    pack_b(j0, j1, depth, right, b_row, transposed, b_block)
+                for i in range(0, m, block_m):
+                    rows = min(block_m, m - i)
+                    pack_a(rows, a + i * a_row + k0 * a_k, a_row, a_k, depth, a_block)
+                    for j in range(j0, j1, width):
+                        columns, copy = min(width, j1 - j), 0
+                        panel, panel_row = b_block, packed_row
+                        if several:
+                            panel += (j - j0) // width * depth * packed_row
+                        elif transposed or columns < width or rows < high:
+                            pack_b(j, j + columns, depth, right, b_row, transposed, b_block)
+                        else:
+                            panel, panel_row, copy = right + j * size, b_row, b_block
+                        target = c + i * c_row + j * size
+                        init, init_row = target, c_row
+                        if block == 0 and not accumulate:
+                            init, init_row = (bias + j * size if bias != 0 else 0), 0
+                        tiles(rows, a_block, depth * size, size, 0, size, panel, panel_row, depth, target, c_row,
+                              init, init_row, columns, copy)  # fmt: skip
+
+    return blocked
+
+
+def _single_row(kit: Kit, shape: Blocking) -> Any:
+    """Make c (+)= a b for one row: rows of b are streamed."""
+    size, real, reals = kit.itemsize, kit.real, kit.reals
+    update, update_one = make_row_update(kit.dtype, shape.lanes, 8), make_row_update(kit.dtype, shape.lanes, 1)
+    zero = real(0.0)
+    # so many columns of c stay in the first-level cache while eight rows of b pass by
+    most = 8 * 1024 // size
+
+    @helper
+    def single_row(scratch, rows, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate):
+        y, start = reals(c), reals(bias)
+        if not accumulate:
+            for j in range(first, last):
+                y[j] = start[j] if bias != 0 else zero
+        for j in range(first, last, most):
+            columns, here = min(most, last - j), j * size
+            i = 0
+            while i + 8 <= k:
+                update(a + i * a_k, a_k, b + i * b_row + here, b_row, c + here, columns)
+                i += 8
+            while i < k:
+                update_one(a + i * a_k, a_k, b + i * b_row + here, b_row, c + here, columns)
+                i += 1
+
+    return single_row
+
+
+def _dot_rows(kit: Kit, shape: Blocking) -> Any:
+    """Make c (+)= a b^T for few rows of contiguous a."""
+    size, real, reals = kit.itemsize, kit.real, kit.reals
+    dots, one_dot = make_dots(kit.dtype, shape.lanes, 4), make_dots(kit.dtype, shape.lanes, 1)
     zero = real(0.0)
 
     @helper
-    def copy_panel(b, b_row, k, columns, buffer):
-        for i in range(k):
-            x, y = reals(b + i * b_row), reals(buffer + i * (width * size))
-            if columns == width:
-                for j in range(width):
-                    y[j] = x[j]
-            else:
-                for j in range(columns):
-                    y[j] = x[j]
-                for j in range(columns, width):
-                    y[j] = zero
+    def dot_rows(scratch, m, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate):
+        start = reals(bias)
+        for i in range(m):
+            y = reals(c + i * n * size)
+            if not accumulate:
+                for j in range(first, last):
+                    y[j] = start[j] if bias != 0 else zero
+        j = first
+        while j + 4 <= last:
+            for i in range(m):
+                dots(a + i * a_row, b + j * b_row, b_row, k, c + (i * n + j) * size)
+            j += 4
+        while j < last:
+            for i in range(m):
+                one_dot(a + i * a_row, b + j * b_row, b_row, k, c + (i * n + j) * size)
+            j += 1
+
+    return dot_rows
+
+
+def _slicing(shape: Blocking) -> Any:
+    """Make the function that gives a part its rows and columns: slices of the rows, or else of the columns."""
+    unit_m, unit_n = shape.heights[1], shape.width
 
     @helper
-    def transpose_panel(b, b_row, k, columns, buffer):
-        whole = k // lanes * lanes
-        j = 0
-        while j + lanes <= columns:
-            for i in range(0, whole, lanes):
-                transpose(b + j * b_row + i * size, b_row, buffer + (i * width + j) * size, width * size)
-            j += lanes
-        y = reals(buffer)
-        for row in range(j):
-            x = reals(b + row * b_row)
-            for i in range(whole, k):
-                y[i * width + row] = x[i]
-        for row in range(j, columns):
-            x = reals(b + row * b_row)
-            for i in range(k):
-                y[i * width + row] = x[i]
-        for row in range(columns, width):
-            for i in range(k):
-                y[i * width + row] = zero
+    def slicing(m, n, ith, nth):
+        units_m, units_n = (m + unit_m - 1) // unit_m, (n + unit_n - 1) // unit_n
+        if units_m >= nth and (m >= n or units_n < nth):
+            return min(m, units_m * ith // nth * unit_m), min(m, units_m * (ith + 1) // nth * unit_m), 0, n
+        return 0, m, min(n, units_n * ith // nth * unit_n), min(n, units_n * (ith + 1) // nth * unit_n)
 
-    return copy_panel, transpose_panel
+    return slicing
+
+
+WAYS = {"simple": _simple, "blocked": _blocked, "single_row": _single_row, "dot_rows": _dot_rows}
 
 
 @kernel("matmul")
@@ -101,49 +202,15 @@ def matmul(kit: Kit, variant: str) -> Callable[..., Any]:
     C, PRE, A, B, BIAS, SAVED = kit.words("c pre a b bias saved")
     M, N, K = kit.words("m n k")
     size = kit.itemsize
-    lanes = vector_bytes() // size
-    width = 2 * lanes
-    # two accumulators a row; what is left of the registers holds b's two vectors and one broadcast
-    heights = (12, 4, 1) if vector_registers() == 32 else (6, 3, 1)
-    wide, narrow = _tiles(kit, lanes, 2, heights), _tiles(kit, lanes, 1, heights)
-    copy_panel, transpose_panel = _packing(kit, lanes, width)
-    few_rows = 3 * heights[0]
-    panel_bytes = BLOCK_K * width * size
-
-    @helper
-    def multiply(first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate):
-        buffer = stack_bytes(panel_bytes)
-        blocks = (k + BLOCK_K - 1) // BLOCK_K
-        rows, c_row = last - first, n * size
-        a += first * a_row
-        c += first * c_row
-        for j in range(0, n, width):
-            columns = min(width, n - j)
-            direct = not transposed and rows < few_rows and columns % lanes == 0
-            for block in range(blocks):
-                k0, k1 = k * block // blocks, k * (block + 1) // blocks
-                panel, panel_row = b + k0 * b_row + j * size, b_row
-                if transposed:
-                    panel, panel_row = buffer, width * size
-                    transpose_panel(b + j * b_row + k0 * size, b_row, k1 - k0, columns, buffer)
-                elif not direct:
-                    panel, panel_row = buffer, width * size
-                    copy_panel(b + k0 * b_row + j * size, b_row, k1 - k0, columns, buffer)
-                target = c + j * size
-                init, init_row = target, c_row
-                if block == 0 and not accumulate:
-                    init, init_row = (bias + j * size if bias != 0 else 0), 0
-                left = a + k0 * a_k
-                if columns > lanes:
-                    wide(rows, left, a_row, a_k, panel, panel_row, k1 - k0, target, c_row, init, init_row, columns)
-                else:
-                    narrow(rows, left, a_row, a_k, panel, panel_row, k1 - k0, target, c_row, init, init_row, columns)
+    shape = Blocking.of(kit.dtype)
+    slicing, multiply = _slicing(shape), WAYS[variant or "simple"](kit, shape)
 
     def matmul(record, context, ith, nth):
         r, flags = int64_pointer(record), flags_of(record)
         m, n, k = r[M], r[N], r[K]
-        first, last = rows_part(m, ith, nth)
-        if first == last:
+        row, row_end, first, last = slicing(m, n, ith, nth)
+        rows = row_end - row
+        if rows <= 0 or first >= last:
             return
         a, b, c = address(record, context, A), address(record, context, B), address(record, context, C)
         a_row, a_k = k * size, size
@@ -152,14 +219,19 @@ def matmul(kit: Kit, variant: str) -> Callable[..., Any]:
         transposed = flags & _TRANSPOSE_B != 0
         b_row = k * size if transposed else n * size
         bias = address(record, context, BIAS) if has(record, BIAS) else 0
-        keeps = has(record, PRE)
-        target = address(record, context, PRE) if keeps else c
-        multiply(first, last, n, k, a, a_row, a_k, b, b_row, transposed, target, bias, flags & _ACCUMULATE != 0)
-        skip, count = first * n * size, (last - first) * n
-        if flags & _FORWARD != 0:
-            call_map(r[MAP_WORD], c + skip, target + skip, 0, count, record + _PARAMS_BYTES)
-        elif flags & _GRADIENT != 0:
-            saved = address(record, context, SAVED) + skip
-            call_map(r[MAP_WORD], c + skip, c + skip, saved, count, record + _PARAMS_BYTES)
+        target = address(record, context, PRE) if has(record, PRE) else c
+        scratch = int64_pointer(context)[_SCRATCH] + ith * SCRATCH_BYTES
+        left, out = a + row * a_row, target + row * n * size
+        accumulate = flags & _ACCUMULATE != 0
+        multiply(scratch, rows, first, last, n, k, left, a_row, a_k, b, b_row, transposed, out, bias, accumulate)
+        if flags & (_FORWARD | _GRADIENT) == 0:
+            return
+        saved = address(record, context, SAVED) if flags & _GRADIENT != 0 else c
+        # rows that a part has whole lie side by side
+        runs, count = (1, rows * n) if last - first == n else (rows, last - first)
+        for i in range(runs):
+            skip = ((row + i) * n + first) * size
+            x = target + skip if flags & _FORWARD != 0 else c + skip
+            call_map(r[MAP_WORD], c + skip, x, saved + skip, count, record + _PARAMS_BYTES)
 
     return matmul

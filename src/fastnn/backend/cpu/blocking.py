@@ -1,0 +1,89 @@
+"""Sizes of the matmul's tiles and blocks, derived from the processor's vector registers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastnn.backend.cpu.target import vector_bytes, vector_registers
+
+# Scratch memory of one part: a packed block of a, for a second-level cache of 512 KiB or more, and of b.
+_A_BYTES = 300 * 1024
+_B_BYTES = 2048 * 1024
+SCRATCH_BYTES = _A_BYTES + _B_BYTES
+# A packed panel of b, which the tiles below each other read again and again.
+_PANEL_BYTES = 32 * 1024
+# The depth of a block: from 256 to 512 the product of two 1024 x 1024 matrices gained 7 % with 32-byte vectors, because
+# c is read and written half as often.
+_MOST_K = 512
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """Tile heights and block sizes of one dtype.
+
+    Attributes
+    ----------
+    lanes, width : int
+        Elements of a vector; columns of a panel: two vectors.
+    heights : tuple of int
+        Rows of the tiles, from the highest, which fills the registers, to 1.
+    m, n, k : int
+        Rows, columns and depth of a block: a's block (m x k) fits the second-level cache, a panel of b (width x k)
+        half the first-level one.
+    few_rows : int
+        With fewer rows than this a panel of b is not packed.
+    blocked_m, blocked_n, blocked_k, blocked_work : int
+        The least sizes, and their product, at which packing both pays.
+    """
+
+    lanes: int
+    heights: tuple[int, ...]
+    m: int
+    n: int
+    k: int
+    few_rows: int
+    blocked_m: int
+    blocked_n: int
+    blocked_k: int
+    blocked_work: int
+    itemsize: int
+
+    @classmethod
+    def of(cls, dtype: str) -> Blocking:
+        """Return the sizes for a dtype on this processor."""
+        size = np.dtype(dtype).itemsize
+        lanes = vector_bytes() // size
+        # two accumulators a row; what is left of the registers holds b's two vectors and one broadcast
+        heights = (12, 8, 4, 2, 1) if vector_registers() == 32 else (6, 4, 2, 1)
+        high = heights[0]
+        width = 2 * lanes
+        k = min(_MOST_K, _PANEL_BYTES // (width * size))
+        m = (_A_BYTES - 64) // (k * size) // high * high
+        n = _B_BYTES // (k * size) // width * width
+        return cls(lanes, heights, m, n, k, 2 * high, 2 * high, 4 * lanes, 32, 48**3, size)
+
+    def way(self, m: int, n: int, k: int, transpose_a: bool, transpose_b: bool) -> str:
+        """Return which way a product of this shape is computed; see `kernels/matmul.py`."""
+        if transpose_b and m <= 3 and (m == 1 or not transpose_a):
+            return "dot_rows"
+        if m == 1 and not transpose_b and n > self.width:
+            return "single_row"
+        large = m >= self.blocked_m and n >= self.blocked_n and k >= self.blocked_k and m * n * k >= self.blocked_work
+        return "blocked" if large else "simple"
+
+    @property
+    def width(self) -> int:
+        """Columns of a panel."""
+        return 2 * self.lanes
+
+    @property
+    def panel_bytes(self) -> int:
+        """Bytes of a packed panel of b."""
+        return self.k * self.width * self.itemsize
+
+    @property
+    def a_bytes(self) -> int:
+        """Bytes that are set aside for a packed block of a."""
+        return _A_BYTES

@@ -73,6 +73,7 @@ class Flag(IntFlag):
     MAP_GRADIENT = 16  # multiply the output by the mapped function's derivative
     CHECK_FINITE = 32  # stop before the step when the data hold NaN or infinity
     TRAINING = 64
+    RECTIFY = 128  # set by a backend: the mapped function is relu, which its matmul applies by itself
 
 
 NO_FLAGS = Flag(0)

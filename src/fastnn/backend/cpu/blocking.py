@@ -62,7 +62,7 @@ class Blocking:
         k = min(_MOST_K, _PANEL_BYTES // (width * size))
         m = (_A_BYTES - 64) // (k * size) // high * high
         n = _B_BYTES // (k * size) // width * width
-        return cls(lanes, heights, m, n, k, 2 * high, 2 * high, 4 * lanes, 32, 48**3, size)
+        return cls(lanes, heights, m, n, k, 2 * high, 2 * high, 4 * lanes, 32, 3 << 19, size)
 
     def way(self, m: int, n: int, k: int, transpose_a: bool, transpose_b: bool) -> str:
         """Return which way a product of this shape is computed; see `kernels/matmul.py`."""

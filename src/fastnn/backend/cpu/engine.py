@@ -78,6 +78,8 @@ class BoundProgram:
             record[KERNEL_WORD] = library.address(key)
             if mapped is not None:
                 record[MAP_WORD] = library.address(mapped)
+                if key.op == "matmul" and mapped.variant == "relu":
+                    record[FLAGS_WORD] |= Flag.RECTIFY
         records.flags.writeable = False
         self.program = program
         self._scratches = any(key.variant == "blocked" for key in kernels)

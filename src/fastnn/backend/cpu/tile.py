@@ -6,6 +6,7 @@ multiply-adds over k in rising order, whatever the tile's shape: results do not 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from numba import types
@@ -19,7 +20,8 @@ def make_tile(dtype: str, lanes: int, rows: int, vectors: int, *, copies: bool =
 
     Its arguments, all addresses and strides in bytes: a, a_row (from a row to the next), a_k (from a k to the
     next), b, b_k (b's lanes are contiguous), k (at least 1), c, c_row, init (0 for zeros), init_row, columns (of the
-    `lanes * vectors` columns how many are stored), copy.
+    `lanes * vectors` columns how many are stored), copy, rectify (0, or what sets elements to zero: 1 for those that
+    are negative, else the address of saved values, with c's strides, that do so where they are not positive).
 
     Parameters
     ----------
@@ -31,87 +33,132 @@ def make_tile(dtype: str, lanes: int, rows: int, vectors: int, *, copies: bool =
     @intrinsic  # type: ignore[untyped-decorator]
     def tile(
         typingctx: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, k: Any, c: Any, c_row: Any,
-        init: Any, init_row: Any, columns: Any, copy: Any,
+        init: Any, init_row: Any, columns: Any, copy: Any, rectify: Any,
     ) -> Any:  # fmt: skip
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            _emit_tile(builder, args, Lanes(builder, dtype, lanes), rows, vectors, copies)
+            a, a_row, a_k, b, b_k, k, c, c_row, init, init_row, columns, copy, rectify = args
+            made = _Tile(Lanes(builder, dtype, lanes), rows, vectors, columns)
+            sums = made.initial(init, init_row)
+            if rows > 2:
+                # the tile below comes next, and its chains may start from what its c holds
+                made.prefetch(builder.add(c, builder.mul(c_row, constant(rows))), c_row)
+            sums = made.product(sums, (a, a_row, a_k), (b, b_k), k, copy if copies else None)
+            made.store(made.rectified(sums, rectify, c_row), c, c_row)
             return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 12), codegen
+        return types.void(*[types.intp] * 13), codegen
 
     return tile
 
 
-def _emit_tile(b: Any, args: Any, v: Lanes, rows: int, vectors: int, copies: bool) -> None:
-    a, a_row, a_k, b_at, b_k, k, c, c_row, init, init_row, columns, copy = args
-    cells = [(i, j) for i in range(rows) for j in range(vectors)]
-    full = b.icmp_signed(">=", columns, constant(v.lanes * vectors))
-    masks = [v.edge(columns, j * v.lanes) for j in range(vectors)]
+class _Tile:
+    """The parts of a tile, each added to the builder's block."""
 
-    def at(base: Any, stride: Any, i: int, j: int) -> Any:
-        return b.add(base, b.add(b.mul(stride, constant(i)), constant(j * v.width)))
+    def __init__(self, v: Lanes, rows: int, vectors: int, columns: Any) -> None:
+        self.v, self.b, self.rows, self.vectors = v, v.builder, rows, vectors
+        self.cells = [(i, j) for i in range(rows) for j in range(vectors)]
+        self.full = self.b.icmp_signed(">=", columns, constant(v.lanes * vectors))
+        self.masks = [v.edge(columns, j * v.lanes) for j in range(vectors)]
 
-    names = ("full_init", "edge_init", "start", "full_store", "edge_store", "done")
-    blocks = {name: b.append_basic_block(name) for name in names}
-    entry = b.block
-    # the values that the chains start from: zeros, a bias (row stride 0), or what c holds
-    some = b.append_basic_block("some_init")
-    b.cbranch(b.icmp_signed("==", init, constant(0)), blocks["start"], some)
-    b.position_at_end(some)
-    b.cbranch(full, blocks["full_init"], blocks["edge_init"])
-    b.position_at_end(blocks["full_init"])
-    loaded = [v.load(at(init, init_row, i, j)) for i, j in cells]
-    b.branch(blocks["start"])
-    b.position_at_end(blocks["edge_init"])
-    masked = [v.masked_load(at(init, init_row, i, j), masks[j]) for i, j in cells]
-    b.branch(blocks["start"])
+    def _at(self, base: Any, stride: Any, i: int, j: int) -> Any:
+        b = self.b
+        return b.add(base, b.add(b.mul(stride, constant(i)), constant(j * self.v.width)))
 
-    b.position_at_end(blocks["start"])
-    initial = []
-    for index in range(len(cells)):
-        phi = b.phi(v.vector)
-        for value, block in (
-            (v.zero, entry),
-            (loaded[index], blocks["full_init"]),
-            (masked[index], blocks["edge_init"]),
-        ):
-            phi.add_incoming(value, block)
-        initial.append(phi)
-    if rows > 2:
-        # the tile below comes next, and its chains start from what its c holds
-        for i, j in cells:
-            v.prefetch(at(c, c_row, rows + i, j))
-    # one pointer for three rows: x86 addresses then need no further registers (p, p + s, p + 2 s)
-    starts = [b.add(a, b.mul(a_row, constant(i))) for i in range(0, rows, 3)]
-    with Loop(b, k, [*starts, b_at, copy, *initial]) as loop:
-        pointers, right_at, copy_at = (
-            loop.carried[: len(starts)],
-            loop.carried[-len(cells) - 2],
-            loop.carried[-len(cells) - 1],
-        )
-        sums = loop.carried[-len(cells) :]
-        right = [v.load(b.add(right_at, constant(j * v.width))) for j in range(vectors)]
-        if copies:
-            for j, value in enumerate(right):
-                v.store(value, b.add(copy_at, constant(j * v.width)))
-        updated = []
-        for i in range(rows):
-            left = v.broadcast(b.add(pointers[i // 3], b.mul(a_row, constant(i % 3))))
-            updated += [v.fma(left, right[j], sums[i * vectors + j]) for j in range(vectors)]
-        advanced = [b.add(pointer, a_k) for pointer in pointers]
-        next_copy = b.add(copy_at, constant(vectors * v.width)) if copies else copy_at
-        loop.following = [*advanced, b.add(right_at, b_k), next_copy, *updated]
+    def _choose(self, choices: list[tuple[Any, Callable[[], list[Any]]]], otherwise: list[Any]) -> list[Any]:
+        """Return the values of the first choice whose condition holds."""
+        b = self.b
+        behind, ends = b.append_basic_block("chosen"), []
+        for condition, values in choices:
+            here, further = b.append_basic_block("choice"), b.append_basic_block("further")
+            b.cbranch(condition, here, further)
+            b.position_at_end(here)
+            ends.append((values(), b.block))
+            b.branch(behind)
+            b.position_at_end(further)
+        ends.append((otherwise, b.block))
+        b.branch(behind)
+        b.position_at_end(behind)
+        chosen = []
+        for index in range(len(self.cells)):
+            phi = b.phi(self.v.vector)
+            for made, block in ends:
+                phi.add_incoming(made[index], block)
+            chosen.append(phi)
+        return chosen
 
-    b.cbranch(full, blocks["full_store"], blocks["edge_store"])
-    b.position_at_end(blocks["full_store"])
-    for (i, j), value in zip(cells, updated, strict=True):
-        v.store(value, at(c, c_row, i, j))
-    b.branch(blocks["done"])
-    b.position_at_end(blocks["edge_store"])
-    for (i, j), value in zip(cells, updated, strict=True):
-        v.masked_store(value, at(c, c_row, i, j), masks[j])
-    b.branch(blocks["done"])
-    b.position_at_end(blocks["done"])
+    def _load(self, base: Any, stride: Any, masked: bool) -> list[Any]:
+        if masked:
+            return [self.v.masked_load(self._at(base, stride, i, j), self.masks[j]) for i, j in self.cells]
+        return [self.v.load(self._at(base, stride, i, j)) for i, j in self.cells]
+
+    def initial(self, init: Any, init_row: Any) -> list[Any]:
+        """Return what the chains start from: zeros, a bias (row stride 0), or what c holds."""
+        b = self.b
+        some = b.icmp_signed("!=", init, constant(0))
+        choices = [
+            (b.and_(some, self.full), lambda: self._load(init, init_row, False)),
+            (some, lambda: self._load(init, init_row, True)),
+        ]
+        return self._choose(choices, [self.v.zero] * len(self.cells))
+
+    def prefetch(self, base: Any, stride: Any) -> None:
+        """Bring cells of a matrix near."""
+        for i, j in self.cells:
+            self.v.prefetch(self._at(base, stride, i, j))
+
+    def product(self, sums: list[Any], left: Any, right: Any, k: Any, copy: Any) -> list[Any]:
+        """Return the sums after k steps."""
+        b, v, count = self.b, self.v, len(self.cells)
+        (a, a_row, a_k), (b_at, b_k) = left, right
+        # one pointer for three rows: x86 addresses then need no further registers (p, p + s, p + 2 s)
+        starts = [b.add(a, b.mul(a_row, constant(i))) for i in range(0, self.rows, 3)]
+        copies = [] if copy is None else [copy]
+        with Loop(b, k, [*sums, *starts, b_at, *copies]) as loop:
+            before, pointers = loop.carried[:count], loop.carried[count : count + len(starts)]
+            right_at, *copy_at = loop.carried[count + len(starts) :]
+            factors = [v.load(b.add(right_at, constant(j * v.width))) for j in range(self.vectors)]
+            for target in copy_at:
+                for j, value in enumerate(factors):
+                    v.store(value, b.add(target, constant(j * v.width)))
+            after: list[Any] = []
+            for i in range(self.rows):
+                factor = v.broadcast(b.add(pointers[i // 3], b.mul(a_row, constant(i % 3))))
+                for j in range(self.vectors):
+                    after.append(v.fma(factor, factors[j], before[len(after)]))
+            steps = [b.add(pointer, a_k) for pointer in pointers] + [b.add(right_at, b_k)]
+            steps += [b.add(target, constant(self.vectors * v.width)) for target in copy_at]
+            loop.following = [*after, *steps]
+        return after
+
+    def rectified(self, sums: list[Any], rectify: Any, stride: Any) -> list[Any]:
+        """Return the sums, or relu of them, or where it has no gradient zeros; NaN stays."""
+        b, v = self.b, self.v
+
+        def negative() -> list[Any]:
+            return [b.select(b.fcmp_ordered("<", value, v.zero), v.zero, value) for value in sums]
+
+        def behind(masked: bool) -> list[Any]:
+            saved = self._load(rectify, stride, masked)
+            pairs = zip(saved, sums, strict=True)
+            return [b.select(b.fcmp_ordered("<=", kept, v.zero), v.zero, value) for kept, value in pairs]
+
+        saves = b.icmp_unsigned(">", rectify, constant(1))
+        choices = [
+            (b.icmp_signed("==", rectify, constant(1)), negative),
+            (b.and_(saves, self.full), lambda: behind(False)),
+            (saves, lambda: behind(True)),
+        ]
+        return self._choose(choices, sums)
+
+    def store(self, sums: list[Any], base: Any, stride: Any) -> None:
+        """Store the columns that there are."""
+        with self.b.if_else(self.full) as (full, edge):
+            with full:
+                for (i, j), value in zip(self.cells, sums, strict=True):
+                    self.v.store(value, self._at(base, stride, i, j))
+            with edge:
+                for (i, j), value in zip(self.cells, sums, strict=True):
+                    self.v.masked_store(value, self._at(base, stride, i, j), self.masks[j])
 
 
 def make_row_update(dtype: str, lanes: int, depth: int) -> Any:

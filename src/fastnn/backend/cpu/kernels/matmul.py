@@ -8,7 +8,8 @@
 - up to three rows, b transposed: dot products.
 
 Which way is taken depends on the shape alone, never on the part, so results do not depend on the number of parts.
-A mapped activation (or its gradient) follows while the rows are in the cache.
+relu and its gradient are applied to a tile in registers; another mapped activation (or gradient) follows while the
+rows are in the cache.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from fastnn.program.layout import MAP_WORD, PARAMS_AT, Buffer, Flag
 _PARAMS_BYTES = PARAMS_AT * 8
 _ACCUMULATE, _FORWARD, _GRADIENT = int(Flag.ACCUMULATE), int(Flag.MAP_FORWARD), int(Flag.MAP_GRADIENT)
 _TRANSPOSE_A, _TRANSPOSE_B = int(Flag.TRANSPOSE_A), int(Flag.TRANSPOSE_B)
+_RECTIFY = int(Flag.RECTIFY)
 _SCRATCH = int(Buffer.SCRATCH)
 
 
@@ -38,7 +40,7 @@ def _simple(kit: Kit, shape: Blocking) -> Any:
     copy_panel, transpose_panel = copy_and_transpose(kit, shape)
 
     @helper
-    def simple(scratch, rows, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate):
+    def simple(scratch, rows, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
         buffer = stack_bytes(panel_bytes)
         blocks, c_row, packed_row = (k + block_k - 1) // block_k, n * size, width * size
         for j in range(first, last, width):
@@ -59,12 +61,13 @@ def _simple(kit: Kit, shape: Blocking) -> Any:
                 if block == 0 and not accumulate:
                     init, init_row = (bias + j * size if bias != 0 else 0), 0
                 left, depth = a + k0 * a_k, k1 - k0
+                last_step = (rectify + j * size if rectify > 1 else rectify) if block == blocks - 1 else 0
                 if columns > lanes:
                     wide(rows, left, a_row, a_row, a_k, 0, panel, panel_row, depth, target, c_row, init, init_row,
-                         columns, copy)  # fmt: skip
+                         columns, copy, last_step)  # fmt: skip
                 else:
                     narrow(rows, left, a_row, a_row, a_k, 0, panel, panel_row, depth, target, c_row, init, init_row,
-                           columns, 0)  # fmt: skip
+                           columns, 0, last_step)  # fmt: skip
 
     return simple
 
@@ -92,7 +95,7 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
                     copy_panel(b + i * b_row + j * size, b_row, rows, min(width, last - j), target, packed_row)
 
     @helper
-    def blocked(scratch, m, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate):
+    def blocked(scratch, m, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
         a_block, b_block = scratch, scratch + a_bytes
         blocks, c_row, b_k = (k + block_k - 1) // block_k, n * size, size if transposed else b_row
         several = m > block_m
@@ -119,8 +122,11 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
                         init, init_row = target, c_row
                         if block == 0 and not accumulate:
                             init, init_row = (bias + j * size if bias != 0 else 0), 0
+                        last_step = 0
+                        if block == blocks - 1:
+                            last_step = rectify + i * c_row + j * size if rectify > 1 else rectify
                         tiles(rows, a_block, depth * size, size, 0, size, panel, panel_row, depth, target, c_row,
-                              init, init_row, columns, copy)  # fmt: skip
+                              init, init_row, columns, copy, last_step)  # fmt: skip
 
     return blocked
 
@@ -134,7 +140,7 @@ def _single_row(kit: Kit, shape: Blocking) -> Any:
     most = 8 * 1024 // size
 
     @helper
-    def single_row(scratch, rows, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate):
+    def single_row(scratch, rows, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
         y, start = reals(c), reals(bias)
         if not accumulate:
             for j in range(first, last):
@@ -159,7 +165,7 @@ def _dot_rows(kit: Kit, shape: Blocking) -> Any:
     zero = real(0.0)
 
     @helper
-    def dot_rows(scratch, m, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate):
+    def dot_rows(scratch, m, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
         start = reals(bias)
         for i in range(m):
             y = reals(c + i * n * size)
@@ -203,6 +209,8 @@ def matmul(kit: Kit, variant: str) -> Callable[..., Any]:
     M, N, K = kit.words("m n k")
     size = kit.itemsize
     shape = Blocking.of(kit.dtype)
+    # the other two compute too little at a time for it to matter
+    rectifies = variant not in ("single_row", "dot_rows")
     slicing, multiply = _slicing(shape), WAYS[variant or "simple"](kit, shape)
 
     def matmul(record, context, ith, nth):
@@ -223,10 +231,15 @@ def matmul(kit: Kit, variant: str) -> Callable[..., Any]:
         scratch = int64_pointer(context)[_SCRATCH] + ith * SCRATCH_BYTES
         left, out = a + row * a_row, target + row * n * size
         accumulate = flags & _ACCUMULATE != 0
-        multiply(scratch, rows, first, last, n, k, left, a_row, a_k, b, b_row, transposed, out, bias, accumulate)
-        if flags & (_FORWARD | _GRADIENT) == 0:
-            return
         saved = address(record, context, SAVED) if flags & _GRADIENT != 0 else c
+        rectify = 0
+        if rectifies and flags & _RECTIFY != 0 and not has(record, PRE):
+            rectify = 1 if flags & _FORWARD != 0 else saved + row * n * size
+        multiply(
+            scratch, rows, first, last, n, k, left, a_row, a_k, b, b_row, transposed, out, bias, accumulate, rectify
+        )
+        if flags & (_FORWARD | _GRADIENT) == 0 or rectify != 0:
+            return
         # rows that a part has whole lie side by side
         runs, count = (1, rows * n) if last - first == n else (rows, last - first)
         for i in range(runs):

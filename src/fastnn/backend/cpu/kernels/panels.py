@@ -57,25 +57,26 @@ def panel_tiles(kit: Kit, shape: Blocking, vectors: int) -> Any:
     second, third = heights[1], heights[2]
 
     @helper
-    def panel(rows, a, step, a_row, a_k, packed_size, b, b_k, k, c, c_row, init, init_row, columns, copy):
+    def panel(rows, a, step, a_row, a_k, packed_size, b, b_k, k, c, c_row, init, init_row, columns, copy, rectify):
         i = 0
         if copy != 0:
-            first_tile(a, a_row, a_k + high * packed_size, b, b_k, k, c, c_row, init, init_row, columns, copy)
+            first_tile(a, a_row, a_k + high * packed_size, b, b_k, k, c, c_row, init, init_row, columns, copy, rectify)
             i, b, b_k = high, copy, packed_row
         while i < rows:
             height = next_height(rows - i)
             at, to, start = a + i * step, c + i * c_row, init + i * init_row
             skip = a_k + height * packed_size
+            pass_on = rectify + i * c_row if rectify > 1 else rectify
             if height == high:
-                tile_high(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0)
+                tile_high(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on)
             elif height == second:
-                tile_second(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0)
+                tile_second(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on)
             elif has_third and height == third:
-                tile_third(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0)
+                tile_third(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on)
             elif height == 2:
-                tile_2(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0)
+                tile_2(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on)
             else:
-                tile_1(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0)
+                tile_1(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on)
             i += height
 
     return panel
@@ -118,7 +119,7 @@ def pack_rows(kit: Kit, shape: Blocking) -> Any:
     A vector is written whole where fewer rows are left, and what it wrote too much is overwritten by what
     follows; the block's memory has room for one more vector.
     """
-    reals, size, lanes, chunk = kit.reals, kit.itemsize, shape.lanes, CHUNK
+    reals, size, chunk = kit.reals, kit.itemsize, CHUNK
     next_height = _next_height(shape)
     high, second = shape.heights[:2]
     strip_high, strip_second = (make_copy_strip(kit.dtype, height) for height in (high, second))

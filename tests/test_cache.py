@@ -17,7 +17,7 @@ from fastnn import cache
 from fastnn.backend.cpu import library, store
 
 PACKAGE = Path(fnn.__file__).parent
-# few and small kernels: gather, activation and its formula, store, tick, run
+# few and small kernels: gather, activation and its formula, store, tick, run, its entry from Python
 PROBE = """
     import json, sys
     import numpy as np
@@ -66,9 +66,9 @@ def filled(tmp_path_factory) -> Path:
         assert err == ""
         np.testing.assert_allclose(result["y"], hard_sigmoid(), rtol=1e-6, atol=1e-7)
         assert result["y"] == found[0][0]["y"]
-        assert result["compiled"] + result["loaded"] == 6
+        assert result["compiled"] + result["loaded"] == 7
     # each of them had something to compile, or waited for none
-    assert sum(result["compiled"] for result, _ in found) >= 6
+    assert sum(result["compiled"] for result, _ in found) >= 7
     return folder
 
 
@@ -77,10 +77,10 @@ def files(folder: Path) -> list[Path]:
 
 
 def test_several_processes_fill_one_cache(filled):
-    assert len(files(filled)) == 6
+    assert len(files(filled)) == 7
     assert all(path.suffix == ".fnk" for path in files(filled)), "a temporary file was left"
     result, _ = probe(filled)
-    assert (result["compiled"], result["loaded"]) == (0, 6)
+    assert (result["compiled"], result["loaded"]) == (0, 7)
     assert result["numba"] is False
 
 
@@ -98,11 +98,11 @@ def test_damaged_files_are_compiled_anew(filled, tmp_path):
     result, err = probe(folder)
     assert err == ""
     np.testing.assert_allclose(result["y"], hard_sigmoid(), rtol=1e-6, atol=1e-7)
-    assert (result["compiled"], result["loaded"]) == (3, 3)
+    assert (result["compiled"], result["loaded"]) == (3, 4)
     for path in (truncated, flipped, emptied):
         assert len(path.read_bytes()) > 100
     assert probe(folder)[0]["compiled"] == 0
-    assert untouched in files(folder) and len(others) == 2
+    assert untouched in files(folder) and len(others) == 3
 
 
 def test_no_damage_at_all_is_taken_for_a_kernel(filled, monkeypatch, tmp_path):
@@ -131,7 +131,7 @@ def test_editing_a_formula_compiles_its_callers_anew(filled, tmp_path):
     source.write_text(text.replace("y = x + real(3.0)", "y = x + real(2.0)"))
     result, _ = probe(filled, package)
     np.testing.assert_allclose(result["y"], hard_sigmoid(2.0), rtol=1e-6, atol=1e-7)
-    assert (result["compiled"], result["loaded"]) == (6, 0)
+    assert (result["compiled"], result["loaded"]) == (7, 0)
     original, _ = probe(filled)
     assert original["compiled"] == 0
     assert original["hash"] != result["hash"]
@@ -172,7 +172,7 @@ def test_a_cache_that_cannot_be_written_falls_back_with_a_warning(tmp_path):
     result, err = probe(None, **variables)
     assert "RuntimeWarning: fastnn cannot use the cache folder" in err and "FASTNN_CACHE_DIR" in err
     assert Path(result["location"]).is_relative_to(spare)
-    assert result["compiled"] == 6
+    assert result["compiled"] == 7
     again, err = probe(None, **variables)
     assert "RuntimeWarning" in err
     assert (again["compiled"], again["y"]) == (0, result["y"])
@@ -211,7 +211,7 @@ def test_clearing(filled, tmp_path, monkeypatch):
     shutil.copytree(filled, folder)
     (folder / "keep.txt").write_text("not ours")
     monkeypatch.setattr(cache, "_folder", lambda: folder)
-    assert len(cache.entries()) == len(files(folder)) - 1 >= 6
+    assert len(cache.entries()) == len(files(folder)) - 1 >= 7
     assert cache.size() == sum(path.stat().st_size for path in cache.entries())
     count = len(cache.entries())
     assert cache.clear() == count
@@ -280,5 +280,5 @@ def test_compiling_in_several_threads_at_once(filled, tmp_path):
         print(json.dumps({"errors": errors, "same": bool(same), "count": len(results), **library.statistics()}))
     """
     result, err = finish(start(script, filled))
-    assert result == {"errors": [], "same": True, "count": 120, "compiled": 0, "loaded": 6}
+    assert result == {"errors": [], "same": True, "count": 120, "compiled": 0, "loaded": 7}
     assert err == ""

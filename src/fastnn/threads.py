@@ -7,9 +7,11 @@ run one after the other on the calling thread.
 from __future__ import annotations
 
 import numbers
+from collections.abc import Callable
 
 _MOST = 256
 _parts = 1
+_listeners: list[Callable[[], None]] = []
 
 
 def set_num_threads(n: int) -> None:
@@ -22,11 +24,18 @@ def set_num_threads(n: int) -> None:
     """
     global _parts
     _parts = checked(n, "n")
+    for listener in _listeners:
+        listener()
 
 
 def get_num_threads() -> int:
     """Return into how many parts kernels cut their work."""
     return _parts
+
+
+def on_change(listener: Callable[[], None]) -> None:
+    """Call a function whenever the number is set: it forgets what was prepared for another one."""
+    _listeners.append(listener)
 
 
 def checked(n: object, what: str) -> int:

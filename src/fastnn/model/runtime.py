@@ -6,8 +6,9 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from fastnn.model.programs import Request, build
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter, Status
 from fastnn.program.program import aligned_zeros
-from fastnn.threads import get_num_threads
+from fastnn.threads import get_num_threads, on_change
 from fastnn.training.objective import Objective
 
 # Programs are a few kilobytes; a new one appears with every batch size and memory layout of the data.
@@ -68,6 +69,8 @@ class Runtime:
         self.first_step = 0
         self._other = new_context(seed)
         self._made_for: tuple[Objective | None, Optimizer | None] = (None, None)
+        #: see `fastnn.model.quick`; emptied when an address or the number of threads changes
+        self.quick: dict[Any, Callable[[Any], Any]] = {}
         _runtimes.add(self)
 
     def attach(self, optimizer: Optimizer | None) -> None:
@@ -138,9 +141,17 @@ class Runtime:
                 )
             return done
 
+    def context_of(self, bound: BoundProgram, work: Pass) -> tuple[NDArray[np.int64], Any]:
+        """Make a context for one program, and return it with what its addresses point to."""
+        context = new_context(0)
+        with self.lock:
+            self._fill(context, bound, work)
+            return context, (self.parameters, self._arena, work)
+
     def _fill(self, context: NDArray[np.int64], bound: BoundProgram, work: Pass) -> None:
         if self._arena.nbytes < bound.program.arena_bytes:
             self._arena = aligned_zeros(bound.program.arena_bytes)
+            self.quick.clear()
         if bound.program.name in ("train", "gradients") and self.gradients.nbytes < self.table.nbytes:
             self.gradients = self.table.allocate()
         _check_sizes(bound, work, self.optimizer_state.nbytes)
@@ -177,10 +188,17 @@ _runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
 def _renew_locks() -> None:
     for runtime in _runtimes:
         runtime.lock = threading.RLock()
+        runtime.quick = {}
+
+
+def _forget_quick() -> None:
+    for runtime in list(_runtimes):
+        runtime.quick.clear()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
+on_change(_forget_quick)
 
 
 def new_context(seed: int) -> NDArray[np.int64]:

@@ -8,7 +8,6 @@ object file, in processes that never import Numba (benchmarks/startup.py: 11 ker
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from numba import config, types
@@ -16,14 +15,7 @@ from numba.core import compiler, cpu, registry
 from numba.core.compiler_lock import global_compiler_lock
 
 from fastnn.backend.cpu.options import KERNEL_FLAGS
-
-
-@dataclass(frozen=True)
-class ObjectCode:
-    """Machine code of one function: an object file, and the symbol to call."""
-
-    symbol: str
-    code: bytes
+from fastnn.backend.cpu.store import ObjectCode
 
 
 def compile_native(function: Callable[..., Any], arguments: int, *, returns: bool = False) -> ObjectCode:

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cpu import library
 from fastnn.backend.cpu.blocking import SCRATCH_BYTES, Blocking
+from fastnn.backend.cpu.entry import Entry
 from fastnn.program.layout import CONTEXT_WORDS, FLAGS_WORD, KERNEL_WORD, MAP_WORD, Buffer, Counter, Flag, Status
 from fastnn.program.program import KernelKey, Program, aligned_zeros, dims_of
 
 RUN = KernelKey("run", "int64")
-
-
-@cache
-def _run() -> Any:
-    return library.native(RUN, 5)
 
 
 def specialize(key: KernelKey, record: NDArray[np.int64]) -> KernelKey:
@@ -82,27 +77,64 @@ class BoundProgram:
                     record[FLAGS_WORD] |= Flag.RECTIFY
         records.flags.writeable = False
         self.program = program
-        self._scratches = any(key.variant == "blocked" for key in kernels)
+        #: whether kernels need scratch memory
+        self.scratches = any(key.variant == "blocked" for key in kernels)
         self._records = records
-        self._address = records.ctypes.data
-        self._call = _run()
+        self.address = int(records.ctypes.data)
 
     def run(self, context: NDArray[np.int64], steps: int, parts: int = 1) -> int:
-        """Run the program `steps` times and return how many steps were finished.
+        """Run the program once on a context; see `Runner`, which does it many times at less cost."""
+        return Runner(context).run(self, steps, parts)
+
+
+class Runner:
+    """Runs programs on one context, one at a time.
+
+    Parameters
+    ----------
+    context : ndarray, int64, shape (CONTEXT_WORDS,)
+        Addresses of all buffers that the programs use, and the counters. The caller keeps the buffers alive and
+        large enough.
+    """
+
+    def __init__(self, context: NDArray[np.int64]) -> None:
+        if context.shape != (CONTEXT_WORDS,) or context.dtype != np.int64 or not context.flags.c_contiguous:
+            raise ValueError(f"a context has {CONTEXT_WORDS} int64 words, got {context.dtype} {context.shape}")
+        self._context = context
+        self._entry = Entry(library.address(RUN), 0, 0, int(context.ctypes.data), 0, 1)
+
+    def run(self, bound: BoundProgram, steps: int, parts: int = 1) -> int:
+        """Run a program `steps` times and return how many steps were finished. The GIL is released.
 
         Parameters
         ----------
-        context : ndarray, int64, shape (CONTEXT_WORDS,)
-            Addresses of all buffers that the program uses, and the counters. The caller keeps the buffers
-            alive and large enough. The GIL is released.
         parts : int
             Into how many parts each kernel's work is cut.
         """
-        if context.shape != (CONTEXT_WORDS,) or context.dtype != np.int64 or not context.flags.c_contiguous:
-            raise ValueError(f"a context has {CONTEXT_WORDS} int64 words, got {context.dtype} {context.shape}")
-        if self._scratches:
-            context[Buffer.SCRATCH] = _scratch(parts)
-        done: int = self._call(self._address, len(self._records), context.ctypes.data, steps, parts)
-        if context[Counter.STATUS] == Status.KERNEL_RAISED:
-            raise RuntimeError("a compiled kernel raised: this is a bug in fastnn")
+        done = self.starter(bound, steps, parts)()
+        if done != steps:
+            self.check()
         return done
+
+    def starter(self, bound: BoundProgram, steps: int, parts: int = 1) -> Callable[[], int]:
+        """Return what runs a program, as `run` does; to be called until the runner is given another program.
+
+        The caller keeps the program alive, and calls `check` where fewer steps were finished.
+        """
+        words = self._entry.arguments
+        words[0], words[1], words[3], words[4] = bound.address, len(bound.program), steps, parts
+        if not bound.scratches:
+            return self._entry.start
+        context, start = self._context, self._entry.start
+
+        def start_with_scratch() -> int:
+            # the calling thread's own: another may have prepared the call
+            context[Buffer.SCRATCH] = _scratch(parts)
+            return start()
+
+        return start_with_scratch
+
+    def check(self) -> None:
+        """Raise where a kernel stopped the program in a way that it must not."""
+        if self._context[Counter.STATUS] == Status.KERNEL_RAISED:
+            raise RuntimeError("a compiled kernel raised: this is a bug in fastnn")

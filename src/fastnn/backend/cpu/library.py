@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm
 
 from fastnn.backend.cpu import store
+from fastnn.backend.cpu.store import ObjectCode
 from fastnn.program.program import KernelKey
 
 _lock = threading.RLock()
@@ -24,15 +25,38 @@ def _initialize() -> None:
     llvm.initialize_native_asmprinter()
 
 
-def _load(symbol: str, code: bytes) -> int:
-    """Link an object file into this process and return the address of its function."""
+def machine() -> Any:
+    """Return LLVM's description of the host."""
     _initialize()
-    machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    return llvm.Target.from_default_triple().create_target_machine(jit=True)
+
+
+def _link(symbol: str, code: bytes) -> int:
+    """Link an object file into this process and return the address of its function."""
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     _engines.append(engine)
     return int(engine.get_function_address(symbol))
+
+
+def load(name: str, compile_code: Callable[[], ObjectCode]) -> int:
+    """Return the address of the function of a name, compiling it when neither memory nor disk has it."""
+    with _lock:
+        found = _addresses.get(name)
+        if found is None:
+            stored = store.read(name)
+            if stored is None:
+                compiled = compile_code()
+                # Intel's vector maths, where a user has installed it for Numba, is there only beside Numba
+                if b"__svml_" not in compiled.code:
+                    store.write(name, compiled)
+                stored = (compiled.symbol, compiled.code)
+                _statistics["compiled"] += 1
+            else:
+                _statistics["loaded"] += 1
+            found = _addresses[name] = _link(*stored)
+        return found
 
 
 def address(key: KernelKey) -> int:
@@ -43,25 +67,14 @@ def address(key: KernelKey) -> int:
     key : KernelKey
         A record's kernel, an elementwise function ("map", "map_grad"), or "run".
     """
-    name = str(key)
-    with _lock:
-        found = _addresses.get(name)
-        if found is None:
-            stored = store.read(name)
-            if stored is None:
-                # Numba is imported here and nowhere else
-                from fastnn.backend.cpu.kernels import build
 
-                compiled = build(key)
-                # Intel's vector maths, where a user has installed it for Numba, is there only beside Numba
-                if b"__svml_" not in compiled.code:
-                    store.write(name, compiled)
-                stored = (compiled.symbol, compiled.code)
-                _statistics["compiled"] += 1
-            else:
-                _statistics["loaded"] += 1
-            found = _addresses[name] = _load(*stored)
-        return found
+    def compile_kernel() -> ObjectCode:
+        # Numba is imported here and nowhere else
+        from fastnn.backend.cpu.kernels import build
+
+        return build(key)
+
+    return load(str(key), compile_kernel)
 
 
 def missing(keys: set[KernelKey]) -> list[KernelKey]:
@@ -72,18 +85,3 @@ def missing(keys: set[KernelKey]) -> list[KernelKey]:
 def statistics() -> dict[str, int]:
     """Return how many functions this process compiled and how many it loaded from disk."""
     return dict(_statistics)
-
-
-def native(key: KernelKey, arguments: int) -> Any:
-    """Return a compiled function that returns an int64 as a Python callable, which releases the GIL."""
-    prototype = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * arguments)
-    function = prototype(address(key))
-
-    def call(*args: int) -> int:
-        result, error = ctypes.c_int64(), ctypes.c_void_p()
-        status = function(ctypes.addressof(result), ctypes.addressof(error), *args)
-        if status != 0:
-            raise RuntimeError(f"the compiled function {key} raised: this is a bug in fastnn")
-        return result.value
-
-    return call

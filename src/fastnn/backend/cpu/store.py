@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fastnn import cache
 from fastnn.backend.cpu.target import cpu
 
-if TYPE_CHECKING:
-    from fastnn.backend.cpu.compile import ObjectCode
-
 _MAGIC = b"fastnn kernel 1\n"
+
+
+@dataclass(frozen=True)
+class ObjectCode:
+    """Machine code of one function: an object file, and the symbol to call."""
+
+    symbol: str
+    code: bytes
 
 
 def path_of(name: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastnn.backend.cpu.compile import ObjectCode, compile_native
+from fastnn.backend.cpu.compile import compile_native
 from fastnn.backend.cpu.kernels import (
     data,
     elementwise,
@@ -15,6 +15,7 @@ from fastnn.backend.cpu.kernels import (
     rows,
 )
 from fastnn.backend.cpu.kernels.kit import KERNELS, Kit
+from fastnn.backend.cpu.store import ObjectCode
 from fastnn.program.program import KernelKey
 
 # each module registers its kernels when it is imported

@@ -1,0 +1,110 @@
+"""Quick predictions: the general path on arrays that stay, for few rows at a time.
+
+The first prediction of rows of some shape and dtype takes the general path, on a copy of the rows. What it made (checked
+rows, program, context, array of results) is kept, and is right for all rows of that shape and dtype, because checks of
+`numpy.ndarray` look at nothing else. So later predictions copy their rows in, start the program, and copy the result out;
+no address changes, and nothing is allocated but the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backend.cpu.engine import BoundProgram, Runner
+from fastnn.model.runtime import Pass
+from fastnn.program.layout import Counter
+from fastnn.threads import get_num_threads
+
+if TYPE_CHECKING:
+    from fastnn.training.feed import Feed
+    from fastnn.model.model import Model
+    from fastnn.model.runtime import Runtime
+
+Predict = Callable[[Any], Any]
+
+# Copying this much takes about 5 µs, what the general path takes for its preparations.
+_MOST_BYTES = 1 << 18
+_KEPT = 64
+
+
+def learn(model: Model, x: Any, batch: int) -> None:
+    """Keep what predicts rows like x in the model's runtime, if they are few.
+
+    Parameters
+    ----------
+    x : array, or list of arrays by input
+        Rows that the general path has just predicted.
+    batch : int
+        The most rows of a batch in the general path: more are not predicted at once.
+    """
+    parts = x if type(x) is list else [x]
+    if not all(type(part) is np.ndarray for part in parts):
+        return
+    if len(parts[0]) > batch or sum(part.nbytes for part in parts) > _MOST_BYTES:
+        return
+    rows = [np.empty(part.shape, part.dtype) for part in parts]
+    for own, part in zip(rows, parts, strict=True):
+        own[...] = part
+    feed = model._inputs(rows if type(x) is list else rows[0])
+    seen = [fed.array for fed in feed.inputs]
+    if len(seen) != len(rows) or not all(map(np.may_share_memory, seen, rows)):
+        return  # converted as a whole, such as half precision, or a list that stands for one array
+    shapes = model._architecture_or_fail().output_shapes
+    feed.results.extend(np.empty((feed.n, *shape), model.dtype) for shape in shapes)
+    if sum(result.nbytes for result in feed.results) > _MOST_BYTES:
+        return
+    runtime = model._runtime
+    with runtime.lock:
+        bound = runtime.program(feed.request("predict", feed.n), model._objective, model._optimizer)
+        while len(runtime.quick) >= _KEPT:
+            del runtime.quick[next(iter(runtime.quick))]
+        runtime.quick[key_of(x)] = _freeze(runtime, bound, feed, rows, single=type(x) is not list)
+
+
+def key_of(x: Any) -> Any:
+    """Return the key of an array, or a list of arrays, in a runtime's quick predictions; None has none."""
+    if type(x) is np.ndarray:
+        return x.shape, x.dtype
+    if type(x) is list:
+        return tuple([(part.shape, part.dtype) if type(part) is np.ndarray else None for part in x])
+    return None
+
+
+def _freeze(runtime: Runtime, bound: BoundProgram, feed: Feed, rows: list[NDArray[Any]], *, single: bool) -> Predict:
+    """Make the prediction that copies in, runs and copies out (variables of a closure are the fastest to read)."""
+    context, kept = runtime.context_of(bound, Pass(feed.addresses()))
+    runner, counters, cursor = Runner(context), memoryview(context), int(Counter.CURSOR)
+    start = runner.starter(bound, 1, get_num_threads())
+    copies = [result.copy for result in feed.results]
+    first, copy = rows[0], copies[0]
+    # half the cost of `with`; the child of a fork, whose locks are new, forgets these functions
+    acquire, release = runtime.lock.acquire, runtime.lock.release
+
+    def predict_one(x: Any) -> Any:
+        acquire()
+        try:
+            first[...] = x
+            counters[cursor] = 0
+            if start() != 1:
+                runner.check()
+            return copy()
+        finally:
+            release()
+
+    def predict(x: Any) -> Any:
+        with runtime.lock:
+            for own, part in zip(rows, (x,) if single else x, strict=True):
+                own[...] = part
+            counters[cursor] = 0
+            if start() != 1:
+                runner.check()
+            return copy() if len(copies) == 1 else [copy() for copy in copies]
+
+    chosen = predict_one if single and len(copies) == 1 else predict
+    # what the addresses in the context and the entry point to lives as long as the function
+    chosen.kept = (bound, context, kept)  # type: ignore[attr-defined]
+    return chosen

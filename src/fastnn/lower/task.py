@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from fastnn.graph.graph import Graph
 from fastnn.program.program import RecordDraft
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """How the rows of one graph input lie in memory.
 
     Attributes

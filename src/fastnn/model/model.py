@@ -297,8 +297,8 @@ class Model(Network):
         verbose
             Taken for the sake of code written for Keras; nothing is shown.
         """
-        if batch_size is None and self._architecture is not None:
-            known = self._runtime.quick.get((x.shape, x.dtype) if type(x) is _ARRAY else quick.key_of(x))
+        if batch_size is None:
+            known = self._quick.get((x.shape, x.dtype) if type(x) is _ARRAY else quick.key_of(x))
             if known is not None:
                 return known(x)
         self._architecture_or_fail()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,7 @@ class Network:
         self._callbacks: CallbackList | None = None
         self._resumable: dict[str, Any] | None = None
         self._fitting = False
+        self._quick: dict[Any, Callable[[Any], Any]] = {}
 
     def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:
         """Give the model its architecture, buffers and, unless they come from a file, initial weights."""
@@ -76,6 +77,7 @@ class Network:
         if initialize:
             table.initialize(runtime.parameters, self.seed)
         self._architecture, self._table, self._runtime = architecture, table, runtime
+        self._quick = runtime.quick
         if self._compiled is not None:
             self._bind()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fastnn.graph import build as build_ops
 from fastnn.graph.gradients import NoGradientError, differentiate
@@ -19,17 +19,17 @@ from fastnn.program.program import Program
 from fastnn.training.objective import LOSSES, PENALTY, SCRATCH, Objective, accumulator_word
 
 
-@dataclass(frozen=True)
-class TargetLayout:
+class TargetLayout(NamedTuple):
     """How the targets of one output arrive: their source, and whether they are labels."""
 
     source: Source
     labels: bool
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """All that decides what a program is, besides the model: the key under which it is kept.
+
+    Named tuples are hashed and compared several times faster than data classes.
 
     Attributes
     ----------

@@ -111,8 +111,8 @@ class Numbers(np.ndarray):
     [
         lambda x: x[:, :5], lambda x: x[0], lambda x: x[:0], lambda x: x[None], lambda x: x.astype(object),
         lambda x: x.astype(str), lambda x: x.astype(complex), lambda x: np.ma.masked_less(x, 0.0), lambda x: x[0, 0],
-        lambda x: [x, x], lambda x: (x, x), lambda x: {"y": x}, lambda x: None, lambda x: "x", lambda x: x.astype("M8[s]"),
-        lambda x: [], lambda x: [[object()]],
+        lambda x: [x, x], lambda x: (x, x), lambda x: {"y": x}, lambda x: None, lambda x: "x",
+        lambda x: x.astype("M8[s]"), lambda x: [], lambda x: [[object()]],
     ],
 )  # fmt: skip
 def test_errors_are_those_of_the_general_path(make):
@@ -128,8 +128,9 @@ def test_errors_are_those_of_the_general_path(make):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda x: x.tolist(), lambda x: x.astype(np.float16), lambda x: x.astype(">f4"), lambda x: x.astype(np.longdouble),
-        lambda x: x.view(Numbers), lambda x: np.ma.masked_array(x), lambda x: [x], lambda x: (x,), lambda x: list(x),
+        lambda x: x.tolist(), lambda x: x.astype(np.float16), lambda x: x.astype(">f4"),
+        lambda x: x.astype(np.longdouble), lambda x: x.view(Numbers), lambda x: np.ma.masked_array(x), lambda x: [x],
+        lambda x: (x,), lambda x: list(x),
     ],
 )  # fmt: skip
 def test_other_kinds_of_data_are_predicted_as_before(make):

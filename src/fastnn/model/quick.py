@@ -1,9 +1,9 @@
 """Quick predictions: the general path on arrays that stay, for few rows at a time.
 
-The first prediction of rows of some shape and dtype takes the general path, on a copy of the rows. What it made (checked
-rows, program, context, array of results) is kept, and is right for all rows of that shape and dtype, because checks of
-`numpy.ndarray` look at nothing else. So later predictions copy their rows in, start the program, and copy the result out;
-no address changes, and nothing is allocated but the result.
+The first prediction of rows of some shape and dtype takes the general path, and then once more on a copy of the rows.
+What that made (checked rows, program, context, array of results) is kept, and is right for all rows of that shape and
+dtype, because the checks of a plain `numpy.ndarray` look at nothing else. So later predictions copy their rows in, start
+the program, and copy the result out: no address changes, and nothing is allocated but the result.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from fastnn.program.layout import Counter
 from fastnn.threads import get_num_threads
 
 if TYPE_CHECKING:
-    from fastnn.training.feed import Feed
     from fastnn.model.model import Model
     from fastnn.model.runtime import Runtime
+    from fastnn.training.feed import Feed
 
 Predict = Callable[[Any], Any]
 
@@ -77,7 +77,7 @@ def key_of(x: Any) -> Any:
 def _freeze(runtime: Runtime, bound: BoundProgram, feed: Feed, rows: list[NDArray[Any]], *, single: bool) -> Predict:
     """Make the prediction that copies in, runs and copies out (variables of a closure are the fastest to read)."""
     context, kept = runtime.context_of(bound, Pass(feed.addresses()))
-    runner, counters, cursor = Runner(context), memoryview(context), int(Counter.CURSOR)
+    runner, counters, cursor = Runner(context), memoryview(context.data), int(Counter.CURSOR)
     start = runner.starter(bound, 1, get_num_threads())
     copies = [result.copy for result in feed.results]
     first, copy = rows[0], copies[0]

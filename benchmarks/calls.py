@@ -16,9 +16,9 @@ from typing import Any
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 
-import numpy as np
+import numpy as np  # noqa: E402
 
-import fastnn as fnn
+import fastnn as fnn  # noqa: E402
 
 NETWORKS = {"64-128-64-10": (64, 128, 64, 10), "784-256-128-10": (784, 256, 128, 10)}
 _BLOCK_SECONDS = 0.002

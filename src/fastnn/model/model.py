@@ -20,7 +20,7 @@ from fastnn.model.network import Network
 from fastnn.model.runtime import Pass
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
-from fastnn.training import batches, passes
+from fastnn.training import batches, passes, quick_step
 from fastnn.training.criteria import check_names
 from fastnn.training.data import is_batches
 from fastnn.training.feed import Feed
@@ -234,9 +234,15 @@ class Model(Network):
         self._fail_in_training("train_on_batch")
         self._build_for(x)
         self._objective_or_fail()
-        with self._runtime.lock:
-            feed = self._feed(x, y, sample_weight, class_weight)
-            batches.train_batch(self, feed, fresh=True)
+        runtime = self._runtime
+        with runtime.lock:
+            key = quick_step.key_of(self, x, y) if sample_weight is None and class_weight is None else None
+            step = None if key is None else runtime.quick_steps.get(key)
+            if step is None or not step(x, y):
+                feed = self._feed(x, y, sample_weight, class_weight)
+                batches.train_batch(self, feed, fresh=True)
+                if key is not None and step is None:
+                    quick_step.learn(self, x, y, key)
             return self._logs_so_far()
 
     def evaluate(

@@ -2,8 +2,8 @@
 
 The first prediction of rows of some shape and dtype takes the general path, and then once more on a copy of the rows.
 What that made (checked rows, program, context, array of results) is kept, and is right for all rows of that shape and
-dtype, because the checks of a plain `numpy.ndarray` look at nothing else. So later predictions copy their rows in, start
-the program, and copy the result out: no address changes, and nothing is allocated but the result.
+dtype, because the checks of a plain `numpy.ndarray` look at nothing else. So later predictions copy their rows in,
+start the program, and copy the result out: no address changes, and nothing is allocated but the result.
 """
 
 from __future__ import annotations

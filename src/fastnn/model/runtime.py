@@ -77,6 +77,8 @@ class Runtime:
         self._runners: dict[bool, Runner] = {}
         #: see `fastnn.model.quick`; emptied when an address, a lock or the number of threads changes
         self.quick: dict[Any, Callable[[Any], Any]] = {}
+        #: see `fastnn.training.quick_step`; emptied then, and when the model is compiled
+        self.quick_steps: dict[Any, Callable[[Any, Any], bool]] = {}
         _runtimes.add(self)
 
     def attach(self, optimizer: Optimizer | None) -> None:
@@ -93,6 +95,12 @@ class Runtime:
     def forget(self) -> None:
         """Drop all programs, because what they were made for has changed."""
         self._programs.clear()
+        self.quick_steps.clear()
+
+    def forget_quick(self) -> None:
+        """Drop what was prepared with addresses, locks or a number of threads that have changed."""
+        self.quick.clear()
+        self.quick_steps.clear()
 
     def program(self, request: Request, objective: Objective | None, optimizer: Optimizer | None) -> BoundProgram:
         """Return the program of a request, making it when it is not kept."""
@@ -142,25 +150,30 @@ class Runtime:
             if runner is None:
                 runner = self._runners[cursor is None] = Runner(context)
             done = runner.run(bound, steps, get_num_threads())
-            if done != steps and context[Counter.STATUS] == Status.NOT_FINITE_INPUT:
-                row, step = int(context[Counter.STATUS_DETAIL]), int(context[Counter.STEP])
-                raise InputNotFiniteError(
-                    f"row {row} of the data holds NaN, infinity or a value too large for {self.table.dtype} "
-                    f"(met at training step {step + 1}); the weights are those before that step"
-                )
+            if done != steps:
+                self.fail_where_not_finite(context)
             return done
+
+    def fail_where_not_finite(self, context: NDArray[np.int64]) -> None:
+        """Raise InputNotFiniteError where a program has stopped because of its input."""
+        if context[Counter.STATUS] == Status.NOT_FINITE_INPUT:
+            row, step = int(context[Counter.STATUS_DETAIL]), int(context[Counter.STEP])
+            raise InputNotFiniteError(
+                f"row {row} of the data holds NaN, infinity or a value too large for {self.table.dtype} "
+                f"(met at training step {step + 1}); the weights are those before that step"
+            )
 
     def context_of(self, bound: BoundProgram, work: Pass) -> tuple[NDArray[np.int64], Any]:
         """Make a context for one program, and return it with what its addresses point to."""
         context = new_context(0)
         with self.lock:
             self._fill(context, bound, work)
-            return context, (self.parameters, self._arena, work)
+            return context, (self.parameters, self.gradients, self.optimizer_state, self._arena, work)
 
     def _fill(self, context: NDArray[np.int64], bound: BoundProgram, work: Pass) -> None:
         if self._arena.nbytes < bound.program.arena_bytes:
             self._arena = aligned_zeros(bound.program.arena_bytes)
-            self.quick.clear()
+            self.forget_quick()
         if bound.program.name in ("train", "gradients") and self.gradients.nbytes < self.table.nbytes:
             self.gradients = self.table.allocate()
         _check_sizes(bound, work, self.optimizer_state.nbytes)
@@ -206,12 +219,12 @@ _runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
 def _renew_locks() -> None:
     for runtime in _runtimes:
         runtime.lock = threading.RLock()
-        runtime.quick.clear()
+        runtime.forget_quick()
 
 
 def _forget_quick() -> None:
     for runtime in list(_runtimes):
-        runtime.quick.clear()
+        runtime.forget_quick()
 
 
 if hasattr(os, "register_at_fork"):

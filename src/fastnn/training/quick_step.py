@@ -1,0 +1,114 @@
+"""Quick training steps: `train_on_batch` on arrays that stay, as `fastnn.model.quick` predicts.
+
+What is kept is right for batches of one shape and dtype, while the model is compiled as it is and trains the same
+layers. Values of targets are looked at in every batch, in one pass that finds what is surely right; the general path
+looks at all others, and says what is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backend.cpu.engine import Runner
+from fastnn.losses import Loss
+from fastnn.model.runtime import Pass
+from fastnn.program.layout import MAX_BUFFERS, Counter
+from fastnn.threads import get_num_threads
+
+if TYPE_CHECKING:
+    from fastnn.model.model import Model
+    from fastnn.training.feed import Feed
+    from fastnn.training.objective import Objective
+
+Step = Callable[[Any, Any], bool]
+
+_MOST_BYTES = 1 << 18
+_KEPT = 16
+
+
+def key_of(model: Model, x: Any, y: Any) -> Any:
+    """Return all that decides the step on a batch of two plain arrays; None has none."""
+    if type(x) is not np.ndarray or type(y) is not np.ndarray:
+        return None
+    frozen = [layer.trainable for layer in model._runtime.table.architecture.layers]
+    return x.shape, x.dtype, y.shape, y.dtype, tuple(frozen)
+
+
+def learn(model: Model, x: NDArray[Any], y: NDArray[Any], key: Any) -> None:
+    """Keep the step on batches like this one, which the general path has just taken, if it is small."""
+    objective, runtime = model._objective_or_fail(), model._runtime
+    if x.nbytes + y.nbytes > _MOST_BYTES or len(objective.losses) != 1:
+        return
+    rows, targets = np.empty(x.shape, x.dtype), np.empty(y.shape, y.dtype)
+    rows[...], targets[...] = x, y
+    feed = model._feed(rows, targets, None, None)
+    found = feed.targets[0]
+    passes = None if found is None else _test(objective, targets, labels=found.labels)
+    if found is None or passes is None or not np.may_share_memory(feed.inputs[0].array, rows):
+        return
+    if not np.may_share_memory(found.rows.array, targets):
+        return
+    while len(runtime.quick_steps) >= _KEPT:
+        del runtime.quick_steps[next(iter(runtime.quick_steps))]
+    runtime.quick_steps[key] = _freeze(model, feed, rows, targets, passes)
+
+
+def _test(objective: Objective, targets: NDArray[Any], *, labels: bool) -> Callable[[], bool] | None:
+    """Return a test of targets that are surely right, None where the objective asks for more than it can tell."""
+    loss, metrics = objective.losses[0], [reading.metric for reading in objective.readings]
+    if not all(type(one).__module__.startswith("fastnn.") for one in (loss, *metrics)) or loss is None:
+        return None
+    if labels:
+        # as unsigned numbers, labels below 0 are large: one pass instead of two
+        unsigned, classes = targets.view(f"u{targets.itemsize}"), objective.output_shapes[0][-1]
+        return lambda: bool(unsigned.max() < classes)
+    plain = type(loss).check_targets is Loss.check_targets and type(loss)._check_values is Loss._check_values
+    bounded = loss.target_range != (-math.inf, math.inf)
+    if not plain or bounded or any(metric.accumulator != "regression_sums" for metric in metrics):
+        return None
+    if targets.dtype.kind != "f":
+        return lambda: True
+    flat = targets.reshape(-1)
+    # NaN and infinity come through a sum of squares; one that overflows is looked at by the general path
+    return lambda: math.isfinite(flat.dot(flat))
+
+
+def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any], passes: Callable[[], bool]) -> Step:
+    """Make the step; it runs under the runtime's lock, and tells whether the targets were surely right."""
+    runtime, objective = model._runtime, model._objective_or_fail()
+    optimizer = model.optimizer
+    initial, totals, hyper = objective.initial(), objective.initial(), optimizer.hyper_rows(0, 1)
+    request = feed.request("train", feed.n, training=True, trained=model._trained())
+    bound = runtime.program(request, objective, optimizer)
+    context, kept = runtime.context_of(bound, Pass(feed.addresses(), hyper=hyper, accumulators=totals))
+    training, addresses, n = runtime.training, context[:MAX_BUFFERS], feed.n
+    counters, runner = memoryview(training.data), Runner(training)
+    start = runner.starter(bound, 1, get_num_threads())
+    cleared = [int(counter) for counter in (Counter.CURSOR, Counter.CHUNK_STEP, Counter.STATUS, Counter.BAD_LOSS_STEP)]
+
+    def step(x: Any, y: Any) -> bool:
+        targets[...] = y
+        if not passes():
+            return False
+        rows[...] = x
+        hyper[...] = optimizer.hyper_rows(runtime.optimizer_step(), 1)
+        totals[...] = initial
+        model._totals, model._earlier_rows = totals, 0
+        training[:MAX_BUFFERS] = addresses
+        for counter in cleared:
+            counters[counter] = 0
+        if start() != 1:
+            runner.check()
+            runtime.fail_where_not_finite(training)
+        counters[cleared[0]] = 0
+        model._earlier_rows = n
+        return True
+
+    # what the addresses in the context and the entry point to lives as long as the function
+    step.kept = (bound, kept)  # type: ignore[attr-defined]
+    return step

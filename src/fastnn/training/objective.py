@@ -6,6 +6,7 @@ loss, then the metrics'. Records add to it; `logs` reads it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -138,11 +139,13 @@ class Objective:
 
     def loss(self, total: NDArray[np.float64], rows: int) -> float:
         """Return the mean loss over `rows` samples: weighted losses of the outputs, and penalties."""
-        value = total[PENALTY] / rows
+        # arithmetic of Python's floats is several times faster than that of NumPy's
+        sums: list[float] = total[: LOSSES + 2 * len(self.losses)].tolist()
+        value = sums[PENALTY] / rows
         for output, (loss, weight) in enumerate(zip(self.losses, self.loss_weights, strict=True)):
             if loss is not None:
-                value += weight * total[LOSSES + 2 * output] / total[LOSSES + 2 * output + 1]
-        return float(value)
+                value += _ratio(weight * sums[LOSSES + 2 * output], sums[LOSSES + 2 * output + 1])
+        return value
 
     def logs(self, total: NDArray[np.float64], rows: int, *, arrays: bool = False) -> dict[str, Any]:
         """Return loss and metrics by name; metrics that are arrays only where asked for.
@@ -152,13 +155,12 @@ class Objective:
         rows : int
             Number of samples that were added, at least 1.
         """
-        with np.errstate(invalid="ignore", over="ignore"):
-            logs: dict[str, Any] = {"loss": self.loss(total, rows)}
-            if len(self.losses) > 1:
-                for output, (name, loss) in enumerate(zip(self.output_names, self.losses, strict=True)):
-                    if loss is not None:
-                        at = LOSSES + 2 * output
-                        logs[f"{name}_loss"] = float(total[at] / total[at + 1])
+        logs: dict[str, Any] = {"loss": self.loss(total, rows)}
+        if len(self.losses) > 1:
+            for output, (name, loss) in enumerate(zip(self.output_names, self.losses, strict=True)):
+                if loss is not None:
+                    at = LOSSES + 2 * output
+                    logs[f"{name}_loss"] = _ratio(float(total[at]), float(total[at + 1]))
         for reading in self.readings:
             measure = reading.measure
             part = total[measure.offset : measure.offset + measure.size]
@@ -166,6 +168,13 @@ class Objective:
             if isinstance(result, float) or arrays:
                 logs[reading.name] = result
         return logs
+
+
+def _ratio(value: float, rows: float) -> float:
+    """Divide as IEEE 754 does, where Python would raise for no rows."""
+    if rows != 0.0:
+        return value / rows
+    return math.nan if value == 0.0 or math.isnan(value) else math.copysign(math.inf, value)
 
 
 def _unique(name: str, readings: Sequence[Reading]) -> str:

@@ -23,19 +23,39 @@ def _formulas(kit: Kit, variant: str) -> tuple[Any, Any]:
     return table[variant]
 
 
+def _block(kit: Kit, variant: str) -> tuple[int, int]:
+    """Return how many elements to copy at a time where a formula works in place (0: none), and their bytes.
+
+    Of a loop that stores a select of what it has loaded from there, LLVM makes masked stores, which are slow on AMD's
+    processors: relu took 0.52 ns an element on Zen 3, with the copy 0.14. Other formulas lose by the copy (tanh 0.95
+    to 1.28 ns).
+    """
+    block = 256 if variant in ("relu", "relu6", "leaky_relu", "elu") else 0
+    return block, max(block, 1) * kit.itemsize
+
+
 @kernel("map", arguments=5)
 def map_forward(kit: Kit, variant: str) -> Callable[..., Any]:
     """Make y = f(x) over n elements; y may be x."""
     real, reals = kit.real, kit.reals
     forward, _ = _formulas(kit, variant)
+    block, buffer_bytes = _block(kit, variant)
 
     def map_forward(y_at, x_at, saved_at, n, params_at):
         y, x, params = reals(y_at), reals(x_at), float64_pointer(params_at)
         a, b = real(params[0]), real(params[1])
         # a loop of its own in place: with two pointers the vector body is skipped when they are equal (10x slower)
-        if y_at == x_at:
+        if y_at == x_at and block == 0:
             for i in range(n):
                 y[i] = forward(y[i], a, b)
+        elif y_at == x_at:
+            buffer = reals(stack_bytes(buffer_bytes))
+            for start in range(0, n, block):
+                count = min(block, n - start)
+                for i in range(count):
+                    buffer[i] = x[start + i]
+                for i in range(count):
+                    y[start + i] = forward(buffer[i], a, b)
         else:
             for i in range(n):
                 y[i] = forward(x[i], a, b)
@@ -48,13 +68,22 @@ def map_gradient(kit: Kit, variant: str) -> Callable[..., Any]:
     """Make dx = dy f'(saved) over n elements; dx may be dy."""
     real, reals = kit.real, kit.reals
     _, gradient = _formulas(kit, variant)
+    block, buffer_bytes = _block(kit, variant)
 
     def map_gradient(dx_at, dy_at, saved_at, n, params_at):
         dx, dy, saved, params = reals(dx_at), reals(dy_at), reals(saved_at), float64_pointer(params_at)
         a, b = real(params[0]), real(params[1])
-        if dx_at == dy_at:
+        if dx_at == dy_at and block == 0:
             for i in range(n):
                 dx[i] = gradient(saved[i], dx[i], a, b)
+        elif dx_at == dy_at:
+            buffer = reals(stack_bytes(buffer_bytes))
+            for start in range(0, n, block):
+                count = min(block, n - start)
+                for i in range(count):
+                    buffer[i] = dy[start + i]
+                for i in range(count):
+                    dx[start + i] = gradient(saved[start + i], buffer[i], a, b)
         else:
             for i in range(n):
                 dx[i] = gradient(saved[i], dy[i], a, b)

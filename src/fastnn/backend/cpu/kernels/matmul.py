@@ -35,7 +35,7 @@ _SCRATCH = int(Buffer.SCRATCH)
 def _simple(kit: Kit, shape: Blocking) -> Any:
     """Make the product of small matrices: panels of b one after the other, all rows of a each time."""
     lanes, width, size, few = shape.lanes, shape.width, kit.itemsize, shape.few_rows
-    high, block_k, panel_bytes = shape.heights[0], shape.k, shape.panel_bytes
+    block_k, panel_bytes = shape.k, shape.panel_bytes
     wide, narrow = panel_tiles(kit, shape, 2), panel_tiles(kit, shape, 1)
     copy_panel, transpose_panel = copy_and_transpose(kit, shape)
 

@@ -36,7 +36,7 @@ def _simple(kit: Kit, shape: Blocking) -> Any:
     """Make the product of small matrices: panels of b one after the other, all rows of a each time."""
     lanes, width, size, few = shape.lanes, shape.width, kit.itemsize, shape.few_rows
     block_k, panel_bytes = shape.k, shape.panel_bytes
-    wide, narrow = panel_tiles(kit, shape, 2), panel_tiles(kit, shape, 1)
+    wide, narrow = panel_tiles(kit, shape, 2), panel_tiles(kit, shape, 1, copies=False)
     copy_panel, transpose_panel = copy_and_transpose(kit, shape)
 
     @helper

@@ -40,7 +40,7 @@ def _next_height(shape: Blocking) -> Any:
     return next_height
 
 
-def panel_tiles(kit: Kit, shape: Blocking, vectors: int) -> Any:
+def panel_tiles(kit: Kit, shape: Blocking, vectors: int, *, copies: bool = True) -> Any:
     """Make the function that computes c = init + a b for a panel of up to `vectors` vectors of columns.
 
     Its `step` is the distance in bytes from the first row of a tile to that of the next, for each row between;
@@ -59,7 +59,7 @@ def panel_tiles(kit: Kit, shape: Blocking, vectors: int) -> Any:
     @helper
     def panel(rows, a, step, a_row, a_k, packed_size, b, b_k, k, c, c_row, init, init_row, columns, copy, rectify):
         i = 0
-        if copy != 0:
+        if copies and copy != 0:
             first_tile(a, a_row, a_k + high * packed_size, b, b_k, k, c, c_row, init, init_row, columns, copy, rectify)
             i, b, b_k = high, copy, packed_row
         while i < rows:

@@ -137,7 +137,7 @@ def run_cpu(case, dtype: str, parts: int = 1, changed: Mapping[str, np.ndarray] 
         context[Buffer.INDEX] = index.ctypes.data
     for name, number in case.counters.items():
         context[Counter[name.upper()]] = number
-    steps = BoundProgram(program).run(context, case.steps, parts)
+    steps = BoundProgram(program).run(context, case.steps, parts=parts)
     outputs = {}
     for name, view in found.items():
         if view.spec.access != "read" and view.spec.kind != "any":

@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "layers": {"graph", "config", "registry", "_numbers"} | HYPERPARAMETERS,
     "lower": {"graph", "program", "formulas"},
     "backend": set(),
-    "backend/cpu": {"program", "formulas", "cache"},
+    "backend/cpu": {"program", "formulas", "cache", "threads"},
     # the oracle takes its definitions from the array functions that users call, not from the compiled formulas
     "backend/reference": {"program", "formulas", "activations", "losses", "metrics"},
     "linalg": {"activations", "program", "backend/cpu", "threads"},

@@ -49,7 +49,8 @@ def matmul(
     activation : str or activation object, optional
         Elementwise ones; softmax and log_softmax are layers' business.
     n_threads : int, optional
-        Into how many parts the work is cut; `fastnn.get_num_threads()` by default. Does not change the result.
+        How many threads may work, where that pays; `fastnn.get_num_threads()` by default. Does not change the
+        result.
 
     Returns
     -------
@@ -95,7 +96,7 @@ def matmul(
         shift = np.ascontiguousarray(given, dtype=left.dtype)
         if out is not None and np.may_share_memory(out, shift):
             raise ValueError("out: may not share memory with bias")
-    parts = get_num_threads() if n_threads is None else checked(n_threads, "n_threads")
+    threads = get_num_threads() if n_threads is None else checked(n_threads, "n_threads")
     if m == 0 or n == 0:
         return result
     if k == 0:
@@ -105,7 +106,7 @@ def matmul(
     context = np.zeros(CONTEXT_WORDS, np.int64)
     for slot, array in ((_A, left), (_B, right), (_C, result), (_BIAS, shift)):
         context[Buffer.DATA + slot] = 0 if array is None else array.ctypes.data
-    bound.run(context, 1, parts)
+    bound.run(context, 1, threads)
     if key is not None and left is a and right is b and not _plans.get(key):
         if len(_plans) >= _KEPT_PLANS:
             _plans.clear()

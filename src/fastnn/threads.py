@@ -1,47 +1,154 @@
-"""The number of parts that kernels cut their work into.
+"""The number of threads that kernels run on; results are bit-identical for every number.
 
-Every kernel works on part `ith` of `nth` of its outputs, and no result depends on `nth`. In this version the parts
-run one after the other on the calling thread.
+The default is FASTNN_NUM_THREADS, or else the processors that this process may use: those of its affinity mask, and
+no more than the quota of the container that it runs in.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 import numbers
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
 
-_MOST = 256
-_parts = 1
-_listeners: list[Callable[[], None]] = []
+MOST = 256
+VARIABLE = "FASTNN_NUM_THREADS"
+
+_chosen: int | None = None
+_watchers: list[Callable[[int], None]] = []
 
 
 def set_num_threads(n: int) -> None:
-    """Set into how many parts kernels cut their work.
+    """Set the number of threads that kernels run on.
 
     Parameters
     ----------
     n : int
-        At least 1. Results are bit-identical for every n; in this version the parts run one after the other.
+        From 1 to 256; 1 runs everything on the calling thread. Results are bit-identical for every n.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When n is not an integer from 1 to 256.
     """
-    global _parts
-    _parts = checked(n, "n")
-    for listener in _listeners:
-        listener()
+    global _chosen
+    _chosen = checked(n, "n")
+    for watcher in _watchers:
+        watcher(_chosen)
 
 
 def get_num_threads() -> int:
-    """Return into how many parts kernels cut their work."""
-    return _parts
+    """Return the number of threads that kernels run on, the calling thread included.
+
+    Raises
+    ------
+    ValueError
+        When it comes from the environment variable FASTNN_NUM_THREADS and is not an integer from 1 to 256.
+    """
+    return _default()[0] if _chosen is None else _chosen
 
 
-def on_change(listener: Callable[[], None]) -> None:
-    """Call a function whenever the number is set: it forgets what was prepared for another one."""
-    _listeners.append(listener)
+def reason() -> str:
+    """Return in words where the number of threads comes from."""
+    return "set_num_threads" if _chosen is not None else _default()[1]
+
+
+def watch(watcher: Callable[[int], None]) -> None:
+    """Have a function called with each number that is set."""
+    _watchers.append(watcher)
 
 
 def checked(n: object, what: str) -> int:
     """Return a number of threads or raise an error that names it."""
     if isinstance(n, bool) or not isinstance(n, numbers.Integral):
         raise TypeError(f"{what}: expected an integer number of threads, got {n!r}")
-    if not 1 <= int(n) <= _MOST:
-        raise ValueError(f"{what}: expected from 1 to {_MOST} threads, got {n}")
+    if not 1 <= int(n) <= MOST:
+        raise ValueError(f"{what}: expected from 1 to {MOST} threads, got {n}")
     return int(n)
+
+
+@functools.cache
+def _default() -> tuple[int, str]:
+    """Return the number of threads where none is set, and why."""
+    text = os.environ.get(VARIABLE, "").strip()
+    if text:
+        try:
+            return checked(int(text), VARIABLE), VARIABLE
+        except ValueError:
+            raise ValueError(
+                f"environment variable {VARIABLE}: expected an integer from 1 to {MOST}, got {text!r}"
+            ) from None
+    count, quota = _processors(), _quota(Path("/"))
+    if quota is not None and math.ceil(quota) < count:
+        return max(1, math.ceil(quota)), f"the container's quota of {quota:g} processors"
+    return min(count, MOST), "the processors that this process may use"
+
+
+def _processors() -> int:
+    """Return the number of processors in this process's affinity mask."""
+    if hasattr(os, "process_cpu_count"):
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quota(root: Path) -> float | None:
+    """Return how many processors Linux control groups grant this process, None when there is no limit.
+
+    Every group from the process's own up to the root may limit it. In a container the path that the process
+    sees may lie outside of what is mounted; the mount is then the container's own group, so it is read as well.
+    """
+    found = []
+    for folder in _groups(root):
+        try:
+            found.append(_quota_of(folder))
+        except (OSError, ValueError):
+            continue
+    return min((quota for quota in found if quota is not None), default=None)
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """Yield the folders of the control groups that this process is in, versions 1 and 2."""
+    mounts = root / "sys/fs/cgroup"
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers == "":
+            tops = [mounts, mounts / "unified"]
+        elif "cpu" in controllers.split(","):
+            tops = [mounts / "cpu", mounts / controllers]
+        else:
+            continue
+        inside = PurePosixPath("/" + path.strip("/")).relative_to("/")
+        if ".." in inside.parts:
+            inside = PurePosixPath()
+        for top in tops:
+            yield from (top / group for group in (inside, *inside.parents))
+
+
+def _quota_of(folder: Path) -> float | None:
+    """Return the limit of one control group in processors, None when it has none.
+
+    Raises
+    ------
+    OSError, ValueError
+        When the folder is not a control group.
+    """
+    unified = folder / "cpu.max"
+    if unified.exists():
+        quota, period = (*unified.read_text(encoding="ascii").split(), "100000")[:2]
+    else:
+        quota = (folder / "cpu.cfs_quota_us").read_text(encoding="ascii").strip()
+        period = (folder / "cpu.cfs_period_us").read_text(encoding="ascii").strip()
+    if quota in ("max", "-1"):
+        return None
+    if int(quota) <= 0 or int(period) <= 0:
+        raise ValueError("a quota is a positive number of microseconds")
+    return int(quota) / int(period)

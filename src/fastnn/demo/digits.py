@@ -17,8 +17,9 @@ import fastnn as fnn
 from fastnn.demo import warm
 from fastnn.demo.race import Setup, held_out_split, make_model
 
-# Set before NumPy is imported, these keep its BLAS on one thread, as fastnn is.
-_ONE_THREAD = {f"{pool}_NUM_THREADS": "1" for pool in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "VECLIB_MAXIMUM")}
+# Set before NumPy is imported, these keep its BLAS on one thread, and fastnn too.
+_POOLS = ("FASTNN", "OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "VECLIB_MAXIMUM")
+_ONE_THREAD = {f"{pool}_NUM_THREADS": "1" for pool in _POOLS}
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -35,11 +34,12 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def threads() -> str:
+    """Tell on how many threads kernels run, and why."""
+    try:
+        return f"{fnn.get_num_threads()}, from {fnn.threads.reason()}"
+    except ValueError as error:
+        return f"none: {error}"
 
 
 def cuda() -> str:
@@ -72,8 +72,7 @@ def describe() -> str:
         "llvmlite": installed("llvmlite"),
         "processor": f"{processor()} (LLVM: {target.cpu()[0]})",
         "vector registers": f"{target.vector_registers()} of {8 * target.vector_bytes()} bits",
-        "cores": f"{cores()} available",
-        "threads": f"{fnn.get_num_threads()} (this version runs on the calling thread)",
+        "threads": threads(),
         "kernel cache": str(fnn.cache.location()),
         "cached kernels": f"{len(entries)}, {format_bytes(fnn.cache.size())} (all versions of fastnn)",
         "CUDA": cuda(),

@@ -26,10 +26,10 @@ def missing(keys: set[KernelKey]) -> list[KernelKey]:
 
 def prepare(keys: set[KernelKey]) -> float:
     """Load or compile functions, with a bar on a terminal, and return the seconds it took."""
-    from fastnn.backend.cpu import engine
+    from fastnn.backend.cpu import engine, team
 
     begin = time.perf_counter()
-    engine.prepare(keys | {engine.RUN})
+    engine.prepare(keys | {engine.RUN, team.WORKER})
     return time.perf_counter() - begin
 
 

@@ -78,7 +78,7 @@ def _freeze(runtime: Runtime, bound: BoundProgram, feed: Feed, rows: list[NDArra
     """Make the prediction that copies in, runs and copies out (variables of a closure are the fastest to read)."""
     context, kept = runtime.context_of(bound, Pass(feed.addresses()))
     runner, counters, cursor = Runner(context), memoryview(context.data), int(Counter.CURSOR)
-    start = runner.starter(bound, 1, get_num_threads())
+    start = runner.prepared(bound, 1, get_num_threads())
     copies = [result.copy for result in feed.results]
     first, copy = rows[0], copies[0]
     # half the cost of `with`; the child of a fork, whose locks are new, forgets these functions

@@ -19,7 +19,7 @@ from fastnn.model.programs import Request, build
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter, Status
 from fastnn.program.program import aligned_zeros
-from fastnn.threads import get_num_threads, on_change
+from fastnn.threads import get_num_threads, watch
 from fastnn.training.objective import Objective
 
 # Programs are a few kilobytes; a new one appears with every batch size and memory layout of the data.
@@ -222,14 +222,15 @@ def _renew_locks() -> None:
         runtime.forget_quick()
 
 
-def _forget_quick() -> None:
+def _forget_quick(threads: int) -> None:
+    """Drop calls that were prepared for another number of threads."""
     for runtime in list(_runtimes):
         runtime.forget_quick()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
-on_change(_forget_quick)
+watch(_forget_quick)
 
 
 def new_context(seed: int) -> NDArray[np.int64]:

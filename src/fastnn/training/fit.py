@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 
 DEFAULT_BATCH = 32
 _guard = threading.Lock()
+
+
+def _renew_guard() -> None:
+    """Make a new lock in a child process: the old one may have been held by a thread that is not there."""
+    global _guard
+    _guard = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_guard)
 
 
 def fit(model: Model, x: Any, y: Any, options: dict[str, Any]) -> History:

@@ -86,7 +86,7 @@ def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any],
     context, kept = runtime.context_of(bound, Pass(feed.addresses(), hyper=hyper, accumulators=totals))
     training, addresses, n = runtime.training, context[:MAX_BUFFERS], feed.n
     counters, runner = memoryview(training.data), Runner(training)
-    start = runner.starter(bound, 1, get_num_threads())
+    start = runner.prepared(bound, 1, get_num_threads())
     cleared = [int(counter) for counter in (Counter.CURSOR, Counter.CHUNK_STEP, Counter.STATUS, Counter.BAD_LOSS_STEP)]
 
     def step(x: Any, y: Any) -> bool:

@@ -74,6 +74,16 @@ class Blocking:
         return "blocked" if large else "simple"
 
     @property
+    def unit_m(self) -> int:
+        """Rows that a part has at least, and a multiple of which it begins at."""
+        return self.heights[1]
+
+    @property
+    def unit_n(self) -> int:
+        """Columns that a part has at least, where columns are cut."""
+        return self.width
+
+    @property
     def width(self) -> int:
         """Columns of a panel."""
         return 2 * self.lanes

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.cpu import library
+from fastnn.backend.cpu import library, team, work
 from fastnn.backend.cpu.blocking import SCRATCH_BYTES, Blocking
 from fastnn.backend.cpu.entry import Entry
 from fastnn.program.layout import CONTEXT_WORDS, FLAGS_WORD, KERNEL_WORD, MAP_WORD, Buffer, Counter, Flag, Status
@@ -75,6 +75,8 @@ class BoundProgram:
                 record[MAP_WORD] = library.address(mapped)
                 if key.op == "matmul" and mapped.variant == "relu":
                     record[FLAGS_WORD] |= Flag.RECTIFY
+        #: nanoseconds of a step that a team can share
+        self.shared = work.cut(records, program.dtype)
         records.flags.writeable = False
         self.program = program
         #: whether kernels need scratch memory
@@ -82,9 +84,9 @@ class BoundProgram:
         self._records = records
         self.address = int(records.ctypes.data)
 
-    def run(self, context: NDArray[np.int64], steps: int, parts: int = 1) -> int:
+    def run(self, context: NDArray[np.int64], steps: int, threads: int = 1, parts: int = 0) -> int:
         """Run the program once on a context; see `Runner`, which does it many times at less cost."""
-        return Runner(context).run(self, steps, parts)
+        return Runner(context).run(self, steps, threads, parts)
 
 
 class Runner:
@@ -101,28 +103,48 @@ class Runner:
         if context.shape != (CONTEXT_WORDS,) or context.dtype != np.int64 or not context.flags.c_contiguous:
             raise ValueError(f"a context has {CONTEXT_WORDS} int64 words, got {context.dtype} {context.shape}")
         self._context = context
-        self._entry = Entry(library.address(RUN), 0, 0, int(context.ctypes.data), 0, 1)
+        self._entry = Entry(library.address(RUN), 0, 0, int(context.ctypes.data), 0, 1, 0)
 
-    def run(self, bound: BoundProgram, steps: int, parts: int = 1) -> int:
+    def run(self, bound: BoundProgram, steps: int, threads: int = 1, parts: int = 0) -> int:
         """Run a program `steps` times and return how many steps were finished. The GIL is released.
 
         Parameters
         ----------
-        parts : int
-            Into how many parts each kernel's work is cut.
+        threads : int
+            How many threads may work, where that pays. Does not change the results.
+        parts : int, optional
+            Cut every record into so many parts, which run in turn on the calling thread; for tests.
         """
-        done = self.starter(bound, steps, parts)()
+        shares = threads > 1 and parts == 0 and bound.shared > 0.0
+        together = team.gather(threads, steps * bound.shared) if shares else 0
+        done = self.starter(bound, steps, threads if together else parts or 1, together)()
+        if shares:
+            team.ended()
         if done != steps:
             self.check()
         return done
 
-    def starter(self, bound: BoundProgram, steps: int, parts: int = 1) -> Callable[[], int]:
+    def prepared(self, bound: BoundProgram, steps: int, threads: int) -> Callable[[], int]:
+        """Return what runs a program as `run` does, with less to do a call where no work is shared; see `starter`."""
+        if threads == 1 or bound.shared == 0.0:
+            return self.starter(bound, steps)
+        return lambda: self.run(bound, steps, threads)
+
+    def starter(self, bound: BoundProgram, steps: int, parts: int = 1, together: int = 0) -> Callable[[], int]:
         """Return what runs a program, as `run` does; to be called until the runner is given another program.
+
+        Parameters
+        ----------
+        parts : int
+            Into how many parts each record is cut at most.
+        together : int
+            The address of the team that the parts are shared with; without one they run in turn.
 
         The caller keeps the program alive, and calls `check` where fewer steps were finished.
         """
         words = self._entry.arguments
-        words[0], words[1], words[3], words[4] = bound.address, len(bound.program), steps, parts
+        words[0], words[1], words[3] = bound.address, len(bound.program), steps
+        words[4], words[5] = parts, together
         if not bound.scratches:
             return self._entry.start
         context, start = self._context, self._entry.start

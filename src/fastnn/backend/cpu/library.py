@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +17,6 @@ from fastnn.program.program import KernelKey
 
 _lock = threading.RLock()
 _addresses: dict[str, int] = {}
-_engines: list[Any] = []  # keep the machine code alive
 _statistics = {"compiled": 0, "loaded": 0}
 
 
@@ -36,7 +37,8 @@ def _link(symbol: str, code: bytes) -> int:
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    _engines.append(engine)
+    # never freed: a daemon thread may still run this code when the interpreter takes its modules apart
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
     return int(engine.get_function_address(symbol))
 
 
@@ -57,6 +59,16 @@ def load(name: str, compile_code: Callable[[], ObjectCode]) -> int:
                 _statistics["loaded"] += 1
             found = _addresses[name] = _link(*stored)
         return found
+
+
+def _renew_lock() -> None:
+    """Make a new lock in a child process: the old one may have been held by a thread that is not there."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def address(key: KernelKey) -> int:

@@ -13,13 +13,14 @@ from fastnn.backend.cpu.kernels import (
     norms,
     optimizers,
     rows,
+    team,
 )
 from fastnn.backend.cpu.kernels.kit import KERNELS, Kit
 from fastnn.backend.cpu.store import ObjectCode
 from fastnn.program.program import KernelKey
 
 # each module registers its kernels when it is imported
-MODULES = (data, elementwise, executor, losses, matmul, metrics, norms, optimizers, rows)
+MODULES = (data, elementwise, executor, losses, matmul, metrics, norms, optimizers, rows, team)
 
 
 def build(key: KernelKey) -> ObjectCode:

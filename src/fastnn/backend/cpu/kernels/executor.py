@@ -7,32 +7,63 @@ from typing import Any
 
 from fastnn.backend.cpu.intrinsics import call_kernel, int64_pointer
 from fastnn.backend.cpu.kernels.kit import Kit, kernel
-from fastnn.program.layout import KERNEL_WORD, RECORD_WORDS, Counter, Status
+from fastnn.backend.cpu.kernels.team import enter, leave, run_together
+from fastnn.backend.cpu.options import helper
+from fastnn.backend.cpu.team_layout import PARTS_SHIFT
+from fastnn.program.layout import FLAGS_WORD, KERNEL_WORD, RECORD_WORDS, Counter, Status
 
 _RECORD_BYTES = RECORD_WORDS * 8
 _STATUS = int(Counter.STATUS)
-_RAISED = int(Status.KERNEL_RAISED)
+_RUNNING, _RAISED = int(Status.RUNNING), int(Status.KERNEL_RAISED)
 
 
-@kernel("run", arguments=5, returns=True)
+@helper
+def run_in_turn(record: int, context: int, nth: int) -> None:
+    """Run all parts of a record on the calling thread."""
+    kernel_address = int64_pointer(record)[KERNEL_WORD]
+    for ith in range(nth):
+        if call_kernel(kernel_address, record, context, ith, nth) != 0:
+            int64_pointer(context)[_STATUS] = _RAISED
+
+
+@kernel("run", arguments=6, returns=True)
 def run(kit: Kit, variant: str) -> Callable[..., Any]:
     """Run `count` records `steps` times and return how many steps were finished.
 
-    Each kernel's work is cut into `nth` parts, which run one after the other; the results do not depend on
-    their number. A record that sets the context's status stops the program there.
+    With a team, `nth` is the number of threads, and each record is cut into as many parts as pay, at most one for
+    each. (Two for each even out what threads take, but made a training step of 784-256-128-10 on two threads slower,
+    1.33 instead of 1.11 ms, because every part of a matrix product packs the other matrix.) Without a team (0), or
+    when another run has it, the calling thread works alone, on `nth` parts of every record in turn (1 when the team
+    is taken). The results do not depend on any of this. A record that sets the context's status stops the program
+    there.
     """
 
-    def run(records, count, context, steps, nth):
+    def run(records, count, context, steps, nth, team):
         counters = int64_pointer(context)
-        for step in range(steps):
+        if team != 0 and not enter(team, nth):
+            team, nth = 0, 1
+        finished = 0
+        while finished < steps and counters[_STATUS] == _RUNNING:
             for index in range(count):
                 record = records + index * _RECORD_BYTES
-                kernel_address = int64_pointer(record)[KERNEL_WORD]
-                for ith in range(nth):
-                    if call_kernel(kernel_address, record, context, ith, nth) != 0:
-                        counters[_STATUS] = _RAISED
-                if counters[_STATUS] != 0:
-                    return step
-        return steps
+                if team == 0:
+                    run_in_turn(record, context, nth)
+                else:
+                    parts = min(int64_pointer(record)[FLAGS_WORD] >> PARTS_SHIFT, nth)
+                    if parts < 2:
+                        run_in_turn(record, context, 1)
+                    else:
+                        run_together(team, record, context, parts)
+                        if counters[_STATUS] != _RUNNING and counters[_STATUS] != _RAISED:
+                            # once more in order, so that the row that is named is the first (gathering can be repeated)
+                            counters[_STATUS] = _RUNNING
+                            run_in_turn(record, context, 1)
+                if counters[_STATUS] != _RUNNING:
+                    break
+            if counters[_STATUS] == _RUNNING:
+                finished += 1
+        if team != 0:
+            leave(team)
+        return finished
 
     return run

@@ -75,7 +75,7 @@ def address(record: int, context: int, word: int) -> int:
 
 @helper
 def flags_of(record: int) -> int:
-    """Return the flags word."""
+    """Return the flags word; the engine writes more than flags into it, so only single bits are to be read."""
     return int64_pointer(record)[2]
 
 

@@ -187,7 +187,7 @@ def _dot_rows(kit: Kit, shape: Blocking) -> Any:
 
 def _slicing(shape: Blocking) -> Any:
     """Make the function that gives a part its rows and columns: slices of the rows, or else of the columns."""
-    unit_m, unit_n = shape.heights[1], shape.width
+    unit_m, unit_n = shape.unit_m, shape.unit_n
 
     @helper
     def slicing(m, n, ith, nth):

@@ -1,0 +1,220 @@
+"""The thread team: one a process, made at the first run that has work for it.
+
+Workers are daemon threads, each in one native call (`kernels/team.py`) that releases the GIL and ends when the team
+shrinks below the worker's index. Taking the team, publishing work and waiting happen in native code, where no Python
+exception can come in between. A run that finds the team taken works alone, so several Python threads never wait for
+each other here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import sys
+import threading
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+
+from fastnn import threads as settings
+from fastnn.backend.cpu import library
+from fastnn.backend.cpu.entry import Entry
+from fastnn.backend.cpu.team_layout import LINE, Word
+from fastnn.program.program import KernelKey, aligned_zeros
+
+WORKER = KernelKey("team_worker", "int64")
+
+# More than any system's mutex or condition variable takes (glibc 48 bytes, macOS 64).
+_OBJECT_BYTES = 256
+_END_SECONDS = 2.0
+
+#: How often a thread that waits looks before it sleeps: 0.5 ms where a pause takes 27 ns (Zen 3). With 4,000 looks,
+#: training steps of 784-256-128-10 on two free cores ran 1.3 instead of 1.6 times as fast as on one. The master does
+#: not yield: that gave its processor away for whole time slices, and beside two busy processes a step took 1.7 times
+#: as long as on one thread.
+SPINS = 20_000
+#: Workers that sleep are woken for so much work.
+WAKE_NANOSECONDS = 100_000.0
+
+
+def _system() -> dict[Word, Any]:
+    """Return the system's functions that native code calls."""
+    if sys.platform == "win32":
+        kernel32 = ctypes.WinDLL("kernel32")
+        names = ("AcquireSRWLockExclusive", "ReleaseSRWLockExclusive", "SleepConditionVariableSRW",
+                 "WakeAllConditionVariable", "SwitchToThread")  # fmt: skip
+        functions = [getattr(kernel32, name) for name in names]
+    else:
+        libc = ctypes.CDLL(None)
+        names = ("pthread_mutex_lock", "pthread_mutex_unlock", "pthread_cond_wait", "pthread_cond_broadcast",
+                 "sched_yield")  # fmt: skip
+        functions = [getattr(libc, name) for name in names]
+    return dict(zip((Word.LOCK_MUTEX, Word.UNLOCK_MUTEX, Word.SLEEP, Word.WAKE, Word.YIELD), functions, strict=True))
+
+
+def _initialize(mutex: int, conditions: list[int]) -> None:
+    """Make a mutex and conditions of zeroed bytes; Windows' are ready when they are zero."""
+    if sys.platform != "win32":
+        libc = ctypes.CDLL(None)
+        for function, at in ((libc.pthread_mutex_init, mutex), *((libc.pthread_cond_init, c) for c in conditions)):
+            if function(ctypes.c_void_p(at), None) != 0:
+                raise OSError("the system has no mutex or condition variable for the thread team")
+
+
+class Team:
+    """Threads that help the one that runs a program.
+
+    Attributes
+    ----------
+    address : int
+        Of the team's words, which native code works with.
+    size : int
+        Number of threads, the master included.
+    sleepers : ctypes.c_int64
+        How many workers that would take part sleep.
+    """
+
+    def __init__(self) -> None:
+        words = int(Word.CLAIMED) + (settings.MOST + 1) * LINE
+        memory = aligned_zeros(8 * words + 3 * _OBJECT_BYTES)
+        # a daemon thread may still be in native code when the interpreter takes its modules apart
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
+        self.words = memory[: 8 * words].view(np.int64)
+        self.address = int(self.words.ctypes.data)
+        self.sleepers = ctypes.c_int64.from_address(self.address + 8 * Word.SLEEPERS)
+        self.size = 1
+        self._workers: dict[int, threading.Thread] = {}
+        self._system = _system()
+        for word, function in self._system.items():
+            self.words[word] = ctypes.cast(function, ctypes.c_void_p).value or 0
+        for place, word in enumerate((Word.MUTEX, Word.WORK, Word.FINISHED)):
+            self.words[word] = self.address + 8 * words + place * _OBJECT_BYTES
+        _initialize(int(self.words[Word.MUTEX]), [int(self.words[word]) for word in (Word.WORK, Word.FINISHED)])
+        self.words[Word.SIZE] = 1
+        self.words[Word.SPINS] = SPINS
+
+    def grow(self, size: int) -> None:
+        """Start the workers that are missing; with fewer than asked for the team works as well."""
+        work = library.address(WORKER)
+        self.words[Word.SIZE] = size
+        for index in range(1, size):
+            worker = self._workers.get(index)
+            if worker is None or not worker.is_alive():
+                entry = Entry(work, self.address, index)
+                worker = threading.Thread(target=entry.start, name=f"fastnn-{index}", daemon=True)
+                self._workers[index] = worker
+                try:
+                    worker.start()
+                except RuntimeError as error:
+                    warnings.warn(
+                        f"fastnn runs on {index} instead of {size} threads: {error}", RuntimeWarning, stacklevel=2
+                    )
+                    break
+        self.size = size
+
+    def shrink(self, size: int) -> None:
+        """End the workers whose index is not below `size`."""
+        self.size = min(self.size, size)
+        mutex = ctypes.c_void_p(int(self.words[Word.MUTEX]))
+        self._system[Word.LOCK_MUTEX](mutex)
+        self.words[Word.SIZE] = self.size
+        self._system[Word.WAKE](ctypes.c_void_p(int(self.words[Word.WORK])))
+        self._system[Word.UNLOCK_MUTEX](mutex)
+        for index in [index for index in self._workers if index >= self.size]:
+            worker = self._workers.pop(index)
+            if worker.is_alive():
+                # it finishes the part that it is in
+                worker.join(_END_SECONDS)
+
+
+_team: Team | None = None
+_guard = threading.RLock()
+_ended = False
+_last_end = 0
+
+
+def gather(size: int, nanoseconds: float) -> int:
+    """Return the address of the team, which has at least `size` threads, for a run with so much work to share.
+
+    Returns 0 when the run is better off alone: workers sleep, and the run would be over before they are awake,
+    unless runs follow each other closely. Or when there can be no team.
+    """
+    team = _team
+    if (
+        nanoseconds < WAKE_NANOSECONDS
+        and (team is None or team.sleepers.value > 0)
+        and time.perf_counter_ns() - _last_end > WAKE_NANOSECONDS
+    ):
+        return 0
+    if team is None or team.size < size or _ended:
+        team = _grown(size)
+    return 0 if team is None else team.address
+
+
+def ended() -> None:
+    """Note that a run with work to share has ended."""
+    global _last_end
+    _last_end = time.perf_counter_ns()
+
+
+def _grown(size: int) -> Team | None:
+    global _team
+    with _guard:
+        if _ended:
+            return None
+        if _team is None:
+            _team = Team()
+        if _team.size < size:
+            _team.grow(size)
+        return _team
+
+
+def _resize(size: int) -> None:
+    with _guard:
+        if _team is not None and size < _team.size:
+            _team.shrink(size)
+
+
+def _end() -> None:
+    global _ended
+    _ended = True
+    _resize(1)
+
+
+settings.watch(_resize)
+atexit.register(_end)
+
+
+def _forget() -> None:
+    """Start without a team in a child process: threads do not outlive a fork."""
+    global _team, _guard
+    _team, _guard = None, threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def statistics() -> dict[str, Any]:
+    """Return what the team has done so far: its size, and counts.
+
+    Returns
+    -------
+    dict
+        `threads`; `phases`, records that were published; `claimed`, parts that each worker has worked on; `sleeps`,
+        how often a master slept until a worker had finished; `wakes`, how often one woke sleeping workers.
+    """
+    team = _team
+    if team is None:
+        return {"threads": 1, "phases": 0, "claimed": [], "sleeps": 0, "wakes": 0}
+    words = team.words
+    return {
+        "threads": team.size,
+        "phases": int(words[Word.PHASES]),
+        "claimed": [int(words[Word.CLAIMED + index * LINE]) for index in range(1, team.size)],
+        "sleeps": int(words[Word.MASTER_SLEEPS]),
+        "wakes": int(words[Word.WAKES]),
+    }

@@ -1,0 +1,38 @@
+"""Where things stand in the memory of a thread team, and where a record says how many parts pay."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+#: In the engine's copy of the records, the flags word holds from this bit on the most parts that pay.
+PARTS_SHIFT = 32
+
+#: words between those that different threads write: two cache lines, because processors fetch them in pairs
+LINE = 16
+
+
+class Word(IntEnum):
+    """The words of a team; a line each for what the master writes, what all claim, what workers count."""
+
+    LOCK = 0  # 1 while a run has the team
+    SIZE = 1  # threads of the team, the master included: a worker whose index is not below it ends
+    ACTIVE = 2  # threads that may take part in the present run
+    SLEEPERS = 3  # workers that sleep and would take part
+    MUTEX = 4  # from here on addresses of the system's objects and functions
+    WORK = 5
+    FINISHED = 6
+    LOCK_MUTEX = 7
+    UNLOCK_MUTEX = 8
+    SLEEP = 9
+    WAKE = 10
+    YIELD = 11
+    SPINS = 12  # looks at a word before a thread goes to sleep
+    CLAIM = LINE  # parts << 16 | the next part
+    RECORD = 2 * LINE
+    CONTEXT = 2 * LINE + 1
+    PHASES = 2 * LINE + 2  # counts for tests and benchmarks: published records,
+    MASTER_SLEEPS = 2 * LINE + 3  # how often the master went to sleep, waiting for a worker's part
+    WAKES = 2 * LINE + 4  # how often it woke sleeping workers (under the mutex)
+    DONE = 3 * LINE  # finished parts of the present phase that workers claimed
+    MASTER_ASLEEP = 3 * LINE + 1
+    CLAIMED = 4 * LINE  # parts that worker i has worked on, at CLAIMED + i * LINE

@@ -122,7 +122,7 @@ def test_workers_that_sleep_are_woken():
 
 def test_small_work_does_not_wake_workers_unless_it_comes_closely(monkeypatch):
     monkeypatch.setattr(team, "WAKE_NANOSECONDS", 1e8)
-    a = np.ones((64, 64), np.float32)
+    a = np.ones((128, 128), np.float32)
     fnn.set_num_threads(2)
     trained(2)
     until_workers_sleep()

@@ -1,0 +1,72 @@
+"""One record of a program as a callable: what a kernel does, without a model around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastnn as fnn
+from fastnn.backend.cpu.engine import BoundProgram
+from fastnn.program.layout import CONTEXT_WORDS, NO_FLAGS, Buffer, Counter, Flag, encode
+from fastnn.program.ops import OPS
+from fastnn.program.program import KernelKey, RecordDraft, aligned_zeros, make_program
+
+Array = NDArray[Any]
+
+
+def aligned(values: Array) -> Array:
+    """Copy an array to memory that is aligned as a model's buffers are."""
+    array = aligned_zeros(values.nbytes).view(values.dtype).reshape(values.shape)
+    array[...] = values
+    return array
+
+
+class Record:
+    """A program of one record, bound to arrays.
+
+    Parameters
+    ----------
+    op : str
+        A record op; its operands are given as arrays by name, in `operands`.
+    variant, formula : str
+        The variant of the kernel, and the elementwise function that it maps.
+    """
+
+    def __init__(
+        self,
+        op: str,
+        operands: Mapping[str, Array],
+        dims: Mapping[str, int],
+        *,
+        dtype: str = "float32",
+        params: Mapping[str, float] | None = None,
+        flags: Flag = NO_FLAGS,
+        variant: str = "",
+        formula: str = "",
+    ) -> None:
+        self.op = op
+        self.operands = dict(operands)
+        self._context = np.zeros(CONTEXT_WORDS, np.int64)
+        words = {}
+        for number, (name, array) in enumerate(operands.items()):
+            words[name] = encode(Buffer.DATA + number, 0)
+            self._context[Buffer.DATA + number] = array.ctypes.data
+        kind = "map_grad" if op == "activation_grad" else "map"
+        mapped = KernelKey(kind, dtype, formula) if formula else None
+        draft = RecordDraft(op, words, dims, params or {}, flags, variant, mapped)
+        self._bound = BoundProgram(make_program(op, 1, dtype, [draft], [], {}))
+
+    def __call__(self, times: int = 1) -> None:
+        """Run the record several times in one call; the counters start anew."""
+        self._context[Counter.CURSOR] = self._context[Counter.CHUNK_STEP] = 0
+        self._bound.run(self._context, times, fnn.get_num_threads())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that have to be read and written: every operand once, what is updated twice."""
+        op = OPS[self.op]
+        twice = {spec.name for spec in op.operands if spec.access == "update"}
+        return sum(array.nbytes * (1 + (name in twice)) for name, array in self.operands.items())

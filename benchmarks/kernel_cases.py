@@ -71,8 +71,7 @@ class Case:
     @property
     def name(self) -> str:
         """A readable name: what, on which shape."""
-        names = ("rows", "cols") if "cols" in self.dims else ("rows", "size") if "size" in self.dims else ("n",)
-        shape = "x".join(str(self.dims[name]) for name in names)
+        shape = "x".join(str(self.dims[name]) for name in ("n", "rows", "cols", "size") if name in self.dims)
         what = self.formula or self.variant
         grad = "_grad" if self.op == "activation_grad" else ""
         plain = self.op if self.op not in ("activation", "activation_grad", "optimizer") else ""

@@ -14,7 +14,7 @@ from fastnn.formulas import activations, elementary, losses
 
 F32, F64 = np.float32, np.float64
 NAN, INF = math.nan, math.inf
-HELPERS = {"exp_parts", "split"}
+HELPERS = {"exp_parts", "exp_weight", "split"}
 SINGLE, DOUBLE = (elementary.define(real, formula, bits) for real in (F32, F64))
 ACTIVATE = {
     F32: activations.define(F32, formula, SINGLE),

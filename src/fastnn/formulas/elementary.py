@@ -33,7 +33,8 @@ def define(real: type, jit: Jit, bits: Any) -> SimpleNamespace:
         ``exp, expm1, log, log1p, tanh, sigmoid, softplus, erf, sqrt`` and ``cos2pi(u) = cos(2 pi u)``. Also,
         for formulas with a tail that underflows, ``exp_parts(x, low) = (m, s, t)``: ``exp(x + low)`` is
         ``m * s * t`` for ``-150 <= x <= 89``, with ``m`` near 1 and ``s``, ``t`` powers of two to multiply by
-        last (in float64 both are 1); and ``split(x) = (head, rest)``, where products of two heads are exact.
+        last (in float64 both are 1); ``exp_weight(x)``: ``exp(x)`` for ``x <= 0``, in float32 with 0 in place of
+        subnormal results, for softmax; and ``split(x) = (head, rest)``, where products of two heads are exact.
 
     Raises
     ------
@@ -79,12 +80,29 @@ def _define_single(jit: Jit, bits: Any) -> SimpleNamespace:
         return integer(float_as_int(shifted) - rounder_bits), r, (high - r) - correction
 
     @jit
+    def reduce_single(x):
+        """``reduce(x, 0)`` with fewer instructions."""
+        shifted = x * log2_e + rounder
+        k = shifted - rounder
+        high = x - k * ln2_high
+        correction = k * ln2_low
+        r = high - correction
+        return integer(float_as_int(shifted) - rounder_bits), r, (high - r) - correction
+
+    @jit
+    def expm1_rest(r):
+        """``expm1(r) - r`` for ``|r| <= 0.347``, relative error 2**-31 of the whole."""
+        # Pairs, not Horner's chain: it is the latency of such chains that limits the loops around them.
+        square = r * r
+        low = real(0.5) + r * real(0.16666666)
+        q = real(0.041666493) + r * real(0.008333543)
+        high = real(0.0013932365) + r * real(0.0001976433)
+        return square * (low + square * (q + square * high))
+
+    @jit
     def expm1_tail(r, rest):
-        """``expm1(r + rest) - r`` for ``|r| <= 0.347``, relative error 2**-31 of the whole."""
-        q = real(0.0013932365) + r * real(0.0001976433)
-        q = real(0.041666493) + r * (real(0.008333543) + r * q)
-        q = real(0.5) + r * (real(0.16666666) + r * q)
-        return r * r * q + rest
+        """``expm1(r + rest) - r`` for ``|r| <= 0.347``."""
+        return expm1_rest(r) + rest
 
     @jit
     def exp_reduced(r, rest):
@@ -102,20 +120,26 @@ def _define_single(jit: Jit, bits: Any) -> SimpleNamespace:
     def exp(x):
         x = real(-104.0) if x < real(-104.0) else x
         x = real(89.0) if x > real(89.0) else x
-        m, s, t = exp_parts(x, real(0.0))
-        return m * s * t
+        n, r, rest = reduce_single(x)
+        half = integer(n >> integer(1))
+        return exp_reduced(r, rest) * power_of_two(half) * power_of_two(integer(n - half))
 
     @jit
     def exp_normal(x):
         """``exp(x)`` where neither it nor its reciprocal leaves the normal range, within 0.9 ulp."""
-        n, r, _ = reduce(x, real(0.0))
-        return (real(1.0) + (r + expm1_tail(r, real(0.0)))) * power_of_two(n)
+        n, r, _ = reduce_single(x)
+        return (real(1.0) + (r + expm1_rest(r))) * power_of_two(n)
+
+    @jit
+    def exp_weight(x):
+        # The scale of n = -127 has no bits: it is 0.
+        return exp_normal(real(-88.0) if x < real(-88.0) else x)
 
     @jit
     def expm1(x):
         y = real(-20.0) if x < real(-20.0) else x
         y = real(89.0) if y > real(89.0) else y
-        n, r, rest = reduce(y, real(0.0))
+        n, r, rest = reduce_single(y)
         # Half of the scale, doubled last: 2**128 is out of range although expm1(88.7) is not.
         scale = power_of_two(integer(n - integer(1)))
         y = (scale * (r + expm1_tail(r, rest)) + (scale - real(0.5))) * real(2.0)
@@ -124,11 +148,11 @@ def _define_single(jit: Jit, bits: Any) -> SimpleNamespace:
     @jit
     def log_reduced(f, k):
         """``k ln 2 + log(1 + f)`` for ``sqrt(1/2) <= 1 + f <= sqrt(2)``, relative error 2**-30."""
-        q = real(0.118838735) + f * (real(-0.11671176) + f * real(0.06749857))
-        q = real(0.14220311) + f * (real(-0.124061145) + f * q)
-        q = real(0.20002073) + f * (real(-0.16667992) + f * q)
-        q = real(0.33333313) + f * (real(-0.2500001) + f * q)
         square = f * f
+        fourth = square * square
+        q = real(0.118838735) + f * real(-0.11671176) + square * real(0.06749857)
+        low = (real(0.33333313) + f * real(-0.2500001)) + square * (real(0.20002073) + f * real(-0.16667992))
+        q = low + fourth * ((real(0.14220311) + f * real(-0.124061145)) + square * q)
         tail = k * ln2_low + f * square * q
         return k * ln2_high + (f + (tail - real(0.5) * square))
 
@@ -166,8 +190,9 @@ def _define_single(jit: Jit, bits: Any) -> SimpleNamespace:
         a = abs(x)
         z = a * a
         # |x| < 0.6, relative error 2**-33.
-        q = real(0.021717662) + z * (real(-0.0082214195) + z * real(0.0021852173))
-        q = real(-0.3333333) + z * (real(0.13333228) + z * (real(-0.05394971) + z * q))
+        square = z * z
+        q = real(-0.05394971) + z * real(0.021717662) + square * (real(-0.0082214195) + z * real(0.0021852173))
+        q = (real(-0.3333333) + z * real(0.13333228)) + square * q
         near = x * (real(1.0) + z * q)
         b = real(10.0) if a > real(10.0) else a
         far = real(1.0) - real(2.0) / (exp_normal(b + b) + real(1.0))
@@ -193,13 +218,15 @@ def _define_single(jit: Jit, bits: Any) -> SimpleNamespace:
         a = abs(x)
         z = a * a
         # |x| < 1, relative error 2**-29.
-        q = real(0.005187162) + z * (real(-0.0007997853) + z * real(7.806904e-05))
-        q = real(0.11283579) + z * (real(-0.026853347) + z * q)
+        square = z * z
+        q = real(0.005187162) + z * real(-0.0007997853) + square * real(7.806904e-05)
+        q = (real(0.11283579) + z * real(-0.026853347)) + square * q
         near = x + x * (real(0.12837917) + z * (real(-0.37612626) + z * q))
         # log(erfc(a)) for 1 <= a <= 4: the result is within 2**-29; erf(4) rounds to 1.
         b = real(4.0) if a > real(4.0) else a
-        q = real(0.021837832) + b * (real(-0.0029475745) + b * real(0.0001863675))
-        q = real(-1.1270891) + b * (real(-0.638145) + b * (real(-0.10310645) + b * q))
+        square = b * b
+        q = real(0.021837832) + b * real(-0.0029475745) + square * real(0.0001863675)
+        q = real(-1.1270891) + b * real(-0.638145) + square * (real(-0.10310645) + b * q)
         far = real(1.0) - exp_normal(real(-0.0003415222) + b * q)
         return near if a < real(1.0) else (-far if x < real(0.0) else far)
 
@@ -234,7 +261,7 @@ def _define_single(jit: Jit, bits: Any) -> SimpleNamespace:
 
     return SimpleNamespace(
         exp=exp, expm1=expm1, log=log, log1p=log1p, tanh=tanh, sigmoid=sigmoid, softplus=softplus, erf=erf,
-        sqrt=sqrt, cos2pi=cos2pi, exp_parts=exp_parts, split=split,
+        sqrt=sqrt, cos2pi=cos2pi, exp_parts=exp_parts, exp_weight=exp_weight, split=split,
     )  # fmt: skip
 
 
@@ -287,10 +314,14 @@ def _define_double(jit: Jit) -> SimpleNamespace:
         return math.exp(x + low), 1.0, 1.0
 
     @jit
+    def exp_weight(x):
+        return math.exp(x)
+
+    @jit
     def split(x):
         return x, 0.0
 
     return SimpleNamespace(
         exp=exp, expm1=expm1, log=log, log1p=log1p, tanh=tanh, sigmoid=sigmoid, softplus=softplus, erf=erf,
-        sqrt=sqrt, cos2pi=cos2pi, exp_parts=exp_parts, split=split,
+        sqrt=sqrt, cos2pi=cos2pi, exp_parts=exp_parts, exp_weight=exp_weight, split=split,
     )  # fmt: skip

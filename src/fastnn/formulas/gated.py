@@ -181,9 +181,13 @@ def _single_parts(jit: Jit, elementary: SimpleNamespace) -> SimpleNamespace:
         scaled = real(0.32) * size
         v = scaled / (one + scaled)
         u = one - two * v
-        q = real(-4.9093946e-05) + u * (real(0.001149911) + u * (real(-2.2604085e-05) + u * real(-0.00016593488)))
-        q = real(0.06382688) + u * (real(-0.0053310436) + u * (real(-0.008003289) + u * q))
-        q = real(0.73345363) + u * (real(0.524963) + u * (real(0.25266182) + u * q))
+        # Polynomials are evaluated in pairs: the latency of Horner's chains limited the loops around them.
+        square = u * u
+        q = real(-4.9093946e-05) + u * real(0.001149911)
+        q = q + square * (real(-2.2604085e-05) + u * real(-0.00016593488))
+        low = real(0.25266182) + u * real(0.06382688)
+        low = low + square * (real(-0.0053310436) + u * real(-0.008003289))
+        q = (real(0.73345363) + u * real(0.524963)) + square * (low + square * square * q)
         return m * (v * q), s, t
 
     @jit
@@ -192,9 +196,12 @@ def _single_parts(jit: Jit, elementary: SimpleNamespace) -> SimpleNamespace:
         # exp(x**2 / 2) gelu'(x) / (x - zero) at x = -size over [0, 15], relative error 2**-30.
         scaled = real(0.31) * size
         u = one - two * (scaled / (one + scaled))
-        q = real(7.945223e-05) + u * (real(3.3706634e-05) + u * real(-1.2209589e-05))
-        q = real(0.002129241) + u * (real(-0.000885945) + u * (real(-0.00030458148) + u * q))
-        q = real(0.11599034) + u * (real(0.056136828) + u * (real(0.017895093) + u * q))
+        square = u * u
+        q = real(-0.00030458148) + u * real(7.945223e-05)
+        q = q + square * (real(3.3706634e-05) + u * real(-1.2209589e-05))
+        low = real(0.017895093) + u * real(0.002129241) + square * real(-0.000885945)
+        low = low + u * square * q
+        q = (real(0.11599034) + u * real(0.056136828)) + square * low
         d = (real(0.7517915368080139) - size) - real(1.2114448999511751e-08)
         return m * (d * (real(0.47401607) + u * q)), s, t
 
@@ -202,8 +209,9 @@ def _single_parts(jit: Jit, elementary: SimpleNamespace) -> SimpleNamespace:
     def near_gelu(x, y):
         z = x * x
         # |x| < 0.75, relative error 2**-28: 1/2 is exact here, and not among the many factors of the tail.
-        q = real(-0.0011754218) + z * real(9.8329845e-05)
-        q = real(0.39894226) + z * (real(-0.0664899) + z * (real(0.009969853) + z * q))
+        square = z * z
+        q = real(0.009969853) + z * real(-0.0011754218) + square * real(9.8329845e-05)
+        q = (real(0.39894226) + z * real(-0.0664899)) + square * q
         return x * (real(0.5) + x * q) if abs(x) < real(0.75) else y
 
     @jit

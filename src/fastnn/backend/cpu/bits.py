@@ -1,4 +1,4 @@
-"""The two bit casts that the float32 formulas are built on."""
+"""The bit casts that the float32 formulas and the ordering of floats as integers are built on."""
 
 from __future__ import annotations
 
@@ -27,3 +27,13 @@ def int_as_float(typing_context: Any, i: Any) -> Any:
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return types.float32(types.int32), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def int_as_double(typing_context: Any, i: Any) -> Any:
+    """Reinterpret the bits of an int64 as a float64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(types.int64), codegen

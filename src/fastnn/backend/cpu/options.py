@@ -28,3 +28,8 @@ def formula(function: Callable[..., Any]) -> Callable[..., Any]:
 def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a part of a kernel."""
     return njit(fastmath=set(KERNEL_FLAGS), error_model="numpy")(function)  # type: ignore[no-any-return]
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a part of a kernel that is inlined: what it is given on the stack is then known not to overlap."""
+    return njit(fastmath=set(KERNEL_FLAGS), error_model="numpy", forceinline=True)(function)  # type: ignore[no-any-return]

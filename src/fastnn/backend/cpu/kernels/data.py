@@ -28,6 +28,16 @@ def _gather(kit: Kit, variant: str, target_pointer: Any, convert: Any) -> Callab
     largest = kit.real(np.finfo(kit.real).max)
 
     @helper
+    def copy_checked(r, target, source):
+        # a sum of x - x would be simplified to 0 by the reassociation that kernels allow
+        x, bad = source_pointer(source), np.int32(0)
+        for j in range(r[SIZE]):
+            value = convert(x[j])
+            target[j] = value
+            bad |= np.int32(0) if abs(value) <= largest else np.int32(1)
+        return bad != 0
+
+    @helper
     def copy_row(r, target, source):
         if r[SIZE0] == 0:
             x = source_pointer(source)
@@ -54,15 +64,17 @@ def _gather(kit: Kit, variant: str, target_pointer: Any, convert: Any) -> Callab
             if indexed:
                 row = int64_pointer(address(record, context, INDEX))[row]
             target = target_pointer(batch + i * size * target_itemsize)
-            copy_row(r, target, source + row * r[ROW_STRIDE])
-            if check:
-                # a sum of x - x would be simplified to 0 by the reassociation that kernels allow
-                bad = 0
-                for j in range(size):
-                    bad += 0 if abs(target[j]) <= largest else 1
-                if bad != 0 and counters[_STATUS] == 0:
-                    counters[_STATUS] = _NOT_FINITE
-                    counters[_DETAIL] = row
+            if check and r[SIZE0] == 0:
+                bad = copy_checked(r, target, source + row * r[ROW_STRIDE])
+            else:
+                copy_row(r, target, source + row * r[ROW_STRIDE])
+                bad = False
+                if check:
+                    for j in range(size):
+                        bad |= not abs(target[j]) <= largest
+            if bad and counters[_STATUS] == 0:
+                counters[_STATUS] = _NOT_FINITE
+                counters[_DETAIL] = row
 
     target_itemsize = 8 if kit.op == "gather_labels" else kit.itemsize
     return gather

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer
+from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer, stack_bytes
 from fastnn.backend.cpu.kernels.kit import Kit, address, functions, has, kernel, rows_part
 from fastnn.backend.cpu.kernels.rows import row_functions
+from fastnn.backend.cpu.kernels.short import LANES, LONGEST, is_short, lane_functions, lanes_of
 from fastnn.backend.cpu.options import formula, helper
 from fastnn.formulas import losses
 from fastnn.program.layout import Counter
@@ -123,46 +124,159 @@ def cross_entropy(kit: Kit, variant: str) -> Callable[..., Any]:
 @kernel("cross_entropy_logits", "cross_entropy_logits_labels")
 def cross_entropy_logits(kit: Kit, variant: str) -> Callable[..., Any]:
     """Make the fused softmax and cross-entropy: sum(t) log(sum(exp(x))) - sum(t x), never log of softmax."""
-    ROW_LOSS, DX, X, WEIGHT = kit.words("row_loss dx x weight")
-    ROWS, COLS, PER_SAMPLE, SCALE, SMOOTHING = kit.words("rows cols per_sample scale label_smoothing")
-    at, real, log, exp = kit.at, kit.real, kit.math.log, kit.math.exp
-    zero, one = real(0.0), real(1.0)
-    row_max, exp_sum = row_functions(kit)
-    target_at = _targets(kit)
+    ROWS, COLS = kit.words("rows cols")
+    in_lanes, in_rows = _logits_in_lanes(kit), _logits_in_rows(kit)
 
     def cross_entropy_logits(record, context, ith, nth):
-        r, params = int64_pointer(record), float64_pointer(record)
-        cols, per_sample = r[COLS], r[PER_SAMPLE]
-        scale, smoothing = real(params[SCALE]), real(params[SMOOTHING])
+        r = int64_pointer(record)
         first, last = rows_part(r[ROWS], ith, nth)
-        row_loss, x = at(record, context, ROW_LOSS), at(record, context, X)
-        weighted, trains = has(record, WEIGHT), has(record, DX)
-        weight = at(record, context, WEIGHT) if weighted else x
+        if is_short(r[ROWS], r[COLS]):
+            in_lanes(record, context, first, last, lanes_of(nth))
+        else:
+            in_rows(record, context, first, last)
+
+    return cross_entropy_logits
+
+
+def _shares(kit: Kit) -> Any:
+    """Make `share_of(record, context, row)`: the scale of a row's gradient."""
+    WEIGHT, PER_SAMPLE, SCALE = kit.words("weight per_sample scale")
+    at, real = kit.at, kit.real
+
+    @helper
+    def share_of(record, context, row):
+        scale = real(float64_pointer(record)[SCALE])
+        if has(record, WEIGHT):
+            per_sample = int64_pointer(record)[PER_SAMPLE]
+            scale *= at(record, context, WEIGHT)[row if per_sample == 1 else row // per_sample]
+        return scale
+
+    return share_of
+
+
+def _logits_in_lanes(kit: Kit) -> Any:
+    """Make the loss of short rows, a row in each lane."""
+    ROW_LOSS, DX, X, TARGET = kit.words("row_loss dx x target")
+    COLS, SMOOTHING = kit.words("cols label_smoothing")
+    at, reals, real, log, exp_weight = kit.at, kit.reals, kit.real, kit.math.log, kit.math.exp_weight
+    lane_kit = lane_functions(kit)
+    load, store, maxima = lane_kit.load, lane_kit.store, lane_kit.maxima
+    block_bytes, lane_bytes = LANES * LONGEST * kit.itemsize, LANES * kit.itemsize
+    zero, one = real(0.0), real(1.0)
+    share_of, labelled = _shares(kit), _labelled(kit)
+
+    @helper
+    def in_lanes(record, context, first, last, lanes):
+        cols, smoothing = int64_pointer(record)[COLS], real(float64_pointer(record)[SMOOTHING])
+        row_loss, trains = at(record, context, ROW_LOSS), has(record, DX)
+        keep, base = one - smoothing, smoothing / real(cols)
+        block, target_block = stack_bytes(block_bytes), stack_bytes(block_bytes)
+        t, u = reals(block), reals(target_block)
+        largest, total = reals(stack_bytes(lane_bytes)), reals(stack_bytes(lane_bytes))
+        mass, dot = reals(stack_bytes(lane_bytes)), reals(stack_bytes(lane_bytes))
+        for row in range(first, last, LANES):
+            count = min(LANES, last - row)
+            load(address(record, context, X), row, last, cols, block)
+            if labelled:
+                labels = int64_pointer(address(record, context, TARGET))
+                for k in range(lanes * cols):
+                    u[k] = zero
+                for lane in range(count):
+                    label = labels[row + lane]
+                    # labels are checked before a run, but the user's own array may be changed during it
+                    if 0 <= label < cols:
+                        u[LANES * label + lane] = one
+            else:
+                load(address(record, context, TARGET), row, last, cols, target_block)
+            maxima(t, cols, lanes, largest)
+            for lane in range(lanes):
+                total[lane], mass[lane], dot[lane] = zero, zero, zero
+            for j in range(cols):
+                for lane in range(lanes):
+                    k = LANES * j + lane
+                    share, d = u[k] * keep + base, t[k] - largest[lane]
+                    e = exp_weight(d)
+                    u[k], t[k] = share, e
+                    total[lane] += e
+                    mass[lane] += share
+                    # 0 times an infinite logit is not NaN here: a class of no weight costs nothing
+                    dot[lane] += share * d if share != zero else zero
+            for lane in range(lanes):
+                dot[lane] = mass[lane] * log(total[lane]) - dot[lane]
+                mass[lane] = mass[lane] / total[lane]
+            for lane in range(count):
+                row_loss[row + lane] = dot[lane]
+            if trains:
+                for lane in range(count):
+                    total[lane] = share_of(record, context, row + lane)
+                for j in range(cols):
+                    for lane in range(lanes):
+                        k = LANES * j + lane
+                        t[k] = total[lane] * (t[k] * mass[lane] - u[k])
+                store(block, row, last, cols, address(record, context, DX))
+
+    return in_lanes
+
+
+def _logits_in_rows(kit: Kit) -> Any:
+    """Make the loss of rows, one after the other; the terms of a label are made apart from those of its row."""
+    ROW_LOSS, DX, X, TARGET = kit.words("row_loss dx x target")
+    COLS, SMOOTHING = kit.words("cols label_smoothing")
+    at, real, log, exp_weight, itemsize = kit.at, kit.real, kit.math.log, kit.math.exp_weight, kit.itemsize
+    zero, one = real(0.0), real(1.0)
+    row_max, exp_sum = row_functions(kit)
+    share_of, labelled = _shares(kit), _labelled(kit)
+
+    @helper
+    def in_rows(record, context, first, last):
+        cols, smoothing = int64_pointer(record)[COLS], real(float64_pointer(record)[SMOOTHING])
+        row_loss, x, x_at = at(record, context, ROW_LOSS), at(record, context, X), address(record, context, X)
+        trains = has(record, DX)
         dx = at(record, context, DX) if trains else x
+        keep, base = one - smoothing, smoothing / real(cols)
         for row in range(first, last):
             i = row * cols
-            largest = row_max(x, i, cols)
+            largest = row_max(x_at + i * itemsize, cols)
             if trains:
                 total = exp_sum(x, i, cols, largest, dx, i)
             else:
                 total = zero
                 for j in range(cols):
-                    total += exp(x[i + j] - largest)
-            mass, dot = zero, zero
-            for j in range(cols):
-                t = target_at(record, context, row, j, cols, smoothing)
-                mass += t
-                # 0 times an infinite logit is not NaN here: a class of no weight costs nothing
-                dot += t * (x[i + j] - largest) if t != zero else zero
+                    total += exp_weight(x[i + j] - largest)
+            mass, dot, hot = zero, zero, -1
+            if labelled:
+                label = int64_pointer(address(record, context, TARGET))[row]
+                mass = base * real(cols)
+                if base != zero:
+                    for j in range(cols):
+                        dot += x[i + j] - largest
+                    dot *= base
+                # labels are checked before a run, but the user's own array may be changed during it
+                if 0 <= label < cols and keep != zero:
+                    hot = label
+                    mass += keep
+                    dot += keep * (x[i + hot] - largest)
+            else:
+                target = at(record, context, TARGET)
+                for j in range(cols):
+                    t = target[i + j] * keep + base
+                    mass += t
+                    dot += t * (x[i + j] - largest) if t != zero else zero
             row_loss[row] = mass * log(total) - dot
             if trains:
-                share = scale * (weight[row // per_sample] if weighted else one)
-                factor = mass / total
-                for j in range(cols):
-                    t = target_at(record, context, row, j, cols, smoothing)
-                    dx[i + j] = share * (dx[i + j] * factor - t)
+                share, factor = share_of(record, context, row), mass / total
+                if labelled:
+                    peak = dx[i + max(hot, 0)]
+                    for j in range(cols):
+                        dx[i + j] = share * (dx[i + j] * factor - base)
+                    if hot >= 0:
+                        dx[i + hot] = share * (peak * factor - (keep + base))
+                else:
+                    target = at(record, context, TARGET)
+                    for j in range(cols):
+                        dx[i + j] = share * (dx[i + j] * factor - (target[i + j] * keep + base))
 
-    return cross_entropy_logits
+    return in_rows
 
 
 @kernel("sum_loss")

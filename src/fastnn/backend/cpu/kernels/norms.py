@@ -11,7 +11,8 @@ from fastnn.backend.cpu.options import helper
 from fastnn.program.layout import Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)
-_BLOCK = 64
+# Wide enough to read whole pages of a row, narrow enough for the sums to stay in the first-level cache.
+_BLOCK = 1024
 
 
 @kernel("layer_norm")
@@ -43,6 +44,10 @@ def layer_norm(kit: Kit, variant: str) -> Callable[..., Any]:
                 variance += (x[i + j] - mean) * (x[i + j] - mean)
             rstd = one / sqrt(variance * share + epsilon)
             means[row], rstds[row] = mean, rstd
+            if scaled and shifted:
+                for j in range(cols):
+                    y[i + j] = (x[i + j] - mean) * rstd * gamma[j] + beta[j]
+                continue
             for j in range(cols):
                 y[i + j] = (x[i + j] - mean) * rstd
             if scaled:
@@ -75,16 +80,19 @@ def layer_norm_grad(kit: Kit, variant: str) -> Callable[..., Any]:
         for row in range(first, last):
             i = row * cols
             mean, rstd = means[row], rstds[row]
+            total, moment = zero, zero
             if scaled:
                 for j in range(cols):
-                    dx[i + j] = dy[i + j] * gamma[j]
+                    g = dy[i + j] * gamma[j]
+                    total += g
+                    moment += g * ((x[i + j] - mean) * rstd)
+                    dx[i + j] = g
             else:
                 for j in range(cols):
-                    dx[i + j] = dy[i + j]
-            total, moment = zero, zero
-            for j in range(cols):
-                total += dx[i + j]
-                moment += dx[i + j] * ((x[i + j] - mean) * rstd)
+                    g = dy[i + j]
+                    total += g
+                    moment += g * ((x[i + j] - mean) * rstd)
+                    dx[i + j] = g
             total *= share
             moment *= share
             for j in range(cols):
@@ -108,7 +116,18 @@ def layer_norm_param_grad(kit: Kit, variant: str) -> Callable[..., Any]:
         dy, x = at(record, context, DY), at(record, context, X)
         means, rstds = at(record, context, MEAN), at(record, context, RSTD)
         add = flags_of(record) & _ACCUMULATE != 0
-        if has(record, DGAMMA):
+        if has(record, DGAMMA) and has(record, DBETA):
+            dgamma, dbeta = at(record, context, DGAMMA), at(record, context, DBETA)
+            if not add:
+                for j in range(first, last):
+                    dgamma[j], dbeta[j] = zero, zero
+            for row in range(r[ROWS]):
+                mean, rstd = means[row], rstds[row]
+                for j in range(first, last):
+                    g = dy[row * cols + j]
+                    dgamma[j] += g * ((x[row * cols + j] - mean) * rstd)
+                    dbeta[j] += g
+        elif has(record, DGAMMA):
             dgamma = at(record, context, DGAMMA)
             for j in range(first, last):
                 dgamma[j] = dgamma[j] if add else zero
@@ -116,7 +135,7 @@ def layer_norm_param_grad(kit: Kit, variant: str) -> Callable[..., Any]:
                 mean, rstd = means[row], rstds[row]
                 for j in range(first, last):
                     dgamma[j] += dy[row * cols + j] * ((x[row * cols + j] - mean) * rstd)
-        if has(record, DBETA):
+        elif has(record, DBETA):
             dbeta = at(record, context, DBETA)
             for j in range(first, last):
                 dbeta[j] = dbeta[j] if add else zero
@@ -144,6 +163,10 @@ def _normalize(kit: Kit) -> Any:
         beta = at(record, context, BETA) if shifted else x
         for row in range(r[ROWS]):
             i = row * cols
+            if scaled and shifted:
+                for j in range(first, last):
+                    y[i + j] = (x[i + j] - mean[j]) * rstd[j] * gamma[j] + beta[j]
+                continue
             for j in range(first, last):
                 y[i + j] = (x[i + j] - mean[j]) * rstd[j]
             if scaled:
@@ -262,12 +285,14 @@ def _batch_norm_grad(kit: Kit, *, by_batch: bool) -> Callable[..., Any]:
                 for j in range(count):
                     dbeta[first + j] = totals[j] + (dbeta[first + j] if add else zero)
             if has_dx:
+                for j in range(count):
+                    moments[j], totals[j] = moments[j] * share, totals[j] * share
                 for row in range(rows):
                     i = row * cols + first
                     for j in range(count):
                         g = dy[i + j]
                         if by_batch:
-                            g -= share * (totals[j] + (x[i + j] - mean[first + j]) * rstd[first + j] * moments[j])
+                            g -= totals[j] + (x[i + j] - mean[first + j]) * rstd[first + j] * moments[j]
                         dx[i + j] = g * rstd[first + j]
                     if scaled:
                         for j in range(count):

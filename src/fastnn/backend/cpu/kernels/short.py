@@ -1,0 +1,112 @@
+"""Short rows, 32 at a time: transposed onto the stack, so that each lane of a vector works on a row of its own.
+
+A loop over ten columns is scalar code; over one column of 32 rows it is four vectors of AVX2. Loops over lanes always
+make whole vectors, so an element is computed by the same instructions wherever its row stands.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from fastnn.backend.cpu.kernels.kit import Kit
+from fastnn.backend.cpu.options import helper, inlined
+from fastnn.backend.cpu.target import vector_bytes
+from fastnn.backend.cpu.tile import _constant, _exchange, _Lanes
+
+LANES = 32
+LONGEST = 32
+FEWEST_ROWS = 12
+
+
+@helper
+def is_short(rows: int, cols: int) -> bool:
+    """Tell whether rows are worked on in lanes; it depends on the whole record, never on a part of it."""
+    return cols < LONGEST and rows >= FEWEST_ROWS
+
+
+@inlined
+def lanes_of(nth: int) -> int:
+    """Return LANES as a number that the compiler does not know: it would unroll loops instead of vectorising them."""
+    return LANES + (nth >> 62)
+
+
+def _make_turn(dtype: str, width: int, *, inwards: bool) -> Any:
+    """Make the intrinsic that transposes a square block between a table and the stack.
+
+    Its arguments: table, bytes from a row of it to the next, how many rows and columns of the block the table has,
+    block, bytes from a row of it to the next. A missing row is read as the last one; what is missing is not written.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def turn(typingctx: Any, table: Any, row: Any, rows: Any, columns: Any, block: Any, block_row: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            b, v = builder, _Lanes(builder, dtype, width)
+            table, row, rows, columns, block, block_row = args
+            mask = v.edge(columns, 0)
+            last = b.sub(rows, _constant(1))
+            there = [b.icmp_signed("<", _constant(i), rows) for i in range(width)]
+            within = [b.add(block, b.mul(block_row, _constant(i))) for i in range(width)]
+            if inwards:
+                numbers = [b.select(there[i], _constant(i), last) for i in range(width)]
+                lines = [v.masked_load(b.add(table, b.mul(row, number)), mask) for number in numbers]
+            else:
+                lines = [v.load(address) for address in within]
+            step = 1
+            while step < width:
+                lines = _exchange(b, v, lines, step)
+                step *= 2
+            for i, line in enumerate(lines):
+                if inwards:
+                    v.store(line, within[i])
+                else:
+                    none = ir.Constant(v.mask, [False] * width)
+                    v.masked_store(line, b.add(table, b.mul(row, _constant(i))), b.select(there[i], mask, none))
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 6), codegen
+
+    return turn
+
+
+def lane_functions(kit: Kit) -> SimpleNamespace:
+    """Make the functions on a block of lanes; element j of the row in lane l is t[LANES * j + l].
+
+    `load(table, row, last, cols, block)` and `store(block, row, last, cols, table)` move the rows [row, last) between
+    a table and a block, given as addresses; `maxima(t, cols, lanes, m)` finds the largest element of each lane.
+    """
+    itemsize = kit.itemsize
+    width = vector_bytes() // itemsize
+    turn_in, turn_out = (_make_turn(kit.dtype, width, inwards=inwards) for inwards in (True, False))
+    block_row = LANES * itemsize
+
+    @helper
+    def load(table, row, last, cols, block):
+        for lane in range(0, LANES, width):
+            begin = min(row + lane, last - 1)
+            for j in range(0, cols, width):
+                place = table + (begin * cols + j) * itemsize
+                turn_in(place, cols * itemsize, last - begin, cols - j, block + j * block_row + lane * itemsize, block_row)
+
+    @helper
+    def store(block, row, last, cols, table):
+        for lane in range(0, min(LANES, last - row), width):
+            for j in range(0, cols, width):
+                place = table + ((row + lane) * cols + j) * itemsize
+                turn_out(place, cols * itemsize, last - row - lane, cols - j, block + j * block_row + lane * itemsize,
+                         block_row)  # fmt: skip
+
+    @inlined
+    def maxima(t, cols, lanes, m):
+        for lane in range(lanes):
+            m[lane] = t[lane]
+        for j in range(1, cols):
+            for lane in range(lanes):
+                value, largest = t[LANES * j + lane], m[lane]
+                m[lane] = value if value > largest else largest
+
+    return SimpleNamespace(load=load, store=store, maxima=maxima)

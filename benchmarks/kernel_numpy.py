@@ -64,6 +64,9 @@ def _batch_norm(a: Arrays) -> None:
     mean = x.mean(axis=0)
     np.subtract(x, mean, out=y)
     variance = np.einsum("ij,ij->j", y, y) / np.float32(len(x))
+    for name, moved in (("moving_mean", mean), ("moving_variance", variance)):
+        a[name] *= np.float32(0.9)
+        a[name] += np.float32(0.1) * moved
     y *= a["gamma"] / np.sqrt(variance + np.float32(1e-3))
     y += a["beta"]
 

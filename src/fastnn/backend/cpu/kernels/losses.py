@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer, stack_bytes
-from fastnn.backend.cpu.kernels.kit import Kit, address, functions, has, kernel, rows_part
+from fastnn.backend.cpu.kernels.kit import Kit, address, functions, has, kernel, part, rows_part
 from fastnn.backend.cpu.kernels.rows import row_functions
 from fastnn.backend.cpu.kernels.short import LANES, LONGEST, is_short, lane_functions, lanes_of
 from fastnn.backend.cpu.options import formula, helper
@@ -26,7 +26,7 @@ def loss(kit: Kit, variant: str) -> Callable[..., Any]:
     SCALE, ROW_FACTOR, PARAM_A, PARAM_B = kit.words("scale row_factor a b")
     at, real = kit.at, kit.real
     value, gradient = losses.define(real, formula, functions(kit.dtype))[variant]
-    zero, one = real(0.0), real(1.0)
+    zero = real(0.0)
 
     def loss(record, context, ith, nth):
         r, params = int64_pointer(record), float64_pointer(record)
@@ -34,7 +34,8 @@ def loss(kit: Kit, variant: str) -> Callable[..., Any]:
         a, b = real(params[PARAM_A]), real(params[PARAM_B])
         factor = real(params[ROW_FACTOR])
         scale = real(params[SCALE] * params[ROW_FACTOR])
-        first, last = rows_part(r[ROWS], ith, nth)
+        # parts of 64 rows: each element is then computed by the same instructions however many parts there are
+        first, last = part(r[ROWS], ith, nth)
         row_loss, x, target = (
             at(record, context, ROW_LOSS),
             at(record, context, X),
@@ -43,16 +44,31 @@ def loss(kit: Kit, variant: str) -> Callable[..., Any]:
         weighted, trains = has(record, WEIGHT), has(record, DX)
         weight = at(record, context, WEIGHT) if weighted else x
         dx = at(record, context, DX) if trains else x
+        if cols == 1:
+            for row in range(first, last):
+                row_loss[row] = value(x[row], target[row], a, b) * factor
+            if trains:
+                for row in range(first, last):
+                    dx[row] = scale * gradient(x[row], target[row], a, b)
+                if weighted:
+                    for row in range(first, last):
+                        dx[row] *= weight[row if per_sample == 1 else row // per_sample]
+            return
         for row in range(first, last):
             i = row * cols
             total = zero
             for j in range(cols):
                 total += value(x[i + j], target[i + j], a, b)
             row_loss[row] = total * factor
-            if trains:
-                share = scale * (weight[row // per_sample] if weighted else one)
-                for j in range(cols):
-                    dx[i + j] = share * gradient(x[i + j], target[i + j], a, b)
+        if trains:
+            # over all rows at once: a loop over ten columns would be scalar code
+            for i in range(first * cols, last * cols):
+                dx[i] = scale * gradient(x[i], target[i], a, b)
+            if weighted:
+                for row in range(first, last):
+                    share = weight[row if per_sample == 1 else row // per_sample]
+                    for j in range(cols):
+                        dx[row * cols + j] *= share
 
     return loss
 
@@ -156,8 +172,8 @@ def _shares(kit: Kit) -> Any:
 
 def _logits_in_lanes(kit: Kit) -> Any:
     """Make the loss of short rows, a row in each lane."""
-    ROW_LOSS, DX, X, TARGET = kit.words("row_loss dx x target")
-    COLS, SMOOTHING = kit.words("cols label_smoothing")
+    ROW_LOSS, DX, X, TARGET, WEIGHT = kit.words("row_loss dx x target weight")
+    COLS, SCALE, SMOOTHING = kit.words("cols scale label_smoothing")
     at, reals, real, log, exp_weight = kit.at, kit.reals, kit.real, kit.math.log, kit.math.exp_weight
     lane_kit = lane_functions(kit)
     load, store, maxima = lane_kit.load, lane_kit.store, lane_kit.maxima
@@ -169,7 +185,7 @@ def _logits_in_lanes(kit: Kit) -> Any:
     def in_lanes(record, context, first, last, lanes):
         cols, smoothing = int64_pointer(record)[COLS], real(float64_pointer(record)[SMOOTHING])
         row_loss, trains = at(record, context, ROW_LOSS), has(record, DX)
-        keep, base = one - smoothing, smoothing / real(cols)
+        keep, base, scale = one - smoothing, smoothing / real(cols), real(float64_pointer(record)[SCALE])
         block, target_block = stack_bytes(block_bytes), stack_bytes(block_bytes)
         t, u = reals(block), reals(target_block)
         largest, total = reals(stack_bytes(lane_bytes)), reals(stack_bytes(lane_bytes))
@@ -188,7 +204,7 @@ def _logits_in_lanes(kit: Kit) -> Any:
                         u[LANES * label + lane] = one
             else:
                 load(address(record, context, TARGET), row, last, cols, target_block)
-            maxima(t, cols, lanes, largest)
+            maxima(t, cols, lanes, largest, total)
             for lane in range(lanes):
                 total[lane], mass[lane], dot[lane] = zero, zero, zero
             for j in range(cols):
@@ -207,8 +223,11 @@ def _logits_in_lanes(kit: Kit) -> Any:
             for lane in range(count):
                 row_loss[row + lane] = dot[lane]
             if trains:
-                for lane in range(count):
-                    total[lane] = share_of(record, context, row + lane)
+                for lane in range(lanes):
+                    total[lane] = scale
+                if has(record, WEIGHT):
+                    for lane in range(count):
+                        total[lane] = share_of(record, context, row + lane)
                 for j in range(cols):
                     for lane in range(lanes):
                         k = LANES * j + lane

@@ -79,7 +79,7 @@ def softmax(kit: Kit, variant: str) -> Callable[..., Any]:
             t, m, total = reals(block), reals(stack_bytes(lane_bytes)), reals(stack_bytes(lane_bytes))
             for row in range(first, last, LANES):
                 load(address(record, context, X), row, last, cols, block)
-                maxima(t, cols, lanes, m)
+                maxima(t, cols, lanes, m, total)
                 for lane in range(lanes):
                     total[lane] = zero
                 for j in range(cols):

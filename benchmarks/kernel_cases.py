@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from kernel_numpy import HYPER, NUMPY, Arrays, optimizer
-from kernel_record import Record, aligned
 
 from fastnn.program.layout import Flag
 from fastnn.program.ops import OPS
+from kernel_numpy import HYPER, NUMPY, Arrays, optimizer
+from kernel_record import Record, aligned
 
 SIDE = 4096
 PARAMETERS = 10_000_000
@@ -113,10 +113,7 @@ class Case:
         torch = None
         if importlib.util.find_spec("torch") is not None:
             torch = importlib.import_module("kernel_peers").find(peer, arrays["torch"])
-        if self.op == "optimizer":
-            numpy = optimizer(self.variant)
-        else:
-            numpy = NUMPY.get(peer)
+        numpy = optimizer(self.variant) if self.op == "optimizer" else NUMPY.get(peer)
         return Work(record, partial(numpy, arrays["numpy"]) if numpy else None, torch, arrays, tuple(written))
 
 

@@ -1,5 +1,7 @@
-"""PyTorch's fused kernels for the cases of `kernel_cases`, on the same arrays, with results in place of allocation
-wherever an operator takes them. Imported only where PyTorch is installed.
+"""PyTorch's fused kernels for the cases of `kernel_cases`, on the same arrays.
+
+Results go where fastnn's go, in place of allocation, wherever an operator takes them. Imported only where PyTorch is
+installed.
 """
 
 from __future__ import annotations

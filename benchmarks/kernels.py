@@ -39,9 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.threads == 1 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
-    import kernel_cases
-
     import fastnn as fnn
+    import kernel_cases
 
     fnn.set_num_threads(options.threads)
     if importlib.util.find_spec("torch") is not None:

@@ -188,7 +188,7 @@ def worst_error(results: Any, wanted: Any, exponents: Any, absolute: bool) -> An
 def cases() -> Iterator[Case]:
     """Walk all elementary functions, activations and gradients; a name without a reference is a KeyError."""
     functions = elementary.define(np.float32, formula, bits)
-    for name in (n for n in vars(functions) if n not in ("exp_parts", "split")):
+    for name in (n for n in vars(functions) if n not in ("exp_parts", "exp_weight", "split")):
         yield Case(f"`{name}`", array_loop(getattr(functions, name)), exact_loop(FUNCTIONS[name]), False)
     for name, (forward, gradient) in activations.define(np.float32, formula, functions).items():
         a, zero, one = PARAMETERS.get(name, np.float32(0.0)), np.float32(0.0), np.float32(1.0)

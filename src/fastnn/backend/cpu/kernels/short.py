@@ -7,16 +7,11 @@ make whole vectors, so an element is computed by the same instructions wherever 
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
-
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from fastnn.backend.cpu.kernels.kit import Kit
 from fastnn.backend.cpu.options import helper, inlined
 from fastnn.backend.cpu.target import vector_bytes
-from fastnn.backend.cpu.tile import _constant, _exchange, _Lanes
+from fastnn.backend.cpu.turn import make_turn
 
 LANES = 32
 LONGEST = 32
@@ -35,44 +30,6 @@ def lanes_of(nth: int) -> int:
     return LANES + (nth >> 62)
 
 
-def _make_turn(dtype: str, width: int, *, inwards: bool) -> Any:
-    """Make the intrinsic that transposes a square block between a table and the stack.
-
-    Its arguments: table, bytes from a row of it to the next, how many rows and columns of the block the table has,
-    block, bytes from a row of it to the next. A missing row is read as the last one; what is missing is not written.
-    """
-
-    @intrinsic  # type: ignore[untyped-decorator]
-    def turn(typingctx: Any, table: Any, row: Any, rows: Any, columns: Any, block: Any, block_row: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            b, v = builder, _Lanes(builder, dtype, width)
-            table, row, rows, columns, block, block_row = args
-            mask = v.edge(columns, 0)
-            last = b.sub(rows, _constant(1))
-            there = [b.icmp_signed("<", _constant(i), rows) for i in range(width)]
-            within = [b.add(block, b.mul(block_row, _constant(i))) for i in range(width)]
-            if inwards:
-                numbers = [b.select(there[i], _constant(i), last) for i in range(width)]
-                lines = [v.masked_load(b.add(table, b.mul(row, number)), mask) for number in numbers]
-            else:
-                lines = [v.load(address) for address in within]
-            step = 1
-            while step < width:
-                lines = _exchange(b, v, lines, step)
-                step *= 2
-            for i, line in enumerate(lines):
-                if inwards:
-                    v.store(line, within[i])
-                else:
-                    none = ir.Constant(v.mask, [False] * width)
-                    v.masked_store(line, b.add(table, b.mul(row, _constant(i))), b.select(there[i], mask, none))
-            return context.get_dummy_value()
-
-        return types.void(*[types.intp] * 6), codegen
-
-    return turn
-
-
 def lane_functions(kit: Kit) -> SimpleNamespace:
     """Make the functions on a block of lanes; element j of the row in lane l is t[LANES * j + l].
 
@@ -82,7 +39,7 @@ def lane_functions(kit: Kit) -> SimpleNamespace:
     """
     itemsize = kit.itemsize
     width = vector_bytes() // itemsize
-    turn_in, turn_out = (_make_turn(kit.dtype, width, inwards=inwards) for inwards in (True, False))
+    turn_in, turn_out = (make_turn(kit.dtype, width, inwards=inwards) for inwards in (True, False))
     block_row = LANES * itemsize
 
     @helper
@@ -91,7 +48,9 @@ def lane_functions(kit: Kit) -> SimpleNamespace:
             begin = min(row + lane, last - 1)
             for j in range(0, cols, width):
                 place = table + (begin * cols + j) * itemsize
-                turn_in(place, cols * itemsize, last - begin, cols - j, block + j * block_row + lane * itemsize, block_row)
+                turn_in(
+                    place, cols * itemsize, last - begin, cols - j, block + j * block_row + lane * itemsize, block_row
+                )
 
     @helper
     def store(block, row, last, cols, table):

@@ -11,8 +11,9 @@ from fastnn.program.layout import Flag
 from making import Bound, Case, Make, away, one_hot, probabilities, signs, uniform
 
 VECTORS = (1, 7, 31, 33, 333)
-TABLES = ((1, 1), (7, 31), (33, 7), (3, 130), (31, 33))
-CLASSES = ((1, 2), (7, 31), (33, 7), (3, 130))
+# (150, 10): several blocks of short rows, the last one incomplete, and more than one part where parts are 64 rows
+TABLES = ((1, 1), (7, 31), (33, 7), (3, 130), (31, 33), (150, 10))
+CLASSES = ((1, 2), (7, 31), (33, 7), (3, 130), (150, 10))
 
 CASES: list[Case] = []
 

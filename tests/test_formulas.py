@@ -399,3 +399,18 @@ def test_unknown_type_is_refused():
         activations.define(int, formula, DOUBLE)
     with pytest.raises(ValueError, match="expected numpy"):
         losses.define(int, formula, DOUBLE)
+
+
+def test_weights_of_softmax():
+    @numba.njit
+    def compute(x, y):
+        for i in range(len(x)):
+            y[i] = weight(x[i])
+
+    weight = SINGLE.exp_weight
+    x = np.concatenate([-np.logspace(-6, np.log10(87.0), 20_001), [0.0, NAN, -INF, -88.0, -1e30]]).astype(F32)
+    y = np.empty_like(x)
+    compute(x, y)
+    expected = np.exp(x.astype(F64))
+    assert np.abs(y[:-4] / expected[:-4] - 1.0).max() < 1.0 * 2.0**-23
+    np.testing.assert_array_equal(y[-4:], [NAN, 0.0, 0.0, 0.0])

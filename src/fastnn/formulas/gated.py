@@ -187,7 +187,7 @@ def _single_parts(jit: Jit, elementary: SimpleNamespace) -> SimpleNamespace:
         q = q + square * (real(-2.2604085e-05) + u * real(-0.00016593488))
         low = real(0.25266182) + u * real(0.06382688)
         low = low + square * (real(-0.0053310436) + u * real(-0.008003289))
-        q = (real(0.73345363) + u * real(0.524963)) + square * (low + square * square * q)
+        q = real(0.73345363) + u * (real(0.524963) + u * (low + square * square * q))
         return m * (v * q), s, t
 
     @jit

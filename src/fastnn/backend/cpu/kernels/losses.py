@@ -243,7 +243,7 @@ def _logits_in_rows(kit: Kit) -> Any:
     COLS, SMOOTHING = kit.words("cols label_smoothing")
     at, real, log, exp_weight, itemsize = kit.at, kit.real, kit.math.log, kit.math.exp_weight, kit.itemsize
     zero, one = real(0.0), real(1.0)
-    row_max, exp_sum = row_functions(kit)
+    row_max, exp_sum, _ = row_functions(kit)
     share_of, labelled = _shares(kit), _labelled(kit)
 
     @helper

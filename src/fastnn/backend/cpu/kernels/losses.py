@@ -192,7 +192,7 @@ def _logits_in_lanes(kit: Kit) -> Any:
         mass, dot = reals(stack_bytes(lane_bytes)), reals(stack_bytes(lane_bytes))
         for row in range(first, last, LANES):
             count = min(LANES, last - row)
-            load(address(record, context, X), row, last, cols, block)
+            load(address(record, context, X), row, last, cols, block, lanes)
             if labelled:
                 labels = int64_pointer(address(record, context, TARGET))
                 for k in range(lanes * cols):
@@ -203,7 +203,7 @@ def _logits_in_lanes(kit: Kit) -> Any:
                     if 0 <= label < cols:
                         u[LANES * label + lane] = one
             else:
-                load(address(record, context, TARGET), row, last, cols, target_block)
+                load(address(record, context, TARGET), row, last, cols, target_block, lanes)
             maxima(t, cols, lanes, largest, total)
             for lane in range(lanes):
                 total[lane], mass[lane], dot[lane] = zero, zero, zero
@@ -232,7 +232,7 @@ def _logits_in_lanes(kit: Kit) -> Any:
                     for lane in range(lanes):
                         k = LANES * j + lane
                         t[k] = total[lane] * (t[k] * mass[lane] - u[k])
-                store(block, row, last, cols, address(record, context, DX))
+                store(block, row, last, cols, address(record, context, DX), lanes)
 
     return in_lanes
 

@@ -95,7 +95,7 @@ def softmax(kit: Kit, variant: str) -> Callable[..., Any]:
             lanes, block = lanes_of(nth), stack_bytes(block_bytes)
             t, m, total = reals(block), reals(stack_bytes(lane_bytes)), reals(stack_bytes(lane_bytes))
             for row in range(first, last, LANES):
-                load(address(record, context, X), row, last, cols, block)
+                load(address(record, context, X), row, last, cols, block, lanes)
                 maxima(t, cols, lanes, m, total)
                 for lane in range(lanes):
                     total[lane] = zero
@@ -109,7 +109,7 @@ def softmax(kit: Kit, variant: str) -> Callable[..., Any]:
                 for j in range(cols):
                     for lane in range(lanes):
                         t[LANES * j + lane] *= total[lane]
-                store(block, row, last, cols, address(record, context, Y))
+                store(block, row, last, cols, address(record, context, Y), lanes)
             return
         x_at = address(record, context, X)
         largest = row_max(x_at + min(first, rows - 1) * cols * itemsize, cols)

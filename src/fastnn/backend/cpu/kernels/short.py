@@ -33,18 +33,19 @@ def lanes_of(nth: int) -> int:
 def lane_functions(kit: Kit) -> SimpleNamespace:
     """Make the functions on a block of lanes; element j of the row in lane l is t[LANES * j + l].
 
-    `load(table, row, last, cols, block)` and `store(block, row, last, cols, table)` move the rows [row, last) between
-    a table and a block, given as addresses; `maxima(t, cols, lanes, m, scratch)` finds the largest element of each
-    lane.
+    `load(table, row, last, cols, block, lanes)` and `store(block, row, last, cols, table, lanes)` move the rows
+    [row, last) between a table and a block, given as addresses; `maxima(t, cols, lanes, m, scratch)` finds the largest
+    element of each lane.
     """
     itemsize = kit.itemsize
-    width = vector_bytes() // itemsize
+    # not 16 x 16 for AVX-512, which took 14 s to compile
+    width = min(vector_bytes(), 32) // itemsize
     turn_in, turn_out = (make_turn(kit.dtype, width, inwards=inwards) for inwards in (True, False))
     block_row = LANES * itemsize
 
     @helper
-    def load(table, row, last, cols, block):
-        for lane in range(0, LANES, width):
+    def load(table, row, last, cols, block, lanes):
+        for lane in range(0, lanes, width):
             begin = min(row + lane, last - 1)
             for j in range(0, cols, width):
                 place = table + (begin * cols + j) * itemsize
@@ -53,8 +54,8 @@ def lane_functions(kit: Kit) -> SimpleNamespace:
                 )
 
     @helper
-    def store(block, row, last, cols, table):
-        for lane in range(0, min(LANES, last - row), width):
+    def store(block, row, last, cols, table, lanes):
+        for lane in range(0, min(lanes, last - row), width):
             for j in range(0, cols, width):
                 place = table + ((row + lane) * cols + j) * itemsize
                 turn_out(place, cols * itemsize, last - row - lane, cols - j, block + j * block_row + lane * itemsize,

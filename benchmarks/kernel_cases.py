@@ -88,7 +88,7 @@ class Case:
                 continue
             shape = tuple(size if isinstance(size, int) else self.dims[size] for size in spec.shape)
             kind = self.dtype if spec.kind in ("real", "any") else spec.kind
-            if spec.name in self.special:
+            if spec.name in self.special and spec.access != "write":
                 made = np.asarray(self.special[spec.name](rng, shape))
             elif spec.access == "write":
                 made = np.full(shape, np.nan, kind)

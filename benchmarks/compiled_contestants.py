@@ -1,5 +1,6 @@
-"""The peers with compilers or tensors of their own: PyTorch, eager and compiled, and JAX."""
+"""The peers with compilers or tensors of their own: PyTorch, eager and compiled, JAX, onnxruntime."""
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,11 @@ class PyTorch(Contestant):
         self.inputs, self.targets = torch.from_numpy(self.X), torch.from_numpy(self.y)
         self.batches = torch.from_numpy(self.order)
         self.batch_loss = self.compiled(lambda x, y: self.criterion(self.net(x), y))
+        softmax = torch.nn.Softmax(dim=1) if work.loss == "cross_entropy" else torch.nn.Identity()
+        self.outputs = self.compiled(torch.nn.Sequential(self.net, softmax))
 
     def compiled(self, function: Any) -> Any:
-        """Return the function that computes the loss of a batch, here as it is."""
+        """Return a function of batches, here as it is."""
         return function
 
     def train(self, epochs: int) -> float:
@@ -58,6 +61,11 @@ class PyTorch(Contestant):
         """Return copies of the weights."""
         return [own.detach().numpy().T.copy() for own in self.parameters]
 
+    def predict(self, X: Array) -> Array:
+        """Return the outputs, without recording anything for gradients."""
+        with self.library.inference_mode():
+            return np.asarray(self.outputs(self.library.from_numpy(X)).numpy())
+
 
 class PyTorchCompiled(PyTorch):
     """PyTorch with `torch.compile` around forward and loss (and so the backward), with the fused Adam."""
@@ -79,10 +87,17 @@ class Jax(Contestant):
         jax, jnp, work = self.library, self.library.numpy, self.workload
         activation = jax.nn.relu if work.activation == "relu" else jnp.tanh
 
-        def batch_loss(parameters: list[Any], x: Any, y: Any) -> Any:
+        def forward(parameters: list[Any], x: Any) -> Any:
             for kernel, bias in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
                 x = activation(x @ kernel + bias)
-            z = x @ parameters[-2] + parameters[-1]
+            return x @ parameters[-2] + parameters[-1]
+
+        def outputs(parameters: list[Any], x: Any) -> Any:
+            z = forward(parameters, x)
+            return jax.nn.softmax(z) if work.loss == "cross_entropy" else z
+
+        def batch_loss(parameters: list[Any], x: Any, y: Any) -> Any:
+            z = forward(parameters, x)
             if work.loss == "mse":
                 return jnp.mean((z - y) ** 2)
             return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(z), y[:, None], axis=1))
@@ -103,6 +118,7 @@ class Jax(Contestant):
             return state, jnp.mean(losses)
 
         self.epoch = jax.jit(epoch, donate_argnums=0)
+        self.outputs = jax.jit(outputs)
         self.data = (jnp.asarray(self.X), jnp.asarray(self.y), jnp.asarray(self.order))
         self.state: tuple[Any, ...] = ()
 
@@ -126,3 +142,49 @@ class Jax(Contestant):
     def get_weights(self) -> list[Array]:
         """Return copies of the weights."""
         return [np.array(weight) for weight in self.state[0]]
+
+    def predict(self, X: Array) -> Array:
+        """Return the outputs as a NumPy array, which waits for them."""
+        return np.asarray(self.outputs(self.state[0], X))
+
+
+class OnnxRuntime(Contestant):
+    """onnxruntime, which only predicts, on a graph of Gemm, activation and Softmax."""
+
+    name, module = "onnxruntime", "onnxruntime"
+
+    def prepare(self) -> None:
+        """Wait for the weights, which become constants of the graph."""
+        importlib.import_module("onnx")
+
+    def set_weights(self, weights: list[Array]) -> None:
+        """Build the graph and the session."""
+        onnx, work = importlib.import_module("onnx"), self.workload
+        make, count = onnx.helper, len(weights) // 2
+        nodes, x = [], "x"
+        for layer in range(count):
+            nodes.append(make.make_node("Gemm", [x, f"kernel{layer}", f"bias{layer}"], [f"z{layer}"]))
+            last = "Softmax" if work.loss == "cross_entropy" else "Identity"
+            op = last if layer == count - 1 else {"relu": "Relu", "tanh": "Tanh"}[work.activation]
+            x = "y" if layer == count - 1 else f"h{layer}"
+            nodes.append(make.make_node(op, [f"z{layer}"], [x]))
+        constants = [
+            onnx.numpy_helper.from_array(weight, f"{('kernel', 'bias')[index % 2]}{index // 2}")
+            for index, weight in enumerate(weights)
+        ]
+        ends = [
+            make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", width])
+            for name, width in (("x", work.sizes[0]), ("y", work.sizes[-1]))
+        ]
+        graph = make.make_graph(nodes, "network", ends[:1], ends[1:], constants)
+        model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=9)
+        options = self.library.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        self.session = self.library.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def predict(self, X: Array) -> Array:
+        """Return the outputs."""
+        return np.asarray(self.session.run(None, {"x": X})[0])

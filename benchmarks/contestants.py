@@ -1,4 +1,4 @@
-"""The libraries that are compared: each trains the same network on the same batches with Adam.
+"""The libraries that are compared: each trains the same network on the same batches with Adam, and predicts.
 
 The work is the same for all, unless `Contestant.differs` says otherwise: gather the rows of a batch by their
 numbers, forward, loss, backward, Adam with all state in float32, and the mean loss of the epoch.
@@ -84,6 +84,7 @@ class Fastnn(Contestant):
     def prepare(self) -> None:
         """Build and compile the model."""
         fnn, work = self.library, self.workload
+        fnn.set_num_threads(self.threads)
         layers = [fnn.Input((work.sizes[0],))]
         layers += [fnn.Dense(units, activation=work.activation) for units in work.sizes[1:-1]]
         entropy = work.loss == "cross_entropy"
@@ -192,6 +193,10 @@ class ScikitLearn(Contestant):
     def get_weights(self) -> list[Array]:
         """Return copies of the weights."""
         return [own.copy() for own in self._arrays()]
+
+    def predict(self, X: Array) -> Array:
+        """Return probabilities or values."""
+        return np.asarray(self.net.predict_proba(X) if self.entropy else self.net.predict(X).reshape(len(X), -1))
 
     def _arrays(self) -> list[Array]:
         return [part for pair in zip(self.net.coefs_, self.net.intercepts_, strict=True) for part in pair]

@@ -1,4 +1,4 @@
-"""One epoch of training in plain float64 NumPy: what every contestant has to agree with."""
+"""Training and prediction in plain float64 NumPy: what every contestant has to agree with."""
 
 from typing import Any
 
@@ -48,23 +48,39 @@ def train_epoch(
     return float(np.mean(losses)), weights
 
 
-def loss_and_gradients(work: Workload, X: Array, y: Array, weights: list[Array]) -> tuple[float, list[Array]]:
-    """Return the mean loss of a batch and its gradients with respect to the weights, by backpropagation."""
+def forward(work: Workload, X: Array, weights: list[Array]) -> list[Array]:
+    """Return the input of each layer, and last the output of the network before a softmax."""
     kernels, biases = weights[::2], weights[1::2]
     inputs = [X]
     for kernel, bias in zip(kernels[:-1], biases[:-1], strict=True):
         z = inputs[-1] @ kernel + bias
         inputs.append(np.tanh(z) if work.activation == "tanh" else np.maximum(z, 0.0))
-    z = inputs[-1] @ kernels[-1] + biases[-1]
+    return [*inputs, inputs[-1] @ kernels[-1] + biases[-1]]
+
+
+def log_softmax(z: Array) -> Array:
+    """Return the logarithms of the probabilities of classes."""
+    z = z - z.max(axis=1, keepdims=True)
+    return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
+
+
+def predict(work: Workload, X: Array, weights: list[Array]) -> Array:
+    """Return the outputs (rows, sizes[-1]): probabilities for cross-entropy or values."""
+    z = forward(work, X.astype(np.float64), [w.astype(np.float64) for w in weights])[-1]
+    return z if work.loss == "mse" else np.exp(log_softmax(z))
+
+
+def loss_and_gradients(work: Workload, X: Array, y: Array, weights: list[Array]) -> tuple[float, list[Array]]:
+    """Return the mean loss of a batch and its gradients with respect to the weights, by backpropagation."""
+    *inputs, z = forward(work, X, weights)
     if work.loss == "mse":
         loss, dz = np.mean((z - y) ** 2), 2.0 * (z - y) / z.size
     else:
-        z = z - z.max(axis=1, keepdims=True)
-        logarithms = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+        logarithms = log_softmax(z)
         loss = -np.mean(logarithms[np.arange(len(y)), y])
         dz = (np.exp(logarithms) - np.eye(z.shape[1])[y]) / len(y)
     gradients: list[Array] = []
-    for kernel, h in zip(kernels[::-1], inputs[::-1], strict=True):
+    for kernel, h in zip(weights[-2::-2], inputs[::-1], strict=True):
         gradients = [h.T @ dz, dz.sum(axis=0), *gradients]
         dz = (dz @ kernel.T) * (1.0 - h * h if work.activation == "tanh" else h > 0.0)
     return float(loss), gradients

@@ -29,6 +29,8 @@ class Workload:
         Rows of the data set.
     epochs : int
         Passes over the data in one timed run.
+    large : bool
+        Whether a step takes seconds rather than less than a hundredth of one: a quick comparison leaves it out.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Workload:
     batch_size: int
     rows: int
     epochs: int
+    large: bool = False
 
     @property
     def steps_per_epoch(self) -> int:
@@ -77,4 +80,5 @@ WORKLOADS = (
     Workload("64-128-64-10, batch 32", (64, 128, 64, 10), "relu", "cross_entropy", 32, 2048, 16),
     Workload("64-128-64-10, batch 128", (64, 128, 64, 10), "relu", "cross_entropy", 128, 4096, 16),
     Workload("784-256-128-10, batch 128", (784, 256, 128, 10), "relu", "cross_entropy", 128, 4096, 4),
+    Workload("1024-4096-4096-1024, batch 512", (1024, 4096, 4096, 1024), "relu", "mse", 512, 1024, 1, large=True),
 )

@@ -80,6 +80,7 @@ class Fastnn(Contestant):
     """The public interface of fastnn: `Sequential.fit`."""
 
     name, module = "fastnn", "fastnn"
+    device: ClassVar[str] = "cpu"
 
     def prepare(self) -> None:
         """Build and compile the model."""
@@ -89,7 +90,7 @@ class Fastnn(Contestant):
         layers += [fnn.Dense(units, activation=work.activation) for units in work.sizes[1:-1]]
         entropy = work.loss == "cross_entropy"
         layers.append(fnn.Dense(work.sizes[-1], activation="softmax" if entropy else None))
-        self.model = fnn.Sequential(layers, seed=0)
+        self.model = fnn.Sequential(layers, seed=0, device=self.device)
         loss = "cross_entropy" if entropy else "mean_squared_error"
         self.model.compile(optimizer=fnn.Adam(LEARNING_RATE, epsilon=EPSILON), loss=loss)
 

@@ -15,12 +15,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 _IMPORT = (
     "import json, time; begin = time.perf_counter(); import {module}; print(json.dumps(time.perf_counter() - begin))"
 )
 
-_FIRST_STEP = """
+FIRST_STEP = """
 import json, resource, sys, time
 begin = time.perf_counter()
 import numpy as np
@@ -51,7 +52,7 @@ print(json.dumps({{
 """
 
 
-def _run(code: str, folder: str) -> object:
+def run_fresh(code: str, folder: str) -> Any:
     """Run code in a fresh process with a kernel cache of its own and return what it printed."""
     environment = {**os.environ, "FASTNN_CACHE_DIR": folder}
     output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -70,17 +71,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as warm:
         print("| import of | seconds (median) |\n|---|---:|")
         for module in ("numpy", "numba", "fastnn", "numba, fastnn"):
-            seconds = [float(str(_run(_IMPORT.format(module=module), warm))) for _ in range(count)]
+            seconds = [run_fresh(_IMPORT.format(module=module), warm) for _ in range(count)]
             print(f"| {module} | {statistics.median(seconds):.3f} |")
-        network, other = _FIRST_STEP.format(sizes=[64, 128, 64, 10]), _FIRST_STEP.format(sizes=[20, 300, 70, 33, 5])
+        network, other = FIRST_STEP.format(sizes=[64, 128, 64, 10]), FIRST_STEP.format(sizes=[20, 300, 70, 33, 5])
         cold: list[dict[str, float]] = []
         for _ in range(min(count, 3)):
             with tempfile.TemporaryDirectory() as folder:
-                cold.append(_run(network, folder))  # type: ignore[arg-type]
-        _run(network, warm)
+                cold.append(run_fresh(network, folder))
+        run_fresh(network, warm)
         rows = {"64-128-64-10, cold": cold}
         for label, code in (("64-128-64-10, warm", network), ("new architecture 20-300-70-33-5, warm", other)):
-            rows[label] = [_run(code, warm) for _ in range(count)]  # type: ignore[misc]
+            rows[label] = [run_fresh(code, warm) for _ in range(count)]
         print(
             "\n| first step of | import to first step, s | the step, s | kernels compiled | Numba imported | peak MB |"
         )

@@ -1,46 +1,115 @@
-"""Matrix products with and without bias and activation, through the public `fastnn.matmul`."""
+"""Matrix products, through the public `fastnn.matmul` and from compiled code."""
+
+import os
+from collections.abc import Callable
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import fastnn as fnn
+from comparing.matmul import Array, Product, fastnn_call, numpy_call
+from comparing.small import fastnn_run, numpy_run
+from kernel_numpy import NUMPY
+
+LIBRARIES = {"fastnn": fastnn_call, "numpy": numpy_call}
+SHAPES = ("1 x 784 x 256", "32 x 64 x 128", "128 x 784 x 256", "512 x 512 x 512")
+
+
+def made(library: str, shape: str, transposed: str, dtype: str, threads: int = 1) -> Callable[[], object]:
+    """Return a product into an output that is there, after a first call."""
+    m, k, n = (int(size) for size in shape.split(" x "))
+    product = Product("", m, k, n, transposed, dtype)
+    a, b = product.operands()
+    call = LIBRARIES[library](product, a, b, np.empty((product.m, product.n), dtype), threads)
+    call()
+    return call
+
+
+ACTIVATIONS = ["linear", "relu", "tanh", "silu", "gelu_tanh", "sigmoid", "gelu", "elu", "softplus"]
 
 
 class Matmul:
-    """Product of two float32 matrices of a layer's sizes: (rows, n_in) @ (n_in, n_out)."""
+    """(m, k) @ (k, n) into a given output, one thread; shapes are m x k x n, T marks a transposed operand."""
 
-    params = (["fastnn", "numpy"], [(1, 784, 256), (32, 64, 128), (128, 784, 256), (512, 512, 512)])
-    param_names = ("library", "rows, n_in, n_out")
+    params = (list(LIBRARIES), SHAPES, ["NN", "TN", "NT"], ["float32", "float64"])
+    param_names = ("library", "shape", "transposed", "dtype")
 
-    def setup(self, library: str, shape: tuple[int, int, int]) -> None:
-        """Allocate operands and result, and call once."""
-        rows, n_in, n_out = shape
-        rng = np.random.default_rng(0)
-        self.a = rng.standard_normal((rows, n_in), dtype=np.float32)
-        self.b = rng.standard_normal((n_in, n_out), dtype=np.float32)
-        self.out = np.empty((rows, n_out), np.float32)
-        self.matmul = fnn.matmul if library == "fastnn" else np.matmul
-        self.time_matmul(library, shape)
+    def setup(self, library: str, shape: str, transposed: str, dtype: str) -> None:
+        """Make the call."""
+        self.call = made(library, shape, transposed, dtype)
 
-    def time_matmul(self, library: str, shape: tuple[int, int, int]) -> None:
+    def time_matmul(self, library: str, shape: str, transposed: str, dtype: str) -> None:
         """Multiply."""
-        self.matmul(self.a, self.b, out=self.out)
+        self.call()
 
 
-class Activations:
-    """A layer's forward pass, (128, 64) @ (64, 256) + bias, with each activation in the epilogue."""
+class MatmulThreads:
+    """Square float32 products on several threads, as many as there are cores at most."""
 
-    params = ("linear", "relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus")
-    param_names = ("activation",)
+    params = (list(LIBRARIES), ["256 x 256 x 256", "1024 x 1024 x 1024"], [1, 2, 4, 8])
+    param_names = ("library", "shape", "threads")
 
-    def setup(self, activation: str) -> None:
+    def setup(self, library: str, shape: str, threads: int) -> None:
+        """Make the call."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if threads > cores:
+            raise NotImplementedError(f"{threads} threads need as many cores, this process may use {cores}")
+        threadpool_limits(threads)
+        self.call = made(library, shape, "NN", "float32", threads)
+
+    def time_matmul(self, library: str, shape: str, threads: int) -> None:
+        """Multiply."""
+        self.call()
+
+
+class SmallMatmul:
+    """1000 products of small square matrices: by a compiled loop over one record; NumPy by a Python loop."""
+
+    params = (["fastnn", "numpy"], [4, 8, 16, 32, 48], ["float32", "float64"])
+    param_names = ("library", "size", "dtype")
+
+    def setup(self, library: str, size: int, dtype: str) -> None:
         """Allocate operands and result, and call once."""
+        product = Product("", size, size, size, "NN", dtype)
+        self.arrays: tuple[Array, ...] = (*product.operands(), np.empty((size, size), dtype))
+        self.run = (fastnn_run if library == "fastnn" else numpy_run)(product, *self.arrays)
+        self.run(1)
+
+    def time_1000_products(self, library: str, size: int, dtype: str) -> None:
+        """Multiply 1000 times."""
+        self.run(1000)
+
+
+class DenseLayer:
+    """A layer's forward pass, (128, 64) @ (64, 256) + bias, then an activation; fastnn does it in one call."""
+
+    params = (
+        ["fastnn", "numpy"],
+        ["linear", "relu", "tanh", "silu", "gelu_tanh", "sigmoid", "gelu", "elu", "softplus"],
+    )
+    param_names = ("library", "activation")
+
+    def setup(self, library: str, activation: str) -> None:
+        """Allocate operands and result, and call once."""
+        if library == "numpy" and activation != "linear" and activation not in NUMPY:
+            raise NotImplementedError(f"no NumPy version of {activation}")
         rng = np.random.default_rng(0)
         self.a = rng.standard_normal((128, 64), dtype=np.float32)
         self.b = rng.standard_normal((64, 256), dtype=np.float32)
         self.bias = rng.standard_normal(256, dtype=np.float32)
         self.out = np.empty((128, 256), np.float32)
-        self.time_layer(activation)
+        self.call = self._fastnn if library == "fastnn" else self._numpy
+        self.call(activation)
 
-    def time_layer(self, activation: str) -> None:
-        """Multiply, add the bias, apply the activation."""
+    def _fastnn(self, activation: str) -> None:
         fnn.matmul(self.a, self.b, out=self.out, bias=self.bias, activation=activation)
+
+    def _numpy(self, activation: str) -> None:
+        np.matmul(self.a, self.b, out=self.out)
+        np.add(self.out, self.bias, out=self.out)
+        if activation != "linear":
+            NUMPY[activation]({"x": self.out, "y": self.out})
+
+    def time_layer(self, library: str, activation: str) -> None:
+        """Multiply, add the bias, apply the activation."""
+        self.call(activation)

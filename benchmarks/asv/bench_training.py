@@ -1,48 +1,99 @@
 """Time of training and of prediction, with the plain NumPy network beside it."""
 
+import numpy as np
+
 from contestants import Contestant, Fastnn, Numpy
 from workloads import WORKLOADS
 
 LIBRARIES: dict[str, type[Contestant]] = {"fastnn": Fastnn, "numpy": Numpy}
-NAMES = [work.name for work in WORKLOADS]
+BY_NAME = {work.name: work for work in WORKLOADS}
+NETWORKS = [work.name for work in WORKLOADS if not work.large]
+PREDICTING = [work.name for work in WORKLOADS if work.batch_size == 128]
 
 
-def trained(library: str, name: str) -> Contestant:
-    """Return a network of the workload, trained for one epoch so that nothing is left to compile."""
-    work = WORKLOADS[NAMES.index(name)]
-    contestant = LIBRARIES[library](work, *work.data(), work.initial_weights(), 1)
-    contestant.train(1)
-    return contestant
+class FastnnCuda(Fastnn):
+    """fastnn on a GPU."""
+
+    device = "cuda"
 
 
-class Training:
-    """One epoch of Adam on the data of a workload: 32 to 128 steps."""
+class _Training:
+    """One epoch of a workload."""
 
-    params = (list(LIBRARIES), NAMES)
     param_names = ("library", "network")
 
     def setup(self, library: str, network: str) -> None:
-        """Compile, and restore the initial weights, so that the work of every sample is the same."""
-        self.contestant = trained(library, network)
+        """Compile by a first epoch, and restore the initial weights, so that the work of every sample is the same."""
+        self.contestant = self.made(library, network)
+        self.contestant.train(1)
         self.contestant.set_weights(self.contestant.workload.initial_weights())
+
+    def made(self, library: str, network: str) -> Contestant:
+        """Return the network."""
+        work = BY_NAME[network]
+        return LIBRARIES[library](work, *work.data(), work.initial_weights(), 1)
 
     def time_epoch(self, library: str, network: str) -> None:
         """Gather, forward, loss, backward, Adam; for all batches of one epoch."""
         self.contestant.train(1)
 
 
-class Prediction:
-    """Latency of `predict` on one row and on a batch."""
+class Training(_Training):
+    """One epoch of Adam: 128 steps of the first network, 64, 32 and 32 of the others."""
 
-    params = (list(LIBRARIES), NAMES[:1] + NAMES[2:], [1, 128])
-    param_names = ("library", "network", "rows")
+    params = (list(LIBRARIES), NETWORKS)
 
-    def setup(self, library: str, network: str, rows: int) -> None:
+
+class TrainingLarge(_Training):
+    """Two steps of Adam on 25 million parameters."""
+
+    params = (list(LIBRARIES), [work.name for work in WORKLOADS if work.large])
+    timeout = 300
+    number = 1
+    repeat = (2, 4, 20.0)
+    warmup_time = 0.0
+
+
+class TrainingCuda(_Training):
+    """One epoch of Adam on a GPU; skipped where fastnn refuses the device."""
+
+    params = (["fastnn"], list(BY_NAME))
+
+    def made(self, library: str, network: str) -> Contestant:
+        """Return the network, whose constructor says what is missing where there is no GPU."""
+        work = BY_NAME[network]
+        try:
+            return FastnnCuda(work, *work.data(), work.initial_weights(), 1)
+        except (ValueError, RuntimeError) as error:
+            raise NotImplementedError(str(error)) from error
+
+
+class _Prediction:
+    """A call of `predict` of a network with random weights."""
+
+    rows: int
+    params = (list(LIBRARIES), PREDICTING)
+    param_names = ("library", "network")
+
+    def setup(self, library: str, network: str) -> None:
         """Compile, and call once."""
-        self.contestant = trained(library, network)
-        self.X = self.contestant.X[:rows].copy()
+        work = BY_NAME[network]
+        self.contestant = LIBRARIES[library](work, *work.data(), work.initial_weights(), 1)
+        self.X = np.ascontiguousarray(self.contestant.X[: self.rows])
         self.contestant.predict(self.X)
 
-    def time_predict(self, library: str, network: str, rows: int) -> None:
+    def time_predict(self, library: str, network: str) -> None:
         """Compute the outputs, from NumPy array to NumPy array."""
         self.contestant.predict(self.X)
+
+
+class PredictionLatency(_Prediction):
+    """One row: what a call from Python costs."""
+
+    rows = 1
+
+
+class PredictionThroughput(_Prediction):
+    """1024 rows in one call."""
+
+    rows = 1024

@@ -25,7 +25,8 @@ COLORS = {
     "SciPy": "#56B4E9",
 }
 OWN = "#444444"
-INCHES_A_BAR = 0.19
+# Inches: a bar, the head of the page, what stands above and below a panel, a column, and the labels in it.
+BAR, HEAD, GAP, COLUMN, LABELS = 0.18, 0.35, 0.95, 7.4, 1.7
 
 
 def need_matplotlib() -> None:
@@ -39,26 +40,24 @@ def draw(report: dict[str, Any], path: Path) -> None:
     importlib.import_module("matplotlib").use("Agg")
     pyplot = importlib.import_module("matplotlib.pyplot")
     panels = [(section, groups) for section in TITLES if (groups := bars(report, section))]
-    # Panels fill two columns from the top; a column is as high as its bars need.
-    columns: list[list[tuple[str, Groups]]] = [[], []] if len(panels) > 1 else [[]]
-    for panel in panels:
-        min(columns, key=_size).append(panel)
-    height = max(_size(column) for column in columns) * INCHES_A_BAR + 1.3
-    figure = pyplot.figure(figsize=(7.2 * len(columns), height), dpi=150)
-    grids = figure.add_gridspec(1, len(columns), left=0.14, right=0.97, top=1 - 0.75 / height, bottom=0.6 / height,
-                                wspace=0.36)  # fmt: skip
-    for grid, column in zip(grids, columns, strict=True):
-        heights = [_size([panel]) for panel in column]
-        parts = grid.subgridspec(len(column), 1, height_ratios=heights, hspace=0.3)
-        for part, (section, groups) in zip(parts, column, strict=True):
-            _panel(figure.add_subplot(part), TITLES[section], groups)
+    columns: list[list[tuple[str, Groups]]] = [panels[::2], panels[1::2]] if len(panels) > 1 else [panels]
+    height = HEAD + max(sum(_inches(groups) + GAP for _, groups in column) for column in columns)
+    width = COLUMN * len(columns)
+    figure = pyplot.figure(figsize=(width, height), dpi=150)
+    for number, column in enumerate(columns):
+        top = height - HEAD
+        for section, groups in column:
+            top -= GAP
+            place = (number * COLUMN + LABELS, top - _inches(groups), COLUMN - LABELS - 0.4, _inches(groups))
+            axes = figure.add_axes([size / (width, height)[index % 2] for index, size in enumerate(place)])
+            _panel(axes, TITLES[section], groups)
+            top -= _inches(groups)
     facts = report["environment"]
-    figure.suptitle(
-        f"Time relative to fastnn (1 = as fast as fastnn, 10 = ten times as long); medians\n{facts['cpu']}, "
-        f"{facts['threads']} thread{'s' * (facts['threads'] > 1)} for each library",
-        fontsize=11,
-    )
-    figure.savefig(path)
+    title = "Time relative to fastnn: 1 takes as long as fastnn, 10 ten times as long, 0.5 half as long"
+    figure.text(0.02, 1 - 0.25 / height, title, fontsize=13, weight="bold", va="center")
+    share = f"{facts['threads']} thread{'s' * (facts['threads'] > 1)} for each library; medians of runs in turns"
+    figure.text(0.02, 1 - 0.52 / height, f"{facts['cpu']}, {share}", fontsize=10, va="center")
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.15)
     pyplot.close(figure)
 
 
@@ -71,16 +70,16 @@ def bars(report: dict[str, Any], section: str) -> Groups:
     for comparison in report["comparisons"]:
         if comparison["section"] != section:
             continue
-        label = comparison["group"] if section == "matmul" else comparison["name"]
+        label = comparison["group"] if section == "matmul" else comparison["name"].removesuffix(" NN")
         for one in comparison["entries"][1:]:
             if one["agrees"]:
                 found.setdefault(label, {}).setdefault(one["name"], []).append(one["times as long"])
     return found
 
 
-def _size(panels: list[tuple[str, Groups]]) -> float:
-    """Return the height of panels in bars: one between groups, and four for title and axis."""
-    return sum(4 + sum(1 + len(libraries) for libraries in groups.values()) for _, groups in panels)
+def _inches(groups: Groups) -> float:
+    """Return the height of a panel, whose groups of bars are one bar apart."""
+    return BAR * (1 + sum(1 + len(libraries) for libraries in groups.values()))
 
 
 def _color(library: str) -> str:
@@ -99,8 +98,8 @@ def _panel(axes: Any, title: str, groups: Groups) -> None:
             if len(ratios) > 1:
                 axes.plot(ratios, [place] * len(ratios), "o", markersize=2.5, color="black", alpha=0.5)
             text = f"{mean:.2f}" if mean < 10 else f"{mean:.0f}"
-            end = max(mean, 1.0, *(ratios if len(ratios) > 1 else ()))
-            axes.annotate(text, (end, place), (3, 0), textcoords="offset points", va="center", fontsize=7)
+            most = max(mean, 1.0, *ratios) if len(ratios) > 1 else max(mean, 1.0)
+            axes.annotate(text, (most, place), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
             place += 1
         place += 1
     axes.axvline(1.0, color=OWN, linewidth=1.2)
@@ -110,11 +109,13 @@ def _panel(axes: Any, title: str, groups: Groups) -> None:
     axes.xaxis.set_major_locator(locator.LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(locator.FormatStrFormatter("%g"))
     axes.xaxis.set_minor_locator(locator.NullLocator())
-    axes.tick_params(labelsize=8)
+    axes.tick_params(labelsize=8.5)
+    axes.tick_params(axis="y", length=0)
     axes.set_yticks([tick for tick, _ in ticks], [label.replace(", ", "\n", 1) for _, label in ticks])
-    axes.set_ylim(place - 1.0, -1.0)
+    axes.set_ylim(place - 0.5, -1.0)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_title(title, fontsize=10, loc="left")
-    axes.legend(known.values(), known.keys(), fontsize=7, loc="best", framealpha=0.9)
+    axes.set_title(title, fontsize=11, loc="left", weight="bold", pad=20)
+    axes.legend(known.values(), known.keys(), fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False,
+                ncols=len(known), borderaxespad=0.1, handlelength=1, columnspacing=1.2, handletextpad=0.4)  # fmt: skip

@@ -2,6 +2,7 @@
 
 import statistics
 import tempfile
+from dataclasses import replace
 
 from contestants import Fastnn, Numpy
 from startup import FIRST_STEP, run_fresh
@@ -63,6 +64,12 @@ class Memory:
     params = (["fastnn", "numpy"], [name for name, work in NETWORKS.items() if work.name.startswith(("64", "1024"))])
     param_names = ("library", "network")
     timeout = 120
+
+    def setup_cache(self) -> None:
+        """Compile the kernels in another process, because the compiler takes more memory than a small network."""
+        for work in NETWORKS.values():
+            narrow = replace(work, sizes=(8, 8, 8, 8))
+            Fastnn(narrow, *narrow.data(), narrow.initial_weights(), 1).train(1)
 
     def peakmem_training(self, library: str, network: str) -> None:
         """Make the data and the network, and train."""

@@ -14,6 +14,7 @@ RECORDS = 100_000
 class Dispatch:
     """100 000 additions of one number: as records of programs of several lengths, or as calls of `numpy.add`."""
 
+    pretty_name = "Dispatch: 100 000 records of one addition"
     params = (["fastnn", "numpy"], [1, 10, 100])
     param_names = ("library", "records in the program")
 

@@ -72,46 +72,54 @@ class _Large(_Kernel):
 class ElementwiseSmall(_Small):
     """Activations and their gradients on 2048 numbers."""
 
+    pretty_name = "Activations, 2048 numbers, 1000 times"
     params = (LIBRARIES, names(ELEMENTWISE, False))
 
 
 class Elementwise(_Large):
     """Activations, their gradients, addition, dropout on 4096 x 4096 numbers."""
 
+    pretty_name = "Activations, 4096 x 4096"
     params = (LIBRARIES, names(ELEMENTWISE, True))
 
 
 class RowsSmall(_Small):
     """Softmax, normalisation, sums over rows, gathering of a batch: tables of a small network."""
 
+    pretty_name = "Row kernels, small tables, 1000 times"
     params = (LIBRARIES, names(ROWS, False))
 
 
 class Rows(_Large):
     """Softmax, normalisation and sums over rows of tables of 4096 x 4096."""
 
+    pretty_name = "Row kernels, 4096 x 4096"
     params = (LIBRARIES, names(ROWS, True))
 
 
 class LossesSmall(_Small):
     """Losses and their gradients on the outputs of a small network."""
 
+    pretty_name = "Losses, small tables, 1000 times"
     params = (LIBRARIES, names(LOSSES, False))
 
 
 class Losses(_Large):
     """Losses and their gradients on tables of 4096 x 4096."""
 
+    pretty_name = "Losses, 4096 x 4096"
     params = (LIBRARIES, names(LOSSES, True))
 
 
 class OptimizersSmall(_Small):
     """The step of an optimizer on 1000 parameters."""
 
+    pretty_name = "Optimizers, 1000 parameters, 1000 times"
     params = (LIBRARIES, names(OPTIMIZERS, False))
 
 
 class Optimizers(_Large):
     """The step of an optimizer, and the norm for clipping, on 10 million parameters."""
 
+    pretty_name = "Optimizers and norm, 10 million parameters"
     params = (LIBRARIES, names(OPTIMIZERS, True))

@@ -31,6 +31,7 @@ ACTIVATIONS = ["linear", "relu", "tanh", "silu", "gelu_tanh", "sigmoid", "gelu",
 class Matmul:
     """(m, k) @ (k, n) into a given output, one thread; shapes are m x k x n, T marks a transposed operand."""
 
+    pretty_name = "Matrix product"
     params = (list(LIBRARIES), SHAPES, ["NN", "TN", "NT"], ["float32", "float64"])
     param_names = ("library", "shape", "transposed", "dtype")
 
@@ -46,6 +47,7 @@ class Matmul:
 class MatmulThreads:
     """Square float32 products on several threads, as many as there are cores at most."""
 
+    pretty_name = "Matrix product on several threads"
     params = (list(LIBRARIES), ["256 x 256 x 256", "1024 x 1024 x 1024"], [1, 2, 4, 8])
     param_names = ("library", "shape", "threads")
 
@@ -65,6 +67,7 @@ class MatmulThreads:
 class SmallMatmul:
     """1000 products of small square matrices: by a compiled loop over one record; NumPy by a Python loop."""
 
+    pretty_name = "1000 small matrix products from compiled code"
     params = (["fastnn", "numpy"], [4, 8, 16, 32, 48], ["float32", "float64"])
     param_names = ("library", "size", "dtype")
 
@@ -83,6 +86,7 @@ class SmallMatmul:
 class DenseLayer:
     """A layer's forward pass, (128, 64) @ (64, 256) + bias, then an activation; fastnn does it in one call."""
 
+    pretty_name = "Dense layer with activation"
     params = (
         ["fastnn", "numpy"],
         ["linear", "relu", "tanh", "silu", "gelu_tanh", "sigmoid", "gelu", "elu", "softplus"],

@@ -26,6 +26,9 @@ class Import:
         """`import numpy`, for comparison."""
         return "import numpy"
 
+    timeraw_fastnn.pretty_name = "import fastnn"  # type: ignore[attr-defined]
+    timeraw_numpy.pretty_name = "import numpy"  # type: ignore[attr-defined]
+
 
 class FirstStep:
     """Fresh processes that import fastnn, make a model of 64-128-64-10, and train it on one batch."""
@@ -54,6 +57,9 @@ class FirstStep:
         """Largest resident memory of a process that finds its kernels on disk, Python and NumPy included."""
         return found["memory"]
 
+    track_cold.pretty_name = "First step of a fresh process, kernels to be compiled"  # type: ignore[attr-defined]
+    track_warm.pretty_name = "First step of a fresh process, kernels on disk"  # type: ignore[attr-defined]
+    track_memory.pretty_name = "Peak memory of a fresh process after its first step"  # type: ignore[attr-defined]
     track_cold.unit = track_warm.unit = "seconds"  # type: ignore[attr-defined]
     track_memory.unit = "MB"  # type: ignore[attr-defined]
 
@@ -61,6 +67,7 @@ class FirstStep:
 class Memory:
     """Largest resident memory of a process that trains a network for one epoch, data and libraries included."""
 
+    pretty_name = "Peak memory of training"
     params = (["fastnn", "numpy"], [name for name, work in NETWORKS.items() if work.name.startswith(("64", "1024"))])
     param_names = ("library", "network")
     timeout = 120

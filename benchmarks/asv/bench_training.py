@@ -41,12 +41,14 @@ class _Training:
 class Training(_Training):
     """One epoch of Adam: 128 steps of the first network, 64, 32 and 32 of the others."""
 
+    pretty_name = "Training, one epoch"
     params = (list(LIBRARIES), NETWORKS)
 
 
 class TrainingLarge(_Training):
     """Two steps of Adam on 25 million parameters."""
 
+    pretty_name = "Training, two steps, 25 million parameters"
     params = (list(LIBRARIES), [work.name for work in WORKLOADS if work.large])
     timeout = 300
     number = 1
@@ -57,6 +59,7 @@ class TrainingLarge(_Training):
 class TrainingCuda(_Training):
     """One epoch of Adam on a GPU; skipped where fastnn refuses the device."""
 
+    pretty_name = "Training on a GPU, one epoch"
     params = (["fastnn"], list(BY_NAME))
 
     def made(self, library: str, network: str) -> Contestant:
@@ -90,10 +93,12 @@ class _Prediction:
 class PredictionLatency(_Prediction):
     """One row: what a call from Python costs."""
 
+    pretty_name = "Prediction, 1 row"
     rows = 1
 
 
 class PredictionThroughput(_Prediction):
     """1024 rows in one call."""
 
+    pretty_name = "Prediction, 1024 rows"
     rows = 1024

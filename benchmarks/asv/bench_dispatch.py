@@ -7,14 +7,15 @@ import numpy as np
 from fastnn.backend.cpu.engine import BoundProgram
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, encode
 from fastnn.program.program import RecordDraft, aligned_zeros, make_program
+from titles import titled
 
 RECORDS = 100_000
 
 
+@titled("Dispatch: 100 000 records of one addition")
 class Dispatch:
     """100 000 additions of one number: as records of programs of several lengths, or as calls of `numpy.add`."""
 
-    pretty_name = "Dispatch: 100 000 records of one addition"
     params = (["fastnn", "numpy"], [1, 10, 100])
     param_names = ("library", "records in the program")
 

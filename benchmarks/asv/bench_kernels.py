@@ -7,6 +7,7 @@ to be called from Python each time. The large cases stream from memory.
 from collections.abc import Callable
 
 from kernel_cases import CASES
+from titles import titled
 
 LIBRARIES = ["fastnn", "numpy"]
 TIMES = 1000
@@ -69,57 +70,57 @@ class _Large(_Kernel):
         self.call()
 
 
+@titled("Activations, 2048 numbers, 1000 times")
 class ElementwiseSmall(_Small):
     """Activations and their gradients on 2048 numbers."""
 
-    pretty_name = "Activations, 2048 numbers, 1000 times"
     params = (LIBRARIES, names(ELEMENTWISE, False))
 
 
+@titled("Activations, 4096 x 4096")
 class Elementwise(_Large):
     """Activations, their gradients, addition, dropout on 4096 x 4096 numbers."""
 
-    pretty_name = "Activations, 4096 x 4096"
     params = (LIBRARIES, names(ELEMENTWISE, True))
 
 
+@titled("Row kernels, small tables, 1000 times")
 class RowsSmall(_Small):
     """Softmax, normalisation, sums over rows, gathering of a batch: tables of a small network."""
 
-    pretty_name = "Row kernels, small tables, 1000 times"
     params = (LIBRARIES, names(ROWS, False))
 
 
+@titled("Row kernels, 4096 x 4096")
 class Rows(_Large):
     """Softmax, normalisation and sums over rows of tables of 4096 x 4096."""
 
-    pretty_name = "Row kernels, 4096 x 4096"
     params = (LIBRARIES, names(ROWS, True))
 
 
+@titled("Losses, small tables, 1000 times")
 class LossesSmall(_Small):
     """Losses and their gradients on the outputs of a small network."""
 
-    pretty_name = "Losses, small tables, 1000 times"
     params = (LIBRARIES, names(LOSSES, False))
 
 
+@titled("Losses, 4096 x 4096")
 class Losses(_Large):
     """Losses and their gradients on tables of 4096 x 4096."""
 
-    pretty_name = "Losses, 4096 x 4096"
     params = (LIBRARIES, names(LOSSES, True))
 
 
+@titled("Optimizers, 1000 parameters, 1000 times")
 class OptimizersSmall(_Small):
     """The step of an optimizer on 1000 parameters."""
 
-    pretty_name = "Optimizers, 1000 parameters, 1000 times"
     params = (LIBRARIES, names(OPTIMIZERS, False))
 
 
+@titled("Optimizers and norm, 10 million parameters")
 class Optimizers(_Large):
     """The step of an optimizer, and the norm for clipping, on 10 million parameters."""
 
-    pretty_name = "Optimizers and norm, 10 million parameters"
     params = (LIBRARIES, names(OPTIMIZERS, True))

@@ -10,6 +10,7 @@ import fastnn as fnn
 from comparing.matmul import Array, Product, fastnn_call, numpy_call
 from comparing.small import fastnn_run, numpy_run
 from kernel_numpy import NUMPY
+from titles import titled
 
 LIBRARIES = {"fastnn": fastnn_call, "numpy": numpy_call}
 SHAPES = ("1 x 784 x 256", "32 x 64 x 128", "128 x 784 x 256", "512 x 512 x 512")
@@ -28,10 +29,10 @@ def made(library: str, shape: str, transposed: str, dtype: str, threads: int = 1
 ACTIVATIONS = ["linear", "relu", "tanh", "silu", "gelu_tanh", "sigmoid", "gelu", "elu", "softplus"]
 
 
+@titled("Matrix product")
 class Matmul:
     """(m, k) @ (k, n) into a given output, one thread; shapes are m x k x n, T marks a transposed operand."""
 
-    pretty_name = "Matrix product"
     params = (list(LIBRARIES), SHAPES, ["NN", "TN", "NT"], ["float32", "float64"])
     param_names = ("library", "shape", "transposed", "dtype")
 
@@ -44,10 +45,10 @@ class Matmul:
         self.call()
 
 
+@titled("Matrix product on several threads")
 class MatmulThreads:
     """Square float32 products on several threads, as many as there are cores at most."""
 
-    pretty_name = "Matrix product on several threads"
     params = (list(LIBRARIES), ["256 x 256 x 256", "1024 x 1024 x 1024"], [1, 2, 4, 8])
     param_names = ("library", "shape", "threads")
 
@@ -64,10 +65,10 @@ class MatmulThreads:
         self.call()
 
 
+@titled("1000 small matrix products from compiled code")
 class SmallMatmul:
     """1000 products of small square matrices: by a compiled loop over one record; NumPy by a Python loop."""
 
-    pretty_name = "1000 small matrix products from compiled code"
     params = (["fastnn", "numpy"], [4, 8, 16, 32, 48], ["float32", "float64"])
     param_names = ("library", "size", "dtype")
 
@@ -83,10 +84,10 @@ class SmallMatmul:
         self.run(1000)
 
 
+@titled("Dense layer with activation")
 class DenseLayer:
     """A layer's forward pass, (128, 64) @ (64, 256) + bias, then an activation; fastnn does it in one call."""
 
-    pretty_name = "Dense layer with activation"
     params = (
         ["fastnn", "numpy"],
         ["linear", "relu", "tanh", "silu", "gelu_tanh", "sigmoid", "gelu", "elu", "softplus"],

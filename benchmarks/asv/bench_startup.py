@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from contestants import Fastnn, Numpy
 from startup import FIRST_STEP, run_fresh
+from titles import titled
 from workloads import WORKLOADS
 
 NETWORKS = {work.name: work for work in WORKLOADS}
@@ -64,10 +65,10 @@ class FirstStep:
     track_memory.unit = "MB"  # type: ignore[attr-defined]
 
 
+@titled("Peak memory of training")
 class Memory:
     """Largest resident memory of a process that trains a network for one epoch, data and libraries included."""
 
-    pretty_name = "Peak memory of training"
     params = (["fastnn", "numpy"], [name for name, work in NETWORKS.items() if work.name.startswith(("64", "1024"))])
     param_names = ("library", "network")
     timeout = 120

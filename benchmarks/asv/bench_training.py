@@ -3,6 +3,7 @@
 import numpy as np
 
 from contestants import Contestant, Fastnn, Numpy
+from titles import titled
 from workloads import WORKLOADS
 
 LIBRARIES: dict[str, type[Contestant]] = {"fastnn": Fastnn, "numpy": Numpy}
@@ -38,17 +39,17 @@ class _Training:
         self.contestant.train(1)
 
 
+@titled("Training, one epoch")
 class Training(_Training):
     """One epoch of Adam: 128 steps of the first network, 64, 32 and 32 of the others."""
 
-    pretty_name = "Training, one epoch"
     params = (list(LIBRARIES), NETWORKS)
 
 
+@titled("Training, two steps, 25 million parameters")
 class TrainingLarge(_Training):
     """Two steps of Adam on 25 million parameters."""
 
-    pretty_name = "Training, two steps, 25 million parameters"
     params = (list(LIBRARIES), [work.name for work in WORKLOADS if work.large])
     timeout = 300
     number = 1
@@ -56,10 +57,10 @@ class TrainingLarge(_Training):
     warmup_time = 0.0
 
 
+@titled("Training on a GPU, one epoch")
 class TrainingCuda(_Training):
     """One epoch of Adam on a GPU; skipped where fastnn refuses the device."""
 
-    pretty_name = "Training on a GPU, one epoch"
     params = (["fastnn"], list(BY_NAME))
 
     def made(self, library: str, network: str) -> Contestant:
@@ -90,15 +91,15 @@ class _Prediction:
         self.contestant.predict(self.X)
 
 
+@titled("Prediction, 1 row")
 class PredictionLatency(_Prediction):
     """One row: what a call from Python costs."""
 
-    pretty_name = "Prediction, 1 row"
     rows = 1
 
 
+@titled("Prediction, 1024 rows")
 class PredictionThroughput(_Prediction):
     """1024 rows in one call."""
 
-    pretty_name = "Prediction, 1024 rows"
     rows = 1024

@@ -80,5 +80,7 @@ WORKLOADS = (
     Workload("64-128-64-10, batch 32", (64, 128, 64, 10), "relu", "cross_entropy", 32, 2048, 16),
     Workload("64-128-64-10, batch 128", (64, 128, 64, 10), "relu", "cross_entropy", 128, 4096, 16),
     Workload("784-256-128-10, batch 128", (784, 256, 128, 10), "relu", "cross_entropy", 128, 4096, 4),
-    Workload("1024-4096-4096-1024, batch 512", (1024, 4096, 4096, 1024), "relu", "mse", 512, 1024, 1, large=True),
+    Workload(
+        "1024-4096-4096-1024, batch 512", (1024, 4096, 4096, 1024), "relu", "cross_entropy", 512, 1024, 1, large=True
+    ),
 )

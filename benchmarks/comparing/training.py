@@ -17,10 +17,14 @@ from workloads import WORKLOADS, Workload
 SECTION = "training"
 LOSS_TOLERANCE = 1e-4
 WEIGHT_TOLERANCE = 2e-3
+# Adam's first steps are as long for a tiny gradient as for a large one, so that rounding errors in sums of thousands
+# of products show: measured 4e-3 for NumPy, scikit-learn and fastnn alike, 8e-3 for JAX; a loss scaled otherwise: 0.2.
+LARGE_WEIGHT_TOLERANCE = 2e-2
 EXPLANATION = (
     "Microseconds a step in float32: gathering the batch, forward, loss, backward, Adam. Off by: after one epoch, the "
     f"relative difference of the loss from that of a float64 computation (at most {LOSS_TOLERANCE:g}), and the "
-    f"distance between the weights relative to their way from the initial ones (at most {WEIGHT_TOLERANCE:g})."
+    f"distance between the weights relative to their way from the initial ones (at most {WEIGHT_TOLERANCE:g}, "
+    f"large networks {LARGE_WEIGHT_TOLERANCE:g})."
 )
 KINDS: tuple[type[Contestant], ...] = (Fastnn, Numpy, ScikitLearn, PyTorch, PyTorchCompiled, Jax)
 
@@ -45,12 +49,13 @@ def train_first(kind: type[Contestant], work: Workload, settings: Settings) -> E
     initial = work.initial_weights()
     one = kind(work, *work.data(), initial, settings.threads)
     loss, weights = deviation(one, one.train(1))
+    allowed = LARGE_WEIGHT_TOLERANCE if work.large else WEIGHT_TOLERANCE
     return Entry(
         name=one.name,
         version=one.version(),
         run=one.train,
         deviation=f"{loss:.0e}, {weights:.0e}",
-        agrees=loss <= LOSS_TOLERANCE and weights <= WEIGHT_TOLERANCE,
+        agrees=loss <= LOSS_TOLERANCE and weights <= allowed,
         units=work.steps_per_epoch,
         count=max(1, work.epochs // 8) if settings.quick else work.epochs,
         # A network that has converged computes with subnormal numbers, which are slow.

@@ -6,12 +6,13 @@ installed.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from numpy.typing import NDArray
 
+torch: Any = importlib.import_module("torch")
 aten: Any = torch.ops.aten
 Arrays = Mapping[str, NDArray[Any]]
 Call = Callable[[], Any]
@@ -142,7 +143,8 @@ def optimizer(variant: str, arrays: Arrays) -> Call:
         made = torch.optim.RMSprop([p], lr=1e-3, alpha=0.9, foreach=False)
     else:
         raise KeyError(variant)
-    return made.step
+    step: Call = made.step
+    return step
 
 
 def find(peer: str, arrays: Arrays) -> Call | None:

@@ -19,6 +19,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def measure(case: Any, rounds: int, short: float) -> dict[str, Any]:
     contestants: dict[str, Callable[[int], Any]] = {"fastnn": work.fastnn}
     for who, call in (("numpy", work.numpy), ("torch", work.torch)):
         if call is not None:
-            contestants[who] = lambda times, call=call: [call() for _ in range(times)] and None
+            contestants[who] = partial(repeatedly, call)
     counts = {who: calibrate(call, short) for who, call in contestants.items()}
     times: dict[str, list[float]] = {who: [] for who in (*contestants, "copy")}
     for _ in range(rounds):
@@ -115,6 +116,12 @@ def compare(work: Any, who: str, name: str, made: Any) -> float:
     if work.fastnn.op == "dropout":
         return 0.0  # random
     return float(np.abs(got - other.reshape(got.shape)).max() / max(np.abs(got).max(), 1e-30))
+
+
+def repeatedly(call: Callable[[], Any], times: int) -> None:
+    """Call a peer as often."""
+    for _ in range(times):
+        call()
 
 
 def seconds(call: Callable[[int], Any], times: int) -> float:

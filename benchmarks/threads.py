@@ -66,7 +66,10 @@ def phase(threads: int) -> None:
     additions = Additions()
     kept, team.WAKE_NANOSECONDS = team.WAKE_NANOSECONDS, 0.0
     try:
-        alone, together, slept_alone, slept = [], [], [], []
+        alone: list[float] = []
+        together: list[float] = []
+        slept_alone: list[float] = []
+        slept: list[float] = []
         for _ in range(15):
             alone.append(additions.nanoseconds(1, 200))
             additions.nanoseconds(threads, 2000)  # until workers are awake: more than 10 ms on some virtual machines

@@ -68,8 +68,10 @@ class Blocking:
         """Return which way a product of this shape is computed; see `kernels/matmul.py`."""
         if transpose_b and m <= 3 and (m == 1 or not transpose_a):
             return "dot_rows"
-        if m == 1 and not transpose_b and n > self.width:
+        if m == 1:
             return "single_row"
+        if n == 1:
+            return "single_column" if transpose_a else "dot_column"
         large = m >= self.blocked_m and n >= self.blocked_n and k >= self.blocked_k and m * n * k >= self.blocked_work
         return "blocked" if large else "simple"
 

@@ -1,11 +1,12 @@
-"""The matmul kernel: register tiles over panels of b, by one of four ways through the memory.
+"""The matmul kernel: register tiles over panels of b, by one of these ways through the memory.
 
 - blocked, for large matrices: blocks of b and of a are packed into scratch memory in the order in which tiles read them
   (the loops of BLIS: Van Zee and van de Geijn, 2015, doi:10.1145/2764454);
 - simple: a is read where it stands, with any strides, because a tile only broadcasts its elements; a panel of b
   is read in place when few rows use it, or packed on the stack (by the first tile itself, or transposed);
 - one row, b as it is: rows of b are streamed and added to the result;
-- up to three rows, b transposed: dot products.
+- up to three rows, b transposed: dot products;
+- one column: one of the last two, with the operands exchanged.
 
 Which way is taken depends on the shape alone, never on the part, so results do not depend on the number of parts.
 relu and its gradient are applied to a tile in registers; another mapped activation (or gradient) follows while the
@@ -199,7 +200,10 @@ def _slicing(shape: Blocking) -> Any:
     return slicing
 
 
-WAYS = {"simple": _simple, "blocked": _blocked, "single_row": _single_row, "dot_rows": _dot_rows}
+WAYS = {
+    "simple": _simple, "blocked": _blocked, "single_row": _single_row, "dot_rows": _dot_rows,
+    "single_column": _single_row, "dot_column": _dot_rows,
+}  # fmt: skip
 
 
 @kernel("matmul")
@@ -210,7 +214,10 @@ def matmul(kit: Kit, variant: str) -> Callable[..., Any]:
     size = kit.itemsize
     shape = Blocking.of(kit.dtype)
     # the other two compute too little at a time for it to matter
-    rectifies = variant not in ("single_row", "dot_rows")
+    rectifies = variant in ("", "simple", "blocked")
+    # one column: the row b^T times the transpose of a
+    column = variant in ("single_column", "dot_column")
+    reals = kit.reals
     slicing, multiply = _slicing(shape), WAYS[variant or "simple"](kit, shape)
 
     def matmul(record, context, ith, nth):
@@ -235,9 +242,17 @@ def matmul(kit: Kit, variant: str) -> Callable[..., Any]:
         rectify = 0
         if rectifies and flags & _RECTIFY != 0 and not has(record, PRE):
             rectify = 1 if flags & _FORWARD != 0 else saved + row * n * size
-        multiply(
-            scratch, rows, first, last, n, k, left, a_row, a_k, b, b_row, transposed, out, bias, accumulate, rectify
-        )
+        if column:
+            if not accumulate and bias != 0:
+                accumulate = True
+                for i in range(row, row_end):
+                    reals(target)[i] = reals(bias)[0]
+            exchanged_row = m * size if flags & _TRANSPOSE_A != 0 else k * size
+            multiply(scratch, 1, row, row_end, m, k, b, k * size, size, a, exchanged_row, flags & _TRANSPOSE_A == 0,
+                     target, 0, accumulate, 0)  # fmt: skip
+        else:
+            multiply(scratch, rows, first, last, n, k, left, a_row, a_k, b, b_row, transposed, out, bias,
+                     accumulate, rectify)  # fmt: skip
         if flags & (_FORWARD | _GRADIENT) == 0 or rectify != 0:
             return
         # rows that a part has whole lie side by side

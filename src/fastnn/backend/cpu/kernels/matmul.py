@@ -21,7 +21,7 @@ from typing import Any
 from fastnn.backend.cpu.blocking import SCRATCH_BYTES, Blocking
 from fastnn.backend.cpu.intrinsics import call_map, int64_pointer, stack_bytes
 from fastnn.backend.cpu.kernels.kit import Kit, address, flags_of, has, kernel
-from fastnn.backend.cpu.kernels.panels import CHUNK, copy_and_transpose, pack_rows, panel_tiles
+from fastnn.backend.cpu.kernels.panels import CHUNK, copy_and_transpose, first_height, pack_rows, panel_tiles
 from fastnn.backend.cpu.options import helper
 from fastnn.backend.cpu.tile import make_dots, make_row_update
 from fastnn.program.layout import MAP_WORD, PARAMS_AT, Buffer, Flag
@@ -77,7 +77,7 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
     """Make the product of large matrices: blocks of b and of a packed into scratch memory."""
     width, size, high = shape.width, kit.itemsize, shape.heights[0]
     block_m, block_n, block_k = shape.m, shape.n, shape.k
-    tiles = panel_tiles(kit, shape, 2)
+    tiles, next_height = panel_tiles(kit, shape, 2), first_height(shape)
     copy_panel, transpose_panel = copy_and_transpose(kit, shape)
     pack_a = pack_rows(kit, shape)
     a_bytes, packed_row, chunk = shape.a_bytes, shape.width * kit.itemsize, CHUNK
@@ -115,7 +115,7 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
                         panel, panel_row = b_block, packed_row
                         if several:
                             panel += (j - j0) // width * depth * packed_row
-                        elif transposed or columns < width or rows < high:
+                        elif transposed or columns < width or next_height(rows) != high:
                             pack_b(j, j + columns, depth, right, b_row, transposed, b_block)
                         else:
                             panel, panel_row, copy = right + j * size, b_row, b_block

@@ -15,8 +15,8 @@ from fastnn.backend.cpu.tile import make_tile
 CHUNK = 16
 
 
-def _next_height(shape: Blocking) -> Any:
-    """Make the function that chooses the next tile's height: the highest that leaves no row of a bad height."""
+def first_height(shape: Blocking) -> Any:
+    """Make the function that chooses the first tile's height for so many rows: the highest that leaves no bad one."""
     heights = shape.heights
     if len(heights) == 5:
         high, second, third = heights[:3]
@@ -45,10 +45,10 @@ def panel_tiles(kit: Kit, shape: Blocking, vectors: int, *, copies: bool = True)
 
     Its `step` is the distance in bytes from the first row of a tile to that of the next, for each row between;
     `a_k` is 0 for a packed block, whose k lie a tile's height apart, `size` bytes each row. With `copy`, b's panel
-    is packed there by the first tile.
+    is packed there by the first tile, which has to be one of the highest.
     """
     heights, high, size = shape.heights, shape.heights[0], kit.itemsize
-    next_height = _next_height(shape)
+    next_height = first_height(shape)
     tiles = {height: make_tile(kit.dtype, shape.lanes, height, vectors) for height in heights}
     first_tile = make_tile(kit.dtype, shape.lanes, high, vectors, copies=True)
     packed_row = vectors * shape.lanes * size
@@ -120,7 +120,7 @@ def pack_rows(kit: Kit, shape: Blocking) -> Any:
     follows; the block's memory has room for one more vector.
     """
     reals, size, chunk = kit.reals, kit.itemsize, CHUNK
-    next_height = _next_height(shape)
+    next_height = first_height(shape)
     high, second = shape.heights[:2]
     strip_high, strip_second = (make_copy_strip(kit.dtype, height) for height in (high, second))
     pack_high, pack_second = _transposed_strip(kit, shape, high), _transposed_strip(kit, shape, second)

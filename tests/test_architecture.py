@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "registry": set(),
     "seeding": set(),
     "threads": set(),
+    "addresses": set(),
     "version": set(),
     "cache": set(),
     "_numbers": {"registry"},
@@ -45,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "backend/cpu": {"program", "formulas", "cache", "threads"},
     # the oracle takes its definitions from the array functions that users call, not from the compiled formulas
     "backend/reference": {"program", "formulas", "activations", "losses", "metrics"},
-    "linalg": {"activations", "program", "backend/cpu", "threads"},
+    "linalg": {"activations", "addresses", "program", "backend/cpu", "threads"},
 }
 STOREY = {"model", "training", "saving"}
 ALLOWED |= {room: set(ALLOWED) | STOREY for room in STOREY}

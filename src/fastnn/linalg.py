@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn import activations
+from fastnn.addresses import address
 from fastnn.backend.cpu.engine import BoundProgram, Runner
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, Flag, encode
 from fastnn.program.program import KernelKey, RecordDraft, make_program
@@ -17,8 +18,10 @@ from fastnn.threads import checked, get_num_threads
 
 _A, _B, _C, _BIAS = range(4)
 _ARRAY, _DATA = np.ndarray, int(Buffer.DATA)
-# Three copies of this much together take 2 µs, addresses of three arrays 4 µs.
-_STAGED_BYTES = 1 << 16
+# Bits of `ndarray.flags.num`: C-contiguous and aligned; also writeable.
+_READABLE, _WRITEABLE = 0x101, 0x501
+# Products of matrices of so many bytes together run on the calling thread.
+_SMALL_BYTES = 1 << 16
 _KEPT_PLANS = 32
 _plans: dict[Any, list[_Plan]] = {}
 
@@ -70,7 +73,7 @@ def matmul(
         stack = _plans.get(key) if type(transpose_a) is type(transpose_b) is bool else None
         if stack:
             plan = stack.pop()
-            product = plan.run(a, b, out) if plan.takes(a, b, out) else None
+            product = plan.run(a, b, out)
             stack.append(plan)
             if product is not None:
                 return product
@@ -116,54 +119,39 @@ def matmul(
 
 
 class _Plan:
-    """The product of C-contiguous matrices of one shape and dtype, ready to run; for one caller at a time.
-
-    Small matrices are copied to and from arrays that stay, which is faster than asking NumPy for three addresses.
-    """
+    """The product of C-contiguous matrices of one shape and dtype, ready to run; for one caller at a time."""
 
     def __init__(self, bound: BoundProgram, dtype: np.dtype[Any], *shapes: tuple[int, ...]) -> None:
         self._shape, self._dtype = shapes[2], dtype
-        self._context = np.zeros(CONTEXT_WORDS, np.int64)
-        self._runner, self._bound = Runner(self._context), bound
-        self._staged = sum(map(prod, shapes)) * dtype.itemsize <= _STAGED_BYTES
-        if self._staged:
-            self._a, self._b, self._c = (np.empty(shape, dtype) for shape in shapes)
-            self._set(self._a, self._b, self._c)
-            # a few microseconds of work: not worth a second thread
-            self._start = self._runner.starter(bound, 1, 1)
+        self._sizes = [prod(shape) * dtype.itemsize for shape in shapes]
+        context = np.zeros(CONTEXT_WORDS, np.int64)
+        self._words, self._runner, self._bound = memoryview(context.data), Runner(context), bound
+        # a few microseconds of work: not worth a second thread
+        self._start = self._runner.starter(bound, 1) if sum(self._sizes) <= _SMALL_BYTES else None
 
-    def takes(self, a: NDArray[Any], b: NDArray[Any], out: Any) -> bool:
-        """Tell whether arrays of the plan's shapes and dtype can be used as they are, and so can the output."""
-        if not (
-            a.flags.c_contiguous and b.flags.c_contiguous and (self._staged or (a.flags.aligned and b.flags.aligned))
+    def run(self, a: NDArray[Any], b: NDArray[Any], out: Any) -> NDArray[Any] | None:
+        """Return the product, None when the arrays, of the plan's shapes and dtype, cannot be used as they are."""
+        if a.flags.num & b.flags.num & _READABLE != _READABLE:
+            return None
+        if out is None:
+            out = np.empty(self._shape, self._dtype)
+        elif (
+            type(out) is not _ARRAY
+            or out.shape != self._shape
+            or out.dtype != self._dtype
+            or out.flags.num & _WRITEABLE != _WRITEABLE
         ):
-            return False
-        if out is None:
-            return True
-        if type(out) is not _ARRAY or out.shape != self._shape or out.dtype != self._dtype or not out.flags.carray:
-            return False
-        if out.base is a.base is b.base is None:
-            return out is not a and out is not b
-        return not (np.may_share_memory(out, a) or np.may_share_memory(out, b))
-
-    def run(self, a: NDArray[Any], b: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
-        """Compute the product; `out` is one that the plan takes."""
-        if not self._staged:
-            product = np.empty(self._shape, self._dtype) if out is None else out
-            self._set(a, b, product)
+            return None
+        words, left, right, product = self._words, address(a), address(b), address(out)
+        size_a, size_b, size = self._sizes
+        if (left < product + size and product < left + size_a) or (right < product + size and product < right + size_b):
+            return None
+        words[_DATA], words[_DATA + 1], words[_DATA + 2] = left, right, product
+        if self._start is None:
             self._runner.run(self._bound, 1, get_num_threads())
-            return product
-        self._a[...] = a
-        self._b[...] = b
-        if self._start() != 1:
+        elif self._start() != 1:
             self._runner.check()
-        if out is None:
-            return self._c.copy()
-        out[...] = self._c
-        return out
-
-    def _set(self, *arrays: NDArray[Any]) -> None:
-        self._context[_DATA : _DATA + 3] = [array.ctypes.data for array in arrays]
+        return out  # type: ignore[no-any-return]
 
 
 def _operand(value: ArrayLike, transposed: bool, what: str) -> tuple[NDArray[Any], bool]:

@@ -1,0 +1,42 @@
+"""Addresses of arrays, at a tenth of the cost of `array.ctypes.data` (0.3 instead of 3 µs)."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_read = ctypes.c_size_t.from_address
+
+
+def _find_offset() -> int:
+    """Return where an array object holds the address of its data, 0 where that cannot be told.
+
+    NumPy's binary interface has kept it first behind the object's header; this reads what it finds there from two
+    arrays, and believes it where both agree with NumPy.
+    """
+    if sys.implementation.name != "cpython":
+        return 0
+    arrays = np.zeros(3), np.zeros((5, 2), np.float32)[1:]
+    for offset in range(object.__basicsize__, object.__basicsize__ + 32, 8):
+        if all(_read(id(array) + offset).value == array.ctypes.data for array in arrays):
+            return offset
+    return 0
+
+
+_OFFSET = _find_offset()
+
+if _OFFSET:
+
+    def address(array: NDArray[Any]) -> int:
+        """Return the address of an array's first element."""
+        return _read(id(array) + _OFFSET).value
+
+else:
+
+    def address(array: NDArray[Any]) -> int:
+        """Return the address of an array's first element."""
+        return int(array.ctypes.data)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
-BLOCK = 256
+BLOCK = 2048
 
 
 class Blocks:

@@ -17,6 +17,7 @@ from fastnn.program.layout import CONTEXT_WORDS, FLAGS_WORD, KERNEL_WORD, MAP_WO
 from fastnn.program.program import KernelKey, Program, aligned_zeros, dims_of
 
 RUN = KernelKey("run", "int64")
+_SCRATCH = int(Buffer.SCRATCH)
 
 
 def specialize(key: KernelKey, record: NDArray[np.int64]) -> KernelKey:
@@ -44,16 +45,18 @@ def prepare(keys: set[KernelKey]) -> None:
 class _Scratch(threading.local):
     """Memory for kernels' own use, one piece a part; the system gives pages as they are first written."""
 
-    memory = aligned_zeros(0)
+    def __init__(self) -> None:
+        self.parts, self.memory, self.address = 0, aligned_zeros(0), 0
+
+    def of(self, parts: int) -> int:
+        """Return the address of the pieces for so many parts."""
+        if parts > self.parts:
+            self.parts, self.memory = parts, aligned_zeros(parts * SCRATCH_BYTES)
+            self.address = int(self.memory.ctypes.data)
+        return self.address
 
 
-_threads = _Scratch()
-
-
-def _scratch(parts: int) -> int:
-    if _threads.memory.nbytes < parts * SCRATCH_BYTES:
-        _threads.memory = aligned_zeros(parts * SCRATCH_BYTES)
-    return _threads.memory.ctypes.data
+_scratch = _Scratch()
 
 
 class BoundProgram:
@@ -147,11 +150,11 @@ class Runner:
         words[4], words[5] = parts, together
         if not bound.scratches:
             return self._entry.start
-        context, start = self._context, self._entry.start
+        context, scratch, start = memoryview(self._context.data), _scratch, self._entry.start
 
         def start_with_scratch() -> int:
             # the calling thread's own: another may have prepared the call
-            context[Buffer.SCRATCH] = _scratch(parts)
+            context[_SCRATCH] = scratch.of(parts)
             return start()
 
         return start_with_scratch

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import fastnn as fnn
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -23,6 +25,7 @@ def run(name: str, features: str, folder: Path, *arguments: str) -> str:
     """Run Python for another target, with a cache of its own; returns what it printed."""
     environment = {
         **os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features, "FASTNN_CACHE_DIR": str(folder),
+        "PYTHONPATH": str(Path(fnn.__file__).parents[1]),
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -55,7 +58,6 @@ def test_matrix_products_of_other_vector_widths(name, features, lanes, tmp_path)
 
 def test_avx512_is_compiled_into_its_registers(tmp_path):
     code = """
-import llvmlite.binding as llvm
 from fastnn.backend.cpu.blocking import Blocking
 from fastnn.backend.cpu.kernels import build
 from fastnn.program.program import KernelKey

@@ -108,7 +108,13 @@ def test_compilation_is_announced_and_timed(monkeypatch, capsys):
 
 def test_common_kernels_are_those_of_usual_networks():
     keys = {str(key) for key in warm.common(["float32"])}
-    assert {"matmul-float32", "map-relu-float32", "optimizer-adam-float32", "softmax-float32"} <= keys
+    assert {
+        "matmul-simple-float32",
+        "matmul-blocked-float32",
+        "map-relu-float32",
+        "optimizer-adam-float32",
+        "softmax-float32",
+    } <= keys
     assert not any(key.endswith("float64") for key in keys)
     assert any(key.endswith("float64") for key in map(str, warm.common(["float64"])))
 

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from fastnn.backend.cpu.blocking import Blocking
+from fastnn.backend.cpu.blocking import WAYS, Blocking
 from fastnn.backend.cpu.engine import BoundProgram
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, Flag, encode
 from fastnn.program.program import KernelKey, RecordDraft, make_program
@@ -84,9 +84,6 @@ def run(way: str, dtype: str, shape: tuple[int, int, int], form: str, extra: str
     BoundProgram(make_program("matmul", m, dtype, [draft], [], {})).run(context, 1, parts=parts)
     assert (memory["c"][m * n :] == 7.5).all(), "written behind the last row"
     return memory["c"][: m * n].reshape(m, n), exact
-
-
-WAYS = ("simple", "blocked", "single_row", "dot_rows", "single_column", "dot_column")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

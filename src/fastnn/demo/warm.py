@@ -14,7 +14,9 @@ _OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw")
 
 def keys_of(program: Program) -> set[KernelKey]:
     """Return all compiled functions that a program calls."""
-    return {*program.kernels, *(key for key in program.maps if key is not None)}
+    from fastnn.backend.cpu.engine import functions_of
+
+    return functions_of(program)
 
 
 def missing(keys: set[KernelKey]) -> list[KernelKey]:
@@ -40,8 +42,12 @@ def common(dtypes: Iterable[str]) -> set[KernelKey]:
     ----------
     dtypes : iterable of {"float32", "float64"}
     """
+    from fastnn.backend.cpu.blocking import WAYS
+
     keys: set[KernelKey] = set()
     for dtype in dtypes:
+        # of any size
+        keys |= {KernelKey("matmul", dtype, way) for way in WAYS}
         for optimizer in _OPTIMIZERS:
             for loss, last in (
                 ("cross_entropy", "softmax"),

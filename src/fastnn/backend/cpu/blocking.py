@@ -18,6 +18,9 @@ _PANEL_BYTES = 32 * 1024
 # c is read and written half as often.
 _MOST_K = 512
 
+#: The ways of a matrix product; see `kernels/matmul.py`.
+WAYS = ("simple", "blocked", "single_row", "dot_rows", "single_column", "dot_column")
+
 
 @dataclass(frozen=True)
 class Blocking:

@@ -29,6 +29,12 @@ def specialize(key: KernelKey, record: NDArray[np.int64]) -> KernelKey:
     return replace(key, variant=Blocking.of(key.dtype).way(dims["m"], dims["n"], dims["k"], *transposed))
 
 
+def functions_of(program: Program) -> set[KernelKey]:
+    """Return all compiled functions that a program calls, kernels and mapped functions."""
+    kernels = {specialize(key, record) for key, record in zip(program.kernels, program.records, strict=True)}
+    return kernels | {key for key in program.maps if key is not None}
+
+
 def prepare(keys: set[KernelKey]) -> None:
     """Load or compile functions, with a progress bar on a terminal when several have to be compiled."""
     missing = library.missing(keys)
@@ -70,7 +76,7 @@ class BoundProgram:
 
     def __init__(self, program: Program) -> None:
         kernels = [specialize(key, record) for key, record in zip(program.kernels, program.records, strict=True)]
-        prepare({*kernels, *(key for key in program.maps if key is not None), RUN})
+        prepare(functions_of(program) | {RUN})
         records = program.records.copy()
         for record, key, mapped in zip(records, kernels, program.maps, strict=True):
             record[KERNEL_WORD] = library.address(key)

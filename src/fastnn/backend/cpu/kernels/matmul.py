@@ -86,7 +86,8 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
     def pack_b(first, last, depth, b, b_row, transposed, buffer):
         # few rows at a time: they lie on few pages
         step = depth if transposed else chunk
-        for i in range(0, depth, step):
+        i = 0
+        while i < depth:
             rows = min(step, depth - i)
             for j in range(first, last, width):
                 target = buffer + ((j - first) // width * depth + i) * packed_row
@@ -94,6 +95,7 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
                     transpose_panel(b + j * b_row, b_row, depth, min(width, last - j), target)
                 else:
                     copy_panel(b + i * b_row + j * size, b_row, rows, min(width, last - j), target, packed_row)
+            i += rows
 
     @helper
     def blocked(scratch, m, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
@@ -200,7 +202,7 @@ def _slicing(shape: Blocking) -> Any:
     return slicing
 
 
-WAYS = {
+_WAYS = {
     "simple": _simple, "blocked": _blocked, "single_row": _single_row, "dot_rows": _dot_rows,
     "single_column": _single_row, "dot_column": _dot_rows,
 }  # fmt: skip
@@ -218,7 +220,7 @@ def matmul(kit: Kit, variant: str) -> Callable[..., Any]:
     # one column: the row b^T times the transpose of a
     column = variant in ("single_column", "dot_column")
     reals = kit.reals
-    slicing, multiply = _slicing(shape), WAYS[variant or "simple"](kit, shape)
+    slicing, multiply = _slicing(shape), _WAYS[variant or "simple"](kit, shape)
 
     def matmul(record, context, ith, nth):
         r, flags = int64_pointer(record), flags_of(record)

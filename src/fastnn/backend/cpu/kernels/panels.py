@@ -135,7 +135,8 @@ def pack_rows(kit: Kit, shape: Blocking) -> Any:
     @helper
     def pack(rows, a, a_row, a_k, k, buffer):
         step = chunk if a_row == size else k
-        for j in range(0, k, step):
+        j = 0
+        while j < k:
             depth = min(step, k - j)
             i = 0
             while i < rows:
@@ -152,6 +153,7 @@ def pack_rows(kit: Kit, shape: Blocking) -> Any:
                 else:
                     pack_any(height, at, a_row, a_k, depth, to)
                 i += height
+            j += depth
 
     return pack
 

@@ -108,7 +108,7 @@ def matmul(
     bound = _bound(left.dtype.name, m, n, k, transpose_a, transpose_b, shift is not None, function)
     context = np.zeros(CONTEXT_WORDS, np.int64)
     for slot, array in ((_A, left), (_B, right), (_C, result), (_BIAS, shift)):
-        context[Buffer.DATA + slot] = 0 if array is None else array.ctypes.data
+        context[Buffer.DATA + slot] = 0 if array is None else address(array)
     bound.run(context, 1, threads)
     if key is not None and left is a and right is b and not _plans.get(key):
         if len(_plans) >= _KEPT_PLANS:

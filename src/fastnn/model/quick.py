@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 Predict = Callable[[Any], Any]
 
-# Copying this much takes about 5 µs, what the general path takes for its preparations.
-_MOST_BYTES = 1 << 18
+#: More than this is not copied to and fro: the general path reads it in place.
+MOST_BYTES = 1 << 18
 _KEPT = 64
 
 
@@ -44,7 +44,7 @@ def learn(model: Model, x: Any, batch: int) -> None:
     parts = x if type(x) is list else [x]
     if not all(type(part) is np.ndarray for part in parts):
         return
-    if len(parts[0]) > batch or sum(part.nbytes for part in parts) > _MOST_BYTES:
+    if len(parts[0]) > batch or sum(part.nbytes for part in parts) > MOST_BYTES:
         return
     rows = [np.empty(part.shape, part.dtype) for part in parts]
     for own, part in zip(rows, parts, strict=True):
@@ -55,14 +55,19 @@ def learn(model: Model, x: Any, batch: int) -> None:
         return  # converted as a whole, such as half precision, or a list that stands for one array
     shapes = model._architecture_or_fail().output_shapes
     feed.results.extend(np.empty((feed.n, *shape), model.dtype) for shape in shapes)
-    if sum(result.nbytes for result in feed.results) > _MOST_BYTES:
+    if sum(result.nbytes for result in feed.results) > MOST_BYTES:
         return
     runtime = model._runtime
     with runtime.lock:
         bound = runtime.program(feed.request("predict", feed.n), model._objective, model._optimizer)
-        while len(runtime.quick) >= _KEPT:
-            del runtime.quick[next(iter(runtime.quick))]
-        runtime.quick[key_of(x)] = _freeze(runtime, bound, feed, rows, single=type(x) is not list)
+        keep(runtime.quick, key_of(x), _freeze(runtime, bound, feed, rows, single=type(x) is not list), _KEPT)
+
+
+def keep(kept: dict[Any, Any], key: Any, value: Any, most: int) -> None:
+    """Put a value into a dictionary of at most so many, in place of the oldest."""
+    while len(kept) >= most:
+        del kept[next(iter(kept))]
+    kept[key] = value
 
 
 def key_of(x: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.addresses import address
 from fastnn.backend.cpu.engine import BoundProgram, Runner
 from fastnn.model.parameters import ParameterTable
 from fastnn.model.programs import Request, build
@@ -73,7 +74,6 @@ class Runtime:
         self.first_step = 0
         self._other = new_context(seed)
         self._made_for: tuple[Objective | None, Optimizer | None] = (None, None)
-        self._addresses: list[tuple[NDArray[Any] | None, int]] = [(None, 0)] * _OWN
         self._runners: dict[bool, Runner] = {}
         #: see `fastnn.model.quick`; emptied when an address, a lock or the number of threads changes
         self.quick: dict[Any, Callable[[Any], Any]] = {}
@@ -178,27 +178,21 @@ class Runtime:
             self.gradients = self.table.allocate()
         _check_sizes(bound, work, self.optimizer_state.nbytes)
         context[:_OWN] = (
-            self._address(0, self.parameters) if work.parameters is None else int(work.parameters.ctypes.data),
-            self._address(1, self.gradients),
-            self._address(2, self.optimizer_state),
-            self._address(3, self._arena),
-            self._address(4, work.accumulators),
-            self._address(5, work.hyper),
-            0 if work.index is None else int(work.index.ctypes.data),
+            address(self.parameters if work.parameters is None else work.parameters),
+            address(self.gradients),
+            address(self.optimizer_state),
+            address(self._arena),
+            _address(work.accumulators),
+            _address(work.hyper),
+            _address(work.index),
         )
-        for slot, address in work.addresses.items():
-            context[_DATA + slot] = address
+        for slot, place in work.addresses.items():
+            context[_DATA + slot] = place
         context[_CHUNK_STEP] = context[_STATUS] = context[_BAD_LOSS_STEP] = 0
 
-    def _address(self, buffer: int, array: NDArray[Any] | None) -> int:
-        """Return where a buffer of the model begins: asking NumPy takes 1.5 µs, and most are those of the last run."""
-        if array is None:
-            return 0
-        last, address = self._addresses[buffer]
-        if last is not array:
-            address = int(array.ctypes.data)
-            self._addresses[buffer] = (array, address)
-        return address
+
+def _address(array: NDArray[Any] | None) -> int:
+    return 0 if array is None else address(array)
 
 
 def _check_sizes(bound: BoundProgram, work: Pass, state_bytes: int) -> None:

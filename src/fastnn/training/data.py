@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.addresses import address
 from fastnn.lower.task import Source
 
 Shape = tuple[int, ...]
@@ -122,7 +123,7 @@ class Rows:
     @property
     def address(self) -> int:
         """The address of the first row."""
-        return int(self.array.ctypes.data)
+        return address(self.array)
 
     def __len__(self) -> int:
         return len(self.array)

@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fastnn.addresses import address
 from fastnn.model.programs import Request, TargetLayout
 from fastnn.training import data
 from fastnn.training.data import Rows, Targets
@@ -98,5 +99,5 @@ class Feed:
             if rows is not None:
                 found[first + self.n_outputs + output] = rows.address
         for index, result in enumerate(self.results):
-            found[first + 2 * self.n_outputs + index] = result.ctypes.data
+            found[first + 2 * self.n_outputs + index] = address(result)
         return found

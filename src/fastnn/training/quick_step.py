@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cpu.engine import Runner
 from fastnn.losses import Loss
+from fastnn.model.quick import MOST_BYTES, keep
 from fastnn.model.runtime import Pass
 from fastnn.program.layout import MAX_BUFFERS, Counter
 from fastnn.threads import get_num_threads
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 Step = Callable[[Any, Any], bool]
 
-_MOST_BYTES = 1 << 18
 _KEPT = 16
 
 
@@ -42,7 +42,7 @@ def key_of(model: Model, x: Any, y: Any) -> Any:
 def learn(model: Model, x: NDArray[Any], y: NDArray[Any], key: Any) -> None:
     """Keep the step on batches like this one, which the general path has just taken, if it is small."""
     objective, runtime = model._objective_or_fail(), model._runtime
-    if x.nbytes + y.nbytes > _MOST_BYTES or len(objective.losses) != 1:
+    if x.nbytes + y.nbytes > MOST_BYTES or len(objective.losses) != 1:
         return
     rows, targets = np.empty(x.shape, x.dtype), np.empty(y.shape, y.dtype)
     rows[...], targets[...] = x, y
@@ -53,9 +53,7 @@ def learn(model: Model, x: NDArray[Any], y: NDArray[Any], key: Any) -> None:
         return
     if not np.may_share_memory(found.rows.array, targets):
         return
-    while len(runtime.quick_steps) >= _KEPT:
-        del runtime.quick_steps[next(iter(runtime.quick_steps))]
-    runtime.quick_steps[key] = _freeze(model, feed, rows, targets, passes)
+    keep(runtime.quick_steps, key, _freeze(model, feed, rows, targets, passes), _KEPT)
 
 
 def _test(objective: Objective, targets: NDArray[Any], *, labels: bool) -> Callable[[], bool] | None:

@@ -34,7 +34,7 @@ class Blocking:
         Rows of the tiles, from the highest, which fills the registers, to 1.
     m, n, k : int
         Rows, columns and depth of a block: a's block (m x k) fits the second-level cache, a panel of b (width x k)
-        half the first-level one.
+        the first-level one.
     few_rows : int
         With fewer rows than this a panel of b is not packed.
     blocked_m, blocked_n, blocked_k, blocked_work : int

@@ -29,10 +29,14 @@ def specialize(key: KernelKey, record: NDArray[np.int64]) -> KernelKey:
     return replace(key, variant=Blocking.of(key.dtype).way(dims["m"], dims["n"], dims["k"], *transposed))
 
 
+def kernels_of(program: Program) -> list[KernelKey]:
+    """Return the kernel of every record."""
+    return [specialize(key, record) for key, record in zip(program.kernels, program.records, strict=True)]
+
+
 def functions_of(program: Program) -> set[KernelKey]:
     """Return all compiled functions that a program calls, kernels and mapped functions."""
-    kernels = {specialize(key, record) for key, record in zip(program.kernels, program.records, strict=True)}
-    return kernels | {key for key in program.maps if key is not None}
+    return {*kernels_of(program), *(key for key in program.maps if key is not None)}
 
 
 def prepare(keys: set[KernelKey]) -> None:
@@ -75,8 +79,8 @@ class BoundProgram:
     """
 
     def __init__(self, program: Program) -> None:
-        kernels = [specialize(key, record) for key, record in zip(program.kernels, program.records, strict=True)]
-        prepare(functions_of(program) | {RUN})
+        kernels = kernels_of(program)
+        prepare({*kernels, *(key for key in program.maps if key is not None), RUN})
         records = program.records.copy()
         for record, key, mapped in zip(records, kernels, program.maps, strict=True):
             record[KERNEL_WORD] = library.address(key)

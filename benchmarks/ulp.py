@@ -255,6 +255,7 @@ def document(rows: dict[bool, list[str]], stride: int) -> str:
 
 Measured by `python benchmarks/ulp.py --stride {stride} --write` over {sample}, against float64.
 One ulp is the distance of neighbouring float32 numbers at the true value (2^-149 for subnormal values).
+A model's programs take subnormal numbers, in and out, for zeros; here the formulas are measured without that.
 Gradients are those for dy = 1; leaky_relu has the slope 0.2, elu alpha 1. The gradients of gelu, gelu_tanh,
 silu and mish pass through 0 near x = -1: they are formulated so that their error in ulp is no larger there.
 

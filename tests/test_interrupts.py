@@ -121,6 +121,8 @@ SCRIPT = """
     import numpy as np
     import fastnn as fnn
 
+    # a shell's background jobs begin with the signal ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(60_000, 16)).astype("float32"), rng.integers(0, 3, 60_000)
 

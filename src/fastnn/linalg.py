@@ -38,6 +38,8 @@ def matmul(
 ) -> NDArray[Any]:
     """Multiply two matrices, add a bias and apply an activation: activation(op(a) @ op(b) + bias).
 
+    Subnormal numbers (below 1.2e-38 in float32) count as zeros, as in all of fastnn's kernels.
+
     Parameters
     ----------
     a : array_like, shape (m, k), or (k, m) with `transpose_a`

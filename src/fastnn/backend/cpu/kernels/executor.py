@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fastnn.backend.cpu.float_mode import enter_kernel_mode, restore_mode
 from fastnn.backend.cpu.intrinsics import call_kernel, int64_pointer
 from fastnn.backend.cpu.kernels.kit import Kit, kernel
 from fastnn.backend.cpu.kernels.team import enter, leave, run_together
@@ -42,6 +43,7 @@ def run(kit: Kit, variant: str) -> Callable[..., Any]:
         counters = int64_pointer(context)
         if team != 0 and not enter(team, nth):
             team, nth = 0, 1
+        mode = enter_kernel_mode()
         finished = 0
         while finished < steps and counters[_STATUS] == _RUNNING:
             for index in range(count):
@@ -62,6 +64,7 @@ def run(kit: Kit, variant: str) -> Callable[..., Any]:
                     break
             if counters[_STATUS] == _RUNNING:
                 finished += 1
+        restore_mode(mode)
         if team != 0:
             leave(team)
         return finished

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnn.backend.cpu.atomics import atomic_add, atomic_load, atomic_store, call_system, compare_exchange, pause
+from fastnn.backend.cpu.float_mode import enter_kernel_mode, restore_mode
 from fastnn.backend.cpu.intrinsics import call_kernel, int64_pointer
 from fastnn.backend.cpu.kernels.kit import Kit, kernel
 from fastnn.backend.cpu.options import helper
@@ -183,6 +184,7 @@ def team_worker(kit: Kit, variant: str) -> Callable[..., Any]:
         words = int64_pointer(team)
         count = int64_pointer(team + _CLAIMED + index * _LINE_BYTES)
         idle = 0
+        mode = enter_kernel_mode()
         while atomic_load(team + _SIZE) > index:
             claimed = claim(team) if atomic_load(team + _ACTIVE) > index else -1
             if claimed >= 0:
@@ -201,6 +203,7 @@ def team_worker(kit: Kit, variant: str) -> Callable[..., Any]:
             else:
                 park(team, index)
                 idle = 0
+        restore_mode(mode)
         return count[0]
 
     return team_worker

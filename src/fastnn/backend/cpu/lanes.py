@@ -46,11 +46,11 @@ class Lanes:
         """Store a vector to any address."""
         self.builder.store(value, self.pointer(address)).align = self.size
 
-    def prefetch(self, address: Any) -> None:
-        """Bring the cache line of an address near, for reading and writing; any address will do."""
+    def prefetch(self, address: Any, level: int = 1) -> None:
+        """Bring the cache line of an address into the first- or second-level cache; any address will do."""
         pointer = self.builder.inttoptr(address, ir.IntType(8).as_pointer())
         function = self._function("llvm.prefetch.p0", ir.VoidType(), [pointer.type, I32, I32, I32])
-        self.builder.call(function, [pointer, *(ir.Constant(I32, word) for word in (0, 3, 1))])
+        self.builder.call(function, [pointer, *(ir.Constant(I32, word) for word in (0, 4 - level, 1))])
 
     def spread(self, value: Any) -> Any:
         """Copy a scalar to all lanes."""

@@ -14,39 +14,46 @@ from numba.extending import intrinsic
 
 from fastnn.backend.cpu.lanes import Lanes, Loop, constant
 
+CACHE_LINE = 64
 
-def make_tile(dtype: str, lanes: int, rows: int, vectors: int, *, copies: bool = False) -> Any:
+
+def make_tile(dtype: str, lanes: int, rows: int, vectors: int, *, copies: bool = False, fetches: bool = False) -> Any:
     """Make the intrinsic that computes one tile of c = init + a b.
 
     Its arguments, all addresses and strides in bytes: a, a_row (from a row to the next), a_k (from a k to the
     next), b, b_k (b's lanes are contiguous), k (at least 1), c, c_row, init (0 for zeros), init_row, columns (of the
     `lanes * vectors` columns how many are stored), copy, rectify (0, or what sets elements to zero: 1 for those that
-    are negative, else the address of saved values, with c's strides, that do so where they are not positive).
+    are negative, else the address of saved values, with c's strides, that do so where they are not positive), ahead,
+    ahead_row, pace.
 
     Parameters
     ----------
     copies : bool
         Whether the tile also writes the columns of b that it reads to the address `copy`, one k after the other
         without a gap: the first tile of a panel packs it for the tiles below.
+    fetches : bool
+        Whether the tile brings rows of the next panel near, one in 2^pace steps of k, from the address `ahead` on at
+        distances of `ahead_row`.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
     def tile(
         typingctx: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, k: Any, c: Any, c_row: Any,
-        init: Any, init_row: Any, columns: Any, copy: Any, rectify: Any,
+        init: Any, init_row: Any, columns: Any, copy: Any, rectify: Any, ahead: Any, ahead_row: Any, pace: Any,
     ) -> Any:  # fmt: skip
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            a, a_row, a_k, b, b_k, k, c, c_row, init, init_row, columns, copy, rectify = args
+            a, a_row, a_k, b, b_k, k, c, c_row, init, init_row, columns, copy, rectify, ahead, ahead_row, pace = args
             made = _Tile(Lanes(builder, dtype, lanes), rows, vectors, columns)
             sums = made.initial(init, init_row)
             if rows > 2:
                 # the tile below comes next, and its chains may start from what its c holds
                 made.prefetch(builder.add(c, builder.mul(c_row, constant(rows))), c_row)
-            sums = made.product(sums, (a, a_row, a_k), (b, b_k), k, copy if copies else None)
+            following = (ahead, ahead_row, pace) if fetches else None
+            sums = made.product(sums, (a, a_row, a_k), (b, b_k), k, copy if copies else None, following)
             made.store(made.rectified(sums, rectify, c_row), c, c_row)
             return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 13), codegen
+        return types.void(*[types.intp] * 16), codegen
 
     return tile
 
@@ -107,8 +114,8 @@ class _Tile:
         for i, j in self.cells:
             self.v.prefetch(self._at(base, stride, i, j))
 
-    def product(self, sums: list[Any], left: Any, right: Any, k: Any, copy: Any) -> list[Any]:
-        """Return the sums after k steps."""
+    def product(self, sums: list[Any], left: Any, right: Any, k: Any, copy: Any, following: Any) -> list[Any]:
+        """Return the sums after k steps; `copy` and `following` may be None."""
         b, v, count = self.b, self.v, len(self.cells)
         (a, a_row, a_k), (b_at, b_k) = left, right
         # one pointer for three rows: x86 addresses then need no further registers (p, p + s, p + 2 s)
@@ -118,6 +125,11 @@ class _Tile:
             before, pointers = loop.carried[:count], loop.carried[count : count + len(starts)]
             right_at, *copy_at = loop.carried[count + len(starts) :]
             factors = [v.load(b.add(right_at, constant(j * v.width))) for j in range(self.vectors)]
+            if following is not None:
+                ahead, ahead_row, pace = following
+                line = b.add(ahead, b.mul(b.ashr(loop.index, pace), ahead_row))
+                for skip in range(0, self.vectors * v.width, CACHE_LINE):
+                    v.prefetch(b.add(line, constant(skip)), level=2)
             for target in copy_at:
                 for j, value in enumerate(factors):
                     v.store(value, b.add(target, constant(j * v.width)))

@@ -21,7 +21,7 @@ from typing import Any
 from fastnn.backend.cpu.blocking import SCRATCH_BYTES, Blocking
 from fastnn.backend.cpu.intrinsics import call_map, int64_pointer, stack_bytes
 from fastnn.backend.cpu.kernels.kit import Kit, address, flags_of, has, kernel
-from fastnn.backend.cpu.kernels.panels import CHUNK, copy_and_transpose, first_height, pack_rows, panel_tiles
+from fastnn.backend.cpu.kernels.panels import copy_and_transpose, first_height, pack_rows, panel_tiles
 from fastnn.backend.cpu.options import helper
 from fastnn.backend.cpu.tile import make_dots, make_row_update
 from fastnn.program.layout import MAP_WORD, PARAMS_AT, Buffer, Flag
@@ -47,7 +47,7 @@ def _simple(kit: Kit, shape: Blocking) -> Any:
         for j in range(first, last, width):
             columns = min(width, last - j)
             for block in range(blocks):
-                k0, k1 = k * block // blocks, k * (block + 1) // blocks
+                k0, k1 = (0, k) if blocks == 1 else (k * block // blocks, k * (block + 1) // blocks)
                 panel, panel_row, copy = b + k0 * b_row + j * size, b_row, 0
                 if transposed:
                     panel, panel_row = buffer, packed_row
@@ -65,10 +65,10 @@ def _simple(kit: Kit, shape: Blocking) -> Any:
                 last_step = (rectify + j * size if rectify > 1 else rectify) if block == blocks - 1 else 0
                 if columns > lanes:
                     wide(rows, left, a_row, a_row, a_k, 0, panel, panel_row, depth, target, c_row, init, init_row,
-                         columns, copy, last_step)  # fmt: skip
+                         columns, copy, last_step, 0, 0)  # fmt: skip
                 else:
                     narrow(rows, left, a_row, a_row, a_k, 0, panel, panel_row, depth, target, c_row, init, init_row,
-                           columns, 0, last_step)  # fmt: skip
+                           columns, 0, last_step, 0, 0)  # fmt: skip
 
     return simple
 
@@ -77,50 +77,39 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
     """Make the product of large matrices: blocks of b and of a packed into scratch memory."""
     width, size, high = shape.width, kit.itemsize, shape.heights[0]
     block_m, block_n, block_k = shape.m, shape.n, shape.k
-    tiles, next_height = panel_tiles(kit, shape, 2), first_height(shape)
+    tiles, next_height = panel_tiles(kit, shape, 2, fetches=shape.fetches), first_height(shape)
     copy_panel, transpose_panel = copy_and_transpose(kit, shape)
     pack_a = pack_rows(kit, shape)
-    a_bytes, packed_row, chunk = shape.a_bytes, shape.width * kit.itemsize, CHUNK
-
-    @helper
-    def pack_b(first, last, depth, b, b_row, transposed, buffer):
-        # few rows at a time: they lie on few pages
-        step = depth if transposed else chunk
-        i = 0
-        while i < depth:
-            rows = min(step, depth - i)
-            for j in range(first, last, width):
-                target = buffer + ((j - first) // width * depth + i) * packed_row
-                if transposed:
-                    transpose_panel(b + j * b_row, b_row, depth, min(width, last - j), target)
-                else:
-                    copy_panel(b + i * b_row + j * size, b_row, rows, min(width, last - j), target, packed_row)
-            i += rows
+    a_bytes, packed_row = shape.a_bytes, shape.width * kit.itemsize
 
     @helper
     def blocked(scratch, m, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
         a_block, b_block = scratch, scratch + a_bytes
         blocks, c_row, b_k = (k + block_k - 1) // block_k, n * size, size if transposed else b_row
-        several = m > block_m
         for j0 in range(first, last, block_n):
             j1 = min(last, j0 + block_n)
             for block in range(blocks):
                 k0, k1 = k * block // blocks, k * (block + 1) // blocks
                 depth, right = k1 - k0, b + k0 * b_k
-                if several:
-                    pack_b(j0, j1, depth, right, b_row, transposed, b_block)
+                panel_bytes = depth * packed_row
                 for i in range(0, m, block_m):
                     rows = min(block_m, m - i)
                     pack_a(rows, a + i * a_row + k0 * a_k, a_row, a_k, depth, a_block)
                     for j in range(j0, j1, width):
                         columns, copy = min(width, j1 - j), 0
-                        panel, panel_row = b_block, packed_row
-                        if several:
-                            panel += (j - j0) // width * depth * packed_row
-                        elif transposed or columns < width or next_height(rows) != high:
-                            pack_b(j, j + columns, depth, right, b_row, transposed, b_block)
-                        else:
-                            panel, panel_row, copy = right + j * size, b_row, b_block
+                        panel, panel_row = b_block + (j - j0) // width * panel_bytes, packed_row
+                        ahead, ahead_row = panel + panel_bytes, packed_row
+                        if i == 0:
+                            here = right + j * (b_row if transposed else size)
+                            ahead, ahead_row = (0, 0) if transposed else (here + width * size, b_row)
+                            if transposed:
+                                transpose_panel(here, b_row, depth, columns, panel)
+                            elif columns < width or next_height(rows) != high:
+                                copy_panel(here, b_row, depth, columns, panel, packed_row)
+                            else:
+                                panel, panel_row, copy = here, b_row, panel
+                        if j + width >= j1:
+                            ahead, ahead_row = b_block, packed_row
                         target = c + i * c_row + j * size
                         init, init_row = target, c_row
                         if block == 0 and not accumulate:
@@ -129,7 +118,7 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
                         if block == blocks - 1:
                             last_step = rectify + i * c_row + j * size if rectify > 1 else rectify
                         tiles(rows, a_block, depth * size, size, 0, size, panel, panel_row, depth, target, c_row,
-                              init, init_row, columns, copy, last_step)  # fmt: skip
+                              init, init_row, columns, copy, last_step, ahead, ahead_row)  # fmt: skip
 
     return blocked
 
@@ -194,6 +183,8 @@ def _slicing(shape: Blocking) -> Any:
 
     @helper
     def slicing(m, n, ith, nth):
+        if nth == 1:  # the divisions take 20 ns
+            return 0, m, 0, n
         units_m, units_n = (m + unit_m - 1) // unit_m, (n + unit_n - 1) // unit_n
         if units_m >= nth and (m >= n or units_n < nth):
             return min(m, units_m * ith // nth * unit_m), min(m, units_m * (ith + 1) // nth * unit_m), 0, n

@@ -15,6 +15,10 @@ from fastnn.backend.cpu.tile import make_tile
 CHUNK = 16
 
 
+# A panel's rows are brought near by at most 2^5 tiles of the one before.
+MOST_PACE = 5
+
+
 def first_height(shape: Blocking) -> Any:
     """Make the function that chooses the first tile's height for so many rows: the highest that leaves no bad one."""
     heights = shape.heights
@@ -40,16 +44,20 @@ def first_height(shape: Blocking) -> Any:
     return next_height
 
 
-def panel_tiles(kit: Kit, shape: Blocking, vectors: int, *, copies: bool = True) -> Any:
+def panel_tiles(kit: Kit, shape: Blocking, vectors: int, *, copies: bool = True, fetches: bool = False) -> Any:
     """Make the function that computes c = init + a b for a panel of up to `vectors` vectors of columns.
 
     Its `step` is the distance in bytes from the first row of a tile to that of the next, for each row between;
     `a_k` is 0 for a packed block, whose k lie a tile's height apart, `size` bytes each row. With `copy`, b's panel
-    is packed there by the first tile, which has to be one of the highest.
+    is packed there by the first tile, which has to be one of the highest. Rows of the next panel, from `ahead` on, are
+    brought near by the highest tiles (`fetches`).
     """
     heights, high, size = shape.heights, shape.heights[0], kit.itemsize
     next_height = first_height(shape)
-    tiles = {height: make_tile(kit.dtype, shape.lanes, height, vectors) for height in heights}
+    tiles = {
+        height: make_tile(kit.dtype, shape.lanes, height, vectors, fetches=fetches and height == high)
+        for height in heights
+    }
     first_tile = make_tile(kit.dtype, shape.lanes, high, vectors, copies=True)
     packed_row = vectors * shape.lanes * size
     tile_high, tile_second, tile_2, tile_1 = tiles[high], tiles[heights[1]], tiles[2], tiles[1]
@@ -57,26 +65,40 @@ def panel_tiles(kit: Kit, shape: Blocking, vectors: int, *, copies: bool = True)
     second, third = heights[1], heights[2]
 
     @helper
-    def panel(rows, a, step, a_row, a_k, packed_size, b, b_k, k, c, c_row, init, init_row, columns, copy, rectify):
+    def panel(
+        rows, a, step, a_row, a_k, packed_size, b, b_k, k, c, c_row, init, init_row, columns, copy, rectify,
+        ahead, ahead_row,
+    ):  # fmt: skip
         i = 0
         if copies and copy != 0:
-            first_tile(a, a_row, a_k + high * packed_size, b, b_k, k, c, c_row, init, init_row, columns, copy, rectify)
+            first_tile(a, a_row, a_k + high * packed_size, b, b_k, k, c, c_row, init, init_row, columns, copy, rectify,
+                       0, 0, 0)  # fmt: skip
             i, b, b_k = high, copy, packed_row
+        # the rows of the next panel, shared out among so many of the highest tiles
+        pace = 0
+        while fetches and pace < MOST_PACE and i + (high << pace + 1) <= rows:
+            pace += 1
+        left_ahead = 1 << pace if fetches and ahead != 0 else 0
         while i < rows:
             height = next_height(rows - i)
             at, to, start = a + i * step, c + i * c_row, init + i * init_row
             skip = a_k + height * packed_size
             pass_on = rectify + i * c_row if rectify > 1 else rectify
-            if height == high:
-                tile_high(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on)
+            if height == high and left_ahead > 0:
+                tile_high(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on, ahead, ahead_row,
+                          pace)  # fmt: skip
+                ahead += (k >> pace) * ahead_row
+                left_ahead -= 1
+            elif height == high:
+                tile_high(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on, b, 0, 0)
             elif height == second:
-                tile_second(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on)
+                tile_second(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on, 0, 0, 0)
             elif has_third and height == third:
-                tile_third(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on)
+                tile_third(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on, 0, 0, 0)
             elif height == 2:
-                tile_2(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on)
+                tile_2(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on, 0, 0, 0)
             else:
-                tile_1(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on)
+                tile_1(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on, 0, 0, 0)
             i += height
 
     return panel

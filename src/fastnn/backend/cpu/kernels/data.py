@@ -28,21 +28,25 @@ def _gather(kit: Kit, variant: str, target_pointer: Any, convert: Any) -> Callab
     largest = kit.real(np.finfo(kit.real).max)
 
     @helper
-    def copy_checked(r, target, source):
+    def copy_checked(n, target, source):
         # a sum of x - x would be simplified to 0 by the reassociation that kernels allow
         x, bad = source_pointer(source), np.int32(0)
-        for j in range(r[SIZE]):
+        for j in range(n):
             value = convert(x[j])
             target[j] = value
             bad |= np.int32(0) if abs(value) <= largest else np.int32(1)
         return bad != 0
 
     @helper
+    def copy(n, target, source):
+        x = source_pointer(source)
+        for j in range(n):
+            target[j] = convert(x[j])
+
+    @helper
     def copy_row(r, target, source):
         if r[SIZE0] == 0:
-            x = source_pointer(source)
-            for j in range(r[SIZE]):
-                target[j] = convert(x[j])
+            copy(r[SIZE], target, source)
         else:
             j = 0
             for i0 in range(r[SIZE0]):
@@ -59,13 +63,22 @@ def _gather(kit: Kit, variant: str, target_pointer: Any, convert: Any) -> Callab
         indexed = has(record, INDEX)
         check = floating and flags_of(record) & _CHECK != 0
         first, last = rows_part(r[ROWS], ith, nth)
+        if not indexed and r[SIZE0] == 0 and r[ROW_STRIDE] == size * source_itemsize:
+            # rows that follow each other are one long row; one that is not finite is looked for below
+            target, rows = target_pointer(batch + first * size * target_itemsize), last - first
+            x = source + (cursor + first) * r[ROW_STRIDE]
+            if not check:
+                copy(rows * size, target, x)
+                return
+            if not copy_checked(rows * size, target, x):
+                return
         for i in range(first, last):
             row = cursor + i
             if indexed:
                 row = int64_pointer(address(record, context, INDEX))[row]
             target = target_pointer(batch + i * size * target_itemsize)
             if check and r[SIZE0] == 0:
-                bad = copy_checked(r, target, source + row * r[ROW_STRIDE])
+                bad = copy_checked(size, target, source + row * r[ROW_STRIDE])
             else:
                 copy_row(r, target, source + row * r[ROW_STRIDE])
                 bad = False
@@ -76,6 +89,7 @@ def _gather(kit: Kit, variant: str, target_pointer: Any, convert: Any) -> Callab
                 counters[_STATUS] = _NOT_FINITE
                 counters[_DETAIL] = row
 
+    source_itemsize = np.dtype(variant).itemsize
     target_itemsize = 8 if kit.op == "gather_labels" else kit.itemsize
     return gather
 

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from fastnn.backend.cpu import bits
+from fastnn.backend.cpu.blocking import Blocking
 from fastnn.backend.cpu.intrinsics import SOURCE_POINTERS, int64_pointer, stack_bytes
 from fastnn.backend.cpu.kernels.kit import Kit, address, flags_of, kernel, part, rows_part
 from fastnn.backend.cpu.kernels.short import LANES, LONGEST, is_short, lane_functions, lanes_of
 from fastnn.backend.cpu.options import formula, helper, inlined
+from fastnn.backend.cpu.tile import make_row_update
 from fastnn.program.layout import Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)
@@ -201,18 +203,40 @@ def log_softmax_grad(kit: Kit, variant: str) -> Callable[..., Any]:
 def sum_rows(kit: Kit, variant: str) -> Callable[..., Any]:
     """Sum over rows, from the first to the last; a part works on a slice of the columns."""
     Y, X, ROWS, COLS = kit.words("y x rows cols")
-    at, real = kit.at, kit.real
+    at, reals, real, size = kit.at, kit.reals, kit.real, kit.itemsize
+    lanes = Blocking.of(kit.dtype).lanes
+    # eight rows at a time: a sum that is stored behind each row waits for its own store (32 x 16: 0.11 to 0.03 us)
+    add_rows, add_row = make_row_update(kit.dtype, lanes, 8), make_row_update(kit.dtype, lanes, 1)
+    # so many columns of y stay in the first-level cache while eight rows pass by
+    most = 8 * 1024 // size
 
     def sum_rows(record, context, ith, nth):
         r = int64_pointer(record)
-        cols = r[COLS]
+        rows, cols = r[ROWS], r[COLS]
         first, last = part(cols, ith, nth)
-        y, x = at(record, context, Y), at(record, context, X)
+        y = at(record, context, Y)
         if flags_of(record) & _ACCUMULATE == 0:
             for j in range(first, last):
                 y[j] = real(0.0)
-        for i in range(r[ROWS]):
-            for j in range(first, last):
-                y[j] += x[i * cols + j]
+        if first >= last:
+            return
+        if cols == 1:
+            x, total = at(record, context, X), real(0.0)
+            for i in range(rows):
+                total += x[i]
+            y[0] += total
+            return
+        one = stack_bytes(size)
+        reals(one)[0] = real(1.0)
+        out, row_bytes = address(record, context, Y), cols * size
+        for j in range(first, last, most):
+            columns, here = min(most, last - j), address(record, context, X) + j * size
+            i = 0
+            while i + 8 <= rows:
+                add_rows(one, 0, here + i * row_bytes, row_bytes, out + j * size, columns)
+                i += 8
+            while i < rows:
+                add_row(one, 0, here + i * row_bytes, row_bytes, out + j * size, columns)
+                i += 1
 
     return sum_rows

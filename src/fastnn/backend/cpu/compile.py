@@ -7,15 +7,18 @@ object file, in processes that never import Numba (benchmarks/startup.py: 12 ker
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import llvmlite.binding as llvm
 from numba import config, types
 from numba.core import compiler, cpu, registry
 from numba.core.compiler_lock import global_compiler_lock
 
 from fastnn.backend.cpu.options import KERNEL_FLAGS
 from fastnn.backend.cpu.store import ObjectCode
+from fastnn.backend.cpu.target import vector_bytes
 
 
 def compile_native(function: Callable[..., Any], arguments: int, *, returns: bool = False) -> ObjectCode:
@@ -39,7 +42,7 @@ def compile_native(function: Callable[..., Any], arguments: int, *, returns: boo
     flags.error_model = "numpy"
     flags.fastmath = cpu.FastMathOptions(set(KERNEL_FLAGS))
     target = registry.cpu_target
-    with global_compiler_lock:
+    with global_compiler_lock, _widest_vectors(target.target_context.codegen()):
         result = compiler.compile_extra(
             target.typing_context,
             target.target_context,
@@ -51,3 +54,25 @@ def compile_native(function: Callable[..., Any], arguments: int, *, returns: boo
         )
         code = result.library._get_compiled_object()
     return ObjectCode(result.fndesc.llvm_func_name, bytes(code))
+
+
+@contextmanager
+def _widest_vectors(codegen: Any) -> Iterator[None]:
+    """Let LLVM make vector code of 64 bytes where the processor has it; for many it prefers 32.
+
+    That spares the clock rate of programs that use few wide vectors; ours are full of them in matrix products anyway.
+    gelu of 2048 elements went from 2.5 to 1.8 us, a step of 2-16-16-1 from 2.0 to 1.75. The target machine that
+    Numba's passes ask is exchanged for the time of one compilation, which the compiler's lock protects.
+    """
+    usual = getattr(codegen, "_tm", None)
+    if vector_bytes() < 64 or usual is None:
+        yield
+        return
+    options: dict[str, Any] = {"opt": config.OPT}
+    codegen._customize_tm_options(options)
+    options["features"] += ",-prefer-256-bit"
+    codegen._tm = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(**options)
+    try:
+        yield
+    finally:
+        codegen._tm = usual

@@ -1,5 +1,6 @@
 """Interrupted training: Ctrl-C leaves a usable model, and resuming gives the bits of an uninterrupted training."""
 
+import enum
 import subprocess
 import sys
 import textwrap
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from fastnn.program.layout import Flag
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 4)).astype(np.float32)
@@ -173,6 +175,32 @@ def test_ctrl_c_in_compiled_code():
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("same")
+
+
+@pytest.mark.skipif(
+    not hasattr(enum.EnumType, "__getattr__"), reason="this Python's enums have no code of their own here"
+)
+def test_numpy_never_looks_at_an_enum(monkeypatch):
+    # NumPy asks operands for `__array_ufunc__` and the like, which runs Python code of an enum's, and drops a
+    # KeyboardInterrupt that is raised there
+    asked, original = [], enum.EnumType.__getattr__
+
+    def recording(cls, name):
+        if name.startswith("__array"):
+            asked.append(cls)
+        return original(cls, name)
+
+    monkeypatch.setattr(enum.EnumType, "__getattr__", recording)
+    np.int64(1) | Flag.RECTIFY
+    assert asked
+    asked.clear()
+    model = make()
+    model.fit(X, Y, validation_split=0.2, verbose=0)
+    model.train_on_batch(X, Y)
+    model.predict(X)
+    model.gradients(X, Y)
+    fnn.matmul(X, X, transpose_b=True)
+    assert not asked
 
 
 MEMORY = """

@@ -87,7 +87,7 @@ class BoundProgram:
             if mapped is not None:
                 record[MAP_WORD] = library.address(mapped)
                 if key.op == "matmul" and mapped.variant == "relu":
-                    record[FLAGS_WORD] |= Flag.RECTIFY
+                    record[FLAGS_WORD] |= int(Flag.RECTIFY)  # NumPy drops a Ctrl-C that meets its look at an enum
         #: nanoseconds of a step that a team can share
         self.shared = work.cut(records, program.dtype)
         records.flags.writeable = False

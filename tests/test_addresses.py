@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastnn.addresses import _OFFSET, address
+from fastnn.addresses import OFFSET, address
 
 
 def test_addresses_are_numpys():
@@ -13,4 +13,4 @@ def test_addresses_are_numpys():
 
 
 def test_the_quick_way_is_taken_on_cpython():
-    assert _OFFSET > 0
+    assert OFFSET > 0

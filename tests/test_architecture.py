@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "layers": {"graph", "config", "registry", "_numbers"} | HYPERPARAMETERS,
     "lower": {"graph", "program", "formulas"},
     "backend": set(),
-    "backend/cpu": {"program", "formulas", "cache", "threads"},
+    "backend/cpu": {"program", "formulas", "cache", "threads", "addresses"},
     # the oracle takes its definitions from the array functions that users call, not from the compiled formulas
     "backend/reference": {"program", "formulas", "activations", "losses", "metrics"},
     "linalg": {"activations", "addresses", "program", "backend/cpu", "threads"},

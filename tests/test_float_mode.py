@@ -1,4 +1,4 @@
-"""Kernels round to nearest and flush subnormal numbers, whatever the calling thread is set to, which stays as it was."""
+"""Kernels round to nearest and flush subnormal numbers, whatever the calling thread is set to, which stays."""
 
 import ctypes
 import platform

@@ -1,4 +1,4 @@
-"""Repeated matmul calls, which are prepared once: the bits and errors of the first call, which checks everything."""
+"""Plain matmul calls, which a builtin or a plan takes: the bits and errors of the general path, which checks all."""
 
 import threading
 
@@ -9,6 +9,8 @@ import fastnn as fnn
 from fastnn import linalg
 
 RNG = np.random.default_rng(3)
+SHAPES = [(1, 1, 1), (1, 9, 5), (9, 1, 5), (4, 4, 4), (3, 5, 7), (33, 31, 32), (64, 64, 64), (130, 70, 90)]
+SHAPES += [(300, 310, 320)]  # packed
 
 
 def general(a, b, **options):
@@ -16,13 +18,17 @@ def general(a, b, **options):
     return fnn.matmul(a, b, n_threads=1, **options)
 
 
-def prepared(a, b, transpose_a=False, transpose_b=False):
-    return bool(linalg._plans.get((a.shape, b.shape, a.dtype, b.dtype, transpose_a, transpose_b)))
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request):
+    before = fnn.get_num_threads()
+    fnn.set_num_threads(request.param)
+    yield request.param
+    fnn.set_num_threads(before)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("m, n, k", [(1, 1, 1), (4, 4, 4), (3, 5, 7), (33, 31, 32), (64, 64, 64), (130, 70, 90)])
-def test_same_bits_for_all_shapes_and_transpositions(dtype, m, n, k):
+@pytest.mark.parametrize("m, n, k", SHAPES)
+def test_same_bits_for_all_shapes_and_transpositions(dtype, m, n, k, threads):
     for transpose_a in (False, True):
         for transpose_b in (False, True):
             flags = {"transpose_a": transpose_a, "transpose_b": transpose_b}
@@ -34,7 +40,12 @@ def test_same_bits_for_all_shapes_and_transpositions(dtype, m, n, k):
                 assert fnn.matmul(a, b, **flags).tobytes() == expected
                 assert fnn.matmul(a, b, out=out, **flags) is out
                 assert out.tobytes() == expected
-            assert prepared(a, b, **flags)
+                if threads == 1:
+                    out[...] = np.nan
+                    assert linalg._direct(a, b, out, transpose_a, transpose_b)
+                    assert out.tobytes() == expected
+            if threads == 2 and m > 64:
+                assert linalg._plans[a.shape, b.shape, a.dtype, b.dtype, transpose_a, transpose_b]
 
 
 @pytest.mark.parametrize("size", [8, 150])
@@ -80,6 +91,35 @@ def test_errors_stay(size):
             assert str(got_type.value) == str(wrong.value)
 
 
+def test_the_builtin_takes_nothing_that_is_not_plain():
+    a, b, out = (RNG.normal(size=shape) for shape in ((5, 6), (6, 7), (5, 7)))
+    fnn.matmul(a, b)
+    assert linalg._direct(a, b, out, False, False)
+    before = out.tobytes()
+    single, swapped, frozen, many = a.astype(np.float32), a.astype(">f8"), out.copy(), np.zeros((2, 5, 6))
+    frozen.flags.writeable = False
+    memory = np.zeros(90)
+    shared, product = memory[:30].reshape(5, 6), memory[29:64].reshape(5, 7)
+    fields = np.zeros((5, 6), np.dtype([("x", np.float64)]))
+    for arguments in (
+        (), (a, b, out), (a, b, out, False), (a, b, out, False, False, False), (a, b, out, 0, False),
+        (a, b, out, False, None), (a, b, out, np.False_, False), (a.tolist(), b, out, False, False),
+        (None, b, out, False, False), (1.5, b, out, False, False), ("ab", b, out, False, False),
+        (a, b, None, False, False), (a[0], b, out, False, False), (many, b, out, False, False),
+        (single, b, out, False, False), (single, b.astype(np.float32), out, False, False),
+        (swapped, swapped[:, :5].T.copy(), out, False, False), (a.astype(int), b, out, False, False),
+        (a.astype(object), b, out, False, False), (fields, b, out, False, False),
+        (a, b, frozen, False, False), (a, b, out.T, False, False), (a.T, b, out, True, False),
+        (a[:, ::2], b[:3], out, False, False), (a, b, out[:, :6], False, False), (a, b[:5], out, False, False),
+        (a, b, out[:4], False, False), (a, b, out, True, False), (a, b, out, False, True),
+        (shared, b, product, False, False), (a.view(np.matrix), b, out, False, False),
+        (a[:0], b, out[:0], False, False), (a[:, :0].copy(), b[:0], out, False, False),
+        (np.ma.masked_array(a), b, out, False, False),
+    ):  # fmt: skip
+        assert linalg._direct(*arguments) is False, arguments
+    assert out.tobytes() == before and not memory.any()
+
+
 def test_results_are_the_caller_s():
     a, b = RNG.normal(size=(2, 6, 6))
     fnn.matmul(a, b)
@@ -90,20 +130,23 @@ def test_results_are_the_caller_s():
     assert not np.shares_memory(first, second) and first.flags.owndata
 
 
-def test_threads_multiply_at_once():
-    matrices = [RNG.normal(size=(48, 48)) for _ in range(4)]
-    expected = {(i, j): general(matrices[i], matrices[j]).tobytes() for i in range(4) for j in range(4)}
+@pytest.mark.parametrize("size, turns", [(48, 400), (330, 12)], ids=["small", "packed"])
+def test_threads_multiply_at_once(size, turns, threads):
+    # more threads than there are pieces of scratch memory for packed blocks
+    count = 7
+    matrices = [RNG.normal(size=(size, size)) for _ in range(count)]
+    expected = {(i, j): general(matrices[i], matrices[j]).tobytes() for i in range(count) for j in range(count)}
     errors = []
 
     def work(i):
         try:
-            for turn in range(400):
-                j = turn % 4
+            for turn in range(turns):
+                j = turn % count
                 assert fnn.matmul(matrices[i], matrices[j]).tobytes() == expected[i, j]
         except BaseException as error:
             errors.append(error)
 
-    workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(count)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -111,8 +154,19 @@ def test_threads_multiply_at_once():
     assert not errors
 
 
-def test_plans_are_limited():
-    for n in range(1, 100):
-        fnn.matmul(np.ones((n, 2)), np.ones((2, n)))
-        np.testing.assert_array_equal(fnn.matmul(np.ones((n, 2)), np.ones((2, n))), np.full((n, n), 2.0))
+@pytest.mark.parametrize("threads", [1], indirect=True)
+def test_scratch_memory_comes_back(threads):
+    a = RNG.normal(size=(330, 330))
+    fnn.matmul(a, a)
+    for _ in range(20):
+        assert linalg._direct(a, a, np.empty_like(a), False, False)
+
+
+def test_plans_are_limited(threads):
+    shape = (200, 64)
+    for n in range(100, 150):
+        a, b = np.ones(shape), np.ones((64, n))
+        for _ in range(2):
+            np.testing.assert_array_equal(fnn.matmul(a, b), np.full((200, n), 64.0))
     assert len(linalg._plans) <= 32
+    assert threads == 1 or linalg._plans

@@ -4,13 +4,16 @@ import struct
 
 import pytest
 from numba.core.errors import NumbaError
+from numba.core.registry import cpu_target
 
 from cases import CASES
 from fastnn.backend.cpu import library, store
 from fastnn.backend.cpu.blocking import WAYS
 from fastnn.backend.cpu.compile import compile_native
-from fastnn.backend.cpu.engine import RUN, functions_of
+from fastnn.backend.cpu.direct import FUNCTIONS
+from fastnn.backend.cpu.engine import functions_of
 from fastnn.backend.cpu.kernels import build as compile_kernel
+from fastnn.backend.cpu.target import vector_bytes
 from fastnn.backend.cpu.team import WORKER
 from fastnn.program.program import KernelKey
 from running import build
@@ -56,7 +59,7 @@ def offences(code: bytes) -> list[str]:
 
 
 def test_kernels_call_nothing_but_libm():
-    keys = {RUN, WORKER} | {KernelKey("matmul", dtype, way) for dtype in ("float32", "float64") for way in WAYS}
+    keys = {*FUNCTIONS, WORKER} | {KernelKey("matmul", dtype, way) for dtype in ("float32", "float64") for way in WAYS}
     for case in CASES:
         for dtype in ("float32", "float64"):
             keys |= functions_of(build(case, dtype))
@@ -91,3 +94,21 @@ def test_offences_are_seen():
     with pytest.raises(NumbaError, match="NRT required"):
         compile_native(allocates, 2, returns=True)
     assert not offences(compile_native(divides, 2, returns=True).code)
+
+
+@pytest.mark.skipif(vector_bytes() < 64, reason="the processor has no vectors of 64 bytes (AVX-512)")
+def test_loops_use_the_widest_vectors():
+    # a 64-byte load begins with the prefix of AVX-512; in its third byte the bits 5 and 6 are the vector's length
+    _, code = store.read(str(KernelKey("map", "float32", "gelu"))) or (None, None)
+    code = code or compile_kernel(KernelKey("map", "float32", "gelu")).code
+    lengths = [code[at + 3] >> 5 & 3 for at in range(len(code) - 6) if code[at] == 0x62]
+    assert lengths.count(2) > 50
+
+
+def test_numbas_own_target_stays():
+    codegen = cpu_target.target_context.codegen()
+    before = codegen._tm
+    compile_native(lambda n: None, 1)
+    with pytest.raises(NumbaError):
+        compile_native(lambda n: n.nothing, 1)
+    assert codegen._tm is before

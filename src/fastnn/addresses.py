@@ -27,13 +27,14 @@ def _find_offset() -> int:
     return 0
 
 
-_OFFSET = _find_offset()
+#: Bytes from an array object's start to the word that holds the address of its data; 0 where that is unknown.
+OFFSET = _find_offset()
 
-if _OFFSET:
+if OFFSET:
 
     def address(array: NDArray[Any]) -> int:
         """Return the address of an array's first element."""
-        return _read(id(array) + _OFFSET).value
+        return _read(id(array) + OFFSET).value
 
 else:
 

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastnn import activations
 from fastnn.addresses import address
+from fastnn.backend.cpu.array_object import READABLE, WRITEABLE
+from fastnn.backend.cpu.direct import Direct, direct_matmul, never
 from fastnn.backend.cpu.engine import BoundProgram, Runner
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, Flag, encode
 from fastnn.program.program import KernelKey, RecordDraft, make_program
@@ -18,12 +20,10 @@ from fastnn.threads import checked, get_num_threads
 
 _A, _B, _C, _BIAS = range(4)
 _ARRAY, _DATA = np.ndarray, int(Buffer.DATA)
-# Bits of `ndarray.flags.num`: C-contiguous and aligned; also writeable.
-_READABLE, _WRITEABLE = 0x101, 0x501
-# Products of matrices of so many bytes together run on the calling thread.
-_SMALL_BYTES = 1 << 16
 _KEPT_PLANS = 32
 _plans: dict[Any, list[_Plan]] = {}
+_empty = np.empty
+_direct: Direct = never
 
 
 def matmul(
@@ -69,15 +69,26 @@ def matmul(
     ValueError
         When shapes do not fit, or `out` overlaps an input.
     """
+    x: Any = a
+    y: Any = b
+    plain = (
+        type(x) is type(y) is _ARRAY
+        and type(transpose_a) is type(transpose_b) is bool
+        and bias is activation is n_threads is None
+        and x.ndim == y.ndim == 2
+    )
     key = None
-    if type(a) is type(b) is _ARRAY and bias is None and activation is None and n_threads is None:
-        key = (a.shape, b.shape, a.dtype, b.dtype, transpose_a is True, transpose_b is True)
-        stack = _plans.get(key) if type(transpose_a) is type(transpose_b) is bool else None
+    if plain:
+        product = _empty((x.shape[transpose_a], y.shape[not transpose_b]), x.dtype) if out is None else out
+        if _direct(x, y, product, transpose_a, transpose_b):
+            return product
+        key = (x.shape, y.shape, x.dtype, y.dtype, transpose_a, transpose_b)
+        stack = _plans.get(key)
         if stack:
             plan = stack.pop()
-            product = plan.run(a, b, out)
+            done = plan.run(x, y, product)
             stack.append(plan)
-            if product is not None:
+            if done:
                 return product
     left, transpose_a = _operand(a, bool(transpose_a), "a")
     right, transpose_b = _operand(b, bool(transpose_b), "b")
@@ -112,48 +123,50 @@ def matmul(
     for slot, array in ((_A, left), (_B, right), (_C, result), (_BIAS, shift)):
         context[Buffer.DATA + slot] = 0 if array is None else address(array)
     bound.run(context, 1, threads)
-    if key is not None and left is a and right is b and not _plans.get(key):
-        if len(_plans) >= _KEPT_PLANS:
-            _plans.clear()
-        # threads that multiply at once take a plan each from the stack
-        _plans.setdefault(key, []).append(_Plan(bound, left.dtype, left.shape, right.shape, result.shape))
+    if plain and left is x and right is y:
+        _keep(key, bound, result, threads)
     return result
 
 
+def _keep(key: Any, bound: BoundProgram, result: NDArray[Any], threads: int) -> None:
+    """Make what later products like this one need to skip the checks: see `fastnn.backend.cpu.direct`, or a plan."""
+    global _direct
+    made = direct_matmul()
+    made.admit(bound)
+    _direct = made.call
+    if threads > 1 and bound.shared > 0.0 and not _plans.get(key):
+        if len(_plans) >= _KEPT_PLANS:
+            _plans.clear()
+        # threads that multiply at once take a plan each from the stack
+        _plans.setdefault(key, []).append(_Plan(bound, key[2], key[0], key[1], result.shape))
+
+
 class _Plan:
-    """The product of C-contiguous matrices of one shape and dtype, ready to run; for one caller at a time."""
+    """The product of C-contiguous matrices of one shape and dtype on several threads; for one caller at a time."""
 
     def __init__(self, bound: BoundProgram, dtype: np.dtype[Any], *shapes: tuple[int, ...]) -> None:
         self._shape, self._dtype = shapes[2], dtype
         self._sizes = [prod(shape) * dtype.itemsize for shape in shapes]
         context = np.zeros(CONTEXT_WORDS, np.int64)
         self._words, self._runner, self._bound = memoryview(context.data), Runner(context), bound
-        # a few microseconds of work: not worth a second thread
-        self._start = self._runner.starter(bound, 1) if sum(self._sizes) <= _SMALL_BYTES else None
 
-    def run(self, a: NDArray[Any], b: NDArray[Any], out: Any) -> NDArray[Any] | None:
-        """Return the product, None when the arrays, of the plan's shapes and dtype, cannot be used as they are."""
-        if a.flags.num & b.flags.num & _READABLE != _READABLE:
-            return None
-        if out is None:
-            out = np.empty(self._shape, self._dtype)
-        elif (
-            type(out) is not _ARRAY
+    def run(self, a: NDArray[Any], b: NDArray[Any], out: Any) -> bool:
+        """Multiply, or tell that the arrays, of the plan's shapes and dtype, cannot be used as they are."""
+        if (
+            a.flags.num & b.flags.num & READABLE != READABLE
+            or type(out) is not _ARRAY
             or out.shape != self._shape
             or out.dtype != self._dtype
-            or out.flags.num & _WRITEABLE != _WRITEABLE
+            or out.flags.num & WRITEABLE != WRITEABLE
         ):
-            return None
+            return False
         words, left, right, product = self._words, address(a), address(b), address(out)
         size_a, size_b, size = self._sizes
         if (left < product + size and product < left + size_a) or (right < product + size and product < right + size_b):
-            return None
+            return False
         words[_DATA], words[_DATA + 1], words[_DATA + 2] = left, right, product
-        if self._start is None:
-            self._runner.run(self._bound, 1, get_num_threads())
-        elif self._start() != 1:
-            self._runner.check()
-        return out  # type: ignore[no-any-return]
+        self._runner.run(self._bound, 1, get_num_threads())
+        return True
 
 
 def _operand(value: ArrayLike, transposed: bool, what: str) -> tuple[NDArray[Any], bool]:

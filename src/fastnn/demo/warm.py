@@ -28,10 +28,10 @@ def missing(keys: set[KernelKey]) -> list[KernelKey]:
 
 def prepare(keys: set[KernelKey]) -> float:
     """Load or compile functions, with a bar on a terminal, and return the seconds it took."""
-    from fastnn.backend.cpu import engine, team
+    from fastnn.backend.cpu import direct, engine, team
 
     begin = time.perf_counter()
-    engine.prepare(keys | {engine.RUN, team.WORKER})
+    engine.prepare(keys | {*direct.FUNCTIONS, team.WORKER})
     return time.perf_counter() - begin
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastnn.backend.cpu.compile import compile_native
 from fastnn.backend.cpu.kernels import (
     data,
+    direct,
     elementwise,
     executor,
     losses,
@@ -20,7 +21,7 @@ from fastnn.backend.cpu.store import ObjectCode
 from fastnn.program.program import KernelKey
 
 # each module registers its kernels when it is imported
-MODULES = (data, elementwise, executor, losses, matmul, metrics, norms, optimizers, rows, team)
+MODULES = (data, direct, elementwise, executor, losses, matmul, metrics, norms, optimizers, rows, team)
 
 
 def build(key: KernelKey) -> ObjectCode:

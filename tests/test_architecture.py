@@ -166,7 +166,7 @@ def test_fast_maths_flags_keep_nan():
     for value in flags.values():
         assert value <= {"contract", "reassoc", "nsz", "arcp"}
     assert sorted(options.FORMULA_FLAGS) == ["contract"]
-    for decorate in (options.formula, options.helper, options.inlined, options.spliced):
+    for decorate in (options.formula, options.helper, options.inlined):
         chosen = decorate(lambda x: x).targetoptions
         assert chosen["fastmath"] in (options.FORMULA_FLAGS, options.KERNEL_FLAGS)
         assert chosen["error_model"] == "numpy"

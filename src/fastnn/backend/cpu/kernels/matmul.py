@@ -22,7 +22,7 @@ from fastnn.backend.cpu.blocking import SCRATCH_BYTES, Blocking
 from fastnn.backend.cpu.intrinsics import call_map, int64_pointer, stack_bytes
 from fastnn.backend.cpu.kernels.kit import Kit, address, flags_of, has, kernel
 from fastnn.backend.cpu.kernels.panels import copy_and_transpose, first_height, pack_rows, panel_tiles
-from fastnn.backend.cpu.options import helper, spliced
+from fastnn.backend.cpu.options import helper
 from fastnn.backend.cpu.tile import make_dots, make_row_update
 from fastnn.program.layout import MAP_WORD, PARAMS_AT, Buffer, Flag
 
@@ -40,7 +40,7 @@ def _simple(kit: Kit, shape: Blocking) -> Any:
     wide, narrow = panel_tiles(kit, shape, 2), panel_tiles(kit, shape, 1, copies=False)
     copy_panel, transpose_panel = copy_and_transpose(kit, shape)
 
-    @spliced
+    @helper
     def simple(scratch, rows, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
         buffer = stack_bytes(panel_bytes)
         blocks, c_row, packed_row = (k + block_k - 1) // block_k, n * size, width * size
@@ -82,7 +82,7 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
     pack_a = pack_rows(kit, shape)
     a_bytes, packed_row = shape.a_bytes, shape.width * kit.itemsize
 
-    @spliced
+    @helper
     def blocked(scratch, m, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
         a_block, b_block = scratch, scratch + a_bytes
         blocks, c_row, b_k = (k + block_k - 1) // block_k, n * size, size if transposed else b_row
@@ -131,7 +131,7 @@ def _single_row(kit: Kit, shape: Blocking) -> Any:
     # so many columns of c stay in the first-level cache while eight rows of b pass by
     most = 8 * 1024 // size
 
-    @spliced
+    @helper
     def single_row(scratch, rows, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
         y, start = reals(c), reals(bias)
         if not accumulate:
@@ -156,7 +156,7 @@ def _dot_rows(kit: Kit, shape: Blocking) -> Any:
     dots, one_dot = make_dots(kit.dtype, shape.lanes, 4), make_dots(kit.dtype, shape.lanes, 1)
     zero = real(0.0)
 
-    @spliced
+    @helper
     def dot_rows(scratch, m, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
         start = reals(bias)
         for i in range(m):

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastnn.backend.cpu.blocking import Blocking
 from fastnn.backend.cpu.kernels.kit import Kit
-from fastnn.backend.cpu.options import helper, spliced
+from fastnn.backend.cpu.options import helper
 from fastnn.backend.cpu.packing import make_copy_rows, make_copy_strip, make_transpose
 from fastnn.backend.cpu.tile import make_tile
 
@@ -64,7 +64,7 @@ def panel_tiles(kit: Kit, shape: Blocking, vectors: int, *, copies: bool = True,
     tile_third, has_third = tiles[heights[2]], len(heights) == 5
     second, third = heights[1], heights[2]
 
-    @spliced
+    @helper
     def panel(
         rows, a, step, a_row, a_k, packed_size, b, b_k, k, c, c_row, init, init_row, columns, copy, rectify,
         ahead, ahead_row,

@@ -7,6 +7,8 @@ import pytest
 
 import fastnn as fnn
 from fastnn import linalg
+from fastnn.backend.cpu import array_object
+from fastnn.backend.cpu.direct import DirectMatmul
 
 RNG = np.random.default_rng(3)
 SHAPES = [(1, 1, 1), (1, 9, 5), (9, 1, 5), (4, 4, 4), (3, 5, 7), (33, 31, 32), (64, 64, 64), (130, 70, 90)]
@@ -120,6 +122,18 @@ def test_the_builtin_takes_nothing_that_is_not_plain():
     assert out.tobytes() == before and not memory.any()
 
 
+def test_where_arrays_look_otherwise_nothing_is_read_from_them(monkeypatch):
+    a = RNG.normal(size=(6, 6))
+    expected = fnn.matmul(a, a).tobytes()
+    monkeypatch.setattr(array_object, "layout", lambda: (0, 0))
+    unknown = DirectMatmul()
+    monkeypatch.setattr(linalg, "direct_matmul", lambda: unknown)
+    monkeypatch.setattr(linalg, "_direct", unknown.call)
+    for _ in range(3):
+        assert fnn.matmul(a, a).tobytes() == expected
+        assert unknown.call(a, a, np.empty_like(a), False, False) is False
+
+
 def test_results_are_the_caller_s():
     a, b = RNG.normal(size=(2, 6, 6))
     fnn.matmul(a, b)
@@ -170,3 +184,11 @@ def test_plans_are_limited(threads):
             np.testing.assert_array_equal(fnn.matmul(a, b), np.full((200, n), 64.0))
     assert len(linalg._plans) <= 32
     assert threads == 1 or linalg._plans
+
+
+@pytest.mark.parametrize("threads", [2], indirect=True)
+def test_large_products_that_are_not_shared_are_prepared_too(threads):
+    a, b = RNG.normal(size=(2, 1, 20_000))
+    fnn.matmul(a, b, transpose_b=True)
+    assert linalg._plans[a.shape, b.shape, a.dtype, b.dtype, False, True]
+    assert fnn.matmul(a, b, transpose_b=True).tobytes() == general(a, b, transpose_b=True).tobytes()

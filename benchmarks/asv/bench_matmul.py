@@ -13,7 +13,7 @@ from kernel_numpy import NUMPY
 from titles import titled
 
 LIBRARIES = {"fastnn": fastnn_call, "numpy": numpy_call}
-SHAPES = ("1 x 784 x 256", "32 x 64 x 128", "128 x 784 x 256", "512 x 512 x 512")
+SHAPES = ("4 x 4 x 4", "1 x 784 x 256", "32 x 64 x 128", "128 x 784 x 256", "512 x 512 x 512")
 
 
 def made(library: str, shape: str, transposed: str, dtype: str, threads: int = 1) -> Callable[[], object]:

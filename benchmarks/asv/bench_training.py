@@ -57,6 +57,20 @@ class TrainingLarge(_Training):
     warmup_time = 0.0
 
 
+@titled("Training with dead weights, one epoch")
+class TrainingDeadWeights(_Training):
+    """One epoch after long training on zeros: half of the moments have faded to subnormal numbers, or to zeros."""
+
+    params = (list(LIBRARIES), ["64-128-64-10, batch 32"])
+
+    def setup(self, library: str, network: str) -> None:
+        """Train on the data, and then on zeros until 0.9^steps is below the smallest float32."""
+        self.contestant = self.made(library, network)
+        self.contestant.train(1)
+        self.contestant.X = np.zeros_like(self.contestant.X)
+        self.contestant.train(20)
+
+
 @titled("Training on a GPU, one epoch")
 class TrainingCuda(_Training):
     """One epoch of Adam on a GPU; skipped where fastnn refuses the device."""

@@ -124,17 +124,18 @@ def matmul(
         context[Buffer.DATA + slot] = 0 if array is None else address(array)
     bound.run(context, 1, threads)
     if plain and left is x and right is y:
-        _keep(key, bound, result, threads)
+        _keep(key, bound, result)
     return result
 
 
-def _keep(key: Any, bound: BoundProgram, result: NDArray[Any], threads: int) -> None:
+def _keep(key: Any, bound: BoundProgram, result: NDArray[Any]) -> None:
     """Make what later products like this one need to skip the checks: see `fastnn.backend.cpu.direct`, or a plan."""
     global _direct
     made = direct_matmul()
     made.admit(bound)
     _direct = made.call
-    if threads > 1 and bound.shared > 0.0 and not _plans.get(key):
+    nbytes = result.nbytes + sum(prod(shape) * key[2].itemsize for shape in key[:2])
+    if not made.takes(nbytes) and not _plans.get(key):
         if len(_plans) >= _KEPT_PLANS:
             _plans.clear()
         # threads that multiply at once take a plan each from the stack

@@ -53,9 +53,8 @@ class DirectMatmul:
     def __init__(self) -> None:
         kind, data = array_object.layout()
         self._words = aligned_zeros(8 * WORDS).view(np.int64)
-        # a thread may be in the builtin when the interpreter takes its modules apart
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._words))
-        self._words[: Word.DTYPES] = (kind, data, id(np.ndarray), id(True), id(False), *[0] * 6)
+        _keep(self._words)
+        self._words[: Word.MOST_BYTES] = (kind, data, id(np.ndarray), id(True), id(False))
         self._scratches: list[NDArray[np.uint8]] = []
         for number, dtype in enumerate(_DTYPES):
             at = int(Word.DTYPES) + number * DTYPE_WORDS
@@ -68,16 +67,26 @@ class DirectMatmul:
     def _limit(self, number: int) -> None:
         self._words[Word.MOST_BYTES] = _SMALL_BYTES if number > 1 else np.iinfo(np.int64).max
 
+    def takes(self, nbytes: int) -> bool:
+        """Tell whether the builtin takes plain products whose three matrices have so many bytes."""
+        return self.call is not never and nbytes <= int(self._words[Word.MOST_BYTES])
+
     def admit(self, bound: BoundProgram) -> None:
         """Let the builtin take products that run the same kernel as a program of one, which has been compiled."""
         (key,) = kernels_of(bound.program)
         if key.variant == "blocked" and not self._scratches:
             self._scratches = [aligned_zeros(SCRATCH_BYTES) for _ in range(MOST_SCRATCHES)]
+            _keep(self._scratches)
             first = int(Word.SCRATCHES) + 1
             self._words[first : first + MOST_SCRATCHES] = [address(piece) for piece in self._scratches]
             self._words[Word.SCRATCHES] = MOST_SCRATCHES
         at = int(Word.DTYPES) + _DTYPES.index(key.dtype) * DTYPE_WORDS + 1 + LEAST + WAYS.index(key.variant)
         self._words[at] = library.address(key)
+
+
+def _keep(value: Any) -> None:
+    """Keep an object for good: a thread may be in the builtin when the interpreter takes its modules apart."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 
 def _builtin(table: int) -> Direct:

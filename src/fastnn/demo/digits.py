@@ -87,13 +87,15 @@ def demonstrate(setup: Setup, *, quiet: bool) -> int:
     say(
         f"Medians of {race['rounds']} runs of {race['epochs']} epochs each. A run holds all of the training: "
         "shuffling, gathering\nbatches, forward, loss, backward, Adam. `benchmarks/compare.py` in the source "
-        "compares more networks and libraries."
+        "compares more networks and libraries.\n"
+        "NumPy's epochs slow down as the network converges: what fades becomes subnormal numbers, which processors\n"
+        "compute slowly. fastnn takes them for zeros."
     )
     return 0
 
 
-# 12 kernels took 3.6 s in a process of its own, Numba's import included
-_SECONDS_A_KERNEL = 0.3
+# 12 kernels took 3.6 to 10 s in a process of its own on three processors, Numba's import included
+_SECONDS_A_KERNEL = 0.65
 
 
 def _prepare(model: fnn.Model, *, quiet: bool) -> None:

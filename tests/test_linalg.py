@@ -1,5 +1,6 @@
 """Plain matmul calls, which a builtin or a plan takes: the bits and errors of the general path, which checks all."""
 
+import pickle
 import threading
 
 import numpy as np
@@ -184,6 +185,18 @@ def test_plans_are_limited(threads):
             np.testing.assert_array_equal(fnn.matmul(a, b), np.full((200, n), 64.0))
     assert len(linalg._plans) <= 32
     assert threads == 1 or linalg._plans
+
+
+def test_pickled_arrays_are_prepared_too(threads):
+    # their dtype is an object of its own
+    a, b = (pickle.loads(pickle.dumps(array)) for array in RNG.normal(size=(2, 9, 9)).astype(np.float32))
+    assert a.dtype is not np.dtype(np.float32)
+    plain = np.ascontiguousarray(b, np.float32).astype(np.float32)
+    for left, right in ((a, b), (a, plain), (plain, b)):
+        linalg._plans.clear()
+        for _ in range(2):
+            assert fnn.matmul(left, right).tobytes() == general(left, right).tobytes()
+            assert linalg._plans
 
 
 @pytest.mark.parametrize("threads", [2], indirect=True)

@@ -135,7 +135,7 @@ def _keep(key: Any, bound: BoundProgram, result: NDArray[Any]) -> None:
     made.admit(bound)
     _direct = made.call
     nbytes = result.nbytes + sum(prod(shape) * key[2].itemsize for shape in key[:2])
-    if not made.takes(nbytes) and not _plans.get(key):
+    if not made.takes(nbytes, *key[2:4]) and not _plans.get(key):
         if len(_plans) >= _KEPT_PLANS:
             _plans.clear()
         # threads that multiply at once take a plan each from the stack
@@ -143,7 +143,7 @@ def _keep(key: Any, bound: BoundProgram, result: NDArray[Any]) -> None:
 
 
 class _Plan:
-    """The product of C-contiguous matrices of one shape and dtype on several threads; for one caller at a time."""
+    """The product of C-contiguous matrices of one shape and dtype, ready to run; for one caller at a time."""
 
     def __init__(self, bound: BoundProgram, dtype: np.dtype[Any], *shapes: tuple[int, ...]) -> None:
         self._shape, self._dtype = shapes[2], dtype

@@ -94,7 +94,7 @@ def demonstrate(setup: Setup, *, quiet: bool) -> int:
     return 0
 
 
-# 12 kernels took 3.6 to 10 s in a process of its own on three processors, Numba's import included
+# 12 kernels took 3.6 to 13 s in a process of its own on three processors, Numba's import included
 _SECONDS_A_KERNEL = 0.65
 
 

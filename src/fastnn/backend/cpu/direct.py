@@ -1,4 +1,4 @@
-"""A product of matrices as a builtin that reads array objects: 0.3 µs a call, where checks in Python take 2.
+"""A product of matrices as a builtin that reads array objects: `matmul` of 4 x 4 takes 0.56 instead of 2.2 µs.
 
 `direct(a, b, out, transpose_a, transpose_b)` computes the product and returns True, or it returns False and has done
 nothing: when anything is unusual, and as long as the product's kernel has not been compiled. Whoever calls it then
@@ -67,9 +67,13 @@ class DirectMatmul:
     def _limit(self, number: int) -> None:
         self._words[Word.MOST_BYTES] = _SMALL_BYTES if number > 1 else np.iinfo(np.int64).max
 
-    def takes(self, nbytes: int) -> bool:
-        """Tell whether the builtin takes plain products whose three matrices have so many bytes."""
-        return self.call is not never and nbytes <= int(self._words[Word.MOST_BYTES])
+    def takes(self, nbytes: int, *dtypes: np.dtype[Any]) -> bool:
+        """Tell whether the builtin takes plain products of matrices of these dtypes, with so many bytes together.
+
+        It knows a dtype by its address. Arrays that have been pickled have equal ones, at other addresses.
+        """
+        known = all(dtype is np.dtype(dtype.name) for dtype in dtypes)
+        return self.call is not never and known and nbytes <= int(self._words[Word.MOST_BYTES])
 
     def admit(self, bound: BoundProgram) -> None:
         """Let the builtin take products that run the same kernel as a program of one, which has been compiled."""

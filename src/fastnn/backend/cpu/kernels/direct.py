@@ -1,4 +1,4 @@
-"""Products of matrices straight from array objects: the checks and the record, made in a tenth of a microsecond."""
+"""Products of matrices straight from array objects: the checks, and the record that they end in."""
 
 from __future__ import annotations
 

@@ -14,6 +14,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fastnn.backend.cpu.lanes import declared
+from fastnn.backend.cpu.target import is_arm64, is_x86
+
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
 _ORDER = "seq_cst"
 
@@ -66,16 +69,14 @@ def compare_exchange(typingctx: Any, address: Any, expected: Any, value: Any) ->
 
 def emit_pause(builder: Any, triple: str) -> None:
     """Emit the hint of a loop that waits; nothing where the processor is not known."""
-    if triple.startswith(("x86", "i386", "i686")):
+    if is_x86(triple):
         name, arguments = "llvm.x86.sse2.pause", []
-    elif triple.startswith(("aarch64", "arm64")):
+    elif is_arm64(triple):
         # a yield does nothing on most ARM cores; an instruction barrier takes some ten cycles
         name, arguments = "llvm.aarch64.isb", [ir.Constant(_I32, 15)]
     else:
         return
-    module = builder.module
-    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-    builder.call(module.globals.get(name) or ir.Function(module, kind, name), arguments)
+    builder.call(declared(builder, name, ir.VoidType(), [argument.type for argument in arguments]), arguments)
 
 
 @intrinsic  # type: ignore[untyped-decorator]

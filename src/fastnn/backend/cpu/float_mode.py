@@ -16,6 +16,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastnn.backend.cpu.lanes import declared
+from fastnn.backend.cpu.target import is_arm64, is_x86
+
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
 # x86's MXCSR: all exceptions masked (0x1F80), results flushed (0x8000), operands taken for zeros (0x40).
 _MXCSR = 0x1F80 | 0x8000 | 0x40
@@ -23,32 +26,27 @@ _MXCSR = 0x1F80 | 0x8000 | 0x40
 _FPCR = 1 << 24
 
 
-def _function(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
-    module = builder.module
-    return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, arguments), name)
-
-
 def emit_exchange(builder: Any, triple: str, mode: Any) -> Any:
     """Emit code that sets the thread's mode and gives back the old one; nothing where the processor is not known."""
-    if triple.startswith(("x86", "i386", "i686")):
+    if is_x86(triple):
         word = cgutils.alloca_once(builder, _I32)
         pointer = ir.IntType(8).as_pointer()
         at = builder.bitcast(word, pointer)
-        builder.call(_function(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), [pointer]), [at])
+        builder.call(declared(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), [pointer]), [at])
         old = builder.zext(builder.load(word), _I64)
         builder.store(builder.trunc(mode, _I32), word)
-        builder.call(_function(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [pointer]), [at])
+        builder.call(declared(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [pointer]), [at])
         return old
-    if triple.startswith(("aarch64", "arm64")):
-        old = builder.call(_function(builder, "llvm.aarch64.get.fpcr", _I64, []), [])
-        builder.call(_function(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), [_I64]), [mode])
+    if is_arm64(triple):
+        old = builder.call(declared(builder, "llvm.aarch64.get.fpcr", _I64, []), [])
+        builder.call(declared(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), [_I64]), [mode])
         return old
     return mode
 
 
 def kernel_mode(triple: str) -> int:
     """Return the mode that kernels run in, as the processor's control register holds it."""
-    return _MXCSR if triple.startswith(("x86", "i386", "i686")) else _FPCR
+    return _MXCSR if is_x86(triple) else _FPCR
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -14,6 +14,12 @@ def constant(value: int) -> Any:
     return ir.Constant(I64, value)
 
 
+def declared(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    """Return the function of a name in a builder's module, declaring it where it is not there yet."""
+    module = builder.module
+    return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, arguments), name)
+
+
 class Lanes:
     """Vector operations of one dtype and number of lanes, added to a builder's block."""
 
@@ -29,8 +35,7 @@ class Lanes:
         self.mask = ir.VectorType(I1, lanes)
 
     def _function(self, name: str, result: Any, arguments: list[Any]) -> Any:
-        module = self.builder.module
-        return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, arguments), name)
+        return declared(self.builder, name, result, arguments)
 
     def pointer(self, address: Any) -> Any:
         """See an address as a pointer to a vector."""

@@ -8,6 +8,16 @@ from functools import cache
 import llvmlite.binding as llvm
 
 
+def is_x86(triple: str) -> bool:
+    """Tell whether a target of LLVM's is a processor of the x86 family."""
+    return triple.startswith(("x86", "i386", "i686"))
+
+
+def is_arm64(triple: str) -> bool:
+    """Tell whether a target of LLVM's is a 64-bit ARM processor."""
+    return triple.startswith(("aarch64", "arm64"))
+
+
 @cache
 def cpu() -> tuple[str, str]:
     """Return the name and the feature string of the processor that kernels are compiled for.
@@ -33,5 +43,4 @@ def vector_bytes() -> int:
 @cache
 def vector_registers() -> int:
     """Return the number of vector registers: 32 with AVX-512 and on ARM, else 16."""
-    x86 = llvm.get_default_triple().startswith(("x86", "i386", "i686"))
-    return 32 if vector_bytes() == 64 or not x86 else 16
+    return 32 if vector_bytes() == 64 or not is_x86(llvm.get_default_triple()) else 16

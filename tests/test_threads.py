@@ -125,6 +125,7 @@ def test_small_work_does_not_wake_workers_unless_it_comes_closely(monkeypatch):
     a = np.ones((128, 128), np.float32)
     fnn.set_num_threads(2)
     trained(2)
+    fnn.matmul(a, a)  # compiles, which may take longer than the calls below may be apart
     until_workers_sleep()
     time.sleep(0.2)
     before = team.statistics()["phases"]

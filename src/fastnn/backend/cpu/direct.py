@@ -7,7 +7,6 @@ takes the general path, which says what is wrong.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -53,7 +52,7 @@ class DirectMatmul:
     def __init__(self) -> None:
         kind, data = array_object.layout()
         self._words = aligned_zeros(8 * WORDS).view(np.int64)
-        _keep(self._words)
+        library.keep_for_good(self._words)
         self._words[: Word.MOST_BYTES] = (kind, data, id(np.ndarray), id(True), id(False))
         self._scratches: list[NDArray[np.uint8]] = []
         for number, dtype in enumerate(_DTYPES):
@@ -80,17 +79,12 @@ class DirectMatmul:
         (key,) = kernels_of(bound.program)
         if key.variant == "blocked" and not self._scratches:
             self._scratches = [aligned_zeros(SCRATCH_BYTES) for _ in range(MOST_SCRATCHES)]
-            _keep(self._scratches)
+            library.keep_for_good(self._scratches)
             first = int(Word.SCRATCHES) + 1
             self._words[first : first + MOST_SCRATCHES] = [address(piece) for piece in self._scratches]
             self._words[Word.SCRATCHES] = MOST_SCRATCHES
         at = int(Word.DTYPES) + _DTYPES.index(key.dtype) * DTYPE_WORDS + 1 + LEAST + WAYS.index(key.variant)
         self._words[at] = library.address(key)
-
-
-def _keep(value: Any) -> None:
-    """Keep an object for good: a thread may be in the builtin when the interpreter takes its modules apart."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 
 def _builtin(table: int) -> Direct:

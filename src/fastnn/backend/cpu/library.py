@@ -32,13 +32,17 @@ def machine() -> Any:
     return llvm.Target.from_default_triple().create_target_machine(jit=True)
 
 
+def keep_for_good(value: Any) -> None:
+    """Never free what native code uses: a daemon thread may be in it when the interpreter takes its modules apart."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+
+
 def _link(symbol: str, code: bytes) -> int:
     """Link an object file into this process and return the address of its function."""
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    # never freed: a daemon thread may still run this code when the interpreter takes its modules apart
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
+    keep_for_good(engine)
     return int(engine.get_function_address(symbol))
 
 

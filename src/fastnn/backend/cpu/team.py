@@ -80,8 +80,7 @@ class Team:
     def __init__(self) -> None:
         words = int(Word.CLAIMED) + (settings.MOST + 1) * LINE
         memory = aligned_zeros(8 * words + 3 * _OBJECT_BYTES)
-        # a daemon thread may still be in native code when the interpreter takes its modules apart
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
+        library.keep_for_good(memory)
         self.words = memory[: 8 * words].view(np.int64)
         self.address = int(self.words.ctypes.data)
         self.sleepers = ctypes.c_int64.from_address(self.address + 8 * Word.SLEEPERS)

@@ -19,7 +19,7 @@ GUARD = 64
 def shapes(way: str) -> list[tuple[int, int, int]]:
     """Return (m, n, k) that a way is right for."""
     if way == "single_row":
-        return [(1, n, k) for n, k in ((1, 1), (3, 7), (16, 8), (33, 17), (70, 530), (5000, 3))]
+        return [(1, n, k) for n, k in ((1, 1), (3, 7), (16, 8), (33, 17), (70, 530), (5000, 3), (203, 9), (1030, 301))]
     if way in ("single_column", "dot_column"):
         return [(m, 1, k) for m, k in ((2, 1), (7, 3), (16, 33), (131, 17), (70, 530))]
     if way == "dot_rows":

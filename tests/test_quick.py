@@ -69,6 +69,21 @@ def test_same_bits_for_any_strides_and_alignment():
         assert is_quick(model, x)
 
 
+def test_shapes_and_dtypes_that_take_turns():
+    model = network()
+    wide = RNG.normal(size=(9, 12))
+    arrays = [wide[:1, :6].copy(), wide[:3, :6].copy(), wide[:3, 6:], wide[:3, :6].astype(np.float32),
+              wide[:3, :6].astype(">f4"), pickle.loads(pickle.dumps(wide[:3, :6].astype(np.float32)))]  # fmt: skip
+    expected = [general(model, x) for x in arrays]
+    for number in RNG.integers(len(arrays), size=60):
+        got = model.predict(arrays[number])
+        assert got.tobytes() == expected[number].tobytes() and got.flags.owndata
+    with pytest.raises(ValueError, match="shape"):
+        model.predict(wide[:1, :5])
+    with pytest.raises((TypeError, ValueError)):
+        model.predict("latest")
+
+
 def test_several_inputs_and_outputs():
     model = two_ends()
     for _ in range(3):

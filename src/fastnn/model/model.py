@@ -28,8 +28,6 @@ from fastnn.training.fit import fit
 from fastnn.training.history import History
 from fastnn.training.objective import Objective
 
-_ARRAY = np.ndarray
-
 
 class Model(Network):
     """A neural network: any acyclic graph of layers between inputs and outputs.
@@ -304,7 +302,12 @@ class Model(Network):
             Taken for the sake of code written for Keras; nothing is shown.
         """
         if batch_size is None:
-            known = self._quick.get((x.shape, x.dtype) if type(x) is _ARRAY else quick.key_of(x))
+            known = self._quick.get(quick.LATEST)
+            if known is not None:
+                result = known(x)
+                if result is not False:
+                    return result
+            known = quick.find(self._quick, x)
             if known is not None:
                 return known(x)
         self._architecture_or_fail()

@@ -2,18 +2,21 @@
 
 The first prediction of rows of some shape and dtype takes the general path, and then once more on a copy of the rows.
 What that made (checked rows, program, context, array of results) is kept, and is right for all rows of that shape and
-dtype, because the checks of a plain `numpy.ndarray` look at nothing else. So later predictions copy their rows in,
-start the program, and copy the result out: no address changes, and nothing is allocated but the result.
+dtype, because the checks of a plain `numpy.ndarray` look at nothing else. So later predictions start the program on
+contiguous rows as they are, or on a copy where the kept rows were, and copy the result out: nothing is allocated but
+the result.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.backend.cpu.direct_rows import DirectRows, direct_rows
 from fastnn.backend.cpu.engine import BoundProgram, Runner
 from fastnn.model.runtime import Pass
 from fastnn.program.layout import Counter
@@ -25,6 +28,25 @@ if TYPE_CHECKING:
     from fastnn.training.feed import Feed
 
 Predict = Callable[[Any], Any]
+
+
+class Kept(NamedTuple):
+    """A prediction of rows of one shape and dtype.
+
+    Attributes
+    ----------
+    predict : callable
+        Of such rows.
+    test : callable, optional
+        Of any object: predicts it, or returns False where it is no contiguous array of that shape and dtype.
+    """
+
+    predict: Predict
+    test: Predict | None
+
+
+#: The key under which the test of the latest prediction is: it saves looking rows up.
+LATEST = "latest"
 
 #: More than this is not copied to and fro: the general path reads it in place.
 MOST_BYTES = 1 << 18
@@ -79,37 +101,76 @@ def key_of(x: Any) -> Any:
     return None
 
 
-def _freeze(runtime: Runtime, bound: BoundProgram, feed: Feed, rows: list[NDArray[Any]], *, single: bool) -> Predict:
-    """Make the prediction that copies in, runs and copies out (variables of a closure are the fastest to read)."""
-    context, kept = runtime.context_of(bound, Pass(feed.addresses()))
-    runner, counters, cursor = Runner(context), memoryview(context.data), int(Counter.CURSOR)
-    start = runner.prepared(bound, 1, get_num_threads())
-    copies = [result.copy for result in feed.results]
-    first, copy = rows[0], copies[0]
-    # half the cost of `with`; the child of a fork, whose locks are new, forgets these functions
-    acquire, release = runtime.lock.acquire, runtime.lock.release
+def find(kept: dict[Any, Any], x: Any) -> Predict | None:
+    """Return the prediction of such rows, and make it the latest; None where there is none."""
+    found = kept.get(key_of(x))
+    if found is None:
+        return None
+    if found.test is not None:
+        kept[LATEST] = found.test
+    predict: Predict = found.predict
+    return predict
 
-    def predict_one(x: Any) -> Any:
+
+def _freeze(runtime: Runtime, bound: BoundProgram, feed: Feed, rows: list[NDArray[Any]], *, single: bool) -> Kept:
+    """Make the prediction (variables of a closure are the fastest to read)."""
+    context, kept = runtime.context_of(bound, Pass(feed.addresses()))
+    made = None
+    if single and len(feed.results) == 1:
+        made = direct_rows(bound, context, rows[0], feed.results[0], get_num_threads())
+    if made is None:
+        predict = _by_copies(runtime.lock, bound, context, rows, feed.results, single=single)
+        found = Kept(predict, None)
+    else:
+        predict, test = _directly(runtime.lock, made[0], rows[0])
+        found = Kept(predict, test)
+        test.kept = predict  # type: ignore[attr-defined]
+    # what the addresses in the context and the entry point to lives as long as the function
+    predict.kept = (bound, context, kept, made)  # type: ignore[attr-defined]
+    return found
+
+
+def _directly(lock: threading.RLock, direct: DirectRows, rows: NDArray[Any]) -> tuple[Predict, Predict]:
+    """Make the prediction that reads rows where they are, or else from a copy in `rows`, and the test."""
+    # half the cost of `with`; the child of a fork, whose locks are new, forgets these functions
+    acquire, release = lock.acquire, lock.release
+
+    def test(x: Any) -> Any:
         acquire()
         try:
-            first[...] = x
-            counters[cursor] = 0
-            if start() != 1:
-                runner.check()
-            return copy()
+            return direct(x)
         finally:
             release()
 
     def predict(x: Any) -> Any:
-        with runtime.lock:
+        with lock:
+            result = direct(x)
+            if result is False:
+                rows[...] = x
+                result = direct(rows)
+            if result is False:
+                raise RuntimeError("a compiled kernel raised: this is a bug in fastnn")
+            return result
+
+    return predict, test
+
+
+def _by_copies(
+    lock: threading.RLock, bound: BoundProgram, context: NDArray[np.int64], rows: list[NDArray[Any]],
+    results: list[NDArray[Any]], *, single: bool,
+) -> Predict:  # fmt: skip
+    """Make the prediction that copies its rows in."""
+    runner, counters, cursor = Runner(context), memoryview(context.data), int(Counter.CURSOR)
+    start = runner.prepared(bound, 1, get_num_threads())
+    copies = [result.copy for result in results]
+
+    def predict(x: Any) -> Any:
+        with lock:
             for own, part in zip(rows, (x,) if single else x, strict=True):
                 own[...] = part
             counters[cursor] = 0
             if start() != 1:
                 runner.check()
-            return copy() if len(copies) == 1 else [copy() for copy in copies]
+            return copies[0]() if len(copies) == 1 else [copy() for copy in copies]
 
-    chosen = predict_one if single and len(copies) == 1 else predict
-    # what the addresses in the context and the entry point to lives as long as the function
-    chosen.kept = (bound, context, kept)  # type: ignore[attr-defined]
-    return chosen
+    return predict

@@ -22,6 +22,8 @@ _BLOCKED_WORK = {16: 6 << 20, 32: 6 << 20, 64: 128 << 20}
 # The depth of a block: from 256 to 512 the product of two 1024 x 1024 matrices gained 7 % with 32-byte vectors, because
 # c is read and written half as often.
 _MOST_K = 512
+# One row times a matrix of up to so many bytes, half of a second-level cache, keeps its sums in registers.
+_ROW_BYTES = {16: 256 * 1024, 32: 256 * 1024, 64: 1024 * 1024}
 
 #: The ways of a matrix product; see `kernels/matmul.py`.
 WAYS = ("simple", "blocked", "single_row", "dot_rows", "single_column", "dot_column")
@@ -121,6 +123,11 @@ class Blocking:
     def width(self) -> int:
         """Columns of a panel."""
         return 2 * self.lanes
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a matrix up to which a single row's product keeps its sums in registers."""
+        return _ROW_BYTES[self.lanes * self.itemsize]
 
     @property
     def panel_bytes(self) -> int:

@@ -21,6 +21,7 @@ METH_NOARGS, METH_FASTCALL = 0x4, 0x80
 
 _CALLED = (
     "PyByteArray_AsString", "PyEval_SaveThread", "PyEval_RestoreThread", "PyLong_FromLongLong", "PyBool_FromLong",
+    "PyObject_CallNoArgs",
 )  # fmt: skip
 
 
@@ -101,6 +102,27 @@ class Python:
         """Load the first words of a block."""
         words = self.block_of(builder, block)
         return [builder.load(builder.gep(words, [self.word(index)])) for index in range(count)]
+
+    def native(self, builder: Any) -> Callable[..., Any]:
+        """Return what emits a call of a function of Numba's native convention, by its address.
+
+        `call(address, *words)` gives whether it returned 1 and did not raise.
+        """
+        result, error = builder.alloca(self.word), builder.alloca(self.word)
+
+        def call(address: Any, *values: Any) -> Any:
+            kind = self._ir.FunctionType(
+                self.status, [self.word.as_pointer(), self.word.as_pointer(), *[self.word] * len(values)]
+            )
+            status = builder.call(builder.inttoptr(address, kind.as_pointer()), [result, error, *values])
+            fine = builder.icmp_signed("==", status, self.status(0))
+            return builder.and_(fine, builder.icmp_signed("==", builder.load(result), self.word(1)))
+
+        return call
+
+    def give_bool(self, builder: Any, answer: int) -> None:
+        """Return True or False."""
+        builder.ret(builder.call(self.function("PyBool_FromLong", self.pointer, self.word), [self.word(answer)]))
 
     @contextlib.contextmanager
     def without_gil(self, builder: Any) -> Iterator[None]:

@@ -104,31 +104,21 @@ def _compile() -> ObjectCode:
     builder = ir.IRBuilder(function.append_basic_block())
     frame = builder.alloca(ir.ArrayType(word, RECORD_WORDS + CONTEXT_WORDS))
     frame.align = 64
-    result, error = builder.alloca(word), builder.alloca(word)
     builder.store(ir.Constant(frame.type.pointee, None), frame)
     prepare, run, end, table = python.words_of(builder, function.args[0], 4)
     record = builder.ptrtoint(frame, word)
     arguments = builder.ptrtoint(function.args[1], word)
 
-    def call(address: Any, *values: Any) -> Any:
-        """Call a function of Numba's native convention; tell whether it returned 1 and did not raise."""
-        kind = ir.FunctionType(python.status, [word.as_pointer(), word.as_pointer(), *[word] * len(values)])
-        status = builder.call(builder.inttoptr(address, kind.as_pointer()), [result, error, *values])
-        fine = builder.icmp_signed("==", status, python.status(0))
-        return builder.and_(fine, builder.icmp_signed("==", builder.load(result), word(1)))
-
-    def give(answer: int) -> None:
-        builder.ret(builder.call(python.function("PyBool_FromLong", pointer, word), [word(answer)]))
-
+    call = python.native(builder)
     with builder.if_then(builder.not_(call(prepare, arguments, function.args[2], record, table))):
-        give(0)
+        python.give_bool(builder, 0)
     context = builder.add(record, word(8 * RECORD_WORDS))
     with python.without_gil(builder):
         done = call(run, record, word(1), context, word(1), word(1), word(0))
     call(end, record, table)
     with builder.if_then(builder.not_(done)):
-        give(0)
-    give(1)
+        python.give_bool(builder, 0)
+    python.give_bool(builder, 1)
     return python.compiled()
 
 

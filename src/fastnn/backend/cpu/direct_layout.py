@@ -1,4 +1,4 @@
-"""The words that a direct product reads: what Python's objects are, and the kernels that have been compiled."""
+"""The words that direct products and predictions read: what Python's objects are, and where kernels find what."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastnn.backend.cpu.blocking import WAYS
 
 
 class Word(IntEnum):
-    """Indices of int64 words."""
+    """Indices of int64 words in the table of `direct`."""
 
     TYPE_AT = 0  # where an object holds its type, in bytes
     DATA_AT = 1  # where an array holds the address of its data
@@ -25,3 +25,15 @@ MOST_SCRATCHES = int(Word.DTYPES - Word.SCRATCHES) - 1
 LEAST = 4
 DTYPE_WORDS = 1 + LEAST + len(WAYS)
 WORDS = int(Word.DTYPES) + 2 * DTYPE_WORDS
+
+
+class RowsWord(IntEnum):
+    """Indices of int64 words in the table of `direct_rows`."""
+
+    TYPE_AT = 0  # as above
+    DATA_AT = 1
+    NDARRAY = 2
+    DTYPE = 3  # the address of the dtype object
+    NDIM = 4
+    CONTEXT = 5  # its address
+    SHAPE = 6  # and behind it the other dimensions

@@ -1,4 +1,4 @@
-"""The microkernels of the matmul, as LLVM vector IR: register tiles, and two for a single row.
+"""The microkernels of the matmul, as LLVM vector IR: register tiles, and three for a single row.
 
 A tile is `rows` x `vectors` accumulators, each a whole vector register. Every element is one chain of fused
 multiply-adds over k in rising order, whatever the tile's shape: results do not depend on how a matrix is cut.
@@ -226,6 +226,69 @@ def _emit_row_update(b: Any, args: Any, v: Lanes, depth: int) -> None:
         for factor, row in zip(left, rows, strict=True):
             total = v.fma(factor, v.masked_load(b.add(row, skip), mask), total)
         v.masked_store(total, b.add(c, skip), mask)
+
+
+def make_row(dtype: str, lanes: int, vectors: int, *, whole: bool = False) -> Any:
+    """Make the intrinsic that computes up to `vectors` vectors of one row of c = init + a b in registers.
+
+    Each element is one chain over k in rising order, as in a tile. Its arguments, addresses and strides in bytes: a,
+    a_k, b, b_row, k (at least 1), c, init (0 for zeros), columns (more than those of one vector less).
+
+    Parameters
+    ----------
+    whole : bool
+        Whether all columns are always there.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def row(typingctx: Any, a: Any, a_k: Any, b: Any, b_row: Any, k: Any, c: Any, init: Any, columns: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            v = Lanes(builder, dtype, lanes)
+            if whole:
+                _emit_row(builder, args[:-1], v, vectors, None)
+            else:
+                full = builder.icmp_signed(">=", args[-1], constant(vectors * lanes))
+                with builder.if_else(full) as (all_there, edge):
+                    with all_there:
+                        _emit_row(builder, args[:-1], v, vectors, None)
+                    with edge:
+                        _emit_row(builder, args[:-1], v, vectors, v.edge(args[-1], (vectors - 1) * lanes))
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 8), codegen
+
+    return row
+
+
+def _emit_row(b: Any, args: Any, v: Lanes, vectors: int, mask: Any) -> None:
+    """Emit the loop over k; `mask` says which lanes of the last vector there are."""
+    a, a_k, b_at, b_row, k, c, init = args
+
+    def load(base: Any) -> list[Any]:
+        places = [b.add(base, constant(j * v.width)) for j in range(vectors)]
+        return [v.load(at) if mask is None or at is not places[-1] else v.masked_load(at, mask) for at in places]
+
+    before, some, start = b.block, b.append_basic_block("some"), b.append_basic_block("start")
+    b.cbranch(b.icmp_signed("!=", init, constant(0)), some, start)
+    b.position_at_end(some)
+    given = load(init)
+    b.branch(start)
+    b.position_at_end(start)
+    sums = [b.phi(v.vector) for _ in range(vectors)]
+    for total, value in zip(sums, given, strict=True):
+        total.add_incoming(v.zero, before)
+        total.add_incoming(value, some)
+    with Loop(b, k, [*sums, a, b_at]) as loop:
+        *before_step, left, right = loop.carried
+        factor = v.broadcast(left)
+        after = [v.fma(factor, value, total) for value, total in zip(load(right), before_step, strict=True)]
+        loop.following = [*after, b.add(left, a_k), b.add(right, b_row)]
+    for j, total in enumerate(after):
+        address = b.add(c, constant(j * v.width))
+        if mask is None or j < vectors - 1:
+            v.store(total, address)
+        else:
+            v.masked_store(total, address, mask)
 
 
 def make_dots(dtype: str, lanes: int, rows: int) -> Any:

@@ -1,4 +1,4 @@
-"""Products of matrices straight from array objects: the checks, and the record that they end in."""
+"""Products and predictions straight from array objects: the checks, and the record or context that they end in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from fastnn.backend.cpu.array_object import DTYPE, FLAGS, NDIM, READABLE, SHAPE, WRITEABLE
 from fastnn.backend.cpu.blocking import WAYS, way_number
-from fastnn.backend.cpu.direct_layout import DTYPE_WORDS, LEAST, Word
+from fastnn.backend.cpu.direct_layout import DTYPE_WORDS, LEAST, RowsWord, Word
 from fastnn.backend.cpu.intrinsics import SOURCE_POINTERS, int64_pointer
 from fastnn.backend.cpu.kernels.kit import Kit, kernel
 from fastnn.backend.cpu.options import helper
@@ -19,6 +19,7 @@ from fastnn.program.layout import (
     OPERANDS_AT,
     RECORD_WORDS,
     Buffer,
+    Counter,
     Flag,
     encode,
 )
@@ -31,19 +32,21 @@ _BLOCKED = WAYS.index("blocked")
 _OPERANDS = tuple(encode(_DATA + slot, 0) for slot in range(3))
 _TRANSPOSE_A, _TRANSPOSE_B = int(Flag.TRANSPOSE_A), int(Flag.TRANSPOSE_B)
 _TYPE_AT, _DATA_AT, _NDARRAY, _TRUE, _FALSE, _MOST_BYTES, _SCRATCHES, _DTYPES = (int(word) for word in Word)
+_ROWS_DTYPE, _ROWS_NDIM, _ROWS_CONTEXT, _ROWS_SHAPE = (int(word) for word in list(RowsWord)[3:])
+_CURSOR = int(Counter.CURSOR)
 
 _int32_pointer = SOURCE_POINTERS["int32"]
 _way_number = helper(way_number)
 
 
 @helper
-def _is_matrix(array: int, table: int, flags: int) -> bool:
-    """Tell whether an object is an array of two dimensions with these flags."""
+def _is_array(array: int, table: int, ndim: int, flags: int) -> bool:
+    """Tell whether an object is an array of so many dimensions with these flags."""
     words = int64_pointer(table)
     if int64_pointer(array + words[_TYPE_AT])[0] != words[_NDARRAY]:
         return False
     at = array + words[_DATA_AT]
-    return _int32_pointer(at + NDIM)[0] == 2 and _int32_pointer(at + FLAGS)[0] & flags == flags
+    return _int32_pointer(at + NDIM)[0] == ndim and _int32_pointer(at + FLAGS)[0] & flags == flags
 
 
 @helper
@@ -69,7 +72,9 @@ def direct_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
         if not (transpose_a or given[3] == words[_FALSE]) or not (transpose_b or given[4] == words[_FALSE]):
             return 0
         if not (
-            _is_matrix(a, table, READABLE) and _is_matrix(b, table, READABLE) and _is_matrix(out, table, WRITEABLE)
+            _is_array(a, table, 2, READABLE)
+            and _is_array(b, table, 2, READABLE)
+            and _is_array(out, table, 2, WRITEABLE)
         ):
             return 0
         at = words[_DATA_AT]
@@ -130,3 +135,32 @@ def direct_end(kit: Kit, variant: str) -> Callable[..., Any]:
             words[_SCRATCHES + words[_SCRATCHES]] = context[_SCRATCH]
 
     return direct_end
+
+
+@kernel("direct_rows", arguments=3, returns=True)
+def direct_rows(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Let a context read the rows of an array, from the first on; return 1, or 0 where the array is another one.
+
+    The arguments: the addresses of the call's arguments (x; the caller holds the GIL), their number, and a table.
+    """
+
+    def direct_rows(arguments, count, table):
+        words = int64_pointer(table)
+        if count != 1:
+            return 0
+        x = int64_pointer(arguments)[0]
+        ndim = words[_ROWS_NDIM]
+        if not _is_array(x, table, ndim, READABLE):
+            return 0
+        x += words[_DATA_AT]
+        if int64_pointer(x + DTYPE)[0] != words[_ROWS_DTYPE]:
+            return 0
+        shape = int64_pointer(int64_pointer(x + SHAPE)[0])
+        for axis in range(ndim):
+            if shape[axis] != words[_ROWS_SHAPE + axis]:
+                return 0
+        context = int64_pointer(words[_ROWS_CONTEXT])
+        context[_DATA], context[_CURSOR] = int64_pointer(x)[0], 0
+        return 1
+
+    return direct_rows

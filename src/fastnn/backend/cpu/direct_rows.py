@@ -1,0 +1,77 @@
+"""A program on the rows of an array as a builtin: a prediction without a copy of its rows and without Python.
+
+`direct(x)` runs the program on x and returns a copy of its result; or it returns False and has done nothing, where x
+is not a plain array of the right shape and dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backend.cpu import array_object, builtin, library
+from fastnn.backend.cpu.builtin import METH_FASTCALL, Python
+from fastnn.backend.cpu.engine import RUN, BoundProgram
+from fastnn.backend.cpu.store import ObjectCode
+from fastnn.program.program import KernelKey
+
+_TAKE = KernelKey("direct_rows", "int64")
+_SYMBOL = "fastnn_direct_rows"
+
+DirectRows = Callable[[Any], Any]
+
+
+def direct_rows(
+    bound: BoundProgram, context: NDArray[np.int64], rows: NDArray[Any], result: NDArray[Any], threads: int
+) -> tuple[DirectRows, Any] | None:
+    """Make the builtin, and what the caller has to keep alive for as long as it; None where there can be none.
+
+    Parameters
+    ----------
+    bound : BoundProgram
+        Reads its rows from the first slot of the data, by C-contiguous strides.
+    context : ndarray of int64
+        Two threads must not run the program on it at once.
+    rows : ndarray
+        Of the shape and dtype that is taken; its contents do not matter.
+    result : ndarray
+        What the program fills.
+    threads : int
+        How many threads may work: where the program could use several, there is no builtin.
+    """
+    kind, data = array_object.layout()
+    if not data or bound.scratches or (threads > 1 and bound.shared > 0.0):
+        return None
+    library.address(_TAKE)
+    table = np.array([kind, data, id(np.ndarray), id(rows.dtype), rows.ndim, context.ctypes.data, *rows.shape])
+    copy = result.copy
+    words = (library.address(_TAKE), table.ctypes.data, library.address(RUN), bound.address, len(bound.program),
+             context.ctypes.data, id(copy))  # fmt: skip
+    block = bytearray(np.array(words, np.int64).tobytes())
+    made: DirectRows = builtin.make("direct_rows", METH_FASTCALL, block, _compile)
+    return made, (bound, context, rows, table, copy)
+
+
+def _compile() -> ObjectCode:
+    """Compile `PyObject *direct_rows(PyObject *block, PyObject *const *arguments, Py_ssize_t count)`."""
+    from llvmlite import ir
+
+    python = Python(_SYMBOL)
+    word, pointer = python.word, python.pointer
+    function = python.function(_SYMBOL, pointer, pointer, pointer, word)
+    builder = ir.IRBuilder(function.append_basic_block())
+    call = python.native(builder)
+    take, table, run, records, count, context, copy = python.words_of(builder, function.args[0], 7)
+    arguments = builder.ptrtoint(function.args[1], word)
+    with builder.if_then(builder.not_(call(take, arguments, function.args[2], table))):
+        python.give_bool(builder, 0)
+    with python.without_gil(builder):
+        done = call(run, records, count, context, word(1), word(1), word(0))
+    with builder.if_then(builder.not_(done)):
+        python.give_bool(builder, 0)
+    method = builder.inttoptr(copy, pointer)
+    builder.ret(builder.call(python.function("PyObject_CallNoArgs", pointer, pointer), [method]))
+    return python.compiled()

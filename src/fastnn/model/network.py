@@ -85,8 +85,8 @@ class Network:
         """Bind what `compile` was given to the architecture; models that train define it."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        made = "_fitting" in self.__dict__ and type(self).__module__.startswith("fastnn.")
-        if made and not name.startswith("_") and name not in _ATTRIBUTES:
+        guarded = not name.startswith("_") and name not in _ATTRIBUTES
+        if guarded and "_fitting" in self.__dict__ and type(self).__module__.startswith("fastnn."):
             raise AttributeError(
                 f"{type(self).__name__}.{name} cannot be assigned; there are {', '.join(_ATTRIBUTES)}, and "
                 "optimizer.learning_rate"

@@ -67,7 +67,7 @@ class ParameterTable:
     def trained(self) -> tuple[bool, ...]:
         """Tell for each weight whether training changes it by a gradient: not moving averages, nothing frozen."""
         layers = self.architecture.layers
-        return tuple(entry.spec.trained and layers[entry.layer].trainable for entry in self.entries)
+        return tuple([entry.spec.trained and layers[entry.layer].trainable for entry in self.entries])
 
     def allocate(self, slots: int = 1) -> NDArray[np.uint8]:
         """Allocate a zeroed buffer of this layout."""

@@ -26,7 +26,7 @@ from fastnn.training.objective import Objective
 # Programs are a few kilobytes; a new one appears with every batch size and memory layout of the data.
 _KEPT_PROGRAMS = 64
 # Plain integers: an enumeration's member costs 0.15 µs as an index.
-_OWN, _DATA = int(Buffer.INDEX) + 1, int(Buffer.DATA)
+_PARAMETERS, _GRADIENTS, _OPTIMIZER, _ARENA, _ACCUMULATORS, _HYPER, _INDEX, _, _DATA = (int(one) for one in Buffer)
 _CURSOR, _STEP, _CHUNK_STEP = int(Counter.CURSOR), int(Counter.STEP), int(Counter.CHUNK_STEP)
 _STATUS, _BAD_LOSS_STEP = int(Counter.STATUS), int(Counter.BAD_LOSS_STEP)
 
@@ -104,7 +104,7 @@ class Runtime:
 
     def program(self, request: Request, objective: Objective | None, optimizer: Optimizer | None) -> BoundProgram:
         """Return the program of a request, making it when it is not kept."""
-        key = (request, tuple(layer.trainable for layer in self.table.architecture.layers))
+        key = (request, tuple([layer.trainable for layer in self.table.architecture.layers]))
         with self.lock:
             if self._made_for[0] is not objective or self._made_for[1] is not optimizer:
                 self.forget()
@@ -177,18 +177,17 @@ class Runtime:
         if bound.program.name in ("train", "gradients") and self.gradients.nbytes < self.table.nbytes:
             self.gradients = self.table.allocate()
         _check_sizes(bound, work, self.optimizer_state.nbytes)
-        context[:_OWN] = (
-            address(self.parameters if work.parameters is None else work.parameters),
-            address(self.gradients),
-            address(self.optimizer_state),
-            address(self._arena),
-            _address(work.accumulators),
-            _address(work.hyper),
-            _address(work.index),
-        )
+        words = memoryview(context.data)  # a word takes half the time that it takes in an array
+        words[_PARAMETERS] = address(self.parameters if work.parameters is None else work.parameters)
+        words[_GRADIENTS] = address(self.gradients)
+        words[_OPTIMIZER] = address(self.optimizer_state)
+        words[_ARENA] = address(self._arena)
+        words[_ACCUMULATORS] = _address(work.accumulators)
+        words[_HYPER] = _address(work.hyper)
+        words[_INDEX] = _address(work.index)
         for slot, place in work.addresses.items():
-            context[_DATA + slot] = place
-        context[_CHUNK_STEP] = context[_STATUS] = context[_BAD_LOSS_STEP] = 0
+            words[_DATA + slot] = place
+        words[_CHUNK_STEP] = words[_STATUS] = words[_BAD_LOSS_STEP] = 0
 
 
 def _address(array: NDArray[Any] | None) -> int:

@@ -48,8 +48,9 @@ class History:
     def amend(self, logs: Mapping[str, float]) -> None:
         """Take up what callbacks added to the logs of the last recorded epoch."""
         for name, value in logs.items():
-            values = self.history.setdefault(name, [math.nan] * len(self.epoch))
-            values[-1] = float(value)
+            if name not in self.history:
+                self.history[name] = [math.nan] * len(self.epoch)
+            self.history[name][-1] = float(value)
 
     def __repr__(self) -> str:
         """Return how many epochs there are, and each quantity's first and last value."""

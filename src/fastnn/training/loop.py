@@ -23,6 +23,9 @@ from fastnn.training.progress import Progress
 if TYPE_CHECKING:
     from fastnn.model.model import Model
 
+# Plain integers: an enumeration's member costs 0.15 µs as an index.
+_CURSOR, _EPOCH, _BAD_LOSS_STEP = int(Counter.CURSOR), int(Counter.EPOCH), int(Counter.BAD_LOSS_STEP)
+
 Validate = Callable[[], dict[str, Any]]
 
 
@@ -70,7 +73,7 @@ class Run:
                 counters = model._runtime.training
                 model._run["trained"] = {"epoch": epoch, "logs": logs}
                 # one assignment: an interrupt finds the epoch either unfinished or finished
-                counters[[Counter.EPOCH, Counter.CURSOR]] = (counters[Counter.EPOCH] + 1, 0)
+                counters[_CURSOR : _EPOCH + 1 : _EPOCH - _CURSOR] = (0, counters[_EPOCH] + 1)
                 model._earlier_rows = 0
                 logs = self._close_epoch(epoch)
             self.callbacks.on_train_end(logs)
@@ -109,7 +112,7 @@ class Run:
     def after_steps(self, finished: int) -> None:
         """Show and call back after a return from compiled code; `finished` steps of the epoch are done."""
         model = self.model
-        bad = int(model._runtime.training[Counter.BAD_LOSS_STEP])
+        bad = int(model._runtime.training[_BAD_LOSS_STEP])
         if bad and not self.warned:
             self.warned = True
             warnings.warn(
@@ -128,7 +131,7 @@ def order(model: Model, n: int, shuffle: bool) -> NDArray[np.int64] | None:
     """Return the order of the rows in the epoch that is to come: a function of the seed and its number alone."""
     if not shuffle:
         return None
-    epoch = int(model._runtime.training[Counter.EPOCH])
+    epoch = int(model._runtime.training[_EPOCH])
     return derive(model.seed, "shuffle", epoch).permutation(n).astype(np.int64, copy=False)
 
 
@@ -142,9 +145,9 @@ def train_arrays(feed: Feed, n: int, batch: int, shuffle: bool) -> Callable[[Run
         model = run.model
         runtime, counters = model._runtime, model._runtime.training
         index = order(model, n, shuffle)
-        if counters[Counter.CURSOR] == 0:
+        if counters[_CURSOR] == 0:
             model._start_totals()
-        while (row := int(counters[Counter.CURSOR])) < n and not model.stop_training:
+        while (row := int(counters[_CURSOR])) < n and not model.stop_training:
             size = min(batch, n - row)
             key = (size, model._trained())
             if key not in requests:
@@ -158,7 +161,7 @@ def train_arrays(feed: Feed, n: int, batch: int, shuffle: bool) -> Callable[[Run
             work = Pass(addresses, index, hyper, model._totals)
             with run.pacer.timing(steps):
                 runtime.run(bound, work, steps)
-            run.after_steps(min(n_steps, -(-int(counters[Counter.CURSOR]) // batch)))
+            run.after_steps(min(n_steps, -(-int(counters[_CURSOR]) // batch)))
         return model._logs_so_far()
 
     return train_epoch

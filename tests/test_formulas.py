@@ -14,7 +14,7 @@ from fastnn.formulas import activations, elementary, losses
 
 F32, F64 = np.float32, np.float64
 NAN, INF = math.nan, math.inf
-HELPERS = {"exp_parts", "exp_weight", "split"}
+HELPERS = {"exp_parts", "exp_weight", "quotient", "split"}
 SINGLE, DOUBLE = (elementary.define(real, formula, bits) for real in (F32, F64))
 ACTIVATE = {
     F32: activations.define(F32, formula, SINGLE),
@@ -390,6 +390,30 @@ def test_loss_gradients_at_kinks():
     assert at("perceptron", 0.0, -1.0) == 1.0
     assert at("binary_cross_entropy", 0.0, 1.0) == 0.0
     assert at("kl_divergence", 0.0, 1.0) == 0.0
+
+
+@pytest.mark.parametrize("real", [F32, F64])
+def test_quotient(real):
+    function = (SINGLE if real is F32 else DOUBLE).quotient
+
+    @numba.njit(error_model="numpy")
+    def call(x, d, out):
+        for i in range(len(out)):
+            out[i] = function(x[i], d[i])
+
+    rng = np.random.default_rng(3)
+    n = 300_000
+    d = (np.exp2(rng.uniform(-60, 64, n))).astype(real)
+    x = (rng.normal(size=n) * np.exp2(rng.uniform(-20, 20, n))).astype(real)
+    out = np.empty_like(x)
+    call(x, d, out)
+    exact = x.astype(np.longdouble) / d.astype(np.longdouble)
+    error = np.abs(out - exact) / np.spacing(np.abs(exact).astype(real)).astype(np.longdouble)
+    assert error.max() <= (1.5 if real is F32 else 0.51)
+    special = np.array([(0, 0, NAN), (3, INF, 0), (NAN, 2, NAN), (2, NAN, NAN), (INF, 2, INF), (0, 5, 0)], real)
+    out = np.empty(len(special), real)
+    call(special[:, 0].copy(), special[:, 1].copy(), out)
+    np.testing.assert_allclose(out, special[:, 2], atol=1e-30)
 
 
 def test_unknown_type_is_refused():

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from fastnn import config, optimizers, schedules
+from fastnn.backend.cpu import bits
+from fastnn.formulas import elementary
 from fastnn.formulas import optimizers as formulas
 from fastnn.optimizers import SGD, Adadelta, AdaGrad, Adam, AdamW, Lion, Nadam, RMSprop
 from fastnn.registry import REGISTRY
@@ -142,10 +144,7 @@ def updates():
     def jit(function):
         return numba.njit(fastmath={"contract"}, error_model="numpy")(function)
 
-    def sqrt(real):
-        return jit(lambda x: real(math.sqrt(x)))
-
-    return {real: formulas.define(real, jit, sqrt(real)) for real in (np.float32, np.float64)}
+    return {real: formulas.define(real, jit, elementary.define(real, jit, bits)) for real in (np.float32, np.float64)}
 
 
 def advance(optimizer, update, real, p, gradients, first_step=0, slots=None):

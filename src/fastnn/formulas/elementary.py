@@ -34,7 +34,9 @@ def define(real: type, jit: Jit, bits: Any) -> SimpleNamespace:
         for formulas with a tail that underflows, ``exp_parts(x, low) = (m, s, t)``: ``exp(x + low)`` is
         ``m * s * t`` for ``-150 <= x <= 89``, with ``m`` near 1 and ``s``, ``t`` powers of two to multiply by
         last (in float64 both are 1); ``exp_weight(x)``: ``exp(x)`` for ``x <= 0``, in float32 with 0 in place of
-        subnormal results, for softmax; and ``split(x) = (head, rest)``, where products of two heads are exact.
+        subnormal results, for softmax; ``split(x) = (head, rest)``, where products of two heads are exact; and
+        ``quotient(x, d)``, which is ``x / d`` for ``0 < d <= 2**126`` or infinite, as the roots are that
+        optimizers divide by: in float32 within 2 ulp, and NaN for 0.
 
     Raises
     ------
@@ -259,9 +261,24 @@ def _define_single(jit: Jit, bits: Any) -> SimpleNamespace:
         head = int_as_float(integer(float_as_int(x) & integer(-4096)))
         return head, x - head
 
+    # The bits of 1 / d are about these less the bits of d.
+    most, inverse_bits = real(2.0**126), integer(0x7EF311C7)
+
+    @jit
+    def quotient(x, d):
+        # A guess from the bits, within 5 %, and three Newton steps: an Adam step of 17,226 weights took 7.6 us with
+        # divisions, and takes 5.0. Infinity has no such guess; NaN fails the comparison and stays.
+        d = most if d > most else d
+        y = int_as_float(integer(inverse_bits - float_as_int(d)))
+        y = y + y * (real(1.0) - d * y)
+        y = y + y * (real(1.0) - d * y)
+        y = y + y * (real(1.0) - d * y)
+        return x * y
+
     return SimpleNamespace(
         exp=exp, expm1=expm1, log=log, log1p=log1p, tanh=tanh, sigmoid=sigmoid, softplus=softplus, erf=erf,
         sqrt=sqrt, cos2pi=cos2pi, exp_parts=exp_parts, exp_weight=exp_weight, split=split,
+        quotient=quotient,
     )  # fmt: skip
 
 
@@ -321,7 +338,12 @@ def _define_double(jit: Jit) -> SimpleNamespace:
     def split(x):
         return x, 0.0
 
+    @jit
+    def quotient(x, d):
+        return x / d
+
     return SimpleNamespace(
         exp=exp, expm1=expm1, log=log, log1p=log1p, tanh=tanh, sigmoid=sigmoid, softplus=softplus, erf=erf,
         sqrt=sqrt, cos2pi=cos2pi, exp_parts=exp_parts, exp_weight=exp_weight, split=split,
+        quotient=quotient,
     )  # fmt: skip

@@ -67,7 +67,7 @@ FORMULAS: dict[str, Formula] = {
 }
 
 
-def define(real: type, jit: Callable[[Any], Any], sqrt: Callable[[Any], Any]) -> dict[str, Callable[..., Any]]:
+def define(real: type, jit: Callable[[Any], Any], math: Any) -> dict[str, Callable[..., Any]]:
     """Jit all update formulas for one dtype.
 
     Parameters
@@ -77,8 +77,8 @@ def define(real: type, jit: Callable[[Any], Any], sqrt: Callable[[Any], Any]) ->
     jit : function
         Decorator that compiles a scalar function; with Numba under ``error_model="numpy"``, since a division that
         may raise keeps loops from being vectorised.
-    sqrt : function
-        Compiled square root, ``real -> real``.
+    math : object
+        Has the compiled functions ``sqrt(x)``, and ``quotient(x, d) = x / d`` for a root d (`elementary.define`).
 
     Returns
     -------
@@ -86,6 +86,7 @@ def define(real: type, jit: Callable[[Any], Any], sqrt: Callable[[Any], Any]) ->
         ``update(p, g, s0, s1, s2, h0, ..., h7) -> (p, s0, s1, s2)`` by the names of `FORMULAS`.
     """
     zero, one = real(0.0), real(1.0)
+    sqrt, quotient = math.sqrt, math.quotient
 
     @jit
     def sgd(p, g, s0, s1, s2, step, decay, h2, h3, h4, h5, h6, h7):
@@ -108,19 +109,19 @@ def define(real: type, jit: Callable[[Any], Any], sqrt: Callable[[Any], Any]) ->
     def adagrad(p, g, accumulator, s1, s2, step, decay, epsilon, h3, h4, h5, h6, h7):
         p = p - decay * p
         accumulator = accumulator + g * g
-        return p - step * g / sqrt(accumulator + epsilon), accumulator, s1, s2
+        return p - quotient(step * g, sqrt(accumulator + epsilon)), accumulator, s1, s2
 
     @jit
     def rmsprop(p, g, v, s1, s2, step, decay, rho, one_minus_rho, epsilon, h5, h6, h7):
         p = p - decay * p
         v = rho * v + one_minus_rho * (g * g)
-        return p - step * g / sqrt(v + epsilon), v, s1, s2
+        return p - quotient(step * g, sqrt(v + epsilon)), v, s1, s2
 
     @jit
     def rmsprop_momentum(p, g, v, m, s2, step, decay, rho, one_minus_rho, epsilon, momentum, h6, h7):
         p = p - decay * p
         v = rho * v + one_minus_rho * (g * g)
-        m = momentum * m + step * g / sqrt(v + epsilon)
+        m = momentum * m + quotient(step * g, sqrt(v + epsilon))
         return p - m, v, m, s2
 
     @jit
@@ -135,21 +136,21 @@ def define(real: type, jit: Callable[[Any], Any], sqrt: Callable[[Any], Any]) ->
         p = p - decay * p
         v = rho * v + one_minus_rho * (g * g)
         mean = rho * mean + one_minus_rho * g
-        return p - step * g / sqrt(variance(v, mean) + epsilon), v, mean, s2
+        return p - quotient(step * g, sqrt(variance(v, mean) + epsilon)), v, mean, s2
 
     @jit
     def rmsprop_centered_momentum(p, g, v, mean, m, step, decay, rho, one_minus_rho, epsilon, momentum, h6, h7):
         p = p - decay * p
         v = rho * v + one_minus_rho * (g * g)
         mean = rho * mean + one_minus_rho * g
-        m = momentum * m + step * g / sqrt(variance(v, mean) + epsilon)
+        m = momentum * m + quotient(step * g, sqrt(variance(v, mean) + epsilon))
         return p - m, v, mean, m
 
     @jit
     def adadelta(p, g, accumulated_g, accumulated_delta, s2, step, decay, rho, one_minus_rho, epsilon, h5, h6, h7):
         p = p - decay * p
         accumulated_g = rho * accumulated_g + one_minus_rho * (g * g)
-        delta = sqrt(accumulated_delta + epsilon) * g / sqrt(accumulated_g + epsilon)
+        delta = quotient(sqrt(accumulated_delta + epsilon) * g, sqrt(accumulated_g + epsilon))
         accumulated_delta = rho * accumulated_delta + one_minus_rho * (delta * delta)
         return p - step * delta, accumulated_g, accumulated_delta, s2
 
@@ -158,7 +159,7 @@ def define(real: type, jit: Callable[[Any], Any], sqrt: Callable[[Any], Any]) ->
         p = p - decay * p
         m = m + one_minus_beta_1 * (g - m)
         v = v + one_minus_beta_2 * (g * g - v)
-        return p - step * m / (sqrt(v) + epsilon), m, v, s2
+        return p - quotient(step * m, sqrt(v) + epsilon), m, v, s2
 
     @jit
     def adam_amsgrad(p, g, m, v, v_max, step, decay, one_minus_beta_1, one_minus_beta_2, epsilon, h5, h6, h7):
@@ -167,14 +168,14 @@ def define(real: type, jit: Callable[[Any], Any], sqrt: Callable[[Any], Any]) ->
         v = v + one_minus_beta_2 * (g * g - v)
         # A NaN in v fails the comparison and is taken, as it has to be.
         v_max = v_max if v_max > v else v
-        return p - step * m / (sqrt(v_max) + epsilon), m, v, v_max
+        return p - quotient(step * m, sqrt(v_max) + epsilon), m, v, v_max
 
     @jit
     def nadam(p, g, m, v, s2, step, decay, step_g, one_minus_beta_1, one_minus_beta_2, epsilon, v_correction, h7):
         p = p - decay * p
         m = m + one_minus_beta_1 * (g - m)
         v = v + one_minus_beta_2 * (g * g - v)
-        return p - (step * m + step_g * g) / (sqrt(v * v_correction) + epsilon), m, v, s2
+        return p - quotient(step * m + step_g * g, sqrt(v * v_correction) + epsilon), m, v, s2
 
     @jit
     def lion(p, g, m, s1, s2, step, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, h6, h7):

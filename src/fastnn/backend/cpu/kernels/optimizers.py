@@ -24,7 +24,7 @@ def optimizer(kit: Kit, variant: str) -> Callable[..., Any]:
     """Update a range of parameters by a scalar formula, in one pass over parameters, gradients and slots."""
     P, G, S0, S1, S2, HYPER, N = kit.words("p g s0 s1 s2 hyper n")
     at, real = kit.at, kit.real
-    step = formulas.define(real, formula, kit.math.sqrt)[variant]
+    step = formulas.define(real, formula, kit.math)[variant]
     slots = len(formulas.FORMULAS[variant].slots)
     zero = real(0.0)
 

@@ -187,4 +187,5 @@ class OnnxRuntime(Contestant):
 
     def predict(self, X: Array) -> Array:
         """Return the outputs."""
-        return np.asarray(self.session.run(None, {"x": X})[0])
+        probabilities: Array = self.session.run(None, {"x": X})[0]
+        return probabilities

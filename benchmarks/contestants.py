@@ -110,7 +110,8 @@ class Fastnn(Contestant):
 
     def predict(self, X: Array) -> Array:
         """Return the model's outputs."""
-        return np.asarray(self.model.predict(X))
+        probabilities: Array = self.model.predict(X)
+        return probabilities
 
 
 class Numpy(Contestant):

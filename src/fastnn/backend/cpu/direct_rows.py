@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.cpu import array_object, builtin, library
+from fastnn.backend.cpu import array_object, builtin, library, work
 from fastnn.backend.cpu.builtin import METH_FASTCALL, Python
 from fastnn.backend.cpu.engine import RUN, BoundProgram
 from fastnn.backend.cpu.store import ObjectCode
@@ -20,6 +20,8 @@ from fastnn.program.program import KernelKey
 
 _TAKE = KernelKey("direct_rows", "int64")
 _SYMBOL = "fastnn_direct_rows"
+# Shorter programs keep the GIL: to release it takes 60 ns, and the next thread could not use less than that.
+_SHORT_NANOSECONDS = 5000.0
 
 DirectRows = Callable[[Any], Any]
 
@@ -48,8 +50,9 @@ def direct_rows(
     library.address(_TAKE)
     table = np.array([kind, data, id(np.ndarray), id(rows.dtype), rows.ndim, context.ctypes.data, *rows.shape])
     copy = result.copy
+    nanoseconds = sum(work.nanoseconds(record, bound.program.dtype) for record in bound.program.records)
     words = (library.address(_TAKE), table.ctypes.data, library.address(RUN), bound.address, len(bound.program),
-             context.ctypes.data, id(copy))  # fmt: skip
+             context.ctypes.data, id(copy), nanoseconds < _SHORT_NANOSECONDS)  # fmt: skip
     block = bytearray(np.array(words, np.int64).tobytes())
     made: DirectRows = builtin.make("direct_rows", METH_FASTCALL, block, _compile)
     return made, (bound, context, rows, table, copy)
@@ -64,12 +67,24 @@ def _compile() -> ObjectCode:
     function = python.function(_SYMBOL, pointer, pointer, pointer, word)
     builder = ir.IRBuilder(function.append_basic_block())
     call = python.native(builder)
-    take, table, run, records, count, context, copy = python.words_of(builder, function.args[0], 7)
+    take, table, run, records, count, context, copy, short = python.words_of(builder, function.args[0], 8)
     arguments = builder.ptrtoint(function.args[1], word)
     with builder.if_then(builder.not_(call(take, arguments, function.args[2], table))):
         python.give_bool(builder, 0)
-    with python.without_gil(builder):
-        done = call(run, records, count, context, word(1), word(1), word(0))
+
+    def run_program() -> Any:
+        return call(run, records, count, context, word(1), word(1), word(0))
+
+    with builder.if_else(builder.icmp_signed("!=", short, word(0))) as (holding, releasing):
+        with holding:
+            done_holding, held = run_program(), builder.block
+        with releasing:
+            with python.without_gil(builder):
+                done_releasing = run_program()
+            released = builder.block
+    done = builder.phi(done_holding.type)
+    done.add_incoming(done_holding, held)
+    done.add_incoming(done_releasing, released)
     with builder.if_then(builder.not_(done)):
         python.give_bool(builder, 0)
     method = builder.inttoptr(copy, pointer)

@@ -26,14 +26,18 @@ def lower(task: Task) -> Program:
     Program
         Verified: kernels may run it.
     """
-    kept = [tensor for tensor, place in task.places.items() if place.buffer == Buffer.GRADIENTS]
+    kept = [
+        tensor
+        for tensor, place in task.places.items()
+        if place.buffer == Buffer.GRADIENTS or (place.buffer >= Buffer.DATA and not task.is_input(tensor))
+    ]
     nodes, notes = fuse(live_nodes(task.graph.nodes, kept), kept)
     roots = _aliases(nodes)
     nodes = [node for node in nodes if node.op != "reshape"]
     used = frozenset(x.id for node in nodes for x in node.inputs if x is not None) | frozenset(kept)
     used |= frozenset(roots.get(tensor, tensor) for tensor in used)
     emitter = Emitter(task.batch, task.dtype, used, task.accumulating)
-    drafts = [gather(x, task.sources[x.id], task.batch) for x in task.graph.inputs if x.id in used]
+    drafts = [gather(x, task.sources[x.id], task.batch) for x in task.graph.inputs if x.id in used - task.places.keys()]
     for node in nodes:
         drafts.extend(EMIT[node.op](emitter, node))
     lives = _lives(drafts, roots, task)

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from fastnn.program.layout import align
 from fastnn.program.program import Value
 
+#: Values begin at least so many bytes apart. Compiled loops that read one and write another leave their vector code
+#: where the two are nearer than a few vectors, and then add in another order: results depended on the plan.
+APART = 512
+
 
 @dataclass
 class Life:
@@ -39,7 +43,7 @@ def plan(lives: Mapping[int, Life]) -> tuple[dict[int, int], list[Value], int]:
     placed: list[tuple[int, int, Life]] = []
     offsets: dict[int, int] = {}
     for tensor, life in sorted(lives.items(), key=lambda item: (-item[1].nbytes, item[1].first, item[0])):
-        size = align(life.nbytes)
+        size = max(align(life.nbytes), APART)
         offset = 0
         for start, end, other in placed:
             if other.first <= life.last and life.first <= other.last:

@@ -53,7 +53,8 @@ class Task:
     ----------
     sources : mapping of input tensor id to Source
     places : mapping of tensor id to Place
-        Parameters, and gradient tensors that belong into the gradient buffer.
+        Parameters, gradient tensors that belong into the gradient buffer, and inputs and outputs that are the
+        caller's arrays themselves, whose sizes are then among `sizes`.
     accumulating : set of tensor ids
         Gradient tensors that are added to what an earlier record wrote to the same place.
     tail : sequence of RecordDraft
@@ -70,3 +71,7 @@ class Task:
     accumulating: frozenset[int]
     tail: Sequence[RecordDraft]
     sizes: Mapping[int, int] = field(default_factory=dict)
+
+    def is_input(self, tensor: int) -> bool:
+        """Tell whether a tensor, by its id, is an input of the graph."""
+        return any(x.id == tensor for x in self.graph.inputs)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import optimizers
+from fastnn.backend.cpu.frozen import FrozenNetwork
 from fastnn.callbacks import Callback
 from fastnn.layers.base import positive_int
 from fastnn.layers.symbol import Symbol
@@ -318,6 +319,21 @@ class Model(Network):
         if batch_size is None:
             quick.learn(self, x, batch)
         return results[0] if len(results) == 1 else results
+
+    def freeze(self) -> FrozenNetwork:
+        """Return the network with a copy of its present weights, for compiled code: see `fastnn.nopython`.
+
+        Raises
+        ------
+        RuntimeError
+            When the model is not built.
+        ValueError
+            When it has several inputs or outputs.
+        """
+        from fastnn.model.freezing import freeze
+
+        self._architecture_or_fail()
+        return freeze(self._runtime)
 
     def gradients(self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False) -> list[NDArray[Any]]:
         """Return the gradients of the loss over one batch for the trainable weights, in `get_weights` order.

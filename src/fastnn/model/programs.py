@@ -62,18 +62,7 @@ def build(table: ParameterTable, objective: Objective | None, optimizer: Optimiz
     ValueError
         When something that is to be trained lies behind an activation without a gradient.
     """
-    graph = Graph()
-    places: dict[int, Place] = {}
-    by_layer: dict[int, list[Tensor]] = defaultdict(list)
-    parameters = []
-    for entry in table:
-        tensor = graph.parameter(entry.spec.shape, entry.name)
-        by_layer[entry.layer].append(tensor)
-        places[tensor.id] = Place(Buffer.PARAMETERS, entry.offset)
-        parameters.append(tensor)
-    layers = table.architecture.layers
-    weights = [by_layer[number] for number in range(len(layers))]
-    inputs, outputs = table.architecture.apply(graph, weights, training=request.training)
+    graph, places, parameters, inputs, outputs = network(table, training=request.training)
     sources = {x.id: source for x, source in zip(inputs, request.inputs, strict=True)}
     accumulating: frozenset[int] = frozenset()
     trained = request.trained or (False,) * len(table)
@@ -109,6 +98,30 @@ def build(table: ParameterTable, objective: Objective | None, optimizer: Optimiz
         request.kind, graph, request.batch, table.dtype, sources, places, accumulating, tail, sizes
     )  # fmt: skip
     return lower(task)
+
+
+def network(
+    table: ParameterTable, *, training: bool
+) -> tuple[Graph, dict[int, Place], list[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+    """Add a model's layers to a new graph.
+
+    Returns
+    -------
+    graph, places, parameters, inputs, outputs
+        `places` says where each parameter is.
+    """
+    graph = Graph()
+    places: dict[int, Place] = {}
+    by_layer: dict[int, list[Tensor]] = defaultdict(list)
+    parameters = []
+    for entry in table:
+        tensor = graph.parameter(entry.spec.shape, entry.name)
+        by_layer[entry.layer].append(tensor)
+        places[tensor.id] = Place(Buffer.PARAMETERS, entry.offset)
+        parameters.append(tensor)
+    weights = [by_layer[number] for number in range(len(table.architecture.layers))]
+    inputs, outputs = table.architecture.apply(graph, weights, training=training)
+    return graph, places, parameters, inputs, outputs
 
 
 def _measure(

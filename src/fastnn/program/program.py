@@ -67,7 +67,8 @@ class Program:
     values : tuple of Value
         The arena's plan.
     sizes : mapping of buffer to bytes
-        What each buffer must hold at least; data slots are described by their arrays instead.
+        What each buffer must hold at least; data slots are described by their arrays instead, unless records compute
+        in them.
     fusions : tuple of str
         What the lowering merged, in words.
     """

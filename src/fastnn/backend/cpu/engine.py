@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -52,6 +52,19 @@ def prepare(keys: set[KernelKey]) -> None:
         library.address(key)
 
 
+def bind(program: Program, kernels: Sequence[KernelKey]) -> NDArray[np.int64]:
+    """Return a program's records with the addresses of their kernels and mapped functions."""
+    prepare({*kernels, *(key for key in program.maps if key is not None)})
+    records = program.records.copy()
+    for record, key, mapped in zip(records, kernels, program.maps, strict=True):
+        record[KERNEL_WORD] = library.address(key)
+        if mapped is not None:
+            record[MAP_WORD] = library.address(mapped)
+            if key.op == "matmul" and mapped.variant == "relu":
+                record[FLAGS_WORD] |= int(Flag.RECTIFY)  # NumPy drops a Ctrl-C that meets its look at an enum
+    return records
+
+
 class _Scratch(threading.local):
     """Memory for kernels' own use, one piece a part; the system gives pages as they are first written."""
 
@@ -80,14 +93,8 @@ class BoundProgram:
 
     def __init__(self, program: Program) -> None:
         kernels = kernels_of(program)
-        prepare({*kernels, *(key for key in program.maps if key is not None), RUN})
-        records = program.records.copy()
-        for record, key, mapped in zip(records, kernels, program.maps, strict=True):
-            record[KERNEL_WORD] = library.address(key)
-            if mapped is not None:
-                record[MAP_WORD] = library.address(mapped)
-                if key.op == "matmul" and mapped.variant == "relu":
-                    record[FLAGS_WORD] |= int(Flag.RECTIFY)  # NumPy drops a Ctrl-C that meets its look at an enum
+        prepare({RUN})
+        records = bind(program, kernels)
         #: nanoseconds of a step that a team can share
         self.shared = work.cut(records, program.dtype)
         records.flags.writeable = False

@@ -37,7 +37,7 @@ def keep_for_good(value: Any) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 
-def _link(symbol: str, code: bytes) -> int:
+def link(symbol: str, code: bytes) -> int:
     """Link an object file into this process and return the address of its function."""
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
@@ -61,7 +61,7 @@ def load(name: str, compile_code: Callable[[], ObjectCode]) -> int:
                 _statistics["compiled"] += 1
             else:
                 _statistics["loaded"] += 1
-            found = _addresses[name] = _link(*stored)
+            found = _addresses[name] = link(*stored)
         return found
 
 

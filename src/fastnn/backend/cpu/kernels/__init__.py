@@ -8,6 +8,7 @@ from fastnn.backend.cpu.kernels import (
     direct,
     elementwise,
     executor,
+    frozen,
     losses,
     matmul,
     metrics,
@@ -21,7 +22,7 @@ from fastnn.backend.cpu.store import ObjectCode
 from fastnn.program.program import KernelKey
 
 # each module registers its kernels when it is imported
-MODULES = (data, direct, elementwise, executor, losses, matmul, metrics, norms, optimizers, rows, team)
+MODULES = (data, direct, elementwise, executor, frozen, losses, matmul, metrics, norms, optimizers, rows, team)
 
 
 def build(key: KernelKey) -> ObjectCode:

@@ -1,0 +1,118 @@
+"""A frozen network: arrays alone, so that Numba takes it as an argument."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backend.cpu import frozen_code
+from fastnn.backend.cpu.frozen_code import Code
+from fastnn.backend.cpu.frozen_layout import WEIGHT_WORDS, Word
+from fastnn.program.program import aligned_zeros
+
+
+class FrozenNetwork(NamedTuple):
+    """A network with its weights, for the functions of `fastnn.nopython`; made by `Model.freeze`.
+
+    All networks of a dtype have one Numba type, whatever their architecture: a compiled function that takes one takes
+    them all. Pickling and copying work, also to other processes and machines. The fields are fastnn's own.
+
+    Attributes
+    ----------
+    code : ndarray of int64
+        What is to be computed; belongs to this process.
+    parameters : ndarray of float32 or float64
+        The weights, each at a multiple of 64 bytes.
+    relocations : ndarray of uint8
+        How to make the code right for another process.
+    """
+
+    code: Code
+    parameters: NDArray[Any]
+    relocations: NDArray[np.uint8]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        code = frozen_code.without_addresses(self.code, self.relocations)
+        return _restore, (code, np.array(self.parameters), self.relocations)
+
+    def __repr__(self) -> str:
+        shapes = " -> ".join(str(_shape(self.code, *words)) for words in _SHAPES)
+        return (
+            f"<fastnn.nopython.FrozenNetwork: {shapes}, {self.code[Word.TRAINABLE]} weights, {self.parameters.dtype}>"
+        )
+
+
+class FrozenNetworks(NamedTuple):
+    """FrozenNetworks of one architecture, each with weights of its own; made by `fastnn.nopython.stack`.
+
+    Attributes
+    ----------
+    code, relocations
+        As in `FrozenNetwork`.
+    parameters : ndarray of float32 or float64, shape (number of networks, elements)
+    """
+
+    code: Code
+    parameters: NDArray[Any]
+    relocations: NDArray[np.uint8]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        code = frozen_code.without_addresses(self.code, self.relocations)
+        return _restore_many, (code, np.array(self.parameters), self.relocations)
+
+    def __repr__(self) -> str:
+        shapes = " -> ".join(str(_shape(self.code, *words)) for words in _SHAPES)
+        return f"<fastnn.nopython.FrozenNetworks: {len(self.parameters)} of {shapes}, {self.parameters.dtype}>"
+
+
+_SHAPES = (Word.INPUT_NDIM, Word.INPUT_SHAPE), (Word.OUTPUT_NDIM, Word.OUTPUT_SHAPE)
+
+
+def _shape(code: Code, ndim: int, first: int) -> tuple[int, ...]:
+    return tuple(code[first : first + int(code[ndim])].tolist())
+
+
+def freeze(make: Any, interface: frozen_code.Interface, parameters: NDArray[Any]) -> FrozenNetwork:
+    """Make a network from its programs (see `frozen_code.assemble`) and a copy of the buffer of parameters."""
+    code, relocations = frozen_code.assemble(make, interface)
+    return FrozenNetwork(code, _own(parameters), relocations)
+
+
+def same_architecture(first: Code, second: Code) -> bool:
+    """Tell whether two networks compute the same function but for their weights."""
+    return len(first) == len(second) and bool((first == second).all())
+
+
+def weight_ranges(code: Code) -> NDArray[np.int64]:
+    """Return for each weight its first element in the parameters, and how many there are."""
+    start, count = int(code[Word.WEIGHTS_AT]), int(code[Word.WEIGHTS_COUNT])
+    return code[start : start + count * WEIGHT_WORDS].reshape(count, WEIGHT_WORDS)
+
+
+def stack(networks: list[FrozenNetwork]) -> FrozenNetworks:
+    """Put networks of one architecture together."""
+    first = networks[0]
+    rows = _aligned((len(networks), first.parameters.size), first.parameters.dtype)
+    for row, network in zip(rows, networks, strict=True):
+        row[...] = network.parameters
+    return FrozenNetworks(first.code, rows, first.relocations)
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    return aligned_zeros(int(np.prod(shape)) * dtype.itemsize).view(dtype).reshape(shape)
+
+
+def _own(array: NDArray[Any]) -> NDArray[Any]:
+    own = _aligned(array.shape, array.dtype)
+    own[...] = array
+    return own
+
+
+def _restore(code: Code, parameters: NDArray[Any], relocations: NDArray[np.uint8]) -> FrozenNetwork:
+    return FrozenNetwork(frozen_code.relocate(code, relocations), _own(parameters), np.array(relocations))
+
+
+def _restore_many(code: Code, parameters: NDArray[Any], relocations: NDArray[np.uint8]) -> FrozenNetworks:
+    return FrozenNetworks(frozen_code.relocate(code, relocations), _own(parameters), np.array(relocations))

@@ -1,0 +1,32 @@
+"""A number that tells one process from another, for compiled code: addresses of functions mean nothing elsewhere.
+
+Arrays that hold addresses travel: pickled, or as constants that Numba keeps on disk with a user's function. So what
+calls an address out of an array first compares the array's token with the process's. A child of a fork has the same
+addresses, and the same token.
+"""
+
+from __future__ import annotations
+
+import functools
+import secrets
+
+import llvmlite.binding as llvm
+
+from fastnn.backend.cpu import library
+
+#: The C function `int64 f()` that gives the token, for functions that Numba compiles.
+SYMBOL = "fastnn_process_token"
+
+
+@functools.cache
+def process_token() -> int:
+    """Return the process's token, and make `SYMBOL` known to LLVM's linker."""
+    from llvmlite import ir
+
+    token = secrets.randbits(62) | 1
+    module, word = ir.Module(SYMBOL), ir.IntType(64)
+    function = ir.Function(module, ir.FunctionType(word, []), SYMBOL)
+    ir.IRBuilder(function.append_basic_block()).ret(word(token))
+    code = library.machine().emit_object(llvm.parse_assembly(str(module)))
+    llvm.add_symbol(SYMBOL, library.link(SYMBOL, code))
+    return token

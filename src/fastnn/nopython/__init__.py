@@ -1,0 +1,43 @@
+"""FrozenNetworks inside the user's own compiled code: functions to call from functions that Numba compiles.
+
+    from numba import njit, prange
+    from fastnn import nopython as fnp
+
+    net = model.freeze()
+
+    @njit(parallel=True, cache=True)
+    def simulate(net, states, actions):
+        for i in prange(len(states)):
+            fnp.predict(net, states[i], actions[i])
+
+`simulate` is compiled once: for other weights and for other architectures it stays what it is. The functions can be
+called from Python, too, which is handy for a look, and slow.
+"""
+
+from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
+from fastnn.backend.cpu.token import process_token
+from fastnn.nopython import overloads as _overloads  # noqa: F401  (registers them with Numba)
+from fastnn.nopython.functions import (
+    get_parameters,
+    member,
+    parameter_count,
+    predict,
+    set_parameters,
+    stack,
+    workspace,
+)
+
+__all__ = [
+    "FrozenNetwork",
+    "FrozenNetworks",
+    "get_parameters",
+    "member",
+    "parameter_count",
+    "predict",
+    "set_parameters",
+    "stack",
+    "workspace",
+]
+
+# what Numba has kept on disk of the user's functions asks the linker for it
+process_token()

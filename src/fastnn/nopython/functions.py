@@ -1,0 +1,209 @@
+"""The functions of `fastnn.nopython` as Python calls them; `overloads.py` has what compiled code calls."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backend.cpu import frozen as backend
+from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
+from fastnn.backend.cpu.frozen_code import workspace_bytes
+from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Word
+from fastnn.backend.cpu.token import process_token
+
+_native = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 6)
+
+
+def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
+    """Compute a network's outputs for one sample or for a batch, without Python, the GIL or (with `work`) memory.
+
+    The results are the bits that `Model.predict` returns for the same rows at once.
+
+    Parameters
+    ----------
+    net : FrozenNetwork or FrozenNetworks
+        From `Model.freeze` or `stack`. With several networks x and out have one more axis in front: one element for
+        each network.
+    x : array of shape input_shape or (n, *input_shape)
+        C-contiguous, of the network's dtype.
+    out : array of shape output_shape or (n, *output_shape)
+        Likewise; it is filled, and may be x or overlap it, which costs a copy.
+    work : array of int64, optional
+        From `workspace`, for one thread at a time. Without it, a batch allocates its own; one sample uses the stack,
+        if its hidden values take no more than 8 KiB.
+
+    Raises
+    ------
+    ValueError
+        When shapes do not fit the network, or the workspace is too small.
+    TypeError
+        When dtypes or layouts do not fit; in compiled code Numba's TypingError, when the caller is compiled.
+    RuntimeError
+        When the network was made by another process, and got here neither as an argument nor by pickle.
+    """
+    if isinstance(net, FrozenNetworks):
+        if len(x) != len(net.parameters) or len(out) != len(net.parameters):
+            raise ValueError(f"expected x and out for {len(net.parameters)} networks, got {len(x)} and {len(out)}")
+        for index in range(len(net.parameters)):
+            predict(member(net, index), x[index], out[index], work)
+        return
+    _check_network(net)
+    for name, array in (("x", x), ("out", out)):
+        _check_array(name, array, net.parameters.dtype)
+    if not out.flags.writeable:
+        raise ValueError("out: expected an array that can be written to")
+    code = net.code
+    n = _rows(code, "x", x, Word.INPUT_NDIM, Word.INPUT_SHAPE)
+    found = _rows(code, "out", out, Word.OUTPUT_NDIM, Word.OUTPUT_SHAPE)
+    if n != found or x.ndim - code[Word.INPUT_NDIM] != out.ndim - code[Word.OUTPUT_NDIM]:
+        raise ValueError(f"out: expected as many rows as x has, got shapes {x.shape} and {out.shape}")
+    needed = _needed(code, n)
+    if work is None:
+        work = np.empty(-(-needed // 8), np.int64)
+    elif not isinstance(work, np.ndarray) or work.dtype != np.int64 or not work.flags.c_contiguous:
+        raise TypeError("work: expected an array from fastnn.nopython.workspace")
+    if work.nbytes < needed:
+        raise ValueError(f"work: expected a workspace of at least {needed} bytes for {n} rows, got {work.nbytes}")
+    if np.may_share_memory(x, out):
+        x = x.copy()
+    result = ctypes.c_int64(0)
+    error = ctypes.c_void_p()
+    status = _native(int(code[Word.RUN]))(
+        ctypes.addressof(result), ctypes.addressof(error), code.ctypes.data, net.parameters.ctypes.data,
+        work.ctypes.data if work.size else 0, x.ctypes.data, out.ctypes.data, n,
+    )  # fmt: skip
+    if status != 0 or result.value != 1:
+        raise RuntimeError("a compiled kernel raised: this is a bug in fastnn")
+
+
+def workspace(net: Any, batch: int) -> NDArray[np.int64]:
+    """Allocate what `predict` needs for at most `batch` rows.
+
+    Parameters
+    ----------
+    net : FrozenNetwork or FrozenNetworks
+    batch : int
+        At least 1. More than 256 rows need no more: they are computed 256 at a time.
+
+    Returns
+    -------
+    ndarray of int64
+        Its contents mean nothing. Threads that run at the same time need one each.
+    """
+    _check_network(net)
+    if batch < 1:
+        raise ValueError(f"batch: expected at least 1, got {batch}")
+    return np.empty(max(1, -(-_needed(net.code, batch) // 8)), np.int64)
+
+
+def parameter_count(net: Any) -> int:
+    """Return the number of a network's weights: the length of the vector that `set_parameters` takes."""
+    _check_network(net)
+    return int(net.code[Word.TRAINABLE])
+
+
+def set_parameters(net: FrozenNetwork, flat: Any) -> None:
+    """Set all weights of a network, such as to a member of an evolving population.
+
+    Parameters
+    ----------
+    net : FrozenNetwork
+        Changed in place; the model that it was frozen from stays as it is.
+    flat : array of shape (parameter_count(net),)
+        The weights in the order of `Model.get_weights`, each flattened; of the network's dtype.
+    """
+    _check_flat(net, flat)
+    first = 0
+    for start, size in backend.weight_ranges(net.code):
+        net.parameters[start : start + size] = flat[first : first + size]
+        first += size
+
+
+def get_parameters(net: FrozenNetwork, flat: Any) -> None:
+    """Copy all weights of a network into a vector; see `set_parameters`."""
+    _check_flat(net, flat)
+    first = 0
+    for start, size in backend.weight_ranges(net.code):
+        flat[first : first + size] = net.parameters[start : start + size]
+        first += size
+
+
+def stack(networks: Sequence[FrozenNetwork]) -> FrozenNetworks:
+    """Put copies of networks of one architecture and dtype together; compiled code cannot call this.
+
+    Raises
+    ------
+    ValueError
+        When there are none, or they differ in more than their weights.
+    """
+    members = list(networks)
+    if not members:
+        raise ValueError("networks: expected at least one")
+    for index, one in enumerate(members):
+        if not isinstance(one, FrozenNetwork):
+            raise TypeError(f"networks[{index}]: expected a FrozenNetwork, from Model.freeze, got {type(one).__name__}")
+        if (
+            not backend.same_architecture(one.code, members[0].code)
+            or one.parameters.dtype != members[0].parameters.dtype
+        ):
+            raise ValueError(f"networks[{index}]: expected the architecture and dtype of the first, got {one!r}")
+    return backend.stack(members)
+
+
+def member(networks: FrozenNetworks, index: int) -> FrozenNetwork:
+    """Return one of several networks; it sees their weights, and is no copy.
+
+    Raises
+    ------
+    IndexError
+        When there are not that many.
+    """
+    if not 0 <= index < len(networks.parameters):
+        raise IndexError("member: there are not that many networks")
+    return FrozenNetwork(networks.code, networks.parameters[index], networks.relocations)
+
+
+def _needed(code: NDArray[np.int64], n: int) -> int:
+    return workspace_bytes(int(code[Word.MANY_COUNT]), int(code[Word.MANY_ARENA]), int(code[Word.ONE_ARENA]), n)
+
+
+def _check_network(net: Any) -> None:
+    if not isinstance(net, FrozenNetwork | FrozenNetworks):
+        raise TypeError(f"net: expected a FrozenNetwork, from Model.freeze, got {type(net).__name__}")
+    code = net.code
+    if len(code) < Word.HEAD or code[Word.VERSION] != LAYOUT_VERSION or code[Word.TOKEN] != process_token():
+        raise RuntimeError("the network belongs to another process or version of fastnn: pickle it, or freeze it anew")
+    if net.parameters.shape[-1] != code[Word.PARAMETERS]:
+        raise RuntimeError("the network's parameters were exchanged for an array of another length")
+
+
+def _check_array(name: str, array: Any, dtype: np.dtype[Any]) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype != dtype:
+        got = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise TypeError(f"{name}: expected a NumPy array of {dtype}, got {got}")
+    if not array.flags.c_contiguous or not array.flags.aligned:
+        raise TypeError(f"{name}: expected a C-contiguous, aligned array (numpy.ascontiguousarray makes one)")
+
+
+def _check_flat(net: Any, flat: Any) -> None:
+    _check_network(net)
+    if not isinstance(net, FrozenNetwork):
+        raise TypeError("net: expected one network; member(networks, i) gives one of several")
+    _check_array("flat", flat, net.parameters.dtype)
+    if flat.shape != (parameter_count(net),):
+        raise ValueError(f"flat: expected shape ({parameter_count(net)},), got {flat.shape}")
+
+
+def _rows(code: NDArray[np.int64], name: str, array: NDArray[Any], ndim_word: int, shape_word: int) -> int:
+    """Return how many samples an array holds."""
+    ndim = int(code[ndim_word])
+    shape = tuple(code[shape_word : shape_word + ndim].tolist())
+    if array.shape == shape:
+        return 1
+    if array.ndim != ndim + 1 or array.shape[1:] != shape:
+        raise ValueError(f"{name}: expected shape {shape} or (n, {', '.join(map(str, shape))}), got {array.shape}")
+    return len(array)

@@ -1,0 +1,244 @@
+"""The functions of `fastnn.nopython` as Numba compiles them into its users' functions.
+
+They check and call; all computing is behind an address in the network's code. So they compile in little time, and
+what they compile to does not depend on the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import overload, register_jitable
+
+from fastnn.backend.cpu import frozen_code
+from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
+from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, WEIGHT_WORDS, Word
+from fastnn.backend.cpu.intrinsics import call_frozen
+from fastnn.nopython import functions
+from fastnn.nopython.native import address, process_token
+
+_VERSION, _TOKEN, _RUN, _PARAMETERS = int(Word.VERSION), int(Word.TOKEN), int(Word.RUN), int(Word.PARAMETERS)
+_INPUT_NDIM, _INPUT_SHAPE = int(Word.INPUT_NDIM), int(Word.INPUT_SHAPE)
+_OUTPUT_NDIM, _OUTPUT_SHAPE = int(Word.OUTPUT_NDIM), int(Word.OUTPUT_SHAPE)
+_MANY_COUNT, _MANY_ARENA, _ONE_ARENA = int(Word.MANY_COUNT), int(Word.MANY_ARENA), int(Word.ONE_ARENA)
+_WEIGHTS_AT, _WEIGHTS_COUNT, _TRAINABLE = int(Word.WEIGHTS_AT), int(Word.WEIGHTS_COUNT), int(Word.TRAINABLE)
+
+_workspace_bytes = register_jitable(frozen_code.workspace_bytes)
+
+
+# mypy: disable-error-code="untyped-decorator"
+
+# --- what is checked when the caller is compiled -------------------------------------------------------------
+
+
+def _is(net: Any, kind: type) -> bool:
+    return isinstance(net, types.BaseNamedTuple) and net.instance_class is kind
+
+
+def _network_type(net: Any, *kinds: type) -> None:
+    if not any(_is(net, kind) for kind in kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise TypingError(f"fastnn.nopython: net: expected a {names}, got {net}")
+
+
+def _array_type(name: str, array: Any, dtype: Any, ndim: int | None = None, *, written: bool = False) -> None:
+    what = f"{dtype}" if ndim is None else f"{dtype} of {ndim} dimension"
+    if not isinstance(array, types.Array) or array.dtype != dtype or ndim not in (None, array.ndim):
+        raise TypingError(f"fastnn.nopython: {name}: expected an array of {what}, which the network is of, got {array}")
+    if array.layout != "C" or not array.aligned:
+        raise TypingError(
+            f"fastnn.nopython: {name}: expected a C-contiguous array, got {array} (numpy.ascontiguousarray makes one)"
+        )
+    if written and not array.mutable:
+        raise TypingError(f"fastnn.nopython: {name}: expected an array that can be written to, got {array}")
+
+
+def _parameters_of(net: Any) -> Any:
+    return net.types[net.instance_class._fields.index("parameters")]
+
+
+# --- what is checked in each call ------------------------------------------------------------------------------
+
+
+@register_jitable
+def _check(code: Any, parameters: int) -> None:
+    if code[_VERSION] != LAYOUT_VERSION:
+        raise RuntimeError("fastnn.nopython: the network and this function belong to different versions of fastnn")
+    if code[_TOKEN] != process_token():
+        raise RuntimeError(
+            "fastnn.nopython: the network belongs to another process: give it as an argument instead of a global "
+            "variable, or pickle it"
+        )
+    if parameters != code[_PARAMETERS]:
+        raise RuntimeError("fastnn.nopython: the network's parameters were exchanged for an array of another length")
+
+
+@register_jitable
+def _rows(code: Any, shape: Any, ndim_word: int, shape_word: int) -> int:
+    """Return how many samples an array of a shape holds, -1 where it is no array of samples."""
+    ndim = code[ndim_word]
+    skip = len(shape) - ndim
+    if skip < 0 or skip > 1:
+        return -1
+    for axis in range(ndim):
+        if shape[skip + axis] != code[shape_word + axis]:
+            return -1
+    return shape[0] if skip == 1 else 1
+
+
+@register_jitable
+def _needed(code: Any, n: int) -> Any:
+    return _workspace_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], n)
+
+
+@register_jitable
+def _compute(net: Any, x: Any, out: Any, n: int, work: int) -> None:
+    start, end = address(out), address(out) + out.nbytes
+    if address(x) < end and start < address(x) + x.nbytes:
+        _call(net, x.copy(), out, n, work)
+    else:
+        _call(net, x, out, n, work)
+
+
+@register_jitable
+def _call(net: Any, x: Any, out: Any, n: int, work: int) -> None:
+    code = net.code
+    if call_frozen(code[_RUN], address(code), address(net.parameters), work, address(x), address(out), n) != 1:
+        raise RuntimeError("fastnn.nopython: a compiled kernel raised: this is a bug in fastnn")
+
+
+@register_jitable
+def _compute_with(net: Any, x: Any, out: Any, n: int, work: Any) -> None:
+    _compute(net, x, out, n, address(work))
+
+
+# --- the functions -----------------------------------------------------------------------------------------
+
+
+@overload(functions.predict)
+def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None]:
+    _network_type(net, FrozenNetwork, FrozenNetworks)
+    dtype = _parameters_of(net).dtype
+    _array_type("x", x, dtype)
+    _array_type("out", out, dtype, written=True)
+    alone = work is None or isinstance(work, types.NoneType | types.Omitted)
+    if not alone:
+        _array_type("work", work, types.int64, 1, written=True)
+    if _is(net, FrozenNetworks):
+        if min(x.ndim, out.ndim) < 2:
+            raise TypingError("fastnn.nopython: x, out: expected one element of the first axis for each network")
+
+        def predict_each(net: Any, x: Any, out: Any, work: Any = None) -> None:
+            if len(x) != len(net.parameters) or len(out) != len(net.parameters):
+                raise ValueError("fastnn.nopython.predict: expected x and out for each of the networks")
+            for index in range(len(net.parameters)):
+                functions.predict(functions.member(net, index), x[index], out[index], work)
+
+        return predict_each
+
+    def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
+        code = net.code
+        _check(code, net.parameters.size)
+        n = _rows(code, x.shape, _INPUT_NDIM, _INPUT_SHAPE)
+        if n < 0:
+            raise ValueError("fastnn.nopython.predict: x is neither one sample nor a batch of the network's inputs")
+        if n != _rows(code, out.shape, _OUTPUT_NDIM, _OUTPUT_SHAPE):
+            raise ValueError("fastnn.nopython.predict: out has not the shape of the network's outputs for x")
+        if x.ndim - code[_INPUT_NDIM] != out.ndim - code[_OUTPUT_NDIM]:
+            raise ValueError("fastnn.nopython.predict: one of x and out is a sample, the other a batch")
+        needed = _needed(code, n)
+        if alone:
+            if needed > 0:
+                _compute_with(net, x, out, n, np.empty((needed + 7) // 8, np.int64))
+            else:
+                _compute(net, x, out, n, 0)
+        else:
+            if work.nbytes < needed:
+                raise ValueError("fastnn.nopython.predict: the workspace is too small for so many rows")
+            _compute_with(net, x, out, n, work)
+
+    return predict
+
+
+@overload(functions.workspace)
+def _workspace(net: Any, batch: Any) -> Callable[..., Any]:
+    _network_type(net, FrozenNetwork, FrozenNetworks)
+    if not isinstance(batch, types.Integer | types.IntegerLiteral):
+        raise TypingError(f"fastnn.nopython: batch: expected an integer, got {batch}")
+
+    def workspace(net: Any, batch: Any) -> Any:
+        code = net.code
+        _check(code, net.parameters.shape[-1])
+        if batch < 1:
+            raise ValueError("fastnn.nopython.workspace: expected a batch of at least 1")
+        return np.empty(max(1, (_needed(code, batch) + 7) // 8), np.int64)
+
+    return workspace
+
+
+@overload(functions.parameter_count)
+def _parameter_count(net: Any) -> Callable[..., int]:
+    _network_type(net, FrozenNetwork, FrozenNetworks)
+    return lambda net: net.code[_TRAINABLE]
+
+
+def _flat_types(net: Any, flat: Any, *, written: bool) -> None:
+    _network_type(net, FrozenNetwork)
+    _array_type("flat", flat, _parameters_of(net).dtype, 1, written=written)
+
+
+@register_jitable
+def _check_flat(net: Any, flat: Any) -> None:
+    _check(net.code, net.parameters.size)
+    if flat.size != net.code[_TRAINABLE]:
+        raise ValueError("fastnn.nopython: flat: expected as many numbers as the network has weights")
+
+
+@overload(functions.set_parameters)
+def _set_parameters(net: Any, flat: Any) -> Callable[..., None]:
+    _flat_types(net, flat, written=False)
+
+    def set_parameters(net: Any, flat: Any) -> None:
+        _check_flat(net, flat)
+        code, at, first = net.code, net.code[_WEIGHTS_AT], 0
+        for weight in range(code[_WEIGHTS_COUNT]):
+            start, size = code[at + weight * WEIGHT_WORDS], code[at + weight * WEIGHT_WORDS + 1]
+            for index in range(size):
+                net.parameters[start + index] = flat[first + index]
+            first += size
+
+    return set_parameters
+
+
+@overload(functions.get_parameters)
+def _get_parameters(net: Any, flat: Any) -> Callable[..., None]:
+    _flat_types(net, flat, written=True)
+
+    def get_parameters(net: Any, flat: Any) -> None:
+        _check_flat(net, flat)
+        code, at, first = net.code, net.code[_WEIGHTS_AT], 0
+        for weight in range(code[_WEIGHTS_COUNT]):
+            start, size = code[at + weight * WEIGHT_WORDS], code[at + weight * WEIGHT_WORDS + 1]
+            for index in range(size):
+                flat[first + index] = net.parameters[start + index]
+            first += size
+
+    return get_parameters
+
+
+@overload(functions.member)
+def _member(networks: Any, index: Any) -> Callable[..., Any]:
+    _network_type(networks, FrozenNetworks)
+    if not isinstance(index, types.Integer | types.IntegerLiteral):
+        raise TypingError(f"fastnn.nopython: index: expected an integer, got {index}")
+
+    def member(networks: Any, index: Any) -> Any:
+        if index < 0 or index >= len(networks.parameters):
+            raise IndexError("fastnn.nopython.member: there are not that many networks")
+        return FrozenNetwork(networks.code, networks.parameters[index], networks.relocations)
+
+    return member

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cpu import frozen as backend
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
-from fastnn.backend.cpu.frozen_code import workspace_bytes
-from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Word
+from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Outcome, Word, workspace_bytes
 from fastnn.backend.cpu.token import process_token
 
-_native = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 6)
+_native = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 11)
 
 
 def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
@@ -70,14 +69,15 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
         raise ValueError(f"work: expected a workspace of at least {needed} bytes for {n} rows, got {work.nbytes}")
     if np.may_share_memory(x, out):
         x = x.copy()
-    result = ctypes.c_int64(0)
-    error = ctypes.c_void_p()
+    outcome, error = ctypes.c_int64(Outcome.RAISED), ctypes.c_void_p()
+    shapes = np.array([*x.shape, *out.shape], np.int64)
     status = _native(int(code[Word.RUN]))(
-        ctypes.addressof(result), ctypes.addressof(error), code.ctypes.data, net.parameters.ctypes.data,
-        work.ctypes.data if work.size else 0, x.ctypes.data, out.ctypes.data, n,
+        ctypes.addressof(outcome), ctypes.addressof(error), code.ctypes.data, net.parameters.ctypes.data,
+        net.parameters.size, work.ctypes.data, work.nbytes, x.ctypes.data, shapes.ctypes.data, x.ndim, out.ctypes.data,
+        shapes.ctypes.data + 8 * x.ndim, out.ndim,
     )  # fmt: skip
-    if status != 0 or result.value != 1:
-        raise RuntimeError("a compiled kernel raised: this is a bug in fastnn")
+    if status != 0 or outcome.value != Outcome.DONE:
+        raise RuntimeError(f"a compiled kernel raised ({outcome.value}): this is a bug in fastnn")
 
 
 def workspace(net: Any, batch: int) -> NDArray[np.int64]:

@@ -1,4 +1,8 @@
-"""What the functions of `fastnn.nopython` need and Numba lacks: addresses of arrays, the process's token."""
+"""What Numba cannot say: the call of a frozen network from the arrays that it is given, and the process's token.
+
+Arrays are taken apart where they are used, in LLVM's language: to pass them from function to function costs 5 ns each
+for their reference counts.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +10,87 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastnn.backend.cpu import token
+from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Outcome, Word
+from fastnn.backend.cpu.intrinsics import emit_call
 
 _I64 = ir.IntType(64)
 
 
+def _constant(value: int) -> Any:
+    return ir.Constant(_I64, int(value))
+
+
+def _field(builder: Any, net: Any, kind: Any, name: str) -> tuple[Any, Any]:
+    """Return the value and type of a field of a named tuple."""
+    index = kind.instance_class._fields.index(name)
+    return builder.extract_value(net, index), kind.types[index]
+
+
+def _array(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    return context.make_array(kind)(context, builder, value)
+
+
+def _address(builder: Any, array: Any) -> Any:
+    return builder.ptrtoint(array.data, _I64)
+
+
+def _word(builder: Any, code: Any, word: int) -> Any:
+    return builder.load(builder.gep(code.data, [_constant(word)]))
+
+
+def _shape(builder: Any, kind: Any, array: Any) -> tuple[Any, Any]:
+    """Return the address of an array's shape, and how many numbers it has."""
+    place = cgutils.alloca_once_value(builder, array.shape)
+    return builder.ptrtoint(place, _I64), _constant(kind.ndim)
+
+
+def _is_ours(builder: Any, code: Any) -> Any:
+    """Tell whether a code is of this version and this process."""
+    kind = ir.FunctionType(_I64, [])
+    ours = builder.module.globals.get(token.SYMBOL) or ir.Function(builder.module, kind, token.SYMBOL)
+    same_layout = builder.icmp_signed("==", _word(builder, code, Word.VERSION), _constant(LAYOUT_VERSION))
+    same_process = builder.icmp_signed("==", _word(builder, code, Word.TOKEN), builder.call(ours, []))
+    complete = builder.icmp_signed(">=", code.nitems, _constant(Word.HEAD))
+    return builder.and_(complete, builder.and_(same_layout, same_process))
+
+
 @intrinsic  # type: ignore[untyped-decorator]
-def address(typingctx: Any, array: Any) -> Any:
-    """Return the address of an array's first element; the array has to outlive its use."""
-    if not isinstance(array, types.Array):
-        return None
+def run(typingctx: Any, net: Any, x: Any, out: Any, work: Any) -> Any:
+    """Compute a network's outputs; gives an `Outcome`. `work` is an array or None."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.ptrtoint(data, _I64)
+        net_kind, x_kind, out_kind, work_kind = signature.args
+        code_value, code_kind = _field(builder, args[0], net_kind, "code")
+        parameters_value, parameters_kind = _field(builder, args[0], net_kind, "parameters")
+        code = _array(context, builder, code_kind, code_value)
+        parameters = _array(context, builder, parameters_kind, parameters_value)
+        x, out = _array(context, builder, x_kind, args[1]), _array(context, builder, out_kind, args[2])
+        work = [_constant(0), _constant(0)]
+        if isinstance(work_kind, types.Array):
+            given = _array(context, builder, work_kind, args[3])
+            work = [_address(builder, given), builder.mul(given.nitems, _constant(8))]
+        outcome = cgutils.alloca_once_value(builder, _constant(Outcome.FOREIGN))
+        with builder.if_then(_is_ours(builder, code), likely=True):
+            given_arguments = [_address(builder, code), _address(builder, parameters), parameters.nitems, *work]
+            for kind, array in ((x_kind, x), (out_kind, out)):
+                given_arguments += [_address(builder, array), *_shape(builder, kind, array)]
+            status, result = emit_call(builder, _word(builder, code, Word.RUN), given_arguments)
+            fine = builder.icmp_signed("==", status, ir.Constant(status.type, 0))
+            builder.store(builder.select(fine, result, _constant(Outcome.RAISED)), outcome)
+        return builder.load(outcome)
 
-    return types.intp(array), codegen
+    return types.intp(net, x, out, work), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def process_token(typingctx: Any) -> Any:
-    """Return the number that a network's code must hold; the linker resolves it anew in each process."""
-    token.process_token()
+def is_ours(typingctx: Any, code: Any) -> Any:
+    """Tell whether a code is of this version and this process."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(_I64, [])
-        module = builder.module
-        function = module.globals.get(token.SYMBOL) or ir.Function(module, kind, token.SYMBOL)
-        return builder.call(function, [])
+        return _is_ours(builder, _array(context, builder, signature.args[0], args[0]))
 
-    return types.intp(), codegen
+    return types.boolean(code), codegen

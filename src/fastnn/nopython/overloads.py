@@ -14,20 +14,19 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import overload, register_jitable
 
-from fastnn.backend.cpu import frozen_code
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
-from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, WEIGHT_WORDS, Word
-from fastnn.backend.cpu.intrinsics import call_frozen
+from fastnn.backend.cpu.frozen_layout import WEIGHT_WORDS, Outcome, Word, workspace_bytes
 from fastnn.nopython import functions
-from fastnn.nopython.native import address, process_token
+from fastnn.nopython.native import is_ours, run
 
-_VERSION, _TOKEN, _RUN, _PARAMETERS = int(Word.VERSION), int(Word.TOKEN), int(Word.RUN), int(Word.PARAMETERS)
-_INPUT_NDIM, _INPUT_SHAPE = int(Word.INPUT_NDIM), int(Word.INPUT_SHAPE)
-_OUTPUT_NDIM, _OUTPUT_SHAPE = int(Word.OUTPUT_NDIM), int(Word.OUTPUT_SHAPE)
+DONE, FOREIGN, PARAMETERS, INPUT, OUTPUT, WORKSPACE, OVERLAP = (
+    int(Outcome[name]) for name in ("DONE", "FOREIGN", "PARAMETERS", "INPUT", "OUTPUT", "WORKSPACE", "OVERLAP")
+)
+_PARAMETERS, _INPUT_NDIM = int(Word.PARAMETERS), int(Word.INPUT_NDIM)
 _MANY_COUNT, _MANY_ARENA, _ONE_ARENA = int(Word.MANY_COUNT), int(Word.MANY_ARENA), int(Word.ONE_ARENA)
 _WEIGHTS_AT, _WEIGHTS_COUNT, _TRAINABLE = int(Word.WEIGHTS_AT), int(Word.WEIGHTS_COUNT), int(Word.TRAINABLE)
 
-_workspace_bytes = register_jitable(frozen_code.workspace_bytes)
+_workspace_bytes = register_jitable(workspace_bytes)
 
 
 # mypy: disable-error-code="untyped-decorator"
@@ -63,31 +62,16 @@ def _parameters_of(net: Any) -> Any:
 
 # --- what is checked in each call ------------------------------------------------------------------------------
 
-
-@register_jitable
-def _check(code: Any, parameters: int) -> None:
-    if code[_VERSION] != LAYOUT_VERSION:
-        raise RuntimeError("fastnn.nopython: the network and this function belong to different versions of fastnn")
-    if code[_TOKEN] != process_token():
-        raise RuntimeError(
-            "fastnn.nopython: the network belongs to another process: give it as an argument instead of a global "
-            "variable, or pickle it"
-        )
-    if parameters != code[_PARAMETERS]:
-        raise RuntimeError("fastnn.nopython: the network's parameters were exchanged for an array of another length")
+_FOREIGN = (
+    "fastnn.nopython: the network belongs to another process or version of fastnn: give it as an argument instead of a "
+    "global variable, or pickle it"
+)
 
 
 @register_jitable
-def _rows(code: Any, shape: Any, ndim_word: int, shape_word: int) -> int:
-    """Return how many samples an array of a shape holds, -1 where it is no array of samples."""
-    ndim = code[ndim_word]
-    skip = len(shape) - ndim
-    if skip < 0 or skip > 1:
-        return -1
-    for axis in range(ndim):
-        if shape[skip + axis] != code[shape_word + axis]:
-            return -1
-    return shape[0] if skip == 1 else 1
+def _check(code: Any) -> None:
+    if not is_ours(code):
+        raise RuntimeError(_FOREIGN)
 
 
 @register_jitable
@@ -96,24 +80,26 @@ def _needed(code: Any, n: int) -> Any:
 
 
 @register_jitable
-def _compute(net: Any, x: Any, out: Any, n: int, work: int) -> None:
-    start, end = address(out), address(out) + out.nbytes
-    if address(x) < end and start < address(x) + x.nbytes:
-        _call(net, x.copy(), out, n, work)
-    else:
-        _call(net, x, out, n, work)
-
-
-@register_jitable
-def _call(net: Any, x: Any, out: Any, n: int, work: int) -> None:
-    code = net.code
-    if call_frozen(code[_RUN], address(code), address(net.parameters), work, address(x), address(out), n) != 1:
+def _fail(outcome: int) -> None:
+    """Raise what is wrong."""
+    if outcome == FOREIGN:
+        raise RuntimeError(_FOREIGN)
+    if outcome == PARAMETERS:
+        raise RuntimeError("fastnn.nopython: the network's parameters were exchanged for an array of another length")
+    if outcome == INPUT:
+        raise ValueError("fastnn.nopython.predict: x is neither one sample nor a batch of the network's inputs")
+    if outcome == OUTPUT:
+        raise ValueError("fastnn.nopython.predict: out has not the shape of the network's outputs for x")
+    if outcome == WORKSPACE:
+        raise ValueError("fastnn.nopython.predict: the workspace is too small for so many rows")
+    if outcome != DONE:
         raise RuntimeError("fastnn.nopython: a compiled kernel raised: this is a bug in fastnn")
 
 
 @register_jitable
-def _compute_with(net: Any, x: Any, out: Any, n: int, work: Any) -> None:
-    _compute(net, x, out, n, address(work))
+def _copied(net: Any, x: Any, out: Any, work: Any, outcome: int) -> int:
+    """Compute from a copy of x where that is what is missing; return the outcome."""
+    return run(net, x.copy(), out, work) if outcome == OVERLAP else outcome
 
 
 # --- the functions -----------------------------------------------------------------------------------------
@@ -140,28 +126,24 @@ def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None
 
         return predict_each
 
-    def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
-        code = net.code
-        _check(code, net.parameters.size)
-        n = _rows(code, x.shape, _INPUT_NDIM, _INPUT_SHAPE)
-        if n < 0:
-            raise ValueError("fastnn.nopython.predict: x is neither one sample nor a batch of the network's inputs")
-        if n != _rows(code, out.shape, _OUTPUT_NDIM, _OUTPUT_SHAPE):
-            raise ValueError("fastnn.nopython.predict: out has not the shape of the network's outputs for x")
-        if x.ndim - code[_INPUT_NDIM] != out.ndim - code[_OUTPUT_NDIM]:
-            raise ValueError("fastnn.nopython.predict: one of x and out is a sample, the other a batch")
-        needed = _needed(code, n)
-        if alone:
-            if needed > 0:
-                _compute_with(net, x, out, n, np.empty((needed + 7) // 8, np.int64))
+    def predict_alone(net: Any, x: Any, out: Any, work: Any = None) -> None:
+        outcome = run(net, x, out, None)
+        if outcome != DONE:
+            if outcome == WORKSPACE:
+                n = 1 if x.ndim == net.code[_INPUT_NDIM] else len(x)
+                own = np.empty((_needed(net.code, n) + 7) // 8, np.int64)
+                outcome = run(net, x, out, own)
+                outcome = _copied(net, x, out, own, outcome)
             else:
-                _compute(net, x, out, n, 0)
-        else:
-            if work.nbytes < needed:
-                raise ValueError("fastnn.nopython.predict: the workspace is too small for so many rows")
-            _compute_with(net, x, out, n, work)
+                outcome = _copied(net, x, out, None, outcome)
+            _fail(outcome)
 
-    return predict
+    def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
+        outcome = run(net, x, out, work)
+        if outcome != DONE:
+            _fail(_copied(net, x, out, work, outcome))
+
+    return predict_alone if alone else predict
 
 
 @overload(functions.workspace)
@@ -172,7 +154,7 @@ def _workspace(net: Any, batch: Any) -> Callable[..., Any]:
 
     def workspace(net: Any, batch: Any) -> Any:
         code = net.code
-        _check(code, net.parameters.shape[-1])
+        _check(code)
         if batch < 1:
             raise ValueError("fastnn.nopython.workspace: expected a batch of at least 1")
         return np.empty(max(1, (_needed(code, batch) + 7) // 8), np.int64)
@@ -193,7 +175,9 @@ def _flat_types(net: Any, flat: Any, *, written: bool) -> None:
 
 @register_jitable
 def _check_flat(net: Any, flat: Any) -> None:
-    _check(net.code, net.parameters.size)
+    _check(net.code)
+    if net.parameters.size != net.code[_PARAMETERS]:
+        _fail(PARAMETERS)
     if flat.size != net.code[_TRAINABLE]:
         raise ValueError("fastnn.nopython: flat: expected as many numbers as the network has weights")
 

@@ -18,11 +18,9 @@ from fastnn.backend.cpu import library
 from fastnn.backend.cpu.blocking import WAYS, Blocking
 from fastnn.backend.cpu.engine import bind, kernels_of, prepare
 from fastnn.backend.cpu.frozen_layout import (
-    BLOCK,
     LAYOUT_VERSION,
     MOST_DIMS,
     PATCH_WORDS,
-    STACK_BYTES,
     UNIT,
     WAY_WORDS,
     WEIGHT_WORDS,
@@ -30,7 +28,6 @@ from fastnn.backend.cpu.frozen_layout import (
 )
 from fastnn.backend.cpu.token import process_token
 from fastnn.program.layout import (
-    ALIGNMENT,
     DIMS_AT,
     FLAGS_WORD,
     KERNEL_WORD,
@@ -157,15 +154,6 @@ def without_addresses(code: Code, relocations: NDArray[np.uint8]) -> Code:
     made[[at for at, *_ in json.loads(bytes(relocations))]] = 0
     made[Word.TOKEN] = 0
     return made
-
-
-def workspace_bytes(many_count: int, many_arena: int, one_arena: int, n: int) -> int:
-    """Return the bytes of workspace that n rows need; 0 where there is room on the stack. Compiled code asks too."""
-    if n <= 1:
-        return 0 if one_arena <= STACK_BYTES else one_arena + ALIGNMENT
-    rows = min(n, BLOCK)
-    arena = max(many_arena * ((rows + UNIT - 1) // UNIT), one_arena)
-    return many_count * RECORD_WORDS * 8 + arena + ALIGNMENT
 
 
 def _kernels(program: Program) -> list[KernelKey]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from fastnn.program.layout import ALIGNMENT, RECORD_WORDS
+
 #: Of the layout below and of what `run_frozen` makes of it. Users' functions that Numba keeps on disk hold the number
 #: that they were compiled with, and refuse networks of another one.
 LAYOUT_VERSION = 1
@@ -53,3 +55,25 @@ WAY_WORDS = 7
 WEIGHT_WORDS = 2
 #: One row needs no workspace when its values take no more than this: they are on the stack.
 STACK_BYTES = 8192
+
+
+class Outcome(IntEnum):
+    """What a call of a frozen network ends in."""
+
+    DONE = 0
+    RAISED = 1  # a kernel did
+    FOREIGN = 2  # the code is another process's, or another version's
+    PARAMETERS = 3  # there are not as many as the code says
+    INPUT = 4  # x has not the shape of a sample or a batch
+    OUTPUT = 5  # out has not the shape of x's outputs
+    WORKSPACE = 6  # it is too small
+    OVERLAP = 7  # x and out share memory
+
+
+def workspace_bytes(many_count: int, many_arena: int, one_arena: int, n: int) -> int:
+    """Return the bytes of workspace that n rows need; 0 where there is room on the stack. Compiled code asks too."""
+    if n <= 1:
+        return 0 if one_arena <= STACK_BYTES else one_arena + ALIGNMENT
+    rows = min(n, BLOCK)
+    arena = max(many_arena * ((rows + UNIT - 1) // UNIT), one_arena)
+    return many_count * RECORD_WORDS * 8 + arena + ALIGNMENT

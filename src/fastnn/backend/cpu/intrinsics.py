@@ -43,46 +43,36 @@ SOURCE_POINTERS = {
 int64_pointer = SOURCE_POINTERS["int64"]
 
 
-def _caller(count: int, *, gives_result: bool = False) -> Any:
-    """Make the call of a compiled function of `count` integers by its address.
+def emit_call(builder: Any, address: Any, arguments: list[Any]) -> tuple[Any, Any]:
+    """Emit the call of a compiled function of integers by its address; return its status and result.
 
-    Compiled functions have Numba's native convention: `status f(result*, error**, arguments...)`. The call
-    gives back the status, which is 0 unless the function raised; or else its result, 0 where it raised.
+    Compiled functions have Numba's native convention: `status f(result*, error**, arguments...)`. The status is 0
+    unless the function raised.
     """
+    result = cgutils.alloca_once(builder, _I64)
+    error = cgutils.alloca_once(builder, _POINTER)
+    given = [builder.bitcast(result, _POINTER), builder.bitcast(error, _POINTER), *arguments]
+    function = ir.FunctionType(ir.IntType(32), [_POINTER, _POINTER, *[_I64] * len(arguments)])
+    status = builder.call(builder.inttoptr(address, function.as_pointer()), given)
+    return status, builder.load(result)
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        result = cgutils.alloca_once(builder, _I64)
-        error = cgutils.alloca_once(builder, _POINTER)
-        arguments = [builder.bitcast(result, _POINTER), builder.bitcast(error, _POINTER), *args[1:]]
-        function = ir.FunctionType(ir.IntType(32), [_POINTER, _POINTER, *[_I64] * count])
-        pointer = builder.inttoptr(args[0], function.as_pointer())
-        status = builder.call(pointer, arguments)
-        if not gives_result:
-            return builder.sext(status, _I64)
-        fine = builder.icmp_signed("==", status, ir.Constant(ir.IntType(32), 0))
-        return builder.select(fine, builder.load(result), ir.Constant(_I64, 0))
 
-    return codegen
+def _caller(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    """Emit a call that gives back the status."""
+    status, _ = emit_call(builder, args[0], list(args[1:]))
+    return builder.sext(status, _I64)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def call_kernel(typingctx: Any, address: Any, record: Any, context: Any, ith: Any, nth: Any) -> Any:
     """Call the kernel at an address: (record, context, ith, nth) -> status."""
-    return types.intp(*[types.intp] * 5), _caller(4)
+    return types.intp(*[types.intp] * 5), _caller
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def call_map(typingctx: Any, address: Any, out: Any, x: Any, saved: Any, n: Any, params: Any) -> Any:
     """Call the elementwise function at an address: (out, x, saved, n, params) -> status."""
-    return types.intp(*[types.intp] * 6), _caller(5)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def call_frozen(
-    typingctx: Any, address: Any, code: Any, parameters: Any, work: Any, x: Any, out: Any, n: Any
-) -> Any:  # fmt: skip
-    """Call `run_frozen` by its address; gives 1, or 0 where it failed."""
-    return types.intp(*[types.intp] * 7), _caller(6, gives_result=True)
+    return types.intp(*[types.intp] * 6), _caller
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]

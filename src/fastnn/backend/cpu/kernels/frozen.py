@@ -7,7 +7,16 @@ from typing import Any
 
 from fastnn.backend.cpu.blocking import way_number
 from fastnn.backend.cpu.float_mode import enter_kernel_mode, restore_mode
-from fastnn.backend.cpu.frozen_layout import BLOCK, PATCH_WORDS, STACK_BYTES, UNIT, WAY_WORDS, Word
+from fastnn.backend.cpu.frozen_layout import (
+    BLOCK,
+    PATCH_WORDS,
+    STACK_BYTES,
+    UNIT,
+    WAY_WORDS,
+    Outcome,
+    Word,
+    workspace_bytes,
+)
 from fastnn.backend.cpu.intrinsics import call_kernel, int64_pointer, stack_bytes
 from fastnn.backend.cpu.kernels.kit import Kit, kernel
 from fastnn.backend.cpu.options import helper
@@ -31,15 +40,24 @@ _PARAMETERS, _ARENA, _SCRATCH, _DATA = (
 _STATUS, _CURSOR = int(Counter.STATUS), int(Counter.CURSOR)
 _M, _N, _K = OPS["matmul"].words("m", "n", "k")
 _TRANSPOSE_A, _TRANSPOSE_B = int(Flag.TRANSPOSE_A), int(Flag.TRANSPOSE_B)
+_INPUT_NDIM, _INPUT_SHAPE, _OUTPUT_NDIM, _OUTPUT_SHAPE = (
+    int(Word.INPUT_NDIM), int(Word.INPUT_SHAPE), int(Word.OUTPUT_NDIM), int(Word.OUTPUT_SHAPE),
+)  # fmt: skip
+_PARAMETER_COUNT = int(Word.PARAMETERS)
 _INPUT_BYTES, _OUTPUT_BYTES = int(Word.INPUT_BYTES), int(Word.OUTPUT_BYTES)
-_ONE_AT, _ONE_COUNT = int(Word.ONE_AT), int(Word.ONE_COUNT)
-_MANY_AT, _MANY_COUNT = int(Word.MANY_AT), int(Word.MANY_COUNT)
+_ONE_AT, _ONE_COUNT, _ONE_ARENA = int(Word.ONE_AT), int(Word.ONE_COUNT), int(Word.ONE_ARENA)
+_MANY_AT, _MANY_COUNT, _MANY_ARENA = int(Word.MANY_AT), int(Word.MANY_COUNT), int(Word.MANY_ARENA)
 _PATCHES_AT, _PATCHES_COUNT = int(Word.PATCHES_AT), int(Word.PATCHES_COUNT)
 _WAYS_AT, _WAYS_COUNT = int(Word.WAYS_AT), int(Word.WAYS_COUNT)
 # products are never blocked, which needs more memory than a caller would give: the results are the same bits
 _NEVER = 1 << 62
 
+DONE, RAISED, PARAMETERS, INPUT, OUTPUT, WORKSPACE, OVERLAP = (
+    int(Outcome[name]) for name in ("DONE", "RAISED", "PARAMETERS", "INPUT", "OUTPUT", "WORKSPACE", "OVERLAP")
+)
+
 _way_number = helper(way_number)
+_workspace_bytes = helper(workspace_bytes)
 
 
 @helper
@@ -77,32 +95,61 @@ def _run(records: int, count: int, context: int) -> None:
             int64_pointer(context)[_STATUS] = 1
 
 
-@kernel("run_frozen", arguments=6, returns=True)
-def run_frozen(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Compute the outputs of n rows, and return 1, or 0 where a kernel raised.
+@helper
+def _rows(code: int, ndim: int, shape: int, ndim_word: int, shape_word: int) -> int:
+    """Return how many samples an array of a shape holds, -1 where it is no array of samples."""
+    words, sizes = int64_pointer(code), int64_pointer(shape)
+    skip = ndim - words[ndim_word]
+    if skip != 0 and skip != 1:
+        return -1
+    for axis in range(words[ndim_word]):
+        if sizes[skip + axis] != words[shape_word + axis]:
+            return -1
+    return sizes[0] if skip == 1 else 1
 
-    The arguments: addresses of the code, of the parameters, of a workspace as large as `frozen_code.workspace_bytes`
-    says (0: one row's values are on the stack), of the rows and of the outputs, both contiguous and apart from each
-    other; and n.
+
+@kernel("run_frozen", arguments=11, returns=True)
+def run_frozen(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Check a call of a frozen network, and compute it; return an `Outcome`.
+
+    The arguments: address of the code; of the parameters, and their number; of a workspace, and its bytes (both 0
+    without one: one row's values may be on the stack); of x, of its shape, and its number of dimensions; and those of
+    out. Both arrays are contiguous and of the network's dtype; the code belongs to this process.
     """
 
-    def run_frozen(code, parameters, work, x, out, n):
+    def run_frozen(code, parameters, count, work, work_bytes, x, x_shape, x_ndim, out, out_shape, out_ndim):
         words = int64_pointer(code)
+        if count != words[_PARAMETER_COUNT]:
+            return PARAMETERS
+        n = _rows(code, x_ndim, x_shape, _INPUT_NDIM, _INPUT_SHAPE)
+        if n < 0:
+            return INPUT
+        single = x_ndim == words[_INPUT_NDIM]
+        if n != _rows(code, out_ndim, out_shape, _OUTPUT_NDIM, _OUTPUT_SHAPE):
+            return OUTPUT
+        if single != (out_ndim == words[_OUTPUT_NDIM]):
+            return OUTPUT
+        many = words[_MANY_COUNT]
+        if work_bytes < _workspace_bytes(many, words[_MANY_ARENA], words[_ONE_ARENA], n):
+            return WORKSPACE
+        x_bytes, out_bytes = words[_INPUT_BYTES], words[_OUTPUT_BYTES]
+        if x < out + n * out_bytes and out < x + n * x_bytes:
+            return OVERLAP
         context = stack_bytes(_CONTEXT_BYTES)
         own = stack_bytes(STACK_BYTES)
         context_words = int64_pointer(context)
-        many = words[_MANY_COUNT]
         records = _aligned(work)
+        stacked = words[_ONE_ARENA] <= STACK_BYTES
         context_words[_PARAMETERS] = parameters
         context_words[_SCRATCH] = context_words[_STATUS] = context_words[_CURSOR] = 0
         mode = enter_kernel_mode()
         done, patched = 0, 0
         while done < n:
             rows = min(n - done, BLOCK)
-            context_words[_DATA] = x + done * words[_INPUT_BYTES]
-            context_words[_DATA + 1] = out + done * words[_OUTPUT_BYTES]
+            context_words[_DATA] = x + done * x_bytes
+            context_words[_DATA + 1] = out + done * out_bytes
             if rows == 1:
-                context_words[_ARENA] = own if work == 0 else records + (many * _RECORD_BYTES if n > 1 else 0)
+                context_words[_ARENA] = own if stacked else records + (many * _RECORD_BYTES if n > 1 else 0)
                 _run(code + words[_ONE_AT] * 8, words[_ONE_COUNT], context)
             else:
                 if rows != patched:
@@ -112,6 +159,6 @@ def run_frozen(kit: Kit, variant: str) -> Callable[..., Any]:
                 _run(records, many, context)
             done += rows
         restore_mode(mode)
-        return 1 if context_words[_STATUS] == 0 else 0
+        return DONE if context_words[_STATUS] == 0 else RAISED
 
     return run_frozen

@@ -19,6 +19,26 @@ from fastnn.backend.cpu.intrinsics import emit_call
 
 _I64 = ir.IntType(64)
 
+#: What is raised, by outcome.
+ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
+    Outcome.FOREIGN: (
+        RuntimeError,
+        "the network belongs to another process or version of fastnn: give it as an argument instead of a global "
+        "variable, or pickle it",
+    ),
+    Outcome.PARAMETERS: (RuntimeError, "the network's parameters were exchanged for an array of another length"),
+    Outcome.INPUT: (ValueError, "x is neither one sample nor a batch of the network's inputs"),
+    Outcome.OUTPUT: (ValueError, "out has not the shape of the network's outputs for x"),
+    Outcome.WORKSPACE: (ValueError, "the workspace is too small for so many rows"),
+    Outcome.MEMORY: (MemoryError, "there is no memory for so many rows"),
+    Outcome.RAISED: (RuntimeError, "a compiled kernel raised: this is a bug in fastnn"),
+}
+
+
+def _raise(context: Any, builder: Any, outcome: Outcome) -> None:
+    kind, message = ERRORS[outcome]
+    context.call_conv.return_user_exc(builder, kind, (f"fastnn.nopython: {message}",))
+
 
 def _constant(value: int) -> Any:
     return ir.Constant(_I64, int(value))
@@ -60,7 +80,7 @@ def _is_ours(builder: Any, code: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def run(typingctx: Any, net: Any, x: Any, out: Any, work: Any) -> Any:
-    """Compute a network's outputs; gives an `Outcome`. `work` is an array or None."""
+    """Compute a network's outputs, or raise what is wrong. `work` is an array or None."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         net_kind, x_kind, out_kind, work_kind = signature.args
@@ -73,17 +93,22 @@ def run(typingctx: Any, net: Any, x: Any, out: Any, work: Any) -> Any:
         if isinstance(work_kind, types.Array):
             given = _array(context, builder, work_kind, args[3])
             work = [_address(builder, given), builder.mul(given.nitems, _constant(8))]
-        outcome = cgutils.alloca_once_value(builder, _constant(Outcome.FOREIGN))
-        with builder.if_then(_is_ours(builder, code), likely=True):
-            given_arguments = [_address(builder, code), _address(builder, parameters), parameters.nitems, *work]
-            for kind, array in ((x_kind, x), (out_kind, out)):
-                given_arguments += [_address(builder, array), *_shape(builder, kind, array)]
-            status, result = emit_call(builder, _word(builder, code, Word.RUN), given_arguments)
-            fine = builder.icmp_signed("==", status, ir.Constant(status.type, 0))
-            builder.store(builder.select(fine, result, _constant(Outcome.RAISED)), outcome)
-        return builder.load(outcome)
+        with builder.if_then(builder.not_(_is_ours(builder, code)), likely=False):
+            _raise(context, builder, Outcome.FOREIGN)
+        arguments = [_address(builder, code), _address(builder, parameters), parameters.nitems, *work]
+        for kind, array in ((x_kind, x), (out_kind, out)):
+            arguments += [_address(builder, array), *_shape(builder, kind, array)]
+        status, outcome = emit_call(builder, _word(builder, code, Word.RUN), arguments)
+        fine = builder.icmp_signed("==", status, ir.Constant(status.type, 0))
+        fine = builder.and_(fine, builder.icmp_signed("==", outcome, _constant(Outcome.DONE)))
+        with builder.if_then(builder.not_(fine), likely=False):
+            for one in ERRORS:
+                with builder.if_then(builder.icmp_signed("==", outcome, _constant(one))):
+                    _raise(context, builder, one)
+            _raise(context, builder, Outcome.RAISED)
+        return context.get_dummy_value()
 
-    return types.intp(net, x, out, work), codegen
+    return types.void(net, x, out, work), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]

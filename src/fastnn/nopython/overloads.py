@@ -17,12 +17,9 @@ from numba.extending import overload, register_jitable
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.frozen_layout import WEIGHT_WORDS, Outcome, Word, workspace_bytes
 from fastnn.nopython import functions
-from fastnn.nopython.native import is_ours, run
+from fastnn.nopython.native import ERRORS, is_ours, run
 
-DONE, FOREIGN, PARAMETERS, INPUT, OUTPUT, WORKSPACE, OVERLAP = (
-    int(Outcome[name]) for name in ("DONE", "FOREIGN", "PARAMETERS", "INPUT", "OUTPUT", "WORKSPACE", "OVERLAP")
-)
-_PARAMETERS, _INPUT_NDIM = int(Word.PARAMETERS), int(Word.INPUT_NDIM)
+_PARAMETERS = int(Word.PARAMETERS)
 _MANY_COUNT, _MANY_ARENA, _ONE_ARENA = int(Word.MANY_COUNT), int(Word.MANY_ARENA), int(Word.ONE_ARENA)
 _WEIGHTS_AT, _WEIGHTS_COUNT, _TRAINABLE = int(Word.WEIGHTS_AT), int(Word.WEIGHTS_COUNT), int(Word.TRAINABLE)
 
@@ -62,44 +59,13 @@ def _parameters_of(net: Any) -> Any:
 
 # --- what is checked in each call ------------------------------------------------------------------------------
 
-_FOREIGN = (
-    "fastnn.nopython: the network belongs to another process or version of fastnn: give it as an argument instead of a "
-    "global variable, or pickle it"
-)
+_FOREIGN, _EXCHANGED = (f"fastnn.nopython: {ERRORS[one][1]}" for one in (Outcome.FOREIGN, Outcome.PARAMETERS))
 
 
 @register_jitable
 def _check(code: Any) -> None:
     if not is_ours(code):
         raise RuntimeError(_FOREIGN)
-
-
-@register_jitable
-def _needed(code: Any, n: int) -> Any:
-    return _workspace_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], n)
-
-
-@register_jitable
-def _fail(outcome: int) -> None:
-    """Raise what is wrong."""
-    if outcome == FOREIGN:
-        raise RuntimeError(_FOREIGN)
-    if outcome == PARAMETERS:
-        raise RuntimeError("fastnn.nopython: the network's parameters were exchanged for an array of another length")
-    if outcome == INPUT:
-        raise ValueError("fastnn.nopython.predict: x is neither one sample nor a batch of the network's inputs")
-    if outcome == OUTPUT:
-        raise ValueError("fastnn.nopython.predict: out has not the shape of the network's outputs for x")
-    if outcome == WORKSPACE:
-        raise ValueError("fastnn.nopython.predict: the workspace is too small for so many rows")
-    if outcome != DONE:
-        raise RuntimeError("fastnn.nopython: a compiled kernel raised: this is a bug in fastnn")
-
-
-@register_jitable
-def _copied(net: Any, x: Any, out: Any, work: Any, outcome: int) -> int:
-    """Compute from a copy of x where that is what is missing; return the outcome."""
-    return run(net, x.copy(), out, work) if outcome == OVERLAP else outcome
 
 
 # --- the functions -----------------------------------------------------------------------------------------
@@ -127,21 +93,10 @@ def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None
         return predict_each
 
     def predict_alone(net: Any, x: Any, out: Any, work: Any = None) -> None:
-        outcome = run(net, x, out, None)
-        if outcome != DONE:
-            if outcome == WORKSPACE:
-                n = 1 if x.ndim == net.code[_INPUT_NDIM] else len(x)
-                own = np.empty((_needed(net.code, n) + 7) // 8, np.int64)
-                outcome = run(net, x, out, own)
-                outcome = _copied(net, x, out, own, outcome)
-            else:
-                outcome = _copied(net, x, out, None, outcome)
-            _fail(outcome)
+        run(net, x, out, None)
 
     def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
-        outcome = run(net, x, out, work)
-        if outcome != DONE:
-            _fail(_copied(net, x, out, work, outcome))
+        run(net, x, out, work)
 
     return predict_alone if alone else predict
 
@@ -157,7 +112,8 @@ def _workspace(net: Any, batch: Any) -> Callable[..., Any]:
         _check(code)
         if batch < 1:
             raise ValueError("fastnn.nopython.workspace: expected a batch of at least 1")
-        return np.empty(max(1, (_needed(code, batch) + 7) // 8), np.int64)
+        needed = _workspace_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], batch)
+        return np.empty(max(1, (needed + 7) // 8), np.int64)
 
     return workspace
 
@@ -165,7 +121,12 @@ def _workspace(net: Any, batch: Any) -> Callable[..., Any]:
 @overload(functions.parameter_count)
 def _parameter_count(net: Any) -> Callable[..., int]:
     _network_type(net, FrozenNetwork, FrozenNetworks)
-    return lambda net: net.code[_TRAINABLE]
+
+    def parameter_count(net: Any) -> Any:
+        _check(net.code)
+        return net.code[_TRAINABLE]
+
+    return parameter_count
 
 
 def _flat_types(net: Any, flat: Any, *, written: bool) -> None:
@@ -177,7 +138,7 @@ def _flat_types(net: Any, flat: Any, *, written: bool) -> None:
 def _check_flat(net: Any, flat: Any) -> None:
     _check(net.code)
     if net.parameters.size != net.code[_PARAMETERS]:
-        _fail(PARAMETERS)
+        raise RuntimeError(_EXCHANGED)
     if flat.size != net.code[_TRAINABLE]:
         raise ValueError("fastnn.nopython: flat: expected as many numbers as the network has weights")
 

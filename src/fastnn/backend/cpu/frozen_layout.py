@@ -67,7 +67,7 @@ class Outcome(IntEnum):
     INPUT = 4  # x has not the shape of a sample or a batch
     OUTPUT = 5  # out has not the shape of x's outputs
     WORKSPACE = 6  # it is too small
-    OVERLAP = 7  # x and out share memory
+    MEMORY = 7  # there is none for a workspace
 
 
 def workspace_bytes(many_count: int, many_arena: int, one_arena: int, n: int) -> int:

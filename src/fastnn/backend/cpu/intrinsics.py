@@ -9,6 +9,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastnn.backend.cpu.lanes import declared
+
 _I64 = ir.IntType(64)
 _POINTER = ir.IntType(8).as_pointer()
 
@@ -73,6 +75,26 @@ def call_kernel(typingctx: Any, address: Any, record: Any, context: Any, ith: An
 def call_map(typingctx: Any, address: Any, out: Any, x: Any, saved: Any, n: Any, params: Any) -> Any:
     """Call the elementwise function at an address: (out, x, saved, n, params) -> status."""
     return types.intp(*[types.intp] * 6), _caller
+
+
+def _c_function(name: str, result: Any, kind: Any) -> Any:
+    """Make the call of a function of C's library with one integer."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def call(typingctx: Any, argument: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            function = declared(builder, name, kind, [_I64])
+            value = builder.call(function, args)
+            return context.get_dummy_value() if result is types.void else value
+
+        return result(types.intp), codegen
+
+    return call
+
+
+#: Memory from C's library, as an address (0: there is none); and back.
+allocate = _c_function("malloc", types.intp, _I64)
+release = _c_function("free", types.void, ir.VoidType())
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]

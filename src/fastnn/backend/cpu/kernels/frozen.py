@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnn.backend.cpu.blocking import way_number
-from fastnn.backend.cpu.float_mode import enter_kernel_mode, restore_mode
+from fastnn.backend.cpu.float_mode import enter_kernel_mode, is_plain, restore_plain_mode
 from fastnn.backend.cpu.frozen_layout import (
     BLOCK,
     PATCH_WORDS,
@@ -17,7 +17,14 @@ from fastnn.backend.cpu.frozen_layout import (
     Word,
     workspace_bytes,
 )
-from fastnn.backend.cpu.intrinsics import call_kernel, int64_pointer, stack_bytes
+from fastnn.backend.cpu.intrinsics import (
+    SOURCE_POINTERS,
+    allocate,
+    call_kernel,
+    int64_pointer,
+    release,
+    stack_bytes,
+)
 from fastnn.backend.cpu.kernels.kit import Kit, kernel
 from fastnn.backend.cpu.options import helper
 from fastnn.program.layout import (
@@ -52,10 +59,11 @@ _WAYS_AT, _WAYS_COUNT = int(Word.WAYS_AT), int(Word.WAYS_COUNT)
 # products are never blocked, which needs more memory than a caller would give: the results are the same bits
 _NEVER = 1 << 62
 
-DONE, RAISED, PARAMETERS, INPUT, OUTPUT, WORKSPACE, OVERLAP = (
-    int(Outcome[name]) for name in ("DONE", "RAISED", "PARAMETERS", "INPUT", "OUTPUT", "WORKSPACE", "OVERLAP")
+DONE, RAISED, PARAMETERS, INPUT, OUTPUT, WORKSPACE, MEMORY = (
+    int(Outcome[name]) for name in ("DONE", "RAISED", "PARAMETERS", "INPUT", "OUTPUT", "WORKSPACE", "MEMORY")
 )
 
+uint8_pointer = SOURCE_POINTERS["uint8"]
 _way_number = helper(way_number)
 _workspace_bytes = helper(workspace_bytes)
 
@@ -108,12 +116,40 @@ def _rows(code: int, ndim: int, shape: int, ndim_word: int, shape_word: int) -> 
     return sizes[0] if skip == 1 else 1
 
 
+@helper
+def _compute(code: int, parameters: int, records: int, x: int, out: int, n: int, stack: int) -> int:
+    """Compute n rows with a workspace from `records` on; one row's values may be on the stack."""
+    words = int64_pointer(code)
+    context = stack_bytes(_CONTEXT_BYTES)
+    context_words = int64_pointer(context)
+    context_words[_PARAMETERS] = parameters
+    context_words[_SCRATCH] = context_words[_STATUS] = context_words[_CURSOR] = 0
+    many = words[_MANY_COUNT]
+    arena = records + (many * _RECORD_BYTES if n > 1 else 0)
+    done, patched = 0, 0
+    while done < n:
+        rows = min(n - done, BLOCK)
+        context_words[_DATA] = x + done * words[_INPUT_BYTES]
+        context_words[_DATA + 1] = out + done * words[_OUTPUT_BYTES]
+        if rows == 1:
+            context_words[_ARENA] = stack if words[_ONE_ARENA] <= STACK_BYTES else arena
+            _run(code + words[_ONE_AT] * 8, words[_ONE_COUNT], context)
+        else:
+            if rows != patched:
+                patch(code, records, rows)
+                patched = rows
+            context_words[_ARENA] = arena
+            _run(records, many, context)
+        done += rows
+    return context_words[_STATUS]
+
+
 @kernel("run_frozen", arguments=11, returns=True)
 def run_frozen(kit: Kit, variant: str) -> Callable[..., Any]:
     """Check a call of a frozen network, and compute it; return an `Outcome`.
 
     The arguments: address of the code; of the parameters, and their number; of a workspace, and its bytes (both 0
-    without one: one row's values may be on the stack); of x, of its shape, and its number of dimensions; and those of
+    without one: what is needed is allocated); of x, of its shape, and its number of dimensions; and those of
     out. Both arrays are contiguous and of the network's dtype; the code belongs to this process.
     """
 
@@ -129,36 +165,34 @@ def run_frozen(kit: Kit, variant: str) -> Callable[..., Any]:
             return OUTPUT
         if single != (out_ndim == words[_OUTPUT_NDIM]):
             return OUTPUT
-        many = words[_MANY_COUNT]
-        if work_bytes < _workspace_bytes(many, words[_MANY_ARENA], words[_ONE_ARENA], n):
+        needed = _workspace_bytes(words[_MANY_COUNT], words[_MANY_ARENA], words[_ONE_ARENA], n)
+        if work != 0 and work_bytes < needed:
             return WORKSPACE
-        x_bytes, out_bytes = words[_INPUT_BYTES], words[_OUTPUT_BYTES]
-        if x < out + n * out_bytes and out < x + n * x_bytes:
-            return OVERLAP
-        context = stack_bytes(_CONTEXT_BYTES)
-        own = stack_bytes(STACK_BYTES)
-        context_words = int64_pointer(context)
-        records = _aligned(work)
-        stacked = words[_ONE_ARENA] <= STACK_BYTES
-        context_words[_PARAMETERS] = parameters
-        context_words[_SCRATCH] = context_words[_STATUS] = context_words[_CURSOR] = 0
-        mode = enter_kernel_mode()
-        done, patched = 0, 0
-        while done < n:
-            rows = min(n - done, BLOCK)
-            context_words[_DATA] = x + done * x_bytes
-            context_words[_DATA + 1] = out + done * out_bytes
-            if rows == 1:
-                context_words[_ARENA] = own if stacked else records + (many * _RECORD_BYTES if n > 1 else 0)
-                _run(code + words[_ONE_AT] * 8, words[_ONE_COUNT], context)
-            else:
-                if rows != patched:
-                    patch(code, records, rows)
-                    patched = rows
-                context_words[_ARENA] = records + many * _RECORD_BYTES
-                _run(records, many, context)
-            done += rows
-        restore_mode(mode)
-        return DONE if context_words[_STATUS] == 0 else RAISED
+        x_bytes, out_bytes = n * words[_INPUT_BYTES], n * words[_OUTPUT_BYTES]
+        copied = x_bytes if x < out + out_bytes and out < x + x_bytes else 0
+        memory = 0
+        wanted = copied + (needed if work == 0 else 0)
+        if wanted > 0:
+            memory = allocate(wanted)
+            if memory == 0:
+                return MEMORY
+            if copied > 0:
+                source, target = uint8_pointer(x), uint8_pointer(memory)
+                for index in range(copied):
+                    target[index] = source[index]
+                x = memory
+            if work == 0:
+                work = memory + copied
+        stack, records = stack_bytes(STACK_BYTES), _aligned(work)
+        plain = is_plain()
+        status = _compute(code, parameters, records, x, out, n, stack) if plain else 0
+        if not (plain and is_plain()):
+            # another way of rounding, or there were subnormal numbers
+            mode = enter_kernel_mode()
+            status = _compute(code, parameters, records, x, out, n, stack)
+            restore_plain_mode(mode)
+        if memory != 0:
+            release(memory)
+        return DONE if status == 0 else RAISED
 
     return run_frozen

@@ -57,8 +57,8 @@ def kernel_mode(triple: str) -> int:
 def is_plain(typingctx: Any) -> Any:
     """Tell whether the thread rounds to nearest and has met no subnormal number, as far as its register says.
 
-    If that holds before and after a piece of work, the kernels' mode would have made no difference (but for a product
-    that is subnormal and exact). To ask takes 2 ns; to exchange the mode, there and back, 75. False where the processor
+    If that holds before and after a piece of work, the kernels' mode would have made no difference, but for results
+    that are subnormal and exact. To ask takes 2 ns; to exchange the mode, there and back, 75. False where the processor
     is not x86.
     """
 

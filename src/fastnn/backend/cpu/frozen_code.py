@@ -113,6 +113,7 @@ def assemble(make: Callable[[int], Program], interface: Interface) -> tuple[Code
         Word.WAYS_COUNT: len(ways),
         Word.WEIGHTS_AT: starts[4],
         Word.WEIGHTS_COUNT: len(weights),
+        Word.ITEM_BYTES: itemsize,
         Word.TRAINABLE: int(weights[:, 1].sum()),
     }
     for word, value in values.items():

@@ -39,7 +39,8 @@ class Word(IntEnum):
     WEIGHTS_AT = INPUT_BYTES + 12
     WEIGHTS_COUNT = INPUT_BYTES + 13
     TRAINABLE = INPUT_BYTES + 14  # elements of all weights together
-    HEAD = INPUT_BYTES + 15  # how many words there are before the first table
+    ITEM_BYTES = INPUT_BYTES + 15  # of the dtype
+    HEAD = INPUT_BYTES + 16  # how many words there are before the first table
 
 
 #: Records are patched for any number of rows from those for this many: sizes of values in bytes are then multiples of

@@ -1,0 +1,80 @@
+"""Models to freeze, and compiled functions that call the frozen networks."""
+
+import numpy as np
+from numba import njit, prange
+
+import fastnn as fnn
+from fastnn import nopython as fnp
+
+RNG = np.random.default_rng(7)
+
+
+@njit(nogil=True)
+def predict(net, x, out):
+    fnp.predict(net, x, out)
+
+
+@njit(nogil=True)
+def predict_with(net, x, out, work):
+    fnp.predict(net, x, out, work)
+
+
+@njit(nogil=True)
+def each(net, x, out):
+    for i in range(len(x)):
+        fnp.predict(net, x[i], out[i])
+
+
+@njit(parallel=True)
+def in_parallel(net, x, out):
+    for i in prange(len(x)):
+        fnp.predict(net, x[i], out[i])
+
+
+def chain(*layers, shape=(6,), dtype="float32", seed=1):
+    return fnn.Sequential([fnn.Input(shape), *layers], dtype=dtype, seed=seed)
+
+
+def residual(dtype="float32"):
+    x = fnn.Input((6,))
+    h = fnn.Dense(6, activation="gelu")(x)
+    h = fnn.Add()([h, x])
+    h = fnn.LayerNorm()(fnn.Concatenate()([h, fnn.Multiply()([h, x])]))
+    return fnn.Model(x, fnn.Dense(3, activation="softmax")(h), seed=2, dtype=dtype)
+
+
+def normalised(dtype="float32"):
+    model = chain(fnn.Dense(9), fnn.BatchNorm(), fnn.Activation("tanh"), fnn.Dropout(0.5), fnn.Dense(2), dtype=dtype)
+    model.compile("sgd", "mse")
+    model.fit(RNG.normal(size=(40, 6)), RNG.normal(size=(40, 2)), epochs=2, verbose=0)
+    return model
+
+
+MODELS = {
+    "perceptron": lambda dtype: chain(fnn.Dense(20, "relu"), fnn.Dense(10, "softmax"), dtype=dtype),
+    "one output": lambda dtype: chain(fnn.Dense(33, "tanh"), fnn.Dense(1, "sigmoid"), dtype=dtype),
+    "wide": lambda dtype: chain(fnn.Dense(300, activation="relu"), fnn.Dense(150), fnn.Dense(70), dtype=dtype),
+    "residual": residual,
+    "normalised": normalised,
+    "images": lambda dtype: chain(
+        fnn.Dense(4), fnn.Flatten(), fnn.Dense(5), fnn.Reshape((5, 1)), shape=(3, 2), dtype=dtype
+    ),
+    "sequence": lambda dtype: chain(fnn.Dense(70, activation="relu"), fnn.LayerNorm(), shape=(40, 70), dtype=dtype),
+    "softmax alone": lambda dtype: chain(fnn.Activation("softmax"), dtype=dtype),
+    "reshaped alone": lambda dtype: chain(fnn.Reshape((3, 2)), dtype=dtype),
+}  # fmt: skip
+
+
+def rows(model, n, dtype="float32"):
+    return RNG.normal(size=(n, *model._architecture.input_shapes[0])).astype(dtype)
+
+
+def expected(model, x):
+    return model.predict(x, batch_size=256)
+
+
+@njit
+def round_trip(net, flat, back):
+    fnp.set_parameters(net, flat)
+    fnp.get_parameters(net, back)
+    return fnp.parameter_count(net)

@@ -1,0 +1,234 @@
+"""Frozen networks misused, and functions that Numba keeps on disk: errors, and no way out of bounds."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba import njit
+from numba.core.errors import TypingError
+
+import fastnn as fnn
+from fastnn import nopython as fnp
+from fastnn.backend.cpu.frozen_layout import Word
+from frozen import MODELS, expected, predict, predict_with, round_trip, rows
+
+
+def test_nothing_is_written_but_the_outputs_and_the_workspace():
+    for name in ("perceptron", "wide", "sequence"):
+        model = MODELS[name]("float32")
+        net = model.freeze()
+        for n in (1, 2, 17, 33):
+            x = rows(model, n)
+            wanted = expected(model, x)
+            size, needed = wanted.size, len(fnp.workspace(net, n))
+            memory = np.full(needed + 40, 7, np.int64)
+            outs = np.full(size + 40, 7.5, np.float32)
+            before = net.code.copy(), net.parameters.copy()
+            predict_with(net, x, outs[20 : 20 + size].reshape(wanted.shape), memory[20 : 20 + needed])
+            assert (memory[:20] == 7).all() and (memory[20 + needed :] == 7).all()
+            assert (outs[:20] == 7.5).all() and (outs[20 + size :] == 7.5).all()
+            assert outs[20 : 20 + size].tobytes() == wanted.tobytes()
+            assert (net.code == before[0]).all() and (net.parameters == before[1]).all()
+
+
+def arrays(n=4, dtype=np.float32):
+    return np.zeros((n, 6), dtype), np.zeros((n, 10), dtype)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda x, out: (x[:, :5].copy(), out), "x"),
+        (lambda x, out: (x[0, :5].copy(), out[0]), "x"),
+        (lambda x, out: (x[None], out), "x"),
+        (lambda x, out: (x, out[:3]), "out"),
+        (lambda x, out: (x, out[:, :9].copy()), "out"),
+        (lambda x, out: (x[0], out), "out"),
+        (lambda x, out: (x[:1], out[0]), "out"),
+        (lambda x, out: (x, out[None]), "out"),
+    ],
+)
+def test_wrong_shapes(change, match):
+    net = MODELS["perceptron"]("float32").freeze()
+    given = change(*arrays())
+    for call in (predict, fnp.predict, lambda *more: predict_with(*more, fnp.workspace(net, 4))):
+        with pytest.raises(ValueError, match=match):
+            call(net, *given)
+
+
+def read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda x, out: (x.astype(np.float64), out), "x: expected"),
+        (lambda x, out: (x.astype(np.int64), out), "x: expected"),
+        (lambda x, out: (x, out.astype(np.float64)), "out: expected"),
+        (lambda x, out: (np.asfortranarray(x), out), "contiguous"),
+        (lambda x, out: (x, np.zeros((4, 20), np.float32)[:, ::2]), "contiguous"),
+        (lambda x, out: (x, read_only(out)), "written"),
+        (lambda x, out: (3, out), "x: expected"),
+    ],
+)
+def test_wrong_types(change, match):
+    net = MODELS["perceptron"]("float32").freeze()
+    given = change(*arrays())
+    with pytest.raises(TypingError, match=match):
+        predict(net, *given)
+    with pytest.raises((TypeError, ValueError), match=match):
+        fnp.predict(net, *given)
+
+
+def test_something_else_than_a_network():
+    model = MODELS["perceptron"]("float32")
+    with pytest.raises(TypingError, match="FrozenNetwork"):
+        predict((1, 2), *arrays())
+    for call in (fnp.predict, lambda net, *_: fnp.workspace(net, 3), lambda net, *_: fnp.parameter_count(net)):
+        with pytest.raises(TypeError, match=r"Model\.freeze"):
+            call(model, *arrays())
+
+
+def test_workspaces_that_are_too_small():
+    net = MODELS["wide"]("float32").freeze()
+    x, out = np.zeros((40, 6), np.float32), np.zeros((40, 70), np.float32)
+    small = fnp.workspace(net, 30)
+    for call in (predict_with, fnp.predict):
+        call(net, x[:30], out[:30], small)
+        with pytest.raises(ValueError, match="workspace"):
+            call(net, x, out, small)
+        with pytest.raises((TypingError, TypeError), match="work"):
+            call(net, x, out, small.astype(np.float64))
+    assert fnp.workspace(net, 256).size == fnp.workspace(net, 100_000).size
+    with pytest.raises(ValueError, match="at least 1"):
+        fnp.workspace(net, 0)
+
+
+@njit
+def workspace_in_compiled_code(net, batch):
+    return fnp.workspace(net, batch)
+
+
+def test_workspaces_from_compiled_code():
+    net = MODELS["wide"]("float32").freeze()
+    for batch in (1, 2, 100):
+        assert workspace_in_compiled_code(net, batch).size == fnp.workspace(net, batch).size
+    with pytest.raises(ValueError, match="at least 1"):
+        workspace_in_compiled_code(net, 0)
+
+
+def test_addresses_of_another_process_are_never_called():
+    net = MODELS["perceptron"]("float32").freeze()
+    for word, value in ((Word.TOKEN, 12345), (Word.VERSION, 999)):
+        stale = net._replace(code=net.code.copy())
+        stale.code[word] = value
+        for call in (predict, fnp.predict, lambda *given: predict_with(*given, np.zeros(9, np.int64))):
+            with pytest.raises(RuntimeError, match="another process"):
+                call(stale, *arrays())
+        with pytest.raises(RuntimeError, match="another process"):
+            workspace_in_compiled_code(stale, 3)
+    assert pickle.loads(pickle.dumps(net)).code[Word.TOKEN] == net.code[Word.TOKEN]
+    relocated = net.__reduce__()[1][0]
+    assert relocated[Word.TOKEN] == relocated[Word.RUN] == 0
+    for code in (net.code[:3].copy(), net.code[:0].copy()):
+        for call in (predict, fnp.predict):
+            with pytest.raises(RuntimeError, match="another process"):
+                call(net._replace(code=code), *arrays())
+
+
+def test_parameters_of_another_length():
+    net = MODELS["perceptron"]("float32").freeze()
+    short = net._replace(parameters=net.parameters[:-16].copy())
+    for call in (predict, fnp.predict):
+        with pytest.raises(RuntimeError, match="length"):
+            call(short, *arrays())
+    flat = np.zeros(fnp.parameter_count(net) - 1, np.float32)
+    for call in (lambda *given: round_trip(*given, flat), fnp.set_parameters, fnp.get_parameters):
+        with pytest.raises(ValueError, match="flat"):
+            call(net, flat)
+    with pytest.raises(RuntimeError, match="length"):
+        round_trip(short, *[np.zeros(fnp.parameter_count(net), np.float32)] * 2)
+
+
+def test_models_that_cannot_be_frozen():
+    with pytest.raises(RuntimeError, match="built"):
+        fnn.Sequential([fnn.Dense(3)]).freeze()
+    a, b = fnn.Input((3,)), fnn.Input((3,))
+    with pytest.raises(ValueError, match="one input and one output"):
+        fnn.Model([a, b], fnn.Add()([a, b])).freeze()
+
+
+# --- functions that Numba keeps on disk ---------------------------------------------------------------------------
+
+USERS_MODULE = """
+import numpy as np
+from numba import njit, prange
+
+import fastnn as fnn
+from fastnn import nopython as fnp
+
+
+def model(units, seed):
+    return fnn.Sequential([fnn.Input(6), *(fnn.Dense(n, "tanh") for n in units)], seed=seed)
+
+
+@njit(cache=True)
+def last(net, x, out):
+    for i in range(len(x)):
+        fnp.predict(net, x[i], out[i])
+    return out[-1].sum()
+
+
+NET = model((4, 2), 0).freeze()
+
+
+@njit(cache=True)
+def of_a_global(x, out):
+    fnp.predict(NET, x, out)
+"""
+USERS_SCRIPT = """
+import json, sys
+import numpy as np
+import users
+seed, *units = map(int, sys.argv[1:])
+model = users.model(units, seed)
+x = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+out = np.empty((5, units[-1]), np.float32)
+users.last(model.freeze(), x, out)
+wanted = np.stack([model.predict(row[None])[0] for row in x])
+two = np.empty((5, 2), np.float32)
+try:
+    users.of_a_global(x, two)
+    refused = ""
+except RuntimeError as error:
+    refused = str(error)
+hits = [sum(f.stats.cache_hits.values()) for f in (users.last, users.of_a_global)]
+print(json.dumps({"same": out.tobytes() == wanted.tobytes(), "hits": hits, "refused": refused}))
+"""
+
+
+def test_users_functions_from_disk(tmp_path):
+    """One compilation serves other weights and architectures in other processes; stale addresses are refused."""
+    (tmp_path / "users.py").write_text(USERS_MODULE)
+    package = str(Path(fnn.__file__).parents[1])
+    variables = os.environ | {"PYTHONPATH": f"{package}{os.pathsep}{tmp_path}", "NUMBA_CACHE_DIR": str(tmp_path / "c")}
+    found = []
+    for arguments in (["1", "8", "3"], ["2", "8", "3"], ["3", "5", "5", "7"]):
+        command = [sys.executable, "-c", USERS_SCRIPT, *arguments]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout))
+    assert all(result["same"] for result in found)
+    assert [result["hits"][0] for result in found] == [0, 1, 1]
+    assert found[0]["refused"] == ""
+    for result in found[1:]:
+        assert result["hits"][1] == 0 or "another process" in result["refused"]
+    # Numba keeps functions with constants of arrays: this is what the token is there for
+    assert [result["hits"][1] for result in found] == [0, 1, 1]

@@ -1,6 +1,6 @@
 """Compare the speed of fastnn with NumPy, scikit-learn, PyTorch, JAX and onnxruntime, where they are installed.
 
-    python benchmarks/compare.py [--quick] [--section training|prediction|matmul|all] [--workload PART ...]
+    python benchmarks/compare.py [--quick] [--section training|prediction|compiled|matmul|all] [--workload PART ...]
                                  [--library PART ...] [--threads N] [--rounds N] [--json PATH] [--chart PATH]
 
 Every contestant does the same work on the same numbers. First a check: the results agree with those of a plain
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from comparing.race import Comparison
     from comparing.settings import Settings
 
-SECTIONS = ("training", "prediction", "matmul")
+SECTIONS = ("training", "prediction", "compiled", "matmul")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,10 +70,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measure(section: str, settings: "Settings") -> list["Comparison"]:
     """Measure a section, print its tables, and return all comparisons."""
-    from comparing import matmul, prediction, small, tables, training
+    from comparing import compiled, matmul, prediction, small, tables, training
 
     if section != "matmul":
-        module = {"training": training, "prediction": prediction}[section]
+        module = {"training": training, "prediction": prediction, "compiled": compiled}[section]
         done = []
         for comparison in module.compare(settings):
             print(tables.table(comparison, settings.threads), flush=True)

@@ -116,7 +116,7 @@ def test_chart(comparing, tmp_path):
     ]
     comparisons = [
         {"section": section, "group": "square, float32", "name": "64, batch 32", "entries": entries}
-        for section in ("training", "prediction", "matmul", "small matmul")
+        for section in ("training", "prediction", "compiled", "matmul", "small matmul")
     ]
     report = {"environment": {"cpu": "CPU", "threads": 1}, "comparisons": comparisons}
     path = tmp_path / "chart.png"

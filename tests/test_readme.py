@@ -20,19 +20,29 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-def test_the_ten_lines_run_and_learn(tmp_path):
-    code = blocks("python")[0]
-    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+def run(code, folder):
     package = str(Path(fnn.__file__).parents[1])
     environment = os.environ | {"PYTHONPATH": package}
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_ten_lines_run_and_learn(tmp_path):
+    code = blocks("python")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
     # the comment says "about 90 %"
-    accuracy = float(re.search(r"'accuracy': ([\d.]+)", done.stdout).group(1))
+    accuracy = float(re.search(r"'accuracy': ([\d.]+)", run(code, tmp_path)).group(1))
     assert 0.87 < accuracy < 0.95
+
+
+def test_the_compiled_function_runs(tmp_path):
+    # Numba keeps no function of a string on disk
+    code = blocks("python")[1].replace(", cache=True", "") + "\nprint(np.isfinite(states).all() and states.any())"
+    assert run(code, tmp_path).strip() == "True"
 
 
 def test_both_commands_stand_there():

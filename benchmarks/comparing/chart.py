@@ -11,6 +11,7 @@ from typing import Any
 TITLES = {
     "training": "Training step",
     "prediction": "Prediction, called from Python",
+    "compiled": "One sample: fastnn from compiled code, others from Python",
     "matmul": "Matrix product (geometric means; dots: single shapes)",
     "small matmul": "Small matrix product from compiled code (NumPy: from Python)",
 }

@@ -1,0 +1,83 @@
+"""One sample at a time in a loop of the user's: fastnn inside a function that Numba compiles, the others from Python.
+
+There is no way to call the others from compiled code, so this is what a simulation that asks a network at every step
+has to choose between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from comparing.prediction import TOLERANCE, calls
+from comparing.race import Comparison, Entry, enter, race
+from comparing.settings import Settings, required
+from compiled_contestants import Jax, OnnxRuntime, PyTorch
+from contestants import Array, Contestant, Fastnn, Numpy
+from reference import predict
+from workloads import WORKLOADS, Workload
+
+SECTION = "compiled"
+EXPLANATION = (
+    "Microseconds a sample in float32, one after the other: fastnn by `fastnn.nopython` in a function that Numba "
+    "compiles, the others called from Python. Off by: the largest difference of an output from that of a float64 "
+    f"computation (at most {TOLERANCE:g})."
+)
+KINDS: tuple[type[Contestant], ...] = (Fastnn, Numpy, PyTorch, Jax, OnnxRuntime)
+NETWORKS = (
+    Workload("4-16-2, batch 32", (4, 16, 2), "tanh", "mse", 32, 64, 1),
+    Workload("4-32-2, batch 32", (4, 32, 2), "relu", "mse", 32, 64, 1),
+    *(work for work in WORKLOADS if work.loss == "cross_entropy" and work.batch_size == 128),
+)
+ROWS = 64
+
+
+def compare(settings: Settings, kinds: Sequence[type[Contestant]] = KINDS) -> Iterator[Comparison]:
+    """Yield the comparison of each network, as soon as it has been measured."""
+    for work in NETWORKS:
+        name = f"{work.name.split(',')[0]}, one sample"
+        if settings.wants(name):
+            chosen = settings.chosen(kinds)
+            makers = [(kind.name, required(kind.name), partial(sample_first, kind, work, settings)) for kind in chosen]
+            entries, skipped = enter(makers)
+            race(entries, settings.rounds, settings.seconds, settings.threads)
+            yield Comparison(SECTION, name, "call", entries, skipped, group="one sample")
+
+
+def sample_first(kind: type[Contestant], work: Workload, settings: Settings) -> Entry:
+    """Return the entry of a contestant, after one call that shows whether it computes the same."""
+    X, y = work.data()
+    rng = np.random.default_rng(2)
+    weights = [w if w.ndim == 2 else rng.uniform(-0.5, 0.5, w.shape).astype(w.dtype) for w in work.initial_weights()]
+    one = kind(work, X, y, weights, settings.threads)
+    batch = X[:ROWS].copy()
+    wanted = predict(work, batch, weights)
+    if isinstance(one, Fastnn):
+        out = np.full_like(wanted, np.nan, dtype=np.float32)
+        run: Callable[[int], object] = partial(compiled_loop(), one.model.freeze(), batch, out)
+        run(ROWS)
+        off = float(np.abs(out - wanted).max())
+    else:
+        off = float(np.abs(one.predict(batch[:1]) - wanted[:1]).max())
+        run = partial(calls, one.predict, batch[:1].copy())
+    return Entry(one.name, one.version(), run, deviation=f"{off:.0e}", agrees=off <= TOLERANCE)
+
+
+@cache
+def compiled_loop() -> Any:
+    """Compile the user's function: `loop(net, x, out, count)` computes `count` samples, again and again those of x."""
+    from numba import njit
+
+    from fastnn import nopython
+
+    @njit
+    def loop(net: Any, x: Array, out: Array, count: int) -> None:
+        row = 0
+        for _ in range(count):
+            nopython.predict(net, x[row], out[row])
+            row = row + 1 if row + 1 < len(x) else 0
+
+    return loop

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import optimizers
+from fastnn.backend.cpu.c_function import CFunction
 from fastnn.backend.cpu.frozen import FrozenNetwork
 from fastnn.callbacks import Callback
 from fastnn.layers.base import positive_int
@@ -334,6 +335,13 @@ class Model(Network):
 
         self._architecture_or_fail()
         return freeze(self._runtime)
+
+    def c_function(self, signature: str = "int (const T *, T *)") -> CFunction:
+        """Return a C function that computes one sample with a copy of the present weights.
+
+        For ctypes, cffi, Cython and `scipy.LowLevelCallable`; see `fastnn.nopython.c_function`.
+        """
+        return CFunction(self.freeze(), signature)
 
     def gradients(self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False) -> list[NDArray[Any]]:
         """Return the gradients of the loss over one batch for the trainable weights, in `get_weights` order.

@@ -14,10 +14,12 @@
 called from Python, too, which is handy for a look, and slow.
 """
 
+from fastnn.backend.cpu.c_function import CFunction
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.token import process_token
 from fastnn.nopython import overloads as _overloads  # noqa: F401  (registers them with Numba)
 from fastnn.nopython.functions import (
+    c_function,
     get_parameters,
     member,
     parameter_count,
@@ -28,8 +30,10 @@ from fastnn.nopython.functions import (
 )
 
 __all__ = [
+    "CFunction",
     "FrozenNetwork",
     "FrozenNetworks",
+    "c_function",
     "get_parameters",
     "member",
     "parameter_count",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cpu import frozen as backend
+from fastnn.backend.cpu.c_function import CFunction
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Outcome, Word, workspace_bytes
 from fastnn.backend.cpu.token import process_token
@@ -130,6 +131,41 @@ def get_parameters(net: FrozenNetwork, flat: Any) -> None:
     for start, size in backend.weight_ranges(net.code):
         flat[first : first + size] = net.parameters[start : start + size]
         first += size
+
+
+def c_function(net: FrozenNetwork, signature: str = "int (const T *, T *)") -> CFunction:
+    """Make a C function that computes one sample; compiled code cannot call this.
+
+    Parameters
+    ----------
+    net : FrozenNetwork
+        The function sees its weights, and what `set_parameters` makes of them.
+    signature : str
+        T is the network's dtype; x and out are contiguous and apart from each other, or a copy is made.
+
+        - ``"int (const T *, T *)"``: x, out; returns 0, or another number where there was no memory.
+        - ``"int (const T *, T *, void *)"``: the same with user data, which are ignored.
+        - ``"double (int, double *)"``, ``"double (int, double *, void *)"``: as `scipy.integrate` calls it; returns the
+          output of a network that has one; NaN where there was no memory.
+        - ``"int (double *, intptr_t, double *, void *)"``: as `scipy.ndimage.generic_filter` calls it; returns 1, or
+          0 where there was no memory.
+
+        The integer parameters are not looked at: the caller passes as many numbers as the network has inputs.
+
+    Returns
+    -------
+    CFunction
+        Keep it, or its `ctypes`, for as long as the address is used.
+
+    Raises
+    ------
+    ValueError
+        When the signature is unknown, or does not fit the network.
+    """
+    _check_network(net)
+    if not isinstance(net, FrozenNetwork):
+        raise TypeError("net: expected one network; member(networks, i) gives one of several")
+    return CFunction(net, signature)
 
 
 def stack(networks: Sequence[FrozenNetwork]) -> FrozenNetworks:

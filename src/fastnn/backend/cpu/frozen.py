@@ -38,7 +38,7 @@ class FrozenNetwork(NamedTuple):
         return _restore, (code, np.array(self.parameters), self.relocations)
 
     def __repr__(self) -> str:
-        shapes = " -> ".join(str(_shape(self.code, *words)) for words in _SHAPES)
+        shapes = " -> ".join(map(str, sample_shapes(self.code)))
         return (
             f"<fastnn.nopython.FrozenNetwork: {shapes}, {self.code[Word.TRAINABLE]} weights, {self.parameters.dtype}>"
         )
@@ -63,15 +63,17 @@ class FrozenNetworks(NamedTuple):
         return _restore_many, (code, np.array(self.parameters), self.relocations)
 
     def __repr__(self) -> str:
-        shapes = " -> ".join(str(_shape(self.code, *words)) for words in _SHAPES)
+        shapes = " -> ".join(map(str, sample_shapes(self.code)))
         return f"<fastnn.nopython.FrozenNetworks: {len(self.parameters)} of {shapes}, {self.parameters.dtype}>"
 
 
-_SHAPES = (Word.INPUT_NDIM, Word.INPUT_SHAPE), (Word.OUTPUT_NDIM, Word.OUTPUT_SHAPE)
-
-
-def _shape(code: Code, ndim: int, first: int) -> tuple[int, ...]:
-    return tuple(code[first : first + int(code[ndim])].tolist())
+def sample_shapes(code: Code) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes of a sample's input and output."""
+    inputs, outputs = (
+        tuple(code[first : first + int(code[ndim])].tolist())
+        for ndim, first in ((Word.INPUT_NDIM, Word.INPUT_SHAPE), (Word.OUTPUT_NDIM, Word.OUTPUT_SHAPE))
+    )
+    return inputs, outputs
 
 
 def freeze(make: Any, interface: frozen_code.Interface, parameters: NDArray[Any]) -> FrozenNetwork:

@@ -1,0 +1,143 @@
+"""A frozen network as a C function: code of a few instructions that calls `run_frozen` with what it knows."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from fastnn.addresses import address
+from fastnn.backend.cpu import library
+from fastnn.backend.cpu.frozen import FrozenNetwork, sample_shapes
+from fastnn.backend.cpu.frozen_layout import Outcome, Word
+
+_SYMBOL = "fastnn_c_function"
+
+
+@dataclass(frozen=True)
+class _Convention:
+    """A signature: its parameters in C, where x and out are among them, and what is returned.
+
+    `returns` is "status" (0, or what went wrong), "success" (1, or 0) or "value" (the output, or NaN).
+    """
+
+    parameters: tuple[str, ...]
+    x: int
+    out: int | None
+    returns: str
+
+
+CONVENTIONS = {
+    "int (const T *, T *)": _Convention(("x", "out"), 0, 1, "status"),
+    "int (const T *, T *, void *)": _Convention(("x", "out", "data"), 0, 1, "status"),
+    "double (int, double *)": _Convention(("int", "x"), 1, None, "value"),
+    "double (int, double *, void *)": _Convention(("int", "x", "data"), 1, None, "value"),
+    "int (double *, intptr_t, double *, void *)": _Convention(("x", "word", "out", "data"), 0, 2, "success"),
+}
+
+
+class CFunction:
+    """A network as a C function, for ctypes, cffi, Cython and `scipy.LowLevelCallable`.
+
+    The function is there for as long as this object, or its `ctypes`, is: who keeps the address alone has to keep one
+    of them as well. Any number of threads may call it at once, without the GIL.
+
+    Attributes
+    ----------
+    signature : str
+        In C, with T as `float` or `double`.
+    address : int
+        Of the function.
+    ctypes : ctypes function pointer
+        Callable from Python, and what `scipy.LowLevelCallable` takes.
+
+    Parameters
+    ----------
+    network : FrozenNetwork
+    signature : str
+        One of `CONVENTIONS`.
+
+    Raises
+    ------
+    ValueError
+        When the signature is unknown, or does not fit the network.
+    """
+
+    def __init__(self, network: FrozenNetwork, signature: str) -> None:
+        convention = CONVENTIONS.get(signature)
+        if convention is None:
+            raise ValueError(f"signature: expected one of {', '.join(map(repr, CONVENTIONS))}; got {signature!r}")
+        kind = {"float32": "float", "float64": "double"}[str(network.parameters.dtype)]
+        if "double *" in signature and kind != "double":
+            raise ValueError(f"signature: {signature!r} is for networks of float64, this one is of float32")
+        if convention.returns != "status" and sample_shapes(network.code)[1] not in ((), (1,)):
+            shape = sample_shapes(network.code)[1]
+            raise ValueError(f"signature: {signature!r} is for networks with one output, this one has shape {shape}")
+        self.signature = signature.replace("T", kind)
+        engine = _link(_compile(network, convention, kind))
+        self.address = int(engine.get_function_address(_SYMBOL))
+        self.ctypes = _prototype(convention, kind)(self.address)
+        # a function pointer of ctypes takes attributes, and lives as long as who was given it wants
+        self.ctypes.kept = (engine, network)
+
+    def __repr__(self) -> str:
+        return f"<fastnn.nopython.CFunction: {self.signature}, at {self.address:#x}>"
+
+
+def _prototype(convention: _Convention, kind: str) -> Callable[[int], Any]:
+    real = {"float": ctypes.c_float, "double": ctypes.c_double}[kind]
+    kinds: dict[str, Any] = {
+        "x": ctypes.POINTER(real), "out": ctypes.POINTER(real), "data": ctypes.c_void_p, "int": ctypes.c_int,
+        "word": ctypes.c_ssize_t,
+    }  # fmt: skip
+    result = ctypes.c_double if convention.returns == "value" else ctypes.c_int
+    return ctypes.CFUNCTYPE(result, *(kinds[name] for name in convention.parameters))
+
+
+def _link(code: bytes) -> Any:
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), library.machine())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return engine
+
+
+def _compile(network: FrozenNetwork, convention: _Convention, kind: str) -> bytes:
+    from llvmlite import ir
+
+    code = network.code
+    word, integer, double = ir.IntType(64), ir.IntType(32), ir.DoubleType()
+    pointer = ir.IntType(8).as_pointer()
+    kinds = {"x": pointer, "out": pointer, "data": pointer, "int": integer, "word": word}
+    result_kind = double if convention.returns == "value" else integer
+    module = ir.Module(_SYMBOL)
+    function = ir.Function(
+        module, ir.FunctionType(result_kind, [kinds[name] for name in convention.parameters]), _SYMBOL
+    )
+    builder = ir.IRBuilder(function.append_basic_block())
+    outcome, error, value = builder.alloca(word), builder.alloca(word), builder.alloca(double)
+    x = builder.ptrtoint(function.args[convention.x], word)
+    out = builder.ptrtoint(value if convention.out is None else function.args[convention.out], word)
+    at = address(code)
+
+    def shape(first: Word, ndim: Word) -> list[Any]:
+        return [word(at + 8 * int(first)), word(int(code[ndim]))]
+
+    arguments = [word(at), word(address(network.parameters)), word(network.parameters.size), word(0), word(0)]
+    arguments += [x, *shape(Word.INPUT_SHAPE, Word.INPUT_NDIM), out, *shape(Word.OUTPUT_SHAPE, Word.OUTPUT_NDIM)]
+    native = ir.FunctionType(integer, [word.as_pointer(), word.as_pointer(), *[word] * len(arguments)])
+    run = builder.inttoptr(word(int(code[Word.RUN])), native.as_pointer())
+    status = builder.call(run, [outcome, error, *arguments])
+    raised = builder.icmp_signed("!=", status, integer(0))
+    found = builder.select(raised, word(Outcome.RAISED), builder.load(outcome))
+    fine = builder.icmp_signed("==", found, word(Outcome.DONE))
+    if convention.returns == "value":
+        builder.ret(builder.select(fine, builder.load(value), double(float("nan"))))
+    elif convention.returns == "success":
+        builder.ret(builder.zext(fine, integer))
+    else:
+        builder.ret(builder.trunc(found, integer))
+    machine: Any = library.machine()
+    return bytes(machine.emit_object(llvm.parse_assembly(str(module))))

@@ -54,6 +54,7 @@ MODELS = {
     "perceptron": lambda dtype: chain(fnn.Dense(20, "relu"), fnn.Dense(10, "softmax"), dtype=dtype),
     "one output": lambda dtype: chain(fnn.Dense(33, "tanh"), fnn.Dense(1, "sigmoid"), dtype=dtype),
     "wide": lambda dtype: chain(fnn.Dense(300, activation="relu"), fnn.Dense(150), fnn.Dense(70), dtype=dtype),
+    "no bias": lambda dtype: chain(fnn.Dense(8, "gelu"), fnn.Dense(4, use_bias=False), dtype=dtype),
     "residual": residual,
     "normalised": normalised,
     "images": lambda dtype: chain(

@@ -135,7 +135,7 @@ def test_addresses_of_another_process_are_never_called():
         with pytest.raises(RuntimeError, match="another process"):
             workspace_in_compiled_code(stale, 3)
     assert pickle.loads(pickle.dumps(net)).code[Word.TOKEN] == net.code[Word.TOKEN]
-    relocated = net.__reduce__()[1][0]
+    relocated = net.__reduce__()[1][1]
     assert relocated[Word.TOKEN] == relocated[Word.RUN] == 0
     for code in (net.code[:3].copy(), net.code[:0].copy()):
         for call in (predict, fnp.predict):

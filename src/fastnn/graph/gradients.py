@@ -129,7 +129,9 @@ RULES: dict[str, Rule] = {
 }
 
 
-def differentiate(graph: Graph, losses: Iterable[Tensor], wanted: Iterable[Tensor]) -> dict[int, list[Tensor]]:
+def differentiate(
+    graph: Graph, losses: Iterable[Tensor], wanted: Iterable[Tensor], seeds: Iterable[tuple[Tensor, Tensor]] = ()
+) -> dict[int, list[Tensor]]:
     """Add the gradients of the sum of `losses` to a graph.
 
     Parameters
@@ -138,6 +140,8 @@ def differentiate(graph: Graph, losses: Iterable[Tensor], wanted: Iterable[Tenso
         First outputs of "loss" nodes, whose second output is the gradient of the scaled loss.
     wanted : iterable of Tensor
         The parameters and inputs whose gradients are needed.
+    seeds : iterable of (tensor, gradient)
+        Tensors whose gradients are given.
 
     Returns
     -------
@@ -160,6 +164,8 @@ def differentiate(graph: Graph, losses: Iterable[Tensor], wanted: Iterable[Tenso
     for loss in losses:
         if loss.id in needed:
             gradients[loss.id].append(loss)
+    for tensor, seed in seeds:
+        gradients[tensor.id].append(seed)
     for node in reversed(forward):
         parts = gradients.get(node.outputs[0].id) if node.outputs else None
         needs = [x is not None and x.id in needed for x in node.inputs]

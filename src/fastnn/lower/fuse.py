@@ -41,9 +41,8 @@ class _Uses:
 
     def only(self, tensor: Tensor, op: str) -> Node | None:
         """Return the node of this op that is the tensor's one user."""
-        if self.count[tensor.id] == 1 and self.consumers[tensor.id][0].op == op:
-            return self.consumers[tensor.id][0]
-        return None
+        consumers = self.consumers.get(tensor.id, [])
+        return consumers[0] if self.count[tensor.id] == len(consumers) == 1 and consumers[0].op == op else None
 
 
 def fuse(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], list[str]]:

@@ -9,6 +9,7 @@ from fastnn.backend.cpu import frozen as backend
 from fastnn.backend.cpu.frozen import FrozenNetwork
 from fastnn.backend.cpu.frozen_code import Interface
 from fastnn.graph import build
+from fastnn.graph.gradients import NoGradientError, differentiate
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.lower.lower import lower
 from fastnn.lower.task import Place, Task
@@ -19,13 +20,13 @@ from fastnn.program.layout import Buffer
 from fastnn.program.program import ITEM_SIZES, Program
 
 
-def freeze(runtime: Runtime) -> FrozenNetwork:
+def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
     """Make the frozen network of a model's architecture and present weights.
 
     Raises
     ------
     ValueError
-        When the model has several inputs or outputs.
+        When the model has several inputs or outputs, or there is no gradient.
     """
     table = runtime.table
     architecture = table.architecture
@@ -39,25 +40,44 @@ def freeze(runtime: Runtime) -> FrozenNetwork:
     (input_shape,), (output_shape,) = architecture.input_shapes, architecture.output_shapes
     interface = Interface(input_shape, output_shape, table.nbytes // itemsize, weights)
     with runtime.lock:
-        return backend.freeze(partial(program, table), interface, runtime.parameters.view(table.dtype))
+        gradient = partial(gradient_program, table) if gradients else None
+        return backend.freeze(partial(program, table), gradient, interface, runtime.parameters.view(table.dtype))
 
 
 def program(table: ParameterTable, batch: int) -> Program:
     """Make the program that reads `batch` rows in the first data slot, and fills the second."""
     graph, places, _, (x,), (y,) = network(table, training=False)
-    root = _root(graph, y)
-    if graph.producer(root) is None:
-        # nothing computes it: it is the input or a parameter
-        root = y = build.take_columns(graph, y, 0, y.columns, "output")
     places[x.id] = Place(Buffer.DATA, 0)
-    places[root.id] = Place(Buffer.DATA + 1, 0)
+    places[_result(graph, y).id] = Place(Buffer.DATA + 1, 0)
+    return lower(_task(table, batch, graph, places, [x, y]))
+
+
+def gradient_program(table: ParameterTable, batch: int) -> Program:
+    """Make the program that reads `batch` rows and gradients of outputs, and fills the third data slot."""
+    graph, places, _, (x,), (y,) = network(table, training=False)
+    seed = graph.input(y.shape, "seed")
+    found = differentiate(graph, (), [x], [(y, seed)])
+    if x.id not in found:
+        raise NoGradientError("freeze: the output does not depend on the input, so there is no gradient")
+    (dx,) = found[x.id]
+    for slot, tensor in enumerate((x, seed, _result(graph, dx))):
+        places[tensor.id] = Place(Buffer.DATA + slot, 0)
+    return lower(_task(table, batch, graph, places, [x, seed, x]))
+
+
+def _task(table: ParameterTable, batch: int, graph: Graph, places: dict[int, Place], slots: list[Tensor]) -> Task:
+    """Make the task of a program that computes in the caller's arrays, which are like the tensors of `slots`."""
     itemsize = ITEM_SIZES[table.dtype]
-    sizes = {
-        int(Buffer.PARAMETERS): table.nbytes,
-        int(Buffer.DATA): batch * math.prod(x.shape) * itemsize,
-        Buffer.DATA + 1: batch * math.prod(y.shape) * itemsize,
-    }
-    return lower(Task("network", graph, batch, table.dtype, {}, places, frozenset(), [], sizes))
+    sizes = {int(Buffer.PARAMETERS): table.nbytes}
+    for slot, tensor in enumerate(slots):
+        sizes[Buffer.DATA + slot] = batch * math.prod(tensor.shape) * itemsize
+    return Task("network", graph, batch, table.dtype, {}, places, frozenset(), [], sizes)
+
+
+def _result(graph: Graph, tensor: Tensor) -> Tensor:
+    """Return the tensor whose memory a result sees, adding a copy where nothing computes it."""
+    root = _root(graph, tensor)
+    return build.take_columns(graph, tensor, 0, tensor.columns, "output") if graph.producer(root) is None else root
 
 
 def _root(graph: Graph, tensor: Tensor) -> Tensor:

@@ -321,20 +321,25 @@ class Model(Network):
             quick.learn(self, x, batch)
         return results[0] if len(results) == 1 else results
 
-    def freeze(self) -> FrozenNetwork:
+    def freeze(self, *, gradients: bool = False) -> FrozenNetwork:
         """Return the network with a copy of its present weights, for compiled code: see `fastnn.nopython`.
+
+        Parameters
+        ----------
+        gradients : bool
+            Whether `fastnn.nopython.input_gradient` is to work; takes more kernels, which have to be compiled once.
 
         Raises
         ------
         RuntimeError
             When the model is not built.
         ValueError
-            When it has several inputs or outputs.
+            When it has several inputs or outputs, or an activation has no gradient where one is asked for.
         """
         from fastnn.model.freezing import freeze
 
         self._architecture_or_fail()
-        return freeze(self._runtime)
+        return freeze(self._runtime, gradients=gradients)
 
     def c_function(self, signature: str = "int (const T *, T *)") -> CFunction:
         """Return a C function that computes one sample with a copy of the present weights.

@@ -21,6 +21,7 @@ from fastnn.nopython import overloads as _overloads  # noqa: F401  (registers th
 from fastnn.nopython.functions import (
     c_function,
     get_parameters,
+    input_gradient,
     member,
     parameter_count,
     predict,
@@ -35,6 +36,7 @@ __all__ = [
     "FrozenNetworks",
     "c_function",
     "get_parameters",
+    "input_gradient",
     "member",
     "parameter_count",
     "predict",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,6 @@ from fastnn.backend.cpu.c_function import CFunction
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Outcome, Word, workspace_bytes
 from fastnn.backend.cpu.token import process_token
-
-_native = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 11)
 
 
 def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
@@ -61,28 +60,57 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
     found = _rows(code, "out", out, Word.OUTPUT_NDIM, Word.OUTPUT_SHAPE)
     if n != found or x.ndim - code[Word.INPUT_NDIM] != out.ndim - code[Word.OUTPUT_NDIM]:
         raise ValueError(f"out: expected as many rows as x has, got shapes {x.shape} and {out.shape}")
-    needed = _needed(code, n)
-    if work is None:
-        work = np.empty(-(-needed // 8), np.int64)
-    elif not isinstance(work, np.ndarray) or work.dtype != np.int64 or not work.flags.c_contiguous:
-        raise TypeError("work: expected an array from fastnn.nopython.workspace")
-    if work.nbytes < needed:
-        raise ValueError(f"work: expected a workspace of at least {needed} bytes for {n} rows, got {work.nbytes}")
-    if np.may_share_memory(x, out):
-        x = x.copy()
-    outcome, error = ctypes.c_int64(Outcome.RAISED), ctypes.c_void_p()
-    shapes = np.array([*x.shape, *out.shape], np.int64)
-    status = _native(int(code[Word.RUN]))(
-        ctypes.addressof(outcome), ctypes.addressof(error), code.ctypes.data, net.parameters.ctypes.data,
-        net.parameters.size, work.ctypes.data, work.nbytes, x.ctypes.data, shapes.ctypes.data, x.ndim, out.ctypes.data,
-        shapes.ctypes.data + 8 * x.ndim, out.ndim,
-    )  # fmt: skip
-    if status != 0 or outcome.value != Outcome.DONE:
-        raise RuntimeError(f"a compiled kernel raised ({outcome.value}): this is a bug in fastnn")
+    _call(code, net, [x.copy() if np.may_share_memory(x, out) else x, out], work, n)
+
+
+def input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> None:
+    """Compute dx = seed dy/dx, the gradient of a weighted sum of a network's outputs for its inputs.
+
+    With the i-th unit vector as seed that is the i-th row of the Jacobian matrix; with the gradient of a loss for the
+    outputs, that of the loss for the inputs.
+
+    Parameters
+    ----------
+    net : FrozenNetwork
+        From ``Model.freeze(gradients=True)``.
+    x : array of shape input_shape or (n, *input_shape)
+        C-contiguous, of the network's dtype.
+    seed : array of shape output_shape or (n, *output_shape)
+        What each output counts.
+    dx : array of the shape of x
+        It is filled, and may be x or the seed, which costs a copy.
+    work : array of int64, optional
+        As for `predict`.
+
+    Raises
+    ------
+    ValueError
+        When the model was frozen without gradients, shapes do not fit, or the workspace is too small.
+    TypeError, RuntimeError
+        As `predict` does.
+    """
+    _check_network(net)
+    if not isinstance(net, FrozenNetwork):
+        raise TypeError("net: expected one network; member(networks, i) gives one of several")
+    for name, array in (("x", x), ("seed", seed), ("dx", dx)):
+        _check_array(name, array, net.parameters.dtype)
+    if not dx.flags.writeable:
+        raise ValueError("dx: expected an array that can be written to")
+    code = net.gradient
+    if not code.size:
+        raise ValueError("net: the network has no gradient: freeze the model with gradients=True")
+    n = _rows(code, "x", x, Word.INPUT_NDIM, Word.INPUT_SHAPE)
+    found = _rows(code, "seed", seed, Word.OUTPUT_NDIM, Word.OUTPUT_SHAPE)
+    if n != found or x.ndim - code[Word.INPUT_NDIM] != seed.ndim - code[Word.OUTPUT_NDIM]:
+        raise ValueError(f"seed: expected as many rows as x has, got shapes {x.shape} and {seed.shape}")
+    if dx.shape != x.shape:
+        raise ValueError(f"dx: expected the shape of x, {x.shape}, got {dx.shape}")
+    given = [array.copy() if np.may_share_memory(array, dx) else array for array in (x, seed)]
+    _call(code, net, [*given, dx], work, n)
 
 
 def workspace(net: Any, batch: int) -> NDArray[np.int64]:
-    """Allocate what `predict` needs for at most `batch` rows.
+    """Allocate what `predict` and `input_gradient` need for at most `batch` rows.
 
     Parameters
     ----------
@@ -98,7 +126,8 @@ def workspace(net: Any, batch: int) -> NDArray[np.int64]:
     _check_network(net)
     if batch < 1:
         raise ValueError(f"batch: expected at least 1, got {batch}")
-    return np.empty(max(1, -(-_needed(net.code, batch) // 8)), np.int64)
+    needed = max(_needed(code, batch) for code in (net.code, net.gradient) if code.size)
+    return np.empty(max(1, -(-needed // 8)), np.int64)
 
 
 def parameter_count(net: Any) -> int:
@@ -200,7 +229,38 @@ def member(networks: FrozenNetworks, index: int) -> FrozenNetwork:
     """
     if not 0 <= index < len(networks.parameters):
         raise IndexError("member: there are not that many networks")
-    return FrozenNetwork(networks.code, networks.parameters[index], networks.relocations)
+    return FrozenNetwork(networks.code, networks.parameters[index], *networks[2:])
+
+
+def _call(code: NDArray[np.int64], net: Any, arrays: list[NDArray[Any]], work: Any, n: int) -> None:
+    """Run a code on checked arrays that are apart from what is written to, the last of them."""
+    needed = _needed(code, n)
+    if work is None:
+        work = np.empty(-(-needed // 8), np.int64)
+    elif not isinstance(work, np.ndarray) or work.dtype != np.int64 or not work.flags.c_contiguous:
+        raise TypeError("work: expected an array from fastnn.nopython.workspace")
+    if work.nbytes < needed:
+        raise ValueError(f"work: expected a workspace of at least {needed} bytes for {n} rows, got {work.nbytes}")
+    outcome, error = ctypes.c_int64(Outcome.RAISED), ctypes.c_void_p()
+    shapes = [np.array(array.shape, np.int64) for array in arrays]
+    described = [
+        number
+        for array, shape in zip(arrays, shapes, strict=True)
+        for number in (array.ctypes.data, shape.ctypes.data, array.ndim)
+    ]
+    parameters = net.parameters
+    status = _native(5 + len(described))(int(code[Word.RUN]))(
+        ctypes.addressof(outcome), ctypes.addressof(error), code.ctypes.data, parameters.ctypes.data, parameters.size,
+        work.ctypes.data, work.nbytes, *described,
+    )  # fmt: skip
+    if status != 0 or outcome.value != Outcome.DONE:
+        raise RuntimeError(f"a compiled kernel raised ({outcome.value}): this is a bug in fastnn")
+
+
+@functools.cache
+def _native(count: int) -> Any:
+    """Return the type of a function in Numba's native convention with so many integers."""
+    return ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * count)
 
 
 def _needed(code: NDArray[np.int64], n: int) -> int:
@@ -213,6 +273,8 @@ def _check_network(net: Any) -> None:
     code = net.code
     if len(code) < Word.HEAD or code[Word.VERSION] != LAYOUT_VERSION or code[Word.TOKEN] != process_token():
         raise RuntimeError("the network belongs to another process or version of fastnn: pickle it, or freeze it anew")
+    if net.gradient.size and net.gradient[Word.TOKEN] != process_token():
+        raise RuntimeError("the network's gradient belongs to another process: pickle the network, or freeze it anew")
     if net.parameters.shape[-1] != code[Word.PARAMETERS]:
         raise RuntimeError("the network's parameters were exchanged for an array of another length")
 

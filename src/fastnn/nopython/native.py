@@ -28,9 +28,11 @@ ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
     ),
     Outcome.PARAMETERS: (RuntimeError, "the network's parameters were exchanged for an array of another length"),
     Outcome.INPUT: (ValueError, "x is neither one sample nor a batch of the network's inputs"),
-    Outcome.OUTPUT: (ValueError, "out has not the shape of the network's outputs for x"),
+    Outcome.OUTPUT: (ValueError, "out (or the seed of a gradient) has not the shape of the network's outputs for x"),
     Outcome.WORKSPACE: (ValueError, "the workspace is too small for so many rows"),
     Outcome.MEMORY: (MemoryError, "there is no memory for so many rows"),
+    Outcome.GRADIENT: (ValueError, "dx has not the shape of x"),
+    Outcome.ABSENT: (ValueError, "the network has no gradient: freeze the model with gradients=True"),
     Outcome.RAISED: (RuntimeError, "a compiled kernel raised: this is a bug in fastnn"),
 }
 
@@ -78,37 +80,55 @@ def _is_ours(builder: Any, code: Any) -> Any:
     return builder.and_(complete, builder.and_(same_layout, same_process))
 
 
+def _emit_run(context: Any, builder: Any, signature: Any, args: Any, field: str) -> Any:
+    """Emit the call of the code in a field of a network: (net, *arrays, work) -> nothing, or an error."""
+    (net_kind, *kinds, work_kind), (net, *values, work_value) = signature.args, args
+    code_value, code_kind = _field(builder, net, net_kind, field)
+    parameters_value, parameters_kind = _field(builder, net, net_kind, "parameters")
+    code = _array(context, builder, code_kind, code_value)
+    parameters = _array(context, builder, parameters_kind, parameters_value)
+    work = [_constant(0), _constant(0)]
+    if isinstance(work_kind, types.Array):
+        given = _array(context, builder, work_kind, work_value)
+        work = [_address(builder, given), builder.mul(given.nitems, _constant(8))]
+    if field == "gradient":
+        with builder.if_then(builder.icmp_signed("==", code.nitems, _constant(0)), likely=False):
+            _raise(context, builder, Outcome.ABSENT)
+    with builder.if_then(builder.not_(_is_ours(builder, code)), likely=False):
+        _raise(context, builder, Outcome.FOREIGN)
+    arguments = [_address(builder, code), _address(builder, parameters), parameters.nitems, *work]
+    for kind, value in zip(kinds, values, strict=True):
+        array = _array(context, builder, kind, value)
+        arguments += [_address(builder, array), *_shape(builder, kind, array)]
+    status, outcome = emit_call(builder, _word(builder, code, Word.RUN), arguments)
+    fine = builder.icmp_signed("==", status, ir.Constant(status.type, 0))
+    fine = builder.and_(fine, builder.icmp_signed("==", outcome, _constant(Outcome.DONE)))
+    with builder.if_then(builder.not_(fine), likely=False):
+        for one in ERRORS:
+            with builder.if_then(builder.icmp_signed("==", outcome, _constant(one))):
+                _raise(context, builder, one)
+        _raise(context, builder, Outcome.RAISED)
+    return context.get_dummy_value()
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def run(typingctx: Any, net: Any, x: Any, out: Any, work: Any) -> Any:
     """Compute a network's outputs, or raise what is wrong. `work` is an array or None."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        net_kind, x_kind, out_kind, work_kind = signature.args
-        code_value, code_kind = _field(builder, args[0], net_kind, "code")
-        parameters_value, parameters_kind = _field(builder, args[0], net_kind, "parameters")
-        code = _array(context, builder, code_kind, code_value)
-        parameters = _array(context, builder, parameters_kind, parameters_value)
-        x, out = _array(context, builder, x_kind, args[1]), _array(context, builder, out_kind, args[2])
-        work = [_constant(0), _constant(0)]
-        if isinstance(work_kind, types.Array):
-            given = _array(context, builder, work_kind, args[3])
-            work = [_address(builder, given), builder.mul(given.nitems, _constant(8))]
-        with builder.if_then(builder.not_(_is_ours(builder, code)), likely=False):
-            _raise(context, builder, Outcome.FOREIGN)
-        arguments = [_address(builder, code), _address(builder, parameters), parameters.nitems, *work]
-        for kind, array in ((x_kind, x), (out_kind, out)):
-            arguments += [_address(builder, array), *_shape(builder, kind, array)]
-        status, outcome = emit_call(builder, _word(builder, code, Word.RUN), arguments)
-        fine = builder.icmp_signed("==", status, ir.Constant(status.type, 0))
-        fine = builder.and_(fine, builder.icmp_signed("==", outcome, _constant(Outcome.DONE)))
-        with builder.if_then(builder.not_(fine), likely=False):
-            for one in ERRORS:
-                with builder.if_then(builder.icmp_signed("==", outcome, _constant(one))):
-                    _raise(context, builder, one)
-            _raise(context, builder, Outcome.RAISED)
-        return context.get_dummy_value()
+        return _emit_run(context, builder, signature, args, "code")
 
     return types.void(net, x, out, work), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def run_gradient(typingctx: Any, net: Any, x: Any, seed: Any, dx: Any, work: Any) -> Any:
+    """Compute the gradient for a network's inputs, or raise what is wrong. `work` is an array or None."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _emit_run(context, builder, signature, args, "gradient")
+
+    return types.void(net, x, seed, dx, work), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -17,7 +17,7 @@ from numba.extending import overload, register_jitable
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.frozen_layout import WEIGHT_WORDS, Outcome, Word, workspace_bytes
 from fastnn.nopython import functions
-from fastnn.nopython.native import ERRORS, is_ours, run
+from fastnn.nopython.native import ERRORS, is_ours, run, run_gradient
 
 _PARAMETERS = int(Word.PARAMETERS)
 _MANY_COUNT, _MANY_ARENA, _ONE_ARENA = int(Word.MANY_COUNT), int(Word.MANY_ARENA), int(Word.ONE_ARENA)
@@ -57,6 +57,14 @@ def _parameters_of(net: Any) -> Any:
     return net.types[net.instance_class._fields.index("parameters")]
 
 
+def _no_workspace(work: Any) -> bool:
+    """Tell whether there is no workspace; what is no workspace is an error."""
+    if work is None or isinstance(work, types.NoneType | types.Omitted):
+        return True
+    _array_type("work", work, types.int64, 1, written=True)
+    return False
+
+
 # --- what is checked in each call ------------------------------------------------------------------------------
 
 _FOREIGN, _EXCHANGED = (f"fastnn.nopython: {ERRORS[one][1]}" for one in (Outcome.FOREIGN, Outcome.PARAMETERS))
@@ -77,9 +85,7 @@ def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None
     dtype = _parameters_of(net).dtype
     _array_type("x", x, dtype)
     _array_type("out", out, dtype, written=True)
-    alone = work is None or isinstance(work, types.NoneType | types.Omitted)
-    if not alone:
-        _array_type("work", work, types.int64, 1, written=True)
+    alone = _no_workspace(work)
     if _is(net, FrozenNetworks):
         if min(x.ndim, out.ndim) < 2:
             raise TypingError("fastnn.nopython: x, out: expected one element of the first axis for each network")
@@ -101,6 +107,22 @@ def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None
     return predict_alone if alone else predict
 
 
+@overload(functions.input_gradient)
+def _input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> Callable[..., None]:
+    _network_type(net, FrozenNetwork)
+    dtype = _parameters_of(net).dtype
+    for name, array in (("x", x), ("seed", seed), ("dx", dx)):
+        _array_type(name, array, dtype, written=name == "dx")
+
+    def gradient_alone(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> None:
+        run_gradient(net, x, seed, dx, None)
+
+    def gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> None:
+        run_gradient(net, x, seed, dx, work)
+
+    return gradient_alone if _no_workspace(work) else gradient
+
+
 @overload(functions.workspace)
 def _workspace(net: Any, batch: Any) -> Callable[..., Any]:
     _network_type(net, FrozenNetwork, FrozenNetworks)
@@ -113,6 +135,11 @@ def _workspace(net: Any, batch: Any) -> Callable[..., Any]:
         if batch < 1:
             raise ValueError("fastnn.nopython.workspace: expected a batch of at least 1")
         needed = _workspace_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], batch)
+        code = net.gradient
+        if code.size > 0:
+            _check(code)
+            more = _workspace_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], batch)
+            needed = max(needed, more)
         return np.empty(max(1, (needed + 7) // 8), np.int64)
 
     return workspace
@@ -184,6 +211,12 @@ def _member(networks: Any, index: Any) -> Callable[..., Any]:
     def member(networks: Any, index: Any) -> Any:
         if index < 0 or index >= len(networks.parameters):
             raise IndexError("fastnn.nopython.member: there are not that many networks")
-        return FrozenNetwork(networks.code, networks.parameters[index], networks.relocations)
+        return FrozenNetwork(
+            networks.code,
+            networks.parameters[index],
+            networks.relocations,
+            networks.gradient,
+            networks.gradient_relocations,
+        )
 
     return member

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from fastnn.backend.cpu import frozen_code
 from fastnn.backend.cpu.frozen_code import Code
 from fastnn.backend.cpu.frozen_layout import WEIGHT_WORDS, Word
-from fastnn.program.program import aligned_zeros
+from fastnn.program.program import Program, aligned_zeros
 
 
 class FrozenNetwork(NamedTuple):
@@ -27,15 +28,18 @@ class FrozenNetwork(NamedTuple):
         The weights, each at a multiple of 64 bytes.
     relocations : ndarray of uint8
         How to make the code right for another process.
+    gradient, gradient_relocations : ndarray of int64, of uint8
+        The same for the gradient with respect to the inputs; empty where the model was frozen without.
     """
 
     code: Code
     parameters: NDArray[Any]
     relocations: NDArray[np.uint8]
+    gradient: Code
+    gradient_relocations: NDArray[np.uint8]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        code = frozen_code.without_addresses(self.code, self.relocations)
-        return _restore, (code, np.array(self.parameters), self.relocations)
+        return _restore, (type(self), *_for_another_process(self))
 
     def __repr__(self) -> str:
         shapes = " -> ".join(map(str, sample_shapes(self.code)))
@@ -49,7 +53,7 @@ class FrozenNetworks(NamedTuple):
 
     Attributes
     ----------
-    code, relocations
+    code, relocations, gradient, gradient_relocations
         As in `FrozenNetwork`.
     parameters : ndarray of float32 or float64, shape (number of networks, elements)
     """
@@ -57,10 +61,11 @@ class FrozenNetworks(NamedTuple):
     code: Code
     parameters: NDArray[Any]
     relocations: NDArray[np.uint8]
+    gradient: Code
+    gradient_relocations: NDArray[np.uint8]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        code = frozen_code.without_addresses(self.code, self.relocations)
-        return _restore_many, (code, np.array(self.parameters), self.relocations)
+        return _restore, (type(self), *_for_another_process(self))
 
     def __repr__(self) -> str:
         shapes = " -> ".join(map(str, sample_shapes(self.code)))
@@ -76,10 +81,18 @@ def sample_shapes(code: Code) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return inputs, outputs
 
 
-def freeze(make: Any, interface: frozen_code.Interface, parameters: NDArray[Any]) -> FrozenNetwork:
+def freeze(
+    make: Callable[[int], Program],
+    make_gradient: Callable[[int], Program] | None,
+    interface: frozen_code.Interface,
+    parameters: NDArray[Any],
+) -> FrozenNetwork:
     """Make a network from its programs (see `frozen_code.assemble`) and a copy of the buffer of parameters."""
     code, relocations = frozen_code.assemble(make, interface)
-    return FrozenNetwork(code, _own(parameters), relocations)
+    gradient = np.empty(0, np.int64), np.empty(0, np.uint8)
+    if make_gradient is not None:
+        gradient = frozen_code.assemble(make_gradient, interface, frozen_code.RUN_GRADIENT)
+    return FrozenNetwork(code, _own(parameters), relocations, *gradient)
 
 
 def same_architecture(first: Code, second: Code) -> bool:
@@ -99,7 +112,7 @@ def stack(networks: list[FrozenNetwork]) -> FrozenNetworks:
     rows = _aligned((len(networks), first.parameters.size), first.parameters.dtype)
     for row, network in zip(rows, networks, strict=True):
         row[...] = network.parameters
-    return FrozenNetworks(first.code, rows, first.relocations)
+    return FrozenNetworks(first.code, rows, *first[2:])
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -112,9 +125,18 @@ def _own(array: NDArray[Any]) -> NDArray[Any]:
     return own
 
 
-def _restore(code: Code, parameters: NDArray[Any], relocations: NDArray[np.uint8]) -> FrozenNetwork:
-    return FrozenNetwork(frozen_code.relocate(code, relocations), _own(parameters), np.array(relocations))
+def _for_another_process(net: FrozenNetwork | FrozenNetworks) -> tuple[NDArray[Any], ...]:
+    code = frozen_code.without_addresses(net.code, net.relocations)
+    gradient = (
+        frozen_code.without_addresses(net.gradient, net.gradient_relocations) if net.gradient.size else net.gradient
+    )
+    return code, np.array(net.parameters), net.relocations, gradient, net.gradient_relocations
 
 
-def _restore_many(code: Code, parameters: NDArray[Any], relocations: NDArray[np.uint8]) -> FrozenNetworks:
-    return FrozenNetworks(frozen_code.relocate(code, relocations), _own(parameters), np.array(relocations))
+def _restore(
+    kind: type[FrozenNetwork | FrozenNetworks], code: Code, parameters: NDArray[Any], relocations: NDArray[np.uint8],
+    gradient: Code, gradient_relocations: NDArray[np.uint8],
+) -> FrozenNetwork | FrozenNetworks:  # fmt: skip
+    here = frozen_code.relocate(code, relocations)
+    backward = frozen_code.relocate(gradient, gradient_relocations) if gradient.size else np.array(gradient)
+    return kind(here, _own(parameters), np.array(relocations), backward, np.array(gradient_relocations))

@@ -44,6 +44,7 @@ from fastnn.program.layout import (
 from fastnn.program.program import KernelKey, Program, dims_of
 
 RUN = KernelKey("run_frozen", "int64")
+RUN_GRADIENT = KernelKey("run_frozen_gradient", "int64")
 
 Code = NDArray[np.int64]
 #: Where an address stands in the code, and the function that it is of.
@@ -67,14 +68,19 @@ class Interface:
     weights: Sequence[tuple[int, int]]
 
 
-def assemble(make: Callable[[int], Program], interface: Interface) -> tuple[Code, NDArray[np.uint8]]:
+def assemble(
+    make: Callable[[int], Program], interface: Interface, run: KernelKey = RUN
+) -> tuple[Code, NDArray[np.uint8]]:
     """Make a network's code.
 
     Parameters
     ----------
     make : callable
-        Gives the program for a number of rows, which reads them from the first data slot and fills the second.
+        Gives the program for a number of rows: it reads them from the first data slot, and fills the second; or it
+        reads both, and fills the third with gradients.
     interface : Interface
+    run : KernelKey
+        The function that runs the code: `RUN` or `RUN_GRADIENT`.
 
     Returns
     -------
@@ -88,7 +94,7 @@ def assemble(make: Callable[[int], Program], interface: Interface) -> tuple[Code
     patches = _patches(many, make(2 * UNIT), make(3 * UNIT))
     kernels = _kernels(one), _kernels(many)
     ways, way_keys = _ways(many)
-    prepare({RUN, *way_keys, *kernels[0], *kernels[1]})
+    prepare({run, *way_keys, *kernels[0], *kernels[1]})
     weights = np.array(interface.weights, np.int64).reshape(-1, WEIGHT_WORDS)
     tables = [bind(one, kernels[0]), bind(many, kernels[1]), patches, ways, weights]
     starts = int(Word.HEAD) + np.cumsum([0, *(table.size for table in tables)])
@@ -120,7 +126,7 @@ def assemble(make: Callable[[int], Program], interface: Interface) -> tuple[Code
         code[word] = value
     for word, shape in ((Word.INPUT_SHAPE, interface.input_shape), (Word.OUTPUT_SHAPE, interface.output_shape)):
         code[word : word + len(shape)] = shape
-    found = [(int(Word.RUN), RUN), *_addresses(one, int(starts[0])), *_addresses(many, int(starts[1]))]
+    found = [(int(Word.RUN), run), *_addresses(one, int(starts[0])), *_addresses(many, int(starts[1]))]
     for index, row in enumerate(ways):
         for way, name in enumerate(WAYS):
             if row[1 + way]:

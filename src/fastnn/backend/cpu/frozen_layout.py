@@ -18,7 +18,7 @@ class Word(IntEnum):
 
     VERSION = 0
     TOKEN = 1  # of the process that the addresses below belong to
-    RUN = 2  # address of `run_frozen`
+    RUN = 2  # address of `run_frozen`, or of `run_frozen_gradient`
     PARAMETERS = 3  # elements of the buffer of parameters
     INPUT_NDIM = 4  # of a sample
     OUTPUT_NDIM = 5
@@ -69,6 +69,8 @@ class Outcome(IntEnum):
     OUTPUT = 5  # out has not the shape of x's outputs
     WORKSPACE = 6  # it is too small
     MEMORY = 7  # there is none for a workspace
+    GRADIENT = 8  # dx has not the shape of x
+    ABSENT = 9  # the network was frozen without gradients
 
 
 def workspace_bytes(many_count: int, many_arena: int, one_arena: int, n: int) -> int:

@@ -59,8 +59,9 @@ _WAYS_AT, _WAYS_COUNT = int(Word.WAYS_AT), int(Word.WAYS_COUNT)
 # products are never blocked, which needs more memory than a caller would give: the results are the same bits
 _NEVER = 1 << 62
 
-DONE, RAISED, PARAMETERS, INPUT, OUTPUT, WORKSPACE, MEMORY = (
-    int(Outcome[name]) for name in ("DONE", "RAISED", "PARAMETERS", "INPUT", "OUTPUT", "WORKSPACE", "MEMORY")
+DONE, RAISED, PARAMETERS, INPUT, OUTPUT, WORKSPACE, MEMORY, GRADIENT = (
+    int(Outcome[name])
+    for name in ("DONE", "RAISED", "PARAMETERS", "INPUT", "OUTPUT", "WORKSPACE", "MEMORY", "GRADIENT")
 )
 
 int32_pointer, uint8_pointer = SOURCE_POINTERS["int32"], SOURCE_POINTERS["uint8"]
@@ -117,7 +118,21 @@ def _rows(code: int, ndim: int, shape: int, ndim_word: int, shape_word: int) -> 
 
 
 @helper
-def _compute(code: int, parameters: int, records: int, x: int, out: int, n: int, stack: int) -> int:
+def _samples(code: int, count: int, x_shape: int, x_ndim: int, out_shape: int, out_ndim: int) -> int:
+    """Return how many samples x and out hold, or what is wrong as the negative of an `Outcome`."""
+    words = int64_pointer(code)
+    if count != words[_PARAMETER_COUNT]:
+        return -PARAMETERS
+    n = _rows(code, x_ndim, x_shape, _INPUT_NDIM, _INPUT_SHAPE)
+    if n < 0:
+        return -INPUT
+    if n != _rows(code, out_ndim, out_shape, _OUTPUT_NDIM, _OUTPUT_SHAPE):
+        return -OUTPUT
+    return n if x_ndim - words[_INPUT_NDIM] == out_ndim - words[_OUTPUT_NDIM] else -OUTPUT
+
+
+@helper
+def _compute(code: int, parameters: int, records: int, x: int, y: int, dx: int, n: int, stack: int) -> int:
     """Compute n rows with a workspace from `records` on; one row's values may be on the stack."""
     words = int64_pointer(code)
     context = stack_bytes(_CONTEXT_BYTES)
@@ -130,7 +145,8 @@ def _compute(code: int, parameters: int, records: int, x: int, out: int, n: int,
     while done < n:
         rows = min(n - done, BLOCK)
         context_words[_DATA] = x + done * words[_INPUT_BYTES]
-        context_words[_DATA + 1] = out + done * words[_OUTPUT_BYTES]
+        context_words[_DATA + 1] = y + done * words[_OUTPUT_BYTES]
+        context_words[_DATA + 2] = dx + done * words[_INPUT_BYTES]
         if rows == 1:
             context_words[_ARENA] = stack if words[_ONE_ARENA] <= STACK_BYTES else arena
             _run(code + words[_ONE_AT] * 8, words[_ONE_COUNT], context)
@@ -142,6 +158,18 @@ def _compute(code: int, parameters: int, records: int, x: int, out: int, n: int,
             _run(records, many, context)
         done += rows
     return context_words[_STATUS]
+
+
+@helper
+def _copy(target: int, source: int, nbytes: int) -> None:
+    to, given = uint8_pointer(target), uint8_pointer(source)
+    for index in range(nbytes):
+        to[index] = given[index]
+
+
+@helper
+def _overlap(first: int, first_bytes: int, second: int, second_bytes: int) -> bool:
+    return first < second + second_bytes and second < first + first_bytes
 
 
 @helper
@@ -161,6 +189,45 @@ def _any_subnormal(values: int, nbytes: int, itemsize: int) -> bool:
     return found > 0
 
 
+@helper
+def _settle(
+    code: int, parameters: int, work: int, work_bytes: int, x: int, y: int, dx: int, n: int, out: int, out_bytes: int
+) -> int:
+    """Compute n checked rows; what is read and shares memory with the results at `out` is copied first."""
+    words = int64_pointer(code)
+    needed = _workspace_bytes(words[_MANY_COUNT], words[_MANY_ARENA], words[_ONE_ARENA], n)
+    if work != 0 and work_bytes < needed:
+        return WORKSPACE
+    x_bytes, y_bytes = n * words[_INPUT_BYTES], n * words[_OUTPUT_BYTES]
+    x_copied = x_bytes if _overlap(x, x_bytes, out, out_bytes) else 0
+    y_copied = y_bytes if dx != 0 and _overlap(y, y_bytes, out, out_bytes) else 0
+    memory = 0
+    wanted = x_copied + y_copied + (needed if work == 0 else 0)
+    if wanted > 0:
+        memory = allocate(wanted)
+        if memory == 0:
+            return MEMORY
+        if x_copied > 0:
+            _copy(memory, x, x_bytes)
+            x = memory
+        if y_copied > 0:
+            _copy(memory + x_copied, y, y_bytes)
+            y = memory + x_copied
+        if work == 0:
+            work = memory + x_copied + y_copied
+    stack, records = stack_bytes(STACK_BYTES), _aligned(work)
+    # one row takes little more than what it takes to exchange the mode
+    plain = n == 1 and is_plain()
+    status = _compute(code, parameters, records, x, y, dx, n, stack) if plain else 0
+    if not (plain and is_plain()) or _any_subnormal(out, out_bytes, words[_ITEM_BYTES]):
+        mode = enter_kernel_mode()
+        status = _compute(code, parameters, records, x, y, dx, n, stack)
+        restore_plain_mode(mode)
+    if memory != 0:
+        release(memory)
+    return DONE if status == 0 else RAISED
+
+
 @kernel("run_frozen", arguments=11, returns=True)
 def run_frozen(kit: Kit, variant: str) -> Callable[..., Any]:
     """Check a call of a frozen network, and compute it; return an `Outcome`.
@@ -171,45 +238,45 @@ def run_frozen(kit: Kit, variant: str) -> Callable[..., Any]:
     """
 
     def run_frozen(code, parameters, count, work, work_bytes, x, x_shape, x_ndim, out, out_shape, out_ndim):
-        words = int64_pointer(code)
-        if count != words[_PARAMETER_COUNT]:
-            return PARAMETERS
-        n = _rows(code, x_ndim, x_shape, _INPUT_NDIM, _INPUT_SHAPE)
+        n = _samples(code, count, x_shape, x_ndim, out_shape, out_ndim)
         if n < 0:
-            return INPUT
-        single = x_ndim == words[_INPUT_NDIM]
-        if n != _rows(code, out_ndim, out_shape, _OUTPUT_NDIM, _OUTPUT_SHAPE):
-            return OUTPUT
-        if single != (out_ndim == words[_OUTPUT_NDIM]):
-            return OUTPUT
-        needed = _workspace_bytes(words[_MANY_COUNT], words[_MANY_ARENA], words[_ONE_ARENA], n)
-        if work != 0 and work_bytes < needed:
-            return WORKSPACE
-        x_bytes, out_bytes = n * words[_INPUT_BYTES], n * words[_OUTPUT_BYTES]
-        copied = x_bytes if x < out + out_bytes and out < x + x_bytes else 0
-        memory = 0
-        wanted = copied + (needed if work == 0 else 0)
-        if wanted > 0:
-            memory = allocate(wanted)
-            if memory == 0:
-                return MEMORY
-            if copied > 0:
-                source, target = uint8_pointer(x), uint8_pointer(memory)
-                for index in range(copied):
-                    target[index] = source[index]
-                x = memory
-            if work == 0:
-                work = memory + copied
-        stack, records = stack_bytes(STACK_BYTES), _aligned(work)
-        # one row takes little more than what it takes to exchange the mode
-        plain = n == 1 and is_plain()
-        status = _compute(code, parameters, records, x, out, n, stack) if plain else 0
-        if not (plain and is_plain()) or _any_subnormal(out, out_bytes, words[_ITEM_BYTES]):
-            mode = enter_kernel_mode()
-            status = _compute(code, parameters, records, x, out, n, stack)
-            restore_plain_mode(mode)
-        if memory != 0:
-            release(memory)
-        return DONE if status == 0 else RAISED
+            return -n
+        out_bytes = n * int64_pointer(code)[_OUTPUT_BYTES]
+        return _settle(code, parameters, work, work_bytes, x, out, 0, n, out, out_bytes)
 
     return run_frozen
+
+
+@kernel("run_frozen_gradient", arguments=14, returns=True)
+def run_frozen_gradient(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Check a call of a frozen network's gradient, and compute dx = seed dy/dx; return an `Outcome`.
+
+    The arguments are those of `run_frozen`, with the seed in the place of out, and then dx, its shape and its number
+    of dimensions.
+    """
+
+    def run_frozen_gradient(
+        code,
+        parameters,
+        count,
+        work,
+        work_bytes,
+        x,
+        x_shape,
+        x_ndim,
+        seed,
+        seed_shape,
+        seed_ndim,
+        dx,
+        dx_shape,
+        dx_ndim,
+    ):
+        n = _samples(code, count, x_shape, x_ndim, seed_shape, seed_ndim)
+        if n < 0:
+            return -n
+        if dx_ndim != x_ndim or _rows(code, dx_ndim, dx_shape, _INPUT_NDIM, _INPUT_SHAPE) != n:
+            return GRADIENT
+        dx_bytes = n * int64_pointer(code)[_INPUT_BYTES]
+        return _settle(code, parameters, work, work_bytes, x, seed, dx, n, dx, dx_bytes)
+
+    return run_frozen_gradient

@@ -16,6 +16,7 @@ import fastnn as fnn
 from fastnn import nopython as fnp
 
 parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--plot", metavar="FILE.png", help="draw the network beside the simulation (needs matplotlib)")
 parser.add_argument("--quick", action="store_true", help="fewer solutions and epochs, for a test")
 args = parser.parse_args()
 
@@ -93,3 +94,17 @@ mean, error = monte_carlo(rng, net, LOW, HIGH, DRAWS)
 each = 1e6 * (time.perf_counter() - begin) / DRAWS
 print(f"mean by Monte Carlo over the network (Numba)    {mean:.5f}", end="   ")
 print(f"{DRAWS} draws, standard error {error:.5f}, {each:.2f} us each")
+
+if args.plot:
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+    left.plot(swing[SAMPLES:], model.predict(starts[SAMPLES:])[:, 0], ".", markersize=3)
+    left.axline((0, 0), slope=1, color="black", linewidth=0.8)
+    left.set(xlabel="simulation", ylabel="network", title="squared angle, 1000 other starts")
+    line = np.linspace(LOW, HIGH, 200) * [1, 0, 0] + [0, 0, 0.5]
+    right.plot(line[:, 0], simulate(line) ** 2, label="simulation")
+    right.plot(line[:, 0], model.predict(line)[:, 0], "--", label="network")
+    right.set(xlabel="angle at the start (rad)", ylabel="squared angle after 2 s", title="from rest, damping 0.5 / s")
+    right.legend()
+    figure.savefig(args.plot)

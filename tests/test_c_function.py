@@ -40,6 +40,12 @@ def surrogate():
     return chain(fnn.Dense(8, "tanh"), fnn.Dense(1), shape=(2,), dtype="float64")
 
 
+def test_spellings_of_signatures():
+    for signature in ("int (const T *, T *)", "int(const T*, T*)", "int (const double *, double *)"):
+        call = surrogate().c_function(signature)
+        assert surrogate().c_function(call.signature).signature == call.signature
+
+
 def test_conventions_of_scipy():
     model = surrogate()
     x = np.array([0.3, -0.7])

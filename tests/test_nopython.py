@@ -130,6 +130,11 @@ def by_members(nets, x, out):
         fnp.predict(fnp.member(nets, i), x[i], out[i])
 
 
+@njit
+def how_many(nets):
+    return fnp.count(nets)
+
+
 def test_many_networks():
     models = [MODELS["perceptron"]("float32") for _ in range(5)]
     for model in models:
@@ -145,6 +150,16 @@ def test_many_networks():
         out = np.zeros_like(wanted)
         predict_with(given, x, out, fnp.workspace(given, 7))
         assert out.tobytes() == wanted.tobytes()
+    assert fnp.count(nets) == how_many(nets) == 5
+    small = chain(fnn.Dense(6), shape=(2,))
+    several = fnp.stack([small.freeze()] * 4)
+    for call in (predict, fnp.predict):
+        buffer = RNG.normal(size=24).astype(np.float32)
+        inputs = buffer[:8].reshape(4, 2).copy()
+        call(several, buffer[:8].reshape(4, 2), buffer.reshape(4, 6))
+        np.testing.assert_array_equal(
+            buffer.reshape(4, 6), np.concatenate([expected(small, row[None]) for row in inputs])
+        )
     out = np.zeros((7, 10), np.float32)
     predict(fnp.member(nets, 3), x[3], out)
     assert out.tobytes() == wanted[3].tobytes()
@@ -155,6 +170,10 @@ def test_many_networks():
     for call in (predict, fnp.predict):
         with pytest.raises(ValueError, match="networks"):
             call(nets, x[:4], wanted[:4])
+    with pytest.raises(TypeError, match="stack"):
+        fnp.member(models[0].freeze(), 0)
+    with pytest.raises(TypeError):
+        fnp.member(nets, 0.0)
     with pytest.raises(ValueError, match="architecture"):
         fnp.stack([models[0].freeze(), residual().freeze()])
     with pytest.raises(ValueError, match="at least one"):

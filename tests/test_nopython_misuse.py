@@ -118,7 +118,7 @@ def workspace_in_compiled_code(net, batch):
 
 def test_workspaces_from_compiled_code():
     net = MODELS["wide"]("float32").freeze()
-    for batch in (1, 2, 100):
+    for batch in (1, 2, 100, np.uint64(7), np.int32(7)):
         assert workspace_in_compiled_code(net, batch).size == fnp.workspace(net, batch).size
     with pytest.raises(ValueError, match="at least 1"):
         workspace_in_compiled_code(net, 0)
@@ -141,6 +141,76 @@ def test_addresses_of_another_process_are_never_called():
         for call in (predict, fnp.predict):
             with pytest.raises(RuntimeError, match="another process"):
                 call(net._replace(code=code), *arrays())
+
+
+def test_parameters_of_another_dtype_or_layout():
+    for dtype, other in (("float64", "float32"), ("float32", "float64")):
+        net = MODELS["perceptron"](dtype).freeze()
+        cast = net._replace(parameters=net.parameters.astype(other))
+        for call in (predict, fnp.predict):
+            with pytest.raises(RuntimeError, match="dtype"):
+                call(cast, *arrays(dtype=other))
+    net = MODELS["perceptron"]("float32").freeze()
+    strided = np.zeros((net.parameters.size, 2), np.float32)[:, 0]
+    for parameters in (strided, net.parameters[None]):
+        with pytest.raises(TypingError, match="parameters"):
+            predict(net._replace(parameters=parameters), *arrays())
+        with pytest.raises(RuntimeError, match="layout"):
+            fnp.predict(net._replace(parameters=parameters), *arrays())
+
+
+def test_global_networks_are_constants():
+    net = MODELS["perceptron"]("float32").freeze()
+    nets = fnp.stack([net, net])
+
+    @njit
+    def use(x, out):
+        fnp.predict(net, x, out)
+        fnp.predict(fnp.member(nets, 1), x, out)
+
+    @njit
+    def change(flat):
+        fnp.set_parameters(net, flat)
+
+    @njit
+    def change_member(flat):
+        fnp.set_parameters(fnp.member(nets, 1), flat)
+
+    model = MODELS["perceptron"]("float32")
+    x, out = rows(model, 4), arrays()[1]
+    use(x, out)
+    assert out.tobytes() == expected(model, x).tobytes()
+    for function in (change, change_member):
+        with pytest.raises(TypingError, match="give it as an argument"):
+            function(np.zeros(fnp.parameter_count(net), np.float32))
+
+
+TOKENS = """
+import threading
+import numpy as np
+import fastnn as fnn
+
+models = [fnn.Sequential([fnn.Input(3), fnn.Dense(1)], seed=0) for _ in range(8)]
+nets = [None] * 8
+barrier = threading.Barrier(8)
+
+def freeze(i):
+    barrier.wait()
+    nets[i] = models[i].freeze()
+
+threads = [threading.Thread(target=freeze, args=(i,)) for i in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+from fastnn import nopython as fnp
+for net in nets:
+    fnp.predict(net, np.ones(3, np.float32), np.zeros(1, np.float32))
+"""
+
+
+def test_networks_frozen_at_the_same_time():
+    variables = os.environ | {"PYTHONPATH": str(Path(fnn.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", TOKENS], env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_parameters_of_another_length():

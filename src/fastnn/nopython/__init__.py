@@ -12,6 +12,10 @@
 
 `simulate` is compiled once: for other weights and for other architectures it stays what it is. The functions can be
 called from Python, too, which is handy for a look, and slow.
+
+Give networks to compiled functions as arguments. In a global variable, or a closure, a network is a constant of the
+compiled function: weights that are set later do not reach it, and where Numba keeps the function on disk, another
+process refuses it.
 """
 
 from fastnn.backend.cpu.c_function import CFunction
@@ -20,6 +24,7 @@ from fastnn.backend.cpu.token import process_token
 from fastnn.nopython import overloads as _overloads  # noqa: F401  (registers them with Numba)
 from fastnn.nopython.functions import (
     c_function,
+    count,
     get_parameters,
     input_gradient,
     member,
@@ -35,6 +40,7 @@ __all__ = [
     "FrozenNetwork",
     "FrozenNetworks",
     "c_function",
+    "count",
     "get_parameters",
     "input_gradient",
     "member",

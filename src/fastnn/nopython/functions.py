@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,8 +46,14 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
         When the network was made by another process, and got here neither as an argument nor by pickle.
     """
     if isinstance(net, FrozenNetworks):
-        if len(x) != len(net.parameters) or len(out) != len(net.parameters):
-            raise ValueError(f"expected x and out for {len(net.parameters)} networks, got {len(x)} and {len(out)}")
+        _check_network(net)
+        for name, array in (("x", x), ("out", out)):
+            _check_array(name, array, net.parameters.dtype)
+            if array.ndim < 2 or len(array) != count(net):
+                wanted = f"one element of the first axis for each of {count(net)} networks"
+                raise ValueError(f"{name}: expected {wanted}, got shape {array.shape}")
+        if np.may_share_memory(x, out):
+            x = x.copy()
         for index in range(len(net.parameters)):
             predict(member(net, index), x[index], out[index], work)
         return
@@ -124,6 +131,7 @@ def workspace(net: Any, batch: int) -> NDArray[np.int64]:
         Its contents mean nothing. Threads that run at the same time need one each.
     """
     _check_network(net)
+    batch = operator.index(batch)
     if batch < 1:
         raise ValueError(f"batch: expected at least 1, got {batch}")
     needed = max(_needed(code, batch) for code in (net.code, net.gradient) if code.size)
@@ -219,6 +227,13 @@ def stack(networks: Sequence[FrozenNetwork]) -> FrozenNetworks:
     return backend.stack(members)
 
 
+def count(networks: FrozenNetworks) -> int:
+    """Return how many networks there are; `len` gives the number of fields of the named tuple."""
+    if not isinstance(networks, FrozenNetworks):
+        raise TypeError(f"networks: expected FrozenNetworks, from stack, got {type(networks).__name__}")
+    return len(networks.parameters)
+
+
 def member(networks: FrozenNetworks, index: int) -> FrozenNetwork:
     """Return one of several networks; it sees their weights, and is no copy.
 
@@ -227,6 +242,8 @@ def member(networks: FrozenNetworks, index: int) -> FrozenNetwork:
     IndexError
         When there are not that many.
     """
+    count(networks)
+    index = operator.index(index)
     if not 0 <= index < len(networks.parameters):
         raise IndexError("member: there are not that many networks")
     return FrozenNetwork(networks.code, networks.parameters[index], *networks[2:])
@@ -237,7 +254,7 @@ def _call(code: NDArray[np.int64], net: Any, arrays: list[NDArray[Any]], work: A
     needed = _needed(code, n)
     if work is None:
         work = np.empty(-(-needed // 8), np.int64)
-    elif not isinstance(work, np.ndarray) or work.dtype != np.int64 or not work.flags.c_contiguous:
+    elif not isinstance(work, np.ndarray) or work.dtype != np.int64 or work.ndim != 1 or not work.flags.carray:
         raise TypeError("work: expected an array from fastnn.nopython.workspace")
     if work.nbytes < needed:
         raise ValueError(f"work: expected a workspace of at least {needed} bytes for {n} rows, got {work.nbytes}")
@@ -275,8 +292,14 @@ def _check_network(net: Any) -> None:
         raise RuntimeError("the network belongs to another process or version of fastnn: pickle it, or freeze it anew")
     if net.gradient.size and net.gradient[Word.TOKEN] != process_token():
         raise RuntimeError("the network's gradient belongs to another process: pickle the network, or freeze it anew")
-    if net.parameters.shape[-1] != code[Word.PARAMETERS]:
-        raise RuntimeError("the network's parameters were exchanged for an array of another length")
+    parameters = net.parameters
+    if (
+        parameters.ndim != (2 if isinstance(net, FrozenNetworks) else 1)
+        or parameters.shape[-1] != code[Word.PARAMETERS]
+        or parameters.itemsize != code[Word.ITEM_BYTES]
+        or not parameters.flags.c_contiguous
+    ):
+        raise RuntimeError("the network's parameters were exchanged for an array of another length, dtype or layout")
 
 
 def _check_array(name: str, array: Any, dtype: np.dtype[Any]) -> None:
@@ -284,7 +307,8 @@ def _check_array(name: str, array: Any, dtype: np.dtype[Any]) -> None:
         got = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
         raise TypeError(f"{name}: expected a NumPy array of {dtype}, got {got}")
     if not array.flags.c_contiguous or not array.flags.aligned:
-        raise TypeError(f"{name}: expected a C-contiguous, aligned array (numpy.ascontiguousarray makes one)")
+        hint = "" if name in ("out", "dx") else " (numpy.ascontiguousarray makes one)"
+        raise TypeError(f"{name}: expected a C-contiguous, aligned array{hint}")
 
 
 def _check_flat(net: Any, flat: Any) -> None:

@@ -26,7 +26,10 @@ ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
         "the network belongs to another process or version of fastnn: give it as an argument instead of a global "
         "variable, or pickle it",
     ),
-    Outcome.PARAMETERS: (RuntimeError, "the network's parameters were exchanged for an array of another length"),
+    Outcome.PARAMETERS: (
+        RuntimeError,
+        "the network's parameters were exchanged for an array of another length or dtype",
+    ),
     Outcome.INPUT: (ValueError, "x is neither one sample nor a batch of the network's inputs"),
     Outcome.OUTPUT: (ValueError, "out (or the seed of a gradient) has not the shape of the network's outputs for x"),
     Outcome.WORKSPACE: (ValueError, "the workspace is too small for so many rows"),
@@ -73,11 +76,13 @@ def _shape(builder: Any, kind: Any, array: Any) -> tuple[Any, Any]:
 def _is_ours(builder: Any, code: Any) -> Any:
     """Tell whether a code is of this version and this process."""
     kind = ir.FunctionType(_I64, [])
-    ours = builder.module.globals.get(token.SYMBOL) or ir.Function(builder.module, kind, token.SYMBOL)
-    same_layout = builder.icmp_signed("==", _word(builder, code, Word.VERSION), _constant(LAYOUT_VERSION))
-    same_process = builder.icmp_signed("==", _word(builder, code, Word.TOKEN), builder.call(ours, []))
-    complete = builder.icmp_signed(">=", code.nitems, _constant(Word.HEAD))
-    return builder.and_(complete, builder.and_(same_layout, same_process))
+    token_of = builder.module.globals.get(token.SYMBOL) or ir.Function(builder.module, kind, token.SYMBOL)
+    ours = cgutils.alloca_once_value(builder, cgutils.false_bit)
+    with builder.if_then(builder.icmp_signed(">=", code.nitems, _constant(Word.HEAD)), likely=True):
+        same_layout = builder.icmp_signed("==", _word(builder, code, Word.VERSION), _constant(LAYOUT_VERSION))
+        same_process = builder.icmp_signed("==", _word(builder, code, Word.TOKEN), builder.call(token_of, []))
+        builder.store(builder.and_(same_layout, same_process), ours)
+    return builder.load(ours)
 
 
 def _emit_run(context: Any, builder: Any, signature: Any, args: Any, field: str) -> Any:
@@ -96,7 +101,11 @@ def _emit_run(context: Any, builder: Any, signature: Any, args: Any, field: str)
             _raise(context, builder, Outcome.ABSENT)
     with builder.if_then(builder.not_(_is_ours(builder, code)), likely=False):
         _raise(context, builder, Outcome.FOREIGN)
-    arguments = [_address(builder, code), _address(builder, parameters), parameters.nitems, *work]
+    # parameters of another dtype count as none
+    itemsize = _constant(parameters_kind.dtype.bitwidth // 8)
+    right = builder.icmp_signed("==", _word(builder, code, Word.ITEM_BYTES), itemsize)
+    count = builder.select(right, parameters.nitems, _constant(-1))
+    arguments = [_address(builder, code), _address(builder, parameters), count, *work]
     for kind, value in zip(kinds, values, strict=True):
         array = _array(context, builder, kind, value)
         arguments += [_address(builder, array), *_shape(builder, kind, array)]
@@ -129,6 +138,23 @@ def run_gradient(typingctx: Any, net: Any, x: Any, seed: Any, dx: Any, work: Any
         return _emit_run(context, builder, signature, args, "gradient")
 
     return types.void(net, x, seed, dx, work), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def share_memory(typingctx: Any, first: Any, second: Any) -> Any:
+    """Tell whether two contiguous arrays overlap."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        spans = []
+        for kind, value in zip(signature.args, args, strict=True):
+            array = _array(context, builder, kind, value)
+            start = _address(builder, array)
+            spans.append((start, builder.add(start, builder.mul(array.nitems, array.itemsize))))
+        (start, end), (other_start, other_end) = spans
+        before = builder.icmp_unsigned("<", start, other_end)
+        return builder.and_(before, builder.icmp_unsigned("<", other_start, end))
+
+    return types.boolean(first, second), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import overload, register_jitable
+from numba.core.typing.typeof import Purpose
+from numba.extending import overload, register_jitable, typeof_impl
 
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.frozen_layout import WEIGHT_WORDS, Outcome, Word, workspace_bytes
 from fastnn.nopython import functions
-from fastnn.nopython.native import ERRORS, is_ours, run, run_gradient
+from fastnn.nopython.native import ERRORS, is_ours, run, run_gradient, share_memory
 
 _PARAMETERS = int(Word.PARAMETERS)
 _MANY_COUNT, _MANY_ARENA, _ONE_ARENA = int(Word.MANY_COUNT), int(Word.MANY_ARENA), int(Word.ONE_ARENA)
@@ -27,6 +28,19 @@ _workspace_bytes = register_jitable(workspace_bytes)
 
 
 # mypy: disable-error-code="untyped-decorator"
+
+# --- how Numba sees networks ---------------------------------------------------------------------------------
+
+
+@typeof_impl.register(FrozenNetwork)
+@typeof_impl.register(FrozenNetworks)
+def _typeof(net: Any, context: Any) -> Any:
+    """Give the type of a network; what a compiled function holds as a constant must not be written to."""
+    fields = [typeof_impl(field, context) for field in net]
+    if context.purpose is Purpose.constant:
+        fields = [field.copy(readonly=True) if isinstance(field, types.Array) else field for field in fields]
+    return types.BaseTuple.from_types(fields, type(net))
+
 
 # --- what is checked when the caller is compiled -------------------------------------------------------------
 
@@ -39,15 +53,21 @@ def _network_type(net: Any, *kinds: type) -> None:
     if not any(_is(net, kind) for kind in kinds):
         names = " or ".join(kind.__name__ for kind in kinds)
         raise TypingError(f"fastnn.nopython: net: expected a {names}, got {net}")
+    ndims = (1, 2 if _is(net, FrozenNetworks) else 1, 1, 1, 1)
+    for name, field, ndim in zip(net.instance_class._fields, net.types, ndims, strict=True):
+        if not isinstance(field, types.Array) or field.layout != "C" or field.ndim != ndim:
+            raise TypingError(f"fastnn.nopython: net.{name}: expected the array that fastnn made, got {field}")
 
 
 def _array_type(name: str, array: Any, dtype: Any, ndim: int | None = None, *, written: bool = False) -> None:
-    what = f"{dtype}" if ndim is None else f"{dtype} of {ndim} dimension"
+    what = f"{dtype}, which the network is of" if ndim is None else f"{dtype} of {ndim} dimension"
     if not isinstance(array, types.Array) or array.dtype != dtype or ndim not in (None, array.ndim):
-        raise TypingError(f"fastnn.nopython: {name}: expected an array of {what}, which the network is of, got {array}")
+        raise TypingError(f"fastnn.nopython: {name}: expected an array of {what}, got {array}")
     if array.layout != "C" or not array.aligned:
+        hint = "" if written else "; numpy.ascontiguousarray makes one"
         raise TypingError(
-            f"fastnn.nopython: {name}: expected a C-contiguous array, got {array} (numpy.ascontiguousarray makes one)"
+            f"fastnn.nopython: {name}: expected an array that Numba knows to be C-contiguous (as x[i] is, but not what "
+            f"a loop over x gives), got {array}{hint}"
         )
     if written and not array.mutable:
         raise TypingError(f"fastnn.nopython: {name}: expected an array that can be written to, got {array}")
@@ -76,6 +96,12 @@ def _check(code: Any) -> None:
         raise RuntimeError(_FOREIGN)
 
 
+@register_jitable
+def _each(nets: Any, x: Any, out: Any, work: Any) -> None:
+    for index in range(len(nets.parameters)):
+        functions.predict(functions.member(nets, index), x[index], out[index], work)
+
+
 # --- the functions -----------------------------------------------------------------------------------------
 
 
@@ -93,8 +119,10 @@ def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None
         def predict_each(net: Any, x: Any, out: Any, work: Any = None) -> None:
             if len(x) != len(net.parameters) or len(out) != len(net.parameters):
                 raise ValueError("fastnn.nopython.predict: expected x and out for each of the networks")
-            for index in range(len(net.parameters)):
-                functions.predict(functions.member(net, index), x[index], out[index], work)
+            if share_memory(x, out):
+                _each(net, x.copy(), out, work)
+            else:
+                _each(net, x, out, work)
 
         return predict_each
 
@@ -130,15 +158,15 @@ def _workspace(net: Any, batch: Any) -> Callable[..., Any]:
         raise TypingError(f"fastnn.nopython: batch: expected an integer, got {batch}")
 
     def workspace(net: Any, batch: Any) -> Any:
-        code = net.code
+        code, rows = net.code, np.int64(batch)
         _check(code)
-        if batch < 1:
+        if rows < 1:
             raise ValueError("fastnn.nopython.workspace: expected a batch of at least 1")
-        needed = _workspace_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], batch)
+        needed = _workspace_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], rows)
         code = net.gradient
         if code.size > 0:
             _check(code)
-            more = _workspace_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], batch)
+            more = _workspace_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], rows)
             needed = max(needed, more)
         return np.empty(max(1, (needed + 7) // 8), np.int64)
 
@@ -159,6 +187,11 @@ def _parameter_count(net: Any) -> Callable[..., int]:
 def _flat_types(net: Any, flat: Any, *, written: bool) -> None:
     _network_type(net, FrozenNetwork)
     _array_type("flat", flat, _parameters_of(net).dtype, 1, written=written)
+    if not written and not _parameters_of(net).mutable:
+        raise TypingError(
+            "fastnn.nopython: net: expected a network that can be changed; one in a global variable is a constant of "
+            "the compiled function: give it as an argument"
+        )
 
 
 @register_jitable
@@ -200,6 +233,16 @@ def _get_parameters(net: Any, flat: Any) -> Callable[..., None]:
             first += size
 
     return get_parameters
+
+
+@overload(functions.count)
+def _count(networks: Any) -> Callable[..., Any]:
+    _network_type(networks, FrozenNetworks)
+
+    def count(networks: Any) -> Any:
+        return len(networks.parameters)
+
+    return count
 
 
 @overload(functions.member)

@@ -67,10 +67,12 @@ class CFunction:
     """
 
     def __init__(self, network: FrozenNetwork, signature: str) -> None:
-        convention = CONVENTIONS.get(signature)
-        if convention is None:
-            raise ValueError(f"signature: expected one of {', '.join(map(repr, CONVENTIONS))}; got {signature!r}")
         kind = {"float32": "float", "float64": "double"}[str(network.parameters.dtype)]
+        known = {_without_spaces(name.replace("T", kind)): name for name in reversed(CONVENTIONS)}
+        asked, signature = signature, known.get(_without_spaces(str(signature).replace("T", kind)), "")
+        if not signature:
+            raise ValueError(f"signature: expected one of {', '.join(map(repr, CONVENTIONS))}; got {asked!r}")
+        convention = CONVENTIONS[signature]
         if "double *" in signature and kind != "double":
             raise ValueError(f"signature: {signature!r} is for networks of float64, this one is of float32")
         if convention.returns != "status" and sample_shapes(network.code)[1] not in ((), (1,)):
@@ -85,6 +87,10 @@ class CFunction:
 
     def __repr__(self) -> str:
         return f"<fastnn.nopython.CFunction: {self.signature}, at {self.address:#x}>"
+
+
+def _without_spaces(signature: str) -> str:
+    return "".join(signature.split())
 
 
 def _prototype(convention: _Convention, kind: str) -> Callable[[int], Any]:

@@ -7,8 +7,9 @@ addresses, and the same token.
 
 from __future__ import annotations
 
-import functools
+import os
 import secrets
+import threading
 
 import llvmlite.binding as llvm
 
@@ -18,9 +19,30 @@ from fastnn.backend.cpu import library
 SYMBOL = "fastnn_process_token"
 
 
-@functools.cache
+_lock = threading.Lock()
+_made: list[int] = []
+
+
+def _renew_lock() -> None:
+    """Make a new lock in a child process: the old one may have been held by a thread that is not there."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 def process_token() -> int:
     """Return the process's token, and make `SYMBOL` known to LLVM's linker."""
+    if not _made:
+        with _lock:
+            if not _made:
+                _made.append(_make())
+    return _made[0]
+
+
+def _make() -> int:
     from llvmlite import ir
 
     token = secrets.randbits(62) | 1

@@ -40,11 +40,15 @@ def compare(settings: Settings, kinds: Sequence[type[Contestant]] = KINDS) -> It
     for work in NETWORKS:
         name = f"{work.name.split(',')[0]}, one sample"
         if settings.wants(name):
-            chosen = settings.chosen(kinds)
-            makers = [(kind.name, required(kind.name), partial(sample_first, kind, work, settings)) for kind in chosen]
-            entries, skipped = enter(makers)
-            race(entries, settings.rounds, settings.seconds, settings.threads)
-            yield Comparison(SECTION, name, "call", entries, skipped, group="one sample")
+            yield compare_one(work, name, settings, settings.chosen(kinds))
+
+
+def compare_one(work: Workload, name: str, settings: Settings, kinds: Sequence[type[Contestant]]) -> Comparison:
+    """Check and time the contestants on one network."""
+    makers = [(kind.name, required(kind.name), partial(sample_first, kind, work, settings)) for kind in kinds]
+    entries, skipped = enter(makers)
+    race(entries, settings.rounds, settings.seconds, settings.threads)
+    return Comparison(SECTION, name, "call", entries, skipped, group="one sample")
 
 
 def sample_first(kind: type[Contestant], work: Workload, settings: Settings) -> Entry:
@@ -73,7 +77,7 @@ def compiled_loop() -> Any:
 
     from fastnn import nopython
 
-    @njit
+    @njit  # type: ignore[untyped-decorator]
     def loop(net: Any, x: Array, out: Array, count: int) -> None:
         row = 0
         for _ in range(count):

@@ -159,6 +159,15 @@ def test_parameters_of_another_dtype_or_layout():
             fnp.predict(net._replace(parameters=parameters), *arrays())
 
 
+def test_codes_of_another_dtype():
+    net = MODELS["perceptron"]("float32").freeze()
+    for changed in ({"code": net.code.astype(np.float64)}, {"gradient": np.zeros(3)}):
+        with pytest.raises(TypingError, match="fastnn made"):
+            predict(net._replace(**changed), *arrays())
+        with pytest.raises(TypeError, match="fastnn made"):
+            fnp.predict(net._replace(**changed), *arrays())
+
+
 def test_global_networks_are_constants():
     net = MODELS["perceptron"]("float32").freeze()
     nets = fnp.stack([net, net])

@@ -288,6 +288,8 @@ def _check_network(net: Any) -> None:
     if not isinstance(net, FrozenNetwork | FrozenNetworks):
         raise TypeError(f"net: expected a FrozenNetwork, from Model.freeze, got {type(net).__name__}")
     code = net.code
+    if any(not isinstance(one, np.ndarray) or one.dtype != np.int64 or one.ndim != 1 for one in (code, net.gradient)):
+        raise TypeError("net: its code is not what fastnn made")
     if len(code) < Word.HEAD or code[Word.VERSION] != LAYOUT_VERSION or code[Word.TOKEN] != process_token():
         raise RuntimeError("the network belongs to another process or version of fastnn: pickle it, or freeze it anew")
     if net.gradient.size and net.gradient[Word.TOKEN] != process_token():

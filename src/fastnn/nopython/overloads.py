@@ -4,6 +4,8 @@ They check and call; all computing is behind an address in the network's code. S
 what they compile to does not depend on the network.
 """
 
+# mypy: disable-error-code="untyped-decorator"
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -24,10 +26,12 @@ _PARAMETERS = int(Word.PARAMETERS)
 _MANY_COUNT, _MANY_ARENA, _ONE_ARENA = int(Word.MANY_COUNT), int(Word.MANY_ARENA), int(Word.ONE_ARENA)
 _WEIGHTS_AT, _WEIGHTS_COUNT, _TRAINABLE = int(Word.WEIGHTS_AT), int(Word.WEIGHTS_COUNT), int(Word.TRAINABLE)
 
+# Of a network's fields; parameters are real.
+_DTYPES = {"code": (types.int64,), "gradient": (types.int64,)} | dict.fromkeys(
+    ("relocations", "gradient_relocations"), (types.uint8,)
+)
+
 _workspace_bytes = register_jitable(workspace_bytes)
-
-
-# mypy: disable-error-code="untyped-decorator"
 
 # --- how Numba sees networks ---------------------------------------------------------------------------------
 
@@ -53,9 +57,10 @@ def _network_type(net: Any, *kinds: type) -> None:
     if not any(_is(net, kind) for kind in kinds):
         names = " or ".join(kind.__name__ for kind in kinds)
         raise TypingError(f"fastnn.nopython: net: expected a {names}, got {net}")
-    ndims = (1, 2 if _is(net, FrozenNetworks) else 1, 1, 1, 1)
-    for name, field, ndim in zip(net.instance_class._fields, net.types, ndims, strict=True):
-        if not isinstance(field, types.Array) or field.layout != "C" or field.ndim != ndim:
+    for name, field in zip(net.instance_class._fields, net.types, strict=True):
+        ndim = 2 if name == "parameters" and _is(net, FrozenNetworks) else 1
+        dtypes = _DTYPES.get(name, (types.float32, types.float64))
+        if not isinstance(field, types.Array) or (field.layout, field.ndim) != ("C", ndim) or field.dtype not in dtypes:
             raise TypingError(f"fastnn.nopython: net.{name}: expected the array that fastnn made, got {field}")
 
 

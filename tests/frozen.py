@@ -1,5 +1,7 @@
 """Models to freeze, and compiled functions that call the frozen networks."""
 
+import threading
+
 import numpy as np
 from numba import njit, prange
 
@@ -72,6 +74,15 @@ def rows(model, n, dtype="float32"):
 
 def expected(model, x):
     return model.predict(x, batch_size=256)
+
+
+def at_once(work, count=8):
+    """Run a function in so many threads at the same time."""
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 @njit

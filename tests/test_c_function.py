@@ -3,14 +3,13 @@
 import ctypes
 import gc
 import pickle
-import threading
 
 import numpy as np
 import pytest
 
 import fastnn as fnn
 from fastnn import nopython as fnp
-from frozen import MODELS, RNG, chain, expected, rows
+from frozen import MODELS, RNG, at_once, chain, expected, rows
 
 SURROGATE = "double (int, double *)"
 
@@ -110,11 +109,7 @@ def test_many_threads_and_many_functions():
         for call, values in zip(calls, wanted, strict=True):
             wrong.extend(row for row, value in zip(x, values, strict=True) if call.ctypes(2, pointer(row)) != value)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work)
     assert not wrong
 
 

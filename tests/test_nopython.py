@@ -3,7 +3,6 @@
 import copy
 import multiprocessing
 import pickle
-import threading
 
 import numpy as np
 import pytest
@@ -11,7 +10,20 @@ from numba import njit
 
 import fastnn as fnn
 from fastnn import nopython as fnp
-from frozen import MODELS, RNG, chain, each, expected, in_parallel, predict, predict_with, residual, round_trip, rows
+from frozen import (
+    MODELS,
+    RNG,
+    at_once,
+    chain,
+    each,
+    expected,
+    in_parallel,
+    predict,
+    predict_with,
+    residual,
+    round_trip,
+    rows,
+)
 
 ROWS = (1, 2, 3, 5, 16, 17, 31, 33, 100, 255, 256, 257, 300, 513)
 
@@ -197,11 +209,7 @@ def test_eight_threads_at_once():
             if out.tobytes() != wanted.tobytes() or together.tobytes() != batch.tobytes():
                 failures.append(out)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work)
     assert not failures
 
 

@@ -29,7 +29,7 @@ def lower(task: Task) -> Program:
     kept = [
         tensor
         for tensor, place in task.places.items()
-        if place.buffer == Buffer.GRADIENTS or (place.buffer >= Buffer.DATA and not task.is_input(tensor))
+        if place.buffer == Buffer.GRADIENTS or place.buffer >= Buffer.DATA
     ]
     nodes, notes = fuse(live_nodes(task.graph.nodes, kept), kept)
     roots = _aliases(nodes)

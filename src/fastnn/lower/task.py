@@ -71,7 +71,3 @@ class Task:
     accumulating: frozenset[int]
     tail: Sequence[RecordDraft]
     sizes: Mapping[int, int] = field(default_factory=dict)
-
-    def is_input(self, tensor: int) -> bool:
-        """Tell whether a tensor, by its id, is an input of the graph."""
-        return any(x.id == tensor for x in self.graph.inputs)

@@ -63,10 +63,7 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
     if not out.flags.writeable:
         raise ValueError("out: expected an array that can be written to")
     code = net.code
-    n = _rows(code, "x", x, Word.INPUT_NDIM, Word.INPUT_SHAPE)
-    found = _rows(code, "out", out, Word.OUTPUT_NDIM, Word.OUTPUT_SHAPE)
-    if n != found or x.ndim - code[Word.INPUT_NDIM] != out.ndim - code[Word.OUTPUT_NDIM]:
-        raise ValueError(f"out: expected as many rows as x has, got shapes {x.shape} and {out.shape}")
+    n = _samples(code, x, "out", out)
     _call(code, net, [x.copy() if np.may_share_memory(x, out) else x, out], work, n)
 
 
@@ -96,9 +93,7 @@ def input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> No
     TypeError, RuntimeError
         As `predict` does.
     """
-    _check_network(net)
-    if not isinstance(net, FrozenNetwork):
-        raise TypeError("net: expected one network; member(networks, i) gives one of several")
+    _check_one(net)
     for name, array in (("x", x), ("seed", seed), ("dx", dx)):
         _check_array(name, array, net.parameters.dtype)
     if not dx.flags.writeable:
@@ -106,10 +101,7 @@ def input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> No
     code = net.gradient
     if not code.size:
         raise ValueError("net: the network has no gradient: freeze the model with gradients=True")
-    n = _rows(code, "x", x, Word.INPUT_NDIM, Word.INPUT_SHAPE)
-    found = _rows(code, "seed", seed, Word.OUTPUT_NDIM, Word.OUTPUT_SHAPE)
-    if n != found or x.ndim - code[Word.INPUT_NDIM] != seed.ndim - code[Word.OUTPUT_NDIM]:
-        raise ValueError(f"seed: expected as many rows as x has, got shapes {x.shape} and {seed.shape}")
+    n = _samples(code, x, "seed", seed)
     if dx.shape != x.shape:
         raise ValueError(f"dx: expected the shape of x, {x.shape}, got {dx.shape}")
     given = [array.copy() if np.may_share_memory(array, dx) else array for array in (x, seed)]
@@ -199,9 +191,7 @@ def c_function(net: FrozenNetwork, signature: str = "int (const T *, T *)") -> C
     ValueError
         When the signature is unknown, or does not fit the network.
     """
-    _check_network(net)
-    if not isinstance(net, FrozenNetwork):
-        raise TypeError("net: expected one network; member(networks, i) gives one of several")
+    _check_one(net)
     return CFunction(net, signature)
 
 
@@ -290,10 +280,8 @@ def _check_network(net: Any) -> None:
     code = net.code
     if any(not isinstance(one, np.ndarray) or one.dtype != np.int64 or one.ndim != 1 for one in (code, net.gradient)):
         raise TypeError("net: its code is not what fastnn made")
-    if len(code) < Word.HEAD or code[Word.VERSION] != LAYOUT_VERSION or code[Word.TOKEN] != process_token():
+    if not _is_ours(code) or (net.gradient.size and not _is_ours(net.gradient)):
         raise RuntimeError("the network belongs to another process or version of fastnn: pickle it, or freeze it anew")
-    if net.gradient.size and net.gradient[Word.TOKEN] != process_token():
-        raise RuntimeError("the network's gradient belongs to another process: pickle the network, or freeze it anew")
     parameters = net.parameters
     if (
         parameters.ndim != (2 if isinstance(net, FrozenNetworks) else 1)
@@ -302,6 +290,18 @@ def _check_network(net: Any) -> None:
         or not parameters.flags.c_contiguous
     ):
         raise RuntimeError("the network's parameters were exchanged for an array of another length, dtype or layout")
+
+
+def _is_ours(code: NDArray[np.int64]) -> bool:
+    """Tell whether a code is of this version and this process."""
+    complete = len(code) >= Word.HEAD and code[Word.VERSION] == LAYOUT_VERSION
+    return bool(complete and code[Word.TOKEN] == process_token())
+
+
+def _check_one(net: Any) -> None:
+    _check_network(net)
+    if not isinstance(net, FrozenNetwork):
+        raise TypeError("net: expected one network; member(networks, i) gives one of several")
 
 
 def _check_array(name: str, array: Any, dtype: np.dtype[Any]) -> None:
@@ -314,12 +314,19 @@ def _check_array(name: str, array: Any, dtype: np.dtype[Any]) -> None:
 
 
 def _check_flat(net: Any, flat: Any) -> None:
-    _check_network(net)
-    if not isinstance(net, FrozenNetwork):
-        raise TypeError("net: expected one network; member(networks, i) gives one of several")
+    _check_one(net)
     _check_array("flat", flat, net.parameters.dtype)
     if flat.shape != (parameter_count(net),):
         raise ValueError(f"flat: expected shape ({parameter_count(net)},), got {flat.shape}")
+
+
+def _samples(code: NDArray[np.int64], x: NDArray[Any], name: str, y: NDArray[Any]) -> int:
+    """Return how many samples x holds; y, which is like the outputs, has to hold as many."""
+    n = _rows(code, "x", x, Word.INPUT_NDIM, Word.INPUT_SHAPE)
+    found = _rows(code, name, y, Word.OUTPUT_NDIM, Word.OUTPUT_SHAPE)
+    if n != found or x.ndim - code[Word.INPUT_NDIM] != y.ndim - code[Word.OUTPUT_NDIM]:
+        raise ValueError(f"{name}: expected as many rows as x has, got shapes {x.shape} and {y.shape}")
+    return n
 
 
 def _rows(code: NDArray[np.int64], name: str, array: NDArray[Any], ndim_word: int, shape_word: int) -> int:

@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from fastnn.backend.cpu import token
 from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Outcome, Word
-from fastnn.backend.cpu.intrinsics import emit_call
+from fastnn.backend.cpu.lanes import declared, emit_call
 
 _I64 = ir.IntType(64)
 
@@ -75,8 +75,7 @@ def _shape(builder: Any, kind: Any, array: Any) -> tuple[Any, Any]:
 
 def _is_ours(builder: Any, code: Any) -> Any:
     """Tell whether a code is of this version and this process."""
-    kind = ir.FunctionType(_I64, [])
-    token_of = builder.module.globals.get(token.SYMBOL) or ir.Function(builder.module, kind, token.SYMBOL)
+    token_of = declared(builder, token.SYMBOL, _I64, [])
     ours = cgutils.alloca_once_value(builder, cgutils.false_bit)
     with builder.if_then(builder.icmp_signed(">=", code.nitems, _constant(Word.HEAD)), likely=True):
         same_layout = builder.icmp_signed("==", _word(builder, code, Word.VERSION), _constant(LAYOUT_VERSION))

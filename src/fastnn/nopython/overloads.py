@@ -82,12 +82,9 @@ def _parameters_of(net: Any) -> Any:
     return net.types[net.instance_class._fields.index("parameters")]
 
 
-def _no_workspace(work: Any) -> bool:
-    """Tell whether there is no workspace; what is no workspace is an error."""
-    if work is None or isinstance(work, types.NoneType | types.Omitted):
-        return True
-    _array_type("work", work, types.int64, 1, written=True)
-    return False
+def _workspace_type(work: Any) -> None:
+    if work is not None and not isinstance(work, types.NoneType | types.Omitted):
+        _array_type("work", work, types.int64, 1, written=True)
 
 
 # --- what is checked in each call ------------------------------------------------------------------------------
@@ -116,7 +113,7 @@ def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None
     dtype = _parameters_of(net).dtype
     _array_type("x", x, dtype)
     _array_type("out", out, dtype, written=True)
-    alone = _no_workspace(work)
+    _workspace_type(work)
     if _is(net, FrozenNetworks):
         if min(x.ndim, out.ndim) < 2:
             raise TypingError("fastnn.nopython: x, out: expected one element of the first axis for each network")
@@ -131,13 +128,10 @@ def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None
 
         return predict_each
 
-    def predict_alone(net: Any, x: Any, out: Any, work: Any = None) -> None:
-        run(net, x, out, None)
-
     def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
         run(net, x, out, work)
 
-    return predict_alone if alone else predict
+    return predict
 
 
 @overload(functions.input_gradient)
@@ -146,14 +140,12 @@ def _input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> C
     dtype = _parameters_of(net).dtype
     for name, array in (("x", x), ("seed", seed), ("dx", dx)):
         _array_type(name, array, dtype, written=name == "dx")
-
-    def gradient_alone(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> None:
-        run_gradient(net, x, seed, dx, None)
+    _workspace_type(work)
 
     def gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> None:
         run_gradient(net, x, seed, dx, work)
 
-    return gradient_alone if _no_workspace(work) else gradient
+    return gradient
 
 
 @overload(functions.workspace)

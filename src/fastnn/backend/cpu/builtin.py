@@ -103,22 +103,13 @@ class Python:
         words = self.block_of(builder, block)
         return [builder.load(builder.gep(words, [self.word(index)])) for index in range(count)]
 
-    def native(self, builder: Any) -> Callable[..., Any]:
-        """Return what emits a call of a function of Numba's native convention, by its address.
+    def succeeds(self, builder: Any, address: Any, *values: Any) -> Any:
+        """Emit the call of a function of Numba's native convention: whether it returned 1 and did not raise."""
+        from fastnn.backend.cpu.lanes import emit_call
 
-        `call(address, *words)` gives whether it returned 1 and did not raise.
-        """
-        result, error = builder.alloca(self.word), builder.alloca(self.word)
-
-        def call(address: Any, *values: Any) -> Any:
-            kind = self._ir.FunctionType(
-                self.status, [self.word.as_pointer(), self.word.as_pointer(), *[self.word] * len(values)]
-            )
-            status = builder.call(builder.inttoptr(address, kind.as_pointer()), [result, error, *values])
-            fine = builder.icmp_signed("==", status, self.status(0))
-            return builder.and_(fine, builder.icmp_signed("==", builder.load(result), self.word(1)))
-
-        return call
+        status, result = emit_call(builder, address, list(values))
+        fine = builder.icmp_signed("==", status, self.status(0))
+        return builder.and_(fine, builder.icmp_signed("==", result, self.word(1)))
 
     def give_bool(self, builder: Any, answer: int) -> None:
         """Return True or False."""

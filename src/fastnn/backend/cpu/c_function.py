@@ -79,7 +79,7 @@ class CFunction:
             shape = sample_shapes(network.code)[1]
             raise ValueError(f"signature: {signature!r} is for networks with one output, this one has shape {shape}")
         self.signature = signature.replace("T", kind)
-        engine = _link(_compile(network, convention, kind))
+        engine = library.engine_of(_compile(network, convention, kind))
         self.address = int(engine.get_function_address(_SYMBOL))
         self.ctypes = _prototype(convention, kind)(self.address)
         # a function pointer of ctypes takes attributes, and lives as long as who was given it wants
@@ -103,15 +103,10 @@ def _prototype(convention: _Convention, kind: str) -> Callable[[int], Any]:
     return ctypes.CFUNCTYPE(result, *(kinds[name] for name in convention.parameters))
 
 
-def _link(code: bytes) -> Any:
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), library.machine())
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    return engine
-
-
 def _compile(network: FrozenNetwork, convention: _Convention, kind: str) -> bytes:
     from llvmlite import ir
+
+    from fastnn.backend.cpu.lanes import emit_call
 
     code = network.code
     word, integer, double = ir.IntType(64), ir.IntType(32), ir.DoubleType()
@@ -123,7 +118,7 @@ def _compile(network: FrozenNetwork, convention: _Convention, kind: str) -> byte
         module, ir.FunctionType(result_kind, [kinds[name] for name in convention.parameters]), _SYMBOL
     )
     builder = ir.IRBuilder(function.append_basic_block())
-    outcome, error, value = builder.alloca(word), builder.alloca(word), builder.alloca(double)
+    value = builder.alloca(double)
     x = builder.ptrtoint(function.args[convention.x], word)
     out = builder.ptrtoint(value if convention.out is None else function.args[convention.out], word)
     at = address(code)
@@ -133,11 +128,9 @@ def _compile(network: FrozenNetwork, convention: _Convention, kind: str) -> byte
 
     arguments = [word(at), word(address(network.parameters)), word(network.parameters.size), word(0), word(0)]
     arguments += [x, *shape(Word.INPUT_SHAPE, Word.INPUT_NDIM), out, *shape(Word.OUTPUT_SHAPE, Word.OUTPUT_NDIM)]
-    native = ir.FunctionType(integer, [word.as_pointer(), word.as_pointer(), *[word] * len(arguments)])
-    run = builder.inttoptr(word(int(code[Word.RUN])), native.as_pointer())
-    status = builder.call(run, [outcome, error, *arguments])
+    status, outcome = emit_call(builder, word(int(code[Word.RUN])), arguments)
     raised = builder.icmp_signed("!=", status, integer(0))
-    found = builder.select(raised, word(Outcome.RAISED), builder.load(outcome))
+    found = builder.select(raised, word(Outcome.RAISED), outcome)
     fine = builder.icmp_signed("==", found, word(Outcome.DONE))
     if convention.returns == "value":
         builder.ret(builder.select(fine, builder.load(value), double(float("nan"))))

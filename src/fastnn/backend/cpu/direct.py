@@ -109,13 +109,12 @@ def _compile() -> ObjectCode:
     record = builder.ptrtoint(frame, word)
     arguments = builder.ptrtoint(function.args[1], word)
 
-    call = python.native(builder)
-    with builder.if_then(builder.not_(call(prepare, arguments, function.args[2], record, table))):
+    with builder.if_then(builder.not_(python.succeeds(builder, prepare, arguments, function.args[2], record, table))):
         python.give_bool(builder, 0)
     context = builder.add(record, word(8 * RECORD_WORDS))
     with python.without_gil(builder):
-        done = call(run, record, word(1), context, word(1), word(1), word(0))
-    call(end, record, table)
+        done = python.succeeds(builder, run, record, word(1), context, word(1), word(1), word(0))
+    python.succeeds(builder, end, record, table)
     with builder.if_then(builder.not_(done)):
         python.give_bool(builder, 0)
     python.give_bool(builder, 1)

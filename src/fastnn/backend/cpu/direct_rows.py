@@ -47,7 +47,6 @@ def direct_rows(
     kind, data = array_object.layout()
     if not data or bound.scratches or (threads > 1 and bound.shared > 0.0):
         return None
-    library.address(_TAKE)
     table = np.array([kind, data, id(np.ndarray), id(rows.dtype), rows.ndim, context.ctypes.data, *rows.shape])
     copy = result.copy
     nanoseconds = sum(work.nanoseconds(record, bound.program.dtype) for record in bound.program.records)
@@ -66,14 +65,13 @@ def _compile() -> ObjectCode:
     word, pointer = python.word, python.pointer
     function = python.function(_SYMBOL, pointer, pointer, pointer, word)
     builder = ir.IRBuilder(function.append_basic_block())
-    call = python.native(builder)
     take, table, run, records, count, context, copy, short = python.words_of(builder, function.args[0], 8)
     arguments = builder.ptrtoint(function.args[1], word)
-    with builder.if_then(builder.not_(call(take, arguments, function.args[2], table))):
+    with builder.if_then(builder.not_(python.succeeds(builder, take, arguments, function.args[2], table))):
         python.give_bool(builder, 0)
 
     def run_program() -> Any:
-        return call(run, records, count, context, word(1), word(1), word(0))
+        return python.succeeds(builder, run, records, count, context, word(1), word(1), word(0))
 
     with builder.if_else(builder.icmp_signed("!=", short, word(0))) as (holding, releasing):
         with holding:

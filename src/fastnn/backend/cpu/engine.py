@@ -93,7 +93,7 @@ class BoundProgram:
 
     def __init__(self, program: Program) -> None:
         kernels = kernels_of(program)
-        prepare({RUN})
+        prepare({RUN, *functions_of(program)})
         records = bind(program, kernels)
         #: nanoseconds of a step that a team can share
         self.shared = work.cut(records, program.dtype)

@@ -49,7 +49,7 @@ class FrozenNetwork(NamedTuple):
 
 
 class FrozenNetworks(NamedTuple):
-    """FrozenNetworks of one architecture, each with weights of its own; made by `fastnn.nopython.stack`.
+    """Networks of one architecture, each with weights of its own; made by `fastnn.nopython.stack`.
 
     Attributes
     ----------

@@ -92,11 +92,10 @@ def assemble(
         raise ValueError(f"a network that is to be frozen has samples of at most {MOST_DIMS} dimensions")
     one, many = make(1), make(UNIT)
     patches = _patches(many, make(2 * UNIT), make(3 * UNIT))
-    kernels = _kernels(one), _kernels(many)
     ways, way_keys = _ways(many)
-    prepare({run, *way_keys, *kernels[0], *kernels[1]})
+    prepare({run, *way_keys, *(key for each in (one, many) for _, key in _addresses(each, 0))})
     weights = np.array(interface.weights, np.int64).reshape(-1, WEIGHT_WORDS)
-    tables = [bind(one, kernels[0]), bind(many, kernels[1]), patches, ways, weights]
+    tables = [bind(one, _kernels(one)), bind(many, _kernels(many)), patches, ways, weights]
     starts = int(Word.HEAD) + np.cumsum([0, *(table.size for table in tables)])
     code = np.concatenate([np.zeros(int(Word.HEAD), np.int64), *(table.ravel() for table in tables)])
     itemsize = np.dtype(one.dtype).itemsize

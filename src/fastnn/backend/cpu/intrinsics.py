@@ -6,10 +6,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastnn.backend.cpu.lanes import declared
+from fastnn.backend.cpu.lanes import declared, emit_call
 
 _I64 = ir.IntType(64)
 _POINTER = ir.IntType(8).as_pointer()
@@ -43,20 +42,6 @@ SOURCE_POINTERS = {
     "uint64": _pointer_to(types.uint64, _I64),
 }
 int64_pointer = SOURCE_POINTERS["int64"]
-
-
-def emit_call(builder: Any, address: Any, arguments: list[Any]) -> tuple[Any, Any]:
-    """Emit the call of a compiled function of integers by its address; return its status and result.
-
-    Compiled functions have Numba's native convention: `status f(result*, error**, arguments...)`. The status is 0
-    unless the function raised.
-    """
-    result = cgutils.alloca_once(builder, _I64)
-    error = cgutils.alloca_once(builder, _POINTER)
-    given = [builder.bitcast(result, _POINTER), builder.bitcast(error, _POINTER), *arguments]
-    function = ir.FunctionType(ir.IntType(32), [_POINTER, _POINTER, *[_I64] * len(arguments)])
-    status = builder.call(builder.inttoptr(address, function.as_pointer()), given)
-    return status, builder.load(result)
 
 
 def _caller(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -20,6 +20,19 @@ def declared(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, arguments), name)
 
 
+def emit_call(builder: Any, address: Any, arguments: list[Any]) -> tuple[Any, Any]:
+    """Emit the call of a compiled function of integers by its address; return its status and result.
+
+    Compiled functions have Numba's native convention: `status f(result*, error**, arguments...)`. The status is 0
+    unless the function raised.
+    """
+    with builder.goto_entry_block():
+        result, error = builder.alloca(I64), builder.alloca(I64)
+    native = ir.FunctionType(I32, [result.type, error.type, *[I64] * len(arguments)])
+    status = builder.call(builder.inttoptr(address, native.as_pointer()), [result, error, *arguments])
+    return status, builder.load(result)
+
+
 class Lanes:
     """Vector operations of one dtype and number of lanes, added to a builder's block."""
 

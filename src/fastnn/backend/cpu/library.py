@@ -37,11 +37,17 @@ def keep_for_good(value: Any) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 
-def link(symbol: str, code: bytes) -> int:
-    """Link an object file into this process and return the address of its function."""
+def engine_of(code: bytes) -> Any:
+    """Link an object file into this process, for as long as the engine that is returned."""
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
+    return engine
+
+
+def link(symbol: str, code: bytes) -> int:
+    """Link an object file into this process for good and return the address of its function."""
+    engine = engine_of(code)
     keep_for_good(engine)
     return int(engine.get_function_address(symbol))
 

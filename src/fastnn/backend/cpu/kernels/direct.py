@@ -9,7 +9,7 @@ from fastnn.backend.cpu.array_object import DTYPE, FLAGS, NDIM, READABLE, SHAPE,
 from fastnn.backend.cpu.blocking import WAYS, way_number
 from fastnn.backend.cpu.direct_layout import DTYPE_WORDS, LEAST, RowsWord, Word
 from fastnn.backend.cpu.intrinsics import SOURCE_POINTERS, int64_pointer
-from fastnn.backend.cpu.kernels.kit import Kit, kernel
+from fastnn.backend.cpu.kernels.kit import Kit, kernel, overlap
 from fastnn.backend.cpu.options import helper
 from fastnn.program.layout import (
     ABSENT,
@@ -47,11 +47,6 @@ def _is_array(array: int, table: int, ndim: int, flags: int) -> bool:
         return False
     at = array + words[_DATA_AT]
     return _int32_pointer(at + NDIM)[0] == ndim and _int32_pointer(at + FLAGS)[0] & flags == flags
-
-
-@helper
-def _overlap(first: int, first_bytes: int, second: int, second_bytes: int) -> bool:
-    return first < second + second_bytes and second < first + first_bytes
 
 
 @kernel("direct_matmul", arguments=4, returns=True)
@@ -97,7 +92,7 @@ def direct_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
         if a_bytes + b_bytes + out_bytes > words[_MOST_BYTES]:
             return 0
         left, right, product = int64_pointer(a)[0], int64_pointer(b)[0], int64_pointer(out)[0]
-        if _overlap(left, a_bytes, product, out_bytes) or _overlap(right, b_bytes, product, out_bytes):
+        if overlap(left, a_bytes, product, out_bytes) or overlap(right, b_bytes, product, out_bytes):
             return 0
         limits = int64_pointer(kind + 8)
         way = _way_number(m, n, k, transpose_a, transpose_b, limits[0], limits[1], limits[2], limits[3])

@@ -20,12 +20,12 @@ from fastnn.backend.cpu.frozen_layout import (
 from fastnn.backend.cpu.intrinsics import (
     SOURCE_POINTERS,
     allocate,
-    call_kernel,
     int64_pointer,
     release,
     stack_bytes,
 )
-from fastnn.backend.cpu.kernels.kit import Kit, kernel
+from fastnn.backend.cpu.kernels.executor import run_in_turn
+from fastnn.backend.cpu.kernels.kit import Kit, kernel, overlap
 from fastnn.backend.cpu.options import helper
 from fastnn.program.layout import (
     ALIGNMENT,
@@ -99,9 +99,7 @@ def patch(code: int, records: int, rows: int) -> None:
 @helper
 def _run(records: int, count: int, context: int) -> None:
     for index in range(count):
-        record = records + index * _RECORD_BYTES
-        if call_kernel(int64_pointer(record)[KERNEL_WORD], record, context, 0, 1) != 0:
-            int64_pointer(context)[_STATUS] = 1
+        run_in_turn(records + index * _RECORD_BYTES, context, 1)
 
 
 @helper
@@ -168,11 +166,6 @@ def _copy(target: int, source: int, nbytes: int) -> None:
 
 
 @helper
-def _overlap(first: int, first_bytes: int, second: int, second_bytes: int) -> bool:
-    return first < second + second_bytes and second < first + first_bytes
-
-
-@helper
 def _any_subnormal(values: int, nbytes: int, itemsize: int) -> bool:
     """Look for subnormal numbers: the register says nothing of results that are exact."""
     found = 0
@@ -199,8 +192,8 @@ def _settle(
     if work != 0 and work_bytes < needed:
         return WORKSPACE
     x_bytes, y_bytes = n * words[_INPUT_BYTES], n * words[_OUTPUT_BYTES]
-    x_copied = x_bytes if _overlap(x, x_bytes, out, out_bytes) else 0
-    y_copied = y_bytes if dx != 0 and _overlap(y, y_bytes, out, out_bytes) else 0
+    x_copied = x_bytes if overlap(x, x_bytes, out, out_bytes) else 0
+    y_copied = y_bytes if dx != 0 and overlap(y, y_bytes, out, out_bytes) else 0
     memory = 0
     wanted = x_copied + y_copied + (needed if work == 0 else 0)
     if wanted > 0:
@@ -256,21 +249,9 @@ def run_frozen_gradient(kit: Kit, variant: str) -> Callable[..., Any]:
     """
 
     def run_frozen_gradient(
-        code,
-        parameters,
-        count,
-        work,
-        work_bytes,
-        x,
-        x_shape,
-        x_ndim,
-        seed,
-        seed_shape,
-        seed_ndim,
-        dx,
-        dx_shape,
+        code, parameters, count, work, work_bytes, x, x_shape, x_ndim, seed, seed_shape, seed_ndim, dx, dx_shape,
         dx_ndim,
-    ):
+    ):  # fmt: skip
         n = _samples(code, count, x_shape, x_ndim, seed_shape, seed_ndim)
         if n < 0:
             return -n

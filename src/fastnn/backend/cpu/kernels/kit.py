@@ -78,6 +78,12 @@ def address(record: int, context: int, word: int) -> int:
 
 
 @helper
+def overlap(first: int, first_bytes: int, second: int, second_bytes: int) -> bool:
+    """Tell whether two stretches of memory share bytes."""
+    return first < second + second_bytes and second < first + first_bytes
+
+
+@helper
 def flags_of(record: int) -> int:
     """Return the flags word; the engine writes more than flags into it, so only single bits are to be read."""
     return int64_pointer(record)[2]

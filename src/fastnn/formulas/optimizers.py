@@ -34,11 +34,14 @@ class Formula(NamedTuple):
         times weight decay).
     constants : tuple of str
         Scalars that do not depend on the learning rate: the columns behind the rates.
+    correction : str
+        "adam" or "nadam" where scalars change from step to step by the bias corrections of that name.
     """
 
     slots: tuple[str, ...]
     rates: tuple[str, ...]
     constants: tuple[str, ...]
+    correction: str = ""
 
     @property
     def scalars(self) -> tuple[str, ...]:
@@ -60,9 +63,9 @@ FORMULAS: dict[str, Formula] = {
     "rmsprop_centered": Formula(("v", "mean"), _RATES, _AVERAGE),
     "rmsprop_centered_momentum": Formula(("v", "mean", "m"), _RATES, (*_AVERAGE, "momentum")),
     "adadelta": Formula(("accumulated_g", "accumulated_delta"), _RATES, _AVERAGE),
-    "adam": Formula(("m", "v"), _RATES, _MOMENTS),
-    "adam_amsgrad": Formula(("m", "v", "v_max"), _RATES, _MOMENTS),
-    "nadam": Formula(("m", "v"), (*_RATES, "step_g"), (*_MOMENTS, "v_correction")),
+    "adam": Formula(("m", "v"), _RATES, _MOMENTS, "adam"),
+    "adam_amsgrad": Formula(("m", "v", "v_max"), _RATES, _MOMENTS, "adam"),
+    "nadam": Formula(("m", "v"), (*_RATES, "step_g"), (*_MOMENTS, "v_correction"), "nadam"),
     "lion": Formula(("m",), _RATES, ("beta_1", "one_minus_beta_1", "beta_2", "one_minus_beta_2")),
 }
 

@@ -30,11 +30,16 @@ class Loss:
         Parameters of the formula, at most four.
     row_mean : bool
         Whether the loss of a row is the mean over the last axis; else it is the sum.
+    target_range : tuple of float
+        Least and highest target.
+    target_values : tuple of float
+        The only targets that are taken, at most three; empty where all of the range are.
     """
 
     formula: ClassVar[str]
     row_mean: ClassVar[bool] = True
     target_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    target_values: ClassVar[tuple[float, ...]] = ()
 
     @property
     def name(self) -> str:

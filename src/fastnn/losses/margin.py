@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.losses.base import Loss
@@ -21,9 +22,10 @@ class Hinge(Loss):
     """
 
     formula: ClassVar[str] = "hinge"
+    target_values: ClassVar[tuple[float, ...]] = (-1.0, 0.0, 1.0)
 
     def _check_values(self, y: NDArray[Any], where: str) -> None:
-        check_elements(y, lambda t: (t == -1) | (t == 0) | (t == 1), "targets -1 (or 0) and 1", where)
+        check_elements(y, lambda t: np.isin(t, self.target_values), "targets -1 (or 0) and 1", where)
 
 
 @register("loss")
@@ -35,7 +37,8 @@ class Perceptron(Loss):
     """
 
     formula: ClassVar[str] = "perceptron"
+    target_values: ClassVar[tuple[float, ...]] = (-1.0, 1.0)
 
     def _check_values(self, y: NDArray[Any], where: str) -> None:
         expected = "targets -1 and 1 (2 * y - 1 makes them of 0 and 1)"
-        check_elements(y, lambda t: (t == -1) | (t == 1), expected, where)
+        check_elements(y, lambda t: np.isin(t, self.target_values), expected, where)

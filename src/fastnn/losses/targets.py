@@ -18,8 +18,8 @@ Kind = Literal["classes", "dense"]
 Shape = tuple[int, ...]
 
 _CHUNK_ELEMENTS = 1 << 18
-# float16 probabilities of a thousand classes sum to 1 within this.
-_SUM_TOLERANCE = 1e-3
+#: How far from 1 a sum of probabilities may be: float16 ones of a thousand classes are within.
+SUM_TOLERANCE = 1e-3
 
 
 def check_array(y: object, where: str) -> NDArray[Any]:
@@ -83,7 +83,7 @@ def check_one_class(y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
         for first, chunk in chunks(y):
             tied = (chunk == chunk.max(axis=-1, keepdims=True)).sum(axis=-1) > 1
             # A soft target may be split evenly; several ones, or none, are the labels of another task.
-            bad = tied & (np.abs(chunk.sum(axis=-1, dtype=np.float64) - 1.0) > _SUM_TOLERANCE)
+            bad = tied & (np.abs(chunk.sum(axis=-1, dtype=np.float64) - 1.0) > SUM_TOLERANCE)
             if bad.any():
                 row = first + int(np.argwhere(bad)[0][0])
                 raise ValueError(
@@ -105,7 +105,7 @@ def check_distributions(y: NDArray[Any], where: str) -> None:
     check_range(y, where, 0.0, 1.0)
     for first, chunk in chunks(y):
         sums = chunk.sum(axis=-1, dtype=np.float64)
-        bad = np.abs(sums - 1.0) > _SUM_TOLERANCE
+        bad = np.abs(sums - 1.0) > SUM_TOLERANCE
         if bad.any():
             index = tuple(int(i) for i in np.argwhere(bad)[0])
             raise ValueError(

@@ -29,19 +29,26 @@ def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
         When the model has several inputs or outputs, or there is no gradient.
     """
     table = runtime.table
-    architecture = table.architecture
-    ends = len(architecture.inputs), len(architecture.outputs)
-    if ends != (1, 1):
-        raise ValueError(
-            f"freeze: expected a model with one input and one output, this one has {ends[0]} and {ends[1]}"
-        )
-    itemsize = ITEM_SIZES[table.dtype]
-    weights = [(entry.offset // itemsize, entry.size) for entry in table]
-    (input_shape,), (output_shape,) = architecture.input_shapes, architecture.output_shapes
-    interface = Interface(input_shape, output_shape, table.nbytes // itemsize, weights)
+    ends(table, "freeze")
+    (input_shape,), (output_shape,) = table.architecture.input_shapes, table.architecture.output_shapes
+    interface = Interface(input_shape, output_shape, table.nbytes // ITEM_SIZES[table.dtype], weight_ranges(table))
     with runtime.lock:
         gradient = partial(gradient_program, table) if gradients else None
         return backend.freeze(partial(program, table), gradient, interface, runtime.parameters.view(table.dtype))
+
+
+def ends(table: ParameterTable, what: str) -> None:
+    """Raise unless a model has one input and one output."""
+    found = len(table.architecture.inputs), len(table.architecture.outputs)
+    if found != (1, 1):
+        raise ValueError(
+            f"{what}: expected a model with one input and one output, this one has {found[0]} and {found[1]}"
+        )
+
+
+def weight_ranges(table: ParameterTable) -> list[tuple[int, int]]:
+    """Return for each weight its first element in the buffer of parameters, and how many there are."""
+    return [(entry.offset // ITEM_SIZES[table.dtype], entry.size) for entry in table]
 
 
 def program(table: ParameterTable, batch: int) -> Program:

@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import optimizers
-from fastnn.backend.cpu.c_function import CFunction
-from fastnn.backend.cpu.frozen import FrozenNetwork
 from fastnn.callbacks import Callback
 from fastnn.layers.base import positive_int
 from fastnn.layers.symbol import Symbol
 from fastnn.model import quick
 from fastnn.model.architecture import Architecture
-from fastnn.model.network import Network
+from fastnn.model.compiled import CompiledMixin
 from fastnn.model.runtime import Pass
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
@@ -31,7 +29,7 @@ from fastnn.training.history import History
 from fastnn.training.objective import Objective
 
 
-class Model(Network):
+class Model(CompiledMixin):
     """A neural network: any acyclic graph of layers between inputs and outputs.
 
     Parameters
@@ -320,33 +318,6 @@ class Model(Network):
         if batch_size is None:
             quick.learn(self, x, batch)
         return results[0] if len(results) == 1 else results
-
-    def freeze(self, *, gradients: bool = False) -> FrozenNetwork:
-        """Return the network with a copy of its present weights, for compiled code: see `fastnn.nopython`.
-
-        Parameters
-        ----------
-        gradients : bool
-            Whether `fastnn.nopython.input_gradient` is to work; takes more kernels, which have to be compiled once.
-
-        Raises
-        ------
-        RuntimeError
-            When the model is not built.
-        ValueError
-            When it has several inputs or outputs, or an activation has no gradient where one is asked for.
-        """
-        from fastnn.model.freezing import freeze
-
-        self._architecture_or_fail()
-        return freeze(self._runtime, gradients=gradients)
-
-    def c_function(self, signature: str = "int (const T *, T *)") -> CFunction:
-        """Return a C function that computes one sample with a copy of the present weights.
-
-        For ctypes, cffi, Cython and `scipy.LowLevelCallable`; see `fastnn.nopython.c_function`.
-        """
-        return CFunction(self.freeze(), signature)
 
     def gradients(self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False) -> list[NDArray[Any]]:
         """Return the gradients of the loss over one batch for the trainable weights, in `get_weights` order.

@@ -55,7 +55,12 @@ class Request(NamedTuple):
 
 
 def build(table: ParameterTable, objective: Objective | None, optimizer: Optimizer | None, request: Request) -> Program:
-    """Make the program of a request.
+    """Make the program of a request; raises as `task_of` does."""
+    return lower(task_of(table, objective, optimizer, request))
+
+
+def task_of(table: ParameterTable, objective: Objective | None, optimizer: Optimizer | None, request: Request) -> Task:
+    """Describe the program of a request.
 
     Raises
     ------
@@ -94,10 +99,7 @@ def build(table: ParameterTable, objective: Objective | None, optimizer: Optimiz
     sizes: dict[int, int] = {Buffer.PARAMETERS: table.nbytes, Buffer.GRADIENTS: table.nbytes, Buffer.HYPER: 64}
     sizes[Buffer.ACCUMULATORS] = 8 * (objective.size if objective is not None else 0)
     sizes[Buffer.OPTIMIZER] = table.nbytes * (len(optimizer.slots) if optimizer is not None else 0)
-    task = Task(
-        request.kind, graph, request.batch, table.dtype, sources, places, accumulating, tail, sizes
-    )  # fmt: skip
-    return lower(task)
+    return Task(request.kind, graph, request.batch, table.dtype, sources, places, accumulating, tail, sizes)
 
 
 def network(

@@ -20,7 +20,9 @@ process refuses it.
 
 from fastnn.backend.cpu.c_function import CFunction
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
+from fastnn.backend.cpu.learner import Learner
 from fastnn.backend.cpu.token import process_token
+from fastnn.nopython import learning_overloads as _learning_overloads  # noqa: F401
 from fastnn.nopython import overloads as _overloads  # noqa: F401  (registers them with Numba)
 from fastnn.nopython.functions import (
     c_function,
@@ -34,20 +36,26 @@ from fastnn.nopython.functions import (
     stack,
     workspace,
 )
+from fastnn.nopython.learning import apply_gradients, loss_and_gradients, set_learning_rate, train_step
 
 __all__ = [
     "CFunction",
     "FrozenNetwork",
     "FrozenNetworks",
+    "Learner",
+    "apply_gradients",
     "c_function",
     "count",
     "get_parameters",
     "input_gradient",
+    "loss_and_gradients",
     "member",
     "parameter_count",
     "predict",
+    "set_learning_rate",
     "set_parameters",
     "stack",
+    "train_step",
     "workspace",
 ]
 

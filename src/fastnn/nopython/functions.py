@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +12,10 @@ from numpy.typing import NDArray
 from fastnn.backend.cpu import frozen as backend
 from fastnn.backend.cpu.c_function import CFunction
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
-from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Outcome, Word, workspace_bytes
-from fastnn.backend.cpu.token import process_token
+from fastnn.backend.cpu.frozen_layout import Word, learner_bytes, workspace_bytes
+from fastnn.backend.cpu.learner import Learner
+from fastnn.nopython.calls import call_native, check_array, check_learner, check_network, check_workspace
+from fastnn.nopython.flat import flatten, unflatten
 
 
 def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
@@ -46,9 +46,9 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
         When the network was made by another process, and got here neither as an argument nor by pickle.
     """
     if isinstance(net, FrozenNetworks):
-        _check_network(net)
+        check_network(net)
         for name, array in (("x", x), ("out", out)):
-            _check_array(name, array, net.parameters.dtype)
+            check_array(name, array, net.parameters.dtype)
             if array.ndim < 2 or len(array) != count(net):
                 wanted = f"one element of the first axis for each of {count(net)} networks"
                 raise ValueError(f"{name}: expected {wanted}, got shape {array.shape}")
@@ -57,9 +57,9 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
         for index in range(len(net.parameters)):
             predict(member(net, index), x[index], out[index], work)
         return
-    _check_network(net)
+    check_network(net)
     for name, array in (("x", x), ("out", out)):
-        _check_array(name, array, net.parameters.dtype)
+        check_array(name, array, net.parameters.dtype)
     if not out.flags.writeable:
         raise ValueError("out: expected an array that can be written to")
     code = net.code
@@ -95,7 +95,7 @@ def input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> No
     """
     _check_one(net)
     for name, array in (("x", x), ("seed", seed), ("dx", dx)):
-        _check_array(name, array, net.parameters.dtype)
+        check_array(name, array, net.parameters.dtype)
     if not dx.flags.writeable:
         raise ValueError("dx: expected an array that can be written to")
     code = net.gradient
@@ -109,30 +109,38 @@ def input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> No
 
 
 def workspace(net: Any, batch: int) -> NDArray[np.int64]:
-    """Allocate what `predict` and `input_gradient` need for at most `batch` rows.
+    """Allocate what a network or a learner needs for at most `batch` rows.
 
     Parameters
     ----------
-    net : FrozenNetwork or FrozenNetworks
+    net : FrozenNetwork, FrozenNetworks or Learner
+        That of a learner serves its network too.
     batch : int
-        At least 1. More than 256 rows need no more: they are computed 256 at a time.
+        At least 1. A network needs no more for more than 256 rows: they are computed 256 at a time.
 
     Returns
     -------
     ndarray of int64
         Its contents mean nothing. Threads that run at the same time need one each.
     """
-    _check_network(net)
     batch = operator.index(batch)
     if batch < 1:
         raise ValueError(f"batch: expected at least 1, got {batch}")
-    needed = max(_needed(code, batch) for code in (net.code, net.gradient) if code.size)
+    needed = 0
+    if isinstance(net, Learner):
+        check_learner(net)
+        words = Word.MANY_COUNT, Word.MANY_ARENA, Word.ONE_ARENA
+        count, many, one = (int(net.training[word]) for word in words)
+        needed = max(learner_bytes(count, many, one, n) for n in (1, batch))
+        net = net.network
+    check_network(net)
+    needed = max(needed, *(_needed(code, batch) for code in (net.code, net.gradient) if code.size))
     return np.empty(max(1, -(-needed // 8)), np.int64)
 
 
 def parameter_count(net: Any) -> int:
     """Return the number of a network's weights: the length of the vector that `set_parameters` takes."""
-    _check_network(net)
+    check_network(net)
     return int(net.code[Word.TRAINABLE])
 
 
@@ -147,19 +155,13 @@ def set_parameters(net: FrozenNetwork, flat: Any) -> None:
         The weights in the order of `Model.get_weights`, each flattened; of the network's dtype.
     """
     _check_flat(net, flat)
-    first = 0
-    for start, size in backend.weight_ranges(net.code):
-        net.parameters[start : start + size] = flat[first : first + size]
-        first += size
+    unflatten(net.code, flat, net.parameters)
 
 
 def get_parameters(net: FrozenNetwork, flat: Any) -> None:
     """Copy all weights of a network into a vector; see `set_parameters`."""
     _check_flat(net, flat)
-    first = 0
-    for start, size in backend.weight_ranges(net.code):
-        flat[first : first + size] = net.parameters[start : start + size]
-        first += size
+    flatten(net.code, net.parameters, flat)
 
 
 def c_function(net: FrozenNetwork, signature: str = "int (const T *, T *)") -> CFunction:
@@ -244,78 +246,27 @@ def _call(code: NDArray[np.int64], net: Any, arrays: list[NDArray[Any]], work: A
     needed = _needed(code, n)
     if work is None:
         work = np.empty(-(-needed // 8), np.int64)
-    elif not isinstance(work, np.ndarray) or work.dtype != np.int64 or work.ndim != 1 or not work.flags.carray:
-        raise TypeError("work: expected an array from fastnn.nopython.workspace")
+    check_workspace(work)
     if work.nbytes < needed:
         raise ValueError(f"work: expected a workspace of at least {needed} bytes for {n} rows, got {work.nbytes}")
-    outcome, error = ctypes.c_int64(Outcome.RAISED), ctypes.c_void_p()
-    shapes = [np.array(array.shape, np.int64) for array in arrays]
-    described = [
-        number
-        for array, shape in zip(arrays, shapes, strict=True)
-        for number in (array.ctypes.data, shape.ctypes.data, array.ndim)
-    ]
     parameters = net.parameters
-    status = _native(5 + len(described))(int(code[Word.RUN]))(
-        ctypes.addressof(outcome), ctypes.addressof(error), code.ctypes.data, parameters.ctypes.data, parameters.size,
-        work.ctypes.data, work.nbytes, *described,
-    )  # fmt: skip
-    if status != 0 or outcome.value != Outcome.DONE:
-        raise RuntimeError(f"a compiled kernel raised ({outcome.value}): this is a bug in fastnn")
-
-
-@functools.cache
-def _native(count: int) -> Any:
-    """Return the type of a function in Numba's native convention with so many integers."""
-    return ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * count)
+    head = code.ctypes.data, parameters.ctypes.data, parameters.size, work.ctypes.data, work.nbytes
+    call_native(int(code[Word.RUN]), head, arrays)
 
 
 def _needed(code: NDArray[np.int64], n: int) -> int:
     return workspace_bytes(int(code[Word.MANY_COUNT]), int(code[Word.MANY_ARENA]), int(code[Word.ONE_ARENA]), n)
 
 
-def _check_network(net: Any) -> None:
-    if not isinstance(net, FrozenNetwork | FrozenNetworks):
-        raise TypeError(f"net: expected a FrozenNetwork, from Model.freeze, got {type(net).__name__}")
-    code = net.code
-    if any(not isinstance(one, np.ndarray) or one.dtype != np.int64 or one.ndim != 1 for one in (code, net.gradient)):
-        raise TypeError("net: its code is not what fastnn made")
-    if not _is_ours(code) or (net.gradient.size and not _is_ours(net.gradient)):
-        raise RuntimeError("the network belongs to another process or version of fastnn: pickle it, or freeze it anew")
-    parameters = net.parameters
-    if (
-        parameters.ndim != (2 if isinstance(net, FrozenNetworks) else 1)
-        or parameters.shape[-1] != code[Word.PARAMETERS]
-        or parameters.itemsize != code[Word.ITEM_BYTES]
-        or not parameters.flags.c_contiguous
-    ):
-        raise RuntimeError("the network's parameters were exchanged for an array of another length, dtype or layout")
-
-
-def _is_ours(code: NDArray[np.int64]) -> bool:
-    """Tell whether a code is of this version and this process."""
-    complete = len(code) >= Word.HEAD and code[Word.VERSION] == LAYOUT_VERSION
-    return bool(complete and code[Word.TOKEN] == process_token())
-
-
 def _check_one(net: Any) -> None:
-    _check_network(net)
+    check_network(net)
     if not isinstance(net, FrozenNetwork):
         raise TypeError("net: expected one network; member(networks, i) gives one of several")
 
 
-def _check_array(name: str, array: Any, dtype: np.dtype[Any]) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype != dtype:
-        got = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise TypeError(f"{name}: expected a NumPy array of {dtype}, got {got}")
-    if not array.flags.c_contiguous or not array.flags.aligned:
-        hint = "" if name in ("out", "dx") else " (numpy.ascontiguousarray makes one)"
-        raise TypeError(f"{name}: expected a C-contiguous, aligned array{hint}")
-
-
 def _check_flat(net: Any, flat: Any) -> None:
     _check_one(net)
-    _check_array("flat", flat, net.parameters.dtype)
+    check_array("flat", flat, net.parameters.dtype)
     if flat.shape != (parameter_count(net),):
         raise ValueError(f"flat: expected shape ({parameter_count(net)},), got {flat.shape}")
 

@@ -16,28 +16,9 @@ from numba.extending import intrinsic
 from fastnn.backend.cpu import token
 from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Outcome, Word
 from fastnn.backend.cpu.lanes import declared, emit_call
+from fastnn.nopython.messages import ERRORS
 
 _I64 = ir.IntType(64)
-
-#: What is raised, by outcome.
-ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
-    Outcome.FOREIGN: (
-        RuntimeError,
-        "the network belongs to another process or version of fastnn: give it as an argument instead of a global "
-        "variable, or pickle it",
-    ),
-    Outcome.PARAMETERS: (
-        RuntimeError,
-        "the network's parameters were exchanged for an array of another length or dtype",
-    ),
-    Outcome.INPUT: (ValueError, "x is neither one sample nor a batch of the network's inputs"),
-    Outcome.OUTPUT: (ValueError, "out (or the seed of a gradient) has not the shape of the network's outputs for x"),
-    Outcome.WORKSPACE: (ValueError, "the workspace is too small for so many rows"),
-    Outcome.MEMORY: (MemoryError, "there is no memory for so many rows"),
-    Outcome.GRADIENT: (ValueError, "dx has not the shape of x"),
-    Outcome.ABSENT: (ValueError, "the network has no gradient: freeze the model with gradients=True"),
-    Outcome.RAISED: (RuntimeError, "a compiled kernel raised: this is a bug in fastnn"),
-}
 
 
 def _raise(context: Any, builder: Any, outcome: Outcome) -> None:
@@ -84,31 +65,8 @@ def _is_ours(builder: Any, code: Any) -> Any:
     return builder.load(ours)
 
 
-def _emit_run(context: Any, builder: Any, signature: Any, args: Any, field: str) -> Any:
-    """Emit the call of the code in a field of a network: (net, *arrays, work) -> nothing, or an error."""
-    (net_kind, *kinds, work_kind), (net, *values, work_value) = signature.args, args
-    code_value, code_kind = _field(builder, net, net_kind, field)
-    parameters_value, parameters_kind = _field(builder, net, net_kind, "parameters")
-    code = _array(context, builder, code_kind, code_value)
-    parameters = _array(context, builder, parameters_kind, parameters_value)
-    work = [_constant(0), _constant(0)]
-    if isinstance(work_kind, types.Array):
-        given = _array(context, builder, work_kind, work_value)
-        work = [_address(builder, given), builder.mul(given.nitems, _constant(8))]
-    if field == "gradient":
-        with builder.if_then(builder.icmp_signed("==", code.nitems, _constant(0)), likely=False):
-            _raise(context, builder, Outcome.ABSENT)
-    with builder.if_then(builder.not_(_is_ours(builder, code)), likely=False):
-        _raise(context, builder, Outcome.FOREIGN)
-    # parameters of another dtype count as none
-    itemsize = _constant(parameters_kind.dtype.bitwidth // 8)
-    right = builder.icmp_signed("==", _word(builder, code, Word.ITEM_BYTES), itemsize)
-    count = builder.select(right, parameters.nitems, _constant(-1))
-    arguments = [_address(builder, code), _address(builder, parameters), count, *work]
-    for kind, value in zip(kinds, values, strict=True):
-        array = _array(context, builder, kind, value)
-        arguments += [_address(builder, array), *_shape(builder, kind, array)]
-    status, outcome = emit_call(builder, _word(builder, code, Word.RUN), arguments)
+def _emit_outcome(context: Any, builder: Any, status: Any, outcome: Any) -> None:
+    """Emit the raising of what went wrong in a call, if anything did."""
     fine = builder.icmp_signed("==", status, ir.Constant(status.type, 0))
     fine = builder.and_(fine, builder.icmp_signed("==", outcome, _constant(Outcome.DONE)))
     with builder.if_then(builder.not_(fine), likely=False):
@@ -116,7 +74,93 @@ def _emit_run(context: Any, builder: Any, signature: Any, args: Any, field: str)
             with builder.if_then(builder.icmp_signed("==", outcome, _constant(one))):
                 _raise(context, builder, one)
         _raise(context, builder, Outcome.RAISED)
+
+
+def _workspace(context: Any, builder: Any, kind: Any, value: Any) -> list[Any]:
+    """Return the address and bytes of a workspace, zeros without one."""
+    if not isinstance(kind, types.Array):
+        return [_constant(0), _constant(0)]
+    given = _array(context, builder, kind, value)
+    return [_address(builder, given), builder.mul(given.nitems, _constant(8))]
+
+
+def _emit_run(context: Any, builder: Any, signature: Any, args: Any, field: str) -> Any:
+    """Emit the call of the code in a field of a network: (net, *arrays, work) -> nothing, or an error."""
+    (net_kind, *kinds, work_kind), (net, *values, work_value) = signature.args, args
+    code_value, code_kind = _field(builder, net, net_kind, field)
+    parameters_value, parameters_kind = _field(builder, net, net_kind, "parameters")
+    code = _array(context, builder, code_kind, code_value)
+    parameters = _array(context, builder, parameters_kind, parameters_value)
+    work = _workspace(context, builder, work_kind, work_value)
+    if field == "gradient":
+        with builder.if_then(builder.icmp_signed("==", code.nitems, _constant(0)), likely=False):
+            _raise(context, builder, Outcome.ABSENT)
+    with builder.if_then(builder.not_(_is_ours(builder, code)), likely=False):
+        _raise(context, builder, Outcome.FOREIGN)
+    count = _count(builder, code, parameters_kind, parameters)
+    arguments = [_address(builder, code), _address(builder, parameters), count, *work]
+    for kind, value in zip(kinds, values, strict=True):
+        array = _array(context, builder, kind, value)
+        arguments += [_address(builder, array), *_shape(builder, kind, array)]
+    _emit_outcome(context, builder, *emit_call(builder, _word(builder, code, Word.RUN), arguments))
     return context.get_dummy_value()
+
+
+def _count(builder: Any, code: Any, kind: Any, parameters: Any) -> Any:
+    """Return the number of parameters; those of another dtype count as none."""
+    itemsize = _constant(kind.dtype.bitwidth // 8)
+    right = builder.icmp_signed("==", _word(builder, code, Word.ITEM_BYTES), itemsize)
+    return builder.select(right, parameters.nitems, _constant(-1))
+
+
+def _given(context: Any, builder: Any, kind: Any, value: Any, dtype: Any) -> list[Any]:
+    """Return address, shape and number of dimensions of an array, or of a number that is put on the stack."""
+    if isinstance(kind, types.Array):
+        array = _array(context, builder, kind, value)
+        return [_address(builder, array), *_shape(builder, kind, array)]
+    if isinstance(kind, types.NoneType | types.Omitted):
+        return [_constant(0)] * 3
+    place = cgutils.alloca_once_value(builder, context.cast(builder, value, kind, dtype))
+    return [builder.ptrtoint(place, _I64), _constant(0), _constant(0)]
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def learn(typingctx: Any, learner: Any, parts: Any, x: Any, y: Any, weights: Any, work: Any) -> Any:
+    """Take a training step, or parts of one, or raise what is wrong; returns the loss.
+
+    `y` and `weights` are arrays or numbers; all but the learner and `parts` may be None.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        (kind, _, *kinds, work_kind), (value, parts, *values, work_value) = signature.args, args
+        network, network_kind = _field(builder, value, kind, "network")
+        code, state, progress = (
+            _array(context, builder, field_kind, field)
+            for field, field_kind in (_field(builder, value, kind, name) for name in ("training", "state", "progress"))
+        )
+        parameters_value, parameters_kind = _field(builder, network, network_kind, "parameters")
+        parameters = _array(context, builder, parameters_kind, parameters_value)
+        with builder.if_then(builder.not_(_is_ours(builder, code)), likely=False):
+            _raise(context, builder, Outcome.FOREIGN)
+        loss = cgutils.alloca_once(builder, ir.DoubleType())
+        builder.store(ir.Constant(ir.DoubleType(), 0.0), loss)
+        count = _count(builder, code, parameters_kind, parameters)
+        arguments = [_address(builder, code), _address(builder, parameters), count]
+        arguments += [_address(builder, state), state.nitems, _address(builder, progress), progress.nitems]
+        arguments += [*_workspace(context, builder, work_kind, work_value), parts, builder.ptrtoint(loss, _I64)]
+        real = parameters_kind.dtype
+        labels = _is_integer(kinds[1])
+        arguments.append(_constant(labels))
+        for each, given, dtype in zip(kinds, values, (real, types.int64 if labels else real, real), strict=True):
+            arguments += _given(context, builder, each, given, dtype)
+        _emit_outcome(context, builder, *emit_call(builder, _word(builder, code, Word.RUN), arguments))
+        return builder.load(loss)
+
+    return types.float64(learner, types.int64, x, y, weights, work), codegen
+
+
+def _is_integer(kind: Any) -> bool:
+    return isinstance(kind.dtype if isinstance(kind, types.Array) else kind, types.Integer | types.IntegerLiteral)
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -14,78 +14,22 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
-from numba.core.typing.typeof import Purpose
-from numba.extending import overload, register_jitable, typeof_impl
+from numba.extending import overload, register_jitable
 
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
-from fastnn.backend.cpu.frozen_layout import WEIGHT_WORDS, Outcome, Word, workspace_bytes
+from fastnn.backend.cpu.frozen_layout import Outcome, Word, learner_bytes, workspace_bytes
+from fastnn.backend.cpu.learner import Learner
 from fastnn.nopython import functions
-from fastnn.nopython.native import ERRORS, is_ours, run, run_gradient, share_memory
+from fastnn.nopython.flat import flatten, unflatten
+from fastnn.nopython.messages import ERRORS
+from fastnn.nopython.native import is_ours, run, run_gradient, share_memory
+from fastnn.nopython.numba_types import array_type, is_kind, learner_type, network_type, parameters_of, workspace_type
 
-_PARAMETERS = int(Word.PARAMETERS)
+_PARAMETERS, _TRAINABLE = int(Word.PARAMETERS), int(Word.TRAINABLE)
 _MANY_COUNT, _MANY_ARENA, _ONE_ARENA = int(Word.MANY_COUNT), int(Word.MANY_ARENA), int(Word.ONE_ARENA)
-_WEIGHTS_AT, _WEIGHTS_COUNT, _TRAINABLE = int(Word.WEIGHTS_AT), int(Word.WEIGHTS_COUNT), int(Word.TRAINABLE)
-
-# Of a network's fields; parameters are real.
-_DTYPES = {"code": (types.int64,), "gradient": (types.int64,)} | dict.fromkeys(
-    ("relocations", "gradient_relocations"), (types.uint8,)
-)
 
 _workspace_bytes = register_jitable(workspace_bytes)
-
-# --- how Numba sees networks ---------------------------------------------------------------------------------
-
-
-@typeof_impl.register(FrozenNetwork)
-@typeof_impl.register(FrozenNetworks)
-def _typeof(net: Any, context: Any) -> Any:
-    """Give the type of a network; what a compiled function holds as a constant must not be written to."""
-    fields = [typeof_impl(field, context) for field in net]
-    if context.purpose is Purpose.constant:
-        fields = [field.copy(readonly=True) if isinstance(field, types.Array) else field for field in fields]
-    return types.BaseTuple.from_types(fields, type(net))
-
-
-# --- what is checked when the caller is compiled -------------------------------------------------------------
-
-
-def _is(net: Any, kind: type) -> bool:
-    return isinstance(net, types.BaseNamedTuple) and net.instance_class is kind
-
-
-def _network_type(net: Any, *kinds: type) -> None:
-    if not any(_is(net, kind) for kind in kinds):
-        names = " or ".join(kind.__name__ for kind in kinds)
-        raise TypingError(f"fastnn.nopython: net: expected a {names}, got {net}")
-    for name, field in zip(net.instance_class._fields, net.types, strict=True):
-        ndim = 2 if name == "parameters" and _is(net, FrozenNetworks) else 1
-        dtypes = _DTYPES.get(name, (types.float32, types.float64))
-        if not isinstance(field, types.Array) or (field.layout, field.ndim) != ("C", ndim) or field.dtype not in dtypes:
-            raise TypingError(f"fastnn.nopython: net.{name}: expected the array that fastnn made, got {field}")
-
-
-def _array_type(name: str, array: Any, dtype: Any, ndim: int | None = None, *, written: bool = False) -> None:
-    what = f"{dtype}, which the network is of" if ndim is None else f"{dtype} of {ndim} dimension"
-    if not isinstance(array, types.Array) or array.dtype != dtype or ndim not in (None, array.ndim):
-        raise TypingError(f"fastnn.nopython: {name}: expected an array of {what}, got {array}")
-    if array.layout != "C" or not array.aligned:
-        hint = "" if written else "; numpy.ascontiguousarray makes one"
-        raise TypingError(
-            f"fastnn.nopython: {name}: expected an array that Numba knows to be C-contiguous (as x[i] is, but not what "
-            f"a loop over x gives), got {array}{hint}"
-        )
-    if written and not array.mutable:
-        raise TypingError(f"fastnn.nopython: {name}: expected an array that can be written to, got {array}")
-
-
-def _parameters_of(net: Any) -> Any:
-    return net.types[net.instance_class._fields.index("parameters")]
-
-
-def _workspace_type(work: Any) -> None:
-    if work is not None and not isinstance(work, types.NoneType | types.Omitted):
-        _array_type("work", work, types.int64, 1, written=True)
-
+_learner_bytes = register_jitable(learner_bytes)
 
 # --- what is checked in each call ------------------------------------------------------------------------------
 
@@ -109,12 +53,12 @@ def _each(nets: Any, x: Any, out: Any, work: Any) -> None:
 
 @overload(functions.predict)
 def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None]:
-    _network_type(net, FrozenNetwork, FrozenNetworks)
-    dtype = _parameters_of(net).dtype
-    _array_type("x", x, dtype)
-    _array_type("out", out, dtype, written=True)
-    _workspace_type(work)
-    if _is(net, FrozenNetworks):
+    network_type(net, FrozenNetwork, FrozenNetworks)
+    dtype = parameters_of(net).dtype
+    array_type("x", x, dtype)
+    array_type("out", out, dtype, written=True)
+    workspace_type(work)
+    if is_kind(net, FrozenNetworks):
         if min(x.ndim, out.ndim) < 2:
             raise TypingError("fastnn.nopython: x, out: expected one element of the first axis for each network")
 
@@ -136,11 +80,11 @@ def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None
 
 @overload(functions.input_gradient)
 def _input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> Callable[..., None]:
-    _network_type(net, FrozenNetwork)
-    dtype = _parameters_of(net).dtype
+    network_type(net, FrozenNetwork)
+    dtype = parameters_of(net).dtype
     for name, array in (("x", x), ("seed", seed), ("dx", dx)):
-        _array_type(name, array, dtype, written=name == "dx")
-    _workspace_type(work)
+        array_type(name, array, dtype, written=name == "dx")
+    workspace_type(work)
 
     def gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> None:
         run_gradient(net, x, seed, dx, work)
@@ -148,31 +92,47 @@ def _input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> C
     return gradient
 
 
+@register_jitable
+def _needed(code: Any, rows: Any) -> Any:
+    _check(code)
+    return _workspace_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], rows)
+
+
+@register_jitable
+def _network_bytes(net: Any, rows: Any) -> Any:
+    if rows < 1:
+        raise ValueError("fastnn.nopython.workspace: expected a batch of at least 1")
+    needed = _needed(net.code, rows)
+    return max(needed, _needed(net.gradient, rows)) if net.gradient.size > 0 else needed
+
+
 @overload(functions.workspace)
 def _workspace(net: Any, batch: Any) -> Callable[..., Any]:
-    _network_type(net, FrozenNetwork, FrozenNetworks)
     if not isinstance(batch, types.Integer | types.IntegerLiteral):
         raise TypingError(f"fastnn.nopython: batch: expected an integer, got {batch}")
+    if is_kind(net, Learner):
+        learner_type(net)
+
+        def learner_workspace(net: Any, batch: Any) -> Any:
+            rows, code = np.int64(batch), net.training
+            needed = _network_bytes(net.network, rows)
+            _check(code)
+            for n in (1, rows):
+                needed = max(needed, _learner_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], n))
+            return np.empty(max(1, (needed + 7) // 8), np.int64)
+
+        return learner_workspace
+    network_type(net, FrozenNetwork, FrozenNetworks)
 
     def workspace(net: Any, batch: Any) -> Any:
-        code, rows = net.code, np.int64(batch)
-        _check(code)
-        if rows < 1:
-            raise ValueError("fastnn.nopython.workspace: expected a batch of at least 1")
-        needed = _workspace_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], rows)
-        code = net.gradient
-        if code.size > 0:
-            _check(code)
-            more = _workspace_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], rows)
-            needed = max(needed, more)
-        return np.empty(max(1, (needed + 7) // 8), np.int64)
+        return np.empty(max(1, (_network_bytes(net, np.int64(batch)) + 7) // 8), np.int64)
 
     return workspace
 
 
 @overload(functions.parameter_count)
 def _parameter_count(net: Any) -> Callable[..., int]:
-    _network_type(net, FrozenNetwork, FrozenNetworks)
+    network_type(net, FrozenNetwork, FrozenNetworks)
 
     def parameter_count(net: Any) -> Any:
         _check(net.code)
@@ -182,9 +142,9 @@ def _parameter_count(net: Any) -> Callable[..., int]:
 
 
 def _flat_types(net: Any, flat: Any, *, written: bool) -> None:
-    _network_type(net, FrozenNetwork)
-    _array_type("flat", flat, _parameters_of(net).dtype, 1, written=written)
-    if not written and not _parameters_of(net).mutable:
+    network_type(net, FrozenNetwork)
+    array_type("flat", flat, parameters_of(net).dtype, 1, written=written)
+    if not written and not parameters_of(net).mutable:
         raise TypingError(
             "fastnn.nopython: net: expected a network that can be changed; one in a global variable is a constant of "
             "the compiled function: give it as an argument"
@@ -206,12 +166,7 @@ def _set_parameters(net: Any, flat: Any) -> Callable[..., None]:
 
     def set_parameters(net: Any, flat: Any) -> None:
         _check_flat(net, flat)
-        code, at, first = net.code, net.code[_WEIGHTS_AT], 0
-        for weight in range(code[_WEIGHTS_COUNT]):
-            start, size = code[at + weight * WEIGHT_WORDS], code[at + weight * WEIGHT_WORDS + 1]
-            for index in range(size):
-                net.parameters[start + index] = flat[first + index]
-            first += size
+        unflatten(net.code, flat, net.parameters)
 
     return set_parameters
 
@@ -222,19 +177,14 @@ def _get_parameters(net: Any, flat: Any) -> Callable[..., None]:
 
     def get_parameters(net: Any, flat: Any) -> None:
         _check_flat(net, flat)
-        code, at, first = net.code, net.code[_WEIGHTS_AT], 0
-        for weight in range(code[_WEIGHTS_COUNT]):
-            start, size = code[at + weight * WEIGHT_WORDS], code[at + weight * WEIGHT_WORDS + 1]
-            for index in range(size):
-                flat[first + index] = net.parameters[start + index]
-            first += size
+        flatten(net.code, net.parameters, flat)
 
     return get_parameters
 
 
 @overload(functions.count)
 def _count(networks: Any) -> Callable[..., Any]:
-    _network_type(networks, FrozenNetworks)
+    network_type(networks, FrozenNetworks)
 
     def count(networks: Any) -> Any:
         return len(networks.parameters)
@@ -244,7 +194,7 @@ def _count(networks: Any) -> Callable[..., Any]:
 
 @overload(functions.member)
 def _member(networks: Any, index: Any) -> Callable[..., Any]:
-    _network_type(networks, FrozenNetworks)
+    network_type(networks, FrozenNetworks)
     if not isinstance(index, types.Integer | types.IntegerLiteral):
         raise TypingError(f"fastnn.nopython: index: expected an integer, got {index}")
 

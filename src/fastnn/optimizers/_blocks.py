@@ -1,4 +1,4 @@
-"""A cache of values per step, computed in aligned blocks.
+"""A cache of values per step, computed in aligned blocks, and products over all steps up to one.
 
 A value is always computed as part of the same block, however the steps are asked for: by one, by the
 thousand, or resumed in the middle. So vectorised functions whose last bit could depend on an element's
@@ -7,6 +7,7 @@ instead of a dozen NumPy calls.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -47,3 +48,51 @@ class Blocks:
             values = compute(block * BLOCK)
             self._last = (block, values)
         return values
+
+
+class RunningProduct:
+    """The product of a factor a step, each made of the one before it, as a loop over the steps makes them.
+
+    Parameters
+    ----------
+    factors : function
+        Gives the factors of n steps, from a first one on; none is above 1.
+    """
+
+    # Below this 1 - product is 1, and what is made of the products has come to rest.
+    _NOTHING = 2.0**-60
+
+    def __init__(self, factors: Callable[[int, int], Array]) -> None:
+        self._factors = factors
+        # products of all steps before a block, by the block's first step
+        self._known: dict[int, float] = {0: 1.0}
+
+    def block(self, first: int) -> Array:
+        """Return the products up to and with each of `BLOCK` steps from `first`, a multiple of `BLOCK`, on."""
+        known, missing = self._known, first
+        while missing not in known:
+            missing -= BLOCK
+        while missing < first and known[missing] > self._NOTHING:
+            self._from(missing)
+            missing += BLOCK
+        return self._from(first) if first in known else np.zeros(BLOCK)
+
+    def before(self, step: int) -> float:
+        """Return the product of all steps before one."""
+        return 1.0 if step == 0 else float(self.block((step - 1) // BLOCK * BLOCK)[(step - 1) % BLOCK])
+
+    def _from(self, first: int) -> Array:
+        factors = self._factors(first, BLOCK)
+        factors[0] *= self._known[first]
+        products: Array = np.cumprod(factors, dtype=np.float64)
+        self._known[first + BLOCK] = float(products[-1])
+        return products
+
+
+def powers(base: float) -> RunningProduct:
+    """Return the powers of a number from 0 to below 1: the exponent is the number of steps."""
+    return RunningProduct(partial(_constant, base))
+
+
+def _constant(value: float, first: int, n: int) -> Array:
+    return np.full(n, value)

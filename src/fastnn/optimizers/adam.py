@@ -1,16 +1,18 @@
 """Optimizers with bias-corrected first and second moments: Adam, AdamW, Nadam."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
-from fastnn.optimizers._blocks import BLOCK
+from fastnn.formulas import corrections
+from fastnn.formulas.corrections import NADAM_DECAY
+from fastnn.optimizers._blocks import BLOCK, RunningProduct, powers
 from fastnn.optimizers.base import Array, Optimizer, Scalars
 from fastnn.registry import register
 from fastnn.schedules import LearningRate
 
-_NADAM_DECAY = 0.96
+_corrections = corrections.define(lambda function: function, np.sqrt)
 
 
 @dataclass
@@ -22,11 +24,16 @@ class _Moments(Optimizer):
     beta_2: float = 0.999
     epsilon: float = 1e-7
 
+    _power_1: RunningProduct = field(init=False, repr=False, compare=False)
+    _power_2: RunningProduct = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
         super().__post_init__()
         self._check("beta_1", "beta_2", at_least=0.0, below=1.0)
         self._check("epsilon", above=0.0)
+        self._set("_power_1", powers(self.beta_1))
+        self._set("_power_2", powers(self.beta_2))
 
     def _moment_scalars(self) -> Scalars:
         return {
@@ -70,10 +77,14 @@ class Adam(_Moments):
         """Name of the update formula."""
         return "adam_amsgrad" if self.amsgrad else "adam"
 
-    def _scalars(self, steps: npt.NDArray[np.int64]) -> Scalars:
-        t = steps + 1
-        correction = np.sqrt(1.0 - np.power(self.beta_2, t)) / (1.0 - np.power(self.beta_1, t))
+    def _scalars(self, first: int) -> Scalars:
+        correction = _corrections.adam(self._power_1.block(first), self._power_2.block(first))
         return {**self._moment_scalars(), "step": correction}
+
+    def progress(self, step: int) -> dict[str, float]:
+        """Return what the formula's correction needs to go on behind so many steps."""
+        powers = {"power_1": self._power_1.before(step), "power_2": self._power_2.before(step)}
+        return {"beta_1": self.beta_1, "beta_2": self.beta_2, **powers}
 
 
 @register("optimizer")
@@ -122,49 +133,39 @@ class Nadam(_Moments):
         Added to the root, positive.
     """
 
-    # Product of all momenta before a block, by the block's first step.
-    _products: dict[int, float] = field(init=False, repr=False, compare=False)
+    _power: RunningProduct = field(init=False, repr=False, compare=False)
+    _product: RunningProduct = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
         super().__post_init__()
-        self._set("_products", {0: 1.0})
+        self._set("_power", powers(NADAM_DECAY))
+        self._set("_product", RunningProduct(partial(_momenta, self.beta_1, self._power)))
 
     @property
     def formula(self) -> str:
         """Name of the update formula."""
         return "nadam"
 
-    def _scalars(self, steps: npt.NDArray[np.int64]) -> Scalars:
-        momenta = self._momenta(int(steps[0]), BLOCK + 1)
-        now, following = momenta[:-1], momenta[1:]
-        product = self._product_before(int(steps[0])) * np.cumprod(now)
+    def _scalars(self, first: int) -> Scalars:
+        momenta = _momenta(self.beta_1, self._power, first, BLOCK + 1)
+        step, step_g = _corrections.nadam(momenta[:-1], momenta[1:], self._product.block(first))
+        correction = _corrections.unbiased(self._power_2.block(first))
+        return {**self._moment_scalars(), "step": step, "step_g": step_g, "v_correction": correction}
+
+    def progress(self, step: int) -> dict[str, float]:
+        """Return what the formula's correction needs to go on behind so many steps."""
         return {
-            **self._moment_scalars(),
-            "step": following / (1.0 - product * following),
-            "step_g": (1.0 - now) / (1.0 - product),
-            "v_correction": 1.0 / (1.0 - np.power(self.beta_2, steps + 1)),
+            "beta_1": self.beta_1,
+            "beta_2": self.beta_2,
+            "power_2": self._power_2.before(step),
+            "power": self._power.before(step),
+            "product": self._product.before(step),
         }
 
-    def _momenta(self, first: int, n: int) -> Array:
-        t = np.arange(first + 1, first + 1 + n)
-        return np.asarray(self.beta_1 * (1.0 - 0.5 * np.power(_NADAM_DECAY, t)))
 
-    def _product_before(self, first: int) -> float:
-        """Product of the momenta of all steps before `first`, a multiple of `BLOCK`.
-
-        It is multiplied block by block from the last known one on, so that its bits do not depend on what
-        was asked for before. The product of 7,000 steps and more underflows to 0 (beta_1 = 0.9), and stays
-        there.
-        """
-        products = self._products
-        known = first
-        while known not in products:
-            known -= BLOCK
-        product = products[known]
-        while known < first and product != 0.0:
-            product *= float(np.prod(self._momenta(known, BLOCK)))
-            known += BLOCK
-            products[known] = product
-        products[first] = product
-        return product
+def _momenta(beta_1: float, power: RunningProduct, first: int, n: int) -> Array:
+    """Return the momenta of at most `BLOCK` + 1 steps from the first of a block on."""
+    powers = power.block(first)
+    powers = np.append(powers, powers[-1] * NADAM_DECAY)
+    return np.asarray(_corrections.momentum(beta_1, powers[:n]))

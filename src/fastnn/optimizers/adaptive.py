@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from fastnn.optimizers.base import Optimizer, Scalars
 from fastnn.registry import register
 from fastnn.schedules import LearningRate
@@ -48,7 +45,7 @@ class AdaGrad(Optimizer):
         """Value that the accumulator is filled with at the start."""
         return (self.initial_accumulator_value,)
 
-    def _scalars(self, steps: npt.NDArray[np.int64]) -> Scalars:
+    def _scalars(self, first: int) -> Scalars:
         return {"epsilon": self.epsilon}
 
 
@@ -94,7 +91,7 @@ class RMSprop(Optimizer):
         """Name of the update formula."""
         return "rmsprop" + "_centered" * self.centered + "_momentum" * (self.momentum != 0.0)
 
-    def _scalars(self, steps: npt.NDArray[np.int64]) -> Scalars:
+    def _scalars(self, first: int) -> Scalars:
         return {
             "rho": self.rho,
             "one_minus_rho": 1.0 - self.rho,
@@ -136,5 +133,5 @@ class Adadelta(Optimizer):
         """Name of the update formula."""
         return "adadelta"
 
-    def _scalars(self, steps: npt.NDArray[np.int64]) -> Scalars:
+    def _scalars(self, first: int) -> Scalars:
         return {"rho": self.rho, "one_minus_rho": 1.0 - self.rho, "epsilon": self.epsilon}

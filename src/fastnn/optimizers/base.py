@@ -155,9 +155,23 @@ class Optimizer(ABC):
             proportional *= self._scheduled(rate, first_step, n_steps)[:, None]
         return rows
 
+    def unit_row(self, step: int) -> Array:
+        """Return the hyper row of a step for a learning rate of 1."""
+        row: Array = self._rows.get(step, 1, self._row_block)[0].copy()
+        return row
+
+    def rates(self, n_steps: int) -> float | Array:
+        """Return the learning rate of every step, or those of the first `n_steps` where there is a schedule."""
+        rate = self.learning_rate
+        return rate if isinstance(rate, float) else self._scheduled(rate, 0, n_steps)
+
+    def progress(self, step: int) -> dict[str, float]:
+        """Return what the formula's correction needs to go on behind so many steps: powers, and their bases."""
+        return {}
+
     @abstractmethod
-    def _scalars(self, steps: npt.NDArray[np.int64]) -> Scalars:
-        """Scalars of the formula by name, for a whole block of steps; rates are for a learning rate of 1.
+    def _scalars(self, first: int) -> Scalars:
+        """Scalars of the formula by name, for the block of steps from `first` on; rates are for a learning rate of 1.
 
         ``step`` (1) and ``decay`` (the weight decay) need not be given.
         """
@@ -166,7 +180,7 @@ class Optimizer(ABC):
         rows = np.zeros((BLOCK, HYPER_COLUMNS))
         values: Scalars = {"step": 1.0, "decay": self.weight_decay or 0.0}
         with np.errstate(under="ignore"):
-            values |= self._scalars(np.arange(first, first + BLOCK))
+            values |= self._scalars(first)
         for column, name in enumerate(FORMULAS[self.formula].scalars):
             rows[:, column] = values[name]
         return rows

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from fastnn.optimizers.base import Optimizer, Scalars
 from fastnn.registry import register
 from fastnn.schedules import LearningRate
@@ -45,7 +42,7 @@ class SGD(Optimizer):
             return "sgd"
         return "sgd_nesterov" if self.nesterov else "sgd_momentum"
 
-    def _scalars(self, steps: npt.NDArray[np.int64]) -> Scalars:
+    def _scalars(self, first: int) -> Scalars:
         return {"momentum": self.momentum}
 
 
@@ -83,7 +80,7 @@ class Lion(Optimizer):
         """Name of the update formula."""
         return "lion"
 
-    def _scalars(self, steps: npt.NDArray[np.int64]) -> Scalars:
+    def _scalars(self, first: int) -> Scalars:
         return {
             "beta_1": self.beta_1,
             "one_minus_beta_1": 1.0 - self.beta_1,

@@ -92,7 +92,7 @@ def freeze(
     gradient = np.empty(0, np.int64), np.empty(0, np.uint8)
     if make_gradient is not None:
         gradient = frozen_code.assemble(make_gradient, interface, frozen_code.RUN_GRADIENT)
-    return FrozenNetwork(code, _own(parameters), relocations, *gradient)
+    return FrozenNetwork(code, own(parameters), relocations, *gradient)
 
 
 def same_architecture(first: Code, second: Code) -> bool:
@@ -109,20 +109,22 @@ def weight_ranges(code: Code) -> NDArray[np.int64]:
 def stack(networks: list[FrozenNetwork]) -> FrozenNetworks:
     """Put networks of one architecture together."""
     first = networks[0]
-    rows = _aligned((len(networks), first.parameters.size), first.parameters.dtype)
+    rows = aligned_array((len(networks), first.parameters.size), first.parameters.dtype)
     for row, network in zip(rows, networks, strict=True):
         row[...] = network.parameters
     return FrozenNetworks(first.code, rows, *first[2:])
 
 
-def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+def aligned_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return an array of zeros that begins where kernels like it."""
     return aligned_zeros(int(np.prod(shape)) * dtype.itemsize).view(dtype).reshape(shape)
 
 
-def _own(array: NDArray[Any]) -> NDArray[Any]:
-    own = _aligned(array.shape, array.dtype)
-    own[...] = array
-    return own
+def own(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy that begins where kernels like it."""
+    made = aligned_array(array.shape, array.dtype)
+    made[...] = array
+    return made
 
 
 def _for_another_process(net: FrozenNetwork | FrozenNetworks) -> tuple[NDArray[Any], ...]:
@@ -139,4 +141,4 @@ def _restore(
 ) -> FrozenNetwork | FrozenNetworks:  # fmt: skip
     here = frozen_code.relocate(code, relocations)
     backward = frozen_code.relocate(gradient, gradient_relocations) if gradient.size else np.array(gradient)
-    return kind(here, _own(parameters), np.array(relocations), backward, np.array(gradient_relocations))
+    return kind(here, own(parameters), np.array(relocations), backward, np.array(gradient_relocations))

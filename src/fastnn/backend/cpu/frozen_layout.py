@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from fastnn.formulas.optimizers import HYPER_COLUMNS
 from fastnn.program.layout import ALIGNMENT, RECORD_WORDS
 
-#: Of the layout below and of what `run_frozen` makes of it. Users' functions that Numba keeps on disk hold the number
-#: that they were compiled with, and refuse networks of another one.
-LAYOUT_VERSION = 1
+#: Of the layouts below and of what `run_frozen` and `run_learner` make of them. Users' functions that Numba keeps on
+#: disk hold the number that they were compiled with, and refuse networks of another one.
+LAYOUT_VERSION = 2
 #: Dimensions of a sample at most.
 MOST_DIMS = 8
+#: Numbers at most, where a loss takes no others as targets.
+MOST_ALLOWED = 3
+#: Accumulators of a learner at most.
+MOST_TOTALS = 8
+#: Corrections of hyper rows, by number: `Formula.correction`.
+CORRECTIONS = ("", "adam", "nadam")
 
 
 class Word(IntEnum):
@@ -40,7 +47,48 @@ class Word(IntEnum):
     WEIGHTS_COUNT = INPUT_BYTES + 13
     TRAINABLE = INPUT_BYTES + 14  # elements of all weights together
     ITEM_BYTES = INPUT_BYTES + 15  # of the dtype
-    HEAD = INPUT_BYTES + 16  # how many words there are before the first table
+    FINGERPRINT = INPUT_BYTES + 16  # of the programs
+    # what follows is there in the code of a learner alone, whose OUTPUT words describe the targets
+    UPDATE_ONE = INPUT_BYTES + 17  # how many records there are before those of the update
+    UPDATE_MANY = INPUT_BYTES + 18
+    SCALES_AT = INPUT_BYTES + 19
+    SCALES_COUNT = INPUT_BYTES + 20
+    LOSS_WEIGHT = INPUT_BYTES + 21  # float64
+    LABELS = INPUT_BYTES + 22  # 1: targets are int64 numbers of classes
+    COLUMNS = INPUT_BYTES + 23  # of the network's output: classes, or targets of a row
+    LOWEST = INPUT_BYTES + 24  # float64, of targets
+    HIGHEST = INPUT_BYTES + 25
+    TOLERANCE = (
+        INPUT_BYTES + 26
+    )  # float64: how far from 1 the sum of a row's targets may be, 0 where it is not looked at
+    PENALTY_AT = INPUT_BYTES + 27  # among the accumulators: sums of penalties, of losses, and the number of rows
+    LOSS_AT = INPUT_BYTES + 28
+    ALLOWED_COUNT = INPUT_BYTES + 29  # 0, or targets are among so many numbers
+    ALLOWED = INPUT_BYTES + 30  # float64
+    SLOTS = ALLOWED + MOST_ALLOWED  # of the optimizer
+    RATES = SLOTS + 1  # columns of a hyper row that are proportional to the learning rate
+    CORRECTION = SLOTS + 2  # see CORRECTIONS
+    HEAD = SLOTS + 3  # how many words there are before the first table
+
+
+class Progress(IntEnum):
+    """Words of a learner's progress: int64, or the bits of a float64."""
+
+    STEP = 0  # training steps taken since the model was made: keys random numbers
+    OPTIMIZER_STEP = 1  # steps since the optimizer's state began
+    SEED = 2
+    SCHEDULED = 3  # how many learning rates there are at RATES_AT, 0 or one a step
+    CONSTANT = 4  # 1: RATE is used in every step
+    RATE = 5  # float64, like all that follow
+    BETA_1 = 6
+    BETA_2 = 7
+    POWER_1 = 8  # beta_1 to the number of steps
+    POWER_2 = 9
+    POWER = 10  # of NADAM_DECAY
+    PRODUCT = 11  # of Nadam's momenta
+    UNIT_ROW = 12  # the hyper row for a learning rate of 1
+    ROW = UNIT_ROW + HYPER_COLUMNS  # the one in use
+    RATES_AT = ROW + HYPER_COLUMNS
 
 
 #: Records are patched for any number of rows from those for this many: sizes of values in bytes are then multiples of
@@ -54,6 +102,8 @@ PATCH_WORDS = 4
 WAY_WORDS = 7
 #: A weight: its first element in the buffer of parameters, and how many there are.
 WEIGHT_WORDS = 2
+#: A factor of gradients: the word of a record that holds LOSS_WEIGHT over the number of rows, and the word with that.
+SCALE_WORDS = 2
 #: One row needs no workspace when its values take no more than this: they are on the stack.
 STACK_BYTES = 8192
 
@@ -71,6 +121,20 @@ class Outcome(IntEnum):
     MEMORY = 7  # there is none for a workspace
     GRADIENT = 8  # dx has not the shape of x
     ABSENT = 9  # the network was frozen without gradients
+    TARGETS = 10  # y has not the shape of x's targets
+    LABELS = 11  # y are labels where the loss takes others, or the other way round
+    WEIGHTS = 12  # sample_weight has not one number a row
+    EMPTY = 13  # there are no rows
+    NOT_FINITE = 14  # x or sample_weight
+    TARGET_VALUES = 15  # y holds something that the loss does not take
+    SCHEDULE = 16  # it has been worked out for fewer steps
+
+
+class Part(IntEnum):
+    """What a learner is to do; to be added."""
+
+    GRADIENTS = 1  # of the loss, into the first part of its state
+    UPDATE = 2  # of the weights by these gradients
 
 
 def workspace_bytes(many_count: int, many_arena: int, one_arena: int, n: int) -> int:
@@ -79,4 +143,12 @@ def workspace_bytes(many_count: int, many_arena: int, one_arena: int, n: int) ->
         return 0 if one_arena <= STACK_BYTES else one_arena + ALIGNMENT
     rows = min(n, BLOCK)
     arena = max(many_arena * ((rows + UNIT - 1) // UNIT), one_arena)
+    return many_count * RECORD_WORDS * 8 + arena + ALIGNMENT
+
+
+def learner_bytes(many_count: int, many_arena: int, one_arena: int, n: int) -> int:
+    """Return the bytes of workspace that a training step on n rows needs; see `workspace_bytes`."""
+    if n <= 1:
+        return 0 if one_arena <= STACK_BYTES else one_arena + ALIGNMENT
+    arena = many_arena * ((n + UNIT - 1) // UNIT)
     return many_count * RECORD_WORDS * 8 + arena + ALIGNMENT

@@ -38,3 +38,11 @@ def helper(function: Callable[..., Any]) -> Callable[..., Any]:
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a part of a kernel that is inlined: what it is given on the stack is then known not to overlap."""
     return njit(fastmath=set(KERNEL_FLAGS), forceinline=True, **_PART)(function)  # type: ignore[no-any-return]
+
+
+def exact(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a part of a kernel that computes what NumPy does, to the bit: nothing is contracted.
+
+    To say nothing of `fastmath` would be to take over the flags of what calls it.
+    """
+    return njit(fastmath=False, **_PART)(function)  # type: ignore[no-any-return]

@@ -9,6 +9,7 @@ from fastnn.backend.cpu.kernels import (
     elementwise,
     executor,
     frozen,
+    learner,
     losses,
     matmul,
     metrics,
@@ -22,7 +23,7 @@ from fastnn.backend.cpu.store import ObjectCode
 from fastnn.program.program import KernelKey
 
 # each module registers its kernels when it is imported
-MODULES = (data, direct, elementwise, executor, frozen, losses, matmul, metrics, norms, optimizers, rows, team)
+MODULES = (data, direct, elementwise, executor, frozen, learner, losses, matmul, metrics, norms, optimizers, rows, team)
 
 
 def build(key: KernelKey) -> ObjectCode:

@@ -10,6 +10,7 @@ from fastnn.backend.cpu.float_mode import enter_kernel_mode, is_plain, restore_p
 from fastnn.backend.cpu.frozen_layout import (
     BLOCK,
     PATCH_WORDS,
+    SCALE_WORDS,
     STACK_BYTES,
     UNIT,
     WAY_WORDS,
@@ -20,6 +21,7 @@ from fastnn.backend.cpu.frozen_layout import (
 from fastnn.backend.cpu.intrinsics import (
     SOURCE_POINTERS,
     allocate,
+    float64_pointer,
     int64_pointer,
     release,
     stack_bytes,
@@ -56,6 +58,7 @@ _ONE_AT, _ONE_COUNT, _ONE_ARENA = int(Word.ONE_AT), int(Word.ONE_COUNT), int(Wor
 _MANY_AT, _MANY_COUNT, _MANY_ARENA = int(Word.MANY_AT), int(Word.MANY_COUNT), int(Word.MANY_ARENA)
 _PATCHES_AT, _PATCHES_COUNT = int(Word.PATCHES_AT), int(Word.PATCHES_COUNT)
 _WAYS_AT, _WAYS_COUNT = int(Word.WAYS_AT), int(Word.WAYS_COUNT)
+_SCALES_AT, _SCALES_COUNT, _LOSS_WEIGHT = int(Word.SCALES_AT), int(Word.SCALES_COUNT), int(Word.LOSS_WEIGHT)
 # products are never blocked, which needs more memory than a caller would give: the results are the same bits
 _NEVER = 1 << 62
 
@@ -70,7 +73,7 @@ _workspace_bytes = helper(workspace_bytes)
 
 
 @helper
-def _aligned(address: int) -> int:
+def aligned(address: int) -> int:
     return (address + ALIGNMENT - 1) & -ALIGNMENT
 
 
@@ -94,16 +97,20 @@ def patch(code: int, records: int, rows: int) -> None:
                           0, 0, 0, _NEVER)  # fmt: skip
         record[KERNEL_WORD] = words[at + 1 + way]
         at += WAY_WORDS
+    at, weight = words[_SCALES_AT], float64_pointer(code)[_LOSS_WEIGHT]
+    for _ in range(words[_SCALES_COUNT]):
+        float64_pointer(records)[words[at]] = weight / target[words[at + 1]]
+        at += SCALE_WORDS
 
 
 @helper
-def _run(records: int, count: int, context: int) -> None:
+def run_records(records: int, count: int, context: int) -> None:
     for index in range(count):
         run_in_turn(records + index * _RECORD_BYTES, context, 1)
 
 
 @helper
-def _rows(code: int, ndim: int, shape: int, ndim_word: int, shape_word: int) -> int:
+def rows_in(code: int, ndim: int, shape: int, ndim_word: int, shape_word: int) -> int:
     """Return how many samples an array of a shape holds, -1 where it is no array of samples."""
     words, sizes = int64_pointer(code), int64_pointer(shape)
     skip = ndim - words[ndim_word]
@@ -121,10 +128,10 @@ def _samples(code: int, count: int, x_shape: int, x_ndim: int, out_shape: int, o
     words = int64_pointer(code)
     if count != words[_PARAMETER_COUNT]:
         return -PARAMETERS
-    n = _rows(code, x_ndim, x_shape, _INPUT_NDIM, _INPUT_SHAPE)
+    n = rows_in(code, x_ndim, x_shape, _INPUT_NDIM, _INPUT_SHAPE)
     if n < 0:
         return -INPUT
-    if n != _rows(code, out_ndim, out_shape, _OUTPUT_NDIM, _OUTPUT_SHAPE):
+    if n != rows_in(code, out_ndim, out_shape, _OUTPUT_NDIM, _OUTPUT_SHAPE):
         return -OUTPUT
     return n if x_ndim - words[_INPUT_NDIM] == out_ndim - words[_OUTPUT_NDIM] else -OUTPUT
 
@@ -147,13 +154,13 @@ def _compute(code: int, parameters: int, records: int, x: int, y: int, dx: int, 
         context_words[_DATA + 2] = dx + done * words[_INPUT_BYTES]
         if rows == 1:
             context_words[_ARENA] = stack if words[_ONE_ARENA] <= STACK_BYTES else arena
-            _run(code + words[_ONE_AT] * 8, words[_ONE_COUNT], context)
+            run_records(code + words[_ONE_AT] * 8, words[_ONE_COUNT], context)
         else:
             if rows != patched:
                 patch(code, records, rows)
                 patched = rows
             context_words[_ARENA] = arena
-            _run(records, many, context)
+            run_records(records, many, context)
         done += rows
     return context_words[_STATUS]
 
@@ -208,7 +215,7 @@ def _settle(
             y = memory + x_copied
         if work == 0:
             work = memory + x_copied + y_copied
-    stack, records = stack_bytes(STACK_BYTES), _aligned(work)
+    stack, records = stack_bytes(STACK_BYTES), aligned(work)
     # one row takes little more than what it takes to exchange the mode
     plain = n == 1 and is_plain()
     status = _compute(code, parameters, records, x, y, dx, n, stack) if plain else 0
@@ -255,7 +262,7 @@ def run_frozen_gradient(kit: Kit, variant: str) -> Callable[..., Any]:
         n = _samples(code, count, x_shape, x_ndim, seed_shape, seed_ndim)
         if n < 0:
             return -n
-        if dx_ndim != x_ndim or _rows(code, dx_ndim, dx_shape, _INPUT_NDIM, _INPUT_SHAPE) != n:
+        if dx_ndim != x_ndim or rows_in(code, dx_ndim, dx_shape, _INPUT_NDIM, _INPUT_SHAPE) != n:
             return GRADIENT
         dx_bytes = n * int64_pointer(code)[_INPUT_BYTES]
         return _settle(code, parameters, work, work_bytes, x, seed, dx, n, dx, dx_bytes)

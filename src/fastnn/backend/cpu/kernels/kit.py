@@ -71,6 +71,13 @@ def has(record: int, word: int) -> bool:
 
 
 @helper
+def given(record: int, context: int, word: int) -> bool:
+    """Tell whether a record has an optional operand, and the context a buffer for it."""
+    operand = int64_pointer(record)[word]
+    return operand >= 0 and int64_pointer(context)[operand >> OFFSET_BITS] != 0
+
+
+@helper
 def address(record: int, context: int, word: int) -> int:
     """Return the address of an operand that the record has."""
     operand = int64_pointer(record)[word]

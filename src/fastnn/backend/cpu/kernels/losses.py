@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer, stack_bytes
-from fastnn.backend.cpu.kernels.kit import Kit, address, functions, has, kernel, part, rows_part
+from fastnn.backend.cpu.kernels.kit import Kit, address, functions, given, has, kernel, part, rows_part
 from fastnn.backend.cpu.kernels.rows import row_functions
 from fastnn.backend.cpu.kernels.short import LANES, LONGEST, is_short, lane_functions, lanes_of
 from fastnn.backend.cpu.options import formula, helper
@@ -41,7 +41,7 @@ def loss(kit: Kit, variant: str) -> Callable[..., Any]:
             at(record, context, X),
             at(record, context, TARGET),
         )
-        weighted, trains = has(record, WEIGHT), has(record, DX)
+        weighted, trains = given(record, context, WEIGHT), has(record, DX)
         weight = at(record, context, WEIGHT) if weighted else x
         dx = at(record, context, DX) if trains else x
         if cols == 1:
@@ -116,7 +116,7 @@ def cross_entropy(kit: Kit, variant: str) -> Callable[..., Any]:
         scale, smoothing = real(params[SCALE]), real(params[SMOOTHING])
         first, last = rows_part(r[ROWS], ith, nth)
         row_loss, x = at(record, context, ROW_LOSS), at(record, context, X)
-        weighted, trains = has(record, WEIGHT), has(record, DX)
+        weighted, trains = given(record, context, WEIGHT), has(record, DX)
         weight = at(record, context, WEIGHT) if weighted else x
         dx = at(record, context, DX) if trains else x
         for row in range(first, last):
@@ -145,7 +145,7 @@ def _shares(kit: Kit) -> Any:
     @helper
     def share_of(record, context, row):
         scale = real(float64_pointer(record)[SCALE])
-        if has(record, WEIGHT):
+        if given(record, context, WEIGHT):
             per_sample = int64_pointer(record)[PER_SAMPLE]
             scale *= at(record, context, WEIGHT)[row if per_sample == 1 else row // per_sample]
         return scale
@@ -220,7 +220,7 @@ def cross_entropy_logits(kit: Kit, variant: str) -> Callable[..., Any]:
                 if trains:
                     for lane in range(lanes):
                         totals[lane] = scale
-                    if has(record, WEIGHT):
+                    if given(record, context, WEIGHT):
                         for lane in range(count):
                             totals[lane] = share_of(record, context, row + lane)
                     for j in range(cols):
@@ -289,7 +289,7 @@ def sum_loss(kit: Kit, variant: str) -> Callable[..., Any]:
             row_loss = at(record, context, ROW_LOSS)
             rows, per_sample = r[ROWS], r[PER_SAMPLE]
             batch = 0.0
-            if has(record, WEIGHT):
+            if given(record, context, WEIGHT):
                 weight = at(record, context, WEIGHT)
                 for row in range(rows):
                     batch += np.float64(row_loss[row]) * np.float64(weight[row // per_sample])

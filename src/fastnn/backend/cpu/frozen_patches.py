@@ -1,0 +1,91 @@
+"""What changes in a frozen network's records with the number of rows: dimensions, places, scales, ways of products."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backend.cpu.blocking import WAYS, Blocking
+from fastnn.backend.cpu.engine import kernels_of
+from fastnn.backend.cpu.frozen_layout import PATCH_WORDS, SCALE_WORDS, UNIT, WAY_WORDS
+from fastnn.program.layout import (
+    DIMS_AT,
+    FLAGS_WORD,
+    MAX_DIMS,
+    MAX_OPERANDS,
+    OPERANDS_AT,
+    PARAMS_AT,
+    RECORD_WORDS,
+    Buffer,
+    Flag,
+    decode,
+)
+from fastnn.program.program import KernelKey, Program, dims_of, op_of, params_of
+
+
+def unblocked(program: Program) -> list[KernelKey]:
+    """Return the kernel of every record; none packs blocks, for which there is no memory (the results are the same)."""
+    return [replace(key, variant="simple") if key.variant == "blocked" else key for key in kernels_of(program)]
+
+
+def row_patches(unit: Program, double: Program, triple: Program) -> NDArray[np.int64]:
+    """Find what changes with the number of rows: dimensions in proportion, places in the arena by its units."""
+    found = []
+    for record, (first, second, third) in enumerate(zip(unit.records, double.records, triple.records, strict=True)):
+        fixed = np.r_[:OPERANDS_AT, PARAMS_AT:RECORD_WORDS]
+        if "scale" in op_of(first).params:  # see `_scales`
+            fixed = fixed[fixed != op_of(first).word("scale")]
+        if (first[fixed] != second[fixed]).any():
+            raise NotImplementedError(f"{unit.kernels[record]} depends on the number of rows in a way of its own")
+        start = record * RECORD_WORDS
+        for word in range(OPERANDS_AT, OPERANDS_AT + MAX_OPERANDS):
+            operand = int(first[word])
+            buffer, offset = decode(operand)
+            if buffer == Buffer.ARENA and offset:
+                # values of so many units fit where their first unit was, times as many
+                found.append((start + word, operand - offset, 0, offset))
+            elif buffer != Buffer.ARENA and operand != second[word]:
+                raise NotImplementedError(f"{unit.kernels[record]} moves with the number of rows")
+        for word in range(DIMS_AT, DIMS_AT + MAX_DIMS):
+            slope, rest = divmod(int(second[word] - first[word]), UNIT)
+            if rest or third[word] - second[word] != second[word] - first[word]:
+                raise NotImplementedError(f"{unit.kernels[record]} has a dimension that is not linear in the rows")
+            if slope:
+                found.append((start + word, int(first[word]) - slope * UNIT, slope, 0))
+    return np.array(found, np.int64).reshape(-1, PATCH_WORDS)
+
+
+def scales(unit: Program, double: Program, loss_weight: float) -> NDArray[np.int64]:
+    """Find the factors of gradients, which are the weight of the loss over the number of rows."""
+    found = []
+    for record, (first, second) in enumerate(zip(unit.records, double.records, strict=True)):
+        op, start = op_of(first), record * RECORD_WORDS
+        if "scale" not in op.params:
+            continue
+        for each in (first, second):
+            if params_of(each)["scale"] != loss_weight / dims_of(each)["rows"]:
+                raise NotImplementedError(f"{unit.kernels[record]} scales gradients in a way of its own")
+        found.append((start + op.word("scale"), start + op.word("rows")))
+    return np.array(found, np.int64).reshape(-1, SCALE_WORDS)
+
+
+def ways(program: Program, double: Program) -> tuple[NDArray[np.int64], set[KernelKey]]:
+    """List the matrix products, and mark by 1 the ways that they may take with two and more rows."""
+    found, keys = [], set()
+    blocking = Blocking.of(program.dtype)
+    for index, (record, twice, key) in enumerate(zip(program.records, double.records, program.kernels, strict=True)):
+        if key.op != "matmul":
+            continue
+        dims, flags = dims_of(record), int(record[FLAGS_WORD])
+        transposed = bool(flags & Flag.TRANSPOSE_A), bool(flags & Flag.TRANSPOSE_B)
+        marks = dict.fromkeys(WAYS, 0)
+        # the ways depend on whether there are one, up to three or more rows of a
+        slope = (dims_of(twice)["m"] - dims["m"]) // UNIT
+        for m in {dims["m"] + slope * (rows - UNIT) for rows in (2, 3, UNIT)}:
+            way = blocking.way(m, dims["n"], dims["k"], *transposed)
+            marks["simple" if way == "blocked" else way] = 1
+        found.append((index, *marks.values()))
+        keys |= {KernelKey("matmul", program.dtype, way) for way, mark in marks.items() if mark}
+    return np.array(found, np.int64).reshape(-1, WAY_WORDS), keys

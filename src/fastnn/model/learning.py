@@ -1,0 +1,168 @@
+"""From a compiled model to a learner, which trains in the user's compiled code, and back."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from fastnn.backend.cpu import learner as backend
+from fastnn.backend.cpu.frozen_code import Interface, Training, fingerprint
+from fastnn.backend.cpu.frozen_layout import MOST_TOTALS, UNIT, Progress
+from fastnn.backend.cpu.learner import Learner, Numbers
+from fastnn.formulas.optimizers import FORMULAS
+from fastnn.graph.graph import Tensor
+from fastnn.losses import CrossEntropy
+from fastnn.losses.targets import SUM_TOLERANCE
+from fastnn.lower.lower import lower
+from fastnn.lower.task import Place, Source
+from fastnn.model.freezing import ends, freeze, weight_ranges
+from fastnn.model.programs import Request, TargetLayout, task_of
+from fastnn.optimizers import Optimizer
+from fastnn.program.layout import Buffer, Counter
+from fastnn.program.program import ITEM_SIZES, Program
+from fastnn.training.objective import LOSSES, PENALTY, Objective
+
+if TYPE_CHECKING:
+    from fastnn.model.model import Model
+
+_X, _Y, _WEIGHT = range(3)
+TARGETS = ("labels", "dense")
+
+
+def learner(model: Model, *, gradients: bool, targets: str | None, steps: int | None) -> Learner:
+    """Make the learner of a model as it is; see `Model.learner`."""
+    objective = _objective(model)
+    runtime, table, optimizer = model._runtime, model._table, model.optimizer
+    ends(table, "learner")
+    loss = objective.losses[0]
+    if loss is None:
+        raise ValueError("learner: the model's output has no loss")
+    labels = _labels(loss, targets)
+    itemsize = ITEM_SIZES[table.dtype]
+    (input_shape,), (output_shape,) = table.architecture.input_shapes, table.architecture.output_shapes
+    interface = Interface(
+        input_shape,
+        output_shape[:-1] if labels else output_shape,
+        table.nbytes // itemsize,
+        weight_ranges(table),
+        ITEM_SIZES["int64"] if labels else itemsize,
+    )
+    formula = FORMULAS[optimizer.formula]
+    training = Training(
+        loss_weight=objective.loss_weights[0],
+        columns=output_shape[-1],
+        penalty_at=PENALTY,
+        loss_at=LOSSES,
+        labels=labels,
+        tolerance=SUM_TOLERANCE if isinstance(loss, CrossEntropy) else 0.0,
+        target_range=(0.0, 1.0) if isinstance(loss, CrossEntropy) else loss.target_range,
+        allowed=loss.target_values,
+        slots=len(formula.slots),
+        rates=len(formula.rates),
+        correction=formula.correction,
+    )
+    with runtime.lock:
+        done = runtime.optimizer_step()
+        numbers = Numbers(
+            runtime.step_count(),
+            done,
+            int(runtime.training[Counter.SEED]),
+            optimizer.unit_row(done),
+            _rates(optimizer, done, steps),
+            optimizer.progress(done),
+        )
+        return backend.make(
+            freeze(runtime, gradients=gradients),
+            partial(program, model, objective, labels),
+            interface,
+            training,
+            runtime.optimizer_state.view(table.dtype),
+            numbers,
+        )
+
+
+def update_from(model: Model, learner: Any) -> None:
+    """Take over what a learner has learned; see `Model.update_from`."""
+    if not isinstance(learner, Learner):
+        raise TypeError(f"update_from: expected a Learner, from Model.learner, got {type(learner).__name__}")
+    model._fail_in_training("update_from")
+    objective, runtime = _objective(model), model._runtime
+    with runtime.lock:
+        made_for = backend.fingerprint_of(learner)
+        fits = learner.network.parameters.dtype == model.dtype and any(
+            labels in _kinds(objective) and fingerprint(program(model, objective, labels, UNIT)) == made_for
+            for labels in (False, True)
+        )
+        if not fits:
+            raise ValueError(
+                "update_from: the learner was made from a model of another architecture, loss, optimizer or set of "
+                "trainable layers, or this one has changed since"
+            )
+        progress = learner.progress
+        runtime.parameters.view(model.dtype)[...] = learner.network.parameters
+        runtime.optimizer_state.view(model.dtype)[...] = backend.slots_of(learner)
+        runtime.training[Counter.STEP] = progress[Progress.STEP]
+        runtime.first_step = int(progress[Progress.STEP] - progress[Progress.OPTIMIZER_STEP])
+
+
+def program(model: Model, objective: Objective, labels: bool, batch: int) -> Program:
+    """Make the program of a training step on `batch` rows, whose inputs, targets and weights are data slots."""
+    table = model._table
+    target_kind = "int64" if labels else table.dtype
+    request = Request(
+        "train",
+        batch,
+        True,
+        (Source(_X, table.dtype, 0),),
+        (TargetLayout(Source(_Y, target_kind, 0), labels),),
+        (Source(_WEIGHT, table.dtype, 0),),
+        trained=model._trained(),
+    )
+    task = task_of(table, objective, model.optimizer, request)
+    places, sizes = dict(task.places), dict(task.sizes)
+    for tensor in task.graph.inputs:
+        slot = task.sources[tensor.id].slot
+        places[tensor.id] = Place(Buffer.DATA + slot, 0)
+        sizes[Buffer.DATA + slot] = batch * tensor.size * _itemsize(tensor, table.dtype)
+    return lower(replace(task, sources={}, places=places, sizes=sizes))
+
+
+def _itemsize(tensor: Tensor, dtype: str) -> int:
+    return ITEM_SIZES[dtype if tensor.kind == "real" else tensor.kind]
+
+
+def _objective(model: Model) -> Objective:
+    """Return the model's objective without metrics."""
+    objective = model._objective_or_fail()
+    size = LOSSES + 2 * len(objective.losses)
+    assert size <= MOST_TOTALS or len(objective.losses) > 1
+    return replace(objective, readings=(), measures=(), size=size)
+
+
+def _kinds(objective: Objective) -> tuple[bool, ...]:
+    """Return what the loss takes: labels (True), targets like the outputs (False)."""
+    return (True, False) if isinstance(objective.losses[0], CrossEntropy) else (False,)
+
+
+def _labels(loss: Any, targets: str | None) -> bool:
+    """Tell whether targets are labels."""
+    if targets not in (None, *TARGETS):
+        raise ValueError(f"learner: targets: expected one of {', '.join(map(repr, TARGETS))}, got {targets!r}")
+    if targets == "labels" and not isinstance(loss, CrossEntropy):
+        raise ValueError(f"learner: targets: {loss.name} takes no labels")
+    return isinstance(loss, CrossEntropy) and targets != "dense"
+
+
+def _rates(optimizer: Optimizer, done: int, steps: int | None) -> Any:
+    if isinstance(optimizer.learning_rate, float):
+        return optimizer.learning_rate
+    if steps is None:
+        raise ValueError(
+            "learner: the learning rate is a schedule: say for how many more steps it has to be worked out (steps=...)"
+        )
+    steps = operator.index(steps)
+    if steps < 1:
+        raise ValueError(f"learner: steps: expected at least 1, got {steps}")
+    return optimizer.rates(done + steps)

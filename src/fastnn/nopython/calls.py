@@ -1,0 +1,100 @@
+"""What the functions of `fastnn.nopython` share when Python calls them: checks, and the call of native code."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
+from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Outcome, Word
+from fastnn.backend.cpu.learner import Learner
+from fastnn.backend.cpu.token import process_token
+from fastnn.nopython.messages import ERRORS
+
+
+def call_native(function: int, head: Sequence[int], arrays: Sequence[NDArray[Any] | None]) -> None:
+    """Call a function in Numba's native convention with integers, and with address, shape and dimensions of arrays.
+
+    Raises
+    ------
+    What `ERRORS` has for the outcome that it returns.
+    """
+    outcome, error = ctypes.c_int64(Outcome.RAISED), ctypes.c_void_p()
+    shapes = [np.array(() if array is None else array.shape, np.int64) for array in arrays]
+    words = list(head)
+    for array, shape in zip(arrays, shapes, strict=True):
+        words += [0, 0, 0] if array is None else [array.ctypes.data, shape.ctypes.data, array.ndim]
+    status = _native(len(words))(function)(ctypes.addressof(outcome), ctypes.addressof(error), *words)
+    found = Outcome.RAISED if status != 0 else Outcome(outcome.value)
+    if found != Outcome.DONE:
+        kind, message = ERRORS[found]
+        raise kind(message)
+
+
+@functools.cache
+def _native(count: int) -> Any:
+    """Return the type of a function in Numba's native convention with so many integers."""
+    return ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * count)
+
+
+def check_network(net: Any) -> None:
+    """Raise unless this is a network of this process."""
+    if not isinstance(net, FrozenNetwork | FrozenNetworks):
+        raise TypeError(f"net: expected a FrozenNetwork, from Model.freeze, got {type(net).__name__}")
+    code = net.code
+    if any(not isinstance(one, np.ndarray) or one.dtype != np.int64 or one.ndim != 1 for one in (code, net.gradient)):
+        raise TypeError("net: its code is not what fastnn made")
+    if not is_ours(code) or (net.gradient.size and not is_ours(net.gradient)):
+        raise RuntimeError("the network belongs to another process or version of fastnn: pickle it, or freeze it anew")
+    parameters = net.parameters
+    if (
+        parameters.ndim != (2 if isinstance(net, FrozenNetworks) else 1)
+        or parameters.shape[-1] != code[Word.PARAMETERS]
+        or parameters.itemsize != code[Word.ITEM_BYTES]
+        or not parameters.flags.c_contiguous
+    ):
+        raise RuntimeError("the network's parameters were exchanged for an array of another length, dtype or layout")
+
+
+def is_ours(code: NDArray[np.int64]) -> bool:
+    """Tell whether a code is of this version and this process."""
+    complete = len(code) >= Word.HEAD and code[Word.VERSION] == LAYOUT_VERSION
+    return bool(complete and code[Word.TOKEN] == process_token())
+
+
+def check_learner(learner: Any) -> None:
+    """Raise unless this is a learner of this process."""
+    if not isinstance(learner, Learner):
+        raise TypeError(f"learner: expected a Learner, from Model.learner, got {type(learner).__name__}")
+    check_network(learner.network)
+    arrays = learner.training, learner.progress
+    if any(not isinstance(one, np.ndarray) or one.dtype != np.int64 or not one.flags.carray for one in arrays):
+        raise TypeError("learner: its code or its progress is not what fastnn made")
+    state = learner.state
+    if not isinstance(state, np.ndarray) or state.dtype != learner.network.parameters.dtype or not state.flags.carray:
+        raise TypeError("learner: its state is not what fastnn made")
+    if not is_ours(learner.training):
+        raise RuntimeError("the learner belongs to another process or version of fastnn: pickle it, or make it anew")
+
+
+def check_array(name: str, array: Any, dtype: np.dtype[Any]) -> None:
+    """Raise unless this is a contiguous array of a dtype."""
+    if not isinstance(array, np.ndarray) or array.dtype != dtype:
+        got = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise TypeError(f"{name}: expected a NumPy array of {dtype}, got {got}")
+    if not array.flags.c_contiguous or not array.flags.aligned:
+        hint = "" if name in ("out", "dx") else " (numpy.ascontiguousarray makes one)"
+        raise TypeError(f"{name}: expected a C-contiguous, aligned array{hint}")
+
+
+def check_workspace(work: Any) -> None:
+    """Raise unless this is a workspace, or None."""
+    if work is None:
+        return
+    if not isinstance(work, np.ndarray) or work.dtype != np.int64 or work.ndim != 1 or not work.flags.carray:
+        raise TypeError("work: expected an array from fastnn.nopython.workspace")

@@ -1,0 +1,43 @@
+"""What is raised where a call of a network or a learner goes wrong, from Python and from compiled code."""
+
+from __future__ import annotations
+
+from fastnn.backend.cpu.frozen_layout import Outcome
+
+#: What is raised, by outcome.
+ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
+    Outcome.FOREIGN: (
+        RuntimeError,
+        "the network belongs to another process or version of fastnn: give it as an argument instead of a global "
+        "variable, or pickle it",
+    ),
+    Outcome.PARAMETERS: (
+        RuntimeError,
+        "the network's parameters were exchanged for an array of another length or dtype",
+    ),
+    Outcome.INPUT: (ValueError, "x is neither one sample nor a batch of the network's inputs"),
+    Outcome.OUTPUT: (ValueError, "out (or the seed of a gradient) has not the shape of the network's outputs for x"),
+    Outcome.WORKSPACE: (ValueError, "the workspace is too small for so many rows"),
+    Outcome.MEMORY: (MemoryError, "there is no memory for so many rows"),
+    Outcome.GRADIENT: (ValueError, "dx has not the shape of x"),
+    Outcome.ABSENT: (ValueError, "the network has no gradient: freeze the model with gradients=True"),
+    Outcome.TARGETS: (ValueError, "y has not the shape of the targets for x"),
+    Outcome.LABELS: (
+        ValueError,
+        "y: a learner for labels takes int64 arrays and integers, every other one takes numbers of its dtype",
+    ),
+    Outcome.WEIGHTS: (ValueError, "sample_weight has not one number for each row of x"),
+    Outcome.EMPTY: (ValueError, "there are no rows to learn from"),
+    Outcome.NOT_FINITE: (ValueError, "x or sample_weight holds NaN or infinity; the weights are as they were"),
+    Outcome.TARGET_VALUES: (
+        ValueError,
+        "y holds a target that the loss does not take (a label out of range, NaN, a number out of bounds); the weights "
+        "are as they were",
+    ),
+    Outcome.SCHEDULE: (
+        ValueError,
+        "the learning rates have been worked out for fewer steps: make the learner with more (steps=...), or set a "
+        "constant rate with set_learning_rate",
+    ),
+    Outcome.RAISED: (RuntimeError, "a compiled kernel raised: this is a bug in fastnn"),
+}

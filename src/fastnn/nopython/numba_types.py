@@ -1,0 +1,93 @@
+"""How Numba sees networks and learners, and what is checked of types when a user's function is compiled."""
+
+# mypy: disable-error-code="untyped-decorator"
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+from numba.core.errors import TypingError
+from numba.core.typing.typeof import Purpose
+from numba.extending import typeof_impl
+
+from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
+from fastnn.backend.cpu.learner import Learner
+
+# Of a network's fields; parameters are real.
+_DTYPES = {"code": (types.int64,), "gradient": (types.int64,)} | dict.fromkeys(
+    ("relocations", "gradient_relocations"), (types.uint8,)
+)
+
+
+@typeof_impl.register(FrozenNetwork)
+@typeof_impl.register(FrozenNetworks)
+@typeof_impl.register(Learner)
+def _typeof(net: Any, context: Any) -> Any:
+    """Give the type of a network; what a compiled function holds as a constant must not be written to."""
+    fields = [typeof_impl(field, context) for field in net]
+    if context.purpose is Purpose.constant:
+        fields = [field.copy(readonly=True) if isinstance(field, types.Array) else field for field in fields]
+    return types.BaseTuple.from_types(fields, type(net))
+
+
+def is_kind(net: Any, kind: type) -> bool:
+    """Tell whether a type is that of a class of named tuples."""
+    return isinstance(net, types.BaseNamedTuple) and net.instance_class is kind
+
+
+def network_type(net: Any, *kinds: type) -> None:
+    """Raise unless a type is that of a network that fastnn has made."""
+    if not any(is_kind(net, kind) for kind in kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise TypingError(f"fastnn.nopython: net: expected a {names}, got {net}")
+    for name, field in zip(net.instance_class._fields, net.types, strict=True):
+        ndim = 2 if name == "parameters" and is_kind(net, FrozenNetworks) else 1
+        dtypes = _DTYPES.get(name, (types.float32, types.float64))
+        if not isinstance(field, types.Array) or (field.layout, field.ndim) != ("C", ndim) or field.dtype not in dtypes:
+            raise TypingError(f"fastnn.nopython: net.{name}: expected the array that fastnn made, got {field}")
+
+
+def array_type(name: str, array: Any, dtype: Any, ndim: int | None = None, *, written: bool = False) -> None:
+    """Raise unless a type is that of a contiguous array of a dtype."""
+    what = f"{dtype}, which the network is of" if ndim is None else f"{dtype} of {ndim} dimension"
+    if not isinstance(array, types.Array) or array.dtype != dtype or ndim not in (None, array.ndim):
+        raise TypingError(f"fastnn.nopython: {name}: expected an array of {what}, got {array}")
+    if array.layout != "C" or not array.aligned:
+        hint = "" if written else "; numpy.ascontiguousarray makes one"
+        raise TypingError(
+            f"fastnn.nopython: {name}: expected an array that Numba knows to be C-contiguous (as x[i] is, but not what "
+            f"a loop over x gives), got {array}{hint}"
+        )
+    if written and not array.mutable:
+        raise TypingError(f"fastnn.nopython: {name}: expected an array that can be written to, got {array}")
+
+
+def parameters_of(net: Any) -> Any:
+    """Return the type of a network's parameters."""
+    return net.types[net.instance_class._fields.index("parameters")]
+
+
+def workspace_type(work: Any) -> None:
+    """Raise unless a type is that of a workspace, or None."""
+    if work is not None and not isinstance(work, types.NoneType | types.Omitted):
+        array_type("work", work, types.int64, 1, written=True)
+
+
+def learner_type(learner: Any) -> Any:
+    """Check the type of a learner, and return its network's."""
+    if not is_kind(learner, Learner):
+        raise TypingError(f"fastnn.nopython: learner: expected a Learner, got {learner}")
+    fields = dict(zip(Learner._fields, learner.types, strict=True))
+    network_type(fields["network"], FrozenNetwork)
+    dtype = parameters_of(fields["network"]).dtype
+    for name, wanted in (("training", types.int64), ("progress", types.int64), ("state", dtype)):
+        field = fields[name]
+        if not isinstance(field, types.Array) or (field.layout, field.ndim, field.dtype) != ("C", 1, wanted):
+            raise TypingError(f"fastnn.nopython: learner.{name}: expected the array that fastnn made, got {field}")
+    if not fields["state"].mutable or not parameters_of(fields["network"]).mutable:
+        raise TypingError(
+            "fastnn.nopython: learner: expected one that can be changed; one in a global variable is a constant of the "
+            "compiled function: give it as an argument"
+        )
+    return fields["network"]

@@ -9,7 +9,7 @@ from numba.core.errors import TypingError
 
 import fastnn as fnn
 from fastnn import nopython as fnp
-from frozen import MODELS, RNG, chain, expected, rows
+from frozen import MODELS, RNG, chain, expected, rows, same_numbers  # noqa: F401
 
 
 @njit(nogil=True)

@@ -44,7 +44,7 @@ class CompiledMixin(Network):
         Parameters
         ----------
         gradients : bool
-            As for `freeze`: whether `fastnn.nopython.input_gradient` is to work on ``learner.network``.
+            Whether `fastnn.nopython.input_gradient` and `parameter_gradient` are to work, too.
         targets : {"labels", "dense"}, optional
             What y holds for cross-entropy: labels, which are the default, or probabilities of all classes.
         steps : int, optional

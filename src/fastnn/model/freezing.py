@@ -30,11 +30,9 @@ def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
     """
     table = runtime.table
     ends(table, "freeze")
-    (input_shape,), (output_shape,) = table.architecture.input_shapes, table.architecture.output_shapes
-    interface = Interface(input_shape, output_shape, table.nbytes // ITEM_SIZES[table.dtype], weight_ranges(table))
     with runtime.lock:
         gradient = partial(gradient_program, table) if gradients else None
-        return backend.freeze(partial(program, table), gradient, interface, runtime.parameters.view(table.dtype))
+        return backend.freeze(partial(program, table), gradient, interface(table), runtime.parameters.view(table.dtype))
 
 
 def ends(table: ParameterTable, what: str) -> None:
@@ -46,9 +44,12 @@ def ends(table: ParameterTable, what: str) -> None:
         )
 
 
-def weight_ranges(table: ParameterTable) -> list[tuple[int, int]]:
-    """Return for each weight its first element in the buffer of parameters, and how many there are."""
-    return [(entry.offset // ITEM_SIZES[table.dtype], entry.size) for entry in table]
+def interface(table: ParameterTable) -> Interface:
+    """Describe inputs, outputs and weights of a model that has one input and one output."""
+    (input_shape,), (output_shape,) = table.architecture.input_shapes, table.architecture.output_shapes
+    itemsize = ITEM_SIZES[table.dtype]
+    weights = [(entry.offset // itemsize, entry.size) for entry in table]
+    return Interface(input_shape, output_shape, table.nbytes // itemsize, weights)
 
 
 def program(table: ParameterTable, batch: int) -> Program:

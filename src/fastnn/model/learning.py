@@ -8,17 +8,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastnn.backend.cpu import learner as backend
-from fastnn.backend.cpu.frozen_code import Interface, Training, fingerprint
+from fastnn.backend.cpu.frozen_code import LEARN, Interface, Training, assemble, fingerprint
 from fastnn.backend.cpu.frozen_layout import MOST_TOTALS, UNIT, Progress
 from fastnn.backend.cpu.learner import Learner, Numbers
 from fastnn.formulas.optimizers import FORMULAS
+from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Tensor
 from fastnn.losses import CrossEntropy
 from fastnn.losses.targets import SUM_TOLERANCE
 from fastnn.lower.lower import lower
-from fastnn.lower.task import Place, Source
-from fastnn.model.freezing import ends, freeze, weight_ranges
-from fastnn.model.programs import Request, TargetLayout, task_of
+from fastnn.lower.task import Place, Source, Task
+from fastnn.lower.update import tick
+from fastnn.model.freezing import ends, freeze, interface
+from fastnn.model.programs import Request, TargetLayout, network, place_gradients, task_of
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Buffer, Counter
 from fastnn.program.program import ITEM_SIZES, Program
@@ -40,26 +42,18 @@ def learner(model: Model, *, gradients: bool, targets: str | None, steps: int | 
     if loss is None:
         raise ValueError("learner: the model's output has no loss")
     labels = _labels(loss, targets)
-    itemsize = ITEM_SIZES[table.dtype]
-    (input_shape,), (output_shape,) = table.architecture.input_shapes, table.architecture.output_shapes
-    interface = Interface(
-        input_shape,
-        output_shape[:-1] if labels else output_shape,
-        table.nbytes // itemsize,
-        weight_ranges(table),
-        ITEM_SIZES["int64"] if labels else itemsize,
-    )
     formula = FORMULAS[optimizer.formula]
-    training = Training(
+    (output_shape,) = table.architecture.output_shapes
+    knows = Training(columns=output_shape[-1], slots=len(formula.slots))
+    training = replace(
+        knows,
         loss_weight=objective.loss_weights[0],
-        columns=output_shape[-1],
         penalty_at=PENALTY,
         loss_at=LOSSES,
         labels=labels,
         tolerance=SUM_TOLERANCE if isinstance(loss, CrossEntropy) else 0.0,
         target_range=(0.0, 1.0) if isinstance(loss, CrossEntropy) else loss.target_range,
         allowed=loss.target_values,
-        slots=len(formula.slots),
         rates=len(formula.rates),
         correction=formula.correction,
     )
@@ -73,14 +67,25 @@ def learner(model: Model, *, gradients: bool, targets: str | None, steps: int | 
             _rates(optimizer, done, steps),
             optimizer.progress(done),
         )
+        seeded = None
+        if gradients:
+            seeded = assemble(partial(seeded_program, model), interface(table), LEARN, knows)
         return backend.make(
             freeze(runtime, gradients=gradients),
-            partial(program, model, objective, labels),
-            interface,
-            training,
+            assemble(
+                partial(program, model, objective, labels), _with_targets(interface(table), labels), LEARN, training
+            ),
+            seeded,
             runtime.optimizer_state.view(table.dtype),
             numbers,
         )
+
+
+def _with_targets(interface: Interface, labels: bool) -> Interface:
+    """Put targets in the place of the outputs."""
+    if not labels:
+        return interface
+    return replace(interface, output_shape=interface.output_shape[:-1], output_itemsize=ITEM_SIZES["int64"])
 
 
 def update_from(model: Model, learner: Any) -> None:
@@ -91,7 +96,7 @@ def update_from(model: Model, learner: Any) -> None:
     objective, runtime = _objective(model), model._runtime
     with runtime.lock:
         made_for = backend.fingerprint_of(learner)
-        fits = learner.network.parameters.dtype == model.dtype and any(
+        fits = learner.parameters.dtype == model.dtype and any(
             labels in _kinds(objective) and fingerprint(program(model, objective, labels, UNIT)) == made_for
             for labels in (False, True)
         )
@@ -101,7 +106,7 @@ def update_from(model: Model, learner: Any) -> None:
                 "trainable layers, or this one has changed since"
             )
         progress = learner.progress
-        runtime.parameters.view(model.dtype)[...] = learner.network.parameters
+        runtime.parameters.view(model.dtype)[...] = learner.parameters
         runtime.optimizer_state.view(model.dtype)[...] = backend.slots_of(learner)
         runtime.training[Counter.STEP] = progress[Progress.STEP]
         runtime.first_step = int(progress[Progress.STEP] - progress[Progress.OPTIMIZER_STEP])
@@ -127,6 +132,21 @@ def program(model: Model, objective: Objective, labels: bool, batch: int) -> Pro
         places[tensor.id] = Place(Buffer.DATA + slot, 0)
         sizes[Buffer.DATA + slot] = batch * tensor.size * _itemsize(tensor, table.dtype)
     return lower(replace(task, sources={}, places=places, sizes=sizes))
+
+
+def seeded_program(model: Model, batch: int) -> Program:
+    """Make the program of the gradients for the weights from gradients of the outputs: both are data slots."""
+    table = model._table
+    graph, places, parameters, (x,), (y,) = network(table, training=True)
+    seed = graph.input(y.shape, "seed")
+    wanted = [tensor for tensor, is_trained in zip(parameters, model._trained(), strict=True) if is_trained]
+    accumulating = place_gradients(table, parameters, differentiate(graph, (), wanted, [(y, seed)]), places)
+    sizes = {int(buffer): table.nbytes for buffer in (Buffer.PARAMETERS, Buffer.GRADIENTS)}
+    for slot, tensor in ((_X, x), (_Y, seed)):
+        places[tensor.id] = Place(Buffer.DATA + slot, 0)
+        sizes[Buffer.DATA + slot] = batch * tensor.size * _itemsize(tensor, table.dtype)
+    tail = [tick(batch, training=True)]
+    return lower(Task("gradients", graph, batch, table.dtype, {}, places, accumulating, tail, sizes))
 
 
 def _itemsize(tensor: Tensor, dtype: str) -> int:

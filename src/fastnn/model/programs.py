@@ -82,7 +82,7 @@ def task_of(table: ParameterTable, objective: Objective | None, optimizer: Optim
             wanted = [tensor for tensor, is_trained in zip(parameters, trained, strict=True) if is_trained]
             wanted += inputs if request.kind == "input_gradients" else []
             gradients = differentiate(graph, losses, wanted)
-            accumulating = _place_gradients(table, parameters, gradients, places)
+            accumulating = place_gradients(table, parameters, gradients, places)
             # what no loss depends on has no gradient, and is left as it is
             trained = tuple(tensor.id in gradients for tensor in parameters)
             if request.kind == "input_gradients":
@@ -212,7 +212,7 @@ def _metrics(
         )
 
 
-def _place_gradients(
+def place_gradients(
     table: ParameterTable,
     parameters: Sequence[Tensor],
     gradients: dict[int, list[Tensor]],

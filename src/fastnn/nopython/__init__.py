@@ -20,7 +20,7 @@ process refuses it.
 
 from fastnn.backend.cpu.c_function import CFunction
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
-from fastnn.backend.cpu.learner import Learner
+from fastnn.backend.cpu.learner import Learner, Learners
 from fastnn.backend.cpu.token import process_token
 from fastnn.nopython import learning_overloads as _learning_overloads  # noqa: F401
 from fastnn.nopython import overloads as _overloads  # noqa: F401  (registers them with Numba)
@@ -36,13 +36,20 @@ from fastnn.nopython.functions import (
     stack,
     workspace,
 )
-from fastnn.nopython.learning import apply_gradients, loss_and_gradients, set_learning_rate, train_step
+from fastnn.nopython.learning import (
+    apply_gradients,
+    loss_and_gradients,
+    parameter_gradient,
+    set_learning_rate,
+    train_step,
+)
 
 __all__ = [
     "CFunction",
     "FrozenNetwork",
     "FrozenNetworks",
     "Learner",
+    "Learners",
     "apply_gradients",
     "c_function",
     "count",
@@ -51,6 +58,7 @@ __all__ = [
     "loss_and_gradients",
     "member",
     "parameter_count",
+    "parameter_gradient",
     "predict",
     "set_learning_rate",
     "set_parameters",

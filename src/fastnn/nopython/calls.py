@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Outcome, Word
-from fastnn.backend.cpu.learner import Learner
+from fastnn.backend.cpu.learner import Learner, Learners
 from fastnn.backend.cpu.token import process_token
 from fastnn.nopython.messages import ERRORS
 
@@ -43,25 +43,27 @@ def _native(count: int) -> Any:
 
 
 def check_network(net: Any) -> None:
-    """Raise unless this is a network of this process."""
-    if not isinstance(net, FrozenNetwork | FrozenNetworks):
+    """Raise unless this is a network of this process, or several, or a learner."""
+    if not isinstance(net, FrozenNetwork | FrozenNetworks | Learner | Learners):
         raise TypeError(f"net: expected a FrozenNetwork, from Model.freeze, got {type(net).__name__}")
-    code = net.code
-    if any(not isinstance(one, np.ndarray) or one.dtype != np.int64 or one.ndim != 1 for one in (code, net.gradient)):
+    codes = [net.code, net.gradient]
+    if isinstance(net, Learner | Learners):
+        codes += [net.training, net.seeded]
+    if any(not isinstance(one, np.ndarray) or one.dtype != np.int64 or one.ndim != 1 for one in codes):
         raise TypeError("net: its code is not what fastnn made")
-    if not is_ours(code) or (net.gradient.size and not is_ours(net.gradient)):
+    if not all(_is_ours(code) for code in codes if code is net.code or code.size):
         raise RuntimeError("the network belongs to another process or version of fastnn: pickle it, or freeze it anew")
     parameters = net.parameters
     if (
-        parameters.ndim != (2 if isinstance(net, FrozenNetworks) else 1)
-        or parameters.shape[-1] != code[Word.PARAMETERS]
-        or parameters.itemsize != code[Word.ITEM_BYTES]
+        parameters.ndim != (2 if isinstance(net, FrozenNetworks | Learners) else 1)
+        or parameters.shape[-1] != net.code[Word.PARAMETERS]
+        or parameters.itemsize != net.code[Word.ITEM_BYTES]
         or not parameters.flags.c_contiguous
     ):
         raise RuntimeError("the network's parameters were exchanged for an array of another length, dtype or layout")
 
 
-def is_ours(code: NDArray[np.int64]) -> bool:
+def _is_ours(code: NDArray[np.int64]) -> bool:
     """Tell whether a code is of this version and this process."""
     complete = len(code) >= Word.HEAD and code[Word.VERSION] == LAYOUT_VERSION
     return bool(complete and code[Word.TOKEN] == process_token())
@@ -71,15 +73,11 @@ def check_learner(learner: Any) -> None:
     """Raise unless this is a learner of this process."""
     if not isinstance(learner, Learner):
         raise TypeError(f"learner: expected a Learner, from Model.learner, got {type(learner).__name__}")
-    check_network(learner.network)
-    arrays = learner.training, learner.progress
-    if any(not isinstance(one, np.ndarray) or one.dtype != np.int64 or not one.flags.carray for one in arrays):
-        raise TypeError("learner: its code or its progress is not what fastnn made")
-    state = learner.state
-    if not isinstance(state, np.ndarray) or state.dtype != learner.network.parameters.dtype or not state.flags.carray:
-        raise TypeError("learner: its state is not what fastnn made")
-    if not is_ours(learner.training):
-        raise RuntimeError("the learner belongs to another process or version of fastnn: pickle it, or make it anew")
+    check_network(learner)
+    for name, dtype in (("state", learner.parameters.dtype), ("progress", np.int64)):
+        array = getattr(learner, name)
+        if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1 or not array.flags.carray:
+            raise TypeError(f"learner: its {name} is not what fastnn made")
 
 
 def check_array(name: str, array: Any, dtype: np.dtype[Any]) -> None:

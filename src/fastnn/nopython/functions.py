@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cpu import frozen as backend
+from fastnn.backend.cpu import learner as learners
 from fastnn.backend.cpu.c_function import CFunction
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.frozen_layout import Word, learner_bytes, workspace_bytes
-from fastnn.backend.cpu.learner import Learner
-from fastnn.nopython.calls import call_native, check_array, check_learner, check_network, check_workspace
+from fastnn.backend.cpu.learner import Learner, Learners
+from fastnn.nopython.calls import call_native, check_array, check_network, check_workspace
 from fastnn.nopython.flat import flatten, unflatten
 
 
@@ -25,9 +26,9 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
 
     Parameters
     ----------
-    net : FrozenNetwork or FrozenNetworks
-        From `Model.freeze` or `stack`. With several networks x and out have one more axis in front: one element for
-        each network.
+    net : FrozenNetwork, Learner or FrozenNetworks
+        From `Model.freeze`, `Model.learner` or `stack`. With several networks x and out have one more axis in front:
+        one element for each network.
     x : array of shape input_shape or (n, *input_shape)
         C-contiguous, of the network's dtype.
     out : array of shape output_shape or (n, *output_shape)
@@ -109,12 +110,11 @@ def input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> No
 
 
 def workspace(net: Any, batch: int) -> NDArray[np.int64]:
-    """Allocate what a network or a learner needs for at most `batch` rows.
+    """Allocate what all functions of a network or a learner need for at most `batch` rows.
 
     Parameters
     ----------
-    net : FrozenNetwork, FrozenNetworks or Learner
-        That of a learner serves its network too.
+    net : FrozenNetwork, FrozenNetworks, Learner or Learners
     batch : int
         At least 1. A network needs no more for more than 256 rows: they are computed 256 at a time.
 
@@ -126,15 +126,13 @@ def workspace(net: Any, batch: int) -> NDArray[np.int64]:
     batch = operator.index(batch)
     if batch < 1:
         raise ValueError(f"batch: expected at least 1, got {batch}")
-    needed = 0
-    if isinstance(net, Learner):
-        check_learner(net)
-        words = Word.MANY_COUNT, Word.MANY_ARENA, Word.ONE_ARENA
-        count, many, one = (int(net.training[word]) for word in words)
-        needed = max(learner_bytes(count, many, one, n) for n in (1, batch))
-        net = net.network
     check_network(net)
-    needed = max(needed, *(_needed(code, batch) for code in (net.code, net.gradient) if code.size))
+    needed = max(_needed(code, batch) for code in (net.code, net.gradient) if code.size)
+    if isinstance(net, Learner | Learners):
+        for code in (net.training, net.seeded):
+            if code.size:
+                count, many, one = (int(code[word]) for word in (Word.MANY_COUNT, Word.MANY_ARENA, Word.ONE_ARENA))
+                needed = max(needed, *(learner_bytes(count, many, one, n) for n in (1, batch)))
     return np.empty(max(1, -(-needed // 8)), np.int64)
 
 
@@ -194,40 +192,56 @@ def c_function(net: FrozenNetwork, signature: str = "int (const T *, T *)") -> C
         When the signature is unknown, or does not fit the network.
     """
     _check_one(net)
-    return CFunction(net, signature)
+    return CFunction(net.network if isinstance(net, Learner) else net, signature)
 
 
-def stack(networks: Sequence[FrozenNetwork]) -> FrozenNetworks:
-    """Put copies of networks of one architecture and dtype together; compiled code cannot call this.
+def stack(networks: Sequence[Any]) -> Any:
+    """Put copies of networks, or of learners, together; compiled code cannot call this.
+
+    Parameters
+    ----------
+    networks : sequence of FrozenNetwork or of Learner
+        Of one architecture and dtype; learners also of one loss and one optimizer (learning rates may differ).
+
+    Returns
+    -------
+    FrozenNetworks or Learners
 
     Raises
     ------
     ValueError
         When there are none, or they differ in more than their weights.
+    TypeError
+        When they are no networks.
     """
     members = list(networks)
     if not members:
         raise ValueError("networks: expected at least one")
+    if isinstance(members[0], Learner):
+        return learners.stack(_alike(members, Learner, "learner", learners.alike))
+    return backend.stack(_alike(members, FrozenNetwork, "freeze", backend.alike))
+
+
+def _alike(members: list[Any], kind: type, method: str, alike: Callable[[Any, Any], bool]) -> list[Any]:
+    """Return the members if they are of a kind and differ from the first in their numbers only."""
     for index, one in enumerate(members):
-        if not isinstance(one, FrozenNetwork):
-            raise TypeError(f"networks[{index}]: expected a FrozenNetwork, from Model.freeze, got {type(one).__name__}")
-        if (
-            not backend.same_architecture(one.code, members[0].code)
-            or one.parameters.dtype != members[0].parameters.dtype
-        ):
+        if not isinstance(one, kind):
+            wanted = f"a {kind.__name__}, from Model.{method}"
+            raise TypeError(f"networks[{index}]: expected {wanted}, got {type(one).__name__}")
+        if not alike(one, members[0]):
             raise ValueError(f"networks[{index}]: expected the architecture and dtype of the first, got {one!r}")
-    return backend.stack(members)
+    return members
 
 
-def count(networks: FrozenNetworks) -> int:
-    """Return how many networks there are; `len` gives the number of fields of the named tuple."""
-    if not isinstance(networks, FrozenNetworks):
-        raise TypeError(f"networks: expected FrozenNetworks, from stack, got {type(networks).__name__}")
+def count(networks: Any) -> int:
+    """Return how many networks or learners there are; `len` gives the number of fields of the named tuple."""
+    if not isinstance(networks, FrozenNetworks | Learners):
+        raise TypeError(f"networks: expected FrozenNetworks or Learners, from stack, got {type(networks).__name__}")
     return len(networks.parameters)
 
 
-def member(networks: FrozenNetworks, index: int) -> FrozenNetwork:
-    """Return one of several networks; it sees their weights, and is no copy.
+def member(networks: Any, index: int) -> Any:
+    """Return one of several networks or learners; it sees their weights, and is no copy.
 
     Raises
     ------
@@ -236,8 +250,10 @@ def member(networks: FrozenNetworks, index: int) -> FrozenNetwork:
     """
     count(networks)
     index = operator.index(index)
-    if not 0 <= index < len(networks.parameters):
+    if not 0 <= index < count(networks):
         raise IndexError("member: there are not that many networks")
+    if isinstance(networks, Learners):
+        return learners.member(networks, index)
     return FrozenNetwork(networks.code, networks.parameters[index], *networks[2:])
 
 
@@ -260,7 +276,7 @@ def _needed(code: NDArray[np.int64], n: int) -> int:
 
 def _check_one(net: Any) -> None:
     check_network(net)
-    if not isinstance(net, FrozenNetwork):
+    if not isinstance(net, FrozenNetwork | Learner):
         raise TypeError("net: expected one network; member(networks, i) gives one of several")
 
 

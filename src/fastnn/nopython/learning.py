@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.cpu.frozen_layout import Part, Progress, Word
+from fastnn.backend.cpu.frozen_layout import Outcome, Part, Progress, Word
 from fastnn.nopython.calls import call_native, check_array, check_learner, check_workspace
 from fastnn.nopython.flat import flatten, unflatten
+from fastnn.nopython.messages import ERRORS
 
 
 def train_step(learner: Any, x: Any, y: Any, work: Any = None, sample_weight: Any = None) -> float:
@@ -59,7 +60,7 @@ def loss_and_gradients(
         Its weights stay as they are, but for the running averages of batch normalisation.
     x, y, work, sample_weight
         As for `train_step`.
-    gradients : array of shape (parameter_count(learner.network),)
+    gradients : array of shape (parameter_count(learner),)
         It is filled, in the order of `set_parameters`; zeros for what is not trained.
 
     Returns
@@ -74,8 +75,42 @@ def loss_and_gradients(
     """
     _check_flat(learner, "gradients", gradients, written=True)
     loss = _learn(learner, Part.GRADIENTS, x, y, work, sample_weight)
-    flatten(learner.network.code, learner.state, gradients)
+    flatten(learner.code, learner.state, gradients)
     return loss
+
+
+def parameter_gradient(learner: Any, x: Any, seed: Any, gradients: Any, work: Any = None) -> None:
+    """Compute the gradient of a weighted sum of the outputs for all weights: for losses of the caller's own.
+
+    With the gradient of a loss for the outputs as seed, that of the loss for the weights. The network runs as in
+    training: dropout drops, batch normalisation uses the batch. Penalties are not added.
+
+    Parameters
+    ----------
+    learner : Learner
+        From ``Model.learner(gradients=True)``. Its weights stay as they are, but for the running averages of batch
+        normalisation.
+    x : array of shape input_shape or (n, *input_shape)
+        C-contiguous, of the learner's dtype.
+    seed : array of shape output_shape or (n, *output_shape)
+        What each output counts.
+    gradients : array of shape (parameter_count(learner),)
+        It is filled; `apply_gradients` takes it.
+    work : array of int64, optional
+        As for `train_step`.
+
+    Raises
+    ------
+    ValueError
+        When the learner was made without gradients, shapes do not fit, values are not finite, or the workspace is too
+        small.
+    TypeError, RuntimeError
+        As `train_step` does.
+    """
+    _check_flat(learner, "gradients", gradients, written=True)
+    check_array("seed", seed, learner.state.dtype)
+    _learn(learner, Part.GRADIENTS, x, seed, work, None, learner.seeded)
+    flatten(learner.code, learner.state, gradients)
 
 
 def apply_gradients(learner: Any, gradients: Any) -> None:
@@ -84,7 +119,7 @@ def apply_gradients(learner: Any, gradients: Any) -> None:
     Parameters
     ----------
     learner : Learner
-    gradients : array of shape (parameter_count(learner.network),)
+    gradients : array of shape (parameter_count(learner),)
         As `loss_and_gradients` gives them; they are clipped here, where the optimizer clips.
 
     Raises
@@ -93,7 +128,7 @@ def apply_gradients(learner: Any, gradients: Any) -> None:
         As `train_step` does.
     """
     _check_flat(learner, "gradients", gradients)
-    unflatten(learner.network.code, gradients, learner.state)
+    unflatten(learner.code, gradients, learner.state)
     _learn(learner, Part.UPDATE, None, None, None, None)
 
 
@@ -119,8 +154,15 @@ def set_learning_rate(learner: Any, rate: float) -> None:
     learner.progress.view(np.float64)[Progress.RATE] = rate
 
 
-def _learn(learner: Any, parts: int, x: Any, y: Any, work: Any, weights: Any) -> float:
+def _learn(
+    learner: Any, parts: int, x: Any, y: Any, work: Any, weights: Any, code: NDArray[np.int64] | None = None
+) -> float:
     check_learner(learner)
+    if code is None:
+        code = learner.training
+    elif not code.size:
+        kind, message = ERRORS[Outcome.UNSEEDED]
+        raise kind(message)
     check_workspace(work)
     dtype = learner.state.dtype
     arrays: list[NDArray[Any] | None] = [None, None, None]
@@ -131,7 +173,7 @@ def _learn(learner: Any, parts: int, x: Any, y: Any, work: Any, weights: Any) ->
         targets = _numbers("y", y, np.dtype(np.int64) if labels else dtype)
         arrays = [x, targets, None if weights is None else _numbers("sample_weight", weights, dtype)]
     loss = ctypes.c_double()
-    code, parameters, state, progress = learner.training, learner.network.parameters, learner.state, learner.progress
+    parameters, state, progress = learner.parameters, learner.state, learner.progress
     head = (
         code.ctypes.data, parameters.ctypes.data, parameters.size, state.ctypes.data, state.size, progress.ctypes.data,
         progress.size, 0 if work is None else work.ctypes.data, 0 if work is None else work.nbytes, int(parts),
@@ -154,7 +196,7 @@ def _numbers(name: str, given: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
 def _check_flat(learner: Any, name: str, flat: Any, *, written: bool = False) -> None:
     check_learner(learner)
     check_array(name, flat, learner.state.dtype)
-    count = int(learner.network.code[Word.TRAINABLE])
+    count = int(learner.code[Word.TRAINABLE])
     if flat.shape != (count,):
         raise ValueError(f"{name}: expected shape ({count},), got {flat.shape}")
     if written and not flat.flags.writeable:

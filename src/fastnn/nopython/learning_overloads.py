@@ -38,7 +38,8 @@ def _numbers_type(name: str, given: Any, *dtypes: Any) -> None:
 
 
 def _data_types(learner: Any, x: Any, y: Any, weights: Any, work: Any) -> Any:
-    dtype = parameters_of(learner_type(learner)).dtype
+    learner_type(learner)
+    dtype = parameters_of(learner).dtype
     array_type("x", x, dtype)
     _numbers_type("y", y, dtype, types.int64)
     if weights is not None and not isinstance(weights, types.NoneType | types.Omitted):
@@ -52,18 +53,18 @@ def _train_step(learner: Any, x: Any, y: Any, work: Any = None, sample_weight: A
     _data_types(learner, x, y, sample_weight, work)
 
     def train_step(learner: Any, x: Any, y: Any, work: Any = None, sample_weight: Any = None) -> float:
-        return learn(learner, _STEP, x, y, sample_weight, work)  # type: ignore[no-any-return]
+        return learn(learner, learner.training, _STEP, x, y, sample_weight, work)  # type: ignore[no-any-return]
 
     return train_step
 
 
 @register_jitable
 def _check_flat(learner: Any, flat: Any) -> None:
-    if not is_ours(learner.network.code):
+    if not is_ours(learner.code):
         raise RuntimeError(_FOREIGN)
-    if learner.state.size < learner.network.code[_PARAMETERS]:
+    if learner.state.size < learner.code[_PARAMETERS]:
         raise RuntimeError(_EXCHANGED)
-    if flat.size != learner.network.code[_TRAINABLE]:
+    if flat.size != learner.code[_TRAINABLE]:
         raise ValueError("fastnn.nopython: gradients: expected as many numbers as the network has weights")
 
 
@@ -78,21 +79,39 @@ def _loss_and_gradients(
         learner: Any, x: Any, y: Any, gradients: Any, work: Any = None, sample_weight: Any = None
     ) -> float:
         _check_flat(learner, gradients)
-        loss = learn(learner, _GRADIENTS, x, y, sample_weight, work)
-        flatten(learner.network.code, learner.state, gradients)
+        loss = learn(learner, learner.training, _GRADIENTS, x, y, sample_weight, work)
+        flatten(learner.code, learner.state, gradients)
         return loss  # type: ignore[no-any-return]
 
     return loss_and_gradients
 
 
+@overload(learning.parameter_gradient)
+def _parameter_gradient(learner: Any, x: Any, seed: Any, gradients: Any, work: Any = None) -> Callable[..., None]:
+    learner_type(learner)
+    dtype = parameters_of(learner).dtype
+    for name, array in (("x", x), ("seed", seed)):
+        array_type(name, array, dtype)
+    array_type("gradients", gradients, dtype, 1, written=True)
+    workspace_type(work)
+
+    def parameter_gradient(learner: Any, x: Any, seed: Any, gradients: Any, work: Any = None) -> None:
+        _check_flat(learner, gradients)
+        learn(learner, learner.seeded, _GRADIENTS, x, seed, None, work)
+        flatten(learner.code, learner.state, gradients)
+
+    return parameter_gradient
+
+
 @overload(learning.apply_gradients)
 def _apply_gradients(learner: Any, gradients: Any) -> Callable[..., None]:
-    array_type("gradients", gradients, parameters_of(learner_type(learner)).dtype, 1)
+    learner_type(learner)
+    array_type("gradients", gradients, parameters_of(learner).dtype, 1)
 
     def apply_gradients(learner: Any, gradients: Any) -> None:
         _check_flat(learner, gradients)
-        unflatten(learner.network.code, gradients, learner.state)
-        learn(learner, _UPDATE, None, None, None, None)
+        unflatten(learner.code, gradients, learner.state)
+        learn(learner, learner.training, _UPDATE, None, None, None, None)
 
     return apply_gradients
 

@@ -21,7 +21,8 @@ ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
     Outcome.MEMORY: (MemoryError, "there is no memory for so many rows"),
     Outcome.GRADIENT: (ValueError, "dx has not the shape of x"),
     Outcome.ABSENT: (ValueError, "the network has no gradient: freeze the model with gradients=True"),
-    Outcome.TARGETS: (ValueError, "y has not the shape of the targets for x"),
+    Outcome.UNSEEDED: (ValueError, "the learner has no gradient but the loss's: make it with gradients=True"),
+    Outcome.TARGETS: (ValueError, "y (or the seed of gradients) has not the shape that x asks for"),
     Outcome.LABELS: (
         ValueError,
         "y: a learner for labels takes int64 arrays and integers, every other one takes numbers of its dtype",
@@ -31,8 +32,8 @@ ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
     Outcome.NOT_FINITE: (ValueError, "x or sample_weight holds NaN or infinity; the weights are as they were"),
     Outcome.TARGET_VALUES: (
         ValueError,
-        "y holds a target that the loss does not take (a label out of range, NaN, a number out of bounds); the weights "
-        "are as they were",
+        "y (or the seed of gradients) holds what is not taken: a label out of range, NaN, a number out of bounds; the "
+        "weights are as they were",
     ),
     Outcome.SCHEDULE: (
         ValueError,

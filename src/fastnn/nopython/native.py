@@ -125,20 +125,22 @@ def _given(context: Any, builder: Any, kind: Any, value: Any, dtype: Any) -> lis
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def learn(typingctx: Any, learner: Any, parts: Any, x: Any, y: Any, weights: Any, work: Any) -> Any:
+def learn(typingctx: Any, learner: Any, code: Any, parts: Any, x: Any, y: Any, weights: Any, work: Any) -> Any:
     """Take a training step, or parts of one, or raise what is wrong; returns the loss.
 
-    `y` and `weights` are arrays or numbers; all but the learner and `parts` may be None.
+    `code` is one of the learner's. `y` and `weights` are arrays or numbers; they, `x` and `work` may be None.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        (kind, _, *kinds, work_kind), (value, parts, *values, work_value) = signature.args, args
-        network, network_kind = _field(builder, value, kind, "network")
-        code, state, progress = (
+        (kind, code_kind, _, *kinds, work_kind), (value, code_value, parts, *values, work_value) = signature.args, args
+        code = _array(context, builder, code_kind, code_value)
+        state, progress = (
             _array(context, builder, field_kind, field)
-            for field, field_kind in (_field(builder, value, kind, name) for name in ("training", "state", "progress"))
+            for field, field_kind in (_field(builder, value, kind, name) for name in ("state", "progress"))
         )
-        parameters_value, parameters_kind = _field(builder, network, network_kind, "parameters")
+        with builder.if_then(builder.icmp_signed("==", code.nitems, _constant(0)), likely=False):
+            _raise(context, builder, Outcome.UNSEEDED)
+        parameters_value, parameters_kind = _field(builder, value, kind, "parameters")
         parameters = _array(context, builder, parameters_kind, parameters_value)
         with builder.if_then(builder.not_(_is_ours(builder, code)), likely=False):
             _raise(context, builder, Outcome.FOREIGN)
@@ -156,7 +158,7 @@ def learn(typingctx: Any, learner: Any, parts: Any, x: Any, y: Any, weights: Any
         _emit_outcome(context, builder, *emit_call(builder, _word(builder, code, Word.RUN), arguments))
         return builder.load(loss)
 
-    return types.float64(learner, types.int64, x, y, weights, work), codegen
+    return types.float64(learner, code, types.int64, x, y, weights, work), codegen
 
 
 def _is_integer(kind: Any) -> bool:

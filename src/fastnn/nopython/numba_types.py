@@ -12,17 +12,21 @@ from numba.core.typing.typeof import Purpose
 from numba.extending import typeof_impl
 
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
-from fastnn.backend.cpu.learner import Learner
+from fastnn.backend.cpu.learner import Learner, Learners
 
-# Of a network's fields; parameters are real.
-_DTYPES = {"code": (types.int64,), "gradient": (types.int64,)} | dict.fromkeys(
-    ("relocations", "gradient_relocations"), (types.uint8,)
+# Of fields; all others are real.
+_DTYPES = dict.fromkeys(("code", "gradient", "training", "seeded", "progress"), (types.int64,)) | dict.fromkeys(
+    ("relocations", "gradient_relocations", "training_relocations", "seeded_relocations"), (types.uint8,)
 )
+# There is one for each of several networks.
+_OWN = ("parameters", "state", "progress")
+SEVERAL = (FrozenNetworks, Learners)
 
 
 @typeof_impl.register(FrozenNetwork)
 @typeof_impl.register(FrozenNetworks)
 @typeof_impl.register(Learner)
+@typeof_impl.register(Learners)
 def _typeof(net: Any, context: Any) -> Any:
     """Give the type of a network; what a compiled function holds as a constant must not be written to."""
     fields = [typeof_impl(field, context) for field in net]
@@ -37,15 +41,16 @@ def is_kind(net: Any, kind: type) -> bool:
 
 
 def network_type(net: Any, *kinds: type) -> None:
-    """Raise unless a type is that of a network that fastnn has made."""
+    """Raise unless a type is that of a network, or of several, that fastnn has made."""
     if not any(is_kind(net, kind) for kind in kinds):
         names = " or ".join(kind.__name__ for kind in kinds)
-        raise TypingError(f"fastnn.nopython: net: expected a {names}, got {net}")
+        raise TypingError(f"fastnn.nopython: expected a {names}, got {net}")
+    several = net.instance_class in SEVERAL
     for name, field in zip(net.instance_class._fields, net.types, strict=True):
-        ndim = 2 if name == "parameters" and is_kind(net, FrozenNetworks) else 1
-        dtypes = _DTYPES.get(name, (types.float32, types.float64))
+        ndim = 2 if name in _OWN and several else 1
+        dtypes = (parameters_of(net).dtype,) if name == "state" else _DTYPES.get(name, (types.float32, types.float64))
         if not isinstance(field, types.Array) or (field.layout, field.ndim) != ("C", ndim) or field.dtype not in dtypes:
-            raise TypingError(f"fastnn.nopython: net.{name}: expected the array that fastnn made, got {field}")
+            raise TypingError(f"fastnn.nopython: {name}: expected the array that fastnn made, got {field}")
 
 
 def array_type(name: str, array: Any, dtype: Any, ndim: int | None = None, *, written: bool = False) -> None:
@@ -74,20 +79,12 @@ def workspace_type(work: Any) -> None:
         array_type("work", work, types.int64, 1, written=True)
 
 
-def learner_type(learner: Any) -> Any:
-    """Check the type of a learner, and return its network's."""
-    if not is_kind(learner, Learner):
-        raise TypingError(f"fastnn.nopython: learner: expected a Learner, got {learner}")
+def learner_type(learner: Any) -> None:
+    """Raise unless a type is that of a learner that can be trained."""
+    network_type(learner, Learner)
     fields = dict(zip(Learner._fields, learner.types, strict=True))
-    network_type(fields["network"], FrozenNetwork)
-    dtype = parameters_of(fields["network"]).dtype
-    for name, wanted in (("training", types.int64), ("progress", types.int64), ("state", dtype)):
-        field = fields[name]
-        if not isinstance(field, types.Array) or (field.layout, field.ndim, field.dtype) != ("C", 1, wanted):
-            raise TypingError(f"fastnn.nopython: learner.{name}: expected the array that fastnn made, got {field}")
-    if not fields["state"].mutable or not parameters_of(fields["network"]).mutable:
+    if not all(fields[name].mutable for name in _OWN):
         raise TypingError(
             "fastnn.nopython: learner: expected one that can be changed; one in a global variable is a constant of the "
             "compiled function: give it as an argument"
         )
-    return fields["network"]

@@ -18,12 +18,12 @@ from numba.extending import overload, register_jitable
 
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.frozen_layout import Outcome, Word, learner_bytes, workspace_bytes
-from fastnn.backend.cpu.learner import Learner
+from fastnn.backend.cpu.learner import Learner, Learners
 from fastnn.nopython import functions
 from fastnn.nopython.flat import flatten, unflatten
 from fastnn.nopython.messages import ERRORS
 from fastnn.nopython.native import is_ours, run, run_gradient, share_memory
-from fastnn.nopython.numba_types import array_type, is_kind, learner_type, network_type, parameters_of, workspace_type
+from fastnn.nopython.numba_types import array_type, is_kind, network_type, parameters_of, workspace_type
 
 _PARAMETERS, _TRAINABLE = int(Word.PARAMETERS), int(Word.TRAINABLE)
 _MANY_COUNT, _MANY_ARENA, _ONE_ARENA = int(Word.MANY_COUNT), int(Word.MANY_ARENA), int(Word.ONE_ARENA)
@@ -53,7 +53,7 @@ def _each(nets: Any, x: Any, out: Any, work: Any) -> None:
 
 @overload(functions.predict)
 def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None]:
-    network_type(net, FrozenNetwork, FrozenNetworks)
+    network_type(net, FrozenNetwork, FrozenNetworks, Learner)
     dtype = parameters_of(net).dtype
     array_type("x", x, dtype)
     array_type("out", out, dtype, written=True)
@@ -80,7 +80,7 @@ def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None
 
 @overload(functions.input_gradient)
 def _input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> Callable[..., None]:
-    network_type(net, FrozenNetwork)
+    network_type(net, FrozenNetwork, Learner)
     dtype = parameters_of(net).dtype
     for name, array in (("x", x), ("seed", seed), ("dx", dx)):
         array_type(name, array, dtype, written=name == "dx")
@@ -108,21 +108,22 @@ def _network_bytes(net: Any, rows: Any) -> Any:
 
 @overload(functions.workspace)
 def _workspace(net: Any, batch: Any) -> Callable[..., Any]:
+    network_type(net, FrozenNetwork, FrozenNetworks, Learner, Learners)
     if not isinstance(batch, types.Integer | types.IntegerLiteral):
         raise TypingError(f"fastnn.nopython: batch: expected an integer, got {batch}")
-    if is_kind(net, Learner):
-        learner_type(net)
+    if net.instance_class in (Learner, Learners):
 
         def learner_workspace(net: Any, batch: Any) -> Any:
-            rows, code = np.int64(batch), net.training
-            needed = _network_bytes(net.network, rows)
-            _check(code)
-            for n in (1, rows):
-                needed = max(needed, _learner_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], n))
+            rows = np.int64(batch)
+            needed = _network_bytes(net, rows)
+            for code in (net.training, net.seeded):
+                if code.size > 0:
+                    _check(code)
+                    for n in (1, rows):
+                        needed = max(needed, _learner_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], n))
             return np.empty(max(1, (needed + 7) // 8), np.int64)
 
         return learner_workspace
-    network_type(net, FrozenNetwork, FrozenNetworks)
 
     def workspace(net: Any, batch: Any) -> Any:
         return np.empty(max(1, (_network_bytes(net, np.int64(batch)) + 7) // 8), np.int64)
@@ -132,7 +133,7 @@ def _workspace(net: Any, batch: Any) -> Callable[..., Any]:
 
 @overload(functions.parameter_count)
 def _parameter_count(net: Any) -> Callable[..., int]:
-    network_type(net, FrozenNetwork, FrozenNetworks)
+    network_type(net, FrozenNetwork, FrozenNetworks, Learner, Learners)
 
     def parameter_count(net: Any) -> Any:
         _check(net.code)
@@ -142,7 +143,7 @@ def _parameter_count(net: Any) -> Callable[..., int]:
 
 
 def _flat_types(net: Any, flat: Any, *, written: bool) -> None:
-    network_type(net, FrozenNetwork)
+    network_type(net, FrozenNetwork, Learner)
     array_type("flat", flat, parameters_of(net).dtype, 1, written=written)
     if not written and not parameters_of(net).mutable:
         raise TypingError(
@@ -184,7 +185,7 @@ def _get_parameters(net: Any, flat: Any) -> Callable[..., None]:
 
 @overload(functions.count)
 def _count(networks: Any) -> Callable[..., Any]:
-    network_type(networks, FrozenNetworks)
+    network_type(networks, FrozenNetworks, Learners)
 
     def count(networks: Any) -> Any:
         return len(networks.parameters)
@@ -194,9 +195,30 @@ def _count(networks: Any) -> Callable[..., Any]:
 
 @overload(functions.member)
 def _member(networks: Any, index: Any) -> Callable[..., Any]:
-    network_type(networks, FrozenNetworks)
+    network_type(networks, FrozenNetworks, Learners)
     if not isinstance(index, types.Integer | types.IntegerLiteral):
         raise TypingError(f"fastnn.nopython: index: expected an integer, got {index}")
+    if is_kind(networks, Learners):
+
+        def learner(networks: Any, index: Any) -> Any:
+            known = min(len(networks.parameters), len(networks.state), len(networks.progress))
+            if index < 0 or index >= known:
+                raise IndexError("fastnn.nopython.member: there are not that many learners")
+            return Learner(
+                networks.code,
+                networks.parameters[index],
+                networks.relocations,
+                networks.gradient,
+                networks.gradient_relocations,
+                networks.training,
+                networks.training_relocations,
+                networks.seeded,
+                networks.seeded_relocations,
+                networks.state[index],
+                networks.progress[index],
+            )
+
+        return learner
 
     def member(networks: Any, index: Any) -> Any:
         if index < 0 or index >= len(networks.parameters):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cpu import frozen_code
 from fastnn.backend.cpu.frozen_code import Code
-from fastnn.backend.cpu.frozen_layout import WEIGHT_WORDS, Word
+from fastnn.backend.cpu.frozen_layout import Word
 from fastnn.program.program import Program, aligned_zeros
 
 
@@ -100,10 +100,9 @@ def same_architecture(first: Code, second: Code) -> bool:
     return len(first) == len(second) and bool((first == second).all())
 
 
-def weight_ranges(code: Code) -> NDArray[np.int64]:
-    """Return for each weight its first element in the parameters, and how many there are."""
-    start, count = int(code[Word.WEIGHTS_AT]), int(code[Word.WEIGHTS_COUNT])
-    return code[start : start + count * WEIGHT_WORDS].reshape(count, WEIGHT_WORDS)
+def alike(first: FrozenNetwork, second: FrozenNetwork) -> bool:
+    """Tell whether two networks compute the same function, in one dtype, but for their weights."""
+    return first.parameters.dtype == second.parameters.dtype and same_architecture(first.code, second.code)
 
 
 def stack(networks: list[FrozenNetwork]) -> FrozenNetworks:
@@ -129,9 +128,7 @@ def own(array: NDArray[Any]) -> NDArray[Any]:
 
 def _for_another_process(net: FrozenNetwork | FrozenNetworks) -> tuple[NDArray[Any], ...]:
     code = frozen_code.without_addresses(net.code, net.relocations)
-    gradient = (
-        frozen_code.without_addresses(net.gradient, net.gradient_relocations) if net.gradient.size else net.gradient
-    )
+    gradient = frozen_code.without_addresses(net.gradient, net.gradient_relocations)
     return code, np.array(net.parameters), net.relocations, gradient, net.gradient_relocations
 
 
@@ -139,6 +136,5 @@ def _restore(
     kind: type[FrozenNetwork | FrozenNetworks], code: Code, parameters: NDArray[Any], relocations: NDArray[np.uint8],
     gradient: Code, gradient_relocations: NDArray[np.uint8],
 ) -> FrozenNetwork | FrozenNetworks:  # fmt: skip
-    here = frozen_code.relocate(code, relocations)
-    backward = frozen_code.relocate(gradient, gradient_relocations) if gradient.size else np.array(gradient)
+    here, backward = frozen_code.relocate(code, relocations), frozen_code.relocate(gradient, gradient_relocations)
     return kind(here, own(parameters), np.array(relocations), backward, np.array(gradient_relocations))

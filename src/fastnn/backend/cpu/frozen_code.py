@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,9 +71,11 @@ class Training:
 
     Attributes
     ----------
-    loss_weight : float
     columns : int
         Of the network's output.
+    slots : int
+        Of the optimizer.
+    loss_weight : float
     penalty_at, loss_at : int
         Accumulators.
     labels : bool
@@ -82,23 +85,23 @@ class Training:
     target_range : (float, float)
     allowed : tuple of float
         The only targets that the loss takes; any of the range when empty.
-    slots, rates : int
-        Of the optimizer, and of its hyper rows.
+    rates : int
+        Columns of the optimizer's hyper rows that are proportional to the learning rate.
     correction : str
         One of `CORRECTIONS`.
     """
 
-    loss_weight: float
     columns: int
-    penalty_at: int
-    loss_at: int
-    labels: bool
-    tolerance: float
-    target_range: tuple[float, float]
-    allowed: tuple[float, ...]
     slots: int
-    rates: int
-    correction: str
+    loss_weight: float = 1.0
+    penalty_at: int = 0
+    loss_at: int = 0
+    labels: bool = False
+    tolerance: float = 0.0
+    target_range: tuple[float, float] = (-math.inf, math.inf)
+    allowed: tuple[float, ...] = ()
+    rates: int = 0
+    correction: str = ""
 
 
 def assemble(
@@ -135,7 +138,7 @@ def assemble(
     starts = int(Word.HEAD) + np.cumsum([0, *(table.size for table in tables)])
     code = np.concatenate([np.zeros(int(Word.HEAD), np.int64), *(table.ravel() for table in tables)])
     itemsize = np.dtype(one.dtype).itemsize
-    values = {
+    values: dict[int, Any] = {
         Word.VERSION: LAYOUT_VERSION,
         Word.PARAMETERS: interface.parameters,
         Word.INPUT_NDIM: len(interface.input_shape),
@@ -182,11 +185,11 @@ def fingerprint(program: Program) -> int:
     return int.from_bytes(hashlib.sha256(described).digest()[:7], "little")
 
 
-def _training_words(training: Training, one: Program, many: Program) -> dict[Word, int]:
+def _training_words(training: Training, one: Program, many: Program) -> dict[int, int]:
     def bits(number: float) -> int:
         return int(np.float64(number).view(np.int64))
 
-    values = {
+    values: dict[int, int] = {
         Word.UPDATE_ONE: _first_of_update(one),
         Word.UPDATE_MANY: _first_of_update(many),
         Word.LOSS_WEIGHT: bits(training.loss_weight),
@@ -202,8 +205,7 @@ def _training_words(training: Training, one: Program, many: Program) -> dict[Wor
         Word.RATES: training.rates,
         Word.CORRECTION: CORRECTIONS.index(training.correction),
     }
-    numbers = {Word(Word.ALLOWED + index): bits(number) for index, number in enumerate(training.allowed)}
-    return values | numbers
+    return values | {Word.ALLOWED + index: bits(number) for index, number in enumerate(training.allowed)}
 
 
 def _first_of_update(program: Program) -> int:
@@ -213,11 +215,15 @@ def _first_of_update(program: Program) -> int:
 def relocate(code: Code, relocations: NDArray[np.uint8]) -> Code:
     """Return a code with the addresses and the token of this process; functions are loaded or compiled.
 
+    A code that is not there stays so.
+
     Raises
     ------
     ValueError
         When the code was made by a version of fastnn with another layout.
     """
+    if not code.size:
+        return np.array(code)
     if len(code) < int(Word.HEAD) or code[Word.VERSION] != LAYOUT_VERSION:
         raise ValueError("the network was frozen by another version of fastnn: freeze its model again")
     made = np.array(code, np.int64)
@@ -232,6 +238,8 @@ def relocate(code: Code, relocations: NDArray[np.uint8]) -> Code:
 def without_addresses(code: Code, relocations: NDArray[np.uint8]) -> Code:
     """Return a code that may leave the process."""
     made = code.copy()
+    if not made.size:
+        return made
     made[[at for at, *_ in json.loads(bytes(relocations))]] = 0
     made[Word.TOKEN] = 0
     return made

@@ -127,6 +127,7 @@ class Outcome(IntEnum):
     EMPTY = 13  # there are no rows
     NOT_FINITE = 14  # x or sample_weight
     TARGET_VALUES = 15  # y holds something that the loss does not take
+    UNSEEDED = 17  # the learner was made without gradients of any function
     SCHEDULE = 16  # it has been worked out for fewer steps
 
 

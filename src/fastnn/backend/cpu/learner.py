@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cpu import frozen_code
-from fastnn.backend.cpu.frozen import FrozenNetwork, aligned_array, own, sample_shapes
-from fastnn.backend.cpu.frozen_code import Code, Interface, Training
+from fastnn.backend.cpu.frozen import FrozenNetwork, aligned_array, own, same_architecture, sample_shapes
+from fastnn.backend.cpu.frozen_code import Code
 from fastnn.backend.cpu.frozen_layout import Progress, Word
 from fastnn.formulas.optimizers import HYPER_COLUMNS
-from fastnn.program.program import Program
 
 _INTEGERS = (Progress.STEP, Progress.OPTIMIZER_STEP, Progress.SEED)
 
@@ -21,31 +20,78 @@ _INTEGERS = (Progress.STEP, Progress.OPTIMIZER_STEP, Progress.SEED)
 class Learner(NamedTuple):
     """A network that is trained in compiled code, by the functions of `fastnn.nopython`; made by `Model.learner`.
 
-    All learners of a dtype have one Numba type. Pickling and copying work, also to other processes and machines. Only
-    one thread at a time may train a learner.
+    What takes a network takes a learner too. All learners of a dtype have one Numba type. Pickling and copying work,
+    also to other processes and machines. Only one thread at a time may train a learner.
 
     Attributes
     ----------
-    network : FrozenNetwork
-        With the weights as they are: for `fastnn.nopython.predict` between steps.
-    training, relocations, state, progress
-        The step, the optimizer's state, counters and hyperparameters; fastnn's own.
+    code, parameters, relocations, gradient, gradient_relocations
+        As in `FrozenNetwork`; training changes the parameters.
+    training, training_relocations : ndarray of int64, of uint8
+        The step, and how to make it right for another process.
+    seeded, seeded_relocations : ndarray of int64, of uint8
+        The same for the gradients of any function of the outputs; empty where the learner was made without.
+    state : ndarray of float32 or float64
+        Gradients, and the optimizer's state.
+    progress : ndarray of int64
+        Counters and hyperparameters.
     """
 
-    network: FrozenNetwork
-    training: Code
+    code: Code
+    parameters: NDArray[Any]
     relocations: NDArray[np.uint8]
+    gradient: Code
+    gradient_relocations: NDArray[np.uint8]
+    training: Code
+    training_relocations: NDArray[np.uint8]
+    seeded: Code
+    seeded_relocations: NDArray[np.uint8]
+    state: NDArray[Any]
+    progress: NDArray[np.int64]
+
+    @property
+    def network(self) -> FrozenNetwork:
+        """The network, whose weights are the learner's; in compiled code the learner itself serves as it."""
+        return FrozenNetwork(self.code, self.parameters, self.relocations, self.gradient, self.gradient_relocations)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        training = frozen_code.without_addresses(self.training, self.training_relocations), self.training_relocations
+        seeded = frozen_code.without_addresses(self.seeded, self.seeded_relocations), self.seeded_relocations
+        return _restore, (self.network, *training, *seeded, np.array(self.state), np.array(self.progress))
+
+    def __repr__(self) -> str:
+        shapes = " -> ".join(map(str, sample_shapes(self.code)))
+        steps = self.progress[Progress.OPTIMIZER_STEP]
+        return f"<fastnn.nopython.Learner: {shapes}, {self.state.dtype}, {steps} steps>"
+
+
+class Learners(NamedTuple):
+    """Learners of one architecture; made by `fastnn.nopython.stack`, so that threads can train one each.
+
+    Attributes
+    ----------
+    parameters, state, progress : ndarray
+        As in `Learner`, with one row for each; the other attributes are the same for all.
+    """
+
+    code: Code
+    parameters: NDArray[Any]
+    relocations: NDArray[np.uint8]
+    gradient: Code
+    gradient_relocations: NDArray[np.uint8]
+    training: Code
+    training_relocations: NDArray[np.uint8]
+    seeded: Code
+    seeded_relocations: NDArray[np.uint8]
     state: NDArray[Any]
     progress: NDArray[np.int64]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        code = frozen_code.without_addresses(self.training, self.relocations)
-        return _restore, (self.network, code, self.relocations, np.array(self.state), np.array(self.progress))
+        return stack, ([member(self, index) for index in range(len(self.state))],)
 
     def __repr__(self) -> str:
-        shapes = " -> ".join(map(str, sample_shapes(self.network.code)))
-        steps = self.progress[Progress.OPTIMIZER_STEP]
-        return f"<fastnn.nopython.Learner: {shapes}, {self.state.dtype}, {steps} steps>"
+        shapes = " -> ".join(map(str, sample_shapes(self.code)))
+        return f"<fastnn.nopython.Learners: {len(self.state)} of {shapes}, {self.state.dtype}>"
 
 
 class Numbers(NamedTuple):
@@ -70,28 +116,56 @@ class Numbers(NamedTuple):
     correction: Mapping[str, float]
 
 
+Parts = tuple[Code, NDArray[np.uint8]]
+
+
 def make(
-    network: FrozenNetwork, program: Callable[[int], Program], interface: Interface, training: Training,
-    slots: NDArray[Any], numbers: Numbers,
-) -> Learner:  # fmt: skip
-    """Make a learner; it owns copies of all arrays but the network's.
+    network: FrozenNetwork, training: Parts, seeded: Parts | None, slots: NDArray[Any], numbers: Numbers
+) -> Learner:
+    """Make a learner; it owns copies of the optimizer's state.
 
     Parameters
     ----------
-    program : callable
-        Gives the program of a step on a number of rows: inputs, targets and weights are the data slots.
+    training, seeded : (code, relocations)
+        From `frozen_code.assemble`; their targets are the loss's, or gradients of the outputs.
     slots : ndarray
         The optimizer's state.
     """
-    code, relocations = frozen_code.assemble(program, interface, frozen_code.LEARN, training)
-    state = aligned_array((interface.parameters + slots.size,), slots.dtype)
-    state[interface.parameters :] = slots
-    return Learner(network, code, relocations, state, _progress(numbers))
+    count = network.parameters.size
+    state = aligned_array((count + slots.size,), slots.dtype)
+    state[count:] = slots
+    nothing = np.empty(0, np.int64), np.empty(0, np.uint8)
+    return Learner(*network, *training, *(seeded or nothing), state, _progress(numbers))
+
+
+def alike(first: Learner, second: Learner) -> bool:
+    """Tell whether two learners do the same but for their weights, counters and hyperparameters."""
+    pairs = (first.code, second.code), (first.training, second.training), (first.seeded, second.seeded)
+    sizes = first.progress.size == second.progress.size
+    return sizes and first.state.dtype == second.state.dtype and all(same_architecture(*pair) for pair in pairs)
+
+
+def stack(learners: list[Learner]) -> Learners:
+    """Put copies of learners that are alike together."""
+    own_rows = {
+        name: aligned_array((len(learners), getattr(learners[0], name).size), getattr(learners[0], name).dtype)
+        for name in ("parameters", "state", "progress")
+    }
+    for name, rows in own_rows.items():
+        for row, learner in zip(rows, learners, strict=True):
+            row[...] = getattr(learner, name)
+    return Learners(**{**learners[0]._asdict(), **own_rows})
+
+
+def member(learners: Learners, index: int) -> Learner:
+    """See one of several learners."""
+    rows = {name: getattr(learners, name)[index] for name in ("parameters", "state", "progress")}
+    return Learner(**{**learners._asdict(), **rows})
 
 
 def slots_of(learner: Learner) -> NDArray[Any]:
     """See the optimizer's state, without the gradients before it."""
-    return learner.state[learner.network.parameters.size :]
+    return learner.state[learner.parameters.size :]
 
 
 def fingerprint_of(learner: Learner) -> int:
@@ -115,8 +189,9 @@ def _progress(numbers: Numbers) -> NDArray[np.int64]:
 
 
 def _restore(
-    network: FrozenNetwork, code: Code, relocations: NDArray[np.uint8], state: NDArray[Any],
-    progress: NDArray[np.int64],
+    network: FrozenNetwork, training: Code, relocations: NDArray[np.uint8], seeded: Code,
+    seeded_relocations: NDArray[np.uint8], state: NDArray[Any], progress: NDArray[np.int64],
 ) -> Learner:  # fmt: skip
-    here = frozen_code.relocate(code, relocations)
-    return Learner(network, here, np.array(relocations), own(state), np.array(progress))
+    step, gradients = frozen_code.relocate(training, relocations), frozen_code.relocate(seeded, seeded_relocations)
+    places = np.array(relocations), np.array(seeded_relocations)
+    return Learner(*network, step, places[0], gradients, places[1], own(state), np.array(progress))

@@ -271,6 +271,14 @@ NET = model((4, 2), 0).freeze()
 @njit(cache=True)
 def of_a_global(x, out):
     fnp.predict(NET, x, out)
+
+
+@njit(cache=True)
+def learn(learner, x, y):
+    total = 0.0
+    for i in range(len(x)):
+        total += fnp.train_step(learner, x[i], y[i])
+    return total
 """
 USERS_SCRIPT = """
 import json, sys
@@ -282,14 +290,20 @@ x = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
 out = np.empty((5, units[-1]), np.float32)
 users.last(model.freeze(), x, out)
 wanted = np.stack([model.predict(row[None])[0] for row in x])
+model.compile("adam", "mse")
+learner = model.learner()
+users.learn(learner, x, wanted * 2)
+model.fit(x, wanted * 2, batch_size=1, shuffle=False, verbose=0)
+learned = learner.parameters.tobytes() == model._runtime.parameters.tobytes()
 two = np.empty((5, 2), np.float32)
 try:
     users.of_a_global(x, two)
     refused = ""
 except RuntimeError as error:
     refused = str(error)
-hits = [sum(f.stats.cache_hits.values()) for f in (users.last, users.of_a_global)]
-print(json.dumps({"same": out.tobytes() == wanted.tobytes(), "hits": hits, "refused": refused}))
+hits = [sum(f.stats.cache_hits.values()) for f in (users.last, users.of_a_global, users.learn)]
+same = learned and out.tobytes() == wanted.tobytes()
+print(json.dumps({"same": same, "hits": hits, "refused": refused}))
 """
 
 
@@ -305,7 +319,7 @@ def test_users_functions_from_disk(tmp_path):
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))
     assert all(result["same"] for result in found)
-    assert [result["hits"][0] for result in found] == [0, 1, 1]
+    assert [result["hits"][0] for result in found] == [result["hits"][2] for result in found] == [0, 1, 1]
     assert found[0]["refused"] == ""
     for result in found[1:]:
         assert result["hits"][1] == 0 or "another process" in result["refused"]

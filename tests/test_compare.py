@@ -67,6 +67,18 @@ def test_wrong_prediction_is_reported(comparing):
     assert [[one.agrees for one in comparison.entries] for comparison in found] == [[True, False]]
 
 
+def test_wrong_steps_of_compiled_code_are_reported(comparing):
+    contestants, online = comparing("contestants"), comparing("comparing.online")
+    settings = comparing("comparing.settings").Settings(rounds=2, seconds=1e-3)
+    numpy = contestants.Numpy
+    kinds = online.FastnnLearner, numpy, wrong(numpy, "get_weights", lambda weights: [1.001 * w for w in weights])
+    learning = online.compare_learning("compiled", settings, kinds)
+    assert [one.agrees for one in learning.entries] == [True, True, False]
+    kinds = contestants.Fastnn, numpy, wrong(numpy, "predict", lambda scores: -scores)
+    simulated = online.compare_simulation("compiled", settings, kinds)
+    assert [one.agrees for one in simulated.entries] == [True, True, False]
+
+
 def test_wrong_products_are_reported(comparing):
     matmul, numpy = comparing("comparing.matmul"), comparing("contestants").Numpy
 

@@ -7,6 +7,7 @@ import importlib.util
 import numpy as np
 
 from comparing.compiled import NETWORKS, compiled_loop
+from comparing.online import ONLINE, POLICY, STEPS, FastnnLearner, simulator, starts
 from contestants import Fastnn, Numpy
 from titles import titled
 
@@ -43,3 +44,50 @@ class CompiledPrediction:
             return
         for _ in range(SAMPLES):
             self.contestant.predict(self.row)
+
+
+@titled("Compiled code: 1024 training steps on one sample each")
+class OnlineTraining:
+    """Online learning: `fastnn.nopython.train_step` in a compiled loop, NumPy in a loop of Python's; 4-32-2."""
+
+    params = ("fastnn", "numpy")
+    param_names = ("library",)
+
+    def setup(self, library: str) -> None:
+        """Compile, and train once."""
+        need_learners(library)
+        kind = FastnnLearner if library == "fastnn" else Numpy
+        self.contestant = kind(ONLINE, *ONLINE.data(), ONLINE.initial_weights(), 1)
+        self.contestant.train(1)
+
+    def time_1024_steps(self, library: str) -> None:
+        """Train: 1 ms is 1 us a step."""
+        self.contestant.train(1024 // ONLINE.rows)
+
+
+@titled("Compiled code: 2000 steps of cart-pole")
+class CartPole:
+    """A simulation that asks a 4-32-2 policy at every step: all of it in a `prange` loop, NumPy called from Python."""
+
+    params = ("fastnn", "numpy")
+    param_names = ("library",)
+
+    def setup(self, library: str) -> None:
+        """Compile, and simulate once."""
+        if importlib.util.find_spec("fastnn.nopython") is None:
+            raise NotImplementedError("this fastnn has no fastnn.nopython")
+        kind = Fastnn if library == "fastnn" else Numpy
+        self.run = simulator(kind(POLICY, *POLICY.data(), POLICY.initial_weights(), 1), 1)
+        self.run(starts(1), 1)
+
+    def time_2000_steps(self, library: str) -> None:
+        """Simulate: 2 ms is 1 us a step."""
+        self.run(starts(10), STEPS)
+
+
+def need_learners(library: str) -> None:
+    """Skip where this fastnn is older than learners."""
+    import fastnn as fnn
+
+    if library == "fastnn" and not hasattr(fnn.Model, "learner"):
+        raise NotImplementedError("this fastnn has no Model.learner")

@@ -1,7 +1,7 @@
 """One sample at a time in a loop of the user's: fastnn inside a function that Numba compiles, the others from Python.
 
-There is no way to call the others from compiled code, so this is what a simulation that asks a network at every step
-has to choose between.
+Prediction is here, learning and simulating are in `online.py`. There is no way to call the others from compiled code,
+so this is what a simulation that asks a network at every step has to choose between.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from comparing import online
 from comparing.prediction import TOLERANCE, calls
 from comparing.race import Comparison, Entry, enter, race
 from comparing.settings import Settings, required
@@ -22,9 +23,10 @@ from workloads import WORKLOADS, Workload
 
 SECTION = "compiled"
 EXPLANATION = (
-    "Microseconds a sample in float32, one after the other: fastnn by `fastnn.nopython` in a function that Numba "
-    "compiles, the others called from Python. Off by: the largest difference of an output from that of a float64 "
-    f"computation (at most {TOLERANCE:g})."
+    "Microseconds in float32 for a prediction, a training step on one sample, a step of a simulation that asks a "
+    "policy: fastnn by `fastnn.nopython` in functions that Numba compiles, the others called from Python (JAX's "
+    "training steps are one scan). Off by: the largest difference from a float64 computation: of an output at most "
+    f"{TOLERANCE:g}, of the simulated states {online.TOLERANCE:g}; for training see there."
 )
 KINDS: tuple[type[Contestant], ...] = (Fastnn, Numpy, PyTorch, Jax, OnnxRuntime)
 NETWORKS = (
@@ -41,6 +43,12 @@ def compare(settings: Settings, kinds: Sequence[type[Contestant]] = KINDS) -> It
         name = f"{work.name.split(',')[0]}, one sample"
         if settings.wants(name):
             yield compare_one(work, name, settings, settings.chosen(kinds))
+    for name, compare in (
+        ("4-32-2, one training step", online.compare_learning),
+        ("4-32-2, one step of cart-pole", online.compare_simulation),
+    ):
+        if kinds is KINDS and settings.wants(name):
+            yield compare(SECTION, settings)
 
 
 def compare_one(work: Workload, name: str, settings: Settings, kinds: Sequence[type[Contestant]]) -> Comparison:

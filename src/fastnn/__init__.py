@@ -4,6 +4,8 @@ Importing the package compiles nothing and does not import Numba; kernels are co
 them, once a machine.
 """
 
+import importlib
+
 from fastnn import (
     activations,
     cache,
@@ -149,9 +151,11 @@ _ELSEWHERE = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "nopython":  # imports Numba, which takes longer than all of fastnn
+        return importlib.import_module("fastnn.nopython")
     hint = f"; there is {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
     raise AttributeError(f"module 'fastnn' has no attribute {name!r}{hint}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "nopython"])

@@ -27,12 +27,12 @@ ALLOWED: dict[str, set[str]] = {
     "cache": set(),
     "_numbers": {"registry"},
     "config": {"registry"},
-    "activations": {"_numbers", "registry"},
+    "activations": {"_numbers", "registry", "formulas"},
     "constraints": {"_numbers", "registry"},
     "initializers": {"_numbers", "registry"},
     "regularizers": {"_numbers", "registry"},
     "schedules": {"_numbers", "registry"},
-    "losses": {"_numbers", "registry", "activations"},
+    "losses": {"_numbers", "registry", "activations", "formulas"},
     "metrics": {"_numbers", "registry", "losses"},
     "optimizers": {"_numbers", "registry", "schedules", "formulas"},
     "datasets": {"registry", "seeding"},
@@ -51,6 +51,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 STOREY = {"model", "training", "saving"}
 ALLOWED |= {room: set(ALLOWED) | STOREY for room in STOREY}
+ALLOWED["testing"] = set(ALLOWED)
 ALLOWED["demo"] = set(ALLOWED) | {"."}
 ALLOWED["__main__"] = {"demo", "."}
 ALLOWED["."] = set(ALLOWED) - {"demo", "__main__"}

@@ -150,12 +150,16 @@ _ELSEWHERE = {
 }
 
 
+# imported when they are first used: Numba's import takes longer than all of fastnn's
+_WITH_NUMBA = ("nopython", "testing")
+
+
 def __getattr__(name: str) -> object:
-    if name == "nopython":  # imports Numba, which takes longer than all of fastnn
-        return importlib.import_module("fastnn.nopython")
+    if name in _WITH_NUMBA:
+        return importlib.import_module(f"fastnn.{name}")
     hint = f"; there is {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
     raise AttributeError(f"module 'fastnn' has no attribute {name!r}{hint}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "nopython"])
+    return sorted([*__all__, *_WITH_NUMBA])

@@ -4,11 +4,13 @@
 only; `from_config` builds it again and trusts nothing: the fields' annotations say what each value may be.
 """
 
+import contextlib
 import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,9 @@ _CALLABLE = "<callable>"
 _FLOAT = "<float>"  # infinities and NaN, for which JSON has no number
 _MAX_DEPTH = 50
 _SCALARS = (bool, int, float, str, types.NoneType)
+
+_given: ContextVar[Mapping[str, Any]] = ContextVar("given", default=types.MappingProxyType({}))
+_collected: ContextVar[dict[str, Any] | None] = ContextVar("collected", default=None)
 
 
 def to_config(obj: object) -> dict[str, Any]:
@@ -82,6 +87,8 @@ def _config_of(obj: object, where: str, depth: int) -> dict[str, Any]:
     cls = type(obj)
     if depth > _MAX_DEPTH:
         raise ValueError(f"{where}: objects are nested more than {_MAX_DEPTH} deep")
+    if getattr(cls, "own", False):
+        return _name_of_own(obj, where)
     if any(classes.get(cls.__name__) is cls for classes in REGISTRY.values()):
         config: dict[str, Any] = {"class": cls.__name__}
         for field in dataclasses.fields(typing.cast(Any, obj)):
@@ -120,6 +127,8 @@ def _json_of(value: object, where: str, depth: int) -> Any:
 
 
 def _build(cls: type[Any], config: dict[Any, Any], registry: Mapping[str, type[Any]], where: str, depth: int) -> Any:
+    if getattr(cls, "own", False):
+        return _own_of_name(cls, config, where)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     for name in config:
         if name != "class" and name not in fields:
@@ -137,6 +146,59 @@ def _build(cls: type[Any], config: dict[Any, Any], registry: Mapping[str, type[A
         return cls(**arguments)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _name_of_own(obj: Any, where: str) -> dict[str, Any]:
+    """Give the name of an object that holds a function of the user's, which cannot be stored."""
+    found = _collected.get()
+    if found is not None and found.setdefault(obj.name, obj) != obj:
+        raise ValueError(f"{where}: two functions have the name {obj.name!r}: give one of them another (name=...)")
+    return {"class": type(obj).__name__, "name": obj.name}
+
+
+def _own_of_name(cls: type[Any], config: dict[Any, Any], where: str) -> Any:
+    """Give the object of a name, which the user has to bring."""
+    name = config.get("name")
+    if set(config) != {"class", "name"} or not isinstance(name, str):
+        raise ValueError(f"{where}: expected the name of a function of the user's, got {shorten(config)}")
+    given = _given.get().get(name)
+    if given is None:
+        raise ValueError(
+            f"{where}: is the function {shorten(name)} of the user's own, which is not stored: pass it, as in "
+            f"custom_objects={{{name!r}: ...}}"
+        )
+    if isinstance(given, cls):
+        return given
+    try:
+        return cls(given)
+    except TypeError as error:
+        raise ValueError(f"{where}: custom_objects[{name!r}]: {error}") from error
+
+
+@contextlib.contextmanager
+def custom_objects(given: Mapping[str, Any]) -> Iterator[None]:
+    """Have `from_config` take functions of the user's own by their names.
+
+    Parameters
+    ----------
+    given : mapping of str to function, or to an object of a class that holds one
+    """
+    token = _given.set(given)
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+@contextlib.contextmanager
+def collecting() -> Iterator[dict[str, Any]]:
+    """Have `to_config` fill a dict of the objects that hold functions of the user's own, by their names."""
+    found: dict[str, Any] = {}
+    token = _collected.set(found)
+    try:
+        yield found
+    finally:
+        _collected.reset(token)
 
 
 def _options(hint: Any) -> tuple[Any, ...]:

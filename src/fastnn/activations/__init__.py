@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastnn.activations.base import Activation
+from fastnn.activations.custom import Custom
 from fastnn.activations.objects import (
     ELU,
     GELU,
@@ -24,6 +25,7 @@ from fastnn.activations.objects import (
     Step,
     Tanh,
 )
+from fastnn.formulas import own
 from fastnn.registry import resolve
 
 _ALIASES: dict[str, str | Callable[[], Activation]] = {
@@ -42,9 +44,10 @@ def get(value: object) -> Activation:
 
     Parameters
     ----------
-    value : None, str or Activation
-        None means linear. Names: linear, step, sigmoid, hard_sigmoid, tanh, relu, relu6, leaky_relu,
-        elu, selu, gelu, gelu_tanh, silu (or swish), mish, softplus, softsign, softmax, log_softmax.
+    value : None, str, Activation or function
+        None means linear; a function of one number is taken for `Custom` of it. Names: linear, step, sigmoid,
+        hard_sigmoid, tanh, relu, relu6, leaky_relu, elu, selu, gelu, gelu_tanh, silu (or swish), mish, softplus,
+        softsign, softmax, log_softmax.
 
     Returns
     -------
@@ -60,6 +63,8 @@ def get(value: object) -> Activation:
     """
     if value is None:
         return Linear()
+    if own.is_function(value):
+        return Custom(value)
     return resolve("activation", value, _ALIASES, Activation)
 
 
@@ -78,6 +83,7 @@ __all__ = [
     "GELU",
     "SELU",
     "Activation",
+    "Custom",
     "HardSigmoid",
     "LeakyReLU",
     "Linear",

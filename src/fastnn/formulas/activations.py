@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.formulas import gated
+from fastnn.formulas import gated, own
 from fastnn.formulas.elementary import Jit
 from fastnn.formulas.gated import Pair
 
@@ -33,6 +33,11 @@ SAVES: dict[str, str] = {
     "softsign": "input",
 }
 """Activation name -> which value its gradient is computed from: "output", "input" or "none"."""
+
+
+def saved_by(formula: str) -> str:
+    """Return which value an activation's gradient is computed from; that of a user's own is its input."""
+    return "input" if own.find(formula) is not None else SAVES[formula]
 
 
 def define(real: type, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pair]:

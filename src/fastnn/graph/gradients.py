@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
-from fastnn.formulas.activations import SAVES
+from fastnn.formulas.activations import saved_by
 from fastnn.graph import build
 from fastnn.graph.graph import Graph, Node, Tensor
 
@@ -31,12 +31,12 @@ def _bias_add(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gr
 
 def _activation(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
     formula = node.attrs["formula"]
-    if SAVES[formula] == "none":
+    if saved_by(formula) == "none":
         raise NoGradientError(
             f"layer {node.label!r}: the activation {formula!r} has no gradient, so the layers before it cannot be "
             "trained; use sigmoid or tanh in training, or freeze those layers (trainable = False)"
         )
-    saved = node.inputs[0] if SAVES[formula] == "input" else node.outputs[0]
+    saved = node.inputs[0] if saved_by(formula) == "input" else node.outputs[0]
     return (build._like(graph, "activation_grad", (dy, saved), node.label, **node.attrs),)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fastnn.formulas import own
 from fastnn.losses.base import Loss
+from fastnn.losses.custom import Custom
 from fastnn.losses.margin import Hinge, Perceptron
 from fastnn.losses.probability import BinaryCrossEntropy, CrossEntropy, KLDivergence
 from fastnn.losses.regression import Huber, LogCosh, MeanAbsoluteError, MeanSquaredError, Poisson
@@ -26,10 +28,10 @@ def get(value: object) -> Loss:
 
     Parameters
     ----------
-    value : str or Loss
-        Names: mean_squared_error (mse), mean_absolute_error (mae), huber, log_cosh, binary_cross_entropy
-        (binary_crossentropy, bce), cross_entropy (categorical_crossentropy, sparse_categorical_crossentropy),
-        hinge, perceptron, poisson, kl_divergence (kld).
+    value : str, Loss or function
+        A function of a target and a prediction is taken for `Custom` of it. Names: mean_squared_error (mse),
+        mean_absolute_error (mae), huber, log_cosh, binary_cross_entropy (binary_crossentropy, bce), cross_entropy
+        (categorical_crossentropy, sparse_categorical_crossentropy), hinge, perceptron, poisson, kl_divergence (kld).
 
     Returns
     -------
@@ -43,12 +45,15 @@ def get(value: object) -> Loss:
     TypeError
         If the value is neither a string nor a loss.
     """
+    if own.is_function(value):
+        return Custom(value)
     return resolve("loss", value, _ALIASES, Loss)
 
 
 __all__ = [
     "BinaryCrossEntropy",
     "CrossEntropy",
+    "Custom",
     "Hinge",
     "Huber",
     "KLDivergence",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from fastnn.formulas.activations import SAVES
+from fastnn.formulas.activations import saved_by
 from fastnn.graph.graph import Node, Tensor
 
 # Nodes that are there for what they write outside the graph.
@@ -91,7 +91,7 @@ def _forward(node: Node, uses: _Uses) -> tuple[Node, list[Node]]:
     others = [user for user in uses.consumers.get(result.id, []) if user.op != "activation"]
     if len(mapped) != 1 or uses.count[result.id] != 1 + len(others):
         return node, parts
-    saves_input = SAVES[mapped[0].attrs["formula"]] == "input"
+    saves_input = saved_by(mapped[0].attrs["formula"]) == "input"
     if others and not (saves_input and all(user.op == "activation_grad" for user in others)):
         return node, parts
     parts.append(mapped[0])

@@ -11,7 +11,6 @@ from fastnn.backend.cpu import learner as backend
 from fastnn.backend.cpu.frozen_code import LEARN, Interface, Training, assemble, fingerprint
 from fastnn.backend.cpu.frozen_layout import MOST_TOTALS, UNIT, Progress
 from fastnn.backend.cpu.learner import Learner, Numbers
-from fastnn.formulas.optimizers import FORMULAS
 from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Tensor
 from fastnn.losses import CrossEntropy
@@ -42,7 +41,7 @@ def learner(model: Model, *, gradients: bool, targets: str | None, steps: int | 
     if loss is None:
         raise ValueError("learner: the model's output has no loss")
     labels = _labels(loss, targets)
-    formula = FORMULAS[optimizer.formula]
+    formula = optimizer.description
     (output_shape,) = table.architecture.output_shapes
     knows = Training(columns=output_shape[-1], slots=len(formula.slots))
     training = replace(

@@ -375,11 +375,14 @@ class Model(CompiledMixin):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle a model as it would be saved: `copy.deepcopy`, joblib and multiprocessing work."""
+        from fastnn.config import collecting
         from fastnn.saving.model_file import describe, restore
 
         if not self.built:
             return copyreg.__newobj__, (type(self),), self.__dict__.copy()  # type: ignore[attr-defined]
-        return restore, (*describe(self), self._optimizer)
+        with collecting() as custom:
+            described = describe(self)
+        return restore, (*described, self._optimizer, custom)
 
     # --- inside -------------------------------------------------------------------------------------------
 

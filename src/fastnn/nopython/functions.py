@@ -142,12 +142,12 @@ def parameter_count(net: Any) -> int:
     return int(net.code[Word.TRAINABLE])
 
 
-def set_parameters(net: FrozenNetwork, flat: Any) -> None:
+def set_parameters(net: FrozenNetwork | Learner, flat: Any) -> None:
     """Set all weights of a network, such as to a member of an evolving population.
 
     Parameters
     ----------
-    net : FrozenNetwork
+    net : FrozenNetwork or Learner
         Changed in place; the model that it was frozen from stays as it is.
     flat : array of shape (parameter_count(net),)
         The weights in the order of `Model.get_weights`, each flattened; of the network's dtype.
@@ -156,13 +156,13 @@ def set_parameters(net: FrozenNetwork, flat: Any) -> None:
     unflatten(net.code, flat, net.parameters)
 
 
-def get_parameters(net: FrozenNetwork, flat: Any) -> None:
+def get_parameters(net: FrozenNetwork | Learner, flat: Any) -> None:
     """Copy all weights of a network into a vector; see `set_parameters`."""
     _check_flat(net, flat)
     flatten(net.code, net.parameters, flat)
 
 
-def c_function(net: FrozenNetwork, signature: str = "int (const T *, T *)") -> CFunction:
+def c_function(net: FrozenNetwork | Learner, signature: str = "int (const T *, T *)") -> CFunction:
     """Make a C function that computes one sample; compiled code cannot call this.
 
     Parameters

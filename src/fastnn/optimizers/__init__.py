@@ -9,6 +9,7 @@ from fastnn.optimizers.adaptive import Adadelta as Adadelta
 from fastnn.optimizers.adaptive import AdaGrad as AdaGrad
 from fastnn.optimizers.adaptive import RMSprop as RMSprop
 from fastnn.optimizers.base import Optimizer as Optimizer
+from fastnn.optimizers.custom import Custom as Custom
 from fastnn.optimizers.sgd import SGD as SGD
 from fastnn.optimizers.sgd import Lion as Lion
 from fastnn.registry import resolve

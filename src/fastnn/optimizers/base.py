@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fastnn import schedules
 from fastnn._numbers import flag, number
-from fastnn.formulas.optimizers import FORMULAS, HYPER_COLUMNS
+from fastnn.formulas.optimizers import FORMULAS, HYPER_COLUMNS, Formula
 from fastnn.optimizers._blocks import BLOCK, Blocks
 from fastnn.schedules import LearningRate, Schedule
 
@@ -97,9 +97,14 @@ class Optimizer(ABC):
         """Name of the update formula, a key of `fastnn.formulas.optimizers.FORMULAS`."""
 
     @property
+    def description(self) -> Formula:
+        """Names of the formula's slots and scalars."""
+        return FORMULAS[self.formula]
+
+    @property
     def slots(self) -> tuple[str, ...]:
         """Names of the state arrays that the formula keeps for each parameter array."""
-        return FORMULAS[self.formula].slots
+        return self.description.slots
 
     @property
     def slot_initial(self) -> tuple[float, ...]:
@@ -147,7 +152,7 @@ class Optimizer(ABC):
                 f"expected steps >= 0 and fewer than 2**53, got first_step {first_step} and n_steps {n_steps}"
             )
         rows = self._rows.get(first_step, n_steps, self._row_block).copy()
-        proportional = rows[:, : len(FORMULAS[self.formula].rates)]
+        proportional = rows[:, : len(self.description.rates)]
         rate = self.learning_rate
         if isinstance(rate, float):
             proportional *= rate
@@ -181,7 +186,7 @@ class Optimizer(ABC):
         values: Scalars = {"step": 1.0, "decay": self.weight_decay or 0.0}
         with np.errstate(under="ignore"):
             values |= self._scalars(first)
-        for column, name in enumerate(FORMULAS[self.formula].scalars):
+        for column, name in enumerate(self.description.scalars):
             rows[:, column] = values[name]
         return rows
 

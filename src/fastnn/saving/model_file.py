@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn import config
 from fastnn.config import REGISTRY, from_config, to_config
 from fastnn.errors import ModelFileError
 from fastnn.losses import Loss
@@ -84,7 +86,13 @@ def _training(model: Model, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:
     }
 
 
-def load(path: str | os.PathLike[str], *, compile: bool = True, optimizer: Optimizer | None = None) -> Model:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    compile: bool = True,
+    optimizer: Optimizer | None = None,
+    custom_objects: Mapping[str, Any] | None = None,
+) -> Model:
     """Load a model that `Model.save` wrote.
 
     Parameters
@@ -94,6 +102,9 @@ def load(path: str | os.PathLike[str], *, compile: bool = True, optimizer: Optim
         Whether to restore the optimizer, losses, metrics and the position in training too.
     optimizer : Optimizer, optional
         Takes the place of the saved one, with its state: needed where the saved learning rate was a function.
+    custom_objects : dict of str to function or object, optional
+        The functions of your own that the model uses, by their names: as they are, or as `activations.Custom`,
+        `losses.Custom` and `optimizers.Custom` objects.
 
     Returns
     -------
@@ -109,9 +120,12 @@ def load(path: str | os.PathLike[str], *, compile: bool = True, optimizer: Optim
     """
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer: expected an optimizer or None, got {optimizer!r}")
+    if custom_objects is not None and not isinstance(custom_objects, Mapping):
+        raise TypeError(f"custom_objects: expected a dict by name or None, got {custom_objects!r}")
     tensors, document = container.read(path)
     try:
-        return _load(tensors, document, compile, optimizer)
+        with config.custom_objects(custom_objects or {}):
+            return _load(tensors, document, compile, optimizer)
     except MemoryError as error:
         raise ModelFileError(path, "describes a model that does not fit into memory") from error
     except Exception as error:
@@ -149,9 +163,12 @@ def _load(tensors: dict[str, NDArray[Any]], document: Any, compiled: bool, optim
     return model
 
 
-def restore(tensors: dict[str, NDArray[Any]], document: dict[str, Any], optimizer: Optimizer | None) -> Model:
-    """Make a model of what `describe` returned, with its optimizer (whose learning rate may be a function)."""
-    return _load(tensors, document, True, optimizer)
+def restore(
+    tensors: dict[str, NDArray[Any]], document: dict[str, Any], optimizer: Optimizer | None, custom: Mapping[str, Any]
+) -> Model:
+    """Make a model of what `describe` returned, with its optimizer and functions, which a file does not hold."""
+    with config.custom_objects(custom):
+        return _load(tensors, document, True, optimizer)
 
 
 def _expected(tensors: dict[str, NDArray[Any]], architecture: Architecture, dtype: str) -> list[NDArray[Any]]:
@@ -188,8 +205,8 @@ def _restore(
             )
         optimizer = from_config(training["optimizer"], REGISTRY["optimizer"], "optimizer")
     losses: list[Loss | None] = [
-        None if config is None else from_config(config, REGISTRY["loss"], f"loss {index}")
-        for index, config in enumerate(training["losses"])
+        None if described is None else from_config(described, REGISTRY["loss"], f"loss {index}")
+        for index, described in enumerate(training["losses"])
     ]
     metrics = [
         [[_named(entry, what) for entry in part] for part in training[what]] for what in ("metrics", "weighted_metrics")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from fastnn.backend.cpu import frozen_code
 from fastnn.backend.cpu.frozen_code import Code
 from fastnn.backend.cpu.frozen_layout import Word
+from fastnn.formulas import own
 from fastnn.program.program import Program, aligned_zeros
 
 
@@ -92,7 +94,7 @@ def freeze(
     gradient = np.empty(0, np.int64), np.empty(0, np.uint8)
     if make_gradient is not None:
         gradient = frozen_code.assemble(make_gradient, interface, frozen_code.RUN_GRADIENT)
-    return FrozenNetwork(code, own(parameters), relocations, *gradient)
+    return FrozenNetwork(code, owned(parameters), relocations, *gradient)
 
 
 def same_architecture(first: Code, second: Code) -> bool:
@@ -119,22 +121,40 @@ def aligned_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     return aligned_zeros(int(np.prod(shape)) * dtype.itemsize).view(dtype).reshape(shape)
 
 
-def own(array: NDArray[Any]) -> NDArray[Any]:
+def owned(array: NDArray[Any]) -> NDArray[Any]:
     """Return a copy that begins where kernels like it."""
     made = aligned_array(array.shape, array.dtype)
     made[...] = array
     return made
 
 
-def _for_another_process(net: FrozenNetwork | FrozenNetworks) -> tuple[NDArray[Any], ...]:
+def _for_another_process(net: FrozenNetwork | FrozenNetworks) -> tuple[Any, ...]:
     code = frozen_code.without_addresses(net.code, net.relocations)
     gradient = frozen_code.without_addresses(net.gradient, net.gradient_relocations)
-    return code, np.array(net.parameters), net.relocations, gradient, net.gradient_relocations
+    users = packed(net.relocations, net.gradient_relocations)
+    return code, np.array(net.parameters), net.relocations, gradient, net.gradient_relocations, users
+
+
+def packed(*relocations: NDArray[np.uint8]) -> bytes:
+    """Pickle the functions of the user's own that codes call, also those that are no attributes of a module."""
+    users = [function for each in relocations for function in frozen_code.users_functions(each)]
+    if not users:
+        return b""
+    from numba import cloudpickle
+
+    return bytes(cloudpickle.dumps(users))
+
+
+def unpack(users: bytes) -> None:
+    """Make functions of the user's own known that came from another process."""
+    for function in pickle.loads(users) if users else ():
+        own.enroll(function)
 
 
 def _restore(
     kind: type[FrozenNetwork | FrozenNetworks], code: Code, parameters: NDArray[Any], relocations: NDArray[np.uint8],
-    gradient: Code, gradient_relocations: NDArray[np.uint8],
+    gradient: Code, gradient_relocations: NDArray[np.uint8], users: bytes,
 ) -> FrozenNetwork | FrozenNetworks:  # fmt: skip
+    unpack(users)
     here, backward = frozen_code.relocate(code, relocations), frozen_code.relocate(gradient, gradient_relocations)
-    return kind(here, own(parameters), np.array(relocations), backward, np.array(gradient_relocations))
+    return kind(here, owned(parameters), np.array(relocations), backward, np.array(gradient_relocations))

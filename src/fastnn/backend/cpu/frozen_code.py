@@ -30,6 +30,8 @@ from fastnn.backend.cpu.frozen_layout import (
 )
 from fastnn.backend.cpu.frozen_patches import row_patches, scales, unblocked, ways
 from fastnn.backend.cpu.token import process_token
+from fastnn.formulas import own
+from fastnn.formulas.own import Own
 from fastnn.program.layout import KERNEL_WORD, MAP_WORD, RECORD_WORDS
 from fastnn.program.program import KernelKey, Program
 
@@ -227,7 +229,7 @@ def relocate(code: Code, relocations: NDArray[np.uint8]) -> Code:
     if len(code) < int(Word.HEAD) or code[Word.VERSION] != LAYOUT_VERSION:
         raise ValueError("the network was frozen by another version of fastnn: freeze its model again")
     made = np.array(code, np.int64)
-    keys = [(at, KernelKey(*key)) for at, *key in json.loads(bytes(relocations))]
+    keys = _keys(relocations)
     prepare({key for _, key in keys})
     for at, key in keys:
         made[at] = library.address(key)
@@ -240,9 +242,19 @@ def without_addresses(code: Code, relocations: NDArray[np.uint8]) -> Code:
     made = code.copy()
     if not made.size:
         return made
-    made[[at for at, *_ in json.loads(bytes(relocations))]] = 0
+    made[[at for at, _ in _keys(relocations)]] = 0
     made[Word.TOKEN] = 0
     return made
+
+
+def _keys(relocations: NDArray[np.uint8]) -> list[tuple[int, KernelKey]]:
+    return [(at, KernelKey(*key)) for at, *key in json.loads(bytes(relocations))]
+
+
+def users_functions(relocations: NDArray[np.uint8]) -> list[Own]:
+    """Return the functions of the user's own that a code calls: another process has to be told of them."""
+    found = {key.variant: own.find(key.variant) for _, key in _keys(relocations)} if relocations.size else {}
+    return [function for function in found.values() if function is not None]
 
 
 def _addresses(program: Program, start: int) -> list[tuple[int, KernelKey]]:

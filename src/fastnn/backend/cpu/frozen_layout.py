@@ -17,7 +17,7 @@ MOST_ALLOWED = 3
 #: Accumulators of a learner at most.
 MOST_TOTALS = 8
 #: Corrections of hyper rows, by number: `Formula.correction`.
-CORRECTIONS = ("", "adam", "nadam")
+CORRECTIONS = ("", "adam", "nadam", "count")
 
 
 class Word(IntEnum):

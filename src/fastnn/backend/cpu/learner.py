@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cpu import frozen_code
-from fastnn.backend.cpu.frozen import FrozenNetwork, aligned_array, own, same_architecture, sample_shapes
+from fastnn.backend.cpu.frozen import (
+    FrozenNetwork,
+    aligned_array,
+    owned,
+    packed,
+    same_architecture,
+    sample_shapes,
+    unpack,
+)
 from fastnn.backend.cpu.frozen_code import Code
 from fastnn.backend.cpu.frozen_layout import Progress, Word
 from fastnn.formulas.optimizers import HYPER_COLUMNS
@@ -57,7 +65,8 @@ class Learner(NamedTuple):
     def __reduce__(self) -> tuple[Any, ...]:
         training = frozen_code.without_addresses(self.training, self.training_relocations), self.training_relocations
         seeded = frozen_code.without_addresses(self.seeded, self.seeded_relocations), self.seeded_relocations
-        return _restore, (self.network, *training, *seeded, np.array(self.state), np.array(self.progress))
+        users = packed(self.training_relocations, self.seeded_relocations)
+        return _restore, (self.network, *training, *seeded, np.array(self.state), np.array(self.progress), users)
 
     def __repr__(self) -> str:
         shapes = " -> ".join(map(str, sample_shapes(self.code)))
@@ -190,8 +199,9 @@ def _progress(numbers: Numbers) -> NDArray[np.int64]:
 
 def _restore(
     network: FrozenNetwork, training: Code, relocations: NDArray[np.uint8], seeded: Code,
-    seeded_relocations: NDArray[np.uint8], state: NDArray[Any], progress: NDArray[np.int64],
+    seeded_relocations: NDArray[np.uint8], state: NDArray[Any], progress: NDArray[np.int64], users: bytes,
 ) -> Learner:  # fmt: skip
+    unpack(users)
     step, gradients = frozen_code.relocate(training, relocations), frozen_code.relocate(seeded, seeded_relocations)
     places = np.array(relocations), np.array(seeded_relocations)
-    return Learner(*network, step, places[0], gradients, places[1], own(state), np.array(progress))
+    return Learner(*network, step, places[0], gradients, places[1], owned(state), np.array(progress))

@@ -13,6 +13,7 @@ import llvmlite.binding as llvm
 
 from fastnn.backend.cpu import store
 from fastnn.backend.cpu.store import ObjectCode
+from fastnn.formulas import own
 from fastnn.program.program import KernelKey
 
 _lock = threading.RLock()
@@ -91,12 +92,23 @@ def address(key: KernelKey) -> int:
     """
 
     def compile_kernel() -> ObjectCode:
-        # Numba is imported here and nowhere else
+        # Numba is imported here, and for the functions of users
         from fastnn.backend.cpu.kernels import build
 
         return build(key)
 
+    if own.is_own(key.variant):
+        _initialize_numba()
     return load(str(key), compile_kernel)
+
+
+@functools.cache
+def _initialize_numba() -> None:
+    """Make what users' functions may call known to LLVM's linker: memory for arrays, helpers of Numba's."""
+    from numba.core.registry import cpu_target
+    from numba.core.runtime import rtsys
+
+    rtsys.initialize(cpu_target.target_context)
 
 
 def missing(keys: set[KernelKey]) -> list[KernelKey]:

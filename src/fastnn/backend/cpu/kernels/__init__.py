@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastnn.backend.cpu.compile import compile_native
+from numba.core.errors import NumbaError
+
+from fastnn.backend.cpu.compile import MayRaiseError, compile_native
 from fastnn.backend.cpu.kernels import (
     data,
     direct,
@@ -20,6 +22,7 @@ from fastnn.backend.cpu.kernels import (
 )
 from fastnn.backend.cpu.kernels.kit import KERNELS, Kit
 from fastnn.backend.cpu.store import ObjectCode
+from fastnn.formulas.own import is_own
 from fastnn.program.program import KernelKey
 
 # each module registers its kernels when it is imported
@@ -27,7 +30,22 @@ MODULES = (data, direct, elementwise, executor, frozen, learner, losses, matmul,
 
 
 def build(key: KernelKey) -> ObjectCode:
-    """Compile the function of a key."""
-    entry = KERNELS[key.op]
-    function = entry.factory(Kit(key.op, key.dtype), key.variant)
-    return compile_native(function, entry.arguments, returns=entry.returns)
+    """Compile the function of a key.
+
+    Raises
+    ------
+    ValueError
+        When a function of the user's own cannot be compiled.
+    """
+    entry, users = KERNELS[key.op], is_own(key.variant)
+    try:
+        function = entry.factory(Kit(key.op, key.dtype), key.variant)
+        return compile_native(function, entry.arguments, returns=entry.returns, check=users)
+    except (NumbaError, MayRaiseError) as error:
+        if not users:
+            raise
+        name = key.variant.split("-")[1]
+        reason = f"Numba cannot compile it for {key.dtype} numbers: {error}"
+        if isinstance(error, MayRaiseError):
+            reason = "it may raise an exception, of which nobody would know; let it return NaN instead"
+        raise ValueError(f"the function {name!r}: {reason}") from error

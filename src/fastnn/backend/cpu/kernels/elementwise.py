@@ -11,7 +11,7 @@ from fastnn.backend.cpu.intrinsics import call_map, float64_pointer, int64_point
 from fastnn.backend.cpu.kernels.kit import Kit, address, functions, kernel, part, rows_part
 from fastnn.backend.cpu.kernels.philox import BLOCKS, GROUP, WORDS_BYTES, fill_group, uint32_pointer
 from fastnn.backend.cpu.options import formula, helper
-from fastnn.formulas import activations
+from fastnn.formulas import activations, own
 from fastnn.program.layout import MAP_WORD, PARAMS_AT, Counter
 
 _PARAMS_BYTES = PARAMS_AT * 8
@@ -19,6 +19,9 @@ _SEED, _STEP = int(Counter.SEED), int(Counter.STEP)
 
 
 def _formulas(kit: Kit, variant: str) -> tuple[Any, Any]:
+    users = own.find(variant)
+    if users is not None:
+        return own.activation(users, kit.real, formula)
     table: dict[str, tuple[Any, Any]] = activations.define(kit.real, formula, functions(kit.dtype))
     return table[variant]
 

@@ -69,7 +69,7 @@ _STEP, _SEED = int(Counter.STEP), int(Counter.SEED)
     )
 )  # fmt: skip
 _GRADIENTS_PART, _UPDATE_PART = int(Part.GRADIENTS), int(Part.UPDATE)
-_ADAM, _NADAM = CORRECTIONS.index("adam"), CORRECTIONS.index("nadam")
+_ADAM, _NADAM, _COUNT = (CORRECTIONS.index(name) for name in ("adam", "nadam", "count"))
 _STEP_COLUMN = FORMULAS["nadam"].scalars.index("step")
 _STEP_G_COLUMN, _V_COLUMN = (FORMULAS["nadam"].scalars.index(name) for name in ("step_g", "v_correction"))
 
@@ -192,6 +192,8 @@ def _next_row(code: int, progress: int) -> None:
         p[PRODUCT] *= now
         p[UNIT_ROW + _STEP_COLUMN], p[UNIT_ROW + _STEP_G_COLUMN] = _nadam(now, following, p[PRODUCT])
         p[UNIT_ROW + _V_COLUMN] = _unbiased(p[POWER_2])
+    elif kind == _COUNT:  # the first column behind the rates
+        p[UNIT_ROW + words[RATES]] = counters[AT_OPTIMIZER_STEP] + 1.0
     rate = p[RATE] if counters[CONSTANT] != 0 else p[RATES_AT + counters[AT_OPTIMIZER_STEP]]
     for column in range(HYPER_COLUMNS):
         p[ROW + column] = p[UNIT_ROW + column] * (rate if column < words[RATES] else 1.0)

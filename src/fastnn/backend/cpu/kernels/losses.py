@@ -12,7 +12,7 @@ from fastnn.backend.cpu.kernels.kit import Kit, address, functions, given, has, 
 from fastnn.backend.cpu.kernels.rows import row_functions
 from fastnn.backend.cpu.kernels.short import LANES, LONGEST, is_short, lane_functions, lanes_of
 from fastnn.backend.cpu.options import formula, helper
-from fastnn.formulas import losses
+from fastnn.formulas import losses, own
 from fastnn.program.layout import Counter
 
 _STEP, _BAD_LOSS_STEP = int(Counter.STEP), int(Counter.BAD_LOSS_STEP)
@@ -25,7 +25,11 @@ def loss(kit: Kit, variant: str) -> Callable[..., Any]:
     ROWS, COLS, PER_SAMPLE = kit.words("rows cols per_sample")
     SCALE, ROW_FACTOR, PARAM_A, PARAM_B = kit.words("scale row_factor a b")
     at, real = kit.at, kit.real
-    value, gradient = losses.define(real, formula, functions(kit.dtype))[variant]
+    users = own.find(variant)
+    if users is not None:
+        value, gradient = own.loss(users, real, formula)
+    else:
+        value, gradient = losses.define(real, formula, functions(kit.dtype))[variant]
     zero = real(0.0)
 
     def loss(record, context, ith, nth):

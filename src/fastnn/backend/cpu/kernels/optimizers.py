@@ -12,6 +12,7 @@ from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer
 from fastnn.backend.cpu.kernels.kit import Kit, address, flags_of, has, kernel, part, rows_part
 from fastnn.backend.cpu.options import formula
 from fastnn.formulas import optimizers as formulas
+from fastnn.formulas import own
 from fastnn.formulas.optimizers import HYPER_COLUMNS
 from fastnn.program.layout import Counter, Flag
 
@@ -24,8 +25,12 @@ def optimizer(kit: Kit, variant: str) -> Callable[..., Any]:
     """Update a range of parameters by a scalar formula, in one pass over parameters, gradients and slots."""
     P, G, S0, S1, S2, HYPER, N = kit.words("p g s0 s1 s2 hyper n")
     at, real = kit.at, kit.real
-    step = formulas.define(real, formula, kit.math)[variant]
-    slots = len(formulas.FORMULAS[variant].slots)
+    users = own.find(variant)
+    if users is not None:
+        step, slots = own.update(users, real, formula), users.slots
+    else:
+        step = formulas.define(real, formula, kit.math)[variant]
+        slots = len(formulas.FORMULAS[variant].slots)
     zero = real(0.0)
 
     def optimizer(record, context, ith, nth):

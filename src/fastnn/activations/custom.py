@@ -1,0 +1,72 @@
+"""Activations of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastnn.activations.base import Activation
+from fastnn.formulas import own
+from fastnn.registry import register
+
+
+@register("activation")
+@dataclass(frozen=True, repr=False)
+class Custom(Activation):
+    """An activation from a scalar function, compiled into fastnn's loops.
+
+    A function in the place of an activation's name, as in ``Dense(8, activation=function)``, is taken for
+    ``Custom(function)``.
+
+    Parameters
+    ----------
+    function : function
+        ``function(x) -> y`` of one number, in the part of Python that Numba compiles, with or without `numba.njit`. It
+        is compiled anew, for the model's dtype; what it calls may be `numba.njit` functions.
+    gradient : function, optional
+        ``gradient(x) -> dy/dx``. Without it the derivative is taken by central differences of the function in float64:
+        right to about ten digits where the function is smooth, the mean of both sides at a kink, at twice the cost.
+        `fastnn.testing.check_op` compares the two.
+    name : str, optional
+        The function's by default. Saved models hold the name, and `fastnn.load` asks for the function.
+
+    Raises
+    ------
+    TypeError
+        When a function is none, or does not take one number.
+    """
+
+    function: Callable[..., Any]
+    gradient: Callable[..., Any] | None = None
+    name: str = ""
+    formula: str = field(init=False, repr=False, compare=False)  # type: ignore[misc]
+    own: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Check the functions, and make them known to the compiler."""
+        own.check_arity(self.function, 1, "activation", "of one number")
+        if self.gradient is not None:
+            own.check_arity(self.gradient, 1, "activation: gradient", "of one number")
+        object.__setattr__(self, "name", own.name_of(self.name, self.function))
+        object.__setattr__(self, "formula", own.make(self.name, self.function, self.gradient).key)
+
+    def __repr__(self) -> str:
+        """Show the name alone: functions show addresses."""
+        return f"Custom({self.name})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Make the function known where the object gets to."""
+        return type(self), (self.function, self.gradient, self.name)
+
+    def __call__(self, x: ArrayLike) -> NDArray[Any]:
+        """Apply the function to every element of an array, one by one and in float64."""
+        array = np.asarray(x)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{self.name}: expected an array of real numbers, got dtype {array.dtype}")
+        dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
+        values: NDArray[Any] = own.over(self.function, np.asarray(array, np.float64)).astype(dtype)[()]
+        return values

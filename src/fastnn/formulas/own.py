@@ -1,0 +1,248 @@
+"""Functions of the users' own in the place of formulas: by what key they are known, and how kernels inline them.
+
+The key holds a hash of all that the compiler would see: code, constants, and the values of what is global or enclosed.
+So compiled kernels can be kept on disk, and the same function has the same key in every process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+import sys
+import types
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+import numpy as np
+
+_PREFIX = "own"
+# Central differences in float64: near the cube root of the rounding error, and a power of 2.
+_STEP = 2.0**-17
+
+
+@dataclass(frozen=True)
+class Own:
+    """A formula of the user's own.
+
+    Attributes
+    ----------
+    key : str
+        Takes the place of a formula's name.
+    functions : tuple of function or None
+        In plain Python: the formula, and its derivative if there is one.
+    slots, constants : int
+        Of an optimizer.
+    """
+
+    key: str
+    functions: tuple[Callable[..., Any] | None, ...]
+    slots: int = 0
+    constants: int = 0
+
+
+_known: dict[str, Own] = {}
+
+
+def enroll(own: Own) -> Own:
+    """Make a formula known to kernels."""
+    return _known.setdefault(own.key, own)
+
+
+def make(name: str, *functions: Callable[..., Any] | None, slots: int = 0, constants: int = 0) -> Own:
+    """Describe a formula and make it known."""
+    plain = tuple(None if function is None else plain_function(function) for function in functions)
+    digest = hashlib.sha256(f"{sys.version_info[:2]}, {np.__version__}, {slots}, {constants}".encode())
+    for function in plain:
+        digest.update(b"none" if function is None else _identity(function, set()))
+    readable = re.sub(r"\W", "", name)[:40]
+    return enroll(Own(f"{_PREFIX}-{readable}-{digest.hexdigest()[:24]}", plain, slots, constants))
+
+
+def is_own(key: str) -> bool:
+    """Tell whether this is the key of a user's function."""
+    return key.startswith(f"{_PREFIX}-")
+
+
+def find(key: str) -> Own | None:
+    """Return the formula of a key, None where it is one of fastnn's.
+
+    Raises
+    ------
+    KeyError
+        When it is the key of a function that this process does not know.
+    """
+    if not is_own(key):
+        return None
+    if key not in _known:
+        raise KeyError(f"the function {key!r} of the user's own is not known in this process")
+    return _known[key]
+
+
+def plain_function(function: Any) -> Callable[..., Any]:
+    """Return the Python function in what `numba.njit` has made of one, or the function itself."""
+    plain = getattr(function, "py_func", function)
+    if not inspect.isfunction(plain):
+        raise TypeError(f"expected a Python function or one compiled by numba.njit, got {function!r}")
+    return plain
+
+
+def is_function(value: object) -> TypeGuard[Callable[..., Any]]:
+    """Tell whether this is a Python function, or what `numba.njit` has made of one."""
+    return inspect.isfunction(getattr(value, "py_func", value))
+
+
+def over(function: Any, *arrays: Any) -> Any:
+    """Return the values of a function over arrays of float64 of one shape."""
+    flat = [np.ravel(array).tolist() for array in arrays]
+    values = [function(*numbers) for numbers in zip(*flat, strict=True)]
+    return np.array(values, np.float64).reshape(np.shape(arrays[0]))
+
+
+def name_of(given: object, function: Any) -> str:
+    """Return the name that a user has given, or the function's."""
+    if not isinstance(given, str):
+        raise TypeError(f"name: expected a string, got {given!r}")
+    return given or plain_function(function).__name__
+
+
+def check_arity(function: Any, count: int, what: str, wanted: str) -> None:
+    """Raise unless a function takes so many positional arguments."""
+    try:
+        inspect.signature(plain_function(function)).bind(*range(count))
+    except TypeError as error:
+        raise TypeError(f"{what}: expected a function {wanted}: {error}") from None
+
+
+# --- identity ------------------------------------------------------------------------------------------------------
+
+
+def _identity(value: Any, seen: set[int]) -> bytes:
+    """Return bytes that are the same for values that compile to the same code."""
+    value = getattr(value, "py_func", value)
+    if isinstance(value, bool | int | float | complex | str | bytes | type(None) | np.generic):
+        return f"{type(value).__name__} {value!r};".encode()
+    if isinstance(value, tuple | frozenset):
+        items = [_identity(item, seen) for item in value]
+        return b"(" + b"".join(items if isinstance(value, tuple) else sorted(items)) + b")"
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        return f"{value.dtype} {value.shape};".encode() + value.tobytes()
+    if isinstance(value, types.CodeType):
+        parts = value.co_code, value.co_names, value.co_varnames[: value.co_argcount], value.co_freevars
+        return b"".join(_identity(part, seen) for part in (*parts, value.co_consts))
+    if isinstance(value, type | types.BuiltinFunctionType | np.ufunc):
+        return f"{getattr(value, '__module__', '')}.{value.__name__};".encode()
+    if inspect.isfunction(value):
+        return _identity_of_function(value, seen)
+    return uuid.uuid4().bytes  # what cannot be told is never taken for anything known
+
+
+def _identity_of_function(function: types.FunctionType, seen: set[int]) -> bytes:
+    if id(function) in seen:
+        return b"again;"
+    seen = seen | {id(function)}
+    closure = inspect.getclosurevars(function)
+    names = _all_names(function.__code__)
+    found = [_identity(function.__code__, seen), _identity(function.__defaults__, seen)]
+    for name, value in sorted({**closure.globals, **closure.nonlocals}.items()):
+        found.append(name.encode())
+        if isinstance(value, types.ModuleType):
+            # a constant or a function of a module is part of the code; standard ones are told by their names
+            own = value.__name__.split(".")[0] not in sys.stdlib_module_names | {"numpy"}
+            found.append(value.__name__.encode())
+            members = (getattr(value, member) for member in sorted(names) if hasattr(value, member)) if own else ()
+            found += [_identity(member, seen) for member in members]
+        else:
+            found.append(_identity(value, seen))
+    return b"".join(found)
+
+
+def _all_names(code: types.CodeType) -> set[str]:
+    inner = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return set(code.co_names).union(*(_all_names(each) for each in inner))
+
+
+# --- what kernels inline -------------------------------------------------------------------------------------------
+
+
+def activation(own: Own, real: Any, jit: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """Return what `formulas.activations.define` has for an activation: (forward, gradient), which saves the input."""
+    function, derivative = (None if each is None else jit(each) for each in own.functions)
+    assert function is not None
+
+    @jit
+    def forward(x, a, b):  # type: ignore[no-untyped-def]
+        return real(function(x))
+
+    if derivative is not None:
+
+        @jit
+        def gradient(x, dy, a, b):  # type: ignore[no-untyped-def]
+            return dy * real(derivative(x))
+
+    else:
+
+        @jit
+        def gradient(x, dy, a, b):  # type: ignore[no-untyped-def]
+            middle = np.float64(x)
+            h = _STEP * max(1.0, abs(middle))
+            low, high = middle - h, middle + h
+            return dy * real((function(high) - function(low)) / (high - low))
+
+    return forward, gradient
+
+
+def loss(own: Own, real: Any, jit: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """Return what `formulas.losses.define` has for a loss: (value, gradient); the user's take the target first."""
+    function, derivative = (None if each is None else jit(each) for each in own.functions)
+    assert function is not None
+
+    @jit
+    def value(p, t, a, b):  # type: ignore[no-untyped-def]
+        return real(function(t, p))
+
+    if derivative is not None:
+
+        @jit
+        def gradient(p, t, a, b):  # type: ignore[no-untyped-def]
+            return real(derivative(t, p))
+
+    else:
+
+        @jit
+        def gradient(p, t, a, b):  # type: ignore[no-untyped-def]
+            middle, target = np.float64(p), np.float64(t)
+            h = _STEP * max(1.0, abs(middle))
+            low, high = middle - h, middle + h
+            return real((function(target, high) - function(target, low)) / (high - low))
+
+    return value, gradient
+
+
+def update(own: Own, real: Any, jit: Callable[[Any], Any]) -> Any:
+    """Return what `formulas.optimizers.define` has for an optimizer; weight decay comes before the user's function."""
+    assert own.functions[0] is not None
+    function, count = jit(own.functions[0]), own.constants
+
+    @jit
+    def without(p, g, s0, s1, s2, rate, decay, t, h3, h4, h5, h6, h7):  # type: ignore[no-untyped-def]
+        return real(function(p - decay * p, g, rate, t, *(h3, h4, h5, h6, h7)[:count])), s0, s1, s2
+
+    @jit
+    def one(p, g, s0, s1, s2, rate, decay, t, h3, h4, h5, h6, h7):  # type: ignore[no-untyped-def]
+        p, s0 = function(p - decay * p, g, s0, rate, t, *(h3, h4, h5, h6, h7)[:count])
+        return real(p), real(s0), s1, s2
+
+    @jit
+    def two(p, g, s0, s1, s2, rate, decay, t, h3, h4, h5, h6, h7):  # type: ignore[no-untyped-def]
+        p, s0, s1 = function(p - decay * p, g, s0, s1, rate, t, *(h3, h4, h5, h6, h7)[:count])
+        return real(p), real(s0), real(s1), s2
+
+    @jit
+    def three(p, g, s0, s1, s2, rate, decay, t, h3, h4, h5, h6, h7):  # type: ignore[no-untyped-def]
+        p, s0, s1, s2 = function(p - decay * p, g, s0, s1, s2, rate, t, *(h3, h4, h5, h6, h7)[:count])
+        return real(p), real(s0), real(s1), real(s2)
+
+    return (without, one, two, three)[own.slots]

@@ -1,0 +1,74 @@
+"""Losses of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn._numbers import flag
+from fastnn.formulas import own
+from fastnn.losses.base import Loss
+from fastnn.registry import register
+
+
+@register("loss")
+@dataclass(frozen=True, repr=False)
+class Custom(Loss):
+    """A loss from a scalar function of a target and a prediction, compiled into fastnn's loops.
+
+    A function in the place of a loss's name, as in ``compile("adam", function)``, is taken for ``Custom(function)``.
+
+    Parameters
+    ----------
+    function : function
+        ``function(target, prediction) -> loss`` of one element, in the part of Python that Numba compiles, with or
+        without `numba.njit`.
+    gradient : function, optional
+        ``gradient(target, prediction) -> dloss/dprediction``. Without it the derivative is taken by central differences
+        of the function in float64: right to about ten digits where the function is smooth, at twice the cost.
+        `fastnn.testing.check_op` compares the two.
+    name : str, optional
+        The function's by default. Saved models hold the name, and `fastnn.load` asks for the function.
+    row_mean : bool
+        Whether the loss of a row is the mean over its elements; else it is the sum.
+
+    Raises
+    ------
+    TypeError
+        When a function is none, or does not take two numbers.
+    """
+
+    function: Callable[..., Any]
+    gradient: Callable[..., Any] | None = None
+    name: str = ""
+    row_mean: bool = field(default=True, kw_only=True)  # type: ignore[misc]
+    formula: str = field(init=False, repr=False, compare=False)  # type: ignore[misc]
+    own: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Check the functions, and make them known to the compiler."""
+        flag("row_mean", self.row_mean)
+        own.check_arity(self.function, 2, "loss", "of a target and a prediction")
+        if self.gradient is not None:
+            own.check_arity(self.gradient, 2, "loss: gradient", "of a target and a prediction")
+        object.__setattr__(self, "name", own.name_of(self.name, self.function))
+        object.__setattr__(self, "formula", own.make(self.name, self.function, self.gradient).key)
+
+    def __repr__(self) -> str:
+        """Show the name alone: functions show addresses."""
+        return f"Custom({self.name})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Make the function known where the object gets to."""
+        return partial(type(self), row_mean=self.row_mean), (self.function, self.gradient, self.name)
+
+    def rows(self, targets: NDArray[Any], predictions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Compute the loss of every row, element by element and in float64."""
+        elements = own.over(self.function, targets, predictions)
+        rows: NDArray[np.float64] = elements.mean(axis=-1) if self.row_mean else elements.sum(axis=-1)
+        return rows

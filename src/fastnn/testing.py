@@ -1,0 +1,232 @@
+"""Checks of what users write themselves: whether a derivative is that of its function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn import activations, losses
+from fastnn import layers as layer_module
+from fastnn import nopython as fnp
+from fastnn.layers import Layer
+from fastnn.model import Sequential
+
+Array = NDArray[np.float64]
+
+# Near the cube root of float64's rounding error, and a power of 2: differences are right to about ten digits.
+_STEP = 2.0**-17
+
+
+class Derivative(NamedTuple):
+    """The worst place of a derivative.
+
+    Attributes
+    ----------
+    error : float
+        ``|got - expected| / max(1, |expected|)``.
+    at : str
+        Where that is.
+    expected, got : float
+        By differences of the function; by the derivative.
+    """
+
+    error: float
+    at: str
+    expected: float
+    got: float
+
+    def __str__(self) -> str:
+        """Tell it in words."""
+        return f"off by {self.error:.2g} at {self.at}: expected {self.expected:.10g}, got {self.got:.10g}"
+
+
+def check_op(
+    op: Any,
+    *,
+    low: float = -4.0,
+    high: float = 4.0,
+    shape: int | Sequence[int] = 5,
+    targets: Sequence[float] | None = None,
+    tolerance: float = 1e-5,
+    seed: int = 0,
+) -> Derivative:
+    """Compare the derivative of an activation, a loss or a layer with differences of its values, in float64.
+
+    The compiled kernels are what is compared, as they run in training. At a kink any slope between those of both sides
+    is right, and where the slope itself has one, differences are right to five digits.
+
+    Parameters
+    ----------
+    op : activation, loss, layer or function
+        By name or as an object; a function counts as an activation if it takes one number, as a loss if two.
+    low, high : float
+        Range of the inputs of an activation or layer, or of the predictions of a loss.
+    shape : int or tuple of int
+        Of a sample, for a layer.
+    targets : sequence of float, optional
+        Targets of a loss; by default some of those that it takes.
+    tolerance : float
+        Highest error.
+    seed : int
+        Of random inputs, weights and predictions.
+
+    Returns
+    -------
+    Derivative
+        The worst place.
+
+    Raises
+    ------
+    AssertionError
+        When the error is above the tolerance, or a value is not finite; the message names the place.
+    TypeError, ValueError
+        When `op` is none of these, or is a layer that does not take the shape.
+    """
+    rng = np.random.default_rng(seed)
+    if isinstance(op, Layer):
+        found, name = _layer(op, shape, low, high, rng), op.label
+    else:
+        kind = _kind(op)
+        if isinstance(kind, losses.Loss):
+            found = _loss(kind, low, high, targets, rng)
+        else:
+            found = _activation(kind, low, high, rng)
+        name = kind.name
+    worst = max(found, key=lambda one: np.inf if np.isnan(one.error) else one.error)
+    if not worst.error <= tolerance:
+        raise AssertionError(f"{name}: the derivative is {worst}")
+    return worst
+
+
+def _kind(op: Any) -> Any:
+    """Return the activation or loss that a name, object or function means."""
+    if isinstance(op, activations.Activation | losses.Loss):
+        return op
+    for get in (activations.get, losses.get):
+        try:
+            return get(op)
+        except (TypeError, ValueError) as error:
+            reason = error
+    raise TypeError(f"check_op: expected an activation, a loss or a layer, got {op!r}: {reason}")
+
+
+def _activation(op: activations.Activation, low: float, high: float, rng: np.random.Generator) -> list[Derivative]:
+    """Compare at points side by side, or in rows where an element depends on its row."""
+    columns = 5 if op.rowwise else 1
+    model = Sequential([layer_module.Input((columns,)), layer_module.Activation(op)], dtype="float64")
+    x = np.linspace(low, high, 1000 * columns + 1)[:-1].reshape(-1, columns)
+    if op.rowwise:
+        rng.shuffle(x.reshape(-1))
+    else:
+        x = np.concatenate([x, [[0.0]]])
+    return _inputs(model, x, rng)
+
+
+def _layer(
+    layer: Layer, shape: int | Sequence[int], low: float, high: float, rng: np.random.Generator
+) -> list[Derivative]:
+    model = Sequential([layer_module.Input(shape), layer], dtype="float64", seed=0)
+    x = rng.uniform(low, high, (7, *model._architecture_or_fail().input_shapes[0]))
+    found = _inputs(model, x, rng)
+    if not model.get_weights():
+        return found
+    model.set_weights([weight + rng.uniform(-0.5, 0.5, weight.shape) for weight in model.get_weights()])
+    model.compile("sgd", "mean_squared_error")
+    learner = model.learner(gradients=True)
+    count = fnp.parameter_count(learner)
+    weights, gradients = np.empty(count), np.empty(count)
+    fnp.get_parameters(learner, weights)
+    out = np.empty_like(model.predict(x))
+    counts = rng.uniform(-1.0, 1.0, out.shape)
+    fnp.parameter_gradient(learner, x, counts, gradients)
+
+    def value(given: Array) -> float:
+        fnp.set_parameters(learner, given)
+        fnp.predict(learner, x, out)
+        return float((out * counts).sum())
+
+    trained = np.concatenate(
+        [np.full(entry.size, is_trained) for entry, is_trained in zip(model._table, model._trained(), strict=True)]
+    )
+    names = [f"weight {entry.name}[{i}]" for entry in model._table for i in range(entry.size)]
+    for index in np.flatnonzero(trained):
+        change = np.zeros(count)
+        change[index] = _STEP * max(1.0, abs(weights[index]))
+        ends = value(weights - change), value(weights), value(weights + change)
+        found.append(_compare(names[index], *ends, change[index], gradients[index]))
+    return found
+
+
+def _inputs(model: Sequential, x: Array, rng: np.random.Generator) -> list[Derivative]:
+    """Compare the gradient of a weighted sum of a model's outputs for each element of its inputs."""
+    net = model.freeze(gradients=True)
+    out = np.empty_like(model.predict(x))
+    counts = rng.uniform(0.5, 1.5, out.shape) if x[0].size > 1 else np.ones(out.shape)
+    gradient = np.empty_like(x)
+    fnp.input_gradient(net, x, counts, gradient)
+
+    def values(given: Array) -> Array:
+        fnp.predict(net, given, out)
+        return np.asarray((out * counts).reshape(len(x), -1).sum(axis=1))
+
+    return _elements(x, values, gradient, lambda row, place: f"x = {_spell(x[row])}")
+
+
+def _loss(
+    op: losses.Loss, low: float, high: float, targets: Sequence[float] | None, rng: np.random.Generator
+) -> list[Derivative]:
+    """Compare the compiled gradient with differences of the loss's values on arrays."""
+    single_out = isinstance(op, losses.CrossEntropy | losses.KLDivergence)
+    columns, n = 4 if single_out else 1, 2000
+    least, most = (max(low, op.prediction_range[0]), min(high, op.prediction_range[1]))
+    margin = 0.01 * (most - least)  # losses of probabilities have no slope at the ends
+    predictions = rng.uniform(least + margin, most - margin, (n, columns))
+    if single_out:
+        y = rng.dirichlet(np.ones(columns), n)
+    elif targets is not None or op.target_values:
+        y = rng.choice(np.asarray(targets if targets is not None else op.target_values, np.float64), (n, columns))
+    else:
+        y = rng.uniform(max(low, op.target_range[0]), min(high, op.target_range[1]), (n, columns))
+    model = Sequential([layer_module.Input((columns,)), layer_module.Flatten()], dtype="float64")
+    model.compile("sgd", op)
+    gradient = np.asarray(model.input_gradients(predictions, y)) * n
+    return _elements(
+        predictions, lambda given: op.rows(y, given), gradient,
+        lambda row, place: f"target {_spell(y[row])}, prediction {_spell(predictions[row])}",
+    )  # fmt: skip
+
+
+def _elements(
+    x: Array, values: Callable[[Array], Array], gradient: Array, where: Callable[[int, int], str]
+) -> list[Derivative]:
+    """Compare row by row, one element of all rows at a time; returns the worst of each element."""
+    found = []
+    middle = np.array(values(x))
+    flat = x.reshape(len(x), -1)
+    for place in range(flat.shape[1]):
+        h = _STEP * np.maximum(1.0, np.abs(flat[:, place]))
+        sides = []
+        for sign in (-1.0, 1.0):
+            moved = flat.copy()
+            moved[:, place] += sign * h
+            sides.append(np.array(values(moved.reshape(x.shape))))
+        ends = zip(sides[0], middle, sides[1], h, gradient.reshape(len(x), -1)[:, place], strict=True)
+        found += [_compare(where(row, place), *numbers) for row, numbers in enumerate(ends)]
+    return found
+
+
+def _spell(numbers: Array) -> str:
+    spelled = ", ".join(f"{number:.6g}" for number in numbers.ravel())
+    return spelled if numbers.size == 1 else f"[{spelled}]"
+
+
+def _compare(at: str, before: float, middle: float, after: float, h: float, got: float) -> Derivative:
+    left, right = (middle - before) / h, (after - middle) / h
+    expected = (after - before) / (2.0 * h)
+    if abs(right - left) > 1e-3 * max(1.0, abs(expected)):  # a kink
+        expected = min(max(got, min(left, right)), max(left, right))
+    error = abs(got - expected) / max(1.0, abs(expected))
+    return Derivative(float(error), at, float(expected), float(got))

@@ -22,13 +22,14 @@ def gradient_with(net, x, seed, dx, work):
     fnp.input_gradient(net, x, seed, dx, work)
 
 
-@njit
-def jacobian(net, x, rows):
-    seed = np.zeros(len(rows), x.dtype)
-    for i in range(len(rows)):
-        seed[i] = 1
-        fnp.input_gradient(net, x, seed, rows[i])
-        seed[i] = 0
+@njit(nogil=True)
+def jacobian(net, x, matrix):
+    fnp.jacobian(net, x, matrix)
+
+
+@njit(nogil=True)
+def jacobian_with(net, x, matrix, work):
+    fnp.jacobian(net, x, matrix, work)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -68,14 +69,56 @@ def test_float32_follows_float64(name):
     np.testing.assert_allclose(results[0], results[1], rtol=1e-4, atol=1e-5)
 
 
-def test_jacobian():
-    model = chain(fnn.Dense(5, "tanh"), fnn.Dense(3), dtype="float64")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_jacobian(dtype):
+    model = chain(fnn.Dense(5, "tanh"), fnn.Dense(3), dtype=dtype)
     (w, b), (v, _) = model.get_weights()[:2], model.get_weights()[2:]
-    x = RNG.normal(size=6)
-    found = np.full((3, 6), np.nan)
-    jacobian(model.freeze(gradients=True), x, found)
+    x = RNG.normal(size=6).astype(dtype)
+    net = model.freeze(gradients=True)
     slopes = 1 - np.tanh(x @ w + b) ** 2
-    np.testing.assert_allclose(found, (w * slopes @ v).T, rtol=1e-12)
+    for call in (jacobian, fnp.jacobian, lambda *given: jacobian_with(*given, fnp.workspace(net, 1))):
+        found = np.full((3, 6), np.nan, dtype)
+        call(net, x, found)
+        np.testing.assert_allclose(found, (w * slopes @ v).T, rtol=1e-12 if dtype == "float64" else 1e-5)
+
+
+@pytest.mark.parametrize("name", ["images", "one output", "wide"])
+def test_jacobians_of_other_shapes(name):
+    model = MODELS[name]("float32")
+    net, x = model.freeze(gradients=True), rows(model, 1)[0]
+    outputs = expected(model, x[None])[0].shape
+    wanted = np.empty((*outputs, *x.shape), np.float32)
+    for index in np.ndindex(outputs):
+        seed = np.zeros(outputs, np.float32)
+        seed[index] = 1
+        gradient(net, x, seed, wanted[index])
+    work = fnp.workspace(net, 4)
+    for call in (jacobian, fnp.jacobian, lambda *given: jacobian_with(*given, work)):
+        found = np.full_like(wanted, np.nan)
+        call(net, x, found)
+        assert found.tobytes() == wanted.tobytes()
+
+
+def test_jacobians_misused():
+    model = chain(fnn.Dense(5, "tanh"), fnn.Dense(3))
+    net, x, matrix = model.freeze(gradients=True), rows(model, 1)[0], np.zeros((3, 6), np.float32)
+    work = fnp.workspace(net, 1)
+    for call in (jacobian, fnp.jacobian, lambda *given: jacobian_with(*given, work)):
+        for given in ((x, matrix[:2].copy()), (x, np.zeros((6, 3), np.float32)), (x[:5], matrix), (matrix[0], matrix)):
+            with pytest.raises(ValueError):
+                call(net, *given)
+        with pytest.raises((TypingError, ValueError), match="matrix"):
+            call(net, x, matrix[0])
+        with pytest.raises((TypingError, TypeError), match="matrix"):
+            call(net, x, matrix.astype(np.float64))
+        with pytest.raises(ValueError, match="gradients=True"):
+            call(model.freeze(), x, matrix)
+    wide = MODELS["wide"]("float64").freeze(gradients=True)
+    x, matrix = np.zeros(6), np.zeros((70, 6))
+    small = fnp.workspace(wide, 1)
+    for length in range(0, len(small), 7):
+        with pytest.raises(ValueError, match="workspace"):
+            jacobian_with(wide, x, matrix, small[:length])
 
 
 def test_the_gradient_may_take_the_place_of_what_it_is_made_from():

@@ -13,7 +13,7 @@ from fastnn.backend.cpu import frozen as backend
 from fastnn.backend.cpu import learner as learners
 from fastnn.backend.cpu.c_function import CFunction
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
-from fastnn.backend.cpu.frozen_layout import Word, learner_bytes, workspace_bytes
+from fastnn.backend.cpu.frozen_layout import Word, learner_bytes, seed_bytes, workspace_bytes
 from fastnn.backend.cpu.learner import Learner, Learners
 from fastnn.nopython.calls import call_native, check_array, check_network, check_workspace
 from fastnn.nopython.flat import flatten, unflatten
@@ -109,6 +109,41 @@ def input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> No
     _call(code, net, [*given, dx], work, n)
 
 
+def jacobian(net: Any, x: Any, matrix: Any, work: Any = None) -> None:
+    """Compute the derivatives of all outputs for all inputs of one sample.
+
+    Parameters
+    ----------
+    net : FrozenNetwork or Learner
+        From ``Model.freeze(gradients=True)``, or ``Model.learner(gradients=True)``.
+    x : array of shape input_shape
+        C-contiguous, of the network's dtype.
+    matrix : array of shape (*output_shape, *input_shape)
+        Likewise; it is filled, and shares no memory with x.
+    work : array of int64, optional
+        From `workspace`. Without it, some memory is allocated.
+
+    Raises
+    ------
+    ValueError, TypeError, RuntimeError
+        As `input_gradient` does.
+    """
+    _check_one(net)
+    for name, array in (("x", x), ("matrix", matrix)):
+        check_array(name, array, net.parameters.dtype)
+    inputs, outputs = backend.sample_shapes(net.code)
+    if x.shape != inputs or matrix.shape != (*outputs, *inputs):
+        wanted = f"{inputs} and {(*outputs, *inputs)}"
+        raise ValueError(f"x, matrix: expected shapes {wanted}, got {x.shape} and {matrix.shape}")
+    if np.may_share_memory(x, matrix):
+        raise ValueError("matrix: expected memory apart from that of x")
+    seed = np.zeros(outputs, x.dtype)
+    for index, row in enumerate(matrix.reshape(seed.size, *inputs)):
+        seed.reshape(-1)[index] = 1
+        input_gradient(net, x, seed, row, work)
+        seed.reshape(-1)[index] = 0
+
+
 def workspace(net: Any, batch: int) -> NDArray[np.int64]:
     """Allocate what all functions of a network or a learner need for at most `batch` rows.
 
@@ -128,6 +163,8 @@ def workspace(net: Any, batch: int) -> NDArray[np.int64]:
         raise ValueError(f"batch: expected at least 1, got {batch}")
     check_network(net)
     needed = max(_needed(code, batch) for code in (net.code, net.gradient) if code.size)
+    if net.gradient.size:
+        needed += seed_bytes(int(net.code[Word.OUTPUT_BYTES]))
     if isinstance(net, Learner | Learners):
         for code in (net.training, net.seeded):
             if code.size:

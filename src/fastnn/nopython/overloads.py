@@ -17,7 +17,7 @@ from numba.core.errors import TypingError
 from numba.extending import overload, register_jitable
 
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
-from fastnn.backend.cpu.frozen_layout import Outcome, Word, learner_bytes, workspace_bytes
+from fastnn.backend.cpu.frozen_layout import Outcome, Word, learner_bytes, seed_bytes, workspace_bytes
 from fastnn.backend.cpu.learner import Learner, Learners
 from fastnn.nopython import functions
 from fastnn.nopython.flat import flatten, unflatten
@@ -26,14 +26,18 @@ from fastnn.nopython.native import is_ours, run, run_gradient, share_memory
 from fastnn.nopython.numba_types import array_type, is_kind, network_type, parameters_of, workspace_type
 
 _PARAMETERS, _TRAINABLE = int(Word.PARAMETERS), int(Word.TRAINABLE)
+_OUTPUT_BYTES = int(Word.OUTPUT_BYTES)
 _MANY_COUNT, _MANY_ARENA, _ONE_ARENA = int(Word.MANY_COUNT), int(Word.MANY_ARENA), int(Word.ONE_ARENA)
 
 _workspace_bytes = register_jitable(workspace_bytes)
 _learner_bytes = register_jitable(learner_bytes)
+_seed_bytes = register_jitable(seed_bytes)
 
 # --- what is checked in each call ------------------------------------------------------------------------------
 
-_FOREIGN, _EXCHANGED = (f"fastnn.nopython: {ERRORS[one][1]}" for one in (Outcome.FOREIGN, Outcome.PARAMETERS))
+_FOREIGN, _EXCHANGED, _SMALL = (
+    f"fastnn.nopython: {ERRORS[one][1]}" for one in (Outcome.FOREIGN, Outcome.PARAMETERS, Outcome.WORKSPACE)
+)
 
 
 @register_jitable
@@ -92,6 +96,43 @@ def _input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> C
     return gradient
 
 
+@overload(functions.jacobian)
+def _jacobian(net: Any, x: Any, matrix: Any, work: Any = None) -> Callable[..., None]:
+    network_type(net, FrozenNetwork, Learner)
+    dtype = parameters_of(net).dtype
+    array_type("x", x, dtype)
+    array_type("matrix", matrix, dtype, written=True)
+    workspace_type(work)
+    axes, item = matrix.ndim - x.ndim, dtype.bitwidth // 8
+    if axes < 1:
+        raise TypingError("fastnn.nopython: matrix: expected shape (*output_shape, *input_shape)")
+    real = np.dtype(str(dtype)).type
+    given = isinstance(work, types.Array)
+
+    def jacobian(net: Any, x: Any, matrix: Any, work: Any = None) -> None:
+        _check(net.code)
+        words = _seed_bytes(net.code[_OUTPUT_BYTES]) // 8
+        count = net.code[_OUTPUT_BYTES] // item
+        if matrix.size != count * x.size:
+            raise ValueError("fastnn.nopython.jacobian: expected matrix of shape (*output_shape, *input_shape)")
+        if share_memory(x, matrix):
+            raise ValueError("fastnn.nopython.jacobian: expected memory of the matrix apart from that of x")
+        if given:
+            if len(work) < words:
+                raise ValueError(_SMALL)
+            memory, rest = work[len(work) - words :].view(real)[:count], work[: len(work) - words]
+            memory[:] = 0
+        else:
+            memory, rest = np.zeros(count, real), None
+        seed, rows = memory.reshape(matrix.shape[:axes]), matrix.reshape((count, *x.shape))
+        for index in range(count):
+            memory[index] = 1
+            run_gradient(net, x, seed, rows[index], rest)
+            memory[index] = 0
+
+    return jacobian
+
+
 @register_jitable
 def _needed(code: Any, rows: Any) -> Any:
     _check(code)
@@ -103,7 +144,9 @@ def _network_bytes(net: Any, rows: Any) -> Any:
     if rows < 1:
         raise ValueError("fastnn.nopython.workspace: expected a batch of at least 1")
     needed = _needed(net.code, rows)
-    return max(needed, _needed(net.gradient, rows)) if net.gradient.size > 0 else needed
+    if net.gradient.size > 0:
+        needed = max(needed, _needed(net.gradient, rows)) + _seed_bytes(net.code[_OUTPUT_BYTES])
+    return needed
 
 
 @overload(functions.workspace)

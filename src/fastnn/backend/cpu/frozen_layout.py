@@ -153,3 +153,8 @@ def learner_bytes(many_count: int, many_arena: int, one_arena: int, n: int) -> i
         return 0 if one_arena <= STACK_BYTES else one_arena + ALIGNMENT
     arena = many_arena * ((n + UNIT - 1) // UNIT)
     return many_count * RECORD_WORDS * 8 + arena + ALIGNMENT
+
+
+def seed_bytes(output_bytes: int) -> int:
+    """Return the bytes of workspace, behind those above, for the seed of a Jacobian matrix."""
+    return (output_bytes + 7) // 8 * 8

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fastnn.formulas import own
 from fastnn.formulas.activations import SAVES
 from fastnn.formulas.optimizers import FORMULAS
 from fastnn.program.layout import Flag
@@ -167,6 +168,49 @@ for rows, cols in TABLES:
             case("batch_norm_inference_grad", dims, flags=flags, optional=optional, **more)
     for optional in ((), ("gamma",)):
         case("layer_norm_grad", dims, optional=optional, special={"mean": mean, "rstd": rstd}, bound=Bound(16, 64))
+
+# --- functions of users -------------------------------------------------------------------------------------------
+
+
+def _squares(x, w, y):
+    for unit in range(len(y)):
+        total = x[0] * 0
+        for i in range(len(x)):
+            total += w[unit, i] * x[i] * x[i]
+        y[unit] = total
+
+
+def _squares_gradient(x, w, dy, dx, dw):
+    for unit in range(len(dy)):
+        for i in range(len(x)):
+            dx[i] += 2 * w[unit, i] * x[i] * dy[unit]
+            dw[unit, i] += x[i] * x[i] * dy[unit]
+
+
+def _pairs(x, y):
+    for unit in range(len(y)):
+        y[unit] = x[unit] * x[unit + 1]
+
+
+def _pairs_gradient(x, dy, dx):
+    for unit in range(len(dy)):
+        dx[unit] += x[unit + 1] * dy[unit]
+        dx[unit + 1] += x[unit] * dy[unit]
+
+
+for rows, cols, units in ((1, 2, 1), (7, 31, 5), (33, 7, 3)):
+    for gradient in (True, False):
+        weighted = own.make("squares", _squares, _squares_gradient if gradient else None, shape=(units, cols)).key
+        plain = own.make("pairs", _pairs, _pairs_gradient if gradient else None).key
+        for key, optional, size, of in ((weighted, ("w",), units * cols, units), (plain, (), 1, cols - 1)):
+            dims = {"rows": rows, "cols": cols, "units": of, "size": size}
+            note = "differences" if not gradient else ""
+            # differences in float64 are right to ten digits; they are given to float32 as they are
+            bound = Bound(8 + cols, 1e7 if not gradient else 16 + cols * units)
+            case("row_function", dims, variant=key, optional=optional, bound=Bound(8 + cols, 16 + cols), note=note)
+            for flags in (Flag(0), Flag.ACCUMULATE) if optional else (Flag(0),):
+                case("row_function_grad", dims, variant=key, optional={*optional, *(("dw",) if optional else ())},
+                     flags=flags, bound=bound, note=note)  # fmt: skip
 
 # --- losses -----------------------------------------------------------------------------------------------------
 # prediction and target, parameter; predictions keep away from kinks for these targets
@@ -391,6 +435,10 @@ DERIVATIVES: dict[str, tuple[Derivative, ...]] = {
         _norm("layer_norm_grad", "x", "dx"),
         _norm("layer_norm_param_grad", "gamma", "dgamma"),
         _norm("layer_norm_param_grad", "beta", "dbeta"),
+    ),
+    "row_function": (
+        Derivative("x", "row_function_grad", "dx", {"dy": "dy", "x": "x", "w": "w"}),
+        Derivative("w", "row_function_grad", "dw", {"dy": "dy", "x": "x", "w": "w"}),
     ),
     **{
         op: (

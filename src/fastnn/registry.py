@@ -26,6 +26,7 @@ FAMILIES = (
     "metric",
     "optimizer",
     "schedule",
+    "function",
 )
 REGISTRY: dict[str, dict[str, type[Any]]] = {family: {} for family in FAMILIES}
 

@@ -35,12 +35,20 @@ class Own:
         In plain Python: the formula, and its derivative if there is one.
     slots, constants : int
         Of an optimizer.
+    shape : tuple of int
+        Of a layer's weights; (0,) where it has none.
     """
 
     key: str
     functions: tuple[Callable[..., Any] | None, ...]
     slots: int = 0
     constants: int = 0
+    shape: tuple[int, ...] = (0,)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether a layer has weights."""
+        return self.shape != (0,)
 
 
 _known: dict[str, Own] = {}
@@ -51,14 +59,20 @@ def enroll(own: Own) -> Own:
     return _known.setdefault(own.key, own)
 
 
-def make(name: str, *functions: Callable[..., Any] | None, slots: int = 0, constants: int = 0) -> Own:
+def make(
+    name: str,
+    *functions: Callable[..., Any] | None,
+    slots: int = 0,
+    constants: int = 0,
+    shape: tuple[int, ...] = (0,),
+) -> Own:
     """Describe a formula and make it known."""
     plain = tuple(None if function is None else plain_function(function) for function in functions)
-    digest = hashlib.sha256(f"{sys.version_info[:2]}, {np.__version__}, {slots}, {constants}".encode())
+    digest = hashlib.sha256(f"{sys.version_info[:2]}, {np.__version__}, {slots}, {constants}, {shape}".encode())
     for function in plain:
         digest.update(b"none" if function is None else _identity(function, set()))
     readable = re.sub(r"\W", "", name)[:40]
-    return enroll(Own(f"{_PREFIX}-{readable}-{digest.hexdigest()[:24]}", plain, slots, constants))
+    return enroll(Own(f"{_PREFIX}-{readable}-{digest.hexdigest()[:24]}", plain, slots, constants, shape))
 
 
 def is_own(key: str) -> bool:
@@ -246,3 +260,59 @@ def update(own: Own, real: Any, jit: Callable[[Any], Any]) -> Any:
         return real(p), real(s0), real(s1), real(s2)
 
     return (without, one, two, three)[own.slots]
+
+
+def rows(own: Own, jit: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """Return a layer's function and gradient, with weights whether it has some or not.
+
+    Returns
+    -------
+    function : (x, w, y) -> None
+    gradient : (x, w, dy, dx, dw) -> None
+        dx and, before the first row, dw are zeros.
+    """
+    function, derivative = (None if each is None else jit(each) for each in own.functions)
+    assert function is not None
+    weighted = own.weighted
+
+    @jit
+    def forward(x, w, y):  # type: ignore[no-untyped-def]
+        if weighted:
+            function(x, w, y)
+        else:
+            function(x, y)
+
+    @jit
+    def given(x, w, dy, dx, dw):  # type: ignore[no-untyped-def]
+        if weighted:
+            derivative(x, w, dy, dx, dw)  # type: ignore[misc]
+        else:
+            derivative(x, dy, dx)  # type: ignore[misc]
+
+    @jit
+    def slope(x, w, dy, values, index, low, high):  # type: ignore[no-untyped-def]
+        middle = values[index]
+        h = _STEP * max(1.0, abs(middle))
+        values[index] = middle - h
+        forward(x, w, low)
+        values[index] = middle + h
+        forward(x, w, high)
+        width = values[index] - (middle - h)
+        values[index] = middle
+        total = 0.0
+        for unit in range(len(dy)):
+            total += dy[unit] * (high[unit] - low[unit])
+        return total / width
+
+    @jit
+    def differences(x, w, dy, dx, dw):  # type: ignore[no-untyped-def]
+        inputs, weights = x.astype(np.float64), w.astype(np.float64)
+        low, high = np.zeros(len(dy)), np.zeros(len(dy))
+        for index in range(len(inputs)):
+            dx[index] += slope(inputs, weights, dy, inputs, index, low, high)
+        if weighted:
+            flat, target = weights.reshape(-1), dw.reshape(-1)
+            for index in range(len(flat)):
+                target[index] += slope(inputs, weights, dy, flat, index, low, high)
+
+    return forward, differences if derivative is None else given

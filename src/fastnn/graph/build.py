@@ -49,6 +49,12 @@ def sum_rows(graph: Graph, dy: Tensor, label: str) -> Tensor:
     return graph.add("sum_rows", (dy,), [((dy.columns,), False, f"{label}.dbias")], label)[0]
 
 
+def row_function(graph: Graph, x: Tensor, w: Tensor | None, units: int, formula: str, label: str) -> Tensor:
+    """Apply a user's function to every row of x (..., n), which gives rows of so many units."""
+    shape = (*x.shape[:-1], units)
+    return graph.add("row_function", (x, w), [(shape, x.batched, f"{label}.rows")], label, formula=formula)[0]
+
+
 def activation(graph: Graph, x: Tensor, formula: str, parameters: tuple[float, ...], label: str) -> Tensor:
     """Apply an activation by the name of its formula."""
     if formula == "linear":

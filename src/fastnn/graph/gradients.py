@@ -106,6 +106,16 @@ def _batch_norm(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> 
     return tuple(gradient if need else None for gradient, need in zip(found, (*needs[:3], False, False), strict=True))
 
 
+def _row_function(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
+    x, w = node.inputs
+    assert x is not None
+    outputs = [(x.shape, x.batched, f"{node.label}.dx")]
+    if w is not None:
+        outputs.append((w.shape, False, f"{node.label}.dw"))
+    found = graph.add("row_function_grad", (dy, x, w), outputs, node.label, **node.attrs)
+    return found[0] if needs[0] else None, found[1] if needs[1] else None
+
+
 def _loss(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
     return (node.outputs[1], None, None)
 
@@ -125,6 +135,7 @@ RULES: dict[str, Rule] = {
     "layer_norm": _layer_norm,
     "batch_norm": _batch_norm,
     "batch_norm_inference": _batch_norm,
+    "row_function": _row_function,
     "loss": _loss,
 }
 

@@ -2,6 +2,7 @@
 
 from fastnn.layers.base import Layer
 from fastnn.layers.core import Activation, Dense, Flatten, Input, InputLayer, Reshape
+from fastnn.layers.custom import Custom, RowFunction
 from fastnn.layers.merge import Add, Concatenate, Multiply
 from fastnn.layers.normalization import BatchNorm, LayerNorm
 from fastnn.layers.random import Dropout, GaussianNoise
@@ -12,6 +13,7 @@ __all__ = [
     "Add",
     "BatchNorm",
     "Concatenate",
+    "Custom",
     "Dense",
     "Dropout",
     "Flatten",
@@ -22,5 +24,6 @@ __all__ = [
     "LayerNorm",
     "Multiply",
     "Reshape",
+    "RowFunction",
     "Symbol",
 ]

@@ -210,6 +210,21 @@ def _take_columns(e: Emitter, node: Node) -> list[Draft]:
     return [Draft("copy_columns", {"y": y, "x": x}, dims, label=node.label)]
 
 
+@_emits("row_function", "row_function_grad")
+def _row_function(e: Emitter, node: Node) -> list[Draft]:
+    gradient = node.op == "row_function_grad"
+    x, w = node.inputs[1:] if gradient else node.inputs
+    y = _some(node.inputs[0]) if gradient else node.outputs[0]
+    operands: dict[str, Tensor | int | None] = {"x": x, "w": w}
+    if gradient:
+        operands |= {"dy": y, **dict(zip(("dx", "dw"), node.outputs, strict=False))}
+    else:
+        operands["y"] = y
+    dims = {"rows": e.rows(y), "cols": _some(x).columns, "units": y.columns, "size": 1 if w is None else w.size}
+    flags = e.flags(*node.outputs)
+    return [Draft(node.op, operands, dims, flags=flags, variant=node.attrs["formula"], label=node.label)]
+
+
 @_emits("loss")
 def _loss(e: Emitter, node: Node) -> list[Draft]:
     row_loss, dx = node.outputs

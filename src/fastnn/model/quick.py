@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cpu.direct_rows import DirectRows, direct_rows
-from fastnn.backend.cpu.engine import BoundProgram, Runner
+from fastnn.backend.cpu.engine import RAISED, BoundProgram, Runner
 from fastnn.model.runtime import Pass
 from fastnn.program.layout import Counter
 from fastnn.threads import get_num_threads
@@ -149,7 +149,7 @@ def _directly(lock: threading.RLock, direct: DirectRows, rows: NDArray[Any]) -> 
                 rows[...] = x
                 result = direct(rows)
             if result is False:
-                raise RuntimeError("a compiled kernel raised: this is a bug in fastnn")
+                raise RuntimeError(RAISED)
             return result
 
     return predict, test

@@ -40,5 +40,5 @@ ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
         "the learning rates have been worked out for fewer steps: make the learner with more (steps=...), or set a "
         "constant rate with set_learning_rate",
     ),
-    Outcome.RAISED: (RuntimeError, "a compiled kernel raised: this is a bug in fastnn"),
+    Outcome.RAISED: (RuntimeError, "a compiled kernel raised: a function of your own, or a bug in fastnn"),
 }

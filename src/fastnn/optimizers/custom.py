@@ -93,8 +93,8 @@ class Custom(Optimizer):
         own.check_arity(function, count, "optimizer", f"of ({wanted})")
         self._set("function", function)
         self._set("name", own.name_of(name, function))
-        sizes = {"slots": len(self.state), "constants": len(self.hyperparameters)}
-        self._set("_key", own.make(self.name, function, **sizes).key)
+        made = own.make(self.name, function, slots=len(self.state), constants=len(self.hyperparameters))
+        self._set("_key", made.key)
 
     def __repr__(self) -> str:
         """Show the name and the numbers: functions show addresses."""

@@ -205,4 +205,10 @@ _op("optimizer", updates="p[n] s0?[n] s1?[n] s2?[n]", inputs="g[n] hyper:float64
 # columns of w, seen as (outer, size, inner), are scaled down to an L2 norm over `size` of at most `limit`
 _op("max_norm", updates="w[outer,size,inner]", dims="outer size inner", params="limit")
 
+# --- functions of the users' own, on one row at a time -------------------------------------------------------
+_op("row_function", outputs="y[rows,units]", inputs="x[rows,cols] w?[size]", dims="rows cols units size",
+    variants="user's function")  # fmt: skip
+_op("row_function_grad", outputs="dx[rows,cols] dw?[size]", inputs="dy[rows,units] x[rows,cols] w?[size]",
+    dims="rows cols units size", variants="user's function")  # fmt: skip
+
 BY_CODE: tuple[Op, ...] = tuple(OPS.values())

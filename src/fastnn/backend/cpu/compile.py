@@ -26,7 +26,7 @@ class MayRaiseError(ValueError):
 
 
 def compile_native(
-    function: Callable[..., Any], arguments: int, *, returns: bool = False, check: bool = False
+    function: Callable[..., Any], arguments: int, *, returns: bool = False, check: bool = False, arrays: bool = False
 ) -> ObjectCode:
     """Compile a function of `arguments` int64 that returns nothing (or an int64).
 
@@ -36,6 +36,8 @@ def compile_native(
         Plain Python in Numba's nopython language; must not raise.
     check : bool
         Whether to make sure of that.
+    arrays : bool
+        Whether arrays are made in it, for which Numba's runtime has to be there.
 
     Raises
     ------
@@ -50,6 +52,7 @@ def compile_native(
     flags.no_cpython_wrapper = True
     flags.no_cfunc_wrapper = True
     flags.error_model = "numpy"
+    flags.nrt = arrays
     flags.fastmath = cpu.FastMathOptions(set(KERNEL_FLAGS))
     target = registry.cpu_target
     with global_compiler_lock, _widest_vectors(target.target_context.codegen()):

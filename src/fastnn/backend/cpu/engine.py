@@ -16,6 +16,7 @@ from fastnn.backend.cpu.entry import Entry
 from fastnn.program.layout import CONTEXT_WORDS, FLAGS_WORD, KERNEL_WORD, MAP_WORD, Buffer, Counter, Flag, Status
 from fastnn.program.program import KernelKey, Program, aligned_zeros, dims_of
 
+RAISED = "a compiled kernel raised: a function of your own (an index out of bounds does), or a bug in fastnn"
 RUN = KernelKey("run", "int64")
 _SCRATCH = int(Buffer.SCRATCH)
 
@@ -179,4 +180,4 @@ class Runner:
     def check(self) -> None:
         """Raise where a kernel stopped the program in a way that it must not."""
         if self._context[Counter.STATUS] == Status.KERNEL_RAISED:
-            raise RuntimeError("a compiled kernel raised: this is a bug in fastnn")
+            raise RuntimeError(RAISED)

@@ -30,6 +30,11 @@ def formula(function: Callable[..., Any]) -> Callable[..., Any]:
     return njit(fastmath=set(FORMULA_FLAGS), error_model="numpy", forceinline=True)(function)  # type: ignore[no-any-return]
 
 
+def rows(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a user's function of arrays: an index out of bounds raises, which ends the program."""
+    return njit(fastmath=set(FORMULA_FLAGS), error_model="numpy", boundscheck=True)(function)  # type: ignore[no-any-return]
+
+
 def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a part of a kernel."""
     return njit(fastmath=set(KERNEL_FLAGS), **_PART)(function)  # type: ignore[no-any-return]

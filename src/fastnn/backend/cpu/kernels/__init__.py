@@ -17,6 +17,7 @@ from fastnn.backend.cpu.kernels import (
     metrics,
     norms,
     optimizers,
+    own_rows,
     rows,
     team,
 )
@@ -26,7 +27,22 @@ from fastnn.formulas.own import is_own
 from fastnn.program.program import KernelKey
 
 # each module registers its kernels when it is imported
-MODULES = (data, direct, elementwise, executor, frozen, learner, losses, matmul, metrics, norms, optimizers, rows, team)
+MODULES = (
+    data,
+    direct,
+    elementwise,
+    executor,
+    frozen,
+    learner,
+    losses,
+    matmul,
+    metrics,
+    norms,
+    optimizers,
+    own_rows,
+    rows,
+    team,
+)
 
 
 def build(key: KernelKey) -> ObjectCode:
@@ -40,7 +56,11 @@ def build(key: KernelKey) -> ObjectCode:
     entry, users = KERNELS[key.op], is_own(key.variant)
     try:
         function = entry.factory(Kit(key.op, key.dtype), key.variant)
-        return compile_native(function, entry.arguments, returns=entry.returns, check=users)
+        # the status of a record's kernel is looked at, that of a function within one is not
+        arrays = key.op in ("row_function", "row_function_grad")
+        return compile_native(
+            function, entry.arguments, returns=entry.returns, check=users and not arrays, arrays=arrays
+        )
     except (NumbaError, MayRaiseError) as error:
         if not users:
             raise

@@ -1,0 +1,73 @@
+"""Functions of the users' own on arrays: one row after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from fastnn.backend.cpu.intrinsics import int64_pointer
+from fastnn.backend.cpu.kernels.kit import Kit, address, flags_of, has, kernel
+from fastnn.backend.cpu.options import rows
+from fastnn.formulas import own
+from fastnn.program.layout import Flag
+
+_ACCUMULATE = int(Flag.ACCUMULATE)
+
+
+@kernel("row_function")
+def row_function(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Have a user's function fill every row of y from the row of x. Not cut: nobody knows how long it takes."""
+    Y, X, W, ROWS, COLS, UNITS = kit.words("y x w rows cols units")
+    users = own.find(variant)
+    assert users is not None
+    reals, itemsize, shape = kit.reals, kit.itemsize, users.shape
+    function, _ = own.rows(users, rows)
+
+    def row_function(record, context, ith, nth):
+        if ith == 0:
+            r = int64_pointer(record)
+            cols, units = r[COLS], r[UNITS]
+            x, y = address(record, context, X), address(record, context, Y)
+            # without weights the function ignores them
+            w = carray(reals(address(record, context, W) if has(record, W) else x), shape)
+            for row in range(r[ROWS]):
+                given = carray(reals(x + row * cols * itemsize), (cols,))
+                function(given, w, carray(reals(y + row * units * itemsize), (units,)))
+
+    return row_function
+
+
+@kernel("row_function_grad")
+def row_function_grad(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Have a user's gradient fill every row of dx, and add to dw, from the rows of dy and x."""
+    DX, DW, DY, X, W, ROWS, COLS, UNITS = kit.words("dx dw dy x w rows cols units")
+    users = own.find(variant)
+    assert users is not None
+    real, reals, itemsize, shape = kit.real, kit.reals, kit.itemsize, users.shape
+    _, gradient = own.rows(users, rows)
+    zero = real(0.0)
+
+    def row_function_grad(record, context, ith, nth):
+        if ith == 0:
+            r = int64_pointer(record)
+            cols, units = r[COLS], r[UNITS]
+            x, dy, dx = address(record, context, X), address(record, context, DY), address(record, context, DX)
+            w = carray(reals(address(record, context, W) if has(record, W) else x), shape)
+            # without weights, or where nobody wants their gradient, it goes nowhere
+            dw = carray(reals(address(record, context, DW)), shape) if has(record, DW) else np.zeros(shape, real)
+            if flags_of(record) & _ACCUMULATE == 0:
+                dw[:] = zero
+            into = reals(dx)
+            for i in range(r[ROWS] * cols):
+                into[i] = zero
+            for row in range(r[ROWS]):
+                gradient(
+                    carray(reals(x + row * cols * itemsize), (cols,)), w,
+                    carray(reals(dy + row * units * itemsize), (units,)),
+                    carray(reals(dx + row * cols * itemsize), (cols,)), dw,
+                )  # fmt: skip
+
+    return row_function_grad

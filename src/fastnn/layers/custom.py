@@ -1,0 +1,139 @@
+"""Layers of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastnn import initializers
+from fastnn.config import register
+from fastnn.formulas import own
+from fastnn.graph import build
+from fastnn.graph.graph import Graph, Tensor
+from fastnn.initializers import Initializer
+from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, positive_int, shape_of
+
+
+@register("function")
+@dataclass(frozen=True, repr=False)
+class RowFunction:
+    """A function of arrays for `Custom`, with its gradient: what `fastnn.load` takes for a saved layer's.
+
+    Parameters
+    ----------
+    function, gradient : function
+        As for `Custom`.
+    name : str, optional
+        The function's by default.
+    """
+
+    function: Callable[..., Any]
+    gradient: Callable[..., Any] | None = None
+    name: str = ""
+    own: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for function in (self.function, self.gradient):
+            if function is not None:
+                own.plain_function(function)
+        object.__setattr__(self, "name", own.name_of(self.name, self.function))
+
+    def __repr__(self) -> str:
+        """Show the name alone: functions show addresses."""
+        return self.name
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class Custom(Layer):
+    """A layer from a function of arrays, which is called for one row after the other.
+
+    Parameters
+    ----------
+    function : function
+        ``function(x, y)`` fills the array y, of `units` numbers, from the array x, the last axis of a sample; with
+        weights ``function(x, w, y)``. In the part of Python that Numba compiles, with or without `numba.njit`; an index
+        out of bounds, or an exception, ends the program with a RuntimeError.
+    units : int
+        Length of y.
+    gradient : function, optional
+        ``gradient(x, dy, dx)`` fills dx, the gradient for x, from dy, that for y; with weights ``gradient(x, w, dy, dx,
+        dw)``, which adds to dw. Without it, central differences of the function are taken in float64: two calls for
+        each number in x and w. `fastnn.testing.check_op` compares the two.
+    weight_shape : int or tuple of int, optional
+        Shape of w.
+    initializer : str or initializer
+        How w starts.
+
+    Notes
+    -----
+    Rows are computed one by one, on one thread. The input has shape (..., n), the output (..., units). Saved models
+    hold the function's name, and `fastnn.load` asks for it, as in ``custom_objects={"name": RowFunction(function,
+    gradient)}``.
+    """
+
+    function: Callable[..., Any] | RowFunction
+    units: int
+    gradient: Callable[..., Any] | None = None
+    weight_shape: Shape | None = None
+    initializer: Initializer | str = "glorot_uniform"
+
+    def prepare(self) -> None:
+        self.units = positive_int(self.units, "units")
+        self.weight_shape = None if self.weight_shape is None else shape_of(self.weight_shape, "weight_shape")
+        self.initializer = initializers.get(self.initializer)
+        if not isinstance(self.function, RowFunction):
+            self.function = RowFunction(self.function, self.gradient)
+        elif self.gradient is not None:
+            raise TypeError("gradient: a RowFunction brings its own")
+        self.gradient = None
+        given = "x, y" if self.weight_shape is None else "x, w, y"
+        own.check_arity(self.function.function, 2 + bool(self.weight_shape), "function", f"of ({given})")
+        if self.function.gradient is not None:
+            given = "x, dy, dx" if self.weight_shape is None else "x, w, dy, dx, dw"
+            own.check_arity(self.function.gradient, 3 + 2 * bool(self.weight_shape), "gradient", f"of ({given})")
+        shape = self.weight_shape or (0,)
+        users = own.make(self.function.name, self.function.function, self.function.gradient, shape=shape)
+        object.__setattr__(self, "_own", users)
+        object.__setattr__(self, "_tried", set())
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
+        if not shape:
+            raise self.fail("takes inputs of shape (batch, ..., features), got (batch,)")
+        if shape[-1] not in self._tried:
+            self._try(shape[-1])
+            self._tried.add(shape[-1])
+        return (*shape[:-1], self.units)
+
+    def _try(self, columns: int) -> None:
+        """Call the functions once, as they are: NumPy says what is wrong with shapes and indices."""
+        rng, untouched = np.random.default_rng(0), 7.25e77
+        x, w = rng.uniform(0.1, 0.9, columns), rng.uniform(0.1, 0.9, self.weight_shape or (0,))
+        y, dx = np.full(self.units, untouched), np.zeros(columns)
+        forward, backward = own.rows(self._own, lambda each: each)
+        try:
+            with np.errstate(all="ignore"):
+                forward(x, w, y)
+                if self._own.functions[1] is not None:
+                    backward(x, w, rng.uniform(0.1, 0.9, self.units), dx, np.zeros(w.shape))
+        except Exception as error:
+            sizes = f"x of {columns} and y of {self.units} numbers"
+            raise self.fail(f"the function {self.function!r} fails for {sizes}: {error}") from error
+        left = int((y == untouched).sum())
+        if left:
+            raise self.fail(
+                f"the function {self.function!r} leaves {left} of the {self.units} numbers of y as they are"
+            )
+
+    def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
+        if self.weight_shape is None:
+            return ()
+        return (ParameterSpec("w", self.weight_shape, initializers.get(self.initializer)),)
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        w = weights[0] if weights else None
+        return build.row_function(graph, inputs[0], w, self.units, self._own.key, scope.label)

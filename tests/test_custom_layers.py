@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+from numba import njit
 
 import fastnn as fnn
 from fastnn import nopython as fnp
@@ -24,6 +25,7 @@ def radial(x, w, y):
         y[unit] = math.exp(-square)
 
 
+@njit
 def radial_gradient(x, w, dy, dx, dw):
     for unit in range(len(dy)):
         square = 0.0

@@ -10,7 +10,9 @@ import functools
 import math
 import numbers
 import os
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 MOST = 256
@@ -18,6 +20,15 @@ VARIABLE = "FASTNN_NUM_THREADS"
 
 _chosen: int | None = None
 _watchers: list[Callable[[int], None]] = []
+
+
+class _Here(threading.local):
+    """What holds for the calling thread alone."""
+
+    number: int | None = None
+
+
+_here = _Here()
 
 
 def set_num_threads(n: int) -> None:
@@ -42,16 +53,32 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """Return the number of threads that kernels run on, the calling thread included.
 
+    Within `fastnn.train_many`, which trains each model on a thread of its own, it is 1.
+
     Raises
     ------
     ValueError
         When it comes from the environment variable FASTNN_NUM_THREADS and is not an integer from 1 to 256.
     """
+    if _here.number is not None:
+        return _here.number
     return _default()[0] if _chosen is None else _chosen
+
+
+@contextmanager
+def limited(n: int) -> Iterator[None]:
+    """Have kernels that the calling thread starts run on `n` threads, whatever is set."""
+    before, _here.number = _here.number, n
+    try:
+        yield
+    finally:
+        _here.number = before
 
 
 def reason() -> str:
     """Return in words where the number of threads comes from."""
+    if _here.number is not None:
+        return "train_many"
     return "set_num_threads" if _chosen is not None else _default()[1]
 
 

@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from fastnn.addresses import address
 from fastnn.backend.cpu.engine import BoundProgram, Runner
 from fastnn.model.parameters import ParameterTable
 from fastnn.model.programs import Request, build
+from fastnn.model.sharing import shared, signature
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter, Status
 from fastnn.program.program import aligned_zeros
@@ -74,6 +75,8 @@ class Runtime:
         self.first_step = 0
         self._other = new_context(seed)
         self._made_for: tuple[Objective | None, Optimizer | None] = (None, None)
+        #: all that decides what programs are besides the request; None where they are not shared with other models
+        self._signature: Hashable = None
         self._runners: dict[bool, Runner] = {}
         #: see `fastnn.model.quick`; emptied when an address, a lock or the number of threads changes
         self.quick: dict[Any, Callable[[Any], Any]] = {}
@@ -95,6 +98,7 @@ class Runtime:
     def forget(self) -> None:
         """Drop all programs, because what they were made for has changed."""
         self._programs.clear()
+        self._signature = None
         self.quick_steps.clear()
 
     def forget_quick(self) -> None:
@@ -111,11 +115,23 @@ class Runtime:
                 self._made_for = (objective, optimizer)
             bound = self._programs.get(key)
             if bound is None:
-                bound = self._programs[key] = BoundProgram(build(self.table, objective, optimizer, request))
+                bound = self._programs[key] = self._shared(key, objective, optimizer)
                 while len(self._programs) > _KEPT_PROGRAMS:
                     self._programs.popitem(last=False)
             self._programs.move_to_end(key)
             return bound
+
+    def _shared(
+        self, key: tuple[Request, tuple[bool, ...]], objective: Objective | None, optimizer: Optimizer | None
+    ) -> BoundProgram:
+        """Return the program of a request from another model that has it, or make it."""
+
+        def make() -> BoundProgram:
+            return BoundProgram(build(self.table, objective, optimizer, key[0]))
+
+        if self._signature is None:
+            self._signature = signature(self.table.architecture, self.table.dtype, objective, optimizer)
+        return make() if self._signature is None else shared((self._signature, key), make)
 
     def step_count(self) -> int:
         """Return the number of training steps taken since the model was made."""

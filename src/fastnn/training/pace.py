@@ -28,4 +28,6 @@ class Pacer:
         yield
         seconds = max(time.perf_counter() - begin, 1e-9)
         wanted = int(steps * TARGET_SECONDS / seconds)
-        self._next = max(1, min(wanted, _GROWTH * steps))
+        # a short call, such as the last batch of an epoch, is no reason to grow anew: on 1437 rows that had made three
+        # calls an epoch of two, and an epoch 0.37 instead of 0.33 ms
+        self._next = max(1, min(wanted, max(self._next, _GROWTH * steps)))

@@ -116,10 +116,10 @@ class Python:
         builder.ret(builder.call(self.function("PyBool_FromLong", self.pointer, self.word), [self.word(answer)]))
 
     @contextlib.contextmanager
-    def without_gil(self, builder: Any) -> Iterator[None]:
-        """Release the GIL around what is emitted within."""
+    def without_gil(self, builder: Any) -> Iterator[Any]:
+        """Release the GIL around what is emitted within, which gets the pointer to the thread's state."""
         state = builder.call(self.function("PyEval_SaveThread", self.pointer), [])
-        yield
+        yield state
         builder.call(self.function("PyEval_RestoreThread", self.nothing, self.pointer), [state])
 
     def compiled(self) -> ObjectCode:

@@ -1,0 +1,76 @@
+"""Programs that models share: one that is made of equal layers, for an equal objective, is made once.
+
+A program says nothing about where a model's memory is, so any model of the same architecture can run it. To make the
+two of a training takes 3 ms of Python, as long as ten epochs of a small network, and while a thread makes them no
+other one runs Python.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from fastnn.backend.cpu.engine import BoundProgram
+from fastnn.model.architecture import Architecture
+from fastnn.optimizers import Optimizer
+from fastnn.training.objective import Objective
+
+# programs live as long as a model has them
+_programs: weakref.WeakValueDictionary[Hashable, BoundProgram] = weakref.WeakValueDictionary()
+# held while a program is made, so that two threads that need the same one do not both make it
+_lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """Make a new lock in a child process: the old one may have been held by a thread that is not there."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def shared(key: Hashable, make: Callable[[], BoundProgram]) -> BoundProgram:
+    """Return the program of a key, from whichever model has it, or else make it."""
+    with _lock:
+        found = _programs.get(key)
+        if found is None:
+            found = _programs[key] = make()
+        return found
+
+
+class _Unknown(Exception):
+    """Something is not the library's own: what else decides about it, nobody knows."""
+
+
+def signature(
+    architecture: Architecture, dtype: str, objective: Objective | None, optimizer: Optimizer | None
+) -> Hashable:
+    """Return all of a model that decides what its programs are; None where it has parts that users have defined."""
+    update = None
+    if optimizer is not None:
+        update = (optimizer.formula, optimizer.slots, optimizer.clipvalue, optimizer.clipnorm,
+                  optimizer.global_clipnorm)  # fmt: skip
+    try:
+        return dtype, _spelt(architecture), _spelt(objective), update
+    except _Unknown:
+        return None
+
+
+def _spelt(value: Any) -> Hashable:
+    """Return a value as nested tuples that are equal only for equal values: 1 is not True, -0.0 is not 0.0."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return type(value), repr(value)
+    if isinstance(value, (tuple, list)):
+        return tuple([_spelt(part) for part in value])
+    kind = type(value)
+    if not dataclasses.is_dataclass(kind) or not kind.__module__.startswith("fastnn."):
+        raise _Unknown
+    # whether a layer is trained may change, and is part of the key of a program
+    names = [field.name for field in dataclasses.fields(value) if field.name != "trainable"]
+    return kind, tuple([_spelt(getattr(value, name)) for name in names])

@@ -65,6 +65,7 @@ from fastnn.regularizers import L1, L1L2, L2
 from fastnn.saving.model_file import load
 from fastnn.threads import get_num_threads, set_num_threads
 from fastnn.training.history import History
+from fastnn.training.many import train_many
 from fastnn.version import __version__
 
 __all__ = [
@@ -131,6 +132,7 @@ __all__ = [
     "regularizers",
     "schedules",
     "set_num_threads",
+    "train_many",
 ]
 
 # what people who know other libraries look for first

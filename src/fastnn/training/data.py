@@ -136,7 +136,7 @@ def only(value: Any) -> Any:
     return value
 
 
-def _list_of(value: Any, names: Sequence[str], what: str) -> list[Any]:
+def list_of(value: Any, names: Sequence[str], what: str) -> list[Any]:
     """Spread a value, a list or a dict over several inputs or outputs."""
     if len(names) == 1 and not isinstance(value, Mapping):
         return [only(value)]
@@ -159,7 +159,7 @@ def features(x: Any, names: Sequence[str], shapes: Sequence[Shape], what: str = 
         When something is not an array of numbers, a shape does not fit, or numbers of rows differ.
     """
     found = []
-    for value, name, shape in zip(_list_of(x, names, what), names, shapes, strict=True):
+    for value, name, shape in zip(list_of(x, names, what), names, shapes, strict=True):
         where = what if len(names) == 1 else f"{what}[{name!r}]"
         array = as_array(value, where)
         if array.ndim == 1 and shape == (1,):
@@ -205,7 +205,7 @@ def targets(y: Any, objective: Any, n: int, what: str = "y") -> list[Targets | N
     names = objective.output_names
     found: list[Targets | None] = []
     measured = {measure.output for measure in objective.measures}
-    for output, value in enumerate(_list_of(y, names, what)):
+    for output, value in enumerate(list_of(y, names, what)):
         where = what if len(names) == 1 else f"{what}[{names[output]!r}]"
         loss, shape = objective.losses[output], objective.output_shapes[output]
         if loss is None and output not in measured:

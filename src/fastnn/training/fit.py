@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from fastnn.training import batches, passes
 from fastnn.training.data import is_batches
 from fastnn.training.feed import Feed
 from fastnn.training.history import History
-from fastnn.training.loop import Run, Validate, train_arrays
+from fastnn.training.loop import Run, Validate, train_arrays, warn_of_bad_loss
 from fastnn.training.progress import Progress
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_guard)
 
 
-def fit(model: Model, x: Any, y: Any, options: dict[str, Any]) -> History:
+def fit(
+    model: Model, x: Any, y: Any, options: dict[str, Any], bad_loss: Callable[[int], None] = warn_of_bad_loss
+) -> History:
     """Train a model; `options` are `Model.fit`'s other arguments by name."""
     epochs = _count(options["epochs"], "epochs")
     first = _count(options["initial_epoch"], "initial_epoch")
@@ -72,7 +74,7 @@ def fit(model: Model, x: Any, y: Any, options: dict[str, Any]) -> History:
             model._earlier_rows = 0
             model._run = {"start": int(counters[Counter.EPOCH]) - first, "data": described}
         model._callbacks, model._resumable, model.history = callbacks, None, history
-        run = Run(model, first, epochs, steps, validate, callbacks, progress, history)
+        run = Run(model, first, epochs, steps, validate, callbacks, progress, history, bad_loss=bad_loss)
         run.epochs(train_epoch, resumed)
     return history
 

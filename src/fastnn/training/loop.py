@@ -29,6 +29,16 @@ _CURSOR, _EPOCH, _BAD_LOSS_STEP = int(Counter.CURSOR), int(Counter.EPOCH), int(C
 Validate = Callable[[], dict[str, Any]]
 
 
+def warn_of_bad_loss(step: int) -> None:
+    """Warn the caller of `fit` that the loss is no finite number since a step."""
+    warnings.warn(
+        f"the loss became NaN or infinite at training step {step}; a smaller learning rate, clipping "
+        "(clipnorm) or the TerminateOnNaN callback help",
+        RuntimeWarning,
+        stacklevel=7,
+    )
+
+
 @dataclass
 class Run:
     """One call of `fit`: what is shown, called back and recorded.
@@ -39,6 +49,8 @@ class Run:
         Epochs of this run, counted from 0.
     validate : callable or None
         Returns the validation's logs.
+    bad_loss : callable
+        Called once, with the step at which the loss was no finite number.
     """
 
     model: Model
@@ -50,6 +62,7 @@ class Run:
     progress: Progress
     history: History
     pacer: Pacer = field(default_factory=Pacer)
+    bad_loss: Callable[[int], None] = warn_of_bad_loss
     warned: bool = False
 
     def epochs(self, train_epoch: Callable[[Run, int], dict[str, Any]], resumed: dict[str, Any] | None) -> None:
@@ -115,12 +128,7 @@ class Run:
         bad = int(model._runtime.training[_BAD_LOSS_STEP])
         if bad and not self.warned:
             self.warned = True
-            warnings.warn(
-                f"the loss became NaN or infinite at training step {bad}; a smaller learning rate, clipping "
-                "(clipnorm) or the TerminateOnNaN callback help",
-                RuntimeWarning,
-                stacklevel=6,
-            )
+            self.bad_loss(bad)
         if self.progress.verbose == 1 or self.callbacks.wants("on_train_batch_end"):
             logs = model._logs_so_far()
             self.progress.update(finished, logs)

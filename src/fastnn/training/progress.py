@@ -89,7 +89,7 @@ class Progress:
             self._bars.epoch_end(logs)
         elif self.verbose == 2:
             seconds = time.monotonic() - self._epoch_begun
-            parts = [f"Epoch {epoch + 1}/{self._epochs}", _duration(seconds)]
+            parts = [f"Epoch {epoch + 1}/{self._epochs}", duration(seconds)]
             say(" - ".join(parts + [f"{name}: {value:.4g}" for name, value in logs.items()]))
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ class _Bars:
         self.bar: Any = None
         self.bar_is_shared = False
         self.undrawn = False
-        self.interval = DRAWING_SECONDS if _is_interactive() else LOG_SECONDS
+        self.interval = DRAWING_SECONDS if is_interactive() else LOG_SECONDS
         self.epoch_begun = self.drawn = time.monotonic()
         # Where a shared bar begins: after the last epoch that had a bar of its own.
         self.shared_first = initial_epoch
@@ -157,8 +157,8 @@ class _Bars:
         if self.bar_is_shared:
             total = (self.epochs - self.shared_first) * (self.steps or 1)
         # The delay only keeps tqdm from drawing the new bar, empty, at once.
-        options = {"miniters": 0, "mininterval": 0, "delay": 1e-9, **_width()}
-        self.bar = _bar_class()(total=total, unit="step", **options)
+        options = {"miniters": 0, "mininterval": 0, "delay": 1e-9, **width()}
+        self.bar = bar_class()(total=total, unit="step", **options)
         if not self.bar.disable:
             self.bar.start_t -= now - (self.shared_begun if self.bar_is_shared else self.epoch_begun)
             self.bar.last_print_t = self.bar.start_t
@@ -192,7 +192,7 @@ class _Bars:
         head = f"Epoch{'s' * (first < self.epoch)} {f'{first + 1}-' * (first < self.epoch)}{self.epoch + 1}"
         unfinished = self.steps is not None and self.steps_done < self.steps
         part = f" (step {self.steps_done}/{self.steps})" if unfinished else ""
-        self.bar.bar_format = f"{head}/{self.epochs}{part}: {_duration(seconds)} {self.quantities()}"
+        self.bar.bar_format = f"{head}/{self.epochs}{part}: {duration(seconds)} {self.quantities()}"
         self.bar.n = self.position()
         if not unfinished:
             # A notebook shows a bar in red that ends before its total, also after a wanted early stop.
@@ -203,16 +203,16 @@ class _Bars:
         self.drawn = time.monotonic()
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds < 100.0 else f"{seconds:.0f} s"
 
 
-def _is_interactive() -> bool:
+def is_interactive() -> bool:
     isatty = getattr(sys.stderr, "isatty", None)
     return "ipykernel" in sys.modules or (isatty is not None and isatty())
 
 
-def _width() -> dict[str, int | bool]:
+def width() -> dict[str, int | bool]:
     """Follow the terminal's width; containers may give it 0 columns, where tqdm would draw nothing."""
     try:
         if os.get_terminal_size(sys.stderr.fileno()).columns == 0:
@@ -223,7 +223,7 @@ def _width() -> dict[str, int | bool]:
 
 
 @functools.cache
-def _bar_class() -> Any:
+def bar_class() -> Any:
     """Return tqdm's bar for this console or notebook; one without widgets gets text, and no warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

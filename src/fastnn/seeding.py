@@ -66,6 +66,11 @@ def derive(seed: int | np.integer[Any], *stream: int | np.integer[Any] | str) ->
     ValueError
         If the seed is out of range.
     """
+    return np.random.Generator(np.random.PCG64(int.from_bytes(key(seed, *stream), "little")))
+
+
+def key(seed: int | np.integer[Any], *stream: int | np.integer[Any] | str) -> bytes:
+    """Give the 256 bits that decide a stream of `derive`, which raises the same errors."""
     if seed is None or isinstance(seed, np.random.Generator):
         raise TypeError(f"derive: expected the seed as an int, got {type(seed).__name__}; use as_seed first")
     text = f"i{as_seed(seed)}"
@@ -74,8 +79,7 @@ def derive(seed: int | np.integer[Any], *stream: int | np.integer[Any] | str) ->
             raise TypeError(f"derive: expected int or str as the stream, got {part!r} of type {type(part).__name__}")
         # With its length before it, no text can be taken for several parts.
         text += f"s{len(part)}:{part}" if isinstance(part, str) else f"i{int(part)}"
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _shown(seed: int) -> str:

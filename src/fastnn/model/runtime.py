@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastnn.addresses import address
 from fastnn.backend.cpu.engine import BoundProgram, Runner
+from fastnn.backend.cpu.epoch import Epoch
 from fastnn.model.parameters import ParameterTable
 from fastnn.model.programs import Request, build
 from fastnn.model.sharing import shared, signature
@@ -78,6 +79,7 @@ class Runtime:
         #: all that decides what programs are besides the request; None where they are not shared with other models
         self._signature: Hashable = None
         self._runners: dict[bool, Runner] = {}
+        self._epoch: Epoch | None = None
         #: see `fastnn.model.quick`; emptied when an address, a lock or the number of threads changes
         self.quick: dict[Any, Callable[[Any], Any]] = {}
         #: see `fastnn.training.quick_step`; emptied then, and when the model is compiled
@@ -169,6 +171,23 @@ class Runtime:
             if done != steps:
                 self.fail_where_not_finite(context)
             return done
+
+    def run_epoch(self, parts: Sequence[tuple[BoundProgram, int]], work: Pass, key: bytes) -> None:
+        """Train a whole epoch on the calling thread, by so many steps of each program.
+
+        Parameters
+        ----------
+        work : Pass
+            Its index, if there is one, is filled with the order that the key decides.
+        """
+        with self.lock:
+            largest = max((bound for bound, _ in parts), key=lambda bound: bound.program.arena_bytes)
+            self._fill(self.training, largest, work)
+            if self._epoch is None:
+                self._epoch = Epoch(self.training)
+            if self._epoch.run(parts, key, work.index) != sum(steps for _, steps in parts):
+                Runner(self.training).check()
+                self.fail_where_not_finite(self.training)
 
     def fail_where_not_finite(self, context: NDArray[np.int64]) -> None:
         """Raise InputNotFiniteError where a program has stopped because of its input."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from fastnn.backend.cpu.entry import taking_turns
 from fastnn.threads import limited
-from fastnn.training.pace import Stopped, stop_if_asked, stopped_by
+from fastnn.training.pace import stop_if_asked, stopped_by
 
 #: How often a thread that waits for its crew looks whether it has to stop itself.
 LOOK_SECONDS = 0.05
@@ -72,7 +72,9 @@ class Crew:
             _end(threads, stop)
 
 
-def _wait(working: int, results: queue.SimpleQueue[float | BaseException | None], done: Callable[[float], None]) -> None:
+def _wait(
+    working: int, results: queue.SimpleQueue[float | BaseException | None], done: Callable[[float], None]
+) -> None:
     """Hand results on until all threads are through, or raise what one of them raised."""
     while working:
         try:

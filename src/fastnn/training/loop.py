@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.backend.cpu.engine import BoundProgram
+from fastnn.backend.cpu.epoch import shuffled
 from fastnn.callbacks import CallbackList
 from fastnn.model.programs import Request
 from fastnn.model.runtime import Pass
 from fastnn.program.layout import Counter
-from fastnn.seeding import derive
+from fastnn.seeding import key
+from fastnn.threads import get_num_threads
 from fastnn.training.feed import Feed
 from fastnn.training.history import History
 from fastnn.training.pace import Pacer
@@ -139,8 +142,12 @@ def order(model: Model, n: int, shuffle: bool) -> NDArray[np.int64] | None:
     """Return the order of the rows in the epoch that is to come: a function of the seed and its number alone."""
     if not shuffle:
         return None
-    epoch = int(model._runtime.training[_EPOCH])
-    return derive(model.seed, "shuffle", epoch).permutation(n).astype(np.int64, copy=False)
+    return shuffled(order_key(model), n)
+
+
+def order_key(model: Model) -> bytes:
+    """Return what decides the order of the rows in the epoch that is to come."""
+    return key(model.seed, "shuffle", int(model._runtime.training[_EPOCH]))
 
 
 def train_arrays(feed: Feed, n: int, batch: int, shuffle: bool) -> Callable[[Run, int], dict[str, Any]]:
@@ -148,20 +155,41 @@ def train_arrays(feed: Feed, n: int, batch: int, shuffle: bool) -> Callable[[Run
     addresses = feed.addresses()
     n_steps = -(-n // batch)
     requests: dict[tuple[int, tuple[bool, ...]], Request] = {}
+    sizes = [(size, steps) for size, steps in ((batch, n // batch), (n % batch, 1)) if size and steps]
+    order_of_epoch = np.empty(n, np.int64) if shuffle else None
+
+    def program(model: Model, size: int) -> BoundProgram:
+        wanted = (size, model._trained())
+        if wanted not in requests:
+            requests[wanted] = feed.request("train", size, training=True, indexed=shuffle, trained=wanted[1])
+        return model._runtime.program(requests[wanted], model._objective, model._optimizer)
+
+    def programs(model: Model) -> list[tuple[BoundProgram, int]]:
+        return [(program(model, size), steps) for size, steps in sizes]
+
+    def train_whole(run: Run, parts: list[tuple[BoundProgram, int]]) -> None:
+        """Train an epoch that takes no longer than a stretch of compiled code may, in one call."""
+        model = run.model
+        hyper = model.optimizer.hyper_rows(model._runtime.optimizer_step(), n_steps)
+        work = Pass(addresses, order_of_epoch, hyper, model._totals)
+        with run.pacer.timing(n_steps):
+            model._runtime.run_epoch(parts, work, order_key(model))
 
     def train_epoch(run: Run, epoch: int) -> dict[str, Any]:
         model = run.model
         runtime, counters = model._runtime, model._runtime.training
-        index = order(model, n, shuffle)
         if counters[_CURSOR] == 0:
             model._start_totals()
+            if not run.callbacks.every_batch and run.pacer.steps(n_steps) == n_steps:
+                parts = programs(model)
+                if get_num_threads() == 1 or not any(bound.shared for bound, _ in parts):
+                    train_whole(run, parts)
+                    run.after_steps(n_steps)
+                    return model._logs_so_far()
+        index = order(model, n, shuffle)
         while (row := int(counters[_CURSOR])) < n and not model.stop_training:
             size = min(batch, n - row)
-            key = (size, model._trained())
-            if key not in requests:
-                requests[key] = feed.request("train", size, training=True, indexed=shuffle, trained=key[1])
-            request = requests[key]
-            bound = runtime.program(request, model._objective, model._optimizer)
+            bound = program(model, size)
             steps = 1 if run.callbacks.every_batch else run.pacer.steps((n - row) // size)
             if run.callbacks.every_batch:
                 run.callbacks.on_train_batch_begin(row // batch)

@@ -83,6 +83,11 @@ class _Scratch(threading.local):
 _scratch = _Scratch()
 
 
+def scratch(parts: int) -> int:
+    """Return the address of the calling thread's memory for kernels' own use."""
+    return _scratch.of(parts)
+
+
 class BoundProgram:
     """A verified program made ready for the CPU; many contexts may run it.
 

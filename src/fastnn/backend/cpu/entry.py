@@ -3,9 +3,9 @@
 ctypes took 1.1 µs to convert seven arguments, 0.4 µs with arguments made once. A builtin that reads them from a block
 which it owns takes 0.12 µs, of which the release of the GIL is half.
 
-Where several threads train small networks (`taking_turns`), each comes back for a tenth of a millisecond of Python a few
-thousand times a second. One that finds the GIL taken sleeps, and to be woken took 55 µs on a virtual machine: two
-threads were no faster than one. So they spin for their turn, before they ask for the GIL and find it free.
+Where several threads train small networks (`taking_turns`), each comes back for some 0.1 ms of Python a few thousand
+times a second. One that finds the GIL taken sleeps, and to be woken took 55 µs on a virtual machine: two threads were
+no faster than one. So they spin for their turn, before they ask for the GIL and find it free.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _SYMBOL = "fastnn_entry"
 # where nobody takes turns; and the owner, a thread's state in Python. An owner that never comes back, because it has
 # ended or does something else, is waited for only once.
 _LOOKS, _OWNER = 0, 16
-#: some 0.2 ms, twice of what Python takes between two stretches of compiled code
-LOOKS = 4000
+#: some 0.3 ms, several times what Python takes between two stretches of compiled code
+LOOKS = 10_000
 _turn = aligned_zeros(8 * 32).view(np.int64)
 library.keep_for_good(_turn)
 _guard = threading.Lock()

@@ -33,24 +33,23 @@ class Tally:
         self.count += 1
         self.sum += loss
         if self.shown and time.monotonic() - self.drawn >= self.interval:
-            self._draw("{n_fmt}/{total_fmt} models |{bar}| [{elapsed}<{remaining}]")
+            if self.bar is None:
+                self._open()
+            self._show("{n_fmt}/{total_fmt} models |{bar}| [{elapsed}<{remaining}]")
+            self.bar.update(self.count - self.bar.n)
             self.drawn = time.monotonic()
 
-    def _draw(self, text: str) -> None:
-        if self.bar is None:
-            # the delay only keeps tqdm from drawing the new bar, empty, at once
-            options = {"miniters": 0, "mininterval": 0, "delay": 1e-9, **width()}
-            self.bar = bar_class()(total=self.total, unit="model", **options)
-            if not self.bar.disable:
-                self.bar.start_t = self.bar.last_print_t = self.begun_of_bar()
+    def _open(self) -> None:
+        # the delay only keeps tqdm from drawing the new bar, empty, at once
+        options = {"miniters": 0, "mininterval": 0, "delay": 1e-9, **width()}
+        self.bar = bar_class()(total=self.total, unit="model", **options)
+        if not self.bar.disable:
+            self.bar.start_t -= time.monotonic() - self.begun
+            self.bar.last_print_t = self.bar.start_t
+
+    def _show(self, text: str) -> None:
         mean = f" mean loss={self.sum / self.count:.4g}" if self.count else ""
         self.bar.bar_format = text + mean
-        self.bar.update(self.count - self.bar.n)
-
-    def begun_of_bar(self) -> float:
-        """Return when the training began, on the clock of the bar."""
-        started: float = self.bar.start_t
-        return started - (time.monotonic() - self.begun)
 
     def __enter__(self) -> Tally:
         return self
@@ -62,11 +61,8 @@ class Tally:
         if not self.shown:
             return
         if self.bar is None:
-            self._draw("")
-        seconds = duration(time.monotonic() - self.begun)
+            self._open()
         counted = f"{self.total}" if self.count == self.total else f"{self.count} of {self.total}"
-        self._draw(f"{counted} model{'s' * (self.total > 1)}: {seconds}")
-        if error is None:
-            # a notebook shows a bar in red that ends before its total
-            self.bar.total = self.bar.n
+        self._show(f"{counted} model{'s' * (self.total > 1)}: {duration(time.monotonic() - self.begun)}")
+        self.bar.n = self.count
         self.bar.close()

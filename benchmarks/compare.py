@@ -1,7 +1,8 @@
 """Compare the speed of fastnn with NumPy, scikit-learn, PyTorch, JAX and onnxruntime, where they are installed.
 
-    python benchmarks/compare.py [--quick] [--section training|prediction|compiled|matmul|all] [--workload PART ...]
-                                 [--library PART ...] [--threads N] [--rounds N] [--json PATH] [--chart PATH]
+    python benchmarks/compare.py [--quick] [--section training|many|prediction|compiled|matmul|all]
+                                 [--workload PART ...] [--library PART ...] [--threads N] [--rounds N]
+                                 [--json PATH] [--chart PATH]
 
 Every contestant does the same work on the same numbers. First a check: the results agree with those of a plain
 float64 computation. Then runs are timed in turns (A B C A B C ...), so that a change of the clock rate meets
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from comparing.race import Comparison
     from comparing.settings import Settings
 
-SECTIONS = ("training", "prediction", "compiled", "matmul")
+SECTIONS = ("training", "many", "prediction", "compiled", "matmul")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,11 +71,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measure(section: str, settings: "Settings") -> list["Comparison"]:
     """Measure a section, print its tables, and return all comparisons."""
-    from comparing import compiled, matmul, prediction, small, tables, training
+    from comparing import compiled, many, matmul, prediction, small, tables, training
 
     if section != "matmul":
-        module = {"training": training, "prediction": prediction, "compiled": compiled}[section]
-        done = []
+        modules: dict[str, Any] = {"training": training, "many": many, "prediction": prediction, "compiled": compiled}
+        module, done = modules[section], []
         for comparison in module.compare(settings):
             print(tables.table(comparison, settings.threads), flush=True)
             done.append(comparison)

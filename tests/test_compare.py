@@ -60,6 +60,26 @@ def test_wrong_training_is_reported(comparing, method, change):
     assert "DISAGREES" in comparing("comparing.tables").table(found, 1)
 
 
+def test_wrong_training_of_many_is_reported(comparing):
+    many, ways = comparing("comparing.many"), comparing("many_contestants")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 4)).astype(np.float32)
+    task = ways.Task(x, (x[:, 0] > 0).astype(np.int64), (4, 8, 2), networks=8, batch_size=8, epochs=2)
+    kinds = [ways.Fastnn, wrong(ways.Fastnn, "train", lambda loss: loss * 1.2)]
+    for name in ("ScikitLearn", "TorchFunc", "TorchBatched"):
+        try:
+            importlib.import_module(getattr(ways, name).module)
+            kinds.append(getattr(ways, name))
+        except ImportError:
+            continue
+    found = many.compare_one(task, "small", comparing("comparing.settings").Settings(rounds=2), kinds)
+    assert not found.skipped
+    assert [one.agrees for one in found.entries] == [one.__mro__[1] is not ways.Fastnn for one in kinds]
+    text = comparing("comparing.tables").table(found, 1)
+    assert text.count("DISAGREES") == 1 and f"2 runs of {8 * 2 * 5} steps" in text
+    assert all("% right" in one.deviation for one in found.entries)
+
+
 def test_wrong_prediction_is_reported(comparing):
     contestants, prediction = comparing("contestants"), comparing("comparing.prediction")
     kinds = (contestants.Numpy, wrong(contestants.Numpy, "predict", lambda y: y + 2e-5))
@@ -128,7 +148,7 @@ def test_chart(comparing, tmp_path):
     ]
     comparisons = [
         {"section": section, "group": "square, float32", "name": "64, batch 32", "entries": entries}
-        for section in ("training", "prediction", "compiled", "matmul", "small matmul")
+        for section in ("training", "many", "prediction", "compiled", "matmul", "small matmul")
     ]
     report = {"environment": {"cpu": "CPU", "threads": 1}, "comparisons": comparisons}
     path = tmp_path / "chart.png"

@@ -10,6 +10,7 @@ from typing import Any
 
 TITLES = {
     "training": "Training step",
+    "many": "Training step of one of many networks",
     "prediction": "Prediction, called from Python",
     "compiled": "One sample: fastnn from compiled code, others from Python",
     "matmul": "Matrix product (geometric means; dots: single shapes)",

@@ -1,5 +1,6 @@
 """What makes epochs of small networks cheap: one call an epoch, shared programs, and turns at the GIL."""
 
+import concurrent.futures
 import gc
 import os
 import threading
@@ -12,9 +13,9 @@ import fastnn as fnn
 from fastnn.backend.cpu import entry
 from fastnn.backend.cpu.entry import taking_turns
 from fastnn.backend.cpu.epoch import shuffled
-from fastnn.model import sharing
+from fastnn.model import runtime, sharing
 from fastnn.seeding import derive, key
-from fastnn.training import loop, pace
+from fastnn.training import arrays, pace
 from fastnn.training.pace import Pacer
 
 RNG = np.random.default_rng(0)
@@ -53,13 +54,13 @@ class EveryBatch(fnn.Callback):
 def whole_epochs(monkeypatch):
     """Count the epochs that one call trains, and have no clock decide which do."""
     counted = []
-    original = loop.Pass
+    original = arrays.Pass
 
     def counting(addresses, index=None, *rest):
         counted.append(None if index is None else len(index))
         return original(addresses, index, *rest)
 
-    monkeypatch.setattr(loop, "Pass", counting)
+    monkeypatch.setattr(arrays, "Pass", counting)
     monkeypatch.setattr(Pacer, "steps", lambda self, most: most)
     return counted
 
@@ -92,6 +93,96 @@ def test_a_row_that_is_not_finite_ends_an_epoch_before_its_step(whole_epochs, ro
     if steps:
         other.fit(X[: 8 * steps], Y[: 8 * steps], batch_size=8, shuffle=False, verbose=0)
     np.testing.assert_array_equal(model.get_weights()[0], other.get_weights()[0])
+
+
+def in_a_thread(function):
+    """Call a function in a thread of its own, where no Ctrl-C arrives, and return what it returns or raises."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
+
+
+@pytest.fixture
+def laps(monkeypatch):
+    """Count the epochs of every call that trains whole ones, of which as many are trained as may be."""
+    counted = []
+    original = runtime.Runtime.run_epochs
+
+    def counting(self, parts, work, laps):
+        counted.append(len(laps))
+        return original(self, parts, work, laps)
+
+    monkeypatch.setattr(runtime.Runtime, "run_epochs", counting)
+    monkeypatch.setattr(Pacer, "steps", lambda self, most: most)
+    return counted
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_epochs_in_one_call_are_those_of_single_ones(laps, shuffle):
+    models = [make(fnn.Dense(6, "relu"), fnn.Dropout(0.3), metrics=["accuracy"]) for _ in range(2)]
+    options = {"batch_size": 8, "epochs": 21, "shuffle": shuffle, "verbose": 0}
+    expected = models[0].fit(X, Y, **options)
+    assert laps == [1] * 21
+    laps.clear()
+    found = in_a_thread(lambda: models[1].fit(X, Y, **options))
+    assert laps == [16, 5]
+    assert found.history == expected.history and found.epoch == expected.epoch
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(one, other)
+    # counters and totals stand where they would: both go on alike
+    for model in models:
+        model.fit(X, Y, **options | {"epochs": 23, "initial_epoch": 21})
+    np.testing.assert_array_equal(models[0].get_weights()[0], models[1].get_weights()[0])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"callbacks": [fnn.Callback()]}, {"validation_split": 0.2}, {"verbose": 2}, {"verbose": 1}],
+    ids=["callback", "validation", "lines", "bars"],
+)
+def test_where_someone_sees_epochs_they_come_one_by_one(laps, options, capsys):
+    in_a_thread(lambda: make().fit(X, Y, epochs=4, **{"verbose": 0} | options))
+    assert laps == [1] * 4
+
+
+def watch(model, steps, act):
+    """Act from another thread as soon as a model has taken so many steps."""
+
+    def wait():
+        while model.step < steps:
+            time.sleep(0)
+        act()
+
+    watcher = threading.Thread(target=wait, daemon=True)
+    watcher.start()
+    return watcher
+
+
+def test_data_that_change_for_the_worse_between_epochs_in_one_call(laps):
+    x, y = np.tile(X, (400, 1)), np.tile(Y, 400)
+    n_steps, options = -(-len(x) // 8), {"batch_size": 8, "epochs": 12, "verbose": 0}
+    straight, model = make(), make()
+    expected = straight.fit(x, y, **options)
+    laps.clear()
+    good = float(x[1000, 1])
+    watch(model, 2 * n_steps + 5, lambda: x.__setitem__((1000, 1), np.nan))
+    with pytest.raises(ValueError, match="row 1000 of the data holds NaN"):
+        in_a_thread(lambda: model.fit(x, y, **options))
+    done = len(model.history.epoch)
+    assert laps == [12] and 2 <= done < 12
+    assert model.history.history["loss"] == expected.history["loss"][:done]
+    assert done * n_steps <= model.step < (done + 1) * n_steps
+    x[1000, 1] = good
+    assert model.fit(x, y, resume=True, **options).history == expected.history
+    np.testing.assert_array_equal(model.get_weights()[0], straight.get_weights()[0])
+
+
+def test_a_training_that_is_told_to_stop_records_all_that_is_trained(laps):
+    x, y = np.tile(X, (400, 1)), np.tile(Y, 400)
+    n_steps, model = -(-len(x) // 8), make()
+    watch(model, 2 * n_steps + 5, lambda: setattr(model, "stop_training", True))
+    history = in_a_thread(lambda: model.fit(x, y, batch_size=8, epochs=40, verbose=0))
+    assert laps == [16]
+    assert len(history.epoch) == 16 and model.step == 16 * n_steps
 
 
 def test_a_short_call_does_not_slow_the_pace(monkeypatch):

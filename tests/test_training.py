@@ -7,7 +7,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn.program.layout import Counter
-from fastnn.training.loop import order
+from fastnn.training.arrays import order
 from trained import RNG, TARGET, X, Y, assert_same_weights, classifier, regressor
 
 # --- the same answer every time -----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.training.loop import order
+from fastnn.training.arrays import order
 from trained import TARGET, X, Y, assert_same_weights, classifier, regressor
 
 # --- callbacks in a real training ---------------------------------------------------------------------------------

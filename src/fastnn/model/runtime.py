@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastnn.addresses import address
 from fastnn.backend.cpu.engine import BoundProgram, Runner
-from fastnn.backend.cpu.epoch import Epoch
+from fastnn.backend.cpu.epoch import Epochs, Lap
 from fastnn.model.parameters import ParameterTable
 from fastnn.model.programs import Request, build
 from fastnn.model.sharing import shared, signature
@@ -79,7 +79,7 @@ class Runtime:
         #: all that decides what programs are besides the request; None where they are not shared with other models
         self._signature: Hashable = None
         self._runners: dict[bool, Runner] = {}
-        self._epoch: Epoch | None = None
+        self._epochs: Epochs | None = None
         #: see `fastnn.model.quick`; emptied when an address, a lock or the number of threads changes
         self.quick: dict[Any, Callable[[Any], Any]] = {}
         #: see `fastnn.training.quick_step`; emptied then, and when the model is compiled
@@ -172,22 +172,22 @@ class Runtime:
                 self.fail_where_not_finite(context)
             return done
 
-    def run_epoch(self, parts: Sequence[tuple[BoundProgram, int]], work: Pass, key: bytes) -> None:
-        """Train a whole epoch on the calling thread, by so many steps of each program.
+    def run_epochs(self, parts: Sequence[tuple[BoundProgram, int]], work: Pass, laps: Sequence[Lap]) -> int:
+        """Train whole epochs on the calling thread, and return how many steps were finished.
 
         Parameters
         ----------
-        work : Pass
-            Its index, if there is one, is filled with the order that the key decides.
+        parts : sequence of (BoundProgram, int)
+            Programs, and how many steps of an epoch each one is.
         """
         with self.lock:
-            largest = max((bound for bound, _ in parts), key=lambda bound: bound.program.arena_bytes)
-            self._fill(self.training, largest, work)
-            if self._epoch is None:
-                self._epoch = Epoch(self.training)
-            if self._epoch.run(parts, key, work.index) != sum(steps for _, steps in parts):
+            self._fill(self.training, max(parts, key=lambda part: part[0].program.arena_bytes)[0], work)
+            if self._epochs is None:
+                self._epochs = Epochs(self.training)
+            done = self._epochs.run(parts, laps)
+            if done != len(laps) * sum(steps for _, steps in parts):
                 Runner(self.training).check()
-                self.fail_where_not_finite(self.training)
+            return done
 
     def fail_where_not_finite(self, context: NDArray[np.int64]) -> None:
         """Raise InputNotFiniteError where a program has stopped because of its input."""

@@ -15,10 +15,11 @@ from fastnn.callbacks import CallbackList
 from fastnn.layers.base import fraction, positive_int
 from fastnn.program.layout import Counter
 from fastnn.training import batches, passes
+from fastnn.training.arrays import ArrayEpochs
 from fastnn.training.data import is_batches
 from fastnn.training.feed import Feed
 from fastnn.training.history import History
-from fastnn.training.loop import Run, Validate, train_arrays, warn_of_bad_loss
+from fastnn.training.loop import Run, Validate, warn_of_bad_loss
 from fastnn.training.progress import Progress
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def _from_arrays(model: Model, x: Any, y: Any, share: float, options: dict[str, 
         validate = _evaluator(model, held_out, options, n)
     batch = min(batch, n)
     described = {"rows": n, "batch_size": batch, "shuffle": bool(options["shuffle"])}
-    train_epoch = train_arrays(feed, n, batch, bool(options["shuffle"]))
+    train_epoch = ArrayEpochs(feed, n, batch, bool(options["shuffle"]))
     return train_epoch, -(-n // batch), validate, described
 
 

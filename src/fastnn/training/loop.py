@@ -1,8 +1,10 @@
-"""The training loop over arrays: epochs of chunks of steps, each chunk one call into compiled code."""
+"""The training loop: epochs, what is recorded and shown of them, and who is called back."""
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,15 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.cpu.engine import BoundProgram
-from fastnn.backend.cpu.epoch import shuffled
 from fastnn.callbacks import CallbackList
-from fastnn.model.programs import Request
-from fastnn.model.runtime import Pass
 from fastnn.program.layout import Counter
-from fastnn.seeding import key
-from fastnn.threads import get_num_threads
-from fastnn.training.feed import Feed
 from fastnn.training.history import History
 from fastnn.training.pace import Pacer
 from fastnn.training.progress import Progress
@@ -30,6 +25,8 @@ if TYPE_CHECKING:
 _CURSOR, _EPOCH, _BAD_LOSS_STEP = int(Counter.CURSOR), int(Counter.EPOCH), int(Counter.BAD_LOSS_STEP)
 
 Validate = Callable[[], dict[str, Any]]
+# An epoch's totals, and, where a row that is not finite has ended it, the error and the row at which it stands.
+Trained = tuple[NDArray[np.float64], tuple[Exception, int] | None]
 
 
 def warn_of_bad_loss(step: int) -> None:
@@ -54,6 +51,8 @@ class Run:
         Returns the validation's logs.
     bad_loss : callable
         Called once, with the step at which the loss was no finite number.
+    ahead : deque
+        Epochs that have been trained in a call with others, and are not recorded yet.
     """
 
     model: Model
@@ -67,6 +66,13 @@ class Run:
     pacer: Pacer = field(default_factory=Pacer)
     bad_loss: Callable[[int], None] = warn_of_bad_loss
     warned: bool = False
+    ahead: deque[Trained] = field(default_factory=deque)
+
+    @property
+    def may_run_ahead(self) -> bool:
+        """Whether nothing can come in between epochs: no callback, validation, display, or Ctrl-C."""
+        busy = self.callbacks.callbacks or self.validate is not None or self.progress.verbose
+        return not busy and threading.current_thread() is not threading.main_thread()
 
     def epochs(self, train_epoch: Callable[[Run, int], dict[str, Any]], resumed: dict[str, Any] | None) -> None:
         """Run all epochs; whatever happens, the model and its history stay usable."""
@@ -81,7 +87,7 @@ class Run:
             if self._unclosed():
                 logs = self._close_epoch(self.first - 1)
             for epoch in range(self.first, self.last):
-                if model.stop_training:
+                if model.stop_training and not self.ahead:
                     break
                 self.callbacks.on_epoch_begin(epoch)
                 self.progress.epoch_begin(epoch)
@@ -136,68 +142,3 @@ class Run:
             logs = model._logs_so_far()
             self.progress.update(finished, logs)
             self.callbacks.on_train_batch_end(finished - 1, logs)
-
-
-def order(model: Model, n: int, shuffle: bool) -> NDArray[np.int64] | None:
-    """Return the order of the rows in the epoch that is to come: a function of the seed and its number alone."""
-    if not shuffle:
-        return None
-    return shuffled(order_key(model), n)
-
-
-def order_key(model: Model) -> bytes:
-    """Return what decides the order of the rows in the epoch that is to come."""
-    return key(model.seed, "shuffle", int(model._runtime.training[_EPOCH]))
-
-
-def train_arrays(feed: Feed, n: int, batch: int, shuffle: bool) -> Callable[[Run, int], dict[str, Any]]:
-    """Make the function that trains one epoch on the first n rows; it goes on at the training's cursor."""
-    addresses = feed.addresses()
-    n_steps = -(-n // batch)
-    requests: dict[tuple[int, tuple[bool, ...]], Request] = {}
-    sizes = [(size, steps) for size, steps in ((batch, n // batch), (n % batch, 1)) if size and steps]
-    order_of_epoch = np.empty(n, np.int64) if shuffle else None
-
-    def program(model: Model, size: int) -> BoundProgram:
-        wanted = (size, model._trained())
-        if wanted not in requests:
-            requests[wanted] = feed.request("train", size, training=True, indexed=shuffle, trained=wanted[1])
-        return model._runtime.program(requests[wanted], model._objective, model._optimizer)
-
-    def programs(model: Model) -> list[tuple[BoundProgram, int]]:
-        return [(program(model, size), steps) for size, steps in sizes]
-
-    def train_whole(run: Run, parts: list[tuple[BoundProgram, int]]) -> None:
-        """Train an epoch that takes no longer than a stretch of compiled code may, in one call."""
-        model = run.model
-        hyper = model.optimizer.hyper_rows(model._runtime.optimizer_step(), n_steps)
-        work = Pass(addresses, order_of_epoch, hyper, model._totals)
-        with run.pacer.timing(n_steps):
-            model._runtime.run_epoch(parts, work, order_key(model))
-
-    def train_epoch(run: Run, epoch: int) -> dict[str, Any]:
-        model = run.model
-        runtime, counters = model._runtime, model._runtime.training
-        if counters[_CURSOR] == 0:
-            model._start_totals()
-            if not run.callbacks.every_batch and run.pacer.steps(n_steps) == n_steps:
-                parts = programs(model)
-                if get_num_threads() == 1 or not any(bound.shared for bound, _ in parts):
-                    train_whole(run, parts)
-                    run.after_steps(n_steps)
-                    return model._logs_so_far()
-        index = order(model, n, shuffle)
-        while (row := int(counters[_CURSOR])) < n and not model.stop_training:
-            size = min(batch, n - row)
-            bound = program(model, size)
-            steps = 1 if run.callbacks.every_batch else run.pacer.steps((n - row) // size)
-            if run.callbacks.every_batch:
-                run.callbacks.on_train_batch_begin(row // batch)
-            hyper = model.optimizer.hyper_rows(runtime.optimizer_step(), steps)
-            work = Pass(addresses, index, hyper, model._totals)
-            with run.pacer.timing(steps):
-                runtime.run(bound, work, steps)
-            run.after_steps(min(n_steps, -(-int(counters[_CURSOR]) // batch)))
-        return model._logs_so_far()
-
-    return train_epoch

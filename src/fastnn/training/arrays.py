@@ -1,0 +1,135 @@
+"""Epochs over arrays: in chunks of steps, or whole epochs at a time where they are short."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backend.cpu.engine import BoundProgram
+from fastnn.backend.cpu.epoch import MOST_EPOCHS, Lap, shuffled
+from fastnn.model.programs import Request
+from fastnn.model.runtime import InputNotFiniteError, Pass
+from fastnn.program.layout import Counter
+from fastnn.seeding import key
+from fastnn.threads import get_num_threads
+from fastnn.training.feed import Feed
+from fastnn.training.pace import stop_if_asked
+
+if TYPE_CHECKING:
+    from fastnn.model.model import Model
+    from fastnn.training.loop import Run
+
+# Plain integers: an enumeration's member costs 0.15 µs as an index.
+_CURSOR, _EPOCH = int(Counter.CURSOR), int(Counter.EPOCH)
+# Row numbers that epochs in one call may take together: 8 MB.
+_MOST_ROWS = 2**20
+
+
+def order(model: Model, n: int, shuffle: bool) -> NDArray[np.int64] | None:
+    """Return the order of the rows in the epoch that is to come: a function of the seed and its number alone."""
+    return shuffled(_key(model, 0), n) if shuffle else None
+
+
+def _key(model: Model, later: int) -> bytes:
+    """Return what decides the order of the rows in the epoch that is to come, or in a later one."""
+    return key(model.seed, "shuffle", int(model._runtime.training[_EPOCH]) + later)
+
+
+class ArrayEpochs:
+    """Trains one epoch after the other on the first n rows, from where the training's cursor stands.
+
+    Epochs that take no longer than a stretch of compiled code may are trained in one call, or several in one: Python
+    takes 65 µs for an epoch, and where several threads train, holds them up. Several only where nobody sees
+    that the weights are ahead (`Run.may_run_ahead`); what is known of an epoch then waits in `Run.ahead` until it is
+    its turn.
+    """
+
+    def __init__(self, feed: Feed, n: int, batch: int, shuffle: bool) -> None:
+        self.feed, self.n, self.batch, self.shuffle = feed, n, batch, shuffle
+        self.addresses = feed.addresses()
+        self.n_steps = -(-n // batch)
+        self._sizes = [(size, steps) for size, steps in ((batch, n // batch), (n % batch, 1)) if size and steps]
+        self._requests: dict[tuple[int, tuple[bool, ...]], Request] = {}
+        self._orders: list[NDArray[np.int64] | None] = []
+
+    def __call__(self, run: Run, epoch: int) -> dict[str, Any]:
+        """Train an epoch, or take what is known of one that is trained; returns its logs."""
+        model = run.model
+        runtime, counters, n, batch = model._runtime, model._runtime.training, self.n, self.batch
+        if run.ahead:
+            return self._take(run)
+        if counters[_CURSOR] == 0:
+            model._start_totals()
+            count = self._epochs_at_once(run, epoch)
+            if count:
+                if self._train_whole(run, count):
+                    run.after_steps(self.n_steps)
+                return self._take(run)
+        index = order(model, n, self.shuffle)
+        while (row := int(counters[_CURSOR])) < n and not model.stop_training:
+            size = min(batch, n - row)
+            bound = self._program(model, size)
+            steps = 1 if run.callbacks.every_batch else run.pacer.steps((n - row) // size)
+            if run.callbacks.every_batch:
+                run.callbacks.on_train_batch_begin(row // batch)
+            hyper = model.optimizer.hyper_rows(runtime.optimizer_step(), steps)
+            work = Pass(self.addresses, index, hyper, model._totals)
+            with run.pacer.timing(steps):
+                runtime.run(bound, work, steps)
+            run.after_steps(min(self.n_steps, -(-int(counters[_CURSOR]) // batch)))
+        return model._logs_so_far()
+
+    def _program(self, model: Model, size: int) -> BoundProgram:
+        wanted = (size, model._trained())
+        if wanted not in self._requests:
+            self._requests[wanted] = self.feed.request(
+                "train", size, training=True, indexed=self.shuffle, trained=wanted[1]
+            )
+        return model._runtime.program(self._requests[wanted], model._objective, model._optimizer)
+
+    def _epochs_at_once(self, run: Run, epoch: int) -> int:
+        """Return how many epochs to train in the next call; 0 where it trains a part of one."""
+        if run.callbacks.every_batch:
+            return 0
+        count = run.pacer.steps(MOST_EPOCHS * self.n_steps) // self.n_steps
+        if get_num_threads() > 1 and any(self._program(run.model, size).shared for size, _ in self._sizes):
+            return 0
+        return min(count, run.last - epoch, max(1, _MOST_ROWS // self.n)) if run.may_run_ahead else min(count, 1)
+
+    def _train_whole(self, run: Run, count: int) -> bool:
+        """Train epochs in one call, and tell whether a row that is not finite has not ended it."""
+        model, n_steps = run.model, self.n_steps
+        runtime, objective = model._runtime, model._objective_or_fail()
+        while len(self._orders) < count:
+            self._orders.append(np.empty(self.n, np.int64) if self.shuffle else None)
+        totals = [model._totals, *(objective.initial() for _ in range(1, count))]
+        laps = [Lap(_key(model, later), self._orders[later], totals[later]) for later in range(count)]
+        hyper = model.optimizer.hyper_rows(runtime.optimizer_step(), n_steps * count)
+        work = Pass(self.addresses, self._orders[0], hyper, model._totals)
+        parts = [(self._program(model, size), steps) for size, steps in self._sizes]
+        if count > 1:
+            # not behind the call: its epochs have to be recorded then
+            stop_if_asked()
+        with run.pacer.timing(n_steps * count, stops=count == 1):
+            done = runtime.run_epochs(parts, work, laps)
+        run.ahead.extend((each, None) for each in totals[: done // n_steps])
+        if done == n_steps * count:
+            return True
+        try:
+            runtime.fail_where_not_finite(runtime.training)
+        except InputNotFiniteError as error:
+            run.ahead.append((totals[done // n_steps], (error, int(runtime.training[_CURSOR]))))
+        return False
+
+    def _take(self, run: Run) -> dict[str, Any]:
+        """Bring the model's counters and totals to the end of the next epoch that is trained."""
+        model, counters = run.model, run.model._runtime.training
+        totals, failure = run.ahead.popleft()
+        model._totals = totals
+        if failure is not None:
+            error, counters[_CURSOR] = failure
+            raise error
+        counters[_CURSOR] = self.n
+        return model._logs_so_far()

@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "formulas": set(),
     "program": set(),
     "graph": {"formulas"},
-    "layers": {"graph", "config", "registry", "_numbers"} | HYPERPARAMETERS,
+    "layers": {"graph", "config", "registry", "_numbers", "formulas"} | HYPERPARAMETERS,
     "lower": {"graph", "program", "formulas"},
     "backend": set(),
     "backend/cpu": {"program", "formulas", "cache", "threads", "addresses"},

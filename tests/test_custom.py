@@ -242,6 +242,24 @@ def test_other_processes(method):
     assert learner.parameters.tobytes() == model._runtime.parameters.tobytes()
 
 
+@pytest.mark.parametrize("name", ["exp", "expm1", "log", "log1p", "tanh", "erf"])
+def test_elementary_functions(name):
+    exact = np.vectorize(getattr(math, name))
+    x = np.linspace(0.1, 3.0, 301).astype(np.float32)[:, None]
+    wanted = exact(x.astype(np.float64)) + np.pi
+    sources = [f"import math\ndef f(x):\n    return math.{name}(x) + math.pi"]
+    sources.append(f"from math import {name}, pi\ndef f(x):\n    return {name}(x) + pi")
+    if name != "erf":
+        sources.append(f"import numpy as np\ndef f(x):\n    return np.{name}(x) + np.float32(np.pi)")
+    for source in sources:
+        names: dict = {}
+        exec(source, names)
+        model = fnn.Sequential([fnn.Input(1), fnn.Activation(Custom(names["f"]))], seed=0)
+        np.testing.assert_allclose(model.predict(x), wanted, rtol=4e-7, atol=5e-7)
+        double = fnn.Sequential([fnn.Input(1), fnn.Activation(Custom(names["f"]))], dtype="float64")
+        np.testing.assert_allclose(double.predict(x.astype(np.float64)), wanted, rtol=1e-7)
+
+
 def test_the_same_function_is_known_again():
     def make(factor, source="def f(x):\n    return helper(x) * factor + table[1] + module.shift"):
         module = types.ModuleType("module")
@@ -264,6 +282,14 @@ def test_the_same_function_is_known_again():
     assert len({key, *others}) == 7
     thing = object()
     assert own.make("f", lambda x: thing).key != own.make("f", lambda x: thing).key
+    # kernels that were compiled for a key have the values that the key was made of
+    changing = make(5.0)
+    model = build(changing)
+    changing.__globals__["factor"] = 6.0
+    with pytest.raises(ValueError, match="have changed since"):
+        model.predict(np.ones((1, 3), np.float32))
+    changing.__globals__["factor"] = 5.0
+    model.predict(np.ones((1, 3), np.float32))
     values = {}
     for factor in (2.0, 3.0):
         values[factor] = build(Custom(make(factor), name="f")).predict(np.ones((1, 3), np.float32))

@@ -15,6 +15,7 @@ from fastnn.backend.cpu.engine import functions_of
 from fastnn.backend.cpu.kernels import build as compile_kernel
 from fastnn.backend.cpu.target import vector_bytes
 from fastnn.backend.cpu.team import WORKER
+from fastnn.formulas.own import is_own
 from fastnn.program.program import KernelKey
 from running import build
 
@@ -64,7 +65,8 @@ def test_kernels_call_nothing_but_libm():
         for dtype in ("float32", "float64"):
             keys |= functions_of(build(case, dtype))
     wrong = {}
-    for key in sorted(keys):
+    # users' functions of arrays may allocate and raise: Numba is initialised for them
+    for key in sorted(key for key in keys if not is_own(key.variant)):
         library.address(key)
         stored = store.read(str(key))
         if stored is None:  # a test of the cache has compiled it into a folder that is gone

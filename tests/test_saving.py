@@ -58,7 +58,8 @@ SCHEDULES = [
 
 
 def test_the_lists_are_complete():
-    assert {type(one).__name__ for one in OPTIMIZERS} == set(REGISTRY["optimizer"])
+    # users' functions are saved by name: test_custom.py
+    assert {type(one).__name__ for one in OPTIMIZERS} | {"Custom"} == set(REGISTRY["optimizer"])
     assert {type(one).__name__ for one in SCHEDULES} | {"UserSchedule"} == set(REGISTRY["schedule"])
 
 

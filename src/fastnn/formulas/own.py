@@ -37,6 +37,8 @@ class Own:
         Of an optimizer.
     shape : tuple of int
         Of a layer's weights; (0,) where it has none.
+    told : bool
+        Whether the key tells the function from all others, so that what is compiled of it may be kept on disk.
     """
 
     key: str
@@ -44,6 +46,12 @@ class Own:
     slots: int = 0
     constants: int = 0
     shape: tuple[int, ...] = (0,)
+    told: bool = True
+
+    @property
+    def changed(self) -> bool:
+        """Whether values that the function takes from outside are no longer those that the key was made of."""
+        return self.told and _digest(self.functions, self.slots, self.constants, self.shape) not in self.key
 
     @property
     def weighted(self) -> bool:
@@ -68,11 +76,10 @@ def make(
 ) -> Own:
     """Describe a formula and make it known."""
     plain = tuple(None if function is None else plain_function(function) for function in functions)
-    digest = hashlib.sha256(f"{sys.version_info[:2]}, {np.__version__}, {slots}, {constants}, {shape}".encode())
-    for function in plain:
-        digest.update(b"none" if function is None else _identity(function, set()))
+    digest = _digest(plain, slots, constants, shape)
+    told = digest == _digest(plain, slots, constants, shape)
     readable = re.sub(r"\W", "", name)[:40]
-    return enroll(Own(f"{_PREFIX}-{readable}-{digest.hexdigest()[:24]}", plain, slots, constants, shape))
+    return enroll(Own(f"{_PREFIX}-{readable}-{digest}", plain, slots, constants, shape, told))
 
 
 def is_own(key: str) -> bool:
@@ -130,12 +137,23 @@ def check_arity(function: Any, count: int, what: str, wanted: str) -> None:
         raise TypeError(f"{what}: expected a function {wanted}: {error}") from None
 
 
+def _digest(
+    functions: tuple[Callable[..., Any] | None, ...], slots: int, constants: int, shape: tuple[int, ...]
+) -> str:
+    digest = hashlib.sha256(f"{sys.version_info[:2]}, {np.__version__}, {slots}, {constants}, {shape}".encode())
+    for function in functions:
+        digest.update(b"none" if function is None else _identity(function, set()))
+    return digest.hexdigest()[:24]
+
+
 # --- identity ------------------------------------------------------------------------------------------------------
 
 
 def _identity(value: Any, seen: set[int]) -> bytes:
     """Return bytes that are the same for values that compile to the same code."""
-    value = getattr(value, "py_func", value)
+    if hasattr(value, "py_func"):
+        options = repr(sorted(getattr(value, "targetoptions", {}).items())).encode()
+        return options + _identity(value.py_func, seen)
     if isinstance(value, bool | int | float | complex | str | bytes | type(None) | np.generic):
         return f"{type(value).__name__} {value!r};".encode()
     if isinstance(value, tuple | frozenset):
@@ -160,6 +178,7 @@ def _identity_of_function(function: types.FunctionType, seen: set[int]) -> bytes
     closure = inspect.getclosurevars(function)
     names = _all_names(function.__code__)
     found = [_identity(function.__code__, seen), _identity(function.__defaults__, seen)]
+    found.append(_identity(tuple(sorted((function.__kwdefaults__ or {}).items())), seen))
     for name, value in sorted({**closure.globals, **closure.nonlocals}.items()):
         found.append(name.encode())
         if isinstance(value, types.ModuleType):
@@ -181,10 +200,17 @@ def _all_names(code: types.CodeType) -> set[str]:
 # --- what kernels inline -------------------------------------------------------------------------------------------
 
 
-def activation(own: Own, real: Any, jit: Callable[[Any], Any]) -> tuple[Any, Any]:
-    """Return what `formulas.activations.define` has for an activation: (forward, gradient), which saves the input."""
-    function, derivative = (None if each is None else jit(each) for each in own.functions)
-    assert function is not None
+def activation(own: Own, real: Any, jit: Callable[[Any], Any], users: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """Return what `formulas.activations.define` has for an activation: (forward, gradient), which saves the input.
+
+    Parameters
+    ----------
+    users : function
+        Compiles the user's functions for `real` numbers; `jit` compiles what is around them, and what is in float64.
+    """
+    assert own.functions[0] is not None
+    function, wide = users(own.functions[0]), jit(own.functions[0])
+    derivative = None if own.functions[1] is None else users(own.functions[1])
 
     @jit
     def forward(x, a, b):  # type: ignore[no-untyped-def]
@@ -203,15 +229,16 @@ def activation(own: Own, real: Any, jit: Callable[[Any], Any]) -> tuple[Any, Any
             middle = np.float64(x)
             h = _STEP * max(1.0, abs(middle))
             low, high = middle - h, middle + h
-            return dy * real((function(high) - function(low)) / (high - low))
+            return dy * real((wide(high) - wide(low)) / (high - low))
 
     return forward, gradient
 
 
-def loss(own: Own, real: Any, jit: Callable[[Any], Any]) -> tuple[Any, Any]:
+def loss(own: Own, real: Any, jit: Callable[[Any], Any], users: Callable[[Any], Any]) -> tuple[Any, Any]:
     """Return what `formulas.losses.define` has for a loss: (value, gradient); the user's take the target first."""
-    function, derivative = (None if each is None else jit(each) for each in own.functions)
-    assert function is not None
+    assert own.functions[0] is not None
+    function, wide = users(own.functions[0]), jit(own.functions[0])
+    derivative = None if own.functions[1] is None else users(own.functions[1])
 
     @jit
     def value(p, t, a, b):  # type: ignore[no-untyped-def]
@@ -230,15 +257,15 @@ def loss(own: Own, real: Any, jit: Callable[[Any], Any]) -> tuple[Any, Any]:
             middle, target = np.float64(p), np.float64(t)
             h = _STEP * max(1.0, abs(middle))
             low, high = middle - h, middle + h
-            return real((function(target, high) - function(target, low)) / (high - low))
+            return real((wide(target, high) - wide(target, low)) / (high - low))
 
     return value, gradient
 
 
-def update(own: Own, real: Any, jit: Callable[[Any], Any]) -> Any:
+def update(own: Own, real: Any, jit: Callable[[Any], Any], users: Callable[[Any], Any]) -> Any:
     """Return what `formulas.optimizers.define` has for an optimizer; weight decay comes before the user's function."""
     assert own.functions[0] is not None
-    function, count = jit(own.functions[0]), own.constants
+    function, count = users(own.functions[0]), own.constants
 
     @jit
     def without(p, g, s0, s1, s2, rate, decay, t, h3, h4, h5, h6, h7):  # type: ignore[no-untyped-def]

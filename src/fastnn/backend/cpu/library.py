@@ -53,16 +53,22 @@ def link(symbol: str, code: bytes) -> int:
     return int(engine.get_function_address(symbol))
 
 
-def load(name: str, compile_code: Callable[[], ObjectCode]) -> int:
-    """Return the address of the function of a name, compiling it when neither memory nor disk has it."""
+def load(name: str, compile_code: Callable[[], ObjectCode], *, keep: bool = True) -> int:
+    """Return the address of the function of a name, compiling it when neither memory nor disk has it.
+
+    Parameters
+    ----------
+    keep : bool
+        Whether to keep it on disk.
+    """
     with _lock:
         found = _addresses.get(name)
         if found is None:
-            stored = store.read(name)
+            stored = store.read(name) if keep else None
             if stored is None:
                 compiled = compile_code()
                 # Intel's vector maths, where a user has installed it for Numba, is there only beside Numba
-                if b"__svml_" not in compiled.code:
+                if keep and b"__svml_" not in compiled.code:
                     store.write(name, compiled)
                 stored = (compiled.symbol, compiled.code)
                 _statistics["compiled"] += 1
@@ -97,9 +103,10 @@ def address(key: KernelKey) -> int:
 
         return build(key)
 
-    if own.is_own(key.variant):
+    users = own.find(key.variant)
+    if users is not None:
         _initialize_numba()
-    return load(str(key), compile_kernel)
+    return load(str(key), compile_kernel, keep=users is None or users.told)
 
 
 @functools.cache

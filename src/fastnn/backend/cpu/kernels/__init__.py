@@ -24,7 +24,7 @@ from fastnn.backend.cpu.kernels import (
 )
 from fastnn.backend.cpu.kernels.kit import KERNELS, Kit
 from fastnn.backend.cpu.store import ObjectCode
-from fastnn.formulas.own import is_own
+from fastnn.formulas.own import find
 from fastnn.program.program import KernelKey
 
 # each module registers its kernels when it is imported
@@ -55,18 +55,23 @@ def build(key: KernelKey) -> ObjectCode:
     ValueError
         When a function of the user's own cannot be compiled.
     """
-    entry, users = KERNELS[key.op], is_own(key.variant)
+    entry, users = KERNELS[key.op], find(key.variant)
+    name = key.variant.split("-")[1] if users is not None else ""
+    if users is not None and users.changed:
+        raise ValueError(
+            f"the function {name!r}: values that it takes from outside have changed since it was given to fastnn, and "
+            "before it was compiled; give it anew"
+        )
     try:
         function = entry.factory(Kit(key.op, key.dtype), key.variant)
         # the status of a record's kernel is looked at, that of a function within one is not
         arrays = key.op in ("row_function", "row_function_grad")
         return compile_native(
-            function, entry.arguments, returns=entry.returns, check=users and not arrays, arrays=arrays
+            function, entry.arguments, returns=entry.returns, check=users is not None and not arrays, arrays=arrays
         )
     except (NumbaError, MayRaiseError) as error:
-        if not users:
+        if users is None:
             raise
-        name = key.variant.split("-")[1]
         reason = f"Numba cannot compile it for {key.dtype} numbers: {error}"
         if isinstance(error, MayRaiseError):
             reason = "it may raise an exception, of which nobody would know; let it return NaN instead"

@@ -21,7 +21,7 @@ _SEED, _STEP = int(Counter.SEED), int(Counter.STEP)
 def _formulas(kit: Kit, variant: str) -> tuple[Any, Any]:
     users = own.find(variant)
     if users is not None:
-        return own.activation(users, kit.real, formula)
+        return own.activation(users, kit.real, formula, kit.users)
     table: dict[str, tuple[Any, Any]] = activations.define(kit.real, formula, functions(kit.dtype))
     return table[variant]
 

@@ -13,6 +13,7 @@ import numpy as np
 from fastnn.backend.cpu import bits
 from fastnn.backend.cpu.intrinsics import float32_pointer, float64_pointer, int64_pointer
 from fastnn.backend.cpu.options import formula, helper
+from fastnn.backend.cpu.users_math import single
 from fastnn.formulas import elementary
 from fastnn.program.layout import OFFSET_BITS, OFFSET_MASK
 from fastnn.program.ops import OPS
@@ -139,6 +140,11 @@ class Kit:
     def math(self) -> SimpleNamespace:
         """The elementary functions, jitted."""
         return functions(self.dtype)
+
+    @property
+    def users(self) -> Callable[[Any], Any]:
+        """What compiles scalar functions of users."""
+        return single if self.dtype == "float32" else formula
 
     def words(self, names: str) -> tuple[int, ...]:
         """Return the record words of the op's operands, dimensions and parameters with these names."""

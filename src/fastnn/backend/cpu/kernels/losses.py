@@ -27,7 +27,7 @@ def loss(kit: Kit, variant: str) -> Callable[..., Any]:
     at, real = kit.at, kit.real
     users = own.find(variant)
     if users is not None:
-        value, gradient = own.loss(users, real, formula)
+        value, gradient = own.loss(users, real, formula, kit.users)
     else:
         value, gradient = losses.define(real, formula, functions(kit.dtype))[variant]
     zero = real(0.0)

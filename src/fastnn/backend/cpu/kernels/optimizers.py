@@ -27,7 +27,7 @@ def optimizer(kit: Kit, variant: str) -> Callable[..., Any]:
     at, real = kit.at, kit.real
     users = own.find(variant)
     if users is not None:
-        step, slots = own.update(users, real, formula), users.slots
+        step, slots = own.update(users, real, formula, kit.users), users.slots
     else:
         step = formulas.define(real, formula, kit.math)[variant]
         slots = len(formulas.FORMULAS[variant].slots)

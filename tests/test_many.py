@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from fastnn.training import pace, tally
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(53, 4)).astype(np.float32)
@@ -110,20 +111,23 @@ def test_rows_of_several_inputs_outputs_and_weights():
 class Spy(fnn.Callback):
     """Note the threads that a model is trained on, and raise where it is told to."""
 
-    def __init__(self, fail=None, pause=0.0) -> None:
-        self.fail, self.pause, self.threads, self.names = fail, pause, set(), set()
+    def __init__(self, fail=None, pause=0.0, meet=None) -> None:
+        self.fail, self.pause, self.meet, self.threads, self.names = fail, pause, meet, set(), set()
 
     def on_epoch_end(self, epoch, logs=None):
         self.threads.add(fnn.get_num_threads())
         self.names.add(threading.current_thread().name)
         time.sleep(self.pause)
+        if self.meet is not None and epoch == 0:
+            self.meet.wait(30)
         if self.fail is not None and epoch == 2:
             raise self.fail
 
 
 def test_each_model_has_one_thread_and_one_alone_has_all(monkeypatch):
     monkeypatch.setattr("fastnn.threads._chosen", 3)
-    spies = [Spy(pause=0.002) for _ in range(6)]
+    meet = threading.Barrier(3)
+    spies = [Spy(meet=meet if index < 3 else None) for index in range(6)]
     fnn.train_many(several(6), X, Y, callbacks=spies.__getitem__, **OPTIONS)
     assert [spy.threads for spy in spies] == [{1}] * 6
     assert all(len(spy.names) == 1 for spy in spies)
@@ -213,16 +217,36 @@ def test_the_first_exception_stops_the_others_and_a_resumed_call_finishes_them(n
     models, alone = several(), several()
     expected = [model.fit(X, Y, **OPTIONS) for model in alone]
 
-    def failing(index):
-        return Spy(RuntimeError("no more") if index == 2 else None, pause=0.02 if index == 3 else 0.0)
+    arrived = threading.Semaphore(0)
+
+    class Script(fnn.Callback):
+        """The first two models finish, the third fails then, and the fourth goes on until it is told to stop."""
+
+        def __init__(self, index) -> None:
+            self.index = index
+
+        def on_epoch_end(self, epoch, logs=None):
+            if self.index == 2 and epoch == 2:
+                for _ in range(2 if n_threads == 1 else 3):
+                    arrived.acquire(timeout=30)
+                raise RuntimeError("no more")
+            if self.index == 3 and epoch == 1:
+                arrived.release()
+                end = time.monotonic() + 30
+                while not pace._here.asked() and time.monotonic() < end:
+                    time.sleep(0.001)
+
+        def on_train_end(self, logs=None):
+            arrived.release()
 
     with pytest.raises(RuntimeError, match="no more") as caught:
-        fnn.train_many(models, X, Y, callbacks=failing, n_threads=n_threads, **OPTIONS)
+        fnn.train_many(models, X, Y, callbacks=Script, n_threads=n_threads, **OPTIONS)
     assert caught.value.__notes__ == ["in models[2]"]
     assert [len(models[index].history.epoch) for index in (0, 1, 2)] == [5, 5, 3]
-    assert models[3].history is None or len(models[3].history.epoch) < 5
+    assert len(models[3].history.epoch) == 2 if n_threads == 2 else models[3].step == 0
     assert models[4].step == 0
-    histories = fnn.train_many(models, X, Y, callbacks=lambda index: Spy(), resume=True, n_threads=2, **OPTIONS)
+    Resumed = type("Script", (fnn.Callback,), {"__init__": lambda self, index: None})
+    histories = fnn.train_many(models, X, Y, callbacks=Resumed, resume=True, n_threads=2, **OPTIONS)
     assert_same(models, histories, alone, expected)
 
 
@@ -371,3 +395,18 @@ def test_a_failed_call_says_how_far_it_came():
             **OPTIONS | {"verbose": 1},
         )  # fmt: skip
     assert "1 of 3 models: " in shown.getvalue()
+
+
+def test_a_bar_that_was_never_drawn_ends_at_its_total(monkeypatch):
+    ended = []
+
+    class Bar(tally.bar_class()):
+        def close(self):
+            ended.append((self.n, self.total))
+            super().close()
+
+    monkeypatch.setattr(tally, "bar_class", lambda: Bar)
+    with contextlib.redirect_stderr(io.StringIO()):
+        fnn.train_many(several(3), X, Y, **OPTIONS | {"verbose": 1})
+    # a notebook shows one that ends before in red
+    assert ended[0] == (3, 3)

@@ -245,6 +245,7 @@ def test_the_first_exception_stops_the_others_and_a_resumed_call_finishes_them(n
     assert [len(models[index].history.epoch) for index in (0, 1, 2)] == [5, 5, 3]
     assert len(models[3].history.epoch) == 2 if n_threads == 2 else models[3].step == 0
     assert models[4].step == 0
+    # a training is resumed with callbacks of the same names
     Resumed = type("Script", (fnn.Callback,), {"__init__": lambda self, index: None})
     histories = fnn.train_many(models, X, Y, callbacks=Resumed, resume=True, n_threads=2, **OPTIONS)
     assert_same(models, histories, alone, expected)

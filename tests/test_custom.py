@@ -1,6 +1,7 @@
 """Functions of the users' own in networks: activations, losses, optimizers."""
 
 import copy
+import enum
 import math
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import sys
 import types
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from numba import njit
@@ -280,6 +282,28 @@ def test_the_same_function_is_known_again():
         own.make("g", make(2.0)).key,
     ]  # fmt: skip
     assert len({key, *others}) == 7
+    pairs = [
+        ("def f(x):\n    def g(z):\n        return z * K\n    return g(x)", {"K": 2.0}, {"K": 3.0}),
+        ("f = lambda x: (lambda z: z * K)(x)", {"K": 2.0}, {"K": 3.0}),
+        ("def f(x):\n    return h(x)", {"h": njit(lambda x: x / 3)}, {"h": njit(fastmath=True)(lambda x: x / 3)}),
+        ("def f(x):\n    return h(x)", {"h": njit(lambda x: x)}, {"h": njit("float64(int64)")(lambda x: x)}),
+        ("def f(x):\n    return math.K", *({"math": types.SimpleNamespace(K=k)} for k in (1.0, 2.0))),
+        ("def f(x, k=K):\n    return x * k", {"K": 2.0}, {"K": 3.0}),
+        ("def f(x, *, k=K):\n    return x * k", {"K": 2.0}, {"K": 3.0}),
+    ]
+    for name in ("code", "math"):
+        first, second = types.ModuleType(name), types.ModuleType(name)
+        first.K, second.K = 1.0, 2.0
+        pairs.append((f"def f(x):\n    return {name}.K", {name: first}, {name: second}))
+    Kind = [enum.IntEnum("Kind", {"A": value}) for value in (2, 3)]
+    pairs.append(("def f(x):\n    return Kind.A.value * x", *({"Kind": kind} for kind in Kind)))
+    for code, *given in pairs:
+        for names in given:
+            exec(code, names)
+        assert own.make("f", given[0]["f"]).key != own.make("f", given[1]["f"]).key, code
+    names = {"numba": numba}
+    exec("def f(x):\n    return numba.float32(x)", names)
+    assert own.make("f", names["f"]).told
     thing = object()
     assert own.make("f", lambda x: thing).key != own.make("f", lambda x: thing).key
     # kernels that were compiled for a key have the values that the key was made of
@@ -329,10 +353,55 @@ def raising(x):
     return x
 
 
+TABLE = np.linspace(0.0, 1.0, 64)
+
+
+def looked_up(x):
+    return x + TABLE[int(x)]
+
+
+def looked_up_loss(target, prediction):
+    return (target - prediction) ** 2 + TABLE[int(prediction)]
+
+
+def looked_up_update(p, g, learning_rate, step):
+    return p - learning_rate * g - TABLE[int(g * g * 1e6)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_exceptions_and_indices_out_of_bounds_end_the_program(dtype):
+    x, y = np.full((40, 1), 7.0, dtype), np.zeros((40, 1), dtype)
+    for function in (raising, looked_up):
+        for layers in ([fnn.Activation(Custom(function))], [fnn.Dense(1, Custom(function), kernel_initializer="ones")]):
+            model = fnn.Sequential([fnn.Input(1), *layers], dtype=dtype)
+            model.compile("sgd", "mse")
+            np.testing.assert_allclose(model.predict(x), Custom(function)(x), rtol=1e-6)
+            net, out = model.freeze(), np.empty_like(x)
+            for bad in (101.0, 1e9, -1e9, np.inf) if function is looked_up else (101.0,):
+                wrong = x.copy()
+                wrong[33] = bad
+                with pytest.raises(RuntimeError, match="a function of your own"):
+                    model.predict(wrong)
+                with pytest.raises(RuntimeError, match="a function of your own"):
+                    fnp.predict(net, wrong, out)
+            np.testing.assert_allclose(model.predict(x), Custom(function)(x), rtol=1e-6)
+        with pytest.raises(RuntimeError, match="a function of your own"):
+            fnn.matmul(wrong[-8:], np.ones((1, 1), dtype), activation=Custom(function))
+        fnn.matmul(x, np.ones((1, 1), dtype), activation=Custom(function))
+    wide = x * 1e6
+    model = fnn.Sequential([fnn.Input(1), fnn.Dense(1, kernel_initializer="ones")], dtype=dtype)
+    for loss, optimizer in ((looked_up_loss, "sgd"), ("mse", fnn.optimizers.Custom(looked_up_update))):
+        model.compile(optimizer, loss)
+        before = model.get_weights()
+        with pytest.raises(RuntimeError, match="a function of your own"):
+            model.train_on_batch(wide, y)
+        if optimizer == "sgd":
+            np.testing.assert_array_equal(model.get_weights()[0], before[0])
+
+
 @pytest.mark.parametrize(
     ("function", "match"),
     [
-        (raising, "'raising': it may raise an exception"),
         (lambda x: {x: "text"}, "cannot compile"),
         (lambda x: "text", "cannot compile"),
         (lambda x: x.missing, "cannot compile"),
@@ -359,6 +428,13 @@ def test_functions_that_cannot_be_compiled(function, match):
         (lambda: fnn.optimizers.Custom(descent, state={"m": 0.0}), r"of \(p, g, m, learning_rate, step\)"),
         (lambda: fnn.optimizers.Custom(momentum, state=["m"]), "state"),
         (lambda: fnn.optimizers.Custom(momentum, beta=0.9), "beta"),
+        (lambda: fnn.optimizers.Custom(lambda p, g, step, learning_rate: p), "'step' stands in the place"),
+        (
+            lambda: fnn.optimizers.Custom(
+                lambda p, g, learning_rate, step, a, b: p - a * g, hyperparameters={"b": 1.0, "a": 2.0}
+            ),
+            "'a' stands in the place of 'b'",
+        ),
         (lambda: fnn.Dense(3, activation=np.sin), "activation"),
     ],
 )
@@ -410,6 +486,12 @@ def test_wrong_derivatives_are_found_where_they_are():
         check_op(Custom(square, gradient=nearly))
     check_op(Custom(square, gradient=nearly), low=-4.0, high=0.9)
     check_op(Custom(square, gradient=nearly), tolerance=0.1)
+    with pytest.raises(AssertionError, match="off by 1 at"):
+        check_op(Custom(lambda x: 1e-6 * x * x, gradient=lambda x: 0.0))
+    check_op(Custom(lambda x: 1e8 + x, gradient=lambda x: 1.0))
+    # what bends within a step is a matter of tolerance
+    steep = Custom(lambda x: math.tanh(1000.0 * x) / 1000.0, gradient=lambda x: 1.0 - math.tanh(1000.0 * x) ** 2)
+    check_op(steep, tolerance=1e-4)
     assert check_op(square).error < 1e-8 and check_op(squared).error < 1e-8
     check_op(fnn.losses.Custom(squared, gradient=squared_gradient))
     with pytest.raises(AssertionError, match=r"squared: the derivative is off by .* at target \d"):
@@ -426,3 +508,6 @@ def test_what_cannot_be_checked():
         check_op(3)
     with pytest.raises((TypeError, ValueError)):
         check_op("nothing")
+    for layer in (fnn.BatchNorm(), fnn.Dropout(0.5)):
+        with pytest.raises(TypeError, match="differently in training"):
+            check_op(layer)

@@ -166,6 +166,8 @@ def test_an_index_out_of_bounds_ends_the_program():
         (lambda: Custom(lambda x, y: None, 3), ValueError, "leaves 3 of the 3 numbers"),
         (lambda: Custom(lambda x, y: y.fill(x[7]), 3), ValueError, "index 7 is out of bounds"),
         (lambda: Custom(ordered, 4), ValueError, "fails for x of 3 and y of 4 numbers"),
+        (lambda: Custom(lambda x, y: x.fill(1.0), 3), ValueError, "read-only"),
+        (lambda: Custom(lambda x, w, y: w.fill(1.0), 3, weight_shape=3), ValueError, "read-only"),
         (lambda: Custom(lambda x: None, 3), TypeError, r"of \(x, y\)"),
         (lambda: Custom(radial, 3), TypeError, r"of \(x, y\)"),
         (lambda: Custom(ordered, 3, weight_shape=3), TypeError, r"of \(x, w, y\)"),
@@ -179,6 +181,19 @@ def test_an_index_out_of_bounds_ends_the_program():
 def test_misuse(make, error, match):
     with pytest.raises(error, match=match):
         build(make())
+
+
+def partly(x, y):
+    for unit in range(len(y)):
+        if x[unit] > 0.0:
+            y[unit] = x[unit]
+
+
+def test_what_is_not_filled_is_zero():
+    x = RNG.normal(size=(30, 3)).astype(np.float32)
+    model = fnn.Sequential([fnn.Input(3), Custom(partly, 3)])
+    for rows in (np.ones((30, 3), np.float32), x):
+        np.testing.assert_array_equal(model.predict(rows), np.maximum(rows, 0.0))
 
 
 def test_representation():

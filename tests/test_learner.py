@@ -168,10 +168,11 @@ def scalars(learner, x, y, weight):
 def test_one_sample_with_numbers():
     for model, y in (
         (chain(fnn.Dense(3, "tanh"), fnn.Dense(1)), 0.25),
+        (chain(fnn.Dense(3, "tanh"), fnn.Dense(1), dtype="float64"), -3),
         (chain(fnn.Dense(3, "softmax")), 2),
     ):
         model.compile("adam", "cross_entropy" if y == 2 else "mse")
-        x = rows(model, 1)
+        x = rows(model, 1, model.dtype)
         learner, other = model.learner(), model.learner()
         wanted = model.train_on_batch(x, np.array([y]))["loss"]
         wanted += model.train_on_batch(x, np.array([y]), sample_weight=np.array([0.5]))["loss"]

@@ -123,6 +123,66 @@ def test_gradients_of_another_length():
             call(learner, x, y, np.zeros(count))
 
 
+def test_memory_that_is_shared():
+    model = compiled("perceptron", "float32")
+    learner, n = model.learner(), 3
+    x, y = rows(model, n), targets_for(model, n)
+    work = np.zeros(len(fnp.workspace(learner, n)) + 100, np.int64)
+    inside = [learner.parameters, learner.state, learner.state[-30:], work.view(np.float32)]
+    for memory in inside:
+        refuse(learner, ValueError, "shares memory", memory[:18].reshape(3, 6), y, work, None)
+        refuse(learner, ValueError, "shares memory", x, memory[:30].reshape(3, 10), work, None)
+        refuse(learner, ValueError, "shares memory", x, y, work, memory[:3])
+
+
+def test_arrays_that_must_not_be_written_to():
+    model = classifier()
+    learner = model.learner(gradients=True)
+    x, y = rows(model, 4), np.array([0, 1, 2, 1])
+    for field in ("parameters", "state", "progress"):
+        fixed = getattr(learner, field).copy()
+        fixed.flags.writeable = False
+        with pytest.raises(TypeError, match="fastnn made"):
+            fnp.train_step(learner._replace(**{field: fixed}), x, y)
+    fixed = model.freeze()
+    fixed.parameters.flags.writeable = False
+    with pytest.raises(TypeError, match="read-only"):
+        fnp.set_parameters(fixed, np.zeros(fnp.parameter_count(fixed), np.float32))
+
+
+def test_gradients_that_are_not_finite():
+    model = classifier()
+    learner = model.learner()
+    before = weights_of(learner)
+    for bad in (np.nan, np.inf):
+        gradients = changed(np.zeros(fnp.parameter_count(learner), np.float32), 7, bad)
+        for call in (apply, fnp.apply_gradients):
+            with pytest.raises(ValueError, match="NaN"):
+                call(learner, gradients)
+    assert weights_of(learner) == before
+
+
+def test_progress_that_no_training_leaves():
+    model = classifier()
+    learner, before = model.learner(), weights_of(model)
+    for word, value in ((0, -5), (1, -1), (1, 10), (0, 2**60)):
+        with pytest.raises(ValueError, match="not what fastnn made"):
+            model.update_from(learner._replace(progress=changed(learner.progress, word, value)))
+    for field in ("state", "progress"):
+        with pytest.raises(ValueError, match="not what fastnn made"):
+            model.update_from(learner._replace(**{field: getattr(learner, field)[:-1] if field == "state" else
+                                                  learner.progress[:3]}))  # fmt: skip
+    assert weights_of(model) == before
+
+
+def test_workspaces_of_any_size():
+    learner = classifier().learner()
+    for batch in (0, -1, 2**33, 2**62):
+        for make in (workspace, fnp.workspace):
+            with pytest.raises(ValueError, match="at least 1"):
+                make(learner, batch)
+
+
 def test_nothing_else_is_written():
     for name, optimizer in (("perceptron", "adam"), ("wide", "sgd"), ("residual", "nadam")):
         model = compiled(name, "float32", optimizer)

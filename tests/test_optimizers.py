@@ -295,6 +295,12 @@ def test_nadam_product_far_out():
     np.testing.assert_allclose(row[:, :7], [[0.45, 0, 0.05, 0.1, 0.001, 1e-7, 1.0]] * 2, rtol=1e-12)
 
 
+def test_corrections_come_to_rest():
+    for optimizer in (Adam(0.5), Nadam(0.5)):
+        far = optimizer.hyper_rows(10**15, 1)  # at once, not after a walk of 10^12 blocks
+        np.testing.assert_allclose(far, optimizer.hyper_rows(10**6, 1), rtol=1e-12)
+
+
 @pytest.mark.parametrize("optimizer", VARIANTS, ids=lambda o: o.formula)
 def test_two_halves_equal_the_whole(optimizer, updates):
     p, gradients = problem()

@@ -12,11 +12,13 @@ import re
 import sys
 import types
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
+
+Jit = Callable[[Any], Any]
 
 _PREFIX = "own"
 # Central differences in float64: near the cube root of the rounding error, and a power of 2.
@@ -142,53 +144,83 @@ def _digest(
 ) -> str:
     digest = hashlib.sha256(f"{sys.version_info[:2]}, {np.__version__}, {slots}, {constants}, {shape}".encode())
     for function in functions:
-        digest.update(b"none" if function is None else _identity(function, set()))
+        digest.update(b"none" if function is None else _identity(function, frozenset(), frozenset()))
     return digest.hexdigest()[:24]
+
+
+def check_names(function: Any, places: Sequence[str], wanted: str) -> None:
+    """Raise where a function has one of the names in the place of another: numbers are given by their places."""
+    for name, place in zip(inspect.signature(plain_function(function)).parameters, places, strict=False):
+        if name != place and name in places:
+            raise TypeError(f"optimizer: expected a function of ({wanted}): {name!r} stands in the place of {place!r}")
 
 
 # --- identity ------------------------------------------------------------------------------------------------------
 
+# modules whose members are told by their names: nobody changes them
+_STANDARD = {"math", "cmath", "operator", "numpy"}
 
-def _identity(value: Any, seen: set[int]) -> bytes:
-    """Return bytes that are the same for values that compile to the same code."""
+
+def _identity(value: Any, names: frozenset[str], seen: frozenset[int]) -> bytes:
+    """Return bytes that are the same only for values that compile to the same code; random ones where nobody knows.
+
+    `names` are those that the function around looks up, in modules too.
+    """
+    kind = type(value)
     if hasattr(value, "py_func"):
-        options = repr(sorted(getattr(value, "targetoptions", {}).items())).encode()
-        return options + _identity(value.py_func, seen)
-    if isinstance(value, bool | int | float | complex | str | bytes | type(None) | np.generic):
-        return f"{type(value).__name__} {value!r};".encode()
-    if isinstance(value, tuple | frozenset):
-        items = [_identity(item, seen) for item in value]
-        return b"(" + b"".join(items if isinstance(value, tuple) else sorted(items)) + b")"
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        return f"{value.dtype} {value.shape};".encode() + value.tobytes()
+        options = [repr(getattr(value, name, None)) for name in ("targetoptions", "locals", "signatures")]
+        explicit = not getattr(value, "_can_compile", True)
+        return repr((options[:2], options[2] if explicit else None)).encode() + _identity(value.py_func, names, seen)
+    if value is None or (
+        isinstance(value, bool | int | float | complex | str | bytes | np.generic)
+        and (kind.__module__ in ("builtins", "numpy"))
+    ):
+        return f"{kind.__name__} {value!r};".encode()
+    if kind in (tuple, frozenset):
+        items = [_identity(item, names, seen) for item in value]
+        return b"(" + b"".join(items if kind is tuple else sorted(items)) + b")"
+    if kind is np.ndarray and value.dtype.kind in "biufc":
+        described = f"{value.dtype} {value.shape} {value.flags.c_contiguous};"
+        return described.encode() + bytes(value.tobytes())
     if isinstance(value, types.CodeType):
-        parts = value.co_code, value.co_names, value.co_varnames[: value.co_argcount], value.co_freevars
-        return b"".join(_identity(part, seen) for part in (*parts, value.co_consts))
-    if isinstance(value, type | types.BuiltinFunctionType | np.ufunc):
+        parts = (value.co_code, value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars,
+                 value.co_argcount, value.co_kwonlyargcount, value.co_flags, value.co_consts,
+                 getattr(value, "co_exceptiontable", b""))  # fmt: skip
+        return b"".join(_identity(part, names, seen) for part in parts)
+    if isinstance(value, types.BuiltinFunctionType | np.ufunc) or (
+        isinstance(value, type) and value.__module__ in ("builtins", "numpy")
+    ):
         return f"{getattr(value, '__module__', '')}.{value.__name__};".encode()
+    if kind.__module__.startswith("numba.core.types"):
+        return f"numba {value};".encode()
+    if isinstance(value, types.ModuleType):
+        if value.__name__.split(".")[0] in _STANDARD and value is sys.modules.get(value.__name__):
+            return f"module {value.__name__};".encode()
+        if id(value) in seen:
+            return b"again;"
+        found = [(name, getattr(value, name)) for name in sorted(names) if hasattr(value, name)]
+        return b"".join(name.encode() + _identity(member, names, seen | {id(value)}) for name, member in found)
     if inspect.isfunction(value):
         return _identity_of_function(value, seen)
-    return uuid.uuid4().bytes  # what cannot be told is never taken for anything known
+    return uuid.uuid4().bytes  # never taken for anything known
 
 
-def _identity_of_function(function: types.FunctionType, seen: set[int]) -> bytes:
+def _identity_of_function(function: types.FunctionType, seen: frozenset[int]) -> bytes:
     if id(function) in seen:
         return b"again;"
     seen = seen | {id(function)}
-    closure = inspect.getclosurevars(function)
-    names = _all_names(function.__code__)
-    found = [_identity(function.__code__, seen), _identity(function.__defaults__, seen)]
-    found.append(_identity(tuple(sorted((function.__kwdefaults__ or {}).items())), seen))
-    for name, value in sorted({**closure.globals, **closure.nonlocals}.items()):
-        found.append(name.encode())
-        if isinstance(value, types.ModuleType):
-            # a constant or a function of a module is part of the code; standard ones are told by their names
-            own = value.__name__.split(".")[0] not in sys.stdlib_module_names | {"numpy"}
-            found.append(value.__name__.encode())
-            members = (getattr(value, member) for member in sorted(names) if hasattr(value, member)) if own else ()
-            found += [_identity(member, seen) for member in members]
-        else:
-            found.append(_identity(value, seen))
+    code = function.__code__
+    names = frozenset(_all_names(code))
+    outside: dict[str, Any] = {name: function.__globals__[name] for name in names if name in function.__globals__}
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            outside[f"{name} of a closure"] = cell.cell_contents
+        except ValueError:  # not assigned yet
+            return uuid.uuid4().bytes
+    defaults = (function.__defaults__, tuple(sorted((function.__kwdefaults__ or {}).items())))
+    found = [_identity(part, names, seen) for part in (code, *defaults)]
+    for name, value in sorted(outside.items()):
+        found += [name.encode(), _identity(value, names, seen)]
     return b"".join(found)
 
 
@@ -200,16 +232,16 @@ def _all_names(code: types.CodeType) -> set[str]:
 # --- what kernels inline -------------------------------------------------------------------------------------------
 
 
-def activation(own: Own, real: Any, jit: Callable[[Any], Any], users: Callable[[Any], Any]) -> tuple[Any, Any]:
+def activation(own: Own, real: Any, jit: Jit, users: Jit, double: Jit) -> tuple[Any, Any]:
     """Return what `formulas.activations.define` has for an activation: (forward, gradient), which saves the input.
 
     Parameters
     ----------
-    users : function
-        Compiles the user's functions for `real` numbers; `jit` compiles what is around them, and what is in float64.
+    jit, users, double : function
+        Compile what is around the user's functions, these for `real` numbers, and for float64.
     """
     assert own.functions[0] is not None
-    function, wide = users(own.functions[0]), jit(own.functions[0])
+    function, wide = users(own.functions[0]), double(own.functions[0])
     derivative = None if own.functions[1] is None else users(own.functions[1])
 
     @jit
@@ -234,10 +266,10 @@ def activation(own: Own, real: Any, jit: Callable[[Any], Any], users: Callable[[
     return forward, gradient
 
 
-def loss(own: Own, real: Any, jit: Callable[[Any], Any], users: Callable[[Any], Any]) -> tuple[Any, Any]:
+def loss(own: Own, real: Any, jit: Jit, users: Jit, double: Jit) -> tuple[Any, Any]:
     """Return what `formulas.losses.define` has for a loss: (value, gradient); the user's take the target first."""
     assert own.functions[0] is not None
-    function, wide = users(own.functions[0]), jit(own.functions[0])
+    function, wide = users(own.functions[0]), double(own.functions[0])
     derivative = None if own.functions[1] is None else users(own.functions[1])
 
     @jit
@@ -262,7 +294,7 @@ def loss(own: Own, real: Any, jit: Callable[[Any], Any], users: Callable[[Any], 
     return value, gradient
 
 
-def update(own: Own, real: Any, jit: Callable[[Any], Any], users: Callable[[Any], Any]) -> Any:
+def update(own: Own, real: Any, jit: Jit, users: Jit) -> Any:
     """Return what `formulas.optimizers.define` has for an optimizer; weight decay comes before the user's function."""
     assert own.functions[0] is not None
     function, count = users(own.functions[0]), own.constants
@@ -289,7 +321,7 @@ def update(own: Own, real: Any, jit: Callable[[Any], Any], users: Callable[[Any]
     return (without, one, two, three)[own.slots]
 
 
-def rows(own: Own, jit: Callable[[Any], Any]) -> tuple[Any, Any]:
+def rows(own: Own, jit: Jit) -> tuple[Any, Any]:
     """Return a layer's function and gradient, with weights whether it has some or not.
 
     Returns

@@ -55,8 +55,9 @@ class Custom(Layer):
     ----------
     function : function
         ``function(x, y)`` fills the array y, of `units` numbers, from the array x, the last axis of a sample; with
-        weights ``function(x, w, y)``. In the part of Python that Numba compiles, with or without `numba.njit`; an index
-        out of bounds, or an exception, ends the program with a RuntimeError.
+        weights ``function(x, w, y)``. y comes as zeros; x and w must stay as they are. In the part of Python that Numba
+        compiles, with or without `numba.njit`; an index out of bounds, or an exception, ends the program with a
+        RuntimeError.
     units : int
         Length of y.
     gradient : function, optional
@@ -113,13 +114,15 @@ class Custom(Layer):
         """Call the functions once, as they are: NumPy says what is wrong with shapes and indices."""
         rng, untouched = np.random.default_rng(0), 7.25e77
         x, w = rng.uniform(0.1, 0.9, columns), rng.uniform(0.1, 0.9, self.weight_shape or (0,))
-        y, dx = np.full(self.units, untouched), np.zeros(columns)
+        y, dx, dy = np.full(self.units, untouched), np.zeros(columns), rng.uniform(0.1, 0.9, self.units)
+        for given in (x, w, dy):
+            given.flags.writeable = False
         forward, backward = own.rows(self._own, lambda each: each)
         try:
             with np.errstate(all="ignore"):
                 forward(x, w, y)
                 if self._own.functions[1] is not None:
-                    backward(x, w, rng.uniform(0.1, 0.9, self.units), dx, np.zeros(w.shape))
+                    backward(x, w, dy, dx, np.zeros(w.shape))
         except Exception as error:
             sizes = f"x of {columns} and y of {self.units} numbers"
             raise self.fail(f"the function {self.function!r} fails for {sizes}: {error}") from error

@@ -104,7 +104,7 @@ def update_from(model: Model, learner: Any) -> None:
                 "update_from: the learner was made from a model of another architecture, loss, optimizer or set of "
                 "trainable layers, or this one has changed since"
             )
-        progress = learner.progress
+        progress = backend.checked_progress(learner)
         runtime.parameters.view(model.dtype)[...] = learner.parameters
         runtime.optimizer_state.view(model.dtype)[...] = backend.slots_of(learner)
         runtime.training[Counter.STEP] = progress[Progress.STEP]

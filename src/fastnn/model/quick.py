@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fastnn.backend.cpu.direct_rows import DirectRows, direct_rows
 from fastnn.backend.cpu.engine import RAISED, BoundProgram, Runner
 from fastnn.model.runtime import Pass
-from fastnn.program.layout import Counter
+from fastnn.program.layout import Counter, Status
 from fastnn.threads import get_num_threads
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _freeze(runtime: Runtime, bound: BoundProgram, feed: Feed, rows: list[NDArra
         predict = _by_copies(runtime.lock, bound, context, rows, feed.results, single=single)
         found = Kept(predict, None)
     else:
-        predict, test = _directly(runtime.lock, made[0], rows[0])
+        predict, test = _directly(runtime.lock, made[0], rows[0], context)
         found = Kept(predict, test)
         test.kept = predict  # type: ignore[attr-defined]
     # what the addresses in the context and the entry point to lives as long as the function
@@ -130,7 +130,9 @@ def _freeze(runtime: Runtime, bound: BoundProgram, feed: Feed, rows: list[NDArra
     return found
 
 
-def _directly(lock: threading.RLock, direct: DirectRows, rows: NDArray[Any]) -> tuple[Predict, Predict]:
+def _directly(
+    lock: threading.RLock, direct: DirectRows, rows: NDArray[Any], context: NDArray[np.int64]
+) -> tuple[Predict, Predict]:
     """Make the prediction that reads rows where they are, or else from a copy in `rows`, and the test."""
     # half the cost of `with`; the child of a fork, whose locks are new, forgets these functions
     acquire, release = lock.acquire, lock.release
@@ -146,9 +148,12 @@ def _directly(lock: threading.RLock, direct: DirectRows, rows: NDArray[Any]) -> 
         with lock:
             result = direct(x)
             if result is False:
+                # also after an exception that `test` has met
+                context[Counter.STATUS] = Status.RUNNING
                 rows[...] = x
                 result = direct(rows)
             if result is False:
+                context[Counter.STATUS] = Status.RUNNING
                 raise RuntimeError(RAISED)
             return result
 

@@ -74,9 +74,10 @@ def check_learner(learner: Any) -> None:
     if not isinstance(learner, Learner):
         raise TypeError(f"learner: expected a Learner, from Model.learner, got {type(learner).__name__}")
     check_network(learner)
-    for name, dtype in (("state", learner.parameters.dtype), ("progress", np.int64)):
+    for name, dtype in (("parameters", None), ("state", learner.parameters.dtype), ("progress", np.int64)):
         array = getattr(learner, name)
-        if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1 or not array.flags.carray:
+        right = isinstance(array, np.ndarray) and array.ndim == 1 and array.flags.carray
+        if not right or array.dtype != (dtype or array.dtype):
             raise TypeError(f"learner: its {name} is not what fastnn made")
 
 

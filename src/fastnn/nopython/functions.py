@@ -13,7 +13,7 @@ from fastnn.backend.cpu import frozen as backend
 from fastnn.backend.cpu import learner as learners
 from fastnn.backend.cpu.c_function import CFunction
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
-from fastnn.backend.cpu.frozen_layout import Word, learner_bytes, seed_bytes, workspace_bytes
+from fastnn.backend.cpu.frozen_layout import MOST_ROWS, Word, learner_bytes, seed_bytes, workspace_bytes
 from fastnn.backend.cpu.learner import Learner, Learners
 from fastnn.nopython.calls import call_native, check_array, check_network, check_workspace
 from fastnn.nopython.flat import flatten, unflatten
@@ -159,8 +159,8 @@ def workspace(net: Any, batch: int) -> NDArray[np.int64]:
         Its contents mean nothing. Threads that run at the same time need one each.
     """
     batch = operator.index(batch)
-    if batch < 1:
-        raise ValueError(f"batch: expected at least 1, got {batch}")
+    if not 1 <= batch <= MOST_ROWS:
+        raise ValueError(f"batch: expected at least 1 and at most {MOST_ROWS}, got {batch}")
     check_network(net)
     needed = max(_needed(code, batch) for code in (net.code, net.gradient) if code.size)
     if net.gradient.size:
@@ -190,6 +190,8 @@ def set_parameters(net: FrozenNetwork | Learner, flat: Any) -> None:
         The weights in the order of `Model.get_weights`, each flattened; of the network's dtype.
     """
     _check_flat(net, flat)
+    if not net.parameters.flags.writeable:
+        raise TypeError("net: expected a network that can be changed, this one's parameters are read-only")
     unflatten(net.code, flat, net.parameters)
 
 
@@ -266,7 +268,8 @@ def _alike(members: list[Any], kind: type, method: str, alike: Callable[[Any, An
             wanted = f"a {kind.__name__}, from Model.{method}"
             raise TypeError(f"networks[{index}]: expected {wanted}, got {type(one).__name__}")
         if not alike(one, members[0]):
-            raise ValueError(f"networks[{index}]: expected the architecture and dtype of the first, got {one!r}")
+            wanted = "the architecture and dtype of the first, and of learners its schedule"
+            raise ValueError(f"networks[{index}]: expected {wanted}, got {one!r}")
     return members
 
 

@@ -169,7 +169,10 @@ def _learn(
     labels = False
     if parts & Part.GRADIENTS:
         check_array("x", x, dtype)
-        labels = np.asarray(y).dtype.kind in "iu"
+        number = np.asarray(y)
+        labels = number.dtype.kind in "iu"
+        if number.ndim == 0 and labels:  # a label, or a target like others
+            labels = bool(code[Word.LABELS])
         targets = _numbers("y", y, np.dtype(np.int64) if labels else dtype)
         arrays = [x, targets, None if weights is None else _numbers("sample_weight", weights, dtype)]
     loss = ctypes.c_double()

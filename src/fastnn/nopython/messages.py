@@ -22,6 +22,7 @@ ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
     Outcome.GRADIENT: (ValueError, "dx has not the shape of x"),
     Outcome.ABSENT: (ValueError, "the network has no gradient: freeze the model with gradients=True"),
     Outcome.UNSEEDED: (ValueError, "the learner has no gradient but the loss's: make it with gradients=True"),
+    Outcome.SHARED: (ValueError, "x, y or sample_weight shares memory with the workspace or the learner's own arrays"),
     Outcome.TARGETS: (ValueError, "y (or the seed of gradients) has not the shape that x asks for"),
     Outcome.LABELS: (
         ValueError,
@@ -29,7 +30,10 @@ ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
     ),
     Outcome.WEIGHTS: (ValueError, "sample_weight has not one number for each row of x"),
     Outcome.EMPTY: (ValueError, "there are no rows to learn from"),
-    Outcome.NOT_FINITE: (ValueError, "x or sample_weight holds NaN or infinity; the weights are as they were"),
+    Outcome.NOT_FINITE: (
+        ValueError,
+        "x, sample_weight or gradients hold NaN or infinity; the weights are as they were",
+    ),
     Outcome.TARGET_VALUES: (
         ValueError,
         "y (or the seed of gradients) holds what is not taken: a label out of range, NaN, a number out of bounds; the "

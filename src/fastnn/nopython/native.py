@@ -151,10 +151,16 @@ def learn(typingctx: Any, learner: Any, code: Any, parts: Any, x: Any, y: Any, w
         arguments += [_address(builder, state), state.nitems, _address(builder, progress), progress.nitems]
         arguments += [*_workspace(context, builder, work_kind, work_value), parts, builder.ptrtoint(loss, _I64)]
         real = parameters_kind.dtype
-        labels = _is_integer(kinds[1])
-        arguments.append(_constant(labels))
-        for each, given, dtype in zip(kinds, values, (real, types.int64 if labels else real, real), strict=True):
-            arguments += _given(context, builder, each, given, dtype)
+        labels, described = _constant(_is_integer(kinds[1])), []
+        for each, given in zip(kinds, values, strict=True):
+            described.append(_given(context, builder, each, given, real))
+        if _is_integer(kinds[1]) and not isinstance(kinds[1], types.Array):
+            # a whole number is a label, or a target like others
+            labels = _word(builder, code, Word.LABELS)
+            number = _given(context, builder, kinds[1], values[1], types.int64)
+            is_label = builder.icmp_signed("!=", labels, _constant(0))
+            described[1][0] = builder.select(is_label, number[0], described[1][0])
+        arguments += [labels, *(word for words in described for word in words)]
         _emit_outcome(context, builder, *emit_call(builder, _word(builder, code, Word.RUN), arguments))
         return builder.load(loss)
 

@@ -17,7 +17,7 @@ from numba.core.errors import TypingError
 from numba.extending import overload, register_jitable
 
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
-from fastnn.backend.cpu.frozen_layout import Outcome, Word, learner_bytes, seed_bytes, workspace_bytes
+from fastnn.backend.cpu.frozen_layout import MOST_ROWS, Outcome, Word, learner_bytes, seed_bytes, workspace_bytes
 from fastnn.backend.cpu.learner import Learner, Learners
 from fastnn.nopython import functions
 from fastnn.nopython.flat import flatten, unflatten
@@ -141,8 +141,8 @@ def _needed(code: Any, rows: Any) -> Any:
 
 @register_jitable
 def _network_bytes(net: Any, rows: Any) -> Any:
-    if rows < 1:
-        raise ValueError("fastnn.nopython.workspace: expected a batch of at least 1")
+    if rows < 1 or rows > MOST_ROWS:
+        raise ValueError("fastnn.nopython.workspace: expected a batch of at least 1, and at most 2**32")
     needed = _needed(net.code, rows)
     if net.gradient.size > 0:
         needed = max(needed, _needed(net.gradient, rows)) + _seed_bytes(net.code[_OUTPUT_BYTES])

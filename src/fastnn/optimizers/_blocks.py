@@ -64,28 +64,26 @@ class RunningProduct:
 
     def __init__(self, factors: Callable[[int, int], Array]) -> None:
         self._factors = factors
-        # products of all steps before a block, by the block's first step
-        self._known: dict[int, float] = {0: 1.0}
+        # the product of all steps before each block, as far as it is known
+        self._known = [1.0]
 
     def block(self, first: int) -> Array:
         """Return the products up to and with each of `BLOCK` steps from `first`, a multiple of `BLOCK`, on."""
-        known, missing = self._known, first
-        while missing not in known:
-            missing -= BLOCK
-        while missing < first and known[missing] > self._NOTHING:
-            self._from(missing)
-            missing += BLOCK
-        return self._from(first) if first in known else np.zeros(BLOCK)
+        known, number = self._known, first // BLOCK
+        while len(known) <= number and known[-1] > self._NOTHING:
+            self._from(len(known) - 1)
+        return self._from(number) if number < len(known) else np.zeros(BLOCK)
 
     def before(self, step: int) -> float:
         """Return the product of all steps before one."""
         return 1.0 if step == 0 else float(self.block((step - 1) // BLOCK * BLOCK)[(step - 1) % BLOCK])
 
-    def _from(self, first: int) -> Array:
-        factors = self._factors(first, BLOCK)
-        factors[0] *= self._known[first]
+    def _from(self, number: int) -> Array:
+        factors = self._factors(number * BLOCK, BLOCK)
+        factors[0] *= self._known[number]
         products: Array = np.cumprod(factors, dtype=np.float64)
-        self._known[first + BLOCK] = float(products[-1])
+        if len(self._known) == number + 1:
+            self._known.append(float(products[-1]))
         return products
 
 

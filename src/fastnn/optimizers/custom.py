@@ -91,6 +91,7 @@ class Custom(Optimizer):
         count = 4 + len(self.state) + len(self.hyperparameters)
         wanted = ", ".join(("p", "g", *self.state, "learning_rate", "step", *self.hyperparameters))
         own.check_arity(function, count, "optimizer", f"of ({wanted})")
+        own.check_names(function, ("p", "g", *self.state, "learning_rate", "step", *self.hyperparameters), wanted)
         self._set("function", function)
         self._set("name", own.name_of(name, function))
         made = own.make(self.name, function, slots=len(self.state), constants=len(self.hyperparameters))

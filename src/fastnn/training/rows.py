@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +35,8 @@ def selections(rows: Any, n: int, n_models: int) -> list[Selection]:
     """
     if isinstance(rows, (str, Mapping)) or not isinstance(rows, Iterable):
         raise TypeError(f"rows: expected one array of row numbers a model, or one pair a model, got {rows!r}")
-    each = list(rows)
+    # one more than there may be: an endless iterable has no length
+    each = list(islice(rows, n_models + 1))
     if len(each) != n_models:
         raise ValueError(f"rows: expected one entry for each of {n_models} models, got {len(each)}")
     found = []

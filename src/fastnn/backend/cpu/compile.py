@@ -21,21 +21,15 @@ from fastnn.backend.cpu.store import ObjectCode
 from fastnn.backend.cpu.target import vector_bytes
 
 
-class MayRaiseError(ValueError):
-    """A function may raise an exception, which nobody would see."""
-
-
 def compile_native(
-    function: Callable[..., Any], arguments: int, *, returns: bool = False, check: bool = False, arrays: bool = False
+    function: Callable[..., Any], arguments: int, *, returns: bool = False, arrays: bool = False
 ) -> ObjectCode:
     """Compile a function of `arguments` int64 that returns nothing (or an int64).
 
     Parameters
     ----------
     function : callable
-        Plain Python in Numba's nopython language; must not raise.
-    check : bool
-        Whether to make sure of that.
+        Plain Python in Numba's nopython language.
     arrays : bool
         Whether arrays are made in it, for which Numba's runtime has to be there.
 
@@ -43,8 +37,6 @@ def compile_native(
     ------
     RuntimeError
         When Numba's compiler is switched off.
-    MayRaiseError
-        When the function may raise.
     """
     if config.DISABLE_JIT:
         raise RuntimeError("NUMBA_DISABLE_JIT is set, but fastnn's kernels exist as compiled code only: unset it")
@@ -66,21 +58,7 @@ def compile_native(
             {},
         )
         code = result.library._get_compiled_object()
-    if check and not _always_returns_zero(result.library.get_llvm_str(), result.fndesc.llvm_func_name):
-        raise MayRaiseError
     return ObjectCode(result.fndesc.llvm_func_name, bytes(code))
-
-
-def _always_returns_zero(text: str, name: str) -> bool:
-    """Tell from a function's optimized code whether its status is 0 whatever happens."""
-    module = llvm.parse_assembly(text)
-    returns = [
-        str(instruction).strip()
-        for block in module.get_function(name).blocks
-        for instruction in block.instructions
-        if instruction.opcode == "ret"
-    ]
-    return returns == ["ret i32 0"] * len(returns)
 
 
 @contextmanager

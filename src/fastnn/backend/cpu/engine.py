@@ -185,4 +185,5 @@ class Runner:
     def check(self) -> None:
         """Raise where a kernel stopped the program in a way that it must not."""
         if self._context[Counter.STATUS] == Status.KERNEL_RAISED:
+            self._context[Counter.STATUS] = Status.RUNNING  # the context may serve other calls
             raise RuntimeError(RAISED)

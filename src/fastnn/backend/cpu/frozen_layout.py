@@ -14,6 +14,8 @@ LAYOUT_VERSION = 2
 MOST_DIMS = 8
 #: Numbers at most, where a loss takes no others as targets.
 MOST_ALLOWED = 3
+#: Rows at most, where a workspace is made: sizes in bytes stay within 64 bits.
+MOST_ROWS = 1 << 32
 #: Accumulators of a learner at most.
 MOST_TOTALS = 8
 #: Corrections of hyper rows, by number: `Formula.correction`.
@@ -127,6 +129,7 @@ class Outcome(IntEnum):
     EMPTY = 13  # there are no rows
     NOT_FINITE = 14  # x or sample_weight
     TARGET_VALUES = 15  # y holds something that the loss does not take
+    SHARED = 18  # what is read shares memory with what is written to
     UNSEEDED = 17  # the learner was made without gradients of any function
     SCHEDULE = 16  # it has been worked out for fewer steps
 

@@ -177,6 +177,23 @@ def slots_of(learner: Learner) -> NDArray[Any]:
     return learner.state[learner.parameters.size :]
 
 
+def checked_progress(learner: Learner) -> NDArray[np.int64]:
+    """Return a learner's progress, if it and the state are what fastnn makes.
+
+    Raises
+    ------
+    ValueError
+        When they have been exchanged, or hold what no training leaves.
+    """
+    progress, state = learner.progress, learner.state
+    slots = int(learner.training[Word.SLOTS])
+    fine = progress.ndim == 1 and progress.dtype == np.int64 and len(progress) >= Progress.RATES_AT
+    fine = fine and state.shape == (learner.parameters.size * (1 + slots),)
+    if not fine or not 0 <= progress[Progress.OPTIMIZER_STEP] <= progress[Progress.STEP] < 2**53:
+        raise ValueError("the learner's state or progress is not what fastnn made")
+    return progress
+
+
 def fingerprint_of(learner: Learner) -> int:
     """Return `frozen_code.fingerprint` of the learner's program for `UNIT` rows."""
     return int(learner.training[Word.FINGERPRINT])

@@ -30,6 +30,12 @@ def formula(function: Callable[..., Any]) -> Callable[..., Any]:
     return njit(fastmath=set(FORMULA_FLAGS), error_model="numpy", forceinline=True)(function)  # type: ignore[no-any-return]
 
 
+def users(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a user's scalar formula: as `formula`, but that an index out of bounds raises, which ends the program."""
+    compiled = njit(fastmath=set(FORMULA_FLAGS), error_model="numpy", forceinline=True, boundscheck=True)
+    return compiled(function)  # type: ignore[no-any-return]
+
+
 def rows(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a user's function of arrays: an index out of bounds raises, which ends the program."""
     return njit(fastmath=set(FORMULA_FLAGS), error_model="numpy", boundscheck=True)(function)  # type: ignore[no-any-return]

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from numba.extending import overload
 
-from fastnn.backend.cpu.options import FORMULA_FLAGS, formula
+from fastnn.backend.cpu.options import FORMULA_FLAGS, users
 
 _NAMES = ("exp", "expm1", "log", "log1p", "tanh", "erf")
 _MODULES = (math, np)
 
 
 def single(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a user's scalar function for float32, as `options.formula` does."""
-    return formula(_exchanged(function))
+    """Compile a user's scalar function for float32, as `options.users` does."""
+    return users(_exchanged(function))
 
 
 def _exchanged(function: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba.core.errors import NumbaError
 
-from fastnn.backend.cpu.compile import MayRaiseError, compile_native
+from fastnn.backend.cpu.compile import compile_native
 from fastnn.backend.cpu.kernels import (
     data,
     direct,
@@ -64,15 +64,9 @@ def build(key: KernelKey) -> ObjectCode:
         )
     try:
         function = entry.factory(Kit(key.op, key.dtype), key.variant)
-        # the status of a record's kernel is looked at, that of a function within one is not
         arrays = key.op in ("row_function", "row_function_grad")
-        return compile_native(
-            function, entry.arguments, returns=entry.returns, check=users is not None and not arrays, arrays=arrays
-        )
-    except (NumbaError, MayRaiseError) as error:
+        return compile_native(function, entry.arguments, returns=entry.returns, arrays=arrays)
+    except NumbaError as error:
         if users is None:
             raise
-        reason = f"Numba cannot compile it for {key.dtype} numbers: {error}"
-        if isinstance(error, MayRaiseError):
-            reason = "it may raise an exception, of which nobody would know; let it return NaN instead"
-        raise ValueError(f"the function {name!r}: {reason}") from error
+        raise ValueError(f"Numba cannot compile the function {name!r} for {key.dtype} numbers: {error}") from error

@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.intrinsics import call_map, float64_pointer, int64_pointer, stack_bytes
-from fastnn.backend.cpu.kernels.kit import Kit, address, functions, kernel, part, rows_part
+from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer, stack_bytes
+from fastnn.backend.cpu.kernels.kit import Kit, address, apply_map, functions, kernel, part, rows_part
 from fastnn.backend.cpu.kernels.philox import BLOCKS, GROUP, WORDS_BYTES, fill_group, uint32_pointer
 from fastnn.backend.cpu.options import formula, helper
+from fastnn.backend.cpu.options import users as users_double
 from fastnn.formulas import activations, own
-from fastnn.program.layout import MAP_WORD, PARAMS_AT, Counter
+from fastnn.program.layout import Counter
 
-_PARAMS_BYTES = PARAMS_AT * 8
 _SEED, _STEP = int(Counter.SEED), int(Counter.STEP)
 
 
 def _formulas(kit: Kit, variant: str) -> tuple[Any, Any]:
     users = own.find(variant)
     if users is not None:
-        return own.activation(users, kit.real, formula, kit.users)
+        return own.activation(users, kit.real, formula, kit.users, users_double)
     table: dict[str, tuple[Any, Any]] = activations.define(kit.real, formula, functions(kit.dtype))
     return table[variant]
 
@@ -105,7 +105,7 @@ def activation(kit: Kit, variant: str) -> Callable[..., Any]:
         first, last = part(r[N], ith, nth)
         skip = first * itemsize
         y, x = address(record, context, Y) + skip, address(record, context, X) + skip
-        call_map(r[MAP_WORD], y, x, 0, last - first, record + _PARAMS_BYTES)
+        apply_map(record, context, y, x, 0, last - first)
 
     return activation
 
@@ -122,7 +122,7 @@ def activation_grad(kit: Kit, variant: str) -> Callable[..., Any]:
         skip = first * itemsize
         dx, dy = address(record, context, DX) + skip, address(record, context, DY) + skip
         saved = address(record, context, SAVED) + skip
-        call_map(r[MAP_WORD], dx, dy, saved, last - first, record + _PARAMS_BYTES)
+        apply_map(record, context, dx, dy, saved, last - first)
 
     return activation_grad
 

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from fastnn.backend.cpu import bits
-from fastnn.backend.cpu.intrinsics import float32_pointer, float64_pointer, int64_pointer
-from fastnn.backend.cpu.options import formula, helper
+from fastnn.backend.cpu.intrinsics import call_map, float32_pointer, float64_pointer, int64_pointer
+from fastnn.backend.cpu.options import formula, helper, users
 from fastnn.backend.cpu.users_math import single
 from fastnn.formulas import elementary
-from fastnn.program.layout import OFFSET_BITS, OFFSET_MASK
+from fastnn.program.layout import MAP_WORD, OFFSET_BITS, OFFSET_MASK, PARAMS_AT, Counter, Status
 from fastnn.program.ops import OPS
+
+_PARAMS_BYTES = PARAMS_AT * 8
+_STATUS, _RAISED = int(Counter.STATUS), int(Status.KERNEL_RAISED)
 
 Factory = Callable[["Kit", str], Callable[..., Any]]
 
@@ -69,6 +72,13 @@ def rows_part(n: int, ith: int, nth: int) -> tuple[int, int]:
 def has(record: int, word: int) -> bool:
     """Tell whether a record has an optional operand."""
     return int64_pointer(record)[word] >= 0
+
+
+@helper
+def apply_map(record: int, context: int, out: int, x: int, saved: int, n: int) -> None:
+    """Apply a record's mapped function to n elements; one that raises, as a user's may, ends the program."""
+    if call_map(int64_pointer(record)[MAP_WORD], out, x, saved, n, record + _PARAMS_BYTES) != 0:
+        int64_pointer(context)[_STATUS] = _RAISED
 
 
 @helper
@@ -144,7 +154,7 @@ class Kit:
     @property
     def users(self) -> Callable[[Any], Any]:
         """What compiles scalar functions of users."""
-        return single if self.dtype == "float32" else formula
+        return single if self.dtype == "float32" else users
 
     def words(self, names: str) -> tuple[int, ...]:
         """Return the record words of the op's operands, dimensions and parameters with these names."""

@@ -27,7 +27,7 @@ from fastnn.backend.cpu.intrinsics import (
     stack_bytes,
 )
 from fastnn.backend.cpu.kernels.frozen import aligned, patch, rows_in, run_records
-from fastnn.backend.cpu.kernels.kit import Kit, kernel
+from fastnn.backend.cpu.kernels.kit import Kit, kernel, overlap
 from fastnn.backend.cpu.options import exact, helper
 from fastnn.formulas import corrections
 from fastnn.formulas.corrections import NADAM_DECAY
@@ -60,12 +60,12 @@ _STEP, _SEED = int(Counter.STEP), int(Counter.SEED)
 ) = (int(one) for one in Progress)  # fmt: skip
 (
     DONE, RAISED, PARAMETERS, INPUT, WORKSPACE, MEMORY, TARGETS, LABELS, WEIGHTS, EMPTY, NOT_FINITE, TARGET_VALUES,
-    SCHEDULE,
+    SCHEDULE, SHARED,
 ) = (
     int(Outcome[name])
     for name in (
         "DONE", "RAISED", "PARAMETERS", "INPUT", "WORKSPACE", "MEMORY", "TARGETS", "LABELS", "WEIGHTS", "EMPTY",
-        "NOT_FINITE", "TARGET_VALUES", "SCHEDULE",
+        "NOT_FINITE", "TARGET_VALUES", "SCHEDULE", "SHARED",
     )
 )  # fmt: skip
 _GRADIENTS_PART, _UPDATE_PART = int(Part.GRADIENTS), int(Part.UPDATE)
@@ -269,6 +269,17 @@ def run_learner(kit: Kit, variant: str) -> Callable[..., Any]:
             n = _rows_given(code, labels, x, x_shape, x_ndim, y, y_shape, y_ndim, weights, weights_shape, weights_ndim)
             if n < 0:
                 return -n
+            itemsize = words[ITEM_BYTES]
+            for given, nbytes in (
+                (x, n * words[INPUT_BYTES]), (y, n * words[TARGET_BYTES]), (weights, n * itemsize),
+            ):  # fmt: skip
+                if overlap(given, nbytes, parameters, count * itemsize) or overlap(given, nbytes, work, work_bytes):
+                    return SHARED
+                if overlap(given, nbytes, state, state_count * itemsize):
+                    return SHARED
+        else:
+            if not _finite(state, count, words[ITEM_BYTES]):
+                return NOT_FINITE
         needed = _learner_bytes(words[MANY_COUNT], words[MANY_ARENA], words[ONE_ARENA], n)
         if work != 0 and work_bytes < needed:
             return WORKSPACE

@@ -19,14 +19,13 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnn.backend.cpu.blocking import SCRATCH_BYTES, Blocking
-from fastnn.backend.cpu.intrinsics import call_map, int64_pointer, stack_bytes
-from fastnn.backend.cpu.kernels.kit import Kit, address, flags_of, has, kernel
+from fastnn.backend.cpu.intrinsics import int64_pointer, stack_bytes
+from fastnn.backend.cpu.kernels.kit import Kit, address, apply_map, flags_of, has, kernel
 from fastnn.backend.cpu.kernels.panels import copy_and_transpose, first_height, pack_rows, panel_tiles
 from fastnn.backend.cpu.options import helper
 from fastnn.backend.cpu.tile import make_dots, make_row, make_row_update
-from fastnn.program.layout import MAP_WORD, PARAMS_AT, Buffer, Flag
+from fastnn.program.layout import Buffer, Flag
 
-_PARAMS_BYTES = PARAMS_AT * 8
 _ACCUMULATE, _FORWARD, _GRADIENT = int(Flag.ACCUMULATE), int(Flag.MAP_FORWARD), int(Flag.MAP_GRADIENT)
 _TRANSPOSE_A, _TRANSPOSE_B = int(Flag.TRANSPOSE_A), int(Flag.TRANSPOSE_B)
 _RECTIFY = int(Flag.RECTIFY)
@@ -291,6 +290,6 @@ def matmul(kit: Kit, variant: str) -> Callable[..., Any]:
         for i in range(runs):
             skip = ((row + i) * n + first) * size
             x = target + skip if flags & _FORWARD != 0 else c + skip
-            call_map(r[MAP_WORD], c + skip, x, saved + skip, count, record + _PARAMS_BYTES)
+            apply_map(record, context, c + skip, x, saved + skip, count)
 
     return matmul

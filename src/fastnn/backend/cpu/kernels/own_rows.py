@@ -24,6 +24,7 @@ def row_function(kit: Kit, variant: str) -> Callable[..., Any]:
     users = own.find(variant)
     assert users is not None
     reals, itemsize, shape = kit.reals, kit.itemsize, users.shape
+    zero = kit.real(0.0)
     function, _ = own.rows(users, rows)
 
     def row_function(record, context, ith, nth):
@@ -33,6 +34,9 @@ def row_function(kit: Kit, variant: str) -> Callable[..., Any]:
             x, y = address(record, context, X), address(record, context, Y)
             # without weights the function ignores them
             w = carray(reals(address(record, context, W) if has(record, W) else x), shape)
+            into = reals(y)
+            for i in range(r[ROWS] * units):
+                into[i] = zero
             for row in range(r[ROWS]):
                 given = carray(reals(x + row * cols * itemsize), (cols,))
                 function(given, w, carray(reals(y + row * units * itemsize), (units,)))

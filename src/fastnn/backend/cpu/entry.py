@@ -5,7 +5,8 @@ which it owns takes 0.12 µs, of which the release of the GIL is half.
 
 Where several threads train small networks (`taking_turns`), each comes back for some 0.1 ms of Python a few thousand
 times a second. One that finds the GIL taken sleeps, and to be woken took 55 µs on a virtual machine: two threads were
-no faster than one. So they spin for their turn, before they ask for the GIL and find it free.
+no faster than one. So they spin for their turn, before they ask for the GIL and find it free: 32 networks 64-32-10 with
+validation and early stopping then took 0.24 instead of 0.29 s on two threads, 0.34 on one.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ class Custom(Activation):
     ----------
     function : function
         ``function(x) -> y`` of one number, in the part of Python that Numba compiles, with or without `numba.njit`. It
-        is compiled anew, for the model's dtype; what it calls may be `numba.njit` functions.
+        is compiled anew, for the model's dtype; functions of yours that it calls have to be `numba.njit` ones. Global
+        values are constants. An exception, or an index out of bounds, ends the program with a RuntimeError.
     gradient : function, optional
         ``gradient(x) -> dy/dx``. Without it the derivative is taken by central differences of the function in float64:
         right to about ten digits where the function is smooth, the mean of both sides at a kink, at twice the cost.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +48,34 @@ class CompiledPrediction:
             self.contestant.predict(self.row)
 
 
+@titled("Compiled code: samples in prange")
+class ParallelPrediction:
+    """One sample after the other in a `prange` loop on one and on two threads; 4-32-2 and 64-128-64-10."""
+
+    params = (["1", "2"], ["4-32-2", "64-128-64-10"])
+    param_names = ("threads", "network")
+
+    def setup(self, threads: str, network: str) -> None:
+        """Compile, and call once."""
+        if importlib.util.find_spec("fastnn.nopython") is None:
+            raise NotImplementedError("this fastnn has no fastnn.nopython")
+        import numba
+
+        if int(threads) > numba.config.NUMBA_NUM_THREADS:
+            raise NotImplementedError(f"this machine has {numba.config.NUMBA_NUM_THREADS} cores")
+        work = BY_NAME[network]
+        model = Fastnn(work, *work.data(), work.initial_weights(), 1).model
+        self.net, self.samples = model.freeze(), 200_000 if network == "4-32-2" else 20_000
+        self.X = np.random.default_rng(0).normal(size=(self.samples, work.sizes[0])).astype(np.float32)
+        self.out = np.empty((self.samples, work.sizes[-1]), np.float32)
+        numba.set_num_threads(int(threads))
+        parallel_loop()(self.net, self.X, self.out)
+
+    def time_samples(self, threads: str, network: str) -> None:
+        """Compute 200,000 samples of 4-32-2, 20,000 of 64-128-64-10."""
+        parallel_loop()(self.net, self.X, self.out)
+
+
 @titled("Compiled code: 1024 training steps on one sample each")
 class OnlineTraining:
     """Online learning: `fastnn.nopython.train_step` in a compiled loop, NumPy in a loop of Python's; 4-32-2."""
@@ -83,6 +113,21 @@ class CartPole:
     def time_2000_steps(self, library: str) -> None:
         """Simulate: 2 ms is 1 us a step."""
         self.run(starts(10), STEPS)
+
+
+@cache
+def parallel_loop() -> Any:
+    """Compile the user's function: `loop(net, x, out)`."""
+    from numba import njit, prange
+
+    from fastnn import nopython
+
+    @njit(parallel=True)  # type: ignore[untyped-decorator]
+    def loop(net: Any, x: Any, out: Any) -> None:
+        for row in prange(len(x)):
+            nopython.predict(net, x[row], out[row])
+
+    return loop
 
 
 def need_learners(library: str) -> None:

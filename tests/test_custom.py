@@ -389,6 +389,14 @@ def test_exceptions_and_indices_out_of_bounds_end_the_program(dtype):
         fnn.matmul(x, np.ones((1, 1), dtype), activation=Custom(function))
     wide = x * 1e6
     model = fnn.Sequential([fnn.Input(1), fnn.Dense(1, kernel_initializer="ones")], dtype=dtype)
+    model.compile(fnn.Adam(weight_decay=0.1), looked_up_loss)
+    learner = model.learner()
+    before = [array.copy() for array in learner]
+    with pytest.raises(RuntimeError, match="a function of your own"):
+        fnp.train_step(learner, wide, y)
+    for name, array, one in zip(learner._fields, learner, before, strict=True):
+        assert name == "state" or array.tobytes() == one.tobytes(), name  # gradients are scratch
+    model = fnn.Sequential([fnn.Input(1), fnn.Dense(1, kernel_initializer="ones")], dtype=dtype)
     for loss, optimizer in ((looked_up_loss, "sgd"), ("mse", fnn.optimizers.Custom(looked_up_update))):
         model.compile(optimizer, loss)
         before = model.get_weights()

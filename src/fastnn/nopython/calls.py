@@ -91,6 +91,16 @@ def check_array(name: str, array: Any, dtype: np.dtype[Any]) -> None:
         raise TypeError(f"{name}: expected a C-contiguous, aligned array{hint}")
 
 
+def check_flat(net: Any, name: str, flat: Any, *, written: bool = False) -> None:
+    """Raise unless this is a vector of as many numbers as a checked network has weights."""
+    check_array(name, flat, net.parameters.dtype)
+    count = int(net.code[Word.TRAINABLE])
+    if flat.shape != (count,):
+        raise ValueError(f"{name}: expected shape ({count},), got {flat.shape}")
+    if written and not flat.flags.writeable:
+        raise ValueError(f"{name}: expected an array that can be written to")
+
+
 def check_workspace(work: Any) -> None:
     """Raise unless this is a workspace, or None."""
     if work is None:

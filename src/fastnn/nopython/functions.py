@@ -15,7 +15,7 @@ from fastnn.backend.cpu.c_function import CFunction
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.frozen_layout import MOST_ROWS, Word, learner_bytes, seed_bytes, workspace_bytes
 from fastnn.backend.cpu.learner import Learner, Learners
-from fastnn.nopython.calls import call_native, check_array, check_network, check_workspace
+from fastnn.nopython.calls import call_native, check_array, check_flat, check_network, check_workspace
 from fastnn.nopython.flat import flatten, unflatten
 
 
@@ -189,7 +189,8 @@ def set_parameters(net: FrozenNetwork | Learner, flat: Any) -> None:
     flat : array of shape (parameter_count(net),)
         The weights in the order of `Model.get_weights`, each flattened; of the network's dtype.
     """
-    _check_flat(net, flat)
+    _check_one(net)
+    check_flat(net, "flat", flat)
     if not net.parameters.flags.writeable:
         raise TypeError("net: expected a network that can be changed, this one's parameters are read-only")
     unflatten(net.code, flat, net.parameters)
@@ -197,7 +198,8 @@ def set_parameters(net: FrozenNetwork | Learner, flat: Any) -> None:
 
 def get_parameters(net: FrozenNetwork | Learner, flat: Any) -> None:
     """Copy all weights of a network into a vector; see `set_parameters`."""
-    _check_flat(net, flat)
+    _check_one(net)
+    check_flat(net, "flat", flat)
     flatten(net.code, net.parameters, flat)
 
 
@@ -318,13 +320,6 @@ def _check_one(net: Any) -> None:
     check_network(net)
     if not isinstance(net, FrozenNetwork | Learner):
         raise TypeError("net: expected one network; member(networks, i) gives one of several")
-
-
-def _check_flat(net: Any, flat: Any) -> None:
-    _check_one(net)
-    check_array("flat", flat, net.parameters.dtype)
-    if flat.shape != (parameter_count(net),):
-        raise ValueError(f"flat: expected shape ({parameter_count(net)},), got {flat.shape}")
 
 
 def _samples(code: NDArray[np.int64], x: NDArray[Any], name: str, y: NDArray[Any]) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cpu.frozen_layout import Outcome, Part, Progress, Word
-from fastnn.nopython.calls import call_native, check_array, check_learner, check_workspace
+from fastnn.nopython.calls import call_native, check_array, check_flat, check_learner, check_workspace
 from fastnn.nopython.flat import flatten, unflatten
 from fastnn.nopython.messages import ERRORS
 
@@ -73,7 +73,8 @@ def loss_and_gradients(
     ValueError, TypeError, RuntimeError
         As `train_step` does.
     """
-    _check_flat(learner, "gradients", gradients, written=True)
+    check_learner(learner)
+    check_flat(learner, "gradients", gradients, written=True)
     loss = _learn(learner, Part.GRADIENTS, x, y, work, sample_weight)
     flatten(learner.code, learner.state, gradients)
     return loss
@@ -107,7 +108,8 @@ def parameter_gradient(learner: Any, x: Any, seed: Any, gradients: Any, work: An
     TypeError, RuntimeError
         As `train_step` does.
     """
-    _check_flat(learner, "gradients", gradients, written=True)
+    check_learner(learner)
+    check_flat(learner, "gradients", gradients, written=True)
     check_array("seed", seed, learner.state.dtype)
     _learn(learner, Part.GRADIENTS, x, seed, work, None, learner.seeded)
     flatten(learner.code, learner.state, gradients)
@@ -127,7 +129,8 @@ def apply_gradients(learner: Any, gradients: Any) -> None:
     ValueError, TypeError, RuntimeError
         As `train_step` does.
     """
-    _check_flat(learner, "gradients", gradients)
+    check_learner(learner)
+    check_flat(learner, "gradients", gradients)
     unflatten(learner.code, gradients, learner.state)
     _learn(learner, Part.UPDATE, None, None, None, None)
 
@@ -194,13 +197,3 @@ def _numbers(name: str, given: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     if isinstance(given, bool) or not isinstance(given, int | float | np.number | np.ndarray):
         raise TypeError(f"{name}: expected an array of {dtype} or a number, got {type(given).__name__}")
     return np.array(given, dtype)
-
-
-def _check_flat(learner: Any, name: str, flat: Any, *, written: bool = False) -> None:
-    check_learner(learner)
-    check_array(name, flat, learner.state.dtype)
-    count = int(learner.code[Word.TRAINABLE])
-    if flat.shape != (count,):
-        raise ValueError(f"{name}: expected shape ({count},), got {flat.shape}")
-    if written and not flat.flags.writeable:
-        raise ValueError(f"{name}: expected an array that can be written to")

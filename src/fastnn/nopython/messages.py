@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastnn.backend.cpu.engine import RAISED
 from fastnn.backend.cpu.frozen_layout import Outcome
 
 #: What is raised, by outcome.
@@ -44,5 +45,5 @@ ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
         "the learning rates have been worked out for fewer steps: make the learner with more (steps=...), or set a "
         "constant rate with set_learning_rate",
     ),
-    Outcome.RAISED: (RuntimeError, "a compiled kernel raised: a function of your own, or a bug in fastnn"),
+    Outcome.RAISED: (RuntimeError, RAISED),
 }

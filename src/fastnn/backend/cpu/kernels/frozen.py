@@ -105,8 +105,11 @@ def patch(code: int, records: int, rows: int) -> None:
 
 @helper
 def run_records(records: int, count: int, context: int) -> None:
+    """Run records until one raises, as a user's function may."""
+    status = int64_pointer(context)
     for index in range(count):
-        run_in_turn(records + index * _RECORD_BYTES, context, 1)
+        if status[_STATUS] == 0:
+            run_in_turn(records + index * _RECORD_BYTES, context, 1)
 
 
 @helper

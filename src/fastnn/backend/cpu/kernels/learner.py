@@ -234,7 +234,7 @@ def _step(
     if parts & _GRADIENTS_PART != 0:
         run_records(records, update, context)
         float64_pointer(loss)[0] = _loss(code, totals, n)
-    if parts & _UPDATE_PART != 0:
+    if parts & _UPDATE_PART != 0 and c[_STATUS] == 0:
         _next_row(code, progress)
         run_records(records + update * _RECORD_BYTES, count - update, context)
         counters[AT_STEP] = c[_STEP]
@@ -277,9 +277,8 @@ def run_learner(kit: Kit, variant: str) -> Callable[..., Any]:
                     return SHARED
                 if overlap(given, nbytes, state, state_count * itemsize):
                     return SHARED
-        else:
-            if not _finite(state, count, words[ITEM_BYTES]):
-                return NOT_FINITE
+        elif not _finite(state, count, words[ITEM_BYTES]):
+            return NOT_FINITE
         needed = _learner_bytes(words[MANY_COUNT], words[MANY_ARENA], words[ONE_ARENA], n)
         if work != 0 and work_bytes < needed:
             return WORKSPACE

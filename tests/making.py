@@ -67,9 +67,9 @@ class Case:
         spec = next(spec for spec in OPS[self.op].operands if spec.name == name)
         return tuple(size if isinstance(size, int) else self.dims[size] for size in spec.shape)
 
-    def values(self) -> dict[str, np.ndarray]:
-        """The operands that have to be there before the record runs, always the same."""
-        rng = np.random.default_rng(zlib.crc32(self.id.encode()))
+    def values(self, salt: int = 0) -> dict[str, np.ndarray]:
+        """The operands that have to be there before the record runs, always the same for a salt."""
+        rng = np.random.default_rng((salt << 32) + zlib.crc32(self.id.encode()))
         found = {}
         for spec in OPS[self.op].operands:
             if spec.name not in self.operands or spec.kind == "any":

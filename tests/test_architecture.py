@@ -43,10 +43,13 @@ ALLOWED: dict[str, set[str]] = {
     "layers": {"graph", "config", "registry", "_numbers", "formulas"} | HYPERPARAMETERS,
     "lower": {"graph", "program", "formulas"},
     "backend": set(),
-    "backend/cpu": {"program", "formulas", "cache", "threads", "addresses"},
+    "backend/store": set(),
+    "backend/cpu": {"program", "formulas", "cache", "threads", "addresses", "backend/store"},
+    "backend/cuda": {"program", "formulas", "cache", "errors", "backend/store"},
+    "cuda": {"backend/cuda"},
     # the oracle takes its definitions from the array functions that users call, not from the compiled formulas
     "backend/reference": {"program", "formulas", "activations", "losses", "metrics"},
-    "nopython": {"backend/cpu"},
+    "nopython": {"backend/cpu", "backend/cuda"},
     "linalg": {"activations", "addresses", "program", "backend/cpu", "threads"},
 }
 STOREY = {"model", "training", "saving"}
@@ -114,7 +117,7 @@ def test_the_allowed_directions_have_no_cycle_but_one_storey():
 def test_kernels_know_no_layers_and_layers_no_kernels():
     """The two ends of the pipeline meet in `program` alone."""
     above = {"layers", "graph", "lower", "model", "training", "saving"}
-    for room in ("program", "formulas", "backend/cpu", "backend/reference"):
+    for room in ("program", "formulas", "backend/cpu", "backend/cuda", "backend/reference"):
         assert not ALLOWED[room] & above
     for room in ("layers", "graph", "lower"):
         assert not any(other.startswith("backend") for other in ALLOWED[room])
@@ -122,10 +125,10 @@ def test_kernels_know_no_layers_and_layers_no_kernels():
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_third_parties(path):
-    """Numba is imported in the CPU backend and in what extends Numba only, optional packages only inside functions."""
+    """Numba is imported in the compiled backends and in what extends Numba only, optional packages inside functions."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     everywhere = {name.partition(".")[0] for name in imported(runtime_nodes(tree))}
-    if room_of(module_of(path)) not in ("backend/cpu", "nopython"):
+    if room_of(module_of(path)) not in ("backend/cpu", "backend/cuda", "nopython"):
         assert not everywhere & {"numba", "llvmlite"}
     outside_functions = list(runtime_nodes(tree))
     inside = {
@@ -138,8 +141,11 @@ def test_third_parties(path):
     assert at_import <= set(sys.stdlib_module_names) | REQUIRED_PACKAGES | {"fastnn"}
 
 
-OPTIONS = PACKAGE / "backend" / "cpu" / "options.py"
-COMPILE = PACKAGE / "backend" / "cpu" / "compile.py"
+JITTING = {
+    PACKAGE / "backend" / backend / f"{name}.py" for backend in ("cpu", "cuda") for name in ("options", "compile")
+}
+# hands whole kernels to Numba's simulator, which takes no options
+JITTING.add(PACKAGE / "backend" / "cuda" / "simulated.py")
 COMPILERS = {"jit", "njit", "cfunc", "vectorize", "guvectorize", "stencil", "compile_extra", "compile_isolated"}
 
 
@@ -149,11 +155,10 @@ def test_every_compiled_function_goes_through_options(path):
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant):
             assert node.value not in ("nnan", "ninf", "fast"), f"{path}:{node.lineno}: NaN has to reach the user"
-        if path not in (OPTIONS, COMPILE):
+        if path not in JITTING:
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                assert (node.value.id, node.attr) not in {("numba", name) for name in COMPILERS}, (
-                    f"{path}:{node.lineno}"
-                )
+                jitting = {(module, name) for module in ("numba", "cuda") for name in COMPILERS}
+                assert (node.value.id, node.attr) not in jitting, f"{path}:{node.lineno}"
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("numba"):
                 assert not COMPILERS & {alias.name for alias in node.names}, f"{path}:{node.lineno}"
             if isinstance(node, ast.keyword):

@@ -159,7 +159,7 @@ def test_info_tells_versions_without_importing_numba():
     assert rows["fastnn"].strip().startswith(fnn.__version__)
     assert rows["NumPy"].strip() == np.__version__
     assert re.search(r"(16|32) of (128|256|512) bits", rows["vector registers"])
-    assert "runs on the CPU only" in rows["CUDA"]
+    assert rows["CUDA"].strip().startswith("none: ")  # what is missing, which depends on what is installed
 
 
 def test_absent_packages_are_told():

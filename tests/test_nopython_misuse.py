@@ -244,6 +244,25 @@ def test_models_that_cannot_be_frozen():
         fnn.Model([a, b], fnn.Add()([a, b])).freeze()
 
 
+def test_freezing_for_gpus():
+    model = MODELS["perceptron"]("float32")
+    assert isinstance(model.freeze(device="cpu"), fnp.FrozenNetwork)
+    for device in ("gpu", "cuda:x", None):
+        with pytest.raises(ValueError, match="device"):
+            model.freeze(device=device)
+    with pytest.raises(ValueError, match="gradients"):
+        model.freeze(device="cuda", gradients=True)
+    if not fnn.cuda.is_available():
+        with pytest.raises(fnn.DeviceError, match="cuda"):
+            model.freeze(device="cuda")
+
+
+def test_functions_for_the_cpu_bring_no_compiler_for_gpus():
+    code = "import sys, fastnn.nopython\nprint(*[name for name in sys.modules if name.startswith('numba.cuda')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
 # --- functions that Numba keeps on disk ---------------------------------------------------------------------------
 
 USERS_MODULE = """

@@ -11,6 +11,7 @@ from fastnn import (
     cache,
     callbacks,
     constraints,
+    cuda,
     datasets,
     initializers,
     layers,
@@ -31,7 +32,7 @@ from fastnn.callbacks import (
     TerminateOnNaN,
 )
 from fastnn.constraints import MaxNorm
-from fastnn.errors import ModelFileError
+from fastnn.errors import DeviceError, DeviceMemoryError, ModelFileError
 from fastnn.layers import (
     Activation,
     Add,
@@ -86,6 +87,8 @@ __all__ = [
     "Concatenate",
     "CrossEntropy",
     "Dense",
+    "DeviceError",
+    "DeviceMemoryError",
     "Dropout",
     "EarlyStopping",
     "Flatten",
@@ -120,6 +123,7 @@ __all__ = [
     "cache",
     "callbacks",
     "constraints",
+    "cuda",
     "datasets",
     "get_num_threads",
     "initializers",

@@ -41,3 +41,9 @@ else:
     def address(array: NDArray[Any]) -> int:
         """Return the address of an array's first element."""
         return int(array.ctypes.data)
+
+
+def place(array: Any) -> int:
+    """Return the address of an array's first element, in the memory of the host or of a GPU."""
+    found = getattr(array, "device_address", None)
+    return address(array) if found is None else int(found)

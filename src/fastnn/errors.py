@@ -2,7 +2,15 @@
 
 import os
 
-__all__ = ["ModelFileError"]
+__all__ = ["DeviceError", "DeviceMemoryError", "ModelFileError"]
+
+
+class DeviceError(RuntimeError):
+    """A GPU that cannot be used, or that has failed: no driver, too old, a part of CUDA that is missing."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """A GPU has not enough memory for what was asked of it."""
 
 
 class ModelFileError(ValueError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -10,8 +9,6 @@ from pathlib import Path
 
 import fastnn as fnn
 from fastnn.program.disassembly import format_bytes
-
-_DRIVERS = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
 
 
 def installed(package: str) -> str:
@@ -43,20 +40,18 @@ def threads() -> str:
 
 
 def cuda() -> str:
-    """Tell what there is of CUDA."""
-    parts = [f"numba-cuda {installed('numba-cuda')}", f"NVIDIA driver {'found' if _has_driver() else 'not found'}"]
-    return ", ".join(parts) + "; this version of fastnn runs on the CPU only"
-
-
-def _has_driver() -> bool:
-    name = _DRIVERS.get(sys.platform)
-    if name is None:
-        return False
+    """Tell which GPUs there are, or why there is none."""
+    reason = fnn.cuda.why_not()
+    if reason is not None:
+        return f"none: {reason}"
     try:
-        ctypes.CDLL(name)
-    except OSError:
-        return False
-    return True
+        return "; ".join(
+            f"{one.device} {one.name}, compute capability {one.capability[0]}.{one.capability[1]}, "
+            f"{format_bytes(one.free)} of {format_bytes(one.total)} free"
+            for one in fnn.cuda.devices()
+        )
+    except fnn.DeviceError as error:
+        return f"none: {error}"
 
 
 def describe() -> str:
@@ -70,6 +65,7 @@ def describe() -> str:
         "NumPy": installed("numpy"),
         "Numba": installed("numba"),
         "llvmlite": installed("llvmlite"),
+        "numba-cuda": installed("numba-cuda"),
         "processor": f"{processor()} (LLVM: {target.cpu()[0]})",
         "vector registers": f"{target.vector_registers()} of {8 * target.vector_bytes()} bits",
         "threads": threads(),

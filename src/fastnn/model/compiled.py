@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast, overload
 
 from fastnn.backend.cpu.c_function import CFunction
 from fastnn.backend.cpu.frozen import FrozenNetwork
@@ -10,31 +10,54 @@ from fastnn.backend.cpu.learner import Learner
 from fastnn.model.network import Network
 
 if TYPE_CHECKING:
+    from fastnn.backend.cuda.frozen import FrozenDeviceNetwork
     from fastnn.model.model import Model
 
 
 class CompiledMixin(Network):
     """A network that can be frozen, and trained outside of Python."""
 
-    def freeze(self, *, gradients: bool = False) -> FrozenNetwork:
+    @overload
+    def freeze(self, *, gradients: bool = False, device: Literal["cpu"] = "cpu") -> FrozenNetwork: ...
+
+    @overload
+    def freeze(self, *, gradients: bool = False, device: str) -> FrozenNetwork | FrozenDeviceNetwork: ...
+
+    def freeze(self, *, gradients: bool = False, device: str = "cpu") -> FrozenNetwork | FrozenDeviceNetwork:
         """Return the network with a copy of its present weights, for compiled code: see `fastnn.nopython`.
 
         Parameters
         ----------
         gradients : bool
             Whether `fastnn.nopython.input_gradient` is to work; takes more kernels, which have to be compiled once.
+        device : str
+            What the code runs on that calls the network: ``"cpu"``, wherever the model is, or ``"cuda"`` (or
+            ``"cuda:1"``) for kernels of ``numba.cuda.jit``, without gradients.
+
+        Returns
+        -------
+        fastnn.nopython.FrozenNetwork or fastnn.nopython.FrozenDeviceNetwork
 
         Raises
         ------
         RuntimeError
             When the model is not built.
         ValueError
-            When it has several inputs or outputs, or an activation has no gradient where one is asked for.
+            When it has several inputs or outputs, an activation has no gradient where one is asked for, or there is no
+            such device.
+        DeviceError
+            When no GPU can be used; says what is missing.
+        NotImplementedError
+            When it is for a GPU, and a function of the user's own is in it.
         """
-        from fastnn.model.freezing import freeze
+        from fastnn.model.freezing import freeze, freeze_on_device
 
         self._architecture_or_fail()
-        return freeze(self._runtime, gradients=gradients)
+        if device == "cpu":
+            return freeze(self._runtime, gradients=gradients)
+        if gradients:
+            raise ValueError("gradients: frozen networks on a GPU have none, expected False")
+        return freeze_on_device(self._runtime, device)
 
     def learner(self, *, gradients: bool = False, targets: str | None = None, steps: int | None = None) -> Learner:
         """Return a copy of the network, its optimizer and its loss, for training in compiled code.

@@ -8,6 +8,9 @@ from functools import partial
 from fastnn.backend.cpu import frozen as backend
 from fastnn.backend.cpu.frozen import FrozenNetwork
 from fastnn.backend.cpu.frozen_code import Interface
+from fastnn.backend.cuda import available
+from fastnn.backend.cuda import frozen as device_backend
+from fastnn.backend.cuda.frozen import FrozenDeviceNetwork
 from fastnn.graph import build
 from fastnn.graph.gradients import NoGradientError, differentiate
 from fastnn.graph.graph import Graph, Tensor
@@ -33,6 +36,31 @@ def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
     with runtime.lock:
         gradient = partial(gradient_program, table) if gradients else None
         return backend.freeze(partial(program, table), gradient, interface(table), runtime.parameters.view(table.dtype))
+
+
+def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
+    """Make the network of a model's architecture and present weights in the memory of a GPU.
+
+    Raises
+    ------
+    ValueError
+        When the model has several inputs or outputs, or there is no such device.
+    NotImplementedError
+        When a function of the user's own is in it.
+    DeviceError
+        When no GPU can be used.
+    """
+    table = runtime.table
+    ends(table, "freeze")
+    number = available.parse(device)
+    if not available.simulated():
+        # numba-cuda learns there what `fastnn.nopython.predict` is in a kernel
+        from fastnn.nopython import cuda_overloads  # noqa: F401
+    described = interface(table)
+    sizes = math.prod(described.input_shape), math.prod(described.output_shape)
+    weights = sum(count for _, count in described.weights)
+    with runtime.lock:
+        return device_backend.freeze(program(table, 1), runtime.parameters.view(table.dtype), sizes, weights, number)
 
 
 def ends(table: ParameterTable, what: str) -> None:

@@ -42,8 +42,8 @@ class Model(CompiledMixin):
         Decides initial weights, the order of samples, dropout and noise; None draws one.
     dtype : {"float32", "float64"}
         Of weights and of all arithmetic.
-    device : {"cpu"}
-        Where the model runs.
+    device : str
+        Where the model is: "cpu", "cuda" (the first GPU) or "cuda:<number>"; see `to`.
     name : str, optional
 
     Raises
@@ -166,6 +166,7 @@ class Model(CompiledMixin):
         steps_per_epoch: int | None = None,
         validation_batch_size: int | None = None,
         resume: bool = False,
+        device: str | None = None,
     ) -> History:
         """Train for a number of epochs.
 
@@ -202,6 +203,8 @@ class Model(CompiledMixin):
         resume : bool
             Go on where an interrupted or saved training stopped, in the middle of an epoch if need be: the same
             call on the same data gives bit for bit the weights of a training that was never interrupted.
+        device : str, optional
+            Where to train, such as "cuda"; the model returns to where it is. See `to`.
 
         Returns
         -------
@@ -215,7 +218,9 @@ class Model(CompiledMixin):
         RuntimeError
             When the model is not compiled, or is being trained by another thread.
         """
-        return fit(self, x, y, {name: value for name, value in locals().items() if name not in ("self", "x", "y")})
+        options = {name: value for name, value in locals().items() if name not in ("self", "x", "y", "device")}
+        with self._on(device):
+            return fit(self, x, y, options)
 
     def train_on_batch(
         self, x: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
@@ -234,7 +239,8 @@ class Model(CompiledMixin):
         self._objective_or_fail()
         runtime = self._runtime
         with runtime.lock:
-            key = quick_step.key_of(self, x, y) if sample_weight is None and class_weight is None else None
+            plain = sample_weight is None and class_weight is None and runtime.placement is None
+            key = quick_step.key_of(self, x, y) if plain else None
             step = None if key is None else runtime.quick_steps.get(key)
             if step is None or not step(x, y):
                 feed = self._feed(x, y, sample_weight, class_weight)
@@ -251,6 +257,7 @@ class Model(CompiledMixin):
         sample_weight: Any = None,
         verbose: int | str = 0,
         return_dict: bool = True,
+        device: str | None = None,
     ) -> Any:
         """Return loss and metrics over data, such as {"loss": 0.1, "accuracy": 0.97}.
 
@@ -264,13 +271,16 @@ class Model(CompiledMixin):
             1 prints the result.
         return_dict : bool
             False gives a list, the loss first, as Keras does by default.
+        device : str, optional
+            Where to evaluate, such as "cuda"; see `to`.
         """
         objective = self._objective_or_fail()
-        if is_batches(x):
-            totals, rows = batches.evaluate(self, x)
-        else:
-            feed = self._feed(x, y, sample_weight, None)
-            totals, rows = passes.evaluate(self, feed, self._batch(batch_size), 0, feed.n)
+        with self._on(device):
+            if is_batches(x):
+                totals, rows = batches.evaluate(self, x)
+            else:
+                feed = self._feed(x, y, sample_weight, None)
+                totals, rows = passes.evaluate(self, feed, self._batch(batch_size), 0, feed.n)
         if self._objective is not objective:
             raise RuntimeError("the model was compiled anew while it was evaluated")
         logs = objective.logs(totals, rows, arrays=True)
@@ -290,7 +300,7 @@ class Model(CompiledMixin):
             raise TypeError("a model cannot be called on a symbol: build a fastnn.Model of its layers instead")
         return self.predict(x)
 
-    def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = 0) -> Any:
+    def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = 0, device: str | None = None) -> Any:
         """Return the outputs for rows: an array of shape (n, *output_shape), a list for several outputs.
 
         Parameters
@@ -300,7 +310,17 @@ class Model(CompiledMixin):
             Rows at a time; does not change the result but for rounding.
         verbose
             Taken for the sake of code written for Keras; nothing is shown.
+        device : str, optional
+            Where to predict, such as "cuda"; see `to`.
+
+        Returns
+        -------
+        array, or list of arrays
+            `fastnn.DeviceArray` where x is on a GPU, else NumPy arrays.
         """
+        if device is not None and device != self._device:
+            with self._on(device):
+                return self.predict(x, batch_size)
         if batch_size is None:
             known = self._quick.get(quick.LATEST)
             if known is not None:
@@ -315,7 +335,7 @@ class Model(CompiledMixin):
         if is_batches(x):
             return batches.predict(self, x)
         results = passes.predict(self, self._inputs(x), batch)
-        if batch_size is None:
+        if batch_size is None and self._runtime.placement is None:
             quick.learn(self, x, batch)
         return results[0] if len(results) == 1 else results
 
@@ -354,12 +374,13 @@ class Model(CompiledMixin):
         self._objective_or_fail()
         with self._runtime.lock:
             feed = self._feed(x, y, sample_weight, None)
-            feed.results.extend(np.zeros((feed.n, *shape), self.dtype) for shape in shapes)
+            feed.results.extend(self._runtime.empty((feed.n, *shape)) for shape in shapes)
             untrained = (False,) * len(self._table)
             request = feed.request("input_gradients", feed.n, training=training, trained=untrained)
             bound = self._runtime.program(request, self._objective, self._optimizer)
             self._runtime.run(bound, self._single_pass(feed, training), 1, cursor=0)
-        return feed.results[0] if len(feed.results) == 1 else feed.results
+            results = feed.fetched()
+        return results[0] if len(results) == 1 else results
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save weights, architecture, optimizer state and the position in training in one safetensors file.
@@ -374,7 +395,10 @@ class Model(CompiledMixin):
         save(self, path)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle a model as it would be saved: `copy.deepcopy`, joblib and multiprocessing work."""
+        """Copy and pickle a model as it would be saved: `copy.deepcopy`, joblib and multiprocessing work.
+
+        A copy is where the model is, or on the CPU where it is made by a process that has no GPU.
+        """
         from fastnn.config import collecting
         from fastnn.saving.model_file import describe, restore
 
@@ -382,7 +406,7 @@ class Model(CompiledMixin):
             return copyreg.__newobj__, (type(self),), self.__dict__.copy()  # type: ignore[attr-defined]
         with collecting() as custom:
             described = describe(self)
-        return restore, (*described, self._optimizer, custom)
+        return restore, (*described, self._optimizer, custom, self._device, self._precision)
 
     # --- inside -------------------------------------------------------------------------------------------
 
@@ -410,11 +434,12 @@ class Model(CompiledMixin):
     def _inputs(self, x: Any, what: str = "") -> Feed:
         architecture = self._architecture_or_fail()
         names, shapes = architecture.input_names, architecture.input_shapes
-        return Feed.of_inputs(x, names=names, shapes=shapes, n_outputs=len(architecture.outputs), what=what)
+        feed = Feed.of_inputs(x, names=names, shapes=shapes, n_outputs=len(architecture.outputs), what=what)
+        return self._placed(feed, what)
 
     def _feed(self, x: Any, y: Any, sample_weight: Any, class_weight: Any, what: str = "") -> Feed:
         objective, architecture = self._objective_or_fail(), self._architecture_or_fail()
-        return Feed.of(
+        feed = Feed.of(
             x,
             y,
             sample_weight,
@@ -424,6 +449,7 @@ class Model(CompiledMixin):
             objective=objective,
             what=what,
         )
+        return self._placed(feed, what)
 
     @staticmethod
     def _batch(batch_size: int | None, default: int = passes.DEFAULT_BATCH) -> int:

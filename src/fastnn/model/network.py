@@ -13,6 +13,7 @@ from fastnn.constraints import MaxNorm
 from fastnn.layers.base import Layer, positive_int
 from fastnn.model import inspection
 from fastnn.model.architecture import Architecture
+from fastnn.model.moving import MovingMixin
 from fastnn.model.parameters import Entry, ParameterTable
 from fastnn.model.runtime import Runtime
 from fastnn.optimizers import Optimizer
@@ -31,7 +32,7 @@ _ATTRIBUTES = ("history", "name", "stop_training", "trainable")
 ALL: Any = object()
 
 
-class Network:
+class Network(MovingMixin):
     """An architecture with weights; `fastnn.Model` adds training and prediction."""
 
     def _begin(self, seed: int | np.random.Generator | None, dtype: str, device: str, name: str | None) -> None:
@@ -42,9 +43,9 @@ class Network:
             self.dtype = repr(dtype)
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
-        if device != "cpu":
-            raise ValueError(f"device: this version of fastnn runs on 'cpu', got {device!r}")
-        self.device = device
+        self._precision = "float32"
+        placement = self._placement_on(device, self._precision)
+        self._device = "cpu" if placement is None else placement.name
         self.name = name if name is not None else type(self).__name__.lower()
         self.stop_training = False
         self.history: History | None = None
@@ -78,6 +79,7 @@ class Network:
             table.initialize(runtime.parameters, self.seed)
         self._architecture, self._table, self._runtime = architecture, table, runtime
         self._quick = runtime.quick
+        runtime.move(self._placement_on(self._device, self._precision))
         if self._compiled is not None:
             self._bind()
 

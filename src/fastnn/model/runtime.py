@@ -8,7 +8,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter, Status
 from fastnn.program.program import aligned_zeros
 from fastnn.threads import get_num_threads, watch
 from fastnn.training.objective import Objective
+
+if TYPE_CHECKING:
+    from fastnn.model.placement import Placement
 
 # Programs are a few kilobytes; a new one appears with every batch size and memory layout of the data.
 _KEPT_PROGRAMS = 64
@@ -64,10 +67,10 @@ class Runtime:
 
     def __init__(self, table: ParameterTable, seed: int) -> None:
         self.table = table
-        self.parameters = table.allocate()
-        self.gradients = table.allocate(0)
-        self.optimizer_state = table.allocate(0)
         self.lock = threading.RLock()
+        #: where the model is when it is on a GPU
+        self.placement: Placement | None = None
+        self._flat = [table.allocate(), table.allocate(0), table.allocate(0)]
         self._arena = aligned_zeros(0)
         self._programs: OrderedDict[tuple[Request, tuple[bool, ...]], BoundProgram] = OrderedDict()
         #: counters of training: they outlive a run, so that training can stop and go on anywhere
@@ -85,6 +88,59 @@ class Runtime:
         #: see `fastnn.training.quick_step`; emptied then, and when the model is compiled
         self.quick_steps: dict[Any, Callable[[Any, Any], bool]] = {}
         _runtimes.add(self)
+
+    # --- the flat buffers: the host's, brought up to date where a GPU has changed its copy -----------------------
+
+    @property
+    def parameters(self) -> NDArray[np.uint8]:
+        """Weights."""
+        return self._host(_PARAMETERS)
+
+    @property
+    def gradients(self) -> NDArray[np.uint8]:
+        """Gradients of the weights; empty until a program needs them."""
+        return self._host(_GRADIENTS)
+
+    @gradients.setter
+    def gradients(self, buffer: NDArray[np.uint8]) -> None:
+        self._replace(_GRADIENTS, buffer)
+
+    @property
+    def optimizer_state(self) -> NDArray[np.uint8]:
+        """The optimizer's slots, one behind the other."""
+        return self._host(_OPTIMIZER)
+
+    @optimizer_state.setter
+    def optimizer_state(self, buffer: NDArray[np.uint8]) -> None:
+        self._replace(_OPTIMIZER, buffer)
+
+    def _host(self, buffer: int) -> NDArray[np.uint8]:
+        if self.placement is not None:
+            with self.lock:
+                self.placement.mirror(Buffer(buffer)).fetch(self._flat[buffer])
+        return self._flat[buffer]
+
+    def _replace(self, buffer: int, array: NDArray[np.uint8]) -> None:
+        self._flat[buffer] = array
+        if self.placement is not None:
+            self.placement.mirror(Buffer(buffer)).replaced()
+
+    def move(self, placement: Placement | None) -> None:
+        """Go to a GPU, or back to the CPU."""
+        with self.lock:
+            for buffer in (_PARAMETERS, _GRADIENTS, _OPTIMIZER):
+                self._host(buffer)
+            self.placement = placement
+            self.forget()
+            self.forget_quick()
+
+    def empty(self, shape: tuple[int, ...]) -> Any:
+        """Make an array for results, where the model is."""
+        if self.placement is not None:
+            return self.placement.empty(shape, self.table.dtype)
+        return np.empty(shape, self.table.dtype)
+
+    # --- programs -----------------------------------------------------------------------------------------
 
     def attach(self, optimizer: Optimizer | None) -> None:
         """Allocate gradients and fresh optimizer state; programs made before are forgotten."""
@@ -125,15 +181,20 @@ class Runtime:
 
     def _shared(
         self, key: tuple[Request, tuple[bool, ...]], objective: Objective | None, optimizer: Optimizer | None
-    ) -> BoundProgram:
+    ) -> Any:
         """Return the program of a request from another model that has it, or make it."""
+        placement = self.placement
 
-        def make() -> BoundProgram:
-            return BoundProgram(build(self.table, objective, optimizer, key[0]))
+        def make() -> Any:
+            program = build(self.table, objective, optimizer, key[0])
+            return BoundProgram(program) if placement is None else placement.bind(program)
 
         if self._signature is None:
             self._signature = signature(self.table.architecture, self.table.dtype, objective, optimizer)
-        return make() if self._signature is None else shared((self._signature, key), make)
+        if self._signature is None:
+            return make()
+        where = None if placement is None else (placement.name, placement.precision)
+        return shared((where, self._signature, key), make)
 
     def step_count(self) -> int:
         """Return the number of training steps taken since the model was made."""
@@ -143,11 +204,13 @@ class Runtime:
         """Return the number of steps since the optimizer's state began: bias corrections and schedules count them."""
         return self.step_count() - self.first_step
 
-    def run(self, bound: BoundProgram, work: Pass, steps: int, cursor: int | None = None) -> int:
+    def run(self, bound: Any, work: Pass, steps: int, cursor: int | None = None) -> int:
         """Run a program and return the number of finished steps.
 
         Parameters
         ----------
+        bound : BoundProgram or CudaProgram
+            From `program`.
         cursor : int, optional
             The first row. Without it the program trains: it goes on where the training counters stand.
 
@@ -163,6 +226,12 @@ class Runtime:
                 context = self._other
                 context[_CURSOR] = cursor
                 context[_STEP] = self.training[_STEP]
+            if self.placement is not None:
+                self._check(bound, work)
+                done = self.placement.run(bound, work, steps, context, self._flat)
+                if done != steps:
+                    self.fail_where_not_finite(context)
+                return done
             self._fill(context, bound, work)
             runner = self._runners.get(cursor is None)
             if runner is None:
@@ -209,13 +278,12 @@ class Runtime:
         if self._arena.nbytes < bound.program.arena_bytes:
             self._arena = aligned_zeros(bound.program.arena_bytes)
             self.forget_quick()
-        if bound.program.name in ("train", "gradients") and self.gradients.nbytes < self.table.nbytes:
-            self.gradients = self.table.allocate()
-        _check_sizes(bound, work, self.optimizer_state.nbytes)
+        self._check(bound, work)
         words = memoryview(context.data)  # a word takes half the time that it takes in an array
-        words[_PARAMETERS] = address(self.parameters if work.parameters is None else work.parameters)
-        words[_GRADIENTS] = address(self.gradients)
-        words[_OPTIMIZER] = address(self.optimizer_state)
+        parameters, gradients, state = self._flat
+        words[_PARAMETERS] = address(parameters if work.parameters is None else work.parameters)
+        words[_GRADIENTS] = address(gradients)
+        words[_OPTIMIZER] = address(state)
         words[_ARENA] = address(self._arena)
         words[_ACCUMULATORS] = _address(work.accumulators)
         words[_HYPER] = _address(work.hyper)
@@ -223,6 +291,12 @@ class Runtime:
         for slot, place in work.addresses.items():
             words[_DATA + slot] = place
         words[_CHUNK_STEP] = words[_STATUS] = words[_BAD_LOSS_STEP] = 0
+
+    def _check(self, bound: Any, work: Pass) -> None:
+        """Make sure that the buffers that a program writes to are there, and large enough."""
+        if bound.program.name in ("train", "gradients") and self._flat[_GRADIENTS].nbytes < self.table.nbytes:
+            self.gradients = self.table.allocate()
+        _check_sizes(bound, work, self._flat[_OPTIMIZER].nbytes)
 
 
 def _address(array: NDArray[Any] | None) -> int:

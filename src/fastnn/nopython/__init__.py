@@ -11,7 +11,8 @@
             fnp.predict(net, states[i], actions[i])
 
 `simulate` is compiled once: for other weights and for other architectures it stays what it is. The functions can be
-called from Python, too, which is handy for a look, and slow.
+called from Python, too, which is handy for a look, and slow. In kernels of `numba.cuda.jit` there is `predict`, with
+networks of ``model.freeze(device="cuda")``: see its notes.
 
 Give networks to compiled functions as arguments. In a global variable, or a closure, a network is a constant of the
 compiled function: weights that are set later do not reach it, and where Numba keeps the function on disk, another
@@ -22,8 +23,10 @@ from fastnn.backend.cpu.c_function import CFunction
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.learner import Learner, Learners
 from fastnn.backend.cpu.token import process_token
+from fastnn.backend.cuda.frozen import FrozenDeviceNetwork
 from fastnn.nopython import learning_overloads as _learning_overloads  # noqa: F401
 from fastnn.nopython import overloads as _overloads  # noqa: F401  (registers them with Numba)
+from fastnn.nopython.device import workspace_elements
 from fastnn.nopython.functions import (
     c_function,
     count,
@@ -47,6 +50,7 @@ from fastnn.nopython.learning import (
 
 __all__ = [
     "CFunction",
+    "FrozenDeviceNetwork",
     "FrozenNetwork",
     "FrozenNetworks",
     "Learner",
@@ -67,6 +71,7 @@ __all__ = [
     "stack",
     "train_step",
     "workspace",
+    "workspace_elements",
 ]
 
 # what Numba has kept on disk of the user's functions asks the linker for it

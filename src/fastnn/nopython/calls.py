@@ -14,6 +14,8 @@ from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Outcome, Word
 from fastnn.backend.cpu.learner import Learner, Learners
 from fastnn.backend.cpu.token import process_token
+from fastnn.backend.cuda.frozen import FrozenDeviceNetwork
+from fastnn.nopython.device import ELSEWHERE
 from fastnn.nopython.messages import ERRORS
 
 
@@ -44,6 +46,8 @@ def _native(count: int) -> Any:
 
 def check_network(net: Any) -> None:
     """Raise unless this is a network of this process, or several, or a learner."""
+    if isinstance(net, FrozenDeviceNetwork):
+        raise TypeError(ELSEWHERE)
     if not isinstance(net, FrozenNetwork | FrozenNetworks | Learner | Learners):
         raise TypeError(f"net: expected a FrozenNetwork, from Model.freeze, got {type(net).__name__}")
     codes = [net.code, net.gradient]

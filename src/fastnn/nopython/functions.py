@@ -15,7 +15,9 @@ from fastnn.backend.cpu.c_function import CFunction
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.frozen_layout import MOST_ROWS, Word, learner_bytes, seed_bytes, workspace_bytes
 from fastnn.backend.cpu.learner import Learner, Learners
+from fastnn.backend.cuda.frozen import FrozenDeviceNetwork
 from fastnn.nopython.calls import call_native, check_array, check_flat, check_network, check_workspace
+from fastnn.nopython.device import predict_in_kernel
 from fastnn.nopython.flat import flatten, unflatten
 
 
@@ -26,9 +28,9 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
 
     Parameters
     ----------
-    net : FrozenNetwork, Learner or FrozenNetworks
+    net : FrozenNetwork, Learner, FrozenNetworks or FrozenDeviceNetwork
         From `Model.freeze`, `Model.learner` or `stack`. With several networks x and out have one more axis in front:
-        one element for each network.
+        one element for each network. See below for a FrozenDeviceNetwork.
     x : array of shape input_shape or (n, *input_shape)
         C-contiguous, of the network's dtype.
     out : array of shape output_shape or (n, *output_shape)
@@ -45,7 +47,18 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
         When dtypes or layouts do not fit; in compiled code Numba's TypingError, when the caller is compiled.
     RuntimeError
         When the network was made by another process, and got here neither as an argument nor by pickle.
+
+    Notes
+    -----
+    Kernels of ``numba.cuda.jit`` call it with a FrozenDeviceNetwork, from ``Model.freeze(device="cuda")``: each thread
+    for a sample of its own, with C-contiguous x, out and work of the network's dtype in any memory. `work` has at least
+    `workspace_elements` elements, and shares no memory with x and out; these two may overlap. Types are checked when
+    the kernel is compiled. A kernel cannot raise: where sizes do not fit the network, out is filled with NaN. Results
+    agree with those of `Model.predict` to rounding.
     """
+    if isinstance(net, FrozenDeviceNetwork):
+        predict_in_kernel(net, x, out, work)
+        return
     if isinstance(net, FrozenNetworks):
         check_network(net)
         for name, array in (("x", x), ("out", out)):

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import overload, register_jitable
+from numba.extending import register_jitable
 
 from fastnn.backend.cpu.frozen_layout import Outcome, Part, Progress, Word
 from fastnn.nopython import learning
 from fastnn.nopython.flat import flatten, unflatten
 from fastnn.nopython.messages import ERRORS
 from fastnn.nopython.native import is_ours, learn
-from fastnn.nopython.numba_types import array_type, learner_type, parameters_of, workspace_type
+from fastnn.nopython.numba_types import array_type, learner_type, overload, parameters_of, workspace_type
 
 _PARAMETERS, _TRAINABLE = int(Word.PARAMETERS), int(Word.TRAINABLE)
 _GRADIENTS, _UPDATE, _STEP = int(Part.GRADIENTS), int(Part.UPDATE), int(Part.GRADIENTS | Part.UPDATE)

@@ -4,15 +4,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from numba import types
+from numba import extending, types
 from numba.core.errors import TypingError
 from numba.core.typing.typeof import Purpose
 from numba.extending import typeof_impl
 
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.learner import Learner, Learners
+
+#: Without a target, numba-cuda would take functions for the CPU into its kernels, too.
+overload = partial(extending.overload, target="cpu")
 
 # Of fields; all others are real.
 _DTYPES = dict.fromkeys(("code", "gradient", "training", "seeded", "progress"), (types.int64,)) | dict.fromkeys(

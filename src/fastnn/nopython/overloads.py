@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import overload, register_jitable
+from numba.extending import register_jitable
 
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.frozen_layout import MOST_ROWS, Outcome, Word, learner_bytes, seed_bytes, workspace_bytes
@@ -23,7 +23,14 @@ from fastnn.nopython import functions
 from fastnn.nopython.flat import flatten, unflatten
 from fastnn.nopython.messages import ERRORS
 from fastnn.nopython.native import is_ours, run, run_gradient, share_memory
-from fastnn.nopython.numba_types import array_type, is_kind, network_type, parameters_of, workspace_type
+from fastnn.nopython.numba_types import (
+    array_type,
+    is_kind,
+    network_type,
+    overload,
+    parameters_of,
+    workspace_type,
+)
 
 _PARAMETERS, _TRAINABLE = int(Word.PARAMETERS), int(Word.TRAINABLE)
 _OUTPUT_BYTES = int(Word.OUTPUT_BYTES)

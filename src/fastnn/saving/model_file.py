@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import config
+from fastnn import config, cuda
 from fastnn.config import REGISTRY, from_config, to_config
 from fastnn.errors import ModelFileError
 from fastnn.losses import Loss
@@ -164,11 +164,17 @@ def _load(tensors: dict[str, NDArray[Any]], document: Any, compiled: bool, optim
 
 
 def restore(
-    tensors: dict[str, NDArray[Any]], document: dict[str, Any], optimizer: Optimizer | None, custom: Mapping[str, Any]
+    tensors: dict[str, NDArray[Any]],
+    document: dict[str, Any],
+    optimizer: Optimizer | None,
+    custom: Mapping[str, Any],
+    device: str,
+    precision: str,
 ) -> Model:
-    """Make a model of what `describe` returned, with its optimizer and functions, which a file does not hold."""
+    """Make a model of what `describe` returned, with its optimizer, functions and device, which files do not hold."""
     with config.custom_objects(custom):
-        return _load(tensors, document, True, optimizer)
+        model = _load(tensors, document, True, optimizer)
+    return model.to(device, precision=precision) if device != "cpu" and cuda.is_available() else model
 
 
 def _expected(tensors: dict[str, NDArray[Any]], architecture: Architecture, dtype: str) -> list[NDArray[Any]]:

@@ -91,7 +91,7 @@ class ArrayEpochs:
 
     def _epochs_at_once(self, run: Run, epoch: int) -> int:
         """Return how many epochs to train in the next call; 0 where it trains a part of one."""
-        if run.callbacks.every_batch:
+        if run.callbacks.every_batch or run.model._runtime.placement is not None:
             return 0
         count = run.pacer.steps(MOST_EPOCHS * self.n_steps) // self.n_steps
         if get_num_threads() > 1 and any(self._program(run.model, size).shared for size, _ in self._sizes):

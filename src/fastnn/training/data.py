@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.addresses import address
+from fastnn.addresses import place
+from fastnn.backend.cuda.arrays import DeviceArray, foreign, is_on_gpu
 from fastnn.lower.task import Source
 
 Shape = tuple[int, ...]
@@ -28,7 +29,8 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
     """See data as an array of numbers.
 
     NumPy arrays (memory-mapped ones included) stay as they are, whatever their strides; data frames give their
-    values; anything else goes through `numpy.asarray`. Half precision and foreign byte order are converted.
+    values; arrays on a GPU are copied from there; anything else goes through `numpy.asarray`. Half precision and
+    foreign byte order are converted.
 
     Raises
     ------
@@ -37,6 +39,8 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
     ValueError
         When elements of a masked array are masked.
     """
+    if type(value) is not np.ndarray and is_on_gpu(value, what):
+        return on_gpu(value, what).copy_to_host()
     if not isinstance(value, np.ndarray) and hasattr(value, "toarray"):
         raise TypeError(f"{what}: expected a dense array, got the sparse {type(value).__name__}; use .toarray()")
     if callable(value) and not hasattr(value, "__array__"):
@@ -64,6 +68,13 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
     if not array.flags.aligned:
         array = array.copy()
     return array
+
+
+def on_gpu(value: Any, what: str) -> DeviceArray:
+    """See an array on a GPU as one of fastnn's, without copying it; raises TypeError or ValueError as `as_array`."""
+    from fastnn.backend.cuda.available import device_of
+
+    return foreign(value, device_of, what)
 
 
 def _from_frame(frame: Any, what: str) -> Any:
@@ -94,14 +105,14 @@ def is_batches(x: Any) -> bool:
 class Rows:
     """An array whose rows kernels fetch: all that a gather record and a context have to know.
 
-    `array` keeps the memory alive.
+    `array` keeps the memory alive; it may be a DeviceArray.
     """
 
-    array: NDArray[Any]
+    array: Any
     inner: tuple[tuple[int, int], ...]
 
     @classmethod
-    def of(cls, array: NDArray[Any]) -> Rows:
+    def of(cls, array: Any) -> Rows:
         """Describe an array of shape (n, ...), copying it only when a row has more than three odd axes."""
         row_strides = array.strides[1:]
         expected, contiguous = array.itemsize, True
@@ -111,7 +122,7 @@ class Rows:
         if contiguous:
             return cls(array, ())
         if array.ndim > 4:
-            return cls(np.ascontiguousarray(array), ())
+            return cls(np.ascontiguousarray(array if isinstance(array, np.ndarray) else array.copy_to_host()), ())
         return cls(array, tuple(zip(array.shape[1:], row_strides, strict=True)))
 
     def source(self, slot: int, *, indexed: bool, check_finite: bool) -> Source:
@@ -123,7 +134,7 @@ class Rows:
     @property
     def address(self) -> int:
         """The address of the first row."""
-        return address(self.array)
+        return place(self.array)
 
     def __len__(self) -> int:
         return len(self.array)
@@ -161,9 +172,11 @@ def features(x: Any, names: Sequence[str], shapes: Sequence[Shape], what: str = 
     found = []
     for value, name, shape in zip(list_of(x, names, what), names, shapes, strict=True):
         where = what if len(names) == 1 else f"{what}[{name!r}]"
-        array = as_array(value, where)
+        array: Any = on_gpu(value, where) if type(value) is not np.ndarray and is_on_gpu(value, where) else None
+        if array is None:
+            array = as_array(value, where)
         if array.ndim == 1 and shape == (1,):
-            array = array[:, None]
+            array = array[:, None] if isinstance(array, np.ndarray) else array.with_unit_axis()
         if array.ndim == 0 or array.shape[1:] != shape:
             raise ValueError(
                 f"{where}: input layer {name!r} expects shape {_spell(shape)}, got {array.shape}"

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from numpy.typing import NDArray
-
-from fastnn.addresses import address
+from fastnn.addresses import place
+from fastnn.backend.cuda.arrays import DeviceArray
 from fastnn.model.programs import Request, TargetLayout
 from fastnn.training import data
 from fastnn.training.data import Rows, Targets
@@ -21,13 +20,21 @@ class Feed:
     """Rows of inputs, and of targets and weights by output; all have `n` rows.
 
     Data slots are numbered inputs first, then targets, weights, and the arrays that results go to.
+
+    Attributes
+    ----------
+    results : list of arrays
+        Where the model is.
+    came_on_gpu : bool
+        Whether the user's inputs are on a GPU; then results stay there.
     """
 
     inputs: tuple[Rows, ...]
     targets: tuple[Targets | None, ...]
     weights: tuple[Rows | None, ...]
     n_outputs: int
-    results: list[NDArray[Any]] = field(default_factory=list)
+    results: list[Any] = field(default_factory=list)
+    came_on_gpu: bool = False
 
     @classmethod
     def of(
@@ -48,19 +55,26 @@ class Feed:
         targets = data.targets(y, objective, n, f"{what}y")
         shape = objective.output_shapes[0]
         weights = weights_by_output(sample_weight, class_weight, targets, objective.output_names, n, shape)
-        return cls(tuple(inputs), tuple(targets), tuple(weights), len(targets))
+        return cls(tuple(inputs), tuple(targets), tuple(weights), len(targets), came_on_gpu=_any_on_gpu(inputs))
 
     @classmethod
     def of_inputs(
         cls, x: Any, *, names: Sequence[str], shapes: Sequence[tuple[int, ...]], n_outputs: int, what: str = ""
     ) -> Feed:
         """Check data for prediction."""
-        return cls(tuple(data.features(x, names, shapes, f"{what}x")), (), (), n_outputs)
+        inputs = data.features(x, names, shapes, f"{what}x")
+        return cls(tuple(inputs), (), (), n_outputs, came_on_gpu=_any_on_gpu(inputs))
 
     @property
     def n(self) -> int:
         """The number of rows."""
         return len(self.inputs[0])
+
+    def fetched(self) -> list[Any]:
+        """Return the results where the user's inputs are."""
+        if self.came_on_gpu:
+            return self.results
+        return [result.copy_to_host() if isinstance(result, DeviceArray) else result for result in self.results]
 
     def request(
         self,
@@ -99,5 +113,9 @@ class Feed:
             if rows is not None:
                 found[first + self.n_outputs + output] = rows.address
         for index, result in enumerate(self.results):
-            found[first + 2 * self.n_outputs + index] = address(result)
+            found[first + 2 * self.n_outputs + index] = place(result)
         return found
+
+
+def _any_on_gpu(inputs: Sequence[Rows]) -> bool:
+    return any(isinstance(rows.array, DeviceArray) for rows in inputs)

@@ -50,6 +50,6 @@ def predict(model: Model, feed: Feed, batch: int) -> list[NDArray[Any]]:
     n = feed.n
     shapes = model._architecture_or_fail().output_shapes
     # uninitialised: every row is stored by exactly one batch
-    feed.results.extend(np.empty((n, *shape), model.dtype) for shape in shapes)
+    feed.results.extend(model._runtime.empty((n, *shape)) for shape in shapes)
     sweep(model, feed, batch, 0, n, lambda size: feed.request("predict", size))
-    return feed.results
+    return feed.fetched()

@@ -1,25 +1,15 @@
-"""Object files on disk: one file a kernel, written whole or not at all, checked when read."""
+"""Object files of the CPU's kernels on disk, by name."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from fastnn import cache
 from fastnn.backend.cpu.target import cpu
+from fastnn.backend.store import ObjectCode, read_file, write_file
 
-_MAGIC = b"fastnn kernel 1\n"
-
-
-@dataclass(frozen=True)
-class ObjectCode:
-    """Machine code of one function: an object file, and the symbol to call."""
-
-    symbol: str
-    code: bytes
+__all__ = ["ObjectCode", "path_of", "read", "write"]
 
 
 def path_of(name: str) -> Path:
@@ -30,32 +20,13 @@ def path_of(name: str) -> Path:
 
 def read(name: str) -> tuple[str, bytes] | None:
     """Return the symbol and object file of a kernel, None when there is none or it is damaged."""
-    try:
-        data = path_of(name).read_bytes()
-    except OSError:
-        return None
-    magic, digest, rest = data[: len(_MAGIC)], data[len(_MAGIC) : len(_MAGIC) + 32], data[len(_MAGIC) + 32 :]
-    if magic != _MAGIC or hashlib.sha256(rest).digest() != digest:
-        return None
-    symbol, _, code = rest.partition(b"\0")
-    return symbol.decode(), code
+    return read_file(path_of(name))
 
 
 def write(name: str, compiled: ObjectCode) -> None:
-    """Keep a compiled kernel.
-
-    Processes that compile the same kernel at the same time write files of their own and rename them into
-    place: each reader sees one whole file. A full or read-only disk costs the cache, never the run.
-    """
-    rest = compiled.symbol.encode() + b"\0" + compiled.code
+    """Keep a compiled kernel; a folder that cannot be made costs the cache, never the run."""
     try:
-        target = path_of(name)
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(_MAGIC + hashlib.sha256(rest).digest() + rest)
-            os.replace(temporary, target)
-        except OSError:
-            os.unlink(temporary)
+        path = path_of(name)
     except OSError:
         return
+    write_file(path, compiled)

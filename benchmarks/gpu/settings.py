@@ -1,0 +1,139 @@
+"""How much is checked and measured, and at which sizes: on a GPU, quickly on a GPU, or in Numba's simulator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from workloads import Workload
+
+#: the sections in the order of their importance, and the share of the time that each may take
+SHARES = {
+    "environment": 3, "kernels": 14, "checks": 28, "digits": 5, "models": 7, "sanitizer": 11, "matmul": 13,
+    "bandwidth": 9, "training": 20,
+}  # fmt: skip
+#: what the command line may choose; the first two come with everything
+SECTIONS = tuple(SHARES)[2:]
+
+PRECISIONS = ("float32", "tf32", "bf16")
+
+
+def network(sizes: tuple[int, ...], batch: int, rows: int, epochs: int) -> Workload:
+    """Return a classifier with relu, and how much of its training a timed run is."""
+    name = f"{'-'.join(map(str, sizes))}, batch {batch}"
+    return Workload(name, sizes, "relu", "cross_entropy", batch, rows, epochs)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to check and to measure.
+
+    Attributes
+    ----------
+    simulated : bool
+        Whether kernels run in Numba's simulator, where only toys end in time.
+    torch : str
+        The device of PyTorch's part: "cuda", "cpu" in tests of the contestants, or "" without it.
+    piece_seconds : float
+        No product and no kernel is begun when less is left.
+    rounds : int
+        Timed runs of each contestant.
+    run_seconds : float
+        About how long a run takes on the device.
+    rotated_bytes : int
+        Buffers of a kernel that is timed alone: together as large as this at least, which no cache holds.
+    cases_per_op : int
+        Cases of the table that are checked of each op, the smallest; 0: all.
+    dtypes : tuple of str
+    largest : int
+        Dimensions of the larger shapes that are checked are cut down to this; 0 leaves them.
+    products : tuple of (m, n, k)
+        Matrix products that are timed.
+    length, long, rows, cols : int
+        Elements of vectors, and sizes of tables, that are timed; `long` for the longest vectors.
+    networks : tuple of Workload
+        That are trained; their `epochs` are those of one timed run.
+    trained : tuple of str
+        The precisions that they are trained in.
+    on_the_cpu : int
+        So many of these, the first ones, are timed on the CPU as well.
+    digits_steps, digits_epochs, digits_rows, digits_hidden : int
+        Weights are compared after so many steps.
+    """
+
+    simulated: bool = False
+    quick: bool = False
+    torch: str = "cuda"
+    piece_seconds: float = 3.0
+    rounds: int = 9
+    run_seconds: float = 0.02
+    rotated_bytes: int = 160 * 2**20
+    cases_per_op: int = 0
+    dtypes: tuple[str, ...] = ("float32", "float64")
+    largest: int = 0
+    products: tuple[tuple[int, int, int], ...] = (
+        (4096, 4096, 4096), (8192, 8192, 8192), (128, 4096, 4096), (65536, 64, 64), (2048, 2048, 2048),
+        (1024, 1024, 1024), (512, 512, 512),
+    )  # fmt: skip
+    length: int = 10_000_000
+    long: int = 100_000_000
+    rows: int = 65536
+    cols: int = 1024
+    networks: tuple[Workload, ...] = (
+        network((64, 128, 64, 10), 128, 4096, 16),
+        network((784, 256, 128, 10), 128, 4096, 16),
+        network((784, 256, 128, 10), 4096, 65536, 8),
+        network((1024, 4096, 4096, 1024), 4096, 16384, 2),
+        network((64, 64, 64, 64, 64), 65536, 262144, 8),
+    )
+    trained: tuple[str, ...] = ("float32", "tf32")
+    on_the_cpu: int = 2
+    digits_steps: int = 3
+    digits_epochs: int = 15
+    digits_rows: int = 1437
+    digits_hidden: int = 128
+
+
+FULL = Settings()
+QUICK = replace(
+    FULL,
+    quick=True,
+    rounds=5,
+    run_seconds=0.01,
+    cases_per_op=12,
+    products=((4096, 4096, 4096), (128, 4096, 4096), (65536, 64, 64), (1024, 1024, 1024)),
+    long=40_000_000,
+    networks=(FULL.networks[0], FULL.networks[2], FULL.networks[4]),
+    on_the_cpu=1,
+    digits_epochs=5,
+)
+SIMULATED = Settings(
+    simulated=True,
+    quick=True,
+    torch="",
+    piece_seconds=0.0,
+    rounds=2,
+    run_seconds=0.0,
+    rotated_bytes=512,
+    cases_per_op=1,
+    dtypes=("float32",),
+    largest=3,
+    products=((3, 4, 5),),
+    length=9,
+    long=12,
+    rows=5,
+    cols=3,
+    networks=(network((3, 3, 2), 2, 2, 1),),
+    trained=("float32",),
+    on_the_cpu=1,
+    digits_steps=1,
+    digits_epochs=1,
+    digits_rows=6,
+    digits_hidden=2,
+)
+
+
+def choose(*, simulated: bool, quick: bool) -> Settings:
+    """Return the settings of a run."""
+    if simulated:
+        return SIMULATED
+    return QUICK if quick else FULL

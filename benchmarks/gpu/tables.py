@@ -1,0 +1,163 @@
+"""The Markdown of each section, made from its JSON: units in headers, ratios in brackets, the project's aims beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+# shares of cuBLAS and of a copy, and times as fast as compiled PyTorch
+PRODUCT_AIMS = {"float32": 0.9, "tf32": 0.7, "bf16": 0.7}
+BANDWIDTH_AIM = 0.9
+TRAINING_AIMS = {
+    "64-128-64-10, batch 128": 2.0, "784-256-128-10, batch 128": 2.0, "784-256-128-10, batch 4096": 2.0,
+    "1024-4096-4096-1024, batch 4096": 1.0,
+}  # fmt: skip
+Section = dict[str, Any]
+
+
+def environment(facts: dict[str, Any]) -> Iterator[str]:
+    """Yield what the figures depend on."""
+    if not facts:
+        yield "Nothing is known of the machine yet."
+        return
+    yield (
+        f"{facts['date']}; {facts['gpu']} (compute capability {facts['capability']}, kernels for "
+        f"{facts['architecture']}, {facts['multiprocessors']} multiprocessors, {facts['memory']})"
+    )
+    driver = [f"{name} {facts[key]}" for key, name in (("driver", "driver"), ("cuda", "CUDA")) if key in facts]
+    versions = [f"{name} {number}" for name, number in facts["versions"].items()]
+    yield ", ".join([f"fastnn {facts['fastnn']}", *driver, f"Python {facts['python']}", *versions, facts["system"]])
+    if facts["clocks"]:
+        yield ", ".join(f"{name} {value}" for name, value in facts["clocks"].items()) + " (before the start)"
+
+
+def kernels(section: Section) -> Iterator[str]:
+    """Yield how many kernels were compiled."""
+    facts = section["facts"]
+    yield f"{facts.get('compiled', 0)} of {facts['kernels']} kernels by {facts['processes']} processes."
+
+
+def checks(section: Section) -> Iterator[str]:
+    """Yield a line for each op: how many cases, and how near to its bound the worst of them is."""
+    facts, items = section["facts"], section["items"]
+    yield (
+        f"{len(items)} of {facts.get('cases', '?')} cases ran to their end, each twice, on random numbers of salt "
+        f"{facts.get('salt')} and with outputs full of NaN; {sum(one['ratio'] > 1.0 for one in items)} are off by more "
+        f"than they may be, {sum(not one['same'] for one in items)} differ from run to run."
+    )
+    yield ""
+    yield "| op | precision | cases | too far off | largest error / bound | of | s |"
+    yield "|---|---|---:|---:|---:|---|---:|"
+    groups: dict[tuple[str, str], list[Section]] = {}
+    for one in items:
+        precision = one["precision"] if one["precision"] != "float32" else one["dtype"]
+        groups.setdefault((one["op"], precision), []).append(one)
+    for (op, precision), group in sorted(groups.items()):
+        worst = max(group, key=lambda one: float(one["ratio"]))
+        off = sum(one["ratio"] > 1.0 for one in group)
+        seconds = sum(one["seconds"] for one in group)
+        what = f"{worst['case']}: {worst['output']}" if worst["output"] else ""
+        yield f"| {op} | {precision} | {len(group)} | {off or ''} | {worst['ratio']:.3g} | {what} | {seconds:.1f} |"
+
+
+def digits(section: Section) -> Iterator[str]:
+    """Yield a line for each device."""
+    facts = section["facts"]
+    yield "| device | loss of the first epoch | of the last | test accuracy | ms an epoch |"
+    yield "|---|---:|---:|---:|---:|"
+    for one in section["items"]:
+        losses = one["losses"]
+        yield (
+            f"| {one['device']} | {losses[0]:.6f} | {losses[-1]:.6f} | {one['accuracy']:.4f} "
+            f"| {one['milliseconds an epoch']:.3g} |"
+        )
+    if "weights" in facts:
+        yield ""
+        yield (
+            f"After {facts['steps']} steps weights differ by {facts['weights']:.1e} at most; the losses of the first "
+            f"epoch by {facts['first_loss']:.1e} of their size, of the last by {facts['last_loss']:.1e}."
+        )
+
+
+def models(section: Section) -> Iterator[str]:
+    """Yield a line for each file of tests."""
+    yield "| file | tests |"
+    yield "|---|---|"
+    for one in section["items"]:
+        yield f"| tests/simulator/{one['file']} | {one['counts']} |"
+
+
+def sanitizer(section: Section) -> Iterator[str]:
+    """Yield a line for each tool."""
+    yield "| tool | ran | summary |"
+    yield "|---|---|---|"
+    for one in section["items"]:
+        yield f"| {one['tool']} | {one['ran']} | {one['summary']} |"
+
+
+def matmul(section: Section) -> Iterator[str]:
+    """Yield a line for each product and precision."""
+    yield f"cuBLAS: {section['facts'].get('peer')}. For bf16 our operands are float32 in memory, cuBLAS' are bf16."
+    yield ""
+    yield "| m x n x k | precision | fastnn us | quartiles | TFLOP/s | cuBLAS (fastnn / cuBLAS) | aim | off by |"
+    yield "|---|---|---:|---:|---:|---:|---:|---:|"
+    for one in section["items"]:
+        rates = one["tflops"]
+        peer = "n/a"
+        if "cuBLAS" in rates:
+            peer = f"{rates['cuBLAS']:.4g} ({rates['fastnn'] / rates['cuBLAS']:.2f})"
+        precision = one["precision"]
+        alike = "" if precision == "float32" or one["rounds"] else " (as float32)"
+        yield (
+            f"| {' x '.join(map(str, one['product']))} | {precision}{alike} | {_times(one['us']['fastnn'])} "
+            f"| {rates['fastnn']:.4g} | {peer} | {PRODUCT_AIMS[precision]} | {one['off']:.0e} |"
+        )
+
+
+def bandwidth(section: Section) -> Iterator[str]:
+    """Yield a line for each kernel."""
+    yield "| kernel | MB | us | quartiles | GB/s | copy GB/s (kernel / copy) | aim | off by |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
+    for one in section["items"]:
+        rates = one["gbps"]
+        yield (
+            f"| {one['kernel']} | {one['nbytes'] / 1e6:.4g} | {_times(one['us']['fastnn'])} | {rates['fastnn']:.4g} "
+            f"| {rates['copy']:.4g} ({one['share']:.2f}) | {BANDWIDTH_AIM} | {one['off']:.0e} |"
+        )
+
+
+def training(section: Section) -> Iterator[str]:
+    """Yield a line for each network and precision; the contestant that compiles was timed beside fastnn later."""
+    yield (
+        f"Microseconds a step, and in brackets how many times as long as fastnn's in the same run. "
+        f"PyTorch: {section['facts'].get('peer')}."
+    )
+    yield ""
+    groups: dict[tuple[str, str], list[Section]] = {}
+    for one in section["items"]:
+        groups.setdefault((one["network"], one["precision"]), []).append(one)
+    names = dict.fromkeys(name for one in section["items"] for name in (*one["us"], *one["skipped"]))
+    others = [name for name in names if name != "fastnn"]
+    yield "| network | precision | fastnn us | quartiles | " + " | ".join([*others, "aim |"])
+    yield "|---|---|" + "---:|" * (len(others) + 3)
+    for (network, precision), group in groups.items():
+        cells = []
+        for name in others:
+            of = next((one for one in group if name in one["us"] or name in one["skipped"]), None)
+            if of is None:
+                cells.append("")
+            elif name in of["skipped"]:
+                cells.append("skipped")
+            else:
+                cells.append(f"{of['us'][name][0]:.4g} ({of['us'][name][0] / of['us']['fastnn'][0]:.2f})")
+        aim = f"{TRAINING_AIMS[network]:g} x compiled" if network in TRAINING_AIMS else ""
+        yield f"| {network} | {precision} | {_times(group[0]['us']['fastnn'])} | {' | '.join([*cells, aim])} |"
+    reasons = dict.fromkeys(f"{name}: {why}" for one in section["items"] for name, why in one["skipped"].items())
+    for reason in reasons:
+        yield ""
+        yield f"Skipped: {reason}"
+
+
+def _times(micro: list[float]) -> str:
+    median, low, high = micro
+    return f"{median:.4g} | {low:.4g} to {high:.4g}"

@@ -1,0 +1,120 @@
+"""Compilation of a kernel's stages into machine code for one architecture; needs numba-cuda, but no GPU.
+
+Numba and NVVM make PTX of a Python function, nvJitLink machine code of the PTX. This is the path on a user's
+machine as well as in the tests, so what the tests have compiled and looked at is what runs.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from fastnn.backend.cuda.kit import Stage
+from fastnn.backend.cuda.table import MINIMUM
+from fastnn.program.layout import RECORD_WORDS
+
+_ENTRY = re.compile(r"\.visible \.entry (\w+)\(")
+_USED = re.compile(r"Used (\d+) registers")
+_FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+_DOUBLE = re.compile(r"\b(?:add|sub|mul|fma|div|rcp|sqrt|min|max|abs|neg)(?:\.\w+)*\.f64")
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Machine code of one stage, the symbol to launch, and what the assembler says of it.
+
+    `doubles` is the number of instructions that compute in float64, which is slow on most GPUs.
+    """
+
+    symbol: str
+    code: bytes
+    registers: int
+    stack: int
+    spilled: int
+    doubles: int
+
+
+def capability(architecture: str) -> tuple[Any, ...]:
+    """Split an architecture such as "90a" into major, minor and suffix, as Numba takes it."""
+    digits = architecture.rstrip("af")
+    suffix = architecture[len(digits) :]
+    return (int(digits[:-1]), int(digits[-1]), *([suffix] if suffix else []))
+
+
+def compile_stage(stage: Stage, architecture: str) -> Compiled:
+    """Compile a stage for an architecture, such as "80" or "90a".
+
+    Raises
+    ------
+    RuntimeError
+        When numba-cuda or a part of the CUDA toolkit is missing.
+    """
+    from cuda.core import Linker, LinkerOptions, ObjectCode
+
+    ptx = _ptx(stage)
+    symbol = _ENTRY.search(ptx)
+    if symbol is None:
+        raise RuntimeError("numba-cuda has made PTX without a kernel in it")
+    options = LinkerOptions(arch=f"sm_{architecture}", ptxas_options="-v")
+    linker = Linker(ObjectCode.from_ptx(ptx.encode()), options=options)
+    code = bytes(linker.link("cubin").code)
+    log = linker.get_info_log()
+    used, frame = _USED.search(log), _FRAME.search(log)
+    registers = int(used.group(1)) if used else -1
+    stack, stores, loads = (int(one) for one in frame.groups()) if frame else (-1, -1, -1)
+    return Compiled(symbol.group(1), code, registers, stack, stores + loads, len(_DOUBLE.findall(ptx)))
+
+
+@lru_cache(maxsize=8)
+def _ptx(stage: Stage) -> str:
+    """Return a stage's PTX, for the oldest architecture that it can run on.
+
+    Its assembler knows the real one. So each stage is compiled once by Numba, and what is assembled for six
+    architectures in a test is the same PTX that is assembled for a user's.
+    """
+    from numba import cuda
+
+    virtual = max(MINIMUM, stage.minimum)
+    signature = types.void(types.UniTuple(types.int64, RECORD_WORDS), types.int64)
+    bounds = (stage.threads, stage.blocks_at_once) if stage.blocks_at_once else stage.threads
+    with _lock, _device_of(virtual), _old_names():
+        ptx, _ = cuda.compile(
+            stage.function, signature, cc=virtual, output="ptx", device=False, abi="numba", launch_bounds=bounds
+        )
+    return str(ptx)
+
+
+@contextmanager
+def _device_of(capability: tuple[Any, ...]) -> Iterator[None]:
+    """Let Numba compile device functions without asking the driver for a device."""
+    from numba.cuda import dispatcher
+
+    usual = dispatcher.get_current_device
+    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
+    try:
+        yield
+    finally:
+        dispatcher.get_current_device = usual
+
+
+@contextmanager
+def _old_names() -> Iterator[None]:
+    """Let numba-cuda find `numpy.row_stack`, which NumPy 2.5 has no more, when it loads its array functions."""
+    if hasattr(np, "row_stack"):
+        yield
+        return
+    vars(np)["row_stack"] = np.vstack
+    try:
+        yield
+    finally:
+        del vars(np)["row_stack"]

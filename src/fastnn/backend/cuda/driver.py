@@ -1,0 +1,48 @@
+"""The CUDA driver, through NVIDIA's bindings: every call's result is looked at, and a failure says what was tried."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnn.errors import DeviceError, DeviceMemoryError
+
+_OUT_OF_MEMORY = 2
+
+
+class Driver:
+    """Calls functions of the driver by name.
+
+    Parameters
+    ----------
+    bindings : module, optional
+        ``cuda.bindings.driver`` by default; tests give one that stands in for it.
+    """
+
+    def __init__(self, bindings: Any = None) -> None:
+        if bindings is None:
+            from cuda.bindings import driver
+
+            bindings = driver
+        self.bindings = bindings
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """Call a function and return its results: None, one, or a tuple.
+
+        Raises
+        ------
+        DeviceMemoryError
+            When the GPU has not enough memory.
+        DeviceError
+            When the driver refuses for another reason.
+        """
+        result, *found = getattr(self.bindings, name)(*arguments)
+        if int(result) != 0:
+            raise self._error(name, result)
+        return found[0] if len(found) == 1 else tuple(found) if found else None
+
+    def _error(self, name: str, result: Any) -> DeviceError:
+        described = self.bindings.cuGetErrorString(result)[1]
+        text = described.decode() if isinstance(described, bytes) else str(described)
+        if int(result) == _OUT_OF_MEMORY:
+            return DeviceMemoryError(f"{name}: the GPU is out of memory")
+        return DeviceError(f"{name}: {text} (CUDA error {int(result)})")

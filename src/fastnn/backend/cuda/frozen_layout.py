@@ -1,0 +1,97 @@
+"""The words of a network's code on a GPU: what the interpreter in users' kernels reads, and the encoder writes.
+
+The code is an array of int64: a head, and instructions of `STRIDE` words. What they compute with lies in four places:
+the caller's input, output and workspace, and the constants, an array of weights in the order in which they are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import IntEnum
+
+from fastnn.formulas.activations import SAVES
+
+
+class Head(IntEnum):
+    """Words at the start of the code; sizes are in elements."""
+
+    MAGIC = 0  # see below
+    ITEM_BYTES = 1  # of the dtype
+    INPUTS = 2  # of a sample
+    OUTPUTS = 3
+    WORKSPACE = 4
+    CONSTANTS = 5
+    COUNT = 6  # of instructions
+    WEIGHTS = 7  # of the model, for people
+
+
+class Word(IntEnum):
+    """Words of an instruction; each means one thing in all instructions that have it.
+
+    Y, X and OTHER are in input, output or workspace (see `operand`); CONSTANTS is the number of the first constant.
+    """
+
+    OP = 0
+    Y = 1
+    X = 2
+    OTHER = 3
+    CONSTANTS = 4
+    ROWS = 5
+    COLS = 6
+    DEPTH = 7  # the columns of a matrix product's x
+    Y_STRIDE = 8  # from row to row
+    X_STRIDE = 9
+    ACTIVATION = 10  # its number; of a matrix product NONE or that of relu
+    A = 11  # float64: an activation's parameter or a normalisation's epsilon
+    B = 12
+
+
+class Op(IntEnum):
+    """What an instruction does."""
+
+    MATMUL = 0  # y = x w + bias in tiles of columns, each with its bias first and padded with zeros
+    ACTIVATION = 1
+    ADD = 2
+    MULTIPLY = 3
+    AFFINE = 4  # y = (x - constants[0]) constants[1] + constants[2], each of COLS
+    SOFTMAX = 5
+    LOG_SOFTMAX = 6
+    LAYER_NORM = 7  # gamma and beta are constants
+    COPY = 8
+
+
+class Place(IntEnum):
+    """Where an operand is."""
+
+    INPUT = 0
+    OUTPUT = 1
+    WORKSPACE = 2
+
+
+HEAD, STRIDE = len(Head), 13
+PLACE_BITS = 2
+#: columns of a matrix product that are made at once, and where fewer are left
+WIDE, NARROW = 8, 4
+#: activations by number
+ACTIVATIONS = tuple(SAVES)
+NONE = -1
+
+
+def operand(place: int, offset: int) -> int:
+    """Write a place and the number of an element in it into one word."""
+    return offset << PLACE_BITS | int(place)
+
+
+def tile_width(left: int) -> int:
+    """Return the width of the next tile of a matrix product where so many columns are left."""
+    return WIDE if left > NARROW else NARROW
+
+
+def _magic() -> int:
+    """Return a number that changes with all of the above: a kernel kept on disk refuses what it would misread."""
+    version = 1
+    described = repr((version, *(list(each) for each in (Head, Word, Op, Place)), WIDE, NARROW, ACTIVATIONS))
+    return int.from_bytes(hashlib.sha256(described.encode()).digest()[:7], "little")
+
+
+MAGIC = _magic()

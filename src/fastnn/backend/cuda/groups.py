@@ -1,0 +1,85 @@
+"""Records that one kernel does together: found in a program, and taken out of its list of launches.
+
+Two patterns are looked for, in records that follow one another as lowering writes them. Forward: products with
+weights, each of which reads what the one before it made. Backward: of one layer after the other, from the last, the
+sum over rows (of the bias), the product with the layer's inputs (of the weights), and the product with the turned
+weights, which the next layer's records read; any of them may be missing.
+
+What is between two records of a group and read by nobody else is never written. Blocks of a group do not wait for each
+other: one may be at the last record while another is at the first. So what a group writes has to lie apart from all
+that it reads, though the records one by one could share memory: such a value moves to the arena's end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from fastnn.backend.cuda.kit import Key
+from fastnn.backend.cuda.launches import Work, works_of
+from fastnn.backend.cuda.patterns import Decoded, Group, backward, forward
+from fastnn.program.layout import DIMS_AT, OPERANDS_AT, Buffer, align, decode, encode
+from fastnn.program.program import Program, Value
+
+#: whether records are joined at all; tests compare with and without
+ENABLED = True
+
+
+def arrange(program: Program, keys: Sequence[Key], precision: str) -> tuple[Program, list[Work]]:
+    """Return what kernels do in a step, in order, and the program with its values where they have to be for that.
+
+    Parameters
+    ----------
+    keys : sequence of Key
+        The kernel of every record.
+    precision : str
+        Of matrix products.
+    """
+    found = find(program, precision)
+    moved = {value for group in found for value in _in_the_way(program, group)}
+    if moved:
+        program = _move(program, moved)
+        found = find(program, precision)
+    works, arranged, behind = works_of(program, keys), list[Work](), 0
+    for group in found:
+        arranged += [*works[behind : group.first], group.work]
+        behind = group.first + group.count
+    return program, arranged + works[behind:]
+
+
+def find(program: Program, precision: str = "float32") -> list[Group]:
+    """Find the groups of a program."""
+    found: list[Group] = []
+    code, at = Decoded(program), 0
+    while ENABLED and at < len(program):
+        group = forward(code, at, precision) or backward(code, at, precision)
+        if group is not None:
+            found.append(group)
+        at += 1 if group is None else group.count
+    return found
+
+
+def _in_the_way(program: Program, group: Group) -> Iterator[Value]:
+    """Find the values that a group writes where there is something that it reads."""
+    for word, nbytes, index in group.writes:
+        start = decode(word)[1]
+        if any(start < begin + size and begin < start + nbytes for begin, size in _places(group.reads)):
+            yield next(value for value in program.values if (value.offset, value.first) == (start, index))
+
+
+def _places(operands: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [(decode(word)[1], nbytes) for word, nbytes in operands]
+
+
+def _move(program: Program, moved: set[Value]) -> Program:
+    """Give values memory of their own behind the arena's end."""
+    records, values, end = program.records.copy(), [], align(program.arena_bytes)
+    for value in program.values:
+        if value in moved:
+            operands = records[value.first : value.last + 1, OPERANDS_AT:DIMS_AT]
+            operands[operands == encode(Buffer.ARENA, value.offset)] = encode(Buffer.ARENA, end)
+            value = replace(value, offset=end)
+            end += align(value.nbytes)
+        values.append(value)
+    records.flags.writeable = False
+    return replace(program, records=records, values=tuple(values), sizes={**program.sizes, Buffer.ARENA: end})

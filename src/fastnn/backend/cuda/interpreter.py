@@ -1,0 +1,65 @@
+"""A network for one thread of a user's kernel: an interpreter of its code, which is the same function for all networks.
+
+All threads of a warp are at the same instruction and read the same weights, so a weight is one access for all of them.
+"""
+
+# The functions are compiled for the GPU, where their arguments are typed; annotations would say nothing.
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from fastnn.backend.cuda.frozen_layout import HEAD, MAGIC, STRIDE, Head
+from fastnn.backend.cuda.interpreter_ops import choose, ops
+from fastnn.backend.cuda.kit import ptx
+from fastnn.backend.cuda.options import formula
+
+_load_word = ptx.LOADS["int64"]
+# plain integers: what is compiled knows no enumerations
+_MAGIC, _ITEM_BYTES, _COUNT = int(Head.MAGIC), int(Head.ITEM_BYTES), int(Head.COUNT)
+_INPUTS, _OUTPUTS, _WORKSPACE, _CONSTANTS = (
+    int(word) for word in (Head.INPUTS, Head.OUTPUTS, Head.WORKSPACE, Head.CONSTANTS)
+)
+
+
+@cache
+def define(dtype: str) -> Any:
+    """Make `predict(code, words, constants, elements, x, inputs, out, outputs, work, size)` of a dtype.
+
+    `code` and `constants` are addresses in global memory, of so many words and elements; x, out and work are memory of
+    any kind, of so many elements. Where sizes do not fit the code, out is filled with NaN and nothing else is touched.
+    """
+    real, store = np.dtype(dtype).type, ptx.ANY_STORES[dtype]
+    item_bytes, nan = np.dtype(dtype).itemsize, real(np.nan)
+    step = choose(ops(dtype))
+
+    @formula
+    def fits(code, words, elements, inputs, outputs, size):
+        if words < HEAD:
+            return False
+        return (
+            _load_word(code, _MAGIC) == MAGIC
+            and _load_word(code, _ITEM_BYTES) == item_bytes
+            and _load_word(code, _COUNT) * STRIDE + HEAD == words
+            and _load_word(code, _CONSTANTS) == elements
+            and _load_word(code, _INPUTS) == inputs
+            and _load_word(code, _OUTPUTS) == outputs
+            and _load_word(code, _WORKSPACE) <= size
+        )
+
+    @formula
+    def predict(code, words, constants, elements, x, inputs, out, outputs, work, size):
+        if fits(code, words, elements, inputs, outputs, size):
+            at = np.int64(HEAD)
+            while at < words:
+                step(_load_word(code, at), code, at, constants, x, out, work)
+                at += STRIDE
+        else:
+            for j in range(outputs):
+                store(out, j, nan)
+
+    return predict

@@ -1,0 +1,203 @@
+"""Columns of a table: neighbouring threads have neighbouring columns, and a block's threads share out the rows.
+
+Where rows are many, blocks share them out as well: each leaves what it has found of its chunk in scratch memory, as a
+row of a table of chunks, and another stage adds up that table.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from numba import cuda
+
+from fastnn.backend.cuda.kernels.rowwise import divide
+from fastnn.backend.cuda.kit import Dims, Kit, Stage
+from fastnn.backend.cuda.options import formula, helper
+from fastnn.backend.cuda.table import SIZES
+from fastnn.program.layout import Flag
+
+LANES = SIZES.lanes
+THREADS = SIZES.lanes * SIZES.strips
+WAYS = ("whole", "chunked")
+# rows of a thread: at most where it reduces without chunks, at least with them, and where it only passes over them
+_WHOLE, _CHUNK, _PASS = 32, 16, 4
+_MOST_CHUNKS, _MOST_BLOCKS = 512, 4096
+
+
+def define(jit: Any, divide: Any) -> SimpleNamespace:
+    """Define how a table is cut, for the host and for kernels."""
+
+    @jit
+    def layout(cols):
+        # blocks have equal numbers of columns: 33 are not 32 and 1
+        groups = divide(cols + LANES - 1, LANES)
+        lanes = divide(cols + groups - 1, groups)
+        return groups, lanes, divide(THREADS, lanes)
+
+    @jit
+    def chunks(rows, cols):
+        groups, _, strips = layout(cols)
+        most = min(divide(rows, _CHUNK * strips), _MOST_CHUNKS, divide(_MOST_BLOCKS, groups))
+        if rows <= _WHOLE * strips or most <= 1:
+            return 1
+        height = divide(rows + most - 1, most)
+        return divide(rows + height - 1, height)
+
+    return SimpleNamespace(layout=layout, chunks=chunks)
+
+
+def _plain(function: Any) -> Any:
+    return function
+
+
+_HOST = define(_plain, lambda number, by: number // by)
+_DEVICE = define(formula, divide)
+layout_of, chunks_of = _DEVICE.layout, _DEVICE.chunks
+
+
+def chunks(dims: Dims) -> int:
+    """Return into how many chunks of rows a reduction is cut; 1 where a block does all rows of a column."""
+    return int(_HOST.chunks(dims["rows"], dims["cols"]))
+
+
+def way_of(dims: Dims, flags: Flag) -> str:
+    """Choose by the number of rows that there are for each thread."""
+    return "chunked" if chunks(dims) > 1 else "whole"
+
+
+def table_bytes(dims: Dims, itemsize: int, tables: int = 1) -> int:
+    """Return the size of tables of chunks, or 0 without chunks."""
+    parts = chunks(dims)
+    return tables * parts * dims["cols"] * itemsize if parts > 1 else 0
+
+
+def whole_stage(function: Any) -> Stage:
+    """Make a stage in which a block has all rows of its columns."""
+    return Stage(function, lambda dims: (_HOST.layout(dims["cols"])[0], 1), THREADS)
+
+
+def chunk_stage(function: Any) -> Stage:
+    """Make a stage in which a block has a chunk of the rows."""
+    return Stage(function, lambda dims: (_HOST.layout(dims["cols"])[0], chunks(dims)), THREADS)
+
+
+def _pass_grid(dims: Dims) -> tuple[int, int]:
+    groups, _, strips = _HOST.layout(dims["cols"])
+    parts = min(-(-dims["rows"] // (_PASS * strips)), max(1, 2 * _MOST_BLOCKS // groups))
+    return groups, min(parts, 2 * _MOST_BLOCKS)
+
+
+def pass_stage(function: Any) -> Stage:
+    """Make a stage that passes over a table, with what it holds of each column."""
+    return Stage(function, _pass_grid, THREADS)
+
+
+@helper
+def place(rows, cols):
+    """Return what a thread works on: (lanes, strips, column, first row, end of rows, whether it writes for its column).
+
+    Its next row is `strips` rows away. A thread without a column of its own has no rows, and the last column.
+    """
+    _, lanes, strips = layout_of(cols)
+    strip = divide(cuda.threadIdx.x, lanes)
+    column = cuda.blockIdx.x * lanes + cuda.threadIdx.x - strip * lanes
+    height = divide(rows + cuda.gridDim.y - 1, cuda.gridDim.y)
+    first = cuda.blockIdx.y * height
+    last = min(first + height, rows)
+    busy = strip < strips and column < cols
+    return lanes, strips, min(column, cols - 1), first + strip if busy else last, last, busy and strip == 0
+
+
+def make_over_strips(kit: Kit) -> Any:
+    """Make `over_strips(value, lanes, strips)`: the sum over the threads of a column; all threads have to call it."""
+    real = kit.real
+
+    @helper
+    def over_strips(value, lanes, strips):
+        thread, parts = cuda.threadIdx.x, cuda.shared.array(THREADS, real)
+        cuda.syncthreads()
+        parts[thread] = value
+        cuda.syncthreads()
+        count = strips
+        while count > 1:
+            half = (count + 1) // 2
+            if thread < (count - half) * lanes:
+                parts[thread] += parts[thread + half * lanes]
+            cuda.syncthreads()
+            count = half
+        return parts[thread - divide(thread, lanes) * lanes]
+
+    return over_strips
+
+
+def make_sums(kit: Kit, hold: Any, term: Any) -> Any:
+    """Make `sums(record, column, row, last, strips, cols)`: two sums over the rows of a thread, four rows at a time.
+
+    Parameters
+    ----------
+    hold : device function
+        `hold(record, column)`: what terms need of their column.
+    term : device function
+        `term(record, held, row, i)`: the two terms of an element.
+    """
+    zero = kit.real(0.0)
+
+    @helper
+    def sums(record, column, row, last, strips, cols):
+        held = hold(record, column)
+        m0, m1, m2, m3 = zero, zero, zero, zero
+        t0, t1, t2, t3 = zero, zero, zero, zero
+        i, step = row * cols + column, strips * cols
+        while row + 3 * strips < last:
+            a, b = term(record, held, row, i), term(record, held, row + strips, i + step)
+            c, d = (
+                term(record, held, row + 2 * strips, i + 2 * step),
+                term(record, held, row + 3 * strips, i + 3 * step),
+            )
+            m0, m1, m2, m3 = m0 + a[0], m1 + b[0], m2 + c[0], m3 + d[0]
+            t0, t1, t2, t3 = t0 + a[1], t1 + b[1], t2 + c[1], t3 + d[1]
+            row += 4 * strips
+            i += 4 * step
+        # up to three rows are left; of a loop the compiler would make a division first
+        if row < last:
+            a = term(record, held, row, i)
+            m0, t0 = m0 + a[0], t0 + a[1]
+        if row + strips < last:
+            b = term(record, held, row + strips, i + step)
+            m1, t1 = m1 + b[0], t1 + b[1]
+        if row + 2 * strips < last:
+            c = term(record, held, row + 2 * strips, i + 2 * step)
+            m2, t2 = m2 + c[0], t2 + c[1]
+        return (m0 + m1) + (m2 + m3), (t0 + t1) + (t2 + t3)
+
+    return sums
+
+
+def make_pass(kit: Kit, hold: Any, value: Any) -> Any:
+    """Make `over_rows(record, out, rows, cols)`, which stores `value(record, held, i)` of every element at `out`."""
+    store = kit.store
+
+    @helper
+    def over_rows(record, out, rows, cols):
+        _, strips, column, row, last, _ = place(rows, cols)
+        held = hold(record, column)
+        i, step = row * cols + column, strips * cols
+        while row + 3 * strips < last:
+            # four rows are loaded before one is stored, which the compiler must not do by itself
+            a, b = value(record, held, i), value(record, held, i + step)
+            c, d = value(record, held, i + 2 * step), value(record, held, i + 3 * step)
+            store(out, i, a)
+            store(out, i + step, b)
+            store(out, i + 2 * step, c)
+            store(out, i + 3 * step, d)
+            row += 4 * strips
+            i += 4 * step
+        if row < last:
+            store(out, i, value(record, held, i))
+        if row + strips < last:
+            store(out, i + step, value(record, held, i + step))
+        if row + 2 * strips < last:
+            store(out, i + 2 * step, value(record, held, i + 2 * step))
+
+    return over_rows

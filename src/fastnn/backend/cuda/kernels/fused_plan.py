@@ -1,0 +1,169 @@
+"""How fused layers are cut: tiles of rows, pieces of weights, sums of gradients; and where fusing pays.
+
+Nothing here asks a device, so nobody's results depend on theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastnn.backend.cuda.kit import ceil_div
+from fastnn.backend.cuda.table import FUSED, PACK
+from fastnn.program.layout import DIMS_AT, OPERANDS_AT, PARAMS_AT, RECORD_WORDS
+
+# words of a launch's record: rows of the batch, layers, elements of a slab, in which a block sums gradients, and slabs
+ROWS, LAYERS, SLAB, SLABS = range(DIMS_AT, DIMS_AT + 4)
+
+# words of a row of its table, which is resolved as a record is: a layer
+A, W, BIAS, C, PRE, SAVED, DZ = range(OPERANDS_AT, OPERANDS_AT + 7)
+K, N, WHICH, DEPTH, SPLITS, HAS_WEIGHT, WEIGHT_AT, HAS_BIAS, BIAS_AT = range(DIMS_AT, DIMS_AT + 9)
+P0, P1 = PARAMS_AT, PARAMS_AT + 1
+# or, behind the layers, a gradient
+TARGET = OPERANDS_AT
+HEIGHT, WIDTH, HIGH, OFFSET = range(DIMS_AT, DIMS_AT + 4)
+ROW = RECORD_WORDS
+
+#: elements from one row of a tile to the next: 16-byte accesses of neighbouring rows then meet no bank twice
+PITCH = FUSED.widest | PACK
+
+
+VARIANTS = ("linear+relu", "gelu+linear", "linear+relu+sigmoid", "gelu+mish+selu+softsign")
+
+
+def padded(count: int) -> int:
+    """Round up to whole packs."""
+    return ceil_div(count, PACK) * PACK
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What a block has in shared memory: rows of activations, and two pieces of weights.
+
+    Attributes
+    ----------
+    tall : int
+        Rows that a thread has in registers, beside `PACK` columns.
+    depth : int
+        Rows of a piece, if the weights are the widest.
+    """
+
+    rows: int
+    tall: int
+    depth: int
+
+    @property
+    def groups(self) -> int:
+        """Threads along the rows."""
+        return self.rows // self.tall
+
+    @property
+    def chunk(self) -> int:
+        """Elements of a piece."""
+        return self.depth * PITCH
+
+    @property
+    def units(self) -> int:
+        """Packs of a piece that each thread fetches."""
+        return self.depth * FUSED.widest // PACK // FUSED.threads
+
+    @property
+    def pair(self) -> int:
+        """How many neighbouring threads fetch neighbouring packs, of weights that are turned."""
+        return min(2, self.depth // PACK)
+
+
+def tile_of(way: str, itemsize: int) -> Tile:
+    """Return the tile of a way."""
+    rows, tall, depth = next(sizes for sizes in FUSED.forward if str(sizes[0]) == way)
+    return Tile(rows * 4 // itemsize, tall, depth * 4 // itemsize)
+
+
+def ways_of(tiles: Sequence[tuple[int, int, int]]) -> tuple[str, ...]:
+    """Return the ways that there are."""
+    return tuple(str(rows) for rows, _, _ in tiles)
+
+
+def variants_of(way: str) -> tuple[str, ...]:
+    """Return variants for tests that compile kernels: any set of activations is one, by name and joined by "+"."""
+    return VARIANTS if int(way) == max(rows for rows, _, _ in FUSED.backward) else VARIANTS[:1]
+
+
+def choose_way(rows: int, itemsize: int, tiles: Sequence[tuple[int, int, int]]) -> str:
+    """Choose the largest tile that leaves work for all multiprocessors: small ones are slower, but more at a time."""
+    heights = [height for height, _, _ in tiles]
+    fitting = [height for height in heights if rows * itemsize >= height * 4 * FUSED.processors]
+    return str(max(fitting, default=min(heights)))
+
+
+def pieces(tile: Tile, k: int, n: int, itemsize: int, turned: bool) -> tuple[int, int]:
+    """Return how many rows of k x n weights are in shared memory at once, and how many threads share a sum over k."""
+    packs, pitch = tile.units * FUSED.threads, padded(n) | PACK
+    depth = tile.chunk // pitch
+    if turned:
+        step = tile.pair * PACK
+        depth = min(depth // step, packs // (n * tile.pair)) * step
+    else:
+        depth = min(depth, packs * PACK // padded(n)) // PACK * PACK
+    depth, splits = min(depth, padded(k)), 1
+    threads, steps = tile.groups * padded(n) // PACK, depth * itemsize // 16
+    while 2 * splits * threads <= FUSED.threads and 2 * splits <= steps and splits * tile.rows * pitch <= tile.chunk:
+        splits *= 2
+    return depth, splits
+
+
+def shared_bytes(tile: Tile, tables: int, itemsize: int) -> int:
+    """Return the dynamic shared memory of a block: tables of its rows, and two pieces of weights."""
+    return (tables * tile.rows * PITCH + 2 * tile.chunk) * itemsize
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A gradient in a slab: threads add blocks of `high` rows and `PACK` columns of it.
+
+    Element e of row i of block u stands at `offset + (i * blocks + u) * PACK + e`.
+    """
+
+    height: int
+    width: int
+    high: int
+    offset: int
+
+    @property
+    def packs(self) -> int:
+        """Packs in the slab."""
+        return ceil_div(self.height, self.high) * self.high * ceil_div(self.width, PACK)
+
+    @property
+    def end(self) -> int:
+        """The element of the slab behind it."""
+        return self.offset + self.packs * PACK
+
+
+def worthwhile(
+    rows: int, multiplications: int, bytes_saved: int, launches_saved: int, widest: int, precision: str
+) -> bool:
+    """Return whether fused layers take less time than their records one by one.
+
+    Parameters
+    ----------
+    multiplications : int
+        Of all layers, for one row.
+    bytes_saved : int
+        Of activations that stay on the multiprocessor, for one row.
+    widest : int
+        Inputs or outputs of a layer, at most.
+
+    Notes
+    -----
+    A launch that is saved is worth 2.5 µs, also in a graph, and a byte its time at 3 TB/s. What is lost: tiles of
+    rows keep 45 of 100 arithmetic units busy, larger tiles of one product 65 (of an H100 or H200; of a smaller GPU all
+    of this takes longer but the launches). So narrow networks are fused at any batch size, and wide ones up to the
+    batch at which launches matter no more. Tensor cores are not used here: what has at least 32 columns gains more by
+    them.
+    """
+    if launches_saved < 1 or (precision != "float32" and widest > 32):
+        return False
+    peak = 132 * 128 * 1.7e9
+    lost = rows * multiplications / peak * (1 / 0.45 - 1 / 0.65)
+    return lost <= 2.5e-6 * launches_saved + rows * bytes_saved / 3e12

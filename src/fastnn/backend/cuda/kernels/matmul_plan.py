@@ -1,0 +1,167 @@
+"""Which kernel makes a matrix product: by its shape alone, so that nobody's results depend on the device.
+
+A way is written "tf32-nt-gradient-large-split-scalar": to what tensor cores round, if they are used; how a and b are
+stored ("n"ormal or "t"ransposed); what happens to the result; the shape of the blocks; whether parts of k are added by
+a second stage; and whether loads are of single elements, because rows do not begin at multiples of 16 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import product
+
+from fastnn.backend.cuda.kernels.matmul_epilogue import HEADER
+from fastnn.backend.cuda.kit import ceil_div
+from fastnn.backend.cuda.table import PACK, PRODUCTS, Products, TensorTile, Tile
+from fastnn.program.layout import Flag
+
+#: cycles until what a block has asked for is in shared memory, and of one more stage
+LATENCY, STAGE = 800, 4000
+#: multiplications a cycle of one multiprocessor, by what factors are rounded to, and bytes between it and memory
+MULTIPLICATIONS, BYTES = {"": 128, "tf32": 512, "bf16": 1024}, 16
+#: what tensor cores round float32 to
+PRECISIONS = ("tf32", "bf16")
+#: parts of a product are at most so many, and in all have at most so many elements: they stay in the second-level cache
+MOST_PARTS, MOST_SUMS = 64, 2**23
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way, taken apart."""
+
+    transpose_a: bool
+    transpose_b: bool
+    epilogue: str
+    shape: str
+    split: bool = False
+    scalar: bool = False
+    precision: str = ""
+
+    def __str__(self) -> str:
+        stored = "nt"[self.transpose_a] + "nt"[self.transpose_b]
+        begins = (self.precision,) if self.precision else ()
+        ends = ("split",) * self.split + ("scalar",) * self.scalar
+        return "-".join((*begins, stored, self.epilogue, self.shape, *ends))
+
+    @classmethod
+    def parse(cls, text: str) -> Way:
+        """Read a way that `str` wrote."""
+        words = text.split("-")
+        precision = words.pop(0) if words[0] in PRECISIONS else ""
+        stored, epilogue, shape, *ends = words
+        return cls(stored[0] == "t", stored[1] == "t", epilogue, shape, "split" in ends, "scalar" in ends, precision)
+
+
+def blocks_of(tile: Tile | TensorTile, m: int, n: int) -> int:
+    """Return how many tiles a result has."""
+    return ceil_div(m, tile.rows) * ceil_div(n, tile.cols)
+
+
+def _whole(tiles: int, parts: int) -> int:
+    """Return how many parts there are if none may be empty."""
+    return ceil_div(tiles, ceil_div(tiles, parts))
+
+
+@lru_cache(maxsize=4096)
+def _estimate(tile: Tile | TensorTile, precision: str, m: int, n: int, k: int, processors: int) -> tuple[float, int]:
+    """Estimate the cycles of a product by tiles of one shape, and choose in how many parts k is divided."""
+    tiles, best = ceil_div(k, tile.depth), (float("inf"), 1)
+    work = tile.rows * tile.cols * tile.depth / MULTIPLICATIONS[precision] / tile.speed
+    latency, blocks = LATENCY / tile.ahead, blocks_of(tile, m, n)
+    most = max(1, min(MOST_PARTS, tiles, MOST_SUMS // (m * n)))
+    for parts in sorted({_whole(tiles, parts) for parts in range(1, most + 1)}):
+        mine = ceil_div(blocks * parts, processors)
+        at_once = min(mine, tile.at_once)
+        # a block's first tile is waited for
+        time = ceil_div(mine, at_once) * (ceil_div(tiles, parts) + 1) * max(latency, at_once * work)
+        if parts > 1:
+            time += STAGE + 2 * 4 * parts * m * n / processors / BYTES
+        best = min(best, (time, parts))
+    return best
+
+
+def along_k(way: Way) -> bool:
+    """Return whether neighbours in the matrix that a few rows are multiplied by differ by k."""
+    return not way.transpose_a if way.shape == "column" else way.transpose_b
+
+
+def outputs_of_block(way: Way, sizes: Products = PRODUCTS) -> int:
+    """Return how many columns of a product that is a few rows a block makes."""
+    if along_k(way):
+        return sizes.strips * sizes.at_once
+    return sizes.lanes * (1 if way.scalar else PACK)
+
+
+def parts_of(dims: Mapping[str, int], way: Way, sizes: Products = PRODUCTS) -> int:
+    """Return how many parts of k a product is divided into."""
+    if not way.split:
+        return 1
+    m, n, k = dims["m"], dims["n"], dims["k"]
+    tiles = sizes.tensor_tiles if way.precision else sizes.tiles
+    if way.shape in tiles:
+        return _estimate(tiles[way.shape], way.precision, m, n, k, sizes.processors)[1]
+    blocks = ceil_div(m if way.shape == "column" else n, outputs_of_block(way, sizes))
+    steps = ceil_div(k, sizes.step)
+    return _whole(steps, max(1, min(MOST_PARTS, steps // 2, 2 * sizes.processors // blocks)))
+
+
+def _plain(way: Way) -> Way:
+    """Return the way of a row or column that is its own transpose, stored normally."""
+    if way.shape == "row":
+        return replace(way, transpose_a=False)
+    return replace(way, transpose_b=False) if way.shape == "column" else way
+
+
+def choose(dims: Mapping[str, int], flags: Flag, precision: str = "float32", sizes: Products = PRODUCTS) -> Way:
+    """Choose the way of a product.
+
+    Parameters
+    ----------
+    precision : {"float32", "tf32", "bf16"}
+        To what factors may be rounded for tensor cores, where these are quicker; only for float32 products.
+    """
+    m, n, k = dims["m"], dims["n"], dims["k"]
+    transpose_a, transpose_b = Flag.TRANSPOSE_A in flags, Flag.TRANSPOSE_B in flags
+    epilogue = "forward" if Flag.MAP_FORWARD in flags else "gradient" if Flag.MAP_GRADIENT in flags else "plain"
+    row_a, row_b = m if transpose_a else k, k if transpose_b else n
+    rounded = ""
+    if m <= sizes.few:
+        shape, scalar = "row" if m == 1 else "rows", row_b % PACK != 0
+    elif n == 1:
+        shape, scalar = "column", row_a % PACK != 0
+    else:
+        candidates: list[tuple[str, str, Tile | TensorTile]] = [("", name, tile) for name, tile in sizes.tiles.items()]
+        if precision in PRECISIONS:
+            candidates += [(precision, name, tile) for name, tile in sizes.tensor_tiles.items()]
+        rounded, shape, _ = min(candidates, key=lambda each: _estimate(each[2], each[0], m, n, k, sizes.processors)[0])
+        scalar = any(row % PACK for row in (row_a, row_b, n))
+    way = _plain(Way(transpose_a, transpose_b, epilogue, shape, True, scalar, rounded))
+    return way if parts_of(dims, way, sizes) > 1 else replace(way, split=False)
+
+
+def scratch_bytes(dims: Mapping[str, int], itemsize: int, sizes: Products = PRODUCTS) -> int:
+    """Return the scratch memory of a product, whatever its flags and precision: a header, and the parts."""
+    ways = (choose(dims, flags, precision, sizes) for flags in _TRANSPOSES for precision in ("float32", *PRECISIONS))
+    parts = max(parts_of(dims, way, sizes) if way.split else 0 for way in ways)
+    return HEADER + parts * dims["m"] * dims["n"] * itemsize if parts else 0
+
+
+_TRANSPOSES = (Flag(0), Flag.TRANSPOSE_A, Flag.TRANSPOSE_B, Flag.TRANSPOSE_A | Flag.TRANSPOSE_B)
+
+
+def all_ways() -> Iterator[Way]:
+    """Walk the ways of all products that the lowering makes, and of plain ones of all transpositions.
+
+    An activation is applied to a product of normal matrices, an activation's gradient where b is transposed.
+    """
+    stored = [("plain", a, b) for a in (False, True) for b in (False, True)]
+    for epilogue, a, b in (*stored, ("forward", False, False), ("gradient", False, True)):
+        for shape in (*PRODUCTS.tiles, "row", "rows", "column"):
+            for split, scalar in product((False, True), repeat=2):
+                way = Way(a, b, epilogue, shape, split, scalar)
+                if _plain(way) == way or epilogue == "gradient":
+                    yield _plain(way)
+                if shape in PRODUCTS.tensor_tiles:
+                    yield from (replace(way, precision=precision) for precision in PRECISIONS)

@@ -1,0 +1,207 @@
+"""Kernels that normalise rows: layer normalisation and its gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import cuda
+
+from fastnn.backend.cuda.kernels import columnwise
+from fastnn.backend.cuda.kernels.rowwise import WAYS, row_functions, row_stage, sum_of, way_of
+from fastnn.backend.cuda.kit import SCRATCH_WORD, Kit, Stage, kernel, ptx
+from fastnn.backend.cuda.options import formula, helper
+from fastnn.program.layout import FLAGS_WORD, Flag
+
+_ACCUMULATE = int(Flag.ACCUMULATE)
+as_double = ptx.int_as_double
+
+
+@kernel("layer_norm", ways=WAYS, way=way_of)
+def layer_norm(kit: Kit) -> list[Stage]:
+    """Make y = (x - mean) rstd gamma + beta in every row; the variance is of the centred row."""
+    Y, MEAN, RSTD, X, GAMMA, BETA = kit.words("y mean rstd x gamma beta")
+    ROWS, COLS, EPSILON = kit.words("rows cols epsilon")
+    r, real, sqrt, store_one = row_functions(kit), kit.real, kit.math.sqrt, kit.store
+    place, load, store, stride, team_total, load_vector = r.place, r.load, r.store, r.stride, r.total, r.load_vector
+    zero, one = real(0.0), real(1.0)
+
+    @formula
+    def square(x):
+        return x * x
+
+    def layer_norm(record, context):
+        x_at, y_at, cols = record[X], record[Y], record[COLS]
+        row, begin, first, last, writes = place(record[ROWS], cols)
+        end, share = begin + cols, one / real(cols)
+        i, mean = first, zero
+        while i < end:
+            mean += sum_of(load(x_at, i, begin, end, zero))
+            i += stride
+        mean = team_total(mean) * share
+        i, variance = first, zero
+        while i < end:
+            x = load(x_at, i, begin, end, mean)
+            variance += sum_of((square(x[0] - mean), square(x[1] - mean), square(x[2] - mean), square(x[3] - mean)))
+            i += stride
+        rstd = one / sqrt(team_total(variance) * share + real(as_double(record[EPSILON])))
+        if writes:
+            store_one(record[MEAN], row, mean)
+            store_one(record[RSTD], row, rstd)
+        i = first
+        while i < last:
+            x = load(x_at, i, begin, end, mean)
+            g = load_vector(record[GAMMA], i, begin, end, one)
+            b = load_vector(record[BETA], i, begin, end, zero)
+            store(y_at, i, begin, end, (
+                (x[0] - mean) * rstd * g[0] + b[0], (x[1] - mean) * rstd * g[1] + b[1],
+                (x[2] - mean) * rstd * g[2] + b[2], (x[3] - mean) * rstd * g[3] + b[3],
+            ))  # fmt: skip
+            i += stride
+
+    return [row_stage(kit, layer_norm)]
+
+
+@kernel("layer_norm_grad", ways=WAYS, way=way_of)
+def layer_norm_grad(kit: Kit) -> list[Stage]:
+    """Make dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy gamma, in every row."""
+    DX, DY, X, GAMMA, MEAN, RSTD = kit.words("dx dy x gamma mean rstd")
+    ROWS, COLS = kit.words("rows cols")
+    r, real, load_one = row_functions(kit), kit.real, kit.load
+    place, load, store, stride, team_total, load_vector = r.place, r.load, r.store, r.stride, r.total, r.load_vector
+    zero, one = real(0.0), real(1.0)
+
+    def layer_norm_grad(record, context):
+        dx_at, dy_at, x_at, cols = record[DX], record[DY], record[X], record[COLS]
+        row, begin, first, last, _ = place(record[ROWS], cols)
+        end, share = begin + cols, one / real(cols)
+        mean, rstd = load_one(record[MEAN], row), load_one(record[RSTD], row)
+        i, total, moment = first, zero, zero
+        while i < end:
+            x, dy = load(x_at, i, begin, end, mean), load(dy_at, i, begin, end, zero)
+            scale = load_vector(record[GAMMA], i, begin, end, one)
+            g = (dy[0] * scale[0], dy[1] * scale[1], dy[2] * scale[2], dy[3] * scale[3])
+            total += sum_of(g)
+            moment += sum_of((
+                g[0] * ((x[0] - mean) * rstd), g[1] * ((x[1] - mean) * rstd),
+                g[2] * ((x[2] - mean) * rstd), g[3] * ((x[3] - mean) * rstd),
+            ))  # fmt: skip
+            i += stride
+        total, moment = team_total(total) * share, team_total(moment) * share
+        i = first
+        while i < last:
+            x, dy = load(x_at, i, begin, end, mean), load(dy_at, i, begin, end, zero)
+            scale = load_vector(record[GAMMA], i, begin, end, one)
+            store(dx_at, i, begin, end, (
+                rstd * (dy[0] * scale[0] - total - (x[0] - mean) * rstd * moment),
+                rstd * (dy[1] * scale[1] - total - (x[1] - mean) * rstd * moment),
+                rstd * (dy[2] * scale[2] - total - (x[2] - mean) * rstd * moment),
+                rstd * (dy[3] * scale[3] - total - (x[3] - mean) * rstd * moment),
+            ))  # fmt: skip
+            i += stride
+
+    return [row_stage(kit, layer_norm_grad)]
+
+
+def parameter_stages(kit: Kit, hold: Any, term: Any, *, keeps: bool = False, skips: bool = False) -> list[Stage]:
+    """Make the stages that reduce terms over the rows to dgamma and dbeta, or add them to these where a flag says so.
+
+    Parameters
+    ----------
+    hold, term : device functions
+        As in `columnwise.make_sums`: the terms of dgamma and of dbeta.
+    keeps : bool
+        The sums of this batch alone are left at the start of scratch memory, as two rows.
+    skips : bool
+        Without dgamma and dbeta there is nothing to do.
+    """
+    DGAMMA, DBETA, ROWS, COLS = kit.words("dgamma dbeta rows cols")
+    load, store, kept = kit.load, kit.store, 2 if keeps else 0
+    place, chunks_of, over_strips = columnwise.place, columnwise.chunks_of, columnwise.make_over_strips(kit)
+
+    @helper
+    def first_chunk(record, column):
+        cols = record[COLS]
+        return kept * cols, chunks_of(record[ROWS], cols) * cols
+
+    @helper
+    def part(record, held, row, i):
+        at, table = held
+        return load(record[SCRATCH_WORD], at + i), load(record[SCRATCH_WORD], at + table + i)
+
+    sums, sums_of_parts = columnwise.make_sums(kit, hold, term), columnwise.make_sums(kit, first_chunk, part)
+
+    @helper
+    def finish(record, column, moment, total):
+        if keeps:
+            store(record[SCRATCH_WORD], column, moment)
+            store(record[SCRATCH_WORD], record[COLS] + column, total)
+        add = record[FLAGS_WORD] & _ACCUMULATE != 0
+        if record[DGAMMA] != 0:
+            store(record[DGAMMA], column, moment + load(record[DGAMMA], column) if add else moment)
+        if record[DBETA] != 0:
+            store(record[DBETA], column, total + load(record[DBETA], column) if add else total)
+
+    @helper
+    def idle(record):
+        return skips and record[DGAMMA] == 0 and record[DBETA] == 0
+
+    def whole(record, context):
+        if idle(record):
+            return
+        cols = record[COLS]
+        lanes, strips, column, row, last, writes = place(record[ROWS], cols)
+        moment, total = sums(record, column, row, last, strips, cols)
+        moment, total = over_strips(moment, lanes, strips), over_strips(total, lanes, strips)
+        if writes:
+            finish(record, column, moment, total)
+
+    def chunk(record, context):
+        if idle(record):
+            return
+        cols = record[COLS]
+        lanes, strips, column, row, last, writes = place(record[ROWS], cols)
+        moment, total = sums(record, column, row, last, strips, cols)
+        moment, total = over_strips(moment, lanes, strips), over_strips(total, lanes, strips)
+        if writes:
+            at = kept * cols + cuda.blockIdx.y * cols + column
+            store(record[SCRATCH_WORD], at, moment)
+            store(record[SCRATCH_WORD], at + cuda.gridDim.y * cols, total)
+
+    def add_chunks(record, context):
+        if idle(record):
+            return
+        cols = record[COLS]
+        lanes, strips, column, row, last, writes = place(chunks_of(record[ROWS], cols), cols)
+        moment, total = sums_of_parts(record, column, row, last, strips, cols)
+        moment, total = over_strips(moment, lanes, strips), over_strips(total, lanes, strips)
+        if writes:
+            finish(record, column, moment, total)
+
+    if kit.way == "whole":
+        return [columnwise.whole_stage(whole)]
+    return [columnwise.chunk_stage(chunk), columnwise.whole_stage(add_chunks)]
+
+
+@kernel(
+    "layer_norm_param_grad",
+    ways=columnwise.WAYS,
+    way=columnwise.way_of,
+    scratch=lambda dims, itemsize: columnwise.table_bytes(dims, itemsize, 2),
+)
+def layer_norm_param_grad(kit: Kit) -> list[Stage]:
+    """Sum dy xhat and dy over the rows."""
+    DGAMMA, DY, X, MEAN, RSTD = kit.words("dgamma dy x mean rstd")
+    load, zero = kit.load, kit.real(0.0)
+
+    @helper
+    def nothing(record, column):
+        return 0
+
+    @helper
+    def term(record, held, row, i):
+        dy, moment = load(record[DY], i), zero
+        if record[DGAMMA] != 0:
+            moment = dy * ((load(record[X], i) - load(record[MEAN], row)) * load(record[RSTD], row))
+        return moment, dy
+
+    return parameter_stages(kit, nothing, term, skips=True)

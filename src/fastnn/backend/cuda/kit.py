@@ -1,0 +1,242 @@
+"""What kernel factories are given: record words by name, typed memory, formulas, teams of threads; and the registry.
+
+A kernel is a function `(record, context)`. `record` is a tuple of the 32 words of a record in which every operand is
+an address (0 where it is absent), word 0 the address of scratch memory, and parameters are float64 bits. `context` is
+the address of the program's context on the device, whose counters outlive a step. A factory returns its record's
+stages: functions that run one after the other, each on a grid of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from fastnn.backend.cuda.options import formula, helper
+from fastnn.backend.cuda.table import PACK, SIMULATED, SIZES
+from fastnn.formulas import elementary
+from fastnn.program.layout import CONTEXT_WORDS, RECORD_WORDS
+from fastnn.program.ops import OPS
+
+ptx: Any = import_module("fastnn.backend.cuda." + ("emulated" if SIMULATED else "ptx"))
+
+SCRATCH_WORD = 0
+#: where a launch that has a table gets the table's address
+TABLE_WORD = 1
+ARGUMENTS = RECORD_WORDS + 1
+
+#: a word of the context: the smallest number of a row of the batch that holds NaN or infinity, or NO_ROW
+BAD_ROW = CONTEXT_WORDS - 1
+NO_ROW = 2**62
+
+Dims = Mapping[str, int]
+Grid = Callable[[Dims], tuple[int, int]]
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """The name of one CUDA kernel: op, dtype, the op's variant, and the way that a record's shape and flags choose."""
+
+    op: str
+    dtype: str
+    variant: str = ""
+    way: str = ""
+
+    def __str__(self) -> str:
+        return "-".join(part for part in (self.op, self.variant, self.way, self.dtype) if part)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One function of a kernel, and how it is launched.
+
+    Attributes
+    ----------
+    function : callable
+        Of (record, context), in Numba's language for CUDA.
+    grid : callable
+        The numbers of blocks (x, y) for the record's dimensions.
+    threads : int
+        Of a block, which has one dimension.
+    shared : int
+        Bytes of dynamic shared memory.
+    blocks_at_once : int
+        Blocks that each multiprocessor has to have registers for; 0 leaves it to the compiler.
+    minimum : tuple of int
+        The compute capability that the function needs.
+    """
+
+    function: Callable[..., None]
+    grid: Grid
+    threads: int
+    shared: int = 0
+    blocks_at_once: int = 0
+    minimum: tuple[int, int] = (0, 0)
+
+
+Factory = Callable[["Kit"], list[Stage]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of an op's kernels before one is made.
+
+    Attributes
+    ----------
+    way : callable
+        Chooses among the op's kernels by dimensions and flags; that of matrix products takes a precision, too.
+    scratch : callable
+        Returns the bytes of scratch memory that a record needs, by dimensions and dtype's size.
+    ways : tuple of str
+        All ways, for tests that compile every kernel.
+    variants : callable
+        Returns the variants that there are of a way.
+    dtypes : callable
+        Returns the dtypes that there are of a way.
+    """
+
+    factory: Factory
+    way: Callable[..., str]
+    scratch: Callable[[Dims, int], int]
+    ways: tuple[str, ...]
+    variants: Callable[[str], Sequence[str]]
+    dtypes: Callable[[str], Sequence[str]]
+
+
+KERNELS: dict[str, Entry] = {}
+
+
+def kernel(
+    *ops: str,
+    ways: tuple[str, ...] = ("",),
+    variants: Callable[[str], Sequence[str]] = lambda way: ("",),
+    way: Callable[..., str] = lambda dims, flags: "",
+    scratch: Callable[[Dims, int], int] = lambda dims, itemsize: 0,
+    dtypes: Callable[[str], Sequence[str]] = lambda way: ("float32", "float64"),
+) -> Callable[[Factory], Factory]:
+    """Register the factory of the kernels of one or several ops."""
+
+    def register(factory: Factory) -> Factory:
+        for op in ops:
+            KERNELS[op] = Entry(factory, way, scratch, ways, variants, dtypes)
+        return factory
+
+    return register
+
+
+def ceil_div(number: int, by: int) -> int:
+    """Divide, rounding up."""
+    return -(-number // by)
+
+
+def packs(name: str = "n") -> Grid:
+    """Return the grid of an elementwise kernel: a thread for `PACK` elements."""
+    return lambda dims: (ceil_div(dims[name], PACK * SIZES.threads), 1)
+
+
+@cache
+def functions(dtype: str) -> SimpleNamespace:
+    """Return the elementary functions of a dtype."""
+    return elementary.define(np.dtype(dtype).type, formula, ptx)
+
+
+class Kit:
+    """The building blocks of one kernel.
+
+    Attributes
+    ----------
+    real : type
+        np.float32 or np.float64; constants are written `real(2.0)`, or the arithmetic becomes float64.
+    load, store : device functions
+        load(address, index) -> real, and store(address, index, value).
+    load_pack, store_pack : device functions
+        The same for tuples of `PACK` neighbours, at addresses that are aligned to 16 bytes.
+    """
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.op, self.dtype, self.variant, self.way = key.op, key.dtype, key.variant, key.way
+        self.real: Any = np.dtype(key.dtype).type
+        self.itemsize = np.dtype(key.dtype).itemsize
+        self.load, self.store = ptx.LOADS[key.dtype], ptx.STORES[key.dtype]
+        self.load_pack, self.store_pack = ptx.LOAD_PACKS[key.dtype], ptx.STORE_PACKS[key.dtype]
+
+    @property
+    def math(self) -> SimpleNamespace:
+        """The elementary functions, as device functions."""
+        return functions(self.dtype)
+
+    def words(self, names: str) -> tuple[int, ...]:
+        """Return the record words of the op's operands, dimensions and parameters with these names."""
+        return OPS[self.op].words(*names.split())
+
+    def team(self, size: int, dtype: str = "") -> SimpleNamespace:
+        """Make functions of a team: a part of a warp, a warp, or a block of `size` threads; see `make_team`."""
+        return make_team(size, dtype or self.dtype)
+
+
+@cache
+def make_team(size: int, dtype: str) -> SimpleNamespace:
+    """Make `total(value)` and `largest(value)` over teams of `size` threads: a whole block, or equal parts of a warp.
+
+    Every thread of the block has to call them, as often as the others, and gets the same bits: sums are made in a fixed
+    order. `largest` passes over NaN. Only kernels call them, no helper of theirs does: a function with shared memory that
+    is reached by two ways is linked twice by numba-cuda, with its memory, and that fails.
+    """
+    warp, shuffle, real = SIZES.warp, ptx.SHUFFLES[dtype], np.dtype(dtype).type
+    warps, part = size // warp, min(size, warp)
+
+    @helper
+    def warp_total(value: Any) -> Any:
+        mask = part // 2
+        while mask > 0:
+            value = value + shuffle(value, np.int32(mask))
+            mask //= 2
+        return value
+
+    @helper
+    def warp_largest(value: Any) -> Any:
+        mask = part // 2
+        while mask > 0:
+            other = shuffle(value, np.int32(mask))
+            value = other if other > value or value != value else value
+            mask //= 2
+        return value
+
+    if size <= warp:
+        return SimpleNamespace(total=warp_total, largest=warp_largest)
+
+    @helper
+    def total(value: Any) -> Any:
+        value = warp_total(value)
+        parts = cuda.shared.array(warps, real)
+        cuda.syncthreads()
+        if cuda.threadIdx.x % warp == 0:
+            parts[cuda.threadIdx.x // warp] = value
+        cuda.syncthreads()
+        found = parts[0]
+        for index in range(1, warps):
+            found += parts[index]
+        return found
+
+    @helper
+    def largest(value: Any) -> Any:
+        value = warp_largest(value)
+        peaks = cuda.shared.array(warps, real)
+        cuda.syncthreads()
+        if cuda.threadIdx.x % warp == 0:
+            peaks[cuda.threadIdx.x // warp] = value
+        cuda.syncthreads()
+        found = peaks[0]
+        for index in range(1, warps):
+            other = peaks[index]
+            found = other if other > found or found != found else found
+        return found
+
+    return SimpleNamespace(total=total, largest=largest)

@@ -1,0 +1,184 @@
+"""From a program to the launches that run it: which kernel, on which grid, with which addresses.
+
+Nothing here touches a device, so what would be launched can be looked at on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fastnn.backend.cuda.kernels import stages
+from fastnn.backend.cuda.kit import KERNELS, SCRATCH_WORD, TABLE_WORD, Key, Stage
+from fastnn.backend.cuda.table import MOST_ELEMENTS
+from fastnn.formulas import own
+from fastnn.program.layout import (
+    ABSENT,
+    DIMS_AT,
+    FLAGS_WORD,
+    OPERANDS_AT,
+    Flag,
+    decode,
+)
+from fastnn.program.program import ITEM_SIZES, Program, dims_of, operands_of
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch: the kernel's key and stage, its grid, and the record's words as the kernel reads them.
+
+    Attributes
+    ----------
+    table : tuple of int
+        Words that the device has to keep in its memory; their address takes the place of the record's `TABLE_WORD`.
+    """
+
+    key: Key
+    stage: int
+    grid: tuple[int, int]
+    threads: int
+    shared: int
+    record: tuple[int, ...]
+    table: tuple[int, ...] = ()
+
+    def words(self, places: Mapping[tuple[int, ...], int]) -> tuple[int, ...]:
+        """Return the words that the kernel gets, where tables have these addresses."""
+        if not self.table:
+            return self.record
+        return (*self.record[:TABLE_WORD], places[self.table], *self.record[TABLE_WORD + 1 :])
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one kernel does: a record, or several that it takes the place of.
+
+    Attributes
+    ----------
+    dims : mapping of str to int
+        What its grids depend on.
+    words : tuple of int
+        A record's, with operands of a program.
+    table : tuple of tuple of int
+        Rows of more such words, where one record does not hold all.
+    scratch : int
+        Bytes that it needs.
+    """
+
+    key: Key
+    dims: Mapping[str, int]
+    words: tuple[int, ...]
+    table: tuple[tuple[int, ...], ...] = ()
+    scratch: int = 0
+
+    def launches(self, stages: Sequence[Stage], addresses: Mapping[int, int], scratch: int) -> list[Launch]:
+        """Return the launches of its kernel's stages, but of those whose grid is empty."""
+        words = resolve(self.words, addresses, scratch)
+        table = tuple(word for row in self.table for word in resolve(row, addresses, scratch))
+        found = []
+        for number, stage in enumerate(stages):
+            grid = stage.grid(self.dims)
+            if all(grid):
+                found.append(Launch(self.key, number, grid, stage.threads, stage.shared, words, table))
+        return found
+
+
+def key_of(program: Program, index: int, precision: str = "float32") -> Key:
+    """Return the kernel that runs a record; `precision` is that of matrix products."""
+    record, named, mapped = program.records[index], program.kernels[index], program.maps[index]
+    variant = named.variant if mapped is None else mapped.variant
+    choose, dims, flags = KERNELS[named.op].way, dims_of(record), Flag(int(record[FLAGS_WORD]))
+    way = choose(dims, flags, precision) if named.op == "matmul" else choose(dims, flags)
+    return Key(named.op, named.dtype, variant, way)
+
+
+def keys_of(program: Program, precision: str = "float32") -> list[Key]:
+    """Return the kernel of every record."""
+    return [key_of(program, index, precision) for index in range(len(program))]
+
+
+def scratch_bytes(program: Program) -> int:
+    """Return how much scratch memory the program's largest record needs: they run one after the other."""
+    itemsize = ITEM_SIZES[program.dtype]
+    needs = [
+        KERNELS[key.op].scratch(dims_of(record), itemsize)
+        for key, record in zip(program.kernels, program.records, strict=True)
+    ]
+    return max(needs, default=0)
+
+
+def check(program: Program) -> None:
+    """Raise where kernels would count past 32 bits, or an op has no kernel.
+
+    Raises
+    ------
+    ValueError
+        When an operand has more than `MOST_ELEMENTS` elements.
+    NotImplementedError
+        When an op runs on the CPU only.
+    """
+    for index, record in enumerate(program.records):
+        key = program.kernels[index]
+        mapped = program.maps[index]
+        users = own.find(key.variant) or (own.find(mapped.variant) if mapped is not None else None)
+        if users is not None or key.op not in KERNELS:
+            name = (key if mapped is None else mapped).variant.split("-")[1] if users is not None else ""
+            what = f"{key.op} has no CUDA kernel" if users is None else f"the function {name!r} is your own"
+            raise NotImplementedError(f"{program.labels[index]}: {what}, and runs on the CPU only: use to('cpu')")
+        for view in operands_of(record, program.dtype):
+            count = view.nbytes // ITEM_SIZES.get(view.spec.kind, ITEM_SIZES[program.dtype])
+            if count > MOST_ELEMENTS:
+                raise ValueError(
+                    f"{program.labels[index]}: {view.spec.name} of {count} elements is too large for CUDA kernels, "
+                    f"which take {MOST_ELEMENTS}; use a smaller batch_size"
+                )
+
+
+def resolve(words: Sequence[int], addresses: Mapping[int, int], scratch: int) -> tuple[int, ...]:
+    """Return a record's words with addresses in place of operands; 0 where one is absent, or its buffer is."""
+    resolved = list(words)
+    resolved[SCRATCH_WORD] = scratch
+    for at in range(OPERANDS_AT, DIMS_AT):
+        word = resolved[at]
+        resolved[at] = 0
+        if word != ABSENT:
+            buffer, offset = decode(word)
+            base = addresses.get(buffer, 0)
+            resolved[at] = base + offset if base else 0
+    return tuple(resolved)
+
+
+def launches_of(
+    program: Program,
+    keys: Sequence[Key],
+    made: Mapping[Key, Sequence[Stage]],
+    addresses: Mapping[int, int],
+    scratch: int,
+) -> list[Launch]:
+    """Return the launches of one step in order.
+
+    Parameters
+    ----------
+    made : mapping of Key to stages
+        From `make`.
+    addresses : mapping of buffer to address
+        On the device; a buffer that is not there has no address, or 0.
+    scratch : int
+        The address of `scratch_bytes` bytes.
+    """
+    works = works_of(program, keys)
+    return [launch for work in works for launch in work.launches(made[work.key], addresses, scratch)]
+
+
+def works_of(program: Program, keys: Sequence[Key]) -> list[Work]:
+    """Return what each record's kernel does."""
+    itemsize, works = ITEM_SIZES[program.dtype], []
+    for record, key in zip(program.records, keys, strict=True):
+        dims = dims_of(record)
+        scratch = KERNELS[key.op].scratch(dims, itemsize)
+        works.append(Work(key, dims, tuple(record.tolist()), scratch=scratch))
+    return works
+
+
+def make(keys: Sequence[Key]) -> dict[Key, list[Stage]]:
+    """Make the stages of kernels, each once."""
+    return {key: stages(key) for key in dict.fromkeys(keys)}

@@ -1,0 +1,24 @@
+"""The jit options of every CUDA function; nothing else in this backend sets any.
+
+`fastmath` stays off: any value of it means approximate division and flushed subnormals for numba-cuda. Multiplications
+and additions are contracted without it, which is all that formulas allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import cuda
+
+from fastnn.backend.cuda.table import SIMULATED
+
+
+def helper(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a part of a kernel, which may ask for its thread, share memory and wait at barriers."""
+    return cuda.jit(device=True)(function)  # type: ignore[no-any-return]
+
+
+def formula(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a scalar formula; the simulator calls it as it is."""
+    return function if SIMULATED else helper(function)

@@ -1,0 +1,120 @@
+"""A device in Numba's simulator: NumPy memory, kernels as Python functions, launches at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numba import cuda
+from numpy.typing import NDArray
+
+from fastnn.backend.cuda import emulated
+from fastnn.backend.cuda.kit import Stage
+from fastnn.backend.cuda.launches import Launch
+from fastnn.program.program import aligned_zeros
+
+
+class Memory:
+    """Bytes of the device; they are given back with the object."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+        self._bytes = aligned_zeros(nbytes)
+        self.address = emulated.register(self._bytes)
+
+    def __del__(self) -> None:
+        emulated.release(self.address)
+
+
+class Graph:
+    """Launches that are replayed together."""
+
+    def __init__(self, functions: Any, launches: Sequence[Launch], context: int) -> None:
+        self._tables = {each.table: np.array(each.table, np.int64) for each in launches if each.table}
+        self._places = {table: emulated.register(words.view(np.uint8)) for table, words in self._tables.items()}
+        self._parts = [(functions[each.key, each.stage], each, each.words(self._places)) for each in launches]
+        self._context = context
+
+    def __del__(self) -> None:
+        for address in self._places.values():
+            emulated.release(address)
+
+    def launch(self, times: int) -> None:
+        """Run all launches so many times."""
+        for _ in range(times):
+            for function, each, words in self._parts:
+                function[each.grid, each.threads](words, self._context)
+
+
+class SimulatedDevice:
+    """What `device.Device` is for a GPU."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+        self.name = "Numba's CUDA simulator"
+        self.architecture = "simulated"
+        self.capability, self.multiprocessors = (0, 0), 1
+        self._functions: dict[Any, Any] = {}
+
+    def allocate(self, nbytes: int) -> Memory:
+        """Allocate zeroed memory."""
+        return Memory(max(nbytes, 16))
+
+    def write(self, address: int, array: NDArray[Any]) -> None:
+        """Copy a contiguous array to the device."""
+        source = array.reshape(-1).view(np.uint8)
+        if source.nbytes:
+            memory, offset = emulated._place(address, 0, source.nbytes)
+            memory[offset : offset + source.nbytes] = source
+
+    def read(self, address: int, array: NDArray[Any]) -> None:
+        """Fill a contiguous array from the device, behind all that was launched."""
+        target = array.reshape(-1).view(np.uint8)
+        if target.nbytes:
+            memory, offset = emulated._place(address, 0, target.nbytes)
+            target[:] = memory[offset : offset + target.nbytes]
+
+    def load(self, key: Any, number: int, stage: Stage) -> None:
+        """Make a stage of a kernel ready to be launched."""
+        if (key, number) not in self._functions:
+            self._functions[key, number] = cuda.jit(stage.function)
+
+    def capture(self, launches: Sequence[Launch], context: int) -> Graph:
+        """Put launches together, to be replayed with little overhead."""
+        return Graph(self._functions, launches, context)
+
+    def run(self, launches: Sequence[Launch], context: int) -> None:
+        """Launch kernels one after the other."""
+        self.capture(launches, context).launch(1)
+
+    def memory(self) -> tuple[int, int]:
+        """Return free and total bytes, of a small GPU."""
+        return 2**30, 2**30
+
+    def pinned(self, nbytes: int) -> NDArray[np.uint8]:
+        """Return memory of the host from which copies are quick."""
+        return aligned_zeros(nbytes)
+
+    def stage(self, address: int, pinned: NDArray[np.uint8]) -> None:
+        """Copy memory of the host to the device, beside what runs there."""
+        self.write(address, pinned)
+
+    def wait(self, staged: None) -> None:
+        """Have what is launched next wait for a copy."""
+
+    def empty_pool(self) -> None:
+        """Give memory back that nothing uses: there is none."""
+
+    def settle(self) -> None:
+        """Wait until everything that anybody has launched is done."""
+
+    def synchronize(self) -> None:
+        """Wait until everything launched is done."""
+
+    def seconds(self, work: Callable[[], Any]) -> float:
+        """Return how long a function takes by the host's clock, since it waits for what it launches."""
+        begin = time.perf_counter()
+        work()
+        return time.perf_counter() - begin

@@ -1,0 +1,251 @@
+"""The one table of launch sizes: threads, tiles, and what a kernel's GPU has to be at least.
+
+Numba's simulator runs every CUDA thread as a thread of Python, at a millisecond each. There blocks are toys, with warps
+of four threads: the arithmetic of indices is the same, and a few threads reach every edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from numba import config
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes that kernels are compiled with.
+
+    Attributes
+    ----------
+    warp : int
+        Threads that exchange values by shuffles.
+    threads : int
+        Threads of a block of an elementwise kernel; each works on `PACK` neighbouring elements.
+    team : int
+        Threads of a block that share one long row, or one reduction.
+    longest_warp_row : int
+        Rows of more columns get a whole block instead of a warp.
+    lanes, strips : int
+        A block that reduces over rows has so many columns and so many threads a column.
+    """
+
+    warp: int = 32
+    threads: int = 256
+    team: int = 256
+    longest_warp_row: int = 1024
+    lanes: int = 32
+    strips: int = 8
+
+
+DEVICE = Sizes()
+TOY = Sizes(warp=4, threads=8, team=8, longest_warp_row=64, lanes=4, strips=2)
+SIZES = TOY if SIMULATED else DEVICE
+
+#: elements that a thread of an elementwise kernel loads at once: 16 bytes of float32
+PACK = 4
+
+#: compute capabilities that fastnn is compiled for in its tests; older ones than the first are refused
+ARCHITECTURES = ("75", "80", "86", "89", "90a", "100")
+MINIMUM = (7, 5)
+
+#: operands of more elements are refused: kernels count in 32 bits
+MOST_ELEMENTS = 2**31 - 1
+
+
+# --- matrix products --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What a block makes of a matrix product, and how its threads share it.
+
+    Attributes
+    ----------
+    rows, cols, depth : int
+        The block's part of the result, and how much of k it has in shared memory at once (for float32; half of it for
+        float64). Powers of two, as all others.
+    tall, wide : int
+        Rows and columns of the result that one thread keeps in registers.
+    across : int
+        Threads of a warp that stand beside each other.
+    at_once : int
+        Blocks that a multiprocessor runs at a time.
+    speed : float
+        The share of the multiplications per second that so many blocks reach, for the choice among tiles.
+    """
+
+    rows: int
+    cols: int
+    depth: int
+    tall: int
+    wide: int
+    across: int
+    at_once: int
+    speed: float
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.rows // self.tall * (self.cols // self.wide)
+
+    @property
+    def ahead(self) -> int:
+        """Tiles that come in while one is multiplied."""
+        return 1
+
+
+@dataclass(frozen=True)
+class TensorTile:
+    """What a block makes by tensor cores, at compute capability 8.0 or more.
+
+    Attributes
+    ----------
+    rows, cols : int
+        The block's part of the result.
+    warp_rows, warp_cols : int
+        A warp's part, multiples of 32.
+    stages : int
+        Tiles in shared memory: one is multiplied, the others come in.
+    at_once, speed
+        As for a `Tile`.
+    """
+
+    rows: int
+    cols: int
+    warp_rows: int
+    warp_cols: int
+    stages: int
+    at_once: int
+    speed: float
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return 32 * (self.rows // self.warp_rows) * (self.cols // self.warp_cols)
+
+    @property
+    def depth(self) -> int:
+        """How much of k is in a tile: 128 bytes."""
+        return 32
+
+    @property
+    def ahead(self) -> int:
+        """Tiles that come in while one is multiplied."""
+        return self.stages - 1
+
+
+@dataclass(frozen=True)
+class Products:
+    """Sizes of matrix products.
+
+    Attributes
+    ----------
+    tiles : mapping of str to Tile
+        By the name that a kernel's way has.
+    few : int
+        So many rows are made by kernels that read the other matrix once.
+    lanes, strips : int
+        Threads of such a block along a row, and along a column (for float32; half of these for float64).
+    at_once : int
+        Columns of which a warp makes dot products at once.
+    step : int
+        Parts of k of such a product are multiples of this.
+    processors : int
+        Multiprocessors that are to have work: of an H100 or H200.
+    tensor_tiles : mapping of str to TensorTile
+        By the name that a way has, as `tiles`.
+    """
+
+    tiles: Mapping[str, Tile]
+    few: int
+    lanes: int
+    strips: int
+    at_once: int
+    step: int
+    processors: int
+    tensor_tiles: Mapping[str, TensorTile]
+
+
+DEVICE_PRODUCTS = Products(
+    tiles={
+        "large": Tile(rows=128, cols=128, depth=16, tall=8, wide=8, across=8, at_once=2, speed=0.85),
+        "medium": Tile(rows=64, cols=64, depth=16, tall=8, wide=4, across=8, at_once=5, speed=0.7),
+        "small": Tile(rows=32, cols=32, depth=32, tall=4, wide=4, across=8, at_once=6, speed=0.5),
+        "tall": Tile(rows=128, cols=16, depth=16, tall=4, wide=4, across=4, at_once=6, speed=0.45),
+        "flat": Tile(rows=16, cols=128, depth=16, tall=4, wide=4, across=8, at_once=6, speed=0.45),
+    },
+    few=8, lanes=32, strips=8, at_once=2, step=128, processors=132,
+    # three stages of a large tile are 96 KiB: what a block may have on all of these GPUs
+    tensor_tiles={
+        "large": TensorTile(rows=128, cols=128, warp_rows=64, warp_cols=64, stages=3, at_once=2, speed=0.6),
+        "medium": TensorTile(rows=64, cols=64, warp_rows=32, warp_cols=32, stages=3, at_once=4, speed=0.4),
+    },
+)  # fmt: skip
+TOY_PRODUCTS = Products(
+    tiles={
+        "large": Tile(rows=32, cols=16, depth=16, tall=8, wide=8, across=2, at_once=2, speed=0.85),
+        "medium": Tile(rows=16, cols=16, depth=8, tall=8, wide=4, across=2, at_once=5, speed=0.7),
+        "small": Tile(rows=8, cols=8, depth=8, tall=4, wide=4, across=2, at_once=6, speed=0.5),
+        "tall": Tile(rows=32, cols=4, depth=8, tall=4, wide=4, across=1, at_once=6, speed=0.45),
+        "flat": Tile(rows=4, cols=32, depth=8, tall=4, wide=4, across=4, at_once=6, speed=0.45),
+    },
+    few=2, lanes=4, strips=2, at_once=2, step=16, processors=4,
+    # fragments are those of 32 threads everywhere
+    tensor_tiles={
+        "large": TensorTile(rows=32, cols=64, warp_rows=32, warp_cols=32, stages=3, at_once=2, speed=0.6),
+        "medium": TensorTile(rows=64, cols=32, warp_rows=64, warp_cols=32, stages=3, at_once=4, speed=0.4),
+    },
+)  # fmt: skip
+PRODUCTS = TOY_PRODUCTS if SIMULATED else DEVICE_PRODUCTS
+
+
+# --- fused networks ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Sizes of kernels that run several layers.
+
+    Attributes
+    ----------
+    widest : int
+        Inputs and outputs of a layer, at most: threads hold all outputs of a tile of rows in registers. Four times
+        the threads of a warp, at most.
+    layers : int
+        Layers of one kernel, at most.
+    threads : int
+        Of a block.
+    forward, backward : tuple of (rows, tall, depth)
+        The rows of tiles, the rows that one thread has in registers, and the rows of the widest weights that are in
+        shared memory at once. Rows and depth are for float32; half of them for float64.
+    high : int
+        Rows of a weight's gradient that one thread has in registers.
+    processors : int
+        Tiles are as large as leaves one for so many multiprocessors.
+    slabs : int
+        Blocks of a backward pass, each of which sums gradients of its own.
+    """
+
+    widest: int
+    layers: int
+    threads: int
+    forward: tuple[tuple[int, int, int], ...]
+    backward: tuple[tuple[int, int, int], ...]
+    high: int
+    processors: int
+    slabs: int
+
+
+# small tiles wait for weights, and so ask for more of them at a time
+DEVICE_FUSED = Fused(
+    widest=128, layers=8, threads=256, forward=((8, 4, 32), (16, 4, 32), (32, 4, 16), (64, 8, 16)),
+    backward=((8, 4, 32), (16, 4, 32), (32, 4, 16)), high=8, processors=132, slabs=264,
+)  # fmt: skip
+TOY_FUSED = Fused(
+    widest=16, layers=4, threads=8, forward=((4, 2, 16), (8, 4, 8)), backward=((4, 2, 16), (8, 4, 8)), high=4,
+    processors=4, slabs=3,
+)  # fmt: skip
+FUSED = TOY_FUSED if SIMULATED else DEVICE_FUSED

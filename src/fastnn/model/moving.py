@@ -1,0 +1,141 @@
+"""Where a model is: the CPU or a GPU, and how it gets there and back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from fastnn.backend.cuda.arrays import DeviceArray
+
+if TYPE_CHECKING:
+    from fastnn.model.placement import Placement
+    from fastnn.model.runtime import Runtime
+    from fastnn.training.feed import Feed
+
+PRECISIONS = ("float32", "tf32", "bf16")
+_CUDA = re.compile(r"cuda(:\d+)?")
+
+
+class MovingMixin:
+    """What models know about devices."""
+
+    _device: str
+    _precision: str
+    _runtime: Runtime
+    _fitting: bool
+    dtype: str
+
+    @property
+    def built(self) -> bool:
+        """Whether shapes are known and weights exist."""
+        raise NotImplementedError
+
+    @property
+    def device(self) -> str:
+        """Where the model is: "cpu", or a GPU such as "cuda:0"."""
+        return self._device
+
+    def to(self, device: str, *, precision: str = "float32") -> Self:
+        """Move the model to a device; weights and the optimizer's state go with it.
+
+        Parameters
+        ----------
+        device : str
+            "cpu", "cuda" (the first GPU) or "cuda:<number>".
+        precision : {"float32", "tf32", "bf16"}
+            How a GPU multiplies matrices. The last two round what is multiplied to 11 and 8 bits, and add in float32;
+            weights, gradients and everything else stay float32. Only for models of dtype float32.
+
+        Returns
+        -------
+        Model
+            The model itself.
+
+        Raises
+        ------
+        ValueError
+            When there is no such device or precision.
+        fastnn.DeviceError
+            When no GPU can be used; says what is missing. The model stays where it is.
+        fastnn.DeviceMemoryError
+            When the model does not fit into the GPU's memory.
+        RuntimeError
+            When `fit` is training the model.
+
+        Notes
+        -----
+        The same numbers are drawn for dropout and noise on all devices, and the same batches; sums are made in another
+        order, so results differ in their last bits, and training slowly drifts apart.
+        """
+        if self._fitting:
+            raise RuntimeError("to: the model is being trained by fit (in another thread, or from a callback)")
+        placement = self._placement_on(device, precision)
+        if self.built:
+            if (
+                placement is not None
+                and self._runtime.placement is not None
+                and _same(placement, self._runtime.placement)
+            ):
+                return self
+            self._runtime.move(placement)
+        self._device, self._precision = "cpu" if placement is None else placement.name, precision
+        return self
+
+    def _placement_on(self, device: Any, precision: str) -> Placement | None:
+        """Check a device and a precision; returns None for the CPU."""
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision: expected one of {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
+        if device == "cpu":
+            if precision != "float32":
+                raise ValueError(f"precision {precision!r} is for GPUs; on the CPU all arithmetic is {self.dtype}")
+            return None
+        if not isinstance(device, str) or not _CUDA.fullmatch(device):
+            raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:<number>', got {device!r}")
+        from fastnn.backend.cuda import available
+
+        number = available.parse(device)
+        if precision != "float32" and self.dtype != "float32":
+            raise ValueError(f"precision {precision!r} is for models of dtype float32, this one is {self.dtype}")
+        from fastnn.model.placement import Placement
+
+        return Placement(available.open_device(number), precision)
+
+    @contextmanager
+    def _on(self, device: str | None) -> Iterator[None]:
+        """Have the model on a device for one call; None leaves it where it is."""
+        if device is None or device == self._device:
+            yield
+            return
+        before = self._device, self._precision
+        self.to(device)
+        try:
+            yield
+        finally:
+            self.to(before[0], precision=before[1])
+
+    def _placed(self, feed: Feed, what: str) -> Feed:
+        """Bring checked data to where the model is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When data on a GPU are given to a model that is not there.
+        """
+        placement = self._runtime.placement
+        for rows in feed.inputs:
+            if isinstance(rows.array, DeviceArray):
+                where = f"cuda:{rows.array.device.number}"
+                if placement is None:
+                    raise TypeError(
+                        f"{what}x: is on the GPU {where!r}, but the model on the CPU: move the model with "
+                        f"to({where!r}), or copy the data to a NumPy array"
+                    )
+                if placement.name != where:
+                    raise ValueError(f"{what}x: is on the GPU {where!r}, but the model on {placement.name!r}")
+        return feed if placement is None else placement.place(feed)
+
+
+def _same(one: Placement, other: Placement) -> bool:
+    return one.name == other.name and one.precision == other.precision

@@ -1,0 +1,295 @@
+"""A model on a GPU: copies of its buffers there, data that are brought there, and runs of its programs.
+
+The buffers of a `Runtime` stay the host's. Each has a copy on the device; which of the two is newer is known, and
+the other one follows when it is asked for: what reads or writes weights in Python sees them as they are, at the cost
+of a copy where a run has changed them.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backend.cuda.arrays import DeviceArray
+from fastnn.backend.cuda.engine import CudaProgram, Replayer
+from fastnn.backend.cuda.kit import BAD_ROW, NO_ROW
+from fastnn.errors import DeviceError
+from fastnn.model.streaming import StreamedFeed, Streaming
+from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter, Status
+from fastnn.program.program import Program
+
+if TYPE_CHECKING:
+    from fastnn.model.runtime import Pass
+    from fastnn.training.data import Rows
+    from fastnn.training.feed import Feed
+
+# data that take more of the device's free memory are streamed
+_SHARE_OF_MEMORY = 0.5
+# a block of context, accumulators and hyper rows that grew by and by would need new graphs each time
+_LEAST_CONTROL = 1 << 17
+_MIRRORED = (Buffer.PARAMETERS, Buffer.GRADIENTS, Buffer.OPTIMIZER)
+
+
+class _Mirror:
+    """The copy of one flat buffer of the host, and which of the two is newer."""
+
+    def __init__(self, device: Any) -> None:
+        self._device = device
+        self._memory: Any = None
+        self._host_newer, self._device_newer = True, False
+
+    def fetch(self, host: NDArray[np.uint8]) -> None:
+        """Bring the host's buffer up to date; the caller may then write to it."""
+        if self._device_newer:
+            self._device.read(self._memory.address, host)
+            self._device_newer = False
+        self._host_newer = True
+
+    def replaced(self) -> None:
+        """Take notice that the host has another buffer now."""
+        self._host_newer, self._device_newer = True, False
+
+    def place(self, host: NDArray[np.uint8]) -> int:
+        """Bring the device's buffer up to date and return its address."""
+        if self._memory is None or self._memory.nbytes < host.nbytes:
+            self._memory = self._device.allocate(host.nbytes)
+            self._host_newer = True
+        if self._host_newer:
+            self._device.write(self._memory.address, host)
+            self._host_newer = False
+        return int(self._memory.address)
+
+    def changed(self) -> None:
+        """Take notice that a run has changed the device's buffer."""
+        self._device_newer = True
+
+
+class _Started:
+    """A run that was launched: the block of memory with its context, accumulators and hyper rows, on the host."""
+
+    def __init__(
+        self,
+        context: NDArray[np.int64],
+        work: Pass,
+        steps: int,
+        shift: int,
+        index: NDArray[np.int64] | None,
+        temporary: Any,
+    ) -> None:
+        self._context, self._totals, self._shift, self._index = context, work.accumulators, shift, index
+        # weights of this run alone are kept until it is done
+        self._temporary = temporary
+        self.address, self.steps = 0, steps
+        hyper = None if work.hyper is None else work.hyper.reshape(-1)
+        self.hyper_at = CONTEXT_WORDS + (0 if self._totals is None else self._totals.size)
+        self.block = block = np.zeros(self.hyper_at + (0 if hyper is None else hyper.size), np.int64)
+        block[Counter.STEP : Counter.EPOCH + 1] = context[Counter.STEP : Counter.EPOCH + 1]
+        block[Counter.CURSOR] -= shift
+        block[Counter.CHUNK_STEP] = block[Counter.BAD_LOSS_STEP] = 0
+        block[BAD_ROW] = NO_ROW
+        if self._totals is not None:
+            block[CONTEXT_WORDS : self.hyper_at] = self._totals.reshape(-1).view(np.int64)
+        if hyper is not None:
+            block[self.hyper_at :] = hyper.view(np.int64)
+
+    def finish(self, device: Any) -> int:
+        """Wait until all has run, bring counters and totals back, and return how many steps were finished."""
+        block, context = self.block, self._context
+        device.read(self.address, block[: self.hyper_at])
+        block[Counter.CURSOR] += self._shift
+        context[Counter.STATUS : Counter.EPOCH] = block[Counter.STATUS : Counter.EPOCH]
+        if self._totals is not None:
+            self._totals.reshape(-1).view(np.int64)[:] = block[CONTEXT_WORDS : self.hyper_at]
+        if block[BAD_ROW] != NO_ROW:
+            row = int(block[Counter.CURSOR] + block[BAD_ROW])
+            context[Counter.STATUS] = Status.NOT_FINITE_INPUT
+            context[Counter.STATUS_DETAIL] = row if self._index is None else self._index[row]
+        done = int(block[Counter.CHUNK_STEP])
+        if done != self.steps and block[BAD_ROW] == NO_ROW:
+            raise DeviceError(f"the GPU has finished {done} of {self.steps} steps, and reported no error")
+        return done
+
+
+class Placement:
+    """What a model has on one GPU.
+
+    Parameters
+    ----------
+    device : Device or SimulatedDevice
+    precision : {"float32", "tf32", "bf16"}
+        Of matrix products.
+    """
+
+    def __init__(self, device: Any, precision: str) -> None:
+        self.device, self.precision = device, precision
+        self._mirrors = {buffer: _Mirror(device) for buffer in _MIRRORED}
+        self._replayer = Replayer(device)
+        self._memory: dict[str, Any] = {}
+        self._index: NDArray[np.int64] | None = None
+
+    @property
+    def name(self) -> str:
+        """The device's name, such as "cuda:0"."""
+        return f"cuda:{self.device.number}"
+
+    def bind(self, program: Program) -> CudaProgram:
+        """Make a program ready for the device."""
+        return CudaProgram(program, self.device, self.precision)
+
+    def mirror(self, buffer: Buffer) -> _Mirror:
+        """Return the copy of one of the model's flat buffers."""
+        return self._mirrors[buffer]
+
+    # --- data ---------------------------------------------------------------------------------------------
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
+        """Allocate an array on the device."""
+        nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        memory = self.device.allocate(nbytes)
+        return DeviceArray(self.device, memory.address, shape, dtype, memory)
+
+    def upload(self, array: NDArray[Any]) -> DeviceArray:
+        """Copy an array to the device, its rows one behind the other."""
+        made = self.empty(array.shape, array.dtype.name)
+        self.device.write(made.device_address, np.ascontiguousarray(array))
+        return made
+
+    def place(self, feed: Feed) -> Feed:
+        """Return a feed whose arrays are on the device, or, where they are too large, come there as they are needed."""
+        arrays = [rows.array for rows in (*feed.inputs, *feed.weights) if rows is not None]
+        arrays += [target.rows.array for target in feed.targets if target is not None]
+        on_host = not any(isinstance(array, DeviceArray) for array in arrays)
+        if on_host and sum(array.nbytes for array in arrays) > self._room():
+            return StreamedFeed.of_feed(feed, self.device)
+        targets = tuple(
+            None if target is None else replace(target, rows=self._rows(target.rows)) for target in feed.targets
+        )
+        weights = tuple(None if rows is None else self._rows(rows) for rows in feed.weights)
+        return replace(feed, inputs=tuple(map(self._rows, feed.inputs)), targets=targets, weights=weights, results=[])
+
+    def _room(self) -> int:
+        """Return how many bytes of data may stay on the device."""
+        return int(_SHARE_OF_MEMORY * self.device.memory()[0])
+
+    def _rows(self, rows: Rows) -> Rows:
+        if isinstance(rows.array, DeviceArray):
+            return rows
+        return type(rows)(self.upload(rows.array), ())
+
+    # --- runs ---------------------------------------------------------------------------------------------
+
+    def run(
+        self, bound: CudaProgram, work: Pass, steps: int, context: NDArray[np.int64], flat: Sequence[NDArray[np.uint8]]
+    ) -> int:
+        """Run a program `steps` times and return how many steps were finished.
+
+        Parameters
+        ----------
+        context : ndarray, int64, shape (CONTEXT_WORDS,)
+            On the host; its counters are read, and written when all has run.
+        flat : sequence of ndarray
+            The host's parameters, gradients and optimizer state; empty ones are not placed.
+        """
+        if not isinstance(work.addresses, Streaming):
+            with _interrupts_later():
+                return self._start(bound, work, steps, context, flat).finish(self.device)
+        stream, batch, done = work.addresses.stream, bound.program.batch, 0
+        while done < steps:
+            with _interrupts_later():
+                chunk = stream.chunk(int(context[Counter.CURSOR]), batch, work.index)
+                self.device.wait(chunk.ready)
+                at = int(context[Counter.CURSOR]) - chunk.first
+                count = min(steps - done, (chunk.rows - at) // batch)
+                hyper = None if work.hyper is None else work.hyper[done : done + count]
+                addresses = {**work.addresses, **chunk.addresses}
+                part = replace(work, addresses=addresses, index=None, hyper=hyper)
+                started = self._start(bound, part, count, context, flat, shift=chunk.first, index=work.index)
+                stream.prefetch(chunk, batch)
+                finished = started.finish(self.device)
+            done += finished
+            if finished < count:
+                break
+        return done
+
+    def _start(
+        self,
+        bound: CudaProgram,
+        work: Pass,
+        steps: int,
+        context: NDArray[np.int64],
+        flat: Sequence[NDArray[np.uint8]],
+        shift: int = 0,
+        index: NDArray[np.int64] | None = None,
+    ) -> _Started:
+        """Launch a program; the device counts rows from row `shift` of the pass on."""
+        addresses, temporary = self._addresses(bound, work, flat)
+        started = _Started(context, work, steps, shift, work.index if index is None else index, temporary)
+        block = started.block
+        started.address = control = self._grown("control", max(block.nbytes, _LEAST_CONTROL))
+        if work.accumulators is not None:
+            addresses[Buffer.ACCUMULATORS] = control + 8 * CONTEXT_WORDS
+        if work.hyper is not None:
+            addresses[Buffer.HYPER] = control + 8 * started.hyper_at
+        self.device.write(control, block)
+        scratch = self._grown("scratch", bound.scratch_bytes)
+        self._replayer.run(bound, addresses, scratch, control, steps)
+        for buffer in bound.writes:
+            if buffer in self._mirrors and not (buffer == Buffer.PARAMETERS and temporary is not None):
+                self._mirrors[Buffer(buffer)].changed()
+        return started
+
+    def _addresses(
+        self, bound: CudaProgram, work: Pass, flat: Sequence[NDArray[np.uint8]]
+    ) -> tuple[dict[int, int], DeviceArray | None]:
+        """Return the address of every buffer, and the array that takes the place of the weights, if any."""
+        temporary = None if work.parameters is None else self.upload(work.parameters)
+        found: dict[int, int] = {}
+        for buffer, host in zip(_MIRRORED, flat, strict=True):
+            if host.nbytes:
+                found[buffer] = self._mirrors[buffer].place(host)
+        if temporary is not None:
+            found[Buffer.PARAMETERS] = temporary.device_address
+        found[Buffer.ARENA] = self._grown("arena", bound.program.arena_bytes)
+        if work.index is not None:
+            if work.index is not self._index:
+                self.device.write(self._grown("index", work.index.nbytes), work.index)
+                self._index = work.index
+            found[Buffer.INDEX] = int(self._memory["index"].address)
+        for slot, place in work.addresses.items():
+            found[Buffer.DATA + slot] = place
+        return found, temporary
+
+    def _grown(self, name: str, nbytes: int) -> int:
+        """Return the address of memory that is kept between runs, of at least so many bytes."""
+        held = self._memory.get(name)
+        if held is None or held.nbytes < nbytes:
+            self._memory.pop(name, None)
+            held = self._memory[name] = self.device.allocate(nbytes)
+        return int(held.address)
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Hold a Ctrl-C back until a run is done and the host knows what it has changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = signal.getsignal(signal.SIGINT)
+    if not callable(usual):
+        yield
+        return
+    met: list[Any] = []
+    signal.signal(signal.SIGINT, lambda *arguments: met.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        if met:
+            usual(*met[0])

@@ -1,0 +1,166 @@
+"""Data that do not fit into a GPU's memory: rows are brought there in chunks, while the steps on earlier rows run.
+
+The host puts the rows of a chunk in order, in memory that is locked for the copy; the copy runs in a stream of its own,
+into one of two places on the device. Rows stand there in the order in which they are used, so programs read them
+without an index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.model.programs import Request
+from fastnn.program.layout import align
+from fastnn.training.feed import Feed
+
+#: bytes of a chunk: large enough for the copy's speed, and for some milliseconds of steps
+CHUNK_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows [first, first + rows) of a pass in one of the two places.
+
+    Attributes
+    ----------
+    addresses : mapping of data slot to address
+    ready : object
+        What the device's stream waits for before it reads them.
+    """
+
+    index: NDArray[np.int64] | None
+    first: int
+    rows: int
+    addresses: Mapping[int, int]
+    ready: Any
+
+
+class Stream:
+    """Brings the rows of a feed to a device, chunk after chunk.
+
+    Parameters
+    ----------
+    arrays : mapping of data slot to ndarray
+        On the host; all have the same number of rows.
+    device : Device or SimulatedDevice
+    """
+
+    def __init__(self, arrays: Mapping[int, NDArray[Any]], device: Any) -> None:
+        self._arrays, self._device = dict(arrays), device
+        self.n = len(next(iter(self._arrays.values())))
+        self._row_bytes = {slot: array[:1].nbytes for slot, array in self._arrays.items()}
+        self._places: list[tuple[Any, Any]] = []
+        self._capacity, self._turn = 0, 0
+        self._held: Chunk | None = None
+        self._next: Chunk | None = None
+
+    def chunk(self, first: int, batch: int, index: NDArray[np.int64] | None) -> Chunk:
+        """Return a chunk that holds the batch that begins with row `first` of a pass over rows in the index's order."""
+        for known in (self._held, self._next):
+            fits = known is not None and known.first <= first and first + batch <= known.first + known.rows
+            if known is not None and fits and known.index is index:
+                if known is self._next:
+                    self._held, self._next = known, None
+                return known
+        self._reserve(batch)
+        self._next = None
+        self._held = self._bring(first, self._whole(batch), index)
+        return self._held
+
+    def prefetch(self, chunk: Chunk, batch: int) -> None:
+        """Begin to bring the rows behind a chunk, while the device works on it."""
+        after = chunk.first + chunk.rows // batch * batch
+        if self._next is None and after < self._end(chunk.index) and batch <= self._capacity:
+            self._next = self._bring(after, self._whole(batch), chunk.index)
+
+    def _end(self, index: NDArray[np.int64] | None) -> int:
+        return self.n if index is None else len(index)
+
+    def _whole(self, batch: int) -> int:
+        return self._capacity // batch * batch
+
+    def _reserve(self, batch: int) -> None:
+        """Make room for two chunks of at least a batch each."""
+        if self._capacity >= batch:
+            return
+        rows = max(min(CHUNK_BYTES // sum(self._row_bytes.values()), self.n), batch)
+        self._device.synchronize()
+        self._places.clear()
+        nbytes = sum(align(rows * size) for size in self._row_bytes.values())
+        self._places = [(self._device.allocate(nbytes), self._device.pinned(nbytes)) for _ in range(2)]
+        self._capacity = rows
+
+    def _bring(self, first: int, rows: int, index: NDArray[np.int64] | None) -> Chunk:
+        rows = min(rows, self._end(index) - first)
+        memory, pinned = self._places[self._turn]
+        self._turn = 1 - self._turn
+        addresses, at = {}, 0
+        for slot, array in self._arrays.items():
+            nbytes = rows * self._row_bytes[slot]
+            into = pinned[at : at + nbytes].view(array.dtype).reshape(rows, *array.shape[1:])
+            if index is None:
+                into[...] = array[first : first + rows]
+            else:
+                np.take(array, index[first : first + rows], axis=0, out=into, mode="clip")
+            addresses[slot] = memory.address + at
+            at += align(nbytes)
+        return Chunk(index, first, rows, addresses, self._device.stage(memory.address, pinned[:at]))
+
+
+@dataclass(frozen=True)
+class StreamedFeed(Feed):
+    """A feed whose rows stay on the host until they are needed."""
+
+    stream: Any = None
+
+    @classmethod
+    def of_feed(cls, feed: Feed, device: Any) -> StreamedFeed:
+        """Make one of a feed on the host."""
+        first, arrays = len(feed.inputs), {slot: rows.array for slot, rows in enumerate(feed.inputs)}
+        for output, target in enumerate(feed.targets):
+            if target is not None:
+                arrays[first + output] = target.rows.array
+        for output, rows in enumerate(feed.weights):
+            if rows is not None:
+                arrays[first + feed.n_outputs + output] = rows.array
+        return cls(
+            feed.inputs, feed.targets, feed.weights, feed.n_outputs, [], feed.came_on_gpu, Stream(arrays, device)
+        )  # fmt: skip
+
+    def request(self, kind: str, batch: int, *, indexed: bool = False, **more: Any) -> Request:
+        """Describe the program; on the device rows are contiguous and in order."""
+        made = super().request(kind, batch, indexed=False, **more)
+
+        def plain(source: Any, array: Any) -> Any:
+            return None if source is None else source._replace(row_stride=array[:1].nbytes, inner=())
+
+        inputs = tuple(plain(source, rows.array) for source, rows in zip(made.inputs, self.inputs, strict=True))
+        targets = tuple(
+            None
+            if layout is None or target is None
+            else layout._replace(source=plain(layout.source, target.rows.array))
+            for layout, target in zip(made.targets, self.targets, strict=True)
+        )
+        weights = tuple(
+            None if rows is None else plain(source, rows.array)
+            for source, rows in zip(made.weights, self.weights, strict=True)
+        )
+        return made._replace(inputs=inputs, targets=targets, weights=weights)
+
+    def addresses(self) -> Any:
+        """Return the addresses of results, and the stream that has those of all else."""
+        first = len(self.inputs) + 2 * self.n_outputs
+        return Streaming(self.stream, {first + index: array.device_address for index, array in enumerate(self.results)})
+
+
+class Streaming(dict[int, int]):
+    """Addresses of a pass whose inputs come from a stream."""
+
+    def __init__(self, stream: Stream, results: Mapping[int, int]) -> None:
+        super().__init__(results)
+        self.stream = stream

@@ -1,0 +1,34 @@
+"""Every CUDA kernel in Numba's simulator, against the float64 reference; `test_cuda_simulator.py` runs this file."""
+
+import numpy as np
+import pytest
+
+from cases import CASES
+from cuda_running import BackwardsDevice, run_cuda
+from fastnn.backend.cuda.kit import KERNELS
+from fastnn.backend.cuda.simulated import SimulatedDevice
+from running import excess, run_reference
+
+# each order of blocks for one of the dtypes: what they compute must not depend on it
+DEVICES = {"float32": BackwardsDevice, "float64": SimulatedDevice}
+DTYPES = tuple(DEVICES)
+GROUPS: dict[str, list] = {}
+for _case in CASES:
+    if _case.op in KERNELS:
+        GROUPS.setdefault("-".join(part for part in (_case.op, _case.variant, _case.formula) if part), []).append(_case)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("group", GROUPS)
+def test_cuda_agrees_with_reference(group, dtype):
+    wrong = []
+    for case in GROUPS[group]:
+        got, expected = run_cuda(case, dtype, DEVICES[dtype]()), run_reference(case, dtype)
+        assert (got.steps, got.counters) == (expected.steps, expected.counters), case.id
+        for slot, array in expected.data.items():
+            np.testing.assert_array_equal(got.data[slot], array, err_msg=case.id)
+        for name, output in got.outputs.items():
+            error = excess(case, name, dtype, output, expected.outputs[name])
+            if error > 1.0:
+                wrong.append(f"{case.id}: {name} is off by {error:.3g} of what it may be")
+    assert not wrong, "\n".join(wrong)

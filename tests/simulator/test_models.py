@@ -1,0 +1,237 @@
+"""Models on a simulated GPU, through the public interface, beside the same models on the CPU."""
+
+import copy
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+from fastnn.model import streaming
+from fastnn.model.runtime import InputNotFiniteError
+
+
+def data(n=24, classes=3, width=5):
+    rng = np.random.default_rng(1)
+    return rng.standard_normal((n, width)).astype(np.float32), rng.integers(0, classes, n)
+
+
+def network(**more):
+    model = fnn.Sequential(
+        [fnn.Input((5,)), fnn.Dense(8, "gelu"), fnn.Dropout(0.2), fnn.LayerNorm(), fnn.Dense(3, "softmax")],
+        seed=3,
+        **more,
+    )
+    model.compile(fnn.Adam(0.01, clipnorm=1.0), "cross_entropy", metrics=["accuracy"])
+    return model
+
+
+def close(one, other, tolerance=2e-5):
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def test_a_gpu_is_simulated():
+    assert fnn.cuda.is_available() and fnn.cuda.why_not() is None
+    assert fnn.cuda.device_count() == 1
+    (info,) = fnn.cuda.devices()
+    assert info.device == "cuda:0" and "simulator" in info.name
+
+
+def test_training_agrees_with_the_cpu():
+    x, y = data()
+    there, here = network(device="cuda"), network()
+    assert (there.device, here.device) == ("cuda:0", "cpu")
+    close(there.get_weights(), here.get_weights(), 0.0)
+    options = dict(epochs=2, batch_size=9, verbose=0, validation_split=0.25)
+    a, b = there.fit(x, y, **options), here.fit(x, y, **options)
+    assert a.history.keys() == b.history.keys()
+    for name in b.history:
+        np.testing.assert_allclose(a.history[name], b.history[name], rtol=1e-4)
+    close(there.get_weights(), here.get_weights())
+    assert there.step == here.step == 4
+    close([there.predict(x)], [here.predict(x)])
+    close(there.gradients(x, y), here.gradients(x, y))
+    close([there.input_gradients(x, y)], [here.input_gradients(x, y)])
+    scores, expected = there.evaluate(x, y), here.evaluate(x, y)
+    assert scores["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    assert scores["accuracy"] == expected["accuracy"]
+
+
+def test_moving_keeps_weights_and_the_optimizers_state():
+    x, y = data()
+    moved, stayed = network(), network()
+    for model in (moved, stayed):
+        model.fit(x, y, epochs=1, batch_size=12, verbose=0)
+    assert moved.to("cuda") is moved
+    moved.fit(x, y, epochs=1, batch_size=12, verbose=0)
+    moved.to("cpu")
+    assert moved.device == "cpu"
+    stayed.fit(x, y, epochs=1, batch_size=12, verbose=0)
+    close(moved.get_weights(), stayed.get_weights())
+    for model in (moved, stayed):
+        model.fit(x, y, epochs=1, batch_size=12, verbose=0)
+    close(moved.get_weights(), stayed.get_weights())
+
+
+def test_device_for_one_call():
+    x, y = data()
+    model = network()
+    model.fit(x, y, epochs=1, batch_size=12, verbose=0, device="cuda")
+    assert model.device == "cpu"
+    here = model.predict(x)
+    close([model.predict(x, device="cuda")], [here])
+    assert model.evaluate(x, y, device="cuda:0")["loss"] == pytest.approx(model.evaluate(x, y)["loss"], rel=1e-4)
+    assert model.device == "cpu"
+
+
+def test_set_weights_reaches_the_gpu():
+    x, _ = data()
+    there, here = network(device="cuda"), network()
+    there.predict(x)
+    weights = [np.float32(0.5) * w + np.float32(0.1) for w in here.get_weights()]
+    there.set_weights(weights)
+    here.set_weights(weights)
+    close([there.predict(x)], [here.predict(x)])
+
+
+def test_train_on_batch():
+    x, y = data()
+    there, here = network(device="cuda"), network()
+    for start in (0, 8, 16):
+        rows = slice(start, start + 8)
+        a, b = there.train_on_batch(x[rows], y[rows]), here.train_on_batch(x[rows], y[rows])
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+    close(there.get_weights(), here.get_weights())
+
+
+def test_inputs_on_the_gpu_are_used_in_place():
+    x, y = data()
+    there, here = network(device="cuda"), network()
+    placed = there._runtime.placement.upload(x)
+    result = there.predict(placed)
+    assert isinstance(result, fnn.cuda.DeviceArray)
+    close([result.copy_to_host()], [here.predict(x)])
+    there.fit(placed, y, epochs=1, batch_size=12, verbose=0)
+    here.fit(x, y, epochs=1, batch_size=12, verbose=0)
+    close(there.get_weights(), here.get_weights())
+    with pytest.raises(TypeError, match=r"on the GPU 'cuda:0', but the model on the CPU"):
+        here.predict(placed)
+
+
+def test_a_row_that_is_not_finite_is_named_and_changes_nothing():
+    x, y = data()
+    x[17, 2] = np.nan
+    there, here = network(device="cuda"), network()
+    for model in (there, here):
+        with pytest.raises(InputNotFiniteError, match="row 17 of the data"):
+            model.fit(x, y, epochs=1, batch_size=4, verbose=0, shuffle=False)
+        assert model.step == 4
+    close(there.get_weights(), here.get_weights())
+
+
+def test_files_go_from_one_device_to_the_other(tmp_path):
+    x, y = data()
+    there = network(device="cuda")
+    there.fit(x, y, epochs=1, batch_size=12, verbose=0)
+    there.save(tmp_path / "model.safetensors")
+    here = fnn.load(tmp_path / "model.safetensors")
+    assert here.device == "cpu"
+    close(here.get_weights(), there.get_weights(), 0.0)
+    for model in (there, here):
+        model.fit(x, y, epochs=1, batch_size=12, verbose=0)
+    close(here.get_weights(), there.get_weights())
+
+
+def test_copies_are_where_the_model_is():
+    there = network(device="cuda")
+    twin = copy.deepcopy(there)
+    assert twin.device == "cuda:0"
+    close(twin.get_weights(), there.get_weights(), 0.0)
+
+
+@pytest.mark.parametrize("wrong", ["gpu", "cuda:", "cuda:-1", "cuda:01x", 0, None])
+def test_wrong_devices(wrong):
+    with pytest.raises(ValueError, match="device: expected 'cpu', 'cuda' or 'cuda:<number>'"):
+        network().to(wrong)
+
+
+def test_devices_that_are_not_there():
+    model = network()
+    with pytest.raises(ValueError, match="device 'cuda:7': there is 1 GPU"):
+        model.to("cuda:7")
+    with pytest.raises(ValueError, match="precision: expected one of"):
+        model.to("cuda", precision="fp8")
+    with pytest.raises(ValueError, match="is for GPUs"):
+        model.to("cpu", precision="tf32")
+    assert model.device == "cpu"
+    model.train_on_batch(*data())
+
+
+def test_ctrl_c_waits_for_the_run_and_loses_no_step():
+    x, y = data()
+    there, here = network(device="cuda"), network()
+    calls = []
+
+    class Interrupt(fnn.Callback):
+        every_batch = True
+
+        def on_train_batch_end(self, batch, logs):
+            calls.append(batch)
+            if batch == 1:
+                threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,)).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        there.fit(x, y, epochs=50, batch_size=4, verbose=0, callbacks=[Interrupt()])
+    assert there.step in (len(calls), len(calls) + 1)
+    here.fit(x, y, epochs=50, batch_size=4, verbose=0, callbacks=[Stop(there.step)])
+    close(there.get_weights(), here.get_weights())
+
+
+class Stop(fnn.Callback):
+    """Ends a training at a step."""
+
+    every_batch = True
+
+    def __init__(self, step):
+        self.last = step
+
+    def on_train_batch_end(self, batch, logs):
+        assert self.model.step <= self.last
+        self.model.stop_training = self.model.step == self.last
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_data_that_do_not_fit_are_streamed(monkeypatch, shuffle):
+    x, y = data(37)
+    x = np.asfortranarray(x)
+    weight = np.linspace(0.5, 1.5, 37)
+    monkeypatch.setattr(streaming, "CHUNK_BYTES", 10 * 36)
+    there, here = network(device="cuda"), network()
+    monkeypatch.setattr(type(there._runtime.placement), "_room", lambda self: 100)
+    brought = []
+    usual = streaming.Stream._bring
+    monkeypatch.setattr(
+        streaming.Stream,
+        "_bring",
+        lambda self, first, rows, index: brought.append(first) or usual(self, first, rows, index),
+    )
+    options = dict(epochs=2, batch_size=4, verbose=0, shuffle=shuffle, sample_weight=weight, validation_data=(x, y))
+    a, b = there.fit(x, y, **options), here.fit(x, y, **options)
+    assert len(brought) > 10
+    for name in b.history:
+        np.testing.assert_allclose(a.history[name], b.history[name], rtol=1e-4)
+    close(there.get_weights(), here.get_weights())
+    close([there.predict(x)], [here.predict(x)])
+    assert there.evaluate(x, y)["loss"] == pytest.approx(here.evaluate(x, y)["loss"], rel=1e-4)
+
+
+def test_a_streamed_row_that_is_not_finite_is_named(monkeypatch):
+    x, y = data(37)
+    x[29, 1] = np.inf
+    monkeypatch.setattr(streaming, "CHUNK_BYTES", 10 * 28)
+    there = network(device="cuda")
+    monkeypatch.setattr(type(there._runtime.placement), "_room", lambda self: 100)
+    with pytest.raises(InputNotFiniteError, match="row 29 of the data"):
+        there.fit(x, y, epochs=1, batch_size=4, verbose=0)

@@ -1,0 +1,94 @@
+"""Every way of the CUDA matrix product in Numba's simulator, on shapes that reach its edges."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from cuda_running import run_cuda
+from fastnn.backend.cuda.kernels import matmul_plan, matmul_rows, matmul_simt, matmul_tensor
+from fastnn.backend.cuda.kernels.matmul_epilogue import HEADER
+from fastnn.backend.cuda.kernels.matmul_plan import Way, all_ways, choose, parts_of, scratch_bytes
+from fastnn.backend.cuda.kit import KERNELS
+from fastnn.backend.cuda.simulated import SimulatedDevice
+from fastnn.backend.cuda.table import DEVICE_PRODUCTS, PRODUCTS
+from fastnn.program.layout import Flag
+from making import Bound, Case, uniform
+from running import excess, run_reference
+
+FLAGS = {"plain": Flag(0), "forward": Flag.MAP_FORWARD, "gradient": Flag.MAP_GRADIENT}
+
+
+def dims_of(way: Way) -> dict[str, int]:
+    """Return a shape with several blocks, the last ones incomplete, whose k is no multiple of a tile's."""
+    off = 3 if way.scalar else 4
+    tile = (PRODUCTS.tensor_tiles if way.precision else PRODUCTS.tiles).get(way.shape)
+    if tile is not None:
+        cols = tile.cols - 2 * off if way.precision else tile.cols
+        return {"m": tile.rows + off, "n": cols + off, "k": 3 * tile.depth + off}
+    few = {"row": 1, "rows": PRODUCTS.few}.get(way.shape)
+    long, k = 4 * PRODUCTS.lanes + off, 3 * PRODUCTS.step + off
+    return {"m": long, "n": 1, "k": k} if few is None else {"m": few, "n": long, "k": k}
+
+
+def case_of(way: Way) -> Case:
+    """Return a case for a way; with an activation it has a bias, or what the gradient is made from."""
+    dims, flags = dims_of(way), FLAGS[way.epilogue]
+    flags |= Flag.TRANSPOSE_A if way.transpose_a else Flag(0)
+    flags |= Flag.TRANSPOSE_B if way.transpose_b else Flag(0)
+    optional = {"plain": ("bias",), "forward": ("bias", "pre"), "gradient": ("saved",)}[way.epilogue]
+    if way.epilogue == "plain" and way.transpose_a:
+        flags, optional = flags | Flag.ACCUMULATE, ()
+    special = {"saved": uniform(-0.9, 0.9)}
+    if way.precision:
+        # numbers that rounding leaves alone
+        special |= dict.fromkeys("ab", lambda rng, shape: rng.integers(-64, 65, shape) / 32.0)
+    return Case("matmul", dims, flags=flags, formula="" if way.epilogue == "plain" else "tanh", special=special,
+                optional=frozenset(optional), bound=Bound(4, 4 + 2 * dims["k"]))  # fmt: skip
+
+
+def ways_and_dtypes() -> list[tuple[str, str]]:
+    """Return all ways and dtypes; of tensor cores' the activations only once, as they are those of the other ways."""
+    found = []
+    for way in all_ways():
+        if not way.precision:
+            found += [(str(way), "float32"), (str(way), "float64")]
+        elif way.epilogue == "plain" or not (way.split or way.scalar):
+            found.append((str(way), "float32"))
+    return found
+
+
+@pytest.mark.parametrize(("way", "dtype"), ways_and_dtypes())
+def test_way_agrees_with_reference(way, dtype, monkeypatch):
+    case, entry = case_of(Way.parse(way)), KERNELS["matmul"]
+    # the choice would not divide so short a k
+    monkeypatch.setattr(matmul_plan, "parts_of", lambda dims, way: 4 if way.split else 1)
+    for module in (matmul_simt, matmul_rows, matmul_tensor):
+        monkeypatch.setattr(module, "parts_of", matmul_plan.parts_of)
+    needed = HEADER + 4 * case.dims["m"] * case.dims["n"] * 8
+    changed = replace(entry, way=lambda *arguments: way, scratch=lambda *arguments: needed)
+    monkeypatch.setitem(KERNELS, "matmul", changed)
+    got, expected = run_cuda(case, dtype, SimulatedDevice()), run_reference(case, dtype)
+    for name, output in got.outputs.items():
+        assert excess(case, name, dtype, output, expected.outputs[name]) <= 1.0, name
+
+
+SHAPES = [(m, n, k) for m in (1, 2, 8, 9, 100, 4096) for n in (1, 10, 128, 1000, 4096) for k in (1, 9, 784, 65536)]
+
+
+TRANSPOSES = (Flag(0), Flag.TRANSPOSE_A, Flag.TRANSPOSE_B, Flag.TRANSPOSE_A | Flag.TRANSPOSE_B)
+
+
+@pytest.mark.parametrize("sizes", [PRODUCTS, DEVICE_PRODUCTS], ids=["simulator", "gpu"])
+def test_choice(sizes):
+    ways = {str(way) for way in all_ways()}
+    for m, n, k in SHAPES:
+        dims = {"m": m, "n": n, "k": k}
+        for flags, precision in product(TRANSPOSES, ("float32", "tf32", "bf16")):
+            way = choose(dims, flags, precision, sizes)
+            assert str(way) in ways
+            assert Way.parse(str(way)) == way
+            parts = parts_of(dims, way, sizes)
+            assert (parts > 1) == way.split
+            if parts > 1:
+                assert scratch_bytes(dims, 4, sizes) >= 64 + parts * m * n * 4

@@ -1,0 +1,39 @@
+"""The CUDA backend in Numba's simulator, which is chosen before Numba is imported: so in processes of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_kernels.py",
+        "test_models.py",
+        "test_device.py",
+        "test_arrays.py",
+        "test_device_function.py",
+        "test_fused.py",
+    ],
+)
+def test_in_the_simulator(name):
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTEST_ADDOPTS": ""}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(TESTS / "simulator" / name)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=TESTS.parent)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def test_every_kernel_of_the_cpu_has_one_for_cuda():
+    """All ops of programs, but those that run functions of users."""
+    code = (
+        "from fastnn.backend.cuda.kernels import KERNELS\nfrom fastnn.program.ops import OPS\n"
+        "print(*sorted(set(OPS) - set(KERNELS)))"
+    )
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["row_function", "row_function_grad"]

@@ -1,7 +1,7 @@
 """Compile the CUDA kernels for every architecture, without a GPU, and print what the assembler says of them.
 
-    python benchmarks/cuda_kernels.py                    # every way and every variant of each kernel, not all pairs
-    python benchmarks/cuda_kernels.py --pairs            # every way with every variant: hours
+    python benchmarks/cuda_kernels.py                    # some of all kinds: minutes
+    python benchmarks/cuda_kernels.py --all              # every way with every variant: hours
     python benchmarks/cuda_kernels.py matmul --arch 90a  # kernels whose name contains a word
 
 The table has registers a thread, and `s`, `x` where a kernel keeps bytes on the stack or spills registers there, `d`
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,11 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", help="compile kernels whose name contains one of these")
     parser.add_argument("--arch", nargs="*", choices=ARCHITECTURES, default=list(ARCHITECTURES))
-    parser.add_argument("--pairs", action="store_true", help="every way with every variant")
+    parser.add_argument("--all", action="store_true", help="every way with every variant")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a processor)")
     options = parser.parse_args(arguments)
     keys = [key for key in all_keys() if not options.words or any(word in str(key) for word in options.words)]
-    if not options.pairs:
+    if not options.all:
         keys = list(covering(keys))
     begin, wrong, disassembler = time.perf_counter(), list[str](), find_disassembler()
     print(f"{len(keys)} kernels, registers a thread; tensor cores " + ("checked" if disassembler else "not checked"))
@@ -71,10 +72,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def covering(keys: Iterable[Key]) -> Iterator[Key]:
-    """Choose kernels so that each way and each variant of an op is among them for each dtype."""
+    """Choose kernels so that all variants, and all pairs of words of a way, are among them for each op and dtype.
+
+    The way "tf32-nt-gradient-large-split" has five words: what a kernel is made of depends on one or two of them.
+    """
     seen: set[tuple[str, ...]] = set()
     for key in keys:
-        parts = {(key.op, key.dtype, "way", key.way), (key.op, key.dtype, "variant", key.variant)}
+        words = (*key.way.split("-"), "")
+        parts = {(key.op, key.dtype, "way", *pair) for pair in combinations(words, 2)}
+        parts.add((key.op, key.dtype, "variant", key.variant))
         if not parts <= seen:
             seen |= parts
             yield key

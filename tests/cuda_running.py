@@ -26,13 +26,13 @@ class BackwardsDevice(SimulatedDevice):
 
 class _Backwards(Graph):
     def launch(self, times: int) -> None:
-        for function, each in self._parts * times:
+        for function, each, words in self._parts * times:
             grid, block = simulator.normalize_kernel_dimensions(each.grid, each.threads)
             module = simulator.FakeCUDAModule(grid, block, each.shared)
             with simulator._push_kernel_context(module), simulator.swapped_cuda_module(function.fn, module):
                 for point in reversed(list(np.ndindex(*grid))):
                     manager = simulator.BlockManager(function.fn, grid, block, False)
-                    manager.run(point, each.record, self._context)
+                    manager.run(point, words, self._context)
 
 
 class _Placed:

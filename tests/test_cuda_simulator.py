@@ -19,6 +19,8 @@ TESTS = Path(__file__).parent
         "test_arrays.py",
         "test_device_function.py",
         "test_fused.py",
+        "test_products.py",
+        "test_gpu_report.py",
     ],
 )
 def test_in_the_simulator(name):

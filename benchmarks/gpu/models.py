@@ -31,7 +31,17 @@ def run(job: Job) -> None:
             return
         job.begin(name)
         # without the folder's conftest, which leaves everything out where nothing is simulated
-        command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--noconftest",
+            "-p",
+            "no:cacheprovider",
+            "-W",
+            "ignore::DeprecationWarning",
+        ]
         command += [f"--deselect={FOLDER}/{name}::{test}" for test in DESELECTED]
         environment = {**os.environ, "PYTEST_ADDOPTS": "", "COLUMNS": "200"}
         try:

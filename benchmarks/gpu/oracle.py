@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,17 +75,20 @@ def check(case: Any, dtype: str, precision: str, salt: int, device: Any) -> dict
         runs agree; "wrong": what else is wrong, in words.
     """
     values = case.values(salt)
-    expecting = values
+    expecting, measured = values, case
     if precision in BITS:
         values = {name: untied(array) if name in ("a", "b") else array for name, array in values.items()}
         expecting = values
         if rounds_operands(case, precision):
+            # tensor cores shift what they add to one exponent and cut the bits that are below; an H200 was at 1.13
+            bound = making.Bound(2.0 * case.bound.relative, 2.0 * case.bound.absolute)
+            measured = replace(case, bound=bound)
             expecting = {n: rounded(v, BITS[precision]) if n in ("a", "b") else v for n, v in values.items()}
     got = run_cuda(case, dtype, device, values, precision)
     expected = running.run_reference(case, dtype, expecting)
     ratio, output = 0.0, ""
     for name, array in got.outputs.items():
-        error = running.excess(case, name, dtype, array, expected.outputs[name])
+        error = running.excess(measured, name, dtype, array, expected.outputs[name])
         if error > ratio:
             ratio, output = error, name
     wrong = []

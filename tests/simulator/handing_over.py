@@ -17,7 +17,9 @@ class Block(simulator.BlockManager):
         """Run all threads to their end; raises the first exception of one of them."""
 
         def work():
-            self._f(*arguments)
+            # a GPU does not warn where NaN and infinity are computed with
+            with np.errstate(all="ignore"):
+                self._f(*arguments)
 
         self.lock = threading.Lock()
         self.waiting = []

@@ -44,7 +44,14 @@ def test_a_model_trains_through_the_driver(fake):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(there.predict(x), here.predict(x), rtol=1e-5, atol=1e-6)
     assert fake.calls.count("cuGraphInstantiate") >= 1
-    assert fake.current == 0, "the calling thread's context has to be as it was"
+
+
+def test_a_thread_gets_its_own_context_back(fake):
+    model = network(device="cuda")
+    model.predict(data()[0])
+    fake.current = 77
+    model.predict(data()[0])
+    assert fake.current == 77
 
 
 def test_calls_that_come_again_replay_a_graph(fake):

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from fastnn.training.data import Rows
     from fastnn.training.feed import Feed
 
+# to ask the driver how much memory is free takes longer than a small prediction
+_ALWAYS_FITS = 1 << 24
 # data that take more of the device's free memory are streamed
 _SHARE_OF_MEMORY = 0.5
 # a block of context, accumulators and hyper rows that grew by and by would need new graphs each time
@@ -166,7 +168,8 @@ class Placement:
         arrays = [rows.array for rows in (*feed.inputs, *feed.weights) if rows is not None]
         arrays += [target.rows.array for target in feed.targets if target is not None]
         on_host = not any(isinstance(array, DeviceArray) for array in arrays)
-        if on_host and sum(array.nbytes for array in arrays) > self._room():
+        nbytes = sum(array.nbytes for array in arrays)
+        if on_host and nbytes > _ALWAYS_FITS and nbytes > self._room():
             return StreamedFeed.of_feed(feed, self.device)
         targets = tuple(
             None if target is None else replace(target, rows=self._rows(target.rows)) for target in feed.targets

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import re
 import sys
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -49,10 +51,33 @@ def _missing_package() -> str | None:
 
 
 @functools.cache
-def _wrong_numba() -> str | None:
-    from numba import cuda
+def load_numba() -> Any:
+    """Import numba-cuda and all of its array functions, and return it.
 
-    if getattr(cuda, "implementation", "") == "NVIDIA":
+    It was written for NumPy 2.4: `row_stack` is gone from NumPy 2.5, and a time without a unit warns. Both matter once,
+    here.
+    """
+    import numpy as np
+
+    missing = not hasattr(np, "row_stack")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        if missing:
+            vars(np)["row_stack"] = np.vstack
+        try:
+            from numba import cuda
+
+            if getattr(cuda, "implementation", "") == "NVIDIA" and not simulated():
+                importlib.import_module("numba.cuda.cudaimpl")
+        finally:
+            if missing:
+                del vars(np)["row_stack"]
+    return cuda
+
+
+@functools.cache
+def _wrong_numba() -> str | None:
+    if getattr(load_numba(), "implementation", "") == "NVIDIA":
         return None
     return (
         "numba.cuda is the one that Numba itself still contains, not numba-cuda's: something imported it first, or "

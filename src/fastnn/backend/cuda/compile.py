@@ -15,9 +15,9 @@ from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 from numba import types
 
+from fastnn.backend.cuda.available import load_numba
 from fastnn.backend.cuda.kit import Stage
 from fastnn.backend.cuda.table import MINIMUM
 from fastnn.program.layout import RECORD_WORDS
@@ -82,12 +82,11 @@ def _ptx(stage: Stage) -> str:
     Its assembler knows the real one. So each stage is compiled once by Numba, and what is assembled for six
     architectures in a test is the same PTX that is assembled for a user's.
     """
-    from numba import cuda
-
+    cuda = load_numba()
     virtual = max(MINIMUM, stage.minimum)
     signature = types.void(types.UniTuple(types.int64, RECORD_WORDS), types.int64)
     bounds = (stage.threads, stage.blocks_at_once) if stage.blocks_at_once else stage.threads
-    with _lock, _device_of(virtual), _old_names():
+    with _lock, _device_of(virtual):
         ptx, _ = cuda.compile(
             stage.function, signature, cc=virtual, output="ptx", device=False, abi="numba", launch_bounds=bounds
         )
@@ -105,16 +104,3 @@ def _device_of(capability: tuple[Any, ...]) -> Iterator[None]:
         yield
     finally:
         dispatcher.get_current_device = usual
-
-
-@contextmanager
-def _old_names() -> Iterator[None]:
-    """Let numba-cuda find `numpy.row_stack`, which NumPy 2.5 has no more, when it loads its array functions."""
-    if hasattr(np, "row_stack"):
-        yield
-        return
-    vars(np)["row_stack"] = np.vstack
-    try:
-        yield
-    finally:
-        del vars(np)["row_stack"]

@@ -10,8 +10,7 @@ import heapq
 import threading
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,24 @@ _NO_TIMING = 2
 _PLAIN_SHARED = 48 * 1024
 # architectures whose own instructions are compiled for; on a later one of the same family the general code runs
 _SPECIFIC = {(9, 0): "90a"}
+
+
+class Current:
+    """A stretch of work in a context. Not a generator: this is entered ten times a call, and those cost three times."""
+
+    def __init__(self, call: Callable[..., Any], context: Any) -> None:
+        self._call, self._context, self._before = call, context, 0
+
+    def __enter__(self) -> None:
+        before = self._call("cuCtxGetCurrent")
+        if int(before) != int(self._context):
+            self._call("cuCtxSetCurrent", self._context)
+            # a thread without a context keeps this one, which is the device's own, for the next time
+            self._before = before if int(before) else 0
+
+    def __exit__(self, *error: object) -> None:
+        if self._before:
+            self._call("cuCtxSetCurrent", self._before)
 
 
 class Memory:
@@ -116,20 +133,14 @@ class Device:
         kind = getattr(self._driver.bindings, "CUdevice_attribute", int)
         return int(self._call("cuDeviceGetAttribute", kind(number), handle))
 
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        """Make the device's context the calling thread's, which gets its own back afterwards."""
-        before = self._call("cuCtxGetCurrent")
-        self._call("cuCtxSetCurrent", self._context)
-        try:
-            yield
-        finally:
-            self._call("cuCtxSetCurrent", before)
+    def current(self) -> Current:
+        """Make the device's context the calling thread's; it gets its own back afterwards, if it has another one."""
+        return Current(self._call, self._context)
 
     # --- memory -------------------------------------------------------------------------------------------
 
     def allocate(self, nbytes: int) -> Memory:
-        """Allocate zeroed memory, from what was given back before where the size is the same.
+        """Allocate memory: zeroed, or with anything in it where memory of the same size was given back before.
 
         Raises
         ------
@@ -140,9 +151,10 @@ class Device:
         with self._lock, self.current():
             kept = self._free.get(nbytes)
             # the lowest address first: calls that allocate the same then get the same addresses, and so their graphs
-            address = heapq.heappop(kept) if kept else self._take(nbytes)
-            memory = Memory(self, nbytes, address)
-            self._call("cuMemsetD8Async", address, 0, nbytes, self.stream)
+            if kept:
+                return Memory(self, nbytes, heapq.heappop(kept))
+            memory = Memory(self, nbytes, self._take(nbytes))
+            self._call("cuMemsetD8Async", memory.address, 0, nbytes, self.stream)
             return memory
 
     def _take(self, nbytes: int) -> int:
@@ -185,11 +197,14 @@ class Device:
             return
 
     def write(self, address: int, array: NDArray[Any]) -> None:
-        """Copy a contiguous array to the device, behind what runs already; the array may change afterwards."""
+        """Copy a contiguous array to the device, behind what runs already; the array may change afterwards.
+
+        That is so although nothing is waited for: the driver has taken memory that is not locked into its own when it
+        returns.
+        """
         if array.nbytes:
             with self.current():
                 self._call("cuMemcpyHtoDAsync", address, array.ctypes.data, array.nbytes, self.stream)
-                self._call("cuStreamSynchronize", self.stream)
 
     def read(self, address: int, array: NDArray[Any]) -> None:
         """Fill a contiguous array from the device, behind all that was launched."""
@@ -303,8 +318,9 @@ class Device:
                 self._call("cuEventSynchronize", end)
                 return float(self._call("cuEventElapsedTime", begin, end)) * 1e-3
             finally:
-                self._call("cuEventDestroy", begin)
-                self._call("cuEventDestroy", end)
+                # not by `_call`: what has failed before would be hidden behind the failure of these
+                self._forget("cuEventDestroy", begin)
+                self._forget("cuEventDestroy", end)
 
 
 def _spell(capability: tuple[int, int]) -> str:

@@ -24,6 +24,7 @@ class Driver:
 
             bindings = driver
         self.bindings = bindings
+        self._functions: dict[str, Any] = {}
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Call a function and return its results: None, one, or a tuple.
@@ -35,10 +36,13 @@ class Driver:
         DeviceError
             When the driver refuses for another reason.
         """
-        result, *found = getattr(self.bindings, name)(*arguments)
-        if int(result) != 0:
-            raise self._error(name, result)
-        return found[0] if len(found) == 1 else tuple(found) if found else None
+        function = self._functions.get(name)
+        if function is None:
+            function = self._functions[name] = getattr(self.bindings, name)
+        found = function(*arguments)
+        if found[0] != 0:
+            raise self._error(name, found[0])
+        return found[1] if len(found) == 2 else found[1:] or None
 
     def _error(self, name: str, result: Any) -> DeviceError:
         described = self.bindings.cuGetErrorString(result)[1]

@@ -186,8 +186,8 @@ def make_team(size: int, dtype: str) -> SimpleNamespace:
     """Make `total(value)` and `largest(value)` over teams of `size` threads: a whole block, or equal parts of a warp.
 
     Every thread of the block has to call them, as often as the others, and gets the same bits: sums are made in a fixed
-    order. `largest` passes over NaN. Only kernels call them, no helper of theirs does: a function with shared memory that
-    is reached by two ways is linked twice by numba-cuda, with its memory, and that fails.
+    order. `largest` passes over NaN. Only kernels call them, no helper of theirs does: a function with shared memory
+    that is reached by two ways is linked twice by numba-cuda, with its memory, and that fails.
     """
     warp, shuffle, real = SIZES.warp, ptx.SHUFFLES[dtype], np.dtype(dtype).type
     warps, part = size // warp, min(size, warp)

@@ -172,10 +172,10 @@ class Products:
 DEVICE_PRODUCTS = Products(
     tiles={
         "large": Tile(rows=128, cols=128, depth=16, tall=8, wide=8, across=8, at_once=2, speed=0.85),
-        "medium": Tile(rows=64, cols=64, depth=16, tall=8, wide=4, across=8, at_once=5, speed=0.7),
+        "medium": Tile(rows=64, cols=64, depth=16, tall=8, wide=4, across=8, at_once=4, speed=0.7),
         "small": Tile(rows=32, cols=32, depth=32, tall=4, wide=4, across=8, at_once=6, speed=0.5),
-        "tall": Tile(rows=128, cols=16, depth=16, tall=4, wide=4, across=4, at_once=6, speed=0.45),
-        "flat": Tile(rows=16, cols=128, depth=16, tall=4, wide=4, across=8, at_once=6, speed=0.45),
+        "tall": Tile(rows=128, cols=16, depth=16, tall=4, wide=4, across=4, at_once=5, speed=0.45),
+        "flat": Tile(rows=16, cols=128, depth=16, tall=4, wide=4, across=8, at_once=5, speed=0.45),
     },
     few=8, lanes=32, strips=8, at_once=2, step=128, processors=132,
     # three stages of a large tile are 96 KiB: what a block may have on all of these GPUs
@@ -187,10 +187,10 @@ DEVICE_PRODUCTS = Products(
 TOY_PRODUCTS = Products(
     tiles={
         "large": Tile(rows=32, cols=16, depth=16, tall=8, wide=8, across=2, at_once=2, speed=0.85),
-        "medium": Tile(rows=16, cols=16, depth=8, tall=8, wide=4, across=2, at_once=5, speed=0.7),
+        "medium": Tile(rows=16, cols=16, depth=8, tall=8, wide=4, across=2, at_once=4, speed=0.7),
         "small": Tile(rows=8, cols=8, depth=8, tall=4, wide=4, across=2, at_once=6, speed=0.5),
         "tall": Tile(rows=32, cols=4, depth=8, tall=4, wide=4, across=1, at_once=6, speed=0.45),
-        "flat": Tile(rows=4, cols=32, depth=8, tall=4, wide=4, across=4, at_once=6, speed=0.45),
+        "flat": Tile(rows=4, cols=32, depth=8, tall=4, wide=4, across=4, at_once=5, speed=0.45),
     },
     few=2, lanes=4, strips=2, at_once=2, step=16, processors=4,
     # fragments are those of 32 threads everywhere

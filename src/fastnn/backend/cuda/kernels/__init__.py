@@ -12,6 +12,8 @@ from fastnn.backend.cuda.kernels import (
     fused_forward,
     losses,
     matmul,
+    metric_cells,
+    metric_columns,
     metrics,
     norms,
     optimizers,
@@ -21,7 +23,8 @@ from fastnn.backend.cuda.kit import KERNELS, Key, Kit, Stage
 
 # each module registers its kernels when it is imported
 MODULES = (
-    batch_norms, data, elementwise, fused_backward, fused_forward, losses, matmul, metrics, norms, optimizers, rows,
+    batch_norms, data, elementwise, fused_backward, fused_forward, losses, matmul, metric_cells, metric_columns,
+    metrics, norms, optimizers, rows,
 )  # fmt: skip
 
 

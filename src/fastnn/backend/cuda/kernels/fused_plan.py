@@ -156,14 +156,14 @@ def worthwhile(
 
     Notes
     -----
-    A launch that is saved is worth 2.5 µs, also in a graph, and a byte its time at 3 TB/s. What is lost: tiles of
-    rows keep 45 of 100 arithmetic units busy, larger tiles of one product 65 (of an H100 or H200; of a smaller GPU all
-    of this takes longer but the launches). So narrow networks are fused at any batch size, and wide ones up to the
-    batch at which launches matter no more. Tensor cores are not used here: what has at least 32 columns gains more by
-    them.
+    A launch that is saved is worth 2 µs, also in a graph, and a byte its time at 3 TB/s. What is lost: tiles of rows
+    keep 24 of 100 arithmetic units busy, products one by one 51 (an H200 took 269 µs for the backward pass of
+    64-64-64-64-64 with 65536 rows, and 18.5 for one product of 65536 x 64 x 64; on a smaller GPU all of this takes
+    longer but the launches). So networks are fused up to the batch at which launches matter no more. Tensor cores are
+    not used here: what has at least 32 columns gains more by them.
     """
     if launches_saved < 1 or (precision != "float32" and widest > 32):
         return False
     peak = 132 * 128 * 1.7e9
-    lost = rows * multiplications / peak * (1 / 0.45 - 1 / 0.65)
-    return lost <= 2.5e-6 * launches_saved + rows * bytes_saved / 3e12
+    lost = rows * multiplications / peak * (1 / 0.24 - 1 / 0.51)
+    return lost <= 2e-6 * launches_saved + rows * bytes_saved / 3e12

@@ -91,31 +91,32 @@ def _fetches(lines: int, along_k: bool, of_a: bool) -> tuple[Any, Any]:
         lines, at k and again at the k four later, of the `step` of eight. Of b: one line of fragment `number`, at four
         k that are four apart, of the `step` of sixteen.
     """
+    return _fetches_along_k(of_a) if along_k else _fetches_across(lines, of_a)
+
+
+def _fetches_along_k(of_a: bool) -> tuple[Any, Any]:
     step_k, high = (STEP_A, TALL) if of_a else (STEP_B, WIDE)
     line_to_load = formula(fragments.line_to_load_a if of_a else fragments.line_to_load_b)
     k_to_load = formula(fragments.k_to_load_a if of_a else fragments.k_to_load_b)
 
-    if along_k:
+    @formula
+    def begin(tile, line, lane):
+        mine, k = u32(line + line_to_load(lane)), u32(k_to_load(lane))
+        p0, p1 = shared_at(tile, u32(place_along(mine, k))), shared_at(tile, u32(place_along(mine, u32(k + step_k))))
+        if not of_a:
+            return p0, p1, p0, p1
+        p2, p3 = u32(place_along(mine, u32(k + 2 * step_k))), u32(place_along(mine, u32(k + 3 * step_k)))
+        return p0, p1, shared_at(tile, p2), shared_at(tile, p3)
 
-        @formula
-        def begin(tile, line, lane):
-            mine, k = u32(line + line_to_load(lane)), u32(k_to_load(lane))
-            p0, p1 = (
-                shared_at(tile, u32(place_along(mine, k))),
-                shared_at(tile, u32(place_along(mine, u32(k + step_k)))),
-            )
-            if not of_a:
-                return p0, p1, p0, p1
-            p2, p3 = u32(place_along(mine, u32(k + 2 * step_k))), u32(place_along(mine, u32(k + 3 * step_k)))
-            return p0, p1, shared_at(tile, p2), shared_at(tile, p3)
+    @formula
+    def fetch(p0, p1, p2, p3, number, step):
+        p = p0 if step == 0 else p1 if step == 1 else p2 if step == 2 else p3
+        return load_matrices(p, number * high * DEPTH)
 
-        @formula
-        def fetch(p0, p1, p2, p3, number, step):
-            p = p0 if step == 0 else p1 if step == 1 else p2 if step == 2 else p3
-            return load_matrices(p, number * high * DEPTH)
+    return begin, fetch
 
-        return begin, fetch
 
+def _fetches_across(lines: int, of_a: bool) -> tuple[Any, Any]:
     @formula
     def begin(tile, line, lane):
         mine, k = u32(line + line_of(lane)), u32(k_of(lane))

@@ -187,6 +187,11 @@ def _shuffle_xor(value: Any, mask: int) -> Any:
 SHUFFLES = dict.fromkeys(("float32", "float64", "int32"), _shuffle_xor)
 
 
+def high_product(a: Any, b: Any) -> Any:
+    """Return the upper half of the product of two uint32."""
+    return np.uint32(int(a) * int(b) >> 32)
+
+
 def atomic_min(address: int, index: int, value: int) -> None:
     """Replace an int64 by a smaller one."""
     with _lock:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numba import cuda
+from numba.cuda import libdevice
 
 from fastnn.backend.cuda.options import formula, helper
 from fastnn.backend.cuda.table import PACK, SIMULATED, SIZES
@@ -143,7 +144,15 @@ def packs(name: str = "n") -> Grid:
 @cache
 def functions(dtype: str) -> SimpleNamespace:
     """Return the elementary functions of a dtype."""
-    return elementary.define(np.dtype(dtype).type, formula, ptx)
+    defined = elementary.define(np.dtype(dtype).type, formula, ptx)
+    if dtype == "float64" and not SIMULATED:
+        # libdevice's cosine has a way for huge angles that keeps arrays in local memory
+        defined.cos2pi = formula(_cos2pi)
+    return defined
+
+
+def _cos2pi(turns: Any) -> Any:
+    return libdevice.cospi(turns + turns)
 
 
 class Kit:

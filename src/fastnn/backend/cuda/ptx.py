@@ -215,6 +215,18 @@ SHUFFLES = {"float32": shuffle_xor_float32, "float64": shuffle_xor_float64, "int
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def high_product(typing_context: Any, a: Any, b: Any) -> Any:
+    """Return the upper half of the product of two uint32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(_I32, [_I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.nvvm.mulhi.ui")
+        return builder.call(function, arguments)
+
+    return types.uint32(types.uint32, types.uint32), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def atomic_min(typing_context: Any, address: Any, index: Any, value: Any) -> Any:
     """Replace an int64 in global memory by a smaller one; which thread comes first makes no difference."""
 

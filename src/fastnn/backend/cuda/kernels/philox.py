@@ -7,24 +7,34 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastnn.backend.cuda.kit import ptx
 from fastnn.backend.cuda.options import formula
 
 GROUP, BLOCKS = 64, 16
 
-_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
-_SHIFT, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
+u32, u64 = np.uint32, np.uint64
+high_product = ptx.high_product
+_M0, _M1 = u32(0xD2511F53), u32(0xCD9E8D57)
+_W0, _W1 = u32(0x9E3779B9), u32(0xBB67AE85)
+_SHIFT = u64(32)
 
 
 @formula
 def philox(block, node, step, seed):
-    """Return four random 32-bit words, as uint64, for the counter (block, node, step) and the seed."""
-    c0, c1 = np.uint64(block) & _LOW, np.uint64(node) & _LOW
-    c2 = np.uint64(step) & _LOW
-    c3 = (np.uint64(step) >> _SHIFT) ^ (np.uint64(block) >> _SHIFT)
-    k0, k1 = np.uint64(seed) & _LOW, np.uint64(seed) >> _SHIFT
+    """Return four random words of 32 bits for the counter (block, node, step) and the seed.
+
+    The halves of products are made apart: of whole ones LLVM makes a chain of operations in 64 bits, which GPUs have
+    not got.
+    """
+    c0, c1, c2 = u32(block), u32(node), u32(step)
+    c3 = u32(u32(u64(step) >> _SHIFT) ^ u32(u64(block) >> _SHIFT))
+    k0, k1 = u32(seed), u32(u64(seed) >> _SHIFT)
     for _ in range(10):
-        p0, p1 = _M0 * c0, _M1 * c2
-        c0, c1, c2, c3 = (p1 >> _SHIFT) ^ c1 ^ k0, p1 & _LOW, (p0 >> _SHIFT) ^ c3 ^ k1, p0 & _LOW
-        k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+        c0, c1, c2, c3 = (
+            u32(u32(high_product(_M1, c2) ^ c1) ^ k0),
+            u32(_M1 * c2),
+            u32(u32(high_product(_M0, c0) ^ c3) ^ k1),
+            u32(_M0 * c0),
+        )
+        k0, k1 = u32(k0 + _W0), u32(k1 + _W1)
     return c0, c1, c2, c3

@@ -96,7 +96,7 @@ def test_files_that_documents_name_exist():
     """Paths in backquotes, relative to the checkout, the package or its tests."""
     roots = [CHECKOUT, CHECKOUT / "src" / "fastnn", CHECKOUT / "tests", CHECKOUT / "src" / "fastnn" / "backend" / "cpu"]
     roots += [CHECKOUT / "src" / "fastnn" / "lower", roots[-1] / "kernels", CHECKOUT / "src" / "fastnn" / "graph"]
-    roots += [CHECKOUT / "src" / "fastnn" / part for part in ("program", "backend/cuda")]
+    roots += [CHECKOUT / "src" / "fastnn" / part for part in ("program", "backend/cuda", "backend/cuda/kernels")]
     roots += [CHECKOUT / "src"]
     for name in ("docs/architecture.md", "CONTRIBUTING.md", "README.md", "docs/data.md"):
         text = (CHECKOUT / name).read_text(encoding="utf-8")

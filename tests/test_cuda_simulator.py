@@ -24,7 +24,17 @@ TESTS = Path(__file__).parent
     ],
 )
 def test_in_the_simulator(name):
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTEST_ADDOPTS": ""}
+    simulate(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["test_kernels.py", "test_products.py"])
+def test_every_case_in_the_simulator(name):
+    simulate(name, FASTNN_EVERY_CASE="1")
+
+
+def simulate(name: str, **more: str) -> None:
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTEST_ADDOPTS": "", **more}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(TESTS / "simulator" / name)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=TESTS.parent)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

@@ -20,7 +20,11 @@ def path_of(name: str) -> Path:
 
 def read(name: str) -> tuple[str, bytes] | None:
     """Return the symbol and object file of a kernel, None when there is none or it is damaged."""
-    return read_file(path_of(name))
+    try:
+        path = path_of(name)
+    except OSError:
+        return None
+    return read_file(path)
 
 
 def write(name: str, compiled: ObjectCode) -> None:

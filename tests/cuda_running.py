@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numba.cuda.simulator import kernel as simulator
 
+from fastnn.backend.cuda.engine import CudaProgram
 from fastnn.backend.cuda.kit import BAD_ROW, NO_ROW
-from fastnn.backend.cuda.launches import check, keys_of, launches_of, make, scratch_bytes
 from fastnn.backend.cuda.simulated import Graph, SimulatedDevice
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter, Status
-from fastnn.program.program import aligned_zeros
-from running import COUNTERS, GUARD, Result, _within, build, fill, views
+from running import COUNTERS, Result, build, fill, filled, outputs_of
 
 
 class BackwardsDevice(SimulatedDevice):
@@ -64,19 +63,8 @@ def run_cuda(
 ) -> Result:
     """Run a case by CUDA kernels; every byte outside of its outputs has to stay as it was."""
     program = build(case, dtype)
-    check(program)
-    values = fill(case, dtype, changed)
-    buffers = {buffer: aligned_zeros(nbytes + GUARD) for buffer, nbytes in program.sizes.items()}
-    for raw in buffers.values():
-        raw[:] = 0xFF  # NaN in both dtypes
-    found = views(program)
-    for name, value in values.items():
-        if name == "hyper":
-            buffers[Buffer.HYPER] = aligned_zeros(value.nbytes)
-            buffers[Buffer.HYPER][:] = value.reshape(-1).view(np.uint8)
-        else:
-            _within(buffers, found[name], dtype)[...] = value.reshape(found[name].shape)
-    before = {buffer: raw.copy() for buffer, raw in buffers.items()}
+    bound = CudaProgram(program, device, precision)
+    buffers = filled(program, fill(case, dtype, changed), dtype)
     placed = _Placed(device)
     # a buffer's whole memory may be shifted to be aligned: its copy is not
     addresses = {int(buffer): placed.add(np.array(raw)) for buffer, raw in buffers.items()}
@@ -91,13 +79,8 @@ def run_cuda(
     for name, number in case.counters.items():
         context[Counter[name.upper()]] = number
     at = placed.add(context)
-    scratch = device.allocate(scratch_bytes(program))
-    keys = keys_of(program, precision)
-    made = make(keys)
-    for key, parts in made.items():
-        for number, stage in enumerate(parts):
-            device.load(key, number, stage)
-    launches = launches_of(program, keys, made, addresses, scratch.address)
+    scratch = device.allocate(bound.scratch_bytes)
+    launches = bound.launches(addresses, scratch.address)
     steps = 0
     for _ in range(case.steps):
         device.run(launches, at)
@@ -110,13 +93,6 @@ def run_cuda(
         steps += 1
     status = context.copy()
     placed.fetch()
-    outputs = {}
-    for name, view in found.items():
-        if view.spec.access != "read" and view.spec.kind != "any":
-            outputs[name] = _within(copies, view, dtype).copy()
-            _within(before, view, dtype)[...] = outputs[name]
-    for buffer, raw in copies.items():
-        changed_at = np.flatnonzero(raw != before[buffer])
-        assert len(changed_at) == 0, f"{case.id} wrote to bytes {changed_at[:4]} of {Buffer(buffer).name}"
+    outputs = outputs_of(program, buffers, copies, dtype)
     counters = {name: int(status[Counter[name.upper()]]) for name in COUNTERS}
     return Result(outputs, data, counters, steps)

@@ -111,13 +111,11 @@ def _within(buffers: Mapping[int, np.ndarray], view: OperandView, dtype: str) ->
     return raw.view(native_dtype(view.spec, dtype)).reshape(view.shape)
 
 
-def run_cpu(case, dtype: str, parts: int = 1, changed: Mapping[str, np.ndarray] | None = None) -> Result:
-    """Run a case on the CPU; every byte outside of its outputs has to stay as it was."""
-    program = build(case, dtype)
-    values = fill(case, dtype, changed)
+def filled(program: Program, values: Mapping[str, np.ndarray], dtype: str) -> dict[int, np.ndarray]:
+    """Make the buffers of a case's program: its values where they belong, and NaN in both dtypes around them."""
     buffers = {buffer: aligned_zeros(nbytes + GUARD) for buffer, nbytes in program.sizes.items()}
     for raw in buffers.values():
-        raw[:] = 0xFF  # NaN in both dtypes
+        raw[:] = 0xFF
     found = views(program)
     for name, value in values.items():
         if name == "hyper":
@@ -125,6 +123,28 @@ def run_cpu(case, dtype: str, parts: int = 1, changed: Mapping[str, np.ndarray] 
             buffers[Buffer.HYPER][:] = value.reshape(-1).view(np.uint8)
         else:
             _within(buffers, found[name], dtype)[...] = value.reshape(found[name].shape)
+    return buffers
+
+
+def outputs_of(
+    program: Program, before: Mapping[int, np.ndarray], buffers: Mapping[int, np.ndarray], dtype: str
+) -> dict[str, np.ndarray]:
+    """Take what a run has written out of its buffers; every byte outside of its outputs has to be as it was before."""
+    outputs = {}
+    for name, view in views(program).items():
+        if view.spec.access != "read" and view.spec.kind != "any":
+            outputs[name] = _within(buffers, view, dtype).copy()
+            _within(before, view, dtype)[...] = outputs[name]
+    for buffer, raw in buffers.items():
+        changed_at = np.flatnonzero(raw != before[buffer])
+        assert len(changed_at) == 0, f"{program.name} wrote to bytes {changed_at[:4]} of {Buffer(buffer).name}"
+    return outputs
+
+
+def run_cpu(case, dtype: str, parts: int = 1, changed: Mapping[str, np.ndarray] | None = None) -> Result:
+    """Run a case on the CPU; every byte outside of its outputs has to stay as it was."""
+    program = build(case, dtype)
+    buffers = filled(program, fill(case, dtype, changed), dtype)
     before = {buffer: raw.copy() for buffer, raw in buffers.items()}
     data = case.arrays(dtype)
     context = np.zeros(CONTEXT_WORDS, np.int64)
@@ -138,14 +158,7 @@ def run_cpu(case, dtype: str, parts: int = 1, changed: Mapping[str, np.ndarray] 
     for name, number in case.counters.items():
         context[Counter[name.upper()]] = number
     steps = BoundProgram(program).run(context, case.steps, parts=parts)
-    outputs = {}
-    for name, view in found.items():
-        if view.spec.access != "read" and view.spec.kind != "any":
-            outputs[name] = _within(buffers, view, dtype).copy()
-            _within(before, view, dtype)[...] = outputs[name]
-    for buffer, raw in buffers.items():
-        changed_at = np.flatnonzero(raw != before[buffer])
-        assert len(changed_at) == 0, f"{case.id} wrote to bytes {changed_at[:4]} of {Buffer(buffer).name}"
+    outputs = outputs_of(program, before, buffers, dtype)
     counters = {name: int(context[Counter[name.upper()]]) for name in COUNTERS}
     return Result(outputs, data, counters, steps)
 
@@ -204,3 +217,16 @@ def excess(case, name: str, dtype: str, got: np.ndarray, expected: np.ndarray) -
     limit = case.bound.relative * size + case.bound.absolute
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.max(np.where(error == 0.0, 0.0, error / limit)))
+
+
+def differences(case, dtype: str, got: Result, expected: Result) -> list[str]:
+    """Compare a run with the reference's; returns which outputs are beyond their bounds, the rest has to be equal."""
+    assert (got.steps, got.counters) == (expected.steps, expected.counters), case.id
+    for slot, array in expected.data.items():
+        np.testing.assert_array_equal(got.data[slot], array, err_msg=case.id)
+    wrong = []
+    for name, output in got.outputs.items():
+        error = excess(case, name, dtype, output, expected.outputs[name])
+        if error > 1.0:
+            wrong.append(f"{case.id}: {name} is off by {error:.3g} of what it may be")
+    return wrong

@@ -18,7 +18,7 @@ from fastnn.program.layout import Flag
 from fastnn.program.ops import OPS
 from fastnn.program.verify import verify
 from making import Case
-from running import FLOAT64_EPS, Reference, excess, run_cpu, run_reference
+from running import FLOAT64_EPS, Reference, differences, excess, run_cpu, run_reference
 
 DTYPES = ("float32", "float64")
 GROUPS = {
@@ -36,13 +36,7 @@ def test_cpu_agrees_with_reference(group, dtype):
     wrong = []
     for case in GROUPS[group]:
         got, expected = run_cpu(case, dtype), run_reference(case, dtype)
-        assert (got.steps, got.counters) == (expected.steps, expected.counters), case.id
-        for slot, array in expected.data.items():
-            np.testing.assert_array_equal(got.data[slot], array, err_msg=case.id)
-        for name, output in got.outputs.items():
-            error = excess(case, name, dtype, output, expected.outputs[name])
-            if error > 1.0:
-                wrong.append(f"{case.id}: {name} is off by {error:.3g} of what it may be")
+        wrong += differences(case, dtype, got, expected)
     assert not wrong, "\n".join(wrong)
 
 

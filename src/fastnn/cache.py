@@ -27,12 +27,17 @@ _SOURCES = ("backend/cpu", "formulas", "program")
 @functools.cache
 def source_hash() -> str:
     """Return a hash of everything that decides what a compiled kernel does."""
+    return fingerprint(_SOURCES, ("numba", "llvmlite"))
+
+
+def fingerprint(parts: tuple[str, ...], packages: tuple[str, ...]) -> str:
+    """Return a hash of parts of fastnn's source, of the versions of packages, and of the kind of machine."""
     digest = hashlib.sha256()
     root = Path(__file__).parent
-    for part in _SOURCES:
+    for part in parts:
         for path in sorted((root / part).rglob("*.py")):
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    for package in ("numba", "llvmlite"):
+    for package in packages:
         try:
             digest.update(f"{package}={version(package)}".encode())
         except PackageNotFoundError:

@@ -119,6 +119,16 @@ def test_a_failing_driver_is_quoted(fake):
         model.predict(data()[0])
 
 
+def test_weights_survive_a_gpu_that_fails_in_a_run(fake):
+    model = network(device="cuda")
+    before = model.get_weights()
+    fake.cuMemcpyDtoHAsync = lambda *arguments: (719,)
+    with pytest.raises(fnn.DeviceError, match="cuMemcpyDtoHAsync"):
+        model.fit(*data(), verbose=0)
+    for now, then in zip(model.to("cpu").get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
 @pytest.mark.parametrize(
     "architecture, capability", [("75", (7, 5)), ("80", (8, 0)), ("90a", (9, 0)), ("100", (10, 0)), ("120", (12, 0))]
 )

@@ -2,14 +2,13 @@
 
 import os
 
-import numpy as np
 import pytest
 
 from cases import CASES
 from cuda_running import BackwardsDevice, run_cuda
 from fastnn.backend.cuda.kit import KERNELS
 from fastnn.backend.cuda.simulated import SimulatedDevice
-from running import excess, run_reference
+from running import differences, run_reference
 
 # each order of blocks for one of the dtypes: what they compute must not depend on it
 DEVICES = {"float32": BackwardsDevice, "float64": SimulatedDevice}
@@ -39,11 +38,5 @@ def test_cuda_agrees_with_reference(group, dtype):
     wrong = []
     for case in chosen(group, dtype):
         got, expected = run_cuda(case, dtype, DEVICES[dtype]()), run_reference(case, dtype)
-        assert (got.steps, got.counters) == (expected.steps, expected.counters), case.id
-        for slot, array in expected.data.items():
-            np.testing.assert_array_equal(got.data[slot], array, err_msg=case.id)
-        for name, output in got.outputs.items():
-            error = excess(case, name, dtype, output, expected.outputs[name])
-            if error > 1.0:
-                wrong.append(f"{case.id}: {name} is off by {error:.3g} of what it may be")
+        wrong += differences(case, dtype, got, expected)
     assert not wrong, "\n".join(wrong)

@@ -51,6 +51,11 @@ class Own:
     told: bool = True
 
     @property
+    def name(self) -> str:
+        """The name that stands in the key."""
+        return self.key.split("-")[1]
+
+    @property
     def changed(self) -> bool:
         """Whether values that the function takes from outside are no longer those that the key was made of."""
         return self.told and _digest(self.functions, self.slots, self.constants, self.shape) not in self.key
@@ -102,6 +107,11 @@ def find(key: str) -> Own | None:
     if key not in _known:
         raise KeyError(f"the function {key!r} of the user's own is not known in this process")
     return _known[key]
+
+
+def first(*keys: str) -> Own | None:
+    """Return the formula of the first key that is one of the user's own, None where none is; raises as `find` does."""
+    return next((find(key) for key in keys if is_own(key)), None)
 
 
 def plain_function(function: Any) -> Callable[..., Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from fastnn.training.feed import Feed
 
 PRECISIONS = ("float32", "tf32", "bf16")
-_CUDA = re.compile(r"cuda(:\d+)?")
 
 
 class MovingMixin:
@@ -91,8 +89,6 @@ class MovingMixin:
             if precision != "float32":
                 raise ValueError(f"precision {precision!r} is for GPUs; on the CPU all arithmetic is {self.dtype}")
             return None
-        if not isinstance(device, str) or not _CUDA.fullmatch(device):
-            raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:<number>', got {device!r}")
         from fastnn.backend.cuda import available
 
         number = available.parse(device)

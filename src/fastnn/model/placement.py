@@ -89,6 +89,8 @@ class _Started:
         # weights of this run alone are kept until it is done
         self._temporary = temporary
         self.address, self.steps = 0, steps
+        #: copies of the model's buffers that the run changes
+        self.changes: list[_Mirror] = []
         hyper = None if work.hyper is None else work.hyper.reshape(-1)
         self.hyper_at = CONTEXT_WORDS + (0 if self._totals is None else self._totals.size)
         self.block = block = np.zeros(self.hyper_at + (0 if hyper is None else hyper.size), np.int64)
@@ -105,6 +107,9 @@ class _Started:
         """Wait until all has run, bring counters and totals back, and return how many steps were finished."""
         block, context = self.block, self._context
         device.read(self.address, block[: self.hyper_at])
+        # not before: where the GPU has failed, the host's are what is left
+        for mirror in self.changes:
+            mirror.changed()
         block[Counter.CURSOR] += self._shift
         context[Counter.STATUS : Counter.EPOCH] = block[Counter.STATUS : Counter.EPOCH]
         if self._totals is not None:
@@ -165,17 +170,12 @@ class Placement:
 
     def place(self, feed: Feed) -> Feed:
         """Return a feed whose arrays are on the device, or, where they are too large, come there as they are needed."""
-        arrays = [rows.array for rows in (*feed.inputs, *feed.weights) if rows is not None]
-        arrays += [target.rows.array for target in feed.targets if target is not None]
+        arrays = [rows.array for _, rows in feed.slots()]
         on_host = not any(isinstance(array, DeviceArray) for array in arrays)
         nbytes = sum(array.nbytes for array in arrays)
         if on_host and nbytes > _ALWAYS_FITS and nbytes > self._room():
             return StreamedFeed.of_feed(feed, self.device)
-        targets = tuple(
-            None if target is None else replace(target, rows=self._rows(target.rows)) for target in feed.targets
-        )
-        weights = tuple(None if rows is None else self._rows(rows) for rows in feed.weights)
-        return replace(feed, inputs=tuple(map(self._rows, feed.inputs)), targets=targets, weights=weights, results=[])
+        return feed.with_rows(self._rows)
 
     def _room(self) -> int:
         """Return how many bytes of data may stay on the device."""
@@ -243,9 +243,8 @@ class Placement:
         self.device.write(control, block)
         scratch = self._grown("scratch", bound.scratch_bytes)
         self._replayer.run(bound, addresses, scratch, control, steps)
-        for buffer in bound.writes:
-            if buffer in self._mirrors and not (buffer == Buffer.PARAMETERS and temporary is not None):
-                self._mirrors[Buffer(buffer)].changed()
+        kept = bound.writes - ({Buffer.PARAMETERS} if temporary is not None else set())
+        started.changes = [mirror for buffer, mirror in self._mirrors.items() if buffer in kept]
         return started
 
     def _addresses(

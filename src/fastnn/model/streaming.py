@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.model.programs import Request
+from fastnn.lower.task import Source
 from fastnn.program.layout import align
+from fastnn.training.data import Rows
 from fastnn.training.feed import Feed
 
 #: bytes of a chunk: large enough for the copy's speed, and for some milliseconds of steps
@@ -112,6 +113,15 @@ class Stream:
         return Chunk(index, first, rows, addresses, self._device.stage(memory.address, pinned[:at]))
 
 
+class _InOrder(Rows):
+    """Rows that stand on the device one behind the other, in the order in which they are used."""
+
+    def source(self, slot: int, *, indexed: bool, check_finite: bool) -> Source:
+        """Describe the rows as they are on the device."""
+        found = super().source(slot, indexed=False, check_finite=check_finite)
+        return found._replace(row_stride=self.array[:1].nbytes, inner=())
+
+
 @dataclass(frozen=True)
 class StreamedFeed(Feed):
     """A feed whose rows stay on the host until they are needed."""
@@ -121,41 +131,12 @@ class StreamedFeed(Feed):
     @classmethod
     def of_feed(cls, feed: Feed, device: Any) -> StreamedFeed:
         """Make one of a feed on the host."""
-        first, arrays = len(feed.inputs), {slot: rows.array for slot, rows in enumerate(feed.inputs)}
-        for output, target in enumerate(feed.targets):
-            if target is not None:
-                arrays[first + output] = target.rows.array
-        for output, rows in enumerate(feed.weights):
-            if rows is not None:
-                arrays[first + feed.n_outputs + output] = rows.array
-        return cls(
-            feed.inputs, feed.targets, feed.weights, feed.n_outputs, [], feed.came_on_gpu, Stream(arrays, device)
-        )  # fmt: skip
-
-    def request(self, kind: str, batch: int, *, indexed: bool = False, **more: Any) -> Request:
-        """Describe the program; on the device rows are contiguous and in order."""
-        made = super().request(kind, batch, indexed=False, **more)
-
-        def plain(source: Any, array: Any) -> Any:
-            return None if source is None else source._replace(row_stride=array[:1].nbytes, inner=())
-
-        inputs = tuple(plain(source, rows.array) for source, rows in zip(made.inputs, self.inputs, strict=True))
-        targets = tuple(
-            None
-            if layout is None or target is None
-            else layout._replace(source=plain(layout.source, target.rows.array))
-            for layout, target in zip(made.targets, self.targets, strict=True)
-        )
-        weights = tuple(
-            None if rows is None else plain(source, rows.array)
-            for source, rows in zip(made.weights, self.weights, strict=True)
-        )
-        return made._replace(inputs=inputs, targets=targets, weights=weights)
+        stream = Stream({slot: rows.array for slot, rows in feed.slots()}, device)
+        return cls(**vars(feed.with_rows(lambda rows: _InOrder(rows.array, rows.inner))), stream=stream)
 
     def addresses(self) -> Any:
         """Return the addresses of results, and the stream that has those of all else."""
-        first = len(self.inputs) + 2 * self.n_outputs
-        return Streaming(self.stream, {first + index: array.device_address for index, array in enumerate(self.results)})
+        return Streaming(self.stream, self.result_addresses())
 
 
 class Streaming(dict[int, int]):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastnn.addresses import place
@@ -102,19 +102,33 @@ class Feed:
         results = tuple(range(first + 2 * self.n_outputs, first + 2 * self.n_outputs + len(self.results)))
         return Request(kind, batch, training, inputs, targets, weights, results, trained)
 
-    def addresses(self) -> dict[int, int]:
-        """Return the address of every array by data slot."""
+    def slots(self) -> Iterator[tuple[int, Rows]]:
+        """Yield the data slots of inputs, targets and weights, and their rows."""
         first = len(self.inputs)
-        found = {slot: rows.address for slot, rows in enumerate(self.inputs)}
+        yield from enumerate(self.inputs)
         for output, target in enumerate(self.targets):
             if target is not None:
-                found[first + output] = target.rows.address
+                yield first + output, target.rows
         for output, rows in enumerate(self.weights):
             if rows is not None:
-                found[first + self.n_outputs + output] = rows.address
-        for index, result in enumerate(self.results):
-            found[first + 2 * self.n_outputs + index] = place(result)
-        return found
+                yield first + self.n_outputs + output, rows
+
+    def with_rows(self, change: Callable[[Rows], Rows]) -> Feed:
+        """Return the feed with other rows in the place of each, and without results."""
+        targets = tuple(
+            None if target is None else replace(target, rows=change(target.rows)) for target in self.targets
+        )
+        weights = tuple(None if rows is None else change(rows) for rows in self.weights)
+        return replace(self, inputs=tuple(map(change, self.inputs)), targets=targets, weights=weights, results=[])
+
+    def addresses(self) -> dict[int, int]:
+        """Return the address of every array by data slot."""
+        return {slot: rows.address for slot, rows in self.slots()} | self.result_addresses()
+
+    def result_addresses(self) -> dict[int, int]:
+        """Return the addresses of the arrays of results by data slot."""
+        first = len(self.inputs) + 2 * self.n_outputs
+        return {first + index: place(result) for index, result in enumerate(self.results)}
 
 
 def _any_on_gpu(inputs: Sequence[Rows]) -> bool:

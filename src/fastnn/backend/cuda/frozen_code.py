@@ -116,10 +116,9 @@ class _Encoder:
         """Make the drafts of a record."""
         program = self.program
         key, mapped, label = program.kernels[index], program.maps[index], program.labels[index]
-        users = own.find(key.variant) or (own.find(mapped.variant) if mapped is not None else None)
+        users = own.first(key.variant, "" if mapped is None else mapped.variant)
         if users is not None or key.op not in _MAKERS:
-            name = (key if mapped is None else mapped).variant.split("-")[1] if users is not None else ""
-            what = f"the function {name!r} is your own" if users is not None else f"{key.op} has no code for GPUs"
+            what = f"the function {users.name!r} is your own" if users is not None else f"{key.op} has no code for GPUs"
             raise NotImplementedError(f"{label}: {what}, and runs on the CPU only: use freeze() without a device")
         record = _Record(self, index)
         _MAKERS[key.op](self, record)

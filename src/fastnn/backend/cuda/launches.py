@@ -96,16 +96,6 @@ def keys_of(program: Program, precision: str = "float32") -> list[Key]:
     return [key_of(program, index, precision) for index in range(len(program))]
 
 
-def scratch_bytes(program: Program) -> int:
-    """Return how much scratch memory the program's largest record needs: they run one after the other."""
-    itemsize = ITEM_SIZES[program.dtype]
-    needs = [
-        KERNELS[key.op].scratch(dims_of(record), itemsize)
-        for key, record in zip(program.kernels, program.records, strict=True)
-    ]
-    return max(needs, default=0)
-
-
 def check(program: Program) -> None:
     """Raise where kernels would count past 32 bits, or an op has no kernel.
 
@@ -119,10 +109,9 @@ def check(program: Program) -> None:
     for index, record in enumerate(program.records):
         key = program.kernels[index]
         mapped = program.maps[index]
-        users = own.find(key.variant) or (own.find(mapped.variant) if mapped is not None else None)
+        users = own.first(key.variant, "" if mapped is None else mapped.variant)
         if users is not None or key.op not in KERNELS:
-            name = (key if mapped is None else mapped).variant.split("-")[1] if users is not None else ""
-            what = f"{key.op} has no CUDA kernel" if users is None else f"the function {name!r} is your own"
+            what = f"{key.op} has no CUDA kernel" if users is None else f"the function {users.name!r} is your own"
             raise NotImplementedError(f"{program.labels[index]}: {what}, and runs on the CPU only: use to('cpu')")
         for view in operands_of(record, program.dtype):
             count = view.nbytes // ITEM_SIZES.get(view.spec.kind, ITEM_SIZES[program.dtype])
@@ -145,28 +134,6 @@ def resolve(words: Sequence[int], addresses: Mapping[int, int], scratch: int) ->
             base = addresses.get(buffer, 0)
             resolved[at] = base + offset if base else 0
     return tuple(resolved)
-
-
-def launches_of(
-    program: Program,
-    keys: Sequence[Key],
-    made: Mapping[Key, Sequence[Stage]],
-    addresses: Mapping[int, int],
-    scratch: int,
-) -> list[Launch]:
-    """Return the launches of one step in order.
-
-    Parameters
-    ----------
-    made : mapping of Key to stages
-        From `make`.
-    addresses : mapping of buffer to address
-        On the device; a buffer that is not there has no address, or 0.
-    scratch : int
-        The address of `scratch_bytes` bytes.
-    """
-    works = works_of(program, keys)
-    return [launch for work in works for launch in work.launches(made[work.key], addresses, scratch)]
 
 
 def works_of(program: Program, keys: Sequence[Key]) -> list[Work]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from fastnn import cache
@@ -16,23 +14,14 @@ _PACKAGES = ("numba-cuda", "nvidia-nvvm", "nvidia-nvjitlink")
 
 
 @functools.cache
-def _fingerprint() -> str:
+def _made_by() -> str:
     """Return a hash of this backend's sources and of the packages that compile them."""
-    digest = hashlib.sha256()
-    root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    for package in _PACKAGES:
-        try:
-            digest.update(f"{package}={version(package)}".encode())
-        except PackageNotFoundError:
-            digest.update(f"{package}=?".encode())
-    return digest.hexdigest()[:16]
+    return cache.fingerprint(("backend/cuda",), _PACKAGES)
 
 
 def path_of(key: Key, number: int, architecture: str) -> Path:
     """Return the file of a kernel's stage."""
-    return cache.location() / f"{key}-{number}-sm_{architecture}-{_fingerprint()}.fnk"
+    return cache.location() / f"{key}-{number}-sm_{architecture}-{_made_by()}.fnk"
 
 
 def machine_code(key: Key, number: int, stage: Stage, architecture: str) -> ObjectCode:

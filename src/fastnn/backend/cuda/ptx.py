@@ -171,47 +171,34 @@ int_as_double = _cast(types.int64, types.float64)
 double_as_int = _cast(types.float64, types.int64)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _shuffle_xor_i32(typing_context: Any, value: Any, mask: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(_I32, [_I32, _I32, _I32, _I32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.nvvm.shfl.sync.bfly.i32")
-        return builder.call(function, [_I32(0xFFFFFFFF), *arguments, _I32(31)])
-
-    return types.int32(types.int32, types.int32), codegen
+def _exchange(builder: Any, value: Any, mask: Any, suffix: str) -> Any:
+    kind = ir.FunctionType(value.type, [_I32, value.type, _I32, _I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.nvvm.shfl.sync.bfly.{suffix}")
+    return builder.call(function, [_I32(0xFFFFFFFF), value, mask, _I32(31)])
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def shuffle_xor_float32(typing_context: Any, value: Any, mask: Any) -> Any:
-    """Return the value of the warp's thread whose lane differs by a mask; the whole warp has to call it."""
+def _shuffle(kind: Any) -> Any:
+    """Make shuffle(value, mask): the value of the warp's thread whose lane differs by a mask; all of it has to call."""
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(_F32, [_I32, _F32, _I32, _I32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.nvvm.shfl.sync.bfly.f32")
-        return builder.call(function, [_I32(0xFFFFFFFF), *arguments, _I32(31)])
+    @intrinsic  # type: ignore[untyped-decorator]
+    def shuffle(typing_context: Any, value: Any, mask: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            value, mask = arguments
+            if kind.bitwidth == 32:
+                return _exchange(builder, value, mask, "f32" if kind is types.float32 else "i32")
+            # two halves of 32 bits
+            whole, halves = builder.bitcast(value, _I64), []
+            for shift in (0, 32):
+                moved = _exchange(builder, builder.trunc(builder.lshr(whole, _I64(shift)), _I32), mask, "i32")
+                halves.append(builder.shl(builder.zext(moved, _I64), _I64(shift)))
+            return builder.bitcast(builder.or_(*halves), _LLVM[kind])
 
-    return types.float32(types.float32, types.int32), codegen
+        return kind(kind, types.int32), codegen
 
-
-@intrinsic  # type: ignore[untyped-decorator]
-def shuffle_xor_float64(typing_context: Any, value: Any, mask: Any) -> Any:
-    """Return the value of the warp's thread whose lane differs by a mask, as two halves of 32 bits."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(_I32, [_I32, _I32, _I32, _I32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.nvvm.shfl.sync.bfly.i32")
-        whole = builder.bitcast(arguments[0], _I64)
-        halves = []
-        for shift in (0, 32):
-            half = builder.trunc(builder.lshr(whole, _I64(shift)), _I32)
-            moved = builder.call(function, [_I32(0xFFFFFFFF), half, arguments[1], _I32(31)])
-            halves.append(builder.shl(builder.zext(moved, _I64), _I64(shift)))
-        return builder.bitcast(builder.or_(*halves), _F64)
-
-    return types.float64(types.float64, types.int32), codegen
+    return shuffle
 
 
-SHUFFLES = {"float32": shuffle_xor_float32, "float64": shuffle_xor_float64, "int32": _shuffle_xor_i32}
+SHUFFLES = {str(kind): _shuffle(kind) for kind in (types.float32, types.float64, types.int32)}
 
 
 @intrinsic  # type: ignore[untyped-decorator]

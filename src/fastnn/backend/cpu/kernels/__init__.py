@@ -56,11 +56,10 @@ def build(key: KernelKey) -> ObjectCode:
         When a function of the user's own cannot be compiled.
     """
     entry, users = KERNELS[key.op], find(key.variant)
-    name = key.variant.split("-")[1] if users is not None else ""
     if users is not None and users.changed:
         raise ValueError(
-            f"the function {name!r}: values that it takes from outside have changed since it was given to fastnn, and "
-            "before it was compiled; give it anew"
+            f"the function {users.name!r}: values that it takes from outside have changed since it was given to "
+            "fastnn, and before it was compiled; give it anew"
         )
     try:
         function = entry.factory(Kit(key.op, key.dtype), key.variant)
@@ -69,4 +68,6 @@ def build(key: KernelKey) -> ObjectCode:
     except NumbaError as error:
         if users is None:
             raise
-        raise ValueError(f"Numba cannot compile the function {name!r} for {key.dtype} numbers: {error}") from error
+        raise ValueError(
+            f"Numba cannot compile the function {users.name!r} for {key.dtype} numbers: {error}"
+        ) from error

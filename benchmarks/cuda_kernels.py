@@ -79,7 +79,7 @@ def covering(keys: Iterable[Key]) -> Iterator[Key]:
     seen: set[tuple[str, ...]] = set()
     for key in keys:
         words = (*key.way.split("-"), "")
-        parts = {(key.op, key.dtype, "way", *pair) for pair in combinations(words, 2)}
+        parts: set[tuple[str, ...]] = {(key.op, key.dtype, "way", *pair) for pair in combinations(words, 2)}
         parts.add((key.op, key.dtype, "variant", key.variant))
         if not parts <= seen:
             seen |= parts

@@ -6,8 +6,8 @@
 
 The table has registers a thread, and `s`, `x` where a kernel keeps bytes on the stack or spills registers there, `d`
 where a float32 kernel computes in float64. Fails where a kernel does not compile, uses the stack, computes in float64
-without being one of those that are meant to, or should use tensor cores and does not (where nvdisasm is found: the
-`cuda-check` extra). Needs the `cuda` extra.
+without being one of those that are meant to, has warpgroups wait where that is not written, or should use tensor
+cores and does not (where nvdisasm is found: the `cuda-check` extra). Needs the `cuda` extra.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from fastnn.backend.cuda.compile import capability, compile_stage
+from fastnn.backend.cuda.compile import compile_stage
 from fastnn.backend.cuda.kernels import all_keys, stages
 from fastnn.backend.cuda.kit import Key
 from fastnn.backend.cuda.table import ARCHITECTURES
@@ -104,7 +104,7 @@ def _compile(work: tuple[Key, tuple[str, ...], str | None]) -> list[Line]:
         name = f"{key}" + (f" #{number}" if number else "")
         cells, wrong = [], []
         for one in architectures:
-            if capability(one)[:2] < stage.minimum:
+            if not stage.runs_on(one):
                 cells.append("-")
                 continue
             try:
@@ -120,7 +120,9 @@ def _compile(work: tuple[Key, tuple[str, ...], str | None]) -> list[Line]:
                 notes.append(f"d{found.doubles}")
                 if key.op not in ADD_IN_DOUBLE:
                     wrong.append(f"{name} for sm_{one} has {found.doubles} instructions of float64")
-            if disassembler and stage.minimum >= (8, 0) and not uses_tensor_cores(found.code, disassembler):
+            if found.waits:
+                wrong.append(f"{name} for sm_{one} waits for products that could go on")
+            if disassembler and stage.tensor_cores and not uses_tensor_cores(found.code, disassembler):
                 wrong.append(f"{name} for sm_{one} does not use tensor cores")
             cells.append(f"{found.registers}{''.join(notes)}")
         lines.append(Line(name, cells, wrong))

@@ -22,8 +22,9 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"):
 
 from numba import cuda
 
-from fastnn.backend.cuda.compile import _device_of, capability
+from fastnn.backend.cuda.compile import _device_of
 from fastnn.backend.cuda.frozen_code import encode
+from fastnn.backend.cuda.kit import capability
 from fastnn.model.freezing import program
 from fastnn.nopython import cuda_overloads
 

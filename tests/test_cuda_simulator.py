@@ -20,6 +20,7 @@ TESTS = Path(__file__).parent
         "test_device_function.py",
         "test_fused.py",
         "test_products.py",
+        "test_warpgroups.py",
         "test_gpu_report.py",
     ],
 )

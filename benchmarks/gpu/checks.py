@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastnn.backend.cuda import available
@@ -32,9 +32,12 @@ def work(settings: Settings) -> Iterator[tuple[Any, str, str]]:
 
 def run(job: Job) -> None:
     """Check all cases, from the one on that an earlier process has left."""
+    check_all(job, available.open_device(0), list(work(job.settings)))
+
+
+def check_all(job: Job, device: Any, todo: Sequence[tuple[Any, str, str]]) -> None:
+    """Check cases as far as there is time."""
     job.fact(salt=job.salt)
-    device = available.open_device(0)
-    todo = list(work(job.settings))
     job.fact(cases=len(todo))
     raised = 0
     for number, (case, dtype, precision) in enumerate(todo[job.resume :], job.resume):

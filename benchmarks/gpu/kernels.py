@@ -16,7 +16,7 @@ from fastnn.backend.cuda.engine import CudaProgram
 from fastnn.backend.cuda.kernels import stages
 from fastnn.backend.cuda.kit import Key
 from fastnn.model.inspection import program
-from gpu import bandwidth, checks, digits, matmul, oracle, trainers
+from gpu import bandwidth, checks, digits, matmul, oracle, trainers, warpgroups
 from gpu.events import Job
 from gpu.settings import Settings, choose
 from gpu.supervise import ROOT
@@ -31,6 +31,8 @@ def needed(settings: Settings, sections: Sequence[str]) -> list[Key]:
                 yield from oracle.keys(case, dtype, precision)
         if "matmul" in sections:
             yield from matmul.keys(settings)
+        if "warpgroups" in sections:
+            yield from warpgroups.keys(settings)
         if "bandwidth" in sections:
             yield from bandwidth.keys(settings)
         if "digits" in sections:
@@ -55,6 +57,7 @@ class _Listed:
 
     def __init__(self) -> None:
         self.keys: list[Key] = []
+        self.warpgroups = False
 
     def load(self, key: Key, number: int, stage: Any) -> None:
         self.keys.append(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,15 @@ def keys(settings: Settings) -> Iterator[Key]:
 
 def run(job: Job) -> None:
     """Time every product in every precision."""
-    settings, device = job.settings, available.open_device(0)
+    time_all(job, available.open_device(0), PRECISIONS)
+
+
+def time_all(job: Job, device: Any, precisions: Sequence[str]) -> None:
+    """Time every product in some precisions."""
+    settings = job.settings
     peer = find(settings)
     job.fact(peer=peer.name)
-    todo = [(shape, precision) for precision in PRECISIONS for shape in settings.products]
+    todo = [(shape, precision) for precision in precisions for shape in settings.products]
     for number, (shape, precision) in enumerate(todo):
         if number and job.out(settings.piece_seconds):
             job.stop(f"{number} of {len(todo)} products were timed")
@@ -61,7 +66,7 @@ def _one(job: Job, device: Any, peer: Any, shape: tuple[int, int, int], precisio
     flops = 2.0 * np.prod([float(size) for size in shape])
     item: dict[str, Any] = {
         "product": list(shape), "precision": precision, "sets": rotation.sets, "off": off,
-        "rounds": oracle.rounds_operands(case, precision), "flops": flops,
+        "rounds": oracle.rounds_operands(case, precision, device.warpgroups), "flops": flops,
         "us": {who: one.micro() for who, one in times.items()},
         "tflops": {who: flops / one.median / 1e12 for who, one in times.items()},
     }  # fmt: skip
@@ -80,7 +85,7 @@ def _off(rotation: Rotation, precision: str, got: Any = None) -> float:
     rows = np.append(rng.integers(0, len(a), SAMPLED_ROWS), len(a) - 1)
     cols = np.append(rng.integers(0, b.shape[1], SAMPLED_COLS), b.shape[1] - 1)
     a, b = a[rows].astype(np.float64), b[:, cols].astype(np.float64)
-    if oracle.rounds_operands(rotation.case, precision):
+    if oracle.rounds_operands(rotation.case, precision, rotation.device.warpgroups):
         a, b = oracle.rounded(a, oracle.BITS[precision]), oracle.rounded(b, oracle.BITS[precision])
     expected = a @ b
     c = rotation.operand("c", rotation.sets - 1).copy_to_host() if got is None else got

@@ -42,14 +42,14 @@ def _spread(group: list[Any], count: int) -> list[Any]:
     return group[:: -(-len(group) // count)]
 
 
-def keys(case: Any, dtype: str, precision: str) -> list[Key]:
+def keys(case: Any, dtype: str, precision: str, warpgroups: bool = False) -> list[Key]:
     """Return the kernels of a case."""
-    return keys_of(running.build(case, dtype), precision)
+    return keys_of(running.build(case, dtype), precision, warpgroups)
 
 
-def rounds_operands(case: Any, precision: str) -> bool:
+def rounds_operands(case: Any, precision: str, warpgroups: bool = False) -> bool:
     """Tell whether a product of this shape is made from rounded operands at a precision."""
-    return precision in BITS and keys(case, "float32", precision) != keys(case, "float32", "float32")
+    return precision in BITS and keys(case, "float32", precision, warpgroups) != keys(case, "float32", "float32")
 
 
 def untied(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -79,7 +79,7 @@ def check(case: Any, dtype: str, precision: str, salt: int, device: Any) -> dict
     if precision in BITS:
         values = {name: untied(array) if name in ("a", "b") else array for name, array in values.items()}
         expecting = values
-        if rounds_operands(case, precision):
+        if rounds_operands(case, precision, device.warpgroups):
             # tensor cores shift what they add to one exponent and cut the bits that are below; an H200 was at 1.13
             bound = making.Bound(2.0 * case.bound.relative, 2.0 * case.bound.absolute)
             measured = replace(case, bound=bound)

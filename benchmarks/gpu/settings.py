@@ -8,8 +8,8 @@ from workloads import Workload
 
 #: the sections in the order of their importance, and the share of the time that each may take
 SHARES = {
-    "environment": 3, "kernels": 14, "checks": 28, "digits": 5, "models": 7, "sanitizer": 11, "matmul": 13,
-    "bandwidth": 9, "training": 20,
+    "environment": 3, "kernels": 14, "checks": 25, "digits": 5, "models": 7, "sanitizer": 11, "matmul": 13,
+    "warpgroups": 9, "bandwidth": 9, "training": 20,
 }  # fmt: skip
 #: what the command line may choose; the first two come with everything
 SECTIONS = tuple(SHARES)[2:]

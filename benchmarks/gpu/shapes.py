@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,19 +18,26 @@ Job = tuple[Any, str, str]
 
 def larger(settings: Settings) -> Iterator[Job]:
     """Yield (case, dtype, precision), the cheap ones first."""
-    cut = settings.largest
-
-    def size(number: int) -> int:
-        return min(number, cut) if cut else number
-
+    size = _sizes(settings)
     for case in (*_rows(size), *_losses(size), *_metrics(size), *_vectors(size)):
         yield case, "float32", "float32"
         if case.op in ("layer_norm", "batch_norm", "sum_rows", "softmax") and not settings.quick:
             yield case, "float64", "float32"
-    # sizes that were cut down may be the same
-    yield from {(case.id, *rest): (case, *rest) for case, *rest in _products(size, settings.quick)}.values()
+    yield from products(settings)
     if not settings.quick:
         yield from ((case, "float32", "float32") for case in _optimizers(10_000_000))
+
+
+def products(settings: Settings) -> Iterator[Job]:
+    """Yield matrix products as `larger` does."""
+    # sizes that were cut down may be the same
+    jobs = {(case.id, *rest): (case, *rest) for case, *rest in _products(_sizes(settings), settings.quick)}
+    yield from jobs.values()
+
+
+def _sizes(settings: Settings) -> Callable[[int], int]:
+    cut = settings.largest
+    return lambda number: min(number, cut) if cut else number
 
 
 def _like(op: str, dims: Mapping[str, int], bound: Any, **wanted: Any) -> Any:

@@ -114,6 +114,16 @@ def matmul(section: Section) -> Iterator[str]:
         )
 
 
+def warpgroups(section: Section) -> Iterator[str]:
+    """Yield the lines of the checks, and those of the products."""
+    checked = [one for one in section["items"] if "ratio" in one]
+    timed = [one for one in section["items"] if "tflops" in one]
+    yield from checks({**section, "items": checked})
+    if timed:
+        yield ""
+        yield from matmul({**section, "items": timed})
+
+
 def bandwidth(section: Section) -> Iterator[str]:
     """Yield a line for each kernel."""
     yield "| kernel | MB | us | quartiles | GB/s | copy GB/s (kernel / copy) | aim | off by |"

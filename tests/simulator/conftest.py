@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
     sys.path.insert(0, str(Path(__file__).parent))
     import handing_over
@@ -11,3 +13,16 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
     handing_over.install()
 else:
     collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture
+def always_warpgroups(monkeypatch):
+    """Have warpgroups make all products that they can make, where a device has some."""
+    from fastnn.backend.cuda.kernels import matmul_plan
+
+    usual = matmul_plan._quickest
+
+    def quickest(m, n, k, precision, warpgroups, sizes):
+        return (precision, "huge") if warpgroups and precision != "float32" else usual(m, n, k, precision, False, sizes)
+
+    monkeypatch.setattr(matmul_plan, "_quickest", quickest)

@@ -136,6 +136,17 @@ def test_architectures(capability, architecture):
     assert device.Device(0, Driver(FakeDriver(capability))).architecture == architecture
 
 
+def test_warpgroups_have_to_be_asked_for(monkeypatch):
+    for asked, capability, used in (
+        ("", (9, 0), False),
+        ("0", (9, 0), False),
+        ("1", (9, 0), True),
+        ("1", (10, 0), False),
+    ):
+        monkeypatch.setenv("FASTNN_CUDA_WARPGROUPS", asked)
+        assert device.Device(0, Driver(FakeDriver(capability))).warpgroups is used
+
+
 class TestWhatIsMissing:
     @pytest.fixture(autouse=True)
     def no_simulator(self, monkeypatch):

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from fastnn.backend.cuda import available
+from fastnn.backend.cuda.simulated import SimulatedDevice
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -30,6 +32,7 @@ def test_the_whole_command(load, tmp_path):
     ended = {name: one["ended"] for name, one in sections.items()}
     for name in ("kernels", "models", "sanitizer"):
         assert ended.pop(name) == "skipped: simulated"
+    assert ended.pop("warpgroups").startswith("skipped: only GPUs of compute capability 9.0")
     assert set(ended.values()) == {"done"}, ended
     assert sections["environment"]["facts"]["gpu"] == "Numba's CUDA simulator"
     checks = sections["checks"]
@@ -52,6 +55,26 @@ def test_the_whole_command(load, tmp_path):
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in tables)
     assert not list(tmp_path.glob(".*")), "parts of files are left"
+
+
+def test_products_by_warpgroups(load, tmp_path, monkeypatch, always_warpgroups):
+    """On a simulated GPU that claims to have some, where toys are made by them, too."""
+    device = SimulatedDevice()
+    device.capability = (9, 0)
+    monkeypatch.setattr(available, "open_device", lambda number: device)
+    settings = replace(load("gpu.settings").SIMULATED, largest=5)
+    job = load("gpu.events").Job(tmp_path / "events", settings, 100.0, 0, 0, ())
+    section = load("gpu.warpgroups")
+    products = list(load("gpu.shapes").products(settings))[::9]
+    monkeypatch.setattr(load("gpu.shapes"), "products", lambda settings: iter(products))
+    section.run(job)
+    found = heard(load, tmp_path)
+    assert not found.failures and not found.ended
+    checked = [one for one in found.items if "ratio" in one]
+    assert len(checked) == found.facts["cases"] >= 2 and all(one["ratio"] <= 1.0 and one["same"] for one in checked)
+    assert [one["precision"] for one in found.items if "tflops" in one] == ["tf32", "bf16"]
+    text = "\n".join(load("gpu.tables").warpgroups(vars(found)))
+    assert "| matmul | bf16 |" in text and "| 3 x 4 x 5 | bf16 |" in text
 
 
 def heard(load, path):
@@ -120,7 +143,7 @@ def test_rounded_products_are_told_from_exact_ones(load, monkeypatch, precision)
     case = oracle.making.Case("matmul", {"m": 3, "n": 3, "k": 3}, bound=oracle.making.Bound(2, 10))
     assert oracle.rounds_operands(case, precision)
     assert oracle.check(case, "float32", precision, 1, device)["ratio"] <= 1.0
-    monkeypatch.setattr(oracle, "rounds_operands", lambda case, precision: False)
+    monkeypatch.setattr(oracle, "rounds_operands", lambda case, precision, warpgroups=False: False)
     assert oracle.check(case, "float32", precision, 1, device)["ratio"] > 10.0
 
 

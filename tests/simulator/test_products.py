@@ -9,7 +9,15 @@ import pytest
 from cuda_running import run_cuda
 from fastnn.backend.cuda.kernels import matmul_plan, matmul_rows, matmul_simt, matmul_tensor
 from fastnn.backend.cuda.kernels.matmul_epilogue import HEADER
-from fastnn.backend.cuda.kernels.matmul_plan import Way, all_ways, choose, parts_of, scratch_bytes
+from fastnn.backend.cuda.kernels.matmul_plan import (
+    Way,
+    all_ways,
+    choose,
+    depth_of,
+    parts_of,
+    rounded_bytes,
+    scratch_bytes,
+)
 from fastnn.backend.cuda.kit import KERNELS
 from fastnn.backend.cuda.simulated import SimulatedDevice
 from fastnn.backend.cuda.table import DEVICE_PRODUCTS, PRODUCTS
@@ -23,6 +31,10 @@ FLAGS = {"plain": Flag(0), "forward": Flag.MAP_FORWARD, "gradient": Flag.MAP_GRA
 def dims_of(way: Way) -> dict[str, int]:
     """Return a shape with several blocks, the last ones incomplete, whose k is no multiple of a tile's."""
     off = 3 if way.scalar else 4
+    if way.shape in PRODUCTS.warpgroup_tiles:
+        tile = PRODUCTS.warpgroup_tiles[way.shape]
+        # more tiles of k than there is room for, the last one with another edge than other tiles have
+        return {"m": tile.rows + off, "n": tile.cols + off, "k": 3 * depth_of(way.precision) + 4 * off}
     tile = (PRODUCTS.tensor_tiles if way.precision else PRODUCTS.tiles).get(way.shape)
     if tile is not None:
         cols = tile.cols - 2 * off if way.precision else tile.cols
@@ -70,7 +82,11 @@ def test_way_agrees_with_reference(way, dtype, monkeypatch):
     monkeypatch.setattr(matmul_plan, "parts_of", lambda dims, way: 4 if way.split else 1)
     for module in (matmul_simt, matmul_rows, matmul_tensor):
         monkeypatch.setattr(module, "parts_of", matmul_plan.parts_of)
-    needed = HEADER + 4 * case.dims["m"] * case.dims["n"] * 8
+    parsed = Way.parse(way)
+    if parsed.shape in PRODUCTS.warpgroup_tiles:
+        needed = rounded_bytes(case.dims, parsed)
+    else:
+        needed = HEADER + 4 * case.dims["m"] * case.dims["n"] * 8
     changed = replace(entry, way=lambda *arguments: way, scratch=lambda *arguments: needed)
     monkeypatch.setitem(KERNELS, "matmul", changed)
     got, expected = run_cuda(case, dtype, SimulatedDevice()), run_reference(case, dtype)
@@ -89,11 +105,11 @@ def test_choice(sizes):
     ways = {str(way) for way in all_ways()}
     for m, n, k in SHAPES:
         dims = {"m": m, "n": n, "k": k}
-        for flags, precision in product(TRANSPOSES, ("float32", "tf32", "bf16")):
-            way = choose(dims, flags, precision, sizes)
+        for flags, precision, warpgroups in product(TRANSPOSES, ("float32", "tf32", "bf16"), (False, True)):
+            way = choose(dims, flags, precision, warpgroups, sizes)
             assert str(way) in ways
             assert Way.parse(str(way)) == way
             parts = parts_of(dims, way, sizes)
             assert (parts > 1) == way.split
             if parts > 1:
-                assert scratch_bytes(dims, 4, sizes) >= 64 + parts * m * n * 4
+                assert scratch_bytes(dims, 4, str(way), sizes) >= 64 + parts * m * n * 4

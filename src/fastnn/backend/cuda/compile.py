@@ -18,7 +18,7 @@ from typing import Any
 from numba import types
 
 from fastnn.backend.cuda.available import load_numba
-from fastnn.backend.cuda.kit import Stage
+from fastnn.backend.cuda.kit import Stage, capability
 from fastnn.backend.cuda.table import MINIMUM
 from fastnn.program.layout import RECORD_WORDS
 
@@ -26,6 +26,7 @@ _ENTRY = re.compile(r"\.visible \.entry (\w+)\(")
 _USED = re.compile(r"Used (\d+) registers")
 _FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _DOUBLE = re.compile(r"\b(?:add|sub|mul|fma|div|rcp|sqrt|min|max|abs|neg)(?:\.\w+)*\.f64")
+_WAITS = re.compile(r"warpgroup\.\w+ is injected|wgmma\.mma_async instructions are serialized")
 _lock = threading.Lock()
 
 
@@ -33,7 +34,8 @@ _lock = threading.Lock()
 class Compiled:
     """Machine code of one stage, the symbol to launch, and what the assembler says of it.
 
-    `doubles` is the number of instructions that compute in float64, which is slow on most GPUs.
+    `doubles` is the number of instructions that compute in float64, which is slow on most GPUs; `waits` is
+    whether the assembler has warpgroups wait for products where the kernel does not.
     """
 
     symbol: str
@@ -42,13 +44,7 @@ class Compiled:
     stack: int
     spilled: int
     doubles: int
-
-
-def capability(architecture: str) -> tuple[Any, ...]:
-    """Split an architecture such as "90a" into major, minor and suffix, as Numba takes it."""
-    digits = architecture.rstrip("af")
-    suffix = architecture[len(digits) :]
-    return (int(digits[:-1]), int(digits[-1]), *([suffix] if suffix else []))
+    waits: bool
 
 
 def compile_stage(stage: Stage, architecture: str) -> Compiled:
@@ -72,25 +68,26 @@ def compile_stage(stage: Stage, architecture: str) -> Compiled:
     used, frame = _USED.search(log), _FRAME.search(log)
     registers = int(used.group(1)) if used else -1
     stack, stores, loads = (int(one) for one in frame.groups()) if frame else (-1, -1, -1)
-    return Compiled(symbol.group(1), code, registers, stack, stores + loads, len(_DOUBLE.findall(ptx)))
+    waits, doubles = bool(_WAITS.search(log)), len(_DOUBLE.findall(ptx))
+    return Compiled(symbol.group(1), code, registers, stack, stores + loads, doubles, waits)
 
 
 @lru_cache(maxsize=8)
 def _ptx(stage: Stage) -> str:
-    """Return a stage's PTX, for the oldest architecture that it can run on.
+    """Return a stage's PTX, for the oldest architecture that it can run on, or the only one.
 
     Its assembler knows the real one. So each stage is compiled once by Numba, and what is assembled for six
     architectures in a test is the same PTX that is assembled for a user's.
     """
     cuda = load_numba()
-    virtual = max(MINIMUM, stage.minimum)
+    virtual = capability(stage.only) if stage.only else max(MINIMUM, stage.minimum)
     signature = types.void(types.UniTuple(types.int64, RECORD_WORDS), types.int64)
     bounds = (stage.threads, stage.blocks_at_once) if stage.blocks_at_once else stage.threads
     with _lock, _device_of(virtual):
         ptx, _ = cuda.compile(
             stage.function, signature, cc=virtual, output="ptx", device=False, abi="numba", launch_bounds=bounds
         )
-    return str(ptx)
+    return str(ptx).replace("div.rn.f32", "div.full.f32") if stage.only else str(ptx)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import heapq
+import os
 import threading
 import weakref
 from collections import defaultdict
@@ -33,6 +34,11 @@ _NO_TIMING = 2
 _PLAIN_SHARED = 48 * 1024
 # architectures whose own instructions are compiled for; on a later one of the same family the general code runs
 _SPECIFIC = {(9, 0): "90a"}
+
+
+def wants_warpgroups(capability: tuple[int, int]) -> bool:
+    """Return whether rounded products are made by warpgroups, which has to be asked for: see docs/gpu-results.md."""
+    return capability == (9, 0) and os.environ.get("FASTNN_CUDA_WARPGROUPS", "0") not in ("", "0")
 
 
 class Current:
@@ -121,6 +127,7 @@ class Device:
                 f"device 'cuda:{number}': {self.name} has compute capability {_spell(self.capability)}, fastnn needs "
                 f"{_spell(MINIMUM)} or newer"
             )
+        self.warpgroups = wants_warpgroups(self.capability)
         self.architecture = _SPECIFIC.get(self.capability, "{}{}".format(*self.capability))
         self._context = self._call("cuDevicePrimaryCtxRetain", handle)
         self._free: dict[int, list[int]] = defaultdict(list)

@@ -25,6 +25,18 @@ from fastnn.backend.cuda.emulated_mma import (  # noqa: F401, kernels find them 
     to_tf32,
     wait_for_copies,
 )
+from fastnn.backend.cuda.emulated_wgmma import (  # noqa: F401, the same
+    begin_products,
+    clear_sums,
+    commit_products,
+    copy_block,
+    expect_bytes,
+    has_opened,
+    make_barrier,
+    multiply_matrices,
+    show_barriers,
+    wait_for_products,
+)
 
 _lock = threading.Lock()
 _starts: list[int] = []
@@ -149,7 +161,7 @@ def _store_pack(dtype: str) -> Callable[[int, int, Any], None]:
 
 
 LOAD_PACKS = {dtype: _load_pack(dtype) for dtype in _DTYPES}
-STORE_PACKS = {dtype: _store_pack(dtype) for dtype in ("float32", "float64", "int64")}
+STORE_PACKS = {dtype: _store_pack(dtype) for dtype in ("float32", "float64", "int64", "uint32")}
 
 
 def float_as_int(value: Any) -> Any:
@@ -202,7 +214,7 @@ def atomic_min(address: int, index: int, value: int) -> None:
 Shared = tuple[NDArray[Any], int]
 
 
-def shared(elements: int, dtype: str, dynamic: bool = False) -> Callable[[], Shared]:
+def shared(elements: int, dtype: str, dynamic: bool = False, alignment: int = 16) -> Callable[[], Shared]:
     """Make a function that returns a block's own memory: blocks run one after the other, so it is always the same."""
     memory = np.full(elements, np.nan, dtype)
     return lambda: (memory, 0)

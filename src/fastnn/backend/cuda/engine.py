@@ -47,7 +47,8 @@ class CudaProgram:
 
     def __init__(self, program: Program, device: Any, precision: str = "float32") -> None:
         launches.check(program)
-        program, self._works = groups.arrange(program, launches.keys_of(program, precision), precision)
+        keys = launches.keys_of(program, precision, device.warpgroups)
+        program, self._works = groups.arrange(program, keys, precision)
         self.program, self.device = program, device
         self._made = launches.make([work.key for work in self._works])
         parts = [(key, number, stage) for key, stages in self._made.items() for number, stage in enumerate(stages)]

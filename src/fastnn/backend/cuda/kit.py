@@ -71,6 +71,12 @@ class Stage:
         Blocks that each multiprocessor has to have registers for; 0 leaves it to the compiler.
     minimum : tuple of int
         The compute capability that the function needs.
+    only : str
+        The one architecture whose own instructions the function has; "" where it has none. Divisions in float32 are
+        right to 2 units in the last place then: correct rounding is a call, and where there are calls the assembler
+        has warpgroups wait for each of their products.
+    tensor_cores : bool
+        Whether it multiplies by tensor cores.
     """
 
     function: Callable[..., None]
@@ -79,9 +85,24 @@ class Stage:
     shared: int = 0
     blocks_at_once: int = 0
     minimum: tuple[int, int] = (0, 0)
+    only: str = ""
+    tensor_cores: bool = False
+
+    def runs_on(self, architecture: str) -> bool:
+        """Tell whether it can be compiled for an architecture, such as "80" or "90a"."""
+        if self.only:
+            return architecture == self.only
+        return capability(architecture)[:2] >= self.minimum
 
 
 Factory = Callable[["Kit"], list[Stage]]
+
+
+def capability(architecture: str) -> tuple[Any, ...]:
+    """Split an architecture such as "90a" into major, minor and suffix, as Numba takes it."""
+    digits = architecture.rstrip("af")
+    suffix = architecture[len(digits) :]
+    return (int(digits[:-1]), int(digits[-1]), *([suffix] if suffix else []))
 
 
 @dataclass(frozen=True)
@@ -93,7 +114,7 @@ class Entry:
     way : callable
         Chooses among the op's kernels by dimensions and flags; that of matrix products takes a precision, too.
     scratch : callable
-        Returns the bytes of scratch memory that a record needs, by dimensions and dtype's size.
+        Returns the bytes of scratch memory that a record needs, by dimensions, dtype's size and way.
     ways : tuple of str
         All ways, for tests that compile every kernel.
     variants : callable
@@ -104,7 +125,7 @@ class Entry:
 
     factory: Factory
     way: Callable[..., str]
-    scratch: Callable[[Dims, int], int]
+    scratch: Callable[[Dims, int, str], int]
     ways: tuple[str, ...]
     variants: Callable[[str], Sequence[str]]
     dtypes: Callable[[str], Sequence[str]]
@@ -118,7 +139,7 @@ def kernel(
     ways: tuple[str, ...] = ("",),
     variants: Callable[[str], Sequence[str]] = lambda way: ("",),
     way: Callable[..., str] = lambda dims, flags: "",
-    scratch: Callable[[Dims, int], int] = lambda dims, itemsize: 0,
+    scratch: Callable[[Dims, int, str], int] = lambda dims, itemsize, way: 0,
     dtypes: Callable[[str], Sequence[str]] = lambda way: ("float32", "float64"),
 ) -> Callable[[Factory], Factory]:
     """Register the factory of the kernels of one or several ops."""

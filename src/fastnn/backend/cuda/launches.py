@@ -82,18 +82,18 @@ class Work:
         return found
 
 
-def key_of(program: Program, index: int, precision: str = "float32") -> Key:
-    """Return the kernel that runs a record; `precision` is that of matrix products."""
+def key_of(program: Program, index: int, precision: str = "float32", warpgroups: bool = False) -> Key:
+    """Return the kernel that runs a record; `precision` is that of matrix products, which may be by warpgroups."""
     record, named, mapped = program.records[index], program.kernels[index], program.maps[index]
     variant = named.variant if mapped is None else mapped.variant
     choose, dims, flags = KERNELS[named.op].way, dims_of(record), Flag(int(record[FLAGS_WORD]))
-    way = choose(dims, flags, precision) if named.op == "matmul" else choose(dims, flags)
+    way = choose(dims, flags, precision, warpgroups) if named.op == "matmul" else choose(dims, flags)
     return Key(named.op, named.dtype, variant, way)
 
 
-def keys_of(program: Program, precision: str = "float32") -> list[Key]:
+def keys_of(program: Program, precision: str = "float32", warpgroups: bool = False) -> list[Key]:
     """Return the kernel of every record."""
-    return [key_of(program, index, precision) for index in range(len(program))]
+    return [key_of(program, index, precision, warpgroups) for index in range(len(program))]
 
 
 def check(program: Program) -> None:
@@ -141,7 +141,7 @@ def works_of(program: Program, keys: Sequence[Key]) -> list[Work]:
     itemsize, works = ITEM_SIZES[program.dtype], []
     for record, key in zip(program.records, keys, strict=True):
         dims = dims_of(record)
-        scratch = KERNELS[key.op].scratch(dims, itemsize)
+        scratch = KERNELS[key.op].scratch(dims, itemsize, key.way)
         works.append(Work(key, dims, tuple(record.tolist()), scratch=scratch))
     return works
 

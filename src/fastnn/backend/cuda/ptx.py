@@ -24,6 +24,18 @@ from fastnn.backend.cuda.ptx_mma import (  # noqa: F401, kernels find them here
     to_tf32,
     wait_for_copies,
 )
+from fastnn.backend.cuda.ptx_wgmma import (  # noqa: F401, the same
+    begin_products,
+    clear_sums,
+    commit_products,
+    copy_block,
+    expect_bytes,
+    has_opened,
+    make_barrier,
+    multiply_matrices,
+    show_barriers,
+    wait_for_products,
+)
 
 _I32, _I64, _F32, _F64 = ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
 _ANY, _GLOBAL = 0, 1
@@ -151,7 +163,7 @@ def _store_pack(kind: Any) -> Any:
 
 
 LOAD_PACKS = {str(kind): _load_pack(kind) for kind in _LLVM}
-STORE_PACKS = {str(kind): _store_pack(kind) for kind in (types.float32, types.float64, types.int64)}
+STORE_PACKS = {str(kind): _store_pack(kind) for kind in (types.float32, types.float64, types.int64, types.uint32)}
 
 
 def _cast(source: Any, target: Any) -> Any:
@@ -228,11 +240,12 @@ _SHARED = 3
 _numbers = count()
 
 
-def shared(elements: int, dtype: str, dynamic: bool = False) -> Any:
-    """Make a function without arguments that returns the address of a block's own memory, aligned to 16 bytes.
+def shared(elements: int, dtype: str, dynamic: bool = False, alignment: int = 16) -> Any:
+    """Make a function without arguments that returns the address of a block's own memory, aligned to some bytes.
 
     All calls of one such function in a kernel have to be the same call: each gets memory of its own. Dynamic memory is
-    what the launch gives the block, all of it, and may be more than 48 KiB.
+    what the launch gives the block, all of it, and may be more than 48 KiB; it is to have `alignment` bytes more than
+    the elements need where that is more than 16.
     """
     memory = ir.ArrayType(_LLVM[getattr(types, dtype)], 0 if dynamic else elements)
 
@@ -245,7 +258,10 @@ def shared(elements: int, dtype: str, dynamic: bool = False) -> Any:
                 held.linkage = "external"
             else:
                 held.initializer = ir.Constant(memory, ir.Undefined)
-            return builder.ptrtoint(held, _I32)
+            start = builder.ptrtoint(held, _I32)
+            if alignment > 16:
+                start = builder.and_(builder.add(start, _I32(alignment - 1)), _I32(-alignment))
+            return start
 
         return types.uint32(), codegen
 

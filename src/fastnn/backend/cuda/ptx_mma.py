@@ -16,10 +16,25 @@ _I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 _VOID, _SHARED = ir.VoidType(), 3
 
 
-def _call(builder: Any, result: Any, operands: Any, text: str, constraints: str) -> Any:
+def call(builder: Any, result: Any, operands: Any, text: str, constraints: str) -> Any:
+    """Write instructions that all threads of a warp have to reach together, and that stay where they are."""
     kind = ir.FunctionType(result, [one.type for one in operands])
     assembly = ir.InlineAsm(kind, text, constraints, side_effect=True)
     return builder.call(assembly, operands, attrs=("convergent",))
+
+
+def statement(text: str) -> Any:
+    """Make a function without arguments that is one instruction, or several."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def run(typing_context: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            call(builder, _VOID, [], text, "~{memory}")
+            return context.get_dummy_value()
+
+        return types.none(), codegen
+
+    return run
 
 
 def _mma(shape: str) -> Any:
@@ -34,7 +49,7 @@ def _mma(shape: str) -> Any:
             operands = []
             for values, count in zip(arguments, (4, 2, 4), strict=True):
                 operands += cgutils.unpack_tuple(builder, values, count)
-            found = _call(builder, ir.LiteralStructType([_F32] * 4), operands, text, constraints)
+            found = call(builder, ir.LiteralStructType([_F32] * 4), operands, text, constraints)
             return cgutils.pack_array(builder, [builder.extract_value(found, each) for each in range(4)])
 
         return sums(left, right, sums), codegen
@@ -65,7 +80,7 @@ def load_matrices(typing_context: Any, address: Any, index: Any) -> Any:
         place = builder.add(start, builder.mul(index, _I32(4)))
         text = "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {$0,$1,$2,$3}, [$4];"
         words = ir.LiteralStructType([_I32] * 4)
-        found = _call(builder, words, [place], text, "=r,=r,=r,=r,r,~{memory}")
+        found = call(builder, words, [place], text, "=r,=r,=r,=r,r,~{memory}")
         parts = [builder.bitcast(builder.extract_value(found, each), _F32) for each in range(4)]
         return cgutils.pack_array(builder, parts)
 
@@ -77,7 +92,7 @@ def to_tf32(typing_context: Any, value: Any) -> Any:
     """Round a float32 to the 10 bits of fraction that tensor cores read."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _call(builder, _I32, arguments, "cvt.rna.tf32.f32 $0, $1;", "=r,f")
+        return call(builder, _I32, arguments, "cvt.rna.tf32.f32 $0, $1;", "=r,f")
 
     return types.uint32(types.float32), codegen
 
@@ -87,7 +102,7 @@ def to_bf16(typing_context: Any, low: Any, high: Any) -> Any:
     """Round two float32 to bfloat16, and put them into one register."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _call(builder, _I32, arguments[::-1], "cvt.rn.bf16x2.f32 $0, $1, $2;", "=r,f,f")
+        return call(builder, _I32, arguments[::-1], "cvt.rn.bf16x2.f32 $0, $1, $2;", "=r,f,f")
 
     return types.uint32(types.float32, types.float32), codegen
 
@@ -107,7 +122,7 @@ def _copy(nbytes: int, partly: bool) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
     def copy(typing_context: Any, target: Any, address: Any, index: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _call(builder, _VOID, operands(builder, signature, arguments), text, constraints)
+            call(builder, _VOID, operands(builder, signature, arguments), text, constraints)
             return context.get_dummy_value()
 
         return types.none(types.uint32, address, index), codegen
@@ -116,7 +131,7 @@ def _copy(nbytes: int, partly: bool) -> Any:
     def copy_if(typing_context: Any, target: Any, address: Any, index: Any, wanted: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             size = builder.select(arguments[3], _I32(nbytes), _I32(0))
-            _call(builder, _VOID, [*operands(builder, signature, arguments), size], text, constraints)
+            call(builder, _VOID, [*operands(builder, signature, arguments), size], text, constraints)
             return context.get_dummy_value()
 
         return types.none(types.uint32, address, index, types.boolean), codegen
@@ -130,26 +145,10 @@ COPIES = {1: _copy(4, False), 4: _copy(16, False)}
 COPIES_IF = {1: _copy(4, True), 4: _copy(16, True)}
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def commit_copies(typing_context: Any) -> Any:
-    """Close a group of copies, which may be empty."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _call(builder, _VOID, [], "cp.async.commit_group;", "~{memory}")
-        return context.get_dummy_value()
-
-    return types.none(), codegen
+#: close a group of copies, which may be empty
+commit_copies = statement("cp.async.commit_group;")
 
 
 def wait_for_copies(but: int) -> Any:
     """Make a function that waits until this thread's groups of copies are done, all `but` the last ones."""
-
-    @intrinsic  # type: ignore[untyped-decorator]
-    def wait(typing_context: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _call(builder, _VOID, [], f"cp.async.wait_group {but};", "~{memory}")
-            return context.get_dummy_value()
-
-        return types.none(), codegen
-
-    return wait
+    return statement(f"cp.async.wait_group {but};")

@@ -56,6 +56,7 @@ class SimulatedDevice:
         self.name = "Numba's CUDA simulator"
         self.architecture = "simulated"
         self.capability, self.multiprocessors = (0, 0), 1
+        self.warpgroups = False
         self._functions: dict[Any, Any] = {}
 
     def allocate(self, nbytes: int) -> Memory:

@@ -137,6 +137,39 @@ class TensorTile:
         return self.stages - 1
 
 
+#: threads of a warpgroup
+WARPGROUP = 128
+
+
+@dataclass(frozen=True)
+class WarpgroupTile:
+    """What a block makes by warpgroups, at compute capability 9.0.
+
+    Attributes
+    ----------
+    rows, cols : int
+        The block's part of the result: 64 rows for each warpgroup, and a multiple of 8 columns, at most 256.
+    stages, at_once, speed
+        As for a `TensorTile`; more than 1 is faster than the instructions that a `TensorTile` is for.
+    """
+
+    rows: int
+    cols: int
+    stages: int
+    at_once: int
+    speed: float
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return WARPGROUP * (self.rows // 64)
+
+    @property
+    def ahead(self) -> int:
+        """Tiles that come in while one is multiplied."""
+        return self.stages - 1
+
+
 @dataclass(frozen=True)
 class Products:
     """Sizes of matrix products.
@@ -157,6 +190,8 @@ class Products:
         Multiprocessors that are to have work: of an H100 or H200.
     tensor_tiles : mapping of str to TensorTile
         By the name that a way has, as `tiles`.
+    warpgroup_tiles : mapping of str to WarpgroupTile
+        The same.
     """
 
     tiles: Mapping[str, Tile]
@@ -167,6 +202,7 @@ class Products:
     step: int
     processors: int
     tensor_tiles: Mapping[str, TensorTile]
+    warpgroup_tiles: Mapping[str, WarpgroupTile]
 
 
 DEVICE_PRODUCTS = Products(
@@ -183,6 +219,8 @@ DEVICE_PRODUCTS = Products(
         "large": TensorTile(rows=128, cols=128, warp_rows=64, warp_cols=64, stages=3, at_once=2, speed=0.6),
         "medium": TensorTile(rows=64, cols=64, warp_rows=32, warp_cols=32, stages=3, at_once=4, speed=0.4),
     },
+    # four stages are 192 KiB of 227
+    warpgroup_tiles={"huge": WarpgroupTile(rows=128, cols=256, stages=4, at_once=1, speed=1.4)},
 )  # fmt: skip
 TOY_PRODUCTS = Products(
     tiles={
@@ -198,6 +236,7 @@ TOY_PRODUCTS = Products(
         "large": TensorTile(rows=32, cols=64, warp_rows=32, warp_cols=32, stages=3, at_once=2, speed=0.6),
         "medium": TensorTile(rows=64, cols=32, warp_rows=64, warp_cols=32, stages=3, at_once=4, speed=0.4),
     },
+    warpgroup_tiles={"huge": WarpgroupTile(rows=128, cols=16, stages=2, at_once=1, speed=1.4)},
 )  # fmt: skip
 PRODUCTS = TOY_PRODUCTS if SIMULATED else DEVICE_PRODUCTS
 

@@ -100,7 +100,7 @@ def _normalize(kit: Kit, statistics: Any) -> Any:
     "batch_norm",
     ways=columnwise.WAYS,
     way=columnwise.way_of,
-    scratch=lambda dims, itemsize: columnwise.table_bytes(dims, itemsize, 2),
+    scratch=lambda dims, itemsize, way: columnwise.table_bytes(dims, itemsize, 2),
 )
 def batch_norm(kit: Kit) -> list[Stage]:
     """Normalise columns by the batch's mean and biased variance, and move the moving ones towards them."""
@@ -196,7 +196,7 @@ def batch_norm_inference(kit: Kit) -> list[Stage]:
     return [columnwise.pass_stage(batch_norm_inference)]
 
 
-def _grad_bytes(dims: Dims, itemsize: int) -> int:
+def _grad_bytes(dims: Dims, itemsize: int, way: str) -> int:
     return 2 * dims["cols"] * itemsize + columnwise.table_bytes(dims, itemsize, 2)
 
 
@@ -258,7 +258,7 @@ def batch_norm_grad(kit: Kit) -> list[Stage]:
     "batch_norm_inference_grad",
     ways=columnwise.WAYS,
     way=columnwise.way_of,
-    scratch=lambda dims, itemsize: columnwise.table_bytes(dims, itemsize, 2),
+    scratch=lambda dims, itemsize, way: columnwise.table_bytes(dims, itemsize, 2),
 )
 def batch_norm_inference_grad(kit: Kit) -> list[Stage]:
     """Make dx = rstd gamma dy, and the sums for gamma and beta."""

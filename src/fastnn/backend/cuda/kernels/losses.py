@@ -218,7 +218,7 @@ def _sum_blocks(dims: Dims) -> int:
     "sum_loss",
     ways=("whole", "chunked"),
     way=_sum_way,
-    scratch=lambda dims, itemsize: 8 * _sum_blocks(dims) if _sum_way(dims, Flag(0)) == "chunked" else 0,
+    scratch=lambda dims, itemsize, way: 8 * _sum_blocks(dims) if way == "chunked" else 0,
 )
 def sum_loss(kit: Kit) -> list[Stage]:
     """Add the weighted losses and the number of rows to a float64 total."""

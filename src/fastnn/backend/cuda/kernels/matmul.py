@@ -8,9 +8,11 @@ from functools import cache
 
 from fastnn.backend.cuda.kernels.matmul_epilogue import sum_parts
 from fastnn.backend.cuda.kernels.matmul_plan import Way, all_ways, along_k, choose, scratch_bytes
+from fastnn.backend.cuda.kernels.matmul_rounded import rounding
 from fastnn.backend.cuda.kernels.matmul_rows import few_rows
 from fastnn.backend.cuda.kernels.matmul_simt import product
 from fastnn.backend.cuda.kernels.matmul_tensor import tensor_product
+from fastnn.backend.cuda.kernels.matmul_warpgroup import warpgroup_product
 from fastnn.backend.cuda.kit import Key, Kit, Stage, kernel
 from fastnn.backend.cuda.table import PACK, PRODUCTS
 from fastnn.formulas import activations
@@ -27,13 +29,15 @@ def _variants(way: str) -> Sequence[str]:
     "matmul",
     ways=tuple(str(way) for way in all_ways()),
     variants=_variants,
-    way=lambda dims, flags, precision="float32": str(choose(dims, flags, precision)),
+    way=lambda dims, flags, precision="float32", warpgroups=False: str(choose(dims, flags, precision, warpgroups)),
     scratch=scratch_bytes,
     dtypes=lambda way: ("float32",) if Way.parse(way).precision else ("float32", "float64"),
 )
 def matmul(kit: Kit) -> list[Stage]:
     """Multiply two matrices."""
     way = Way.parse(kit.way)
+    if way.shape in PRODUCTS.warpgroup_tiles:
+        return [rounding(kit, way), warpgroup_product(kit, way)]
     if not way.split:
         return [_multiplies(kit, way)]
     # rows of the result begin at multiples of a pack

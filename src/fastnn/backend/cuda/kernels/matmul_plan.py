@@ -1,5 +1,7 @@
 """Which kernel makes a matrix product: by its shape alone, so that nobody's results depend on the device.
 
+Only rounded products of GPUs with warpgroups are an exception, whose instructions no other GPU has.
+
 A way is written "tf32-nt-gradient-large-split-scalar": to what tensor cores round, if they are used; how a and b are
 stored ("n"ormal or "t"ransposed); what happens to the result; the shape of the blocks; whether parts of k are added by
 a second stage; and whether loads are of single elements, because rows do not begin at multiples of 16 bytes.
@@ -14,15 +16,16 @@ from itertools import product
 
 from fastnn.backend.cuda.kernels.matmul_epilogue import HEADER
 from fastnn.backend.cuda.kit import ceil_div
-from fastnn.backend.cuda.table import PACK, PRODUCTS, Products, TensorTile, Tile
+from fastnn.backend.cuda.table import PACK, PRODUCTS, Products, TensorTile, Tile, WarpgroupTile
 from fastnn.program.layout import Flag
 
 #: cycles until what a block has asked for is in shared memory, and of one more stage
 LATENCY, STAGE = 800, 4000
 #: multiplications a cycle of one multiprocessor, by what factors are rounded to, and bytes between it and memory
 MULTIPLICATIONS, BYTES = {"": 128, "tf32": 512, "bf16": 1024}, 16
-#: what tensor cores round float32 to
-PRECISIONS = ("tf32", "bf16")
+#: bytes of a number rounded to what tensor cores multiply, and of a line of a tile of such numbers
+ROUNDED, LINE_BYTES = {"tf32": 4, "bf16": 2}, 128
+PRECISIONS = tuple(ROUNDED)
 #: parts of a product are at most so many, and in all have at most so many elements: they stay in the second-level cache
 MOST_PARTS, MOST_SUMS = 64, 2**23
 
@@ -54,7 +57,7 @@ class Way:
         return cls(stored[0] == "t", stored[1] == "t", epilogue, shape, "split" in ends, "scalar" in ends, precision)
 
 
-def blocks_of(tile: Tile | TensorTile, m: int, n: int) -> int:
+def blocks_of(tile: Tile | TensorTile | WarpgroupTile, m: int, n: int) -> int:
     """Return how many tiles a result has."""
     return ceil_div(m, tile.rows) * ceil_div(n, tile.cols)
 
@@ -82,6 +85,26 @@ def _estimate(tile: Tile | TensorTile, precision: str, m: int, n: int, k: int, p
     return best
 
 
+def depth_of(precision: str) -> int:
+    """Return how much of k is in a tile of rounded numbers."""
+    return LINE_BYTES // ROUNDED[precision]
+
+
+def rounded_bytes(dims: Mapping[str, int], way: Way, sizes: Products = PRODUCTS) -> int:
+    """Return the bytes of both operands of a product by warpgroups, rounded and filled up to whole tiles."""
+    tile = sizes.warpgroup_tiles[way.shape]
+    lines = ceil_div(dims["m"], tile.rows) * tile.rows + ceil_div(dims["n"], tile.cols) * tile.cols
+    return lines * ceil_div(dims["k"], depth_of(way.precision)) * LINE_BYTES
+
+
+def _estimate_rounded(tile: WarpgroupTile, precision: str, m: int, n: int, k: int, processors: int) -> float:
+    """Estimate the cycles of a product by warpgroups, and of the stage before it."""
+    work = tile.rows * tile.cols * depth_of(precision) / MULTIPLICATIONS[precision] / tile.speed
+    steps = ceil_div(blocks_of(tile, m, n), processors) * (ceil_div(k, depth_of(precision)) + 1)
+    moved = (m + n) * k * (4 + ROUNDED[precision])
+    return steps * max(LATENCY / tile.ahead, work) + STAGE + moved / processors / BYTES
+
+
 def along_k(way: Way) -> bool:
     """Return whether neighbours in the matrix that a few rows are multiplied by differ by k."""
     return not way.transpose_a if way.shape == "column" else way.transpose_b
@@ -96,7 +119,7 @@ def outputs_of_block(way: Way, sizes: Products = PRODUCTS) -> int:
 
 def parts_of(dims: Mapping[str, int], way: Way, sizes: Products = PRODUCTS) -> int:
     """Return how many parts of k a product is divided into."""
-    if not way.split:
+    if not way.split or way.shape in sizes.warpgroup_tiles:
         return 1
     m, n, k = dims["m"], dims["n"], dims["k"]
     tiles = sizes.tensor_tiles if way.precision else sizes.tiles
@@ -114,13 +137,21 @@ def _plain(way: Way) -> Way:
     return replace(way, transpose_b=False) if way.shape == "column" else way
 
 
-def choose(dims: Mapping[str, int], flags: Flag, precision: str = "float32", sizes: Products = PRODUCTS) -> Way:
+def choose(
+    dims: Mapping[str, int],
+    flags: Flag,
+    precision: str = "float32",
+    warpgroups: bool = False,
+    sizes: Products = PRODUCTS,
+) -> Way:
     """Choose the way of a product.
 
     Parameters
     ----------
     precision : {"float32", "tf32", "bf16"}
         To what factors may be rounded for tensor cores, where these are quicker; only for float32 products.
+    warpgroups : bool
+        Whether the GPU has them.
     """
     m, n, k = dims["m"], dims["n"], dims["k"]
     transpose_a, transpose_b = Flag.TRANSPOSE_A in flags, Flag.TRANSPOSE_B in flags
@@ -132,23 +163,30 @@ def choose(dims: Mapping[str, int], flags: Flag, precision: str = "float32", siz
     elif n == 1:
         shape, scalar = "column", row_a % PACK != 0
     else:
-        candidates: list[tuple[str, str, Tile | TensorTile]] = [("", name, tile) for name, tile in sizes.tiles.items()]
-        if precision in PRECISIONS:
-            candidates += [(precision, name, tile) for name, tile in sizes.tensor_tiles.items()]
-        rounded, shape, _ = min(candidates, key=lambda each: _estimate(each[2], each[0], m, n, k, sizes.processors)[0])
+        rounded, shape = _quickest(m, n, k, precision, warpgroups, sizes)
         scalar = any(row % PACK for row in (row_a, row_b, n))
     way = _plain(Way(transpose_a, transpose_b, epilogue, shape, True, scalar, rounded))
     return way if parts_of(dims, way, sizes) > 1 else replace(way, split=False)
 
 
-def scratch_bytes(dims: Mapping[str, int], itemsize: int, sizes: Products = PRODUCTS) -> int:
-    """Return the scratch memory of a product, whatever its flags and precision: a header, and the parts."""
-    ways = (choose(dims, flags, precision, sizes) for flags in _TRANSPOSES for precision in ("float32", *PRECISIONS))
-    parts = max(parts_of(dims, way, sizes) if way.split else 0 for way in ways)
-    return HEADER + parts * dims["m"] * dims["n"] * itemsize if parts else 0
+def _quickest(m: int, n: int, k: int, precision: str, warpgroups: bool, sizes: Products) -> tuple[str, str]:
+    """Return to what factors are rounded, "" if not, and the name of a tile."""
+    processors = sizes.processors
+    times = {("", name): _estimate(tile, "", m, n, k, processors)[0] for name, tile in sizes.tiles.items()}
+    if precision in PRECISIONS:
+        for name, tile in sizes.tensor_tiles.items():
+            times[precision, name] = _estimate(tile, precision, m, n, k, processors)[0]
+        for name, huge in sizes.warpgroup_tiles.items() if warpgroups else ():
+            times[precision, name] = _estimate_rounded(huge, precision, m, n, k, processors)
+    return min(times, key=times.__getitem__)
 
 
-_TRANSPOSES = (Flag(0), Flag.TRANSPOSE_A, Flag.TRANSPOSE_B, Flag.TRANSPOSE_A | Flag.TRANSPOSE_B)
+def scratch_bytes(dims: Mapping[str, int], itemsize: int, way: str, sizes: Products = PRODUCTS) -> int:
+    """Return the scratch memory of a product: rounded operands, or a header and the parts of the result."""
+    parsed = Way.parse(way)
+    if parsed.shape in sizes.warpgroup_tiles:
+        return rounded_bytes(dims, parsed, sizes)
+    return HEADER + parts_of(dims, parsed, sizes) * dims["m"] * dims["n"] * itemsize if parsed.split else 0
 
 
 def all_ways() -> Iterator[Way]:
@@ -165,3 +203,5 @@ def all_ways() -> Iterator[Way]:
                     yield _plain(way)
                 if shape in PRODUCTS.tensor_tiles:
                     yield from (replace(way, precision=precision) for precision in PRECISIONS)
+        for shape, precision, scalar in product(PRODUCTS.warpgroup_tiles, PRECISIONS, (False, True)):
+            yield Way(a, b, epilogue, shape, False, scalar, precision)

@@ -305,4 +305,4 @@ def tensor_product(kit: Kit, way: Way) -> Stage:
     def grid(dims):
         return blocks_of(tile, dims["m"], dims["n"]), parts_of(dims, way)
 
-    return Stage(tensor_product, grid, threads, shared=4 * elements, minimum=MINIMUM)
+    return Stage(tensor_product, grid, threads, shared=4 * elements, minimum=MINIMUM, tensor_cores=True)

@@ -156,7 +156,7 @@ def _confusion_way(dims: Dims, flags: Flag) -> str:
     return f"long{parts and '-'}{parts}" if dims["cols"] > SHORT else parts
 
 
-def _confusion_scratch(dims: Dims, itemsize: int) -> int:
+def _confusion_scratch(dims: Dims, itemsize: int, way: str) -> int:
     return 8 * (dims["rows"] + dims["size"] * _scatter_parts(dims["rows"], dims["size"]))
 
 
@@ -231,7 +231,7 @@ def _histogram_parts(dims: Dims) -> int:
     "auc_histogram",
     ways=("", "parts"),
     way=lambda dims, flags: "parts" if _histogram_parts(dims) > 1 else "",
-    scratch=lambda dims, itemsize: 8 * dims["size"] * _histogram_parts(dims),
+    scratch=lambda dims, itemsize, way: 8 * dims["size"] * _histogram_parts(dims),
 )
 def auc_histogram(kit: Kit) -> list[Stage]:
     """Add weights to bins of scores, positive samples first; every element is a sample."""

@@ -49,7 +49,7 @@ def _regression_parts(dims: Dims) -> int:
     "regression_sums",
     ways=("", "parts"),
     way=lambda dims, flags: "parts" if _regression_parts(dims) > 1 else "",
-    scratch=lambda dims, itemsize: 8 * _SUMS * dims["cols"] * _regression_parts(dims),
+    scratch=lambda dims, itemsize, way: 8 * _SUMS * dims["cols"] * _regression_parts(dims),
 )
 def regression_sums(kit: Kit) -> list[Stage]:
     """Add shifted sums and products of predictions and targets, column by column."""

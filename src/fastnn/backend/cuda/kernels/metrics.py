@@ -36,7 +36,7 @@ def _count_way(dims: Dims, flags: Flag) -> str:
     return "" if dims["rows"] <= ALONE * TEAM else "parts"
 
 
-def _count_scratch(dims: Dims, itemsize: int) -> int:
+def _count_scratch(dims: Dims, itemsize: int, way: str) -> int:
     return 16 * PARTS
 
 

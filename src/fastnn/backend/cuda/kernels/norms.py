@@ -186,7 +186,7 @@ def parameter_stages(kit: Kit, hold: Any, term: Any, *, keeps: bool = False, ski
     "layer_norm_param_grad",
     ways=columnwise.WAYS,
     way=columnwise.way_of,
-    scratch=lambda dims, itemsize: columnwise.table_bytes(dims, itemsize, 2),
+    scratch=lambda dims, itemsize, way: columnwise.table_bytes(dims, itemsize, 2),
 )
 def layer_norm_param_grad(kit: Kit) -> list[Stage]:
     """Sum dy xhat and dy over the rows."""

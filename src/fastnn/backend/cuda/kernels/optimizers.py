@@ -89,7 +89,7 @@ def _sum_way(dims: Dims, flags: Flag) -> str:
     return "" if dims["n"] <= _ALONE else "parts"
 
 
-def _sum_scratch(dims: Dims, itemsize: int) -> int:
+def _sum_scratch(dims: Dims, itemsize: int, way: str) -> int:
     return 8 * _PARTS
 
 

@@ -122,7 +122,7 @@ def log_softmax_grad(kit: Kit) -> list[Stage]:
     "sum_rows",
     ways=columnwise.WAYS,
     way=columnwise.way_of,
-    scratch=columnwise.table_bytes,
+    scratch=lambda dims, itemsize, way: columnwise.table_bytes(dims, itemsize),
 )
 def sum_rows(kit: Kit) -> list[Stage]:
     """Sum over rows."""

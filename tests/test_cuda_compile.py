@@ -1,5 +1,6 @@
 """Users' kernels with a network in them, compiled by numba-cuda for several GPUs; none is needed for that."""
 
+import math
 import os
 import re
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +25,10 @@ from numba import cuda
 
 from fastnn.backend.cuda.compile import _device_of
 from fastnn.backend.cuda.frozen_code import encode
-from fastnn.backend.cuda.kit import capability
+from fastnn.backend.cuda.kernels import stages
+from fastnn.backend.cuda.kit import Key, capability
+from fastnn.backend.cuda.library import machine_code, path_of
+from fastnn.formulas import own
 from fastnn.model.freezing import program
 from fastnn.nopython import cuda_overloads
 
@@ -199,3 +203,45 @@ def test_functions_for_the_cpu_take_no_network_of_a_gpu():
     net = fnp.FrozenDeviceNetwork(np.zeros(20, np.int64), np.zeros(4, np.float32))
     with pytest.raises(TypingError, match="expected a FrozenNetwork"):
         call(net, x, x)
+
+
+WIDTH = 0.5
+
+
+@numba.njit
+def snake(x):
+    return x + math.sin(WIDTH * x) ** 2 / WIDTH
+
+
+def squared(target, prediction):
+    return np.float32(0.5) * (prediction - target) ** 2
+
+
+def momentum(p, g, m, learning_rate, step, beta):
+    m = beta * m - learning_rate * np.tanh(g)
+    return p + m, m
+
+
+@pytest.mark.parametrize("architecture", ["75", "90a"])
+def test_functions_of_users_in_fastnns_kernels(architecture, tmp_path, monkeypatch):
+    """What the simulator runs as Python is compiled here; it is kept on disk, by the function's own key."""
+    monkeypatch.setenv("FASTNN_CACHE_DIR", str(tmp_path))
+    activation, loss = own.make("snake", snake, None), own.make("squared", squared, None)
+    update = own.make("momentum", momentum, slots=1, constants=1)
+    wanted = [
+        Key("activation", "float32", activation.key), Key("activation_grad", "float32", activation.key),
+        Key("matmul", "float64", activation.key, "nn-forward-small"), Key("loss", "float32", loss.key, "thread"),
+        Key("optimizer", "float32", update.key),
+    ]  # fmt: skip
+    for key in wanted:
+        for number, stage in enumerate(stages(key)):
+            code = machine_code(key, number, stage, architecture)
+            assert code.code.startswith(b"\x7fELF") and path_of(key, number, architecture).exists()
+
+
+def test_functions_of_users_that_do_not_compile(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTNN_CACHE_DIR", str(tmp_path))
+    unknown = own.make("unknown", lambda x: np.linalg.norm(x), None)
+    key = Key("activation", "float32", unknown.key)
+    with pytest.raises(ValueError, match="numba-cuda cannot compile the function 'unknown' for float32 numbers"):
+        machine_code(key, 0, stages(key)[0], "80")

@@ -21,6 +21,7 @@ TESTS = Path(__file__).parent
         "test_fused.py",
         "test_products.py",
         "test_warpgroups.py",
+        "test_custom.py",
         "test_gpu_report.py",
     ],
 )

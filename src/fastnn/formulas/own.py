@@ -60,6 +60,14 @@ class Own:
         """Whether values that the function takes from outside are no longer those that the key was made of."""
         return self.told and _digest(self.functions, self.slots, self.constants, self.shape) not in self.key
 
+    def check_unchanged(self) -> None:
+        """Raise ValueError where the function is no longer the one that its key was made of."""
+        if self.changed:
+            raise ValueError(
+                f"the function {self.name!r}: values that it takes from outside have changed since it was given to "
+                "fastnn, and before it was compiled; give it anew"
+            )
+
     @property
     def weighted(self) -> bool:
         """Whether a layer has weights."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fastnn.backend.cuda import users
 from fastnn.backend.cuda.kernels import stages
 from fastnn.backend.cuda.kit import KERNELS, SCRATCH_WORD, TABLE_WORD, Key, Stage
 from fastnn.backend.cuda.table import MOST_ELEMENTS
@@ -104,15 +105,17 @@ def check(program: Program) -> None:
     ValueError
         When an operand has more than `MOST_ELEMENTS` elements.
     NotImplementedError
-        When an op runs on the CPU only.
+        When an op, or a function of the user's own, runs on the CPU only.
     """
     for index, record in enumerate(program.records):
         key = program.kernels[index]
         mapped = program.maps[index]
-        users = own.first(key.variant, "" if mapped is None else mapped.variant)
-        if users is not None or key.op not in KERNELS:
-            what = f"{key.op} has no CUDA kernel" if users is None else f"the function {users.name!r} is your own"
-            raise NotImplementedError(f"{program.labels[index]}: {what}, and runs on the CPU only: use to('cpu')")
+        function = own.first(key.variant, "" if mapped is None else mapped.variant)
+        reason = None if key.op in KERNELS else f"{key.op} has no CUDA kernel"
+        if function is not None:
+            reason = users.why_not(function, key.op)
+        if reason is not None:
+            raise NotImplementedError(f"{program.labels[index]}: {reason}: it runs on the CPU only, use to('cpu')")
         for view in operands_of(record, program.dtype):
             count = view.nbytes // ITEM_SIZES.get(view.spec.kind, ITEM_SIZES[program.dtype])
             if count > MOST_ELEMENTS:

@@ -8,6 +8,7 @@ from pathlib import Path
 from fastnn import cache
 from fastnn.backend.cuda.kit import Key, Stage
 from fastnn.backend.store import ObjectCode, read_file, write_file
+from fastnn.formulas import own
 
 # what makes machine code of kernels, beside Numba, whose version the cache's folder stands for
 _PACKAGES = ("numba-cuda", "nvidia-nvvm", "nvidia-nvjitlink")
@@ -24,18 +25,38 @@ def path_of(key: Key, number: int, architecture: str) -> Path:
     return cache.location() / f"{key}-{number}-sm_{architecture}-{_made_by()}.fnk"
 
 
-def machine_code(key: Key, number: int, stage: Stage, architecture: str) -> ObjectCode:
-    """Return the machine code of a kernel's stage, compiled where the disk has none."""
+def _kept_at(key: Key, number: int, architecture: str) -> Path | None:
     try:
-        path = path_of(key, number, architecture)
+        return path_of(key, number, architecture)
     except OSError:
-        path = None
+        return None
+
+
+def machine_code(key: Key, number: int, stage: Stage, architecture: str) -> ObjectCode:
+    """Return the machine code of a kernel's stage, compiled where the disk has none.
+
+    Raises
+    ------
+    ValueError
+        When a function of the user's own cannot be compiled, or has changed.
+    """
+    users = own.find(key.variant)
+    path = _kept_at(key, number, architecture) if users is None or users.told else None
     found = None if path is None else read_file(path)
     if found is not None:
         return ObjectCode(*found)
     from fastnn.backend.cuda.compile import compile_stage
 
-    compiled = compile_stage(stage, architecture)
+    if users is not None:
+        users.check_unchanged()
+    try:
+        compiled = compile_stage(stage, architecture)
+    except Exception as error:
+        if users is None:
+            raise
+        raise ValueError(
+            f"numba-cuda cannot compile the function {users.name!r} for {key.dtype} numbers: {error}"
+        ) from error
     code = ObjectCode(compiled.symbol, compiled.code)
     if path is not None:
         write_file(path, code)

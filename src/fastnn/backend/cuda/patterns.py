@@ -9,6 +9,7 @@ from fastnn.backend.cuda.fused_work import Back, Gradient, Product, backward_wor
 from fastnn.backend.cuda.kernels.fused_plan import worthwhile
 from fastnn.backend.cuda.launches import Work
 from fastnn.backend.cuda.table import FUSED
+from fastnn.formulas import own
 from fastnn.program.layout import ABSENT, FLAGS_WORD, Buffer, Flag, decode, encode
 from fastnn.program.ops import OPS
 from fastnn.program.program import ITEM_SIZES, OperandView, Program, op_of, operands_of
@@ -78,6 +79,8 @@ def _product(program: Program, at: int) -> Product | None:
     words = {name: int(record[_MATMUL.word(name)]) for name in ("a", "b", "c", "bias", "pre", "saved", "m", "n", "k")}
     parameters = tuple(int(record[_MATMUL.word(name)]) for name in ("p0", "p1"))
     formula = "linear" if mapped is None else mapped.variant
+    if own.is_own(formula):
+        return None
     return Product(record=at, **words, flags=Flag(int(record[FLAGS_WORD])), formula=formula, parameters=parameters)
 
 

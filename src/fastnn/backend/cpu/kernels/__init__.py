@@ -56,11 +56,8 @@ def build(key: KernelKey) -> ObjectCode:
         When a function of the user's own cannot be compiled.
     """
     entry, users = KERNELS[key.op], find(key.variant)
-    if users is not None and users.changed:
-        raise ValueError(
-            f"the function {users.name!r}: values that it takes from outside have changed since it was given to "
-            "fastnn, and before it was compiled; give it anew"
-        )
+    if users is not None:
+        users.check_unchanged()
     try:
         function = entry.factory(Kit(key.op, key.dtype), key.variant)
         arrays = key.op in ("row_function", "row_function_grad")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from fastnn.backend.cuda import users
 from fastnn.backend.cuda.kernels.philox import BLOCKS, GROUP, philox
 from fastnn.backend.cuda.kit import Kit, Stage, ceil_div, kernel, packs, ptx
 from fastnn.backend.cuda.options import formula
@@ -22,7 +23,7 @@ load_int64, as_double = ptx.LOADS["int64"], ptx.int_as_double
 def formulas(kit: Kit, name: str) -> tuple[Any, Any]:
     """Return an activation and its gradient as device functions."""
     table: dict[str, tuple[Any, Any]] = activations.define(kit.real, formula, kit.math)
-    return table[name]
+    return users.activation(name, kit.real) or table[name]
 
 
 @kernel("activation", variants=lambda way: tuple(activations.SAVES))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from fastnn.backend.cuda import users
 from fastnn.backend.cuda.kit import BAD_ROW, NO_ROW, SCRATCH_WORD, Dims, Kit, Stage, ceil_div, kernel, packs, ptx
 from fastnn.backend.cuda.options import formula, helper
 from fastnn.backend.cuda.table import PACK, SIZES
@@ -36,8 +37,10 @@ def optimizer(kit: Kit) -> list[Stage]:
     """Update parameters and the optimizer's state by a scalar formula, in one pass."""
     P, G, S0, S1, S2, HYPER, N = kit.words("p g s0 s1 s2 hyper n")
     real, load, store, load_pack, store_pack = kit.real, kit.load, kit.store, kit.load_pack, kit.store_pack
-    step = formulas.define(real, formula, kit.math)[kit.variant]
-    slots = len(formulas.FORMULAS[kit.variant].slots)
+    step, slots = users.update(kit.variant, real) or (
+        formulas.define(real, formula, kit.math)[kit.variant],
+        len(formulas.FORMULAS[kit.variant].slots),
+    )
     zero = real(0.0)
     zeros = zero, zero, zero, zero
 

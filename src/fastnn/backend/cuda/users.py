@@ -1,0 +1,65 @@
+"""Scalar functions of the users' own on a GPU: which can run there, and how they become device functions."""
+
+from __future__ import annotations
+
+import dis
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from fastnn.backend.cuda.options import formula, helper
+from fastnn.formulas import own
+from fastnn.formulas.own import Own
+
+#: ops whose formula may be a user's function of numbers
+SCALAR_OPS = ("activation", "activation_grad", "matmul", "loss", "optimizer")
+_SUBSCRIPTS = {"BINARY_SUBSCR", "BINARY_SLICE", "STORE_SUBSCR"}
+
+
+def why_not(users: Own, op: str) -> str | None:
+    """Return why a function cannot run in a kernel of an op, None where it can.
+
+    A kernel can neither raise nor check an index, so what would end a program on the CPU would be garbage on a GPU.
+    """
+    name = f"the function {users.name!r} is your own"
+    if op not in SCALAR_OPS:
+        return f"{name}, of arrays"
+    for function in users.functions:
+        for code in _codes(function, set()) if function is not None else ():
+            for each in dis.get_instructions(code):
+                if each.opname in _SUBSCRIPTS or (each.opname == "BINARY_OP" and each.argrepr == "[]"):
+                    return f"{name} and takes elements of arrays or tuples"
+                if each.opname in ("RAISE_VARARGS", "RERAISE"):
+                    return f"{name} and may raise"
+    return None
+
+
+def _codes(function: Any, seen: set[int]) -> Iterator[types.CodeType]:
+    """Walk the code of a function and of those that it calls."""
+    plain = getattr(function, "py_func", function)
+    if not isinstance(plain, types.FunctionType) or id(plain) in seen:
+        return
+    seen.add(id(plain))
+    yield plain.__code__
+    yield from (each for each in plain.__code__.co_consts if isinstance(each, types.CodeType))
+    cells = [each.cell_contents for each in plain.__closure__ or ()]
+    for other in (*(plain.__globals__.get(name) for name in plain.__code__.co_names), *cells):
+        yield from _codes(other, seen)
+
+
+def activation(name: str, real: Any) -> tuple[Any, Any] | None:
+    """Return an activation of a user's and its gradient as device functions, None where this is one of fastnn's."""
+    users = own.find(name)
+    return None if users is None else own.activation(users, real, formula, helper, helper)
+
+
+def loss(name: str, real: Any) -> tuple[Any, Any] | None:
+    """Return a loss of a user's and its gradient as device functions, None where this is one of fastnn's."""
+    users = own.find(name)
+    return None if users is None else own.loss(users, real, formula, helper, helper)
+
+
+def update(name: str, real: Any) -> tuple[Any, int] | None:
+    """Return a user's optimizer as a device function, and its slots; None where this is one of fastnn's."""
+    users = own.find(name)
+    return None if users is None else (own.update(users, real, formula, helper), users.slots)

@@ -18,9 +18,9 @@ from running import COUNTERS, Result, build, fill, filled, outputs_of
 class BackwardsDevice(SimulatedDevice):
     """A simulated GPU whose blocks run from the last to the first: what relies on their order is found out."""
 
-    def capture(self, launches: Any, context: int) -> Any:
+    def capture(self, launches: Any, context: int, before: Any = (), after: Any = ()) -> Any:
         """Put launches together."""
-        return _Backwards(self._functions, launches, context)
+        return _Backwards(self, launches, context, before, after)
 
 
 class _Backwards(Graph):

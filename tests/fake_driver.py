@@ -1,7 +1,7 @@
 """A CUDA driver of Python: memory is the host's, and kernels run in Numba's simulator.
 
 It stands in for `cuda.bindings.driver`, function by function, and is stricter than a driver: addresses have to lie in
-allocated memory, a context has to be current, nothing but launches may be captured.
+allocated memory, a context has to be current, nothing but launches and copies of locked memory may be captured.
 """
 
 from __future__ import annotations
@@ -128,13 +128,22 @@ class FakeDriver:
         ctypes.memset(address, value, nbytes)
         return (0,)
 
+    def _locks(self, address, nbytes):
+        return any(start <= address and address + nbytes <= start + len(raw) for start, raw in self.locked.items())
+
     def cuMemcpyHtoDAsync(self, target, source, nbytes, stream):
+        if self.capturing is not None and self._locks(source, nbytes) and self._holds(target, nbytes):
+            self.capturing.append((ctypes.memmove, target, source, nbytes))
+            return (0,)
         if self._ready() or not self._holds(target, nbytes):
             return (self._ready() or INVALID_VALUE,)
         ctypes.memmove(target, source, nbytes)
         return (0,)
 
     def cuMemcpyDtoHAsync(self, target, source, nbytes, stream):
+        if self.capturing is not None and self._locks(target, nbytes) and self._holds(source, nbytes):
+            self.capturing.append((ctypes.memmove, target, source, nbytes))
+            return (0,)
         if self._ready() or not self._holds(source, nbytes):
             return (self._ready() or INVALID_VALUE,)
         ctypes.memmove(target, source, nbytes)
@@ -187,15 +196,14 @@ class FakeDriver:
             return (INVALID_VALUE,)
         pointers = (ctypes.c_uint64 * ARGUMENTS).from_address(parameters)
         values = [ctypes.c_int64.from_address(pointer).value for pointer in pointers]
-        launch = (function, (gx, gy), bx, tuple(values[:-1]), values[-1])
+        launch = (self._launch, function, (gx, gy), bx, tuple(values[:-1]), values[-1])
         if self.capturing is not None:
             self.capturing.append(launch)
         else:
-            self._launch(launch)
+            launch[0](*launch[1:])
         return (0,)
 
-    def _launch(self, launch):
-        function, grid, threads, record, context = launch
+    def _launch(self, function, grid, threads, record, context):
         python, expected = self.stages[function]
         assert threads == expected
         cuda.jit(python)[grid, threads](record, context)
@@ -223,8 +231,8 @@ class FakeDriver:
     def cuGraphLaunch(self, handle, stream):
         if not self.current:
             return (INVALID_CONTEXT,)
-        for launch in self.graphs[handle]:
-            self._launch(launch)
+        for call, *arguments in self.graphs[handle]:
+            call(*arguments)
         return (0,)
 
     def code(self, key, number, stage, architecture):

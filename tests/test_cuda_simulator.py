@@ -22,6 +22,7 @@ TESTS = Path(__file__).parent
         "test_products.py",
         "test_warpgroups.py",
         "test_custom.py",
+        "test_quick_calls.py",
         "test_gpu_report.py",
     ],
 )

@@ -136,6 +136,21 @@ def bandwidth(section: Section) -> Iterator[str]:
         )
 
 
+def calls(section: Section) -> Iterator[str]:
+    """Yield a line for each call."""
+    yield (
+        f"{section['facts'].get('network')}, from NumPy arrays to NumPy arrays, by the host's clock; in brackets how "
+        f"many times as long as fastnn's. PyTorch: {section['facts'].get('peer')}."
+    )
+    yield ""
+    yield "| call | rows | fastnn us | quartiles | PyTorch eager |"
+    yield "|---|---:|---:|---:|---:|"
+    for one in section["items"]:
+        other = one["us"].get("PyTorch eager")
+        peer = "n/a" if other is None else f"{other[0]:.4g} ({other[0] / one['us']['fastnn'][0]:.2f})"
+        yield f"| {one['method']} | {one['rows']} | {_times(one['us']['fastnn'])} | {peer} |"
+
+
 def training(section: Section) -> Iterator[str]:
     """Yield a line for each network and precision; the contestant that compiles was timed beside fastnn later."""
     yield (

@@ -16,6 +16,23 @@ else:
 
 
 @pytest.fixture
+def fake(monkeypatch):
+    """Have models find a GPU behind a driver of Python, and return that driver."""
+    from fake_driver import FakeDriver
+    from fastnn.backend.cuda import available, device
+    from fastnn.backend.cuda.driver import Driver
+
+    made, opened = FakeDriver(), {}
+    monkeypatch.setattr(device, "machine_code", made.code)
+
+    def open_device(number):
+        return opened.setdefault(number, device.Device(number, Driver(made)))
+
+    monkeypatch.setattr(available, "open_device", open_device)
+    return made
+
+
+@pytest.fixture
 def always_warpgroups(monkeypatch):
     """Have warpgroups make all products that they can make, where a device has some."""
     from fastnn.backend.cuda.kernels import matmul_plan

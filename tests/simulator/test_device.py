@@ -11,19 +11,6 @@ from fastnn.backend.cuda import available, device
 from fastnn.backend.cuda.driver import Driver
 
 
-@pytest.fixture
-def fake(monkeypatch):
-    made = FakeDriver()
-    monkeypatch.setattr(device, "machine_code", made.code)
-    opened = {}
-
-    def open_device(number):
-        return opened.setdefault(number, device.Device(number, Driver(made)))
-
-    monkeypatch.setattr(available, "open_device", open_device)
-    return made
-
-
 def network(**more):
     model = fnn.Sequential([fnn.Input((4,)), fnn.Dense(6, "tanh"), fnn.Dense(2)], seed=1, **more)
     model.compile(fnn.SGD(0.1, momentum=0.9), "mse")

@@ -47,6 +47,7 @@ def test_the_whole_command(load, tmp_path):
     assert {one["device"] for one in sections["digits"]["items"]} == {"cuda", "cpu"}
     (trained,) = sections["training"]["items"]
     assert trained["losses"]["fastnn"] == pytest.approx(trained["losses"]["fastnn on the CPU"], rel=1e-5)
+    assert [one["method"] for one in sections["calls"]["items"]] == ["predict", "train_on_batch"]
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "nothing is wrong" in text and "| checks | done |" in text
     for header in ("## Checks", "## Digits", "## Matmul", "## Bandwidth", "## Training"):
@@ -246,3 +247,14 @@ def test_pytorch_trains_the_same_network(load, tmp_path):
     assert right["losses"]["PyTorch eager"] == pytest.approx(right["losses"]["fastnn"], rel=1e-5)
     assert set(right["us"]) == {"fastnn", "PyTorch eager"} and set(wrong["us"]) == {"fastnn"}
     assert len(found.failures) == 1 and "PyTorch eager" in found.failures[0]
+
+
+def test_pytorch_predicts_and_takes_steps(load, tmp_path):
+    pytest.importorskip("torch")
+    settings, events = load("gpu.settings"), load("gpu.events")
+    toy = settings.network((4, 6, 3), 4, 12, 1)
+    job = events.Job(tmp_path / "events", replace(settings.SIMULATED, torch="cpu", networks=(toy,)), 60.0, 0, 0, ())
+    load("gpu.calls").run(job)
+    found = heard(load, tmp_path)
+    assert not found.failures and [one["method"] for one in found.items] == ["predict", "train_on_batch"]
+    assert all(one["off"] < 1e-5 and set(one["us"]) == {"fastnn", "PyTorch eager"} for one in found.items)

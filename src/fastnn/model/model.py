@@ -239,13 +239,14 @@ class Model(CompiledMixin):
         self._objective_or_fail()
         runtime = self._runtime
         with runtime.lock:
-            plain = sample_weight is None and class_weight is None and runtime.placement is None
+            plain = sample_weight is None and class_weight is None
             key = quick_step.key_of(self, x, y) if plain else None
             step = None if key is None else runtime.quick_steps.get(key)
-            if step is None or not step(x, y):
+            taken = None if step is None else step(self, x, y)
+            if not taken:
                 feed = self._feed(x, y, sample_weight, class_weight)
                 batches.train_batch(self, feed, fresh=True)
-                if key is not None and step is None:
+                if key is not None and taken is None:
                     quick_step.learn(self, x, y, key)
             return self._logs_so_far()
 
@@ -329,13 +330,15 @@ class Model(CompiledMixin):
                     return result
             known = quick.find(self._quick, x)
             if known is not None:
-                return known(x)
+                result = known(x)
+                if result is not False:
+                    return result
         self._architecture_or_fail()
         batch = self._batch(batch_size)
         if is_batches(x):
             return batches.predict(self, x)
         results = passes.predict(self, self._inputs(x), batch)
-        if batch_size is None and self._runtime.placement is None:
+        if batch_size is None:
             quick.learn(self, x, batch)
         return results[0] if len(results) == 1 else results
 
@@ -432,24 +435,20 @@ class Model(CompiledMixin):
         """Infer missing shapes from data; a model of symbols has them."""
 
     def _inputs(self, x: Any, what: str = "") -> Feed:
+        return self._placed(self._checked_inputs(x, what), what)
+
+    def _checked_inputs(self, x: Any, what: str = "") -> Feed:
         architecture = self._architecture_or_fail()
         names, shapes = architecture.input_names, architecture.input_shapes
-        feed = Feed.of_inputs(x, names=names, shapes=shapes, n_outputs=len(architecture.outputs), what=what)
-        return self._placed(feed, what)
+        return Feed.of_inputs(x, names=names, shapes=shapes, n_outputs=len(architecture.outputs), what=what)
 
     def _feed(self, x: Any, y: Any, sample_weight: Any, class_weight: Any, what: str = "") -> Feed:
+        return self._placed(self._checked(x, y, sample_weight, class_weight, what), what)
+
+    def _checked(self, x: Any, y: Any, sample_weight: Any, class_weight: Any, what: str = "") -> Feed:
         objective, architecture = self._objective_or_fail(), self._architecture_or_fail()
-        feed = Feed.of(
-            x,
-            y,
-            sample_weight,
-            class_weight,
-            names=architecture.input_names,
-            shapes=architecture.input_shapes,
-            objective=objective,
-            what=what,
-        )
-        return self._placed(feed, what)
+        names, shapes = architecture.input_names, architecture.input_shapes
+        return Feed.of(x, y, sample_weight, class_weight, names=names, shapes=shapes, objective=objective, what=what)
 
     @staticmethod
     def _batch(batch_size: int | None, default: int = passes.DEFAULT_BATCH) -> int:

@@ -7,10 +7,7 @@ of a copy where a run has changed them.
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +16,10 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cuda.arrays import DeviceArray
 from fastnn.backend.cuda.engine import CudaProgram, Replayer
-from fastnn.backend.cuda.kit import BAD_ROW, NO_ROW
-from fastnn.errors import DeviceError
+from fastnn.model.control import Control
+from fastnn.model.interrupts import interrupts_later
 from fastnn.model.streaming import StreamedFeed, Streaming
-from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter, Status
+from fastnn.program.layout import Buffer, Counter
 from fastnn.program.program import Program
 
 if TYPE_CHECKING:
@@ -73,57 +70,6 @@ class _Mirror:
         self._device_newer = True
 
 
-class _Started:
-    """A run that was launched: the block of memory with its context, accumulators and hyper rows, on the host."""
-
-    def __init__(
-        self,
-        context: NDArray[np.int64],
-        work: Pass,
-        steps: int,
-        shift: int,
-        index: NDArray[np.int64] | None,
-        temporary: Any,
-    ) -> None:
-        self._context, self._totals, self._shift, self._index = context, work.accumulators, shift, index
-        # weights of this run alone are kept until it is done
-        self._temporary = temporary
-        self.address, self.steps = 0, steps
-        #: copies of the model's buffers that the run changes
-        self.changes: list[_Mirror] = []
-        hyper = None if work.hyper is None else work.hyper.reshape(-1)
-        self.hyper_at = CONTEXT_WORDS + (0 if self._totals is None else self._totals.size)
-        self.block = block = np.zeros(self.hyper_at + (0 if hyper is None else hyper.size), np.int64)
-        block[Counter.STEP : Counter.EPOCH + 1] = context[Counter.STEP : Counter.EPOCH + 1]
-        block[Counter.CURSOR] -= shift
-        block[Counter.CHUNK_STEP] = block[Counter.BAD_LOSS_STEP] = 0
-        block[BAD_ROW] = NO_ROW
-        if self._totals is not None:
-            block[CONTEXT_WORDS : self.hyper_at] = self._totals.reshape(-1).view(np.int64)
-        if hyper is not None:
-            block[self.hyper_at :] = hyper.view(np.int64)
-
-    def finish(self, device: Any) -> int:
-        """Wait until all has run, bring counters and totals back, and return how many steps were finished."""
-        block, context = self.block, self._context
-        device.read(self.address, block[: self.hyper_at])
-        # not before: where the GPU has failed, the host's are what is left
-        for mirror in self.changes:
-            mirror.changed()
-        block[Counter.CURSOR] += self._shift
-        context[Counter.STATUS : Counter.EPOCH] = block[Counter.STATUS : Counter.EPOCH]
-        if self._totals is not None:
-            self._totals.reshape(-1).view(np.int64)[:] = block[CONTEXT_WORDS : self.hyper_at]
-        if block[BAD_ROW] != NO_ROW:
-            row = int(block[Counter.CURSOR] + block[BAD_ROW])
-            context[Counter.STATUS] = Status.NOT_FINITE_INPUT
-            context[Counter.STATUS_DETAIL] = row if self._index is None else self._index[row]
-        done = int(block[Counter.CHUNK_STEP])
-        if done != self.steps and block[BAD_ROW] == NO_ROW:
-            raise DeviceError(f"the GPU has finished {done} of {self.steps} steps, and reported no error")
-        return done
-
-
 class Placement:
     """What a model has on one GPU.
 
@@ -140,6 +86,8 @@ class Placement:
         self._replayer = Replayer(device)
         self._memory: dict[str, Any] = {}
         self._index: NDArray[np.int64] | None = None
+        #: grows whenever memory that is kept between runs is replaced
+        self.generation = 0
 
     @property
     def name(self) -> str:
@@ -175,6 +123,10 @@ class Placement:
         nbytes = sum(array.nbytes for array in arrays)
         if on_host and nbytes > _ALWAYS_FITS and nbytes > self._room():
             return StreamedFeed.of_feed(feed, self.device)
+        return self.bring(feed)
+
+    def bring(self, feed: Feed) -> Feed:
+        """Return a feed whose arrays are on the device."""
         return feed.with_rows(self._rows)
 
     def _room(self) -> int:
@@ -201,11 +153,13 @@ class Placement:
             The host's parameters, gradients and optimizer state; empty ones are not placed.
         """
         if not isinstance(work.addresses, Streaming):
-            with _interrupts_later():
-                return self._start(bound, work, steps, context, flat).finish(self.device)
+            with interrupts_later():
+                control = Control(work)
+                finish = self._start(bound, work, control, steps, context, flat)
+                return finish()
         stream, batch, done = work.addresses.stream, bound.program.batch, 0
         while done < steps:
-            with _interrupts_later():
+            with interrupts_later():
                 chunk = stream.chunk(int(context[Counter.CURSOR]), batch, work.index)
                 self.device.wait(chunk.ready)
                 at = int(context[Counter.CURSOR]) - chunk.first
@@ -213,9 +167,10 @@ class Placement:
                 hyper = None if work.hyper is None else work.hyper[done : done + count]
                 addresses = {**work.addresses, **chunk.addresses}
                 part = replace(work, addresses=addresses, index=None, hyper=hyper)
-                started = self._start(bound, part, count, context, flat, shift=chunk.first, index=work.index)
+                control = Control(part, chunk.first, work.index)
+                finish = self._start(bound, part, control, count, context, flat)
                 stream.prefetch(chunk, batch)
-                finished = started.finish(self.device)
+                finished = finish()
             done += finished
             if finished < count:
                 break
@@ -225,39 +180,47 @@ class Placement:
         self,
         bound: CudaProgram,
         work: Pass,
+        control: Control,
         steps: int,
         context: NDArray[np.int64],
         flat: Sequence[NDArray[np.uint8]],
-        shift: int = 0,
-        index: NDArray[np.int64] | None = None,
-    ) -> _Started:
-        """Launch a program; the device counts rows from row `shift` of the pass on."""
-        addresses, temporary = self._addresses(bound, work, flat)
-        started = _Started(context, work, steps, shift, work.index if index is None else index, temporary)
-        block = started.block
-        started.address = control = self._grown("control", max(block.nbytes, _LEAST_CONTROL))
-        if work.accumulators is not None:
-            addresses[Buffer.ACCUMULATORS] = control + 8 * CONTEXT_WORDS
-        if work.hyper is not None:
-            addresses[Buffer.HYPER] = control + 8 * started.hyper_at
-        self.device.write(control, block)
-        scratch = self._grown("scratch", bound.scratch_bytes)
-        self._replayer.run(bound, addresses, scratch, control, steps)
-        kept = bound.writes - ({Buffer.PARAMETERS} if temporary is not None else set())
-        started.changes = [mirror for buffer, mirror in self._mirrors.items() if buffer in kept]
-        return started
-
-    def _addresses(
-        self, bound: CudaProgram, work: Pass, flat: Sequence[NDArray[np.uint8]]
-    ) -> tuple[dict[int, int], DeviceArray | None]:
-        """Return the address of every buffer, and the array that takes the place of the weights, if any."""
+    ) -> Callable[[], int]:
+        """Launch a program, and return what waits until all has run and tells how many steps were finished."""
+        # weights of this run alone are kept until it is done
         temporary = None if work.parameters is None else self.upload(work.parameters)
+        addresses = self.addresses(bound, work, flat)
+        if temporary is not None:
+            addresses[Buffer.PARAMETERS] = temporary.device_address
+        control.fill(context)
+        address = self._grown("control", max(control.block.nbytes, _LEAST_CONTROL))
+        self.device.write(address, control.block)
+        scratch = self.scratch(bound)
+        self._replayer.run(bound, addresses | control.places(address), scratch, address, steps)
+        changes = self.changed_by(bound, () if temporary is None else (Buffer.PARAMETERS,))
+
+        def finish(kept: object = temporary) -> int:
+            self.device.read(address, control.block[: control.answered])
+            # not before: where the GPU has failed, the host's are what is left
+            for mirror in changes:
+                mirror.changed()
+            return control.take(context, steps)
+
+        return finish
+
+    def changed_by(self, bound: CudaProgram, but: Sequence[Buffer] = ()) -> list[_Mirror]:
+        """Return the copies of the model's buffers that a program changes, but for some."""
+        return [mirror for buffer, mirror in self._mirrors.items() if buffer in bound.writes and buffer not in but]
+
+    def scratch(self, bound: CudaProgram) -> int:
+        """Return the address of scratch memory for a program."""
+        return self._grown("scratch", bound.scratch_bytes)
+
+    def addresses(self, bound: CudaProgram, work: Pass, flat: Sequence[NDArray[np.uint8]]) -> dict[int, int]:
+        """Bring the model's buffers up to date on the device, and return the address of every buffer."""
         found: dict[int, int] = {}
         for buffer, host in zip(_MIRRORED, flat, strict=True):
             if host.nbytes:
                 found[buffer] = self._mirrors[buffer].place(host)
-        if temporary is not None:
-            found[Buffer.PARAMETERS] = temporary.device_address
         found[Buffer.ARENA] = self._grown("arena", bound.program.arena_bytes)
         if work.index is not None:
             if work.index is not self._index:
@@ -266,32 +229,13 @@ class Placement:
             found[Buffer.INDEX] = int(self._memory["index"].address)
         for slot, place in work.addresses.items():
             found[Buffer.DATA + slot] = place
-        return found, temporary
+        return found
 
     def _grown(self, name: str, nbytes: int) -> int:
         """Return the address of memory that is kept between runs, of at least so many bytes."""
         held = self._memory.get(name)
         if held is None or held.nbytes < nbytes:
             self._memory.pop(name, None)
+            self.generation += 1
             held = self._memory[name] = self.device.allocate(nbytes)
         return int(held.address)
-
-
-@contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Hold a Ctrl-C back until a run is done and the host knows what it has changed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    usual = signal.getsignal(signal.SIGINT)
-    if not callable(usual):
-        yield
-        return
-    met: list[Any] = []
-    signal.signal(signal.SIGINT, lambda *arguments: met.append(arguments))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
-        if met:
-            usual(*met[0])

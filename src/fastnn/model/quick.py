@@ -9,6 +9,7 @@ the result.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cpu.direct_rows import DirectRows, direct_rows
 from fastnn.backend.cpu.engine import RAISED, BoundProgram, Runner
+from fastnn.model.prepared import locked
 from fastnn.model.runtime import Pass
 from fastnn.program.layout import Counter, Status
 from fastnn.threads import get_num_threads
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from fastnn.model.runtime import Runtime
     from fastnn.training.feed import Feed
 
+#: it returns False where it is not right any more, and the general path has to predict
 Predict = Callable[[Any], Any]
 
 
@@ -68,21 +71,35 @@ def learn(model: Model, x: Any, batch: int) -> None:
         return
     if len(parts[0]) > batch or sum(part.nbytes for part in parts) > MOST_BYTES:
         return
-    rows = [np.empty(part.shape, part.dtype) for part in parts]
+    runtime, key, wanted = model._runtime, key_of(x), [(part.shape, part.dtype) for part in parts]
+    placement = runtime.placement
+    if placement is not None and key not in runtime.quick:
+        # what comes once may never come again, and to make it ready takes a millisecond
+        keep(runtime.quick, key, Kept(_not_yet, None), _KEPT)
+        return
+    rows = [np.empty(*each) for each in wanted] if placement is None else locked(placement.device, wanted)
     for own, part in zip(rows, parts, strict=True):
         own[...] = part
-    feed = model._inputs(rows if type(x) is list else rows[0])
+    feed = model._checked_inputs(rows if type(x) is list else rows[0])
     seen = [fed.array for fed in feed.inputs]
     if len(seen) != len(rows) or not all(map(np.may_share_memory, seen, rows)):
         return  # converted as a whole, such as half precision, or a list that stands for one array
     shapes = model._architecture_or_fail().output_shapes
-    feed.results.extend(np.empty((feed.n, *shape), model.dtype) for shape in shapes)
-    if sum(result.nbytes for result in feed.results) > MOST_BYTES:
+    itemsize = np.dtype(model.dtype).itemsize
+    if sum(feed.n * math.prod(shape) * itemsize for shape in shapes) > MOST_BYTES:
         return
-    runtime = model._runtime
     with runtime.lock:
+        if placement is not None:
+            if placement is runtime.placement:
+                keep(runtime.quick, key, Kept(_on_device(model, feed, rows, type(x) is not list), None), _KEPT)
+            return
+        feed.results.extend(np.empty((feed.n, *shape), model.dtype) for shape in shapes)
         bound = runtime.program(feed.request("predict", feed.n), model._objective, model._optimizer)
-        keep(runtime.quick, key_of(x), _freeze(runtime, bound, feed, rows, single=type(x) is not list), _KEPT)
+        keep(runtime.quick, key, _freeze(runtime, bound, feed, rows, single=type(x) is not list), _KEPT)
+
+
+def _not_yet(x: Any) -> bool:
+    return False
 
 
 def keep(kept: dict[Any, Any], key: Any, value: Any, most: int) -> None:
@@ -109,6 +126,29 @@ def find(kept: dict[Any, Any], x: Any) -> Predict | None:
     if found.test is not None:
         kept[LATEST] = found.test
     predict: Predict = found.predict
+    return predict
+
+
+def _on_device(model: Model, feed: Feed, rows: list[NDArray[Any]], single: bool) -> Predict:
+    """Make the prediction by a run that is ready on the GPU; it returns False where that has to be made anew."""
+    runtime, placement = model._runtime, model._runtime.placement
+    assert placement is not None
+    there = placement.bring(feed)
+    shapes = [(feed.n, *shape) for shape in model._architecture_or_fail().output_shapes]
+    there.results.extend(runtime.empty(shape) for shape in shapes)
+    results = locked(placement.device, [(shape, model.dtype) for shape in shapes])
+    bound = runtime.program(there.request("predict", feed.n), model._objective, model._optimizer)
+    run = runtime.prepared(bound, Pass(there.addresses()), there, list(enumerate(rows)), results)
+    copies, lock = [result.copy for result in results], runtime.lock
+
+    def predict(x: Any) -> Any:
+        with lock:
+            for own, part in zip(rows, (x,) if single else x, strict=True):
+                own[...] = part
+            if run() is None:
+                return False
+            return copies[0]() if len(copies) == 1 else [copy() for copy in copies]
+
     return predict
 
 

@@ -27,6 +27,7 @@ from fastnn.training.objective import Objective
 
 if TYPE_CHECKING:
     from fastnn.model.placement import Placement
+    from fastnn.training.feed import Feed
 
 # Programs are a few kilobytes; a new one appears with every batch size and memory layout of the data.
 _KEPT_PROGRAMS = 64
@@ -86,7 +87,7 @@ class Runtime:
         #: see `fastnn.model.quick`; emptied when an address, a lock or the number of threads changes
         self.quick: dict[Any, Callable[[Any], Any]] = {}
         #: see `fastnn.training.quick_step`; emptied then, and when the model is compiled
-        self.quick_steps: dict[Any, Callable[[Any, Any], bool]] = {}
+        self.quick_steps: dict[Any, Callable[[Any, Any, Any], bool | None]] = {}
         _runtimes.add(self)
 
     # --- the flat buffers: the host's, brought up to date where a GPU has changed its copy -----------------------
@@ -193,7 +194,7 @@ class Runtime:
             self._signature = signature(self.table.architecture, self.table.dtype, objective, optimizer)
         if self._signature is None:
             return make()
-        where = None if placement is None else (placement.name, placement.precision)
+        where = None if placement is None else (placement.device, placement.precision)
         return shared((where, self._signature, key), make)
 
     def step_count(self) -> int:
@@ -230,7 +231,7 @@ class Runtime:
                 self._check(bound, work)
                 done = self.placement.run(bound, work, steps, context, self._flat)
                 if done != steps:
-                    self.fail_where_not_finite(context)
+                    fail_where_not_finite(context, self.table.dtype)
                 return done
             self._fill(context, bound, work)
             runner = self._runners.get(cursor is None)
@@ -238,8 +239,39 @@ class Runtime:
                 runner = self._runners[cursor is None] = Runner(context)
             done = runner.run(bound, steps, get_num_threads())
             if done != steps:
-                self.fail_where_not_finite(context)
+                fail_where_not_finite(context, self.table.dtype)
             return done
+
+    def prepared(
+        self, bound: Any, work: Pass, feed: Feed, data: Sequence[tuple[int, NDArray[Any]]],
+        results: Sequence[NDArray[Any]] = (), *, trains: bool = False,
+    ) -> Callable[[], int | None]:  # fmt: skip
+        """Make one step on the GPU ready: see `fastnn.model.prepared`.
+
+        Returns
+        -------
+        function
+            Runs the step on the first rows, as `run` does, but for None where it has to be made ready anew.
+        """
+        from fastnn.model.prepared import Prepared
+
+        assert self.placement is not None
+        with self.lock:
+            self._check(bound, work)
+            made = Prepared(self.placement, bound, work, self._flat, feed, data, results)
+        # not the runtime itself: what it keeps must not keep it alive
+        flat, training, dtype = self._flat, self.training, self.table.dtype
+        context = training if trains else self._other
+
+        def run() -> int | None:
+            context[_CURSOR] = 0
+            context[_STEP] = training[_STEP]
+            done = made.run(context, flat)
+            if done == 0:
+                fail_where_not_finite(context, dtype)
+            return done
+
+        return run
 
     def run_epochs(self, parts: Sequence[tuple[BoundProgram, int]], work: Pass, laps: Sequence[Lap]) -> int:
         """Train whole epochs on the calling thread, and return how many steps were finished.
@@ -257,15 +289,6 @@ class Runtime:
             if done != len(laps) * sum(steps for _, steps in parts):
                 Runner(self.training).check()
             return done
-
-    def fail_where_not_finite(self, context: NDArray[np.int64]) -> None:
-        """Raise InputNotFiniteError where a program has stopped because of its input."""
-        if context[Counter.STATUS] == Status.NOT_FINITE_INPUT:
-            row, step = int(context[Counter.STATUS_DETAIL]), int(context[Counter.STEP])
-            raise InputNotFiniteError(
-                f"row {row} of the data holds NaN, infinity or a value too large for {self.table.dtype} "
-                f"(met at training step {step + 1}); the weights are those before that step"
-            )
 
     def context_of(self, bound: BoundProgram, work: Pass) -> tuple[NDArray[np.int64], Any]:
         """Make a context for one program, and return it with what its addresses point to."""
@@ -297,6 +320,16 @@ class Runtime:
         if bound.program.name in ("train", "gradients") and self._flat[_GRADIENTS].nbytes < self.table.nbytes:
             self.gradients = self.table.allocate()
         _check_sizes(bound, work, self._flat[_OPTIMIZER].nbytes)
+
+
+def fail_where_not_finite(context: NDArray[np.int64], dtype: str) -> None:
+    """Raise InputNotFiniteError where a program has stopped because of its input."""
+    if context[Counter.STATUS] == Status.NOT_FINITE_INPUT:
+        row, step = int(context[Counter.STATUS_DETAIL]), int(context[Counter.STEP])
+        raise InputNotFiniteError(
+            f"row {row} of the data holds NaN, infinity or a value too large for {dtype} "
+            f"(met at training step {step + 1}); the weights are those before that step"
+        )
 
 
 def _address(array: NDArray[Any] | None) -> int:

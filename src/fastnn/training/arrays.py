@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastnn.backend.cpu.engine import BoundProgram
 from fastnn.backend.cpu.epoch import MOST_EPOCHS, Lap, shuffled
 from fastnn.model.programs import Request
-from fastnn.model.runtime import InputNotFiniteError, Pass
+from fastnn.model.runtime import InputNotFiniteError, Pass, fail_where_not_finite
 from fastnn.program.layout import Counter
 from fastnn.seeding import key
 from fastnn.threads import get_num_threads
@@ -118,7 +118,7 @@ class ArrayEpochs:
         if done == n_steps * count:
             return True
         try:
-            runtime.fail_where_not_finite(runtime.training)
+            fail_where_not_finite(runtime.training, runtime.table.dtype)
         except InputNotFiniteError as error:
             run.ahead.append((totals[done // n_steps], (error, int(runtime.training[_CURSOR]))))
         return False

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cpu.engine import Runner
 from fastnn.losses import Loss
+from fastnn.model.interrupts import interrupts_later
+from fastnn.model.prepared import locked
 from fastnn.model.quick import MOST_BYTES, keep
-from fastnn.model.runtime import Pass
+from fastnn.model.runtime import Pass, fail_where_not_finite
 from fastnn.program.layout import MAX_BUFFERS, Counter
 from fastnn.threads import get_num_threads
 
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from fastnn.training.feed import Feed
     from fastnn.training.objective import Objective
 
-Step = Callable[[Any, Any], bool]
+#: of a model, x and y; tells whether the step was taken, or None where it has to be made ready anew
+Step = Callable[[Any, Any, Any], bool | None]
 
 _KEPT = 16
 
@@ -44,16 +47,27 @@ def learn(model: Model, x: NDArray[Any], y: NDArray[Any], key: Any) -> None:
     objective, runtime = model._objective_or_fail(), model._runtime
     if x.nbytes + y.nbytes > MOST_BYTES or len(objective.losses) != 1:
         return
-    rows, targets = np.empty(x.shape, x.dtype), np.empty(y.shape, y.dtype)
+    placement = runtime.placement
+    if placement is not None and key not in runtime.quick_steps:
+        # what comes once may never come again, and to make it ready takes a millisecond
+        keep(runtime.quick_steps, key, _not_yet, _KEPT)
+        return
+    wanted = [(x.shape, x.dtype), (y.shape, y.dtype)]
+    rows, targets = (np.empty(*each) for each in wanted) if placement is None else locked(placement.device, wanted)
     rows[...], targets[...] = x, y
-    feed = model._feed(rows, targets, None, None)
+    feed = model._checked(rows, targets, None, None)
     found = feed.targets[0]
     passes = None if found is None else _test(objective, targets, labels=found.labels)
     if found is None or passes is None or not np.may_share_memory(feed.inputs[0].array, rows):
         return
     if not np.may_share_memory(found.rows.array, targets):
         return
-    keep(runtime.quick_steps, key, _freeze(model, feed, rows, targets, passes), _KEPT)
+    freeze = _freeze if placement is None else _on_device
+    keep(runtime.quick_steps, key, freeze(model, feed, rows, targets, passes), _KEPT)
+
+
+def _not_yet(model: Any, x: Any, y: Any) -> bool | None:
+    return None
 
 
 def _test(objective: Objective, targets: NDArray[Any], *, labels: bool) -> Callable[[], bool] | None:
@@ -75,24 +89,27 @@ def _test(objective: Objective, targets: NDArray[Any], *, labels: bool) -> Calla
 
 
 def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any], passes: Callable[[], bool]) -> Step:
-    """Make the step; it runs under the runtime's lock, and tells whether the targets were surely right."""
+    """Make the step; it runs under the runtime's lock, and tells whether the targets were surely right.
+
+    The model is not kept: what its runtime keeps must not keep it alive.
+    """
     runtime, objective = model._runtime, model._objective_or_fail()
     optimizer = model.optimizer
     initial, totals, hyper = objective.initial(), objective.initial(), optimizer.hyper_rows(0, 1)
     request = feed.request("train", feed.n, training=True, trained=model._trained())
     bound = runtime.program(request, objective, optimizer)
     context, kept = runtime.context_of(bound, Pass(feed.addresses(), hyper=hyper, accumulators=totals))
-    training, addresses, n = runtime.training, context[:MAX_BUFFERS], feed.n
+    training, addresses, n, dtype = runtime.training, context[:MAX_BUFFERS], feed.n, model.dtype
     counters, runner = memoryview(training.data), Runner(training)
     start = runner.prepared(bound, 1, get_num_threads())
     cleared = [int(counter) for counter in (Counter.CURSOR, Counter.CHUNK_STEP, Counter.STATUS, Counter.BAD_LOSS_STEP)]
 
-    def step(x: Any, y: Any) -> bool:
+    def step(model: Any, x: Any, y: Any) -> bool | None:
         targets[...] = y
         if not passes():
             return False
         rows[...] = x
-        hyper[...] = optimizer.hyper_rows(runtime.optimizer_step(), 1)
+        hyper[...] = optimizer.hyper_rows(model._runtime.optimizer_step(), 1)
         totals[...] = initial
         model._totals, model._earlier_rows = totals, 0
         training[:MAX_BUFFERS] = addresses
@@ -100,11 +117,41 @@ def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any],
             counters[counter] = 0
         if start() != 1:
             runner.check()
-            runtime.fail_where_not_finite(training)
+            fail_where_not_finite(training, dtype)
         counters[cleared[0]] = 0
         model._earlier_rows = n
         return True
 
     # what the addresses in the context and the entry point to lives as long as the function
     step.kept = (bound, kept)  # type: ignore[attr-defined]
+    return step
+
+
+def _on_device(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any], passes: Callable[[], bool]) -> Step:
+    """Make the step by a run that is ready on the GPU; see `_freeze`."""
+    runtime, objective, optimizer = model._runtime, model._objective_or_fail(), model.optimizer
+    placement = runtime.placement
+    assert placement is not None
+    initial, totals, hyper = objective.initial(), objective.initial(), optimizer.hyper_rows(0, 1)
+    there, n, training = placement.bring(feed), feed.n, runtime.training
+    request = there.request("train", n, training=True, trained=model._trained())
+    work = Pass(there.addresses(), hyper=hyper, accumulators=totals)
+    data = [(slot, rows if slot == 0 else targets) for slot, _ in there.slots()]
+    run = runtime.prepared(runtime.program(request, objective, optimizer), work, there, data, trains=True)
+
+    def step(model: Any, x: Any, y: Any) -> bool | None:
+        targets[...] = y
+        if not passes():
+            return False
+        rows[...] = x
+        hyper[...] = optimizer.hyper_rows(model._runtime.optimizer_step(), 1)
+        totals[...] = initial
+        model._totals, model._earlier_rows = totals, 0
+        with interrupts_later():
+            if run() is None:
+                return None
+            training[Counter.CURSOR] = 0
+            model._earlier_rows = n
+        return True
+
     return step

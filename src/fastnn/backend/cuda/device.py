@@ -59,6 +59,10 @@ class Current:
             self._call("cuCtxSetCurrent", self._before)
 
 
+#: an address on the device, and an array of the host
+Copy = tuple[int, NDArray[Any]]
+
+
 class Memory:
     """Bytes of a device; given back to its pool with the object."""
 
@@ -299,15 +303,28 @@ class Device:
                     each.threads, 1, 1, each.shared, self.stream, int(pointers.ctypes.data), 0,
                 )  # fmt: skip
 
-    def capture(self, launches: Sequence[Launch], context: int) -> Graph:
-        """Put launches into a graph, to be replayed with little overhead."""
+    def capture(
+        self, launches: Sequence[Launch], context: int, before: Sequence[Copy] = (), after: Sequence[Copy] = ()
+    ) -> Graph:
+        """Put launches into a graph, to be replayed with little overhead.
+
+        Parameters
+        ----------
+        before, after : sequence of (address, ndarray)
+            Locked memory of the host that is copied to the device before the launches, or from there behind them; it
+            has to live as long as the graph.
+        """
         kind = getattr(self._driver.bindings, "CUstreamCaptureMode", int)
         tables = self._tables(launches)
         with self._lock, self.current():
             # relaxed: what other threads of the process do in the meantime does not matter to the capture
             self._call("cuStreamBeginCapture", self.stream, kind(2))
             try:
+                for address, array in before:
+                    self._call("cuMemcpyHtoDAsync", address, array.ctypes.data, array.nbytes, self.stream)
                 self._launch(launches, context, tables)
+                for address, array in after:
+                    self._call("cuMemcpyDtoHAsync", array.ctypes.data, address, array.nbytes, self.stream)
             finally:
                 graph = self._call("cuStreamEndCapture", self.stream)
             executable = self._call("cuGraphInstantiate", graph, 0)

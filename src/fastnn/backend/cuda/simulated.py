@@ -31,7 +31,10 @@ class Memory:
 class Graph:
     """Launches that are replayed together."""
 
-    def __init__(self, functions: Any, launches: Sequence[Launch], context: int) -> None:
+    def __init__(
+        self, device: Any, launches: Sequence[Launch], context: int, before: Sequence[Any] = (), after: Any = ()
+    ) -> None:
+        self._device, self._before, self._after, functions = device, before, after, device._functions
         self._tables = {each.table: np.array(each.table, np.int64) for each in launches if each.table}
         self._places = {table: emulated.register(words.view(np.uint8)) for table, words in self._tables.items()}
         self._parts = [(functions[each.key, each.stage], each, each.words(self._places)) for each in launches]
@@ -44,8 +47,12 @@ class Graph:
     def launch(self, times: int) -> None:
         """Run all launches so many times."""
         for _ in range(times):
+            for address, array in self._before:
+                self._device.write(address, array)
             for function, each, words in self._parts:
                 function[each.grid, each.threads](words, self._context)
+            for address, array in self._after:
+                self._device.read(address, array)
 
 
 class SimulatedDevice:
@@ -82,9 +89,11 @@ class SimulatedDevice:
         if (key, number) not in self._functions:
             self._functions[key, number] = cuda.jit(stage.function)
 
-    def capture(self, launches: Sequence[Launch], context: int) -> Graph:
-        """Put launches together, to be replayed with little overhead."""
-        return Graph(self._functions, launches, context)
+    def capture(
+        self, launches: Sequence[Launch], context: int, before: Sequence[Any] = (), after: Sequence[Any] = ()
+    ) -> Graph:
+        """Put launches, and copies before and behind them, together, to be replayed with little overhead."""
+        return Graph(self, launches, context, before, after)
 
     def run(self, launches: Sequence[Launch], context: int) -> None:
         """Launch kernels one after the other."""

@@ -1,0 +1,86 @@
+"""A run on a GPU that is made ready once and then started again and again, for few rows at a time.
+
+Its data come through locked memory of the host that stays, and the copies are part of the graph that the driver
+replays: a run is one call of the driver, and one that waits. What it was made ready for may change (memory that had to
+grow, buffers that were replaced): then it says so instead of running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from fastnn.backend.cuda.engine import CudaProgram
+    from fastnn.model.placement import Placement
+    from fastnn.model.runtime import Pass
+    from fastnn.training.feed import Feed
+
+Flat = Sequence[NDArray[np.uint8]]
+
+
+def locked(device: Any, shapes: Sequence[tuple[tuple[int, ...], Any]]) -> list[NDArray[Any]]:
+    """Return arrays of some shapes and dtypes in locked memory of the host."""
+    return [
+        device.pinned(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize).view(dtype).reshape(shape)
+        for shape, dtype in shapes
+    ]
+
+
+class Prepared:
+    """One step of a program.
+
+    Parameters
+    ----------
+    placement : Placement
+    bound : CudaProgram
+    work : Pass
+        Its arrays are written by the caller before a run, and hold the results behind it.
+    flat : sequence of ndarray
+        The host's parameters, gradients and optimizer state.
+    feed : Feed
+        On the device.
+    data : sequence of (int, ndarray)
+        Data slots, and arrays in locked memory that are copied there.
+    results : sequence of ndarray
+        Arrays in locked memory, for all results of the feed.
+    """
+
+    def __init__(
+        self, placement: Placement, bound: CudaProgram, work: Pass, flat: Flat, feed: Feed,
+        data: Sequence[tuple[int, NDArray[Any]]], results: Sequence[NDArray[Any]],
+    ) -> None:  # fmt: skip
+        # not above: a model on the CPU does without Numba
+        from fastnn.model.control import Control
+
+        device = placement.device
+        self._placement, self._bound, self._work, self._feed = placement, bound, work, feed
+        self._control = control = Control(work, zeros=device.pinned)
+        self._memory = device.allocate(control.block.nbytes)
+        address = self._memory.address
+        self._addresses = placement.addresses(bound, work, flat)
+        places = {**self._addresses, **control.places(address)}
+        scratch = placement.scratch(bound)
+        self._generation = placement.generation
+        before = [(address, control.block), *((work.addresses[slot], array) for slot, array in data)]
+        after = [(address, control.block[: control.answered])]
+        after += [(made.device_address, array) for made, array in zip(feed.results, results, strict=True)]
+        self._graph = device.capture(bound.launches(places, scratch), address, before, after)
+        self._changes = placement.changed_by(bound)
+
+    def run(self, context: NDArray[np.int64], flat: Flat) -> int | None:
+        """Run the step and return how many steps were finished, or None if it would have to be made ready anew."""
+        placement = self._placement
+        if placement.generation != self._generation:
+            return None
+        if placement.addresses(self._bound, self._work, flat) != self._addresses:
+            return None
+        self._control.fill(context)
+        self._graph.launch(1)
+        placement.device.synchronize()
+        for mirror in self._changes:
+            mirror.changed()
+        return self._control.take(context, 1)

@@ -306,12 +306,14 @@ def test_the_same_function_is_known_again():
     thing = object()
     assert own.make("f", lambda x: thing).key != own.make("f", lambda x: thing).key
     # kernels that were compiled for a key have the values that the key was made of
-    changing = make(5.0)
+    # a number that no earlier run has left in the cache
+    factor = float(np.random.default_rng().random())
+    changing = make(factor)
     model = build(changing)
-    changing.__globals__["factor"] = 6.0
+    changing.__globals__["factor"] = factor + 1.0
     with pytest.raises(ValueError, match="have changed since"):
         model.predict(np.ones((1, 3), np.float32))
-    changing.__globals__["factor"] = 5.0
+    changing.__globals__["factor"] = factor
     model.predict(np.ones((1, 3), np.float32))
     values = {}
     for factor in (2.0, 3.0):

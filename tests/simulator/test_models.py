@@ -10,6 +10,7 @@ import pytest
 import fastnn as fnn
 from fastnn.model import placement, streaming
 from fastnn.model.runtime import InputNotFiniteError
+from fastnn.training import orders
 
 
 def data(n=24, classes=3, width=5):
@@ -237,3 +238,22 @@ def test_a_streamed_row_that_is_not_finite_is_named(monkeypatch):
     monkeypatch.setattr(type(there._runtime.placement), "_room", lambda self: 100)
     with pytest.raises(InputNotFiniteError, match="row 29 of the data"):
         there.fit(x, y, epochs=1, batch_size=4, verbose=0)
+
+
+def test_the_next_order_is_made_while_the_gpu_works(monkeypatch):
+    made = []
+
+    def shuffled(key, n):
+        made.append(threading.current_thread().name)
+        return usual(key, n)
+
+    usual = orders.shuffled
+    monkeypatch.setattr(orders, "LEAST_AHEAD", 1)
+    monkeypatch.setattr(orders, "shuffled", shuffled)
+    x, y = data()
+    there, here = network(device="cuda"), network()
+    there.fit(x, y, epochs=3, batch_size=8, verbose=0)
+    assert made[0] == threading.current_thread().name and len(made) == 4
+    assert all(name.startswith("fastnn-order") for name in made[1:])
+    here.fit(x, y, epochs=3, batch_size=8, verbose=0)
+    close(there.get_weights(), here.get_weights())

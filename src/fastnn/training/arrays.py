@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cpu.engine import BoundProgram
-from fastnn.backend.cpu.epoch import MOST_EPOCHS, Lap, shuffled
+from fastnn.backend.cpu.epoch import MOST_EPOCHS, Lap
 from fastnn.model.programs import Request
 from fastnn.model.runtime import InputNotFiniteError, Pass, fail_where_not_finite
 from fastnn.program.layout import Counter
-from fastnn.seeding import key
 from fastnn.threads import get_num_threads
 from fastnn.training.feed import Feed
+from fastnn.training.orders import Orders, key_of
 from fastnn.training.pace import stop_if_asked
 
 if TYPE_CHECKING:
@@ -22,19 +22,9 @@ if TYPE_CHECKING:
     from fastnn.training.loop import Run
 
 # Plain integers: an enumeration's member costs 0.15 µs as an index.
-_CURSOR, _EPOCH = int(Counter.CURSOR), int(Counter.EPOCH)
+_CURSOR = int(Counter.CURSOR)
 # Row numbers that epochs in one call may take together: 8 MB.
 _MOST_ROWS = 2**20
-
-
-def order(model: Model, n: int, shuffle: bool) -> NDArray[np.int64] | None:
-    """Return the order of the rows in the epoch that is to come: a function of the seed and its number alone."""
-    return shuffled(_key(model, 0), n) if shuffle else None
-
-
-def _key(model: Model, later: int) -> bytes:
-    """Return what decides the order of the rows in the epoch that is to come, or in a later one."""
-    return key(model.seed, "shuffle", int(model._runtime.training[_EPOCH]) + later)
 
 
 class ArrayEpochs:
@@ -53,6 +43,7 @@ class ArrayEpochs:
         self._sizes = [(size, steps) for size, steps in ((batch, n // batch), (n % batch, 1)) if size and steps]
         self._requests: dict[tuple[int, tuple[bool, ...]], Request] = {}
         self._orders: list[NDArray[np.int64] | None] = []
+        self._ahead = Orders(n, shuffle)
 
     def __call__(self, run: Run, epoch: int) -> dict[str, Any]:
         """Train an epoch, or take what is known of one that is trained; returns its logs."""
@@ -67,7 +58,7 @@ class ArrayEpochs:
                 if self._train_whole(run, count):
                     run.after_steps(self.n_steps)
                 return self._take(run)
-        index = order(model, n, self.shuffle)
+        index = self._ahead.next(model)
         while (row := int(counters[_CURSOR])) < n and not model.stop_training:
             size = min(batch, n - row)
             bound = self._program(model, size)
@@ -105,7 +96,7 @@ class ArrayEpochs:
         while len(self._orders) < count:
             self._orders.append(np.empty(self.n, np.int64) if self.shuffle else None)
         totals = [model._totals, *(objective.initial() for _ in range(1, count))]
-        laps = [Lap(_key(model, later), self._orders[later], totals[later]) for later in range(count)]
+        laps = [Lap(key_of(model, later), self._orders[later], totals[later]) for later in range(count)]
         hyper = model.optimizer.hyper_rows(runtime.optimizer_step(), n_steps * count)
         work = Pass(self.addresses, self._orders[0], hyper, model._totals)
         parts = [(self._program(model, size), steps) for size, steps in self._sizes]

@@ -6,7 +6,7 @@ from typing import Any
 
 from numba import cuda
 
-from fastnn.backend.cuda.kernels import columnwise
+from fastnn.backend.cuda.kernels import columnwise, held_rows
 from fastnn.backend.cuda.kernels.rowwise import WAYS, row_functions, row_stage, sum_of, way_of
 from fastnn.backend.cuda.kit import SCRATCH_WORD, Kit, Stage, kernel, ptx
 from fastnn.backend.cuda.options import formula, helper
@@ -19,6 +19,8 @@ as_double = ptx.int_as_double
 @kernel("layer_norm", ways=WAYS, way=way_of)
 def layer_norm(kit: Kit) -> list[Stage]:
     """Make y = (x - mean) rstd gamma + beta in every row; the variance is of the centred row."""
+    if held_rows.is_held(kit):
+        return held_rows.layer_norm(kit)
     Y, MEAN, RSTD, X, GAMMA, BETA = kit.words("y mean rstd x gamma beta")
     ROWS, COLS, EPSILON = kit.words("rows cols epsilon")
     r, real, sqrt, store_one = row_functions(kit), kit.real, kit.math.sqrt, kit.store
@@ -64,6 +66,8 @@ def layer_norm(kit: Kit) -> list[Stage]:
 @kernel("layer_norm_grad", ways=WAYS, way=way_of)
 def layer_norm_grad(kit: Kit) -> list[Stage]:
     """Make dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy gamma, in every row."""
+    if held_rows.is_held(kit, 2):
+        return held_rows.layer_norm_grad(kit)
     DX, DY, X, GAMMA, MEAN, RSTD = kit.words("dx dy x gamma mean rstd")
     ROWS, COLS = kit.words("rows cols")
     r, real, load_one = row_functions(kit), kit.real, kit.load

@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "addresses": set(),
     "version": set(),
     "cache": set(),
+    "console": set(),
     "_numbers": {"registry"},
     "config": {"registry"},
     "activations": {"_numbers", "registry", "formulas"},
@@ -44,8 +45,8 @@ ALLOWED: dict[str, set[str]] = {
     "lower": {"graph", "program", "formulas"},
     "backend": set(),
     "backend/store": set(),
-    "backend/cpu": {"program", "formulas", "cache", "threads", "addresses", "backend/store"},
-    "backend/cuda": {"program", "formulas", "cache", "errors", "backend/store"},
+    "backend/cpu": {"program", "formulas", "cache", "console", "threads", "addresses", "backend/store"},
+    "backend/cuda": {"program", "formulas", "cache", "console", "errors", "backend/store"},
     "cuda": {"backend/cuda"},
     # the oracle takes its definitions from the array functions that users call, not from the compiled formulas
     "backend/reference": {"program", "formulas", "activations", "losses", "metrics"},

@@ -12,7 +12,9 @@ from numba import types
 from numba.core.errors import TypingError
 
 import fastnn as fnn
+from fastnn import cache
 from fastnn import nopython as fnp
+from fastnn.__main__ import main
 
 try:
     version("numba-cuda")
@@ -28,6 +30,7 @@ from fastnn.backend.cuda.frozen_code import encode
 from fastnn.backend.cuda.kernels import stages
 from fastnn.backend.cuda.kit import Key, capability
 from fastnn.backend.cuda.library import machine_code, path_of
+from fastnn.demo import warm, warm_cuda
 from fastnn.formulas import own
 from fastnn.model.freezing import program
 from fastnn.nopython import cuda_overloads
@@ -225,7 +228,7 @@ def momentum(p, g, m, learning_rate, step, beta):
 @pytest.mark.parametrize("architecture", ["75", "90a"])
 def test_functions_of_users_in_fastnns_kernels(architecture, tmp_path, monkeypatch):
     """What the simulator runs as Python is compiled here; it is kept on disk, by the function's own key."""
-    monkeypatch.setenv("FASTNN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "_folder", lambda: tmp_path)
     activation, loss = own.make("snake", snake, None), own.make("squared", squared, None)
     update = own.make("momentum", momentum, slots=1, constants=1)
     wanted = [
@@ -239,8 +242,25 @@ def test_functions_of_users_in_fastnns_kernels(architecture, tmp_path, monkeypat
             assert code.code.startswith(b"\x7fELF") and path_of(key, number, architecture).exists()
 
 
+def test_usual_kernels_are_compiled_ahead(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cache, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(warm_cuda, "_WIDTHS", ((4, 5, 3),))
+    monkeypatch.setattr(warm_cuda, "_BATCHES", (2,))
+    monkeypatch.setattr(warm, "_OPTIMIZERS", ())
+    assert main(["warm", "--cuda", "9.0"]) == 0
+    printed = capsys.readouterr().out
+    count = len(warm_cuda.common(["float32"]))
+    assert f"{count} CUDA kernels for sm_90a, {count} to be compiled" in printed
+    assert len([path for path in tmp_path.rglob("*-sm_90a-*") if path.is_file()]) == count
+    assert main(["warm", "--cuda", "90a"]) == 0
+    assert f"{count} CUDA kernels for sm_90a, 0 to be compiled" in capsys.readouterr().out
+    for wrong in ("70", "hopper", "9"):
+        assert main(["warm", "--cuda", wrong]) == 1
+        assert "expected one from 75 on" in capsys.readouterr().err
+
+
 def test_functions_of_users_that_do_not_compile(tmp_path, monkeypatch):
-    monkeypatch.setenv("FASTNN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "_folder", lambda: tmp_path)
     unknown = own.make("unknown", lambda x: np.linalg.norm(x), None)
     key = Key("activation", "float32", unknown.key)
     with pytest.raises(ValueError, match="numba-cuda cannot compile the function 'unknown' for float32 numbers"):

@@ -1,14 +1,12 @@
 """Showing how training goes, without slowing it."""
 
-import functools
-import os
 import sys
 import time
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from fastnn.callbacks.console import say
+from fastnn.console import bar_class, is_interactive, width
 
 __all__ = ["Progress"]
 
@@ -205,32 +203,3 @@ class _Bars:
 
 def duration(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds < 100.0 else f"{seconds:.0f} s"
-
-
-def is_interactive() -> bool:
-    isatty = getattr(sys.stderr, "isatty", None)
-    return "ipykernel" in sys.modules or (isatty is not None and isatty())
-
-
-def width() -> dict[str, int | bool]:
-    """Follow the terminal's width; containers may give it 0 columns, where tqdm would draw nothing."""
-    try:
-        if os.get_terminal_size(sys.stderr.fileno()).columns == 0:
-            return {"ncols": 80, "nrows": 24}
-    except (AttributeError, OSError, ValueError):
-        pass
-    return {"dynamic_ncols": True}
-
-
-@functools.cache
-def bar_class() -> Any:
-    """Return tqdm's bar for this console or notebook; one without widgets gets text, and no warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from tqdm.auto import tqdm
-
-    class Bar(tqdm):  # type: ignore[misc]
-        # Otherwise tqdm starts a thread that looks for bars that have not been drawn for long.
-        monitor_interval = 0
-
-    return Bar

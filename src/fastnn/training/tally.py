@@ -7,7 +7,8 @@ import time
 from types import TracebackType
 from typing import Any
 
-from fastnn.training.progress import DRAWING_SECONDS, LOG_SECONDS, bar_class, duration, is_interactive, width
+from fastnn.console import bar_class, is_interactive, width
+from fastnn.training.progress import DRAWING_SECONDS, LOG_SECONDS, duration
 
 
 class Tally:

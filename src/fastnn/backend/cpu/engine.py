@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from fastnn.backend.cpu import library, team, work
 from fastnn.backend.cpu.blocking import SCRATCH_BYTES, Blocking
 from fastnn.backend.cpu.entry import Entry
+from fastnn.console import compiling
 from fastnn.program.layout import CONTEXT_WORDS, FLAGS_WORD, KERNEL_WORD, MAP_WORD, Buffer, Counter, Flag, Status
 from fastnn.program.program import KernelKey, Program, aligned_zeros, dims_of
 
@@ -42,13 +42,8 @@ def functions_of(program: Program) -> set[KernelKey]:
 
 def prepare(keys: set[KernelKey]) -> None:
     """Load or compile functions, with a progress bar on a terminal when several have to be compiled."""
-    missing = library.missing(keys)
-    if len(missing) > 2 and sys.stderr is not None and sys.stderr.isatty():
-        from tqdm import tqdm
-
-        with tqdm(missing, desc="compiling kernels (once)", unit="kernel", leave=False) as bar:
-            for key in bar:
-                library.address(key)
+    for key in compiling(library.missing(keys), "kernels"):
+        library.address(key)
     for key in keys:
         library.address(key)
 

@@ -116,6 +116,29 @@ def _driver() -> Any:
     return found
 
 
+def checked_architecture(text: str) -> str:
+    """Return the architecture of GPUs, such as "90a" for "9.0", "90" or "90a", to compile for without one of them.
+
+    Raises
+    ------
+    ValueError
+        When fastnn's kernels do not run on them.
+    DeviceError
+        When what compiles them is missing.
+    """
+    from fastnn.backend.cuda.table import ARCHITECTURES, MINIMUM, architecture_of
+
+    match = re.fullmatch(r"(\d{1,2})\.?(\d)[af]?", text)
+    capability = (int(match.group(1)), int(match.group(2))) if match else (0, 0)
+    if capability < MINIMUM:
+        raise ValueError(f"architecture: expected one from 75 on, such as {', '.join(ARCHITECTURES)}, got {text!r}")
+    text = architecture_of(capability)
+    reason = _missing_package() or _wrong_numba()
+    if reason is not None:
+        raise DeviceError(f"kernels for sm_{text} cannot be compiled: {reason}")
+    return text
+
+
 def device_count() -> int:
     """Return the number of GPUs, 0 where none can be used."""
     if simulated():

@@ -21,7 +21,7 @@ from fastnn.backend.cuda.driver import Driver
 from fastnn.backend.cuda.kit import ARGUMENTS, Key, Stage
 from fastnn.backend.cuda.launches import Launch
 from fastnn.backend.cuda.library import machine_code
-from fastnn.backend.cuda.table import MINIMUM
+from fastnn.backend.cuda.table import MINIMUM, architecture_of
 from fastnn.errors import DeviceError, DeviceMemoryError
 
 # values of the driver's enumerations
@@ -32,8 +32,6 @@ _MOST_DYNAMIC_SHARED = 8
 _NON_BLOCKING = 1
 _NO_TIMING = 2
 _PLAIN_SHARED = 48 * 1024
-# architectures whose own instructions are compiled for; on a later one of the same family the general code runs
-_SPECIFIC = {(9, 0): "90a"}
 
 
 def wants_warpgroups(capability: tuple[int, int]) -> bool:
@@ -132,7 +130,7 @@ class Device:
                 f"{_spell(MINIMUM)} or newer"
             )
         self.warpgroups = wants_warpgroups(self.capability)
-        self.architecture = _SPECIFIC.get(self.capability, "{}{}".format(*self.capability))
+        self.architecture = architecture_of(self.capability)
         self._context = self._call("cuDevicePrimaryCtxRetain", handle)
         self._free: dict[int, list[int]] = defaultdict(list)
         self._functions: dict[tuple[Key, int], Any] = {}

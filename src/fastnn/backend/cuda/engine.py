@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from fastnn.backend.cuda import groups, launches
-from fastnn.backend.cuda.kit import Key, Stage
-from fastnn.backend.cuda.library import path_of
+from fastnn.backend.cuda import groups, launches, library
+from fastnn.console import compiling
 from fastnn.program.layout import Buffer
 from fastnn.program.program import Program, operands_of
 
@@ -52,7 +50,9 @@ class CudaProgram:
         self.program, self.device = program, device
         self._made = launches.make([work.key for work in self._works])
         parts = [(key, number, stage) for key, stages in self._made.items() for number, stage in enumerate(stages)]
-        for key, number, stage in _shown(parts, device):
+        for key, number, stage in compiling(library.missing(parts, device.architecture), "CUDA kernels"):
+            device.load(key, number, stage)
+        for key, number, stage in parts:
             device.load(key, number, stage)
         self.scratch_bytes = max((work.scratch for work in self._works), default=0)
         self.writes = frozenset(
@@ -65,21 +65,6 @@ class CudaProgram:
     def launches(self, addresses: Mapping[int, int], scratch: int) -> list[launches.Launch]:
         """Return the launches of one step on buffers at these addresses."""
         return [launch for work in self._works for launch in work.launches(self._made[work.key], addresses, scratch)]
-
-
-def _shown(parts: list[tuple[Key, int, Stage]], device: Any) -> Iterable[tuple[Key, int, Stage]]:
-    """Show a bar on a terminal where several kernels have to be compiled, which takes about a second each."""
-    if sys.stderr is None or not sys.stderr.isatty() or device.architecture == "simulated":
-        return parts
-    missing = [part for part in parts if not path_of(part[0], part[1], device.architecture).exists()]
-    if len(missing) < 3:
-        return parts
-    from tqdm import tqdm
-
-    bar: Iterable[tuple[Key, int, Stage]] = tqdm(
-        parts, desc="compiling CUDA kernels (once)", unit="kernel", leave=False
-    )
-    return bar
 
 
 class Replayer:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastnn import cache
 from fastnn.backend.cuda.kit import Key, Stage
 from fastnn.backend.store import ObjectCode, read_file, write_file
 from fastnn.formulas import own
+
+#: a kernel, a stage's number, and the stage
+Part = tuple[Key, int, Stage]
 
 # what makes machine code of kernels, beside Numba, whose version the cache's folder stands for
 _PACKAGES = ("numba-cuda", "nvidia-nvvm", "nvidia-nvjitlink")
@@ -30,6 +34,14 @@ def _kept_at(key: Key, number: int, architecture: str) -> Path | None:
         return path_of(key, number, architecture)
     except OSError:
         return None
+
+
+def missing(parts: Sequence[Part], architecture: str) -> list[Part]:
+    """Return those stages of kernels that would have to be compiled."""
+    if architecture == "simulated":
+        return []
+    places = [(part, _kept_at(part[0], part[1], architecture)) for part in parts]
+    return [part for part, place in places if place is None or not place.exists()]
 
 
 def machine_code(key: Key, number: int, stage: Stage, architecture: str) -> ObjectCode:

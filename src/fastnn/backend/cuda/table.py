@@ -50,6 +50,14 @@ PACK = 4
 #: compute capabilities that fastnn is compiled for in its tests; older ones than the first are refused
 ARCHITECTURES = ("75", "80", "86", "89", "90a", "100")
 MINIMUM = (7, 5)
+# of which the own instructions are compiled for; on a later one of the same family the general code runs
+_SPECIFIC = {(9, 0): "90a"}
+
+
+def architecture_of(capability: tuple[int, int]) -> str:
+    """Return what kernels are compiled for on GPUs of a compute capability."""
+    return _SPECIFIC.get(capability, "{}{}".format(*capability))
+
 
 #: operands of more elements are refused: kernels count in 32 bits
 MOST_ELEMENTS = 2**31 - 1

@@ -1,0 +1,77 @@
+"""Compiling CUDA kernels ahead of their first use: for the GPU that is here, or for one that is not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import fastnn as fnn
+from fastnn.demo import warm
+from fastnn.model.inspection import program
+
+#: layers of perceptrons whose products take all ways, of a few rows and of many
+_WIDTHS = ((64, 128, 64, 10), (784, 256, 128, 10), (1024, 2048, 2048, 100))
+_BATCHES = (1, 32, 128, 1024, 8192)
+
+
+class _Listed:
+    """Stands for a device, and notes which stages of kernels are to be loaded."""
+
+    architecture, warpgroups = "simulated", False
+
+    def __init__(self) -> None:
+        self.parts: dict[Any, Any] = {}
+
+    def load(self, key: Any, number: int, stage: Any) -> None:
+        self.parts[key, number] = stage
+
+
+def architecture_here() -> str:
+    """Return the architecture of the first GPU, such as "90a".
+
+    Raises
+    ------
+    fastnn.DeviceError
+        When there is none that can be used.
+    """
+    from fastnn.backend.cuda import available
+
+    return str(available.open_device(available.parse("cuda")).architecture)
+
+
+def common(dtypes: Iterable[str]) -> list[Any]:
+    """Return the stages of kernels of the usual networks, as `fastnn.backend.cuda.library.Part`."""
+    from fastnn.backend.cuda.engine import CudaProgram
+
+    listed = _Listed()
+    for dtype in dtypes:
+        for model in _models(dtype):
+            for batch in _BATCHES:
+                CudaProgram(program(model, batch), listed)
+    return [(key, number, stage) for (key, number), stage in listed.parts.items()]
+
+
+def _models(dtype: str) -> Iterator[fnn.Sequential]:
+    for widths in _WIDTHS:
+        layers: list[Any] = [fnn.Input(widths[0]), *(fnn.Dense(units, "relu") for units in widths[1:-1])]
+        for last, loss in (("softmax", "cross_entropy"), (None, "mean_squared_error")):
+            model = fnn.Sequential([*layers, fnn.Dense(widths[-1], last)], seed=0, dtype=dtype)
+            yield model
+            model.compile("adam", loss, metrics=["accuracy"] if last else [])
+            yield model
+    model = warm._network(dtype, "softmax")
+    for optimizer in warm._OPTIMIZERS:
+        model.compile(optimizer, "cross_entropy")
+        yield model
+
+
+def prepare(parts: list[Any], architecture: str) -> float:
+    """Load or compile stages, with a bar where somebody waits, and return the seconds it took."""
+    from fastnn.backend.cuda import library
+    from fastnn.console import compiling
+
+    begin = time.perf_counter()
+    for key, number, stage in compiling(library.missing(parts, architecture), "CUDA kernels"):
+        library.machine_code(key, number, stage, architecture)
+    return time.perf_counter() - begin

@@ -87,7 +87,7 @@ def _ptx(stage: Stage) -> str:
         ptx, _ = cuda.compile(
             stage.function, signature, cc=virtual, output="ptx", device=False, abi="numba", launch_bounds=bounds
         )
-    return str(ptx).replace("div.rn.f32", "div.full.f32") if stage.only else str(ptx)
+    return str(ptx).replace("div.rn.f32", "div.full.f32") if stage.quick_division else str(ptx)
 
 
 @contextmanager

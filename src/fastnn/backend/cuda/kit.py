@@ -72,11 +72,13 @@ class Stage:
     minimum : tuple of int
         The compute capability that the function needs.
     only : str
-        The one architecture whose own instructions the function has; "" where it has none. Divisions in float32 are
-        right to 2 units in the last place then: correct rounding is a call, and where there are calls the assembler
-        has warpgroups wait for each of their products.
+        The one architecture whose own instructions the function has; "" where it has none.
     tensor_cores : bool
         Whether it multiplies by tensor cores.
+    quick_division : bool
+        Whether divisions in float32 may be wrong by 2 units in the last place, by numbers from 2^-126 to 2^126. That
+        takes a third of the instructions of a division that is rounded correctly, and no call: where there is one
+        the assembler has warpgroups wait for each of their products.
     """
 
     function: Callable[..., None]
@@ -87,6 +89,7 @@ class Stage:
     minimum: tuple[int, int] = (0, 0)
     only: str = ""
     tensor_cores: bool = False
+    quick_division: bool = False
 
     def runs_on(self, architecture: str) -> bool:
         """Tell whether it can be compiled for an architecture, such as "80" or "90a"."""

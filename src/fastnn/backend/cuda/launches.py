@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fastnn.backend.cuda import users
 from fastnn.backend.cuda.kernels import stages
+from fastnn.backend.cuda.kernels.elementwise import DIVIDE_QUICKLY
 from fastnn.backend.cuda.kit import KERNELS, SCRATCH_WORD, TABLE_WORD, Key, Stage
 from fastnn.backend.cuda.table import MOST_ELEMENTS
 from fastnn.formulas import own
@@ -88,7 +89,11 @@ def key_of(program: Program, index: int, precision: str = "float32", warpgroups:
     record, named, mapped = program.records[index], program.kernels[index], program.maps[index]
     variant = named.variant if mapped is None else mapped.variant
     choose, dims, flags = KERNELS[named.op].way, dims_of(record), Flag(int(record[FLAGS_WORD]))
-    way = choose(dims, flags, precision, warpgroups) if named.op == "matmul" else choose(dims, flags)
+    if named.op == "matmul":
+        # what is behind a product by warpgroups divides quickly
+        way = choose(dims, flags, precision, warpgroups and (mapped is None or mapped.variant in DIVIDE_QUICKLY))
+    else:
+        way = choose(dims, flags)
     return Key(named.op, named.dtype, variant, way)
 
 

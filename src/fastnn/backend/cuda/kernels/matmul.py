@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
+from fastnn.backend.cuda.kernels.elementwise import DIVIDE_QUICKLY
 from fastnn.backend.cuda.kernels.matmul_epilogue import sum_parts
 from fastnn.backend.cuda.kernels.matmul_plan import Way, all_ways, along_k, choose, scratch_bytes
 from fastnn.backend.cuda.kernels.matmul_rounded import rounding
@@ -19,10 +20,12 @@ from fastnn.formulas import activations
 
 
 def _variants(way: str) -> Sequence[str]:
-    epilogue = Way.parse(way).epilogue
+    parsed = Way.parse(way)
+    epilogue = parsed.epilogue
     if epilogue == "plain":
         return ("",)
-    return tuple(name for name in activations.SAVES if epilogue == "forward" or name != "step")
+    names = (name for name in activations.SAVES if epilogue == "forward" or name != "step")
+    return tuple(name for name in names if name in DIVIDE_QUICKLY or parsed.shape not in PRODUCTS.warpgroup_tiles)
 
 
 @kernel(

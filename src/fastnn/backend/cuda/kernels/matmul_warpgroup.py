@@ -114,4 +114,4 @@ def warpgroup_product(kit: Kit, way: Way) -> Stage:
         return blocks_of(tile, dims["m"], dims["n"]), 1
 
     shared = 4 * elements + ALIGNMENT
-    return Stage(warpgroup_product, grid, threads, shared, only=ARCHITECTURE, tensor_cores=True)
+    return Stage(warpgroup_product, grid, threads, shared, only=ARCHITECTURE, tensor_cores=True, quick_division=True)

@@ -131,30 +131,13 @@ def _warm(options: argparse.Namespace) -> int:
 
     dtypes = ("float32", "float64") if options.dtype == "both" else (options.dtype,)
     if options.cuda is not None:
-        return _warm_cuda(dtypes, options.cuda)
+        from fastnn.demo import warm_cuda
+
+        return warm_cuda.run(dtypes, options.cuda)
     keys = warm.common(dtypes)
     count = len(warm.missing(keys))
     print(f"{len(keys)} kernels, {count} to be compiled", flush=True)
     print(f"ready after {warm.prepare(keys):.1f} s; kept in {fnn.cache.location()}")
-    return 0
-
-
-def _warm_cuda(dtypes: tuple[str, ...], wanted: str) -> int:
-    from fastnn.backend.cuda import available
-    from fastnn.demo import warm_cuda
-
-    try:
-        architecture = available.checked_architecture(wanted) if wanted else warm_cuda.architecture_here()
-    except (fnn.DeviceError, ValueError) as error:
-        print(f"fastnn: {error}", file=sys.stderr)
-        return 1
-    # not above: without numba-cuda there is nothing to import
-    from fastnn.backend.cuda import library
-
-    parts = warm_cuda.common(dtypes)
-    count = len(library.missing(parts, architecture))
-    print(f"{len(parts)} CUDA kernels for sm_{architecture}, {count} to be compiled", flush=True)
-    print(f"ready after {warm_cuda.prepare(parts, architecture):.1f} s; kept in {fnn.cache.location()}")
     return 0
 
 

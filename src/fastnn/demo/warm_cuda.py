@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -27,17 +28,32 @@ class _Listed:
         self.parts[key, number] = stage
 
 
-def architecture_here() -> str:
-    """Return the architecture of the first GPU, such as "90a".
+def run(dtypes: Iterable[str], wanted: str) -> int:
+    """Compile what is missing and say so; returns the exit status.
 
-    Raises
-    ------
-    fastnn.DeviceError
-        When there is none that can be used.
+    Parameters
+    ----------
+    wanted : str
+        An architecture such as "90a"; "" for that of the first GPU.
     """
     from fastnn.backend.cuda import available
 
-    return str(available.open_device(available.parse("cuda")).architecture)
+    try:
+        if wanted:
+            architecture = available.checked_architecture(wanted)
+        else:
+            architecture = str(available.open_device(available.parse("cuda")).architecture)
+    except (fnn.DeviceError, ValueError) as error:
+        print(f"fastnn: {error}", file=sys.stderr)
+        return 1
+    # not above: without numba-cuda there is nothing to import
+    from fastnn.backend.cuda import library
+
+    parts = common(dtypes)
+    count = len(library.missing(parts, architecture))
+    print(f"{len(parts)} CUDA kernels for sm_{architecture}, {count} to be compiled", flush=True)
+    print(f"ready after {prepare(parts, architecture):.1f} s; kept in {fnn.cache.location()}")
+    return 0
 
 
 def common(dtypes: Iterable[str]) -> list[Any]:

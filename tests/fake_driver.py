@@ -7,12 +7,14 @@ allocated memory, a context has to be current, nothing but launches and copies o
 from __future__ import annotations
 
 import ctypes
+import threading
 import time
 
 from numba import cuda
 
 from fastnn.backend.cuda import emulated
 from fastnn.backend.cuda.kit import ARGUMENTS
+from fastnn.backend.cuda.simulated import ONE_AT_A_TIME
 from fastnn.program.program import aligned_zeros
 
 OUT_OF_MEMORY, INVALID_VALUE, INVALID_CONTEXT, CAPTURING = 2, 1, 201, 900
@@ -26,8 +28,8 @@ class FakeDriver:
         self.stages = {}  # machine code -> (function, threads)
         self.memory = {}
         self.used = 0
-        self.current = 0
-        self.capturing = None
+        self._local = threading.local()
+        self.capturing = {}  # by stream
         self.graphs = {}
         self.destroyed = []
         self.calls = []
@@ -35,6 +37,15 @@ class FakeDriver:
         self.events = 0
         self.locked = {}
         self.streams = 6
+
+    @property
+    def current(self):
+        """The context of the calling thread."""
+        return getattr(self._local, "context", 0)
+
+    @current.setter
+    def current(self, context):
+        self._local.context = context
 
     def __getattribute__(self, name):
         if not name.startswith("cu") or name == "current":
@@ -88,9 +99,7 @@ class FakeDriver:
         return any(start <= address and address + nbytes <= start + len(raw) for start, raw in self.memory.items())
 
     def _ready(self):
-        if not self.current:
-            return INVALID_CONTEXT
-        return CAPTURING if self.capturing is not None else 0
+        return 0 if self.current else INVALID_CONTEXT
 
     def cuMemAlloc(self, nbytes):
         if self._ready():
@@ -132,8 +141,10 @@ class FakeDriver:
         return any(start <= address and address + nbytes <= start + len(raw) for start, raw in self.locked.items())
 
     def cuMemcpyHtoDAsync(self, target, source, nbytes, stream):
-        if self.capturing is not None and self._locks(source, nbytes) and self._holds(target, nbytes):
-            self.capturing.append((ctypes.memmove, target, source, nbytes))
+        if stream in self.capturing:
+            if not self._locks(source, nbytes) or not self._holds(target, nbytes):
+                return (CAPTURING,)
+            self.capturing[stream].append((ctypes.memmove, target, source, nbytes))
             return (0,)
         if self._ready() or not self._holds(target, nbytes):
             return (self._ready() or INVALID_VALUE,)
@@ -141,8 +152,10 @@ class FakeDriver:
         return (0,)
 
     def cuMemcpyDtoHAsync(self, target, source, nbytes, stream):
-        if self.capturing is not None and self._locks(target, nbytes) and self._holds(source, nbytes):
-            self.capturing.append((ctypes.memmove, target, source, nbytes))
+        if stream in self.capturing:
+            if not self._locks(target, nbytes) or not self._holds(source, nbytes):
+                return (CAPTURING,)
+            self.capturing[stream].append((ctypes.memmove, target, source, nbytes))
             return (0,)
         if self._ready() or not self._holds(source, nbytes):
             return (self._ready() or INVALID_VALUE,)
@@ -158,7 +171,7 @@ class FakeDriver:
         return (0,) if event[0] > 0.0 else (INVALID_VALUE,)
 
     def cuStreamSynchronize(self, stream):
-        return (self._ready(),)
+        return (CAPTURING if stream in self.capturing else self._ready(),)
 
     def cuEventCreate(self, flags):
         self.events += 1
@@ -192,13 +205,13 @@ class FakeDriver:
         return (0,)
 
     def cuLaunchKernel(self, function, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra):
-        if not self.current or (gz, by, bz, stream, extra) != (1, 1, 1, 7, 0):
+        if not self.current or (gz, by, bz, extra) != (1, 1, 1, 0) or not 6 < stream <= self.streams:
             return (INVALID_VALUE,)
         pointers = (ctypes.c_uint64 * ARGUMENTS).from_address(parameters)
         values = [ctypes.c_int64.from_address(pointer).value for pointer in pointers]
         launch = (self._launch, function, (gx, gy), bx, tuple(values[:-1]), values[-1])
-        if self.capturing is not None:
-            self.capturing.append(launch)
+        if stream in self.capturing:
+            self.capturing[stream].append(launch)
         else:
             launch[0](*launch[1:])
         return (0,)
@@ -206,15 +219,17 @@ class FakeDriver:
     def _launch(self, function, grid, threads, record, context):
         python, expected = self.stages[function]
         assert threads == expected
-        cuda.jit(python)[grid, threads](record, context)
+        with ONE_AT_A_TIME:
+            cuda.jit(python)[grid, threads](record, context)
 
     def cuStreamBeginCapture(self, stream, mode):
-        self.capturing = []
+        if stream in self.capturing:
+            return (CAPTURING,)
+        self.capturing[stream] = []
         return (0,)
 
     def cuStreamEndCapture(self, stream):
-        graph, self.capturing = self.capturing, None
-        return 0, graph
+        return 0, self.capturing.pop(stream)
 
     def cuGraphInstantiate(self, graph, flags):
         handle = len(self.graphs) + 1
@@ -229,8 +244,8 @@ class FakeDriver:
         return (0,)
 
     def cuGraphLaunch(self, handle, stream):
-        if not self.current:
-            return (INVALID_CONTEXT,)
+        if not self.current or stream in self.capturing:
+            return (CAPTURING if self.current else INVALID_CONTEXT,)
         for call, *arguments in self.graphs[handle]:
             call(*arguments)
         return (0,)

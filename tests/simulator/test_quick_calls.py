@@ -1,6 +1,7 @@
 """Calls that come again with rows of one shape, on a GPU: what they return, and which calls of the driver they are."""
 
 import gc
+import threading
 import weakref
 
 import numpy as np
@@ -160,3 +161,29 @@ def test_models_go_with_their_last_reference(fake):
             assert gone() is None, where
     finally:
         gc.enable()
+
+
+def test_threads_share_a_gpu(fake):
+    """Graphs are captured beside what other threads launch: in a stream of their own."""
+    x, y = rows(24), RNG.integers(0, 3, 24)
+    there, here = zip(*(pair() for _ in range(4)), strict=True)
+    for models in (there, here):
+        fnn.train_many(models, x, y, epochs=3, batch_size=6, n_threads=4, verbose=0)
+    for one, other in zip(there, here, strict=True):
+        for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    wrong = []
+
+    def work(gpu, cpu):
+        for n in (5, 6, 7) * 4:
+            mine = np.random.default_rng(n).standard_normal((n, 4)).astype(np.float32)
+            if not np.allclose(gpu.predict(mine), cpu.predict(mine), rtol=1e-4, atol=1e-5):
+                wrong.append(n)
+
+    threads = [threading.Thread(target=work, args=both) for both in zip(there, here, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert fake.calls.count("cuStreamBeginCapture") == fake.calls.count("cuStreamEndCapture") > 4

@@ -57,7 +57,9 @@ class Prepared:
         from fastnn.model.control import Control
 
         device = placement.device
-        self._placement, self._bound, self._work, self._feed = placement, bound, work, feed
+        self._placement, self._bound, self._work = placement, bound, work
+        # the graph has their addresses
+        self._kept = feed, data, results
         self._control = control = Control(work, zeros=device.pinned)
         self._memory = device.allocate(control.block.nbytes)
         address = self._memory.address

@@ -137,6 +137,8 @@ class Device:
         self._copies: Any = None
         with self.current():
             self.stream = self._call("cuStreamCreate", _NON_BLOCKING)
+            # what another thread launches in the meantime must not become a part of the graph
+            self._captures = self._call("cuStreamCreate", _NON_BLOCKING)
 
     def _attribute(self, number: int, handle: Any) -> int:
         kind = getattr(self._driver.bindings, "CUdevice_attribute", int)
@@ -280,7 +282,7 @@ class Device:
     def run(self, launches: Sequence[Launch], context: int) -> None:
         """Launch kernels one after the other."""
         # memory that is given back is used again behind what runs by then
-        self._launch(launches, context, self._tables(launches))
+        self._launch(launches, context, self._tables(launches), self.stream)
 
     def _tables(self, launches: Sequence[Launch]) -> dict[tuple[int, ...], Memory]:
         """Bring the launches' tables to the device."""
@@ -290,7 +292,9 @@ class Device:
             self.write(tables[words].address, np.array(words, np.int64))
         return tables
 
-    def _launch(self, launches: Sequence[Launch], context: int, tables: Mapping[tuple[int, ...], Memory]) -> None:
+    def _launch(
+        self, launches: Sequence[Launch], context: int, tables: Mapping[tuple[int, ...], Memory], stream: Any
+    ) -> None:
         places = {words: memory.address for words, memory in tables.items()}
         with self._lock, self.current():
             for each in launches:
@@ -298,7 +302,7 @@ class Device:
                 pointers = values.ctypes.data + 8 * np.arange(ARGUMENTS, dtype=np.uint64)
                 self._call(
                     "cuLaunchKernel", self._functions[each.key, each.stage], each.grid[0], each.grid[1], 1,
-                    each.threads, 1, 1, each.shared, self.stream, int(pointers.ctypes.data), 0,
+                    each.threads, 1, 1, each.shared, stream, int(pointers.ctypes.data), 0,
                 )  # fmt: skip
 
     def capture(
@@ -313,18 +317,18 @@ class Device:
             has to live as long as the graph.
         """
         kind = getattr(self._driver.bindings, "CUstreamCaptureMode", int)
-        tables = self._tables(launches)
+        tables, stream = self._tables(launches), self._captures
         with self._lock, self.current():
             # relaxed: what other threads of the process do in the meantime does not matter to the capture
-            self._call("cuStreamBeginCapture", self.stream, kind(2))
+            self._call("cuStreamBeginCapture", stream, kind(2))
             try:
                 for address, array in before:
-                    self._call("cuMemcpyHtoDAsync", address, array.ctypes.data, array.nbytes, self.stream)
-                self._launch(launches, context, tables)
+                    self._call("cuMemcpyHtoDAsync", address, array.ctypes.data, array.nbytes, stream)
+                self._launch(launches, context, tables, stream)
                 for address, array in after:
-                    self._call("cuMemcpyDtoHAsync", array.ctypes.data, address, array.nbytes, self.stream)
+                    self._call("cuMemcpyDtoHAsync", array.ctypes.data, address, array.nbytes, stream)
             finally:
-                graph = self._call("cuStreamEndCapture", self.stream)
+                graph = self._call("cuStreamEndCapture", stream)
             executable = self._call("cuGraphInstantiate", graph, 0)
             self._call("cuGraphDestroy", graph)
         return Graph(self, executable, tables)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,9 @@ from fastnn.backend.cuda import emulated
 from fastnn.backend.cuda.kit import Stage
 from fastnn.backend.cuda.launches import Launch
 from fastnn.program.program import aligned_zeros
+
+#: all that Numba's simulator can do
+ONE_AT_A_TIME = threading.Lock()
 
 
 class Memory:
@@ -49,8 +53,9 @@ class Graph:
         for _ in range(times):
             for address, array in self._before:
                 self._device.write(address, array)
-            for function, each, words in self._parts:
-                function[each.grid, each.threads](words, self._context)
+            with ONE_AT_A_TIME:
+                for function, each, words in self._parts:
+                    function[each.grid, each.threads](words, self._context)
             for address, array in self._after:
                 self._device.read(address, array)
 

@@ -187,3 +187,27 @@ def test_threads_share_a_gpu(fake):
         thread.join()
     assert not wrong
     assert fake.calls.count("cuStreamBeginCapture") == fake.calls.count("cuStreamEndCapture") > 4
+
+
+def test_a_call_that_has_succeeded_does_not_fail_for_the_next_ones_sake(fake, monkeypatch):
+    """Where there is no room to make the next calls ready, they take the general path."""
+    there, here = pair()
+
+    def no_room(nbytes, flags):
+        return 2, None
+
+    monkeypatch.setattr(fake, "cuMemHostAlloc", no_room, raising=False)
+    for _ in range(4):
+        x, y = rows(), RNG.integers(0, 3, 6)
+        close(there.predict(x), here.predict(x))
+        got, expected = there.train_on_batch(x, y), here.train_on_batch(x, y)
+        assert got["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    assert fake.calls.count("cuMemHostAlloc") == 2 and there.step == 4
+
+
+def test_what_is_never_ready_is_not_tried_again(fake):
+    there, here = pair()
+    x = rows().astype(np.float16)
+    for _ in range(4):
+        np.testing.assert_allclose(there.predict(x), here.predict(x), rtol=1e-4, atol=1e-5)
+    assert fake.calls.count("cuMemHostAlloc") == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ class Network(MovingMixin):
         self._callbacks: CallbackList | None = None
         self._resumable: dict[str, Any] | None = None
         self._fitting = False
-        self._quick: dict[Any, Callable[[Any], Any]] = {}
+        self._quick: dict[Any, Any] = {}
 
     def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:
         """Give the model its architecture, buffers and, unless they come from a file, initial weights."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cpu.direct_rows import DirectRows, direct_rows
 from fastnn.backend.cpu.engine import RAISED, BoundProgram, Runner
+from fastnn.errors import DeviceMemoryError
 from fastnn.model.prepared import locked
 from fastnn.model.runtime import Pass
 from fastnn.program.layout import Counter, Status
@@ -71,35 +72,50 @@ def learn(model: Model, x: Any, batch: int) -> None:
         return
     if len(parts[0]) > batch or sum(part.nbytes for part in parts) > MOST_BYTES:
         return
-    runtime, key, wanted = model._runtime, key_of(x), [(part.shape, part.dtype) for part in parts]
-    placement = runtime.placement
-    if placement is not None and key not in runtime.quick:
-        # what comes once may never come again, and to make it ready takes a millisecond
-        keep(runtime.quick, key, Kept(_not_yet, None), _KEPT)
+    runtime, key = model._runtime, key_of(x)
+    known = runtime.quick.get(key)
+    if known is _NEVER:
         return
+    if runtime.placement is not None and known is None:
+        # what comes once may never come again, and to make it ready takes a millisecond
+        keep(runtime.quick, key, _SEEN, _KEPT)
+        return
+    try:
+        with runtime.lock:
+            made = _make(model, x, parts)
+    except DeviceMemoryError:
+        made = _NEVER  # the prediction itself has found room
+    keep(runtime.quick, key, made, _KEPT)
+
+
+def _make(model: Model, x: Any, parts: list[NDArray[Any]]) -> Kept:
+    """Make what predicts rows like x, or `_NEVER`."""
+    runtime, wanted = model._runtime, [(part.shape, part.dtype) for part in parts]
+    placement = runtime.placement
     rows = [np.empty(*each) for each in wanted] if placement is None else locked(placement.device, wanted)
     for own, part in zip(rows, parts, strict=True):
         own[...] = part
     feed = model._checked_inputs(rows if type(x) is list else rows[0])
     seen = [fed.array for fed in feed.inputs]
     if len(seen) != len(rows) or not all(map(np.may_share_memory, seen, rows)):
-        return  # converted as a whole, such as half precision, or a list that stands for one array
+        return _NEVER  # converted as a whole, such as half precision, or a list that stands for one array
     shapes = model._architecture_or_fail().output_shapes
     itemsize = np.dtype(model.dtype).itemsize
     if sum(feed.n * math.prod(shape) * itemsize for shape in shapes) > MOST_BYTES:
-        return
-    with runtime.lock:
-        if placement is not None:
-            if placement is runtime.placement:
-                keep(runtime.quick, key, Kept(_on_device(model, feed, rows, type(x) is not list), None), _KEPT)
-            return
-        feed.results.extend(np.empty((feed.n, *shape), model.dtype) for shape in shapes)
-        bound = runtime.program(feed.request("predict", feed.n), model._objective, model._optimizer)
-        keep(runtime.quick, key, _freeze(runtime, bound, feed, rows, single=type(x) is not list), _KEPT)
+        return _NEVER
+    if placement is not None:
+        return Kept(_on_device(model, feed, rows, type(x) is not list), None)
+    feed.results.extend(np.empty((feed.n, *shape), model.dtype) for shape in shapes)
+    bound = runtime.program(feed.request("predict", feed.n), model._objective, model._optimizer)
+    return _freeze(runtime, bound, feed, rows, single=type(x) is not list)
 
 
-def _not_yet(x: Any) -> bool:
+def _refuse(x: Any) -> bool:
     return False
+
+
+#: of rows that came once, and of those that the general path has to predict
+_SEEN, _NEVER = Kept(_refuse, None), Kept(_refuse, None)
 
 
 def keep(kept: dict[Any, Any], key: Any, value: Any, most: int) -> None:

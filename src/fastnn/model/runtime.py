@@ -85,7 +85,7 @@ class Runtime:
         self._runners: dict[bool, Runner] = {}
         self._epochs: Epochs | None = None
         #: see `fastnn.model.quick`; emptied when an address, a lock or the number of threads changes
-        self.quick: dict[Any, Callable[[Any], Any]] = {}
+        self.quick: dict[Any, Any] = {}
         #: see `fastnn.training.quick_step`; emptied then, and when the model is compiled
         self.quick_steps: dict[Any, Callable[[Any, Any, Any], bool | None]] = {}
         _runtimes.add(self)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cpu.engine import Runner
+from fastnn.errors import DeviceMemoryError
 from fastnn.losses import Loss
 from fastnn.model.interrupts import interrupts_later
 from fastnn.model.prepared import locked
@@ -47,11 +48,23 @@ def learn(model: Model, x: NDArray[Any], y: NDArray[Any], key: Any) -> None:
     objective, runtime = model._objective_or_fail(), model._runtime
     if x.nbytes + y.nbytes > MOST_BYTES or len(objective.losses) != 1:
         return
-    placement = runtime.placement
-    if placement is not None and key not in runtime.quick_steps:
-        # what comes once may never come again, and to make it ready takes a millisecond
-        keep(runtime.quick_steps, key, _not_yet, _KEPT)
+    known = runtime.quick_steps.get(key)
+    if known is _never:
         return
+    if runtime.placement is not None and known is None:
+        # what comes once may never come again, and to make it ready takes a millisecond
+        keep(runtime.quick_steps, key, _seen, _KEPT)
+        return
+    try:
+        made = _make(model, objective, x, y)
+    except DeviceMemoryError:
+        made = _never  # the step itself has found room
+    keep(runtime.quick_steps, key, made, _KEPT)
+
+
+def _make(model: Model, objective: Objective, x: NDArray[Any], y: NDArray[Any]) -> Step:
+    """Make the step on batches like this one, or `_never`."""
+    placement = model._runtime.placement
     wanted = [(x.shape, x.dtype), (y.shape, y.dtype)]
     rows, targets = (np.empty(*each) for each in wanted) if placement is None else locked(placement.device, wanted)
     rows[...], targets[...] = x, y
@@ -59,14 +72,19 @@ def learn(model: Model, x: NDArray[Any], y: NDArray[Any], key: Any) -> None:
     found = feed.targets[0]
     passes = None if found is None else _test(objective, targets, labels=found.labels)
     if found is None or passes is None or not np.may_share_memory(feed.inputs[0].array, rows):
-        return
+        return _never
     if not np.may_share_memory(found.rows.array, targets):
-        return
-    freeze = _freeze if placement is None else _on_device
-    keep(runtime.quick_steps, key, freeze(model, feed, rows, targets, passes), _KEPT)
+        return _never
+    return (_freeze if placement is None else _on_device)(model, feed, rows, targets, passes)
 
 
-def _not_yet(model: Any, x: Any, y: Any) -> bool | None:
+def _seen(model: Any, x: Any, y: Any) -> bool | None:
+    """Stand for a step that came once."""
+    return None
+
+
+def _never(model: Any, x: Any, y: Any) -> bool | None:
+    """Stand for a step that the general path has to take."""
     return None
 
 

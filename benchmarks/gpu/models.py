@@ -12,7 +12,7 @@ from gpu.events import Job
 from gpu.supervise import ROOT
 
 FOLDER = "tests/simulator"
-FILES = ("test_models.py",)
+FILES = ("test_models.py", "test_quick_calls.py", "test_custom.py")
 # the first is about the simulator; the second interrupts a training that is long over on a GPU
 DESELECTED = ("test_a_gpu_is_simulated", "test_ctrl_c_waits_for_the_run_and_loses_no_step")
 _COUNTS = re.compile(r"^=* ?((?:\d+ \w+,? ?)+) in [\d.]+s", re.MULTILINE)
@@ -30,20 +30,9 @@ def run(job: Job) -> None:
             job.stop(f"{number} of {len(FILES)} files were run")
             return
         job.begin(name)
-        # without the folder's conftest, which leaves everything out where nothing is simulated
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "--noconftest",
-            "-p",
-            "no:cacheprovider",
-            "-W",
-            "ignore::DeprecationWarning",
-        ]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore::DeprecationWarning"]
         command += [f"--deselect={FOLDER}/{name}::{test}" for test in DESELECTED]
-        environment = {**os.environ, "PYTEST_ADDOPTS": "", "COLUMNS": "200"}
+        environment = {**os.environ, "FASTNN_TESTS_ON_GPU": "1", "PYTEST_ADDOPTS": "", "COLUMNS": "200"}
         try:
             done = subprocess.run(
                 [*command, f"{FOLDER}/{name}"], capture_output=True, text=True, timeout=max(job.left(), 1.0), cwd=ROOT,

@@ -1,8 +1,12 @@
-"""These files run in Numba's simulator only; `test_cuda_simulator.py` starts them there."""
+"""These files run in Numba's simulator, where `test_cuda_simulator.py` starts them.
+
+Some run on a GPU, too, where `FASTNN_TESTS_ON_GPU` is 1: see `benchmarks/gpu/models.py`.
+"""
 
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,16 +15,19 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
     import handing_over
 
     handing_over.install()
-else:
+elif os.environ.get("FASTNN_TESTS_ON_GPU") != "1":
     collect_ignore_glob = ["test_*.py"]
 
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Have models find a GPU behind a driver of Python, and return that driver."""
-    from fake_driver import FakeDriver
+    """Have models find a GPU behind a driver of Python, and return that driver; or listen to a real one's calls."""
     from fastnn.backend.cuda import available, device
     from fastnn.backend.cuda.driver import Driver
+
+    if not available.simulated():
+        return _listen(available.open_device(0), monkeypatch)
+    from fake_driver import FakeDriver
 
     made, opened = FakeDriver(), {}
     monkeypatch.setattr(device, "machine_code", made.code)
@@ -30,6 +37,17 @@ def fake(monkeypatch):
 
     monkeypatch.setattr(available, "open_device", open_device)
     return made
+
+
+def _listen(device, monkeypatch):
+    heard, call = SimpleNamespace(calls=[]), device._call
+
+    def listening(name, *arguments):
+        heard.calls.append(name)
+        return call(name, *arguments)
+
+    monkeypatch.setattr(device, "_call", listening)
+    return heard
 
 
 @pytest.fixture

@@ -121,6 +121,7 @@ class FakeDriver:
 
     def cuMemHostAlloc(self, nbytes, flags):
         raw = aligned_zeros(nbytes)
+        raw[:] = 0xFF
         self.locked[raw.ctypes.data] = raw
         return 0, raw.ctypes.data
 

@@ -25,7 +25,7 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"):
 
 from numba import cuda
 
-from fastnn.backend.cuda.compile import _device_of
+from fastnn.backend.cuda.compile import _device_of, _ptx
 from fastnn.backend.cuda.frozen_code import encode
 from fastnn.backend.cuda.kernels import stages
 from fastnn.backend.cuda.kit import Key, capability
@@ -246,7 +246,7 @@ def test_usual_kernels_are_compiled_ahead(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cache, "_folder", lambda: tmp_path)
     monkeypatch.setattr(warm_cuda, "_WIDTHS", ((4, 5, 3),))
     monkeypatch.setattr(warm_cuda, "_BATCHES", (2,))
-    monkeypatch.setattr(warm, "_OPTIMIZERS", ())
+    monkeypatch.setattr(warm, "OPTIMIZERS", ())
     assert main(["warm", "--cuda", "9.0"]) == 0
     printed = capsys.readouterr().out
     count = len(warm_cuda.common(["float32"]))
@@ -257,6 +257,16 @@ def test_usual_kernels_are_compiled_ahead(tmp_path, monkeypatch, capsys):
     for wrong in ("70", "hopper", "9"):
         assert main(["warm", "--cuda", wrong]) == 1
         assert "expected one from 75 on" in capsys.readouterr().err
+    assert main(["warm", "--cuda", "99"]) == 1
+    assert "kernels for sm_99 cannot be compiled" in capsys.readouterr().err
+
+
+def test_divisions_are_quick_where_they_may_be():
+    """In what the assembler gets: the simulator divides exactly."""
+    for op in ("activation", "activation_grad"):
+        gelu, softsign = (_ptx(stages(Key(op, "float32", name))[0]) for name in ("gelu", "softsign"))
+        assert "div.full.f32" in gelu and "div.rn.f32" not in gelu
+        assert "div.full.f32" not in softsign and re.search(r"(div|rcp)\.rn\.f32", softsign)
 
 
 def test_functions_of_users_that_do_not_compile(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from fastnn.backend.cuda import library
 from fastnn.backend.cuda.engine import CudaProgram
 from fastnn.backend.cuda.kernels import stages
 from fastnn.backend.cuda.kit import Key
+from fastnn.demo.warm_cuda import Listed
 from fastnn.model.inspection import program
 from gpu import bandwidth, checks, digits, matmul, oracle, trainers, warpgroups
 from gpu.events import Job
@@ -22,7 +23,7 @@ from gpu.settings import Settings, choose
 from gpu.supervise import ROOT
 
 
-def needed(settings: Settings, sections: Sequence[str]) -> list[Key]:
+def needed(settings: Settings, sections: Sequence[str], architecture: str) -> list[Key]:
     """Return the kernels that sections launch, in the order in which they do."""
 
     def walk() -> Iterator[Key]:
@@ -31,7 +32,7 @@ def needed(settings: Settings, sections: Sequence[str]) -> list[Key]:
                 yield from oracle.keys(case, dtype, precision)
         if "matmul" in sections:
             yield from matmul.keys(settings)
-        if "warpgroups" in sections:
+        if "warpgroups" in sections and architecture == warpgroups.ARCHITECTURE:
             yield from warpgroups.keys(settings)
         if "bandwidth" in sections:
             yield from bandwidth.keys(settings)
@@ -47,20 +48,9 @@ def needed(settings: Settings, sections: Sequence[str]) -> list[Key]:
 
 def _trained(model: Any, batch: int, precision: str) -> list[Key]:
     """Return the kernels that training a model launches."""
-    listed = _Listed()
+    listed = Listed()
     CudaProgram(program(model, batch), listed, precision)
-    return listed.keys
-
-
-class _Listed:
-    """Stands for a device, and notes which kernels are to be loaded."""
-
-    def __init__(self) -> None:
-        self.keys: list[Key] = []
-        self.warpgroups = False
-
-    def load(self, key: Key, number: int, stage: Any) -> None:
-        self.keys.append(key)
+    return [key for key, _ in listed.parts]
 
 
 def run(job: Job) -> None:
@@ -70,13 +60,14 @@ def run(job: Job) -> None:
         return
     from fastnn.backend.cuda.available import open_device
 
-    wanted = needed(job.settings, job.sections)
+    architecture = open_device(0).architecture
+    wanted = needed(job.settings, job.sections, architecture)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     job.fact(kernels=len(wanted), processes=cores)
     flags = ["--quick"] if job.settings.quick else []
     workers = [
         subprocess.Popen(
-            [sys.executable, "-m", "gpu.kernels", "--arch", open_device(0).architecture, "--part", f"{part}/{cores}",
+            [sys.executable, "-m", "gpu.kernels", "--arch", architecture, "--part", f"{part}/{cores}",
              "--seconds", f"{job.left():.0f}", "--sections", *job.sections, *flags],
             stdout=subprocess.PIPE, text=True, cwd=ROOT / "benchmarks",
         )
@@ -128,7 +119,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     part, of = map(int, options.part.split("/"))
-    wanted = needed(choose(simulated=False, quick=options.quick), options.sections)
+    wanted = needed(choose(simulated=False, quick=options.quick), options.sections, options.arch)
     compile_part(wanted[part::of], options.arch, options.seconds)
     return 0
 

@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -45,9 +45,11 @@ def bar_class() -> Any:
     return Bar
 
 
-def compiling(kernels: Sequence[T], what: str) -> Iterable[T]:
+def compiling(kernels: Sequence[T], what: str) -> Iterator[T]:
     """Walk kernels that have to be compiled, behind a bar where somebody waits for several."""
     if len(kernels) < _LEAST or not is_interactive():
-        return kernels
-    bar: Iterable[T] = bar_class()(kernels, desc=f"compiling {what} (once)", unit="kernel", leave=False, **width())
-    return bar
+        yield from kernels
+        return
+    options = {"desc": f"compiling {what} (once)", "unit": "kernel", "leave": False, **width()}
+    with bar_class()(kernels, **options) as bar:
+        yield from bar

@@ -1,6 +1,7 @@
 """Functions of the users' own in kernels of a simulated GPU, beside the same models on the CPU."""
 
 import math
+import types
 
 import numba
 import numpy as np
@@ -111,13 +112,39 @@ def raising(x):
 
 def nested(x):
     def inner(z):
-        return z * TABLE[0]
+        return (lambda u: u * TABLE[0])(z)
 
     return inner(x)
 
 
+def through_a_lambda(x):
+    return (lambda z: table_look_up(z))(x)
+
+
+HELPERS = types.ModuleType("helpers")
+HELPERS.look_up = table_look_up
+HELPERS.clip = numba.njit(lambda x: min(max(x, -1.0), 1.0))
+
+
+def through_a_module(x):
+    return HELPERS.look_up(x)
+
+
+def clip(x):
+    raise ValueError
+
+
+def names_of_modules(x):
+    """Use a module's function; a global one of the same name is another one."""
+    return HELPERS.clip(x) + x
+
+
 def rows(x, y):
     y[:] = x
+
+
+def test_functions_of_modules():
+    agree(lambda: [fnn.Dense(2, Custom(names_of_modules))])
 
 
 @pytest.mark.parametrize(
@@ -126,6 +153,8 @@ def rows(x, y):
         (lambda: fnn.Dense(2, Custom(table_look_up)), "'table_look_up' is your own and takes elements"),
         (lambda: fnn.Activation(Custom(called)), "'called' is your own and takes elements"),
         (lambda: fnn.Activation(Custom(snake, gradient=table_look_up, name="f")), "'f' is your own and takes elements"),
+        (lambda: fnn.Activation(Custom(through_a_lambda)), "'through_a_lambda' is your own and takes elements"),
+        (lambda: fnn.Activation(Custom(through_a_module)), "'through_a_module' is your own and takes elements"),
         (lambda: fnn.Activation(Custom(raising)), "'raising' is your own and may raise"),
         (lambda: fnn.Activation(Custom(nested)), "'nested' is your own and takes elements"),
         (lambda: fnn.layers.Custom(rows, 3), "'rows' is your own, of arrays"),

@@ -2,13 +2,15 @@
 
 import gc
 import threading
+import time
 import weakref
 
 import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.backend.cuda import available
+from fastnn.backend.cuda import available, device
+from fastnn.model import quick
 from fastnn.model.runtime import InputNotFiniteError
 
 RNG = np.random.default_rng(7)
@@ -49,8 +51,9 @@ def test_predictions(fake):
                 model.train_on_batch(x, np.arange(6) % 3)
         if turn == 6:
             # memory that is kept between runs grows, and what was ready is made anew
-            big = rows(200)
+            before, big = there._runtime.placement.generation, rows(200)
             close(there.predict(big), here.predict(big))
+            assert there._runtime.placement.generation > before
     for result, copy in kept:
         np.testing.assert_array_equal(result, copy)
     x = rows()
@@ -89,7 +92,9 @@ def test_training_steps(fake):
     for turn in range(8):
         x, y = rows(), RNG.integers(0, 3, 6)
         if turn == 5:
-            there.predict(rows(150))
+            before = there._runtime.placement.generation
+            there.predict(rows(2000))
+            assert there._runtime.placement.generation > before
         got, expected = there.train_on_batch(x, y), here.train_on_batch(x, y)
         assert got["accuracy"] == expected["accuracy"]
         assert got["loss"] == pytest.approx(expected["loss"], rel=1e-4)
@@ -214,3 +219,48 @@ def test_what_is_never_ready_is_not_tried_again(fake):
     for _ in range(4):
         np.testing.assert_allclose(there.predict(x), here.predict(x), rtol=1e-4, atol=1e-5)
     assert fake.calls.count("cuMemHostAlloc") == 1
+
+
+def test_a_model_that_moves_while_a_call_is_made_ready(fake, monkeypatch):
+    """Another thread moves the model at the worst of times: what was made for one place is not used in the other."""
+    there, here = pair()
+    x, usual, movers = rows(), quick._make, []
+
+    def make(model, *arguments):
+        found = usual(model, *arguments)
+        movers.append(threading.Thread(target=there.to, args=("cpu",)))
+        movers[-1].start()
+        time.sleep(0.05)
+        return found
+
+    there.predict(x)
+    with monkeypatch.context() as patched:
+        patched.setattr(quick, "_make", make)
+        there.predict(x)
+    (mover,) = movers
+    mover.join()
+    assert there.device == "cpu"
+    for model in (there, here):
+        model.set_weights([2.0 * one for one in model.get_weights()])
+    for _ in range(3):
+        close(there.predict(x), here.predict(x))
+
+
+def test_ctrl_c_in_a_prediction(fake, monkeypatch):
+    there, here = pair()
+    x = rows()
+    for _ in range(3):
+        there.predict(x)
+    launch, waited = device.Graph.launch, fake.calls.count("cuStreamSynchronize")
+
+    def interrupted(graph, times):
+        launch(graph, times)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(device.Graph, "launch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            there.predict(x)
+    # the GPU is not left at work on memory that the next call writes
+    assert fake.calls.count("cuStreamSynchronize") == waited + 1
+    close(there.predict(x), here.predict(x))

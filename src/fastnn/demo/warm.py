@@ -9,7 +9,7 @@ import fastnn as fnn
 from fastnn.program.program import KernelKey, Program
 
 _ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu", "silu", "elu", "leaky_relu", "softplus")
-_OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw")
+OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw")
 
 
 def keys_of(program: Program) -> set[KernelKey]:
@@ -48,7 +48,7 @@ def common(dtypes: Iterable[str]) -> set[KernelKey]:
     for dtype in dtypes:
         # of any size
         keys |= {KernelKey("matmul", dtype, way) for way in WAYS}
-        for optimizer in _OPTIMIZERS:
+        for optimizer in OPTIMIZERS:
             for loss, last in (
                 ("cross_entropy", "softmax"),
                 ("binary_cross_entropy", "sigmoid"),
@@ -56,17 +56,18 @@ def common(dtypes: Iterable[str]) -> set[KernelKey]:
                 ("mean_absolute_error", None),
                 ("huber", None),
             ):
-                model = _network(dtype, last)
+                model = network(dtype, last)
                 model.compile(optimizer=optimizer, loss=loss)
                 keys |= keys_of(model.program)
-        model = _network(dtype, "softmax")
+        model = network(dtype, "softmax")
         keys |= keys_of(model.program)
         model.compile(loss="cross_entropy", metrics=["accuracy"])
         keys |= keys_of(model.program)
     return keys
 
 
-def _network(dtype: str, last: str | None) -> fnn.Sequential:
+def network(dtype: str, last: str | None) -> fnn.Sequential:
+    """Return a network that has a bit of all, its last layer with an activation or without one."""
     layers: list[fnn.layers.Layer | fnn.layers.Symbol] = [fnn.Input((8,))]
     for activation in _ACTIVATIONS:
         layers.append(fnn.Dense(8, activation=activation))

@@ -16,7 +16,7 @@ _WIDTHS = ((64, 128, 64, 10), (784, 256, 128, 10), (1024, 2048, 2048, 100))
 _BATCHES = (1, 32, 128, 1024, 8192)
 
 
-class _Listed:
+class Listed:
     """Stands for a device, and notes which stages of kernels are to be loaded."""
 
     architecture, warpgroups = "simulated", False
@@ -24,7 +24,12 @@ class _Listed:
     def __init__(self) -> None:
         self.parts: dict[Any, Any] = {}
 
+    def has(self, key: Any, number: int) -> bool:
+        """Tell whether a stage has been noted."""
+        return (key, number) in self.parts
+
     def load(self, key: Any, number: int, stage: Any) -> None:
+        """Note a stage."""
         self.parts[key, number] = stage
 
 
@@ -52,7 +57,13 @@ def run(dtypes: Iterable[str], wanted: str) -> int:
     parts = common(dtypes)
     count = len(library.missing(parts, architecture))
     print(f"{len(parts)} CUDA kernels for sm_{architecture}, {count} to be compiled", flush=True)
-    print(f"ready after {prepare(parts, architecture):.1f} s; kept in {fnn.cache.location()}")
+    try:
+        seconds = prepare(parts, architecture)
+    except Exception as error:
+        # such as an architecture that the linker has never heard of
+        print(f"fastnn: kernels for sm_{architecture} cannot be compiled: {error}", file=sys.stderr)
+        return 1
+    print(f"ready after {seconds:.1f} s; kept in {fnn.cache.location()}")
     return 0
 
 
@@ -60,7 +71,7 @@ def common(dtypes: Iterable[str]) -> list[Any]:
     """Return the stages of kernels of the usual networks, as `fastnn.backend.cuda.library.Part`."""
     from fastnn.backend.cuda.engine import CudaProgram
 
-    listed = _Listed()
+    listed = Listed()
     for dtype in dtypes:
         for model in _models(dtype):
             for batch in _BATCHES:
@@ -76,8 +87,8 @@ def _models(dtype: str) -> Iterator[fnn.Sequential]:
             yield model
             model.compile("adam", loss, metrics=["accuracy"] if last else [])
             yield model
-    model = warm._network(dtype, "softmax")
-    for optimizer in warm._OPTIMIZERS:
+    model = warm.network(dtype, "softmax")
+    for optimizer in warm.OPTIMIZERS:
         model.compile(optimizer, "cross_entropy")
         yield model
 

@@ -26,8 +26,8 @@ class Control:
         The device counts rows from this row of the pass on.
     index : ndarray, optional
         The order of rows that numbers of rows go through, to name a bad one.
-    zeros : function
-        Makes an array of so many bytes of zeros.
+    allocate : function
+        Makes an array of so many bytes.
 
     Attributes
     ----------
@@ -42,14 +42,15 @@ class Control:
         work: Pass,
         shift: int = 0,
         index: NDArray[np.int64] | None = None,
-        zeros: Callable[[int], NDArray[np.uint8]] = lambda nbytes: np.zeros(nbytes, np.uint8),
+        allocate: Callable[[int], NDArray[np.uint8]] = lambda nbytes: np.empty(nbytes, np.uint8),
     ) -> None:
         self._totals = None if work.accumulators is None else work.accumulators.reshape(-1).view(np.int64)
         self._hyper = None if work.hyper is None else work.hyper.reshape(-1).view(np.int64)
         self._shift, self._index = shift, work.index if index is None else index
         self.answered = CONTEXT_WORDS + (0 if self._totals is None else self._totals.size)
         size = self.answered + (0 if self._hyper is None else self._hyper.size)
-        self.block: NDArray[np.int64] = zeros(8 * size).view(np.int64)
+        self.block: NDArray[np.int64] = allocate(8 * size).view(np.int64)
+        self.block[:] = 0
 
     def places(self, address: int) -> dict[int, int]:
         """Return the addresses of accumulators and hyper rows in a block on the device."""

@@ -60,7 +60,7 @@ class Prepared:
         self._placement, self._bound, self._work = placement, bound, work
         # the graph has their addresses
         self._kept = feed, data, results
-        self._control = control = Control(work, zeros=device.pinned)
+        self._control = control = Control(work, allocate=device.pinned)
         self._memory = device.allocate(control.block.nbytes)
         address = self._memory.address
         self._addresses = placement.addresses(bound, work, flat)
@@ -81,8 +81,11 @@ class Prepared:
         if placement.addresses(self._bound, self._work, flat) != self._addresses:
             return None
         self._control.fill(context)
-        self._graph.launch(1)
-        placement.device.synchronize()
+        try:
+            self._graph.launch(1)
+        finally:
+            # also behind a Ctrl-C: the next run writes where this one still copies
+            placement.device.synchronize()
         for mirror in self._changes:
             mirror.changed()
         return self._control.take(context, 1)

@@ -1,17 +1,18 @@
 """Quick predictions: the general path on arrays that stay, for few rows at a time.
 
 The first prediction of rows of some shape and dtype takes the general path, and then once more on a copy of the rows.
-What that made (checked rows, program, context, array of results) is kept, and is right for all rows of that shape and
-dtype, because the checks of a plain `numpy.ndarray` look at nothing else. So later predictions start the program on
-contiguous rows as they are, or on a copy where the kept rows were, and copy the result out: nothing is allocated but
-the result.
+On a GPU, where to make it ready takes a millisecond, that is the second one, and rows are always copied (see
+`prepared.py`). What that made (checked rows, program, context, array of results) is kept, and is right for all rows of
+that shape and dtype, because the checks of a plain `numpy.ndarray` look at nothing else. So later predictions start the
+program on contiguous rows as they are, or on a copy where the kept rows were, and copy the result out: nothing is
+allocated but the result.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from fastnn.backend.cpu.direct_rows import DirectRows, direct_rows
 from fastnn.backend.cpu.engine import RAISED, BoundProgram, Runner
 from fastnn.errors import DeviceMemoryError
+from fastnn.model.interrupts import interrupts_later
 from fastnn.model.prepared import locked
 from fastnn.model.runtime import Pass
 from fastnn.program.layout import Counter, Status
@@ -54,7 +56,6 @@ LATEST = "latest"
 
 #: More than this is not copied to and fro: the general path reads it in place.
 MOST_BYTES = 1 << 18
-_KEPT = 64
 
 
 def learn(model: Model, x: Any, batch: int) -> None:
@@ -73,19 +74,21 @@ def learn(model: Model, x: Any, batch: int) -> None:
     if len(parts[0]) > batch or sum(part.nbytes for part in parts) > MOST_BYTES:
         return
     runtime, key = model._runtime, key_of(x)
-    known = runtime.quick.get(key)
-    if known is _NEVER:
-        return
-    if runtime.placement is not None and known is None:
-        # what comes once may never come again, and to make it ready takes a millisecond
-        keep(runtime.quick, key, _SEEN, _KEPT)
-        return
-    try:
-        with runtime.lock:
-            made = _make(model, x, parts)
-    except DeviceMemoryError:
-        made = _NEVER  # the prediction itself has found room
-    keep(runtime.quick, key, made, _KEPT)
+    # all of it: another thread may move the model, and what is kept is right for one place only
+    with runtime.lock:
+        known = runtime.quick.get(key)
+        if known is _NEVER:
+            return
+        if runtime.placement is not None and known is None:
+            # what comes once may never come again, and to make it ready takes a millisecond
+            keep(runtime.quick, key, _SEEN, _MARKERS)
+            return
+        try:
+            with interrupts_later():
+                made = _make(model, x, parts)
+        except DeviceMemoryError:
+            made = _NEVER  # the prediction itself has found room
+        keep(runtime.quick, key, made, _MARKERS)
 
 
 def _make(model: Model, x: Any, parts: list[NDArray[Any]]) -> Kept:
@@ -116,12 +119,15 @@ def _refuse(x: Any) -> bool:
 
 #: of rows that came once, and of those that the general path has to predict
 _SEEN, _NEVER = Kept(_refuse, None), Kept(_refuse, None)
+_MARKERS = (_SEEN, _NEVER)
 
 
-def keep(kept: dict[Any, Any], key: Any, value: Any, most: int) -> None:
-    """Put a value into a dictionary of at most so many, in place of the oldest."""
+def keep(kept: dict[Any, Any], key: Any, value: Any, markers: Collection[Any], most: int = 64) -> None:
+    """Put a value into a dictionary of at most so many, in place of the oldest marker, or else of the oldest value."""
+    kept.pop(key, None)
     while len(kept) >= most:
-        del kept[next(iter(kept))]
+        oldest = next((each for each, held in kept.items() if any(held is one for one in markers)), None)
+        del kept[next(iter(kept)) if oldest is None else oldest]
     kept[key] = value
 
 

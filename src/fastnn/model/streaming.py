@@ -90,10 +90,13 @@ class Stream:
         if self._capacity >= batch:
             return
         rows = max(min(CHUNK_BYTES // sum(self._row_bytes.values()), self.n), batch)
-        self._device.synchronize()
+        # copies into the old places may be under way, in another stream than all else
+        self._device.settle()
         self._places.clear()
         nbytes = sum(align(rows * size) for size in self._row_bytes.values())
         self._places = [(self._device.allocate(nbytes), self._device.pinned(nbytes)) for _ in range(2)]
+        # memory is zeroed in the stream of all else, and copies do not wait for that
+        self._device.settle()
         self._capacity = rows
 
     def _bring(self, first: int, rows: int, index: NDArray[np.int64] | None) -> Chunk:

@@ -58,7 +58,7 @@ class ArrayEpochs:
                 if self._train_whole(run, count):
                     run.after_steps(self.n_steps)
                 return self._take(run)
-        index = self._ahead.next(model)
+        index = self._ahead.next(model, more=epoch + 1 < run.last)
         while (row := int(counters[_CURSOR])) < n and not model.stop_training:
             size = min(batch, n - row)
             bound = self._program(model, size)

@@ -40,13 +40,13 @@ class Orders:
         self._pool: ThreadPoolExecutor | None = None
         self._ahead: tuple[bytes, Future[Order]] | None = None
 
-    def next(self, model: Model) -> Order | None:
-        """Return the order of the epoch that is to come, None where rows are not shuffled."""
+    def next(self, model: Model, more: bool = False) -> Order | None:
+        """Return the order of the epoch that is to come, None where rows are not shuffled; `more` will be asked for."""
         if not self._shuffle:
             return None
         wanted, ahead, self._ahead = key_of(model), self._ahead, None
         found = ahead[1].result() if ahead is not None and ahead[0] == wanted else shuffled(wanted, self._n)
-        if model._runtime.placement is not None and self._n >= LEAST_AHEAD:
+        if more and model._runtime.placement is not None and self._n >= LEAST_AHEAD:
             if self._pool is None:
                 from concurrent.futures import ThreadPoolExecutor  # 3 ms, for GPUs only
 

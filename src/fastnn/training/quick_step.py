@@ -53,13 +53,14 @@ def learn(model: Model, x: NDArray[Any], y: NDArray[Any], key: Any) -> None:
         return
     if runtime.placement is not None and known is None:
         # what comes once may never come again, and to make it ready takes a millisecond
-        keep(runtime.quick_steps, key, _seen, _KEPT)
+        keep(runtime.quick_steps, key, _seen, _MARKERS, _KEPT)
         return
     try:
-        made = _make(model, objective, x, y)
+        with interrupts_later():
+            made = _make(model, objective, x, y)
     except DeviceMemoryError:
         made = _never  # the step itself has found room
-    keep(runtime.quick_steps, key, made, _KEPT)
+    keep(runtime.quick_steps, key, made, _MARKERS, _KEPT)
 
 
 def _make(model: Model, objective: Objective, x: NDArray[Any], y: NDArray[Any]) -> Step:
@@ -86,6 +87,9 @@ def _seen(model: Any, x: Any, y: Any) -> bool | None:
 def _never(model: Any, x: Any, y: Any) -> bool | None:
     """Stand for a step that the general path has to take."""
     return None
+
+
+_MARKERS = (_seen, _never)
 
 
 def _test(objective: Objective, targets: NDArray[Any], *, labels: bool) -> Callable[[], bool] | None:

@@ -36,7 +36,8 @@ _PLAIN_SHARED = 48 * 1024
 
 def wants_warpgroups(capability: tuple[int, int]) -> bool:
     """Return whether rounded products are made by warpgroups, which has to be asked for: see docs/gpu-results.md."""
-    return capability == (9, 0) and os.environ.get("FASTNN_CUDA_WARPGROUPS", "0") not in ("", "0")
+    asked = os.environ.get("FASTNN_CUDA_WARPGROUPS", "").strip().lower()
+    return capability == (9, 0) and asked in ("1", "true", "yes", "on")
 
 
 class Current:
@@ -186,7 +187,8 @@ class Device:
         """Give memory that nothing uses back to the driver."""
         with self._lock, self.current():
             self._call("cuStreamSynchronize", self.stream)
-            for addresses in self._free.values():
+            # a copy: objects that other threads let go bring memory back
+            for addresses in list(self._free.values()):
                 while addresses:
                     self._call("cuMemFree", addresses.pop())
 
@@ -260,6 +262,10 @@ class Device:
 
     # --- kernels ------------------------------------------------------------------------------------------
 
+    def has(self, key: Key, number: int) -> bool:
+        """Tell whether a stage of a kernel is loaded."""
+        return (key, number) in self._functions
+
     def load(self, key: Key, number: int, stage: Stage) -> None:
         """Make a stage of a kernel ready to be launched: from disk, or compiled."""
         with self._lock:
@@ -329,8 +335,10 @@ class Device:
                     self._call("cuMemcpyDtoHAsync", array.ctypes.data, address, array.nbytes, stream)
             finally:
                 graph = self._call("cuStreamEndCapture", stream)
-            executable = self._call("cuGraphInstantiate", graph, 0)
-            self._call("cuGraphDestroy", graph)
+            try:
+                executable = self._call("cuGraphInstantiate", graph, 0)
+            finally:
+                self._call("cuGraphDestroy", graph)
         return Graph(self, executable, tables)
 
     def seconds(self, work: Callable[[], Any]) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastnn.backend.cuda import groups, launches, library
-from fastnn.console import compiling
+from fastnn.console import compiling, is_interactive
 from fastnn.program.layout import Buffer
 from fastnn.program.program import Program, operands_of
 
@@ -50,9 +50,11 @@ class CudaProgram:
         self.program, self.device = program, device
         self._made = launches.make([work.key for work in self._works])
         parts = [(key, number, stage) for key, stages in self._made.items() for number, stage in enumerate(stages)]
-        for key, number, stage in compiling(library.missing(parts, device.architecture), "CUDA kernels"):
-            device.load(key, number, stage)
-        for key, number, stage in parts:
+        new = [part for part in parts if not device.has(part[0], part[1])]
+        if is_interactive():
+            for key, number, stage in compiling(library.missing(new, device.architecture), "CUDA kernels"):
+                device.load(key, number, stage)
+        for key, number, stage in new:
             device.load(key, number, stage)
         self.scratch_bytes = max((work.scratch for work in self._works), default=0)
         self.writes = frozenset(

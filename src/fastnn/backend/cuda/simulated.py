@@ -89,6 +89,10 @@ class SimulatedDevice:
             memory, offset = emulated._place(address, 0, target.nbytes)
             target[:] = memory[offset : offset + target.nbytes]
 
+    def has(self, key: Any, number: int) -> bool:
+        """Tell whether a stage of a kernel is ready."""
+        return (key, number) in self._functions
+
     def load(self, key: Any, number: int, stage: Stage) -> None:
         """Make a stage of a kernel ready to be launched."""
         if (key, number) not in self._functions:

@@ -35,16 +35,38 @@ def why_not(users: Own, op: str) -> str | None:
 
 
 def _codes(function: Any, seen: set[int]) -> Iterator[types.CodeType]:
-    """Walk the code of a function and of those that it calls."""
+    """Walk the code of a function, of those in it, and of those that it reaches by global names, cells and modules."""
     plain = getattr(function, "py_func", function)
     if not isinstance(plain, types.FunctionType) or id(plain) in seen:
         return
     seen.add(id(plain))
-    yield plain.__code__
-    yield from (each for each in plain.__code__.co_consts if isinstance(each, types.CodeType))
-    cells = [each.cell_contents for each in plain.__closure__ or ()]
-    for other in (*(plain.__globals__.get(name) for name in plain.__code__.co_names), *cells):
-        yield from _codes(other, seen)
+    codes = list(_nested(plain.__code__))
+    yield from codes
+    names, attributes = set[str](), set[str]()
+    for each in (one for code in codes for one in dis.get_instructions(code)):
+        if each.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            names.add(str(each.argval))
+        elif each.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            attributes.add(str(each.argval))
+    reached = [plain.__globals__[name] for name in sorted(names) if name in plain.__globals__]
+    for cell in plain.__closure__ or ():
+        try:
+            reached.append(cell.cell_contents)
+        except ValueError:  # not assigned yet
+            continue
+    for value in reached:
+        yield from _codes(value, seen)
+        if isinstance(value, types.ModuleType) and id(value) not in seen:
+            seen.add(id(value))
+            for name in sorted(attributes):
+                yield from _codes(getattr(value, name, None), seen)
+
+
+def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _nested(constant)
 
 
 def activation(name: str, real: Any) -> tuple[Any, Any] | None:

@@ -26,6 +26,8 @@ MULTIPLICATIONS, BYTES = {"": 128, "tf32": 512, "bf16": 1024}, 16
 #: bytes of a number rounded to what tensor cores multiply, and of a line of a tile of such numbers
 ROUNDED, LINE_BYTES = {"tf32": 4, "bf16": 2}, 128
 PRECISIONS = tuple(ROUNDED)
+#: bytes of rounded operands in scratch memory, at most
+MOST_ROUNDED = 2**30
 #: parts of a product are at most so many, and in all have at most so many elements: they stay in the second-level cache
 MOST_PARTS, MOST_SUMS = 64, 2**23
 
@@ -177,7 +179,8 @@ def _quickest(m: int, n: int, k: int, precision: str, warpgroups: bool, sizes: P
         for name, tile in sizes.tensor_tiles.items():
             times[precision, name] = _estimate(tile, precision, m, n, k, processors)[0]
         for name, huge in sizes.warpgroup_tiles.items() if warpgroups else ():
-            times[precision, name] = _estimate_rounded(huge, precision, m, n, k, processors)
+            if (m + n) * k * ROUNDED[precision] <= MOST_ROUNDED:
+                times[precision, name] = _estimate_rounded(huge, precision, m, n, k, processors)
     return min(times, key=times.__getitem__)
 
 

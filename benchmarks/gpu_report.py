@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_report.py --out FILE [--quick] [--minutes 8]
                                     [--section checks|digits|models|sanitizer|matmul|warpgroups|bandwidth|calls
-                                               |training|all ...]
+                                               |launches|training|all ...]
 
 FILE.json and FILE.md are written again after every section, so that a run that is cut off leaves what it has found.
 Each section is a process of its own with a share of the time, which it gives back when it needs less; what takes

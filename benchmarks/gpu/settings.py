@@ -9,7 +9,7 @@ from workloads import Workload
 #: the sections in the order of their importance, and the share of the time that each may take
 SHARES = {
     "environment": 3, "kernels": 14, "checks": 25, "digits": 5, "models": 7, "sanitizer": 11, "matmul": 13,
-    "warpgroups": 9, "bandwidth": 9, "calls": 3, "training": 20,
+    "warpgroups": 9, "bandwidth": 9, "calls": 3, "launches": 3, "training": 20,
 }  # fmt: skip
 #: what the command line may choose; the first two come with everything
 SECTIONS = tuple(SHARES)[2:]
@@ -58,6 +58,8 @@ class Settings:
         So many of these, the first ones, are timed on the CPU as well.
     called : tuple of int
         Rows of single calls that are timed; the last is the batch of a training step.
+    taken_apart : tuple of int
+        Networks whose launches are timed one by one, by their places in `networks`.
     digits_steps, digits_epochs, digits_rows, digits_hidden : int
         Weights are compared after so many steps.
     """
@@ -90,6 +92,7 @@ class Settings:
     trained: tuple[str, ...] = ("float32", "tf32")
     on_the_cpu: int = 2
     called: tuple[int, ...] = (1, 128)
+    taken_apart: tuple[int, ...] = (0, 1, -1)
     digits_steps: int = 3
     digits_epochs: int = 15
     digits_rows: int = 1437
@@ -129,6 +132,7 @@ SIMULATED = Settings(
     trained=("float32",),
     on_the_cpu=1,
     called=(2,),
+    taken_apart=(0,),
     digits_steps=1,
     digits_epochs=1,
     digits_rows=6,

@@ -151,6 +151,18 @@ def calls(section: Section) -> Iterator[str]:
         yield f"| {one['method']} | {one['rows']} | {_times(one['us']['fastnn'])} | {peer} |"
 
 
+def launches(section: Section) -> Iterator[str]:
+    """Yield a line for each launch of a training step."""
+    yield "Microseconds of a kernel that is launched again and again, and of the step that all of them are."
+    yield ""
+    yield "| network | kernel | grid | threads | us | quartiles |"
+    yield "|---|---|---|---:|---:|---:|"
+    for one in section["items"]:
+        where = f"{'x'.join(map(str, one['grid']))} | {one['threads']}" if "grid" in one else " | "
+        stage = f" #{one['stage']}" if one.get("stage") else ""
+        yield f"| {one['network']} | {one['kernel']}{stage} | {where} | {_times(one['us'])} |"
+
+
 def training(section: Section) -> Iterator[str]:
     """Yield a line for each network and precision; the contestant that compiles was timed beside fastnn later."""
     yield (

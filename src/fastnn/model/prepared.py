@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.program.layout import Buffer
+
 if TYPE_CHECKING:
     from fastnn.backend.cuda.engine import CudaProgram
     from fastnn.model.placement import Placement
@@ -57,14 +59,19 @@ class Prepared:
         from fastnn.model.control import Control
 
         device = placement.device
-        self._placement, self._bound, self._work = placement, bound, work
+        self._placement = placement
         # the graph has their addresses
-        self._kept = feed, data, results
+        self._kept = bound, work, feed, data, results
         self._control = control = Control(work, allocate=device.pinned)
         self._memory = device.allocate(control.block.nbytes)
         address = self._memory.address
-        self._addresses = placement.addresses(bound, work, flat)
-        places = {**self._addresses, **control.places(address)}
+        places = {**placement.addresses(bound, work, flat), **control.places(address)}
+        # where the copies of the model's buffers are, which are numbered as `flat` is
+        self._mirrors = [
+            (placement.mirror(Buffer(number)), number, places[number])
+            for number in range(len(flat))
+            if number in places
+        ]
         scratch = placement.scratch(bound)
         self._generation = placement.generation
         before = [(address, control.block), *((work.addresses[slot], array) for slot, array in data)]
@@ -78,8 +85,9 @@ class Prepared:
         placement = self._placement
         if placement.generation != self._generation:
             return None
-        if placement.addresses(self._bound, self._work, flat) != self._addresses:
-            return None
+        for mirror, at, address in self._mirrors:
+            if not flat[at].nbytes or mirror.place(flat[at]) != address:
+                return None
         self._control.fill(context)
         try:
             self._graph.launch(1)

@@ -253,7 +253,7 @@ def test_the_first_exception_stops_the_others_and_a_resumed_call_finishes_them(n
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals come from a process")
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_ctrl_c_ends_the_call_soon_and_leaves_the_models_usable(n_threads):
+def test_ctrl_c_ends_the_call_soon_and_leaves_the_models_usable(n_threads, ctrl_c):
     sent = []
 
     class Press(fnn.Callback):

@@ -170,7 +170,7 @@ def test_devices_that_are_not_there():
     model.train_on_batch(*data())
 
 
-def test_ctrl_c_waits_for_the_run_and_loses_no_step():
+def test_ctrl_c_waits_for_the_run_and_loses_no_step(ctrl_c):
     x, y = data()
     there, here = network(device="cuda"), network()
     calls = []

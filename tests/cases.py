@@ -30,6 +30,7 @@ INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uin
 SOURCE_ROWS = 70
 LAYOUTS = {
     "rows": lambda make: make((SOURCE_ROWS, 7)),
+    "packs": lambda make: make((SOURCE_ROWS, 8)),  # of 16 bytes, which CUDA kernels copy at once
     "columns": lambda make: make((SOURCE_ROWS, 20))[:, 3:17:2],
     "reversed": lambda make: make((SOURCE_ROWS, 7))[::-1],
     "transposed": lambda make: make((33, SOURCE_ROWS)).T,
@@ -73,6 +74,7 @@ for dtype in ("float32", "float64", *INTEGERS):
                 gather_case(op, dtype, layout, 31, indexed)
 for rows in (1, 7, 33):
     gather_case("gather", "float64", "rows", rows, True, flags=Flag.CHECK_FINITE)
+    gather_case("gather", "float64", "packs", rows, True)
 for rows, size in TABLES:
     case("store", {"rows": rows, "size": size}, steps=3, counters={"cursor": 2}, bound=Bound(0),
          make_arrays=lambda dtype, rows=rows, size=size: {0: np.full((2 + 3 * rows, size), np.nan, dtype)})  # fmt: skip

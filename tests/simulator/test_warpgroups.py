@@ -1,5 +1,9 @@
 """Products by warpgroups: what the simulator stands in for, kernels that are wrong in time, the choice, and models."""
 
+import threading
+import time
+
+import handing_over
 import numpy as np
 import pytest
 
@@ -11,7 +15,7 @@ from fastnn.backend.cuda.kernels import matmul_plan, matmul_warpgroup
 from fastnn.backend.cuda.kernels.matmul_plan import Way, choose
 from fastnn.backend.cuda.kit import KERNELS
 from fastnn.backend.cuda.simulated import SimulatedDevice
-from fastnn.backend.cuda.table import DEVICE_PRODUCTS
+from fastnn.backend.cuda.table import DEVICE_PRODUCTS, WARPGROUP
 from fastnn.program.layout import Flag
 from making import Bound, Case
 from running import excess, run_reference
@@ -120,6 +124,33 @@ def test_a_kernel_that_does_not_wait_is_wrong(monkeypatch):
     """Tiles are asked for while the ones before are still multiplied: the simulator shows it."""
     monkeypatch.setattr(matmul_warpgroup, "wait_but_one", lambda: None)
     assert not run(WAYS[0], {"m": 16, "n": 8, "k": 4 * DEPTH}, monkeypatch) <= 1.0
+
+
+def test_a_kernel_whose_warpgroups_do_not_wait_for_each_other_is_wrong(monkeypatch):
+    """The thread that asks for tiles runs ahead of those that still multiply."""
+    tiles, usual, wait = 4, handing_over.Thread.syncthreads, matmul_warpgroup.wait_but_one
+
+    def slowly():
+        if threading.current_thread().thread_id >= WARPGROUP:
+            time.sleep(0.01)
+        wait()
+
+    def syncthreads(thread):
+        number = thread.__dict__["barriers"] = thread.__dict__.get("barriers", 0) + 1
+        # the first is behind the making of barriers, the last two are around what is stored
+        if not 1 < number <= 1 + tiles:
+            usual(thread)
+
+    dims = {"m": 68, "n": 8, "k": tiles * DEPTH}
+    monkeypatch.setattr(matmul_warpgroup, "wait_but_one", slowly)
+    assert run(WAYS[0], dims, monkeypatch) <= 1.0
+    monkeypatch.setattr(handing_over.Thread, "syncthreads", syncthreads)
+    monkeypatch.setattr(emulated_wgmma, "_PATIENCE", 1.0)
+    try:
+        found = run(WAYS[0], dims, monkeypatch)
+    except RuntimeError:  # or barriers have opened so often that a late thread does not see it
+        found = np.inf
+    assert not found <= 1.0
 
 
 def test_a_kernel_that_reads_its_sums_too_early_is_wrong(monkeypatch):

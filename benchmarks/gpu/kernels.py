@@ -15,6 +15,7 @@ from fastnn.backend.cuda import library
 from fastnn.backend.cuda.engine import CudaProgram
 from fastnn.backend.cuda.kernels import stages
 from fastnn.backend.cuda.kit import Key
+from fastnn.backend.cuda.table import WARPGROUPS
 from fastnn.demo.warm_cuda import Listed
 from fastnn.model.inspection import program
 from gpu import bandwidth, checks, digits, matmul, oracle, trainers, warpgroups
@@ -32,7 +33,7 @@ def needed(settings: Settings, sections: Sequence[str], architecture: str) -> li
                 yield from oracle.keys(case, dtype, precision)
         if "matmul" in sections:
             yield from matmul.keys(settings)
-        if "warpgroups" in sections and architecture == warpgroups.ARCHITECTURE:
+        if "warpgroups" in sections and architecture == WARPGROUPS:
             yield from warpgroups.keys(settings)
         if "bandwidth" in sections:
             yield from bandwidth.keys(settings)

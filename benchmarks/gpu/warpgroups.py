@@ -13,7 +13,7 @@ from gpu import checks, matmul, oracle, shapes
 from gpu.events import Job
 from gpu.settings import Settings
 
-CAPABILITY, ARCHITECTURE = (9, 0), "90a"
+CAPABILITY = (9, 0)
 
 
 def _uses(keys: list[Key]) -> bool:

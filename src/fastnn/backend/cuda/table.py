@@ -50,8 +50,10 @@ PACK = 4
 #: compute capabilities that fastnn is compiled for in its tests; older ones than the first are refused
 ARCHITECTURES = ("75", "80", "86", "89", "90a", "100")
 MINIMUM = (7, 5)
+#: the capability that rounding and products by tensor cores need, and the one architecture that has warpgroups
+TENSOR_CORES, WARPGROUPS = (8, 0), "90a"
 # of which the own instructions are compiled for; on a later one of the same family the general code runs
-_SPECIFIC = {(9, 0): "90a"}
+_SPECIFIC = {(9, 0): WARPGROUPS}
 
 
 def architecture_of(capability: tuple[int, int]) -> str:

@@ -16,13 +16,12 @@ from fastnn.backend.cuda import fragments
 from fastnn.backend.cuda.kernels.matmul_plan import Way, depth_of, rounded_bytes
 from fastnn.backend.cuda.kit import SCRATCH_WORD, Kit, Stage, ceil_div, ptx
 from fastnn.backend.cuda.options import formula
-from fastnn.backend.cuda.table import PACK, PRODUCTS, SIZES, WarpgroupTile
+from fastnn.backend.cuda.table import PACK, PRODUCTS, SIZES, TENSOR_CORES, WarpgroupTile
 
 u32 = np.uint32
 place_along = formula(fragments.place_along)
 store_words, to_tf32, to_bf16 = ptx.STORE_PACKS["uint32"], ptx.to_tf32, ptx.to_bf16
 
-MINIMUM = (8, 0)
 #: threads that share a line of a tile: each makes 32 bytes, which memory takes as a whole
 QUARTERS = 4
 
@@ -89,4 +88,4 @@ def rounding(kit: Kit, way: Way) -> Stage:
         # every thread writes 32 bytes, and tiles are whole blocks of threads
         return ceil_div(rounded_bytes(dims, way), 32 * threads), 1
 
-    return Stage(rounding, grid, threads, minimum=MINIMUM)
+    return Stage(rounding, grid, threads, minimum=TENSOR_CORES)

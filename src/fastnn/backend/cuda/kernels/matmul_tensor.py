@@ -27,7 +27,7 @@ from fastnn.backend.cuda.kernels.matmul_plan import Way, blocks_of, parts_of
 from fastnn.backend.cuda.kernels.matmul_tiles import tile_of
 from fastnn.backend.cuda.kit import Kit, Stage, ptx
 from fastnn.backend.cuda.options import formula
-from fastnn.backend.cuda.table import PACK, PRODUCTS, TensorTile
+from fastnn.backend.cuda.table import PACK, PRODUCTS, TENSOR_CORES, TensorTile
 
 u32 = np.uint32
 line_of, k_of = formula(fragments.line_of), formula(fragments.k_of)
@@ -38,7 +38,6 @@ store_pair, commit, wait_for_all = ptx.store_shared_pair, ptx.commit_copies, ptx
 
 #: rows of a fragment of a, and columns of one of b
 TALL, WIDE = 16, 8
-MINIMUM = (8, 0)
 
 
 def _copies(lines: int, along_k: bool, width: int, threads: int) -> Any:
@@ -305,4 +304,4 @@ def tensor_product(kit: Kit, way: Way) -> Stage:
     def grid(dims):
         return blocks_of(tile, dims["m"], dims["n"]), parts_of(dims, way)
 
-    return Stage(tensor_product, grid, threads, shared=4 * elements, minimum=MINIMUM, tensor_cores=True)
+    return Stage(tensor_product, grid, threads, shared=4 * elements, minimum=TENSOR_CORES, tensor_cores=True)

@@ -17,7 +17,7 @@ from fastnn.backend.cuda.kernels.matmul_plan import Way, blocks_of, depth_of
 from fastnn.backend.cuda.kernels.matmul_tiles import tile_of
 from fastnn.backend.cuda.kit import SCRATCH_WORD, Kit, Stage, ptx
 from fastnn.backend.cuda.options import formula
-from fastnn.backend.cuda.table import PACK, PRODUCTS, WARPGROUP, WarpgroupTile
+from fastnn.backend.cuda.table import PACK, PRODUCTS, WARPGROUP, WARPGROUPS, WarpgroupTile
 
 u32 = np.uint32
 row_of_sum, col_of_sum = formula(fragments.row_of_sum), formula(fragments.col_of_sum)
@@ -26,7 +26,6 @@ make_barrier, show_barriers, expect, has_opened = ptx.make_barrier, ptx.show_bar
 copy_block, begin, commit = ptx.copy_block, ptx.begin_products, ptx.commit_products
 wait_but_one, wait_for_all = ptx.wait_for_products(1), ptx.wait_for_products(0)
 
-ARCHITECTURE = "90a"
 #: rows of a warpgroup, and of one of its warps
 TALL, WARP_ROWS = 64, 16
 #: 16 bytes of a line, as tiles in shared memory begin at multiples of 1024 bytes
@@ -114,4 +113,4 @@ def warpgroup_product(kit: Kit, way: Way) -> Stage:
         return blocks_of(tile, dims["m"], dims["n"]), 1
 
     shared = 4 * elements + ALIGNMENT
-    return Stage(warpgroup_product, grid, threads, shared, only=ARCHITECTURE, tensor_cores=True, quick_division=True)
+    return Stage(warpgroup_product, grid, threads, shared, only=WARPGROUPS, tensor_cores=True, quick_division=True)

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-import fastnn as fnn
 from contestants import LEARNING_RATE
-from fastnn.backend.cuda import available
 from gpu.events import Job
 from gpu.settings import Settings
 from gpu.timing import race
+from gpu.trainers import EPSILON, copy_weights, network, torch_network
 from gpu.training import library
 from workloads import Workload
 
@@ -58,10 +57,7 @@ def _seconds(call: Callable[[], Any]) -> Callable[[int], float]:
 
 
 def _ours(net: Workload, weights: list[Any], method: str, x: Any, y: Any) -> Callable[[], Any]:
-    available.open_device(0)
-    layers: list[Any] = [fnn.Input((net.sizes[0],)), *(fnn.Dense(units, net.activation) for units in net.sizes[1:-1])]
-    model = fnn.Sequential([*layers, fnn.Dense(net.sizes[-1], "softmax")], seed=0, device="cuda")
-    model.compile(fnn.Adam(LEARNING_RATE), "cross_entropy")
+    model = network(net).to("cuda")
     model.set_weights(weights)
     if method == "predict":
         return lambda: model.predict(x)
@@ -71,14 +67,9 @@ def _ours(net: Workload, weights: list[Any], method: str, x: Any, y: Any) -> Cal
 def _theirs(
     torch: Any, device: str, net: Workload, weights: list[Any], method: str, x: Any, y: Any
 ) -> Callable[[], Any]:
-    layers: list[Any] = []
-    for n_in, n_out in zip(net.sizes[:-1], net.sizes[1:], strict=True):
-        layers += [torch.nn.Linear(n_in, n_out), torch.nn.ReLU() if net.activation == "relu" else torch.nn.Tanh()]
-    model = torch.nn.Sequential(*layers[:-1]).to(device)
+    model = torch_network(torch, net).to(device)
     parameters = list(model.parameters())
-    with torch.no_grad():
-        for own, weight in zip(parameters, weights, strict=True):
-            own.copy_(torch.from_numpy(np.ascontiguousarray(weight.T)))
+    copy_weights(torch, parameters, weights)
 
     def predict() -> Any:
         with torch.inference_mode():
@@ -86,7 +77,8 @@ def _theirs(
 
     if method == "predict":
         return predict
-    optimizer, criterion = torch.optim.Adam(parameters, LEARNING_RATE, fused=True), torch.nn.CrossEntropyLoss()
+    optimizer = torch.optim.Adam(parameters, LEARNING_RATE, eps=EPSILON, fused=True)
+    criterion = torch.nn.CrossEntropyLoss()
 
     def step() -> float:
         loss = criterion(model(torch.from_numpy(x).to(device)), torch.from_numpy(y).to(device))

@@ -34,6 +34,21 @@ def network(work: Workload) -> Any:
     return model
 
 
+def torch_network(torch: Any, work: Workload) -> Any:
+    """Return PyTorch's module of a network, which ends in logits."""
+    layers: list[Any] = []
+    for n_in, n_out in zip(work.sizes[:-1], work.sizes[1:], strict=True):
+        layers += [torch.nn.Linear(n_in, n_out), torch.nn.ReLU() if work.activation == "relu" else torch.nn.Tanh()]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def copy_weights(torch: Any, parameters: list[Any], weights: list[Array]) -> None:
+    """Copy weights into PyTorch's, which are transposed."""
+    with torch.no_grad():
+        for own, weight in zip(parameters, weights, strict=True):
+            own.copy_(torch.from_numpy(np.ascontiguousarray(weight.T)))
+
+
 class Fastnn:
     """`Model.fit`, on a GPU or on the CPU."""
 
@@ -76,10 +91,7 @@ class PyTorch:
     def __init__(self, torch: Any, device: str, work: Workload, data: tuple[Array, Array], precision: str) -> None:
         set_precision(torch, precision)
         self.torch, self.device, self.work = torch, device, work
-        layers: list[Any] = []
-        for n_in, n_out in zip(work.sizes[:-1], work.sizes[1:], strict=True):
-            layers += [torch.nn.Linear(n_in, n_out), torch.nn.ReLU() if work.activation == "relu" else torch.nn.Tanh()]
-        self.step_loss = _loss_module(torch, torch.nn.Sequential(*layers[:-1]), *map(torch.from_numpy, data))
+        self.step_loss = _loss_module(torch, torch_network(torch, work), *map(torch.from_numpy, data))
         self.step_loss.to(device)
         self.parameters = list(self.step_loss.parameters())
         self.optimizer = torch.optim.Adam(
@@ -92,10 +104,9 @@ class PyTorch:
         """Do what is done once."""
 
     def set_weights(self, weights: list[Array]) -> None:
-        """Copy the weights, which PyTorch keeps transposed, and forget the moments."""
+        """Copy the weights, and forget the moments."""
         with self.torch.no_grad():
-            for own, weight in zip(self.parameters, weights, strict=True):
-                own.copy_(self.torch.from_numpy(np.ascontiguousarray(weight.T)))
+            copy_weights(self.torch, self.parameters, weights)
             for state in self.optimizer.state.values():
                 for moment in state.values():
                     moment.zero_()

@@ -12,7 +12,7 @@ import re
 import sys
 import types
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -228,7 +228,7 @@ def _identity_of_function(function: types.FunctionType, seen: frozenset[int]) ->
         return b"again;"
     seen = seen | {id(function)}
     code = function.__code__
-    names = frozenset(_all_names(code))
+    names = frozenset(name for each in nested(code) for name in each.co_names)
     outside: dict[str, Any] = {name: function.__globals__[name] for name in names if name in function.__globals__}
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         try:
@@ -242,9 +242,12 @@ def _identity_of_function(function: types.FunctionType, seen: frozenset[int]) ->
     return b"".join(found)
 
 
-def _all_names(code: types.CodeType) -> set[str]:
-    inner = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
-    return set(code.co_names).union(*(_all_names(each) for each in inner))
+def nested(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Walk a function's code and that of the functions in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from nested(constant)
 
 
 # --- what kernels inline -------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Quick predictions: the general path on arrays that stay, for few rows at a time.
 
 The first prediction of rows of some shape and dtype takes the general path, and then once more on a copy of the rows.
-On a GPU, where to make it ready takes a millisecond, that is the second one, and rows are always copied (see
+On a GPU, where to make it ready takes longer than the call, that is the second one, and rows are always copied (see
 `prepared.py`). What that made (checked rows, program, context, array of results) is kept, and is right for all rows of
 that shape and dtype, because the checks of a plain `numpy.ndarray` look at nothing else. So later predictions start the
 program on contiguous rows as they are, or on a copy where the kept rows were, and copy the result out: nothing is
@@ -80,7 +80,7 @@ def learn(model: Model, x: Any, batch: int) -> None:
         if known is _NEVER:
             return
         if runtime.placement is not None and known is None:
-            # what comes once may never come again, and to make it ready takes a millisecond
+            # what comes once may never come again, and to make it ready takes longer than the call
             keep(runtime.quick, key, _SEEN, _MARKERS)
             return
         try:

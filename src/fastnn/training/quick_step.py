@@ -52,7 +52,7 @@ def learn(model: Model, x: NDArray[Any], y: NDArray[Any], key: Any) -> None:
     if known is _never:
         return
     if runtime.placement is not None and known is None:
-        # what comes once may never come again, and to make it ready takes a millisecond
+        # what comes once may never come again, and to make it ready takes longer than the step
         keep(runtime.quick_steps, key, _seen, _MARKERS, _KEPT)
         return
     try:

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cuda.emulated_mma import c_places, elements_of
 from fastnn.backend.cuda.fragments import DEPTH, place_along
+from fastnn.backend.cuda.table import WARPGROUP, WARPGROUP_ROWS
 
-#: rows of a warpgroup, and words of a line that one multiplication takes
-_TALL, _STEP_WORDS = 64, 8
+#: words of a line that one multiplication takes
+_STEP_WORDS = 8
 _PATIENCE = 20.0
 
 
@@ -169,9 +170,9 @@ def wait_for_products(but: int) -> Callable[[], None]:
         held = _mine()
         while len(held.groups) - 1 > but:
             precision, cols = held.kind
-            rows, columns = own_places(thread.thread_id % 128, cols)
+            rows, columns = own_places(thread.thread_id % WARPGROUP, cols)
             for a, b, step in held.groups.pop(0):
-                left, right = lines_of(a, _TALL, step, precision), lines_of(b, cols, step, precision)
+                left, right = lines_of(a, WARPGROUP_ROWS, step, precision), lines_of(b, cols, step, precision)
                 products = left[rows].astype(np.float64) * right[columns]
                 held.true[:] = (held.true + products.sum(axis=1)).astype(np.float32)
         if len(held.groups) == 1 and not held.groups[0] and held.true is not None:

@@ -77,8 +77,8 @@ class Stage:
         Whether it multiplies by tensor cores.
     quick_division : bool
         Whether divisions in float32 may be wrong by 2 units in the last place, by numbers from 2^-126 to 2^126. That
-        takes a third of the instructions of a division that is rounded correctly, and no call: where there is one
-        the assembler has warpgroups wait for each of their products.
+        takes fewer instructions than a division that is rounded correctly, and no call: where there is one the
+        assembler has warpgroups wait for each of their products.
     """
 
     function: Callable[..., None]

@@ -147,8 +147,8 @@ class TensorTile:
         return self.stages - 1
 
 
-#: threads of a warpgroup
-WARPGROUP = 128
+#: threads of a warpgroup, and rows of a product that it makes
+WARPGROUP, WARPGROUP_ROWS = 128, 64
 
 
 @dataclass(frozen=True)
@@ -159,20 +159,19 @@ class WarpgroupTile:
     ----------
     rows, cols : int
         The block's part of the result: 64 rows for each warpgroup, and a multiple of 8 columns, at most 256.
-    stages, at_once, speed
-        As for a `TensorTile`; more than 1 is faster than the instructions that a `TensorTile` is for.
+    stages, speed
+        As for a `TensorTile`; a speed of more than 1 is faster than the instructions that a `TensorTile` is for.
     """
 
     rows: int
     cols: int
     stages: int
-    at_once: int
     speed: float
 
     @property
     def threads(self) -> int:
         """Threads of a block."""
-        return WARPGROUP * (self.rows // 64)
+        return WARPGROUP * (self.rows // WARPGROUP_ROWS)
 
     @property
     def ahead(self) -> int:
@@ -230,7 +229,7 @@ DEVICE_PRODUCTS = Products(
         "medium": TensorTile(rows=64, cols=64, warp_rows=32, warp_cols=32, stages=3, at_once=4, speed=0.4),
     },
     # four stages are 192 KiB of 227
-    warpgroup_tiles={"huge": WarpgroupTile(rows=128, cols=256, stages=4, at_once=1, speed=1.4)},
+    warpgroup_tiles={"huge": WarpgroupTile(rows=128, cols=256, stages=4, speed=1.4)},
 )  # fmt: skip
 TOY_PRODUCTS = Products(
     tiles={
@@ -246,7 +245,7 @@ TOY_PRODUCTS = Products(
         "large": TensorTile(rows=32, cols=64, warp_rows=32, warp_cols=32, stages=3, at_once=2, speed=0.6),
         "medium": TensorTile(rows=64, cols=32, warp_rows=64, warp_cols=32, stages=3, at_once=4, speed=0.4),
     },
-    warpgroup_tiles={"huge": WarpgroupTile(rows=128, cols=16, stages=2, at_once=1, speed=1.4)},
+    warpgroup_tiles={"huge": WarpgroupTile(rows=128, cols=16, stages=2, speed=1.4)},
 )  # fmt: skip
 PRODUCTS = TOY_PRODUCTS if SIMULATED else DEVICE_PRODUCTS
 

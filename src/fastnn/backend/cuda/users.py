@@ -40,7 +40,7 @@ def _codes(function: Any, seen: set[int]) -> Iterator[types.CodeType]:
     if not isinstance(plain, types.FunctionType) or id(plain) in seen:
         return
     seen.add(id(plain))
-    codes = list(_nested(plain.__code__))
+    codes = list(own.nested(plain.__code__))
     yield from codes
     names, attributes = set[str](), set[str]()
     for each in (one for code in codes for one in dis.get_instructions(code)):
@@ -60,13 +60,6 @@ def _codes(function: Any, seen: set[int]) -> Iterator[types.CodeType]:
             seen.add(id(value))
             for name in sorted(attributes):
                 yield from _codes(getattr(value, name, None), seen)
-
-
-def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _nested(constant)
 
 
 def activation(name: str, real: Any) -> tuple[Any, Any] | None:

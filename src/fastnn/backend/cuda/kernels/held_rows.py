@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda.kernels.rowwise import TEAMS, row_functions, row_stage, sum_of
+from fastnn.backend.cuda.kernels.rowwise import TEAMS, higher, row_functions, row_stage, sum_of
 from fastnn.backend.cuda.kit import Kit, Stage, ceil_div, ptx
 from fastnn.backend.cuda.options import formula, helper
 from fastnn.backend.cuda.table import PACK, SIZES
@@ -21,7 +21,6 @@ as_double = ptx.int_as_double
 # fours of a thread; a row of a warp may begin within a pack, and so need one more
 _LONGEST = {"thread": PACK, "few": 2 * SIZES.warp, "warp": SIZES.longest_warp_row + PACK * SIZES.warp}
 PACKS = {way: ceil_div(longest, PACK * TEAMS[way]) for way, longest in _LONGEST.items()}
-
 
 #: registers of a thread that may hold elements
 _MOST_WORDS = 80
@@ -62,20 +61,17 @@ def _fetch(kit: Kit) -> Any:
     return fetch
 
 
-def _largest(kit: Kit) -> Any:
-    """Make `largest(values, first, end)`: the largest of a thread's elements, NaN passed over.
+def _hold(kit: Kit) -> Any:
+    """Make `hold(values, address, first, begin, end)`: load a thread's elements and return the largest.
 
-    It is finite, so that no difference of infinities is made where a row is of -inf only.
+    NaN is passed over. The largest is finite, so that no difference of infinities is made where a row is of -inf only.
     """
-    real, packs, stride = kit.real, PACKS[kit.way], row_functions(kit).stride
-    lowest = real(np.finfo(real).min)
-
-    @formula
-    def higher(x, largest):
-        return x if x > largest else largest
+    real, packs, stride, fetch = kit.real, PACKS[kit.way], row_functions(kit).stride, _fetch(kit)
+    lowest, nothing = real(np.finfo(real).min), real(-np.inf)
 
     @helper
-    def largest(values, first, end):
+    def hold(values, address, first, begin, end):
+        fetch(values, address, first, begin, end, nothing)
         peak = lowest
         for k in range(packs):
             if first + k * stride < end:
@@ -83,22 +79,20 @@ def _largest(kit: Kit) -> Any:
                 peak = higher(higher(x[0], x[1]), higher(higher(x[2], x[3]), peak))
         return peak
 
-    return largest
+    return hold
 
 
 def softmax(kit: Kit) -> list[Stage]:
     """Make every row exp(x - max) / sum."""
     Y, X, ROWS, COLS = kit.words("y x rows cols")
     r, real, exp_weight, packs = row_functions(kit), kit.real, kit.math.exp_weight, PACKS[kit.way]
-    fetch, largest, nothing = _fetch(kit), _largest(kit), real(-np.inf)
-    place, store, stride, team_total, team_largest = r.place, r.store, r.stride, r.total, r.largest
+    place, store, stride, team_total, team_largest, hold = r.place, r.store, r.stride, r.total, r.largest, _hold(kit)
     zero, one, count = real(0.0), real(1.0), 4 * packs
 
     def softmax(record, context):
         _, begin, first, last, _ = place(record[ROWS], record[COLS])
         end, values, total = begin + record[COLS], cuda.local.array(count, real), zero
-        fetch(values, record[X], first, begin, end, nothing)
-        peak = team_largest(largest(values, first, end))
+        peak = team_largest(hold(values, record[X], first, begin, end))
         for k in range(packs):
             if first + k * stride < end:
                 x = get(values, k)
@@ -119,15 +113,13 @@ def log_softmax(kit: Kit) -> list[Stage]:
     """Make every row x - max - log(sum(exp(x - max)))."""
     Y, X, ROWS, COLS = kit.words("y x rows cols")
     r, real, exp_weight, packs = row_functions(kit), kit.real, kit.math.exp_weight, PACKS[kit.way]
-    fetch, largest, nothing = _fetch(kit), _largest(kit), real(-np.inf)
-    place, store, stride, team_total, team_largest = r.place, r.store, r.stride, r.total, r.largest
+    place, store, stride, team_total, team_largest, hold = r.place, r.store, r.stride, r.total, r.largest, _hold(kit)
     zero, count, log = real(0.0), 4 * packs, kit.math.log
 
     def log_softmax(record, context):
         _, begin, first, last, _ = place(record[ROWS], record[COLS])
         end, values, total = begin + record[COLS], cuda.local.array(count, real), zero
-        fetch(values, record[X], first, begin, end, nothing)
-        peak = team_largest(largest(values, first, end))
+        peak = team_largest(hold(values, record[X], first, begin, end))
         for k in range(packs):
             if first + k * stride < end:
                 x = get(values, k)

@@ -17,7 +17,7 @@ from fastnn.backend.cuda.kernels.matmul_plan import Way, blocks_of, depth_of
 from fastnn.backend.cuda.kernels.matmul_tiles import tile_of
 from fastnn.backend.cuda.kit import SCRATCH_WORD, Kit, Stage, ptx
 from fastnn.backend.cuda.options import formula
-from fastnn.backend.cuda.table import PACK, PRODUCTS, WARPGROUP, WARPGROUPS, WarpgroupTile
+from fastnn.backend.cuda.table import PACK, PRODUCTS, WARPGROUP, WARPGROUP_ROWS, WARPGROUPS, WarpgroupTile
 
 u32 = np.uint32
 row_of_sum, col_of_sum = formula(fragments.row_of_sum), formula(fragments.col_of_sum)
@@ -26,8 +26,8 @@ make_barrier, show_barriers, expect, has_opened = ptx.make_barrier, ptx.show_bar
 copy_block, begin, commit = ptx.copy_block, ptx.begin_products, ptx.commit_products
 wait_but_one, wait_for_all = ptx.wait_for_products(1), ptx.wait_for_products(0)
 
-#: rows of a warpgroup, and of one of its warps
-TALL, WARP_ROWS = 64, 16
+#: rows of one of a warpgroup's warps
+WARP_ROWS = 16
 #: 16 bytes of a line, as tiles in shared memory begin at multiples of 1024 bytes
 ALIGNMENT = 1024
 _BARRIER_WORDS = 2
@@ -39,7 +39,7 @@ def warpgroup_product(kit: Kit, way: Way) -> Stage:
     tile: WarpgroupTile = PRODUCTS.warpgroup_tiles[way.shape]
     rows, cols, threads, stages, depth = tile.rows, tile.cols, tile.threads, tile.stages, depth_of(way.precision)
     bytes_a, bytes_b, stage = 4 * rows * DEPTH, 4 * cols * DEPTH, (rows + cols) * DEPTH
-    b_at, warpgroup_at, count = rows * DEPTH, TALL * DEPTH, cols // 2
+    b_at, warpgroup_at, count = rows * DEPTH, WARPGROUP_ROWS * DEPTH, cols // 2
     # eight elements behind each row: pairs of a warp's sums then go to different banks
     pitch = cols + 8
     rows_out = make_rows(kit, make_finish(kit, way.epilogue), rows, cols, pitch, 1 if way.scalar else PACK, threads)

@@ -50,6 +50,12 @@ def sum_of(a):
     return (a[0] + a[1]) + (a[2] + a[3])
 
 
+@formula
+def higher(x, largest):
+    """Return the larger of two numbers; the second where the first is NaN."""
+    return x if x > largest else largest
+
+
 def row_functions(kit: Kit) -> SimpleNamespace:
     """Make what kernels of rows are written with, for the team of the kit's way.
 
@@ -165,10 +171,6 @@ def make_exp_sum(kit: Kit, rows: SimpleNamespace) -> Any:
     zero, nothing = real(0.0), real(-np.inf)
     # finite, so that no difference of infinities is made where a thread has met -inf only
     lowest = real(np.finfo(real).min)
-
-    @formula
-    def higher(x, largest):
-        return x if x > largest else largest
 
     @helper
     def exp_sum(address, begin, first, end):

@@ -14,6 +14,7 @@ import pytest
 import fastnn as fnn
 from fastnn import linalg, threads
 from fastnn.backend.cpu import team, work
+from workers import until_workers_sleep
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(150, 70))
@@ -105,13 +106,6 @@ def test_a_matrix_product_gives_the_same_bits_on_any_number_of_threads():
     until_workers_claim(multiply)
 
 
-def until_workers_sleep() -> None:
-    deadline = time.monotonic() + 60
-    while team._team.sleepers.value == 0:
-        assert time.monotonic() < deadline, "no worker went to sleep"
-        time.sleep(0.01)
-
-
 def test_workers_that_sleep_are_woken():
     expected = trained(2)
     until_workers_sleep()
@@ -125,14 +119,35 @@ def test_small_work_does_not_wake_workers_unless_it_comes_closely(monkeypatch):
     a = np.ones((128, 128), np.float32)
     fnn.set_num_threads(2)
     trained(2)
-    fnn.matmul(a, a)  # compiles, which may take longer than the calls below may be apart
+    fnn.matmul(a, a, n_threads=2)  # compiles, which may take longer than the calls below may be apart
     until_workers_sleep()
     time.sleep(0.2)
     before = team.statistics()["phases"]
-    fnn.matmul(a, a)
+    fnn.matmul(a, a, n_threads=2)
     assert team.statistics()["phases"] == before
-    fnn.matmul(a, a)
+    fnn.matmul(a, a, n_threads=2)
     assert team.statistics()["phases"] > before
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="threads cannot be bound here, or there is one processor",
+)
+def test_workers_keep_off_the_processor_of_the_thread_that_runs():
+    trained(2)
+    trained(2)
+    (worker,) = team._team._workers.values()
+    allowed = os.sched_getaffinity(0)
+    processor = team._team.placed.value
+    assert processor in allowed
+    assert os.sched_getaffinity(worker.native_id) == allowed - {processor}
+    # a user binds the worker: it stays within what he allows
+    os.sched_setaffinity(worker.native_id, {processor})
+    try:
+        team._team.place()
+        assert os.sched_getaffinity(worker.native_id) == {processor}
+    finally:
+        os.sched_setaffinity(worker.native_id, allowed)
 
 
 def test_the_number_of_threads_may_change_between_runs():

@@ -134,8 +134,7 @@ def _keep(key: Any, bound: BoundProgram, result: NDArray[Any]) -> None:
     made = direct_matmul()
     made.admit(bound)
     _direct = made.call
-    nbytes = result.nbytes + sum(prod(shape) * key[2].itemsize for shape in key[:2])
-    if not made.takes(nbytes, *key[2:4]) and not _plans.get(key):
+    if not made.takes(*key[2:4]) and not _plans.get(key):
         if len(_plans) >= _KEPT_PLANS:
             _plans.clear()
         # threads that multiply at once take a plan each from the stack

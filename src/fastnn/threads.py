@@ -6,6 +6,7 @@ no more than the quota of the container that it runs in.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
 import numbers
@@ -20,6 +21,11 @@ VARIABLE = "FASTNN_NUM_THREADS"
 
 _chosen: int | None = None
 _watchers: list[Callable[[int], None]] = []
+
+
+#: How many threads are in `limited`; native code reads it at its address.
+limited_threads = ctypes.c_int64(0)
+_counting = threading.Lock()
 
 
 class _Here(threading.local):
@@ -68,11 +74,15 @@ def get_num_threads() -> int:
 @contextmanager
 def limited(n: int) -> Iterator[None]:
     """Have kernels that the calling thread starts run on `n` threads, whatever is set."""
+    with _counting:
+        limited_threads.value += 1
     before, _here.number = _here.number, n
     try:
         yield
     finally:
         _here.number = before
+        with _counting:
+            limited_threads.value -= 1
 
 
 def reason() -> str:

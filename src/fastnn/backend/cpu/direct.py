@@ -7,7 +7,9 @@ takes the general path, which says what is wrong.
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,21 +18,30 @@ from numpy.typing import NDArray
 
 from fastnn import threads
 from fastnn.addresses import address
-from fastnn.backend.cpu import array_object, builtin, library
+from fastnn.backend.cpu import array_object, builtin, library, team, work
 from fastnn.backend.cpu.blocking import SCRATCH_BYTES, WAYS, Blocking
 from fastnn.backend.cpu.builtin import METH_FASTCALL, Python
-from fastnn.backend.cpu.direct_layout import DTYPE_WORDS, LEAST, MOST_SCRATCHES, WORDS, Word
+from fastnn.backend.cpu.direct_layout import (
+    DTYPE_WORDS,
+    FRAME_TEAM,
+    FRAME_THREADS,
+    FRAME_WORDS,
+    MOST_SCRATCHES,
+    PATIENCE,
+    WORDS,
+    DtypeWord,
+    Word,
+)
 from fastnn.backend.cpu.engine import RUN, BoundProgram, kernels_of
 from fastnn.backend.cpu.store import ObjectCode
-from fastnn.program.layout import CONTEXT_WORDS, RECORD_WORDS
+from fastnn.backend.cpu.team_layout import FINER
+from fastnn.program.layout import RECORD_WORDS
 from fastnn.program.program import KernelKey, aligned_zeros
 
 #: What the builtin calls: checks, the product, and the end.
 FUNCTIONS = (KernelKey("direct_matmul", "int64"), RUN, KernelKey("direct_end", "int64"))
 _SYMBOL = "fastnn_direct"
 _DTYPES = ("float32", "float64")
-# With several threads, larger products go where they may be shared.
-_SMALL_BYTES = 1 << 16
 
 Direct = Callable[[Any, Any, Any, bool, bool], bool]
 
@@ -53,29 +64,57 @@ class DirectMatmul:
         kind, data = array_object.layout()
         self._words = aligned_zeros(8 * WORDS).view(np.int64)
         library.keep_for_good(self._words)
-        self._words[: Word.MOST_BYTES] = (kind, data, id(np.ndarray), id(True), id(False))
+        self._words[: Word.THREADS] = (
+            kind, data, id(np.ndarray), id(True), id(False), ctypes.addressof(threads.limited_threads),
+        )  # fmt: skip
         self._scratches: list[NDArray[np.uint8]] = []
         for number, dtype in enumerate(_DTYPES):
-            at = int(Word.DTYPES) + number * DTYPE_WORDS
-            self._words[at] = id(np.dtype(dtype))
-            self._words[at + 1 : at + 1 + LEAST] = Blocking.of(dtype).least
+            shape, at = Blocking.of(dtype), int(Word.DTYPES) + number * DTYPE_WORDS
+            self._words[at : at + DtypeWord.KERNELS] = (
+                id(np.dtype(dtype)), *shape.least, work.flops(np.dtype(dtype).itemsize), shape.unit_m, shape.unit_n,
+            )  # fmt: skip
         self.call: Direct = _builtin(int(self._words.ctypes.data)) if data else never
+        self._team_threads = 1
         self._limit(threads.get_num_threads())
         threads.watch(self._limit)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._part)
 
     def _limit(self, number: int) -> None:
-        self._words[Word.MOST_BYTES] = _SMALL_BYTES if number > 1 else np.iinfo(np.int64).max
+        self._words[Word.THREADS] = number
+        self._meet()
 
-    def takes(self, nbytes: int, *dtypes: np.dtype[Any]) -> bool:
-        """Tell whether the builtin takes plain products of matrices of these dtypes, with so many bytes together.
+    def _meet(self) -> None:
+        """Share products with the team that there is."""
+        number, address_of_team = int(self._words[Word.THREADS]), team.address()
+        if number > 1 and address_of_team and number > self._team_threads:
+            # a product that is running gives the smaller piece up, since it finds another one here
+            memory = aligned_zeros(number * FINER * SCRATCH_BYTES)
+            library.keep_for_good(memory)
+            self._words[Word.TEAM_SCRATCH] = self._words[Word.FREE_TEAM_SCRATCH] = address(memory)
+            self._team_threads = number
+        self._words[Word.TEAM] = address_of_team
+
+    def _part(self) -> None:
+        """Forget the team and the running products of the parent process."""
+        self._words[Word.TEAM] = 0
+        self._words[Word.FREE_TEAM_SCRATCH] = self._words[Word.TEAM_SCRATCH]
+
+    def takes(self, *dtypes: np.dtype[Any]) -> bool:
+        """Return whether the builtin takes plain products of matrices of these dtypes.
 
         It knows a dtype by its address. Arrays that have been pickled have equal ones, at other addresses.
         """
-        known = all(dtype is np.dtype(dtype.name) for dtype in dtypes)
-        return self.call is not never and known and nbytes <= int(self._words[Word.MOST_BYTES])
+        return self.call is not never and all(dtype is np.dtype(dtype.name) for dtype in dtypes)
 
     def admit(self, bound: BoundProgram) -> None:
         """Let the builtin take products that run the same kernel as a program of one, which has been compiled."""
+        number = int(self._words[Word.THREADS])
+        if number > 1 and self._words[Word.SKIPPED] >= PATIENCE:
+            # small products that could be shared come one after the other, and there is no team yet
+            team.grown(number)
+            self._words[Word.SKIPPED] = 0
+        self._meet()
         (key,) = kernels_of(bound.program)
         if key.variant == "blocked" and not self._scratches:
             self._scratches = [aligned_zeros(SCRATCH_BYTES) for _ in range(MOST_SCRATCHES)]
@@ -83,7 +122,7 @@ class DirectMatmul:
             first = int(Word.SCRATCHES) + 1
             self._words[first : first + MOST_SCRATCHES] = [address(piece) for piece in self._scratches]
             self._words[Word.SCRATCHES] = MOST_SCRATCHES
-        at = int(Word.DTYPES) + _DTYPES.index(key.dtype) * DTYPE_WORDS + 1 + LEAST + WAYS.index(key.variant)
+        at = int(Word.DTYPES) + _DTYPES.index(key.dtype) * DTYPE_WORDS + DtypeWord.KERNELS + WAYS.index(key.variant)
         self._words[at] = library.address(key)
 
 
@@ -102,7 +141,7 @@ def _compile() -> ObjectCode:
     word, pointer = python.word, python.pointer
     function = python.function(_SYMBOL, pointer, pointer, pointer, word)
     builder = ir.IRBuilder(function.append_basic_block())
-    frame = builder.alloca(ir.ArrayType(word, RECORD_WORDS + CONTEXT_WORDS))
+    frame = builder.alloca(ir.ArrayType(word, FRAME_WORDS))
     frame.align = 64
     builder.store(ir.Constant(frame.type.pointee, None), frame)
     prepare, run, end, table = python.words_of(builder, function.args[0], 4)
@@ -112,8 +151,9 @@ def _compile() -> ObjectCode:
     with builder.if_then(builder.not_(python.succeeds(builder, prepare, arguments, function.args[2], record, table))):
         python.give_bool(builder, 0)
     context = builder.add(record, word(8 * RECORD_WORDS))
+    size, together = (builder.load(builder.gep(frame, [word(0), word(at)])) for at in (FRAME_THREADS, FRAME_TEAM))
     with python.without_gil(builder):
-        done = python.succeeds(builder, run, record, word(1), context, word(1), word(1), word(0))
+        done = python.succeeds(builder, run, record, word(1), context, word(1), size, together)
     python.succeeds(builder, end, record, table)
     with builder.if_then(builder.not_(done)):
         python.give_bool(builder, 0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastnn.backend.cpu import library, team, work
 from fastnn.backend.cpu.blocking import SCRATCH_BYTES, Blocking
 from fastnn.backend.cpu.entry import Entry
+from fastnn.backend.cpu.team_layout import FINER
 from fastnn.console import compiling
 from fastnn.program.layout import CONTEXT_WORDS, FLAGS_WORD, KERNEL_WORD, MAP_WORD, Buffer, Counter, Flag, Status
 from fastnn.program.program import KernelKey, Program, aligned_zeros, dims_of
@@ -172,7 +173,7 @@ class Runner:
 
         def start_with_scratch() -> int:
             # the calling thread's own: another may have prepared the call
-            context[_SCRATCH] = scratch.of(parts)
+            context[_SCRATCH] = scratch.of(parts * FINER if together else parts)
             return start()
 
         return start_with_scratch

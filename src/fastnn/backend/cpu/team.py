@@ -11,6 +11,8 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+import platform
+import struct
 import sys
 import threading
 import time
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import threads as settings
-from fastnn.backend.cpu import library
+from fastnn.backend.cpu import library, team_layout
 from fastnn.backend.cpu.entry import Entry
 from fastnn.backend.cpu.team_layout import LINE, Word
 from fastnn.program.program import KernelKey, aligned_zeros
@@ -30,14 +32,23 @@ WORKER = KernelKey("team_worker", "int64")
 # More than any system's mutex or condition variable takes (glibc 48 bytes, macOS 64).
 _OBJECT_BYTES = 256
 _END_SECONDS = 2.0
+# A rusage takes 144 bytes with glibc, 272 with musl.
+_USAGE_BYTES = 320
 
 #: How often a thread that waits looks before it sleeps: 0.5 ms where a pause takes 27 ns (Zen 3). With 4,000 looks,
 #: training steps of 784-256-128-10 on two free cores ran 1.3 instead of 1.6 times as fast as on one. The master does
 #: not yield: that gave its processor away for whole time slices, and beside two busy processes a step took 1.7 times
 #: as long as on one thread.
 SPINS = 20_000
-#: Workers that sleep are woken for so much work.
-WAKE_NANOSECONDS = 100_000.0
+
+
+#: Workers that sleep are woken for this much work.
+WAKE_NANOSECONDS = team_layout.WAKE_NANOSECONDS
+#: Teams up to this size are kept off the master's processor; larger ones find idle processors.
+MOST_PLACED = 8
+#: The shortest slice that Linux grants.
+SLICE_NANOSECONDS = 100_000
+_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 
 
 def _system() -> dict[Word, Any]:
@@ -52,7 +63,25 @@ def _system() -> dict[Word, Any]:
         names = ("pthread_mutex_lock", "pthread_mutex_unlock", "pthread_cond_wait", "pthread_cond_broadcast",
                  "sched_yield")  # fmt: skip
         functions = [getattr(libc, name) for name in names]
-    return dict(zip((Word.LOCK_MUTEX, Word.UNLOCK_MUTEX, Word.SLEEP, Word.WAKE, Word.YIELD), functions, strict=True))
+    words = [Word.LOCK_MUTEX, Word.UNLOCK_MUTEX, Word.SLEEP, Word.WAKE, Word.YIELD]
+    if sys.platform == "linux":
+        functions += [libc.sched_getcpu, libc.getrusage]
+        words += [Word.PROCESSOR, Word.USAGE]
+    elif sys.platform == "win32":
+        functions.append(kernel32.GetCurrentProcessorNumber)
+        words.append(Word.PROCESSOR)
+    return dict(zip(words, functions, strict=True))
+
+
+def _shorten_slice() -> None:
+    """Ask Linux to run the calling thread in short slices: it is then let in at once where another thread spins.
+
+    Kernels before 6.12 have no slices of a thread's own and ignore the request.
+    """
+    number = _SCHED_SETATTR.get(platform.machine()) if sys.platform == "linux" else None
+    if number is not None:
+        attributes = struct.pack("=IIQiIQQQ", 48, 0, 0, 0, 0, SLICE_NANOSECONDS, 0, 0)
+        ctypes.CDLL(None).syscall(number, 0, attributes, 0)
 
 
 def _initialize(mutex: int, conditions: list[int]) -> None:
@@ -62,6 +91,11 @@ def _initialize(mutex: int, conditions: list[int]) -> None:
         for function, at in ((libc.pthread_mutex_init, mutex), *((libc.pthread_cond_init, c) for c in conditions)):
             if function(ctypes.c_void_p(at), None) != 0:
                 raise OSError("the system has no mutex or condition variable for the thread team")
+
+
+def _worker(entry: Entry) -> None:
+    _shorten_slice()
+    entry.start()
 
 
 class Team:
@@ -79,18 +113,22 @@ class Team:
 
     def __init__(self) -> None:
         words = int(Word.CLAIMED) + (settings.MOST + 1) * LINE
-        memory = aligned_zeros(8 * words + 3 * _OBJECT_BYTES)
+        memory = aligned_zeros(8 * words + 3 * _OBJECT_BYTES + settings.MOST * _USAGE_BYTES)
         library.keep_for_good(memory)
         self.words = memory[: 8 * words].view(np.int64)
         self.address = int(self.words.ctypes.data)
         self.sleepers = ctypes.c_int64.from_address(self.address + 8 * Word.SLEEPERS)
         self.size = 1
+        self.master_processor = ctypes.c_int64.from_address(self.address + 8 * Word.MASTER_PROCESSOR)
+        self.placed = ctypes.c_int64.from_address(self.address + 8 * Word.PLACED)
+        self._masks: dict[int, tuple[set[int], set[int]]] = {}
         self._workers: dict[int, threading.Thread] = {}
         self._system = _system()
         for word, function in self._system.items():
             self.words[word] = ctypes.cast(function, ctypes.c_void_p).value or 0
         for place, word in enumerate((Word.MUTEX, Word.WORK, Word.FINISHED)):
             self.words[word] = self.address + 8 * words + place * _OBJECT_BYTES
+        self._usages = self.address + 8 * words + 3 * _OBJECT_BYTES
         _initialize(int(self.words[Word.MUTEX]), [int(self.words[word]) for word in (Word.WORK, Word.FINISHED)])
         self.words[Word.SIZE] = 1
         self.words[Word.SPINS] = SPINS
@@ -102,8 +140,8 @@ class Team:
         for index in range(1, size):
             worker = self._workers.get(index)
             if worker is None or not worker.is_alive():
-                entry = Entry(work, self.address, index)
-                worker = threading.Thread(target=entry.start, name=f"fastnn-{index}", daemon=True)
+                entry = Entry(work, self.address, index, self._usages + (index - 1) * _USAGE_BYTES)
+                worker = threading.Thread(target=_worker, args=(entry,), name=f"fastnn-{index}", daemon=True)
                 self._workers[index] = worker
                 try:
                     worker.start()
@@ -113,6 +151,27 @@ class Team:
                     )
                     break
         self.size = size
+
+    def place(self) -> None:
+        """Keep workers off the processor that the master is on, where they may run on another."""
+        self.placed.value = processor = self.master_processor.value
+        if processor < 0 or self.size > MOST_PLACED or not hasattr(os, "sched_setaffinity"):
+            return
+        for worker in list(self._workers.values()):
+            identifier = worker.native_id
+            if identifier is None:
+                continue
+            try:
+                present = os.sched_getaffinity(identifier)
+                allowed, ours = self._masks.get(identifier, (present, present))
+                if present != ours:
+                    allowed = present  # somebody else has bound the thread
+                wanted = allowed - {processor} or allowed
+                if wanted != present:
+                    os.sched_setaffinity(identifier, wanted)
+                self._masks[identifier] = allowed, wanted
+            except OSError:
+                continue
 
     def shrink(self, size: int) -> None:
         """End the workers whose index is not below `size`."""
@@ -149,8 +208,15 @@ def gather(size: int, nanoseconds: float) -> int:
     ):
         return 0
     if team is None or team.size < size or _ended:
-        team = _grown(size)
+        team = grown(size)
+    elif team.master_processor.value != team.placed.value:
+        team.place()
     return 0 if team is None else team.address
+
+
+def address() -> int:
+    """Return the address of the team's words, 0 while there is no team."""
+    return 0 if _team is None or _ended else _team.address
 
 
 def ended() -> None:
@@ -159,7 +225,8 @@ def ended() -> None:
     _last_end = time.perf_counter_ns()
 
 
-def _grown(size: int) -> Team | None:
+def grown(size: int) -> Team | None:
+    """Return the team, which has at least `size` threads from now on; None when the process ends."""
     global _team
     with _guard:
         if _ended:

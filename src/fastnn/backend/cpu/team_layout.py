@@ -7,6 +7,13 @@ from enum import IntEnum
 #: In the engine's copy of the records, the flags word holds from this bit on the most parts that pay.
 PARTS_SHIFT = 32
 
+#: Workers that sleep are woken for this much work.
+WAKE_NANOSECONDS = 100_000.0
+
+#: A record is cut into this many parts for each thread where another program's threads hold the workers' processors:
+#: workers come late or in turns then, and the master does more.
+FINER = 4
+
 #: words between those that different threads write: two cache lines, because processors fetch them in pairs
 LINE = 16
 
@@ -27,12 +34,17 @@ class Word(IntEnum):
     WAKE = 10
     YIELD = 11
     SPINS = 12  # looks at a word before a thread goes to sleep
+    PROCESSOR = 13  # the system's function that says which processor runs the calling thread, 0 where there is none
+    USAGE = 14  # the system's function that counts how often the calling thread was preempted, 0 where there is none
     CLAIM = LINE  # parts << 16 | the next part
     RECORD = 2 * LINE
     CONTEXT = 2 * LINE + 1
     PHASES = 2 * LINE + 2  # counts for tests and benchmarks: published records,
     MASTER_SLEEPS = 2 * LINE + 3  # how often the master went to sleep, waiting for a worker's part
     WAKES = 2 * LINE + 4  # how often it woke sleeping workers (under the mutex)
+    MASTER_PROCESSOR = 2 * LINE + 5  # where the master was when it took the team
+    PLACED = 2 * LINE + 6  # the processor that workers are kept off
     DONE = 3 * LINE  # finished parts of the present phase that workers claimed
     MASTER_ASLEEP = 3 * LINE + 1
+    CONTENDED = 3 * LINE + 2  # whether the worker that went to sleep last had lost its processor to another thread
     CLAIMED = 4 * LINE  # parts that worker i has worked on, at CLAIMED + i * LINE

@@ -15,6 +15,9 @@ from fastnn.backend.cpu.team_layout import PARTS_SHIFT
 from fastnn.program.layout import FLAGS_WORD
 from fastnn.program.program import dims_of, op_of
 
+#: Bytes that a product of one row, which streams its matrix, reads in a nanosecond.
+STREAMED_BYTES = 40.0
+
 #: The least work of a part. Records of twice as much ran 1.5 to 2 times as fast on two cores (128 x 64 x 32: 6.6 us
 #: alone, 3.9 us together); a phase costs 0.3 us and what it takes to fetch data from the other core's cache.
 PART_NANOSECONDS = 2500.0
@@ -43,15 +46,21 @@ _BY_COLUMNS = {"sum_rows", "layer_norm_param_grad", "batch_norm", "batch_norm_gr
                "batch_norm_inference_grad"}  # fmt: skip
 
 
+def flops(itemsize: int) -> int:
+    """Return the floating-point operations of one core in a nanosecond.
+
+    They are two multiply-adds of a whole vector per cycle, at 3 GHz.
+    """
+    return 12 * target.vector_bytes() // itemsize
+
+
 def nanoseconds(record: NDArray[np.int64], dtype: str) -> float:
     """Estimate how long one core takes for a record."""
     name, dims = op_of(record).name, dims_of(record)
     itemsize = np.dtype(dtype).itemsize
     if name == "matmul":
         m, n, k = dims["m"], dims["n"], dims["k"]
-        # two multiply-adds of a whole vector a cycle, at 3 GHz; one row streams its matrix at 40 bytes a nanosecond
-        flops = 4.0 * target.vector_bytes() / itemsize * 3.0
-        return max(2.0 * m * n * k / flops, itemsize * (m * k + k * n + m * n) / 40.0)
+        return max(2.0 * m * n * k / flops(itemsize), itemsize * (m * k + k * n + m * n) / STREAMED_BYTES)
     rate = _ELEMENTS.get(name)
     if rate is None:
         return 0.0

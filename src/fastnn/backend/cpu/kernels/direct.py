@@ -7,10 +7,14 @@ from typing import Any
 
 from fastnn.backend.cpu.array_object import DTYPE, FLAGS, NDIM, READABLE, SHAPE, WRITEABLE
 from fastnn.backend.cpu.blocking import WAYS, way_number
-from fastnn.backend.cpu.direct_layout import DTYPE_WORDS, LEAST, RowsWord, Word
+from fastnn.backend.cpu.direct_layout import DTYPE_WORDS, FRAME_TEAM, FRAME_THREADS, PATIENCE, DtypeWord, RowsWord, Word
 from fastnn.backend.cpu.intrinsics import SOURCE_POINTERS, int64_pointer
 from fastnn.backend.cpu.kernels.kit import Kit, kernel, overlap
+from fastnn.backend.cpu.kernels.team import asleep
 from fastnn.backend.cpu.options import helper
+from fastnn.backend.cpu.team_layout import PARTS_SHIFT, WAKE_NANOSECONDS
+from fastnn.backend.cpu.team_layout import Word as TeamWord
+from fastnn.backend.cpu.work import MOST_PARTS, PART_NANOSECONDS, STREAMED_BYTES
 from fastnn.program.layout import (
     ABSENT,
     DIMS_AT,
@@ -31,7 +35,12 @@ _DATA, _SCRATCH = int(Buffer.DATA), int(Buffer.SCRATCH)
 _BLOCKED = WAYS.index("blocked")
 _OPERANDS = tuple(encode(_DATA + slot, 0) for slot in range(3))
 _TRANSPOSE_A, _TRANSPOSE_B = int(Flag.TRANSPOSE_A), int(Flag.TRANSPOSE_B)
-_TYPE_AT, _DATA_AT, _NDARRAY, _TRUE, _FALSE, _MOST_BYTES, _SCRATCHES, _DTYPES = (int(word) for word in Word)
+_TYPE_AT, _DATA_AT, _NDARRAY, _TRUE, _FALSE, _LIMITED, _THREADS, _TEAM = (int(word) for word in list(Word)[:8])
+_TEAM_SCRATCH, _FREE_TEAM_SCRATCH, _SKIPPED = int(Word.TEAM_SCRATCH), int(Word.FREE_TEAM_SCRATCH), int(Word.SKIPPED)
+_SCRATCHES, _DTYPES = int(Word.SCRATCHES), int(Word.DTYPES)
+_LEAST, _FLOPS, _UNIT_M, _UNIT_N, _KERNELS = (int(word) for word in list(DtypeWord)[1:])
+_SIZE, _MASTER_PROCESSOR, _PLACED = int(TeamWord.SIZE), int(TeamWord.MASTER_PROCESSOR), int(TeamWord.PLACED)
+_PART_NANOSECONDS, _WAKE_NANOSECONDS, _STREAMED = int(PART_NANOSECONDS), int(WAKE_NANOSECONDS), int(STREAMED_BYTES)
 _ROWS_DTYPE, _ROWS_NDIM, _ROWS_CONTEXT, _ROWS_SHAPE = (int(word) for word in list(RowsWord)[3:])
 _CURSOR = int(Counter.CURSOR)
 
@@ -49,12 +58,41 @@ def _is_array(array: int, table: int, ndim: int, flags: int) -> bool:
     return _int32_pointer(at + NDIM)[0] == ndim and _int32_pointer(at + FLAGS)[0] & flags == flags
 
 
+@helper
+def _parts(kind: int, m: int, n: int, nanoseconds: int) -> int:
+    """Return the most parts that a product is worth being cut into, as `work.parts` does."""
+    words = int64_pointer(kind)
+    units = max((m - 1) // words[_UNIT_M], (n - 1) // words[_UNIT_N]) + 1
+    return min(nanoseconds // _PART_NANOSECONDS, units, MOST_PARTS)
+
+
+@helper
+def _together(table: int, nanoseconds: int) -> int:
+    """Return 1 where the team takes part in a product that can be shared, 0 where it does not, -1 to ask Python.
+
+    Python makes the team, and keeps its workers off the master's processor. Workers that sleep are woken for long
+    products, or for a short one after several that ran alone.
+    """
+    words = int64_pointer(table)
+    if int64_pointer(words[_LIMITED])[0] != 0:
+        return -1
+    team = words[_TEAM]
+    ready = team != 0 and int64_pointer(team)[_SIZE] >= words[_THREADS]
+    if nanoseconds < _WAKE_NANOSECONDS and (not ready or asleep(team)) and words[_SKIPPED] < PATIENCE:
+        words[_SKIPPED] += 1
+        return 0
+    if not ready or int64_pointer(team)[_MASTER_PROCESSOR] != int64_pointer(team)[_PLACED]:
+        return -1
+    words[_SKIPPED] = 0
+    return 1
+
+
 @kernel("direct_matmul", arguments=4, returns=True)
 def direct_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
     """Write the record and context of the product that a call asks for; return 1, or 0 where it is not a plain one.
 
     The arguments: addresses of the call's arguments (a, b, out, transpose_a, transpose_b; the caller holds the GIL),
-    their number, a zeroed frame (a record and a context behind it), and the table of `direct_layout`.
+    their number, a zeroed frame, and the table, both as `direct_layout` says.
     """
     c_operand, a_operand, b_operand = _OPERANDS
 
@@ -89,18 +127,32 @@ def direct_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
         if depth != k or shape[0] != m or shape[1] != n or m < 1 or n < 1 or k < 1:
             return 0
         a_bytes, b_bytes, out_bytes = m * k * size, k * n * size, m * n * size
-        if a_bytes + b_bytes + out_bytes > words[_MOST_BYTES]:
-            return 0
         left, right, product = int64_pointer(a)[0], int64_pointer(b)[0], int64_pointer(out)[0]
         if overlap(left, a_bytes, product, out_bytes) or overlap(right, b_bytes, product, out_bytes):
             return 0
-        limits = int64_pointer(kind + 8)
+        limits = int64_pointer(kind + _LEAST * 8)
         way = _way_number(m, n, k, transpose_a, transpose_b, limits[0], limits[1], limits[2], limits[3])
-        address = int64_pointer(kind + (1 + LEAST + way) * 8)[0]
+        address = int64_pointer(kind)[_KERNELS + way]
         if address == 0:
             return 0
         record, context = int64_pointer(frame), int64_pointer(frame + RECORD_WORDS * 8)
-        if way == _BLOCKED:
+        parts = 1
+        if words[_THREADS] > 1:
+            flops = int64_pointer(kind)[_FLOPS]
+            nanoseconds = max(2 * m * n * k // flops, (a_bytes + b_bytes + out_bytes) // _STREAMED)
+            parts = _parts(kind, m, n, nanoseconds)
+            if parts > 1:
+                together = _together(table, nanoseconds)
+                if together < 0:
+                    return 0
+                if together == 0 or (way == _BLOCKED and words[_FREE_TEAM_SCRATCH] == 0):
+                    parts = 1
+        record[FRAME_THREADS], record[FRAME_TEAM] = 1, 0
+        if parts > 1:
+            record[FRAME_THREADS], record[FRAME_TEAM] = words[_THREADS], words[_TEAM]
+            if way == _BLOCKED:
+                context[_SCRATCH], words[_FREE_TEAM_SCRATCH] = words[_FREE_TEAM_SCRATCH], 0
+        elif way == _BLOCKED:
             left_over = words[_SCRATCHES]
             if left_over == 0:
                 return 0
@@ -110,7 +162,8 @@ def direct_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
         for word in range(OPERANDS_AT, DIMS_AT):
             record[word] = ABSENT
         record[KERNEL_WORD] = address
-        record[FLAGS_WORD] = (_TRANSPOSE_A if transpose_a else 0) | (_TRANSPOSE_B if transpose_b else 0)
+        flags = (_TRANSPOSE_A if transpose_a else 0) | (_TRANSPOSE_B if transpose_b else 0)
+        record[FLAGS_WORD] = flags | (parts << PARTS_SHIFT if parts > 1 else 0)
         record[_C], record[_A], record[_B] = c_operand, a_operand, b_operand
         record[_M], record[_N], record[_K] = m, n, k
         context[_DATA], context[_DATA + 1], context[_DATA + 2] = product, left, right
@@ -125,7 +178,12 @@ def direct_end(kit: Kit, variant: str) -> Callable[..., Any]:
 
     def direct_end(frame, table):
         words, context = int64_pointer(table), int64_pointer(frame + RECORD_WORDS * 8)
-        if context[_SCRATCH] != 0:
+        if context[_SCRATCH] == 0:
+            return
+        if int64_pointer(frame)[FRAME_TEAM] != 0:
+            if context[_SCRATCH] == words[_TEAM_SCRATCH]:
+                words[_FREE_TEAM_SCRATCH] = context[_SCRATCH]
+        else:
             words[_SCRATCHES] += 1
             words[_SCRATCHES + words[_SCRATCHES]] = context[_SCRATCH]
 

@@ -8,9 +8,9 @@ from typing import Any
 from fastnn.backend.cpu.float_mode import enter_kernel_mode, restore_mode
 from fastnn.backend.cpu.intrinsics import call_kernel, int64_pointer
 from fastnn.backend.cpu.kernels.kit import Kit, kernel
-from fastnn.backend.cpu.kernels.team import enter, leave, run_together
+from fastnn.backend.cpu.kernels.team import contended, enter, leave, run_together
 from fastnn.backend.cpu.options import helper
-from fastnn.backend.cpu.team_layout import PARTS_SHIFT
+from fastnn.backend.cpu.team_layout import FINER, PARTS_SHIFT
 from fastnn.program.layout import FLAGS_WORD, KERNEL_WORD, RECORD_WORDS, Counter, Status
 
 _RECORD_BYTES = RECORD_WORDS * 8
@@ -52,6 +52,8 @@ def run(kit: Kit, variant: str) -> Callable[..., Any]:
                     run_in_turn(record, context, nth)
                 else:
                     parts = min(int64_pointer(record)[FLAGS_WORD] >> PARTS_SHIFT, nth)
+                    if parts >= 2 and contended(team):
+                        parts = min(int64_pointer(record)[FLAGS_WORD] >> PARTS_SHIFT, nth * FINER)
                     if parts < 2:
                         run_in_turn(record, context, 1)
                     else:

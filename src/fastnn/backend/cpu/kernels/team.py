@@ -28,10 +28,13 @@ _PHASES, _MASTER_SLEEPS, _WAKES = int(Word.PHASES), int(Word.MASTER_SLEEPS), int
 _MUTEX, _WORK, _FINISHED = int(Word.MUTEX), int(Word.WORK), int(Word.FINISHED)
 _LOCK_MUTEX, _UNLOCK_MUTEX = int(Word.LOCK_MUTEX), int(Word.UNLOCK_MUTEX)
 _SLEEP, _WAKE, _YIELD, _SPINS = int(Word.SLEEP), int(Word.WAKE), int(Word.YIELD), int(Word.SPINS)
+_PROCESSOR, _USAGE, _MASTER_PROCESSOR = int(Word.PROCESSOR), int(Word.USAGE), int(Word.MASTER_PROCESSOR)
+_CONTENDED = int(Word.CONTENDED)
 _STATUS, _RAISED = int(Counter.STATUS), int(Status.KERNEL_RAISED)
-# A worker without work yields every so many looks, some 30 us: a system may have woken it on the master's processor.
-# Without, 784-256-128-10 on two free cores ran 0.6 times as fast as on one thread, with it 1.5 times.
-_YIELD_MASK = 1023
+# A worker without work looks around every so many looks, some 30 us.
+_LOOK_MASK = 1023
+_THIS_THREAD = 1  # RUSAGE_THREAD
+_PREEMPTIONS = 17  # the word of a rusage that counts involuntary switches
 _FOREVER = 0xFFFFFFFF  # a time limit that only Windows' function reads
 
 
@@ -77,6 +80,18 @@ def wake_workers(team: int) -> None:
 
 
 @helper
+def asleep(team: int) -> bool:
+    """Return whether workers have to be woken first."""
+    return atomic_load(team + _SLEEPERS) > 0
+
+
+@helper
+def contended(team: int) -> bool:
+    """Return whether workers sleep because other threads want their processors."""
+    return asleep(team) and int64_pointer(team)[_CONTENDED] != 0
+
+
+@helper
 def is_open(team: int) -> bool:
     """Tell whether a part waits to be claimed."""
     word = atomic_load(team + _CLAIM)
@@ -103,10 +118,27 @@ def work(record: int, context: int, claimed: int) -> None:
 
 
 @helper
+def processor(team: int) -> int:
+    """Return the number of the processor that the calling thread is on, -1 where the system does not say."""
+    words = int64_pointer(team)
+    return call_system(words[_PROCESSOR], 0, 0, 0, 0) if words[_PROCESSOR] != 0 else -1
+
+
+@helper
+def preemptions(team: int, usage: int) -> int:
+    """Return how often the calling thread lost its processor to another, 0 where the system does not say."""
+    words = int64_pointer(team)
+    if words[_USAGE] == 0 or call_system(words[_USAGE], _THIS_THREAD, usage, 0, 0) != 0:
+        return 0
+    return int64_pointer(usage)[_PREEMPTIONS]
+
+
+@helper
 def enter(team: int, nth: int) -> bool:
     """Take the team for a run of `nth` threads, unless another run has it."""
     if atomic_load(team + _LOCK) != 0 or compare_exchange(team + _LOCK, 0, 1) != 0:
         return False
+    int64_pointer(team)[_MASTER_PROCESSOR] = processor(team)
     if atomic_load(team + _ACTIVE) != nth:
         lock(team)
         raised = atomic_load(team + _ACTIVE) < nth
@@ -176,15 +208,16 @@ def park(team: int, index: int) -> None:
     unlock(team)
 
 
-@kernel("team_worker", arguments=2, returns=True)
+@kernel("team_worker", arguments=3, returns=True)
 def team_worker(kit: Kit, variant: str) -> Callable[..., Any]:
     """Work on parts until the team is smaller than the worker's index; return how many it was."""
 
-    def team_worker(team, index):
+    def team_worker(team, index, usage):
         words = int64_pointer(team)
         count = int64_pointer(team + _CLAIMED + index * _LINE_BYTES)
         idle = 0
         mode = enter_kernel_mode()
+        preempted = preemptions(team, usage)
         while atomic_load(team + _SIZE) > index:
             claimed = claim(team) if atomic_load(team + _ACTIVE) > index else -1
             if claimed >= 0:
@@ -196,13 +229,17 @@ def team_worker(kit: Kit, variant: str) -> Callable[..., Any]:
                     wake(team, words[_FINISHED])
                 continue
             idle += 1
-            if idle < words[_SPINS]:
-                pause()
-                if idle & _YIELD_MASK == 0:
-                    call_system(words[_YIELD], 0, 0, 0, 0)
-            else:
+            pause()
+            if idle & _LOOK_MASK != 0:
+                continue
+            lost = preemptions(team, usage) != preempted
+            if lost or idle >= words[_SPINS]:
+                words[_CONTENDED] = lost
                 park(team, index)
                 idle = 0
+            elif processor(team) == words[_MASTER_PROCESSOR]:
+                call_system(words[_YIELD], 0, 0, 0, 0)
+            preempted = preemptions(team, usage)
         restore_mode(mode)
         return count[0]
 

@@ -1,0 +1,15 @@
+"""What tests wait for in the thread team."""
+
+from __future__ import annotations
+
+import time
+
+from fastnn.backend.cpu import team
+
+
+def until_workers_sleep() -> None:
+    """Wait until the team has nothing to do and its workers sleep."""
+    deadline = time.monotonic() + 60
+    while team._team.sleepers.value == 0:
+        assert time.monotonic() < deadline, "no worker went to sleep"
+        time.sleep(0.01)

@@ -19,7 +19,7 @@ from fastnn.__main__ import main
 try:
     version("numba-cuda")
 except PackageNotFoundError:
-    pytest.skip("numba-cuda is not installed: pip install fastnn[cuda]", allow_module_level=True)
+    pytest.skip("numba-cuda is not installed: python -m pip install '.[cuda]'", allow_module_level=True)
 if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"):
     pytest.skip("Numba's simulator compiles nothing", allow_module_level=True)
 

@@ -77,5 +77,5 @@ def test_plot_names_what_is_missing(history, monkeypatch):
     with pytest.raises(ValueError, match="no epoch"):
         History().plot()
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"pip install fastnn\[plot\]"):
+    with pytest.raises(ImportError, match=r"pip install matplotlib"):
         history.plot()

@@ -94,7 +94,7 @@ class History:
         try:
             from matplotlib import pyplot
         except ImportError as error:
-            raise ImportError("History.plot needs matplotlib: pip install fastnn[plot]") from error
+            raise ImportError("History.plot needs matplotlib: python -m pip install matplotlib") from error
         _, grid = pyplot.subplots(1, len(names), figsize=(4.5 * len(names), 3.5), squeeze=False, layout="constrained")
         for axes, name in zip(grid[0], names, strict=True):
             self._draw(axes, name)

@@ -13,7 +13,7 @@ from typing import Any
 
 from fastnn.errors import DeviceError
 
-INSTALL = 'python -m pip install "fastnn[cuda]"'
+INSTALL = 'in a checkout of fastnn, python -m pip install ".[cuda]"'
 # nvJitLink of CUDA 13 makes machine code that older drivers do not load
 _OLDEST_DRIVER = 13000
 # of the driver's CUpointer_attribute

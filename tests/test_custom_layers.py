@@ -89,9 +89,8 @@ def test_values_and_gradients(dtype):
 
 def test_sequences_and_shared_layers():
     x = fnn.Input((4, 3))
-    layer = Custom(lambda x, w, y: radial(x, w, y), 3, weight_shape=(3, 3))
-    with pytest.raises(ValueError, match="cannot compile"):  # it calls a function that is not compiled
-        fnn.Model(x, layer(x)).predict(np.zeros((2, 4, 3), np.float32))
+    with pytest.raises(ValueError, match="cannot compile.*'radial' is plain Python"):
+        Custom(lambda x, w, y: radial(x, w, y), 3, weight_shape=(3, 3))
     layer = Custom(radial, 3, weight_shape=(3, 3), gradient=radial_gradient)
     model = fnn.Model(x, fnn.Dense(1)(layer(layer(x))), dtype="float64", seed=0)
     model.compile("sgd", "mse")

@@ -32,7 +32,9 @@ def test_no_text_asks_for_the_other_project():
     assert found == []
 
 
-@pytest.mark.parametrize("text", ['pip install "fastnn[plot]"', "python -m pip install fastnn", "pip install -U fastnn\n"])
+@pytest.mark.parametrize(
+    "text", ['pip install "fastnn[plot]"', "python -m pip install fastnn", "pip install -U fastnn\n"]
+)
 def test_the_pattern_finds_what_is_wrong(text, monkeypatch):
     monkeypatch.setattr("test_distribution.texts", lambda: [("a file", text)])
     with pytest.raises(AssertionError):

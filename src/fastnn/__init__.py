@@ -33,6 +33,7 @@ from fastnn.callbacks import (
 )
 from fastnn.constraints import MaxNorm
 from fastnn.errors import DeviceError, DeviceMemoryError, ModelFileError
+from fastnn.formulas import own
 from fastnn.layers import (
     Activation,
     Add,
@@ -68,6 +69,8 @@ from fastnn.threads import get_num_threads, set_num_threads
 from fastnn.training.history import History
 from fastnn.training.many import train_many
 from fastnn.version import __version__
+
+own.check_with(lambda functions, kind: importlib.import_module("fastnn.backend.cpu.own_types").check(functions, kind))
 
 __all__ = [
     "L1",

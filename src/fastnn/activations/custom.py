@@ -39,6 +39,8 @@ class Custom(Activation):
     ------
     TypeError
         When a function is none, or does not take one number.
+    ValueError
+        When Numba cannot compile a function, or it does not return a number.
     """
 
     function: Callable[..., Any]
@@ -53,7 +55,8 @@ class Custom(Activation):
         if self.gradient is not None:
             own.check_arity(self.gradient, 1, "activation: gradient", "of one number")
         object.__setattr__(self, "name", own.name_of(self.name, self.function))
-        object.__setattr__(self, "formula", own.make(self.name, self.function, self.gradient).key)
+        made = own.make(self.name, self.function, self.gradient)
+        object.__setattr__(self, "formula", own.check_types(made, "activation").key)
 
     def __repr__(self) -> str:
         """Show the name alone: functions show addresses."""

@@ -14,6 +14,7 @@ import types
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -55,6 +56,12 @@ class Own:
         """The name that stands in the key."""
         return self.key.split("-")[1]
 
+    def described(self) -> str:
+        """Return the name and where the function begins, for messages."""
+        assert self.functions[0] is not None
+        code = self.functions[0].__code__
+        return f"{self.name!r} ({Path(code.co_filename).name}, line {code.co_firstlineno})"
+
     @property
     def changed(self) -> bool:
         """Whether values that the function takes from outside are no longer those that the key was made of."""
@@ -95,6 +102,30 @@ def make(
     told = digest == _digest(plain, slots, constants, shape)
     readable = re.sub(r"\W", "", name)[:40]
     return enroll(Own(f"{_PREFIX}-{readable}-{digest}", plain, slots, constants, shape, told))
+
+
+_checked: set[tuple[str, str]] = set()
+_checkers: list[Callable[[Own, str], None]] = []
+
+
+def check_with(checker: Callable[[Own, str], None]) -> None:
+    """Set what `check_types` calls: Numba infers types, which formulas know nothing of."""
+    _checkers[:] = [checker]
+
+
+def check_types(own: Own, kind: str) -> Own:
+    """Return a formula that Numba can give types to, as an "activation", "loss", "optimizer" or "layer".
+
+    Raises
+    ------
+    ValueError
+        When Numba cannot; the message names the function, its line and the reason.
+    """
+    if (own.key, kind) not in _checked:
+        for checker in _checkers:
+            checker(own, kind)
+        _checked.add((own.key, kind))
+    return own
 
 
 def is_own(key: str) -> bool:

@@ -98,7 +98,7 @@ class Custom(Layer):
             own.check_arity(self.function.gradient, 3 + 2 * bool(self.weight_shape), "gradient", f"of ({given})")
         shape = self.weight_shape or (0,)
         users = own.make(self.function.name, self.function.function, self.function.gradient, shape=shape)
-        object.__setattr__(self, "_own", users)
+        object.__setattr__(self, "_own", own.check_types(users, "layer"))
         object.__setattr__(self, "_tried", set())
 
     def output_shape(self, *shapes: Shape) -> Shape:

@@ -41,6 +41,8 @@ class Custom(Loss):
     ------
     TypeError
         When a function is none, or does not take two numbers.
+    ValueError
+        When Numba cannot compile a function, or it does not return a number.
     """
 
     function: Callable[..., Any]
@@ -57,7 +59,8 @@ class Custom(Loss):
         if self.gradient is not None:
             own.check_arity(self.gradient, 2, "loss: gradient", "of a target and a prediction")
         object.__setattr__(self, "name", own.name_of(self.name, self.function))
-        object.__setattr__(self, "formula", own.make(self.name, self.function, self.gradient).key)
+        made = own.make(self.name, self.function, self.gradient)
+        object.__setattr__(self, "formula", own.check_types(made, "loss").key)
 
     def __repr__(self) -> str:
         """Show the name alone: functions show addresses."""

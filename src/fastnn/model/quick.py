@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cpu.direct_rows import DirectRows, direct_rows
-from fastnn.backend.cpu.engine import RAISED, BoundProgram, Runner
+from fastnn.backend.cpu.engine import BoundProgram, Runner, raised
 from fastnn.errors import DeviceMemoryError
 from fastnn.model.interrupts import interrupts_later
 from fastnn.model.prepared import locked
 from fastnn.model.runtime import Pass
 from fastnn.program.layout import Counter, Status
+from fastnn.program.program import Program
 from fastnn.threads import get_num_threads
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def _freeze(runtime: Runtime, bound: BoundProgram, feed: Feed, rows: list[NDArra
         predict = _by_copies(runtime.lock, bound, context, rows, feed.results, single=single)
         found = Kept(predict, None)
     else:
-        predict, test = _directly(runtime.lock, made[0], rows[0], context)
+        predict, test = _directly(runtime.lock, made[0], rows[0], context, bound.program)
         found = Kept(predict, test)
         test.kept = predict  # type: ignore[attr-defined]
     # what the addresses in the context and the entry point to lives as long as the function
@@ -193,7 +194,7 @@ def _freeze(runtime: Runtime, bound: BoundProgram, feed: Feed, rows: list[NDArra
 
 
 def _directly(
-    lock: threading.RLock, direct: DirectRows, rows: NDArray[Any], context: NDArray[np.int64]
+    lock: threading.RLock, direct: DirectRows, rows: NDArray[Any], context: NDArray[np.int64], program: Program
 ) -> tuple[Predict, Predict]:
     """Make the prediction that reads rows where they are, or else from a copy in `rows`, and the test."""
     # half the cost of `with`; the child of a fork, whose locks are new, forgets these functions
@@ -216,7 +217,7 @@ def _directly(
                 result = direct(rows)
             if result is False:
                 context[Counter.STATUS] = Status.RUNNING
-                raise RuntimeError(RAISED)
+                raise RuntimeError(raised(program))
             return result
 
     return predict, test
@@ -237,7 +238,7 @@ def _by_copies(
                 own[...] = part
             counters[cursor] = 0
             if start() != 1:
-                runner.check()
+                runner.check(bound.program)
             return copies[0]() if len(copies) == 1 else [copy() for copy in copies]
 
     return predict

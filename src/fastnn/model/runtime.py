@@ -287,7 +287,7 @@ class Runtime:
                 self._epochs = Epochs(self.training)
             done = self._epochs.run(parts, laps)
             if done != len(laps) * sum(steps for _, steps in parts):
-                Runner(self.training).check()
+                Runner(self.training).check(parts[0][0].program)
             return done
 
     def context_of(self, bound: BoundProgram, work: Pass) -> tuple[NDArray[np.int64], Any]:

@@ -51,7 +51,8 @@ class Custom(Optimizer):
     TypeError
         When the function is none, or does not take so many numbers.
     ValueError
-        When there is too much state, or a number is not finite.
+        When there is too much state, a number is not finite, Numba cannot compile the function, or it does not return
+        the parameter and the state.
     """
 
     function: Callable[..., Any]
@@ -95,7 +96,7 @@ class Custom(Optimizer):
         self._set("function", function)
         self._set("name", own.name_of(name, function))
         made = own.make(self.name, function, slots=len(self.state), constants=len(self.hyperparameters))
-        self._set("_key", made.key)
+        self._set("_key", own.check_types(made, "optimizer").key)
 
     def __repr__(self) -> str:
         """Show the name and the numbers: functions show addresses."""

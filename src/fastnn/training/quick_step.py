@@ -138,7 +138,7 @@ def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any],
         for counter in cleared:
             counters[counter] = 0
         if start() != 1:
-            runner.check()
+            runner.check(bound.program)
             fail_where_not_finite(training, dtype)
         counters[cleared[0]] = 0
         model._earlier_rows = n

@@ -14,12 +14,23 @@ from fastnn.backend.cpu.blocking import SCRATCH_BYTES, Blocking
 from fastnn.backend.cpu.entry import Entry
 from fastnn.backend.cpu.team_layout import FINER
 from fastnn.console import compiling
+from fastnn.formulas.own import find
 from fastnn.program.layout import CONTEXT_WORDS, FLAGS_WORD, KERNEL_WORD, MAP_WORD, Buffer, Counter, Flag, Status
 from fastnn.program.program import KernelKey, Program, aligned_zeros, dims_of
 
-RAISED = "a compiled kernel raised: a function of your own (an index out of bounds does), or a bug in fastnn"
+_USERS = "a function of your own"
+RAISED = (
+    f"a compiled kernel raised: {_USERS} (an exception, a failed assert, an index out of bounds), or a bug in fastnn"
+)
 RUN = KernelKey("run", "int64")
 _SCRATCH = int(Buffer.SCRATCH)
+
+
+def raised(program: Program) -> str:
+    """Say that a kernel raised, with the names of the user's functions that the program calls."""
+    keys = {key.variant for key in (*program.kernels, *program.maps) if key is not None}
+    names = [own.described() for own in map(find, sorted(keys)) if own is not None]
+    return RAISED.replace(_USERS, f"{_USERS}, {' or '.join(names)}") if names else RAISED
 
 
 def specialize(key: KernelKey, record: NDArray[np.int64]) -> KernelKey:
@@ -143,7 +154,7 @@ class Runner:
         if shares:
             team.ended()
         if done != steps:
-            self.check()
+            self.check(bound.program)
         return done
 
     def prepared(self, bound: BoundProgram, steps: int, threads: int) -> Callable[[], int]:
@@ -178,8 +189,8 @@ class Runner:
 
         return start_with_scratch
 
-    def check(self) -> None:
-        """Raise where a kernel stopped the program in a way that it must not."""
+    def check(self, program: Program) -> None:
+        """Raise where a kernel stopped the program that was run in a way that it must not."""
         if self._context[Counter.STATUS] == Status.KERNEL_RAISED:
             self._context[Counter.STATUS] = Status.RUNNING  # the context may serve other calls
-            raise RuntimeError(RAISED)
+            raise RuntimeError(raised(program))

@@ -23,6 +23,7 @@ from fastnn.backend.cpu.kernels import (
     team,
 )
 from fastnn.backend.cpu.kernels.kit import KERNELS, Kit
+from fastnn.backend.cpu.own_types import explain
 from fastnn.backend.cpu.store import ObjectCode
 from fastnn.formulas.own import find
 from fastnn.program.program import KernelKey
@@ -65,6 +66,5 @@ def build(key: KernelKey) -> ObjectCode:
     except NumbaError as error:
         if users is None:
             raise
-        raise ValueError(
-            f"Numba cannot compile the function {users.name!r} for {key.dtype} numbers: {error}"
-        ) from error
+        assert users.functions[0] is not None
+        raise ValueError(f"{explain(users.functions[0], error)} (for {key.dtype} numbers)") from error

@@ -89,7 +89,7 @@ def test_values_and_gradients(dtype):
 
 def test_sequences_and_shared_layers():
     x = fnn.Input((4, 3))
-    with pytest.raises(ValueError, match="cannot compile.*'radial' is plain Python"):
+    with pytest.raises(ValueError, match=r"cannot compile.*'radial' is plain Python"):
         Custom(lambda x, w, y: radial(x, w, y), 3, weight_shape=(3, 3))
     layer = Custom(radial, 3, weight_shape=(3, 3), gradient=radial_gradient)
     model = fnn.Model(x, fnn.Dense(1)(layer(layer(x))), dtype="float64", seed=0)

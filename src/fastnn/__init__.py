@@ -13,6 +13,7 @@ from fastnn import (
     constraints,
     cuda,
     datasets,
+    hints,
     initializers,
     layers,
     losses,
@@ -142,33 +143,14 @@ __all__ = [
     "train_many",
 ]
 
-# what people who know other libraries look for first
-_ELSEWHERE = {
-    "BatchNormalization": "fastnn.BatchNorm",
-    "LayerNormalization": "fastnn.LayerNorm",
-    "Adagrad": "fastnn.AdaGrad",
-    "CategoricalCrossentropy": "fastnn.CrossEntropy",
-    "SparseCategoricalCrossentropy": "fastnn.CrossEntropy, which takes integer labels too",
-    "BinaryCrossentropy": "fastnn.BinaryCrossEntropy",
-    "LeakyReLU": "fastnn.Activation(fastnn.activations.LeakyReLU(...))",
-    "ReLU": 'fastnn.Activation("relu")',
-    "Softmax": 'fastnn.Activation("softmax")',
-    "Linear": "fastnn.Dense",
-    "load_model": "fastnn.load",
-    "to_categorical": 'integer labels with loss="cross_entropy", which need no encoding',
-}
-
-
 # imported when they are first used: Numba's import takes longer than all of fastnn's
 _WITH_NUMBA = ("nopython", "testing")
 
 
-def __getattr__(name: str) -> object:
-    if name in _WITH_NUMBA:
-        return importlib.import_module(f"fastnn.{name}")
-    hint = f"; there is {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
-    raise AttributeError(f"module 'fastnn' has no attribute {name!r}{hint}")
+def _with_numba(name: str) -> object:
+    if name not in _WITH_NUMBA:
+        raise ValueError(name)
+    return importlib.import_module(f"fastnn.{name}")
 
 
-def __dir__() -> list[str]:
-    return sorted([*__all__, *_WITH_NUMBA])
+hints.install(__name__, _with_numba, _WITH_NUMBA)

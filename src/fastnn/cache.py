@@ -18,6 +18,8 @@ import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from fastnn.hints import install
+
 __all__ = ["clear", "entries", "location", "size"]
 
 # Only these parts of the package can change what a kernel does.
@@ -120,3 +122,6 @@ def clear() -> int:
     for folder in {path.parent for path in found}:
         shutil.rmtree(folder, ignore_errors=True)
     return len(found)
+
+
+install(__name__)

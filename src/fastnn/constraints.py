@@ -6,6 +6,7 @@ import numbers
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.hints import install
 from fastnn.registry import check_real, register, resolve
 
 
@@ -90,3 +91,12 @@ def get(value: str | Constraint | None) -> Constraint | None:
         If it is of another type.
     """
     return None if value is None else resolve("constraint", value, {}, Constraint)
+
+
+__all__ = [
+    "Constraint",
+    "MaxNorm",
+    "get",
+]
+
+install(__name__)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from fastnn.backend.cuda import available
 from fastnn.backend.cuda.arrays import DeviceArray
+from fastnn.hints import install
 
 __all__ = ["DeviceArray", "DeviceInfo", "device_count", "devices", "empty_pool", "is_available", "why_not"]
 
@@ -67,3 +68,6 @@ def empty_pool() -> None:
     """Give memory that fastnn keeps for later back to the driver, so that other libraries can have it."""
     for number in range(device_count()):
         available.open_device(number).empty_pool()
+
+
+install(__name__)

@@ -5,7 +5,6 @@ A class joins a family with ``@register("initializer")``: from then on `resolve`
 """
 
 import dataclasses
-import difflib
 import math
 import numbers
 import re
@@ -14,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
+
+from fastnn import hints
 
 T = TypeVar("T")
 FAMILIES = (
@@ -60,6 +61,7 @@ def register(family: str) -> Callable[[type[T]], type[T]]:
                 f"{other.__module__}.{other.__qualname__}"
             )
         REGISTRY[family][cls.__name__] = cls
+        hints.explain_arguments(cls)
         return cls
 
     return decorate
@@ -167,8 +169,8 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> str:
         The names there are.
     """
     names = sorted(set(known))
-    close = difflib.get_close_matches(str(name)[:100], names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
+    elsewhere, close = hints.of_string(str(name)), hints.like(str(name), names)
+    hint = f"; there is {elsewhere}." if elsewhere else f"; did you mean {close!r}?" if close else "."
     return f"unknown {what} {shorten(name)}{hint} Known: {', '.join(names) or 'none'}"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.hints import install
 from fastnn.registry import check_real, register, resolve
 
 
@@ -108,3 +109,14 @@ def get(value: str | Regularizer | None) -> Regularizer | None:
         If it is of another type.
     """
     return None if value is None else resolve("regularizer", value, {"l1_l2": "L1L2"}, Regularizer)
+
+
+__all__ = [
+    "L1",
+    "L1L2",
+    "L2",
+    "Regularizer",
+    "get",
+]
+
+install(__name__)

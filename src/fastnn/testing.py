@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastnn import activations, losses
 from fastnn import layers as layer_module
 from fastnn import nopython as fnp
+from fastnn.hints import install
 from fastnn.layers import Layer
 from fastnn.model import Sequential
 
@@ -249,3 +250,11 @@ def _judged(found: list[Derivative]) -> list[Derivative]:
     finite = expected[np.isfinite(expected)]
     typical = float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
     return [one._replace(error=one.error / max(abs(one.expected), typical, 1e-12)) for one in found]
+
+
+__all__ = [
+    "Derivative",
+    "check_op",
+]
+
+install(__name__)

@@ -26,6 +26,7 @@ from fastnn.activations.objects import (
     Tanh,
 )
 from fastnn.formulas import own
+from fastnn.hints import install
 from fastnn.registry import resolve
 
 _ALIASES: dict[str, str | Callable[[], Activation]] = {
@@ -68,16 +69,6 @@ def get(value: object) -> Activation:
     return resolve("activation", value, _ALIASES, Activation)
 
 
-def __getattr__(name: str) -> Activation:
-    """Give activations by their names too, as in ``fastnn.activations.relu(x)``."""
-    if not name.startswith("_"):
-        try:
-            return get(name)
-        except ValueError as error:
-            raise AttributeError(str(error)) from None
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
 __all__ = [
     "ELU",
     "GELU",
@@ -100,3 +91,6 @@ __all__ = [
     "Tanh",
     "get",
 ]
+
+# activations by their names too, as in fastnn.activations.relu(x)
+install(__name__, get)

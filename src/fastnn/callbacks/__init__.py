@@ -9,6 +9,7 @@ from fastnn.callbacks.rates import LearningRateScheduler as LearningRateSchedule
 from fastnn.callbacks.rates import ReduceLROnPlateau as ReduceLROnPlateau
 from fastnn.callbacks.stopping import EarlyStopping as EarlyStopping
 from fastnn.callbacks.stopping import TerminateOnNaN as TerminateOnNaN
+from fastnn.hints import explain_arguments, install
 
 __all__ = [
     "CSVLogger",
@@ -21,3 +22,6 @@ __all__ = [
     "ReduceLROnPlateau",
     "TerminateOnNaN",
 ]
+
+install(__name__)
+explain_arguments(CSVLogger, EarlyStopping, LambdaCallback, LearningRateScheduler, ModelCheckpoint, ReduceLROnPlateau)

@@ -4,6 +4,7 @@ Kernels have the shape (..., n_in, n_out): a dense kernel is (n_in, n_out), one 
 width, n_in, n_out).
 """
 
+from fastnn.hints import install
 from fastnn.initializers.base import Initializer
 from fastnn.initializers.distributions import (
     Constant,
@@ -65,3 +66,6 @@ def get(value: str | Initializer) -> Initializer:
         If it is neither.
     """
     return resolve("initializer", value, _ALIASES, Initializer)
+
+
+install(__name__)

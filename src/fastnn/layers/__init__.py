@@ -1,5 +1,6 @@
 """Layers: hyperparameters in dataclasses, which add nodes to a graph and know no kernels."""
 
+from fastnn.hints import install
 from fastnn.layers.base import Layer
 from fastnn.layers.core import Activation, Dense, Flatten, Input, InputLayer, Reshape
 from fastnn.layers.custom import Custom, RowFunction
@@ -27,3 +28,5 @@ __all__ = [
     "RowFunction",
     "Symbol",
 ]
+
+install(__name__)

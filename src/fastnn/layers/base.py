@@ -50,6 +50,8 @@ class Scope:
 class Layer:
     """A layer: hyperparameters, fixed once made; only `trainable` may be assigned later.
 
+    A layer that is made without a name gets the one that `summary` shows, when a model is built of it.
+
     Calling a layer on a `Symbol` (or a list of them) gives a new `Symbol`. The same layer called twice uses the
     same weights twice.
     """
@@ -94,6 +96,17 @@ class Layer:
     def label(self) -> str:
         """The layer's name for error messages: its own, else its class' name."""
         return self.name or type(self).__name__
+
+    @property
+    def given_name(self) -> str | None:
+        """The name that the layer was made with; `name` may be one that a model has given to it."""
+        return None if getattr(self, "_named_by_model", False) else self.name
+
+    def receive_name(self, name: str) -> None:
+        """Take the name that a model has for the layer, where it was made without one."""
+        if self.given_name is None:
+            object.__setattr__(self, "name", name)
+            object.__setattr__(self, "_named_by_model", True)
 
     def fail(self, message: str) -> ValueError:
         """Make the error for a wrong input, with the layer's name in front."""
@@ -142,7 +155,7 @@ class Layer:
         plain = type(self).__dataclass_fields__
         shown = []
         for name, about in plain.items():
-            value = getattr(self, name)
+            value = self.given_name if name == "name" else getattr(self, name)
             if has_default(about) and repr(value) in _spellings(about.default):
                 continue
             shown.append(f"{name}={value!r}")

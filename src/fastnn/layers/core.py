@@ -12,6 +12,7 @@ from fastnn.config import register
 from fastnn.constraints import Constraint
 from fastnn.graph import build
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.hints import explained
 from fastnn.initializers import Initializer
 from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, positive_int, shape_of
 from fastnn.layers.symbol import Symbol
@@ -39,8 +40,13 @@ class InputLayer(Layer):
         return self.shape
 
 
+@explained
 def Input(shape: int | Sequence[int], *, name: str | None = None) -> Symbol:
     """Start a model: a symbol for samples of one shape.
+
+    ::
+
+        model = fnn.Sequential([fnn.Input(4), fnn.Dense(1)])
 
     Parameters
     ----------
@@ -62,6 +68,10 @@ def Input(shape: int | Sequence[int], *, name: str | None = None) -> Symbol:
 @dataclass(eq=False, repr=False)
 class Dense(Layer):
     """Densely connected layer: y = activation(x @ kernel + bias).
+
+    ::
+
+        fnn.Dense(64, activation="relu")
 
     Parameters
     ----------
@@ -145,6 +155,10 @@ class Dense(Layer):
 class Activation(Layer):
     """Apply an activation function.
 
+    ::
+
+        fnn.Activation("tanh")
+
     Parameters
     ----------
     activation : str or activation object
@@ -171,7 +185,12 @@ class Activation(Layer):
 @register("layer")
 @dataclass(eq=False, repr=False)
 class Flatten(Layer):
-    """Make every sample one-dimensional."""
+    """Make every sample one-dimensional.
+
+    ::
+
+        fnn.Flatten()
+    """
 
     @property
     def output_activation(self) -> str | None:
@@ -188,6 +207,10 @@ class Flatten(Layer):
 @dataclass(eq=False, repr=False)
 class Reshape(Layer):
     """Give every sample another shape.
+
+    ::
+
+        fnn.Reshape((8, 8))
 
     Parameters
     ----------

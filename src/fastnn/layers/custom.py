@@ -51,6 +51,10 @@ class RowFunction:
 class Custom(Layer):
     """A layer from a function of arrays, which is called for one row after the other.
 
+    ::
+
+        fnn.layers.Custom(function, units=8)
+
     Parameters
     ----------
     function : function

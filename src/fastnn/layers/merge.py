@@ -27,7 +27,12 @@ class _Elementwise(Layer):
 @register("layer")
 @dataclass(eq=False, repr=False)
 class Add(_Elementwise):
-    """Add two or more inputs of one shape, element by element, from left to right."""
+    """Add two or more inputs of one shape, element by element, from left to right.
+
+    ::
+
+        fnn.Add()([a, b])
+    """
 
     op = "add"
 
@@ -35,7 +40,12 @@ class Add(_Elementwise):
 @register("layer")
 @dataclass(eq=False, repr=False)
 class Multiply(_Elementwise):
-    """Multiply two or more inputs of one shape, element by element, from left to right."""
+    """Multiply two or more inputs of one shape, element by element, from left to right.
+
+    ::
+
+        fnn.Multiply()([a, b])
+    """
 
     op = "multiply"
 
@@ -43,7 +53,12 @@ class Multiply(_Elementwise):
 @register("layer")
 @dataclass(eq=False, repr=False)
 class Concatenate(Layer):
-    """Join two or more inputs along their last axis; all other axes must agree."""
+    """Join two or more inputs along their last axis; all other axes must agree.
+
+    ::
+
+        fnn.Concatenate()([a, b])
+    """
 
     arity = (2, None)
 

@@ -50,6 +50,10 @@ class _Normalization(Layer):
 class LayerNorm(_Normalization):
     """Normalise the last axis of every sample to mean 0 and variance 1, then scale and shift.
 
+    ::
+
+        fnn.LayerNorm()
+
     Parameters
     ----------
     epsilon : float
@@ -76,6 +80,10 @@ class LayerNorm(_Normalization):
 @dataclass(eq=False, repr=False)
 class BatchNorm(_Normalization):
     """Normalise every feature (last axis) over the batch, then scale and shift.
+
+    ::
+
+        fnn.BatchNorm()
 
     Parameters
     ----------

@@ -16,6 +16,10 @@ from fastnn.layers.base import Layer, Scope, Shape, fraction
 class Dropout(Layer):
     """Set a fraction of the inputs to zero in training and scale the others by 1 / (1 - rate).
 
+    ::
+
+        fnn.Dropout(0.2)
+
     Parameters
     ----------
     rate : float
@@ -44,6 +48,10 @@ class Dropout(Layer):
 @dataclass(eq=False, repr=False)
 class GaussianNoise(Layer):
     """Add normal noise of mean 0 in training.
+
+    ::
+
+        fnn.GaussianNoise(0.1)
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastnn.formulas import own
+from fastnn.hints import install
 from fastnn.losses.base import Loss
 from fastnn.losses.custom import Custom
 from fastnn.losses.margin import Hinge, Perceptron
@@ -65,3 +66,5 @@ __all__ = [
     "Poisson",
     "get",
 ]
+
+install(__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fastnn.hints import install
 from fastnn.metrics.base import Metric
 from fastnn.metrics.classification import AUC, Accuracy, BinaryAccuracy, TopKAccuracy
 from fastnn.metrics.confusion import ConfusionMatrix, F1Score, Precision, Recall
@@ -71,3 +72,5 @@ __all__ = [
     "TopKAccuracy",
     "get",
 ]
+
+install(__name__)

@@ -217,15 +217,21 @@ def _topological(inputs: Sequence[Symbol], outputs: Sequence[Symbol]) -> list[Sy
 
 
 def _unique_labels(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Give each layer its name, the one that an earlier model has given to it, or a new one."""
     taken: set[str] = set()
     for layer in layers:
-        if layer.name is not None:
-            if layer.name in taken:
-                raise ValueError(f"two layers have the name {layer.name!r}")
+        if layer.given_name is not None:
+            if layer.given_name in taken:
+                raise ValueError(f"two layers have the name {layer.given_name!r}")
+            taken.add(layer.given_name)
+    kept: dict[int, str] = {}
+    for index, layer in enumerate(layers):
+        if layer.given_name is None and layer.name is not None and layer.name not in taken:
+            kept[index] = layer.name
             taken.add(layer.name)
     labels = []
-    for layer in layers:
-        label = layer.name
+    for index, layer in enumerate(layers):
+        label = layer.given_name or kept.get(index)
         if label is None:
             base = "input" if isinstance(layer, InputLayer) else snake_case(type(layer).__name__)
             label, count = base, 0
@@ -233,5 +239,6 @@ def _unique_labels(layers: Sequence[Layer]) -> tuple[str, ...]:
                 count += 1
                 label = f"{base}_{count}"
             taken.add(label)
+            layer.receive_name(label)
         labels.append(label)
     return tuple(labels)

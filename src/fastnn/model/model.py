@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastnn import optimizers
 from fastnn.callbacks import Callback
+from fastnn.hints import explained
 from fastnn.layers.base import positive_int
 from fastnn.layers.symbol import Symbol
 from fastnn.model import quick
@@ -31,6 +32,12 @@ from fastnn.training.objective import Objective
 
 class Model(CompiledMixin):
     """A neural network: any acyclic graph of layers between inputs and outputs.
+
+    ::
+
+        x = fnn.Input(4)
+        hidden = fnn.Dense(8, activation="relu")(x)
+        model = fnn.Model(x, fnn.Dense(1)(fnn.Concatenate()([x, hidden])), seed=0)
 
     Parameters
     ----------
@@ -56,6 +63,7 @@ class Model(CompiledMixin):
     Weights belong to the model, not to its layers: two models that share layer objects have weights of their own.
     """
 
+    @explained
     def __init__(
         self,
         inputs: Symbol | Sequence[Symbol],
@@ -89,6 +97,7 @@ class Model(CompiledMixin):
 
     # --- training -----------------------------------------------------------------------------------------
 
+    @explained
     def compile(
         self,
         optimizer: Optimizer | str = "rmsprop",
@@ -149,6 +158,7 @@ class Model(CompiledMixin):
             self._runtime.training[[Counter.CURSOR]] = 0
             self._run, self._resumable = {}, None
 
+    @explained
     def fit(
         self,
         x: Any,
@@ -250,6 +260,7 @@ class Model(CompiledMixin):
                     quick_step.learn(self, x, y, key)
             return self._logs_so_far()
 
+    @explained
     def evaluate(
         self,
         x: Any,
@@ -259,7 +270,7 @@ class Model(CompiledMixin):
         verbose: int | str = 0,
         return_dict: bool = True,
         device: str | None = None,
-    ) -> Any:
+    ) -> dict[str, Any] | Any:
         """Return loss and metrics over data, such as {"loss": 0.1, "accuracy": 0.97}.
 
         Parameters
@@ -289,7 +300,7 @@ class Model(CompiledMixin):
             print(" - ".join(f"{name}: {value:.4g}" for name, value in logs.items() if isinstance(value, float)))
         return logs if return_dict else list(logs.values())
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> NDArray[Any] | Any:
         """Return `predict(x)` for an array; a model is not a layer, so it takes no symbols.
 
         Raises
@@ -301,7 +312,10 @@ class Model(CompiledMixin):
             raise TypeError("a model cannot be called on a symbol: build a fastnn.Model of its layers instead")
         return self.predict(x)
 
-    def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = 0, device: str | None = None) -> Any:
+    # `| Any`: lists for several outputs, which a checker would have to be told of in each call
+    def predict(
+        self, x: Any, batch_size: int | None = None, verbose: int | str = 0, device: str | None = None
+    ) -> NDArray[Any] | Any:
         """Return the outputs for rows: an array of shape (n, *output_shape), a list for several outputs.
 
         Parameters

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.hints import explained
 from fastnn.layers.base import Layer, shape_of
 from fastnn.layers.core import Input, InputLayer
 from fastnn.layers.symbol import Symbol
@@ -17,6 +18,13 @@ from fastnn.training.data import as_array, only
 
 class Sequential(Model):
     """A stack of layers, each with one input and one output.
+
+    ::
+
+        model = fnn.Sequential([fnn.Dense(128, activation="relu"), fnn.Dense(10, activation="softmax")], seed=0)
+        model.compile(optimizer="adam", loss="cross_entropy", metrics=["accuracy"])
+        model.fit(x, y, batch_size=32, epochs=20)
+        model.predict(x_new)
 
     Parameters
     ----------
@@ -32,6 +40,7 @@ class Sequential(Model):
         When something is not a layer, or shapes do not fit (the message names the layer).
     """
 
+    @explained
     def __init__(
         self,
         layers: Sequence[Layer | Symbol] = (),

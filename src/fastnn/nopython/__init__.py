@@ -24,6 +24,7 @@ from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.learner import Learner, Learners
 from fastnn.backend.cpu.token import process_token
 from fastnn.backend.cuda.frozen import FrozenDeviceNetwork
+from fastnn.hints import install
 from fastnn.nopython import learning_overloads as _learning_overloads  # noqa: F401
 from fastnn.nopython import overloads as _overloads  # noqa: F401  (registers them with Numba)
 from fastnn.nopython.device import workspace_elements
@@ -76,3 +77,5 @@ __all__ = [
 
 # what Numba has kept on disk of the user's functions asks the linker for it
 process_token()
+
+install(__name__)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from fastnn.hints import install
 from fastnn.optimizers.adam import Adam as Adam
 from fastnn.optimizers.adam import AdamW as AdamW
 from fastnn.optimizers.adam import Nadam as Nadam
@@ -41,3 +42,20 @@ def get(value: str | Optimizer) -> Optimizer:
         Neither a name nor an optimizer.
     """
     return resolve("optimizer", value, _ALIASES, Optimizer)  # type: ignore[type-abstract]
+
+
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adadelta",
+    "Adam",
+    "AdamW",
+    "Custom",
+    "Lion",
+    "Nadam",
+    "Optimizer",
+    "RMSprop",
+    "get",
+]
+
+install(__name__)

@@ -5,6 +5,7 @@ gives a float64 array of the same shape). Names, defaults and formulas are Keras
 schedule.
 """
 
+from fastnn.hints import install
 from fastnn.schedules.base import ConstantSchedule as ConstantSchedule
 from fastnn.schedules.base import LearningRate as LearningRate
 from fastnn.schedules.base import Schedule as Schedule
@@ -18,3 +19,21 @@ from fastnn.schedules.decays import PolynomialDecay as PolynomialDecay
 from fastnn.schedules.decays import StepDecay as StepDecay
 from fastnn.schedules.warmup import OneCycle as OneCycle
 from fastnn.schedules.warmup import WarmUp as WarmUp
+
+__all__ = [
+    "ConstantSchedule",
+    "CosineDecay",
+    "ExponentialDecay",
+    "LearningRate",
+    "OneCycle",
+    "PiecewiseConstantDecay",
+    "PolynomialDecay",
+    "Schedule",
+    "StepDecay",
+    "UserSchedule",
+    "WarmUp",
+    "check_rates",
+    "get",
+]
+
+install(__name__)

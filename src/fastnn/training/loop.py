@@ -35,7 +35,7 @@ def warn_of_bad_loss(step: int) -> None:
         f"the loss became NaN or infinite at training step {step}; a smaller learning rate, clipping "
         "(clipnorm) or the TerminateOnNaN callback help",
         RuntimeWarning,
-        stacklevel=7,
+        stacklevel=8,
     )
 
 

@@ -1,0 +1,184 @@
+"""What an error says of a name or argument that does not exist: what another library's is here, or what is like it.
+
+Everything is looked up when an error is made, so a hint never stands in the way of a name that exists.
+"""
+
+from __future__ import annotations
+
+import difflib
+import dis
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from fastnn.elsewhere import ARGUMENTS, METHODS, MISSING, NAMES, NOT_THERE
+
+F = TypeVar("F", bound=Callable[..., Any])
+_MODULES = (
+    "fastnn", "fastnn.layers", "fastnn.losses", "fastnn.metrics", "fastnn.optimizers", "fastnn.activations",
+    "fastnn.callbacks", "fastnn.initializers", "fastnn.schedules", "fastnn.regularizers", "fastnn.constraints",
+    "fastnn.datasets", "fastnn.nopython", "fastnn.testing", "fastnn.cuda", "fastnn.cache",
+)  # fmt: skip
+_IMPORT_FROM = dis.opmap["IMPORT_FROM"]
+
+
+def install(module: str, lookup: Callable[[str], object] | None = None, more: Iterable[str] = ()) -> None:
+    """Let a module show its public names alone, and give hints for names that it does not have.
+
+    Parameters
+    ----------
+    module : str
+        Its name; it has ``__all__``.
+    lookup : function, optional
+        Finds more names, and raises ValueError for unknown ones.
+    more : iterable of str
+        Public names that only `lookup` finds.
+    """
+    there = sys.modules[module]
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("_"):
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        if lookup is not None:
+            try:
+                return lookup(name)
+            except ValueError:
+                pass
+        frame = sys._getframe(1)
+        if frame.f_code.co_code[frame.f_lasti] == _IMPORT_FROM:
+            # an AttributeError would become an ImportError without its message
+            raise ImportError(f"cannot import name {name!r} from {module!r}{of_name(name, module)}", name=name)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}{of_name(name, module)}")
+
+    def __dir__() -> list[str]:
+        return sorted([*there.__all__, *more])
+
+    for name in there.__all__:
+        readable(vars(there)[name])
+    # not as definitions, after which type checkers would take any name for one that exists
+    vars(there).update(__getattr__=__getattr__, __dir__=__dir__)
+
+
+class _Text(str):
+    """An annotation that `help` shows without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def readable(value: Any) -> None:
+    """Let `help` show the annotations of a function, or of a class's functions, as they are written."""
+    if isinstance(value, type):
+        for one in value.__mro__:
+            if one.__module__.startswith("fastnn."):
+                for each in vars(one).values():
+                    function = getattr(each, "__func__", each)  # of a static or a class method
+                    if inspect.isfunction(function):
+                        readable(function)
+        return
+    written_for = inspect.unwrap(value) if inspect.isfunction(value) else None
+    for name, annotation in getattr(written_for, "__annotations__", {}).items():
+        written = getattr(annotation, "__forward_arg__", annotation)
+        if isinstance(written, str) and written_for is not None:
+            written_for.__annotations__[name] = _Text(written)
+
+
+def of_name(name: str, module: str = "fastnn") -> str:
+    """Return a hint for a name that a module does not have, to be added to a message; "" where there is none."""
+    home = _public(module)
+    same = [one for one in home if _plain(one) == _plain(name)]
+    if same:
+        return f"; did you mean {same[0]!r}?"
+    if name in NAMES:
+        return f"; there is {NAMES[name]}"
+    paths = {one: path for each in _MODULES for one, path in _public(each).items()}
+    places = list(dict.fromkeys(path for one, path in paths.items() if _plain(one) == _plain(name)))
+    if places:
+        return f"; there is {places[0]}"
+    foreign = [one for one in NAMES if _plain(one) == _plain(name)]
+    if foreign:
+        return f"; there is {NAMES[foreign[0]]}"
+    if any(word in name for word in MISSING):
+        return f"; {NOT_THERE}"
+    close = like(name, home)
+    if close:
+        return f"; did you mean {close!r}?"
+    close = like(name, paths) or like(name, NAMES)
+    if close:
+        return f"; did you mean {close!r}? There is {paths[close] if close in paths else NAMES[close]}"
+    return ""
+
+
+def of_string(name: str) -> str:
+    """Return what another library's name, given as a string, is here; "" where it is none."""
+    known = {_plain(one): hint for one, hint in NAMES.items()}
+    return known.get(_plain(name), "")
+
+
+def like(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return the name that is most like another one, upper and lower case aside; "" where none is."""
+    plain = {_plain(one): one for one in known}
+    close = difflib.get_close_matches(_plain(name[:100]), list(plain), n=1, cutoff=cutoff)
+    return plain[close[0]] if close else ""
+
+
+def of_method(name: str, known: Iterable[str]) -> str:
+    """Return a hint for an attribute that a model does not have."""
+    if name in METHODS:
+        return f"; there is {METHODS[name]}"
+    close = like(name, known, 0.75)
+    return f"; did you mean {close!r}?" if close else ""
+
+
+def explained(function: F) -> F:
+    """Let a function say what to do in the place of an argument that it does not have."""
+    known: list[str] = []
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        if not known:
+            parameters = inspect.signature(function).parameters.values()
+            open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters)
+            known.extend(["**"] if open_ended else [each.name for each in parameters])
+        if known != ["**"]:
+            for name in kwargs:
+                if name not in known:
+                    raise TypeError(unknown_argument(function, name, known))
+        return function(*args, **kwargs)
+
+    return checked  # type: ignore[return-value]
+
+
+def explain_arguments(*classes: type[Any]) -> None:
+    """Let classes say what to do in the place of an argument that they do not have."""
+    for each in classes:
+        if "__init__" in vars(each):
+            each.__init__ = explained(each.__init__)  # type: ignore[misc]
+
+
+def unknown_argument(function: Callable[..., Any], name: str, known: list[str]) -> str:
+    """Say that a function has no such argument, and what it may have been meant to be."""
+    what = function.__qualname__.removesuffix(".__init__").replace("Model.__init__", "Model")
+    names = [one for one in known if one not in ("self", "cls")]
+    # the keyword of another library is not an argument that happens to be like it
+    said = ARGUMENTS.get(name, "")
+    meant = like(name, names)
+    hint = f": {said}" if said else f"; did you mean {meant!r}?" if meant else ""
+    return f"{what}() got an unexpected keyword argument {name!r}{hint} (its arguments: {', '.join(names) or 'none'})"
+
+
+def _public(module: str) -> dict[str, str]:
+    """Return the public names of a module, and where each is found best."""
+    there = sys.modules.get(module)
+    top = set(getattr(sys.modules.get("fastnn"), "__all__", ()))
+    found = {}
+    for name in getattr(there, "__all__", ()):
+        same = name in top and getattr(sys.modules["fastnn"], name, None) is getattr(there, name, None)
+        found[name] = f"fastnn.{name}" if same else f"{module}.{name}"
+    return found
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())

@@ -1,0 +1,255 @@
+"""Names and arguments of other libraries, and typing errors: what the message of the error says."""
+
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+
+import pytest
+
+import fastnn as fnn
+from fastnn import elsewhere, hints
+
+SUBMODULES = (
+    "activations", "cache", "callbacks", "constraints", "cuda", "datasets", "initializers", "layers", "losses",
+    "metrics", "nopython", "optimizers", "regularizers", "schedules", "testing",
+)  # fmt: skip
+FAMILIES = ("activations", "initializers", "layers", "losses", "metrics", "optimizers", "regularizers", "schedules")
+
+
+def module_of(name):
+    return importlib.import_module(f"fastnn.{name}") if name else fnn
+
+
+def said_of(module, name):
+    with pytest.raises(AttributeError) as found:
+        getattr(module, name)
+    return str(found.value)
+
+
+@pytest.mark.parametrize("name", ["", *SUBMODULES])
+def test_dir_shows_public_names_alone(name):
+    module = module_of(name)
+    assert dir(module) == sorted([*module.__all__, *(("nopython", "testing") if module is fnn else ())])
+    assert len(set(module.__all__)) == len(module.__all__)
+    for one in dir(module):
+        assert getattr(module, one) is not None and (one == "__version__" or not one.startswith("_"))
+
+
+@pytest.mark.parametrize("name", ["", *SUBMODULES])
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("MSELoss", "there is fastnn.MeanSquaredError"),
+        ("BCEWithLogitsLoss", "there is fastnn.BinaryCrossEntropy(from_logits=True)"),
+        ("MLPClassifier", "there is fastnn.Sequential"),
+        ("LSTM", "fastnn has no convolution"),
+        ("Conv2DTranspose", "fastnn has no convolution"),
+        ("GlobalAveragePooling2D", "fastnn has no convolution"),
+        ("CosineAnnealingLR", "there is fastnn.schedules.CosineDecay"),
+        ("to_categorical", "no need to encode"),
+        ("earlystopping", "EarlyStopping"),
+        ("GlorotUnifrom", "did you mean 'GlorotUniform'?"),
+        ("load_digit", "load"),
+    ],
+)
+def test_other_libraries_and_typing_errors_in_every_module(name, wrong, hint):
+    module = module_of(name)
+    told = said_of(module, wrong)
+    assert told.startswith(f"module {module.__name__!r} has no attribute {wrong!r}; ")
+    assert hint in told
+
+
+@pytest.mark.parametrize("name", ["", *SUBMODULES])
+def test_names_of_other_modules_are_found(name):
+    module = module_of(name)
+    for other in FAMILIES:
+        for one in module_of(other).__all__:
+            if one != "get" and not hasattr(module, one):
+                told = said_of(module, one)
+                match = re.search(r"; there is (fastnn[\w.]*)|did you mean", told)
+                assert match is not None, told
+                if match[1]:
+                    assert inspect.getattr_static(resolved(match[1]), "__doc__")
+
+
+def resolved(path):
+    value = fnn
+    for part in path.split(".")[1:]:
+        value = getattr(value, part)
+    return value
+
+
+def test_what_hints_name_exists():
+    texts = [*elsewhere.NAMES.values(), *elsewhere.ARGUMENTS.values(), *elsewhere.METHODS.values()]
+    named = {path for text in texts for path in re.findall(r"fastnn(?:\.\w+)+", text)}
+    assert len(named) > 40
+    for path in named:
+        resolved(path)
+    strings = {text for hint in texts for text in re.findall(r'Activation\("(\w+)"\)', hint)}
+    for text in strings:
+        assert fnn.activations.get(text) is not None
+    for name, hint in elsewhere.METHODS.items():
+        method = re.match(r"\w+", hint)[0]
+        assert hasattr(fnn.Sequential, method) or method == "fastnn", (name, hint)
+
+
+def test_a_hint_hides_no_name(monkeypatch):
+    """A name that comes to exist is found, whatever the table says of it."""
+    thing = object()
+    monkeypatch.setitem(vars(fnn.layers), "RMSNorm", thing)
+    assert fnn.layers.RMSNorm is thing
+    monkeypatch.delitem(vars(fnn.layers), "RMSNorm")
+    assert "there is fastnn.LayerNorm" in said_of(fnn.layers, "RMSNorm")
+
+
+@pytest.mark.parametrize(
+    ("statement", "match"),
+    [
+        ("from fastnn.layers import Dense, RMSNorm", "'RMSNorm' from 'fastnn.layers'; there is fastnn.LayerNorm"),
+        ("from fastnn import Conv2D", "'Conv2D' from 'fastnn'; fastnn has no convolution"),
+        ("from fastnn.optimizers import Adams", "did you mean 'Adam'"),
+    ],
+)  # fmt: skip
+def test_import_from(statement, match):
+    with pytest.raises(ImportError, match=re.escape(match)):
+        exec(statement, {})
+
+
+def test_what_asks_politely_gets_a_plain_answer():
+    for name in SUBMODULES:
+        module = module_of(name)
+        assert getattr(module, "NoSuchThing", 3) == 3 and not hasattr(module, "NoSuchThing")
+        assert ";" not in said_of(module, "__wrapped__") and ";" not in said_of(module, "qqqqqqqqqqqq")
+    names: dict = {}
+    exec("from fastnn import *", names)
+    assert "Dense" in names and "hints" not in names
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: fnn.Dense(3, input_shape=(4,)), r"Dense\(\) got .*'input_shape': the first layer is fastnn\.Input"),
+        (lambda: fnn.Dense(3, input_dim=4), r"the first layer is fastnn\.Input"),
+        (lambda: fnn.Dense(3, activaton="relu"), "did you mean 'activation'"),
+        (lambda: fnn.Dense(3, bias=False), "it is called use_bias"),
+        (lambda: fnn.Dropout(0.1, seed=3), "the model's seed"),
+        (lambda: fnn.Dropout(p=0.1), "it is called rate"),
+        (lambda: fnn.Input((4,), dtype="float32"), r"a model has one dtype"),
+        (lambda: fnn.Input(shap=(4,)), "did you mean 'shape'"),
+        (lambda: fnn.Adam(lr=0.1), "it is called learning_rate"),
+        (lambda: fnn.SGD(nestrov=True), "did you mean 'nesterov'"),
+        (lambda: fnn.CrossEntropy(reduction="sum"), "a loss is the mean over the rows"),
+        (lambda: fnn.metrics.TopKAccuracy(topk=3), r"TopKAccuracy\(\) got"),
+        (lambda: fnn.EarlyStopping(patiense=3), "did you mean 'patience'"),
+        (lambda: fnn.schedules.CosineDecay(0.1, decay_step=3), "did you mean 'decay_steps'"),
+        (lambda: fnn.initializers.HeNormal(seed=3), "the model's seed"),
+        (lambda: fnn.Sequential([], optimizer="adam"), r"Sequential\(\) got .*its arguments: layers, seed"),
+        (lambda: fnn.Model(inputs=[], output=[]), "did you mean 'outputs'"),
+    ],
+)
+def test_arguments(make, match):
+    with pytest.raises(TypeError, match=match):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "match"),
+    [
+        ("compile", {"run_eagerly": True}, "nothing runs eagerly"),
+        ("compile", {"jit_compile": True}, "compiled by Numba"),
+        ("compile", {"steps_per_execution": 8}, "fastnn chooses"),
+        ("compile", {"optimiser": "adam"}, "did you mean 'optimizer'"),
+        ("fit", {"workers": 4}, "the thread that calls"),
+        ("fit", {"use_multiprocessing": True}, "the thread that calls"),
+        ("fit", {"nb_epoch": 3}, "it is called epochs"),
+        ("fit", {"epoch": 3}, "did you mean 'epochs'"),
+        ("evaluate", {"workers": 4}, "the thread that calls"),
+    ],
+)
+def test_arguments_of_models(method, arguments, match):
+    model = fnn.Sequential([fnn.Input(2), fnn.Dense(1)])
+    with pytest.raises(TypeError, match=f"{method}.*{match}"):
+        getattr(model, method)(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("get", "name", "match"),
+    [
+        (fnn.losses.get, "BCEWithLogitsLoss", r"there is fastnn\.BinaryCrossEntropy\(from_logits=True\)"),
+        (fnn.losses.get, "mean squared eror", "did you mean 'mean_squared_error'"),
+        (fnn.optimizers.get, "adamax", r"there is fastnn\.optimizers\.Custom"),
+        (fnn.optimizers.get, "SDG", "did you mean 'sgd'"),
+        (fnn.activations.get, "RELLU", "did you mean 'relu'"),
+        (fnn.initializers.get, "kaiming_normal_", r"there is fastnn\.initializers\.HeNormal"),
+        (fnn.regularizers.get, "l1 l3", "did you mean 'l1_l2'"),
+        (fnn.metrics.get, "roc_auc_score", r"there is fastnn\.metrics\.AUC"),
+        (fnn.schedules.get, "cosine", "schedule"),
+    ],
+)
+def test_registries(get, name, match):
+    with pytest.raises((ValueError, TypeError), match=match):
+        get(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("parameters", r"there is get_weights\(\)"), ("state_dict", r"save\(path\)"), ("predikt", "mean 'predict'"),
+        ("partial_fit", "train_on_batch"), ("forward", r"predict\(x\)"), ("nothing_like_it", "'nothing_like_it'$"),
+    ],
+)  # fmt: skip
+def test_attributes_of_models(name, match):
+    model = fnn.Sequential([fnn.Input(2), fnn.Dense(1)])
+    with pytest.raises(AttributeError, match=match):
+        getattr(model, name)
+    assert not hasattr(model, name) and not hasattr(model, "_private")
+
+
+def public_callables():
+    for name in ("", *SUBMODULES):
+        module = module_of(name)
+        for one in module.__all__:
+            value = getattr(module, one)
+            if callable(value):
+                yield f"{module.__name__}.{one}", value
+                if inspect.isclass(value):
+                    for method, function in inspect.getmembers(value, inspect.isfunction):
+                        if not method.startswith("_"):
+                            yield f"{module.__name__}.{one}.{method}", function
+
+
+def test_signatures_are_readable():
+    found = list(public_callables())
+    assert len(found) > 200
+    for name, value in found:
+        try:
+            shown = str(inspect.signature(value))
+        except ValueError:  # exceptions have none
+            continue
+        assert "ForwardRef" not in shown and "FACTORY" not in shown.upper() and ": '" not in shown, (name, shown)
+        assert "<object" not in shown and "-> '" not in shown, (name, shown)
+    expected = "(layers: Sequence[Layer | Symbol] = (), *, seed: int | np.random.Generator | None = None, dtype: str = "
+    assert str(inspect.signature(fnn.Sequential)).startswith(expected)
+
+
+def test_import_stays_quick_and_without_difflib_work():
+    """Hints are made when they are asked for: a plain import looks nothing up."""
+    code = (
+        "import fastnn.hints as hints\nhints.like = hints.of_name = None\nimport fastnn\n"
+        "fastnn.Sequential([fastnn.Dense(3, name='a')])\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_wrapped_constructors_stay_themselves():
+    assert hints.explained(len_of)(value=[1, 2]) == 2
+    assert len_of.__doc__ == hints.explained(len_of).__doc__
+    with pytest.raises(TypeError, match="missing"):
+        fnn.Dense()
+
+
+def len_of(value):
+    """Return the length."""
+    return len(value)

@@ -123,12 +123,11 @@ for number in range(ROUNDS + 1):
         seconds += time.perf_counter() - begin
 print(f"{ROUNDS * STEPS * GROUP} landings, and a training step after every {GROUP}, in {seconds:.2f} s")
 
-print("a landing, from above: height, and where the engine is on")
+print("a landing: time, height, and # where the engine is on")
 heights, engine = tracks[0]
 for at in range(0, len(heights), 4):
-    print(
-        f"    {at * DT:5.1f} s {max(heights[at], 0.0):6.1f} m  {'#' if engine[at] else '.'}{' ' * int(heights[at] / 2)}A"
-    )
+    height = max(heights[at], 0.0)
+    print(f"    {at * DT:5.1f} s {height:6.1f} m  {'#' if engine[at] else '.'}{' ' * int(height / 2)}A")
 
 if args.plot:
     from matplotlib import pyplot as plt

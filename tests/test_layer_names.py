@@ -23,7 +23,7 @@ def test_a_layer_has_the_name_that_summary_shows(capsys):
         assert model.get_layer(layer.name) is layer
         for one, other in zip(model.get_weights(layer), model.get_weights(layer.name), strict=True):
             np.testing.assert_array_equal(one, other)
-    assert repr(layers[0]) == "Dense(units=3)" and repr(layers[3]) == "Dense(units=1, name='head')"
+    assert repr(layers[0]) == "Dense(units=3)" and repr(layers[3]) == "Dense(name='head', units=1)"
 
 
 def test_weights_of_a_layer_object():

@@ -68,8 +68,9 @@ if args.plot:
         ax.plot(x, fnn.activations.get(name)(x), label="value")
         if name != "step":
             ax.plot(x, slopes(name, x), "--", label="slope")
-        ax.set_title(name)
-        ax.set_ylim(-2, 4)
+        ax.set(title=name, xlabel="x", ylim=(-2, 4))
         ax.grid(alpha=0.3)
-    axes[0, 0].legend()
+        ax.legend(loc="upper left")
+    for ax in axes.flat[len(NAMES) :]:
+        ax.set_visible(False)
     figure.savefig(args.plot)

@@ -9,7 +9,8 @@ import fastnn as fnn
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--quick", action="store_true", help="accepted by all examples; this one is quick anyway")
-parser.parse_args()
+parser.add_argument("--plot", metavar="FILE.png", help="draw the network with its numbers (needs matplotlib)")
+args = parser.parse_args()
 
 differences = []
 
@@ -70,3 +71,35 @@ for name, weight, slope, fastnn in zip(names, before, gradient, after, strict=Tr
     show(name, weight - learning_rate * slope, fastnn)
 print(f"the loss falls from {loss:.6f} to {model.evaluate(x, y)['loss']:.6f}")
 print(f"largest difference: {max(differences):.1e}")
+
+if args.plot:
+    from matplotlib import pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(11, 6), layout="constrained")
+    places = {"x1": (0, 1), "x2": (0, -1), "a": (2, 1), "b": (2, -1), "p": (4, 0)}
+    values = {"x1": x1, "x2": x2, "a": a, "b": b, "p": p}
+    numbers = {name: (weight, slope) for name, weight, slope in zip(names, before, gradient, strict=True)}
+    edges = [("x1", "a", "w1a", 0.5), ("x1", "b", "w1b", 0.3), ("x2", "a", "w2a", 0.3), ("x2", "b", "w2b", 0.5)]
+    for start, end, name, at in [*edges, ("a", "p", "va", 0.5), ("b", "p", "vb", 0.5)]:
+        (left, low), (right, high) = places[start], places[end]
+        weight, slope = numbers[name]
+        color = "C0" if weight > 0 else "C3"
+        ax.plot([left, right], [low, high], color=color, linewidth=5 * abs(weight), zorder=1)
+        text = f"{name} = {weight:g}\nslope {slope:+.4f}"
+        middle = (left + at * (right - left), low + at * (high - low))
+        ax.annotate(text, middle, ha="center", va="center", bbox={"facecolor": "white", "edgecolor": color})
+    for name, (left, low) in places.items():
+        ax.plot(left, low, "o", markersize=58, color="white", markeredgecolor="k", zorder=2)
+        ax.annotate(f"{name}\n{values[name]:.4g}", (left, low), ha="center", va="center", zorder=3)
+    for name, of in (("ba", "a"), ("bb", "b"), ("c", "p")):
+        (left, low), (bias, slope) = places[of], numbers[name]
+        ax.annotate(
+            f"bias {name} = {bias:g}, slope {slope:+.4f}", (left, low + (-0.5 if of == "b" else 0.42)), ha="center"
+        )
+    ax.annotate(f"target {t:g}\nloss (p - target)² = {loss:.4f}", (4.45, 0), va="center")
+    ax.plot([], [], color="C0", linewidth=3, label="positive weight")
+    ax.plot([], [], color="C3", linewidth=3, label="negative weight")
+    ax.legend(loc="upper right", title="a thicker line is a larger weight")
+    ax.set(xlim=(-0.5, 6), ylim=(-1.7, 1.8), title="values forward, and the slopes of the loss that come back")
+    ax.axis("off")
+    figure.savefig(args.plot)

@@ -81,6 +81,6 @@ if args.plot:
     axes.plot(beyond, truth, "k--", label="truth")
     for name, curve in curves.items():
         axes.plot(beyond, curve, label=name)
-    axes.set(ylim=(-4, 5), title="Beyond the data, by activation")
+    axes.set(xlabel="x", ylabel="y", ylim=(-4, 5), title="beyond the data, by activation")
     axes.legend()
     figure.savefig(args.plot)

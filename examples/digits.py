@@ -81,8 +81,16 @@ for row in range(8):
 if args.plot:
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, max(2, len(shown)), figsize=(12, 3), layout="constrained")
-    for ax, i, title in zip(axes, shown, titles, strict=False):
-        ax.imshow(X_test[i].reshape(8, 8), cmap="gray_r")
-        ax.set_title(title)
+    figure, axes = plt.subplots(2, 5, figsize=(12, 5), layout="constrained", height_ratios=(3, 2))
+    for column in axes.T:
+        for ax in column:
+            ax.set_visible(False)
+    for (image, bars), i, title in zip(axes.T, shown, titles, strict=False):
+        image.set(visible=True, title=title, xticks=[], yticks=[])
+        image.imshow(X_test[i].reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
+        bars.set(visible=True, xticks=range(10), xlabel="digit", ylim=(0, 1))
+        colors = ["C2" if digit == y_test[i] else "C3" if digit == predicted[i] else "grey" for digit in range(10)]
+        bars.bar(range(10), probabilities[i], color=colors)
+    axes[1, 0].set_ylabel("probability")
+    figure.suptitle("digits that it gets wrong: green is right, red what it took them for")
     figure.savefig(args.plot)

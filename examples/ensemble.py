@@ -66,6 +66,6 @@ if args.plot:
     axes.plot(grid, mean, label="mean of the networks")
     axes.plot(grid, truth, "k--", label="truth")
     axes.plot(x, y, ".", color="grey", label="data")
-    axes.set(ylim=(-4, 4), title=f"{MEMBERS} networks: sure where they have seen data")
+    axes.set(xlabel="x", ylabel="y", ylim=(-4, 4), title=f"{MEMBERS} networks: sure where they have seen data")
     axes.legend()
     figure.savefig(args.plot)

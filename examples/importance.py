@@ -77,9 +77,40 @@ for epsilon in (0.0, 0.05, 0.1, 0.15, 0.2):
 if args.plot:
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(2, 10, figsize=(15, 3.4), layout="constrained")
+    figure = plt.figure(figsize=(15, 9.5), layout="constrained")
+    top, middle, bottom = figure.subfigures(3, 1, height_ratios=(2.3, 3, 2.6))
+
+    ax = top.subplots()
+    for shift, name, column in zip((-0.27, 0.0, 0.27), ("weights", "gradients", "shuffling"), columns, strict=True):
+        ax.bar(np.arange(8) + shift, column, width=0.25, label=f"by {name}")
+    ax.set(ylabel="importance in %", xticks=range(8), xticklabels=[f"x{i}" for i in range(8)])
+    ax.set_title("y = 2 x1 + 2 sin(2 x4) + x6²: which inputs matter?")
+    ax.legend()
+
+    axes = middle.subplots(2, 10)
     for digit in range(10):
-        axes[0, digit].imshow(means[digit], cmap="gray_r")
-        axes[1, digit].imshow(maps[digit], cmap="Reds")
-        axes[0, digit].set_title(str(digit))
+        grey = axes[0, digit].imshow(means[digit], cmap="gray_r", vmin=0, vmax=1)
+        red = axes[1, digit].imshow(maps[digit], cmap="Reds", vmin=0, vmax=maps.max())
+        axes[0, digit].set_title(f"all {digit}s")
+    middle.colorbar(grey, ax=axes[0], label="mean of the pixel")
+    middle.colorbar(red, ax=axes[1], label="mean slope, scaled")
+    middle.suptitle("above the average image of each digit, below the pixels that matter for the answer")
+
+    # an image that the network knows, moved until it is taken for another digit, and the difference
+    axes = bottom.subplots(1, 9)
+    fooled = np.clip(X + 0.2 * signs, 0, 1)
+    before, after = model.predict(X), model.predict(fooled)
+    known = (before.argmax(axis=1) == y) & (after.argmax(axis=1) != y)
+    for column, digit in zip((0, 3, 6), (0, 3, 7), strict=True):
+        i = np.flatnonzero(known & (y == digit))[0]
+        for ax, image, answer in ((axes[column], X[i], before[i]), (axes[column + 1], fooled[i], after[i])):
+            ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
+            ax.set_title(f"taken for\na {answer.argmax()} ({answer.max():.0%})")
+        change = axes[column + 2].imshow((fooled[i] - X[i]).reshape(8, 8), cmap="RdBu", vmin=-0.2, vmax=0.2)
+        axes[column + 2].set_title("the\ndifference")
+    bottom.colorbar(change, ax=axes, label="change of the pixel")
+    bottom.suptitle("images before and after every pixel has been moved by at most 0.2 against the network")
+    for ax in (*middle.axes, *bottom.axes):
+        if ax.images:
+            ax.set(xticks=[], yticks=[])
     figure.savefig(args.plot)

@@ -80,10 +80,17 @@ for gate, target in {"AND": np.array([0, 0, 0, 1]), "OR": np.array([0, 1, 1, 1])
 if args.plot:
     from matplotlib import pyplot as plt
 
-    plt.scatter(*X.T, c=y, cmap="coolwarm")
+    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
+    for label, color in zip(np.unique(y), ("C0", "C3"), strict=True):
+        axes.plot(*X[y == label].T, "o", color=color, label=f"class {label:g}")
+    last = len(lines) - 1
     for i, (w1, w2, bias) in enumerate(lines[1:], start=1):
-        plt.axline((0, -bias / w2), slope=-w1 / w2, color="k", alpha=i / len(lines), label=f"epoch {i}")
-    plt.xlim(-3, 3)
-    plt.ylim(-3, 3)
-    plt.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    plt.savefig(args.plot, bbox_inches="tight")
+        style = (
+            {"color": "k", "linewidth": 2}
+            if i == last
+            else {"color": "grey", "linewidth": 1, "alpha": 0.3 + 0.7 * i / last}
+        )
+        axes.axline((0, -bias / w2), slope=-w1 / w2, label=f"line after epoch {i}" if i in (1, last) else None, **style)
+    axes.set(xlim=(-3, 3), ylim=(-3, 3), xlabel="x1", ylabel="x2", title="the perceptron rule moves a line")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    figure.savefig(args.plot)

@@ -85,8 +85,17 @@ if args.plot:
 
     figure, axes = plt.subplots(2, 3, figsize=(13, 7), sharex=True, sharey=True, layout="constrained")
     for ax, (kind, results) in zip(axes.flat, predictions.items(), strict=True):
-        for result in results:
-            ax.plot(x_test, result, color="C0", alpha=0.4)
-        ax.plot(x_test, sine, "k--")
-        ax.set(title=kind, ylim=(-2, 2))
+        results = np.array(results)
+        bias, variance = ((results.mean(axis=0) - sine) ** 2).mean(), results.var(axis=0).mean()
+        for seed, result in enumerate(results):
+            ax.plot(x_test, result, color="C0", alpha=0.3, label="networks, one a training set" if seed == 0 else None)
+        ax.plot(x_test, results[0], color="C1", label="the first of them")
+        ax.plot(*make_set(0), "o", color="C1", markersize=4, label="its 20 training points")
+        ax.plot(x_test, sine, "k--", label="the sine that is to be found")
+        ax.set(title=f"{kind}\nbias² {bias:.3f}, variance {variance:.3f}", ylim=(-2, 2))
+    for ax in axes[1]:
+        ax.set_xlabel("x")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("y")
+    axes[0, 0].legend(fontsize="small")
     figure.savefig(args.plot)

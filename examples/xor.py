@@ -57,10 +57,14 @@ if args.plot:
 
     side = np.linspace(-0.25, 1.25, 101)
     x1, x2 = np.meshgrid(side, side)
-    _, axes = plt.subplots(1, 2, figsize=(8, 4), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), sharey=True, layout="constrained")
     for ax, model, title in zip(axes, (single, network), ("one neuron", "2-4-1 network"), strict=True):
         output = model.predict(np.stack([x1.ravel(), x2.ravel()], axis=1)).reshape(x1.shape)
-        ax.contourf(x1, x2, output, levels=np.linspace(0, 1, 11), cmap="coolwarm")
-        ax.scatter(*X.T, c=y, cmap="coolwarm", edgecolors="k", s=80)
-        ax.set_title(title)
-    plt.savefig(args.plot)
+        filled = ax.contourf(x1, x2, output, levels=np.linspace(0, 1, 11), cmap="coolwarm")
+        for label, color in ((0, "C0"), (1, "C3")):
+            ax.plot(*X[y == label].T, "o", color=color, markeredgecolor="k", markersize=10, label=f"XOR is {label}")
+        ax.set(title=f"{title}: a loss of {model.evaluate(X, y)['loss']:.3f}", xlabel="x1", aspect="equal")
+    axes[0].set_ylabel("x2")
+    axes[0].legend(loc="center")
+    figure.colorbar(filled, ax=axes, label="what the network answers")
+    figure.savefig(args.plot)

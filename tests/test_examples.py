@@ -108,7 +108,7 @@ def test_needs_only_fastnn_and_numpy(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "by_hand.py"])
+@pytest.mark.parametrize("name", NAMES)
 def test_draws_a_figure(name: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     figure = tmp_path / "figure.png"

@@ -1,4 +1,4 @@
-"""What is shown to somebody who waits: on a terminal or in a notebook, and nowhere else."""
+"""Progress bars: on a terminal or in a notebook, and nowhere else."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Backends that run programs: `cpu` with compiled kernels, `reference` in NumPy float64."""
+"""Backends that run programs: `cpu` and `cuda` with compiled kernels, `reference` in NumPy float64."""

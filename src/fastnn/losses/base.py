@@ -27,7 +27,7 @@ class Loss:
     formula : str
         Name of the scalar formula, or of the row-wise kernel for cross-entropy.
     parameters : tuple of float
-        Parameters of the formula, at most four.
+        Parameters of the formula, at most two.
     row_mean : bool
         Whether the loss of a row is the mean over the last axis; else it is the sum.
     target_range : tuple of float

@@ -240,7 +240,8 @@ def _loss(e: Emitter, node: Node) -> list[Draft]:
     else:
         op, variant = "loss", op
         params["row_factor"] = 1.0 / x.columns if node.attrs["row_mean"] else 1.0
-        params |= dict(zip(("a", "b"), node.attrs["parameters"], strict=False))
+        values = node.attrs["parameters"]
+        params |= dict(zip(("a", "b")[: len(values)], values, strict=True))  # a record has no room for a third
     operands: dict[str, Tensor | int | None] = {"row_loss": row_loss, "dx": e.if_used(dx), "x": x}
     operands |= {"target": target, "weight": weight}
     dims = {"rows": rows, "cols": x.columns, "per_sample": rows // e.batch, "samples": e.batch}

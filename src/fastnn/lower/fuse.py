@@ -14,7 +14,7 @@ EFFECTS = frozenset({"sum_loss", "metric", "store"})
 
 
 def live_nodes(nodes: Sequence[Node], kept: Iterable[int]) -> list[Node]:
-    """Drop the nodes that neither an effect nor a kept tensor depends on, and losses' unused gradients."""
+    """Drop the nodes that neither an effect nor a kept tensor depends on."""
     needed = set(kept)
     alive = []
     for node in reversed(nodes):

@@ -45,7 +45,7 @@ def shared(key: Hashable, make: Callable[[], BoundProgram]) -> BoundProgram:
 
 
 class _Unknown(Exception):
-    """Something is not the library's own: what else decides about it, nobody knows."""
+    """A part is user-defined, so its programs cannot be shared."""
 
 
 def signature(

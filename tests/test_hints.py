@@ -82,7 +82,7 @@ def resolved(path):
 
 
 def test_what_hints_name_exists():
-    texts = [*elsewhere.NAMES.values(), *elsewhere.ARGUMENTS.values(), *elsewhere.METHODS.values()]
+    texts = [*elsewhere.NAMES.values(), *elsewhere.ARGUMENTS.values()]
     named = {path for text in texts for path in re.findall(r"fastnn(?:\.\w+)+", text)}
     assert len(named) > 40
     for path in named:
@@ -90,9 +90,6 @@ def test_what_hints_name_exists():
     strings = {text for hint in texts for text in re.findall(r'Activation\("(\w+)"\)', hint)}
     for text in strings:
         assert fnn.activations.get(text) is not None
-    for name, hint in elsewhere.METHODS.items():
-        method = re.match(r"\w+", hint)[0]
-        assert hasattr(fnn.Sequential, method) or method == "fastnn", (name, hint)
 
 
 def test_a_hint_hides_no_name(monkeypatch):
@@ -191,20 +188,6 @@ def test_arguments_of_models(method, arguments, match):
 def test_registries(get, name, match):
     with pytest.raises((ValueError, TypeError), match=match):
         get(name)
-
-
-@pytest.mark.parametrize(
-    ("name", "match"),
-    [
-        ("parameters", r"there is get_weights\(\)"), ("state_dict", r"save\(path\)"), ("predikt", "mean 'predict'"),
-        ("partial_fit", "train_on_batch"), ("forward", r"predict\(x\)"), ("nothing_like_it", "'nothing_like_it'$"),
-    ],
-)  # fmt: skip
-def test_attributes_of_models(name, match):
-    model = fnn.Sequential([fnn.Input(2), fnn.Dense(1)])
-    with pytest.raises(AttributeError, match=match):
-        getattr(model, name)
-    assert not hasattr(model, name) and not hasattr(model, "_private")
 
 
 def public_callables():

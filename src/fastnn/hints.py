@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from fastnn.elsewhere import ARGUMENTS, METHODS, MISSING, NAMES, NOT_THERE
+from fastnn.elsewhere import ARGUMENTS, MISSING, NAMES, NOT_THERE
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MODULES = (
@@ -124,14 +124,6 @@ def like(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     return plain[close[0]] if close else ""
 
 
-def of_method(name: str, known: Iterable[str]) -> str:
-    """Return a hint for an attribute that a model does not have."""
-    if name in METHODS:
-        return f"; there is {METHODS[name]}"
-    close = like(name, known, 0.75)
-    return f"; did you mean {close!r}?" if close else ""
-
-
 def explained(function: F) -> F:
     """Let a function say what to do in the place of an argument that it does not have."""
     known: list[str] = []
@@ -155,7 +147,7 @@ def explain_arguments(*classes: type[Any]) -> None:
     """Let classes say what to do in the place of an argument that they do not have."""
     for each in classes:
         if "__init__" in vars(each):
-            each.__init__ = explained(each.__init__)  # type: ignore[misc]
+            each.__init__ = explained(each.__init__)
 
 
 def unknown_argument(function: Callable[..., Any], name: str, known: list[str]) -> str:

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastnn.callbacks import CallbackList
 from fastnn.constraints import MaxNorm
-from fastnn.hints import of_method
 from fastnn.layers.base import Layer, positive_int
 from fastnn.model import inspection
 from fastnn.model.architecture import Architecture
@@ -93,12 +92,6 @@ class Network(MovingMixin):
 
     def _bind(self) -> None:
         """Bind what `compile` was given to the architecture; models that train define it."""
-
-    def __getattr__(self, name: str) -> Any:
-        # asked for nothing that exists
-        known = () if name.startswith("_") else [one for one in dir(type(self)) if not one.startswith("_")]
-        hint = of_method(name, known) if known else ""
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
 
     def __setattr__(self, name: str, value: object) -> None:
         guarded = not name.startswith("_") and name not in _ATTRIBUTES

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import schedules
+from fastnn import casts, schedules
 from fastnn._numbers import flag, number
 from fastnn.formulas.optimizers import FORMULAS, HYPER_COLUMNS, Formula
 from fastnn.optimizers._blocks import BLOCK, Blocks
@@ -122,7 +122,7 @@ class Optimizer(ABC):
         rate = self.learning_rate
         return rate if isinstance(rate, float) else schedules.get(rate)(step)
 
-    def hyper_rows(self, first_step: int, n_steps: int) -> Array:
+    def hyper_rows(self, first_step: int, n_steps: int, dtype: str = "float64") -> Array:
         """Compute what the update formula needs to know about each of some steps.
 
         The rows do not depend on how the steps are divided among calls, to the last bit.
@@ -133,6 +133,8 @@ class Optimizer(ABC):
             First step, counted from 0 over all epochs (``t - 1`` in the papers).
         n_steps : int
             Number of steps.
+        dtype : {"float32", "float64"}
+            The dtype that kernels round the rows to.
 
         Returns
         -------
@@ -144,7 +146,8 @@ class Optimizer(ABC):
         TypeError
             A count is no integer, or the user's learning-rate function returns no number.
         ValueError
-            A count is negative, or a learning rate is negative or not finite; the message names the step.
+            A count is negative, or a learning rate is negative, not finite, or too large for the dtype; the message
+            names the step.
         """
         first_step, n_steps = operator.index(first_step), operator.index(n_steps)
         if first_step < 0 or n_steps < 0 or first_step + n_steps > _MAX_STEPS:
@@ -158,6 +161,16 @@ class Optimizer(ABC):
             proportional *= rate
         else:
             proportional *= self._scheduled(rate, first_step, n_steps)[:, None]
+        if dtype != "float64" and n_steps:
+            # the greatest element: a reduction takes 2 µs, a list of one row 0.2 µs
+            greatest = max(rows[0].tolist()) if n_steps == 1 else rows.max()
+            if greatest >= casts.LIMITS[dtype]:
+                row, column = (int(at) for at in np.argwhere(rows >= casts.LIMITS[dtype])[0])
+                raise ValueError(
+                    f"{type(self).__name__}: the learning rate {self.learning_rate_at(first_step + row):g} at step "
+                    f"{first_step + row} makes {self.description.scalars[column]} {rows[row, column]:g}, too large for "
+                    f"{dtype}"
+                )
         return rows
 
     def unit_row(self, step: int) -> Array:

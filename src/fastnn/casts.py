@@ -6,7 +6,6 @@ is, and lets numbers that are too small become 0, whatever `numpy.seterr` says.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -89,7 +88,7 @@ def check_fits(array: NDArray[Any], dtype: str, what: str, columns: Sequence[Any
     index = first_too_large(array, dtype)
     if index is not None:
         place = f"{spell_place(index, array.shape, columns)} is " if index else "got "
-        raise ValueError(f"{what}: {place}{array[index]}, too large for {dtype}")
+        raise ValueError(f"{what}: {place}{array[index]!s}, too large for {dtype}")
 
 
 def cast(array: NDArray[Any], dtype: str, what: str) -> NDArray[Any]:
@@ -128,21 +127,32 @@ def check_hyperparameters(owner: object, dtype: str, what: str) -> None:
     what : str
         Beginning of the message.
     """
-    if LIMITS[dtype] < math.inf:
-        _walk(owner, dtype, what)
+    limit = LIMITS[dtype]
+    if limit < math.inf:
+        found = _too_large(owner, limit)
+        if found:
+            path, value = found
+            raise ValueError(f"{what}: {path.removeprefix(': ')}: {value:g} is too large for {dtype}")
 
 
-def _walk(value: Any, dtype: str, where: str) -> None:
+def _too_large(value: Any, limit: float) -> tuple[str, float] | None:
+    """Return where in an object a number from the limit on is, and the number."""
     if isinstance(value, float):
-        check_number(value, dtype, where)
-    elif isinstance(value, (list, tuple)):
+        return ("", value) if limit <= abs(value) < math.inf else None
+    if isinstance(value, (list, tuple)):
         for index, part in enumerate(value):
-            _walk(part, dtype, f"{where}[{index}]")
-    elif dataclasses.is_dataclass(value) and type(value).__module__.startswith("fastnn."):
+            found = _too_large(part, limit)
+            if found:
+                return f"[{index}]{found[0]}", found[1]
+    elif hasattr(value, "__dataclass_fields__") and type(value).__module__.startswith("fastnn."):
         for name, part in vars(value).items():
-            # most hyperparameters are none of these: a name is composed for few
-            if not name.startswith("_") and part is not None and not isinstance(part, (bool, int, str)):
-                _walk(part, dtype, f"{where}: {type(value).__name__}.{name}")
+            # most hyperparameters are none of these
+            if part is None or type(part) in (bool, int, str) or name[0] == "_":
+                continue
+            found = _too_large(part, limit)
+            if found:
+                return f": {type(value).__name__}.{name}{found[0]}", found[1]
+    return None
 
 
 def spell_place(index: Sequence[int], shape: Sequence[int], columns: Sequence[Any] | None = None) -> str:

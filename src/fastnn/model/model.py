@@ -140,6 +140,8 @@ class Model(FeedingMixin):
         activations = architecture.output_activations()
         objective = Objective.bind(output_names=names, output_shapes=shapes, output_activations=activations, **compiled)
         casts.check_hyperparameters(self._optimizer, self.dtype, "optimizer")
+        if self._optimizer is not None:
+            self._optimizer.check_constants(self.dtype)
         for name, loss, weight in zip(names, objective.losses, objective.loss_weights, strict=True):
             casts.check_hyperparameters(loss, self.dtype, "loss")
             casts.check_number(weight, self.dtype, f"loss_weights: of output {name!r}")

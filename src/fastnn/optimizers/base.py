@@ -19,6 +19,8 @@ Array: TypeAlias = npt.NDArray[np.float64]
 Scalars: TypeAlias = dict[str, float | Array]
 
 _MAX_STEPS = 2**53
+# a learning rate and a weight decay below it fit float32 with any bias correction, and so does their product
+_SMALL = 1e18
 
 
 @dataclass
@@ -161,17 +163,27 @@ class Optimizer(ABC):
             proportional *= rate
         else:
             proportional *= self._scheduled(rate, first_step, n_steps)[:, None]
-        if dtype != "float64" and n_steps:
-            # the greatest element: a reduction takes 2 µs, a list of one row 0.2 µs
-            greatest = max(rows[0].tolist()) if n_steps == 1 else rows.max()
-            if greatest >= casts.LIMITS[dtype]:
-                row, column = (int(at) for at in np.argwhere(rows >= casts.LIMITS[dtype])[0])
-                raise ValueError(
-                    f"{type(self).__name__}: the learning rate {self.learning_rate_at(first_step + row):g} at step "
-                    f"{first_step + row} makes {self.description.scalars[column]} {rows[row, column]:g}, too large for "
-                    f"{dtype}"
-                )
+        # what is surely small enough is not looked at: a reduction takes 2 µs, as long as a training step
+        small = type(rate) is float and rate < _SMALL and (self.weight_decay is None or self.weight_decay < _SMALL)
+        if not small and dtype != "float64":
+            self._check_rows(rows, first_step, dtype)
         return rows
+
+    def check_constants(self, dtype: str) -> None:
+        """Raise ValueError where a scalar that does not depend on the learning rate is too large for a dtype."""
+        rates = len(self.description.rates)
+        for name, value in zip(self.description.constants, self.unit_row(0)[rates:].tolist(), strict=False):
+            casts.check_number(value, dtype, f"{type(self).__name__}: {name}")
+
+    def _check_rows(self, rows: Array, first_step: int, dtype: str) -> None:
+        bad = np.argwhere(rows >= casts.LIMITS[dtype])
+        if len(bad):
+            row, column = (int(at) for at in bad[0])
+            step = first_step + row
+            raise ValueError(
+                f"{type(self).__name__}: the learning rate {self.learning_rate_at(step):g} at step {step} makes "
+                f"{self.description.scalars[column]} {rows[row, column]:g}, too large for {dtype}"
+            )
 
     def unit_row(self, step: int) -> Array:
         """Return the hyper row of a step for a learning rate of 1."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn import casts
 from fastnn.addresses import address
 from fastnn.backend.cpu.engine import BoundProgram, Runner
 from fastnn.backend.cpu.epoch import Epochs, Lap
@@ -180,7 +181,7 @@ class Runtime:
             self.optimizer_state = self.table.allocate(len(slots))
             for slot, initial in enumerate(slots):
                 for entry in self.table:
-                    self.table.view(self.optimizer_state, entry, slot)[...] = initial
+                    casts.store(self.table.view(self.optimizer_state, entry, slot), np.asarray(initial), entry.name)
 
     def forget(self) -> None:
         """Drop all programs, because what they were made for has changed."""

@@ -170,9 +170,13 @@ class Optimizer(ABC):
         return rows
 
     def check_constants(self, dtype: str) -> None:
-        """Raise ValueError where a scalar that does not depend on the learning rate is too large for a dtype."""
-        rates = len(self.description.rates)
-        for name, value in zip(self.description.constants, self.unit_row(0)[rates:].tolist(), strict=False):
+        """Raise ValueError where a scalar that does not depend on the learning rate is too large for a dtype.
+
+        So are initial values of the state.
+        """
+        constants = self.unit_row(0)[len(self.description.rates) :].tolist()
+        names = (*self.description.constants, *self.slots)
+        for name, value in zip(names, (*constants[: len(self.description.constants)], *self.slot_initial), strict=True):
             casts.check_number(value, dtype, f"{type(self).__name__}: {name}")
 
     def _check_rows(self, rows: Array, first_step: int, dtype: str) -> None:

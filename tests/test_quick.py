@@ -240,8 +240,11 @@ def test_a_model_that_grows():
 def test_a_model_that_is_not_built():
     model = fnn.Sequential([fnn.Dense(5)])
     for _ in range(2):
-        with pytest.raises(RuntimeError, match="not built"):
-            model.predict(np.zeros((2, 6)))
+        with pytest.raises(TypeError, match="expected numbers"):
+            model.predict(np.full((2, 6), "a"))
+    assert not model.built
+    for _ in range(3):
+        assert model.predict(np.zeros((2, 6))).shape == (2, 5)
 
 
 def test_threads_predict_while_another_trains():

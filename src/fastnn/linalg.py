@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn import activations
+from fastnn import activations, casts
 from fastnn.addresses import address
 from fastnn.backend.cpu.array_object import READABLE, WRITEABLE
 from fastnn.backend.cpu.direct import Direct, direct_matmul, never
@@ -67,7 +67,8 @@ def matmul(
     TypeError
         When dtypes differ or are neither float32 nor float64, or the bias is not of numbers.
     ValueError
-        When shapes do not fit, or `out` overlaps an input.
+        When shapes do not fit, `out` overlaps an input, elements are masked, or a number of the bias is too large for
+        the inputs' dtype.
     """
     x: Any = a
     y: Any = b
@@ -99,17 +100,18 @@ def matmul(
     if k != k_right:
         raise ValueError(f"op(a) has shape {(m, k)} and op(b) {(k_right, n)}: the inner dimensions differ")
     function = activations.get(activation)
+    casts.check_hyperparameters(function, left.dtype.name, "activation")
     if function.rowwise:
         raise ValueError(f"activation: {function.name!r} works on rows; expected an elementwise activation")
     result = _output(out, (m, n), left, right)
     shift = None
     if bias is not None:
-        given = np.asarray(bias)
+        given = casts.plain(bias, "bias")
         if given.dtype.kind not in "biuf":
             raise TypeError(f"bias: expected numbers, got an array of dtype {given.dtype}")
         if given.shape != (n,):
             raise ValueError(f"bias: expected shape ({n},), got {given.shape}")
-        shift = np.ascontiguousarray(given, dtype=left.dtype)
+        shift = np.ascontiguousarray(casts.cast(given, left.dtype.name, "bias"))
         if out is not None and np.may_share_memory(out, shift):
             raise ValueError("out: may not share memory with bias")
     threads = get_num_threads() if n_threads is None else checked(n_threads, "n_threads")
@@ -171,7 +173,7 @@ class _Plan:
 
 def _operand(value: ArrayLike, transposed: bool, what: str) -> tuple[NDArray[Any], bool]:
     """Return a C-contiguous matrix and whether its transpose is meant."""
-    array = np.asarray(value)
+    array = casts.plain(value, what)
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
         raise TypeError(f"{what}: expected float32 or float64, got {array.dtype}")
     if array.ndim != 2:

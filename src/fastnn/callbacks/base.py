@@ -41,7 +41,8 @@ class Callback:
     model : the model in training, or None before
         Set ``model.stop_training = True`` to end training.
     params : dict
-        ``epochs`` (int), ``steps`` (int, batches per epoch), ``verbose`` (int).
+        ``epochs`` (int), ``steps`` (int, batches per epoch), ``verbose`` (int), ``validates`` (function of the
+        epoch: whether it is validated, where there is validation data).
     every_batch : bool
         Whether the batch hooks have to be called for every batch.
     saves_model : bool

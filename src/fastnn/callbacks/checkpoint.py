@@ -105,6 +105,8 @@ class ModelCheckpoint(Callback):
 
     def _save(self, epoch: int, batch: int, logs: Logs) -> None:
         if self._monitor is not None:
+            if self._monitor.rests(epoch, logs, self.params):
+                return
             value = self._monitor.value(logs)
             if not self._monitor.improves(value, self.best):
                 return

@@ -61,6 +61,12 @@ class Monitor:
         # Keras takes the size of min_delta too, whatever its sign.
         self.min_delta = abs(number(owner, "min_delta", min_delta))
 
+    def rests(self, epoch: int, logs: Mapping[str, Any] | None, params: Mapping[str, Any]) -> bool:
+        """Whether there is nothing to look at, because the epoch is not validated (`validation_freq`)."""
+        validates = params.get("validates")
+        validated = validates is None or validates(epoch)
+        return not validated and self.name.startswith("val_") and self.name not in (logs or {})
+
     def value(self, logs: Mapping[str, Any] | None) -> float:
         """Return the quantity, or raise a ValueError that names those that are there."""
         logs = logs or {}

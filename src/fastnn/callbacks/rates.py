@@ -74,9 +74,12 @@ class ReduceLROnPlateau(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Compare the epoch with the best one; lower the learning rate if patience is at its end."""
         rate = _learning_rate(self)
-        value = self._monitor.value(logs)
+        rests = self._monitor.rests(epoch, logs, self.params)
+        value = None if rests else self._monitor.value(logs)
         if logs is not None:
             logs["learning_rate"] = rate
+        if value is None:
+            return
         if self.cooldown_counter > 0:
             self.cooldown_counter -= 1
             self.wait = 0

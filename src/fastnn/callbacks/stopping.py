@@ -81,6 +81,8 @@ class EarlyStopping(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Compare the epoch with the best one; stop the training if patience is at its end."""
         self._last_epoch = epoch
+        if self._monitor.rests(epoch, logs, self.params):
+            return
         value = self._monitor.value(logs)
         if epoch < self.start_from_epoch:
             return

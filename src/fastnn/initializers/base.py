@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn import casts
 from fastnn.registry import check_real, shorten
 
 
@@ -43,7 +44,7 @@ class Initializer:
         TypeError
             If the shape or the generator is of another type.
         ValueError
-            If the shape or dtype is not possible.
+            If the shape or dtype is not possible, or a value is too large for the dtype.
         """
         try:
             name = None if dtype is None else np.dtype(dtype).name
@@ -54,7 +55,7 @@ class Initializer:
         if not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng: expected a numpy.random.Generator, got {type(rng).__name__}")
         values = self._sample(_checked_shape(shape), rng)
-        return np.ascontiguousarray(values, dtype=name)
+        return np.ascontiguousarray(casts.cast(values, name, type(self).__name__))
 
     def _sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float64]:
         raise NotImplementedError(f"{type(self).__name__} does not define __call__(shape, rng, dtype)")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.losses.base import Loss
-from fastnn.losses.targets import check_elements
+from fastnn.losses.targets import check_elements, hint_of_two
 from fastnn.registry import register
 
 
@@ -25,7 +26,8 @@ class Hinge(Loss):
     target_values: ClassVar[tuple[float, ...]] = (-1.0, 0.0, 1.0)
 
     def _check_values(self, y: NDArray[Any], where: str) -> None:
-        check_elements(y, lambda t: np.isin(t, self.target_values), "targets -1 (or 0) and 1", where)
+        expected = "targets -1 (or 0) and 1"
+        check_elements(y, lambda t: np.isin(t, self.target_values), expected, where, lambda: hint_of_two(y))
 
 
 @register("loss")
@@ -40,5 +42,5 @@ class Perceptron(Loss):
     target_values: ClassVar[tuple[float, ...]] = (-1.0, 1.0)
 
     def _check_values(self, y: NDArray[Any], where: str) -> None:
-        expected = "targets -1 and 1 (2 * y - 1 makes them of 0 and 1)"
-        check_elements(y, lambda t: np.isin(t, self.target_values), expected, where)
+        hint = partial(hint_of_two, y, signed=True)
+        check_elements(y, lambda t: np.isin(t, self.target_values), "targets -1 and 1", where, hint)

@@ -8,18 +8,52 @@ copied whole.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.casts import chunks, spell_within
+
 Kind = Literal["classes", "dense"]
 Shape = tuple[int, ...]
-
-_CHUNK_ELEMENTS = 1 << 18
+# more different labels are no classes
+_MOST_CLASSES = 10_000
 #: How far from 1 a sum of probabilities may be: float16 ones of a thousand classes are within.
 SUM_TOLERANCE = 1e-3
+
+
+class ElementError(ValueError):
+    """A target that a loss or metric does not take.
+
+    Parameters
+    ----------
+    where, expected : str
+    value : int or float
+    index, shape : tuple of int
+        Of the element and of the array.
+    hint : str
+        End of the message.
+
+    Attributes
+    ----------
+    columns : sequence or None
+        Names of the columns of the data frame that the targets come from.
+    """
+
+    columns: Any = None
+
+    def __init__(
+        self, where: str, expected: str, value: Any, index: tuple[int, ...], shape: tuple[int, ...], hint: str = ""
+    ) -> None:
+        super().__init__(where, expected, value, index, shape, hint)
+
+    def __str__(self) -> str:
+        """Return the message, with the place in the words of `casts.spell_within`."""
+        where, expected, value, index, shape, hint = self.args
+        within = spell_within(index, shape, self.columns)
+        return f"{where}: expected {expected}; row {index[0]} has {value}{' ' * bool(within)}{within}{hint}"
 
 
 def check_array(y: object, where: str) -> NDArray[Any]:
@@ -59,7 +93,7 @@ def check_labels(y: NDArray[Any], output_shape: Shape, where: str) -> None:
             f"{y.dtype} of shape {y.shape}; y.astype(np.int64) makes labels of whole numbers"
         )
     expected = f"class labels from 0 to {n_classes - 1}, for {n_classes} output columns"
-    check_elements(y, lambda t: (t >= 0) & (t < n_classes), expected, where)
+    check_elements(y, lambda t: (t >= 0) & (t < n_classes), expected, where, lambda: _hint_of_labels(y, n_classes))
 
 
 def check_scored_targets(y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
@@ -97,7 +131,8 @@ def check_range(y: NDArray[Any], where: str, minimum: float = -math.inf, maximum
     """Raise unless every target is finite and within the bounds."""
     bounds = [f">= {minimum:g}"] * (minimum > -math.inf) + [f"<= {maximum:g}"] * (maximum < math.inf)
     expected = " ".join(["finite targets", " and ".join(bounds)]).strip()
-    check_elements(y, lambda t: np.isfinite(t) & (t >= minimum) & (t <= maximum), expected, where)
+    hint = (lambda: hint_of_two(y)) if (minimum, maximum) == (0.0, 1.0) else None
+    check_elements(y, lambda t: np.isfinite(t) & (t >= minimum) & (t <= maximum), expected, where, hint)
 
 
 def check_distributions(y: NDArray[Any], where: str) -> None:
@@ -115,25 +150,63 @@ def check_distributions(y: NDArray[Any], where: str) -> None:
 
 
 def check_elements(
-    y: NDArray[Any], passes: Callable[[NDArray[Any]], NDArray[np.bool_]], expected: str, where: str
+    y: NDArray[Any],
+    passes: Callable[[NDArray[Any]], NDArray[np.bool_]],
+    expected: str,
+    where: str,
+    hint: Callable[[], str] | None = None,
 ) -> None:
-    """Raise unless every element passes; the message names the first row that has one that does not."""
+    """Raise ElementError unless every element passes: it names the first row that has one that does not."""
     for first, chunk in chunks(y):
         bad = ~passes(chunk)
         if bad.any():
             index = tuple(int(i) for i in np.argwhere(bad)[0])
-            within = f" at {list(index[1:])}" if any(n > 1 for n in y.shape[1:]) else ""
-            row = f"row {first + index[0]} has {chunk[index].item()}{within}"
-            raise ValueError(f"{where}: expected {expected}; {row}")
+            place = (first + index[0], *index[1:])
+            value = chunk[index].item()
+            # what is not finite is no label of another numbering
+            end = hint() if hint is not None and math.isfinite(value) else ""
+            raise ElementError(where, expected, value, place, y.shape, end)
 
 
-def chunks(y: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Give the first row and a view of every group of rows, of about 2^18 elements each."""
-    if y.size == 0:
-        return
-    rows = max(1, _CHUNK_ELEMENTS // (y.size // len(y)))
-    for first in range(0, len(y), rows):
-        yield first, y[first : first + rows]
+def hint_of_two(y: NDArray[Any], *, signed: bool = False) -> str:
+    """Say how to number two classes 0 and 1, or -1 and 1, where y does it otherwise."""
+    found = _distinct(y)
+    if not found:
+        return ""
+    if set(found) <= {1, 2}:
+        return f"; for labels 1 and 2 pass {'2.0 * y - 3' if signed else 'y - 1'}"
+    if set(found) <= {0, 1}:
+        return "; for labels 0 and 1 pass 2.0 * y - 1"
+    if set(found) <= {-1, 1}:
+        return "; for labels -1 and 1 pass (y + 1) / 2"
+    if len(found) == 2:
+        numbered = f"2.0 * (y == {found[1]}) - 1" if signed else f"y == {found[1]}"
+        return f"; for labels {found[0]} and {found[1]} pass {numbered}"
+    return "" if signed else f"; for {len(found)} classes use cross_entropy and {len(found)} outputs with softmax"
+
+
+def _hint_of_labels(y: NDArray[Any], n_classes: int) -> str:
+    """Say how to number classes from 0 on, where y does it otherwise."""
+    found = _distinct(y)
+    if not found:
+        return ""
+    if len(found) > n_classes:
+        return f"; y has {len(found)} different labels"
+    if set(found) <= {-1, 1}:
+        return "; for labels -1 and 1 pass (y + 1) // 2"
+    if found[0] > 0 and found[-1] == n_classes:
+        return f"; for labels from 1 to {n_classes} pass y - 1"
+    return "; `classes, y = numpy.unique(y, return_inverse=True)` numbers the labels that there are"
+
+
+def _distinct(y: NDArray[Any]) -> list[int]:
+    """Return the different values in order if they are few and whole; else an empty list."""
+    found: set[float] = set()
+    for _, chunk in chunks(y):
+        found.update(np.unique(chunk).tolist())
+        if len(found) > _MOST_CLASSES or not all(float(value).is_integer() for value in found):
+            return []
+    return sorted(int(value) for value in found)
 
 
 def dense_shapes(output_shape: Shape) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from fastnn.program.disassembly import format_bytes
 from fastnn.program.program import ITEM_SIZES, Program
 
 if TYPE_CHECKING:
+    from fastnn.layers.base import Layer
     from fastnn.model.network import Network
 
 
@@ -42,6 +44,23 @@ def program(model: Network, batch: int = 32) -> Program:
     return build(model._table, objective, model._optimizer, request)
 
 
+def unbuilt(model: Network, layers: Sequence[Layer]) -> str:
+    """Describe the layers of a model whose shapes are not known yet."""
+    rows = [("layer", "class", "output shape", "parameters")]
+    rows += [(layer.label, type(layer).__name__, "?", "?") for layer in layers]
+    lines = _table(rows)
+    lines.append("not built: the input shape comes with the first data, or by build(input_shape)")
+    return "\n".join([f"{type(model).__name__} {model.name!r}", *lines])
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Align cells, with a line below the first row."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return lines
+
+
 def summary(model: Network, batch: int) -> str:
     """Describe layers, shapes, parameters and memory."""
     architecture, table = model._architecture_or_fail(), model._table
@@ -54,9 +73,7 @@ def summary(model: Network, batch: int) -> str:
         sources = ", ".join(architecture.labels[architecture.calls[x].layer] for x in call.inputs)
         shape = str((None, *call.shape))
         rows.append((label, type(layer).__name__ + note, shape, f"{size:,}" if first_use else "shared", sources))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    lines = _table(rows)
     trained = sum(entry.size for entry, is_trained in zip(table, model._trained(), strict=True) if is_trained)
     total = model.count_params()
     lines.append(f"parameters: {total:,} ({trained:,} trainable), {model.dtype}")

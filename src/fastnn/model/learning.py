@@ -63,7 +63,7 @@ def learner(model: Model, *, gradients: bool, targets: str | None, steps: int | 
             done,
             int(runtime.training[Counter.SEED]),
             optimizer.unit_row(done),
-            _rates(optimizer, done, steps),
+            _rates(optimizer, done, steps, model.dtype),
             optimizer.progress(done),
         )
         seeded = None
@@ -174,8 +174,9 @@ def _labels(loss: Any, targets: str | None) -> bool:
     return isinstance(loss, CrossEntropy) and targets != "dense"
 
 
-def _rates(optimizer: Optimizer, done: int, steps: int | None) -> Any:
+def _rates(optimizer: Optimizer, done: int, steps: int | None, dtype: str) -> Any:
     if isinstance(optimizer.learning_rate, float):
+        optimizer.hyper_rows(done, 1, dtype)
         return optimizer.learning_rate
     if steps is None:
         raise ValueError(
@@ -184,4 +185,5 @@ def _rates(optimizer: Optimizer, done: int, steps: int | None) -> Any:
     steps = operator.index(steps)
     if steps < 1:
         raise ValueError(f"learner: steps: expected at least 1, got {steps}")
+    optimizer.hyper_rows(done, steps, dtype)
     return optimizer.rates(done + steps)

@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import copyreg
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import optimizers
+from fastnn import casts, optimizers
 from fastnn.callbacks import Callback
 from fastnn.hints import explained
 from fastnn.layers.base import positive_int
 from fastnn.layers.symbol import Symbol
 from fastnn.model import quick
 from fastnn.model.architecture import Architecture
-from fastnn.model.compiled import CompiledMixin
-from fastnn.model.runtime import Pass
+from fastnn.model.feeding import FeedingMixin
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.training import batches, passes, quick_step
 from fastnn.training.criteria import check_names
-from fastnn.training.data import is_batches
-from fastnn.training.feed import Feed
 from fastnn.training.fit import fit
 from fastnn.training.history import History
 from fastnn.training.objective import Objective
 
 
-class Model(CompiledMixin):
+class Model(FeedingMixin):
     """A neural network: any acyclic graph of layers between inputs and outputs.
 
     ::
@@ -122,7 +119,8 @@ class Model(CompiledMixin):
         Raises
         ------
         TypeError, ValueError
-            When a name is unknown, or a metric is not defined for an output's shape.
+            When a name is unknown, a metric is not defined for an output's shape, or a number is too large for the
+            model's dtype.
         RuntimeError
             When the model is being trained.
         """
@@ -151,6 +149,12 @@ class Model(CompiledMixin):
         names, shapes = architecture.output_names, architecture.output_shapes
         activations = architecture.output_activations()
         objective = Objective.bind(output_names=names, output_shapes=shapes, output_activations=activations, **compiled)
+        casts.check_hyperparameters(self._optimizer, self.dtype, "optimizer")
+        if self._optimizer is not None:
+            self._optimizer.check_constants(self.dtype)
+        for name, loss, weight in zip(names, objective.losses, objective.loss_weights, strict=True):
+            casts.check_hyperparameters(loss, self.dtype, "loss")
+            casts.check_number(weight, self.dtype, f"loss_weights: of output {name!r}")
         totals = objective.initial()
         with self._runtime.lock:
             self._runtime.attach(self._optimizer)
@@ -170,11 +174,13 @@ class Model(CompiledMixin):
         validation_split: float = 0.0,
         validation_data: Any = None,
         shuffle: bool = True,
-        class_weight: Mapping[int, float] | None = None,
+        class_weight: Mapping[int, float] | str | None = None,
         sample_weight: Any = None,
         initial_epoch: int = 0,
         steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
         validation_batch_size: int | None = None,
+        validation_freq: int | Iterable[int] = 1,
         resume: bool = False,
         device: str | None = None,
     ) -> History:
@@ -184,7 +190,7 @@ class Model(CompiledMixin):
         ----------
         x : array of shape (n, *input_shape), list or dict of arrays, or an iterable of batches
             Float, integer or bool arrays of any strides, memory-mapped arrays, data frames. An iterable gives
-            (x, y) or (x, y, sample_weight) for each batch.
+            (x, y) or (x, y, sample_weight) for each batch; so does a list of such tuples where y is None.
         y : array, or list or dict by output
             Targets of shape (n, *output_shape), or integer labels (n,) for cross-entropy.
         batch_size : int, optional
@@ -200,16 +206,25 @@ class Model(CompiledMixin):
         validation_data : tuple (x, y) or (x, y, sample_weight)
         shuffle : bool
             Whether each epoch takes the rows in a new order.
-        class_weight : dict of label to float
-            Factors of the samples' weights by their class; classes that are missing have 1.
+        class_weight : dict of label to float, or "balanced"
+            Factors of the samples' weights by their class; classes that are missing have 1. "balanced" makes them
+            n / (n_classes * rows of the class), as scikit-learn does. For targets that are classes: labels, one-hot
+            rows, or 0 and 1.
         sample_weight : array of shape (n,)
             The loss of a batch is sum(weight * loss) / rows, as in Keras.
         initial_epoch : int
             Number of the first epoch, for logs and callbacks that go on with earlier ones.
         steps_per_epoch : int, optional
-            Batches an epoch of an iterable.
+            Batches per epoch. The next epoch goes on where the last one stopped; one that has used arrays up is
+            shorter, with a warning.
+        validation_steps : int, optional
+            Batches per validation, the first ones of the validation data.
         validation_batch_size : int, optional
-            Rows at a time in validation.
+            Rows at a time in validation. Decides the result with `validation_steps` only, where it is `batch_size` by
+            default.
+        validation_freq : int or list of int
+            Validate after every n-th epoch, or after the epochs in a list, counted from 1. The history has NaN for the
+            others.
         resume : bool
             Go on where an interrupted or saved training stopped, in the middle of an epoch if need be: the same
             call on the same data gives bit for bit the weights of a training that was never interrupted.
@@ -260,6 +275,12 @@ class Model(CompiledMixin):
                     quick_step.learn(self, x, y, key)
             return self._logs_so_far()
 
+    def test_on_batch(self, x: Any, y: Any, sample_weight: Any = None, return_dict: bool = True) -> Any:
+        """Return loss and metrics over one batch; see `evaluate`."""
+        if self._is_batches(x):
+            raise TypeError(f"x: expected one batch, got {type(x).__name__}, an iterable of batches: use evaluate")
+        return self.evaluate(x, y, sample_weight=sample_weight, return_dict=return_dict)
+
     @explained
     def evaluate(
         self,
@@ -270,6 +291,7 @@ class Model(CompiledMixin):
         verbose: int | str = 0,
         return_dict: bool = True,
         device: str | None = None,
+        steps: int | None = None,
     ) -> dict[str, Any] | Any:
         """Return loss and metrics over data, such as {"loss": 0.1, "accuracy": 0.97}.
 
@@ -278,21 +300,30 @@ class Model(CompiledMixin):
         x, y, sample_weight
             As for `fit`; x may be an iterable of batches.
         batch_size : int, optional
-            Rows at a time; does not change the result but for rounding.
+            Rows at a time; does not change the result but for rounding, unless there are `steps`.
         verbose : {0, 1}
             1 prints the result.
         return_dict : bool
             False gives a list, the loss first, as Keras does by default.
         device : str, optional
             Where to evaluate, such as "cuda"; see `to`.
+        steps : int, optional
+            Batches to evaluate, the first ones; of 32 rows by default.
         """
+        if steps is not None:
+            steps = positive_int(steps, "steps")
+            batch_size = passes.STEP_ROWS if batch_size is None else batch_size
+        iterable = self._is_batches(x, listed=y is None)
+        if self._compiled is not None:
+            x = self._built_for(x, iterable, pairs=True)
         objective = self._objective_or_fail()
         with self._on(device):
-            if is_batches(x):
-                totals, rows = batches.evaluate(self, x)
+            if iterable:
+                totals, rows = batches.evaluate(self, x, steps)
             else:
                 feed = self._feed(x, y, sample_weight, None)
-                totals, rows = passes.evaluate(self, feed, self._batch(batch_size), 0, feed.n)
+                size = self._batch(batch_size)
+                totals, rows = passes.evaluate(self, feed, size, 0, passes.last_row(steps, size, 0, feed.n))
         if self._objective is not objective:
             raise RuntimeError("the model was compiled anew while it was evaluated")
         logs = objective.logs(totals, rows, arrays=True)
@@ -312,19 +343,33 @@ class Model(CompiledMixin):
             raise TypeError("a model cannot be called on a symbol: build a fastnn.Model of its layers instead")
         return self.predict(x)
 
+    def predict_on_batch(self, x: Any) -> Any:
+        """Return `predict(x)` for one batch."""
+        if self._is_batches(x):
+            raise TypeError(f"x: expected one batch, got {type(x).__name__}, an iterable of batches: use predict")
+        return self.predict(x)
+
     # `| Any`: lists for several outputs, which a checker would have to be told of in each call
     def predict(
-        self, x: Any, batch_size: int | None = None, verbose: int | str = 0, device: str | None = None
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: int | str = 0,
+        steps: int | None = None,
+        device: str | None = None,
     ) -> NDArray[Any] | Any:
         """Return the outputs for rows: an array of shape (n, *output_shape), a list for several outputs.
 
         Parameters
         ----------
         x : array of shape (n, *input_shape), list or dict of arrays, or an iterable of batches of inputs
+            Batches may be tuples (x, y), as for `fit`.
         batch_size : int, optional
-            Rows at a time; does not change the result but for rounding.
+            Rows at a time; does not change the result but for rounding, unless there are `steps`.
         verbose
             Taken for the sake of code written for Keras; nothing is shown.
+        steps : int, optional
+            Batches to predict, the first ones; of 32 rows by default.
         device : str, optional
             Where to predict, such as "cuda"; see `to`.
 
@@ -335,8 +380,8 @@ class Model(CompiledMixin):
         """
         if device is not None and device != self._device:
             with self._on(device):
-                return self.predict(x, batch_size)
-        if batch_size is None:
+                return self.predict(x, batch_size, steps=steps)
+        if batch_size is steps is None:
             known = self._quick.get(quick.LATEST)
             if known is not None:
                 result = known(x)
@@ -347,56 +392,18 @@ class Model(CompiledMixin):
                 result = known(x)
                 if result is not False:
                     return result
-        self._architecture_or_fail()
+        if steps is not None:
+            steps = positive_int(steps, "steps")
+            batch_size = passes.STEP_ROWS if batch_size is None else batch_size
         batch = self._batch(batch_size)
-        if is_batches(x):
-            return batches.predict(self, x)
-        results = passes.predict(self, self._inputs(x), batch)
+        iterable = self._is_batches(x)
+        x = self._built_for(x, iterable, pairs=False)
+        self._architecture_or_fail()
+        if iterable:
+            return batches.predict(self, x, steps)
+        results = passes.predict(self, self._inputs(x), batch, steps)
         if batch_size is None:
             quick.learn(self, x, batch)
-        return results[0] if len(results) == 1 else results
-
-    def gradients(self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False) -> list[NDArray[Any]]:
-        """Return the gradients of the loss over one batch for the trainable weights, in `get_weights` order.
-
-        Parameters
-        ----------
-        x, y, sample_weight
-            One batch: all rows at once.
-        training : bool
-            Whether dropout drops and batch normalisation uses the batch, as in a training step.
-        """
-        self._objective_or_fail()
-        with self._runtime.lock:
-            feed, trained = self._feed(x, y, sample_weight, None), self._trained()
-            request = feed.request("gradients", feed.n, training=training, trained=trained)
-            bound = self._runtime.program(request, self._objective, self._optimizer)
-            self._runtime.gradients = self._table.allocate()
-            self._runtime.run(bound, self._single_pass(feed, training), 1, cursor=0)
-            return [
-                self._table.view(self._runtime.gradients, entry).copy()
-                for entry, is_trained in zip(self._table, trained, strict=True)
-                if is_trained
-            ]
-
-    def input_gradients(self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False) -> Any:
-        """Return the gradient of the loss over one batch for the inputs, of their shape; a list for several.
-
-        Parameters
-        ----------
-        x, y, sample_weight, training
-            As for `gradients`. The loss is a mean over rows: times n, each row has the gradient of its own loss.
-        """
-        shapes = self._architecture_or_fail().input_shapes
-        self._objective_or_fail()
-        with self._runtime.lock:
-            feed = self._feed(x, y, sample_weight, None)
-            feed.results.extend(self._runtime.empty((feed.n, *shape)) for shape in shapes)
-            untrained = (False,) * len(self._table)
-            request = feed.request("input_gradients", feed.n, training=training, trained=untrained)
-            bound = self._runtime.program(request, self._objective, self._optimizer)
-            self._runtime.run(bound, self._single_pass(feed, training), 1, cursor=0)
-            results = feed.fetched()
         return results[0] if len(results) == 1 else results
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -430,43 +437,6 @@ class Model(CompiledMixin):
     def _fail_in_training(self, what: str) -> None:
         if self._fitting:
             raise RuntimeError(f"{what}: the model is being trained by fit (in another thread, or from a callback)")
-
-    def _objective_or_fail(self) -> Objective:
-        self._architecture_or_fail()
-        if self._objective is None:
-            raise RuntimeError("the model is not compiled: call compile(optimizer, loss) first")
-        return self._objective
-
-    def _single_pass(self, feed: Feed, training: bool) -> Pass:
-        """Describe a run that leaves weights and totals as they are."""
-        parameters = None
-        if training:
-            parameters = self._table.allocate()
-            parameters[:] = self._runtime.parameters
-        return Pass(feed.addresses(), accumulators=self._objective_or_fail().initial(), parameters=parameters)
-
-    def _build_for(self, x: Any) -> None:
-        """Infer missing shapes from data; a model of symbols has them."""
-
-    def _inputs(self, x: Any, what: str = "") -> Feed:
-        return self._placed(self._checked_inputs(x, what), what)
-
-    def _checked_inputs(self, x: Any, what: str = "") -> Feed:
-        architecture = self._architecture_or_fail()
-        names, shapes = architecture.input_names, architecture.input_shapes
-        return Feed.of_inputs(x, names=names, shapes=shapes, n_outputs=len(architecture.outputs), what=what)
-
-    def _feed(self, x: Any, y: Any, sample_weight: Any, class_weight: Any, what: str = "") -> Feed:
-        return self._placed(self._checked(x, y, sample_weight, class_weight, what), what)
-
-    def _checked(self, x: Any, y: Any, sample_weight: Any, class_weight: Any, what: str = "") -> Feed:
-        objective, architecture = self._objective_or_fail(), self._architecture_or_fail()
-        names, shapes = architecture.input_names, architecture.input_shapes
-        return Feed.of(x, y, sample_weight, class_weight, names=names, shapes=shapes, objective=objective, what=what)
-
-    @staticmethod
-    def _batch(batch_size: int | None, default: int = passes.DEFAULT_BATCH) -> int:
-        return default if batch_size is None else positive_int(batch_size, "batch_size")
 
     @property
     def _rows_done(self) -> int:

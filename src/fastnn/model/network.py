@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastnn import casts
 from fastnn.callbacks import CallbackList
 from fastnn.constraints import MaxNorm
 from fastnn.layers.base import Layer, positive_int
@@ -72,6 +73,8 @@ class Network(MovingMixin):
         """Give the model its architecture, buffers and, unless they come from a file, initial weights."""
         if len(architecture.inputs) + len(architecture.outputs) > _MAX_ENDS:
             raise ValueError(f"a model has at most {_MAX_ENDS} inputs and outputs together")
+        for layer, label in zip(architecture.layers, architecture.labels, strict=True):
+            casts.check_hyperparameters(layer, self.dtype, label)
         table = ParameterTable(architecture, self.dtype)
         for entry in table:
             constraint = entry.spec.constraint
@@ -187,13 +190,14 @@ class Network(MovingMixin):
         TypeError
             When the weights are no list of arrays.
         ValueError
-            When the number of arrays or a shape does not fit; no weight is changed then.
+            When the number of arrays or a shape does not fit, elements are masked, or finite numbers are too large for
+            the model's dtype; no weight is changed then.
         """
         self._architecture_or_fail()
         entries = self._entries(layer)
         if not isinstance(weights, Iterable):
             raise TypeError(f"weights: expected a list of arrays, got {type(weights).__name__}")
-        arrays = [np.asarray(value) for value in weights]
+        arrays = [casts.plain(value, f"weights[{index}]") for index, value in enumerate(weights)]
         if len(arrays) != len(entries):
             raise ValueError(
                 f"expected {len(entries)} arrays ({', '.join(entry.name for entry in entries)}), got {len(arrays)}"
@@ -203,9 +207,10 @@ class Network(MovingMixin):
                 raise ValueError(
                     f"{entry.name}: expected numbers of shape {entry.spec.shape}, got {array.dtype} {array.shape}"
                 )
+            casts.check_fits(array, self.dtype, entry.name)
         with self._runtime.lock:
             for entry, array in zip(entries, arrays, strict=True):
-                self._table.view(self._runtime.parameters, entry)[...] = array
+                casts.store(self._table.view(self._runtime.parameters, entry), array, entry.name)
 
     def _entries(self, layer: str | Layer) -> list[Entry]:
         """Return the weights of one layer, or all."""

@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn import casts
 from fastnn.constraints import MaxNorm
 from fastnn.layers.base import ParameterSpec
 from fastnn.lower.update import Weight
@@ -83,12 +84,16 @@ class ParameterTable:
         """Fill a buffer with initial weights; each weight's random numbers depend on its number alone."""
         for index, entry in enumerate(self.entries):
             random = derive(seed, "weights", index)
-            values = np.asarray(entry.spec.initializer(entry.spec.shape, random, self.dtype))
+            try:
+                made = entry.spec.initializer(entry.spec.shape, random, self.dtype)
+            except ValueError as error:
+                raise ValueError(f"{entry.name}: {error}") from error
+            values = casts.plain(made, entry.name)
             if values.shape != entry.spec.shape:
                 raise ValueError(
                     f"{entry.name}: the initializer gave shape {values.shape}, expected {entry.spec.shape}"
                 )
-            self.view(buffer, entry)[...] = values
+            casts.store(self.view(buffer, entry), values, entry.name)
 
     def weights(self, trained: Sequence[bool]) -> list[Weight]:
         """Describe the weights as the update's records need them."""

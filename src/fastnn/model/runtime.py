@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn import casts
 from fastnn.addresses import address
 from fastnn.backend.cpu.engine import BoundProgram, Runner
 from fastnn.backend.cpu.epoch import Epochs, Lap
@@ -38,7 +39,35 @@ _STATUS, _BAD_LOSS_STEP = int(Counter.STATUS), int(Counter.BAD_LOSS_STEP)
 
 
 class InputNotFiniteError(ValueError):
-    """Training data hold NaN or infinity; the weights are those before the step that met it."""
+    """Training data hold NaN or infinity; the weights are those before the step that met it.
+
+    Parameters
+    ----------
+    row : int
+        Of the data.
+    step : int
+        The training step that met it, counted from 1.
+    dtype : {"float32", "float64"}
+        The model's.
+
+    Attributes
+    ----------
+    cell : str
+        Where in the row the number is, and what it is; empty until it has been looked for.
+    """
+
+    def __init__(self, row: int, step: int, dtype: str) -> None:
+        super().__init__(row, step, dtype)
+        self.row, self.step, self.dtype = row, step, dtype
+        self.cell = ""
+
+    def __str__(self) -> str:
+        """Return the message."""
+        cell = f": {self.cell}" if self.cell else ""
+        return (
+            f"row {self.row} of the data holds NaN, infinity or a value too large for {self.dtype} "
+            f"(met at training step {self.step}){cell}; the weights are those before that step"
+        )
 
 
 @dataclass(frozen=True)
@@ -152,7 +181,7 @@ class Runtime:
             self.optimizer_state = self.table.allocate(len(slots))
             for slot, initial in enumerate(slots):
                 for entry in self.table:
-                    self.table.view(self.optimizer_state, entry, slot)[...] = initial
+                    casts.store(self.table.view(self.optimizer_state, entry, slot), np.asarray(initial), entry.name)
 
     def forget(self) -> None:
         """Drop all programs, because what they were made for has changed."""
@@ -326,10 +355,7 @@ def fail_where_not_finite(context: NDArray[np.int64], dtype: str) -> None:
     """Raise InputNotFiniteError where a program has stopped because of its input."""
     if context[Counter.STATUS] == Status.NOT_FINITE_INPUT:
         row, step = int(context[Counter.STATUS_DETAIL]), int(context[Counter.STEP])
-        raise InputNotFiniteError(
-            f"row {row} of the data holds NaN, infinity or a value too large for {dtype} "
-            f"(met at training step {step + 1}); the weights are those before that step"
-        )
+        raise InputNotFiniteError(row, step + 1, dtype)
 
 
 def _address(array: NDArray[Any] | None) -> int:

@@ -11,9 +11,11 @@ from fastnn.hints import explained
 from fastnn.layers.base import Layer, shape_of
 from fastnn.layers.core import Input, InputLayer
 from fastnn.layers.symbol import Symbol
+from fastnn.model import inspection
 from fastnn.model.architecture import Architecture
 from fastnn.model.model import Model
-from fastnn.training.data import as_array, only
+from fastnn.training.data import as_array
+from fastnn.training.kinds import only
 
 
 class Sequential(Model):
@@ -121,6 +123,13 @@ class Sequential(Model):
         elif self._architecture is not None and self._optimizer is not None:
             raise ValueError(f"the model is built for {self._architecture.input_shapes[0]}, got {shape}")
         self._realize(Architecture.of([start], [symbol]))
+
+    def summary(self, batch_size: int = 32) -> None:
+        """Print what `Model.summary` does; before the input shape is known, the layers alone."""
+        if self.built:
+            super().summary(batch_size)
+        else:
+            print(inspection.unbuilt(self, self.layers))
 
     def _build_for(self, x: Any) -> None:
         if self.built:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn import casts
 from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Outcome, Word
 from fastnn.backend.cpu.learner import Learner, Learners
@@ -90,6 +91,8 @@ def check_array(name: str, array: Any, dtype: np.dtype[Any]) -> None:
     if not isinstance(array, np.ndarray) or array.dtype != dtype:
         got = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
         raise TypeError(f"{name}: expected a NumPy array of {dtype}, got {got}")
+    if type(array) is not np.ndarray:
+        casts.refuse_masked(array, name)
     if not array.flags.c_contiguous or not array.flags.aligned:
         hint = "" if name in ("out", "dx") else " (numpy.ascontiguousarray makes one)"
         raise TypeError(f"{name}: expected a C-contiguous, aligned array{hint}")

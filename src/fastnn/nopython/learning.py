@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn import casts
 from fastnn.backend.cpu.frozen_layout import Outcome, Part, Progress, Word
 from fastnn.nopython.calls import call_native, check_array, check_flat, check_learner, check_workspace
 from fastnn.nopython.flat import flatten, unflatten
@@ -147,12 +148,13 @@ def set_learning_rate(learner: Any, rate: float) -> None:
     Raises
     ------
     ValueError
-        When it is negative, NaN or infinite.
+        When it is negative, NaN, infinite, or too large for the learner's dtype.
     """
     check_learner(learner)
     rate = float(rate)
     if not 0.0 <= rate < math.inf:
         raise ValueError(f"rate: expected a finite number >= 0, got {rate}")
+    casts.check_number(rate, learner.state.dtype.name, "rate")
     learner.progress[Progress.CONSTANT] = 1
     learner.progress.view(np.float64)[Progress.RATE] = rate
 
@@ -196,4 +198,4 @@ def _numbers(name: str, given: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
         return given
     if isinstance(given, bool) or not isinstance(given, int | float | np.number | np.ndarray):
         raise TypeError(f"{name}: expected an array of {dtype} or a number, got {type(given).__name__}")
-    return np.array(given, dtype)
+    return casts.cast(np.asarray(given), dtype.name, name)

@@ -14,6 +14,7 @@ from numba.core.errors import TypingError
 from numba.extending import register_jitable
 
 from fastnn.backend.cpu.frozen_layout import Outcome, Part, Progress, Word
+from fastnn.casts import LIMITS
 from fastnn.nopython import learning
 from fastnn.nopython.flat import flatten, unflatten
 from fastnn.nopython.messages import ERRORS
@@ -121,11 +122,14 @@ def _set_learning_rate(learner: Any, rate: Any) -> Callable[..., None]:
     learner_type(learner)
     if not isinstance(rate, types.Integer | types.IntegerLiteral | types.Float):
         raise TypingError(f"fastnn.nopython: rate: expected a number, got {rate}")
+    limit = LIMITS[str(parameters_of(learner).dtype)]
 
     def set_learning_rate(learner: Any, rate: Any) -> None:
         value = np.float64(rate)
         if not 0.0 <= value < math.inf:
             raise ValueError("fastnn.nopython: rate: expected a finite number >= 0")
+        if value >= limit:
+            raise ValueError("fastnn.nopython: rate: too large for the learner's dtype")
         if learner.progress.size < _RATES_AT:
             raise RuntimeError(_EXCHANGED)
         learner.progress[_CONSTANT] = 1

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import schedules
+from fastnn import casts, schedules
 from fastnn._numbers import flag, number
 from fastnn.formulas.optimizers import FORMULAS, HYPER_COLUMNS, Formula
 from fastnn.optimizers._blocks import BLOCK, Blocks
@@ -19,6 +19,8 @@ Array: TypeAlias = npt.NDArray[np.float64]
 Scalars: TypeAlias = dict[str, float | Array]
 
 _MAX_STEPS = 2**53
+# a learning rate and a weight decay below it fit float32 with any bias correction, and so does their product
+_SMALL = 1e18
 
 
 @dataclass
@@ -122,7 +124,7 @@ class Optimizer(ABC):
         rate = self.learning_rate
         return rate if isinstance(rate, float) else schedules.get(rate)(step)
 
-    def hyper_rows(self, first_step: int, n_steps: int) -> Array:
+    def hyper_rows(self, first_step: int, n_steps: int, dtype: str = "float64") -> Array:
         """Compute what the update formula needs to know about each of some steps.
 
         The rows do not depend on how the steps are divided among calls, to the last bit.
@@ -133,6 +135,8 @@ class Optimizer(ABC):
             First step, counted from 0 over all epochs (``t - 1`` in the papers).
         n_steps : int
             Number of steps.
+        dtype : {"float32", "float64"}
+            The dtype that kernels round the rows to.
 
         Returns
         -------
@@ -144,7 +148,8 @@ class Optimizer(ABC):
         TypeError
             A count is no integer, or the user's learning-rate function returns no number.
         ValueError
-            A count is negative, or a learning rate is negative or not finite; the message names the step.
+            A count is negative, or a learning rate is negative, not finite, or too large for the dtype; the message
+            names the step.
         """
         first_step, n_steps = operator.index(first_step), operator.index(n_steps)
         if first_step < 0 or n_steps < 0 or first_step + n_steps > _MAX_STEPS:
@@ -158,7 +163,31 @@ class Optimizer(ABC):
             proportional *= rate
         else:
             proportional *= self._scheduled(rate, first_step, n_steps)[:, None]
+        # what is surely small enough is not looked at: a reduction takes 2 µs, as long as a training step
+        small = type(rate) is float and rate < _SMALL and (self.weight_decay is None or self.weight_decay < _SMALL)
+        if not small and dtype != "float64":
+            self._check_rows(rows, first_step, dtype)
         return rows
+
+    def check_constants(self, dtype: str) -> None:
+        """Raise ValueError where a scalar that does not depend on the learning rate is too large for a dtype.
+
+        So are initial values of the state.
+        """
+        constants = self.unit_row(0)[len(self.description.rates) :].tolist()
+        names = (*self.description.constants, *self.slots)
+        for name, value in zip(names, (*constants[: len(self.description.constants)], *self.slot_initial), strict=True):
+            casts.check_number(value, dtype, f"{type(self).__name__}: {name}")
+
+    def _check_rows(self, rows: Array, first_step: int, dtype: str) -> None:
+        bad = np.argwhere(rows >= casts.LIMITS[dtype])
+        if len(bad):
+            row, column = (int(at) for at in bad[0])
+            step = first_step + row
+            raise ValueError(
+                f"{type(self).__name__}: the learning rate {self.learning_rate_at(step):g} at step {step} makes "
+                f"{self.description.scalars[column]} {rows[row, column]:g}, too large for {dtype}"
+            )
 
     def unit_row(self, step: int) -> Array:
         """Return the hyper row of a step for a learning rate of 1."""

@@ -90,8 +90,12 @@ def check_callbacks(value: Any) -> None:
 def _check_data(data: Any, position: dict[str, int]) -> None:
     if data is None:
         return
-    if not isinstance(data, dict) or set(data) != {"rows", "batch_size", "shuffle"}:
+    names, steps = {"rows", "batch_size", "shuffle"}, {"steps_per_epoch", "initial_epoch"}
+    if not isinstance(data, dict) or set(data) not in (names, names | steps):
         raise ValueError(f"run: data: expected an object with rows, batch_size and shuffle, got {shorten(data)}")
+    if "steps_per_epoch" in data:
+        _integer(data["steps_per_epoch"], "run: steps_per_epoch", least=1)
+        _integer(data["initial_epoch"], "run: initial_epoch")
     _integer(data["rows"], "run: rows", least=max(1, position["cursor"]))
     _integer(data["batch_size"], "run: batch_size", least=1)
     if not isinstance(data["shuffle"], bool):

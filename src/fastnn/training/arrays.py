@@ -13,6 +13,7 @@ from fastnn.model.programs import Request
 from fastnn.model.runtime import InputNotFiniteError, Pass, fail_where_not_finite
 from fastnn.program.layout import Counter
 from fastnn.threads import get_num_threads
+from fastnn.training import passes
 from fastnn.training.feed import Feed
 from fastnn.training.orders import Orders, key_of
 from fastnn.training.pace import stop_if_asked
@@ -30,14 +31,20 @@ _MOST_ROWS = 2**20
 class ArrayEpochs:
     """Trains one epoch after the other on the first n rows, from where the training's cursor stands.
 
+    With `steps` an epoch is this many batches, and the next one goes on where it stopped, until the rows are used up:
+    the last epoch of such a pass may be shorter. `origin` is the epoch at which the first pass begins.
+
     Epochs that take no longer than a stretch of compiled code may are trained in one call, or several in one: Python
     takes 65 µs for an epoch, and where several threads train, holds them up. Several only where nobody sees
     that the weights are ahead (`Run.may_run_ahead`); what is known of an epoch then waits in `Run.ahead` until it is
     its turn.
     """
 
-    def __init__(self, feed: Feed, n: int, batch: int, shuffle: bool) -> None:
+    def __init__(
+        self, feed: Feed, n: int, batch: int, shuffle: bool, steps: int | None = None, origin: int = 0
+    ) -> None:
         self.feed, self.n, self.batch, self.shuffle = feed, n, batch, shuffle
+        self.steps, self.origin, self._warned = steps, origin, False
         self.addresses = feed.addresses()
         self.n_steps = -(-n // batch)
         self._sizes = [(size, steps) for size, steps in ((batch, n // batch), (n % batch, 1)) if size and steps]
@@ -48,9 +55,10 @@ class ArrayEpochs:
     def __call__(self, run: Run, epoch: int) -> dict[str, Any]:
         """Train an epoch, or take what is known of one that is trained; returns its logs."""
         model = run.model
-        runtime, counters, n, batch = model._runtime, model._runtime.training, self.n, self.batch
+        runtime, counters, batch = model._runtime, model._runtime.training, self.batch
         if run.ahead:
             return self._take(run)
+        first, last, part = self._span(epoch)
         if counters[_CURSOR] == 0:
             model._start_totals()
             count = self._epochs_at_once(run, epoch)
@@ -58,19 +66,42 @@ class ArrayEpochs:
                 if self._train_whole(run, count):
                     run.after_steps(self.n_steps)
                 return self._take(run)
-        index = self._ahead.next(model, more=epoch + 1 < run.last)
-        while (row := int(counters[_CURSOR])) < n and not model.stop_training:
-            size = min(batch, n - row)
+            counters[_CURSOR] = first
+        # rows before the first one belong to earlier epochs
+        model._earlier_rows = -first
+        more = epoch + 1 < run.last
+        index = self._ahead.next(model, more) if self.steps is None else self._ahead.part_of(model, part)
+        while (row := int(counters[_CURSOR])) < last and not model.stop_training:
+            size = min(batch, last - row)
             bound = self._program(model, size)
-            steps = 1 if run.callbacks.every_batch else run.pacer.steps((n - row) // size)
+            steps = 1 if run.callbacks.every_batch else run.pacer.steps((last - row) // size)
             if run.callbacks.every_batch:
-                run.callbacks.on_train_batch_begin(row // batch)
-            hyper = model.optimizer.hyper_rows(runtime.optimizer_step(), steps)
+                run.callbacks.on_train_batch_begin((row - first) // batch)
+            hyper = model.optimizer.hyper_rows(runtime.optimizer_step(), steps, model.dtype)
             work = Pass(self.addresses, index, hyper, model._totals)
-            with run.pacer.timing(steps):
-                runtime.run(bound, work, steps)
-            run.after_steps(min(self.n_steps, -(-int(counters[_CURSOR]) // batch)))
+            try:
+                with run.pacer.timing(steps):
+                    runtime.run(bound, work, steps)
+            except InputNotFiniteError as error:
+                self.feed.locate(error, model.input_names)
+                raise
+            run.after_steps(-(-(min(last, int(counters[_CURSOR])) - first) // batch))
         return model._logs_so_far()
+
+    def _span(self, epoch: int) -> tuple[int, int, int]:
+        """Return the first row of an epoch, the row behind its last one, and how many epochs ago its pass began."""
+        if self.steps is None:
+            return 0, self.n, 0
+        part = (epoch - self.origin) % -(-self.n_steps // self.steps)
+        first = part * self.steps * self.batch
+        last = min(self.n, first + self.steps * self.batch)
+        found = -(-(last - first) // self.batch)
+        if found < self.steps and not self._warned:
+            self._warned = True
+            passes.warn_of_few(
+                "steps_per_epoch", self.steps, found, f" for epoch {epoch + 1}; the next one starts again"
+            )
+        return first, last, part
 
     def _program(self, model: Model, size: int) -> BoundProgram:
         wanted = (size, model._trained())
@@ -82,7 +113,7 @@ class ArrayEpochs:
 
     def _epochs_at_once(self, run: Run, epoch: int) -> int:
         """Return how many epochs to train in the next call; 0 where it trains a part of one."""
-        if run.callbacks.every_batch or run.model._runtime.placement is not None:
+        if self.steps is not None or run.callbacks.every_batch or run.model._runtime.placement is not None:
             return 0
         count = run.pacer.steps(MOST_EPOCHS * self.n_steps) // self.n_steps
         if get_num_threads() > 1 and any(self._program(run.model, size).shared for size, _ in self._sizes):
@@ -97,7 +128,7 @@ class ArrayEpochs:
             self._orders.append(np.empty(self.n, np.int64) if self.shuffle else None)
         totals = [model._totals, *(objective.initial() for _ in range(1, count))]
         laps = [Lap(key_of(model, later), self._orders[later], totals[later]) for later in range(count)]
-        hyper = model.optimizer.hyper_rows(runtime.optimizer_step(), n_steps * count)
+        hyper = model.optimizer.hyper_rows(runtime.optimizer_step(), n_steps * count, model.dtype)
         work = Pass(self.addresses, self._orders[0], hyper, model._totals)
         parts = [(self._program(model, size), steps) for size, steps in self._sizes]
         if count > 1:
@@ -111,6 +142,7 @@ class ArrayEpochs:
         try:
             fail_where_not_finite(runtime.training, runtime.table.dtype)
         except InputNotFiniteError as error:
+            self.feed.locate(error, model.input_names)
             run.ahead.append((totals[done // n_steps], (error, int(runtime.training[_CURSOR]))))
         return False
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.model.runtime import Pass
+from fastnn.model.runtime import InputNotFiniteError, Pass
 from fastnn.program.layout import Counter
+from fastnn.registry import shorten
 from fastnn.training import passes
 from fastnn.training.feed import Feed
 
@@ -19,14 +21,58 @@ if TYPE_CHECKING:
     from fastnn.training.loop import Run
 
 
-def unpack(batch: Any) -> tuple[Any, Any, Any]:
+def unpack(batch: Any, where: str = "") -> tuple[Any, Any, Any]:
     """Take (x, y) or (x, y, sample_weight) apart."""
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        got = f"a {type(batch).__name__}"
+        if isinstance(batch, (tuple, list)):
+            got += f" of {len(batch)} {'value' if len(batch) == 1 else 'values'}"
+        elif isinstance(batch, Mapping):
+            got += f" with the keys {shorten(list(batch))}"
         raise ValueError(
-            "an iterable of batches gives tuples (x, y) or (x, y, sample_weight), got "
-            + (f"{len(batch)} values" if isinstance(batch, (tuple, list)) else type(batch).__name__)
+            f"{where}an iterable of batches gives tuples (x, y) or (x, y, sample_weight), got {got}; y is an array "
+            "with a target for each row of x"
         )
     return batch[0], batch[1], batch[2] if len(batch) == 3 else None
+
+
+def inputs_of(batch: Any, n_inputs: int) -> Any:
+    """Return the inputs of a batch to predict: x, or the x of a tuple (x, y) or (x, y, sample_weight)."""
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (1, 2, 3):
+        return batch
+    x = batch[0]
+    if n_inputs == 1:
+        # rows as lists are inputs too
+        return x if isinstance(x, Mapping) or len(getattr(x, "shape", ())) > 1 or _wraps(batch) else batch
+    return x if isinstance(x, (tuple, list, Mapping)) and len(x) == n_inputs else batch
+
+
+def _wraps(batch: Any) -> bool:
+    """Return whether a list has arrays of rows in it, and not one row of numbers."""
+    return hasattr(batch[0], "to_numpy") or (len(getattr(batch[0], "shape", ())) == 1 and isinstance(batch, tuple))
+
+
+def length_of(iterable: Any) -> int | None:
+    """Return how many batches an iterable says it has; None where it does not, or says something impossible."""
+    try:
+        return len(iterable) or None
+    except Exception:
+        # loaders of endless or unknown length raise all kinds of errors; the length is for display only
+        return None
+
+
+def peek(iterable: Any) -> tuple[Any, Any]:
+    """Return the first batch, and the iterable as it was before that.
+
+    Raises
+    ------
+    ValueError
+        When there is none.
+    """
+    walk = iter(iterable)
+    for first in walk:
+        return first, chain([first], walk) if walk is iterable else iterable
+    raise ValueError("the iterable gave no batch")
 
 
 def train_batch(model: Model, feed: Feed, *, fresh: bool) -> None:
@@ -38,8 +84,12 @@ def train_batch(model: Model, feed: Feed, *, fresh: bool) -> None:
         runtime.training[Counter.CURSOR] = 0
         request = feed.request("train", feed.n, training=True, trained=model._trained())
         bound = runtime.program(request, model._objective, model._optimizer)
-        hyper = model.optimizer.hyper_rows(runtime.optimizer_step(), 1)
-        runtime.run(bound, Pass(feed.addresses(), hyper=hyper, accumulators=model._totals), 1)
+        hyper = model.optimizer.hyper_rows(runtime.optimizer_step(), 1, model.dtype)
+        try:
+            runtime.run(bound, Pass(feed.addresses(), hyper=hyper, accumulators=model._totals), 1)
+        except InputNotFiniteError as error:
+            feed.locate(error, model.input_names)
+            raise
         model._earlier_rows += feed.n
         runtime.training[Counter.CURSOR] = 0
 
@@ -73,8 +123,12 @@ def train_iterable(
                     ) from None
             if run.callbacks.every_batch:
                 run.callbacks.on_train_batch_begin(done)
-            x, y, weight = unpack(batch)
-            train_batch(model, model._feed(x, y, weight, class_weight, f"batch {done}: "), fresh=False)
+            x, y, weight = unpack(batch, f"batch {done}: ")
+            try:
+                train_batch(model, model._feed(x, y, weight, class_weight, f"batch {done}: "), fresh=False)
+            except InputNotFiniteError as error:
+                error.cell = f"{error.cell} of batch {done}"
+                raise
             done += 1
             run.after_steps(done)
         if done == 0:
@@ -87,26 +141,34 @@ def train_iterable(
     return train_epoch
 
 
-def evaluate(model: Model, iterable: Iterable[Any]) -> tuple[NDArray[np.float64], int]:
-    """Fill fresh accumulators over all batches; returns them and the number of rows."""
+def evaluate(model: Model, iterable: Iterable[Any], steps: int | None = None) -> tuple[NDArray[np.float64], int]:
+    """Fill fresh accumulators over all batches, or the next `steps`; returns them and the number of rows."""
     totals, rows = model._objective_or_fail().initial(), 0
-    for number, batch in enumerate(iterable):
-        x, y, weight = unpack(batch)
+    for number, batch in _some(iterable, steps):
+        x, y, weight = unpack(batch, f"batch {number}: ")
         feed = model._feed(x, y, weight, None, f"batch {number}: ")
         passes.sweep(model, feed, feed.n, 0, feed.n, partial(feed.request, "evaluate"), totals)
         rows += feed.n
-    if rows == 0:
-        raise ValueError("the iterable gave no batch")
     return totals, rows
 
 
-def predict(model: Model, iterable: Iterable[Any]) -> Any:
-    """Return the outputs for all batches of inputs, joined."""
-    found = []
-    for number, batch in enumerate(iterable):
-        feed = model._inputs(batch, f"batch {number}: ")
+def predict(model: Model, iterable: Iterable[Any], steps: int | None = None) -> Any:
+    """Return the outputs for all batches of inputs, or the next `steps`, joined."""
+    found, n_inputs = [], len(model.input_names)
+    for number, batch in _some(iterable, steps):
+        feed = model._inputs(inputs_of(batch, n_inputs), f"batch {number}: ")
         found.append(passes.predict(model, feed, passes.DEFAULT_BATCH))
-    if not found:
-        raise ValueError("the iterable gave no batch")
     joined = [np.concatenate(parts) for parts in zip(*found, strict=True)]
     return joined[0] if len(joined) == 1 else joined
+
+
+def _some(iterable: Iterable[Any], steps: int | None) -> Iterator[tuple[int, Any]]:
+    """Yield batches with their numbers, at most `steps`; warns where there are fewer, raises where there is none."""
+    count = 0
+    for batch in islice(iterable, steps):
+        yield count, batch
+        count += 1
+    if count == 0:
+        raise ValueError("the iterable gave no batch")
+    if steps is not None and count < steps:
+        passes.warn_of_few("steps", steps, count)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn import casts
 from fastnn.addresses import place
 from fastnn.backend.cuda.arrays import DeviceArray, foreign, is_on_gpu
+from fastnn.losses.targets import ElementError
 from fastnn.lower.task import Source
+from fastnn.training import frames
+from fastnn.training.kinds import list_of
 
 Shape = tuple[int, ...]
 # bool is read as uint8; what is not here is converted as a whole
@@ -45,26 +49,18 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
         raise TypeError(f"{what}: expected a dense array, got the sparse {type(value).__name__}; use .toarray()")
     if callable(value) and not hasattr(value, "__array__"):
         raise TypeError(f"{what}: expected data, got the function {getattr(value, '__name__', value)!r}: call it")
+    given = value
     if not isinstance(value, np.ndarray) and hasattr(value, "to_numpy"):
-        value = _from_frame(value, what)
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise TypeError(f"{what}: expected an array of numbers, got {type(value).__name__}: {error}") from None
-    if np.ma.is_masked(value):
-        raise ValueError(f"{what}: expected numbers, got a masked array with masked elements; fill or drop them")
+        value = frames.values(value, what)
+    array = casts.plain(value, what)
     if array.dtype.kind not in "biuf":
-        hint = {
-            "U": "; number classes by `classes, y = numpy.unique(y, return_inverse=True)`",
-            "O": "; if its elements are numbers, use .astype(float)",
-        }.get(array.dtype.kind, "")
-        raise TypeError(f"{what}: expected numbers, got an array of dtype {array.dtype}{hint}")
+        raise TypeError(f"{what}: expected numbers, got an array of dtype {array.dtype}{frames.recipe(given, array)}")
     if array.dtype == np.bool_:
         return array.view(np.uint8)
     if not array.dtype.isnative or _name(array.dtype) not in _READABLE:
         name = _name(array.dtype) if _name(array.dtype) in _READABLE else "float32"
         wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
-        array = array.astype("float64" if wide else name)
+        array = casts.cast(array, "float64", what) if wide else array.astype(name)
     if not array.flags.aligned:
         array = array.copy()
     return array
@@ -77,42 +73,24 @@ def on_gpu(value: Any, what: str) -> DeviceArray:
     return foreign(value, device_of, what)
 
 
-def _from_frame(frame: Any, what: str) -> Any:
-    values = frame.to_numpy()
-    if isinstance(values, np.ndarray) and values.dtype == object:
-        columns = getattr(frame, "columns", None)
-        if columns is not None:
-            bad = [str(name) for name in columns if frame[name].to_numpy().dtype.kind not in "biuf"]
-            if bad:
-                raise TypeError(f"{what}: expected numbers, but the columns {bad} hold something else")
-            values = np.column_stack([frame[name].to_numpy() for name in columns])
-    return values
-
-
-def is_batches(x: Any) -> bool:
-    """Tell whether x is an iterable of batches instead of one table of samples."""
-    if (
-        isinstance(x, (np.ndarray, list, tuple, Mapping, str, bytes, bytearray, memoryview))
-        or hasattr(x, "to_numpy")
-        or hasattr(x, "toarray")
-        or hasattr(x, "__array__")
-    ):
-        return False
-    return hasattr(x, "__iter__") or hasattr(x, "__next__")
-
-
 @dataclass(frozen=True)
 class Rows:
     """An array whose rows kernels fetch: all that a gather record and a context have to know.
 
-    `array` keeps the memory alive; it may be a DeviceArray.
+    Attributes
+    ----------
+    array : numpy.ndarray or DeviceArray
+        Keeps the memory alive.
+    columns : sequence, optional
+        The names of the columns of the data frame that the rows come from.
     """
 
     array: Any
     inner: tuple[tuple[int, int], ...]
+    columns: Any = None
 
     @classmethod
-    def of(cls, array: Any) -> Rows:
+    def of(cls, array: Any, columns: Any = None) -> Rows:
         """Describe an array of shape (n, ...), copying it only when a row has more than three odd axes."""
         row_strides = array.strides[1:]
         expected, contiguous = array.itemsize, True
@@ -120,10 +98,10 @@ class Rows:
             contiguous &= size == 1 or stride == expected
             expected *= size
         if contiguous:
-            return cls(array, ())
+            return cls(array, (), columns)
         if array.ndim > 4:
             return cls(np.ascontiguousarray(array if isinstance(array, np.ndarray) else array.copy_to_host()), ())
-        return cls(array, tuple(zip(array.shape[1:], row_strides, strict=True)))
+        return cls(array, tuple(zip(array.shape[1:], row_strides, strict=True)), columns)
 
     def source(self, slot: int, *, indexed: bool, check_finite: bool) -> Source:
         """Describe the rows for a data slot."""
@@ -136,29 +114,13 @@ class Rows:
         """The address of the first row."""
         return place(self.array)
 
+    def row(self, index: int) -> NDArray[Any]:
+        """Return one row, from a GPU's memory where it is there."""
+        array = self.array
+        return np.asarray(array[index] if isinstance(array, np.ndarray) else array.row(index).copy_to_host())
+
     def __len__(self) -> int:
         return len(self.array)
-
-
-def only(value: Any) -> Any:
-    """Take the array out of a list of one array; nested lists of numbers stay as they are."""
-    if isinstance(value, (list, tuple)) and len(value) == 1 and getattr(value[0], "ndim", 0) > 1:
-        return value[0]
-    return value
-
-
-def list_of(value: Any, names: Sequence[str], what: str) -> list[Any]:
-    """Spread a value, a list or a dict over several inputs or outputs."""
-    if len(names) == 1 and not isinstance(value, Mapping):
-        return [only(value)]
-    if isinstance(value, Mapping):
-        if set(value) != set(names):
-            raise ValueError(f"{what}: expected a dict with the keys {list(names)}, got {list(value)}")
-        return [value[name] for name in names]
-    if not isinstance(value, (list, tuple)) or len(value) != len(names):
-        got = f"{len(value)}" if isinstance(value, (list, tuple)) else type(value).__name__
-        raise ValueError(f"{what}: expected a list of {len(names)} arrays ({', '.join(names)}), got {got}")
-    return list(value)
 
 
 def features(x: Any, names: Sequence[str], shapes: Sequence[Shape], what: str = "x") -> list[Rows]:
@@ -184,7 +146,7 @@ def features(x: Any, names: Sequence[str], shapes: Sequence[Shape], what: str = 
             )
         if len(array) == 0:
             raise ValueError(f"{where}: expected at least one row, got shape {array.shape}")
-        found.append(Rows.of(array))
+        found.append(Rows.of(array, frames.columns(value)))
     _same_length(found, names, what)
     return found
 
@@ -207,8 +169,15 @@ class Targets:
     labels: bool
 
 
-def targets(y: Any, objective: Any, n: int, what: str = "y") -> list[Targets | None]:
+def targets(y: Any, objective: Any, n: int, dtype: str, what: str = "y") -> list[Targets | None]:
     """Check the targets of all outputs that have a loss or a metric.
+
+    Parameters
+    ----------
+    n : int
+        How many rows there have to be.
+    dtype : {"float32", "float64"}
+        The model's, in which dense targets have to be finite.
 
     Raises
     ------
@@ -229,12 +198,18 @@ def targets(y: Any, objective: Any, n: int, what: str = "y") -> list[Targets | N
         array = as_array(value, where)
         if len(array.shape) == 0 or len(array) != n:
             raise ValueError(f"{where}: expected {n} rows, as many as x has, got shape {array.shape}")
-        kinds = [] if loss is None else [loss.check_targets(array, shape, where)]
-        for reading in objective.readings:
-            if reading.measure.output == output:
-                kinds.append(reading.metric.check_targets(array, shape, f"{where} (for {reading.name})"))
+        columns = frames.columns(value)
+        try:
+            kinds = [] if loss is None else [loss.check_targets(array, shape, where)]
+            for reading in objective.readings:
+                if reading.measure.output == output:
+                    kinds.append(reading.metric.check_targets(array, shape, f"{where} (for {reading.name})"))
+        except ElementError as error:
+            error.columns = columns
+            raise
         if len(set(kinds)) > 1:
             raise ValueError(f"{where}: some losses and metrics take class labels, others dense targets")
+        casts.check_fits(array, dtype, where, columns)
         found.append(Targets(Rows.of(_drop_unit_axis(array, shape, kinds[0])), kinds[0] == "classes"))
     return found
 

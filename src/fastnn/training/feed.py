@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from fastnn import casts
 from fastnn.addresses import place
 from fastnn.backend.cuda.arrays import DeviceArray
 from fastnn.model.programs import Request, TargetLayout
@@ -13,6 +16,9 @@ from fastnn.training import data
 from fastnn.training.data import Rows, Targets
 from fastnn.training.objective import Objective
 from fastnn.training.weights import weights_by_output
+
+if TYPE_CHECKING:
+    from fastnn.model.runtime import InputNotFiniteError
 
 
 @dataclass(frozen=True)
@@ -47,14 +53,15 @@ class Feed:
         names: Sequence[str],
         shapes: Sequence[tuple[int, ...]],
         objective: Objective,
+        dtype: str,
         what: str = "",
     ) -> Feed:
         """Check data for training or evaluation; raises TypeError or ValueError before anything runs."""
         inputs = data.features(x, names, shapes, f"{what}x")
         n = len(inputs[0])
-        targets = data.targets(y, objective, n, f"{what}y")
-        shape = objective.output_shapes[0]
-        weights = weights_by_output(sample_weight, class_weight, targets, objective.output_names, n, shape)
+        targets = data.targets(y, objective, n, dtype, f"{what}y")
+        columns = (objective.output_shapes[0] or (1,))[-1]
+        weights = weights_by_output(sample_weight, class_weight, targets, objective.output_names, n, columns, dtype)
         return cls(tuple(inputs), tuple(targets), tuple(weights), len(targets), came_on_gpu=_any_on_gpu(inputs))
 
     @classmethod
@@ -119,7 +126,23 @@ class Feed:
             None if target is None else replace(target, rows=change(target.rows)) for target in self.targets
         )
         weights = tuple(None if rows is None else change(rows) for rows in self.weights)
-        return replace(self, inputs=tuple(map(change, self.inputs)), targets=targets, weights=weights, results=[])
+        inputs = tuple(replace(change(rows), columns=rows.columns) for rows in self.inputs)
+        return replace(self, inputs=inputs, targets=targets, weights=weights, results=[])
+
+    def locate(self, error: InputNotFiniteError, names: Sequence[str]) -> None:
+        """Complete the error of a row with the number in it that is not finite, its column and its input."""
+        for name, rows in zip(names, self.inputs, strict=True):
+            array = rows.row(error.row)
+            if array.dtype.kind != "f":
+                continue
+            with np.errstate(all="ignore"):
+                bad = np.argwhere(~np.isfinite(array.astype(error.dtype)))
+            if len(bad):
+                index = tuple(int(i) for i in bad[0])
+                place = casts.spell_within((error.row, *index), (len(rows), *array.shape), rows.columns)
+                among = [place] * bool(place) + [f"of input {name!r}"] * (len(names) > 1)
+                error.cell = " ".join([str(array[index]), *among])
+                return
 
     def addresses(self) -> dict[int, int]:
         """Return the address of every array by data slot."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +17,11 @@ from fastnn.layers.base import fraction, positive_int
 from fastnn.program.layout import Counter
 from fastnn.training import batches, passes
 from fastnn.training.arrays import ArrayEpochs
-from fastnn.training.data import is_batches
 from fastnn.training.feed import Feed
 from fastnn.training.history import History
 from fastnn.training.loop import Run, Validate, warn_of_bad_loss
 from fastnn.training.progress import Progress
+from fastnn.training.weights import balanced
 
 if TYPE_CHECKING:
     from fastnn.model.model import Model
@@ -49,11 +50,12 @@ def fit(
         if not isinstance(options[flag], (bool, np.bool_)):
             raise TypeError(f"{flag}: expected a bool, got {options[flag]!r}")
     share = fraction(options["validation_split"], "validation_split")
-    iterable = is_batches(x)
-    if not iterable:
-        model._build_for(x)
-    elif not model.built:
-        raise RuntimeError("the model is not built: an iterable of batches needs a model with an Input")
+    validates = _validated_epochs(options["validation_freq"])
+    for name in ("steps_per_epoch", "validation_steps"):
+        if options[name] is not None:
+            options[name] = positive_int(options[name], name)
+    iterable = model._is_batches(x, listed=y is None)
+    x = model._built_for(x, iterable, pairs=True)
     model._objective_or_fail()
     if iterable:
         train_epoch, steps, validate = _from_batches(model, x, y, share, options)
@@ -62,7 +64,7 @@ def fit(
         train_epoch, steps, validate, described = _from_arrays(model, x, y, share, options)
     verbose = 1 if options["verbose"] == "auto" else options["verbose"]
     progress = Progress(verbose)
-    parameters = {"epochs": epochs, "steps": steps, "verbose": verbose}
+    parameters = {"epochs": epochs, "steps": steps, "verbose": verbose, "validates": validates}
     callbacks = CallbackList(options["callbacks"], model, parameters)
     with _training(model):
         resumed = None
@@ -75,7 +77,10 @@ def fit(
             model._earlier_rows = 0
             model._run = {"start": int(counters[Counter.EPOCH]) - first, "data": described}
         model._callbacks, model._resumable, model.history = callbacks, None, history
-        run = Run(model, first, epochs, steps, validate, callbacks, progress, history, bad_loss=bad_loss)
+        run = Run(
+            model, first, epochs, steps, validate, callbacks, progress, history,
+            validates=validates, bad_loss=bad_loss,
+        )  # fmt: skip
         run.epochs(train_epoch, resumed)
     return history
 
@@ -84,6 +89,17 @@ def _count(value: Any, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
         raise ValueError(f"{what}: expected an integer of at least 0, got {value!r}")
     return int(value)
+
+
+def _validated_epochs(value: Any) -> Callable[[int], bool]:
+    """Return the test that `validation_freq` means: of every n-th epoch, or of those in a list, counted from 1."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        every = positive_int(value, "validation_freq")
+        return lambda epoch: (epoch + 1) % every == 0
+    if isinstance(value, (str, bytes, bool, Mapping)) or not isinstance(value, Iterable):
+        raise TypeError(f"validation_freq: expected an integer, or a list of epochs counted from 1, got {value!r}")
+    chosen = frozenset(positive_int(one, "validation_freq") for one in value)
+    return lambda epoch: epoch + 1 in chosen
 
 
 @contextmanager
@@ -104,28 +120,34 @@ def _training(model: Model) -> Iterator[None]:
 
 def _from_arrays(model: Model, x: Any, y: Any, share: float, options: dict[str, Any]) -> tuple[Any, ...]:
     """Prepare training on arrays: the epoch's function, steps, validation, and what a resumed run must match."""
-    if options["steps_per_epoch"] is not None:
-        raise ValueError("steps_per_epoch is for iterables of batches; arrays are used whole in each epoch")
     if y is None:
         raise ValueError("y: fit on arrays needs targets")
-    feed = model._feed(x, y, options["sample_weight"], options["class_weight"])
+    weights, classes, steps = options["sample_weight"], options["class_weight"], options["steps_per_epoch"]
+    feed = model._feed(x, y, weights, None if share > 0.0 and isinstance(classes, str) else classes)
     batch = model._batch(options["batch_size"], DEFAULT_BATCH)
     n = feed.n
     validate = _validation(model, options)
     if share > 0.0:
         if validate is not None:
             raise ValueError("give validation_split or validation_data, not both")
-        # rounded down, as in Keras; a validation without rows would be none
-        n = min(math.floor(feed.n * (1.0 - share)), feed.n - 1)
+        # rounded down, as in Keras, but of the number as it is written; a validation without rows would be none
+        n = min(math.floor(feed.n * (1 - Fraction(repr(share)))), feed.n - 1)
         if n < 1:
             raise ValueError(f"validation_split {share} of {feed.n} rows leaves none to train on")
-        plain = options["class_weight"] is None
-        held_out = feed if plain else model._feed(x, y, options["sample_weight"], None)
+        held_out = feed
+        if classes is not None:
+            held_out = model._feed(x, y, weights, None)
+            if isinstance(classes, str):
+                # the rows that are trained on decide
+                feed = model._feed(x, y, weights, balanced(classes, feed.targets, n))
         validate = _evaluator(model, held_out, options, n)
     batch = min(batch, n)
     described = {"rows": n, "batch_size": batch, "shuffle": bool(options["shuffle"])}
-    train_epoch = ArrayEpochs(feed, n, batch, bool(options["shuffle"]))
-    return train_epoch, -(-n // batch), validate, described
+    first = int(options["initial_epoch"])
+    if steps is not None:
+        described |= {"steps_per_epoch": steps, "initial_epoch": first}
+    train_epoch = ArrayEpochs(feed, n, batch, bool(options["shuffle"]), steps, first)
+    return train_epoch, min(-(-n // batch), steps or n), validate, described
 
 
 def _from_batches(model: Model, x: Any, y: Any, share: float, options: dict[str, Any]) -> tuple[Any, ...]:
@@ -138,18 +160,16 @@ def _from_batches(model: Model, x: Any, y: Any, share: float, options: dict[str,
     ):
         if given:
             raise ValueError(f"{name}: cannot be given with an iterable of batches")
+    if isinstance(options["class_weight"], str):
+        raise ValueError("class_weight: 'balanced' needs all targets at once; pass a dict of label to weight")
     steps = options["steps_per_epoch"]
-    if steps is not None:
-        steps = positive_int(steps, "steps_per_epoch")
-    elif _ends_early(x, options):
+    if steps is None and _ends_early(x, options):
         raise ValueError(
             f"x: a {type(x).__name__} gives its batches once, but there are {_epochs(options)} epochs: give "
             "steps_per_epoch, epochs=1, or a list or other iterable that can start again"
         )
-    elif hasattr(x, "__len__"):
-        expected = len(x)
-        return batches.train_iterable(x, None, options["class_weight"]), expected, _validation(model, options)
-    return batches.train_iterable(x, steps, options["class_weight"]), steps, _validation(model, options)
+    expected = batches.length_of(x) if steps is None else steps
+    return batches.train_iterable(x, steps, options["class_weight"]), expected, _validation(model, options)
 
 
 def _epochs(options: dict[str, Any]) -> int:
@@ -165,13 +185,14 @@ def _validation(model: Model, options: dict[str, Any]) -> Validate | None:
     data = options["validation_data"]
     if data is None:
         return None
-    if is_batches(data):
-        if _ends_early(data, options):
+    steps = options["validation_steps"]
+    if model._is_batches(data, listed=_is_list_of_batches(data)):
+        if steps is None and _ends_early(data, options):
             raise ValueError(
                 f"validation_data: a {type(data).__name__} gives its batches once, but there are "
-                f"{_epochs(options)} epochs: give a list or other iterable that can start again"
+                f"{_epochs(options)} epochs: give validation_steps, or a list or other iterable that can start again"
             )
-        return lambda: model._objective_or_fail().logs(*batches.evaluate(model, data))
+        return lambda: model._objective_or_fail().logs(*batches.evaluate(model, data, steps))
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         got = f"{len(data)} values" if isinstance(data, (tuple, list)) else type(data).__name__
         raise ValueError(f"validation_data: expected (x, y) or (x, y, sample_weight), got {got}")
@@ -179,11 +200,20 @@ def _validation(model: Model, options: dict[str, Any]) -> Validate | None:
     return _evaluator(model, model._feed(x, y, weight, None, "validation "), options, 0)
 
 
+def _is_list_of_batches(data: Any) -> bool:
+    """Return whether a list holds batches (x, y), where (x, y) itself may stand: its parts are batches, not arrays."""
+    return isinstance(data, list) and all(isinstance(part, (tuple, list)) for part in data)
+
+
 def _evaluator(model: Model, feed: Feed, options: dict[str, Any], first: int) -> Validate:
-    size = model._batch(options["validation_batch_size"])
+    steps, size = options["validation_steps"], options["validation_batch_size"]
+    if steps is not None and size is None:
+        size = options["batch_size"] or passes.STEP_ROWS
+    size = model._batch(size)
+    last = passes.last_row(steps, size, first, feed.n)
 
     def validate() -> dict[str, Any]:
-        return model._objective_or_fail().logs(*passes.evaluate(model, feed, size, first, feed.n))
+        return model._objective_or_fail().logs(*passes.evaluate(model, feed, size, first, last))
 
     return validate
 

@@ -51,6 +51,8 @@ class Run:
         Returns the validation's logs.
     bad_loss : callable
         Called once, with the step at which the loss was no finite number.
+    validates : callable
+        Returns whether an epoch is validated.
     ahead : deque
         Epochs that have been trained in a call with others, and are not recorded yet.
     """
@@ -65,6 +67,7 @@ class Run:
     history: History
     pacer: Pacer = field(default_factory=Pacer)
     bad_loss: Callable[[int], None] = warn_of_bad_loss
+    validates: Callable[[int], bool] = lambda epoch: True
     warned: bool = False
     ahead: deque[Trained] = field(default_factory=deque)
 
@@ -118,7 +121,7 @@ class Run:
         """Validate, record and call back for an epoch that is trained; returns its logs."""
         model = self.model
         logs = dict(model._run["trained"]["logs"])
-        if self.validate is not None and not model.stop_training:
+        if self.validate is not None and self.validates(epoch) and not model.stop_training:
             self.callbacks.on_test_begin()
             results = self.validate()
             self.callbacks.on_test_end(results)

@@ -102,7 +102,8 @@ def train_many(
         "batch_size": batch_size, "epochs": epochs, "verbose": 0, "callbacks": None, "class_weight": class_weight,
         "validation_split": validation_split, "validation_data": validation_data, "shuffle": shuffle,
         "sample_weight": sample_weight, "initial_epoch": initial_epoch, "steps_per_epoch": None,
-        "validation_batch_size": validation_batch_size, "resume": resume,
+        "validation_steps": None, "validation_freq": 1, "validation_batch_size": validation_batch_size,
+        "resume": resume,
     }  # fmt: skip
     threads = get_num_threads() if n_threads is None else checked(n_threads, "n_threads")
     if verbose not in (0, 1, "auto"):

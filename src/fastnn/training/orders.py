@@ -39,6 +39,16 @@ class Orders:
         self._n, self._shuffle = n, shuffle
         self._pool: ThreadPoolExecutor | None = None
         self._ahead: tuple[bytes, Future[Order]] | None = None
+        self._latest: tuple[bytes, Order | None] = (b"", None)
+
+    def part_of(self, model: Model, part: int) -> Order | None:
+        """Return the order of the pass that began `part` epochs ago, None where rows are not shuffled."""
+        if not self._shuffle:
+            return None
+        wanted = key_of(model, -part)
+        if self._latest[0] != wanted:
+            self._latest = wanted, shuffled(wanted, self._n)
+        return self._latest[1]
 
     def next(self, model: Model, more: bool = False) -> Order | None:
         """Return the order of the epoch that is to come, None where rows are not shuffled; `more` will be asked for."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,33 @@ if TYPE_CHECKING:
 
 # Rows a batch where the user gives none: enough to fill the cores' vector units, little enough for the caches.
 DEFAULT_BATCH = 256
+# Rows of one of `steps`, as in Keras: there the number of rows decides how far the steps get.
+STEP_ROWS = 32
+
+
+def last_row(steps: int | None, batch: int, first: int, n: int) -> int:
+    """Return the row at which a pass over [first, n) ends that takes `steps` batches; warns where there are fewer."""
+    if steps is None:
+        return n
+    there = -(-(n - first) // batch)
+    if there < steps:
+        warn_of_few("steps", steps, there)
+    return min(n, first + steps * batch)
+
+
+def warn_of_few(name: str, steps: int, there: int, where: str = "") -> None:
+    """Warn that the data had fewer batches than were asked for."""
+    warnings.warn(
+        f"{name}: expected {steps} batches, but the data had {there}{where}", RuntimeWarning, stacklevel=user_level()
+    )
+
+
+def user_level() -> int:
+    """Return the `stacklevel` of `warnings.warn`, called by the caller, that names the first line outside of fastnn."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastnn."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def sweep(
@@ -45,9 +74,9 @@ def evaluate(model: Model, feed: Feed, batch: int, first: int, last: int) -> tup
     return totals, last - first
 
 
-def predict(model: Model, feed: Feed, batch: int) -> list[NDArray[Any]]:
-    """Return the outputs for all rows."""
-    n = feed.n
+def predict(model: Model, feed: Feed, batch: int, steps: int | None = None) -> list[NDArray[Any]]:
+    """Return the outputs for all rows, or those of the first `steps` batches."""
+    n = last_row(steps, batch, 0, feed.n)
     shapes = model._architecture_or_fail().output_shapes
     # uninitialised: every row is stored by exactly one batch
     feed.results.extend(model._runtime.empty((n, *shape)) for shape in shapes)

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn import casts
 from fastnn.backend.cpu.engine import Runner
 from fastnn.errors import DeviceMemoryError
 from fastnn.losses import Loss
 from fastnn.model.interrupts import interrupts_later
 from fastnn.model.prepared import locked
 from fastnn.model.quick import MOST_BYTES, keep
-from fastnn.model.runtime import Pass, fail_where_not_finite
+from fastnn.model.runtime import InputNotFiniteError, Pass, fail_where_not_finite
 from fastnn.program.layout import MAX_BUFFERS, Counter
 from fastnn.threads import get_num_threads
 
@@ -71,7 +72,7 @@ def _make(model: Model, objective: Objective, x: NDArray[Any], y: NDArray[Any]) 
     rows[...], targets[...] = x, y
     feed = model._checked(rows, targets, None, None)
     found = feed.targets[0]
-    passes = None if found is None else _test(objective, targets, labels=found.labels)
+    passes = None if found is None else _test(objective, targets, model.dtype, labels=found.labels)
     if found is None or passes is None or not np.may_share_memory(feed.inputs[0].array, rows):
         return _never
     if not np.may_share_memory(found.rows.array, targets):
@@ -92,7 +93,7 @@ def _never(model: Any, x: Any, y: Any) -> bool | None:
 _MARKERS = (_seen, _never)
 
 
-def _test(objective: Objective, targets: NDArray[Any], *, labels: bool) -> Callable[[], bool] | None:
+def _test(objective: Objective, targets: NDArray[Any], dtype: str, *, labels: bool) -> Callable[[], bool] | None:
     """Return a test of targets that are surely right, None where the objective asks for more than it can tell."""
     loss, metrics = objective.losses[0], [reading.metric for reading in objective.readings]
     if not all(type(one).__module__.startswith("fastnn.") for one in (loss, *metrics)) or loss is None:
@@ -107,7 +108,11 @@ def _test(objective: Objective, targets: NDArray[Any], *, labels: bool) -> Calla
         return None
     if targets.dtype.kind != "f":
         return lambda: True
-    return lambda: bool(np.isfinite(targets).all())
+    if targets.itemsize <= np.dtype(dtype).itemsize:
+        return lambda: bool(np.isfinite(targets).all())
+    # NaN fails the comparison
+    limit = casts.LIMITS[dtype]
+    return lambda: bool(np.abs(targets).max() < limit)
 
 
 def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any], passes: Callable[[], bool]) -> Step:
@@ -122,6 +127,7 @@ def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any],
     bound = runtime.program(request, objective, optimizer)
     context, kept = runtime.context_of(bound, Pass(feed.addresses(), hyper=hyper, accumulators=totals))
     training, addresses, n, dtype = runtime.training, context[:MAX_BUFFERS], feed.n, model.dtype
+    names = model.input_names
     counters, runner = memoryview(training.data), Runner(training)
     start = runner.prepared(bound, 1, get_num_threads())
     cleared = [int(counter) for counter in (Counter.CURSOR, Counter.CHUNK_STEP, Counter.STATUS, Counter.BAD_LOSS_STEP)]
@@ -131,7 +137,7 @@ def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any],
         if not passes():
             return False
         rows[...] = x
-        hyper[...] = optimizer.hyper_rows(model._runtime.optimizer_step(), 1)
+        hyper[...] = optimizer.hyper_rows(model._runtime.optimizer_step(), 1, dtype)
         totals[...] = initial
         model._totals, model._earlier_rows = totals, 0
         training[:MAX_BUFFERS] = addresses
@@ -139,7 +145,11 @@ def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any],
             counters[counter] = 0
         if start() != 1:
             runner.check(bound.program)
-            fail_where_not_finite(training, dtype)
+            try:
+                fail_where_not_finite(training, dtype)
+            except InputNotFiniteError as error:
+                feed.locate(error, names)
+                raise
         counters[cleared[0]] = 0
         model._earlier_rows = n
         return True
@@ -151,11 +161,11 @@ def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any],
 
 def _on_device(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any], passes: Callable[[], bool]) -> Step:
     """Make the step by a run that is ready on the GPU; see `_freeze`."""
-    runtime, objective, optimizer = model._runtime, model._objective_or_fail(), model.optimizer
+    runtime, objective, optimizer, dtype = model._runtime, model._objective_or_fail(), model.optimizer, model.dtype
     placement = runtime.placement
     assert placement is not None
     initial, totals, hyper = objective.initial(), objective.initial(), optimizer.hyper_rows(0, 1)
-    there, n, training = placement.bring(feed), feed.n, runtime.training
+    there, n, training, names = placement.bring(feed), feed.n, runtime.training, model.input_names
     request = there.request("train", n, training=True, trained=model._trained())
     work = Pass(there.addresses(), hyper=hyper, accumulators=totals)
     data = [(slot, rows if slot == 0 else targets) for slot, _ in there.slots()]
@@ -166,11 +176,16 @@ def _on_device(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[An
         if not passes():
             return False
         rows[...] = x
-        hyper[...] = optimizer.hyper_rows(model._runtime.optimizer_step(), 1)
+        hyper[...] = optimizer.hyper_rows(model._runtime.optimizer_step(), 1, dtype)
         totals[...] = initial
         model._totals, model._earlier_rows = totals, 0
         with interrupts_later():
-            if run() is None:
+            try:
+                done = run()
+            except InputNotFiniteError as error:
+                feed.locate(error, names)
+                raise
+            if done is None:
                 return None
             training[Counter.CURSOR] = 0
             model._earlier_rows = n

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.training.data import as_array, list_of
+from fastnn.training.data import as_array
+from fastnn.training.kinds import list_of
 
 
 class Selection(NamedTuple):

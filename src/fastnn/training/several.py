@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.callbacks import Callback, CallbackList
-from fastnn.training.data import as_array, is_batches
+from fastnn.training.data import as_array
 from fastnn.training.fit import fit
 from fastnn.training.history import History
+from fastnn.training.kinds import is_batches
 from fastnn.training.rows import Selection, count, selections, take, take_weights
 
 if TYPE_CHECKING:

@@ -71,6 +71,11 @@ class DeviceArray:
             self.device, self.device_address, (*self.shape, 1), self.dtype, self._owner, (*self.strides, self.itemsize)
         )
 
+    def row(self, index: int) -> DeviceArray:
+        """Return the memory of one row."""
+        place = self.device_address + index * self.strides[0]
+        return DeviceArray(self.device, place, self.shape[1:], self.dtype, self._owner, self.strides[1:])
+
     def copy_to_host(self) -> NDArray[Any]:
         """Return a copy as a NumPy array."""
         low, extent = _extent(self.shape, self.strides, self.itemsize)

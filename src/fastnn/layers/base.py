@@ -99,11 +99,6 @@ class Layer:
         """Make the error for a wrong input, with the layer's name in front."""
         return ValueError(f"layer {self.label!r}: {message}")
 
-    @property
-    def output_activation(self) -> str | None:
-        """The formula of the activation that the layer ends in, "" where it only moves values, None if unknown."""
-        return None
-
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return the shape of an output sample; raises ValueError when the input shapes do not fit."""
         raise NotImplementedError(f"{type(self).__name__} does not define output_shape(*shapes)")

@@ -105,10 +105,6 @@ class Dense(Layer):
         self.kernel_constraint = constraints.get(self.kernel_constraint)
         self.bias_constraint = constraints.get(self.bias_constraint)
 
-    @property
-    def output_activation(self) -> str | None:
-        return activations.get(self.activation).formula
-
     def output_shape(self, *shapes: Shape) -> Shape:
         (shape,) = shapes
         if not shape:
@@ -156,10 +152,6 @@ class Activation(Layer):
     def prepare(self) -> None:
         self.activation = activations.get(self.activation)
 
-    @property
-    def output_activation(self) -> str | None:
-        return activations.get(self.activation).formula
-
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]
 
@@ -172,10 +164,6 @@ class Activation(Layer):
 @dataclass(eq=False, repr=False)
 class Flatten(Layer):
     """Make every sample one-dimensional."""
-
-    @property
-    def output_activation(self) -> str | None:
-        return ""
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return (prod(shapes[0]),)
@@ -208,10 +196,6 @@ class Reshape(Layer):
         self.target_shape = tuple(
             -1 if extent == -1 else positive_int(extent, f"target_shape[{axis}]") for axis, extent in enumerate(target)
         )
-
-    @property
-    def output_activation(self) -> str | None:
-        return ""
 
     def output_shape(self, *shapes: Shape) -> Shape:
         (shape,) = shapes

@@ -55,7 +55,9 @@ class _CrossEntropyBase(Loss):
 class BinaryCrossEntropy(_CrossEntropyBase):
     """Mean of -t log(p) - (1 - t) log(1 - p), for independent yes-no outputs (Keras `binary_crossentropy`).
 
-    Targets t are from 0 to 1; probabilities p are clipped to [1e-7, 1 - 1e-7].
+    Targets t are from 0 to 1; probabilities p are clipped to [1e-7, 1 - 1e-7]. A model whose outputs come from a
+    sigmoid, with nothing after it but layers that move values (Flatten, Reshape, Concatenate of such outputs), is
+    trained and evaluated from the sigmoid's input instead: nothing is clipped, and no gradient vanishes.
 
     Parameters
     ----------
@@ -74,7 +76,9 @@ class CrossEntropy(_CrossEntropyBase):
     """Sum of -t log(p) over the classes, the last axis, for integer labels, one-hot and soft targets alike.
 
     It is the `sparse_categorical_crossentropy` and `categorical_crossentropy` of Keras, except that
-    probabilities are not scaled to sum to 1. They are clipped to [1e-7, 1 - 1e-7].
+    probabilities are not scaled to sum to 1. They are clipped to [1e-7, 1 - 1e-7]. A model whose outputs come from a
+    softmax, with nothing after it but layers that move its rows (Reshape, Flatten, Concatenate), is trained and
+    evaluated from the softmax's input instead: nothing is clipped, and no gradient vanishes.
 
     Parameters
     ----------
@@ -135,7 +139,7 @@ class CrossEntropy(_CrossEntropyBase):
 class KLDivergence(Loss):
     """Sum of t log(t / p) over the last axis (Kullback & Leibler 1951; Keras `kl_divergence`).
 
-    Targets t and probabilities p are from 0 to 1, and both are clipped to [1e-7, 1].
+    Targets t and probabilities p are from 0 to 1, and both are clipped to [1e-7, 1]; p below 1e-7 has the gradient 0.
     """
 
     formula: ClassVar[str] = "kl_divergence"

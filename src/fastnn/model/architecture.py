@@ -97,15 +97,6 @@ class Architecture:
             names.append(name if name not in names else f"{name}_{len(names)}")
         return tuple(names)
 
-    def output_activations(self) -> tuple[str | None, ...]:
-        """Return the activation that each output ends in, None where it is not known."""
-        found = []
-        for call in self.outputs:
-            while (formula := self.layers[self.calls[call].layer].output_activation) == "":
-                call = self.calls[call].inputs[0]
-            found.append(formula)
-        return tuple(found)
-
     def parameters(self) -> list[tuple[int, ParameterSpec]]:
         """Return every weight once, with the number of its layer, in Keras' order."""
         found: list[tuple[int, ParameterSpec]] = []

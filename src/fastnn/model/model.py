@@ -17,6 +17,7 @@ from fastnn.layers.symbol import Symbol
 from fastnn.model import quick
 from fastnn.model.architecture import Architecture
 from fastnn.model.compiled import CompiledMixin
+from fastnn.model.programs import output_ends
 from fastnn.model.runtime import Pass
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
@@ -140,8 +141,8 @@ class Model(CompiledMixin):
         architecture, compiled = self._architecture_or_fail(), self._compiled
         assert compiled is not None
         names, shapes = architecture.output_names, architecture.output_shapes
-        activations = architecture.output_activations()
-        objective = Objective.bind(output_names=names, output_shapes=shapes, output_activations=activations, **compiled)
+        ends = output_ends(self._table)
+        objective = Objective.bind(output_names=names, output_shapes=shapes, output_ends=ends, **compiled)
         totals = objective.initial()
         with self._runtime.lock:
             self._runtime.attach(self._optimizer)

@@ -6,9 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from fastnn import activations
 from fastnn.graph import build as build_ops
 from fastnn.graph.gradients import NoGradientError, differentiate
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.meaning import End, before, ends
+from fastnn.layers.core import Activation
 from fastnn.lower.lower import lower
 from fastnn.lower.task import Place, Source, Task
 from fastnn.lower.update import Clipping, Update, penalties, tick, update
@@ -126,6 +129,22 @@ def network(
     return graph, places, parameters, inputs, outputs
 
 
+def output_ends(table: ParameterTable) -> tuple[tuple[End, ...], ...]:
+    """Return for each output what is known of its values in inference.
+
+    A linear activation layer changes nothing; as the last one it leaves it to the loss what the values mean.
+    """
+    graph, _, _, _, outputs = network(table, training=False)
+    found = []
+    for call, tensor in zip(table.architecture.outputs, outputs, strict=True):
+        layer = table.architecture.layers[table.architecture.calls[call].layer]
+        known = ends(graph, tensor)
+        if isinstance(layer, Activation) and activations.get(layer.activation).formula == "linear":
+            known = tuple(end._replace(op="linear") for end in known)
+        found.append(known)
+    return tuple(found)
+
+
 def _measure(
     graph: Graph,
     objective: Objective,
@@ -174,12 +193,12 @@ _FUSED = {
 
 
 def _fused_formula(graph: Graph, prediction: Tensor, formula: str) -> tuple[Tensor, str]:
-    """Take the loss of the logits where the last op makes probabilities of them: stable, and one record less."""
-    node = graph.producer(prediction)
-    if node is not None and node.inputs[0] is not None:
-        function = node.attrs.get("formula", node.op)
-        if (function, formula) in _FUSED:
-            return node.inputs[0], _FUSED[function, formula]
+    """Take the loss of the logits where probabilities are made from them: stable, and one record less."""
+    for (function, of_probabilities), of_logits in _FUSED.items():
+        if formula == of_probabilities:
+            logits = before(graph, prediction, function)
+            if logits is not None:
+                return logits, of_logits
     return prediction, formula
 
 

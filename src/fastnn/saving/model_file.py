@@ -15,6 +15,7 @@ from fastnn.config import REGISTRY, from_config, to_config
 from fastnn.errors import ModelFileError
 from fastnn.losses import Loss
 from fastnn.model.architecture import Architecture
+from fastnn.model.programs import output_ends
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.saving import container, progress
@@ -219,8 +220,8 @@ def _restore(
     ]
     architecture = model._architecture_or_fail()
     names, shapes = architecture.output_names, architecture.output_shapes
-    activations = architecture.output_activations()
-    objective = Objective.bind(losses, training["loss_weights"], metrics[0], metrics[1], names, shapes, activations)
+    ends = output_ends(model._table)
+    objective = Objective.bind(losses, training["loss_weights"], metrics[0], metrics[1], names, shapes, ends)
     # looked at before anything of a size that only the document claims is allocated
     totals = _tensor(tensors, "totals", (objective.size,), "float64")
     model.compile(

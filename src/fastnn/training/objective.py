@@ -14,10 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.graph.meaning import End
 from fastnn.losses import Loss
 from fastnn.metrics import Metric
 from fastnn.program.layout import Buffer, encode
-from fastnn.training.criteria import Named, check_activation, per_output, resolve_losses, resolve_metrics, squash
+from fastnn.training.criteria import (
+    Named,
+    check_ends,
+    per_output,
+    resolve_losses,
+    resolve_metrics,
+    suited,
+)
 
 PENALTY, SCRATCH, LOSSES = 0, 1, 2
 
@@ -84,12 +92,12 @@ class Objective:
         weighted_metrics: Any,
         output_names: tuple[str, ...],
         output_shapes: tuple[tuple[int, ...], ...],
-        output_activations: tuple[str | None, ...],
+        output_ends: tuple[tuple[End, ...], ...],
     ) -> Objective:
         """Check `compile`'s arguments against the outputs and lay out the accumulators."""
         losses = resolve_losses(loss, output_names)
-        for one, activation, name in zip(losses, output_activations, output_names, strict=True):
-            check_activation(one, activation, name)
+        for one, ends, shape, name in zip(losses, output_ends, output_shapes, output_names, strict=True):
+            check_ends(one, ends, shape[-1] if shape else 1, name)
         weights = []
         for one in per_output(1.0 if loss_weights is None else loss_weights, output_names, "loss_weights"):
             weight = 1.0 if one is None else one
@@ -99,8 +107,8 @@ class Objective:
         size = LOSSES + 2 * len(output_names)
         measures: dict[tuple[Any, ...], Measure] = {}
         readings: list[Reading] = []
-        plain = resolve_metrics(metrics, output_names, losses, "metrics")
-        weighed = resolve_metrics(weighted_metrics, output_names, losses, "weighted_metrics")
+        plain = resolve_metrics(metrics, output_names, "metrics")
+        weighed = resolve_metrics(weighted_metrics, output_names, "weighted_metrics")
         for output, (name, shape) in enumerate(zip(output_names, output_shapes, strict=True)):
             if not shape and (losses[output] is not None or plain[output] or weighed[output]):
                 raise ValueError(
@@ -109,8 +117,7 @@ class Objective:
                 )
             for weighted, wanted in ((False, plain[output]), (True, weighed[output])):
                 for named in wanted:
-                    metric = named.metric
-                    first = squash(metric, losses[output], shape[-1])
+                    metric, first = suited(named.metric, losses[output], output_ends[output], shape[-1])
                     key = (metric.accumulator, metric.parameters, metric.elementwise, output, weighted, first)
                     if key not in measures:
                         measures[key] = Measure(*key, offset=size, size=metric.size(shape))

@@ -164,8 +164,18 @@ def test_calls_as_in_keras():
     assert model.evaluate(X, SCORE) == {"loss": loss, "mae": mae}
     with pytest.raises(TypeError, match="symbol"):
         model(fnn.Input(3))
-    with pytest.raises(AttributeError, match=r"there is fastnn\.BatchNorm"):
-        _ = fnn.BatchNormalization
+    with pytest.raises(AttributeError, match=r"there is fastnn\.load"):
+        _ = fnn.load_model
+    assert model.evaluate(X, SCORE)["loss"] == loss
+
+
+def test_a_training_step_gives_keras_list():
+    model = logits_model("mse", ["mae"])
+    model.compile(fnn.SGD(0.0), "mse", metrics=["mae"])
+    assert model.train_on_batch(X, SCORE) == model.evaluate(X, SCORE)
+    assert model.train_on_batch(X, SCORE, return_dict=False) == model.evaluate(X, SCORE, return_dict=False)
+    model.compile(fnn.SGD(0.0), "mse")
+    assert model.train_on_batch(X, SCORE, return_dict=False) == model.evaluate(X, SCORE)["loss"]
 
 
 def test_copies_in_every_state_train_alike():

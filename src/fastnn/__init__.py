@@ -37,6 +37,7 @@ from fastnn.layers import (
     Activation,
     Add,
     BatchNorm,
+    BatchNormalization,
     Concatenate,
     Dense,
     Dropout,
@@ -44,12 +45,15 @@ from fastnn.layers import (
     GaussianNoise,
     Input,
     LayerNorm,
+    LayerNormalization,
     Multiply,
     Reshape,
 )
 from fastnn.linalg import matmul
 from fastnn.losses import (
     BinaryCrossEntropy,
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
     CrossEntropy,
     Hinge,
     Huber,
@@ -59,9 +63,10 @@ from fastnn.losses import (
     MeanSquaredError,
     Perceptron,
     Poisson,
+    SparseCategoricalCrossentropy,
 )
 from fastnn.model import Model, Sequential
-from fastnn.optimizers import SGD, Adadelta, AdaGrad, Adam, AdamW, Lion, Nadam, RMSprop
+from fastnn.optimizers import SGD, Adadelta, AdaGrad, Adagrad, Adam, AdamW, Lion, Nadam, RMSprop
 from fastnn.regularizers import L1, L1L2, L2
 from fastnn.saving.model_file import load
 from fastnn.threads import get_num_threads, set_num_threads
@@ -77,13 +82,17 @@ __all__ = [
     "Activation",
     "AdaGrad",
     "Adadelta",
+    "Adagrad",
     "Adam",
     "AdamW",
     "Add",
     "BatchNorm",
+    "BatchNormalization",
     "BinaryCrossEntropy",
+    "BinaryCrossentropy",
     "CSVLogger",
     "Callback",
+    "CategoricalCrossentropy",
     "Concatenate",
     "CrossEntropy",
     "Dense",
@@ -100,6 +109,7 @@ __all__ = [
     "KLDivergence",
     "LambdaCallback",
     "LayerNorm",
+    "LayerNormalization",
     "LearningRateScheduler",
     "Lion",
     "LogCosh",
@@ -117,6 +127,7 @@ __all__ = [
     "ReduceLROnPlateau",
     "Reshape",
     "Sequential",
+    "SparseCategoricalCrossentropy",
     "TerminateOnNaN",
     "__version__",
     "activations",
@@ -141,12 +152,6 @@ __all__ = [
 
 # what people who know other libraries look for first
 _ELSEWHERE = {
-    "BatchNormalization": "fastnn.BatchNorm",
-    "LayerNormalization": "fastnn.LayerNorm",
-    "Adagrad": "fastnn.AdaGrad",
-    "CategoricalCrossentropy": "fastnn.CrossEntropy",
-    "SparseCategoricalCrossentropy": "fastnn.CrossEntropy, which takes integer labels too",
-    "BinaryCrossentropy": "fastnn.BinaryCrossEntropy",
     "LeakyReLU": "fastnn.Activation(fastnn.activations.LeakyReLU(...))",
     "ReLU": 'fastnn.Activation("relu")',
     "Softmax": 'fastnn.Activation("softmax")',

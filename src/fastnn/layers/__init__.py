@@ -5,6 +5,8 @@ from fastnn.layers.core import Activation, Dense, Flatten, Input, InputLayer, Re
 from fastnn.layers.custom import Custom, RowFunction
 from fastnn.layers.merge import Add, Concatenate, Multiply
 from fastnn.layers.normalization import BatchNorm, LayerNorm
+from fastnn.layers.normalization import BatchNorm as BatchNormalization
+from fastnn.layers.normalization import LayerNorm as LayerNormalization
 from fastnn.layers.random import Dropout, GaussianNoise
 from fastnn.layers.symbol import Symbol
 
@@ -12,6 +14,7 @@ __all__ = [
     "Activation",
     "Add",
     "BatchNorm",
+    "BatchNormalization",
     "Concatenate",
     "Custom",
     "Dense",
@@ -22,6 +25,7 @@ __all__ = [
     "InputLayer",
     "Layer",
     "LayerNorm",
+    "LayerNormalization",
     "Multiply",
     "Reshape",
     "RowFunction",

@@ -39,16 +39,23 @@ class ParameterSpec:
 
 @dataclass(frozen=True)
 class Scope:
-    """What a layer is told when it adds its nodes: its unique name, its number, and the mode."""
+    """What a layer is told when it adds its nodes: its unique name, its number, and the mode.
+
+    `trainable` is the layer's, as the model has it.
+    """
 
     label: str
     number: int
     training: bool
+    trainable: bool
 
 
 @dataclass(eq=False)
 class Layer:
     """A layer: hyperparameters, fixed once made; only `trainable` may be assigned later.
+
+    `trainable` of a layer holds for all models that have the layer, from its assignment on; see `Model.trainable` for
+    one model.
 
     Calling a layer on a `Symbol` (or a list of them) gives a new `Symbol`. The same layer called twice uses the
     same weights twice.
@@ -59,6 +66,8 @@ class Layer:
 
     #: how many inputs a call takes: (least, most); None for any number
     arity: ClassVar[tuple[int, int | None]] = (1, 1)
+    #: how often `trainable` has been assigned
+    assignments: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         if self.name is not None and (not isinstance(self.name, str) or not self.name):
@@ -77,6 +86,7 @@ class Layer:
                 )
             if not isinstance(value, bool):
                 raise TypeError(f"trainable must be a bool, got {value!r}")
+            object.__setattr__(self, "assignments", self.assignments + 1)
         object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from fastnn import activations, constraints, initializers, regularizers
@@ -90,8 +90,8 @@ class Dense(Layer):
     bias_initializer: Initializer | str = "zeros"
     kernel_regularizer: Regularizer | str | None = None
     bias_regularizer: Regularizer | str | None = None
-    kernel_constraint: Constraint | str | None = None
-    bias_constraint: Constraint | str | None = None
+    kernel_constraint: Constraint | str | None = field(default=None, kw_only=True)
+    bias_constraint: Constraint | str | None = field(default=None, kw_only=True)
 
     def prepare(self) -> None:
         self.units = positive_int(self.units, "units")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
@@ -88,6 +88,8 @@ class CrossEntropy(_CrossEntropyBase):
         From 0 to 1; targets become t (1 - label_smoothing) + label_smoothing / classes.
     """
 
+    # the second argument of Keras' sparse cross-entropy is another one
+    label_smoothing: float = field(default=0.0, kw_only=True)
     row_mean: ClassVar[bool] = False
 
     def check_targets(self, y: NDArray[Any], output_shape: Shape, where: str) -> Kind:

@@ -52,9 +52,11 @@ class Metric:
     accumulator: ClassVar[str]
     elementwise: ClassVar[bool] = False
     prediction_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    #: whether the result is a number; arrays are not shown in logs
+    is_number: ClassVar[bool] = True
 
     @property
-    def parameters(self) -> tuple[float, ...]:
+    def parameters(self) -> tuple[Any, ...]:
         """Parameters of the accumulator, in its order."""
         return ()
 

@@ -57,6 +57,7 @@ class ConfusionMatrix(_Confusion):
     """
 
     name: ClassVar[str] = "confusion_matrix"
+    is_number: ClassVar[bool] = False
 
     def _result(self, total: Array, output_shape: Shape) -> Array:
         return _matrix(total)[:, :-1].copy()

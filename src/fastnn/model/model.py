@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import optimizers
+from fastnn._numbers import flag
 from fastnn.callbacks import Callback
 from fastnn.layers.base import positive_int
 from fastnn.layers.symbol import Symbol
 from fastnn.model import quick
 from fastnn.model.architecture import Architecture
 from fastnn.model.compiled import CompiledMixin
+from fastnn.model.network import LIBRARY_ATTRIBUTES
 from fastnn.model.programs import output_ends
 from fastnn.model.runtime import Pass
 from fastnn.optimizers import Optimizer
@@ -99,7 +101,10 @@ class Model(CompiledMixin):
         loss_weights: Any = None,
         weighted_metrics: Any = None,
     ) -> None:
-        """Choose how the model is trained; starts the optimizer's state anew.
+        """Choose how the model is trained.
+
+        The optimizer's state and its count of steps start at zero, unless it is the object that the model has already:
+        then they stay, as when layers are unfrozen and training goes on.
 
         Parameters
         ----------
@@ -145,7 +150,9 @@ class Model(CompiledMixin):
         objective = Objective.bind(output_names=names, output_shapes=shapes, output_ends=ends, **compiled)
         totals = objective.initial()
         with self._runtime.lock:
-            self._runtime.attach(self._optimizer)
+            if self._runtime.attached is not self._optimizer:
+                self._runtime.attach(self._optimizer)
+            self._runtime.forget()
             self._objective, self._totals = objective, totals
             self._runtime.training[[Counter.CURSOR]] = 0
             self._run, self._resumable = {}, None
@@ -224,9 +231,22 @@ class Model(CompiledMixin):
             return fit(self, x, y, options)
 
     def train_on_batch(
-        self, x: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
-    ) -> dict[str, float]:
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+        return_dict: bool = True,
+    ) -> Any:
         """Take one training step on one batch and return its loss and metrics (from before the step).
+
+        Parameters
+        ----------
+        x, y, sample_weight, class_weight
+            One batch, as for `fit`.
+        return_dict : bool
+            True gives a dict by name. False gives a list, the loss first, or the loss alone where there is nothing
+            else, as Keras does by default.
 
         Raises
         ------
@@ -249,7 +269,8 @@ class Model(CompiledMixin):
                 batches.train_batch(self, feed, fresh=True)
                 if key is not None and taken is None:
                     quick_step.learn(self, x, y, key)
-            return self._logs_so_far()
+            logs = self._logs_so_far()
+        return logs if return_dict else _as_list(logs)
 
     def evaluate(
         self,
@@ -272,7 +293,8 @@ class Model(CompiledMixin):
         verbose : {0, 1}
             1 prints the result.
         return_dict : bool
-            False gives a list, the loss first, as Keras does by default.
+            False gives a list, the loss first, or the loss alone where there is nothing else, as Keras does by
+            default.
         device : str, optional
             Where to evaluate, such as "cuda"; see `to`.
         """
@@ -285,10 +307,10 @@ class Model(CompiledMixin):
                 totals, rows = passes.evaluate(self, feed, self._batch(batch_size), 0, feed.n)
         if self._objective is not objective:
             raise RuntimeError("the model was compiled anew while it was evaluated")
-        logs = objective.logs(totals, rows, arrays=True)
+        logs = objective.results(totals, rows)
         if verbose == 1:
             print(" - ".join(f"{name}: {value:.4g}" for name, value in logs.items() if isinstance(value, float)))
-        return logs if return_dict else list(logs.values())
+        return logs if return_dict else _as_list(logs)
 
     def __call__(self, x: Any) -> Any:
         """Return `predict(x)` for an array; a model is not a layer, so it takes no symbols.
@@ -386,21 +408,24 @@ class Model(CompiledMixin):
             results = feed.fetched()
         return results[0] if len(results) == 1 else results
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], include_optimizer: bool = True) -> None:
         """Save weights, architecture, optimizer state and the position in training in one safetensors file.
 
         Parameters
         ----------
         path : path
             Written whole or not at all: a crash leaves the old file.
+        include_optimizer : bool
+            False leaves out all that belongs to training: a model that is loaded from the file has to be compiled.
         """
         from fastnn.saving.model_file import save
 
-        save(self, path)
+        save(self, path, training=flag("include_optimizer", include_optimizer))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle a model as it would be saved: `copy.deepcopy`, joblib and multiprocessing work.
 
+        A copy of a subclass is of that class, and has the attributes that were set.
         A copy is where the model is, or on the CPU where it is made by a process that has no GPU.
         """
         from fastnn.config import collecting
@@ -410,7 +435,8 @@ class Model(CompiledMixin):
             return copyreg.__newobj__, (type(self),), self.__dict__.copy()  # type: ignore[attr-defined]
         with collecting() as custom:
             described = describe(self)
-        return restore, (*described, self._optimizer, custom, self._device, self._precision)
+        own = {name: value for name, value in self.__dict__.items() if name not in LIBRARY_ATTRIBUTES}
+        return restore, (type(self), *described, self._optimizer, custom, self._device, self._precision), own or None
 
     # --- inside -------------------------------------------------------------------------------------------
 
@@ -466,3 +492,9 @@ class Model(CompiledMixin):
 
     def _logs_so_far(self) -> dict[str, float]:
         return self._objective_or_fail().logs(self._totals, max(1, self._rows_done))
+
+
+def _as_list(logs: dict[str, Any]) -> Any:
+    """Return values as Keras does: a list, or the loss alone."""
+    values = list(logs.values())
+    return values[0] if len(values) == 1 else values

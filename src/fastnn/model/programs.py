@@ -12,6 +12,7 @@ from fastnn.graph.gradients import NoGradientError, differentiate
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.meaning import End, before, ends
 from fastnn.layers.core import Activation
+from fastnn.losses import Loss
 from fastnn.lower.lower import lower
 from fastnn.lower.task import Place, Source, Task
 from fastnn.lower.update import Clipping, Update, penalties, tick, update
@@ -19,7 +20,7 @@ from fastnn.model.parameters import ParameterTable
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Buffer
 from fastnn.program.program import Program
-from fastnn.training.objective import LOSSES, PENALTY, SCRATCH, Objective, accumulator_word
+from fastnn.training.objective import LOSSES, PENALTY, SCRATCH, Measure, Objective, accumulator_word
 
 
 class TargetLayout(NamedTuple):
@@ -125,7 +126,7 @@ def network(
         places[tensor.id] = Place(Buffer.PARAMETERS, entry.offset)
         parameters.append(tensor)
     weights = [by_layer[number] for number in range(len(table.architecture.layers))]
-    inputs, outputs = table.architecture.apply(graph, weights, training=training)
+    inputs, outputs = table.architecture.apply(graph, weights, table.trainable_layers(), training=training)
     return graph, places, parameters, inputs, outputs
 
 
@@ -168,22 +169,30 @@ def _measure(
             sources[weight.id] = weight_source
         loss = objective.losses[output]
         if loss is not None:
-            x, formula = _fused_formula(graph, prediction, loss.formula)
-            row_loss, _ = graph.add(
-                "loss",
-                (x, target, weight),
-                [(x.shape[:-1], True, f"{name}.row_loss"), (x.shape, True, f"{name}.dloss")],
-                name,
-                formula=formula,
-                parameters=loss.parameters,
-                row_mean=loss.row_mean,
-                loss_weight=objective.loss_weights[output],
-            )
+            row_loss = _row_loss(graph, loss, objective.loss_weights[output], prediction, target, weight, name)
             total = accumulator_word(LOSSES + 2 * output)
             graph.add("sum_loss", (row_loss, weight), [], name, total=total)
             losses.append(row_loss)
         _metrics(graph, objective, output, prediction, target, weight)
     return losses
+
+
+def _row_loss(
+    graph: Graph, loss: Loss, factor: float, prediction: Tensor, target: Tensor, weight: Tensor | None, name: str
+) -> Tensor:
+    """Add a loss of every row."""
+    x, formula = _fused_formula(graph, prediction, loss.formula)
+    row_loss, _ = graph.add(
+        "loss",
+        (x, target, weight),
+        [(x.shape[:-1], True, f"{name}.row_loss"), (x.shape, True, f"{name}.dloss")],
+        name,
+        formula=formula,
+        parameters=loss.parameters,
+        row_mean=loss.row_mean,
+        loss_weight=factor,
+    )
+    return row_loss
 
 
 _FUSED = {
@@ -209,6 +218,9 @@ def _metrics(
         if measure.output != output:
             continue
         x, y = prediction, target
+        if measure.accumulator == "loss":
+            _mean_loss(graph, measure, prediction, target, weight if measure.weighted else None)
+            continue
         if measure.squash is not None:
             x = build_ops.activation(graph, x, measure.squash, (), "metrics")
         if measure.elementwise and x.columns > 1:
@@ -229,6 +241,14 @@ def _metrics(
             params=params,
             dims=dims,
         )
+
+
+def _mean_loss(graph: Graph, measure: Measure, prediction: Tensor, target: Tensor, weight: Tensor | None) -> None:
+    """Add a loss as a metric: its sum and rows, and the weights' sum and rows."""
+    row_loss = _row_loss(graph, measure.parameters[0], 1.0, prediction, target, None, "metrics")
+    graph.add("sum_loss", (row_loss, weight), [], "metrics", total=accumulator_word(measure.offset))
+    if weight is not None:
+        graph.add("sum_loss", (weight, None), [], "metrics", total=accumulator_word(measure.offset + 2))
 
 
 def place_gradients(

@@ -11,7 +11,7 @@ from fastnn import losses as loss_module
 from fastnn import metrics as metric_module
 from fastnn.graph.meaning import End
 from fastnn.losses import BinaryCrossEntropy, CrossEntropy, Hinge, KLDivergence, Loss, Perceptron, Poisson
-from fastnn.metrics import Metric
+from fastnn.metrics import MeanLoss, Metric
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def resolve_metrics(value: Any, names: Sequence[str], what: str) -> list[list[Na
     """Spread metrics over the outputs: a flat list means every output, a list of lists or a dict one each."""
     if value is None:
         value = []
-    if isinstance(value, (str, Metric)):
+    if isinstance(value, (str, Metric, Loss)) or callable(value):
         value = [value]
     if not isinstance(value, (Mapping, list, tuple)):
         raise TypeError(f"{what}: expected a list of metrics, or a dict by output, got {value!r}")
@@ -67,6 +67,40 @@ def _named(value: Any) -> Named:
         return value
     metric = metric_module.get(value)
     return Named(value if isinstance(value, str) else metric.name, metric)
+
+
+# Names that callbacks and log files use for something else.
+_RESERVED = frozenset({"epoch", "batch", "learning_rate"})
+
+
+def log_names(outputs: Sequence[str], losses: Sequence[Loss | None]) -> list[str]:
+    """Return the names of the losses in logs."""
+    each = [f"{name}_loss" for name, loss in zip(outputs, losses, strict=True) if loss is not None]
+    return ["loss", *each] if len(outputs) > 1 else ["loss"]
+
+
+def check_log_names(outputs: Sequence[str], losses: Sequence[Loss | None], metrics: Sequence[str]) -> None:
+    """Refuse names of outputs and metrics under which logs would mix up two quantities.
+
+    Raises
+    ------
+    ValueError
+        When two quantities have one name, or one has the name of another one's validation.
+    """
+    if len(outputs) > 1 and "loss" in outputs:
+        raise ValueError("an output named 'loss' has the name of the sum of all losses: give its layer another name")
+    names = [*log_names(outputs, losses), *metrics]
+    taken: set[str] = set()
+    for name in names:
+        clash = name in taken or name in _RESERVED
+        if clash or f"val_{name}" in names:
+            found = name if clash else f"val_{name}"
+            what = "another quantity" if clash else f"the validation's {name!r}"
+            raise ValueError(
+                f"logs: {found!r} would be the name of {what}, too: rename a metric, or the layer of an output (the "
+                f"outputs are {list(outputs)})"
+            )
+        taken.add(name)
 
 
 def is_signed(loss: Loss | None, ends: Sequence[End]) -> bool:
@@ -90,6 +124,10 @@ def suited(metric: Metric, loss: Loss | None, ends: Sequence[End], columns: int)
     metric, activation or None
     """
     signed = is_signed(loss, ends)
+    if isinstance(metric, MeanLoss):
+        if getattr(loss, "from_logits", False) and isinstance(metric.loss, (CrossEntropy, BinaryCrossEntropy)):
+            metric = MeanLoss(replace(metric.loss, from_logits=True))
+        return metric, None
     probabilities = "softmax" if isinstance(loss, CrossEntropy) and columns > 1 else "sigmoid"
     squashed = metric.prediction_range == (0.0, 1.0)
     if getattr(metric, "threshold", 0.0) is None:

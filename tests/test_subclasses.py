@@ -113,6 +113,12 @@ def test_the_librarys_attributes_are_no_subclasss():
     assert set(vars(model)) == fnn.model.network.LIBRARY_ATTRIBUTES
 
 
+@pytest.mark.parametrize("name", ["call", "forward", "build"])
+def test_methods_of_layers_that_are_never_called_are_refused(name):
+    with pytest.raises(TypeError, match=rf"Mine\.{name} would never be called"):
+        type("Mine", (fnn.layers.Layer,), {name: lambda self, x: x})
+
+
 @pytest.mark.parametrize("name", ["train_step", "call", "forward", "compute_loss", "test_step"])
 def test_methods_that_are_never_called_are_refused(name):
     for base in (fnn.Model, fnn.Sequential):

@@ -82,6 +82,8 @@ def before(graph: Graph, tensor: Tensor, function: str) -> Tensor | None:
     waiting = [tensor]
     while waiting:
         value = waiting.pop()
+        if value.id in moves:
+            continue
         node = made_by.get(value.id)
         if node is None:
             return None

@@ -69,6 +69,16 @@ class Layer:
     #: how often `trainable` has been assigned
     assignments: ClassVar[int] = 0
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse methods that other libraries call, and that would never be called here."""
+        super().__init_subclass__(**options)
+        for name in ("call", "forward", "build"):
+            if name in cls.__dict__:
+                raise TypeError(
+                    f"{cls.__name__}.{name} would never be called: a layer says output_shape, parameters and apply; "
+                    "fastnn.layers.Custom makes one of a function"
+                )
+
     def __post_init__(self) -> None:
         if self.name is not None and (not isinstance(self.name, str) or not self.name):
             raise TypeError(f"name must be a non-empty string or None, got {self.name!r}")

@@ -161,9 +161,8 @@ class Objective:
     @property
     def log_names(self) -> list[str]:
         """Names of the numbers that `logs` has."""
-        names = log_names(self.output_names, self.losses)
-        arrays = [reading for reading in self.readings if not reading.metric.is_number]
-        return names + [reading.name for reading in self.readings if reading not in arrays]
+        metrics = [reading.name for reading in self.readings if reading.metric.is_number]
+        return [*log_names(self.output_names, self.losses), *metrics]
 
     def results(self, total: NDArray[np.float64], rows: int) -> Results:
         """Return `logs` with all metrics, in which weighted ones have both of their names."""

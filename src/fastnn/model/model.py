@@ -29,7 +29,7 @@ from fastnn.training.data import is_batches
 from fastnn.training.feed import Feed
 from fastnn.training.fit import fit
 from fastnn.training.history import History
-from fastnn.training.objective import Objective
+from fastnn.training.objective import Objective, as_list
 
 
 class Model(CompiledMixin):
@@ -111,15 +111,17 @@ class Model(CompiledMixin):
         optimizer : str or Optimizer
         loss : str or Loss, or a list or dict of such by output
             None for an output that is not trained.
-        metrics, weighted_metrics : list of str or Metric, or a list of lists or dict by output
-            Weighted ones count samples by their weights.
+        metrics, weighted_metrics : list of str, Metric or Loss, or a list of lists or dict by output
+            Weighted ones count samples by their weights; where both are of one name, the weighted one's begins with
+            ``weighted_``.
         loss_weights : float, or list or dict by output
             Factors of the outputs' losses in the sum that is trained.
 
         Raises
         ------
         TypeError, ValueError
-            When a name is unknown, or a metric is not defined for an output's shape.
+            When a name is unknown, a metric is not defined for an output's shape, an output's values mean something
+            else than its loss takes, or two quantities would have one name in logs.
         RuntimeError
             When the model is being trained.
         """
@@ -270,7 +272,7 @@ class Model(CompiledMixin):
                 if key is not None and taken is None:
                     quick_step.learn(self, x, y, key)
             logs = self._logs_so_far()
-        return logs if return_dict else _as_list(logs)
+        return logs if return_dict else as_list(logs)
 
     def evaluate(
         self,
@@ -310,7 +312,7 @@ class Model(CompiledMixin):
         logs = objective.results(totals, rows)
         if verbose == 1:
             print(" - ".join(f"{name}: {value:.4g}" for name, value in logs.items() if isinstance(value, float)))
-        return logs if return_dict else _as_list(logs)
+        return logs if return_dict else as_list(logs)
 
     def __call__(self, x: Any) -> Any:
         """Return `predict(x)` for an array; a model is not a layer, so it takes no symbols.
@@ -492,9 +494,3 @@ class Model(CompiledMixin):
 
     def _logs_so_far(self) -> dict[str, float]:
         return self._objective_or_fail().logs(self._totals, max(1, self._rows_done))
-
-
-def _as_list(logs: dict[str, Any]) -> Any:
-    """Return values as Keras does: a list, or the loss alone."""
-    values = list(logs.values())
-    return values[0] if len(values) == 1 else values

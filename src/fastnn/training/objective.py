@@ -232,6 +232,12 @@ def _unique(name: str, taken: set[str]) -> str:
     return label
 
 
+def as_list(logs: dict[str, Any]) -> Any:
+    """Return values as Keras does: a list, or the loss alone."""
+    values = list(logs.values())
+    return values[0] if len(values) == 1 else values
+
+
 def accumulator_word(index: int) -> int:
     """Write the place of an accumulator into an operand word."""
     return encode(Buffer.ACCUMULATORS, 8 * index)

@@ -204,7 +204,7 @@ def _head(random: Random, symbol: Symbol, rng: np.random.Generator, rows: int) -
     if kind == "poisson":
         return fnn.Activation("softplus")(symbol), kind, rng.poisson(2.0, shape).astype(float)
     if kind.startswith("labels"):
-        loss = fnn.CrossEntropy(kind != "labels", random.choice([0.0, 0.1]))
+        loss = fnn.CrossEntropy(kind != "labels", label_smoothing=random.choice([0.0, 0.1]))
         head = fnn.Activation("softmax" if kind == "labels" else "linear")(symbol)
         return head, loss, rng.integers(0, shape[-1], shape[:-1])
     if kind.startswith("soft") or kind == "kld":

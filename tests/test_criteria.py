@@ -48,6 +48,53 @@ def test_metrics_of_signed_scores(loss):
     assert got["auc"] == pytest.approx(exact_auc(LABELS, score), abs=2e-3)
 
 
+@pytest.mark.parametrize("loss", [fnn.BinaryCrossEntropy(from_logits=True), "hinge", "perceptron"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("accuracy", "Accuracy"), ("binary_accuracy", "BinaryAccuracy"), ("f1", "F1Score"), ("recall", "Recall"),
+        ("precision", "Precision"),
+    ],
+)  # fmt: skip
+def test_metric_objects_agree_with_their_names(loss, name, kind):
+    metric = getattr(fnn.metrics, kind)
+    model = logits_model(loss, [name, metric()])
+    y = 2 * LABELS - 1 if loss == "perceptron" else LABELS
+    by_name, as_object = list(model.evaluate(X, y).values())[1:]
+    # its own arithmetic, at the threshold that scores of both signs mean
+    assert by_name == as_object == pytest.approx(metric(threshold=0.0)(LABELS, SCORE + 0.1))
+    model.compile("sgd", loss, metrics=[metric(threshold=1.0)])
+    assert list(model.evaluate(X, y).values())[1] == pytest.approx(metric(threshold=1.0)(LABELS, SCORE + 0.1))
+
+
+def test_margins_of_probabilities_are_cut_at_a_half():
+    model = fnn.Sequential([fnn.Input(3), fnn.Dense(1, "sigmoid")], dtype="float64")
+    model.set_weights([np.array([[1.0], [-2.0], [0.5]]), np.array([0.1])])
+    model.compile("sgd", "hinge", metrics=["accuracy", fnn.metrics.ConfusionMatrix(), "auc"])
+    got = model.evaluate(X, LABELS)
+    assert got["accuracy"] == pytest.approx(((SCORE + 0.1 > 0) == LABELS).mean())
+    assert np.trace(got["confusion_matrix"]) == pytest.approx(200 * got["accuracy"])
+
+
+def test_binary_accuracy_of_softmax_logits_is_that_of_the_softmax():
+    weights, results = RNG.standard_normal((3, 4)), []
+    y = np.eye(4)[(X @ weights).argmax(axis=1)]
+    for activation in ("softmax", None):
+        model = fnn.Sequential([fnn.Input(3), fnn.Dense(4, activation=activation)], dtype="float64")
+        loss = fnn.CrossEntropy(from_logits=activation is None)
+        model.compile("sgd", loss, metrics=["binary_accuracy", fnn.metrics.BinaryAccuracy()])
+        model.set_weights([weights, np.zeros(4)])
+        results.append(model.evaluate(X, y))
+    assert results[0] == pytest.approx(results[1])
+
+
+def test_thresholds_survive_saving(tmp_path):
+    loss = fnn.BinaryCrossEntropy(from_logits=True)
+    model = logits_model(loss, [fnn.metrics.Accuracy(), fnn.metrics.Precision(threshold=0.3)])
+    model.save(tmp_path / "m")
+    assert fnn.load(tmp_path / "m").evaluate(X, LABELS) == model.evaluate(X, LABELS)
+
+
 def test_auc_of_many_logits_is_that_of_their_softmax():
     weights = RNG.standard_normal((3, 4))
     y = (X @ weights + RNG.standard_normal((200, 4))).argmax(axis=1)
@@ -116,8 +163,18 @@ def test_calls_as_in_keras():
     assert model.evaluate(X, SCORE) == {"loss": loss, "mae": mae}
     with pytest.raises(TypeError, match="symbol"):
         model(fnn.Input(3))
-    with pytest.raises(AttributeError, match=r"there is fastnn\.BatchNorm"):
-        _ = fnn.BatchNormalization
+    with pytest.raises(AttributeError, match=r"there is fastnn\.load"):
+        _ = fnn.load_model
+    assert model.evaluate(X, SCORE)["loss"] == loss
+
+
+def test_a_training_step_gives_keras_list():
+    model = logits_model("mse", ["mae"])
+    model.compile(fnn.SGD(0.0), "mse", metrics=["mae"])
+    assert model.train_on_batch(X, SCORE) == model.evaluate(X, SCORE)
+    assert model.train_on_batch(X, SCORE, return_dict=False) == model.evaluate(X, SCORE, return_dict=False)
+    model.compile(fnn.SGD(0.0), "mse")
+    assert model.train_on_batch(X, SCORE, return_dict=False) == model.evaluate(X, SCORE)["loss"]
 
 
 def test_copies_in_every_state_train_alike():

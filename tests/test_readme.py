@@ -109,10 +109,19 @@ def test_the_changelog_has_this_version():
     assert re.search(rf"^## \[{re.escape(fnn.__version__)}\] - (unreleased|\d{{4}}-\d\d-\d\d)$", text, re.MULTILINE)
 
 
+KERAS = re.findall(r"^```python\n(.*?)^```", (CHECKOUT / "docs/keras.md").read_text("utf-8"), re.M | re.S)
+
+
 def test_the_idioms_for_keras_users_run():
-    (code,) = re.findall(r"^```python\n(.*?)^```", (CHECKOUT / "docs/keras.md").read_text("utf-8"), re.M | re.S)
     names = {"fnn": fnn}
-    exec(code, names)
+    exec(KERAS[0], names)
     features, model = names["features"], names["model"]
     assert (features.get_weights()[0] == model.get_weights("hidden")[0]).all()
     assert not model.get_layer("hidden").trainable
+
+
+def test_the_loop_for_keras_users_trains_on_its_own_loss():
+    names = {}
+    exec(KERAS[1], names)
+    error = names["model"].predict(names["x"]) - names["y"]
+    assert (error**2).mean() + error.mean() ** 2 <= names["after"] * 1.1 < 0.1 * names["before"]

@@ -39,6 +39,7 @@ from fastnn.layers import (
     Activation,
     Add,
     BatchNorm,
+    BatchNormalization,
     Concatenate,
     Dense,
     Dropout,
@@ -46,12 +47,15 @@ from fastnn.layers import (
     GaussianNoise,
     Input,
     LayerNorm,
+    LayerNormalization,
     Multiply,
     Reshape,
 )
 from fastnn.linalg import matmul
 from fastnn.losses import (
     BinaryCrossEntropy,
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
     CrossEntropy,
     Hinge,
     Huber,
@@ -61,9 +65,10 @@ from fastnn.losses import (
     MeanSquaredError,
     Perceptron,
     Poisson,
+    SparseCategoricalCrossentropy,
 )
 from fastnn.model import Model, Sequential
-from fastnn.optimizers import SGD, Adadelta, AdaGrad, Adam, AdamW, Lion, Nadam, RMSprop
+from fastnn.optimizers import SGD, Adadelta, AdaGrad, Adagrad, Adam, AdamW, Lion, Nadam, RMSprop
 from fastnn.regularizers import L1, L1L2, L2
 from fastnn.saving.model_file import load
 from fastnn.threads import get_num_threads, set_num_threads
@@ -81,13 +86,17 @@ __all__ = [
     "Activation",
     "AdaGrad",
     "Adadelta",
+    "Adagrad",
     "Adam",
     "AdamW",
     "Add",
     "BatchNorm",
+    "BatchNormalization",
     "BinaryCrossEntropy",
+    "BinaryCrossentropy",
     "CSVLogger",
     "Callback",
+    "CategoricalCrossentropy",
     "Concatenate",
     "CrossEntropy",
     "Dense",
@@ -104,6 +113,7 @@ __all__ = [
     "KLDivergence",
     "LambdaCallback",
     "LayerNorm",
+    "LayerNormalization",
     "LearningRateScheduler",
     "Lion",
     "LogCosh",
@@ -121,6 +131,7 @@ __all__ = [
     "ReduceLROnPlateau",
     "Reshape",
     "Sequential",
+    "SparseCategoricalCrossentropy",
     "TerminateOnNaN",
     "__version__",
     "activations",

@@ -60,6 +60,25 @@ def test_training_agrees_with_the_cpu():
     assert scores["accuracy"] == expected["accuracy"]
 
 
+def test_joined_probabilities_and_losses_as_metrics_agree_with_the_cpu():
+    """The loss comes from logits behind Concatenate and Reshape, there as here: probabilities are 0 and 1."""
+    x, found = data()[0], []
+    y = np.random.default_rng(2).integers(0, 2, (24, 2, 2)).astype(np.float32)
+    weights = np.random.default_rng(3).uniform(size=24)
+    for device in ("cuda", "cpu"):
+        a = fnn.Input(5)
+        joined = fnn.Concatenate()([fnn.Dense(2, "sigmoid")(a), fnn.Dense(2, "sigmoid")(a)])
+        model = fnn.Model(a, fnn.Reshape((2, 2))(joined), seed=0, device=device)
+        model.compile(fnn.SGD(0.1), "bce", metrics=["huber"], weighted_metrics=["bce", "mae"])
+        model.set_weights([100.0 * w for w in model.get_weights()])
+        history = model.fit(x, y, epochs=2, batch_size=9, sample_weight=weights, verbose=0).history
+        scores = model.evaluate(x, y, sample_weight=weights)
+        found.append(([*scores.values(), *np.concatenate(list(history.values()))], model.get_weights()))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-4)
+    close(found[0][1], found[1][1], 1e-4)
+    assert found[1][0][0] > 17.0  # more than clipped probabilities could give
+
+
 def test_moving_keeps_weights_and_the_optimizers_state():
     x, y = data()
     moved, stayed = network(), network()

@@ -1,11 +1,13 @@
 """The hooks of training, and the list that calls them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+
+from fastnn.callbacks.monitor import Monitor
 
 __all__ = ["HOOKS", "Callback", "CallbackList", "Logs"]
 
@@ -158,6 +160,16 @@ class CallbackList:
             member.set_model(model)
             member.set_params(dict(params or {}))
 
+    def check_monitors(self, names: Collection[str]) -> None:
+        """Raise a ValueError when a member watches what logs of these names lack, and no other member may add it."""
+        others = [member for member in self.callbacks if not isinstance(getattr(member, "_monitor", None), Monitor)]
+        if any(_adds_to_logs(member) for member in others):
+            return
+        for member in self.callbacks:
+            monitor = getattr(member, "_monitor", None)
+            if isinstance(monitor, Monitor):
+                monitor.check(names)
+
     def wants(self, hook: str) -> bool:
         """Whether any member overrides a hook; if not, its logs need not be computed."""
         return bool(self._calls[hook])
@@ -278,6 +290,12 @@ def _checked(callbacks: Callback | Iterable[Callback] | None) -> tuple[Callback,
         if unknown:
             raise TypeError(f"{type(member).__name__}.{unknown[0]} is never called; the hooks are {', '.join(HOOKS)}")
     return members
+
+
+def _adds_to_logs(member: Callback) -> bool:
+    """Return whether user-defined functions get logs, in which they may write."""
+    own = not type(member).__module__.startswith("fastnn.")
+    return any(hook in vars(member) or (own and _overrides(member, hook)) for hook in HOOKS)
 
 
 def _overrides(member: Callback, hook: str) -> bool:

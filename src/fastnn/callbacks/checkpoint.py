@@ -28,6 +28,9 @@ class ModelCheckpoint(Callback):
         1 prints a line for every file.
     save_best_only : bool
         Whether only a model better than all before is saved.
+    save_weights_only : bool
+        Whether files leave out the optimizer's state and the position in training, which `fit(resume=True)` needs.
+        They hold the architecture in any case: `fastnn.load` makes a model of them, which is not compiled.
     mode : {"auto", "min", "max"}
         Whether less or more is better; ``"auto"`` decides by the name.
     save_freq : "epoch" or int
@@ -54,6 +57,7 @@ class ModelCheckpoint(Callback):
         monitor: str = "val_loss",
         verbose: int = 0,
         save_best_only: bool = False,
+        save_weights_only: bool = False,
         mode: str = "auto",
         save_freq: Literal["epoch"] | int = "epoch",
         initial_value_threshold: float | None = None,
@@ -62,6 +66,7 @@ class ModelCheckpoint(Callback):
         self.monitor = monitor
         self.verbose = verbose
         self.save_best_only = bool(save_best_only)
+        self.save_weights_only = bool(save_weights_only)
         self._monitor = Monitor("ModelCheckpoint", monitor, mode) if self.save_best_only else None
         if save_freq != "epoch":
             save_freq = count("ModelCheckpoint", "save_freq, unless 'epoch',", save_freq, minimum=1)
@@ -117,7 +122,7 @@ class ModelCheckpoint(Callback):
             os.makedirs(folder, exist_ok=True)
         before, self.last_path = self.last_path, path
         try:
-            self.model.save(path)
+            self.model.save(path, **({"include_optimizer": False} if self.save_weights_only else {}))
         except BaseException:
             self.last_path = before
             raise

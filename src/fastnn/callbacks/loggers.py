@@ -111,6 +111,7 @@ class LambdaCallback(Callback):
 
     def __init__(
         self,
+        *,
         on_train_begin: Callable[[Logs], object] | None = None,
         on_train_end: Callable[[Logs], object] | None = None,
         on_epoch_begin: Callable[[int, Logs], object] | None = None,
@@ -119,7 +120,6 @@ class LambdaCallback(Callback):
         on_train_batch_end: Callable[[int, Logs], object] | None = None,
         on_test_begin: Callable[[Logs], object] | None = None,
         on_test_end: Callable[[Logs], object] | None = None,
-        *,
         every_batch: bool = False,
     ) -> None:
         self.every_batch = bool(every_batch)

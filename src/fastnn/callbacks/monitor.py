@@ -1,6 +1,6 @@
 """Watching one quantity of the logs: its direction, its best value, and what to say when it is not there."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 __all__ = ["Monitor", "count", "number"]
@@ -70,13 +70,17 @@ class Monitor:
     def value(self, logs: Mapping[str, Any] | None) -> float:
         """Return the quantity, or raise a ValueError that names those that are there."""
         logs = logs or {}
+        self.check(logs)
+        return float(logs[self.name])
+
+    def check(self, logs: Collection[str]) -> None:
+        """Raise a ValueError unless a quantity of this name is there."""
         if self.name not in logs:
             hint = ""
             if self.name.startswith("val_") and not any(name.startswith("val_") for name in logs):
                 hint = "; pass validation_data or validation_split to fit, or monitor a training quantity"
             available = ", ".join(map(repr, logs)) or "none"
             raise ValueError(f"{self.owner} monitors {self.name!r}, but the quantities are: {available}{hint}")
-        return float(logs[self.name])
 
     def improves(self, value: float, best: float | None) -> bool:
         """Whether a value is better than the best so far by more than min_delta; NaN never is."""

@@ -1,5 +1,6 @@
 """Changing the learning rate between epochs."""
 
+import inspect
 import numbers
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -108,17 +109,19 @@ class LearningRateScheduler(Callback):
     Parameters
     ----------
     schedule : callable
-        ``schedule(epoch, learning_rate) -> learning_rate``, with the epoch counted from 0.
+        ``schedule(epoch, learning_rate) -> learning_rate``, or ``schedule(epoch) -> learning_rate``, with the epoch
+        counted from 0.
     verbose : int
         1 prints a line for every epoch.
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("epoch",)
 
-    def __init__(self, schedule: Callable[[int, float], float], verbose: int = 0) -> None:
+    def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         if not callable(schedule):
             raise TypeError(f"LearningRateScheduler: schedule is a function of epoch and rate, got {schedule!r}")
         self.schedule = schedule
+        self._takes_rate = _takes_rate(schedule)
         self.verbose = verbose
         self.epoch: int | None = None
 
@@ -131,7 +134,8 @@ class LearningRateScheduler(Callback):
         if epoch == self.epoch:
             return
         self.epoch = epoch
-        answer: Any = self.schedule(epoch, _learning_rate(self))
+        present = _learning_rate(self)
+        answer: Any = self.schedule(epoch, present) if self._takes_rate else self.schedule(epoch)
         rate = number("LearningRateScheduler", f"what schedule({epoch}, ...) returns", answer, minimum=0.0)
         self.model.optimizer.learning_rate = rate
         if self.verbose:
@@ -141,6 +145,23 @@ class LearningRateScheduler(Callback):
         """Note the learning rate in the logs."""
         if logs is not None:
             logs["learning_rate"] = _learning_rate(self)
+
+
+def _takes_rate(schedule: Callable[..., Any]) -> bool:
+    """Return whether a function takes an epoch and a rate, or the epoch alone."""
+    try:
+        parameters = inspect.signature(schedule)
+    except (TypeError, ValueError):  # builtins may say nothing
+        return True
+    for given in ((0, 0.0), (0,)):
+        try:
+            parameters.bind(*given)
+        except TypeError:
+            continue
+        return len(given) == 2
+    raise TypeError(
+        f"LearningRateScheduler: schedule is a function of epoch and rate, or of the epoch, got {schedule!r}"
+    )
 
 
 def _learning_rate(callback: Callback) -> float:

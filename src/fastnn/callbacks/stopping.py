@@ -29,7 +29,7 @@ class EarlyStopping(Callback):
     mode : {"auto", "min", "max"}
         Whether less or more is better; ``"auto"`` decides by the name.
     baseline : float or None
-        Only values better than this one reset the patience.
+        Only improvements beyond this value reset the patience; others leave it as it is.
     restore_best_weights : bool
         Whether the model ends with the weights of its best epoch (unlike Keras, by default).
     start_from_epoch : int
@@ -86,15 +86,16 @@ class EarlyStopping(Callback):
         value = self._monitor.value(logs)
         if epoch < self.start_from_epoch:
             return
-        self.wait += 1
         if self._monitor.improves(value, self.best):
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
                 self._best_weights = self.model.get_weights()
             if self.baseline is None or self._monitor.improves(value, self.baseline):
                 self.wait = 0
-        # An improvement that stays behind the baseline uses patience up, but does not stop (as in Keras).
-        elif self.wait >= self.patience:
+            # an improvement that does not reach the baseline neither resets the patience nor uses it up
+            return
+        self.wait += 1
+        if self.wait >= self.patience:
             self.stopped_epoch = epoch
             self.model.stop_training = True
             if self.verbose:

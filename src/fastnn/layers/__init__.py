@@ -6,6 +6,8 @@ from fastnn.layers.core import Activation, Dense, Flatten, Input, InputLayer, Re
 from fastnn.layers.custom import Custom, RowFunction
 from fastnn.layers.merge import Add, Concatenate, Multiply
 from fastnn.layers.normalization import BatchNorm, LayerNorm
+from fastnn.layers.normalization import BatchNorm as BatchNormalization
+from fastnn.layers.normalization import LayerNorm as LayerNormalization
 from fastnn.layers.random import Dropout, GaussianNoise
 from fastnn.layers.symbol import Symbol
 
@@ -13,6 +15,7 @@ __all__ = [
     "Activation",
     "Add",
     "BatchNorm",
+    "BatchNormalization",
     "Concatenate",
     "Custom",
     "Dense",
@@ -23,6 +26,7 @@ __all__ = [
     "InputLayer",
     "Layer",
     "LayerNorm",
+    "LayerNormalization",
     "Multiply",
     "Reshape",
     "RowFunction",

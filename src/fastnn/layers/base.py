@@ -39,11 +39,15 @@ class ParameterSpec:
 
 @dataclass(frozen=True)
 class Scope:
-    """What a layer is told when it adds its nodes: its unique name, its number, and the mode."""
+    """What a layer is told when it adds its nodes: its unique name, its number, and the mode.
+
+    `trainable` is the layer's, as the model has it.
+    """
 
     label: str
     number: int
     training: bool
+    trainable: bool
 
 
 @dataclass(eq=False)
@@ -51,6 +55,8 @@ class Layer:
     """A layer: hyperparameters, fixed once made; only `trainable` may be assigned later.
 
     A layer that is made without a name gets the one that `summary` shows, when a model is built of it.
+    `trainable` of a layer holds for all models that have the layer, from its assignment on; see `Model.trainable` for
+    one model.
 
     Calling a layer on a `Symbol` (or a list of them) gives a new `Symbol`. The same layer called twice uses the
     same weights twice.
@@ -61,6 +67,18 @@ class Layer:
 
     #: how many inputs a call takes: (least, most); None for any number
     arity: ClassVar[tuple[int, int | None]] = (1, 1)
+    #: how often `trainable` has been assigned
+    assignments: ClassVar[int] = 0
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse methods that other libraries call, and that would never be called here."""
+        super().__init_subclass__(**options)
+        for name in ("call", "forward", "build"):
+            if name in cls.__dict__:
+                raise TypeError(
+                    f"{cls.__name__}.{name} would never be called: a layer says output_shape, parameters and apply; "
+                    "fastnn.layers.Custom makes one of a function"
+                )
 
     def __post_init__(self) -> None:
         if self.name is not None and (not isinstance(self.name, str) or not self.name):
@@ -79,6 +97,7 @@ class Layer:
                 )
             if not isinstance(value, bool):
                 raise TypeError(f"trainable must be a bool, got {value!r}")
+            object.__setattr__(self, "assignments", self.assignments + 1)
         object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
@@ -111,11 +130,6 @@ class Layer:
     def fail(self, message: str) -> ValueError:
         """Make the error for a wrong input, with the layer's name in front."""
         return ValueError(f"layer {self.label!r}: {message}")
-
-    @property
-    def output_activation(self) -> str | None:
-        """The formula of the activation that the layer ends in, "" where it only moves values, None if unknown."""
-        return None
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return the shape of an output sample; raises ValueError when the input shapes do not fit."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from fastnn import activations, constraints, initializers, regularizers
@@ -100,8 +100,8 @@ class Dense(Layer):
     bias_initializer: Initializer | str = "zeros"
     kernel_regularizer: Regularizer | str | None = None
     bias_regularizer: Regularizer | str | None = None
-    kernel_constraint: Constraint | str | None = None
-    bias_constraint: Constraint | str | None = None
+    kernel_constraint: Constraint | str | None = field(default=None, kw_only=True)
+    bias_constraint: Constraint | str | None = field(default=None, kw_only=True)
 
     def prepare(self) -> None:
         self.units = positive_int(self.units, "units")
@@ -114,10 +114,6 @@ class Dense(Layer):
         self.bias_regularizer = regularizers.get(self.bias_regularizer)
         self.kernel_constraint = constraints.get(self.kernel_constraint)
         self.bias_constraint = constraints.get(self.bias_constraint)
-
-    @property
-    def output_activation(self) -> str | None:
-        return activations.get(self.activation).formula
 
     def output_shape(self, *shapes: Shape) -> Shape:
         (shape,) = shapes
@@ -170,10 +166,6 @@ class Activation(Layer):
     def prepare(self) -> None:
         self.activation = activations.get(self.activation)
 
-    @property
-    def output_activation(self) -> str | None:
-        return activations.get(self.activation).formula
-
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]
 
@@ -191,10 +183,6 @@ class Flatten(Layer):
 
         fnn.Flatten()
     """
-
-    @property
-    def output_activation(self) -> str | None:
-        return ""
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return (prod(shapes[0]),)
@@ -231,10 +219,6 @@ class Reshape(Layer):
         self.target_shape = tuple(
             -1 if extent == -1 else positive_int(extent, f"target_shape[{axis}]") for axis, extent in enumerate(target)
         )
-
-    @property
-    def output_activation(self) -> str | None:
-        return ""
 
     def output_shape(self, *shapes: Shape) -> Shape:
         (shape,) = shapes

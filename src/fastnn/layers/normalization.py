@@ -46,7 +46,7 @@ class _Normalization(Layer):
 
 
 @register("layer")
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class LayerNorm(_Normalization):
     """Normalise the last axis of every sample to mean 0 and variance 1, then scale and shift.
 
@@ -77,7 +77,7 @@ class LayerNorm(_Normalization):
 
 
 @register("layer")
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class BatchNorm(_Normalization):
     """Normalise every feature (last axis) over the batch, then scale and shift.
 
@@ -125,6 +125,6 @@ class BatchNorm(_Normalization):
             (weights[-2], weights[-1]),
             epsilon=self.epsilon,
             momentum=self.momentum,
-            training=scope.training and self.trainable,
+            training=scope.training and scope.trainable,
             label=scope.label,
         )

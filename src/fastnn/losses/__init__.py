@@ -10,10 +10,14 @@ from fastnn.losses.base import Loss
 from fastnn.losses.custom import Custom
 from fastnn.losses.margin import Hinge, Perceptron
 from fastnn.losses.probability import BinaryCrossEntropy, CrossEntropy, KLDivergence
+from fastnn.losses.probability import BinaryCrossEntropy as BinaryCrossentropy
+from fastnn.losses.probability import CrossEntropy as CategoricalCrossentropy
+from fastnn.losses.probability import CrossEntropy as SparseCategoricalCrossentropy
 from fastnn.losses.regression import Huber, LogCosh, MeanAbsoluteError, MeanSquaredError, Poisson
 from fastnn.registry import resolve
 
-_ALIASES: dict[str, str | Callable[[], Loss]] = {
+#: names of losses besides those of their classes
+ALIASES: dict[str, str | Callable[[], Loss]] = {
     "mse": "MeanSquaredError",
     "mae": "MeanAbsoluteError",
     "bce": "BinaryCrossEntropy",
@@ -21,6 +25,8 @@ _ALIASES: dict[str, str | Callable[[], Loss]] = {
     "categorical_crossentropy": "CrossEntropy",
     "sparse_categorical_crossentropy": "CrossEntropy",
     "kld": "KLDivergence",
+    "kullback_leibler_divergence": "KLDivergence",
+    "logcosh": "LogCosh",
 }
 
 
@@ -48,11 +54,13 @@ def get(value: object) -> Loss:
     """
     if own.is_function(value):
         return Custom(value)
-    return resolve("loss", value, _ALIASES, Loss)
+    return resolve("loss", value, ALIASES, Loss)
 
 
 __all__ = [
     "BinaryCrossEntropy",
+    "BinaryCrossentropy",
+    "CategoricalCrossentropy",
     "CrossEntropy",
     "Custom",
     "Hinge",
@@ -64,6 +72,7 @@ __all__ = [
     "MeanSquaredError",
     "Perceptron",
     "Poisson",
+    "SparseCategoricalCrossentropy",
     "get",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
@@ -55,7 +55,9 @@ class _CrossEntropyBase(Loss):
 class BinaryCrossEntropy(_CrossEntropyBase):
     """Mean of -t log(p) - (1 - t) log(1 - p), for independent yes-no outputs (Keras `binary_crossentropy`).
 
-    Targets t are from 0 to 1; probabilities p are clipped to [1e-7, 1 - 1e-7].
+    Targets t are from 0 to 1; probabilities p are clipped to [1e-7, 1 - 1e-7]. A model whose outputs come from a
+    sigmoid, with nothing after it but layers that move values (Flatten, Reshape, Concatenate of such outputs), is
+    trained and evaluated from the sigmoid's input instead: nothing is clipped, and no gradient vanishes.
 
     Parameters
     ----------
@@ -74,7 +76,9 @@ class CrossEntropy(_CrossEntropyBase):
     """Sum of -t log(p) over the classes, the last axis, for integer labels, one-hot and soft targets alike.
 
     It is the `sparse_categorical_crossentropy` and `categorical_crossentropy` of Keras, except that
-    probabilities are not scaled to sum to 1. They are clipped to [1e-7, 1 - 1e-7].
+    probabilities are not scaled to sum to 1. They are clipped to [1e-7, 1 - 1e-7]. A model whose outputs come from a
+    softmax, with nothing after it but layers that move its rows (Reshape, Flatten, Concatenate), is trained and
+    evaluated from the softmax's input instead: nothing is clipped, and no gradient vanishes.
 
     Parameters
     ----------
@@ -84,6 +88,8 @@ class CrossEntropy(_CrossEntropyBase):
         From 0 to 1; targets become t (1 - label_smoothing) + label_smoothing / classes.
     """
 
+    # the second argument of Keras' sparse cross-entropy is another one
+    label_smoothing: float = field(default=0.0, kw_only=True)
     row_mean: ClassVar[bool] = False
 
     def check_targets(self, y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
@@ -135,7 +141,7 @@ class CrossEntropy(_CrossEntropyBase):
 class KLDivergence(Loss):
     """Sum of t log(t / p) over the last axis (Kullback & Leibler 1951; Keras `kl_divergence`).
 
-    Targets t and probabilities p are from 0 to 1, and both are clipped to [1e-7, 1].
+    Targets t and probabilities p are from 0 to 1, and both are clipped to [1e-7, 1]; p below 1e-7 has the gradient 0.
     """
 
     formula: ClassVar[str] = "kl_divergence"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+from fastnn import losses
 from fastnn.hints import install
+from fastnn.losses import Loss
 from fastnn.metrics.base import Metric
 from fastnn.metrics.classification import AUC, Accuracy, BinaryAccuracy, TopKAccuracy
 from fastnn.metrics.confusion import ConfusionMatrix, F1Score, Precision, Recall
+from fastnn.metrics.mean_loss import MeanLoss
 from fastnn.metrics.regression import (
     MeanAbsoluteError,
     MeanSquaredError,
@@ -15,10 +19,14 @@ from fastnn.metrics.regression import (
     R2Score,
     RootMeanSquaredError,
 )
-from fastnn.registry import resolve
+from fastnn.registry import REGISTRY, resolve, snake_case
 
 _ALIASES: dict[str, str | Callable[[], Metric]] = {
     "acc": "Accuracy",
+    "categorical_accuracy": "Accuracy",
+    "sparse_categorical_accuracy": "Accuracy",
+    "top_k_categorical_accuracy": "TopKAccuracy",
+    "sparse_top_k_categorical_accuracy": "TopKAccuracy",
     "f1": "F1Score",
     "f1_score": "F1Score",
     "mse": "MeanSquaredError",
@@ -28,6 +36,12 @@ _ALIASES: dict[str, str | Callable[[], Metric]] = {
     "r2_score": "R2Score",
     "pearson": "PearsonCorrelation",
 }
+# Losses by name, but for those that are metrics by themselves.
+_ALIASES |= {
+    name: partial(MeanLoss, name)
+    for name in (*losses.ALIASES, *(snake_case(kind) for kind in REGISTRY["loss"] if kind != "Custom"))
+    if name not in _ALIASES and name.replace("_", "") not in {kind.lower() for kind in REGISTRY["metric"]}
+}
 
 
 def get(value: object) -> Metric:
@@ -35,10 +49,11 @@ def get(value: object) -> Metric:
 
     Parameters
     ----------
-    value : str or Metric
-        Names: accuracy (acc), binary_accuracy, top_k_accuracy, precision, recall, f1_score (f1), auc,
-        confusion_matrix, mean_squared_error (mse), root_mean_squared_error (rmse), mean_absolute_error (mae),
-        r2_score (r2), pearson_correlation (pearson).
+    value : str, Metric, Loss or function
+        Names: accuracy (acc, categorical_accuracy, sparse_categorical_accuracy), binary_accuracy, top_k_accuracy
+        (top_k_categorical_accuracy), precision, recall, f1_score (f1), auc, confusion_matrix, mean_squared_error
+        (mse), root_mean_squared_error (rmse), mean_absolute_error (mae), r2_score (r2), pearson_correlation
+        (pearson). The name of a loss, a loss, or a function as for `losses.Custom` means its `MeanLoss`.
 
     Returns
     -------
@@ -52,6 +67,8 @@ def get(value: object) -> Metric:
     TypeError
         If the value is neither a string nor a metric.
     """
+    if isinstance(value, Loss) or (callable(value) and not isinstance(value, (type, Metric))):
+        return MeanLoss(losses.get(value))
     return resolve("metric", value, _ALIASES, Metric)
 
 
@@ -62,6 +79,7 @@ __all__ = [
     "ConfusionMatrix",
     "F1Score",
     "MeanAbsoluteError",
+    "MeanLoss",
     "MeanSquaredError",
     "Metric",
     "PearsonCorrelation",

@@ -10,11 +10,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastnn._numbers import number
 from fastnn.losses.arguments import check_arguments
 from fastnn.losses.targets import Kind, Shape, check_array, check_scored_targets
 from fastnn.metrics.accumulators import ACCUMULATORS
 
 Array = NDArray[np.float64]
+
+#: the threshold of probabilities, for a metric whose own is None
+PROBABILITY = 0.5
 
 
 class _Stream:
@@ -48,9 +52,11 @@ class Metric:
     accumulator: ClassVar[str]
     elementwise: ClassVar[bool] = False
     prediction_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    #: whether the result is a number; arrays are not shown in logs
+    is_number: ClassVar[bool] = True
 
     @property
-    def parameters(self) -> tuple[float, ...]:
+    def parameters(self) -> tuple[Any, ...]:
         """Parameters of the accumulator, in its order."""
         return ()
 
@@ -234,3 +240,10 @@ class Metric:
 
     def _result(self, total: Array, output_shape: Shape) -> float | Array:
         raise NotImplementedError
+
+
+def check_threshold(metric: Any) -> None:
+    """Check a metric's threshold, where it has one of its own."""
+    if metric.threshold is not None:
+        threshold = number(f"{type(metric).__name__} threshold", metric.threshold)
+        object.__setattr__(metric, "threshold", threshold)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn._numbers import number, whole
+from fastnn._numbers import whole
 from fastnn.losses.targets import (
     Kind,
     Shape,
@@ -18,7 +18,7 @@ from fastnn.losses.targets import (
     check_range,
     check_scored_targets,
 )
-from fastnn.metrics.base import Array, Metric
+from fastnn.metrics.base import PROBABILITY, Array, Metric, check_threshold
 from fastnn.registry import register
 
 
@@ -43,22 +43,22 @@ class Accuracy(_Fraction):
 
     Parameters
     ----------
-    threshold : float
-        For a single column: 0.5 suits probabilities, 0 logits and signed scores.
+    threshold : float, optional
+        For a single column. None is what the loss of a model means: 0 for logits and signed scores, else 0.5.
     """
 
-    threshold: float = 0.5
+    threshold: float | None = field(default=None, kw_only=True)
     name: ClassVar[str] = "accuracy"
     accumulator: ClassVar[str] = "count_correct"
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        object.__setattr__(self, "threshold", number("Accuracy threshold", self.threshold))
+        check_threshold(self)
 
     @property
     def parameters(self) -> tuple[float, ...]:
         """The threshold."""
-        return (self.threshold,)
+        return (PROBABILITY if self.threshold is None else self.threshold,)
 
     def check_targets(self, y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
         """Check labels or one-hot targets; see `Metric.check_targets`."""
@@ -72,23 +72,23 @@ class BinaryAccuracy(_Fraction):
 
     Parameters
     ----------
-    threshold : float
-        0.5 suits probabilities, 0 logits and signed scores.
+    threshold : float, optional
+        As for `Accuracy`.
     """
 
-    threshold: float = 0.5
+    threshold: float | None = field(default=None, kw_only=True)
     name: ClassVar[str] = "binary_accuracy"
     accumulator: ClassVar[str] = "count_correct"
     elementwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        object.__setattr__(self, "threshold", number("BinaryAccuracy threshold", self.threshold))
+        check_threshold(self)
 
     @property
     def parameters(self) -> tuple[float, ...]:
         """The threshold."""
-        return (self.threshold,)
+        return (PROBABILITY if self.threshold is None else self.threshold,)
 
     def check_targets(self, y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
         """Check that there is a finite target for every element; see `Metric.check_targets`."""

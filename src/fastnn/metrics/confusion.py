@@ -9,9 +9,8 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn._numbers import number
 from fastnn.losses.targets import Kind, Shape, check_array, check_one_class
-from fastnn.metrics.base import Array, Metric
+from fastnn.metrics.base import PROBABILITY, Array, Metric, check_threshold
 from fastnn.registry import register
 
 Average = Literal["auto", "binary", "macro", "micro", "weighted"]
@@ -21,17 +20,16 @@ Average = Literal["auto", "binary", "macro", "micro", "weighted"]
 class _Confusion(Metric):
     accumulator: ClassVar[str] = "confusion"
 
-    threshold: float = field(default=0.5, kw_only=True)
+    threshold: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        threshold = number(f"{type(self).__name__} threshold", self.threshold)
-        object.__setattr__(self, "threshold", threshold)
+        check_threshold(self)
 
     @property
     def parameters(self) -> tuple[float, ...]:
         """The threshold."""
-        return (self.threshold,)
+        return (PROBABILITY if self.threshold is None else self.threshold,)
 
     def check_targets(self, y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
         """Check labels or one-hot targets; see `Metric.check_targets`."""
@@ -54,11 +52,12 @@ class ConfusionMatrix(_Confusion):
 
     Parameters
     ----------
-    threshold : float
-        For a single column: class 1 is predicted where score > threshold.
+    threshold : float, optional
+        For a single column: class 1 is predicted where score > threshold. None as for `Accuracy`.
     """
 
     name: ClassVar[str] = "confusion_matrix"
+    is_number: ClassVar[bool] = False
 
     def _result(self, total: Array, output_shape: Shape) -> Array:
         return _matrix(total)[:, :-1].copy()
@@ -122,8 +121,8 @@ class Precision(_Averaged):
         occur among targets or predictions. "weighted": the mean weighted by how often classes are the
         target. "micro": of the sums over all classes. "auto": "binary" for a single column, else
         "macro".
-    threshold : float
-        For a single column: class 1 is predicted where score > threshold.
+    threshold : float, optional
+        For a single column: class 1 is predicted where score > threshold. None as for `Accuracy`.
     """
 
     name: ClassVar[str] = "precision"
@@ -141,7 +140,7 @@ class Recall(_Averaged):
     ----------
     average : str
         As for `Precision`.
-    threshold : float
+    threshold : float, optional
         As for `Precision`.
     """
 
@@ -160,7 +159,7 @@ class F1Score(_Averaged):
     ----------
     average : str
         As for `Precision`.
-    threshold : float
+    threshold : float, optional
         As for `Precision`.
     """
 

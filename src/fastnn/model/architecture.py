@@ -97,15 +97,6 @@ class Architecture:
             names.append(name if name not in names else f"{name}_{len(names)}")
         return tuple(names)
 
-    def output_activations(self) -> tuple[str | None, ...]:
-        """Return the activation that each output ends in, None where it is not known."""
-        found = []
-        for call in self.outputs:
-            while (formula := self.layers[self.calls[call].layer].output_activation) == "":
-                call = self.calls[call].inputs[0]
-            found.append(formula)
-        return tuple(found)
-
     def parameters(self) -> list[tuple[int, ParameterSpec]]:
         """Return every weight once, with the number of its layer, in Keras' order."""
         found: list[tuple[int, ParameterSpec]] = []
@@ -125,26 +116,32 @@ class Architecture:
             found.extend((number, spec) for spec in specs[number])
         return found
 
-    def apply(self, graph: Graph, weights: Sequence[Sequence[Tensor]], *, training: bool) -> tuple[
-        list[Tensor], list[Tensor]
-    ]:  # fmt: skip
-        """Add all nodes to a graph; `weights` are by layer. Returns the inputs' and the outputs' tensors."""
+    def apply(
+        self, graph: Graph, weights: Sequence[Sequence[Tensor]], trainable: Sequence[bool], *, training: bool
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Add all nodes to a graph; `weights` and `trainable` are by layer.
+
+        Returns
+        -------
+        inputs, outputs : list of Tensor
+        """
         values: list[Tensor] = []
         for index, call in enumerate(self.calls):
             layer, label = self.layers[call.layer], self.labels[call.layer]
             if not call.inputs:
                 values.append(graph.input(call.shape, label))
             else:
-                scope = Scope(label, index, training)
+                scope = Scope(label, index, training, trainable[call.layer])
                 inputs = [values[x] for x in call.inputs]
                 values.append(layer.apply(graph, inputs, weights[call.layer], scope))
         return [values[call] for call in self.inputs], [values[call] for call in self.outputs]
 
-    def config(self) -> dict[str, Any]:
-        """Return the architecture as JSON values."""
+    def config(self, trainable: Sequence[bool]) -> dict[str, Any]:
+        """Return the architecture as JSON values, with what is trainable by layer."""
         return {
             "layers": [
-                {**layer.config(), "name": label} for layer, label in zip(self.layers, self.labels, strict=True)
+                {**layer.config(), "name": label, "trainable": trained}
+                for layer, label, trained in zip(self.layers, self.labels, trainable, strict=True)
             ],
             "calls": [[call.layer, list(call.inputs)] for call in self.calls],
             "inputs": list(self.inputs),

@@ -69,7 +69,7 @@ def summary(model: Network, batch: int) -> str:
         layer, label = architecture.layers[call.layer], architecture.labels[call.layer]
         first_use = all(earlier.layer != call.layer for earlier in architecture.calls[:index])
         size = sum(entry.size for entry in table if entry.layer == call.layer)
-        note = "" if layer.trainable else " (frozen)"
+        note = "" if table.is_trainable(layer) else " (frozen)"
         sources = ", ".join(architecture.labels[architecture.calls[x].layer] for x in call.inputs)
         shape = str((None, *call.shape))
         rows.append((label, type(layer).__name__ + note, shape, f"{size:,}" if first_use else "shared", sources))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import casts, optimizers
+from fastnn._numbers import flag
 from fastnn.callbacks import Callback
 from fastnn.hints import explained
 from fastnn.layers.base import positive_int
@@ -18,13 +19,15 @@ from fastnn.layers.symbol import Symbol
 from fastnn.model import quick
 from fastnn.model.architecture import Architecture
 from fastnn.model.feeding import FeedingMixin
+from fastnn.model.network import LIBRARY_ATTRIBUTES
+from fastnn.model.programs import output_ends
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.training import batches, passes, quick_step
 from fastnn.training.criteria import check_names
 from fastnn.training.fit import fit
 from fastnn.training.history import History
-from fastnn.training.objective import Objective
+from fastnn.training.objective import Objective, as_list
 
 
 class Model(FeedingMixin):
@@ -104,23 +107,28 @@ class Model(FeedingMixin):
         loss_weights: Any = None,
         weighted_metrics: Any = None,
     ) -> None:
-        """Choose how the model is trained; starts the optimizer's state anew.
+        """Choose how the model is trained.
+
+        The optimizer's state and its count of steps start at zero, unless it is the object that the model has already:
+        then they stay, as when layers are unfrozen and training goes on.
 
         Parameters
         ----------
         optimizer : str or Optimizer
         loss : str or Loss, or a list or dict of such by output
             None for an output that is not trained.
-        metrics, weighted_metrics : list of str or Metric, or a list of lists or dict by output
-            Weighted ones count samples by their weights.
+        metrics, weighted_metrics : list of str, Metric or Loss, or a list of lists or dict by output
+            Weighted ones count samples by their weights; where both are of one name, the weighted one's begins with
+            ``weighted_``.
         loss_weights : float, or list or dict by output
             Factors of the outputs' losses in the sum that is trained.
 
         Raises
         ------
         TypeError, ValueError
-            When a name is unknown, a metric is not defined for an output's shape, or a number is too large for the
-            model's dtype.
+            When a name is unknown, a metric is not defined for an output's shape, a number is too large for the model's
+            dtype, an output's values mean something else than its loss takes, or two quantities would have one name in
+            logs.
         RuntimeError
             When the model is being trained.
         """
@@ -147,8 +155,8 @@ class Model(FeedingMixin):
         architecture, compiled = self._architecture_or_fail(), self._compiled
         assert compiled is not None
         names, shapes = architecture.output_names, architecture.output_shapes
-        activations = architecture.output_activations()
-        objective = Objective.bind(output_names=names, output_shapes=shapes, output_activations=activations, **compiled)
+        ends = output_ends(self._table)
+        objective = Objective.bind(output_names=names, output_shapes=shapes, output_ends=ends, **compiled)
         casts.check_hyperparameters(self._optimizer, self.dtype, "optimizer")
         if self._optimizer is not None:
             self._optimizer.check_constants(self.dtype)
@@ -157,7 +165,9 @@ class Model(FeedingMixin):
             casts.check_number(weight, self.dtype, f"loss_weights: of output {name!r}")
         totals = objective.initial()
         with self._runtime.lock:
-            self._runtime.attach(self._optimizer)
+            if self._runtime.attached is not self._optimizer:
+                self._runtime.attach(self._optimizer)
+            self._runtime.forget()
             self._objective, self._totals = objective, totals
             self._runtime.training[[Counter.CURSOR]] = 0
             self._run, self._resumable = {}, None
@@ -248,9 +258,22 @@ class Model(FeedingMixin):
             return fit(self, x, y, options)
 
     def train_on_batch(
-        self, x: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
-    ) -> dict[str, float]:
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+        return_dict: bool = True,
+    ) -> Any:
         """Take one training step on one batch and return its loss and metrics (from before the step).
+
+        Parameters
+        ----------
+        x, y, sample_weight, class_weight
+            One batch, as for `fit`.
+        return_dict : bool
+            True gives a dict by name. False gives a list, the loss first, or the loss alone where there is nothing
+            else, as Keras does by default.
 
         Raises
         ------
@@ -273,7 +296,8 @@ class Model(FeedingMixin):
                 batches.train_batch(self, feed, fresh=True)
                 if key is not None and taken is None:
                     quick_step.learn(self, x, y, key)
-            return self._logs_so_far()
+            logs = self._logs_so_far()
+        return logs if return_dict else as_list(logs)
 
     def test_on_batch(self, x: Any, y: Any, sample_weight: Any = None, return_dict: bool = True) -> Any:
         """Return loss and metrics over one batch; see `evaluate`."""
@@ -304,7 +328,8 @@ class Model(FeedingMixin):
         verbose : {0, 1}
             1 prints the result.
         return_dict : bool
-            False gives a list, the loss first, as Keras does by default.
+            False gives a list, the loss first, or the loss alone where there is nothing else, as Keras does by
+            default.
         device : str, optional
             Where to evaluate, such as "cuda"; see `to`.
         steps : int, optional
@@ -326,10 +351,10 @@ class Model(FeedingMixin):
                 totals, rows = passes.evaluate(self, feed, size, 0, passes.last_row(steps, size, 0, feed.n))
         if self._objective is not objective:
             raise RuntimeError("the model was compiled anew while it was evaluated")
-        logs = objective.logs(totals, rows, arrays=True)
+        logs = objective.results(totals, rows)
         if verbose == 1:
             print(" - ".join(f"{name}: {value:.4g}" for name, value in logs.items() if isinstance(value, float)))
-        return logs if return_dict else list(logs.values())
+        return logs if return_dict else as_list(logs)
 
     def __call__(self, x: Any) -> NDArray[Any] | Any:
         """Return `predict(x)` for an array; a model is not a layer, so it takes no symbols.
@@ -406,21 +431,24 @@ class Model(FeedingMixin):
             quick.learn(self, x, batch)
         return results[0] if len(results) == 1 else results
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], include_optimizer: bool = True) -> None:
         """Save weights, architecture, optimizer state and the position in training in one safetensors file.
 
         Parameters
         ----------
         path : path
             Written whole or not at all: a crash leaves the old file.
+        include_optimizer : bool
+            False leaves out all that belongs to training: a model that is loaded from the file has to be compiled.
         """
         from fastnn.saving.model_file import save
 
-        save(self, path)
+        save(self, path, training=flag("include_optimizer", include_optimizer))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle a model as it would be saved: `copy.deepcopy`, joblib and multiprocessing work.
 
+        A copy of a subclass is of that class, and has the attributes that were set.
         A copy is where the model is, or on the CPU where it is made by a process that has no GPU.
         """
         from fastnn.config import collecting
@@ -430,7 +458,8 @@ class Model(FeedingMixin):
             return copyreg.__newobj__, (type(self),), self.__dict__.copy()  # type: ignore[attr-defined]
         with collecting() as custom:
             described = describe(self)
-        return restore, (*described, self._optimizer, custom, self._device, self._precision)
+        own = {name: value for name, value in self.__dict__.items() if name not in LIBRARY_ATTRIBUTES}
+        return restore, (type(self), *described, self._optimizer, custom, self._device, self._precision), own or None
 
     # --- inside -------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from fastnn.layers.base import Layer, positive_int
 from fastnn.model import inspection
 from fastnn.model.architecture import Architecture
 from fastnn.model.moving import MovingMixin
-from fastnn.model.parameters import Entry, ParameterTable
+from fastnn.model.parameters import Entry, ParameterTable, assign_trainable
 from fastnn.model.runtime import Runtime
 from fastnn.optimizers import Optimizer
 from fastnn.program.program import Program
@@ -38,10 +38,36 @@ class _All:
 
 
 ALL: Any = _All()
+#: attributes that `_begin`, `_realize` and the models of the library set; all others are a subclass's
+LIBRARY_ATTRIBUTES = frozenset(
+    {
+        *("dtype", "history", "name", "seed", "stop_training"),
+        *("_architecture", "_callbacks", "_compiled", "_device", "_earlier_rows", "_fitting", "_objective"),
+        *("_optimizer", "_precision", "_quick", "_resumable", "_run", "_runtime", "_stack", "_table", "_totals"),
+    }
+)
+
+
+# Methods that Keras and PyTorch call and let users override.
+_NEVER_CALLED = (
+    "call", "forward", "train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "training_step",
+    "make_train_function", "make_test_function", "make_predict_function",
+)  # fmt: skip
 
 
 class Network(MovingMixin):
     """An architecture with weights; `fastnn.Model` adds training and prediction."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse methods that other libraries call, and that would never be called here."""
+        super().__init_subclass__(**options)
+        for name in _NEVER_CALLED:
+            if name in cls.__dict__:
+                raise TypeError(
+                    f"{cls.__name__}.{name} would never be called: a training step is compiled. Layers, losses and "
+                    "optimizers may be user-defined (layers.Custom, losses.Custom, optimizers.Custom), and "
+                    "Model.learner(gradients=True) gives gradients to a training loop of your own"
+                )
 
     def _begin(self, seed: int | np.random.Generator | None, dtype: str, device: str, name: str | None) -> None:
         self.seed = as_seed(seed)
@@ -129,13 +155,17 @@ class Network(MovingMixin):
 
     @property
     def trainable(self) -> bool:
-        """Whether any layer is trained; assigning sets all layers (see `Layer.trainable`)."""
-        return any(layer.trainable for layer in self.layers)
+        """Whether any layer is trained.
+
+        Assigning sets `trainable` of all layers, for this model: others that share a layer go on as they were. Models
+        that are made of the layers later begin with what was assigned last.
+        """
+        table = self._table if self.built else None
+        return any(layer.trainable if table is None else table.is_trainable(layer) for layer in self.layers)
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        for layer in self.layers:
-            layer.trainable = value
+        assign_trainable(self.layers, value, self._table if self.built else None)
 
     def get_layer(self, name: str) -> Layer:
         """Return the layer of a name."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -11,12 +12,31 @@ from numpy.typing import NDArray
 
 from fastnn import casts
 from fastnn.constraints import MaxNorm
-from fastnn.layers.base import ParameterSpec
+from fastnn.layers.base import Layer, ParameterSpec
 from fastnn.lower.update import Weight
 from fastnn.model.architecture import Architecture
 from fastnn.program.layout import align
 from fastnn.program.program import ITEM_SIZES, aligned_zeros
 from fastnn.seeding import derive
+
+# The tables of all models that have a layer.
+_tables: weakref.WeakKeyDictionary[Layer, weakref.WeakSet[ParameterTable]] = weakref.WeakKeyDictionary()
+
+
+def assign_trainable(layers: Iterable[Layer], trainable: bool, mine: ParameterTable | None) -> None:
+    """Make layers trainable or not in one model; other models keep them as they are.
+
+    Raises
+    ------
+    TypeError
+        When the value is no bool.
+    """
+    for layer in layers:
+        others = [table for table in _tables.get(layer, ()) if table is not mine]
+        before = [table.is_trainable(layer) for table in others]
+        layer.trainable = trainable
+        for table, was in zip(others, before, strict=True):
+            table.pin(layer, was)
 
 
 @dataclass(frozen=True)
@@ -58,6 +78,10 @@ class ParameterTable:
         self.entries = tuple(entries)
         #: size of the buffer of parameters, and of gradients, and of each of the optimizer's slots
         self.nbytes = offset
+        # what was trainable when another model froze or freed a shared layer, for that assignment of the layer's
+        self._pinned: dict[Layer, tuple[bool, int]] = {}
+        for one in architecture.layers:
+            _tables.setdefault(one, weakref.WeakSet()).add(self)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
@@ -67,8 +91,23 @@ class ParameterTable:
 
     def trained(self) -> tuple[bool, ...]:
         """Tell for each weight whether training changes it by a gradient: not moving averages, nothing frozen."""
-        layers = self.architecture.layers
-        return tuple([entry.spec.trained and layers[entry.layer].trainable for entry in self.entries])
+        trainable = self.trainable_layers()
+        return tuple([entry.spec.trained and trainable[entry.layer] for entry in self.entries])
+
+    def trainable_layers(self) -> list[bool]:
+        """Return for each layer whether this model trains it."""
+        if not self._pinned:
+            return [layer.trainable for layer in self.architecture.layers]
+        return [self.is_trainable(layer) for layer in self.architecture.layers]
+
+    def is_trainable(self, layer: Layer) -> bool:
+        """Return whether this model trains a layer."""
+        pinned = self._pinned.get(layer)
+        return layer.trainable if pinned is None or pinned[1] != layer.assignments else pinned[0]
+
+    def pin(self, layer: Layer, trainable: bool) -> None:
+        """Keep a layer as it is here, until it is assigned again."""
+        self._pinned[layer] = trainable, layer.assignments
 
     def allocate(self, slots: int = 1) -> NDArray[np.uint8]:
         """Allocate a zeroed buffer of this layout."""

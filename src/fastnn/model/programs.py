@@ -6,9 +6,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from fastnn import activations
 from fastnn.graph import build as build_ops
 from fastnn.graph.gradients import NoGradientError, differentiate
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.meaning import End, before, ends
+from fastnn.layers.core import Activation
+from fastnn.losses import Loss
 from fastnn.lower.lower import lower
 from fastnn.lower.task import Place, Source, Task
 from fastnn.lower.update import Clipping, Update, penalties, tick, update
@@ -16,7 +20,7 @@ from fastnn.model.parameters import ParameterTable
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Buffer
 from fastnn.program.program import Program
-from fastnn.training.objective import LOSSES, PENALTY, SCRATCH, Objective, accumulator_word
+from fastnn.training.objective import LOSSES, PENALTY, SCRATCH, Measure, Objective, accumulator_word
 
 
 class TargetLayout(NamedTuple):
@@ -122,8 +126,24 @@ def network(
         places[tensor.id] = Place(Buffer.PARAMETERS, entry.offset)
         parameters.append(tensor)
     weights = [by_layer[number] for number in range(len(table.architecture.layers))]
-    inputs, outputs = table.architecture.apply(graph, weights, training=training)
+    inputs, outputs = table.architecture.apply(graph, weights, table.trainable_layers(), training=training)
     return graph, places, parameters, inputs, outputs
+
+
+def output_ends(table: ParameterTable) -> tuple[tuple[End, ...], ...]:
+    """Return for each output what is known of its values in inference.
+
+    A linear activation layer changes nothing; as the last one it leaves it to the loss what the values mean.
+    """
+    graph, _, _, _, outputs = network(table, training=False)
+    found = []
+    for call, tensor in zip(table.architecture.outputs, outputs, strict=True):
+        layer = table.architecture.layers[table.architecture.calls[call].layer]
+        known = ends(graph, tensor)
+        if isinstance(layer, Activation) and activations.get(layer.activation).formula == "linear":
+            known = tuple(end._replace(op="linear") for end in known)
+        found.append(known)
+    return tuple(found)
 
 
 def _measure(
@@ -149,22 +169,30 @@ def _measure(
             sources[weight.id] = weight_source
         loss = objective.losses[output]
         if loss is not None:
-            x, formula = _fused_formula(graph, prediction, loss.formula)
-            row_loss, _ = graph.add(
-                "loss",
-                (x, target, weight),
-                [(x.shape[:-1], True, f"{name}.row_loss"), (x.shape, True, f"{name}.dloss")],
-                name,
-                formula=formula,
-                parameters=loss.parameters,
-                row_mean=loss.row_mean,
-                loss_weight=objective.loss_weights[output],
-            )
+            row_loss = _row_loss(graph, loss, objective.loss_weights[output], prediction, target, weight, name)
             total = accumulator_word(LOSSES + 2 * output)
             graph.add("sum_loss", (row_loss, weight), [], name, total=total)
             losses.append(row_loss)
         _metrics(graph, objective, output, prediction, target, weight)
     return losses
+
+
+def _row_loss(
+    graph: Graph, loss: Loss, factor: float, prediction: Tensor, target: Tensor, weight: Tensor | None, name: str
+) -> Tensor:
+    """Add a loss of every row."""
+    x, formula = _fused_formula(graph, prediction, loss.formula)
+    row_loss, _ = graph.add(
+        "loss",
+        (x, target, weight),
+        [(x.shape[:-1], True, f"{name}.row_loss"), (x.shape, True, f"{name}.dloss")],
+        name,
+        formula=formula,
+        parameters=loss.parameters,
+        row_mean=loss.row_mean,
+        loss_weight=factor,
+    )
+    return row_loss
 
 
 _FUSED = {
@@ -174,12 +202,12 @@ _FUSED = {
 
 
 def _fused_formula(graph: Graph, prediction: Tensor, formula: str) -> tuple[Tensor, str]:
-    """Take the loss of the logits where the last op makes probabilities of them: stable, and one record less."""
-    node = graph.producer(prediction)
-    if node is not None and node.inputs[0] is not None:
-        function = node.attrs.get("formula", node.op)
-        if (function, formula) in _FUSED:
-            return node.inputs[0], _FUSED[function, formula]
+    """Take the loss of the logits where probabilities are made from them: stable, and one record less."""
+    for (function, of_probabilities), of_logits in _FUSED.items():
+        if formula == of_probabilities:
+            logits = before(graph, prediction, function)
+            if logits is not None:
+                return logits, of_logits
     return prediction, formula
 
 
@@ -190,6 +218,9 @@ def _metrics(
         if measure.output != output:
             continue
         x, y = prediction, target
+        if measure.accumulator == "loss":
+            _mean_loss(graph, measure, prediction, target, weight if measure.weighted else None)
+            continue
         if measure.squash is not None:
             x = build_ops.activation(graph, x, measure.squash, (), "metrics")
         if measure.elementwise and x.columns > 1:
@@ -210,6 +241,14 @@ def _metrics(
             params=params,
             dims=dims,
         )
+
+
+def _mean_loss(graph: Graph, measure: Measure, prediction: Tensor, target: Tensor, weight: Tensor | None) -> None:
+    """Add a loss as a metric: its sum and rows, and the weights' sum and rows."""
+    row_loss = _row_loss(graph, measure.parameters[0], 1.0, prediction, target, None, "metrics")
+    graph.add("sum_loss", (row_loss, weight), [], "metrics", total=accumulator_word(measure.offset))
+    if weight is not None:
+        graph.add("sum_loss", (weight, None), [], "metrics", total=accumulator_word(measure.offset + 2))
 
 
 def place_gradients(

@@ -105,6 +105,8 @@ class Runtime:
         self._programs: OrderedDict[tuple[Request, tuple[bool, ...]], BoundProgram] = OrderedDict()
         #: counters of training: they outlive a run, so that training can stop and go on anywhere
         self.training = new_context(seed)
+        #: the optimizer that the state belongs to
+        self.attached: Optimizer | None = None
         #: the step at which the optimizer's state began
         self.first_step = 0
         self._other = new_context(seed)
@@ -177,6 +179,7 @@ class Runtime:
         slots = () if optimizer is None else optimizer.slot_initial
         with self.lock:
             self.forget()
+            self.attached = optimizer
             self.first_step = self.step_count()
             self.optimizer_state = self.table.allocate(len(slots))
             for slot, initial in enumerate(slots):
@@ -196,7 +199,7 @@ class Runtime:
 
     def program(self, request: Request, objective: Objective | None, optimizer: Optimizer | None) -> BoundProgram:
         """Return the program of a request, making it when it is not kept."""
-        key = (request, tuple([layer.trainable for layer in self.table.architecture.layers]))
+        key = (request, tuple(self.table.trainable_layers()))
         with self.lock:
             if self._made_for[0] is not objective or self._made_for[1] is not optimizer:
                 self.forget()

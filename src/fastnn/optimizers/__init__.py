@@ -15,6 +15,8 @@ from fastnn.optimizers.sgd import SGD as SGD
 from fastnn.optimizers.sgd import Lion as Lion
 from fastnn.registry import resolve
 
+Adagrad = AdaGrad
+
 _ALIASES: dict[str, str | Callable[[], Optimizer]] = {
     "adagrad": "AdaGrad",
     "adamw": "AdamW",

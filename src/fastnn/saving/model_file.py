@@ -15,6 +15,7 @@ from fastnn.config import REGISTRY, from_config, to_config
 from fastnn.errors import ModelFileError
 from fastnn.losses import Loss
 from fastnn.model.architecture import Architecture
+from fastnn.model.programs import output_ends
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.saving import container, progress
@@ -26,15 +27,17 @@ if TYPE_CHECKING:
     from fastnn.model.model import Model
 
 
-def save(model: Model, path: str | os.PathLike[str]) -> None:
+def save(model: Model, path: str | os.PathLike[str], *, training: bool = True) -> None:
     """Write a model to a file, whole or not at all."""
     model._architecture_or_fail()
     with model._runtime.lock:
-        container.write(path, *describe(model))
+        container.write(path, *describe(model, training=training))
 
 
-def describe(model: Model) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def describe(model: Model, *, training: bool = True) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return a model as tensors and a JSON document; the tensors see the model's memory."""
+    from fastnn.model.sequential import Sequential
+
     architecture, table = model._architecture_or_fail(), model._table
     runtime = model._runtime
     with runtime.lock:
@@ -42,14 +45,14 @@ def describe(model: Model) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
             f"weights/{entry.name}": table.view(runtime.parameters, entry) for entry in table
         }
         document: dict[str, Any] = {
-            "model": type(model).__name__ if type(model).__name__ == "Sequential" else "Model",
+            "model": "Sequential" if isinstance(model, Sequential) else "Model",
             "name": model.name,
             "dtype": model.dtype,
             "seed": str(model.seed),
-            "architecture": architecture.config(),
+            "architecture": architecture.config(table.trainable_layers()),
             "training": None,
         }
-        if model._objective is not None:
+        if training and model._objective is not None:
             document["training"] = _training(model, tensors)
         return tensors, document
 
@@ -134,7 +137,13 @@ def load(
         raise ModelFileError(path, f"does not describe a model: {reason}") from error
 
 
-def _load(tensors: dict[str, NDArray[Any]], document: Any, compiled: bool, optimizer: Optimizer | None) -> Model:
+def _load(
+    tensors: dict[str, NDArray[Any]],
+    document: Any,
+    compiled: bool,
+    optimizer: Optimizer | None,
+    kind: type[Model] | None = None,
+) -> Model:
     from fastnn.model.model import Model
     from fastnn.model.sequential import Sequential
 
@@ -149,7 +158,8 @@ def _load(tensors: dict[str, NDArray[Any]], document: Any, compiled: bool, optim
         raise ValueError(f"the dtype is {document['dtype']!r}, the name {document['name']!r}")
     architecture = Architecture.from_config(document["architecture"], "architecture")
     weights = _expected(tensors, architecture, document["dtype"])
-    kind = kinds[document["model"]]
+    if kind is None:
+        kind = kinds[document["model"]]
     model: Model = kind.__new__(kind)
     model._begin(int(document["seed"]), document["dtype"], "cpu", document["name"])
     if isinstance(model, Sequential):
@@ -164,6 +174,7 @@ def _load(tensors: dict[str, NDArray[Any]], document: Any, compiled: bool, optim
 
 
 def restore(
+    kind: type[Model],
     tensors: dict[str, NDArray[Any]],
     document: dict[str, Any],
     optimizer: Optimizer | None,
@@ -173,7 +184,7 @@ def restore(
 ) -> Model:
     """Make a model of what `describe` returned, with its optimizer, functions and device, which files do not hold."""
     with config.custom_objects(custom):
-        model = _load(tensors, document, True, optimizer)
+        model = _load(tensors, document, True, optimizer, kind)
     return model.to(device, precision=precision) if device != "cpu" and cuda.is_available() else model
 
 
@@ -219,8 +230,8 @@ def _restore(
     ]
     architecture = model._architecture_or_fail()
     names, shapes = architecture.output_names, architecture.output_shapes
-    activations = architecture.output_activations()
-    objective = Objective.bind(losses, training["loss_weights"], metrics[0], metrics[1], names, shapes, activations)
+    ends = output_ends(model._table)
+    objective = Objective.bind(losses, training["loss_weights"], metrics[0], metrics[1], names, shapes, ends)
     # looked at before anything of a size that only the document claims is allocated
     totals = _tensor(tensors, "totals", (objective.size,), "float64")
     model.compile(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fastnn import losses as loss_module
 from fastnn import metrics as metric_module
-from fastnn.losses import BinaryCrossEntropy, CrossEntropy, Hinge, Loss, Perceptron
-from fastnn.metrics import Metric
+from fastnn.graph.meaning import End
+from fastnn.losses import BinaryCrossEntropy, CrossEntropy, Hinge, KLDivergence, Loss, Perceptron, Poisson
+from fastnn.metrics import MeanLoss, Metric
 
 
 @dataclass(frozen=True)
@@ -42,48 +44,98 @@ def resolve_losses(value: Any, names: Sequence[str]) -> tuple[Loss | None, ...]:
     return losses
 
 
-def resolve_metrics(value: Any, names: Sequence[str], losses: Sequence[Loss | None], what: str) -> list[list[Named]]:
+def resolve_metrics(value: Any, names: Sequence[str], what: str) -> list[list[Named]]:
     """Spread metrics over the outputs: a flat list means every output, a list of lists or a dict one each."""
     if value is None:
         value = []
-    if isinstance(value, (str, Metric)):
+    if isinstance(value, (str, Metric, Loss)) or callable(value):
         value = [value]
     if not isinstance(value, (Mapping, list, tuple)):
         raise TypeError(f"{what}: expected a list of metrics, or a dict by output, got {value!r}")
     nested = isinstance(value, Mapping) or any(isinstance(part, (list, tuple)) for part in value)
     spread = per_output(value, names, what) if nested else [value] * len(names)
     found = []
-    for part, loss in zip(spread, losses, strict=True):
+    for part in spread:
         wanted = part if isinstance(part, (list, tuple)) else [] if part is None else [part]
-        found.append([_named(one, loss) for one in wanted])
+        found.append([_named(one) for one in wanted])
     return found
 
 
-def _named(value: Any, loss: Loss | None) -> Named:
-    """Return a metric by name or object; a name stays the name in logs.
-
-    A metric by name that has a threshold takes it at 0 where the outputs are signed scores, not probabilities.
-    """
+def _named(value: Any) -> Named:
+    """Return a metric by name or object; a name stays the name in logs."""
     if isinstance(value, Named):
         return value
     metric = metric_module.get(value)
-    if not isinstance(value, str):
-        return Named(metric.name, metric)
-    if is_signed(loss) and hasattr(metric, "threshold"):
-        metric = replace(metric, threshold=0.0)  # type: ignore[call-arg]
-    return Named(value, metric)
+    return Named(value if isinstance(value, str) else metric.name, metric)
 
 
-def is_signed(loss: Loss | None) -> bool:
-    """Tell whether a loss takes signed scores, of which 0 is undecided, instead of probabilities."""
-    return isinstance(loss, (Hinge, Perceptron)) or bool(getattr(loss, "from_logits", False))
+# Names that callbacks and log files use for something else.
+_RESERVED = frozenset({"epoch", "batch", "learning_rate"})
 
 
-def squash(metric: Metric, loss: Loss | None, columns: int) -> str | None:
-    """Return the activation that a metric of probabilities needs in front, where outputs are signed scores."""
-    if not is_signed(loss) or metric.prediction_range != (0.0, 1.0):
-        return None
-    return "softmax" if isinstance(loss, CrossEntropy) and columns > 1 else "sigmoid"
+def log_names(outputs: Sequence[str], losses: Sequence[Loss | None]) -> list[str]:
+    """Return the names of the losses in logs."""
+    each = [f"{name}_loss" for name, loss in zip(outputs, losses, strict=True) if loss is not None]
+    return ["loss", *each] if len(outputs) > 1 else ["loss"]
+
+
+def check_log_names(outputs: Sequence[str], losses: Sequence[Loss | None], metrics: Sequence[str]) -> None:
+    """Refuse names of outputs and metrics under which logs would mix up two quantities.
+
+    Raises
+    ------
+    ValueError
+        When two quantities have one name, or one has the name of another one's validation.
+    """
+    if len(outputs) > 1 and "loss" in outputs:
+        raise ValueError("an output named 'loss' has the name of the sum of all losses: give its layer another name")
+    names = [*log_names(outputs, losses), *metrics]
+    taken: set[str] = set()
+    for name in names:
+        clash = name in taken or name in _RESERVED
+        if clash or f"val_{name}" in names:
+            found = name if clash else f"val_{name}"
+            what = "another quantity" if clash else f"the validation's {name!r}"
+            raise ValueError(
+                f"logs: {found!r} would be the name of {what}, too: rename a metric, or the layer of an output (the "
+                f"outputs are {list(outputs)})"
+            )
+        taken.add(name)
+
+
+def is_signed(loss: Loss | None, ends: Sequence[End]) -> bool:
+    """Return whether outputs are signed scores, of which 0 is undecided, instead of probabilities.
+
+    A margin loss has scores of both signs, unless the output's activation leaves none below 0.
+    """
+    if isinstance(loss, (Hinge, Perceptron)):
+        return not ends or min(end.low for end in ends) < 0.0
+    return bool(getattr(loss, "from_logits", False))
+
+
+def suited(metric: Metric, loss: Loss | None, ends: Sequence[End], columns: int) -> tuple[Metric, str | None]:
+    """Return a metric as it suits the values of an output, by name or object alike.
+
+    A threshold that is not given lies where the outputs are undecided. Metrics of probabilities need an activation in
+    front where outputs are signed scores.
+
+    Returns
+    -------
+    metric, activation or None
+    """
+    signed = is_signed(loss, ends)
+    if isinstance(metric, MeanLoss):
+        if getattr(loss, "from_logits", False) and isinstance(metric.loss, (CrossEntropy, BinaryCrossEntropy)):
+            metric = MeanLoss(replace(metric.loss, from_logits=True))
+        return metric, None
+    probabilities = "softmax" if isinstance(loss, CrossEntropy) and columns > 1 else "sigmoid"
+    squashed = metric.prediction_range == (0.0, 1.0)
+    if getattr(metric, "threshold", 0.0) is None:
+        # no single score is undecided by itself where the others of its row count too
+        squashed = metric.elementwise and probabilities == "softmax"
+        threshold = 0.0 if signed and not squashed else 0.5
+        metric = replace(metric, threshold=threshold)  # type: ignore[call-arg]
+    return metric, probabilities if signed and squashed else None
 
 
 def check_names(loss: Any, metrics: Any, weighted_metrics: Any) -> None:
@@ -104,30 +156,58 @@ def _leaves(value: Any) -> list[Any]:
     return [value]
 
 
-# Activations whose values are probabilities; all others that are known certainly give something else.
-_PROBABILITIES: dict[type[Loss], frozenset[str]] = {
-    CrossEntropy: frozenset({"softmax"}),
-    BinaryCrossEntropy: frozenset({"sigmoid", "hard_sigmoid", "softmax", "step"}),
+# What a loss that takes no other values is used with.
+_SUITABLE: dict[type[Loss], str] = {
+    CrossEntropy: "softmax",
+    KLDivergence: "softmax",
+    BinaryCrossEntropy: "sigmoid",
+    Poisson: "softplus",
 }
+_SQUASHED = frozenset({"softmax", "log_softmax", "sigmoid", "hard_sigmoid"})
 
 
-def check_activation(loss: Loss | None, activation: str | None, name: str) -> None:
-    """Refuse a loss of probabilities on an output that is none, and one of logits on an output that is.
+def check_ends(loss: Loss | None, ends: Sequence[End], columns: int, name: str) -> None:
+    """Refuse a loss of an output whose values mean something else, with which it would be trained to nonsense.
 
-    Either would be trained to nonsense. `activation` is the output's last one, None where it is not known.
+    Parameters
+    ----------
+    ends : sequence of End
+        What is known of the output's values.
+    columns : int
+        Extent of the output's last axis.
     """
-    if loss is None or activation is None or type(loss) not in _PROBABILITIES:
+    if loss is None:
         return
-    good = _PROBABILITIES[type(loss)]
-    kind, right = type(loss).__name__, "softmax" if isinstance(loss, CrossEntropy) else "sigmoid"
-    if is_signed(loss):
-        if activation in ("softmax", "log_softmax", "sigmoid", "hard_sigmoid"):
-            raise ValueError(
-                f"loss: {kind}(from_logits=True) takes logits, but the output {name!r} ends in {activation}: leave "
-                "out from_logits, or the activation"
+    kind = type(loss).__name__
+    if getattr(loss, "from_logits", False):
+        for end in ends:
+            if end.op in _SQUASHED:
+                raise ValueError(
+                    f"loss: {kind}(from_logits=True) takes logits, but the output {name!r} ends in {end.op}: leave "
+                    "out from_logits, or the activation"
+                )
+        return
+    for end in ends:
+        wanted = _unmet(loss, end, columns)
+        if wanted:
+            hint = next(
+                (f"; use activation={right!r} there" for of, right in _SUITABLE.items() if isinstance(loss, of)), ""
             )
-    elif activation not in good:
-        raise ValueError(
-            f"loss: {kind} takes probabilities, but the output {name!r} ends in {activation}: use "
-            f"activation={right!r} there, or {kind}(from_logits=True)"
-        )
+            hint += f", or {kind}(from_logits=True)" if hasattr(loss, "from_logits") else ""
+            raise ValueError(f"loss: {kind} takes {wanted}, but the output {name!r} ends in {end.op}{hint}")
+
+
+def _unmet(loss: Loss, end: End, columns: int) -> str:
+    """Return what a loss takes, where an op gives something else."""
+    low, high = loss.prediction_range
+    inside = low <= end.low and end.high <= high
+    if isinstance(loss, (CrossEntropy, KLDivergence)):
+        if end.op == "softmax" and end.sums_to_one != columns:
+            return f"probabilities of {columns} classes that sum to 1 (Reshape or Concatenate has divided the classes)"
+        good = end.sums_to_one == columns or (inside and end.op in ("add", "multiply"))
+        return "" if good else "probabilities that sum to 1"
+    if inside:
+        return ""
+    if (low, high) == (0.0, 1.0):
+        return "probabilities"
+    return f"predictions of at least {low:g}" + (f" and at most {high:g}" if high < math.inf else "")

@@ -66,6 +66,9 @@ def fit(
     progress = Progress(verbose)
     parameters = {"epochs": epochs, "steps": steps, "verbose": verbose, "validates": validates}
     callbacks = CallbackList(options["callbacks"], model, parameters)
+    names = model._objective_or_fail().log_names
+    validated = [f"val_{name}" for name in names] if validate is not None else []
+    callbacks.check_monitors([*names, *validated, "learning_rate"])
     with _training(model):
         resumed = None
         counters = model._runtime.training

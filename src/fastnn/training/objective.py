@@ -7,17 +7,26 @@ loss, then the metrics'. Records add to it; `logs` reads it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.graph.meaning import End
 from fastnn.losses import Loss
-from fastnn.metrics import Metric
+from fastnn.metrics import MeanLoss, Metric
 from fastnn.program.layout import Buffer, encode
-from fastnn.training.criteria import Named, check_activation, per_output, resolve_losses, resolve_metrics, squash
+from fastnn.training.criteria import (
+    Named,
+    check_ends,
+    check_log_names,
+    log_names,
+    per_output,
+    resolve_losses,
+    resolve_metrics,
+    suited,
+)
 
 PENALTY, SCRATCH, LOSSES = 0, 1, 2
 
@@ -30,7 +39,7 @@ class Measure:
     """
 
     accumulator: str
-    parameters: tuple[float, ...]
+    parameters: tuple[Any, ...]
     elementwise: bool
     output: int
     weighted: bool
@@ -51,6 +60,23 @@ class Reading:
     def metric(self) -> Metric:
         """The metric."""
         return self.named.metric
+
+
+class Results(dict[str, Any]):
+    """Loss and metrics by name.
+
+    A weighted metric is found as "weighted_..." too, which is its name where an unweighted one has the plain name.
+    """
+
+    def __init__(self, logs: dict[str, Any], weighted: dict[str, str]) -> None:
+        super().__init__(logs)
+        self._weighted = weighted
+
+    def __missing__(self, name: str) -> Any:
+        plain = self._weighted.get(name)
+        if plain is None or plain == name:
+            raise KeyError(name)
+        return self[plain]
 
 
 @dataclass(frozen=True)
@@ -84,12 +110,12 @@ class Objective:
         weighted_metrics: Any,
         output_names: tuple[str, ...],
         output_shapes: tuple[tuple[int, ...], ...],
-        output_activations: tuple[str | None, ...],
+        output_ends: tuple[tuple[End, ...], ...],
     ) -> Objective:
         """Check `compile`'s arguments against the outputs and lay out the accumulators."""
         losses = resolve_losses(loss, output_names)
-        for one, activation, name in zip(losses, output_activations, output_names, strict=True):
-            check_activation(one, activation, name)
+        for one, ends, shape, name in zip(losses, output_ends, output_shapes, output_names, strict=True):
+            check_ends(one, ends, shape[-1] if shape else 1, name)
         weights = []
         for one in per_output(1.0 if loss_weights is None else loss_weights, output_names, "loss_weights"):
             weight = 1.0 if one is None else one
@@ -99,25 +125,29 @@ class Objective:
         size = LOSSES + 2 * len(output_names)
         measures: dict[tuple[Any, ...], Measure] = {}
         readings: list[Reading] = []
-        plain = resolve_metrics(metrics, output_names, losses, "metrics")
-        weighed = resolve_metrics(weighted_metrics, output_names, losses, "weighted_metrics")
+        plain = resolve_metrics(metrics, output_names, "metrics")
+        weighed = resolve_metrics(weighted_metrics, output_names, "weighted_metrics")
         for output, (name, shape) in enumerate(zip(output_names, output_shapes, strict=True)):
             if not shape and (losses[output] is not None or plain[output] or weighed[output]):
                 raise ValueError(
                     f"output {name!r} has the shape (batch,); losses and metrics take (batch, ..., columns), such as "
                     "Reshape((1,)) gives"
                 )
+            unweighted = {named.name for named in plain[output]}
             for weighted, wanted in ((False, plain[output]), (True, weighed[output])):
                 for named in wanted:
-                    metric = named.metric
-                    first = squash(metric, losses[output], shape[-1])
+                    metric, first = suited(named.metric, losses[output], output_ends[output], shape[-1])
+                    if isinstance(metric, MeanLoss):
+                        check_ends(metric.loss, output_ends[output], shape[-1], name)
                     key = (metric.accumulator, metric.parameters, metric.elementwise, output, weighted, first)
                     if key not in measures:
                         measures[key] = Measure(*key, offset=size, size=metric.size(shape))
                         size += measures[key].size
-                    label = f"weighted_{named.name}" if weighted else named.name
+                    label = f"weighted_{named.name}" if weighted and named.name in unweighted else named.name
                     label = f"{name}_{label}" if len(output_names) > 1 else label
-                    readings.append(Reading(_unique(label, readings), named, measures[key]))
+                    mine = {one.name for one in readings if one.measure.output == output}
+                    readings.append(Reading(_unique(label, mine), named, measures[key]))
+        check_log_names(output_names, losses, [reading.name for reading in readings])
         return cls(
             losses,
             tuple(weights),
@@ -127,6 +157,22 @@ class Objective:
             size,
             tuple(measures.values()),
         )
+
+    @property
+    def log_names(self) -> list[str]:
+        """Names of the numbers that `logs` has."""
+        metrics = [reading.name for reading in self.readings if reading.metric.is_number]
+        return [*log_names(self.output_names, self.losses), *metrics]
+
+    def results(self, total: NDArray[np.float64], rows: int) -> Results:
+        """Return `logs` with all metrics, in which weighted ones have both of their names."""
+        names = {}
+        for reading in self.readings:
+            if reading.measure.weighted:
+                output = self.output_names[reading.measure.output]
+                label = f"weighted_{reading.named.name}"
+                names[f"{output}_{label}" if len(self.output_names) > 1 else label] = reading.name
+        return Results(self.logs(total, rows, arrays=True), names)
 
     def initial(self) -> NDArray[np.float64]:
         """Return accumulators of nothing."""
@@ -177,13 +223,19 @@ def _ratio(value: float, rows: float) -> float:
     return math.nan if value == 0.0 or math.isnan(value) else math.copysign(math.inf, value)
 
 
-def _unique(name: str, readings: Sequence[Reading]) -> str:
-    taken = {reading.name for reading in readings}
+def _unique(name: str, taken: set[str]) -> str:
+    """Return a name with a number where an output has the metric already."""
     label, count = name, 1
-    while label in taken or label == "loss":
+    while label in taken:
         count += 1
         label = f"{name}_{count}"
     return label
+
+
+def as_list(logs: dict[str, Any]) -> Any:
+    """Return values as Keras does: a list, or the loss alone."""
+    values = list(logs.values())
+    return values[0] if len(values) == 1 else values
 
 
 def accumulator_word(index: int) -> int:

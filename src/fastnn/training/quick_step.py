@@ -40,8 +40,7 @@ def key_of(model: Model, x: Any, y: Any) -> Any:
     """Return all that decides the step on a batch of two plain arrays; None has none."""
     if type(x) is not np.ndarray or type(y) is not np.ndarray:
         return None
-    frozen = [layer.trainable for layer in model._runtime.table.architecture.layers]
-    return x.shape, x.dtype, y.shape, y.dtype, tuple(frozen)
+    return x.shape, x.dtype, y.shape, y.dtype, tuple(model._runtime.table.trainable_layers())
 
 
 def learn(model: Model, x: NDArray[Any], y: NDArray[Any], key: Any) -> None:

@@ -1,0 +1,159 @@
+"""What the values of a tensor mean: which ops made them, within which bounds, and what they were made from.
+
+Both questions look through ops that only move values, so a softmax followed by a reshape is still a softmax.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fastnn.graph.build import ROWWISE
+from fastnn.graph.graph import Graph, Node, Tensor
+
+#: ops whose outputs are the values of their inputs in another place
+MOVES = frozenset({"reshape", "concatenate"})
+
+_REAL = (-math.inf, math.inf)
+# Least and greatest values of activations whose bounds do not depend on parameters; none for user-defined ones.
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "linear": _REAL,
+    "step": (0.0, 1.0),
+    "sigmoid": (0.0, 1.0),
+    "hard_sigmoid": (0.0, 1.0),
+    "softmax": (0.0, 1.0),
+    "log_softmax": (-math.inf, 0.0),
+    "tanh": (-1.0, 1.0),
+    "softsign": (-1.0, 1.0),
+    "relu": (0.0, math.inf),
+    "relu6": (0.0, 6.0),
+    "softplus": (0.0, math.inf),
+    "selu": (-1.76, math.inf),
+    "gelu": (-0.17, math.inf),
+    "gelu_tanh": (-0.18, math.inf),
+    "silu": (-0.28, math.inf),
+    "mish": (-0.31, math.inf),
+}
+_LINEAR = frozenset({"matmul", "bias_add"})
+_NORMS = frozenset({"batch_norm", "batch_norm_inference", "layer_norm"})
+
+
+class End(NamedTuple):
+    """Values of an output that one op made.
+
+    Attributes
+    ----------
+    op : str
+        The op, or the formula of the activation.
+    low, high : float
+        Bounds of the values.
+    sums_to_one : int
+        How many neighbours along the last axis sum to 1; 0 where that is not known.
+    """
+
+    op: str
+    low: float
+    high: float
+    sums_to_one: int = 0
+
+
+def function_of(node: Node) -> str:
+    """Return the formula of an activation's node, else the op."""
+    return str(node.attrs["formula"]) if node.op == "activation" else node.op
+
+
+def before(graph: Graph, tensor: Tensor, function: str) -> Tensor | None:
+    """Return the tensor that `function` makes this one of, with all moves applied to it instead.
+
+    Parameters
+    ----------
+    function : str
+        The formula of an activation. One that works on rows has to have worked on the tensor's own rows.
+
+    Returns
+    -------
+    Tensor or None
+        None where any of the values come from anything else.
+    """
+    made_by = {y.id: node for node in graph.nodes for y in node.outputs}
+    moves: dict[int, Node] = {}
+    moved: dict[int, Tensor] = {}
+    waiting = [tensor]
+    while waiting:
+        value = waiting.pop()
+        if value.id in moves:
+            continue
+        node = made_by.get(value.id)
+        if node is None:
+            return None
+        if node.op in MOVES:
+            moves[value.id] = node
+            waiting.extend(x for x in node.inputs if x is not None)
+        elif function_of(node) == function and node.inputs[0] is not None:
+            if function in ROWWISE and value.columns != tensor.columns:
+                return None
+            moved[value.id] = node.inputs[0]
+        else:
+            return None
+    if function in ROWWISE and not all(_keeps(node, tensor.columns) for node in moves.values()):
+        return None
+    for node in [node for node in graph.nodes if node.outputs and node.outputs[0].id in moves]:
+        (y,) = node.outputs
+        inputs = [moved[x.id] for x in node.inputs if x is not None]
+        (moved[y.id],) = graph.add(node.op, inputs, [(y.shape, y.batched, y.name)], node.label, **node.attrs)
+    return moved[tensor.id]
+
+
+def _keeps(node: Node, columns: int) -> bool:
+    """Return whether a move keeps groups of `columns` neighbours together."""
+    return node.op == "reshape" or all(x is None or x.columns % columns == 0 for x in node.inputs)
+
+
+def ends(graph: Graph, tensor: Tensor) -> tuple[End, ...]:
+    """Return what is known of a tensor's values, once for each op that made some of them.
+
+    Values of user-defined functions, of inputs and of what depends on these are not known: nothing is said of them.
+    """
+    known: dict[int, tuple[End, ...]] = {}
+    for node in graph.nodes:
+        if node.outputs:
+            known[node.outputs[0].id] = _ends_of(node, [known.get(x.id, ()) for x in node.inputs if x is not None])
+    return known.get(tensor.id, ())
+
+
+def _ends_of(node: Node, inputs: Sequence[tuple[End, ...]]) -> tuple[End, ...]:
+    if node.op == "reshape":
+        return inputs[0]
+    if node.op == "concatenate":
+        found: dict[End, None] = {}
+        for end in (end for part in inputs for end in part):
+            together = end.sums_to_one and _keeps(node, end.sums_to_one)
+            found[end if together else end._replace(sums_to_one=0)] = None
+        return tuple(found)
+    if node.op in _LINEAR:
+        return (End("linear", *_REAL),)
+    if node.op in _NORMS:
+        return (End(node.op.removesuffix("_inference"), *_REAL),)
+    if node.op in ("add", "multiply"):
+        return _combined(node.op, inputs)
+    function = function_of(node)
+    if function in ("leaky_relu", "elu"):
+        a = node.attrs["parameters"][0]
+        low = 0.0 if a == 0.0 else -math.inf if function == "leaky_relu" else -a
+        return (End(function, low, math.inf),)
+    if function in _BOUNDS:
+        return (End(function, *_BOUNDS[function], node.outputs[0].columns if function == "softmax" else 0),)
+    return ()
+
+
+def _combined(op: str, inputs: Sequence[tuple[End, ...]]) -> tuple[End, ...]:
+    """Return the bounds of sums or products; nothing where those of one operand are not known."""
+    if not all(inputs):
+        return ()
+    (a, b) = ((min(end.low for end in part), max(end.high for end in part)) for part in inputs)
+    if op == "add":
+        return (End(op, a[0] + b[0], a[1] + b[1]),)
+    # a zero times an unbounded value is zero: no value is infinite
+    products = [0.0 if 0.0 in (x, y) else x * y for x in a for y in b]
+    return (End(op, min(products), max(products)),)

@@ -1,0 +1,78 @@
+"""Losses as metrics: their mean over all rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn import losses
+from fastnn.losses import Loss
+from fastnn.losses.targets import Kind, Shape
+from fastnn.metrics.base import Array, Metric
+from fastnn.registry import register
+
+
+@register("metric")
+@dataclass(frozen=True)
+class MeanLoss(Metric):
+    """Mean of a loss over all rows; what a loss, or its name, means among the metrics of `compile`.
+
+    Weighted, it is the sum of weights times losses over the sum of the weights, as Keras' metrics are; penalties of
+    weights are not part of it. Of an output that is trained from logits, a cross-entropy is computed from them too.
+
+    Parameters
+    ----------
+    of : str, Loss or function
+        As for `compile`.
+    """
+
+    of: Loss | str
+    accumulator: ClassVar[str] = "loss"
+
+    def __post_init__(self) -> None:
+        """Find the loss."""
+        object.__setattr__(self, "of", losses.get(self.of))
+
+    @property
+    def loss(self) -> Loss:
+        """The loss."""
+        return losses.get(self.of)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The loss's name."""
+        return self.loss.name
+
+    @property
+    def parameters(self) -> tuple[Any, ...]:
+        """The loss, which says all about the accumulator."""
+        return (self.of,)
+
+    @property
+    def prediction_range(self) -> tuple[float, float]:  # type: ignore[override]
+        """Bounds of meaningful predictions: the loss's."""
+        return self.loss.prediction_range
+
+    def check_targets(self, y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
+        """Check targets as the loss does; see `Loss.check_targets`."""
+        return self.loss.check_targets(y, output_shape, where)
+
+    def size(self, output_shape: Shape) -> int:
+        """Four: sum and number of the rows' losses; where samples have weights, sum and number of these."""
+        return 4
+
+    def accumulate(self, total: Array, targets: NDArray[Any], predictions: Array, weights: Array | None = None) -> None:
+        """Add rows to an accumulator; see `Metric.accumulate`."""
+        rows = self.loss.rows(targets, predictions)
+        if weights is None:
+            total[:2] += (rows.sum(), rows.size)
+        else:
+            total[0] += (weights.reshape(-1, *[1] * (rows.ndim - 1)) * rows).sum()
+            total[1:] += (rows.size, weights.sum(), weights.size)
+
+    def _result(self, total: Array, output_shape: Shape) -> float:
+        rows = total[2] * total[1] / total[3] if total[3] > 0.0 else total[1]
+        return float(total[0] / rows) if rows != 0.0 else float(np.nan)

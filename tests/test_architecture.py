@@ -16,6 +16,7 @@ CHECKOUT = Path(__file__).parents[1]
 
 HYPERPARAMETERS = {"activations", "constraints", "initializers", "losses", "metrics", "optimizers", "regularizers"}
 HYPERPARAMETERS |= {"schedules"}
+BACKEND = {"backend/settings", "backend/store"}
 # What each room may import; nothing else. model, training and saving are one storey: they know each other.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -25,7 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "addresses": set(),
     "version": set(),
     "cache": set(),
-    "console": set(),
+    "locks": set(),
+    "console": {"locks"},
     "_numbers": {"registry"},
     "config": {"registry"},
     "activations": {"_numbers", "registry", "formulas"},
@@ -37,16 +39,27 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"_numbers", "registry", "losses"},
     "optimizers": {"_numbers", "registry", "schedules", "formulas"},
     "datasets": {"registry", "seeding"},
-    "callbacks": {"_numbers", "registry", "errors"},
+    "callbacks": {"_numbers", "registry", "errors", "locks"},
     "formulas": set(),
     "program": set(),
     "graph": {"formulas"},
     "layers": {"graph", "config", "registry", "_numbers", "formulas"} | HYPERPARAMETERS,
     "lower": {"graph", "program", "formulas"},
     "backend": set(),
-    "backend/store": set(),
-    "backend/cpu": {"program", "formulas", "cache", "console", "threads", "addresses", "backend/store"},
-    "backend/cuda": {"program", "formulas", "cache", "console", "errors", "backend/store"},
+    "backend/settings": set(),
+    "backend/store": {"cache"},
+    "backend/cpu": {
+        "program",
+        "formulas",
+        "cache",
+        "console",
+        "threads",
+        "addresses",
+        "locks",
+        "backend/settings",
+        "backend/store",
+    },
+    "backend/cuda": {"program", "formulas", "cache", "console", "errors", "locks", "backend/settings", "backend/store"},
     "cuda": {"backend/cuda"},
     # the oracle takes its definitions from the array functions that users call, not from the compiled formulas
     "backend/reference": {"program", "formulas", "activations", "losses", "metrics"},

@@ -51,7 +51,8 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
         raise TypeError(f"{what}: expected an array of numbers, got {type(value).__name__}: {error}") from None
-    if np.ma.is_masked(value):
+    # where there is a mask, `numpy.ma` has been imported: it takes 40 ms, and a fork may come in between
+    if hasattr(value, "mask") and np.ma.is_masked(value):
         raise ValueError(f"{what}: expected numbers, got a masked array with masked elements; fill or drop them")
     if array.dtype.kind not in "biuf":
         hint = {

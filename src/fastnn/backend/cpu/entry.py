@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +22,7 @@ import numpy as np
 from fastnn.backend.cpu import builtin, library
 from fastnn.backend.cpu.builtin import METH_NOARGS, Python
 from fastnn.backend.cpu.store import ObjectCode
+from fastnn.locks import ForkSafeLock
 from fastnn.program.program import aligned_zeros
 
 # Words of a block: the function's address, its result, its error, the address of the turn, its arguments.
@@ -37,7 +37,7 @@ _LOOKS, _OWNER = 0, 16
 LOOKS = 10_000
 _turn = aligned_zeros(8 * 32).view(np.int64)
 library.keep_for_good(_turn)
-_guard = threading.Lock()
+_guard = ForkSafeLock()
 _takers = 0
 
 
@@ -60,8 +60,8 @@ def _count(change: int) -> None:
 
 def _start_anew() -> None:
     """Take no turns in a child process: the threads that did are not there."""
-    global _takers, _guard
-    _takers, _guard, _turn[_LOOKS] = 0, threading.Lock(), 0
+    global _takers
+    _takers, _turn[_LOOKS] = 0, 0
 
 
 if hasattr(os, "register_at_fork"):

@@ -23,6 +23,7 @@ from fastnn import threads as settings
 from fastnn.backend.cpu import library
 from fastnn.backend.cpu.entry import Entry
 from fastnn.backend.cpu.team_layout import LINE, Word
+from fastnn.locks import ForkSafeLock
 from fastnn.program.program import KernelKey, aligned_zeros
 
 WORKER = KernelKey("team_worker", "int64")
@@ -130,7 +131,7 @@ class Team:
 
 
 _team: Team | None = None
-_guard = threading.RLock()
+_guard = ForkSafeLock()
 _ended = False
 _last_end = 0
 
@@ -189,8 +190,8 @@ atexit.register(_end)
 
 def _forget() -> None:
     """Start without a team in a child process: threads do not outlive a fork."""
-    global _team, _guard
-    _team, _guard = None, threading.RLock()
+    global _team
+    _team = None
 
 
 if hasattr(os, "register_at_fork"):

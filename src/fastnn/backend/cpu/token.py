@@ -7,30 +7,19 @@ addresses, and the same token.
 
 from __future__ import annotations
 
-import os
 import secrets
-import threading
 
 import llvmlite.binding as llvm
 
 from fastnn.backend.cpu import library
+from fastnn.locks import ForkSafeLock
 
 #: The C function `int64 f()` that gives the token, for functions that Numba compiles.
 SYMBOL = "fastnn_process_token"
 
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _made: list[int] = []
-
-
-def _renew_lock() -> None:
-    """Make a new lock in a child process: the old one may have been held by a thread that is not there."""
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def process_token() -> int:

@@ -7,6 +7,7 @@ what it guards may be half done. So locks are made anew in the child; and what t
 
 from __future__ import annotations
 
+import logging  # noqa: F401
 import os
 import threading
 import time
@@ -100,5 +101,7 @@ def _in_child() -> None:
     _release()
 
 
+# What was registered last is called first. `logging` holds its own lock in a fork: if it were imported later, a fork
+# would hold that lock while it waits here for a thread whose imports ask for a logger.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before, after_in_parent=_release, after_in_child=_in_child)

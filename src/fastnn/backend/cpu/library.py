@@ -85,7 +85,8 @@ def _llvm_lock() -> Any:
 
 def _renew_foreign_locks() -> None:
     """Free the compiler's locks in a child process, where a fork has waited for them in vain."""
-    for holder in (_compiler_lock(), getattr(llvm.ffi.lib, "_lock", None)):
+    holders: list[Any] = [_compiler_lock(), getattr(llvm.ffi.lib, "_lock", None)]
+    for holder in holders:
         lock = getattr(holder, "_lock", None)
         if lock is not None and not lock._is_owned():
             holder._lock = threading.RLock()

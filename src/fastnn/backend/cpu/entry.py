@@ -22,6 +22,7 @@ import numpy as np
 from fastnn.backend.cpu import builtin, library
 from fastnn.backend.cpu.builtin import METH_NOARGS, Python
 from fastnn.backend.cpu.store import ObjectCode
+from fastnn.backend.cpu.team_layout import LINE, LINE_BYTES
 from fastnn.locks import ForkSafeLock
 from fastnn.program.program import aligned_zeros
 
@@ -32,10 +33,10 @@ _SYMBOL = "fastnn_entry"
 # Words of the turn, in cache lines of their own: how often a thread looks before it takes the turn from its owner, 0
 # where nobody takes turns; and the owner, a thread's state in Python. An owner that never comes back, because it has
 # ended or does something else, is waited for only once.
-_LOOKS, _OWNER = 0, 16
+_LOOKS, _OWNER = 0, LINE
 #: some 0.3 ms, several times what Python takes between two stretches of compiled code
 LOOKS = 10_000
-_turn = aligned_zeros(8 * 32).view(np.int64)
+_turn = aligned_zeros(2 * LINE_BYTES, LINE_BYTES).view(np.int64)
 library.keep_for_good(_turn)
 _guard = ForkSafeLock()
 _takers = 0

@@ -46,8 +46,31 @@ def keep_for_good(value: Any) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 
+# What float64 kernels call of C's mathematics.
+_MATHEMATICS = (
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "pow", "tanh", "sinh", "cosh", "asinh", "acosh", "atanh",
+    "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "erf", "erfc", "cbrt", "hypot", "fmod", "ldexp", "fma",
+)  # fmt: skip
+
+
+@functools.cache
+def mathematics(platform: str) -> dict[str, int]:
+    """Return the addresses of C's mathematical functions where several libraries in a process have them.
+
+    On Windows the linker finds those of whichever runtime it meets first, and others once Numba is imported, which has
+    its own: float64 results would differ in their last bits. Elsewhere a process has one such library.
+    """
+    if platform != "win32":
+        return {}
+    runtime = ctypes.CDLL("ucrtbase")
+    found = {name: getattr(runtime, name, None) for name in _MATHEMATICS}
+    return {name: ctypes.cast(f, ctypes.c_void_p).value or 0 for name, f in found.items() if f is not None}
+
+
 def engine_of(code: bytes) -> Any:
     """Link an object file into this process, for as long as the engine that is returned."""
+    for name, where in mathematics(sys.platform).items():
+        llvm.add_symbol(name, where)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()

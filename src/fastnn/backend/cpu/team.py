@@ -22,7 +22,7 @@ import numpy as np
 from fastnn import threads as settings
 from fastnn.backend.cpu import library
 from fastnn.backend.cpu.entry import Entry
-from fastnn.backend.cpu.team_layout import LINE, Word
+from fastnn.backend.cpu.team_layout import LINE, LINE_BYTES, Word
 from fastnn.locks import ForkSafeLock
 from fastnn.program.program import KernelKey, aligned_zeros
 
@@ -80,7 +80,7 @@ class Team:
 
     def __init__(self) -> None:
         words = int(Word.CLAIMED) + (settings.MOST + 1) * LINE
-        memory = aligned_zeros(8 * words + 3 * _OBJECT_BYTES)
+        memory = aligned_zeros(8 * words + 3 * _OBJECT_BYTES, LINE_BYTES)
         library.keep_for_good(memory)
         self.words = memory[: 8 * words].view(np.int64)
         self.address = int(self.words.ctypes.data)

@@ -7,8 +7,10 @@ from enum import IntEnum
 #: In the engine's copy of the records, the flags word holds from this bit on the most parts that pay.
 PARTS_SHIFT = 32
 
-#: words between those that different threads write: two cache lines, because processors fetch them in pairs
+#: words between those that different threads write: 128 bytes. That is a cache line of Apple's processors, and two of
+#: x86's, which are fetched in pairs.
 LINE = 16
+LINE_BYTES = 8 * LINE
 
 
 class Word(IntEnum):

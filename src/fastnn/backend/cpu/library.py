@@ -46,6 +46,8 @@ def keep_for_good(value: Any) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 
+# How object files begin on Linux, on macOS, and on Windows for x86 and ARM; LLVM crashes on anything else.
+_OBJECT_FILES = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86", b"\x64\xaa")
 # What float64 kernels call of C's mathematics.
 _MATHEMATICS = (
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "pow", "tanh", "sinh", "cosh", "asinh", "acosh", "atanh",
@@ -85,6 +87,8 @@ def link(symbol: str, code: bytes) -> int:
     ValueError
         When it is no object file for this processor, or has no such function.
     """
+    if not code.startswith(_OBJECT_FILES):
+        raise ValueError(f"the code of {symbol!r} is no object file")
     try:
         engine = engine_of(code)
     except RuntimeError as error:

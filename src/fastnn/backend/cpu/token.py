@@ -2,8 +2,8 @@
 
 Arrays that hold addresses travel: pickled, or as constants that Numba keeps on disk with a user's function. So what
 calls an address out of an array first compares the array's token with the process's. A child of a fork has the same
-addresses, and the same token. The token tells foreign arrays, not damaged ones: pickles carry a digest (`sealed.py`), files
-of Numba's cache do not.
+addresses, and the same token. The token tells foreign arrays, not damaged ones: pickles carry a digest (`sealed.py`),
+files of Numba's cache do not.
 """
 
 from __future__ import annotations

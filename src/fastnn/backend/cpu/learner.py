@@ -216,6 +216,7 @@ def _progress(numbers: Numbers) -> NDArray[np.int64]:
 
 
 def _restore(packed: bytes, digest: bytes) -> Learner:
+    network: FrozenNetwork
     network, training, relocations, seeded, seeded_relocations, state, progress, users = opened(packed, digest)
     unpack(users)
     step, gradients = frozen_code.relocate(training, relocations), frozen_code.relocate(seeded, seeded_relocations)

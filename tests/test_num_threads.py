@@ -1,5 +1,6 @@
 """How many threads: the setting, the variable, the container's quota, records that pay."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,8 +58,9 @@ def test_an_empty_variable_is_none(monkeypatch):
 
 @pytest.mark.parametrize(
     ("processors", "quota", "expected"),
-    [(8, None, 8), (8, 2.0, 2), (8, 2.5, 3), (8, 0.2, 1), (2, 16.0, 2), (1000, None, 256)],
-)
+    [(8, None, 8), (8, 2.0, 2), (8, 2.5, 3), (8, 0.2, 1), (2, 16.0, 2), (1000, None, 256), (384, 300.0, 256),
+     (384, 256.5, 256), (384, 255.5, 256), (384, 255.0, 255)],
+)  # fmt: skip
 def test_a_quota_caps_the_processors(processors, quota, expected, monkeypatch):
     monkeypatch.delenv("FASTNN_NUM_THREADS", raising=False)
     monkeypatch.setattr(threads, "_processors", lambda: processors)
@@ -75,6 +77,69 @@ def test_the_affinity_mask_counts():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+@pytest.mark.skipif(threads._processors() < 2, reason="one processor")
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the platform has no affinity masks")
+def test_threads_follow_the_affinity_of_a_forked_child():
+    code = """
+import os, fastnn
+before = fastnn.get_num_threads()
+for wanted in (1, None):
+    if os.fork() == 0:
+        if wanted:
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        os._exit(0 if fastnn.get_num_threads() == (wanted or before) else 1)
+    assert os.wait()[1] == 0
+    assert fastnn.get_num_threads() == before
+fastnn.set_num_threads(5)
+if os.fork() == 0:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os._exit(0 if fastnn.get_num_threads() == 5 else 1)
+assert os.wait()[1] == 0
+"""
+    variables = {name: value for name, value in os.environ.items() if name != "FASTNN_NUM_THREADS"}
+    subprocess.run([sys.executable, "-c", code], env=variables, check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("cores", "affinity", "expected"),
+    [("0-3\n", set(range(12)), 4), ("0-3,8\n", set(range(12)), 5), ("0-3", {2, 3, 7}, 2), ("0-3", {6, 7}, 2),
+     ("", set(range(12)), 12), (None, set(range(12)), 12), ("0-11", set(range(12)), 12)],
+)  # fmt: skip
+def test_efficiency_cores_get_no_thread(cores, affinity, expected, tmp_path, monkeypatch):
+    if cores is not None:
+        write(tmp_path, {"sys/devices/cpu_core/cpus": cores})
+    performance = threads._performance_cores
+    monkeypatch.delenv("FASTNN_NUM_THREADS", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(threads, "_affinity", lambda: affinity)
+    monkeypatch.setattr(threads, "_processors", lambda: len(affinity))
+    monkeypatch.setattr(threads, "_performance_cores", lambda root: performance(tmp_path))
+    monkeypatch.setattr(threads, "_quota", lambda root: None)
+    assert fnn.get_num_threads() == expected
+    assert ("performance" in threads.reason()) == (expected < len(affinity))
+
+
+@pytest.mark.parametrize(("told", "expected"), [(6, 6), (0, 10), (None, 10), (64, 10)])
+def test_macos_tells_its_performance_cores(told, expected, monkeypatch):
+    """A stand-in for macOS' C library: 10 processors, of which it calls some fast, or does not know the question."""
+
+    class Library:
+        def sysctlbyname(self, name, value, size, *new):
+            assert name == b"hw.perflevel0.logicalcpu" and new == (None, 0)
+            if told is None:
+                return -1
+            value._obj.value = told
+            return 0
+
+    monkeypatch.delenv("FASTNN_NUM_THREADS", raising=False)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(threads.ctypes, "CDLL", lambda name: Library())
+    monkeypatch.setattr(threads, "_processors", lambda: 10)
+    monkeypatch.setattr(threads, "_quota", lambda root: None)
+    assert fnn.get_num_threads() == expected
 
 
 def write(root: Path, files: dict[str, str]) -> Path:

@@ -2,7 +2,9 @@
 
 import struct
 
+import llvmlite.binding as llvm
 import pytest
+from llvmlite import ir
 from numba.core.errors import NumbaError
 from numba.core.registry import cpu_target
 
@@ -13,7 +15,8 @@ from fastnn.backend.cpu.compile import compile_native
 from fastnn.backend.cpu.direct import FUNCTIONS
 from fastnn.backend.cpu.engine import functions_of
 from fastnn.backend.cpu.kernels import build as compile_kernel
-from fastnn.backend.cpu.target import vector_bytes
+from fastnn.backend.cpu.lanes import Lanes
+from fastnn.backend.cpu.target import is_x86, vector_bytes
 from fastnn.backend.cpu.team import WORKER
 from fastnn.formulas.own import is_own
 from fastnn.program.program import KernelKey
@@ -114,3 +117,21 @@ def test_numbas_own_target_stays():
     with pytest.raises(NumbaError):
         compile_native(lambda n: n.nothing, 1)
     assert codegen._tm is before
+
+
+@pytest.mark.skipif(not is_x86(llvm.get_default_triple()), reason="LLVM's host is not x86")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("name", "lanes", "fused"), [("nehalem", 4, 0), ("haswell", 8, 1), ("skylake-avx512", 16, 1)])
+def test_products_are_fused_where_the_processor_can_and_call_no_library(name, lanes, fused, dtype):
+    lanes = lanes if dtype == "float32" else lanes // 2
+    module = ir.Module()
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 4), "product")
+    v = Lanes(ir.IRBuilder(function.append_basic_block()), dtype, lanes)
+    *factors, result = function.args
+    v.store(v.fma(*(v.load(at) for at in factors)), result)
+    v.builder.ret_void()
+    library.machine()
+    machine = llvm.Target.from_default_triple().create_target_machine(cpu=name)
+    compiled = llvm.parse_assembly(str(module))
+    assert machine.emit_assembly(compiled).count("vfmadd") == fused
+    assert not [symbol for symbol, defined in symbols(machine.emit_object(compiled)).items() if not defined]

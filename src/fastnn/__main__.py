@@ -122,7 +122,7 @@ def _cache(options: argparse.Namespace) -> int:
     if options.action == "clear":
         print(f"removed {fnn.cache.clear()} kernels")
         return 0
-    print(f"{fnn.cache.location()}: {len(fnn.cache.entries())} kernels, {fnn.cache.size()} bytes")
+    print(f"{fnn.cache.described()}: {len(fnn.cache.entries())} kernels, {fnn.cache.size()} bytes")
     return 0
 
 
@@ -137,7 +137,7 @@ def _warm(options: argparse.Namespace) -> int:
     keys = warm.common(dtypes)
     count = len(warm.missing(keys))
     print(f"{len(keys)} kernels, {count} to be compiled", flush=True)
-    print(f"ready after {warm.prepare(keys):.1f} s; kept in {fnn.cache.location()}")
+    print(f"ready after {warm.prepare(keys):.1f} s; kept in {fnn.cache.described()}")
     return 0
 
 

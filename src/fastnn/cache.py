@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import platform
 import shutil
 import stat
 import sys
+import sysconfig
 import tempfile
 import warnings
 from importlib.metadata import PackageNotFoundError, version
@@ -44,27 +44,40 @@ def fingerprint(parts: tuple[str, ...], packages: tuple[str, ...]) -> str:
             digest.update(f"{package}={version(package)}".encode())
         except PackageNotFoundError:
             digest.update(f"{package}=?".encode())
-    digest.update(f"{platform.machine()} {sys.platform}".encode())
+    # not `platform.machine()`, which asks a service on Windows that may not answer for a while
+    digest.update(f"{sysconfig.get_platform()} {sys.platform}".encode())
     return digest.hexdigest()[:16]
+
+
+def is_private(info: os.stat_result) -> bool:
+    """Tell whether a file or folder is the user's, and nobody else may write to it; true where there are no owners."""
+    if not hasattr(os, "geteuid"):
+        return True
+    return info.st_uid == os.geteuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _preferred() -> Path:
     chosen = os.environ.get("FASTNN_CACHE_DIR")
     if chosen:
-        return Path(chosen)
+        return Path(chosen).expanduser()
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "fastnn" / "cache"
+        return _absolute("LOCALAPPDATA", Path.home()) / "fastnn" / "cache"
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "fastnn"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastnn"
+    return _absolute("XDG_CACHE_HOME", Path.home() / ".cache") / "fastnn"
+
+
+def _absolute(variable: str, default: Path) -> Path:
+    """Return the folder that a variable names; a relative one is ignored, as the XDG specification asks for."""
+    named = Path(os.environ.get(variable, ""))
+    return named if named.is_absolute() else default
 
 
 def _usable(folder: Path) -> bool:
     """Make a folder if need be and tell whether files in it are safe to load: ours alone, and writeable."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        info = folder.stat()
-        if hasattr(os, "getuid") and (info.st_uid != os.getuid() or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+        if not is_private(folder.stat()):
             return False
         with tempfile.TemporaryFile(dir=folder):
             return True
@@ -72,40 +85,76 @@ def _usable(folder: Path) -> bool:
         return False
 
 
-@functools.cache
-def _folder() -> Path:
+_chosen: list[Path | None] = []
+
+
+def _folder() -> Path | None:
+    """Return the folder of all versions' kernels, chosen at the first call; None where no folder can be written.
+
+    It is absolute and free of links, so that neither a change of the working directory nor of a link moves it.
+    """
+    if not _chosen:
+        folder, complaint = _choose()
+        _chosen.append(folder)
+        if complaint:
+            warnings.warn(
+                f"{complaint}. Set FASTNN_CACHE_DIR to choose a folder of your own.", RuntimeWarning, stacklevel=2
+            )
+    return _chosen[0]
+
+
+def _choose() -> tuple[Path | None, str]:
+    """Return the folder and, unless it is the preferred one, what to say about that."""
     try:
         preferred = _preferred()
         if _usable(preferred):
-            return preferred
+            return preferred.resolve(), ""
     except (OSError, RuntimeError):
-        preferred = Path("~/.cache/fastnn")
+        preferred = Path(os.environ.get("FASTNN_CACHE_DIR") or "~/.cache/fastnn")
+    unusable = f"fastnn cannot use the cache folder {preferred} (not writeable, or others may write to it)"
+    fallback = _temporary()
+    if fallback is None:
+        return None, f"{unusable}, nor one for temporary files; each process compiles its kernels, and keeps none"
+    return fallback, f"{unusable}; compiled kernels are kept in {fallback}"
+
+
+def _temporary() -> Path | None:
     user = os.getuid() if hasattr(os, "getuid") else "user"
-    shared = Path(tempfile.gettempdir()) / f"fastnn-{user}"
-    fallback = shared if _usable(shared) else Path(tempfile.mkdtemp(prefix="fastnn-"))
-    warnings.warn(
-        f"fastnn cannot use the cache folder {preferred} (not writeable, or others may write to it); compiled "
-        f"kernels are kept in {fallback}. Set FASTNN_CACHE_DIR to choose a folder of your own.",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-    return fallback
+    try:
+        shared = Path(tempfile.gettempdir()) / f"fastnn-{user}"
+        return (shared if _usable(shared) else Path(tempfile.mkdtemp(prefix="fastnn-"))).resolve()
+    except (OSError, RuntimeError):
+        return None
 
 
-def location() -> Path:
+def location() -> Path | None:
     """Return the folder that holds the compiled kernels of this version of fastnn.
 
     The environment variable FASTNN_CACHE_DIR chooses another parent folder. When the user's cache folder cannot
-    be written, a folder for temporary files is used and a RuntimeWarning says so.
+    be written, a folder for temporary files is used; when neither can, there is none (None), and kernels are compiled
+    by each process. A RuntimeWarning says so, once.
     """
-    folder = _folder() / source_hash()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    parent = _folder()
+    if parent is None:
+        return None
+    folder = parent / source_hash()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        return None
     return folder
+
+
+def described() -> str:
+    """Return in words where kernels are kept."""
+    folder = location()
+    return "memory: no folder can be written" if folder is None else str(folder)
 
 
 def entries() -> list[Path]:
     """Return the files of all cached kernels, those of other versions of fastnn included."""
-    return sorted(_folder().glob("*/*.fnk"))
+    parent = _folder()
+    return [] if parent is None else sorted(parent.glob("*/*.fnk"))
 
 
 def size() -> int:

@@ -47,7 +47,8 @@ def plain(value: Any, what: str) -> NDArray[Any]:
 def refuse_masked(value: Any, what: str) -> None:
     """Raise ValueError where elements are masked."""
     parts = value if isinstance(value, (list, tuple)) else (value,)
-    if any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in parts):
+    # where there is a mask, `numpy.ma` has been imported: it takes 40 ms, and a fork may come in between
+    if any(hasattr(part, "mask") and np.ma.is_masked(part) for part in parts):
         raise ValueError(f"{what}: expected numbers, got a masked array with masked elements; fill or drop them")
 
 

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
+from fastnn.locks import importing
+
 T = TypeVar("T")
 
 # fewer take no longer than a moment
@@ -36,7 +38,8 @@ def bar_class() -> Any:
     """Return tqdm's bar for this console or notebook; one without widgets gets text, and no warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from tqdm.auto import tqdm
+        with importing:
+            from tqdm.auto import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]
         # Otherwise tqdm starts a thread that looks for bars that have not been drawn for long.

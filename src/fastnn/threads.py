@@ -1,7 +1,7 @@
 """The number of threads that kernels run on; results are bit-identical for every number.
 
-The default is FASTNN_NUM_THREADS, or else the processors that this process may use: those of its affinity mask, and
-no more than the quota of the container that it runs in.
+The default is FASTNN_NUM_THREADS, or else the processors that this process may use: those of its affinity mask, of
+these the performance cores alone where there are others, and no more than the quota of the container that it runs in.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 import math
 import numbers
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -117,19 +118,68 @@ def _default() -> tuple[int, str]:
             raise ValueError(
                 f"environment variable {VARIABLE}: expected an integer from 1 to {MOST}, got {text!r}"
             ) from None
-    count, quota = _processors(), _quota(Path("/"))
+    count, why = _processors(), "the processors that this process may use"
+    quick = _performance_cores(Path("/"))
+    if quick is not None and 0 < quick < count:
+        count, why = quick, "the performance cores that this process may use"
+    quota = _quota(Path("/"))
     if quota is not None and math.ceil(quota) < count:
-        return max(1, math.ceil(quota)), f"the container's quota of {quota:g} processors"
-    return min(count, MOST), "the processors that this process may use"
+        count, why = max(1, math.ceil(quota)), f"the container's quota of {quota:g} processors"
+    return min(count, MOST), why
+
+
+# a process may bind the child of a fork to other processors
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_default.cache_clear)
 
 
 def _processors() -> int:
     """Return the number of processors in this process's affinity mask."""
     if hasattr(os, "process_cpu_count"):
         return os.process_cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    affinity = _affinity()
+    return (os.cpu_count() or 1) if affinity is None else len(affinity)
+
+
+def _affinity() -> set[int] | None:
+    """Return the numbers of the processors that this process may use, None where the system does not tell."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+
+
+def _performance_cores(root: Path) -> int | None:
+    """Return how many of the processors that this process may use are fast ones, None where all are alike.
+
+    Parts of a record are equal: a thread on an efficiency core keeps the others waiting.
+    """
+    if sys.platform == "darwin":
+        return _sysctl("hw.perflevel0.logicalcpu")
+    try:
+        # there on Intel's hybrid processors only
+        numbers = _listed((root / "sys/devices/cpu_core/cpus").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    affinity = _affinity()
+    return len(numbers if affinity is None else numbers & affinity)
+
+
+def _listed(text: str) -> set[int]:
+    """Read a list of processors as Linux writes it, such as "0-3,8"."""
+    found: set[int] = set()
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return found
+
+
+def _sysctl(name: str) -> int | None:
+    """Return a number that macOS tells, None where it does not know the name."""
+    value = ctypes.c_int(0)
+    size = ctypes.c_size_t(ctypes.sizeof(value))
+    try:
+        found = ctypes.CDLL(None).sysctlbyname(name.encode(), ctypes.byref(value), ctypes.byref(size), None, 0)
+    except (OSError, AttributeError):
+        return None
+    return int(value.value) if found == 0 and value.value > 0 else None
 
 
 def _quota(root: Path) -> float | None:

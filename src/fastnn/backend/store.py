@@ -1,51 +1,126 @@
-"""Machine code on disk: one file a kernel, written whole or not at all, checked when read."""
+"""Machine code on disk: one file a kernel, written whole or not at all, checked when read.
+
+A file is bound to its name and its folder's, which say of what the code is: a copy under another name is no kernel. On
+systems that open files relative to an open folder, folder, subfolder and file are checked by their descriptors, so that
+what was checked is what is read: they have to be the user's, and writeable by nobody else.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import secrets
+import stat
 import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_MAGIC = b"fastnn kernel 1\n"
+from fastnn import cache
+
+_MAGIC = b"fastnn kernel 2\n"
+_DIGEST_BYTES = 32
+# Windows opens nothing relative to a folder; there the user's profile is what keeps others out.
+_BY_DESCRIPTOR = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW") and hasattr(os, "geteuid")
 
 
 @dataclass(frozen=True)
 class ObjectCode:
-    """Machine code of one function: an object file, and the symbol to call."""
+    """Machine code of one function: an object file, and the symbol to call.
+
+    `lasting` is whether it may be kept on disk.
+    """
 
     symbol: str
     code: bytes
+    lasting: bool = True
 
 
 def read_file(path: Path) -> tuple[str, bytes] | None:
-    """Return the symbol and object file of a kernel, None when there is none or it is damaged."""
+    """Return the symbol and object file of a kernel, None when there is none, it is damaged, or others may write it."""
     try:
-        data = path.read_bytes()
+        data = _read(path)
     except OSError:
         return None
-    magic, digest, rest = data[: len(_MAGIC)], data[len(_MAGIC) : len(_MAGIC) + 32], data[len(_MAGIC) + 32 :]
-    if magic != _MAGIC or hashlib.sha256(rest).digest() != digest:
+    head = len(_MAGIC) + _DIGEST_BYTES
+    magic, digest, rest = data[: len(_MAGIC)], data[len(_MAGIC) : head], data[head:]
+    if magic != _MAGIC or _digest(path, rest) != digest:
         return None
     symbol, _, code = rest.partition(b"\0")
-    return symbol.decode(), code
+    # an object file holds the names of its functions
+    if not symbol or symbol not in code:
+        return None
+    try:
+        return symbol.decode(), code
+    except UnicodeDecodeError:
+        return None
 
 
-def write_file(target: Path, compiled: ObjectCode) -> None:
+def write_file(path: Path, compiled: ObjectCode) -> None:
     """Keep a compiled kernel.
 
     Processes that compile the same kernel at the same time write files of their own and rename them into
     place: each reader sees one whole file. A full or read-only disk costs the cache, never the run.
     """
     rest = compiled.symbol.encode() + b"\0" + compiled.code
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(_MAGIC + hashlib.sha256(rest).digest() + rest)
-            os.replace(temporary, target)
-        except OSError:
-            os.unlink(temporary)
-    except OSError:
+    with contextlib.suppress(OSError):
+        _write(path, _MAGIC + _digest(path, rest) + rest)
+
+
+def _digest(path: Path, rest: bytes) -> bytes:
+    return hashlib.sha256(f"{path.parent.name}/{path.name}\0".encode() + rest).digest()
+
+
+def _read(path: Path) -> bytes:
+    if not _BY_DESCRIPTOR:
+        return path.read_bytes()
+    with _opened(path.parent) as folder:
+        # a pipe in a kernel's place would be waited for
+        descriptor = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        with os.fdopen(descriptor, "rb") as file:
+            _check(descriptor, stat.S_ISREG)
+            return file.read()
+
+
+def _write(path: Path, data: bytes) -> None:
+    if not _BY_DESCRIPTOR:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        _write_and_rename(descriptor, data, Path(temporary), path, None)
         return
+    with _opened(path.parent) as folder:
+        name = f".writing-{secrets.token_hex(8)}"
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+        _write_and_rename(descriptor, data, Path(name), Path(path.name), folder)
+
+
+def _write_and_rename(descriptor: int, data: bytes, temporary: Path, target: Path, folder: int | None) -> None:
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.replace(temporary, target, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        os.unlink(temporary, dir_fd=folder)
+        raise
+
+
+@contextlib.contextmanager
+def _opened(subfolder: Path) -> Iterator[int]:
+    """Open a folder of kernels, by way of the one that it is in; raises OSError where others may write to either."""
+    parent = os.open(subfolder.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _check(parent, stat.S_ISDIR)
+        folder = os.open(subfolder.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    finally:
+        os.close(parent)
+    try:
+        _check(folder, stat.S_ISDIR)
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _check(descriptor: int, kind: Callable[[int], bool]) -> None:
+    info = os.fstat(descriptor)
+    if not kind(info.st_mode) or not cache.is_private(info):
+        raise PermissionError("others than the user may have written this")

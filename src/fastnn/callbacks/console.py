@@ -2,6 +2,8 @@
 
 import sys
 
+from fastnn.locks import importing
+
 __all__ = ["say"]
 
 
@@ -9,6 +11,7 @@ def say(text: str) -> None:
     """Print a line on standard output without tearing a progress bar apart."""
     # Programs without a console (pythonw) have no standard output.
     if sys.stdout is not None:
-        from tqdm import tqdm
+        with importing:
+            from tqdm import tqdm
 
         tqdm.write(text)

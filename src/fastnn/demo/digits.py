@@ -110,7 +110,7 @@ def _prepare(model: fnn.Model, *, quiet: bool) -> None:
         )
     seconds = warm.prepare(keys)
     if missing and not quiet:
-        print(f"Compiled in {seconds:.1f} s; kept in {fnn.cache.location()}")
+        print(f"Compiled in {seconds:.1f} s; kept in {fnn.cache.described()}")
 
 
 def _train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +29,9 @@ def processor() -> str:
                 return line.partition(":")[2].strip()
     except OSError:
         pass
+    if sys.platform == "win32":
+        # `platform` asks a service there that may not answer for a while
+        return os.environ.get("PROCESSOR_IDENTIFIER", "unknown")
     return platform.processor() or platform.machine()
 
 
@@ -69,7 +73,7 @@ def describe() -> str:
         "processor": f"{processor()} (LLVM: {target.cpu()[0]})",
         "vector registers": f"{target.vector_registers()} of {8 * target.vector_bytes()} bits",
         "threads": threads(),
-        "kernel cache": str(fnn.cache.location()),
+        "kernel cache": fnn.cache.described(),
         "cached kernels": f"{len(entries)}, {format_bytes(fnn.cache.size())} (all versions of fastnn)",
         "CUDA": cuda(),
     }

@@ -63,7 +63,7 @@ def run(dtypes: Iterable[str], wanted: str) -> int:
         # such as an architecture that the linker has never heard of
         print(f"fastnn: kernels for sm_{architecture} cannot be compiled: {error}", file=sys.stderr)
         return 1
-    print(f"ready after {seconds:.1f} s; kept in {fnn.cache.location()}")
+    print(f"ready after {seconds:.1f} s; kept in {fnn.cache.described()}")
     return 0
 
 

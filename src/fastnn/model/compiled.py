@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, cast, overload
 from fastnn.backend.cpu.c_function import CFunction
 from fastnn.backend.cpu.frozen import FrozenNetwork
 from fastnn.backend.cpu.learner import Learner
+from fastnn.locks import importing
 from fastnn.model.network import Network
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class CompiledMixin(Network):
         NotImplementedError
             When it is for a GPU, and a function of the user's own is in it.
         """
-        from fastnn.model.freezing import freeze, freeze_on_device
+        with importing:
+            from fastnn.model.freezing import freeze, freeze_on_device
 
         self._architecture_or_fail()
         if device == "cpu":
@@ -84,7 +86,8 @@ class CompiledMixin(Network):
         ValueError
             When it has several inputs or outputs, an argument does not fit, or a schedule comes without `steps`.
         """
-        from fastnn.model.learning import learner
+        with importing:
+            from fastnn.model.learning import learner
 
         return learner(cast("Model", self), gradients=gradients, targets=targets, steps=steps)
 
@@ -105,7 +108,8 @@ class CompiledMixin(Network):
         RuntimeError
             When the model is not compiled, or `fit` is training it.
         """
-        from fastnn.model.learning import update_from
+        with importing:
+            from fastnn.model.learning import update_from
 
         update_from(cast("Model", self), learner)
 

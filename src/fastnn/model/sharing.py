@@ -8,13 +8,12 @@ other one runs Python.
 from __future__ import annotations
 
 import dataclasses
-import os
-import threading
 import weakref
 from collections.abc import Callable, Hashable
 from typing import Any
 
 from fastnn.backend.cpu.engine import BoundProgram
+from fastnn.locks import ForkSafeLock
 from fastnn.model.architecture import Architecture
 from fastnn.optimizers import Optimizer
 from fastnn.training.objective import Objective
@@ -22,17 +21,7 @@ from fastnn.training.objective import Objective
 # programs live as long as a model has them
 _programs: weakref.WeakValueDictionary[Hashable, BoundProgram] = weakref.WeakValueDictionary()
 # held while a program is made, so that two threads that need the same one do not both make it
-_lock = threading.RLock()
-
-
-def _renew_lock() -> None:
-    """Make a new lock in a child process: the old one may have been held by a thread that is not there."""
-    global _lock
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+_lock = ForkSafeLock()
 
 
 def shared(key: Hashable, make: Callable[[], BoundProgram]) -> BoundProgram:

@@ -191,8 +191,8 @@ def operands_of(record: NDArray[np.int64], dtype: str) -> list[OperandView]:
     return found
 
 
-def aligned_zeros(nbytes: int) -> NDArray[np.uint8]:
+def aligned_zeros(nbytes: int, alignment: int = ALIGNMENT) -> NDArray[np.uint8]:
     """Allocate zeroed bytes that start at a multiple of the alignment."""
-    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
+    raw = np.zeros(nbytes + alignment, np.uint8)
+    start = -raw.ctypes.data % alignment
     return raw[start : start + nbytes]

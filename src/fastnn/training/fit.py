@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
@@ -14,6 +15,7 @@ import numpy as np
 
 from fastnn.callbacks import CallbackList
 from fastnn.layers.base import fraction, positive_int
+from fastnn.locks import ForkSafeLock
 from fastnn.program.layout import Counter
 from fastnn.training import batches, passes
 from fastnn.training.arrays import ArrayEpochs
@@ -27,17 +29,21 @@ if TYPE_CHECKING:
     from fastnn.model.model import Model
 
 DEFAULT_BATCH = 32
-_guard = threading.Lock()
+_guard = ForkSafeLock()
+#: the models that are being trained, and the threads that do it
+_training_threads: weakref.WeakKeyDictionary[Model, int] = weakref.WeakKeyDictionary()
 
 
-def _renew_guard() -> None:
-    """Make a new lock in a child process: the old one may have been held by a thread that is not there."""
-    global _guard
-    _guard = threading.Lock()
+def _forget_training() -> None:
+    """Have models that other threads trained be free in a child process, where these threads are not."""
+    for model, thread in list(_training_threads.items()):
+        if thread != threading.get_ident():
+            model._fitting = False
+            del _training_threads[model]
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_guard)
+    os.register_at_fork(after_in_child=_forget_training)
 
 
 def fit(
@@ -114,10 +120,12 @@ def _training(model: Model) -> Iterator[None]:
             if model._fitting:
                 raise RuntimeError("the model is being trained already (by another thread, or from a callback)")
             model._fitting = taken = True
+            _training_threads[model] = threading.get_ident()
         model.stop_training = False
         yield
     finally:
         if taken:
+            _training_threads.pop(model, None)
             model._fitting = False
 
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from numba import config, types
-from numba.core import compiler, cpu, registry
+from numba.core import compiler, registry
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.cpu import FastMathOptions
 
 from fastnn.backend.cpu.options import KERNEL_FLAGS
 from fastnn.backend.cpu.store import ObjectCode
-from fastnn.backend.cpu.target import vector_bytes
+from fastnn.backend.cpu.target import cpu, vector_bytes
 
 
 def compile_native(
@@ -45,7 +46,7 @@ def compile_native(
     flags.no_cfunc_wrapper = True
     flags.error_model = "numpy"
     flags.nrt = arrays
-    flags.fastmath = cpu.FastMathOptions(set(KERNEL_FLAGS))
+    flags.fastmath = FastMathOptions(set(KERNEL_FLAGS))
     target = registry.cpu_target
     with global_compiler_lock, _widest_vectors(target.target_context.codegen()):
         result = compiler.compile_extra(
@@ -58,7 +59,13 @@ def compile_native(
             {},
         )
         code = result.library._get_compiled_object()
-    return ObjectCode(result.fndesc.llvm_func_name, bytes(code))
+    return ObjectCode(result.fndesc.llvm_func_name, bytes(code), lasting=_made_for(target.target_context) == cpu())
+
+
+def _made_for(context: Any) -> tuple[str, str]:
+    """Return the processor that Numba compiles for: it keeps the features that it found when it was imported."""
+    codegen = context.codegen()
+    return codegen._get_host_cpu_name(), codegen._tm_features
 
 
 @contextmanager

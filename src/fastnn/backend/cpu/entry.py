@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +22,8 @@ import numpy as np
 from fastnn.backend.cpu import builtin, library
 from fastnn.backend.cpu.builtin import METH_NOARGS, Python
 from fastnn.backend.cpu.store import ObjectCode
+from fastnn.backend.cpu.team_layout import LINE, LINE_BYTES
+from fastnn.locks import ForkSafeLock
 from fastnn.program.program import aligned_zeros
 
 # Words of a block: the function's address, its result, its error, the address of the turn, its arguments.
@@ -32,12 +33,12 @@ _SYMBOL = "fastnn_entry"
 # Words of the turn, in cache lines of their own: how often a thread looks before it takes the turn from its owner, 0
 # where nobody takes turns; and the owner, a thread's state in Python. An owner that never comes back, because it has
 # ended or does something else, is waited for only once.
-_LOOKS, _OWNER = 0, 16
+_LOOKS, _OWNER = 0, LINE
 #: some 0.3 ms, several times what Python takes between two stretches of compiled code
 LOOKS = 10_000
-_turn = aligned_zeros(8 * 32).view(np.int64)
+_turn = aligned_zeros(2 * LINE_BYTES, LINE_BYTES).view(np.int64)
 library.keep_for_good(_turn)
-_guard = threading.Lock()
+_guard = ForkSafeLock()
 _takers = 0
 
 
@@ -60,8 +61,8 @@ def _count(change: int) -> None:
 
 def _start_anew() -> None:
     """Take no turns in a child process: the threads that did are not there."""
-    global _takers, _guard
-    _takers, _guard, _turn[_LOOKS] = 0, threading.Lock(), 0
+    global _takers
+    _takers, _turn[_LOOKS] = 0, 0
 
 
 if hasattr(os, "register_at_fork"):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastnn.backend.cpu import frozen_code
 from fastnn.backend.cpu.frozen_code import Code
 from fastnn.backend.cpu.frozen_layout import Word
+from fastnn.backend.cpu.sealed import opened, sealed
 from fastnn.formulas import own
 from fastnn.program.program import Program, aligned_zeros
 
@@ -41,7 +42,7 @@ class FrozenNetwork(NamedTuple):
     gradient_relocations: NDArray[np.uint8]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), *_for_another_process(self))
+        return _restore, sealed(type(self), *_for_another_process(self))
 
     def __repr__(self) -> str:
         shapes = " -> ".join(map(str, sample_shapes(self.code)))
@@ -67,7 +68,7 @@ class FrozenNetworks(NamedTuple):
     gradient_relocations: NDArray[np.uint8]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), *_for_another_process(self))
+        return _restore, sealed(type(self), *_for_another_process(self))
 
     def __repr__(self) -> str:
         shapes = " -> ".join(map(str, sample_shapes(self.code)))
@@ -151,10 +152,9 @@ def unpack(users: bytes) -> None:
         own.enroll(function)
 
 
-def _restore(
-    kind: type[FrozenNetwork | FrozenNetworks], code: Code, parameters: NDArray[Any], relocations: NDArray[np.uint8],
-    gradient: Code, gradient_relocations: NDArray[np.uint8], users: bytes,
-) -> FrozenNetwork | FrozenNetworks:  # fmt: skip
+def _restore(packed: bytes, digest: bytes) -> FrozenNetwork | FrozenNetworks:
+    kind: type[FrozenNetwork | FrozenNetworks]
+    kind, code, parameters, relocations, gradient, gradient_relocations, users = opened(packed, digest)
     unpack(users)
     here, backward = frozen_code.relocate(code, relocations), frozen_code.relocate(gradient, gradient_relocations)
     return kind(here, owned(parameters), np.array(relocations), backward, np.array(gradient_relocations))

@@ -20,6 +20,7 @@ from fastnn.backend.cpu.frozen import (
 )
 from fastnn.backend.cpu.frozen_code import Code
 from fastnn.backend.cpu.frozen_layout import Progress, Word
+from fastnn.backend.cpu.sealed import opened, sealed
 from fastnn.formulas.optimizers import HYPER_COLUMNS
 
 _INTEGERS = (Progress.STEP, Progress.OPTIMIZER_STEP, Progress.SEED)
@@ -66,7 +67,7 @@ class Learner(NamedTuple):
         training = frozen_code.without_addresses(self.training, self.training_relocations), self.training_relocations
         seeded = frozen_code.without_addresses(self.seeded, self.seeded_relocations), self.seeded_relocations
         users = packed(self.training_relocations, self.seeded_relocations)
-        return _restore, (self.network, *training, *seeded, np.array(self.state), np.array(self.progress), users)
+        return _restore, sealed(self.network, *training, *seeded, np.array(self.state), np.array(self.progress), users)
 
     def __repr__(self) -> str:
         shapes = " -> ".join(map(str, sample_shapes(self.code)))
@@ -214,10 +215,9 @@ def _progress(numbers: Numbers) -> NDArray[np.int64]:
     return progress
 
 
-def _restore(
-    network: FrozenNetwork, training: Code, relocations: NDArray[np.uint8], seeded: Code,
-    seeded_relocations: NDArray[np.uint8], state: NDArray[Any], progress: NDArray[np.int64], users: bytes,
-) -> Learner:  # fmt: skip
+def _restore(packed: bytes, digest: bytes) -> Learner:
+    network: FrozenNetwork
+    network, training, relocations, seeded, seeded_relocations, state, progress, users = opened(packed, digest)
     unpack(users)
     step, gradients = frozen_code.relocate(training, relocations), frozen_code.relocate(seeded, seeded_relocations)
     places = np.array(relocations), np.array(seeded_relocations)

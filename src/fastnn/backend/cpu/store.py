@@ -7,30 +7,32 @@ from pathlib import Path
 
 from fastnn import cache
 from fastnn.backend.cpu.target import cpu
+from fastnn.backend.settings import code_settings
 from fastnn.backend.store import ObjectCode, read_file, write_file
 
 __all__ = ["ObjectCode", "path_of", "read", "write"]
 
 
-def path_of(name: str) -> Path:
-    """Return the file of a kernel; its name holds the processor too, so homes may be shared by machines."""
-    machine = hashlib.sha256("\0".join(cpu()).encode()).hexdigest()[:8]
-    return cache.location() / f"{name}-{machine}.fnk"
+def path_of(name: str) -> Path | None:
+    """Return the file of a kernel, None where none is kept.
+
+    Its name holds the processor, so that homes may be shared by machines, and what Numba is set to.
+    """
+    folder = cache.location()
+    if folder is None:
+        return None
+    made_for = hashlib.sha256("\0".join((*cpu(), *code_settings())).encode()).hexdigest()[:8]
+    return folder / f"{name}-{made_for}.fnk"
 
 
 def read(name: str) -> tuple[str, bytes] | None:
     """Return the symbol and object file of a kernel, None when there is none or it is damaged."""
-    try:
-        path = path_of(name)
-    except OSError:
-        return None
-    return read_file(path)
+    path = path_of(name)
+    return None if path is None else read_file(path)
 
 
 def write(name: str, compiled: ObjectCode) -> None:
     """Keep a compiled kernel; a folder that cannot be made costs the cache, never the run."""
-    try:
-        path = path_of(name)
-    except OSError:
-        return
-    write_file(path, compiled)
+    path = path_of(name)
+    if path is not None and compiled.lasting:
+        write_file(path, compiled)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 
 import llvmlite.binding as llvm
+
+from fastnn.backend import settings
 
 
 def is_x86(triple: str) -> bool:
@@ -22,13 +23,9 @@ def is_arm64(triple: str) -> bool:
 def cpu() -> tuple[str, str]:
     """Return the name and the feature string of the processor that kernels are compiled for.
 
-    The environment variables NUMBA_CPU_NAME and NUMBA_CPU_FEATURES, which Numba obeys, win.
+    `NUMBA_CPU_NAME`, `NUMBA_CPU_FEATURES` and `NUMBA_ENABLE_AVX` change them as they do for Numba.
     """
-    name = os.environ.get("NUMBA_CPU_NAME") or llvm.get_host_cpu_name()
-    features = os.environ.get("NUMBA_CPU_FEATURES")
-    if features is None:
-        features = "" if "NUMBA_CPU_NAME" in os.environ else llvm.get_host_cpu_features().flatten()
-    return name, features
+    return settings.processor()
 
 
 @cache

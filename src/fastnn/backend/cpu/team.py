@@ -24,7 +24,8 @@ import numpy as np
 from fastnn import threads as settings
 from fastnn.backend.cpu import library, team_layout
 from fastnn.backend.cpu.entry import Entry
-from fastnn.backend.cpu.team_layout import LINE, Word
+from fastnn.backend.cpu.team_layout import LINE, LINE_BYTES, Word
+from fastnn.locks import ForkSafeLock
 from fastnn.program.program import KernelKey, aligned_zeros
 
 WORKER = KernelKey("team_worker", "int64")
@@ -113,7 +114,7 @@ class Team:
 
     def __init__(self) -> None:
         words = int(Word.CLAIMED) + (settings.MOST + 1) * LINE
-        memory = aligned_zeros(8 * words + 3 * _OBJECT_BYTES + settings.MOST * _USAGE_BYTES)
+        memory = aligned_zeros(8 * words + 3 * _OBJECT_BYTES + settings.MOST * _USAGE_BYTES, LINE_BYTES)
         library.keep_for_good(memory)
         self.words = memory[: 8 * words].view(np.int64)
         self.address = int(self.words.ctypes.data)
@@ -189,7 +190,7 @@ class Team:
 
 
 _team: Team | None = None
-_guard = threading.RLock()
+_guard = ForkSafeLock()
 _ended = False
 _last_end = 0
 
@@ -256,8 +257,8 @@ atexit.register(_end)
 
 def _forget() -> None:
     """Start without a team in a child process: threads do not outlive a fork."""
-    global _team, _guard
-    _team, _guard = None, threading.RLock()
+    global _team
+    _team = None
 
 
 if hasattr(os, "register_at_fork"):

@@ -14,8 +14,10 @@ WAKE_NANOSECONDS = 100_000.0
 #: workers come late or in turns then, and the master does more.
 FINER = 4
 
-#: words between those that different threads write: two cache lines, because processors fetch them in pairs
+#: words between those that different threads write: 128 bytes. That is a cache line of Apple's processors, and two of
+#: x86's, which are fetched in pairs.
 LINE = 16
+LINE_BYTES = 8 * LINE
 
 
 class Word(IntEnum):

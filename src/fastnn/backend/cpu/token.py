@@ -2,35 +2,25 @@
 
 Arrays that hold addresses travel: pickled, or as constants that Numba keeps on disk with a user's function. So what
 calls an address out of an array first compares the array's token with the process's. A child of a fork has the same
-addresses, and the same token.
+addresses, and the same token. The token tells foreign arrays, not damaged ones: pickles carry a digest (`sealed.py`),
+files of Numba's cache do not.
 """
 
 from __future__ import annotations
 
-import os
 import secrets
-import threading
 
 import llvmlite.binding as llvm
 
 from fastnn.backend.cpu import library
+from fastnn.locks import ForkSafeLock
 
 #: The C function `int64 f()` that gives the token, for functions that Numba compiles.
 SYMBOL = "fastnn_process_token"
 
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _made: list[int] = []
-
-
-def _renew_lock() -> None:
-    """Make a new lock in a child process: the old one may have been held by a thread that is not there."""
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def process_token() -> int:

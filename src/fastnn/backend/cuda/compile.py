@@ -7,7 +7,6 @@ machine as well as in the tests, so what the tests have compiled and looked at i
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from numba import types
 from fastnn.backend.cuda.available import load_numba
 from fastnn.backend.cuda.kit import Stage, capability
 from fastnn.backend.cuda.table import MINIMUM
+from fastnn.locks import ForkSafeLock
 from fastnn.program.layout import RECORD_WORDS
 
 _ENTRY = re.compile(r"\.visible \.entry (\w+)\(")
@@ -27,7 +27,7 @@ _USED = re.compile(r"Used (\d+) registers")
 _FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _DOUBLE = re.compile(r"\b(?:add|sub|mul|fma|div|rcp|sqrt|min|max|abs|neg)(?:\.\w+)*\.f64")
 _WAITS = re.compile(r"warpgroup\.\w+ is injected|wgmma\.mma_async instructions are serialized")
-_lock = threading.Lock()
+_lock = ForkSafeLock(held=True)
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from fastnn import cache
 from fastnn.backend.cuda.kit import Key, Stage
+from fastnn.backend.settings import cuda_settings
 from fastnn.backend.store import ObjectCode, read_file, write_file
 from fastnn.formulas import own
 
@@ -24,23 +26,21 @@ def _made_by() -> str:
     return cache.fingerprint(("backend/cuda",), _PACKAGES)
 
 
-def path_of(key: Key, number: int, architecture: str) -> Path:
-    """Return the file of a kernel's stage."""
-    return cache.location() / f"{key}-{number}-sm_{architecture}-{_made_by()}.fnk"
-
-
-def _kept_at(key: Key, number: int, architecture: str) -> Path | None:
-    try:
-        return path_of(key, number, architecture)
-    except OSError:
+def path_of(key: Key, number: int, architecture: str) -> Path | None:
+    """Return the file of a kernel's stage, None where none is kept."""
+    folder = cache.location()
+    if folder is None:
         return None
+    settings = cuda_settings()
+    under = hashlib.sha256("\0".join(settings).encode()).hexdigest()[:8] if settings else "plain"
+    return folder / f"{key}-{number}-sm_{architecture}-{_made_by()}-{under}.fnk"
 
 
 def missing(parts: Sequence[Part], architecture: str) -> list[Part]:
     """Return those stages of kernels that would have to be compiled."""
     if architecture == "simulated":
         return []
-    places = [(part, _kept_at(part[0], part[1], architecture)) for part in parts]
+    places = [(part, path_of(part[0], part[1], architecture)) for part in parts]
     return [part for part, place in places if place is None or not place.exists()]
 
 
@@ -53,7 +53,7 @@ def machine_code(key: Key, number: int, stage: Stage, architecture: str) -> Obje
         When a function of the user's own cannot be compiled, or has changed.
     """
     users = own.find(key.variant)
-    path = _kept_at(key, number, architecture) if users is None or users.told else None
+    path = path_of(key, number, architecture) if users is None or users.told else None
     found = None if path is None else read_file(path)
     if found is not None:
         return ObjectCode(*found)

@@ -1,0 +1,107 @@
+"""Locks, and what a fork does to them.
+
+A child process has the thread that forked alone. A lock that another thread held would stay locked there for ever, and
+what it guards may be half done. So locks are made anew in the child; and what takes long to do again, or cannot be
+(compilation, the import of a module), a fork waits for, at most `PATIENCE` seconds.
+"""
+
+from __future__ import annotations
+
+import logging  # noqa: F401
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+#: Seconds that a fork waits for what other threads compile or import. A kernel takes 0.3 to 5 s.
+PATIENCE = 30.0
+
+_all: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
+_held: list[Callable[[], Any]] = []
+
+
+class ForkSafeLock:
+    """A reentrant lock that the child of a fork finds free, unless the thread that forked holds it.
+
+    Parameters
+    ----------
+    held : bool
+        Whether a fork waits until no other thread holds it.
+    """
+
+    __slots__ = ("__weakref__", "_lock")
+
+    def __init__(self, *, held: bool = False) -> None:
+        self._lock = threading.RLock()
+        _all.add(self)
+        if held:
+            hold(lambda: self._lock)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    @property
+    def owned(self) -> bool:
+        """Whether the calling thread holds it."""
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]
+
+    def renew(self) -> None:
+        """Be free, in a child process, if the thread that held it is not there."""
+        if not self.owned:
+            self._lock = threading.RLock()
+
+
+def hold(lock: Callable[[], Any]) -> None:
+    """Have forks wait for a lock and hold it while they make the child.
+
+    Parameters
+    ----------
+    lock : callable
+        Returns a reentrant lock, or None where there is none yet. Locks are taken in the order of these calls.
+    """
+    _held.append(lock)
+
+
+#: Held by who imports a module at its first use: a child would wait for ever for a module whose import another thread
+#: has begun.
+importing = ForkSafeLock(held=True)
+
+
+class _Taken(threading.local):
+    """The locks that the calling thread has taken for its fork."""
+
+    def __init__(self) -> None:
+        self.locks: list[Any] = []
+
+
+_taken = _Taken()
+
+
+def _before() -> None:
+    deadline = time.monotonic() + PATIENCE
+    for find in _held:
+        lock = find()
+        if lock is not None and lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            _taken.locks.append(lock)
+
+
+def _release() -> None:
+    while _taken.locks:
+        _taken.locks.pop().release()
+
+
+def _in_child() -> None:
+    for lock in list(_all):
+        lock.renew()
+    _release()
+
+
+# What was registered last is called first. `logging` holds its own lock in a fork: if it were imported later, a fork
+# would hold that lock while it waits here for a thread whose imports ask for a logger.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_release, after_in_child=_in_child)

@@ -116,6 +116,16 @@ def test_a_model_without_training_and_one_loaded_without_it(tmp_path):
         fnn.Sequential([fnn.Dense(2)]).save(tmp_path / "o")
 
 
+def test_layers_without_names_get_the_first_free_numbers(tmp_path):
+    names = [None, "dense_2", None, None, "dense", None]
+    model = fnn.Sequential([fnn.Input(4), *(fnn.Dense(4, name=name) for name in names)], seed=0)
+    labels = ["dense_1", "dense_2", "dense_3", "dense_4", "dense", "dense_5"]
+    for name, layer in zip(labels, model.layers, strict=True):
+        assert model.get_layer(name) is layer
+    model.save(tmp_path / "m")
+    assert [layer.name for layer in fnn.load(tmp_path / "m").layers] == labels
+
+
 def test_a_loaded_sequential_can_grow(tmp_path):
     model = fnn.Sequential([fnn.Dense(4, "relu")], seed=3)
     model.build(4)

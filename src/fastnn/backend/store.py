@@ -8,6 +8,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastnn.files import replace
+
 _MAGIC = b"fastnn kernel 1\n"
 
 
@@ -44,7 +46,7 @@ def write_file(target: Path, compiled: ObjectCode) -> None:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(_MAGIC + hashlib.sha256(rest).digest() + rest)
-            os.replace(temporary, target)
+            replace(temporary, target)
         except OSError:
             os.unlink(temporary)
     except OSError:

@@ -149,10 +149,12 @@ class Runtime:
         with self.lock:
             self.forget()
             self.first_step = self.step_count()
-            self.optimizer_state = self.table.allocate(len(slots))
+            state = self.table.allocate(len(slots))
             for slot, initial in enumerate(slots):
-                for entry in self.table:
-                    self.table.view(self.optimizer_state, entry, slot)[...] = initial
+                if initial:  # the memory is zero, and takes no room before it is written
+                    for entry in self.table:
+                        self.table.view(state, entry, slot)[...] = initial
+            self.optimizer_state = state
 
     def forget(self) -> None:
         """Drop all programs, because what they were made for has changed."""

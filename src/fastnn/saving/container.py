@@ -14,10 +14,8 @@ import io
 import json
 import math
 import os
-import re
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +24,7 @@ import numpy.typing as npt
 from fastnn.errors import ModelFileError
 from fastnn.registry import shorten
 from fastnn.saving.atomic import replace_file
+from fastnn.saving.stored import HEADER, StoredTensor, fill
 
 __all__ = ["StoredTensor", "opened", "read", "write"]
 
@@ -65,73 +64,6 @@ MOST_CONTAINERS = 2_000_000
 MOST_VALUES = 8_000_000
 
 Array = npt.NDArray[Any]
-
-_STRING = rb'"(?:[^"\\]++|\\.)*+"'
-_SIZES = rb"\[[\s\d,]*+\]"
-_FIELD = rb'(?:"dtype"\s*+:\s*+"\w*+"|"(?:shape|data_offsets)"\s*+:\s*+%b)' % _SIZES
-_TENSOR = rb"%b\s*+:\s*+\{\s*+%b\s*+(?:,\s*+%b\s*+){2}\}" % (_STRING, _FIELD, _FIELD)
-_PAIR = rb"%b\s*+:\s*+%b" % (_STRING, _STRING)
-_METADATA = rb'"__metadata__"\s*+:\s*+\{\s*+%b\s*+(?:,\s*+%b\s*+){0,99}+\}' % (_PAIR, _PAIR)
-_ENTRY = rb"(?:%b|%b)" % (_METADATA, _TENSOR)
-_HEADER = re.compile(rb"\s*+\{\s*+%b\s*+(?:,\s*+%b\s*+)*+\}\s*+" % (_ENTRY, _ENTRY), re.DOTALL)
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor in a file that is open, none of whose elements are in memory.
-
-    Attributes
-    ----------
-    dtype : dtype
-        Little-endian.
-    shape : tuple of int
-    """
-
-    file: io.FileIO
-    start: int
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """The number of bytes."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    def array(self) -> Array:
-        """Return an array of the elements, in native byte order."""
-        result = np.empty(self.shape, self.dtype.newbyteorder("="))
-        self.read_into(result)
-        return result
-
-    def read_into(self, array: Array) -> None:
-        """Fill a contiguous array of this shape and dtype.
-
-        Raises
-        ------
-        OSError
-            When the file cannot be read, or has become shorter.
-        """
-        if array.size:
-            fill(self.file, self.start, memoryview(array.reshape(-1).view(np.uint8)))  # type: ignore[arg-type]
-        if array.dtype != self.dtype:
-            array.byteswap(inplace=True)
-
-    def pieces(self, buffer: memoryview) -> Iterator[memoryview]:
-        """Read the bytes into a buffer, one piece after the other."""
-        for first in range(0, self.nbytes, len(buffer)):
-            piece = buffer[: min(len(buffer), self.nbytes - first)]
-            fill(self.file, self.start + first, piece)
-            yield piece
-
-
-def fill(file: io.FileIO, start: int, memory: memoryview) -> None:
-    """Read bytes of a file from a place on, as many as the memory takes."""
-    file.seek(start)
-    while len(memory):
-        count = file.readinto(memory)
-        if not count:
-            raise OSError("changed while it was read")
-        memory = memory[count:]
 
 
 def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], document: Mapping[str, Any]) -> None:
@@ -374,7 +306,7 @@ def _header(name: str, file: io.FileIO, size: int) -> dict[str, Any]:
         )
     data = bytearray(length)
     fill(file, LENGTH_BYTES, memoryview(data))
-    if length > SMALL_HEADER and not _HEADER.fullmatch(data):
+    if length > SMALL_HEADER and not HEADER.fullmatch(data):
         # what JSON may hold besides takes up to thirty times its size in memory
         raise ModelFileError(name, "is damaged or not a safetensors file: its header does not describe tensors")
     try:

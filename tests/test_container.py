@@ -1,6 +1,5 @@
 """The model file: whole or refused, whatever happens to it."""
 
-import hashlib
 import json
 import os
 import pickle
@@ -16,43 +15,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from containers import DOCUMENT, SMALL, assert_same, metadata, raw_file
 from fastnn.errors import ModelFileError
 from fastnn.saving import atomic, container
 
 DTYPES = ["bool", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"]
 SHAPES = [(), (0,), (1,), (7,), (0, 3), (3, 0, 2), (5, 1, 4), (31, 33)]
-SMALL = {"k": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([True, False])}
-DOCUMENT = {"name": "é", "n": [1, 2.5, None]}
-
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions, links and kill -9 are POSIX ideas")
-
-
-def assert_same(tensors, expected):
-    assert tensors.keys() == expected.keys()
-    for name, array in expected.items():
-        assert tensors[name].dtype == array.dtype.newbyteorder("=")
-        assert tensors[name].shape == array.shape
-        np.testing.assert_array_equal(tensors[name], array)
-
-
-def plain_checksum(text, parts):
-    """Compute the checksum from its description alone; parts are (name, dtype, shape, bytes)."""
-    pieces = [b"fastnn 1", text.encode()]
-    for name, dtype, shape, data in sorted(parts):
-        pieces += [name.encode(), dtype.encode(), str(shape).encode(), data]
-    joined = b"".join(len(piece).to_bytes(8, "little") + piece for piece in pieces)
-    return "sha256:" + hashlib.sha256(joined).hexdigest()
-
-
-def raw_file(path, header, body=b""):
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
-    return path
-
-
-def metadata(text="{}", parts=(), **changes):
-    valid = {"format": "fastnn", "version": "1", "fastnn": text, "checksum": plain_checksum(text, parts)}
-    return {key: value for key, value in (valid | changes).items() if value is not None}
 
 
 @pytest.fixture
@@ -288,89 +257,6 @@ def test_claimed_sizes_allocate_nothing(path):
     finally:
         tracemalloc.stop()
     assert peak < 1_000_000
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"[" * 6_000_000,
-        b"[" + b"[]," * 2_000_000 + b"[]]",
-        b"{" + b'"a":{},' * 1_000_000 + b'"a":{}}',
-        b'{"__metadata__":{' + b'"a":"",' * 1_000_000 + b'"a":""}}',
-        b'{"a":{"dtype":[' + b"[]," * 2_000_000 + b"[]]}}",
-    ],
-    ids=["deep", "lists", "objects", "metadata", "dtype"],
-)
-def test_headers_take_little_more_memory_than_their_size(path, body):
-    raw_file(path, body)
-    tracemalloc.start()
-    try:
-        with pytest.raises(ModelFileError, match="does not describe tensors"):
-            container.read(path)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 1.5 * len(body)
-
-
-def test_long_headers_are_read(path):
-    arrays = {f'layer {index}/"ä\\': np.full((2, index % 3), index, "f8") for index in range(13_000)}
-    arrays |= {"empty": np.zeros((0, 3), "f4"), "number": np.array(3.0)}
-    container.write(path, arrays, DOCUMENT)
-    assert int.from_bytes(path.read_bytes()[:8], "little") > container.SMALL_HEADER
-    tensors, document = container.read(path)
-    assert_same(tensors, arrays)
-    assert document == DOCUMENT
-
-
-@pytest.mark.parametrize(
-    ("limit", "document"), [("MOST_CONTAINERS", {"a": [[], {}, []]}), ("MOST_VALUES", {"a": [1, 2, 3, 4, 5]})]
-)
-def test_documents_of_more_values_than_memory_holds_are_refused(path, monkeypatch, limit, document):
-    container.write(path, {}, document)
-    monkeypatch.setattr(container, limit, 3)
-    with pytest.raises(ValueError, match="the limit is 3"):
-        container.write(path, {}, document)
-    with pytest.raises(ModelFileError, match="the limit is 3"):
-        container.read(path)
-
-
-def test_reading_takes_the_memory_of_the_tensors_alone(path):
-    arrays = {f"x{index}": np.full(500_000, index, "f4") for index in range(8)}
-    size = sum(array.nbytes for array in arrays.values())
-    tracemalloc.start()
-    try:
-        container.write(path, arrays, {})
-        _, written = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        tensors, _ = container.read(path)
-        _, read = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert written < 0.2 * size and size <= read < 1.2 * size
-    assert_same(tensors, arrays)
-
-
-@pytest.mark.parametrize("offsets", [[0, 3], [1, 5], [4, 8], [0], [0, 4, 4], [0, True], [-4, 0], [0, 2**70]])
-def test_tensors_that_do_not_fill_the_file_are_refused(path, offsets):
-    entry = {"dtype": "F32", "shape": [1], "data_offsets": offsets}
-    raw_file(path, {"__metadata__": metadata(parts=[("x", "F32", (1,), b"1234")]), "x": entry}, b"1234")
-    with pytest.raises(ModelFileError, match="damaged"):
-        container.read(path)
-
-
-def test_tensors_that_share_bytes_are_refused(path):
-    entry = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
-    raw_file(path, {"__metadata__": metadata(), "x": entry, "y": entry}, b"1234")
-    with pytest.raises(ModelFileError, match="does not follow"):
-        container.read(path)
-
-
-def test_a_file_that_shrinks_while_it_is_read_is_refused(path):
-    container.write(path, SMALL, {})
-    with pytest.raises(ModelFileError, match="changed while it was read"), container.opened(path) as (tensors, _):
-        os.truncate(path, path.stat().st_size - 8)
-        tensors["k"].array()
 
 
 def test_missing_files_and_folders(tmp_path, path):

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fastnn.registry import shorten
+
 __all__ = ["Monitor", "count", "number"]
 
 MODES = ("auto", "min", "max")
@@ -70,7 +72,13 @@ class Monitor:
                 hint = "; pass validation_data or validation_split to fit, or monitor a training quantity"
             available = ", ".join(map(repr, logs)) or "none"
             raise ValueError(f"{self.owner} monitors {self.name!r}, but the quantities are: {available}{hint}")
-        return float(logs[self.name])
+        value = logs[self.name]
+        try:
+            return float(value)
+        except Exception as error:
+            raise TypeError(
+                f"{self.owner} monitors {self.name!r}, where a callback has put {shorten(value)}, which is no number"
+            ) from error
 
     def improves(self, value: float, best: float | None) -> bool:
         """Whether a value is better than the best so far by more than min_delta; NaN never is."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastnn import optimizers
 from fastnn.callbacks import Callback
+from fastnn.console import quantities, say
 from fastnn.layers.base import positive_int
 from fastnn.layers.symbol import Symbol
 from fastnn.model import quick
@@ -26,6 +27,7 @@ from fastnn.training.data import is_batches
 from fastnn.training.feed import Feed
 from fastnn.training.fit import fit
 from fastnn.training.history import History
+from fastnn.training.loop import warn_of_bad_loss
 from fastnn.training.objective import Objective
 
 
@@ -227,6 +229,8 @@ class Model(CompiledMixin):
     ) -> dict[str, float]:
         """Take one training step on one batch and return its loss and metrics (from before the step).
 
+        A loss that is NaN or infinite gives a RuntimeWarning, once until it is finite again.
+
         Raises
         ------
         TypeError, ValueError
@@ -248,7 +252,16 @@ class Model(CompiledMixin):
                 batches.train_batch(self, feed, fresh=True)
                 if key is not None and taken is None:
                     quick_step.learn(self, x, y, key)
-            return self._logs_so_far()
+            logs = self._logs_so_far()
+        # a difference that is not 0 is NaN: twice as quick as math.isfinite
+        loss = logs["loss"]
+        if loss - loss != 0.0:
+            if not self._bad_loss:
+                self._bad_loss = True
+                warn_of_bad_loss(self.step, stacklevel=3)
+        elif self._bad_loss:
+            self._bad_loss = False
+        return logs
 
     def evaluate(
         self,
@@ -286,7 +299,7 @@ class Model(CompiledMixin):
             raise RuntimeError("the model was compiled anew while it was evaluated")
         logs = objective.logs(totals, rows, arrays=True)
         if verbose == 1:
-            print(" - ".join(f"{name}: {value:.4g}" for name, value in logs.items() if isinstance(value, float)))
+            say(" - ".join(quantities({name: one for name, one in logs.items() if isinstance(one, float)}, ": ")))
         return logs if return_dict else list(logs.values())
 
     def __call__(self, x: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn.callbacks import CallbackList
+from fastnn.console import say
 from fastnn.constraints import MaxNorm
 from fastnn.layers.base import Layer, positive_int
 from fastnn.model import inspection
@@ -59,6 +60,8 @@ class Network(MovingMixin):
         self._callbacks: CallbackList | None = None
         self._resumable: dict[str, Any] | None = None
         self._fitting = False
+        #: whether the latest loss of `train_on_batch` was no finite number
+        self._bad_loss = False
         self._quick: dict[Any, Any] = {}
 
     def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:
@@ -147,7 +150,7 @@ class Network(MovingMixin):
         batch_size : int
             Rows a batch, which decide the memory of activations.
         """
-        print(inspection.summary(self, positive_int(batch_size, "batch_size")))
+        say(inspection.summary(self, positive_int(batch_size, "batch_size")))
 
     @property
     def program(self) -> Program:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fastnn.addresses import address
 from fastnn.backend.cpu.engine import BoundProgram, Runner
 from fastnn.backend.cpu.epoch import Epochs, Lap
+from fastnn.console import waiting
 from fastnn.model.parameters import ParameterTable
 from fastnn.model.programs import Request, build
 from fastnn.model.sharing import shared, signature
@@ -176,7 +177,8 @@ class Runtime:
                 self._made_for = (objective, optimizer)
             bound = self._programs.get(key)
             if bound is None:
-                bound = self._programs[key] = self._shared(key, objective, optimizer)
+                with waiting():
+                    bound = self._programs[key] = self._shared(key, objective, optimizer)
                 while len(self._programs) > _KEPT_PROGRAMS:
                     self._programs.popitem(last=False)
             self._programs.move_to_end(key)
@@ -286,7 +288,8 @@ class Runtime:
         with self.lock:
             self._fill(self.training, max(parts, key=lambda part: part[0].program.arena_bytes)[0], work)
             if self._epochs is None:
-                self._epochs = Epochs(self.training)
+                with waiting():
+                    self._epochs = Epochs(self.training)
             done = self._epochs.run(parts, laps)
             if done != len(laps) * sum(steps for _, steps in parts):
                 Runner(self.training).check()

@@ -219,7 +219,7 @@ def test_other_files_are_refused(path, contents, reason):
     with pytest.raises(ModelFileError, match=reason) as caught:
         container.read(path)
     assert caught.value.path == str(path)
-    assert str(path) in str(caught.value)
+    assert repr(str(path)) in str(caught.value)
 
 
 class Trap:

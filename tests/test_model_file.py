@@ -49,7 +49,7 @@ def outcome(path) -> str:
     try:
         model = fnn.load(path)
     except ModelFileError as error:
-        assert str(path) in str(error)
+        assert repr(str(path)) in str(error)
         return "refused"
     try:
         shapes = model._architecture.input_shapes

@@ -109,7 +109,7 @@ def _encoded(text: str, encoding: str, errors: str | None) -> bytes:
 @contextlib.contextmanager
 def _between_bars() -> Iterator[None]:
     """Take the console's bars away, and draw them again."""
-    tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    tqdm: Any = getattr(sys.modules.get("tqdm"), "tqdm", None)
     if not getattr(tqdm, "_instances", None):
         yield
         return

@@ -78,7 +78,15 @@ class ModelCheckpoint(Callback):
         self.last_batch = -1
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Count batches from here; the best value stays."""
+        """Count batches from here; the best value stays.
+
+        Raises
+        ------
+        ValueError
+            If the files' name is that of a folder.
+        """
+        if os.path.isdir(self.filepath):
+            raise ValueError(f"ModelCheckpoint: filepath is the name of a file, got the folder {self.filepath!r}")
         self.batches_since_save = 0
         self.epoch = self.last_batch = -1
 

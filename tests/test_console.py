@@ -188,7 +188,7 @@ def test_lines_do_not_tear_a_bar_apart(monkeypatch):
     both = Terminal()
     monkeypatch.setattr(sys, "stdout", both)
     monkeypatch.setattr(sys, "stderr", both)
-    bar = console.make_bar(total=10, unit="step")
+    bar = console.make_bar(console.bar_class(), total=10, unit="step")
     console.draw_bar(bar, 3, "head ", "", ["[{elapsed}]"], ["loss=1"])
     console.say("a line")
     console.end_bar(bar, 10, "end")
@@ -251,7 +251,7 @@ def test_values_are_not_cut_off_while_there_is_room_for_them(monkeypatch, width)
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setattr(os, "get_terminal_size", lambda number: os.terminal_size((width, 24)))
-    bar = console.make_bar(total=1000, unit="step")
+    bar = console.make_bar(console.bar_class(), total=1000, unit="step")
     times = ["[{elapsed}<{remaining}, {rate_fmt}]", "[{elapsed}<{remaining}]"]
     values = ["loss=0.1234", "accuracy=0.5678"]
     console.draw_bar(bar, 500, "Epoch 1/10 ", "{n_fmt}/{total_fmt} ", times, values)

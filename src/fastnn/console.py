@@ -159,18 +159,20 @@ def bar_class() -> Any:
     return Bar
 
 
-def make_bar(**options: Any) -> Any:
+def make_bar(kind: Any, **options: Any) -> Any:
     """Make a bar on standard error that is drawn when it is updated, and first not at once.
 
     Parameters
     ----------
+    kind : class
+        From `bar_class`.
     **options
         tqdm's.
     """
     # The delay only keeps tqdm from drawing the new bar, empty, at once.
     usual: dict[str, Any] = {"miniters": 0, "mininterval": 0, "delay": 1e-9}
     usual |= {"dynamic_ncols": True} if "ipykernel" in sys.modules else {"file": _StandardError(), "ncols": columns()}
-    return bar_class()(**usual | options)
+    return kind(**usual | options)
 
 
 def draw_bar(bar: Any, position: int, head: str, counter: str, times: Sequence[str], values: Sequence[str]) -> None:
@@ -338,7 +340,9 @@ def compiling(kernels: Sequence[T], what: str) -> Iterator[T]:
         yield from kernels
         complain(f"fastnn: compiled {len(kernels)} {what} in {duration(time.monotonic() - begin)}")
         return
-    bar = make_bar(total=len(kernels), desc=f"compiling {what} (once)", unit="kernel", leave=False, delay=0)
+    bar = make_bar(
+        bar_class(), total=len(kernels), desc=f"compiling {what} (once)", unit="kernel", leave=False, delay=0
+    )
     try:
         for kernel in kernels:
             yield kernel

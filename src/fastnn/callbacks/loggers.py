@@ -171,11 +171,11 @@ class CSVLogger(Callback):
 
     def _fields(self, row: Mapping[str, Any]) -> list[Any]:
         """Return a row's values by column; the first of several columns of a name has it."""
-        first = {name: place for place, name in reversed(list(enumerate(self._columns)))}
-        return [
-            _field(row[name]) if name in row and first[name] == place else ""
-            for place, name in enumerate(self._columns)
-        ]
+        fields: list[Any] = [""] * len(self._columns)
+        for name, value in row.items():
+            if name in self._columns:
+                fields[self._columns.index(name)] = _field(value)
+        return fields
 
     def _write(self, fields: list[Any]) -> None:
         assert self._file is not None

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from fastnn.console import draw_bar, duration, end_bar, is_interactive, make_bar, quantities, say, waited
+from fastnn.console import bar_class, draw_bar, duration, end_bar, is_interactive, make_bar, quantities, say, waited
 
 __all__ = ["Progress"]
 
@@ -160,7 +160,7 @@ class _Bars:
         total = self.steps
         if self.bar_is_shared:
             total = (self.epochs - self.shared_first) * (self.steps or 1)
-        self.bar, self.waited = make_bar(total=total, unit="step"), waited()
+        self.bar, self.waited = make_bar(bar_class(), total=total, unit="step"), waited()
         if not self.bar.disable:
             self.bar.start_t -= now - (self.shared_begun if self.bar_is_shared else self.epoch_begun)
             self.bar.last_print_t = self.bar.start_t

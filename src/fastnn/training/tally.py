@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from fastnn.console import draw_bar, duration, end_bar, is_interactive, make_bar, waited
+from fastnn.console import bar_class, draw_bar, duration, end_bar, is_interactive, make_bar, waited
 from fastnn.training.progress import DRAWING_SECONDS, LOG_SECONDS
 
 
@@ -46,7 +46,7 @@ class Tally:
             self.drawn = _now()
 
     def _open(self) -> None:
-        self.bar = make_bar(total=self.total, unit="model")
+        self.bar = make_bar(bar_class(), total=self.total, unit="model")
         if not self.bar.disable:
             self.bar.start_t -= _now() - self.begun
             self.bar.last_print_t = self.bar.start_t

@@ -58,7 +58,7 @@ STOREY = {"model", "training", "saving"}
 ALLOWED |= {room: set(ALLOWED) | STOREY for room in STOREY}
 ALLOWED["testing"] = set(ALLOWED)
 ALLOWED["demo"] = set(ALLOWED) | {"."}
-ALLOWED["__main__"] = {"demo", "."}
+ALLOWED["__main__"] = {"demo", "console", "."}
 ALLOWED["."] = set(ALLOWED) - {"demo", "__main__"}
 
 REQUIRED_PACKAGES = {"numpy", "numba", "llvmlite", "tqdm", "safetensors"}

@@ -240,7 +240,8 @@ class Runtime:
             self._fill(context, bound, work)
             runner = self._runners.get(cursor is None)
             if runner is None:
-                runner = self._runners[cursor is None] = Runner(context)
+                with waiting():
+                    runner = self._runners[cursor is None] = Runner(context)
             done = runner.run(bound, steps, get_num_threads())
             if done != steps:
                 fail_where_not_finite(context, self.table.dtype)

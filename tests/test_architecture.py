@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "cache": {"hints"},
     "locks": set(),
     "console": {"locks"},
+    "files": set(),
     "_numbers": {"registry"},
     "config": {"registry"},
     "activations": {"_numbers", "casts", "formulas", "hints", "registry"},
@@ -42,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"_numbers", "casts", "hints", "losses", "registry"},
     "optimizers": {"_numbers", "casts", "formulas", "hints", "registry", "schedules"},
     "datasets": {"hints", "registry", "seeding"},
-    "callbacks": {"_numbers", "errors", "hints", "locks", "registry"},
+    "callbacks": {"_numbers", "console", "errors", "files", "hints", "locks", "registry"},
     "formulas": set(),
     "program": set(),
     "graph": {"formulas"},
@@ -50,7 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     "lower": {"formulas", "graph", "program"},
     "backend": set(),
     "backend/settings": set(),
-    "backend/store": {"cache"},
+    "backend/store": {"cache", "files"},
     "backend/cpu": {
         "addresses",
         "backend/settings",
@@ -73,7 +74,7 @@ STOREY = {"model", "training", "saving"}
 ALLOWED |= {room: set(ALLOWED) | STOREY for room in STOREY}
 ALLOWED["testing"] = set(ALLOWED)
 ALLOWED["demo"] = set(ALLOWED) | {"."}
-ALLOWED["__main__"] = {"demo", "."}
+ALLOWED["__main__"] = {"demo", "console", "."}
 ALLOWED["."] = set(ALLOWED) - {"demo", "__main__"}
 
 REQUIRED_PACKAGES = {"numpy", "numba", "llvmlite", "tqdm", "safetensors"}

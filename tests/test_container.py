@@ -1,6 +1,5 @@
 """The model file: whole or refused, whatever happens to it."""
 
-import hashlib
 import json
 import os
 import pickle
@@ -16,43 +15,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from containers import DOCUMENT, SMALL, assert_same, metadata, raw_file
 from fastnn.errors import ModelFileError
 from fastnn.saving import atomic, container
 
 DTYPES = ["bool", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"]
 SHAPES = [(), (0,), (1,), (7,), (0, 3), (3, 0, 2), (5, 1, 4), (31, 33)]
-SMALL = {"k": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([True, False])}
-DOCUMENT = {"name": "é", "n": [1, 2.5, None]}
-
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions, links and kill -9 are POSIX ideas")
-
-
-def assert_same(tensors, expected):
-    assert tensors.keys() == expected.keys()
-    for name, array in expected.items():
-        assert tensors[name].dtype == array.dtype.newbyteorder("=")
-        assert tensors[name].shape == array.shape
-        np.testing.assert_array_equal(tensors[name], array)
-
-
-def plain_checksum(text, parts):
-    """Compute the checksum from its description alone; parts are (name, dtype, shape, bytes)."""
-    pieces = [b"fastnn 1", text.encode()]
-    for name, dtype, shape, data in sorted(parts):
-        pieces += [name.encode(), dtype.encode(), str(shape).encode(), data]
-    joined = b"".join(len(piece).to_bytes(8, "little") + piece for piece in pieces)
-    return "sha256:" + hashlib.sha256(joined).hexdigest()
-
-
-def raw_file(path, header, body=b""):
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
-    return path
-
-
-def metadata(text="{}", parts=(), **changes):
-    valid = {"format": "fastnn", "version": "1", "fastnn": text, "checksum": plain_checksum(text, parts)}
-    return {key: value for key, value in (valid | changes).items() if value is not None}
 
 
 @pytest.fixture
@@ -250,7 +219,7 @@ def test_other_files_are_refused(path, contents, reason):
     with pytest.raises(ModelFileError, match=reason) as caught:
         container.read(path)
     assert caught.value.path == str(path)
-    assert str(path) in str(caught.value)
+    assert repr(str(path)) in str(caught.value)
 
 
 class Trap:

@@ -1,5 +1,11 @@
 """Runs of training: callbacks, what is shown, errors that name the row, resumption."""
 
+import contextlib
+import copy
+import gc
+import pickle
+import weakref
+
 import numpy as np
 import pytest
 
@@ -166,14 +172,78 @@ def test_bad_targets_are_named_before_anything_runs(y, words):
 def test_a_diverging_loss_is_reported_with_its_step_where_fit_was_called():
     steps = regressor(optimizer=fnn.SGD(1e12))
     losses = []
-    while not losses or np.isfinite(losses[-1]):
-        losses.append(steps.train_on_batch(X, TARGET)["loss"])
+    with pytest.warns(RuntimeWarning):
+        while not losses or np.isfinite(losses[-1]):
+            losses.append(steps.train_on_batch(X, TARGET)["loss"])
     assert len(losses) > 1
     model = regressor(optimizer=fnn.SGD(1e12))
     with pytest.warns(RuntimeWarning, match=f"training step {len(losses)};") as caught:
         model.fit(X, TARGET, batch_size=50, epochs=10, shuffle=False, verbose=0)
     assert len(caught) == 1
     assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_loss_of_a_batch_that_is_not_finite_is_reported_once_until_it_is_finite_again(quick):
+    model = regressor(optimizer=fnn.SGD(0.0))
+    x, y = (X, TARGET) if quick else ([X], TARGET)
+    weights = model.get_weights()
+    for _ in range(2):
+        model.set_weights([np.full_like(weight, 1e30) for weight in weights])
+        with pytest.warns(RuntimeWarning, match=f"training step {model.step + 1};") as caught:
+            for _ in range(3):
+                assert not np.isfinite(model.train_on_batch(x, y)["loss"])
+        assert len(caught) == 1 and caught[0].filename == __file__
+        model.set_weights(weights)
+        assert np.isfinite(model.train_on_batch(x, y)["loss"])
+
+
+class Watching(fnn.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.predict(X)
+
+
+@pytest.mark.parametrize(
+    ("make", "held"),
+    [
+        (lambda model: fnn.EarlyStopping("loss", patience=3), True),
+        (lambda model: fnn.ReduceLROnPlateau("loss"), True),
+        (lambda model: Watching(), True),
+        # holds the model itself, as long as it lives
+        (lambda model: fnn.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(step=model.step)), False),
+    ],
+    ids=["stopping", "rates", "own", "closure"],
+)
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_trained_model_is_freed_at_once(make, held, interrupted):
+    def stop(epoch, logs):
+        if interrupted and epoch == 1:
+            raise KeyboardInterrupt
+
+    gc.collect()
+    gc.disable()
+    try:
+        model = classifier()
+        callbacks = [fnn.LambdaCallback(on_epoch_begin=stop), make(model)]
+        with contextlib.suppress(KeyboardInterrupt):
+            model.fit(X, Y, epochs=2, verbose=0, validation_split=0.2, callbacks=callbacks)
+        model.predict(X)
+        here = weakref.ref(model)
+        if not held:
+            del callbacks
+        del model
+        assert here() is None
+    finally:
+        gc.enable()
+
+
+def test_callbacks_can_be_copied_and_know_their_model():
+    model, stopping = classifier(), fnn.EarlyStopping("loss")
+    assert stopping.model is None
+    model.fit(X, Y, verbose=0, callbacks=stopping)
+    assert stopping.model is model
+    for twin in (copy.deepcopy(stopping), pickle.loads(pickle.dumps(stopping))):
+        assert twin.model is None and twin.best == stopping.best
 
 
 def test_what_cannot_be_trained_is_said_before_anything_runs():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 
 import fastnn as fnn
+from fastnn.console import complain, tell, unannounced
 
 _DESCRIPTION = """\
 Neural networks whose every kernel is compiled by Numba.
@@ -33,18 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        code = _COMMANDS[options.command or "digits"](options)
-        sys.stdout.flush()
-        return code
+        return _COMMANDS[options.command or "digits"](options)
     except KeyboardInterrupt:
-        print("fastnn: interrupted", file=sys.stderr)
+        complain("fastnn: interrupted")
         return 130
     except BrokenPipeError:
         # whoever read the output has left (`| head`): nothing more can be said, not even on exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(Exception):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (OSError, MemoryError) as error:
-        print(f"fastnn: {error or type(error).__name__}", file=sys.stderr)
+        complain(f"fastnn: {error or type(error).__name__}")
         return 1
 
 
@@ -114,15 +115,15 @@ def _digits(options: argparse.Namespace) -> int:
 def _info(options: argparse.Namespace) -> int:
     from fastnn.demo.info import describe
 
-    print(describe())
+    tell(describe())
     return 0
 
 
 def _cache(options: argparse.Namespace) -> int:
     if options.action == "clear":
-        print(f"removed {fnn.cache.clear()} kernels")
+        tell(f"removed {fnn.cache.clear()} kernels")
         return 0
-    print(f"{fnn.cache.described()}: {len(fnn.cache.entries())} kernels, {fnn.cache.size()} bytes")
+    tell(f"{fnn.cache.described()}: {len(fnn.cache.entries())} kernels, {fnn.cache.size()} bytes")
     return 0
 
 
@@ -136,8 +137,10 @@ def _warm(options: argparse.Namespace) -> int:
         return warm_cuda.run(dtypes, options.cuda)
     keys = warm.common(dtypes)
     count = len(warm.missing(keys))
-    print(f"{len(keys)} kernels, {count} to be compiled", flush=True)
-    print(f"ready after {warm.prepare(keys):.1f} s; kept in {fnn.cache.described()}")
+    tell(f"{len(keys)} kernels, {count} to be compiled")
+    with unannounced():
+        seconds = warm.prepare(keys)
+    tell(f"ready after {seconds:.1f} s; kept in {fnn.cache.described()}")
     return 0
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import types
 import typing
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -26,6 +27,9 @@ _SCALARS = (bool, int, float, str, types.NoneType)
 
 _given: ContextVar[Mapping[str, Any]] = ContextVar("given", default=types.MappingProxyType({}))
 _collected: ContextVar[dict[str, Any] | None] = ContextVar("collected", default=None)
+_known_fields: weakref.WeakKeyDictionary[type[Any], tuple[dict[str, Any], dict[str, tuple[Any, ...]]]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def to_config(obj: object) -> dict[str, Any]:
@@ -129,16 +133,15 @@ def _json_of(value: object, where: str, depth: int) -> Any:
 def _build(cls: type[Any], config: dict[Any, Any], registry: Mapping[str, type[Any]], where: str, depth: int) -> Any:
     if getattr(cls, "own", False):
         return _own_of_name(cls, config, where)
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    fields, options = _fields_of(cls)
     for name in config:
         if name != "class" and name not in fields:
             raise ValueError(f"{where}: {unknown_name(f'field of {cls.__name__}', name, fields)}")
     missing = [name for name, f in fields.items() if name not in config and not has_default(f)]
     if missing:
         raise ValueError(f"{where}: {cls.__name__} needs the missing field {', '.join(missing)}")
-    hints = typing.get_type_hints(cls)
     arguments = {
-        name: _parse(config[name], _options(hints[name]), registry, f"{where}.{name}", depth + 1)
+        name: _parse(config[name], options[name], registry, f"{where}.{name}", depth + 1)
         for name in fields
         if name in config
     }
@@ -146,6 +149,17 @@ def _build(cls: type[Any], config: dict[Any, Any], registry: Mapping[str, type[A
         return cls(**arguments)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _fields_of(cls: type[Any]) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
+    """Return a dataclass' fields, and the alternatives that each value may be, by name."""
+    found = _known_fields.get(cls)
+    if found is None:
+        # evaluates annotations that are text: two thirds of the time that models of many layers took to load
+        hints = typing.get_type_hints(cls)
+        fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+        found = _known_fields[cls] = fields, {name: _options(hints[name]) for name in fields}
+    return found
 
 
 def _name_of_own(obj: Any, where: str) -> dict[str, Any]:
@@ -267,9 +281,9 @@ def _parse_object(
     if not bases:
         raise _mistyped(value, options, where)
     name = _class_name(value, where)
-    everything = [cls for classes in (registry, *REGISTRY.values()) for cls in classes.values()]
-    fitting = {cls for cls in everything if issubclass(cls, tuple(bases))}
-    found = [cls for cls in fitting if cls.__name__ == name]
+    families = (registry, *REGISTRY.values())
+    named = {classes[name] for classes in families if name in classes}
+    found = [cls for cls in named if issubclass(cls, tuple(bases))]
     if len(found) == 1:
         return _build(found[0], value, registry, where, depth)
     if found:
@@ -277,7 +291,9 @@ def _parse_object(
     owner = _family_of(name)
     if owner is not None:
         raise ValueError(f"{where}: expected {_describe(options)}, got {name}, which is {with_article(owner)}")
-    raise ValueError(f"{where}: {unknown_name('class', name, (cls.__name__ for cls in fitting))}")
+    everything = {cls for classes in families for cls in classes.values()}
+    fitting = (cls.__name__ for cls in everything if issubclass(cls, tuple(bases)))
+    raise ValueError(f"{where}: {unknown_name('class', name, fitting)}")
 
 
 def _class_name(config: dict[Any, Any], where: str) -> str:

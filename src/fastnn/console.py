@@ -1,12 +1,19 @@
-"""Progress bars: on a terminal or in a notebook, and nowhere else."""
+"""All that is written to the console: lines and progress bars, courtesies that never end the work.
+
+A stream may be missing (pythonw), closed, full, a pipe whose reader has left, or unable to write a letter: then less is
+shown, and nothing is raised.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
+import threading
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastnn.locks import importing
@@ -15,22 +22,129 @@ T = TypeVar("T")
 
 # fewer take no longer than a moment
 _LEAST = 3
+_COLUMNS = 80
 
 
 def is_interactive() -> bool:
-    """Tell whether somebody sees what is written to the standard error."""
-    isatty = getattr(sys.stderr, "isatty", None)
-    return "ipykernel" in sys.modules or (isatty is not None and bool(isatty()))
-
-
-def width() -> dict[str, int | bool]:
-    """Follow the terminal's width; containers may give it 0 columns, where tqdm would draw nothing."""
+    """Return whether somebody sees what is written to the standard error."""
+    if "ipykernel" in sys.modules:
+        return True
     try:
-        if os.get_terminal_size(sys.stderr.fileno()).columns == 0:
-            return {"ncols": 80, "nrows": 24}
-    except (AttributeError, OSError, ValueError):
-        pass
-    return {"dynamic_ncols": True}
+        return bool(sys.stderr.isatty())
+    except Exception:
+        return False
+
+
+def columns() -> int | None:
+    """Return the terminal's width, 80 where it says none; None where lines may have any length."""
+    if "ipykernel" in sys.modules or not is_interactive():
+        return None
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _COLUMNS
+    except Exception:
+        return _COLUMNS
+
+
+def say(text: str) -> None:
+    """Print a line on standard output without tearing a progress bar apart; where that fails, it is not shown."""
+    with contextlib.suppress(Exception), _between_bars():
+        write(text + "\n", "stdout")
+
+
+def complain(text: str) -> None:
+    """Print a line on standard error; where that fails, it is not shown."""
+    with contextlib.suppress(Exception), _between_bars():
+        write(text + "\n", "stderr")
+
+
+def tell(text: str) -> None:
+    """Print a line that is the result of a command, on standard output.
+
+    Raises
+    ------
+    Exception
+        What the stream raises: a command has to know that nobody got its result.
+    """
+    with _between_bars():
+        write(text + "\n", "stdout")
+
+
+def write(text: str, stream_name: str) -> None:
+    """Write text to "stdout" or "stderr" at once; letters that it cannot write become question marks.
+
+    Raises
+    ------
+    Exception
+        What the stream raises.
+    """
+    stream = getattr(sys, stream_name)
+    # programs without a console (pythonw) have no streams
+    if stream is None:
+        return
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    if raw is None or os.name != "posix":
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            encoding = getattr(stream, "encoding", None) or "ascii"
+            stream.write(text.encode(encoding, "replace").decode(encoding))
+        if hasattr(stream, "flush"):
+            stream.flush()
+        return
+    stream.flush()
+    # Not through the buffer: what it could not write would stay there, and the interpreter fails when it ends.
+    rest = _encoded(text, stream.encoding, stream.errors)
+    while rest:
+        count = raw.write(rest)
+        if count is None:
+            raise BlockingIOError(f"{stream_name} is full")
+        rest = rest[count:]
+
+
+def _encoded(text: str, encoding: str, errors: str | None) -> bytes:
+    try:
+        return text.encode(encoding, errors or "strict")
+    except UnicodeEncodeError:
+        return text.encode(encoding, "replace")
+
+
+@contextlib.contextmanager
+def _between_bars() -> Iterator[None]:
+    """Take the console's bars away, and draw them again."""
+    tqdm: Any = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    if not getattr(tqdm, "_instances", None):
+        yield
+        return
+    with tqdm.get_lock():
+        bars = [bar for bar in list(tqdm._instances) if _on_console(bar)]
+        for bar in bars:
+            bar.clear(nolock=True)
+        try:
+            yield
+        finally:
+            for bar in bars:
+                bar.refresh(nolock=True)
+
+
+def _on_console(bar: Any) -> bool:
+    """Return whether a bar, ours or another program's, has been drawn on the console."""
+    file = getattr(getattr(bar, "fp", None), "_wrapped", getattr(bar, "fp", None))
+    return hasattr(bar, "start_t") and (isinstance(file, _StandardError) or file in (sys.stdout, sys.stderr))
+
+
+class _StandardError:
+    """The standard error as tqdm needs it; what cannot be written is not shown."""
+
+    def __init__(self) -> None:
+        self.encoding = getattr(sys.stderr, "encoding", None)
+
+    def write(self, text: str) -> None:
+        """Write text, if that is possible."""
+        with contextlib.suppress(Exception):
+            write(text, "stderr")
+
+    def flush(self) -> None:
+        """Do nothing: all is written at once."""
 
 
 @functools.cache
@@ -48,11 +162,193 @@ def bar_class() -> Any:
     return Bar
 
 
+def make_bar(kind: Any, **options: Any) -> Any:
+    """Make a bar on standard error that is drawn when it is updated, and first not at once.
+
+    Parameters
+    ----------
+    kind : class
+        From `bar_class`.
+    **options
+        tqdm's.
+    """
+    # The delay only keeps tqdm from drawing the new bar, empty, at once.
+    usual: dict[str, Any] = {"miniters": 0, "mininterval": 0, "delay": 1e-9}
+    usual |= {"dynamic_ncols": True} if "ipykernel" in sys.modules else {"file": _StandardError(), "ncols": columns()}
+    return kind(**usual | options)
+
+
+def draw_bar(bar: Any, position: int, head: str, counter: str, times: Sequence[str], values: Sequence[str]) -> None:
+    """Draw a bar with what fits into the terminal's width: values matter most, then the bar, then times.
+
+    Parameters
+    ----------
+    position : int
+        How much is done.
+    head, counter : str
+        What stands before the bar, and after it.
+    times : sequence of str
+        Formats of times, the longest first.
+    values : sequence of str
+        Quantities.
+    """
+    width, tail = columns(), " ".join(values)
+    middle = f"|{{bar}}| {counter}{times[0]} "
+    if width is not None:
+        bar.ncols = width
+        candidates = [f"|{{bar}}| {counter}{each} " for each in times] + [f"|{{bar}}| {counter}", counter, ""]
+        room = width - len(head) - len(tail)
+        middle = next((each for each in candidates if _length(each, bar) <= room), "")
+        if not middle and room < 0:
+            # one column free: a terminal may begin a new line after the last one
+            tail = tail[: max(0, width - len(head) - 4)] + "..."
+    bar.bar_format = _plain(head) + middle + _plain(tail)
+    bar.update(position - bar.n)
+
+
+def _length(text: str, bar: Any) -> int:
+    """Return about how long a format gets, with a bar of eight letters."""
+    lengths = {"{bar}": 8, "{elapsed}": 5, "{remaining}": 5, "{rate_fmt}": 12, "{n_fmt}": len(str(bar.total))}
+    lengths["{total_fmt}"] = lengths["{n_fmt}"]
+    return len(text) + sum(length - len(name) for name, length in lengths.items() if name in text)
+
+
+def end_bar(bar: Any, position: int, text: str) -> None:
+    """Leave a line in the place of a bar, however long it is."""
+    bar.bar_format = _plain(text)
+    if "ipykernel" not in sys.modules:
+        bar.ncols = None
+    bar.n = position
+    bar.close()
+
+
+def _plain(text: str) -> str:
+    """Return text as a bar's format."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def quantities(values: Mapping[Any, Any], between: str = "=") -> list[str]:
+    """Return each quantity's name and value as text; what is no number is shortened."""
+    return [f"{name}{between}{_quantity(value)}" for name, value in values.items()]
+
+
+def _quantity(value: Any) -> str:
+    try:
+        text = f"{value:.4g}" if not isinstance(value, str) else value if value.isprintable() else repr(value)
+    except Exception:
+        try:
+            text = " ".join(repr(value).split())
+        except Exception:
+            text = type(value).__name__
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def duration(seconds: float) -> str:
+    """Return a number of seconds as text."""
+    return f"{seconds:.3g} s" if seconds < 100.0 else f"{seconds:.0f} s"
+
+
+class _Waited(threading.local):
+    """What the calling thread has waited for kernels."""
+
+    seconds = 0.0
+    waiting = False
+
+
+class _Everyone:
+    """The time in which any thread waited for kernels."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.count, self.since, self.seconds = 0, 0.0, 0.0
+
+
+_waited = _Waited()
+_everyone = _Everyone()
+
+
+def _renew_everyone() -> None:
+    """Begin again in a child process: the threads that waited are not there."""
+    global _everyone
+    _everyone = _Everyone()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_everyone)
+
+
+@contextlib.contextmanager
+def waiting() -> Iterator[None]:
+    """Count the time of this block as one in which kernels were made ready, and nothing was trained."""
+    if _waited.waiting:
+        yield
+        return
+    everyone, begin = _everyone, time.monotonic()
+    _waited.waiting = True
+    with everyone.lock:
+        if everyone.count == 0:
+            everyone.since = begin
+        everyone.count += 1
+    try:
+        yield
+    finally:
+        end = time.monotonic()
+        _waited.waiting = False
+        _waited.seconds += end - begin
+        with everyone.lock:
+            everyone.count -= 1
+            if everyone.count == 0:
+                everyone.seconds += end - everyone.since
+
+
+def waited(*, by_any: bool = False) -> float:
+    """Return the seconds that this thread, or any, has waited for kernels so far.
+
+    Displays of training subtract them: what is waited for once says nothing about the time that is left.
+    """
+    return _everyone.seconds if by_any else _waited.seconds
+
+
+@contextlib.contextmanager
+def unannounced() -> Iterator[None]:
+    """Show no lines about compilation in this thread: the caller has its own."""
+    _silent.on = True
+    try:
+        yield
+    finally:
+        _silent.on = False
+
+
+class _Silent(threading.local):
+    on = False
+
+
+_silent = _Silent()
+
+
 def compiling(kernels: Sequence[T], what: str) -> Iterator[T]:
-    """Walk kernels that have to be compiled, behind a bar where somebody waits for several."""
-    if len(kernels) < _LEAST or not is_interactive():
+    """Walk kernels that have to be compiled: with a bar on a terminal, else with a line before and one after.
+
+    Nothing is shown for one or two of them.
+    """
+    if len(kernels) < _LEAST:
         yield from kernels
         return
-    options = {"desc": f"compiling {what} (once)", "unit": "kernel", "leave": False, **width()}
-    with bar_class()(kernels, **options) as bar:
-        yield from bar
+    if not is_interactive():
+        if _silent.on:
+            yield from kernels
+            return
+        begin = time.monotonic()
+        complain(f"fastnn: compiling {len(kernels)} {what} for this processor, once ...")
+        yield from kernels
+        complain(f"fastnn: compiled {len(kernels)} {what} in {duration(time.monotonic() - begin)}")
+        return
+    bar = make_bar(
+        bar_class(), total=len(kernels), desc=f"compiling {what} (once)", unit="kernel", leave=False, delay=0
+    )
+    try:
+        for kernel in kernels:
+            yield kernel
+            bar.update()
+    finally:
+        bar.close()

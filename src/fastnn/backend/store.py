@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastnn import cache
+from fastnn.files import replace
 
 _MAGIC = b"fastnn kernel 2\n"
 _DIGEST_BYTES = 32
@@ -98,7 +99,10 @@ def _write_and_rename(descriptor: int, data: bytes, temporary: Path, target: Pat
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-        os.replace(temporary, target, src_dir_fd=folder, dst_dir_fd=folder)
+        if folder is None:
+            replace(temporary, target)
+        else:
+            os.replace(temporary, target, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         os.unlink(temporary, dir_fd=folder)
         raise

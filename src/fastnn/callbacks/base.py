@@ -1,5 +1,6 @@
 """The hooks of training, and the list that calls them."""
 
+import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -35,8 +36,8 @@ class Callback:
     that needs every single batch sets ``every_batch = True``: then the loop runs one batch at a time, which
     is slower. `on_train_batch_begin` is called only in such a loop; overriding it asks for one.
 
-    `logs` is one dict that all callbacks get in their order: what one adds to it, the next ones and the
-    history see. Hook names and arguments are those of ``keras.callbacks.Callback``.
+    `logs` is one dict that all callbacks get in their order: what one adds to it, the next ones see, and the
+    history if it is a number. Hook names and arguments are those of ``keras.callbacks.Callback``.
 
     Attributes
     ----------
@@ -57,8 +58,25 @@ class Callback:
     every_batch: bool = False
     saves_model: bool = False
     state_names: ClassVar[tuple[str, ...]] = ()
-    model: Any = None
     params: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def model(self) -> Any:
+        """The model in training; None before, and when it is gone."""
+        # not kept alive: a model that is dropped is freed at once, not when the cycle collector comes
+        held = self.__dict__.get("_model")
+        return held() if isinstance(held, weakref.ref) else held
+
+    @model.setter
+    def model(self, model: Any) -> None:
+        try:
+            self.__dict__["_model"] = None if model is None else weakref.ref(model)
+        except TypeError:
+            self.__dict__["_model"] = model
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has: all but the model."""
+        return {name: value for name, value in self.__dict__.items() if name != "_model"}
 
     def set_model(self, model: Any) -> None:
         """Take the model that is about to be trained."""

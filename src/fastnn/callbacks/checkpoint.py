@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from fastnn.callbacks.base import Callback, Logs
-from fastnn.callbacks.console import say
 from fastnn.callbacks.monitor import Monitor, count, number
+from fastnn.console import say
+from fastnn.registry import shorten
 
 __all__ = ["ModelCheckpoint"]
 
@@ -82,7 +83,15 @@ class ModelCheckpoint(Callback):
         self.last_batch = -1
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Count batches from here; the best value stays."""
+        """Count batches from here; the best value stays.
+
+        Raises
+        ------
+        ValueError
+            If the files' name is that of a folder.
+        """
+        if os.path.isdir(self.filepath):
+            raise ValueError(f"ModelCheckpoint: filepath is the name of a file, got the folder {self.filepath!r}")
         self.batches_since_save = 0
         self.epoch = self.last_batch = -1
 
@@ -137,6 +146,11 @@ class ModelCheckpoint(Callback):
             raise ValueError(
                 f"ModelCheckpoint: the file name {self.filepath!r} needs {error}; available are: {available}"
             ) from error
+        except (TypeError, ValueError, AttributeError, IndexError) as error:
+            # of an entry that a callback has put into the logs and that is no number, for example
+            raise ValueError(
+                f"ModelCheckpoint: the file name {self.filepath!r} cannot be made of {shorten(dict(fields))}: {error}"
+            ) from error
 
 
 def _checked_path(filepath: str | os.PathLike[str]) -> str:
@@ -147,6 +161,10 @@ def _checked_path(filepath: str | os.PathLike[str]) -> str:
         fields = [field for _, field, _, _ in string.Formatter().parse(path) if field is not None]
     except ValueError as error:
         raise ValueError(f"ModelCheckpoint: the file name {path!r} is not a format: {error}") from error
+    if not path or path.endswith(tuple(filter(None, (os.sep, os.altsep)))):
+        raise ValueError(f"ModelCheckpoint: filepath is the name of a file, got the folder {path!r}")
+    if "\0" in path:
+        raise ValueError(f"ModelCheckpoint: no file can have the name {path!r}")
     if any(not field or field[0].isdigit() for field in fields):
         raise ValueError(f"ModelCheckpoint: the fields of {path!r} need names, such as {{epoch:02d}}")
     return path

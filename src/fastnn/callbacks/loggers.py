@@ -1,14 +1,22 @@
 """Writing down what happens, and hooks made of plain functions."""
 
+import contextlib
 import csv
 import io
 import os
-from collections.abc import Callable
+import re
+import stat
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from fastnn.callbacks.base import Callback, Logs
+from fastnn.files import write_whole
 
 __all__ = ["CSVLogger", "LambdaCallback"]
+
+# what spreadsheets write at the beginning of files in UTF-8
+_MARK = b"\xef\xbb\xbf"
 
 
 class CSVLogger(Callback):
@@ -16,7 +24,8 @@ class CSVLogger(Callback):
 
     The columns are ``epoch``, counted from 0, and the quantities of the logs. A quantity that turns up later
     gets a new last column; rows that lack one have an empty field. A row is in the file when its epoch has
-    ended. Missing folders are made.
+    ended; a resumed training replaces the rows of the epochs that it repeats. Missing folders are made. Where a
+    row cannot be written (no space left), a RuntimeWarning says so once, and training goes on.
 
     Parameters
     ----------
@@ -25,7 +34,8 @@ class CSVLogger(Callback):
     separator : str
         One character between the fields.
     append : bool
-        Whether to go on with an existing file; otherwise a training begins a new one, unless it is resumed.
+        Whether to go on with an existing file, in its columns and with its line ends; otherwise a training begins
+        a new one, unless it is resumed.
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("begun",)
@@ -37,61 +47,166 @@ class CSVLogger(Callback):
         self.separator = separator
         self.append = bool(append)
         self.begun = False
+        self._resumed = False
+        self._warned = False
         self._columns: list[str] = []
+        self._end = "\r\n"
         self._file: io.TextIOWrapper | None = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Leave the file of an earlier training."""
+        """Leave the file of an earlier training; see that a file that is gone on with can be read, and written.
+
+        Raises
+        ------
+        OSError
+            When the file cannot be written.
+        ValueError
+            When it is no file of these columns: it has another separator or encoding.
+        """
         self.close()
-        self.begun = False
+        self.begun = self._resumed = self._warned = False
+        os.makedirs(os.path.dirname(self.filename) or ".", exist_ok=True)
+        with open(self.filename, "ab"):
+            # before anything is computed: it may not be writeable
+            pass
+        if self.append:
+            self._open(keep=True)
+            self.close()
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take up a state of `get_state`."""
+        super().set_state(state)
+        self._resumed = True
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Write a row."""
-        row = {"epoch": epoch, **(logs or {})}
-        if self._file is None:
-            self._begin()
-        new = [name for name in row if name not in self._columns]
-        if new:
-            rows = self._rows()
-            self._columns += new
-            self._rewrite(rows)
-        self._write(row)
+        row = {"epoch": epoch, **{str(name): value for name, value in (logs or {}).items() if name != "epoch"}}
+        try:
+            if self._file is None:
+                self._open(keep=self.begun or self.append, before=epoch if self._resumed else None)
+                self.begun, self._resumed = True, False
+            new = [name for name in row if name not in self._columns]
+            if new and not self._changeable() and not self._columns:
+                self._columns = new
+                self._write(new)
+            elif new and self._changeable():
+                rows = self._rows()
+                width = max([len(self._columns), *map(len, rows)])
+                # fields that no column names stay where they are
+                self._columns += [""] * (width - len(self._columns)) + new
+                self._rewrite(rows)
+            self._write(self._fields(row))
+        except (OSError, ValueError) as error:
+            if self._file is not None and self._file.closed:
+                self._file = None
+            if not self._warned:
+                self._warned = True
+                warnings.warn(f"CSVLogger: {self.filename!r} lacks rows: {error}", RuntimeWarning, stacklevel=2)
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            # what a full disk has not taken by now is lost, and told
+            with contextlib.suppress(OSError):
+                file.close()
 
-    def _begin(self) -> None:
-        keep = self.begun or self.append
-        self.begun = True
+    def _open(self, keep: bool, before: int | None = None) -> None:
+        """Open the file for new rows: a new one, or one whose rows are kept, but those from an epoch on."""
         os.makedirs(os.path.dirname(self.filename) or ".", exist_ok=True)
-        self._file = open(self.filename, "a+" if keep else "w+", newline="", encoding="utf-8")  # noqa: SIM115
-        self._rows()
+        self._columns, self._end = [], "\r\n"
+        # bytes that are no UTF-8 come back as they were
+        options: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+        self._file = open(self.filename, "a" if keep else "w", **options)  # noqa: SIM115
+        if not keep or not self._changeable():
+            return
+        rows = self._rows()
+        again = 0 if before is None else _repeated(rows, self._columns, before)
+        if again:
+            self._rewrite(rows[: len(rows) - again])
 
-    def _rows(self) -> list[dict[str, Any]]:
-        """Read the file: its rows, and its columns."""
-        assert self._file is not None
-        self._file.seek(0)
-        reader = csv.DictReader(self._file, delimiter=self.separator)
-        rows = list(reader)
-        self._columns = list(reader.fieldnames or [])
-        self._file.seek(0, os.SEEK_END)
-        return rows
+    def _changeable(self) -> bool:
+        """Return whether the file can be read and written again, unlike a pipe or a device."""
+        return stat.S_ISREG(os.stat(self.filename).st_mode)
 
-    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
-        assert self._file is not None
-        self._file.seek(0)
-        self._file.truncate()
-        csv.writer(self._file, delimiter=self.separator).writerow(self._columns)
-        for row in rows:
-            self._write(row)
+    def _rows(self) -> list[list[str]]:
+        """Read the file: the fields of its rows, and its columns and line ends; its last line gets an end."""
+        with open(self.filename, "rb") as file:
+            contents = file.read()
+        if contents[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise ValueError(f"CSVLogger: {self.filename!r} is in UTF-16, rows are in UTF-8: give another file")
+        text = contents.removeprefix(_MARK).decode("utf-8", "surrogateescape")
+        try:
+            rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=self.separator) if row]
+        except csv.Error as error:
+            raise ValueError(f"CSVLogger: {self.filename!r} is no CSV file: {error}") from error
+        self._columns = rows[0] if rows else []
+        if len(self._columns) == 1 and self._columns != ["epoch"] and re.search(r"\bepoch\b", self._columns[0]):
+            raise ValueError(
+                f"CSVLogger: {self.filename!r} begins with {self._columns[0]!r}: give the separator that it has"
+            )
+        ends = re.search("\r\n|\n|\r", text)
+        if ends is not None:
+            self._end = ends[0]
+        if text and not text.endswith(("\n", "\r")):
+            assert self._file is not None
+            self._file.write(self._end)
+            self._file.flush()
+        return rows[1:]
 
-    def _write(self, row: dict[str, Any]) -> None:
+    def _rewrite(self, rows: list[list[str]]) -> None:
+        """Replace the file by its columns and these rows."""
         assert self._file is not None
-        csv.writer(self._file, delimiter=self.separator).writerow([row.get(name, "") for name in self._columns])
+        with open(self.filename, "rb") as file:
+            mark = _MARK if file.read(len(_MARK)) == _MARK else b""
+        text = io.StringIO(newline="")
+        width = len(self._columns)
+        whole = [self._columns, *(row + [""] * (width - len(row)) for row in rows)]
+        csv.writer(text, delimiter=self.separator, lineterminator=self._end).writerows(whole)
+        self._file.close()
+        write_whole(self.filename, mark, text.getvalue().encode("utf-8", "surrogateescape"))
+        columns, end = self._columns, self._end
+        self._open(keep=True)
+        self._columns, self._end = columns, end
+
+    def _fields(self, row: Mapping[str, Any]) -> list[Any]:
+        """Return a row's values by column; the first of several columns of a name has it."""
+        fields: list[Any] = [""] * len(self._columns)
+        for name, value in row.items():
+            if name in self._columns:
+                fields[self._columns.index(name)] = _field(value)
+        return fields
+
+    def _write(self, fields: list[Any]) -> None:
+        assert self._file is not None
+        csv.writer(self._file, delimiter=self.separator, lineterminator=self._end).writerow(fields)
         self._file.flush()
+
+
+def _field(value: Any) -> Any:
+    """Return what stands in a field: a number, a text, nothing for None, all elements of an array."""
+    to_list = getattr(value, "tolist", None)
+    if callable(to_list):
+        with contextlib.suppress(Exception):
+            return to_list()
+    return value
+
+
+def _repeated(rows: list[list[str]], columns: list[str], epoch: int) -> int:
+    """Return how many of the last rows are of an epoch or later ones, of the same training: they ascend."""
+    count, later = 0, float("inf")
+    if "epoch" not in columns:
+        return 0
+    place = columns.index("epoch")
+    for row in reversed(rows):
+        try:
+            number = int(row[place])
+        except (ValueError, IndexError):
+            break
+        if not epoch <= number < later:
+            break
+        count, later = count + 1, number
+    return count
 
 
 class LambdaCallback(Callback):

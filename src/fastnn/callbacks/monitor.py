@@ -3,6 +3,8 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from fastnn.registry import shorten
+
 __all__ = ["Monitor", "count", "number"]
 
 MODES = ("auto", "min", "max")
@@ -71,7 +73,13 @@ class Monitor:
         """Return the quantity, or raise a ValueError that names those that are there."""
         logs = logs or {}
         self.check(logs)
-        return float(logs[self.name])
+        value = logs[self.name]
+        try:
+            return float(value)
+        except Exception as error:
+            raise TypeError(
+                f"{self.owner} monitors {self.name!r}, where a callback has put {shorten(value)}, which is no number"
+            ) from error
 
     def check(self, logs: Collection[str]) -> None:
         """Raise a ValueError unless a quantity of this name is there."""

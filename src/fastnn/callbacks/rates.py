@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from fastnn.callbacks.base import Callback, Logs
-from fastnn.callbacks.console import say
 from fastnn.callbacks.monitor import Monitor, count, number
+from fastnn.console import say
 
 __all__ = ["LearningRateScheduler", "ReduceLROnPlateau"]
 

@@ -1,14 +1,15 @@
 """Ending training before the last epoch."""
 
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy.typing as npt
 
 from fastnn.callbacks.base import Callback, Logs
-from fastnn.callbacks.console import say
 from fastnn.callbacks.monitor import Monitor, count, number
+from fastnn.console import say
 
 __all__ = ["EarlyStopping", "TerminateOnNaN"]
 
@@ -137,6 +138,9 @@ class TerminateOnNaN(Callback):
 
     def _check(self, when: str, logs: Logs | None) -> None:
         loss = (logs or {}).get("loss")
-        if loss is not None and not math.isfinite(loss) and not self.model.stop_training:
+        # a callback may have put something else there
+        if not isinstance(loss, numbers.Real) or self.model.stop_training:
+            return
+        if not math.isfinite(loss):
             self.model.stop_training = True
             say(f"{when}: the loss is {loss}, training stops")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastnn as fnn
+from fastnn.console import complain, tell, unannounced
 from fastnn.demo import warm
 from fastnn.demo.race import Setup, held_out_split, make_model
 
@@ -54,7 +55,7 @@ def demonstrate(setup: Setup, *, quiet: bool) -> int:
     int
         Exit code: 1 when the race with NumPy could not be run.
     """
-    say = _silent if quiet else _say
+    say = _silent if quiet else tell
     X, y = fnn.datasets.load_digits()
     train, test = held_out_split(len(X), setup.seed)
     X = X.astype(setup.dtype, copy=False)
@@ -72,18 +73,17 @@ def demonstrate(setup: Setup, *, quiet: bool) -> int:
     )
     _prepare(model, quiet=quiet)
     report = _train(model, setup, (X[train], y[train]), (X[test], y[test]), quiet=quiet)
-    print(
+    tell(
         f"held-out images: loss {report.loss:.4f}, accuracy {100 * report.accuracy:.2f} % "
-        f"(trained in {report.seconds:.2f} s)",
-        flush=True,
+        f"(trained in {report.seconds:.2f} s)"
     )
     say("\nNow the same training (weights, batches, Adam, one thread) in plain NumPy, in turns with fastnn ...")
     try:
         race = _race(setup)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        print(f"fastnn: the race with NumPy could not be run: {error}", file=sys.stderr)
+        complain(f"fastnn: the race with NumPy could not be run: {error}")
         return 1
-    print(_table(race))
+    tell(_table(race))
     say(
         f"Medians of {race['rounds']} runs of {race['epochs']} epochs each. A run holds all of the training: "
         "shuffling, gathering\nbatches, forward, loss, backward, Adam. `benchmarks/compare.py` in the source "
@@ -94,23 +94,20 @@ def demonstrate(setup: Setup, *, quiet: bool) -> int:
     return 0
 
 
-# 12 kernels took 3.6 to 13 s in a process of its own on three processors, Numba's import included
-_SECONDS_A_KERNEL = 0.65
-
-
 def _prepare(model: fnn.Model, *, quiet: bool) -> None:
     """Compile what is missing, and tell how long it took."""
     keys = warm.keys_of(model.program)
     missing = warm.missing(keys)
     if missing and not quiet:
-        print(
-            f"Compiling {len(missing)} kernels for this processor; this happens once and takes about "
-            f"{max(1, round(_SECONDS_A_KERNEL * len(missing)))} s ...",
-            flush=True,
+        # 12 kernels took 3.6 to 13 s in a process of its own on three processors, and a minute on a busy one
+        tell(
+            f"Compiling {len(missing)} kernels for this processor; this happens once and takes some seconds, on a "
+            "slow machine a minute or more ..."
         )
-    seconds = warm.prepare(keys)
+    with unannounced():
+        seconds = warm.prepare(keys)
     if missing and not quiet:
-        print(f"Compiled in {seconds:.1f} s; kept in {fnn.cache.described()}")
+        tell(f"Compiled in {seconds:.1f} s; kept in {fnn.cache.described()}")
 
 
 def _train(
@@ -136,6 +133,7 @@ def _race(setup: Setup) -> dict[str, Any]:
         env=environment | _ONE_THREAD,
         capture_output=True,
         text=True,
+        errors="replace",
         check=False,
     )
     if done.returncode != 0:
@@ -156,10 +154,6 @@ def _table(race: dict[str, Any]) -> str:
         f"fastnn is {ratio:.1f} times as fast." if ratio >= 1.0 else f"fastnn is {1 / ratio:.1f} times as slow."
     )
     return "\n".join(lines)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 def _silent(text: str) -> None:

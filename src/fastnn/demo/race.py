@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastnn as fnn
+from fastnn.console import tell
 from fastnn.seeding import derive
 
 # An odd number has a median that was measured; the first run of each is not counted.
@@ -151,4 +152,4 @@ def numpy_mlp() -> ModuleType:
 
 if __name__ == "__main__":
     chosen = json.loads(sys.argv[1])
-    print(json.dumps(race(Setup(**chosen | {"sizes": tuple(chosen["sizes"])}))))
+    tell(json.dumps(race(Setup(**chosen | {"sizes": tuple(chosen["sizes"])}))))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import fastnn as fnn
+from fastnn.console import complain, tell, unannounced
 from fastnn.demo import warm
 from fastnn.model.inspection import program
 
@@ -49,21 +49,22 @@ def run(dtypes: Iterable[str], wanted: str) -> int:
         else:
             architecture = str(available.open_device(available.parse("cuda")).architecture)
     except (fnn.DeviceError, ValueError) as error:
-        print(f"fastnn: {error}", file=sys.stderr)
+        complain(f"fastnn: {error}")
         return 1
     # not above: without numba-cuda there is nothing to import
     from fastnn.backend.cuda import library
 
     parts = common(dtypes)
     count = len(library.missing(parts, architecture))
-    print(f"{len(parts)} CUDA kernels for sm_{architecture}, {count} to be compiled", flush=True)
+    tell(f"{len(parts)} CUDA kernels for sm_{architecture}, {count} to be compiled")
     try:
-        seconds = prepare(parts, architecture)
+        with unannounced():
+            seconds = prepare(parts, architecture)
     except Exception as error:
         # such as an architecture that the linker has never heard of
-        print(f"fastnn: kernels for sm_{architecture} cannot be compiled: {error}", file=sys.stderr)
+        complain(f"fastnn: kernels for sm_{architecture} cannot be compiled: {error}")
         return 1
-    print(f"ready after {seconds:.1f} s; kept in {fnn.cache.described()}")
+    tell(f"ready after {seconds:.1f} s; kept in {fnn.cache.described()}")
     return 0
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fastnn import casts, optimizers
 from fastnn._numbers import flag
 from fastnn.callbacks import Callback
+from fastnn.console import quantities, say
 from fastnn.hints import explained
 from fastnn.layers.base import positive_int
 from fastnn.layers.symbol import Symbol
@@ -27,6 +28,7 @@ from fastnn.training import batches, passes, quick_step
 from fastnn.training.criteria import check_names
 from fastnn.training.fit import fit
 from fastnn.training.history import History
+from fastnn.training.loop import warn_of_bad_loss
 from fastnn.training.objective import Objective, as_list
 
 
@@ -267,6 +269,8 @@ class Model(FeedingMixin):
     ) -> Any:
         """Take one training step on one batch and return its loss and metrics (from before the step).
 
+        A loss that is NaN or infinite gives a RuntimeWarning, once until it is finite again.
+
         Parameters
         ----------
         x, y, sample_weight, class_weight
@@ -297,6 +301,14 @@ class Model(FeedingMixin):
                 if key is not None and taken is None:
                     quick_step.learn(self, x, y, key)
             logs = self._logs_so_far()
+        # a difference that is not 0 is NaN: twice as quick as math.isfinite
+        loss = logs["loss"]
+        if loss - loss != 0.0:
+            if not self._bad_loss:
+                self._bad_loss = True
+                warn_of_bad_loss(self.step, stacklevel=3)
+        elif self._bad_loss:
+            self._bad_loss = False
         return logs if return_dict else as_list(logs)
 
     def test_on_batch(self, x: Any, y: Any, sample_weight: Any = None, return_dict: bool = True) -> Any:
@@ -353,7 +365,7 @@ class Model(FeedingMixin):
             raise RuntimeError("the model was compiled anew while it was evaluated")
         logs = objective.results(totals, rows)
         if verbose == 1:
-            print(" - ".join(f"{name}: {value:.4g}" for name, value in logs.items() if isinstance(value, float)))
+            say(" - ".join(quantities({name: one for name, one in logs.items() if isinstance(one, float)}, ": ")))
         return logs if return_dict else as_list(logs)
 
     def __call__(self, x: Any) -> NDArray[Any] | Any:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastnn import casts
 from fastnn.callbacks import CallbackList
+from fastnn.console import say
 from fastnn.constraints import MaxNorm
 from fastnn.layers.base import Layer, positive_int
 from fastnn.model import inspection
@@ -42,8 +43,9 @@ ALL: Any = _All()
 LIBRARY_ATTRIBUTES = frozenset(
     {
         *("dtype", "history", "name", "seed", "stop_training"),
-        *("_architecture", "_callbacks", "_compiled", "_device", "_earlier_rows", "_fitting", "_objective"),
-        *("_optimizer", "_precision", "_quick", "_resumable", "_run", "_runtime", "_stack", "_table", "_totals"),
+        *("_architecture", "_bad_loss", "_callbacks", "_compiled", "_device", "_earlier_rows", "_fitting"),
+        *("_objective", "_optimizer", "_precision", "_quick", "_resumable", "_run", "_runtime", "_stack"),
+        *("_table", "_totals"),
     }
 )
 
@@ -93,6 +95,8 @@ class Network(MovingMixin):
         self._callbacks: CallbackList | None = None
         self._resumable: dict[str, Any] | None = None
         self._fitting = False
+        #: whether the latest loss of `train_on_batch` was no finite number
+        self._bad_loss = False
         self._quick: dict[Any, Any] = {}
 
     def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:
@@ -187,7 +191,7 @@ class Network(MovingMixin):
         batch_size : int
             Rows a batch, which decide the memory of activations.
         """
-        print(inspection.summary(self, positive_int(batch_size, "batch_size")))
+        say(inspection.summary(self, positive_int(batch_size, "batch_size")))
 
     @property
     def program(self) -> Program:

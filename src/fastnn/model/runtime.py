@@ -17,6 +17,7 @@ from fastnn import casts
 from fastnn.addresses import address
 from fastnn.backend.cpu.engine import BoundProgram, Runner
 from fastnn.backend.cpu.epoch import Epochs, Lap
+from fastnn.console import waiting
 from fastnn.model.parameters import ParameterTable
 from fastnn.model.programs import Request, build
 from fastnn.model.sharing import shared, signature
@@ -181,10 +182,12 @@ class Runtime:
             self.forget()
             self.attached = optimizer
             self.first_step = self.step_count()
-            self.optimizer_state = self.table.allocate(len(slots))
+            state = self.table.allocate(len(slots))
             for slot, initial in enumerate(slots):
-                for entry in self.table:
-                    casts.store(self.table.view(self.optimizer_state, entry, slot), np.asarray(initial), entry.name)
+                if initial:  # the memory is zero, and takes no room before it is written
+                    for entry in self.table:
+                        casts.store(self.table.view(state, entry, slot), np.asarray(initial), entry.name)
+            self.optimizer_state = state
 
     def forget(self) -> None:
         """Drop all programs, because what they were made for has changed."""
@@ -206,7 +209,8 @@ class Runtime:
                 self._made_for = (objective, optimizer)
             bound = self._programs.get(key)
             if bound is None:
-                bound = self._programs[key] = self._shared(key, objective, optimizer)
+                with waiting():
+                    bound = self._programs[key] = self._shared(key, objective, optimizer)
                 while len(self._programs) > _KEPT_PROGRAMS:
                     self._programs.popitem(last=False)
             self._programs.move_to_end(key)
@@ -268,7 +272,8 @@ class Runtime:
             self._fill(context, bound, work)
             runner = self._runners.get(cursor is None)
             if runner is None:
-                runner = self._runners[cursor is None] = Runner(context)
+                with waiting():
+                    runner = self._runners[cursor is None] = Runner(context)
             done = runner.run(bound, steps, get_num_threads())
             if done != steps:
                 fail_where_not_finite(context, self.table.dtype)
@@ -316,7 +321,8 @@ class Runtime:
         with self.lock:
             self._fill(self.training, max(parts, key=lambda part: part[0].program.arena_bytes)[0], work)
             if self._epochs is None:
-                self._epochs = Epochs(self.training)
+                with waiting():
+                    self._epochs = Epochs(self.training)
             done = self._epochs.run(parts, laps)
             if done != len(laps) * sum(steps for _, steps in parts):
                 Runner(self.training).check(parts[0][0].program)

@@ -54,32 +54,35 @@ class Sequential(Model):
     ) -> None:
         self._begin(seed, dtype, device, name)
         self._stack: list[Layer] = []
+        known: set[int] = set()
         for layer in layers:
-            self._append(layer)
+            self._append(layer, known)
         self._try_build()
 
     def add(self, layer: Layer | Symbol) -> None:
         """Add a layer at the end; only before the model is built by data or trained."""
         if self._optimizer is not None and self.built:
             raise RuntimeError("layers are added before compile, or before the model is built")
-        self._append(layer)
+        self._append(layer, {id(one) for one in self._stack})
         try:
             self._try_build()
         except BaseException:
             self._stack.pop()
             raise
 
-    def _append(self, layer: Layer | Symbol) -> None:
+    def _append(self, layer: Layer | Symbol, known: set[int]) -> None:
+        """Add a layer at the end; `known` has the ids of those that are there."""
         if isinstance(layer, Symbol) and not layer.inputs:
             layer = layer.layer
         if not isinstance(layer, Layer):
             raise TypeError(f"expected a layer, got {layer!r}")
         if isinstance(layer, InputLayer) and self._stack:
             raise ValueError("an Input stands first in a Sequential")
-        if any(layer is other for other in self._stack):
+        if id(layer) in known:
             raise ValueError(f"layer {layer.label!r} is in the list twice; use fastnn.Model to share weights")
         if layer.arity[0] > 1:
             raise ValueError(f"layer {layer.label!r} takes several inputs: use fastnn.Model")
+        known.add(id(layer))
         self._stack.append(layer)
 
     def _try_build(self) -> None:

@@ -6,22 +6,27 @@ tensor's name, dtype, shape and bytes). Any safetensors reader can open it; noth
 The same contents give the same bytes.
 """
 
+from __future__ import annotations
+
+import contextlib
 import hashlib
+import io
 import json
+import math
 import os
 import stat
-from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
-import safetensors.numpy
 
 from fastnn.errors import ModelFileError
+from fastnn.registry import shorten
 from fastnn.saving.atomic import replace_file
+from fastnn.saving.stored import HEADER, StoredTensor, fill
 
-__all__ = ["read", "write"]
+__all__ = ["StoredTensor", "opened", "read", "write"]
 
 FORMAT = "fastnn"
 VERSION = 1
@@ -43,6 +48,20 @@ DTYPES = {
     "F64": np.dtype("<f8"),
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+# In which the safetensors library counts them.
+_ORDER = ("BOOL", "U8", "I8", "I16", "U16", "F16", "I32", "U32", "F32", "F64", "I64", "U64")
+
+# NumPy's bounds: of axes, and of bytes in an array
+MAX_RANK = 32
+LARGEST = 2**63
+# bytes that are read at a time to be hashed
+PIECE = 2**20
+# Longer headers have to match a pattern before they are parsed.
+SMALL_HEADER = 2**20
+# Lists and objects, and other values, in a document: what they take in memory is up to 64 times their text, and 500 MB
+# for as many as these. 20,000 dense layers have 160,000 and 300,000.
+MOST_CONTAINERS = 2_000_000
+MOST_VALUES = 8_000_000
 
 Array = npt.NDArray[Any]
 
@@ -75,18 +94,28 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], document: 
         If the file cannot be written (no such folder, disk full, ...).
     """
     arrays = {_checked_name(name): _checked_array(name, array) for name, array in tensors.items()}
-    text = _encode(document)
+    described = _encode(document)
     metadata = {
         "format": FORMAT,
         "version": str(VERSION),
-        "fastnn": text,
-        "checksum": _checksum(text, arrays),
+        "fastnn": described,
+        "checksum": _checksum(described, arrays),
     }
-    payload = safetensors.numpy.save(arrays, metadata)
-    header, body = _sorted_metadata(payload)
-    if len(header) - LENGTH_BYTES > HEADER_LIMIT:
-        raise ValueError(f"names and document take {len(header)} bytes in the header, the limit is {HEADER_LIMIT}")
-    replace_file(os.fsdecode(path), header, body)
+    # the order of the safetensors library: what needs the largest alignment first
+    order = sorted(arrays, key=lambda name: (-_ORDER.index(DTYPE_NAMES[arrays[name].dtype]), name))
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    end = 0
+    for name in order:
+        array = arrays[name]
+        offsets = [end, end + array.nbytes]
+        header[name] = {"dtype": DTYPE_NAMES[array.dtype], "shape": list(array.shape), "data_offsets": offsets}
+        end += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % LENGTH_BYTES)
+    if len(text) > HEADER_LIMIT:
+        raise ValueError(f"names and document take {len(text)} bytes in the header, the limit is {HEADER_LIMIT}")
+    beginning = len(text).to_bytes(LENGTH_BYTES, "little") + text
+    replace_file(os.fsdecode(path), beginning, *(_bytes_of(arrays[name]) for name in order))
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -110,31 +139,42 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
         If the file is missing, not a file, unreadable, damaged in any bit, not written by fastnn, or written
         by a newer version of it.
     """
+    with opened(path) as (tensors, document):
+        return {name: tensor.array() for name, tensor in tensors.items()}, document
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[tuple[dict[str, StoredTensor], dict[str, Any]]]:
+    """Check a file written by `write`, and keep it open to read tensors to where they are wanted.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The model file.
+
+    Yields
+    ------
+    tensors : dict of str to StoredTensor
+        No element of them is in memory yet.
+    document : dict
+        The JSON document.
+
+    Raises
+    ------
+    ModelFileError
+        As `read` does.
+    """
     name = os.fsdecode(path)
-    try:
-        return _read(name)
-    except FileNotFoundError as error:
-        raise ModelFileError(name, "does not exist") from error
-    except OSError as error:
-        raise ModelFileError(name, f"cannot be read: {error.strerror or error}") from error
-    except MemoryError as error:
-        raise ModelFileError(name, "does not fit into memory") from error
-
-
-def _read(name: str) -> tuple[dict[str, Array], dict[str, Any]]:
-    payload, metadata = _load(name)
-    text = metadata["fastnn"]
-    tensors = _tensors(name, payload)
-    if metadata.get("checksum") != _checksum(text, tensors):
-        raise ModelFileError(name, "is damaged: its contents do not match its checksum")
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(name, f"holds a document that is not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise ModelFileError(name, f"holds a document that is a JSON {type(document).__name__}, not an object")
-    native = {key: array.astype(array.dtype.newbyteorder("="), copy=False) for key, array in tensors.items()}
-    return native, document
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(_open(name))
+            yield _checked(name, file)
+        except FileNotFoundError as error:
+            raise ModelFileError(name, "does not exist") from error
+        except OSError as error:
+            raise ModelFileError(name, f"cannot be read: {error.strerror or error}") from error
+        except MemoryError as error:
+            raise ModelFileError(name, "does not fit into memory") from error
 
 
 def _checked_name(name: object) -> str:
@@ -163,9 +203,21 @@ def _encode(document: object) -> str:
     if not isinstance(document, Mapping):
         raise TypeError(f"document: expected a dict, got {type(document).__name__}")
     try:
-        return json.dumps(_plain(document, "document"), separators=(",", ":"))
+        text = json.dumps(_plain(document, "document"), separators=(",", ":"))
     except RecursionError as error:
         raise ValueError("the document is nested too deeply, or contains itself") from error
+    _check_values(text)
+    return text
+
+
+def _check_values(text: str) -> None:
+    """Refuse a document of so many values that they take much more memory than their text does."""
+    for least, most, what in (
+        (text.count("[") + text.count("{"), MOST_CONTAINERS, "lists and objects"),
+        (text.count(","), MOST_VALUES, "values"),
+    ):
+        if least > most:
+            raise ValueError(f"the document has about {least:,} {what}, the limit is {most:,}")
 
 
 def _plain(value: object, where: str) -> object:
@@ -182,19 +234,14 @@ def _plain(value: object, where: str) -> object:
     raise TypeError(f"{where}: {value!r} of type {type(value).__name__} is not a JSON value")
 
 
-def _sorted_metadata(payload: bytes) -> tuple[bytes, memoryview]:
-    """Split into header and body, with sorted metadata: the library writes its keys in random order."""
-    body_start = LENGTH_BYTES + int.from_bytes(payload[:LENGTH_BYTES], "little")
-    header = json.loads(payload[LENGTH_BYTES:body_start])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % LENGTH_BYTES)
-    return len(text).to_bytes(LENGTH_BYTES, "little") + text, memoryview(payload)[body_start:]
+def _bytes_of(array: Array) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
 
 
-def _checksum(text: str, tensors: Mapping[str, Array]) -> str:
+def _checksum(text: str, tensors: Mapping[str, Array] | Mapping[str, StoredTensor]) -> str:
     """Hash all that the file means; each part's length goes first, so that parts cannot merge."""
     digest = hashlib.sha256()
+    buffer = memoryview(bytearray(PIECE))
 
     def add(part: bytes | memoryview) -> None:
         digest.update(len(part).to_bytes(8, "little"))
@@ -203,35 +250,51 @@ def _checksum(text: str, tensors: Mapping[str, Array]) -> str:
     add(f"{FORMAT} {VERSION}".encode())
     add(text.encode("utf-8", "surrogatepass"))
     for name in sorted(tensors):
-        array = tensors[name]
+        tensor = tensors[name]
         add(name.encode())
-        add(DTYPE_NAMES[array.dtype].encode())
-        add(str(array.shape).encode())
-        add(array.reshape(-1).view(np.uint8).data)
+        add(DTYPE_NAMES[tensor.dtype].encode())
+        add(str(tensor.shape).encode())
+        if isinstance(tensor, np.ndarray):
+            add(_bytes_of(tensor))
+        else:
+            digest.update(tensor.nbytes.to_bytes(8, "little"))
+            for piece in tensor.pieces(buffer):
+                digest.update(piece)
     return f"sha256:{digest.hexdigest()}"
 
 
-def _load(name: str) -> tuple[bytes, dict[str, str]]:
-    """Return the whole file and its metadata; only a file that fits its own header is read whole."""
+def _open(name: str) -> io.FileIO:
     try:
         mode = os.stat(name).st_mode
     except ValueError as error:
         raise ModelFileError(name, f"cannot exist: {error}") from error
     if not stat.S_ISREG(mode):
         raise ModelFileError(name, "is a directory" if stat.S_ISDIR(mode) else "is not a regular file")
-    with open(name, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        header = _header(name, file, size)
-        metadata = _metadata(name, header)
-        _check_size(name, header, size - file.tell())
-        file.seek(0)
-        payload = file.read(size)
-    if len(payload) != size:
-        raise ModelFileError(name, "changed while it was read")
-    return payload, metadata
+    return io.FileIO(name)
 
 
-def _header(name: str, file: BinaryIO, size: int) -> dict[str, Any]:
+def _checked(name: str, file: io.FileIO) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
+    """Return what a file holds, after comparing all of its bytes with its checksum."""
+    size = os.fstat(file.fileno()).st_size
+    header = _header(name, file, size)
+    metadata = _metadata(name, header)
+    start = file.tell()
+    _check_size(name, header, size - start)
+    tensors = _tensors(name, file, header, start)
+    text = metadata["fastnn"]
+    if metadata.get("checksum") != _checksum(text, tensors):
+        raise ModelFileError(name, "is damaged: its contents do not match its checksum")
+    try:
+        _check_values(text)
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(name, f"holds a document that is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise ModelFileError(name, f"holds a document that is a JSON {type(document).__name__}, not an object")
+    return tensors, document
+
+
+def _header(name: str, file: io.FileIO, size: int) -> dict[str, Any]:
     if size == 0:
         raise ModelFileError(name, "is empty")
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
@@ -241,8 +304,13 @@ def _header(name: str, file: BinaryIO, size: int) -> dict[str, Any]:
         raise ModelFileError(
             name, f"is truncated or not a safetensors file: {length} bytes of header expected in {size} bytes"
         )
+    data = bytearray(length)
+    fill(file, LENGTH_BYTES, memoryview(data))
+    if length > SMALL_HEADER and not HEADER.fullmatch(data):
+        # what JSON may hold besides takes up to thirty times its size in memory
+        raise ModelFileError(name, "is damaged or not a safetensors file: its header does not describe tensors")
     try:
-        header = json.loads(file.read(length).decode())
+        header = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise ModelFileError(name, f"is damaged or not a safetensors file: header is not JSON ({error})") from error
     if not isinstance(header, dict):
@@ -280,21 +348,28 @@ def _check_size(name: str, header: dict[str, Any], available: int) -> None:
         raise ModelFileError(name, f"is truncated or damaged: {claimed} bytes of tensors expected, {available} found")
 
 
-def _tensors(name: str, payload: bytes) -> dict[str, Array]:
-    """Let the safetensors library validate the layout, and wrap the buffers that it copied out."""
-    deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = safetensors.deserialize
-    try:
-        entries = deserialize(payload)
-    except safetensors.SafetensorError as error:
-        raise ModelFileError(name, f"is damaged: {error}") from error
-    tensors = {}
-    for key, entry in entries:
-        if entry["dtype"] not in DTYPES:
-            raise ModelFileError(
-                name, f"holds the tensor {key!r} of dtype {entry['dtype']}, which fastnn does not read"
-            )
-        try:
-            tensors[key] = np.ndarray(entry["shape"], DTYPES[entry["dtype"]], buffer=entry["data"])
-        except (ValueError, OverflowError) as error:
-            raise ModelFileError(name, f"holds the tensor {key!r} of an impossible shape {entry['shape']}") from error
+def _tensors(name: str, file: io.FileIO, header: dict[str, Any], start: int) -> dict[str, StoredTensor]:
+    """Return the tensors of a header, which have to fill the file without gaps, as the format asks."""
+    described = []
+    for key, entry in header.items():
+        if key == "__metadata__":
+            continue
+        dtype, shape, offsets = (entry.get(what) for what in ("dtype", "shape", "data_offsets"))
+        if not (isinstance(shape, list) and isinstance(offsets, list) and all(map(_is_size, [*shape, *offsets]))):
+            raise ModelFileError(name, f"is damaged: its header does not describe the tensor {shorten(key)}")
+        if not isinstance(dtype, str) or dtype not in DTYPES:
+            raise ModelFileError(name, f"holds the tensor {key!r} of dtype {dtype}, which fastnn does not read")
+        if len(shape) > MAX_RANK or max(shape, default=0) * DTYPES[dtype].itemsize >= LARGEST:
+            raise ModelFileError(name, f"holds the tensor {key!r} of an impossible shape {shorten(shape)}")
+        described.append((offsets, key, DTYPES[dtype], tuple(shape)))
+    tensors, end = {}, 0
+    for offsets, key, kind, extents in sorted(described, key=lambda one: one[0]):
+        if offsets != [end, end + math.prod(extents) * kind.itemsize]:
+            raise ModelFileError(name, f"is damaged: the tensor {shorten(key)} does not follow on the one before it")
+        tensors[key] = StoredTensor(file, start + end, kind, extents)
+        end = offsets[1]
     return tensors
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and 0 <= value < LARGEST

@@ -26,6 +26,10 @@ from fastnn.training.objective import Objective
 if TYPE_CHECKING:
     from fastnn.model.model import Model
 
+# in memory, or in a file
+Tensor = NDArray[Any] | container.StoredTensor
+Tensors = Mapping[str, Tensor]
+
 
 def save(model: Model, path: str | os.PathLike[str], *, training: bool = True) -> None:
     """Write a model to a file, whole or not at all."""
@@ -125,20 +129,20 @@ def load(
         raise TypeError(f"optimizer: expected an optimizer or None, got {optimizer!r}")
     if custom_objects is not None and not isinstance(custom_objects, Mapping):
         raise TypeError(f"custom_objects: expected a dict by name or None, got {custom_objects!r}")
-    tensors, document = container.read(path)
-    try:
-        with config.custom_objects(custom_objects or {}):
-            return _load(tensors, document, compile, optimizer)
-    except MemoryError as error:
-        raise ModelFileError(path, "describes a model that does not fit into memory") from error
-    except Exception as error:
-        # a document can be wrong in more ways than can be listed; the cause goes with the error
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise ModelFileError(path, f"does not describe a model: {reason}") from error
+    with container.opened(path) as (tensors, document):
+        try:
+            with config.custom_objects(custom_objects or {}):
+                return _load(tensors, document, compile, optimizer)
+        except MemoryError as error:
+            raise ModelFileError(path, "describes a model that does not fit into memory") from error
+        except Exception as error:
+            # a document can be wrong in more ways than can be listed; the cause goes with the error
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise ModelFileError(path, f"does not describe a model: {reason}") from error
 
 
 def _load(
-    tensors: dict[str, NDArray[Any]],
+    tensors: Tensors,
     document: Any,
     compiled: bool,
     optimizer: Optimizer | None,
@@ -157,7 +161,7 @@ def _load(
     if document["dtype"] not in ("float32", "float64") or not isinstance(document["name"], str):
         raise ValueError(f"the dtype is {document['dtype']!r}, the name {document['name']!r}")
     architecture = Architecture.from_config(document["architecture"], "architecture")
-    weights = _expected(tensors, architecture, document["dtype"])
+    found = _expected(tensors, architecture, document["dtype"])
     if kind is None:
         kind = kinds[document["model"]]
     model: Model = kind.__new__(kind)
@@ -167,7 +171,9 @@ def _load(
             raise ValueError("a Sequential is a chain of layers, each on the one before")
         model._stack = list(architecture.layers)
     model._realize(architecture, initialize=False)
-    model.set_weights(weights)
+    parameters = model._runtime.parameters
+    for entry, tensor in zip(model._table, found, strict=True):
+        _copy(tensor, model._table.view(parameters, entry))
     if compiled and document["training"] is not None:
         _restore(model, tensors, document["training"], optimizer)
     return model
@@ -188,8 +194,8 @@ def restore(
     return model.to(device, precision=precision) if device != "cpu" and cuda.is_available() else model
 
 
-def _expected(tensors: dict[str, NDArray[Any]], architecture: Architecture, dtype: str) -> list[NDArray[Any]]:
-    """Return the weights in order, after comparing shapes and dtypes, before any buffer is allocated."""
+def _expected(tensors: Tensors, architecture: Architecture, dtype: str) -> list[Tensor]:
+    """Return the stored weights in order, after comparing shapes and dtypes, before any buffer is allocated."""
     found = []
     for layer, spec in architecture.parameters():
         name = f"weights/{architecture.labels[layer]}/{spec.name}"
@@ -197,12 +203,22 @@ def _expected(tensors: dict[str, NDArray[Any]], architecture: Architecture, dtyp
     return found
 
 
-def _tensor(tensors: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+def _tensor(tensors: Tensors, name: str, shape: tuple[int, ...], dtype: str) -> Tensor:
     if name not in tensors:
         raise ValueError(f"there is no tensor {name!r}")
-    if tensors[name].shape != shape or tensors[name].dtype != dtype:
-        raise ValueError(f"tensor {name!r} is {tensors[name].dtype} {tensors[name].shape}, expected {dtype} {shape}")
-    return tensors[name]
+    found = tensors[name]
+    if found.shape != shape or found.dtype.newbyteorder("=") != dtype:
+        raise ValueError(f"tensor {name!r} is {found.dtype.name} {found.shape}, expected {dtype} {shape}")
+    return found
+
+
+def _copy(tensor: Tensor, array: NDArray[Any]) -> NDArray[Any]:
+    """Fill a contiguous array with a tensor of its shape and dtype, straight from the file if it is in one."""
+    if isinstance(tensor, container.StoredTensor):
+        tensor.read_into(array)
+    else:
+        array[...] = tensor
+    return array
 
 
 def _named(entry: Any, what: str) -> Named:
@@ -211,9 +227,7 @@ def _named(entry: Any, what: str) -> Named:
     return Named(entry[0], from_config(entry[1], REGISTRY["metric"], what))
 
 
-def _restore(
-    model: Model, tensors: dict[str, NDArray[Any]], training: dict[str, Any], optimizer: Optimizer | None
-) -> None:
+def _restore(model: Model, tensors: Tensors, training: dict[str, Any], optimizer: Optimizer | None) -> None:
     if optimizer is None:
         if "<callable>" in json.dumps(training["optimizer"]):
             raise ValueError(
@@ -241,12 +255,12 @@ def _restore(
         loss_weights=training["loss_weights"],
         weighted_metrics=metrics[1],
     )
-    table, runtime = model._table, model._runtime
+    table, runtime, state = model._table, model._runtime, model._runtime.optimizer_state
     for index, slot in enumerate(optimizer.slots):
         for entry in table:
             value = _tensor(tensors, f"optimizer/{slot}/{entry.name}", entry.spec.shape, model.dtype)
-            table.view(runtime.optimizer_state, entry, index)[...] = value
-    model._totals = np.array(totals)
+            _copy(value, table.view(state, entry, index))
+    model._totals = _copy(totals, np.empty((objective.size,)))
     position = progress.check_position(training["position"])
     runtime.first_step = position.pop("first_step")
     for name, count in position.items():
@@ -255,5 +269,9 @@ def _restore(
     model.history = None if training["history"] is None else History.from_dict(training["history"])
     if training["callbacks"] is not None:
         progress.check_callbacks(training["callbacks"])
-        saved = {name.removeprefix("callbacks/"): tensors[name] for name in tensors if name.startswith("callbacks/")}
+        saved = {
+            name.removeprefix("callbacks/"): tensor.array() if isinstance(tensor, container.StoredTensor) else tensor
+            for name, tensor in tensors.items()
+            if name.startswith("callbacks/")
+        }
         model._resumable = {"callbacks": training["callbacks"], "tensors": saved}

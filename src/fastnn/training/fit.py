@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
 import os
 import threading
@@ -90,8 +92,20 @@ def fit(
             model, first, epochs, steps, validate, callbacks, progress, history,
             validates=validates, bad_loss=bad_loss,
         )  # fmt: skip
-        run.epochs(train_epoch, resumed)
+        try:
+            run.epochs(train_epoch, resumed)
+        finally:
+            _let_go(model, callbacks)
     return history
+
+
+def _let_go(model: Model, callbacks: CallbackList) -> None:
+    """Keep the callbacks' states, which a resumed training needs, and not the callbacks: they may hold the model."""
+    # where a callback cannot tell its state, saving asks it again and says so
+    with contextlib.suppress(Exception):
+        states = copy.deepcopy(callbacks.get_state())
+        model._resumable = {"callbacks": states, "tensors": callbacks.get_tensors()}
+        model._callbacks = None
 
 
 def _count(value: Any, what: str) -> int:

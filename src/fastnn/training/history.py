@@ -1,5 +1,6 @@
 """What a training leaves behind: the quantities of every epoch."""
 
+import contextlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +16,8 @@ class History:
     Attributes
     ----------
     history : dict of str to list of float
-        Every quantity's values, one per entry of `epoch`: NaN where an epoch had none.
+        Every quantity's values, one per entry of `epoch`: NaN where an epoch had none. What callbacks put into the
+        logs and is no number (a text, None, an array of several) is left out.
     epoch : list of int
         The epochs that were finished, counted from 0.
     partial : dict or None
@@ -37,20 +39,21 @@ class History:
         logs : mapping of str to float
             Its quantities.
         """
-        for name in logs:
+        numbers = _numbers(logs)
+        for name in numbers:
             if name not in self.history:
                 self.history[name] = [math.nan] * len(self.epoch)
         for name, values in self.history.items():
-            values.append(float(logs.get(name, math.nan)))
+            values.append(numbers.get(name, math.nan))
         self.epoch.append(int(epoch))
         self.partial = None
 
     def amend(self, logs: Mapping[str, float]) -> None:
         """Take up what callbacks added to the logs of the last recorded epoch."""
-        for name, value in logs.items():
+        for name, value in _numbers(logs).items():
             if name not in self.history:
                 self.history[name] = [math.nan] * len(self.epoch)
-            self.history[name][-1] = float(value)
+            self.history[name][-1] = value
 
     def __repr__(self) -> str:
         """Return how many epochs there are, and each quantity's first and last value."""
@@ -141,6 +144,19 @@ class History:
             if len(values) != len(result.epoch):
                 raise ValueError(f"history[{name!r}] has {len(values)} values for {len(result.epoch)} epochs")
         return result
+
+
+def _numbers(logs: Mapping[Any, Any]) -> dict[str, float]:
+    """Return the entries that are numbers with a name."""
+    found = {}
+    for name, value in logs.items():
+        if not isinstance(name, str) or isinstance(value, (str, bytes)):
+            continue
+        # whatever turns into a number is one: NumPy's, those of other libraries, arrays without axes
+        with contextlib.suppress(Exception):
+            if not getattr(value, "ndim", 0):
+                found[name] = float(value)
+    return found
 
 
 def _number(value: Any) -> float:

@@ -29,13 +29,13 @@ Validate = Callable[[], dict[str, Any]]
 Trained = tuple[NDArray[np.float64], tuple[Exception, int] | None]
 
 
-def warn_of_bad_loss(step: int) -> None:
+def warn_of_bad_loss(step: int, stacklevel: int = 8) -> None:
     """Warn the caller of `fit` that the loss is no finite number since a step."""
     warnings.warn(
         f"the loss became NaN or infinite at training step {step}; a smaller learning rate, clipping "
         "(clipnorm) or the TerminateOnNaN callback help",
         RuntimeWarning,
-        stacklevel=8,
+        stacklevel=stacklevel,
     )
 
 

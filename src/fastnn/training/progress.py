@@ -5,8 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from fastnn.callbacks.console import say
-from fastnn.console import bar_class, is_interactive, width
+from fastnn.console import bar_class, draw_bar, duration, end_bar, is_interactive, make_bar, quantities, say, waited
 
 __all__ = ["Progress"]
 
@@ -16,6 +15,11 @@ OWN_BAR_SECONDS = 0.1
 DRAWING_SECONDS = 0.05
 # Where there is no terminal to redraw a bar on, every drawing stays, in a log file for example.
 LOG_SECONDS = 30.0
+
+
+def _now() -> float:
+    """Read the clock, which stands still while kernels are made ready: that comes once."""
+    return time.monotonic() - waited()
 
 
 class Progress:
@@ -56,7 +60,7 @@ class Progress:
         """
         self.close()
         self._epochs = epochs
-        self._epoch_begun = time.monotonic()
+        self._epoch_begun = _now()
         # Programs without a console (pythonw) have no standard error.
         if self.verbose == 1 and sys.stderr is not None:
             self._bars = _Bars(epochs, steps_per_epoch, initial_epoch)
@@ -66,7 +70,7 @@ class Progress:
         if self._bars is not None:
             self._bars.epoch_begin(epoch)
         elif self.verbose == 2:
-            self._epoch_begun = time.monotonic()
+            self._epoch_begun = _now()
 
     def update(self, steps_done: int, logs: Mapping[str, float]) -> None:
         """Note how far the epoch is; draw if it is time to.
@@ -86,9 +90,9 @@ class Progress:
         if self._bars is not None:
             self._bars.epoch_end(logs)
         elif self.verbose == 2:
-            seconds = time.monotonic() - self._epoch_begun
+            seconds = _now() - self._epoch_begun
             parts = [f"Epoch {epoch + 1}/{self._epochs}", duration(seconds)]
-            say(" - ".join(parts + [f"{name}: {value:.4g}" for name, value in logs.items()]))
+            say(" - ".join(parts + quantities(logs, ": ")))
 
     def close(self) -> None:
         """End the display with what was noted last; harmless if it has ended or never begun."""
@@ -108,9 +112,11 @@ class _Bars:
         self.logs: Mapping[str, float] = {}
         self.bar: Any = None
         self.bar_is_shared = False
+        #: of what the bar's clock leaves out
+        self.waited = 0.0
         self.undrawn = False
         self.interval = DRAWING_SECONDS if is_interactive() else LOG_SECONDS
-        self.epoch_begun = self.drawn = time.monotonic()
+        self.epoch_begun = self.drawn = _now()
         # Where a shared bar begins: after the last epoch that had a bar of its own.
         self.shared_first = initial_epoch
         self.shared_begun = self.epoch_begun
@@ -118,13 +124,13 @@ class _Bars:
     def epoch_begin(self, epoch: int) -> None:
         self.epoch = epoch
         self.steps_done = 0
-        self.epoch_begun = time.monotonic()
+        self.epoch_begun = _now()
 
     def update(self, steps_done: int, logs: Mapping[str, float]) -> None:
         self.steps_done = steps_done
         self.logs = logs
         self.undrawn = True
-        now = time.monotonic()
+        now = _now()
         # A short epoch is drawn when it ends, with the quantities of its validation.
         if now - self.drawn >= self.interval and now - self.epoch_begun >= OWN_BAR_SECONDS:
             self.draw(now)
@@ -132,7 +138,7 @@ class _Bars:
     def epoch_end(self, logs: Mapping[str, float]) -> None:
         self.logs = logs
         self.undrawn = True
-        now = time.monotonic()
+        now = _now()
         if self.bar is None and now - self.epoch_begun >= OWN_BAR_SECONDS:
             self.open(now)
         if self.bar is not None and not self.bar_is_shared:
@@ -142,7 +148,7 @@ class _Bars:
             self.draw(now)
 
     def close(self) -> None:
-        now = time.monotonic()
+        now = _now()
         if self.bar is None and self.undrawn:
             self.open(now)
         if self.bar is not None:
@@ -154,9 +160,7 @@ class _Bars:
         total = self.steps
         if self.bar_is_shared:
             total = (self.epochs - self.shared_first) * (self.steps or 1)
-        # The delay only keeps tqdm from drawing the new bar, empty, at once.
-        options = {"miniters": 0, "mininterval": 0, "delay": 1e-9, **width()}
-        self.bar = bar_class()(total=total, unit="step", **options)
+        self.bar, self.waited = make_bar(bar_class(), total=total, unit="step"), waited()
         if not self.bar.disable:
             self.bar.start_t -= now - (self.shared_begun if self.bar_is_shared else self.epoch_begun)
             self.bar.last_print_t = self.bar.start_t
@@ -167,21 +171,19 @@ class _Bars:
         epochs = self.epoch - self.shared_first
         return epochs + 1 if self.steps is None else epochs * self.steps + self.steps_done
 
-    def quantities(self) -> str:
-        """Return the logs as text that has a bar's format to itself."""
-        text = " ".join(f"{name}={value:.4g}" for name, value in self.logs.items())
-        return text.replace("{", "{{").replace("}", "}}")
-
     def draw(self, now: float) -> None:
         if self.bar is None:
             self.open(now)
-        counter = "" if self.bar_is_shared else "{n_fmt}/{total_fmt} "
-        rate = "" if self.bar_is_shared else ", {rate_fmt}"
-        head = f"Epoch {self.epoch + 1}/{self.epochs} |{{bar}}| {counter}"
-        self.bar.bar_format = f"{head}[{{elapsed}}<{{remaining}}{rate}] {self.quantities()}"
-        self.bar.update(self.position() - self.bar.n)
+        before, self.waited = self.waited, waited()
+        if not self.bar.disable:
+            self.bar.start_t += self.waited - before
+        head = f"Epoch {self.epoch + 1}/{self.epochs} "
+        counter, times = "{n_fmt}/{total_fmt} ", ["[{elapsed}<{remaining}, {rate_fmt}]", "[{elapsed}<{remaining}]"]
+        if self.bar_is_shared:
+            counter, times = "", times[1:]
+        draw_bar(self.bar, self.position(), head, counter, times, quantities(self.logs))
         self.undrawn = False
-        self.drawn = time.monotonic()
+        self.drawn = _now()
 
     def end_bar(self, now: float) -> None:
         """Leave a line without a bar, which has room for quantities; tqdm draws it on closing."""
@@ -190,16 +192,12 @@ class _Bars:
         head = f"Epoch{'s' * (first < self.epoch)} {f'{first + 1}-' * (first < self.epoch)}{self.epoch + 1}"
         unfinished = self.steps is not None and self.steps_done < self.steps
         part = f" (step {self.steps_done}/{self.steps})" if unfinished else ""
-        self.bar.bar_format = f"{head}/{self.epochs}{part}: {duration(seconds)} {self.quantities()}"
-        self.bar.n = self.position()
+        position = self.position()
         if not unfinished:
             # A notebook shows a bar in red that ends before its total, also after a wanted early stop.
-            self.bar.total = self.bar.n
-        self.bar.close()
+            self.bar.total = position
+        values = " ".join(quantities(self.logs))
+        end_bar(self.bar, position, f"{head}/{self.epochs}{part}: {duration(seconds)} {values}")
         self.bar = None
         self.undrawn = False
-        self.drawn = time.monotonic()
-
-
-def duration(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds < 100.0 else f"{seconds:.0f} s"
+        self.drawn = _now()

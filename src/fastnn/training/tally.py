@@ -7,8 +7,13 @@ import time
 from types import TracebackType
 from typing import Any
 
-from fastnn.console import bar_class, is_interactive, width
-from fastnn.training.progress import DRAWING_SECONDS, LOG_SECONDS, duration
+from fastnn.console import bar_class, draw_bar, duration, end_bar, is_interactive, make_bar, waited
+from fastnn.training.progress import DRAWING_SECONDS, LOG_SECONDS
+
+
+def _now() -> float:
+    """Read the clock, which stands still while kernels are made ready."""
+    return time.monotonic() - waited(by_any=True)
 
 
 class Tally:
@@ -26,31 +31,28 @@ class Tally:
         # programs without a console (pythonw) have no standard error
         self.shown = shown and sys.stderr is not None
         self.interval = DRAWING_SECONDS if self.shown and is_interactive() else LOG_SECONDS
-        self.begun = self.drawn = time.monotonic()
+        self.begun = self.drawn = _now()
         self.bar: Any = None
 
     def add(self, loss: float) -> None:
         """Count a model that is trained."""
         self.count += 1
         self.sum += loss
-        if self.shown and time.monotonic() - self.drawn >= self.interval:
+        if self.shown and _now() - self.drawn >= self.interval:
             if self.bar is None:
                 self._open()
-            self._show("{n_fmt}/{total_fmt} models |{bar}| [{elapsed}<{remaining}]")
-            self.bar.update(self.count - self.bar.n)
-            self.drawn = time.monotonic()
+            head = f"{self.count}/{self.total} models "
+            draw_bar(self.bar, self.count, head, "", ["[{elapsed}<{remaining}]"], self._mean())
+            self.drawn = _now()
 
     def _open(self) -> None:
-        # the delay only keeps tqdm from drawing the new bar, empty, at once
-        options = {"miniters": 0, "mininterval": 0, "delay": 1e-9, **width()}
-        self.bar = bar_class()(total=self.total, unit="model", **options)
+        self.bar = make_bar(bar_class(), total=self.total, unit="model")
         if not self.bar.disable:
-            self.bar.start_t -= time.monotonic() - self.begun
+            self.bar.start_t -= _now() - self.begun
             self.bar.last_print_t = self.bar.start_t
 
-    def _show(self, text: str) -> None:
-        mean = f" mean loss={self.sum / self.count:.4g}" if self.count else ""
-        self.bar.bar_format = text + mean
+    def _mean(self) -> list[str]:
+        return [f"mean loss={self.sum / self.count:.4g}"] if self.count else []
 
     def __enter__(self) -> Tally:
         return self
@@ -64,6 +66,5 @@ class Tally:
         if self.bar is None:
             self._open()
         counted = f"{self.total}" if self.count == self.total else f"{self.count} of {self.total}"
-        self._show(f"{counted} model{'s' * (self.total > 1)}: {duration(time.monotonic() - self.begun)}")
-        self.bar.n = self.count
-        self.bar.close()
+        head = f"{counted} model{'s' * (self.total > 1)}: {duration(_now() - self.begun)}"
+        end_bar(self.bar, self.count, " ".join([head, *self._mean()]))

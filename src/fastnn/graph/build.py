@@ -104,7 +104,7 @@ def layer_norm(
 ) -> Tensor:
     """Normalise every row to mean 0 and variance 1; keeps mean and 1/std for the gradient."""
     rows = x.shape[:-1]
-    outputs = [(x.shape, True, f"{label}.y"), (rows, True, f"{label}.mean"), (rows, True, f"{label}.rstd")]
+    outputs = [(x.shape, True, f"{label}.y"), (rows, True, f"{label}.mean", "float64"), (rows, True, f"{label}.rstd")]
     return graph.add("layer_norm", (x, gamma, beta), outputs, label, epsilon=epsilon)[0]
 
 
@@ -124,7 +124,7 @@ def batch_norm(
     columns = (x.columns,)
     outputs = [
         (x.shape, True, f"{label}.y"),
-        (columns, False, f"{label}.mean"),
+        (columns, False, f"{label}.mean", "float64"),
         (columns, False, f"{label}.rstd"),
     ]
     op = "batch_norm" if training else "batch_norm_inference"

@@ -215,7 +215,7 @@ def excess(case, name: str, dtype: str, got: np.ndarray, expected: np.ndarray) -
     error, size = np.abs(got[~odd] - expected[~odd]) / eps, np.abs(expected[~odd])
     if not error.any():
         return 0.0
-    limit = case.bound.relative * size + case.bound.absolute
+    limit = case.bound.relative * size + case.bound.absolute + (case.bound.mean if dtype == "float64" else 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.max(np.where(error == 0.0, 0.0, error / limit)))
 

@@ -90,7 +90,7 @@ class Graph:
         label: str,
         **attrs: Any,
     ) -> tuple[Tensor, ...]:
-        """Add a node; `outputs` lists the shape, batched flag, name and kind ("real" by default) of each output tensor."""
+        """Add a node; `outputs` lists the shape, batched flag, name and kind ("real" if omitted) of each output."""
         tensors = tuple(
             self._tensor(shape, batched, kind[0] if kind else "real", name) for shape, batched, name, *kind in outputs
         )

@@ -149,8 +149,9 @@ _op("layer_norm_grad", outputs="dx[rows,cols]",
     inputs="dy[rows,cols] x[rows,cols] gamma?[cols] mean:float64[rows] rstd[rows]", dims="rows cols")  # fmt: skip
 _op("layer_norm_param_grad", outputs="dgamma?[cols] dbeta?[cols]",
     inputs="dy[rows,cols] x[rows,cols] mean:float64[rows] rstd[rows]", dims="rows cols")  # fmt: skip
-_op("batch_norm", outputs="y[rows,cols] mean:float64[cols] rstd[cols]", updates="moving_mean[cols] moving_variance[cols]",
-    inputs="x[rows,cols] gamma?[cols] beta?[cols]", dims="rows cols", params="epsilon momentum")  # fmt: skip
+_op("batch_norm", outputs="y[rows,cols] mean:float64[cols] rstd[cols]",
+    updates="moving_mean[cols] moving_variance[cols]", inputs="x[rows,cols] gamma?[cols] beta?[cols]",
+    dims="rows cols", params="epsilon momentum")  # fmt: skip
 _op("batch_norm_grad", outputs="dx?[rows,cols] dgamma?[cols] dbeta?[cols]",
     inputs="dy[rows,cols] x[rows,cols] gamma?[cols] mean:float64[cols] rstd[cols]", dims="rows cols")  # fmt: skip
 _op("batch_norm_inference", outputs="y[rows,cols] mean:float64[cols] rstd[cols]",

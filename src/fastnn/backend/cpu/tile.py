@@ -1,7 +1,8 @@
 """The microkernels of the matmul, as LLVM vector IR: register tiles, and three for a single row.
 
 A tile is `rows` x `vectors` accumulators, each a whole vector register. Every element is one chain of fused
-multiply-adds over a block of k in rising order, whatever the tile's shape: results do not depend on how a matrix is cut.
+multiply-adds over a block of k in rising order, whatever the tile's shape: results do not depend on how a matrix is
+cut.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def make_tile(dtype: str, lanes: int, rows: int, vectors: int, *, copies: bool =
     @intrinsic  # type: ignore[untyped-decorator]
     def tile(
         typingctx: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, k: Any, c: Any, c_row: Any,
-        init: Any, init_row: Any, late: Any, columns: Any, copy: Any, rectify: Any, ahead: Any, ahead_row: Any, pace: Any,
+        init: Any, init_row: Any, late: Any, columns: Any, copy: Any, rectify: Any, ahead: Any, ahead_row: Any,
+        pace: Any,
     ) -> Any:  # fmt: skip
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             a, a_row, a_k, b, b_k, k, c, c_row, init, init_row, late, columns, *rest = args

@@ -33,8 +33,8 @@ def _block_sums(kit: Kit) -> SimpleNamespace:
 
     `sum_values(x, start, rows, cols, count, near, sums)` sets sums; `sum_distances(..., centres, near, near_squares,
     sums, squares)` sets the sums of the distances from `centres` and of their squares; `sum_products(g, x, ...,
-    centres, lacks, factors, near, near_totals, moments, totals)` sets those of g ((x - centre) factor - lack), and of g. The sums are
-    float64, `near` is memory for the sums of a stretch; all of it is on the stack.
+    centres, lacks, factors, near, near_totals, moments, totals)` sets those of g ((x - centre) factor - lack), and of
+    g. The sums are float64, `near` is memory for the sums of a stretch; all of it is on the stack.
     """
     zero = kit.real(0.0)
 
@@ -112,10 +112,10 @@ def _block_sums(kit: Kit) -> SimpleNamespace:
             a = start + row * cols
             b, c, d = a + cols, a + 2 * cols, a + 3 * cols
             for j in range(count):
-                m, l, k = centres[j], lacks[j], factors[j]
+                m, lack, k = centres[j], lacks[j], factors[j]
                 p, q, r, s = g[a + j], g[b + j], g[c + j], g[d + j]
-                upper = p * (centred(x[a + j], m) * k - l) + q * (centred(x[b + j], m) * k - l)
-                lower = r * (centred(x[c + j], m) * k - l) + s * (centred(x[d + j], m) * k - l)
+                upper = p * (centred(x[a + j], m) * k - lack) + q * (centred(x[b + j], m) * k - lack)
+                lower = r * (centred(x[c + j], m) * k - lack) + s * (centred(x[d + j], m) * k - lack)
                 near[j] += upper + lower
                 near_totals[j] += (p + q) + (r + s)
             row += 4

@@ -224,6 +224,15 @@ def _dot_rows(kit: Kit, shape: Blocking) -> Any:
     zero = real(0.0)
 
     @helper
+    def blocks_of_dots(a, b, b_row, k, c, several):
+        for k0 in range(0, k, DOT_K):
+            depth, skip = min(DOT_K, k - k0), k0 * size
+            if several:
+                dots(a + skip, b + skip, b_row, depth, c)
+            else:
+                one_dot(a + skip, b + skip, b_row, depth, c)
+
+    @helper
     def dot_rows(scratch, m, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
         start = reals(bias)
         for i in range(m):
@@ -234,15 +243,17 @@ def _dot_rows(kit: Kit, shape: Blocking) -> Any:
         j = first
         while j + 4 <= last:
             for i in range(m):
-                for k0 in range(0, k, DOT_K):
-                    depth, skip = min(DOT_K, k - k0), k0 * size
-                    dots(a + i * a_row + skip, b + j * b_row + skip, b_row, depth, c + (i * n + j) * size)
+                if k <= DOT_K:
+                    dots(a + i * a_row, b + j * b_row, b_row, k, c + (i * n + j) * size)
+                else:
+                    blocks_of_dots(a + i * a_row, b + j * b_row, b_row, k, c + (i * n + j) * size, True)
             j += 4
         while j < last:
             for i in range(m):
-                for k0 in range(0, k, DOT_K):
-                    depth, skip = min(DOT_K, k - k0), k0 * size
-                    one_dot(a + i * a_row + skip, b + j * b_row + skip, b_row, depth, c + (i * n + j) * size)
+                if k <= DOT_K:
+                    one_dot(a + i * a_row, b + j * b_row, b_row, k, c + (i * n + j) * size)
+                else:
+                    blocks_of_dots(a + i * a_row, b + j * b_row, b_row, k, c + (i * n + j) * size, False)
             j += 1
 
     return dot_rows

@@ -239,18 +239,18 @@ def layer_norm_param_grad(kit: Kit, variant: str) -> Callable[..., Any]:
                 while row + 2 <= height:
                     a = (begin_row + row) * cols + first
                     b = a + cols
-                    m, n, k, l = centres[row], centres[row + 1], lacks[row], lacks[row + 1]
+                    m, n, v, w = centres[row], centres[row + 1], lacks[row], lacks[row + 1]
                     p, q = rstds[begin_row + row], rstds[begin_row + row + 1]
                     for j in range(count):
                         g, h = dy[a + j], dy[b + j]
-                        near[j] += g * (centred(x[a + j], m) * p - k) + h * (centred(x[b + j], n) * q - l)
+                        near[j] += g * (centred(x[a + j], m) * p - v) + h * (centred(x[b + j], n) * q - w)
                         near_totals[j] += g + h
                     row += 2
                 while row < height:
                     a = (begin_row + row) * cols + first
-                    m, p, k = centres[row], rstds[begin_row + row], lacks[row]
+                    m, p, v = centres[row], rstds[begin_row + row], lacks[row]
                     for j in range(count):
-                        near[j] += dy[a + j] * (centred(x[a + j], m) * p - k)
+                        near[j] += dy[a + j] * (centred(x[a + j], m) * p - v)
                         near_totals[j] += dy[a + j]
                     row += 1
                 for j in range(count):

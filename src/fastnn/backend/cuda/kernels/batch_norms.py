@@ -19,8 +19,9 @@ load_double, store_double = ptx.LOADS["float64"], ptx.STORES["float64"]
 
 
 def _normalize(kit: Kit, statistics: Any) -> Any:
-    """Make the pass that writes y = (x - mean) rstd gamma + beta; `statistics(record, column)` gives the
-    mean, as a centre and what this lacks of it, and rstd.
+    """Make the pass that writes y = (x - mean) rstd gamma + beta.
+
+    `statistics(record, column)` gives the mean, as a centre and what this lacks of it, and rstd.
     """
     X, GAMMA, BETA = kit.words("x gamma beta")
     load, real = kit.load, kit.real
@@ -50,9 +51,9 @@ def _normalize(kit: Kit, statistics: Any) -> Any:
 def batch_norm(kit: Kit) -> list[Stage]:
     """Normalise columns by the batch's mean and biased variance, and move the moving ones towards them.
 
-    The rows are read once for the statistics: distances from the first row, and their squares, are summed in float64. The
-    first row may be an outlier by the square root of the number of rows in deviations, which costs half of that number's
-    bits twice, out of the 29 that float64 has more than float32.
+    The rows are read once for the statistics: distances from the first row, and their squares, are summed in float64.
+    Of n rows the first one is at most sqrt(n) deviations from the mean, so that log2(n) bits cancel, of the 29 that
+    float64 has more than float32.
     """
     Y, MEAN, RSTD, X = kit.words("y mean rstd x")
     MOVING_MEAN, MOVING_VARIANCE = kit.words("moving_mean moving_variance")
@@ -169,7 +170,7 @@ def _grad_bytes(dims: Dims, itemsize: int, way: str) -> int:
 
 
 def _make_statistics(kit: Kit) -> Any:
-    """Make `statistics(record, column)`, which reads a column's mean, as a centre and what this lacks of it, and rstd."""
+    """Make `statistics(record, column)`: a column's mean, as a centre and what this lacks of it, and rstd."""
     MEAN, RSTD = kit.words("mean rstd")
     real, load, lack_of = kit.real, kit.load, make_lack_of(kit)
 

@@ -239,6 +239,9 @@ def test_infinity_as_in_the_reference(group):
             # targets are checked to be finite; the highest probability below 1 is 1 - 1e-7 rounded to the dtype
             if name == "target" or (case.variant, name) == ("binary_cross_entropy", "x"):
                 continue
+            # at an offset distances may be rounded to 0, and an infinity times 0 is NaN
+            if (case.note, name) == ("offset", "gamma"):
+                continue
             changed = case.values()[name].copy()
             changed.flat[changed.size // 2] = number
             expected = run_reference(case, dtype, {name: changed}).outputs

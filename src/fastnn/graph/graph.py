@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Shape = tuple[int, ...]
+#: an output of a node: shape, batched flag, name, and the kind where it is not "real"
+Output = tuple[Sequence[int], bool, str] | tuple[Sequence[int], bool, str, str]
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Graph:
         self,
         op: str,
         inputs: Sequence[Tensor | None],
-        outputs: Sequence[tuple[Sequence[int], bool, str] | tuple[Sequence[int], bool, str, str]],
+        outputs: Sequence[Output],
         label: str,
         **attrs: Any,
     ) -> tuple[Tensor, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import inspect
 import warnings
 
 from fastnn.layers import BatchNorm
@@ -31,7 +31,7 @@ def warn_of_one_row(architecture: Architecture) -> None:
 
 def _outside() -> int:
     """Return the stack level of the first caller that is not in this package."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastnn."):
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("fastnn."):
         level, frame = level + 1, frame.f_back
     return level

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from fastnn.formulas import own
 from making import Case
 from running import run_cpu
 
@@ -179,6 +180,26 @@ def test_sums_over_many_rows(shape):
     case = Case("sum_rows", dict(zip(("rows", "cols"), shape, strict=True)))
     found = run_cpu(case, "float32", 1, {"x": x}).outputs["y"]
     assert error(found, float32(x).sum(axis=0)) < 16
+
+
+def _scaled(x, w, y):
+    for unit in range(len(y)):
+        y[unit] = w[unit] * x[unit]
+
+
+def _scaled_gradient(x, w, dy, dx, dw):
+    for unit in range(len(dy)):
+        dx[unit] += w[unit] * dy[unit]
+        dw[unit] += x[unit] * dy[unit]
+
+
+def test_gradients_of_custom_layers_of_a_large_batch():
+    key = own.make("scaled", _scaled, _scaled_gradient, shape=(2,)).key
+    case = Case("row_function_grad", {"rows": 30_001, "cols": 2, "units": 2, "size": 2}, variant=key,
+                optional=frozenset(("w", "dw")))  # fmt: skip
+    x, dy = np.full((30_001, 2), 1.1), np.full((30_001, 2), 0.3)
+    found = run_cpu(case, "float32", 1, {"x": x, "dy": dy}).outputs["dw"]
+    assert error(found, (float32(x) * float32(dy)).sum(axis=0)) < 16
 
 
 def test_max_norm_of_large_finite_weights():

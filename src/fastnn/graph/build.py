@@ -104,7 +104,11 @@ def layer_norm(
 ) -> Tensor:
     """Normalise every row to mean 0 and variance 1; keeps mean and 1/std for the gradient."""
     rows = x.shape[:-1]
-    outputs: list[Output] = [(x.shape, True, f"{label}.y"), (rows, True, f"{label}.mean", "float64"), (rows, True, f"{label}.rstd")]
+    outputs: list[Output] = [
+        (x.shape, True, f"{label}.y"),
+        (rows, True, f"{label}.mean", "float64"),
+        (rows, True, f"{label}.rstd"),
+    ]
     return graph.add("layer_norm", (x, gamma, beta), outputs, label, epsilon=epsilon)[0]
 
 

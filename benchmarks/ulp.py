@@ -271,8 +271,8 @@ order (matrix products, and so kernel gradients). The order depends on the shape
 - The gradient of a kernel, or any product, is off by less than 1e-5 of the sum of the magnitudes of its terms: 6e-6
   for a million equal terms, 1e-6 for random ones.
 - Columns and rows whose squares or sums exceed float32 are computed in float64. A moving variance above 3.4e38 is kept
-  as 3.4e38. Norms of `MaxNorm`, `clipnorm` and `global_clipnorm` are summed in float64; in float64 models the squares of
-  clipping overflow above 1e154.
+  as 3.4e38. Norms of `MaxNorm`, `clipnorm` and `global_clipnorm` are summed in float64; in float64 models the squares
+  of clipping overflow above 1e154.
 - On a GPU statistics are summed in float64, other sums of rows in float32 by many threads; a thread adds up at most
   16384 terms of a product unless the parts would take more than 2^23 numbers, or the product is one of warpgroups.
 

@@ -171,6 +171,36 @@ for rows, cols in TABLES:
     for optional in ((), ("gamma",)):
         case("layer_norm_grad", dims, optional=optional, special={"mean": mean, "rstd": rstd}, bound=Bound(16, 64))
 
+
+def _offset(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Make numbers whose deviation is a millionth of their mean, a multiple of what float32 tells apart there."""
+    return 2.0**20 + np.round(16.0 * rng.standard_normal(shape)) / 16.0
+
+
+def _near_offset(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Make means of such numbers, which float32 cannot hold."""
+    return 2.0**20 + rng.uniform(-0.3, 0.3, shape)
+
+
+# several stretches of rows, and of columns
+LONG = ((1, 2500), (700, 3))
+for rows, cols in (*TABLES[1:], *LONG):
+    dims = {"rows": rows, "cols": cols}
+    at_offset = {"x": _offset, "mean": _near_offset, "rstd": rstd}
+    affine = {"gamma", "beta"}
+    case("layer_norm", dims, params={"epsilon": 1e-3}, optional=affine, special=at_offset, bound=Bound(16, 64, 2.0**24),
+         note="offset")  # fmt: skip
+    case("batch_norm", dims, params={"epsilon": 1e-3, "momentum": 0.9}, optional=affine, bound=Bound(16, 64, 2.0**24),
+         special={**at_offset, "moving_variance": uniform(0.5, 2.0)}, note="offset")  # fmt: skip
+    case("layer_norm_grad", dims, optional={"gamma"}, special=at_offset, bound=Bound(16, 64, 2.0**24), note="offset")
+    bound = Bound(16, 16 + rows, rows * 2.0**24)
+    case("layer_norm_param_grad", dims, optional={"dgamma", "dbeta"}, special=at_offset, bound=bound, note="offset")
+    for op in ("batch_norm_grad", "batch_norm_inference_grad"):
+        case(op, dims, optional={"dgamma", "dbeta", "dx", "gamma"}, special=at_offset, bound=bound,
+             note="offset")  # fmt: skip
+for rows, cols in LONG:
+    case("sum_rows", {"rows": rows, "cols": cols}, special={"x": uniform(1.0, 1.2)}, bound=Bound(16), note="long")
+
 # --- functions of users -------------------------------------------------------------------------------------------
 
 

@@ -15,10 +15,14 @@ Make = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 @dataclass(frozen=True)
 class Bound:
-    """An error bound in units of the dtype's eps: `relative` times the value plus `absolute`."""
+    """An error bound in units of the dtype's eps: `relative` times the value plus `absolute`.
+
+    In float64 `mean` is added: the size of means, which are rounded to that dtype whatever the program's is.
+    """
 
     relative: float = 4.0
     absolute: float = 0.0
+    mean: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,10 @@ def is_smooth(case: Case, wrt: str) -> bool:
         return False
     if case.op == "matmul" and case.flags != Flag(0):
         return False  # the other flags are compared with the reference, which composes them
-    return case.note not in ("take", "clipped", "-inf") and sum(np.prod(case.shape(n)) for n in case.operands) < 4000
+    return (
+        case.note not in ("take", "clipped", "-inf", "offset", "long")
+        and sum(np.prod(case.shape(n)) for n in case.operands) < 4000
+    )
 
 
 @pytest.mark.parametrize("op", DERIVATIVES)
@@ -235,6 +238,9 @@ def test_infinity_as_in_the_reference(group):
         for name in real_operands(case):
             # targets are checked to be finite; the highest probability below 1 is 1 - 1e-7 rounded to the dtype
             if name == "target" or (case.variant, name) == ("binary_cross_entropy", "x"):
+                continue
+            # at an offset distances may be rounded to 0, and an infinity times 0 is NaN
+            if (case.note, name) == ("offset", "gamma"):
                 continue
             changed = case.values()[name].copy()
             changed.flat[changed.size // 2] = number

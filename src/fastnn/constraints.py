@@ -69,9 +69,13 @@ class MaxNorm(Constraint):
         w = np.asarray(weights, dtype=np.float64)
         if not -w.ndim <= self.axis < w.ndim:
             raise ValueError(f"MaxNorm: expected weights with the axis {self.axis}, got the shape {w.shape}")
-        norm = np.sqrt(np.square(w).sum(axis=self.axis, keepdims=True))
-        scale = np.divide(self.max_value, norm, out=np.ones_like(norm), where=norm > self.max_value)
-        constrained: npt.NDArray[np.float64] = w * scale
+        # in units of the largest element, so that no square overflows
+        largest = np.abs(w).max(axis=self.axis, keepdims=True, initial=0.0)
+        unit = np.where((largest > 0.0) & np.isfinite(largest), largest, 1.0)
+        norm = np.sqrt(np.square(w / unit).sum(axis=self.axis, keepdims=True))
+        above = norm * unit > self.max_value
+        scale = np.divide(self.max_value, norm, out=np.ones_like(norm), where=above)
+        constrained: npt.NDArray[np.float64] = np.where(above, w / unit * scale, w)
         return constrained
 
 

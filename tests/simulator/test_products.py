@@ -100,6 +100,17 @@ SHAPES = [(m, n, k) for m in (1, 2, 8, 9, 100, 4096) for n in (1, 10, 128, 1000,
 TRANSPOSES = (Flag(0), Flag.TRANSPOSE_A, Flag.TRANSPOSE_B, Flag.TRANSPOSE_A | Flag.TRANSPOSE_B)
 
 
+@pytest.mark.parametrize("m, n, deepest", [(784, 256, 30_000), (64, 32, 16_384), (1024, 1024, 125_000), (1, 40, 16_384),
+                                           (8, 4096, 16_384), (300, 1, 16_384)])  # fmt: skip
+def test_no_thread_adds_up_a_million_products(m, n, deepest):
+    """The error of a sum grows with its length; the parts of a large result would take too much memory."""
+    dims = {"m": m, "n": n, "k": 1_000_000}
+    way = choose(dims, Flag.TRANSPOSE_A, sizes=DEVICE_PRODUCTS)
+    side_by_side = DEVICE_PRODUCTS.strips if way.shape in ("row", "rows", "column") else 1
+    assert way.split
+    assert 1_000_000 / parts_of(dims, way, DEVICE_PRODUCTS) / side_by_side <= deepest
+
+
 @pytest.mark.parametrize("sizes", [PRODUCTS, DEVICE_PRODUCTS], ids=["simulator", "gpu"])
 def test_choice(sizes):
     ways = {str(way) for way in all_ways()}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.graph import Graph, Output, Tensor
 
 # Activations whose formula works on whole rows have ops of their own.
 ROWWISE = ("softmax", "log_softmax")
@@ -104,7 +104,11 @@ def layer_norm(
 ) -> Tensor:
     """Normalise every row to mean 0 and variance 1; keeps mean and 1/std for the gradient."""
     rows = x.shape[:-1]
-    outputs = [(x.shape, True, f"{label}.y"), (rows, True, f"{label}.mean"), (rows, True, f"{label}.rstd")]
+    outputs: list[Output] = [
+        (x.shape, True, f"{label}.y"),
+        (rows, True, f"{label}.mean", "float64"),
+        (rows, True, f"{label}.rstd"),
+    ]
     return graph.add("layer_norm", (x, gamma, beta), outputs, label, epsilon=epsilon)[0]
 
 
@@ -122,9 +126,9 @@ def batch_norm(
 ) -> Tensor:
     """Normalise every column, by the batch's statistics in training and by the moving ones otherwise."""
     columns = (x.columns,)
-    outputs = [
+    outputs: list[Output] = [
         (x.shape, True, f"{label}.y"),
-        (columns, False, f"{label}.mean"),
+        (columns, False, f"{label}.mean", "float64"),
         (columns, False, f"{label}.rstd"),
     ]
     op = "batch_norm" if training else "batch_norm_inference"

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Shape = tuple[int, ...]
+#: an output of a node: shape, batched flag, name, and the kind where it is not "real"
+Output = tuple[Sequence[int], bool, str] | tuple[Sequence[int], bool, str, str]
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Tensor:
         Its shape, without the leading batch axis when `batched`.
     batched : bool
         Whether a batch axis stands before `shape`.
-    kind : {"real", "int64"}
+    kind : {"real", "int64", "float64"}
         "real" is the dtype that the program is lowered for.
     """
 
@@ -86,12 +88,14 @@ class Graph:
         self,
         op: str,
         inputs: Sequence[Tensor | None],
-        outputs: Sequence[tuple[Sequence[int], bool, str]],
+        outputs: Sequence[Output],
         label: str,
         **attrs: Any,
     ) -> tuple[Tensor, ...]:
-        """Add a node; `outputs` lists the shape, batched flag and name of each output tensor."""
-        tensors = tuple(self._tensor(shape, batched, "real", name) for shape, batched, name in outputs)
+        """Add a node; `outputs` lists the shape, batched flag, name and kind ("real" if omitted) of each output."""
+        tensors = tuple(
+            self._tensor(shape, batched, kind[0] if kind else "real", name) for shape, batched, name, *kind in outputs
+        )
         self.nodes.append(Node(op, tuple(inputs), tensors, attrs, label))
         return tensors
 

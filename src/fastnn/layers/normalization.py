@@ -98,6 +98,10 @@ class BatchNorm(_Normalization):
     -----
     Ioffe, Szegedy 2015. Prediction uses the moving mean and (biased) variance; so does a frozen layer
     (`trainable = False`) in training, as in Keras 3, whose defaults these are.
+
+    The statistics of a batch are right to a few ulp at any offset and for any number of rows. A variance that float32
+    cannot hold enters the moving variance as the largest float32. A batch of a single row has the variance 0: `fit`
+    and `train_on_batch` warn of it once.
     """
 
     momentum: float = 0.99

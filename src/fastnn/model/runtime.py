@@ -18,6 +18,7 @@ from fastnn.addresses import address
 from fastnn.backend.cpu.engine import BoundProgram, Runner
 from fastnn.backend.cpu.epoch import Epochs, Lap
 from fastnn.console import waiting
+from fastnn.model.one_row import warn_of_one_row
 from fastnn.model.parameters import ParameterTable
 from fastnn.model.programs import Request, build
 from fastnn.model.sharing import shared, signature
@@ -209,6 +210,8 @@ class Runtime:
                 self._made_for = (objective, optimizer)
             bound = self._programs.get(key)
             if bound is None:
+                if request.kind == "train" and request.batch == 1:
+                    warn_of_one_row(self.table.architecture)
                 with waiting():
                     bound = self._programs[key] = self._shared(key, objective, optimizer)
                 while len(self._programs) > _KEPT_PROGRAMS:

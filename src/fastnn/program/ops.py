@@ -142,21 +142,23 @@ _op("softmax", outputs="y[rows,cols]", inputs="x[rows,cols]", dims="rows cols")
 _op("softmax_grad", outputs="dx[rows,cols]", inputs="dy[rows,cols] y[rows,cols]", dims="rows cols")
 _op("log_softmax", outputs="y[rows,cols]", inputs="x[rows,cols]", dims="rows cols")
 _op("log_softmax_grad", outputs="dx[rows,cols]", inputs="dy[rows,cols] y[rows,cols]", dims="rows cols")
-_op("layer_norm", outputs="y[rows,cols] mean[rows] rstd[rows]", inputs="x[rows,cols] gamma?[cols] beta?[cols]",
+# means are float64: at a large offset what float32 leaves off may be as large as the deviation
+_op("layer_norm", outputs="y[rows,cols] mean:float64[rows] rstd[rows]", inputs="x[rows,cols] gamma?[cols] beta?[cols]",
     dims="rows cols", params="epsilon")  # fmt: skip
 _op("layer_norm_grad", outputs="dx[rows,cols]",
-    inputs="dy[rows,cols] x[rows,cols] gamma?[cols] mean[rows] rstd[rows]", dims="rows cols")  # fmt: skip
+    inputs="dy[rows,cols] x[rows,cols] gamma?[cols] mean:float64[rows] rstd[rows]", dims="rows cols")  # fmt: skip
 _op("layer_norm_param_grad", outputs="dgamma?[cols] dbeta?[cols]",
-    inputs="dy[rows,cols] x[rows,cols] mean[rows] rstd[rows]", dims="rows cols")  # fmt: skip
-_op("batch_norm", outputs="y[rows,cols] mean[cols] rstd[cols]", updates="moving_mean[cols] moving_variance[cols]",
-    inputs="x[rows,cols] gamma?[cols] beta?[cols]", dims="rows cols", params="epsilon momentum")  # fmt: skip
+    inputs="dy[rows,cols] x[rows,cols] mean:float64[rows] rstd[rows]", dims="rows cols")  # fmt: skip
+_op("batch_norm", outputs="y[rows,cols] mean:float64[cols] rstd[cols]",
+    updates="moving_mean[cols] moving_variance[cols]", inputs="x[rows,cols] gamma?[cols] beta?[cols]",
+    dims="rows cols", params="epsilon momentum")  # fmt: skip
 _op("batch_norm_grad", outputs="dx?[rows,cols] dgamma?[cols] dbeta?[cols]",
-    inputs="dy[rows,cols] x[rows,cols] gamma?[cols] mean[cols] rstd[cols]", dims="rows cols")  # fmt: skip
-_op("batch_norm_inference", outputs="y[rows,cols] mean[cols] rstd[cols]",
+    inputs="dy[rows,cols] x[rows,cols] gamma?[cols] mean:float64[cols] rstd[cols]", dims="rows cols")  # fmt: skip
+_op("batch_norm_inference", outputs="y[rows,cols] mean:float64[cols] rstd[cols]",
     inputs="x[rows,cols] gamma?[cols] beta?[cols] moving_mean[cols] moving_variance[cols]", dims="rows cols",
     params="epsilon")  # fmt: skip
 _op("batch_norm_inference_grad", outputs="dx?[rows,cols] dgamma?[cols] dbeta?[cols]",
-    inputs="dy[rows,cols] x[rows,cols] gamma?[cols] mean[cols] rstd[cols]", dims="rows cols")  # fmt: skip
+    inputs="dy[rows,cols] x[rows,cols] gamma?[cols] mean:float64[cols] rstd[cols]", dims="rows cols")  # fmt: skip
 
 # --- losses ---------------------------------------------------------------------------------------------
 # row_loss is not weighted; dx is the gradient of scale * sum_i(weight_i * row_loss_i); a sample has

@@ -1,7 +1,8 @@
 """The microkernels of the matmul, as LLVM vector IR: register tiles, and three for a single row.
 
 A tile is `rows` x `vectors` accumulators, each a whole vector register. Every element is one chain of fused
-multiply-adds over k in rising order, whatever the tile's shape: results do not depend on how a matrix is cut.
+multiply-adds over a block of k in rising order, whatever the tile's shape: results do not depend on how a matrix is
+cut.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ def make_tile(dtype: str, lanes: int, rows: int, vectors: int, *, copies: bool =
     """Make the intrinsic that computes one tile of c = init + a b.
 
     Its arguments, all addresses and strides in bytes: a, a_row (from a row to the next), a_k (from a k to the
-    next), b, b_k (b's lanes are contiguous), k (at least 1), c, c_row, init (0 for zeros), init_row, columns (of the
-    `lanes * vectors` columns how many are stored), copy, rectify (0, or what sets elements to zero: 1 for those that
+    next), b, b_k (b's lanes are contiguous), k (at least 1), c, c_row, init (0 for zeros), init_row, late (whether init
+    is added to the finished sums and the chains start from zeros), columns (of the `lanes * vectors` columns how many
+    are stored), copy, rectify (0, or what sets elements to zero: 1 for those that
     are negative, else the address of saved values, with c's strides, that do so where they are not positive), ahead,
     ahead_row, pace.
 
@@ -39,21 +41,25 @@ def make_tile(dtype: str, lanes: int, rows: int, vectors: int, *, copies: bool =
     @intrinsic  # type: ignore[untyped-decorator]
     def tile(
         typingctx: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, k: Any, c: Any, c_row: Any,
-        init: Any, init_row: Any, columns: Any, copy: Any, rectify: Any, ahead: Any, ahead_row: Any, pace: Any,
+        init: Any, init_row: Any, late: Any, columns: Any, copy: Any, rectify: Any, ahead: Any, ahead_row: Any,
+        pace: Any,
     ) -> Any:  # fmt: skip
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            a, a_row, a_k, b, b_k, k, c, c_row, init, init_row, columns, copy, rectify, ahead, ahead_row, pace = args
+            a, a_row, a_k, b, b_k, k, c, c_row, init, init_row, late, columns, *rest = args
+            copy, rectify, ahead, ahead_row, pace = rest
             made = _Tile(Lanes(builder, dtype, lanes), rows, vectors, columns)
-            sums = made.initial(init, init_row)
+            late = builder.icmp_signed("!=", late, constant(0))
+            sums = made.initial(init, init_row, late)
             if rows > 2:
                 # the tile below comes next, and its chains may start from what its c holds
                 made.prefetch(builder.add(c, builder.mul(c_row, constant(rows))), c_row)
             following = (ahead, ahead_row, pace) if fetches else None
             sums = made.product(sums, (a, a_row, a_k), (b, b_k), k, copy if copies else None, following)
+            sums = made.added(sums, init, init_row, late)
             made.store(made.rectified(sums, rectify, c_row), c, c_row)
             return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 16), codegen
+        return types.void(*[types.intp] * 17), codegen
 
     return tile
 
@@ -99,15 +105,24 @@ class _Tile:
             return [self.v.masked_load(self._at(base, stride, i, j), self.masks[j]) for i, j in self.cells]
         return [self.v.load(self._at(base, stride, i, j)) for i, j in self.cells]
 
-    def initial(self, init: Any, init_row: Any) -> list[Any]:
+    def initial(self, init: Any, init_row: Any, late: Any) -> list[Any]:
         """Return what the chains start from: zeros, a bias (row stride 0), or what c holds."""
         b = self.b
-        some = b.icmp_signed("!=", init, constant(0))
+        some = b.and_(b.icmp_signed("!=", init, constant(0)), b.not_(late))
         choices = [
             (b.and_(some, self.full), lambda: self._load(init, init_row, False)),
             (some, lambda: self._load(init, init_row, True)),
         ]
         return self._choose(choices, [self.v.zero] * len(self.cells))
+
+    def added(self, sums: list[Any], init: Any, init_row: Any, late: Any) -> list[Any]:
+        """Return the sums of a block of k, plus those of the blocks before where `late` says so."""
+        b = self.b
+
+        def more(masked: bool) -> list[Any]:
+            return [b.fadd(value, total) for value, total in zip(self._load(init, init_row, masked), sums, strict=True)]
+
+        return self._choose([(b.and_(late, self.full), lambda: more(False)), (late, lambda: more(True))], sums)
 
     def prefetch(self, base: Any, stride: Any) -> None:
         """Bring cells of a matrix near."""

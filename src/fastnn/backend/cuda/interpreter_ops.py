@@ -10,6 +10,7 @@ Inner loops are `while`: what numba-cuda makes of `range` takes ten instructions
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -310,34 +311,36 @@ def _log_softmax(dtype: str) -> Any:
 
 
 def _layer_norm(dtype: str) -> Any:
-    """Make y = (x - mean) rstd gamma + beta in every row; the variance is of the centred row."""
-    real, sqrt = np.dtype(dtype).type, functions(dtype).sqrt
+    """Make y = (x - mean) rstd gamma + beta in every row; mean and variance are summed in float64."""
+    real = np.dtype(dtype).type
     load, store, constant = ptx.ANY_LOADS[dtype], ptx.ANY_STORES[dtype], ptx.LOADS[dtype]
-    zero, one = real(0.0), real(1.0)
 
     @formula
     def layer_norm(number, code, at, constants, x, out, work):
         to, y_at = _operand(_load_word(code, at + _Y), x, out, work)
         source, x_at = _operand(_load_word(code, at + _X), x, out, work)
         cols, gamma = _load_word(code, at + _COLS), _load_word(code, at + _CONSTANTS)
-        beta, epsilon = gamma + cols, real(_as_double(_load_word(code, at + _A)))
-        share = one / real(cols)
+        beta, epsilon = gamma + cols, _as_double(_load_word(code, at + _A))
+        share = 1.0 / np.float64(cols)
         for _ in range(_load_word(code, at + _ROWS)):
-            mean, variance = zero, zero
+            mean, variance = 0.0, 0.0
             j = np.int64(0)
             while j < cols:
-                mean += load(source, x_at + j)
+                mean += np.float64(load(source, x_at + j))
                 j += 1
             mean *= share
             j = np.int64(0)
             while j < cols:
-                centred = load(source, x_at + j) - mean
+                centred = np.float64(load(source, x_at + j)) - mean
                 variance += centred * centred
                 j += 1
-            rstd = one / sqrt(variance * share + epsilon)
+            rstd = real(1.0 / math.sqrt(variance * share + epsilon))
+            # at a large offset a rounded mean may be off by as much as the deviation
+            centre = real(mean)
+            lack = real(mean - np.float64(centre))
             j = np.int64(0)
             while j < cols:
-                value = (load(source, x_at + j) - mean) * rstd
+                value = (load(source, x_at + j) - centre - lack) * rstd
                 store(to, y_at + j, value * constant(constants, gamma + j) + constant(constants, beta + j))
                 j += 1
             x_at += cols

@@ -17,12 +17,23 @@ def _affine(i: Instruction, normal: Array) -> Array:
     return y if beta is None else y + beta
 
 
+def _moments(x: Array, axis: int) -> tuple[Array, Array, Array]:
+    """Return the mean, the biased variance, and x without the mean, which has one more digit than the mean itself."""
+    rough = x.mean(axis=axis, keepdims=True)
+    distances = x - rough
+    lack = distances.mean(axis=axis, keepdims=True)
+    # an infinite mean minus itself is NaN
+    lack = np.where(np.isnan(lack), 0.0, lack)
+    distances = distances - lack
+    return (rough + lack).squeeze(axis), (distances**2).mean(axis=axis), distances
+
+
 @executes("layer_norm")
 def layer_norm(i: Instruction, counters: Counters) -> None:
     """Make y = (x - mean) / sqrt(variance + epsilon) gamma + beta by each row's biased variance."""
-    x = i["x"]
-    mean, rstd = x.mean(axis=1), 1.0 / np.sqrt(x.var(axis=1) + i.params["epsilon"])
-    i.write("y", _affine(i, (x - mean[:, None]) * rstd[:, None]))
+    mean, variance, distances = _moments(i["x"], 1)
+    rstd = 1.0 / np.sqrt(variance + i.params["epsilon"])
+    i.write("y", _affine(i, distances * rstd[:, None]))
     i.write("mean", mean)
     i.write("rstd", rstd)
 
@@ -48,10 +59,10 @@ def layer_norm_param_grad(i: Instruction, counters: Counters) -> None:
 @executes("batch_norm")
 def batch_norm(i: Instruction, counters: Counters) -> None:
     """Normalise columns by the batch's mean and biased variance, and move the moving ones towards them."""
-    x, momentum = i["x"], i.params["momentum"]
-    mean, variance = x.mean(axis=0), x.var(axis=0)
+    momentum = i.params["momentum"]
+    mean, variance, distances = _moments(i["x"], 0)
     rstd = 1.0 / np.sqrt(variance + i.params["epsilon"])
-    i.write("y", _affine(i, (x - mean) * rstd))
+    i.write("y", _affine(i, distances * rstd))
     i.write("mean", mean)
     i.write("rstd", rstd)
     i.write("moving_mean", i["moving_mean"] * momentum + mean * (1.0 - momentum))

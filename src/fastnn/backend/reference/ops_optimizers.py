@@ -39,8 +39,11 @@ def clip_by_norm(i: Instruction, counters: Counters) -> None:
 def max_norm(i: Instruction, counters: Counters) -> None:
     """Scale the vectors along `size` whose L2 norm is not within the limit down to it."""
     w, limit = i["w"], i.params["limit"]
-    norm = np.sqrt((w * w).sum(axis=1, keepdims=True))
-    i.write("w", np.where(norm <= limit, w, w * (limit / norm)))
+    # in units of the largest element: squares of float64 may not fit either
+    largest = np.abs(w).max(axis=1, keepdims=True)
+    unit = np.where((largest > 0.0) & np.isfinite(largest), largest, 1.0)
+    norm = np.sqrt(((w / unit) ** 2).sum(axis=1, keepdims=True))
+    i.write("w", np.where(norm * unit <= limit, w, w / unit * (limit / norm)))
 
 
 def _sgd(p: Array, g: Array, s: Slots, h: Hyper) -> tuple[Array, Slots]:

@@ -6,6 +6,7 @@ from numba.core.errors import NumbaError
 
 from fastnn.backend.cpu.compile import compile_native
 from fastnn.backend.cpu.kernels import (
+    batch_norms,
     data,
     direct,
     elementwise,
@@ -30,6 +31,7 @@ from fastnn.program.program import KernelKey
 
 # each module registers its kernels when it is imported
 MODULES = (
+    batch_norms,
     data,
     direct,
     elementwise,

@@ -8,6 +8,9 @@
 - up to three rows, b transposed: dot products;
 - one column: one of the last two, with the operands exchanged.
 
+Sums over k are made of blocks, each from zero and then added to those before, so that their errors do not add up over a
+million of rows: of as many equal numbers a single chain of float32 was 0.9 % off.
+
 Which way is taken depends on the shape alone, never on the part, so results do not depend on the number of parts.
 relu and its gradient are applied to a tile in registers; another mapped activation (or gradient) follows while the
 rows are in the cache.
@@ -30,6 +33,8 @@ _ACCUMULATE, _FORWARD, _GRADIENT = int(Flag.ACCUMULATE), int(Flag.MAP_FORWARD), 
 _TRANSPOSE_A, _TRANSPOSE_B = int(Flag.TRANSPOSE_A), int(Flag.TRANSPOSE_B)
 _RECTIFY = int(Flag.RECTIFY)
 _SCRATCH = int(Buffer.SCRATCH)
+# The depth of a block of dot products, which have 16 or more sums side by side.
+DOT_K = 4096
 
 
 def _simple(kit: Kit, shape: Blocking) -> Any:
@@ -64,10 +69,10 @@ def _simple(kit: Kit, shape: Blocking) -> Any:
                 last_step = (rectify + j * size if rectify > 1 else rectify) if block == blocks - 1 else 0
                 if columns > lanes:
                     wide(rows, left, a_row, a_row, a_k, 0, panel, panel_row, depth, target, c_row, init, init_row,
-                         columns, copy, last_step, 0, 0)  # fmt: skip
+                         block, columns, copy, last_step, 0, 0)  # fmt: skip
                 else:
                     narrow(rows, left, a_row, a_row, a_k, 0, panel, panel_row, depth, target, c_row, init, init_row,
-                           columns, 0, last_step, 0, 0)  # fmt: skip
+                           block, columns, 0, last_step, 0, 0)  # fmt: skip
 
     return simple
 
@@ -119,7 +124,7 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
                         if block == blocks - 1:
                             last_step = rectify + i * c_row + j * size if rectify > 1 else rectify
                         tiles(rows, a_block, depth * size, size, 0, size, panel, panel_row, depth, target, c_row,
-                              init, init_row, columns, copy, last_step, ahead, ahead_row)  # fmt: skip
+                              init, init_row, block, columns, copy, last_step, ahead, ahead_row)  # fmt: skip
 
     return blocked
 
@@ -136,8 +141,9 @@ def _single_row(kit: Kit, shape: Blocking) -> Any:
     update, update_one = make_row_update(kit.dtype, lanes, 8), make_row_update(kit.dtype, lanes, 1)
     # so many columns of c stay in the first-level cache while eight rows of b pass by
     most = 8 * 1024 // size
-    real, reals = kit.real, kit.reals
-    zero = real(0.0)
+    real, reals, block_k = kit.real, kit.reals, shape.k
+    # of a b that is taken through registers in more than one block, a row has at most `most_bytes / block_k` bytes
+    zero, part_bytes = real(0.0), max(most * size, most_bytes // block_k)
 
     @helper
     def in_registers(first, last, k, a, a_k, b, b_row, c, start):
@@ -162,19 +168,43 @@ def _single_row(kit: Kit, shape: Blocking) -> Any:
                 j += lanes
 
     @helper
+    def add_rows(i, k, a, a_k, b, b_row, c, columns):
+        while i + 8 <= k:
+            update(a + i * a_k, a_k, b + i * b_row, b_row, c, columns)
+            i += 8
+        while i < k:
+            update_one(a + i * a_k, a_k, b + i * b_row, b_row, c, columns)
+            i += 1
+
+    @helper
     def by_rows(first, last, k, a, a_k, b, b_row, c):
+        part, blocks = stack_bytes(part_bytes), (k + block_k - 1) // block_k
         for j in range(first, last, most):
-            columns, here = min(most, last - j), j * size
-            i = 0
-            while i + 8 <= k:
-                update(a + i * a_k, a_k, b + i * b_row + here, b_row, c + here, columns)
-                i += 8
-            while i < k:
-                update_one(a + i * a_k, a_k, b + i * b_row + here, b_row, c + here, columns)
-                i += 1
+            columns, here, y, x = min(most, last - j), j * size, reals(c + j * size), reals(part)
+            add_rows(0, k // blocks, a, a_k, b + here, b_row, c + here, columns)
+            for block in range(1, blocks):
+                for i in range(columns):
+                    x[i] = zero
+                add_rows(k * block // blocks, k * (block + 1) // blocks, a, a_k, b + here, b_row, part, columns)
+                for i in range(columns):
+                    y[i] += x[i]
+
+    @helper
+    def blocks_in_registers(first, last, k, a, a_k, b, b_row, c, start):
+        part, blocks = stack_bytes(part_bytes), (k + block_k - 1) // block_k
+        y, x = reals(c), reals(part)
+        in_registers(first, last, k // blocks, a, a_k, b, b_row, c, start)
+        for block in range(1, blocks):
+            k0, k1 = k * block // blocks, k * (block + 1) // blocks
+            in_registers(0, last - first, k1 - k0, a + k0 * a_k, a_k, b + k0 * b_row + first * size, b_row, part, 0)
+            for i in range(last - first):
+                y[first + i] += x[i]
 
     @helper
     def single_row(scratch, rows, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
+        if k * n * size <= most_bytes and k > block_k:
+            blocks_in_registers(first, last, k, a, a_k, b, b_row, c, c if accumulate else bias)
+            return
         if k * n * size <= most_bytes:
             in_registers(first, last, k, a, a_k, b, b_row, c, c if accumulate else bias)
             return
@@ -194,6 +224,15 @@ def _dot_rows(kit: Kit, shape: Blocking) -> Any:
     zero = real(0.0)
 
     @helper
+    def blocks_of_dots(a, b, b_row, k, c, several):
+        for k0 in range(0, k, DOT_K):
+            depth, skip = min(DOT_K, k - k0), k0 * size
+            if several:
+                dots(a + skip, b + skip, b_row, depth, c)
+            else:
+                one_dot(a + skip, b + skip, b_row, depth, c)
+
+    @helper
     def dot_rows(scratch, m, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
         start = reals(bias)
         for i in range(m):
@@ -204,11 +243,17 @@ def _dot_rows(kit: Kit, shape: Blocking) -> Any:
         j = first
         while j + 4 <= last:
             for i in range(m):
-                dots(a + i * a_row, b + j * b_row, b_row, k, c + (i * n + j) * size)
+                if k <= DOT_K:
+                    dots(a + i * a_row, b + j * b_row, b_row, k, c + (i * n + j) * size)
+                else:
+                    blocks_of_dots(a + i * a_row, b + j * b_row, b_row, k, c + (i * n + j) * size, True)
             j += 4
         while j < last:
             for i in range(m):
-                one_dot(a + i * a_row, b + j * b_row, b_row, k, c + (i * n + j) * size)
+                if k <= DOT_K:
+                    one_dot(a + i * a_row, b + j * b_row, b_row, k, c + (i * n + j) * size)
+                else:
+                    blocks_of_dots(a + i * a_row, b + j * b_row, b_row, k, c + (i * n + j) * size, False)
             j += 1
 
     return dot_rows

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer
 from fastnn.backend.cpu.kernels.kit import Kit, address, flags_of, has, kernel, part, rows_part
-from fastnn.backend.cpu.options import formula
+from fastnn.backend.cpu.options import formula, helper
 from fastnn.formulas import optimizers as formulas
 from fastnn.formulas import own
 from fastnn.formulas.optimizers import HYPER_COLUMNS
@@ -128,41 +128,63 @@ def sum_squares(kit: Kit, variant: str) -> Callable[..., Any]:
 def clip_by_norm(kit: Kit, variant: str) -> Callable[..., Any]:
     """Scale a gradient by limit / norm when its norm, the root of the total, is above the limit."""
     G, TOTAL, N, LIMIT = kit.words("g total n limit")
-    at, real = kit.at, kit.real
+    at, real, tiny = kit.at, kit.real, np.float64(np.finfo(kit.real).tiny)
 
     def clip_by_norm(record, context, ith, nth):
         limit = float64_pointer(record)[LIMIT]
         norm = math.sqrt(float64_pointer(address(record, context, TOTAL))[0])
         if not norm <= limit:
-            scale = real(limit / norm)
+            scale = limit / norm
             first, last = part(int64_pointer(record)[N], ith, nth)
             g = at(record, context, G)
+            if scale < tiny:  # it would become 0 in the dtype, and so would the gradient
+                for i in range(first, last):
+                    g[i] = real(np.float64(g[i]) * scale)
+                return
+            factor = real(scale)
             for i in range(first, last):
-                g[i] *= scale
+                g[i] *= factor
 
     return clip_by_norm
 
 
 @kernel("max_norm")
 def max_norm(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Scale every vector along `size` whose L2 norm is above the limit down to it."""
+    """Scale every vector along `size` whose L2 norm is above the limit down to it; the norm is summed in float64."""
     W, OUTER, SIZE, INNER, LIMIT = kit.words("w outer size inner limit")
-    at, real, sqrt = kit.at, kit.real, kit.math.sqrt
+    at, real = kit.at, kit.real
+
+    @helper
+    def scaled_norm(w, start, size, inner):
+        """Return the norm in units of the largest element, whose squares float64 cannot hold, and that element."""
+        largest, square = 0.0, 0.0
+        for k in range(size):
+            value = abs(np.float64(w[start + k * inner]))
+            largest = value if value > largest else largest
+        if largest == math.inf:
+            return largest, 1.0
+        for k in range(size):
+            value = np.float64(w[start + k * inner]) / largest
+            square += value * value
+        return math.sqrt(square), largest
 
     def max_norm(record, context, ith, nth):
-        r, limit = int64_pointer(record), real(float64_pointer(record)[LIMIT])
+        r, limit = int64_pointer(record), float64_pointer(record)[LIMIT]
         size, inner = r[SIZE], r[INNER]
         first, last = rows_part(r[OUTER] * inner, ith, nth)
         w = at(record, context, W)
         for vector in range(first, last):
             start = vector // inner * size * inner + vector % inner
-            square = real(0.0)
+            square = 0.0
             for k in range(size):
-                square += w[start + k * inner] * w[start + k * inner]
-            norm = sqrt(square)
-            if not norm <= limit:
+                value = np.float64(w[start + k * inner])
+                square += value * value
+            norm, unit = math.sqrt(square), 1.0
+            if norm == math.inf:
+                norm, unit = scaled_norm(w, start, size, inner)
+            if not norm * unit <= limit:
                 scale = limit / norm
                 for k in range(size):
-                    w[start + k * inner] *= scale
+                    w[start + k * inner] = real(np.float64(w[start + k * inner]) / unit * scale)
 
     return max_norm

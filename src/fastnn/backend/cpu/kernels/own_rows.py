@@ -15,6 +15,8 @@ from fastnn.formulas import own
 from fastnn.program.layout import Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)
+# rows whose gradients for the weights are added up in the dtype
+_STRETCH = 64
 
 
 @kernel("row_function")
@@ -46,13 +48,25 @@ def row_function(kit: Kit, variant: str) -> Callable[..., Any]:
 
 @kernel("row_function_grad")
 def row_function_grad(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Have a user's gradient fill every row of dx, and add to dw, from the rows of dy and x."""
+    """Have a user's gradient fill every row of dx, and add to dw, from the rows of dy and x.
+
+    What stretches of rows add to dw is added up in float64.
+    """
     DX, DW, DY, X, W, ROWS, COLS, UNITS = kit.words("dx dw dy x w rows cols units")
     users = own.find(variant)
     assert users is not None
     real, reals, itemsize, shape = kit.real, kit.reals, kit.itemsize, users.shape
     _, gradient = own.rows(users, rows)
     zero = real(0.0)
+
+    @rows
+    def add_rows(x, dy, dx, first, last, cols, units, w, dw):
+        for row in range(first, last):
+            gradient(
+                carray(reals(x + row * cols * itemsize), (cols,)), w,
+                carray(reals(dy + row * units * itemsize), (units,)),
+                carray(reals(dx + row * cols * itemsize), (cols,)), dw,
+            )  # fmt: skip
 
     def row_function_grad(record, context, ith, nth):
         if ith == 0:
@@ -67,11 +81,14 @@ def row_function_grad(kit: Kit, variant: str) -> Callable[..., Any]:
             into = reals(dx)
             for i in range(r[ROWS] * cols):
                 into[i] = zero
-            for row in range(r[ROWS]):
-                gradient(
-                    carray(reals(x + row * cols * itemsize), (cols,)), w,
-                    carray(reals(dy + row * units * itemsize), (units,)),
-                    carray(reals(dx + row * cols * itemsize), (cols,)), dw,
-                )  # fmt: skip
+            if r[ROWS] <= _STRETCH:
+                add_rows(x, dy, dx, 0, r[ROWS], cols, units, w, dw)
+                return
+            near, sums = np.zeros(shape, real), np.zeros(shape, np.float64)
+            for first in range(0, r[ROWS], _STRETCH):
+                near[:] = zero
+                add_rows(x, dy, dx, first, min(r[ROWS], first + _STRETCH), cols, units, w, near)
+                sums += near
+            dw += sums
 
     return row_function_grad

@@ -66,13 +66,13 @@ def panel_tiles(kit: Kit, shape: Blocking, vectors: int, *, copies: bool = True,
 
     @helper
     def panel(
-        rows, a, step, a_row, a_k, packed_size, b, b_k, k, c, c_row, init, init_row, columns, copy, rectify,
+        rows, a, step, a_row, a_k, packed_size, b, b_k, k, c, c_row, init, init_row, late, columns, copy, rectify,
         ahead, ahead_row,
     ):  # fmt: skip
         i = 0
         if copies and copy != 0:
-            first_tile(a, a_row, a_k + high * packed_size, b, b_k, k, c, c_row, init, init_row, columns, copy, rectify,
-                       0, 0, 0)  # fmt: skip
+            first_tile(a, a_row, a_k + high * packed_size, b, b_k, k, c, c_row, init, init_row, late, columns, copy,
+                       rectify, 0, 0, 0)  # fmt: skip
             i, b, b_k = high, copy, packed_row
         # the rows of the next panel, shared out among so many of the highest tiles
         pace = 0
@@ -85,20 +85,20 @@ def panel_tiles(kit: Kit, shape: Blocking, vectors: int, *, copies: bool = True,
             skip = a_k + height * packed_size
             pass_on = rectify + i * c_row if rectify > 1 else rectify
             if height == high and left_ahead > 0:
-                tile_high(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on, ahead, ahead_row,
-                          pace)  # fmt: skip
+                tile_high(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, late, columns, 0, pass_on, ahead,
+                          ahead_row, pace)  # fmt: skip
                 ahead += (k >> pace) * ahead_row
                 left_ahead -= 1
             elif height == high:
-                tile_high(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on, b, 0, 0)
+                tile_high(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, late, columns, 0, pass_on, b, 0, 0)
             elif height == second:
-                tile_second(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on, 0, 0, 0)
+                tile_second(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, late, columns, 0, pass_on, 0, 0, 0)
             elif has_third and height == third:
-                tile_third(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on, 0, 0, 0)
+                tile_third(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, late, columns, 0, pass_on, 0, 0, 0)
             elif height == 2:
-                tile_2(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on, 0, 0, 0)
+                tile_2(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, late, columns, 0, pass_on, 0, 0, 0)
             else:
-                tile_1(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, columns, 0, pass_on, 0, 0, 0)
+                tile_1(at, a_row, skip, b, b_k, k, to, c_row, start, init_row, late, columns, 0, pass_on, 0, 0, 0)
             i += height
 
     return panel

@@ -2,96 +2,42 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import math
 from typing import Any
 
+import numpy as np
 from numba import cuda
 
 from fastnn.backend.cuda.kernels import columnwise
-from fastnn.backend.cuda.kernels.columnwise import THREADS
 from fastnn.backend.cuda.kernels.norms import parameter_stages
-from fastnn.backend.cuda.kernels.rowwise import divide
+from fastnn.backend.cuda.kernels.rowwise import make_lack_of
 from fastnn.backend.cuda.kit import BAD_ROW, NO_ROW, SCRATCH_WORD, Dims, Kit, Stage, kernel, ptx
-from fastnn.backend.cuda.options import formula, helper
+from fastnn.backend.cuda.options import helper
 
 as_double, load_int64 = ptx.int_as_double, ptx.LOADS["int64"]
-
-
-def _moments(kit: Kit) -> SimpleNamespace:
-    """Make functions of (count, mean, sum of squares around the mean), which are merged (Chan et al. 1979).
-
-    So the rows are read once, and nothing cancels.
-    """
-    real, load = kit.real, kit.load
-    zero, one, four, quarter = real(0.0), real(1.0), real(4.0), real(0.25)
-
-    @formula
-    def merge(a, b):
-        count = a[0] + b[0]
-        if count == zero:
-            return a
-        distance, share = b[1] - a[1], b[0] / count
-        return count, a[1] + distance * share, a[2] + b[2] + distance * distance * (a[0] * share)
-
-    @helper
-    def of_strip(address, column, row, last, strips, cols):
-        found = (zero, zero, zero)
-        i, step = row * cols + column, strips * cols
-        while row + 3 * strips < last:
-            a, b = load(address, i), load(address, i + step)
-            c, d = load(address, i + 2 * step), load(address, i + 3 * step)
-            mean = ((a + b) + (c + d)) * quarter
-            a, b, c, d = a - mean, b - mean, c - mean, d - mean
-            found = merge(found, (four, mean, (a * a + b * b) + (c * c + d * d)))
-            row += 4 * strips
-            i += 4 * step
-        if row < last:
-            found = merge(found, (one, load(address, i), zero))
-        if row + strips < last:
-            found = merge(found, (one, load(address, i + step), zero))
-        if row + 2 * strips < last:
-            found = merge(found, (one, load(address, i + 2 * step), zero))
-        return found
-
-    @helper
-    def over_strips(found, lanes, strips):
-        thread = cuda.threadIdx.x
-        counts = cuda.shared.array(THREADS, real)
-        means = cuda.shared.array(THREADS, real)
-        squares = cuda.shared.array(THREADS, real)
-        counts[thread], means[thread], squares[thread] = found
-        cuda.syncthreads()
-        count = strips
-        while count > 1:
-            half = (count + 1) // 2
-            if thread < (count - half) * lanes:
-                other = thread + half * lanes
-                found = merge(found, (counts[other], means[other], squares[other]))
-                counts[thread], means[thread], squares[thread] = found
-            cuda.syncthreads()
-            count = half
-        return found
-
-    return SimpleNamespace(merge=merge, of_strip=of_strip, over_strips=over_strips)
+load_double, store_double = ptx.LOADS["float64"], ptx.STORES["float64"]
 
 
 def _normalize(kit: Kit, statistics: Any) -> Any:
-    """Make the pass that writes y = (x - mean) rstd gamma + beta; `statistics(record, column)` gives mean and rstd."""
+    """Make the pass that writes y = (x - mean) rstd gamma + beta.
+
+    `statistics(record, column)` gives the mean, as a centre and what this lacks of it, and rstd.
+    """
     X, GAMMA, BETA = kit.words("x gamma beta")
     load, real = kit.load, kit.real
     zero, one = real(0.0), real(1.0)
 
     @helper
     def hold(record, column):
-        mean, rstd = statistics(record, column)
+        centre, lack, rstd = statistics(record, column)
         gamma = load(record[GAMMA], column) if record[GAMMA] != 0 else one
         beta = load(record[BETA], column) if record[BETA] != 0 else zero
-        return mean, rstd, gamma, beta
+        return centre, lack, rstd, gamma, beta
 
     @helper
     def normalized(record, held, i):
-        mean, rstd, gamma, beta = held
-        return (load(record[X], i) - mean) * rstd * gamma + beta
+        centre, lack, rstd, gamma, beta = held
+        return (load(record[X], i) - centre - lack) * rstd * gamma + beta
 
     return columnwise.make_pass(kit, hold, normalized)
 
@@ -100,73 +46,96 @@ def _normalize(kit: Kit, statistics: Any) -> Any:
     "batch_norm",
     ways=columnwise.WAYS,
     way=columnwise.way_of,
-    scratch=lambda dims, itemsize, way: columnwise.table_bytes(dims, itemsize, 2),
+    scratch=lambda dims, itemsize, way: columnwise.table_bytes(dims, 8, 2),
 )
 def batch_norm(kit: Kit) -> list[Stage]:
-    """Normalise columns by the batch's mean and biased variance, and move the moving ones towards them."""
+    """Normalise columns by the batch's mean and biased variance, and move the moving ones towards them.
+
+    The rows are read once for the statistics: distances from the first row, and their squares, are summed in float64.
+    Of n rows the first one is at most sqrt(n) deviations from the mean, so that log2(n) bits cancel, of the 29 that
+    float64 has more than float32.
+    """
     Y, MEAN, RSTD, X = kit.words("y mean rstd x")
     MOVING_MEAN, MOVING_VARIANCE = kit.words("moving_mean moving_variance")
     ROWS, COLS, EPSILON, MOMENTUM = kit.words("rows cols epsilon momentum")
-    real, sqrt, load, store = kit.real, kit.math.sqrt, kit.load, kit.store
-    zero, one = real(0.0), real(1.0)
-    place, chunks_of, moments = columnwise.place, columnwise.chunks_of, _moments(kit)
-    merge, of_strip, over_strips = moments.merge, moments.of_strip, moments.over_strips
+    real, load, store = kit.real, kit.load, kit.store
+    place, chunks_of, most = columnwise.place, columnwise.chunks_of, float(np.finfo(kit.real).max)
+    over_strips = columnwise.make_over_strips(kit, np.float64)
 
     @helper
-    def finish(record, column, mean, squares):
-        momentum, rest = real(as_double(record[MOMENTUM])), real(1.0 - as_double(record[MOMENTUM]))
-        variance = squares * (one / real(record[ROWS]))
-        store(record[MEAN], column, mean)
-        store(record[RSTD], column, one / sqrt(variance + real(as_double(record[EPSILON]))))
-        store(record[MOVING_MEAN], column, load(record[MOVING_MEAN], column) * momentum + mean * rest)
-        store(record[MOVING_VARIANCE], column, load(record[MOVING_VARIANCE], column) * momentum + variance * rest)
+    def centre_of(record, column):
+        x = np.float64(load(record[X], column))
+        return x if abs(x) < math.inf else 0.0
+
+    @helper
+    def distance(record, held, row, i):
+        d = np.float64(load(record[X], i)) - held
+        return d, d * d
+
+    @helper
+    def first_chunk(record, column):
+        return chunks_of(record[ROWS], record[COLS]) * record[COLS]
+
+    @helper
+    def part(record, held, row, i):
+        return load_double(record[SCRATCH_WORD], i), load_double(record[SCRATCH_WORD], held + i)
+
+    sums = columnwise.make_sums(kit, centre_of, distance, np.float64)
+    sums_of_parts = columnwise.make_sums(kit, first_chunk, part, np.float64)
+
+    @helper
+    def finish(record, column, total, squares):
+        momentum, share = as_double(record[MOMENTUM]), 1.0 / np.float64(record[ROWS])
+        lack = total * share
+        mean, variance = centre_of(record, column) + lack, squares * share - lack * lack
+        # rounding may leave less than nothing of a constant column
+        variance = 0.0 if variance < 0.0 else variance
+        store_double(record[MEAN], column, mean)
+        store(record[RSTD], column, real(1.0 / math.sqrt(variance + as_double(record[EPSILON]))))
+        before = np.float64(load(record[MOVING_MEAN], column))
+        store(record[MOVING_MEAN], column, real(before * momentum + mean * (1.0 - momentum)))
+        before = np.float64(load(record[MOVING_VARIANCE], column))
+        moved = before * momentum + variance * (1.0 - momentum)
+        store(record[MOVING_VARIANCE], column, real(most if most < moved < math.inf else moved))
 
     def whole(record, context):
         if load_int64(context, BAD_ROW) != NO_ROW:
             return
         cols = record[COLS]
         lanes, strips, column, row, last, writes = place(record[ROWS], cols)
-        _, mean, squares = over_strips(of_strip(record[X], column, row, last, strips, cols), lanes, strips)
+        total, squares = sums(record, column, row, last, strips, cols)
+        total, squares = over_strips(total, lanes, strips), over_strips(squares, lanes, strips)
         if writes:
-            finish(record, column, mean, squares)
+            finish(record, column, total, squares)
 
     def chunk(record, context):
         cols = record[COLS]
         lanes, strips, column, row, last, writes = place(record[ROWS], cols)
-        _, mean, squares = over_strips(of_strip(record[X], column, row, last, strips, cols), lanes, strips)
+        total, squares = sums(record, column, row, last, strips, cols)
+        total, squares = over_strips(total, lanes, strips), over_strips(squares, lanes, strips)
         if writes:
             at = cuda.blockIdx.y * cols + column
-            store(record[SCRATCH_WORD], at, mean)
-            store(record[SCRATCH_WORD], at + cuda.gridDim.y * cols, squares)
+            store_double(record[SCRATCH_WORD], at, total)
+            store_double(record[SCRATCH_WORD], at + cuda.gridDim.y * cols, squares)
 
-    def merge_chunks(record, context):
+    def add_chunks(record, context):
         if load_int64(context, BAD_ROW) != NO_ROW:
             return
-        rows, cols, scratch = record[ROWS], record[COLS], record[SCRATCH_WORD]
-        chunks = chunks_of(rows, cols)
-        height = divide(rows + chunks - 1, chunks)
-        lanes, strips, column, row, last, writes = place(chunks, cols)
-        found = (zero, zero, zero)
-        while row < last:
-            count, i = real(min(height, rows - row * height)), row * cols + column
-            found = merge(found, (count, load(scratch, i), load(scratch, chunks * cols + i)))
-            row += strips
-        _, mean, squares = over_strips(found, lanes, strips)
+        cols = record[COLS]
+        lanes, strips, column, row, last, writes = place(chunks_of(record[ROWS], cols), cols)
+        total, squares = sums_of_parts(record, column, row, last, strips, cols)
+        total, squares = over_strips(total, lanes, strips), over_strips(squares, lanes, strips)
         if writes:
-            finish(record, column, mean, squares)
+            finish(record, column, total, squares)
 
-    @helper
-    def statistics(record, column):
-        return load(record[MEAN], column), load(record[RSTD], column)
-
-    over_rows = _normalize(kit, statistics)
+    over_rows = _normalize(kit, _make_statistics(kit))
 
     def normalize(record, context):
         over_rows(record, record[Y], record[ROWS], record[COLS])
 
     if kit.way == "whole":
         return [columnwise.whole_stage(whole), columnwise.pass_stage(normalize)]
-    return [columnwise.chunk_stage(chunk), columnwise.whole_stage(merge_chunks), columnwise.pass_stage(normalize)]
+    return [columnwise.chunk_stage(chunk), columnwise.whole_stage(add_chunks), columnwise.pass_stage(normalize)]
 
 
 @kernel("batch_norm_inference")
@@ -175,12 +144,12 @@ def batch_norm_inference(kit: Kit) -> list[Stage]:
     Y, MEAN, RSTD, MOVING_MEAN, MOVING_VARIANCE = kit.words("y mean rstd moving_mean moving_variance")
     ROWS, COLS, EPSILON = kit.words("rows cols epsilon")
     real, sqrt, load, store = kit.real, kit.math.sqrt, kit.load, kit.store
-    one, place = real(1.0), columnwise.place
+    zero, one, place = real(0.0), real(1.0), columnwise.place
 
     @helper
     def statistics(record, column):
         variance = load(record[MOVING_VARIANCE], column)
-        return load(record[MOVING_MEAN], column), one / sqrt(variance + real(as_double(record[EPSILON])))
+        return load(record[MOVING_MEAN], column), zero, one / sqrt(variance + real(as_double(record[EPSILON])))
 
     over_rows = _normalize(kit, statistics)
 
@@ -188,8 +157,8 @@ def batch_norm_inference(kit: Kit) -> list[Stage]:
         rows, cols = record[ROWS], record[COLS]
         _, _, column, _, _, writes = place(rows, cols)
         if writes and cuda.blockIdx.y == 0:
-            mean, rstd = statistics(record, column)
-            store(record[MEAN], column, mean)
+            centre, _, rstd = statistics(record, column)
+            store_double(record[MEAN], column, np.float64(centre))
             store(record[RSTD], column, rstd)
         over_rows(record, record[Y], rows, cols)
 
@@ -200,42 +169,51 @@ def _grad_bytes(dims: Dims, itemsize: int, way: str) -> int:
     return 2 * dims["cols"] * itemsize + columnwise.table_bytes(dims, itemsize, 2)
 
 
+def _make_statistics(kit: Kit) -> Any:
+    """Make `statistics(record, column)`: a column's mean, as a centre and what this lacks of it, and rstd."""
+    MEAN, RSTD = kit.words("mean rstd")
+    real, load, lack_of = kit.real, kit.load, make_lack_of(kit)
+
+    @helper
+    def statistics(record, column):
+        mean = load_double(record[MEAN], column)
+        return real(mean), lack_of(mean), load(record[RSTD], column)
+
+    return statistics
+
+
 def _batch_norm_grad(kit: Kit, *, by_batch: bool) -> list[Stage]:
     """Make the gradient; statistics of the batch depend on x, moving ones do not.
 
     Where dgamma and dbeta accumulate, dx needs the sums of this batch alone, which stand in scratch memory.
     """
     DX, DGAMMA, DY, X = kit.words("dx dgamma dy x")
-    GAMMA, MEAN, RSTD, ROWS, COLS = kit.words("gamma mean rstd rows cols")
+    GAMMA, ROWS, COLS = kit.words("gamma rows cols")
     load, real = kit.load, kit.real
-    zero, one = real(0.0), real(1.0)
-
-    @helper
-    def statistics(record, column):
-        return load(record[MEAN], column), load(record[RSTD], column)
+    zero, one, statistics = real(0.0), real(1.0), _make_statistics(kit)
 
     @helper
     def term(record, held, row, i):
         dy, moment = load(record[DY], i), zero
         if by_batch or record[DGAMMA] != 0:
-            moment = dy * ((load(record[X], i) - held[0]) * held[1])
+            moment = dy * ((load(record[X], i) - held[0] - held[1]) * held[2])
         return moment, dy
 
     @helper
     def hold(record, column):
-        mean, rstd = statistics(record, column)
+        centre, lack, rstd = statistics(record, column)
         gamma = load(record[GAMMA], column) if record[GAMMA] != 0 else one
         if not by_batch:
-            return mean, rstd, gamma, zero, zero
+            return centre, lack, rstd, gamma, zero, zero
         share, sums, cols = one / real(record[ROWS]), record[SCRATCH_WORD], record[COLS]
-        return mean, rstd, gamma, load(sums, column) * share, load(sums, cols + column) * share
+        return centre, lack, rstd, gamma, load(sums, column) * share, load(sums, cols + column) * share
 
     @helper
     def gradient(record, held, i):
-        mean, rstd, gamma, moment, total = held
+        centre, lack, rstd, gamma, moment, total = held
         g = load(record[DY], i)
         if by_batch:
-            g -= total + (load(record[X], i) - mean) * rstd * moment
+            g -= total + (load(record[X], i) - centre - lack) * rstd * moment
         return g * rstd * gamma
 
     over_rows = columnwise.make_pass(kit, hold, gradient)

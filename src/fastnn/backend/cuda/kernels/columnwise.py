@@ -109,9 +109,12 @@ def place(rows, cols):
     return lanes, strips, min(column, cols - 1), first + strip if busy else last, last, busy and strip == 0
 
 
-def make_over_strips(kit: Kit) -> Any:
-    """Make `over_strips(value, lanes, strips)`: the sum over the threads of a column; all threads have to call it."""
-    real = kit.real
+def make_over_strips(kit: Kit, real: Any = None) -> Any:
+    """Make `over_strips(value, lanes, strips)`: the sum over the threads of a column; all threads have to call it.
+
+    Sums are of the type `real`, by default that of the kit.
+    """
+    real = real or kit.real
 
     @helper
     def over_strips(value, lanes, strips):
@@ -131,7 +134,7 @@ def make_over_strips(kit: Kit) -> Any:
     return over_strips
 
 
-def make_sums(kit: Kit, hold: Any, term: Any) -> Any:
+def make_sums(kit: Kit, hold: Any, term: Any, real: Any = None) -> Any:
     """Make `sums(record, column, row, last, strips, cols)`: two sums over the rows of a thread, four rows at a time.
 
     Parameters
@@ -140,8 +143,10 @@ def make_sums(kit: Kit, hold: Any, term: Any) -> Any:
         `hold(record, column)`: what terms need of their column.
     term : device function
         `term(record, held, row, i)`: the two terms of an element.
+    real : type, optional
+        That of the terms, by default that of the kit.
     """
-    zero = kit.real(0.0)
+    zero = (real or kit.real)(0.0)
 
     @helper
     def sums(record, column, row, last, strips, cols):

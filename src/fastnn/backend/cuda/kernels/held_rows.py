@@ -6,17 +6,18 @@ For rows of up to `SIZES.longest_warp_row` elements; longer ones are passed over
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda.kernels.rowwise import TEAMS, higher, row_functions, row_stage, sum_of
+from fastnn.backend.cuda.kernels.rowwise import TEAMS, higher, make_lack_of, row_functions, row_stage, sum_of
 from fastnn.backend.cuda.kit import Kit, Stage, ceil_div, ptx
 from fastnn.backend.cuda.options import formula, helper
 from fastnn.backend.cuda.table import PACK, SIZES
 
-as_double = ptx.int_as_double
+as_double, load_double, store_double = ptx.int_as_double, ptx.LOADS["float64"], ptx.STORES["float64"]
 
 # fours of a thread; a row of a warp may begin within a pack, and so need one more
 _LONGEST = {"thread": PACK, "few": 2 * SIZES.warp, "warp": SIZES.longest_warp_row + PACK * SIZES.warp}
@@ -166,48 +167,49 @@ def softmax_grad(kit: Kit) -> list[Stage]:
 
 
 def layer_norm(kit: Kit) -> list[Stage]:
-    """Make y = (x - mean) rstd gamma + beta in every row; the variance is of the centred row."""
+    """Make y = (x - mean) rstd gamma + beta in every row; mean and variance are summed in float64."""
     Y, MEAN, RSTD, X, GAMMA, BETA = kit.words("y mean rstd x gamma beta")
     ROWS, COLS, EPSILON = kit.words("rows cols epsilon")
-    r, real, sqrt, store_one, packs = row_functions(kit), kit.real, kit.math.sqrt, kit.store, PACKS[kit.way]
-    place, store, stride, team_total, load_vector = r.place, r.store, r.stride, r.total, r.load_vector
+    r, real, store_one, packs = row_functions(kit), kit.real, kit.store, PACKS[kit.way]
+    place, store, stride, load_vector = r.place, r.store, r.stride, r.load_vector
     inside, fetch, zero, one, count = r.inside, _fetch(kit), real(0.0), real(1.0), 4 * packs
+    precise, lack_of, team_total = r.precise, make_lack_of(kit), r.precise_total
 
     @formula
-    def centred(x, mean, here):
-        return (
-            x[0] - mean if here[0] else zero, x[1] - mean if here[1] else zero,
-            x[2] - mean if here[2] else zero, x[3] - mean if here[3] else zero,
-        )  # fmt: skip
+    def squares(x, mean, here):
+        a, b, c, d = precise(x)
+        a, b = a - mean if here[0] else 0.0, b - mean if here[1] else 0.0
+        c, d = c - mean if here[2] else 0.0, d - mean if here[3] else 0.0
+        return (a * a + b * b) + (c * c + d * d)
 
     def layer_norm(record, context):
         cols = record[COLS]
         row, begin, first, last, writes = place(record[ROWS], cols)
-        end, share, values, mean, variance = begin + cols, one / real(cols), cuda.local.array(count, real), zero, zero
+        end, values, total, variance = begin + cols, cuda.local.array(count, real), 0.0, 0.0
+        share = 1.0 / np.float64(cols)
         fetch(values, record[X], first, begin, end, zero)
         for k in range(packs):
             if first + k * stride < end:
-                mean += sum_of(get(values, k))
-        mean = team_total(mean) * share
+                total += sum_of(precise(get(values, k)))
+        mean = team_total(total) * share
         for k in range(packs):
             i = first + k * stride
             if i < end:
-                d = centred(get(values, k), mean, inside(i, begin, end))
-                put(values, k, d)
-                variance += sum_of((d[0] * d[0], d[1] * d[1], d[2] * d[2], d[3] * d[3]))
-        rstd = one / sqrt(team_total(variance) * share + real(as_double(record[EPSILON])))
+                variance += squares(get(values, k), mean, inside(i, begin, end))
+        rstd = real(1.0 / math.sqrt(team_total(variance) * share + as_double(record[EPSILON])))
+        centre, lack = real(mean), lack_of(mean)
         if writes:
-            store_one(record[MEAN], row, mean)
+            store_double(record[MEAN], row, mean)
             store_one(record[RSTD], row, rstd)
         for k in range(packs):
             i = first + k * stride
             if i < last:
-                d = get(values, k)
+                x = get(values, k)
                 g = load_vector(record[GAMMA], i, begin, end, one)
                 b = load_vector(record[BETA], i, begin, end, zero)
                 store(record[Y], i, begin, end, (
-                    d[0] * rstd * g[0] + b[0], d[1] * rstd * g[1] + b[1],
-                    d[2] * rstd * g[2] + b[2], d[3] * rstd * g[3] + b[3],
+                    (x[0] - centre - lack) * rstd * g[0] + b[0], (x[1] - centre - lack) * rstd * g[1] + b[1],
+                    (x[2] - centre - lack) * rstd * g[2] + b[2], (x[3] - centre - lack) * rstd * g[3] + b[3],
                 ))  # fmt: skip
 
     return [row_stage(kit, layer_norm)]
@@ -219,15 +221,16 @@ def layer_norm_grad(kit: Kit) -> list[Stage]:
     ROWS, COLS = kit.words("rows cols")
     r, real, load_one, packs = row_functions(kit), kit.real, kit.load, PACKS[kit.way]
     place, store, stride, team_total, load_vector = r.place, r.store, r.stride, r.total, r.load_vector
-    fetch, zero, one, count = _fetch(kit), real(0.0), real(1.0), 4 * packs
+    fetch, zero, one, count, lack_of = _fetch(kit), real(0.0), real(1.0), 4 * packs, make_lack_of(kit)
 
     def layer_norm_grad(record, context):
         cols = record[COLS]
         row, begin, first, last, _ = place(record[ROWS], cols)
         end, share, total, moment = begin + cols, one / real(cols), zero, zero
-        mean, rstd = load_one(record[MEAN], row), load_one(record[RSTD], row)
+        mean, rstd = load_double(record[MEAN], row), load_one(record[RSTD], row)
+        centre, lack = real(mean), lack_of(mean)
         gs, hats = cuda.local.array(count, real), cuda.local.array(count, real)
-        fetch(hats, record[X], first, begin, end, mean)
+        fetch(hats, record[X], first, begin, end, centre)
         fetch(gs, record[DY], first, begin, end, zero)
         for k in range(packs):
             i = first + k * stride
@@ -235,7 +238,10 @@ def layer_norm_grad(kit: Kit) -> list[Stage]:
                 x, dy = get(hats, k), get(gs, k)
                 scale = load_vector(record[GAMMA], i, begin, end, one)
                 g = dy[0] * scale[0], dy[1] * scale[1], dy[2] * scale[2], dy[3] * scale[3]
-                h = (x[0] - mean) * rstd, (x[1] - mean) * rstd, (x[2] - mean) * rstd, (x[3] - mean) * rstd
+                h = (
+                    (x[0] - centre - lack) * rstd, (x[1] - centre - lack) * rstd,
+                    (x[2] - centre - lack) * rstd, (x[3] - centre - lack) * rstd,
+                )  # fmt: skip
                 put(gs, k, g)
                 put(hats, k, h)
                 total += sum_of(g)

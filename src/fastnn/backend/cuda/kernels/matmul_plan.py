@@ -30,6 +30,8 @@ PRECISIONS = tuple(ROUNDED)
 MOST_ROUNDED = 2**30
 #: parts of a product are at most so many, and in all have at most so many elements: they stay in the second-level cache
 MOST_PARTS, MOST_SUMS = 64, 2**23
+#: a float32 sum over more of k than this is made in parts: the error of a single one grows with k
+DEEPEST = 16384
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,20 @@ def _whole(tiles: int, parts: int) -> int:
     return ceil_div(tiles, ceil_div(tiles, parts))
 
 
+def _least_parts(m: int, n: int, deep: int) -> int:
+    """Return the fewest parts of a product whose threads add up `deep` products in a single sum."""
+    return max(1, min(ceil_div(deep, DEEPEST), MOST_SUMS // (m * n)))
+
+
 @lru_cache(maxsize=4096)
 def _estimate(tile: Tile | TensorTile, precision: str, m: int, n: int, k: int, processors: int) -> tuple[float, int]:
     """Estimate the cycles of a product by tiles of one shape, and choose in how many parts k is divided."""
     tiles, best = ceil_div(k, tile.depth), (float("inf"), 1)
     work = tile.rows * tile.cols * tile.depth / MULTIPLICATIONS[precision] / tile.speed
     latency, blocks = LATENCY / tile.ahead, blocks_of(tile, m, n)
-    most = max(1, min(MOST_PARTS, tiles, MOST_SUMS // (m * n)))
-    for parts in sorted({_whole(tiles, parts) for parts in range(1, most + 1)}):
+    least = _least_parts(m, n, k)
+    most = max(least, min(MOST_PARTS, tiles, MOST_SUMS // (m * n)))
+    for parts in sorted({_whole(tiles, parts) for parts in range(least, most + 1)}):
         mine = ceil_div(blocks * parts, processors)
         at_once = min(mine, tile.at_once)
         # a block's first tile is waited for
@@ -129,7 +137,8 @@ def parts_of(dims: Mapping[str, int], way: Way, sizes: Products = PRODUCTS) -> i
         return _estimate(tiles[way.shape], way.precision, m, n, k, sizes.processors)[1]
     blocks = ceil_div(m if way.shape == "column" else n, outputs_of_block(way, sizes))
     steps = ceil_div(k, sizes.step)
-    return _whole(steps, max(1, min(MOST_PARTS, steps // 2, 2 * sizes.processors // blocks)))
+    least = _least_parts(m, n, ceil_div(k, sizes.strips))
+    return _whole(steps, max(least, min(MOST_PARTS, steps // 2, 2 * sizes.processors // blocks)))
 
 
 def _plain(way: Way) -> Way:

@@ -2,61 +2,67 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 from numba import cuda
 
 from fastnn.backend.cuda.kernels import columnwise, held_rows
-from fastnn.backend.cuda.kernels.rowwise import WAYS, row_functions, row_stage, sum_of, way_of
+from fastnn.backend.cuda.kernels.rowwise import WAYS, make_lack_of, row_functions, row_stage, sum_of, way_of
 from fastnn.backend.cuda.kit import SCRATCH_WORD, Kit, Stage, kernel, ptx
 from fastnn.backend.cuda.options import formula, helper
 from fastnn.program.layout import FLAGS_WORD, Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)
-as_double = ptx.int_as_double
+as_double, load_double, store_double = ptx.int_as_double, ptx.LOADS["float64"], ptx.STORES["float64"]
 
 
 @kernel("layer_norm", ways=WAYS, way=way_of)
 def layer_norm(kit: Kit) -> list[Stage]:
-    """Make y = (x - mean) rstd gamma + beta in every row; the variance is of the centred row."""
+    """Make y = (x - mean) rstd gamma + beta in every row; mean and variance are summed in float64."""
     if held_rows.is_held(kit):
         return held_rows.layer_norm(kit)
     Y, MEAN, RSTD, X, GAMMA, BETA = kit.words("y mean rstd x gamma beta")
     ROWS, COLS, EPSILON = kit.words("rows cols epsilon")
-    r, real, sqrt, store_one = row_functions(kit), kit.real, kit.math.sqrt, kit.store
-    place, load, store, stride, team_total, load_vector = r.place, r.load, r.store, r.stride, r.total, r.load_vector
+    r, real, store_one, lack_of = row_functions(kit), kit.real, kit.store, make_lack_of(kit)
+    place, load, store, stride, load_vector = r.place, r.load, r.store, r.stride, r.load_vector
+    precise, inside, team_total = r.precise, r.inside, r.precise_total
     zero, one = real(0.0), real(1.0)
 
     @formula
-    def square(x):
-        return x * x
+    def squares(x, mean, here):
+        a, b, c, d = precise(x)
+        a, b = a - mean if here[0] else 0.0, b - mean if here[1] else 0.0
+        c, d = c - mean if here[2] else 0.0, d - mean if here[3] else 0.0
+        return (a * a + b * b) + (c * c + d * d)
 
     def layer_norm(record, context):
         x_at, y_at, cols = record[X], record[Y], record[COLS]
         row, begin, first, last, writes = place(record[ROWS], cols)
-        end, share = begin + cols, one / real(cols)
-        i, mean = first, zero
+        end, share = begin + cols, 1.0 / np.float64(cols)
+        i, total = first, 0.0
         while i < end:
-            mean += sum_of(load(x_at, i, begin, end, zero))
+            total += sum_of(precise(load(x_at, i, begin, end, zero)))
             i += stride
-        mean = team_total(mean) * share
-        i, variance = first, zero
+        mean = team_total(total) * share
+        i, variance = first, 0.0
         while i < end:
-            x = load(x_at, i, begin, end, mean)
-            variance += sum_of((square(x[0] - mean), square(x[1] - mean), square(x[2] - mean), square(x[3] - mean)))
+            variance += squares(load(x_at, i, begin, end, zero), mean, inside(i, begin, end))
             i += stride
-        rstd = one / sqrt(team_total(variance) * share + real(as_double(record[EPSILON])))
+        rstd = real(1.0 / math.sqrt(team_total(variance) * share + as_double(record[EPSILON])))
+        centre, lack = real(mean), lack_of(mean)
         if writes:
-            store_one(record[MEAN], row, mean)
+            store_double(record[MEAN], row, mean)
             store_one(record[RSTD], row, rstd)
         i = first
         while i < last:
-            x = load(x_at, i, begin, end, mean)
+            x = load(x_at, i, begin, end, centre)
             g = load_vector(record[GAMMA], i, begin, end, one)
             b = load_vector(record[BETA], i, begin, end, zero)
             store(y_at, i, begin, end, (
-                (x[0] - mean) * rstd * g[0] + b[0], (x[1] - mean) * rstd * g[1] + b[1],
-                (x[2] - mean) * rstd * g[2] + b[2], (x[3] - mean) * rstd * g[3] + b[3],
+                (x[0] - centre - lack) * rstd * g[0] + b[0], (x[1] - centre - lack) * rstd * g[1] + b[1],
+                (x[2] - centre - lack) * rstd * g[2] + b[2], (x[3] - centre - lack) * rstd * g[3] + b[3],
             ))  # fmt: skip
             i += stride
 
@@ -70,7 +76,7 @@ def layer_norm_grad(kit: Kit) -> list[Stage]:
         return held_rows.layer_norm_grad(kit)
     DX, DY, X, GAMMA, MEAN, RSTD = kit.words("dx dy x gamma mean rstd")
     ROWS, COLS = kit.words("rows cols")
-    r, real, load_one = row_functions(kit), kit.real, kit.load
+    r, real, load_one, lack_of = row_functions(kit), kit.real, kit.load, make_lack_of(kit)
     place, load, store, stride, team_total, load_vector = r.place, r.load, r.store, r.stride, r.total, r.load_vector
     zero, one = real(0.0), real(1.0)
 
@@ -78,28 +84,29 @@ def layer_norm_grad(kit: Kit) -> list[Stage]:
         dx_at, dy_at, x_at, cols = record[DX], record[DY], record[X], record[COLS]
         row, begin, first, last, _ = place(record[ROWS], cols)
         end, share = begin + cols, one / real(cols)
-        mean, rstd = load_one(record[MEAN], row), load_one(record[RSTD], row)
+        mean, rstd = load_double(record[MEAN], row), load_one(record[RSTD], row)
+        centre, lack = real(mean), lack_of(mean)
         i, total, moment = first, zero, zero
         while i < end:
-            x, dy = load(x_at, i, begin, end, mean), load(dy_at, i, begin, end, zero)
+            x, dy = load(x_at, i, begin, end, centre), load(dy_at, i, begin, end, zero)
             scale = load_vector(record[GAMMA], i, begin, end, one)
             g = (dy[0] * scale[0], dy[1] * scale[1], dy[2] * scale[2], dy[3] * scale[3])
             total += sum_of(g)
             moment += sum_of((
-                g[0] * ((x[0] - mean) * rstd), g[1] * ((x[1] - mean) * rstd),
-                g[2] * ((x[2] - mean) * rstd), g[3] * ((x[3] - mean) * rstd),
+                g[0] * ((x[0] - centre - lack) * rstd), g[1] * ((x[1] - centre - lack) * rstd),
+                g[2] * ((x[2] - centre - lack) * rstd), g[3] * ((x[3] - centre - lack) * rstd),
             ))  # fmt: skip
             i += stride
         total, moment = team_total(total) * share, team_total(moment) * share
         i = first
         while i < last:
-            x, dy = load(x_at, i, begin, end, mean), load(dy_at, i, begin, end, zero)
+            x, dy = load(x_at, i, begin, end, centre), load(dy_at, i, begin, end, zero)
             scale = load_vector(record[GAMMA], i, begin, end, one)
             store(dx_at, i, begin, end, (
-                rstd * (dy[0] * scale[0] - total - (x[0] - mean) * rstd * moment),
-                rstd * (dy[1] * scale[1] - total - (x[1] - mean) * rstd * moment),
-                rstd * (dy[2] * scale[2] - total - (x[2] - mean) * rstd * moment),
-                rstd * (dy[3] * scale[3] - total - (x[3] - mean) * rstd * moment),
+                rstd * (dy[0] * scale[0] - total - (x[0] - centre - lack) * rstd * moment),
+                rstd * (dy[1] * scale[1] - total - (x[1] - centre - lack) * rstd * moment),
+                rstd * (dy[2] * scale[2] - total - (x[2] - centre - lack) * rstd * moment),
+                rstd * (dy[3] * scale[3] - total - (x[3] - centre - lack) * rstd * moment),
             ))  # fmt: skip
             i += stride
 
@@ -195,7 +202,7 @@ def parameter_stages(kit: Kit, hold: Any, term: Any, *, keeps: bool = False, ski
 def layer_norm_param_grad(kit: Kit) -> list[Stage]:
     """Sum dy xhat and dy over the rows."""
     DGAMMA, DY, X, MEAN, RSTD = kit.words("dgamma dy x mean rstd")
-    load, zero = kit.load, kit.real(0.0)
+    load, real, zero, lack_of = kit.load, kit.real, kit.real(0.0), make_lack_of(kit)
 
     @helper
     def nothing(record, column):
@@ -205,7 +212,8 @@ def layer_norm_param_grad(kit: Kit) -> list[Stage]:
     def term(record, held, row, i):
         dy, moment = load(record[DY], i), zero
         if record[DGAMMA] != 0:
-            moment = dy * ((load(record[X], i) - load(record[MEAN], row)) * load(record[RSTD], row))
+            mean = load_double(record[MEAN], row)
+            moment = dy * ((load(record[X], i) - real(mean) - lack_of(mean)) * load(record[RSTD], row))
         return moment, dy
 
     return parameter_stages(kit, nothing, term, skips=True)

@@ -242,25 +242,29 @@ def clip_by_norm(kit: Kit) -> list[Stage]:
     """Scale a gradient by limit / norm when its norm, the root of the total, is above the limit."""
     G, TOTAL, N, LIMIT = kit.words("g total n limit")
     real, load, store, load_pack, store_pack = kit.real, kit.load, kit.store, kit.load_pack, kit.store_pack
-    one = real(1.0)
+    one, tiny, up, down = real(1.0), float(np.finfo(real).tiny), 2.0**100, real(2.0**-100)
 
     def clip_by_norm(record, context):
         # one root and one quotient a block: GPUs for graphics take 64 times as long for float64
-        shared = cuda.shared.array(1, real)
+        shared = cuda.shared.array(2, real)
         if cuda.threadIdx.x == 0:
             limit, norm = as_double(record[LIMIT]), math.sqrt(load_double(record[TOTAL], 0))
-            shared[0] = one if norm <= limit else real(limit / norm)
+            scale = 1.0 if norm <= limit else limit / norm
+            # a scale that the dtype cannot hold is made of two factors
+            shared[0], shared[1] = (real(scale * up), down) if scale < tiny else (real(scale), one)
         cuda.syncthreads()
-        scale = shared[0]
+        scale, rest = shared[0], shared[1]
         if scale == one:
             return
         n, i = record[N], PACK * (np.int64(_THREADS) * cuda.blockIdx.x + cuda.threadIdx.x)
         if i + PACK <= n:
             g = load_pack(record[G], i)
-            store_pack(record[G], i, (g[0] * scale, g[1] * scale, g[2] * scale, g[3] * scale))
+            store_pack(record[G], i, (
+                g[0] * scale * rest, g[1] * scale * rest, g[2] * scale * rest, g[3] * scale * rest,
+            ))  # fmt: skip
         else:
             for e in range(i, n):
-                store(record[G], e, load(record[G], e) * scale)
+                store(record[G], e, load(record[G], e) * scale * rest)
 
     return [Stage(clip_by_norm, packs(), _THREADS)]
 
@@ -273,7 +277,7 @@ def _max_norm_way(dims: Dims, flags: Flag) -> str:
 
 @kernel("max_norm", ways=("", "long", "columns"), way=_max_norm_way)
 def max_norm(kit: Kit) -> list[Stage]:
-    """Scale every vector along `size` whose L2 norm is above the limit down to it."""
+    """Scale every vector along `size` whose L2 norm is above the limit down to it; the norm is summed in float64."""
     if kit.way == "columns":
         return _max_norm_columns(kit)
     return _max_norm_rows(kit, SIZES.warp if kit.way == "" else _TEAM)
@@ -282,9 +286,8 @@ def max_norm(kit: Kit) -> list[Stage]:
 def _max_norm_rows(kit: Kit, width: int) -> list[Stage]:
     """Make the kernel for vectors without gaps, each of `width` threads."""
     W, OUTER, SIZE, LIMIT = kit.words("w outer size limit")
-    real, load, store, sqrt = kit.real, kit.load, kit.store, kit.math.sqrt
-    total, rows = kit.team(width).total, _TEAM // width
-    zero = real(0.0)
+    real, load, store = kit.real, kit.load, kit.store
+    total, rows = kit.team(width, "float64").total, _TEAM // width
 
     def max_norm(record, context):
         if load_int64(context, BAD_ROW) != NO_ROW:
@@ -292,17 +295,17 @@ def _max_norm_rows(kit: Kit, width: int) -> list[Stage]:
         lane = np.int64(cuda.threadIdx.x) % width
         row = np.int64(rows) * cuda.blockIdx.x + np.int64(cuda.threadIdx.x) // width
         size = record[SIZE] if row < record[OUTER] else 0
-        start, limit = row * size, real(as_double(record[LIMIT]))
-        square, k = zero, lane
+        start, limit = row * size, as_double(record[LIMIT])
+        square, k = 0.0, lane
         while k < size:
-            value = load(record[W], start + k)
+            value = np.float64(load(record[W], start + k))
             square += value * value
             k += width
-        norm = sqrt(total(square))
+        norm = math.sqrt(total(square))
         if not norm <= limit:
             scale, k = limit / norm, lane
             while k < size:
-                store(record[W], start + k, load(record[W], start + k) * scale)
+                store(record[W], start + k, real(np.float64(load(record[W], start + k)) * scale))
                 k += width
 
     return [Stage(max_norm, lambda dims: (ceil_div(dims["outer"], rows), 1), _TEAM)]
@@ -311,8 +314,15 @@ def _max_norm_rows(kit: Kit, width: int) -> list[Stage]:
 def _max_norm_columns(kit: Kit) -> list[Stage]:
     """Make the kernel for vectors side by side, of which a block has `_LANES`."""
     W, SIZE, INNER, LIMIT = kit.words("w size inner limit")
-    real, load, store, sqrt, itemsize = kit.real, kit.load, kit.store, kit.math.sqrt, kit.itemsize
-    zero = real(0.0)
+    real, load, store, itemsize = kit.real, kit.load, kit.store, kit.itemsize
+
+    @formula
+    def square_of(x):
+        return np.float64(x) * np.float64(x)
+
+    @formula
+    def scaled(x, scale):
+        return real(np.float64(x) * scale)
 
     def max_norm(record, context):
         if load_int64(context, BAD_ROW) != NO_ROW:
@@ -326,34 +336,33 @@ def _max_norm_columns(kit: Kit) -> list[Stage]:
         last = size * inner if column < inner else 0
         w = record[W] + outer * size * inner * itemsize
         step, k = _STRIPS * inner, strip * inner + column
-        square = zero
+        square = 0.0
         # four loads at a time are under way, and the sums are in the same order everywhere
         while k + 3 * step < last:
             a, b, c, d = load(w, k), load(w, k + step), load(w, k + 2 * step), load(w, k + 3 * step)
-            square += (a * a + b * b) + (c * c + d * d)
+            square += (square_of(a) + square_of(b)) + (square_of(c) + square_of(d))
             k += 4 * step
         while k < last:
-            a = load(w, k)
-            square += a * a
+            square += square_of(load(w, k))
             k += step
-        squares = cuda.shared.array(_TEAM, real)
+        squares = cuda.shared.array(_TEAM, np.float64)
         squares[cuda.threadIdx.x] = square
         cuda.syncthreads()
         square = squares[lane]
         for index in range(1, _STRIPS):
             square += squares[index * _LANES + lane]
-        norm, limit = sqrt(square), real(as_double(record[LIMIT]))
+        norm, limit = math.sqrt(square), as_double(record[LIMIT])
         if not norm <= limit:
             scale, k = limit / norm, strip * inner + column
             while k + 3 * step < last:
                 a, b, c, d = load(w, k), load(w, k + step), load(w, k + 2 * step), load(w, k + 3 * step)
-                store(w, k, a * scale)
-                store(w, k + step, b * scale)
-                store(w, k + 2 * step, c * scale)
-                store(w, k + 3 * step, d * scale)
+                store(w, k, scaled(a, scale))
+                store(w, k + step, scaled(b, scale))
+                store(w, k + 2 * step, scaled(c, scale))
+                store(w, k + 3 * step, scaled(d, scale))
                 k += 4 * step
             while k < last:
-                store(w, k, load(w, k) * scale)
+                store(w, k, scaled(load(w, k), scale))
                 k += step
 
     return [Stage(max_norm, lambda dims: (dims["outer"] * ceil_div(dims["inner"], _LANES), 1), _TEAM)]

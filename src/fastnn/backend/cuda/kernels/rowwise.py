@@ -56,6 +56,21 @@ def higher(x, largest):
     return x if x > largest else largest
 
 
+def make_lack_of(kit: Kit) -> Any:
+    """Make `lack_of(mean)`: by how much a mean of float64 exceeds the centre that it is rounded to.
+
+    At a large offset that may be as much as the deviation. An infinite mean minus itself is NaN, and lacks nothing.
+    """
+    real, zero = kit.real, kit.real(0.0)
+
+    @formula
+    def lack_of(mean):
+        lack = real(mean - np.float64(real(mean)))
+        return lack if lack == lack else zero
+
+    return lack_of
+
+
 def row_functions(kit: Kit) -> SimpleNamespace:
     """Make what kernels of rows are written with, for the team of the kit's way.
 
@@ -77,16 +92,22 @@ def row_functions(kit: Kit) -> SimpleNamespace:
             The same four of a vector over the columns; all are `fill` where its address is 0.
         inside : device function
             Whether each of the four is in the row.
-        total, largest : device functions
-            Over the team.
+        total, largest, precise_total : device functions
+            Over the team; `precise_total` adds numbers of float64.
+        precise : device function
+            Four numbers as float64.
     """
     size = TEAMS[kit.way]
     together = (SIZES.team if kit.way == "block" else SIZES.threads) // size
     packed = size >= SIZES.warp
-    team, one_load, one_store = kit.team(size), kit.load, kit.store
+    team, precise_team, one_load, one_store = kit.team(size), kit.team(size, "float64"), kit.load, kit.store
     load_pack, store_pack = kit.load_pack, kit.store_pack
     # from one of the four to the next, and from a thread's four to those of its neighbour
     gap, width = (1, PACK) if packed else (size, 1)
+
+    @formula
+    def precise(x):
+        return np.float64(x[0]), np.float64(x[1]), np.float64(x[2]), np.float64(x[3])
 
     @helper
     def place(rows, cols):
@@ -157,7 +178,7 @@ def row_functions(kit: Kit) -> SimpleNamespace:
 
     return SimpleNamespace(
         place=place, stride=PACK * size, load=load, store=store, columns=columns, load_vector=load_vector,
-        inside=inside, total=team.total, largest=team.largest,
+        inside=inside, total=team.total, largest=team.largest, precise_total=precise_team.total, precise=precise,
     )  # fmt: skip
 
 

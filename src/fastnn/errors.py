@@ -2,7 +2,7 @@
 
 import os
 
-__all__ = ["DeviceError", "DeviceMemoryError", "ModelFileError"]
+__all__ = ["DeviceError", "DeviceMemoryError", "InputNotFiniteError", "ModelFileError"]
 
 
 class DeviceError(RuntimeError):
@@ -11,6 +11,38 @@ class DeviceError(RuntimeError):
 
 class DeviceMemoryError(DeviceError, MemoryError):
     """A GPU has not enough memory for what was asked of it."""
+
+
+class InputNotFiniteError(ValueError):
+    """Training data hold NaN or infinity; the weights are those before the step that met it.
+
+    Parameters
+    ----------
+    row : int
+        Of the data.
+    step : int
+        The training step that met it, counted from 1.
+    dtype : {"float32", "float64"}
+        The model's.
+
+    Attributes
+    ----------
+    cell : str
+        Where in the row the number is, and what it is; empty until it has been looked for.
+    """
+
+    def __init__(self, row: int, step: int, dtype: str) -> None:
+        super().__init__(row, step, dtype)
+        self.row, self.step, self.dtype = row, step, dtype
+        self.cell = ""
+
+    def __str__(self) -> str:
+        """Return the message."""
+        cell = f": {self.cell}" if self.cell else ""
+        return (
+            f"row {self.row} of the data holds NaN, infinity or a value too large for {self.dtype} "
+            f"(met at training step {self.step}){cell}; the weights are those before that step"
+        )
 
 
 class ModelFileError(ValueError):

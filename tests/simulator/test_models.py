@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from fastnn.errors import InputNotFiniteError
 from fastnn.model import placement, streaming
-from fastnn.model.runtime import InputNotFiniteError
 from fastnn.training import orders
 
 

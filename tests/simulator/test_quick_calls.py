@@ -10,8 +10,8 @@ import pytest
 
 import fastnn as fnn
 from fastnn.backend.cuda import available, device
+from fastnn.errors import InputNotFiniteError
 from fastnn.model import quick
-from fastnn.model.runtime import InputNotFiniteError
 
 RNG = np.random.default_rng(7)
 

@@ -18,6 +18,7 @@ from fastnn.addresses import address
 from fastnn.backend.cpu.engine import BoundProgram, Runner
 from fastnn.backend.cpu.epoch import Epochs, Lap
 from fastnn.console import waiting
+from fastnn.errors import InputNotFiniteError
 from fastnn.model.one_row import warn_of_one_row
 from fastnn.model.parameters import ParameterTable
 from fastnn.model.programs import Request, build
@@ -38,38 +39,6 @@ _KEPT_PROGRAMS = 64
 _PARAMETERS, _GRADIENTS, _OPTIMIZER, _ARENA, _ACCUMULATORS, _HYPER, _INDEX, _, _DATA = (int(one) for one in Buffer)
 _CURSOR, _STEP, _CHUNK_STEP = int(Counter.CURSOR), int(Counter.STEP), int(Counter.CHUNK_STEP)
 _STATUS, _BAD_LOSS_STEP = int(Counter.STATUS), int(Counter.BAD_LOSS_STEP)
-
-
-class InputNotFiniteError(ValueError):
-    """Training data hold NaN or infinity; the weights are those before the step that met it.
-
-    Parameters
-    ----------
-    row : int
-        Of the data.
-    step : int
-        The training step that met it, counted from 1.
-    dtype : {"float32", "float64"}
-        The model's.
-
-    Attributes
-    ----------
-    cell : str
-        Where in the row the number is, and what it is; empty until it has been looked for.
-    """
-
-    def __init__(self, row: int, step: int, dtype: str) -> None:
-        super().__init__(row, step, dtype)
-        self.row, self.step, self.dtype = row, step, dtype
-        self.cell = ""
-
-    def __str__(self) -> str:
-        """Return the message."""
-        cell = f": {self.cell}" if self.cell else ""
-        return (
-            f"row {self.row} of the data holds NaN, infinity or a value too large for {self.dtype} "
-            f"(met at training step {self.step}){cell}; the weights are those before that step"
-        )
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cpu.engine import BoundProgram
 from fastnn.backend.cpu.epoch import MOST_EPOCHS, Lap
+from fastnn.errors import InputNotFiniteError
 from fastnn.model.programs import Request
-from fastnn.model.runtime import InputNotFiniteError, Pass, fail_where_not_finite
+from fastnn.model.runtime import Pass, fail_where_not_finite
 from fastnn.program.layout import Counter
 from fastnn.threads import get_num_threads
 from fastnn.training import passes

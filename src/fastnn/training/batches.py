@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.model.runtime import InputNotFiniteError, Pass
+from fastnn.errors import InputNotFiniteError
+from fastnn.model.runtime import Pass
 from fastnn.program.layout import Counter
 from fastnn.registry import shorten
 from fastnn.training import passes

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastnn import casts
 from fastnn.addresses import place
 from fastnn.backend.cuda.arrays import DeviceArray
+from fastnn.errors import InputNotFiniteError
 from fastnn.model.programs import Request, TargetLayout
 from fastnn.training import data
 from fastnn.training.data import Rows, Targets
 from fastnn.training.objective import Objective
 from fastnn.training.weights import weights_by_output
-
-if TYPE_CHECKING:
-    from fastnn.model.runtime import InputNotFiniteError
 
 
 @dataclass(frozen=True)

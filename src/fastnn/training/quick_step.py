@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from fastnn import casts
 from fastnn.backend.cpu.engine import Runner
-from fastnn.errors import DeviceMemoryError
+from fastnn.errors import DeviceMemoryError, InputNotFiniteError
 from fastnn.losses import Loss
 from fastnn.model.interrupts import interrupts_later
 from fastnn.model.prepared import locked
 from fastnn.model.quick import MOST_BYTES, keep
-from fastnn.model.runtime import InputNotFiniteError, Pass, fail_where_not_finite
+from fastnn.model.runtime import Pass, fail_where_not_finite
 from fastnn.program.layout import MAX_BUFFERS, Counter
 from fastnn.threads import get_num_threads
 

@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "regularizers": {"_numbers", "registry"},
     "schedules": {"_numbers", "registry"},
     "losses": {"_numbers", "registry", "activations", "formulas"},
-    "metrics": {"_numbers", "registry", "losses"},
+    "metrics": {"_numbers", "registry", "losses", "formulas"},
     "optimizers": {"_numbers", "registry", "schedules", "formulas"},
     "datasets": {"registry", "seeding"},
     "callbacks": {"_numbers", "registry", "errors"},

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.formulas.metrics import TRACE
+
 Array = NDArray[np.float64]
 
 REGRESSION_SUMS = ("w", "wp", "wy", "wpp", "wyy", "wpy", "absolute", "squared", "p_shift", "y_shift")
@@ -58,7 +60,7 @@ def confusion(total: Array, targets: NDArray[Any], predictions: Array, weights: 
 
     One column has C = 2 classes, 1 being predicted where score > threshold. More columns: the predicted
     class is the first maximum. A row with a NaN score is counted in the last column, as no class is
-    predicted.
+    predicted. A row of weight 0 adds `TRACE`: a macro average has to know of all classes that occur.
     """
     if predictions.shape[1] == 1:
         n_classes = 2
@@ -69,7 +71,7 @@ def confusion(total: Array, targets: NDArray[Any], predictions: Array, weights: 
         labels = _labels(targets)
         predicted = predictions.argmax(axis=1)
     predicted = np.where(np.isnan(predictions).any(axis=1), n_classes, predicted)
-    np.add.at(total, labels * (n_classes + 1) + predicted, weights)
+    np.add.at(total, labels * (n_classes + 1) + predicted, np.where(weights == 0.0, TRACE, weights))
 
 
 def auc_histogram(
@@ -94,9 +96,13 @@ def regression_sums(total: Array, targets: NDArray[Any], predictions: Array, wei
 
     With p and y less the shifts of their column, the rows are sum w, sum w p, sum w y, sum w p^2, sum w
     y^2, sum w p y, sum w |p - y|, sum w (p - y)^2 (the last two without shifts), and the shifts. A shift
-    that is NaN, as all are at first, becomes the column's value in the first row at hand. So variances
-    of data far from 0 keep their digits.
+    that is NaN, as all are at first, becomes the column's value in the first row of a weight other than 0.
+    So variances of data far from 0 keep their digits. Rows of weight 0 are left out, whatever they hold.
     """
+    counted = weights != 0.0
+    if not counted.any():
+        return
+    targets, predictions, weights = targets[counted], predictions[counted], weights[counted]
     sums = total.reshape(len(REGRESSION_SUMS), -1)
     for shift, values in ((sums[8], predictions), (sums[9], targets)):
         shift[:] = np.where(np.isnan(shift), values[0], shift)

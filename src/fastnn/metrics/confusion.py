@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn._numbers import number
+from fastnn.formulas.metrics import LEAST_WEIGHT
 from fastnn.losses.targets import Kind, Shape, check_array, check_one_class
 from fastnn.metrics.base import Array, Metric
 from fastnn.registry import register
@@ -61,7 +62,7 @@ class ConfusionMatrix(_Confusion):
     name: ClassVar[str] = "confusion_matrix"
 
     def _result(self, total: Array, output_shape: Shape) -> Array:
-        return _matrix(total)[:, :-1].copy()
+        return _weights(_matrix(total))[:, :-1]
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ class _Averaged(_Confusion):
         return super().size(output_shape)
 
     def _result(self, total: Array, output_shape: Shape) -> float:
-        matrix = _matrix(total)
+        seen = _matrix(total)
+        occurs = seen[:, :-1].any(axis=0) | seen.any(axis=1)
+        matrix = _weights(seen)
         true_positive = matrix.diagonal()
         predicted = matrix[:, :-1].sum(axis=0)
         actual = matrix.sum(axis=1)
@@ -101,7 +104,7 @@ class _Averaged(_Confusion):
             return float(scores[1])
         if average == "weighted":
             return float(scores @ actual / actual.sum())
-        return float(scores[(predicted != 0.0) | (actual != 0.0)].mean())
+        return float(scores[occurs].mean())
 
     def _fraction(self, true_positive: Array, predicted: Array, actual: Array) -> tuple[Array, Array]:
         raise NotImplementedError
@@ -119,7 +122,7 @@ class Precision(_Averaged):
     ----------
     average : str
         "binary": the score of class 1, for one or two columns. "macro": the mean over the classes that
-        occur among targets or predictions. "weighted": the mean weighted by how often classes are the
+        occur among targets or predictions, if only in rows of weight 0. "weighted": the mean weighted by how often classes are the
         target. "micro": of the sums over all classes. "auto": "binary" for a single column, else
         "macro".
     threshold : float
@@ -173,6 +176,11 @@ class F1Score(_Averaged):
 def _matrix(total: Array) -> Array:
     n_classes = math.isqrt(len(total))
     return total.reshape(n_classes, n_classes + 1)
+
+
+def _weights(matrix: Array) -> Array:
+    """Return the weights without the traces of rows of weight 0."""
+    return np.where(np.abs(matrix) < LEAST_WEIGHT, 0.0, matrix)
 
 
 def _divide(numerator: Array, denominator: Array) -> Array:

@@ -14,6 +14,7 @@ import numpy as np
 from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer
 from fastnn.backend.cpu.kernels.kit import Kit, address, has, kernel
 from fastnn.backend.cpu.options import helper
+from fastnn.formulas.metrics import TRACE
 
 
 def _row_functions(kit: Kit) -> tuple[Any, Any]:
@@ -126,7 +127,8 @@ def confusion(kit: Kit, variant: str) -> Callable[..., Any]:
                 for j in range(cols):
                     predicted = classes if x[i + j] != x[i + j] else predicted
                 label = label_of(record, context, row, cols)
-                total[label * (classes + 1) + predicted] += weight_of(record, context, row)
+                weight = weight_of(record, context, row)
+                total[label * (classes + 1) + predicted] += weight if weight != 0.0 else TRACE
 
     return confusion
 
@@ -174,14 +176,18 @@ def regression_sums(kit: Kit, variant: str) -> Callable[..., Any]:
             r = int64_pointer(record)
             cols, x, target = r[COLS], at(record, context, X), at(record, context, TARGET)
             total = float64_pointer(address(record, context, TOTAL))
-            for j in range(cols):
+            first, rows = 0, r[ROWS]
+            while first < rows and weight_of(record, context, first) == 0.0:
+                first += 1
+            for j in range(cols if first < rows else 0):
                 if total[8 * cols + j] != total[8 * cols + j]:
-                    total[8 * cols + j] = np.float64(x[j])
+                    total[8 * cols + j] = np.float64(x[first * cols + j])
                 if total[9 * cols + j] != total[9 * cols + j]:
-                    total[9 * cols + j] = np.float64(target[j])
-            for row in range(r[ROWS]):
+                    total[9 * cols + j] = np.float64(target[first * cols + j])
+            for row in range(first, rows):
                 weight = weight_of(record, context, row)
-                for j in range(cols):
+                # a row of weight 0 may hold anything, also infinity
+                for j in range(cols if weight != 0.0 else 0):
                     i = row * cols + j
                     p, y = np.float64(x[i]) - total[8 * cols + j], np.float64(target[i]) - total[9 * cols + j]
                     error = np.float64(x[i]) - np.float64(target[i])

@@ -28,6 +28,7 @@ from fastnn.backend.cuda.kernels.metric_rows import (
 )
 from fastnn.backend.cuda.kit import BAD_ROW, NO_ROW, SCRATCH_WORD, Dims, Kit, Stage, ceil_div, kernel
 from fastnn.backend.cuda.options import formula, helper
+from fastnn.formulas.metrics import TRACE
 from fastnn.program.layout import Flag
 
 
@@ -168,7 +169,7 @@ def confusion(kit: Kit) -> list[Stage]:
     label_of, label_by_warp, weight_of = rows_of.label, rows_of.label_by_warp, rows_of.weight
     peak, peak_by_warp = make_peaks(kit)
     total_by_warp, zero = kit.team(WARP).total, kit.real(0.0)
-    long = kit.way.startswith("long")
+    long, nothing, trace = kit.way.startswith("long"), np.float64(0.0), np.float64(TRACE)
 
     @helper
     def rows_there(record):
@@ -196,12 +197,17 @@ def confusion(kit: Kit) -> list[Stage]:
         return label_of(record, row, cols) * (classes + 1) + predicted
 
     @helper
+    def weight_or_trace(record, row):
+        weight = weight_of(record, row)
+        return weight if weight != nothing else trace
+
+    @helper
     def sample(record, row):
-        return cell_of(record, row, record[COLS]), weight_of(record, row)
+        return cell_of(record, row, record[COLS]), weight_or_trace(record, row)
 
     @helper
     def sample_found(record, row):
-        return load_int64(record[SCRATCH_WORD], row), weight_of(record, row)
+        return load_int64(record[SCRATCH_WORD], row), weight_or_trace(record, row)
 
     def find_cells(record, context):
         lane, own = np.int64(cuda.threadIdx.x) % WARP, np.int64(cuda.threadIdx.x) // WARP

@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"_numbers", "registry", "losses", "formulas"},
     "optimizers": {"_numbers", "registry", "schedules", "formulas"},
     "datasets": {"registry", "seeding"},
-    "callbacks": {"_numbers", "registry", "errors"},
+    "callbacks": {"_numbers", "registry", "errors", "metrics"},
     "formulas": set(),
     "program": set(),
     "graph": {"formulas"},

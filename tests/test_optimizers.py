@@ -9,6 +9,7 @@ import numba
 import numpy as np
 import pytest
 
+import fastnn as fnn
 from fastnn import config, optimizers, schedules
 from fastnn.backend.cpu import bits
 from fastnn.formulas import elementary
@@ -265,7 +266,7 @@ def test_the_sum_of_adagrad_stays_finite(updates):
 
 def test_training_goes_on_after_a_huge_gradient():
     for name in ("adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta", "lion"):
-        model = fnn.Sequential([fnn.Input(1), fnn.Dense(1, kernel_initializer="ones")], seed=0)
+        model = fnn.Sequential([fnn.Input(1), fnn.Dense(1, kernel_initializer="zeros")], seed=0)
         model.compile(name, "mae")
         model.train_on_batch(np.full((1, 1), 1e25), np.full((1, 1), 3e25))
         assert all(np.isfinite(weights).all() for weights in model.get_weights()), name

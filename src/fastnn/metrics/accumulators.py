@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.formulas.metrics import TRACE
+from fastnn.formulas.metrics import OCTAVES, TRACE
 
 Array = NDArray[np.float64]
 
@@ -75,20 +75,26 @@ def confusion(total: Array, targets: NDArray[Any], predictions: Array, weights: 
 
 
 def auc_histogram(
-    total: Array, targets: NDArray[Any], predictions: Array, weights: Array, num_thresholds: float
+    total: Array, targets: NDArray[Any], predictions: Array, weights: Array, bins: float
 ) -> None:
-    """Add to num_thresholds bins of positive weight, followed by num_thresholds bins of negative weight.
+    """Add to bins of positive weight, followed by as many bins of negative weight.
 
     Every element is a sample: positive where its column is the row's label, or where its dense target is
-    > 0.5. Its bin is max(ceil(score * (num_thresholds - 1)) - 1, 0) for the score clipped to [0, 1], so
-    that it exceeds the thresholds 0 ... bin (the first is below 0, as in Keras). A NaN score counts as 0
-    for a positive and 1 for a negative sample.
+    > 0.5. Each octave of the scores from 2^-126 to 1/2 has (bins - 1) / 177 bins of equal width, and so
+    has each octave of the distances from 1 from 1/2 to 2^-53, which are rounded to float32. A NaN score
+    counts as 0 for a positive and 1 for a negative sample.
     """
-    n = int(num_thresholds)
+    n = int(bins)
     positive = targets[:, None] == np.arange(predictions.shape[1]) if targets.ndim == 1 else targets > 0.5
     score = np.where(np.isnan(predictions), np.where(positive, 0.0, 1.0), np.clip(predictions, 0.0, 1.0))
-    bins = np.maximum(np.ceil(score * (n - 1)).astype(np.int64) - 1, 0)
-    np.add.at(total, np.where(positive, bins, n + bins), np.broadcast_to(weights[:, None], score.shape))
+    mantissa, exponent = np.frexp(np.where(score >= 0.5, 1.0 - score, score).astype(np.float32))
+    # in octaves above the least one: frexp gives 1/2 <= mantissa < 1
+    octaves = exponent - 1 + np.where(score >= 0.5, 53, 126) + (2.0 * mantissa - 1.0)
+    steps = np.maximum(np.floor(octaves * ((n - 1) // OCTAVES)), 0.0).astype(np.int64)
+    # the exponent of 0 says nothing
+    steps = np.where(mantissa == 0.0, 0, steps)
+    places = np.where(score >= 0.5, n - 1 - steps, steps)
+    np.add.at(total, np.where(positive, places, n + places), np.broadcast_to(weights[:, None], score.shape))
 
 
 def regression_sums(total: Array, targets: NDArray[Any], predictions: Array, weights: Array) -> None:

@@ -60,6 +60,7 @@ class ConfusionMatrix(_Confusion):
     """
 
     name: ClassVar[str] = "confusion_matrix"
+    better: ClassVar[str] = ""
 
     def _result(self, total: Array, output_shape: Shape) -> Array:
         return _weights(_matrix(total))[:, :-1]
@@ -67,6 +68,8 @@ class ConfusionMatrix(_Confusion):
 
 @dataclass(frozen=True)
 class _Averaged(_Confusion):
+    better: ClassVar[str] = "max"
+
     average: Average = "auto"
 
     def __post_init__(self) -> None:

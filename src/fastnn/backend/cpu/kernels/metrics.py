@@ -5,16 +5,16 @@ The arithmetic is that of `fastnn.metrics.accumulators`, which says what each ac
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from fastnn.backend.cpu.bits import float_as_int
 from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer
 from fastnn.backend.cpu.kernels.kit import Kit, address, has, kernel
-from fastnn.backend.cpu.options import helper
-from fastnn.formulas.metrics import TRACE
+from fastnn.backend.cpu.options import formula, helper
+from fastnn.formulas.metrics import TRACE, define_score_bin
 
 
 def _row_functions(kit: Kit) -> tuple[Any, Any]:
@@ -140,6 +140,7 @@ def auc_histogram(kit: Kit, variant: str) -> Callable[..., Any]:
     ROWS, COLS, BINS = kit.words("rows cols bins")
     at = kit.at
     _, weight_of = _row_functions(kit)
+    score_bin = define_score_bin(formula, float_as_int)
 
     def auc_histogram(record, context, ith, nth):
         if ith == 0:
@@ -157,8 +158,7 @@ def auc_histogram(kit: Kit, variant: str) -> Callable[..., Any]:
                     score: Any = np.float64(x[i])
                     if score != score:
                         score = 0.0 if positive else 1.0
-                    score = min(max(score, 0.0), 1.0)
-                    place = max(np.int64(math.ceil(score * (bins - 1))) - 1, 0)
+                    place = score_bin(min(max(score, 0.0), 1.0), bins)
                     total[place if positive else bins + place] += weight
 
     return auc_histogram

@@ -1,4 +1,4 @@
-"""Derivatives of custom functions without a gradient: right near poles, at the ends of domains, and where it is smooth."""
+"""Derivatives of custom functions without a gradient: near poles, at the ends of domains, and where they are smooth."""
 
 import math
 

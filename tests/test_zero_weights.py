@@ -92,7 +92,7 @@ def test_loss_weights_of_zero():
 @pytest.mark.parametrize("name", [case for case in CASES if case not in ("custom", "mse of two columns")])
 @pytest.mark.parametrize("masked", [np.inf, -np.inf, np.nan])
 def test_losses_on_arrays(name, masked):
-    given, activation, columns, y = CASES[name]
+    given, _, columns, y = CASES[name]
     loss = fnn.losses.get(given)
     p = np.random.default_rng(0).uniform(0.1, 0.9, (4, columns))
     expected = 0.75 * loss(y[KEPT], p[KEPT], W[KEPT])

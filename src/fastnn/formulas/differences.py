@@ -12,7 +12,7 @@ STEP = 2.0**-17
 #: Steps shrink by this factor, where they are too long.
 SHRINK = 2.0**-4
 # The shortest step, in relation to the place; and the step to one side, near the root of the rounding error.
-_SHORTEST, _ONE_SIDED = 2.0**-44, 2.0**-26
+_SHORTEST, _ONE_SIDED = 2.0**-48, 2.0**-26
 # Slopes over a step and over half of it may differ by this share; extrapolated, they are right to about 1e-6.
 _CLOSE = 1e-3
 # What rounding makes of a difference, in relation to the values: four ulps.
@@ -33,7 +33,7 @@ def make(jit: Jit, value: Any) -> Any:
     -----
     Central differences over a step of 2^-17, which suits functions that change over distances of about 1, and over half
     of it, extrapolated. To one side, where the other one is not finite. Where the two differ, as near a pole or a kink,
-    the step is shortened, down to 2^-44 of x. Where no step fits, as at a jump, the smaller one of the differences to
+    the step is shortened, down to 2^-48 of x. Where no step fits, as at a jump, the smaller one of the differences to
     both sides counts.
     """
 

@@ -74,9 +74,7 @@ def confusion(total: Array, targets: NDArray[Any], predictions: Array, weights: 
     np.add.at(total, labels * (n_classes + 1) + predicted, np.where(weights == 0.0, TRACE, weights))
 
 
-def auc_histogram(
-    total: Array, targets: NDArray[Any], predictions: Array, weights: Array, bins: float
-) -> None:
+def auc_histogram(total: Array, targets: NDArray[Any], predictions: Array, weights: Array, bins: float) -> None:
     """Add to bins of positive weight, followed by as many bins of negative weight.
 
     Every element is a sample: positive where its column is the row's label, or where its dense target is

@@ -193,7 +193,7 @@ class AUC(Metric):
         return kind
 
     def size(self, output_shape: Shape) -> int:
-        """The bins of positive and of negative samples."""
+        """Two histograms: of positive and of negative samples."""
         return 2 * self._bins
 
     def _result(self, total: Array, output_shape: Shape) -> float:

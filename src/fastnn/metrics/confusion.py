@@ -125,9 +125,9 @@ class Precision(_Averaged):
     ----------
     average : str
         "binary": the score of class 1, for one or two columns. "macro": the mean over the classes that
-        occur among targets or predictions, if only in rows of weight 0. "weighted": the mean weighted by how often classes are the
-        target. "micro": of the sums over all classes. "auto": "binary" for a single column, else
-        "macro".
+        occur among targets or predictions, if only in rows of weight 0. "weighted": the mean weighted by
+        how often classes are the target. "micro": of the sums over all classes. "auto": "binary" for a
+        single column, else "macro".
     threshold : float
         For a single column: class 1 is predicted where score > threshold.
     """

@@ -106,7 +106,8 @@ def count(owner: str, name: str, value: object, minimum: int = 0) -> int:
 def _better(name: str) -> str:
     """Return which values of a metric of the library are better, "" where the name is none of theirs."""
     try:
-        return metrics.get(name).better
+        # a user-defined metric may lack it
+        return str(getattr(metrics.get(name), "better", ""))
     except ValueError:
         return ""
 

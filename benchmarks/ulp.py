@@ -24,6 +24,8 @@ from fastnn.formulas import activations, elementary
 QUICK_STRIDE = 4099
 CHUNK = 1 << 16
 PARAMETERS = {"leaky_relu": np.float32(0.2), "elu": np.float32(1.0)}
+# the heading from which on the document is written by hand
+NOT_MEASURED = "## What is infinite, or has no weight"
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
@@ -251,6 +253,7 @@ def document(rows: dict[bool, list[str]], stride: int) -> str:
     sample = "every finite float32" if stride == 1 else f"every {stride}th float32 bit pattern"
     table = "| function | largest error | at x | result |\n|---|---:|---:|---:|\n"
     functions, from_output = "\n".join(rows[False]), "\n".join(rows[True])
+    _, heading, rest = DOCUMENT.read_text(encoding="utf-8").partition(NOT_MEASURED)
     return f"""# Accuracy of the float32 formulas
 
 Measured by `python benchmarks/ulp.py --stride {stride} --write` over {sample}, against float64.
@@ -289,7 +292,8 @@ output while the gradient goes to 0, so the absolute error is what counts. The o
 number: 2.99999976, the last float32 before the kink of hard_sigmoid at 3, already has the output 1.
 
 {table}{from_output}
-"""
+
+{heading}{rest}"""
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+import fastnn as fnn
 from fastnn import losses
 from fastnn.config import from_config, to_config
 from fastnn.registry import REGISTRY
@@ -127,6 +128,52 @@ def test_stable_far_out():
     assert losses.BinaryCrossEntropy()([1], [0.0]) == pytest.approx(-math.log(EPS))
     assert losses.LogCosh()([0.0], [1e6]) == pytest.approx(1e6 - math.log(2.0))
     assert losses.LogCosh()([0.0], [1e-9]) == pytest.approx(0.5e-18, rel=1e-12)
+
+
+# The loss, target, prediction, and the values that are right: limits of the formulas.
+AT_THE_ENDS = [
+    (losses.BinaryCrossEntropy(from_logits=True), 1.0, np.inf, 0.0, 0.0),
+    (losses.BinaryCrossEntropy(from_logits=True), 0.0, -np.inf, 0.0, 0.0),
+    (losses.BinaryCrossEntropy(from_logits=True), 0.0, np.inf, np.inf, 1.0),
+    (losses.BinaryCrossEntropy(from_logits=True), 1.0, -np.inf, np.inf, -1.0),
+    (losses.BinaryCrossEntropy(from_logits=True), 0.5, np.inf, np.inf, 0.5),
+    (losses.BinaryCrossEntropy(from_logits=True, label_smoothing=0.5), 1.0, np.inf, np.inf, 0.25),
+    (losses.MeanSquaredError(), 1.0, -np.inf, np.inf, -np.inf),
+    (losses.MeanAbsoluteError(), 1.0, -np.inf, np.inf, -1.0),
+    (losses.Huber(0.5), 1.0, np.inf, np.inf, 0.5),
+    (losses.LogCosh(), 1.0, -np.inf, np.inf, -1.0),
+    (losses.Hinge(), 1.0, np.inf, 0.0, 0.0),
+    (losses.Hinge(), -1.0, np.inf, np.inf, 1.0),
+    (losses.Perceptron(), 1.0, np.inf, 0.0, 0.0),
+    (losses.Perceptron(), -1.0, np.inf, np.inf, 1.0),
+    (losses.Poisson(), 0.0, np.inf, np.inf, 1.0),
+    (losses.Poisson(), 3.0, np.inf, np.inf, 1.0),
+]
+
+
+@pytest.mark.parametrize(("loss", "t", "p", "value", "slope"), AT_THE_ENDS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_infinite_predictions(loss, t, p, value, slope, dtype):
+    assert loss([t], [p]) == value
+    model = fnn.Sequential([fnn.Input(1), fnn.Dense(1)], dtype=dtype)
+    model.compile("sgd", loss)
+    model.set_weights([np.zeros((1, 1)), np.array([p])])
+    assert model.evaluate(np.ones((3, 1)), np.full((3, 1), t))["loss"] == value
+    assert model.gradients(np.ones((3, 1)), np.full((3, 1), t))[1][0] == pytest.approx(slope)
+
+
+@pytest.mark.parametrize("loss", [losses.BinaryCrossEntropy(), losses.CrossEntropy(), losses.KLDivergence()])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_probabilities_of_exactly_0_and_1(loss, dtype):
+    p, t = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
+    model = fnn.Sequential([fnn.Input(2), fnn.Flatten()], dtype=dtype)
+    model.compile("sgd", loss)
+    # float32 has no number closer to 1 - 1e-7 than 1.2e-7 below 1
+    assert model.evaluate(p, t)["loss"] == pytest.approx(loss(t, p), rel=1e-6 if dtype == "float64" else 0.02)
+    assert loss(t, p) == pytest.approx(-0.5 * math.log(EPS), abs=1e-5)
+    slopes = model.input_gradients(p, t)
+    assert np.isfinite(slopes).all()
+    assert loss(t[1:], p[1:]) == pytest.approx(0.0, abs=2e-6)
 
 
 @pytest.mark.parametrize("case", ELEMENTS)

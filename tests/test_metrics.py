@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from fastnn import metrics
+import fastnn as fnn
+from fastnn import losses, metrics
 from fastnn.config import from_config, to_config
 from fastnn.registry import REGISTRY
 
@@ -160,15 +161,46 @@ def test_auc(weights):
     assert metrics.AUC()(BINARY, PROBABILITY) == pytest.approx(metrics.AUC(2000)(BINARY, PROBABILITY), abs=0.02)
 
 
-def test_auc_bins_are_the_thresholds_of_keras():
-    n = 11
-    thresholds = [-1e-7, *[i / (n - 1) for i in range(1, n - 1)], 1 + 1e-7]
+@pytest.mark.parametrize("n", [2, 200, 1000])
+def test_auc_thresholds_are_as_close_as_those_of_keras(n):
     metric = metrics.AUC(num_thresholds=n)
-    score = np.array([0.0, 0.03, 0.5, 0.55, 0.98, 1.0])
+    score = np.unique(np.concatenate([[0.0, 1.0], RNG.random(5000), 10.0 ** -RNG.uniform(0, 37, 5000)]))
+    score = np.unique(np.concatenate([score, 1.0 - 10.0 ** -RNG.uniform(0, 7, 5000)]).astype(np.float32).astype(float))
+    places = np.array([np.flatnonzero(_histogram(metric, one))[0] for one in score])
+    assert (np.diff(places) >= 0).all()
+    tied = np.diff(places) == 0
+    below, above = score[:-1][tied], score[1:][tied]
+    assert (above - below <= 1.0 / n).all() or n == 2
+    bound = 4.0 / n + 1e-6
+    smallest = np.maximum(np.minimum(below, 1.0 - above), 2.0**-53)
+    assert (above - below <= np.maximum(bound * smallest, 2.0**-126)).all()
+
+
+def _histogram(metric, score):
     total = metric.initial((1,))
-    metric.accumulate(total, np.ones((6, 1)), score[:, None])
-    above = np.cumsum(total[:n][::-1])[::-1]
-    np.testing.assert_array_equal(above, [sum(s > t for s in score) for t in thresholds])
+    metric.accumulate(total, np.ones((1, 1)), np.array([[score]]))
+    return total
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("way", [1.0, -1.0], ids=["rare", "frequent"])
+def test_auc_of_rare_events(dtype, way):
+    y, p = np.r_[np.zeros(990), np.ones(10)], np.linspace(1e-5, 4e-3, 1000)
+    score = p if way == 1.0 else 1.0 - p[::-1]
+    assert metrics.AUC()(y, score) == pytest.approx(1.0, abs=0.02)
+    assert metrics.AUC()(y, score[::-1]) == pytest.approx(0.0, abs=0.02)
+    # the logits of a model that ranks rightly
+    x = np.linspace(-11, -6, 1000)[:, None] if way == 1.0 else np.linspace(6, 11, 1000)[:, None]
+    model = fnn.Sequential([fnn.Input(1), fnn.Dense(1, kernel_initializer="ones")], seed=0, dtype=dtype)
+    model.compile("sgd", fnn.BinaryCrossEntropy(from_logits=True), metrics=["auc"])
+    assert model.evaluate(x, y)["auc"] == pytest.approx(1.0, abs=0.02)
+    p = 1.0 / (1.0 + np.exp(-x[:, 0]))
+    shuffled = np.random.default_rng(0).permutation(y)
+    expected = np.mean(p[shuffled == 1][:, None] > p[shuffled == 0])
+    assert model.evaluate(x, shuffled)["auc"] == pytest.approx(expected, abs=0.01)
+
+
+def test_auc_of_certain_and_equal_scores():
     assert metrics.AUC()([0, 1], [0.2, 0.8]) == 1.0
     assert metrics.AUC()([1, 0], [0.2, 0.8]) == 0.0
     assert metrics.AUC()([1, 0], [0.0, 0.0]) == 0.5
@@ -261,6 +293,39 @@ def test_weights_of_rows_of_sequences_and_weights_of_zero():
         assert math.isnan(metrics.get(name)(LABELS, SCORES, np.zeros(N)))
     for name in ("mse", "rmse", "mae", "r2", "pearson"):
         assert math.isnan(metrics.get(name)(TARGETS, PREDICTIONS, np.zeros(N)))
+
+
+@pytest.mark.parametrize("owner", [metrics.MeanSquaredError(), metrics.Accuracy(), losses.MeanSquaredError()])
+def test_data_that_evaluate_refuses(owner):
+    y, p = np.array([0.0, 1.0, 1.0]), np.array([0.25, 0.5, 0.75])
+    masked = np.ma.array(y, mask=[False, False, True])
+    for arguments in ((masked, p), (y, np.ma.array(p, mask=masked.mask)), (y, p, masked)):
+        with pytest.raises(ValueError, match="masked elements"):
+            owner(*arguments)
+    assert owner(np.ma.array(y), p) == owner(y, p)
+    scipy = pytest.importorskip("scipy.sparse")
+    with pytest.raises(TypeError, match="sparse"):
+        owner(scipy.csr_matrix(y[:, None]), p)
+    with pytest.raises(TypeError, match="function"):
+        owner(np.ones, p)
+    with pytest.raises(TypeError, match="array of numbers"):
+        owner([[1.0], [1.0, 2.0]], p)
+
+
+def test_a_class_of_rows_of_weight_zero_counts_in_macro_averages():
+    # as scikit-learn, whose f1_score(y, p, sample_weight=w, average="macro") is 0.6667
+    y, w = np.array([0, 1, 2, 0, 0, 2]), np.array([1.0, 0, 1, 1, 0, 1])
+    p = np.eye(3)[[0, 1, 2, 0, 1, 2]]
+    for cls in (metrics.Precision, metrics.Recall, metrics.F1Score):
+        assert cls()(y, p, w) == pytest.approx(2 / 3)
+        assert cls("weighted")(y, p, w) == cls("micro")(y, p, w) == 1.0
+        # a class that is only predicted, and in a row of weight 0
+        assert cls()([0, 0], np.eye(2), [1.0, 0.0]) == pytest.approx(0.5)
+    np.testing.assert_array_equal(metrics.ConfusionMatrix()(y, p, w), np.diag([2.0, 0.0, 2.0]))
+    model = fnn.Sequential([fnn.Input(3), fnn.Flatten()])
+    model.compile("sgd", "mse", weighted_metrics=["f1", metrics.ConfusionMatrix()])
+    logs = model.evaluate(p, np.eye(3)[y], sample_weight=w, batch_size=2)
+    assert logs["weighted_f1"] == pytest.approx(2 / 3)
 
 
 def test_states_are_apart():

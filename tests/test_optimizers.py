@@ -9,6 +9,7 @@ import numba
 import numpy as np
 import pytest
 
+import fastnn as fnn
 from fastnn import config, optimizers, schedules
 from fastnn.backend.cpu import bits
 from fastnn.formulas import elementary
@@ -235,6 +236,45 @@ def test_result_types_spare_slots_and_nan(optimizer, real, updates):
         new = update(real(1.0), real(0.1), *broken, *h)
         # Of amsgrad's maximum only: max(NaN, v) = v, but v is NaN too whenever its maximum is.
         assert math.isnan(new[0]) or optimizer.slots[slot] == "v_max"
+
+
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+@pytest.mark.parametrize("optimizer", VARIANTS, ids=lambda o: o.formula)
+@pytest.mark.parametrize("power", [64, 84, 127])
+def test_a_huge_gradient_is_overcome(optimizer, real, power, updates):
+    """After a gradient whose square is infinite, the parameters move as they do after one of 0."""
+    huge = 2.0 ** (power if real is np.float32 else 8 * power)
+    p, update = np.ones(2), updates[real][optimizer.formula]
+    gradients = np.full((40, 2), 0.25)
+    gradients[5] = huge, 0.0
+    p, slots = advance(optimizer, update, real, p, gradients)
+    assert np.isfinite(p).all()
+    assert np.isfinite(slots).all()
+    if optimizer.formula.startswith("sgd"):
+        assert p[0] != p[1]  # nothing is squared, so the gradient counts
+    elif optimizer.formula != "lion":
+        assert p[0] == p[1]
+    moved, _ = advance(optimizer, update, real, p, gradients[:1], first_step=40, slots=slots.copy())
+    assert optimizer.formula.startswith("sgd") or (moved != p).all()
+
+
+def test_the_sum_of_adagrad_stays_finite(updates):
+    gradients = np.full((20, 1), 2.0**63)
+    _, slots = advance(AdaGrad(), updates[np.float32]["adagrad"], np.float32, np.ones(1), gradients)
+    assert np.isfinite(slots).all()
+
+
+def test_training_goes_on_after_a_huge_gradient():
+    for name in ("adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta", "lion"):
+        model = fnn.Sequential([fnn.Input(1), fnn.Dense(1, kernel_initializer="zeros")], seed=0)
+        model.compile(name, "mae")
+        model.train_on_batch(np.full((1, 1), 1e25), np.full((1, 1), 3e25))
+        assert all(np.isfinite(weights).all() for weights in model.get_weights()), name
+        before = model.get_weights()[0]
+        for _ in range(3):
+            model.train_on_batch(np.ones((1, 1)), np.full((1, 1), 9.0))
+        assert np.isfinite(model.get_weights()[0]).all(), name
+        assert model.get_weights()[0] > before, name
 
 
 def test_amsgrad_keeps_nan(updates):

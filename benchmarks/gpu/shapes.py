@@ -97,7 +97,7 @@ def _metrics(size: Any) -> Iterator[Any]:
     yield _like("count_correct", {**dims, "size": 2}, bound, **by_labels)
     yield _like("top_k", {**dims, "size": 2, "k": min(5, cols)}, bound, **by_labels)
     yield _like("confusion", {**dims, "size": cols * (cols + 1)}, bound, **by_labels)
-    yield _like("auc_histogram", {**dims, "size": 2 * size(200), "bins": size(200)}, bound, **by_labels)
+    yield _like("auc_histogram", {**dims, "size": 2 * size(8851), "bins": size(8851)}, bound, **by_labels)
     by_target = frozenset({"target", "weight"})
     sums = making.Bound(8 + rows, 4 * rows)
     yield _like("regression_sums", {**dims, "size": 10 * cols}, sums, optional=by_target)

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from fastnn import activations, losses
 from fastnn import layers as layer_module
 from fastnn import nopython as fnp
+from fastnn.formulas.differences import SHRINK, STEP
 from fastnn.hints import install
 from fastnn.layers import Layer
 from fastnn.model import Sequential
 
 Array = NDArray[np.float64]
 
-# Near the cube root of float64's rounding error, and a power of 2: differences are right to about ten digits.
-_STEP = 2.0**-17
+# Steps are shortened this many times at most, where a function is steep.
+_SHORTER = 6
 # More than this between two points that are a step apart is a jump: a slope of a thousand and more.
-_JUMP = 1000.0 * _STEP
+_JUMP = 1000.0 * STEP
 
 
 class Derivative(NamedTuple):
@@ -159,7 +160,7 @@ def _layer(
     names = [f"weight {entry.name}[{i}]" for entry in model._table for i in range(entry.size)]
     for index in np.flatnonzero(trained):
         change = np.zeros(count)
-        change[index] = _STEP * max(1.0, abs(weights[index]))
+        change[index] = STEP * max(1.0, abs(weights[index]))
         ends = value(weights - change), value(weights), value(weights + change)
         found.append(_compare(names[index], *ends, change[index], gradients[index]))
     return found
@@ -212,15 +213,38 @@ def _elements(
     middle = np.array(values(x))
     flat = x.reshape(len(x), -1)
     for place in range(flat.shape[1]):
-        h = _STEP * np.maximum(1.0, np.abs(flat[:, place]))
-        sides = []
-        for sign in (-1.0, 1.0):
-            moved = flat.copy()
-            moved[:, place] += sign * h
-            sides.append(np.array(values(moved.reshape(x.shape))))
+
+        def ends_of(h: Array, place: int = place) -> list[Array]:
+            sides = []
+            for sign in (-1.0, 1.0):
+                moved = flat.copy()
+                moved[:, place] += sign * h
+                with np.errstate(all="ignore"):
+                    sides.append(np.array(values(moved.reshape(x.shape))))
+            return sides
+
+        h = _fitting(ends_of, STEP * np.maximum(1.0, np.abs(flat[:, place])))
+        sides = ends_of(h)
         ends = zip(sides[0], middle, sides[1], h, gradient.reshape(len(x), -1)[:, place], strict=True)
         found += [_compare(where(row, place), *numbers) for row, numbers in enumerate(ends)]
     return found
+
+
+def _fitting(ends_of: Callable[[Array], list[Array]], h: Array) -> Array:
+    """Return a step for each element over which the slope hardly changes, the given one where there is none."""
+    steps, wanted = h.copy(), np.ones(len(h), bool)
+    for power in range(_SHORTER + 1):
+        short = h * SHRINK**power
+        with np.errstate(all="ignore"):
+            (low, high), (before, after) = ends_of(short), ends_of(0.5 * short)
+            slope, nearer = (high - low) / (2.0 * short), (after - before) / short
+            noise = 4.0 * np.finfo(np.float64).eps * np.maximum(np.abs(low), np.abs(high)) / short
+            fits = np.abs(slope - nearer) <= 1e-6 * np.abs(nearer) + noise
+        steps = np.where(wanted & fits, short, steps)
+        wanted &= ~fits
+        if not wanted.any():
+            break
+    return steps
 
 
 def _spell(numbers: Array) -> str:

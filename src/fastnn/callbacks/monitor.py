@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from fastnn import metrics
 from fastnn.registry import shorten
 
 __all__ = ["Monitor", "count", "number"]
@@ -119,9 +120,25 @@ def count(owner: str, name: str, value: object, minimum: int = 0) -> int:
     return result
 
 
+def _better(name: str) -> str:
+    """Return which values of a metric of the library are better, "" where the name is none of theirs."""
+    try:
+        # a user-defined metric may lack it
+        return str(getattr(metrics.get(name), "better", ""))
+    except ValueError:
+        return ""
+
+
 def _direction(owner: str, name: str) -> str:
-    # The last word decides: "auc_loss" is a loss.
-    for word in reversed(name.lower().split("_")):
+    words = name.lower().split("_")
+    # the last words decide, those of a metric as one: a second metric of a name has a number after it
+    words = words[:-1] if len(words) > 1 and words[-1].isdecimal() else words
+    for first in range(len(words)):
+        found = _better("_".join(words[first:]))
+        if found:
+            return found
+    # "auc_loss" is a loss
+    for word in reversed(words):
         if word in SMALLER_IS_BETTER:
             return "min"
         if word in LARGER_IS_BETTER:

@@ -48,10 +48,22 @@ def define(real: type, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pair]
     Formulas as in Keras 3, rearranged where they would cancel or overflow; huber, Huber (1964); perceptron,
     Rosenblatt (1958). NaN in `p` gives NaN out. Where a probability is clipped the gradient is 0. At the kink
     of hinge and mean_absolute_error it is 0, at that of perceptron -t, so that weights of zero can learn.
+    At an infinite prediction value and gradient are their limits.
     """
     if real is not np.float32 and real is not np.float64:
         raise ValueError(f"real: expected numpy.float32 or numpy.float64, got {real!r}")
     return _distances(real, jit, elementary) | _probabilities(real, jit, elementary) | _margins(real, jit)
+
+
+def weighing(real: Any, jit: Jit) -> Any:
+    """Define `weigh(weight, gradient)`, the product, which is 0 for a weight of 0 even if the gradient is NaN."""
+    zero = real(0.0)
+
+    @jit
+    def weigh(weight, gradient):
+        return weight * gradient if weight != zero else zero
+
+    return weigh
 
 
 def _distances(real: Any, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pair]:
@@ -112,7 +124,7 @@ def _distances(real: Any, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pa
 
 def _probabilities(real: Any, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pair]:
     zero, one, half = real(0.0), real(1.0), real(0.5)
-    low, high = real(EPSILON), real(1.0 - EPSILON)
+    low, high, infinity = real(EPSILON), real(1.0 - EPSILON), real(math.inf)
     exp, log, log1p, sigmoid = elementary.exp, elementary.log, elementary.log1p, elementary.sigmoid
 
     @jit
@@ -140,8 +152,10 @@ def _probabilities(real: Any, jit: Jit, elementary: SimpleNamespace) -> dict[str
     @jit
     def binary_cross_entropy_logits(p, t, a, b):
         t = smooth(t, a)
-        # softplus(p) - p t as a sum of two terms that are not negative: nothing cancels.
-        return log1p(exp(-abs(p))) + (p * (one - t) if p > zero else -p * t)
+        # softplus(p) - p t as a sum of two terms that are not negative: nothing cancels. The second one is 0 where
+        # the target is, also for an infinite logit.
+        miss = one - t if p > zero else t
+        return log1p(exp(-abs(p))) + (abs(p) * miss if miss != zero else zero)
 
     @jit
     def binary_cross_entropy_logits_gradient(p, t, a, b):
@@ -149,7 +163,8 @@ def _probabilities(real: Any, jit: Jit, elementary: SimpleNamespace) -> dict[str
 
     @jit
     def poisson(p, t, a, b):
-        return p - t * log(p + low)
+        y = p - t * log(p + low)
+        return p if p == infinity else y
 
     @jit
     def poisson_gradient(p, t, a, b):

@@ -10,15 +10,25 @@ with the parameter ``p``, its gradient ``g``, the optimizer's state ``s`` (slots
 this order; the ones behind them are passed through (slots) or ignored (scalars). The functions' parameters
 bear the names of the table.
 
-All formulas are Keras 3's. What depends on the step only (learning rate, bias correction) comes in through
+All formulas are Keras 3's, but for one thing: where squares of gradients enter, a gradient above `LARGEST_GRADIENT`
+counts as 0. Its square would be infinite, and the mean of squares infinite or NaN for good: RMSprop would never move
+that parameter again, and Adam make NaN of it. At the limit itself a mean of squares would take 10^5 steps to fade.
+
+What depends on the step only (learning rate, bias correction) comes in through
 ``h``, so a formula holds no power and no branch, and the loop that inlines it vectorises.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 MAX_SLOTS = 3
 HYPER_COLUMNS = 8
+
+
+#: Powers of 2 whose squares leave room for the sums and corrections that formulas make of them.
+LARGEST_GRADIENT: dict[type, float] = {np.float32: 2.0**63, np.float64: 2.0**500}
 
 
 class Formula(NamedTuple):
@@ -88,8 +98,14 @@ def define(real: type, jit: Callable[[Any], Any], math: Any) -> dict[str, Callab
     dict of str to function
         ``update(p, g, s0, s1, s2, h0, ..., h7) -> (p, s0, s1, s2)`` by the names of `FORMULAS`.
     """
-    zero, one = real(0.0), real(1.0)
+    zero, one, limit = real(0.0), real(1.0), real(LARGEST_GRADIENT[real])
+    most = real(2.0 * LARGEST_GRADIENT[real] ** 2)
     sqrt, quotient = math.sqrt, math.quotient
+
+    @jit
+    def measured(g):
+        """Return a gradient that can be squared; NaN fails the comparison and stays."""
+        return zero if abs(g) > limit else g
 
     @jit
     def sgd(p, g, s0, s1, s2, step, decay, h2, h3, h4, h5, h6, h7):
@@ -111,18 +127,23 @@ def define(real: type, jit: Callable[[Any], Any], math: Any) -> dict[str, Callab
     @jit
     def adagrad(p, g, accumulator, s1, s2, step, decay, epsilon, h3, h4, h5, h6, h7):
         p = p - decay * p
+        g = measured(g)
         accumulator = accumulator + g * g
+        # nothing takes away from this sum, so it must not become infinite
+        accumulator = most if accumulator > most else accumulator
         return p - quotient(step * g, sqrt(accumulator + epsilon)), accumulator, s1, s2
 
     @jit
     def rmsprop(p, g, v, s1, s2, step, decay, rho, one_minus_rho, epsilon, h5, h6, h7):
         p = p - decay * p
+        g = measured(g)
         v = rho * v + one_minus_rho * (g * g)
         return p - quotient(step * g, sqrt(v + epsilon)), v, s1, s2
 
     @jit
     def rmsprop_momentum(p, g, v, m, s2, step, decay, rho, one_minus_rho, epsilon, momentum, h6, h7):
         p = p - decay * p
+        g = measured(g)
         v = rho * v + one_minus_rho * (g * g)
         m = momentum * m + quotient(step * g, sqrt(v + epsilon))
         return p - m, v, m, s2
@@ -137,6 +158,7 @@ def define(real: type, jit: Callable[[Any], Any], math: Any) -> dict[str, Callab
     @jit
     def rmsprop_centered(p, g, v, mean, s2, step, decay, rho, one_minus_rho, epsilon, h5, h6, h7):
         p = p - decay * p
+        g = measured(g)
         v = rho * v + one_minus_rho * (g * g)
         mean = rho * mean + one_minus_rho * g
         return p - quotient(step * g, sqrt(variance(v, mean) + epsilon)), v, mean, s2
@@ -144,6 +166,7 @@ def define(real: type, jit: Callable[[Any], Any], math: Any) -> dict[str, Callab
     @jit
     def rmsprop_centered_momentum(p, g, v, mean, m, step, decay, rho, one_minus_rho, epsilon, momentum, h6, h7):
         p = p - decay * p
+        g = measured(g)
         v = rho * v + one_minus_rho * (g * g)
         mean = rho * mean + one_minus_rho * g
         m = momentum * m + quotient(step * g, sqrt(variance(v, mean) + epsilon))
@@ -152,6 +175,7 @@ def define(real: type, jit: Callable[[Any], Any], math: Any) -> dict[str, Callab
     @jit
     def adadelta(p, g, accumulated_g, accumulated_delta, s2, step, decay, rho, one_minus_rho, epsilon, h5, h6, h7):
         p = p - decay * p
+        g = measured(g)
         accumulated_g = rho * accumulated_g + one_minus_rho * (g * g)
         delta = quotient(sqrt(accumulated_delta + epsilon) * g, sqrt(accumulated_g + epsilon))
         accumulated_delta = rho * accumulated_delta + one_minus_rho * (delta * delta)
@@ -160,6 +184,7 @@ def define(real: type, jit: Callable[[Any], Any], math: Any) -> dict[str, Callab
     @jit
     def adam(p, g, m, v, s2, step, decay, one_minus_beta_1, one_minus_beta_2, epsilon, h5, h6, h7):
         p = p - decay * p
+        g = measured(g)
         m = m + one_minus_beta_1 * (g - m)
         v = v + one_minus_beta_2 * (g * g - v)
         return p - quotient(step * m, sqrt(v) + epsilon), m, v, s2
@@ -167,6 +192,7 @@ def define(real: type, jit: Callable[[Any], Any], math: Any) -> dict[str, Callab
     @jit
     def adam_amsgrad(p, g, m, v, v_max, step, decay, one_minus_beta_1, one_minus_beta_2, epsilon, h5, h6, h7):
         p = p - decay * p
+        g = measured(g)
         m = m + one_minus_beta_1 * (g - m)
         v = v + one_minus_beta_2 * (g * g - v)
         # A NaN in v fails the comparison and is taken, as it has to be.
@@ -176,6 +202,7 @@ def define(real: type, jit: Callable[[Any], Any], math: Any) -> dict[str, Callab
     @jit
     def nadam(p, g, m, v, s2, step, decay, step_g, one_minus_beta_1, one_minus_beta_2, epsilon, v_correction, h7):
         p = p - decay * p
+        g = measured(g)
         m = m + one_minus_beta_1 * (g - m)
         v = v + one_minus_beta_2 * (g * g - v)
         return p - quotient(step * m + step_g * g, sqrt(v * v_correction) + epsilon), m, v, s2

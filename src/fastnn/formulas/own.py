@@ -19,11 +19,11 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from fastnn.formulas import differences
+
 Jit = Callable[[Any], Any]
 
 _PREFIX = "own"
-# Central differences in float64: near the cube root of the rounding error, and a power of 2.
-_STEP = 2.0**-17
 
 
 @dataclass(frozen=True)
@@ -166,10 +166,23 @@ def is_function(value: object) -> TypeGuard[Callable[..., Any]]:
     return inspect.isfunction(getattr(value, "py_func", value))
 
 
+def _value(function: Any, numbers: Sequence[float]) -> Any:
+    """Return a function's value, NaN outside of the domain of a function of `math`, as compiled code does."""
+    try:
+        return function(*numbers)
+    except ArithmeticError:
+        return np.nan
+    except ValueError as error:
+        # the messages of `math`, those of Python 3.14 and newer among them
+        if str(error).startswith(("math ", "expected a")):
+            return np.nan
+        raise
+
+
 def over(function: Any, *arrays: Any) -> Any:
     """Return the values of a function over arrays of float64 of one shape."""
     flat = [np.ravel(array).tolist() for array in arrays]
-    values = [function(*numbers) for numbers in zip(*flat, strict=True)]
+    values = [_value(function, numbers) for numbers in zip(*flat, strict=True)]
     return np.array(values, np.float64).reshape(np.shape(arrays[0]))
 
 
@@ -309,11 +322,15 @@ def activation(own: Own, real: Any, jit: Jit, users: Jit, double: Jit) -> tuple[
     else:
 
         @jit
+        def value(given, x):  # type: ignore[no-untyped-def]
+            return np.float64(wide(x))
+
+        slope = differences.make(jit, value)
+
+        @jit
         def gradient(x, dy, a, b):  # type: ignore[no-untyped-def]
             middle = np.float64(x)
-            h = _STEP * max(1.0, abs(middle))
-            low, high = middle - h, middle + h
-            return dy * real((wide(high) - wide(low)) / (high - low))
+            return dy * real(slope((0.0,), middle))
 
     return forward, gradient
 
@@ -337,11 +354,15 @@ def loss(own: Own, real: Any, jit: Jit, users: Jit, double: Jit) -> tuple[Any, A
     else:
 
         @jit
+        def value_at(given, p):  # type: ignore[no-untyped-def]
+            return np.float64(wide(given[0], p))
+
+        slope = differences.make(jit, value_at)
+
+        @jit
         def gradient(p, t, a, b):  # type: ignore[no-untyped-def]
             middle, target = np.float64(p), np.float64(t)
-            h = _STEP * max(1.0, abs(middle))
-            low, high = middle - h, middle + h
-            return real((wide(target, high) - wide(target, low)) / (high - low))
+            return real(slope((target,), middle))
 
     return value, gradient
 
@@ -401,29 +422,35 @@ def rows(own: Own, jit: Jit) -> tuple[Any, Any]:
             derivative(x, dy, dx)  # type: ignore[misc]
 
     @jit
-    def slope(x, w, dy, values, index, low, high):  # type: ignore[no-untyped-def]
-        middle = values[index]
-        h = _STEP * max(1.0, abs(middle))
-        values[index] = middle - h
-        forward(x, w, low)
-        values[index] = middle + h
-        forward(x, w, high)
-        width = values[index] - (middle - h)
-        values[index] = middle
-        total = 0.0
+    def total(x, w, dy, out):  # type: ignore[no-untyped-def]
+        out[:] = 0.0
+        forward(x, w, out)
+        found = 0.0
         for unit in range(len(dy)):
-            total += dy[unit] * (high[unit] - low[unit])
-        return total / width
+            # what nothing depends on may be infinite
+            if dy[unit] != 0.0:
+                found += dy[unit] * out[unit]
+        return found
 
     @jit
-    def differences(x, w, dy, dx, dw):  # type: ignore[no-untyped-def]
-        inputs, weights = x.astype(np.float64), w.astype(np.float64)
-        low, high = np.zeros(len(dy)), np.zeros(len(dy))
+    def value(given, number):  # type: ignore[no-untyped-def]
+        x, w, dy, out, values, index = given
+        kept = values[index]
+        values[index] = number
+        found = total(x, w, dy, out)
+        values[index] = kept
+        return found
+
+    slope = differences.make(jit, value)
+
+    @jit
+    def by_differences(x, w, dy, dx, dw):  # type: ignore[no-untyped-def]
+        inputs, weights, out = x.astype(np.float64), w.astype(np.float64), np.zeros(len(dy))
         for index in range(len(inputs)):
-            dx[index] += slope(inputs, weights, dy, inputs, index, low, high)
+            dx[index] += slope((inputs, weights, dy, out, inputs, index), inputs[index])
         if weighted:
             flat, target = weights.reshape(-1), dw.reshape(-1)
             for index in range(len(flat)):
-                target[index] += slope(inputs, weights, dy, flat, index, low, high)
+                target[index] += slope((inputs, weights, dy, out, flat, index), flat[index])
 
-    return forward, differences if derivative is None else given
+    return forward, by_differences if derivative is None else given

@@ -66,8 +66,9 @@ class Custom(Layer):
         Length of y.
     gradient : function, optional
         ``gradient(x, dy, dx)`` fills dx, the gradient for x, from dy, that for y; with weights ``gradient(x, w, dy, dx,
-        dw)``, which adds to dw. Without it, central differences of the function are taken in float64: two calls for
-        each number in x and w. `fastnn.testing.check_op` compares the two.
+        dw)``, which adds to dw. Without it, central differences of the function are taken in float64: four calls
+        for each number in x and w, and more near a pole or the end of the function's domain.
+        `fastnn.testing.check_op` compares the two.
     weight_shape : int or tuple of int, optional
         Shape of w.
     initializer : str or initializer

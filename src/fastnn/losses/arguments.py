@@ -42,7 +42,7 @@ def check_arguments(
 ) -> Arguments:
     """Check everything that a call at the prompt got, and bring it into one form."""
     predictions = _check_predictions(owner, y_pred, y_pred_range)
-    targets = np.asarray(y_true)
+    targets = _numbers(y_true, f"{owner}: y_true")
     kind = check_targets(targets, predictions.shape[1:], f"{owner}: y_true")
     if len(targets) != len(predictions):
         raise ValueError(
@@ -55,8 +55,25 @@ def check_arguments(
     return Arguments(kind, targets, predictions, _check_weights(owner, sample_weight, len(predictions)))
 
 
+def _numbers(value: Any, what: str) -> NDArray[Any]:
+    """Return data as an array, as a model takes it: what `evaluate` refuses before it looks at dtypes is refused."""
+    if not isinstance(value, np.ndarray) and hasattr(value, "toarray"):
+        raise TypeError(f"{what}: expected a dense array, got the sparse {type(value).__name__}; use .toarray()")
+    if callable(value) and not hasattr(value, "__array__"):
+        raise TypeError(f"{what}: expected data, got the function {getattr(value, '__name__', value)!r}: call it")
+    if not isinstance(value, np.ndarray) and hasattr(value, "to_numpy"):
+        value = value.to_numpy()
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"{what}: expected an array of numbers, got {type(value).__name__}: {error}") from None
+    if np.ma.is_masked(value):
+        raise ValueError(f"{what}: expected numbers, got a masked array with masked elements; fill or drop them")
+    return array
+
+
 def _check_predictions(owner: str, y_pred: ArrayLike, y_pred_range: tuple[float, float]) -> Array:
-    array = np.asarray(y_pred)
+    array = _numbers(y_pred, f"{owner}: y_pred")
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{owner}: expected y_pred of a real number type, got dtype {array.dtype}")
     if array.size == 0 or array.ndim == 0:
@@ -80,7 +97,7 @@ def _check_predictions(owner: str, y_pred: ArrayLike, y_pred_range: tuple[float,
 def _check_weights(owner: str, sample_weight: ArrayLike | None, n: int) -> Array | None:
     if sample_weight is None:
         return None
-    array = np.asarray(sample_weight)
+    array = _numbers(sample_weight, f"{owner}: sample_weight")
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{owner}: expected sample_weight of a real number type, got dtype {array.dtype}")
     if array.shape not in ((n,), (n, 1)):

@@ -50,7 +50,10 @@ def binary_cross_entropy(p: Array, t: Array, label_smoothing: float = 0.0) -> Ar
 def binary_cross_entropy_logits(p: Array, t: Array, label_smoothing: float = 0.0) -> Array:
     """Return the binary cross-entropy of sigmoid(p) and t."""
     t = t * (1.0 - label_smoothing) + 0.5 * label_smoothing
-    return (1.0 - t) * softplus(p) + t * softplus(-p)
+    # An infinite logit on the side of a certain target costs nothing: 0 times infinity is 0 here.
+    negative, positive = np.where(t == 1.0, 0.0, softplus(p)), np.where(t == 0.0, 0.0, softplus(-p))
+    loss: Array = (1.0 - t) * negative + t * positive
+    return loss
 
 
 def hinge(p: Array, t: Array) -> Array:
@@ -67,7 +70,8 @@ def perceptron(p: Array, t: Array) -> Array:
 
 def poisson(p: Array, t: Array) -> Array:
     """Return p - t log(p + 1e-7) of every element."""
-    loss: Array = p - t * np.log(p + EPSILON)
+    # An infinite rate costs infinitely much, although the difference is NaN.
+    loss: Array = np.where(np.isposinf(p), p, p - t * np.log(p + EPSILON))
     return loss
 
 

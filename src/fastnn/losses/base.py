@@ -20,7 +20,8 @@ class Loss:
     """Base of the loss objects, which are immutable, comparable and hashable.
 
     The loss of a batch is the sum of every row's loss times its sample weight, over the number of rows (Keras
-    "sum_over_batch_size"). A row's loss is the mean, or the sum, of its elements.
+    "sum_over_batch_size"). A row's loss is the mean, or the sum, of its elements. A row of weight 0 adds nothing to
+    the loss and has the gradient 0, even if its own loss is infinite or NaN.
 
     Attributes
     ----------
@@ -135,7 +136,9 @@ class Loss:
         if arguments.weights is None:
             return float(rows.mean())
         weights = arguments.weights.reshape(-1, *[1] * (rows.ndim - 1))
-        return float((weights * rows).sum() / rows.size)
+        # a row of weight 0 adds nothing, even if its loss is not finite
+        counted = np.where(weights == 0.0, 0.0, rows)
+        return float((weights * counted).sum() / rows.size)
 
     def _check_values(self, y: NDArray[Any], where: str) -> None:
         check_range(y, where, *self.target_range)

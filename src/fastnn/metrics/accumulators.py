@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.formulas.metrics import OCTAVES, TRACE
+
 Array = NDArray[np.float64]
 
 REGRESSION_SUMS = ("w", "wp", "wy", "wpp", "wyy", "wpy", "absolute", "squared", "p_shift", "y_shift")
@@ -58,7 +60,7 @@ def confusion(total: Array, targets: NDArray[Any], predictions: Array, weights: 
 
     One column has C = 2 classes, 1 being predicted where score > threshold. More columns: the predicted
     class is the first maximum. A row with a NaN score is counted in the last column, as no class is
-    predicted.
+    predicted. A row of weight 0 adds `TRACE`: a macro average has to know of all classes that occur.
     """
     if predictions.shape[1] == 1:
         n_classes = 2
@@ -69,24 +71,28 @@ def confusion(total: Array, targets: NDArray[Any], predictions: Array, weights: 
         labels = _labels(targets)
         predicted = predictions.argmax(axis=1)
     predicted = np.where(np.isnan(predictions).any(axis=1), n_classes, predicted)
-    np.add.at(total, labels * (n_classes + 1) + predicted, weights)
+    np.add.at(total, labels * (n_classes + 1) + predicted, np.where(weights == 0.0, TRACE, weights))
 
 
-def auc_histogram(
-    total: Array, targets: NDArray[Any], predictions: Array, weights: Array, num_thresholds: float
-) -> None:
-    """Add to num_thresholds bins of positive weight, followed by num_thresholds bins of negative weight.
+def auc_histogram(total: Array, targets: NDArray[Any], predictions: Array, weights: Array, bins: float) -> None:
+    """Add to bins of positive weight, followed by as many bins of negative weight.
 
     Every element is a sample: positive where its column is the row's label, or where its dense target is
-    > 0.5. Its bin is max(ceil(score * (num_thresholds - 1)) - 1, 0) for the score clipped to [0, 1], so
-    that it exceeds the thresholds 0 ... bin (the first is below 0, as in Keras). A NaN score counts as 0
-    for a positive and 1 for a negative sample.
+    > 0.5. Each octave of the scores from 2^-126 to 1/2 has (bins - 1) / 177 bins of equal width, and so
+    has each octave of the distances from 1 from 1/2 to 2^-53, which are rounded to float32. A NaN score
+    counts as 0 for a positive and 1 for a negative sample.
     """
-    n = int(num_thresholds)
+    n = int(bins)
     positive = targets[:, None] == np.arange(predictions.shape[1]) if targets.ndim == 1 else targets > 0.5
     score = np.where(np.isnan(predictions), np.where(positive, 0.0, 1.0), np.clip(predictions, 0.0, 1.0))
-    bins = np.maximum(np.ceil(score * (n - 1)).astype(np.int64) - 1, 0)
-    np.add.at(total, np.where(positive, bins, n + bins), np.broadcast_to(weights[:, None], score.shape))
+    mantissa, exponent = np.frexp(np.where(score >= 0.5, 1.0 - score, score).astype(np.float32))
+    # in octaves above the least one: frexp gives 1/2 <= mantissa < 1
+    octaves = exponent - 1 + np.where(score >= 0.5, 53, 126) + (2.0 * mantissa - 1.0)
+    steps = np.maximum(np.floor(octaves * ((n - 1) // OCTAVES)), 0.0).astype(np.int64)
+    # the exponent of 0 says nothing
+    steps = np.where(mantissa == 0.0, 0, steps)
+    places = np.where(score >= 0.5, n - 1 - steps, steps)
+    np.add.at(total, np.where(positive, places, n + places), np.broadcast_to(weights[:, None], score.shape))
 
 
 def regression_sums(total: Array, targets: NDArray[Any], predictions: Array, weights: Array) -> None:
@@ -94,9 +100,13 @@ def regression_sums(total: Array, targets: NDArray[Any], predictions: Array, wei
 
     With p and y less the shifts of their column, the rows are sum w, sum w p, sum w y, sum w p^2, sum w
     y^2, sum w p y, sum w |p - y|, sum w (p - y)^2 (the last two without shifts), and the shifts. A shift
-    that is NaN, as all are at first, becomes the column's value in the first row at hand. So variances
-    of data far from 0 keep their digits.
+    that is NaN, as all are at first, becomes the column's value in the first row of a weight other than 0.
+    So variances of data far from 0 keep their digits. Rows of weight 0 are left out, whatever they hold.
     """
+    counted = weights != 0.0
+    if not counted.any():
+        return
+    targets, predictions, weights = targets[counted], predictions[counted], weights[counted]
     sums = total.reshape(len(REGRESSION_SUMS), -1)
     for shift, values in ((sums[8], predictions), (sums[9], targets)):
         shift[:] = np.where(np.isnan(shift), values[0], shift)

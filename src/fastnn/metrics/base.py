@@ -46,10 +46,13 @@ class Metric:
         Parameters of the accumulator.
     elementwise : bool
         Whether the accumulator sees every element as a row of one column.
+    better : str
+        "max" or "min": which values are better; callbacks that watch the metric read it. Empty for arrays.
     """
 
     name: ClassVar[str]
     accumulator: ClassVar[str]
+    better: ClassVar[str]
     elementwise: ClassVar[bool] = False
     prediction_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     #: whether the result is a number; arrays are not shown in logs

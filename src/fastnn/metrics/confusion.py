@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.formulas.metrics import LEAST_WEIGHT
 from fastnn.losses.targets import Kind, Shape, check_array, check_one_class
 from fastnn.metrics.base import PROBABILITY, Array, Metric, check_threshold
 from fastnn.registry import register
@@ -58,13 +59,16 @@ class ConfusionMatrix(_Confusion):
 
     name: ClassVar[str] = "confusion_matrix"
     is_number: ClassVar[bool] = False
+    better: ClassVar[str] = ""
 
     def _result(self, total: Array, output_shape: Shape) -> Array:
-        return _matrix(total)[:, :-1].copy()
+        return _weights(_matrix(total))[:, :-1]
 
 
 @dataclass(frozen=True)
 class _Averaged(_Confusion):
+    better: ClassVar[str] = "max"
+
     average: Average = "auto"
 
     def __post_init__(self) -> None:
@@ -83,7 +87,9 @@ class _Averaged(_Confusion):
         return super().size(output_shape)
 
     def _result(self, total: Array, output_shape: Shape) -> float:
-        matrix = _matrix(total)
+        seen = _matrix(total)
+        occurs = seen[:, :-1].any(axis=0) | seen.any(axis=1)
+        matrix = _weights(seen)
         true_positive = matrix.diagonal()
         predicted = matrix[:, :-1].sum(axis=0)
         actual = matrix.sum(axis=1)
@@ -100,7 +106,7 @@ class _Averaged(_Confusion):
             return float(scores[1])
         if average == "weighted":
             return float(scores @ actual / actual.sum())
-        return float(scores[(predicted != 0.0) | (actual != 0.0)].mean())
+        return float(scores[occurs].mean())
 
     def _fraction(self, true_positive: Array, predicted: Array, actual: Array) -> tuple[Array, Array]:
         raise NotImplementedError
@@ -118,9 +124,9 @@ class Precision(_Averaged):
     ----------
     average : str
         "binary": the score of class 1, for one or two columns. "macro": the mean over the classes that
-        occur among targets or predictions. "weighted": the mean weighted by how often classes are the
-        target. "micro": of the sums over all classes. "auto": "binary" for a single column, else
-        "macro".
+        occur among targets or predictions, if only in rows of weight 0. "weighted": the mean weighted by
+        how often classes are the target. "micro": of the sums over all classes. "auto": "binary" for a
+        single column, else "macro".
     threshold : float, optional
         For a single column: class 1 is predicted where score > threshold. None as for `Accuracy`.
     """
@@ -172,6 +178,11 @@ class F1Score(_Averaged):
 def _matrix(total: Array) -> Array:
     n_classes = math.isqrt(len(total))
     return total.reshape(n_classes, n_classes + 1)
+
+
+def _weights(matrix: Array) -> Array:
+    """Return the weights without the traces of rows of weight 0."""
+    return np.where(np.abs(matrix) < LEAST_WEIGHT, 0.0, matrix)
 
 
 def _divide(numerator: Array, denominator: Array) -> Array:

@@ -31,6 +31,7 @@ class MeanLoss(Metric):
 
     of: Loss | str
     accumulator: ClassVar[str] = "loss"
+    better: ClassVar[str] = "min"
 
     def __post_init__(self) -> None:
         """Find the loss."""

@@ -17,6 +17,7 @@ from fastnn.registry import register
 @dataclass(frozen=True)
 class _Regression(Metric):
     accumulator: ClassVar[str] = "regression_sums"
+    better: ClassVar[str] = "min"
 
     def check_targets(self, y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
         """Check that there is a finite target for every element; see `Metric.check_targets`."""
@@ -88,6 +89,7 @@ class R2Score(_Regression):
     """
 
     name: ClassVar[str] = "r2_score"
+    better: ClassVar[str] = "max"
 
     def _columns(self, sums: dict[str, Array]) -> Array:
         spread = _spread(sums["wyy"], sums["wy"], sums["w"])
@@ -105,6 +107,7 @@ class PearsonCorrelation(_Regression):
     """
 
     name: ClassVar[str] = "pearson_correlation"
+    better: ClassVar[str] = "max"
 
     def _columns(self, sums: dict[str, Array]) -> Array:
         w = sums["w"]

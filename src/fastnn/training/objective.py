@@ -189,7 +189,8 @@ class Objective:
         sums: list[float] = total[: LOSSES + 2 * len(self.losses)].tolist()
         value = sums[PENALTY] / rows
         for output, (loss, weight) in enumerate(zip(self.losses, self.loss_weights, strict=True)):
-            if loss is not None:
+            # a loss of weight 0 adds nothing, even if it is not finite
+            if loss is not None and weight != 0.0:
                 value += _ratio(weight * sums[LOSSES + 2 * output], sums[LOSSES + 2 * output + 1])
         return value
 

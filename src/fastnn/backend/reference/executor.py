@@ -111,6 +111,7 @@ class ReferenceBackend:
                 operands={view.spec.name: self.operand(view) for view in operands_of(record, program.dtype)},
                 dims=dims_of(record),
                 params=params_of(record),
+                dtype=program.dtype,
             )
             for record, kernel, mapped in zip(program.records, program.kernels, program.maps, strict=True)
         ]

@@ -37,6 +37,8 @@ class Instruction:
     operands : mapping of str to ndarray
         float64 (or int64 for operands of that kind); operands that the record lacks are missing. An operand in
         a data slot is the slot's array; one in the hyper buffer has all rows, of which `chunk_step` is in force.
+    dtype : str
+        That of the program, whose limits count; the arithmetic is float64.
     """
 
     op: str
@@ -46,6 +48,7 @@ class Instruction:
     operands: Mapping[str, Array]
     dims: Mapping[str, int]
     params: Mapping[str, float]
+    dtype: str = "float64"
 
     def __getitem__(self, name: str) -> Array:
         return self.operands[name]
@@ -74,6 +77,12 @@ class Instruction:
             return np.ones(rows)
         shared: NDArray[np.float64] = weight[np.arange(rows) // self.dims["per_sample"]]
         return shared
+
+
+def weighted(weights: Array, values: Array) -> Array:
+    """Multiply, where a weight of 0 makes 0 of infinity and NaN too."""
+    product: Array = weights * np.where(weights == 0.0, 0.0, values)
+    return product
 
 
 Execute = Callable[[Instruction, Counters], None]

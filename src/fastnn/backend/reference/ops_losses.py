@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.activations import arrays as activations
-from fastnn.backend.reference.instruction import Counters, Instruction, executes
+from fastnn.backend.reference.instruction import Counters, Instruction, executes, weighted
 from fastnn.losses import arrays
 
 Array = NDArray[np.float64]
@@ -72,7 +72,7 @@ def loss(i: Instruction, counters: Counters) -> None:
     values = formula(x, target, a) if i.variant in PARAMETRIC else formula(x, target)
     gradient = GRADIENTS[i.variant](x, target, a)
     i.write("row_loss", factor * values.sum(axis=1))
-    i.write("dx", _share(i) * factor * gradient)
+    i.write("dx", weighted(_share(i) * factor, gradient))
 
 
 def _class_targets(i: Instruction) -> Array:
@@ -90,7 +90,7 @@ def cross_entropy(i: Instruction, counters: Counters) -> None:
     x, t = i["x"], _class_targets(i)
     clipped = (x < EPSILON) | (x > 1.0 - EPSILON)
     i.write("row_loss", -(t * np.log(np.clip(x, EPSILON, 1.0 - EPSILON))).sum(axis=1))
-    i.write("dx", np.where(clipped, 0.0, -_share(i) * t / x))
+    i.write("dx", np.where(clipped, 0.0, weighted(_share(i), -t / x)))
 
 
 @executes("cross_entropy_logits", "cross_entropy_logits_labels")
@@ -100,13 +100,13 @@ def cross_entropy_logits(i: Instruction, counters: Counters) -> None:
     log_p = activations.log_softmax(x)
     gradient = np.exp(log_p) * t.sum(axis=1, keepdims=True) - t
     i.write("row_loss", -np.where((t == 0.0) & np.isneginf(log_p), 0.0, t * log_p).sum(axis=1))
-    i.write("dx", _share(i) * gradient)
+    i.write("dx", weighted(_share(i), gradient))
 
 
 @executes("sum_loss")
 def sum_loss(i: Instruction, counters: Counters) -> None:
     """Add [weighted sum of the rows' losses, number of rows] to the total; note the first bad step."""
-    batch = float((i["row_loss"] * i.row_weights()).sum())
+    batch = float(weighted(i.row_weights(), i["row_loss"]).sum())
     i["total"][:] += (batch, i.dims["rows"])
     if not np.isfinite(batch) and counters.bad_loss_step == 0:
         counters.bad_loss_step = counters.step + 1

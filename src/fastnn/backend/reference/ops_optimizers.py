@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.reference.instruction import Counters, Instruction, executes
-from fastnn.formulas.optimizers import FORMULAS
+from fastnn.formulas.optimizers import FORMULAS, LARGEST_GRADIENT
 
 Array = NDArray[np.float64]
 Hyper = Mapping[str, float]
@@ -133,13 +133,23 @@ UPDATES: dict[str, Callable[[Array, Array, Slots, Hyper], tuple[Array, Slots]]] 
 }
 
 
+# Where squares enter, a gradient whose square the program's dtype cannot hold counts as 0.
+WITHOUT_SQUARES = frozenset({"sgd", "sgd_momentum", "sgd_nesterov", "lion"})
+
+
 @executes("optimizer")
 def optimizer(i: Instruction, counters: Counters) -> None:
     """Take a step with the scalars of this step's hyper row: first the decoupled decay, then the update."""
     formula = FORMULAS[i.variant]
     hyper = dict(zip(formula.scalars, map(float, i["hyper"][counters.chunk_step]), strict=False))
     slots = [i[f"s{index}"].copy() for index in range(len(formula.slots))]
-    p, updated = UPDATES[i.variant](i["p"] - hyper["decay"] * i["p"], i["g"], slots, hyper)
+    g, limit = i["g"], LARGEST_GRADIENT[np.float32 if i.dtype == "float32" else np.float64]
+    if i.variant not in WITHOUT_SQUARES:
+        g = np.where(np.abs(g) > limit, 0.0, g)
+    p, updated = UPDATES[i.variant](i["p"] - hyper["decay"] * i["p"], g, slots, hyper)
     i.write("p", p)
+    if i.variant == "adagrad":
+        # nothing takes away from this sum, so it saturates
+        updated = [np.minimum(updated[0], 2.0 * limit**2)]
     for index, value in enumerate(updated):
         i.write(f"s{index}", value)

@@ -204,7 +204,8 @@ def _loss(code: int, totals: int, n: int) -> float:
     """Return the mean loss of n samples, in the bits of `Objective.loss`."""
     words, sums = int64_pointer(code), float64_pointer(totals)
     at = words[LOSS_AT]
-    return sums[words[PENALTY_AT]] / n + float64_pointer(code)[LOSS_WEIGHT] * sums[at] / sums[at + 1]
+    weight = float64_pointer(code)[LOSS_WEIGHT]
+    return sums[words[PENALTY_AT]] / n + (weight * sums[at] / sums[at + 1] if weight != 0.0 else 0.0)
 
 
 @helper

@@ -31,7 +31,7 @@ def loss(kit: Kit, variant: str) -> Callable[..., Any]:
         value, gradient = own.loss(users, real, formula, kit.users, users_double)
     else:
         value, gradient = losses.define(real, formula, functions(kit.dtype))[variant]
-    zero = real(0.0)
+    zero, weigh = real(0.0), losses.weighing(real, formula)
 
     def loss(record, context, ith, nth):
         r, params = int64_pointer(record), float64_pointer(record)
@@ -54,10 +54,10 @@ def loss(kit: Kit, variant: str) -> Callable[..., Any]:
                 row_loss[row] = value(x[row], target[row], a, b) * factor
             if trains:
                 for row in range(first, last):
-                    dx[row] = scale * gradient(x[row], target[row], a, b)
+                    dx[row] = weigh(scale, gradient(x[row], target[row], a, b))
                 if weighted:
                     for row in range(first, last):
-                        dx[row] *= weight[row if per_sample == 1 else row // per_sample]
+                        dx[row] = weigh(weight[row if per_sample == 1 else row // per_sample], dx[row])
             return
         for row in range(first, last):
             i = row * cols
@@ -68,12 +68,12 @@ def loss(kit: Kit, variant: str) -> Callable[..., Any]:
         if trains:
             # over all rows at once: a loop over ten columns would be scalar code
             for i in range(first * cols, last * cols):
-                dx[i] = scale * gradient(x[i], target[i], a, b)
+                dx[i] = weigh(scale, gradient(x[i], target[i], a, b))
             if weighted:
                 for row in range(first, last):
                     share = weight[row if per_sample == 1 else row // per_sample]
                     for j in range(cols):
-                        dx[row * cols + j] *= share
+                        dx[row * cols + j] = weigh(share, dx[row * cols + j])
 
     return loss
 
@@ -137,7 +137,7 @@ def cross_entropy(kit: Kit, variant: str) -> Callable[..., Any]:
                 for j in range(cols):
                     p = x[i + j]
                     t = target_at(record, context, row, j, cols, smoothing)
-                    dx[i + j] = zero if p < low or p > high else -share * t / p
+                    dx[i + j] = zero if p < low or p > high or share == zero else -share * t / p
 
     return cross_entropy
 
@@ -173,7 +173,7 @@ def cross_entropy_logits(kit: Kit, variant: str) -> Callable[..., Any]:
     block_bytes, lane_bytes = LANES * LONGEST * itemsize, LANES * itemsize
     zero, one = real(0.0), real(1.0)
     row_max, exp_sum, _ = row_functions(kit)
-    share_of, labelled = _shares(kit), _labelled(kit)
+    share_of, labelled, weigh = _shares(kit), _labelled(kit), losses.weighing(real, formula)
 
     def cross_entropy_logits(record, context, ith, nth):
         r = int64_pointer(record)
@@ -231,7 +231,7 @@ def cross_entropy_logits(kit: Kit, variant: str) -> Callable[..., Any]:
                     for j in range(cols):
                         for lane in range(lanes):
                             k = LANES * j + lane
-                            t[k] = totals[lane] * (t[k] * masses[lane] - u[k])
+                            t[k] = weigh(totals[lane], t[k] * masses[lane] - u[k])
                     store(block, row, last, cols, address(record, context, DX), lanes)
             return
         # a row at a time; the terms of a label are made apart from those of its row
@@ -269,13 +269,13 @@ def cross_entropy_logits(kit: Kit, variant: str) -> Callable[..., Any]:
                 if labelled:
                     peak = dx[i + max(hot, 0)]
                     for j in range(cols):
-                        dx[i + j] = share * (dx[i + j] * factor - base)
+                        dx[i + j] = weigh(share, dx[i + j] * factor - base)
                     if hot >= 0:
-                        dx[i + hot] = share * (peak * factor - (keep + base))
+                        dx[i + hot] = weigh(share, peak * factor - (keep + base))
                 else:
                     target = at(record, context, TARGET)
                     for j in range(cols):
-                        dx[i + j] = share * (dx[i + j] * factor - (target[i + j] * keep + base))
+                        dx[i + j] = weigh(share, dx[i + j] * factor - (target[i + j] * keep + base))
 
     return cross_entropy_logits
 
@@ -284,7 +284,7 @@ def cross_entropy_logits(kit: Kit, variant: str) -> Callable[..., Any]:
 def sum_loss(kit: Kit, variant: str) -> Callable[..., Any]:
     """Add the weighted losses and the number of rows to a float64 total, in row order, in one part."""
     TOTAL, ROW_LOSS, WEIGHT, ROWS, PER_SAMPLE = kit.words("total row_loss weight rows per_sample")
-    at = kit.at
+    at, weigh = kit.at, losses.weighing(np.float64, formula)
     largest = np.finfo(np.float64).max
 
     def sum_loss(record, context, ith, nth):
@@ -297,7 +297,7 @@ def sum_loss(kit: Kit, variant: str) -> Callable[..., Any]:
             if given(record, context, WEIGHT):
                 weight = at(record, context, WEIGHT)
                 for row in range(rows):
-                    batch += np.float64(row_loss[row]) * np.float64(weight[row // per_sample])
+                    batch += weigh(np.float64(weight[row // per_sample]), np.float64(row_loss[row]))
             else:
                 for row in range(rows):
                     batch += np.float64(row_loss[row])

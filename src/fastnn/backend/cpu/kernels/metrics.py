@@ -5,15 +5,16 @@ The arithmetic is that of `fastnn.metrics.accumulators`, which says what each ac
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from fastnn.backend.cpu.bits import float_as_int
 from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer
 from fastnn.backend.cpu.kernels.kit import Kit, address, has, kernel
-from fastnn.backend.cpu.options import helper
+from fastnn.backend.cpu.options import formula, helper
+from fastnn.formulas.metrics import TRACE, define_score_bin
 
 
 def _row_functions(kit: Kit) -> tuple[Any, Any]:
@@ -126,7 +127,8 @@ def confusion(kit: Kit, variant: str) -> Callable[..., Any]:
                 for j in range(cols):
                     predicted = classes if x[i + j] != x[i + j] else predicted
                 label = label_of(record, context, row, cols)
-                total[label * (classes + 1) + predicted] += weight_of(record, context, row)
+                weight = weight_of(record, context, row)
+                total[label * (classes + 1) + predicted] += weight if weight != 0.0 else TRACE
 
     return confusion
 
@@ -138,6 +140,7 @@ def auc_histogram(kit: Kit, variant: str) -> Callable[..., Any]:
     ROWS, COLS, BINS = kit.words("rows cols bins")
     at = kit.at
     _, weight_of = _row_functions(kit)
+    score_bin = define_score_bin(formula, float_as_int)
 
     def auc_histogram(record, context, ith, nth):
         if ith == 0:
@@ -155,8 +158,7 @@ def auc_histogram(kit: Kit, variant: str) -> Callable[..., Any]:
                     score: Any = np.float64(x[i])
                     if score != score:
                         score = 0.0 if positive else 1.0
-                    score = min(max(score, 0.0), 1.0)
-                    place = max(np.int64(math.ceil(score * (bins - 1))) - 1, 0)
+                    place = score_bin(min(max(score, 0.0), 1.0), bins)
                     total[place if positive else bins + place] += weight
 
     return auc_histogram
@@ -174,14 +176,18 @@ def regression_sums(kit: Kit, variant: str) -> Callable[..., Any]:
             r = int64_pointer(record)
             cols, x, target = r[COLS], at(record, context, X), at(record, context, TARGET)
             total = float64_pointer(address(record, context, TOTAL))
-            for j in range(cols):
+            first, rows = 0, r[ROWS]
+            while first < rows and weight_of(record, context, first) == 0.0:
+                first += 1
+            for j in range(cols if first < rows else 0):
                 if total[8 * cols + j] != total[8 * cols + j]:
-                    total[8 * cols + j] = np.float64(x[j])
+                    total[8 * cols + j] = np.float64(x[first * cols + j])
                 if total[9 * cols + j] != total[9 * cols + j]:
-                    total[9 * cols + j] = np.float64(target[j])
-            for row in range(r[ROWS]):
+                    total[9 * cols + j] = np.float64(target[first * cols + j])
+            for row in range(first, rows):
                 weight = weight_of(record, context, row)
-                for j in range(cols):
+                # a row of weight 0 may hold anything, also infinity
+                for j in range(cols if weight != 0.0 else 0):
                     i = row * cols + j
                     p, y = np.float64(x[i]) - total[8 * cols + j], np.float64(target[i]) - total[9 * cols + j]
                     error = np.float64(x[i]) - np.float64(target[i])

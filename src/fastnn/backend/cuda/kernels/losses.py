@@ -45,7 +45,7 @@ def loss(kit: Kit) -> list[Stage]:
     r, real, store_one, weight_of = row_functions(kit), kit.real, kit.store, _weighting(kit)
     place, load, store, stride, team_total, inside = r.place, r.load, r.store, r.stride, r.total, r.inside
     value, gradient = users.loss(kit.variant, real) or losses.define(real, formula, kit.math)[kit.variant]
-    zero = real(0.0)
+    zero, weigh = real(0.0), losses.weighing(real, formula)
 
     def loss(record, context):
         x_at, target_at, dx_at, cols = record[X], record[TARGET], record[DX], record[COLS]
@@ -61,8 +61,8 @@ def loss(kit: Kit) -> list[Stage]:
             ))  # fmt: skip
             if dx_at != 0:
                 store(dx_at, i, begin, end, (
-                    scale * gradient(x[0], t[0], a, b), scale * gradient(x[1], t[1], a, b),
-                    scale * gradient(x[2], t[2], a, b), scale * gradient(x[3], t[3], a, b),
+                    weigh(scale, gradient(x[0], t[0], a, b)), weigh(scale, gradient(x[1], t[1], a, b)),
+                    weigh(scale, gradient(x[2], t[2], a, b)), weigh(scale, gradient(x[3], t[3], a, b)),
                 ))  # fmt: skip
             i += stride
         total = team_total(total)
@@ -120,7 +120,7 @@ def cross_entropy(kit: Kit) -> list[Stage]:
 
     @formula
     def slope(x, t, share):
-        return zero if x < low or x > high else -share * t / x
+        return zero if x < low or x > high or share == zero else -share * t / x
 
     def cross_entropy(record, context):
         x_at, dx_at, cols = record[X], record[DX], record[COLS]
@@ -157,6 +157,7 @@ def cross_entropy_logits(kit: Kit) -> list[Stage]:
     place, load, store, stride, team_total, team_largest = r.place, r.load, r.store, r.stride, r.total, r.largest
     targets_of, exp_sum, log, exp_weight = _targets(kit, r), make_exp_sum(kit, r), kit.math.log, kit.math.exp_weight
     labelled, zero, one = kit.op.endswith("_labels"), real(0.0), real(1.0)
+    weigh = losses.weighing(real, formula)
 
     @helper
     def sum_of_targets(record, begin, i, end):
@@ -192,8 +193,8 @@ def cross_entropy_logits(kit: Kit) -> list[Stage]:
             dot += sum_of((product(t[0], d[0]), product(t[1], d[1]), product(t[2], d[2]), product(t[3], d[3])))
             if dx_at != 0:
                 store(dx_at, i, begin, end, (
-                    share * (exp_weight(d[0]) * factor - t[0]), share * (exp_weight(d[1]) * factor - t[1]),
-                    share * (exp_weight(d[2]) * factor - t[2]), share * (exp_weight(d[3]) * factor - t[3]),
+                    weigh(share, exp_weight(d[0]) * factor - t[0]), weigh(share, exp_weight(d[1]) * factor - t[1]),
+                    weigh(share, exp_weight(d[2]) * factor - t[2]), weigh(share, exp_weight(d[3]) * factor - t[3]),
                 ))  # fmt: skip
             i += stride
         dot = team_total(dot)
@@ -227,13 +228,14 @@ def sum_loss(kit: Kit) -> list[Stage]:
     load, load_double, store_double = kit.load, ptx.LOADS["float64"], ptx.STORES["float64"]
     team, team_total = SIZES.team, kit.team(SIZES.team, "float64").total
     greatest, zero = np.float64(np.finfo(np.float64).max), np.float64(0.0)
+    weigh = losses.weighing(np.float64, formula)
 
     @helper
     def weighted(record, row):
         value = np.float64(load(record[ROW_LOSS], row))
         if record[WEIGHT] != 0:
             sample = row if record[PER_SAMPLE] == 1 else divide(row, record[PER_SAMPLE])
-            value *= np.float64(load(record[WEIGHT], sample))
+            value = weigh(np.float64(load(record[WEIGHT], sample)), value)
         return value
 
     @helper

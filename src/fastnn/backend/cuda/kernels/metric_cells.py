@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,8 +25,9 @@ from fastnn.backend.cuda.kernels.metric_rows import (
     store_double,
     store_int64,
 )
-from fastnn.backend.cuda.kit import BAD_ROW, NO_ROW, SCRATCH_WORD, Dims, Kit, Stage, ceil_div, kernel
+from fastnn.backend.cuda.kit import BAD_ROW, NO_ROW, SCRATCH_WORD, Dims, Kit, Stage, ceil_div, kernel, ptx
 from fastnn.backend.cuda.options import formula, helper
+from fastnn.formulas.metrics import TRACE, define_score_bin
 from fastnn.program.layout import Flag
 
 
@@ -168,7 +168,7 @@ def confusion(kit: Kit) -> list[Stage]:
     label_of, label_by_warp, weight_of = rows_of.label, rows_of.label_by_warp, rows_of.weight
     peak, peak_by_warp = make_peaks(kit)
     total_by_warp, zero = kit.team(WARP).total, kit.real(0.0)
-    long = kit.way.startswith("long")
+    long, nothing, trace = kit.way.startswith("long"), np.float64(0.0), np.float64(TRACE)
 
     @helper
     def rows_there(record):
@@ -196,12 +196,17 @@ def confusion(kit: Kit) -> list[Stage]:
         return label_of(record, row, cols) * (classes + 1) + predicted
 
     @helper
+    def weight_or_trace(record, row):
+        weight = weight_of(record, row)
+        return weight if weight != nothing else trace
+
+    @helper
     def sample(record, row):
-        return cell_of(record, row, record[COLS]), weight_of(record, row)
+        return cell_of(record, row, record[COLS]), weight_or_trace(record, row)
 
     @helper
     def sample_found(record, row):
-        return load_int64(record[SCRATCH_WORD], row), weight_of(record, row)
+        return load_int64(record[SCRATCH_WORD], row), weight_or_trace(record, row)
 
     def find_cells(record, context):
         lane, own = np.int64(cuda.threadIdx.x) % WARP, np.int64(cuda.threadIdx.x) // WARP
@@ -239,6 +244,7 @@ def auc_histogram(kit: Kit) -> list[Stage]:
     ROWS, COLS, SIZE, BINS = kit.words("rows cols size bins")
     load, weight_of, half = kit.load, make_rows(kit).weight, kit.real(0.5)
     nothing, certain = np.float64(0.0), np.float64(1.0)
+    score_bin = define_score_bin(formula, ptx.float_as_int)
 
     @helper
     def samples(record):
@@ -259,8 +265,7 @@ def auc_histogram(kit: Kit) -> list[Stage]:
         if score != score:
             score = nothing if positive else certain
         score = nothing if score < nothing else (certain if score > certain else score)
-        place = np.int64(math.ceil(score * np.float64(bins - 1))) - 1
-        place = place if place > 0 else np.int64(0)
+        place = score_bin(score, bins)
         return place if positive else bins + place, weight_of(record, row)
 
     scatter, parts = _scatter(kit, sample, samples, no_bytes)

@@ -59,9 +59,13 @@ def regression_sums(kit: Kit) -> list[Stage]:
 
     @helper
     def shift_of(record, address, cell, column):
-        # a column's value in the first row at hand stays its shift
-        held = load_double(record[TOTAL], _SUMS * record[COLS] + cell)
-        return held if held == held else np.float64(load(address, column))
+        # a column's value in the first row of a weight other than 0 stays its shift
+        held, row = load_double(record[TOTAL], _SUMS * record[COLS] + cell), np.int64(0)
+        while row < record[ROWS] and held != held and weight_of(record, row) == np.float64(0.0):
+            row += 1
+        if held == held or row == record[ROWS]:
+            return held
+        return np.float64(load(address, row * record[COLS] + column))
 
     @helper
     def keep_shift(record, cell):
@@ -88,15 +92,17 @@ def regression_sums(kit: Kit) -> list[Stage]:
                 weight = weight_of(record, row)
                 score = np.float64(load(record[X], row * cols + column))
                 target = np.float64(load(record[TARGET], row * cols + column))
-                p, y, error = score - p_shift, target - y_shift, score - target
-                w += weight
-                wp += weight * p
-                wy += weight * y
-                wpp += weight * p * p
-                wyy += weight * y * y
-                wpy += weight * p * y
-                absolute += weight * abs(error)
-                squared += weight * error * error
+                # a row of weight 0 may hold anything, also infinity
+                if weight != np.float64(0.0):
+                    p, y, error = score - p_shift, target - y_shift, score - target
+                    w += weight
+                    wp += weight * p
+                    wy += weight * y
+                    wpp += weight * p * p
+                    wyy += weight * y * y
+                    wpy += weight * p * y
+                    absolute += weight * abs(error)
+                    squared += weight * error * error
                 row += strips * cuda.gridDim.y
         sums = cuda.shared.array(_TABLE, np.float64)
         sums[own], sums[TEAM + own], sums[2 * TEAM + own], sums[3 * TEAM + own] = w, wp, wy, wpp

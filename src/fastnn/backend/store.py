@@ -7,16 +7,22 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _MAGIC = b"fastnn kernel 1\n"
 
 
 @dataclass(frozen=True)
 class ObjectCode:
-    """Machine code of one function: an object file, and the symbol to call."""
+    """Machine code of one function: an object file, and the symbol to call.
+
+    `environments` are what parts of it that call Python need, by the variables that point to them; such code belongs
+    to its process.
+    """
 
     symbol: str
     code: bytes
+    environments: tuple[tuple[str, Any], ...] = ()
 
 
 def read_file(path: Path) -> tuple[str, bytes] | None:

@@ -78,7 +78,10 @@ class DirectMatmul:
         """Let the builtin take products that run the same kernel as a program of one, which has been compiled."""
         (key,) = kernels_of(bound.program)
         if key.variant == "blocked" and not self._scratches:
-            self._scratches = [aligned_zeros(SCRATCH_BYTES) for _ in range(MOST_SCRATCHES)]
+            pieces = [aligned_zeros(SCRATCH_BYTES) for _ in range(MOST_SCRATCHES)]
+            if self._scratches:
+                return  # a signal handler that multiplies has made them meanwhile
+            self._scratches = pieces
             library.keep_for_good(self._scratches)
             first = int(Word.SCRATCHES) + 1
             self._words[first : first + MOST_SCRATCHES] = [address(piece) for piece in self._scratches]

@@ -37,7 +37,7 @@ _LOOKS, _OWNER = 0, 16
 LOOKS = 10_000
 _turn = aligned_zeros(8 * 32).view(np.int64)
 library.keep_for_good(_turn)
-_guard = threading.Lock()
+_guard = threading.RLock()
 _takers = 0
 
 
@@ -61,7 +61,7 @@ def _count(change: int) -> None:
 def _start_anew() -> None:
     """Take no turns in a child process: the threads that did are not there."""
     global _takers, _guard
-    _takers, _guard, _turn[_LOOKS] = 0, threading.Lock(), 0
+    _takers, _guard, _turn[_LOOKS] = 0, threading.RLock(), 0
 
 
 if hasattr(os, "register_at_fork"):
@@ -76,7 +76,8 @@ class Entry:
     arguments : memoryview of int64
         May be assigned between calls. Two threads must not share an entry.
     start : callable
-        `start()` calls the function with the GIL released and returns its result, -1 where it raised.
+        `start()` calls the function with the GIL released and returns its result, -1 where it raised. Raises what
+        Python that it has called has raised.
 
     Parameters
     ----------
@@ -122,6 +123,9 @@ def _compile(arguments: int) -> ObjectCode:
         _give_turn(builder, turn, thread)
         status = builder.call(function, [at(_RESULT), at(_ERROR), *given])
         _take_turn(builder, turn, thread)
+    # in object mode a user's function may have raised, or a signal handler
+    with builder.if_then(python.is_set(builder), likely=False):
+        builder.ret(pointer(None))
     raised = builder.icmp_signed("!=", status, python.status(0))
     result = builder.select(raised, word(-1), builder.load(at(_RESULT)))
     builder.ret(builder.call(python.function("PyLong_FromLongLong", pointer, word), [result]))

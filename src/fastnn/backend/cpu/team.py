@@ -25,7 +25,7 @@ from fastnn.backend.cpu.entry import Entry
 from fastnn.backend.cpu.team_layout import LINE, Word
 from fastnn.program.program import KernelKey, aligned_zeros
 
-WORKER = KernelKey("team_worker", "int64")
+WORKER, SHRINK = KernelKey("team_worker", "int64"), KernelKey("team_shrink", "int64")
 
 # More than any system's mutex or condition variable takes (glibc 48 bytes, macOS 64).
 _OBJECT_BYTES = 256
@@ -117,20 +117,18 @@ class Team:
     def shrink(self, size: int) -> None:
         """End the workers whose index is not below `size`."""
         self.size = min(self.size, size)
-        mutex = ctypes.c_void_p(int(self.words[Word.MUTEX]))
-        self._system[Word.LOCK_MUTEX](mutex)
-        self.words[Word.SIZE] = self.size
-        self._system[Word.WAKE](ctypes.c_void_p(int(self.words[Word.WORK])))
-        self._system[Word.UNLOCK_MUTEX](mutex)
+        Entry(library.address(SHRINK), self.address, self.size).start()
         for index in [index for index in self._workers if index >= self.size]:
-            worker = self._workers.pop(index)
-            if worker.is_alive():
+            worker = self._workers.pop(index, None)
+            if worker is not None and worker.is_alive():
                 # it finishes the part that it is in
                 worker.join(_END_SECONDS)
 
 
 _team: Team | None = None
 _guard = threading.RLock()
+#: a thread is making the team larger or smaller, under the guard
+_changing = False
 _ended = False
 _last_end = 0
 
@@ -160,21 +158,32 @@ def ended() -> None:
 
 
 def _grown(size: int) -> Team | None:
-    global _team
+    global _team, _changing
     with _guard:
-        if _ended:
+        if _ended or _changing:
+            # a run that a signal handler or a finalizer starts in the middle of a change works alone
             return None
-        if _team is None:
-            _team = Team()
-        if _team.size < size:
-            _team.grow(size)
+        _changing = True
+        try:
+            if _team is None:
+                _team = Team()
+            if _team.size < size:
+                _team.grow(size)
+        finally:
+            _changing = False
         return _team
 
 
 def _resize(size: int) -> None:
+    global _changing
     with _guard:
-        if _team is not None and size < _team.size:
+        if _team is None or size >= _team.size or _changing:
+            return
+        _changing = True
+        try:
             _team.shrink(size)
+        finally:
+            _changing = False
 
 
 def _end() -> None:
@@ -189,8 +198,8 @@ atexit.register(_end)
 
 def _forget() -> None:
     """Start without a team in a child process: threads do not outlive a fork."""
-    global _team, _guard
-    _team, _guard = None, threading.RLock()
+    global _team, _guard, _changing
+    _team, _guard, _changing = None, threading.RLock(), False
 
 
 if hasattr(os, "register_at_fork"):

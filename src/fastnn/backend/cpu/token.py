@@ -8,7 +8,6 @@ addresses, and the same token.
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 
 import llvmlite.binding as llvm
@@ -19,14 +18,16 @@ from fastnn.backend.cpu import library
 SYMBOL = "fastnn_process_token"
 
 
-_lock = threading.Lock()
+# above 0, in 62 bits
+_TOKEN = int.from_bytes(os.urandom(8), "little") >> 2 | 1
+_lock = threading.RLock()
 _made: list[int] = []
 
 
 def _renew_lock() -> None:
     """Make a new lock in a child process: the old one may have been held by a thread that is not there."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -45,10 +46,9 @@ def process_token() -> int:
 def _make() -> int:
     from llvmlite import ir
 
-    token = secrets.randbits(62) | 1
     module, word = ir.Module(SYMBOL), ir.IntType(64)
     function = ir.Function(module, ir.FunctionType(word, []), SYMBOL)
-    ir.IRBuilder(function.append_basic_block()).ret(word(token))
+    ir.IRBuilder(function.append_basic_block()).ret(word(_TOKEN))
     code = library.machine().emit_object(llvm.parse_assembly(str(module)))
     llvm.add_symbol(SYMBOL, library.link(SYMBOL, code))
-    return token
+    return _TOKEN

@@ -27,7 +27,7 @@ _USED = re.compile(r"Used (\d+) registers")
 _FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _DOUBLE = re.compile(r"\b(?:add|sub|mul|fma|div|rcp|sqrt|min|max|abs|neg)(?:\.\w+)*\.f64")
 _WAITS = re.compile(r"warpgroup\.\w+ is injected|wgmma\.mma_async instructions are serialized")
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 @dataclass(frozen=True)

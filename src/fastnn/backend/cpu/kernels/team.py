@@ -28,7 +28,7 @@ _PHASES, _MASTER_SLEEPS, _WAKES = int(Word.PHASES), int(Word.MASTER_SLEEPS), int
 _MUTEX, _WORK, _FINISHED = int(Word.MUTEX), int(Word.WORK), int(Word.FINISHED)
 _LOCK_MUTEX, _UNLOCK_MUTEX = int(Word.LOCK_MUTEX), int(Word.UNLOCK_MUTEX)
 _SLEEP, _WAKE, _YIELD, _SPINS = int(Word.SLEEP), int(Word.WAKE), int(Word.YIELD), int(Word.SPINS)
-_STATUS, _RAISED = int(Counter.STATUS), int(Status.KERNEL_RAISED)
+_STATUS, _DETAIL, _RAISED = int(Counter.STATUS), int(Counter.STATUS_DETAIL), int(Status.KERNEL_RAISED)
 # A worker without work yields every so many looks, some 30 us: a system may have woken it on the master's processor.
 # Without, 784-256-128-10 on two free cores ran 0.6 times as fast as on one thread, with it 1.5 times.
 _YIELD_MASK = 1023
@@ -99,6 +99,7 @@ def claim(team: int) -> int:
 def work(record: int, context: int, claimed: int) -> None:
     """Run one part."""
     if call_kernel(int64_pointer(record)[KERNEL_WORD], record, context, claimed & 0xFFFF, claimed >> 16) != 0:
+        atomic_store(context + _DETAIL * 8, record)
         atomic_store(context + _STATUS * 8, _RAISED)
 
 
@@ -207,3 +208,21 @@ def team_worker(kit: Kit, variant: str) -> Callable[..., Any]:
         return count[0]
 
     return team_worker
+
+
+@kernel("team_shrink", arguments=2, returns=True)
+def team_shrink(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Have the workers end whose index is not below a size, those that sleep too.
+
+    In one native call: a signal handler that ran a program while Python held the mutex would wait for it for ever.
+    """
+
+    def team_shrink(team, size):
+        words = int64_pointer(team)
+        lock(team)
+        atomic_store(team + _SIZE, size)
+        call_system(words[_WAKE], words[_WORK], 0, 0, 0)
+        unlock(team)
+        return size
+
+    return team_shrink

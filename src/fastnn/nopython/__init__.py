@@ -26,6 +26,7 @@ from fastnn.backend.cpu.token import process_token
 from fastnn.backend.cuda.frozen import FrozenDeviceNetwork
 from fastnn.nopython import learning_overloads as _learning_overloads  # noqa: F401
 from fastnn.nopython import overloads as _overloads  # noqa: F401  (registers them with Numba)
+from fastnn.nopython.checking import check
 from fastnn.nopython.device import workspace_elements
 from fastnn.nopython.functions import (
     c_function,
@@ -57,6 +58,7 @@ __all__ = [
     "Learners",
     "apply_gradients",
     "c_function",
+    "check",
     "count",
     "get_parameters",
     "input_gradient",

@@ -51,7 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     # the oracle takes its definitions from the array functions that users call, not from the compiled formulas
     "backend/reference": {"program", "formulas", "activations", "losses", "metrics"},
     "nopython": {"backend/cpu", "backend/cuda"},
-    "linalg": {"activations", "addresses", "program", "backend/cpu", "threads"},
+    "linalg": {"activations", "addresses", "formulas", "program", "backend/cpu", "threads"},
 }
 STOREY = {"model", "training", "saving"}
 ALLOWED |= {room: set(ALLOWED) | STOREY for room in STOREY}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copyreg
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from fastnn.layers.symbol import Symbol
 from fastnn.model import quick
 from fastnn.model.architecture import Architecture
 from fastnn.model.compiled import CompiledMixin
+from fastnn.model.reading import reads
 from fastnn.model.runtime import Pass
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
@@ -234,22 +237,31 @@ class Model(CompiledMixin):
         RuntimeError
             When the model is not compiled, or `fit` is training it.
         """
-        self._fail_in_training("train_on_batch")
+        if self._fitting:
+            self._fail_in_training("train_on_batch")
         self._build_for(x)
         self._objective_or_fail()
-        runtime = self._runtime
+        runtime, me = self._runtime, get_ident()
         with runtime.lock:
-            plain = sample_weight is None and class_weight is None
-            key = quick_step.key_of(self, x, y) if plain else None
-            step = None if key is None else runtime.quick_steps.get(key)
-            taken = None if step is None else step(self, x, y)
-            if not taken:
-                feed = self._feed(x, y, sample_weight, class_weight)
-                batches.train_batch(self, feed, fresh=True)
-                if key is not None and taken is None:
-                    quick_step.learn(self, x, y, key)
-            return self._logs_so_far()
+            inside = runtime.inside
+            if me in inside:
+                runtime.fail_within("train_on_batch")
+            try:
+                inside[me] = True
+                plain = sample_weight is None and class_weight is None
+                key = quick_step.key_of(self, x, y) if plain else None
+                step = None if key is None else runtime.quick_steps.get(key)
+                taken = None if step is None else step(self, x, y)
+                if not taken:
+                    feed = self._feed(x, y, sample_weight, class_weight)
+                    batches.train_batch(self, feed, fresh=True)
+                    if key is not None and taken is None:
+                        quick_step.learn(self, x, y, key)
+                return self._logs_so_far()
+            finally:
+                inside.pop(me, None)
 
+    @reads
     def evaluate(
         self,
         x: Any,
@@ -333,6 +345,10 @@ class Model(CompiledMixin):
                 result = known(x)
                 if result is not False:
                     return result
+        return self._predict(x, batch_size)
+
+    @reads
+    def _predict(self, x: Any, batch_size: int | None) -> Any:
         self._architecture_or_fail()
         batch = self._batch(batch_size)
         if is_batches(x):
@@ -342,6 +358,7 @@ class Model(CompiledMixin):
             quick.learn(self, x, batch)
         return results[0] if len(results) == 1 else results
 
+    @reads
     def gradients(self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False) -> list[NDArray[Any]]:
         """Return the gradients of the loss over one batch for the trainable weights, in `get_weights` order.
 
@@ -357,14 +374,20 @@ class Model(CompiledMixin):
             feed, trained = self._feed(x, y, sample_weight, None), self._trained()
             request = feed.request("gradients", feed.n, training=training, trained=trained)
             bound = self._runtime.program(request, self._objective, self._optimizer)
-            self._runtime.gradients = self._table.allocate()
-            self._runtime.run(bound, self._single_pass(feed, training), 1, cursor=0)
+            work, buffer = self._single_pass(feed, training), self._table.allocate()
+            if self._runtime.placement is None:
+                self._runtime.run(bound, replace(work, gradients=buffer), 1, cursor=0)
+            else:
+                self._runtime.gradients = buffer
+                self._runtime.run(bound, work, 1, cursor=0)
+                buffer = self._runtime.gradients
             return [
-                self._table.view(self._runtime.gradients, entry).copy()
+                self._table.view(buffer, entry).copy()
                 for entry, is_trained in zip(self._table, trained, strict=True)
                 if is_trained
             ]
 
+    @reads
     def input_gradients(self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False) -> Any:
         """Return the gradient of the loss over one batch for the inputs, of their shape; a list for several.
 
@@ -385,6 +408,7 @@ class Model(CompiledMixin):
             results = feed.fetched()
         return results[0] if len(results) == 1 else results
 
+    @reads
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save weights, architecture, optimizer state and the position in training in one safetensors file.
 
@@ -416,6 +440,8 @@ class Model(CompiledMixin):
     def _fail_in_training(self, what: str) -> None:
         if self._fitting:
             raise RuntimeError(f"{what}: the model is being trained by fit (in another thread, or from a callback)")
+        if self.built:
+            self._runtime.fail_within(what)
 
     def _objective_or_fail(self) -> Objective:
         self._architecture_or_fail()

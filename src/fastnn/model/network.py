@@ -15,6 +15,7 @@ from fastnn.model import inspection
 from fastnn.model.architecture import Architecture
 from fastnn.model.moving import MovingMixin
 from fastnn.model.parameters import Entry, ParameterTable
+from fastnn.model.reading import reads
 from fastnn.model.runtime import Runtime
 from fastnn.optimizers import Optimizer
 from fastnn.program.program import Program
@@ -63,6 +64,8 @@ class Network(MovingMixin):
 
     def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:
         """Give the model its architecture, buffers and, unless they come from a file, initial weights."""
+        if self.built:
+            self._runtime.fail_within("build")
         if len(architecture.inputs) + len(architecture.outputs) > _MAX_ENDS:
             raise ValueError(f"a model has at most {_MAX_ENDS} inputs and outputs together")
         table = ParameterTable(architecture, self.dtype)
@@ -160,6 +163,7 @@ class Network(MovingMixin):
 
     # --- weights ------------------------------------------------------------------------------------------
 
+    @reads
     def get_weights(self, layer: str | Layer = ALL) -> list[NDArray[Any]]:
         """Return copies of the weights in Keras' order: kernel (n_in, n_out), bias (n_out,), layer by layer.
 
@@ -183,6 +187,7 @@ class Network(MovingMixin):
             When the number of arrays or a shape does not fit; no weight is changed then.
         """
         self._architecture_or_fail()
+        self._runtime.fail_within("set_weights")
         entries = self._entries(layer)
         if not isinstance(weights, Iterable):
             raise TypeError(f"weights: expected a list of arrays, got {type(weights).__name__}")

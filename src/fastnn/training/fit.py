@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from fastnn.model.model import Model
 
 DEFAULT_BATCH = 32
-_guard = threading.Lock()
+_guard = threading.RLock()
 
 
 def _renew_guard() -> None:
     """Make a new lock in a child process: the old one may have been held by a thread that is not there."""
     global _guard
-    _guard = threading.Lock()
+    _guard = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -55,6 +55,7 @@ def fit(
     elif not model.built:
         raise RuntimeError("the model is not built: an iterable of batches needs a model with an Input")
     model._objective_or_fail()
+    model._runtime.fail_within("fit")
     if iterable:
         train_epoch, steps, validate = _from_batches(model, x, y, share, options)
         described = None

@@ -344,3 +344,86 @@ def test_users_functions_from_disk(tmp_path):
         assert result["hits"][1] == 0 or "another process" in result["refused"]
     # Numba keeps functions with constants of arrays: this is what the token is there for
     assert [result["hits"][1] for result in found] == [0, 1, 1]
+
+
+def test_check_says_from_python_what_is_wrong_in_numbers():
+    net = MODELS["perceptron"]("float32").freeze()
+    x, out = arrays()
+    fnp.check(net, x, out)
+    fnp.check(net, x[0], out[0])
+    fnp.check(net, x, out, fnp.workspace(net, 4))
+    several = fnp.stack([net, net])
+    fnp.check(several, np.stack([x, x]), np.stack([out, out]))
+    for arguments, message in [
+        ((net, x, out[:3]), r"out: .* shapes \(4, 6\) and \(3, 10\)"),
+        ((net, x[:, :5].copy(), out), r"x: expected shape \(6,\) or \(n, 6\), got \(4, 5\)"),
+        ((net, x, out, fnp.workspace(net, 1)[:1]), "work: expected a workspace of at least .* got 8"),
+        ((net, x), "expected out, for predict, or y, for train_step"),
+        ((several, x[:1], np.stack([out, out])), "2 networks"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            fnp.check(*arguments)
+    with pytest.raises(TypeError, match="x: expected a NumPy array of float32"):
+        fnp.check(net, x.astype(np.float64), out)
+    assert (out == 0).all()
+
+
+def test_check_of_a_training_step_changes_nothing():
+    model = MODELS["perceptron"]("float32")
+    model.compile("adam", "cross_entropy")
+    learner, (x, _), labels = model.learner(), arrays(), np.arange(4)
+    before = [np.array(each) for each in (learner.parameters, learner.state, learner.progress)]
+    fnp.check(learner, x, y=labels)
+    fnp.check(learner, x[0], y=3)
+    for given, message in [
+        ({"y": labels[:3]}, r"y: expected shape \(4,\), got \(3,\)"),
+        ({"y": labels + 7}, r"y: expected labels from 0 to 9, got 10 at \(3,\)"),
+        ({"y": labels, "sample_weight": np.ones(3, np.float32)}, r"sample_weight: expected 4 numbers"),
+        ({"y": labels, "sample_weight": np.full(4, np.nan, np.float32)}, "NaN"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            fnp.check(learner, x, **given)
+    for each, kept in zip((learner.parameters, learner.state, learner.progress), before, strict=True):
+        assert (each == kept).all()
+
+
+def test_a_model_in_compiled_code_is_told_to_be_frozen():
+    model = MODELS["perceptron"]("float32")
+
+    @njit
+    def given(net, x):
+        return x
+
+    @njit
+    def enclosed(x):
+        return fnp.predict(model, x, x)
+
+    for call in (lambda: given(model, 1.0), lambda: given((model,), 1.0), lambda: enclosed(np.zeros(6, np.float32))):
+        with pytest.raises(TypeError, match=r"freeze\(\) it"):
+            call()
+
+
+GARBAGE = [3, None, "x", [1.0], np.zeros(200, np.int64), np.zeros(3), np.zeros((2, 2), np.float32)]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=lambda each: type(each).__name__)
+def test_networks_that_nobody_froze_are_refused(garbage):
+    net = MODELS["perceptron"]("float32").freeze()
+    x, out = arrays()
+    made = [fnp.FrozenNetwork(*[garbage] * 5), fnp.FrozenNetworks(*[garbage] * 5)]
+    made += [fnp.Learner(*[garbage] * len(fnp.Learner._fields)), net._replace(code=garbage), garbage]
+    if type(garbage) is not np.ndarray or garbage.dtype != np.float32:
+        made.append(net._replace(parameters=garbage))
+    for one in made:
+        calls = [
+            lambda one=one: fnp.predict(one, x, out),
+            lambda one=one: fnp.CFunction(one, "int (const T *, T *)"),
+            lambda one=one: fnp.workspace(one, 2),
+            lambda one=one: fnp.check(one, x, out),
+        ]
+        for call in calls:
+            with pytest.raises((TypeError, RuntimeError, ValueError)):
+                call()
+    with pytest.raises(TypeError, match="signature: expected one of"):
+        fnp.CFunction(net, 3)
+    assert repr(fnp.CFunction.__new__(fnp.CFunction)) == "<fastnn.nopython.CFunction>"

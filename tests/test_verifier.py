@@ -1,11 +1,14 @@
 """The verifier: every rule that kernels rely on, broken one at a time."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import fastnn as fnn
+from fastnn.lower.plan import APART, Life, plan
 from fastnn.program.layout import (
     ABSENT,
     DIMS_AT,
@@ -13,6 +16,7 @@ from fastnn.program.layout import (
     OPERANDS_AT,
     RECORD_WORDS,
     Buffer,
+    align,
     decode,
     encode,
 )
@@ -136,3 +140,49 @@ def test_accumulating_before_anything_is_there():
     records[2, 2] = 1  # ACCUMULATE in the flags
     with pytest.raises(ProgramError, match="'z' before anything wrote it"):
         verify(replace(program, records=records))
+
+
+def test_plans_of_any_lives_are_those_of_a_search_through_all_values():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        records = int(rng.integers(1, 60))
+        lives = {}
+        for tensor in range(int(rng.integers(0, 40))):
+            first = int(rng.integers(records))
+            last = min(records - 1, first + int(rng.integers(rng.choice([1, 3, 60]))))
+            lives[tensor] = Life(str(tensor), int(rng.choice([0, 4, 512, 513, 1000, rng.integers(9000)])), first, last)
+        offsets, _, total = plan(lives)
+        wanted = {}
+        for tensor, life in sorted(lives.items(), key=lambda item: (-item[1].nbytes, item[1].first, item[0])):
+            size = max(align(life.nbytes), APART)
+            met = [each for each in wanted if lives[each].first <= life.last and life.first <= lives[each].last]
+            taken = [(wanted[each], wanted[each] + max(align(lives[each].nbytes), APART)) for each in met]
+            ends = [0, *(end for _, end in taken)]
+            wanted[tensor] = min(at for at in ends if all(at + size <= start or end <= at for start, end in taken))
+        assert offsets == wanted
+        assert total == max((wanted[each] + max(align(lives[each].nbytes), APART) for each in wanted), default=0)
+
+
+def test_thousands_of_layers_take_time_in_proportion():
+    def calls(depth):
+        count = 0
+
+        def profile(frame, event, argument):
+            nonlocal count
+            count += 1
+
+        layers = [fnn.Dense(4, "relu") for _ in range(depth)]
+        model = fnn.Sequential([fnn.Input(4), *layers], seed=0)
+        model.compile("adam", "mse")
+        sys.setprofile(profile)
+        try:
+            model.freeze(gradients=True)
+            model.learner()
+            model.predict(np.zeros((3, 4)))
+            model.train_on_batch(np.zeros((3, 4)), np.zeros((3, 4)))
+        finally:
+            sys.setprofile(None)
+        return count
+
+    calls(2)
+    assert calls(200) < 2.3 * calls(100)

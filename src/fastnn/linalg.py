@@ -14,6 +14,8 @@ from fastnn.addresses import address
 from fastnn.backend.cpu.array_object import READABLE, WRITEABLE
 from fastnn.backend.cpu.direct import Direct, direct_matmul, never
 from fastnn.backend.cpu.engine import BoundProgram, Runner
+from fastnn.formulas.own import is_own
+from fastnn.locks import ForkSafeLock
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, Flag, encode
 from fastnn.program.program import KernelKey, RecordDraft, make_program
 from fastnn.threads import checked, get_num_threads
@@ -24,6 +26,8 @@ _KEPT_PLANS = 32
 _plans: dict[Any, list[_Plan]] = {}
 _empty = np.empty
 _direct: Direct = never
+#: two threads must not make the builtin's scratch memory at once: one would take back what the other has lent
+_guard = ForkSafeLock()
 
 
 def matmul(
@@ -85,8 +89,8 @@ def matmul(
             return product
         key = (x.shape, y.shape, x.dtype, y.dtype, transpose_a, transpose_b)
         stack = _plans.get(key)
-        if stack:
-            plan = stack.pop()
+        plan = _taken(stack) if stack else None
+        if stack is not None and plan is not None:
             done = plan.run(x, y, product)
             stack.append(plan)
             if done:
@@ -120,7 +124,8 @@ def matmul(
     if k == 0:
         result[...] = function(np.zeros((m, n), left.dtype) + (0 if shift is None else shift))
         return result
-    bound = _bound(left.dtype.name, m, n, k, transpose_a, transpose_b, shift is not None, function)
+    bind = _bound_users if is_own(function.formula) else _bound
+    bound = bind(left.dtype.name, m, n, k, transpose_a, transpose_b, shift is not None, function)
     context = np.zeros(CONTEXT_WORDS, np.int64)
     for slot, array in ((_A, left), (_B, right), (_C, result), (_BIAS, shift)):
         context[Buffer.DATA + slot] = 0 if array is None else address(array)
@@ -130,12 +135,21 @@ def matmul(
     return result
 
 
+def _taken(stack: list[_Plan]) -> _Plan | None:
+    """Take a plan from a stack, where no other thread has just taken the last one."""
+    try:
+        return stack.pop()
+    except IndexError:
+        return None
+
+
 def _keep(key: Any, bound: BoundProgram, result: NDArray[Any]) -> None:
     """Make what later products like this one need to skip the checks: see `fastnn.backend.cpu.direct`, or a plan."""
     global _direct
-    made = direct_matmul()
-    made.admit(bound)
-    _direct = made.call
+    with _guard:
+        made = direct_matmul()
+        made.admit(bound)
+        _direct = made.call
     if not made.takes(*key[2:4]) and not _plans.get(key):
         if len(_plans) >= _KEPT_PLANS:
             _plans.clear()
@@ -198,8 +212,7 @@ def _output(out: Any, shape: tuple[int, int], left: NDArray[Any], right: NDArray
     return out
 
 
-@functools.lru_cache(maxsize=256)
-def _bound(
+def _make(
     dtype: str, m: int, n: int, k: int, transpose_a: bool, transpose_b: bool, has_bias: bool, function: Any
 ) -> Any:
     flags = Flag.TRANSPOSE_A * transpose_a | Flag.TRANSPOSE_B * transpose_b
@@ -215,3 +228,8 @@ def _bound(
         "matmul", operands, {"m": m, "n": n, "k": k}, params, Flag(flags), mapped=mapped, label="matmul"
     )
     return BoundProgram(make_program("matmul", m, dtype, [draft], [], {}))
+
+
+_bound = functools.lru_cache(maxsize=256)(_make)
+# a kernel of a user's function takes 4 MB
+_bound_users = functools.lru_cache(maxsize=16)(_make)

@@ -53,7 +53,7 @@ def set_num_threads(n: int) -> None:
     """
     global _chosen
     _chosen = checked(n, "n")
-    for watcher in _watchers:
+    for watcher in list(_watchers):
         watcher(_chosen)
 
 

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastnn import cache
 from fastnn.files import replace
@@ -30,12 +31,14 @@ _BY_DESCRIPTOR = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW") and
 class ObjectCode:
     """Machine code of one function: an object file, and the symbol to call.
 
-    `lasting` is whether it may be kept on disk.
+    `lasting` is whether it may be kept on disk. `environments` are what parts of it that call Python need, by the
+    variables that point to them; such code belongs to its process.
     """
 
     symbol: str
     code: bytes
     lasting: bool = True
+    environments: tuple[tuple[str, Any], ...] = ()
 
 
 def read_file(path: Path) -> tuple[str, bytes] | None:

@@ -12,6 +12,7 @@ import re
 import sys
 import types
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,8 @@ class Own:
 
     Attributes
     ----------
-    key : str
-        Takes the place of a formula's name.
+    text : str
+        Of the key.
     functions : tuple of function or None
         In plain Python: the formula, and its derivative if there is one.
     slots, constants : int
@@ -44,7 +45,7 @@ class Own:
         Whether the key tells the function from all others, so that what is compiled of it may be kept on disk.
     """
 
-    key: str
+    text: str
     functions: tuple[Callable[..., Any] | None, ...]
     slots: int = 0
     constants: int = 0
@@ -52,9 +53,14 @@ class Own:
     told: bool = True
 
     @property
+    def key(self) -> str:
+        """What takes the place of a formula's name."""
+        return _Key(self)
+
+    @property
     def name(self) -> str:
         """The name that stands in the key."""
-        return self.key.split("-")[1]
+        return self.text.split("-")[1]
 
     def described(self) -> str:
         """Return the name and where the function begins, for messages."""
@@ -65,7 +71,7 @@ class Own:
     @property
     def changed(self) -> bool:
         """Whether values that the function takes from outside are no longer those that the key was made of."""
-        return self.told and _digest(self.functions, self.slots, self.constants, self.shape) not in self.key
+        return self.told and _digest(self.functions, self.slots, self.constants, self.shape) not in self.text
 
     def check_unchanged(self) -> None:
         """Raise ValueError where the function is no longer the one that its key was made of."""
@@ -81,12 +87,29 @@ class Own:
         return self.shape != (0,)
 
 
-_known: dict[str, Own] = {}
+class _Key(str):
+    """A key that keeps its formula known: layers and programs hold keys, and functions hold arrays."""
+
+    own: Own
+
+    def __new__(cls, own: Own) -> _Key:
+        made = super().__new__(cls, own.text)
+        made.own = own
+        return made
+
+    def __deepcopy__(self, memo: Any) -> _Key:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (str(self),)
+
+
+_known: weakref.WeakValueDictionary[str, Own] = weakref.WeakValueDictionary()
 
 
 def enroll(own: Own) -> Own:
-    """Make a formula known to kernels."""
-    return _known.setdefault(own.key, own)
+    """Make a formula known to kernels for as long as somebody holds it or one of its keys."""
+    return _known.setdefault(own.text, own)
 
 
 def make(
@@ -143,9 +166,10 @@ def find(key: str) -> Own | None:
     """
     if not is_own(key):
         return None
-    if key not in _known:
+    found = _known.get(key)
+    if found is None:
         raise KeyError(f"the function {key!r} of the user's own is not known in this process")
-    return _known[key]
+    return found
 
 
 def first(*keys: str) -> Own | None:

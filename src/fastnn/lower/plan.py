@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from heapq import merge
 
 from fastnn.program.layout import align
 from fastnn.program.program import Value
@@ -40,19 +43,88 @@ def plan(lives: Mapping[int, Life]) -> tuple[dict[int, int], list[Value], int]:
     The greedy-by-size heuristic of Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net
     Inference", 2020.
     """
-    placed: list[tuple[int, int, Life]] = []
+    taken = _Taken(1 + max((life.last for life in lives.values()), default=0))
     offsets: dict[int, int] = {}
+    total = 0
     for tensor, life in sorted(lives.items(), key=lambda item: (-item[1].nbytes, item[1].first, item[0])):
         size = max(align(life.nbytes), APART)
-        offset = 0
-        for start, end, other in placed:
-            if other.first <= life.last and life.first <= other.last:
-                if offset + size <= start:
-                    break
-                offset = max(offset, end)
-        offsets[tensor] = offset
-        placed.append((offset, offset + size, life))
-        placed.sort(key=lambda entry: entry[0])
+        offset = offsets[tensor] = taken.gap(life.first, life.last, size)
+        taken.add(life.first, life.last, offset, offset + size)
+        total = max(total, offset + size)
     values = [Value(life.name, offsets[tensor], life.nbytes, life.first, life.last) for tensor, life in lives.items()]
     values.sort(key=lambda value: (value.first, value.offset))
-    return offsets, values, max((end for _, end, _ in placed), default=0)
+    return offsets, values, total
+
+
+class _Runs:
+    """Bytes that are taken, as stretches apart from each other, in order."""
+
+    __slots__ = ("ends", "starts")
+
+    def __init__(self) -> None:
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+
+    def add(self, start: int, end: int) -> None:
+        """Take a stretch; it becomes one with those that it touches."""
+        first, last = bisect_left(self.ends, start), bisect_right(self.starts, end)
+        if first < last:
+            start, end = min(start, self.starts[first]), max(end, self.ends[last - 1])
+        self.starts[first:last], self.ends[first:last] = [start], [end]
+
+
+class _Taken:
+    """What is taken while which records run: a tree over the records, so that a plan takes time n log n.
+
+    Of each node, which stands for a stretch of records, it knows the bytes that are taken at any of them, and those of
+    values that live through all of them. Looking through all values for each one took 31 of the 64 s in which a learner
+    of 1,000 layers was made.
+    """
+
+    def __init__(self, records: int) -> None:
+        self._size = 1 << (records - 1).bit_length()
+        self._any: defaultdict[int, _Runs] = defaultdict(_Runs)
+        self._all: defaultdict[int, _Runs] = defaultdict(_Runs)
+
+    def _parts(self, first: int, last: int) -> list[int]:
+        """Return the largest nodes that together are the records from first to last."""
+        low, high, found = first + self._size, last + self._size + 1, []
+        while low < high:
+            if low & 1:
+                found.append(low)
+                low += 1
+            if high & 1:
+                high -= 1
+                found.append(high)
+            low, high = low >> 1, high >> 1
+        return found
+
+    def _above(self, parts: list[int]) -> set[int]:
+        """Return all nodes above some."""
+        found: set[int] = set()
+        for node in parts:
+            node >>= 1
+            while node and node not in found:
+                found.add(node)
+                node >>= 1
+        return found
+
+    def add(self, first: int, last: int, start: int, end: int) -> None:
+        """Take bytes from start to end while the records from first to last run."""
+        parts = self._parts(first, last)
+        for node in parts:
+            self._all[node].add(start, end)
+        for node in {*parts, *self._above(parts)}:
+            self._any[node].add(start, end)
+
+    def gap(self, first: int, last: int, size: int) -> int:
+        """Return the lowest offset of so many bytes that nothing takes while the records from first to last run."""
+        parts = self._parts(first, last)
+        runs = [self._any[node] for node in parts if node in self._any]
+        runs += [self._all[node] for node in self._above(parts) if node in self._all]
+        offset = 0
+        for start, end in merge(*(zip(each.starts, each.ends, strict=True) for each in runs)):
+            if offset + size <= start:
+                break
+            offset = max(offset, end)
+        return offset

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from fastnn.backend.cpu.c_function import CFunction
 from fastnn.backend.cpu.frozen import FrozenNetwork
 from fastnn.backend.cpu.learner import Learner
 from fastnn.locks import importing
 from fastnn.model.network import Network
+from fastnn.model.reading import reads
 
 if TYPE_CHECKING:
     from fastnn.backend.cuda.frozen import FrozenDeviceNetwork
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 
 class CompiledMixin(Network):
     """A network that can be frozen, and trained outside of Python."""
+
+    @property
+    def _numba_type_(self) -> Any:
+        """Say what to do where Numba asks for the type of a model that a compiled function is called with."""
+        raise TypeError(
+            f"{self!r} cannot be given to a function that Numba compiles: freeze() it for predictions, or give its "
+            "learner() to train (see fastnn.nopython)"
+        )
 
     @overload
     def freeze(self, *, gradients: bool = False, device: Literal["cpu"] = "cpu") -> FrozenNetwork: ...
@@ -51,6 +60,10 @@ class CompiledMixin(Network):
         NotImplementedError
             When it is for a GPU, and a function of the user's own is in it.
         """
+        return self._frozen(gradients, device)
+
+    @reads
+    def _frozen(self, gradients: bool, device: str) -> FrozenNetwork | FrozenDeviceNetwork:
         with importing:
             from fastnn.model.freezing import freeze, freeze_on_device
 
@@ -61,6 +74,7 @@ class CompiledMixin(Network):
             raise ValueError("gradients: frozen networks on a GPU have none, expected False")
         return freeze_on_device(self._runtime, device)
 
+    @reads
     def learner(self, *, gradients: bool = False, targets: str | None = None, steps: int | None = None) -> Learner:
         """Return a copy of the network, its optimizer and its loss, for training in compiled code.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
 
 from fastnn.layers.base import positive_int
 from fastnn.model.compiled import CompiledMixin
+from fastnn.model.reading import reads
 from fastnn.model.runtime import Pass
 from fastnn.training import batches, passes
 from fastnn.training.feed import Feed
@@ -18,6 +20,7 @@ from fastnn.training.objective import Objective
 class FeedingMixin(CompiledMixin):
     """A network that takes data; `fastnn.Model` adds training and prediction."""
 
+    @reads
     def gradients(self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False) -> list[NDArray[Any]]:
         """Return the gradients of the loss over one batch for the trainable weights, in `get_weights` order.
 
@@ -33,14 +36,20 @@ class FeedingMixin(CompiledMixin):
             feed, trained = self._feed(x, y, sample_weight, None), self._trained()
             request = feed.request("gradients", feed.n, training=training, trained=trained)
             bound = self._runtime.program(request, self._objective, self._optimizer)
-            self._runtime.gradients = self._table.allocate()
-            self._runtime.run(bound, self._single_pass(feed, training), 1, cursor=0)
+            work, buffer = self._single_pass(feed, training), self._table.allocate()
+            if self._runtime.placement is None:
+                self._runtime.run(bound, replace(work, gradients=buffer), 1, cursor=0)
+            else:
+                self._runtime.gradients = buffer
+                self._runtime.run(bound, work, 1, cursor=0)
+                buffer = self._runtime.gradients
             return [
-                self._table.view(self._runtime.gradients, entry).copy()
+                self._table.view(buffer, entry).copy()
                 for entry, is_trained in zip(self._table, trained, strict=True)
                 if is_trained
             ]
 
+    @reads
     def input_gradients(self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False) -> Any:
         """Return the gradient of the loss over one batch for the inputs, of their shape; a list for several.
 

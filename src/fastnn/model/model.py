@@ -5,6 +5,7 @@ from __future__ import annotations
 import copyreg
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from fastnn.model.architecture import Architecture
 from fastnn.model.feeding import FeedingMixin
 from fastnn.model.network import LIBRARY_ATTRIBUTES
 from fastnn.model.programs import output_ends
+from fastnn.model.reading import reads
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.training import batches, passes, quick_step
@@ -286,21 +288,29 @@ class Model(FeedingMixin):
         RuntimeError
             When the model is not compiled, or `fit` is training it.
         """
-        self._fail_in_training("train_on_batch")
+        if self._fitting:
+            self._fail_in_training("train_on_batch")
         self._build_for(x)
         self._objective_or_fail()
-        runtime = self._runtime
+        runtime, me = self._runtime, get_ident()
         with runtime.lock:
-            plain = sample_weight is None and class_weight is None
-            key = quick_step.key_of(self, x, y) if plain else None
-            step = None if key is None else runtime.quick_steps.get(key)
-            taken = None if step is None else step(self, x, y)
-            if not taken:
-                feed = self._feed(x, y, sample_weight, class_weight)
-                batches.train_batch(self, feed, fresh=True)
-                if key is not None and taken is None:
-                    quick_step.learn(self, x, y, key)
-            logs = self._logs_so_far()
+            inside = runtime.inside
+            if me in inside:
+                runtime.fail_within("train_on_batch")
+            try:
+                inside[me] = True
+                plain = sample_weight is None and class_weight is None
+                key = quick_step.key_of(self, x, y) if plain else None
+                step = None if key is None else runtime.quick_steps.get(key)
+                taken = None if step is None else step(self, x, y)
+                if not taken:
+                    feed = self._feed(x, y, sample_weight, class_weight)
+                    batches.train_batch(self, feed, fresh=True)
+                    if key is not None and taken is None:
+                        quick_step.learn(self, x, y, key)
+                logs = self._logs_so_far()
+            finally:
+                inside.pop(me, None)
         # a difference that is not 0 is NaN: twice as quick as math.isfinite
         loss = logs["loss"]
         if loss - loss != 0.0:
@@ -318,6 +328,7 @@ class Model(FeedingMixin):
         return self.evaluate(x, y, sample_weight=sample_weight, return_dict=return_dict)
 
     @explained
+    @reads
     def evaluate(
         self,
         x: Any,
@@ -432,6 +443,10 @@ class Model(FeedingMixin):
         if steps is not None:
             steps = positive_int(steps, "steps")
             batch_size = passes.STEP_ROWS if batch_size is None else batch_size
+        return self._predict(x, batch_size, steps)
+
+    @reads
+    def _predict(self, x: Any, batch_size: int | None, steps: int | None) -> Any:
         batch = self._batch(batch_size)
         iterable = self._is_batches(x)
         x = self._built_for(x, iterable, pairs=False)
@@ -443,6 +458,7 @@ class Model(FeedingMixin):
             quick.learn(self, x, batch)
         return results[0] if len(results) == 1 else results
 
+    @reads
     def save(self, path: str | os.PathLike[str], include_optimizer: bool = True) -> None:
         """Save weights, architecture, optimizer state and the position in training in one safetensors file.
 
@@ -478,6 +494,8 @@ class Model(FeedingMixin):
     def _fail_in_training(self, what: str) -> None:
         if self._fitting:
             raise RuntimeError(f"{what}: the model is being trained by fit (in another thread, or from a callback)")
+        if self.built:
+            self._runtime.fail_within(what)
 
     @property
     def _rows_done(self) -> int:

@@ -69,6 +69,8 @@ class MovingMixin:
         """
         if self._fitting:
             raise RuntimeError("to: the model is being trained by fit (in another thread, or from a callback)")
+        if self.built:
+            self._runtime.fail_within("to")
         placement = self._placement_on(device, precision)
         if self.built:
             if (

@@ -17,6 +17,7 @@ from fastnn.model import inspection
 from fastnn.model.architecture import Architecture
 from fastnn.model.moving import MovingMixin
 from fastnn.model.parameters import Entry, ParameterTable, assign_trainable
+from fastnn.model.reading import reads
 from fastnn.model.runtime import Runtime
 from fastnn.optimizers import Optimizer
 from fastnn.program.program import Program
@@ -101,6 +102,8 @@ class Network(MovingMixin):
 
     def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:
         """Give the model its architecture, buffers and, unless they come from a file, initial weights."""
+        if self.built:
+            self._runtime.fail_within("build")
         if len(architecture.inputs) + len(architecture.outputs) > _MAX_ENDS:
             raise ValueError(f"a model has at most {_MAX_ENDS} inputs and outputs together")
         for layer, label in zip(architecture.layers, architecture.labels, strict=True):
@@ -204,6 +207,7 @@ class Network(MovingMixin):
 
     # --- weights ------------------------------------------------------------------------------------------
 
+    @reads
     def get_weights(self, layer: str | Layer = ALL) -> list[NDArray[Any]]:
         """Return copies of the weights in Keras' order: kernel (n_in, n_out), bias (n_out,), layer by layer.
 
@@ -228,6 +232,7 @@ class Network(MovingMixin):
             the model's dtype; no weight is changed then.
         """
         self._architecture_or_fail()
+        self._runtime.fail_within("set_weights")
         entries = self._entries(layer)
         if not isinstance(weights, Iterable):
             raise TypeError(f"weights: expected a list of arrays, got {type(weights).__name__}")

@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cpu.direct_rows import DirectRows, direct_rows
-from fastnn.backend.cpu.engine import BoundProgram, Runner, raised
+from fastnn.backend.cpu.engine import RAISED, BoundProgram, Runner
 from fastnn.errors import DeviceMemoryError
 from fastnn.model.interrupts import interrupts_later
 from fastnn.model.prepared import locked
 from fastnn.model.runtime import Pass
 from fastnn.program.layout import Counter, Status
-from fastnn.program.program import Program
 from fastnn.threads import get_num_threads
 
 if TYPE_CHECKING:
@@ -78,7 +77,8 @@ def learn(model: Model, x: Any, batch: int) -> None:
     # all of it: another thread may move the model, and what is kept is right for one place only
     with runtime.lock:
         known = runtime.quick.get(key)
-        if known is _NEVER:
+        if known is _NEVER or (runtime.placement is None and known is not None):
+            # there already: its arrays were in use, by a call that this one has interrupted
             return
         if runtime.placement is not None and known is None:
             # what comes once may never come again, and to make it ready takes longer than the call
@@ -111,6 +111,8 @@ def _make(model: Model, x: Any, parts: list[NDArray[Any]]) -> Kept:
         return Kept(_on_device(model, feed, rows, type(x) is not list), None)
     feed.results.extend(np.empty((feed.n, *shape), model.dtype) for shape in shapes)
     bound = runtime.program(feed.request("predict", feed.n), model._objective, model._optimizer)
+    if bound.calls_python:
+        return _NEVER
     return _freeze(runtime, bound, feed, rows, single=type(x) is not list)
 
 
@@ -127,8 +129,10 @@ def keep(kept: dict[Any, Any], key: Any, value: Any, markers: Collection[Any], m
     """Put a value into a dictionary of at most so many, in place of the oldest marker, or else of the oldest value."""
     kept.pop(key, None)
     while len(kept) >= most:
-        oldest = next((each for each, held in kept.items() if any(held is one for one in markers)), None)
-        del kept[next(iter(kept)) if oldest is None else oldest]
+        # a copy of the dictionary, which others may empty
+        held = list(kept.items())
+        oldest = next((each for each, marker in held if any(marker is one for one in markers)), None)
+        kept.pop(held[0][0] if oldest is None and held else oldest, None)
     kept[key] = value
 
 
@@ -163,14 +167,22 @@ def _on_device(model: Model, feed: Feed, rows: list[NDArray[Any]], single: bool)
     bound = runtime.program(there.request("predict", feed.n), model._objective, model._optimizer)
     run = runtime.prepared(bound, Pass(there.addresses()), there, list(enumerate(rows)), results)
     copies, lock = [result.copy for result in results], runtime.lock
+    busy = False
 
     def predict(x: Any) -> Any:
+        nonlocal busy
         with lock:
-            for own, part in zip(rows, (x,) if single else x, strict=True):
-                own[...] = part
-            if run() is None:
-                return False
-            return copies[0]() if len(copies) == 1 else [copy() for copy in copies]
+            if busy:
+                raise RuntimeError("the model is in the middle of a run on the GPU, which this call has interrupted")
+            try:
+                busy = True
+                for own, part in zip(rows, (x,) if single else x, strict=True):
+                    own[...] = part
+                if run() is None:
+                    return False
+                return copies[0]() if len(copies) == 1 else [copy() for copy in copies]
+            finally:
+                busy = False
 
     return predict
 
@@ -185,7 +197,7 @@ def _freeze(runtime: Runtime, bound: BoundProgram, feed: Feed, rows: list[NDArra
         predict = _by_copies(runtime.lock, bound, context, rows, feed.results, single=single)
         found = Kept(predict, None)
     else:
-        predict, test = _directly(runtime.lock, made[0], rows[0], context, bound.program)
+        predict, test = _directly(runtime.lock, made[0], rows[0], context, bound)
         found = Kept(predict, test)
         test.kept = predict  # type: ignore[attr-defined]
     # what the addresses in the context and the entry point to lives as long as the function
@@ -194,11 +206,11 @@ def _freeze(runtime: Runtime, bound: BoundProgram, feed: Feed, rows: list[NDArra
 
 
 def _directly(
-    lock: threading.RLock, direct: DirectRows, rows: NDArray[Any], context: NDArray[np.int64], program: Program
+    lock: threading.RLock, direct: DirectRows, rows: NDArray[Any], context: NDArray[np.int64], bound: BoundProgram
 ) -> tuple[Predict, Predict]:
     """Make the prediction that reads rows where they are, or else from a copy in `rows`, and the test."""
     # half the cost of `with`; the child of a fork, whose locks are new, forgets these functions
-    acquire, release = lock.acquire, lock.release
+    acquire, release, runner = lock.acquire, lock.release, Runner(context)
 
     def test(x: Any) -> Any:
         acquire()
@@ -207,18 +219,27 @@ def _directly(
         finally:
             release()
 
+    busy = False
+
     def predict(x: Any) -> Any:
+        nonlocal busy
         with lock:
-            result = direct(x)
-            if result is False:
-                # also after an exception that `test` has met
-                context[Counter.STATUS] = Status.RUNNING
-                rows[...] = x
-                result = direct(rows)
-            if result is False:
-                context[Counter.STATUS] = Status.RUNNING
-                raise RuntimeError(raised(program))
-            return result
+            if busy:
+                return False  # the rows' place is taken: a signal handler or a finalizer has interrupted this function
+            try:
+                busy = True
+                result = direct(x)
+                if result is False:
+                    # also after an exception that `test` has met
+                    context[Counter.STATUS] = Status.RUNNING
+                    rows[...] = x
+                    result = direct(rows)
+                if result is False:
+                    runner.check(bound)
+                    raise RuntimeError(RAISED)
+                return result
+            finally:
+                busy = False
 
     return predict, test
 
@@ -232,13 +253,22 @@ def _by_copies(
     start = runner.prepared(bound, 1, get_num_threads())
     copies = [result.copy for result in results]
 
+    busy = False
+
     def predict(x: Any) -> Any:
+        nonlocal busy
         with lock:
-            for own, part in zip(rows, (x,) if single else x, strict=True):
-                own[...] = part
-            counters[cursor] = 0
-            if start() != 1:
-                runner.check(bound.program)
-            return copies[0]() if len(copies) == 1 else [copy() for copy in copies]
+            if busy:
+                return False  # see `_directly`
+            try:
+                busy = True
+                for own, part in zip(rows, (x,) if single else x, strict=True):
+                    own[...] = part
+                counters[cursor] = 0
+                if start() != 1:
+                    runner.check(bound)
+                return copies[0]() if len(copies) == 1 else [copy() for copy in copies]
+            finally:
+                busy = False
 
     return predict

@@ -8,6 +8,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +47,8 @@ class Pass:
     """Where one run of a program finds what is not the model's own.
 
     `parameters` takes the place of the model's weights where a program that does not train would change them: batch
-    normalisation in training mode moves its averages.
+    normalisation in training mode moves its averages. `gradients` takes the place of the model's on the CPU, since
+    what asks for them may have interrupted a training step.
     """
 
     addresses: Mapping[int, int]
@@ -54,6 +56,7 @@ class Pass:
     hyper: NDArray[np.float64] | None = None
     accumulators: NDArray[np.float64] | None = None
     parameters: NDArray[np.uint8] | None = None
+    gradients: NDArray[np.uint8] | None = None
 
 
 class Runtime:
@@ -86,11 +89,15 @@ class Runtime:
         self._signature: Hashable = None
         self._runners: dict[bool, Runner] = {}
         self._epochs: Epochs | None = None
+        #: threads in a call that reads more than one run does, such as `evaluate`, or in `train_on_batch`
+        self.inside: dict[int, bool] = {}
+        # the thread whose run is being prepared or done with the memory that runs share, under the lock; 0: none
+        self._running = 0
         #: see `fastnn.model.quick`; emptied when an address, a lock or the number of threads changes
         self.quick: dict[Any, Any] = {}
         #: see `fastnn.training.quick_step`; emptied then, and when the model is compiled
         self.quick_steps: dict[Any, Callable[[Any, Any, Any], bool | None]] = {}
-        _runtimes.add(self)
+        _runtimes[weakref.ref(self, _forgotten)] = None
 
     # --- the flat buffers: the host's, brought up to date where a GPU has changed its copy -----------------------
 
@@ -170,6 +177,14 @@ class Runtime:
         self.quick.clear()
         self.quick_steps.clear()
 
+    def renew(self) -> None:
+        """Be usable in the child process of a fork, where other threads than this one are not there."""
+        me = get_ident()
+        self.lock = threading.RLock()
+        self._running = me if self._running == me else 0
+        self.inside = {me: True} if me in self.inside else {}
+        self.forget_quick()
+
     def program(self, request: Request, objective: Objective | None, optimizer: Optimizer | None) -> BoundProgram:
         """Return the program of a request, making it when it is not kept."""
         key = (request, tuple(self.table.trainable_layers()))
@@ -177,15 +192,16 @@ class Runtime:
             if self._made_for[0] is not objective or self._made_for[1] is not optimizer:
                 self.forget()
                 self._made_for = (objective, optimizer)
-            bound = self._programs.get(key)
+            # each step is right by itself: a signal handler that predicts may come between any two
+            bound = self._programs.pop(key, None)
             if bound is None:
                 if request.kind == "train" and request.batch == 1:
                     warn_of_one_row(self.table.architecture)
                 with waiting():
-                    bound = self._programs[key] = self._shared(key, objective, optimizer)
-                while len(self._programs) > _KEPT_PROGRAMS:
-                    self._programs.popitem(last=False)
-            self._programs.move_to_end(key)
+                    bound = self._shared(key, objective, optimizer)
+            self._programs[key] = bound
+            while len(self._programs) > _KEPT_PROGRAMS:
+                self._programs.popitem(last=False)
             return bound
 
     def _shared(
@@ -227,29 +243,63 @@ class Runtime:
         ------
         InputNotFiniteError
             When the program checks its input and a row holds NaN or infinity.
+        RuntimeError
+            When it comes in the middle of another run, and trains or is on a GPU.
         """
         with self.lock:
-            if cursor is None:
-                context = self.training
-            else:
-                context = self._other
-                context[_CURSOR] = cursor
-                context[_STEP] = self.training[_STEP]
-            if self.placement is not None:
-                self._check(bound, work)
-                done = self.placement.run(bound, work, steps, context, self._flat)
+            if self._running:
+                # the lock is this thread's: a signal handler or a finalizer has interrupted its own run
+                return self._run_apart(bound, work, steps, cursor)
+            try:
+                self._running = get_ident()
+                if cursor is None:
+                    context = self.training
+                else:
+                    context = self._other
+                    context[_CURSOR] = cursor
+                    context[_STEP] = self.training[_STEP]
+                if self.placement is not None:
+                    self._check(bound, work)
+                    done = self.placement.run(bound, work, steps, context, self._flat)
+                else:
+                    kept = self._fill(context, bound, work)
+                    runner = self._runners.get(cursor is None)
+                    if runner is None:
+                        with waiting():
+                            runner = self._runners[cursor is None] = Runner(context)
+                    done = runner.run(bound, steps, get_num_threads())
+                    del kept
                 if done != steps:
                     fail_where_not_finite(context, self.table.dtype)
                 return done
-            self._fill(context, bound, work)
-            runner = self._runners.get(cursor is None)
-            if runner is None:
-                with waiting():
-                    runner = self._runners[cursor is None] = Runner(context)
-            done = runner.run(bound, steps, get_num_threads())
-            if done != steps:
-                fail_where_not_finite(context, self.table.dtype)
-            return done
+            finally:
+                self._running = 0
+
+    def _run_apart(self, bound: BoundProgram, work: Pass, steps: int, cursor: int | None) -> int:
+        """Run a program in the middle of another run of the same thread, on a context and memory of its own."""
+        if cursor is None or self.placement is not None:
+            raise RuntimeError(
+                "the model is in the middle of a run, which a signal handler or a finalizer has interrupted: "
+                + ("nothing can be trained there" if cursor is None else "on a GPU nothing can be run there")
+            )
+        context = self.training.copy()
+        context[_CURSOR] = cursor
+        kept = self._fill(context, bound, work, aligned_zeros(bound.program.arena_bytes))
+        done = Runner(context).run(bound, steps, get_num_threads())
+        del kept
+        if done != steps:
+            fail_where_not_finite(context, self.table.dtype)
+        return done
+
+    def fail_within(self, what: str) -> None:
+        """Raise where the calling thread is in the middle of a run, or of a call that a change would spoil."""
+        me = get_ident()
+        if self._running == me or me in self.inside:
+            raise RuntimeError(
+                f"{what}: the model is in use by a call of this thread, which a signal handler, a finalizer or the "
+                "data have interrupted; the model can be read there (predict, evaluate, gradients, get_weights, save), "
+                "but not be changed"
+            )
 
     def prepared(
         self, bound: Any, work: Pass, feed: Feed, data: Sequence[tuple[int, NDArray[Any]]],
@@ -290,44 +340,70 @@ class Runtime:
         parts : sequence of (BoundProgram, int)
             Programs, and how many steps of an epoch each one is.
         """
+        programs = [bound for bound, _ in parts]
         with self.lock:
-            self._fill(self.training, max(parts, key=lambda part: part[0].program.arena_bytes)[0], work)
-            if self._epochs is None:
-                with waiting():
-                    self._epochs = Epochs(self.training)
-            done = self._epochs.run(parts, laps)
-            if done != len(laps) * sum(steps for _, steps in parts):
-                Runner(self.training).check(parts[0][0].program)
-            return done
+            if self._running:
+                raise RuntimeError("the model is in the middle of a run: nothing can be trained there")
+            try:
+                self._running = get_ident()
+                # those that call Python have memory of their own
+                largest = max(programs, key=lambda bound: (bound.program.arena_bytes, bound.calls_python))
+                kept = self._fill(self.training, largest, work)
+                if self._epochs is None:
+                    with waiting():
+                        self._epochs = Epochs(self.training)
+                done = self._epochs.run(parts, laps)
+                del kept
+                if done != len(laps) * sum(steps for _, steps in parts):
+                    Runner(self.training).check(*programs)
+                return done
+            finally:
+                self._running = 0
 
     def context_of(self, bound: BoundProgram, work: Pass) -> tuple[NDArray[np.int64], Any]:
         """Make a context for one program, and return it with what its addresses point to."""
         context = new_context(0)
         with self.lock:
-            self._fill(context, bound, work)
-            return context, (self.parameters, self.gradients, self.optimizer_state, self._arena, work)
+            return context, self._fill(context, bound, work)
 
-    def _fill(self, context: NDArray[np.int64], bound: BoundProgram, work: Pass) -> None:
-        if self._arena.nbytes < bound.program.arena_bytes:
-            self._arena = aligned_zeros(bound.program.arena_bytes)
+    def _arena_of(self, bound: BoundProgram) -> NDArray[np.uint8]:
+        """Return the memory of a program's values: what runs share, unless Python may run in the midst of it."""
+        nbytes = bound.program.arena_bytes
+        if bound.calls_python:
+            return aligned_zeros(nbytes)
+        arena = self._arena
+        if arena.nbytes < nbytes:
+            arena = self._arena = aligned_zeros(nbytes)
             self.forget_quick()
+        return arena
+
+    def _fill(
+        self, context: NDArray[np.int64], bound: BoundProgram, work: Pass, arena: NDArray[np.uint8] | None = None
+    ) -> Any:
+        """Write a run's addresses into a context; returns what has to be held until the run is done."""
+        if arena is None:
+            arena = self._arena_of(bound)
         self._check(bound, work)
         words = memoryview(context.data)  # a word takes half the time that it takes in an array
         parameters, gradients, state = self._flat
-        words[_PARAMETERS] = address(parameters if work.parameters is None else work.parameters)
+        parameters = parameters if work.parameters is None else work.parameters
+        gradients = gradients if work.gradients is None else work.gradients
+        words[_PARAMETERS] = address(parameters)
         words[_GRADIENTS] = address(gradients)
         words[_OPTIMIZER] = address(state)
-        words[_ARENA] = address(self._arena)
+        words[_ARENA] = address(arena)
         words[_ACCUMULATORS] = _address(work.accumulators)
         words[_HYPER] = _address(work.hyper)
         words[_INDEX] = _address(work.index)
         for slot, place in work.addresses.items():
             words[_DATA + slot] = place
         words[_CHUNK_STEP] = words[_STATUS] = words[_BAD_LOSS_STEP] = 0
+        return parameters, gradients, state, arena, work
 
     def _check(self, bound: Any, work: Pass) -> None:
         """Make sure that the buffers that a program writes to are there, and large enough."""
-        if bound.program.name in ("train", "gradients") and self._flat[_GRADIENTS].nbytes < self.table.nbytes:
+        wanted = bound.program.name in ("train", "gradients") and work.gradients is None
+        if wanted and self._flat[_GRADIENTS].nbytes < self.table.nbytes:
             self.gradients = self.table.allocate()
         _check_sizes(bound, work, self._flat[_OPTIMIZER].nbytes)
 
@@ -354,20 +430,29 @@ def _check_sizes(bound: BoundProgram, work: Pass, state_bytes: int) -> None:
         raise RuntimeError("the model was compiled anew while it was in use: by another thread, or by the data")
 
 
+def _forgotten(reference: weakref.ref[Runtime]) -> None:
+    _runtimes.pop(reference, None)
+
+
 #: for a child process: locks that other threads held when it was forked would never be released
-_runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
+_runtimes: dict[weakref.ref[Runtime], None] = {}
 
 
 def _renew_locks() -> None:
-    for runtime in _runtimes:
-        runtime.lock = threading.RLock()
-        runtime.forget_quick()
+    for runtime in _living():
+        runtime.renew()
 
 
 def _forget_quick(threads: int) -> None:
     """Drop calls that were prepared for another number of threads."""
-    for runtime in list(_runtimes):
+    for runtime in _living():
         runtime.forget_quick()
+
+
+def _living() -> list[Runtime]:
+    """Return the runtimes that are there, while other threads may make some."""
+    # a set of weak references itself cannot be walked meanwhile, the dictionary's keys are copied in one stroke
+    return [runtime for reference in list(_runtimes) if (runtime := reference()) is not None]
 
 
 if hasattr(os, "register_at_fork"):

@@ -27,6 +27,7 @@ from fastnn.backend.cuda.frozen import FrozenDeviceNetwork
 from fastnn.hints import install
 from fastnn.nopython import learning_overloads as _learning_overloads  # noqa: F401
 from fastnn.nopython import overloads as _overloads  # noqa: F401  (registers them with Numba)
+from fastnn.nopython.checking import check
 from fastnn.nopython.device import workspace_elements
 from fastnn.nopython.functions import (
     c_function,
@@ -58,6 +59,7 @@ __all__ = [
     "Learners",
     "apply_gradients",
     "c_function",
+    "check",
     "count",
     "get_parameters",
     "input_gradient",

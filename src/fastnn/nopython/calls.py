@@ -32,7 +32,11 @@ def call_native(function: int, head: Sequence[int], arrays: Sequence[NDArray[Any
     words = list(head)
     for array, shape in zip(arrays, shapes, strict=True):
         words += [0, 0, 0] if array is None else [array.ctypes.data, shape.ctypes.data, array.ndim]
-    status = _native(len(words))(function)(ctypes.addressof(outcome), ctypes.addressof(error), *words)
+    try:
+        status = _native(len(words))(function)(ctypes.addressof(outcome), ctypes.addressof(error), *words)
+    except SystemError as exception:
+        # ctypes says so where Python, which a user's function has called in object mode, has raised
+        raise exception.__cause__ or exception from None
     found = Outcome.RAISED if status != 0 else Outcome(outcome.value)
     if found != Outcome.DONE:
         kind, message = ERRORS[found]
@@ -59,6 +63,8 @@ def check_network(net: Any) -> None:
     if not all(_is_ours(code) for code in codes if code is net.code or code.size):
         raise RuntimeError("the network belongs to another process or version of fastnn: pickle it, or freeze it anew")
     parameters = net.parameters
+    if not isinstance(parameters, np.ndarray) or parameters.dtype.kind != "f":
+        raise TypeError("net: its parameters are not what fastnn made")
     if (
         parameters.ndim != (2 if isinstance(net, FrozenNetworks | Learners) else 1)
         or parameters.shape[-1] != net.code[Word.PARAMETERS]

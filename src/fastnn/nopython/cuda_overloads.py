@@ -17,7 +17,7 @@ from numba.cuda.extending import overload
 from fastnn.backend.cuda.frozen import FrozenDeviceNetwork
 from fastnn.backend.cuda.interpreter import define
 from fastnn.backend.cuda.kit import ptx
-from fastnn.nopython import device, functions, learning
+from fastnn.nopython import checking, device, functions, learning
 from fastnn.nopython.numba_types import array_type, is_kind
 
 _address_of, _memory_of = ptx.address_of, ptx.memory_of
@@ -64,7 +64,7 @@ def _refuse(name: str) -> Callable[..., NoReturn]:
 _OTHERS = (
     functions.input_gradient, functions.jacobian, functions.workspace, functions.parameter_count,
     functions.set_parameters, functions.get_parameters, functions.c_function, functions.stack, functions.count,
-    functions.member, learning.train_step, learning.loss_and_gradients, learning.parameter_gradient,
+    functions.member, checking.check, learning.train_step, learning.loss_and_gradients, learning.parameter_gradient,
     learning.apply_gradients, learning.set_learning_rate, device.workspace_elements,
 )  # fmt: skip
 for _other in _OTHERS:

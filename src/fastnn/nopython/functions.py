@@ -71,14 +71,21 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
         for index in range(len(net.parameters)):
             predict(member(net, index), x[index], out[index], work)
         return
-    check_network(net)
+    n = check_prediction(net, x, out, work)
+    _call(net.code, net, [x.copy() if np.may_share_memory(x, out) else x, out], work, n)
+
+
+def check_prediction(net: Any, x: Any, out: Any, work: Any) -> int:
+    """Check the arguments of a prediction by one network, and return the number of samples."""
+    _check_one(net)
     for name, array in (("x", x), ("out", out)):
         check_array(name, array, net.parameters.dtype)
     if not out.flags.writeable:
         raise ValueError("out: expected an array that can be written to")
-    code = net.code
-    n = _samples(code, x, "out", out)
-    _call(code, net, [x.copy() if np.may_share_memory(x, out) else x, out], work, n)
+    n = _samples(net.code, x, "out", out)
+    if work is not None:
+        _check_room(net.code, work, n)
+    return n
 
 
 def input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> None:
@@ -314,15 +321,20 @@ def member(networks: Any, index: int) -> Any:
 
 def _call(code: NDArray[np.int64], net: Any, arrays: list[NDArray[Any]], work: Any, n: int) -> None:
     """Run a code on checked arrays that are apart from what is written to, the last of them."""
-    needed = _needed(code, n)
     if work is None:
-        work = np.empty(-(-needed // 8), np.int64)
-    check_workspace(work)
-    if work.nbytes < needed:
-        raise ValueError(f"work: expected a workspace of at least {needed} bytes for {n} rows, got {work.nbytes}")
+        work = np.empty(-(-_needed(code, n) // 8), np.int64)
+    _check_room(code, work, n)
     parameters = net.parameters
     head = code.ctypes.data, parameters.ctypes.data, parameters.size, work.ctypes.data, work.nbytes
     call_native(int(code[Word.RUN]), head, arrays)
+
+
+def _check_room(code: NDArray[np.int64], work: Any, n: int) -> None:
+    """Raise unless this is a workspace that is large enough."""
+    check_workspace(work)
+    needed = _needed(code, n)
+    if work.nbytes < needed:
+        raise ValueError(f"work: expected a workspace of at least {needed} bytes for {n} rows, got {work.nbytes}")
 
 
 def _needed(code: NDArray[np.int64], n: int) -> int:
@@ -337,14 +349,14 @@ def _check_one(net: Any) -> None:
 
 def _samples(code: NDArray[np.int64], x: NDArray[Any], name: str, y: NDArray[Any]) -> int:
     """Return how many samples x holds; y, which is like the outputs, has to hold as many."""
-    n = _rows(code, "x", x, Word.INPUT_NDIM, Word.INPUT_SHAPE)
-    found = _rows(code, name, y, Word.OUTPUT_NDIM, Word.OUTPUT_SHAPE)
+    n = rows_of(code, "x", x, Word.INPUT_NDIM, Word.INPUT_SHAPE)
+    found = rows_of(code, name, y, Word.OUTPUT_NDIM, Word.OUTPUT_SHAPE)
     if n != found or x.ndim - code[Word.INPUT_NDIM] != y.ndim - code[Word.OUTPUT_NDIM]:
         raise ValueError(f"{name}: expected as many rows as x has, got shapes {x.shape} and {y.shape}")
     return n
 
 
-def _rows(code: NDArray[np.int64], name: str, array: NDArray[Any], ndim_word: int, shape_word: int) -> int:
+def rows_of(code: NDArray[np.int64], name: str, array: NDArray[Any], ndim_word: int, shape_word: int) -> int:
     """Return how many samples an array holds."""
     ndim = int(code[ndim_word])
     shape = tuple(code[shape_word : shape_word + ndim].tolist())

@@ -46,13 +46,14 @@ class Counter(IntEnum):
     """The words of a context behind its buffer addresses."""
 
     STATUS = MAX_BUFFERS  # 0, or why the program stopped (a `Status`)
-    STATUS_DETAIL = MAX_BUFFERS + 1  # the row of the data that stopped it
+    STATUS_DETAIL = MAX_BUFFERS + 1  # the row of the data that stopped it, or the address of the record that raised
     STEP = MAX_BUFFERS + 2  # training steps taken since the model was made: keys random numbers
     CHUNK_STEP = MAX_BUFFERS + 3  # steps taken in this call: the row of the HYPER buffer
     CURSOR = MAX_BUFFERS + 4  # rows of the data consumed in this pass
     SEED = MAX_BUFFERS + 5
     BAD_LOSS_STEP = MAX_BUFFERS + 6  # 1 + the first step whose loss was not finite, or 0
     EPOCH = MAX_BUFFERS + 7  # passes over the data finished since the model was made; records leave it alone
+    ERROR = MAX_BUFFERS + 8  # the address of Numba's description of what a kernel raised, 0 where there is none
 
 
 class Status(IntEnum):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
+from heapq import heappop, heappush
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +49,7 @@ def verify(program: Program) -> None:
         raise ProgramError(f"records have shape {program.records.shape} and dtype {program.records.dtype}")
     _check_overlaps(program)
     by_offset: dict[int, list[Value]] = defaultdict(list)
-    for value in program.values:
+    for value in sorted(program.values, key=lambda value: value.first):
         by_offset[value.offset].append(value)
     written: set[Value] = set()
     for index, record in enumerate(program.records):
@@ -71,18 +73,23 @@ def verify(program: Program) -> None:
 
 
 def _check_overlaps(program: Program) -> None:
-    values = sorted(program.values, key=lambda value: value.offset)
-    active: list[Value] = []
-    for value in values:
+    # those that live, by their offsets: as long as they are apart, a new one can meet its neighbours only
+    alive: list[tuple[int, int, Value]] = []
+    ends: list[tuple[int, int, int, Value]] = []
+    for number, value in enumerate(sorted(program.values, key=lambda value: value.first)):
         if value.offset % ALIGNMENT or value.nbytes < 0 or value.first > value.last:
             raise ProgramError(f"value {value} is not aligned or has no life")
         if value.offset + value.nbytes > program.arena_bytes:
             raise ProgramError(f"value {value.name!r} ends past the arena's {program.arena_bytes} bytes")
-        active = [other for other in active if other.offset + other.nbytes > value.offset]
-        for other in active:
-            if other.first <= value.last and value.first <= other.last:
+        while ends and ends[0][0] < value.first:
+            _, offset, dead, _ = heappop(ends)
+            del alive[bisect_left(alive, (offset, dead))]
+        at = bisect_left(alive, (value.offset, number))
+        for _, _, other in alive[max(at - 1, 0) : at + 1]:
+            if other.offset < value.offset + value.nbytes and value.offset < other.offset + other.nbytes:
                 raise ProgramError(f"values {other} and {value} live at the same time and overlap")
-        active.append(value)
+        alive.insert(at, (value.offset, number, value))
+        heappush(ends, (value.last, value.offset, number, value))
 
 
 def _check_words(record: NDArray[np.int64], where: str) -> None:
@@ -129,9 +136,14 @@ def _check_place(view: OperandView, program: Program, where: str) -> None:
 
 
 def _owner(view: OperandView, candidates: list[Value], index: int, where: str) -> Value:
-    for value in candidates:
+    at = bisect_right(candidates, index, key=lambda value: value.first)
+    while at:
+        at -= 1
+        value = candidates[at]
         if view.nbytes <= value.nbytes and value.first <= index <= value.last:
             return value
+        if value.nbytes:
+            break  # those before it are dead: values of one place do not live together
     raise ProgramError(
         f"{where}: operand {view.spec.name!r} (arena +{view.offset:#x}, {view.nbytes} bytes) is no value that "
         f"lives then; planned there: {candidates}"

@@ -140,19 +140,25 @@ def suited(metric: Metric, loss: Loss | None, ends: Sequence[End], columns: int)
 
 def check_names(loss: Any, metrics: Any, weighted_metrics: Any) -> None:
     """Find unknown names before the outputs are known."""
-    for value, get in ((loss, loss_module.get), (metrics, metric_module.get), (weighted_metrics, metric_module.get)):
-        for one in _leaves(value):
+    for what, value, get in (
+        ("loss", loss, loss_module.get),
+        ("metrics", metrics, metric_module.get),
+        ("weighted_metrics", weighted_metrics, metric_module.get),
+    ):
+        for one in _leaves(value, what):
             if not isinstance(one, Named):
                 get(one)
 
 
-def _leaves(value: Any) -> list[Any]:
+def _leaves(value: Any, what: str, around: tuple[int, ...] = ()) -> list[Any]:
+    """Return what is in nested lists and dicts, which are known to lie within those of the ids in `around`."""
     if value is None:
         return []
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return [leaf for part in value for leaf in _leaves(part)]
+    if id(value) in around:
+        raise ValueError(f"{what}: a {type(value).__name__} holds itself")
+    parts = list(value.values()) if isinstance(value, Mapping) else value
+    if isinstance(parts, (list, tuple)):
+        return [leaf for part in parts for leaf in _leaves(part, what, (*around, id(value)))]
     return [value]
 
 

@@ -65,6 +65,7 @@ def fit(
     iterable = model._is_batches(x, listed=y is None)
     x = model._built_for(x, iterable, pairs=True)
     model._objective_or_fail()
+    model._runtime.fail_within("fit")
     if iterable:
         train_epoch, steps, validate = _from_batches(model, x, y, share, options)
         described = None

@@ -124,6 +124,8 @@ def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any],
     initial, totals, hyper = objective.initial(), objective.initial(), optimizer.hyper_rows(0, 1)
     request = feed.request("train", feed.n, training=True, trained=model._trained())
     bound = runtime.program(request, objective, optimizer)
+    if bound.calls_python:
+        return _never
     context, kept = runtime.context_of(bound, Pass(feed.addresses(), hyper=hyper, accumulators=totals))
     training, addresses, n, dtype = runtime.training, context[:MAX_BUFFERS], feed.n, model.dtype
     names = model.input_names
@@ -143,7 +145,7 @@ def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any],
         for counter in cleared:
             counters[counter] = 0
         if start() != 1:
-            runner.check(bound.program)
+            runner.check(bound)
             try:
                 fail_where_not_finite(training, dtype)
             except InputNotFiniteError as error:

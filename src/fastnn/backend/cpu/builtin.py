@@ -21,7 +21,7 @@ METH_NOARGS, METH_FASTCALL = 0x4, 0x80
 
 _CALLED = (
     "PyByteArray_AsString", "PyEval_SaveThread", "PyEval_RestoreThread", "PyLong_FromLongLong", "PyBool_FromLong",
-    "PyObject_CallNoArgs",
+    "PyObject_CallNoArgs", "PyErr_Occurred",
 )  # fmt: skip
 
 
@@ -110,6 +110,11 @@ class Python:
         status, result = emit_call(builder, address, list(values))
         fine = builder.icmp_signed("==", status, self.status(0))
         return builder.and_(fine, builder.icmp_signed("==", result, self.word(1)))
+
+    def is_set(self, builder: Any) -> Any:
+        """Emit: whether an exception is on its way in Python."""
+        found = builder.call(self.function("PyErr_Occurred", self.pointer), [])
+        return builder.icmp_unsigned("!=", found, self.pointer(None))
 
     def give_bool(self, builder: Any, answer: int) -> None:
         """Return True or False."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import llvmlite.binding as llvm
+import numpy as np
 
 from fastnn.addresses import address
 from fastnn.backend.cpu import library
 from fastnn.backend.cpu.frozen import FrozenNetwork, sample_shapes
-from fastnn.backend.cpu.frozen_layout import Outcome, Word
+from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Outcome, Word
+from fastnn.backend.cpu.token import process_token
 
 _SYMBOL = "fastnn_c_function"
 
@@ -62,11 +64,19 @@ class CFunction:
 
     Raises
     ------
+    TypeError
+        When the network is none, or the signature no string.
     ValueError
         When the signature is unknown, or does not fit the network.
     """
 
     def __init__(self, network: FrozenNetwork, signature: str) -> None:
+        if not isinstance(network, FrozenNetwork):
+            raise TypeError(f"network: expected a FrozenNetwork, from Model.freeze, got {type(network).__name__}")
+        if not _is_whole(network):
+            raise TypeError("network: it is not what fastnn made in this process")
+        if not isinstance(signature, str):
+            raise TypeError(f"signature: expected one of {', '.join(map(repr, CONVENTIONS))}; got {signature!r}")
         kind = {"float32": "float", "float64": "double"}[str(network.parameters.dtype)]
         known = {_without_spaces(name.replace("T", kind)): name for name in reversed(CONVENTIONS)}
         asked, signature = signature, known.get(_without_spaces(str(signature).replace("T", kind)), "")
@@ -86,7 +96,20 @@ class CFunction:
         self.ctypes.kept = (engine, network)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "address"):  # its arguments were refused
+            return "<fastnn.nopython.CFunction>"
         return f"<fastnn.nopython.CFunction: {self.signature}, at {self.address:#x}>"
+
+
+def _is_whole(network: FrozenNetwork) -> bool:
+    """Tell whether a network's code and weights are those that were made for each other, in this process."""
+    code, weights = network.code, network.parameters
+    if not all(isinstance(one, np.ndarray) and one.ndim == 1 and one.flags.c_contiguous for one in (code, weights)):
+        return False
+    if code.dtype != np.int64 or len(code) < Word.HEAD or weights.dtype.kind != "f":
+        return False
+    ours = code[Word.VERSION] == LAYOUT_VERSION and code[Word.TOKEN] == process_token()
+    return bool(ours and weights.size == code[Word.PARAMETERS] and weights.itemsize == code[Word.ITEM_BYTES])
 
 
 def _without_spaces(signature: str) -> str:

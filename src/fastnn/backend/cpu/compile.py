@@ -7,6 +7,7 @@ object file, in processes that never import Numba (benchmarks/startup.py: 12 ker
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,14 +17,19 @@ from numba import config, types
 from numba.core import compiler, registry
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu import FastMathOptions
+from numba.core.environment import lookup_environment
 
 from fastnn.backend.cpu.options import KERNEL_FLAGS
 from fastnn.backend.cpu.store import ObjectCode
 from fastnn.backend.cpu.target import cpu, vector_bytes
 
+# The function by which Numba's code takes the GIL, and the names of variables that point to environments.
+_TAKES_GIL = b"numba_gil_ensure"
+_ENVIRONMENT = re.compile(rb"_ZN08NumbaEnv[\w$.]+")
+
 
 def compile_native(
-    function: Callable[..., Any], arguments: int, *, returns: bool = False, arrays: bool = False
+    function: Callable[..., Any], arguments: int, *, returns: bool = False, runtime: bool = False
 ) -> ObjectCode:
     """Compile a function of `arguments` int64 that returns nothing (or an int64).
 
@@ -31,8 +37,8 @@ def compile_native(
     ----------
     function : callable
         Plain Python in Numba's nopython language.
-    arrays : bool
-        Whether arrays are made in it, for which Numba's runtime has to be there.
+    runtime : bool
+        Whether it may make arrays, or exceptions of values, for which Numba's runtime has to be there.
 
     Raises
     ------
@@ -45,7 +51,7 @@ def compile_native(
     flags.no_cpython_wrapper = True
     flags.no_cfunc_wrapper = True
     flags.error_model = "numpy"
-    flags.nrt = arrays
+    flags.nrt = runtime
     flags.fastmath = FastMathOptions(set(KERNEL_FLAGS))
     target = registry.cpu_target
     with global_compiler_lock, _widest_vectors(target.target_context.codegen()):
@@ -58,14 +64,28 @@ def compile_native(
             flags,
             {},
         )
-        code = result.library._get_compiled_object()
-    return ObjectCode(result.fndesc.llvm_func_name, bytes(code), lasting=_made_for(target.target_context) == cpu())
+        code = bytes(result.library._get_compiled_object())
+    lasting = _made_for(target.target_context) == cpu()
+    return ObjectCode(result.fndesc.llvm_func_name, code, lasting=lasting, environments=_environments(code))
 
 
 def _made_for(context: Any) -> tuple[str, str]:
     """Return the processor that Numba compiles for: it keeps the features that it found when it was imported."""
     codegen = context.codegen()
     return codegen._get_host_cpu_name(), codegen._tm_features
+
+
+def _environments(code: bytes) -> tuple[tuple[str, Any], ...]:
+    """Return Numba's environments for the parts of an object file that call Python: `print`, `objmode`.
+
+    Code reads them from variables, which Numba sets where it links code itself. Where they are not set, `print` returns
+    an error with the GIL taken, and the thread then waits for itself.
+    """
+    if _TAKES_GIL not in code:
+        return ()
+    names = sorted({name.decode() for name in _ENVIRONMENT.findall(code)})
+    found = [(name, lookup_environment(name)) for name in names]
+    return tuple((name, environment) for name, environment in found if environment is not None)
 
 
 @contextmanager

@@ -117,7 +117,10 @@ class DirectMatmul:
         self._meet()
         (key,) = kernels_of(bound.program)
         if key.variant == "blocked" and not self._scratches:
-            self._scratches = [aligned_zeros(SCRATCH_BYTES) for _ in range(MOST_SCRATCHES)]
+            pieces = [aligned_zeros(SCRATCH_BYTES) for _ in range(MOST_SCRATCHES)]
+            if self._scratches:
+                return  # a signal handler that multiplies has made them meanwhile
+            self._scratches = pieces
             library.keep_for_good(self._scratches)
             first = int(Word.SCRATCHES) + 1
             self._words[first : first + MOST_SCRATCHES] = [address(piece) for piece in self._scratches]

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.addresses import address
 from fastnn.backend.cpu import library, team, work
 from fastnn.backend.cpu.blocking import SCRATCH_BYTES, Blocking
 from fastnn.backend.cpu.entry import Entry
+from fastnn.backend.cpu.library import Loaded
+from fastnn.backend.cpu.raised import RAISED as RAISED
+from fastnn.backend.cpu.raised import raised
 from fastnn.backend.cpu.team_layout import FINER
 from fastnn.console import compiling
-from fastnn.formulas.own import find
+from fastnn.formulas import own
 from fastnn.program.layout import CONTEXT_WORDS, FLAGS_WORD, KERNEL_WORD, MAP_WORD, Buffer, Counter, Flag, Status
 from fastnn.program.program import KernelKey, Program, aligned_zeros, dims_of
 
-_USERS = "a function of your own"
-RAISED = (
-    f"a compiled kernel raised: {_USERS} (an exception, a failed assert, an index out of bounds), or a bug in fastnn"
-)
 RUN = KernelKey("run", "int64")
 _SCRATCH = int(Buffer.SCRATCH)
-
-
-def raised(program: Program) -> str:
-    """Say that a kernel raised, with the names of the user's functions that the program calls."""
-    keys = {key.variant for key in (*program.kernels, *program.maps) if key is not None}
-    names = [own.described() for own in map(find, sorted(keys)) if own is not None]
-    return RAISED.replace(_USERS, f"{_USERS}, {' or '.join(names)}") if names else RAISED
 
 
 def specialize(key: KernelKey, record: NDArray[np.int64]) -> KernelKey:
@@ -52,47 +46,73 @@ def functions_of(program: Program) -> set[KernelKey]:
     return {*kernels_of(program), *(key for key in program.maps if key is not None)}
 
 
-def prepare(keys: set[KernelKey]) -> None:
-    """Load or compile functions, with a progress bar on a terminal when several have to be compiled."""
-    for key in compiling(library.missing(keys), "kernels"):
-        library.address(key)
-    for key in keys:
-        library.address(key)
+def prepare(keys: set[KernelKey]) -> dict[KernelKey, Loaded]:
+    """Load or compile functions, with a progress bar on a terminal when several have to be compiled.
+
+    Returns
+    -------
+    dict
+        The kernels of users' functions, which are there for as long as somebody holds them.
+    """
+    held = {key: library.ready(key) for key in compiling(library.missing(keys), "kernels")}
+    held.update((key, library.ready(key)) for key in keys)
+    return {key: kernel for key, kernel in held.items() if kernel is not None}
 
 
-def bind(program: Program, kernels: Sequence[KernelKey]) -> NDArray[np.int64]:
-    """Return a program's records with the addresses of their kernels and mapped functions."""
-    prepare({*kernels, *(key for key in program.maps if key is not None)})
+def bind(program: Program, kernels: Sequence[KernelKey], held: Mapping[KernelKey, Loaded]) -> NDArray[np.int64]:
+    """Return a program's records with the addresses of their kernels and mapped functions.
+
+    Those of users' functions that are not in `held` stay for good.
+    """
+
+    def place(key: KernelKey) -> int:
+        return held[key].address if key in held else library.address(key)
+
     records = program.records.copy()
     for record, key, mapped in zip(records, kernels, program.maps, strict=True):
-        record[KERNEL_WORD] = library.address(key)
+        record[KERNEL_WORD] = place(key)
         if mapped is not None:
-            record[MAP_WORD] = library.address(mapped)
+            record[MAP_WORD] = place(mapped)
             if key.op == "matmul" and mapped.variant == "relu":
                 record[FLAGS_WORD] |= int(Flag.RECTIFY)  # NumPy drops a Ctrl-C that meets its look at an enum
     return records
 
 
 class _Scratch(threading.local):
-    """Memory for kernels' own use, one piece a part; the system gives pages as they are first written."""
+    """Memory for kernels' own use, one piece a part; the system gives pages as they are first written.
 
-    def __init__(self) -> None:
-        self.parts, self.memory, self.address = 0, aligned_zeros(0), 0
+    A run takes it and gives it back. One that a signal handler or a finalizer starts in between finds none, and makes
+    its own, which is dropped unless it is the larger one.
+    """
 
-    def of(self, parts: int) -> int:
-        """Return the address of the pieces for so many parts."""
-        if parts > self.parts:
-            self.parts, self.memory = parts, aligned_zeros(parts * SCRATCH_BYTES)
-            self.address = int(self.memory.ctypes.data)
-        return self.address
+    memory: NDArray[np.uint8] | None = None
+
+    def take(self, parts: int) -> NDArray[np.uint8]:
+        """Return memory for so many parts, which nobody else has until it is given back."""
+        memory, self.memory = self.memory, None
+        if memory is None or memory.nbytes < parts * SCRATCH_BYTES:
+            memory = aligned_zeros(parts * SCRATCH_BYTES)
+        return memory
+
+    def give(self, memory: NDArray[np.uint8]) -> None:
+        """Keep memory for the next run."""
+        kept = self.memory
+        if kept is None or kept.nbytes < memory.nbytes:
+            self.memory = memory
 
 
 _scratch = _Scratch()
 
 
-def scratch(parts: int) -> int:
-    """Return the address of the calling thread's memory for kernels' own use."""
-    return _scratch.of(parts)
+@contextmanager
+def scratch(context: NDArray[np.int64], parts: int) -> Iterator[None]:
+    """Give a context memory for kernels' own use, which belongs to the calling thread."""
+    memory = _scratch.take(parts)
+    context[_SCRATCH] = address(memory)
+    try:
+        yield
+    finally:
+        _scratch.give(memory)
 
 
 class BoundProgram:
@@ -106,16 +126,29 @@ class BoundProgram:
 
     def __init__(self, program: Program) -> None:
         kernels = kernels_of(program)
-        prepare({RUN, *functions_of(program)})
-        records = bind(program, kernels)
-        #: nanoseconds of a step that a team can share
+        self._held = prepare({RUN, *functions_of(program)})
+        records = bind(program, kernels, self._held)
+        #: whether a user's function prints or enters object mode, and so runs Python in the midst of the program
+        self.calls_python = any(kernel.calls_python for kernel in self._held.values())
+        #: nanoseconds of a step that a team can share; what calls Python needs the GIL, and an exception has one thread
         self.shared = work.cut(records, program.dtype)
+        if self.calls_python:
+            self.shared = 0.0
         records.flags.writeable = False
         self.program = program
         #: whether kernels need scratch memory
         self.scratches = any(key.variant == "blocked" for key in kernels)
         self._records = records
         self.address = int(records.ctypes.data)
+
+    def function_at(self, record: int) -> str:
+        """Return name and place of the user's function that the record at an address calls, "" where it calls none."""
+        index, rest = divmod(record - self.address, self._records.strides[0])
+        if rest or not 0 <= index < len(self.program):
+            return ""
+        keys = [key.variant for key in (self.program.kernels[index], self.program.maps[index]) if key is not None]
+        users = own.first(*keys)
+        return "" if users is None else users.described()
 
     def run(self, context: NDArray[np.int64], steps: int, threads: int = 1, parts: int = 0) -> int:
         """Run the program once on a context; see `Runner`, which does it many times at less cost."""
@@ -154,7 +187,7 @@ class Runner:
         if shares:
             team.ended()
         if done != steps:
-            self.check(bound.program)
+            self.check(bound)
         return done
 
     def prepared(self, bound: BoundProgram, steps: int, threads: int) -> Callable[[], int]:
@@ -180,17 +213,24 @@ class Runner:
         words[4], words[5] = parts, together
         if not bound.scratches:
             return self._entry.start
-        context, scratch, start = memoryview(self._context.data), _scratch, self._entry.start
+        context, held, start = memoryview(self._context.data), _scratch, self._entry.start
 
         def start_with_scratch() -> int:
             # the calling thread's own: another may have prepared the call
-            context[_SCRATCH] = scratch.of(parts * FINER if together else parts)
-            return start()
+            memory = held.take(parts * FINER if together else parts)
+            context[_SCRATCH] = address(memory)
+            try:
+                return start()
+            finally:
+                held.give(memory)
 
         return start_with_scratch
 
-    def check(self, program: Program) -> None:
-        """Raise where a kernel stopped the program that was run in a way that it must not."""
-        if self._context[Counter.STATUS] == Status.KERNEL_RAISED:
-            self._context[Counter.STATUS] = Status.RUNNING  # the context may serve other calls
-            raise RuntimeError(raised(program))
+    def check(self, *programs: BoundProgram) -> None:
+        """Raise where a kernel of one of the programs has raised."""
+        context = self._context
+        if context[Counter.STATUS] == Status.KERNEL_RAISED:
+            context[Counter.STATUS] = Status.RUNNING  # the context may serve other calls
+            record = int(context[Counter.STATUS_DETAIL])
+            name = next(filter(None, (bound.function_at(record) for bound in programs)), "")
+            raise raised(name, int(context[Counter.ERROR]))

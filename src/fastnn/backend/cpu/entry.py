@@ -77,7 +77,8 @@ class Entry:
     arguments : memoryview of int64
         May be assigned between calls. Two threads must not share an entry.
     start : callable
-        `start()` calls the function with the GIL released and returns its result, -1 where it raised.
+        `start()` calls the function with the GIL released and returns its result, -1 where it raised. Raises what
+        Python that it has called has raised.
 
     Parameters
     ----------
@@ -123,6 +124,9 @@ def _compile(arguments: int) -> ObjectCode:
         _give_turn(builder, turn, thread)
         status = builder.call(function, [at(_RESULT), at(_ERROR), *given])
         _take_turn(builder, turn, thread)
+    # in object mode a user's function may have raised, or a signal handler
+    with builder.if_then(python.is_set(builder), likely=False):
+        builder.ret(pointer(None))
     raised = builder.icmp_signed("!=", status, python.status(0))
     result = builder.select(raised, word(-1), builder.load(at(_RESULT)))
     builder.ret(builder.call(python.function("PyLong_FromLongLong", pointer, word), [result]))

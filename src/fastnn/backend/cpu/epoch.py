@@ -9,18 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.addresses import address
-from fastnn.backend.cpu import engine, library
-from fastnn.backend.cpu.engine import BoundProgram
+from fastnn.backend.cpu import library
+from fastnn.backend.cpu.engine import BoundProgram, scratch
 from fastnn.backend.cpu.entry import Entry
 from fastnn.backend.cpu.epoch_layout import MOST_EPOCHS as MOST_EPOCHS
 from fastnn.backend.cpu.epoch_layout import Place
-from fastnn.program.layout import Buffer
 from fastnn.program.program import KernelKey
 
 EPOCH = KernelKey("epoch", "int64")
 # plain integers: an enumeration's member costs 0.15 µs as an index
 _ROWS, _N_PROGRAMS, _N_EPOCHS, _PROGRAMS, _EPOCHS, _WORDS = (int(place) for place in Place)
-_SCRATCH = int(Buffer.SCRATCH)
 
 
 class Lap(NamedTuple):
@@ -70,8 +68,6 @@ class Epochs:
         for number, (bound, steps) in enumerate(parts):
             at = _PROGRAMS + 3 * number
             table[at], table[at + 1], table[at + 2] = bound.address, len(bound.program), steps
-            if bound.scratches and self._context is not None:
-                self._context[_SCRATCH] = engine.scratch(1)
         keys = np.frombuffer(b"".join([lap.key for lap in laps]), np.uint8)
         first = address(keys)
         for number, lap in enumerate(laps):
@@ -79,7 +75,10 @@ class Epochs:
             table[at] = first + 32 * number
             table[at + 1] = 0 if lap.order is None else address(lap.order)
             table[at + 2] = 0 if lap.totals is None else address(lap.totals)
-        return self._entry.start()
+        if self._context is None or not any(bound.scratches for bound, _ in parts):
+            return self._entry.start()
+        with scratch(self._context, 1):
+            return self._entry.start()
 
 
 def shuffled(key: bytes, n: int) -> NDArray[np.int64]:

@@ -134,9 +134,9 @@ def assemble(
     patches = row_patches(many, double, triple)
     factors = scales(many, double, 1.0 if training is None else training.loss_weight)
     products, way_keys = ways(many, double)
-    prepare({run, *way_keys, *(key for each in (one, many) for _, key in _addresses(each, 0))})
+    _prepare_for_good({run, *way_keys, *(key for each in (one, many) for _, key in _addresses(each, 0))})
     weights = np.array(interface.weights, np.int64).reshape(-1, WEIGHT_WORDS)
-    tables = [bind(one, unblocked(one)), bind(many, unblocked(many)), patches, products, weights, factors]
+    tables = [bind(one, unblocked(one), {}), bind(many, unblocked(many), {}), patches, products, weights, factors]
     starts = int(Word.HEAD) + np.cumsum([0, *(table.size for table in tables)])
     code = np.concatenate([np.zeros(int(Word.HEAD), np.int64), *(table.ravel() for table in tables)])
     itemsize = np.dtype(one.dtype).itemsize
@@ -230,11 +230,17 @@ def relocate(code: Code, relocations: NDArray[np.uint8]) -> Code:
         raise ValueError("the network was frozen by another version of fastnn: freeze its model again")
     made = np.array(code, np.int64)
     keys = _keys(relocations)
-    prepare({key for _, key in keys})
+    _prepare_for_good({key for _, key in keys})
     for at, key in keys:
         made[at] = library.address(key)
     made[Word.TOKEN] = process_token()
     return made
+
+
+def _prepare_for_good(keys: set[KernelKey]) -> None:
+    """Load or compile functions that stay: a code is a plain array, and holds nothing alive."""
+    for key in prepare(keys):
+        library.address(key)
 
 
 def without_addresses(code: Code, relocations: NDArray[np.uint8]) -> Code:

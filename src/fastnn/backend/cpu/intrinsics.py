@@ -9,6 +9,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastnn.backend.cpu.lanes import declared, emit_call
+from fastnn.program.layout import Counter
 
 _I64 = ir.IntType(64)
 _POINTER = ir.IntType(8).as_pointer()
@@ -44,22 +45,30 @@ SOURCE_POINTERS = {
 int64_pointer = SOURCE_POINTERS["int64"]
 
 
-def _caller(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    """Emit a call that gives back the status."""
-    status, _ = emit_call(builder, args[0], list(args[1:]))
-    return builder.sext(status, _I64)
+def _emit_status(builder: Any, address: Any, context: Any, arguments: list[Any]) -> Any:
+    """Emit a call that gives back the status, and notes in a context what was raised."""
+    error_at = builder.add(context, _I64(8 * int(Counter.ERROR)))
+    return builder.sext(emit_call(builder, address, arguments, error_at)[0], _I64)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def call_kernel(typingctx: Any, address: Any, record: Any, context: Any, ith: Any, nth: Any) -> Any:
     """Call the kernel at an address: (record, context, ith, nth) -> status."""
-    return types.intp(*[types.intp] * 5), _caller
+
+    def codegen(_: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _emit_status(builder, args[0], args[2], list(args[1:]))
+
+    return types.intp(*[types.intp] * 5), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def call_map(typingctx: Any, address: Any, out: Any, x: Any, saved: Any, n: Any, params: Any) -> Any:
+def call_map(typingctx: Any, address: Any, context: Any, out: Any, x: Any, saved: Any, n: Any, params: Any) -> Any:
     """Call the elementwise function at an address: (out, x, saved, n, params) -> status."""
-    return types.intp(*[types.intp] * 6), _caller
+
+    def codegen(_: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _emit_status(builder, args[0], args[1], list(args[2:]))
+
+    return types.intp(*[types.intp] * 7), codegen
 
 
 def _c_function(name: str, result: Any, kind: Any) -> Any:

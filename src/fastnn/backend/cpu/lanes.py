@@ -20,16 +20,22 @@ def declared(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, arguments), name)
 
 
-def emit_call(builder: Any, address: Any, arguments: list[Any]) -> tuple[Any, Any]:
+def emit_call(builder: Any, address: Any, arguments: list[Any], error_at: Any = None) -> tuple[Any, Any]:
     """Emit the call of a compiled function of integers by its address; return its status and result.
 
     Compiled functions have Numba's native convention: `status f(result*, error**, arguments...)`. The status is 0
-    unless the function raised.
+    unless the function raised. It is positive where the error was described: the address of the description, or 0,
+    is then written to the address `error_at`.
     """
     with builder.goto_entry_block():
         result, error = builder.alloca(I64), builder.alloca(I64)
     native = ir.FunctionType(I32, [result.type, error.type, *[I64] * len(arguments)])
     status = builder.call(builder.inttoptr(address, native.as_pointer()), [result, error, *arguments])
+    if error_at is not None:
+        with builder.if_then(builder.icmp_signed("!=", status, I32(0)), likely=False):
+            described = builder.icmp_signed(">", status, I32(0))
+            found = builder.select(described, builder.load(error), I64(0))
+            builder.store(found, builder.inttoptr(error_at, I64.as_pointer()))
     return status, builder.load(result)
 
 

@@ -1,4 +1,8 @@
-"""The library of compiled functions: each is loaded from disk, or else compiled, when it is first asked for."""
+"""The library of compiled functions: each is loaded from disk, or else compiled, when it is first asked for.
+
+Kernels of fastnn stay for the life of the process. Those of users' functions take 4 MB each, and a new one comes with
+every closure that holds new values: they stay as long as a program uses them, and the latest ones a while longer.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,11 @@ import functools
 import os
 import sys
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import llvmlite.binding as llvm
 
@@ -19,6 +25,11 @@ from fastnn.formulas import own
 from fastnn.locks import ForkSafeLock, hold
 from fastnn.program.program import KernelKey
 
+T = TypeVar("T")
+
+#: How many kernels of users' functions stay that no program uses.
+KEPT_UNUSED = 16
+
 # A fork waits for what is being compiled or loaded. It asks for the first of these locks first, which every load passes
 # through: a thread that compiles one kernel after the other would take the second again before the fork gets it.
 _gate = ForkSafeLock(held=True)
@@ -27,6 +38,34 @@ hold(lambda: getattr(_compiler_lock(), "_lock", None))
 hold(lambda: _llvm_lock())
 _addresses: dict[str, int] = {}
 _statistics = {"compiled": 0, "loaded": 0}
+
+
+class Loaded:
+    """A linked kernel of a user's function; its code is there for as long as this object.
+
+    Attributes
+    ----------
+    address : int
+        Of the function.
+    calls_python : bool
+        Whether the function prints or enters object mode: it then takes the GIL, and runs Python in the midst of a
+        program.
+    """
+
+    def __init__(self, compiled: ObjectCode, users: own.Own) -> None:
+        #: the function: what holds the kernel for good can still be sent to another process
+        self.users = users
+        self._engine, self.address = _linked(compiled.symbol, compiled.code)
+        self._environments = compiled.environments
+        for name, environment in compiled.environments:
+            variable = self._engine.get_global_value_address(name)
+            if variable:
+                ctypes.c_void_p.from_address(variable).value = id(environment)
+        self.calls_python = bool(compiled.environments)
+
+
+_users: weakref.WeakValueDictionary[str, Loaded] = weakref.WeakValueDictionary()
+_latest: deque[Loaded] = deque(maxlen=KEPT_UNUSED)
 
 
 @functools.cache
@@ -87,6 +126,13 @@ def link(symbol: str, code: bytes) -> int:
     ValueError
         When it is no object file for this processor, or has no such function.
     """
+    engine, found = _linked(symbol, code)
+    keep_for_good(engine)
+    return found
+
+
+def _linked(symbol: str, code: bytes) -> tuple[Any, int]:
+    """Link an object file, for as long as the engine that is returned with the address of its function."""
     if not code.startswith(_OBJECT_FILES):
         raise ValueError(f"the code of {symbol!r} is no object file")
     try:
@@ -96,8 +142,7 @@ def link(symbol: str, code: bytes) -> int:
     found = int(engine.get_function_address(symbol))
     if not found:
         raise ValueError(f"the object file has no function {symbol!r}")
-    keep_for_good(engine)
-    return found
+    return engine, found
 
 
 def _compiler_lock() -> Any:
@@ -133,64 +178,87 @@ def _loading() -> Iterator[None]:
         yield
 
 
-def load(name: str, compile_code: Callable[[], ObjectCode], *, keep: bool = True) -> int:
-    """Return the address of the function of a name, compiling it when neither memory nor disk has it.
-
-    Parameters
-    ----------
-    keep : bool
-        Whether to keep it on disk.
-    """
+def load(name: str, compile_code: Callable[[], ObjectCode]) -> int:
+    """Return the address of the function of a name, compiling it when neither memory nor disk has it."""
     with _loading():
         found = _addresses.get(name)
         if found is None:
-            found = _addresses[name] = (_stored(name) if keep else None) or _compiled(name, compile_code, keep)
+            found = _addresses[name] = _made(name, compile_code, lambda code: link(code.symbol, code.code))
         return found
 
 
-def _stored(name: str) -> int | None:
-    """Return the address of a function that the disk has, None where it has none or one that cannot be linked."""
-    stored = store.read(name)
-    if stored is None:
-        return None
-    try:
-        found = link(*stored)
-    except ValueError:
-        return None
-    _statistics["loaded"] += 1
-    return found
+def _made(name: str, compile_code: Callable[[], ObjectCode], use: Callable[[ObjectCode], T], *, keep: bool = True) -> T:
+    """Link the code of a name: what the disk has, or else what the compiler makes.
 
-
-def _compiled(name: str, compile_code: Callable[[], ObjectCode], keep: bool) -> int:
+    Parameters
+    ----------
+    use : callable
+        Links it; raises ValueError where that is not possible.
+    keep : bool
+        Whether it is kept on disk.
+    """
+    stored = store.read(name) if keep else None
+    if stored is not None:
+        try:
+            made = use(ObjectCode(*stored))
+        except ValueError:
+            pass
+        else:
+            _statistics["loaded"] += 1
+            return made
     compiled = compile_code()
     # Intel's vector maths, where a user has installed it for Numba, is there only beside Numba
-    if keep and b"__svml_" not in compiled.code:
+    if keep and b"__svml_" not in compiled.code and not compiled.environments:
         store.write(name, compiled)
     _statistics["compiled"] += 1
-    return link(compiled.symbol, compiled.code)
+    return use(compiled)
+
+
+def _build(key: KernelKey) -> ObjectCode:
+    # Numba is imported here, and for the functions of users
+    from fastnn.backend.cpu.kernels import build
+
+    return build(key)
 
 
 def address(key: KernelKey) -> int:
-    """Return the address of a compiled function, compiling it when neither memory nor disk has it.
+    """Return the address of a compiled function for good, compiling it when neither memory nor disk has it.
 
     Parameters
     ----------
     key : KernelKey
         A record's kernel, an elementwise function ("map", "map_grad"), or "run".
     """
+    held = borrow(key)
+    if held is None:
+        return load(str(key), lambda: _build(key))
+    if str(key) not in _addresses:
+        keep_for_good(held)
+        _addresses[str(key)] = held.address
+    return held.address
 
-    def compile_kernel() -> ObjectCode:
-        # Numba is imported here, and for the functions of users
-        from fastnn.backend.cpu.kernels import build
 
-        return build(key)
+def ready(key: KernelKey) -> Loaded | None:
+    """Load or compile a function; a user's is returned, to be held while its address is used."""
+    held = borrow(key)
+    if held is None:
+        address(key)
+    return held
 
-    users = own.find(key.variant)
+
+def borrow(key: KernelKey) -> Loaded | None:
+    """Return the kernel of a user's function, to be held while its address is used; None for one of fastnn's."""
+    users, name = own.find(key.variant), str(key)
     if users is None:
-        return load(str(key), compile_kernel)
+        return None
     with _loading():
-        _initialize_numba()
-        return load(str(key), compile_kernel, keep=users.told)
+        found = _users.get(name)
+        if found is None:
+            _initialize_numba()
+            found = _users[name] = _made(name, lambda: _build(key), lambda code: Loaded(code, users), keep=users.told)
+        if found not in _latest:
+            _latest.append(found)
+        return found
 
 
 @functools.cache
@@ -204,12 +272,16 @@ def _initialize_numba() -> None:
 
 def missing(keys: set[KernelKey]) -> list[KernelKey]:
     """Return the functions that would have to be compiled, in a fixed order."""
-    return sorted(key for key in keys if str(key) not in _addresses and not _on_disk(str(key)))
+    return sorted(key for key in keys if not _is_here(str(key)) and not _on_disk(str(key)))
 
 
 def _on_disk(name: str) -> bool:
     path = store.path_of(name)
     return path is not None and path.exists()
+
+
+def _is_here(name: str) -> bool:
+    return name in _addresses or name in _users
 
 
 def statistics() -> dict[str, int]:

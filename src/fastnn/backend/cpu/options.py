@@ -32,13 +32,21 @@ def formula(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def users(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a user's scalar formula: as `formula`, but that an index out of bounds raises, which ends the program."""
-    compiled = njit(fastmath=set(FORMULA_FLAGS), error_model="numpy", forceinline=True, boundscheck=True)
+    compiled = njit(fastmath=set(FORMULA_FLAGS), forceinline=True, boundscheck=True, **_PART)
     return compiled(function)  # type: ignore[no-any-return]
+
+
+def around_users(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile what a kernel inlines around a user's scalar formula: as `formula`, as a part.
+
+    Numba frees no machine code: each function of a user's left 2 MB with code for calls from Python, 0.8 without.
+    """
+    return njit(fastmath=set(FORMULA_FLAGS), forceinline=True, **_PART)(function)  # type: ignore[no-any-return]
 
 
 def rows(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a user's function of arrays: an index out of bounds raises, which ends the program."""
-    return njit(fastmath=set(FORMULA_FLAGS), error_model="numpy", boundscheck=True)(function)  # type: ignore[no-any-return]
+    return njit(fastmath=set(FORMULA_FLAGS), boundscheck=True, **_PART)(function)  # type: ignore[no-any-return]
 
 
 def helper(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -28,7 +28,7 @@ from fastnn.backend.cpu.team_layout import LINE, LINE_BYTES, Word
 from fastnn.locks import ForkSafeLock
 from fastnn.program.program import KernelKey, aligned_zeros
 
-WORKER = KernelKey("team_worker", "int64")
+WORKER, SHRINK = KernelKey("team_worker", "int64"), KernelKey("team_shrink", "int64")
 
 # More than any system's mutex or condition variable takes (glibc 48 bytes, macOS 64).
 _OBJECT_BYTES = 256
@@ -177,20 +177,18 @@ class Team:
     def shrink(self, size: int) -> None:
         """End the workers whose index is not below `size`."""
         self.size = min(self.size, size)
-        mutex = ctypes.c_void_p(int(self.words[Word.MUTEX]))
-        self._system[Word.LOCK_MUTEX](mutex)
-        self.words[Word.SIZE] = self.size
-        self._system[Word.WAKE](ctypes.c_void_p(int(self.words[Word.WORK])))
-        self._system[Word.UNLOCK_MUTEX](mutex)
+        Entry(library.address(SHRINK), self.address, self.size).start()
         for index in [index for index in self._workers if index >= self.size]:
-            worker = self._workers.pop(index)
-            if worker.is_alive():
+            worker = self._workers.pop(index, None)
+            if worker is not None and worker.is_alive():
                 # it finishes the part that it is in
                 worker.join(_END_SECONDS)
 
 
 _team: Team | None = None
 _guard = ForkSafeLock()
+#: a thread is making the team larger or smaller, under the guard
+_changing = False
 _ended = False
 _last_end = 0
 
@@ -227,22 +225,33 @@ def ended() -> None:
 
 
 def grown(size: int) -> Team | None:
-    """Return the team, which has at least `size` threads from now on; None when the process ends."""
-    global _team
+    """Return the team, which has at least `size` threads from now on; None where there can be none now."""
+    global _team, _changing
     with _guard:
-        if _ended:
+        if _ended or _changing:
+            # a run that a signal handler or a finalizer starts in the middle of a change works alone
             return None
-        if _team is None:
-            _team = Team()
-        if _team.size < size:
-            _team.grow(size)
+        _changing = True
+        try:
+            if _team is None:
+                _team = Team()
+            if _team.size < size:
+                _team.grow(size)
+        finally:
+            _changing = False
         return _team
 
 
 def _resize(size: int) -> None:
+    global _changing
     with _guard:
-        if _team is not None and size < _team.size:
+        if _team is None or size >= _team.size or _changing:
+            return
+        _changing = True
+        try:
             _team.shrink(size)
+        finally:
+            _changing = False
 
 
 def _end() -> None:
@@ -257,8 +266,8 @@ atexit.register(_end)
 
 def _forget() -> None:
     """Start without a team in a child process: threads do not outlive a fork."""
-    global _team
-    _team = None
+    global _team, _changing
+    _team, _changing = None, False
 
 
 if hasattr(os, "register_at_fork"):

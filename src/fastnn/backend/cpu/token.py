@@ -8,7 +8,7 @@ files of Numba's cache do not.
 
 from __future__ import annotations
 
-import secrets
+import os
 
 import llvmlite.binding as llvm
 
@@ -19,6 +19,8 @@ from fastnn.locks import ForkSafeLock
 SYMBOL = "fastnn_process_token"
 
 
+# above 0, in 62 bits
+_TOKEN = int.from_bytes(os.urandom(8), "little") >> 2 | 1
 _lock = ForkSafeLock()
 _made: list[int] = []
 
@@ -35,10 +37,9 @@ def process_token() -> int:
 def _make() -> int:
     from llvmlite import ir
 
-    token = secrets.randbits(62) | 1
     module, word = ir.Module(SYMBOL), ir.IntType(64)
     function = ir.Function(module, ir.FunctionType(word, []), SYMBOL)
-    ir.IRBuilder(function.append_basic_block()).ret(word(token))
+    ir.IRBuilder(function.append_basic_block()).ret(word(_TOKEN))
     code = library.machine().emit_object(llvm.parse_assembly(str(module)))
     llvm.add_symbol(SYMBOL, library.link(SYMBOL, code))
-    return token
+    return _TOKEN

@@ -63,8 +63,7 @@ def build(key: KernelKey) -> ObjectCode:
         users.check_unchanged()
     try:
         function = entry.factory(Kit(key.op, key.dtype), key.variant)
-        arrays = key.op in ("row_function", "row_function_grad")
-        return compile_native(function, entry.arguments, returns=entry.returns, arrays=arrays)
+        return compile_native(function, entry.arguments, returns=entry.returns, runtime=users is not None)
     except NumbaError as error:
         if users is None:
             raise

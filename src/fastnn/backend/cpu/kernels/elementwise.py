@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer, stack_bytes
 from fastnn.backend.cpu.kernels.kit import Kit, address, apply_map, functions, kernel, part, rows_part
 from fastnn.backend.cpu.kernels.philox import BLOCKS, GROUP, WORDS_BYTES, fill_group, uint32_pointer
-from fastnn.backend.cpu.options import formula, helper
+from fastnn.backend.cpu.options import around_users, formula, helper
 from fastnn.backend.cpu.options import users as users_double
 from fastnn.formulas import activations, own
 from fastnn.program.layout import Counter
@@ -21,7 +21,7 @@ _SEED, _STEP = int(Counter.SEED), int(Counter.STEP)
 def _formulas(kit: Kit, variant: str) -> tuple[Any, Any]:
     users = own.find(variant)
     if users is not None:
-        return own.activation(users, kit.real, formula, kit.users, users_double)
+        return own.activation(users, kit.real, around_users, kit.users, users_double)
     table: dict[str, tuple[Any, Any]] = activations.define(kit.real, formula, functions(kit.dtype))
     return table[variant]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastnn.backend.cpu.float_mode import enter_kernel_mode, restore_mode
 from fastnn.backend.cpu.intrinsics import call_kernel, int64_pointer
-from fastnn.backend.cpu.kernels.kit import Kit, kernel
+from fastnn.backend.cpu.kernels.kit import Kit, kernel, note_raised
 from fastnn.backend.cpu.kernels.team import contended, enter, leave, run_together
 from fastnn.backend.cpu.options import helper
 from fastnn.backend.cpu.team_layout import FINER, PARTS_SHIFT
@@ -24,7 +24,7 @@ def run_in_turn(record: int, context: int, nth: int) -> None:
     kernel_address = int64_pointer(record)[KERNEL_WORD]
     for ith in range(nth):
         if call_kernel(kernel_address, record, context, ith, nth) != 0:
-            int64_pointer(context)[_STATUS] = _RAISED
+            note_raised(record, context)
 
 
 @kernel("run", arguments=6, returns=True)

@@ -19,7 +19,7 @@ from fastnn.program.layout import MAP_WORD, OFFSET_BITS, OFFSET_MASK, PARAMS_AT,
 from fastnn.program.ops import OPS
 
 _PARAMS_BYTES = PARAMS_AT * 8
-_STATUS, _RAISED = int(Counter.STATUS), int(Status.KERNEL_RAISED)
+_STATUS, _DETAIL, _RAISED = int(Counter.STATUS), int(Counter.STATUS_DETAIL), int(Status.KERNEL_RAISED)
 
 Factory = Callable[["Kit", str], Callable[..., Any]]
 
@@ -75,10 +75,18 @@ def has(record: int, word: int) -> bool:
 
 
 @helper
+def note_raised(record: int, context: int) -> None:
+    """End a program because a record's kernel has raised, as a user's function may."""
+    words = int64_pointer(context)
+    words[_DETAIL] = record
+    words[_STATUS] = _RAISED
+
+
+@helper
 def apply_map(record: int, context: int, out: int, x: int, saved: int, n: int) -> None:
     """Apply a record's mapped function to n elements; one that raises, as a user's may, ends the program."""
-    if call_map(int64_pointer(record)[MAP_WORD], out, x, saved, n, record + _PARAMS_BYTES) != 0:
-        int64_pointer(context)[_STATUS] = _RAISED
+    if call_map(int64_pointer(record)[MAP_WORD], context, out, x, saved, n, record + _PARAMS_BYTES) != 0:
+        note_raised(record, context)
 
 
 @helper

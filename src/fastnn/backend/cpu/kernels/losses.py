@@ -11,7 +11,7 @@ from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer, stack_
 from fastnn.backend.cpu.kernels.kit import Kit, address, functions, given, has, kernel, part, rows_part
 from fastnn.backend.cpu.kernels.rows import row_functions
 from fastnn.backend.cpu.kernels.short import LANES, LONGEST, is_short, lane_functions, lanes_of
-from fastnn.backend.cpu.options import formula, helper
+from fastnn.backend.cpu.options import around_users, formula, helper
 from fastnn.backend.cpu.options import users as users_double
 from fastnn.formulas import losses, own
 from fastnn.program.layout import Counter
@@ -28,7 +28,7 @@ def loss(kit: Kit, variant: str) -> Callable[..., Any]:
     at, real = kit.at, kit.real
     users = own.find(variant)
     if users is not None:
-        value, gradient = own.loss(users, real, formula, kit.users, users_double)
+        value, gradient = own.loss(users, real, around_users, kit.users, users_double)
     else:
         value, gradient = losses.define(real, formula, functions(kit.dtype))[variant]
     zero, weigh = real(0.0), losses.weighing(real, formula)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer
 from fastnn.backend.cpu.kernels.kit import Kit, address, flags_of, has, kernel, part, rows_part
-from fastnn.backend.cpu.options import formula, helper
+from fastnn.backend.cpu.options import around_users, formula, helper
 from fastnn.formulas import optimizers as formulas
 from fastnn.formulas import own
 from fastnn.formulas.optimizers import HYPER_COLUMNS
@@ -27,7 +27,7 @@ def optimizer(kit: Kit, variant: str) -> Callable[..., Any]:
     at, real = kit.at, kit.real
     users = own.find(variant)
     if users is not None:
-        step, slots = own.update(users, real, formula, kit.users), users.slots
+        step, slots = own.update(users, real, around_users, kit.users), users.slots
     else:
         step = formulas.define(real, formula, kit.math)[variant]
         slots = len(formulas.FORMULAS[variant].slots)

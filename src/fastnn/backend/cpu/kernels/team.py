@@ -30,7 +30,7 @@ _LOCK_MUTEX, _UNLOCK_MUTEX = int(Word.LOCK_MUTEX), int(Word.UNLOCK_MUTEX)
 _SLEEP, _WAKE, _YIELD, _SPINS = int(Word.SLEEP), int(Word.WAKE), int(Word.YIELD), int(Word.SPINS)
 _PROCESSOR, _USAGE, _MASTER_PROCESSOR = int(Word.PROCESSOR), int(Word.USAGE), int(Word.MASTER_PROCESSOR)
 _CONTENDED = int(Word.CONTENDED)
-_STATUS, _RAISED = int(Counter.STATUS), int(Status.KERNEL_RAISED)
+_STATUS, _DETAIL, _RAISED = int(Counter.STATUS), int(Counter.STATUS_DETAIL), int(Status.KERNEL_RAISED)
 # A worker without work looks around every so many looks, some 30 us.
 _LOOK_MASK = 1023
 _THIS_THREAD = 1  # RUSAGE_THREAD
@@ -114,6 +114,7 @@ def claim(team: int) -> int:
 def work(record: int, context: int, claimed: int) -> None:
     """Run one part."""
     if call_kernel(int64_pointer(record)[KERNEL_WORD], record, context, claimed & 0xFFFF, claimed >> 16) != 0:
+        atomic_store(context + _DETAIL * 8, record)
         atomic_store(context + _STATUS * 8, _RAISED)
 
 
@@ -244,3 +245,21 @@ def team_worker(kit: Kit, variant: str) -> Callable[..., Any]:
         return count[0]
 
     return team_worker
+
+
+@kernel("team_shrink", arguments=2, returns=True)
+def team_shrink(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Have the workers end whose index is not below a size, those that sleep too.
+
+    In one native call: a signal handler that ran a program while Python held the mutex would wait for it for ever.
+    """
+
+    def team_shrink(team, size):
+        words = int64_pointer(team)
+        lock(team)
+        atomic_store(team + _SIZE, size)
+        call_system(words[_WAKE], words[_WORK], 0, 0, 0)
+        unlock(team)
+        return size
+
+    return team_shrink

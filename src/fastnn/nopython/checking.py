@@ -1,0 +1,91 @@
+"""A look at the arguments of a compiled call from Python, which says what is wrong in numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backend.cpu.frozen import FrozenNetworks
+from fastnn.backend.cpu.frozen_layout import Word
+from fastnn.backend.cpu.learner import Learner
+from fastnn.nopython.calls import check_learner, check_workspace
+from fastnn.nopython.functions import check_prediction, count, member, rows_of
+from fastnn.nopython.learning import train_step
+
+
+def check(net: Any, x: Any, out: Any = None, work: Any = None, *, y: Any = None, sample_weight: Any = None) -> None:
+    """Raise what a call of `predict` or `train_step` with these arguments would raise, with the numbers in it.
+
+    Compiled code says what is wrong without numbers, and Numba loses errors that are raised in ``prange``: call this
+    from Python before. Nothing is changed; compiled code cannot call it.
+
+    Parameters
+    ----------
+    net : FrozenNetwork, Learner or FrozenNetworks
+    x : array
+        As for `predict` and `train_step`.
+    out : array, optional
+        As for `predict`, which is checked where it is given.
+    work : array of int64, optional
+        From `workspace`.
+    y : array or number, optional
+        As for `train_step`, which is checked where it is given; `net` is a learner then.
+    sample_weight : array or number, optional
+        Likewise.
+
+    Raises
+    ------
+    ValueError
+        When shapes or values do not fit, or neither `out` nor `y` is given.
+    TypeError, RuntimeError
+        As `predict` and `train_step` do.
+    """
+    if out is None and y is None:
+        raise ValueError("check: expected out, for predict, or y, for train_step")
+    if out is not None and isinstance(net, FrozenNetworks):
+        for name, array in (("x", x), ("out", out)):
+            if np.ndim(array) < 2 or len(array) != count(net):
+                wanted = f"one element of the first axis for each of {count(net)} networks"
+                raise ValueError(f"{name}: expected {wanted}, got shape {np.shape(array)}")
+        for index in range(count(net)):
+            check_prediction(member(net, index), x[index], out[index], work)
+    elif out is not None:
+        check_prediction(net, x, out, work)
+    if y is not None:
+        _check_step(net, x, y, work, sample_weight)
+
+
+def _check_step(learner: Any, x: Any, y: Any, work: Any, sample_weight: Any) -> None:
+    check_learner(learner)
+    check_workspace(work)
+    code = learner.training
+    if isinstance(x, np.ndarray):
+        n = rows_of(code, "x", x, Word.INPUT_NDIM, Word.INPUT_SHAPE)
+        batch = x.ndim > code[Word.INPUT_NDIM]
+        _check_targets(code, np.asarray(y), n, batch=batch)
+        if sample_weight is not None and np.size(sample_weight) != n:
+            raise ValueError(
+                f"sample_weight: expected {n} numbers, one a row of x, got shape {np.shape(sample_weight)}"
+            )
+    apart: Learner = learner._replace(
+        **{name: np.array(getattr(learner, name)) for name in ("parameters", "state", "progress")}
+    )
+    # all that is left, such as NaN and the schedule, is found by a step of a copy
+    train_step(apart, x, y, None if work is None else np.array(work), sample_weight)
+
+
+def _check_targets(code: NDArray[np.int64], y: NDArray[Any], n: int, *, batch: bool) -> None:
+    """Raise unless targets have the shape that n rows ask for, and labels are classes."""
+    sample = tuple(code[Word.OUTPUT_SHAPE : Word.OUTPUT_SHAPE + int(code[Word.OUTPUT_NDIM])].tolist())
+    wanted = (n, *sample) if batch else sample
+    # a last axis of length 1 may be missing
+    shorter = wanted[:-1] if sample[-1:] == (1,) else wanted
+    if y.shape not in (wanted, shorter):
+        raise ValueError(f"y: expected shape {wanted}, got {y.shape}")
+    if code[Word.LABELS] and y.dtype.kind in "iu":
+        bad = np.argwhere((y < 0) | (y >= code[Word.COLUMNS]))
+        if len(bad):
+            at = tuple(bad[0].tolist())
+            raise ValueError(f"y: expected labels from 0 to {code[Word.COLUMNS] - 1}, got {y[at]} at {at}")

@@ -12,6 +12,9 @@ import fastnn as fnn
 from fastnn import nopython as fnp
 from frozen import MODELS, RNG, chain, predict, rows, same_numbers  # noqa: F401
 
+# some of the networks have batch normalisation, and steps on one row are among those that are compared
+pytestmark = pytest.mark.filterwarnings("ignore:.*a training batch of one row:RuntimeWarning")
+
 SIZES = (1, 2, 3, 5, 16, 17, 33)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import losses, metrics
+from fastnn.callbacks.monitor import Monitor
 from fastnn.config import from_config, to_config
 from fastnn.registry import REGISTRY
 
@@ -326,6 +327,23 @@ def test_a_class_of_rows_of_weight_zero_counts_in_macro_averages():
     model.compile("sgd", "mse", weighted_metrics=["f1", metrics.ConfusionMatrix()])
     logs = model.evaluate(p, np.eye(3)[y], sample_weight=w, batch_size=2)
     assert logs["weighted_f1"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("callback", [fnn.EarlyStopping, fnn.ReduceLROnPlateau])
+def test_all_metrics_have_a_direction(callback):
+    # those of the library by name, alias and class
+    known = {"accuracy": "max", "auc": "max", "f1": "max", "mae": "min", "mse": "min", "precision": "max", "r2": "max"}
+    known |= {"recall": "max", "rmse": "min", "pearson": "max", "r2_score": "max", "pearson_correlation": "max"}
+    for name, better in known.items():
+        for label in (name, f"val_{name}", f"val_weighted_{name}", f"head_{name}_2"):
+            assert Monitor("Test", label).larger is (better == "max"), label
+            callback(label)
+    for kind in REGISTRY["metric"].values():
+        assert kind.better in ("min", "max") or kind is metrics.ConfusionMatrix
+        if kind.better:
+            callback(f"val_{kind.name}")
+    with pytest.raises(ValueError, match="mode="):
+        callback("val_confusion_matrix")
 
 
 def test_states_are_apart():

@@ -8,8 +8,8 @@ from typing import Any
 
 #: Where neither the function nor the exception is known.
 RAISED = (
-    "a compiled kernel raised: a function of your own (an exception, a failed assert, an index out of bounds), or a bug "
-    "in fastnn"
+    "a compiled kernel raised: a function of your own (an exception, a failed assert, an index out of bounds), or a "
+    "bug in fastnn"
 )
 
 

@@ -9,24 +9,20 @@ from threading import get_ident
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastnn import casts, optimizers
 from fastnn._numbers import flag
 from fastnn.callbacks import Callback
-from fastnn.console import quantities, say
 from fastnn.hints import explained
-from fastnn.layers.base import positive_int
 from fastnn.layers.symbol import Symbol
-from fastnn.model import quick
 from fastnn.model.architecture import Architecture
-from fastnn.model.feeding import FeedingMixin
 from fastnn.model.network import LIBRARY_ATTRIBUTES
+from fastnn.model.predicting import PredictingMixin
 from fastnn.model.programs import output_ends
 from fastnn.model.reading import reads
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
-from fastnn.training import batches, passes, quick_step
+from fastnn.training import batches, quick_step
 from fastnn.training.criteria import check_names
 from fastnn.training.fit import fit
 from fastnn.training.history import History
@@ -34,7 +30,7 @@ from fastnn.training.loop import warn_of_bad_loss
 from fastnn.training.objective import Objective, as_list
 
 
-class Model(FeedingMixin):
+class Model(PredictingMixin):
     """A neural network: any acyclic graph of layers between inputs and outputs.
 
     ::
@@ -320,143 +316,6 @@ class Model(FeedingMixin):
         elif self._bad_loss:
             self._bad_loss = False
         return logs if return_dict else as_list(logs)
-
-    def test_on_batch(self, x: Any, y: Any, sample_weight: Any = None, return_dict: bool = True) -> Any:
-        """Return loss and metrics over one batch; see `evaluate`."""
-        if self._is_batches(x):
-            raise TypeError(f"x: expected one batch, got {type(x).__name__}, an iterable of batches: use evaluate")
-        return self.evaluate(x, y, sample_weight=sample_weight, return_dict=return_dict)
-
-    @explained
-    @reads
-    def evaluate(
-        self,
-        x: Any,
-        y: Any = None,
-        batch_size: int | None = None,
-        sample_weight: Any = None,
-        verbose: int | str = 0,
-        return_dict: bool = True,
-        device: str | None = None,
-        steps: int | None = None,
-    ) -> dict[str, Any] | Any:
-        """Return loss and metrics over data, such as {"loss": 0.1, "accuracy": 0.97}.
-
-        Parameters
-        ----------
-        x, y, sample_weight
-            As for `fit`; x may be an iterable of batches.
-        batch_size : int, optional
-            Rows at a time; does not change the result but for rounding, unless there are `steps`.
-        verbose : {0, 1}
-            1 prints the result.
-        return_dict : bool
-            False gives a list, the loss first, or the loss alone where there is nothing else, as Keras does by
-            default.
-        device : str, optional
-            Where to evaluate, such as "cuda"; see `to`.
-        steps : int, optional
-            Batches to evaluate, the first ones; of 32 rows by default.
-        """
-        if steps is not None:
-            steps = positive_int(steps, "steps")
-            batch_size = passes.STEP_ROWS if batch_size is None else batch_size
-        iterable = self._is_batches(x, listed=y is None)
-        if self._compiled is not None:
-            x = self._built_for(x, iterable, pairs=True)
-        objective = self._objective_or_fail()
-        with self._on(device):
-            if iterable:
-                totals, rows = batches.evaluate(self, x, steps)
-            else:
-                feed = self._feed(x, y, sample_weight, None)
-                size = self._batch(batch_size)
-                totals, rows = passes.evaluate(self, feed, size, 0, passes.last_row(steps, size, 0, feed.n))
-        if self._objective is not objective:
-            raise RuntimeError("the model was compiled anew while it was evaluated")
-        logs = objective.results(totals, rows)
-        if verbose == 1:
-            say(" - ".join(quantities({name: one for name, one in logs.items() if isinstance(one, float)}, ": ")))
-        return logs if return_dict else as_list(logs)
-
-    def __call__(self, x: Any) -> NDArray[Any] | Any:
-        """Return `predict(x)` for an array; a model is not a layer, so it takes no symbols.
-
-        Raises
-        ------
-        TypeError
-            When x is a symbol.
-        """
-        if isinstance(x, Symbol):
-            raise TypeError("a model cannot be called on a symbol: build a fastnn.Model of its layers instead")
-        return self.predict(x)
-
-    def predict_on_batch(self, x: Any) -> Any:
-        """Return `predict(x)` for one batch."""
-        if self._is_batches(x):
-            raise TypeError(f"x: expected one batch, got {type(x).__name__}, an iterable of batches: use predict")
-        return self.predict(x)
-
-    # `| Any`: lists for several outputs, which a checker would have to be told of in each call
-    def predict(
-        self,
-        x: Any,
-        batch_size: int | None = None,
-        verbose: int | str = 0,
-        steps: int | None = None,
-        device: str | None = None,
-    ) -> NDArray[Any] | Any:
-        """Return the outputs for rows: an array of shape (n, *output_shape), a list for several outputs.
-
-        Parameters
-        ----------
-        x : array of shape (n, *input_shape), list or dict of arrays, or an iterable of batches of inputs
-            Batches may be tuples (x, y), as for `fit`.
-        batch_size : int, optional
-            Rows at a time; does not change the result but for rounding, unless there are `steps`.
-        verbose
-            Taken for the sake of code written for Keras; nothing is shown.
-        steps : int, optional
-            Batches to predict, the first ones; of 32 rows by default.
-        device : str, optional
-            Where to predict, such as "cuda"; see `to`.
-
-        Returns
-        -------
-        array, or list of arrays
-            `fastnn.DeviceArray` where x is on a GPU, else NumPy arrays.
-        """
-        if device is not None and device != self._device:
-            with self._on(device):
-                return self.predict(x, batch_size, steps=steps)
-        if batch_size is steps is None:
-            known = self._quick.get(quick.LATEST)
-            if known is not None:
-                result = known(x)
-                if result is not False:
-                    return result
-            known = quick.find(self._quick, x)
-            if known is not None:
-                result = known(x)
-                if result is not False:
-                    return result
-        if steps is not None:
-            steps = positive_int(steps, "steps")
-            batch_size = passes.STEP_ROWS if batch_size is None else batch_size
-        return self._predict(x, batch_size, steps)
-
-    @reads
-    def _predict(self, x: Any, batch_size: int | None, steps: int | None) -> Any:
-        batch = self._batch(batch_size)
-        iterable = self._is_batches(x)
-        x = self._built_for(x, iterable, pairs=False)
-        self._architecture_or_fail()
-        if iterable:
-            return batches.predict(self, x, steps)
-        results = passes.predict(self, self._inputs(x), batch, steps)
-        if batch_size is None:
-            quick.learn(self, x, batch)
-        return results[0] if len(results) == 1 else results
 
     @reads
     def save(self, path: str | os.PathLike[str], include_optimizer: bool = True) -> None:

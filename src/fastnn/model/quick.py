@@ -28,7 +28,7 @@ from fastnn.program.layout import Counter, Status
 from fastnn.threads import get_num_threads
 
 if TYPE_CHECKING:
-    from fastnn.model.model import Model
+    from fastnn.model.feeding import FeedingMixin
     from fastnn.model.runtime import Runtime
     from fastnn.training.feed import Feed
 
@@ -58,7 +58,7 @@ LATEST = "latest"
 MOST_BYTES = 1 << 18
 
 
-def learn(model: Model, x: Any, batch: int) -> None:
+def learn(model: FeedingMixin, x: Any, batch: int) -> None:
     """Keep what predicts rows like x in the model's runtime, if they are few.
 
     Parameters
@@ -92,7 +92,7 @@ def learn(model: Model, x: Any, batch: int) -> None:
         keep(runtime.quick, key, made, _MARKERS)
 
 
-def _make(model: Model, x: Any, parts: list[NDArray[Any]]) -> Kept:
+def _make(model: FeedingMixin, x: Any, parts: list[NDArray[Any]]) -> Kept:
     """Make what predicts rows like x, or `_NEVER`."""
     runtime, wanted = model._runtime, [(part.shape, part.dtype) for part in parts]
     placement = runtime.placement
@@ -156,7 +156,7 @@ def find(kept: dict[Any, Any], x: Any) -> Predict | None:
     return predict
 
 
-def _on_device(model: Model, feed: Feed, rows: list[NDArray[Any]], single: bool) -> Predict:
+def _on_device(model: FeedingMixin, feed: Feed, rows: list[NDArray[Any]], single: bool) -> Predict:
     """Make the prediction by a run that is ready on the GPU; it returns False where that has to be made anew."""
     runtime, placement = model._runtime, model._runtime.placement
     assert placement is not None

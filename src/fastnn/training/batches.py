@@ -18,6 +18,7 @@ from fastnn.training import passes
 from fastnn.training.feed import Feed
 
 if TYPE_CHECKING:
+    from fastnn.model.feeding import FeedingMixin
     from fastnn.model.model import Model
     from fastnn.training.loop import Run
 
@@ -142,7 +143,7 @@ def train_iterable(
     return train_epoch
 
 
-def evaluate(model: Model, iterable: Iterable[Any], steps: int | None = None) -> tuple[NDArray[np.float64], int]:
+def evaluate(model: FeedingMixin, iterable: Iterable[Any], steps: int | None = None) -> tuple[NDArray[np.float64], int]:
     """Fill fresh accumulators over all batches, or the next `steps`; returns them and the number of rows."""
     totals, rows = model._objective_or_fail().initial(), 0
     for number, batch in _some(iterable, steps):
@@ -153,7 +154,7 @@ def evaluate(model: Model, iterable: Iterable[Any], steps: int | None = None) ->
     return totals, rows
 
 
-def predict(model: Model, iterable: Iterable[Any], steps: int | None = None) -> Any:
+def predict(model: FeedingMixin, iterable: Iterable[Any], steps: int | None = None) -> Any:
     """Return the outputs for all batches of inputs, or the next `steps`, joined."""
     found, n_inputs = [], len(model.input_names)
     for number, batch in _some(iterable, steps):

@@ -16,7 +16,7 @@ from fastnn.training.feed import Feed
 from fastnn.training.pace import Pacer
 
 if TYPE_CHECKING:
-    from fastnn.model.model import Model
+    from fastnn.model.feeding import FeedingMixin
 
 # Rows a batch where the user gives none: enough to fill the cores' vector units, little enough for the caches.
 DEFAULT_BATCH = 256
@@ -50,7 +50,7 @@ def user_level() -> int:
 
 
 def sweep(
-    model: Model, feed: Feed, batch: int, first: int, last: int, request: Callable[[int], Request],
+    model: FeedingMixin, feed: Feed, batch: int, first: int, last: int, request: Callable[[int], Request],
     totals: NDArray[np.float64] | None = None,
 ) -> None:  # fmt: skip
     """Run a program over rows [first, last): whole batches, then what is left."""
@@ -67,14 +67,14 @@ def sweep(
         row += steps * size
 
 
-def evaluate(model: Model, feed: Feed, batch: int, first: int, last: int) -> tuple[NDArray[np.float64], int]:
+def evaluate(model: FeedingMixin, feed: Feed, batch: int, first: int, last: int) -> tuple[NDArray[np.float64], int]:
     """Fill fresh accumulators over rows [first, last); returns them and the number of rows."""
     totals = model._objective_or_fail().initial()
     sweep(model, feed, batch, first, last, lambda size: feed.request("evaluate", size), totals)
     return totals, last - first
 
 
-def predict(model: Model, feed: Feed, batch: int, steps: int | None = None) -> list[NDArray[Any]]:
+def predict(model: FeedingMixin, feed: Feed, batch: int, steps: int | None = None) -> list[NDArray[Any]]:
     """Return the outputs for all rows, or those of the first `steps` batches."""
     n = last_row(steps, batch, 0, feed.n)
     shapes = model._architecture_or_fail().output_shapes

@@ -234,7 +234,8 @@ def test_other_processes(method):
     net = build(lambda z: z * 0.25 + math.tanh(z)).freeze()
     model = build(snake, squared)
     with multiprocessing.get_context(method).Pool(1) as pool:
-        predicted, out, learner = pool.apply(_predict_and_train, (model, net, model.learner(), x, y))
+        # what cannot be unpickled kills the child, and the pool says nothing
+        predicted, out, learner = pool.apply_async(_predict_and_train, (model, net, model.learner(), x, y)).get(300)
     assert predicted.tobytes() == model.predict(x).tobytes()
     here = np.empty_like(y)
     fnp.predict(net, x, here)

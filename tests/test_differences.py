@@ -34,6 +34,12 @@ def test_log_loss_is_that_of_its_logit(logit, target):
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("place", [-np.inf, np.inf, np.nan])
+def test_there_is_no_slope_where_no_step_can_be_taken(place):
+    derivative = differences.make(lambda function: function, lambda given, x: x * x)
+    assert np.isnan(derivative((), place))
+
+
 @pytest.mark.parametrize("p", [1e-30, 1e-12, 4e-6, 1.7e-5, 1e-3, 0.5, 1.0 - 1e-3, 1.0 - 4e-6, 1.0 - 1e-12])
 def test_slopes_near_poles_in_float64(p):
     model = fnn.Sequential([fnn.Input(1), fnn.Flatten()], dtype="float64")

@@ -39,6 +39,8 @@ def make(jit: Jit, value: Any) -> Any:
 
     @jit
     def derivative(given, x):  # type: ignore[no-untyped-def]
+        if x - x != 0.0:  # at an infinity steps neither move nor shrink
+            return x - x
         size = abs(x)
         h, shortest = STEP * max(1.0, size), _SHORTEST * (size if size > 0.0 else 1.0)
         while h >= shortest:

@@ -146,15 +146,15 @@ def packed(*relocations: NDArray[np.uint8]) -> bytes:
     return bytes(cloudpickle.dumps(users))
 
 
-def unpack(users: bytes) -> None:
-    """Make functions of the user's own known that came from another process."""
-    for function in pickle.loads(users) if users else ():
-        own.enroll(function)
+def unpack(users: bytes) -> list[own.Own]:
+    """Return functions of the user's own that came from another process; they are known while somebody holds them."""
+    return [own.enroll(function) for function in pickle.loads(users)] if users else []
 
 
 def _restore(packed: bytes, digest: bytes) -> FrozenNetwork | FrozenNetworks:
     kind: type[FrozenNetwork | FrozenNetworks]
     kind, code, parameters, relocations, gradient, gradient_relocations, users = opened(packed, digest)
-    unpack(users)
+    held = unpack(users)
     here, backward = frozen_code.relocate(code, relocations), frozen_code.relocate(gradient, gradient_relocations)
+    del held  # the kernels, which stay, hold the functions
     return kind(here, owned(parameters), np.array(relocations), backward, np.array(gradient_relocations))

@@ -218,7 +218,8 @@ def _progress(numbers: Numbers) -> NDArray[np.int64]:
 def _restore(packed: bytes, digest: bytes) -> Learner:
     network: FrozenNetwork
     network, training, relocations, seeded, seeded_relocations, state, progress, users = opened(packed, digest)
-    unpack(users)
+    held = unpack(users)
     step, gradients = frozen_code.relocate(training, relocations), frozen_code.relocate(seeded, seeded_relocations)
+    del held  # the kernels, which stay, hold the functions
     places = np.array(relocations), np.array(seeded_relocations)
     return Learner(*network, step, places[0], gradients, places[1], owned(state), np.array(progress))

@@ -68,7 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     # the oracle takes its definitions from the array functions that users call, not from the compiled formulas
     "backend/reference": {"activations", "formulas", "losses", "metrics", "program"},
     "nopython": {"backend/cpu", "backend/cuda", "casts", "hints"},
-    "linalg": {"activations", "addresses", "backend/cpu", "casts", "formulas", "program", "threads"},
+    "linalg": {"activations", "addresses", "backend/cpu", "casts", "formulas", "locks", "program", "threads"},
 }
 STOREY = {"model", "training", "saving"}
 ALLOWED |= {room: set(ALLOWED) | STOREY for room in STOREY}

@@ -180,7 +180,9 @@ def test_what_a_function_raises_is_named_with_its_message(function, exception):
     for call in calls:
         with pytest.raises(RuntimeError) as caught:
             call()
-        assert f"the function '{function.__name__}' raised {said}" in str(caught.value)
+        line = function.__code__.co_firstlineno
+        name = f"the function '{function.__name__}' (test_calls_python.py, line {line})"
+        assert f"{name} raised {said}" in str(caught.value)
         assert type(caught.value.__cause__).__name__ in said
 
 
@@ -191,5 +193,5 @@ def test_an_exception_with_values_names_the_function():
         return x
 
     model = fnn.Sequential([fnn.Input(1), fnn.Dense(1, activation=failing)], seed=0)
-    with pytest.raises(RuntimeError, match="the function 'failing' raised an exception"):
+    with pytest.raises(RuntimeError, match=r"the function 'failing' \(.*, line \d+\) raised an exception"):
         model.predict(X)

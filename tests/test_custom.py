@@ -374,7 +374,7 @@ def looked_up_update(p, g, learning_rate, step):
 def test_exceptions_and_indices_out_of_bounds_end_the_program(dtype):
     x, y = np.full((40, 1), 7.0, dtype), np.zeros((40, 1), dtype)
     for function in (raising, looked_up):
-        told = rf"a function of your own, '\w+' \(test_custom\.py, line {function.__code__.co_firstlineno}\)"
+        told = rf"the function '\w+' \(test_custom\.py, line {function.__code__.co_firstlineno}\) raised"
         for layers in ([fnn.Activation(Custom(function))], [fnn.Dense(1, Custom(function), kernel_initializer="ones")]):
             model = fnn.Sequential([fnn.Input(1), *layers], dtype=dtype)
             model.compile("sgd", "mse")

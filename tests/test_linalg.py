@@ -48,9 +48,9 @@ def test_same_bits_for_all_shapes_and_transpositions(dtype, m, n, k, threads):
                 assert out.tobytes() == expected
                 out[...] = np.nan
                 # on two threads the builtin asks for Python where there is no team yet, or its master has moved
-                if threads == 1 or m <= 33 or linalg._direct(a, b, out.copy(), transpose_a, transpose_b):
-                    assert linalg._direct(a, b, out, transpose_a, transpose_b)
-                    assert out.tobytes() == expected
+                done = linalg._direct(a, b, out, transpose_a, transpose_b)
+                assert done or (threads == 2 and m > 33)
+                assert not done or out.tobytes() == expected
 
 
 @pytest.mark.parametrize("size", [8, 150])

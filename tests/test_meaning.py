@@ -140,13 +140,13 @@ def built(layers):
 
 REFUSED = {
     "poisson": [None, "tanh", "elu", "selu", "gelu", "silu", "mish", "softsign", "leaky_relu", "log_softmax"],
-    "kl_divergence": [None, "tanh", "relu", "softplus", "sigmoid", "hard_sigmoid", "log_softmax"],
+    "kl_divergence": [None, "tanh", "relu", "softplus", "log_softmax"],
     "cross_entropy": [None, "tanh", "relu", "sigmoid", "log_softmax"],
     "bce": [None, "tanh", "relu", "relu6", "softplus", "log_softmax"],
 }
 TAKEN = {
     "poisson": ["relu", "softplus", "relu6", "sigmoid", "softmax", fnn.activations.LeakyReLU(0.0)],
-    "kl_divergence": ["softmax"],
+    "kl_divergence": ["softmax", "sigmoid", "hard_sigmoid"],
     "cross_entropy": ["softmax"],
     "bce": ["sigmoid", "hard_sigmoid", "softmax"],
 }

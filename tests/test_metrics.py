@@ -340,8 +340,9 @@ def test_all_metrics_have_a_direction(callback):
             callback(label)
     for kind in REGISTRY["metric"].values():
         assert kind.better in ("min", "max") or kind is metrics.ConfusionMatrix
-        if kind.better:
-            callback(f"val_{kind.name}")
+        # the name of `MeanLoss` is its loss's
+        for name in REGISTRY["loss"] if kind is metrics.MeanLoss else [kind.name] if kind.better else []:
+            callback(f"val_{name}")
     with pytest.raises(ValueError, match="mode="):
         callback("val_confusion_matrix")
 

@@ -15,6 +15,7 @@ from numba.core.errors import TypingError
 import fastnn as fnn
 from fastnn import nopython as fnp
 from fastnn.backend.cpu.frozen_layout import Word
+from fastnn.backend.cpu.sealed import opened
 from frozen import MODELS, expected, predict, predict_with, round_trip, rows
 
 
@@ -135,7 +136,7 @@ def test_addresses_of_another_process_are_never_called():
         with pytest.raises(RuntimeError, match="another process"):
             workspace_in_compiled_code(stale, 3)
     assert pickle.loads(pickle.dumps(net)).code[Word.TOKEN] == net.code[Word.TOKEN]
-    relocated = net.__reduce__()[1][1]
+    relocated = opened(*net.__reduce__()[1])[1]
     assert relocated[Word.TOKEN] == relocated[Word.RUN] == 0
     for code in (net.code[:3].copy(), net.code[:0].copy()):
         for call in (predict, fnp.predict):

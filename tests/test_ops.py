@@ -297,7 +297,7 @@ def test_every_op_has_cases():
     assert with_cases == OPS.keys()
     assert OPS.keys() == EXECUTE.keys()
     assert KERNELS.keys() - OPS.keys() == {
-        "map", "map_grad", "run", "team_worker", "direct_matmul", "direct_end", "direct_rows", "epoch",
+        "map", "map_grad", "run", "team_worker", "team_shrink", "direct_matmul", "direct_end", "direct_rows", "epoch",
         "run_frozen", "run_frozen_gradient", "run_learner",
     }  # fmt: skip
     assert OPS.keys() <= KERNELS.keys()

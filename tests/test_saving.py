@@ -30,7 +30,7 @@ def test_networks_of_all_layers_and_losses(tmp_path_factory, case):
     if len(y) == 1:
         y, weight = y[0], None if weight is None else weight[0]
     x = x if len(x) > 1 else x[0]
-    model.fit(x, y, batch_size=4, sample_weight=weight, verbose=0)
+    model.fit(x, y, batch_size=5, sample_weight=weight, verbose=0)
     model.save(path)
     loaded = fnn.load(path)
     assert_same(model, loaded)
@@ -39,7 +39,7 @@ def test_networks_of_all_layers_and_losses(tmp_path_factory, case):
         np.testing.assert_array_equal(one, other)
     assert [layer.trainable for layer in model.layers] == [layer.trainable for layer in loaded.layers]
     for each in (model, loaded):
-        each.fit(x, y, batch_size=4, sample_weight=weight, verbose=0)
+        each.fit(x, y, batch_size=5, sample_weight=weight, verbose=0)
     assert_same(model, loaded)
 
 

@@ -144,10 +144,10 @@ def check_types(own: Own, kind: str) -> Own:
     ValueError
         When Numba cannot; the message names the function, its line and the reason.
     """
-    if (own.key, kind) not in _checked:
+    if (own.text, kind) not in _checked:
         for checker in _checkers:
             checker(own, kind)
-        _checked.add((own.key, kind))
+        _checked.add((own.text, kind))
     return own
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.console import quantities, say
@@ -27,7 +28,6 @@ class PredictingMixin(FeedingMixin):
         return self.evaluate(x, y, sample_weight=sample_weight, return_dict=return_dict)
 
     @explained
-    @reads
     def evaluate(
         self,
         x: Any,
@@ -65,18 +65,23 @@ class PredictingMixin(FeedingMixin):
             x = self._built_for(x, iterable, pairs=True)
         objective = self._objective_or_fail()
         with self._on(device):
-            if iterable:
-                totals, rows = batches.evaluate(self, x, steps)
-            else:
-                feed = self._feed(x, y, sample_weight, None)
-                size = self._batch(batch_size)
-                totals, rows = passes.evaluate(self, feed, size, 0, passes.last_row(steps, size, 0, feed.n))
+            totals, rows = self._evaluate(x, y, sample_weight, iterable, batch_size, steps)
         if self._objective is not objective:
             raise RuntimeError("the model was compiled anew while it was evaluated")
         logs = objective.results(totals, rows)
         if verbose == 1:
             say(" - ".join(quantities({name: one for name, one in logs.items() if isinstance(one, float)}, ": ")))
         return logs if return_dict else as_list(logs)
+
+    @reads
+    def _evaluate(
+        self, x: Any, y: Any, sample_weight: Any, iterable: bool, batch_size: int | None, steps: int | None
+    ) -> tuple[NDArray[np.float64], int]:
+        """Return the accumulators over all rows, and how many rows there were."""
+        if iterable:
+            return batches.evaluate(self, x, steps)
+        feed, size = self._feed(x, y, sample_weight, None), self._batch(batch_size)
+        return passes.evaluate(self, feed, size, 0, passes.last_row(steps, size, 0, feed.n))
 
     def __call__(self, x: Any) -> NDArray[Any] | Any:
         """Return `predict(x)` for an array; a model is not a layer, so it takes no symbols.

@@ -207,7 +207,8 @@ def _unmet(loss: Loss, end: End, columns: int) -> str:
     """Return what a loss takes, where an op gives something else."""
     low, high = loss.prediction_range
     inside = low <= end.low and end.high <= high
-    if isinstance(loss, (CrossEntropy, KLDivergence)):
+    # a Kullback-Leibler divergence is also taken of what is no distribution over all columns, such as sigmoids
+    if isinstance(loss, CrossEntropy) or (isinstance(loss, KLDivergence) and not (inside and end.op != "softmax")):
         if end.op == "softmax" and end.sums_to_one != columns:
             return f"probabilities of {columns} classes that sum to 1 (Reshape or Concatenate has divided the classes)"
         good = end.sums_to_one == columns or (inside and end.op in ("add", "multiply"))

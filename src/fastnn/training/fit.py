@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -115,15 +116,24 @@ def _count(value: Any, what: str) -> int:
     return int(value)
 
 
-def _validated_epochs(value: Any) -> Callable[[int], bool]:
-    """Return the test that `validation_freq` means: of every n-th epoch, or of those in a list, counted from 1."""
+@dataclass(frozen=True)
+class _Validated:
+    """Whether an epoch is validated: every n-th one, or those of a set, counted from 1."""
+
+    every: int
+    chosen: frozenset[int] = frozenset()
+
+    def __call__(self, epoch: int) -> bool:
+        return (epoch + 1) % self.every == 0 if self.every else epoch + 1 in self.chosen
+
+
+def _validated_epochs(value: Any) -> _Validated:
+    """Return the test that `validation_freq` means."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-        every = positive_int(value, "validation_freq")
-        return lambda epoch: (epoch + 1) % every == 0
+        return _Validated(positive_int(value, "validation_freq"))
     if isinstance(value, (str, bytes, bool, Mapping)) or not isinstance(value, Iterable):
         raise TypeError(f"validation_freq: expected an integer, or a list of epochs counted from 1, got {value!r}")
-    chosen = frozenset(positive_int(one, "validation_freq") for one in value)
-    return lambda epoch: epoch + 1 in chosen
+    return _Validated(0, frozenset(positive_int(one, "validation_freq") for one in value))
 
 
 @contextmanager

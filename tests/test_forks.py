@@ -141,7 +141,7 @@ def test_a_fork_waits_for_what_is_compiled():
             raise ZeroDivisionError
         def loop():
             while not state["stop"]:
-                try: library.load(f"name-{state['count']}", slow, keep=False)
+                try: library.load(f"name-{state['count']}", slow)
                 except ZeroDivisionError: pass
         thread = threading.Thread(target=loop); thread.start()
         statuses = []

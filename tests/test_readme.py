@@ -49,7 +49,7 @@ def test_both_commands_stand_there():
     commands = [block.strip() for block in blocks("sh")]
     assert commands == [
         "python -m pip install . && python -m fastnn",
-        'python -m pip install ".[test]" && python -m pytest',
+        'python -m pip install ".[test]" && python -m pytest -n 2',
     ]
 
 

@@ -215,3 +215,15 @@ def batches_of(batches):
             return iter(batches)
 
     return Again()
+
+
+def test_loss_weights_may_be_numbers_of_numpy():
+    x, y, losses = np.ones((4, 2)), np.zeros((4, 1)), []
+    for weight in (1.0, np.float32(0.5), np.int64(3)):
+        model = fnn.Sequential([fnn.Input(2), fnn.Dense(1)], seed=0)
+        model.compile("sgd", "mse", loss_weights=weight)
+        losses.append(model.evaluate(x, y)["loss"])
+    assert losses == pytest.approx([losses[0], 0.5 * losses[0], 3.0 * losses[0]])
+    for bad in (True, "1", np.nan):
+        with pytest.raises((TypeError, ValueError), match="loss_weights"):
+            model.compile("sgd", "mse", loss_weights=bad)

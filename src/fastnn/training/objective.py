@@ -17,6 +17,7 @@ from fastnn.graph.meaning import End
 from fastnn.losses import Loss
 from fastnn.metrics import MeanLoss, Metric
 from fastnn.program.layout import Buffer, encode
+from fastnn.registry import check_real
 from fastnn.training.criteria import (
     Named,
     check_ends,
@@ -116,12 +117,8 @@ class Objective:
         losses = resolve_losses(loss, output_names)
         for one, ends, shape, name in zip(losses, output_ends, output_shapes, output_names, strict=True):
             check_ends(one, ends, shape[-1] if shape else 1, name)
-        weights = []
-        for one in per_output(1.0 if loss_weights is None else loss_weights, output_names, "loss_weights"):
-            weight = 1.0 if one is None else one
-            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not np.isfinite(weight):
-                raise ValueError(f"loss_weights: expected finite numbers, got {weight!r}")
-            weights.append(float(weight))
+        wanted = per_output(1.0 if loss_weights is None else loss_weights, output_names, "loss_weights")
+        weights = [1.0 if one is None else check_real("loss_weights", one) for one in wanted]
         size = LOSSES + 2 * len(output_names)
         measures: dict[tuple[Any, ...], Measure] = {}
         readings: list[Reading] = []
@@ -134,8 +131,8 @@ class Objective:
                     "Reshape((1,)) gives"
                 )
             unweighted = {named.name for named in plain[output]}
-            for weighted, wanted in ((False, plain[output]), (True, weighed[output])):
-                for named in wanted:
+            for weighted, chosen in ((False, plain[output]), (True, weighed[output])):
+                for named in chosen:
                     metric, first = suited(named.metric, losses[output], output_ends[output], shape[-1])
                     if isinstance(metric, MeanLoss):
                         check_ends(metric.loss, output_ends[output], shape[-1], name)

@@ -114,6 +114,7 @@ class DirectMatmul:
             # small products that could be shared come one after the other, and there is no team yet
             team.grown(number)
             self._words[Word.SKIPPED] = 0
+        team.settle()
         self._meet()
         (key,) = kernels_of(bound.program)
         if key.variant == "blocked" and not self._scratches:

@@ -199,6 +199,7 @@ def gather(size: int, nanoseconds: float) -> int:
     Returns 0 when the run is better off alone: workers sleep, and the run would be over before they are awake,
     unless runs follow each other closely. Or when there can be no team.
     """
+    settle()
     team = _team
     if (
         nanoseconds < WAKE_NANOSECONDS
@@ -208,14 +209,18 @@ def gather(size: int, nanoseconds: float) -> int:
         return 0
     if team is None or team.size < size or _ended:
         team = grown(size)
-    elif team.master_processor.value != team.placed.value:
-        team.place()
     return 0 if team is None else team.address
 
 
 def address() -> int:
     """Return the address of the team's words, 0 while there is no team."""
     return 0 if _team is None or _ended else _team.address
+
+
+def settle() -> None:
+    """Keep workers off the processor of the last run's thread, where it has moved."""
+    if _team is not None and _team.master_processor.value != _team.placed.value:
+        _team.place()
 
 
 def ended() -> None:

@@ -211,14 +211,15 @@ def test_files_stay_readable():
 
 def test_import_is_quick_and_imports_nothing_optional():
     code = (
-        "import time, numpy, sys\nbegin = time.process_time()\nimport fastnn\nprint(time.process_time() - begin)\n"
+        "import time, sys\nbegin = time.process_time()\nimport numpy\nmiddle = time.process_time()\nimport fastnn\n"
+        "print((time.process_time() - middle) / (middle - begin))\n"
         "print(*sorted({'numba', 'matplotlib', 'pandas', 'polars', 'scipy', 'sklearn', 'IPython'} & set(sys.modules)))"
     )
-    seconds = []
+    ratios = []
     for _ in range(5):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        time, _, modules = done.stdout.partition("\n")
+        ratio, _, modules = done.stdout.partition("\n")
         assert modules.strip() == ""
-        seconds.append(float(time))
-    # the quickest: what other processes take from the caches is not the import's
-    assert min(seconds) < 0.4
+        ratios.append(float(ratio))
+    # NumPy's import takes 0.1 to 0.25 s, as the processor's clock has it
+    assert min(ratios) < 5.0

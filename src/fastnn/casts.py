@@ -27,6 +27,14 @@ def chunks(y: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
         yield first, y[first : first + rows]
 
 
+def refuse_what_is_no_data(value: Any, what: str) -> None:
+    """Raise TypeError for sparse matrices, of which NumPy would make one object, and for functions."""
+    if not isinstance(value, np.ndarray) and hasattr(value, "toarray"):
+        raise TypeError(f"{what}: expected a dense array, got the sparse {type(value).__name__}; use .toarray()")
+    if callable(value) and not hasattr(value, "__array__"):
+        raise TypeError(f"{what}: expected data, got the function {getattr(value, '__name__', value)!r}: call it")
+
+
 def plain(value: Any, what: str) -> NDArray[Any]:
     """Make an array of what a user passes; it may be of any dtype.
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastnn import casts
 from fastnn.losses.targets import Kind, Shape
 
 Array = NDArray[np.float64]
@@ -57,19 +58,10 @@ def check_arguments(
 
 def _numbers(value: Any, what: str) -> NDArray[Any]:
     """Return data as an array, as a model takes it: what `evaluate` refuses before it looks at dtypes is refused."""
-    if not isinstance(value, np.ndarray) and hasattr(value, "toarray"):
-        raise TypeError(f"{what}: expected a dense array, got the sparse {type(value).__name__}; use .toarray()")
-    if callable(value) and not hasattr(value, "__array__"):
-        raise TypeError(f"{what}: expected data, got the function {getattr(value, '__name__', value)!r}: call it")
+    casts.refuse_what_is_no_data(value, what)
     if not isinstance(value, np.ndarray) and hasattr(value, "to_numpy"):
         value = value.to_numpy()
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise TypeError(f"{what}: expected an array of numbers, got {type(value).__name__}: {error}") from None
-    if np.ma.is_masked(value):
-        raise ValueError(f"{what}: expected numbers, got a masked array with masked elements; fill or drop them")
-    return array
+    return casts.plain(value, what)
 
 
 def _check_predictions(owner: str, y_pred: ArrayLike, y_pred_range: tuple[float, float]) -> Array:

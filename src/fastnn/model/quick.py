@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cpu.direct_rows import DirectRows, direct_rows
-from fastnn.backend.cpu.engine import RAISED, BoundProgram, Runner
+from fastnn.backend.cpu.engine import BoundProgram, Runner
+from fastnn.backend.cpu.raised import RAISED
 from fastnn.errors import DeviceMemoryError
 from fastnn.model.interrupts import interrupts_later
 from fastnn.model.prepared import locked

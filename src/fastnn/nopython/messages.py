@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fastnn.backend.cpu.engine import RAISED
 from fastnn.backend.cpu.frozen_layout import Outcome
+from fastnn.backend.cpu.raised import RAISED
 
 #: What is raised, by outcome.
 ERRORS: dict[Outcome, tuple[type[Exception], str]] = {

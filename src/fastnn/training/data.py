@@ -45,10 +45,7 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
     """
     if type(value) is not np.ndarray and is_on_gpu(value, what):
         return on_gpu(value, what).copy_to_host()
-    if not isinstance(value, np.ndarray) and hasattr(value, "toarray"):
-        raise TypeError(f"{what}: expected a dense array, got the sparse {type(value).__name__}; use .toarray()")
-    if callable(value) and not hasattr(value, "__array__"):
-        raise TypeError(f"{what}: expected data, got the function {getattr(value, '__name__', value)!r}: call it")
+    casts.refuse_what_is_no_data(value, what)
     given = value
     if not isinstance(value, np.ndarray) and hasattr(value, "to_numpy"):
         value = frames.values(value, what)

@@ -15,7 +15,6 @@ from fastnn.backend.cpu import library, team, work
 from fastnn.backend.cpu.blocking import SCRATCH_BYTES, Blocking
 from fastnn.backend.cpu.entry import Entry
 from fastnn.backend.cpu.library import Loaded
-from fastnn.backend.cpu.raised import RAISED as RAISED
 from fastnn.backend.cpu.raised import raised
 from fastnn.backend.cpu.team_layout import FINER
 from fastnn.console import compiling

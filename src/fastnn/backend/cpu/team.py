@@ -41,8 +41,6 @@ _USAGE_BYTES = 320
 #: not yield: that gave its processor away for whole time slices, and beside two busy processes a step took 1.7 times
 #: as long as on one thread.
 SPINS = 20_000
-
-
 #: Workers that sleep are woken for this much work.
 WAKE_NANOSECONDS = team_layout.WAKE_NANOSECONDS
 #: Teams up to this size are kept off the master's processor; larger ones find idle processors.

@@ -134,17 +134,19 @@ def test_small_work_does_not_wake_workers_unless_it_comes_closely(monkeypatch):
     reason="threads cannot be bound here, or there is one processor",
 )
 def test_workers_keep_off_the_processor_of_the_thread_that_runs():
-    trained(2)
-    (worker,) = team._team._workers.values()
-    a, allowed, processor = np.ones((200, 200), np.float32), os.sched_getaffinity(0), min(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {processor})  # so that this thread does not move
-    try:
-        for _ in range(3):
-            fnn.matmul(a, a, n_threads=2)
-    finally:
-        os.sched_setaffinity(0, allowed)
-    assert team._team.placed.value == processor
-    assert os.sched_getaffinity(worker.native_id) == allowed - {processor}
+    a, allowed = np.ones((200, 200), np.float32), os.sched_getaffinity(0)
+    for processor in (min(allowed), max(allowed), max(allowed)):  # the last time with a new worker
+        fnn.set_num_threads(1)
+        trained(2)
+        (worker,) = team._team._workers.values()
+        os.sched_setaffinity(0, {processor})  # so that this thread does not move
+        try:
+            for _ in range(3):
+                fnn.matmul(a, a, n_threads=2)
+        finally:
+            os.sched_setaffinity(0, allowed)
+        assert team._team.placed.value == processor
+        assert os.sched_getaffinity(worker.native_id) == allowed - {processor}
     # a user binds the worker: it stays within what he allows
     os.sched_setaffinity(worker.native_id, {processor})
     try:

@@ -45,6 +45,7 @@ SPINS = 20_000
 WAKE_NANOSECONDS = team_layout.WAKE_NANOSECONDS
 #: Teams up to this size are kept off the master's processor; larger ones find idle processors.
 MOST_PLACED = 8
+_NOWHERE = -2  # no run has taken the team yet; -1 where the system does not say which processor a thread is on
 #: The shortest slice that Linux grants.
 SLICE_NANOSECONDS = 100_000
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
@@ -131,6 +132,7 @@ class Team:
         _initialize(int(self.words[Word.MUTEX]), [int(self.words[word]) for word in (Word.WORK, Word.FINISHED)])
         self.words[Word.SIZE] = 1
         self.words[Word.SPINS] = SPINS
+        self.master_processor.value = self.placed.value = _NOWHERE
 
     def grow(self, size: int) -> None:
         """Start the workers that are missing; with fewer than asked for the team works as well."""
@@ -150,19 +152,21 @@ class Team:
                     )
                     break
         self.size = size
+        self.placed.value = _NOWHERE  # the new ones are still to be kept off the master's processor
 
     def place(self) -> None:
         """Keep workers off the processor that the master is on, where they may run on another."""
         self.placed.value = processor = self.master_processor.value
         if processor < 0 or self.size > MOST_PLACED or not hasattr(os, "sched_setaffinity"):
             return
+        masks, self._masks = self._masks, {}
         for worker in list(self._workers.values()):
             identifier = worker.native_id
             if identifier is None:
                 continue
             try:
                 present = os.sched_getaffinity(identifier)
-                allowed, ours = self._masks.get(identifier, (present, present))
+                allowed, ours = masks.get(identifier, (present, present))
                 if present != ours:
                     allowed = present  # somebody else has bound the thread
                 wanted = allowed - {processor} or allowed

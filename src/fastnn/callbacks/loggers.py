@@ -1,5 +1,7 @@
 """Writing down what happens, and hooks made of plain functions."""
 
+from __future__ import annotations
+
 import contextlib
 import csv
 import io

@@ -1,5 +1,7 @@
 """Watching one quantity of the logs: its direction, its best value, and what to say when it is not there."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping
 from typing import Any
 

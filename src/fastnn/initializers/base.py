@@ -1,5 +1,7 @@
 """What all initializers share."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import numbers

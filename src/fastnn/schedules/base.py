@@ -1,5 +1,7 @@
 """What every schedule shares, the constant one and the user's own function."""
 
+from __future__ import annotations
+
 import math
 import numbers
 from abc import ABC, abstractmethod

@@ -1,5 +1,7 @@
 """What a training leaves behind: the quantities of every epoch."""
 
+from __future__ import annotations
+
 import contextlib
 import math
 from collections.abc import Mapping
@@ -123,7 +125,7 @@ class History:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "History":
+    def from_dict(cls, data: Mapping[str, Any]) -> History:
         """Make a history of what `to_dict` returned.
 
         Raises

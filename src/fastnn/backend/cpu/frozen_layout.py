@@ -9,7 +9,7 @@ from fastnn.program.layout import ALIGNMENT, RECORD_WORDS
 
 #: Of the layouts below and of what `run_frozen` and `run_learner` make of them. Users' functions that Numba keeps on
 #: disk hold the number that they were compiled with, and refuse networks of another one.
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 #: Dimensions of a sample at most.
 MOST_DIMS = 8
 #: Numbers at most, where a loss takes no others as targets.
@@ -70,7 +70,8 @@ class Word(IntEnum):
     SLOTS = ALLOWED + MOST_ALLOWED  # of the optimizer
     RATES = SLOTS + 1  # columns of a hyper row that are proportional to the learning rate
     CORRECTION = SLOTS + 2  # see CORRECTIONS
-    HEAD = SLOTS + 3  # how many words there are before the first table
+    ACCUMULATED = SLOTS + 3  # steps whose gradients make one update of the weights
+    HEAD = SLOTS + 4  # how many words there are before the first table
 
 
 class Progress(IntEnum):

@@ -23,8 +23,9 @@ import numpy as np
 
 from fastnn import threads as settings
 from fastnn.backend.cpu import library, team_layout
+from fastnn.backend.cpu.affinity import Affinities
 from fastnn.backend.cpu.entry import Entry
-from fastnn.backend.cpu.team_layout import LINE, LINE_BYTES, Word
+from fastnn.backend.cpu.team_layout import LINE, LINE_BYTES, MOST_PLACED, Word
 from fastnn.locks import ForkSafeLock
 from fastnn.program.program import KernelKey, aligned_zeros
 
@@ -43,8 +44,6 @@ _USAGE_BYTES = 320
 SPINS = 20_000
 #: Workers that sleep are woken for this much work.
 WAKE_NANOSECONDS = team_layout.WAKE_NANOSECONDS
-#: Teams up to this size are kept off the master's processor; larger ones find idle processors.
-MOST_PLACED = 8
 _NOWHERE = -2  # no run has taken the team yet; -1 where the system does not say which processor a thread is on
 #: The shortest slice that Linux grants.
 SLICE_NANOSECONDS = 100_000
@@ -65,8 +64,8 @@ def _system() -> dict[Word, Any]:
         functions = [getattr(libc, name) for name in names]
     words = [Word.LOCK_MUTEX, Word.UNLOCK_MUTEX, Word.SLEEP, Word.WAKE, Word.YIELD]
     if sys.platform == "linux":
-        functions += [libc.sched_getcpu, libc.getrusage]
-        words += [Word.PROCESSOR, Word.USAGE]
+        functions += [libc.sched_getcpu, libc.getrusage, libc.sched_getaffinity, libc.sched_setaffinity]
+        words += [Word.PROCESSOR, Word.USAGE, Word.GET_AFFINITY, Word.SET_AFFINITY]
     elif sys.platform == "win32":
         functions.append(kernel32.GetCurrentProcessorNumber)
         words.append(Word.PROCESSOR)
@@ -121,7 +120,8 @@ class Team:
         self.size = 1
         self.master_processor = ctypes.c_int64.from_address(self.address + 8 * Word.MASTER_PROCESSOR)
         self.placed = ctypes.c_int64.from_address(self.address + 8 * Word.PLACED)
-        self._masks: dict[int, tuple[set[int], set[int]]] = {}
+        self._affinities = Affinities()
+        self.words[Word.AFFINITIES] = self._affinities.address
         self._workers: dict[int, threading.Thread] = {}
         self._system = _system()
         for word, function in self._system.items():
@@ -141,6 +141,7 @@ class Team:
         for index in range(1, size):
             worker = self._workers.get(index)
             if worker is None or not worker.is_alive():
+                self._affinities.forget(index)
                 entry = Entry(work, self.address, index, self._usages + (index - 1) * _USAGE_BYTES)
                 worker = threading.Thread(target=_worker, args=(entry,), name=f"fastnn-{index}", daemon=True)
                 self._workers[index] = worker
@@ -156,31 +157,17 @@ class Team:
 
     def place(self) -> None:
         """Keep workers off the processor that the master is on, where they may run on another."""
-        self.placed.value = processor = self.master_processor.value
-        if processor < 0 or self.size > MOST_PLACED or not hasattr(os, "sched_setaffinity"):
-            return
-        masks, self._masks = self._masks, {}
-        for worker in list(self._workers.values()):
-            identifier = worker.native_id
-            if identifier is None:
-                continue
-            try:
-                present = os.sched_getaffinity(identifier)
-                allowed, ours = masks.get(identifier, (present, present))
-                if present != ours:
-                    allowed = present  # somebody else has bound the thread
-                wanted = allowed - {processor} or allowed
-                if wanted != present:
-                    os.sched_setaffinity(identifier, wanted)
-                self._masks[identifier] = allowed, wanted
-            except OSError:
-                continue
+        processor = self.master_processor.value
+        self.placed.value = processor
+        if hasattr(os, "sched_setaffinity"):
+            self._affinities.place(dict(self._workers), processor if self.size <= MOST_PLACED else -1)
 
     def shrink(self, size: int) -> None:
         """End the workers whose index is not below `size`."""
         self.size = min(self.size, size)
         Entry(library.address(SHRINK), self.address, self.size).start()
         for index in [index for index in self._workers if index >= self.size]:
+            self._affinities.forget(index)
             worker = self._workers.pop(index, None)
             if worker is not None and worker.is_alive():
                 # it finishes the part that it is in
@@ -288,16 +275,18 @@ def statistics() -> dict[str, Any]:
     -------
     dict
         `threads`; `phases`, records that were published; `claimed`, parts that each worker has worked on; `sleeps`,
-        how often a master slept until a worker had finished; `wakes`, how often one woke sleeping workers.
+        how often a master slept until a worker had finished; `lent`, how often it lent its processor meanwhile;
+        `wakes`, how often one woke sleeping workers.
     """
     team = _team
     if team is None:
-        return {"threads": 1, "phases": 0, "claimed": [], "sleeps": 0, "wakes": 0}
+        return {"threads": 1, "phases": 0, "claimed": [], "sleeps": 0, "lent": 0, "wakes": 0}
     words = team.words
     return {
         "threads": team.size,
         "phases": int(words[Word.PHASES]),
         "claimed": [int(words[Word.CLAIMED + index * LINE]) for index in range(1, team.size)],
         "sleeps": int(words[Word.MASTER_SLEEPS]),
+        "lent": int(words[Word.LENT]),
         "wakes": int(words[Word.WAKES]),
     }

@@ -14,6 +14,9 @@ WAKE_NANOSECONDS = 100_000.0
 #: workers come late or in turns then, and the master does more.
 FINER = 4
 
+#: Teams of up to this many threads are kept off the master's processor; larger ones find idle processors.
+MOST_PLACED = 8
+
 #: words between those that different threads write: 128 bytes. That is a cache line of Apple's processors, and two of
 #: x86's, which are fetched in pairs.
 LINE = 16
@@ -38,6 +41,7 @@ class Word(IntEnum):
     SPINS = 12  # looks at a word before a thread goes to sleep
     PROCESSOR = 13  # the system's function that says which processor runs the calling thread, 0 where there is none
     USAGE = 14  # the system's function that counts how often the calling thread was preempted, 0 where there is none
+    GET_AFFINITY = 15  # the system's functions that ask and say on which processors a thread may run, 0 without them
     CLAIM = LINE  # parts << 16 | the next part
     RECORD = 2 * LINE
     CONTEXT = 2 * LINE + 1
@@ -46,7 +50,23 @@ class Word(IntEnum):
     WAKES = 2 * LINE + 4  # how often it woke sleeping workers (under the mutex)
     MASTER_PROCESSOR = 2 * LINE + 5  # where the master was when it took the team
     PLACED = 2 * LINE + 6  # the processor that workers are kept off
+    SET_AFFINITY = 2 * LINE + 7
+    AFFINITIES = 2 * LINE + 8  # the address of what `Affinity` describes, for workers 1 to MOST_PLACED - 1
+    LENT = 2 * LINE + 9  # how often a master that went to sleep lent its processor
     DONE = 3 * LINE  # finished parts of the present phase that workers claimed
     MASTER_ASLEEP = 3 * LINE + 1
     CONTENDED = 3 * LINE + 2  # whether the worker that went to sleep last had lost its processor to another thread
-    CLAIMED = 4 * LINE  # parts that worker i has worked on, at CLAIMED + i * LINE
+    CLAIMED = 4 * LINE  # at CLAIMED + i * LINE: the parts that worker i has worked on, and whether it is at one now
+
+
+class Affinity(IntEnum):
+    """The words about the processors of one worker; each mask has room for 1024 processors."""
+
+    THREAD = 0  # the system's number of the thread; 0 where it has no processor but the master's, or none is its
+    KEPT = 16  # where it may run: not on the master's processor
+    LENT = 32  # the master's processor
+    PRESENT = 48  # room for what the system answers
+    SIZE = 64
+
+
+MASK_BYTES = 128

@@ -18,7 +18,7 @@ from fastnn.backend.cpu.float_mode import enter_kernel_mode, restore_mode
 from fastnn.backend.cpu.intrinsics import call_kernel, int64_pointer
 from fastnn.backend.cpu.kernels.kit import Kit, kernel
 from fastnn.backend.cpu.options import helper
-from fastnn.backend.cpu.team_layout import LINE, Word
+from fastnn.backend.cpu.team_layout import LINE, MASK_BYTES, MOST_PLACED, Affinity, Word
 from fastnn.program.layout import KERNEL_WORD, Counter, Status
 
 _LOCK, _SIZE, _ACTIVE, _SLEEPERS = Word.LOCK * 8, Word.SIZE * 8, Word.ACTIVE * 8, Word.SLEEPERS * 8
@@ -29,10 +29,19 @@ _MUTEX, _WORK, _FINISHED = int(Word.MUTEX), int(Word.WORK), int(Word.FINISHED)
 _LOCK_MUTEX, _UNLOCK_MUTEX = int(Word.LOCK_MUTEX), int(Word.UNLOCK_MUTEX)
 _SLEEP, _WAKE, _YIELD, _SPINS = int(Word.SLEEP), int(Word.WAKE), int(Word.YIELD), int(Word.SPINS)
 _PROCESSOR, _USAGE, _MASTER_PROCESSOR = int(Word.PROCESSOR), int(Word.USAGE), int(Word.MASTER_PROCESSOR)
-_CONTENDED = int(Word.CONTENDED)
+_CONTENDED, _LENT = int(Word.CONTENDED), int(Word.LENT)
+_GET_AFFINITY, _SET_AFFINITY = int(Word.GET_AFFINITY), int(Word.SET_AFFINITY)
+_AFFINITIES, _AFFINITY_BYTES = int(Word.AFFINITIES), 8 * int(Affinity.SIZE)
+_KEPT, _LENT_TO, _PRESENT = 8 * int(Affinity.KEPT), 8 * int(Affinity.LENT), 8 * int(Affinity.PRESENT)
 _STATUS, _DETAIL, _RAISED = int(Counter.STATUS), int(Counter.STATUS_DETAIL), int(Status.KERNEL_RAISED)
-# A worker without work looks around every so many looks, some 30 us.
+# A worker without work looks around once in this many looks, some 30 us.
 _LOOK_MASK = 1023
+# A worker that lost its processor to another thread goes to sleep earlier from then on: the system lets a thread that
+# wakes in at once, but one that spins has to wait, for 4 ms on Linux, until the other's time is over. Each time that it
+# keeps its processor until it goes to sleep it spins a little longer again.
+_SOONER, _LATER, _LEAST_LOOKS = 8, 128, 64
+# A master waits for this share of the looks where workers lose their processors, before it lends its own.
+_SHORT_WAIT = 16
 _THIS_THREAD = 1  # RUSAGE_THREAD
 _PREEMPTIONS = 17  # the word of a rusage that counts involuntary switches
 _FOREVER = 0xFFFFFFFF  # a time limit that only Windows' function reads
@@ -135,6 +144,29 @@ def preemptions(team: int, usage: int) -> int:
 
 
 @helper
+def move(team: int, index: int, present: int, wanted: int) -> bool:
+    """Move a worker from the processors of one mask to those of another; return whether it was on the first."""
+    words = int64_pointer(team)
+    worker = words[_AFFINITIES] + (index - 1) * _AFFINITY_BYTES
+    thread, found = int64_pointer(worker)[0], worker + _PRESENT
+    if thread == 0 or call_system(words[_GET_AFFINITY], thread, MASK_BYTES, found, 0) != 0:
+        return False
+    for word in range(MASK_BYTES // 8):
+        if int64_pointer(found)[word] != int64_pointer(worker + present)[word]:
+            return False  # somebody else has bound the thread
+    return call_system(words[_SET_AFFINITY], thread, MASK_BYTES, worker + wanted, 0) == 0
+
+
+@helper
+def late_worker(team: int) -> int:
+    """Return the index of a worker that is at a part, 0 when none is."""
+    for index in range(1, min(atomic_load(team + _ACTIVE), MOST_PLACED)):
+        if int64_pointer(team + _CLAIMED + index * _LINE_BYTES)[1] != 0:
+            return index
+    return 0
+
+
+@helper
 def enter(team: int, nth: int) -> bool:
     """Take the team for a run of `nth` threads, unless another run has it."""
     if atomic_load(team + _LOCK) != 0 or compare_exchange(team + _LOCK, 0, 1) != 0:
@@ -157,6 +189,28 @@ def leave(team: int) -> None:
 
 
 @helper
+def sleep_until_finished(team: int, others: int) -> None:
+    """Sleep until workers have finished their parts; one of them may use the master's processor meanwhile.
+
+    Another thread may have taken its processor in the middle of a part. Without the loan a product of 1024 x 1024
+    beside threads of NumPy's that spin took as long as on one thread.
+    """
+    words = int64_pointer(team)
+    words[_MASTER_SLEEPS] += 1
+    late = late_worker(team) if words[_SET_AFFINITY] != 0 else 0
+    lent = late != 0 and move(team, late, _KEPT, _LENT_TO)
+    words[_LENT] += lent
+    lock(team)
+    atomic_store(team + _MASTER_ASLEEP, 1)
+    while atomic_load(team + _DONE) < others:
+        sleep(team, words[_FINISHED])
+    atomic_store(team + _MASTER_ASLEEP, 0)
+    unlock(team)
+    if lent:
+        move(team, late, _LENT_TO, _KEPT)
+
+
+@helper
 def run_together(team: int, record: int, context: int, parts: int) -> None:
     """Run a record's parts with whoever is there, and return when all are finished."""
     words = int64_pointer(team)
@@ -172,19 +226,15 @@ def run_together(team: int, record: int, context: int, parts: int) -> None:
         work(record, context, claimed)
         others -= 1
         claimed = claim(team)
-    idle = 0
+    idle, looks = 0, words[_SPINS]
+    if words[_CONTENDED] != 0:
+        looks //= _SHORT_WAIT
     while atomic_load(team + _DONE) < others:
         idle += 1
-        if idle < words[_SPINS]:
+        if idle < looks:
             pause()
         else:
-            words[_MASTER_SLEEPS] += 1
-            lock(team)
-            atomic_store(team + _MASTER_ASLEEP, 1)
-            while atomic_load(team + _DONE) < others:
-                sleep(team, words[_FINISHED])
-            atomic_store(team + _MASTER_ASLEEP, 0)
-            unlock(team)
+            sleep_until_finished(team, others)
 
 
 @helper
@@ -216,25 +266,28 @@ def team_worker(kit: Kit, variant: str) -> Callable[..., Any]:
     def team_worker(team, index, usage):
         words = int64_pointer(team)
         count = int64_pointer(team + _CLAIMED + index * _LINE_BYTES)
-        idle = 0
+        idle, looks = 0, words[_SPINS]
         mode = enter_kernel_mode()
         preempted = preemptions(team, usage)
         while atomic_load(team + _SIZE) > index:
             claimed = claim(team) if atomic_load(team + _ACTIVE) > index else -1
             if claimed >= 0:
-                idle = 0
+                idle, count[1] = 0, 1
                 work(words[_RECORD // 8], words[_CONTEXT // 8], claimed)
-                count[0] += 1
+                count[0], count[1] = count[0] + 1, 0
                 atomic_add(team + _DONE, 1)
                 if atomic_load(team + _MASTER_ASLEEP) != 0:
                     wake(team, words[_FINISHED])
+                    if processor(team) == words[_MASTER_PROCESSOR]:
+                        call_system(words[_YIELD], 0, 0, 0, 0)  # it was lent
                 continue
             idle += 1
             pause()
-            if idle & _LOOK_MASK != 0:
+            if idle & _LOOK_MASK != 0 and idle < looks:
                 continue
             lost = preemptions(team, usage) != preempted
-            if lost or idle >= words[_SPINS]:
+            if lost or idle >= looks:
+                looks = max(looks // _SOONER, _LEAST_LOOKS) if lost else min(looks + _LATER, words[_SPINS])
                 words[_CONTENDED] = lost
                 park(team, index)
                 idle = 0

@@ -266,7 +266,7 @@ silu and mish pass through 0 near x = -1: they are formulated so that their erro
 
 Sums in float32 are split into stretches, whose sums are added up in float64 (batch norm, layer norm, their gradients,
 gradients of biases and custom layers: 64 rows, or up to 2048 elements of a row), or into blocks of 512 that are added
-in order (matrix products, and so kernel gradients). The order depends on the shape alone, never on the number of threads.
+in order (matrix products, and so kernel gradients). The order depends only on the shape, not on the number of threads.
 
 - Mean and variance are computed from the distances to a rough mean, so that they are right to a few ulp at any offset
   and for any number of rows. So are y and the gradients, since means are kept in float64 between the passes.

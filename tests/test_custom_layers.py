@@ -123,7 +123,7 @@ def test_files_copies_and_pickles(tmp_path):
     model.fit(x, y, epochs=2, verbose=0)
     path = tmp_path / "m.safetensors"
     model.save(path)
-    with pytest.raises(fnn.ModelFileError, match=r"'radial' of the user's own.*custom_objects"):
+    with pytest.raises(fnn.ModelFileError, match=r"the user-defined function 'radial'.*custom_objects"):
         fnn.load(path)
     loaded = fnn.load(path, custom_objects={"radial": RowFunction(radial, radial_gradient)})
     others = [loaded, copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
@@ -174,7 +174,7 @@ def test_an_index_out_of_bounds_ends_the_program():
         (lambda: Custom(ordered, 0), ValueError, "units"),
         (lambda: Custom(radial, 3, weight_shape=(0, 3)), ValueError, "weight_shape"),
         (lambda: Custom(3, 3), TypeError, "njit"),
-        (lambda: Custom(RowFunction(ordered), 3, gradient=ordered), TypeError, "brings its own"),
+        (lambda: Custom(RowFunction(ordered), 3, gradient=ordered), TypeError, "already has one"),
     ],
 )
 def test_misuse(make, error, match):

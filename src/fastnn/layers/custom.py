@@ -133,9 +133,7 @@ class Custom(Layer):
             raise self.fail(f"the function {self.function!r} fails for {sizes}: {error}") from error
         left = int((y == untouched).sum())
         if left:
-            raise self.fail(
-                f"the function {self.function!r} does not set {left} of the {self.units} numbers of y"
-            )
+            raise self.fail(f"the function {self.function!r} does not set {left} of the {self.units} numbers of y")
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
         if self.weight_shape is None:

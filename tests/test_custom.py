@@ -385,7 +385,7 @@ def test_exceptions_and_indices_out_of_bounds_end_the_program(dtype):
                 wrong[33] = bad
                 with pytest.raises(RuntimeError, match=told):
                     model.predict(wrong)
-                with pytest.raises(RuntimeError, match="a function of your own"):
+                with pytest.raises(RuntimeError, match="a user-defined function"):
                     fnp.predict(net, wrong, out)
             np.testing.assert_allclose(model.predict(x), Custom(function)(x), rtol=1e-6)
         with pytest.raises(RuntimeError, match=told):
@@ -396,7 +396,7 @@ def test_exceptions_and_indices_out_of_bounds_end_the_program(dtype):
     model.compile(fnn.Adam(weight_decay=0.1), looked_up_loss)
     learner = model.learner()
     before = [array.copy() for array in learner]
-    with pytest.raises(RuntimeError, match="a function of your own"):
+    with pytest.raises(RuntimeError, match="a user-defined function"):
         fnp.train_step(learner, wide, y)
     for name, array, one in zip(learner._fields, learner, before, strict=True):
         assert name == "state" or array.tobytes() == one.tobytes(), name  # gradients are scratch

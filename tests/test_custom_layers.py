@@ -153,7 +153,7 @@ def test_an_index_out_of_bounds_ends_the_program():
     ):
         with pytest.raises(RuntimeError, match="the function 'past_the_end'"):
             call()
-    with pytest.raises(RuntimeError, match="a function of your own"):
+    with pytest.raises(RuntimeError, match="a user-defined function"):
         fnp.predict(model.freeze(), x, np.empty((40, 2), np.float32))
     assert weights_of(model) == before
     model.predict(np.ones((40, 3), np.float32))

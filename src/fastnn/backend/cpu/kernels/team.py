@@ -1,11 +1,11 @@
-"""The native side of the thread team: claiming parts, running them, waiting for work and for each other.
+"""The native part of the thread team: claiming and running parts, waiting for work and for each other.
 
-The thread that runs a program (the master) publishes a record that pays as a number of parts. Whoever is there, the
-master included, claims the next part by a compare-and-exchange of one word, and counts what the workers have
-finished in another. The master goes on when no part is left and those that workers claimed are finished: it never
-waits for a thread that has not begun. A claim succeeds only while the word is what it was when it was read, so what
-is claimed is always the next part of the present phase, however long a thread slept in between; and the description
-of a phase stays as it is until all its parts are finished.
+The thread that runs a program (the master) publishes a record that is worth sharing as a number of parts. Each free
+thread, including the master, claims the next part by a compare-and-exchange of one word; another word counts the
+parts that workers have finished. The master continues when no part is left and the workers' parts are finished: it
+never waits for a thread that has not begun. A claim succeeds only if the word has not changed since it was read, so
+a thread always claims the next part of the current phase, however long it slept in between. The description
+of a phase does not change until all its parts are finished.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SLEEP, _WAKE, _YIELD, _SPINS = int(Word.SLEEP), int(Word.WAKE), int(Word.YIELD)
 _PROCESSOR, _USAGE, _MASTER_PROCESSOR = int(Word.PROCESSOR), int(Word.USAGE), int(Word.MASTER_PROCESSOR)
 _CONTENDED = int(Word.CONTENDED)
 _STATUS, _DETAIL, _RAISED = int(Counter.STATUS), int(Counter.STATUS_DETAIL), int(Status.KERNEL_RAISED)
-# A worker without work looks around every so many looks, some 30 us.
+# An idle worker checks for preemption after this many polls, some 30 us.
 _LOOK_MASK = 1023
 _THIS_THREAD = 1  # RUSAGE_THREAD
 _PREEMPTIONS = 17  # the word of a rusage that counts involuntary switches
@@ -40,7 +40,7 @@ _FOREVER = 0xFFFFFFFF  # a time limit that only Windows' function reads
 
 @helper
 def lock(team: int) -> None:
-    """Take the mutex that sleeping and waking go through."""
+    """Take the mutex for sleeping and waking."""
     words = int64_pointer(team)
     call_system(words[_LOCK_MUTEX], words[_MUTEX], 0, 0, 0)
 
@@ -61,7 +61,7 @@ def sleep(team: int, condition: int) -> None:
 
 @helper
 def wake(team: int, condition: int) -> None:
-    """Wake all that sleep on a condition."""
+    """Wake all threads that sleep on a condition."""
     words = int64_pointer(team)
     lock(team)
     call_system(words[_WAKE], condition, 0, 0, 0)
@@ -70,7 +70,7 @@ def wake(team: int, condition: int) -> None:
 
 @helper
 def wake_workers(team: int) -> None:
-    """Wake all workers that sleep, once: they count as awake from now on, however late the system lets them run."""
+    """Wake all sleeping workers, once: they count as awake from now on, however late the system schedules them."""
     words = int64_pointer(team)
     lock(team)
     words[_WAKES] += 1
@@ -93,14 +93,14 @@ def contended(team: int) -> bool:
 
 @helper
 def is_open(team: int) -> bool:
-    """Tell whether a part waits to be claimed."""
+    """Return whether a part can be claimed."""
     word = atomic_load(team + _CLAIM)
     return word & 0xFFFF < word >> 16
 
 
 @helper
 def claim(team: int) -> int:
-    """Claim the next part of the present phase and return `parts << 16 | part`, or -1 when none is left."""
+    """Claim the next part of the current phase and return `parts << 16 | part`, or -1 if none is left."""
     word = atomic_load(team + _CLAIM)
     while word & 0xFFFF < word >> 16:
         found = compare_exchange(team + _CLAIM, word, word + 1)
@@ -120,14 +120,14 @@ def work(record: int, context: int, claimed: int) -> None:
 
 @helper
 def processor(team: int) -> int:
-    """Return the number of the processor that the calling thread is on, -1 where the system does not say."""
+    """Return the number of the calling thread's processor, -1 if the system does not say."""
     words = int64_pointer(team)
     return call_system(words[_PROCESSOR], 0, 0, 0, 0) if words[_PROCESSOR] != 0 else -1
 
 
 @helper
 def preemptions(team: int, usage: int) -> int:
-    """Return how often the calling thread lost its processor to another, 0 where the system does not say."""
+    """Return how often the calling thread was preempted, 0 if the system does not say."""
     words = int64_pointer(team)
     if words[_USAGE] == 0 or call_system(words[_USAGE], _THIS_THREAD, usage, 0, 0) != 0:
         return 0
@@ -152,13 +152,13 @@ def enter(team: int, nth: int) -> bool:
 
 @helper
 def leave(team: int) -> None:
-    """Give the team back."""
+    """Release the team."""
     atomic_store(team + _LOCK, 0)
 
 
 @helper
 def run_together(team: int, record: int, context: int, parts: int) -> None:
-    """Run a record's parts with whoever is there, and return when all are finished."""
+    """Run a record's parts with all free threads, and return when all are finished."""
     words = int64_pointer(team)
     words[_RECORD // 8], words[_CONTEXT // 8] = record, context
     words[_PHASES] += 1
@@ -189,13 +189,13 @@ def run_together(team: int, record: int, context: int, parts: int) -> None:
 
 @helper
 def park(team: int, index: int) -> None:
-    """Sleep until there is work for a worker or it has to end."""
+    """Sleep until a worker has work or has to end."""
     words = int64_pointer(team)
     lock(team)
     while atomic_load(team + _SIZE) > index:
         takes_part = atomic_load(team + _ACTIVE) > index
         if takes_part:
-            # announced before the last look at the work: the master publishes first and then looks for sleepers
+            # announced before the last check for work: the master publishes first and then looks for sleepers
             atomic_add(team + _SLEEPERS, 1)
             if is_open(team):
                 atomic_add(team + _SLEEPERS, -1)
@@ -211,7 +211,7 @@ def park(team: int, index: int) -> None:
 
 @kernel("team_worker", arguments=3, returns=True)
 def team_worker(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Work on parts until the team is smaller than the worker's index; return how many it was."""
+    """Work on parts until the team shrinks to the worker's index; return the number of parts."""
 
     def team_worker(team, index, usage):
         words = int64_pointer(team)
@@ -249,9 +249,9 @@ def team_worker(kit: Kit, variant: str) -> Callable[..., Any]:
 
 @kernel("team_shrink", arguments=2, returns=True)
 def team_shrink(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Have the workers end whose index is not below a size, those that sleep too.
+    """End the workers whose index is not below a size, including sleeping ones.
 
-    In one native call: a signal handler that ran a program while Python held the mutex would wait for it for ever.
+    In one native call: a signal handler that ran a program while Python held the mutex would wait for it forever.
     """
 
     def team_shrink(team, size):

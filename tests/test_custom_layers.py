@@ -162,7 +162,7 @@ def test_an_index_out_of_bounds_ends_the_program():
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
-        (lambda: Custom(lambda x, y: None, 3), ValueError, "leaves 3 of the 3 numbers"),
+        (lambda: Custom(lambda x, y: None, 3), ValueError, "does not set 3 of the 3 numbers"),
         (lambda: Custom(lambda x, y: y.fill(x[7]), 3), ValueError, "index 7 is out of bounds"),
         (lambda: Custom(ordered, 4), ValueError, "fails for x of 3 and y of 4 numbers"),
         (lambda: Custom(lambda x, y: x.fill(1.0), 3), ValueError, "read-only"),

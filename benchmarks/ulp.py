@@ -24,7 +24,7 @@ from fastnn.formulas import activations, elementary
 QUICK_STRIDE = 4099
 CHUNK = 1 << 16
 PARAMETERS = {"leaky_relu": np.float32(0.2), "elu": np.float32(1.0)}
-# the heading from which on the document is written by hand
+# from this heading on the document is written by hand
 NOT_MEASURED = "## Infinite values and zero weights"
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
 
@@ -133,7 +133,7 @@ GRADIENT: dict[str, Callable[[float], float]] = {
 
 
 class Case(NamedTuple):
-    """A compiled float32 function of arrays, its float64 reference, and how their difference is measured."""
+    """A compiled float32 function of arrays, its float64 reference, and the measure of their difference."""
 
     title: str
     loop: Any
@@ -188,7 +188,7 @@ def worst_error(results: Any, wanted: Any, exponents: Any, absolute: bool) -> An
 
 
 def cases() -> Iterator[Case]:
-    """Walk all elementary functions, activations and gradients; a name without a reference is a KeyError."""
+    """Iterate over all elementary functions, activations and gradients; a name without a reference is a KeyError."""
     functions = elementary.define(np.float32, formula, bits)
     for name in (n for n in vars(functions) if n not in ("exp_parts", "exp_weight", "split")):
         yield Case(f"`{name}`", array_loop(getattr(functions, name)), exact_loop(FUNCTIONS[name]), False)
@@ -219,16 +219,16 @@ def measure(case: Case, stride: int, jobs: int) -> tuple[float, float, float]:
     Parameters
     ----------
     case : Case
-        What to compute and to compare with.
+        The function and its reference.
     stride : int
-        Every stride-th of the 2**32 bit patterns is tried; infinities and NaN are left out.
+        Tries every stride-th of the 2**32 bit patterns, except infinities and NaN.
     jobs : int
         Number of threads.
 
     Returns
     -------
     tuple of float
-        Error (ulp, or 2**-24 where the case is absolute), x, and the float32 result there.
+        Error (in ulp, or in 2**-24 if the case is absolute), x, and the float32 result there.
     """
 
     def chunk(start: int) -> tuple[float, float, float]:

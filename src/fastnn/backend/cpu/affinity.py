@@ -1,4 +1,4 @@
-"""On which processors the workers of the thread team may run: not on the master's, where there is another."""
+"""The processors that workers of the thread team may run on: any but the master's, if there is another."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fastnn.program.program import aligned_zeros
 
 
 class Affinities:
-    """Keeps workers off the processor that a master is on.
+    """Keeps workers off the processor that a master runs on.
 
     Attributes
     ----------
     address : int
-        Of the words that native code reads: by these, a master that sleeps lends its processor.
+        Of the words that native code reads to lend a sleeping master's processor.
     """
 
     def __init__(self) -> None:
@@ -36,9 +36,9 @@ class Affinities:
         self._placed.pop(index, None)
 
     def place(self, workers: dict[int, threading.Thread], processor: int) -> None:
-        """Keep workers off a processor, where they may run on another; off none if it is negative.
+        """Keep workers off a processor, if they may run on another; off none if it is negative.
 
-        A worker that somebody else has bound stays within what that allows.
+        A worker that another program has bound stays within its bounds.
         """
         for index, worker in workers.items():
             thread = worker.native_id

@@ -1,4 +1,4 @@
-"""What acts at fixed points of training: stopping, saving, logging, changing the learning rate."""
+"""Callbacks, called at fixed points of training: stopping, saving, logging, changing the learning rate."""
 
 from __future__ import annotations
 

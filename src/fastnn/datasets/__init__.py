@@ -1,4 +1,4 @@
-"""Small data sets for examples and tests: handwritten digits, bundled, and generated ones."""
+"""Small data sets for examples and tests: bundled handwritten digits, and generated data."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Update:
     ----------
     formula : str
     slots : int
-        Of the formula. Behind them is one for the sums of gradients, where gradients are accumulated, and one for the
+        Of the formula. After them comes one for the sums of gradients, where gradients are accumulated, and one for the
         moving average, where there is one.
     slot_bytes : int
     clipping : Clipping

@@ -1,4 +1,4 @@
-"""Frozen networks misused, and functions that Numba keeps on disk: errors, and no way out of bounds."""
+"""Misuse of frozen networks, and functions that Numba keeps on disk: errors, and no access out of bounds."""
 
 import json
 import os

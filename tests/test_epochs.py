@@ -30,7 +30,7 @@ def make(*layers, optimizer="adam", loss="cross_entropy", metrics=None, seed=0, 
     return model
 
 
-# --- one call an epoch ----------------------------------------------------------------------------------------
+# --- one call per epoch----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 53, 64, 65, 1000, 100_003])

@@ -400,7 +400,7 @@ def test_a_model_in_compiled_code_is_told_to_be_frozen():
         return fnp.predict(model, x, x)
 
     for call in (lambda: given(model, 1.0), lambda: given((model,), 1.0), lambda: enclosed(np.zeros(6, np.float32))):
-        with pytest.raises(TypeError, match=r"freeze\(\) it"):
+        with pytest.raises(TypeError, match=r"pass its freeze\(\)"):
             call()
 
 

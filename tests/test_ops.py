@@ -100,7 +100,7 @@ def source(case: Case, name: str) -> str:
 
 
 def gradient_by_record(case: Case, derivative, outputs, dy: np.ndarray) -> np.ndarray:
-    """Return what the gradient op makes on the CPU of the forward op's operands and outputs."""
+    """Return the gradient op's results on the CPU from the forward op's operands and outputs."""
     if not derivative.op:
         return dy
     known = {**case.values(), **outputs, "dy": dy}
@@ -117,7 +117,7 @@ def gradient_by_record(case: Case, derivative, outputs, dy: np.ndarray) -> np.nd
 
 
 def is_smooth(case: Case, wrt: str) -> bool:
-    """Tell whether finite differences of a case mean something and are cheap."""
+    """Return whether finite differences of a case are meaningful and cheap."""
     if wrt not in case.operands or Flag.ACCUMULATE in case.flags or case.formula == "step":
         return False
     if case.op == "matmul" and case.flags != Flag(0):
@@ -182,7 +182,7 @@ NAN_MAY_VANISH = {
 
 
 def smallest() -> list[Case]:
-    """Return of each kind of case the one with the fewest elements above 30."""
+    """Return, for each kind of case, the one with the fewest elements above 30."""
     kinds: dict[tuple, Case] = {}
     for case in CASES:
         size = sum(np.prod(case.shape(name)) for name in case.operands)

@@ -1,4 +1,4 @@
-"""Rules of single records, each broken once: what a kernel would crash on or compute garbage from."""
+"""Rules of single records, each broken once: a kernel would crash or compute garbage."""
 
 from dataclasses import replace
 

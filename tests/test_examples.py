@@ -55,7 +55,8 @@ def run(name: str, *arguments: str, warnings: str = "error") -> str:
     command = [sys.executable, "-W", warnings, str(EXAMPLES / name), "--quick", *arguments]
     result = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
+    # kernels that no other test has needed before are announced
+    assert [line for line in result.stderr.splitlines() if not line.startswith("fastnn: compil")] == []
     return result.stdout
 
 

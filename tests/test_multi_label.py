@@ -1,4 +1,4 @@
-"""Metrics of several labels a row, against loops written here: alone, in models of every kind, and streamed."""
+"""Metrics of several labels per row, against loops written here: alone, in models of every kind, and streamed."""
 
 import json
 import math
@@ -185,7 +185,12 @@ def test_a_stream_gives_what_all_rows_give(y, p, cls, options):
 
 
 BAD_CALLS = [
-    ({"multi_label": False}, Y, P, "f1_score: y_true: expected targets with one class a row; row .* multi_label=True"),
+    (
+        {"multi_label": False},
+        Y,
+        P,
+        "f1_score: y_true: expected .* one class per row; row .* multi_label=True",
+    ),
     ({"average": "binary"}, Y[:, :2], P[:, :2], "no single maximum"),
     ({"average": "binary", "multi_label": True}, Y[:, :2], P[:, :2], "one output column for average='binary', got 2"),
     ({"multi_label": True}, Y + 1, P, r"targets 0 \(or -1\) and 1, or between.*for labels 1 and 2 pass y - 1"),

@@ -1,4 +1,4 @@
-"""The lowering itself: dead nodes out, fusions, records, lives, the arena, a verified program."""
+"""The lowering itself: removal of dead nodes, fusions, records, lives, the arena, a verified program."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def lower(task: Task) -> Program:
     Returns
     -------
     Program
-        Verified: kernels may run it.
+        Verified, so kernels may run it.
     """
     kept = [
         tensor
@@ -50,7 +50,7 @@ def lower(task: Task) -> Program:
 
 
 def _aliases(nodes: list[Node]) -> dict[int, int]:
-    """Map the outputs of reshapes to the tensors whose memory they see."""
+    """Map the outputs of reshapes to the tensors whose memory they view."""
     roots: dict[int, int] = {}
     for node in nodes:
         if node.op == "reshape" and node.inputs[0] is not None:

@@ -64,7 +64,7 @@ class Confusion(Metric):
         return None if self.threshold is None else True
 
     def check_targets(self, y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
-        """Check integer labels, one-hot targets, or several labels a row; see `Metric.check_targets`."""
+        """Check integer labels, one-hot targets, or several labels per row; see `Metric.check_targets`."""
         array, labels = check_array(y, where), self.has_labels(output_shape[-1])
         if labels is None:
             kind = check_scored_targets(array, output_shape, where)
@@ -129,7 +129,7 @@ class ConfusionMatrix(Confusion):
 
     With two or more columns, the prediction is the first maximum of the scores. A single column has two
     classes. A row with a NaN score is in no cell. The result is a float64 array of shape (classes,
-    classes); for several labels a row (see `Precision`), of shape (labels, 2, 2), a matrix for each label
+    classes); for several labels per row (see `Precision`), of shape (labels, 2, 2), a matrix for each label
     with [[true negatives, false positives], [false negatives, true positives]] (scikit-learn
     `multilabel_confusion_matrix`).
 

@@ -1,4 +1,4 @@
-"""The verifier: a program is checked once, before any backend may run it, because kernels check nothing."""
+"""The verifier: it checks a program once, before any backend runs it, because kernels check nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MAY_BE_NEGATIVE = frozenset(["stride0", "stride1", "stride2", "row_stride"])
 
 
 class ProgramError(RuntimeError):
-    """A program breaks a rule that kernels rely on: a bug in fastnn, never in the user's input."""
+    """A program breaks a rule that kernels rely on: a bug in fastnn, never caused by the user's input."""
 
 
 def verify(program: Program) -> None:
@@ -63,7 +63,7 @@ def verify(program: Program) -> None:
             _check_place(view, program, where)
             if view.buffer == Buffer.ARENA:
                 value = _owner(view, by_offset[view.offset], index, where)
-                # where the gradients of gamma and beta accumulate, dx is overwritten all the same
+                # if the gradients of gamma and beta accumulate, dx is still overwritten
                 flags = Flag(int(record[FLAGS_WORD]))
                 accumulates = Flag.ACCUMULATE in flags and view.spec.name != "dx"
                 if view.spec.access == "write" and not accumulates:
@@ -73,7 +73,7 @@ def verify(program: Program) -> None:
 
 
 def _check_overlaps(program: Program) -> None:
-    # those that live, by their offsets: as long as they are apart, a new one can meet its neighbours only
+    # the live values, by offset: as they are disjoint, a new one can overlap only its neighbours
     alive: list[tuple[int, int, Value]] = []
     ends: list[tuple[int, int, int, Value]] = []
     for number, value in enumerate(sorted(program.values, key=lambda value: value.first)):
@@ -143,7 +143,7 @@ def _owner(view: OperandView, candidates: list[Value], index: int, where: str) -
         if view.nbytes <= value.nbytes and value.first <= index <= value.last:
             return value
         if value.nbytes:
-            break  # those before it are dead: values of one place do not live together
+            break  # earlier ones are dead: values at one place do not live at the same time
     raise ProgramError(
         f"{where}: operand {view.spec.name!r} (arena +{view.offset:#x}, {view.nbytes} bytes) is no value that "
         f"lives then; planned there: {candidates}"

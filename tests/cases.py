@@ -374,6 +374,7 @@ for rows, cols in TWO_CLASSES:
             case("count_correct", {**dims, "size": 2}, params={"threshold": 0.25}, **more)
             classes = max(cols, 2)
             case("confusion", {**dims, "size": classes * (classes + 1)}, params={"threshold": 0.25}, **more)
+            case("label_confusion", {**dims, "size": 6 * cols}, params={"threshold": 0.25}, **more)
             case("auc_histogram", {**dims, "size": 2 * 355, "bins": 355}, **more)
             if cols > 1:
                 case("top_k", {**dims, "size": 2, "k": min(3, cols)}, **more)

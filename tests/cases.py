@@ -10,6 +10,7 @@ from fastnn.formulas.activations import SAVES
 from fastnn.formulas.optimizers import FORMULAS
 from fastnn.program.layout import Flag
 from making import Bound, Case, Make, away, one_hot, probabilities, signs, uniform
+from update_cases import update_cases
 
 VECTORS = (1, 7, 31, 33, 333)
 # (150, 10): several blocks of short rows, the last one incomplete, and more than one part where parts are 64 rows
@@ -399,6 +400,7 @@ for variant, entry in FORMULAS.items():
     for n in VECTORS:
         case("optimizer", {"n": n}, variant=variant, optional=slots, special=special, bound=Bound(12, 2),
              counters={"chunk_step": n % 2})  # fmt: skip
+CASES.extend(update_cases(VECTORS))
 for n in VECTORS:
     case("clip_by_value", {"n": n}, params={"limit": 0.5})
     for flags in (Flag(0), Flag.ACCUMULATE):

@@ -82,6 +82,7 @@ OPTIMIZERS = [
     fnn.SGD(0.05), fnn.SGD(0.05, momentum=0.9, nesterov=True), fnn.Adam(0.01, weight_decay=0.01, clipvalue=0.1),
     fnn.Adam(0.01, amsgrad=True, clipnorm=0.3), fnn.AdamW(0.01, global_clipnorm=0.5), fnn.Nadam(0.01),
     fnn.RMSprop(0.01, momentum=0.5, centered=True), fnn.AdaGrad(0.05), fnn.Adadelta(1.0), fnn.Lion(0.001),
+    fnn.Nadam(0.01, clipnorm=0.3, gradient_accumulation_steps=3, use_ema=True, ema_overwrite_frequency=2),
 ]  # fmt: skip
 
 

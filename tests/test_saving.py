@@ -47,6 +47,7 @@ OPTIMIZERS = [
     fnn.SGD(0.05), fnn.SGD(0.05, momentum=0.9), fnn.SGD(0.05, momentum=0.9, nesterov=True, clipvalue=0.1), fnn.Adam(),
     fnn.Adam(amsgrad=True, clipnorm=1.0), fnn.AdamW(0.01, weight_decay=0.1), fnn.Nadam(), fnn.Lion(), fnn.AdaGrad(0.1),
     fnn.RMSprop(0.01, momentum=0.5, centered=True), fnn.RMSprop(), fnn.Adadelta(1.0, global_clipnorm=0.5),
+    fnn.Nadam(gradient_accumulation_steps=4), fnn.Adam(0.01, use_ema=True, ema_overwrite_frequency=5),
 ]  # fmt: skip
 SCHEDULES = [
     fnn.schedules.ConstantSchedule(0.01), fnn.schedules.ExponentialDecay(0.1, 3, 0.5, staircase=True),

@@ -1,5 +1,7 @@
 """Constraints on parameters, applied after every optimizer step, with Keras 3's names and defaults."""
 
+from __future__ import annotations
+
 import dataclasses
 import numbers
 

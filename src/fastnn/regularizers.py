@@ -3,6 +3,8 @@
 Names and defaults are Keras 3's.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from typing import Any
 

@@ -126,6 +126,37 @@ def test_train_on_batch():
     close(there.get_weights(), here.get_weights())
 
 
+def test_accumulated_gradients_and_averages():
+    """By `fit`, by single batches, after a move in the middle of a sum, and in the averages that end it."""
+    x, y = data()
+    there, here = network(device="cuda"), network()
+    for model in (there, here):
+        optimizer = fnn.Adam(
+            0.01, gradient_accumulation_steps=4, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=2
+        )
+        model.train_on_batch(x, y)  # so that the state begins at another step than the first
+        model.compile(optimizer, "cross_entropy")
+        model.fit(x, y, epochs=2, batch_size=8, verbose=0)
+        averages = model.get_weights()
+        for start in (0, 8, 16, 0, 8):
+            model.train_on_batch(x[start : start + 8], y[start : start + 8])
+        assert any((one != two).any() for one, two in zip(averages, model.get_weights(), strict=True))
+        if model is there:
+            model.to("cpu").to("cuda")
+        model.fit(x, y, batch_size=6, verbose=0)
+    close(there.get_weights(), here.get_weights())
+    width, dtype = here._table.nbytes, np.float32
+    for slot in (2, 3):  # the sum of gradients, and the averages
+        each = slice(slot * width, (slot + 1) * width)
+        states = [model._runtime.optimizer_state[each].view(dtype) for model in (there, here)]
+        assert np.nansum(np.abs(states[0])) > 0.0
+        close(states[:1], states[1:])
+    before = there._runtime.optimizer_state.copy()
+    with pytest.raises(InputNotFiniteError):
+        there.train_on_batch(np.full_like(x, np.inf), y)
+    np.testing.assert_array_equal(there._runtime.optimizer_state, before)
+
+
 def test_inputs_on_the_gpu_are_used_in_place():
     x, y = data()
     there, here = network(device="cuda"), network()

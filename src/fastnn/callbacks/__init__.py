@@ -1,5 +1,7 @@
 """Callbacks, called at fixed points of training: stopping, saving, logging, changing the learning rate."""
 
+from __future__ import annotations
+
 from fastnn.callbacks.base import Callback as Callback
 from fastnn.callbacks.base import CallbackList as CallbackList
 from fastnn.callbacks.checkpoint import ModelCheckpoint as ModelCheckpoint

@@ -1,5 +1,7 @@
 """The hooks of training, and the list that calls them."""
 
+from __future__ import annotations
+
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType

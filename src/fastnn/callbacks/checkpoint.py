@@ -1,5 +1,7 @@
 """Saving the model during training."""
 
+from __future__ import annotations
+
 import os
 import string
 from collections.abc import Mapping

@@ -1,5 +1,7 @@
 """Logging to CSV files, and hooks made of plain functions."""
 
+from __future__ import annotations
+
 import contextlib
 import csv
 import io

@@ -1,5 +1,7 @@
 """Monitoring one quantity of the logs: its direction, its best value, and the error when it is missing."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Changing the learning rate between epochs."""
 
+from __future__ import annotations
+
 import inspect
 import numbers
 from collections.abc import Callable

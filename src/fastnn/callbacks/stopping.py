@@ -1,5 +1,7 @@
 """Ending training before the last epoch."""
 
+from __future__ import annotations
+
 import math
 import numbers
 from collections.abc import Mapping

@@ -1,5 +1,7 @@
 """The bundled handwritten digits (provenance and format: ``data/README.md``)."""
 
+from __future__ import annotations
+
 import hashlib
 import importlib.resources
 import io

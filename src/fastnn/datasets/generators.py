@@ -4,6 +4,8 @@ Arguments and meaning follow scikit-learn's functions of the same names, where t
 from one seed; no global random state is used.
 """
 
+from __future__ import annotations
+
 import math
 import numbers
 from typing import Any, Literal, overload

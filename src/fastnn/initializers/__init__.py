@@ -4,6 +4,8 @@ Kernels have the shape (..., n_in, n_out): a dense kernel is (n_in, n_out), one 
 width, n_in, n_out).
 """
 
+from __future__ import annotations
+
 from fastnn.hints import install
 from fastnn.initializers.base import Initializer
 from fastnn.initializers.distributions import (

@@ -1,5 +1,7 @@
 """The base class of initializers."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import numbers

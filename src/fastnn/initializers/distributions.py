@@ -1,5 +1,7 @@
 """Initializers whose values do not depend on the shape: constants and fixed distributions."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 

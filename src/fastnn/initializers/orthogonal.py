@@ -1,5 +1,7 @@
 """The initializer of orthogonal kernels."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 

@@ -1,5 +1,7 @@
 """Initializers whose variance depends on the kernel's fans, so that signals keep their size across layers."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from collections.abc import Sequence

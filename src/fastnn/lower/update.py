@@ -42,13 +42,36 @@ class Clipping:
 
 
 @dataclass(frozen=True)
+class Averaging:
+    """A moving average of the weights: its momentum, and in which updates it takes their place (0: in none)."""
+
+    momentum: float
+    overwrite: int = 0
+
+
+@dataclass(frozen=True)
 class Update:
-    """The optimizer's part of a program: its formula, number of slots, and clipping."""
+    """The optimizer's part of a program.
+
+    Attributes
+    ----------
+    formula : str
+    slots : int
+        Of the formula. After them comes one for the sums of gradients, where gradients are accumulated, and one for the
+        moving average, where there is one.
+    slot_bytes : int
+    clipping : Clipping
+    accumulated : int
+        Steps whose gradients make one update; 0 where each step is one.
+    averaging : Averaging, optional
+    """
 
     formula: str
     slots: int
     slot_bytes: int
     clipping: Clipping
+    accumulated: int = 0
+    averaging: Averaging | None = None
 
 
 def penalties(weights: Sequence[Weight], total: int, batch: int, *, gradients: bool) -> list[RecordDraft]:
@@ -112,8 +135,14 @@ def _clip(weights: Sequence[Weight], ranges: Sequence[tuple[int, int]], clipping
     return drafts
 
 
+def _state(step: Update, slot: int, offset: int) -> int:
+    return encode(Buffer.OPTIMIZER, slot * step.slot_bytes + offset)
+
+
 def update(weights: Sequence[Weight], step: Update, scratch: int, dtype: str) -> list[RecordDraft]:
-    """Clip the gradients, take the optimizer's step, apply constraints.
+    """Average and clip the gradients, take the optimizer's step, average the weights, apply constraints.
+
+    The order is Keras'.
 
     Parameters
     ----------
@@ -121,7 +150,16 @@ def update(weights: Sequence[Weight], step: Update, scratch: int, dtype: str) ->
         Operand word of one float64 for the norm.
     """
     ranges = _ranges(weights, dtype)
-    drafts = _clip(weights, ranges, step.clipping, scratch)
+    slots = step.slots
+    drafts = []
+    if step.accumulated:
+        for offset, n in ranges:
+            operands = {"g": encode(Buffer.GRADIENTS, offset), "total": _state(step, slots, offset)}
+            dims = {"n": n, "steps": step.accumulated}
+            drafts.append(RecordDraft("accumulate", operands, dims, label="accumulation"))
+        slots += 1
+    # in steps without an update the gradients are of no use any more, and to clip them changes nothing
+    drafts += _clip(weights, ranges, step.clipping, scratch)
     for offset, n in ranges:
         operands = {
             "p": encode(Buffer.PARAMETERS, offset),
@@ -129,8 +167,15 @@ def update(weights: Sequence[Weight], step: Update, scratch: int, dtype: str) ->
             "hyper": encode(Buffer.HYPER, 0),
         }
         for slot in range(step.slots):
-            operands[f"s{slot}"] = encode(Buffer.OPTIMIZER, slot * step.slot_bytes + offset)
-        drafts.append(RecordDraft("optimizer", operands, {"n": n}, variant=step.formula, label="optimizer"))
+            operands[f"s{slot}"] = _state(step, slot, offset)
+        dims = {"n": n, "accumulated": step.accumulated}
+        drafts.append(RecordDraft("optimizer", operands, dims, variant=step.formula, label="optimizer"))
+    if step.averaging is not None:
+        for offset, n in ranges:
+            operands = {"mean": _state(step, slots, offset), "p": encode(Buffer.PARAMETERS, offset)}
+            dims = {"n": n, "steps": max(step.accumulated, 1), "overwrite": step.averaging.overwrite}
+            params = {"momentum": step.averaging.momentum}
+            drafts.append(RecordDraft("moving_average", operands, dims, params, label="moving average"))
     for weight in weights:
         if weight.trained and weight.max_norm is not None:
             limit, axis = weight.max_norm

@@ -65,6 +65,7 @@ class Control:
         """Write the initial state of a run: counters of a context on the host, accumulators, hyper rows."""
         block = self.block
         block[_STEP:_BEHIND] = context[_STEP:_BEHIND]
+        block[_FIRST_STEP] = context[_FIRST_STEP]
         block[_CURSOR] -= self._shift
         block[_CHUNK_STEP] = block[_BAD_LOSS_STEP] = 0
         block[BAD_ROW] = NO_ROW
@@ -91,10 +92,11 @@ class Control:
 
 
 # Plain integers: an enumeration's member costs 0.15 µs as an index.
-_STEP, _CURSOR, _CHUNK_STEP, _BAD_LOSS_STEP, _STATUS, _EPOCH = (
+_STEP, _CURSOR, _CHUNK_STEP, _BAD_LOSS_STEP, _STATUS, _EPOCH, _FIRST_STEP = (
     int(one)
     for one in (
         Counter.STEP, Counter.CURSOR, Counter.CHUNK_STEP, Counter.BAD_LOSS_STEP, Counter.STATUS, Counter.EPOCH,
+        Counter.FIRST_STEP,
     )
 )  # fmt: skip
 _BEHIND = _EPOCH + 1

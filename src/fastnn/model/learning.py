@@ -43,7 +43,8 @@ def learner(model: Model, *, gradients: bool, targets: str | None, steps: int | 
     labels = _labels(loss, targets)
     formula = optimizer.description
     (output_shape,) = table.architecture.output_shapes
-    knows = Training(columns=output_shape[-1], slots=len(formula.slots))
+    accumulated = optimizer.gradient_accumulation_steps or 0
+    knows = Training(columns=output_shape[-1], slots=len(optimizer.slots), accumulated=accumulated)
     training = replace(
         knows,
         loss_weight=objective.loss_weights[0],
@@ -108,7 +109,7 @@ def update_from(model: Model, learner: Any) -> None:
         runtime.parameters.view(model.dtype)[...] = learner.parameters
         runtime.optimizer_state.view(model.dtype)[...] = backend.slots_of(learner)
         runtime.training[Counter.STEP] = progress[Progress.STEP]
-        runtime.first_step = int(progress[Progress.STEP] - progress[Progress.OPTIMIZER_STEP])
+        runtime.begin_optimizer(int(progress[Progress.STEP] - progress[Progress.OPTIMIZER_STEP]))
 
 
 def program(model: Model, objective: Objective, labels: bool, batch: int) -> Program:

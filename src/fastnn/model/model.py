@@ -16,6 +16,7 @@ from fastnn.callbacks import Callback
 from fastnn.hints import explained
 from fastnn.layers.symbol import Symbol
 from fastnn.model.architecture import Architecture
+from fastnn.model.averaging import finalize
 from fastnn.model.network import LIBRARY_ATTRIBUTES
 from fastnn.model.predicting import PredictingMixin
 from fastnn.model.programs import output_ends
@@ -196,6 +197,8 @@ class Model(PredictingMixin):
     ) -> History:
         """Train for a number of epochs.
 
+        Where the optimizer averages the weights (``use_ema=True``), the averages are the weights at the end.
+
         Parameters
         ----------
         x : array of shape (n, *input_shape), list or dict of arrays, or an iterable of batches
@@ -316,6 +319,22 @@ class Model(PredictingMixin):
         elif self._bad_loss:
             self._bad_loss = False
         return logs if return_dict else as_list(logs)
+
+    def finalize_variable_values(self) -> None:
+        """Put the moving averages of the trained weights in their place, where the optimizer has ``use_ema=True``.
+
+        `fit` does so at its end, unless it is interrupted. Call it after `train_on_batch` and `update_from`. The
+        averages themselves stay: further training begins with the weights as they are then, but for
+        ``fit(resume=True)``, which goes on with those that were replaced. Without averages it does nothing.
+
+        Raises
+        ------
+        RuntimeError
+            When the model is not built or not compiled, or a run that this call has interrupted is training it.
+        """
+        self._architecture_or_fail()
+        self._runtime.fail_within("finalize_variable_values")
+        finalize(self)
 
     @reads
     def save(self, path: str | os.PathLike[str], include_optimizer: bool = True) -> None:

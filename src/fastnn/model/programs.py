@@ -15,7 +15,7 @@ from fastnn.layers.core import Activation
 from fastnn.losses import Loss
 from fastnn.lower.lower import lower
 from fastnn.lower.task import Place, Source, Task
-from fastnn.lower.update import Clipping, Update, penalties, tick, update
+from fastnn.lower.update import Averaging, Clipping, Update, penalties, tick, update
 from fastnn.model.parameters import ParameterTable
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Buffer
@@ -97,8 +97,7 @@ def task_of(table: ParameterTable, objective: Objective | None, optimizer: Optim
             tail += penalties(described, total, request.batch, gradients=request.kind != "evaluate")
         if request.kind == "train":
             assert optimizer is not None
-            step = Update(optimizer.formula, len(optimizer.slots), table.nbytes, _clipping(optimizer))
-            tail += update(described, step, accumulator_word(SCRATCH), table.dtype)
+            tail += update(described, _update(optimizer, table), accumulator_word(SCRATCH), table.dtype)
     tail.append(tick(request.batch, training=request.kind == "train"))
     sizes: dict[int, int] = {Buffer.PARAMETERS: table.nbytes, Buffer.GRADIENTS: table.nbytes, Buffer.HYPER: 64}
     sizes[Buffer.ACCUMULATORS] = 8 * (objective.size if objective is not None else 0)
@@ -280,5 +279,8 @@ def _store_input_gradients(
         graph.add("store", gradients[tensor.id], [], "input gradient", slot=slot)
 
 
-def _clipping(optimizer: Optimizer) -> Clipping:
-    return Clipping(optimizer.clipvalue, optimizer.clipnorm, optimizer.global_clipnorm)
+def _update(optimizer: Optimizer, table: ParameterTable) -> Update:
+    clipping = Clipping(optimizer.clipvalue, optimizer.clipnorm, optimizer.global_clipnorm)
+    averaging = Averaging(optimizer.ema_momentum, optimizer.ema_overwrite_frequency or 0) if optimizer.use_ema else None
+    slots, accumulated = len(optimizer.description.slots), optimizer.gradient_accumulation_steps or 0
+    return Update(optimizer.formula, slots, table.nbytes, clipping, accumulated, averaging)

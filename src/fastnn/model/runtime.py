@@ -31,6 +31,7 @@ from fastnn.threads import get_num_threads, watch
 from fastnn.training.objective import Objective
 
 if TYPE_CHECKING:
+    from fastnn.model.averaging import Unaveraged
     from fastnn.model.placement import Placement
     from fastnn.training.feed import Feed
 
@@ -83,6 +84,8 @@ class Runtime:
         self.attached: Optimizer | None = None
         #: the step at which the optimizer's state began
         self.first_step = 0
+        #: weights that moving averages have replaced at the end of a training, which may be resumed
+        self.unaveraged: Unaveraged | None = None
         self._other = new_context(seed)
         self._made_for: tuple[Objective | None, Optimizer | None] = (None, None)
         #: everything that determines programs besides the request; None if they are not shared with other models
@@ -158,13 +161,19 @@ class Runtime:
         with self.lock:
             self.forget()
             self.attached = optimizer
-            self.first_step = self.step_count()
+            self.unaveraged = None
+            self.begin_optimizer(self.step_count())
             state = self.table.allocate(len(slots))
             for slot, initial in enumerate(slots):
                 if initial:  # the memory is zero, and takes no space until it is written
                     for entry in self.table:
                         casts.store(self.table.view(state, entry, slot), np.asarray(initial), entry.name)
             self.optimizer_state = state
+
+    def begin_optimizer(self, step: int) -> None:
+        """Say at which step the optimizer's state began; records count from there as well."""
+        self.first_step = step
+        self.training[Counter.FIRST_STEP] = step
 
     def forget(self) -> None:
         """Drop all programs, because the model they were made for has changed."""

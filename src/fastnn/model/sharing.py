@@ -44,7 +44,8 @@ def signature(
     update = None
     if optimizer is not None:
         update = (optimizer.formula, optimizer.slots, optimizer.clipvalue, optimizer.clipnorm,
-                  optimizer.global_clipnorm)  # fmt: skip
+                  optimizer.global_clipnorm, optimizer.gradient_accumulation_steps, optimizer.ema_momentum,
+                  optimizer.ema_overwrite_frequency)  # fmt: skip
     try:
         return dtype, _spelt(architecture), _spelt(objective), update
     except _Unknown:

@@ -1,5 +1,7 @@
 """Optimizers: hyperparameters, and per step the scalars that the update formulas need."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 from fastnn.hints import install

@@ -50,6 +50,25 @@ class Blocks:
         return values
 
 
+class RepeatedBlocks(Blocks):
+    """Values that stay the same for several steps: value i is that of the steps ``i * steps`` and the following.
+
+    Parameters
+    ----------
+    steps : int
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._steps = steps
+
+    def get(self, first: int, n: int, compute: Callable[[int], Array]) -> Array:
+        """Return the values of the steps ``first .. first + n - 1``; `compute` counts values."""
+        start = first // self._steps
+        numbers = np.arange(first, first + n) // self._steps - start
+        return super().get(start, int(numbers[-1]) + 1 if n else 0, compute)[numbers]
+
+
 class RunningProduct:
     """The product of a factor a step, each made of the one before it, as a loop over the steps makes them.
 

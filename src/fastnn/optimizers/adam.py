@@ -1,5 +1,7 @@
 """Optimizers with bias-corrected first and second moments: Adam, AdamW, Nadam."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -81,9 +83,8 @@ class Adam(_Moments):
         correction = _corrections.adam(self._power_1.block(first), self._power_2.block(first))
         return {**self._moment_scalars(), "step": correction}
 
-    def progress(self, step: int) -> dict[str, float]:
-        """Return what the formula's correction needs to go on behind so many steps."""
-        powers = {"power_1": self._power_1.before(step), "power_2": self._power_2.before(step)}
+    def _progress(self, updates: int) -> dict[str, float]:
+        powers = {"power_1": self._power_1.before(updates), "power_2": self._power_2.before(updates)}
         return {"beta_1": self.beta_1, "beta_2": self.beta_2, **powers}
 
 
@@ -153,14 +154,13 @@ class Nadam(_Moments):
         correction = _corrections.unbiased(self._power_2.block(first))
         return {**self._moment_scalars(), "step": step, "step_g": step_g, "v_correction": correction}
 
-    def progress(self, step: int) -> dict[str, float]:
-        """Return what the formula's correction needs to go on behind so many steps."""
+    def _progress(self, updates: int) -> dict[str, float]:
         return {
             "beta_1": self.beta_1,
             "beta_2": self.beta_2,
-            "power_2": self._power_2.before(step),
-            "power": self._power.before(step),
-            "product": self._product.before(step),
+            "power_2": self._power_2.before(updates),
+            "power": self._power.before(updates),
+            "product": self._product.before(updates),
         }
 
 

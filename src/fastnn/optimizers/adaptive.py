@@ -1,5 +1,7 @@
 """Optimizers that divide by a root of squared gradients: AdaGrad, RMSprop, Adadelta."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from fastnn.optimizers.base import Optimizer, Scalars
@@ -41,8 +43,7 @@ class AdaGrad(Optimizer):
         return "adagrad"
 
     @property
-    def slot_initial(self) -> tuple[float, ...]:
-        """Value that the accumulator is filled with at the start."""
+    def _formula_initial(self) -> tuple[float, ...]:
         return (self.initial_accumulator_value,)
 
     def _scalars(self, first: int) -> Scalars:

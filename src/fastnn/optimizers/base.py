@@ -1,18 +1,21 @@
-"""What all optimizers share: learning rate, weight decay, clipping, and the hyper rows that kernels read."""
+"""What all optimizers share: learning rate, weight decay, clipping, accumulation, averages, and hyper rows."""
+
+from __future__ import annotations
 
 import numbers
 import operator
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, field, fields
+from math import nan
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from fastnn import casts, schedules
-from fastnn._numbers import flag, number
+from fastnn._numbers import flag, number, whole
 from fastnn.formulas.optimizers import FORMULAS, HYPER_COLUMNS, Formula
-from fastnn.optimizers._blocks import BLOCK, Blocks
+from fastnn.optimizers._blocks import BLOCK, Blocks, RepeatedBlocks
 from fastnn.schedules import LearningRate, Schedule
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -21,6 +24,9 @@ Scalars: TypeAlias = dict[str, float | Array]
 _MAX_STEPS = 2**53
 # a learning rate and a weight decay below it fit float32 with any bias correction, and so does their product
 _SMALL = 1e18
+
+# State beside the formula's. A state of `Custom` is named by an argument of a function, which has no space.
+_GRADIENT_SUM, AVERAGE = "gradient sum", "moving average"
 
 
 @dataclass
@@ -43,6 +49,18 @@ class Optimizer(ABC):
         Highest absolute value of each element of a gradient.
     global_clipnorm : float, optional
         Highest L2 norm of all gradients together. At most one of the three is given.
+    gradient_accumulation_steps : int, optional
+        At least 2: the weights are updated in every n-th step, with the mean of the gradients since the last update,
+        which is then clipped. Bias corrections count updates, schedules count steps. What the last epoch leaves over
+        is not lost: the next call goes on with it.
+    use_ema : bool
+        Average the weights over the training: ``average = ema_momentum * average + (1 - ema_momentum) * weights``
+        after each step. `Model.fit` ends by putting the averages in the weights' place (see
+        `Model.finalize_variable_values`); validation and callbacks during training see the weights themselves.
+    ema_momentum : float
+        In [0, 1]; used with `use_ema` only.
+    ema_overwrite_frequency : int, optional
+        The averages take the weights' place in every n-th update during training, too; used with `use_ema` only.
     """
 
     learning_rate: LearningRate
@@ -51,6 +69,10 @@ class Optimizer(ABC):
     clipnorm: float | None = None
     clipvalue: float | None = None
     global_clipnorm: float | None = None
+    gradient_accumulation_steps: int | None = None
+    use_ema: bool = False
+    ema_momentum: float = 0.99
+    ema_overwrite_frequency: int | None = None
     _rows: Blocks = field(init=False, repr=False, compare=False)
     _rates: Blocks = field(init=False, repr=False, compare=False)
 
@@ -67,7 +89,12 @@ class Optimizer(ABC):
                 f"got {' and '.join(given)}"
             )
         self._check(*given, above=0.0)
-        self._set("_rows", Blocks())
+        self._check_flag("use_ema")
+        self._check("ema_momentum", at_least=0.0, at_most=1.0)
+        self._check_whole("gradient_accumulation_steps", at_least=2)
+        self._check_whole("ema_overwrite_frequency", at_least=1)
+        steps = self.gradient_accumulation_steps
+        self._set("_rows", Blocks() if steps is None else RepeatedBlocks(steps))
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Assign a hyperparameter: once, or the learning rate at any time.
@@ -105,13 +132,22 @@ class Optimizer(ABC):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of the state arrays that the formula keeps for each parameter array."""
-        return self.description.slots
+        """Names of the state arrays that are kept for each parameter array: the formula's, a sum, an average."""
+        return (*self.description.slots, *self._added_slots)
 
     @property
     def slot_initial(self) -> tuple[float, ...]:
-        """Value that each state array is filled with at the start."""
-        return (0.0,) * len(self.slots)
+        """Value that each state array is filled with at the start; NaN says that there is no average yet."""
+        return (*self._formula_initial, *self._added_slots.values())
+
+    @property
+    def _added_slots(self) -> dict[str, float]:
+        sums = {} if self.gradient_accumulation_steps is None else {_GRADIENT_SUM: 0.0}
+        return sums | ({AVERAGE: nan} if self.use_ema else {})
+
+    @property
+    def _formula_initial(self) -> tuple[float, ...]:
+        return (0.0,) * len(self.description.slots)
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of one step.
@@ -132,7 +168,7 @@ class Optimizer(ABC):
         Parameters
         ----------
         first_step : int
-            First step, counted from 0 over all epochs (``t - 1`` in the papers).
+            First step, counted from 0 over all epochs (``t - 1`` in the papers, where each step is an update).
         n_steps : int
             Number of steps.
         dtype : {"float32", "float64"}
@@ -175,8 +211,8 @@ class Optimizer(ABC):
         So are initial values of the state.
         """
         constants = self.unit_row(0)[len(self.description.rates) :].tolist()
-        names = (*self.description.constants, *self.slots)
-        for name, value in zip(names, (*constants[: len(self.description.constants)], *self.slot_initial), strict=True):
+        values = (*constants[: len(self.description.constants)], *self._formula_initial)
+        for name, value in zip((*self.description.constants, *self.description.slots), values, strict=True):
             casts.check_number(value, dtype, f"{type(self).__name__}: {name}")
 
     def _check_rows(self, rows: Array, first_step: int, dtype: str) -> None:
@@ -200,12 +236,16 @@ class Optimizer(ABC):
         return rate if isinstance(rate, float) else self._scheduled(rate, 0, n_steps)
 
     def progress(self, step: int) -> dict[str, float]:
-        """Return what the formula's correction needs to go on behind so many steps: powers, and their bases."""
+        """Return the correction's state after this many steps: powers, and their bases."""
+        return self._progress(step // (self.gradient_accumulation_steps or 1))
+
+    def _progress(self, updates: int) -> dict[str, float]:
+        """Return the correction's state after this many updates."""
         return {}
 
     @abstractmethod
     def _scalars(self, first: int) -> Scalars:
-        """Scalars of the formula by name, for the block of steps from `first` on; rates are for a learning rate of 1.
+        """Scalars of the formula by name, for the block of updates from `first` on; rates are for a learning rate of 1.
 
         ``step`` (1) and ``decay`` (the weight decay) need not be given.
         """
@@ -244,6 +284,11 @@ class Optimizer(ABC):
         for name in names:
             value = number(f"{type(self).__name__}.{name}", getattr(self, name), **bounds)
             self._set(name, value)
+
+    def _check_whole(self, name: str, *, at_least: int) -> None:
+        value = getattr(self, name)
+        if value is not None:
+            self._set(name, whole(f"{type(self).__name__}.{name}", value, at_least=at_least))
 
     def _check_flag(self, name: str) -> None:
         flag(f"{type(self).__name__}.{name}", getattr(self, name))

@@ -1,5 +1,7 @@
 """Optimizers of the user's own."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
@@ -24,8 +26,8 @@ class Custom(Optimizer):
     """An optimizer from a scalar function that updates one parameter, compiled into fastnn's loop.
 
     ``function(p, g, *state, learning_rate, step, *hyperparameters)`` gets the parameter, its gradient, its own numbers
-    of state, the learning rate, and the number of the step from 1 on; it returns ``(p, *state)``, or ``p`` alone where
-    there is no state. Momentum, for example::
+    of state, the learning rate, and the number of the update from 1 on; it returns ``(p, *state)``, or ``p`` alone
+    where there is no state. Momentum, for example::
 
         def momentum(p, g, m, learning_rate, step, beta):
             m = beta * m - learning_rate * g
@@ -71,13 +73,13 @@ class Custom(Optimizer):
         state: Mapping[str, float] | None = None,
         hyperparameters: Mapping[str, float] | None = None,
         name: str = "",
-        **common: float | None,
+        **common: Any,
     ) -> None:
-        known = {each.name for each in fields(Optimizer) if each.kw_only}
-        for unknown in common.keys() - known:
+        known = {each.name: each.default for each in fields(Optimizer) if each.kw_only}
+        for unknown in common.keys() - known.keys():
             raise TypeError(f"Custom: unexpected keyword argument {unknown!r}; hyperparameters go into a dict")
-        for each in known:
-            self._set(each, common.get(each))
+        for each, default in known.items():
+            self._set(each, common.get(each, default))
         self.learning_rate = learning_rate
         self.__post_init__()
         for what, given, most in (
@@ -86,6 +88,9 @@ class Custom(Optimizer):
         ):
             if not isinstance(given, Mapping) or not all(isinstance(each, str) for each in given):
                 raise TypeError(f"Custom.{what}: expected a dict of names and numbers, got {given!r}")
+            taken = given.keys() & self._added_slots.keys()
+            if taken:
+                raise ValueError(f"Custom.{what}: the name {taken.pop()!r} is taken")
             if len(given) > most:
                 raise ValueError(f"Custom.{what}: expected at most {most}, got {len(given)}")
             self._set(what, {each: number(f"Custom.{what}[{each!r}]", value) for each, value in given.items()})
@@ -120,8 +125,7 @@ class Custom(Optimizer):
         return Formula(tuple(self.state), _RATES, ("number of the step", *self.hyperparameters), "count")
 
     @property
-    def slot_initial(self) -> tuple[float, ...]:
-        """What the state begins with."""
+    def _formula_initial(self) -> tuple[float, ...]:
         return tuple(self.state.values())
 
     def _scalars(self, first: int) -> Scalars:

@@ -1,5 +1,7 @@
 """Optimizers without a second moment: gradient descent with its momentum variants, and Lion."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from fastnn.optimizers.base import Optimizer, Scalars

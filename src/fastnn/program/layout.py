@@ -54,6 +54,7 @@ class Counter(IntEnum):
     BAD_LOSS_STEP = MAX_BUFFERS + 6  # 1 + the first step whose loss was not finite, or 0
     EPOCH = MAX_BUFFERS + 7  # passes over the data finished since the model was made; records do not use it
     ERROR = MAX_BUFFERS + 8  # the address of Numba's description of a kernel's exception, 0 if there is none
+    FIRST_STEP = MAX_BUFFERS + 9  # the step at which the optimizer's state began
 
 
 class Status(IntEnum):

@@ -204,8 +204,14 @@ _op("regression_sums", updates="total:float64[size]", inputs=f"x[rows,cols] {_TA
 _op("clip_by_value", updates="g[n]", dims="n", params="limit")
 _op("sum_squares", outputs="total:float64[1]", inputs="x[n]", dims="n")
 _op("clip_by_norm", updates="g[n]", inputs="total:float64[1]", dims="n", params="limit")
-_op("optimizer", updates="p[n] s0?[n] s1?[n] s2?[n]", inputs="g[n] hyper:float64[8]", dims="n",
+# total += g, but in the last of `steps` steps: g = (total + g) / steps, and total = 0
+_op("accumulate", updates="g[n] total[n]", dims="n steps")
+# does nothing but in the last of `accumulated` steps; 0 says every step
+_op("optimizer", updates="p[n] s0?[n] s1?[n] s2?[n]", inputs="g[n] hyper:float64[8]", dims="n accumulated",
     variants="optimizer formula")  # fmt: skip
+# mean = momentum * mean + (1 - momentum) * p, but mean = p in the first `steps` steps and where mean is NaN, which says
+# that there is none yet; then p = mean in every `overwrite`-th stretch of `steps` steps, never where that is 0
+_op("moving_average", updates="mean[n] p[n]", dims="n steps overwrite", params="momentum")
 # columns of w, seen as (outer, size, inner), are scaled down to an L2 norm over `size` of at most `limit`
 _op("max_norm", updates="w[outer,size,inner]", dims="outer size inner", params="limit")
 

@@ -27,7 +27,7 @@ from fastnn.program.rules import broken_rule
 
 _MAY_BE_ZERO = frozenset(
     ["size0", "size1", "size2", "stride0", "stride1", "stride2", "row_stride", "node", "target_first", "source_first"]
-)
+) | {"accumulated", "overwrite"}
 _MAY_BE_NEGATIVE = frozenset(["stride0", "stride1", "stride2", "row_stride"])
 
 

@@ -15,6 +15,7 @@ from fastnn.config import REGISTRY, from_config, to_config
 from fastnn.errors import ModelFileError
 from fastnn.losses import Loss
 from fastnn.model.architecture import Architecture
+from fastnn.model.averaging import Unaveraged
 from fastnn.model.programs import output_ends
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
@@ -66,6 +67,10 @@ def _training(model: Model, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:
     for index, slot in enumerate(optimizer.slots):
         for entry in model._table:
             tensors[f"optimizer/{slot}/{entry.name}"] = model._table.view(runtime.optimizer_state, entry, index)
+    replaced = runtime.unaveraged
+    if replaced is not None and replaced.step == runtime.step_count():
+        for entry in model._table:
+            tensors[f"unaveraged/{entry.name}"] = model._table.view(replaced.weights, entry)
     tensors["totals"] = model._totals
     callbacks = model._resumable
     if model._callbacks is not None:
@@ -260,9 +265,15 @@ def _restore(model: Model, tensors: Tensors, training: dict[str, Any], optimizer
         for entry in table:
             value = _tensor(tensors, f"optimizer/{slot}/{entry.name}", entry.spec.shape, model.dtype)
             _copy(value, table.view(state, entry, index))
+    if optimizer.use_ema and any(name.startswith("unaveraged/") for name in tensors):
+        weights = table.allocate()
+        for entry in table:
+            value = _tensor(tensors, f"unaveraged/{entry.name}", entry.spec.shape, model.dtype)
+            _copy(value, table.view(weights, entry))
+        runtime.unaveraged = Unaveraged(training["position"]["step"], weights)
     model._totals = _copy(totals, np.empty((objective.size,)))
     position = progress.check_position(training["position"])
-    runtime.first_step = position.pop("first_step")
+    runtime.begin_optimizer(position.pop("first_step"))
     for name, count in position.items():
         runtime.training[Counter[name.upper()]] = count
     model._run = progress.check_run(training["run"], position)

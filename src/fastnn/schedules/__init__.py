@@ -5,6 +5,8 @@ gives a float64 array of the same shape). Names, defaults and formulas are Keras
 schedule.
 """
 
+from __future__ import annotations
+
 from fastnn.hints import install
 from fastnn.schedules.base import ConstantSchedule as ConstantSchedule
 from fastnn.schedules.base import LearningRate as LearningRate

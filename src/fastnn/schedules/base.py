@@ -1,5 +1,7 @@
 """The base class of schedules, the constant schedule, and user-defined functions."""
 
+from __future__ import annotations
+
 import math
 import numbers
 from abc import ABC, abstractmethod

@@ -1,5 +1,7 @@
 """Schedules that lower the learning rate: in stairs, exponentially, along a polynomial or a cosine."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Sequence

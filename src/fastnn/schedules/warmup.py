@@ -1,5 +1,7 @@
 """Schedules that raise the learning rate first: a warm-up before any schedule, and the one-cycle policy."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

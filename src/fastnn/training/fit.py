@@ -19,6 +19,7 @@ import numpy as np
 from fastnn.callbacks import CallbackList
 from fastnn.layers.base import fraction, positive_int
 from fastnn.locks import ForkSafeLock
+from fastnn.model.averaging import take_back
 from fastnn.program.layout import Counter
 from fastnn.training import batches, passes
 from fastnn.training.arrays import ArrayEpochs
@@ -85,7 +86,9 @@ def fit(
         history = History()
         if options["resume"]:
             first, resumed, history = _resume(model, described, first)
+            take_back(model)
         else:
+            model._runtime.unaveraged = None
             counters[Counter.CURSOR] = 0
             model._earlier_rows = 0
             model._run = {"start": int(counters[Counter.EPOCH]) - first, "data": described}

@@ -1,5 +1,7 @@
 """The history of a training: the quantities of every epoch."""
 
+from __future__ import annotations
+
 import contextlib
 import math
 from collections.abc import Mapping
@@ -123,7 +125,7 @@ class History:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "History":
+    def from_dict(cls, data: Mapping[str, Any]) -> History:
         """Make a history from the result of `to_dict`.
 
         Raises

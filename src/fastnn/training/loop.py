@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.callbacks import CallbackList
+from fastnn.model.averaging import finalize
 from fastnn.program.layout import Counter
 from fastnn.training.history import History
 from fastnn.training.pace import Pacer
@@ -101,6 +102,8 @@ class Run:
                 counters[_CURSOR : _EPOCH + 1 : _EPOCH - _CURSOR] = (0, counters[_EPOCH] + 1)
                 model._earlier_rows = 0
                 logs = self._close_epoch(epoch)
+            if self.last > 0:
+                finalize(model)
             self.callbacks.on_train_end(logs)
         except BaseException:
             if model._rows_done:

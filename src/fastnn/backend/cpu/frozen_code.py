@@ -40,7 +40,9 @@ RUN_GRADIENT = KernelKey("run_frozen_gradient", "int64")
 LEARN = KernelKey("run_learner", "int64")
 
 #: The ops of records after the gradients.
-_UPDATE = frozenset({"clip_by_value", "sum_squares", "clip_by_norm", "optimizer", "max_norm", "tick"})
+_UPDATE = frozenset({
+    "accumulate", "clip_by_value", "sum_squares", "clip_by_norm", "optimizer", "moving_average", "max_norm", "tick",
+})  # fmt: skip
 
 Code = NDArray[np.int64]
 #: The position of an address in the code, and its function.
@@ -77,6 +79,8 @@ class Training:
         Columns of the network's output.
     slots : int
         Slots of the optimizer.
+    accumulated : int
+        Steps whose gradients make one update of the weights; 0 or 1 where each step is one.
     loss_weight : float
     penalty_at, loss_at : int
         Accumulators.
@@ -95,6 +99,7 @@ class Training:
 
     columns: int
     slots: int
+    accumulated: int = 0
     loss_weight: float = 1.0
     penalty_at: int = 0
     loss_at: int = 0
@@ -206,6 +211,7 @@ def _training_words(training: Training, one: Program, many: Program) -> dict[int
         Word.SLOTS: training.slots,
         Word.RATES: training.rates,
         Word.CORRECTION: CORRECTIONS.index(training.correction),
+        Word.ACCUMULATED: max(training.accumulated, 1),
     }
     return values | {Word.ALLOWED + index: bits(number) for index, number in enumerate(training.allowed)}
 

@@ -9,7 +9,7 @@ from fastnn.program.layout import ALIGNMENT, RECORD_WORDS
 
 #: The version of the layouts below and of their use by `run_frozen` and `run_learner`. Users' functions that Numba
 #: keeps on disk contain the number that they were compiled with, and refuse networks of another version.
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 #: Maximum dimensions of a sample.
 MOST_DIMS = 8
 #: Maximum numbers of a loss that takes only certain targets.
@@ -70,7 +70,8 @@ class Word(IntEnum):
     SLOTS = ALLOWED + MOST_ALLOWED  # of the optimizer
     RATES = SLOTS + 1  # columns of a hyper row that are proportional to the learning rate
     CORRECTION = SLOTS + 2  # see CORRECTIONS
-    HEAD = SLOTS + 3  # the number of words before the first table
+    ACCUMULATED = SLOTS + 3  # steps whose gradients make one update of the weights
+    HEAD = SLOTS + 4  # the number of words before the first table
 
 
 class Progress(IntEnum):

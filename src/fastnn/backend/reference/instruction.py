@@ -26,6 +26,7 @@ class Counters:
     cursor: int = 0
     seed: int = 0
     bad_loss_step: int = 0
+    first_step: int = 0
 
 
 @dataclass(frozen=True)

@@ -137,9 +137,37 @@ UPDATES: dict[str, Callable[[Array, Array, Slots, Hyper], tuple[Array, Slots]]] 
 WITHOUT_SQUARES = frozenset({"sgd", "sgd_momentum", "sgd_nesterov", "lion"})
 
 
+def _steps_of_state(counters: Counters) -> int:
+    """Return how many steps the optimizer's state is old."""
+    return counters.step - counters.first_step
+
+
+@executes("accumulate")
+def accumulate(i: Instruction, counters: Counters) -> None:
+    """Add gradients up; the last of `steps` steps takes their mean."""
+    total, steps = i["total"] + i["g"], i.dims["steps"]
+    if (_steps_of_state(counters) + 1) % steps == 0:
+        i.write("g", total / steps)
+        total = np.zeros_like(total)
+    i.write("total", total)
+
+
+@executes("moving_average")
+def moving_average(i: Instruction, counters: Counters) -> None:
+    """Average the parameters over the steps, and put the mean in their place in some of them."""
+    stretch, momentum = _steps_of_state(counters) // i.dims["steps"], i.params["momentum"]
+    mean = momentum * i["mean"] + (1.0 - momentum) * i["p"]
+    mean = np.where(np.isnan(i["mean"]) | (stretch == 0), i["p"], mean)
+    i.write("mean", mean)
+    if i.dims["overwrite"] and (stretch + 1) % i.dims["overwrite"] == 0:
+        i.write("p", mean)
+
+
 @executes("optimizer")
 def optimizer(i: Instruction, counters: Counters) -> None:
     """Take a step with the scalars of this step's hyper row: first the decoupled decay, then the update."""
+    if i.dims["accumulated"] and (_steps_of_state(counters) + 1) % i.dims["accumulated"]:
+        return
     formula = FORMULAS[i.variant]
     hyper = dict(zip(formula.scalars, map(float, i["hyper"][counters.chunk_step]), strict=False))
     slots = [i[f"s{index}"].copy() for index in range(len(formula.slots))]

@@ -39,19 +39,19 @@ _PARAMETERS, _GRADIENTS, _OPTIMIZER, _ARENA, _ACCUMULATORS, _HYPER, _INDEX, _SCR
     int(one) for one in Buffer
 )
 _STATUS, _CURSOR, _CHUNK_STEP = int(Counter.STATUS), int(Counter.CURSOR), int(Counter.CHUNK_STEP)
-_STEP, _SEED = int(Counter.STEP), int(Counter.SEED)
+_STEP, _SEED, _FIRST_STEP = int(Counter.STEP), int(Counter.SEED), int(Counter.FIRST_STEP)
 
 (
     COUNT, ITEM_BYTES, INPUT_NDIM, INPUT_SHAPE, INPUT_BYTES, TARGET_NDIM, TARGET_SHAPE, TARGET_BYTES, ONE_AT,
     ONE_COUNT, ONE_ARENA, MANY_COUNT, MANY_ARENA, UPDATE_ONE, UPDATE_MANY, LABELLED, COLUMNS, LOWEST, HIGHEST,
-    TOLERANCE, ALLOWED, ALLOWED_COUNT, LOSS_WEIGHT, PENALTY_AT, LOSS_AT, SLOTS, RATES, CORRECTION,
+    TOLERANCE, ALLOWED, ALLOWED_COUNT, LOSS_WEIGHT, PENALTY_AT, LOSS_AT, SLOTS, RATES, CORRECTION, ACCUMULATED,
 ) = (
     int(Word[name])
     for name in (
         "PARAMETERS", "ITEM_BYTES", "INPUT_NDIM", "INPUT_SHAPE", "INPUT_BYTES", "OUTPUT_NDIM", "OUTPUT_SHAPE",
         "OUTPUT_BYTES", "ONE_AT", "ONE_COUNT", "ONE_ARENA", "MANY_COUNT", "MANY_ARENA", "UPDATE_ONE", "UPDATE_MANY",
         "LABELS", "COLUMNS", "LOWEST", "HIGHEST", "TOLERANCE", "ALLOWED", "ALLOWED_COUNT", "LOSS_WEIGHT",
-        "PENALTY_AT", "LOSS_AT", "SLOTS", "RATES", "CORRECTION",
+        "PENALTY_AT", "LOSS_AT", "SLOTS", "RATES", "CORRECTION", "ACCUMULATED",
     )
 )  # fmt: skip
 (
@@ -180,7 +180,9 @@ def _rows_given(
 def _next_row(code: int, progress: int) -> None:
     """Write the hyper row of the next step, with the bits of `Optimizer.hyper_rows`."""
     words, counters, p = int64_pointer(code), int64_pointer(progress), float64_pointer(progress)
-    kind = words[CORRECTION]
+    kind, steps = words[CORRECTION], words[ACCUMULATED]
+    if steps > 1 and (counters[AT_OPTIMIZER_STEP] + 1) % steps != 0:
+        return  # no weight is updated
     if kind == _ADAM:
         p[POWER_1] *= p[BETA_1]
         p[POWER_2] *= p[BETA_2]
@@ -193,7 +195,7 @@ def _next_row(code: int, progress: int) -> None:
         p[UNIT_ROW + _STEP_COLUMN], p[UNIT_ROW + _STEP_G_COLUMN] = _nadam(now, following, p[PRODUCT])
         p[UNIT_ROW + _V_COLUMN] = _unbiased(p[POWER_2])
     elif kind == _COUNT:  # the first column after the rates
-        p[UNIT_ROW + words[RATES]] = counters[AT_OPTIMIZER_STEP] + 1.0
+        p[UNIT_ROW + words[RATES]] = counters[AT_OPTIMIZER_STEP] // steps + 1.0
     rate = p[RATE] if counters[CONSTANT] != 0 else p[RATES_AT + counters[AT_OPTIMIZER_STEP]]
     for column in range(HYPER_COLUMNS):
         p[ROW + column] = p[UNIT_ROW + column] * (rate if column < words[RATES] else 1.0)
@@ -225,6 +227,7 @@ def _step(
     c[_DATA], c[_DATA + 1], c[_DATA + 2] = x, y, weights
     c[_STATUS] = c[_CURSOR] = c[_CHUNK_STEP] = 0
     c[_STEP], c[_SEED] = counters[AT_STEP], counters[AT_SEED]
+    c[_FIRST_STEP] = counters[AT_STEP] - counters[AT_OPTIMIZER_STEP]
     if n == 1:
         c[_ARENA] = stack if words[ONE_ARENA] <= STACK_BYTES else records
         records, count, update = code + words[ONE_AT] * 8, words[ONE_COUNT], words[UPDATE_ONE]

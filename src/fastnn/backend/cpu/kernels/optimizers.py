@@ -17,13 +17,20 @@ from fastnn.formulas.optimizers import HYPER_COLUMNS
 from fastnn.program.layout import Counter, Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)
-_CHUNK = int(Counter.CHUNK_STEP)
+_CHUNK, _STEP, _FIRST_STEP = int(Counter.CHUNK_STEP), int(Counter.STEP), int(Counter.FIRST_STEP)
+
+
+@helper
+def _steps_of_state(context: int) -> int:
+    """Return how many steps the optimizer's state is old."""
+    counters = int64_pointer(context)
+    return counters[_STEP] - counters[_FIRST_STEP]
 
 
 @kernel("optimizer")
 def optimizer(kit: Kit, variant: str) -> Callable[..., Any]:
     """Update a range of parameters by a scalar formula, in one pass over parameters, gradients and slots."""
-    P, G, S0, S1, S2, HYPER, N = kit.words("p g s0 s1 s2 hyper n")
+    P, G, S0, S1, S2, HYPER, N, ACCUMULATED = kit.words("p g s0 s1 s2 hyper n accumulated")
     at, real = kit.at, kit.real
     users = own.find(variant)
     if users is not None:
@@ -35,6 +42,8 @@ def optimizer(kit: Kit, variant: str) -> Callable[..., Any]:
 
     def optimizer(record, context, ith, nth):
         r = int64_pointer(record)
+        if r[ACCUMULATED] > 1 and (_steps_of_state(context) + 1) % r[ACCUMULATED] != 0:
+            return
         first, last = part(r[N], ith, nth)
         hyper = address(record, context, HYPER) + int64_pointer(context)[_CHUNK] * (HYPER_COLUMNS * 8)
         h = float64_pointer(hyper)
@@ -58,6 +67,61 @@ def optimizer(kit: Kit, variant: str) -> Callable[..., Any]:
                 p[i], s0[i], s1[i], s2[i] = step(p[i], g[i], s0[i], s1[i], s2[i], h0, h1, h2, h3, h4, h5, h6, h7)
 
     return optimizer
+
+
+@kernel("accumulate")
+def accumulate(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Add gradients up; the last of `steps` steps makes their mean of them, and begins a new sum."""
+    G, TOTAL, N, STEPS = kit.words("g total n steps")
+    at, real = kit.at, kit.real
+    zero = real(0.0)
+
+    def accumulate(record, context, ith, nth):
+        r = int64_pointer(record)
+        first, last = part(r[N], ith, nth)
+        g, total = at(record, context, G), at(record, context, TOTAL)
+        if (_steps_of_state(context) + 1) % r[STEPS] != 0:
+            for i in range(first, last):
+                total[i] += g[i]
+            return
+        steps = real(r[STEPS])
+        for i in range(first, last):
+            g[i] = (total[i] + g[i]) / steps
+            total[i] = zero
+
+    return accumulate
+
+
+@kernel("moving_average")
+def moving_average(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Average the parameters over the steps, and put the mean in their place in some of them."""
+    MEAN, P, N, STEPS, OVERWRITE, MOMENTUM = kit.words("mean p n steps overwrite momentum")
+    at, real = kit.at, kit.real
+    one = real(1.0)
+
+    def moving_average(record, context, ith, nth):
+        r = int64_pointer(record)
+        stretch = _steps_of_state(context) // r[STEPS]
+        # the other factor is made of the rounded one, so that both add up to 1
+        momentum = real(float64_pointer(record)[MOMENTUM])
+        rest = one - momentum
+        first, last = part(r[N], ith, nth)
+        mean, p = at(record, context, MEAN), at(record, context, P)
+        if stretch == 0:
+            for i in range(first, last):
+                mean[i] = p[i]
+        elif r[OVERWRITE] > 0 and (stretch + 1) % r[OVERWRITE] == 0:
+            for i in range(first, last):
+                before = mean[i]
+                after = p[i] if before != before else momentum * before + rest * p[i]
+                mean[i] = after
+                p[i] = after
+        else:
+            for i in range(first, last):
+                before = mean[i]
+                mean[i] = p[i] if before != before else momentum * before + rest * p[i]
+
+    return moving_average
 
 
 @kernel("penalty")

@@ -17,7 +17,7 @@ from fastnn.formulas.optimizers import HYPER_COLUMNS
 from fastnn.program.layout import FLAGS_WORD, Counter, Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)
-_CHUNK = int(Counter.CHUNK_STEP)
+_CHUNK, _STEP, _FIRST_STEP = int(Counter.CHUNK_STEP), int(Counter.STEP), int(Counter.FIRST_STEP)
 _THREADS, _TEAM = SIZES.threads, SIZES.team
 load_int64, as_double = ptx.LOADS["int64"], ptx.int_as_double
 load_double, store_double = ptx.LOADS["float64"], ptx.STORES["float64"]
@@ -32,10 +32,16 @@ _LANES = SIZES.lanes // 2
 _STRIPS = _TEAM // _LANES
 
 
+@helper
+def _steps_of_state(context: Any) -> Any:
+    """Return how many steps the optimizer's state is old."""
+    return load_int64(context, _STEP) - load_int64(context, _FIRST_STEP)
+
+
 @kernel("optimizer", variants=lambda way: tuple(formulas.FORMULAS))
 def optimizer(kit: Kit) -> list[Stage]:
     """Update parameters and the optimizer's state by a scalar formula, in one pass."""
-    P, G, S0, S1, S2, HYPER, N = kit.words("p g s0 s1 s2 hyper n")
+    P, G, S0, S1, S2, HYPER, N, ACCUMULATED = kit.words("p g s0 s1 s2 hyper n accumulated")
     real, load, store, load_pack, store_pack = kit.real, kit.load, kit.store, kit.load_pack, kit.store_pack
     step, slots = users.update(kit.variant, real) or (
         formulas.define(real, formula, kit.math)[kit.variant],
@@ -50,6 +56,8 @@ def optimizer(kit: Kit) -> list[Stage]:
 
     def optimizer(record, context):
         if load_int64(context, BAD_ROW) != NO_ROW:
+            return
+        if record[ACCUMULATED] > 1 and (_steps_of_state(context) + 1) % record[ACCUMULATED] != 0:
             return
         n, i = record[N], PACK * (np.int64(_THREADS) * cuda.blockIdx.x + cuda.threadIdx.x)
         h = record[HYPER] + load_int64(context, _CHUNK) * (8 * HYPER_COLUMNS)
@@ -86,6 +94,82 @@ def optimizer(kit: Kit) -> list[Stage]:
                     store(record[S2], e, one[3])
 
     return [Stage(optimizer, packs(), _THREADS)]
+
+
+@kernel("accumulate")
+def accumulate(kit: Kit) -> list[Stage]:
+    """Add gradients up; the last of `steps` steps makes their mean of them, and begins a new sum."""
+    G, TOTAL, N, STEPS = kit.words("g total n steps")
+    real, load, store, load_pack, store_pack = kit.real, kit.load, kit.store, kit.load_pack, kit.store_pack
+    zero = real(0.0)
+
+    @formula
+    def mean(total, steps):
+        return total / steps
+
+    def accumulate(record, context):
+        if load_int64(context, BAD_ROW) != NO_ROW:
+            return
+        last = (_steps_of_state(context) + 1) % record[STEPS] == 0
+        n, i, steps = record[N], PACK * (np.int64(_THREADS) * cuda.blockIdx.x + cuda.threadIdx.x), real(record[STEPS])
+        if i + PACK <= n:
+            a, b = load_pack(record[TOTAL], i), load_pack(record[G], i)
+            a = a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
+            if last:
+                store_pack(record[G], i, (mean(a[0], steps), mean(a[1], steps), mean(a[2], steps), mean(a[3], steps)))
+                store_pack(record[TOTAL], i, (zero, zero, zero, zero))
+            else:
+                store_pack(record[TOTAL], i, a)
+        else:
+            for e in range(i, n):
+                total = load(record[TOTAL], e) + load(record[G], e)
+                if last:
+                    store(record[G], e, mean(total, steps))
+                    total = zero
+                store(record[TOTAL], e, total)
+
+    return [Stage(accumulate, packs(), _THREADS)]
+
+
+@kernel("moving_average")
+def moving_average(kit: Kit) -> list[Stage]:
+    """Average the parameters over the steps, and put the mean in their place in some of them."""
+    MEAN, P, N, STEPS, OVERWRITE, MOMENTUM = kit.words("mean p n steps overwrite momentum")
+    real, load, store, load_pack, store_pack = kit.real, kit.load, kit.store, kit.load_pack, kit.store_pack
+    one = real(1.0)
+
+    @formula
+    def moved(before, p, momentum):
+        return p if before != before else momentum * before + (one - momentum) * p
+
+    def moving_average(record, context):
+        if load_int64(context, BAD_ROW) != NO_ROW:
+            return
+        stretch = _steps_of_state(context) // record[STEPS]
+        overwrites = record[OVERWRITE] > 0 and (stretch + 1) % record[OVERWRITE] == 0
+        n, i = record[N], PACK * (np.int64(_THREADS) * cuda.blockIdx.x + cuda.threadIdx.x)
+        momentum = real(as_double(record[MOMENTUM]))
+        if i + PACK <= n:
+            p = load_pack(record[P], i)
+            if stretch > 0:
+                m = load_pack(record[MEAN], i)
+                p = (
+                    moved(m[0], p[0], momentum), moved(m[1], p[1], momentum), moved(m[2], p[2], momentum),
+                    moved(m[3], p[3], momentum),
+                )  # fmt: skip
+            store_pack(record[MEAN], i, p)
+            if overwrites:
+                store_pack(record[P], i, p)
+        else:
+            for e in range(i, n):
+                value = load(record[P], e)
+                if stretch > 0:
+                    value = moved(load(record[MEAN], e), value, momentum)
+                store(record[MEAN], e, value)
+                if overwrites:
+                    store(record[P], e, value)
+
+    return [Stage(moving_average, packs(), _THREADS)]
 
 
 def _sum_way(dims: Dims, flags: Flag) -> str:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fastnn.backend.cpu import library
 from fastnn.backend.cpu.blocking import WAYS
 from fastnn.backend.cpu.engine import bind, prepare
+from fastnn.backend.cpu.failures import table_address
 from fastnn.backend.cpu.frozen_layout import (
     CORRECTIONS,
     LAYOUT_VERSION,
@@ -38,6 +39,7 @@ from fastnn.program.program import KernelKey, Program
 RUN = KernelKey("run_frozen", "int64")
 RUN_GRADIENT = KernelKey("run_frozen_gradient", "int64")
 LEARN = KernelKey("run_learner", "int64")
+NOTE = KernelKey("note_failure", "int64")
 
 #: The ops of records behind the gradients.
 _UPDATE = frozenset({"clip_by_value", "sum_squares", "clip_by_norm", "optimizer", "max_norm", "tick"})
@@ -134,7 +136,7 @@ def assemble(
     patches = row_patches(many, double, triple)
     factors = scales(many, double, 1.0 if training is None else training.loss_weight)
     products, way_keys = ways(many, double)
-    _prepare_for_good({run, *way_keys, *(key for each in (one, many) for _, key in _addresses(each, 0))})
+    _prepare_for_good({run, NOTE, *way_keys, *(key for each in (one, many) for _, key in _addresses(each, 0))})
     weights = np.array(interface.weights, np.int64).reshape(-1, WEIGHT_WORDS)
     tables = [bind(one, unblocked(one), {}), bind(many, unblocked(many), {}), patches, products, weights, factors]
     starts = int(Word.HEAD) + np.cumsum([0, *(table.size for table in tables)])
@@ -171,7 +173,8 @@ def assemble(
         code[word] = value
     for word, shape in ((Word.INPUT_SHAPE, interface.input_shape), (Word.OUTPUT_SHAPE, interface.output_shape)):
         code[word : word + len(shape)] = shape
-    found = [(int(Word.RUN), run), *_addresses(one, int(starts[0])), *_addresses(many, int(starts[1]))]
+    found = [(int(Word.RUN), run), (int(Word.NOTE), NOTE)]
+    found += [*_addresses(one, int(starts[0])), *_addresses(many, int(starts[1]))]
     for index, row in enumerate(products):
         for way, name in enumerate(WAYS):
             if row[1 + way]:
@@ -233,7 +236,7 @@ def relocate(code: Code, relocations: NDArray[np.uint8]) -> Code:
     _prepare_for_good({key for _, key in keys})
     for at, key in keys:
         made[at] = library.address(key)
-    made[Word.TOKEN] = process_token()
+    made[Word.TOKEN], made[Word.FAILURES] = process_token(), table_address()
     return made
 
 
@@ -249,7 +252,7 @@ def without_addresses(code: Code, relocations: NDArray[np.uint8]) -> Code:
     if not made.size:
         return made
     made[[at for at, _ in _keys(relocations)]] = 0
-    made[Word.TOKEN] = 0
+    made[Word.TOKEN] = made[Word.FAILURES] = 0
     return made
 
 

@@ -9,13 +9,15 @@ from fastnn.program.layout import ALIGNMENT, RECORD_WORDS
 
 #: Of the layouts below and of what `run_frozen` and `run_learner` make of them. Users' functions that Numba keeps on
 #: disk hold the number that they were compiled with, and refuse networks of another one.
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 #: Dimensions of a sample at most.
 MOST_DIMS = 8
 #: Numbers at most, where a loss takes no others as targets.
 MOST_ALLOWED = 3
 #: Rows at most, where a workspace is made: sizes in bytes stay within 64 bits.
 MOST_ROWS = 1 << 32
+#: Of a failed call are noted as many numbers, shapes, and sizes of a shape.
+NOTED_NUMBERS, NOTED_SHAPES, NOTED_DIMS = 4, 3, MOST_DIMS + 2
 #: Accumulators of a learner at most.
 MOST_TOTALS = 8
 #: Corrections of hyper rows, by number: `Formula.correction`.
@@ -50,23 +52,25 @@ class Word(IntEnum):
     TRAINABLE = INPUT_BYTES + 14  # elements of all weights together
     ITEM_BYTES = INPUT_BYTES + 15  # of the dtype
     FINGERPRINT = INPUT_BYTES + 16  # of the programs
+    FAILURES = INPUT_BYTES + 17  # address of the table that `Failed` describes
+    NOTE = INPUT_BYTES + 18  # address of `note_failure`
     # what follows is there in the code of a learner alone, whose OUTPUT words describe the targets
-    UPDATE_ONE = INPUT_BYTES + 17  # how many records there are before those of the update
-    UPDATE_MANY = INPUT_BYTES + 18
-    SCALES_AT = INPUT_BYTES + 19
-    SCALES_COUNT = INPUT_BYTES + 20
-    LOSS_WEIGHT = INPUT_BYTES + 21  # float64
-    LABELS = INPUT_BYTES + 22  # 1: targets are int64 numbers of classes
-    COLUMNS = INPUT_BYTES + 23  # of the network's output: classes, or targets of a row
-    LOWEST = INPUT_BYTES + 24  # float64, of targets
-    HIGHEST = INPUT_BYTES + 25
+    UPDATE_ONE = INPUT_BYTES + 19  # how many records there are before those of the update
+    UPDATE_MANY = INPUT_BYTES + 20
+    SCALES_AT = INPUT_BYTES + 21
+    SCALES_COUNT = INPUT_BYTES + 22
+    LOSS_WEIGHT = INPUT_BYTES + 23  # float64
+    LABELS = INPUT_BYTES + 24  # 1: targets are int64 numbers of classes
+    COLUMNS = INPUT_BYTES + 25  # of the network's output: classes, or targets of a row
+    LOWEST = INPUT_BYTES + 26  # float64, of targets
+    HIGHEST = INPUT_BYTES + 27
     TOLERANCE = (
-        INPUT_BYTES + 26
+        INPUT_BYTES + 28
     )  # float64: how far from 1 the sum of a row's targets may be, 0 where it is not looked at
-    PENALTY_AT = INPUT_BYTES + 27  # among the accumulators: sums of penalties, of losses, and the number of rows
-    LOSS_AT = INPUT_BYTES + 28
-    ALLOWED_COUNT = INPUT_BYTES + 29  # 0, or targets are among so many numbers
-    ALLOWED = INPUT_BYTES + 30  # float64
+    PENALTY_AT = INPUT_BYTES + 29  # among the accumulators: sums of penalties, of losses, and the number of rows
+    LOSS_AT = INPUT_BYTES + 30
+    ALLOWED_COUNT = INPUT_BYTES + 31  # 0, or targets are among so many numbers
+    ALLOWED = INPUT_BYTES + 32  # float64
     SLOTS = ALLOWED + MOST_ALLOWED  # of the optimizer
     RATES = SLOTS + 1  # columns of a hyper row that are proportional to the learning rate
     CORRECTION = SLOTS + 2  # see CORRECTIONS
@@ -111,7 +115,7 @@ STACK_BYTES = 8192
 
 
 class Outcome(IntEnum):
-    """What a call of a frozen network ends in."""
+    """What a call of a frozen network ends in; from EACH on, what compiled callers find themselves."""
 
     DONE = 0
     RAISED = 1  # a kernel did
@@ -132,6 +136,29 @@ class Outcome(IntEnum):
     SHARED = 18  # what is read shares memory with what is written to
     UNSEEDED = 17  # the learner was made without gradients of any function
     SCHEDULE = 16  # it has been worked out for fewer steps
+    EACH = 19  # x and out are not for as many networks
+    MATRIX = 20  # it does not have the size of the Jacobian matrix
+    BATCH = 21  # no workspace is made for so many rows
+    FLAT = 22  # there are not as many numbers as weights
+    MEMBER = 23  # there are not that many networks
+    RATE = 24  # it is no learning rate
+
+
+class Failed(IntEnum):
+    """Words of a slot of the table of failures, in which a thread finds what its latest failed call was given."""
+
+    THREAD = 0  # 0: the slot is free
+    OUTCOME = 1
+    NUMBERS = 2  # by outcome
+    SHAPES = NUMBERS + NOTED_NUMBERS  # of arrays, each with its number of dimensions (-1: none) before its sizes
+    HEAD = SHAPES + NOTED_SHAPES * (1 + NOTED_DIMS)  # a copy of the code's
+    WORDS = HEAD + Word.HEAD
+
+
+#: Words of the table before its slots, the first of which is the address of C's `PyThread_get_thread_ident`.
+TABLE_HEAD = 8
+#: Threads that failed calls are noted of; slots are never given back, but a thread's identity is.
+TABLE_SLOTS = 256
 
 
 class Part(IntEnum):

@@ -21,6 +21,7 @@ from fastnn.backend.cpu.frozen_layout import (
 from fastnn.backend.cpu.intrinsics import (
     SOURCE_POINTERS,
     allocate,
+    call_note,
     float64_pointer,
     int64_pointer,
     release,
@@ -200,7 +201,7 @@ def _settle(
     words = int64_pointer(code)
     needed = _workspace_bytes(words[_MANY_COUNT], words[_MANY_ARENA], words[_ONE_ARENA], n)
     if work != 0 and work_bytes < needed:
-        return WORKSPACE
+        return call_note(code, WORKSPACE, n, needed, work_bytes, 0, 0, -1, 0, -1, 0, -1)
     x_bytes, y_bytes = n * words[_INPUT_BYTES], n * words[_OUTPUT_BYTES]
     x_copied = x_bytes if overlap(x, x_bytes, out, out_bytes) else 0
     y_copied = y_bytes if dx != 0 and overlap(y, y_bytes, out, out_bytes) else 0
@@ -209,7 +210,7 @@ def _settle(
     if wanted > 0:
         memory = allocate(wanted)
         if memory == 0:
-            return MEMORY
+            return call_note(code, MEMORY, n, wanted, 0, 0, 0, -1, 0, -1, 0, -1)
         if x_copied > 0:
             _copy(memory, x, x_bytes)
             x = memory
@@ -243,7 +244,7 @@ def run_frozen(kit: Kit, variant: str) -> Callable[..., Any]:
     def run_frozen(code, parameters, count, work, work_bytes, x, x_shape, x_ndim, out, out_shape, out_ndim):
         n = _samples(code, count, x_shape, x_ndim, out_shape, out_ndim)
         if n < 0:
-            return -n
+            return call_note(code, -n, count, 0, 0, 0, x_shape, x_ndim, out_shape, out_ndim, 0, -1)
         out_bytes = n * int64_pointer(code)[_OUTPUT_BYTES]
         return _settle(code, parameters, work, work_bytes, x, out, 0, n, out, out_bytes)
 
@@ -263,10 +264,10 @@ def run_frozen_gradient(kit: Kit, variant: str) -> Callable[..., Any]:
         dx_ndim,
     ):  # fmt: skip
         n = _samples(code, count, x_shape, x_ndim, seed_shape, seed_ndim)
+        if n >= 0 and (dx_ndim != x_ndim or rows_in(code, dx_ndim, dx_shape, _INPUT_NDIM, _INPUT_SHAPE) != n):
+            n = -GRADIENT
         if n < 0:
-            return -n
-        if dx_ndim != x_ndim or rows_in(code, dx_ndim, dx_shape, _INPUT_NDIM, _INPUT_SHAPE) != n:
-            return GRADIENT
+            return call_note(code, -n, count, 0, 0, 0, x_shape, x_ndim, seed_shape, seed_ndim, dx_shape, dx_ndim)
         dx_bytes = n * int64_pointer(code)[_INPUT_BYTES]
         return _settle(code, parameters, work, work_bytes, x, seed, dx, n, dx, dx_bytes)
 

@@ -1,4 +1,4 @@
-"""The peers with compilers or tensors of their own: PyTorch, eager and compiled, JAX, onnxruntime."""
+"""The peers with their own compilers or tensors: PyTorch, eager and compiled, JAX, onnxruntime."""
 
 import importlib
 from typing import Any
@@ -36,7 +36,7 @@ class PyTorch(Contestant):
         self.outputs = self.compiled(torch.nn.Sequential(self.net, softmax))
 
     def compiled(self, function: Any) -> Any:
-        """Return a function of batches, here as it is."""
+        """Return a function of batches, here unchanged."""
         return function
 
     def train(self, epochs: int) -> float:
@@ -83,7 +83,7 @@ class Jax(Contestant):
     name, module = "JAX", "jax"
 
     def prepare(self) -> None:
-        """Trace nothing yet: the first epoch compiles."""
+        """Do not trace yet: the first epoch compiles."""
         jax, jnp, work = self.library, self.library.numpy, self.workload
         activation = jax.nn.relu if work.activation == "relu" else jnp.tanh
 

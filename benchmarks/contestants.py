@@ -1,4 +1,4 @@
-"""The libraries that are compared: each trains the same network on the same batches with Adam, and predicts.
+"""The compared libraries: each trains the same network on the same batches with Adam, and predicts.
 
 The work is the same for all, unless `Contestant.differs` says otherwise: gather the rows of a batch by their
 numbers, forward, loss, backward, Adam with all state in float32, and the mean loss of the epoch.
@@ -121,7 +121,7 @@ class Numpy(Contestant):
 
     @classmethod
     def version(cls) -> str:
-        """Version of NumPy and, where threadpoolctl can tell, the kernels of its BLAS."""
+        """Version of NumPy and, if threadpoolctl knows them, the kernels of its BLAS."""
         try:
             pools = importlib.import_module("threadpoolctl").threadpool_info()
         except ImportError:
@@ -155,7 +155,7 @@ class Numpy(Contestant):
 
 
 class ScikitLearn(Contestant):
-    """`MLPClassifier` or `MLPRegressor`, one `partial_fit` an epoch."""
+    """`MLPClassifier` or `MLPRegressor`, one `partial_fit` per epoch."""
 
     name, module = "scikit-learn", "sklearn.neural_network"
     differs = "takes batches as slices instead of gathering rows; halves the squared error"
@@ -182,13 +182,13 @@ class ScikitLearn(Contestant):
             state[...] = 0.0
 
     def train(self, epochs: int) -> float:
-        """Call `partial_fit` once an epoch."""
+        """Call `partial_fit` once per epoch."""
         for _ in range(epochs):
             self.net.partial_fit(self.X, self.targets)
         return float(self.net.loss_) * (1.0 if self.entropy else 2.0)
 
     def set_weights(self, weights: list[Array]) -> None:
-        """Copy the weights in place: the optimizer refers to the arrays."""
+        """Copy the weights in place, because the optimizer refers to the arrays."""
         for own, weight in zip(self._arrays(), weights, strict=True):
             own[...] = weight
 

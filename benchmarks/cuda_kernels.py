@@ -1,13 +1,13 @@
-"""Compile the CUDA kernels for every architecture, without a GPU, and print what the assembler says of them.
+"""Compile the CUDA kernels for every architecture, without a GPU, and print the assembler's report.
 
     python benchmarks/cuda_kernels.py                    # some of all kinds: minutes
-    python benchmarks/cuda_kernels.py --all              # every way with every variant: hours
+    python benchmarks/cuda_kernels.py --all              # every algorithm with every variant: hours
     python benchmarks/cuda_kernels.py matmul --arch 90a  # kernels whose name contains a word
 
-The table has registers a thread, and `s`, `x` where a kernel keeps bytes on the stack or spills registers there, `d`
-where a float32 kernel computes in float64. Fails where a kernel does not compile, uses the stack, computes in float64
-without being one of those that are meant to, has warpgroups wait where that is not written, or should use tensor
-cores and does not (where nvdisasm is found: the `cuda-check` extra). Needs the `cuda` extra.
+The table has registers per thread, and `s`, `x` if a kernel keeps bytes on the stack or spills registers there, `d`
+if a float32 kernel computes in float64. Fails if a kernel does not compile, uses the stack, computes in float64
+although it should not, has warpgroups wait where the code does not, or should use tensor
+cores and does not (if nvdisasm is found: the `cuda-check` extra). Needs the `cuda` extra.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from fastnn.backend.cuda.kernels import all_keys, stages
 from fastnn.backend.cuda.kit import Key
 from fastnn.backend.cuda.table import ARCHITECTURES
 
-#: ops of which float32 kernels add up in float64
+#: ops whose float32 kernels add up in float64
 ADD_IN_DOUBLE = {"sum_loss", "penalty", "sum_squares", "clip_by_norm", "count_correct", "top_k", "confusion"}
 ADD_IN_DOUBLE |= {"auc_histogram", "regression_sums", "batch_norm", "layer_norm", "layer_norm_param_grad", "max_norm"}
-#: what any kernel may do to prepare its parameters
+#: float64 instructions that any kernel may use to prepare its parameters
 FEW_DOUBLES = 6
 
 
 class Line(NamedTuple):
-    """A stage of a kernel: a cell for each architecture, and what is wrong."""
+    """A stage of a kernel: a cell for each architecture, and the errors."""
 
     name: str
     cells: list[str]
@@ -50,14 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", help="compile kernels whose name contains one of these")
     parser.add_argument("--arch", nargs="*", choices=ARCHITECTURES, default=list(ARCHITECTURES))
-    parser.add_argument("--all", action="store_true", help="every way with every variant")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a processor)")
+    parser.add_argument("--all", action="store_true", help="every algorithm with every variant")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per processor)")
     options = parser.parse_args(arguments)
     keys = [key for key in all_keys() if not options.words or any(word in str(key) for word in options.words)]
     if not options.all:
         keys = list(covering(keys))
     begin, wrong, disassembler = time.perf_counter(), list[str](), find_disassembler()
-    print(f"{len(keys)} kernels, registers a thread; tensor cores " + ("checked" if disassembler else "not checked"))
+    print(f"{len(keys)} kernels, registers per thread; tensor cores " + ("checked" if disassembler else "not checked"))
     print(f"{'kernel':<60}" + "".join(f"{'sm_' + one:>9}" for one in options.arch))
     work = [(key, tuple(options.arch), disassembler) for key in keys]
     with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
@@ -72,9 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def covering(keys: Iterable[Key]) -> Iterator[Key]:
-    """Choose kernels so that all variants, and all pairs of words of a way, are among them for each op and dtype.
+    """Choose kernels that include all variants, and all pairs of words of an algorithm, for each op and dtype.
 
-    The way "tf32-nt-gradient-large-split" has five words: what a kernel is made of depends on one or two of them.
+    The algorithm "tf32-nt-gradient-large-split" has five words: each part of a kernel depends on one or two of them.
     """
     seen: set[tuple[str, ...]] = set()
     for key in keys:
@@ -130,7 +130,7 @@ def _compile(work: tuple[Key, tuple[str, ...], str | None]) -> list[Line]:
 
 
 def uses_tensor_cores(code: bytes, disassembler: str) -> bool:
-    """Tell whether machine code has instructions of tensor cores."""
+    """Return whether machine code has instructions of tensor cores."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(code)

@@ -1,13 +1,13 @@
-"""Check and measure everything on a machine with a GPU, in one command and a given time.
+"""Check and measure everything on a machine with a GPU, with one command and a time limit.
 
     python benchmarks/gpu_report.py --out FILE [--quick] [--minutes 8]
                                     [--section checks|digits|models|sanitizer|matmul|warpgroups|bandwidth|calls
                                                |launches|training|all ...]
 
-FILE.json and FILE.md are written again after every section, so that a run that is cut off leaves what it has found.
-Each section is a process of its own with a share of the time, which it gives back when it needs less; what takes
-longer is stopped, and the report says so. PyTorch, CuPy and compute-sanitizer are used where they are installed.
-The exit status is 1 if a check fails or a section raises, and 2 where there is no GPU.
+FILE.json and FILE.md are written again after every section, so that an interrupted run leaves its results.
+Each section is a separate process with a share of the time; unused time goes to the others. A section that takes
+longer is stopped, and the report says so. PyTorch, CuPy and compute-sanitizer are used if they are installed.
+The exit status is 1 if a check fails or a section raises, and 2 without a GPU.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if str(BENCHMARKS) not in sys.path:
 if importlib.util.find_spec("fastnn") is None:
     sys.path.insert(0, str(BENCHMARKS.parent / "src"))
 
-# What has to be written, and a process that is late to be killed, in the end.
+# Time at the end for writing files, and for killing a late process.
 RESERVE = 8.0
 PRINTED = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns 0 when all is well, 1 when something failed, 2 without a GPU."""
+    """Run the command line; returns 0 on success, 1 if something failed, 2 without a GPU."""
     import fastnn as fnn
     from fastnn.backend.cuda.available import simulated
     from gpu.settings import SECTIONS, SHARES
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="write FILE.json and FILE.md")
     parser.add_argument("--quick", action="store_true", help="fewer cases, shapes and rounds: about two minutes")
     parser.add_argument("--section", nargs="+", choices=(*SECTIONS, "all"), default=["all"], help="what to do")
-    parser.add_argument("--minutes", type=float, default=8.0, help="when to be done (default 8)")
+    parser.add_argument("--minutes", type=float, default=8.0, help="time limit in minutes (default 8)")
     options = parser.parse_args(arguments)
     reason = fnn.cuda.why_not()
     if reason is not None:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(out: Path, names: tuple[str, ...], seconds: float, flags: Sequence[str]) -> int:
-    """Run sections one after the other, and write what they find."""
+    """Run sections one by one, and write their results."""
     from gpu.events import Found
     from gpu.settings import SHARES
     from gpu.supervise import Plan, run

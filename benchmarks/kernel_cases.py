@@ -1,7 +1,7 @@
-"""The cases of `kernels.py`, which an asv suite may use too: a kernel on given shapes, and the same work elsewhere.
+"""The cases of `kernels.py`, also used by the asv suite: a kernel on given shapes, and its peers.
 
 `CASES` is the table. A case's `make()` returns its `Work`: fastnn's kernel, a NumPy function that does the same, and
-PyTorch's operator where PyTorch is installed and has one; each writes its own outputs, and all read the same inputs.
+PyTorch's operator if PyTorch is installed and has one; each writes separate outputs, and all read the same inputs.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ PARAMETERS = 10_000_000
 
 @dataclass
 class Work:
-    """One case made ready.
+    """One prepared case.
 
     Attributes
     ----------
     fastnn : Record
         `fastnn(times)` runs the kernel several times in one call, as a program does.
     numpy, torch : callable or None
-        Does the work once. What allocates its results returns them by name instead of writing them.
+        Does the work once. Functions that allocate their results return them by name instead of writing them.
     arrays : mapping of str to arrays
         The operands of "fastnn", "numpy" and "torch" by name.
     outputs : tuple of str
@@ -51,8 +51,8 @@ class Work:
 class Case:
     """A kernel on arrays of given shapes.
 
-    `large` ones stream from memory and are judged by bandwidth. `optional` operands are present, `special` ones
-    are made by a function (of the generator and the shape) and not normal numbers, `peer` names the functions of
+    `large` ones stream from memory and are measured by bandwidth. `optional` operands are present, `special` ones
+    are made by a function (of the generator and the shape) instead of normal numbers, `peer` names the functions of
     NumPy and PyTorch (the op by default).
     """
 
@@ -70,7 +70,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """A readable name: what, on which shape."""
+        """A readable name: the work and its shape."""
         shape = "x".join(str(self.dims[name]) for name in ("n", "rows", "cols", "size") if name in self.dims)
         what = self.formula or self.variant
         grad = "_grad" if self.op == "activation_grad" else ""
@@ -168,7 +168,7 @@ def _elementwise(n: int, large: bool) -> list[Case]:
 
 
 def _hyper(variant: str) -> Callable[[np.random.Generator, tuple[int, ...]], Any]:
-    # a row a step: as many as one call of `Record` may take
+    # a row per step: as many as one call of `Record` may take
     return lambda rng, shape: np.tile(np.resize((*HYPER[variant], *[0.0] * 8), 8), (4096, 1))
 
 

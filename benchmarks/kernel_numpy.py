@@ -1,4 +1,4 @@
-"""NumPy's way of the work that the cases of `kernel_cases` have: in place, without temporaries where that is easy."""
+"""The work of the cases of `kernel_cases` in NumPy: in place, without temporaries where that is easy."""
 
 from __future__ import annotations
 

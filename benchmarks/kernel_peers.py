@@ -1,6 +1,6 @@
 """PyTorch's fused kernels for the cases of `kernel_cases`, on the same arrays.
 
-Results go where fastnn's go, in place of allocation, wherever an operator takes them. Imported only where PyTorch is
+Results are written to preallocated outputs, as in fastnn, if the operator supports it. Imported only if PyTorch is
 installed.
 """
 
@@ -61,7 +61,7 @@ def rows(op: str, arrays: Arrays) -> Call | None:
         "sum_rows": lambda: torch.sum(x, 0, out=y),
         "bias_add": lambda: torch.add(x, t["bias"], out=y),
         "add": lambda: torch.add(t["a"], t["b"], out=y),
-        # allocates: the mask has no place in fastnn, where random numbers are made again
+        # allocates: fastnn has no memory for the mask, since it generates the random numbers again
         "dropout": lambda: aten.native_dropout(x, 0.5, True),
         "gather": lambda: torch.index_select(t["source"], 0, t["index"], out=t["batch"]),
         "sum_squares": lambda: torch.linalg.vector_norm(x),
@@ -148,7 +148,7 @@ def optimizer(variant: str, arrays: Arrays) -> Call:
 
 
 def find(peer: str, arrays: Arrays) -> Call | None:
-    """Return PyTorch's function for a case's `peer`, None where it has none."""
+    """Return PyTorch's function for a case's `peer`, or None."""
     if peer in ("sgd", "sgd_momentum", "adagrad", "rmsprop", "adam"):
         return optimizer(peer, arrays)
     if peer in ("relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid"):

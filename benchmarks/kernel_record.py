@@ -1,4 +1,4 @@
-"""One record of a program as a callable: what a kernel does, without a model around it."""
+"""One record of a program as a callable: a kernel without a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 def aligned(values: Array) -> Array:
-    """Copy an array to memory that is aligned as a model's buffers are."""
+    """Copy an array to memory with the alignment of a model's buffers."""
     array = aligned_zeros(values.nbytes).view(values.dtype).reshape(values.shape)
     array[...] = values
     return array
@@ -30,7 +30,7 @@ class Record:
     Parameters
     ----------
     op : str
-        A record op; its operands are given as arrays by name, in `operands`.
+        A record op; its operands are the arrays in `operands`, by name.
     variant, formula : str
         The variant of the kernel, and the elementwise function that it maps.
     """
@@ -60,13 +60,13 @@ class Record:
         self._bound = BoundProgram(make_program(op, 1, dtype, [draft], [], {}))
 
     def __call__(self, times: int = 1) -> None:
-        """Run the record several times in one call; the counters start anew."""
+        """Run the record several times in one call; counters are reset."""
         self._context[Counter.CURSOR] = self._context[Counter.CHUNK_STEP] = 0
         self._bound.run(self._context, times, fnn.get_num_threads())
 
     @property
     def nbytes(self) -> int:
-        """Bytes that have to be read and written: every operand once, what is updated twice."""
+        """Bytes that have to be read and written: every operand once, updated ones twice."""
         op = OPS[self.op]
         twice = {spec.name for spec in op.operands if spec.access == "update"}
         return sum(array.nbytes * (1 + (name in twice)) for name, array in self.operands.items())

@@ -3,9 +3,9 @@
     python benchmarks/kernels.py [--quick] [--only PART ...] [--threads N] [--rounds N] [--json PATH]
 
 The contestants take turns (A B C A B C ...); the figures are medians. fastnn's kernel runs as a record of a program,
-many times in one call where it is short; NumPy and PyTorch are called from Python, which is what that costs there.
+many times in one call if it is short; NumPy and PyTorch are called from Python, and their calls are included.
 Results are compared before anything is timed. "copy" is np.copyto of an array larger than the caches, measured between
-the rounds; the bytes of a kernel are what it has to read and to write (np.copyto of n bytes counts 2 n).
+the rounds; the bytes of a kernel are those that it has to read and write (np.copyto of n bytes counts 2 n).
 """
 
 from __future__ import annotations
@@ -112,14 +112,14 @@ def compare(work: Any, who: str, name: str, made: Any) -> float:
     got = work.arrays["fastnn"][name]
     other = np.asarray(made[name]) if isinstance(made, dict) and name in made else work.arrays[who][name]
     if np.isnan(other).all() or name == "total" or name.startswith("s"):
-        return 0.0  # an output that the other one does not have, or has in another form
+        return 0.0  # the peer does not have this output, or has it in another form
     if work.fastnn.op == "dropout":
         return 0.0  # random
     return float(np.abs(got - other.reshape(got.shape)).max() / max(np.abs(got).max(), 1e-30))
 
 
 def repeatedly(call: Callable[[], Any], times: int) -> None:
-    """Call a peer as often."""
+    """Call a peer `times` times."""
     for _ in range(times):
         call()
 

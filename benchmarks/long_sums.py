@@ -1,10 +1,10 @@
-"""Statistics of norms and sums over rows: how far from float64 they are, and what they take.
+"""Statistics of norms and sums over rows: their errors compared with float64, and their times.
 
     python benchmarks/long_sums.py [--against CHECKOUT] [--only PART ...] [--rounds N]
 
-With --against another checkout of fastnn does the same in a process of its own, in turns with this one: errors and
-times of both, and the median of the ratios of times. An error is that of the worst element, in units of float32's eps
-of the largest. One thread each.
+With --against, another checkout of fastnn does the same in a separate process, in turns with this one: the table has
+errors and times of both, and the median of the ratios of times. An error is that of the worst element, in units of
+float32's eps of the largest element. One thread each.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ def start(checkout: Path) -> subprocess.Popen[str]:
 
 
 def ask(worker: subprocess.Popen[str], name: str, times: int) -> float:
-    """Have a worker say its error (0 times), or the seconds of one of several repetitions."""
+    """Ask a worker for its error (0 times), or for the seconds of one of several repetitions."""
     assert worker.stdin is not None and worker.stdout is not None
     print(json.dumps([name, times]), file=worker.stdin, flush=True)
     return float(worker.stdout.readline())
 
 
 def jobs() -> Iterator[str]:
-    """Walk the names of all lines."""
+    """Iterate over the names of all lines."""
     for op in OPERANDS:
         yield from (f"{op} {rows}x{cols}" for rows, cols in SHAPES)
     yield from (f"product {m}x{n}x{k}" for m, n, k in PRODUCTS)
@@ -90,7 +90,7 @@ def jobs() -> Iterator[str]:
 
 
 def work() -> None:
-    """Answer questions about records."""
+    """Answer the requests of the other process."""
     import fastnn as fnn
 
     fnn.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Ways to train many small networks at once: `fastnn.train_many`, scikit-learn in processes, stacked in PyTorch.
+"""Methods to train many small networks at once: `fastnn.train_many`, scikit-learn in processes, stacked in PyTorch.
 
 All train networks of one hidden layer with relu, softmax cross-entropy and Adam, in float32, for the same number of
 steps on batches of shuffled rows. Making the networks is not counted: `restore` does it.
@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Task:
-    """So many networks of these widths, and what they are trained on.
+    """A number of networks of some widths, and their training data.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Task:
 
 
 class Trainer:
-    """One way to train the networks of a task; raises ImportError where the library is not installed."""
+    """One method to train the networks of a task; raises ImportError if the library is not installed."""
 
     name: ClassVar[str]
     module: ClassVar[str]
@@ -70,10 +70,10 @@ class Trainer:
         return str(importlib.import_module(cls.module.split(".")[0]).__version__)
 
     def prepare(self) -> None:
-        """Do what is done once."""
+        """Prepare once."""
 
     def restore(self) -> None:
-        """Make networks that are not trained."""
+        """Make untrained networks."""
         raise NotImplementedError
 
     def train(self) -> float:
@@ -81,7 +81,7 @@ class Trainer:
         raise NotImplementedError
 
     def accuracy(self) -> float:
-        """Return the mean share of the training rows that the networks recognise."""
+        """Return the mean share of training rows that the networks classify correctly."""
         raise NotImplementedError
 
 
@@ -111,13 +111,13 @@ class Fastnn(Trainer):
         return float(np.mean([history.history["loss"][-1] for history in histories]))
 
     def accuracy(self) -> float:
-        """Ask each model."""
+        """Evaluate each model."""
         found = [model.predict(self.task.x).argmax(axis=1) == self.task.y for model in self.models]
         return float(np.mean(found))
 
 
 def fit_estimator(estimator: Any, x: Array, y: Array) -> Any:
-    """Fit in a process of joblib's, without the warning that training ended before it converged."""
+    """Fit in a joblib process, without the warning that training ended before it converged."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return estimator.fit(x, y)
@@ -137,7 +137,7 @@ class ScikitLearn(Trainer):
         self.run([small] * 2 * self.threads, self.task.x[rows], self.task.y[rows])
 
     def estimator(self, seed: int) -> Any:
-        """Return an estimator that trains for all epochs, however little it gains."""
+        """Return an estimator that trains for all epochs, even without improvement."""
         task = self.task
         return self.library.MLPClassifier(
             task.sizes[1:-1], activation="relu", alpha=0.0, batch_size=task.batch_size,
@@ -146,7 +146,7 @@ class ScikitLearn(Trainer):
         )  # fmt: skip
 
     def run(self, estimators: list[Any], x: Array, y: Array) -> list[Any]:
-        """Fit estimators, one a process, on one thread each."""
+        """Fit estimators, one per process, on one thread each."""
         with self.joblib.parallel_config(backend="loky", inner_max_num_threads=1):
             call = self.joblib.delayed(fit_estimator)
             return list(self.joblib.Parallel(n_jobs=self.threads)(call(one, x, y) for one in estimators))
@@ -156,12 +156,12 @@ class ScikitLearn(Trainer):
         self.estimators = [self.estimator(seed) for seed in range(self.task.networks)]
 
     def train(self) -> float:
-        """Fit all estimators, which come back from the processes."""
+        """Fit all estimators, which are returned from the processes."""
         self.estimators = self.run(self.estimators, self.task.x, self.task.y)
         return float(np.mean([one.loss_curve_[-1] for one in self.estimators]))
 
     def accuracy(self) -> float:
-        """Ask each estimator."""
+        """Evaluate each estimator."""
         return float(np.mean([one.score(self.task.x, self.task.y) for one in self.estimators]))
 
 

@@ -6,10 +6,10 @@ It is written to be as fast as NumPy allows, so that a comparison with it means 
 - activations are stored as (units, batch), so that all elementwise work is contiguous and the softmax reduces
   along the slow axis (a maximum over ten classes of 128 rows: 1.1 us instead of 6.6 us);
 - a row of ones below each activation makes the bias the last row of its kernel: forward and gradient are one
-  matrix product a layer, without an addition and a sum for the bias (1.4 us less a layer);
+  matrix product per layer, without an addition and a sum for the bias (1.4 us less per layer);
 - all parameters are one flat buffer, so that Adam is ten calls for the whole network;
 - small batches are gathered several at a time, and losses are summed several batches at a time;
-- ``np.dot`` instead of ``np.matmul`` (0.4 us less a call); 0-d arrays instead of Python numbers (0.3 us
+- ``np.dot`` instead of ``np.matmul`` (0.4 us less per call); 0-d arrays instead of Python numbers (0.3 us
   less), but full arrays of zeros in ``np.maximum``, whose loop is four times as fast with them.
 
 Only NumPy is needed. The formulas are those of Keras 3 (``Dense``, ``Dropout``, ``MeanSquaredError``,
@@ -96,7 +96,7 @@ class NumpyMLP:
         shapes = [(n_in + 1, n_out) for n_in, n_out in zip(self.sizes[:-1], self.sizes[1:], strict=True)]
         ends = np.cumsum([rows * columns for rows, columns in shapes])
         self.parameters, self.gradients, self._m, self._v, self._scratch = np.zeros((5, ends[-1]), self.dtype)
-        # One array (n_in + 1, n_out) a layer: the kernel (n_in, n_out) and, last, the bias (n_out,).
+        # One array (n_in + 1, n_out) per layer: the kernel (n_in, n_out) and, last, the bias (n_out,).
         self.layers, self.layer_gradients = (
             [part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)]
             for flat in (self.parameters, self.gradients)
@@ -177,7 +177,7 @@ class NumpyMLP:
         return [part.copy() for layer in self.layers for part in (layer[:-1], layer[-1])]
 
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
-        """Copy weights in the order and the shapes of `get_weights`; ValueError where they differ."""
+        """Copy weights in the order and the shapes of `get_weights`; raises ValueError if they differ."""
         own = [part for layer in self.layers for part in (layer[:-1], layer[-1])]
         shapes = [np.shape(weight) for weight in weights]
         if shapes != [part.shape for part in own]:

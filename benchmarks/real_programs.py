@@ -2,14 +2,14 @@
 
 Run: python benchmarks/real_programs.py [--quick] [--threads 2]
 
-A second thread that is always there in a loop of products may come late in a program: it sleeps and has to be woken, or
+A second thread that is always ready in a loop of products may be late in a program: it sleeps and has to be woken, or
 the threads of NumPy's BLAS, which spin for a while after each product, hold its processor. Three tables:
 
-- the first product after 50 ms of sleep, beside NumPy's own;
-- a product that follows one of NumPy's, beside products that follow each other;
+- the first product after 50 ms of sleep, against NumPy's;
+- a product that follows one of NumPy's, against products that follow each other;
 - training steps and predictions of networks in the same places.
 
-The process stays on as many processors as there are threads. All times are medians, in turns.
+The process is bound to as many processors as threads. All times are medians, in turns.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def in_turns(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, flo
 
 
 def timed(act: Callable[[], object], before: Callable[[], object], warm: int = 0) -> Callable[[], float]:
-    """Make a run: some calls that are not timed, what comes in between, and one call that is timed."""
+    """Make a run: some calls that are not timed, the work in between, and one timed call."""
 
     def run() -> float:
         for _ in range(warm):
@@ -74,8 +74,8 @@ def main() -> None:
     def pause() -> None:
         time.sleep(IDLE)
 
-    print(f"after {1e3 * IDLE:.0f} ms of sleep, us a product\n")
-    print("| size | fastnn | NumPy | NumPy over fastnn |\n|---|---:|---:|---:|")
+    print(f"after {1e3 * IDLE:.0f} ms of sleep, us per product\n")
+    print("| size | fastnn | NumPy | NumPy / fastnn |\n|---|---:|---:|---:|")
     for n in sizes:
         a, b = random.standard_normal((2, n, n), np.float32)
         c = np.empty_like(a)
@@ -85,7 +85,7 @@ def main() -> None:
         first, second = found["fastnn"], found["NumPy"]
         print(f"| {n} | {1e6 * first:.0f} | {1e6 * second:.0f} | {second / first:.2f} |", flush=True)
 
-    print("\nafter a product of NumPy's of the same size, us a product\n")
+    print("\nafter a product of NumPy's of the same size, us per product\n")
     print("| size | fastnn alone | after NumPy | share of its own speed |\n|---|---:|---:|---:|")
     for n in sizes[1:]:
         a, b = random.standard_normal((2, n, n), np.float32)

@@ -1,4 +1,4 @@
-"""Training and prediction in plain float64 NumPy: what every contestant has to agree with."""
+"""Training and prediction in plain float64 NumPy: the reference for every contestant."""
 
 from typing import Any
 

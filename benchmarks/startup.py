@@ -1,4 +1,4 @@
-"""How long a fresh process waits: import, and the first training step of a new model, cold and warm.
+"""The start of a fresh process: import, and the first training step of a new model, cold and warm.
 
 Run: python benchmarks/startup.py [--runs 5]
 
@@ -57,7 +57,7 @@ print(json.dumps({{
 
 
 def run_fresh(code: str, folder: str) -> Any:
-    """Run code in a fresh process with a kernel cache of its own and return what it printed."""
+    """Run code in a fresh process with a separate kernel cache and return its output."""
     environment = {**os.environ, "FASTNN_CACHE_DIR": folder}
     output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     return json.loads(output.stdout)
@@ -70,7 +70,7 @@ def _median(runs: list[dict[str, float]], name: str) -> float:
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5, help="fresh processes a figure (5)")
+    parser.add_argument("--runs", type=int, default=5, help="fresh processes per figure (5)")
     count = parser.parse_args().runs
     with tempfile.TemporaryDirectory() as warm:
         print("| import of | seconds (median) |\n|---|---:|")

@@ -1,10 +1,10 @@
-"""What the thread team costs and gains: a phase, a wake-up, networks on two threads against one, busy cores.
+"""Cost and gain of the thread team: a phase, a wake-up, networks on two threads against one, busy cores.
 
 Run: python benchmarks/threads.py [--quick] [--threads 2]
 
-The cost of a phase is what a record takes, its parts shared, beyond its time on one thread over the number of threads;
-a wake-up is what the first call after a pause takes more. Networks are trained in turns on one thread and on several,
-alone and beside processes that keep every core busy. The process stays on as many cores as there are threads.
+The cost of a phase is the time of a shared record minus its time on one thread divided by the number of threads;
+a wake-up is the additional time of the first call after a pause. Networks are trained in turns on one thread and on
+several, alone and next to processes that keep every core busy. The process is bound to as many cores as threads.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Additions:
             self._context[Buffer.DATA + slot] = memory.ctypes.data
 
     def nanoseconds(self, threads: int, steps: int) -> float:
-        """Return the nanoseconds a record of one call."""
+        """Return the nanoseconds per record of one call."""
         begin = time.perf_counter_ns()
         self._bound.run(self._context, steps, threads)
         return (time.perf_counter_ns() - begin) / (steps * _RECORDS)
@@ -98,7 +98,7 @@ def make(sizes: tuple[int, ...]) -> fnn.Sequential:
 
 
 def training(sizes: tuple[int, ...], batch: int, seconds: float) -> Callable[[int], float]:
-    """Make a function that trains on some threads, for about so long, and returns seconds a step."""
+    """Make a function that trains on some threads, for about `seconds`, and returns seconds per step."""
     random = np.random.default_rng(0)
     steps = max(2, min(64, 4_000_000 // (batch * sizes[0])))
     x = random.standard_normal((steps * batch, sizes[0]), np.float32)
@@ -120,7 +120,7 @@ def training(sizes: tuple[int, ...], batch: int, seconds: float) -> Callable[[in
 
 def compare(networks: tuple[tuple[tuple[int, ...], int], ...], threads: int, rounds: int, seconds: float) -> None:
     """Train in turns and print medians."""
-    print(f"| network | 1 thread, us a step | {threads} threads | speed-up | sleeps a phase |")
+    print(f"| network | 1 thread, us per step | {threads} threads | speed-up | sleeps per phase |")
     print("|---|---:|---:|---:|---:|")
     for sizes, batch in networks:
         run = training(sizes, batch, seconds)
@@ -155,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2, help="threads compared with one (2)")
     parser.add_argument("--quick", action="store_true", help="shorter, without the largest network: less than a minute")
-    parser.add_argument("--only", choices=("phase", "free", "busy"), help="measure this alone")
+    parser.add_argument("--only", choices=("phase", "free", "busy"), help="measure only this")
     options = parser.parse_args()
     threads = options.threads
     if threads < 2:
@@ -168,7 +168,7 @@ def main() -> None:
     if options.only in (None, "free"):
         compare(NETWORKS[:-1] if options.quick else NETWORKS, threads, rounds if options.quick else 7, seconds)
     if options.only in (None, "busy"):
-        print(f"beside {threads} busy processes:\n")
+        print(f"next to {threads} busy processes:\n")
         with busy(threads):
             compare(UNDER_LOAD, threads, rounds, 2 * seconds)
 

@@ -1,4 +1,4 @@
-"""Titles of asv's benchmarks, as its pages show them."""
+"""Titles of asv's benchmarks on its pages."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Class = TypeVar("Class", bound=type[Any])
 
 
 def titled(title: str) -> Callable[[Class], Class]:
-    """Give the measuring methods of a class a title, those that it inherits too.
+    """Give the measuring methods of a class, including inherited ones, a title.
 
-    asv reads a title from the function alone, so a method that several classes inherit is copied for each of them.
+    asv reads a title only from the function, so a method that several classes inherit is copied for each of them.
     """
 
     def decorate(measured: Class) -> Class:

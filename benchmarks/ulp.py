@@ -24,8 +24,8 @@ from fastnn.formulas import activations, elementary
 QUICK_STRIDE = 4099
 CHUNK = 1 << 16
 PARAMETERS = {"leaky_relu": np.float32(0.2), "elu": np.float32(1.0)}
-# the heading from which on the document is written by hand
-NOT_MEASURED = "## What is infinite, or has no weight"
+# from this heading on the document is written by hand
+NOT_MEASURED = "## Infinite values and zero weights"
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
@@ -133,7 +133,7 @@ GRADIENT: dict[str, Callable[[float], float]] = {
 
 
 class Case(NamedTuple):
-    """A compiled float32 function of arrays, its float64 reference, and how their difference is measured."""
+    """A compiled float32 function of arrays, its float64 reference, and the measure of their difference."""
 
     title: str
     loop: Any
@@ -188,7 +188,7 @@ def worst_error(results: Any, wanted: Any, exponents: Any, absolute: bool) -> An
 
 
 def cases() -> Iterator[Case]:
-    """Walk all elementary functions, activations and gradients; a name without a reference is a KeyError."""
+    """Iterate over all elementary functions, activations and gradients; a name without a reference is a KeyError."""
     functions = elementary.define(np.float32, formula, bits)
     for name in (n for n in vars(functions) if n not in ("exp_parts", "exp_weight", "split")):
         yield Case(f"`{name}`", array_loop(getattr(functions, name)), exact_loop(FUNCTIONS[name]), False)
@@ -219,16 +219,16 @@ def measure(case: Case, stride: int, jobs: int) -> tuple[float, float, float]:
     Parameters
     ----------
     case : Case
-        What to compute and to compare with.
+        The function and its reference.
     stride : int
-        Every stride-th of the 2**32 bit patterns is tried; infinities and NaN are left out.
+        Tries every stride-th of the 2**32 bit patterns, except infinities and NaN.
     jobs : int
         Number of threads.
 
     Returns
     -------
     tuple of float
-        Error (ulp, or 2**-24 where the case is absolute), x, and the float32 result there.
+        Error (in ulp, or in 2**-24 if the case is absolute), x, and the float32 result there.
     """
 
     def chunk(start: int) -> tuple[float, float, float]:
@@ -258,26 +258,26 @@ def document(rows: dict[bool, list[str]], stride: int) -> str:
 
 Measured by `python benchmarks/ulp.py --stride {stride} --write` over {sample}, against float64.
 One ulp is the distance of neighbouring float32 numbers at the true value (2^-149 for subnormal values).
-A model's programs take subnormal numbers, in and out, for zeros; here the formulas are measured without that.
+A model's programs treat subnormal inputs and outputs as zeros; here the formulas are measured without that.
 Gradients are those for dy = 1; leaky_relu has the slope 0.2, elu alpha 1. The gradients of gelu, gelu_tanh,
 silu and mish pass through 0 near x = -1: they are formulated so that their error in ulp is no larger there.
 
 ## Sums over rows, and squares
 
-Sums in float32 are made of stretches, whose sums are added up in float64 (batch norm, layer norm, their gradients,
-gradients of biases and custom layers: 64 rows, or up to 2048 elements of a row), or of blocks of 512 that are added in
-order (matrix products, and so kernel gradients). The order depends on the shape alone, never on the number of threads.
+Sums in float32 are split into stretches, whose sums are added up in float64 (batch norm, layer norm, their gradients,
+gradients of biases and custom layers: 64 rows, or up to 2048 elements of a row), or into blocks of 512 that are added
+in order (matrix products, and so kernel gradients). The order depends only on the shape, not on the number of threads.
 
-- Mean and variance come from the distances from a rough mean, so that they are right to a few ulp at any offset and for
-  any number of rows; y and the gradients too, since means are kept in float64 between the passes. Prediction uses the
-  moving mean as float32 holds it.
+- Mean and variance are computed from the distances to a rough mean, so that they are right to a few ulp at any offset
+  and for any number of rows. So are y and the gradients, since means are kept in float64 between the passes.
+  Prediction uses the moving mean, rounded to float32.
 - The gradient of a kernel, or any product, is off by less than 1e-5 of the sum of the magnitudes of its terms: 6e-6
   for a million equal terms, 1e-6 for random ones.
 - Columns and rows whose squares or sums exceed float32 are computed in float64. A moving variance above 3.4e38 is kept
   as 3.4e38. Norms of `MaxNorm`, `clipnorm` and `global_clipnorm` are summed in float64; in float64 models the squares
   of clipping overflow above 1e154.
-- On a GPU statistics are summed in float64, other sums of rows in float32 by many threads; a thread adds up at most
-  16384 terms of a product unless the parts would take more than 2^23 numbers, or the product is one of warpgroups.
+- On a GPU statistics are summed in float64, other sums of rows in float32 by many threads. A thread adds up at most
+  16384 terms of a product, unless the parts would take more than 2^23 numbers, or warpgroups compute the product.
 
 `python benchmarks/long_sums.py` shows errors and times, and compares two checkouts.
 

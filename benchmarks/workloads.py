@@ -1,4 +1,4 @@
-"""The networks and data that fastnn and its peers are compared on."""
+"""The networks and data on which fastnn and its peers are compared."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -18,11 +18,11 @@ if args.quick:
 
 
 def slopes(name, x):
-    """Return the derivative at every x by backpropagation through a network that is nothing but the activation."""
+    """Return the derivative at every x by backpropagation through a network of only the activation."""
     model = fnn.Sequential([fnn.Input(1), fnn.Activation(name)])
     model.compile("sgd", loss="mse")
-    # With targets 1/2 below the outputs, the slope of a row's loss (output - target)^2 is 2 * 1/2 = 1, so that
-    # what arrives at the input is the activation's own slope, over the number of rows.
+    # With targets 1/2 below the outputs, the slope of a row's loss (output - target)^2 is 2 * 1/2 = 1, so the
+    # gradient at the input is the activation's slope, divided by the number of rows.
     return model.input_gradients(x, model.predict(x) - 0.5).ravel() * len(x)
 
 
@@ -45,7 +45,7 @@ for name in NAMES:
 print("\nslopes at x =" + "".join(f"{value:8g}" for value in x))
 for name in NAMES:
     if name == "step":
-        print(f"{name:13s}      0 everywhere but at its jump: gradient descent cannot learn through it")
+        print(f"{name:13s}      0 everywhere except at its jump: gradient descent cannot learn through it")
     else:
         print(f"{name:13s}" + "".join(f"{value:z8.3f}" for value in slopes(name, x)))
 print("Where sigmoid and tanh saturate (x = -5, 5) hardly any gradient passes; relu passes all of it or none.")
@@ -56,7 +56,7 @@ for first in range(0, len(NAMES), 4):
     print()
 
 scores = np.array([2.0, 1.0, 0.1, -1.0])
-print(f"softmax makes probabilities of a row of scores: {scores} ->", end=" ")
+print(f"softmax turns a row of scores into probabilities: {scores} ->", end=" ")
 print(np.round(fnn.activations.get("softmax")(scores), 3), "sum 1")
 
 if args.plot:

@@ -1,4 +1,4 @@
-"""Forward propagation, backpropagation and one SGD step of a 2-2-1 network by hand, beside fastnn's numbers."""
+"""Forward propagation, backpropagation and one SGD step of a 2-2-1 network by hand, compared with fastnn's numbers."""
 
 import argparse
 from math import exp
@@ -16,7 +16,7 @@ differences = []
 
 
 def show(name, by_hand, fastnn):
-    """Print a number beside fastnn's, and remember the difference."""
+    """Print a number next to fastnn's, and remember the difference."""
     differences.append(abs(by_hand - fastnn))
     print(f"  {name:10s} {by_hand:14.10f} {fastnn:14.10f}   {by_hand - fastnn:9.1e}")
 
@@ -100,6 +100,6 @@ if args.plot:
     ax.plot([], [], color="C0", linewidth=3, label="positive weight")
     ax.plot([], [], color="C3", linewidth=3, label="negative weight")
     ax.legend(loc="upper right", title="a thicker line is a larger weight")
-    ax.set(xlim=(-0.5, 6), ylim=(-1.7, 1.8), title="values forward, and the slopes of the loss that come back")
+    ax.set(xlim=(-0.5, 6), ylim=(-1.7, 1.8), title="values forward, and slopes of the loss backward")
     ax.axis("off")
     figure.savefig(args.plot)

@@ -1,9 +1,9 @@
 """A network inside a compiled simulation: a policy that balances a pole, found by evolution strategies.
 
 A cart on a track is pushed left or right so that the pole on it stays up. The network sees position, velocity, angle
-and angular velocity; the larger of its two outputs decides. Nothing tells it which push was right: a population of
+and angular velocity; the larger of its two outputs decides. It is never told which push was right: a population of
 networks, each a little different, is tried, and the weights move towards those that balanced longer (Salimans et al.,
-2017, arXiv:1703.03864). The whole of a trial is compiled by Numba, the network with it.
+2017, arXiv:1703.03864). Numba compiles whole trials, including the network.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def push(state, force):
 
 @njit(cache=True)
 def balance(net, state, scores):
-    """Return for how many steps a network keeps the pole within 12 degrees and the cart within 2.4 m."""
+    """Return the number of steps for which a network keeps the pole within 12 degrees and the cart within 2.4 m."""
     for step in range(LONGEST):
         fnp.predict(net, state, scores)
         push(state, 10.0 if scores[1] > scores[0] else -10.0)
@@ -74,7 +74,7 @@ rng = np.random.default_rng(0)
 weights = np.empty(fnp.parameter_count(policy), np.float32)
 fnp.get_parameters(policy, weights)
 
-print(f"{POPULATION} networks of {len(weights)} weights a generation, {TRIALS} trials of at most {LONGEST} steps each")
+print(f"{POPULATION} networks of {len(weights)} weights per generation, {TRIALS} trials of up to {LONGEST} steps each")
 progress, begin = [], time.perf_counter()
 for generation in range(GENERATIONS + 1):
     half = rng.normal(size=(POPULATION // 2, len(weights))).astype(np.float32)
@@ -85,7 +85,7 @@ for generation in range(GENERATIONS + 1):
     progress.append((steps.min(), steps.mean(), steps.max()))
     if generation % max(1, GENERATIONS // 6) == 0:
         print(f"generation {generation:2d}: mean {steps.mean():5.1f} steps, best {steps.max():5.1f}")
-    # ranks from -1/2 to 1/2 in place of steps: one lucky network does not decide
+    # ranks from -1/2 to 1/2 instead of steps: one lucky network does not dominate
     ranks = steps.argsort(kind="stable").argsort(kind="stable") / (POPULATION - 1) - 0.5
     weights += np.float32(RATE / (POPULATION * SIGMA)) * (ranks.astype(np.float32) @ noise)
 seconds = time.perf_counter() - begin

@@ -1,8 +1,8 @@
-"""A network inside a CUDA kernel of one's own: particles that move in a force which a network has learnt.
+"""A network inside a custom CUDA kernel: particles move in a force that a network has learnt.
 
-Each thread moves one particle, and asks the network for the force where the particle is: no batch is put together, and
-nothing leaves the GPU between two steps. Two networks learn the force from samples; one kernel takes both. Where there
-is no GPU, Numba's simulator runs the kernel with a few particles: each thread is then one of Python, and slow.
+Each thread moves one particle, and asks the network for the force at its place: no batch is assembled, and
+nothing leaves the GPU between two steps. Two networks learn the force from samples; one kernel takes both. Without
+a GPU, Numba's simulator runs the kernel with a few particles: then each thread is a slow Python thread.
 """
 
 import argparse
@@ -38,7 +38,7 @@ STEP = np.float32(0.05)
 
 
 def force(place):
-    """Return the force of two wells, at (-1, 0) and (1, 0), between which the ground rises."""
+    """Return the force of two wells, at (-1, 0) and (1, 0), with a rise between them."""
     x, y = place[..., 0], place[..., 1]
     return np.stack([x - x**3 - 0.5 * y, -2 * y - 0.5 * x], axis=-1)
 

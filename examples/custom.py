@@ -1,7 +1,7 @@
-"""Functions of your own in a network: an activation in ten lines, with a loss and an optimizer.
+"""Custom functions in a network: an activation in ten lines, with a loss and an optimizer.
 
-A wave is learned, and continued beyond the data. There, networks with the usual activations run off in straight lines,
-or stay where they are; "snake" knows waves (Ziyin, Hartwig and Ueda, 2020, arXiv:2006.08195).
+Networks learn a wave, and continue it beyond the data. There, the usual activations go on in straight lines or stay
+constant, but "snake" continues the wave (Ziyin, Hartwig and Ueda, 2020, arXiv:2006.08195).
 """
 
 import argparse
@@ -23,12 +23,12 @@ EPOCHS = 100 if args.quick else 600
 
 
 def snake(x):
-    """Go up, in waves."""
+    """Return a line plus waves."""
     return x + math.sin(2.0 * x) ** 2 / 2.0
 
 
 def snake_gradient(x):
-    """Give the slope of snake."""
+    """Return the slope of snake."""
     return 1.0 + math.sin(4.0 * x)
 
 
@@ -37,7 +37,7 @@ activation = fnn.activations.Custom(snake, gradient=snake_gradient)
 # ---
 
 print("snake:   ", check_op(activation))
-print("without: ", check_op(snake), "(central differences take the place of a gradient)")
+print("without: ", check_op(snake), "(central differences instead of a gradient)")
 try:
     check_op(fnn.activations.Custom(snake, gradient=lambda x: 1.0 + math.sin(2.0 * x)))
 except AssertionError as error:
@@ -45,12 +45,12 @@ except AssertionError as error:
 
 
 def cauchy(target, prediction):
-    """Give a loss that outliers move little."""
+    """Return a loss on which outliers have little influence."""
     return math.log(1.0 + ((prediction - target) / 0.2) ** 2)
 
 
 def signed(p, g, m, learning_rate, step, beta):
-    """Update a parameter by the sign of its mean gradient, which it keeps, by less and less."""
+    """Update a parameter by the sign of its running mean gradient, in shrinking steps."""
     m = beta * m + (1.0 - beta) * g
     return p - learning_rate / math.sqrt(step) * math.copysign(1.0, m), m
 

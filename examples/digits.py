@@ -1,4 +1,4 @@
-"""Handwritten digits: a network beside k-nearest neighbours, which remembers instead of learning."""
+"""Handwritten digits: a network compared with k-nearest neighbours, which remembers instead of learning."""
 
 import argparse
 import time
@@ -20,7 +20,7 @@ print(f"{len(X_train)} images of 8 x 8 pixels to learn from, {len(X_test)} to te
 
 
 def nearest_neighbours(X, k=3):
-    """Return for every row the most frequent label of the k training rows nearest to it."""
+    """Return for every row the most frequent label of its k nearest training rows."""
     distances = (X**2).sum(axis=1)[:, None] - 2 * X @ X_train.T + (X_train**2).sum(axis=1)
     nearest = np.argpartition(distances, k, axis=1)[:, :k]
     votes = (y_train[nearest][:, :, None] == np.arange(10)).sum(axis=1)
@@ -33,7 +33,7 @@ def network(X):
 
 
 def seconds(function, *arguments):
-    """Return how long a call takes, the best of five."""
+    """Return the time of a call, the best of five."""
     times = []
     for _ in range(5):
         start = time.perf_counter()
@@ -59,7 +59,7 @@ for name, predict, spent, size in [
     accuracy = (predict(X_test) == y_test).mean()
     many, one = seconds(predict, X_test), seconds(predict, X_test[:1])
     print(f"{name:22s} {accuracy:8.1%} {spent:9.2f} s {many * 1e3:9.2f} ms {one * 1e6:8.0f} us {size:14,d}")
-print("Neighbours are hard to beat on so few, small images; they pay for it with every answer.")
+print("Neighbours are hard to beat on a few small images; they pay for it with every answer.")
 print("(The first training on a machine also compiles fastnn's kernels.)")
 
 print("\nconfusion matrix of the network: rows are the true digits, columns the predicted ones")
@@ -92,5 +92,5 @@ if args.plot:
         colors = ["C2" if digit == y_test[i] else "C3" if digit == predicted[i] else "grey" for digit in range(10)]
         bars.bar(range(10), probabilities[i], color=colors)
     axes[1, 0].set_ylabel("probability")
-    figure.suptitle("digits that it gets wrong: green is right, red what it took them for")
+    figure.suptitle("misclassified digits: the true digit in green, the predicted one in red")
     figure.savefig(args.plot)

@@ -1,8 +1,8 @@
-"""How sure is a network? An ensemble of many, each trained on other rows, disagrees where it has seen nothing.
+"""How sure is a network? An ensemble of many, each trained on different rows, disagrees where there were no data.
 
-Networks that begin elsewhere and see a random choice of the rows (bootstrap, Breiman 1996) agree where there are data,
-and go their own ways in a gap (Lakshminarayanan, Pritzel and Blundell, 2017, arXiv:1612.01474). Far from all data they
-are too sure of themselves: what none of them can know, none of them doubts. They are trained all at once, one on each
+Networks with different initial weights, each trained on a random choice of the rows (bootstrap, Breiman 1996), agree
+where there are data, and diverge in a gap (Lakshminarayanan, Pritzel and Blundell, 2017, arXiv:1612.01474). Far from
+all data they are overconfident: there all of them make the same mistake. They are trained at the same time, one per
 thread.
 """
 
@@ -26,7 +26,7 @@ y = np.sin(2.0 * x) * x / 3.0 + 0.1 * rng.normal(size=x.shape).astype(np.float32
 
 
 def build(seed):
-    """Make a member: the seed decides where it begins, and in which order it sees the rows."""
+    """Make a member: the seed decides its initial weights, and the order of its rows."""
     wide = fnn.initializers.RandomNormal(stddev=2.0)
     hidden = fnn.Dense(64, activation="tanh", kernel_initializer=wide, bias_initializer=wide)
     model = fnn.Sequential([fnn.Input(1), hidden, fnn.Dense(1)], seed=seed)

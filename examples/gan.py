@@ -1,9 +1,9 @@
-"""Two networks trained against each other (GAN): one makes points, the other tells them from data.
+"""Two networks trained against each other (GAN): one makes points, the other distinguishes them from data.
 
-The generator turns noise into points of the plane; the discriminator says how real a point looks. Each step is two
-gradients that no loss function of the library computes: the discriminator's, for telling both kinds of points apart,
-and the generator's, which comes to it through the discriminator's input (Goodfellow et al., 2014). Both networks are
-learners in one compiled function: `parameter_gradient` takes the gradient of the outputs, `input_gradient` hands it on
+The generator turns noise into points of the plane; the discriminator says how real a point looks. Each step needs two
+gradients that no loss function of the library computes: the discriminator's, for distinguishing both kinds of points,
+and the generator's, which reaches it through the discriminator's input (Goodfellow et al., 2014). Both networks are
+learners in one compiled function: `parameter_gradient` takes the gradient of the outputs, `input_gradient` passes it
 to the other network, `apply_gradients` takes the optimizer's step.
 """
 
@@ -78,7 +78,7 @@ def train(generator, discriminator, steps, rng, work):
 
 
 def judge(points):
-    """Return the share of points within three standard deviations of a centre, and how many points each centre has."""
+    """Return the share of points within three standard deviations of a centre, and each centre's number of points."""
     angles = 2.0 * np.pi * np.arange(CLUSTERS) / CLUSTERS
     centres = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     distances = np.linalg.norm(points[:, None, :] - centres, axis=2)
@@ -87,7 +87,7 @@ def judge(points):
 
 
 def show(points):
-    """Print how many points are where: a map of 33 x 17 characters."""
+    """Print the density of points: a map of 33 x 17 characters."""
     counts, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=(17, 33), range=((-1.5, 1.5), (-1.5, 1.5)))
     for line in counts[::-1]:
         print("    " + "".join(" .:*#@"[min(5, math.ceil(5 * count / counts.max()))] for count in line).rstrip())
@@ -124,7 +124,7 @@ for number in range(ROUNDS + 1):
         train(generator, discriminator, STEPS, rng, work)
         seconds += time.perf_counter() - begin
 print(f"{ROUNDS * STEPS} steps of both networks, {ROWS} points each, in {seconds:.2f} s")
-print("where the points are that the generator makes in the end:")
+print("the generator's points in the end:")
 show(snapshots[-1])
 
 if args.plot:

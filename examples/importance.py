@@ -1,4 +1,4 @@
-"""Which inputs matter? What the weights say, what the gradients say, and a map of the pixels of a digit."""
+"""Which inputs matter? The answers of weights and of gradients, and a map of the pixels of a digit."""
 
 import argparse
 
@@ -11,7 +11,7 @@ parser.add_argument("--plot", metavar="FILE.png", help="draw the maps of all dig
 parser.add_argument("--quick", action="store_true", help="less training, for a test")
 args = parser.parse_args()
 
-# Eight inputs of one scale, of which three matter: one along a line, two by curves. The others are distractions.
+# Eight inputs of one scale, of which three matter: one linearly, two nonlinearly. The others are distractions.
 rng = np.random.default_rng(0)
 X = rng.normal(size=(500 if args.quick else 2000, 8))
 y = 2 * X[:, 1] + 2 * np.sin(2 * X[:, 4]) + X[:, 6] ** 2
@@ -20,13 +20,13 @@ model.compile(fnn.Adam(0.01), loss="mse", metrics=["r2"])
 model.fit(X, y, epochs=20 if args.quick else 60, verbose=0)
 score = model.evaluate(X, y)["r2"]
 
-# Garson's idea (1991): what an input contributes is the sum over its paths of |weight in| * |weight out|.
+# Garson's idea (1991): an input's contribution is the sum over its paths of |weight in| * |weight out|.
 kernel, _, output_kernel, _ = model.get_weights()
 by_weights = (np.abs(kernel) @ np.abs(output_kernel))[:, 0]
 # With targets 1/2 below the predictions, the slope of (prediction - target)^2 is the slope of the prediction.
 slopes = model.input_gradients(X, model.predict(X) - 0.5) * len(X)
 by_gradients = np.abs(slopes).mean(axis=0)
-# How much worse does the model get when a column is shuffled, so that it tells nothing?
+# How much worse does the model get when a column is shuffled, so that it has no information?
 by_shuffling = []
 for column in range(8):
     shuffled = X.copy()
@@ -38,17 +38,17 @@ print("importance of the inputs, each column's sum is 100\ninput   weights  grad
 columns = [100 * np.array(v) / np.sum(v) for v in (by_weights, by_gradients, by_shuffling)]
 for i, (w, g, s) in enumerate(zip(*columns, strict=True)):
     print(f"  x{i}   {w:8.1f} {g:10.1f} {s:10.1f}   {'#' * round(g)}")
-print("The sign of the mean slope tells a direction, where there is one:", end=" ")
+print("The sign of the mean slope is the direction, if there is one:", end=" ")
 print(", ".join(f"x{i} {slopes[:, i].mean():+.1f}" for i in (1, 4, 6)), "\n")
 
-# For a digit, the gradient of the loss is a map of the pixels whose change would change the answer most.
+# For a digit, the gradient of the loss is a map of the pixels that affect the answer most.
 X, y = fnn.datasets.load_digits()
 model = fnn.Sequential([fnn.Dense(64, activation="relu"), fnn.Dense(10, activation="softmax")], seed=0)
 model.compile("adam", loss="cross_entropy", metrics=["accuracy"])
 model.fit(X, y, epochs=5 if args.quick else 20, verbose=0)
 print(f"digits: accuracy {model.evaluate(X, y)['accuracy']:.1%} on the training images")
 
-# Every row by itself: its gradient is small where the network is sure, so it is scaled to a largest value of 1.
+# Row by row: a gradient is small if the network is sure, so it is scaled to a largest value of 1.
 gradients = model.input_gradients(X, y)
 gradients /= np.abs(gradients).max(axis=1, keepdims=True)
 maps = np.array([np.abs(gradients[y == digit]).mean(axis=0).reshape(8, 8) for digit in range(10)])
@@ -94,9 +94,9 @@ if args.plot:
         axes[0, digit].set_title(f"all {digit}s")
     middle.colorbar(grey, ax=axes[0], label="mean of the pixel")
     middle.colorbar(red, ax=axes[1], label="mean slope, scaled")
-    middle.suptitle("above the average image of each digit, below the pixels that matter for the answer")
+    middle.suptitle("above: the average image of each digit; below: the pixels that matter for the answer")
 
-    # an image that the network knows, moved until it is taken for another digit, and the difference
+    # an image that is classified correctly, changed until it is classified as another digit, and the difference
     axes = bottom.subplots(1, 9)
     fooled = np.clip(X + 0.2 * signs, 0, 1)
     before, after = model.predict(X), model.predict(fooled)

@@ -22,7 +22,7 @@ START = [[-1.5], [1.0]]
 N_STEPS = 40 if args.quick else 200
 SHOWN = [k for k in (0, 1, 2, 5, 10, 20, 50, 100, 200) if k <= N_STEPS]
 
-# name: optimizer and rows a step. Gradient descent sees all rows; the others a random sixteenth of them.
+# name: optimizer and rows per step. Gradient descent uses all rows; the others a random sixteenth of them.
 RUNS = {
     "gradient descent": (fnn.SGD(0.1), len(X)),
     "SGD": (fnn.SGD(0.1), 8),
@@ -58,8 +58,8 @@ print("loss above the bottom after k steps")
 print(f"{'k':18s}" + "".join(f"{k:9d}" for k in SHOWN))
 for name, path in paths.items():
     print(f"{name:18s}" + "".join(f"{surface(path[k]) - surface(best):9.4f}" for k in SHOWN))
-print("Gradient descent looks at 16 times as many rows a step, and goes all the way down. The others have to guess")
-print("the slope from 8 rows: near the bottom they jitter, unless their steps shrink (AdaGrad's do, by themselves).")
+print("Gradient descent uses 16 times as many rows per step, and goes all the way down. The others have to estimate")
+print("the slope from 8 rows: near the bottom they jitter, unless their steps shrink, as AdaGrad's do.")
 print("\nweights (w1, w2) after k steps")
 print(f"{'k':18s}" + "".join(f"{k:15d}" for k in SHOWN[::2]))
 for name, path in paths.items():

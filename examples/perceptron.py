@@ -23,7 +23,7 @@ def make_neuron(activation=None):
 
 
 def draw(X, y, fires):
-    """Print the plane: digits are the rows' labels, '.' is where the neuron fires."""
+    """Print the plane: digits are the rows' labels, '.' marks where the neuron fires."""
     side = np.linspace(-3, 3, 41)
     grid = np.array([[x1, x2] for x2 in side[::-2] for x1 in side])
     picture = np.where(fires.predict(grid)[:, 0] == 1, ".", " ").reshape(-1, len(side))
@@ -56,7 +56,7 @@ for epoch in range(20):
     neuron.fit(X, 2 * y - 1, batch_size=1, shuffle=False, verbose=0)
 draw(X, y, fires)
 
-# The rule itself, in plain Python, takes the same steps.
+# The rule in plain Python takes the same steps.
 w1 = w2 = bias = 0.0
 for _ in range(epoch):
     for (x1, x2), t in zip(X, 2 * y - 1, strict=True):
@@ -64,7 +64,7 @@ for _ in range(epoch):
             w1, w2, bias = w1 + 0.1 * t * x1, w2 + 0.1 * t * x2, bias + 0.1 * t
 print(f"the same rule in plain Python ends at {w1:.3f} {w2:.3f} {bias:.3f}")
 
-# A neuron computes AND and OR: their corners can be separated, too (see xor.py for what cannot).
+# A neuron computes AND and OR: their corners can be separated, too (see xor.py for corners that cannot).
 corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 for gate, target in {"AND": np.array([0, 0, 0, 1]), "OR": np.array([0, 1, 1, 1])}.items():
     neuron, fires = make_neuron(), make_neuron("step")

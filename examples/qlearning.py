@@ -1,9 +1,9 @@
 """Learning inside a compiled simulation: Q-learning teaches a network to catch falling balls.
 
 A ball falls through a grid of 10 x 10 cells, and a paddle of three cells below moves left, stays, or moves right. The
-network sees the grid and says how good each move is; what it learns from is a reward of 1 for a catch and -1 for a
-miss, and its own opinion of the next position (Watkins, 1989). Game and training step are one function that Numba
-compiles: it learns from every move, as it is made.
+network sees the grid and says how good each move is. It learns from a reward of 1 for a catch and -1 for a
+miss, and from its own estimate of the next position (Watkins, 1989). Game and training step are one function that
+Numba compiles: it learns from every move as it is made.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def draw(grid, ball, height, paddle):
 
 @njit(cache=True)
 def best(values):
-    """Return the move that is thought best."""
+    """Return the move with the highest value."""
     move = 0
     for other in range(1, MOVES):
         if values[other] > values[move]:
@@ -44,7 +44,7 @@ def best(values):
 
 @njit(cache=True)
 def play(learner, games, explore, rng):
-    """Play and learn, with a share of random moves; without, only play. Return the share of balls that are caught."""
+    """Play and learn, with a share of random moves; only play if it is 0. Return the share of balls caught."""
     grid, next_grid = np.empty(SIZE * SIZE, np.float32), np.empty(SIZE * SIZE, np.float32)
     values, next_values = np.empty(MOVES, np.float32), np.empty(MOVES, np.float32)
     caught = 0
@@ -63,7 +63,7 @@ def play(learner, games, explore, rng):
                 fnp.predict(learner, next_grid, next_values)
                 target = DISCOUNT * next_values[best(next_values)]
             if explore > 0.0:
-                values[move] = target  # the other moves are as good as the network thinks: no error, no gradient
+                values[move] = target  # the other targets are the network's own values: no error, no gradient
                 fnp.train_step(learner, grid, values)
             grid[:] = next_grid
     return caught / games
@@ -84,7 +84,7 @@ for number in range(ROUNDS):
     progress.append(play(learner, 1000, 0.0, rng))
     print(f"after {(number + 1) * GAMES:5d} games it catches {progress[-1]:6.1%} of 1000 balls")
 steps = ROUNDS * GAMES * (SIZE - 1)
-print(f"{steps} training steps, each with its game, in {seconds:.2f} s: {1e6 * seconds / steps:.1f} us a step")
+print(f"{steps} training steps, each with its game, in {seconds:.2f} s: {1e6 * seconds / steps:.1f} us per step")
 
 model.update_from(learner)
 grid = np.empty((3, SIZE * SIZE), np.float32)
@@ -100,5 +100,5 @@ if args.plot:
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     axes.plot([(number + 1) * GAMES for number in range(ROUNDS)], progress, marker="o")
-    axes.set(xlabel="games", ylabel="share of balls caught", ylim=(0, 1.02), title="Q-learning, one sample a step")
+    axes.set(xlabel="games", ylabel="share of balls caught", ylim=(0, 1.02), title="Q-learning, one sample per step")
     figure.savefig(args.plot)

@@ -1,6 +1,6 @@
 """Regression judged by correlation: a straight line and a network predict a number from four inputs.
 
-R^2 is the share of the targets' variance that the predictions explain. Pearson's r is how well the predictions
+R^2 is the share of the targets' variance that the predictions explain. Pearson's r says how well the predictions
 follow the targets along a line, whatever its slope: a model can have a high r and a poor R^2, not the reverse.
 """
 
@@ -71,7 +71,7 @@ print(f"  (the best possible, for this noise: R^2 {1 - 0.09 / y.var():.3f})")
 for name, (_, predictions, targets) in results.items():
     scatter(targets, predictions, name)
 
-# Doubling all predictions leaves r as it is, and ruins R^2.
+# Doubling all predictions does not change r, but ruins R^2.
 _, predictions, targets = results["4-64-64-1 network"]
 r2 = 1 - ((targets - 2 * predictions) ** 2).sum() / ((targets - targets.mean()) ** 2).sum()
 print(f"\npredictions times 2: r {np.corrcoef(targets, 2 * predictions)[0, 1]:.3f}, R^2 {r2:.3f}")

@@ -52,7 +52,7 @@ for kind, hidden in KINDS.items():
         model.compile(fnn.Adam(0.01), loss="mse")
         options = {"batch_size": 20, "epochs": EPOCHS, "verbose": 0}
         if "early stopping" in kind:
-            # Other points decide when to stop; the weights of the best epoch are restored.
+            # Separate points decide when to stop; the weights of the best epoch are restored.
             options["validation_data"] = make_set(1000 + seed)
             options["callbacks"] = [fnn.EarlyStopping(patience=100)]
         model.fit(x, y, **options)
@@ -88,10 +88,10 @@ if args.plot:
         results = np.array(results)
         bias, variance = ((results.mean(axis=0) - sine) ** 2).mean(), results.var(axis=0).mean()
         for seed, result in enumerate(results):
-            ax.plot(x_test, result, color="C0", alpha=0.3, label="networks, one a training set" if seed == 0 else None)
+            ax.plot(x_test, result, color="C0", alpha=0.3, label="networks, one per data set" if seed == 0 else None)
         ax.plot(x_test, results[0], color="C1", label="the first of them")
         ax.plot(*make_set(0), "o", color="C1", markersize=4, label="its 20 training points")
-        ax.plot(x_test, sine, "k--", label="the sine that is to be found")
+        ax.plot(x_test, sine, "k--", label="the true sine")
         ax.set(title=f"{kind}\nbias² {bias:.3f}, variance {variance:.3f}", ylim=(-2, 2))
     for ax in axes[1]:
         ax.set_xlabel("x")

@@ -1,10 +1,10 @@
 """Policy gradient (REINFORCE): a network learns to land on the moon with little fuel.
 
-A lander falls from 100 m, with an engine that is on or off. It gets no advice while it flies, only a number at the end:
-how softly it has come down, and how much fuel it has saved. The network gives the chances of "off" and "on"; what it
-did in a landing that was better than the average of its group becomes more likely, what it did in a worse one less
-(Williams, 1992). That gradient is no loss's: the seed of `parameter_gradient` is worked out in a compiled function, and
-so are the landings themselves.
+A lander falls from 100 m, with an engine that is on or off. It gets no advice while it flies, only a score at the end:
+how softly it has landed, and how much fuel it has saved. The network gives the probabilities of "off" and "on". The
+moves of landings that were better than the average of their group become more likely, those of worse ones less
+(Williams, 1992). No loss has that gradient: the seed of `parameter_gradient` is computed in a compiled function, and
+so are the landings.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def start(state, rng):
 
 @njit(cache=True)
 def see(state, seen):
-    """Write what the network sees: height and speed, scaled to about 1."""
+    """Write the network's inputs: height and speed, scaled to about 1."""
     seen[0] = state[0] / 50.0 - 1.0
     seen[1] = state[1] / 10.0
     seen[2] = math.sqrt(max(state[0], 0.0)) / 10.0
@@ -45,7 +45,7 @@ def see(state, seen):
 
 @njit(cache=True)
 def fly(net, rng, rows, moves, heights, sure):
-    """Land once: fill what was seen, done, and how high it was. Return the number of steps, the speed and the fuel."""
+    """Land once: fill inputs, moves and heights. Return the number of steps, the speed and the fuel."""
     state, logits = np.empty(2), np.empty(2, np.float32)
     burnt = start(state, rng)
     for step in range(LIMIT):
@@ -59,7 +59,7 @@ def fly(net, rng, rows, moves, heights, sure):
         heights[step] = state[0]
         if state[0] <= 0.0:
             return step + 1, abs(state[1]), burnt
-    return LIMIT, 50.0, burnt  # it is still up there: as bad as a crash
+    return LIMIT, 50.0, burnt  # still in flight: as bad as a crash
 
 
 @njit(cache=True)
@@ -82,7 +82,7 @@ def improve(learner, steps, rng, work):
         fnp.predict(learner, rows[:n], logits[:n], work)
         for flight in range(GROUP):
             for row in range(ends[flight], ends[flight + 1]):
-                # the gradient of -score * log(chance of what was done), for the two logits
+                # the gradient of -score * log(probability of the move), for the two logits
                 on = 1.0 / (1.0 + math.exp(logits[row, 0] - logits[row, 1]))
                 seed[row, 1] = scores[flight] * (on - moves[row]) / n
                 seed[row, 0] = -seed[row, 1]
@@ -123,7 +123,7 @@ for number in range(ROUNDS + 1):
         seconds += time.perf_counter() - begin
 print(f"{ROUNDS * STEPS * GROUP} landings, and a training step after every {GROUP}, in {seconds:.2f} s")
 
-print("a landing: time, height, and # where the engine is on")
+print("a landing: time, height, and # while the engine is on")
 heights, engine = tracks[0]
 for at in range(0, len(heights), 4):
     height = max(heights[at], 0.0)

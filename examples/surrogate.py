@@ -1,9 +1,9 @@
-"""A surrogate: a network stands in for an expensive simulation, and integrators call it as a C function.
+"""A surrogate: a network replaces an expensive simulation, and integrators call it as a C function.
 
-How far does a damped pendulum swing back? The answer takes the solution of a differential equation. A network learns it
-from a few thousand solutions; then its mean over all starts takes an integral over three variables, tens of thousands
-of evaluations: by SciPy's quadrature, which calls the network as a C function, and by a Monte Carlo loop that Numba
-compiles, which calls it as `fastnn.nopython.predict`.
+How far does a damped pendulum swing back? The answer is the solution of a differential equation. A network learns it
+from a few thousand solutions. Its mean over all starts is an integral over three variables, with tens of thousands
+of evaluations. It is computed by SciPy's quadrature, which calls the network as a C function, and by a Monte Carlo loop
+that Numba compiles, which calls `fastnn.nopython.predict`.
 """
 
 import argparse
@@ -26,7 +26,7 @@ LOW, HIGH = np.array([-1.5, -1.0, 0.0]), np.array([1.5, 1.0, 1.0])
 
 
 def simulate(starts, seconds=2.0, steps=400):
-    """Return the angles of pendulums (1 m) after two seconds: Runge-Kutta, all at once."""
+    """Return the angles of pendulums (1 m) after two seconds, by Runge-Kutta for all at once."""
     angle, speed, damping = starts.T
 
     def slope(state):

@@ -50,7 +50,7 @@ n_starts = 3 if args.quick else 10
 for n_hidden in (0, 1, 2, 3, 4, 8):
     learned = sum(train(n_hidden, seed).evaluate(X, y)["accuracy"] == 1.0 for seed in range(n_starts))
     print(f"{n_hidden:14d}   {learned:2d} of {n_starts}   {'*' * learned}")
-print("Two hidden neurons can do it, but often get stuck; more of them find a way from nearly every start.")
+print("Two hidden neurons can do it, but often get stuck; more of them succeed from nearly every start.")
 
 if args.plot:
     from matplotlib import pyplot as plt
@@ -66,5 +66,5 @@ if args.plot:
         ax.set(title=f"{title}: a loss of {model.evaluate(X, y)['loss']:.3f}", xlabel="x1", aspect="equal")
     axes[0].set_ylabel("x2")
     axes[0].legend(loc="center")
-    figure.colorbar(filled, ax=axes, label="what the network answers")
+    figure.colorbar(filled, ax=axes, label="the network's output")
     figure.savefig(args.plot)

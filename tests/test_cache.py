@@ -191,7 +191,7 @@ def test_a_folder_that_others_may_write_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setattr(cache.tempfile, "gettempdir", lambda: str(spare))
     monkeypatch.setenv("FASTNN_CACHE_DIR", str(open_to_all))
     monkeypatch.setattr(cache, "_chosen", [])
-    with pytest.warns(RuntimeWarning, match="others may write"):
+    with pytest.warns(RuntimeWarning, match="other users may write"):
         folder = cache._folder()
     assert folder is not None and folder.is_relative_to(spare.resolve())
     assert folder.stat().st_mode & 0o077 == 0

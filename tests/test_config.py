@@ -222,7 +222,7 @@ def test_registering(layers: dict[str, type[Any]]) -> None:
         register("layer")(type("Plain", (), {}))
     other = dataclasses.make_dataclass("Probe", [])
     other.__module__ = "elsewhere"
-    with pytest.raises(ValueError, match="has the name of another"):
+    with pytest.raises(ValueError, match="has the same name as"):
         register("layer")(other)
     other.__module__, other.__qualname__ = Probe.__module__, Probe.__qualname__
     register("layer")(other)

@@ -160,8 +160,8 @@ def test_random_damage_is_refused(path):
 @pytest.mark.parametrize(
     ("header", "body", "reason"),
     [
-        ({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, b"1234", "not of fastnn"),
-        ({"__metadata__": {"format": "pt"}}, b"", "not of fastnn"),
+        ({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, b"1234", "not from fastnn"),
+        ({"__metadata__": {"format": "pt"}}, b"", "not from fastnn"),
         ({"__metadata__": metadata(format="np")}, b"", "format 'np'"),
         ({"__metadata__": metadata(version="2")}, b"", "format version 2; .* update fastnn"),
         ({"__metadata__": metadata(version="0")}, b"", "version '0'"),
@@ -171,7 +171,7 @@ def test_random_damage_is_refused(path):
         ({"__metadata__": metadata(version=None)}, b"", "not a number"),
         ({"__metadata__": metadata(checksum=None)}, b"", "checksum"),
         ({"__metadata__": metadata(checksum="sha256:")}, b"", "checksum"),
-        ({"__metadata__": metadata(fastnn=3)}, b"", "not of fastnn"),
+        ({"__metadata__": metadata(fastnn=3)}, b"", "not from fastnn"),
         ({"__metadata__": metadata(text="{")}, b"", "not JSON"),
         ({"__metadata__": metadata(text="[" * 100_000)}, b"", "not JSON"),
         ({"__metadata__": metadata(text="[]")}, b"", "JSON list"),
@@ -191,7 +191,7 @@ def test_random_damage_is_refused(path):
         ),
         (b"", b"", "not JSON"),
         (b"[]", b"", "not a JSON object"),
-        (b"{}", b"", "not of fastnn"),
+        (b"{}", b"", "not from fastnn"),
         (b'{"a":' * 100_000, b"", "not JSON"),
         ("{}".encode("utf-16"), b"", "not JSON"),
         (b'{"a": ' + b"1" * 10_000 + b"}", b"", "not JSON"),

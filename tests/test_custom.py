@@ -182,7 +182,7 @@ def test_saved_models_name_functions(tmp_path):
     path = tmp_path / "m.safetensors"
     model.save(path)
     for given, missing in (({}, "snake"), ({"snake": snake}, "mine"), ({"mine": squared}, "snake")):
-        with pytest.raises(fnn.ModelFileError, match=f"'{missing}' of the user's own.*custom_objects"):
+        with pytest.raises(fnn.ModelFileError, match=f"the user-defined function '{missing}'.*custom_objects"):
             fnn.load(path, custom_objects=given)
     with pytest.raises(fnn.ModelFileError, match="expected a function of one number"):
         fnn.load(path, custom_objects={"snake": squared, "mine": squared})
@@ -385,7 +385,7 @@ def test_exceptions_and_indices_out_of_bounds_end_the_program(dtype):
                 wrong[33] = bad
                 with pytest.raises(RuntimeError, match=told):
                     model.predict(wrong)
-                with pytest.raises(RuntimeError, match="a function of your own"):
+                with pytest.raises(RuntimeError, match="a user-defined function"):
                     fnp.predict(net, wrong, out)
             np.testing.assert_allclose(model.predict(x), Custom(function)(x), rtol=1e-6)
         with pytest.raises(RuntimeError, match=told):
@@ -396,7 +396,7 @@ def test_exceptions_and_indices_out_of_bounds_end_the_program(dtype):
     model.compile(fnn.Adam(weight_decay=0.1), looked_up_loss)
     learner = model.learner()
     before = [array.copy() for array in learner]
-    with pytest.raises(RuntimeError, match="a function of your own"):
+    with pytest.raises(RuntimeError, match="a user-defined function"):
         fnp.train_step(learner, wide, y)
     for name, array, one in zip(learner._fields, learner, before, strict=True):
         assert name == "state" or array.tobytes() == one.tobytes(), name  # gradients are scratch
@@ -426,12 +426,12 @@ def test_exceptions_and_indices_out_of_bounds_end_the_program(dtype):
         (lambda: fnn.optimizers.Custom(descent, state={"m": 0.0}), r"of \(p, g, m, learning_rate, step\)"),
         (lambda: fnn.optimizers.Custom(momentum, state=["m"]), "state"),
         (lambda: fnn.optimizers.Custom(momentum, beta=0.9), "beta"),
-        (lambda: fnn.optimizers.Custom(lambda p, g, step, learning_rate: p), "'step' stands in the place"),
+        (lambda: fnn.optimizers.Custom(lambda p, g, step, learning_rate: p), "'step' is at the position"),
         (
             lambda: fnn.optimizers.Custom(
                 lambda p, g, learning_rate, step, a, b: p - a * g, hyperparameters={"b": 1.0, "a": 2.0}
             ),
-            "'a' stands in the place of 'b'",
+            "'a' is at the position of 'b'",
         ),
         (lambda: fnn.Dense(3, activation=np.sin), "activation"),
     ],

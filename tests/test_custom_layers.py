@@ -123,7 +123,7 @@ def test_files_copies_and_pickles(tmp_path):
     model.fit(x, y, epochs=2, verbose=0)
     path = tmp_path / "m.safetensors"
     model.save(path)
-    with pytest.raises(fnn.ModelFileError, match=r"'radial' of the user's own.*custom_objects"):
+    with pytest.raises(fnn.ModelFileError, match=r"the user-defined function 'radial'.*custom_objects"):
         fnn.load(path)
     loaded = fnn.load(path, custom_objects={"radial": RowFunction(radial, radial_gradient)})
     others = [loaded, copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
@@ -153,7 +153,7 @@ def test_an_index_out_of_bounds_ends_the_program():
     ):
         with pytest.raises(RuntimeError, match="the function 'past_the_end'"):
             call()
-    with pytest.raises(RuntimeError, match="a function of your own"):
+    with pytest.raises(RuntimeError, match="a user-defined function"):
         fnp.predict(model.freeze(), x, np.empty((40, 2), np.float32))
     assert weights_of(model) == before
     model.predict(np.ones((40, 3), np.float32))
@@ -162,7 +162,7 @@ def test_an_index_out_of_bounds_ends_the_program():
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
-        (lambda: Custom(lambda x, y: None, 3), ValueError, "leaves 3 of the 3 numbers"),
+        (lambda: Custom(lambda x, y: None, 3), ValueError, "does not set 3 of the 3 numbers"),
         (lambda: Custom(lambda x, y: y.fill(x[7]), 3), ValueError, "index 7 is out of bounds"),
         (lambda: Custom(ordered, 4), ValueError, "fails for x of 3 and y of 4 numbers"),
         (lambda: Custom(lambda x, y: x.fill(1.0), 3), ValueError, "read-only"),
@@ -174,7 +174,7 @@ def test_an_index_out_of_bounds_ends_the_program():
         (lambda: Custom(ordered, 0), ValueError, "units"),
         (lambda: Custom(radial, 3, weight_shape=(0, 3)), ValueError, "weight_shape"),
         (lambda: Custom(3, 3), TypeError, "njit"),
-        (lambda: Custom(RowFunction(ordered), 3, gradient=ordered), TypeError, "brings its own"),
+        (lambda: Custom(RowFunction(ordered), 3, gradient=ordered), TypeError, "already has one"),
     ],
 )
 def test_misuse(make, error, match):

@@ -37,7 +37,7 @@ EXPECTED = {
         "around 0 centres",
         "around 8 centres",
         "3000 steps of both networks",
-        "where the",
+        "points in the end",
     ],
     "reinforce.py": ["touchdown at  12.5 m/s", "85.5% soft", "1280 landings, and a training step", "a landing: time"],
     "surrogate.py": ["R^2 = 0.9", "0.23961", "evaluations", "100000 draws"],

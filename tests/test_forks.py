@@ -304,7 +304,7 @@ def test_mathematics_are_bound_to_one_library_on_windows(monkeypatch):
     monkeypatch.setattr(library, "mathematics", lambda platform: found)
     monkeypatch.setattr(library.llvm, "add_symbol", announced.__setitem__)
     library.machine()
-    with pytest.raises(ValueError, match="no object file"):
+    with pytest.raises(ValueError, match="not an object file"):
         library.link("text", b"text")
     assert not announced
     assert library.link(code.symbol, code.code) and announced == found

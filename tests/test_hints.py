@@ -158,11 +158,11 @@ def test_arguments(make, match):
         ("compile", {"jit_compile": True}, "compiled by Numba"),
         ("compile", {"steps_per_execution": 8}, "fastnn chooses"),
         ("compile", {"optimiser": "adam"}, "did you mean 'optimizer'"),
-        ("fit", {"workers": 4}, "the thread that calls"),
-        ("fit", {"use_multiprocessing": True}, "the thread that calls"),
+        ("fit", {"workers": 4}, "the calling thread"),
+        ("fit", {"use_multiprocessing": True}, "the calling thread"),
         ("fit", {"nb_epoch": 3}, "it is called epochs"),
         ("fit", {"epoch": 3}, "did you mean 'epochs'"),
-        ("evaluate", {"workers": 4}, "the thread that calls"),
+        ("evaluate", {"workers": 4}, "the calling thread"),
     ],
 )
 def test_arguments_of_models(method, arguments, match):

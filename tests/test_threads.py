@@ -156,6 +156,35 @@ def test_workers_keep_off_the_processor_of_the_thread_that_runs():
         os.sched_setaffinity(worker.native_id, allowed)
 
 
+@pytest.mark.skipif(
+    sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="no threads can be bound, or one processor"
+)
+def test_a_worker_whose_processor_is_taken_finishes_on_the_masters():
+    allowed = os.sched_getaffinity(0)
+    here, there = sorted(allowed)[:2]
+    random = np.random.default_rng(1)
+    a, b = random.normal(size=(2, 900, 900)).astype(np.float32)
+    expected = fnn.matmul(a, b, n_threads=1)
+    spin = f"import os; os.sched_setaffinity(0, {{{there}}}); print(flush=True)\nwhile True: pass"
+    os.sched_setaffinity(0, {here, there})
+    with subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE) as other:
+        try:
+            other.stdout.readline()
+            fnn.set_num_threads(1)
+            fnn.set_num_threads(2)
+            lent, deadline = team.statistics()["lent"], time.monotonic() + 60
+            while team.statistics()["lent"] == lent:
+                assert time.monotonic() < deadline, "the master has not lent its processor"
+                np.testing.assert_array_equal(fnn.matmul(a, b, n_threads=2), expected)
+            (worker,) = team._team._workers.values()
+            kept = {here, there} - {team._team.placed.value}
+            assert os.sched_getaffinity(worker.native_id) == kept  # it was taken back
+        finally:
+            other.kill()
+            os.sched_setaffinity(0, allowed)
+            fnn.set_num_threads(1)
+
+
 def test_the_number_of_threads_may_change_between_runs():
     expected = trained(1)
     for n in (2, 4, 1, 3, 2, 5, 1):

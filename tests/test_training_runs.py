@@ -258,7 +258,7 @@ def test_what_cannot_be_trained_is_said_before_anything_runs():
 
 def test_resuming_needs_the_same_training():
     model = classifier()
-    with pytest.raises(ValueError, match="no training to go on with"):
+    with pytest.raises(ValueError, match="no training to continue"):
         model.fit(X, Y, resume=True, verbose=0)
     model.fit(X, Y, batch_size=10, verbose=0)
     others = ((X[:40], Y[:40], {"batch_size": 10}), (X, Y, {}), (X, Y, {"batch_size": 10, "shuffle": False}))

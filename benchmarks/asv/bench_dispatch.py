@@ -1,4 +1,4 @@
-"""What it costs to get from one record of a program to the next."""
+"""The cost of dispatch from one record of a program to the next."""
 
 from itertools import repeat
 
@@ -20,7 +20,7 @@ class Dispatch:
     param_names = ("library", "records in the program")
 
     def setup(self, library: str, length: int) -> None:
-        """Build the program, which adds the same two numbers again and again."""
+        """Build the program, which adds the same two numbers repeatedly."""
         if library == "numpy" and length > 1:
             raise NotImplementedError("NumPy has no programs: its calls are measured once")
         self.numbers = aligned_zeros(3 * 64).view(np.float32).reshape(3, 16)[:, :1]
@@ -31,7 +31,7 @@ class Dispatch:
         self.context[Buffer.DATA] = self.numbers.ctypes.data
 
     def time_100000_records(self, library: str, length: int) -> None:
-        """Run: 1 ms is 10 ns a record."""
+        """Run: 1 ms is 10 ns per record."""
         if library == "fastnn":
             self.program.run(self.context, RECORDS // length, 1)
             return

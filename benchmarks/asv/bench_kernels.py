@@ -1,4 +1,4 @@
-"""Single kernels, as records of a program, on the cases of `kernel_cases`; NumPy's way of the same work beside them.
+"""Single kernels, as records of a program, on the cases of `kernel_cases`, and the same work in NumPy.
 
 The small cases are repeated 1000 times in one call, because a call from Python costs more than the kernel; NumPy has
 to be called from Python each time. The large cases stream from memory.
@@ -18,7 +18,7 @@ OPTIMIZERS = ("optimizer", "sum_squares")
 ROWS = tuple({case.op for case in CASES} - {*ELEMENTWISE, *LOSSES, *OPTIMIZERS, "tick"})
 
 
-# Of the large cases, one of each kind: filling their arrays takes most of the time (`kernels.py` has them all).
+# Only one large case of each kind: filling their arrays takes most of the time (`kernels.py` has them all).
 LEFT_OUT = ("gelu_tanh", "sigmoid", "silu_grad", "relu_grad", "log_softmax", "layer_norm_param", "batch_norm_grad")
 
 
@@ -50,7 +50,7 @@ class _Small(_Kernel):
     """A kernel whose operands stay in the caches."""
 
     def time_1000_times(self, library: str, kernel: str) -> None:
-        """Do it 1000 times: in one call of fastnn, or in as many of NumPy."""
+        """Run it 1000 times: in one call of fastnn, or in 1000 calls of NumPy."""
         if library == "fastnn":
             self.work.fastnn(TIMES)
             return
@@ -66,7 +66,7 @@ class _Large(_Kernel):
     timeout = 120
 
     def time_kernel(self, library: str, kernel: str) -> None:
-        """Do it once."""
+        """Run it once."""
         self.call()
 
 

@@ -17,11 +17,11 @@ NETWORKS = 16
 
 @titled("Training 16 networks 64-32-10, five epochs")
 class TrainMany:
-    """Five epochs of 45 steps: `train_many` on one thread and on two, the plain NumPy network one after the other."""
+    """Five epochs of 45 steps: `train_many` on one thread and on two, the plain NumPy networks one by one."""
 
     params = (["fastnn", "numpy"], [1, 2])
     param_names = ("library", "threads")
-    # a network is trained from the start in every sample
+    # every sample trains the networks from the start
     number = 1
     repeat = (3, 10, 10.0)
     warmup_time = 0.0

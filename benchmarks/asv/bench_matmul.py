@@ -17,7 +17,7 @@ SHAPES = ("4 x 4 x 4", "1 x 784 x 256", "32 x 64 x 128", "128 x 784 x 256", "512
 
 
 def made(library: str, shape: str, transposed: str, dtype: str, threads: int = 1) -> Callable[[], object]:
-    """Return a product into an output that is there, after a first call."""
+    """Return a product into an existing output, after a first call."""
     m, k, n = (int(size) for size in shape.split(" x "))
     product = Product("", m, k, n, transposed, dtype)
     a, b = product.operands()
@@ -47,7 +47,7 @@ class Matmul:
 
 @titled("Matrix product on several threads")
 class MatmulThreads:
-    """Square float32 products on several threads, as many as there are cores at most."""
+    """Square float32 products on several threads, at most one per core."""
 
     params = (list(LIBRARIES), ["256 x 256 x 256", "1024 x 1024 x 1024"], [1, 2, 4, 8])
     param_names = ("library", "shape", "threads")

@@ -19,7 +19,7 @@ BY_NAME = {work.name.split(",")[0]: work for work in NETWORKS}
 
 @titled("Compiled code: 1000 samples, one after the other")
 class CompiledPrediction:
-    """One sample at a time: `fastnn.nopython.predict` in a loop that Numba compiles, NumPy in a loop of Python's."""
+    """One sample at a time: `fastnn.nopython.predict` in a loop that Numba compiles, NumPy in a Python loop."""
 
     params = (["fastnn", "numpy"], list(BY_NAME))
     param_names = ("library", "network")
@@ -40,7 +40,7 @@ class CompiledPrediction:
             compiled_loop()(self.net, self.X, self.out, 1)
 
     def time_1000_samples(self, library: str, network: str) -> None:
-        """Compute: 1 ms is 1 us a sample."""
+        """Compute: 1 ms is 1 us per sample."""
         if library == "fastnn":
             compiled_loop()(self.net, self.X, self.out, SAMPLES)
             return
@@ -50,7 +50,7 @@ class CompiledPrediction:
 
 @titled("Compiled code: samples in prange")
 class ParallelPrediction:
-    """One sample after the other in a `prange` loop on one and on two threads; 4-32-2 and 64-128-64-10."""
+    """One sample at a time in a `prange` loop on one and on two threads; 4-32-2 and 64-128-64-10."""
 
     params = (["1", "2"], ["4-32-2", "64-128-64-10"])
     param_names = ("threads", "network")
@@ -78,7 +78,7 @@ class ParallelPrediction:
 
 @titled("Compiled code: 1024 training steps on one sample each")
 class OnlineTraining:
-    """Online learning: `fastnn.nopython.train_step` in a compiled loop, NumPy in a loop of Python's; 4-32-2."""
+    """Online learning: `fastnn.nopython.train_step` in a compiled loop, NumPy in a Python loop; 4-32-2."""
 
     params = ("fastnn", "numpy")
     param_names = ("library",)
@@ -91,13 +91,13 @@ class OnlineTraining:
         self.contestant.train(1)
 
     def time_1024_steps(self, library: str) -> None:
-        """Train: 1 ms is 1 us a step."""
+        """Train: 1 ms is 1 us per step."""
         self.contestant.train(1024 // ONLINE.rows)
 
 
 @titled("Compiled code: 2000 steps of cart-pole")
 class CartPole:
-    """A simulation that asks a 4-32-2 policy at every step: all of it in a `prange` loop, NumPy called from Python."""
+    """A simulation that calls a 4-32-2 policy at every step: all of it in a `prange` loop, NumPy called from Python."""
 
     params = ("fastnn", "numpy")
     param_names = ("library",)
@@ -111,7 +111,7 @@ class CartPole:
         self.run(starts(1), 1)
 
     def time_2000_steps(self, library: str) -> None:
-        """Simulate: 2 ms is 1 us a step."""
+        """Simulate: 2 ms is 1 us per step."""
         self.run(starts(10), STEPS)
 
 
@@ -131,7 +131,7 @@ def parallel_loop() -> Any:
 
 
 def need_learners(library: str) -> None:
-    """Skip where this fastnn is older than learners."""
+    """Skip if this fastnn is older than learners."""
     import fastnn as fnn
 
     if library == "fastnn" and not hasattr(fnn.Model, "learner"):

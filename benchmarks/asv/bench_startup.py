@@ -1,4 +1,4 @@
-"""What a new process waits for, and the memory that it takes."""
+"""The time that a new process needs to start, and its memory."""
 
 import statistics
 import tempfile
@@ -14,7 +14,7 @@ PROCESSES = 5
 
 
 class Import:
-    """Time until a package can be used, in a process of its own."""
+    """Time until a package can be used, in a fresh process."""
 
     # A second import in the same process is free.
     number = 1
@@ -47,7 +47,7 @@ class FirstStep:
     setup_cache.timeout = 300  # type: ignore[attr-defined]
 
     def track_cold(self, found: dict[str, float]) -> float:
-        """Seconds from import to first step with an empty cache: all kernels are compiled."""
+        """Seconds from import to first step with an empty cache, so that all kernels are compiled."""
         return found["cold"]
 
     def track_warm(self, found: dict[str, float]) -> float:

@@ -1,4 +1,4 @@
-"""Time of training and of prediction, with the plain NumPy network beside it."""
+"""Time of training and of prediction, with the plain NumPy network as the control."""
 
 import numpy as np
 
@@ -73,12 +73,12 @@ class TrainingDeadWeights(_Training):
 
 @titled("Training on a GPU, one epoch")
 class TrainingCuda(_Training):
-    """One epoch of Adam on a GPU; skipped where fastnn refuses the device."""
+    """One epoch of Adam on a GPU; skipped if fastnn refuses the device."""
 
     params = (["fastnn"], list(BY_NAME))
 
     def made(self, library: str, network: str) -> Contestant:
-        """Return the network, whose constructor says what is missing where there is no GPU."""
+        """Return the network, whose constructor says what is missing if there is no GPU."""
         work = BY_NAME[network]
         try:
             return FastnnCuda(work, *work.data(), work.initial_weights(), 1)

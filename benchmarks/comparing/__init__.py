@@ -1,1 +1,1 @@
-"""What `compare.py` is made of: the machine, the race, one module for each section, tables and the chart."""
+"""The parts of `compare.py`: the machine, the race, one module for each section, tables and the chart."""

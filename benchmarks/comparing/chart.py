@@ -1,4 +1,4 @@
-"""The chart: how many times as long as fastnn every library takes, one panel for each section."""
+"""The chart: every library's time divided by fastnn's, one panel for each section."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TITLES = {
     "matmul": "Matrix product (geometric means; dots: single shapes)",
     "small matmul": "Small matrix product from compiled code (NumPy: from Python)",
 }
-# Colours of Okabe and Ito (2008), which people with any colour vision can tell apart.
+# Colours of Okabe and Ito (2008), which people with any colour vision can distinguish.
 COLORS = {
     "NumPy": "#0072B2",
     "scikit-learn": "#56B4E9",
@@ -27,12 +27,12 @@ COLORS = {
     "SciPy": "#56B4E9",
 }
 OWN = "#444444"
-# Inches: a bar, the head of the page, what stands above and below a panel, a column, and the labels in it.
+# Inches: a bar, the head of the page, the margins of a panel, a column, and the labels in it.
 BAR, HEAD, GAP, COLUMN, LABELS = 0.18, 0.35, 0.95, 7.4, 1.7
 
 
 def need_matplotlib() -> None:
-    """Say what to install where matplotlib is missing, before anything is measured; it is imported afterwards."""
+    """Say what to install if matplotlib is missing, before anything is measured; it is imported afterwards."""
     if importlib.util.find_spec("matplotlib") is None:
         raise SystemExit("--chart needs matplotlib: python -m pip install matplotlib")
 
@@ -55,7 +55,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
             _panel(axes, TITLES[section], groups)
             top -= _inches(groups)
     facts = report["environment"]
-    title = "Time relative to fastnn: 1 takes as long as fastnn, 10 ten times as long, 0.5 half as long"
+    title = "Time divided by fastnn's: 1 takes as long as fastnn, 10 ten times as long, 0.5 half as long"
     figure.text(0.02, 1 - 0.25 / height, title, fontsize=13, weight="bold", va="center")
     share = f"{facts['threads']} thread{'s' * (facts['threads'] > 1)} for each library; medians of runs in turns"
     figure.text(0.02, 1 - 0.52 / height, f"{facts['cpu']}, {share}", fontsize=10, va="center")
@@ -67,7 +67,7 @@ Groups = dict[str, dict[str, list[float]]]
 
 
 def bars(report: dict[str, Any], section: str) -> Groups:
-    """Return the ratios of each library by the label of the bars; several where shapes are averaged."""
+    """Return the ratios of each library by the label of the bars; several if shapes are averaged."""
     found: Groups = {}
     for comparison in report["comparisons"]:
         if comparison["section"] != section:

@@ -1,7 +1,7 @@
-"""One sample at a time in a loop of the user's: fastnn inside a function that Numba compiles, the others from Python.
+"""One sample at a time in a user's loop: fastnn inside a function that Numba compiles, the others from Python.
 
-Prediction is here, learning and simulating are in `online.py`. There is no way to call the others from compiled code,
-so this is what a simulation that asks a network at every step has to choose between.
+Prediction is here, learning and simulation are in `online.py`. The others cannot be called from compiled code,
+so these are the options of a simulation that calls a network at every step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from workloads import WORKLOADS, Workload
 
 SECTION = "compiled"
 EXPLANATION = (
-    "Microseconds in float32 for a prediction, a training step on one sample, a step of a simulation that asks a "
+    "Microseconds in float32 for a prediction, a training step on one sample, a step of a simulation that calls a "
     "policy: fastnn by `fastnn.nopython` in functions that Numba compiles, the others called from Python (JAX's "
     "training steps are one scan). Off by: the largest difference from a float64 computation: of an output at most "
     f"{TOLERANCE:g}, of the simulated states {online.TOLERANCE:g}; for training see there."
@@ -60,7 +60,7 @@ def compare_one(work: Workload, name: str, settings: Settings, kinds: Sequence[t
 
 
 def sample_first(kind: type[Contestant], work: Workload, settings: Settings) -> Entry:
-    """Return the entry of a contestant, after one call that shows whether it computes the same."""
+    """Return the entry of a contestant, after one call that checks its results."""
     X, y = work.data()
     rng = np.random.default_rng(2)
     weights = [w if w.ndim == 2 else rng.uniform(-0.5, 0.5, w.shape).astype(w.dtype) for w in work.initial_weights()]
@@ -80,7 +80,7 @@ def sample_first(kind: type[Contestant], work: Workload, settings: Settings) -> 
 
 @cache
 def compiled_loop() -> Any:
-    """Compile the user's function: `loop(net, x, out, count)` computes `count` samples, again and again those of x."""
+    """Compile the user's function: `loop(net, x, out, count)` computes `count` samples, cycling through x."""
     from numba import njit
 
     from fastnn import nopython

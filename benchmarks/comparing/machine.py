@@ -1,4 +1,4 @@
-"""The machine that is measured on: how many cores the process may use, and what it is called."""
+"""The machine of the measurements: its name, and the cores that the process may use."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ BUSY = 0.5
 
 
 def limit_threads(threads: int) -> None:
-    """Bind the process to as many cores, and tell the thread pools, which read this as they are imported.
+    """Bind the process to as many cores as threads, and limit the thread pools, which read this at their import.
 
-    Settings of OpenBLAS in the environment are dropped: one that names another CPU than this one (CORETYPE)
-    would slow down NumPy and scikit-learn alone, as measured by half.
+    Settings of OpenBLAS in the environment are dropped: one for another CPU (CORETYPE)
+    would slow down only NumPy and scikit-learn, in a measurement by half.
     """
     if "numpy" in sys.modules:
         raise RuntimeError("the number of threads has to be set before NumPy is imported")
@@ -27,12 +27,12 @@ def limit_threads(threads: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         if threads > len(cores):
-            raise ValueError(f"expected at most {len(cores)} threads, one for each core there is, got {threads}")
+            raise ValueError(f"expected at most {len(cores)} threads, one per available core, got {threads}")
         os.sched_setaffinity(0, cores[-threads:])
 
 
 def environment(threads: int) -> dict[str, Any]:
-    """Return what the times depend on beside the libraries: CPU, system, Python, threads, load before the start."""
+    """Return what the times depend on besides the libraries: CPU, system, Python, threads, load before the start."""
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     return {
         "cpu": cpu_name(),
@@ -45,7 +45,7 @@ def environment(threads: int) -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """Return the processor's name, and the widest vectors that it has where the system tells."""
+    """Return the processor's name, and its widest vectors if the system says them."""
     path = Path("/proc/cpuinfo")
     if not path.exists():
         return platform.processor() or platform.machine()
@@ -57,7 +57,7 @@ def cpu_name() -> str:
 
 
 def describe(facts: dict[str, Any]) -> str:
-    """Return one line of text about the environment, and a second one when the machine was busy."""
+    """Return one line of text about the environment, and a second one if the machine was busy."""
     threads = facts["threads"]
     line = (
         f"{facts['cpu']} ({facts['cores']} cores), {facts['system']}, Python {facts['python']}; "

@@ -1,4 +1,4 @@
-"""Many small networks at once: every library trains as many, for as many steps, in its own way."""
+"""Many small networks at once: every library trains the same number for the same number of steps, in its own way."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from numpy_mlp import NumpyMLP
 SECTION = "many"
 NETWORKS, SIZES, BATCH = 64, (64, 32, 10), 32
 EPOCHS, QUICK_EPOCHS = 20, 3
-MOST_ROUNDS = 5  # those of scikit-learn take ten seconds each
-# Seeds and orders differ: the mean of eight networks in NumPy lies within 3 % of that of 64.
+MOST_ROUNDS = 5  # scikit-learn's rounds take ten seconds each
+# Seeds and orders differ: the mean loss of eight networks in NumPy is within 3 % of that of 64.
 TOLERANCE = 0.1
 REFERENCE_NETWORKS = 8
 EXPLANATION = (
-    f"Microseconds a training step of one network in float32, of all that {NETWORKS} take: shuffling, gathering, "
+    f"Microseconds per training step of one network in float32, from the time of all {NETWORKS}: shuffling, gathering, "
     "forward, loss, backward, Adam; making the networks is not counted. Off by: the relative difference of the mean "
     f"loss of the last epoch from that of {REFERENCE_NETWORKS} networks in NumPy (at most {TOLERANCE:g}), and the "
-    "share of the rows that are recognised."
+    "share of correctly classified rows."
 )
 KINDS: tuple[type[Trainer], ...] = (Fastnn, ScikitLearn, TorchFunc, TorchBatched)
 
@@ -50,7 +50,7 @@ def compare_one(task: Task, name: str, settings: Settings, kinds: Sequence[type[
 
 
 def train_first(kind: type[Trainer], task: Task, expected: float, settings: Settings) -> Entry:
-    """Return the entry of a contestant, after a training that shows whether it comes to the same loss."""
+    """Return the entry of a contestant, after a training that checks its loss."""
     one = kind(task, settings.threads)
     off = abs(one.train() / expected - 1.0)
 

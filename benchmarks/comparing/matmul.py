@@ -1,4 +1,4 @@
-"""Matrix products: `fastnn.matmul` beside OpenBLAS (NumPy) and MKL (PyTorch), all into a given output."""
+"""Matrix products: `fastnn.matmul` against OpenBLAS (NumPy) and MKL (PyTorch), all into a given output."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from contestants import Contestant, Fastnn, Numpy
 Array = NDArray[Any]
 SECTION = "matmul"
 EXPLANATION = (
-    "GFLOP/s of the median run, higher is better; in brackets how many times as long as fastnn it takes. m x k x n is "
+    "GFLOP/s of the median run, higher is better; in brackets the time divided by fastnn's. m x k x n is "
     "the product of (m, k) and (k, n); N, T: whether a, b are read transposed. Spread: the largest half distance of "
     "quartiles, relative to the median. Every product was compared with one in float64."
 )
 SQUARES = (64, 128, 256, 512, 1024, 2048)
 LAYERS = ((32, 64, 128), (128, 64, 128), (128, 784, 256), (128, 256, 128), (512, 1024, 4096))
 LARGE_FLOPS = 3e9
-# Rounding errors of k products in random directions grow as the square root of k; this is many times as much.
+# Random rounding errors of k products grow as the square root of k; this is many times as much.
 TOLERANCE_EPS = 8.0
 
 
@@ -38,9 +38,9 @@ class Product:
     Attributes
     ----------
     group : str
-        What it is averaged with.
+        The group in which it is averaged.
     transposed : str
-        "NN", "TN" or "NT": which operand lies in memory transposed.
+        "NN", "TN" or "NT": which operand is transposed in memory.
     """
 
     group: str
@@ -61,7 +61,7 @@ class Product:
         return 2 * self.m * self.k * self.n
 
     def operands(self, seed: int = 0) -> tuple[Array, Array]:
-        """Return a and b as they lie in memory."""
+        """Return a and b in their memory layout."""
         rng, (m, k, n) = np.random.default_rng(seed), (self.m, self.k, self.n)
         a = rng.standard_normal((k, m) if self.transposed[0] == "T" else (m, k)).astype(self.dtype)
         b = rng.standard_normal((n, k) if self.transposed[1] == "T" else (k, n)).astype(self.dtype)
@@ -92,7 +92,7 @@ def fastnn_call(product: Product, a: Array, b: Array, out: Array, threads: int) 
 
 
 def numpy_call(product: Product, a: Array, b: Array, out: Array, threads: int) -> Callable[[], object]:
-    """Return a call of `numpy.matmul`, which hands transposed views to BLAS as they are."""
+    """Return a call of `numpy.matmul`, which passes transposed views to BLAS without copies."""
     return partial(np.matmul, *product.views(a, b), out=out)
 
 
@@ -124,7 +124,7 @@ def compare(settings: Settings, kinds: Sequence[tuple[str, type[Contestant], Cal
 
 
 def call_first(product: Product, settings: Settings, name: str, kind: type[Contestant], call: Call) -> Entry:
-    """Return the entry of a library, after one product that shows whether it computes the same."""
+    """Return the entry of a library, after one product that checks its results."""
     a, b = product.operands()
     out = np.full((product.m, product.n), np.nan, product.dtype)
     function = call(product, a, b, out, settings.threads)
@@ -134,10 +134,10 @@ def call_first(product: Product, settings: Settings, name: str, kind: type[Conte
 
 
 def deviation(product: Product, a: Array, b: Array, out: Array) -> tuple[float, float]:
-    """Return how far a product is from float64, relative, and how far it may be.
+    """Return the relative error of a product, compared with float64, and the allowed error.
 
     Instead of the matrices, their products with some random vectors are compared (Freivalds, 1977), which takes
-    far less time than another product, and finds any wrong element.
+    far less time than a second product, and detects any wrong element.
     """
     vectors = np.random.default_rng(9).standard_normal((product.n, 4))
     left, right = (matrix.astype(np.float64) for matrix in product.views(a, b))
@@ -147,6 +147,6 @@ def deviation(product: Product, a: Array, b: Array, out: Array) -> tuple[float, 
 
 
 def calls(function: Callable[[], object], count: int) -> None:
-    """Call a function as often."""
+    """Call a function `count` times."""
     for _ in repeat(None, count):
         function()

@@ -1,4 +1,4 @@
-"""Learning and simulating step by step: fastnn inside functions that Numba compiles, the others called from Python."""
+"""Learning and simulation step by step: fastnn inside functions that Numba compiles, the others called from Python."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEPS, CHECKED, TOLERANCE = 200, 20, 1e-4
 
 
 class FastnnLearner(Fastnn):
-    """`fastnn.nopython.train_step`, one sample after the other in a compiled loop."""
+    """`fastnn.nopython.train_step`, one sample at a time in a compiled loop."""
 
     def set_weights(self, weights: list[Array]) -> None:
         """Copy the weights into the learner, which keeps its optimizer's state."""
@@ -34,7 +34,7 @@ class FastnnLearner(Fastnn):
         nopython.set_parameters(self.learner, np.concatenate([weight.ravel() for weight in weights]))
 
     def get_weights(self) -> list[Array]:
-        """Return the weights by way of the model."""
+        """Return the weights, through the model."""
         self.model.update_from(self.learner)
         return super().get_weights()
 
@@ -44,7 +44,7 @@ class FastnnLearner(Fastnn):
 
 
 class JaxScan(Jax):
-    """JAX with the whole epoch as one compiled scan: the data have to be known before."""
+    """JAX with the whole epoch as one compiled scan: the data have to be known in advance."""
 
     differs = "all steps of an epoch are one compiled scan"
 
@@ -115,14 +115,14 @@ def simulation() -> tuple[Any, Any]:
 
 
 def starts(count: int) -> Array:
-    """Return so many states, the pole more and more to the right."""
+    """Return `count` states, with the pole leaning more and more to the right."""
     states = np.zeros((count, 4), np.float32)
     states[:, 2] = np.linspace(-0.1, 0.1, count)
     return states
 
 
 def simulator(one: Contestant, threads: int) -> Callable[[Array, int], None]:
-    """Return the function that moves states on by a number of steps, with the contestant's network as the policy."""
+    """Return the function that advances states by a number of steps, with the contestant's network as the policy."""
     push, simulate = simulation()
     if isinstance(one, Fastnn):
         import numba
@@ -141,7 +141,7 @@ def simulator(one: Contestant, threads: int) -> Callable[[Array, int], None]:
 
 
 def compare_simulation(section: str, settings: Settings, kinds: Sequence[type[Contestant]] | None = None) -> Comparison:
-    """Compare steps of a simulation that asks a network at every step; the physics are compiled for all."""
+    """Compare steps of a simulation that calls a network at every step; the physics are compiled for all."""
     chosen: Sequence[type[Contestant]] = kinds or settings.chosen((Fastnn, Numpy, PyTorch, Jax))
     makers = [(kind.name, required(kind.name), partial(_simulator, kind, settings)) for kind in chosen]
     entries, skipped = enter(makers)
@@ -150,7 +150,7 @@ def compare_simulation(section: str, settings: Settings, kinds: Sequence[type[Co
 
 
 def _simulator(kind: type[Contestant], settings: Settings) -> Entry:
-    """Return the entry of a contestant, after a few steps that show whether it computes the same."""
+    """Return the entry of a contestant, after a few steps that check its results."""
     work = POLICY
     one = kind(work, *work.data(), work.initial_weights(), settings.threads)
     run = simulator(one, settings.threads)
@@ -164,7 +164,7 @@ def _simulator(kind: type[Contestant], settings: Settings) -> Entry:
 
 
 def exact(work: Workload, states: Array) -> None:
-    """Move states on in float64."""
+    """Advance states in float64."""
     from reference import predict
 
     push, _ = simulation()

@@ -19,8 +19,8 @@ SECTION = "prediction"
 ROWS = (1, 1024)
 TOLERANCE = 1e-5
 EXPLANATION = (
-    "Microseconds a call in float32, from NumPy array to NumPy array, softmax included. Off by: the largest difference "
-    f"of a probability from that of a float64 computation (at most {TOLERANCE:g})."
+    "Microseconds per call in float32, from NumPy array to NumPy array, with softmax. Off by: the largest difference "
+    f"of a probability from a float64 computation (at most {TOLERANCE:g})."
 )
 KINDS: tuple[type[Contestant], ...] = (Fastnn, Numpy, ScikitLearn, PyTorch, PyTorchCompiled, Jax, OnnxRuntime)
 NETWORKS = tuple(work for work in WORKLOADS if work.loss == "cross_entropy" and work.batch_size == 128)
@@ -46,7 +46,7 @@ def compare_one(
 
 
 def predict_first(kind: type[Contestant], work: Workload, rows: int, settings: Settings) -> Entry:
-    """Return the entry of a contestant, after one call that shows whether it computes the same."""
+    """Return the entry of a contestant, after one call that checks its results."""
     X, y = work.data()
     rng = np.random.default_rng(2)
     weights = [w if w.ndim == 2 else rng.uniform(-0.5, 0.5, w.shape).astype(w.dtype) for w in work.initial_weights()]
@@ -58,6 +58,6 @@ def predict_first(kind: type[Contestant], work: Workload, rows: int, settings: S
 
 
 def calls(predict: Callable[[Array], Array], batch: Array, count: int) -> None:
-    """Call a function as often."""
+    """Call a function `count` times."""
     for _ in repeat(None, count):
         predict(batch)

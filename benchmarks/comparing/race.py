@@ -1,4 +1,4 @@
-"""The race: contestants that do the same work take turns, so that a change of the clock rate meets all."""
+"""The race: contestants that do the same work take turns, so that a change of the clock rate affects all."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# Threads of OpenBLAS, OpenMP and others spin for some milliseconds after their work, on cores that the next one needs.
+# Threads of OpenBLAS, OpenMP and others spin for some milliseconds after their work, on cores that others need.
 SETTLE_SECONDS = 0.05
 
 
 def nothing() -> None:
-    """Do nothing: what most contestants need before a run."""
+    """Do nothing: most contestants need no preparation of a run."""
 
 
 @dataclass
@@ -24,19 +24,19 @@ class Entry:
     Attributes
     ----------
     name, version : str
-        Of the library.
+        Name and version of the library.
     run : callable
         ``run(count)`` does the work `count` times; all of it is done on return.
     units : int
-        Steps or calls in one time of the work.
+        Steps or calls in one repetition of the work.
     count : int
-        How many times a timed run does the work; 0: as many as fill the time of a run.
+        Repetitions of the work in a timed run; 0: as many as fill the time of a run.
     restore : callable
         Called before every run, and not timed.
     deviation : str
-        How far its results are from those of a float64 computation.
+        The difference of its results from a float64 computation.
     agrees : bool
-        Whether that is near enough for its times to mean anything.
+        Whether that is small enough for its times to be valid.
     note : str
         What it does differently from the others.
     seconds : list of float
@@ -56,16 +56,16 @@ class Entry:
 
     @property
     def micro(self) -> list[float]:
-        """Microseconds of a unit in each run."""
+        """Microseconds per unit in each run."""
         return [1e6 * seconds / (self.count * self.units) for seconds in self.seconds]
 
     @property
     def median(self) -> float:
-        """Median microseconds of a unit."""
+        """Median microseconds per unit."""
         return statistics.median(self.micro)
 
     def quartiles(self) -> tuple[float, float]:
-        """Return the first and the third quartile of the microseconds of a unit."""
+        """Return the first and the third quartile of the microseconds per unit."""
         low, _, high = statistics.quantiles(self.micro, n=4, method="inclusive")
         return low, high
 
@@ -77,11 +77,11 @@ class Comparison:
     Attributes
     ----------
     section, group, name : str
-        Section of the report, part of it that is averaged, and the work.
+        Section of the report, the group that is averaged, and the work.
     unit : str
-        What a time is of: a step, a call.
+        The unit of a time: a step, a call.
     flops : int
-        Floating-point operations of a unit where they are counted, or 0.
+        Floating-point operations per unit if they are counted, or 0.
     skipped : list of str
         Contestants that could not take part, and why.
     """
@@ -100,11 +100,11 @@ class Comparison:
         return all(one.agrees for one in self.entries)
 
     def ratio(self, entry: Entry) -> float:
-        """Return how many times as long as the first contestant an entry takes."""
+        """Return an entry's time divided by the first contestant's."""
         return entry.median / self.entries[0].median
 
     def as_json(self) -> dict[str, Any]:
-        """Return all that was measured, in plain types."""
+        """Return all measurements, in plain types."""
         return {
             "section": self.section,
             "group": self.group,
@@ -132,12 +132,12 @@ class Comparison:
 def enter(
     makers: Iterable[tuple[str, bool, Callable[[], Entry]]],
 ) -> tuple[list[Entry], list[str]]:
-    """Make the entries that can be made, and say why the others cannot.
+    """Make the possible entries, and the reasons why the others are skipped.
 
     Parameters
     ----------
     makers : iterable of (name, required, callable)
-        A peer that is not required may not be installed, find no C++ compiler, or have changed; our own code and
+        A peer that is not required may be missing, find no C++ compiler, or have changed; our own code and
         NumPy have to work.
     """
     entries, skipped = [], []
@@ -153,15 +153,15 @@ def enter(
 
 
 def race(entries: Sequence[Entry], rounds: int, seconds: float, threads: int) -> None:
-    """Time runs of all entries in turns: one that is not counted, then `rounds` that are.
+    """Time runs of all entries in turns: one that is not counted, then `rounds` counted ones.
 
     Parameters
     ----------
     seconds : float
-        About how long a run takes whose entry leaves the count open.
+        Approximate time of a run, for entries without a count.
     """
     gc.collect()
-    # What exists is not looked at again: with PyTorch and JAX imported, each collection would take 0.1 s.
+    # Existing objects are excluded from collections: with PyTorch and JAX imported, each would take 0.1 s.
     gc.freeze()
     for one in entries:
         if not one.count:
@@ -190,7 +190,7 @@ def timed(run: Callable[[int], object], count: int) -> float:
 
 
 def fitting(one: Entry, seconds: float) -> int:
-    """Return how often the work fits into the time of a run, by doing it ever more often."""
+    """Return how many repetitions fit into the time of a run, by trying more and more."""
     count, taken = 1, 0.0
     while taken < seconds / 4 and count < 2**30:
         taken = timed(one.run, count)

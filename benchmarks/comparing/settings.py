@@ -1,4 +1,4 @@
-"""How much is measured: what the command line says, as every section reads it."""
+"""The settings from the command line, shared by all sections."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Settings:
     threads, rounds : int
         Threads of each library; timed runs of each.
     seconds : float
-        About how long a run of calls takes; training runs have a fixed number of steps.
+        Approximate time of a run of calls; training runs have a fixed number of steps.
     quick : bool
-        Leave out what is large, and shorten the rest.
+        Whether to leave out large work, and shorten the rest.
     workloads, libraries : tuple of str
         Parts of the names of workloads and libraries that take part, in lower case.
     """
@@ -30,7 +30,7 @@ class Settings:
     libraries: tuple[str, ...] = ("",)
 
     def wants(self, workload: str, large: bool = False) -> bool:
-        """Whether to run a workload: a quick comparison leaves a large one out, unless it is asked for by name."""
+        """Whether to run a workload: a quick comparison leaves a large one out, unless it is selected by name."""
         if large and self.quick and self.workloads == ("",):
             return False
         return any(part in workload.lower() for part in self.workloads)
@@ -45,5 +45,5 @@ class Settings:
 
 
 def required(library: str) -> bool:
-    """Whether nothing can be said without this library: it always takes part, and an error in it is an error."""
+    """Whether the comparison needs this library: it always takes part, and its errors are errors."""
     return library.startswith(("fastnn", "NumPy"))

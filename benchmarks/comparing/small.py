@@ -1,7 +1,7 @@
-"""Small matrix products from compiled code, where the way to the kernel costs more than the arithmetic.
+"""Small matrix products from compiled code, where the call costs more than the arithmetic.
 
 fastnn: one compiled loop runs a program of one matmul record many times, its dispatch included. SciPy's BLAS:
-a loop compiled by Numba calls `numpy.dot` with an output. NumPy is called from a Python loop: there is no other way.
+a loop compiled by Numba calls `numpy.dot` with an output. NumPy can only be called from a Python loop.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from kernel_record import Record, aligned
 
 SECTION = "small matmul"
 EXPLANATION = (
-    "Nanoseconds a product of square matrices, called from compiled code but for NumPy, which is called from Python; "
-    "in brackets how many times as long as fastnn it takes. Spread: the largest half distance of quartiles, relative "
+    "Nanoseconds per product of square matrices, called from compiled code, except NumPy, which is called from Python; "
+    "in brackets the time divided by fastnn's. Spread: the largest half distance of quartiles, relative "
     "to the median."
 )
 SIZES = (4, 8, 12, 16, 24, 32, 48)
@@ -44,7 +44,7 @@ def compare(settings: Settings) -> Iterator[Comparison]:
 
 
 def run_first(product: Product, name: str, version: Callable[[], str], make: Make) -> Entry:
-    """Return the entry of a library, after one product that shows whether it computes the same."""
+    """Return the entry of a library, after one product that checks its results."""
     a, b, out = (
         aligned(array) for array in (*product.operands(), np.full((product.m, product.n), np.nan, product.dtype))
     )
@@ -55,7 +55,7 @@ def run_first(product: Product, name: str, version: Callable[[], str], make: Mak
 
 
 def fastnn_run(product: Product, a: Array, b: Array, out: Array) -> Callable[[int], object]:
-    """Return a function that runs a matmul record as often as it is told."""
+    """Return a function that runs a matmul record a number of times."""
     importlib.import_module("fastnn").set_num_threads(1)
     sizes = {"m": product.m, "n": product.n, "k": product.k}
     return Record("matmul", {"c": out, "a": a, "b": b}, sizes, dtype=product.dtype)

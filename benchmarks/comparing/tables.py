@@ -1,4 +1,4 @@
-"""Markdown tables of what was measured: one for each workload, or one of all products, and a summary."""
+"""Markdown tables of the measurements: one for each workload, or one of all products, and a summary."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 
 from comparing.race import Comparison, Entry
 
-WRONG = "DISAGREES, so its time means nothing"
+WRONG = "DISAGREES, so its time is invalid"
 
 
 def table(comparison: Comparison, threads: int) -> str:
-    """Return the table of one workload: median and quartiles in microseconds, ratio to the first contestant."""
+    """Return the table of one workload: median and quartiles in microseconds, and time divided by the first's."""
     entries = comparison.entries
     first, unit = entries[0], comparison.unit
     units = first.count * first.units
     runs = f"{len(first.seconds)} runs" + (f" of {units} {unit}s" if unit == "step" else "")
     lines = [
         f"\n### {comparison.name} ({comparison.group}); {threads} thread{'s' * (threads > 1)}, {runs}\n",
-        f"| library | version | µs a {unit} (median) | quartiles | time / {first.name} | off by | |",
+        f"| library | version | µs per {unit} (median) | quartiles | time / {first.name} | off by | |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
     for one in entries:
@@ -33,9 +33,9 @@ def table(comparison: Comparison, threads: int) -> str:
 def summary(comparisons: Sequence[Comparison]) -> str:
     """Return one table of all workloads: median microseconds, and in brackets the ratio to the first."""
     names = libraries(comparisons)
-    unit = {"step": "a training step", "call": "a call"}[comparisons[0].unit]
+    unit = {"step": "per training step", "call": "per call"}[comparisons[0].unit]
     lines = [
-        f"\n### Microseconds {unit} (and times as long as {names[0]})\n",
+        f"\n### Microseconds {unit} (and time divided by that of {names[0]})\n",
         "| network | " + " | ".join(names) + " |",
         "|---|" + "---:|" * len(names),
     ]
@@ -50,11 +50,11 @@ def products(comparisons: Sequence[Comparison], nanoseconds: bool, threads: int)
     Parameters
     ----------
     nanoseconds : bool
-        Whether to give times of small products, or GFLOP/s.
+        Whether to give times of small products instead of GFLOP/s.
     """
     names = libraries(comparisons)
     versions = {one.name: one.version for comparison in comparisons for one in comparison.entries}
-    quantity = "Nanoseconds a product" if nanoseconds else "GFLOP/s"
+    quantity = "Nanoseconds per product" if nanoseconds else "GFLOP/s"
     lines = [
         f"\n### {quantity} ({threads} thread{'s' * (threads > 1)}, {len(comparisons[0].entries[0].seconds)} runs)\n",
         ", ".join(f"{name}: {version}" for name, version in versions.items() if version not in name),
@@ -82,7 +82,7 @@ def _mean_line(label: str, names: Sequence[str], comparisons: Sequence[Compariso
 
 
 def _cells(comparison: Comparison, names: Sequence[str], value: Callable[[Comparison, Entry], float]) -> list[str]:
-    """Return a value for each library, and in brackets its ratio or that there is none."""
+    """Return a value for each library, and in brackets its ratio, or "disagrees"."""
     found = {one.name: one for one in comparison.entries}
     cells = []
     for name in names:

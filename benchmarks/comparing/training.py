@@ -17,13 +17,13 @@ from workloads import WORKLOADS, Workload
 SECTION = "training"
 LOSS_TOLERANCE = 1e-4
 WEIGHT_TOLERANCE = 2e-3
-# Adam's first steps are as long for a tiny gradient as for a large one, so that rounding errors in sums of thousands
-# of products show: measured 4e-3 for NumPy, scikit-learn and fastnn alike, 8e-3 for JAX; a loss scaled otherwise: 0.2.
+# Adam's first steps are as long for a tiny gradient as for a large one, which amplifies rounding errors in sums of
+# thousands of products: 4e-3 for NumPy, scikit-learn and fastnn alike, 8e-3 for JAX; a wrongly scaled loss: 0.2.
 LARGE_WEIGHT_TOLERANCE = 2e-2
 EXPLANATION = (
-    "Microseconds a step in float32: gathering the batch, forward, loss, backward, Adam. Off by: after one epoch, the "
-    f"relative difference of the loss from that of a float64 computation (at most {LOSS_TOLERANCE:g}), and the "
-    f"distance between the weights relative to their way from the initial ones (at most {WEIGHT_TOLERANCE:g}, "
+    "Microseconds per step in float32: gathering the batch, forward, loss, backward, Adam. Off by: after one epoch, "
+    f"the relative difference of the loss from a float64 computation (at most {LOSS_TOLERANCE:g}), and the "
+    f"distance between the weights relative to their change from the initial ones (at most {WEIGHT_TOLERANCE:g}, "
     f"large networks {LARGE_WEIGHT_TOLERANCE:g})."
 )
 KINDS: tuple[type[Contestant], ...] = (Fastnn, Numpy, ScikitLearn, PyTorch, PyTorchCompiled, Jax)
@@ -45,7 +45,7 @@ def compare_one(work: Workload, settings: Settings, kinds: Sequence[type[Contest
 
 
 def train_first(kind: type[Contestant], work: Workload, settings: Settings) -> Entry:
-    """Return the entry of a contestant, after one epoch that shows whether it computes the same."""
+    """Return the entry of a contestant, after one epoch that checks its results."""
     initial = work.initial_weights()
     one = kind(work, *work.data(), initial, settings.threads)
     loss, weights = deviation(one, one.train(1))
@@ -65,13 +65,13 @@ def train_first(kind: type[Contestant], work: Workload, settings: Settings) -> E
 
 
 def deviation(one: Contestant, first_loss: float) -> tuple[float, float]:
-    """Return how far a contestant is from the float64 reference after its first epoch.
+    """Return a contestant's difference from the float64 reference after its first epoch.
 
     Returns
     -------
     tuple of float
         Relative difference of the mean loss; norm of the difference of the weights, relative to the norm of
-        their way from the initial weights.
+        their change from the initial weights.
     """
     initial = one.workload.initial_weights()
     loss, exact = reference(one.workload, one.epsilon_last)

@@ -1,1 +1,1 @@
-"""Parts of `gpu_report.py`: what is checked and measured on a machine with a GPU."""
+"""Parts of `gpu_report.py`: checks and measurements on a machine with a GPU."""

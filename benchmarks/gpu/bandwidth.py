@@ -1,4 +1,4 @@
-"""Kernels that wait for memory: what they move, beside a copy within the device in the same minute."""
+"""Memory-bound kernels: their bandwidth, against a copy within the device in the same minute."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gpu.settings import Settings
 from gpu.timing import race
 from kernel_numpy import HYPER
 
-# Elements, or rows, at the beginning that are compared with the reference; all of them where an op adds rows.
+# The first elements or rows, which are compared with the reference; all of them if an op adds rows.
 COMPARED, COMPARED_ROWS = 65536, 64
 TOLERANCE = 1e-5
 
 
 def cases(settings: Settings) -> list[Any]:
-    """Return what is timed, the most telling first."""
+    """Return the timed cases, the most informative first."""
     make, uniform = oracle.making.Case, oracle.making.uniform
     n, long = {"n": settings.length}, {"n": settings.long}
     table = {"rows": settings.rows, "cols": settings.cols}

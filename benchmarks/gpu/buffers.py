@@ -1,4 +1,4 @@
-"""One record of a program on the device, on several sets of buffers in turn, so that no cache holds them."""
+"""One record of a program on the device, on several sets of buffers in turn, more than any cache holds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastnn.program.layout import CONTEXT_WORDS, Counter
 from gpu.oracle import running
 from gpu.settings import Settings
 
-# Random numbers are made once and repeated; a length that no width divides, so that rows differ.
+# Random numbers are made once and repeated; no width divides the length, so that rows differ.
 POOL = 4_194_301
 MOST_SETS = 64
 LEAST_LAUNCHES = 8
@@ -28,11 +28,11 @@ class Rotation:
     Attributes
     ----------
     nbytes : int
-        What the record has to read and to write: every operand once, what it updates twice.
+        Bytes that the record has to read and write: every operand once, updated ones twice.
     host : dict of str to ndarray
-        The operands as they are at first.
+        The initial operands.
     launches : int
-        In one replay of the graph.
+        Launches in one replay of the graph.
     """
 
     def __init__(self, device: Any, case: Any, precision: str, settings: Settings, salt: int) -> None:
@@ -78,18 +78,18 @@ class Rotation:
         self.device.run(self._launches[0], self._context.address)
 
     def seconds(self, count: int) -> float:
-        """Replay the graph so often, and return the device's time."""
+        """Replay the graph `count` times, and return the device's time."""
         return float(self.device.seconds(lambda: self._graph.launch(count)))
 
     def operand(self, name: str, number: int = 0) -> DeviceArray:
-        """Return an operand of a set, where it is."""
+        """Return an operand of a set, on the device."""
         view, memory = self._views[name], self._memory[number]
         dtype = {"real": "float32"}.get(view.spec.kind, view.spec.kind)
         address = memory[view.buffer].address + view.offset
         return DeviceArray(self.device, address, tuple(view.shape), dtype, memory[view.buffer])
 
     def untouched(self) -> list[str]:
-        """Return outputs of the last set in which there is still poison."""
+        """Return outputs of the last set that still contain poison."""
         return [
             name
             for name, view in self._views.items()
@@ -98,7 +98,7 @@ class Rotation:
 
 
 def _random(case: Any, name: str, salt: int) -> NDArray[Any]:
-    """Return an operand: random numbers of the kind that the case wants, repeated where it is very large."""
+    """Return an operand: random numbers of the case's kind, repeated if it is very large."""
     shape = case.shape(name)
     count = int(np.prod(shape, dtype=np.int64))
     rng = np.random.default_rng((salt, len(name), *name.encode()))
@@ -109,7 +109,7 @@ def _random(case: Any, name: str, salt: int) -> NDArray[Any]:
 
 
 class Copy:
-    """A copy from one place of the device's memory to another, which is what bandwidths are compared with."""
+    """A copy within the device's memory, with which bandwidths are compared."""
 
     def __init__(self, device: Any, settings: Settings) -> None:
         nbytes = settings.rotated_bytes if settings.simulated else COPIED_BYTES
@@ -119,7 +119,7 @@ class Copy:
         device.write(self._source.address, np.resize(np.random.default_rng(0).integers(0, 256, POOL, np.uint8), nbytes))
 
     def seconds(self, count: int) -> float:
-        """Copy so often, and return the device's time."""
+        """Copy `count` times, and return the device's time."""
         return float(self.device.seconds(lambda: self._copy(count)))
 
     def _copy(self, count: int) -> None:

@@ -1,4 +1,4 @@
-"""Single calls from NumPy arrays to NumPy arrays, by the host's clock: what a loop in Python waits for."""
+"""Single calls from NumPy arrays to NumPy arrays, by the host's clock, as in a Python loop."""
 
 from __future__ import annotations
 

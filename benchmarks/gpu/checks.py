@@ -1,4 +1,4 @@
-"""Every op on the GPU beside the float64 reference: the tests' cases, and larger ones, on fresh random numbers."""
+"""Every op on the GPU against the float64 reference: the tests' cases, and larger ones, on fresh random numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpu.child import RestartNeeded
 from gpu.events import Job
 from gpu.settings import Settings
 
-# When everything raises, a few are enough.
+# If everything raises, a few are enough.
 TRACEBACKS = 5
 
 
@@ -31,12 +31,12 @@ def work(settings: Settings) -> Iterator[tuple[Any, str, str]]:
 
 
 def run(job: Job) -> None:
-    """Check all cases, from the one on that an earlier process has left."""
+    """Check all cases, starting after those of an earlier process."""
     check_all(job, available.open_device(0), list(work(job.settings)))
 
 
 def check_all(job: Job, device: Any, todo: Sequence[tuple[Any, str, str]]) -> None:
-    """Check cases as far as there is time."""
+    """Check cases as time allows."""
     job.fact(salt=job.salt)
     job.fact(cases=len(todo))
     raised = 0
@@ -69,7 +69,7 @@ def check_all(job: Job, device: Any, todo: Sequence[tuple[Any, str, str]]) -> No
 
 
 def _go_on(device: Any) -> None:
-    """Ask for another process where the driver answers nothing any more in this one."""
+    """Request another process if the driver no longer responds in this one."""
     try:
         device.synchronize()
     except Exception:

@@ -1,4 +1,4 @@
-"""The process of one section: `python -m gpu.child`, started by `supervise.py` with the paths that it needs."""
+"""The process of one section: `python -m gpu.child`, started by `supervise.py` with the needed paths."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gpu.supervise import ROOT
 
 
 class RestartNeeded(Exception):
-    """The device answers nothing any more in this process."""
+    """The device no longer responds in this process."""
 
 
 def main() -> int:
-    """Run a section and return 0, 1 when it raised, or `RESTART`."""
+    """Run a section and return 0, 1 if it raised, or `RESTART`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("section", choices=SHARES)
     parser.add_argument("--events", type=Path, required=True)
@@ -32,7 +32,7 @@ def main() -> int:
     settings = choose(simulated=options.simulated, quick=options.quick)
     job = Job(options.events, settings, options.seconds, options.salt, options.resume, tuple(options.sections))
     if settings.simulated:
-        # the tests' way to run the threads of a block, which takes a fraction of the time
+        # the tests' scheduler for the threads of a block, which takes a fraction of the time
         sys.path.insert(0, str(ROOT / "tests" / "simulator"))
         importlib.import_module("handing_over").install()
     try:

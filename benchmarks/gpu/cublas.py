@@ -15,7 +15,7 @@ from gpu.settings import Settings
 
 
 def find(settings: Settings) -> Any:
-    """Return what makes products by cuBLAS."""
+    """Return the library that makes products by cuBLAS."""
     if settings.simulated:
         return Nobody("skipped: simulated")
     if importlib.util.find_spec("torch") is not None:
@@ -28,7 +28,7 @@ def find(settings: Settings) -> Any:
 
 
 class Nobody:
-    """Stands for cuBLAS where it cannot be reached; `name` says why."""
+    """Replaces cuBLAS if it is not available; `name` says why."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -39,7 +39,7 @@ class Nobody:
 
 
 class Torch:
-    """`torch.matmul` on the same buffers, a and b; bf16 gets copies of them in that type, and gives bf16."""
+    """`torch.matmul` on the same buffers, a and b; bf16 gets copies of them in that type, and returns bf16."""
 
     def __init__(self, torch: Any) -> None:
         self.torch = torch
@@ -92,7 +92,7 @@ class Cupy:
         self.name = f"cupy.matmul of CuPy {cupy.__version__}"
 
     def product(self, rotation: Rotation, precision: str) -> _CupyProduct | None:
-        """Return the product in float32, nothing in other precisions."""
+        """Return the product in float32, None in other precisions."""
         return _CupyProduct(self.cupy, rotation) if precision == "float32" else None
 
 

@@ -12,7 +12,7 @@ from gpu.events import Job
 from gpu.settings import Settings
 
 SEED, BATCH = 7, 32
-# After a few steps; sums in another order make these, and training lets them grow.
+# After a few steps; sums in another order cause these differences, and training amplifies them.
 WEIGHTS, FIRST_LOSS, ACCURACY = 1e-4, 1e-3, 0.02
 
 

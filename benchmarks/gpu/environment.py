@@ -1,4 +1,4 @@
-"""What the figures depend on: GPU, driver, versions, clock rates; nothing is changed, only read."""
+"""The environment of the figures: GPU, driver, versions, clock rates; nothing is changed, only read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGES = (
     "numba", "numba-cuda", "cuda-bindings", "cuda-core", "nvidia-nvvm", "nvidia-nvjitlink", "numpy", "torch", "triton",
     "cupy", "cupy-cuda12x", "cupy-cuda13x",
 )  # fmt: skip
-# what nvidia-smi may be asked, and how the report calls it
+# queries of nvidia-smi, and their names in the report
 QUERIES = {
     "clocks.sm": "clock of multiprocessors", "clocks.max.sm": "largest clock of multiprocessors",
     "clocks.mem": "clock of memory", "clocks.max.mem": "largest clock of memory", "power.limit": "power limit",
@@ -54,7 +54,7 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    """Return the commit of a checkout, and whether files differ from it."""
+    """Return the commit of a checkout, and whether files have changed."""
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         return ""
     commit = _output(["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"])
@@ -63,7 +63,7 @@ def _commit() -> str:
 
 
 def _driver() -> dict[str, str]:
-    """Return the CUDA version of the driver, and the driver's own where nvidia-smi is there."""
+    """Return the CUDA version of the driver, and with nvidia-smi the driver's version."""
     number = available._driver().call("cuDriverGetVersion")
     found = {"cuda": f"{number // 1000}.{number % 1000 // 10}"}
     driver = _query(["driver_version"])
@@ -71,7 +71,7 @@ def _driver() -> dict[str, str]:
 
 
 def clocks() -> dict[str, str]:
-    """Return clock rates and the like, nothing where nvidia-smi is missing."""
+    """Return clock rates and the like, nothing without nvidia-smi."""
     return dict(zip(QUERIES.values(), _query(list(QUERIES)), strict=False))
 
 
@@ -83,7 +83,7 @@ def _query(names: list[str]) -> list[str]:
 
 
 def _output(command: list[str]) -> str:
-    """Return what a command prints, nothing where it fails."""
+    """Return a command's output, nothing if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20.0, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""What a section says while it runs, one line of JSON each, and what is read of it, also when it was killed."""
+"""Events of a running section, as lines of JSON, which can be read even if it was killed."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 
 from gpu.settings import Settings
 
-#: a process that ends with this has met an error that the driver does not forget, and wants to go on in another
+#: the exit status of a process after an error that makes the driver unusable; the section continues in another one
 RESTART = 3
 
 
 class Job:
-    """A section at work: what it is to do, until when, and where it says what it has found.
+    """A running section: its work, its time limit, and the file of its events.
 
     Parameters
     ----------
     path : Path
         Lines are appended here.
     seconds : float
-        The section's share of the time, from now on.
+        The section's share of the time, starting now.
     salt : int
-        Makes random numbers other ones in every run.
+        Makes random numbers different in every run.
     resume : int
-        So many pieces of work were begun by an earlier process.
+        Number of pieces of work that an earlier process has begun.
     sections : tuple of str
         All sections that will run.
     """
@@ -44,11 +44,11 @@ class Job:
         return self.end - time.monotonic()
 
     def out(self, needed: float = 0.0) -> bool:
-        """Tell whether fewer seconds are left than are needed."""
+        """Return whether fewer seconds are left than needed."""
         return self.left() <= needed
 
     def begin(self, what: str) -> None:
-        """Say what is about to run: should it never end, this is what is blamed."""
+        """Report the work that starts now, which is blamed if it never ends."""
         self._write("begin", what)
 
     def item(self, **values: Any) -> None:
@@ -56,7 +56,7 @@ class Job:
         self._write("item", values)
 
     def fact(self, **values: Any) -> None:
-        """Report what is true of the whole section."""
+        """Report a fact about the whole section."""
         self._write("fact", values)
 
     def note(self, text: str) -> None:
@@ -64,7 +64,7 @@ class Job:
         self._write("note", text)
 
     def fail(self, text: str) -> None:
-        """Report that something is wrong: the command will fail."""
+        """Report an error, with which the command fails."""
         self._write("failure", text)
 
     def skip(self, reason: str) -> None:
@@ -85,7 +85,7 @@ class Job:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it, which knows no infinities and no types of NumPy."""
+    """Return a value for JSON, which has no infinities and no NumPy types."""
     if isinstance(value, dict):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -101,18 +101,18 @@ def _plain(value: Any) -> Any:
 
 @dataclass
 class Found:
-    """What is known of a section.
+    """The results of a section.
 
     Attributes
     ----------
     ended : str
         "done", or why not: "out of time: ...", "skipped: ...", "raised", "killed ...".
     seconds, share : float
-        What it took, and what it might have taken.
+        The time it took, and its time limit.
     items, facts, notes, failures : list, dict, list, list
-        What it has reported.
+        Its reports.
     begun : int
-        Pieces of work that were begun; `current` is the last of them.
+        Number of pieces of work that were begun; `current` is the last of them.
     """
 
     name: str
@@ -133,7 +133,7 @@ class Found:
         return bool(self.failures or self.traceback) or self.ended.startswith(("raised", "killed"))
 
     def read(self, lines: list[str]) -> None:
-        """Take in what a section has said."""
+        """Read a section's events."""
         for line in lines:
             ((kind, value),) = json.loads(line).items()
             if kind == "begin":

@@ -1,4 +1,4 @@
-"""The machine code of all kernels that the other sections will launch, compiled by all cores before they begin."""
+"""The machine code of all kernels that the other sections launch, compiled on all cores before they begin."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gpu.supervise import ROOT
 
 
 def needed(settings: Settings, sections: Sequence[str], architecture: str) -> list[Key]:
-    """Return the kernels that sections launch, in the order in which they do."""
+    """Return the kernels that sections launch, in order."""
 
     def walk() -> Iterator[Key]:
         if "checks" in sections or "sanitizer" in sections:
@@ -95,7 +95,7 @@ def run(job: Job) -> None:
 
 
 def compile_part(wanted: Sequence[Key], architecture: str, seconds: float) -> None:
-    """Compile kernels that the disk has not, and print a line for each."""
+    """Compile kernels that are not on disk, and print a line for each."""
     end = time.monotonic() + seconds
     for key in wanted:
         if time.monotonic() > end:

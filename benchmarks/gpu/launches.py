@@ -1,4 +1,4 @@
-"""A training step launch by launch: what each kernel takes, alone and one after the other in the step's graph."""
+"""A training step launch by launch: the time of each kernel alone, and of the step's graph."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gpu.timing import race
 from gpu.trainers import Fastnn
 from workloads import Workload
 
-# a graph of one launch alone would measure how graphs begin
+# a graph of a single launch would measure the start of graphs
 REPEATS = 64
 
 
 def run(job: Job) -> None:
-    """Take the steps of some networks apart."""
+    """Time the launches of some networks' steps."""
     device = available.open_device(0)
     todo = [job.settings.networks[number] for number in job.settings.taken_apart]
     for number, work in enumerate(todo):
@@ -47,7 +47,7 @@ def _take_apart(job: Job, device: Any, work: Workload) -> None:
 
 
 def _step(device: Any, work: Workload) -> tuple[list[Any], Sequence[Any], int]:
-    """Train an epoch, and return what keeps all of its memory alive, the launches of a whole step, and the context."""
+    """Train an epoch, and return objects that keep its memory alive, the launches of a whole step, and the context."""
     heard: list[tuple[Sequence[Any], int]] = []
     kept: list[Any] = []
     usual, allocate = device.capture, device.allocate
@@ -71,7 +71,7 @@ def _step(device: Any, work: Workload) -> tuple[list[Any], Sequence[Any], int]:
 
 
 def _seconds(device: Any, graph: Any, context: int, launched: int) -> Any:
-    """Make what replays a graph; counters begin at 0 each time, so that no kernel reads behind the data."""
+    """Make the function that replays a graph; it resets counters each time, so that no kernel reads past the data."""
     zero, counters = np.zeros(1, np.int64), (Counter.CURSOR, Counter.CHUNK_STEP)
 
     def seconds(count: int) -> float:

@@ -1,4 +1,4 @@
-"""Matrix products alone, in three precisions, beside cuBLAS."""
+"""Matrix products alone, in three precisions, against cuBLAS."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from gpu.events import Job
 from gpu.settings import PRECISIONS, Settings
 from gpu.timing import race
 
-# Of the largest element: sums of 8192 float32 products are right to six digits.
+# Relative to the largest element: sums of 8192 float32 products are right to six digits.
 TOLERANCE = {"float32": 1e-5, "tf32": 5e-5, "bf16": 5e-5}
 SAMPLED_ROWS, SAMPLED_COLS = 16, 64
 
 
 def case_of(shape: tuple[int, int, int]) -> Any:
-    """Return the case of a plain product, of numbers that all roundings to fewer bits agree on."""
+    """Return the case of a plain product, of numbers that all rounding modes round alike."""
     m, n, k = shape
     make = {name: lambda rng, shape: oracle.untied(rng.standard_normal(shape, np.float32)) for name in ("a", "b")}
     return oracle.making.Case("matmul", {"m": m, "n": n, "k": k}, special=make)

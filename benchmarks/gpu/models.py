@@ -1,4 +1,4 @@
-"""The tests of whole models, which run in Numba's simulator as a rule, on the GPU."""
+"""The tests of whole models, which usually run in Numba's simulator, on the GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpu.supervise import ROOT
 
 FOLDER = "tests/simulator"
 FILES = ("test_models.py", "test_quick_calls.py", "test_custom.py")
-# the first is about the simulator; the second interrupts a training that is long over on a GPU
+# the first is about the simulator; the second interrupts a training that ends too soon on a GPU
 DESELECTED = ("test_a_gpu_is_simulated", "test_ctrl_c_waits_for_the_run_and_loses_no_step")
 _COUNTS = re.compile(r"^=* ?((?:\d+ \w+,? ?)+) in [\d.]+s", re.MULTILINE)
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (.*)", re.MULTILINE)
@@ -21,7 +21,7 @@ LINES = 40
 
 
 def run(job: Job) -> None:
-    """Run the files of tests one after the other, until time is over."""
+    """Run the files of tests one by one, until time runs out."""
     if job.settings.simulated or importlib.util.find_spec("pytest") is None:
         job.skip("simulated" if job.settings.simulated else "pytest is not installed")
         return

@@ -1,4 +1,4 @@
-"""The tests' table of cases and the float64 reference, which find every error of a kernel: also on a GPU."""
+"""The tests' table of cases and the float64 reference, used on a GPU."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fastnn.backend.cuda.kit import KERNELS, Key
 from fastnn.backend.cuda.launches import keys_of
 from gpu.settings import Settings
 
-# bits of the significand that are left of what is multiplied
+# bits of the significand after rounding the factors
 BITS = {"tf32": 11, "bf16": 8}
-# for JSON, which has no infinity: of errors that are beyond all bounds
+# replaces infinity, which JSON does not have, for errors beyond all bounds
 HUGE = 1e9
 
 running: Any = importlib.import_module("running")
@@ -25,7 +25,7 @@ table: list[Any] = importlib.import_module("cases").CASES
 
 
 def cases(settings: Settings) -> list[Any]:
-    """Return the cases of the table that have a CUDA kernel; the smallest of each op where not all are wanted."""
+    """Return the cases of the table that have a CUDA kernel; only the smallest of each op if not all are requested."""
     found = [case for case in table if case.op in KERNELS]
     if settings.cases_per_op == 0:
         return found
@@ -36,7 +36,7 @@ def cases(settings: Settings) -> list[Any]:
 
 
 def _spread(group: list[Any], count: int) -> list[Any]:
-    """Choose some of a group: the smallest one, or some that stand far apart in the table."""
+    """Choose some of a group: the smallest one, or some that are far apart in the table."""
     if count == 1:
         return [min(group, key=lambda case: int(np.prod([max(size, 1) for size in case.dims.values()])))]
     return group[:: -(-len(group) // count)]
@@ -48,17 +48,17 @@ def keys(case: Any, dtype: str, precision: str, warpgroups: bool = False) -> lis
 
 
 def rounds_operands(case: Any, precision: str, warpgroups: bool = False) -> bool:
-    """Tell whether a product of this shape is made from rounded operands at a precision."""
+    """Return whether a product of this shape rounds its operands at a precision."""
     return precision in BITS and keys(case, "float32", precision, warpgroups) != keys(case, "float32", "float32")
 
 
 def untied(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return numbers of which none lies in the middle between two shorter ones, where roundings differ."""
+    """Return numbers without ties between two shorter ones, where rounding modes differ."""
     return (values.astype(np.float32).view(np.uint32) | 1).view(np.float32).astype(np.float64)
 
 
 def rounded(values: NDArray[Any], bits: int) -> NDArray[np.float64]:
-    """Round float32 numbers to the nearest of so many bits."""
+    """Round float32 numbers to `bits` bits, to nearest."""
     drop = 24 - bits
     words = values.astype(np.float32).view(np.uint32)
     words = (words + np.uint32(1 << (drop - 1))) & np.uint32(0x1_0000_0000 - (1 << drop))
@@ -66,13 +66,13 @@ def rounded(values: NDArray[Any], bits: int) -> NDArray[np.float64]:
 
 
 def check(case: Any, dtype: str, precision: str, salt: int, device: Any) -> dict[str, Any]:
-    """Run a case twice and compare with the reference, and the two runs with one another, bit for bit.
+    """Run a case twice, compare with the reference, and compare the two runs bit for bit.
 
     Returns
     -------
     dict
-        "ratio": the largest error over its bound, 1 or less where all is well; "output": whose; "same": whether the
-        runs agree; "wrong": what else is wrong, in words.
+        "ratio": the largest error divided by its bound, at most 1 if correct; "output": its output; "same": whether the
+        runs agree; "wrong": other errors, as text.
     """
     values = case.values(salt)
     expecting, measured = values, case
@@ -80,7 +80,7 @@ def check(case: Any, dtype: str, precision: str, salt: int, device: Any) -> dict
         values = {name: untied(array) if name in ("a", "b") else array for name, array in values.items()}
         expecting = values
         if rounds_operands(case, precision, device.warpgroups):
-            # tensor cores shift what they add to one exponent and cut the bits that are below; an H200 was at 1.13
+            # tensor cores shift summands to one exponent and truncate lower bits; an H200 was at 1.13
             bound = making.Bound(2.0 * case.bound.relative, 2.0 * case.bound.absolute)
             measured = replace(case, bound=bound)
             expecting = {n: rounded(v, BITS[precision]) if n in ("a", "b") else v for n, v in values.items()}

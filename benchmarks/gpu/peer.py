@@ -1,4 +1,4 @@
-"""What is particular to PyTorch: how precise it multiplies, and how its device's time is measured."""
+"""PyTorch's specifics: the precision of its products, and the measurement of its device's time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 def set_precision(torch: Any, precision: str) -> None:
     """Choose between float32 and tf32 for products of float32 matrices.
 
-    Not by `torch.backends.cuda.matmul.fp32_precision`, which PyTorch 2.9 wants: in 2.9 and 2.10 torch.compile reads the
-    older setting, and raises where the two are mixed (pytorch issue 166387). This one sets both.
+    It does not use `torch.backends.cuda.matmul.fp32_precision`, which PyTorch 2.9 recommends: in 2.9 and 2.10
+    torch.compile reads the older setting, and raises if both are used (pytorch issue 166387). This one sets both.
     """
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
 
 
 def torch_seconds(torch: Any, device: str, work: Callable[[], Any]) -> float:
-    """Return the device's time between two events around a function; the host's time where the device is the CPU."""
+    """Return the device's time between two events around a function; the host's time if the device is the CPU."""
     if device == "cpu":
         begin = time.perf_counter()
         work()

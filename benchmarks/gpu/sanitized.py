@@ -1,4 +1,4 @@
-"""What compute-sanitizer watches: a small training, and the largest of the tests' cases of every kernel, once."""
+"""The program for compute-sanitizer: a small training, and the largest of the tests' cases of every kernel, once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STRIDE = 7
 
 
 def chosen() -> list[tuple[Any, str]]:
-    """Return (case, precision): of each kernel the largest case."""
+    """Return (case, precision): the largest case of each kernel."""
     found: dict[Key, tuple[int, Any, str]] = {}
     for case in oracle.cases(FULL):
         size = int(np.prod([max(one, 1) for one in case.dims.values()]))
@@ -31,7 +31,7 @@ def chosen() -> list[tuple[Any, str]]:
 
 
 def main() -> int:
-    """Run the cases until time is over."""
+    """Run the cases until time runs out."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--salt", type=int, default=0)
@@ -41,7 +41,7 @@ def main() -> int:
     x, y = fnn.datasets.load_digits("test")
     fitted.fit(x[:70], y[:70], epochs=1, verbose=0)
     fitted.predict(x[:5])
-    # far apart in the table first, so that little time reaches kernels of every kind
+    # far apart in the table first, so that even a short time reaches kernels of every kind
     for case, precision in (one for start in range(STRIDE) for one in todo[start::STRIDE]):
         if time.monotonic() > end:
             break

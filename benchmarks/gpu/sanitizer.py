@@ -18,7 +18,7 @@ LINES = 12
 
 
 def run(job: Job) -> None:
-    """Run both tools, each for a half of the time at most."""
+    """Run both tools, each for at most half of the time."""
     program = shutil.which("compute-sanitizer")
     if job.settings.simulated or program is None:
         job.skip("simulated" if job.settings.simulated else "compute-sanitizer is not on the PATH")
@@ -30,7 +30,7 @@ def run(job: Job) -> None:
 
 
 def _one(job: Job, program: str, tool: str, seconds: float) -> None:
-    # the program ends by itself when its time is over, so that the tool can sum up
+    # the program ends by itself when its time runs out, so that the tool can print its summary
     command = [
         program, "--tool", tool, sys.executable, "-m", "gpu.sanitized", "--seconds", f"{max(seconds - 8.0, 1.0):.0f}",
         "--salt", str(job.salt),
@@ -48,7 +48,7 @@ def _one(job: Job, program: str, tool: str, seconds: float) -> None:
 
 
 def read(job: Job, tool: str, output: str, code: int | None) -> None:
-    """Report what a tool has printed; without a summary, which it prints last, nothing is known."""
+    """Report a tool's output; without its summary, which it prints last, nothing is known."""
     summary, ran = _SUMMARY.findall(output), _RAN.findall(output)
     said = summary[-1] if summary else "no summary"
     job.item(tool=tool, ran=ran[-1] if ran else "nothing", summary=said, code=code)
@@ -60,6 +60,6 @@ def read(job: Job, tool: str, output: str, code: int | None) -> None:
     elif code is None:
         job.note(f"{tool} did not end in its time")
     elif count is None or not ran:
-        # the tool itself refuses some virtual machines
+        # the tool does not support some virtual machines
         last = "\n".join(output.splitlines()[-LINES:])
         job.note(f"{tool} has said nothing of kernels (exit status {code}):\n{last}")

@@ -1,4 +1,4 @@
-"""How much is checked and measured, and at which sizes: on a GPU, quickly on a GPU, or in Numba's simulator."""
+"""The amount and sizes of checks and measurements: on a GPU, quickly on a GPU, or in Numba's simulator."""
 
 from __future__ import annotations
 
@@ -6,62 +6,62 @@ from dataclasses import dataclass, replace
 
 from workloads import Workload
 
-#: the sections in the order of their importance, and the share of the time that each may take
+#: the sections in order of importance, and each one's share of the time
 SHARES = {
     "environment": 3, "kernels": 14, "checks": 25, "digits": 5, "models": 7, "sanitizer": 11, "matmul": 13,
     "warpgroups": 9, "bandwidth": 9, "calls": 3, "launches": 3, "training": 20,
 }  # fmt: skip
-#: what the command line may choose; the first two come with everything
+#: the sections that the command line may choose; the first two always run
 SECTIONS = tuple(SHARES)[2:]
 
 PRECISIONS = ("float32", "tf32", "bf16")
 
 
 def network(sizes: tuple[int, ...], batch: int, rows: int, epochs: int) -> Workload:
-    """Return a classifier with relu, and how much of its training a timed run is."""
+    """Return a classifier with relu, and the part of its training that a timed run does."""
     name = f"{'-'.join(map(str, sizes))}, batch {batch}"
     return Workload(name, sizes, "relu", "cross_entropy", batch, rows, epochs)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to check and to measure.
+    """The amount and sizes of checks and measurements.
 
     Attributes
     ----------
     simulated : bool
-        Whether kernels run in Numba's simulator, where only toys end in time.
+        Whether kernels run in Numba's simulator, where only tiny sizes finish in time.
     torch : str
-        The device of PyTorch's part: "cuda", "cpu" in tests of the contestants, or "" without it.
+        PyTorch's device: "cuda", "cpu" in tests of the contestants, or "" without PyTorch.
     piece_seconds : float
-        No product and no kernel is begun when less is left.
+        No product and no kernel is started if less time is left.
     rounds : int
         Timed runs of each contestant.
     run_seconds : float
-        About how long a run takes on the device.
+        Approximate time of a run on the device.
     rotated_bytes : int
-        Buffers of a kernel that is timed alone: together as large as this at least, which no cache holds.
+        Minimum total size of the buffers of a kernel that is timed alone: larger than any cache.
     cases_per_op : int
-        Cases of the table that are checked of each op, the smallest; 0: all.
+        Number of cases per op that are checked, the smallest ones; 0: all.
     dtypes : tuple of str
     largest : int
-        Dimensions of the larger shapes that are checked are cut down to this; 0 leaves them.
+        Maximum of the dimensions of the larger checked shapes; 0: no limit.
     products : tuple of (m, n, k)
-        Matrix products that are timed.
+        The timed matrix products.
     length, long, rows, cols : int
-        Elements of vectors, and sizes of tables, that are timed; `long` for the longest vectors.
+        The timed sizes of vectors and tables; `long` for the longest vectors.
     networks : tuple of Workload
-        That are trained; their `epochs` are those of one timed run.
+        The trained networks; their `epochs` are those of one timed run.
     trained : tuple of str
-        The precisions that they are trained in.
+        The precisions of training.
     on_the_cpu : int
-        So many of these, the first ones, are timed on the CPU as well.
+        How many of these, from the first on, are timed on the CPU as well.
     called : tuple of int
-        Rows of single calls that are timed; the last is the batch of a training step.
+        Rows of the timed single calls; the last is the batch of a training step.
     taken_apart : tuple of int
-        Networks whose launches are timed one by one, by their places in `networks`.
+        Networks whose launches are timed one by one, as indices of `networks`.
     digits_steps, digits_epochs, digits_rows, digits_hidden : int
-        Weights are compared after so many steps.
+        Steps after which weights are compared, and the sizes of this training.
     """
 
     simulated: bool = False

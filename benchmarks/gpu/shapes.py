@@ -1,4 +1,4 @@
-"""Shapes as networks have them, which the tests' table leaves out because simulators and CI would take too long."""
+"""Shapes of real networks, which the tests' table omits because simulators and CI would take too long."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def larger(settings: Settings) -> Iterator[Job]:
 
 def products(settings: Settings) -> Iterator[Job]:
     """Yield matrix products as `larger` does."""
-    # sizes that were cut down may be the same
+    # reduced sizes may be equal
     jobs = {(case.id, *rest): (case, *rest) for case, *rest in _products(_sizes(settings), settings.quick)}
     yield from jobs.values()
 
@@ -41,7 +41,7 @@ def _sizes(settings: Settings) -> Callable[[int], int]:
 
 
 def _like(op: str, dims: Mapping[str, int], bound: Any, **wanted: Any) -> Any:
-    """Return a case that is like one of the table, but for its size: its operands are made in the same way."""
+    """Return a case like one of the table, but of another size: its operands are made in the same way."""
     for case in table:
         if case.op == op and all(getattr(case, name) == value for name, value in wanted.items()):
             return replace(case, dims=dict(dims), bound=bound, note=f"{case.note}-large".strip("-"))
@@ -66,7 +66,7 @@ def _rows(size: Any) -> Iterator[Any]:
     yield _like("layer_norm_grad", wide, bound(16, 64), optional=frozenset({"gamma"}))
     yield _like("layer_norm_param_grad", wide, many, optional=frozenset({"dgamma", "dbeta"}), flags=NONE)
     many = bound(16, 16 + 4 * size(65536))
-    # means of so many rows, added in float32: on the CPU 196 eps were seen
+    # means of many rows, added in float32: up to 196 eps on the CPU
     yield _like("batch_norm", tall, bound(16, 1024), optional=both)
     yield _like("batch_norm_inference", tall, bound(16, 16), optional=both)
     for op in ("batch_norm_grad", "batch_norm_inference_grad"):
@@ -111,7 +111,7 @@ def _vectors(size: Any) -> Iterator[Any]:
         yield _like("activation", {"n": n}, bound(8, 1), formula=formula)
         yield _like("activation_grad", {"n": n}, bound(8, 1), formula=formula)
     yield _like("dropout", {"n": n, "node": 1}, bound(2))
-    # of so many uniform numbers one is nearly 1, and its logarithm loses what float32 has rounded
+    # of many uniform numbers one is nearly 1, and its logarithm amplifies float32's rounding
     yield _like("gaussian_noise", {"n": n, "node": 2**31 + 1}, bound(2, 4096))
     yield _gather(size)
     yield from _optimizers(n)
@@ -144,7 +144,7 @@ def _gather(size: Any) -> Any:
 
 
 def _product(dims: Mapping[str, int], flags: Flag, formula: str, optional: tuple[str, ...]) -> Any:
-    # twice what the table allows: of millions of sums the worst is at 1.07 of that on the CPU
+    # twice the table's bound: of millions of sums the worst is at 1.07 of the bound on the CPU
     return making.Case(
         "matmul", dict(dims), flags=flags, formula=formula, optional=frozenset(optional),
         special={"saved": making.uniform(-0.9, 0.9)}, bound=making.Bound(2, 4 + 4 * dims["k"]), note="large",

@@ -1,7 +1,7 @@
-"""Sections as processes: a kernel that hangs, or an error after which the driver refuses everything, costs one of them.
+"""Sections as processes: a kernel that hangs, or an error that makes the driver unusable, costs only one of them.
 
-A section has a share of the time, and is told to stop when it is over; a process that does not is killed. One that is
-marked to go on may be started again behind the piece of work that it could not end.
+A section has a share of the time, and stops when it is used up; a process that does not stop is killed. A section that
+may continue is started again after the piece of work that it could not finish.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import fastnn
 from gpu.events import RESTART, Found
 
 ROOT = Path(__file__).parents[2]
-# A process gets this long to stop by itself; it is killed then.
+# Time for a process to stop by itself before it is killed.
 GRACE = 6.0
-# No piece of work of a section that may go on takes longer than this.
+# Maximum time of a piece of work in a section that may continue.
 STALL = 60.0
 RESTARTS = 12
 RESUMABLE = frozenset({"checks"})
@@ -35,7 +35,7 @@ TAIL = 30
 
 @dataclass(frozen=True)
 class Plan:
-    """What all sections are told."""
+    """The settings of all sections."""
 
     salt: int
     sections: tuple[str, ...]
@@ -43,14 +43,14 @@ class Plan:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of sections: they find the benchmarks, the tests' tables, and fastnn itself."""
+    """Return the environment of sections, with the paths of the benchmarks, the tests' tables, and fastnn."""
     paths = [str(ROOT / "benchmarks"), str(ROOT / "tests"), str(Path(fastnn.__file__).parents[1])]
     before = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, *([before] if before else [])])}
 
 
 def run(name: str, seconds: float, plan: Plan, changed: Callable[[Found], None]) -> Found:
-    """Run a section for so many seconds at most, and return what it found; `changed` is called as results come in."""
+    """Run a section for at most `seconds`, and return its results; `changed` is called as results arrive."""
     found = Found(name, share=seconds)
     begin = time.monotonic()
     end = begin + seconds
@@ -67,12 +67,12 @@ def run(name: str, seconds: float, plan: Plan, changed: Callable[[Found], None])
 
 
 def _goes_on(found: Found, code: int, end: float) -> bool:
-    """Blame what was running, and tell whether the rest may run in another process."""
+    """Report the running work as failed; returns whether the rest may run in another process."""
     if found.name not in RESUMABLE or found.traceback or not found.current or found.ended.startswith("killed"):
         return False
     if code != RESTART:
         found.failures.append(f"{found.current}: {_spell(code)}")
-    found.notes.append(f"went on in a new process behind {found.current}")
+    found.notes.append(f"continued in a new process after {found.current}")
     if time.monotonic() < end:
         found.ended = ""
         return True
@@ -113,7 +113,7 @@ def _attempt(found: Found, folder: Path, attempt: int, end: float, plan: Plan, c
 def _watch(
     process: subprocess.Popen[bytes], found: Found, source: IO[str], end: float, changed: Callable[[Found], None]
 ) -> int:
-    """Wait for a process, reading what it says, and kill it when it is late."""
+    """Wait for a process, reading its events, and kill it if it is late."""
     heard = told = time.monotonic()
     while True:
         code = process.poll()
@@ -137,7 +137,7 @@ def _watch(
 
 
 def _lines(source: IO[str]) -> list[str]:
-    """Return whole lines that were written since the last call."""
+    """Return whole lines written since the last call."""
     lines: list[str] = []
     while True:
         at = source.tell()
@@ -149,10 +149,10 @@ def _lines(source: IO[str]) -> list[str]:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process and those that it has started."""
+    """End a process and its children."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        # one that waits for a driver which does not answer cannot be killed, and is not waited for
+        # a process that waits for an unresponsive driver cannot be killed, and is not waited for
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(5.0)

@@ -1,4 +1,4 @@
-"""The Markdown of each section, made from its JSON: units in headers, ratios in brackets, the project's aims beside."""
+"""The Markdown of each section, made from its JSON: units in headers, ratios in brackets, and the project's aims."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Section = dict[str, Any]
 
 
 def environment(facts: dict[str, Any]) -> Iterator[str]:
-    """Yield what the figures depend on."""
+    """Yield the environment of the figures."""
     if not facts:
         yield "Nothing is known of the machine yet."
         return
@@ -32,13 +32,13 @@ def environment(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def kernels(section: Section) -> Iterator[str]:
-    """Yield how many kernels were compiled."""
+    """Yield the number of compiled kernels."""
     facts = section["facts"]
     yield f"{facts.get('compiled', 0)} of {facts['kernels']} kernels by {facts['processes']} processes."
 
 
 def checks(section: Section) -> Iterator[str]:
-    """Yield a line for each op: how many cases, and how near to its bound the worst of them is."""
+    """Yield a line for each op: its number of cases, and the worst error relative to its bound."""
     facts, items = section["facts"], section["items"]
     yield (
         f"{len(items)} of {facts.get('cases', '?')} cases ran to their end, each twice, on random numbers of salt "
@@ -164,7 +164,7 @@ def launches(section: Section) -> Iterator[str]:
 
 
 def training(section: Section) -> Iterator[str]:
-    """Yield a line for each network and precision; the contestant that compiles was timed beside fastnn later."""
+    """Yield a line for each network and precision; the compiling contestant was timed against fastnn later."""
     yield (
         f"Microseconds a step, and in brackets how many times as long as fastnn's in the same run. "
         f"PyTorch: {section['facts'].get('peer')}."

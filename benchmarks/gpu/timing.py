@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from gpu.events import Job
 
-# More repetitions than these say nothing more.
+# More repetitions than these add nothing.
 MOST = 1 << 14
 
-#: `seconds(count)` does the work so often and returns how long the device took for all of it
+#: `seconds(count)` repeats the work and returns the device's time for all of it
 Seconds = Callable[[int], float]
 
 
@@ -40,7 +40,7 @@ def race(contestants: Mapping[str, Seconds], units: Mapping[str, int], job: Job)
     Parameters
     ----------
     units : mapping of str to int
-        How many units of work (launches, steps) one repetition is.
+        Units of work (launches, steps) per repetition.
     """
     settings = job.settings
     counts = {name: _fitting(seconds, settings.run_seconds) for name, seconds in contestants.items()}
@@ -54,7 +54,7 @@ def race(contestants: Mapping[str, Seconds], units: Mapping[str, int], job: Job)
 
 
 def _fitting(seconds: Seconds, wanted: float) -> int:
-    """Return how often the work fits into a run, by doing it ever more often; this warms caches and clocks up."""
+    """Return how many repetitions fit into a run, by trying more and more; this warms up caches and clocks."""
     count, taken = 1, seconds(1)
     while taken < wanted / 2 and count < MOST:
         count *= 2

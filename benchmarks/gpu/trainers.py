@@ -1,7 +1,7 @@
-"""Contestants that train a network on data that are where they compute: fastnn, and PyTorch in three ways.
+"""Contestants that train a network on data on their device: fastnn, and PyTorch in three variants.
 
 A step is the same for all: the rows of a shuffled batch are gathered by their numbers, forward, loss, backward, Adam
-with all state in float32; the losses are added where they arise, and read once at the end.
+with all state in float32; the losses are added on the device, and read once at the end.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from workloads import Workload
 
 Array = NDArray[Any]
 WARM_UP = 3
-# So small that it makes no difference where it is added: Keras' Adam, and so fastnn's, adds it before the corrections
-# of bias. With 1e-7, against gradients of 1e-6, the wide network lost 7.34 here and 7.41 there.
+# So small that it does not matter where it is added: Keras' Adam, and so fastnn's, adds it before the bias
+# corrections. With 1e-7, and gradients of 1e-6, the wide network's losses were 7.34 and 7.41.
 EPSILON = 1e-10
 
 
@@ -62,7 +62,7 @@ class Fastnn:
         self.y = data[1]
         if device != "cpu":
             self._gpu = available.open_device(0)
-            # data stay on the device; labels are few, and are brought there by each call
+            # data stay on the device; labels are few, and each call copies them
             self.x = self.model._runtime.placement.upload(self.x)
 
     def first_loss(self, weights: list[Array]) -> float:
@@ -72,7 +72,7 @@ class Fastnn:
         return float(history.history["loss"][0])
 
     def seconds(self, count: int) -> float:
-        """Train the epochs of a timed run so often; returns the device's time from the call to the last step."""
+        """Train the epochs of a timed run `count` times; returns the device's time from the call to the last step."""
         if self.device == "cpu":
             begin = time.perf_counter()
             self._fit(count)
@@ -101,10 +101,10 @@ class PyTorch:
         self.prepare()
 
     def prepare(self) -> None:
-        """Do what is done once."""
+        """Prepare once."""
 
     def set_weights(self, weights: list[Array]) -> None:
-        """Copy the weights, and forget the moments."""
+        """Copy the weights, and reset the moments."""
         with self.torch.no_grad():
             copy_weights(self.torch, self.parameters, weights)
             for state in self.optimizer.state.values():
@@ -119,7 +119,7 @@ class PyTorch:
         return float(self.total) / self.work.steps_per_epoch
 
     def seconds(self, count: int) -> float:
-        """Train the epochs of a timed run so often, each in a new order; returns the device's time."""
+        """Train the epochs of a timed run `count` times, each in a new order; returns the device's time."""
         return torch_seconds(self.torch, self.device, lambda: self._train(count * self.work.epochs))
 
     def _train(self, epochs: int) -> None:
@@ -148,7 +148,7 @@ class PyTorchCompiled(PyTorch):
 
     def prepare(self) -> None:
         """Compile for the shapes of the network."""
-        # what was compiled for other networks counts as a recompilation, of which PyTorch allows eight
+        # compilations for other networks count as recompilations, of which PyTorch allows eight
         self.torch.compiler.reset()
         self.step_loss = self.torch.compile(self.step_loss, mode="reduce-overhead", fullgraph=True, dynamic=False)
 
@@ -185,7 +185,7 @@ class PyTorchGraph(PyTorch):
         self._first.add_(self.work.batch_size)
 
     def epoch(self, order: Any) -> None:
-        """Replay the step as often as an epoch has batches."""
+        """Replay the step for each batch of an epoch."""
         self._order.copy_(order)
         self._first.zero_()
         for _ in range(self.work.steps_per_epoch):

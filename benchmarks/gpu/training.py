@@ -1,4 +1,4 @@
-"""Whole training steps, beside PyTorch's on the same GPU and the same data."""
+"""Whole training steps, against PyTorch's on the same GPU and the same data."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gpu.timing import race
 from gpu.trainers import Fastnn, PyTorch, PyTorchCompiled, PyTorchGraph
 from workloads import Workload
 
-# Relative difference of the mean losses of an epoch from the same weights; PyTorch's Adam adds epsilon elsewhere.
+# Relative difference of an epoch's mean losses from the same weights; PyTorch's Adam adds epsilon elsewhere.
 TOLERANCE = {"float32": 2e-3, "tf32": 1e-2}
-# torch.compile takes about so long for a network: none is begun when less is left.
+# Approximate time of torch.compile for a network: none is started if less is left.
 COMPILING = 25.0
 
 
 def library(settings: Settings) -> tuple[Any, str]:
-    """Return PyTorch, or None and why it takes no part."""
+    """Return PyTorch, or None and the reason why it is skipped."""
     if not settings.torch:
         return None, "skipped: simulated"
     if importlib.util.find_spec("torch") is None:
@@ -33,14 +33,14 @@ def library(settings: Settings) -> tuple[Any, str]:
 
 
 def kinds(settings: Settings, compiled: bool) -> list[type[PyTorch]]:
-    """Return the contestants beside fastnn: those that are ready at once, or the one that compiles."""
+    """Return the contestants besides fastnn: those that need no compilation, or the one that compiles."""
     if compiled:
         return [PyTorchCompiled]
     return [PyTorch, PyTorchGraph] if settings.torch == "cuda" else [PyTorch]
 
 
 def rounds(settings: Settings) -> Iterator[tuple[Workload, str, bool]]:
-    """Yield network, precision, and whether the contestant that compiles takes part: it comes last."""
+    """Yield network, precision, and whether the compiling contestant takes part: it comes last."""
     for compiled in (False, True):
         for precision in settings.trained:
             for work in settings.networks:

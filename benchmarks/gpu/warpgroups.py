@@ -1,4 +1,4 @@
-"""Rounded products by warpgroups, which are used only where they are asked for: checked, then timed beside cuBLAS."""
+"""Rounded products by warpgroups, which are off by default: checked, then timed against cuBLAS."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _uses(keys: list[Key]) -> bool:
 
 
 def work(settings: Settings) -> Iterator[tuple[Any, str, str]]:
-    """Yield (case, dtype, precision) of the products that would be made by warpgroups, in sizes that networks have."""
+    """Yield (case, dtype, precision) of products that warpgroups would make, in sizes of real networks."""
     for case, dtype, precision in shapes.products(settings):
         if precision in oracle.BITS and _uses(oracle.keys(case, dtype, precision, True)):
             yield case, dtype, precision

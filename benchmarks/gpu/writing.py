@@ -1,4 +1,4 @@
-"""The report on disk: all that was found as JSON, and as Markdown to be read; each file is replaced in one go."""
+"""The report on disk: all results as JSON, and as Markdown; each file is replaced atomically."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LISTED = 100
 
 
 def paths(out: Path) -> tuple[Path, Path]:
-    """Return the files of JSON and of Markdown; one of their endings may be given."""
+    """Return the JSON and Markdown files; the given path may have one of their suffixes."""
     stem = out.with_suffix("") if out.suffix in (".json", ".md") else out
     return stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.md")
 
@@ -83,5 +83,5 @@ def _section(name: str, one: dict[str, Any]) -> list[str]:
 
 
 def cell(text: str) -> str:
-    """Return a text that breaks no table."""
+    """Escape a text for a table."""
     return text.replace("|", "\\|").replace("\n", " ")

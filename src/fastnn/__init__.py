@@ -1,7 +1,7 @@
 """fastnn: neural networks whose every kernel is compiled by Numba, under a thin Python model API.
 
-Importing the package compiles nothing and does not import Numba; kernels are compiled when a program first needs
-them, once a machine.
+Importing the package compiles nothing and does not import Numba. Kernels are compiled when a program first needs
+them, once per machine.
 """
 
 import importlib
@@ -154,7 +154,7 @@ __all__ = [
     "train_many",
 ]
 
-# imported when they are first used: Numba's import takes longer than all of fastnn's
+# imported on first use: importing Numba takes longer than importing fastnn
 _WITH_NUMBA = ("nopython", "testing")
 
 

@@ -14,8 +14,8 @@ from fastnn.console import complain, tell, unannounced
 _DESCRIPTION = """\
 Neural networks whose every kernel is compiled by Numba.
 
-Without a command, this runs `digits`: a training on the bundled handwritten digits (no download), judged on
-held-out images and raced against the same training in plain NumPy.
+Without a command, this runs `digits`: it trains on the bundled handwritten digits (no download), tests on
+held-out images, and races against the same training in plain NumPy.
 """
 
 
@@ -25,13 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        By default those of the process.
+        By default the arguments of the process.
 
     Returns
     -------
     int
-        Exit code: 0 success, 1 a failure that a message has told, 130 interrupted. (Wrong arguments raise
-        SystemExit with code 2, as argparse does.)
+        Exit code: 0 success, 1 a failure (with a message), 130 interrupted. (Wrong arguments raise
+        SystemExit with code 2, as in argparse.)
     """
     options = _parser().parse_args(arguments)
     try:
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain("fastnn: interrupted")
         return 130
     except BrokenPipeError:
-        # whoever read the output has left (`| head`): nothing more can be said, not even on exit
+        # the reader of the output has left (`| head`): nothing more can be written, not even on exit
         with contextlib.suppress(Exception):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
     digits = commands.add_parser("digits", help="train on the bundled digits and race against NumPy (default)")
     digits.add_argument("--epochs", type=_positive, default=60, help="passes over the data (default 60)")
-    digits.add_argument("--batch-size", type=_positive, default=16, help="images a step (default 16)")
+    digits.add_argument("--batch-size", type=_positive, default=16, help="images per step (default 16)")
     digits.add_argument("--seed", type=_seed, default=0, help="of weights, batches and held-out images (default 0)")
     digits.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of all arithmetic")
     digits.add_argument("--quiet", action="store_true", help="print the results only")
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("action", nargs="?", choices=("show", "clear"), default="show")
 
     warm = commands.add_parser(
-        "warm", help="compile the kernels of the usual networks now, for a container image for example"
+        "warm", help="compile the kernels of the usual networks now, for example for a container image"
     )
     warm.add_argument("--dtype", choices=("float32", "float64", "both"), default="float32")
     warm.add_argument(
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         const="",
         metavar="ARCHITECTURE",
-        help="CUDA kernels instead, for the GPU that is here, or for an architecture such as 90a, without a GPU",
+        help="compile CUDA kernels instead, for this machine's GPU, or without a GPU for an architecture such as 90a",
     )
     return parser
 

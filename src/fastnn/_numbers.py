@@ -20,7 +20,7 @@ def number(
     Raises
     ------
     TypeError
-        Not a real number (a bool is none).
+        Not a real number (a bool does not count as one).
     ValueError
         NaN, infinite or out of bounds.
     """
@@ -33,14 +33,14 @@ def number(
 
 
 def whole(name: str, value: Any, *, at_least: int) -> int:
-    """Return `value` as an int that is not below `at_least`; a float such as 1e4 may be one.
+    """Return `value` as an int of at least `at_least`; whole floats such as 1e4 are accepted.
 
     Raises
     ------
     TypeError
-        Not a real number (a bool is none).
+        Not a real number (a bool does not count as one).
     ValueError
-        Not a whole number, or too small, or 2**53 and more, where floats are no longer exact.
+        Not a whole number, too small, or at least 2**53, where floats are no longer exact.
     """
     result = check_real(name, value)
     if not result.is_integer() or not at_least <= result < 2.0**53:

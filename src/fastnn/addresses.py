@@ -13,10 +13,10 @@ _read = ctypes.c_size_t.from_address
 
 
 def _find_offset() -> int:
-    """Return where an array object holds the address of its data, 0 where that cannot be told.
+    """Return the offset of the data's address in an array object, 0 if unknown.
 
-    NumPy's binary interface has kept it first behind the object's header; this reads what it finds there from two
-    arrays, and believes it where both agree with NumPy.
+    In NumPy's binary interface it has always come first after the object's header. This reads the word there from two
+    arrays, and uses the offset only if both agree with NumPy.
     """
     if sys.implementation.name != "cpython":
         return 0
@@ -27,7 +27,7 @@ def _find_offset() -> int:
     return 0
 
 
-#: Bytes from an array object's start to the word that holds the address of its data; 0 where that is unknown.
+#: Bytes from an array object's start to the word with the address of its data; 0 if unknown.
 OFFSET = _find_offset()
 
 if OFFSET:

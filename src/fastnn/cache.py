@@ -1,7 +1,7 @@
-"""Where compiled kernels are kept on disk, and how to clear them.
+"""The folder of compiled kernels on disk, and how to clear it.
 
-Kernels are compiled once a machine and kept as object files in the user's cache folder, in a subfolder named by
-a hash of fastnn's own source and of the versions of Numba and LLVM: a change in either starts anew.
+Kernels are compiled once per machine and kept as object files in the user's cache folder, in a subfolder named by
+a hash of fastnn's own source and of the versions of Numba and LLVM. If either changes, kernels are compiled again.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from fastnn.hints import install
 
 __all__ = ["clear", "entries", "location", "size"]
 
-# Only these parts of the package can change what a kernel does.
+# Only these parts of the package affect compiled kernels.
 _SOURCES = ("backend/cpu", "formulas", "program")
 
 
 @functools.cache
 def source_hash() -> str:
-    """Return a hash of everything that decides what a compiled kernel does."""
+    """Return a hash of everything that determines compiled kernels."""
     return fingerprint(_SOURCES, ("numba", "llvmlite"))
 
 
@@ -44,13 +44,13 @@ def fingerprint(parts: tuple[str, ...], packages: tuple[str, ...]) -> str:
             digest.update(f"{package}={version(package)}".encode())
         except PackageNotFoundError:
             digest.update(f"{package}=?".encode())
-    # not `platform.machine()`, which asks a service on Windows that may not answer for a while
+    # not `platform.machine()`, which on Windows asks a service that may take long to answer
     digest.update(f"{sysconfig.get_platform()} {sys.platform}".encode())
     return digest.hexdigest()[:16]
 
 
 def is_private(info: os.stat_result) -> bool:
-    """Tell whether a file or folder is the user's, and nobody else may write to it; true where there are no owners."""
+    """Return whether only the user owns and may write to a file or folder; true on systems without owners."""
     if not hasattr(os, "geteuid"):
         return True
     return info.st_uid == os.geteuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
@@ -68,13 +68,13 @@ def _preferred() -> Path:
 
 
 def _absolute(variable: str, default: Path) -> Path:
-    """Return the folder that a variable names; a relative one is ignored, as the XDG specification asks for."""
+    """Return the folder that a variable names; a relative one is ignored, as the XDG specification requires."""
     named = Path(os.environ.get(variable, ""))
     return named if named.is_absolute() else default
 
 
 def _usable(folder: Path) -> bool:
-    """Make a folder if need be and tell whether files in it are safe to load: ours alone, and writeable."""
+    """Make a folder if needed; returns whether it is writable and safe to load from: only ours."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not is_private(folder.stat()):
@@ -89,29 +89,27 @@ _chosen: list[Path | None] = []
 
 
 def _folder() -> Path | None:
-    """Return the folder of all versions' kernels, chosen at the first call; None where no folder can be written.
+    """Return the folder of all versions' kernels, chosen at the first call; None if no folder can be written.
 
-    It is absolute and free of links, so that neither a change of the working directory nor of a link moves it.
+    It is absolute and without links, so that changes of the working directory or of a link do not affect it.
     """
     if not _chosen:
         folder, complaint = _choose()
         _chosen.append(folder)
         if complaint:
-            warnings.warn(
-                f"{complaint}. Set FASTNN_CACHE_DIR to choose a folder of your own.", RuntimeWarning, stacklevel=2
-            )
+            warnings.warn(f"{complaint}. Set FASTNN_CACHE_DIR to choose another folder.", RuntimeWarning, stacklevel=2)
     return _chosen[0]
 
 
 def _choose() -> tuple[Path | None, str]:
-    """Return the folder and, unless it is the preferred one, what to say about that."""
+    """Return the folder and, unless it is the preferred one, a complaint about that."""
     try:
         preferred = _preferred()
         if _usable(preferred):
             return preferred.resolve(), ""
     except (OSError, RuntimeError):
         preferred = Path(os.environ.get("FASTNN_CACHE_DIR") or "~/.cache/fastnn")
-    unusable = f"fastnn cannot use the cache folder {preferred} (not writeable, or others may write to it)"
+    unusable = f"fastnn cannot use the cache folder {preferred} (not writable, or other users may write to it)"
     fallback = _temporary()
     if fallback is None:
         return None, f"{unusable}, nor one for temporary files; each process compiles its kernels, and keeps none"
@@ -130,9 +128,9 @@ def _temporary() -> Path | None:
 def location() -> Path | None:
     """Return the folder that holds the compiled kernels of this version of fastnn.
 
-    The environment variable FASTNN_CACHE_DIR chooses another parent folder. When the user's cache folder cannot
-    be written, a folder for temporary files is used; when neither can, there is none (None), and kernels are compiled
-    by each process. A RuntimeWarning says so, once.
+    The environment variable FASTNN_CACHE_DIR chooses another parent folder. If the user's cache folder cannot
+    be written, a folder for temporary files is used. If neither can, the result is None, and each process compiles its
+    kernels. One RuntimeWarning says so.
     """
     parent = _folder()
     if parent is None:
@@ -146,13 +144,13 @@ def location() -> Path | None:
 
 
 def described() -> str:
-    """Return in words where kernels are kept."""
+    """Describe where kernels are kept."""
     folder = location()
     return "memory: no folder can be written" if folder is None else str(folder)
 
 
 def entries() -> list[Path]:
-    """Return the files of all cached kernels, those of other versions of fastnn included."""
+    """Return the files of all cached kernels, including those of other versions of fastnn."""
     parent = _folder()
     return [] if parent is None else sorted(parent.glob("*/*.fnk"))
 
@@ -163,7 +161,7 @@ def size() -> int:
 
 
 def clear() -> int:
-    """Remove all cached kernels from the disk and return how many there were.
+    """Remove all cached kernels from the disk and return their number.
 
     Kernels that this process has loaded stay in use.
     """

@@ -1,7 +1,7 @@
-"""Numbers on their way into another dtype: what is finite must not become infinite there.
+"""Casts of numbers to another dtype, in which finite numbers must not become infinite.
 
-All casts of users' numbers go through this module: it looks before it rounds, says what does not fit and where it
-is, and lets numbers that are too small become 0, whatever `numpy.seterr` says.
+All casts of users' numbers go through this module. It checks before it rounds, reports the number that does not fit
+and its place, and rounds numbers that are too small to 0, whatever `numpy.seterr` says.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CHUNK_ELEMENTS = 1 << 18
 
 
 def chunks(y: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Give the first row and a view of every group of rows, of about 2^18 elements each."""
+    """Yield the first row and a view of every group of rows, of about 2^18 elements each."""
     if y.size == 0:
         return
     rows = max(1, _CHUNK_ELEMENTS // (y.size // len(y)))
@@ -28,7 +28,7 @@ def chunks(y: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
 
 
 def refuse_what_is_no_data(value: Any, what: str) -> None:
-    """Raise TypeError for sparse matrices, of which NumPy would make one object, and for functions."""
+    """Raise TypeError for sparse matrices, which NumPy would wrap as one object, and for functions."""
     if not isinstance(value, np.ndarray) and hasattr(value, "toarray"):
         raise TypeError(f"{what}: expected a dense array, got the sparse {type(value).__name__}; use .toarray()")
     if callable(value) and not hasattr(value, "__array__"):
@@ -36,12 +36,12 @@ def refuse_what_is_no_data(value: Any, what: str) -> None:
 
 
 def plain(value: Any, what: str) -> NDArray[Any]:
-    """Make an array of what a user passes; it may be of any dtype.
+    """Make an array, of any dtype, from a user's argument.
 
     Raises
     ------
     TypeError
-        When it is no array, such as lists of different lengths.
+        When it cannot be an array, such as lists of different lengths.
     ValueError
         When elements of a masked array, or of masked arrays in a list, are masked: NumPy would drop the masks.
     """
@@ -53,17 +53,17 @@ def plain(value: Any, what: str) -> NDArray[Any]:
 
 
 def refuse_masked(value: Any, what: str) -> None:
-    """Raise ValueError where elements are masked."""
+    """Raise ValueError if elements are masked."""
     parts = value if isinstance(value, (list, tuple)) else (value,)
-    # where there is a mask, `numpy.ma` has been imported: it takes 40 ms, and a fork may come in between
+    # a mask means that `numpy.ma` has been imported already; importing it takes 40 ms, and a fork may come in between
     if any(hasattr(part, "mask") and np.ma.is_masked(part) for part in parts):
         raise ValueError(f"{what}: expected numbers, got a masked array with masked elements; fill or drop them")
 
 
 def first_too_large(array: NDArray[Any], dtype: str) -> tuple[int, ...] | None:
-    """Return the index of the first finite number that would be infinite in a dtype, None where all fit.
+    """Return the index of the first finite number that would be infinite in a dtype, or None if all fit.
 
-    The array is looked through in chunks, so that a memory-mapped one is never copied as a whole.
+    The array is checked in chunks, so that a memory-mapped one is never copied as a whole.
     """
     if array.dtype.kind != "f" or array.dtype.itemsize <= np.dtype(dtype).itemsize or array.size == 0:
         return None
@@ -80,7 +80,7 @@ def first_too_large(array: NDArray[Any], dtype: str) -> tuple[int, ...] | None:
 
 
 def check_fits(array: NDArray[Any], dtype: str, what: str, columns: Sequence[Any] | None = None) -> None:
-    """Raise where a finite number of an array would be infinite in a dtype.
+    """Raise if a finite number of an array would be infinite in a dtype.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def check_fits(array: NDArray[Any], dtype: str, what: str, columns: Sequence[Any
 
 
 def cast(array: NDArray[Any], dtype: str, what: str) -> NDArray[Any]:
-    """Return an array in another dtype, as it is where it has that already.
+    """Return an array in another dtype, without a copy if it has that dtype already.
 
     Raises
     ------
@@ -114,20 +114,20 @@ def cast(array: NDArray[Any], dtype: str, what: str) -> NDArray[Any]:
 
 
 def store(into: NDArray[Any], array: NDArray[Any], what: str) -> None:
-    """Round an array into another one of the same shape; raises ValueError as `cast` does, and changes nothing then."""
+    """Round an array into another one of the same shape; raises ValueError as `cast` does, before any change."""
     check_fits(array, into.dtype.name, what)
     with np.errstate(all="ignore"):
         into[...] = array
 
 
 def check_number(number: float, dtype: str, what: str) -> None:
-    """Raise ValueError where a finite number would be infinite in a dtype."""
+    """Raise ValueError if a finite number would be infinite in a dtype."""
     if LIMITS[dtype] <= abs(number) < math.inf:
         raise ValueError(f"{what}: {number:g} is too large for {dtype}")
 
 
 def check_hyperparameters(owner: object, dtype: str, what: str) -> None:
-    """Raise ValueError where a hyperparameter of one of fastnn's objects would be infinite in a dtype.
+    """Raise ValueError if a hyperparameter of one of fastnn's objects would be infinite in a dtype.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def check_hyperparameters(owner: object, dtype: str, what: str) -> None:
 
 
 def _too_large(value: Any, limit: float) -> tuple[str, float] | None:
-    """Return where in an object a number from the limit on is, and the number."""
+    """Return the place of the first number of at least `limit` in an object, and the number."""
     if isinstance(value, float):
         return ("", value) if limit <= abs(value) < math.inf else None
     if isinstance(value, (list, tuple)):
@@ -165,20 +165,20 @@ def _too_large(value: Any, limit: float) -> tuple[str, float] | None:
 
 
 def spell_place(index: Sequence[int], shape: Sequence[int], columns: Sequence[Any] | None = None) -> str:
-    """Spell the place of an element: its row, and where it is in the row."""
+    """Spell the place of an element: its row, and its place in the row."""
     within = spell_within(index, shape, columns)
     return f"row {index[0]}{' ' * bool(within)}{within}"
 
 
 def spell_within(index: Sequence[int], shape: Sequence[int], columns: Sequence[Any] | None = None) -> str:
-    """Spell where in its row an element is, with a data frame's name of the column; empty where a row has one element.
+    """Spell an element's place in its row, with a data frame's name of the column; empty if a row has one element.
 
     Parameters
     ----------
     index : sequence of int
         Row first.
     shape : sequence of int
-        Of the array.
+        The array's shape.
     """
     if len(shape) == 2 and columns is not None and len(columns) == shape[1]:
         return f"in column {index[1]} ({str(columns[index[1]])!r})"

@@ -1,7 +1,7 @@
 """Hyperparameter dataclasses to and from JSON.
 
-`to_config` turns an object of a registered class into ``{"class": name, **fields}``, which holds JSON values
-only; `from_config` builds it again and trusts nothing: the fields' annotations say what each value may be.
+`to_config` turns an object of a registered class into ``{"class": name, **fields}``, which contains only JSON
+values; `from_config` rebuilds it and trusts nothing: it checks each value against its field's annotation.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _known_fields: weakref.WeakKeyDictionary[type[Any], tuple[dict[str, Any], dict[s
 
 
 def to_config(obj: object) -> dict[str, Any]:
-    """Give the JSON form of a hyperparameter object.
+    """Return the JSON form of a hyperparameter object.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def to_config(obj: object) -> dict[str, Any]:
     -------
     dict
         ``{"class": class name, field: value, ...}`` of plain JSON values. A function cannot be stored: it
-        becomes ``{"class": "<callable>", "name": its name}``, and `from_config` asks for it.
+        becomes ``{"class": "<callable>", "name": its name}``, and has to be passed again to `from_config`.
 
     Raises
     ------
@@ -61,12 +61,12 @@ def from_config(config: object, registry: Mapping[str, type[Any]], where: str) -
     Parameters
     ----------
     config : dict
-        What `to_config` gave, after any detour through JSON.
+        A result of `to_config`, possibly saved as JSON and loaded again.
     registry : mapping of str to type
         The classes to choose from, e.g. ``REGISTRY["layer"]``. Objects in fields are taken from every family
         (and from this registry) as the field's annotation allows.
     where : str
-        What the configuration is of, for messages: ``"layers[2]"``.
+        The place of the configuration, for messages: ``"layers[2]"``.
 
     Raises
     ------
@@ -152,10 +152,10 @@ def _build(cls: type[Any], config: dict[Any, Any], registry: Mapping[str, type[A
 
 
 def _fields_of(cls: type[Any]) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
-    """Return a dataclass' fields, and the alternatives that each value may be, by name."""
+    """Return a dataclass' fields, and the alternatives for each value, by name."""
     found = _known_fields.get(cls)
     if found is None:
-        # evaluates annotations that are text: two thirds of the time that models of many layers took to load
+        # evaluates annotations that are text: this took two thirds of the time to load models of many layers
         hints = typing.get_type_hints(cls)
         fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
         found = _known_fields[cls] = fields, {name: _options(hints[name]) for name in fields}
@@ -163,7 +163,7 @@ def _fields_of(cls: type[Any]) -> tuple[dict[str, Any], dict[str, tuple[Any, ...
 
 
 def _name_of_own(obj: Any, where: str) -> dict[str, Any]:
-    """Give the name of an object that holds a function of the user's, which cannot be stored."""
+    """Return the name of an object with a user-defined function, which cannot be stored."""
     found = _collected.get()
     if found is not None and found.setdefault(obj.name, obj) != obj:
         raise ValueError(f"{where}: two functions have the name {obj.name!r}: give one of them another (name=...)")
@@ -171,14 +171,14 @@ def _name_of_own(obj: Any, where: str) -> dict[str, Any]:
 
 
 def _own_of_name(cls: type[Any], config: dict[Any, Any], where: str) -> Any:
-    """Give the object of a name, which the user has to bring."""
+    """Return the object with a name, which the user has to pass."""
     name = config.get("name")
     if set(config) != {"class", "name"} or not isinstance(name, str):
-        raise ValueError(f"{where}: expected the name of a function of the user's, got {shorten(config)}")
+        raise ValueError(f"{where}: expected the name of a user-defined function, got {shorten(config)}")
     given = _given.get().get(name)
     if given is None:
         raise ValueError(
-            f"{where}: is the function {shorten(name)} of the user's own, which is not stored: pass it, as in "
+            f"{where}: is the user-defined function {shorten(name)}, which is not stored: pass it, as in "
             f"custom_objects={{{name!r}: ...}}"
         )
     if isinstance(given, cls):
@@ -191,7 +191,7 @@ def _own_of_name(cls: type[Any], config: dict[Any, Any], where: str) -> Any:
 
 @contextlib.contextmanager
 def custom_objects(given: Mapping[str, Any]) -> Iterator[None]:
-    """Have `from_config` take functions of the user's own by their names.
+    """Make `from_config` find user-defined functions by their names.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def custom_objects(given: Mapping[str, Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def collecting() -> Iterator[dict[str, Any]]:
-    """Have `to_config` fill a dict of the objects that hold functions of the user's own, by their names."""
+    """Make `to_config` fill a dict of the objects with user-defined functions, by their names."""
     found: dict[str, Any] = {}
     token = _collected.set(found)
     try:
@@ -216,7 +216,7 @@ def collecting() -> Iterator[dict[str, Any]]:
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    """Flatten an annotation to the alternatives that a value may be."""
+    """Flatten an annotation to the alternatives for a value."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return tuple(option for part in typing.get_args(hint) for option in _options(part))
     if hint in (Any, object):

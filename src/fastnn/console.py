@@ -1,6 +1,6 @@
-"""All that is written to the console: lines and progress bars, courtesies that never end the work.
+"""Console output: lines and progress bars. It never ends a run.
 
-A stream may be missing (pythonw), closed, full, a pipe whose reader has left, or unable to write a letter: then less is
+A stream may be missing (pythonw), closed, full, a pipe whose reader has left, or unable to write a letter. Then less is
 shown, and nothing is raised.
 """
 
@@ -20,13 +20,13 @@ from fastnn.locks import importing
 
 T = TypeVar("T")
 
-# fewer take no longer than a moment
+# compiling fewer takes only a moment
 _LEAST = 3
 _COLUMNS = 80
 
 
 def is_interactive() -> bool:
-    """Return whether somebody sees what is written to the standard error."""
+    """Return whether standard error is a terminal or a notebook."""
     if "ipykernel" in sys.modules:
         return True
     try:
@@ -36,7 +36,7 @@ def is_interactive() -> bool:
 
 
 def columns() -> int | None:
-    """Return the terminal's width, 80 where it says none; None where lines may have any length."""
+    """Return the terminal's width, 80 if unknown; None if lines may have any length."""
     if "ipykernel" in sys.modules or not is_interactive():
         return None
     try:
@@ -46,13 +46,13 @@ def columns() -> int | None:
 
 
 def say(text: str) -> None:
-    """Print a line on standard output without tearing a progress bar apart; where that fails, it is not shown."""
+    """Print a line on standard output without breaking a progress bar; failures are ignored."""
     with contextlib.suppress(Exception), _between_bars():
         write(text + "\n", "stdout")
 
 
 def complain(text: str) -> None:
-    """Print a line on standard error; where that fails, it is not shown."""
+    """Print a line on standard error; failures are ignored."""
     with contextlib.suppress(Exception), _between_bars():
         write(text + "\n", "stderr")
 
@@ -63,7 +63,7 @@ def tell(text: str) -> None:
     Raises
     ------
     Exception
-        What the stream raises: a command has to know that nobody got its result.
+        The stream's exceptions: a command has to know that its result was not delivered.
     """
     with _between_bars():
         write(text + "\n", "stdout")
@@ -75,7 +75,7 @@ def write(text: str, stream_name: str) -> None:
     Raises
     ------
     Exception
-        What the stream raises.
+        The stream's exceptions.
     """
     stream = getattr(sys, stream_name)
     # programs without a console (pythonw) have no streams
@@ -92,7 +92,7 @@ def write(text: str, stream_name: str) -> None:
             stream.flush()
         return
     stream.flush()
-    # Not through the buffer: what it could not write would stay there, and the interpreter fails when it ends.
+    # Not through the buffer: text that cannot be written would stay there, and the interpreter fails when it exits.
     rest = _encoded(text, stream.encoding, stream.errors)
     while rest:
         count = raw.write(rest)
@@ -110,7 +110,7 @@ def _encoded(text: str, encoding: str, errors: str | None) -> bytes:
 
 @contextlib.contextmanager
 def _between_bars() -> Iterator[None]:
-    """Take the console's bars away, and draw them again."""
+    """Clear the console's bars, and draw them again afterwards."""
     tqdm: Any = getattr(sys.modules.get("tqdm"), "tqdm", None)
     if not getattr(tqdm, "_instances", None):
         yield
@@ -133,37 +133,37 @@ def _on_console(bar: Any) -> bool:
 
 
 class _StandardError:
-    """The standard error as tqdm needs it; what cannot be written is not shown."""
+    """Standard error as tqdm needs it; text that cannot be written is not shown."""
 
     def __init__(self) -> None:
         self.encoding = getattr(sys.stderr, "encoding", None)
 
     def write(self, text: str) -> None:
-        """Write text, if that is possible."""
+        """Write text, if possible."""
         with contextlib.suppress(Exception):
             write(text, "stderr")
 
     def flush(self) -> None:
-        """Do nothing: all is written at once."""
+        """Do nothing: everything is written immediately."""
 
 
 @functools.cache
 def bar_class() -> Any:
-    """Return tqdm's bar for this console or notebook; one without widgets gets text, and no warning."""
+    """Return tqdm's bar for this console or notebook; a notebook without widgets gets text, and no warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with importing:
             from tqdm.auto import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]
-        # Otherwise tqdm starts a thread that looks for bars that have not been drawn for long.
+        # Otherwise tqdm starts a thread that looks for bars that have not been drawn for a while.
         monitor_interval = 0
 
     return Bar
 
 
 def make_bar(kind: Any, **options: Any) -> Any:
-    """Make a bar on standard error that is drawn when it is updated, and first not at once.
+    """Make a bar on standard error that is drawn when it is updated, but not when it is made.
 
     Parameters
     ----------
@@ -172,21 +172,21 @@ def make_bar(kind: Any, **options: Any) -> Any:
     **options
         tqdm's.
     """
-    # The delay only keeps tqdm from drawing the new bar, empty, at once.
+    # The delay only keeps tqdm from drawing the new bar, empty, immediately.
     usual: dict[str, Any] = {"miniters": 0, "mininterval": 0, "delay": 1e-9}
     usual |= {"dynamic_ncols": True} if "ipykernel" in sys.modules else {"file": _StandardError(), "ncols": columns()}
     return kind(**usual | options)
 
 
 def draw_bar(bar: Any, position: int, head: str, counter: str, times: Sequence[str], values: Sequence[str]) -> None:
-    """Draw a bar with what fits into the terminal's width: values matter most, then the bar, then times.
+    """Draw a bar, cut to the terminal's width: values come first, then the bar, then times.
 
     Parameters
     ----------
     position : int
-        How much is done.
+        The amount of work done.
     head, counter : str
-        What stands before the bar, and after it.
+        The text before the bar, and after it.
     times : sequence of str
         Formats of times, the longest first.
     values : sequence of str
@@ -207,14 +207,14 @@ def draw_bar(bar: Any, position: int, head: str, counter: str, times: Sequence[s
 
 
 def _length(text: str, bar: Any) -> int:
-    """Return about how long a format gets, with a bar of eight letters."""
+    """Estimate the length of a format, with a bar of eight letters."""
     lengths = {"{bar}": 8, "{elapsed}": 5, "{remaining}": 5, "{rate_fmt}": 12, "{n_fmt}": len(str(bar.total))}
     lengths["{total_fmt}"] = lengths["{n_fmt}"]
     return len(text) + sum(length - len(name) for name, length in lengths.items() if name in text)
 
 
 def end_bar(bar: Any, position: int, text: str) -> None:
-    """Leave a line in the place of a bar, however long it is."""
+    """Replace a bar by a line of any length."""
     bar.bar_format = _plain(text)
     if "ipykernel" not in sys.modules:
         bar.ncols = None
@@ -223,12 +223,12 @@ def end_bar(bar: Any, position: int, text: str) -> None:
 
 
 def _plain(text: str) -> str:
-    """Return text as a bar's format."""
+    """Escape text for a bar's format."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
 def quantities(values: Mapping[Any, Any], between: str = "=") -> list[str]:
-    """Return each quantity's name and value as text; what is no number is shortened."""
+    """Return each quantity's name and value as text; values that are not numbers are shortened."""
     return [f"{name}{between}{_quantity(value)}" for name, value in values.items()]
 
 
@@ -249,14 +249,14 @@ def duration(seconds: float) -> str:
 
 
 class _Waited(threading.local):
-    """What the calling thread has waited for kernels."""
+    """The time that the calling thread has waited for kernels."""
 
     seconds = 0.0
     waiting = False
 
 
 class _Everyone:
-    """The time in which any thread waited for kernels."""
+    """The time during which any thread waited for kernels."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -268,7 +268,7 @@ _everyone = _Everyone()
 
 
 def _renew_everyone() -> None:
-    """Begin again in a child process: the threads that waited are not there."""
+    """Reset in a child process, which does not have the threads that waited."""
     global _everyone
     _everyone = _Everyone()
 
@@ -279,7 +279,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def waiting() -> Iterator[None]:
-    """Count the time of this block as one in which kernels were made ready, and nothing was trained."""
+    """Count the time of this block as compilation, not as training."""
     if _waited.waiting:
         yield
         return
@@ -304,7 +304,7 @@ def waiting() -> Iterator[None]:
 def waited(*, by_any: bool = False) -> float:
     """Return the seconds that this thread, or any, has waited for kernels so far.
 
-    Displays of training subtract them: what is waited for once says nothing about the time that is left.
+    Displays of training subtract them, because a wait that happens once says nothing about the remaining time.
     """
     return _everyone.seconds if by_any else _waited.seconds
 
@@ -327,7 +327,7 @@ _silent = _Silent()
 
 
 def compiling(kernels: Sequence[T], what: str) -> Iterator[T]:
-    """Walk kernels that have to be compiled: with a bar on a terminal, else with a line before and one after.
+    """Iterate over kernels to compile: with a bar on a terminal, else with a line before and one after.
 
     Nothing is shown for one or two of them.
     """

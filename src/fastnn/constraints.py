@@ -12,10 +12,10 @@ from fastnn.registry import check_real, register, resolve
 
 @dataclasses.dataclass(frozen=True)
 class Constraint:
-    """The base of all constraints: a subclass defines the projection ``__call__(weights)``."""
+    """The base class of constraints: a subclass defines the projection ``__call__(weights)``."""
 
     def __call__(self, weights: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Give the constrained weights in float64.
+        """Return the constrained weights in float64.
 
         Parameters
         ----------
@@ -28,7 +28,7 @@ class Constraint:
 @register("constraint")
 @dataclasses.dataclass(frozen=True)
 class MaxNorm(Constraint):
-    """An upper bound on the Euclidean norm of the weights that lead into a unit (Srivastava et al. 2014).
+    """An upper bound on the Euclidean norm of a unit's incoming weights (Srivastava et al. 2014).
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class MaxNorm(Constraint):
 
 
 def get(value: str | Constraint | None) -> Constraint | None:
-    """Give the constraint that an argument means.
+    """Return the constraint for an argument.
 
     Parameters
     ----------

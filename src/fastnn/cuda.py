@@ -1,4 +1,4 @@
-"""GPUs: whether there is one, and what is missing where there is none."""
+"""GPUs: which ones can be used, and what is missing if none can."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["DeviceArray", "DeviceInfo", "device_count", "devices", "empty_pool",
 
 
 class DeviceInfo(NamedTuple):
-    """What is known of a GPU.
+    """Properties of a GPU.
 
     Attributes
     ----------
     device : str
-        What `Model.to` takes, such as "cuda:0".
+        The name for `Model.to`, such as "cuda:0".
     name : str
     capability : tuple of int
         The compute capability, such as (9, 0).
@@ -35,17 +35,17 @@ class DeviceInfo(NamedTuple):
 
 
 def is_available() -> bool:
-    """Tell whether models can be moved to a GPU."""
+    """Return whether models can be moved to a GPU."""
     return available.why_not() is None
 
 
 def why_not() -> str | None:
-    """Return what keeps fastnn from using a GPU, in words; None when nothing does."""
+    """Return the reason why fastnn cannot use a GPU, as text; None if it can."""
     return available.why_not()
 
 
 def device_count() -> int:
-    """Return the number of GPUs; 0 where none can be used."""
+    """Return the number of GPUs; 0 if none can be used."""
     return available.device_count()
 
 
@@ -65,7 +65,7 @@ def _describe(device: Any) -> DeviceInfo:
 
 
 def empty_pool() -> None:
-    """Give memory that fastnn keeps for later back to the driver, so that other libraries can have it."""
+    """Return memory that fastnn keeps for later use to the driver, so that other libraries can use it."""
     for number in range(device_count()):
         available.open_device(number).empty_pool()
 

@@ -1,4 +1,4 @@
-"""What other libraries call it: names and arguments of Keras, PyTorch and scikit-learn, and what to use here."""
+"""Names and arguments of Keras, PyTorch and scikit-learn, and their counterparts here, for hints in errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ _CUSTOM_OPTIMIZER = "fastnn.optimizers.Custom, which takes a function that updat
 _ANY_SCHEDULE = "any function of the step as a learning rate, such as fastnn.Adam(lambda step: 0.01 * 0.9**step)"
 _ACTIVATION = 'fastnn.Activation("{}")'
 
-#: what there is here, by the name that another library has for it
+#: the counterpart here, by the name in another library
 NAMES = {
     # layers
     "BatchNormalization": "fastnn.BatchNorm",
@@ -150,11 +150,11 @@ NAMES = {
     "make_blobs": "fastnn.datasets.make_moons",
 }  # fmt: skip
 
-#: words in names of what fastnn does not have
+#: words in names of features that fastnn does not have
 MISSING = ("Conv", "Pool", "LSTM", "GRU", "RNN", "Embedding", "Attention", "Transformer", "UpSampling", "ZeroPadding")
 NOT_THERE = "fastnn has no convolution, pooling, embedding, attention or recurrence yet"
 
-#: what to say of arguments that mean nothing here
+#: hints for arguments that have no meaning here
 ARGUMENTS = {
     "input_shape": "the first layer is fastnn.Input(shape), or the shape comes from the first data",
     "input_dim": "the first layer is fastnn.Input(n), or the number comes from the first data",
@@ -165,22 +165,22 @@ ARGUMENTS = {
     "num_features": "the number of features comes from the layer before",
     "normalized_shape": "the shape comes from the layer before",
     "run_eagerly": "everything is compiled, and nothing runs eagerly",
-    "jit_compile": "everything is compiled by Numba, whatever is asked for",
-    "steps_per_execution": "fastnn chooses how many steps one call into compiled code takes",
+    "jit_compile": "everything is always compiled by Numba",
+    "steps_per_execution": "fastnn chooses the number of steps per call into compiled code",
     "auto_scale_loss": "losses need no scaling in float32 and float64",
-    "workers": "batches are read by the thread that calls; let the iterable itself work ahead",
-    "use_multiprocessing": "batches are read by the thread that calls; let the iterable itself work ahead",
-    "max_queue_size": "batches are read by the thread that calls; let the iterable itself work ahead",
-    "num_workers": "batches are read by the thread that calls; let the iterable itself work ahead",
-    "sample_weight_mode": "sample_weight has one number a row",
+    "workers": "batches are read by the calling thread; let the iterable itself prefetch",
+    "use_multiprocessing": "batches are read by the calling thread; let the iterable itself prefetch",
+    "max_queue_size": "batches are read by the calling thread; let the iterable itself prefetch",
+    "num_workers": "batches are read by the calling thread; let the iterable itself prefetch",
+    "sample_weight_mode": "sample_weight has one number per row",
     "weights": "weights are set by model.set_weights(weights, layer)",
     "activity_regularizer": "penalties are for weights: kernel_regularizer, bias_regularizer",
     "dtype": "a model has one dtype for everything: fastnn.Sequential(layers, dtype=...)",
     "seed": "the model's seed decides everything: fastnn.Sequential(layers, seed=...)",
     "random_state": "the model's seed decides everything: fastnn.Sequential(layers, seed=...)",
     "axis": "it is always the last axis",
-    "noise_shape": "every number is dropped by itself",
-    "inplace": "where memory can be shared, it is shared by itself",
+    "noise_shape": "every number is dropped independently",
+    "inplace": "memory is shared automatically where possible",
     "sparse": "inputs are dense arrays",
     "ragged": "inputs are dense arrays",
     "tensor": "fastnn.Input(shape) is enough",
@@ -192,15 +192,15 @@ ARGUMENTS = {
     "eps": "it is called epsilon",
     "lr": "it is called learning_rate",
     "betas": "they are called beta_1 and beta_2",
-    "decay": "give a schedule as learning_rate, such as fastnn.schedules.ExponentialDecay",
+    "decay": "pass a schedule as learning_rate, such as fastnn.schedules.ExponentialDecay",
     "foreach": "parameters are always updated in one pass",
     "fused": "it is always fused",
-    "params": "compile gives the optimizer the model's weights",
+    "params": "compile passes the model's weights to the optimizer",
     "reduction": "a loss is the mean over the rows of a batch",
     "size_average": "a loss is the mean over the rows of a batch",
-    "weight": "factors of classes are given to fit(class_weight=...)",
-    "pos_weight": "factors of classes are given to fit(class_weight=...)",
-    "ignore_index": "rows are left out by fit(sample_weight=...), with a weight of 0",
+    "weight": "factors of classes are passed to fit(class_weight=...)",
+    "pos_weight": "factors of classes are passed to fit(class_weight=...)",
+    "ignore_index": "rows are excluded by fit(sample_weight=...), with a weight of 0",
     "loss_scale_factor": "losses need no scaling in float32 and float64",
     "max_iter": "it is called epochs",
     "nb_epoch": "it is called epochs",
@@ -209,6 +209,6 @@ ARGUMENTS = {
     "hidden_layer_sizes": "a list of layers, such as [fastnn.Dense(64, 'relu'), fastnn.Dense(10, 'softmax')]",
     "optimizers": "it is called optimizer",
     "criterion": "it is called loss",
-    "lr_schedule": "give a schedule as the optimizer's learning_rate",
-    "scheduler": "give a schedule as the optimizer's learning_rate",
+    "lr_schedule": "pass a schedule as the optimizer's learning_rate",
+    "scheduler": "pass a schedule as the optimizer's learning_rate",
 }  # fmt: skip

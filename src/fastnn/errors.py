@@ -1,4 +1,4 @@
-"""Exceptions that fastnn raises where a built-in one would say too little."""
+"""Exceptions that fastnn raises where a built-in one would be too general."""
 
 import os
 
@@ -6,29 +6,29 @@ __all__ = ["DeviceError", "DeviceMemoryError", "InputNotFiniteError", "ModelFile
 
 
 class DeviceError(RuntimeError):
-    """A GPU that cannot be used, or that has failed: no driver, too old, a part of CUDA that is missing."""
+    """A GPU cannot be used, or has failed: no driver, too old, a missing part of CUDA."""
 
 
 class DeviceMemoryError(DeviceError, MemoryError):
-    """A GPU has not enough memory for what was asked of it."""
+    """A GPU does not have enough memory for a request."""
 
 
 class InputNotFiniteError(ValueError):
-    """Training data hold NaN or infinity; the weights are those before the step that met it.
+    """Training data hold NaN or infinity; the weights are those before the step that read it.
 
     Parameters
     ----------
     row : int
-        Of the data.
+        The row of the data.
     step : int
-        The training step that met it, counted from 1.
+        The training step that read it, counted from 1.
     dtype : {"float32", "float64"}
-        The model's.
+        The model's dtype.
 
     Attributes
     ----------
     cell : str
-        Where in the row the number is, and what it is; empty until it has been looked for.
+        The number and its place in the row; empty until it has been looked up.
     """
 
     def __init__(self, row: int, step: int, dtype: str) -> None:
@@ -46,14 +46,14 @@ class InputNotFiniteError(ValueError):
 
 
 class ModelFileError(ValueError):
-    """A model file that cannot be used as it is: missing, damaged, foreign or too new.
+    """A model file that cannot be used: missing, damaged, foreign or too new.
 
     Parameters
     ----------
     path : str or os.PathLike
         The file.
     reason : str
-        What is wrong with it, as the end of a sentence that begins with the path.
+        The problem, as the end of a sentence that begins with the path.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class ModelFileError(ValueError):
     """
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
-        # Both arguments go to args, so that the exception survives pickling between processes.
+        # Both arguments are in args, so that the exception can be pickled between processes.
         super().__init__(os.fspath(path), reason)
         self.path = os.fspath(path)
         self.reason = reason

@@ -1,4 +1,4 @@
-"""Files that are replaced whole: in one step, durably, and never more readable than what they replace."""
+"""Files that are replaced atomically and durably, and never become more readable than the ones they replace."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ except ImportError:  # Windows
 
 __all__ = ["SUFFIX", "replace", "write_whole"]
 
-#: of the temporary files
+#: the suffix of temporary files
 SUFFIX = ".fastnn.tmp"
-# Virus scanners and search indices open a new file for some tens of milliseconds; meanwhile Windows renames nothing
-# over it. Network drives pass that on to other systems.
+# Virus scanners and search indices open a new file for some tens of milliseconds; meanwhile Windows refuses to rename
+# another file over it. Through network drives this also happens on other systems.
 PATIENCE_SECONDS = 1.0
-# Without locks (Windows), age tells that nobody writes a temporary file any more.
+# Without locks (Windows), age decides that a temporary file is no longer written.
 _OLD_SECONDS = 60.0
-# Errors of fsync and chmod after which the contents may be lost; others only say that this is not supported.
+# Errors of fsync and chmod after which the contents may be lost; others only mean that this is not supported.
 _LOST = {errno.EIO, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def replace(temporary: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Rename a file over another, as `os.replace` does, but wait a while where the other is held by a program.
+    """Rename a file over another, as `os.replace` does, but retry for a while if a program holds the other one.
 
     Raises
     ------
@@ -50,12 +50,12 @@ def replace(temporary: str | os.PathLike[str], target: str | os.PathLike[str]) -
 
 
 def write_whole(path: str, *parts: bytes | memoryview) -> None:
-    """Put new contents under a name in one step, durably.
+    """Replace the contents of a file atomically and durably.
 
-    The bytes go to a temporary file in the same folder, are forced to the disk, and take the name over; an error on
-    the way removes the temporary file, and what a killed process has left of an earlier attempt is removed too. A
-    symbolic link stays, its target is replaced. A replaced file's permissions are kept, a new file gets those that
-    the umask leaves. A file system that refuses permissions or fsync costs these, not the contents.
+    The bytes go to a temporary file in the same folder, which is synced to the disk and then renamed. An error on
+    the way removes the temporary file; leftovers of an earlier, killed process are removed too. A
+    symbolic link is kept, and its target is replaced. A replaced file's permissions are kept, a new file gets those
+    of the umask. If the file system refuses permissions or fsync, the contents are still written.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def write_whole(path: str, *parts: bytes | memoryview) -> None:
     try:
         _write_whole(path, parts)
     except OSError as error:
-        # of the temporary file's name, or of none: no space left has no name
+        # the error names the temporary file, or none (no space left has no name)
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, path) from error
@@ -85,7 +85,7 @@ def _write_whole(path: str, parts: tuple[bytes | memoryview, ...]) -> None:
         before = os.stat(target)
     except FileNotFoundError:
         before = None
-    # the name itself may be as long as names can be
+    # a hash, because the name itself may have the maximum length
     prefix = f".{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}-"
     _remove_left_behind(folder, prefix)
     file, temporary = _create(os.path.join(folder, prefix), 0o666 if before is None else 0o600)
@@ -98,7 +98,7 @@ def _write_whole(path: str, parts: tuple[bytes | memoryview, ...]) -> None:
             if before is not None:
                 _permit(temporary, before)
             if fcntl is not None:
-                # under the lock, so that nobody takes the temporary file for one that a dead process left
+                # under the lock, so that no process takes the temporary file for a leftover
                 replace(temporary, target)
         if fcntl is None:
             replace(temporary, target)
@@ -107,7 +107,7 @@ def _write_whole(path: str, parts: tuple[bytes | memoryview, ...]) -> None:
             os.unlink(temporary)
         raise
     if os.name == "posix":
-        # Some network file systems cannot sync a folder; by now the file itself is complete all the same.
+        # Some network file systems cannot sync a folder; the file itself is complete by now.
         with contextlib.suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY)
             try:
@@ -117,7 +117,7 @@ def _write_whole(path: str, parts: tuple[bytes | memoryview, ...]) -> None:
 
 
 def _create(beginning: str, mode: int) -> tuple[Any, str]:
-    """Create a temporary file, locked as long as it is open."""
+    """Create a temporary file, locked while it is open."""
     while True:
         temporary = f"{beginning}{secrets.token_hex(8)}{SUFFIX}"
         file = open(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode), "wb")  # noqa: SIM115
@@ -128,7 +128,7 @@ def _create(beginning: str, mode: int) -> tuple[Any, str]:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Lock a file: True if that was possible, False if a process holds it, None if there are no locks here."""
+    """Lock a file: True on success, False if a process holds it, None on systems without locks."""
     if fcntl is None:
         return None
     try:
@@ -141,7 +141,7 @@ def _lock(descriptor: int) -> bool | None:
 
 
 def _remove_left_behind(folder: str, prefix: str) -> None:
-    """Remove what killed processes have left of earlier attempts, never what a process is writing."""
+    """Remove leftovers of killed processes, but never a file that a process is writing."""
     try:
         names = [name for name in os.listdir(folder) if name.startswith(prefix) and name.endswith(SUFFIX)]
     except OSError:
@@ -156,7 +156,7 @@ def _remove_if_left(temporary: str) -> None:
         if time.time() - os.stat(temporary).st_mtime > _OLD_SECONDS:
             os.unlink(temporary)
         return
-    # a link or a pipe of this name is none of ours
+    # a link or a pipe of this name is not ours
     descriptor = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if stat.S_ISREG(os.fstat(descriptor).st_mode) and _lock(descriptor):
@@ -166,7 +166,7 @@ def _remove_if_left(temporary: str) -> None:
 
 
 def _permit(temporary: str, before: os.stat_result) -> None:
-    """Give a temporary file the owner and the permissions of the file that it replaces, as far as that is possible."""
+    """Give a temporary file the owner and the permissions of the file that it replaces, as far as possible."""
     mode = stat.S_IMODE(before.st_mode) & 0o777
     if hasattr(os, "chown"):
         now = os.stat(temporary)
@@ -174,7 +174,7 @@ def _permit(temporary: str, before: os.stat_result) -> None:
             try:
                 os.chown(temporary, before.st_uid, before.st_gid)
             except OSError:
-                # what the old group may do is not for the new one
+                # the old group's permissions must not pass to the new group
                 mode = mode & ~0o070 | (mode & 0o007) << 3 & mode
     with _unless_refused():
         os.chmod(temporary, mode)
@@ -182,7 +182,7 @@ def _permit(temporary: str, before: os.stat_result) -> None:
 
 @contextlib.contextmanager
 def _unless_refused() -> Any:
-    """Let what a file system does not support be undone; what loses the contents is an error."""
+    """Ignore errors that only mean that a file system lacks a feature; raise those that lose the contents."""
     try:
         yield
     except NotImplementedError:

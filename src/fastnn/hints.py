@@ -1,6 +1,6 @@
-"""What an error says of a name or argument that does not exist: what another library's is here, or what is like it.
+"""Hints in errors about unknown names and arguments: the counterpart of another library's, or a similar name.
 
-Everything is looked up when an error is made, so a hint never stands in the way of a name that exists.
+Everything is looked up when an error is made, so hints never affect existing names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _IMPORT_FROM = dis.opmap["IMPORT_FROM"]
 
 
 def install(module: str, lookup: Callable[[str], object] | None = None, more: Iterable[str] = ()) -> None:
-    """Let a module show its public names alone, and give hints for names that it does not have.
+    """Make a module show only its public names, and give hints for unknown names.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def install(module: str, lookup: Callable[[str], object] | None = None, more: It
                 pass
         frame = sys._getframe(1)
         if frame.f_code.co_code[frame.f_lasti] == _IMPORT_FROM:
-            # an AttributeError would become an ImportError without its message
+            # Python would turn an AttributeError into an ImportError without its message
             raise ImportError(f"cannot import name {name!r} from {module!r}{of_name(name, module)}", name=name)
         raise AttributeError(f"module {module!r} has no attribute {name!r}{of_name(name, module)}")
 
@@ -57,7 +57,7 @@ def install(module: str, lookup: Callable[[str], object] | None = None, more: It
 
     for name in there.__all__:
         readable(vars(there)[name])
-    # not as definitions, after which type checkers would take any name for one that exists
+    # not as definitions: then type checkers would accept any name
     vars(there).update(__getattr__=__getattr__, __dir__=__dir__)
 
 
@@ -69,7 +69,7 @@ class _Text(str):
 
 
 def readable(value: Any) -> None:
-    """Let `help` show the annotations of a function, or of a class's functions, as they are written."""
+    """Make `help` show the annotations of a function, or of a class's functions, as they are written."""
     if isinstance(value, type):
         for one in value.__mro__:
             if one.__module__.startswith("fastnn."):
@@ -86,7 +86,7 @@ def readable(value: Any) -> None:
 
 
 def of_name(name: str, module: str = "fastnn") -> str:
-    """Return a hint for a name that a module does not have, to be added to a message; "" where there is none."""
+    """Return a hint for an unknown name of a module, to be appended to a message; "" if there is none."""
     home = _public(module)
     same = [one for one in home if _plain(one) == _plain(name)]
     if same:
@@ -112,20 +112,20 @@ def of_name(name: str, module: str = "fastnn") -> str:
 
 
 def of_string(name: str) -> str:
-    """Return what another library's name, given as a string, is here; "" where it is none."""
+    """Return the counterpart here of another library's name; "" if there is none."""
     known = {_plain(one): hint for one, hint in NAMES.items()}
     return known.get(_plain(name), "")
 
 
 def like(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return the name that is most like another one, upper and lower case aside; "" where none is."""
+    """Return the most similar known name, ignoring case; "" if there is none."""
     plain = {_plain(one): one for one in known}
     close = difflib.get_close_matches(_plain(name[:100]), list(plain), n=1, cutoff=cutoff)
     return plain[close[0]] if close else ""
 
 
 def explained(function: F) -> F:
-    """Let a function say what to do in the place of an argument that it does not have."""
+    """Make a function's errors give hints for unknown arguments."""
     known: list[str] = []
 
     @functools.wraps(function)
@@ -144,17 +144,17 @@ def explained(function: F) -> F:
 
 
 def explain_arguments(*classes: type[Any]) -> None:
-    """Let classes say what to do in the place of an argument that they do not have."""
+    """Make classes' errors give hints for unknown arguments."""
     for each in classes:
         if "__init__" in vars(each):
             each.__init__ = explained(each.__init__)
 
 
 def unknown_argument(function: Callable[..., Any], name: str, known: list[str]) -> str:
-    """Say that a function has no such argument, and what it may have been meant to be."""
+    """Return the message about an unknown argument, with a hint."""
     what = function.__qualname__.removesuffix(".__init__").replace("Model.__init__", "Model")
     names = [one for one in known if one not in ("self", "cls")]
-    # the keyword of another library is not an argument that happens to be like it
+    # another library's keyword comes before an argument that happens to be similar
     said = ARGUMENTS.get(name, "")
     meant = like(name, names)
     hint = f": {said}" if said else f"; did you mean {meant!r}?" if meant else ""
@@ -162,7 +162,7 @@ def unknown_argument(function: Callable[..., Any], name: str, known: list[str]) 
 
 
 def _public(module: str) -> dict[str, str]:
-    """Return the public names of a module, and where each is found best."""
+    """Return the public names of a module, with the best path of each."""
     there = sys.modules.get(module)
     top = set(getattr(sys.modules.get("fastnn"), "__all__", ()))
     found = {}

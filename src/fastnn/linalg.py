@@ -26,7 +26,7 @@ _KEPT_PLANS = 32
 _plans: dict[Any, list[_Plan]] = {}
 _empty = np.empty
 _direct: Direct = never
-#: two threads must not make the builtin's scratch memory at once: one would take back what the other has lent
+#: two threads must not make the builtin's scratch memory at once: one would free memory that the other hands out
 _guard = ForkSafeLock()
 
 
@@ -48,28 +48,28 @@ def matmul(
     ----------
     a : array_like, shape (m, k), or (k, m) with `transpose_a`
     b : array_like, shape (k, n), or (n, k) with `transpose_b`
-        Both float32 or both float64; arrays of any strides are taken (copied where they are not contiguous,
-        except that the transpose of a contiguous array is read in place).
+        Both float32 or both float64, of any strides. Non-contiguous arrays are copied, but the transpose of a
+        contiguous array is read in place.
     out : ndarray, shape (m, n), optional
         C-contiguous, of the inputs' dtype; must not overlap the inputs.
     transpose_a, transpose_b : bool
         Whether to use the transpose.
     bias : array_like, shape (n,), optional
     activation : str or activation object, optional
-        Elementwise ones; softmax and log_softmax are layers' business.
+        An elementwise one; softmax and log_softmax are only for layers.
     n_threads : int, optional
-        How many threads may work, where that pays; `fastnn.get_num_threads()` by default. Does not change the
-        result.
+        Maximum number of threads, used if the product is large enough; `fastnn.get_num_threads()` by default. Does
+        not change the result.
 
     Returns
     -------
     ndarray, shape (m, n)
-        `out` where it is given.
+        `out` if it is given.
 
     Raises
     ------
     TypeError
-        When dtypes differ or are neither float32 nor float64, or the bias is not of numbers.
+        When dtypes differ or are neither float32 nor float64, or the bias is not numeric.
     ValueError
         When shapes do not fit, `out` overlaps an input, elements are masked, or a number of the bias is too large for
         the inputs' dtype.
@@ -136,7 +136,7 @@ def matmul(
 
 
 def _taken(stack: list[_Plan]) -> _Plan | None:
-    """Take a plan from a stack, where no other thread has just taken the last one."""
+    """Pop a plan from a stack, or return None if another thread has just taken the last one."""
     try:
         return stack.pop()
     except IndexError:
@@ -144,7 +144,7 @@ def _taken(stack: list[_Plan]) -> _Plan | None:
 
 
 def _keep(key: Any, bound: BoundProgram, result: NDArray[Any]) -> None:
-    """Make what later products like this one need to skip the checks: see `fastnn.backend.cpu.direct`, or a plan."""
+    """Prepare for later products like this one, which skip the checks: see `fastnn.backend.cpu.direct`, or a plan."""
     global _direct
     with _guard:
         made = direct_matmul()
@@ -153,7 +153,7 @@ def _keep(key: Any, bound: BoundProgram, result: NDArray[Any]) -> None:
     if not made.takes(*key[2:4]) and not _plans.get(key):
         if len(_plans) >= _KEPT_PLANS:
             _plans.clear()
-        # threads that multiply at once take a plan each from the stack
+        # threads that multiply at the same time each take a plan from the stack
         _plans.setdefault(key, []).append(_Plan(bound, key[2], key[0], key[1], result.shape))
 
 
@@ -167,7 +167,7 @@ class _Plan:
         self._words, self._runner, self._bound = memoryview(context.data), Runner(context), bound
 
     def run(self, a: NDArray[Any], b: NDArray[Any], out: Any) -> bool:
-        """Multiply, or tell that the arrays, of the plan's shapes and dtype, cannot be used as they are."""
+        """Multiply; returns False if the arrays, which have the plan's shapes and dtype, cannot be used in place."""
         if (
             a.flags.num & b.flags.num & READABLE != READABLE
             or type(out) is not _ARRAY
@@ -186,7 +186,7 @@ class _Plan:
 
 
 def _operand(value: ArrayLike, transposed: bool, what: str) -> tuple[NDArray[Any], bool]:
-    """Return a C-contiguous matrix and whether its transpose is meant."""
+    """Return a C-contiguous matrix, and whether to use its transpose."""
     array = casts.plain(value, what)
     if array.dtype not in (np.float32, np.float64) or not array.dtype.isnative:
         raise TypeError(f"{what}: expected float32 or float64, got {array.dtype}")
@@ -231,5 +231,5 @@ def _make(
 
 
 _bound = functools.lru_cache(maxsize=256)(_make)
-# a kernel of a user's function takes 4 MB
+# a kernel of a user-defined function takes 4 MB
 _bound_users = functools.lru_cache(maxsize=16)(_make)

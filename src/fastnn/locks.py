@@ -1,8 +1,8 @@
-"""Locks, and what a fork does to them.
+"""Locks that survive a fork.
 
-A child process has the thread that forked alone. A lock that another thread held would stay locked there for ever, and
-what it guards may be half done. So locks are made anew in the child; and what takes long to do again, or cannot be
-(compilation, the import of a module), a fork waits for, at most `PATIENCE` seconds.
+A child process has only the thread that forked. A lock that another thread held would stay locked there forever, and
+the guarded work may be half done. So locks are replaced in the child. For work that takes long to repeat, or cannot be
+repeated (compilation, the import of a module), a fork waits at most `PATIENCE` seconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-#: Seconds that a fork waits for what other threads compile or import. A kernel takes 0.3 to 5 s.
+#: Seconds that a fork waits for other threads' compilations or imports. A kernel takes 0.3 to 5 s.
 PATIENCE = 30.0
 
 _all: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
@@ -23,7 +23,7 @@ _held: list[Callable[[], Any]] = []
 
 
 class ForkSafeLock:
-    """A reentrant lock that the child of a fork finds free, unless the thread that forked holds it.
+    """A reentrant lock that is free in the child of a fork, unless the thread that forked holds it.
 
     Parameters
     ----------
@@ -51,23 +51,23 @@ class ForkSafeLock:
         return bool(self._lock._is_owned())  # type: ignore[attr-defined]
 
     def renew(self) -> None:
-        """Be free, in a child process, if the thread that held it is not there."""
+        """Free the lock in a child process if the thread that held it does not exist there."""
         if not self.owned:
             self._lock = threading.RLock()
 
 
 def hold(lock: Callable[[], Any]) -> None:
-    """Have forks wait for a lock and hold it while they make the child.
+    """Make forks wait for a lock, and hold it while they make the child.
 
     Parameters
     ----------
     lock : callable
-        Returns a reentrant lock, or None where there is none yet. Locks are taken in the order of these calls.
+        Returns a reentrant lock, or None if it does not exist yet. Locks are taken in the order of these calls.
     """
     _held.append(lock)
 
 
-#: Held by who imports a module at its first use: a child would wait for ever for a module whose import another thread
+#: Held while a module is imported at its first use: a child would wait forever for a module whose import another thread
 #: has begun.
 importing = ForkSafeLock(held=True)
 
@@ -101,7 +101,7 @@ def _in_child() -> None:
     _release()
 
 
-# What was registered last is called first. `logging` holds its own lock in a fork: if it were imported later, a fork
-# would hold that lock while it waits here for a thread whose imports ask for a logger.
+# The function registered last is called first. `logging` holds its own lock in a fork: if it were imported later, a
+# fork would hold that lock while it waits here for a thread whose imports need a logger.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before, after_in_parent=_release, after_in_child=_in_child)

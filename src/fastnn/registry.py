@@ -1,6 +1,6 @@
-"""Families of hyperparameter classes: joining one, and "name or object" arguments.
+"""Families of hyperparameter classes: registration, and "name or object" arguments.
 
-A class joins a family with ``@register("initializer")``: from then on `resolve` finds it by name, and
+``@register("initializer")`` adds a class to a family: then `resolve` finds it by name, and
 `fastnn.config` saves and loads its objects.
 """
 
@@ -33,20 +33,20 @@ REGISTRY: dict[str, dict[str, type[Any]]] = {family: {} for family in FAMILIES}
 
 
 def register(family: str) -> Callable[[type[T]], type[T]]:
-    """Make a class decorator that lets objects of a dataclass be saved, loaded and named.
+    """Return a class decorator with which objects of a dataclass can be saved, loaded and found by name.
 
     Parameters
     ----------
     family : str
-        One of `FAMILIES`. The decorator stands above ``@dataclass``.
+        One of `FAMILIES`. The decorator goes above ``@dataclass``.
 
     Raises
     ------
     ValueError
-        If the family is unknown, or another class of the same name is in it. (A class that is defined again,
+        If the family is unknown, or contains another class of the same name. (A class that is defined again,
         as in a notebook, replaces itself.)
     TypeError
-        If the decorated object is no dataclass.
+        If the decorated object is not a dataclass.
     """
     if family not in REGISTRY:
         raise ValueError(f"register: expected a family among {', '.join(FAMILIES)}; got {family!r}")
@@ -57,7 +57,7 @@ def register(family: str) -> Callable[[type[T]], type[T]]:
         other = REGISTRY[family].get(cls.__name__)
         if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ValueError(
-                f"register: the {family} {cls.__name__} of {cls.__module__} has the name of another, "
+                f"register: the {family} {cls.__name__} of {cls.__module__} has the same name as "
                 f"{other.__module__}.{other.__qualname__}"
             )
         REGISTRY[family][cls.__name__] = cls
@@ -68,7 +68,7 @@ def register(family: str) -> Callable[[type[T]], type[T]]:
 
 
 def snake_case(name: str) -> str:
-    """Give the snake_case form of a class name: ``HeNormal`` is ``he_normal``.
+    """Return the snake_case form of a class name: ``HeNormal`` gives ``he_normal``.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def snake_case(name: str) -> str:
 
 
 def resolve(family: str, value: object, aliases: Mapping[str, str | Callable[[], T]], base: type[T]) -> T:
-    """Give the object that a "name or object" argument means.
+    """Return the object for a "name or object" argument.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def resolve(family: str, value: object, aliases: Mapping[str, str | Callable[[],
     aliases : mapping of str to str or function
         More names: each stands for a class name, or for a function without arguments that makes the object.
     base : type
-        The class of all acceptable objects.
+        The class of acceptable objects.
 
     Raises
     ------
@@ -124,12 +124,12 @@ def resolve(family: str, value: object, aliases: Mapping[str, str | Callable[[],
 
 
 def check_real(name: str, value: object, minimum: float = -math.inf, maximum: float = math.inf) -> float:
-    """Check a hyperparameter that is a real number, and give it as a float.
+    """Check a hyperparameter that is a real number, and return it as a float.
 
     Parameters
     ----------
     name : str
-        What the number is, for messages.
+        The number's name, for messages.
     value : real number
         Python's or NumPy's; not a bool.
     minimum, maximum : float
@@ -138,7 +138,7 @@ def check_real(name: str, value: object, minimum: float = -math.inf, maximum: fl
     Raises
     ------
     TypeError
-        If the value is no real number.
+        If the value is not a real number.
     ValueError
         If it is not finite, or out of bounds.
     """
@@ -157,16 +157,16 @@ def check_real(name: str, value: object, minimum: float = -math.inf, maximum: fl
 
 
 def unknown_name(what: str, name: object, known: Iterable[str]) -> str:
-    """Say that a name is unknown, what it may have been meant to be, and what there is.
+    """Return the message about an unknown name, with a hint and the known names.
 
     Parameters
     ----------
     what : str
-        What the name should name.
+        The kind of thing that the name should denote.
     name : object
-        What came.
+        The given name.
     known : iterable of str
-        The names there are.
+        The existing names.
     """
     names = sorted(set(known))
     elsewhere, close = hints.of_string(str(name)), hints.like(str(name), names)
@@ -175,7 +175,7 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> str:
 
 
 def has_default(field: dataclasses.Field[Any]) -> bool:
-    """Tell whether a dataclass field may be left out.
+    """Return whether a dataclass field may be left out.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def with_article(noun: str) -> str:
 
 
 def shorten(value: object) -> str:
-    """Give a representation of at most 80 characters, for messages.
+    """Return a representation of at most 80 characters, for messages.
 
     Parameters
     ----------

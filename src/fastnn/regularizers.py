@@ -15,7 +15,7 @@ from fastnn.registry import check_real, register, resolve
 
 @dataclasses.dataclass(frozen=True)
 class Regularizer:
-    """The base of all regularizers, which are their two coefficients."""
+    """The base class of regularizers: two coefficients."""
 
     @property
     def l1(self) -> float:
@@ -94,7 +94,7 @@ class L1L2(Regularizer):
 
 
 def get(value: str | Regularizer | None) -> Regularizer | None:
-    """Give the regularizer that an argument means.
+    """Return the regularizer for an argument.
 
     Parameters
     ----------

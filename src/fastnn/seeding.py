@@ -14,12 +14,12 @@ _LIMIT = 2**64
 
 
 def as_seed(seed: int | np.integer[Any] | np.random.Generator | None) -> int:
-    """Give the 64-bit integer that a seed argument means.
+    """Return the 64-bit integer for a seed argument.
 
     Parameters
     ----------
     seed : int, numpy.random.Generator or None
-        An integer in [0, 2**64) is itself. One integer is drawn from a generator. None takes one from the
+        An integer in [0, 2**64) is returned unchanged. A generator is used to draw one. None takes one from the
         operating system's entropy, different every time.
 
     Returns
@@ -30,7 +30,7 @@ def as_seed(seed: int | np.integer[Any] | np.random.Generator | None) -> int:
     Raises
     ------
     TypeError
-        If the seed is of another type (bool is).
+        If the seed is of another type (including bool).
     ValueError
         If the integer is out of range.
     """
@@ -46,7 +46,7 @@ def as_seed(seed: int | np.integer[Any] | np.random.Generator | None) -> int:
 
 
 def derive(seed: int | np.integer[Any], *stream: int | np.integer[Any] | str) -> np.random.Generator:
-    """Give the generator of one of the independent streams of a seed.
+    """Return the generator of one of the independent streams of a seed.
 
     The same seed and stream give the same bits on every platform and in every NumPy version (PCG64, seeded
     with the SHA-256 of seed and stream), whatever other streams are used.
@@ -56,13 +56,13 @@ def derive(seed: int | np.integer[Any], *stream: int | np.integer[Any] | str) ->
     seed : int
         In [0, 2**64), e.g. from `as_seed`.
     *stream : int or str
-        What the stream is for: ``derive(seed, "initializer", 3)``. The number 3 and the text "3" are
+        The purpose of the stream: ``derive(seed, "initializer", 3)``. The number 3 and the text "3" give
         different streams.
 
     Raises
     ------
     TypeError
-        If the seed is no int, or a part of the stream is neither int nor str.
+        If the seed is not an int, or a part of the stream is neither int nor str.
     ValueError
         If the seed is out of range.
     """
@@ -70,14 +70,14 @@ def derive(seed: int | np.integer[Any], *stream: int | np.integer[Any] | str) ->
 
 
 def key(seed: int | np.integer[Any], *stream: int | np.integer[Any] | str) -> bytes:
-    """Give the 256 bits that decide a stream of `derive`, which raises the same errors."""
+    """Return the 256 bits that determine a stream of `derive`; raises the same errors."""
     if seed is None or isinstance(seed, np.random.Generator):
         raise TypeError(f"derive: expected the seed as an int, got {type(seed).__name__}; use as_seed first")
     text = f"i{as_seed(seed)}"
     for part in stream:
         if isinstance(part, bool) or not isinstance(part, str | numbers.Integral):
             raise TypeError(f"derive: expected int or str as the stream, got {part!r} of type {type(part).__name__}")
-        # With its length before it, no text can be taken for several parts.
+        # With its length as a prefix, no text can be confused with several parts.
         text += f"s{len(part)}:{part}" if isinstance(part, str) else f"i{int(part)}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 

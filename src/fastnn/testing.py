@@ -1,4 +1,4 @@
-"""Checks of what users write themselves: whether a derivative is that of its function."""
+"""Checks of user-defined functions: whether a derivative is that of its function."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from fastnn.model import Sequential
 
 Array = NDArray[np.float64]
 
-# Steps are shortened this many times at most, where a function is steep.
+# Steps are shortened at most this many times where a function is steep.
 _SHORTER = 6
-# More than this between two points that are a step apart is a jump: a slope of a thousand and more.
+# A larger difference between two points one step apart is a jump: a slope of a thousand and more.
 _JUMP = 1000.0 * STEP
 
 
 class Derivative(NamedTuple):
-    """The worst place of a derivative.
+    """The largest error of a derivative.
 
     Attributes
     ----------
     error : float
         ``|got - expected|`` over ``|expected|``, or over the root mean square of all of them, whichever is larger.
     at : str
-        Where that is.
+        The place of the error.
     expected, got : float
-        By differences of the function; by the derivative.
+        The derivative by differences of the function, and as given.
     """
 
     error: float
@@ -43,7 +43,7 @@ class Derivative(NamedTuple):
     got: float
 
     def __str__(self) -> str:
-        """Tell it in words."""
+        """Return the error as a sentence."""
         return f"off by {self.error:.2g} at {self.at}: expected {self.expected:.10g}, got {self.got:.10g}"
 
 
@@ -59,8 +59,8 @@ def check_op(
 ) -> Derivative:
     """Compare the derivative of an activation, a loss or a layer with differences of its values, in float64.
 
-    The compiled kernels are what is compared, as they run in training. At a kink any slope between those of both sides
-    is right, and where the slope itself has one, differences are right to five digits; at a jump nothing is compared.
+    It compares the compiled kernels, as they run in training. At a kink any slope between those of both sides
+    is right; at a kink of the slope, differences are right to five digits; at a jump nothing is compared.
 
     Parameters
     ----------
@@ -69,25 +69,25 @@ def check_op(
     low, high : float
         Range of the inputs of an activation or layer, or of the predictions of a loss.
     shape : int or tuple of int
-        Of a sample, for a layer.
+        The shape of a sample, for a layer.
     targets : sequence of float, optional
-        Targets of a loss; by default some of those that it takes.
+        Targets of a loss; by default some that it accepts.
     tolerance : float
-        Highest error.
+        Largest allowed error.
     seed : int
-        Of random inputs, weights and predictions.
+        Seed of random inputs, weights and predictions.
 
     Returns
     -------
     Derivative
-        The worst place.
+        The largest error.
 
     Raises
     ------
     AssertionError
         When the error is above the tolerance, or a value is not finite; the message names the place.
     TypeError, ValueError
-        When `op` is none of these, or a layer that does not take the shape, or behaves differently in training.
+        When `op` is none of these, or is a layer that does not take the shape or behaves differently in training.
     """
     rng = np.random.default_rng(seed)
     if isinstance(op, Layer):
@@ -106,7 +106,7 @@ def check_op(
 
 
 def _kind(op: Any) -> Any:
-    """Return the activation or loss that a name, object or function means."""
+    """Return the activation or loss for a name, object or function."""
     if isinstance(op, activations.Activation | losses.Loss):
         return op
     for get in (activations.get, losses.get):
@@ -118,7 +118,7 @@ def _kind(op: Any) -> Any:
 
 
 def _activation(op: activations.Activation, low: float, high: float, rng: np.random.Generator) -> list[Derivative]:
-    """Compare at points side by side, or in rows where an element depends on its row."""
+    """Compare at single points, or in rows if an element depends on its row."""
     columns = 5 if op.rowwise else 1
     model = Sequential([layer_module.Input((columns,)), layer_module.Activation(op)], dtype="float64")
     x = np.linspace(low, high, 1000 * columns + 1)[:-1].reshape(-1, columns)
@@ -133,7 +133,7 @@ def _layer(
     layer: Layer, shape: int | Sequence[int], low: float, high: float, rng: np.random.Generator
 ) -> list[Derivative]:
     if isinstance(layer, layer_module.BatchNorm | layer_module.Dropout | layer_module.GaussianNoise):
-        raise TypeError(f"check_op: {layer.label} behaves differently in training, so differences say nothing of it")
+        raise TypeError(f"check_op: {layer.label} behaves differently in training, so differences cannot check it")
     model = Sequential([layer_module.Input(shape), layer], dtype="float64", seed=0)
     x = rng.uniform(low, high, (7, *model._architecture_or_fail().input_shapes[0]))
     found = _inputs(model, x, rng)
@@ -231,7 +231,7 @@ def _elements(
 
 
 def _fitting(ends_of: Callable[[Array], list[Array]], h: Array) -> Array:
-    """Return a step for each element over which the slope hardly changes, the given one where there is none."""
+    """Return for each element a step over which the slope hardly changes, or else the given one."""
     steps, wanted = h.copy(), np.ones(len(h), bool)
     for power in range(_SHORTER + 1):
         short = h * SHRINK**power
@@ -253,7 +253,7 @@ def _spell(numbers: Array) -> str:
 
 
 def _compare(at: str, before: float, middle: float, after: float, h: float, got: float) -> Derivative:
-    """Compare at one place; the error is absolute, less what rounding alone can make of differences."""
+    """Compare at one place; the error is absolute, minus the possible rounding error of differences."""
     left, right = (middle - before) / h, (after - middle) / h
     expected = (after - before) / (2.0 * h)
     size = max(abs(before), abs(middle), abs(after))
@@ -269,7 +269,7 @@ def _compare(at: str, before: float, middle: float, after: float, h: float, got:
 
 
 def _judged(found: list[Derivative]) -> list[Derivative]:
-    """Put the errors in relation to the derivatives."""
+    """Divide the errors by the size of the derivatives."""
     expected = np.array([one.expected for one in found])
     finite = expected[np.isfinite(expected)]
     typical = float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0

@@ -1,7 +1,7 @@
 """The number of threads that kernels run on; results are bit-identical for every number.
 
-The default is FASTNN_NUM_THREADS, or else the processors that this process may use: those of its affinity mask, of
-these the performance cores alone where there are others, and no more than the quota of the container that it runs in.
+The default is FASTNN_NUM_THREADS, or else the number of processors that this process may use: those of its affinity
+mask (on hybrid processors only the performance cores), but no more than the quota of its container.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _chosen: int | None = None
 _watchers: list[Callable[[int], None]] = []
 
 
-#: How many threads are in `limited`; native code reads it at its address.
+#: The number of threads in `limited`; native code reads it at its address.
 limited_threads = ctypes.c_int64(0)
 _counting = threading.Lock()
 
 
 class _Here(threading.local):
-    """What holds for the calling thread alone."""
+    """Settings of the calling thread."""
 
     number: int | None = None
 
@@ -60,7 +60,7 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """Return the number of threads that kernels run on, the calling thread included.
 
-    Within `fastnn.train_many`, which trains each model on a thread of its own, it is 1.
+    Within `fastnn.train_many`, which trains each model on one thread, it is 1.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def get_num_threads() -> int:
 
 @contextmanager
 def limited(n: int) -> Iterator[None]:
-    """Have kernels that the calling thread starts run on `n` threads, whatever is set."""
+    """Limit kernels that the calling thread starts to `n` threads, whatever is set."""
     with _counting:
         limited_threads.value += 1
     before, _here.number = _here.number, n
@@ -87,14 +87,14 @@ def limited(n: int) -> Iterator[None]:
 
 
 def reason() -> str:
-    """Return in words where the number of threads comes from."""
+    """Describe where the number of threads comes from."""
     if _here.number is not None:
         return "train_many"
     return "set_num_threads" if _chosen is not None else _default()[1]
 
 
 def watch(watcher: Callable[[int], None]) -> None:
-    """Have a function called with each number that is set."""
+    """Register a function that is called with each newly set number."""
     _watchers.append(watcher)
 
 
@@ -109,7 +109,7 @@ def checked(n: object, what: str) -> int:
 
 @functools.cache
 def _default() -> tuple[int, str]:
-    """Return the number of threads where none is set, and why."""
+    """Return the default number of threads, and its reason."""
     text = os.environ.get(VARIABLE, "").strip()
     if text:
         try:
@@ -142,19 +142,19 @@ def _processors() -> int:
 
 
 def _affinity() -> set[int] | None:
-    """Return the numbers of the processors that this process may use, None where the system does not tell."""
+    """Return the numbers of the processors that this process may use, or None if the system does not say."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
 
 
 def _performance_cores(root: Path) -> int | None:
-    """Return how many of the processors that this process may use are fast ones, None where all are alike.
+    """Return the number of performance cores that this process may use, or None if all cores are alike.
 
     Parts of a record are equal: a thread on an efficiency core keeps the others waiting.
     """
     if sys.platform == "darwin":
         return _sysctl("hw.perflevel0.logicalcpu")
     try:
-        # there on Intel's hybrid processors only
+        # exists only on Intel's hybrid processors
         numbers = _listed((root / "sys/devices/cpu_core/cpus").read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
@@ -172,7 +172,7 @@ def _listed(text: str) -> set[int]:
 
 
 def _sysctl(name: str) -> int | None:
-    """Return a number that macOS tells, None where it does not know the name."""
+    """Return a number from macOS, or None if it does not know the name."""
     value = ctypes.c_int(0)
     size = ctypes.c_size_t(ctypes.sizeof(value))
     try:
@@ -183,10 +183,10 @@ def _sysctl(name: str) -> int | None:
 
 
 def _quota(root: Path) -> float | None:
-    """Return how many processors Linux control groups grant this process, None when there is no limit.
+    """Return the number of processors that Linux control groups grant this process, or None without a limit.
 
-    Every group from the process's own up to the root may limit it. In a container the path that the process
-    sees may lie outside of what is mounted; the mount is then the container's own group, so it is read as well.
+    Every group from the process's own up to the root may limit it. In a container the process's path may be
+    outside the mounted part; the mount is then the container's own group, so it is read as well.
     """
     found = []
     for folder in _groups(root):
@@ -221,7 +221,7 @@ def _groups(root: Path) -> Iterator[Path]:
 
 
 def _quota_of(folder: Path) -> float | None:
-    """Return the limit of one control group in processors, None when it has none.
+    """Return the limit of one control group in processors, or None if it has none.
 
     Raises
     ------

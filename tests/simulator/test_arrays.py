@@ -102,7 +102,7 @@ def test_what_is_refused():
         model.predict(Foreign(rows().astype(np.float16)))
     with pytest.raises(ValueError, match="masked array on the GPU"):
         model.predict(Foreign(rows(), mask=Foreign(rows() > 0)))
-    with pytest.raises(TypeError, match="on the GPU 'cuda:0', but the model on the CPU"):
+    with pytest.raises(TypeError, match="on the GPU 'cuda:0', but the model is on the CPU"):
         model.to("cpu").predict(Packed(rows()))
 
     # one that raises when it is asked, as PyTorch does for a tensor with a history

@@ -150,14 +150,14 @@ def test_functions_of_modules():
 @pytest.mark.parametrize(
     "layer, match",
     [
-        (lambda: fnn.Dense(2, Custom(table_look_up)), "'table_look_up' is your own and takes elements"),
-        (lambda: fnn.Activation(Custom(called)), "'called' is your own and takes elements"),
-        (lambda: fnn.Activation(Custom(snake, gradient=table_look_up, name="f")), "'f' is your own and takes elements"),
-        (lambda: fnn.Activation(Custom(through_a_lambda)), "'through_a_lambda' is your own and takes elements"),
-        (lambda: fnn.Activation(Custom(through_a_module)), "'through_a_module' is your own and takes elements"),
-        (lambda: fnn.Activation(Custom(raising)), "'raising' is your own and may raise"),
-        (lambda: fnn.Activation(Custom(nested)), "'nested' is your own and takes elements"),
-        (lambda: fnn.layers.Custom(rows, 3), "'rows' is your own, of arrays"),
+        (lambda: fnn.Dense(2, Custom(table_look_up)), "'table_look_up' is user-defined and indexes"),
+        (lambda: fnn.Activation(Custom(called)), "'called' is user-defined and indexes"),
+        (lambda: fnn.Activation(Custom(snake, gradient=table_look_up, name="f")), "'f' is user-defined and indexes"),
+        (lambda: fnn.Activation(Custom(through_a_lambda)), "'through_a_lambda' is user-defined and indexes"),
+        (lambda: fnn.Activation(Custom(through_a_module)), "'through_a_module' is user-defined and indexes"),
+        (lambda: fnn.Activation(Custom(raising)), "'raising' is user-defined and may raise"),
+        (lambda: fnn.Activation(Custom(nested)), "'nested' is user-defined and indexes"),
+        (lambda: fnn.layers.Custom(rows, 3), "'rows' is user-defined and takes arrays"),
     ],
 )
 def test_what_a_kernel_cannot_do_is_refused(layer, match):

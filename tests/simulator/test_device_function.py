@@ -411,7 +411,7 @@ def test_models_that_cannot_be_frozen():
         y[:] = x
 
     for layer in (fnn.Dense(3, fnn.activations.Custom(mine)), fnn.Activation(fnn.activations.Custom(mine))):
-        with pytest.raises(NotImplementedError, match="'mine' is your own"):
+        with pytest.raises(NotImplementedError, match="'mine' is user-defined"):
             chain(layer).freeze(device="cuda")
 
 
@@ -445,5 +445,5 @@ def test_codes_are_compact_and_checked(name):
             broken[HEAD + STRIDE * index + field] = value
             with pytest.raises(ValueError, match="instruction"):
                 verify(broken)
-    with pytest.raises(ValueError, match=r"instruction|left out"):
+    with pytest.raises(ValueError, match=r"instruction|not all written"):
         verify(np.delete(code, np.s_[HEAD : HEAD + STRIDE]))

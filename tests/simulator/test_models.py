@@ -136,7 +136,7 @@ def test_inputs_on_the_gpu_are_used_in_place():
     there.fit(placed, y, epochs=1, batch_size=12, verbose=0)
     here.fit(x, y, epochs=1, batch_size=12, verbose=0)
     close(there.get_weights(), here.get_weights())
-    with pytest.raises(TypeError, match=r"on the GPU 'cuda:0', but the model on the CPU"):
+    with pytest.raises(TypeError, match=r"on the GPU 'cuda:0', but the model is on the CPU"):
         here.predict(placed)
 
 

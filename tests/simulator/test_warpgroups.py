@@ -91,7 +91,7 @@ def test_barriers_count_bytes():
             np.testing.assert_array_equal(memory[:16], source)
         emulated_wgmma.expect_bytes(barrier, 32)
         emulated_wgmma.copy_block((memory, 0), address, 64, barrier)
-        with pytest.raises(RuntimeError, match="copies 64 bytes behind a barrier that was told of 32"):
+        with pytest.raises(RuntimeError, match="copies 64 bytes for a barrier that expects 32"):
             emulated_wgmma.has_opened(barrier, 1)
         for target, nbytes in ((1, 32), (0, 24)):
             with pytest.raises(IndexError, match="not aligned"):

@@ -1,4 +1,4 @@
-"""Activation functions as objects, by name through `get`, and on NumPy arrays by calling them."""
+"""Activation functions: objects, found by name with `get`, and callable on NumPy arrays."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ _ALIASES: dict[str, str | Callable[[], Activation]] = {
 
 
 def get(value: object) -> Activation:
-    """Give the activation that a name or object means.
+    """Return the activation for a name or object.
 
     Parameters
     ----------
     value : None, str, Activation or function
-        None means linear; a function of one number is taken for `Custom` of it. Names: linear, step, sigmoid,
+        None means linear; a function of one number becomes a `Custom` activation. Names: linear, step, sigmoid,
         hard_sigmoid, tanh, relu, relu6, leaky_relu, elu, selu, gelu, gelu_tanh, silu (or swish), mish, softplus,
         softsign, softmax, log_softmax.
 
@@ -60,7 +60,7 @@ def get(value: object) -> Activation:
     ValueError
         If the name is unknown; the message lists the names.
     TypeError
-        If the value is neither None, a string nor an activation.
+        If the value is neither None, a string, an activation nor a function.
     """
     if value is None:
         return Linear()
@@ -92,5 +92,5 @@ __all__ = [
     "get",
 ]
 
-# activations by their names too, as in fastnn.activations.relu(x)
+# activations are also available by name, as in fastnn.activations.relu(x)
 install(__name__, get)

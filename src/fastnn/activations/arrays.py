@@ -19,7 +19,7 @@ _erfc = np.frompyfunc(math.erfc, 1, 1)
 
 
 def _times_vanishing(x: Array, factor: Array) -> Array:
-    # -inf * 0 would be NaN where the product has the limit 0.
+    # -inf * 0 would be NaN, but the product has the limit 0.
     product: Array = np.maximum(x, _LOWEST) * factor
     return product
 

@@ -1,4 +1,4 @@
-"""What all activation objects share: a name, a formula, parameters, and a call on NumPy arrays."""
+"""The base class of activations: a name, a formula, parameters, and a call on NumPy arrays."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Activation:
     Attributes
     ----------
     formula : str
-        Name of the scalar formula, or of the row-wise kernel where `rowwise` is true.
+        Name of the scalar formula, or of the row-wise kernel if `rowwise` is true.
     rowwise : bool
         Whether an output element depends on the whole last axis (softmax, log_softmax).
     parameters : tuple of float
@@ -64,7 +64,7 @@ class Activation:
         if self.rowwise and (array.ndim == 0 or array.shape[-1] == 0):
             raise ValueError(f"{self.name}: expected shape (..., n) with n >= 1, got {array.shape}")
         dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
-        # NaN in gives NaN out, and inf - inf in a row of infinities: the values say so, no warning is needed.
+        # NaN gives NaN, and so does inf - inf in a row of infinities: the values show it, no warning is needed.
         with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
             y = FUNCTIONS[self.formula](np.asarray(array, dtype=np.float64), *self.parameters)
             result: NDArray[Any] = np.asarray(y).astype(dtype)[()]

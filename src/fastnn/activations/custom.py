@@ -1,4 +1,4 @@
-"""Activations of the user's own."""
+"""User-defined activations."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from fastnn.registry import register
 class Custom(Activation):
     """An activation from a scalar function, compiled into fastnn's loops.
 
-    A function in the place of an activation's name, as in ``Dense(8, activation=function)``, is taken for
+    A function passed as an activation, as in ``Dense(8, activation=function)``, becomes
     ``Custom(function)``.
 
     Parameters
     ----------
     function : function
-        ``function(x) -> y`` of one number, in the part of Python that Numba compiles, with or without `numba.njit`. It
-        is compiled anew, for the model's dtype; functions of yours that it calls have to be `numba.njit` ones. Global
-        values are constants. An exception, or an index out of bounds, ends the program with a RuntimeError.
+        ``function(x) -> y`` of one number, written in the part of Python that Numba compiles, with or without
+        `numba.njit`. It is compiled again for the model's dtype; functions that it calls must be `numba.njit` ones.
+        Global values are constants. An exception, or an index out of bounds, ends the program with a RuntimeError.
     gradient : function, optional
-        ``gradient(x) -> dy/dx``. Without it the derivative is taken by central differences of the function in float64:
+        ``gradient(x) -> dy/dx``. Without it, central differences of the function in float64 are used:
         right to about ten digits where the function is smooth, the mean of both sides at a kink, at four times the
-        cost. Near a pole, and at the end of the function's domain, shorter steps, or steps to one side, keep it right
+        cost. Near a pole, and at the end of the function's domain, shorter or one-sided steps keep it right
         to 0.1 %.
         `fastnn.testing.check_op` compares the two.
     name : str, optional
-        The function's by default. Saved models hold the name, and `fastnn.load` asks for the function.
+        The function's name by default. Saved models contain only the name: pass the function to `fastnn.load`.
 
     Raises
     ------
     TypeError
-        When a function is none, or does not take one number.
+        When an argument is not a function, or does not take one number.
     ValueError
         When Numba cannot compile a function, or it does not return a number.
     """
@@ -52,7 +52,7 @@ class Custom(Activation):
     own: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Check the functions, and make them known to the compiler."""
+        """Check the functions, and register them with the compiler."""
         own.check_arity(self.function, 1, "activation", "of one number")
         if self.gradient is not None:
             own.check_arity(self.gradient, 1, "activation: gradient", "of one number")
@@ -61,15 +61,15 @@ class Custom(Activation):
         object.__setattr__(self, "formula", own.check_types(made, "activation").key)
 
     def __repr__(self) -> str:
-        """Show the name alone: functions show addresses."""
+        """Show only the name, because functions show addresses."""
         return f"Custom({self.name})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Make the function known where the object gets to."""
+        """Register the function in the process that unpickles the object."""
         return type(self), (self.function, self.gradient, self.name)
 
     def __call__(self, x: ArrayLike) -> NDArray[Any]:
-        """Apply the function to every element of an array, one by one and in float64."""
+        """Apply the function to every element of an array, one by one, in float64."""
         array = np.asarray(x)
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{self.name}: expected an array of real numbers, got dtype {array.dtype}")

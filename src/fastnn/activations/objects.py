@@ -26,7 +26,7 @@ class Step(Activation):
     Parameters
     ----------
     threshold : float
-        Finite; the output is 1 from here on (McCulloch & Pitts 1943; Rosenblatt 1958).
+        Finite; the output is 1 from this value on (McCulloch & Pitts 1943; Rosenblatt 1958).
     """
 
     threshold: float = 0.0

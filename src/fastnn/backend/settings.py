@@ -1,7 +1,7 @@
-"""What Numba is set to, as far as it changes compiled code; asked without importing Numba.
+"""Settings of Numba that change compiled code, read without importing Numba.
 
 Numba takes its settings from variables of the environment, from a file in the working directory, and from programs
-that assign to `numba.config`. Kernels compiled under other settings are other files in the cache.
+that assign to `numba.config`. Kernels compiled under other settings are separate files in the cache.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-# Names in `numba.config`, the variables that set them, and what they are by default. `NUMBA_DISABLE_JIT` is not among
-# them: under it nothing is compiled.
+# Names in `numba.config`, the variables that set them, and their defaults. `NUMBA_DISABLE_JIT` is not among
+# them: with it nothing is compiled.
 _NUMBERS: dict[str, tuple[str, int | None]] = {
     "LOOP_VECTORIZE": ("NUMBA_LOOP_VECTORIZE", 1),
     "SLP_VECTORIZE": ("NUMBA_SLP_VECTORIZE", 0),
@@ -32,7 +32,7 @@ _FILE = ".numba_config.yaml"
 _CONFIG = "numba.core.config"
 # Processors whose AVX Numba leaves alone.
 _WITHOUT_AVX = {"corei7-avx", "core-avx-i", "sandybridge", "ivybridge", "nocona"}
-# Variables of numba-cuda's that change no code; any other one may.
+# Variables of numba-cuda that do not change code; any other one may.
 _CUDA_HARMLESS = {
     "NUMBA_CUDA_LOG_LEVEL", "NUMBA_CUDA_LOG_API_ARGS", "NUMBA_CUDA_LOG_SIZE", "NUMBA_CUDA_VERBOSE_JIT_LOG",
     "NUMBA_CUDA_DRIVER", "NUMBA_CUDA_MEMORY_MANAGER", "NUMBA_CUDA_MAX_PENDING_DEALLOCS_COUNT",
@@ -57,15 +57,15 @@ def code_settings() -> tuple[str, ...]:
 
 
 def cuda_settings() -> tuple[str, ...]:
-    """Return the settings that change a GPU's code and are not the default, as "NAME=value"."""
+    """Return the settings that change a GPU's code and differ from the defaults, as "NAME=value"."""
     variables = sorted(name for name in os.environ if name.startswith("NUMBA_CUDA_") and name not in _CUDA_HARMLESS)
     return (*code_settings(), *(f"{name}={os.environ[name]}" for name in variables))
 
 
 def processor() -> tuple[str, str]:
-    """Return the name and the feature string of the processor that Numba compiles for, by Numba's own rule.
+    """Return the name and the feature string of the processor for which Numba compiles, by Numba's rule.
 
-    `NUMBA_CPU_NAME` alone changes the name; the features stay those of the host, but for the name "generic".
+    `NUMBA_CPU_NAME` alone changes only the name; the features stay those of the host, except for the name "generic".
     """
     config = _numba_config()
     if config is not None:
@@ -94,7 +94,7 @@ def _host_features(avx: bool) -> str:
 
 
 def _numba_config() -> Any:
-    """Return Numba's settings where it has been imported, or has to be since only it can read its file; else None."""
+    """Return Numba's settings if it is imported, or has to be, since only it can read its file; else None."""
     config: Any = sys.modules.get(_CONFIG)
     if config is None and os.path.isfile(_FILE):
         config = importlib.import_module(_CONFIG)
@@ -114,7 +114,7 @@ def _number(config: Any, name: str) -> int | None:
 
 
 def _parsed(text: str | None, default: int | None) -> int | None:
-    """Return a variable's value as Numba reads it: the default where it is no integer."""
+    """Return a variable's value as Numba reads it: the default if it is not an integer."""
     try:
         return default if text is None else int(text)
     except ValueError:

@@ -1,8 +1,8 @@
-"""Machine code on disk: one file a kernel, written whole or not at all, checked when read.
+"""Machine code on disk: one file per kernel, written atomically, checked when read.
 
-A file is bound to its name and its folder's, which say of what the code is: a copy under another name is no kernel. On
+A file's digest covers its name and its folder's, which identify the code: a copy under another name is refused. On
 systems that open files relative to an open folder, folder, subfolder and file are checked by their descriptors, so that
-what was checked is what is read: they have to be the user's, and writeable by nobody else.
+the checked file is the one that is read: the user has to own them, and no other user may write to them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fastnn.files import replace
 
 _MAGIC = b"fastnn kernel 2\n"
 _DIGEST_BYTES = 32
-# Windows opens nothing relative to a folder; there the user's profile is what keeps others out.
+# Windows cannot open files relative to a folder; there the user's profile keeps others out.
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW") and hasattr(os, "geteuid")
 
 
@@ -31,8 +31,8 @@ _BY_DESCRIPTOR = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW") and
 class ObjectCode:
     """Machine code of one function: an object file, and the symbol to call.
 
-    `lasting` is whether it may be kept on disk. `environments` are what parts of it that call Python need, by the
-    variables that point to them; such code belongs to its process.
+    `lasting` is whether it may be kept on disk. `environments` are Numba's environments for parts that call Python, by
+    the variables that point to them; such code belongs to its process.
     """
 
     symbol: str
@@ -42,7 +42,7 @@ class ObjectCode:
 
 
 def read_file(path: Path) -> tuple[str, bytes] | None:
-    """Return the symbol and object file of a kernel, None when there is none, it is damaged, or others may write it."""
+    """Return the symbol and object file of a kernel, or None if it is missing, damaged, or writable by other users."""
     try:
         data = _read(path)
     except OSError:
@@ -52,7 +52,7 @@ def read_file(path: Path) -> tuple[str, bytes] | None:
     if magic != _MAGIC or _digest(path, rest) != digest:
         return None
     symbol, _, code = rest.partition(b"\0")
-    # an object file holds the names of its functions
+    # an object file contains the names of its functions
     if not symbol or symbol not in code:
         return None
     try:
@@ -64,8 +64,8 @@ def read_file(path: Path) -> tuple[str, bytes] | None:
 def write_file(path: Path, compiled: ObjectCode) -> None:
     """Keep a compiled kernel.
 
-    Processes that compile the same kernel at the same time write files of their own and rename them into
-    place: each reader sees one whole file. A full or read-only disk costs the cache, never the run.
+    Processes that compile the same kernel at the same time write separate files and rename them, so that
+    each reader sees one whole file. On a full or read-only disk nothing is kept, without an error.
     """
     rest = compiled.symbol.encode() + b"\0" + compiled.code
     with contextlib.suppress(OSError):
@@ -80,7 +80,7 @@ def _read(path: Path) -> bytes:
     if not _BY_DESCRIPTOR:
         return path.read_bytes()
     with _opened(path.parent) as folder:
-        # a pipe in a kernel's place would be waited for
+        # opening a pipe under a kernel's name would block
         descriptor = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         with os.fdopen(descriptor, "rb") as file:
             _check(descriptor, stat.S_ISREG)
@@ -113,7 +113,7 @@ def _write_and_rename(descriptor: int, data: bytes, temporary: Path, target: Pat
 
 @contextlib.contextmanager
 def _opened(subfolder: Path) -> Iterator[int]:
-    """Open a folder of kernels, by way of the one that it is in; raises OSError where others may write to either."""
+    """Open a folder of kernels through its parent; raises OSError if other users may write to either."""
     parent = os.open(subfolder.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         _check(parent, stat.S_ISDIR)

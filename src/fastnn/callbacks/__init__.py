@@ -1,4 +1,4 @@
-"""What acts at fixed points of training: stopping, saving, logging, changing the learning rate."""
+"""Callbacks, called at fixed points of training: stopping, saving, logging, changing the learning rate."""
 
 from fastnn.callbacks.base import Callback as Callback
 from fastnn.callbacks.base import CallbackList as CallbackList

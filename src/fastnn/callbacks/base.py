@@ -24,33 +24,33 @@ HOOKS = (
     "on_test_begin",
     "on_test_end",
 )
-# A method of such a name is meant to be called in training; one that is not in HOOKS never would be.
+# A method with such a name is meant to be called in training; one that is not in HOOKS never would be.
 HOOK_PREFIXES = ("on_train_", "on_epoch_", "on_batch_", "on_test_")
 
 
 class Callback:
-    """Base of everything that acts at fixed points of training: override the hooks that you need.
+    """Base class of callbacks, which are called at fixed points of training: override the hooks that you need.
 
     Training runs many batches in compiled code before it returns to Python (at least every 100 ms), so
     `on_train_batch_end` is called once per return, with the index of the last finished batch. A callback
     that needs every single batch sets ``every_batch = True``: then the loop runs one batch at a time, which
-    is slower. `on_train_batch_begin` is called only in such a loop; overriding it asks for one.
+    is slower. `on_train_batch_begin` is called only in such a loop; overriding it selects one.
 
-    `logs` is one dict that all callbacks get in their order: what one adds to it, the next ones see, and the
-    history if it is a number. Hook names and arguments are those of ``keras.callbacks.Callback``.
+    `logs` is one dict, passed to all callbacks in order: later callbacks see the entries that earlier ones add, and
+    numbers go into the history. Hook names and arguments are those of ``keras.callbacks.Callback``.
 
     Attributes
     ----------
     model : the model in training, or None before
         Set ``model.stop_training = True`` to end training.
     params : dict
-        ``epochs`` (int), ``steps`` (int, batches per epoch), ``verbose`` (int), ``validates`` (function of the
-        epoch: whether it is validated, where there is validation data).
+        ``epochs`` (int), ``steps`` (int, batches per epoch), ``verbose`` (int), ``validates`` (with validation
+        data: function that returns whether an epoch is validated).
     every_batch : bool
         Whether the batch hooks have to be called for every batch.
     saves_model : bool
-        Whether the callback saves the model. It is then called behind the others, wherever it stands in the
-        list, so that the file holds what they have come to.
+        Whether the callback saves the model. It is then called after the others, wherever it is in the
+        list, so that the file contains their state.
     state_names : tuple of str
         Names of the attributes, with JSON values, that a resumed training needs.
     """
@@ -62,8 +62,8 @@ class Callback:
 
     @property
     def model(self) -> Any:
-        """The model in training; None before, and when it is gone."""
-        # not kept alive: a model that is dropped is freed at once, not when the cycle collector comes
+        """The model in training; None before, and after it has been freed."""
+        # a weak reference: a model that is dropped is freed at once, not when the cycle collector runs
         held = self.__dict__.get("_model")
         return held() if isinstance(held, weakref.ref) else held
 
@@ -75,50 +75,50 @@ class Callback:
             self.__dict__["_model"] = model
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy has: all but the model."""
+        """Return the state for copies: everything except the model."""
         return {name: value for name, value in self.__dict__.items() if name != "_model"}
 
     def set_model(self, model: Any) -> None:
-        """Take the model that is about to be trained."""
+        """Set the model that is about to be trained."""
         self.model = model
 
     def set_params(self, params: Mapping[str, Any]) -> None:
-        """Take the parameters of the training: ``epochs``, ``steps`` and ``verbose``."""
+        """Set the parameters of the training: ``epochs``, ``steps`` and ``verbose``."""
         self.params = params
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Act before the first epoch."""
+        """Run before the first epoch."""
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """Act after the last epoch; `logs` are those of that epoch. Not called after an exception."""
+        """Run after the last epoch; `logs` are those of that epoch. Not called after an exception."""
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Act before an epoch, counted from 0."""
+        """Run before an epoch, counted from 0."""
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Act after an epoch and its validation; `logs` has loss, metrics and their ``val_`` twins."""
+        """Run after an epoch and its validation; `logs` has loss and metrics, and ``val_`` for the validation's."""
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """Act before a batch, counted from 0 within the epoch (only in a loop of single batches)."""
+        """Run before a batch, counted from 0 within the epoch (only in a loop of single batches)."""
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """Act after a return to Python; `batch` is the last finished one, `logs` the averages so far."""
+        """Run after a return to Python; `batch` is the last finished one, `logs` the averages so far."""
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
-        """Act before a validation or evaluation."""
+        """Run before a validation or evaluation."""
 
     def on_test_end(self, logs: Logs | None = None) -> None:
-        """Act after a validation or evaluation; `logs` has its results."""
+        """Run after a validation or evaluation; `logs` has its results."""
 
     def close(self) -> None:
-        """Let go of files and the like: called last of all, however training ended, also by an exception."""
+        """Release files and the like; called last, however training ended, also after an exception."""
 
     def get_state(self) -> dict[str, Any]:
-        """Return what a resumed training needs, as JSON values."""
+        """Return the state that a resumed training needs, as JSON values."""
         return {name: getattr(self, name) for name in self.state_names}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take up a state of `get_state`; called after `on_train_begin`."""
+        """Restore a state of `get_state`; called after `on_train_begin`."""
         missing = [name for name in self.state_names if name not in state]
         if missing:
             raise ValueError(f"the state for {type(self).__name__} lacks {', '.join(missing)}; it has {list(state)}")
@@ -130,11 +130,11 @@ class Callback:
         return {}
 
     def set_tensors(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Take up the arrays of `get_tensors`; called after `set_state`."""
+        """Restore the arrays of `get_tensors`; called after `set_state`."""
 
 
 class CallbackList:
-    """Callbacks that are called as one, in their order, those that save the model last.
+    """Callbacks that are called as one, in order, those that save the model last.
 
     `on_train_end` is called in reverse order.
 
@@ -157,7 +157,7 @@ class CallbackList:
     TypeError
         If a member is not a `Callback`, or has a hook that would never be called.
     ValueError
-        If a member is there twice.
+        If a member is in the list twice.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class CallbackList:
             member.set_params(dict(params or {}))
 
     def check_monitors(self, names: Collection[str]) -> None:
-        """Raise a ValueError when a member watches what logs of these names lack, and no other member may add it."""
+        """Raise a ValueError if a member monitors a quantity that is not in `names`, and no other member may add it."""
         others = [member for member in self.callbacks if not isinstance(getattr(member, "_monitor", None), Monitor)]
         if any(_adds_to_logs(member) for member in others):
             return
@@ -237,7 +237,7 @@ class CallbackList:
         self._call("on_test_end", {} if logs is None else logs)
 
     def close(self) -> None:
-        """Close every member, the last one first, even where one of them fails; the first error is raised."""
+        """Close every member, the last one first, even if one of them fails; the first error is raised."""
         first: Exception | None = None
         for member in reversed(self.callbacks):
             try:
@@ -252,12 +252,12 @@ class CallbackList:
         return [{"callback": type(member).__name__, "state": member.get_state()} for member in self.callbacks]
 
     def set_state(self, states: list[dict[str, Any]]) -> None:
-        """Give the states of `get_state` to the same members in the same order.
+        """Restore the states of `get_state` of the same members in the same order.
 
         Raises
         ------
         ValueError
-            If the members are not those that the states come from.
+            If the states come from other members.
         """
         saved = [state["callback"] for state in states]
         present = [type(member).__name__ for member in self.callbacks]
@@ -275,7 +275,7 @@ class CallbackList:
         }
 
     def set_tensors(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Give the arrays of `get_tensors` to the members; called after `set_state`."""
+        """Restore the arrays of `get_tensors` of the members; called after `set_state`."""
         for index, member in enumerate(self.callbacks):
             prefix = f"{index}."
             member.set_tensors(
@@ -311,7 +311,7 @@ def _checked(callbacks: Callback | Iterable[Callback] | None) -> tuple[Callback,
 
 
 def _adds_to_logs(member: Callback) -> bool:
-    """Return whether user-defined functions get logs, in which they may write."""
+    """Return whether the member passes logs to user-defined functions, which may add to them."""
     own = not type(member).__module__.startswith("fastnn.")
     return any(hook in vars(member) or (own and _overrides(member, hook)) for hook in HOOKS)
 

@@ -1,4 +1,4 @@
-"""Saving the model while it trains."""
+"""Saving the model during training."""
 
 import os
 import string
@@ -16,36 +16,36 @@ __all__ = ["ModelCheckpoint"]
 class ModelCheckpoint(Callback):
     """Save the model after epochs or batches (``keras.callbacks.ModelCheckpoint``).
 
-    Every file is replaced in one step, so an interrupted training leaves whole files.
+    Every file is replaced atomically, so an interrupted training leaves whole files.
 
     Parameters
     ----------
     filepath : str or os.PathLike
-        File name, which may hold ``{epoch:02d}`` and ``{batch}`` (both counted from 1) and quantities of the
-        logs such as ``{val_loss:.3f}``. Missing folders are made.
+        File name, which may contain ``{epoch:02d}`` and ``{batch}`` (both counted from 1) and quantities of the
+        logs such as ``{val_loss:.3f}``. Missing folders are created.
     monitor : str
         The quantity that `save_best_only` compares.
     verbose : int
         1 prints a line for every file.
     save_best_only : bool
-        Whether only a model better than all before is saved.
+        Whether to save only a model that is better than all before.
     save_weights_only : bool
         Whether files leave out the optimizer's state and the position in training, which `fit(resume=True)` needs.
-        They hold the architecture in any case: `fastnn.load` makes a model of them, which is not compiled.
+        They always contain the architecture: `fastnn.load` makes a model from them, which is not compiled.
     mode : {"auto", "min", "max"}
-        Whether less or more is better; ``"auto"`` decides by the name.
+        Whether smaller or larger values are better; ``"auto"`` decides by the name.
     save_freq : "epoch" or int
-        When to save: after every epoch, or whenever that many batches have passed. Training returns to Python
-        at least every 100 ms; a file that falls due in between is written then.
+        When to save: after every epoch, or after every `save_freq` batches. Training returns to Python
+        at least every 100 ms; a file that becomes due in between is written then.
     initial_value_threshold : float or None
-        The value to be beaten by the first model that `save_best_only` saves.
+        The value that the first model saved by `save_best_only` must beat.
 
     Attributes
     ----------
     best : float or None
         Best value so far, with `save_best_only`; kept from one training to the next.
     last_path : str or None
-        The file that was written last.
+        The last file written.
     """
 
     saves_model = True
@@ -83,12 +83,12 @@ class ModelCheckpoint(Callback):
         self.last_batch = -1
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Count batches from here; the best value stays.
+        """Start to count batches; the best value is kept.
 
         Raises
         ------
         ValueError
-            If the files' name is that of a folder.
+            If the file name is that of a folder.
         """
         if os.path.isdir(self.filepath):
             raise ValueError(f"ModelCheckpoint: filepath is the name of a file, got the folder {self.filepath!r}")
@@ -96,7 +96,7 @@ class ModelCheckpoint(Callback):
         self.epoch = self.last_batch = -1
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Note the epoch; one that is resumed goes on with its batches."""
+        """Note the epoch; a resumed epoch continues with its batches."""
         if epoch != self.epoch:
             self.last_batch = -1
         self.epoch = epoch
@@ -147,7 +147,7 @@ class ModelCheckpoint(Callback):
                 f"ModelCheckpoint: the file name {self.filepath!r} needs {error}; available are: {available}"
             ) from error
         except (TypeError, ValueError, AttributeError, IndexError) as error:
-            # of an entry that a callback has put into the logs and that is no number, for example
+            # for example from an entry of the logs that a callback added and that is not a number
             raise ValueError(
                 f"ModelCheckpoint: the file name {self.filepath!r} cannot be made of {shorten(dict(fields))}: {error}"
             ) from error

@@ -1,4 +1,4 @@
-"""Writing down what happens, and hooks made of plain functions."""
+"""Logging to CSV files, and hooks made of plain functions."""
 
 import contextlib
 import csv
@@ -15,17 +15,17 @@ from fastnn.files import write_whole
 
 __all__ = ["CSVLogger", "LambdaCallback"]
 
-# what spreadsheets write at the beginning of files in UTF-8
+# spreadsheets write this at the beginning of files in UTF-8
 _MARK = b"\xef\xbb\xbf"
 
 
 class CSVLogger(Callback):
     """Write one row per epoch to a CSV file (``keras.callbacks.CSVLogger``).
 
-    The columns are ``epoch``, counted from 0, and the quantities of the logs. A quantity that turns up later
-    gets a new last column; rows that lack one have an empty field. A row is in the file when its epoch has
-    ended; a resumed training replaces the rows of the epochs that it repeats. Missing folders are made. Where a
-    row cannot be written (no space left), a RuntimeWarning says so once, and training goes on.
+    The columns are ``epoch``, counted from 0, and the quantities of the logs. A quantity that appears later
+    gets a new last column; rows without it have an empty field. Each row is written when its epoch
+    ends; a resumed training replaces the rows of the epochs that it repeats. Missing folders are created. If a
+    row cannot be written (no space left), one RuntimeWarning says so, and training continues.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ class CSVLogger(Callback):
     separator : str
         One character between the fields.
     append : bool
-        Whether to go on with an existing file, in its columns and with its line ends; otherwise a training begins
-        a new one, unless it is resumed.
+        Whether to append to an existing file, with its columns and line ends; otherwise a training starts
+        a new file, unless it is resumed.
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("begun",)
@@ -54,27 +54,27 @@ class CSVLogger(Callback):
         self._file: io.TextIOWrapper | None = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Leave the file of an earlier training; see that a file that is gone on with can be read, and written.
+        """Close the file of an earlier training; check that a file to be appended to can be read and written.
 
         Raises
         ------
         OSError
             When the file cannot be written.
         ValueError
-            When it is no file of these columns: it has another separator or encoding.
+            When the file has another separator or encoding.
         """
         self.close()
         self.begun = self._resumed = self._warned = False
         os.makedirs(os.path.dirname(self.filename) or ".", exist_ok=True)
         with open(self.filename, "ab"):
-            # before anything is computed: it may not be writeable
+            # before anything is computed: the file may not be writable
             pass
         if self.append:
             self._open(keep=True)
             self.close()
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take up a state of `get_state`."""
+        """Restore a state of `get_state`."""
         super().set_state(state)
         self._resumed = True
 
@@ -92,7 +92,7 @@ class CSVLogger(Callback):
             elif new and self._changeable():
                 rows = self._rows()
                 width = max([len(self._columns), *map(len, rows)])
-                # fields that no column names stay where they are
+                # fields without a column name keep their position
                 self._columns += [""] * (width - len(self._columns)) + new
                 self._rewrite(rows)
             self._write(self._fields(row))
@@ -107,15 +107,15 @@ class CSVLogger(Callback):
         """Close the file."""
         file, self._file = self._file, None
         if file is not None:
-            # what a full disk has not taken by now is lost, and told
+            # data that a full disk has not taken by now are lost, with a warning
             with contextlib.suppress(OSError):
                 file.close()
 
     def _open(self, keep: bool, before: int | None = None) -> None:
-        """Open the file for new rows: a new one, or one whose rows are kept, but those from an epoch on."""
+        """Open the file for new rows: a new one, or an existing one without its rows from an epoch on."""
         os.makedirs(os.path.dirname(self.filename) or ".", exist_ok=True)
         self._columns, self._end = [], "\r\n"
-        # bytes that are no UTF-8 come back as they were
+        # bytes that are not UTF-8 are written back unchanged
         options: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
         self._file = open(self.filename, "a" if keep else "w", **options)  # noqa: SIM115
         if not keep or not self._changeable():
@@ -130,7 +130,7 @@ class CSVLogger(Callback):
         return stat.S_ISREG(os.stat(self.filename).st_mode)
 
     def _rows(self) -> list[list[str]]:
-        """Read the file: the fields of its rows, and its columns and line ends; its last line gets an end."""
+        """Read the file: the fields of its rows, its columns and line ends; completes its last line."""
         with open(self.filename, "rb") as file:
             contents = file.read()
         if contents[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -139,11 +139,11 @@ class CSVLogger(Callback):
         try:
             rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=self.separator) if row]
         except csv.Error as error:
-            raise ValueError(f"CSVLogger: {self.filename!r} is no CSV file: {error}") from error
+            raise ValueError(f"CSVLogger: {self.filename!r} is not a CSV file: {error}") from error
         self._columns = rows[0] if rows else []
         if len(self._columns) == 1 and self._columns != ["epoch"] and re.search(r"\bepoch\b", self._columns[0]):
             raise ValueError(
-                f"CSVLogger: {self.filename!r} begins with {self._columns[0]!r}: give the separator that it has"
+                f"CSVLogger: {self.filename!r} begins with {self._columns[0]!r}: pass the separator that it uses"
             )
         ends = re.search("\r\n|\n|\r", text)
         if ends is not None:
@@ -170,7 +170,7 @@ class CSVLogger(Callback):
         self._columns, self._end = columns, end
 
     def _fields(self, row: Mapping[str, Any]) -> list[Any]:
-        """Return a row's values by column; the first of several columns of a name has it."""
+        """Return a row's values by column; of several columns with one name, the first gets the value."""
         fields: list[Any] = [""] * len(self._columns)
         for name, value in row.items():
             if name in self._columns:
@@ -184,7 +184,7 @@ class CSVLogger(Callback):
 
 
 def _field(value: Any) -> Any:
-    """Return what stands in a field: a number, a text, nothing for None, all elements of an array."""
+    """Return the content of a field: a number, a text, nothing for None, all elements of an array."""
     to_list = getattr(value, "tolist", None)
     if callable(to_list):
         with contextlib.suppress(Exception):
@@ -193,7 +193,7 @@ def _field(value: Any) -> Any:
 
 
 def _repeated(rows: list[list[str]], columns: list[str], epoch: int) -> int:
-    """Return how many of the last rows are of an epoch or later ones, of the same training: they ascend."""
+    """Return how many of the last rows, with ascending epochs (one training), are of an epoch or later ones."""
     count, later = 0, float("inf")
     if "epoch" not in columns:
         return 0
@@ -221,7 +221,7 @@ class LambdaCallback(Callback):
     on_train_batch_begin, on_train_batch_end : callable or None
         Functions of ``(batch, logs)``.
     every_batch : bool
-        Whether `on_train_batch_end` has to be called for every batch; see `Callback`.
+        Whether to call `on_train_batch_end` for every batch; see `Callback`.
     """
 
     def __init__(

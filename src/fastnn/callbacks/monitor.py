@@ -1,4 +1,4 @@
-"""Watching one quantity of the logs: its direction, its best value, and what to say when it is not there."""
+"""Monitoring one quantity of the logs: its direction, its best value, and the error when it is missing."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -34,7 +34,7 @@ LARGER_IS_BETTER = frozenset(
 
 
 class Monitor:
-    """One quantity of the logs and the direction in which it gets better.
+    """One quantity of the logs, and the direction in which it improves.
 
     Parameters
     ----------
@@ -43,14 +43,14 @@ class Monitor:
     name : str
         Key in the logs, such as ``"val_loss"``.
     mode : {"auto", "min", "max"}
-        Whether less or more is better; ``"auto"`` decides by the name.
+        Whether smaller or larger values are better; ``"auto"`` decides by the name.
     min_delta : float
-        Changes up to this size are no improvement.
+        Changes up to this size do not count as improvements.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is none of these, or the name says nothing about the direction.
+        If an argument is invalid, or the name does not determine the direction.
     """
 
     def __init__(self, owner: str, name: str, mode: str = "auto", min_delta: float = 0.0) -> None:
@@ -61,17 +61,17 @@ class Monitor:
         self.owner = owner
         self.name = name
         self.larger = (_direction(owner, name) if mode == "auto" else mode) == "max"
-        # Keras takes the size of min_delta too, whatever its sign.
+        # Keras also uses the absolute value of min_delta.
         self.min_delta = abs(number(owner, "min_delta", min_delta))
 
     def rests(self, epoch: int, logs: Mapping[str, Any] | None, params: Mapping[str, Any]) -> bool:
-        """Whether there is nothing to look at, because the epoch is not validated (`validation_freq`)."""
+        """Return whether the quantity is missing because the epoch is not validated (`validation_freq`)."""
         validates = params.get("validates")
         validated = validates is None or validates(epoch)
         return not validated and self.name.startswith("val_") and self.name not in (logs or {})
 
     def value(self, logs: Mapping[str, Any] | None) -> float:
-        """Return the quantity, or raise a ValueError that names those that are there."""
+        """Return the quantity, or raise a ValueError that names the available ones."""
         logs = logs or {}
         self.check(logs)
         value = logs[self.name]
@@ -79,11 +79,11 @@ class Monitor:
             return float(value)
         except Exception as error:
             raise TypeError(
-                f"{self.owner} monitors {self.name!r}, where a callback has put {shorten(value)}, which is no number"
+                f"{self.owner} monitors {self.name!r}, which a callback has set to {shorten(value)}, not a number"
             ) from error
 
     def check(self, logs: Collection[str]) -> None:
-        """Raise a ValueError unless a quantity of this name is there."""
+        """Raise a ValueError unless a quantity of this name exists."""
         if self.name not in logs:
             hint = ""
             if self.name.startswith("val_") and not any(name.startswith("val_") for name in logs):
@@ -92,7 +92,7 @@ class Monitor:
             raise ValueError(f"{self.owner} monitors {self.name!r}, but the quantities are: {available}{hint}")
 
     def improves(self, value: float, best: float | None) -> bool:
-        """Whether a value is better than the best so far by more than min_delta; NaN never is."""
+        """Return whether a value is better than the best so far by more than min_delta; NaN never is."""
         if best is None:
             return value == value
         return value - self.min_delta > best if self.larger else value + self.min_delta < best
@@ -121,7 +121,7 @@ def count(owner: str, name: str, value: object, minimum: int = 0) -> int:
 
 
 def _better(name: str) -> str:
-    """Return which values of a metric of the library are better, "" where the name is none of theirs."""
+    """Return which values of one of the library's metrics are better, or "" for other names."""
     try:
         # a user-defined metric may lack it
         return str(getattr(metrics.get(name), "better", ""))
@@ -131,7 +131,7 @@ def _better(name: str) -> str:
 
 def _direction(owner: str, name: str) -> str:
     words = name.lower().split("_")
-    # the last words decide, those of a metric as one: a second metric of a name has a number after it
+    # the last words decide, with the words of a metric as one: a second metric of a name has a number after it
     words = words[:-1] if len(words) > 1 and words[-1].isdecimal() else words
     for first in range(len(words)):
         found = _better("_".join(words[first:]))
@@ -144,5 +144,5 @@ def _direction(owner: str, name: str) -> str:
         if word in LARGER_IS_BETTER:
             return "max"
     raise ValueError(
-        f"{owner}: the name {name!r} does not tell whether less or more is better; pass mode='min' or 'max'"
+        f"{owner}: the name {name!r} does not say whether less or more is better; pass mode='min' or 'max'"
     )

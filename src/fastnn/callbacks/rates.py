@@ -24,15 +24,15 @@ class ReduceLROnPlateau(Callback):
     factor : float
         The learning rate is multiplied by it; at least 0, less than 1.
     patience : int
-        Number of epochs without improvement after which the learning rate is lowered.
+        Number of epochs without improvement before the learning rate is lowered.
     verbose : int
         1 prints a line when that happens.
     mode : {"auto", "min", "max"}
-        Whether less or more is better; ``"auto"`` decides by the name.
+        Whether smaller or larger values are better; ``"auto"`` decides by the name.
     min_delta : float
-        Changes up to this size are no improvement.
+        Changes up to this size do not count as improvements.
     cooldown : int
-        Number of epochs after a change in which none are counted against the patience.
+        Number of epochs after a change that do not count against the patience.
     min_lr : float
         The learning rate is not lowered below it.
     """
@@ -68,12 +68,12 @@ class ReduceLROnPlateau(Callback):
         self.cooldown_counter = 0
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Forget an earlier training, and refuse an optimizer whose learning rate is not a number."""
+        """Reset the state, and refuse an optimizer whose learning rate is not a number."""
         self._reset()
         _learning_rate(self)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Compare the epoch with the best one; lower the learning rate if patience is at its end."""
+        """Compare the epoch with the best one; lower the learning rate if patience is used up."""
         rate = _learning_rate(self)
         rests = self._monitor.rests(epoch, logs, self.params)
         value = None if rests else self._monitor.value(logs)
@@ -126,11 +126,11 @@ class LearningRateScheduler(Callback):
         self.epoch: int | None = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Forget the epochs of an earlier training."""
+        """Reset the state of an earlier training."""
         self.epoch = None
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Set the learning rate of this epoch; one that is resumed has its own already."""
+        """Set the learning rate of this epoch; a resumed epoch already has its own."""
         if epoch == self.epoch:
             return
         self.epoch = epoch
@@ -142,16 +142,16 @@ class LearningRateScheduler(Callback):
             say(f"Epoch {epoch + 1}: set the learning rate to {rate:.5g}")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Note the learning rate in the logs."""
+        """Add the learning rate to the logs."""
         if logs is not None:
             logs["learning_rate"] = _learning_rate(self)
 
 
 def _takes_rate(schedule: Callable[..., Any]) -> bool:
-    """Return whether a function takes an epoch and a rate, or the epoch alone."""
+    """Return whether a function takes an epoch and a rate, or only the epoch."""
     try:
         parameters = inspect.signature(schedule)
-    except (TypeError, ValueError):  # builtins may say nothing
+    except (TypeError, ValueError):  # builtins may have no signature
         return True
     for given in ((0, 0.0), (0,)):
         try:

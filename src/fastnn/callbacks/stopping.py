@@ -22,19 +22,19 @@ class EarlyStopping(Callback):
     monitor : str
         The quantity, a key of the logs.
     min_delta : float
-        Changes up to this size are no improvement.
+        Changes up to this size do not count as improvements.
     patience : int
         Number of epochs without improvement that end the training.
     verbose : int
         1 prints a line when training is stopped and when weights are restored.
     mode : {"auto", "min", "max"}
-        Whether less or more is better; ``"auto"`` decides by the name.
+        Whether smaller or larger values are better; ``"auto"`` decides by the name.
     baseline : float or None
-        Only improvements beyond this value reset the patience; others leave it as it is.
+        Only improvements beyond this value reset the patience; others do not change it.
     restore_best_weights : bool
         Whether the model ends with the weights of its best epoch (unlike Keras, by default).
     start_from_epoch : int
-        Epochs before this one (counted from 0) are not looked at.
+        Epochs before this one (counted from 0) are ignored.
 
     Attributes
     ----------
@@ -76,11 +76,11 @@ class EarlyStopping(Callback):
         self._last_epoch: int | None = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Forget an earlier training."""
+        """Reset the state of an earlier training."""
         self._reset()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Compare the epoch with the best one; stop the training if patience is at its end."""
+        """Compare the epoch with the best one; stop the training if patience is used up."""
         self._last_epoch = epoch
         if self._monitor.rests(epoch, logs, self.params):
             return
@@ -111,7 +111,7 @@ class EarlyStopping(Callback):
             say(f"Restored the weights of epoch {self.best_epoch + 1}, {self.monitor} {self.best:.5g}")
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take up a state of `get_state`; a training that was stopped stays stopped."""
+        """Restore a state of `get_state`; a training that was stopped stays stopped."""
         super().set_state(state)
         if self.stopped_epoch is not None:
             self.model.stop_training = True
@@ -121,7 +121,7 @@ class EarlyStopping(Callback):
         return {str(index): weight for index, weight in enumerate(self._best_weights or [])}
 
     def set_tensors(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Take up the best weights of an interrupted training."""
+        """Restore the best weights of an interrupted training."""
         self._best_weights = [tensors[str(index)] for index in range(len(tensors))] or None
 
 
@@ -129,11 +129,11 @@ class TerminateOnNaN(Callback):
     """Stop as soon as the loss is NaN or infinite (``keras.callbacks.TerminateOnNaN``)."""
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """Look at the loss so far."""
+        """Check the loss so far."""
         self._check(f"Batch {batch + 1}", logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Look at the loss of the epoch, which may have been too short for a look in between."""
+        """Check the loss of the epoch, which may have been too short for a check in between."""
         self._check(f"Epoch {epoch + 1}", logs)
 
     def _check(self, when: str, logs: Logs | None) -> None:

@@ -1,4 +1,4 @@
-"""Small data sets for examples and tests: handwritten digits, bundled, and generated ones."""
+"""Small data sets for examples and tests: bundled handwritten digits, and generated data."""
 
 from fastnn.datasets.digits import load_digits
 from fastnn.datasets.generators import make_moons, make_regression, make_spirals, make_xor

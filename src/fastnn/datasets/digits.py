@@ -11,21 +11,21 @@ import numpy.typing as npt
 _FILE = "digits.npz"
 _SHA256 = "b2dab7b501728c22e9119ad76740b2e17c77a231e42d1e592380d90886f1a05e"
 _MAX_PIXEL = 16
-_N_TRAIN = 1437  # 80 % of the rows, for everybody the same
+_N_TRAIN = 1437  # 80 % of the rows, the same for every user
 
 
 def load_digits(
     split: Literal["train", "test"] | None = None, *, as_images: bool = False
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Load 1797 handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak 1998), without a network.
+    """Load 1797 handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak 1998); no download.
 
     Parameters
     ----------
     split : {"train", "test"} or None
-        The first 1437 rows, the last 360, or (None) all. They stand in the order of the source, which mixes
+        The first 1437 rows, the last 360, or (None) all. They are in the order of the source, which mixes
         the classes.
     as_images : bool
-        Whether the pixels of an image are (8, 8), row by row from the top, instead of 64.
+        Whether an image has shape (8, 8), row by row from the top, instead of (64,).
 
     Returns
     -------

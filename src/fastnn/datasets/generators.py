@@ -1,6 +1,6 @@
 """Generated data sets: small problems that a linear model cannot solve, and a linear one.
 
-Arguments and meaning follow scikit-learn's functions of the same names where there are such. All draws come
+Arguments and meaning follow scikit-learn's functions of the same names, where they exist. All random numbers come
 from one seed; no global random state is used.
 """
 
@@ -29,7 +29,7 @@ def make_xor(n_samples: int = 100, noise: float = 0.0, seed: Seed = None) -> tup
     noise : float
         Standard deviation of the normal noise on both coordinates, >= 0.
     seed : int, numpy.random.Generator or None
-        None draws a new one every time.
+        None draws a new seed every time.
 
     Returns
     -------
@@ -54,11 +54,11 @@ def make_moons(n_samples: int = 100, noise: float = 0.0, seed: Seed = None) -> t
     Parameters
     ----------
     n_samples : int
-        Number of points; class 0 has the odd one.
+        Number of points; if it is odd, class 0 has one more.
     noise : float
         Standard deviation of the normal noise on both coordinates, >= 0.
     seed : int, numpy.random.Generator or None
-        None draws a new one every time.
+        None draws a new seed every time.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def make_moons(n_samples: int = 100, noise: float = 0.0, seed: Seed = None) -> t
 def make_spirals(
     n_samples: int = 100, n_classes: int = 2, noise: float = 0.0, seed: Seed = None, *, n_turns: float = 1.0
 ) -> tuple[Features, Labels]:
-    """Make interleaved spirals, one a class.
+    """Make interleaved spirals, one per class.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def make_spirals(
     noise : float
         Standard deviation of the normal noise on both coordinates, >= 0.
     seed : int, numpy.random.Generator or None
-        None draws a new one every time.
+        None draws a new seed every time.
     n_turns : float
         How often a spiral winds around the origin, >= 0.
 
@@ -157,7 +157,7 @@ def make_regression(
     noise : float
         Standard deviation of the normal noise on `y`, >= 0.
     seed : int, numpy.random.Generator or None
-        None draws a new one every time.
+        None draws a new seed every time.
     bias : float
         The intercept.
     return_coef : bool

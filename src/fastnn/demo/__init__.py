@@ -1,1 +1,1 @@
-"""What `python -m fastnn` shows: a training on the bundled digits, its race with NumPy, and this installation."""
+"""The commands of `python -m fastnn`: a training on the bundled digits, its race with NumPy, and `info`."""

@@ -1,4 +1,4 @@
-"""The demonstration: train on the bundled digits, judge on held-out ones, race against plain NumPy."""
+"""The demonstration: train on the bundled digits, test on held-out ones, race against plain NumPy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ONE_THREAD = {f"{pool}_NUM_THREADS": "1" for pool in _POOLS}
 
 @dataclass
 class Report:
-    """What a demonstration found.
+    """The results of a demonstration.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Report:
 
 
 def demonstrate(setup: Setup, *, quiet: bool) -> int:
-    """Run the demonstration and print what it finds.
+    """Run the demonstration and print its results.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def demonstrate(setup: Setup, *, quiet: bool) -> int:
         f"held-out images: loss {report.loss:.4f}, accuracy {100 * report.accuracy:.2f} % "
         f"(trained in {report.seconds:.2f} s)"
     )
-    say("\nNow the same training (weights, batches, Adam, one thread) in plain NumPy, in turns with fastnn ...")
+    say("\nNow the same training (weights, batches, Adam, one thread) in plain NumPy, alternating with fastnn ...")
     try:
         race = _race(setup)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
@@ -85,23 +85,23 @@ def demonstrate(setup: Setup, *, quiet: bool) -> int:
         return 1
     tell(_table(race))
     say(
-        f"Medians of {race['rounds']} runs of {race['epochs']} epochs each. A run holds all of the training: "
+        f"Medians of {race['rounds']} runs of {race['epochs']} epochs each. A run includes all of the training: "
         "shuffling, gathering\nbatches, forward, loss, backward, Adam. `benchmarks/compare.py` in the source "
         "compares more networks and libraries.\n"
-        "NumPy's epochs slow down as the network converges: what fades becomes subnormal numbers, which processors\n"
-        "compute slowly. fastnn takes them for zeros."
+        "NumPy's epochs slow down as the network converges: fading values become subnormal numbers, with which\n"
+        "processors compute slowly. fastnn treats them as zeros."
     )
     return 0
 
 
 def _prepare(model: fnn.Model, *, quiet: bool) -> None:
-    """Compile what is missing, and tell how long it took."""
+    """Compile missing kernels, and print the time it took."""
     keys = warm.keys_of(model.program)
     missing = warm.missing(keys)
     if missing and not quiet:
-        # 12 kernels took 3.6 to 13 s in a process of its own on three processors, and a minute on a busy one
+        # 12 kernels took 3.6 to 13 s in a separate process on three processors, and a minute on a busy one
         tell(
-            f"Compiling {len(missing)} kernels for this processor; this happens once and takes some seconds, on a "
+            f"Compiling {len(missing)} kernels for this processor; this happens once and takes some seconds, or on a "
             "slow machine a minute or more ..."
         )
     with unannounced():
@@ -126,7 +126,7 @@ def _train(
 
 
 def _race(setup: Setup) -> dict[str, Any]:
-    """Run the race in a process of its own, where NumPy's BLAS can still be kept to one thread."""
+    """Run the race in a new process, where NumPy's BLAS can still be limited to one thread."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
     done = subprocess.run(
         [sys.executable, "-m", "fastnn.demo.race", json.dumps(asdict(setup))],
@@ -144,7 +144,7 @@ def _race(setup: Setup) -> dict[str, Any]:
 
 
 def _table(race: dict[str, Any]) -> str:
-    """Lay out the times of both, the accuracies they reached, and the ratio of the times."""
+    """Format the times and accuracies of both, and the ratio of the times."""
     own, other = race["fastnn"], race["numpy"]
     lines = [f"{'':14}{'time per epoch':>16}{'held-out accuracy':>20}"]
     for name, one in (("fastnn", own), (f"NumPy {np.__version__}", other)):
@@ -157,4 +157,4 @@ def _table(race: dict[str, Any]) -> str:
 
 
 def _silent(text: str) -> None:
-    """Say nothing."""
+    """Print nothing."""

@@ -1,4 +1,4 @@
-"""What this installation is, and what it found on this machine."""
+"""Information about this installation and this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def installed(package: str) -> str:
 
 
 def processor() -> str:
-    """Return the processor's name as its maker writes it, where the system tells."""
+    """Return the processor's name from its maker, if the system has it."""
     path = Path("/proc/cpuinfo")
     try:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -30,13 +30,13 @@ def processor() -> str:
     except OSError:
         pass
     if sys.platform == "win32":
-        # `platform` asks a service there that may not answer for a while
+        # there `platform` asks a service that may take long to answer
         return os.environ.get("PROCESSOR_IDENTIFIER", "unknown")
     return platform.processor() or platform.machine()
 
 
 def threads() -> str:
-    """Tell on how many threads kernels run, and why."""
+    """Describe the number of threads, and its reason."""
     try:
         return f"{fnn.get_num_threads()}, from {fnn.threads.reason()}"
     except ValueError as error:
@@ -44,7 +44,7 @@ def threads() -> str:
 
 
 def cuda() -> str:
-    """Tell which GPUs there are, or why there is none."""
+    """List the GPUs, or the reason why none can be used."""
     reason = fnn.cuda.why_not()
     if reason is not None:
         return f"none: {reason}"
@@ -59,7 +59,7 @@ def cuda() -> str:
 
 
 def describe() -> str:
-    """Return versions, processor, threads, cache and CUDA, one a line."""
+    """Return versions, processor, threads, cache and CUDA, one per line."""
     from fastnn.backend.cpu import target
 
     entries = fnn.cache.entries()

@@ -1,6 +1,6 @@
-"""The race of fastnn and plain NumPy on the digits: one setup, the same weights and batches, in turns.
+"""The race of fastnn and plain NumPy on the digits: one setup, the same weights and batches, alternating.
 
-Run as a program in a process of its own, because the environment variables that keep NumPy's BLAS to one thread
+It runs in a separate process, because the environment variables that limit NumPy's BLAS to one thread
 are read when NumPy is imported: ``python -m fastnn.demo.race '{...}'`` takes a `Setup` as JSON and prints
 the result as JSON.
 """
@@ -27,16 +27,16 @@ import fastnn as fnn
 from fastnn.console import tell
 from fastnn.seeding import derive
 
-# An odd number has a median that was measured; the first run of each is not counted.
+# With an odd number the median is a measured value; the first run of each is not counted.
 ROUNDS = 9
-# More epochs a run make the median no better.
+# More epochs per run do not improve the median.
 MOST_EPOCHS = 30
 _SHARE = 5
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A network and how it is trained.
+    """A network and its training.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Setup:
 
 
 def held_out_split(rows: int, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Draw the rows to train on, and the fifth of all rows to judge by."""
+    """Draw the training rows, and the fifth of all rows that is held out."""
     order = derive(seed, "held-out").permutation(rows)
     held_out = rows // _SHARE
     return np.sort(order[held_out:]), np.sort(order[:held_out])
@@ -69,7 +69,7 @@ def make_model(setup: Setup, metrics: list[str] | None = None) -> fnn.Sequential
 
 
 def race(setup: Setup, rounds: int = ROUNDS) -> dict[str, Any]:
-    """Train with both in turns.
+    """Train with both, alternating.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def race(setup: Setup, rounds: int = ROUNDS) -> dict[str, Any]:
     Returns
     -------
     dict
-        "fastnn" and "numpy", each with "seconds" an epoch (median of the runs) and held-out "accuracy" after
+        "fastnn" and "numpy", each with "seconds" per epoch (median of the runs) and held-out "accuracy" after
         the first run, of all epochs; "rounds" and "epochs" of the timed runs.
     """
     X, y = fnn.datasets.load_digits()
@@ -110,7 +110,7 @@ def race(setup: Setup, rounds: int = ROUNDS) -> dict[str, Any]:
     epochs = min(setup.epochs, MOST_EPOCHS)
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
-        # from the initial weights, lest gradients fade to subnormal numbers, which are slow
+        # from the initial weights: otherwise gradients fade to subnormal numbers, which are slow
         model.set_weights(initial)
         net.set_weights(initial)
         times[0].append(_timed(train_fastnn, epochs))
@@ -131,12 +131,12 @@ def _timed(train: Callable[[int], None], epochs: int) -> float:
 
 
 def numpy_mlp() -> ModuleType:
-    """Import the NumPy network: it stands beside this file in an installation, in benchmarks/ in the source.
+    """Import the NumPy network: next to this file in an installation, in benchmarks/ in the source.
 
     Raises
     ------
     ModuleNotFoundError
-        If it is in neither place.
+        If it is in neither folder.
     """
     name = "fastnn.demo.numpy_mlp"
     source = Path(__file__).parents[3] / "benchmarks" / "numpy_mlp.py"

@@ -20,14 +20,14 @@ def keys_of(program: Program) -> set[KernelKey]:
 
 
 def missing(keys: set[KernelKey]) -> list[KernelKey]:
-    """Return those functions that are not on the disk yet."""
+    """Return the functions that are not on the disk yet."""
     from fastnn.backend.cpu import library
 
     return library.missing(keys)
 
 
 def prepare(keys: set[KernelKey]) -> float:
-    """Load or compile functions, with a bar on a terminal, and return the seconds it took."""
+    """Load or compile functions, with a bar on a terminal; returns the time in seconds."""
     from fastnn.backend.cpu import direct, engine, team
 
     begin = time.perf_counter()
@@ -67,7 +67,7 @@ def common(dtypes: Iterable[str]) -> set[KernelKey]:
 
 
 def network(dtype: str, last: str | None) -> fnn.Sequential:
-    """Return a network that has a bit of all, its last layer with an activation or without one."""
+    """Return a network with one of each layer; its last layer with an activation or without one."""
     layers: list[fnn.layers.Layer | fnn.layers.Symbol] = [fnn.Input((8,))]
     for activation in _ACTIVATIONS:
         layers.append(fnn.Dense(8, activation=activation))

@@ -1,4 +1,4 @@
-"""Compiling CUDA kernels ahead of their first use: for the GPU that is here, or for one that is not."""
+"""Compiling CUDA kernels ahead of their first use, for this machine's GPU or for another one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fastnn.console import complain, tell, unannounced
 from fastnn.demo import warm
 from fastnn.model.inspection import program
 
-#: layers of perceptrons whose products take all ways, of a few rows and of many
+#: layers of perceptrons whose products use all algorithms, with few rows and with many
 _WIDTHS = ((64, 128, 64, 10), (784, 256, 128, 10), (1024, 2048, 2048, 100))
 _BATCHES = (1, 32, 128, 1024, 8192)
 
 
 class Listed:
-    """Stands for a device, and notes which stages of kernels are to be loaded."""
+    """Replaces a device, and records which stages of kernels are to be loaded."""
 
     architecture, warpgroups = "simulated", False
 
@@ -25,21 +25,21 @@ class Listed:
         self.parts: dict[Any, Any] = {}
 
     def has(self, key: Any, number: int) -> bool:
-        """Tell whether a stage has been noted."""
+        """Return whether a stage has been recorded."""
         return (key, number) in self.parts
 
     def load(self, key: Any, number: int, stage: Any) -> None:
-        """Note a stage."""
+        """Record a stage."""
         self.parts[key, number] = stage
 
 
 def run(dtypes: Iterable[str], wanted: str) -> int:
-    """Compile what is missing and say so; returns the exit status.
+    """Compile missing kernels, with messages; returns the exit status.
 
     Parameters
     ----------
     wanted : str
-        An architecture such as "90a"; "" for that of the first GPU.
+        An architecture such as "90a"; "" for the first GPU's.
     """
     from fastnn.backend.cuda import available
 
@@ -51,7 +51,7 @@ def run(dtypes: Iterable[str], wanted: str) -> int:
     except (fnn.DeviceError, ValueError) as error:
         complain(f"fastnn: {error}")
         return 1
-    # not above: without numba-cuda there is nothing to import
+    # not at the top: numba-cuda may be missing
     from fastnn.backend.cuda import library
 
     parts = common(dtypes)
@@ -61,7 +61,7 @@ def run(dtypes: Iterable[str], wanted: str) -> int:
         with unannounced():
             seconds = prepare(parts, architecture)
     except Exception as error:
-        # such as an architecture that the linker has never heard of
+        # for example an architecture that the linker does not know
         complain(f"fastnn: kernels for sm_{architecture} cannot be compiled: {error}")
         return 1
     tell(f"ready after {seconds:.1f} s; kept in {fnn.cache.described()}")
@@ -95,7 +95,7 @@ def _models(dtype: str) -> Iterator[fnn.Sequential]:
 
 
 def prepare(parts: list[Any], architecture: str) -> float:
-    """Load or compile stages, with a bar where somebody waits, and return the seconds it took."""
+    """Load or compile stages, with a bar on a terminal; returns the time in seconds."""
     from fastnn.backend.cuda import library
     from fastnn.console import compiling
 

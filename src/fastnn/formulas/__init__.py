@@ -1,1 +1,1 @@
-"""Scalar meaning of every elementwise operation, written once as plain Python for all compiled backends."""
+"""Scalar formulas of all elementwise operations, written once in plain Python for all compiled backends."""

@@ -1,6 +1,6 @@
 """Activations of one element and their gradients."""
 
-# The formulas take and give scalars of one type, which the compiler knows; annotations would say nothing.
+# The formulas take and return scalars of one type, which the compiler infers; annotations would add nothing.
 # mypy: disable-error-code=no-untyped-def
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ SAVES: dict[str, str] = {
     "softplus": "output",
     "softsign": "input",
 }
-"""Activation name -> which value its gradient is computed from: "output", "input" or "none"."""
+"""Activation name -> the value that its gradient is computed from: "output", "input" or "none"."""
 
 
 def saved_by(formula: str) -> str:
-    """Return which value an activation's gradient is computed from; that of a user's own is its input."""
+    """Return which value an activation's gradient is computed from; for user-defined ones it is the input."""
     return "input" if own.find(formula) is not None else SAVES[formula]
 
 
@@ -50,13 +50,13 @@ def define(real: type, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pair]
     jit : callable
         Compiles a scalar function.
     elementary : types.SimpleNamespace
-        What ``fastnn.formulas.elementary.define`` made for the same type.
+        The result of ``fastnn.formulas.elementary.define`` for the same type.
 
     Returns
     -------
     dict of str to (forward, gradient)
-        ``forward(x, a, b) -> y`` and ``gradient(saved, dy, a, b) -> dx``, where `saved` is what `SAVES`
-        names. The parameter `a` is the threshold of step, the negative slope of leaky_relu (>= 0) and the
+        ``forward(x, a, b) -> y`` and ``gradient(saved, dy, a, b) -> dx``, where `SAVES` says what `saved`
+        is. The parameter `a` is the threshold of step, the negative slope of leaky_relu (>= 0) and the
         alpha of elu (>= 0); elsewhere it is ignored, as `b` is. The gradient of step is None.
 
     Raises
@@ -66,7 +66,7 @@ def define(real: type, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pair]
 
     Notes
     -----
-    NaN in gives NaN out; at infinities every function has its limit. At the kinks of relu, relu6 and
+    NaN gives NaN; at infinities every function has its limit. At the kinks of relu, relu6 and
     hard_sigmoid the gradient is 0, as in Keras; at 0 that of leaky_relu, elu and selu is the left one.
     Sources: gelu and its tanh approximation, Hendrycks & Gimpel (2016); silu, Elfwing et al. (2017); mish,
     Misra (2019); selu, Klambauer et al. (2017); elu, Clevert et al. (2015); the others as in Keras 3.
@@ -211,7 +211,7 @@ def _smooth(real: Any, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pair]
         size = abs(saved)
         c = one + size
         y = one / c
-        # The square doubles the error of 1 + |x|, so what that lost is put back.
+        # The square doubles the error of 1 + |x|, so the lost part is added back.
         rest = size - (c - one) if size < one else one - (c - size)
         rest = zero if c == infinity else rest
         return dy * (y * y - (y * y) * (two * (y * rest)))

@@ -1,6 +1,6 @@
-"""Bias corrections: what changes from step to step in an update, made of powers that grow by one factor a step.
+"""Bias corrections: the parts of an update that change from step to step, made of powers that gain a factor per step.
 
-Python computes them for many steps at once, compiled code for one after the other, and both get the same bits: the
+Python computes them for many steps at once, compiled code step by step. Both get the same bits, because the
 powers are running products, and these functions are compiled without contraction.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-#: What Nadam's momentum converges by (Dozat 2016).
+#: The base of the convergence of Nadam's momentum (Dozat 2016).
 NADAM_DECAY = 0.96
 
 
@@ -18,7 +18,7 @@ def define(jit: Callable[[Any], Any], sqrt: Callable[[Any], Any]) -> SimpleNames
     Parameters
     ----------
     jit : function
-        Compiles a function, or returns it as it is: then the functions take arrays as well.
+        Compiles a function, or returns it unchanged: then the functions take arrays as well.
     sqrt : function
 
     Returns

@@ -1,4 +1,4 @@
-"""Derivatives of custom functions by differences that stay inside the function's domain."""
+"""Derivatives of user-defined functions by differences that stay inside the function's domain."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ Jit = Callable[[Any], Any]
 
 #: Central differences in float64: near the cube root of the rounding error, and a power of 2.
 STEP = 2.0**-17
-#: Steps shrink by this factor, where they are too long.
+#: Steps that are too long shrink by this factor.
 SHRINK = 2.0**-4
-# The shortest step, in relation to the place; and the step to one side, near the root of the rounding error.
+# The shortest step, relative to the place; and the one-sided step, near the root of the rounding error.
 _SHORTEST, _ONE_SIDED = 2.0**-48, 2.0**-26
-# Slopes over a step and over half of it may differ by this share; extrapolated, they are right to about 1e-6.
+# Allowed relative difference of slopes over a step and over half of it; extrapolated, they are right to about 1e-6.
 _CLOSE = 1e-3
-# What rounding makes of a difference, in relation to the values: four ulps.
+# Rounding error of a difference, relative to the values: four ulps.
 _ROUNDING = 2.0**-50
 
 
@@ -27,14 +27,14 @@ def make(jit: Jit, value: Any) -> Any:
     jit : function
         Compiles a function.
     value : function
-        Takes a tuple that it may use and a float64, and returns a float64: NaN or infinity outside of its domain.
+        Takes a tuple of further values and a float64, and returns a float64: NaN or infinity outside its domain.
 
     Notes
     -----
-    Central differences over a step of 2^-17, which suits functions that change over distances of about 1, and over half
-    of it, extrapolated. To one side, where the other one is not finite. Where the two differ, as near a pole or a kink,
-    the step is shortened, down to 2^-48 of x. Where no step fits, as at a jump, the smaller one of the differences to
-    both sides counts.
+    Central differences are taken over a step of 2^-17, which suits functions that change over distances of about 1, and
+    over half of it, and extrapolated. If one side is not finite, differences to the other side are used. If the two
+    differ, as near a pole or a kink, the step is shortened, down to 2^-48 of x. If no step fits, as at a jump, the
+    smaller of the two one-sided differences is used.
     """
 
     @jit
@@ -46,7 +46,7 @@ def make(jit: Jit, value: Any) -> Any:
         while h >= shortest:
             before, after = x - h, x + h
             low, high = value(given, before), value(given, after)
-            # infinity less itself is NaN
+            # infinity minus infinity is NaN
             left, right = low - low == 0.0, high - high == 0.0
             noise = _ROUNDING * max(abs(low) if left else 0.0, abs(high) if right else 0.0) / h
             if left and right:

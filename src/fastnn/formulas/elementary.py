@@ -1,6 +1,6 @@
 """Elementary functions: branch-free float32 polynomials that vectorise, and libm for float64."""
 
-# The formulas take and give scalars of one type, which the compiler knows; annotations would say nothing.
+# The formulas take and return scalars of one type, which the compiler infers; annotations would add nothing.
 # mypy: disable-error-code=no-untyped-def
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def define(real: type, jit: Jit, bits: Any) -> SimpleNamespace:
     real : type
         ``numpy.float32`` or ``numpy.float64``: the type of every argument and result.
     jit : callable
-        Compiles a scalar function; multiplications and additions may be contracted, nothing else.
+        Compiles a scalar function; it may contract multiplications and additions, nothing else.
     bits : object
         Has ``float_as_int`` (float32 to int32) and ``int_as_float`` (int32 to float32); float64 needs none.
 
@@ -35,7 +35,7 @@ def define(real: type, jit: Jit, bits: Any) -> SimpleNamespace:
         ``m * s * t`` for ``-150 <= x <= 89``, with ``m`` near 1 and ``s``, ``t`` powers of two to multiply by
         last (in float64 both are 1); ``exp_weight(x)``: ``exp(x)`` for ``x <= 0``, in float32 with 0 in place of
         subnormal results, for softmax; ``split(x) = (head, rest)``, where products of two heads are exact; and
-        ``quotient(x, d)``, which is ``x / d`` for ``0 < d <= 2**126`` or infinite, as the roots are that
+        ``quotient(x, d)``, which is ``x / d`` for ``0 < d <= 2**126`` or infinite d, such as the roots that
         optimizers divide by: in float32 within 2 ulp, and NaN for 0.
 
     Raises
@@ -46,7 +46,7 @@ def define(real: type, jit: Jit, bits: Any) -> SimpleNamespace:
     Notes
     -----
     The float32 functions stay within 2 ulp of the true value over the whole range, subnormal results included
-    (measured by ``benchmarks/ulp.py``). The coefficients are minimax fits of our own.
+    (measured by ``benchmarks/ulp.py``). The coefficients are our own minimax fits.
     """
     if real is np.float32:
         return _define_single(jit, bits)
@@ -94,7 +94,7 @@ def _define_single(jit: Jit, bits: Any) -> SimpleNamespace:
     @jit
     def expm1_rest(r):
         """``expm1(r) - r`` for ``|r| <= 0.347``, relative error 2**-31 of the whole."""
-        # Pairs, not Horner's chain: it is the latency of such chains that limits the loops around them.
+        # Pairs, not Horner's chain: the latency of such chains limits the loops around them.
         square = r * r
         low = real(0.5) + r * real(0.16666666)
         q = real(0.041666493) + r * real(0.008333543)
@@ -108,7 +108,7 @@ def _define_single(jit: Jit, bits: Any) -> SimpleNamespace:
 
     @jit
     def exp_reduced(r, rest):
-        # What rounding 1 + r loses goes into the tail: 0.56 ulp instead of 0.82.
+        # The rounding error of 1 + r goes into the tail: 0.56 ulp instead of 0.82.
         y = real(1.0) + r
         return y + (((real(1.0) - y) + r) + expm1_tail(r, rest))
 
@@ -128,7 +128,7 @@ def _define_single(jit: Jit, bits: Any) -> SimpleNamespace:
 
     @jit
     def exp_normal(x):
-        """``exp(x)`` where neither it nor its reciprocal leaves the normal range, within 0.9 ulp."""
+        """``exp(x)``, if neither it nor its reciprocal leaves the normal range, within 0.9 ulp."""
         n, r, _ = reduce_single(x)
         return (real(1.0) + (r + expm1_rest(r))) * power_of_two(n)
 
@@ -261,7 +261,7 @@ def _define_single(jit: Jit, bits: Any) -> SimpleNamespace:
         head = int_as_float(integer(float_as_int(x) & integer(-4096)))
         return head, x - head
 
-    # The bits of 1 / d are about these less the bits of d.
+    # The bits of 1 / d are about these minus the bits of d.
     most, inverse_bits = real(2.0**126), integer(0x7EF311C7)
 
     @jit

@@ -5,7 +5,7 @@ underflows. In float32 both would lose their digits, to cancellation and to subn
 its zero a gradient has it as an explicit factor, and in a tail the powers of two are multiplied by last.
 """
 
-# The formulas take and give scalars of one type, which the compiler knows; annotations would say nothing.
+# The formulas take and return scalars of one type, which the compiler infers; annotations would add nothing.
 # mypy: disable-error-code=no-untyped-def
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def define(real: Any, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pair]:
     jit : callable
         Compiles a scalar function.
     elementary : types.SimpleNamespace
-        What ``fastnn.formulas.elementary.define`` made for the same type.
+        The result of ``fastnn.formulas.elementary.define`` for the same type.
 
     Returns
     -------

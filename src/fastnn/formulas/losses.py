@@ -1,6 +1,6 @@
 """Losses of one prediction and one target, and their gradients."""
 
-# The formulas take and give scalars of one type, which the compiler knows; annotations would say nothing.
+# The formulas take and return scalars of one type, which the compiler infers; annotations would add nothing.
 # mypy: disable-error-code=no-untyped-def
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def define(real: type, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pair]
     jit : callable
         Compiles a scalar function.
     elementary : types.SimpleNamespace
-        What ``fastnn.formulas.elementary.define`` made for the same type.
+        The result of ``fastnn.formulas.elementary.define`` for the same type.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def define(real: type, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pair]
     Notes
     -----
     Formulas as in Keras 3, rearranged where they would cancel or overflow; huber, Huber (1964); perceptron,
-    Rosenblatt (1958). NaN in `p` gives NaN out. Where a probability is clipped the gradient is 0. At the kink
+    Rosenblatt (1958). NaN in `p` gives NaN. Where a probability is clipped, the gradient is 0. At the kink
     of hinge and mean_absolute_error it is 0, at that of perceptron -t, so that weights of zero can learn.
     At an infinite prediction value and gradient are their limits.
     """

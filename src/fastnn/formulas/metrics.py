@@ -1,6 +1,6 @@
-"""What the kernels of metrics and their definition on arrays have in common."""
+"""Definitions shared by the kernels of metrics and their versions on arrays."""
 
-# The formulas take and give scalars of one type, which the compiler knows; annotations would say nothing.
+# The formulas take and return scalars of one type, which the compiler infers; annotations would add nothing.
 # mypy: disable-error-code=no-untyped-def
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-#: What a row of weight 0 adds to a confusion matrix: next to any other weight it is lost by rounding.
+#: Added to a confusion matrix by a row of weight 0: next to any other weight it is lost by rounding.
 TRACE = 1e-300
 #: Sums of traces stay below this, sums of weights above.
 LEAST_WEIGHT = 1e-280
@@ -24,10 +24,10 @@ LEAST_BITS, LEAST_BITS_FROM_1 = 1 << _MANTISSA, 74 << _MANTISSA
 
 
 def define_score_bin(jit: Callable[[Any], Any], float_as_int: Any) -> Any:
-    """Define `score_bin(score, bins)`: the bin of a score from 0 to 1, for (bins - 1) / `OCTAVES` bins an octave.
+    """Define `score_bin(score, bins)`: the bin of a score from 0 to 1, with (bins - 1) / `OCTAVES` bins per octave.
 
-    The bits of a float32 grow with its logarithm, octave by octave linearly. Bins that are uniform in them resolve
-    scores near 0; above 1/2 it is the distance from 1 that is looked at.
+    The bits of a float32 grow with its logarithm, linearly within an octave. Bins that are uniform in the bits resolve
+    scores near 0; above 1/2 the distance from 1 is used.
     """
     half, shift = np.float64(0.5), np.int64(_MANTISSA)
 

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""The optimizers' update formulas: one scalar function a variant, jitted by every compiled backend.
+"""The optimizers' update formulas: one scalar function per variant, jitted by every compiled backend.
 
 A formula is called for one parameter and one step as
 
@@ -7,15 +7,15 @@ A formula is called for one parameter and one step as
 
 with the parameter ``p``, its gradient ``g``, the optimizer's state ``s`` (slots) and the step's scalars ``h``
 (one hyper row, the same for all parameters). `FORMULAS` names the slots and scalars that a formula uses, in
-this order; the ones behind them are passed through (slots) or ignored (scalars). The functions' parameters
-bear the names of the table.
+this order; further slots are passed through, and further scalars ignored. The functions' parameters
+have the names of the table.
 
-All formulas are Keras 3's, but for one thing: where squares of gradients enter, a gradient above `LARGEST_GRADIENT`
-counts as 0. Its square would be infinite, and the mean of squares infinite or NaN for good: RMSprop would never move
-that parameter again, and Adam make NaN of it. At the limit itself a mean of squares would take 10^5 steps to fade.
+All formulas are Keras 3's, with one exception: where gradients are squared, a gradient above `LARGEST_GRADIENT`
+counts as 0. Its square would be infinite, and the mean of squares infinite or NaN forever: RMSprop would never move
+that parameter again, and Adam would make it NaN. At the limit itself a mean of squares would take 10^5 steps to fade.
 
-What depends on the step only (learning rate, bias correction) comes in through
-``h``, so a formula holds no power and no branch, and the loop that inlines it vectorises.
+Values that depend only on the step (learning rate, bias correction) are passed in
+``h``, so a formula has no power and no branch, and the loop that inlines it vectorises.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ MAX_SLOTS = 3
 HYPER_COLUMNS = 8
 
 
-#: Powers of 2 whose squares leave room for the sums and corrections that formulas make of them.
+#: Powers of 2 whose squares leave room for sums and corrections in the formulas.
 LARGEST_GRADIENT: dict[type, float] = {np.float32: 2.0**63, np.float64: 2.0**500}
 
 
@@ -43,9 +43,9 @@ class Formula(NamedTuple):
         step size, ``decay`` the share of the parameter that decoupled weight decay removes (learning rate
         times weight decay).
     constants : tuple of str
-        Scalars that do not depend on the learning rate: the columns behind the rates.
+        Scalars that do not depend on the learning rate: the columns after the rates.
     correction : str
-        "adam" or "nadam" where scalars change from step to step by the bias corrections of that name.
+        "adam" or "nadam" if scalars change from step to step by the bias corrections of that name.
     """
 
     slots: tuple[str, ...]
@@ -129,7 +129,7 @@ def define(real: type, jit: Callable[[Any], Any], math: Any) -> dict[str, Callab
         p = p - decay * p
         g = measured(g)
         accumulator = accumulator + g * g
-        # nothing takes away from this sum, so it must not become infinite
+        # this sum never decreases, so it must not become infinite
         accumulator = most if accumulator > most else accumulator
         return p - quotient(step * g, sqrt(accumulator + epsilon)), accumulator, s1, s2
 
@@ -150,7 +150,7 @@ def define(real: type, jit: Callable[[Any], Any], math: Any) -> dict[str, Callab
 
     @jit
     def variance(v, mean):
-        # v >= mean**2 holds before rounding only: with gradients far above sqrt(epsilon) that hardly vary,
+        # v >= mean**2 holds only before rounding: with gradients far above sqrt(epsilon) that hardly vary,
         # the rounded difference falls below -epsilon, and its root would be NaN.
         difference = v - mean * mean
         return zero if difference < zero else difference
@@ -195,7 +195,7 @@ def define(real: type, jit: Callable[[Any], Any], math: Any) -> dict[str, Callab
         g = measured(g)
         m = m + one_minus_beta_1 * (g - m)
         v = v + one_minus_beta_2 * (g * g - v)
-        # A NaN in v fails the comparison and is taken, as it has to be.
+        # A NaN in v fails the comparison and is kept, as it must be.
         v_max = v_max if v_max > v else v
         return p - quotient(step * m, sqrt(v_max) + epsilon), m, v, v_max
 

@@ -1,7 +1,7 @@
-"""Functions of the users' own in the place of formulas: by what key they are known, and how kernels inline them.
+"""User-defined functions as formulas: the keys that identify them, and the code that kernels inline.
 
-The key holds a hash of all that the compiler would see: code, constants, and the values of what is global or enclosed.
-So compiled kernels can be kept on disk, and the same function has the same key in every process.
+The key holds a hash of all that the compiler would see: code, constants, and the values of global and enclosed
+variables. So compiled kernels can be kept on disk, and the same function has the same key in every process.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _PREFIX = "own"
 
 @dataclass(frozen=True)
 class Own:
-    """A formula of the user's own.
+    """A user-defined formula.
 
     Attributes
     ----------
     text : str
-        Of the key.
+        The key's text.
     functions : tuple of function or None
-        In plain Python: the formula, and its derivative if there is one.
+        In plain Python: the formula, and its derivative if given.
     slots, constants : int
         Of an optimizer.
     shape : tuple of int
-        Of a layer's weights; (0,) where it has none.
+        Shape of a layer's weights; (0,) if it has none.
     told : bool
-        Whether the key tells the function from all others, so that what is compiled of it may be kept on disk.
+        Whether the key identifies the function, so that its compiled kernels may be kept on disk.
     """
 
     text: str
@@ -54,31 +54,31 @@ class Own:
 
     @property
     def key(self) -> str:
-        """What takes the place of a formula's name."""
+        """The key that replaces a formula's name."""
         return _Key(self)
 
     @property
     def name(self) -> str:
-        """The name that stands in the key."""
+        """The name in the key."""
         return self.text.split("-")[1]
 
     def described(self) -> str:
-        """Return the name and where the function begins, for messages."""
+        """Return the name and the function's first line, for messages."""
         assert self.functions[0] is not None
         code = self.functions[0].__code__
         return f"{self.name!r} ({Path(code.co_filename).name}, line {code.co_firstlineno})"
 
     @property
     def changed(self) -> bool:
-        """Whether values that the function takes from outside are no longer those that the key was made of."""
+        """Return whether the function's global or enclosed values have changed since the key was made."""
         return self.told and _digest(self.functions, self.slots, self.constants, self.shape) not in self.text
 
     def check_unchanged(self) -> None:
-        """Raise ValueError where the function is no longer the one that its key was made of."""
+        """Raise ValueError if the function has changed since its key was made."""
         if self.changed:
             raise ValueError(
-                f"the function {self.name!r}: values that it takes from outside have changed since it was given to "
-                "fastnn, and before it was compiled; give it anew"
+                f"the function {self.name!r}: its global or enclosed values have changed since it was passed to "
+                "fastnn, and before it was compiled; pass it again"
             )
 
     @property
@@ -88,7 +88,7 @@ class Own:
 
 
 class _Key(str):
-    """A key that keeps its formula known: layers and programs hold keys, and functions hold arrays."""
+    """A key that keeps its formula registered: layers and programs hold keys, and functions hold arrays."""
 
     own: Own
 
@@ -108,7 +108,7 @@ _known: weakref.WeakValueDictionary[str, Own] = weakref.WeakValueDictionary()
 
 
 def enroll(own: Own) -> Own:
-    """Make a formula known to kernels for as long as somebody holds it or one of its keys."""
+    """Register a formula with kernels, as long as it or one of its keys is referenced."""
     return _known.setdefault(own.text, own)
 
 
@@ -119,7 +119,7 @@ def make(
     constants: int = 0,
     shape: tuple[int, ...] = (0,),
 ) -> Own:
-    """Describe a formula and make it known."""
+    """Describe a formula and register it."""
     plain = tuple(None if function is None else plain_function(function) for function in functions)
     digest = _digest(plain, slots, constants, shape)
     told = digest == _digest(plain, slots, constants, shape)
@@ -132,12 +132,12 @@ _checkers: list[Callable[[Own, str], None]] = []
 
 
 def check_with(checker: Callable[[Own, str], None]) -> None:
-    """Set what `check_types` calls: Numba infers types, which formulas know nothing of."""
+    """Set the function that `check_types` calls: it needs Numba, which this module does not import."""
     _checkers[:] = [checker]
 
 
 def check_types(own: Own, kind: str) -> Own:
-    """Return a formula that Numba can give types to, as an "activation", "loss", "optimizer" or "layer".
+    """Check that Numba can infer a formula's types, as an "activation", "loss", "optimizer" or "layer"; returns it.
 
     Raises
     ------
@@ -152,33 +152,33 @@ def check_types(own: Own, kind: str) -> Own:
 
 
 def is_own(key: str) -> bool:
-    """Tell whether this is the key of a user's function."""
+    """Return whether this is the key of a user-defined function."""
     return key.startswith(f"{_PREFIX}-")
 
 
 def find(key: str) -> Own | None:
-    """Return the formula of a key, None where it is one of fastnn's.
+    """Return the formula of a key, or None if it is one of fastnn's.
 
     Raises
     ------
     KeyError
-        When it is the key of a function that this process does not know.
+        When the function of the key is not registered in this process.
     """
     if not is_own(key):
         return None
     found = _known.get(key)
     if found is None:
-        raise KeyError(f"the function {key!r} of the user's own is not known in this process")
+        raise KeyError(f"the user-defined function {key!r} is not known in this process")
     return found
 
 
 def first(*keys: str) -> Own | None:
-    """Return the formula of the first key that is one of the user's own, None where none is; raises as `find` does."""
+    """Return the formula of the first key that is user-defined, or None if none is; raises as `find` does."""
     return next((find(key) for key in keys if is_own(key)), None)
 
 
 def plain_function(function: Any) -> Callable[..., Any]:
-    """Return the Python function in what `numba.njit` has made of one, or the function itself."""
+    """Return the Python function of one compiled by `numba.njit`, or the function itself."""
     plain = getattr(function, "py_func", function)
     if not inspect.isfunction(plain):
         raise TypeError(f"expected a Python function or one compiled by numba.njit, got {function!r}")
@@ -186,39 +186,39 @@ def plain_function(function: Any) -> Callable[..., Any]:
 
 
 def is_function(value: object) -> TypeGuard[Callable[..., Any]]:
-    """Tell whether this is a Python function, or what `numba.njit` has made of one."""
+    """Return whether this is a Python function, or one compiled by `numba.njit`."""
     return inspect.isfunction(getattr(value, "py_func", value))
 
 
 def _value(function: Any, numbers: Sequence[float]) -> Any:
-    """Return a function's value, NaN outside of the domain of a function of `math`, as compiled code does."""
+    """Return a function's value, NaN outside the domain of a function of `math`, as compiled code does."""
     try:
         return function(*numbers)
     except ArithmeticError:
         return np.nan
     except ValueError as error:
-        # the messages of `math`, those of Python 3.14 and newer among them
+        # the messages of `math`, including those of Python 3.14 and newer
         if str(error).startswith(("math ", "expected a")):
             return np.nan
         raise
 
 
 def over(function: Any, *arrays: Any) -> Any:
-    """Return the values of a function over arrays of float64 of one shape."""
+    """Return the values of a function on arrays of float64 of one shape."""
     flat = [np.ravel(array).tolist() for array in arrays]
     values = [_value(function, numbers) for numbers in zip(*flat, strict=True)]
     return np.array(values, np.float64).reshape(np.shape(arrays[0]))
 
 
 def name_of(given: object, function: Any) -> str:
-    """Return the name that a user has given, or the function's."""
+    """Return the given name, or the function's."""
     if not isinstance(given, str):
         raise TypeError(f"name: expected a string, got {given!r}")
     return given or plain_function(function).__name__
 
 
 def check_arity(function: Any, count: int, what: str, wanted: str) -> None:
-    """Raise unless a function takes so many positional arguments."""
+    """Raise unless a function takes `count` positional arguments."""
     try:
         inspect.signature(plain_function(function)).bind(*range(count))
     except TypeError as error:
@@ -235,22 +235,22 @@ def _digest(
 
 
 def check_names(function: Any, places: Sequence[str], wanted: str) -> None:
-    """Raise where a function has one of the names in the place of another: numbers are given by their places."""
+    """Raise if a function has one of the names at the position of another: arguments are passed by position."""
     for name, place in zip(inspect.signature(plain_function(function)).parameters, places, strict=False):
         if name != place and name in places:
-            raise TypeError(f"optimizer: expected a function of ({wanted}): {name!r} stands in the place of {place!r}")
+            raise TypeError(f"optimizer: expected a function of ({wanted}): {name!r} is at the position of {place!r}")
 
 
 # --- identity ------------------------------------------------------------------------------------------------------
 
-# modules whose members are told by their names: nobody changes them
+# modules whose members are identified by name, because they do not change
 _STANDARD = {"math", "cmath", "operator", "numpy"}
 
 
 def _identity(value: Any, names: frozenset[str], seen: frozenset[int]) -> bytes:
-    """Return bytes that are the same only for values that compile to the same code; random ones where nobody knows.
+    """Return bytes that are the same only for values that compile to the same code; random ones if that is unknown.
 
-    `names` are those that the function around looks up, in modules too.
+    `names` are those that the surrounding function looks up, also in modules.
     """
     kind = type(value)
     if hasattr(value, "py_func"):
@@ -288,7 +288,7 @@ def _identity(value: Any, names: frozenset[str], seen: frozenset[int]) -> bytes:
         return b"".join(name.encode() + _identity(member, names, seen | {id(value)}) for name, member in found)
     if inspect.isfunction(value):
         return _identity_of_function(value, seen)
-    return uuid.uuid4().bytes  # never taken for anything known
+    return uuid.uuid4().bytes  # equal to no other identity
 
 
 def _identity_of_function(function: types.FunctionType, seen: frozenset[int]) -> bytes:
@@ -311,7 +311,7 @@ def _identity_of_function(function: types.FunctionType, seen: frozenset[int]) ->
 
 
 def nested(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Walk a function's code and that of the functions in it."""
+    """Iterate over a function's code and that of nested functions."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -322,12 +322,12 @@ def nested(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def activation(own: Own, real: Any, jit: Jit, users: Jit, double: Jit) -> tuple[Any, Any]:
-    """Return what `formulas.activations.define` has for an activation: (forward, gradient), which saves the input.
+    """Return the pair (forward, gradient) of an activation, as `formulas.activations.define` does; it saves the input.
 
     Parameters
     ----------
     jit, users, double : function
-        Compile what is around the user's functions, these for `real` numbers, and for float64.
+        Compile the surrounding code, and the user's functions for `real` numbers and for float64.
     """
     assert own.functions[0] is not None
     function, wide = users(own.functions[0]), double(own.functions[0])
@@ -360,7 +360,7 @@ def activation(own: Own, real: Any, jit: Jit, users: Jit, double: Jit) -> tuple[
 
 
 def loss(own: Own, real: Any, jit: Jit, users: Jit, double: Jit) -> tuple[Any, Any]:
-    """Return what `formulas.losses.define` has for a loss: (value, gradient); the user's take the target first."""
+    """Return a loss's (value, gradient), as `formulas.losses.define` does; the user's take the target first."""
     assert own.functions[0] is not None
     function, wide = users(own.functions[0]), double(own.functions[0])
     derivative = None if own.functions[1] is None else users(own.functions[1])
@@ -392,7 +392,7 @@ def loss(own: Own, real: Any, jit: Jit, users: Jit, double: Jit) -> tuple[Any, A
 
 
 def update(own: Own, real: Any, jit: Jit, users: Jit) -> Any:
-    """Return what `formulas.optimizers.define` has for an optimizer; weight decay comes before the user's function."""
+    """Return an optimizer's update, as `formulas.optimizers.define` does; decays weights before the user's function."""
     assert own.functions[0] is not None
     function, count = users(own.functions[0]), own.constants
 
@@ -419,7 +419,7 @@ def update(own: Own, real: Any, jit: Jit, users: Jit) -> Any:
 
 
 def rows(own: Own, jit: Jit) -> tuple[Any, Any]:
-    """Return a layer's function and gradient, with weights whether it has some or not.
+    """Return a layer's function and gradient, both with the argument w even if it has no weights.
 
     Returns
     -------
@@ -451,7 +451,7 @@ def rows(own: Own, jit: Jit) -> tuple[Any, Any]:
         forward(x, w, out)
         found = 0.0
         for unit in range(len(dy)):
-            # what nothing depends on may be infinite
+            # outputs that nothing depends on may be infinite
             if dy[unit] != 0.0:
                 found += dy[unit] * out[unit]
         return found

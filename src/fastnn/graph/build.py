@@ -1,6 +1,6 @@
-"""The ops that layers and gradient rules add to a graph, each with its shape rule.
+"""The op constructors that layers and gradient rules use, each with its shape rule.
 
-Layers have checked the shapes by the time they come here (they can name themselves in an error).
+Layers check the shapes before (their errors can name the layer).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from fastnn.graph.graph import Graph, Output, Tensor
 
-# Activations whose formula works on whole rows have ops of their own.
+# Activations whose formula works on whole rows have separate ops.
 ROWWISE = ("softmax", "log_softmax")
 
 
@@ -50,7 +50,7 @@ def sum_rows(graph: Graph, dy: Tensor, label: str) -> Tensor:
 
 
 def row_function(graph: Graph, x: Tensor, w: Tensor | None, units: int, formula: str, label: str) -> Tensor:
-    """Apply a user's function to every row of x (..., n), which gives rows of so many units."""
+    """Apply a user-defined function to every row of x (..., n), giving rows of `units` numbers."""
     shape = (*x.shape[:-1], units)
     return graph.add("row_function", (x, w), [(shape, x.batched, f"{label}.rows")], label, formula=formula)[0]
 
@@ -83,7 +83,7 @@ def gaussian_noise(graph: Graph, x: Tensor, stddev: float, stream: int, label: s
 
 
 def reshape(graph: Graph, x: Tensor, shape: Sequence[int], label: str) -> Tensor:
-    """See the elements of a sample in another shape; costs nothing."""
+    """View the elements of a sample in another shape; costs nothing."""
     return graph.add("reshape", (x,), [(shape, x.batched, f"{label}.reshape")], label)[0]
 
 
@@ -124,7 +124,7 @@ def batch_norm(
     training: bool,
     label: str,
 ) -> Tensor:
-    """Normalise every column, by the batch's statistics in training and by the moving ones otherwise."""
+    """Normalise every column, with the batch's statistics in training and the moving ones otherwise."""
     columns = (x.columns,)
     outputs: list[Output] = [
         (x.shape, True, f"{label}.y"),

@@ -1,4 +1,4 @@
-"""Reverse-mode differentiation: one rule an op, and the walk that applies them."""
+"""Reverse-mode differentiation: one rule per op, and the walk that applies them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from fastnn.formulas.activations import saved_by
 from fastnn.graph import build
 from fastnn.graph.graph import Graph, Node, Tensor
 
-# A rule gets the graph, the node, the gradient of its first output, and which inputs need a gradient.
+# Arguments of a rule: the graph, the node, the gradient of its first output, and which inputs need a gradient.
 Gradients = Sequence[Tensor | None]
 Rule = Callable[[Graph, Node, Tensor, Sequence[bool]], Gradients]
 
 
 class NoGradientError(ValueError):
-    """A trainable parameter lies behind an op that has no gradient."""
+    """A trainable parameter is before an op that has no gradient."""
 
 
 def _matmul(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
@@ -45,7 +45,7 @@ def _rowwise(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gra
 
 
 def _dropout(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
-    # the same counters give the same mask, so none is kept
+    # the same counters give the same mask again, so it is not stored
     return (build._like(graph, "dropout", (dy,), node.label, **node.attrs),)
 
 
@@ -157,13 +157,13 @@ def differentiate(
     Returns
     -------
     dict
-        For each wanted tensor's id the tensors whose sum is its gradient: one a use for a parameter, summed to
+        For each wanted tensor's id the tensors whose sum is its gradient: one per use for a parameter, summed to
         one for an input. Tensors that the losses do not depend on are missing.
 
     Raises
     ------
     NoGradientError
-        When a wanted tensor lies behind an op without a gradient.
+        When a wanted tensor is before an op without a gradient.
     """
     wanted_ids = {tensor.id for tensor in wanted}
     needed = set(wanted_ids)

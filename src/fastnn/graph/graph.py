@@ -1,4 +1,4 @@
-"""Tensors, nodes and graphs: what is computed, with static shapes and the batch size left open."""
+"""Tensors, nodes and graphs: the computation, with static shapes and an open batch size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Shape = tuple[int, ...]
-#: an output of a node: shape, batched flag, name, and the kind where it is not "real"
+#: an output of a node: shape, batched flag, name, and the kind if it is not "real"
 Output = tuple[Sequence[int], bool, str] | tuple[Sequence[int], bool, str, str]
 
 
@@ -22,7 +22,7 @@ class Tensor:
     shape : tuple of int
         Its shape, without the leading batch axis when `batched`.
     batched : bool
-        Whether a batch axis stands before `shape`.
+        Whether a batch axis comes before `shape`.
     kind : {"real", "int64", "float64"}
         "real" is the dtype that the program is lowered for.
     """
@@ -104,5 +104,5 @@ class Graph:
         return tensors
 
     def producer(self, tensor: Tensor) -> Node | None:
-        """Return the node that computes a tensor, None for inputs and parameters."""
+        """Return the node that computes a tensor, or None for inputs and parameters."""
         return self._producers.get(tensor.id)

@@ -1,6 +1,6 @@
-"""What the values of a tensor mean: which ops made them, within which bounds, and what they were made from.
+"""The meaning of a tensor's values: the ops that made them, their bounds, and their inputs.
 
-Both questions look through ops that only move values, so a softmax followed by a reshape is still a softmax.
+The functions look through ops that only move values, so a softmax followed by a reshape is still a softmax.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import NamedTuple
 from fastnn.graph.build import ROWWISE
 from fastnn.graph.graph import Graph, Node, Tensor
 
-#: ops whose outputs are the values of their inputs in another place
+#: ops that only move the values of their inputs
 MOVES = frozenset({"reshape", "concatenate"})
 
 _REAL = (-math.inf, math.inf)
-# Least and greatest values of activations whose bounds do not depend on parameters; none for user-defined ones.
+# Smallest and largest values of activations whose bounds do not depend on parameters; none for user-defined ones.
 _BOUNDS: dict[str, tuple[float, float]] = {
     "linear": _REAL,
     "step": (0.0, 1.0),
@@ -40,7 +40,7 @@ _NORMS = frozenset({"batch_norm", "batch_norm_inference", "layer_norm"})
 
 
 class End(NamedTuple):
-    """Values of an output that one op made.
+    """Values of an output that come from one op.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class End(NamedTuple):
     low, high : float
         Bounds of the values.
     sums_to_one : int
-        How many neighbours along the last axis sum to 1; 0 where that is not known.
+        How many neighbours along the last axis sum to 1; 0 if unknown.
     """
 
     op: str
@@ -64,7 +64,7 @@ def function_of(node: Node) -> str:
 
 
 def before(graph: Graph, tensor: Tensor, function: str) -> Tensor | None:
-    """Return the tensor that `function` makes this one of, with all moves applied to it instead.
+    """Return the tensor from which `function` makes this one, with all moves applied to it instead.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def before(graph: Graph, tensor: Tensor, function: str) -> Tensor | None:
     Returns
     -------
     Tensor or None
-        None where any of the values come from anything else.
+        None if any of the values come from another op.
     """
     made_by = {y.id: node for node in graph.nodes for y in node.outputs}
     moves: dict[int, Node] = {}
@@ -111,9 +111,9 @@ def _keeps(node: Node, columns: int) -> bool:
 
 
 def ends(graph: Graph, tensor: Tensor) -> tuple[End, ...]:
-    """Return what is known of a tensor's values, once for each op that made some of them.
+    """Return what is known about a tensor's values, once for each op that made some of them.
 
-    Values of user-defined functions, of inputs and of what depends on these are not known: nothing is said of them.
+    Values of user-defined functions, of inputs and of tensors that depend on these are unknown, and left out.
     """
     known: dict[int, tuple[End, ...]] = {}
     for node in graph.nodes:
@@ -148,7 +148,7 @@ def _ends_of(node: Node, inputs: Sequence[tuple[End, ...]]) -> tuple[End, ...]:
 
 
 def _combined(op: str, inputs: Sequence[tuple[End, ...]]) -> tuple[End, ...]:
-    """Return the bounds of sums or products; nothing where those of one operand are not known."""
+    """Return the bounds of sums or products; empty if those of one operand are unknown."""
     if not all(inputs):
         return ()
     (a, b) = ((min(end.low for end in part), max(end.high for end in part)) for part in inputs)

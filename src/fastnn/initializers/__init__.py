@@ -51,7 +51,7 @@ _ALIASES = {"zero": "Zeros", "one": "Ones", "normal": "RandomNormal", "uniform":
 
 
 def get(value: str | Initializer) -> Initializer:
-    """Give the initializer that an argument means.
+    """Return the initializer for an argument.
 
     Parameters
     ----------

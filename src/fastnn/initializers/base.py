@@ -1,4 +1,4 @@
-"""What all initializers share."""
+"""The base class of initializers."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ from fastnn.registry import check_real, shorten
 class Initializer:
     """The base of all initializers.
 
-    One of your own is a frozen dataclass that derives from it and defines ``__call__``.
+    A custom initializer is a frozen dataclass that derives from it and defines ``__call__``.
     """
 
     def __call__(
@@ -30,9 +30,9 @@ class Initializer:
         shape : sequence of int
             The parameter's shape, every dimension at least 1.
         rng : numpy.random.Generator
-            Where random initializers draw from.
+            The source of random initial values.
         dtype : {"float32", "float64"}
-            The result's. The draws are made in float64 and rounded, so that both dtypes get the same values.
+            The result's dtype. Values are drawn in float64 and rounded, so that both dtypes get the same values.
 
         Returns
         -------
@@ -76,7 +76,7 @@ def set_reals(initializer: Initializer, *names: str, minimum: float = -math.inf)
     Raises
     ------
     TypeError
-        If a field is no real number.
+        If a field is not a real number.
     ValueError
         If it is not finite, or below the minimum.
     """

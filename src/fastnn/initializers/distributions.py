@@ -75,7 +75,7 @@ class RandomNormal(Initializer):
 @register("initializer")
 @dataclasses.dataclass(frozen=True)
 class TruncatedNormal(Initializer):
-    """Normal distribution of which values beyond two standard deviations are drawn again.
+    """Normal distribution in which values beyond two standard deviations are drawn again.
 
     Parameters
     ----------
@@ -121,14 +121,14 @@ class RandomUniform(Initializer):
 
 
 def truncated_standard_normal(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Draw from the standard normal distribution, again where a value is beyond -2 or 2.
+    """Draw from the standard normal distribution; values beyond -2 or 2 are drawn again.
 
     Parameters
     ----------
     shape : tuple of int
         The result's shape.
     rng : numpy.random.Generator
-        Where to draw from.
+        The source of random numbers.
     """
     values = rng.standard_normal(math.prod(shape))
     beyond = np.flatnonzero(np.abs(values) > 2.0)

@@ -36,7 +36,7 @@ class Orthogonal(Initializer):
             raise ValueError(f"Orthogonal: expected a shape of at least two dimensions, got {shape}")
         n_rows, n_columns = math.prod(shape[:-1]), shape[-1]
         q, r = np.linalg.qr(rng.standard_normal((max(n_rows, n_columns), min(n_rows, n_columns))))
-        # Q is Haar distributed only where R's diagonal is positive, and LAPACK leaves its signs open.
+        # Q is Haar distributed only if R's diagonal is positive, and LAPACK leaves its signs open.
         q = q * np.where(np.diagonal(r) < 0.0, -1.0, 1.0)
         matrix = q if n_rows >= n_columns else q.T
         return self.gain * matrix.reshape(shape)

@@ -30,9 +30,9 @@ class VarianceScaling(Initializer):
     scale : float
         The numerator, > 0.
     mode : {"fan_in", "fan_out", "fan_avg"}
-        What n is.
+        The meaning of n.
     distribution : {"truncated_normal", "untruncated_normal", "uniform"}
-        What the values are drawn from.
+        The distribution of the values.
     """
 
     scale: float = 1.0
@@ -112,7 +112,7 @@ class LecunUniform(_Scaled):
 
 
 def compute_fans(shape: Sequence[int]) -> tuple[int, int]:
-    """Give how many inputs an output of a kernel has (fan_in), and outputs an input (fan_out), as in Keras.
+    """Return the number of inputs per output of a kernel (fan_in), and outputs per input (fan_out), as in Keras.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Layers: hyperparameters in dataclasses, which add nodes to a graph and know no kernels."""
+"""Layers: dataclasses of hyperparameters, which add nodes to a graph and know no kernels."""
 
 from fastnn.hints import install
 from fastnn.layers.base import Layer

@@ -1,4 +1,4 @@
-"""The base of all layers: hyperparameters that do not change, and how a layer adds its nodes to a graph."""
+"""The base class of layers: constant hyperparameters, and how a layer adds its nodes to a graph."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fastnn.registry import has_default, shorten
 from fastnn.regularizers import Regularizer
 
 Shape = tuple[int, ...]
-# more than any memory holds, little enough for sizes in bytes to stay within 64 bits; and NumPy's rank, with a batch
+# larger than any memory, small enough for sizes in bytes to fit into 64 bits; and NumPy's rank, with a batch axis
 LARGEST = 2**48
 MAX_RANK = 31
 
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """One weight of a layer: its shape, how it starts, and what training does to it.
+    """One weight of a layer: its shape, initializer, and treatment in training.
 
     `trained` is False for state such as moving averages, which no gradient reaches.
     """
@@ -39,9 +39,9 @@ class ParameterSpec:
 
 @dataclass(frozen=True)
 class Scope:
-    """What a layer is told when it adds its nodes: its unique name, its number, and the mode.
+    """The context in which a layer adds its nodes: its unique name, its number, and the mode.
 
-    `trainable` is the layer's, as the model has it.
+    `trainable` is the layer's in this model.
     """
 
     label: str
@@ -52,32 +52,32 @@ class Scope:
 
 @dataclass(eq=False)
 class Layer:
-    """A layer: hyperparameters, fixed once made; only `trainable` may be assigned later.
+    """A layer: a set of hyperparameters, fixed when it is made; only `trainable` may be assigned later.
 
-    A layer that is made without a name gets the one that `summary` shows, when a model is built of it.
-    `trainable` of a layer holds for all models that have the layer, from its assignment on; see `Model.trainable` for
+    A layer made without a name gets the one that `summary` shows when a model is built of it.
+    Assigning `trainable` of a layer affects all models that contain the layer; see `Model.trainable` for
     one model.
 
-    Calling a layer on a `Symbol` (or a list of them) gives a new `Symbol`. The same layer called twice uses the
-    same weights twice.
+    Calling a layer on a `Symbol` (or a list of them) returns a new `Symbol`. A layer that is called twice uses the
+    same weights both times.
     """
 
     name: str | None = field(default=None, kw_only=True)
     trainable: bool = field(default=True, kw_only=True)
 
-    #: how many inputs a call takes: (least, most); None for any number
+    #: the number of inputs that a call takes: (least, most); None for any number
     arity: ClassVar[tuple[int, int | None]] = (1, 1)
     #: how often `trainable` has been assigned
     assignments: ClassVar[int] = 0
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse methods that other libraries call, and that would never be called here."""
+        """Refuse methods that other libraries call, but fastnn never would."""
         super().__init_subclass__(**options)
         for name in ("call", "forward", "build"):
             if name in cls.__dict__:
                 raise TypeError(
-                    f"{cls.__name__}.{name} would never be called: a layer says output_shape, parameters and apply; "
-                    "fastnn.layers.Custom makes one of a function"
+                    f"{cls.__name__}.{name} would never be called: a layer defines output_shape, parameters and apply; "
+                    "fastnn.layers.Custom makes a layer from a function"
                 )
 
     def __post_init__(self) -> None:
@@ -92,7 +92,7 @@ class Layer:
         if getattr(self, "_fixed", False):
             if name != "trainable":
                 raise AttributeError(
-                    f"{type(self).__name__}.{name} is fixed once the layer is made: make a new layer "
+                    f"{type(self).__name__}.{name} cannot be changed after the layer is made: make a new layer "
                     "(only `trainable` may be assigned)"
                 )
             if not isinstance(value, bool):
@@ -113,22 +113,22 @@ class Layer:
 
     @property
     def label(self) -> str:
-        """The layer's name for error messages: its own, else its class' name."""
+        """The layer's name for error messages: its name, or else its class' name."""
         return self.name or type(self).__name__
 
     @property
     def given_name(self) -> str | None:
-        """The name that the layer was made with; `name` may be one that a model has given to it."""
+        """The name that the layer was made with; `name` may be one given by a model."""
         return None if getattr(self, "_named_by_model", False) else self.name
 
     def receive_name(self, name: str) -> None:
-        """Take the name that a model has for the layer, where it was made without one."""
+        """Take a model's name for the layer, if it was made without one."""
         if self.given_name is None:
             object.__setattr__(self, "name", name)
             object.__setattr__(self, "_named_by_model", True)
 
     def fail(self, message: str) -> ValueError:
-        """Make the error for a wrong input, with the layer's name in front."""
+        """Make the error for a wrong input, with the layer's name."""
         return ValueError(f"layer {self.label!r}: {message}")
 
     def output_shape(self, *shapes: Shape) -> Shape:
@@ -165,7 +165,7 @@ class Layer:
         return Symbol(shape, self, symbols)
 
     def __repr__(self) -> str:
-        """Show the name and what differs from the defaults."""
+        """Show the name and all values that differ from the defaults."""
         plain = type(self).__dataclass_fields__
         shown = []
         for name, about in plain.items():
@@ -177,7 +177,7 @@ class Layer:
 
 
 def _spellings(default: Any) -> tuple[str, ...]:
-    """Return how a default reads, and how the object that its name stands for does."""
+    """Return the repr of a default, and of the object that its name stands for."""
     alias = "Linear()" if default is None else "".join(part.title() for part in str(default).split("_")) + "()"
     return repr(default), alias
 

@@ -53,12 +53,12 @@ def Input(shape: int | Sequence[int], *, name: str | None = None) -> Symbol:
     shape : tuple of int
         Shape of one sample, without the batch axis; an integer n stands for (n,).
     name : str, optional
-        The input's name, for dictionaries of inputs and for messages.
+        The input's name, for dictionaries of inputs and in messages.
 
     Raises
     ------
     TypeError, ValueError
-        When the shape is not made of positive integers.
+        When the shape does not consist of positive integers.
     """
     layer = InputLayer(shape_of(shape, "shape"), name=name)
     return Symbol(layer.shape, layer, ())
@@ -78,11 +78,11 @@ class Dense(Layer):
     units : int
         Number of outputs n_out.
     activation : str or activation object, optional
-        Applied to the outputs; None is linear.
+        Applied to the outputs; None means linear.
     use_bias : bool
         Whether to add a bias.
     kernel_initializer, bias_initializer : str or initializer
-        How kernel (n_in, n_out) and bias (n_out,) start.
+        Initial values of kernel (n_in, n_out) and bias (n_out,).
     kernel_regularizer, bias_regularizer : str, regularizer or None
         Penalties added to the loss.
     kernel_constraint, bias_constraint : MaxNorm or None

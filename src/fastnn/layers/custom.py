@@ -1,4 +1,4 @@
-"""Layers of the user's own."""
+"""User-defined layers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, positive_int,
 @register("function")
 @dataclass(frozen=True, repr=False)
 class RowFunction:
-    """A function of arrays for `Custom`, with its gradient: what `fastnn.load` takes for a saved layer's.
+    """A function of arrays for `Custom`, with its gradient; also passed to `fastnn.load` for saved layers.
 
     Parameters
     ----------
@@ -42,14 +42,14 @@ class RowFunction:
         object.__setattr__(self, "name", own.name_of(self.name, self.function))
 
     def __repr__(self) -> str:
-        """Show the name alone: functions show addresses."""
+        """Show only the name, because functions show addresses."""
         return self.name
 
 
 @register("layer")
 @dataclass(eq=False, repr=False)
 class Custom(Layer):
-    """A layer from a function of arrays, which is called for one row after the other.
+    """A layer from a function of arrays, which is called row by row.
 
     ::
 
@@ -59,26 +59,26 @@ class Custom(Layer):
     ----------
     function : function
         ``function(x, y)`` fills the array y, of `units` numbers, from the array x, the last axis of a sample; with
-        weights ``function(x, w, y)``. y comes as zeros; x and w must stay as they are. In the part of Python that Numba
-        compiles, with or without `numba.njit`; an index out of bounds, or an exception, ends the program with a
-        RuntimeError.
+        weights ``function(x, w, y)``. y is zero before the call; x and w must not be changed. Written in the part of
+        Python that Numba compiles, with or without `numba.njit`. An index out of bounds, or an exception, ends the
+        program with a RuntimeError.
     units : int
         Length of y.
     gradient : function, optional
         ``gradient(x, dy, dx)`` fills dx, the gradient for x, from dy, that for y; with weights ``gradient(x, w, dy, dx,
-        dw)``, which adds to dw. Without it, central differences of the function are taken in float64: four calls
+        dw)``, which adds to dw. Without it, central differences of the function in float64 are used: four calls
         for each number in x and w, and more near a pole or the end of the function's domain.
         `fastnn.testing.check_op` compares the two.
     weight_shape : int or tuple of int, optional
         Shape of w.
     initializer : str or initializer
-        How w starts.
+        Initial values of w.
 
     Notes
     -----
     Rows are computed one by one, on one thread. The input has shape (..., n), the output (..., units). Saved models
-    hold the function's name, and `fastnn.load` asks for it, as in ``custom_objects={"name": RowFunction(function,
-    gradient)}``.
+    contain only the function's name: pass the function to `fastnn.load`, as in ``custom_objects={"name":
+    RowFunction(function, gradient)}``.
     """
 
     function: Callable[..., Any] | RowFunction
@@ -94,7 +94,7 @@ class Custom(Layer):
         if not isinstance(self.function, RowFunction):
             self.function = RowFunction(self.function, self.gradient)
         elif self.gradient is not None:
-            raise TypeError("gradient: a RowFunction brings its own")
+            raise TypeError("gradient: a RowFunction already has one")
         self.gradient = None
         given = "x, y" if self.weight_shape is None else "x, w, y"
         own.check_arity(self.function.function, 2 + bool(self.weight_shape), "function", f"of ({given})")
@@ -116,7 +116,7 @@ class Custom(Layer):
         return (*shape[:-1], self.units)
 
     def _try(self, columns: int) -> None:
-        """Call the functions once, as they are: NumPy says what is wrong with shapes and indices."""
+        """Call the functions once without compiling: NumPy reports wrong shapes and indices."""
         rng, untouched = np.random.default_rng(0), 7.25e77
         x, w = rng.uniform(0.1, 0.9, columns), rng.uniform(0.1, 0.9, self.weight_shape or (0,))
         y, dx, dy = np.full(self.units, untouched), np.zeros(columns), rng.uniform(0.1, 0.9, self.units)
@@ -133,9 +133,7 @@ class Custom(Layer):
             raise self.fail(f"the function {self.function!r} fails for {sizes}: {error}") from error
         left = int((y == untouched).sum())
         if left:
-            raise self.fail(
-                f"the function {self.function!r} leaves {left} of the {self.units} numbers of y as they are"
-            )
+            raise self.fail(f"the function {self.function!r} does not set {left} of the {self.units} numbers of y")
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
         if self.weight_shape is None:

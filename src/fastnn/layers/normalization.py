@@ -97,11 +97,11 @@ class BatchNorm(_Normalization):
     Notes
     -----
     Ioffe, Szegedy 2015. Prediction uses the moving mean and (biased) variance; so does a frozen layer
-    (`trainable = False`) in training, as in Keras 3, whose defaults these are.
+    (`trainable = False`) in training. Both are as in Keras 3, and so are the defaults.
 
-    The statistics of a batch are right to a few ulp at any offset and for any number of rows. A variance that float32
-    cannot hold enters the moving variance as the largest float32. A batch of a single row has the variance 0: `fit`
-    and `train_on_batch` warn of it once.
+    The statistics of a batch are accurate to a few ulp at any offset and for any number of rows. A variance that
+    overflows float32 enters the moving variance as the largest float32. A batch of a single row has variance 0: `fit`
+    and `train_on_batch` warn about it once.
     """
 
     momentum: float = 0.99

@@ -27,7 +27,7 @@ class Dropout(Layer):
 
     Notes
     -----
-    Srivastava et al. 2014. The mask depends on the model's seed, the step, the layer and the element alone.
+    Srivastava et al. 2014. The mask depends only on the model's seed, the step, the layer and the element.
     """
 
     rate: float

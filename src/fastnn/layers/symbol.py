@@ -1,4 +1,4 @@
-"""Symbols: what a layer returns when it is called on the output of another layer."""
+"""Symbols: the results of calling layers on inputs or on other layers' outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Symbol:
-    """A batch of values that a model will compute: a shape without the batch axis, and where it comes from.
+    """A batch of values that a model will compute: its shape without the batch axis, and its origin.
 
     Attributes
     ----------
@@ -20,7 +20,7 @@ class Symbol:
     layer : Layer
         The layer whose call gave this symbol.
     inputs : tuple of Symbol
-        What the layer was called on; empty for `fastnn.Input`.
+        The inputs of that call; empty for `fastnn.Input`.
     """
 
     shape: tuple[int, ...]

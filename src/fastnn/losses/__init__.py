@@ -1,4 +1,4 @@
-"""Loss functions as objects, by name through `get`, and on NumPy arrays by calling them."""
+"""Loss functions: objects, found by name with `get`, and callable on NumPy arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastnn.losses.probability import CrossEntropy as SparseCategoricalCrossentr
 from fastnn.losses.regression import Huber, LogCosh, MeanAbsoluteError, MeanSquaredError, Poisson
 from fastnn.registry import resolve
 
-#: names of losses besides those of their classes
+#: further names of losses, besides those of their classes
 ALIASES: dict[str, str | Callable[[], Loss]] = {
     "mse": "MeanSquaredError",
     "mae": "MeanAbsoluteError",
@@ -31,12 +31,12 @@ ALIASES: dict[str, str | Callable[[], Loss]] = {
 
 
 def get(value: object) -> Loss:
-    """Give the loss that a name or object means.
+    """Return the loss for a name or object.
 
     Parameters
     ----------
     value : str, Loss or function
-        A function of a target and a prediction is taken for `Custom` of it. Names: mean_squared_error (mse),
+        A function of a target and a prediction becomes a `Custom` loss. Names: mean_squared_error (mse),
         mean_absolute_error (mae), huber, log_cosh, binary_cross_entropy (binary_crossentropy, bce), cross_entropy
         (categorical_crossentropy, sparse_categorical_crossentropy), hinge, perceptron, poisson, kl_divergence (kld).
 
@@ -50,7 +50,7 @@ def get(value: object) -> Loss:
     ValueError
         If the name is unknown; the message lists the names.
     TypeError
-        If the value is neither a string nor a loss.
+        If the value is neither a string, a loss nor a function.
     """
     if own.is_function(value):
         return Custom(value)

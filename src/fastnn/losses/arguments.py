@@ -41,7 +41,7 @@ def check_arguments(
     sample_weight: ArrayLike | None,
     y_pred_range: tuple[float, float],
 ) -> Arguments:
-    """Check everything that a call at the prompt got, and bring it into one form."""
+    """Check the arguments of a direct call, and convert them to one form."""
     predictions = _check_predictions(owner, y_pred, y_pred_range)
     targets = _numbers(y_true, f"{owner}: y_true")
     kind = check_targets(targets, predictions.shape[1:], f"{owner}: y_true")
@@ -57,7 +57,7 @@ def check_arguments(
 
 
 def _numbers(value: Any, what: str) -> NDArray[Any]:
-    """Return data as an array, as a model takes it: what `evaluate` refuses before it looks at dtypes is refused."""
+    """Return data as an array, as a model takes it; refuses the same values that `evaluate` does."""
     casts.refuse_what_is_no_data(value, what)
     if not isinstance(value, np.ndarray) and hasattr(value, "to_numpy"):
         value = value.to_numpy()

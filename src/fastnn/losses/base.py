@@ -1,4 +1,4 @@
-"""What all loss objects share: a formula, parameters, checks of targets, and a call on NumPy arrays."""
+"""The base class of losses: a formula, parameters, checks of targets, and a call on NumPy arrays."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Loss:
     target_range : tuple of float
         Least and highest target.
     target_values : tuple of float
-        The only targets that are taken, at most three; empty where all of the range are.
+        The only allowed targets, at most three; empty if the whole range is allowed.
     """
 
     formula: ClassVar[str]
@@ -72,12 +72,12 @@ class Loss:
         Returns
         -------
         str
-            "classes" for integer labels, "dense" for one target an output element.
+            "classes" for integer labels, "dense" for one target per output element.
 
         Raises
         ------
         TypeError
-            If `y` is no array of real numbers.
+            If `y` is not an array of real numbers.
         ValueError
             If the shape does not fit, or a value is not finite or not allowed; the message names the
             first row.
@@ -88,7 +88,7 @@ class Loss:
         return "dense"
 
     def rows(self, targets: NDArray[Any], predictions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Compute the loss of every row from arrays that are known to fit.
+        """Compute the loss of every row, from arrays that have been checked.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class Loss:
 
         Parameters
         ----------
-        y_true : array_like, shape of `y_pred`, or what else `check_targets` allows
+        y_true : array_like, shape of `y_pred`, or another that `check_targets` allows
             Targets.
         y_pred : array_like, shape (n, ..., columns) or (n,) for a single column
             Predictions.

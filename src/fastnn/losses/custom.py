@@ -1,4 +1,4 @@
-"""Losses of the user's own."""
+"""User-defined losses."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from fastnn.registry import register
 class Custom(Loss):
     """A loss from a scalar function of a target and a prediction, compiled into fastnn's loops.
 
-    A function in the place of a loss's name, as in ``compile("adam", function)``, is taken for ``Custom(function)``.
+    A function passed as a loss, as in ``compile("adam", function)``, becomes ``Custom(function)``.
 
     Parameters
     ----------
     function : function
-        ``function(target, prediction) -> loss`` of one element, in the part of Python that Numba compiles, with or
-        without `numba.njit`.
+        ``function(target, prediction) -> loss`` of one element, written in the part of Python that Numba compiles, with
+        or without `numba.njit`.
     gradient : function, optional
-        ``gradient(target, prediction) -> dloss/dprediction``. Without it the derivative is taken by central differences
-        of the function in float64: right to about ten digits where the function is smooth, at four times the cost. Near
-        a pole, and at the end of the function's domain, shorter steps, or steps to one side, keep it right to 0.1 %.
+        ``gradient(target, prediction) -> dloss/dprediction``. Without it, central differences of the function in
+        float64 are used: right to about ten digits where the function is smooth, at four times the cost. Near
+        a pole, and at the end of the function's domain, shorter or one-sided steps keep it right to 0.1 %.
         `fastnn.testing.check_op` compares the two.
     name : str, optional
-        The function's by default. Saved models hold the name, and `fastnn.load` asks for the function.
+        The function's name by default. Saved models contain only the name: pass the function to `fastnn.load`.
     row_mean : bool
         Whether the loss of a row is the mean over its elements; else it is the sum.
 
     Raises
     ------
     TypeError
-        When a function is none, or does not take two numbers.
+        When an argument is not a function, or does not take two numbers.
     ValueError
         When Numba cannot compile a function, or it does not return a number.
     """
@@ -54,7 +54,7 @@ class Custom(Loss):
     own: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Check the functions, and make them known to the compiler."""
+        """Check the functions, and register them with the compiler."""
         flag("row_mean", self.row_mean)
         own.check_arity(self.function, 2, "loss", "of a target and a prediction")
         if self.gradient is not None:
@@ -64,11 +64,11 @@ class Custom(Loss):
         object.__setattr__(self, "formula", own.check_types(made, "loss").key)
 
     def __repr__(self) -> str:
-        """Show the name alone: functions show addresses."""
+        """Show only the name, because functions show addresses."""
         return f"Custom({self.name})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Make the function known where the object gets to."""
+        """Register the function in the process that unpickles the object."""
         return partial(type(self), row_mean=self.row_mean), (self.function, self.gradient, self.name)
 
     def rows(self, targets: NDArray[Any], predictions: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from fastnn.registry import register
 class Hinge(Loss):
     """Mean of max(0, 1 - t y_pred), the loss of support vector machines (Keras `hinge`).
 
-    Targets are -1 or 0 for the one class, 1 for the other; a 0 counts as -1.
+    Targets are -1 or 0 for one class, 1 for the other; 0 counts as -1.
     """
 
     formula: ClassVar[str] = "hinge"

@@ -36,7 +36,7 @@ class _CrossEntropyBase(Loss):
 
     @property
     def formula(self) -> str:  # type: ignore[override]
-        """The name with `_logits` behind it where predictions are logits."""
+        """The name, with the suffix `_logits` if predictions are logits."""
         return f"{self.name}_logits" if self.from_logits else self.name
 
     @property
@@ -56,13 +56,13 @@ class BinaryCrossEntropy(_CrossEntropyBase):
     """Mean of -t log(p) - (1 - t) log(1 - p), for independent yes-no outputs (Keras `binary_crossentropy`).
 
     Targets t are from 0 to 1; probabilities p are clipped to [1e-7, 1 - 1e-7]. A model whose outputs come from a
-    sigmoid, with nothing after it but layers that move values (Flatten, Reshape, Concatenate of such outputs), is
+    sigmoid, followed only by layers that move values (Flatten, Reshape, Concatenate of such outputs), is
     trained and evaluated from the sigmoid's input instead: nothing is clipped, and no gradient vanishes.
 
     Parameters
     ----------
     from_logits : bool
-        Whether predictions are logits, p = sigmoid(y_pred); nothing is clipped then.
+        Whether predictions are logits, p = sigmoid(y_pred), which are not clipped.
     label_smoothing : float
         From 0 to 1; targets become t (1 - label_smoothing) + label_smoothing / 2.
     """
@@ -77,18 +77,18 @@ class CrossEntropy(_CrossEntropyBase):
 
     It is the `sparse_categorical_crossentropy` and `categorical_crossentropy` of Keras, except that
     probabilities are not scaled to sum to 1. They are clipped to [1e-7, 1 - 1e-7]. A model whose outputs come from a
-    softmax, with nothing after it but layers that move its rows (Reshape, Flatten, Concatenate), is trained and
+    softmax, followed only by layers that move its rows (Reshape, Flatten, Concatenate), is trained and
     evaluated from the softmax's input instead: nothing is clipped, and no gradient vanishes.
 
     Parameters
     ----------
     from_logits : bool
-        Whether predictions are logits, p = softmax(y_pred); nothing is clipped then.
+        Whether predictions are logits, p = softmax(y_pred), which are not clipped.
     label_smoothing : float
         From 0 to 1; targets become t (1 - label_smoothing) + label_smoothing / classes.
     """
 
-    # the second argument of Keras' sparse cross-entropy is another one
+    # keyword-only, because the second argument of Keras' sparse cross-entropy is a different one
     label_smoothing: float = field(default=0.0, kw_only=True)
     row_mean: ClassVar[bool] = False
 
@@ -98,7 +98,7 @@ class CrossEntropy(_CrossEntropyBase):
         Parameters
         ----------
         y : numpy.ndarray
-            Integer labels of shape (n, *output_shape[:-1]), with or without an axis of length 1 behind; or
+            Integer labels of shape (n, *output_shape[:-1]), with or without a last axis of length 1; or
             probabilities of shape (n, *output_shape) that sum to 1 over the last axis. May be memory-mapped.
         output_shape : tuple of int
             Shape of the output without the batch; two or more classes on the last axis.
@@ -113,9 +113,9 @@ class CrossEntropy(_CrossEntropyBase):
         Raises
         ------
         TypeError
-            If `y` is no array of real numbers, or has labels of a floating type.
+            If `y` is not an array of real numbers, or has labels of a floating type.
         ValueError
-            If the shape does not fit, a label is out of range, or a row is no distribution; the message names
+            If the shape does not fit, a label is out of range, or a row is not a distribution; the message names
             the first row.
         """
         array = check_array(y, where)

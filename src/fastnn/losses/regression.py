@@ -1,4 +1,4 @@
-"""Losses of numbers: errors of predictions, and counts."""
+"""Losses for regression: errors of predictions, and counts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Checks of target arrays against an output's shape, which losses and metrics share.
+"""Checks of target arrays against an output's shape, shared by losses and metrics.
 
 Two kinds of targets exist: "classes" are integer labels, one for every row of scores; "dense" targets have an
-element for every output element. Arrays are looked at chunk by chunk, so that memory-mapped targets are never
+element for every output element. Arrays are checked chunk by chunk, so that memory-mapped targets are never
 copied whole.
 """
 
@@ -18,14 +18,14 @@ from fastnn.casts import chunks, spell_within
 
 Kind = Literal["classes", "dense"]
 Shape = tuple[int, ...]
-# more different labels are no classes
+# arrays with more distinct labels are not classes
 _MOST_CLASSES = 10_000
-#: How far from 1 a sum of probabilities may be: float16 ones of a thousand classes are within.
+#: Allowed distance of a sum of probabilities from 1: enough for float16 ones of a thousand classes.
 SUM_TOLERANCE = 1e-3
 
 
 class ElementError(ValueError):
-    """A target that a loss or metric does not take.
+    """A target that a loss or metric does not accept.
 
     Parameters
     ----------
@@ -64,17 +64,17 @@ def check_array(y: object, where: str) -> NDArray[Any]:
         hint = "; np.unique(y, return_inverse=True) turns names into labels" if y.dtype.kind in "OSUT" else ""
         raise TypeError(f"{where}: expected targets of a real number type, got dtype {y.dtype}{hint}")
     if y.ndim == 0:
-        raise ValueError(f"{where}: expected one target a row, got a single number")
+        raise ValueError(f"{where}: expected one target per row, got a single number")
     return y
 
 
 def has_dense_shape(y: NDArray[Any], output_shape: Shape) -> bool:
-    """Tell whether `y` fits the output element by element; the axis of a single column may be missing."""
+    """Return whether `y` fits the output element by element; the axis of a single column may be missing."""
     return y.shape[1:] == output_shape or (output_shape[-1] == 1 and y.shape[1:] == output_shape[:-1])
 
 
 def has_classes_shape(y: NDArray[Any], output_shape: Shape) -> bool:
-    """Tell whether `y` has an element for every row of two or more scores."""
+    """Return whether `y` has an element for every row of two or more scores."""
     return output_shape[-1] > 1 and y.shape[1:] in (output_shape[:-1], (*output_shape[:-1], 1))
 
 
@@ -97,7 +97,7 @@ def check_labels(y: NDArray[Any], output_shape: Shape, where: str) -> None:
 
 
 def check_scored_targets(y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
-    """Check labels, or finite dense targets, and tell which they are."""
+    """Check labels, or finite dense targets; returns which they are."""
     if has_classes_shape(y, output_shape):
         check_labels(y, output_shape, where)
         return "classes"
@@ -111,7 +111,7 @@ def check_scored_targets(y: NDArray[Any], output_shape: Shape, where: str) -> Ki
 
 
 def check_one_class(y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
-    """Check labels, or dense targets that single out a class in every row, and tell which they are."""
+    """Check labels, or dense targets that single out a class in every row; returns which they are."""
     kind = check_scored_targets(y, output_shape, where)
     if kind == "dense" and output_shape[-1] > 1:
         for first, chunk in chunks(y):
@@ -121,8 +121,8 @@ def check_one_class(y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
             if bad.any():
                 row = first + int(np.argwhere(bad)[0][0])
                 raise ValueError(
-                    f"{where}: expected targets with one class a row; row {row} has no single maximum; "
-                    "for several labels a row use BinaryAccuracy or AUC"
+                    f"{where}: expected targets with one class per row; row {row} has no single maximum; "
+                    "for several labels per row use BinaryAccuracy or AUC"
                 )
     return kind
 
@@ -145,7 +145,7 @@ def check_distributions(y: NDArray[Any], where: str) -> None:
             index = tuple(int(i) for i in np.argwhere(bad)[0])
             raise ValueError(
                 f"{where}: expected one-hot targets or probabilities that sum to 1; row {first + index[0]} "
-                f"sums to {float(sums[index]):g}; for several labels a row use binary_cross_entropy"
+                f"sums to {float(sums[index]):g}; for several labels per row use binary_cross_entropy"
             )
 
 
@@ -156,20 +156,20 @@ def check_elements(
     where: str,
     hint: Callable[[], str] | None = None,
 ) -> None:
-    """Raise ElementError unless every element passes: it names the first row that has one that does not."""
+    """Raise ElementError unless every element passes; it names the first row with one that does not."""
     for first, chunk in chunks(y):
         bad = ~passes(chunk)
         if bad.any():
             index = tuple(int(i) for i in np.argwhere(bad)[0])
             place = (first + index[0], *index[1:])
             value = chunk[index].item()
-            # what is not finite is no label of another numbering
+            # a value that is not finite is no label of another numbering
             end = hint() if hint is not None and math.isfinite(value) else ""
             raise ElementError(where, expected, value, place, y.shape, end)
 
 
 def hint_of_two(y: NDArray[Any], *, signed: bool = False) -> str:
-    """Say how to number two classes 0 and 1, or -1 and 1, where y does it otherwise."""
+    """Explain how to number two classes 0 and 1, or -1 and 1, if y does it otherwise."""
     found = _distinct(y)
     if not found:
         return ""
@@ -186,7 +186,7 @@ def hint_of_two(y: NDArray[Any], *, signed: bool = False) -> str:
 
 
 def _hint_of_labels(y: NDArray[Any], n_classes: int) -> str:
-    """Say how to number classes from 0 on, where y does it otherwise."""
+    """Explain how to number classes from 0 on, if y does it otherwise."""
     found = _distinct(y)
     if not found:
         return ""
@@ -196,11 +196,11 @@ def _hint_of_labels(y: NDArray[Any], n_classes: int) -> str:
         return "; for labels -1 and 1 pass (y + 1) // 2"
     if found[0] > 0 and found[-1] == n_classes:
         return f"; for labels from 1 to {n_classes} pass y - 1"
-    return "; `classes, y = numpy.unique(y, return_inverse=True)` numbers the labels that there are"
+    return "; `classes, y = numpy.unique(y, return_inverse=True)` numbers the labels that occur"
 
 
 def _distinct(y: NDArray[Any]) -> list[int]:
-    """Return the different values in order if they are few and whole; else an empty list."""
+    """Return the distinct values in order if they are few and whole; else an empty list."""
     found: set[float] = set()
     for _, chunk in chunks(y):
         found.update(np.unique(chunk).tolist())
@@ -216,5 +216,5 @@ def dense_shapes(output_shape: Shape) -> str:
 
 
 def spell_shape(shape: Shape) -> str:
-    """Spell a shape with n rows in front."""
+    """Spell a shape with a first axis of n rows."""
     return f"(n, {', '.join(map(str, shape))})" if shape else "(n,)"

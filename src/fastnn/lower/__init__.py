@@ -1,1 +1,1 @@
-"""Lowering: a graph and a batch size become a program of records over planned memory."""
+"""Lowering: from a graph and a batch size to a program of records over planned memory."""

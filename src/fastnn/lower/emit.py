@@ -1,4 +1,4 @@
-"""Emission: one function a graph op writes the records that do its work."""
+"""Emission: one function per graph op, which writes its records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastnn.program.program import KernelKey
 
 @dataclass
 class Draft:
-    """A record whose operands are still tensors; places in flat buffers are words already."""
+    """A record whose operands are still tensors; places in flat buffers are already words."""
 
     op: str
     operands: dict[str, Tensor | int | None]
@@ -27,7 +27,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Emitter:
-    """What emission has to know beside the node: batch size, dtype, and which outputs anybody reads."""
+    """The context of emission besides the node: batch size, dtype, and which outputs are read."""
 
     batch: int
     dtype: str
@@ -43,11 +43,11 @@ class Emitter:
         return tensor.size * (self.batch if tensor.batched else 1)
 
     def if_used(self, tensor: Tensor) -> Tensor | None:
-        """Return the tensor when anything reads it."""
+        """Return the tensor if anything reads it, or None."""
         return tensor if tensor.id in self.used else None
 
     def flags(self, *outputs: Tensor) -> Flag:
-        """Return ACCUMULATE when an output is added to what is there."""
+        """Return ACCUMULATE if an output is added to the values already in memory."""
         return Flag.ACCUMULATE if any(y.id in self.accumulating for y in outputs) else Flag(0)
 
 

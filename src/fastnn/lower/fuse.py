@@ -1,4 +1,4 @@
-"""Graph rewriting before emission: dead nodes go, chains that one record can do become one node."""
+"""Graph rewriting before emission: dead nodes are removed, chains that fit one record become one node."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from fastnn.formulas.activations import saved_by
 from fastnn.graph.graph import Node, Tensor
 
-# Nodes that are there for what they write outside the graph.
+# Nodes with effects outside the graph.
 EFFECTS = frozenset({"sum_loss", "metric", "store"})
 
 
 def live_nodes(nodes: Sequence[Node], kept: Iterable[int]) -> list[Node]:
-    """Drop the nodes that neither an effect nor a kept tensor depends on."""
+    """Drop nodes that neither an effect nor a kept tensor depends on."""
     needed = set(kept)
     alive = []
     for node in reversed(nodes):
@@ -40,7 +40,7 @@ class _Uses:
         return uses
 
     def only(self, tensor: Tensor, op: str) -> Node | None:
-        """Return the node of this op that is the tensor's one user."""
+        """Return the tensor's user if it is a single node of this op."""
         consumers = self.consumers.get(tensor.id, [])
         return consumers[0] if self.count[tensor.id] == len(consumers) == 1 and consumers[0].op == op else None
 
@@ -58,7 +58,7 @@ def fuse(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], list[s
     Returns
     -------
     nodes, descriptions
-        The merged node stands where the first of its parts stood, which is where its inputs are ready: a
+        The merged node is at the position of its first part. Its inputs are ready there: a
         bias or a saved tensor is older than the matmul that it joins.
     """
     uses = _Uses.of(nodes, kept)

@@ -1,4 +1,4 @@
-"""The lowering itself: dead nodes out, fusions, records, lives, the arena, a verified program."""
+"""The lowering itself: removal of dead nodes, fusions, records, lives, the arena, a verified program."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def lower(task: Task, rewritten: Rewritten | None = None, *, planned: bool = Tru
     rewritten : Rewritten, optional
         Of the same graph and places, for whatever batch size.
     planned : bool
-        Otherwise the arena has no plan: all operands in it are at its start. Such a program is not verified, and only
-        there to be compared with another one; to plan and to verify is half of the work.
+        If false, all operands in the arena are at its start. Such a program is not verified and must not run: it can
+        only be compared with another one. Planning and verifying is half of the work.
 
     Returns
     -------
     Program
-        Verified: kernels may run it.
+        Verified, so kernels may run it.
     """
     known = rewrite(task) if rewritten is None else rewritten
     emitter = Emitter(task.batch, task.dtype, known.used, task.accumulating)
@@ -86,7 +86,7 @@ def lower(task: Task, rewritten: Rewritten | None = None, *, planned: bool = Tru
 
 
 def _aliases(nodes: list[Node]) -> dict[int, int]:
-    """Map the outputs of reshapes to the tensors whose memory they see."""
+    """Map the outputs of reshapes to the tensors whose memory they view."""
     roots: dict[int, int] = {}
     for node in nodes:
         if node.op == "reshape" and node.inputs[0] is not None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from fastnn.program.layout import align
 from fastnn.program.program import Value
 
-#: Values begin at least so many bytes apart. Compiled loops that read one and write another leave their vector code
-#: where the two are nearer than a few vectors, and then add in another order: results depended on the plan.
+#: Values begin at least this many bytes apart. Compiled loops that read one and write another leave their vector code
+#: if the two are nearer than a few vectors, and then add in another order: results depended on the plan.
 APART = 512
 
 
@@ -26,7 +26,7 @@ class Life:
 
 
 def plan(lives: Mapping[int, Life]) -> tuple[dict[int, int], list[Value], int]:
-    """Give every value an offset: the largest first, each at the lowest gap among those alive with it.
+    """Give every value an offset: the largest first, each in the lowest gap among those alive at the same time.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def plan(lives: Mapping[int, Life]) -> tuple[dict[int, int], list[Value], int]:
 
 
 class _Runs:
-    """Bytes that are taken, as stretches apart from each other, in order."""
+    """Occupied bytes, as separate ranges in order."""
 
     __slots__ = ("ends", "starts")
 
@@ -65,7 +65,7 @@ class _Runs:
         self.ends: list[int] = []
 
     def add(self, start: int, end: int) -> bool:
-        """Take a stretch, which becomes one with those that it touches; returns whether any of it was free."""
+        """Add a range, which is merged with those that it touches; return whether any of it was free."""
         first, last = bisect_left(self.ends, start), bisect_right(self.starts, end)
         if first < last:
             if self.starts[first] <= start and end <= self.ends[first]:
@@ -76,10 +76,10 @@ class _Runs:
 
 
 class _Taken:
-    """What is taken while which records run: a tree over the records, so that a plan takes time n log n.
+    """The occupied bytes by record: a tree over the records, so that planning takes time n log n.
 
-    Of each node, which stands for a stretch of records, it knows the bytes that are taken at any of them, and those of
-    values that live through all of them. Looking through all values for each one took 31 of the 64 s in which a learner
+    Each node stands for a range of records, and has the bytes that are occupied at any of them, and those of
+    values that live through all of them. Comparing each value with all others took 31 of the 64 s in which a learner
     of 1,000 layers was made.
     """
 
@@ -89,7 +89,7 @@ class _Taken:
         self._all: defaultdict[int, _Runs] = defaultdict(_Runs)
 
     def _parts(self, first: int, last: int) -> list[int]:
-        """Return the largest nodes that together are the records from first to last."""
+        """Return the largest nodes that together cover the records from first to last."""
         low, high, found = first + self._size, last + self._size + 1, []
         while low < high:
             if low & 1:
@@ -102,7 +102,7 @@ class _Taken:
         return found
 
     def _above(self, parts: list[int]) -> set[int]:
-        """Return all nodes above some."""
+        """Return all ancestors of some nodes."""
         found: set[int] = set()
         for node in parts:
             node >>= 1
@@ -112,7 +112,7 @@ class _Taken:
         return found
 
     def add(self, first: int, last: int, start: int, end: int) -> None:
-        """Take bytes from start to end while the records from first to last run."""
+        """Occupy bytes from start to end while the records from first to last run."""
         for node in self._parts(first, last):
             self._all[node].add(start, end)
             # what is taken at a node is taken at all nodes above it
@@ -120,7 +120,7 @@ class _Taken:
                 node >>= 1
 
     def gap(self, first: int, last: int, size: int) -> int:
-        """Return the lowest offset of so many bytes that nothing takes while the records from first to last run."""
+        """Return the lowest offset of `size` bytes that are free while the records from first to last run."""
         parts = self._parts(first, last)
         runs = [self._any[node] for node in parts if node in self._any]
         runs += [self._all[node] for node in self._above(parts) if node in self._all]

@@ -1,4 +1,4 @@
-"""What is to be lowered: a graph, where its inputs come from, and where parameters and gradients stand."""
+"""The input of lowering: a graph, the sources of its inputs, and the places of parameters and gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastnn.program.program import RecordDraft
 
 
 class Source(NamedTuple):
-    """How the rows of one graph input lie in memory.
+    """The memory layout of the rows of one graph input.
 
     Attributes
     ----------
@@ -53,12 +53,12 @@ class Task:
     ----------
     sources : mapping of input tensor id to Source
     places : mapping of tensor id to Place
-        Parameters, gradient tensors that belong into the gradient buffer, and inputs and outputs that are the
-        caller's arrays themselves, whose sizes are then among `sizes`.
+        Parameters, gradient tensors that belong in the gradient buffer, and inputs and outputs that are the
+        caller's arrays themselves, whose sizes are then in `sizes`.
     accumulating : set of tensor ids
-        Gradient tensors that are added to what an earlier record wrote to the same place.
+        Gradient tensors that are added to the values that an earlier record wrote to the same place.
     tail : sequence of RecordDraft
-        Records behind those of the graph, such as the optimizer's.
+        Records after those of the graph, such as the optimizer's.
     sizes : mapping of buffer to bytes
     """
 

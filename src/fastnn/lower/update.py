@@ -1,4 +1,4 @@
-"""The records behind the backward pass: penalties, clipping, the optimizer's step, constraints, counters."""
+"""The records after the backward pass: penalties, clipping, the optimizer's step, constraints, counters."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from fastnn.program.program import ITEM_SIZES, RecordDraft
 
 @dataclass(frozen=True)
 class Weight:
-    """One weight as the update sees it.
+    """One weight, as described to the update.
 
     `offset` is in bytes and the same in the buffers of parameters and gradients and in every slot of the
-    optimizer's buffer; `trained` tells whether a gradient for it was computed in this program.
+    optimizer's buffer; `trained` says whether this program computes a gradient for it.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Clipping:
-    """How gradients are clipped; at most one limit is set."""
+    """The limits of gradients; at most one is set."""
 
     value: float | None = None
     norm: float | None = None
@@ -67,9 +67,9 @@ def penalties(weights: Sequence[Weight], total: int, batch: int, *, gradients: b
 
 
 def _ranges(weights: Sequence[Weight], dtype: str) -> list[tuple[int, int]]:
-    """Join trained weights that lie side by side into (offset in bytes, number of elements).
+    """Join adjacent trained weights into ranges (offset in bytes, number of elements).
 
-    The padding between two weights holds zeros in every buffer, and every update leaves zeros there.
+    The padding between two weights is zero in every buffer, and stays zero in every update.
     """
     item = ITEM_SIZES[dtype]
     ranges: list[tuple[int, int]] = []

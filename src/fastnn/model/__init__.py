@@ -1,4 +1,4 @@
-"""Models: architectures with weights, which train, predict, and are saved."""
+"""Models: architectures with weights, which are trained, predict, and are saved."""
 
 from fastnn.hints import install
 from fastnn.model.model import Model

@@ -16,7 +16,7 @@ from fastnn.registry import snake_case
 
 @dataclass(frozen=True)
 class Call:
-    """One use of a layer: which layer, on the results of which calls, giving which shape."""
+    """One use of a layer: the layer, the calls whose results it takes, and its output shape."""
 
     layer: int
     inputs: tuple[int, ...]
@@ -25,7 +25,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Layers and their calls in an order in which they can be computed.
+    """Layers and their calls, in an order in which they can be computed.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Architecture:
 
     @property
     def is_chain(self) -> bool:
-        """Whether every layer is used once, on the result of the one before."""
+        """Whether every layer is used once, on the previous layer's result."""
         chained = all(call == Call(at, (at - 1,) * (at > 0), call.shape) for at, call in enumerate(self.calls))
         return chained and self.inputs == (0,) and self.outputs == (len(self.calls) - 1,)
 
@@ -90,7 +90,7 @@ class Architecture:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of the outputs: their layers', numbered where a layer gives several."""
+        """Names of the outputs: their layers' names, numbered if a layer gives several."""
         names: list[str] = []
         for call in self.outputs:
             name = self.labels[self.calls[call].layer]
@@ -137,7 +137,7 @@ class Architecture:
         return [values[call] for call in self.inputs], [values[call] for call in self.outputs]
 
     def config(self, trainable: Sequence[bool]) -> dict[str, Any]:
-        """Return the architecture as JSON values, with what is trainable by layer."""
+        """Return the architecture as JSON values, with `trainable` of each layer."""
         return {
             "layers": [
                 {**layer.config(), "name": label, "trainable": trained}
@@ -150,7 +150,7 @@ class Architecture:
 
     @classmethod
     def from_config(cls, config: Any, where: str) -> Architecture:
-        """Make an architecture of JSON values; raises ValueError for anything that `config` did not write."""
+        """Make an architecture from JSON values; raises ValueError for anything that `config` did not write."""
         parts = _fields(config, {"layers": list, "calls": list, "inputs": list, "outputs": list}, where)
         layers = [
             from_config(part, REGISTRY["layer"], f"{where}, layer {index}")
@@ -214,7 +214,7 @@ def _topological(inputs: Sequence[Symbol], outputs: Sequence[Symbol]) -> list[Sy
 
 
 def _unique_labels(layers: Sequence[Layer]) -> tuple[str, ...]:
-    """Give each layer its name, the one that an earlier model has given to it, or a new one."""
+    """Give each layer its own name, the name that an earlier model gave it, or a new one."""
     taken: set[str] = set()
     for layer in layers:
         if layer.given_name is not None:
@@ -227,7 +227,7 @@ def _unique_labels(layers: Sequence[Layer]) -> tuple[str, ...]:
             kept[index] = layer.name
             taken.add(layer.name)
     labels = []
-    # where the search for a free number goes on: to begin at 1 for each layer took 20,000 layers a minute
+    # the search for a free number continues here: starting at 1 for each layer took a minute for 20,000 layers
     counts: dict[str, int] = {}
     for index, layer in enumerate(layers):
         label = layer.given_name or kept.get(index)

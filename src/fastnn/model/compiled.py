@@ -1,4 +1,4 @@
-"""What a model gives to its users' compiled code, and takes back from there."""
+"""Export of models to users' compiled code, and import of what was learned there."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class CompiledMixin(Network):
-    """A network that can be frozen, and trained outside of Python."""
+    """A network that can be frozen, and trained outside Python."""
 
     @property
     def _numba_type_(self) -> Any:
-        """Say what to do where Numba asks for the type of a model that a compiled function is called with."""
+        """Explain what to do when Numba asks for a model's type, because a compiled function was called with it."""
         raise TypeError(
-            f"{self!r} cannot be given to a function that Numba compiles: freeze() it for predictions, or give its "
+            f"{self!r} cannot be passed to a function that Numba compiles: pass its freeze() to predict, or its "
             "learner() to train (see fastnn.nopython)"
         )
 
@@ -34,14 +34,14 @@ class CompiledMixin(Network):
     def freeze(self, *, gradients: bool = False, device: str) -> FrozenNetwork | FrozenDeviceNetwork: ...
 
     def freeze(self, *, gradients: bool = False, device: str = "cpu") -> FrozenNetwork | FrozenDeviceNetwork:
-        """Return the network with a copy of its present weights, for compiled code: see `fastnn.nopython`.
+        """Return the network with a copy of its current weights, for compiled code: see `fastnn.nopython`.
 
         Parameters
         ----------
         gradients : bool
-            Whether `fastnn.nopython.input_gradient` is to work; takes more kernels, which have to be compiled once.
+            Whether to support `fastnn.nopython.input_gradient`; needs more kernels, which are compiled once.
         device : str
-            What the code runs on that calls the network: ``"cpu"``, wherever the model is, or ``"cuda"`` (or
+            Where the calling code runs: ``"cpu"``, wherever the model is, or ``"cuda"`` (or
             ``"cuda:1"``) for kernels of ``numba.cuda.jit``, without gradients.
 
         Returns
@@ -53,12 +53,12 @@ class CompiledMixin(Network):
         RuntimeError
             When the model is not built.
         ValueError
-            When it has several inputs or outputs, an activation has no gradient where one is asked for, or there is no
+            When it has several inputs or outputs, an activation lacks a gradient that is needed, or there is no
             such device.
         DeviceError
             When no GPU can be used; says what is missing.
         NotImplementedError
-            When it is for a GPU, and a function of the user's own is in it.
+            When it is for a GPU and contains a user-defined function.
         """
         return self._frozen(gradients, device)
 
@@ -71,23 +71,23 @@ class CompiledMixin(Network):
         if device == "cpu":
             return freeze(self._runtime, gradients=gradients)
         if gradients:
-            raise ValueError("gradients: frozen networks on a GPU have none, expected False")
+            raise ValueError("gradients: frozen networks on a GPU have no gradients, expected False")
         return freeze_on_device(self._runtime, device)
 
     @reads
     def learner(self, *, gradients: bool = False, targets: str | None = None, steps: int | None = None) -> Learner:
         """Return a copy of the network, its optimizer and its loss, for training in compiled code.
 
-        See `fastnn.nopython.train_step`; `update_from` takes back what was learned.
+        See `fastnn.nopython.train_step`; `update_from` copies what was learned back into the model.
 
         Parameters
         ----------
         gradients : bool
-            Whether `fastnn.nopython.input_gradient` and `parameter_gradient` are to work, too.
+            Whether to support `fastnn.nopython.input_gradient` and `parameter_gradient`, too.
         targets : {"labels", "dense"}, optional
-            What y holds for cross-entropy: labels, which are the default, or probabilities of all classes.
+            What y holds for cross-entropy: labels (the default) or probabilities of all classes.
         steps : int, optional
-            With a schedule of learning rates: for how many more steps it is worked out.
+            With a learning rate schedule: for how many more steps to compute it.
 
         Returns
         -------
@@ -111,12 +111,12 @@ class CompiledMixin(Network):
         Parameters
         ----------
         learner : fastnn.nopython.Learner
-            From `learner` of this model, or of one like it; also one that has been in another process.
+            From `learner` of this model, or of one like it; it may have been in another process.
 
         Raises
         ------
         TypeError
-            When it is none.
+            When it is not a learner.
         ValueError
             When it was made for another architecture, loss, optimizer or set of trainable layers.
         RuntimeError
@@ -128,7 +128,7 @@ class CompiledMixin(Network):
         update_from(cast("Model", self), learner)
 
     def c_function(self, signature: str = "int (const T *, T *)") -> CFunction:
-        """Return a C function that computes one sample with a copy of the present weights.
+        """Return a C function that computes one sample with a copy of the current weights.
 
         For ctypes, cffi, Cython and `scipy.LowLevelCallable`; see `fastnn.nopython.c_function`.
         """

@@ -1,4 +1,4 @@
-"""What a run on a GPU is told and what it says: the context, accumulators and hyper rows, as one block of memory."""
+"""The control block of a run on a GPU: context, accumulators and hyper rows, in one block of memory."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Control:
     ----------
     work : Pass
     shift : int
-        The device counts rows from this row of the pass on.
+        The row of the pass that is row 0 on the device.
     index : ndarray, optional
-        The order of rows that numbers of rows go through, to name a bad one.
+        The order of the rows; it maps the number of a bad row to its row in the data.
     allocate : function
-        Makes an array of so many bytes.
+        Makes an array of a given number of bytes.
 
     Attributes
     ----------
     block : ndarray, int64
-        What is copied to the device.
+        The words that are copied to the device.
     answered : int
-        So many of its words are copied back.
+        The number of its words that are copied back.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Control:
         return found
 
     def fill(self, context: NDArray[np.int64]) -> None:
-        """Write what a run begins with: counters of a context on the host, accumulators, hyper rows."""
+        """Write the initial state of a run: counters of a context on the host, accumulators, hyper rows."""
         block = self.block
         block[_STEP:_BEHIND] = context[_STEP:_BEHIND]
         block[_CURSOR] -= self._shift
@@ -74,7 +74,7 @@ class Control:
             block[self.answered :] = self._hyper
 
     def take(self, context: NDArray[np.int64], steps: int) -> int:
-        """Read what a run has left, into the context and the accumulators; returns how many steps were finished."""
+        """Copy a run's results to the context and the accumulators; returns the number of finished steps."""
         block = self.block
         block[_CURSOR] += self._shift
         context[_STATUS:_EPOCH] = block[_STATUS:_EPOCH]
@@ -86,7 +86,7 @@ class Control:
             context[Counter.STATUS_DETAIL] = row if self._index is None else self._index[row]
         done = int(block[_CHUNK_STEP])
         if done != steps and block[BAD_ROW] == NO_ROW:
-            raise DeviceError(f"the GPU has finished {done} of {steps} steps, and reported no error")
+            raise DeviceError(f"the GPU finished {done} of {steps} steps, and reported no error")
         return done
 
 

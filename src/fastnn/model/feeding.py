@@ -1,4 +1,4 @@
-"""How data get into a model: checked, brought to where it is, and what it computes from one batch without learning."""
+"""Data of a model: checked and brought to its device; and gradients of one batch, without learning."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class FeedingMixin(CompiledMixin):
         Parameters
         ----------
         x, y, sample_weight, training
-            As for `gradients`. The loss is a mean over rows: times n, each row has the gradient of its own loss.
+            As for `gradients`. The loss is a mean over rows: multiplied by n, each row is the gradient of its own loss.
         """
         shapes = self._architecture_or_fail().input_shapes
         self._objective_or_fail()
@@ -79,7 +79,7 @@ class FeedingMixin(CompiledMixin):
         return self._objective
 
     def _single_pass(self, feed: Feed, training: bool) -> Pass:
-        """Describe a run that leaves weights and totals as they are."""
+        """Describe a run that does not change weights and totals."""
         parameters = None
         if training:
             parameters = self._table.allocate()
@@ -92,7 +92,7 @@ class FeedingMixin(CompiledMixin):
     def _built_for(self, x: Any, iterable: bool, *, pairs: bool) -> Any:
         """Infer missing shapes from data or from the first batch of an iterable; returns the data, complete.
 
-        `pairs` tells whether batches are (x, y), and not inputs alone.
+        `pairs` says whether batches are (x, y) rather than inputs alone.
         """
         if self.built:
             return x

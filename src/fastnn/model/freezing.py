@@ -1,4 +1,4 @@
-"""From a model to a frozen network: the program that reads its rows from one array and fills another."""
+"""Make frozen networks of models: programs that read rows from one array and fill another."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fastnn.program.program import ITEM_SIZES, Program
 
 
 def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
-    """Make the frozen network of a model's architecture and present weights.
+    """Make the frozen network of a model's architecture and current weights.
 
     Raises
     ------
@@ -40,14 +40,14 @@ def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
 
 
 def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
-    """Make the network of a model's architecture and present weights in the memory of a GPU.
+    """Make the network of a model's architecture and current weights in the memory of a GPU.
 
     Raises
     ------
     ValueError
         When the model has several inputs or outputs, or there is no such device.
     NotImplementedError
-        When a function of the user's own is in it.
+        When it contains a user-defined function.
     DeviceError
         When no GPU can be used.
     """
@@ -55,7 +55,7 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
     ends(table, "freeze")
     number = available.parse(device)
     if not available.simulated():
-        # numba-cuda learns there what `fastnn.nopython.predict` is in a kernel
+        # registers `fastnn.nopython.predict` with numba-cuda, for kernels
         from fastnn.nopython import cuda_overloads  # noqa: F401
     described = interface(table)
     sizes = math.prod(described.input_shape), math.prod(described.output_shape)
@@ -126,13 +126,13 @@ def of_any_batch(task: Task) -> Make:
 
 
 def _result(graph: Graph, tensor: Tensor) -> Tensor:
-    """Return the tensor whose memory a result sees, adding a copy where nothing computes it."""
+    """Return the tensor whose memory a result views, adding a copy if nothing computes it."""
     root = _root(graph, tensor)
     return build.take_columns(graph, tensor, 0, tensor.columns, "output") if graph.producer(root) is None else root
 
 
 def _root(graph: Graph, tensor: Tensor) -> Tensor:
-    """Return the tensor whose memory a tensor sees."""
+    """Return the tensor whose memory a tensor views."""
     node = graph.producer(tensor)
     while node is not None and node.op == "reshape":
         assert node.inputs[0] is not None

@@ -1,4 +1,4 @@
-"""What a model tells about itself before it is trained: a summary, and the program."""
+"""Inspection of a model before it is trained: a summary, and the program."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def unbuilt(model: Network, layers: Sequence[Layer]) -> str:
     rows = [("layer", "class", "output shape", "parameters")]
     rows += [(layer.label, type(layer).__name__, "?", "?") for layer in layers]
     lines = _table(rows)
-    lines.append("not built: the input shape comes with the first data, or by build(input_shape)")
+    lines.append("not built: the input shape comes from the first data, or from build(input_shape)")
     return "\n".join([f"{type(model).__name__} {model.name!r}", *lines])
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C while a GPU works."""
+"""Ctrl-C during a run on a GPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def interrupts_later() -> Iterator[None]:
-    """Hold a Ctrl-C back until a run is done and the host knows what it has changed."""
+    """Delay a Ctrl-C until a run is finished and the host has recorded what it changed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""From a compiled model to a learner, which trains in the user's compiled code, and back."""
+"""Make learners of compiled models, which train in users' compiled code, and update models from them."""
 
 from __future__ import annotations
 
@@ -77,16 +77,16 @@ def learner(model: Model, *, gradients: bool, targets: str | None, steps: int | 
 
 
 def _with_targets(interface: Interface, labels: bool) -> Interface:
-    """Put targets in the place of the outputs."""
+    """Replace the outputs by targets."""
     if not labels:
         return interface
     return replace(interface, output_shape=interface.output_shape[:-1], output_itemsize=ITEM_SIZES["int64"])
 
 
 def update_from(model: Model, learner: Any) -> None:
-    """Take over what a learner has learned; see `Model.update_from`."""
+    """Copy a learner's weights and state into a model; see `Model.update_from`."""
     if not isinstance(learner, Learner):
-        raise TypeError(f"update_from: expected a Learner, from Model.learner, got {type(learner).__name__}")
+        raise TypeError(f"update_from: expected a Learner from Model.learner, got {type(learner).__name__}")
     model._fail_in_training("update_from")
     objective, runtime = _objective(model), model._runtime
     with runtime.lock:
@@ -99,7 +99,7 @@ def update_from(model: Model, learner: Any) -> None:
         if not fits:
             raise ValueError(
                 "update_from: the learner was made from a model of another architecture, loss, optimizer or set of "
-                "trainable layers, or this one has changed since"
+                "trainable layers, or the model has changed since"
             )
         progress = backend.checked_progress(learner)
         runtime.parameters.view(model.dtype)[...] = learner.parameters
@@ -158,12 +158,12 @@ def _objective(model: Model) -> Objective:
 
 
 def _kinds(objective: Objective) -> tuple[bool, ...]:
-    """Return what the loss takes: labels (True), targets like the outputs (False)."""
+    """Return which targets the loss takes: labels (True), targets like the outputs (False)."""
     return (True, False) if isinstance(objective.losses[0], CrossEntropy) else (False,)
 
 
 def _labels(loss: Any, targets: str | None) -> bool:
-    """Tell whether targets are labels."""
+    """Return whether targets are labels."""
     if targets not in (None, *TARGETS):
         raise ValueError(f"learner: targets: expected one of {', '.join(map(repr, TARGETS))}, got {targets!r}")
     if targets == "labels" and not isinstance(loss, CrossEntropy):
@@ -177,7 +177,7 @@ def _rates(optimizer: Optimizer, done: int, steps: int | None, dtype: str) -> An
         return optimizer.learning_rate
     if steps is None:
         raise ValueError(
-            "learner: the learning rate is a schedule: say for how many more steps it has to be worked out (steps=...)"
+            "learner: the learning rate is a schedule: give the number of steps to compute it for (steps=...)"
         )
     steps = operator.index(steps)
     if steps < 1:

@@ -46,9 +46,9 @@ class Model(PredictingMixin):
     outputs : Symbol or list of Symbol
         Results of layers.
     seed : int or numpy.random.Generator, optional
-        Decides initial weights, the order of samples, dropout and noise; None draws one.
+        Decides initial weights, the order of samples, dropout and noise; None draws a random seed.
     dtype : {"float32", "float64"}
-        Of weights and of all arithmetic.
+        The dtype of weights and of all arithmetic.
     device : str
         Where the model is: "cpu", "cuda" (the first GPU) or "cuda:<number>"; see `to`.
     name : str, optional
@@ -56,11 +56,11 @@ class Model(PredictingMixin):
     Raises
     ------
     TypeError, ValueError
-        When inputs and outputs are not connected symbols, or an argument is not one of the above.
+        When inputs and outputs are not connected symbols, or an argument is invalid.
 
     Notes
     -----
-    Weights belong to the model, not to its layers: two models that share layer objects have weights of their own.
+    Weights belong to the model, not to its layers: two models that share layer objects have separate weights.
     """
 
     @explained
@@ -109,8 +109,8 @@ class Model(PredictingMixin):
     ) -> None:
         """Choose how the model is trained.
 
-        The optimizer's state and its count of steps start at zero, unless it is the object that the model has already:
-        then they stay, as when layers are unfrozen and training goes on.
+        The optimizer's state and its count of steps start at zero, unless the model already has this optimizer object:
+        then they are kept, so that training can continue, for example after layers were unfrozen.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class Model(PredictingMixin):
         loss : str or Loss, or a list or dict of such by output
             None for an output that is not trained.
         metrics, weighted_metrics : list of str, Metric or Loss, or a list of lists or dict by output
-            Weighted ones count samples by their weights; where both are of one name, the weighted one's begins with
+            Weighted ones count samples by their weights. If both have the same name, the weighted one gets the prefix
             ``weighted_``.
         loss_weights : float, or list or dict by output
             Factors of the outputs' losses in the sum that is trained.
@@ -127,7 +127,7 @@ class Model(PredictingMixin):
         ------
         TypeError, ValueError
             When a name is unknown, a metric is not defined for an output's shape, a number is too large for the model's
-            dtype, an output's values mean something else than its loss takes, or two quantities would have one name in
+            dtype, a loss does not fit the values of its output, or two quantities would have the same name in
             logs.
         RuntimeError
             When the model is being trained.
@@ -199,47 +199,47 @@ class Model(PredictingMixin):
         Parameters
         ----------
         x : array of shape (n, *input_shape), list or dict of arrays, or an iterable of batches
-            Float, integer or bool arrays of any strides, memory-mapped arrays, data frames. An iterable gives
-            (x, y) or (x, y, sample_weight) for each batch; so does a list of such tuples where y is None.
+            Float, integer or bool arrays of any strides, memory-mapped arrays, data frames. An iterable yields
+            (x, y) or (x, y, sample_weight) for each batch; so does a list of such tuples if y is None.
         y : array, or list or dict by output
             Targets of shape (n, *output_shape), or integer labels (n,) for cross-entropy.
         batch_size : int, optional
-            Rows a step; 32 by default.
+            Rows per step; 32 by default.
         epochs : int
-            Passes over the data. With `initial_epoch`, the number of the epoch to stop before, as in Keras.
+            Passes over the data. With `initial_epoch`, the epoch number to stop at (exclusive), as in Keras.
         verbose : {1, 0, 2, "auto"}
-            1 (and "auto") shows bars, 0 nothing, 2 prints a line an epoch.
+            1 (and "auto") shows bars, 0 nothing, 2 prints a line per epoch.
         callbacks : Callback or list of Callback
-            What acts at fixed points of training, such as `fastnn.EarlyStopping`.
+            Called at fixed points of training, such as `fastnn.EarlyStopping`.
         validation_split : float
-            Fraction of the rows, the last ones, that is not trained on but evaluated after each epoch.
+            The last fraction of the rows, which is evaluated after each epoch instead of trained on.
         validation_data : tuple (x, y) or (x, y, sample_weight)
         shuffle : bool
             Whether each epoch takes the rows in a new order.
         class_weight : dict of label to float, or "balanced"
-            Factors of the samples' weights by their class; classes that are missing have 1. "balanced" makes them
-            n / (n_classes * rows of the class), as scikit-learn does. For targets that are classes: labels, one-hot
+            Factors of the sample weights, by class; missing classes have 1. "balanced" computes
+            n / (n_classes * rows of the class), as in scikit-learn. Targets must be classes: labels, one-hot
             rows, or 0 and 1.
         sample_weight : array of shape (n,)
             The loss of a batch is sum(weight * loss) / rows, as in Keras.
         initial_epoch : int
-            Number of the first epoch, for logs and callbacks that go on with earlier ones.
+            Number of the first epoch, for logs and callbacks that continue earlier ones.
         steps_per_epoch : int, optional
-            Batches per epoch. The next epoch goes on where the last one stopped; one that has used arrays up is
-            shorter, with a warning.
+            Batches per epoch. The next epoch continues where the last one stopped; an epoch that reaches the end of the
+            arrays is shorter, with a warning.
         validation_steps : int, optional
-            Batches per validation, the first ones of the validation data.
+            Batches per validation, from the start of the validation data.
         validation_batch_size : int, optional
-            Rows at a time in validation. Decides the result with `validation_steps` only, where it is `batch_size` by
-            default.
+            Rows at a time in validation. Changes the result only with `validation_steps`; then the default is
+            `batch_size`.
         validation_freq : int or list of int
-            Validate after every n-th epoch, or after the epochs in a list, counted from 1. The history has NaN for the
-            others.
+            Validate after every n-th epoch, or after the epochs in a list, counted from 1. The history has NaN for
+            other epochs.
         resume : bool
-            Go on where an interrupted or saved training stopped, in the middle of an epoch if need be: the same
-            call on the same data gives bit for bit the weights of a training that was never interrupted.
+            Continue where an interrupted or saved training stopped, even in the middle of an epoch: the same
+            call on the same data gives the weights of a training that was never interrupted, bit for bit.
         device : str, optional
-            Where to train, such as "cuda"; the model returns to where it is. See `to`.
+            Where to train, such as "cuda"; afterwards the model returns to its device. See `to`.
 
         Returns
         -------
@@ -248,8 +248,8 @@ class Model(PredictingMixin):
         Raises
         ------
         TypeError, ValueError
-            When data do not fit the model; before anything runs. A row that holds NaN or infinity is named when
-            its batch is met.
+            When data do not fit the model; before anything runs. A row that holds NaN or infinity raises when
+            its batch is gathered, and is named.
         RuntimeError
             When the model is not compiled, or is being trained by another thread.
         """
@@ -267,14 +267,14 @@ class Model(PredictingMixin):
     ) -> Any:
         """Take one training step on one batch and return its loss and metrics (from before the step).
 
-        A loss that is NaN or infinite gives a RuntimeWarning, once until it is finite again.
+        A loss that is NaN or infinite gives one RuntimeWarning, until it is finite again.
 
         Parameters
         ----------
         x, y, sample_weight, class_weight
             One batch, as for `fit`.
         return_dict : bool
-            True gives a dict by name. False gives a list, the loss first, or the loss alone where there is nothing
+            True returns a dict by name. False returns a list, the loss first, or only the loss if there is nothing
             else, as Keras does by default.
 
         Raises
@@ -307,7 +307,7 @@ class Model(PredictingMixin):
                 logs = self._logs_so_far()
             finally:
                 inside.pop(me, None)
-        # a difference that is not 0 is NaN: twice as quick as math.isfinite
+        # the difference is NaN unless the loss is finite: twice as fast as math.isfinite
         loss = logs["loss"]
         if loss - loss != 0.0:
             if not self._bad_loss:
@@ -324,9 +324,9 @@ class Model(PredictingMixin):
         Parameters
         ----------
         path : path
-            Written whole or not at all: a crash leaves the old file.
+            Written atomically: after a crash the old file is still there.
         include_optimizer : bool
-            False leaves out all that belongs to training: a model that is loaded from the file has to be compiled.
+            False leaves out everything that belongs to training: a model loaded from the file has to be compiled.
         """
         from fastnn.saving.model_file import save
 
@@ -335,8 +335,8 @@ class Model(PredictingMixin):
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle a model as it would be saved: `copy.deepcopy`, joblib and multiprocessing work.
 
-        A copy of a subclass is of that class, and has the attributes that were set.
-        A copy is where the model is, or on the CPU where it is made by a process that has no GPU.
+        A copy of a subclass has that class, and the attributes that were set.
+        A copy is on the model's device, or on the CPU if the process that makes it has no GPU.
         """
         from fastnn.config import collecting
         from fastnn.saving.model_file import describe, restore

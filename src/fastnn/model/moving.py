@@ -1,4 +1,4 @@
-"""Where a model is: the CPU or a GPU, and how it gets there and back."""
+"""Devices of models: on the CPU or a GPU, and moves between them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRECISIONS = ("float32", "tf32", "bf16")
 
 
 class MovingMixin:
-    """What models know about devices."""
+    """The part of models that handles devices."""
 
     _device: str
     _precision: str
@@ -43,7 +43,7 @@ class MovingMixin:
         device : str
             "cpu", "cuda" (the first GPU) or "cuda:<number>".
         precision : {"float32", "tf32", "bf16"}
-            How a GPU multiplies matrices. The last two round what is multiplied to 11 and 8 bits, and add in float32;
+            How a GPU multiplies matrices. The last two round the factors to 11 and 8 bits, and add in float32;
             weights, gradients and everything else stay float32. Only for models of dtype float32.
 
         Returns
@@ -64,8 +64,8 @@ class MovingMixin:
 
         Notes
         -----
-        The same numbers are drawn for dropout and noise on all devices, and the same batches; sums are made in another
-        order, so results differ in their last bits, and training slowly drifts apart.
+        Dropout, noise and batches use the same random numbers on all devices. Sums are added in another
+        order, so results differ in their last bits, and trainings slowly drift apart.
         """
         if self._fitting:
             raise RuntimeError("to: the model is being trained by fit (in another thread, or from a callback)")
@@ -102,7 +102,7 @@ class MovingMixin:
 
     @contextmanager
     def _on(self, device: str | None) -> Iterator[None]:
-        """Have the model on a device for one call; None leaves it where it is."""
+        """Move the model to a device for one call; None leaves it where it is."""
         if device is None or device == self._device:
             yield
             return
@@ -127,11 +127,11 @@ class MovingMixin:
                 where = f"cuda:{rows.array.device.number}"
                 if placement is None:
                     raise TypeError(
-                        f"{what}x: is on the GPU {where!r}, but the model on the CPU: move the model with "
+                        f"{what}x: is on the GPU {where!r}, but the model is on the CPU: move the model with "
                         f"to({where!r}), or copy the data to a NumPy array"
                     )
                 if placement.name != where:
-                    raise ValueError(f"{what}x: is on the GPU {where!r}, but the model on {placement.name!r}")
+                    raise ValueError(f"{what}x: is on the GPU {where!r}, but the model is on {placement.name!r}")
         return feed if placement is None else placement.place(feed)
 
 

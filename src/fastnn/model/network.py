@@ -1,4 +1,4 @@
-"""The network beneath a model: its architecture, buffers and weights, and what it tells about itself."""
+"""The base class of models: architecture, buffers and weights, and their inspection."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from fastnn.training.objective import Objective
 _MAX_ENDS = 20
 
 
-# what may be assigned: a misspelt name would be ignored in silence
+# attributes that may be assigned: a misspelt name would otherwise be ignored silently
 _ATTRIBUTES = ("history", "name", "stop_training", "trainable")
 
 
-# stands for every layer, where None might be the name of a layer that has none
+# stands for every layer, because None could be the name of a layer without a name
 class _All:
     def __repr__(self) -> str:
         return "all"
@@ -62,14 +62,14 @@ class Network(MovingMixin):
     """An architecture with weights; `fastnn.Model` adds training and prediction."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse methods that other libraries call, and that would never be called here."""
+        """Refuse methods that other libraries call, but fastnn never would."""
         super().__init_subclass__(**options)
         for name in _NEVER_CALLED:
             if name in cls.__dict__:
                 raise TypeError(
                     f"{cls.__name__}.{name} would never be called: a training step is compiled. Layers, losses and "
                     "optimizers may be user-defined (layers.Custom, losses.Custom, optimizers.Custom), and "
-                    "Model.learner(gradients=True) gives gradients to a training loop of your own"
+                    "Model.learner(gradients=True) gives gradients to a custom training loop"
                 )
 
     def _begin(self, seed: int | np.random.Generator | None, dtype: str, device: str, name: str | None) -> None:
@@ -96,7 +96,7 @@ class Network(MovingMixin):
         self._callbacks: CallbackList | None = None
         self._resumable: dict[str, Any] | None = None
         self._fitting = False
-        #: whether the latest loss of `train_on_batch` was no finite number
+        #: whether the latest loss of `train_on_batch` was not finite
         self._bad_loss = False
         self._quick: dict[Any, Any] = {}
 
@@ -127,13 +127,13 @@ class Network(MovingMixin):
             self._bind()
 
     def _bind(self) -> None:
-        """Bind what `compile` was given to the architecture; models that train define it."""
+        """Bind the arguments of `compile` to the architecture; models that train define it."""
 
     def __setattr__(self, name: str, value: object) -> None:
         guarded = not name.startswith("_") and name not in _ATTRIBUTES
         if guarded and "_fitting" in self.__dict__ and type(self).__module__.startswith("fastnn."):
             raise AttributeError(
-                f"{type(self).__name__}.{name} cannot be assigned; there are {', '.join(_ATTRIBUTES)}, and "
+                f"{type(self).__name__}.{name} cannot be assigned; these can: {', '.join(_ATTRIBUTES)}, and "
                 "optimizer.learning_rate"
             )
         object.__setattr__(self, name, value)
@@ -147,7 +147,7 @@ class Network(MovingMixin):
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers in the order of their use, without inputs."""
+        """The layers in order of use, without inputs."""
         return [layer for layer in self._architecture_or_fail().layers if layer.arity != (0, 0)]
 
     @property
@@ -164,8 +164,8 @@ class Network(MovingMixin):
     def trainable(self) -> bool:
         """Whether any layer is trained.
 
-        Assigning sets `trainable` of all layers, for this model: others that share a layer go on as they were. Models
-        that are made of the layers later begin with what was assigned last.
+        Assigning sets `trainable` of all layers, for this model: others that share a layer are not affected. Models
+        that are made of the layers later start with the value assigned last.
         """
         table = self._table if self.built else None
         return any(layer.trainable if table is None else table.is_trainable(layer) for layer in self.layers)
@@ -175,7 +175,7 @@ class Network(MovingMixin):
         assign_trainable(self.layers, value, self._table if self.built else None)
 
     def get_layer(self, name: str) -> Layer:
-        """Return the layer of a name."""
+        """Return the layer with a name."""
         architecture = self._architecture_or_fail()
         if name not in architecture.labels:
             raise ValueError(f"there is no layer {name!r}; the layers are {list(architecture.labels)}")
@@ -187,12 +187,12 @@ class Network(MovingMixin):
         return sum(entry.size for entry in self._table)
 
     def summary(self, batch_size: int = 32) -> None:
-        """Print layers, shapes, parameters, and the memory that training takes, all known before training.
+        """Print layers, shapes, parameters, and the memory that training takes; works before training.
 
         Parameters
         ----------
         batch_size : int
-            Rows a batch, which decide the memory of activations.
+            Rows per batch, which decide the memory of activations.
         """
         say(inspection.summary(self, positive_int(batch_size, "batch_size")))
 
@@ -226,10 +226,10 @@ class Network(MovingMixin):
         Raises
         ------
         TypeError
-            When the weights are no list of arrays.
+            When the weights are not a list of arrays.
         ValueError
             When the number of arrays or a shape does not fit, elements are masked, or finite numbers are too large for
-            the model's dtype; no weight is changed then.
+            the model's dtype. No weight is changed then.
         """
         self._architecture_or_fail()
         self._runtime.fail_within("set_weights")

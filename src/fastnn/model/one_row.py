@@ -1,4 +1,4 @@
-"""A warning of batches of one row, which have no variance that batch normalisation could learn."""
+"""A warning about batches of one row, which have no variance for batch normalisation to learn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastnn.model.architecture import Architecture
 
 
 def warn_of_one_row(architecture: Architecture) -> None:
-    """Warn the caller of the library when a training step of one sample gives a BatchNorm layer a single row."""
+    """Warn the library's caller when a training step of one sample gives a BatchNorm layer a single row."""
     named = {
         architecture.labels[call.layer]: None
         for call in architecture.calls

@@ -19,7 +19,7 @@ from fastnn.program.layout import align
 from fastnn.program.program import ITEM_SIZES, aligned_zeros
 from fastnn.seeding import derive
 
-# The tables of all models that have a layer.
+# The tables of all models, by layer.
 _tables: weakref.WeakKeyDictionary[Layer, weakref.WeakSet[ParameterTable]] = weakref.WeakKeyDictionary()
 
 
@@ -29,7 +29,7 @@ def assign_trainable(layers: Iterable[Layer], trainable: bool, mine: ParameterTa
     Raises
     ------
     TypeError
-        When the value is no bool.
+        When the value is not a bool.
     """
     for layer in layers:
         others = [table for table in _tables.get(layer, ()) if table is not mine]
@@ -60,7 +60,7 @@ class Entry:
 
 
 class ParameterTable:
-    """Where every weight of an architecture stands.
+    """The place of every weight of an architecture in the flat buffers.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class ParameterTable:
         self.entries = tuple(entries)
         #: size of the buffer of parameters, and of gradients, and of each of the optimizer's slots
         self.nbytes = offset
-        # what was trainable when another model froze or freed a shared layer, for that assignment of the layer's
+        # `trainable` of a shared layer from before another model changed it, for that assignment of the layer's
         self._pinned: dict[Layer, tuple[bool, int]] = {}
         for one in architecture.layers:
             _tables.setdefault(one, weakref.WeakSet()).add(self)
@@ -90,7 +90,7 @@ class ParameterTable:
         return len(self.entries)
 
     def trained(self) -> tuple[bool, ...]:
-        """Tell for each weight whether training changes it by a gradient: not moving averages, nothing frozen."""
+        """Return for each weight whether training changes it by a gradient: not moving averages, nothing frozen."""
         trainable = self.trainable_layers()
         return tuple([entry.spec.trained and trainable[entry.layer] for entry in self.entries])
 
@@ -106,7 +106,7 @@ class ParameterTable:
         return layer.trainable if pinned is None or pinned[1] != layer.assignments else pinned[0]
 
     def pin(self, layer: Layer, trainable: bool) -> None:
-        """Keep a layer as it is here, until it is assigned again."""
+        """Keep a layer's `trainable` in this model, until it is assigned again."""
         self._pinned[layer] = trainable, layer.assignments
 
     def allocate(self, slots: int = 1) -> NDArray[np.uint8]:
@@ -114,13 +114,13 @@ class ParameterTable:
         return aligned_zeros(self.nbytes * slots)
 
     def view(self, buffer: NDArray[np.uint8], entry: Entry, slot: int = 0) -> NDArray[np.floating]:
-        """See one weight in a buffer as an array of its shape."""
+        """Return one weight in a buffer as an array of its shape, without a copy."""
         start = slot * self.nbytes + entry.offset
         flat = buffer[start : start + entry.size * ITEM_SIZES[self.dtype]]
         return flat.view(self.dtype).reshape(entry.spec.shape)
 
     def initialize(self, buffer: NDArray[np.uint8], seed: int) -> None:
-        """Fill a buffer with initial weights; each weight's random numbers depend on its number alone."""
+        """Fill a buffer with initial weights; each weight's random numbers depend only on its number."""
         for index, entry in enumerate(self.entries):
             random = derive(seed, "weights", index)
             try:
@@ -135,7 +135,7 @@ class ParameterTable:
             casts.store(self.view(buffer, entry), values, entry.name)
 
     def weights(self, trained: Sequence[bool]) -> list[Weight]:
-        """Describe the weights as the update's records need them."""
+        """Describe the weights for the update's records."""
         found = []
         for entry, is_trained in zip(self.entries, trained, strict=True):
             regularizer, constraint = entry.spec.regularizer, entry.spec.constraint

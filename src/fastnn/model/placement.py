@@ -1,8 +1,8 @@
-"""A model on a GPU: copies of its buffers there, data that are brought there, and runs of its programs.
+"""A model on a GPU: copies of its buffers, data copied to the device, and runs of its programs.
 
-The buffers of a `Runtime` stay the host's. Each has a copy on the device; which of the two is newer is known, and
-the other one follows when it is asked for: what reads or writes weights in Python sees them as they are, at the cost
-of a copy where a run has changed them.
+The buffers of a `Runtime` stay on the host. Each has a copy on the device, and a `_Mirror` knows which of the two is
+newer. The other one is updated when it is needed: Python always reads and writes the current weights, at the cost
+of a copy if a run has changed them.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from fastnn.training.data import Rows
     from fastnn.training.feed import Feed
 
-# to ask the driver how much memory is free takes longer than a small prediction
+# asking the driver how much memory is free takes longer than a small prediction
 _ALWAYS_FITS = 1 << 24
-# data that take more of the device's free memory are streamed
+# data that take a larger share of the device's free memory are streamed
 _SHARE_OF_MEMORY = 0.5
-# a block of context, accumulators and hyper rows that grew by and by would need new graphs each time
+# if this block of context, accumulators and hyper rows grew in small steps, each would need new graphs
 _LEAST_CONTROL = 1 << 17
 _MIRRORED = (Buffer.PARAMETERS, Buffer.GRADIENTS, Buffer.OPTIMIZER)
 
@@ -45,18 +45,18 @@ class _Mirror:
         self._host_newer, self._device_newer = True, False
 
     def fetch(self, host: NDArray[np.uint8]) -> None:
-        """Bring the host's buffer up to date; the caller may then write to it."""
+        """Update the host's buffer if the device's is newer; the caller may then write to it."""
         if self._device_newer:
             self._device.read(self._memory.address, host)
             self._device_newer = False
         self._host_newer = True
 
     def replaced(self) -> None:
-        """Take notice that the host has another buffer now."""
+        """Note that the host has another buffer now."""
         self._host_newer, self._device_newer = True, False
 
     def place(self, host: NDArray[np.uint8]) -> int:
-        """Bring the device's buffer up to date and return its address."""
+        """Update the device's buffer if the host's is newer, and return its address."""
         if self._memory is None or self._memory.nbytes < host.nbytes:
             self._memory = self._device.allocate(host.nbytes)
             self._host_newer = True
@@ -66,18 +66,18 @@ class _Mirror:
         return int(self._memory.address)
 
     def changed(self) -> None:
-        """Take notice that a run has changed the device's buffer."""
+        """Note that a run has changed the device's buffer."""
         self._device_newer = True
 
 
 class Placement:
-    """What a model has on one GPU.
+    """A model's buffers and programs on one GPU.
 
     Parameters
     ----------
     device : Device or SimulatedDevice
     precision : {"float32", "tf32", "bf16"}
-        Of matrix products.
+        Precision of matrix products.
     """
 
     def __init__(self, device: Any, precision: str) -> None:
@@ -95,7 +95,7 @@ class Placement:
         return f"cuda:{self.device.number}"
 
     def bind(self, program: Program) -> CudaProgram:
-        """Make a program ready for the device."""
+        """Prepare a program for the device."""
         return CudaProgram(program, self.device, self.precision)
 
     def mirror(self, buffer: Buffer) -> _Mirror:
@@ -111,13 +111,13 @@ class Placement:
         return DeviceArray(self.device, memory.address, shape, dtype, memory)
 
     def upload(self, array: NDArray[Any]) -> DeviceArray:
-        """Copy an array to the device, its rows one behind the other."""
+        """Copy an array to the device, with contiguous rows."""
         made = self.empty(array.shape, array.dtype.name)
         self.device.write(made.device_address, np.ascontiguousarray(array))
         return made
 
     def place(self, feed: Feed) -> Feed:
-        """Return a feed whose arrays are on the device, or, where they are too large, come there as they are needed."""
+        """Return a feed whose arrays are on the device or, if they are too large, are copied there as needed."""
         arrays = [rows.array for _, rows in feed.slots()]
         on_host = not any(isinstance(array, DeviceArray) for array in arrays)
         nbytes = sum(array.nbytes for array in arrays)
@@ -148,9 +148,9 @@ class Placement:
         Parameters
         ----------
         context : ndarray, int64, shape (CONTEXT_WORDS,)
-            On the host; its counters are read, and written when all has run.
+            On the host; its counters are read, and written after the run.
         flat : sequence of ndarray
-            The host's parameters, gradients and optimizer state; empty ones are not placed.
+            The host's parameters, gradients and optimizer state; empty ones are skipped.
         """
         if not isinstance(work.addresses, Streaming):
             with interrupts_later():
@@ -185,8 +185,8 @@ class Placement:
         context: NDArray[np.int64],
         flat: Sequence[NDArray[np.uint8]],
     ) -> Callable[[], int]:
-        """Launch a program, and return what waits until all has run and tells how many steps were finished."""
-        # weights of this run alone are kept until it is done
+        """Launch a program; returns a function that waits for its end and returns the number of finished steps."""
+        # weights for this run alone are kept until it ends
         temporary = None if work.parameters is None else self.upload(work.parameters)
         addresses = self.addresses(bound, work, flat)
         if temporary is not None:
@@ -200,7 +200,7 @@ class Placement:
 
         def finish(kept: object = temporary) -> int:
             self.device.read(address, control.block[: control.answered])
-            # not before: where the GPU has failed, the host's are what is left
+            # not earlier: if the GPU has failed, the host's copies are still valid
             for mirror in changes:
                 mirror.changed()
             return control.take(context, steps)
@@ -208,7 +208,7 @@ class Placement:
         return finish
 
     def changed_by(self, bound: CudaProgram, but: Sequence[Buffer] = ()) -> list[_Mirror]:
-        """Return the copies of the model's buffers that a program changes, but for some."""
+        """Return the copies of the model's buffers that a program changes, except some."""
         return [mirror for buffer, mirror in self._mirrors.items() if buffer in bound.writes and buffer not in but]
 
     def scratch(self, bound: CudaProgram) -> int:
@@ -216,7 +216,7 @@ class Placement:
         return self._grown("scratch", bound.scratch_bytes)
 
     def addresses(self, bound: CudaProgram, work: Pass, flat: Sequence[NDArray[np.uint8]]) -> dict[int, int]:
-        """Bring the model's buffers up to date on the device, and return the address of every buffer."""
+        """Update the model's buffers on the device, and return the address of every buffer."""
         found: dict[int, int] = {}
         for buffer, host in zip(_MIRRORED, flat, strict=True):
             if host.nbytes:
@@ -232,7 +232,7 @@ class Placement:
         return found
 
     def _grown(self, name: str, nbytes: int) -> int:
-        """Return the address of memory that is kept between runs, of at least so many bytes."""
+        """Return the address of memory that is kept between runs, of at least `nbytes` bytes."""
         held = self._memory.get(name)
         if held is None or held.nbytes < nbytes:
             self._memory.pop(name, None)

@@ -1,4 +1,4 @@
-"""What a model computes from many rows without learning: outputs, losses and metrics."""
+"""Prediction and evaluation: outputs, losses and metrics of many rows, without learning."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ class PredictingMixin(FeedingMixin):
         x, y, sample_weight
             As for `fit`; x may be an iterable of batches.
         batch_size : int, optional
-            Rows at a time; does not change the result but for rounding, unless there are `steps`.
+            Rows at a time; changes the result only by rounding, unless `steps` is given.
         verbose : {0, 1}
-            1 prints the result.
+            1 prints the result, 0 nothing.
         return_dict : bool
-            False gives a list, the loss first, or the loss alone where there is nothing else, as Keras does by
+            False returns a list, the loss first, or only the loss if there is nothing else, as Keras does by
             default.
         device : str, optional
             Where to evaluate, such as "cuda"; see `to`.
         steps : int, optional
-            Batches to evaluate, the first ones; of 32 rows by default.
+            Evaluate only this many batches, of 32 rows by default.
         """
         if steps is not None:
             steps = positive_int(steps, "steps")
@@ -67,7 +67,7 @@ class PredictingMixin(FeedingMixin):
         with self._on(device):
             totals, rows = self._evaluate(x, y, sample_weight, iterable, batch_size, steps)
         if self._objective is not objective:
-            raise RuntimeError("the model was compiled anew while it was evaluated")
+            raise RuntimeError("the model was compiled again while it was evaluated")
         logs = objective.results(totals, rows)
         if verbose == 1:
             say(" - ".join(quantities({name: one for name, one in logs.items() if isinstance(one, float)}, ": ")))
@@ -77,7 +77,7 @@ class PredictingMixin(FeedingMixin):
     def _evaluate(
         self, x: Any, y: Any, sample_weight: Any, iterable: bool, batch_size: int | None, steps: int | None
     ) -> tuple[NDArray[np.float64], int]:
-        """Return the accumulators over all rows, and how many rows there were."""
+        """Return the accumulators over all rows, and the number of rows."""
         if iterable:
             return batches.evaluate(self, x, steps)
         feed, size = self._feed(x, y, sample_weight, None), self._batch(batch_size)
@@ -101,7 +101,7 @@ class PredictingMixin(FeedingMixin):
             raise TypeError(f"x: expected one batch, got {type(x).__name__}, an iterable of batches: use predict")
         return self.predict(x)
 
-    # `| Any`: lists for several outputs, which a checker would have to be told of in each call
+    # `| Any`: lists for several outputs; without it each caller would need a cast
     def predict(
         self,
         x: Any,
@@ -117,18 +117,18 @@ class PredictingMixin(FeedingMixin):
         x : array of shape (n, *input_shape), list or dict of arrays, or an iterable of batches of inputs
             Batches may be tuples (x, y), as for `fit`.
         batch_size : int, optional
-            Rows at a time; does not change the result but for rounding, unless there are `steps`.
+            Rows at a time; changes the result only by rounding, unless `steps` is given.
         verbose
-            Taken for the sake of code written for Keras; nothing is shown.
+            Accepted for code written for Keras; nothing is shown.
         steps : int, optional
-            Batches to predict, the first ones; of 32 rows by default.
+            Predict only this many batches, of 32 rows by default.
         device : str, optional
             Where to predict, such as "cuda"; see `to`.
 
         Returns
         -------
         array, or list of arrays
-            `fastnn.DeviceArray` where x is on a GPU, else NumPy arrays.
+            `fastnn.DeviceArray` if x is on a GPU, else NumPy arrays.
         """
         if device is not None and device != self._device:
             with self._on(device):

@@ -1,8 +1,8 @@
-"""A run on a GPU that is made ready once and then started again and again, for few rows at a time.
+"""A run on a GPU that is captured once and then replayed, for few rows at a time.
 
-Its data come through locked memory of the host that stays, and the copies are part of the graph that the driver
-replays: a run is one call of the driver, and one that waits. What it was made ready for may change (memory that had to
-grow, buffers that were replaced): then it says so instead of running.
+Its data go through locked memory of the host that is kept, and the copies are part of the graph that the driver
+replays: a run is one call of the driver, and one that waits. If the memory that it was captured for has changed
+(grown or replaced buffers), it returns None instead of running.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Prepared:
     placement : Placement
     bound : CudaProgram
     work : Pass
-        Its arrays are written by the caller before a run, and hold the results behind it.
+        Its arrays are written by the caller before a run, and hold the results after it.
     flat : sequence of ndarray
         The host's parameters, gradients and optimizer state.
     feed : Feed
         On the device.
     data : sequence of (int, ndarray)
-        Data slots, and arrays in locked memory that are copied there.
+        Data slots, and the arrays in locked memory that are copied to them.
     results : sequence of ndarray
         Arrays in locked memory, for all results of the feed.
     """
@@ -55,7 +55,7 @@ class Prepared:
         self, placement: Placement, bound: CudaProgram, work: Pass, flat: Flat, feed: Feed,
         data: Sequence[tuple[int, NDArray[Any]]], results: Sequence[NDArray[Any]],
     ) -> None:  # fmt: skip
-        # not above: a model on the CPU does without Numba
+        # not at the top: a model on the CPU does not import Numba
         from fastnn.model.control import Control
 
         device = placement.device
@@ -81,7 +81,7 @@ class Prepared:
         self._changes = placement.changed_by(bound)
 
     def run(self, context: NDArray[np.int64], flat: Flat) -> int | None:
-        """Run the step and return how many steps were finished, or None if it would have to be made ready anew."""
+        """Run the step and return the number of finished steps, or None if it has to be captured again."""
         placement = self._placement
         if placement.generation != self._generation:
             return None
@@ -92,7 +92,7 @@ class Prepared:
         try:
             self._graph.launch(1)
         finally:
-            # also behind a Ctrl-C: the next run writes where this one still copies
+            # also after a Ctrl-C: the next run writes where this one still copies
             placement.device.synchronize()
         for mirror in self._changes:
             mirror.changed()

@@ -1,4 +1,4 @@
-"""From an architecture and an objective to a program: what is gathered, computed, measured, updated, stored."""
+"""Make programs of an architecture and an objective: gather, compute, measure, update, store."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from fastnn.training.objective import LOSSES, PENALTY, SCRATCH, Measure, Objecti
 
 
 class TargetLayout(NamedTuple):
-    """How the targets of one output arrive: their source, and whether they are labels."""
+    """The targets of one output: their source, and whether they are labels."""
 
     source: Source
     labels: bool
 
 
 class Request(NamedTuple):
-    """All that decides what a program is, besides the model: the key under which it is kept.
+    """Everything that determines a program, besides the model: its key in the cache of programs.
 
     Named tuples are hashed and compared several times faster than data classes.
 
@@ -69,7 +69,7 @@ def task_of(table: ParameterTable, objective: Objective | None, optimizer: Optim
     Raises
     ------
     ValueError
-        When something that is to be trained lies behind an activation without a gradient.
+        When weights to be trained are before an activation without a gradient.
     """
     graph, places, parameters, inputs, outputs = network(table, training=request.training)
     sources = {x.id: source for x, source in zip(inputs, request.inputs, strict=True)}
@@ -87,7 +87,7 @@ def task_of(table: ParameterTable, objective: Objective | None, optimizer: Optim
             wanted += inputs if request.kind == "input_gradients" else []
             gradients = differentiate(graph, losses, wanted)
             accumulating = place_gradients(table, parameters, gradients, places)
-            # what no loss depends on has no gradient, and is left as it is
+            # weights that no loss depends on have no gradient, and are not changed
             trained = tuple(tensor.id in gradients for tensor in parameters)
             if request.kind == "input_gradients":
                 _store_input_gradients(graph, inputs, gradients, request)
@@ -131,9 +131,9 @@ def network(
 
 
 def output_ends(table: ParameterTable) -> tuple[tuple[End, ...], ...]:
-    """Return for each output what is known of its values in inference.
+    """Return for each output what is known about its values in inference.
 
-    A linear activation layer changes nothing; as the last one it leaves it to the loss what the values mean.
+    A linear activation layer changes nothing; as the last layer it leaves the meaning of the values to the loss.
     """
     graph, _, _, _, outputs = network(table, training=False)
     found = []
@@ -202,7 +202,7 @@ _FUSED = {
 
 
 def _fused_formula(graph: Graph, prediction: Tensor, formula: str) -> tuple[Tensor, str]:
-    """Take the loss of the logits where probabilities are made from them: stable, and one record less."""
+    """Take the loss from the logits if the probabilities are computed from them: stable, and one record less."""
     for (function, of_probabilities), of_logits in _FUSED.items():
         if formula == of_probabilities:
             logits = before(graph, prediction, function)
@@ -257,7 +257,7 @@ def place_gradients(
     gradients: dict[int, list[Tensor]],
     places: dict[int, Place],
 ) -> frozenset[int]:
-    """Put every gradient where its parameter's is kept; all uses of a parameter but the first are added."""
+    """Put every gradient in its parameter's place in the buffer; later uses of a parameter are added to the first."""
     accumulating = set()
     for entry, tensor in zip(table, parameters, strict=True):
         for index, gradient in enumerate(gradients.get(tensor.id, [])):

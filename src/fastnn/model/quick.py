@@ -1,11 +1,11 @@
-"""Quick predictions: the general path on arrays that stay, for few rows at a time.
+"""Quick predictions: a cache of prepared calls, for few rows at a time.
 
 The first prediction of rows of some shape and dtype takes the general path, and then once more on a copy of the rows.
-On a GPU, where to make it ready takes longer than the call, that is the second one, and rows are always copied (see
-`prepared.py`). What that made (checked rows, program, context, array of results) is kept, and is right for all rows of
+On a GPU, where preparing takes longer than the call, the second prediction does so, and rows are always copied (see
+`prepared.py`). The checked rows, program, context and array of results are kept. They are right for all rows of
 that shape and dtype, because the checks of a plain `numpy.ndarray` look at nothing else. So later predictions start the
-program on contiguous rows as they are, or on a copy where the kept rows were, and copy the result out: nothing is
-allocated but the result.
+program on contiguous rows in place, or on a copy in the kept rows, and copy the result out. Only the result is
+allocated.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fastnn.model.runtime import Runtime
     from fastnn.training.feed import Feed
 
-#: it returns False where it is not right any more, and the general path has to predict
+#: it returns False if it is no longer valid, and the general path has to predict
 Predict = Callable[[Any], Any]
 
 
@@ -43,31 +43,31 @@ class Kept(NamedTuple):
     Attributes
     ----------
     predict : callable
-        Of such rows.
+        Predicts such rows.
     test : callable, optional
-        Of any object: predicts it, or returns False where it is no contiguous array of that shape and dtype.
+        Takes any object: predicts it, or returns False if it is not a contiguous array of that shape and dtype.
     """
 
     predict: Predict
     test: Predict | None
 
 
-#: The key under which the test of the latest prediction is: it saves looking rows up.
+#: The key of the latest prediction's test, which is tried first to avoid a lookup.
 LATEST = "latest"
 
-#: More than this is not copied to and fro: the general path reads it in place.
+#: Larger arrays are not copied in and out: the general path reads them in place.
 MOST_BYTES = 1 << 18
 
 
 def learn(model: FeedingMixin, x: Any, batch: int) -> None:
-    """Keep what predicts rows like x in the model's runtime, if they are few.
+    """Keep a prediction for rows like x in the model's runtime, if they are few.
 
     Parameters
     ----------
     x : array, or list of arrays by input
         Rows that the general path has just predicted.
     batch : int
-        The most rows of a batch in the general path: more are not predicted at once.
+        The largest number of rows of a batch in the general path: more are not predicted at once.
     """
     parts = x if type(x) is list else [x]
     if not all(type(part) is np.ndarray for part in parts):
@@ -75,26 +75,26 @@ def learn(model: FeedingMixin, x: Any, batch: int) -> None:
     if len(parts[0]) > batch or sum(part.nbytes for part in parts) > MOST_BYTES:
         return
     runtime, key = model._runtime, key_of(x)
-    # all of it: another thread may move the model, and what is kept is right for one place only
+    # under the lock throughout: another thread may move the model, and an entry is valid on one device only
     with runtime.lock:
         known = runtime.quick.get(key)
         if known is _NEVER or (runtime.placement is None and known is not None):
-            # there already: its arrays were in use, by a call that this one has interrupted
+            # kept already, but its arrays were in use by a call that this one has interrupted
             return
         if runtime.placement is not None and known is None:
-            # what comes once may never come again, and to make it ready takes longer than the call
+            # a shape seen once may never come again, and preparing takes longer than the call
             keep(runtime.quick, key, _SEEN, _MARKERS)
             return
         try:
             with interrupts_later():
                 made = _make(model, x, parts)
         except DeviceMemoryError:
-            made = _NEVER  # the prediction itself has found room
+            made = _NEVER  # the prediction itself has found enough memory
         keep(runtime.quick, key, made, _MARKERS)
 
 
 def _make(model: FeedingMixin, x: Any, parts: list[NDArray[Any]]) -> Kept:
-    """Make what predicts rows like x, or `_NEVER`."""
+    """Make the prediction for rows like x, or return `_NEVER`."""
     runtime, wanted = model._runtime, [(part.shape, part.dtype) for part in parts]
     placement = runtime.placement
     rows = [np.empty(*each) for each in wanted] if placement is None else locked(placement.device, wanted)
@@ -121,16 +121,16 @@ def _refuse(x: Any) -> bool:
     return False
 
 
-#: of rows that came once, and of those that the general path has to predict
+#: markers: for rows that came once, and for rows that the general path has to predict
 _SEEN, _NEVER = Kept(_refuse, None), Kept(_refuse, None)
 _MARKERS = (_SEEN, _NEVER)
 
 
 def keep(kept: dict[Any, Any], key: Any, value: Any, markers: Collection[Any], most: int = 64) -> None:
-    """Put a value into a dictionary of at most so many, in place of the oldest marker, or else of the oldest value."""
+    """Put a value into a dictionary of at most `most`, instead of the oldest marker, or else of the oldest value."""
     kept.pop(key, None)
     while len(kept) >= most:
-        # a copy of the dictionary, which others may empty
+        # a copy of the dictionary, which other threads may empty
         held = list(kept.items())
         oldest = next((each for each, marker in held if any(marker is one for one in markers)), None)
         kept.pop(held[0][0] if oldest is None and held else oldest, None)
@@ -138,7 +138,7 @@ def keep(kept: dict[Any, Any], key: Any, value: Any, markers: Collection[Any], m
 
 
 def key_of(x: Any) -> Any:
-    """Return the key of an array, or a list of arrays, in a runtime's quick predictions; None has none."""
+    """Return the key of an array or a list of arrays in a runtime's quick predictions, or None if it has none."""
     if type(x) is np.ndarray:
         return x.shape, x.dtype
     if type(x) is list:
@@ -147,7 +147,7 @@ def key_of(x: Any) -> Any:
 
 
 def find(kept: dict[Any, Any], x: Any) -> Predict | None:
-    """Return the prediction of such rows, and make it the latest; None where there is none."""
+    """Return the prediction of such rows, and make it the latest; None if there is none."""
     found = kept.get(key_of(x))
     if found is None:
         return None
@@ -158,7 +158,7 @@ def find(kept: dict[Any, Any], x: Any) -> Predict | None:
 
 
 def _on_device(model: FeedingMixin, feed: Feed, rows: list[NDArray[Any]], single: bool) -> Predict:
-    """Make the prediction by a run that is ready on the GPU; it returns False where that has to be made anew."""
+    """Make the prediction by a captured run on the GPU; it returns False if that has to be captured again."""
     runtime, placement = model._runtime, model._runtime.placement
     assert placement is not None
     there = placement.bring(feed)
@@ -201,7 +201,7 @@ def _freeze(runtime: Runtime, bound: BoundProgram, feed: Feed, rows: list[NDArra
         predict, test = _directly(runtime.lock, made[0], rows[0], context, bound)
         found = Kept(predict, test)
         test.kept = predict  # type: ignore[attr-defined]
-    # what the addresses in the context and the entry point to lives as long as the function
+    # the memory that the context and the entry point to lives as long as the function
     predict.kept = (bound, context, kept, made)  # type: ignore[attr-defined]
     return found
 
@@ -209,8 +209,8 @@ def _freeze(runtime: Runtime, bound: BoundProgram, feed: Feed, rows: list[NDArra
 def _directly(
     lock: threading.RLock, direct: DirectRows, rows: NDArray[Any], context: NDArray[np.int64], bound: BoundProgram
 ) -> tuple[Predict, Predict]:
-    """Make the prediction that reads rows where they are, or else from a copy in `rows`, and the test."""
-    # half the cost of `with`; the child of a fork, whose locks are new, forgets these functions
+    """Make the prediction that reads rows in place, or else from a copy in `rows`, and its test."""
+    # costs half of `with`; the child of a fork, whose locks are new, drops these functions
     acquire, release, runner = lock.acquire, lock.release, Runner(context)
 
     def test(x: Any) -> Any:
@@ -226,12 +226,12 @@ def _directly(
         nonlocal busy
         with lock:
             if busy:
-                return False  # the rows' place is taken: a signal handler or a finalizer has interrupted this function
+                return False  # the rows are in use: a signal handler or a finalizer has interrupted this function
             try:
                 busy = True
                 result = direct(x)
                 if result is False:
-                    # also after an exception that `test` has met
+                    # also after an exception in `test`
                     context[Counter.STATUS] = Status.RUNNING
                     rows[...] = x
                     result = direct(rows)

@@ -1,4 +1,4 @@
-"""Calls that read a model for longer than one run: what they have interrupted them may not change it meanwhile."""
+"""Calls that read a model for longer than one run; a handler that interrupts them may not change it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 
 class _Model(Protocol):
-    """What is asked of a model."""
+    """The parts of a model that `reads` needs."""
 
     _runtime: Any
 
@@ -32,7 +32,7 @@ def reads(method: Callable[Concatenate[N, P], R]) -> Callable[Concatenate[N, P],
             return method(self, *args, **kwargs)
         inside, me = self._runtime.inside, get_ident()
         outermost = me not in inside
-        # a store and no call: a Ctrl-C comes before it, or finds the way out
+        # a store and not a call: a Ctrl-C comes before it, or inside the `try`
         try:
             inside[me] = True
             return method(self, *args, **kwargs)

@@ -44,11 +44,11 @@ _STATUS, _BAD_LOSS_STEP = int(Counter.STATUS), int(Counter.BAD_LOSS_STEP)
 
 @dataclass(frozen=True)
 class Pass:
-    """Where one run of a program finds what is not the model's own.
+    """The bindings of one run: all arrays that a program uses and the model does not own.
 
-    `parameters` takes the place of the model's weights where a program that does not train would change them: batch
-    normalisation in training mode moves its averages. `gradients` takes the place of the model's on the CPU, since
-    what asks for them may have interrupted a training step.
+    `parameters` replaces the model's weights if a program that does not train would change them: batch
+    normalisation in training mode moves its averages. `gradients` replaces the model's on the CPU, since
+    the caller may have interrupted a training step.
     """
 
     addresses: Mapping[int, int]
@@ -72,12 +72,12 @@ class Runtime:
     def __init__(self, table: ParameterTable, seed: int) -> None:
         self.table = table
         self.lock = threading.RLock()
-        #: where the model is when it is on a GPU
+        #: the model's buffers on a GPU, if it is on one
         self.placement: Placement | None = None
         self._flat = [table.allocate(), table.allocate(0), table.allocate(0)]
         self._arena = aligned_zeros(0)
         self._programs: OrderedDict[tuple[Request, tuple[bool, ...]], BoundProgram] = OrderedDict()
-        #: counters of training: they outlive a run, so that training can stop and go on anywhere
+        #: counters of training: they outlive a run, so that training can stop and continue anywhere
         self.training = new_context(seed)
         #: the optimizer that the state belongs to
         self.attached: Optimizer | None = None
@@ -85,13 +85,13 @@ class Runtime:
         self.first_step = 0
         self._other = new_context(seed)
         self._made_for: tuple[Objective | None, Optimizer | None] = (None, None)
-        #: all that decides what programs are besides the request; None where they are not shared with other models
+        #: everything that determines programs besides the request; None if they are not shared with other models
         self._signature: Hashable = None
         self._runners: dict[bool, Runner] = {}
         self._epochs: Epochs | None = None
-        #: threads in a call that reads more than one run does, such as `evaluate`, or in `train_on_batch`
+        #: threads in a call that reads for longer than one run, such as `evaluate`, or in `train_on_batch`
         self.inside: dict[int, bool] = {}
-        # the thread whose run is being prepared or done with the memory that runs share, under the lock; 0: none
+        # the thread that prepares or does a run in the memory that runs share, under the lock; 0: none
         self._running = 0
         #: see `fastnn.model.quick`; emptied when an address, a lock or the number of threads changes
         self.quick: dict[Any, Any] = {}
@@ -99,7 +99,7 @@ class Runtime:
         self.quick_steps: dict[Any, Callable[[Any, Any, Any], bool | None]] = {}
         _runtimes[weakref.ref(self, _forgotten)] = None
 
-    # --- the flat buffers: the host's, brought up to date where a GPU has changed its copy -----------------------
+    # --- the flat buffers: the host's, updated first if a GPU has changed its copy ------------------------------
 
     @property
     def parameters(self) -> NDArray[np.uint8]:
@@ -117,7 +117,7 @@ class Runtime:
 
     @property
     def optimizer_state(self) -> NDArray[np.uint8]:
-        """The optimizer's slots, one behind the other."""
+        """The optimizer's slots, concatenated."""
         return self._host(_OPTIMIZER)
 
     @optimizer_state.setter
@@ -136,7 +136,7 @@ class Runtime:
             self.placement.mirror(Buffer(buffer)).replaced()
 
     def move(self, placement: Placement | None) -> None:
-        """Go to a GPU, or back to the CPU."""
+        """Move to a GPU, or back to the CPU."""
         with self.lock:
             for buffer in (_PARAMETERS, _GRADIENTS, _OPTIMIZER):
                 self._host(buffer)
@@ -145,7 +145,7 @@ class Runtime:
             self.forget_quick()
 
     def empty(self, shape: tuple[int, ...]) -> Any:
-        """Make an array for results, where the model is."""
+        """Make an array for results, on the model's device."""
         if self.placement is not None:
             return self.placement.empty(shape, self.table.dtype)
         return np.empty(shape, self.table.dtype)
@@ -153,7 +153,7 @@ class Runtime:
     # --- programs -----------------------------------------------------------------------------------------
 
     def attach(self, optimizer: Optimizer | None) -> None:
-        """Allocate gradients and fresh optimizer state; programs made before are forgotten."""
+        """Allocate gradients and fresh optimizer state; drops earlier programs."""
         slots = () if optimizer is None else optimizer.slot_initial
         with self.lock:
             self.forget()
@@ -161,24 +161,24 @@ class Runtime:
             self.first_step = self.step_count()
             state = self.table.allocate(len(slots))
             for slot, initial in enumerate(slots):
-                if initial:  # the memory is zero, and takes no room before it is written
+                if initial:  # the memory is zero, and takes no space until it is written
                     for entry in self.table:
                         casts.store(self.table.view(state, entry, slot), np.asarray(initial), entry.name)
             self.optimizer_state = state
 
     def forget(self) -> None:
-        """Drop all programs, because what they were made for has changed."""
+        """Drop all programs, because the model they were made for has changed."""
         self._programs.clear()
         self._signature = None
         self.quick_steps.clear()
 
     def forget_quick(self) -> None:
-        """Drop what was prepared with addresses, locks or a number of threads that have changed."""
+        """Drop calls that were prepared with addresses, locks or a number of threads that have changed."""
         self.quick.clear()
         self.quick_steps.clear()
 
     def renew(self) -> None:
-        """Be usable in the child process of a fork, where other threads than this one are not there."""
+        """Make the runtime usable in the child process of a fork, which has no other threads."""
         me = get_ident()
         self.lock = threading.RLock()
         self._running = me if self._running == me else 0
@@ -186,13 +186,13 @@ class Runtime:
         self.forget_quick()
 
     def program(self, request: Request, objective: Objective | None, optimizer: Optimizer | None) -> BoundProgram:
-        """Return the program of a request, making it when it is not kept."""
+        """Return the program of a request; makes it if there is none yet."""
         key = (request, tuple(self.table.trainable_layers()))
         with self.lock:
             if self._made_for[0] is not objective or self._made_for[1] is not optimizer:
                 self.forget()
                 self._made_for = (objective, optimizer)
-            # each step is right by itself: a signal handler that predicts may come between any two
+            # the state is valid after each statement: a signal handler that predicts may run between any two
             bound = self._programs.pop(key, None)
             if bound is None:
                 if request.kind == "train" and request.batch == 1:
@@ -207,7 +207,7 @@ class Runtime:
     def _shared(
         self, key: tuple[Request, tuple[bool, ...]], objective: Objective | None, optimizer: Optimizer | None
     ) -> Any:
-        """Return the program of a request from another model that has it, or make it."""
+        """Return the program of a request, from another model or new."""
         placement = self.placement
 
         def make() -> Any:
@@ -237,14 +237,14 @@ class Runtime:
         bound : BoundProgram or CudaProgram
             From `program`.
         cursor : int, optional
-            The first row. Without it the program trains: it goes on where the training counters stand.
+            The first row. Without it the program trains, and continues from the training counters.
 
         Raises
         ------
         InputNotFiniteError
             When the program checks its input and a row holds NaN or infinity.
         RuntimeError
-            When it comes in the middle of another run, and trains or is on a GPU.
+            When it is called in the middle of another run, and trains or is on a GPU.
         """
         with self.lock:
             if self._running:
@@ -276,7 +276,7 @@ class Runtime:
                 self._running = 0
 
     def _run_apart(self, bound: BoundProgram, work: Pass, steps: int, cursor: int | None) -> int:
-        """Run a program in the middle of another run of the same thread, on a context and memory of its own."""
+        """Run a program in the middle of another run of the same thread, on a separate context and memory."""
         if cursor is None or self.placement is not None:
             raise RuntimeError(
                 "the model is in the middle of a run, which a signal handler or a finalizer has interrupted: "
@@ -292,25 +292,25 @@ class Runtime:
         return done
 
     def fail_within(self, what: str) -> None:
-        """Raise where the calling thread is in the middle of a run, or of a call that a change would spoil."""
+        """Raise if the calling thread is in the middle of a run, or of a call that a change would break."""
         me = get_ident()
         if self._running == me or me in self.inside:
             raise RuntimeError(
                 f"{what}: the model is in use by a call of this thread, which a signal handler, a finalizer or the "
-                "data have interrupted; the model can be read there (predict, evaluate, gradients, get_weights, save), "
-                "but not be changed"
+                "data have interrupted; there the model can be read (predict, evaluate, gradients, get_weights, save), "
+                "but not changed"
             )
 
     def prepared(
         self, bound: Any, work: Pass, feed: Feed, data: Sequence[tuple[int, NDArray[Any]]],
         results: Sequence[NDArray[Any]] = (), *, trains: bool = False,
     ) -> Callable[[], int | None]:  # fmt: skip
-        """Make one step on the GPU ready: see `fastnn.model.prepared`.
+        """Prepare one step on the GPU: see `fastnn.model.prepared`.
 
         Returns
         -------
         function
-            Runs the step on the first rows, as `run` does, but for None where it has to be made ready anew.
+            Runs the step on the first rows, as `run` does; returns None if it has to be captured again.
         """
         from fastnn.model.prepared import Prepared
 
@@ -318,7 +318,7 @@ class Runtime:
         with self.lock:
             self._check(bound, work)
             made = Prepared(self.placement, bound, work, self._flat, feed, data, results)
-        # not the runtime itself: what it keeps must not keep it alive
+        # not the runtime itself: its cache must not keep it alive
         flat, training, dtype = self._flat, self.training, self.table.dtype
         context = training if trains else self._other
 
@@ -333,12 +333,12 @@ class Runtime:
         return run
 
     def run_epochs(self, parts: Sequence[tuple[BoundProgram, int]], work: Pass, laps: Sequence[Lap]) -> int:
-        """Train whole epochs on the calling thread, and return how many steps were finished.
+        """Train whole epochs on the calling thread, and return the number of finished steps.
 
         Parameters
         ----------
         parts : sequence of (BoundProgram, int)
-            Programs, and how many steps of an epoch each one is.
+            Programs, and the number of steps of an epoch that each one runs.
         """
         programs = [bound for bound, _ in parts]
         with self.lock:
@@ -346,7 +346,7 @@ class Runtime:
                 raise RuntimeError("the model is in the middle of a run: nothing can be trained there")
             try:
                 self._running = get_ident()
-                # those that call Python have memory of their own
+                # programs that call Python have separate memory
                 largest = max(programs, key=lambda bound: (bound.program.arena_bytes, bound.calls_python))
                 kept = self._fill(self.training, largest, work)
                 if self._epochs is None:
@@ -361,13 +361,13 @@ class Runtime:
                 self._running = 0
 
     def context_of(self, bound: BoundProgram, work: Pass) -> tuple[NDArray[np.int64], Any]:
-        """Make a context for one program, and return it with what its addresses point to."""
+        """Make a context for one program, and return it with the arrays that it points to."""
         context = new_context(0)
         with self.lock:
             return context, self._fill(context, bound, work)
 
     def _arena_of(self, bound: BoundProgram) -> NDArray[np.uint8]:
-        """Return the memory of a program's values: what runs share, unless Python may run in the midst of it."""
+        """Return the memory of a program's values: shared by runs, unless the program may call Python."""
         nbytes = bound.program.arena_bytes
         if bound.calls_python:
             return aligned_zeros(nbytes)
@@ -380,11 +380,11 @@ class Runtime:
     def _fill(
         self, context: NDArray[np.int64], bound: BoundProgram, work: Pass, arena: NDArray[np.uint8] | None = None
     ) -> Any:
-        """Write a run's addresses into a context; returns what has to be held until the run is done."""
+        """Write a run's addresses into a context; returns the objects to hold until the run ends."""
         if arena is None:
             arena = self._arena_of(bound)
         self._check(bound, work)
-        words = memoryview(context.data)  # a word takes half the time that it takes in an array
+        words = memoryview(context.data)  # writing a word takes half as long as in an array
         parameters, gradients, state = self._flat
         parameters = parameters if work.parameters is None else work.parameters
         gradients = gradients if work.gradients is None else work.gradients
@@ -401,7 +401,7 @@ class Runtime:
         return parameters, gradients, state, arena, work
 
     def _check(self, bound: Any, work: Pass) -> None:
-        """Make sure that the buffers that a program writes to are there, and large enough."""
+        """Make sure that the buffers that a program writes to exist, and are large enough."""
         wanted = bound.program.name in ("train", "gradients") and work.gradients is None
         if wanted and self._flat[_GRADIENTS].nbytes < self.table.nbytes:
             self.gradients = self.table.allocate()
@@ -409,7 +409,7 @@ class Runtime:
 
 
 def fail_where_not_finite(context: NDArray[np.int64], dtype: str) -> None:
-    """Raise InputNotFiniteError where a program has stopped because of its input."""
+    """Raise InputNotFiniteError if a program has stopped because of its input."""
     if context[Counter.STATUS] == Status.NOT_FINITE_INPUT:
         row, step = int(context[Counter.STATUS_DETAIL]), int(context[Counter.STEP])
         raise InputNotFiniteError(row, step + 1, dtype)
@@ -420,14 +420,14 @@ def _address(array: NDArray[Any] | None) -> int:
 
 
 def _check_sizes(bound: BoundProgram, work: Pass, state_bytes: int) -> None:
-    """Raise where `compile`, called while the program was prepared, has left other buffers than it writes to."""
+    """Raise if `compile`, called while the program was prepared, has replaced the buffers that it writes to."""
     program = bound.program
     totals = 0 if work.accumulators is None else work.accumulators.nbytes
     measures, trains = program.name != "predict", program.name == "train"
     if (measures and program.sizes[Buffer.ACCUMULATORS] > totals) or (
         trains and program.sizes[Buffer.OPTIMIZER] > state_bytes
     ):
-        raise RuntimeError("the model was compiled anew while it was in use: by another thread, or by the data")
+        raise RuntimeError("the model was compiled again while it was in use: by another thread, or by the data")
 
 
 def _forgotten(reference: weakref.ref[Runtime]) -> None:
@@ -450,8 +450,8 @@ def _forget_quick(threads: int) -> None:
 
 
 def _living() -> list[Runtime]:
-    """Return the runtimes that are there, while other threads may make some."""
-    # a set of weak references itself cannot be walked meanwhile, the dictionary's keys are copied in one stroke
+    """Return the existing runtimes, while other threads may make new ones."""
+    # a set of weak references cannot be iterated meanwhile; the dictionary's keys are copied in one operation
     return [runtime for reference in list(_runtimes) if (runtime := reference()) is not None]
 
 

@@ -1,4 +1,4 @@
-"""Sequential: a model that is a list of layers, whose input shape may become known later."""
+"""Sequential: a model that is a list of layers; its input shape may become known later."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Sequential(Model):
     Parameters
     ----------
     layers : list of Layer
-        May start with `fastnn.Input(shape)`; then the weights exist at once. Otherwise the input shape comes from
-        `build` or from the first data that the model is trained on.
+        May start with `fastnn.Input(shape)`: then the weights exist at once. Otherwise the input shape comes from
+        `build`, or from the first data that the model is trained on.
     seed, dtype, device, name
         As for `fastnn.Model`.
 
     Raises
     ------
     TypeError, ValueError
-        When something is not a layer, or shapes do not fit (the message names the layer).
+        When an element is not a layer, or shapes do not fit (the message names the layer).
     """
 
     @explained
@@ -60,9 +60,9 @@ class Sequential(Model):
         self._try_build()
 
     def add(self, layer: Layer | Symbol) -> None:
-        """Add a layer at the end; only before the model is built by data or trained."""
+        """Add a layer at the end, unless the model is both compiled and built."""
         if self._optimizer is not None and self.built:
-            raise RuntimeError("layers are added before compile, or before the model is built")
+            raise RuntimeError("layers can be added only before compile, or before the model is built")
         self._append(layer, {id(one) for one in self._stack})
         try:
             self._try_build()
@@ -71,13 +71,13 @@ class Sequential(Model):
             raise
 
     def _append(self, layer: Layer | Symbol, known: set[int]) -> None:
-        """Add a layer at the end; `known` has the ids of those that are there."""
+        """Add a layer at the end; `known` has the ids of the layers before it."""
         if isinstance(layer, Symbol) and not layer.inputs:
             layer = layer.layer
         if not isinstance(layer, Layer):
             raise TypeError(f"expected a layer, got {layer!r}")
         if isinstance(layer, InputLayer) and self._stack:
-            raise ValueError("an Input stands first in a Sequential")
+            raise ValueError("an Input must come first in a Sequential")
         if id(layer) in known:
             raise ValueError(f"layer {layer.label!r} is in the list twice; use fastnn.Model to share weights")
         if layer.arity[0] > 1:
@@ -100,12 +100,12 @@ class Sequential(Model):
         Parameters
         ----------
         input_shape : tuple of int
-            Shape of one sample; a leading None stands for the batch axis.
+            Shape of one sample, optionally with a leading None for the batch axis.
 
         Raises
         ------
         ValueError
-            When a layer cannot take its input, or the model is built for another shape.
+            When a layer cannot take its input, or the model is already built for another shape.
         """
         if isinstance(input_shape, Sequence) and len(input_shape) > 0 and input_shape[0] is None:
             input_shape = input_shape[1:]
@@ -128,7 +128,7 @@ class Sequential(Model):
         self._realize(Architecture.of([start], [symbol]))
 
     def summary(self, batch_size: int = 32) -> None:
-        """Print what `Model.summary` does; before the input shape is known, the layers alone."""
+        """Print what `Model.summary` does, or only the layers while the input shape is unknown."""
         if self.built:
             super().summary(batch_size)
         else:

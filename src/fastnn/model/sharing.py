@@ -1,8 +1,8 @@
-"""Programs that models share: one that is made of equal layers, for an equal objective, is made once.
+"""Programs that models share: models with equal layers and objectives use the same ones.
 
-A program says nothing about where a model's memory is, so any model of the same architecture can run it. To make the
-two of a training takes 3 ms of Python, as long as ten epochs of a small network, and while a thread makes them no
-other one runs Python.
+A program holds no addresses of a model's memory, so any model of the same architecture can run it. Making the
+two programs of a training takes 3 ms of Python, as long as ten epochs of a small network, and meanwhile no other
+thread runs Python.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from fastnn.model.architecture import Architecture
 from fastnn.optimizers import Optimizer
 from fastnn.training.objective import Objective
 
-# programs live as long as a model has them
+# a program lives as long as a model uses it
 _programs: weakref.WeakValueDictionary[Hashable, BoundProgram] = weakref.WeakValueDictionary()
 # held while a program is made, so that two threads that need the same one do not both make it
 _lock = ForkSafeLock()
 
 
 def shared(key: Hashable, make: Callable[[], BoundProgram]) -> BoundProgram:
-    """Return the program of a key, from whichever model has it, or else make it."""
+    """Return the program of a key, from any model that has it, or else make it."""
     with _lock:
         found = _programs.get(key)
         if found is None:
@@ -40,7 +40,7 @@ class _Unknown(Exception):
 def signature(
     architecture: Architecture, dtype: str, objective: Objective | None, optimizer: Optimizer | None
 ) -> Hashable:
-    """Return all of a model that decides what its programs are; None where it has parts that users have defined."""
+    """Return everything of a model that determines its programs, or None if parts of it are user-defined."""
     update = None
     if optimizer is not None:
         update = (optimizer.formula, optimizer.slots, optimizer.clipvalue, optimizer.clipnorm,
@@ -60,6 +60,6 @@ def _spelt(value: Any) -> Hashable:
     kind = type(value)
     if not dataclasses.is_dataclass(kind) or not kind.__module__.startswith("fastnn."):
         raise _Unknown
-    # whether a layer is trained may change, and is part of the key of a program
+    # `trainable` may change, and is part of a program's key instead
     names = [field.name for field in dataclasses.fields(value) if field.name != "trainable"]
     return kind, tuple([_spelt(getattr(value, name)) for name in names])

@@ -1,7 +1,7 @@
-"""Data that do not fit into a GPU's memory: rows are brought there in chunks, while the steps on earlier rows run.
+"""Data that do not fit into a GPU's memory: rows are copied there in chunks, while the steps on earlier rows run.
 
-The host puts the rows of a chunk in order, in memory that is locked for the copy; the copy runs in a stream of its own,
-into one of two places on the device. Rows stand there in the order in which they are used, so programs read them
+The host puts the rows of a chunk in order, in memory that is locked for the copy. The copy runs in a separate stream,
+into one of two places on the device. There the rows are in the order in which they are used, so programs read them
 without an index.
 """
 
@@ -19,7 +19,7 @@ from fastnn.program.layout import align
 from fastnn.training.data import Rows
 from fastnn.training.feed import Feed
 
-#: bytes of a chunk: large enough for the copy's speed, and for some milliseconds of steps
+#: bytes of a chunk: enough for fast copies, and for some milliseconds of steps
 CHUNK_BYTES = 1 << 26
 
 
@@ -31,7 +31,7 @@ class Chunk:
     ----------
     addresses : mapping of data slot to address
     ready : object
-        What the device's stream waits for before it reads them.
+        An event that the device's stream waits for before it reads them.
     """
 
     index: NDArray[np.int64] | None
@@ -42,7 +42,7 @@ class Chunk:
 
 
 class Stream:
-    """Brings the rows of a feed to a device, chunk after chunk.
+    """Copies the rows of a feed to a device, chunk by chunk.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Stream:
         self._next: Chunk | None = None
 
     def chunk(self, first: int, batch: int, index: NDArray[np.int64] | None) -> Chunk:
-        """Return a chunk that holds the batch that begins with row `first` of a pass over rows in the index's order."""
+        """Return a chunk with the batch that begins at row `first` of a pass over rows in the index's order."""
         for known in (self._held, self._next):
             fits = known is not None and known.first <= first and first + batch <= known.first + known.rows
             if known is not None and fits and known.index is index:
@@ -74,7 +74,7 @@ class Stream:
         return self._held
 
     def prefetch(self, chunk: Chunk, batch: int) -> None:
-        """Begin to bring the rows behind a chunk, while the device works on it."""
+        """Start copying the rows after a chunk, while the device works on it."""
         after = chunk.first + chunk.rows // batch * batch
         if self._next is None and after < self._end(chunk.index) and batch <= self._capacity:
             self._next = self._bring(after, self._whole(batch), chunk.index)
@@ -86,16 +86,16 @@ class Stream:
         return self._capacity // batch * batch
 
     def _reserve(self, batch: int) -> None:
-        """Make room for two chunks of at least a batch each."""
+        """Allocate two chunks of at least a batch each."""
         if self._capacity >= batch:
             return
         rows = max(min(CHUNK_BYTES // sum(self._row_bytes.values()), self.n), batch)
-        # copies into the old places may be under way, in another stream than all else
+        # copies into the old places may still be running, in a separate stream
         self._device.settle()
         self._places.clear()
         nbytes = sum(align(rows * size) for size in self._row_bytes.values())
         self._places = [(self._device.allocate(nbytes), self._device.pinned(nbytes)) for _ in range(2)]
-        # memory is zeroed in the stream of all else, and copies do not wait for that
+        # memory is zeroed in the main stream, and copies do not wait for that
         self._device.settle()
         self._capacity = rows
 
@@ -117,10 +117,10 @@ class Stream:
 
 
 class _InOrder(Rows):
-    """Rows that stand on the device one behind the other, in the order in which they are used."""
+    """Contiguous rows on the device, in the order in which they are used."""
 
     def source(self, slot: int, *, indexed: bool, check_finite: bool) -> Source:
-        """Describe the rows as they are on the device."""
+        """Describe the rows on the device."""
         found = super().source(slot, indexed=False, check_finite=check_finite)
         return found._replace(row_stride=self.array[:1].nbytes, inner=())
 
@@ -133,12 +133,12 @@ class StreamedFeed(Feed):
 
     @classmethod
     def of_feed(cls, feed: Feed, device: Any) -> StreamedFeed:
-        """Make one of a feed on the host."""
+        """Make a streamed feed from a feed on the host."""
         stream = Stream({slot: rows.array for slot, rows in feed.slots()}, device)
         return cls(**vars(feed.with_rows(lambda rows: _InOrder(rows.array, rows.inner))), stream=stream)
 
     def addresses(self) -> Any:
-        """Return the addresses of results, and the stream that has those of all else."""
+        """Return the addresses of results, and the stream that has all other addresses."""
         return Streaming(self.stream, self.result_addresses())
 
 

@@ -1,4 +1,4 @@
-"""The readable form of a program: one line a record, then the arena and the fusions."""
+"""The readable form of a program: one line per record, then the arena and the fusions."""
 
 from __future__ import annotations
 

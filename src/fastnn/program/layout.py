@@ -1,4 +1,4 @@
-"""Where things stand in a record and in a context, and how an operand is written into one int64 word.
+"""The layout of records and contexts, and the encoding of an operand in one int64 word.
 
 A record is `RECORD_WORDS` int64 words: the addresses that a backend fills in, the op, flags, operands,
 dimensions and float64 parameters (as bits). A context is `CONTEXT_WORDS` int64 words: the base address of
@@ -38,12 +38,12 @@ class Buffer(IntEnum):
     ACCUMULATORS = 4
     HYPER = 5
     INDEX = 6
-    SCRATCH = 7  # for the kernels' own use: `nth` pieces, or 0 where there is none
+    SCRATCH = 7  # for the kernels' internal use: `nth` pieces, or 0 if there is none
     DATA = 8
 
 
 class Counter(IntEnum):
-    """The words of a context behind its buffer addresses."""
+    """The words of a context after its buffer addresses."""
 
     STATUS = MAX_BUFFERS  # 0, or why the program stopped (a `Status`)
     STATUS_DETAIL = MAX_BUFFERS + 1  # the row of the data that stopped it, or the address of the record that raised
@@ -52,8 +52,8 @@ class Counter(IntEnum):
     CURSOR = MAX_BUFFERS + 4  # rows of the data consumed in this pass
     SEED = MAX_BUFFERS + 5
     BAD_LOSS_STEP = MAX_BUFFERS + 6  # 1 + the first step whose loss was not finite, or 0
-    EPOCH = MAX_BUFFERS + 7  # passes over the data finished since the model was made; records leave it alone
-    ERROR = MAX_BUFFERS + 8  # the address of Numba's description of what a kernel raised, 0 where there is none
+    EPOCH = MAX_BUFFERS + 7  # passes over the data finished since the model was made; records do not use it
+    ERROR = MAX_BUFFERS + 8  # the address of Numba's description of a kernel's exception, 0 if there is none
 
 
 class Status(IntEnum):
@@ -72,9 +72,9 @@ class Flag(IntFlag):
     TRANSPOSE_B = 4
     MAP_FORWARD = 8  # apply the mapped function to the output
     MAP_GRADIENT = 16  # multiply the output by the mapped function's derivative
-    CHECK_FINITE = 32  # stop before the step when the data hold NaN or infinity
+    CHECK_FINITE = 32  # stop before the step if the data hold NaN or infinity
     TRAINING = 64
-    RECTIFY = 128  # set by a backend: the mapped function is relu, which its matmul applies by itself
+    RECTIFY = 128  # set by a backend: the mapped function is relu, which its matmul applies directly
 
 
 NO_FLAGS = Flag(0)

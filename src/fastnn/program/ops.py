@@ -1,4 +1,4 @@
-"""The table of record ops: what each reads and writes, with shapes in its dimensions' names.
+"""The table of record ops: their inputs and outputs, with shapes as names of dimensions.
 
 This is the one definition that the lowering, the verifier, the disassembly, the reference backend and the
 kernels share. An operand is written `name[dim,dim]`; `name?` may be absent; `name:int64` or `name:float64` has
@@ -145,7 +145,7 @@ _op("softmax", outputs="y[rows,cols]", inputs="x[rows,cols]", dims="rows cols")
 _op("softmax_grad", outputs="dx[rows,cols]", inputs="dy[rows,cols] y[rows,cols]", dims="rows cols")
 _op("log_softmax", outputs="y[rows,cols]", inputs="x[rows,cols]", dims="rows cols")
 _op("log_softmax_grad", outputs="dx[rows,cols]", inputs="dy[rows,cols] y[rows,cols]", dims="rows cols")
-# means are float64: at a large offset what float32 leaves off may be as large as the deviation
+# means are float64: at a large offset the rounding error of float32 may be as large as the deviation
 _op("layer_norm", outputs="y[rows,cols] mean:float64[rows] rstd[rows]", inputs="x[rows,cols] gamma?[cols] beta?[cols]",
     dims="rows cols", params="epsilon")  # fmt: skip
 _op("layer_norm_grad", outputs="dx[rows,cols]",
@@ -210,7 +210,7 @@ _op("optimizer", updates="p[n] s0?[n] s1?[n] s2?[n]", inputs="g[n] hyper:float64
 # columns of w, seen as (outer, size, inner), are scaled down to an L2 norm over `size` of at most `limit`
 _op("max_norm", updates="w[outer,size,inner]", dims="outer size inner", params="limit")
 
-# --- functions of the users' own, on one row at a time -------------------------------------------------------
+# --- user-defined functions, row by row ----------------------------------------------------------------------
 _op("row_function", outputs="y[rows,units]", inputs="x[rows,cols] w?[size]", dims="rows cols units size",
     variants="user's function")  # fmt: skip
 _op("row_function_grad", outputs="dx[rows,cols] dw?[size]", inputs="dy[rows,units] x[rows,cols] w?[size]",

@@ -42,7 +42,7 @@ class KernelKey:
 
 @dataclass(frozen=True)
 class Value:
-    """One value of the arena: where it lies, and the first and last record that touch it."""
+    """One value of the arena: its place, and the first and last record that touch it."""
 
     name: str
     offset: int
@@ -53,7 +53,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Program:
-    """Records that any backend can run, and all that is known about them before they run.
+    """Records that any backend can run, and everything known about them before they run.
 
     Attributes
     ----------
@@ -62,16 +62,16 @@ class Program:
     records : ndarray, int64, shape (n_records, RECORD_WORDS)
         Read-only; the words for addresses are zero.
     kernels, maps : tuple of KernelKey (or None)
-        For each record its kernel, and the elementwise function that its kernel applies.
+        For each record its kernel, and the elementwise function that the kernel applies.
     labels : tuple of str
         For each record the layer that it came from.
     values : tuple of Value
         The arena's plan.
     sizes : mapping of buffer to bytes
-        What each buffer must hold at least; data slots are described by their arrays instead, unless records compute
+        The minimum size of each buffer; data slots are described by their arrays instead, unless records compute
         in them.
     fusions : tuple of str
-        What the lowering merged, in words.
+        Descriptions of the fusions made by the lowering.
     """
 
     name: str
@@ -101,7 +101,7 @@ class Program:
 
 @dataclass
 class RecordDraft:
-    """A record on its way into a program: operands by name, each a word that `layout.encode` wrote."""
+    """A record before it becomes part of a program: operands by name, each a word from `layout.encode`."""
 
     op: str
     operands: Mapping[str, int]
@@ -122,7 +122,7 @@ def make_program(
     sizes: Mapping[int, int],
     fusions: Sequence[str] = (),
 ) -> Program:
-    """Write drafts into records and freeze them."""
+    """Write drafts into records, and make them read-only."""
     records = np.zeros((len(drafts), RECORD_WORDS), np.int64)
     records[:, OPERANDS_AT:DIMS_AT] = ABSENT
     params = records.view(np.float64)

@@ -1,4 +1,4 @@
-"""Rules of single records: what a kernel takes for granted beside the places of its operands."""
+"""Rules of single records: a kernel's assumptions besides the places of its operands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAPS = {"activation": "map", "activation_grad": "map_grad"}
 def broken_rule(
     record: NDArray[np.int64], kernel: KernelKey, mapped: KernelKey | None, dtype: str, views: Sequence[OperandView]
 ) -> str | None:
-    """Return what is wrong with a record wherever its operands are, None when nothing is; see `broken_place`.
+    """Return what is wrong with a record, or None; `broken_place` checks the places of its operands.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def broken_rule(
     kernel, mapped : KernelKey (or None)
         The functions that the program names for it.
     dtype : str
-        The program's.
+        The program's dtype.
     views : sequence of OperandView
         The record's operands.
     """
@@ -75,7 +75,7 @@ def _size_rule(op: str, dims: Mapping[str, int], names: set[str]) -> str | None:
 
 
 def broken_place(views: Sequence[OperandView]) -> str | None:
-    """Return what is wrong with the places of a record's operands, None when nothing is."""
+    """Return what is wrong with the places of a record's operands, or None."""
     for out in views:
         if out.spec.access == "read" or out.spec.kind == "any":
             continue

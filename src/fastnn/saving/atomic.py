@@ -1,4 +1,4 @@
-"""Replacing a model file in one step."""
+"""Atomic replacement of model files."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ __all__ = ["replace_file"]
 
 
 def replace_file(path: str, *parts: bytes | memoryview) -> None:
-    """Put a model under a name in one step, durably; see `fastnn.files.write_whole`.
+    """Replace a model file atomically and durably; see `fastnn.files.write_whole`.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def replace_file(path: str, *parts: bytes | memoryview) -> None:
     Raises
     ------
     ModelFileError
-        If `path` is no name of a file, or exists and is not a regular file.
+        If `path` is not the name of a file, or exists and is not a regular file.
     OSError
         If the file cannot be written; it names the path.
     """
@@ -35,7 +35,7 @@ def replace_file(path: str, *parts: bytes | memoryview) -> None:
     except NotADirectoryError as error:
         raise NotADirectoryError(error.errno, "a folder of the path is a file", path) from error
     if mode is not None and not stat.S_ISREG(mode):
-        # Replacing would work on /dev/null, and would leave the machine without one.
+        # Replacing /dev/null would succeed, and leave the machine without it.
         raise ModelFileError(path, "is a directory" if stat.S_ISDIR(mode) else "is not a regular file")
     if os.path.basename(path) in ("", os.curdir, os.pardir):
         raise ModelFileError(path, "is the name of a directory: add the name of a file, such as model.safetensors")

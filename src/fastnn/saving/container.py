@@ -30,7 +30,7 @@ __all__ = ["StoredTensor", "opened", "read", "write"]
 
 FORMAT = "fastnn"
 VERSION = 1
-# The safetensors format refuses longer headers, so a longer one could be written but never read.
+# The safetensors format refuses longer headers: they could be written but never read.
 HEADER_LIMIT = 100_000_000
 LENGTH_BYTES = 8
 DTYPES = {
@@ -51,15 +51,15 @@ DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 # In which the safetensors library counts them.
 _ORDER = ("BOOL", "U8", "I8", "I16", "U16", "F16", "I32", "U32", "F32", "F64", "I64", "U64")
 
-# NumPy's bounds: of axes, and of bytes in an array
+# NumPy's limits: axes, and bytes of an array
 MAX_RANK = 32
 LARGEST = 2**63
-# bytes that are read at a time to be hashed
+# bytes that are read and hashed at a time
 PIECE = 2**20
 # Longer headers have to match a pattern before they are parsed.
 SMALL_HEADER = 2**20
-# Lists and objects, and other values, in a document: what they take in memory is up to 64 times their text, and 500 MB
-# for as many as these. 20,000 dense layers have 160,000 and 300,000.
+# Limits of lists and objects, and of other values, in a document: in memory they take up to 64 times their text, and
+# 500 MB at these limits. 20,000 dense layers have 160,000 and 300,000.
 MOST_CONTAINERS = 2_000_000
 MOST_VALUES = 8_000_000
 
@@ -67,10 +67,10 @@ Array = npt.NDArray[Any]
 
 
 def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], document: Mapping[str, Any]) -> None:
-    """Write tensors and a document to one file, wholly or not at all.
+    """Write tensors and a document to one file, atomically.
 
-    The file under `path` is replaced in one step after the new bytes are on the disk: whoever reads it, and
-    whatever stops the program, there is either the old file or the new one.
+    The file under `path` is replaced in one step after the new bytes are on the disk. So a reader sees either the
+    old file or the new one, even if the program is stopped.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Array], document: 
         "fastnn": described,
         "checksum": _checksum(described, arrays),
     }
-    # the order of the safetensors library: what needs the largest alignment first
+    # the order of the safetensors library: the largest alignment first
     order = sorted(arrays, key=lambda name: (-_ORDER.index(DTYPE_NAMES[arrays[name].dtype]), name))
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     end = 0
@@ -129,7 +129,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
     Returns
     -------
     tensors : dict of str to ndarray
-        Writeable arrays in native byte order that own no part of the file, in no particular order.
+        Writeable arrays in native byte order that do not map the file, in no particular order.
     document : dict
         The JSON document.
 
@@ -137,7 +137,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
     ------
     ModelFileError
         If the file is missing, not a file, unreadable, damaged in any bit, not written by fastnn, or written
-        by a newer version of it.
+        by a newer version.
     """
     with opened(path) as (tensors, document):
         return {name: tensor.array() for name, tensor in tensors.items()}, document
@@ -145,7 +145,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[tuple[dict[str, StoredTensor], dict[str, Any]]]:
-    """Check a file written by `write`, and keep it open to read tensors to where they are wanted.
+    """Check a file written by `write`, and keep it open to read tensors directly into their destinations.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[dict[str, StoredTenso
     Yields
     ------
     tensors : dict of str to StoredTensor
-        No element of them is in memory yet.
+        None of their elements are in memory yet.
     document : dict
         The JSON document.
 
@@ -190,7 +190,7 @@ def _checked_name(name: object) -> str:
 
 
 def _checked_array(name: str, array: object) -> Array:
-    """Return the array in C order and little-endian, which is what the file stores."""
+    """Return the array in C order and little-endian, as the file stores it."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"tensor {name!r}: expected a numpy array, got {type(array).__name__}")
     dtype = array.dtype.newbyteorder("<")
@@ -211,7 +211,7 @@ def _encode(document: object) -> str:
 
 
 def _check_values(text: str) -> None:
-    """Refuse a document of so many values that they take much more memory than their text does."""
+    """Refuse a document with so many values that they take much more memory than its text."""
     for least, most, what in (
         (text.count("[") + text.count("{"), MOST_CONTAINERS, "lists and objects"),
         (text.count(","), MOST_VALUES, "values"),
@@ -239,7 +239,7 @@ def _bytes_of(array: Array) -> memoryview:
 
 
 def _checksum(text: str, tensors: Mapping[str, Array] | Mapping[str, StoredTensor]) -> str:
-    """Hash all that the file means; each part's length goes first, so that parts cannot merge."""
+    """Hash the file's whole content; each part is preceded by its length, so that parts cannot merge."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(PIECE))
 
@@ -274,7 +274,7 @@ def _open(name: str) -> io.FileIO:
 
 
 def _checked(name: str, file: io.FileIO) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
-    """Return what a file holds, after comparing all of its bytes with its checksum."""
+    """Return a file's contents, after comparing all of its bytes with its checksum."""
     size = os.fstat(file.fileno()).st_size
     header = _header(name, file, size)
     metadata = _metadata(name, header)
@@ -307,7 +307,7 @@ def _header(name: str, file: io.FileIO, size: int) -> dict[str, Any]:
     data = bytearray(length)
     fill(file, LENGTH_BYTES, memoryview(data))
     if length > SMALL_HEADER and not HEADER.fullmatch(data):
-        # what JSON may hold besides takes up to thirty times its size in memory
+        # other JSON takes up to thirty times its size in memory
         raise ModelFileError(name, "is damaged or not a safetensors file: its header does not describe tensors")
     try:
         header = json.loads(data.decode())
@@ -321,7 +321,7 @@ def _header(name: str, file: io.FileIO, size: int) -> dict[str, Any]:
 def _metadata(name: str, header: dict[str, Any]) -> dict[str, str]:
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("fastnn"), str):
-        raise ModelFileError(name, "is a safetensors file, but not of fastnn: it has no 'fastnn' metadata")
+        raise ModelFileError(name, "is a safetensors file, but not from fastnn: it has no 'fastnn' metadata")
     if metadata.get("format") != FORMAT:
         raise ModelFileError(name, f"has the format {metadata.get('format')!r}, expected {FORMAT!r}")
     version = metadata.get("version")
@@ -338,7 +338,7 @@ def _metadata(name: str, header: dict[str, Any]) -> dict[str, str]:
 
 
 def _check_size(name: str, header: dict[str, Any], available: int) -> None:
-    """Compare what the header claims with what is there, before anything is read or allocated for it."""
+    """Compare the size that the header claims with the file's, before anything is read or allocated for it."""
     try:
         claimed = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
         same = claimed == available
@@ -349,7 +349,7 @@ def _check_size(name: str, header: dict[str, Any], available: int) -> None:
 
 
 def _tensors(name: str, file: io.FileIO, header: dict[str, Any], start: int) -> dict[str, StoredTensor]:
-    """Return the tensors of a header, which have to fill the file without gaps, as the format asks."""
+    """Return the tensors of a header, which have to fill the file without gaps, as the format requires."""
     described = []
     for key, entry in header.items():
         if key == "__metadata__":

@@ -1,4 +1,4 @@
-"""What a model file holds: architecture, weights, how training is set up, and where it stands."""
+"""The content of a model file: architecture, weights, the arguments of `compile`, and the position in training."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ Tensors = Mapping[str, Tensor]
 
 
 def save(model: Model, path: str | os.PathLike[str], *, training: bool = True) -> None:
-    """Write a model to a file, whole or not at all."""
+    """Write a model to a file, atomically."""
     model._architecture_or_fail()
     with model._runtime.lock:
         container.write(path, *describe(model, training=training))
 
 
 def describe(model: Model, *, training: bool = True) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return a model as tensors and a JSON document; the tensors see the model's memory."""
+    """Return a model as tensors and a JSON document; the tensors are views of the model's memory."""
     from fastnn.model.sequential import Sequential
 
     architecture, table = model._architecture_or_fail(), model._table
@@ -108,22 +108,22 @@ def load(
     compile : bool
         Whether to restore the optimizer, losses, metrics and the position in training too.
     optimizer : Optimizer, optional
-        Takes the place of the saved one, with its state: needed where the saved learning rate was a function.
+        Replaces the saved one, but keeps its state: needed if the saved learning rate was a function.
     custom_objects : dict of str to function or object, optional
-        The functions of your own that the model uses, by their names: as they are, or as `activations.Custom`,
+        The user-defined functions that the model uses, by name: as functions, or as `activations.Custom`,
         `losses.Custom` and `optimizers.Custom` objects.
 
     Returns
     -------
     Model
-        Predicts the same values, bit for bit; `fit(..., resume=True)` goes on with its training.
+        Predicts the same values, bit for bit; `fit(..., resume=True)` continues its training.
 
     Raises
     ------
     ModelFileError
-        When the file is missing, damaged, from anywhere else, or does not describe a model.
+        When the file is missing, damaged, from another program, or does not describe a model.
     TypeError
-        When `optimizer` is no optimizer.
+        When `optimizer` is not an optimizer.
     """
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer: expected an optimizer or None, got {optimizer!r}")
@@ -136,7 +136,7 @@ def load(
         except MemoryError as error:
             raise ModelFileError(path, "describes a model that does not fit into memory") from error
         except Exception as error:
-            # a document can be wrong in more ways than can be listed; the cause goes with the error
+            # a document can be wrong in many ways; the error carries the cause
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise ModelFileError(path, f"does not describe a model: {reason}") from error
 
@@ -188,7 +188,7 @@ def restore(
     device: str,
     precision: str,
 ) -> Model:
-    """Make a model of what `describe` returned, with its optimizer, functions and device, which files do not hold."""
+    """Make a model from the result of `describe`, with its optimizer, functions and device, which files do not hold."""
     with config.custom_objects(custom):
         model = _load(tensors, document, True, optimizer, kind)
     return model.to(device, precision=precision) if device != "cpu" and cuda.is_available() else model
@@ -246,7 +246,7 @@ def _restore(model: Model, tensors: Tensors, training: dict[str, Any], optimizer
     names, shapes = architecture.output_names, architecture.output_shapes
     ends = output_ends(model._table)
     objective = Objective.bind(losses, training["loss_weights"], metrics[0], metrics[1], names, shapes, ends)
-    # looked at before anything of a size that only the document claims is allocated
+    # checked before anything of a size that only the document claims is allocated
     totals = _tensor(tensors, "totals", (objective.size,), "float64")
     model.compile(
         optimizer,

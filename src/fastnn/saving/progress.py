@@ -1,4 +1,4 @@
-"""Checks of what a model file says about a training that may be resumed; nothing of it is trusted."""
+"""Checks of a model file's data about a resumable training; nothing of it is trusted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["COUNTERS", "check_callbacks", "check_position", "check_run"]
 
 #: counters of the training: numbers of steps, rows and epochs
 COUNTERS = ("step", "cursor", "epoch")
-# beyond which neighbouring integers are the same float64
+# beyond this, neighbouring integers are the same float64
 _LIMIT = 2**53
 
 
@@ -20,7 +20,7 @@ def check_position(value: Any) -> dict[str, int]:
     Parameters
     ----------
     value : object
-        What the document has: an object of `COUNTERS`' names and ``first_step``, the one at which the
+        The document's value: an object with the names in `COUNTERS` and ``first_step``, the step at which the
         optimizer's state began; all are integers from 0 on.
 
     Raises
@@ -37,20 +37,20 @@ def check_position(value: Any) -> dict[str, int]:
 
 
 def check_run(value: Any, position: dict[str, int]) -> dict[str, Any]:
-    """Return the description of the run that may be resumed, empty when there was none.
+    """Return the description of the run that may be resumed, empty if there was none.
 
     Parameters
     ----------
     value : object
-        What the document has: the epoch counter at the run's epoch 0, its data, and the logs of an epoch whose
-        validation is not done.
+        The document's value: the epoch counter at the run's epoch 0, its data, and the logs of an epoch whose
+        validation is unfinished.
     position : dict of str to int
         From `check_position`.
 
     Raises
     ------
     ValueError
-        If it is anything else, or the position is not one of this run.
+        If it is anything else, or the position does not belong to this run.
     """
     if not isinstance(value, dict):
         raise ValueError(f"run: expected an object, got {shorten(value)}")
@@ -71,7 +71,7 @@ def check_callbacks(value: Any) -> None:
     Parameters
     ----------
     value : object
-        What the document has.
+        The document's value.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Tensors in a file that is open: the pattern of their descriptions, and reading them to where they are wanted."""
+"""Tensors in an open file: the pattern of their descriptions, and reading them into arrays."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _TENSOR = rb"%b\s*+:\s*+\{\s*+%b\s*+(?:,\s*+%b\s*+){2}\}" % (_STRING, _FIELD, _F
 _PAIR = rb"%b\s*+:\s*+%b" % (_STRING, _STRING)
 _METADATA = rb'"__metadata__"\s*+:\s*+\{\s*+%b\s*+(?:,\s*+%b\s*+){0,99}+\}' % (_PAIR, _PAIR)
 _ENTRY = rb"(?:%b|%b)" % (_METADATA, _TENSOR)
-#: what the header of a safetensors file has to be: nothing in it takes much more memory than its text
+#: the required form of a safetensors header: nothing in it takes much more memory than its text
 HEADER = re.compile(rb"\s*+\{\s*+%b\s*+(?:,\s*+%b\s*+)*+\}\s*+" % (_ENTRY, _ENTRY), re.DOTALL)
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file that is open, none of whose elements are in memory.
+    """A tensor in an open file, none of whose elements are in memory.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class StoredTensor:
             array.byteswap(inplace=True)
 
     def pieces(self, buffer: memoryview) -> Iterator[memoryview]:
-        """Read the bytes into a buffer, one piece after the other."""
+        """Read the bytes into a buffer, piece by piece."""
         for first in range(0, self.nbytes, len(buffer)):
             piece = buffer[: min(len(buffer), self.nbytes - first)]
             fill(self.file, self.start + first, piece)
@@ -74,7 +74,7 @@ class StoredTensor:
 
 
 def fill(file: io.FileIO, start: int, memory: memoryview) -> None:
-    """Read bytes of a file from a place on, as many as the memory takes."""
+    """Fill a memory view with bytes of a file, from `start` on."""
     file.seek(start)
     while len(memory):
         count = file.readinto(memory)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: functions of the training step, counted from 0 and over all epochs.
+"""Learning-rate schedules: functions of the training step, counted from 0 across all epochs.
 
 A schedule is called with one step (an int, which gives a float) or with an integer array of steps (which
 gives a float64 array of the same shape). Names, defaults and formulas are Keras 3's where Keras has the

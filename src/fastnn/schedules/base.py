@@ -1,4 +1,4 @@
-"""What every schedule shares, the constant one and the user's own function."""
+"""The base class of schedules, the constant schedule, and user-defined functions."""
 
 import math
 import numbers
@@ -19,11 +19,11 @@ Values: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Schedule(ABC):
-    """Base class of the schedules; one's own schedule is any function of the step (see `UserSchedule`)."""
+    """Base class of the schedules; a custom schedule is any function of the step (see `UserSchedule`)."""
 
     @property
     def _pure(self) -> bool:
-        """Whether values may be computed ahead of the step: no user's function is asked."""
+        """Whether values may be computed ahead of the step, because no user-defined function is called."""
         return True
 
     @abstractmethod
@@ -74,7 +74,7 @@ class Schedule(ABC):
         TypeError
             `step` is not of an integer type.
         ValueError
-            A step is negative, or the schedule gives no finite, non-negative number for it.
+            A step is negative, or the schedule does not return a finite, non-negative number for it.
         """
         array = np.asarray(step)
         if array.dtype.kind not in "iu":
@@ -130,13 +130,13 @@ class ConstantSchedule(Schedule):
 @register("schedule")
 @dataclass(frozen=True)
 class UserSchedule(Schedule):
-    """The user's own function of the step.
+    """A user-defined function of the step.
 
     Parameters
     ----------
     function : function
         Called with one step (an int, counted from 0), in the order of the steps and not before a step's
-        chunk is run; returns a finite, non-negative number. It may be called more than once for a step.
+        chunk runs; returns a finite, non-negative number. It may be called more than once for a step.
     """
 
     function: Callable[[int], float]

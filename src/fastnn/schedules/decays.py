@@ -18,7 +18,7 @@ def half_wave(done: Values) -> Values:
 
 
 def decayed(initial: float, rate: float, times: Steps | Values) -> Values:
-    """Multiply `initial` by `rate` so many times; a rate above 1 may overflow, which the caller reports."""
+    """Multiply `initial` by `rate` to the power `times`; a rate above 1 may overflow, which the caller reports."""
     with np.errstate(over="ignore"):
         return np.asarray(initial * np.power(rate, times))
 
@@ -96,7 +96,7 @@ class PiecewiseConstantDecay(Schedule):
     boundaries : sequence of int
         Strictly increasing steps, each the last one of its piece.
     values : sequence of float
-        Learning rates, one more than there are boundaries; the last one holds from there on.
+        Learning rates, one more than boundaries; the last one applies from there on.
     """
 
     boundaries: Sequence[int]
@@ -132,7 +132,7 @@ class PolynomialDecay(Schedule):
     initial_learning_rate, end_learning_rate : float
         Learning rates at step 0 and from step `decay_steps` on; not negative.
     decay_steps : int
-        Number of steps from the one to the other.
+        Number of steps between them.
     power : float
         Exponent, not negative; 1 is a straight line.
     cycle : bool
@@ -177,9 +177,9 @@ class CosineDecay(Schedule):
     initial_learning_rate : float
         Learning rate at step 0; not negative.
     decay_steps : int
-        Number of steps of the decay, those of the warm-up not counted.
+        Number of steps of the decay, without those of the warm-up.
     alpha : float
-        Share of the learning rate that is left at the end, in [0, 1].
+        Fraction of the learning rate that remains at the end, in [0, 1].
     warmup_target : float, optional
         Learning rate at the end of the warm-up; None for none.
     warmup_steps : int

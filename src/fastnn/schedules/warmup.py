@@ -65,11 +65,11 @@ class OneCycle(Schedule):
     total_steps : int
         Number of steps of the whole cycle.
     pct_start : float
-        Share of the steps in which the learning rate rises, in [0, 1].
+        Fraction of the steps in which the learning rate rises, in [0, 1].
     div_factor : float
-        Highest learning rate over the first one; positive.
+        Highest learning rate divided by the first one; positive.
     final_div_factor : float
-        First learning rate over the last one; positive.
+        First learning rate divided by the last one; positive.
     """
 
     max_learning_rate: float
@@ -93,7 +93,7 @@ class OneCycle(Schedule):
         end = float(self.total_steps - 1)
         peak = self.pct_start * self.total_steps - 1.0
         at = np.minimum(steps, end)
-        # A phase of no length (pct_start 0 or 1, a single step) is left out by the selection below.
+        # The selection below skips a phase of length zero (pct_start 0 or 1, a single step).
         rise = highest + (first - highest) * half_wave(at / (peak if peak > 0.0 else 1.0))
         fall = last + (highest - last) * half_wave((at - peak) / (end - peak if end > peak else 1.0))
         return np.where(at < peak, rise, fall)

@@ -1,1 +1,1 @@
-"""Training: data as it comes, objectives, the loop, its history and its progress display."""
+"""Training: data, objectives, the training loop, its history and its progress display."""

@@ -1,4 +1,4 @@
-"""Epochs over arrays: in chunks of steps, or whole epochs at a time where they are short."""
+"""Epochs over arrays: in chunks of steps, or whole epochs at a time if they are short."""
 
 from __future__ import annotations
 
@@ -30,15 +30,14 @@ _MOST_ROWS = 2**20
 
 
 class ArrayEpochs:
-    """Trains one epoch after the other on the first n rows, from where the training's cursor stands.
+    """Trains one epoch after the other on the first n rows, starting at the training's cursor.
 
-    With `steps` an epoch is this many batches, and the next one goes on where it stopped, until the rows are used up:
+    With `steps` an epoch is this many batches, and the next one continues where it stopped, until the rows are used up:
     the last epoch of such a pass may be shorter. `origin` is the epoch at which the first pass begins.
 
-    Epochs that take no longer than a stretch of compiled code may are trained in one call, or several in one: Python
-    takes 65 µs for an epoch, and where several threads train, holds them up. Several only where nobody sees
-    that the weights are ahead (`Run.may_run_ahead`); what is known of an epoch then waits in `Run.ahead` until it is
-    its turn.
+    A short epoch is trained in one call of compiled code. Python takes 65 µs for an epoch, and delays
+    other threads that train, so one call may also train several epochs, if nothing can observe that the weights are
+    ahead (`Run.may_run_ahead`). The results of an epoch then wait in `Run.ahead` for their turn.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class ArrayEpochs:
         self._ahead = Orders(n, shuffle)
 
     def __call__(self, run: Run, epoch: int) -> dict[str, Any]:
-        """Train an epoch, or take what is known of one that is trained; returns its logs."""
+        """Train an epoch, or take the results of one that is already trained; returns its logs."""
         model = run.model
         runtime, counters, batch = model._runtime, model._runtime.training, self.batch
         if run.ahead:
@@ -90,7 +89,7 @@ class ArrayEpochs:
         return model._logs_so_far()
 
     def _span(self, epoch: int) -> tuple[int, int, int]:
-        """Return the first row of an epoch, the row behind its last one, and how many epochs ago its pass began."""
+        """Return an epoch's first row, the row after its last one, and how many epochs ago its pass began."""
         if self.steps is None:
             return 0, self.n, 0
         part = (epoch - self.origin) % -(-self.n_steps // self.steps)
@@ -113,7 +112,7 @@ class ArrayEpochs:
         return model._runtime.program(self._requests[wanted], model._objective, model._optimizer)
 
     def _epochs_at_once(self, run: Run, epoch: int) -> int:
-        """Return how many epochs to train in the next call; 0 where it trains a part of one."""
+        """Return how many epochs to train in the next call; 0 if it trains a part of one."""
         if self.steps is not None or run.callbacks.every_batch or run.model._runtime.placement is not None:
             return 0
         count = run.pacer.steps(MOST_EPOCHS * self.n_steps) // self.n_steps
@@ -122,7 +121,7 @@ class ArrayEpochs:
         return min(count, run.last - epoch, max(1, _MOST_ROWS // self.n)) if run.may_run_ahead else min(count, 1)
 
     def _train_whole(self, run: Run, count: int) -> bool:
-        """Train epochs in one call, and tell whether a row that is not finite has not ended it."""
+        """Train epochs in one call; returns False if a row that is not finite has ended it."""
         model, n_steps = run.model, self.n_steps
         runtime, objective = model._runtime, model._objective_or_fail()
         while len(self._orders) < count:
@@ -133,7 +132,7 @@ class ArrayEpochs:
         work = Pass(self.addresses, self._orders[0], hyper, model._totals)
         parts = [(self._program(model, size), steps) for size, steps in self._sizes]
         if count > 1:
-            # not behind the call: its epochs have to be recorded then
+            # not after the call: then its epochs have to be recorded
             stop_if_asked()
         with run.pacer.timing(n_steps * count, stops=count == 1):
             done = runtime.run_epochs(parts, work, laps)
@@ -148,7 +147,7 @@ class ArrayEpochs:
         return False
 
     def _take(self, run: Run) -> dict[str, Any]:
-        """Bring the model's counters and totals to the end of the next epoch that is trained."""
+        """Set the model's counters and totals to the end of the next trained epoch."""
         model, counters = run.model, run.model._runtime.training
         totals, failure = run.ahead.popleft()
         model._totals = totals

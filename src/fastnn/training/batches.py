@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def unpack(batch: Any, where: str = "") -> tuple[Any, Any, Any]:
-    """Take (x, y) or (x, y, sample_weight) apart."""
+    """Split (x, y) or (x, y, sample_weight)."""
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         got = f"a {type(batch).__name__}"
         if isinstance(batch, (tuple, list)):
@@ -32,7 +32,7 @@ def unpack(batch: Any, where: str = "") -> tuple[Any, Any, Any]:
         elif isinstance(batch, Mapping):
             got += f" with the keys {shorten(list(batch))}"
         raise ValueError(
-            f"{where}an iterable of batches gives tuples (x, y) or (x, y, sample_weight), got {got}; y is an array "
+            f"{where}expected an iterable of tuples (x, y) or (x, y, sample_weight), got {got}; y is an array "
             "with a target for each row of x"
         )
     return batch[0], batch[1], batch[2] if len(batch) == 3 else None
@@ -50,12 +50,12 @@ def inputs_of(batch: Any, n_inputs: int) -> Any:
 
 
 def _wraps(batch: Any) -> bool:
-    """Return whether a list has arrays of rows in it, and not one row of numbers."""
+    """Return whether a list contains arrays of rows, rather than being one row of numbers."""
     return hasattr(batch[0], "to_numpy") or (len(getattr(batch[0], "shape", ())) == 1 and isinstance(batch, tuple))
 
 
 def length_of(iterable: Any) -> int | None:
-    """Return how many batches an iterable says it has; None where it does not, or says something impossible."""
+    """Return the length of an iterable of batches, or None if it has none or an impossible one."""
     try:
         return len(iterable) or None
     except Exception:
@@ -64,7 +64,7 @@ def length_of(iterable: Any) -> int | None:
 
 
 def peek(iterable: Any) -> tuple[Any, Any]:
-    """Return the first batch, and the iterable as it was before that.
+    """Return the first batch, and an iterable that still includes it.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def peek(iterable: Any) -> tuple[Any, Any]:
 
 
 def train_batch(model: Model, feed: Feed, *, fresh: bool) -> None:
-    """Take one step on all rows of a feed; `fresh` starts new totals."""
+    """Take one step on all rows of a feed; `fresh` resets the totals."""
     runtime = model._runtime
     with runtime.lock:
         if fresh:
@@ -135,7 +135,7 @@ def train_iterable(
             run.after_steps(done)
         if done == 0:
             raise ValueError(
-                f"the iterable gave no batch in epoch {epoch + 1}; one that can be walked only once, such as a "
+                f"the iterable gave no batch in epoch {epoch + 1}; one that can be iterated only once, such as a "
                 "generator, needs epochs=1 or steps_per_epoch"
             )
         return model._logs_so_far()
@@ -165,7 +165,7 @@ def predict(model: FeedingMixin, iterable: Iterable[Any], steps: int | None = No
 
 
 def _some(iterable: Iterable[Any], steps: int | None) -> Iterator[tuple[int, Any]]:
-    """Yield batches with their numbers, at most `steps`; warns where there are fewer, raises where there is none."""
+    """Yield batches with their numbers, at most `steps`; warns if there are fewer, raises if there is none."""
     count = 0
     for batch in islice(iterable, steps):
         yield count, batch

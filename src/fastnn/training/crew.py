@@ -1,4 +1,4 @@
-"""Threads that take jobs by their number, until one of them fails."""
+"""A pool of threads that take numbered jobs, until one of them fails."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from fastnn.backend.cpu.entry import taking_turns
 from fastnn.threads import limited
 from fastnn.training.pace import stop_if_asked, stopped_by
 
-#: How often a thread that waits for its crew looks whether it has to stop itself.
+#: How often a thread that waits for its crew checks whether it has to stop itself.
 LOOK_SECONDS = 0.05
 
 
 class Crew:
-    """Some threads, made for one call, that are all gone when it ends.
+    """Threads made for one call, which have all ended when it returns.
 
     Parameters
     ----------
     size : int
-        How many jobs run at a time; with 1 the calling thread does them.
+        Number of jobs that run at a time; with 1 they run in the calling thread.
     threads : int
-        How many threads kernels have in each job.
+        Number of threads that kernels use in each job.
     """
 
     def __init__(self, size: int, threads: int) -> None:
         self.size, self.threads = size, threads
 
     def run(self, n_jobs: int, job: Callable[[int], float], done: Callable[[float], None]) -> None:
-        """Call `job` for each number below `n_jobs`, and, in the calling thread, `done` with each result.
+        """Call `job` with each number below `n_jobs`, and, in the calling thread, `done` with each result.
 
         Raises
         ------
         BaseException
-            The first that a job raised. Others are told to stop, and have stopped on return.
+            The first that a job raised. The other jobs are stopped first.
         """
         if self.size == 1:
             with limited(self.threads):
@@ -75,12 +75,12 @@ class Crew:
 def _wait(
     working: int, results: queue.SimpleQueue[float | BaseException | None], done: Callable[[float], None]
 ) -> None:
-    """Hand results on until all threads are through, or raise what one of them raised."""
+    """Pass results on until all threads have finished, or raise the first exception of one."""
     while working:
         try:
             result = results.get(timeout=LOOK_SECONDS)
         except queue.Empty:
-            # this thread may itself be one of a crew that is told to stop
+            # this thread may itself belong to a crew that has to stop
             stop_if_asked()
             continue
         if isinstance(result, BaseException):
@@ -92,7 +92,7 @@ def _wait(
 
 
 def _end(threads: list[threading.Thread], stop: threading.Event) -> None:
-    """Stop the threads, whatever happens meanwhile: none may go on with a model that its owner takes for free."""
+    """Stop the threads, whatever happens meanwhile: none may still use a model that its owner considers free."""
     while True:
         # a second Ctrl-C changes nothing
         with contextlib.suppress(KeyboardInterrupt):

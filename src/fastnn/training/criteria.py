@@ -1,4 +1,4 @@
-"""What `compile` was given, resolved by output: losses and metrics, checked against what the outputs are."""
+"""The losses and metrics of `compile`, resolved by output and checked against the outputs' values."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from fastnn.metrics import MeanLoss, Metric
 
 @dataclass(frozen=True)
 class Named:
-    """A metric under the name that it is reported by."""
+    """A metric and the name under which it is reported."""
 
     name: str
     metric: Metric
 
 
 def per_output(value: Any, names: Sequence[str], what: str) -> list[Any]:
-    """Spread one value, a list or a dict by output name over the outputs; None where a dict has no entry."""
+    """Spread one value, a list or a dict by output name over the outputs; None if a dict has no entry."""
     if isinstance(value, Mapping):
         unknown = [name for name in value if name not in names]
         if unknown:
@@ -31,13 +31,13 @@ def per_output(value: Any, names: Sequence[str], what: str) -> list[Any]:
         return [value.get(name) for name in names]
     if isinstance(value, (list, tuple)):
         if len(value) != len(names):
-            raise ValueError(f"{what}: expected one a output ({len(names)}: {list(names)}), got {len(value)}")
+            raise ValueError(f"{what}: expected one per output ({len(names)}: {list(names)}), got {len(value)}")
         return list(value)
     return [value] * len(names)
 
 
 def resolve_losses(value: Any, names: Sequence[str]) -> tuple[Loss | None, ...]:
-    """Return the loss of every output, None where it has none."""
+    """Return the loss of every output, or None for outputs without one."""
     losses = tuple(None if one is None else loss_module.get(one) for one in per_output(value, names, "loss"))
     if all(one is None for one in losses):
         raise ValueError("loss: a model is compiled with at least one loss")
@@ -45,7 +45,7 @@ def resolve_losses(value: Any, names: Sequence[str]) -> tuple[Loss | None, ...]:
 
 
 def resolve_metrics(value: Any, names: Sequence[str], what: str) -> list[list[Named]]:
-    """Spread metrics over the outputs: a flat list means every output, a list of lists or a dict one each."""
+    """Spread metrics over the outputs: a flat list applies to every output, a list of lists or a dict to one each."""
     if value is None:
         value = []
     if isinstance(value, (str, Metric, Loss)) or callable(value):
@@ -62,14 +62,14 @@ def resolve_metrics(value: Any, names: Sequence[str], what: str) -> list[list[Na
 
 
 def _named(value: Any) -> Named:
-    """Return a metric by name or object; a name stays the name in logs."""
+    """Return a metric given by name or as an object; a given name is also used in logs."""
     if isinstance(value, Named):
         return value
     metric = metric_module.get(value)
     return Named(value if isinstance(value, str) else metric.name, metric)
 
 
-# Names that callbacks and log files use for something else.
+# Names that callbacks and log files use otherwise.
 _RESERVED = frozenset({"epoch", "batch", "learning_rate"})
 
 
@@ -80,12 +80,12 @@ def log_names(outputs: Sequence[str], losses: Sequence[Loss | None]) -> list[str
 
 
 def check_log_names(outputs: Sequence[str], losses: Sequence[Loss | None], metrics: Sequence[str]) -> None:
-    """Refuse names of outputs and metrics under which logs would mix up two quantities.
+    """Refuse names of outputs and metrics that would give two quantities the same name in logs.
 
     Raises
     ------
     ValueError
-        When two quantities have one name, or one has the name of another one's validation.
+        When two quantities have the same name, or one has the name of another one's validation.
     """
     if len(outputs) > 1 and "loss" in outputs:
         raise ValueError("an output named 'loss' has the name of the sum of all losses: give its layer another name")
@@ -104,7 +104,7 @@ def check_log_names(outputs: Sequence[str], losses: Sequence[Loss | None], metri
 
 
 def is_signed(loss: Loss | None, ends: Sequence[End]) -> bool:
-    """Return whether outputs are signed scores, of which 0 is undecided, instead of probabilities.
+    """Return whether outputs are signed scores, with the threshold 0, instead of probabilities.
 
     A margin loss has scores of both signs, unless the output's activation leaves none below 0.
     """
@@ -114,10 +114,10 @@ def is_signed(loss: Loss | None, ends: Sequence[End]) -> bool:
 
 
 def suited(metric: Metric, loss: Loss | None, ends: Sequence[End], columns: int) -> tuple[Metric, str | None]:
-    """Return a metric as it suits the values of an output, by name or object alike.
+    """Return a metric adapted to the values of an output, whether given by name or as an object.
 
-    A threshold that is not given lies where the outputs are undecided. Metrics of probabilities need an activation in
-    front where outputs are signed scores.
+    A missing threshold is set to 0 for signed scores and 0.5 for probabilities. Metrics of probabilities need an
+    activation first if the outputs are signed scores.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def suited(metric: Metric, loss: Loss | None, ends: Sequence[End], columns: int)
     probabilities = "softmax" if isinstance(loss, CrossEntropy) and columns > 1 else "sigmoid"
     squashed = metric.prediction_range == (0.0, 1.0)
     if getattr(metric, "threshold", 0.0) is None:
-        # no single score is undecided by itself where the others of its row count too
+        # a score has no threshold of its own if the others of its row count too
         squashed = metric.elementwise and probabilities == "softmax"
         threshold = 0.0 if signed and not squashed else 0.5
         metric = replace(metric, threshold=threshold)  # type: ignore[call-arg]
@@ -139,7 +139,7 @@ def suited(metric: Metric, loss: Loss | None, ends: Sequence[End], columns: int)
 
 
 def check_names(loss: Any, metrics: Any, weighted_metrics: Any) -> None:
-    """Find unknown names before the outputs are known."""
+    """Check names before the outputs are known."""
     for what, value, get in (
         ("loss", loss, loss_module.get),
         ("metrics", metrics, metric_module.get),
@@ -151,7 +151,7 @@ def check_names(loss: Any, metrics: Any, weighted_metrics: Any) -> None:
 
 
 def _leaves(value: Any, what: str, around: tuple[int, ...] = ()) -> list[Any]:
-    """Return what is in nested lists and dicts, which are known to lie within those of the ids in `around`."""
+    """Return the leaves of nested lists and dicts; `around` has the ids of the containers around `value`."""
     if value is None:
         return []
     if id(value) in around:
@@ -162,7 +162,7 @@ def _leaves(value: Any, what: str, around: tuple[int, ...] = ()) -> list[Any]:
     return [value]
 
 
-# What a loss that takes no other values is used with.
+# The activation to suggest for a loss that takes only certain values.
 _SUITABLE: dict[type[Loss], str] = {
     CrossEntropy: "softmax",
     KLDivergence: "softmax",
@@ -173,12 +173,12 @@ _SQUASHED = frozenset({"softmax", "log_softmax", "sigmoid", "hard_sigmoid"})
 
 
 def check_ends(loss: Loss | None, ends: Sequence[End], columns: int, name: str) -> None:
-    """Refuse a loss of an output whose values mean something else, with which it would be trained to nonsense.
+    """Refuse a loss that does not fit the values of its output, with which training would be meaningless.
 
     Parameters
     ----------
     ends : sequence of End
-        What is known of the output's values.
+        What is known about the output's values.
     columns : int
         Extent of the output's last axis.
     """
@@ -204,10 +204,10 @@ def check_ends(loss: Loss | None, ends: Sequence[End], columns: int, name: str) 
 
 
 def _unmet(loss: Loss, end: End, columns: int) -> str:
-    """Return what a loss takes, where an op gives something else."""
+    """Return which values a loss takes, if an op gives others, or an empty string."""
     low, high = loss.prediction_range
     inside = low <= end.low and end.high <= high
-    # a Kullback-Leibler divergence is also taken of what is no distribution over all columns, such as sigmoids
+    # a Kullback-Leibler divergence is also used on values that are no distribution over all columns, such as sigmoids
     if isinstance(loss, CrossEntropy) or (isinstance(loss, KLDivergence) and not (inside and end.op != "softmax")):
         if end.op == "softmax" and end.sums_to_one != columns:
             return f"probabilities of {columns} classes that sum to 1 (Reshape or Concatenate has divided the classes)"

@@ -1,4 +1,4 @@
-"""Data as users have it, brought to strided rows without copying what need not be copied."""
+"""Users' data as strided rows, with as few copies as possible."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from fastnn.training import frames
 from fastnn.training.kinds import list_of
 
 Shape = tuple[int, ...]
-# bool is read as uint8; what is not here is converted as a whole
+# bool is read as uint8; other dtypes are converted as a whole
 _READABLE = frozenset(["float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
 
 
 @functools.cache
 def _name(dtype: np.dtype[Any]) -> str:
-    """Return the name of a dtype, which NumPy composes anew in 2 µs."""
+    """Return the name of a dtype, cached because NumPy takes 2 µs to compose it."""
     return dtype.name
 
 
 def as_array(value: Any, what: str) -> NDArray[Any]:
-    """See data as an array of numbers.
+    """Return data as an array of numbers.
 
-    NumPy arrays (memory-mapped ones included) stay as they are, whatever their strides; data frames give their
-    values; arrays on a GPU are copied from there; anything else goes through `numpy.asarray`. Half precision and
+    NumPy arrays (memory-mapped ones included) are returned as they are, whatever their strides. Data frames give their
+    values, arrays on a GPU are copied from there, and anything else goes through `numpy.asarray`. Half precision and
     foreign byte order are converted.
 
     Raises
     ------
     TypeError
-        When the data are not numbers; names the columns of a data frame that are not.
+        When the data are not numbers; names such columns of a data frame.
     ValueError
         When elements of a masked array are masked.
     """
@@ -64,7 +64,7 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
 
 
 def on_gpu(value: Any, what: str) -> DeviceArray:
-    """See an array on a GPU as one of fastnn's, without copying it; raises TypeError or ValueError as `as_array`."""
+    """Return an array on a GPU as one of fastnn's, without a copy; raises TypeError or ValueError as `as_array`."""
     from fastnn.backend.cuda.available import device_of
 
     return foreign(value, device_of, what)
@@ -72,7 +72,7 @@ def on_gpu(value: Any, what: str) -> DeviceArray:
 
 @dataclass(frozen=True)
 class Rows:
-    """An array whose rows kernels fetch: all that a gather record and a context have to know.
+    """An array whose rows kernels fetch, with all that a gather record and a context need.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class Rows:
         return place(self.array)
 
     def row(self, index: int) -> NDArray[Any]:
-        """Return one row, from a GPU's memory where it is there."""
+        """Return one row, copied from a GPU's memory if needed."""
         array = self.array
         return np.asarray(array[index] if isinstance(array, np.ndarray) else array.row(index).copy_to_host())
 
@@ -172,9 +172,9 @@ def targets(y: Any, objective: Any, n: int, dtype: str, what: str = "y") -> list
     Parameters
     ----------
     n : int
-        How many rows there have to be.
+        The expected number of rows.
     dtype : {"float32", "float64"}
-        The model's, in which dense targets have to be finite.
+        The model's dtype, in which dense targets have to be finite.
 
     Raises
     ------
@@ -212,7 +212,7 @@ def targets(y: Any, objective: Any, n: int, dtype: str, what: str = "y") -> list
 
 
 def _drop_unit_axis(array: NDArray[Any], shape: Shape, kind: str) -> NDArray[Any]:
-    """Bring targets to shape (n, *shape), or labels to (n, *shape[:-1])."""
+    """Reshape targets to (n, *shape), or labels to (n, *shape[:-1])."""
     wanted = (len(array), *(shape[:-1] if kind == "classes" else shape))
     if array.shape == wanted:
         return array

@@ -23,12 +23,12 @@ from fastnn.training.weights import weights_by_output
 class Feed:
     """Rows of inputs, and of targets and weights by output; all have `n` rows.
 
-    Data slots are numbered inputs first, then targets, weights, and the arrays that results go to.
+    Data slots are numbered in this order: inputs, targets, weights, and the arrays for results.
 
     Attributes
     ----------
     results : list of arrays
-        Where the model is.
+        On the model's device.
     came_on_gpu : bool
         Whether the user's inputs are on a GPU; then results stay there.
     """
@@ -76,7 +76,7 @@ class Feed:
         return len(self.inputs[0])
 
     def fetched(self) -> list[Any]:
-        """Return the results where the user's inputs are."""
+        """Return the results on the device of the user's inputs."""
         if self.came_on_gpu:
             return self.results
         return [result.copy_to_host() if isinstance(result, DeviceArray) else result for result in self.results]
@@ -119,7 +119,7 @@ class Feed:
                 yield first + self.n_outputs + output, rows
 
     def with_rows(self, change: Callable[[Rows], Rows]) -> Feed:
-        """Return the feed with other rows in the place of each, and without results."""
+        """Return the feed with all rows replaced, and without results."""
         targets = tuple(
             None if target is None else replace(target, rows=change(target.rows)) for target in self.targets
         )
@@ -128,7 +128,7 @@ class Feed:
         return replace(self, inputs=inputs, targets=targets, weights=weights, results=[])
 
     def locate(self, error: InputNotFiniteError, names: Sequence[str]) -> None:
-        """Complete the error of a row with the number in it that is not finite, its column and its input."""
+        """Add the number that is not finite, its column and its input to the error of a row."""
         for name, rows in zip(names, self.inputs, strict=True):
             array = rows.row(error.row)
             if array.dtype.kind != "f":

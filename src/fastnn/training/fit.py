@@ -1,4 +1,4 @@
-"""`fit`: its arguments checked, data split, and the loop started."""
+"""`fit`: checks its arguments, splits the data, and starts the loop."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 DEFAULT_BATCH = 32
 _guard = ForkSafeLock()
-#: the models that are being trained, and the threads that do it
+#: the models that are being trained, and the threads that train them
 _training_threads: weakref.WeakKeyDictionary[Model, int] = weakref.WeakKeyDictionary()
 
 
 def _forget_training() -> None:
-    """Have models that other threads trained be free in a child process, where these threads are not."""
+    """Release models that other threads trained in a child process, where these threads do not exist."""
     for model, thread in list(_training_threads.items()):
         if thread != threading.get_ident():
             model._fitting = False
@@ -102,8 +102,8 @@ def fit(
 
 
 def _let_go(model: Model, callbacks: CallbackList) -> None:
-    """Keep the callbacks' states, which a resumed training needs, and not the callbacks: they may hold the model."""
-    # where a callback cannot tell its state, saving asks it again and says so
+    """Keep the callbacks' states, which a resumed training needs, but not the callbacks: they may hold the model."""
+    # if a callback cannot give its state, saving asks again and reports it
     with contextlib.suppress(Exception):
         states = copy.deepcopy(callbacks.get_state())
         model._resumable = {"callbacks": states, "tensors": callbacks.get_tensors()}
@@ -128,7 +128,7 @@ class _Validated:
 
 
 def _validated_epochs(value: Any) -> _Validated:
-    """Return the test that `validation_freq` means."""
+    """Return the test that `validation_freq` describes."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return _Validated(positive_int(value, "validation_freq"))
     if isinstance(value, (str, bytes, bool, Mapping)) or not isinstance(value, Iterable):
@@ -155,7 +155,7 @@ def _training(model: Model) -> Iterator[None]:
 
 
 def _from_arrays(model: Model, x: Any, y: Any, share: float, options: dict[str, Any]) -> tuple[Any, ...]:
-    """Prepare training on arrays: the epoch's function, steps, validation, and what a resumed run must match."""
+    """Prepare training on arrays: the epoch's function, steps, validation, and the data that a resumed run needs."""
     if y is None:
         raise ValueError("y: fit on arrays needs targets")
     weights, classes, steps = options["sample_weight"], options["class_weight"], options["steps_per_epoch"]
@@ -166,7 +166,7 @@ def _from_arrays(model: Model, x: Any, y: Any, share: float, options: dict[str, 
     if share > 0.0:
         if validate is not None:
             raise ValueError("give validation_split or validation_data, not both")
-        # rounded down, as in Keras, but of the number as it is written; a validation without rows would be none
+        # rounded down, as in Keras, but from the number as it is written; a validation needs at least one row
         n = min(math.floor(feed.n * (1 - Fraction(repr(share)))), feed.n - 1)
         if n < 1:
             raise ValueError(f"validation_split {share} of {feed.n} rows leaves none to train on")
@@ -174,7 +174,7 @@ def _from_arrays(model: Model, x: Any, y: Any, share: float, options: dict[str, 
         if classes is not None:
             held_out = model._feed(x, y, weights, None)
             if isinstance(classes, str):
-                # the rows that are trained on decide
+                # the training rows alone decide
                 feed = model._feed(x, y, weights, balanced(classes, feed.targets, n))
         validate = _evaluator(model, held_out, options, n)
     batch = min(batch, n)
@@ -213,7 +213,7 @@ def _epochs(options: dict[str, Any]) -> int:
 
 
 def _ends_early(batches_given: Any, options: dict[str, Any]) -> bool:
-    """Tell whether batches come from an iterator, which can be walked once, for more than one epoch."""
+    """Return whether batches come from an iterator, which can be used once, for more than one epoch."""
     return hasattr(batches_given, "__next__") and _epochs(options) > 1
 
 
@@ -237,7 +237,7 @@ def _validation(model: Model, options: dict[str, Any]) -> Validate | None:
 
 
 def _is_list_of_batches(data: Any) -> bool:
-    """Return whether a list holds batches (x, y), where (x, y) itself may stand: its parts are batches, not arrays."""
+    """Return whether a list holds batches (x, y) rather than being (x, y): its parts are batches, not arrays."""
     return isinstance(data, list) and all(isinstance(part, (tuple, list)) for part in data)
 
 
@@ -255,10 +255,10 @@ def _evaluator(model: Model, feed: Feed, options: dict[str, Any], first: int) ->
 
 
 def _resume(model: Model, described: dict[str, Any] | None, first: int) -> tuple[int, Any, History]:
-    """Check that the saved position belongs to this data and return where to go on."""
+    """Check that the saved position belongs to these data, and return where to continue."""
     run = model._run
     if not run:
-        raise ValueError("resume: the model has no training to go on with")
+        raise ValueError("resume: the model has no training to continue")
     if run["data"] != described:
         raise ValueError(f"resume: the interrupted training had {run['data']}, now there is {described}")
     history = model.history if model.history is not None else History()

@@ -1,4 +1,4 @@
-"""Data frames and columns of other libraries: their values as arrays of numbers, by the place of each column."""
+"""Data frames and columns of other libraries: their values as arrays of numbers, by column position."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _MISSING = ("NAType", "NoneType")
 
 
 def values(frame: Any, what: str) -> Any:
-    """Return the values of a data frame or a column (what has `to_numpy`); missing ones are NaN.
+    """Return the values of a data frame or a column (anything with `to_numpy`); missing ones are NaN.
 
-    Columns are told apart by their place: names may occur twice.
+    Columns are identified by position: names may occur twice.
 
     Raises
     ------
@@ -38,14 +38,14 @@ def values(frame: Any, what: str) -> Any:
 
 
 def columns(frame: Any) -> Any:
-    """Return the names of a data frame's columns, None of anything else."""
+    """Return the names of a data frame's columns, or None for anything else."""
     if isinstance(frame, (np.ndarray, list, tuple)) or not hasattr(frame, "to_numpy"):
         return None
     return getattr(frame, "columns", None)
 
 
 def recipe(given: Any, array: NDArray[Any]) -> str:
-    """Say how to make numbers of text, categories or objects; empty where nothing is known."""
+    """Explain how to convert text, categories or objects to numbers; empty if unknown."""
     kind = array.dtype.kind
     if kind not in "OSUT":
         return ""
@@ -61,14 +61,14 @@ def recipe(given: Any, array: NDArray[Any]) -> str:
 
 
 def _series(frame: Any, index: int) -> Any:
-    """Return one column of a frame by its place."""
+    """Return one column of a frame by position."""
     if hasattr(frame, "iloc"):
         return frame.iloc[:, index]
     return frame.to_series(index) if hasattr(frame, "to_series") else frame[frame.columns[index]]
 
 
 def _column(series: Any) -> NDArray[Any]:
-    """Return the values of a column: as they are where something is no number and not missing."""
+    """Return the values of a column, unchanged if an element is neither a number nor missing."""
     dtype = getattr(series, "dtype", None)
     if getattr(dtype, "na_value", None) is not None and getattr(dtype, "kind", "O") in "biuf":
         # pandas' nullable dtypes

@@ -1,4 +1,4 @@
-"""What a training leaves behind: the quantities of every epoch."""
+"""The history of a training: the quantities of every epoch."""
 
 import contextlib
 import math
@@ -16,10 +16,10 @@ class History:
     Attributes
     ----------
     history : dict of str to list of float
-        Every quantity's values, one per entry of `epoch`: NaN where an epoch had none. What callbacks put into the
-        logs and is no number (a text, None, an array of several) is left out.
+        Every quantity's values, one per entry of `epoch`: NaN if an epoch had none. Entries that callbacks put into the
+        logs and that are not numbers (a text, None, an array of several) are left out.
     epoch : list of int
-        The epochs that were finished, counted from 0.
+        The finished epochs, counted from 0.
     partial : dict or None
         The logs of an epoch that was interrupted; they are not part of `history`.
     """
@@ -30,7 +30,7 @@ class History:
         self.partial: dict[str, float] | None = None
 
     def record(self, epoch: int, logs: Mapping[str, float]) -> None:
-        """Add a finished epoch; it takes the place of a partial one.
+        """Add a finished epoch; it replaces a partial one.
 
         Parameters
         ----------
@@ -49,14 +49,14 @@ class History:
         self.partial = None
 
     def amend(self, logs: Mapping[str, float]) -> None:
-        """Take up what callbacks added to the logs of the last recorded epoch."""
+        """Add entries that callbacks put into the logs of the last recorded epoch."""
         for name, value in _numbers(logs).items():
             if name not in self.history:
                 self.history[name] = [math.nan] * len(self.epoch)
             self.history[name][-1] = value
 
     def __repr__(self) -> str:
-        """Return how many epochs there are, and each quantity's first and last value."""
+        """Return the number of epochs, and each quantity's first and last value."""
         n_epochs = len(self.epoch)
         parts = [f"{n_epochs} epoch{'' if n_epochs == 1 else 's'}"]
         for name, values in self.history.items():
@@ -124,7 +124,7 @@ class History:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "History":
-        """Make a history of what `to_dict` returned.
+        """Make a history from the result of `to_dict`.
 
         Raises
         ------
@@ -152,7 +152,7 @@ def _numbers(logs: Mapping[Any, Any]) -> dict[str, float]:
     for name, value in logs.items():
         if not isinstance(name, str) or isinstance(value, (str, bytes)):
             continue
-        # whatever turns into a number is one: NumPy's, those of other libraries, arrays without axes
+        # anything that converts to a number: NumPy's, those of other libraries, arrays without axes
         with contextlib.suppress(Exception):
             if not getattr(value, "ndim", 0):
                 found[name] = float(value)

@@ -1,4 +1,4 @@
-"""What kind of thing a user passes: one table of samples, several, or an iterable of batches."""
+"""The kind of data that a user passes: one table of samples, several, or an iterable of batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TABLES = (np.ndarray, list, tuple, Mapping, str, bytes, bytearray, memoryview, 
 
 
 def only(value: Any) -> Any:
-    """Take the array out of a list of one array; nested lists of numbers stay as they are."""
+    """Unwrap a list of one array; nested lists of numbers are returned unchanged."""
     if isinstance(value, (list, tuple)) and len(value) == 1 and getattr(value[0], "ndim", 0) > 1:
         return value[0]
     return value
@@ -36,14 +36,14 @@ def list_of(value: Any, names: Sequence[str], what: str) -> list[Any]:
 def is_batches(x: Any, shape: Shape | None = None, *, listed: bool = False) -> bool:
     """Return whether x is an iterable of batches instead of one table of samples.
 
-    What `numpy.asarray` makes numbers of is a table: sequences such as `collections.deque`, `array.array`, `range`.
+    Anything that `numpy.asarray` turns into numbers is a table, such as `collections.deque`, `array.array`, `range`.
 
     Parameters
     ----------
     shape : tuple of int, optional
-        Of a sample, if it is known: it tells a sequence of samples from one of batches.
+        Shape of a sample, if known: it distinguishes a sequence of samples from one of batches.
     listed : bool
-        Whether a list or tuple may hold batches (x, y), as it may where y does not come separately.
+        Whether a list or tuple may hold batches (x, y), because y is not passed separately.
     """
     if isinstance(x, _TABLES):
         return listed and isinstance(x, (list, tuple)) and len(x) > 0 and _is_batch(x[0])
@@ -63,11 +63,11 @@ def is_batches(x: Any, shape: Shape | None = None, *, listed: bool = False) -> b
 
 
 def _is_table(x: Any, shape: Shape | None) -> bool:
-    """Return whether a sequence that is no list holds samples, by its first element."""
+    """Return whether a sequence other than a list holds samples, by its first element."""
     try:
         first = x[0]
     except Exception:
-        # empty, or a loader that has no first batch to look at
+        # empty, or a loader whose first batch cannot be read
         return isinstance(x, Sequence)
     if isinstance(first, (numbers.Number, np.generic)):
         return True

@@ -1,4 +1,4 @@
-"""The training loop: epochs, what is recorded and shown of them, and who is called back."""
+"""The training loop: epochs, their records and display, and callbacks."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 _CURSOR, _EPOCH, _BAD_LOSS_STEP = int(Counter.CURSOR), int(Counter.EPOCH), int(Counter.BAD_LOSS_STEP)
 
 Validate = Callable[[], dict[str, Any]]
-# An epoch's totals, and, where a row that is not finite has ended it, the error and the row at which it stands.
+# An epoch's totals and, if a row that is not finite has ended it, the error and that row.
 Trained = tuple[NDArray[np.float64], tuple[Exception, int] | None]
 
 
 def warn_of_bad_loss(step: int, stacklevel: int = 8) -> None:
-    """Warn the caller of `fit` that the loss is no finite number since a step."""
+    """Warn the caller of `fit` that the loss has not been finite since a step."""
     warnings.warn(
         f"the loss became NaN or infinite at training step {step}; a smaller learning rate, clipping "
         "(clipnorm) or the TerminateOnNaN callback help",
@@ -41,7 +41,7 @@ def warn_of_bad_loss(step: int, stacklevel: int = 8) -> None:
 
 @dataclass
 class Run:
-    """One call of `fit`: what is shown, called back and recorded.
+    """One call of `fit`: its display, callbacks and records.
 
     Attributes
     ----------
@@ -50,11 +50,11 @@ class Run:
     validate : callable or None
         Returns the validation's logs.
     bad_loss : callable
-        Called once, with the step at which the loss was no finite number.
+        Called once, with the first step whose loss was not finite.
     validates : callable
         Returns whether an epoch is validated.
     ahead : deque
-        Epochs that have been trained in a call with others, and are not recorded yet.
+        Epochs that were trained in one call with others, and are not recorded yet.
     """
 
     model: Model
@@ -73,7 +73,7 @@ class Run:
 
     @property
     def may_run_ahead(self) -> bool:
-        """Whether nothing can come in between epochs: no callback, validation, display, or Ctrl-C."""
+        """Whether nothing can happen between epochs: no callback, validation, display, or Ctrl-C."""
         busy = self.callbacks.callbacks or self.validate is not None or self.progress.verbose
         return not busy and threading.current_thread() is not threading.main_thread()
 
@@ -97,7 +97,7 @@ class Run:
                 logs = train_epoch(self, epoch)
                 counters = model._runtime.training
                 model._run["trained"] = {"epoch": epoch, "logs": logs}
-                # one assignment: an interrupt finds the epoch either unfinished or finished
+                # one assignment: an interrupt sees the epoch either unfinished or finished
                 counters[_CURSOR : _EPOCH + 1 : _EPOCH - _CURSOR] = (0, counters[_EPOCH] + 1)
                 model._earlier_rows = 0
                 logs = self._close_epoch(epoch)
@@ -113,12 +113,12 @@ class Run:
             self.callbacks.close()
 
     def _unclosed(self) -> bool:
-        """Tell whether a resumed run was interrupted behind the last step of an epoch, in its validation."""
+        """Return whether a resumed run was interrupted after the last step of an epoch, in its validation."""
         trained, before = self.model._run.get("trained"), self.first - 1
         return trained is not None and trained["epoch"] == before and self.history.epoch[-1:] != [before]
 
     def _close_epoch(self, epoch: int) -> dict[str, Any]:
-        """Validate, record and call back for an epoch that is trained; returns its logs."""
+        """Validate and record a trained epoch, and call its callbacks; returns its logs."""
         model = self.model
         logs = dict(model._run["trained"]["logs"])
         if self.validate is not None and self.validates(epoch) and not model.stop_training:
@@ -135,7 +135,7 @@ class Run:
         return logs
 
     def after_steps(self, finished: int) -> None:
-        """Show and call back after a return from compiled code; `finished` steps of the epoch are done."""
+        """Update the display and call callbacks after `finished` steps of the epoch, on a return from compiled code."""
         model = self.model
         bad = int(model._runtime.training[_BAD_LOSS_STEP])
         if bad and not self.warned:

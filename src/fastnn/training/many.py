@@ -1,4 +1,4 @@
-"""`train_many`: many small networks at once, one a thread."""
+"""`train_many`: many small networks at once, one per thread."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ def train_many(
     validation_batch_size: int | None = None,
     resume: bool = False,
 ) -> list[History]:
-    """Train many networks, each on one thread: ensembles, cross-validation, the search for hyperparameters.
+    """Train many networks, each on one thread: ensembles, cross-validation, hyperparameter search.
 
-    Small networks cannot use several threads, but several of them can. Every model comes out bit for bit as
-    ``model.fit(x, y, ...)`` alone leaves it, whatever the number of threads.
+    One small network cannot use several threads, but several networks can. Every model ends bit for bit as after
+    ``model.fit(x, y, ...)`` alone, whatever the number of threads.
 
     Parameters
     ----------
     models : sequence of Model
-        Compiled models, each once, equal or not; those that are not built are built for x, as `fit` does.
+        Compiled models, all distinct objects, alike or not; unbuilt ones are built for x, as `fit` does.
     x, y : arrays of shape (n, *input_shape) and (n, *output_shape), or labels (n,); or lists or dicts of such
         As for `Model.fit`; an iterable of batches is not possible.
     rows : iterable, optional
         For each model the rows that it trains on: an integer array (row numbers may repeat) or a mask (n,) of bool.
-        Or a tuple of two such, and the model is validated on the second after each epoch, as
-        ``sklearn.model_selection.KFold(k).split(x)`` gives them for k models. Copied for the models that are being
-        trained at the moment.
+        Or a pair of these, as ``sklearn.model_selection.KFold(k).split(x)`` yields for k models: then the model is
+        validated on the second one after each epoch. The rows are copied only for the models that are currently
+        training.
     callbacks : function, optional
         Takes a model's index and returns its callbacks. Called for all models before the first one is trained. A
         callback has state, so each model needs its own; their methods run in the threads that train.
     n_threads : int, optional
-        How many models train at a time, `fastnn.get_num_threads()` by default. One model alone is trained by `fit`
-        on as many threads.
+        Number of models that train at a time, by default `fastnn.get_num_threads()`. A single model is trained by
+        `fit` on that many threads.
     verbose : {1, 0, "auto"}
         1 (and "auto") shows a bar over the models, with the mean of their final losses.
     batch_size, epochs, validation_split, shuffle, class_weight, initial_epoch, validation_batch_size
@@ -64,27 +64,27 @@ def train_many(
     validation_data : tuple (x, y) or (x, y, sample_weight)
         The same for all models; arrays.
     sample_weight : array of shape (n,)
-        Of all rows, also where `rows` chooses some; validation rows have theirs.
+        For all n rows, also if `rows` selects some; validation rows use their weights, too.
     resume : bool
-        Go on where an interrupted call stopped: models that were finished stay as they are, models that had not
+        Continue where an interrupted call stopped: finished models are not changed, models that had not
         begun start.
 
     Returns
     -------
     list of History
-        One a model, in the order of `models`.
+        One per model, in the order of `models`.
 
     Raises
     ------
     TypeError, ValueError
-        When `models` holds something else, a model twice, or nothing; when data, rows or an argument do not fit. Before
-        anything runs, as far as it can be seen from the first row.
+        When `models` is empty, or holds something else or a model twice; when data, rows or an argument do not fit.
+        Raised before anything runs, as far as the first row shows it.
     RuntimeError
         When a model is not compiled, or is being trained.
     Exception
         The first that a model's training raises, with a note of the model's index. The others then stop within a
-        tenth of a second, or when a callback that runs returns. They stay usable, as after Ctrl-C, which ends this
-        call the same way; models that were finished stay trained.
+        tenth of a second, or when a running callback returns. They stay usable, as after Ctrl-C, which ends this
+        call in the same way; finished models stay trained.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def train_many(
     if verbose not in (0, 1, "auto"):
         raise ValueError(f"verbose is 0 (quiet) or 1 (a bar over the models), got {verbose!r}")
     work = Several(checked_models(models), x, y, rows, callbacks, options)
-    # one alone has all threads; of several each has one
+    # a single model uses all threads; several use one each
     crew = Crew(min(threads, len(work.models)), threads if len(work.models) == 1 else 1)
     with Tally(len(work.models), bool(verbose)) as tally:
         try:

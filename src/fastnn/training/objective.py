@@ -1,7 +1,7 @@
-"""What is measured: losses and metrics bound to a model's outputs, and their accumulators.
+"""Losses and metrics bound to a model's outputs, and their accumulators.
 
-All sums of a pass over the data live in one float64 buffer: the penalty, a scratch value, two values an output's
-loss, then the metrics'. Records add to it; `logs` reads it.
+All sums of a pass over the data are in one float64 buffer: the penalty, a scratch value, two values for each output's
+loss, then the metrics' values. Records add to it; `logs` reads it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ PENALTY, SCRATCH, LOSSES = 0, 1, 2
 
 @dataclass(frozen=True)
 class Measure:
-    """One accumulator: what fills it and where it stands; several metrics may read it.
+    """One accumulator: its inputs and its place in the buffer; several metrics may read it.
 
-    `squash` is the activation that makes probabilities of the output first, where it is not one yet.
+    `squash` is the activation that first turns the output into probabilities, if it is not one yet.
     """
 
     accumulator: str
@@ -51,7 +51,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Reading:
-    """One reported metric: its name in logs, the metric as it was asked for, and the measure that it reads."""
+    """One reported metric: its name in logs, the metric as requested, and the measure that it reads."""
 
     name: str
     named: Named
@@ -66,7 +66,7 @@ class Reading:
 class Results(dict[str, Any]):
     """Loss and metrics by name.
 
-    A weighted metric is found as "weighted_..." too, which is its name where an unweighted one has the plain name.
+    A weighted metric is also found as "weighted_...", which is its name if an unweighted one has the plain name.
     """
 
     def __init__(self, logs: dict[str, Any], weighted: dict[str, str]) -> None:
@@ -87,7 +87,7 @@ class Objective:
     Attributes
     ----------
     losses : tuple of Loss or None
-        One an output; an output without a loss is predicted but not trained.
+        One per output; an output without a loss is predicted but not trained.
     loss_weights : tuple of float
     readings : tuple of Reading
     size : int
@@ -162,7 +162,7 @@ class Objective:
         return [*log_names(self.output_names, self.losses), *metrics]
 
     def results(self, total: NDArray[np.float64], rows: int) -> Results:
-        """Return `logs` with all metrics, in which weighted ones have both of their names."""
+        """Return `logs` with all metrics; weighted ones have both names."""
         names = {}
         for reading in self.readings:
             if reading.measure.weighted:
@@ -172,7 +172,7 @@ class Objective:
         return Results(self.logs(total, rows, arrays=True), names)
 
     def initial(self) -> NDArray[np.float64]:
-        """Return accumulators of nothing."""
+        """Return empty accumulators."""
         total = np.zeros(self.size)
         for reading in self.readings:
             measure = reading.measure
@@ -182,7 +182,7 @@ class Objective:
 
     def loss(self, total: NDArray[np.float64], rows: int) -> float:
         """Return the mean loss over `rows` samples: weighted losses of the outputs, and penalties."""
-        # arithmetic of Python's floats is several times faster than that of NumPy's
+        # arithmetic with Python's floats is several times faster than with NumPy's
         sums: list[float] = total[: LOSSES + 2 * len(self.losses)].tolist()
         value = sums[PENALTY] / rows
         for output, (loss, weight) in enumerate(zip(self.losses, self.loss_weights, strict=True)):
@@ -192,12 +192,12 @@ class Objective:
         return value
 
     def logs(self, total: NDArray[np.float64], rows: int, *, arrays: bool = False) -> dict[str, Any]:
-        """Return loss and metrics by name; metrics that are arrays only where asked for.
+        """Return loss and metrics by name; metrics that are arrays only if `arrays` is set.
 
         Parameters
         ----------
         rows : int
-            Number of samples that were added, at least 1.
+            Number of samples added, at least 1.
         """
         logs: dict[str, Any] = {"loss": self.loss(total, rows)}
         if len(self.losses) > 1:
@@ -215,14 +215,14 @@ class Objective:
 
 
 def _ratio(value: float, rows: float) -> float:
-    """Divide as IEEE 754 does, where Python would raise for no rows."""
+    """Divide as IEEE 754 does, while Python would raise for 0 rows."""
     if rows != 0.0:
         return value / rows
     return math.nan if value == 0.0 or math.isnan(value) else math.copysign(math.inf, value)
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    """Return a name with a number where an output has the metric already."""
+    """Return a name, numbered if an output has the metric already."""
     label, count = name, 1
     while label in taken:
         count += 1
@@ -231,7 +231,7 @@ def _unique(name: str, taken: set[str]) -> str:
 
 
 def as_list(logs: dict[str, Any]) -> Any:
-    """Return values as Keras does: a list, or the loss alone."""
+    """Return values as Keras does: a list, or only the loss."""
     values = list(logs.values())
     return values[0] if len(values) == 1 else values
 

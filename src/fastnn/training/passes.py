@@ -1,4 +1,4 @@
-"""Passes over data that do not train: evaluation and prediction, batch by batch in one call."""
+"""Passes over data without training: evaluation and prediction, batch by batch in one call."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from fastnn.training.pace import Pacer
 if TYPE_CHECKING:
     from fastnn.model.feeding import FeedingMixin
 
-# Rows a batch where the user gives none: enough to fill the cores' vector units, little enough for the caches.
+# The default rows per batch: enough to fill the cores' vector units, few enough for the caches.
 DEFAULT_BATCH = 256
-# Rows of one of `steps`, as in Keras: there the number of rows decides how far the steps get.
+# The default rows per batch with `steps`, as in Keras: there the batch size decides how far the steps get.
 STEP_ROWS = 32
 
 
 def last_row(steps: int | None, batch: int, first: int, n: int) -> int:
-    """Return the row at which a pass over [first, n) ends that takes `steps` batches; warns where there are fewer."""
+    """Return the last row of a pass of `steps` batches over [first, n) (exclusive); warns if there are fewer."""
     if steps is None:
         return n
     there = -(-(n - first) // batch)
@@ -35,14 +35,14 @@ def last_row(steps: int | None, batch: int, first: int, n: int) -> int:
 
 
 def warn_of_few(name: str, steps: int, there: int, where: str = "") -> None:
-    """Warn that the data had fewer batches than were asked for."""
+    """Warn that the data had fewer batches than requested."""
     warnings.warn(
         f"{name}: expected {steps} batches, but the data had {there}{where}", RuntimeWarning, stacklevel=user_level()
     )
 
 
 def user_level() -> int:
-    """Return the `stacklevel` of `warnings.warn`, called by the caller, that names the first line outside of fastnn."""
+    """Return the `stacklevel` with which `warnings.warn` in the caller names the first line outside fastnn."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastnn."):
         level, frame = level + 1, frame.f_back
@@ -53,7 +53,7 @@ def sweep(
     model: FeedingMixin, feed: Feed, batch: int, first: int, last: int, request: Callable[[int], Request],
     totals: NDArray[np.float64] | None = None,
 ) -> None:  # fmt: skip
-    """Run a program over rows [first, last): whole batches, then what is left."""
+    """Run a program over rows [first, last): whole batches, then the rest."""
     runtime = model._runtime
     pacer = Pacer()
     work = Pass(feed.addresses(), accumulators=totals)
@@ -75,7 +75,7 @@ def evaluate(model: FeedingMixin, feed: Feed, batch: int, first: int, last: int)
 
 
 def predict(model: FeedingMixin, feed: Feed, batch: int, steps: int | None = None) -> list[NDArray[Any]]:
-    """Return the outputs for all rows, or those of the first `steps` batches."""
+    """Return the outputs for all rows, or for the first `steps` batches."""
     n = last_row(steps, batch, 0, feed.n)
     shapes = model._architecture_or_fail().output_shapes
     # uninitialised: every row is stored by exactly one batch

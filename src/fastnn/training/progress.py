@@ -1,4 +1,4 @@
-"""Showing how training goes, without slowing it."""
+"""The progress display of a training, which does not slow it down."""
 
 import sys
 import time
@@ -9,25 +9,25 @@ from fastnn.console import bar_class, draw_bar, duration, end_bar, is_interactiv
 
 __all__ = ["Progress"]
 
-# A bar of its own costs an epoch 0.14 ms (two drawings), and nobody can read one that is gone sooner.
+# A separate bar costs an epoch 0.14 ms (two drawings), and one that disappears sooner cannot be read.
 OWN_BAR_SECONDS = 0.1
 # Less than the 100 ms between two returns of the training loop, so that none of them is skipped.
 DRAWING_SECONDS = 0.05
-# Where there is no terminal to redraw a bar on, every drawing stays, in a log file for example.
+# Without a terminal to redraw a bar on, every drawing stays, for example in a log file.
 LOG_SECONDS = 30.0
 
 
 def _now() -> float:
-    """Read the clock, which stands still while kernels are made ready: that comes once."""
+    """Read the clock, which stops while kernels are compiled, because that happens once."""
     return time.monotonic() - waited()
 
 
 class Progress:
     """The display of one training: nothing, bars, or lines.
 
-    With ``verbose=1`` every epoch that takes its time has a bar, which stays as a line with the final
-    quantities. Epochs too short to be looked at share one bar over the whole training. Bars are drawn at most
-    twenty times a second; a call between two drawings costs about as much as reading the clock.
+    With ``verbose=1`` every long epoch has a bar, which stays as a line with the final
+    quantities. Epochs too short to read share one bar over the whole training. Bars are drawn at most
+    twenty times per second; a call between two drawings costs about as much as reading the clock.
 
     Parameters
     ----------
@@ -52,9 +52,9 @@ class Progress:
         Parameters
         ----------
         epochs : int
-            The epoch, counted from 0, before which training ends.
+            The epoch, counted from 0, at which training ends (exclusive).
         steps_per_epoch : int or None
-            Batches per epoch; None if nobody knows.
+            Batches per epoch; None if unknown.
         initial_epoch : int
             The first epoch of this training.
         """
@@ -73,7 +73,7 @@ class Progress:
             self._epoch_begun = _now()
 
     def update(self, steps_done: int, logs: Mapping[str, float]) -> None:
-        """Note how far the epoch is; draw if it is time to.
+        """Note the progress of the epoch; draw if it is time to.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class Progress:
             self._bars.update(steps_done, logs)
 
     def epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
-        """Note the end of an epoch and its final quantities, with those of the validation."""
+        """Note the end of an epoch and its final quantities, including the validation's."""
         if self._bars is not None:
             self._bars.epoch_end(logs)
         elif self.verbose == 2:
@@ -95,14 +95,14 @@ class Progress:
             say(" - ".join(parts + quantities(logs, ": ")))
 
     def close(self) -> None:
-        """End the display with what was noted last; harmless if it has ended or never begun."""
+        """End the display with the last noted state; harmless if it has ended or never begun."""
         if self._bars is not None:
             self._bars.close()
             self._bars = None
 
 
 class _Bars:
-    """At most one bar at a time: of the epoch that runs, or of the training, shared by its short epochs."""
+    """At most one bar at a time: of the current epoch, or of the training, shared by its short epochs."""
 
     def __init__(self, epochs: int, steps: int | None, initial_epoch: int) -> None:
         self.epochs = epochs
@@ -112,12 +112,12 @@ class _Bars:
         self.logs: Mapping[str, float] = {}
         self.bar: Any = None
         self.bar_is_shared = False
-        #: of what the bar's clock leaves out
+        #: seconds that the bar's clock leaves out
         self.waited = 0.0
         self.undrawn = False
         self.interval = DRAWING_SECONDS if is_interactive() else LOG_SECONDS
         self.epoch_begun = self.drawn = _now()
-        # Where a shared bar begins: after the last epoch that had a bar of its own.
+        # The start of a shared bar: after the last epoch that had its own bar.
         self.shared_first = initial_epoch
         self.shared_begun = self.epoch_begun
 
@@ -155,7 +155,7 @@ class _Bars:
             self.end_bar(now)
 
     def open(self, now: float) -> None:
-        """Make the bar for what is going on, without drawing it yet."""
+        """Make the bar for the current epoch or training, without drawing it yet."""
         self.bar_is_shared = now - self.epoch_begun < OWN_BAR_SECONDS
         total = self.steps
         if self.bar_is_shared:
@@ -186,7 +186,7 @@ class _Bars:
         self.drawn = _now()
 
     def end_bar(self, now: float) -> None:
-        """Leave a line without a bar, which has room for quantities; tqdm draws it on closing."""
+        """Replace the bar by a line, which has room for quantities; tqdm draws it on closing."""
         first = self.shared_first if self.bar_is_shared else self.epoch
         seconds = now - (self.shared_begun if self.bar_is_shared else self.epoch_begun)
         head = f"Epoch{'s' * (first < self.epoch)} {f'{first + 1}-' * (first < self.epoch)}{self.epoch + 1}"
@@ -194,7 +194,7 @@ class _Bars:
         part = f" (step {self.steps_done}/{self.steps})" if unfinished else ""
         position = self.position()
         if not unfinished:
-            # A notebook shows a bar in red that ends before its total, also after a wanted early stop.
+            # A notebook shows a bar in red if it ends before its total, also after an intended early stop.
             self.bar.total = position
         values = " ".join(quantities(self.logs))
         end_bar(self.bar, position, f"{head}/{self.epochs}{part}: {duration(seconds)} {values}")

@@ -1,8 +1,8 @@
-"""Quick training steps: `train_on_batch` on arrays that stay, as `fastnn.model.quick` predicts.
+"""Quick training steps: a cache of prepared `train_on_batch` calls, as `fastnn.model.quick` is for predictions.
 
-What is kept is right for batches of one shape and dtype, while the model is compiled as it is and trains the same
-layers. Values of targets are looked at in every batch, in one pass that finds what is surely right; the general path
-looks at all others, and says what is wrong.
+An entry is valid for batches of one shape and dtype, until the model is compiled again or trains other
+layers. Target values are checked in every batch, in one pass that accepts values that are certainly valid; the general
+path checks all others, and reports what is wrong.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from fastnn.training.feed import Feed
     from fastnn.training.objective import Objective
 
-#: of a model, x and y; tells whether the step was taken, or None where it has to be made ready anew
+#: takes a model, x and y; returns whether the step was taken, or None if it has to be prepared again
 Step = Callable[[Any, Any, Any], bool | None]
 
 _KEPT = 16
 
 
 def key_of(model: Model, x: Any, y: Any) -> Any:
-    """Return all that decides the step on a batch of two plain arrays; None has none."""
+    """Return everything that determines the step on a batch of two plain arrays; None if they have no quick step."""
     if type(x) is not np.ndarray or type(y) is not np.ndarray:
         return None
     return x.shape, x.dtype, y.shape, y.dtype, tuple(model._runtime.table.trainable_layers())
@@ -52,19 +52,19 @@ def learn(model: Model, x: NDArray[Any], y: NDArray[Any], key: Any) -> None:
     if known is _never:
         return
     if runtime.placement is not None and known is None:
-        # what comes once may never come again, and to make it ready takes longer than the step
+        # a shape seen once may never come again, and preparing takes longer than the step
         keep(runtime.quick_steps, key, _seen, _MARKERS, _KEPT)
         return
     try:
         with interrupts_later():
             made = _make(model, objective, x, y)
     except DeviceMemoryError:
-        made = _never  # the step itself has found room
+        made = _never  # the step itself has found enough memory
     keep(runtime.quick_steps, key, made, _MARKERS, _KEPT)
 
 
 def _make(model: Model, objective: Objective, x: NDArray[Any], y: NDArray[Any]) -> Step:
-    """Make the step on batches like this one, or `_never`."""
+    """Make the step on batches like this one, or return `_never`."""
     placement = model._runtime.placement
     wanted = [(x.shape, x.dtype), (y.shape, y.dtype)]
     rows, targets = (np.empty(*each) for each in wanted) if placement is None else locked(placement.device, wanted)
@@ -80,12 +80,12 @@ def _make(model: Model, objective: Objective, x: NDArray[Any], y: NDArray[Any]) 
 
 
 def _seen(model: Any, x: Any, y: Any) -> bool | None:
-    """Stand for a step that came once."""
+    """Mark a step that came once."""
     return None
 
 
 def _never(model: Any, x: Any, y: Any) -> bool | None:
-    """Stand for a step that the general path has to take."""
+    """Mark a step that the general path has to take."""
     return None
 
 
@@ -93,7 +93,7 @@ _MARKERS = (_seen, _never)
 
 
 def _test(objective: Objective, targets: NDArray[Any], dtype: str, *, labels: bool) -> Callable[[], bool] | None:
-    """Return a test of targets that are surely right, None where the objective asks for more than it can tell."""
+    """Return a test for certainly valid targets, or None if the objective needs more checks than it can do."""
     loss, metrics = objective.losses[0], [reading.metric for reading in objective.readings]
     if not all(type(one).__module__.startswith("fastnn.") for one in (loss, *metrics)) or loss is None:
         return None
@@ -115,9 +115,9 @@ def _test(objective: Objective, targets: NDArray[Any], dtype: str, *, labels: bo
 
 
 def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any], passes: Callable[[], bool]) -> Step:
-    """Make the step; it runs under the runtime's lock, and tells whether the targets were surely right.
+    """Make the step; it runs under the runtime's lock, and returns whether the targets were certainly valid.
 
-    The model is not kept: what its runtime keeps must not keep it alive.
+    The model is not kept: its runtime's cache must not keep it alive.
     """
     runtime, objective = model._runtime, model._objective_or_fail()
     optimizer = model.optimizer
@@ -155,13 +155,13 @@ def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any],
         model._earlier_rows = n
         return True
 
-    # what the addresses in the context and the entry point to lives as long as the function
+    # the memory that the context and the entry point to lives as long as the function
     step.kept = (bound, kept)  # type: ignore[attr-defined]
     return step
 
 
 def _on_device(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any], passes: Callable[[], bool]) -> Step:
-    """Make the step by a run that is ready on the GPU; see `_freeze`."""
+    """Make the step by a captured run on the GPU; see `_freeze`."""
     runtime, objective, optimizer, dtype = model._runtime, model._objective_or_fail(), model.optimizer, model.dtype
     placement = runtime.placement
     assert placement is not None

@@ -1,4 +1,4 @@
-"""Rows of a data set that one of many models trains on: checked, and taken."""
+"""The rows of a data set that one of many models trains on: checks and copies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastnn.training.kinds import list_of
 
 
 class Selection(NamedTuple):
-    """The rows that a model trains on, and those that it is validated on."""
+    """The rows that a model trains on, and its validation rows."""
 
     train: NDArray[np.intp]
     validation: NDArray[np.intp] | None
@@ -25,18 +25,18 @@ def selections(rows: Any, n: int, n_models: int) -> list[Selection]:
 
     Parameters
     ----------
-    rows : iterable of rows, or of pairs (rows, validation rows), one a model
+    rows : iterable of rows, or of pairs (rows, validation rows), one per model
     n : int
-        How many rows there are.
+        The number of rows.
 
     Raises
     ------
     TypeError, ValueError
-        When there are not as many as models, or one is not an array of row numbers or a mask; named by its index.
+        When their number is not that of the models, or one is not an array of row numbers or a mask; names its index.
     """
     if isinstance(rows, (str, Mapping)) or not isinstance(rows, Iterable):
-        raise TypeError(f"rows: expected one array of row numbers a model, or one pair a model, got {rows!r}")
-    # one more than there may be: an endless iterable has no length
+        raise TypeError(f"rows: expected one array of row numbers per model, or one pair per model, got {rows!r}")
+    # stops at one entry too many, since an endless iterable has no length
     each = list(islice(rows, n_models + 1))
     if len(each) != n_models:
         raise ValueError(f"rows: expected one entry for each of {n_models} models, got {len(each)}")
@@ -53,7 +53,7 @@ def selections(rows: Any, n: int, n_models: int) -> list[Selection]:
 
 
 def _checked(rows: Any, n: int, what: str) -> NDArray[np.intp]:
-    """Return row numbers from 0 to n - 1, of numbers or a mask."""
+    """Return row numbers from 0 to n - 1, from numbers or a mask."""
     try:
         array = np.asarray(rows)
     except ValueError as error:
@@ -76,7 +76,7 @@ def _checked(rows: Any, n: int, what: str) -> NDArray[np.intp]:
 
 
 def count(x: Any, names: Sequence[str]) -> int:
-    """Return how many rows a model's inputs have.
+    """Return the number of rows of a model's inputs.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def take(value: Any, names: Sequence[str], rows: NDArray[np.intp], n: int, what:
 
 
 def take_weights(value: Any, names: Sequence[str], rows: NDArray[np.intp], n: int) -> Any:
-    """Return copies of some rows of sample weights: one array, or some by output."""
+    """Return copies of some rows of sample weights: one array, or several by output."""
     what = "sample_weight"
     if value is None:
         return None

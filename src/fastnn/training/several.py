@@ -1,4 +1,4 @@
-"""Several models, and what each of them is trained on."""
+"""Several models, and the data that each of them is trained on."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from fastnn.model.model import Model
 
 Callbacks = Callable[[int], Callback | Iterable[Callback] | None]
-# so many models that diverge are named in a warning
+# the number of diverging models that a warning names
 _NAMED = 5
 
 
 class Several:
-    """What all models are trained on, each in its turn."""
+    """The data and options of all models."""
 
     def __init__(
         self, models: list[Model], x: Any, y: Any, rows: Any, callbacks: Callbacks | None, options: dict[str, Any]
@@ -64,7 +64,7 @@ class Several:
         """Train a model and return its final loss."""
         model = self.models[index]
         x, y, options = self._data(index)
-        # a model that had not begun when a training was interrupted starts
+        # a model that had not begun when the training was interrupted starts now
         options |= {"callbacks": self.callbacks[index], "resume": options["resume"] and bool(model._run)}
         with _noted(index):
             history = fit(model, x, y, options, lambda step: self.bad.append((index, step)))
@@ -78,7 +78,7 @@ class Several:
         return [model.history for model in self.models if model.history is not None]
 
     def warn(self) -> None:
-        """Warn once of all losses that are no finite numbers."""
+        """Warn once about all losses that are not finite."""
         if self.bad:
             named = [f"models[{index}] at training step {step}" for index, step in sorted(self.bad)]
             more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
@@ -90,7 +90,7 @@ class Several:
             )
 
     def _data(self, index: int, *, first: bool = False) -> tuple[Any, Any, dict[str, Any]]:
-        """Return a model's rows and options; `first`: of its rows only the first, which shows whether shapes fit."""
+        """Return a model's rows and options; `first` returns only its first row, to check that shapes fit."""
         options = dict(self.options)
         if self.selected is None:
             return self.x, self.y, options
@@ -115,7 +115,7 @@ def checked_models(models: Any) -> list[Model]:
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        When they are not several distinct models that can be trained; the message names the first that is not.
+        When they are not distinct models that can be trained; the message names the first bad one.
     """
     from fastnn.model.model import Model
 
@@ -158,13 +158,13 @@ def _fail_if_shared(callbacks: Sequence[Sequence[Callback] | None]) -> None:
 
 
 def _converted(value: Any, what: str) -> Any:
-    """Convert a data frame once, and not for each model."""
+    """Convert a data frame once, instead of for each model."""
     return as_array(value, what) if hasattr(value, "to_numpy") else value
 
 
 @contextmanager
 def _noted(index: int) -> Iterator[None]:
-    """Note the index of the model on what is raised."""
+    """Add a note with the model's index to exceptions."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The bar over many models: how many are trained, and the mean of their final losses."""
+"""The bar over many models: the number trained, and the mean of their final losses."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from fastnn.training.progress import DRAWING_SECONDS, LOG_SECONDS
 
 
 def _now() -> float:
-    """Read the clock, which stands still while kernels are made ready."""
+    """Read the clock, which stops while kernels are compiled."""
     return time.monotonic() - waited(by_any=True)
 
 
 class Tally:
-    """Counts models; drawn at most twenty times a second, in a log every thirty seconds, and always at the end.
+    """Counts models; drawn at most twenty times per second, in a log every thirty seconds, and always at the end.
 
     Parameters
     ----------
     total : int
-        How many models there are.
+        The number of models.
     shown : bool
     """
 
@@ -35,7 +35,7 @@ class Tally:
         self.bar: Any = None
 
     def add(self, loss: float) -> None:
-        """Count a model that is trained."""
+        """Count a trained model."""
         self.count += 1
         self.sum += loss
         if self.shown and _now() - self.drawn >= self.interval:
@@ -60,7 +60,7 @@ class Tally:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave a line that says what was done."""
+        """Leave a line with the final count."""
         if not self.shown:
             return
         if self.bar is None:

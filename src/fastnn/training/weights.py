@@ -1,4 +1,4 @@
-"""Sample weights and class weights, brought to one weight a sample for each output."""
+"""Sample weights and class weights, combined to one weight per sample for each output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def weights_by_output(
     n_classes: int,
     dtype: str,
 ) -> list[Rows | None]:
-    """Make one weight a sample for each output, None where all are 1.
+    """Make one weight per sample for each output, or None if all are 1.
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ def weights_by_output(
     n_classes : int
         Columns of the first output.
     dtype : {"float32", "float64"}
-        The model's, in which weights have to be finite.
+        The model's dtype, in which weights have to be finite.
 
     Raises
     ------
     TypeError, ValueError
-        When weights are not finite numbers of shape (n,), a class is not among the labels, or targets are no classes.
+        When weights are not finite numbers of shape (n,), a class is not among the labels, or targets are not classes.
     """
     several = isinstance(sample_weight, Mapping) or (
         len(names) > 1 and isinstance(sample_weight, (list, tuple)) and len(sample_weight) == len(names)
@@ -69,9 +69,9 @@ def weights_by_output(
 
 
 def balanced(value: str, target_list: Sequence[Targets | None], n: int) -> dict[int, float]:
-    """Return the weights of classes that make all classes count alike, from the first n rows.
+    """Return class weights that give all classes equal influence, from the first n rows.
 
-    They are n / (n_classes * rows of the class), over the classes that there are: scikit-learn's formula.
+    They are n / (n_classes * rows of the class), over the classes that occur: scikit-learn's formula.
     """
     if value != BALANCED:
         raise ValueError(f"class_weight: expected a dict of label to weight, or 'balanced', got {shorten(value)}")
@@ -104,7 +104,7 @@ def _check_weights(value: Any, n: int, dtype: str) -> NDArray[Any]:
 
 
 def _class_weights(class_weight: Any, target: Targets, n_classes: int, dtype: str) -> NDArray[np.float64]:
-    """Look the weight of each sample's class up, chunk by chunk."""
+    """Look up the weight of each sample's class, chunk by chunk."""
     if not isinstance(class_weight, Mapping):
         raise TypeError(
             f"class_weight: expected a dict of label to weight, or 'balanced', got {type(class_weight).__name__}"
@@ -126,7 +126,7 @@ def _class_weights(class_weight: Any, target: Targets, n_classes: int, dtype: st
 
 
 def _labels(target: Targets) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Give the first row and the labels of every chunk of targets.
+    """Yield the first row and the labels of every chunk of targets.
 
     Raises
     ------
@@ -136,11 +136,11 @@ def _labels(target: Targets) -> Iterator[tuple[int, NDArray[Any]]]:
     array = target.rows.array
     if target.labels:
         if array.ndim != 1:
-            raise ValueError(f"class_weight: expected one label a sample, got labels of shape {array.shape}")
+            raise ValueError(f"class_weight: expected one label per sample, got labels of shape {array.shape}")
         yield from casts.chunks(array)
         return
     if math.prod(array.shape[1:-1]) != 1:
-        raise ValueError(f"class_weight: expected one class a sample, got targets of shape {array.shape}")
+        raise ValueError(f"class_weight: expected one class per sample, got targets of shape {array.shape}")
     for first, chunk in casts.chunks(array):
         part = chunk.reshape(len(chunk), -1)
         columns = part.shape[1]

@@ -1,4 +1,4 @@
-"""Array objects in memory, as NumPy's binary interface has them: what native code reads them by."""
+"""The memory layout of array objects in NumPy's binary interface, for native code that reads them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastnn.addresses import OFFSET
 #: Bytes from the word that holds the address of the data. The number of dimensions and the flags are C integers, the
 #: shape and the dtype pointers.
 NDIM, SHAPE, DTYPE, FLAGS = 8, 16, 40, 48
-#: Bits of the flags: C-contiguous and aligned; also writeable.
+#: Bits of the flags: C-contiguous and aligned; and also writeable.
 READABLE, WRITEABLE = 0x101, 0x501
 
 _read = ctypes.c_size_t.from_address
@@ -20,10 +20,10 @@ _read_int = ctypes.c_int.from_address
 
 
 def layout() -> tuple[int, int]:
-    """Return where any object holds its type, and an array the address of its data; zeros where that is unknown.
+    """Return the offsets of an object's type and of an array's data address; zeros if unknown.
 
-    That is where NumPy says something else of an array than is found at the places above, and where there is no
-    global lock: another thread could reshape an array while native code reads it.
+    They are unknown if NumPy's values for an array differ from those at the offsets above. They are also zero without
+    the GIL: another thread could reshape an array while native code reads it.
     """
     if not OFFSET or not getattr(sys, "_is_gil_enabled", lambda: True)():
         return 0, 0

@@ -1,8 +1,8 @@
 """Atomic words in memory, the processor's hint for waiting loops, and calls of the system's functions by address.
 
-Loads acquire, stores release, and all are sequentially consistent: a thread that announces its sleep and then looks
-for work, and one that publishes work and then looks for sleepers, never both miss the other, on weakly ordered
-processors either.
+Loads acquire, stores release, and all are sequentially consistent. So a thread that announces its sleep and then looks
+for work, and one that publishes work and then looks for sleepers, never both miss the other, not even on weakly
+ordered processors.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def atomic_store(typingctx: Any, address: Any, value: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def atomic_add(typingctx: Any, address: Any, value: Any) -> Any:
-    """Add to the int64 at an address and return what it was."""
+    """Add to the int64 at an address, and return its old value."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.atomic_rmw("add", _pointer(builder, args[0]), args[1], _ORDER)
@@ -59,7 +59,7 @@ def atomic_add(typingctx: Any, address: Any, value: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def compare_exchange(typingctx: Any, address: Any, expected: Any, value: Any) -> Any:
-    """Write the int64 at an address if it is as expected, and return what it was."""
+    """Write the int64 at an address if it has the expected value, and return its old value."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(builder, args[0])
@@ -69,7 +69,7 @@ def compare_exchange(typingctx: Any, address: Any, expected: Any, value: Any) ->
 
 
 def emit_pause(builder: Any, triple: str) -> None:
-    """Emit the hint of a loop that waits; nothing where the processor is not known."""
+    """Emit the hint for a waiting loop; nothing if the processor is unknown."""
     if is_x86(triple):
         name, arguments = "llvm.x86.sse2.pause", []
     elif is_arm64(triple):
@@ -82,7 +82,7 @@ def emit_pause(builder: Any, triple: str) -> None:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def pause(typingctx: Any) -> Any:
-    """Tell the processor that this is a loop that waits for another thread."""
+    """Hint to the processor that this loop waits for another thread."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         emit_pause(builder, llvm.get_default_triple())

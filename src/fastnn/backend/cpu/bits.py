@@ -1,4 +1,4 @@
-"""The bit casts that the float32 formulas and the ordering of floats as integers are built on."""
+"""Bit casts, used by the float32 formulas and to compare floats as integers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Builtins of Python (`PyCFunction_NewEx`) that LLVM compiles.
+"""Python builtins (`PyCFunction_NewEx`) that LLVM compiles.
 
-Their C function is an object file, as kernels are, and calls functions of Python's stable ABI.
+Their C function is an object file, like kernels, and calls functions of Python's stable ABI.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import llvmlite.binding as llvm
 from fastnn.backend.cpu import library
 from fastnn.backend.cpu.store import ObjectCode
 
-#: How a builtin takes its arguments: none, or as an array and its length.
+#: How a builtin receives its arguments: none, or as an array and its length.
 METH_NOARGS, METH_FASTCALL = 0x4, 0x80
 
 _CALLED = (
@@ -44,35 +44,35 @@ def _new() -> Any:
 
 @functools.cache
 def _method(name: bytes, address: int, flags: int) -> Any:
-    """Return a method; builtins point to it for the rest of the process."""
+    """Return a method definition; builtins point to it for the rest of the process."""
     return ctypes.pointer(_MethodDef(name, address, flags, None))
 
 
 @functools.cache
 def _announce() -> None:
-    """Tell LLVM's linker where Python's functions are."""
+    """Register the addresses of Python's functions with LLVM's linker."""
     for name in _CALLED:
         llvm.add_symbol(name, ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value)
 
 
 def make(name: str, flags: int, block: bytearray, compile_code: Callable[[], ObjectCode]) -> Any:
-    """Make a builtin, whose C function gets the block as its `self`, and keeps it alive.
+    """Make a builtin whose C function gets the block as its `self`, and keeps it alive.
 
     Parameters
     ----------
     name : str
-        Of the C function in the library.
+        Name of the C function in the library.
     flags : int
         `METH_NOARGS` or `METH_FASTCALL`.
     compile_code : callable
-        Compiles the C function, where neither memory nor disk has it.
+        Compiles the C function if neither memory nor disk has it.
     """
     _announce()
     return _new()(_method(name.encode(), library.load(name, compile_code), flags), block, None)
 
 
 class Python:
-    """A module in LLVM's language whose functions call Python's stable ABI.
+    """A module in LLVM IR whose functions call Python's stable ABI.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class Python:
         return [builder.load(builder.gep(words, [self.word(index)])) for index in range(count)]
 
     def succeeds(self, builder: Any, address: Any, *values: Any) -> Any:
-        """Emit the call of a function of Numba's native convention: whether it returned 1 and did not raise."""
+        """Emit the call of a function in Numba's native convention, and whether it returned 1 without raising."""
         from fastnn.backend.cpu.lanes import emit_call
 
         status, result = emit_call(builder, address, list(values))
@@ -112,21 +112,21 @@ class Python:
         return builder.and_(fine, builder.icmp_signed("==", result, self.word(1)))
 
     def is_set(self, builder: Any) -> Any:
-        """Emit: whether an exception is on its way in Python."""
+        """Emit a test for a pending Python exception."""
         found = builder.call(self.function("PyErr_Occurred", self.pointer), [])
         return builder.icmp_unsigned("!=", found, self.pointer(None))
 
     def give_bool(self, builder: Any, answer: int) -> None:
-        """Return True or False."""
+        """Emit the return of True or False."""
         builder.ret(builder.call(self.function("PyBool_FromLong", self.pointer, self.word), [self.word(answer)]))
 
     @contextlib.contextmanager
     def without_gil(self, builder: Any) -> Iterator[Any]:
-        """Release the GIL around what is emitted within, which gets the pointer to the thread's state."""
+        """Release the GIL around the code emitted within, which gets the pointer to the thread's state."""
         state = builder.call(self.function("PyEval_SaveThread", self.pointer), [])
         yield state
         builder.call(self.function("PyEval_RestoreThread", self.nothing, self.pointer), [state])
 
     def compiled(self) -> ObjectCode:
-        """Compile the module, whose function has its name."""
+        """Compile the module; its function has the module's name."""
         return ObjectCode(self._symbol, library.machine().emit_object(llvm.parse_assembly(str(self.module))))

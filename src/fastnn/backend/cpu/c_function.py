@@ -1,4 +1,4 @@
-"""A frozen network as a C function: code of a few instructions that calls `run_frozen` with what it knows."""
+"""A frozen network as a C function: a few instructions that call `run_frozen` with constant addresses."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _SYMBOL = "fastnn_c_function"
 
 @dataclass(frozen=True)
 class _Convention:
-    """A signature: its parameters in C, where x and out are among them, and what is returned.
+    """A signature: its parameters in C, the positions of x and out among them, and the return value.
 
-    `returns` is "status" (0, or what went wrong), "success" (1, or 0) or "value" (the output, or NaN).
+    `returns` is "status" (0, or an error code), "success" (1, or 0) or "value" (the output, or NaN).
     """
 
     parameters: tuple[str, ...]
@@ -44,17 +44,17 @@ CONVENTIONS = {
 class CFunction:
     """A network as a C function, for ctypes, cffi, Cython and `scipy.LowLevelCallable`.
 
-    The function is there for as long as this object, or its `ctypes`, is: who keeps the address alone has to keep one
-    of them as well. Any number of threads may call it at once, without the GIL.
+    The function exists as long as this object, or its `ctypes`, exists: keep one of them with the address.
+    Any number of threads may call it at the same time, without the GIL.
 
     Attributes
     ----------
     signature : str
-        In C, with T as `float` or `double`.
+        The C signature, with T as `float` or `double`.
     address : int
-        Of the function.
+        Address of the function.
     ctypes : ctypes function pointer
-        Callable from Python, and what `scipy.LowLevelCallable` takes.
+        Callable from Python, and accepted by `scipy.LowLevelCallable`.
 
     Parameters
     ----------
@@ -65,14 +65,14 @@ class CFunction:
     Raises
     ------
     TypeError
-        When the network is none, or the signature no string.
+        When the network is not a FrozenNetwork, or the signature is not a string.
     ValueError
         When the signature is unknown, or does not fit the network.
     """
 
     def __init__(self, network: FrozenNetwork, signature: str) -> None:
         if not isinstance(network, FrozenNetwork):
-            raise TypeError(f"network: expected a FrozenNetwork, from Model.freeze, got {type(network).__name__}")
+            raise TypeError(f"network: expected a FrozenNetwork from Model.freeze, got {type(network).__name__}")
         if not _is_whole(network):
             raise TypeError("network: it is not what fastnn made in this process")
         if not isinstance(signature, str):
@@ -92,7 +92,7 @@ class CFunction:
         engine = library.engine_of(_compile(network, convention, kind))
         self.address = int(engine.get_function_address(_SYMBOL))
         self.ctypes = _prototype(convention, kind)(self.address)
-        # a function pointer of ctypes takes attributes, and lives as long as who was given it wants
+        # a function pointer of ctypes takes attributes, and the caller decides how long it lives
         self.ctypes.kept = (engine, network)
 
     def __repr__(self) -> str:
@@ -102,7 +102,7 @@ class CFunction:
 
 
 def _is_whole(network: FrozenNetwork) -> bool:
-    """Tell whether a network's code and weights are those that were made for each other, in this process."""
+    """Return whether a network's code and weights belong together, and were made in this process."""
     code, weights = network.code, network.parameters
     if not all(isinstance(one, np.ndarray) and one.ndim == 1 and one.flags.c_contiguous for one in (code, weights)):
         return False

@@ -2,7 +2,7 @@
 
 The result is an object file and the name of its one function, in Numba's native calling convention
 (`status f(result*, error**, arguments...)`). Nothing else is kept: LLVM alone loads an
-object file, in processes that never import Numba (benchmarks/startup.py: 12 kernels and the first step in 40 ms).
+object file, in processes without Numba (benchmarks/startup.py: 12 kernels and the first step in 40 ms).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fastnn.backend.cpu.options import KERNEL_FLAGS
 from fastnn.backend.cpu.store import ObjectCode
 from fastnn.backend.cpu.target import cpu, vector_bytes
 
-# The function by which Numba's code takes the GIL, and the names of variables that point to environments.
+# The function with which Numba's code takes the GIL, and the names of variables that point to environments.
 _TAKES_GIL = b"numba_gil_ensure"
 _ENVIRONMENT = re.compile(rb"_ZN08NumbaEnv[\w$.]+")
 
@@ -36,9 +36,9 @@ def compile_native(
     Parameters
     ----------
     function : callable
-        Plain Python in Numba's nopython language.
+        Plain Python that Numba's nopython mode can compile.
     runtime : bool
-        Whether it may make arrays, or exceptions of values, for which Numba's runtime has to be there.
+        Whether it may make arrays, or exceptions with values, which need Numba's runtime.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def compile_native(
 
 
 def _made_for(context: Any) -> tuple[str, str]:
-    """Return the processor that Numba compiles for: it keeps the features that it found when it was imported."""
+    """Return the processor that Numba compiles for; Numba keeps the features found at its import."""
     codegen = context.codegen()
     return codegen._get_host_cpu_name(), codegen._tm_features
 
@@ -78,8 +78,8 @@ def _made_for(context: Any) -> tuple[str, str]:
 def _environments(code: bytes) -> tuple[tuple[str, Any], ...]:
     """Return Numba's environments for the parts of an object file that call Python: `print`, `objmode`.
 
-    Code reads them from variables, which Numba sets where it links code itself. Where they are not set, `print` returns
-    an error with the GIL taken, and the thread then waits for itself.
+    Code reads them from variables, which Numba sets when it links code itself. If they are not set, `print` returns
+    an error while it holds the GIL, and the thread then waits for itself.
     """
     if _TAKES_GIL not in code:
         return ()
@@ -90,11 +90,11 @@ def _environments(code: bytes) -> tuple[tuple[str, Any], ...]:
 
 @contextmanager
 def _widest_vectors(codegen: Any) -> Iterator[None]:
-    """Let LLVM make vector code of 64 bytes where the processor has it; for many it prefers 32.
+    """Make LLVM use vectors of 64 bytes if the processor has them; for many processors it prefers 32.
 
-    That spares the clock rate of programs that use few wide vectors; ours are full of them in matrix products anyway.
-    gelu of 2048 elements went from 2.5 to 1.8 us, a step of 2-16-16-1 from 2.0 to 1.75. The target machine that
-    Numba's passes ask is exchanged for the time of one compilation, which the compiler's lock protects.
+    LLVM's choice keeps the clock rate of programs with few wide vectors; our matrix products are full of them anyway.
+    gelu of 2048 elements went from 2.5 to 1.8 us, a step of 2-16-16-1 from 2.0 to 1.75. The target machine of
+    Numba's passes is replaced during one compilation, which the compiler's lock protects.
     """
     usual = getattr(codegen, "_tm", None)
     if vector_bytes() < 64 or usual is None:

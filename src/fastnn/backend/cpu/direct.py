@@ -1,8 +1,8 @@
 """A product of matrices as a builtin that reads array objects: `matmul` of 4 x 4 takes 0.56 instead of 2.2 µs.
 
-`direct(a, b, out, transpose_a, transpose_b)` computes the product and returns True, or it returns False and has done
-nothing: when anything is unusual, and as long as the product's kernel has not been compiled. Whoever calls it then
-takes the general path, which says what is wrong.
+`direct(a, b, out, transpose_a, transpose_b)` computes the product and returns True, or it does nothing and returns
+False: if anything is unusual, or the product's kernel has not been compiled yet. The caller then
+takes the general path, which reports errors.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from fastnn.backend.cpu.team_layout import FINER
 from fastnn.program.layout import RECORD_WORDS
 from fastnn.program.program import KernelKey, aligned_zeros
 
-#: What the builtin calls: checks, the product, and the end.
+#: The functions that the builtin calls: checks, the product, and the end.
 FUNCTIONS = (KernelKey("direct_matmul", "int64"), RUN, KernelKey("direct_end", "int64"))
 _SYMBOL = "fastnn_direct"
 _DTYPES = ("float32", "float64")
@@ -47,7 +47,7 @@ Direct = Callable[[Any, Any, Any, bool, bool], bool]
 
 
 def never(*arguments: Any) -> bool:
-    """Return False: what stands in for the builtin until there is one."""
+    """Return False; used until the builtin exists."""
     return False
 
 
@@ -57,7 +57,7 @@ class DirectMatmul:
     Attributes
     ----------
     call : callable
-        (a, b, out, transpose_a, transpose_b) -> whether it has computed the product.
+        (a, b, out, transpose_a, transpose_b) -> bool, whether it has computed the product.
     """
 
     def __init__(self) -> None:
@@ -85,10 +85,10 @@ class DirectMatmul:
         self._meet()
 
     def _meet(self) -> None:
-        """Share products with the team that there is."""
+        """Share products with the existing team."""
         number, address_of_team = int(self._words[Word.THREADS]), team.address()
         if number > 1 and address_of_team and number > self._team_threads:
-            # a product that is running gives the smaller piece up, since it finds another one here
+            # a running product drops the smaller piece, since it finds another one here
             memory = aligned_zeros(number * FINER * SCRATCH_BYTES)
             library.keep_for_good(memory)
             self._words[Word.TEAM_SCRATCH] = self._words[Word.FREE_TEAM_SCRATCH] = address(memory)
@@ -103,15 +103,15 @@ class DirectMatmul:
     def takes(self, *dtypes: np.dtype[Any]) -> bool:
         """Return whether the builtin takes plain products of matrices of these dtypes.
 
-        It knows a dtype by its address. Arrays that have been pickled have equal ones, at other addresses.
+        It compares dtypes by address. Unpickled arrays have equal dtypes at other addresses.
         """
         return self.call is not never and all(dtype is np.dtype(dtype.name) for dtype in dtypes)
 
     def admit(self, bound: BoundProgram) -> None:
-        """Let the builtin take products that run the same kernel as a program of one, which has been compiled."""
+        """Let the builtin take products that run the same kernel as a compiled program of one product."""
         number = int(self._words[Word.THREADS])
         if number > 1 and self._words[Word.SKIPPED] >= PATIENCE:
-            # small products that could be shared come one after the other, and there is no team yet
+            # several small products that could be shared, and no team yet
             team.grown(number)
             self._words[Word.SKIPPED] = 0
         team.settle()
@@ -120,7 +120,7 @@ class DirectMatmul:
         if key.variant == "blocked" and not self._scratches:
             pieces = [aligned_zeros(SCRATCH_BYTES) for _ in range(MOST_SCRATCHES)]
             if self._scratches:
-                return  # a signal handler that multiplies has made them meanwhile
+                return  # a signal handler that multiplies has already made them
             self._scratches = pieces
             library.keep_for_good(self._scratches)
             first = int(Word.SCRATCHES) + 1

@@ -1,7 +1,7 @@
 """A program on the rows of an array as a builtin: a prediction without a copy of its rows and without Python.
 
-`direct(x)` runs the program on x and returns a copy of its result; or it returns False and has done nothing, where x
-is not a plain array of the right shape and dtype.
+`direct(x)` runs the program on x and returns a copy of its result. If x is not a plain array of the right shape and
+dtype, it does nothing and returns False.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fastnn.program.program import KernelKey
 
 _TAKE = KernelKey("direct_rows", "int64")
 _SYMBOL = "fastnn_direct_rows"
-# Shorter programs keep the GIL: to release it takes 60 ns, and the next thread could not use less than that.
+# Shorter programs keep the GIL: releasing it takes 60 ns, and another thread could not use so short a time.
 _SHORT_NANOSECONDS = 5000.0
 
 DirectRows = Callable[[Any], Any]
@@ -29,20 +29,20 @@ DirectRows = Callable[[Any], Any]
 def direct_rows(
     bound: BoundProgram, context: NDArray[np.int64], rows: NDArray[Any], result: NDArray[Any], threads: int
 ) -> tuple[DirectRows, Any] | None:
-    """Make the builtin, and what the caller has to keep alive for as long as it; None where there can be none.
+    """Make the builtin, and the objects to keep alive with it; None if it is not possible.
 
     Parameters
     ----------
     bound : BoundProgram
-        Reads its rows from the first slot of the data, by C-contiguous strides.
+        Reads its rows from the first data slot, with C-contiguous strides.
     context : ndarray of int64
-        Two threads must not run the program on it at once.
+        Two threads must not run the program on it at the same time.
     rows : ndarray
-        Of the shape and dtype that is taken; its contents do not matter.
+        Has the accepted shape and dtype; its contents do not matter.
     result : ndarray
-        What the program fills.
+        The array that the program fills.
     threads : int
-        How many threads may work: where the program could use several, there is no builtin.
+        Maximum number of threads: if the program could use several, no builtin is made.
     """
     kind, data = array_object.layout()
     if not data or bound.scratches or (threads > 1 and bound.shared > 0.0):

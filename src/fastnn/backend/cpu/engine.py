@@ -38,7 +38,7 @@ _SCRATCH = int(Buffer.SCRATCH)
 
 
 def specialize(key: KernelKey, record: NDArray[np.int64]) -> KernelKey:
-    """Return the kernel that runs a record: of some ops there are several, for different shapes."""
+    """Return the kernel that runs a record: some ops have several, for different shapes."""
     if key.op != "matmul" or key.variant:
         return key
     dims, flags = dims_of(record), int(record[FLAGS_WORD])
@@ -71,7 +71,7 @@ def prepare(keys: set[KernelKey]) -> dict[KernelKey, Loaded]:
     Returns
     -------
     dict
-        The kernels of users' functions, which are there for as long as somebody holds them.
+        The kernels of user-defined functions, which exist as long as they are referenced.
     """
     held = {key: library.ready(key) for key in compiling(library.missing(keys), "kernels")}
     held.update((key, library.ready(key)) for key in keys)
@@ -81,7 +81,7 @@ def prepare(keys: set[KernelKey]) -> dict[KernelKey, Loaded]:
 def bind(program: Program, kernels: Sequence[KernelKey], held: Mapping[KernelKey, Loaded]) -> NDArray[np.int64]:
     """Return a program's records with the addresses of their kernels and mapped functions.
 
-    Those of users' functions that are not in `held` stay for good.
+    Kernels of user-defined functions that are not in `held` are never freed.
     """
     wanted = {*kernels, *(key for key in program.maps if key is not None)}
     places = {key: held[key].address if key in held else library.address(key) for key in wanted}
@@ -91,21 +91,21 @@ def bind(program: Program, kernels: Sequence[KernelKey], held: Mapping[KernelKey
         if mapped is not None:
             record[MAP_WORD] = places[mapped]
             if key.op == "matmul" and mapped.variant == "relu":
-                record[FLAGS_WORD] |= int(Flag.RECTIFY)  # NumPy drops a Ctrl-C that meets its look at an enum
+                record[FLAGS_WORD] |= int(Flag.RECTIFY)  # NumPy loses a Ctrl-C that arrives while it converts an enum
     return records
 
 
 class _Scratch(threading.local):
-    """Memory for kernels' own use, one piece a part; the system gives pages as they are first written.
+    """Scratch memory of kernels, one piece per part; the system allocates pages when they are first written.
 
-    A run takes it and gives it back. One that a signal handler or a finalizer starts in between finds none, and makes
-    its own, which is dropped unless it is the larger one.
+    A run takes it and gives it back. A run that a signal handler or a finalizer starts in between finds none, and makes
+    new memory, which is dropped unless it is larger.
     """
 
     memory: NDArray[np.uint8] | None = None
 
     def take(self, parts: int) -> NDArray[np.uint8]:
-        """Return memory for so many parts, which nobody else has until it is given back."""
+        """Return memory for `parts` parts, for exclusive use until it is given back."""
         memory, self.memory = self.memory, None
         if memory is None or memory.nbytes < parts * SCRATCH_BYTES:
             memory = aligned_zeros(parts * SCRATCH_BYTES)
@@ -123,7 +123,7 @@ _scratch = _Scratch()
 
 @contextmanager
 def scratch(context: NDArray[np.int64], parts: int) -> Iterator[None]:
-    """Give a context memory for kernels' own use, which belongs to the calling thread."""
+    """Give a context the calling thread's scratch memory."""
     memory = _scratch.take(parts)
     context[_SCRATCH] = address(memory)
     try:
@@ -133,7 +133,7 @@ def scratch(context: NDArray[np.int64], parts: int) -> Iterator[None]:
 
 
 class BoundProgram:
-    """A verified program made ready for the CPU; many contexts may run it.
+    """A verified program prepared for the CPU; many contexts may run it.
 
     Parameters
     ----------
@@ -145,9 +145,9 @@ class BoundProgram:
         kernels = kernels_of(program)
         self._held = prepare({RUN, *functions_of(program)})
         records = bind(program, kernels, self._held)
-        #: whether a user's function prints or enters object mode, and so runs Python in the midst of the program
+        #: whether a user-defined function prints or enters object mode, and so runs Python in the middle of the program
         self.calls_python = any(kernel.calls_python for kernel in self._held.values())
-        #: nanoseconds of a step that a team can share; what calls Python needs the GIL, and an exception has one thread
+        #: nanoseconds of a step that a team can share; 0 if it calls Python, which needs the GIL and has one exception
         self.shared = work.cut(records, program.dtype)
         if self.calls_python:
             self.shared = 0.0
@@ -159,7 +159,7 @@ class BoundProgram:
         self.address = int(records.ctypes.data)
 
     def function_at(self, record: int) -> str:
-        """Return name and place of the user's function that the record at an address calls, "" where it calls none."""
+        """Return name and place of the user-defined function that the record at an address calls, or ""."""
         index, rest = divmod(record - self.address, self._records.strides[0])
         if rest or not 0 <= index < len(self.program):
             return ""
@@ -168,7 +168,7 @@ class BoundProgram:
         return "" if users is None else users.described()
 
     def run(self, context: NDArray[np.int64], steps: int, threads: int = 1, parts: int = 0) -> int:
-        """Run the program once on a context; see `Runner`, which does it many times at less cost."""
+        """Run the program on a context; see `Runner`, whose repeated runs are cheaper."""
         return Runner(context).run(self, steps, threads, parts)
 
 
@@ -189,14 +189,14 @@ class Runner:
         self._entry = Entry(library.address(RUN), 0, 0, int(context.ctypes.data), 0, 1, 0)
 
     def run(self, bound: BoundProgram, steps: int, threads: int = 1, parts: int = 0) -> int:
-        """Run a program `steps` times and return how many steps were finished. The GIL is released.
+        """Run a program `steps` times and return the number of finished steps. The GIL is released.
 
         Parameters
         ----------
         threads : int
-            How many threads may work, where that pays. Does not change the results.
+            Maximum number of threads, used where that pays. Does not change the results.
         parts : int, optional
-            Cut every record into so many parts, which run in turn on the calling thread; for tests.
+            Cut every record into this many parts, which run one by one on the calling thread; for tests.
         """
         shares = threads > 1 and parts == 0 and bound.shared > 0.0
         together = team.gather(threads, steps * bound.shared) if shares else 0
@@ -208,22 +208,22 @@ class Runner:
         return done
 
     def prepared(self, bound: BoundProgram, steps: int, threads: int) -> Callable[[], int]:
-        """Return what runs a program as `run` does, with less to do a call where no work is shared; see `starter`."""
+        """Return a function that runs a program as `run` does, cheaper if no work is shared; see `starter`."""
         if threads == 1 or bound.shared == 0.0:
             return self.starter(bound, steps)
         return lambda: self.run(bound, steps, threads)
 
     def starter(self, bound: BoundProgram, steps: int, parts: int = 1, together: int = 0) -> Callable[[], int]:
-        """Return what runs a program, as `run` does; to be called until the runner is given another program.
+        """Return a function that runs a program as `run` does, valid until the runner gets another program.
 
         Parameters
         ----------
         parts : int
-            Into how many parts each record is cut at most.
+            The maximum number of parts of a record.
         together : int
-            The address of the team that the parts are shared with; without one they run in turn.
+            The address of the team that shares the parts; without one they run one by one.
 
-        The caller keeps the program alive, and calls `check` where fewer steps were finished.
+        The caller keeps the program alive, and calls `check` if fewer steps were finished.
         """
         words = self._entry.arguments
         words[0], words[1], words[3] = bound.address, len(bound.program), steps
@@ -233,7 +233,7 @@ class Runner:
         context, held, start = memoryview(self._context.data), _scratch, self._entry.start
 
         def start_with_scratch() -> int:
-            # the calling thread's own: another may have prepared the call
+            # this thread's scratch memory: another thread may have prepared the call
             memory = held.take(parts * FINER if together else parts)
             context[_SCRATCH] = address(memory)
             try:
@@ -244,7 +244,7 @@ class Runner:
         return start_with_scratch
 
     def check(self, *programs: BoundProgram) -> None:
-        """Raise where a kernel of one of the programs has raised."""
+        """Raise if a kernel of one of the programs has raised."""
         context = self._context
         if context[Counter.STATUS] == Status.KERNEL_RAISED:
             context[Counter.STATUS] = Status.RUNNING  # the context may serve other calls

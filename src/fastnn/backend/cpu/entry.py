@@ -1,11 +1,11 @@
-"""Entries from Python: a compiled function and its arguments as a builtin that takes no argument.
+"""Native entry points for Python: a compiled function and its arguments as a builtin without arguments.
 
-ctypes took 1.1 µs to convert seven arguments, 0.4 µs with arguments made once. A builtin that reads them from a block
-which it owns takes 0.12 µs, of which the release of the GIL is half.
+ctypes took 1.1 µs to convert seven arguments, 0.4 µs with arguments made once. A builtin that reads them from its
+block takes 0.12 µs, half of it for releasing the GIL.
 
-Where several threads train small networks (`taking_turns`), each comes back for some 0.1 ms of Python a few thousand
-times a second. One that finds the GIL taken sleeps, and to be woken took 55 µs on a virtual machine: two threads were
-no faster than one. So they spin for their turn, before they ask for the GIL and find it free: 32 networks 64-32-10 with
+When several threads train small networks (`taking_turns`), each needs some 0.1 ms of Python a few thousand
+times per second. A thread that finds the GIL taken sleeps, and waking took 55 µs on a virtual machine: two threads were
+no faster than one. So they spin for their turn before they ask for the GIL, and find it free: 32 networks 64-32-10 with
 validation and early stopping then took 0.24 instead of 0.29 s on two threads, 0.34 on one.
 """
 
@@ -30,11 +30,11 @@ from fastnn.program.program import aligned_zeros
 _FUNCTION, _RESULT, _ERROR, _TURN, _ARGUMENTS = range(5)
 _SYMBOL = "fastnn_entry"
 
-# Words of the turn, in cache lines of their own: how often a thread looks before it takes the turn from its owner, 0
-# where nobody takes turns; and the owner, a thread's state in Python. An owner that never comes back, because it has
+# Words of the turn, in separate cache lines: how often a thread polls before it takes the turn from its owner, 0
+# if no threads take turns; and the owner, a thread's state in Python. An owner that never comes back, because it has
 # ended or does something else, is waited for only once.
 _LOOKS, _OWNER = 0, LINE
-#: some 0.3 ms, several times what Python takes between two stretches of compiled code
+#: some 0.3 ms, several times the duration of Python between two calls of compiled code
 LOOKS = 10_000
 _turn = aligned_zeros(2 * LINE_BYTES, LINE_BYTES).view(np.int64)
 library.keep_for_good(_turn)
@@ -44,7 +44,7 @@ _takers = 0
 
 @contextmanager
 def taking_turns() -> Iterator[None]:
-    """Have the threads of the process spin for the GIL when they come back from compiled code."""
+    """Make the threads of the process spin for the GIL when they return from compiled code."""
     _count(1)
     try:
         yield
@@ -60,7 +60,7 @@ def _count(change: int) -> None:
 
 
 def _start_anew() -> None:
-    """Take no turns in a child process: the threads that did are not there."""
+    """Take no turns in a child process, which does not have the other threads."""
     global _takers
     _takers, _turn[_LOOKS] = 0, 0
 
@@ -70,22 +70,22 @@ if hasattr(os, "register_at_fork"):
 
 
 class Entry:
-    """A compiled function that returns an int64, and the arguments that it is called with.
+    """A compiled function that returns an int64, and its arguments.
 
     Attributes
     ----------
     arguments : memoryview of int64
         May be assigned between calls. Two threads must not share an entry.
     start : callable
-        `start()` calls the function with the GIL released and returns its result, -1 where it raised. Raises what
-        Python that it has called has raised.
+        `start()` calls the function with the GIL released and returns its result, -1 if it raised. Exceptions of
+        Python code that it called are raised.
 
     Parameters
     ----------
     address : int
-        Of a function in Numba's native convention, with as many int64 parameters as there are arguments.
+        Address of a function in Numba's native convention, with one int64 parameter for each argument.
     arguments : int
-        Values at the start. The caller keeps alive what they point to.
+        Initial values. The caller keeps the memory that they point to alive.
     """
 
     __slots__ = ("arguments", "start")
@@ -103,7 +103,7 @@ class Entry:
 
 
 def _compile(arguments: int) -> ObjectCode:
-    """Compile `PyObject *entry(PyObject *block, PyObject *unused)` for functions of so many arguments."""
+    """Compile `PyObject *entry(PyObject *block, PyObject *unused)` for functions of `arguments` arguments."""
     from llvmlite import ir
 
     python = Python(_SYMBOL)
@@ -124,7 +124,7 @@ def _compile(arguments: int) -> ObjectCode:
         _give_turn(builder, turn, thread)
         status = builder.call(function, [at(_RESULT), at(_ERROR), *given])
         _take_turn(builder, turn, thread)
-    # in object mode a user's function may have raised, or a signal handler
+    # in object mode a user-defined function or a signal handler may have raised
     with builder.if_then(python.is_set(builder), likely=False):
         builder.ret(pointer(None))
     raised = builder.icmp_signed("!=", status, python.status(0))
@@ -134,14 +134,14 @@ def _compile(arguments: int) -> ObjectCode:
 
 
 def _give_turn(builder: Any, turn: Any, thread: Any) -> None:
-    """Emit: where the turn is this thread's, nobody has it now."""
+    """Emit the release of the turn, if this thread has it."""
     owner = builder.gep(turn, [thread.type(_OWNER)])
     with builder.if_then(builder.icmp_unsigned("==", builder.load_atomic(owner, "monotonic", 8), thread)):
         builder.store_atomic(thread.type(0), owner, "release", 8)
 
 
 def _take_turn(builder: Any, turn: Any, thread: Any) -> None:
-    """Emit: where turns are taken, wait until nobody has it or the patience is at its end, and take it."""
+    """Emit: if turns are taken, wait until the turn is free or patience is used up, and take it."""
     import llvmlite.binding as llvm
 
     from fastnn.backend.cpu.atomics import emit_pause

@@ -1,4 +1,4 @@
-"""The call that trains whole epochs: shuffles rows and runs programs, in turn, on the calling thread."""
+"""The call that trains whole epochs: it shuffles rows and runs programs, alternating, on the calling thread."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _ROWS, _N_PROGRAMS, _N_EPOCHS, _PROGRAMS, _EPOCHS, _WORDS = (int(place) for plac
 
 
 class Lap(NamedTuple):
-    """What is an epoch's own.
+    """The arguments of one epoch.
 
     Attributes
     ----------
     key : bytes
-        256 bits that decide the order of the rows.
+        256 bits that determine the order of the rows.
     order : ndarray of int64, or None
-        Is filled with the order of the rows; None where they are not shuffled.
+        Filled with the order of the rows; None if they are not shuffled.
     totals : ndarray of float64
         Accumulators of losses and metrics.
     """
@@ -55,12 +55,12 @@ class Epochs:
         self._entry = Entry(library.address(EPOCH), place, 0 if context is None else address(context))
 
     def run(self, parts: Sequence[tuple[BoundProgram, int]], laps: Sequence[Lap]) -> int:
-        """Train at most MOST_EPOCHS epochs, and return how many steps were finished.
+        """Train at most MOST_EPOCHS epochs, and return the number of finished steps.
 
         Parameters
         ----------
         parts : sequence of (BoundProgram, int)
-            Programs, and how many steps of an epoch each one is.
+            Programs, and the number of steps of an epoch that each one runs.
         """
         table = self._table
         order = laps[0].order
@@ -82,7 +82,7 @@ class Epochs:
 
 
 def shuffled(key: bytes, n: int) -> NDArray[np.int64]:
-    """Return the numbers below n in the order that a key of 256 bits decides."""
+    """Return the numbers below n in the order determined by a key of 256 bits."""
     order = np.empty(n, np.int64)
     Epochs().run((), [Lap(key, order, None)])
     return order

@@ -1,15 +1,15 @@
-"""The table that says which epochs one call trains."""
+"""The table of the epochs that one call trains."""
 
 from enum import IntEnum
 
-#: Full batches, and what is left.
+#: Full batches, and the rest.
 MOST_PROGRAMS = 2
-#: Epochs that one call trains at most.
+#: Maximum number of epochs of one call.
 MOST_EPOCHS = 16
 
 
 class Place(IntEnum):
-    """Words of the table: three numbers, three words a program, three words an epoch."""
+    """Words of the table: three numbers, three words per program, three words per epoch."""
 
     ROWS = 0
     N_PROGRAMS = 1

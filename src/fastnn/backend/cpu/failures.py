@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.backend.cpu import library
 from fastnn.backend.cpu.frozen_layout import (
     NOTED_DIMS,
     NOTED_NUMBERS,
@@ -54,6 +55,7 @@ def table_address() -> int:
     """Return the address of the table, for codes; it stays for the life of the process."""
     ident = ctypes.cast(ctypes.pythonapi.PyThread_get_thread_ident, ctypes.c_void_p).value
     _table[0] = ident or 0
+    library.keep_for_good(_table)
     return int(_table.ctypes.data)
 
 

@@ -1,9 +1,9 @@
-"""The floating-point mode of a thread: kernels round to nearest, and take subnormal numbers for zeros.
+"""The floating-point mode of a thread: kernels round to nearest, and treat subnormal numbers as zeros.
 
 Processors compute with subnormal numbers (below 1.2e-38 in float32) up to a hundred times as slowly, and training is
 full of them: the moments of a weight whose gradient has become zero halve every few steps, and stop just above zero.
 Adam on 17,226 weights, some of them dead, took 52 µs; with subnormal numbers flushed to zero 8. Compilers for other
-frameworks do the same. Setting the mode also keeps results from depending on what the caller's thread is set to.
+frameworks do the same. Setting the mode also makes results independent of the calling thread's mode.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from fastnn.backend.cpu.lanes import declared
 from fastnn.backend.cpu.target import is_arm64, is_x86
 
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
-# x86's MXCSR: all exceptions masked (0x1F80), results flushed (0x8000), operands taken for zeros (0x40).
+# x86's MXCSR: all exceptions masked (0x1F80), results flushed (0x8000), operands treated as zeros (0x40).
 _MXCSR = 0x1F80 | 0x8000 | 0x40
-# Its bits for rounding other than to nearest (0x6000), and what operations have left there: that an operand was
-# subnormal (0x2), or that a result was and had to be rounded (0x10).
+# Its bits for rounding other than to nearest (0x6000), and the flags that operations set: an operand was
+# subnormal (0x2), or a result was subnormal and had to be rounded (0x10).
 _MXCSR_MET = 0x2 | 0x10
 _MXCSR_OTHER = 0x6000 | _MXCSR_MET
 # ARM's FPCR: both by one bit, FZ.
@@ -31,7 +31,7 @@ _FPCR = 1 << 24
 
 
 def emit_exchange(builder: Any, triple: str, mode: Any) -> Any:
-    """Emit code that sets the thread's mode and gives back the old one; nothing where the processor is not known."""
+    """Emit code that sets the thread's mode and returns the old one; nothing if the processor is unknown."""
     if is_x86(triple):
         word = cgutils.alloca_once(builder, _I32)
         pointer = ir.IntType(8).as_pointer()
@@ -49,16 +49,16 @@ def emit_exchange(builder: Any, triple: str, mode: Any) -> Any:
 
 
 def kernel_mode(triple: str) -> int:
-    """Return the mode that kernels run in, as the processor's control register holds it."""
+    """Return the mode of kernels, as the value of the processor's control register."""
     return _MXCSR if is_x86(triple) else _FPCR
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def is_plain(typingctx: Any) -> Any:
-    """Tell whether the thread rounds to nearest and has met no subnormal number, as far as its register says.
+    """Return whether the thread's register says that it rounds to nearest and has had no subnormal number.
 
-    If that holds before and after a piece of work, the kernels' mode would have made no difference, but for results
-    that are subnormal and exact. To ask takes 2 ns; to exchange the mode, there and back, 75. False where the processor
+    If that holds before and after a computation, the kernels' mode would have made no difference, except for results
+    that are subnormal and exact. The test takes 2 ns; setting and restoring the mode takes 75. False if the processor
     is not x86.
     """
 
@@ -77,7 +77,7 @@ def is_plain(typingctx: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def enter_kernel_mode(typingctx: Any) -> Any:
-    """Set the mode that kernels run in, and return what the thread's was."""
+    """Set the mode of kernels, and return the thread's old mode."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         triple = llvm.get_default_triple()
@@ -88,7 +88,7 @@ def enter_kernel_mode(typingctx: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def restore_plain_mode(typingctx: Any, mode: Any) -> Any:
-    """Set the mode that `enter_kernel_mode` has returned, without what it says of subnormal numbers that were met."""
+    """Set the mode that `enter_kernel_mode` has returned, without its flags about subnormal numbers."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         triple = llvm.get_default_triple()

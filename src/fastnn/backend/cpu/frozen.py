@@ -1,4 +1,4 @@
-"""A frozen network: arrays alone, so that Numba takes it as an argument."""
+"""A frozen network: only arrays, so that Numba takes it as an argument."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from fastnn.program.program import aligned_zeros
 class FrozenNetwork(NamedTuple):
     """A network with its weights, for the functions of `fastnn.nopython`; made by `Model.freeze`.
 
-    All networks of a dtype have one Numba type, whatever their architecture: a compiled function that takes one takes
-    them all. Pickling and copying work, also to other processes and machines. The fields are fastnn's own.
+    All networks of a dtype have the same Numba type, whatever their architecture: a compiled function that takes one
+    takes all. Pickling and copying work, also to other processes and machines. The fields are internal.
 
     Attributes
     ----------
     code : ndarray of int64
-        What is to be computed; belongs to this process.
+        The computation; valid in this process only.
     parameters : ndarray of float32 or float64
         The weights, each at a multiple of 64 bytes.
     relocations : ndarray of uint8
-        How to make the code right for another process.
+        The data with which another process adapts the code.
     gradient, gradient_relocations : ndarray of int64, of uint8
-        The same for the gradient with respect to the inputs; empty where the model was frozen without.
+        The same for the gradient with respect to the inputs; empty if the model was frozen without it.
     """
 
     code: Code
@@ -51,7 +51,7 @@ class FrozenNetwork(NamedTuple):
 
 
 class FrozenNetworks(NamedTuple):
-    """Networks of one architecture, each with weights of its own; made by `fastnn.nopython.stack`.
+    """Networks of one architecture with separate weights; made by `fastnn.nopython.stack`.
 
     Attributes
     ----------
@@ -98,17 +98,17 @@ def freeze(
 
 
 def same_architecture(first: Code, second: Code) -> bool:
-    """Tell whether two networks compute the same function but for their weights."""
+    """Return whether two networks compute the same function apart from their weights."""
     return len(first) == len(second) and bool((first == second).all())
 
 
 def alike(first: FrozenNetwork, second: FrozenNetwork) -> bool:
-    """Tell whether two networks compute the same function, in one dtype, but for their weights."""
+    """Return whether two networks compute the same function, in the same dtype, apart from their weights."""
     return first.parameters.dtype == second.parameters.dtype and same_architecture(first.code, second.code)
 
 
 def stack(networks: list[FrozenNetwork]) -> FrozenNetworks:
-    """Put networks of one architecture together."""
+    """Combine networks of one architecture."""
     first = networks[0]
     rows = aligned_array((len(networks), first.parameters.size), first.parameters.dtype)
     for row, network in zip(rows, networks, strict=True):
@@ -117,12 +117,12 @@ def stack(networks: list[FrozenNetwork]) -> FrozenNetworks:
 
 
 def aligned_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return an array of zeros that begins where kernels like it."""
+    """Return an array of zeros with the alignment that kernels need."""
     return aligned_zeros(int(np.prod(shape)) * dtype.itemsize).view(dtype).reshape(shape)
 
 
 def owned(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a copy that begins where kernels like it."""
+    """Return a copy with the alignment that kernels need."""
     made = aligned_array(array.shape, array.dtype)
     made[...] = array
     return made
@@ -136,7 +136,7 @@ def _for_another_process(net: FrozenNetwork | FrozenNetworks) -> tuple[Any, ...]
 
 
 def packed(*relocations: NDArray[np.uint8]) -> bytes:
-    """Pickle the functions of the user's own that codes call, also those that are no attributes of a module."""
+    """Pickle the user-defined functions that codes call, also those that are not attributes of a module."""
     users = [function for each in relocations for function in frozen_code.users_functions(each)]
     if not users:
         return b""
@@ -146,7 +146,7 @@ def packed(*relocations: NDArray[np.uint8]) -> bytes:
 
 
 def unpack(users: bytes) -> list[own.Own]:
-    """Return functions of the user's own that came from another process; they are known while somebody holds them."""
+    """Return user-defined functions from another process; they stay registered while they are referenced."""
     return [own.enroll(function) for function in pickle.loads(users)] if users else []
 
 
@@ -155,5 +155,5 @@ def _restore(packed: bytes, digest: bytes) -> FrozenNetwork | FrozenNetworks:
     kind, code, parameters, relocations, gradient, gradient_relocations, users = opened(packed, digest)
     held = unpack(users)
     here, backward = frozen_code.relocate(code, relocations), frozen_code.relocate(gradient, gradient_relocations)
-    del held  # the kernels, which stay, hold the functions
+    del held  # the kernels, which are never freed, hold the functions
     return kind(here, owned(parameters), np.array(relocations), backward, np.array(gradient_relocations))

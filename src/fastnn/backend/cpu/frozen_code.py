@@ -1,7 +1,7 @@
-"""The code of a frozen network: records for one row, and records for many with what changes with their number.
+"""The code of a frozen network: records for one row, and records for many with patches for their number.
 
-The code is an array of int64 (`frozen_layout`). It holds addresses of compiled functions, and so belongs to one
-process; `relocate` makes it right for another.
+The code is an array of int64 (`frozen_layout`). It holds addresses of compiled functions, so it is valid in one
+process; `relocate` adapts it to another.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RUN_GRADIENT = KernelKey("run_frozen_gradient", "int64")
 LEARN = KernelKey("run_learner", "int64")
 NOTE = KernelKey("note_failure", "int64")
 
-#: The ops of records behind the gradients.
+#: The ops of records after the gradients.
 _UPDATE = frozenset({"clip_by_value", "sum_squares", "clip_by_norm", "optimizer", "max_norm", "tick"})
 
 Code = NDArray[np.int64]
@@ -54,13 +54,13 @@ class Make(Protocol):
     def __call__(self, rows: int, /, *, planned: bool) -> Program: ...
 
 
-#: A function, and where its address stands in the code.
+#: A function, and the positions of its address in the code.
 Relocation = tuple[str, str, str, list[int]]
 
 
 @dataclass(frozen=True)
 class Interface:
-    """What a network takes and gives: shapes of a sample; and its weights in the buffer of parameters.
+    """A network's interface: shapes of a sample's input and output, and its weights in the buffer of parameters.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class Interface:
         Elements of the buffer.
     weights : sequence of (first element, number of elements)
     output_itemsize : int, optional
-        Where it is not that of the dtype.
+        If it differs from the dtype's.
     """
 
     input_shape: tuple[int, ...]
@@ -80,24 +80,24 @@ class Interface:
 
 @dataclass(frozen=True)
 class Training:
-    """What a learner knows beside its programs.
+    """The data of a learner besides its programs.
 
     Attributes
     ----------
     columns : int
-        Of the network's output.
+        Columns of the network's output.
     slots : int
-        Of the optimizer.
+        Slots of the optimizer.
     loss_weight : float
     penalty_at, loss_at : int
         Accumulators.
     labels : bool
-        Whether targets are the numbers of classes.
+        Whether targets are class labels.
     tolerance : float
-        How far from 1 the sum of a row's targets may be; 0 where the loss takes any.
+        The allowed distance of the sum of a row's targets from 1; 0 if the loss takes any sum.
     target_range : (float, float)
     allowed : tuple of float
-        The only targets that the loss takes; any of the range when empty.
+        The only targets that the loss takes; any in the range if empty.
     rates : int
         Columns of the optimizer's hyper rows that are proportional to the learning rate.
     correction : str
@@ -125,7 +125,7 @@ def assemble(
     Parameters
     ----------
     make : callable
-        Gives the program for a number of rows: it reads them from the first data slot, and fills the second; or it
+        Returns the program for a number of rows: it reads them from the first data slot, and fills the second; or it
         reads both, and fills the third with gradients; or, for a learner, it reads inputs, targets and weights. Those
         that are only compared need no plan of the arena.
     interface : Interface
@@ -141,7 +141,7 @@ def assemble(
         For `relocate`, as JSON.
     """
     if max(len(interface.input_shape), len(interface.output_shape)) > MOST_DIMS:
-        raise ValueError(f"a network that is to be frozen has samples of at most {MOST_DIMS} dimensions")
+        raise ValueError(f"networks with samples of more than {MOST_DIMS} dimensions cannot be frozen")
     one, many = (make(rows, planned=True) for rows in (1, UNIT))
     double, triple = (make(rows, planned=False) for rows in (2 * UNIT, 3 * UNIT))
     one_kernels, many_kernels = unblocked(one), unblocked(many)
@@ -204,7 +204,7 @@ def assemble(
 
 
 def fingerprint(program: Program) -> int:
-    """Return a number that differs where programs do."""
+    """Return a hash of a program."""
     described = program.records.tobytes() + repr((program.kernels, program.maps)).encode()
     return int.from_bytes(hashlib.sha256(described).digest()[:7], "little")
 
@@ -239,7 +239,7 @@ def _first_of_update(program: Program) -> int:
 def relocate(code: Code, relocations: NDArray[np.uint8]) -> Code:
     """Return a code with the addresses and the token of this process; functions are loaded or compiled.
 
-    A code that is not there stays so.
+    An empty code stays empty.
 
     Raises
     ------
@@ -260,13 +260,13 @@ def relocate(code: Code, relocations: NDArray[np.uint8]) -> Code:
 
 
 def _prepare_for_good(keys: set[KernelKey]) -> None:
-    """Load or compile functions that stay: a code is a plain array, and holds nothing alive."""
+    """Load or compile functions that are never freed: a code is a plain array, and keeps nothing alive."""
     for key in prepare(keys):
         library.address(key)
 
 
 def without_addresses(code: Code, relocations: NDArray[np.uint8]) -> Code:
-    """Return a code that may leave the process."""
+    """Return a code that may be sent to another process."""
     made = code.copy()
     if not made.size:
         return made
@@ -281,6 +281,6 @@ def _places(relocations: NDArray[np.uint8]) -> dict[KernelKey, list[int]]:
 
 
 def users_functions(relocations: NDArray[np.uint8]) -> list[Own]:
-    """Return the functions of the user's own that a code calls: another process has to be told of them."""
+    """Return the user-defined functions that a code calls, which another process has to register."""
     found = {key.variant: own.find(key.variant) for key in _places(relocations)} if relocations.size else {}
     return [function for function in found.values() if function is not None]

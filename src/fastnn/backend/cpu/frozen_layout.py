@@ -1,4 +1,4 @@
-"""The words of a frozen network's code: what native code knows about the network whose weights it is given."""
+"""The words of a frozen network's code: all that native code knows about a network, besides its weights."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from enum import IntEnum
 from fastnn.formulas.optimizers import HYPER_COLUMNS
 from fastnn.program.layout import ALIGNMENT, RECORD_WORDS
 
-#: Of the layouts below and of what `run_frozen` and `run_learner` make of them. Users' functions that Numba keeps on
-#: disk hold the number that they were compiled with, and refuse networks of another one.
+#: The version of the layouts below and of their use by `run_frozen` and `run_learner`. Users' functions that Numba
+#: keeps on disk contain the number that they were compiled with, and refuse networks of another version.
 LAYOUT_VERSION = 3
-#: Dimensions of a sample at most.
+#: Maximum dimensions of a sample.
 MOST_DIMS = 8
-#: Numbers at most, where a loss takes no others as targets.
+#: Maximum numbers of a loss that takes only certain targets.
 MOST_ALLOWED = 3
-#: Rows at most, where a workspace is made: sizes in bytes stay within 64 bits.
+#: Maximum rows of a workspace: sizes in bytes stay within 64 bits.
 MOST_ROWS = 1 << 32
-#: Of a failed call are noted as many numbers, shapes, and sizes of a shape.
+#: Numbers, shapes, and sizes per shape that are noted of a failed call.
 NOTED_NUMBERS, NOTED_SHAPES, NOTED_DIMS = 4, 3, MOST_DIMS + 2
-#: Accumulators of a learner at most.
+#: Maximum accumulators of a learner.
 MOST_TOTALS = 8
 #: Corrections of hyper rows, by number: `Formula.correction`.
 CORRECTIONS = ("", "adam", "nadam", "count")
@@ -54,8 +54,8 @@ class Word(IntEnum):
     FINGERPRINT = INPUT_BYTES + 16  # of the programs
     FAILURES = INPUT_BYTES + 17  # address of the table that `Failed` describes
     NOTE = INPUT_BYTES + 18  # address of `note_failure`
-    # what follows is there in the code of a learner alone, whose OUTPUT words describe the targets
-    UPDATE_ONE = INPUT_BYTES + 19  # how many records there are before those of the update
+    # only the code of a learner has the following words; its OUTPUT words describe the targets
+    UPDATE_ONE = INPUT_BYTES + 19  # the number of records before those of the update
     UPDATE_MANY = INPUT_BYTES + 20
     SCALES_AT = INPUT_BYTES + 21
     SCALES_COUNT = INPUT_BYTES + 22
@@ -66,15 +66,15 @@ class Word(IntEnum):
     HIGHEST = INPUT_BYTES + 27
     TOLERANCE = (
         INPUT_BYTES + 28
-    )  # float64: how far from 1 the sum of a row's targets may be, 0 where it is not looked at
+    )  # float64: the allowed distance of the sum of a row's targets from 1, 0 if it is not checked
     PENALTY_AT = INPUT_BYTES + 29  # among the accumulators: sums of penalties, of losses, and the number of rows
     LOSS_AT = INPUT_BYTES + 30
-    ALLOWED_COUNT = INPUT_BYTES + 31  # 0, or targets are among so many numbers
+    ALLOWED_COUNT = INPUT_BYTES + 31  # 0, or the number of allowed targets
     ALLOWED = INPUT_BYTES + 32  # float64
     SLOTS = ALLOWED + MOST_ALLOWED  # of the optimizer
     RATES = SLOTS + 1  # columns of a hyper row that are proportional to the learning rate
     CORRECTION = SLOTS + 2  # see CORRECTIONS
-    HEAD = SLOTS + 3  # how many words there are before the first table
+    HEAD = SLOTS + 3  # the number of words before the first table
 
 
 class Progress(IntEnum):
@@ -83,7 +83,7 @@ class Progress(IntEnum):
     STEP = 0  # training steps taken since the model was made: keys random numbers
     OPTIMIZER_STEP = 1  # steps since the optimizer's state began
     SEED = 2
-    SCHEDULED = 3  # how many learning rates there are at RATES_AT, 0 or one a step
+    SCHEDULED = 3  # the number of learning rates at RATES_AT, 0 or one per step
     CONSTANT = 4  # 1: RATE is used in every step
     RATE = 5  # float64, like all that follow
     BETA_1 = 6
@@ -93,55 +93,55 @@ class Progress(IntEnum):
     POWER = 10  # of NADAM_DECAY
     PRODUCT = 11  # of Nadam's momenta
     UNIT_ROW = 12  # the hyper row for a learning rate of 1
-    ROW = UNIT_ROW + HYPER_COLUMNS  # the one in use
+    ROW = UNIT_ROW + HYPER_COLUMNS  # the current one
     RATES_AT = ROW + HYPER_COLUMNS
 
 
-#: Records are patched for any number of rows from those for this many: sizes of values in bytes are then multiples of
+#: Records for any number of rows are patched from those for this many: sizes of values in bytes are then multiples of
 #: the arena's alignment, and so the offsets of a plan grow in proportion.
 UNIT = 16
-#: As many rows are computed at once, as `predict` does.
+#: This many rows are computed at once, as in `predict`.
 BLOCK = 256
-#: A patch: the word in the records, its value for no rows, what each row adds, what each UNIT rows or part of it add.
+#: A patch: the word in the records, its value for 0 rows, its growth per row, its growth per UNIT rows (rounded up).
 PATCH_WORDS = 4
-#: A matrix product: its record, and the addresses of its kernels by way (0 where a way is never taken).
+#: A matrix product: its record, and the addresses of its kernels by algorithm (0 if one is never used).
 WAY_WORDS = 7
-#: A weight: its first element in the buffer of parameters, and how many there are.
+#: A weight: its first element in the buffer of parameters, and its number of elements.
 WEIGHT_WORDS = 2
 #: A factor of gradients: the word of a record that holds LOSS_WEIGHT over the number of rows, and the word with that.
 SCALE_WORDS = 2
-#: One row needs no workspace when its values take no more than this: they are on the stack.
+#: One row needs no workspace if its values take no more than this: then they are on the stack.
 STACK_BYTES = 8192
 
 
 class Outcome(IntEnum):
-    """What a call of a frozen network ends in; from EACH on, what compiled callers find themselves."""
+    """The result of a call of a frozen network; from EACH on, what compiled callers find themselves."""
 
     DONE = 0
-    RAISED = 1  # a kernel did
-    FOREIGN = 2  # the code is another process's, or another version's
-    PARAMETERS = 3  # there are not as many as the code says
-    INPUT = 4  # x has not the shape of a sample or a batch
-    OUTPUT = 5  # out has not the shape of x's outputs
-    WORKSPACE = 6  # it is too small
-    MEMORY = 7  # there is none for a workspace
-    GRADIENT = 8  # dx has not the shape of x
+    RAISED = 1  # a kernel raised
+    FOREIGN = 2  # the code belongs to another process or another version
+    PARAMETERS = 3  # their number differs from the code's
+    INPUT = 4  # x does not have the shape of a sample or a batch
+    OUTPUT = 5  # out does not have the shape of x's outputs
+    WORKSPACE = 6  # the workspace is too small
+    MEMORY = 7  # not enough memory for a workspace
+    GRADIENT = 8  # dx does not have the shape of x
     ABSENT = 9  # the network was frozen without gradients
-    TARGETS = 10  # y has not the shape of x's targets
-    LABELS = 11  # y are labels where the loss takes others, or the other way round
-    WEIGHTS = 12  # sample_weight has not one number a row
+    TARGETS = 10  # y does not have the shape of x's targets
+    LABELS = 11  # y has labels but the loss takes dense targets, or the other way round
+    WEIGHTS = 12  # sample_weight does not have one number per row
     EMPTY = 13  # there are no rows
     NOT_FINITE = 14  # x or sample_weight
-    TARGET_VALUES = 15  # y holds something that the loss does not take
-    SHARED = 18  # what is read shares memory with what is written to
-    UNSEEDED = 17  # the learner was made without gradients of any function
-    SCHEDULE = 16  # it has been worked out for fewer steps
-    EACH = 19  # x and out are not for as many networks
+    TARGET_VALUES = 15  # y holds a value that the loss does not accept
+    SHARED = 18  # an input shares memory with an output
+    UNSEEDED = 17  # the learner was made without gradients of custom losses
+    SCHEDULE = 16  # the schedule was computed for fewer steps
+    EACH = 19  # x and out are for another number of networks
     MATRIX = 20  # it does not have the size of the Jacobian matrix
-    BATCH = 21  # no workspace is made for so many rows
-    FLAT = 22  # there are not as many numbers as weights
+    BATCH = 21  # a workspace is made for 1 to MOST_ROWS rows
+    FLAT = 22  # the number of elements differs from that of the weights
     MEMBER = 23  # there are not that many networks
-    RATE = 24  # it is no learning rate
+    RATE = 24  # it is not a learning rate
 
 
 class Failed(IntEnum):
@@ -157,19 +157,19 @@ class Failed(IntEnum):
 
 #: Words of the table before its slots, the first of which is the address of C's `PyThread_get_thread_ident`.
 TABLE_HEAD = 8
-#: Threads that failed calls are noted of; slots are never given back, but a thread's identity is.
+#: Threads whose failed calls are noted: a slot stays its thread's, but a dead thread's identity is given to a new one.
 TABLE_SLOTS = 256
 
 
 class Part(IntEnum):
-    """What a learner is to do; to be added."""
+    """The parts of a training step that a learner does; they can be added."""
 
     GRADIENTS = 1  # of the loss, into the first part of its state
     UPDATE = 2  # of the weights by these gradients
 
 
 def workspace_bytes(many_count: int, many_arena: int, one_arena: int, n: int) -> int:
-    """Return the bytes of workspace that n rows need; 0 where there is room on the stack. Compiled code asks too."""
+    """Return the bytes of workspace that n rows need; 0 if the stack is enough. Compiled code calls it too."""
     if n <= 1:
         return 0 if one_arena <= STACK_BYTES else one_arena + ALIGNMENT
     rows = min(n, BLOCK)
@@ -186,5 +186,5 @@ def learner_bytes(many_count: int, many_arena: int, one_arena: int, n: int) -> i
 
 
 def seed_bytes(output_bytes: int) -> int:
-    """Return the bytes of workspace, behind those above, for the seed of a Jacobian matrix."""
+    """Return the bytes of workspace, after those above, for the seed of a Jacobian matrix."""
     return (output_bytes + 7) // 8 * 8

@@ -1,4 +1,4 @@
-"""What changes in a frozen network's records with the number of rows: dimensions, places, scales, ways of products."""
+"""Changes of a frozen network's records with the number of rows: dimensions, places, scales, product algorithms."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from fastnn.program.program import KernelKey, Program, dims_of, op_of, params_of
 
 
 def unblocked(program: Program) -> list[KernelKey]:
-    """Return the kernel of every record; none packs blocks, for which there is no memory (the results are the same)."""
+    """Return the kernel of every record; none packs blocks, which need more memory (the results are the same)."""
     return [replace(key, variant="simple") if key.variant == "blocked" else key for key in kernels_of(program)]
 
 
 def row_patches(unit: Program, double: Program, triple: Program) -> NDArray[np.int64]:
-    """Find what changes with the number of rows: dimensions in proportion, places in the arena by its units.
+    """Find the words that change with the number of rows: dimensions in proportion, places in the arena by units.
 
     Places in the arena are those of `unit`; the other two need no plan.
     """
@@ -45,7 +45,7 @@ def row_patches(unit: Program, double: Program, triple: Program) -> NDArray[np.i
     for op in {int(code) for code in first[:, OP_WORD]}:
         if "scale" in BY_CODE[op].params:  # see `scales`
             fixed[first[:, OP_WORD] == op, BY_CODE[op].word("scale")] = False
-    _refuse(unit, fixed, "depends on the number of rows in a way of its own")
+    _refuse(unit, fixed, "depends on the number of rows in an unknown way")
     operands = np.zeros_like(differs)
     operands[:, OPERANDS_AT : OPERANDS_AT + MAX_OPERANDS] = True
     in_arena = operands & (first >> OFFSET_BITS == Buffer.ARENA)
@@ -56,7 +56,7 @@ def row_patches(unit: Program, double: Program, triple: Program) -> NDArray[np.i
     bent = np.zeros_like(differs)
     bent[dims] = (rest != 0) | (third[dims] - second[dims] != second[dims] - first[dims])
     _refuse(unit, bent, "has a dimension that is not linear in the rows")
-    # values of so many units fit where their first unit was, times as many
+    # values of several units fit at their first unit's place times the number of units
     offsets = np.where(in_arena, first & OFFSET_MASK, 0)
     changing = (offsets != 0) | (slopes != 0)
     found = [np.flatnonzero(changing)]
@@ -72,7 +72,7 @@ def _refuse(program: Program, wrong: NDArray[np.bool_], why: str) -> None:
 
 
 def scales(unit: Program, double: Program, loss_weight: float) -> NDArray[np.int64]:
-    """Find the factors of gradients, which are the weight of the loss over the number of rows."""
+    """Find the factors of gradients, which are the weight of the loss divided by the number of rows."""
     found = []
     for record, (first, second) in enumerate(zip(unit.records, double.records, strict=True)):
         op, start = op_of(first), record * RECORD_WORDS
@@ -80,13 +80,13 @@ def scales(unit: Program, double: Program, loss_weight: float) -> NDArray[np.int
             continue
         for each in (first, second):
             if params_of(each)["scale"] != loss_weight / dims_of(each)["rows"]:
-                raise NotImplementedError(f"{unit.kernels[record]} scales gradients in a way of its own")
+                raise NotImplementedError(f"{unit.kernels[record]} scales gradients in an unknown way")
         found.append((start + op.word("scale"), start + op.word("rows")))
     return np.array(found, np.int64).reshape(-1, SCALE_WORDS)
 
 
 def ways(program: Program, double: Program) -> tuple[NDArray[np.int64], set[KernelKey]]:
-    """List the matrix products, and mark by 1 the ways that they may take with two and more rows."""
+    """List the matrix products, and mark by 1 the algorithms that they may use with two and more rows."""
     found, keys = [], set()
     blocking = Blocking.of(program.dtype)
     for index, (record, twice, key) in enumerate(zip(program.records, double.records, program.kernels, strict=True)):
@@ -95,7 +95,7 @@ def ways(program: Program, double: Program) -> tuple[NDArray[np.int64], set[Kern
         dims, flags = dims_of(record), int(record[FLAGS_WORD])
         transposed = bool(flags & Flag.TRANSPOSE_A), bool(flags & Flag.TRANSPOSE_B)
         marks = dict.fromkeys(WAYS, 0)
-        # the ways depend on whether there are one, up to three or more rows of a
+        # the algorithm depends on whether a has one, up to three or more rows
         slope = (dims_of(twice)["m"] - dims["m"]) // UNIT
         for m in {dims["m"] + slope * (rows - UNIT) for rows in (2, 3, UNIT)}:
             way = blocking.way(m, dims["n"], dims["k"], *transposed)

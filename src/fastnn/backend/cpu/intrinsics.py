@@ -1,4 +1,4 @@
-"""Pointers, calls through addresses, and the stack: what kernels need and Numba's own language lacks."""
+"""Pointers, calls through addresses, and the stack: features that kernels need and Numba lacks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _POINTER = ir.IntType(8).as_pointer()
 def _pointer_to(numba_type: Any, llvm_type: ir.Type) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
     def pointer(typingctx: Any, address: Any) -> Any:
-        """See an address as a pointer."""
+        """Convert an address to a pointer."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return builder.inttoptr(args[0], llvm_type.as_pointer())
@@ -47,7 +47,7 @@ int64_pointer = SOURCE_POINTERS["int64"]
 
 
 def _emit_status(builder: Any, address: Any, context: Any, arguments: list[Any]) -> Any:
-    """Emit a call that gives back the status, and notes in a context what was raised."""
+    """Emit a call that returns the status, and notes an exception in a context."""
     error_at = builder.add(context, _I64(8 * int(Counter.ERROR)))
     return builder.sext(emit_call(builder, address, arguments, error_at)[0], _I64)
 
@@ -95,7 +95,7 @@ def call_note(
 
 
 def _c_function(name: str, result: Any, kind: Any) -> Any:
-    """Make the call of a function of C's library with one integer."""
+    """Make the call of a C library function with one integer."""
 
     @intrinsic  # type: ignore[untyped-decorator]
     def call(typingctx: Any, argument: Any) -> Any:
@@ -109,14 +109,14 @@ def _c_function(name: str, result: Any, kind: Any) -> Any:
     return call
 
 
-#: Memory from C's library, as an address (0: there is none); and back.
+#: Allocate memory from C's library, as an address (0: not enough memory); and free it.
 allocate = _c_function("malloc", types.intp, _I64)
 release = _c_function("free", types.void, ir.VoidType())
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
 def stack_bytes(typingctx: Any, nbytes: Any) -> Any:
-    """Take a constant number of bytes, 64-byte aligned, from the stack of the running function."""
+    """Allocate a constant number of bytes, 64-byte aligned, on the stack of the running function."""
     if not isinstance(nbytes, types.IntegerLiteral):
         return None
 

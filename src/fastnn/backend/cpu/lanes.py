@@ -1,4 +1,4 @@
-"""Vector types, loads and stores of one dtype and width, as LLVM IR: what tiles and packing are written with."""
+"""Vector types, loads and stores of one dtype and width, as LLVM IR, for tiles and packing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def constant(value: int) -> Any:
 
 
 def declared(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
-    """Return the function of a name in a builder's module, declaring it where it is not there yet."""
+    """Return the function of a name in a builder's module, declared if needed."""
     module = builder.module
     return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, arguments), name)
 
@@ -24,8 +24,8 @@ def emit_call(builder: Any, address: Any, arguments: list[Any], error_at: Any = 
     """Emit the call of a compiled function of integers by its address; return its status and result.
 
     Compiled functions have Numba's native convention: `status f(result*, error**, arguments...)`. The status is 0
-    unless the function raised. It is positive where the error was described: the address of the description, or 0,
-    is then written to the address `error_at`.
+    unless the function raised. It is positive if the error was described: then the address of the description, or 0,
+    is written to the address `error_at`.
     """
     with builder.goto_entry_block():
         result, error = builder.alloca(I64), builder.alloca(I64)
@@ -57,7 +57,7 @@ class Lanes:
         return declared(self.builder, name, result, arguments)
 
     def pointer(self, address: Any) -> Any:
-        """See an address as a pointer to a vector."""
+        """Convert an address to a pointer to a vector."""
         return self.builder.inttoptr(address, self.vector.as_pointer())
 
     def load(self, address: Any) -> Any:
@@ -71,7 +71,7 @@ class Lanes:
         self.builder.store(value, self.pointer(address)).align = self.size
 
     def prefetch(self, address: Any, level: int = 1) -> None:
-        """Bring the cache line of an address into the first- or second-level cache; any address will do."""
+        """Bring the cache line of an address into the first- or second-level cache; any address is allowed."""
         pointer = self.builder.inttoptr(address, ir.IntType(8).as_pointer())
         function = self._function("llvm.prefetch.p0", ir.VoidType(), [pointer.type, I32, I32, I32])
         self.builder.call(function, [pointer, *(ir.Constant(I32, word) for word in (0, 4 - level, 1))])
@@ -91,9 +91,9 @@ class Lanes:
         return self.spread(value)
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
-        """Compute a b + c, rounded once where the processor has an instruction for that, else twice.
+        """Compute a b + c, rounded once if the processor has an instruction for that, else twice.
 
-        `llvm.fma` would call a library for each lane where it has none: products ran at 0.4 to 1.6 GFLOP/s.
+        Without the instruction `llvm.fma` would call a library for each lane: products ran at 0.4 to 1.6 GFLOP/s.
         """
         function = self._function(f"llvm.fmuladd.{self.suffix}", self.vector, [self.vector] * 3)
         return self.builder.call(function, [a, b, c])
@@ -160,7 +160,7 @@ class Lanes:
 class Loop:
     """A counted loop in a builder: `count` times, at least once; the caller adds phis and their next values.
 
-    After `with`, the builder stands behind the loop. `carried[i]` is the value in the loop; set `following[i]`.
+    After `with`, the builder is after the loop. `carried[i]` is the value in the loop; set `following[i]`.
     """
 
     def __init__(self, builder: Any, count: Any, initial: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""A learner: a network with all that training it takes, in arrays alone, so that Numba takes it as an argument."""
+"""A learner: a network with everything needed to train it, in arrays only, so that Numba takes it as an argument."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _INTEGERS = (Progress.STEP, Progress.OPTIMIZER_STEP, Progress.SEED)
 class Learner(NamedTuple):
     """A network that is trained in compiled code, by the functions of `fastnn.nopython`; made by `Model.learner`.
 
-    What takes a network takes a learner too. All learners of a dtype have one Numba type. Pickling and copying work,
-    also to other processes and machines. Only one thread at a time may train a learner.
+    Functions that take a network take a learner too. All learners of a dtype have the same Numba type. Pickling and
+    copying work, also to other processes and machines. Only one thread at a time may train a learner.
 
     Attributes
     ----------
     code, parameters, relocations, gradient, gradient_relocations
         As in `FrozenNetwork`; training changes the parameters.
     training, training_relocations : ndarray of int64, of uint8
-        The step, and how to make it right for another process.
+        The step, and the data with which another process adapts it.
     seeded, seeded_relocations : ndarray of int64, of uint8
-        The same for the gradients of any function of the outputs; empty where the learner was made without.
+        The same for the gradients of any function of the outputs; empty if the learner was made without them.
     state : ndarray of float32 or float64
         Gradients, and the optimizer's state.
     progress : ndarray of int64
@@ -60,7 +60,7 @@ class Learner(NamedTuple):
 
     @property
     def network(self) -> FrozenNetwork:
-        """The network, whose weights are the learner's; in compiled code the learner itself serves as it."""
+        """The network with the learner's weights; compiled code can use the learner itself instead."""
         return FrozenNetwork(self.code, self.parameters, self.relocations, self.gradient, self.gradient_relocations)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -81,7 +81,7 @@ class Learners(NamedTuple):
     Attributes
     ----------
     parameters, state, progress : ndarray
-        As in `Learner`, with one row for each; the other attributes are the same for all.
+        As in `Learner`, with one row for each learner; the other attributes are the same for all.
     """
 
     code: Code
@@ -105,7 +105,7 @@ class Learners(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """Where a training stands: what a learner's `progress` is made of.
+    """The position of a training, from which a learner's `progress` is made.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ Parts = tuple[Code, NDArray[np.uint8]]
 def make(
     network: FrozenNetwork, training: Parts, seeded: Parts | None, slots: NDArray[Any], numbers: Numbers
 ) -> Learner:
-    """Make a learner; it owns copies of the optimizer's state.
+    """Make a learner, with a copy of the optimizer's state.
 
     Parameters
     ----------
@@ -149,14 +149,14 @@ def make(
 
 
 def alike(first: Learner, second: Learner) -> bool:
-    """Tell whether two learners do the same but for their weights, counters and hyperparameters."""
+    """Return whether two learners are the same apart from their weights, counters and hyperparameters."""
     pairs = (first.code, second.code), (first.training, second.training), (first.seeded, second.seeded)
     sizes = first.progress.size == second.progress.size
     return sizes and first.state.dtype == second.state.dtype and all(same_architecture(*pair) for pair in pairs)
 
 
 def stack(learners: list[Learner]) -> Learners:
-    """Put copies of learners that are alike together."""
+    """Combine copies of learners that are alike."""
     own_rows = {
         name: aligned_array((len(learners), getattr(learners[0], name).size), getattr(learners[0], name).dtype)
         for name in ("parameters", "state", "progress")
@@ -168,23 +168,23 @@ def stack(learners: list[Learner]) -> Learners:
 
 
 def member(learners: Learners, index: int) -> Learner:
-    """See one of several learners."""
+    """Return one of several learners, as a view."""
     rows = {name: getattr(learners, name)[index] for name in ("parameters", "state", "progress")}
     return Learner(**{**learners._asdict(), **rows})
 
 
 def slots_of(learner: Learner) -> NDArray[Any]:
-    """See the optimizer's state, without the gradients before it."""
+    """Return a view of the optimizer's state, without the gradients before it."""
     return learner.state[learner.parameters.size :]
 
 
 def checked_progress(learner: Learner) -> NDArray[np.int64]:
-    """Return a learner's progress, if it and the state are what fastnn makes.
+    """Return a learner's progress, after checking it and the state.
 
     Raises
     ------
     ValueError
-        When they have been exchanged, or hold what no training leaves.
+        When they have been replaced, or hold impossible values.
     """
     progress, state = learner.progress, learner.state
     slots = int(learner.training[Word.SLOTS])

@@ -1,7 +1,7 @@
-"""The library of compiled functions: each is loaded from disk, or else compiled, when it is first asked for.
+"""The library of compiled functions: each is loaded from disk, or else compiled, on first use.
 
-Kernels of fastnn stay for the life of the process. Those of users' functions take 4 MB each, and a new one comes with
-every closure that holds new values: they stay as long as a program uses them, and the latest ones a while longer.
+Kernels of fastnn stay for the life of the process. Those of user-defined functions take 4 MB each, and every closure
+with new values makes a new one. They stay as long as a program uses them, and the latest ones a while longer.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from fastnn.program.program import KernelKey
 
 T = TypeVar("T")
 
-#: How many kernels of users' functions stay that no program uses.
+#: The number of kernels of user-defined functions that stay although no program uses them.
 KEPT_UNUSED = 16
 
-# A fork waits for what is being compiled or loaded. It asks for the first of these locks first, which every load passes
-# through: a thread that compiles one kernel after the other would take the second again before the fork gets it.
+# A fork waits for running compilations and loads. It takes the first of these locks first, which every load passes
+# through: a thread that compiles one kernel after another would take the second again before the fork gets it.
 _gate = ForkSafeLock(held=True)
 _lock = ForkSafeLock(held=True)
 hold(lambda: getattr(_compiler_lock(), "_lock", None))
@@ -41,19 +41,19 @@ _statistics = {"compiled": 0, "loaded": 0}
 
 
 class Loaded:
-    """A linked kernel of a user's function; its code is there for as long as this object.
+    """A linked kernel of a user-defined function; its code exists as long as this object.
 
     Attributes
     ----------
     address : int
-        Of the function.
+        Address of the function.
     calls_python : bool
-        Whether the function prints or enters object mode: it then takes the GIL, and runs Python in the midst of a
+        Whether the function prints or enters object mode: then it takes the GIL, and runs Python in the middle of a
         program.
     """
 
     def __init__(self, compiled: ObjectCode, users: own.Own) -> None:
-        #: the function: what holds the kernel for good can still be sent to another process
+        #: the function, so that a network that holds the kernel can still be sent to another process
         self.users = users
         self._engine, self.address = _linked(compiled.symbol, compiled.code)
         self._environments = compiled.environments
@@ -81,13 +81,13 @@ def machine() -> Any:
 
 
 def keep_for_good(value: Any) -> None:
-    """Never free what native code uses: a daemon thread may be in it when the interpreter takes its modules apart."""
+    """Never free objects that native code uses: a daemon thread may be in it while the interpreter shuts down."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 
-# How object files begin on Linux, on macOS, and on Windows for x86 and ARM; LLVM crashes on anything else.
+# The first bytes of object files on Linux, on macOS, and on Windows for x86 and ARM; LLVM crashes on anything else.
 _OBJECT_FILES = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86", b"\x64\xaa")
-# What float64 kernels call of C's mathematics.
+# The C mathematical functions that float64 kernels call.
 _MATHEMATICS = (
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "pow", "tanh", "sinh", "cosh", "asinh", "acosh", "atanh",
     "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "erf", "erfc", "cbrt", "hypot", "fmod", "ldexp", "fma",
@@ -96,10 +96,10 @@ _MATHEMATICS = (
 
 @functools.cache
 def mathematics(platform: str) -> dict[str, int]:
-    """Return the addresses of C's mathematical functions where several libraries in a process have them.
+    """Return the addresses of C's mathematical functions, if several libraries in a process have them.
 
-    On Windows the linker finds those of whichever runtime it meets first, and others once Numba is imported, which has
-    its own: float64 results would differ in their last bits. Elsewhere a process has one such library.
+    On Windows the linker uses the first runtime that it finds, and another one once Numba, which has its own,
+    is imported: float64 results would differ in their last bits. Elsewhere a process has one such library.
     """
     if platform != "win32":
         return {}
@@ -109,7 +109,7 @@ def mathematics(platform: str) -> dict[str, int]:
 
 
 def engine_of(code: bytes) -> Any:
-    """Link an object file into this process, for as long as the engine that is returned."""
+    """Link an object file into this process, for the lifetime of the returned engine."""
     for name, where in mathematics(sys.platform).items():
         llvm.add_symbol(name, where)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
@@ -124,7 +124,7 @@ def link(symbol: str, code: bytes) -> int:
     Raises
     ------
     ValueError
-        When it is no object file for this processor, or has no such function.
+        When it is not an object file for this processor, or does not have the function.
     """
     engine, found = _linked(symbol, code)
     keep_for_good(engine)
@@ -132,9 +132,9 @@ def link(symbol: str, code: bytes) -> int:
 
 
 def _linked(symbol: str, code: bytes) -> tuple[Any, int]:
-    """Link an object file, for as long as the engine that is returned with the address of its function."""
+    """Link an object file, for the lifetime of the engine, which is returned with the address of its function."""
     if not code.startswith(_OBJECT_FILES):
-        raise ValueError(f"the code of {symbol!r} is no object file")
+        raise ValueError(f"the code of {symbol!r} is not an object file")
     try:
         engine = engine_of(code)
     except RuntimeError as error:
@@ -146,17 +146,17 @@ def _linked(symbol: str, code: bytes) -> tuple[Any, int]:
 
 
 def _compiler_lock() -> Any:
-    """Return the lock that Numba's compiler runs under, also for functions of the user's; None without Numba."""
+    """Return the lock of Numba's compiler, which it also holds for users' functions; None without Numba."""
     return getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
 
 
 def _llvm_lock() -> Any:
-    """Return the lock that each call of LLVM runs under."""
+    """Return the lock that each call of LLVM holds."""
     return getattr(getattr(llvm.ffi.lib, "_lock", None), "_lock", None)
 
 
 def _renew_foreign_locks() -> None:
-    """Free the compiler's locks in a child process, where a fork has waited for them in vain."""
+    """Free the compiler's locks in a child process if the fork could not get them in time."""
     holders: list[Any] = [_compiler_lock(), getattr(llvm.ffi.lib, "_lock", None)]
     for holder in holders:
         lock = getattr(holder, "_lock", None)
@@ -170,7 +170,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def _loading() -> Iterator[None]:
-    """Load or compile something, while no other thread does, nor a fork is waiting to."""
+    """Load or compile something while no other thread does, and no fork waits."""
     if not _lock.owned:
         with _gate:
             pass
@@ -179,7 +179,7 @@ def _loading() -> Iterator[None]:
 
 
 def load(name: str, compile_code: Callable[[], ObjectCode]) -> int:
-    """Return the address of the function of a name, compiling it when neither memory nor disk has it."""
+    """Return the address of the function of a name; compiles it if neither memory nor disk has it."""
     with _loading():
         found = _addresses.get(name)
         if found is None:
@@ -188,14 +188,14 @@ def load(name: str, compile_code: Callable[[], ObjectCode]) -> int:
 
 
 def _made(name: str, compile_code: Callable[[], ObjectCode], use: Callable[[ObjectCode], T], *, keep: bool = True) -> T:
-    """Link the code of a name: what the disk has, or else what the compiler makes.
+    """Link the code of a name, from disk or else from the compiler.
 
     Parameters
     ----------
     use : callable
-        Links it; raises ValueError where that is not possible.
+        Links it; raises ValueError if that is not possible.
     keep : bool
-        Whether it is kept on disk.
+        Whether to keep it on disk.
     """
     stored = store.read(name) if keep else None
     if stored is not None:
@@ -207,7 +207,7 @@ def _made(name: str, compile_code: Callable[[], ObjectCode], use: Callable[[Obje
             _statistics["loaded"] += 1
             return made
     compiled = compile_code()
-    # Intel's vector maths, where a user has installed it for Numba, is there only beside Numba
+    # Intel's vector maths, if a user has installed it for Numba, is loaded only with Numba
     if keep and b"__svml_" not in compiled.code and not compiled.environments:
         store.write(name, compiled)
     _statistics["compiled"] += 1
@@ -215,14 +215,14 @@ def _made(name: str, compile_code: Callable[[], ObjectCode], use: Callable[[Obje
 
 
 def _build(key: KernelKey) -> ObjectCode:
-    # Numba is imported here, and for the functions of users
+    # Numba is imported here, and for user-defined functions
     from fastnn.backend.cpu.kernels import build
 
     return build(key)
 
 
 def address(key: KernelKey) -> int:
-    """Return the address of a compiled function for good, compiling it when neither memory nor disk has it.
+    """Return the address of a compiled function that is never freed; compiles it if neither memory nor disk has it.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ def address(key: KernelKey) -> int:
 
 
 def ready(key: KernelKey) -> Loaded | None:
-    """Load or compile a function; a user's is returned, to be held while its address is used."""
+    """Load or compile a function; a user-defined one is returned, to be held while its address is used."""
     held = borrow(key)
     if held is None:
         address(key)
@@ -247,7 +247,7 @@ def ready(key: KernelKey) -> Loaded | None:
 
 
 def borrow(key: KernelKey) -> Loaded | None:
-    """Return the kernel of a user's function, to be held while its address is used; None for one of fastnn's."""
+    """Return the kernel of a user-defined function, to be held while its address is used; None for one of fastnn's."""
     users, name = own.find(key.variant), str(key)
     if users is None:
         return None
@@ -263,7 +263,7 @@ def borrow(key: KernelKey) -> Loaded | None:
 
 @functools.cache
 def _initialize_numba() -> None:
-    """Make what users' functions may call known to LLVM's linker: memory for arrays, helpers of Numba's."""
+    """Register functions that user-defined code may call with LLVM's linker: memory for arrays, Numba's helpers."""
     from numba.core.registry import cpu_target
     from numba.core.runtime import rtsys
 
@@ -285,5 +285,5 @@ def _is_here(name: str) -> bool:
 
 
 def statistics() -> dict[str, int]:
-    """Return how many functions this process compiled and how many it loaded from disk."""
+    """Return the numbers of functions that this process compiled and loaded from disk."""
     return dict(_statistics)

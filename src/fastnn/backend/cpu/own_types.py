@@ -1,7 +1,7 @@
-"""Whether Numba can give types to a user-defined function, and what to say where it cannot.
+"""Checks whether Numba can infer the types of a user-defined function, and the message if it cannot.
 
-Only types are inferred, nothing is compiled (but for helpers that the function calls, which Numba compiles to know what
-they return): 5 to 30 ms a function, once Numba is imported.
+Only types are inferred, nothing is compiled (except helpers that the function calls, which Numba compiles to know
+their return types): 5 to 30 ms per function, once Numba is imported.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numba.core.registry import cpu_target
 from fastnn.backend.cpu.options import users
 from fastnn.formulas.own import Own
 
-# what a function is given, to be said where it does with it what cannot be done
+# a function's arguments, for messages about impossible uses of them
 _GIVEN = {
     "activation": "an activation gets one number; what needs a whole row is a layer, fastnn.layers.Custom",
     "loss": "a loss gets one number of the target and one of the prediction; fastnn takes the mean of what it returns",
@@ -45,7 +45,7 @@ class _Unfit(Exception):
 
 @register_pass(mutates_CFG=False, analysis_only=True)
 class _Keep(AnalysisPass):  # type: ignore[misc]
-    """Make what was inferred the result of the pipeline."""
+    """Make the inferred types the result of the pipeline."""
 
     _name = "fastnn_keep_types"
 
@@ -72,7 +72,7 @@ class _Types(compiler.CompilerBase):  # type: ignore[misc]
 def check(own: Own, kind: str) -> None:
     """Check the functions of a formula or a layer.
 
-    A function that is made for one dtype alone (by its bits, for example) passes where it has types for that.
+    A function for one dtype only (using its bits, for example) passes if its types can be inferred for that dtype.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def _arguments(own: Own, kind: str, derivative: bool) -> Callable[[Any], tuple[A
 
 
 def _error(function: Callable[..., Any], arguments: tuple[Any, ...], own: Own, kind: str) -> Exception | None:
-    """Return what is wrong with a function for arguments of these types, None where nothing is."""
+    """Return the error of a function for arguments of these types, or None."""
     flags = compiler.Flags()
     flags.error_model = "numpy"
     flags.boundscheck = True
@@ -126,13 +126,13 @@ def _error(function: Callable[..., Any], arguments: tuple[Any, ...], own: Own, k
         except (NumbaError, UnsupportedBytecodeError, _Unfit) as error:
             return error
         except Exception as error:
-            # as in math.sinus(x); anything else is a change in Numba: compiling will tell what is wrong
+            # as in math.sinus(x); anything else is a change in Numba: compilation will show the error
             return error if isinstance(getattr(error, "obj", None), ModuleType) else None
     return None
 
 
 def _check_calls(typemap: Any, calltypes: Any) -> None:
-    """Refuse what NumPy does with arrays where it is done with a number: it would be the number again."""
+    """Refuse NumPy's array functions on a single number, which would return the number unchanged."""
     for call, signature in calltypes.items():
         if getattr(call, "op", "") == "call" and signature is not None and signature.args:
             called = getattr(typemap[call.func.name], "typing_key", None)
@@ -156,11 +156,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, types.Integer | types.Float | types.Boolean)
 
 
-# --- what to say ---------------------------------------------------------------------------------------------------
+# --- messages ------------------------------------------------------------------------------------------------------
 
 
 def explain(function: Callable[..., Any], error: Exception, kind: str = "") -> str:
-    """Say in one sentence why a function cannot be compiled: its name, the line, and the heart of Numba's message."""
+    """Return one sentence on why a function cannot be compiled: its name, the line, and the core of Numba's message."""
     text = re.sub(r"\x1b\[[\d;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines()]
     said = _heart(lines) or type(error).__name__
@@ -171,7 +171,7 @@ def explain(function: Callable[..., Any], error: Exception, kind: str = "") -> s
 
 
 def _heart(lines: list[str]) -> str:
-    """Return the line that says what is wrong, without Numba's frame of passes and candidates."""
+    """Return the line with the error, without Numba's lists of passes and candidates."""
     told = [line for line in lines if line and not line.startswith("Failed in ")]
     if not told:
         return ""
@@ -192,7 +192,7 @@ def _readable(text: str) -> str:
 
 
 def _place(text: str) -> tuple[str, int] | None:
-    """Return the first line of the user's that a message names."""
+    """Return the first line of user code that a message names."""
     for match in re.finditer(r'File "([^"]+)", line (\d+)|\bat (\S+\.py|<\S+>|/\S+) \((\d+)\)', text):
         path, line = match[1] or match[3], int(match[2] or match[4])
         full = Path(path).resolve()
@@ -213,7 +213,7 @@ def _hint(said: str, text: str, kind: str) -> str:
     called = re.match(r"there is no (where|clip)\(", said)
     if called is not None and kind != "layer":
         return f"; for numbers write `{_FOR_NUMBERS[called[1]]}`"
-    # numbers in the places of arrays
+    # numbers instead of arrays
     given = r"float(32|64)\b|array\(" if kind == "layer" else r"(?<!array\()float(32|64)\b|one number"
     fits = said.startswith(("there is no", "Unknown attribute", "np.", "Invalid", "No ")) and re.search(given, text)
     return f"; {_GIVEN[kind]}" if kind and fits else ""

@@ -33,9 +33,9 @@ def make_transpose(dtype: str, lanes: int, rows: int) -> Any:
 
 
 def make_copy_rows(dtype: str, lanes: int, vectors: int) -> Any:
-    """Make the intrinsic that copies `lanes * vectors` columns of k rows, zeros behind the last that there are.
+    """Make the intrinsic that copies `lanes * vectors` columns of k rows, with zeros after the last existing one.
 
-    Its arguments: source, source_row, k (at least 1), columns (of the source how many are read), target,
+    Its arguments: source, source_row, k (at least 1), columns (how many of the source are read), target,
     target_row; addresses and strides in bytes.
     """
 
@@ -71,7 +71,7 @@ def make_copy_strip(dtype: str, count: int) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
     def copy_strip(typingctx: Any, source: Any, source_row: Any, k: Any, target: Any, target_row: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            # a vector of `count` elements, of which LLVM makes loads and stores of that many bytes
+            # a vector of `count` elements, for which LLVM makes loads and stores of exactly its bytes
             b, v = builder, Lanes(builder, dtype, count)
             source, source_row, k, target, target_row = args
             with Loop(b, k, [source, target]) as loop:

@@ -1,4 +1,4 @@
-"""What a user's function has raised in compiled code, in words."""
+"""Errors for exceptions that user-defined functions raise in compiled code."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import ctypes
 import pickle
 from typing import Any
 
-#: Where neither the function nor the exception is known.
+#: If neither the function nor the exception is known.
 RAISED = (
-    "a compiled kernel raised: a function of your own (an exception, a failed assert, an index out of bounds), or a "
+    "a compiled kernel raised: a user-defined function (an exception, a failed assert, an index out of bounds), or a "
     "bug in fastnn"
 )
 
@@ -31,9 +31,9 @@ def raised(function: str, description: int) -> RuntimeError:
     Parameters
     ----------
     function : str
-        Name and place of the user's function, "" where it is not known.
+        Name and place of the user-defined function, "" if unknown.
     description : int
-        Address of Numba's description, 0 where there is none; its code is still linked.
+        Address of Numba's description, 0 if there is none; its code is still linked.
     """
     exception, where = _described(description)
     if not function:
@@ -46,17 +46,17 @@ def raised(function: str, description: int) -> RuntimeError:
 
 
 def _described(description: int) -> tuple[BaseException | None, str]:
-    """Return an exception, and where it was raised."""
+    """Return an exception, and the place where it was raised."""
     if not description:
         return None, ""
     found = _Description.from_address(description)
-    # one whose arguments are computed holds them in another form
+    # exceptions with computed arguments hold them in another form
     if found.allocated or not found.data or found.size <= 0:
         return None, ""
     try:
         kind, arguments, place = pickle.loads(ctypes.string_at(found.data, found.size))
         exception: Any = kind(*(arguments or ()))
-    except Exception:  # a class of the user's may ask for more than it was raised with
+    except Exception:  # a user-defined class may need more arguments than it was raised with
         return None, ""
     where = "" if place is None else f" (line {place[2]} of {place[1]})"
     return exception if isinstance(exception, BaseException) else None, where

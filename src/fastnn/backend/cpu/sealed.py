@@ -1,6 +1,6 @@
-"""Pickles whose damage is found: what is unpickled here is executed, and nothing checks it when it runs.
+"""Pickles with a digest that detects damage: the unpickled code is executed without further checks.
 
-A digest finds accidents, not malice: like any pickle, these are for who trusts where they come from.
+A digest detects accidents, not malice: like any pickle, load these only from sources that you trust.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def sealed(*parts: Any) -> tuple[bytes, bytes]:
-    """Pickle parts, and return the digest of the pickle with it."""
+    """Pickle parts, and return the pickle and its digest."""
     packed = pickle.dumps(parts, protocol=5)
     return packed, hashlib.sha256(packed).digest()
 
@@ -22,8 +22,8 @@ def opened(packed: bytes, digest: bytes) -> tuple[Any, ...]:
     Raises
     ------
     ValueError
-        When they are not what was pickled.
+        When they are damaged.
     """
     if not isinstance(packed, bytes) or hashlib.sha256(packed).digest() != digest:
-        raise ValueError("the pickle of a network or learner is damaged: its digest is not that of what was pickled")
+        raise ValueError("the pickle of a network or learner is damaged: its digest does not match")
     return tuple(pickle.loads(packed))

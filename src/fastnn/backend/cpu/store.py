@@ -14,9 +14,9 @@ __all__ = ["ObjectCode", "path_of", "read", "write"]
 
 
 def path_of(name: str) -> Path | None:
-    """Return the file of a kernel, None where none is kept.
+    """Return the file of a kernel, or None if no files are kept.
 
-    Its name holds the processor, so that homes may be shared by machines, and what Numba is set to.
+    Its name contains the processor, so that machines may share a home folder, and Numba's settings.
     """
     folder = cache.location()
     if folder is None:
@@ -26,13 +26,13 @@ def path_of(name: str) -> Path | None:
 
 
 def read(name: str) -> tuple[str, bytes] | None:
-    """Return the symbol and object file of a kernel, None when there is none or it is damaged."""
+    """Return the symbol and object file of a kernel, or None if it is missing or damaged."""
     path = path_of(name)
     return None if path is None else read_file(path)
 
 
 def write(name: str, compiled: ObjectCode) -> None:
-    """Keep a compiled kernel; a folder that cannot be made costs the cache, never the run."""
+    """Keep a compiled kernel; if a folder cannot be made, it is not kept, without an error."""
     path = path_of(name)
     if path is not None and compiled.lasting:
         write_file(path, compiled)

@@ -1,4 +1,4 @@
-"""What the host's processor offers; read from LLVM, so that it can be asked without importing Numba."""
+"""Features of the host's processor, read from LLVM, so that Numba need not be imported."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from fastnn.backend import settings
 
 
 def is_x86(triple: str) -> bool:
-    """Tell whether a target of LLVM's is a processor of the x86 family."""
+    """Return whether an LLVM target is a processor of the x86 family."""
     return triple.startswith(("x86", "i386", "i686"))
 
 
 def is_arm64(triple: str) -> bool:
-    """Tell whether a target of LLVM's is a 64-bit ARM processor."""
+    """Return whether an LLVM target is a 64-bit ARM processor."""
     return triple.startswith(("aarch64", "arm64"))
 
 
 @cache
 def cpu() -> tuple[str, str]:
-    """Return the name and the feature string of the processor that kernels are compiled for.
+    """Return the name and the feature string of the processor for which kernels are compiled.
 
     `NUMBA_CPU_NAME`, `NUMBA_CPU_FEATURES` and `NUMBA_ENABLE_AVX` change them as they do for Numba.
     """

@@ -1,8 +1,8 @@
-"""The thread team: one a process, made at the first run that has work for it.
+"""The thread team: one per process, made at the first run that has work for it.
 
 Workers are daemon threads, each in one native call (`kernels/team.py`) that releases the GIL and ends when the team
 shrinks below the worker's index. Taking the team, publishing work and waiting happen in native code, where no Python
-exception can come in between. A run that finds the team taken works alone, so several Python threads never wait for
+exception can interrupt them. A run that finds the team taken works alone, so several Python threads never wait for
 each other here.
 """
 
@@ -23,30 +23,29 @@ import numpy as np
 
 from fastnn import threads as settings
 from fastnn.backend.cpu import library, team_layout
+from fastnn.backend.cpu.affinity import Affinities
 from fastnn.backend.cpu.entry import Entry
-from fastnn.backend.cpu.team_layout import LINE, LINE_BYTES, Word
+from fastnn.backend.cpu.team_layout import LINE, LINE_BYTES, MOST_PLACED, Word
 from fastnn.locks import ForkSafeLock
 from fastnn.program.program import KernelKey, aligned_zeros
 
 WORKER, SHRINK = KernelKey("team_worker", "int64"), KernelKey("team_shrink", "int64")
 
-# More than any system's mutex or condition variable takes (glibc 48 bytes, macOS 64).
+# More than the size of any system's mutex or condition variable (glibc 48 bytes, macOS 64).
 _OBJECT_BYTES = 256
 _END_SECONDS = 2.0
 # A rusage takes 144 bytes with glibc, 272 with musl.
 _USAGE_BYTES = 320
 
-#: How often a thread that waits looks before it sleeps: 0.5 ms where a pause takes 27 ns (Zen 3). With 4,000 looks,
+#: How often a waiting thread polls before it sleeps: 0.5 ms if a pause takes 27 ns (Zen 3). With 4,000 polls,
 #: training steps of 784-256-128-10 on two free cores ran 1.3 instead of 1.6 times as fast as on one. The master does
-#: not yield: that gave its processor away for whole time slices, and beside two busy processes a step took 1.7 times
+#: not yield: that gave its processor away for whole time slices, and next to two busy processes a step took 1.7 times
 #: as long as on one thread.
 SPINS = 20_000
-#: Workers that sleep are woken for this much work.
+#: Sleeping workers are woken for this much work.
 WAKE_NANOSECONDS = team_layout.WAKE_NANOSECONDS
-#: Teams up to this size are kept off the master's processor; larger ones find idle processors.
-MOST_PLACED = 8
-_NOWHERE = -2  # no run has taken the team yet; -1 where the system does not say which processor a thread is on
-#: The shortest slice that Linux grants.
+_NOWHERE = -2  # no run has taken the team yet; -1 if the system does not say which processor a thread is on
+#: The shortest time slice that Linux grants.
 SLICE_NANOSECONDS = 100_000
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 
@@ -65,8 +64,8 @@ def _system() -> dict[Word, Any]:
         functions = [getattr(libc, name) for name in names]
     words = [Word.LOCK_MUTEX, Word.UNLOCK_MUTEX, Word.SLEEP, Word.WAKE, Word.YIELD]
     if sys.platform == "linux":
-        functions += [libc.sched_getcpu, libc.getrusage]
-        words += [Word.PROCESSOR, Word.USAGE]
+        functions += [libc.sched_getcpu, libc.getrusage, libc.sched_getaffinity, libc.sched_setaffinity]
+        words += [Word.PROCESSOR, Word.USAGE, Word.GET_AFFINITY, Word.SET_AFFINITY]
     elif sys.platform == "win32":
         functions.append(kernel32.GetCurrentProcessorNumber)
         words.append(Word.PROCESSOR)
@@ -74,9 +73,9 @@ def _system() -> dict[Word, Any]:
 
 
 def _shorten_slice() -> None:
-    """Ask Linux to run the calling thread in short slices: it is then let in at once where another thread spins.
+    """Ask Linux to run the calling thread in short slices: it is then scheduled at once, even if another thread spins.
 
-    Kernels before 6.12 have no slices of a thread's own and ignore the request.
+    Kernels before 6.12 have no slices per thread, and ignore the request.
     """
     number = _SCHED_SETATTR.get(platform.machine()) if sys.platform == "linux" else None
     if number is not None:
@@ -85,7 +84,7 @@ def _shorten_slice() -> None:
 
 
 def _initialize(mutex: int, conditions: list[int]) -> None:
-    """Make a mutex and conditions of zeroed bytes; Windows' are ready when they are zero."""
+    """Initialise a mutex and conditions in zeroed bytes; on Windows zeros are already valid."""
     if sys.platform != "win32":
         libc = ctypes.CDLL(None)
         for function, at in ((libc.pthread_mutex_init, mutex), *((libc.pthread_cond_init, c) for c in conditions)):
@@ -99,16 +98,16 @@ def _worker(entry: Entry) -> None:
 
 
 class Team:
-    """Threads that help the one that runs a program.
+    """Threads that help the thread that runs a program.
 
     Attributes
     ----------
     address : int
-        Of the team's words, which native code works with.
+        Address of the team's words, which native code uses.
     size : int
         Number of threads, the master included.
     sleepers : ctypes.c_int64
-        How many workers that would take part sleep.
+        Number of sleeping workers that would take part.
     """
 
     def __init__(self) -> None:
@@ -121,7 +120,8 @@ class Team:
         self.size = 1
         self.master_processor = ctypes.c_int64.from_address(self.address + 8 * Word.MASTER_PROCESSOR)
         self.placed = ctypes.c_int64.from_address(self.address + 8 * Word.PLACED)
-        self._masks: dict[int, tuple[set[int], set[int]]] = {}
+        self._affinities = Affinities()
+        self.words[Word.AFFINITIES] = self._affinities.address
         self._workers: dict[int, threading.Thread] = {}
         self._system = _system()
         for word, function in self._system.items():
@@ -135,12 +135,13 @@ class Team:
         self.master_processor.value = self.placed.value = _NOWHERE
 
     def grow(self, size: int) -> None:
-        """Start the workers that are missing; with fewer than asked for the team works as well."""
+        """Start missing workers; the team also works with fewer than requested."""
         work = library.address(WORKER)
         self.words[Word.SIZE] = size
         for index in range(1, size):
             worker = self._workers.get(index)
             if worker is None or not worker.is_alive():
+                self._affinities.forget(index)
                 entry = Entry(work, self.address, index, self._usages + (index - 1) * _USAGE_BYTES)
                 worker = threading.Thread(target=_worker, args=(entry,), name=f"fastnn-{index}", daemon=True)
                 self._workers[index] = worker
@@ -152,54 +153,40 @@ class Team:
                     )
                     break
         self.size = size
-        self.placed.value = _NOWHERE  # the new ones are still to be kept off the master's processor
+        self.placed.value = _NOWHERE  # the new ones have yet to be kept off the master's processor
 
     def place(self) -> None:
-        """Keep workers off the processor that the master is on, where they may run on another."""
-        self.placed.value = processor = self.master_processor.value
-        if processor < 0 or self.size > MOST_PLACED or not hasattr(os, "sched_setaffinity"):
-            return
-        masks, self._masks = self._masks, {}
-        for worker in list(self._workers.values()):
-            identifier = worker.native_id
-            if identifier is None:
-                continue
-            try:
-                present = os.sched_getaffinity(identifier)
-                allowed, ours = masks.get(identifier, (present, present))
-                if present != ours:
-                    allowed = present  # somebody else has bound the thread
-                wanted = allowed - {processor} or allowed
-                if wanted != present:
-                    os.sched_setaffinity(identifier, wanted)
-                self._masks[identifier] = allowed, wanted
-            except OSError:
-                continue
+        """Keep workers off the master's processor, if they may run on another."""
+        processor = self.master_processor.value
+        self.placed.value = processor
+        if hasattr(os, "sched_setaffinity"):
+            self._affinities.place(dict(self._workers), processor if self.size <= MOST_PLACED else -1)
 
     def shrink(self, size: int) -> None:
         """End the workers whose index is not below `size`."""
         self.size = min(self.size, size)
         Entry(library.address(SHRINK), self.address, self.size).start()
         for index in [index for index in self._workers if index >= self.size]:
+            self._affinities.forget(index)
             worker = self._workers.pop(index, None)
             if worker is not None and worker.is_alive():
-                # it finishes the part that it is in
+                # it finishes its current part
                 worker.join(_END_SECONDS)
 
 
 _team: Team | None = None
 _guard = ForkSafeLock()
-#: a thread is making the team larger or smaller, under the guard
+#: whether a thread is making the team larger or smaller, under the guard
 _changing = False
 _ended = False
 _last_end = 0
 
 
 def gather(size: int, nanoseconds: float) -> int:
-    """Return the address of the team, which has at least `size` threads, for a run with so much work to share.
+    """Return the address of the team, with at least `size` threads, for a run with this much work to share.
 
-    Returns 0 when the run is better off alone: workers sleep, and the run would be over before they are awake,
-    unless runs follow each other closely. Or when there can be no team.
+    Returns 0 if the run is faster alone: if workers sleep, the run would end before they are awake,
+    unless runs follow each other closely. Also returns 0 if there can be no team.
     """
     settle()
     team = _team
@@ -220,7 +207,7 @@ def address() -> int:
 
 
 def settle() -> None:
-    """Keep workers off the processor of the last run's thread, where it has moved."""
+    """Keep workers off the processor of the last run's thread, if it has moved."""
     if _team is not None and _team.master_processor.value != _team.placed.value:
         _team.place()
 
@@ -232,11 +219,11 @@ def ended() -> None:
 
 
 def grown(size: int) -> Team | None:
-    """Return the team, which has at least `size` threads from now on; None where there can be none now."""
+    """Return the team, enlarged to at least `size` threads; None if there can be none now."""
     global _team, _changing
     with _guard:
         if _ended or _changing:
-            # a run that a signal handler or a finalizer starts in the middle of a change works alone
+            # a run that a signal handler or a finalizer starts during a change works alone
             return None
         _changing = True
         try:
@@ -272,7 +259,7 @@ atexit.register(_end)
 
 
 def _forget() -> None:
-    """Start without a team in a child process: threads do not outlive a fork."""
+    """Start without a team in a child process: threads do not survive a fork."""
     global _team, _changing
     _team, _changing = None, False
 
@@ -282,22 +269,24 @@ if hasattr(os, "register_at_fork"):
 
 
 def statistics() -> dict[str, Any]:
-    """Return what the team has done so far: its size, and counts.
+    """Return the team's size and its counts so far.
 
     Returns
     -------
     dict
-        `threads`; `phases`, records that were published; `claimed`, parts that each worker has worked on; `sleeps`,
-        how often a master slept until a worker had finished; `wakes`, how often one woke sleeping workers.
+        `threads`; `phases`, published records; `claimed`, parts that each worker has worked on; `sleeps`, how often a
+        master slept until a worker had finished; `lent`, how often it lent its processor meanwhile; `wakes`, how often
+        one woke sleeping workers.
     """
     team = _team
     if team is None:
-        return {"threads": 1, "phases": 0, "claimed": [], "sleeps": 0, "wakes": 0}
+        return {"threads": 1, "phases": 0, "claimed": [], "sleeps": 0, "lent": 0, "wakes": 0}
     words = team.words
     return {
         "threads": team.size,
         "phases": int(words[Word.PHASES]),
         "claimed": [int(words[Word.CLAIMED + index * LINE]) for index in range(1, team.size)],
         "sleeps": int(words[Word.MASTER_SLEEPS]),
+        "lent": int(words[Word.LENT]),
         "wakes": int(words[Word.WAKES]),
     }

@@ -1,7 +1,7 @@
 """The microkernels of the matmul, as LLVM vector IR: register tiles, and three for a single row.
 
 A tile is `rows` x `vectors` accumulators, each a whole vector register. Every element is one chain of fused
-multiply-adds over a block of k in rising order, whatever the tile's shape: results do not depend on how a matrix is
+multiply-adds over a block of k in rising order, whatever the tile's shape, so results do not depend on how a matrix is
 cut.
 """
 
@@ -23,18 +23,18 @@ def make_tile(dtype: str, lanes: int, rows: int, vectors: int, *, copies: bool =
 
     Its arguments, all addresses and strides in bytes: a, a_row (from a row to the next), a_k (from a k to the
     next), b, b_k (b's lanes are contiguous), k (at least 1), c, c_row, init (0 for zeros), init_row, late (whether init
-    is added to the finished sums and the chains start from zeros), columns (of the `lanes * vectors` columns how many
-    are stored), copy, rectify (0, or what sets elements to zero: 1 for those that
-    are negative, else the address of saved values, with c's strides, that do so where they are not positive), ahead,
-    ahead_row, pace.
+    is added to the finished sums and the chains start from zeros), columns (how many of the `lanes * vectors` columns
+    are stored), copy, rectify (0 for nothing; 1 to set negative
+    elements to zero; else the address of saved values, with c's strides: elements become zero where they are not
+    positive), ahead, ahead_row, pace.
 
     Parameters
     ----------
     copies : bool
-        Whether the tile also writes the columns of b that it reads to the address `copy`, one k after the other
-        without a gap: the first tile of a panel packs it for the tiles below.
+        Whether the tile also writes the columns of b that it reads to the address `copy`, one k after another
+        without gaps: the first tile of a panel packs it for the tiles below.
     fetches : bool
-        Whether the tile brings rows of the next panel near, one in 2^pace steps of k, from the address `ahead` on at
+        Whether the tile prefetches rows of the next panel, one in 2^pace steps of k, from the address `ahead` on at
         distances of `ahead_row`.
     """
 
@@ -51,7 +51,7 @@ def make_tile(dtype: str, lanes: int, rows: int, vectors: int, *, copies: bool =
             late = builder.icmp_signed("!=", late, constant(0))
             sums = made.initial(init, init_row, late)
             if rows > 2:
-                # the tile below comes next, and its chains may start from what its c holds
+                # the tile below comes next, and its chains may start from its c
                 made.prefetch(builder.add(c, builder.mul(c_row, constant(rows))), c_row)
             following = (ahead, ahead_row, pace) if fetches else None
             sums = made.product(sums, (a, a_row, a_k), (b, b_k), k, copy if copies else None, following)
@@ -106,7 +106,7 @@ class _Tile:
         return [self.v.load(self._at(base, stride, i, j)) for i, j in self.cells]
 
     def initial(self, init: Any, init_row: Any, late: Any) -> list[Any]:
-        """Return what the chains start from: zeros, a bias (row stride 0), or what c holds."""
+        """Return the start of the chains: zeros, a bias (row stride 0), or the values of c."""
         b = self.b
         some = b.and_(b.icmp_signed("!=", init, constant(0)), b.not_(late))
         choices = [
@@ -116,7 +116,7 @@ class _Tile:
         return self._choose(choices, [self.v.zero] * len(self.cells))
 
     def added(self, sums: list[Any], init: Any, init_row: Any, late: Any) -> list[Any]:
-        """Return the sums of a block of k, plus those of the blocks before where `late` says so."""
+        """Return the sums of a block of k, plus those of earlier blocks if `late` is set."""
         b = self.b
 
         def more(masked: bool) -> list[Any]:
@@ -125,7 +125,7 @@ class _Tile:
         return self._choose([(b.and_(late, self.full), lambda: more(False)), (late, lambda: more(True))], sums)
 
     def prefetch(self, base: Any, stride: Any) -> None:
-        """Bring cells of a matrix near."""
+        """Prefetch cells of a matrix."""
         for i, j in self.cells:
             self.v.prefetch(self._at(base, stride, i, j))
 
@@ -159,7 +159,7 @@ class _Tile:
         return after
 
     def rectified(self, sums: list[Any], rectify: Any, stride: Any) -> list[Any]:
-        """Return the sums, or relu of them, or where it has no gradient zeros; NaN stays."""
+        """Return the sums, their relu, or the sums with zeros where relu has no gradient; NaN stays."""
         b, v = self.b, self.v
 
         def negative() -> list[Any]:
@@ -179,12 +179,12 @@ class _Tile:
         return self._choose(choices, sums)
 
     def store(self, sums: list[Any], base: Any, stride: Any) -> None:
-        """Store the columns that there are."""
+        """Store the existing columns."""
         with self.b.if_else(self.full) as (full, edge):
             with full:
                 self._store(sums, base, stride)
             with edge:
-                # whole vectors as such: a masked store takes ten cycles on AMD's processors
+                # whole vectors without a mask: a masked store takes ten cycles on AMD's processors
                 for j in range(self.vectors):
                     whole = self.b.icmp_signed(">=", self.columns, constant((j + 1) * self.v.lanes))
                     with self.b.if_else(whole) as (plain, masked):
@@ -208,7 +208,7 @@ class _Tile:
 def make_row_update(dtype: str, lanes: int, depth: int) -> Any:
     """Make the intrinsic that adds `depth` rows of b, each times an element of a, to one row c.
 
-    It streams b as it lies in memory, which a tile, a column of panels, does not. Its arguments, addresses and
+    It streams b in its memory order, which a tile, a column of panels, does not. Its arguments, addresses and
     strides in bytes: a, a_k, b, b_row, c, columns.
     """
 
@@ -247,12 +247,12 @@ def make_row(dtype: str, lanes: int, vectors: int, *, whole: bool = False) -> An
     """Make the intrinsic that computes up to `vectors` vectors of one row of c = init + a b in registers.
 
     Each element is one chain over k in rising order, as in a tile. Its arguments, addresses and strides in bytes: a,
-    a_k, b, b_row, k (at least 1), c, init (0 for zeros), columns (more than those of one vector less).
+    a_k, b, b_row, k (at least 1), c, init (0 for zeros), columns (more than `vectors` - 1 vectors have).
 
     Parameters
     ----------
     whole : bool
-        Whether all columns are always there.
+        Whether all columns always exist.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -276,7 +276,7 @@ def make_row(dtype: str, lanes: int, vectors: int, *, whole: bool = False) -> An
 
 
 def _emit_row(b: Any, args: Any, v: Lanes, vectors: int, mask: Any) -> None:
-    """Emit the loop over k; `mask` says which lanes of the last vector there are."""
+    """Emit the loop over k; `mask` has the existing lanes of the last vector."""
     a, a_k, b_at, b_row, k, c, init = args
 
     def load(base: Any) -> list[Any]:
@@ -307,9 +307,9 @@ def _emit_row(b: Any, args: Any, v: Lanes, vectors: int, mask: Any) -> None:
 
 
 def make_dots(dtype: str, lanes: int, rows: int) -> Any:
-    """Make the intrinsic that adds to `rows` elements of c the dot products of a with as many rows of b.
+    """Make the intrinsic that adds the dot products of a with `rows` rows of b to elements of c.
 
-    Partial sums, two vectors a row, are joined at the end in a fixed order. Its arguments, addresses and strides
+    Partial sums, two vectors per row, are joined at the end in a fixed order. Its arguments, addresses and strides
     in bytes: a, b, b_row, k (at least 1), c; a, the rows of b, and c are contiguous.
     """
 
@@ -348,7 +348,7 @@ def _emit_dots(b: Any, args: Any, v: Lanes, rows: int) -> None:
         phi.add_incoming(v.zero, before)
         phi.add_incoming(value, inside)
         sums.append(phi)
-    # what is left, fewer than two vectors: lanes past the end are zeros
+    # the rest, fewer than two vectors: lanes past the end are zeros
     skip = b.mul(pairs, constant(2 * v.width))
     left_over = b.sub(k, b.mul(pairs, constant(2 * v.lanes)))
     for half in range(2):

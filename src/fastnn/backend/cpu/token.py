@@ -1,9 +1,9 @@
-"""A number that tells one process from another, for compiled code: addresses of functions mean nothing elsewhere.
+"""A number that identifies the process, for compiled code: addresses of functions mean nothing in another one.
 
-Arrays that hold addresses travel: pickled, or as constants that Numba keeps on disk with a user's function. So what
-calls an address out of an array first compares the array's token with the process's. A child of a fork has the same
-addresses, and the same token. The token tells foreign arrays, not damaged ones: pickles carry a digest (`sealed.py`),
-files of Numba's cache do not.
+Arrays with addresses can reach another process: pickled, or as constants that Numba keeps on disk with a user's
+function. So code that calls an address from an array first compares the array's token with the process's. A child of
+a fork has the same addresses, and the same token. The token detects foreign arrays, not damaged ones: pickles carry a
+digest (`sealed.py`), files of Numba's cache do not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import llvmlite.binding as llvm
 from fastnn.backend.cpu import library
 from fastnn.locks import ForkSafeLock
 
-#: The C function `int64 f()` that gives the token, for functions that Numba compiles.
+#: The C function `int64 f()` that returns the token, for functions that Numba compiles.
 SYMBOL = "fastnn_process_token"
 
 
@@ -26,7 +26,7 @@ _made: list[int] = []
 
 
 def process_token() -> int:
-    """Return the process's token, and make `SYMBOL` known to LLVM's linker."""
+    """Return the process's token, and register `SYMBOL` with LLVM's linker."""
     if not _made:
         with _lock:
             if not _made:

@@ -13,9 +13,9 @@ from fastnn.backend.cpu.lanes import Lanes, constant
 def make_turn(dtype: str, width: int, *, inwards: bool) -> Any:
     """Make the intrinsic that transposes a square of `width` rows and columns, between a table and a block.
 
-    Its arguments: address in the table, bytes from a row of it to the next, how many rows and columns the table still
-    has from there, address in the block, bytes from a row of it to the next. A row that the table lacks is read as its
-    last one, a column as zeros; what it lacks is not written.
+    Its arguments: address in the table, bytes from one of its rows to the next, how many rows and columns the table
+    still has from there, address in the block, bytes from one of its rows to the next. Rows past the table's end are
+    read as its last one, columns past it as zeros; nothing is written past its end.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]

@@ -1,7 +1,7 @@
-"""C's elementary functions in users' float32 formulas, exchanged for fastnn's, which LLVM vectorises.
+"""Replacement of C's elementary functions in users' float32 formulas by fastnn's, which LLVM vectorises.
 
-A loop that calls C's `exp` for each element is not vectorised: silu of a user's own took 3 times as long as fastnn's,
-tanh 16 times, with the exchange 1.4 and 1.3 times. The results are within 2 ulp of the true ones.
+A loop that calls C's `exp` for each element is not vectorised: a user-defined silu took 3 times as long as fastnn's,
+tanh 16 times; with the replacement 1.4 and 1.3 times. The results are within 2 ulp of the true ones.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def single(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _exchanged(function: Any) -> Any:
-    """Return a function that finds fastnn's elementary functions where it looks for those of `math` and NumPy."""
+    """Return a copy of a function that uses fastnn's elementary functions instead of those of `math` and NumPy."""
     given = function.__globals__
     found = {}
     for name in function.__code__.co_names:
@@ -52,7 +52,7 @@ def _originals() -> tuple[Any, ...]:
 
 @cache
 def _module(module: Any) -> Any:
-    """Return a module that is like another one, but for its elementary functions."""
+    """Return a copy of a module with other elementary functions."""
 
     class Module(types.ModuleType):
         def __getattr__(self, name: str) -> Any:

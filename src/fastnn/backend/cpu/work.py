@@ -1,7 +1,7 @@
-"""How long records take, roughly, and so into how many parts it pays to cut them.
+"""Rough estimates of the time of records, and so of the number of parts into which they are cut.
 
-The rates are those of one fast core, on data in its caches: a record that is slower than estimated is cut into fewer
-parts than it could be, which costs little; one that is faster would be cut although it does not pay.
+The rates are those of one fast core, on data in its caches. A record that is slower than estimated is cut into fewer
+parts than possible, which costs little; one that is faster would be cut although that does not pay.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from fastnn.backend.cpu.team_layout import PARTS_SHIFT
 from fastnn.program.layout import FLAGS_WORD
 from fastnn.program.program import dims_of, op_of
 
-#: Bytes that a product of one row, which streams its matrix, reads in a nanosecond.
+#: Bytes per nanosecond that a product of one row, which streams its matrix, reads.
 STREAMED_BYTES = 40.0
 
-#: The least work of a part. Records of twice as much ran 1.5 to 2 times as fast on two cores (128 x 64 x 32: 6.6 us
-#: alone, 3.9 us together); a phase costs 0.3 us and what it takes to fetch data from the other core's cache.
+#: The minimum work of a part. Records of twice as much ran 1.5 to 2 times as fast on two cores (128 x 64 x 32: 6.6 us
+#: alone, 3.9 us together); a phase costs 0.3 us and the time to fetch data from the other core's cache.
 PART_NANOSECONDS = 2500.0
 MOST_PARTS = 1024
 
-#: Elements of float32 a nanosecond: the fastest variant that is in common use, measured on 256 x 256 elements with
+#: Elements of float32 per nanosecond: the fastest variant in common use, measured on 256 x 256 elements with
 #: AVX2 at 3.5 GHz, rounded up.
 _ELEMENTS = {
     "gather": 6.0, "gather_labels": 4.0, "store": 10.0, "bias_add": 10.0, "sum_rows": 20.0, "activation": 6.0,
@@ -35,7 +35,7 @@ _ELEMENTS = {
     "clip_by_value": 12.0, "clip_by_norm": 12.0, "optimizer": 3.5, "max_norm": 2.0,
 }  # fmt: skip
 
-#: Ops that work in one part, and so are never published.
+#: Ops that run as one part, and so are never published.
 ONE_PART = {
     "row_function", "row_function_grad", "tick", "sum_loss", "sum_squares", "count_correct", "top_k", "confusion",
     "auc_histogram", "regression_sums",
@@ -47,7 +47,7 @@ _BY_COLUMNS = {"sum_rows", "layer_norm_param_grad", "batch_norm", "batch_norm_gr
 
 
 def flops(itemsize: int) -> int:
-    """Return the floating-point operations of one core in a nanosecond.
+    """Return the floating-point operations of one core per nanosecond.
 
     They are two multiply-adds of a whole vector per cycle, at 3 GHz.
     """
@@ -55,7 +55,7 @@ def flops(itemsize: int) -> int:
 
 
 def nanoseconds(record: NDArray[np.int64], dtype: str) -> float:
-    """Estimate how long one core takes for a record."""
+    """Estimate the time of a record on one core."""
     name, dims = op_of(record).name, dims_of(record)
     itemsize = np.dtype(dtype).itemsize
     if name == "matmul":
@@ -69,7 +69,7 @@ def nanoseconds(record: NDArray[np.int64], dtype: str) -> float:
 
 
 def parts(record: NDArray[np.int64], dtype: str) -> int:
-    """Return the most parts that a record is worth being cut into."""
+    """Return the maximum number of parts that pays for a record."""
     name, dims = op_of(record).name, dims_of(record)
     if name in ONE_PART:
         return 1
@@ -86,7 +86,7 @@ def parts(record: NDArray[np.int64], dtype: str) -> int:
 
 
 def cut(records: NDArray[np.int64], dtype: str) -> float:
-    """Write into a program's records how many parts pay; return the nanoseconds of a step that can be shared."""
+    """Write the number of parts into a program's records; returns the nanoseconds of a step that can be shared."""
     shared = 0.0
     for record in records:
         count = parts(record, dtype)

@@ -1,4 +1,4 @@
-"""Arrays in a GPU's memory: fastnn's own, and those of other libraries, which are used where they are."""
+"""Arrays in a GPU's memory: fastnn's own, and those of other libraries, which are used in place."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class DeviceArray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        """What other libraries read (version 3 of the interface)."""
+        """The interface for other libraries (version 3)."""
         contiguous = self.strides == _contiguous(self.shape, self.itemsize)
         return {
             "shape": self.shape,
@@ -106,7 +106,7 @@ def _contiguous(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 
 
 def _extent(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, int]:
-    """Return the offset of the first byte that an array touches, and how many bytes there are from it to the last."""
+    """Return the offset of the first byte of an array, and the number of bytes from there to its last one."""
     if 0 in shape:
         return 0, 0
     spans = [(size - 1) * stride for size, stride in zip(shape, strides, strict=True)]
@@ -115,15 +115,15 @@ def _extent(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> 
 
 
 def is_on_gpu(value: Any, what: str) -> bool:
-    """Tell whether a value is an array in the memory of a GPU: of CuPy, PyTorch, Numba or JAX, or fastnn's own."""
+    """Return whether a value is an array in the memory of a GPU: of CuPy, PyTorch, Numba or JAX, or fastnn's own."""
     try:
         return hasattr(value, "__cuda_array_interface__") or dlpack.is_on_gpu(value)
-    except RuntimeError as error:  # PyTorch's way to say that a tensor has a history
+    except RuntimeError as error:  # PyTorch raises this for a tensor with a history
         raise TypeError(f"{what}: {error}") from None
 
 
 def foreign(value: Any, device_of: Callable[[int], Any], what: str) -> DeviceArray:
-    """See another library's array on a GPU as one of ours, behind all that the library has launched there.
+    """Return another library's array on a GPU as one of ours, after everything that the library has launched there.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def foreign(value: Any, device_of: Callable[[int], Any], what: str) -> DeviceArr
     Raises
     ------
     TypeError, ValueError
-        When it holds no numbers, is masked, or not aligned.
+        When its elements are not numbers, or it is masked or not aligned.
     """
     if isinstance(value, DeviceArray):
         return value
@@ -143,7 +143,7 @@ def foreign(value: Any, device_of: Callable[[int], Any], what: str) -> DeviceArr
     if dtype.kind not in "iuf" or dtype.itemsize not in (1, 2, 4, 8) or dtype == np.float16:
         raise TypeError(f"{what}: expected float32, float64 or integer numbers on the GPU, got {dtype}")
     device = device_of(address)
-    # libraries launch into streams of their own, and say nothing of them
+    # libraries launch into their own streams, which they do not pass on
     device.settle()
     array = DeviceArray(device, address, shape, dtype, owner, strides)
     if array.nbytes and any(stride % dtype.itemsize for stride in (array.device_address, *array.strides)):

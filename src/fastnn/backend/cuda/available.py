@@ -1,4 +1,4 @@
-"""Whether there is a GPU that fastnn can use, and if not, what is missing."""
+"""Whether fastnn can use a GPU, and if not, what is missing."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any
 from fastnn.errors import DeviceError
 
 INSTALL = 'in a checkout of fastnn, python -m pip install ".[cuda]"'
-# nvJitLink of CUDA 13 makes machine code that older drivers do not load
+# older drivers do not load the machine code that nvJitLink of CUDA 13 makes
 _OLDEST_DRIVER = 13000
-# of the driver's CUpointer_attribute
+# a value of the driver's CUpointer_attribute
 _ORDINAL = 9
 _PATTERN = re.compile(r"cuda(?::(\d{1,4}))?")
 
 
 def simulated() -> bool:
-    """Tell whether Numba's simulator stands in for a GPU."""
+    """Return whether Numba's simulator is used instead of a GPU."""
     numba = sys.modules.get("numba")
     if numba is not None:
         return bool(numba.config.ENABLE_CUDASIM)
@@ -30,7 +30,7 @@ def simulated() -> bool:
 
 
 def why_not() -> str | None:
-    """Return what keeps fastnn from using a GPU, None when nothing does."""
+    """Return the reason why fastnn cannot use a GPU, or None if it can."""
     if simulated():
         return None
     return _missing_package() or _missing_driver() or _wrong_numba()
@@ -54,7 +54,7 @@ def _missing_package() -> str | None:
 def load_numba() -> Any:
     """Import numba-cuda and all of its array functions, and return it.
 
-    It was written for NumPy 2.4: `row_stack` is gone from NumPy 2.5, and a time without a unit warns. Both matter once,
+    It was written for NumPy 2.4: NumPy 2.5 has no `row_stack`, and warns of a time without a unit. Both matter only
     here.
     """
     import numpy as np
@@ -80,7 +80,7 @@ def _wrong_numba() -> str | None:
     if getattr(load_numba(), "implementation", "") == "NVIDIA":
         return None
     return (
-        "numba.cuda is the one that Numba itself still contains, not numba-cuda's: something imported it first, or "
+        "numba.cuda is Numba's old version, not numba-cuda's: it was imported first, or "
         f"numba-cuda is damaged; {INSTALL}"
     )
 
@@ -92,7 +92,7 @@ def _missing_driver() -> str | None:
         count = driver.call("cuDeviceGetCount")
     except DeviceError as error:
         return f"the NVIDIA driver does not answer: {error}"
-    except Exception:  # the bindings raise errors of several kinds where there is no libcuda
+    except Exception:  # the bindings raise errors of several kinds if there is no libcuda
         return "no NVIDIA driver is installed (its library, libcuda, was not found)"
     if oldest < _OLDEST_DRIVER:
         return f"the NVIDIA driver is for CUDA {_spell(oldest)}; fastnn needs one for CUDA 13.0 (580 or newer)"
@@ -117,14 +117,14 @@ def _driver() -> Any:
 
 
 def checked_architecture(text: str) -> str:
-    """Return the architecture of GPUs, such as "90a" for "9.0", "90" or "90a", to compile for without one of them.
+    """Return the architecture to compile for without a GPU, such as "90a" for "9.0", "90" or "90a".
 
     Raises
     ------
     ValueError
-        When fastnn's kernels do not run on them.
+        When fastnn's kernels do not run on it.
     DeviceError
-        When what compiles them is missing.
+        When a part of the compiler is missing.
     """
     from fastnn.backend.cuda.table import ARCHITECTURES, MINIMUM, architecture_of
 
@@ -140,7 +140,7 @@ def checked_architecture(text: str) -> str:
 
 
 def device_count() -> int:
-    """Return the number of GPUs, 0 where none can be used."""
+    """Return the number of GPUs, 0 if none can be used."""
     if simulated():
         return 1
     return 0 if why_not() is not None else int(_driver().call("cuDeviceGetCount"))
@@ -152,7 +152,7 @@ def parse(device: Any) -> int:
     Raises
     ------
     ValueError
-        When it is no device, or there are not as many.
+        When it is not a device, or its number is too large.
     DeviceError
         When no GPU can be used; says what is missing.
     """
@@ -172,7 +172,7 @@ def parse(device: Any) -> int:
 
 @functools.cache
 def open_device(number: int) -> Any:
-    """Return the device of a number, made once a process.
+    """Return the device of a number, made once per process.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def open_device(number: int) -> Any:
 
 
 def device_of(address: int) -> Any:
-    """Return the device in whose memory an address is.
+    """Return the device whose memory contains an address.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Compilation of a kernel's stages into machine code for one architecture; needs numba-cuda, but no GPU.
+"""Compilation of a kernel's stages into machine code for one architecture; it needs numba-cuda, but no GPU.
 
-Numba and NVVM make PTX of a Python function, nvJitLink machine code of the PTX. This is the path on a user's
-machine as well as in the tests, so what the tests have compiled and looked at is what runs.
+Numba and NVVM compile a Python function to PTX, nvJitLink compiles the PTX to machine code. Users' machines and the
+tests take the same path, so the code that the tests inspect is the code that runs.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _lock = ForkSafeLock(held=True)
 
 @dataclass(frozen=True)
 class Compiled:
-    """Machine code of one stage, the symbol to launch, and what the assembler says of it.
+    """Machine code of one stage, the symbol to launch, and the assembler's report.
 
     `doubles` is the number of instructions that compute in float64, which is slow on most GPUs; `waits` is
-    whether the assembler has warpgroups wait for products where the kernel does not.
+    whether the assembler makes warpgroups wait for products where the kernel does not.
     """
 
     symbol: str
@@ -76,8 +76,8 @@ def compile_stage(stage: Stage, architecture: str) -> Compiled:
 def _ptx(stage: Stage) -> str:
     """Return a stage's PTX, for the oldest architecture that it can run on, or the only one.
 
-    Its assembler knows the real one. So each stage is compiled once by Numba, and what is assembled for six
-    architectures in a test is the same PTX that is assembled for a user's.
+    The assembler gets the real one. So Numba compiles each stage once, and a test assembles the same PTX for six
+    architectures that is assembled for a user's.
     """
     cuda = load_numba()
     virtual = capability(stage.only) if stage.only else max(MINIMUM, stage.minimum)

@@ -35,13 +35,13 @@ _PLAIN_SHARED = 48 * 1024
 
 
 def wants_warpgroups(capability: tuple[int, int]) -> bool:
-    """Return whether rounded products are made by warpgroups, which has to be asked for: see docs/gpu-results.md."""
+    """Return whether warpgroups make rounded products, which is off by default: see docs/gpu-results.md."""
     asked = os.environ.get("FASTNN_CUDA_WARPGROUPS", "").strip().lower()
     return capability == (9, 0) and asked in ("1", "true", "yes", "on")
 
 
 class Current:
-    """A stretch of work in a context. Not a generator: this is entered ten times a call, and those cost three times."""
+    """Work in a context. Not a generator, which costs three times as much: this is entered ten times per call."""
 
     def __init__(self, call: Callable[..., Any], context: Any) -> None:
         self._call, self._context, self._before = call, context, 0
@@ -50,7 +50,7 @@ class Current:
         before = self._call("cuCtxGetCurrent")
         if int(before) != int(self._context):
             self._call("cuCtxSetCurrent", self._context)
-            # a thread without a context keeps this one, which is the device's own, for the next time
+            # a thread without a context keeps this one, the device's own, for the next time
             self._before = before if int(before) else 0
 
     def __exit__(self, *error: object) -> None:
@@ -63,7 +63,7 @@ Copy = tuple[int, NDArray[Any]]
 
 
 class Memory:
-    """Bytes of a device; given back to its pool with the object."""
+    """Bytes of a device; returned to its pool with the object."""
 
     def __init__(self, device: Device, nbytes: int, address: int) -> None:
         self._device, self.nbytes, self.address = device, nbytes, address
@@ -89,7 +89,7 @@ class Graph:
         self._device, self._executable, self._tables = device, executable, tables
 
     def launch(self, times: int) -> None:
-        """Run all launches so many times, behind what runs already; returns before they have run."""
+        """Run all launches `times` times, after earlier work; returns before they have run."""
         device = self._device
         with device.current():
             for _ in range(times):
@@ -138,7 +138,7 @@ class Device:
         self._copies: Any = None
         with self.current():
             self.stream = self._call("cuStreamCreate", _NON_BLOCKING)
-            # what another thread launches in the meantime must not become a part of the graph
+            # launches of other threads in the meantime must not become part of the graph
             self._captures = self._call("cuStreamCreate", _NON_BLOCKING)
 
     def _attribute(self, number: int, handle: Any) -> int:
@@ -146,23 +146,23 @@ class Device:
         return int(self._call("cuDeviceGetAttribute", kind(number), handle))
 
     def current(self) -> Current:
-        """Make the device's context the calling thread's; it gets its own back afterwards, if it has another one."""
+        """Make the device's context current in the calling thread; restores another one afterwards, if it had one."""
         return Current(self._call, self._context)
 
     # --- memory -------------------------------------------------------------------------------------------
 
     def allocate(self, nbytes: int) -> Memory:
-        """Allocate memory: zeroed, or with anything in it where memory of the same size was given back before.
+        """Allocate memory: zeroed, or with arbitrary contents if memory of the same size was returned before.
 
         Raises
         ------
         DeviceMemoryError
-            Says how much was asked for and how much is free.
+            Says how much was requested and how much is free.
         """
         nbytes = -(-max(nbytes, 1) // 512) * 512
         with self._lock, self.current():
             kept = self._free.get(nbytes)
-            # the lowest address first: calls that allocate the same then get the same addresses, and so their graphs
+            # the lowest address first: then calls with equal allocations get the same addresses, and so their graphs
             if kept:
                 return Memory(self, nbytes, heapq.heappop(kept))
             memory = Memory(self, nbytes, self._take(nbytes))
@@ -180,14 +180,14 @@ class Device:
             free, total = self._call("cuMemGetInfo")
             raise DeviceMemoryError(
                 f"device 'cuda:{self.number}' ({self.name}) has {free / 2**20:.0f} of {total / 2**20:.0f} MiB left, "
-                f"and {nbytes / 2**20:.1f} MiB are needed: use a smaller batch_size, or fewer models at a time"
+                f"and {nbytes / 2**20:.1f} MiB are needed: use a smaller batch_size, or fewer models at the same time"
             ) from None
 
     def empty_pool(self) -> None:
-        """Give memory that nothing uses back to the driver."""
+        """Return unused memory to the driver."""
         with self._lock, self.current():
             self._call("cuStreamSynchronize", self.stream)
-            # a copy: objects that other threads let go bring memory back
+            # a copy: objects that other threads release return memory meanwhile
             for addresses in list(self._free.values()):
                 while addresses:
                     self._call("cuMemFree", addresses.pop())
@@ -202,7 +202,7 @@ class Device:
         heapq.heappush(self._free[nbytes], address)
 
     def _forget(self, destroy: str, handle: Any) -> None:
-        """Destroy what an object held; at the end of the interpreter the driver may be gone before it."""
+        """Destroy an object's handle; at the interpreter's exit the driver may be gone before the object."""
         try:
             with self.current():
                 self._call(destroy, handle)
@@ -210,24 +210,23 @@ class Device:
             return
 
     def write(self, address: int, array: NDArray[Any]) -> None:
-        """Copy a contiguous array to the device, behind what runs already; the array may change afterwards.
+        """Copy a contiguous array to the device, after earlier work; the array may be changed afterwards.
 
-        That is so although nothing is waited for: the driver has taken memory that is not locked into its own when it
-        returns.
+        Nothing is waited for: when the driver returns, it has copied memory that is not locked into its own.
         """
         if array.nbytes:
             with self.current():
                 self._call("cuMemcpyHtoDAsync", address, array.ctypes.data, array.nbytes, self.stream)
 
     def read(self, address: int, array: NDArray[Any]) -> None:
-        """Fill a contiguous array from the device, behind all that was launched."""
+        """Fill a contiguous array from the device, after all launches."""
         if array.nbytes:
             with self.current():
                 self._call("cuMemcpyDtoHAsync", array.ctypes.data, address, array.nbytes, self.stream)
                 self._call("cuStreamSynchronize", self.stream)
 
     def pinned(self, nbytes: int) -> NDArray[np.uint8]:
-        """Return memory of the host that is locked, so that the GPU copies it by itself."""
+        """Return locked memory of the host, which the GPU copies by itself."""
         with self.current():
             address = int(self._call("cuMemHostAlloc", max(nbytes, 1), 0))
         block = (ctypes.c_uint8 * nbytes).from_address(address)
@@ -236,7 +235,7 @@ class Device:
         return np.ctypeslib.as_array(block)
 
     def stage(self, address: int, pinned: NDArray[np.uint8]) -> Event:
-        """Copy locked memory to the device, beside what runs there; `wait` says what has to come after it."""
+        """Copy locked memory to the device while other work runs; `wait` orders later work after it."""
         with self._lock, self.current():
             if self._copies is None:
                 self._copies = self._call("cuStreamCreate", _NON_BLOCKING)
@@ -246,34 +245,34 @@ class Device:
         return event
 
     def wait(self, staged: Event) -> None:
-        """Have what is launched next wait for a copy."""
+        """Make later launches wait for a copy."""
         with self.current():
             self._call("cuStreamWaitEvent", self.stream, staged.handle, 0)
 
     def synchronize(self) -> None:
-        """Wait until everything launched is done."""
+        """Wait until all launches are finished."""
         with self.current():
             self._call("cuStreamSynchronize", self.stream)
 
     def settle(self) -> None:
-        """Wait until everything that anybody has launched on the GPU is done."""
+        """Wait until all work on the GPU, also of other libraries, is finished."""
         with self.current():
             self._call("cuCtxSynchronize")
 
     # --- kernels ------------------------------------------------------------------------------------------
 
     def has(self, key: Key, number: int) -> bool:
-        """Tell whether a stage of a kernel is loaded."""
+        """Return whether a stage of a kernel is loaded."""
         return (key, number) in self._functions
 
     def load(self, key: Key, number: int, stage: Stage) -> None:
-        """Make a stage of a kernel ready to be launched: from disk, or compiled."""
+        """Load a stage of a kernel, from disk or the compiler."""
         with self._lock:
             if (key, number) in self._functions:
                 return
             if stage.shared > self.most_shared:
                 raise DeviceError(
-                    f"{key} needs {stage.shared} bytes of shared memory a block, {self.name} has {self.most_shared}"
+                    f"{key} needs {stage.shared} bytes of shared memory per block, {self.name} has {self.most_shared}"
                 )
             found = machine_code(key, number, stage, self.architecture)
             with self.current():
@@ -286,12 +285,12 @@ class Device:
             self._functions[key, number] = function
 
     def run(self, launches: Sequence[Launch], context: int) -> None:
-        """Launch kernels one after the other."""
-        # memory that is given back is used again behind what runs by then
+        """Launch kernels in order."""
+        # returned memory is reused only by later work
         self._launch(launches, context, self._tables(launches), self.stream)
 
     def _tables(self, launches: Sequence[Launch]) -> dict[tuple[int, ...], Memory]:
-        """Bring the launches' tables to the device."""
+        """Copy the launches' tables to the device."""
         tables = {}
         for words in dict.fromkeys(each.table for each in launches if each.table):
             tables[words] = self.allocate(8 * len(words))
@@ -314,18 +313,18 @@ class Device:
     def capture(
         self, launches: Sequence[Launch], context: int, before: Sequence[Copy] = (), after: Sequence[Copy] = ()
     ) -> Graph:
-        """Put launches into a graph, to be replayed with little overhead.
+        """Capture launches in a graph, to be replayed with little overhead.
 
         Parameters
         ----------
         before, after : sequence of (address, ndarray)
-            Locked memory of the host that is copied to the device before the launches, or from there behind them; it
+            Locked memory of the host that is copied to the device before the launches, or from there after them; it
             has to live as long as the graph.
         """
         kind = getattr(self._driver.bindings, "CUstreamCaptureMode", int)
         tables, stream = self._tables(launches), self._captures
         with self._lock, self.current():
-            # relaxed: what other threads of the process do in the meantime does not matter to the capture
+            # relaxed: other threads of the process do not disturb the capture
             self._call("cuStreamBeginCapture", stream, kind(2))
             try:
                 for address, array in before:
@@ -342,7 +341,7 @@ class Device:
         return Graph(self, executable, tables)
 
     def seconds(self, work: Callable[[], Any]) -> float:
-        """Return how long the device takes for what a function launches, by two events around it."""
+        """Return the device's time for a function's launches, by two events around it."""
         with self._lock, self.current():
             begin, end = self._call("cuEventCreate", 0), self._call("cuEventCreate", 0)
             try:
@@ -352,7 +351,7 @@ class Device:
                 self._call("cuEventSynchronize", end)
                 return float(self._call("cuEventElapsedTime", begin, end)) * 1e-3
             finally:
-                # not by `_call`: what has failed before would be hidden behind the failure of these
+                # not by `_call`: a failure of these would hide the earlier failure
                 self._forget("cuEventDestroy", begin)
                 self._forget("cuEventDestroy", end)
 

@@ -1,6 +1,6 @@
-"""Arrays that describe themselves by DLPack: what the capsule says, read without taking it over.
+"""Arrays that describe themselves by DLPack: the capsule is read without consuming it.
 
-The structures are those of version 0 of the protocol, which every producer gives when it is not asked for a newer one
+The structures are those of version 0 of the protocol, which every producer returns unless a newer one is requested
 (https://dmlc.github.io/dlpack/latest/c_api.html).
 """
 
@@ -36,9 +36,9 @@ class _Tensor(ctypes.Structure):
 
 
 class Described(NamedTuple):
-    """What a capsule says of an array; strides are in bytes, None where it is contiguous.
+    """A capsule's description of an array; strides are in bytes, None if it is contiguous.
 
-    `owner` keeps the memory alive: a capsule that nobody has taken over frees it with itself.
+    `owner` keeps the memory alive: a capsule that has not been consumed frees it when it is freed.
     """
 
     address: int
@@ -49,7 +49,7 @@ class Described(NamedTuple):
 
 
 def is_on_gpu(value: Any) -> bool:
-    """Tell whether an object offers DLPack and is in the memory of an NVIDIA GPU."""
+    """Return whether an object supports DLPack and is in the memory of an NVIDIA GPU."""
     where = getattr(value, "__dlpack_device__", None)
     return where is not None and hasattr(value, "__dlpack__") and int(where()[0]) == CUDA
 
@@ -60,9 +60,9 @@ def describe(value: Any, what: str) -> Described:
     Raises
     ------
     TypeError
-        When its elements are no numbers.
+        When its elements are not numbers.
     """
-    # -1: nothing has to be waited for, because the caller waits for the whole device
+    # -1: no synchronisation, because the caller waits for the whole device
     capsule = value.__dlpack__(stream=-1)
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)

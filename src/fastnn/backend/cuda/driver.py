@@ -1,4 +1,4 @@
-"""The CUDA driver, through NVIDIA's bindings: every call's result is looked at, and a failure says what was tried."""
+"""The CUDA driver, through NVIDIA's bindings: every call's result is checked, and a failure names the call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Driver:
     Parameters
     ----------
     bindings : module, optional
-        ``cuda.bindings.driver`` by default; tests give one that stands in for it.
+        ``cuda.bindings.driver`` by default; tests pass a replacement.
     """
 
     def __init__(self, bindings: Any = None) -> None:
@@ -32,7 +32,7 @@ class Driver:
         Raises
         ------
         DeviceMemoryError
-            When the GPU has not enough memory.
+            When the GPU does not have enough memory.
         DeviceError
             When the driver refuses for another reason.
         """

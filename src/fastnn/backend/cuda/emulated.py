@@ -1,6 +1,6 @@
-"""What `ptx.py` has, for Numba's simulator: memory at addresses that are checked, and shuffles over barriers.
+"""The functions of `ptx.py` for Numba's simulator: memory with checked addresses, and shuffles over barriers.
 
-Only memory that was registered may be touched, so an index out of bounds raises where a GPU would read garbage. A
+Only registered memory may be accessed, so an index out of bounds raises, while a GPU would read garbage. A
 shuffle is a barrier of the whole block here: every thread of a block has to call it equally often.
 """
 
@@ -44,7 +44,7 @@ _memory: dict[int, NDArray[np.uint8]] = {}
 
 
 def register(memory: NDArray[np.uint8]) -> int:
-    """Let kernels use an array's memory, and return its address."""
+    """Register an array's memory for kernels, and return its address."""
     start = int(memory.ctypes.data)
     with _lock:
         if start not in _memory:
@@ -54,14 +54,14 @@ def register(memory: NDArray[np.uint8]) -> int:
 
 
 def release(start: int) -> None:
-    """Forget memory that was registered."""
+    """Unregister memory."""
     with _lock:
         if _memory.pop(start, None) is not None:
             _starts.remove(start)
 
 
 def _place(address: int, offset: int, nbytes: int) -> tuple[NDArray[np.uint8], int]:
-    """Return the array that holds bytes, and their offset in it."""
+    """Return the array that contains some bytes, and their offset in it."""
     place = int(address) + offset
     found = bisect.bisect_right(_starts, place) - 1
     if found >= 0:
@@ -98,13 +98,13 @@ STORES = {dtype: _store(dtype) for dtype in _DTYPES}
 
 
 def _host(array: Any) -> NDArray[Any]:
-    """Return the memory of an array as kernels see it: flat, and never a copy."""
+    """Return the memory of an array as kernels use it: flat, and never a copy."""
     found: NDArray[Any] = getattr(getattr(array, "_item", array), "_ary", array)
     return found.reshape(-1).view()
 
 
 def address_of(array: Any) -> int:
-    """Return the address of an array, whose memory kernels may touch from now on."""
+    """Return the address of an array, whose memory is registered for kernels."""
     return register(_host(array).view(np.uint8))
 
 
@@ -215,7 +215,7 @@ Shared = tuple[NDArray[Any], int]
 
 
 def shared(elements: int, dtype: str, dynamic: bool = False, alignment: int = 16) -> Callable[[], Shared]:
-    """Make a function that returns a block's own memory: blocks run one after the other, so it is always the same."""
+    """Make a function that returns a block's shared memory: blocks run one by one, so it is always the same."""
     memory = np.full(elements, np.nan, dtype)
     return lambda: (memory, 0)
 
@@ -276,5 +276,5 @@ def store_shared_pair(address: Shared, index: int, values: Any) -> None:
 
 
 def keep(value: Any) -> Any:
-    """Return a value as it is."""
+    """Return a value unchanged."""
     return value

@@ -1,7 +1,7 @@
-"""What `ptx_mma.py` has, for Numba's simulator: fragments as the PTX instruction set lays them out, and late copies.
+"""The functions of `ptx_mma.py` for Numba's simulator: fragments laid out as in the PTX specification, late copies.
 
-A copy's target is NaN until the thread waits for it, so a kernel that waits too little, or copies over what others
-still read, gets NaN.
+A copy's target is NaN until the thread waits for it. So a kernel that waits too little, or overwrites memory that
+others still read, gets NaN.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def c_places() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def elements_of(words: Any, precision: str) -> NDArray[np.float32]:
-    """Return the numbers in registers: one of each, or two."""
+    """Return the numbers in registers: one or two in each."""
     bits = np.asarray(words, np.uint32)
     if precision == "tf32":
         return bits.view(np.float32)
@@ -149,7 +149,7 @@ def commit_copies() -> None:
 
 
 def wait_for_copies(but: int) -> Callable[[], None]:
-    """Make a function that finishes this thread's groups of copies, all `but` the last ones."""
+    """Make a function that finishes this thread's groups of copies, except the last `but` ones."""
 
     def wait() -> None:
         groups = threading.current_thread().__dict__.setdefault("copies", [[]])

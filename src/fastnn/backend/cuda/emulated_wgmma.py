@@ -1,8 +1,8 @@
-"""What `ptx_wgmma.py` has, for Numba's simulator: barriers that count bytes, and products that are made late.
+"""The functions of `ptx_wgmma.py` for Numba's simulator: barriers that count bytes, and late products.
 
-The target of a copy is NaN until a thread has waited at its barrier, and sums are NaN until all products are waited
-for; these are made from what is in shared memory by then. So a kernel that reads too early, or asks for a tile over one
-that is still read, gets NaN. A barrier that can never open raises.
+The target of a copy is NaN until a thread has waited at its barrier, and sums are NaN until all products have been
+waited for; these are computed from the contents of shared memory at that time. So a kernel that reads too early, or
+overwrites a tile that is still read, gets NaN. A barrier that can never open raises.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PATIENCE = 20.0
 
 @dataclass
 class _Barrier:
-    """How often it has opened, what was announced, and copies on their way."""
+    """A barrier's state: how often it has opened, the announced bytes, and running copies."""
 
     opened: int = 0
     expected: int = 0
@@ -44,21 +44,21 @@ def _at(barrier: Any) -> _Barrier:
 
 
 def make_barrier(barrier: Any) -> None:
-    """Make a barrier, at which one thread announces what it waits for."""
+    """Make a barrier, at which one thread announces the bytes that it waits for."""
     if barrier[1] % 2:
         raise IndexError(f"a kernel makes a barrier at {barrier[1]} in shared memory, not aligned to eight bytes")
     _barriers[id(barrier[0]), barrier[1]] = _Barrier()
 
 
 def _nothing() -> None:
-    """Do what needs nothing here."""
+    """Do nothing: the simulator needs no such instruction."""
 
 
 show_barriers = begin_products = _nothing
 
 
 def expect_bytes(barrier: Any, nbytes: int) -> None:
-    """Announce so many bytes at a barrier."""
+    """Announce `nbytes` bytes at a barrier."""
     with _lock:
         held = _at(barrier)
         if held.arrived:
@@ -81,13 +81,13 @@ def copy_block(target: Any, address: int, nbytes: int, barrier: Any) -> None:
 
 
 def has_opened(barrier: Any, parity: int) -> bool:
-    """Say if a barrier has opened, for the first, third, ... time (parity 0) or the others."""
+    """Return whether a barrier has opened, for the first, third, ... time (parity 0) or the others."""
     thread: Any = threading.current_thread()
     with _lock:
         held = _at(barrier)
         due = sum(words.nbytes for _, _, words in held.copies)
         if held.arrived and due > held.expected:
-            raise RuntimeError(f"a kernel copies {due} bytes behind a barrier that was told of {held.expected}")
+            raise RuntimeError(f"a kernel copies {due} bytes for a barrier that expects {held.expected}")
         if held.arrived and due == held.expected:
             for memory, at, words in held.copies:
                 memory.view(np.uint32)[at : at + len(words)] = words
@@ -112,7 +112,7 @@ def clear_sums(count: int) -> Callable[[Any], None]:
 
 
 def lines_of(matrix: Any, count: int, step: int, precision: str) -> NDArray[np.float32]:
-    """Return part `step` of so many lines of a matrix in shared memory."""
+    """Return part `step` of `count` lines of a matrix in shared memory."""
     memory, start = matrix
     if start % (8 * DEPTH):
         raise IndexError(f"a kernel multiplies a matrix at {start} in shared memory, not aligned to 1024 bytes")
@@ -124,7 +124,7 @@ def lines_of(matrix: Any, count: int, step: int, precision: str) -> NDArray[np.f
 
 @dataclass
 class _Sums:
-    """A thread's true sums, and its groups of products that nobody has waited for; the last group is open."""
+    """A thread's true sums, and its groups of products that have not been waited for; the last group is open."""
 
     sums: Any = None
     true: Any = None
@@ -138,7 +138,7 @@ def _mine() -> _Sums:
 
 
 def multiply_matrices(precision: str, cols: int) -> Callable[[Any, Any, Any, int], None]:
-    """Make multiply(sums, a, b, step): begin to add the product of 64 lines of a and `cols` lines of b to the sums."""
+    """Make multiply(sums, a, b, step): start to add the product of 64 lines of a and `cols` lines of b to the sums."""
 
     def multiply(sums: Any, a: Any, b: Any, step: int) -> None:
         held = _mine()
@@ -163,7 +163,7 @@ def own_places(thread: int, cols: int) -> tuple[NDArray[np.int64], NDArray[np.in
 
 
 def wait_for_products(but: int) -> Callable[[], None]:
-    """Make a function that makes the thread's sums of its groups of multiplications, all `but` the last ones."""
+    """Make a function that finishes the thread's groups of multiplications, except the last `but` ones."""
 
     def wait() -> None:
         thread: Any = threading.current_thread()

@@ -1,4 +1,4 @@
-"""Programs made ready for one device, and their launches at given addresses, replayed as graphs."""
+"""Programs prepared for one device, and their launches at given addresses, replayed as graphs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class CudaProgram:
         From `fastnn.lower.lower`.
     device : Device or SimulatedDevice
     precision : {"float32", "tf32", "bf16"}
-        Of matrix products.
+        Precision of matrix products.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class CudaProgram:
     writes : frozenset of int
         Buffers that the program changes.
     shared : float
-        0: nothing for a team of CPU threads.
+        0: no work for a team of CPU threads.
 
     Raises
     ------
@@ -70,7 +70,7 @@ class CudaProgram:
 
 
 class Replayer:
-    """Runs programs on one device; what is run again at the same addresses becomes a graph."""
+    """Runs programs on one device; a run that is repeated at the same addresses becomes a graph."""
 
     def __init__(self, device: Any) -> None:
         self._device = device
@@ -82,7 +82,7 @@ class Replayer:
         Parameters
         ----------
         addresses : mapping of buffer to address
-            The caller keeps what is there alive and large enough until it has waited for the device.
+            The caller keeps the memory alive and large enough until it has waited for the device.
         """
         key = (bound, tuple(sorted(addresses.items())), scratch, context)
         if key not in self._graphs:
@@ -91,7 +91,7 @@ class Replayer:
             while len(self._graphs) > _KEPT_GRAPHS:
                 self._graphs.popitem(last=False)
             if steps == 1:
-                # most of what runs once never runs again, and to make a graph takes longer than to launch
+                # most runs are never repeated, and making a graph takes longer than launching
                 self._device.run(made, context)
                 return
             self._graphs[key] = self._device.capture(made, context)

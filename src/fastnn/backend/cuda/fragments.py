@@ -1,14 +1,14 @@
-"""Where elements of tiles stand in shared memory, and in the registers of a warp whose tensor cores multiply them.
+"""The places of a tile's elements in shared memory, and in the registers of a warp that uses tensor cores.
 
 Plain functions of integers, which kernels compile and tests run. A *line* is a row of a or a column of b. Tensor cores
 take fragments of 16 lines of a and 8 of b; a lane holds line lane // 4 of eight, and the values of k whose remainder by
-4 is lane % 4. For bfloat16 that is another order of k than PTX's, in both operands alike, which changes no sum.
+4 is lane % 4. For bfloat16 that is another order of k than PTX's, but the same in both operands, so no sum changes.
 
-Both layouts are free of bank conflicts: what the threads of a warp load at once, and what they copy, is in different
-banks.
+Both layouts are free of bank conflicts: elements that the threads of a warp load or copy at the same time are in
+different banks.
 """
 
-# The functions take and give integers of the kernels' kind; annotations would say nothing.
+# The functions take and return integers of the kernels' type; annotations would add nothing.
 # mypy: disable-error-code=no-untyped-def
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ STEP_A, STEP_B = 8, 16
 
 
 def line_of(lane):
-    """Return the line of eight that a lane holds."""
+    """Return the line, of eight, that a lane holds."""
     return lane // 4
 
 
 def k_of(lane):
-    """Return the k of four that a lane holds."""
+    """Return the k, of four, that a lane holds."""
     return lane % 4
 
 
 def place_along(line, k):
-    """Return the place of an element where neighbours differ by k: lines exchange their chunks of four."""
+    """Return the place of an element if neighbours differ in k: lines permute their chunks of four."""
     return line * DEPTH + ((k // 4) ^ (line % 8)) * 4 + k % 4
 
 
 def place_across(line, k, lines):
-    """Return the place of an element where neighbours are lines: of every 32 lines, groups of eight are exchanged."""
+    """Return the place of an element if neighbours are lines: groups of eight are permuted within every 32 lines."""
     return k * lines + (line ^ (k % 4 * 8))
 
 

@@ -1,4 +1,4 @@
-"""A frozen network in a GPU's memory, for the kernels of users."""
+"""A frozen network in a GPU's memory, for users' kernels."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from fastnn.program.program import Program
 
 
 class FrozenDeviceNetwork(NamedTuple):
-    """A network with its weights in the memory of a GPU, for `fastnn.nopython.predict` in kernels of the user's own.
+    """A network with its weights in the memory of a GPU, for `fastnn.nopython.predict` in users' kernels.
 
-    Made by ``Model.freeze(device="cuda")``. All networks of a dtype have one Numba type, whatever their architecture: a
-    kernel that takes one takes them all. The fields are fastnn's own.
+    Made by ``Model.freeze(device="cuda")``. All networks of a dtype have the same Numba type, whatever their
+    architecture: a kernel that takes one takes all. The fields are internal.
 
     Attributes
     ----------
     code : device array of int64
-        What is to be computed.
+        The computation.
     parameters : device array of float32 or float64
         The weights, in the order in which they are read.
     """
@@ -31,8 +31,8 @@ class FrozenDeviceNetwork(NamedTuple):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "a network in a GPU's memory belongs to its process and is not copied: freeze the model again, where it is "
-            "needed"
+            "a network in a GPU's memory belongs to its process and cannot be copied: freeze the model again where it "
+            "is needed"
         )
 
     def __repr__(self) -> str:
@@ -47,19 +47,19 @@ class FrozenDeviceNetwork(NamedTuple):
 def freeze(
     program: Program, parameters: NDArray[Any], sizes: tuple[int, int], weights: int, number: int
 ) -> FrozenDeviceNetwork:
-    """Make a network on the GPU of a number from its program for one sample and the buffer of its weights.
+    """Make a network on a GPU from its program for one sample and the buffer of its weights.
 
     Parameters
     ----------
     sizes : (int, int)
         Elements of a sample's input and output.
     weights : int
-        How many the model has.
+        The number of the model's weights.
 
     Raises
     ------
     NotImplementedError
-        When something runs on the CPU only.
+        When an op runs on the CPU only.
     """
     from numba import cuda
 
@@ -75,9 +75,9 @@ def head_of(net: FrozenDeviceNetwork) -> NDArray[np.int64]:
     Raises
     ------
     RuntimeError
-        When it is not what this version of fastnn has made.
+        When another version of fastnn made it.
     """
     head: NDArray[np.int64] = net.code[:HEAD].copy_to_host()
     if len(head) < HEAD or head[Head.MAGIC] != MAGIC:
-        raise RuntimeError("the network's code is not what this version of fastnn has made")
+        raise RuntimeError("the network's code was not made by this version of fastnn")
     return head

@@ -1,7 +1,7 @@
-"""From the program for one sample to a network's code and constants on a GPU (see `frozen_layout`).
+"""The encoder of a program for one sample: a network's code and constants on a GPU (see `frozen_layout`).
 
-Weights are put in the order in which the interpreter reads them, and what is the same for all samples is computed
-here. Values in the workspace get new places: nothing keeps them apart there, as vector loops of the CPU want it.
+Weights are stored in the order in which the interpreter reads them, and values that are the same for all samples are
+computed here. Values in the workspace get new places, without the gaps that the CPU's vector loops need.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from fastnn.program.program import ITEM_SIZES, OperandView, Program, Value, dims
 
 @dataclass(frozen=True)
 class _Spot:
-    """An operand: where it is and its first element there. A value of the workspace is known by its number."""
+    """An operand: its place and its first element there. A value of the workspace is identified by its number."""
 
     place: Place
     value: int
@@ -74,13 +74,13 @@ def encode(
     Raises
     ------
     NotImplementedError
-        When a record runs on the CPU only, such as a function of the user's own.
+        When a record runs on the CPU only, such as a user-defined function.
     """
     encoder = _Encoder(program, parameters)
     for index in range(len(program)):
         encoder.add(index)
     if not encoder.constants:
-        # an array on a device has to have elements
+        # an array on a device must not be empty
         encoder.constant(np.zeros(1))
     drafts, values = _keep_output_apart(encoder.drafts, encoder.values, sizes[1])
     offsets, workspace = _plan(drafts, values)
@@ -118,17 +118,17 @@ class _Encoder:
         key, mapped, label = program.kernels[index], program.maps[index], program.labels[index]
         users = own.first(key.variant, "" if mapped is None else mapped.variant)
         if users is not None or key.op not in _MAKERS:
-            what = f"the function {users.name!r} is your own" if users is not None else f"{key.op} has no code for GPUs"
+            what = f"{users.name!r} is user-defined" if users is not None else f"{key.op} has no code for GPUs"
             raise NotImplementedError(f"{label}: {what}, and runs on the CPU only: use freeze() without a device")
         record = _Record(self, index)
         _MAKERS[key.op](self, record)
 
     def draft(self, op: Op, y: _Spot, x: _Spot, other: _Spot | None = None, **words: int) -> None:
-        """Add an instruction; words are by their names in lower case."""
+        """Add an instruction; words are given by their names in lower case."""
         self.drafts.append(_Draft(op, y, x, other, {Word[name.upper()]: word for name, word in words.items()}))
 
     def constant(self, *arrays: NDArray[Any]) -> int:
-        """Add constants, one behind the other, and return the number of their first element, a multiple of four."""
+        """Add constants, concatenated, and return the number of their first element, a multiple of four."""
         first = self._elements
         for array in arrays:
             self.constants.append(np.ascontiguousarray(array, self.parameters.dtype).reshape(-1))
@@ -139,19 +139,19 @@ class _Encoder:
         return first
 
     def temporary(self, elements: int) -> _Spot:
-        """Make a value that the program has not."""
+        """Make a value that the program does not have."""
         number = len(self.values)
         self.values[number] = elements
         return _Spot(Place.WORKSPACE, number, 0)
 
     def activate(self, y: _Spot, x: _Spot, count: int, formula: str, params: dict[str, float]) -> None:
-        """Add an activation of so many elements."""
+        """Add an activation of `count` elements."""
         a, b = (_bits(params.get(name, 0.0)) for name in ("p0", "p1"))
         self.draft(Op.ACTIVATION, y, x, cols=count, activation=ACTIVATIONS.index(formula), a=a, b=b)
 
 
 class _Record:
-    """What a record says, by name."""
+    """A record's contents, by name."""
 
     def __init__(self, encoder: _Encoder, index: int) -> None:
         record = encoder.program.records[index]
@@ -162,7 +162,7 @@ class _Record:
         self._encoder, self._index = encoder, index
 
     def has(self, name: str) -> bool:
-        """Tell whether there is an operand."""
+        """Return whether the record has an operand."""
         return name in self._views
 
     def spot(self, name: str) -> _Spot:
@@ -176,18 +176,18 @@ class _Record:
         return _Spot(places[view.buffer], 0, element)
 
     def weights(self, name: str, missing: float = 0.0) -> NDArray[Any]:
-        """Return weights in float64; those that are not there are all the same."""
+        """Return weights in float64; absent ones are all `missing`."""
         if not self.has(name):
             return np.full(self.dims["cols"], missing)
         view = self._views[name]
         if view.buffer != Buffer.PARAMETERS:
-            raise NotImplementedError(f"{name} of {self._encoder.program.labels[self._index]} is no weight")
+            raise NotImplementedError(f"{name} of {self._encoder.program.labels[self._index]} is not a weight")
         first = view.offset // self._encoder.item
         count = view.nbytes // self._encoder.item
         return self._encoder.parameters[first : first + count].astype(np.float64).reshape(view.shape)
 
     def _value(self, view: OperandView) -> tuple[int, Value]:
-        """Return the arena's value that an operand is, or is part of."""
+        """Return the arena's value that contains an operand."""
         for number, value in enumerate(self._encoder.program.values):
             inside = value.offset <= view.offset and view.offset + view.nbytes <= value.offset + value.nbytes
             if inside and value.first <= self._index <= value.last:
@@ -202,7 +202,7 @@ def _bits(number: float) -> int:
 def _matmul(encoder: _Encoder, record: _Record) -> None:
     rows, cols, depth = (record.dims[name] for name in "mnk")
     if record.flags & (Flag.TRANSPOSE_A | Flag.TRANSPOSE_B | Flag.ACCUMULATE) or record.has("pre"):
-        raise NotImplementedError("a matrix product that only training has")
+        raise NotImplementedError("a matrix product that occurs only in training")
     weights = record.weights("b")
     bias = record.weights("bias") if record.has("bias") else np.zeros(cols)
     tiles, j = [], 0
@@ -216,7 +216,7 @@ def _matmul(encoder: _Encoder, record: _Record) -> None:
     y, x = record.spot("c"), record.spot("a")
     relu = record.formula == "relu"
     activated = record.formula and not relu
-    # an activation in place, but for the output, which only the last instruction is to write
+    # an activation in place, except in the output, which only the last instruction may write
     to = encoder.temporary(rows * cols) if activated and y.place is Place.OUTPUT else y
     number = ACTIVATIONS.index("relu") if relu else NONE
     encoder.draft(
@@ -299,7 +299,7 @@ _MAKERS: dict[str, Callable[[_Encoder, _Record], None]] = {
 def _keep_output_apart(
     drafts: list[_Draft], values: dict[int, int], outputs: int
 ) -> tuple[list[_Draft], dict[int, int]]:
-    """Have the last instruction alone touch the output, and not the input: the two may then share memory."""
+    """Make only the last instruction touch the output, and not the input, so that the two may share memory."""
     *others, last = drafts
     touched = any(spot.place is Place.OUTPUT for draft in others for spot in draft.spots())
     reads = [spot.place for spot in last.spots()[1:]]
@@ -340,16 +340,16 @@ def _plan(drafts: list[_Draft], values: dict[int, int]) -> tuple[dict[int, int],
     return offsets, max((end for _, end, _, _ in placed), default=0)
 
 
-# --- what the interpreter relies on -----------------------------------------------------------------------------
+# --- the interpreter's assumptions ------------------------------------------------------------------------------
 
 
 def verify(code: NDArray[np.int64]) -> None:
-    """Raise where an instruction would touch memory out of bounds, or read what nobody has written.
+    """Raise if an instruction would access memory out of bounds, or read a value before it is written.
 
     Raises
     ------
     ValueError
-        Says which instruction; a fault of the encoder.
+        Names the instruction; a bug in the encoder.
     """
     sizes = (int(code[Head.INPUTS]), int(code[Head.OUTPUTS]), int(code[Head.WORKSPACE]))
     written = [np.full(size, place == Place.INPUT) for place, size in zip(Place, sizes, strict=True)]
@@ -357,7 +357,7 @@ def verify(code: NDArray[np.int64]) -> None:
         for word, elements in _reads(words):
             place, within = _elements(words[word], elements, sizes, index)
             if not written[place][within].all():
-                raise ValueError(f"instruction {index} reads what nobody has written")
+                raise ValueError(f"instruction {index} reads a value before it is written")
         first, count = words[Word.CONSTANTS], _constants(words)
         if not 0 <= first <= first + count <= code[Head.CONSTANTS] or first % 4:
             raise ValueError(f"instruction {index} reads constants out of bounds")
@@ -366,7 +366,7 @@ def verify(code: NDArray[np.int64]) -> None:
             raise ValueError(f"instruction {index} writes to the input")
         written[place][within] = True
     if not written[Place.OUTPUT].all():
-        raise ValueError("outputs are left out")
+        raise ValueError("outputs are not all written")
 
 
 def _elements(word: int, elements: NDArray[np.int64], sizes: tuple[int, ...], index: int) -> tuple[Place, Any]:
@@ -378,7 +378,7 @@ def _elements(word: int, elements: NDArray[np.int64], sizes: tuple[int, ...], in
 
 
 def _table(rows: int, cols: int, stride: int) -> NDArray[np.int64]:
-    """Return the elements of a table whose rows are so far apart."""
+    """Return the elements of a table whose rows are `stride` apart."""
     return (stride * np.arange(rows)[:, None] + np.arange(cols)).reshape(-1)
 
 

@@ -1,6 +1,6 @@
-"""The words of a network's code on a GPU: what the interpreter in users' kernels reads, and the encoder writes.
+"""The words of a network's code on a GPU, which the encoder writes and the interpreter in users' kernels reads.
 
-The code is an array of int64: a head, and instructions of `STRIDE` words. What they compute with lies in four places:
+The code is an array of int64: a head, and instructions of `STRIDE` words. Their operands are in four places:
 the caller's input, output and workspace, and the constants, an array of weights in the order in which they are read.
 """
 
@@ -22,11 +22,11 @@ class Head(IntEnum):
     WORKSPACE = 4
     CONSTANTS = 5
     COUNT = 6  # of instructions
-    WEIGHTS = 7  # of the model, for people
+    WEIGHTS = 7  # of the model, only for display
 
 
 class Word(IntEnum):
-    """Words of an instruction; each means one thing in all instructions that have it.
+    """Words of an instruction; each has the same meaning in all instructions.
 
     Y, X and OTHER are in input, output or workspace (see `operand`); CONSTANTS is the number of the first constant.
     """
@@ -47,7 +47,7 @@ class Word(IntEnum):
 
 
 class Op(IntEnum):
-    """What an instruction does."""
+    """The operation of an instruction."""
 
     MATMUL = 0  # y = x w + bias in tiles of columns, each with its bias first and padded with zeros
     ACTIVATION = 1
@@ -61,7 +61,7 @@ class Op(IntEnum):
 
 
 class Place(IntEnum):
-    """Where an operand is."""
+    """The place of an operand."""
 
     INPUT = 0
     OUTPUT = 1
@@ -70,7 +70,7 @@ class Place(IntEnum):
 
 HEAD, STRIDE = len(Head), 13
 PLACE_BITS = 2
-#: columns of a matrix product that are made at once, and where fewer are left
+#: columns of a matrix product that are computed at once, and widths for the rest
 WIDE, NARROW = 8, 4
 #: activations by number
 ACTIVATIONS = tuple(SAVES)
@@ -78,17 +78,17 @@ NONE = -1
 
 
 def operand(place: int, offset: int) -> int:
-    """Write a place and the number of an element in it into one word."""
+    """Encode a place and the number of an element in it in one word."""
     return offset << PLACE_BITS | int(place)
 
 
 def tile_width(left: int) -> int:
-    """Return the width of the next tile of a matrix product where so many columns are left."""
+    """Return the width of the next tile of a matrix product with `left` columns left."""
     return WIDE if left > NARROW else NARROW
 
 
 def _magic() -> int:
-    """Return a number that changes with all of the above: a kernel kept on disk refuses what it would misread."""
+    """Return a number that changes with the layout above: a kernel kept on disk refuses code of another layout."""
     version = 1
     described = repr((version, *(list(each) for each in (Head, Word, Op, Place)), WIDE, NARROW, ACTIVATIONS))
     return int.from_bytes(hashlib.sha256(described.encode()).digest()[:7], "little")

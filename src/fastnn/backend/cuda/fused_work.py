@@ -1,4 +1,4 @@
-"""What fused kernels are launched with: a table that has a row for each layer, and for each gradient of weights."""
+"""The tables with which fused kernels are launched: a row for each layer, and for each gradient of weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Gradient:
-    """A record that adds up a gradient over the rows: its target, and how it goes there."""
+    """A record that sums a gradient over the rows: its target, and whether it accumulates."""
 
     target: int
     flags: Flag
@@ -49,13 +49,13 @@ class Back:
     width : int
         The layer's outputs.
     weight, bias : Gradient, optional
-        Of its weights and bias.
+        Gradients of its weights and bias.
     inputs : int
-        What its weights' gradient reads.
+        The inputs that its weights' gradient reads.
     product : Product, optional
-        What the layer before it gets.
+        The gradient for the layer before it.
     height : int
-        The layer's inputs, where anything needs them.
+        The number of the layer's inputs, if needed.
     """
 
     width: int
@@ -75,7 +75,7 @@ def _row(words: Mapping[int, int]) -> tuple[int, ...]:
 
 
 def _variant(formulas: Iterable[str]) -> tuple[str, dict[str, int]]:
-    """Return the variant of a kernel that knows some activations, and their numbers in it."""
+    """Return the variant of a kernel for some activations, and their numbers in it."""
     names = sorted(set(formulas)) or ["linear"]
     return "+".join(names), {name: number for number, name in enumerate(names)}
 

@@ -1,13 +1,13 @@
-"""Records that one kernel does together: found in a program, and taken out of its list of launches.
+"""Fusion of records into one kernel: groups are found in a program, and replace its launches.
 
-Two patterns are looked for, in records that follow one another as lowering writes them. Forward: products with
-weights, each of which reads what the one before it made. Backward: of one layer after the other, from the last, the
-sum over rows (of the bias), the product with the layer's inputs (of the weights), and the product with the turned
-weights, which the next layer's records read; any of them may be missing.
+There are two patterns of consecutive records, in the order in which lowering writes them. Forward: products with
+weights, each of which reads the result of the one before it. Backward: layer by layer, from the last, the
+sum over rows (bias gradient), the product with the layer's inputs (weight gradient), and the product with the
+transposed weights, which the next layer's records read; any of them may be missing.
 
-What is between two records of a group and read by nobody else is never written. Blocks of a group do not wait for each
-other: one may be at the last record while another is at the first. So what a group writes has to lie apart from all
-that it reads, though the records one by one could share memory: such a value moves to the arena's end.
+Values that only the group's records read are never written. Blocks of a group do not wait for each
+other: one may be at the last record while another is at the first. So a group's outputs must not overlap any of its
+inputs, although single records could share memory: such values move to the arena's end.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from fastnn.backend.cuda.patterns import Decoded, Group, backward, forward
 from fastnn.program.layout import DIMS_AT, OPERANDS_AT, Buffer, align, decode, encode
 from fastnn.program.program import Program, Value
 
-#: whether records are joined at all; tests compare with and without
+#: whether records are fused at all; tests compare both
 ENABLED = True
 
 
 def arrange(program: Program, keys: Sequence[Key], precision: str) -> tuple[Program, list[Work]]:
-    """Return what kernels do in a step, in order, and the program with its values where they have to be for that.
+    """Return the work of a step's kernels, in order, and the program with its values moved as needed.
 
     Parameters
     ----------
     keys : sequence of Key
         The kernel of every record.
     precision : str
-        Of matrix products.
+        Precision of matrix products.
     """
     found = find(program, precision)
     moved = {value for group in found for value in _in_the_way(program, group)}
@@ -60,7 +60,7 @@ def find(program: Program, precision: str = "float32") -> list[Group]:
 
 
 def _in_the_way(program: Program, group: Group) -> Iterator[Value]:
-    """Find the values that a group writes where there is something that it reads."""
+    """Find the values that a group writes to memory that it also reads."""
     for word, nbytes, index in group.writes:
         start = decode(word)[1]
         if any(start < begin + size and begin < start + nbytes for begin, size in _places(group.reads)):
@@ -72,7 +72,7 @@ def _places(operands: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _move(program: Program, moved: set[Value]) -> Program:
-    """Give values memory of their own behind the arena's end."""
+    """Move values to new memory at the arena's end."""
     records, values, end = program.records.copy(), [], align(program.arena_bytes)
     for value in program.values:
         if value in moved:

@@ -1,9 +1,9 @@
-"""A network for one thread of a user's kernel: an interpreter of its code, which is the same function for all networks.
+"""The interpreter of a network's code in one thread of a user's kernel: one function for all networks.
 
-All threads of a warp are at the same instruction and read the same weights, so a weight is one access for all of them.
+All threads of a warp are at the same instruction and read the same weights, so each weight is a single access.
 """
 
-# The functions are compiled for the GPU, where their arguments are typed; annotations would say nothing.
+# The functions are compiled for the GPU, where their arguments are typed; annotations would add nothing.
 # mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fastnn.backend.cuda.kit import ptx
 from fastnn.backend.cuda.options import formula
 
 _load_word = ptx.LOADS["int64"]
-# plain integers: what is compiled knows no enumerations
+# plain integers: compiled code has no enumerations
 _MAGIC, _ITEM_BYTES, _COUNT = int(Head.MAGIC), int(Head.ITEM_BYTES), int(Head.COUNT)
 _INPUTS, _OUTPUTS, _WORKSPACE, _CONSTANTS = (
     int(word) for word in (Head.INPUTS, Head.OUTPUTS, Head.WORKSPACE, Head.CONSTANTS)
@@ -28,10 +28,10 @@ _INPUTS, _OUTPUTS, _WORKSPACE, _CONSTANTS = (
 
 @cache
 def define(dtype: str) -> Any:
-    """Make `predict(code, words, constants, elements, x, inputs, out, outputs, work, size)` of a dtype.
+    """Make `predict(code, words, constants, elements, x, inputs, out, outputs, work, size)` for a dtype.
 
-    `code` and `constants` are addresses in global memory, of so many words and elements; x, out and work are memory of
-    any kind, of so many elements. Where sizes do not fit the code, out is filled with NaN and nothing else is touched.
+    `code` and `constants` are addresses in global memory, with `words` words and `elements` elements; x, out and work
+    are memory of any kind, followed by their sizes. If sizes do not fit, it fills out with NaN and does nothing else.
     """
     real, store = np.dtype(dtype).type, ptx.ANY_STORES[dtype]
     item_bytes, nan = np.dtype(dtype).itemsize, real(np.nan)

@@ -1,11 +1,11 @@
-"""What the interpreter of a network does in one instruction, for one sample on one thread.
+"""The instructions of a network's interpreter, for one sample on one thread.
 
 Every function is `(number, code, at, constants, x, out, work)`: the instruction of an op or activation with this number
-is at word `at` of the code; see `frozen_layout`. It reads and writes what the encoder has checked to be within bounds.
-Inner loops are `while`: what numba-cuda makes of `range` takes ten instructions more.
+is at word `at` of the code; see `frozen_layout`. The encoder has checked that reads and writes are within bounds.
+Inner loops use `while`: numba-cuda's `range` takes ten more instructions.
 """
 
-# The functions are compiled for the GPU, where their arguments are typed; annotations would say nothing.
+# The functions are compiled for the GPU, where their arguments are typed; annotations would add nothing.
 # mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fastnn.backend.cuda.options import formula
 from fastnn.formulas import activations
 
 _load_word, _as_double = ptx.LOADS["int64"], ptx.int_as_double
-# plain integers: what is compiled knows no enumerations
+# plain integers: compiled code has no enumerations
 _Y, _X, _OTHER, _CONSTANTS = (int(word) for word in (Word.Y, Word.X, Word.OTHER, Word.CONSTANTS))
 _ROWS, _COLS, _DEPTH = int(Word.ROWS), int(Word.COLS), int(Word.DEPTH)
 _Y_STRIDE, _X_STRIDE = int(Word.Y_STRIDE), int(Word.X_STRIDE)
@@ -31,9 +31,9 @@ _RELU = ACTIVATIONS.index("relu")
 
 
 def choose(among: Sequence[Any], first: int = 0) -> Any:
-    """Make a function with the arguments of all of these that calls the one of a number.
+    """Make a function that calls the function of a number, with the same arguments.
 
-    In a tree of four branches a node: each node is a function to compile, and each branch takes time.
+    It is a tree with four branches per node: each node is a function to compile, and each branch takes time.
     """
     if len(among) == 1:
         return among[0]
@@ -60,13 +60,13 @@ def choose(among: Sequence[Any], first: int = 0) -> Any:
 
 @formula
 def _operand(word, x, out, work):
-    """Return the memory that an operand is in, and the number of its first element there."""
+    """Return the memory of an operand, and the number of its first element there."""
     place = word & _PLACES
     return x if place == _INPUT else (out if place == _OUTPUT else work), word >> PLACE_BITS
 
 
 def ops(dtype: str) -> list[Any]:
-    """Make the functions of all instructions, by number."""
+    """Return the functions of all instructions, by number."""
     made = {
         Op.MATMUL: _matmul(dtype),
         Op.ACTIVATION: _activation(dtype),
@@ -138,7 +138,7 @@ def _matmul(dtype: str) -> Any:
 
 
 def _activation(dtype: str) -> Any:
-    """Make y = f(x), each f in a loop of its own."""
+    """Make y = f(x), with a separate loop for each f."""
     real = np.dtype(dtype).type
     table = activations.define(real, formula, functions(dtype))
     among = choose([_loop(dtype, table[name][0]) for name in ACTIVATIONS])
@@ -236,7 +236,7 @@ def _affine(dtype: str) -> Any:
 
 
 def _peak(dtype: str) -> Any:
-    """Make the largest number of a row; NaN is passed over, and reaches the sum of exponentials."""
+    """Find the largest number of a row; NaN is skipped, and reaches the sum of exponentials."""
     load, lowest = ptx.ANY_LOADS[dtype], np.dtype(dtype).type(-np.inf)
 
     @formula
@@ -345,7 +345,7 @@ def _layer_norm(dtype: str) -> Any:
                 j += 1
             lack *= share
             variance = variance * share - lack * lack
-            # rounding may leave less than nothing of a constant row
+            # rounding may give a negative variance of a constant row
             variance = zero if variance < zero else variance
             rstd = scale / sqrt(variance + epsilon * scale * scale)
             lack /= scale

@@ -1,9 +1,9 @@
-"""What kernel factories are given: record words by name, typed memory, formulas, teams of threads; and the registry.
+"""The argument of kernel factories: record words by name, typed memory, formulas, teams of threads; and the registry.
 
 A kernel is a function `(record, context)`. `record` is a tuple of the 32 words of a record in which every operand is
-an address (0 where it is absent), word 0 the address of scratch memory, and parameters are float64 bits. `context` is
+an address (0 if absent), word 0 the address of scratch memory, and parameters are float64 bits. `context` is
 the address of the program's context on the device, whose counters outlive a step. A factory returns its record's
-stages: functions that run one after the other, each on a grid of its own.
+stages: functions that run one after another, each on its own grid.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fastnn.program.ops import OPS
 ptx: Any = import_module("fastnn.backend.cuda." + ("emulated" if SIMULATED else "ptx"))
 
 SCRATCH_WORD = 0
-#: where a launch that has a table gets the table's address
+#: the word with the address of a launch's table, if it has one
 TABLE_WORD = 1
 ARGUMENTS = RECORD_WORDS + 1
 
@@ -42,7 +42,7 @@ Grid = Callable[[Dims], tuple[int, int]]
 
 @dataclass(frozen=True, order=True)
 class Key:
-    """The name of one CUDA kernel: op, dtype, the op's variant, and the way that a record's shape and flags choose."""
+    """The name of one CUDA kernel: op, dtype, the op's variant, and the algorithm for a record's shape and flags."""
 
     op: str
     dtype: str
@@ -55,30 +55,30 @@ class Key:
 
 @dataclass(frozen=True)
 class Stage:
-    """One function of a kernel, and how it is launched.
+    """One function of a kernel, and its launch parameters.
 
     Attributes
     ----------
     function : callable
-        Of (record, context), in Numba's language for CUDA.
+        Takes (record, context), written for Numba's CUDA target.
     grid : callable
         The numbers of blocks (x, y) for the record's dimensions.
     threads : int
-        Of a block, which has one dimension.
+        Threads of a block, which has one dimension.
     shared : int
         Bytes of dynamic shared memory.
     blocks_at_once : int
-        Blocks that each multiprocessor has to have registers for; 0 leaves it to the compiler.
+        Number of blocks for which each multiprocessor must have registers; 0 leaves it to the compiler.
     minimum : tuple of int
         The compute capability that the function needs.
     only : str
-        The one architecture whose own instructions the function has; "" where it has none.
+        The only architecture whose special instructions the function uses; "" if it uses none.
     tensor_cores : bool
-        Whether it multiplies by tensor cores.
+        Whether it uses tensor cores.
     quick_division : bool
-        Whether divisions in float32 may be wrong by 2 units in the last place, by numbers from 2^-126 to 2^126. That
-        takes fewer instructions than a division that is rounded correctly, and no call: where there is one the
-        assembler has warpgroups wait for each of their products.
+        Whether divisions in float32, by numbers from 2^-126 to 2^126, may be wrong by 2 units in the last place. That
+        takes fewer instructions than a correctly rounded division, and no call: with a call the
+        assembler makes warpgroups wait for each of their products.
     """
 
     function: Callable[..., None]
@@ -92,7 +92,7 @@ class Stage:
     quick_division: bool = False
 
     def runs_on(self, architecture: str) -> bool:
-        """Tell whether it can be compiled for an architecture, such as "80" or "90a"."""
+        """Return whether it can be compiled for an architecture, such as "80" or "90a"."""
         if self.only:
             return architecture == self.only
         return capability(architecture)[:2] >= self.minimum
@@ -102,7 +102,7 @@ Factory = Callable[["Kit"], list[Stage]]
 
 
 def capability(architecture: str) -> tuple[Any, ...]:
-    """Split an architecture such as "90a" into major, minor and suffix, as Numba takes it."""
+    """Split an architecture such as "90a" into major, minor and suffix, as Numba needs it."""
     digits = architecture.rstrip("af")
     suffix = architecture[len(digits) :]
     return (int(digits[:-1]), int(digits[-1]), *([suffix] if suffix else []))
@@ -110,20 +110,20 @@ def capability(architecture: str) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of an op's kernels before one is made.
+    """Properties of an op's kernels, known before one is made.
 
     Attributes
     ----------
     way : callable
-        Chooses among the op's kernels by dimensions and flags; that of matrix products takes a precision, too.
+        Chooses among the op's algorithms by dimensions and flags; for matrix products it takes a precision, too.
     scratch : callable
-        Returns the bytes of scratch memory that a record needs, by dimensions, dtype's size and way.
+        Returns the bytes of scratch memory that a record needs, by dimensions, dtype's size and algorithm.
     ways : tuple of str
-        All ways, for tests that compile every kernel.
+        All algorithms, for tests that compile every kernel.
     variants : callable
-        Returns the variants that there are of a way.
+        Returns the variants of an algorithm.
     dtypes : callable
-        Returns the dtypes that there are of a way.
+        Returns the dtypes of an algorithm.
     """
 
     factory: Factory
@@ -161,7 +161,7 @@ def ceil_div(number: int, by: int) -> int:
 
 
 def packs(name: str = "n") -> Grid:
-    """Return the grid of an elementwise kernel: a thread for `PACK` elements."""
+    """Return the grid of an elementwise kernel: one thread per `PACK` elements."""
     return lambda dims: (ceil_div(dims[name], PACK * SIZES.threads), 1)
 
 
@@ -170,7 +170,7 @@ def functions(dtype: str) -> SimpleNamespace:
     """Return the elementary functions of a dtype."""
     defined = elementary.define(np.dtype(dtype).type, formula, ptx)
     if dtype == "float64" and not SIMULATED:
-        # libdevice's cosine has a way for huge angles that keeps arrays in local memory
+        # libdevice's cosine has a branch for huge angles that keeps arrays in local memory
         defined.cos2pi = formula(_cos2pi)
     return defined
 
@@ -185,11 +185,11 @@ class Kit:
     Attributes
     ----------
     real : type
-        np.float32 or np.float64; constants are written `real(2.0)`, or the arithmetic becomes float64.
+        np.float32 or np.float64; constants are written `real(2.0)`, otherwise the arithmetic becomes float64.
     load, store : device functions
         load(address, index) -> real, and store(address, index, value).
     load_pack, store_pack : device functions
-        The same for tuples of `PACK` neighbours, at addresses that are aligned to 16 bytes.
+        The same for tuples of `PACK` neighbours, at addresses aligned to 16 bytes.
     """
 
     def __init__(self, key: Key) -> None:
@@ -218,9 +218,9 @@ class Kit:
 def make_team(size: int, dtype: str) -> SimpleNamespace:
     """Make `total(value)` and `largest(value)` over teams of `size` threads: a whole block, or equal parts of a warp.
 
-    Every thread of the block has to call them, as often as the others, and gets the same bits: sums are made in a fixed
-    order. `largest` passes over NaN. Only kernels call them, no helper of theirs does: a function with shared memory
-    that is reached by two ways is linked twice by numba-cuda, with its memory, and that fails.
+    Every thread of the block has to call them equally often, and gets the same bits: sums have a fixed
+    order. `largest` skips NaN. Only kernels call them, not helpers: numba-cuda links a function with shared memory
+    that is reached on two paths twice, with its memory, and that fails.
     """
     warp, shuffle, real = SIZES.warp, ptx.SHUFFLES[dtype], np.dtype(dtype).type
     warps, part = size // warp, min(size, warp)

@@ -1,6 +1,6 @@
-"""From a program to the launches that run it: which kernel, on which grid, with which addresses.
+"""The launches that run a program: their kernels, grids and addresses.
 
-Nothing here touches a device, so what would be launched can be looked at on any machine.
+Nothing here uses a device, so launches can be inspected on any machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Launch:
     Attributes
     ----------
     table : tuple of int
-        Words that the device has to keep in its memory; their address takes the place of the record's `TABLE_WORD`.
+        Words that the device has to keep in its memory; their address is written to the record's `TABLE_WORD`.
     """
 
     key: Key
@@ -44,7 +44,7 @@ class Launch:
     table: tuple[int, ...] = ()
 
     def words(self, places: Mapping[tuple[int, ...], int]) -> tuple[int, ...]:
-        """Return the words that the kernel gets, where tables have these addresses."""
+        """Return the words for the kernel, with the addresses of tables."""
         if not self.table:
             return self.record
         return (*self.record[:TABLE_WORD], places[self.table], *self.record[TABLE_WORD + 1 :])
@@ -52,16 +52,16 @@ class Launch:
 
 @dataclass(frozen=True)
 class Work:
-    """What one kernel does: a record, or several that it takes the place of.
+    """The work of one kernel: a record, or several that it replaces.
 
     Attributes
     ----------
     dims : mapping of str to int
-        What its grids depend on.
+        The dimensions that determine its grids.
     words : tuple of int
         A record's, with operands of a program.
     table : tuple of tuple of int
-        Rows of more such words, where one record does not hold all.
+        Rows of more such words, if they do not fit into one record.
     scratch : int
         Bytes that it needs.
     """
@@ -73,7 +73,7 @@ class Work:
     scratch: int = 0
 
     def launches(self, stages: Sequence[Stage], addresses: Mapping[int, int], scratch: int) -> list[Launch]:
-        """Return the launches of its kernel's stages, but of those whose grid is empty."""
+        """Return the launches of its kernel's stages, except those with an empty grid."""
         words = resolve(self.words, addresses, scratch)
         table = tuple(word for row in self.table for word in resolve(row, addresses, scratch))
         found = []
@@ -85,12 +85,12 @@ class Work:
 
 
 def key_of(program: Program, index: int, precision: str = "float32", warpgroups: bool = False) -> Key:
-    """Return the kernel that runs a record; `precision` is that of matrix products, which may be by warpgroups."""
+    """Return the kernel that runs a record; `precision` is that of matrix products, which may use warpgroups."""
     record, named, mapped = program.records[index], program.kernels[index], program.maps[index]
     variant = named.variant if mapped is None else mapped.variant
     choose, dims, flags = KERNELS[named.op].way, dims_of(record), Flag(int(record[FLAGS_WORD]))
     if named.op == "matmul":
-        # what is behind a product by warpgroups divides quickly
+        # activations fused into a product by warpgroups use quick divisions
         way = choose(dims, flags, precision, warpgroups and (mapped is None or mapped.variant in DIVIDE_QUICKLY))
     else:
         way = choose(dims, flags)
@@ -103,14 +103,14 @@ def keys_of(program: Program, precision: str = "float32", warpgroups: bool = Fal
 
 
 def check(program: Program) -> None:
-    """Raise where kernels would count past 32 bits, or an op has no kernel.
+    """Raise if kernels would count past 32 bits, or an op has no kernel.
 
     Raises
     ------
     ValueError
         When an operand has more than `MOST_ELEMENTS` elements.
     NotImplementedError
-        When an op, or a function of the user's own, runs on the CPU only.
+        When an op, or a user-defined function, runs on the CPU only.
     """
     for index, record in enumerate(program.records):
         key = program.kernels[index]
@@ -131,7 +131,7 @@ def check(program: Program) -> None:
 
 
 def resolve(words: Sequence[int], addresses: Mapping[int, int], scratch: int) -> tuple[int, ...]:
-    """Return a record's words with addresses in place of operands; 0 where one is absent, or its buffer is."""
+    """Return a record's words with addresses instead of operands; 0 if an operand or its buffer is absent."""
     resolved = list(words)
     resolved[SCRATCH_WORD] = scratch
     for at in range(OPERANDS_AT, DIMS_AT):
@@ -145,7 +145,7 @@ def resolve(words: Sequence[int], addresses: Mapping[int, int], scratch: int) ->
 
 
 def works_of(program: Program, keys: Sequence[Key]) -> list[Work]:
-    """Return what each record's kernel does."""
+    """Return the work of each record's kernel."""
     itemsize, works = ITEM_SIZES[program.dtype], []
     for record, key in zip(program.records, keys, strict=True):
         dims = dims_of(record)

@@ -1,4 +1,4 @@
-"""The library of compiled CUDA kernels: each is read from disk, or else compiled, when it is first asked for."""
+"""The library of compiled CUDA kernels: each is read from disk, or else compiled, on first use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastnn.formulas import own
 #: a kernel, a stage's number, and the stage
 Part = tuple[Key, int, Stage]
 
-# what makes machine code of kernels, beside Numba, whose version the cache's folder stands for
+# the packages that compile kernels, besides Numba, whose version is part of the cache folder's name
 _PACKAGES = ("numba-cuda", "nvidia-nvvm", "nvidia-nvjitlink")
 
 
@@ -27,7 +27,7 @@ def _made_by() -> str:
 
 
 def path_of(key: Key, number: int, architecture: str) -> Path | None:
-    """Return the file of a kernel's stage, None where none is kept."""
+    """Return the file of a kernel's stage, or None if no files are kept."""
     folder = cache.location()
     if folder is None:
         return None
@@ -37,7 +37,7 @@ def path_of(key: Key, number: int, architecture: str) -> Path | None:
 
 
 def missing(parts: Sequence[Part], architecture: str) -> list[Part]:
-    """Return those stages of kernels that would have to be compiled."""
+    """Return the stages of kernels that would have to be compiled."""
     if architecture == "simulated":
         return []
     places = [(part, path_of(part[0], part[1], architecture)) for part in parts]
@@ -45,12 +45,12 @@ def missing(parts: Sequence[Part], architecture: str) -> list[Part]:
 
 
 def machine_code(key: Key, number: int, stage: Stage, architecture: str) -> ObjectCode:
-    """Return the machine code of a kernel's stage, compiled where the disk has none.
+    """Return the machine code of a kernel's stage, compiled if the disk has none.
 
     Raises
     ------
     ValueError
-        When a function of the user's own cannot be compiled, or has changed.
+        When a user-defined function cannot be compiled, or has changed.
     """
     users = own.find(key.variant)
     path = path_of(key, number, architecture) if users is None or users.told else None

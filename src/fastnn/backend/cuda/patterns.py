@@ -1,4 +1,4 @@
-"""The two patterns of records that one kernel does together; `groups.py` says what they are."""
+"""The two patterns of records that are fused into one kernel; `groups.py` describes them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _MATMUL, _SUM_ROWS = OPS["matmul"], OPS["sum_rows"]
 
 @dataclass(frozen=True)
 class Group:
-    """Neighbouring records, and what does them.
+    """Neighbouring records, and the work of their fused kernel.
 
     Attributes
     ----------
     reads : tuple of (word, bytes)
-        The arena's values that it reads.
+        The arena's values that the group reads.
     writes : tuple of (word, bytes, record)
-        Those that it writes, and the record that would.
+        Those that it writes, and the record that originally wrote each.
     """
 
     first: int
@@ -46,7 +46,7 @@ class Decoded:
     Attributes
     ----------
     touched : list of list of (word, access, bytes)
-        What each record does to the arena. Accumulating is an update.
+        The accesses of each record to the arena. Accumulating is an update.
     """
 
     def __init__(self, program: Program) -> None:
@@ -61,7 +61,7 @@ class Decoded:
             ])  # fmt: skip
 
     def needed(self, word: int, index: int, group: range) -> bool:
-        """Return whether what a group's record has written is read behind the group, before it is overwritten."""
+        """Return whether a value that a group's record writes is read after the group, before it is overwritten."""
         for at in range(index + 1, len(self.touched)):
             access = {how for touched, how, _ in self.touched[at] if touched == word}
             if at not in group and access & {"read", "update"}:
@@ -72,7 +72,7 @@ class Decoded:
 
 
 def _product(program: Program, at: int) -> Product | None:
-    """Return what a record multiplies, None where it does something else."""
+    """Return a record's product, or None if it is another op."""
     if at >= len(program) or op_of(program.records[at]) is not _MATMUL:
         return None
     record, mapped = program.records[at], program.maps[at]
@@ -109,7 +109,7 @@ def _make(
 
 
 def forward(code: Decoded, first: int, precision: str) -> Group | None:
-    """Return the products that begin at a record, each of the one before it."""
+    """Return the chain of products that begins at a record, each reading the one before it."""
     program = code.program
     item, chain = ITEM_SIZES[program.dtype], list[Product]()
     while len(chain) < FUSED.layers:
@@ -138,7 +138,7 @@ def forward(code: Decoded, first: int, precision: str) -> Group | None:
 
 
 class _Parser:
-    """Reads the records of a backward pass, one layer after the other."""
+    """Reads the records of a backward pass, layer by layer."""
 
     def __init__(self, program: Program, first: int) -> None:
         self.program, self.at = program, first
@@ -152,7 +152,7 @@ class _Parser:
             pass
 
     def _is_gradient(self, word: int, rows: int, width: int) -> bool:
-        """Return whether this is the gradient that the layer's records read; the first of them says which it is."""
+        """Return whether this is the gradient that the layer's records read; the first record decides which it is."""
         if self.dz == ABSENT and width <= FUSED.widest and _in(Buffer.ARENA, word):
             self.dz, self.rows, self.width = word, rows, width
             self.reads[word] = rows * width * self.item

@@ -1,6 +1,6 @@
-"""All LLVM and PTX of the CUDA backend: loads and stores at addresses, shuffles, atomics, bit casts.
+"""All LLVM IR and PTX of the CUDA backend: loads and stores at addresses, shuffles, atomics, bit casts.
 
-Addresses are int64, of global memory; an index counts elements and is of any integer type. `emulated.py` has the same
+Addresses are int64, of global memory; an index counts elements and has any integer type. `emulated.py` has the same
 names for Numba's simulator, with bounds checks.
 """
 
@@ -105,7 +105,7 @@ ANY_STORES = {str(kind): _store(kind, _ANY) for kind in (types.float32, types.fl
 
 @intrinsic  # type: ignore[untyped-decorator]
 def address_of(typing_context: Any, array: Any) -> Any:
-    """Return the address of an array, for loads and stores of global memory if that is where it is."""
+    """Return the address of an array, for loads and stores of global memory if it is there."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         held = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -114,12 +114,12 @@ def address_of(typing_context: Any, array: Any) -> Any:
     return types.int64(array), codegen
 
 
-#: what loads and stores of memory of any kind take
+#: the argument of loads and stores of memory of any kind
 memory_of = address_of
 
 
 def _load_pack(kind: Any) -> Any:
-    """Make the load of four neighbours from an address that is aligned to all four, or to 16 bytes if they are more."""
+    """Make the load of four neighbours from an address aligned to their size, but at most to 16 bytes."""
     element = _LLVM[kind]
     wide = min(16 // (kind.bitwidth // 8), 4)
     alignment = wide * kind.bitwidth // 8
@@ -190,7 +190,7 @@ def _exchange(builder: Any, value: Any, mask: Any, suffix: str) -> Any:
 
 
 def _shuffle(kind: Any) -> Any:
-    """Make shuffle(value, mask): the value of the warp's thread whose lane differs by a mask; all of it has to call."""
+    """Make shuffle(value, mask): the value of the thread whose lane differs by a mask; the whole warp calls it."""
 
     @intrinsic  # type: ignore[untyped-decorator]
     def shuffle(typing_context: Any, value: Any, mask: Any) -> Any:
@@ -227,7 +227,7 @@ def high_product(typing_context: Any, a: Any, b: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def atomic_min(typing_context: Any, address: Any, index: Any, value: Any) -> Any:
-    """Replace an int64 in global memory by a smaller one; which thread comes first makes no difference."""
+    """Replace an int64 in global memory by a smaller one; the order of threads makes no difference."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         builder.atomic_rmw("min", _pointer(builder, signature, arguments, _I64), arguments[2], "monotonic")
@@ -241,11 +241,11 @@ _numbers = count()
 
 
 def shared(elements: int, dtype: str, dynamic: bool = False, alignment: int = 16) -> Any:
-    """Make a function without arguments that returns the address of a block's own memory, aligned to some bytes.
+    """Make a function without arguments that returns the address of a block's shared memory, aligned to some bytes.
 
-    All calls of one such function in a kernel have to be the same call: each gets memory of its own. Dynamic memory is
-    what the launch gives the block, all of it, and may be more than 48 KiB; it is to have `alignment` bytes more than
-    the elements need where that is more than 16.
+    A kernel may have only one call of each such function: each call gets separate memory. Dynamic memory is
+    all of the memory that the launch gives the block, which may be more than 48 KiB; it must have `alignment` bytes
+    more than the elements need if `alignment` is more than 16.
     """
     memory = ir.ArrayType(_LLVM[getattr(types, dtype)], 0 if dynamic else elements)
 
@@ -269,7 +269,7 @@ def shared(elements: int, dtype: str, dynamic: bool = False, alignment: int = 16
 
 
 def _keep(builder: Any, value: Any) -> Any:
-    """Return a value that LLVM knows nothing of, and so does not compute again where it is used."""
+    """Return a value that is opaque to LLVM, so that it is not computed again at each use."""
     letter = "l" if value.type.width == 64 else "r"
     kind = ir.FunctionType(value.type, [value.type])
     return builder.call(ir.InlineAsm(kind, f"mov.b{value.type.width} $0, $1;", f"={letter},{letter}", True), [value])
@@ -277,7 +277,7 @@ def _keep(builder: Any, value: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def keep(typing_context: Any, value: Any) -> Any:
-    """Keep an integer in a register: LLVM moves what is made before a loop into it, where a register is free."""
+    """Keep an integer in a register: LLVM would move its computation from before a loop into it."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return _keep(builder, arguments[0])
@@ -358,7 +358,7 @@ def _shared_store(kind: Any, wide: int) -> Any:
 
 #: by dtype: shared_at(address, index) is the address of an element
 SHARED_AT = {str(kind): _shared_at(kind) for kind in (types.float32, types.float64)}
-#: by dtype: like loads and stores of global memory, at addresses that `shared` gives; here a pack is 16 bytes
+#: by dtype: like loads and stores of global memory, at addresses from `shared`; here a pack is 16 bytes
 SHARED_LOADS = {str(kind): _shared_load(kind, 1) for kind in (types.float32, types.float64)}
 SHARED_STORES = {str(kind): _shared_store(kind, 1) for kind in (types.float32, types.float64)}
 SHARED_LOAD_PACKS = {str(kind): _shared_load(kind, 128 // kind.bitwidth) for kind in (types.float32, types.float64)}

@@ -1,6 +1,6 @@
-"""PTX of tensor cores: products of fragments, conversions, and copies that run on while a kernel computes.
+"""PTX of tensor cores: products of fragments, conversions, and asynchronous copies.
 
-They need compute capability 8.0. Which elements a thread's registers hold is in `fragments.py`.
+They need compute capability 8.0. `fragments.py` says which elements a thread's registers hold.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _VOID, _SHARED = ir.VoidType(), 3
 
 
 def call(builder: Any, result: Any, operands: Any, text: str, constraints: str) -> Any:
-    """Write instructions that all threads of a warp have to reach together, and that stay where they are."""
+    """Emit instructions that all threads of a warp have to reach together, and that are not moved."""
     kind = ir.FunctionType(result, [one.type for one in operands])
     assembly = ir.InlineAsm(kind, text, constraints, side_effect=True)
     return builder.call(assembly, operands, attrs=("convergent",))
 
 
 def statement(text: str) -> Any:
-    """Make a function without arguments that is one instruction, or several."""
+    """Make a function without arguments from one or several instructions."""
 
     @intrinsic  # type: ignore[untyped-decorator]
     def run(typing_context: Any) -> Any:
@@ -68,7 +68,7 @@ MMA = {
 def load_matrices(typing_context: Any, address: Any, index: Any) -> Any:
     """Load four matrices of 8 x 4 float32 from shared memory, and return an element of each.
 
-    Lane l names line l % 8 of matrix l // 8, which is aligned to 16 bytes, by an address and an index behind it; it
+    Lane l passes line l % 8 of matrix l // 8, which is aligned to 16 bytes, as an address and an index; it
     gets element l % 4 of line l // 4.
     """
     four = types.UniTuple(types.float32, 4)
@@ -108,7 +108,7 @@ def to_bf16(typing_context: Any, low: Any, high: Any) -> Any:
 
 
 def _copy(nbytes: int, partly: bool) -> Any:
-    # only copies of 16 bytes can pass by the first-level cache
+    # only copies of 16 bytes can bypass the first-level cache
     through = "cg" if nbytes == 16 else "ca"
     text = f"cp.async.{through}.shared.global [$0], [$1], {nbytes}{', $2' if partly else ''};"
     constraints = "r,l,r,~{memory}" if partly else "r,l,~{memory}"
@@ -139,9 +139,9 @@ def _copy(nbytes: int, partly: bool) -> Any:
     return copy_if if partly else copy
 
 
-#: by elements of float32: copy(target in shared memory, address, index), which runs on its own
+#: by elements of float32: copy(target in shared memory, address, index), which is asynchronous
 COPIES = {1: _copy(4, False), 4: _copy(16, False)}
-#: the same with a condition; zeros come where it is false
+#: the same with a condition; copies zeros if it is false
 COPIES_IF = {1: _copy(4, True), 4: _copy(16, True)}
 
 
@@ -150,5 +150,5 @@ commit_copies = statement("cp.async.commit_group;")
 
 
 def wait_for_copies(but: int) -> Any:
-    """Make a function that waits until this thread's groups of copies are done, all `but` the last ones."""
+    """Make a function that waits for this thread's groups of copies, except the last `but` ones."""
     return statement(f"cp.async.wait_group {but};")

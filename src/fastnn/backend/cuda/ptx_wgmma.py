@@ -1,7 +1,7 @@
-"""PTX of warpgroups, which GPUs of compute capability 9.0 have, and no others: code for them is for exactly sm_90a.
+"""PTX of warpgroups, which only GPUs of compute capability 9.0 have: their code is for exactly sm_90a.
 
-The four warps of a warpgroup multiply matrices where they stand in shared memory, and go on while tensor cores work.
-Blocks of memory come there by one instruction each, and a barrier in shared memory knows when all of them are there.
+The four warps of a warpgroup multiply matrices in shared memory, and continue while the tensor cores work.
+Blocks of memory are copied there by one instruction each, and a barrier in shared memory opens when all have arrived.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from fastnn.backend.cuda.ptx_mma import call, statement
 
 _I32, _I64, _F32, _VOID = ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.VoidType()
 
-# a matrix in shared memory: its address is added; eight lines are 1024 bytes, and a line of 128 bytes has exchanged its
-# 16 bytes as `fragments.place_along` has it
+# a matrix in shared memory: its address is added; eight lines are 1024 bytes, and the 16-byte chunks of a line of 128
+# bytes are permuted as in `fragments.place_along`
 _MATRIX = 1 << 62 | 1024 >> 4 << 32 | 1 << 16
 #: bytes of a line that one multiplication takes
 _STEP = 32
@@ -26,7 +26,7 @@ _KINDS = {"tf32": ("k8.f32.tf32.tf32", ""), "bf16": ("k16.f32.bf16.bf16", ", 0, 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def make_barrier(typing_context: Any, barrier: Any) -> Any:
-    """Make a barrier of eight bytes of shared memory, at which one thread announces what it waits for."""
+    """Make a barrier of eight bytes of shared memory, at which one thread announces the bytes that it waits for."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         call(builder, _VOID, arguments, "mbarrier.init.shared::cta.b64 [$0], 1;", "r,~{memory}")
@@ -35,13 +35,13 @@ def make_barrier(typing_context: Any, barrier: Any) -> Any:
     return types.none(types.uint32), codegen
 
 
-#: let copies see the barriers that this thread has made
+#: make this thread's new barriers visible to copies
 show_barriers = statement("fence.mbarrier_init.release.cluster; fence.proxy.async;")
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def expect_bytes(typing_context: Any, barrier: Any, nbytes: Any) -> Any:
-    """Announce so many bytes at a barrier: it opens, once, when they have come."""
+    """Announce `nbytes` bytes at a barrier: it opens once when they have arrived."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         text = "mbarrier.arrive.expect_tx.shared::cta.b64 _, [$0], $1;"
@@ -65,7 +65,7 @@ def copy_block(typing_context: Any, target: Any, address: Any, nbytes: Any, barr
 
 @intrinsic  # type: ignore[untyped-decorator]
 def has_opened(typing_context: Any, barrier: Any, parity: Any) -> Any:
-    """Wait a while for a barrier to open, for the first, third, ... time (parity 0) or the others; tell if it did."""
+    """Wait a while for a barrier's first, third, ... opening (parity 0) or the others; returns whether it opened."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         text = "{ .reg .pred done; mbarrier.try_wait.parity.shared::cta.b64 done, [$1], $2; selp.u32 $0, 1, 0, done; }"
@@ -76,7 +76,7 @@ def has_opened(typing_context: Any, barrier: Any, parity: Any) -> Any:
 
 
 def _elements(context: Any, builder: Any, kind: Any, array: Any, count: int) -> list[Any]:
-    """Return pointers to a thread's own numbers."""
+    """Return pointers to a thread's numbers."""
     data = context.make_array(kind)(context, builder, array).data
     return [builder.gep(data, [_I32(number)]) for number in range(count)]
 
@@ -97,10 +97,10 @@ def clear_sums(count: int) -> Any:
 
 
 def multiply_matrices(precision: str, cols: int) -> Any:
-    """Make multiply(sums, a, b, step): begin to add the product of 64 lines of a and `cols` lines of b to the sums.
+    """Make multiply(sums, a, b, step): start to add the product of 64 lines of a and `cols` lines of b to the sums.
 
-    `a` and `b` are addresses in shared memory, multiples of 1024, of lines of 128 bytes; of each line part `step` of
-    four is multiplied. The sums are the thread's when its warpgroup has waited.
+    `a` and `b` are addresses in shared memory, multiples of 1024, of lines of 128 bytes; it multiplies part `step` of
+    the four parts of each line. The sums are valid after the warpgroup has waited.
     """
     count = cols // 2
     kind, ends = _KINDS[precision]
@@ -134,12 +134,12 @@ def multiply_matrices(precision: str, cols: int) -> Any:
     return multiply
 
 
-#: before multiplications whose sums, or matrices, something else has written
+#: needed before multiplications whose sums or matrices other instructions have written
 begin_products = statement("wgmma.fence.sync.aligned;")
 #: close a group of multiplications
 commit_products = statement("wgmma.commit_group.sync.aligned;")
 
 
 def wait_for_products(but: int) -> Any:
-    """Make a function that waits until the warpgroup's groups of multiplications are done, all `but` the last ones."""
+    """Make a function that waits for the warpgroup's groups of multiplications, except the last `but` ones."""
     return statement(f"wgmma.wait_group.sync.aligned {but};")

@@ -1,4 +1,4 @@
-"""A device in Numba's simulator: NumPy memory, kernels as Python functions, launches at once."""
+"""A device in Numba's simulator: NumPy memory, kernels as Python functions, synchronous launches."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from fastnn.backend.cuda.kit import Stage
 from fastnn.backend.cuda.launches import Launch
 from fastnn.program.program import aligned_zeros
 
-#: all that Numba's simulator can do
+#: the limits of Numba's simulator
 ONE_AT_A_TIME = threading.Lock()
 
 
 class Memory:
-    """Bytes of the device; they are given back with the object."""
+    """Bytes of the device; they are returned with the object."""
 
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
@@ -49,7 +49,7 @@ class Graph:
             emulated.release(address)
 
     def launch(self, times: int) -> None:
-        """Run all launches so many times."""
+        """Run all launches `times` times."""
         for _ in range(times):
             for address, array in self._before:
                 self._device.write(address, array)
@@ -61,7 +61,7 @@ class Graph:
 
 
 class SimulatedDevice:
-    """What `device.Device` is for a GPU."""
+    """The counterpart of `device.Device`."""
 
     def __init__(self, number: int = 0) -> None:
         self.number = number
@@ -83,29 +83,29 @@ class SimulatedDevice:
             memory[offset : offset + source.nbytes] = source
 
     def read(self, address: int, array: NDArray[Any]) -> None:
-        """Fill a contiguous array from the device, behind all that was launched."""
+        """Fill a contiguous array from the device, after all launches."""
         target = array.reshape(-1).view(np.uint8)
         if target.nbytes:
             memory, offset = emulated._place(address, 0, target.nbytes)
             target[:] = memory[offset : offset + target.nbytes]
 
     def has(self, key: Any, number: int) -> bool:
-        """Tell whether a stage of a kernel is ready."""
+        """Return whether a stage of a kernel is loaded."""
         return (key, number) in self._functions
 
     def load(self, key: Any, number: int, stage: Stage) -> None:
-        """Make a stage of a kernel ready to be launched."""
+        """Load a stage of a kernel."""
         if (key, number) not in self._functions:
             self._functions[key, number] = cuda.jit(stage.function)
 
     def capture(
         self, launches: Sequence[Launch], context: int, before: Sequence[Any] = (), after: Sequence[Any] = ()
     ) -> Graph:
-        """Put launches, and copies before and behind them, together, to be replayed with little overhead."""
+        """Combine launches, and copies before and after them, to be replayed."""
         return Graph(self, launches, context, before, after)
 
     def run(self, launches: Sequence[Launch], context: int) -> None:
-        """Launch kernels one after the other."""
+        """Launch kernels in order."""
         self.capture(launches, context).launch(1)
 
     def memory(self) -> tuple[int, int]:
@@ -113,27 +113,27 @@ class SimulatedDevice:
         return 2**30, 2**30
 
     def pinned(self, nbytes: int) -> NDArray[np.uint8]:
-        """Return memory of the host from which copies are quick."""
+        """Return memory of the host from which copies are fast."""
         return aligned_zeros(nbytes)
 
     def stage(self, address: int, pinned: NDArray[np.uint8]) -> None:
-        """Copy memory of the host to the device, beside what runs there."""
+        """Copy memory of the host to the device."""
         self.write(address, pinned)
 
     def wait(self, staged: None) -> None:
-        """Have what is launched next wait for a copy."""
+        """Make later launches wait for a copy."""
 
     def empty_pool(self) -> None:
-        """Give memory back that nothing uses: there is none."""
+        """Return unused memory; there is none."""
 
     def settle(self) -> None:
-        """Wait until everything that anybody has launched is done."""
+        """Wait until all work on the device is finished."""
 
     def synchronize(self) -> None:
-        """Wait until everything launched is done."""
+        """Wait until all launches are finished."""
 
     def seconds(self, work: Callable[[], Any]) -> float:
-        """Return how long a function takes by the host's clock, since it waits for what it launches."""
+        """Return a function's time by the host's clock, since its launches are synchronous."""
         begin = time.perf_counter()
         work()
         return time.perf_counter() - begin

@@ -1,6 +1,6 @@
-"""The one table of launch sizes: threads, tiles, and what a kernel's GPU has to be at least.
+"""The table of launch sizes: threads, tiles, and minimum compute capabilities.
 
-Numba's simulator runs every CUDA thread as a thread of Python, at a millisecond each. There blocks are toys, with warps
+Numba's simulator runs every CUDA thread as a Python thread, at a millisecond each. There blocks are tiny, with warps
 of four threads: the arithmetic of indices is the same, and a few threads reach every edge.
 """
 
@@ -29,7 +29,7 @@ class Sizes:
     longest_warp_row : int
         Rows of more columns get a whole block instead of a warp.
     lanes, strips : int
-        A block that reduces over rows has so many columns and so many threads a column.
+        Columns of a block that reduces over rows, and its threads per column.
     """
 
     warp: int = 32
@@ -47,17 +47,17 @@ SIZES = TOY if SIMULATED else DEVICE
 #: elements that a thread of an elementwise kernel loads at once: 16 bytes of float32
 PACK = 4
 
-#: compute capabilities that fastnn is compiled for in its tests; older ones than the first are refused
+#: compute capabilities for which the tests compile fastnn; GPUs older than the first are refused
 ARCHITECTURES = ("75", "80", "86", "89", "90a", "100")
 MINIMUM = (7, 5)
-#: the capability that rounding and products by tensor cores need, and the one architecture that has warpgroups
+#: the capability that rounding and products by tensor cores need, and the only architecture with warpgroups
 TENSOR_CORES, WARPGROUPS = (8, 0), "90a"
-# of which the own instructions are compiled for; on a later one of the same family the general code runs
+# whose special instructions are compiled; a later one of the same family runs the general code
 _SPECIFIC = {(9, 0): WARPGROUPS}
 
 
 def architecture_of(capability: tuple[int, int]) -> str:
-    """Return what kernels are compiled for on GPUs of a compute capability."""
+    """Return the architecture for which kernels are compiled on GPUs of a compute capability."""
     return _SPECIFIC.get(capability, "{}{}".format(*capability))
 
 
@@ -70,21 +70,21 @@ MOST_ELEMENTS = 2**31 - 1
 
 @dataclass(frozen=True)
 class Tile:
-    """What a block makes of a matrix product, and how its threads share it.
+    """A block's part of a matrix product, and how its threads share it.
 
     Attributes
     ----------
     rows, cols, depth : int
-        The block's part of the result, and how much of k it has in shared memory at once (for float32; half of it for
-        float64). Powers of two, as all others.
+        The block's part of the result, and the depth of k in shared memory at once (for float32; half of it for
+        float64). Powers of two, like all others.
     tall, wide : int
         Rows and columns of the result that one thread keeps in registers.
     across : int
-        Threads of a warp that stand beside each other.
+        Threads of a warp along a row.
     at_once : int
-        Blocks that a multiprocessor runs at a time.
+        Blocks that a multiprocessor runs at the same time.
     speed : float
-        The share of the multiplications per second that so many blocks reach, for the choice among tiles.
+        The fraction of the peak multiplications per second that this many blocks reach, for the choice among tiles.
     """
 
     rows: int
@@ -103,13 +103,13 @@ class Tile:
 
     @property
     def ahead(self) -> int:
-        """Tiles that come in while one is multiplied."""
+        """Tiles that are loaded while one is multiplied."""
         return 1
 
 
 @dataclass(frozen=True)
 class TensorTile:
-    """What a block makes by tensor cores, at compute capability 8.0 or more.
+    """A block's part of a product by tensor cores, at compute capability 8.0 or more.
 
     Attributes
     ----------
@@ -118,7 +118,7 @@ class TensorTile:
     warp_rows, warp_cols : int
         A warp's part, multiples of 32.
     stages : int
-        Tiles in shared memory: one is multiplied, the others come in.
+        Tiles in shared memory: one is multiplied while the others are loaded.
     at_once, speed
         As for a `Tile`.
     """
@@ -138,29 +138,29 @@ class TensorTile:
 
     @property
     def depth(self) -> int:
-        """How much of k is in a tile: 128 bytes."""
+        """The depth of k in a tile: 128 bytes."""
         return 32
 
     @property
     def ahead(self) -> int:
-        """Tiles that come in while one is multiplied."""
+        """Tiles that are loaded while one is multiplied."""
         return self.stages - 1
 
 
-#: threads of a warpgroup, and rows of a product that it makes
+#: threads of a warpgroup, and rows of its product
 WARPGROUP, WARPGROUP_ROWS = 128, 64
 
 
 @dataclass(frozen=True)
 class WarpgroupTile:
-    """What a block makes by warpgroups, at compute capability 9.0.
+    """A block's part of a product by warpgroups, at compute capability 9.0.
 
     Attributes
     ----------
     rows, cols : int
         The block's part of the result: 64 rows for each warpgroup, and a multiple of 8 columns, at most 256.
     stages, speed
-        As for a `TensorTile`; a speed of more than 1 is faster than the instructions that a `TensorTile` is for.
+        As for a `TensorTile`; a speed above 1 is faster than the instructions of a `TensorTile`.
     """
 
     rows: int
@@ -175,7 +175,7 @@ class WarpgroupTile:
 
     @property
     def ahead(self) -> int:
-        """Tiles that come in while one is multiplied."""
+        """Tiles that are loaded while one is multiplied."""
         return self.stages - 1
 
 
@@ -186,19 +186,19 @@ class Products:
     Attributes
     ----------
     tiles : mapping of str to Tile
-        By the name that a kernel's way has.
+        By the name of the kernel's algorithm.
     few : int
-        So many rows are made by kernels that read the other matrix once.
+        Up to this many rows use kernels that read the other matrix once.
     lanes, strips : int
         Threads of such a block along a row, and along a column (for float32; half of these for float64).
     at_once : int
-        Columns of which a warp makes dot products at once.
+        Columns whose dot products a warp computes at once.
     step : int
         Parts of k of such a product are multiples of this.
     processors : int
-        Multiprocessors that are to have work: of an H100 or H200.
+        Multiprocessors that should have work: those of an H100 or H200.
     tensor_tiles : mapping of str to TensorTile
-        By the name that a way has, as `tiles`.
+        By the name of the algorithm, as `tiles`.
     warpgroup_tiles : mapping of str to WarpgroupTile
         The same.
     """
@@ -223,7 +223,7 @@ DEVICE_PRODUCTS = Products(
         "flat": Tile(rows=16, cols=128, depth=16, tall=4, wide=4, across=8, at_once=5, speed=0.45),
     },
     few=8, lanes=32, strips=8, at_once=2, step=128, processors=132,
-    # three stages of a large tile are 96 KiB: what a block may have on all of these GPUs
+    # three stages of a large tile are 96 KiB, which a block may have on all of these GPUs
     tensor_tiles={
         "large": TensorTile(rows=128, cols=128, warp_rows=64, warp_cols=64, stages=3, at_once=2, speed=0.6),
         "medium": TensorTile(rows=64, cols=64, warp_rows=32, warp_cols=32, stages=3, at_once=4, speed=0.4),
@@ -240,7 +240,7 @@ TOY_PRODUCTS = Products(
         "flat": Tile(rows=4, cols=32, depth=8, tall=4, wide=4, across=4, at_once=5, speed=0.45),
     },
     few=2, lanes=4, strips=2, at_once=2, step=16, processors=4,
-    # fragments are those of 32 threads everywhere
+    # fragments always belong to 32 threads
     tensor_tiles={
         "large": TensorTile(rows=32, cols=64, warp_rows=32, warp_cols=32, stages=3, at_once=2, speed=0.6),
         "medium": TensorTile(rows=64, cols=32, warp_rows=64, warp_cols=32, stages=3, at_once=4, speed=0.4),
@@ -260,21 +260,21 @@ class Fused:
     Attributes
     ----------
     widest : int
-        Inputs and outputs of a layer, at most: threads hold all outputs of a tile of rows in registers. Four times
-        the threads of a warp, at most.
+        Maximum inputs and outputs of a layer: threads hold all outputs of a tile of rows in registers. At most four
+        times the threads of a warp.
     layers : int
-        Layers of one kernel, at most.
+        Maximum layers of one kernel.
     threads : int
-        Of a block.
+        Threads of a block.
     forward, backward : tuple of (rows, tall, depth)
-        The rows of tiles, the rows that one thread has in registers, and the rows of the widest weights that are in
+        The rows of tiles, the rows that one thread holds in registers, and the rows of the widest weights in
         shared memory at once. Rows and depth are for float32; half of them for float64.
     high : int
-        Rows of a weight's gradient that one thread has in registers.
+        Rows of a weight's gradient that one thread holds in registers.
     processors : int
-        Tiles are as large as leaves one for so many multiprocessors.
+        Tiles are as large as possible while this many multiprocessors have one each.
     slabs : int
-        Blocks of a backward pass, each of which sums gradients of its own.
+        Blocks of a backward pass, each of which sums separate gradients.
     """
 
     widest: int
@@ -287,7 +287,7 @@ class Fused:
     slabs: int
 
 
-# small tiles wait for weights, and so ask for more of them at a time
+# small tiles wait for weights, so they load more of them at a time
 DEVICE_FUSED = Fused(
     widest=128, layers=8, threads=256, forward=((8, 4, 32), (16, 4, 32), (32, 4, 16), (64, 8, 16)),
     backward=((8, 4, 32), (16, 4, 32), (32, 4, 16)), high=8, processors=132, slabs=264,

@@ -1,4 +1,4 @@
-"""Scalar functions of the users' own on a GPU: which can run there, and how they become device functions."""
+"""User-defined scalar functions on a GPU: which can run there, and how they become device functions."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from fastnn.backend.cuda.options import formula, helper
 from fastnn.formulas import own
 from fastnn.formulas.own import Own
 
-#: ops whose formula may be a user's function of numbers
+#: ops whose formula may be a user-defined scalar function
 SCALAR_OPS = ("activation", "activation_grad", "matmul", "loss", "optimizer")
 _SUBSCRIPTS = {"BINARY_SUBSCR", "BINARY_SLICE", "STORE_SUBSCR"}
 
 
 def why_not(users: Own, op: str) -> str | None:
-    """Return why a function cannot run in a kernel of an op, None where it can.
+    """Return why a function cannot run in a kernel of an op, or None if it can.
 
-    A kernel can neither raise nor check an index, so what would end a program on the CPU would be garbage on a GPU.
+    A kernel can neither raise nor check an index, so a program that ends on the CPU would give garbage on a GPU.
     """
-    name = f"the function {users.name!r} is your own"
+    name = f"the function {users.name!r} is user-defined"
     if op not in SCALAR_OPS:
-        return f"{name}, of arrays"
+        return f"{name} and takes arrays"
     for function in users.functions:
         for code in _codes(function, set()) if function is not None else ():
             for each in dis.get_instructions(code):
                 if each.opname in _SUBSCRIPTS or (each.opname == "BINARY_OP" and each.argrepr == "[]"):
-                    return f"{name} and takes elements of arrays or tuples"
+                    return f"{name} and indexes arrays or tuples"
                 if each.opname in ("RAISE_VARARGS", "RERAISE"):
                     return f"{name} and may raise"
     return None
 
 
 def _codes(function: Any, seen: set[int]) -> Iterator[types.CodeType]:
-    """Walk the code of a function, of those in it, and of those that it reaches by global names, cells and modules."""
+    """Iterate over the code of a function, of nested ones, and of those reached by global names, cells and modules."""
     plain = getattr(function, "py_func", function)
     if not isinstance(plain, types.FunctionType) or id(plain) in seen:
         return
@@ -63,18 +63,18 @@ def _codes(function: Any, seen: set[int]) -> Iterator[types.CodeType]:
 
 
 def activation(name: str, real: Any) -> tuple[Any, Any] | None:
-    """Return an activation of a user's and its gradient as device functions, None where this is one of fastnn's."""
+    """Return a user-defined activation and its gradient as device functions, or None for one of fastnn's."""
     users = own.find(name)
     return None if users is None else own.activation(users, real, formula, helper, helper)
 
 
 def loss(name: str, real: Any) -> tuple[Any, Any] | None:
-    """Return a loss of a user's and its gradient as device functions, None where this is one of fastnn's."""
+    """Return a user-defined loss and its gradient as device functions, or None for one of fastnn's."""
     users = own.find(name)
     return None if users is None else own.loss(users, real, formula, helper, helper)
 
 
 def update(name: str, real: Any) -> tuple[Any, int] | None:
-    """Return a user's optimizer as a device function, and its slots; None where this is one of fastnn's."""
+    """Return a user-defined optimizer as a device function, and its slots; None for one of fastnn's."""
     users = own.find(name)
     return None if users is None else (own.update(users, real, formula, helper), users.slots)

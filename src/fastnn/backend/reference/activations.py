@@ -1,4 +1,4 @@
-"""Gradients of the activations as their derivatives stand in a table, and the mapped function of a record."""
+"""Gradients of the activations from a table of derivatives, and the mapped function of a record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SELU_ALPHA = 1.6732632423543772848170429916717
 _SQRT_2_OVER_PI = math.sqrt(2.0 / math.pi)
 _erfc = np.frompyfunc(math.erfc, 1, 1)
 
-# Activations whose first parameter counts.
+# Activations that use their first parameter.
 PARAMETRIC = frozenset({"step", "leaky_relu", "elu"})
 
 
@@ -52,7 +52,7 @@ def _mish(x: Array) -> Array:
     return slope
 
 
-# Activation -> its derivative, from the value that `formulas.activations.SAVES` names and the first parameter.
+# Activation -> its derivative, from the value named by `formulas.activations.SAVES` and the first parameter.
 DERIVATIVES: dict[str, Callable[[Array, float], Array]] = {
     "linear": lambda x, a: np.ones_like(x),
     "sigmoid": lambda y, a: y * (1.0 - y),

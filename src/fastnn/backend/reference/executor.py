@@ -1,4 +1,4 @@
-"""The executor: buffers of float64 whatever the program's dtype, and the loop over decoded records."""
+"""The executor: float64 buffers, whatever the program's dtype, and the loop over decoded records."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fastnn.backend.reference.instruction import EXECUTE, Array, Counters, Instr
 from fastnn.program.layout import FLAGS_WORD, Buffer, Flag
 from fastnn.program.program import ITEM_SIZES, OperandView, Program, dims_of, op_of, operands_of, params_of
 
-# Each fills its part of EXECUTE when it is imported.
+# Each module fills its part of EXECUTE on import.
 _OPS = (ops_data, ops_dense, ops_elementwise, ops_losses, ops_metrics, ops_norms, ops_optimizers, ops_own, ops_rows)
 
 # These two hold float64 in every program, so their offsets are kept.
@@ -30,11 +30,11 @@ _FLOAT64_BUFFERS = frozenset({Buffer.ACCUMULATORS, Buffer.HYPER})
 
 
 class ReferenceBackend:
-    """A program on float64 buffers of its own.
+    """A program on separate float64 buffers.
 
     An operand keeps its place counted in elements of the program's dtype, so a buffer of a float32 program has as
-    many float64 elements here as it has float32 elements there. Everything starts as 0, but for the arena, which
-    starts as NaN: what is read before it was written shows.
+    many float64 elements here as it has float32 elements there. Everything starts as 0 except the arena, which
+    starts as NaN, to show reads before writes.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class ReferenceBackend:
     hyper : ndarray of float64, shape (n_steps, 8), optional
         Hyper rows of the optimizer.
     counters : Counters, optional
-        Where to start: seed, step, cursor.
+        The initial seed, step and cursor.
     """
 
     def __init__(
@@ -117,10 +117,9 @@ class ReferenceBackend:
         ]
 
     def run(self, steps: int = 1) -> int:
-        """Run the program and return how many steps were finished.
+        """Run the program and return the number of finished steps.
 
-        A record that sets the status stops the program behind itself. NaN and infinities are computed with, not
-        raised for.
+        A record that sets the status stops the program after itself. NaN and infinities do not raise.
         """
         instructions = self.instructions()
         with np.errstate(all="ignore"):

@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 @dataclass
 class Counters:
-    """The words of a context behind its buffers; `layout.Counter` says what each holds."""
+    """The words of a context after its buffers; see `layout.Counter`."""
 
     status: int = 0
     status_detail: int = 0
@@ -36,9 +36,9 @@ class Instruction:
     ----------
     operands : mapping of str to ndarray
         float64 (or int64 for operands of that kind); operands that the record lacks are missing. An operand in
-        a data slot is the slot's array; one in the hyper buffer has all rows, of which `chunk_step` is in force.
+        a data slot is the slot's array; one in the hyper buffer has all rows, of which `chunk_step` is current.
     dtype : str
-        That of the program, whose limits count; the arithmetic is float64.
+        The program's dtype, whose limits apply; the arithmetic is float64.
     """
 
     op: str
@@ -54,7 +54,7 @@ class Instruction:
         return self.operands[name]
 
     def get(self, name: str) -> Array | None:
-        """Return an optional operand, None when the record lacks it."""
+        """Return an optional operand, or None if the record does not have it."""
         return self.operands.get(name)
 
     def write(self, name: str, value: Array | float) -> None:
@@ -64,7 +64,7 @@ class Instruction:
             out[...] = value
 
     def add(self, name: str, value: Array | float) -> None:
-        """Overwrite an output, or add to it where the record has the flag ACCUMULATE."""
+        """Overwrite an output, or add to it if the record has the flag ACCUMULATE."""
         if Flag.ACCUMULATE in self.flags and name in self.operands:
             value = self.operands[name] + value
         self.write(name, value)
@@ -80,7 +80,7 @@ class Instruction:
 
 
 def weighted(weights: Array, values: Array) -> Array:
-    """Multiply, where a weight of 0 makes 0 of infinity and NaN too."""
+    """Multiply; a weight of 0 gives 0 even for infinity and NaN."""
     product: Array = weights * np.where(weights == 0.0, 0.0, values)
     return product
 

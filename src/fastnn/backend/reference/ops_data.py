@@ -9,13 +9,13 @@ from fastnn.program.layout import Flag, Status
 
 
 def _span(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:
-    """Return the first and last byte offset that elements start at."""
+    """Return the first and last byte offset of elements."""
     ends = [(size - 1) * stride for size, stride in zip(shape, strides, strict=True)]
     return sum(min(end, 0) for end in ends), sum(max(end, 0) for end in ends)
 
 
 def _fetch(i: Instruction, counters: Counters) -> tuple[Array, Array]:
-    """Return the numbers of the batch's rows in the source, and the rows themselves, flat."""
+    """Return the source's row numbers of the batch, and the rows themselves, flat."""
     source, index, d = i["source"], i.get("index"), i.dims
     if source.dtype != i.variant:
         raise ValueError(f"the record gathers from {i.variant}, got a source of {source.dtype}")

@@ -1,4 +1,4 @@
-"""Records of dense layers: matmul with all that is fused into it, bias, sum over rows."""
+"""Records of dense layers: matmul with its fusions, bias, sum over rows."""
 
 from __future__ import annotations
 

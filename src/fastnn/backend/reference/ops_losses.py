@@ -14,7 +14,7 @@ from fastnn.losses import arrays
 Array = NDArray[np.float64]
 EPSILON = 1e-7
 
-# Formulas whose first parameter counts: delta or label smoothing.
+# Formulas that use their first parameter: delta or label smoothing.
 PARAMETRIC = frozenset({"huber", "binary_cross_entropy", "binary_cross_entropy_logits"})
 
 

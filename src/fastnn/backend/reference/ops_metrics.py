@@ -1,4 +1,4 @@
-"""Records of metrics: each hands its batch to the accumulator that defines it."""
+"""Records of metrics: each passes its batch to the accumulator that defines it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _accumulate(i: Instruction, *parameters: float) -> None:
 
 @executes("count_correct", "confusion")
 def by_threshold(i: Instruction, counters: Counters) -> None:
-    """Add to counts that depend on a threshold where there is one column."""
+    """Add to counts that depend on a threshold if there is one column."""
     _accumulate(i, i.params["threshold"])
 
 

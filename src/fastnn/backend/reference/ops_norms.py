@@ -11,14 +11,14 @@ Array = NDArray[np.float64]
 
 
 def _affine(i: Instruction, normal: Array) -> Array:
-    """Return gamma normal + beta, where the record has them."""
+    """Return gamma normal + beta, as far as the record has them."""
     gamma, beta = i.get("gamma"), i.get("beta")
     y = normal if gamma is None else normal * gamma
     return y if beta is None else y + beta
 
 
 def _moments(x: Array, axis: int) -> tuple[Array, Array, Array]:
-    """Return the mean, the biased variance, and x without the mean, which has one more digit than the mean itself."""
+    """Return the mean, the biased variance, and x minus the mean, which is more precise than the mean itself."""
     rough = x.mean(axis=axis, keepdims=True)
     distances = x - rough
     lack = distances.mean(axis=axis, keepdims=True)

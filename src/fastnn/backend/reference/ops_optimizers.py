@@ -1,4 +1,4 @@
-"""Records behind the backward pass: clipping, the optimizers' steps as Keras 3 has them, constraints."""
+"""Records after the backward pass: clipping, the optimizers' steps as in Keras 3, constraints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sum_squares(i: Instruction, counters: Counters) -> None:
 
 @executes("clip_by_norm")
 def clip_by_norm(i: Instruction, counters: Counters) -> None:
-    """Scale g by limit / norm where the norm, the root of the total, is not within the limit."""
+    """Scale g by limit / norm if the norm, the root of the total, exceeds the limit."""
     norm, limit = np.sqrt(i["total"][0]), i.params["limit"]
     if not norm <= limit:
         i.write("g", i["g"] * (limit / norm))
@@ -37,7 +37,7 @@ def clip_by_norm(i: Instruction, counters: Counters) -> None:
 
 @executes("max_norm")
 def max_norm(i: Instruction, counters: Counters) -> None:
-    """Scale the vectors along `size` whose L2 norm is not within the limit down to it."""
+    """Scale down vectors along `size` whose L2 norm exceeds the limit."""
     w, limit = i["w"], i.params["limit"]
     # in units of the largest element: squares of float64 may not fit either
     largest = np.abs(w).max(axis=1, keepdims=True)
@@ -133,7 +133,7 @@ UPDATES: dict[str, Callable[[Array, Array, Slots, Hyper], tuple[Array, Slots]]] 
 }
 
 
-# Where squares enter, a gradient whose square the program's dtype cannot hold counts as 0.
+# In formulas with squares, a gradient whose square overflows the program's dtype counts as 0.
 WITHOUT_SQUARES = frozenset({"sgd", "sgd_momentum", "sgd_nesterov", "lion"})
 
 
@@ -149,7 +149,7 @@ def optimizer(i: Instruction, counters: Counters) -> None:
     p, updated = UPDATES[i.variant](i["p"] - hyper["decay"] * i["p"], g, slots, hyper)
     i.write("p", p)
     if i.variant == "adagrad":
-        # nothing takes away from this sum, so it saturates
+        # this sum never decreases, so it saturates
         updated = [np.minimum(updated[0], 2.0 * limit**2)]
     for index, value in enumerate(updated):
         i.write(f"s{index}", value)

@@ -1,4 +1,4 @@
-"""Functions of the users' own on rows, in plain Python."""
+"""User-defined functions of rows, in plain Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels: one function an op, specialised by dtype and variant, compiled when a program first needs it."""
+"""Kernels: one function per op, specialised by dtype and variant, compiled when a program first needs it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from fastnn.backend.cpu.store import ObjectCode
 from fastnn.formulas.own import find
 from fastnn.program.program import KernelKey
 
-# each module registers its kernels when it is imported
+# each module registers its kernels on import
 MODULES = (
     batch_norms,
     data,
@@ -58,7 +58,7 @@ def build(key: KernelKey) -> ObjectCode:
     Raises
     ------
     ValueError
-        When a function of the user's own cannot be compiled.
+        When a user-defined function cannot be compiled.
     """
     entry, users = KERNELS[key.op], find(key.variant)
     if users is not None:

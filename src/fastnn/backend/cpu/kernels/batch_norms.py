@@ -1,8 +1,9 @@
-"""Kernels that normalise columns: batch normalisation, by the batch's statistics or by moving ones, and gradients.
+"""Kernels that normalise columns: batch normalisation, with the batch's or the moving statistics, and gradients.
 
-Sums over the rows are made of 64 rows at a time in the dtype, and added up in float64. Statistics take two passes: the
-second one sums the distances from the rough mean of the first, and their squares. So neither the number of rows nor an
-offset costs digits. (Float64 sums in every row take twice as many vectors: 128 x 256 rose from 7.7 to 9.6 us.)
+Sums over the rows are computed in the dtype for 64 rows at a time, and added up in float64. Statistics take two
+passes: the second one sums the distances from the rough mean of the first, and their squares. So neither the number of
+rows nor an offset costs precision. (Float64 sums in every row take twice as many vectors: 128 x 256 rose from 7.7 to
+9.6 us.)
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fastnn.program.layout import Flag
 _ACCUMULATE = int(Flag.ACCUMULATE)
 # Wide enough to read whole lines of a row, narrow enough for the sums to stay in the first-level cache.
 _BLOCK = 1024
-# Without sums a block may be wide: 4096 x 4096 in blocks of 512 columns took 1.25 times as long.
+# Without sums a block may be wider: 4096 x 4096 in blocks of 512 columns took 1.25 times as long.
 _WIDE = 4096
 # Rows that are summed in the dtype.
 STRETCH = 64
@@ -137,8 +138,8 @@ def _block_sums(kit: Kit) -> SimpleNamespace:
 def _normalize(kit: Kit) -> Any:
     """Make the function that writes y = (x - mean) rstd gamma + beta for a block of columns.
 
-    The mean is the sum of a centre and of what it lacks, since at a large offset the dtype cannot hold it:
-    y = (x - centre) scale + shift. `scales` holds rstd when it is called; it and `shifts` are on the stack.
+    The mean is the sum of a centre and its rounding error, since at a large offset the dtype is not precise enough:
+    y = (x - centre) scale + shift. `scales` holds rstd at the call; it and `shifts` are on the stack.
     """
     Y, X, GAMMA, BETA, ROWS, COLS = kit.words("y x gamma beta rows cols")
     at, real = kit.at, kit.real
@@ -204,7 +205,7 @@ def batch_norm(kit: Kit, variant: str) -> Callable[..., Any]:
                 lack = sums[j] * share
                 variance = squares[j] * share - lack * lack
                 overflows |= not variance <= most
-                # rounding may leave less than nothing of a constant column
+                # rounding may give a negative variance of a constant column
                 variance = 0.0 if variance < 0.0 else variance
                 lacking[j], scales[j] = real(lack), one / sqrt(real(variance) + added)
                 squares[j] = variance
@@ -269,8 +270,8 @@ def batch_norm_inference(kit: Kit, variant: str) -> Callable[..., Any]:
 def _batch_norm_grad(kit: Kit, *, by_batch: bool) -> Callable[..., Any]:
     """Make the gradient; statistics of the batch depend on x, moving ones do not.
 
-    The sums are made on the stack, a block of columns at a time: where dgamma and dbeta accumulate, dx still needs
-    those of this batch alone.
+    The sums are computed on the stack, a block of columns at a time: if dgamma and dbeta accumulate, dx still needs
+    the sums of this batch alone.
     """
     DX, DGAMMA, DBETA, DY, X = kit.words("dx dgamma dbeta dy x")
     GAMMA, MEAN, RSTD, ROWS, COLS = kit.words("gamma mean rstd rows cols")
@@ -302,7 +303,7 @@ def _batch_norm_grad(kit: Kit, *, by_batch: bool) -> Callable[..., Any]:
                 centre = real(mean[first + j])
                 lack = real(centred(mean[first + j], np.float64(centre))) * rstd[first + j]
                 centres[j], factors[j] = centre, rstd[first + j]
-                # of infinite statistics the centre and rstd alone decide: differences of infinities would be NaN
+                # with infinite statistics only the centre and rstd count: differences of infinities would be NaN
                 lacks[j] = lack if abs(lack) < infinity else zero
             sum_products(dy, x, first, rows, cols, count, centres, lacks, factors, slopes, starts, moments, totals)
             for j in range(count):

@@ -29,7 +29,7 @@ def _gather(kit: Kit, variant: str, target_pointer: Any, convert: Any) -> Callab
 
     @helper
     def copy_checked(n, target, source):
-        # a sum of x - x would be simplified to 0 by the reassociation that kernels allow
+        # LLVM would simplify a sum of x - x to 0, since kernels allow reassociation
         x, bad = source_pointer(source), np.int32(0)
         for j in range(n):
             value = convert(x[j])
@@ -64,7 +64,7 @@ def _gather(kit: Kit, variant: str, target_pointer: Any, convert: Any) -> Callab
         check = floating and flags_of(record) & _CHECK != 0
         first, last = rows_part(r[ROWS], ith, nth)
         if not indexed and r[SIZE0] == 0 and r[ROW_STRIDE] == size * source_itemsize:
-            # rows that follow each other are one long row; one that is not finite is looked for below
+            # consecutive rows are one long row; a value that is not finite is located below
             target, rows = target_pointer(batch + first * size * target_itemsize), last - first
             x = source + (cursor + first) * r[ROW_STRIDE]
             if not check:
@@ -137,7 +137,7 @@ def store(kit: Kit, variant: str) -> Callable[..., Any]:
 
 @kernel("tick")
 def tick(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Advance the counters by one batch, and the training step where the program trains."""
+    """Advance the counters by one batch, and the training step if the program trains."""
     (ROWS,) = kit.words("rows")
 
     def tick(record, context, ith, nth):

@@ -1,4 +1,4 @@
-"""Products and predictions straight from array objects: the checks, and the record or context that they end in."""
+"""Products and predictions directly on array objects: the checks, and the resulting record or context."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _way_number = helper(way_number)
 
 @helper
 def _is_array(array: int, table: int, ndim: int, flags: int) -> bool:
-    """Tell whether an object is an array of so many dimensions with these flags."""
+    """Return whether an object is an array of `ndim` dimensions with these flags."""
     words = int64_pointer(table)
     if int64_pointer(array + words[_TYPE_AT])[0] != words[_NDARRAY]:
         return False
@@ -60,7 +60,7 @@ def _is_array(array: int, table: int, ndim: int, flags: int) -> bool:
 
 @helper
 def _parts(kind: int, m: int, n: int, nanoseconds: int) -> int:
-    """Return the most parts that a product is worth being cut into, as `work.parts` does."""
+    """Return the maximum number of parts that pays for a product, as `work.parts` does."""
     words = int64_pointer(kind)
     units = max((m - 1) // words[_UNIT_M], (n - 1) // words[_UNIT_N]) + 1
     return min(nanoseconds // _PART_NANOSECONDS, units, MOST_PARTS)
@@ -68,9 +68,9 @@ def _parts(kind: int, m: int, n: int, nanoseconds: int) -> int:
 
 @helper
 def _together(table: int, nanoseconds: int) -> int:
-    """Return 1 where the team takes part in a product that can be shared, 0 where it does not, -1 to ask Python.
+    """Return 1 if the team takes part in a product that can be shared, 0 if it does not, -1 to call Python first.
 
-    Python makes the team, and keeps its workers off the master's processor. Workers that sleep are woken for long
+    Python makes the team, and keeps its workers off the master's processor. Sleeping workers are woken for long
     products, or for a short one after several that ran alone.
     """
     words = int64_pointer(table)
@@ -89,10 +89,10 @@ def _together(table: int, nanoseconds: int) -> int:
 
 @kernel("direct_matmul", arguments=4, returns=True)
 def direct_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Write the record and context of the product that a call asks for; return 1, or 0 where it is not a plain one.
+    """Write the record and context of a call's product; return 1, or 0 if it is not a plain product.
 
     The arguments: addresses of the call's arguments (a, b, out, transpose_a, transpose_b; the caller holds the GIL),
-    their number, a zeroed frame, and the table, both as `direct_layout` says.
+    their number, a zeroed frame, and the table, both laid out as in `direct_layout`.
     """
     c_operand, a_operand, b_operand = _OPERANDS
 
@@ -156,7 +156,7 @@ def direct_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
             left_over = words[_SCRATCHES]
             if left_over == 0:
                 return 0
-            # given back when the product is done; the GIL keeps others away here and there
+            # returned after the product; the GIL protects it here and there
             context[_SCRATCH] = words[_SCRATCHES + left_over]
             words[_SCRATCHES] = left_over - 1
         for word in range(OPERANDS_AT, DIMS_AT):
@@ -174,7 +174,7 @@ def direct_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
 
 @kernel("direct_end", arguments=2)
 def direct_end(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Give the scratch memory of a product back; the caller holds the GIL again."""
+    """Return the scratch memory of a product; the caller holds the GIL again."""
 
     def direct_end(frame, table):
         words, context = int64_pointer(table), int64_pointer(frame + RECORD_WORDS * 8)
@@ -192,7 +192,7 @@ def direct_end(kit: Kit, variant: str) -> Callable[..., Any]:
 
 @kernel("direct_rows", arguments=3, returns=True)
 def direct_rows(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Let a context read the rows of an array, from the first on; return 1, or 0 where the array is another one.
+    """Set up a context to read the rows of an array, from the first on; return 1, or 0 if the array does not fit.
 
     The arguments: the addresses of the call's arguments (x; the caller holds the GIL), their number, and a table.
     """

@@ -27,11 +27,11 @@ def _formulas(kit: Kit, variant: str) -> tuple[Any, Any]:
 
 
 def _block(kit: Kit, variant: str) -> tuple[int, int]:
-    """Return how many elements to copy at a time where a formula works in place (0: none), and their bytes.
+    """Return the number of elements to copy at a time if a formula works in place (0: none), and their bytes.
 
-    Of a loop that stores a select of what it has loaded from there, LLVM makes masked stores, which are slow on AMD's
-    processors: relu took 0.52 ns an element on Zen 3, with the copy 0.14. Other formulas lose by the copy (tanh 0.95
-    to 1.28 ns).
+    If a loop stores a select of values loaded from the same place, LLVM uses masked stores, which are slow on AMD's
+    processors: relu took 0.52 ns per element on Zen 3, with the copy 0.14. Other formulas are slower with the copy
+    (tanh 0.95 to 1.28 ns).
     """
     block = 256 if variant in ("relu", "relu6", "leaky_relu", "elu") else 0
     return block, max(block, 1) * kit.itemsize
@@ -47,7 +47,7 @@ def map_forward(kit: Kit, variant: str) -> Callable[..., Any]:
     def map_forward(y_at, x_at, saved_at, n, params_at):
         y, x, params = reals(y_at), reals(x_at), float64_pointer(params_at)
         a, b = real(params[0]), real(params[1])
-        # a loop of its own in place: with two pointers the vector body is skipped when they are equal (10x slower)
+        # a separate loop for in-place calls: with two equal pointers the vector body is skipped (10x slower)
         if y_at == x_at and block == 0:
             for i in range(n):
                 y[i] = forward(y[i], a, b)

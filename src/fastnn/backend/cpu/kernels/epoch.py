@@ -1,7 +1,7 @@
-"""Whole epochs in one call: rows shuffled, then programs run one after the other.
+"""Whole epochs in one call: rows are shuffled, then programs run one after another.
 
-The shuffle gives the bits of NumPy's `Generator(PCG64(seed)).permutation(n)`, which takes 35 µs for 1437 rows, with the
-GIL held for most of them; here it takes 9 µs, without the GIL.
+The shuffle gives the bits of NumPy's `Generator(PCG64(seed)).permutation(n)`, which takes 35 µs for 1437 rows, mostly
+with the GIL; here it takes 9 µs, without the GIL.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ uint32_pointer, uint64_pointer = SOURCE_POINTERS["uint32"], SOURCE_POINTERS["uin
 
 _ZERO, _ONE, _LOW = np.uint64(0), np.uint64(1), np.uint64(0xFFFFFFFF)
 _16, _32, _58, _63, _64 = (np.uint64(bits) for bits in (16, 32, 58, 63, 64))
-# O'Neill 2015, "Developing a seed_seq alternative", as numpy.random.SeedSequence has it
+# O'Neill 2015, "Developing a seed_seq alternative", as in numpy.random.SeedSequence
 _INIT_A, _MULT_A, _INIT_B, _MULT_B = (np.uint64(c) for c in (0x43B0D7E5, 0x931E8875, 0x8B51F9DD, 0x58F38DED))
 _MIX_L, _MIX_R = np.uint64(0xCA01F9DD), np.uint64(0x4973F715)
 _POOL, _KEY_WORDS = 4, 8
@@ -106,7 +106,7 @@ def output(high: np.uint64, low: np.uint64) -> np.uint64:
 
 @helper
 def shuffle(key: int, out: int, n: int) -> None:
-    """Write the numbers below n in the order that a key decides."""
+    """Write the numbers below n in the order determined by a key."""
     order = int64_pointer(out)
     memory = stack_bytes(32)
     seed = uint64_pointer(memory)
@@ -144,11 +144,11 @@ def shuffle(key: int, out: int, n: int) -> None:
 
 @kernel("epoch", arguments=2, returns=True)
 def epoch(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Train some epochs, and return how many steps were finished.
+    """Train some epochs, and return the number of finished steps.
 
     The table holds the number of rows (0: nothing is shuffled), the number of programs, and the number of epochs;
-    for each program the address of its records, their number, and its steps in an epoch; and for each epoch the address
-    of a 256-bit key, the address that the order goes to, and that of accumulators.
+    for each program the address of its records, their number, and its steps per epoch; and for each epoch the address
+    of a 256-bit key, the address for the order, and that of accumulators.
     """
 
     def epoch(table, context):

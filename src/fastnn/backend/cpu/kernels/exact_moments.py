@@ -1,4 +1,4 @@
-"""Mean and deviation of one row or column in float64, for the few whose squares do not fit into the dtype."""
+"""Mean and deviation of one row or column in float64, for the few whose squares overflow the dtype."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fastnn.backend.cpu.options import formula, helper
 def centred(x, mean):
     """Return x - mean.
 
-    A function of its own: where differences are summed and sums may be reassociated, LLVM would otherwise sum x and
-    subtract a multiple of the mean, which cancels.
+    A separate function: with reassociation LLVM would otherwise turn a sum of differences into the sum of x minus a
+    multiple of the mean, which cancels.
     """
     return x - mean
 
@@ -32,7 +32,7 @@ def moment_functions(kit: Kit) -> SimpleNamespace:
 
     @helper
     def exact_moments(x, start, count, stride, epsilon):
-        # divided by the largest: squares of float64 would not fit either
+        # divided by the largest: the squares would overflow float64, too
         largest = 0.0
         for i in range(count):
             size = abs(np.float64(x[start + i * stride]))

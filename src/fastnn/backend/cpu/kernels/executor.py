@@ -1,4 +1,4 @@
-"""The executor: the one loop that runs programs, N steps without touching Python."""
+"""The executor: the loop that runs programs, N steps without Python."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def run_in_turn(record: int, context: int, nth: int) -> None:
 
 @kernel("run", arguments=6, returns=True)
 def run(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Run `count` records `steps` times and return how many steps were finished.
+    """Run `count` records `steps` times and return the number of finished steps.
 
-    With a team, `nth` is the number of threads, and each record is cut into as many parts as pay, at most one for
-    each. (Two for each even out what threads take, but made a training step of 784-256-128-10 on two threads slower,
+    With a team, `nth` is the number of threads, and each record is cut into as many parts as pay, at most one per
+    thread. (Two per thread balance the load, but made a training step of 784-256-128-10 on two threads slower,
     1.33 instead of 1.11 ms, because every part of a matrix product packs the other matrix.) Without a team (0), or
-    when another run has it, the calling thread works alone, on `nth` parts of every record in turn (1 when the team
+    if another run has it, the calling thread works alone, on `nth` parts of every record one by one (1 if the team
     is taken). The results do not depend on any of this. A record that sets the context's status stops the program
     there.
     """
@@ -59,7 +59,7 @@ def run(kit: Kit, variant: str) -> Callable[..., Any]:
                     else:
                         run_together(team, record, context, parts)
                         if counters[_STATUS] != _RUNNING and counters[_STATUS] != _RAISED:
-                            # once more in order, so that the row that is named is the first (gathering can be repeated)
+                            # once more in order, so that the error names the first row (gathering can be repeated)
                             counters[_STATUS] = _RUNNING
                             run_in_turn(record, context, 1)
                 if counters[_STATUS] != _RUNNING:

@@ -1,4 +1,4 @@
-"""A frozen network on rows of the caller's: its records, patched for their number, on memory of the caller's."""
+"""A frozen network on the caller's rows: its records, patched for the number of rows, in the caller's memory."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _MANY_AT, _MANY_COUNT, _MANY_ARENA = int(Word.MANY_AT), int(Word.MANY_COUNT), in
 _PATCHES_AT, _PATCHES_COUNT = int(Word.PATCHES_AT), int(Word.PATCHES_COUNT)
 _WAYS_AT, _WAYS_COUNT = int(Word.WAYS_AT), int(Word.WAYS_COUNT)
 _SCALES_AT, _SCALES_COUNT, _LOSS_WEIGHT = int(Word.SCALES_AT), int(Word.SCALES_COUNT), int(Word.LOSS_WEIGHT)
-# products are never blocked, which needs more memory than a caller would give: the results are the same bits
+# products are never blocked, which would need more memory from the caller; the results are the same bits
 _NEVER = 1 << 62
 
 DONE, RAISED, PARAMETERS, INPUT, OUTPUT, WORKSPACE, MEMORY, GRADIENT = (
@@ -80,7 +80,7 @@ def aligned(address: int) -> int:
 
 @helper
 def patch(code: int, records: int, rows: int) -> None:
-    """Write the records for so many rows."""
+    """Write the records for `rows` rows."""
     words, target = int64_pointer(code), int64_pointer(records)
     source = int64_pointer(code + words[_MANY_AT] * 8)
     for index in range(words[_MANY_COUNT] * RECORD_WORDS):
@@ -106,7 +106,7 @@ def patch(code: int, records: int, rows: int) -> None:
 
 @helper
 def run_records(records: int, count: int, context: int) -> None:
-    """Run records until one raises, as a user's function may."""
+    """Run records until one raises, as a user-defined function may."""
     status = int64_pointer(context)
     for index in range(count):
         if status[_STATUS] == 0:
@@ -115,7 +115,7 @@ def run_records(records: int, count: int, context: int) -> None:
 
 @helper
 def rows_in(code: int, ndim: int, shape: int, ndim_word: int, shape_word: int) -> int:
-    """Return how many samples an array of a shape holds, -1 where it is no array of samples."""
+    """Return the number of samples in an array of a shape, -1 if it is not an array of samples."""
     words, sizes = int64_pointer(code), int64_pointer(shape)
     skip = ndim - words[ndim_word]
     if skip != 0 and skip != 1:
@@ -128,7 +128,7 @@ def rows_in(code: int, ndim: int, shape: int, ndim_word: int, shape_word: int) -
 
 @helper
 def _samples(code: int, count: int, x_shape: int, x_ndim: int, out_shape: int, out_ndim: int) -> int:
-    """Return how many samples x and out hold, or what is wrong as the negative of an `Outcome`."""
+    """Return the number of samples in x and out, or an error as the negative of an `Outcome`."""
     words = int64_pointer(code)
     if count != words[_PARAMETER_COUNT]:
         return -PARAMETERS
@@ -142,7 +142,7 @@ def _samples(code: int, count: int, x_shape: int, x_ndim: int, out_shape: int, o
 
 @helper
 def _compute(code: int, parameters: int, records: int, x: int, y: int, dx: int, n: int, stack: int) -> int:
-    """Compute n rows with a workspace from `records` on; one row's values may be on the stack."""
+    """Compute n rows with a workspace that starts at `records`; one row's values may be on the stack."""
     words = int64_pointer(code)
     context = stack_bytes(_CONTEXT_BYTES)
     context_words = int64_pointer(context)
@@ -178,7 +178,7 @@ def _copy(target: int, source: int, nbytes: int) -> None:
 
 @helper
 def _any_subnormal(values: int, nbytes: int, itemsize: int) -> bool:
-    """Look for subnormal numbers: the register says nothing of results that are exact."""
+    """Return whether there are subnormal numbers: the register does not report exact results."""
     found = 0
     if itemsize == 4:
         singles = int32_pointer(values)
@@ -197,7 +197,7 @@ def _any_subnormal(values: int, nbytes: int, itemsize: int) -> bool:
 def _settle(
     code: int, parameters: int, work: int, work_bytes: int, x: int, y: int, dx: int, n: int, out: int, out_bytes: int
 ) -> int:
-    """Compute n checked rows; what is read and shares memory with the results at `out` is copied first."""
+    """Compute n checked rows; inputs that share memory with the results at `out` are copied first."""
     words = int64_pointer(code)
     needed = _workspace_bytes(words[_MANY_COUNT], words[_MANY_ARENA], words[_ONE_ARENA], n)
     if work != 0 and work_bytes < needed:
@@ -220,7 +220,7 @@ def _settle(
         if work == 0:
             work = memory + x_copied + y_copied
     stack, records = stack_bytes(STACK_BYTES), aligned(work)
-    # one row takes little more than what it takes to exchange the mode
+    # one row takes little longer than switching the mode
     plain = n == 1 and is_plain()
     status = _compute(code, parameters, records, x, y, dx, n, stack) if plain else 0
     if not (plain and is_plain()) or _any_subnormal(out, out_bytes, words[_ITEM_BYTES]):
@@ -237,7 +237,7 @@ def run_frozen(kit: Kit, variant: str) -> Callable[..., Any]:
     """Check a call of a frozen network, and compute it; return an `Outcome`.
 
     The arguments: address of the code; of the parameters, and their number; of a workspace, and its bytes (both 0
-    without one: what is needed is allocated); of x, of its shape, and its number of dimensions; and those of
+    without one: then memory is allocated); of x, of its shape, and its number of dimensions; and those of
     out. Both arrays are contiguous and of the network's dtype; the code belongs to this process.
     """
 
@@ -255,7 +255,7 @@ def run_frozen(kit: Kit, variant: str) -> Callable[..., Any]:
 def run_frozen_gradient(kit: Kit, variant: str) -> Callable[..., Any]:
     """Check a call of a frozen network's gradient, and compute dx = seed dy/dx; return an `Outcome`.
 
-    The arguments are those of `run_frozen`, with the seed in the place of out, and then dx, its shape and its number
+    The arguments are those of `run_frozen`, with the seed instead of out, and then dx, its shape and its number
     of dimensions.
     """
 

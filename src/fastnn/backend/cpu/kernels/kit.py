@@ -1,4 +1,4 @@
-"""What kernel factories are given: record words by name, typed pointers, formulas, and the slice of the work."""
+"""The argument of kernel factories: record words by name, typed pointers, formulas, and slices of the work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Factory = Callable[["Kit", str], Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Entry:
-    """A kernel factory and the convention of what it makes."""
+    """A kernel factory and the calling convention of its functions."""
 
     factory: Factory
     arguments: int
@@ -37,7 +37,7 @@ KERNELS: dict[str, Entry] = {}
 
 
 def kernel(*ops: str, arguments: int = 4, returns: bool = False) -> Callable[[Factory], Factory]:
-    """Register the factory of the kernels of one or several ops: (record, context, ith, nth) unless said otherwise."""
+    """Register the factory of the kernels of one or several ops: (record, context, ith, nth) by default."""
 
     def register(factory: Factory) -> Factory:
         for op in ops:
@@ -49,7 +49,7 @@ def kernel(*ops: str, arguments: int = 4, returns: bool = False) -> Callable[[Fa
 
 @helper
 def part(n: int, ith: int, nth: int) -> tuple[int, int]:
-    """Return the slice of n elements that part `ith` of `nth` works on.
+    """Return the slice of n elements for part `ith` of `nth`.
 
     Slices start at multiples of 64 elements, so that an element is computed by the same instructions (vector
     body or scalar remainder) however many parts there are.
@@ -62,7 +62,7 @@ def part(n: int, ith: int, nth: int) -> tuple[int, int]:
 
 @helper
 def rows_part(n: int, ith: int, nth: int) -> tuple[int, int]:
-    """Return the slice of n rows that part `ith` of `nth` works on."""
+    """Return the slice of n rows for part `ith` of `nth`."""
     if nth == 1:
         return 0, n
     return n * ith // nth, n * (ith + 1) // nth
@@ -70,13 +70,13 @@ def rows_part(n: int, ith: int, nth: int) -> tuple[int, int]:
 
 @helper
 def has(record: int, word: int) -> bool:
-    """Tell whether a record has an optional operand."""
+    """Return whether a record has an optional operand."""
     return int64_pointer(record)[word] >= 0
 
 
 @helper
 def note_raised(record: int, context: int) -> None:
-    """End a program because a record's kernel has raised, as a user's function may."""
+    """End a program because a record's kernel has raised, as a user-defined function may."""
     words = int64_pointer(context)
     words[_DETAIL] = record
     words[_STATUS] = _RAISED
@@ -84,34 +84,34 @@ def note_raised(record: int, context: int) -> None:
 
 @helper
 def apply_map(record: int, context: int, out: int, x: int, saved: int, n: int) -> None:
-    """Apply a record's mapped function to n elements; one that raises, as a user's may, ends the program."""
+    """Apply a record's mapped function to n elements; if it raises, as a user-defined one may, the program ends."""
     if call_map(int64_pointer(record)[MAP_WORD], context, out, x, saved, n, record + _PARAMS_BYTES) != 0:
         note_raised(record, context)
 
 
 @helper
 def given(record: int, context: int, word: int) -> bool:
-    """Tell whether a record has an optional operand, and the context a buffer for it."""
+    """Return whether a record has an optional operand, and the context a buffer for it."""
     operand = int64_pointer(record)[word]
     return operand >= 0 and int64_pointer(context)[operand >> OFFSET_BITS] != 0
 
 
 @helper
 def address(record: int, context: int, word: int) -> int:
-    """Return the address of an operand that the record has."""
+    """Return the address of an operand that exists in the record."""
     operand = int64_pointer(record)[word]
     return int64_pointer(context)[operand >> OFFSET_BITS] + (operand & OFFSET_MASK)
 
 
 @helper
 def overlap(first: int, first_bytes: int, second: int, second_bytes: int) -> bool:
-    """Tell whether two stretches of memory share bytes."""
+    """Return whether two memory ranges share bytes."""
     return first < second + second_bytes and second < first + first_bytes
 
 
 @helper
 def flags_of(record: int) -> int:
-    """Return the flags word; the engine writes more than flags into it, so only single bits are to be read."""
+    """Return the flags word; the engine also stores the number of parts in it, so read only single bits."""
     return int64_pointer(record)[2]
 
 
@@ -139,7 +139,7 @@ class Kit:
     Attributes
     ----------
     real : type
-        np.float32 or np.float64; constants are written `real(2.0)`, or the arithmetic becomes float64.
+        np.float32 or np.float64; constants are written `real(2.0)`, otherwise the arithmetic becomes float64.
     reals, at : jitted functions
         Pointers to reals from an address, and from (record, context, word of an operand).
     math : namespace
@@ -161,7 +161,7 @@ class Kit:
 
     @property
     def users(self) -> Callable[[Any], Any]:
-        """What compiles scalar functions of users."""
+        """The compiler of users' scalar functions."""
         return single if self.dtype == "float32" else users
 
     def words(self, names: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""A learner on rows of the caller's: what is given is checked, then comes a training step, or a part of one."""
+"""A learner on the caller's rows: checks of the arguments, then a training step or a part of one."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ _adam, _nadam, _momentum, _unbiased = (
 
 @helper
 def _finite(values: int, count: int, itemsize: int) -> bool:
-    """Tell whether numbers are neither NaN nor infinite."""
+    """Return whether numbers are neither NaN nor infinite."""
     bad = 0
     if itemsize == 4:
         singles = int32_pointer(values)
@@ -115,9 +115,9 @@ def real_at(values: int, index: int, itemsize: int) -> float:
 
 @helper
 def first_refused(code: int, y: int, n: int) -> int:
-    """Return the index of the first target of n rows that the loss does not take, -1 where it takes all.
+    """Return the index of the first target of n rows that the loss does not accept, -1 if it accepts all.
 
-    Kernels read the scores that labels name. Of a row whose sum is refused it is the last one.
+    Kernels read the scores at the labels' indices. For a row whose sum is wrong it is the last index of the row.
     """
     words, numbers = int64_pointer(code), float64_pointer(code)
     count, columns = n * words[TARGET_BYTES] // 8, words[COLUMNS]
@@ -155,7 +155,7 @@ def first_refused(code: int, y: int, n: int) -> int:
 
 @helper
 def _fits(code: int, shape: int, ndim: int, batched: int, n: int) -> bool:
-    """Tell whether targets have the shape of those of n samples; a last axis of length 1 may be missing."""
+    """Return whether targets have the shape for n samples; a last axis of length 1 may be missing."""
     words, sizes = int64_pointer(code), int64_pointer(shape)
     axes = words[TARGET_NDIM]
     if ndim - batched == axes - 1 and axes > 0 and words[TARGET_SHAPE + axes - 1] == 1:
@@ -173,7 +173,7 @@ def _rows_given(
     code: int, labels: int, x: int, x_shape: int, x_ndim: int, y: int, y_shape: int, y_ndim: int, weights: int,
     weights_shape: int, weights_ndim: int,
 ) -> int:  # fmt: skip
-    """Return how many samples are given, or what is wrong as the negative of an `Outcome`."""
+    """Return the number of given samples, or an error as the negative of an `Outcome`."""
     words = int64_pointer(code)
     n, itemsize = rows_in(code, x_ndim, x_shape, INPUT_NDIM, INPUT_SHAPE), words[ITEM_BYTES]
     batched = x_ndim - words[INPUT_NDIM]
@@ -196,7 +196,7 @@ def _rows_given(
 
 @exact
 def _next_row(code: int, progress: int) -> None:
-    """Write the hyper row of the step that is to come, in the bits that `Optimizer.hyper_rows` gives."""
+    """Write the hyper row of the next step, with the bits of `Optimizer.hyper_rows`."""
     words, counters, p = int64_pointer(code), int64_pointer(progress), float64_pointer(progress)
     kind = words[CORRECTION]
     if kind == _ADAM:
@@ -210,7 +210,7 @@ def _next_row(code: int, progress: int) -> None:
         p[PRODUCT] *= now
         p[UNIT_ROW + _STEP_COLUMN], p[UNIT_ROW + _STEP_G_COLUMN] = _nadam(now, following, p[PRODUCT])
         p[UNIT_ROW + _V_COLUMN] = _unbiased(p[POWER_2])
-    elif kind == _COUNT:  # the first column behind the rates
+    elif kind == _COUNT:  # the first column after the rates
         p[UNIT_ROW + words[RATES]] = counters[AT_OPTIMIZER_STEP] + 1.0
     rate = p[RATE] if counters[CONSTANT] != 0 else p[RATES_AT + counters[AT_OPTIMIZER_STEP]]
     for column in range(HYPER_COLUMNS):
@@ -219,7 +219,7 @@ def _next_row(code: int, progress: int) -> None:
 
 @exact
 def _loss(code: int, totals: int, n: int) -> float:
-    """Return the mean loss of n samples, in the bits of `Objective.loss`."""
+    """Return the mean loss of n samples, with the bits of `Objective.loss`."""
     words, sums = int64_pointer(code), float64_pointer(totals)
     at = words[LOSS_AT]
     weight = float64_pointer(code)[LOSS_WEIGHT]
@@ -266,9 +266,9 @@ def run_learner(kit: Kit, variant: str) -> Callable[..., Any]:
     """Check a training step, and take it; returns an `Outcome`.
 
     The arguments: address of the code; of the parameters, and their number; of the state (gradients, then the
-    optimizer's slots), and how many numbers it has; of the progress, and its words; of a workspace, and its bytes (both
-    0 without one); the parts of the step that are wanted; where the loss goes; whether y are labels; then address,
-    shape and number of dimensions of x, of y, and of the weights of samples (all 0 without).
+    optimizer's slots), and its number of elements; of the progress, and its words; of a workspace, and its bytes (both
+    0 without one); the parts of the step to do; the address for the loss; whether y holds labels; then address,
+    shape and number of dimensions of x, of y, and of the sample weights (all 0 without).
     """
 
     def run_learner(

@@ -39,7 +39,7 @@ def loss(kit: Kit, variant: str) -> Callable[..., Any]:
         a, b = real(params[PARAM_A]), real(params[PARAM_B])
         factor = real(params[ROW_FACTOR])
         scale = real(params[SCALE] * params[ROW_FACTOR])
-        # parts of 64 rows: each element is then computed by the same instructions however many parts there are
+        # parts of 64 rows: then each element is computed by the same instructions, whatever the number of parts
         first, last = part(r[ROWS], ith, nth)
         row_loss, x, target = (
             at(record, context, ROW_LOSS),
@@ -66,7 +66,7 @@ def loss(kit: Kit, variant: str) -> Callable[..., Any]:
                 total += value(x[i + j], target[i + j], a, b)
             row_loss[row] = total * factor
         if trains:
-            # over all rows at once: a loop over ten columns would be scalar code
+            # over all rows at once: a loop over ten columns would not be vectorised
             for i in range(first * cols, last * cols):
                 dx[i] = weigh(scale, gradient(x[i], target[i], a, b))
             if weighted:
@@ -107,7 +107,7 @@ def _targets(kit: Kit) -> Any:
 
 @kernel("cross_entropy", "cross_entropy_labels")
 def cross_entropy(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Make -sum(t log p) on probabilities clipped to [1e-7, 1 - 1e-7], so that log 0 costs much but finitely."""
+    """Make -sum(t log p) on probabilities clipped to [1e-7, 1 - 1e-7], so that log 0 gives a finite loss."""
     ROW_LOSS, DX, X, WEIGHT = kit.words("row_loss dx x weight")
     ROWS, COLS, PER_SAMPLE, SCALE, SMOOTHING = kit.words("rows cols per_sample scale label_smoothing")
     at, real, log = kit.at, kit.real, kit.math.log
@@ -199,7 +199,7 @@ def cross_entropy_logits(kit: Kit, variant: str) -> Callable[..., Any]:
                         u[k] = zero
                     for lane in range(count):
                         label = labels[row + lane]
-                        # labels are checked before a run, but the user's own array may be changed during it
+                        # labels are checked before a run, but the user may change the array during it
                         if 0 <= label < cols:
                             u[LANES * label + lane] = one
                 else:
@@ -215,7 +215,7 @@ def cross_entropy_logits(kit: Kit, variant: str) -> Callable[..., Any]:
                         u[k], t[k] = share, e
                         totals[lane] += e
                         masses[lane] += share
-                        # 0 times an infinite logit is not NaN here: a class of no weight costs nothing
+                        # 0 times an infinite logit is not NaN here: a class of weight 0 costs nothing
                         dots[lane] += share * d if share != zero else zero
                 for lane in range(lanes):
                     dots[lane] = masses[lane] * log(totals[lane]) - dots[lane]
@@ -234,7 +234,7 @@ def cross_entropy_logits(kit: Kit, variant: str) -> Callable[..., Any]:
                             t[k] = weigh(totals[lane], t[k] * masses[lane] - u[k])
                     store(block, row, last, cols, address(record, context, DX), lanes)
             return
-        # a row at a time; the terms of a label are made apart from those of its row
+        # a row at a time; the label's terms are computed separately from those of its row
         for row in range(first, last):
             i = row * cols
             largest = row_max(x_at + i * itemsize, cols)
@@ -252,7 +252,7 @@ def cross_entropy_logits(kit: Kit, variant: str) -> Callable[..., Any]:
                     for j in range(cols):
                         dot += x[i + j] - largest
                     dot *= base
-                # labels are checked before a run, but the user's own array may be changed during it
+                # labels are checked before a run, but the user may change the array during it
                 if 0 <= label < cols and keep != zero:
                     hot = label
                     mass += keep

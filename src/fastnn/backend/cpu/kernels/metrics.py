@@ -1,6 +1,6 @@
 """Metric kernels: each adds a batch to float64 accumulators, in row order and in one part.
 
-The arithmetic is that of `fastnn.metrics.accumulators`, which says what each accumulator holds.
+The arithmetic is that of `fastnn.metrics.accumulators`, which describes each accumulator.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _row_functions(kit: Kit) -> tuple[Any, Any]:
     def label_of(record, context, row, cols):
         if has(record, LABELS):
             label = int64_pointer(address(record, context, LABELS))[row]
-            # labels are checked before a run, but the user's own array may be changed during it
+            # labels are checked before a run, but the user may change the array during it
             return label if 0 <= label < cols else 0
         target = at(record, context, TARGET)
         if cols == 1:
@@ -186,7 +186,7 @@ def regression_sums(kit: Kit, variant: str) -> Callable[..., Any]:
                     total[9 * cols + j] = np.float64(target[first * cols + j])
             for row in range(first, rows):
                 weight = weight_of(record, context, row)
-                # a row of weight 0 may hold anything, also infinity
+                # a row of weight 0 may hold any value, even infinity
                 for j in range(cols if weight != 0.0 else 0):
                     i = row * cols + j
                     p, y = np.float64(x[i]) - total[8 * cols + j], np.float64(target[i]) - total[9 * cols + j]

@@ -1,7 +1,7 @@
 """Kernels that normalise rows: layer normalisation and its gradients.
 
 Statistics take two passes: the second one sums the distances from the rough mean of the first, and their squares, so an
-offset costs no digits. Sums of long rows are made of stretches, and added up in float64.
+offset costs no precision. Long rows are summed in stretches, which are added up in float64.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fastnn.backend.cpu.options import helper, inlined
 from fastnn.program.layout import Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)
-# elements that are summed in the dtype, in 16 or more sums side by side
+# elements that are summed in the dtype, in 16 or more parallel sums
 _STRETCH = 2048
 # Wide enough to read whole lines of a row, narrow enough for the sums to stay in the first-level cache.
 _BLOCK = 1024
@@ -27,9 +27,9 @@ _ROWS = 64
 
 
 def _split(kit: Kit) -> Any:
-    """Make the function that rounds the means of `count` rows to centres, and says what these lack of the normalised x.
+    """Make the function that rounds the means of `count` rows to centres, and returns the error in the normalised x.
 
-    For many rows at once: of one row after the other the conversions took as long as the sums over 64 columns.
+    For many rows at once: row by row the conversions took as long as the sums over 64 columns.
     """
     real, zero, infinity = kit.real, kit.real(0.0), kit.real(np.inf)
 
@@ -38,7 +38,7 @@ def _split(kit: Kit) -> Any:
         for i in range(count):
             mean, centre = means[row + i], real(means[row + i])
             lack = real(centred(mean, np.float64(centre))) * rstds[row + i]
-            # of infinite statistics the centre and rstd alone decide: differences of infinities would be NaN
+            # with infinite statistics only the centre and rstd count: differences of infinities would be NaN
             centres[i], lacks[i] = centre, lack if abs(lack) < infinity else zero
 
     return split
@@ -119,7 +119,7 @@ def layer_norm(kit: Kit, variant: str) -> Callable[..., Any]:
             if not variance <= most:
                 exact_row(record, context, row)
                 continue
-            # rounding may leave less than nothing of a constant row
+            # rounding may give a negative variance of a constant row
             rstd = one / sqrt((zero if variance < zero else variance) + epsilon)
             means[row], rstds[row] = np.float64(centre) + np.float64(lack), rstd
             start = -lack * rstd

@@ -1,4 +1,4 @@
-"""Kernels behind the backward pass: penalties, clipping, optimizer steps, constraints."""
+"""Kernels after the backward pass: penalties, clipping, optimizer steps, constraints."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def sum_squares(kit: Kit, variant: str) -> Callable[..., Any]:
 
 @kernel("clip_by_norm")
 def clip_by_norm(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Scale a gradient by limit / norm when its norm, the root of the total, is above the limit."""
+    """Scale a gradient by limit / norm if its norm, the root of the total, exceeds the limit."""
     G, TOTAL, N, LIMIT = kit.words("g total n limit")
     at, real, tiny = kit.at, kit.real, np.float64(np.finfo(kit.real).tiny)
 
@@ -150,13 +150,13 @@ def clip_by_norm(kit: Kit, variant: str) -> Callable[..., Any]:
 
 @kernel("max_norm")
 def max_norm(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Scale every vector along `size` whose L2 norm is above the limit down to it; the norm is summed in float64."""
+    """Scale down every vector along `size` whose L2 norm exceeds the limit; the norm is summed in float64."""
     W, OUTER, SIZE, INNER, LIMIT = kit.words("w outer size inner limit")
     at, real = kit.at, kit.real
 
     @helper
     def scaled_norm(w, start, size, inner):
-        """Return the norm in units of the largest element, whose squares float64 cannot hold, and that element."""
+        """Return the norm in units of the largest element, since its square may overflow float64, and that element."""
         largest, square = 0.0, 0.0
         for k in range(size):
             value = abs(np.float64(w[start + k * inner]))

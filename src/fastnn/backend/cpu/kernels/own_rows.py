@@ -1,4 +1,4 @@
-"""Functions of the users' own on arrays: one row after the other."""
+"""User-defined functions of arrays, row by row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STRETCH = 64
 
 @kernel("row_function")
 def row_function(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Have a user's function fill every row of y from the row of x. Not cut: nobody knows how long it takes."""
+    """Fill every row of y from the row of x with a user-defined function. Runs as one part: its cost is unknown."""
     Y, X, W, ROWS, COLS, UNITS = kit.words("y x w rows cols units")
     users = own.find(variant)
     assert users is not None
@@ -48,9 +48,9 @@ def row_function(kit: Kit, variant: str) -> Callable[..., Any]:
 
 @kernel("row_function_grad")
 def row_function_grad(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Have a user's gradient fill every row of dx, and add to dw, from the rows of dy and x.
+    """Fill every row of dx, and add to dw, from the rows of dy and x with a user-defined gradient.
 
-    What stretches of rows add to dw is added up in float64.
+    The sums for dw over stretches of rows are added up in float64.
     """
     DX, DW, DY, X, W, ROWS, COLS, UNITS = kit.words("dx dw dy x w rows cols units")
     users = own.find(variant)
@@ -74,7 +74,7 @@ def row_function_grad(kit: Kit, variant: str) -> Callable[..., Any]:
             cols, units = r[COLS], r[UNITS]
             x, dy, dx = address(record, context, X), address(record, context, DY), address(record, context, DX)
             w = carray(reals(address(record, context, W) if has(record, W) else x), shape)
-            # without weights, or where nobody wants their gradient, it goes nowhere
+            # without weights, or if their gradient is not needed, it is discarded
             dw = carray(reals(address(record, context, DW)), shape) if has(record, DW) else np.zeros(shape, real)
             if flags_of(record) & _ACCUMULATE == 0:
                 dw[:] = zero

@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.backend.cpu.intrinsics import SOURCE_POINTERS
 from fastnn.backend.cpu.options import helper
 
-# Random words come in groups of 64, the unit in which kernels are cut into parts.
+# Random words come in groups of 64, the unit of a kernel's parts.
 GROUP, BLOCKS, WORDS_BYTES = 64, 16, 256
 uint32_pointer = SOURCE_POINTERS["uint32"]
 
@@ -41,8 +41,8 @@ def philox(block: int, node: int, step: int, seed: int) -> tuple[np.uint32, np.u
 def fill_group(group: int, node: int, step: int, seed: int, buffer: int) -> None:
     """Write the random words of the 64 elements of a group to a buffer.
 
-    Element 16 j + b of the group takes word j of block 16 group + b: lanes of neighbouring blocks lie side by
-    side, so the loop vectorises (0.4 ns a word; four words of one block side by side took 2.3 ns).
+    Element 16 j + b of the group takes word j of block 16 group + b: neighbouring blocks are in neighbouring
+    lanes, so the loop vectorises (0.4 ns per word; with the four words of a block as neighbours it took 2.3 ns).
     """
     words = uint32_pointer(buffer)
     for b in range(BLOCKS):

@@ -17,7 +17,7 @@ from fastnn.backend.cpu.tile import make_row_update
 from fastnn.program.layout import Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)
-# Rows that are summed in the dtype, and elements of a single column, which are summed in 16 or more sums side by side.
+# Rows that are summed in the dtype, and elements of a single column, which has 16 or more parallel sums.
 _STRETCH, _COLUMN = 64, 2048
 
 
@@ -26,7 +26,7 @@ def row_functions(kit: Kit) -> tuple[Any, Any, Any]:
 
     `exp_sum_ahead` does the same and returns the maximum of the row at another address as well.
 
-    A NaN anywhere in a row reaches the sum, even where the maximum missed it.
+    A NaN anywhere in a row reaches the sum, even if the maximum missed it.
     """
     exp_weight, real = kit.math.exp_weight, kit.real
     single = kit.dtype == "float32"
@@ -37,8 +37,8 @@ def row_functions(kit: Kit) -> tuple[Any, Any, Any]:
 
     @inlined
     def ordered(i):
-        # The order of floats is that of their bits, but for the magnitude of negative ones. As integers because the
-        # maximum of floats is a chain of scalar instructions, unless NaN is ruled out (1.2 ns an element).
+        # Floats have the order of their bits, except for the magnitude of negative ones. Integers are compared because
+        # the maximum of floats is a chain of scalar instructions, unless NaN is excluded (1.2 ns per element).
         return integer(i ^ integer(integer(i >> sign) & magnitude))
 
     @helper
@@ -60,7 +60,7 @@ def row_functions(kit: Kit) -> tuple[Any, Any, Any]:
 
     @helper
     def exp_sum_ahead(x, at, cols, largest, y, to, ahead):
-        # fetches the next row while it computes: softmax of 4096 x 4096 in 10.7 instead of 12.2 ms
+        # loads the next row while it computes: softmax of 4096 x 4096 in 10.7 instead of 12.2 ms
         total, following, largest_ahead = real(0.0), integers(ahead), smallest
         for j in range(cols):
             e = exp_weight(x[at + j] - largest)
@@ -75,7 +75,7 @@ def row_functions(kit: Kit) -> tuple[Any, Any, Any]:
 
 @formula
 def times(a, b):
-    """Multiply without reassociation, which would make a division of each product with a reciprocal."""
+    """Multiply without reassociation, which would turn each product with a reciprocal into a division."""
     return a * b
 
 
@@ -207,9 +207,9 @@ def sum_rows(kit: Kit, variant: str) -> Callable[..., Any]:
     Y, X, ROWS, COLS = kit.words("y x rows cols")
     at, reals, real, size = kit.at, kit.reals, kit.real, kit.itemsize
     lanes = Blocking.of(kit.dtype).lanes
-    # eight rows at a time: a sum that is stored behind each row waits for its own store (32 x 16: 0.11 to 0.03 us)
+    # eight rows at a time: a sum that is stored after each row waits for its own store (32 x 16: 0.11 to 0.03 us)
     add_rows, add_row = make_row_update(kit.dtype, lanes, 8), make_row_update(kit.dtype, lanes, 1)
-    # so many columns of sums stay in the first-level cache while eight rows pass by
+    # this many columns of sums stay in the first-level cache while eight rows are read
     most = 8 * 1024 // size
     real_bytes, double_bytes = most * size, most * 8
 
@@ -239,7 +239,7 @@ def sum_rows(kit: Kit, variant: str) -> Callable[..., Any]:
 
     @helper
     def column(x, rows):
-        """Return the sum of one column, which is a row."""
+        """Return the sum of a single column, which is contiguous."""
         total = 0.0
         for first in range(0, rows, _COLUMN):
             near = real(0.0)

@@ -1,7 +1,7 @@
-"""Short rows, 32 at a time: transposed onto the stack, so that each lane of a vector works on a row of its own.
+"""Short rows, 32 at a time: transposed onto the stack, so that each lane of a vector works on one row.
 
 A loop over ten columns is scalar code; over one column of 32 rows it is four vectors of AVX2. Loops over lanes always
-make whole vectors, so an element is computed by the same instructions wherever its row stands.
+process whole vectors, so an element is computed by the same instructions whatever its row's position.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ FEWEST_ROWS = 12
 
 @helper
 def is_short(rows: int, cols: int) -> bool:
-    """Tell whether rows are worked on in lanes; it depends on the whole record, never on a part of it."""
+    """Return whether rows are processed in lanes; it depends on the whole record, never on a part of it."""
     return cols < LONGEST and rows >= FEWEST_ROWS
 
 
 @inlined
 def lanes_of(nth: int) -> int:
-    """Return LANES as a number that the compiler does not know: it would unroll loops instead of vectorising them."""
+    """Return LANES, hidden from the compiler, which would otherwise unroll loops instead of vectorising them."""
     return LANES + (nth >> 62)
 
 
@@ -65,7 +65,7 @@ def lane_functions(kit: Kit) -> SimpleNamespace:
     def maxima(t, cols, lanes, m, scratch):
         for lane in range(lanes):
             m[lane] = t[lane]
-        # There and back: `m = t if t > m else m` would become a masked store, which takes 20 cycles on AMD.
+        # Via scratch memory: `m = t if t > m else m` would become a masked store, which takes 20 cycles on AMD.
         for j in range(1, cols, 2):
             k = LANES * min(j + 1, cols - 1)
             for lane in range(lanes):

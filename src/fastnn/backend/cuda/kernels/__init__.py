@@ -1,4 +1,4 @@
-"""CUDA kernels: factories by op, specialised by dtype, variant and way."""
+"""CUDA kernels: factories by op, specialised by dtype, variant and algorithm."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fastnn.backend.cuda.kernels import (
 )
 from fastnn.backend.cuda.kit import KERNELS, Key, Kit, Stage
 
-# each module registers its kernels when it is imported
+# each module registers its kernels on import
 MODULES = (
     batch_norms, data, elementwise, fused_backward, fused_forward, losses, matmul, metric_cells, metric_columns,
     metrics, norms, optimizers, rows,
@@ -34,7 +34,7 @@ def stages(key: Key) -> list[Stage]:
 
 
 def all_keys() -> Iterator[Key]:
-    """Walk all kernels that there are, for tests that compile each of them."""
+    """Iterate over all kernels, for tests that compile each of them."""
     for op, entry in KERNELS.items():
         for way in entry.ways:
             for dtype in entry.dtypes(way):

@@ -1,4 +1,4 @@
-"""Kernels that normalise columns: batch normalisation, by the batch's statistics or by moving ones, and gradients."""
+"""Kernels that normalise columns: batch normalisation, with the batch's or the moving statistics, and gradients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ load_double, store_double = ptx.LOADS["float64"], ptx.STORES["float64"]
 def _normalize(kit: Kit, statistics: Any) -> Any:
     """Make the pass that writes y = (x - mean) rstd gamma + beta.
 
-    `statistics(record, column)` gives the mean, as a centre and what this lacks of it, and rstd.
+    `statistics(record, column)` returns the mean, as a centre and its rounding error, and rstd.
     """
     X, GAMMA, BETA = kit.words("x gamma beta")
     load, real = kit.load, kit.real
@@ -52,7 +52,7 @@ def batch_norm(kit: Kit) -> list[Stage]:
     """Normalise columns by the batch's mean and biased variance, and move the moving ones towards them.
 
     The rows are read once for the statistics: distances from the first row, and their squares, are summed in float64.
-    Of n rows the first one is at most sqrt(n) deviations from the mean, so that log2(n) bits cancel, of the 29 that
+    Among n rows the first one is at most sqrt(n) deviations from the mean, so log2(n) bits cancel, of the 29 bits that
     float64 has more than float32.
     """
     Y, MEAN, RSTD, X = kit.words("y mean rstd x")
@@ -88,7 +88,7 @@ def batch_norm(kit: Kit) -> list[Stage]:
         momentum, share = as_double(record[MOMENTUM]), 1.0 / np.float64(record[ROWS])
         lack = total * share
         mean, variance = centre_of(record, column) + lack, squares * share - lack * lack
-        # rounding may leave less than nothing of a constant column
+        # rounding may give a negative variance of a constant column
         variance = 0.0 if variance < 0.0 else variance
         store_double(record[MEAN], column, mean)
         store(record[RSTD], column, real(1.0 / math.sqrt(variance + as_double(record[EPSILON]))))
@@ -170,7 +170,7 @@ def _grad_bytes(dims: Dims, itemsize: int, way: str) -> int:
 
 
 def _make_statistics(kit: Kit) -> Any:
-    """Make `statistics(record, column)`: a column's mean, as a centre and what this lacks of it, and rstd."""
+    """Make `statistics(record, column)`: a column's mean, as a centre and its rounding error, and rstd."""
     MEAN, RSTD = kit.words("mean rstd")
     real, load, lack_of = kit.real, kit.load, make_lack_of(kit)
 
@@ -185,7 +185,7 @@ def _make_statistics(kit: Kit) -> Any:
 def _batch_norm_grad(kit: Kit, *, by_batch: bool) -> list[Stage]:
     """Make the gradient; statistics of the batch depend on x, moving ones do not.
 
-    Where dgamma and dbeta accumulate, dx needs the sums of this batch alone, which stand in scratch memory.
+    If dgamma and dbeta accumulate, dx needs the sums of this batch alone, which are in scratch memory.
     """
     DX, DGAMMA, DY, X = kit.words("dx dgamma dy x")
     GAMMA, ROWS, COLS = kit.words("gamma rows cols")

@@ -1,6 +1,6 @@
-"""Columns of a table: neighbouring threads have neighbouring columns, and a block's threads share out the rows.
+"""Columns of a table: neighbouring threads have neighbouring columns, and a block's threads divide the rows.
 
-Where rows are many, blocks share them out as well: each leaves what it has found of its chunk in scratch memory, as a
+Many rows are divided among blocks as well: each writes the result of its chunk to scratch memory, as a
 row of a table of chunks, and another stage adds up that table.
 """
 
@@ -20,13 +20,13 @@ from fastnn.program.layout import Flag
 LANES = SIZES.lanes
 THREADS = SIZES.lanes * SIZES.strips
 WAYS = ("whole", "chunked")
-# rows of a thread: at most where it reduces without chunks, at least with them, and where it only passes over them
+# rows per thread: maximum in a reduction without chunks, minimum with chunks, and in a single pass
 _WHOLE, _CHUNK, _PASS = 32, 16, 4
 _MOST_CHUNKS, _MOST_BLOCKS = 512, 4096
 
 
 def define(jit: Any, divide: Any) -> SimpleNamespace:
-    """Define how a table is cut, for the host and for kernels."""
+    """Define the division of a table, for the host and for kernels."""
 
     @jit
     def layout(cols):
@@ -57,12 +57,12 @@ layout_of, chunks_of = _DEVICE.layout, _DEVICE.chunks
 
 
 def chunks(dims: Dims) -> int:
-    """Return into how many chunks of rows a reduction is cut; 1 where a block does all rows of a column."""
+    """Return the number of chunks of rows of a reduction; 1 if a block does all rows of a column."""
     return int(_HOST.chunks(dims["rows"], dims["cols"]))
 
 
 def way_of(dims: Dims, flags: Flag) -> str:
-    """Choose by the number of rows that there are for each thread."""
+    """Choose by the number of rows per thread."""
     return "chunked" if chunks(dims) > 1 else "whole"
 
 
@@ -89,15 +89,15 @@ def _pass_grid(dims: Dims) -> tuple[int, int]:
 
 
 def pass_stage(function: Any) -> Stage:
-    """Make a stage that passes over a table, with what it holds of each column."""
+    """Make a stage that passes over a table, with values held for each column."""
     return Stage(function, _pass_grid, THREADS)
 
 
 @helper
 def place(rows, cols):
-    """Return what a thread works on: (lanes, strips, column, first row, end of rows, whether it writes for its column).
+    """Return a thread's work: (lanes, strips, column, first row, end of rows, whether it writes for its column).
 
-    Its next row is `strips` rows away. A thread without a column of its own has no rows, and the last column.
+    Its next row is `strips` rows away. A thread without a column has no rows, and gets the last column.
     """
     _, lanes, strips = layout_of(cols)
     strip = divide(cuda.threadIdx.x, lanes)
@@ -112,7 +112,7 @@ def place(rows, cols):
 def make_over_strips(kit: Kit, real: Any = None) -> Any:
     """Make `over_strips(value, lanes, strips)`: the sum over the threads of a column; all threads have to call it.
 
-    Sums are of the type `real`, by default that of the kit.
+    Sums have the type `real`, by default the kit's.
     """
     real = real or kit.real
 
@@ -140,11 +140,11 @@ def make_sums(kit: Kit, hold: Any, term: Any, real: Any = None) -> Any:
     Parameters
     ----------
     hold : device function
-        `hold(record, column)`: what terms need of their column.
+        `hold(record, column)`: the values of a column that its terms need.
     term : device function
         `term(record, held, row, i)`: the two terms of an element.
     real : type, optional
-        That of the terms, by default that of the kit.
+        The type of the terms, by default the kit's.
     """
     zero = (real or kit.real)(0.0)
 
@@ -164,7 +164,7 @@ def make_sums(kit: Kit, hold: Any, term: Any, real: Any = None) -> Any:
             t0, t1, t2, t3 = t0 + a[1], t1 + b[1], t2 + c[1], t3 + d[1]
             row += 4 * strips
             i += 4 * step
-        # up to three rows are left; of a loop the compiler would make a division first
+        # up to three rows are left; for a loop the compiler would add a division
         if row < last:
             a = term(record, held, row, i)
             m0, t0 = m0 + a[0], t0 + a[1]
@@ -189,7 +189,7 @@ def make_pass(kit: Kit, hold: Any, value: Any) -> Any:
         held = hold(record, column)
         i, step = row * cols + column, strips * cols
         while row + 3 * strips < last:
-            # four rows are loaded before one is stored, which the compiler must not do by itself
+            # four rows are loaded before one is stored; the compiler may not reorder them by itself
             a, b = value(record, held, i), value(record, held, i + step)
             c, d = value(record, held, i + 2 * step), value(record, held, i + 3 * step)
             store(out, i, a)

@@ -20,7 +20,7 @@ load_int64, store_int64, atomic_min = ptx.LOADS["int64"], ptx.STORES["int64"], p
 
 
 def _table(dims: Dims) -> tuple[int, int]:
-    """Return the grid of a kernel that copies rows: a thread for `PACK` elements."""
+    """Return the grid of a kernel that copies rows: one thread per `PACK` elements."""
     return ceil_div(dims["rows"] * dims["size"], PACK * _THREADS), 1
 
 
@@ -31,8 +31,8 @@ def _gather_way(dims: Dims, flags: Flag) -> str:
 def _gather(kit: Kit, target: str, convert: Any) -> list[Stage]:
     """Make a gather from the variant's dtype to a target's; `convert` casts one element.
 
-    A thread has four neighbouring elements where they are in one row and aligned; otherwise four that stand a block's
-    width apart, so that the accesses of neighbouring threads are neighbours either way.
+    A thread has four neighbouring elements if they are in one row and aligned, otherwise four that are a block's
+    width apart, so that neighbouring threads access neighbouring memory in both cases.
     """
     BATCH, SOURCE, INDEX = kit.words("batch source index")
     ROWS, SIZE, ROW_STRIDE = kit.words("rows size row_stride")
@@ -169,7 +169,7 @@ def store(kit: Kit) -> list[Stage]:
 
 @kernel("tick")
 def tick(kit: Kit) -> list[Stage]:
-    """Advance the counters by one batch, and the training step where the program trains."""
+    """Advance the counters by one batch, and the training step if the program trains."""
     (ROWS,) = kit.words("rows")
 
     def tick(record, context):

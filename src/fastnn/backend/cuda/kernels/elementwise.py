@@ -1,4 +1,4 @@
-"""Elementwise kernels: four neighbouring elements a thread, in accesses of 16 bytes."""
+"""Elementwise kernels: four neighbouring elements per thread, in accesses of 16 bytes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _THREADS = SIZES.threads
 load_int64, as_double = ptx.LOADS["int64"], ptx.int_as_double
 
 
-#: activations that divide by nothing but numbers from 1 to 2^126. With quotients that are moved by up to 2 units at
-#: random, the largest error is 4.1 eps (the gradient of gelu_tanh) instead of 2.2; tests allow 8. Behind products by
-#: warpgroups are only these.
+#: activations that divide only by numbers from 1 to 2^126. If quotients are changed randomly by up to 2 units in the
+#: last place, the largest error is 4.1 eps (the gradient of gelu_tanh) instead of 2.2; tests allow 8. Only these are
+#: fused into products by warpgroups.
 DIVIDE_QUICKLY = frozenset({
     "linear", "step", "relu", "relu6", "leaky_relu", "elu", "selu", "sigmoid", "hard_sigmoid", "tanh", "softplus",
     "gelu", "gelu_tanh", "silu", "mish",
@@ -161,7 +161,7 @@ def copy_columns(kit: Kit) -> list[Stage]:
 
 
 def _blocks(dims: Any) -> tuple[int, int]:
-    """Return the grid of a kernel of random numbers: a thread for a Philox block of four elements."""
+    """Return the grid of a kernel of random numbers: one thread per Philox block of four elements."""
     return ceil_div(ceil_div(dims["n"], GROUP) * BLOCKS, _THREADS), 1
 
 

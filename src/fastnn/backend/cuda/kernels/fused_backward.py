@@ -1,7 +1,7 @@
-"""Layers one after the other in one kernel, from the last to the first: the backward pass.
+"""Consecutive layers in one kernel, from the last to the first: the backward pass.
 
-A block has tiles of rows, and the gradient of what each layer has made of them stays in shared memory. Its part of the
-weights' gradients, and of the biases', goes to a slab of its own in scratch memory; a second stage adds up the slabs in
+A block has tiles of rows, and the gradients of each layer's outputs for them stay in shared memory. Its parts of the
+gradients of weights and biases go to a separate slab in scratch memory; a second stage adds up the slabs in
 order.
 """
 
@@ -39,7 +39,7 @@ LAYERS, ROWS, SLAB = plan.LAYERS, plan.ROWS, plan.SLAB
 
 
 def _make_finish(kit: Kit, rows: int) -> Any:
-    """Make the end of a product with turned weights: times an activation's derivative, to shared and global memory."""
+    """Make the end of a product with transposed weights: times an activation's derivative, to both memories."""
     real, count, memory = kit.real, ceil_div(rows, WARPS), make_memory(kit)
     get, put, write, within = memory.get, memory.put, memory.write, memory.within
     dispatch, zero = make_dispatch(kit, gradient=True), real(0.0)
@@ -71,7 +71,7 @@ def _make_finish(kit: Kit, rows: int) -> Any:
 
 @kernel("fused_backward", ways=ways_of(FUSED.backward), variants=variants_of)
 def fused_backward(kit: Kit) -> list[Stage]:
-    """Make the gradients of all layers from that of the last one's result."""
+    """Make the gradients of all layers from the gradient of the last one's result."""
     tile = tile_of(kit.way, kit.itemsize)
     real, size, group = kit.real, kit.itemsize, 16 // kit.itemsize
     rows, tall, groups = tile.rows, tile.tall, tile.groups
@@ -121,7 +121,7 @@ def fused_backward(kit: Kit) -> list[Stage]:
                     bias(gradients, k, slab + table[u32(at + BIAS_AT)] * size, fresh, thread)
                 if turned:
                     saved = table[u32(at + SAVED)]
-                    # most activations keep what this layer's gradient is made of, which is there
+                    # for most activations the saved value that this layer's gradient needs is already there
                     another = saved != 0 and (saved != table[u32(at + A)] or not has_weight)
                     if another:
                         read_rows(held, saved, first, m, n, thread)
@@ -149,7 +149,7 @@ def fused_backward(kit: Kit) -> list[Stage]:
                     cuda.syncthreads()
                     if another:
                         stash_rows(held, activations, n, thread)
-                    # where each sum is one thread's, they take the place of the rows that they were made of
+                    # if each sum belongs to one thread, the sums replace the rows from which they were computed
                     sums_at, sums_pitch, behind = gradients, u32(PITCH), u32(0)
                     if splits > 1:
                         sums_at, sums_pitch, behind = pieces, pitch, u32(rows * pitch)
@@ -161,6 +161,6 @@ def fused_backward(kit: Kit) -> list[Stage]:
             cuda.syncthreads()
             first, fresh = u32(first + cuda.gridDim.x * rows), False
 
-    # two blocks hide each other's waiting
+    # two blocks hide each other's latency
     at_once = 2 if size == 4 else 1
     return [Stage(fused_backward, lambda dims: (dims["slabs"], 1), THREADS, nbytes, at_once), make_sums(kit)]

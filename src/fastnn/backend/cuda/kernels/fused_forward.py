@@ -1,4 +1,4 @@
-"""Layers one after the other in one kernel, whose activations stay in shared memory: the forward pass."""
+"""Consecutive layers in one kernel, whose activations stay in shared memory: the forward pass."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def fused_forward(kit: Kit) -> list[Stage]:
                 )  # fmt: skip
             if next_layer != layer:
                 cuda.syncthreads()
-                # where each sum is one thread's, they take the place of the rows that they were made of
+                # if each sum belongs to one thread, the sums replace the rows from which they were computed
                 sums_at, sums_pitch, behind = acts, u32(PITCH), u32(0)
                 if splits > 1:
                     sums_at, sums_pitch, behind = pieces, pitch, u32(rows * pitch)
@@ -137,6 +137,6 @@ def fused_forward(kit: Kit) -> list[Stage]:
                     cuda.syncthreads()
             layer, at, done, buffer = next_layer, next_at, next_done, u32(chunk - buffer)
 
-    # two blocks hide each other's waiting
+    # two blocks hide each other's latency
     at_once = 2 if kit.itemsize == 4 else 1
     return [Stage(fused_forward, lambda dims: (ceil_div(dims["rows"], rows), 1), THREADS, nbytes, at_once)]

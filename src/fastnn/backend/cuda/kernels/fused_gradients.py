@@ -1,4 +1,4 @@
-"""Gradients of fused layers' weights and biases: each block's part in a slab of its own, and the sum of the slabs."""
+"""Gradients of fused layers' weights and biases: each block's part in a separate slab, and the sum of the slabs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def make_weight(kit: Kit, tile: Tile) -> Any:
         add_products(sums, left, get(there, u32(place)))
 
     def twice(several, behind):
-        # written out: LLVM would keep the loop
+        # unrolled by hand: LLVM would keep the loop
         @formula
         def both(sums, left, here, there, place):
             several(sums, left, here, there, place)
@@ -73,7 +73,7 @@ def make_weight(kit: Kit, tile: Tile) -> Any:
             for i in range(sums_count):
                 sums[i] = zero
             row = u32(0)
-            # rows behind the last are zeros
+            # rows after the last are zeros
             while row < count:
                 begin = u32(row * PITCH)
                 several(sums, left, shared_at(inputs, u32(begin + here)), shared_at(gradients, u32(begin + there)), 0)
@@ -111,7 +111,7 @@ def make_bias(kit: Kit, rows: int) -> Any:
 
 
 def make_sums(kit: Kit) -> Stage:
-    """Make the stage that adds up slabs: a block has some packs of a gradient, and its threads share out the slabs."""
+    """Make the stage that adds up slabs: a block has some packs of a gradient, and its threads divide the slabs."""
     real, load_pack, memory = kit.real, kit.load_pack, make_memory(kit)
     read, write, zero = memory.read, memory.write, real(0.0)
     lanes, strips = SIZES.lanes, SIZES.strips
@@ -136,7 +136,7 @@ def make_sums(kit: Kit) -> Stage:
         if pack < blocks * high:
             slab, place = strip, u32(offset + pack * PACK)
             while slab + 3 * strips < slabs:
-                # asked for before the first is added
+                # all are loaded before the first is added
                 p = load_pack(record[SCRATCH_WORD], u32(slab * step + place))
                 q = load_pack(record[SCRATCH_WORD], u32((slab + strips) * step + place))
                 r = load_pack(record[SCRATCH_WORD], u32((slab + 2 * strips) * step + place))

@@ -1,6 +1,6 @@
-"""How fused layers are cut: tiles of rows, pieces of weights, sums of gradients; and where fusing pays.
+"""The division of fused layers: tiles of rows, pieces of weights, sums of gradients; and when fusion pays.
 
-Nothing here asks a device, so nobody's results depend on theirs.
+Nothing here queries a device, so results do not depend on it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from fastnn.program.layout import DIMS_AT, OPERANDS_AT, PARAMS_AT, RECORD_WORDS
 # words of a launch's record: rows of the batch, layers, elements of a slab, in which a block sums gradients, and slabs
 ROWS, LAYERS, SLAB, SLABS = range(DIMS_AT, DIMS_AT + 4)
 
-# words of a row of its table, which is resolved as a record is: a layer
+# words of a row of its table, which is resolved like a record: a layer
 A, W, BIAS, C, PRE, SAVED, DZ = range(OPERANDS_AT, OPERANDS_AT + 7)
 K, N, WHICH, DEPTH, SPLITS, HAS_WEIGHT, WEIGHT_AT, HAS_BIAS, BIAS_AT = range(DIMS_AT, DIMS_AT + 9)
 P0, P1 = PARAMS_AT, PARAMS_AT + 1
-# or, behind the layers, a gradient
+# or, after the layers, a gradient
 TARGET = OPERANDS_AT
 HEIGHT, WIDTH, HIGH, OFFSET = range(DIMS_AT, DIMS_AT + 4)
 ROW = RECORD_WORDS
 
-#: elements from one row of a tile to the next: 16-byte accesses of neighbouring rows then meet no bank twice
+#: elements from one row of a tile to the next: then 16-byte accesses of neighbouring rows have no bank conflicts
 PITCH = FUSED.widest | PACK
 
 
@@ -38,12 +38,12 @@ def padded(count: int) -> int:
 
 @dataclass(frozen=True)
 class Tile:
-    """What a block has in shared memory: rows of activations, and two pieces of weights.
+    """The contents of a block's shared memory: rows of activations, and two pieces of weights.
 
     Attributes
     ----------
     tall : int
-        Rows that a thread has in registers, beside `PACK` columns.
+        Rows that a thread has in registers, with `PACK` columns each.
     depth : int
         Rows of a piece, if the weights are the widest.
     """
@@ -69,18 +69,18 @@ class Tile:
 
     @property
     def pair(self) -> int:
-        """How many neighbouring threads fetch neighbouring packs, of weights that are turned."""
+        """The number of neighbouring threads that fetch neighbouring packs of transposed weights."""
         return min(2, self.depth // PACK)
 
 
 def tile_of(way: str, itemsize: int) -> Tile:
-    """Return the tile of a way."""
+    """Return the tile of an algorithm."""
     rows, tall, depth = next(sizes for sizes in FUSED.forward if str(sizes[0]) == way)
     return Tile(rows * 4 // itemsize, tall, depth * 4 // itemsize)
 
 
 def ways_of(tiles: Sequence[tuple[int, int, int]]) -> tuple[str, ...]:
-    """Return the ways that there are."""
+    """Return the algorithms of these tiles."""
     return tuple(str(rows) for rows, _, _ in tiles)
 
 
@@ -90,14 +90,14 @@ def variants_of(way: str) -> tuple[str, ...]:
 
 
 def choose_way(rows: int, itemsize: int, tiles: Sequence[tuple[int, int, int]]) -> str:
-    """Choose the largest tile that leaves work for all multiprocessors: small ones are slower, but more at a time."""
+    """Choose the largest tile that leaves work for all multiprocessors: small ones are slower, but more numerous."""
     heights = [height for height, _, _ in tiles]
     fitting = [height for height in heights if rows * itemsize >= height * 4 * FUSED.processors]
     return str(max(fitting, default=min(heights)))
 
 
 def pieces(tile: Tile, k: int, n: int, itemsize: int, turned: bool) -> tuple[int, int]:
-    """Return how many rows of k x n weights are in shared memory at once, and how many threads share a sum over k."""
+    """Return the number of rows of k x n weights in shared memory at once, and of threads that share a sum over k."""
     packs, pitch = tile.units * FUSED.threads, padded(n) | PACK
     depth = tile.chunk // pitch
     if turned:
@@ -121,7 +121,7 @@ def shared_bytes(tile: Tile, tables: int, itemsize: int) -> int:
 class Sum:
     """A gradient in a slab: threads add blocks of `high` rows and `PACK` columns of it.
 
-    Element e of row i of block u stands at `offset + (i * blocks + u) * PACK + e`.
+    Element e of row i of block u is at `offset + (i * blocks + u) * PACK + e`.
     """
 
     height: int
@@ -136,7 +136,7 @@ class Sum:
 
     @property
     def end(self) -> int:
-        """The element of the slab behind it."""
+        """The element of the slab after it."""
         return self.offset + self.packs * PACK
 
 
@@ -152,15 +152,15 @@ def worthwhile(
     bytes_saved : int
         Of activations that stay on the multiprocessor, for one row.
     widest : int
-        Inputs or outputs of a layer, at most.
+        Maximum inputs or outputs of a layer.
 
     Notes
     -----
-    A launch that is saved is worth 2 µs, also in a graph, and a byte its time at 3 TB/s. What is lost: tiles of rows
-    keep 24 of 100 arithmetic units busy, products one by one 51 (an H200 took 269 µs for the backward pass of
+    Each saved launch is worth 2 µs, also in a graph, and each saved byte its time at 3 TB/s. The cost: tiles of rows
+    keep 24 of 100 arithmetic units busy, single products 51 (an H200 took 269 µs for the backward pass of
     64-64-64-64-64 with 65536 rows, and 18.5 for one product of 65536 x 64 x 64; on a smaller GPU all of this takes
-    longer but the launches). So networks are fused up to the batch at which launches matter no more. Tensor cores are
-    not used here: what has at least 32 columns gains more by them.
+    longer except the launches). So networks are fused up to the batch size at which launches stop mattering. Tensor
+    cores are not used here: products of at least 32 columns gain more from them.
     """
     if launches_saved < 1 or (precision != "float32" and widest > 32):
         return False

@@ -1,10 +1,10 @@
-"""The product of fused layers: rows in shared memory by weights that go by in pieces.
+"""The product of fused layers: rows in shared memory by weights that are loaded in pieces.
 
-Weights are staged in shared memory, and not read where they are: a block reads each of them once or a few times, so
-the first read of each would find it in no cache of the multiprocessor, and wait; staged, whole pieces are asked for
-at a time, while the piece before is multiplied. It also makes rows of odd lengths regular, and turns what the backward
-pass reads by columns. A piece is a few rows of a wide matrix, or all of a narrow one; threads that a narrow result has
-no use for share out k.
+Weights are staged in shared memory, not read in place. A block reads each of them once or a few times, so
+each first read would miss the multiprocessor's caches, and wait. With staging, whole pieces are loaded
+while the previous piece is multiplied. It also makes rows of odd lengths regular, and transposes weights that the
+backward pass reads by columns. A piece is a few rows of a wide matrix, or all of a narrow one; threads that a narrow
+result does not need divide k.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ u32 = np.uint32
 
 
 def make_weights(kit: Kit, tile: Tile, turned: bool) -> SimpleNamespace:
-    """Make the way of a piece of weights into shared memory, where it stands by k and then by n.
+    """Make the transfer of a piece of weights into shared memory, where it is ordered by k and then by n.
 
-    Weights are k x n in memory, or n x k where they have to be turned.
+    Weights are k x n in memory, or n x k if they have to be transposed.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def make_weights(kit: Kit, tile: Tile, turned: bool) -> SimpleNamespace:
 
 
 def make_product(kit: Kit, tile: Tile) -> SimpleNamespace:
-    """Make the product of a tile's rows and a piece of weights, and the way of its sums to other threads.
+    """Make the product of a tile's rows and a piece of weights, and the transfer of its sums to other threads.
 
     Returns
     -------

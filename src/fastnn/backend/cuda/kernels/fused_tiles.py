@@ -1,4 +1,4 @@
-"""What fused layers share: the table of layers, activations by number, and tiles of rows in shared memory."""
+"""Shared parts of fused layers: the table of layers, activations by number, and tiles of rows in shared memory."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def make_memory(kit: Kit) -> SimpleNamespace:
     -------
     types.SimpleNamespace
         `get(at, place)` and `put(at, place, values)`: a pack of shared memory. `read(address, row, column, cols)`: a
-        pack of a row, with zeros behind its end. `write(address, row, column, cols, values)`.
+        pack of a row, with zeros after its end. `write(address, row, column, cols, values)`.
     """
     group, zero = 16 // kit.itemsize, kit.real(0.0)
     load, store, load_pack, store_pack = kit.load, kit.store, kit.load_pack, kit.store_pack
@@ -125,7 +125,7 @@ def make_memory(kit: Kit) -> SimpleNamespace:
 
     @formula
     def within(v, column, cols):
-        """Replace what is behind the end of a row by zeros."""
+        """Replace elements after the end of a row by zeros."""
         return (
             v[0],
             v[1] if column + 1 < cols else zero,
@@ -143,7 +143,7 @@ def make_rows(kit: Kit, tile: Tile) -> SimpleNamespace:
     -------
     types.SimpleNamespace
         `count`: rows of a thread. `read(values, address, first, m, cols, thread)` fetches rows from `first` on, and
-        `stash(values, at, cols, thread)` stores them in shared memory, with zeros for what is outside.
+        `stash(values, at, cols, thread)` stores them in shared memory, with zeros for elements outside.
     """
     count, rows, zero = ceil_div(tile.rows, WARPS), tile.rows, kit.real(0.0)
     memory = make_memory(kit)

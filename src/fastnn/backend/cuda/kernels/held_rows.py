@@ -1,6 +1,6 @@
-"""Kernels of rows that a team of threads holds in registers: each element is read once, and computed with once.
+"""Kernels of rows that a team of threads holds in registers: each element is read and computed once.
 
-For rows of up to `SIZES.longest_warp_row` elements; longer ones are passed over again and again, by a whole block
+They are for rows of up to `SIZES.longest_warp_row` elements; longer ones are read several times, by a whole block
 (`rows.py`, `norms.py`).
 """
 
@@ -19,7 +19,7 @@ from fastnn.backend.cuda.table import PACK, SIZES
 
 as_double, load_double, store_double = ptx.int_as_double, ptx.LOADS["float64"], ptx.STORES["float64"]
 
-# fours of a thread; a row of a warp may begin within a pack, and so need one more
+# groups of four per thread; a row of a warp may begin within a pack, and so need one more
 _LONGEST = {"thread": PACK, "few": 2 * SIZES.warp, "warp": SIZES.longest_warp_row + PACK * SIZES.warp}
 PACKS = {way: ceil_div(longest, PACK * TEAMS[way]) for way, longest in _LONGEST.items()}
 
@@ -28,13 +28,13 @@ _MOST_WORDS = 80
 
 
 def is_held(kit: Kit, arrays: int = 1) -> bool:
-    """Tell whether rows of so many operands are held in registers."""
+    """Return whether rows of `arrays` operands are held in registers."""
     return kit.way in PACKS and arrays * PACK * PACKS[kit.way] * kit.itemsize // 4 <= _MOST_WORDS
 
 
 @formula
 def put(values, k, x):
-    """Put a thread's four elements into an array of its own."""
+    """Put four elements into a thread's local array."""
     values[4 * k], values[4 * k + 1], values[4 * k + 2], values[4 * k + 3] = x[0], x[1], x[2], x[3]
 
 
@@ -47,7 +47,7 @@ def get(values, k):
 def _fetch(kit: Kit) -> Any:
     """Make `fetch(values, address, first, begin, end, fill)`: load all of a thread's elements.
 
-    Nothing looks at them before the last is asked for: that keeps all loads of a thread under way at once.
+    No element is used before the last load is issued: so all loads of a thread run at the same time.
     """
     r, packs = row_functions(kit), PACKS[kit.way]
     load, stride = r.load, r.stride
@@ -65,7 +65,7 @@ def _fetch(kit: Kit) -> Any:
 def _hold(kit: Kit) -> Any:
     """Make `hold(values, address, first, begin, end)`: load a thread's elements and return the largest.
 
-    NaN is passed over. The largest is finite, so that no difference of infinities is made where a row is of -inf only.
+    NaN is skipped. The largest is finite, so that a row of -inf only gives no difference of infinities.
     """
     real, packs, stride, fetch = kit.real, PACKS[kit.way], row_functions(kit).stride, _fetch(kit)
     lowest, nothing = real(np.finfo(real).min), real(-np.inf)

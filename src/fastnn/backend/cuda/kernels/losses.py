@@ -24,7 +24,7 @@ def _formulas(way: str) -> tuple[str, ...]:
 
 
 def _weighting(kit: Kit) -> Any:
-    """Make `weight_of(record, row)`: the weight of the row's sample, 1 where there are none."""
+    """Make `weight_of(record, row)`: the weight of the row's sample, 1 without weights."""
     WEIGHT, PER_SAMPLE = kit.words("weight per_sample")
     load, one = kit.load, kit.real(1.0)
 
@@ -75,7 +75,7 @@ def loss(kit: Kit) -> list[Stage]:
 def _targets(kit: Kit, r: Any) -> Any:
     """Make `targets_of(record, row, i, begin, end, keep, base)`: the smoothed targets of four classes.
 
-    Labels are checked before a run, but the user's own array may be changed during it: a label out of range hits no
+    Labels are checked before a run, but the user may change the array during it: a label out of range matches no
     class.
     """
     (TARGET,) = kit.words("target")
@@ -105,7 +105,7 @@ def _targets(kit: Kit, r: Any) -> Any:
 
 @kernel("cross_entropy", "cross_entropy_labels", ways=WAYS, way=way_of)
 def cross_entropy(kit: Kit) -> list[Stage]:
-    """Make -sum(t log p) on probabilities clipped to [1e-7, 1 - 1e-7], so that log 0 costs much but finitely."""
+    """Make -sum(t log p) on probabilities clipped to [1e-7, 1 - 1e-7], so that log 0 gives a finite loss."""
     ROW_LOSS, DX, X, ROWS, COLS = kit.words("row_loss dx x rows cols")
     SCALE, SMOOTHING = kit.words("scale label_smoothing")
     r, real, store_one, weight_of, log = row_functions(kit), kit.real, kit.store, _weighting(kit), kit.math.log
@@ -169,7 +169,7 @@ def cross_entropy_logits(kit: Kit) -> list[Stage]:
 
     @formula
     def product(t, d):
-        # 0 times an infinite logit is not NaN here: a class of no weight costs nothing
+        # 0 times an infinite logit is not NaN here: a class of weight 0 costs nothing
         return t * d if t != zero else zero
 
     def cross_entropy_logits(record, context):
@@ -204,7 +204,7 @@ def cross_entropy_logits(kit: Kit) -> list[Stage]:
     return [row_stage(kit, cross_entropy_logits)]
 
 
-# rows that a thread of a team adds: at most where one block adds all, and at least where several do
+# rows that a thread of a team adds: the maximum if one block adds all, and the minimum if several do
 _WHOLE, _CHUNK, _MOST_BLOCKS = 16, 4, 1024
 
 
@@ -240,7 +240,7 @@ def sum_loss(kit: Kit) -> list[Stage]:
 
     @helper
     def block_sum(record):
-        """Add up the rows that are this block's, a team apart."""
+        """Add up this block's rows, which are a team apart."""
         batch, row, step = zero, cuda.blockIdx.x * team + cuda.threadIdx.x, cuda.gridDim.x * team
         while row < record[ROWS]:
             batch += weighted(record, row)
@@ -270,7 +270,7 @@ def sum_loss(kit: Kit) -> list[Stage]:
     def add_chunks(record, context):
         if load_int64(context, BAD_ROW) != NO_ROW:
             return
-        # as `_sum_blocks`, by which the scratch memory is sized
+        # as in `_sum_blocks`, which determines the size of the scratch memory
         blocks = min(divide(record[ROWS] + _CHUNK * team - 1, _CHUNK * team), _MOST_BLOCKS)
         batch, i = zero, np.int64(cuda.threadIdx.x)
         while i < blocks:

@@ -1,4 +1,4 @@
-"""Matrix products with what follows them: c (+)= op(a) op(b) + bias, an activation, or an activation's gradient."""
+"""Matrix products and their epilogues: c (+)= op(a) op(b) + bias, an activation, or an activation's gradient."""
 
 from __future__ import annotations
 
@@ -59,5 +59,5 @@ def _multiplies(kit: Kit, way: Way) -> Stage:
 
 @cache
 def _makes_parts(dtype: str, way: Way) -> Stage:
-    """Make the first stage of a product in parts, which knows no activation: one for all."""
+    """Make the first stage of a product in parts, which is the same for all activations."""
     return _multiplies(Kit(Key("matmul", dtype, "", str(way))), way)

@@ -1,4 +1,4 @@
-"""What happens to a product's elements on their way to memory: bias, sum, activation, or an activation's gradient."""
+"""The epilogue of a product, before its elements are stored: bias, sum, activation, or an activation's gradient."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from fastnn.program.layout import FLAGS_WORD, Flag
 u32 = np.uint32
 load_int64, store_int64, as_double = ptx.LOADS["int64"], ptx.STORES["int64"], ptx.int_as_double
 
-#: bytes before the partial products in scratch memory, which say how many there are
+#: bytes before the partial products in scratch memory, which hold their number
 HEADER = 64
 _ACCUMULATE = int(Flag.ACCUMULATE)
 
 
 @dataclass(frozen=True)
 class Finish:
-    """How elements of a product leave: one by one, or four neighbours at once.
+    """The functions that store elements of a product: one by one, or four neighbours at once.
 
-    one(record, parts, place, column, value) stores element `place` of c, which is in a column; `parts` is the address
-    of the block's part of the product, where c is made of several. pack(...) does it for a tuple of values.
+    one(record, parts, place, column, value) stores element `place` of c, in column `column`; `parts` is the address
+    of the block's part of the product, if c is a sum of several. pack(...) does it for a tuple of values.
     """
 
     one: Any
@@ -40,7 +40,7 @@ def make_finish(kit: Kit, epilogue: str) -> Finish:
     real, load, store, load_pack, store_pack = kit.real, kit.load, kit.store, kit.load_pack, kit.store_pack
     forward, gradient = epilogue == "forward", epilogue == "gradient"
     f, g = formulas(kit, kit.variant or "linear")
-    g = f if g is None else g  # of step, which no gradient is asked for
+    g = f if g is None else g  # step has no gradient, and none is needed
 
     @formula
     def one(record, parts, place, column, value):
@@ -87,7 +87,7 @@ def make_finish(kit: Kit, epilogue: str) -> Finish:
 
 
 def make_partial(kit: Kit) -> Finish:
-    """Make the end of a part of a product, which goes to scratch memory as it is."""
+    """Make the end of a part of a product, which goes to scratch memory unchanged."""
     store, store_pack = kit.store, kit.store_pack
 
     @formula
@@ -103,23 +103,23 @@ def make_partial(kit: Kit) -> Finish:
 
 @formula
 def part_address(record, part, nbytes):
-    """Return where a block's part of a product goes, of `nbytes`."""
+    """Return the address for a block's part of a product, of `nbytes` bytes."""
     return record[SCRATCH_WORD] + HEADER + np.int64(part) * nbytes
 
 
 @formula
 def note_parts(record, parts):
-    """Tell the next stage how many parts of the product there are."""
+    """Store the number of parts of the product for the next stage."""
     store_int64(record[SCRATCH_WORD], 0, parts)
 
 
 def make_rows(kit: Kit, finish: Finish, rows: int, cols: int, pitch: int, width: int, threads: int) -> Any:
-    """Make rows_out(...): part of a block's result leaves shared memory, neighbours by neighbouring threads.
+    """Make rows_out(...): store part of a block's result from shared memory, neighbours by neighbouring threads.
 
     Parameters
     ----------
     rows, cols, pitch : int
-        Of the part in shared memory, and elements from one row to the next there.
+        The size of the part in shared memory, and elements from one row to the next there.
     width, threads : int
         Elements that a thread takes at once, 1 or `PACK`, and threads of the block.
     """
@@ -148,7 +148,7 @@ def make_rows(kit: Kit, finish: Finish, rows: int, cols: int, pitch: int, width:
 
 
 def sum_parts(kit: Kit, epilogue: str, width: int) -> Stage:
-    """Make the stage that adds the parts of a product in order, and ends it."""
+    """Make the stage that adds the parts of a product in order, and applies the epilogue."""
     M, N = kit.words("m n")
     size, load, load_pack, threads = kit.itemsize, kit.load, kit.load_pack, SIZES.threads
     finish = make_finish(kit, epilogue)

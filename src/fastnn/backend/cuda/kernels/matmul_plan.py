@@ -1,10 +1,10 @@
-"""Which kernel makes a matrix product: by its shape alone, so that nobody's results depend on the device.
+"""The choice of a matrix product's kernel, by its shape alone, so that results do not depend on the device.
 
-Only rounded products of GPUs with warpgroups are an exception, whose instructions no other GPU has.
+The only exception are rounded products on GPUs with warpgroups, whose instructions no other GPU has.
 
-A way is written "tf32-nt-gradient-large-split-scalar": to what tensor cores round, if they are used; how a and b are
-stored ("n"ormal or "t"ransposed); what happens to the result; the shape of the blocks; whether parts of k are added by
-a second stage; and whether loads are of single elements, because rows do not begin at multiples of 16 bytes.
+An algorithm is written "tf32-nt-gradient-large-split-scalar": the rounding for tensor cores, if they are used; how a
+and b are stored ("n"ormal or "t"ransposed); the epilogue; the shape of the blocks; whether a second stage adds parts of
+k; and whether single elements are loaded, because rows do not begin at multiples of 16 bytes.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from fastnn.backend.cuda.kit import ceil_div
 from fastnn.backend.cuda.table import PACK, PRODUCTS, Products, TensorTile, Tile, WarpgroupTile
 from fastnn.program.layout import Flag
 
-#: cycles until what a block has asked for is in shared memory, and of one more stage
+#: cycles until a block's loads have arrived in shared memory, and of one more stage
 LATENCY, STAGE = 800, 4000
-#: multiplications a cycle of one multiprocessor, by what factors are rounded to, and bytes between it and memory
+#: multiplications per cycle of one multiprocessor, by the rounding of factors, and bytes between it and memory
 MULTIPLICATIONS, BYTES = {"": 128, "tf32": 512, "bf16": 1024}, 16
-#: bytes of a number rounded to what tensor cores multiply, and of a line of a tile of such numbers
+#: bytes of a number rounded for tensor cores, and of a line of a tile of such numbers
 ROUNDED, LINE_BYTES = {"tf32": 4, "bf16": 2}, 128
 PRECISIONS = tuple(ROUNDED)
-#: bytes of rounded operands in scratch memory, at most
+#: maximum bytes of rounded operands in scratch memory
 MOST_ROUNDED = 2**30
-#: parts of a product are at most so many, and in all have at most so many elements: they stay in the second-level cache
+#: maximum number of parts of a product, and of their elements together: they stay in the second-level cache
 MOST_PARTS, MOST_SUMS = 64, 2**23
-#: a float32 sum over more of k than this is made in parts: the error of a single one grows with k
+#: a float32 sum over a longer k than this is split into parts: the error of a single sum grows with k
 DEEPEST = 16384
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way, taken apart."""
+    """An algorithm, parsed."""
 
     transpose_a: bool
     transpose_b: bool
@@ -54,7 +54,7 @@ class Way:
 
     @classmethod
     def parse(cls, text: str) -> Way:
-        """Read a way that `str` wrote."""
+        """Parse the string of an algorithm."""
         words = text.split("-")
         precision = words.pop(0) if words[0] in PRECISIONS else ""
         stored, epilogue, shape, *ends = words
@@ -62,23 +62,23 @@ class Way:
 
 
 def blocks_of(tile: Tile | TensorTile | WarpgroupTile, m: int, n: int) -> int:
-    """Return how many tiles a result has."""
+    """Return the number of tiles of a result."""
     return ceil_div(m, tile.rows) * ceil_div(n, tile.cols)
 
 
 def _whole(tiles: int, parts: int) -> int:
-    """Return how many parts there are if none may be empty."""
+    """Return the number of parts if none may be empty."""
     return ceil_div(tiles, ceil_div(tiles, parts))
 
 
 def _least_parts(m: int, n: int, deep: int) -> int:
-    """Return the fewest parts of a product whose threads add up `deep` products in a single sum."""
+    """Return the minimum number of parts of a product whose threads add up `deep` products in a single sum."""
     return max(1, min(ceil_div(deep, DEEPEST), MOST_SUMS // (m * n)))
 
 
 @lru_cache(maxsize=4096)
 def _estimate(tile: Tile | TensorTile, precision: str, m: int, n: int, k: int, processors: int) -> tuple[float, int]:
-    """Estimate the cycles of a product by tiles of one shape, and choose in how many parts k is divided."""
+    """Estimate the cycles of a product with tiles of one shape, and choose the number of parts of k."""
     tiles, best = ceil_div(k, tile.depth), (float("inf"), 1)
     work = tile.rows * tile.cols * tile.depth / MULTIPLICATIONS[precision] / tile.speed
     latency, blocks = LATENCY / tile.ahead, blocks_of(tile, m, n)
@@ -87,7 +87,7 @@ def _estimate(tile: Tile | TensorTile, precision: str, m: int, n: int, k: int, p
     for parts in sorted({_whole(tiles, parts) for parts in range(least, most + 1)}):
         mine = ceil_div(blocks * parts, processors)
         at_once = min(mine, tile.at_once)
-        # a block's first tile is waited for
+        # a block waits for its first tile
         time = ceil_div(mine, at_once) * (ceil_div(tiles, parts) + 1) * max(latency, at_once * work)
         if parts > 1:
             time += STAGE + 2 * 4 * parts * m * n / processors / BYTES
@@ -96,12 +96,12 @@ def _estimate(tile: Tile | TensorTile, precision: str, m: int, n: int, k: int, p
 
 
 def depth_of(precision: str) -> int:
-    """Return how much of k is in a tile of rounded numbers."""
+    """Return the depth of k in a tile of rounded numbers."""
     return LINE_BYTES // ROUNDED[precision]
 
 
 def rounded_bytes(dims: Mapping[str, int], way: Way, sizes: Products = PRODUCTS) -> int:
-    """Return the bytes of both operands of a product by warpgroups, rounded and filled up to whole tiles."""
+    """Return the bytes of both operands of a product by warpgroups, rounded and padded to whole tiles."""
     tile = sizes.warpgroup_tiles[way.shape]
     lines = ceil_div(dims["m"], tile.rows) * tile.rows + ceil_div(dims["n"], tile.cols) * tile.cols
     return lines * ceil_div(dims["k"], depth_of(way.precision)) * LINE_BYTES
@@ -116,19 +116,19 @@ def _estimate_rounded(tile: WarpgroupTile, precision: str, m: int, n: int, k: in
 
 
 def along_k(way: Way) -> bool:
-    """Return whether neighbours in the matrix that a few rows are multiplied by differ by k."""
+    """Return whether neighbours in the matrix by which a few rows are multiplied differ in k."""
     return not way.transpose_a if way.shape == "column" else way.transpose_b
 
 
 def outputs_of_block(way: Way, sizes: Products = PRODUCTS) -> int:
-    """Return how many columns of a product that is a few rows a block makes."""
+    """Return the number of columns per block in a product of a few rows."""
     if along_k(way):
         return sizes.strips * sizes.at_once
     return sizes.lanes * (1 if way.scalar else PACK)
 
 
 def parts_of(dims: Mapping[str, int], way: Way, sizes: Products = PRODUCTS) -> int:
-    """Return how many parts of k a product is divided into."""
+    """Return the number of parts of k of a product."""
     if not way.split or way.shape in sizes.warpgroup_tiles:
         return 1
     m, n, k = dims["m"], dims["n"], dims["k"]
@@ -142,7 +142,7 @@ def parts_of(dims: Mapping[str, int], way: Way, sizes: Products = PRODUCTS) -> i
 
 
 def _plain(way: Way) -> Way:
-    """Return the way of a row or column that is its own transpose, stored normally."""
+    """Return the algorithm for a row or column, which equals its transpose, as stored normally."""
     if way.shape == "row":
         return replace(way, transpose_a=False)
     return replace(way, transpose_b=False) if way.shape == "column" else way
@@ -155,12 +155,12 @@ def choose(
     warpgroups: bool = False,
     sizes: Products = PRODUCTS,
 ) -> Way:
-    """Choose the way of a product.
+    """Choose the algorithm of a product.
 
     Parameters
     ----------
     precision : {"float32", "tf32", "bf16"}
-        To what factors may be rounded for tensor cores, where these are quicker; only for float32 products.
+        The allowed rounding of factors for tensor cores, if these are faster; only for float32 products.
     warpgroups : bool
         Whether the GPU has them.
     """
@@ -181,7 +181,7 @@ def choose(
 
 
 def _quickest(m: int, n: int, k: int, precision: str, warpgroups: bool, sizes: Products) -> tuple[str, str]:
-    """Return to what factors are rounded, "" if not, and the name of a tile."""
+    """Return the rounding of factors, "" for none, and the name of a tile."""
     processors = sizes.processors
     times = {("", name): _estimate(tile, "", m, n, k, processors)[0] for name, tile in sizes.tiles.items()}
     if precision in PRECISIONS:
@@ -202,9 +202,9 @@ def scratch_bytes(dims: Mapping[str, int], itemsize: int, way: str, sizes: Produ
 
 
 def all_ways() -> Iterator[Way]:
-    """Walk the ways of all products that the lowering makes, and of plain ones of all transpositions.
+    """Iterate over the algorithms of all products that lowering makes, and of plain ones of all transpositions.
 
-    An activation is applied to a product of normal matrices, an activation's gradient where b is transposed.
+    An activation is applied to a product of normal matrices, an activation's gradient to one with transposed b.
     """
     stored = [("plain", a, b) for a in (False, True) for b in (False, True)]
     for epilogue, a, b in (*stored, ("forward", False, False), ("gradient", False, True)):

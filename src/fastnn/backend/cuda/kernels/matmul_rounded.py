@@ -1,8 +1,8 @@
 """Operands for warpgroups: rounded once, and laid out so that a tile is one block of memory.
 
 A tile is some lines (rows of a, columns of b) and 128 bytes of each: 32 numbers in tf32, 64 in bfloat16. Tiles of the
-same lines follow each other by k, and each stands in memory as it will in shared memory. What lies behind an operand's
-edges is zeros, so the kernel that multiplies knows of no edges, nor of how operands were stored.
+same lines follow each other by k, and each has the layout in memory that it will have in shared memory. Elements past
+an operand's edges are zeros, so the kernel that multiplies handles no edges and no storage orders.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ u32 = np.uint32
 place_along = formula(fragments.place_along)
 store_words, to_tf32, to_bf16 = ptx.STORE_PACKS["uint32"], ptx.to_tf32, ptx.to_bf16
 
-#: threads that share a line of a tile: each makes 32 bytes, which memory takes as a whole
+#: threads that share a line of a tile: each makes 32 bytes, the unit of memory transactions
 QUARTERS = 4
 
 
@@ -68,7 +68,7 @@ def rounding(kit: Kit, way: Way) -> Stage:
     tile: WarpgroupTile = PRODUCTS.warpgroup_tiles[way.shape]
     transpose_a, transpose_b, threads = way.transpose_a, way.transpose_b, SIZES.threads
     rows, cols, depth = tile.rows, tile.cols, depth_of(way.precision)
-    # neighbours are loaded together where they go to the same line
+    # neighbours are loaded together if they go to the same line
     width_a, width_b = (PACK if along_k and not way.scalar else 1 for along_k in (not transpose_a, transpose_b))
     round_a = _round(kit, way.precision, rows, not transpose_a, width_a)
     round_b = _round(kit, way.precision, cols, transpose_b, width_b)

@@ -1,7 +1,7 @@
-"""Products of one or a few rows (or one column): the other matrix goes by once, as fast as memory gives it.
+"""Products of one or a few rows (or one column): the other matrix is read once, at the memory's speed.
 
-Where its rows are along the result, a thread adds up a few columns over its share of k, and the threads of a block add
-theirs in shared memory. Where its rows are along k, the threads of a warp share the dot products of a few rows.
+If its rows are along the result, a thread adds up a few columns over its share of k, and the threads of a block add
+theirs in shared memory. If its rows are along k, the threads of a warp share the dot products of a few rows.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from fastnn.backend.cuda.table import PACK, PRODUCTS, SIZES
 
 u32 = np.uint32
 keep = ptx.keep
-#: loads that a thread waits for at once
+#: loads of a thread that run at the same time
 AHEAD = 4
 
 
 def _operands(kit: Kit, way: Way) -> Any:
-    """Make the function that returns who is the matrix, and who the rows that it is multiplied by.
+    """Make the function that returns which operand is the matrix, and which has the rows.
 
-    Its results: the matrix, elements between its rows, how many there are along the result; the rows, elements between
+    Its results: the matrix, elements between its rows, its extent along the result; the rows, elements between
     two of them, and between two k; elements between rows of the result, and between its columns.
     """
     A, B, M, N, K = kit.words("a b m n k")
@@ -146,7 +146,7 @@ def _dots(kit: Kit, way: Way) -> Stage:
     threads, span = warp * warps, warp * width
     sums_count, right_count, left_count = few * at_once, at_once * width, few * width
     column = way.shape == "column"
-    # neighbours in the rows are neighbours in k, and packs are aligned where the matrix's are
+    # neighbours in the rows are neighbours in k, and packs are aligned if the matrix's are
     packed_left = width == PACK and (column or not way.transpose_a)
     operands, zero, total = _operands(kit, way), real(0.0), kit.team(warp).total
     one = (make_partial(kit) if split else make_finish(kit, way.epilogue)).one

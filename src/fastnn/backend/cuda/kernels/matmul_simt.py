@@ -1,9 +1,9 @@
 """The matrix product on a GPU's ordinary arithmetic units.
 
-A block makes a tile of the result. Tiles of a and of b go by in shared memory, twice: while one is multiplied, the next
-comes in through registers. A thread keeps a few rows and columns of the result in registers, in groups of 16 bytes that
-lie far apart, so that the threads of a warp read neighbouring groups. The tiles of k that is left over come first:
-so no later one asks where k ends. Edges of the result are computed from what lies before the edge, and not stored.
+A block makes a tile of the result. Tiles of a and b are double-buffered in shared memory: while one is multiplied, the
+next is loaded through registers. A thread keeps a few rows and columns of the result in registers, in groups of 16
+bytes that are far apart, so that the threads of a warp read neighbouring groups. The partial tile of k comes first, so
+that no later one checks the end of k. Elements past the result's edges are computed from earlier data, and not stored.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _multiply(kit: Kit, tile: Tile, depth: int, pitch_a: int, pitch_b: int) -> A
             for j in range(wide):
                 sums[i * wide + j] += left[i] * right[j]
 
-    if SIMULATED:  # where loops take twenty times as long
+    if SIMULATED:  # the simulator takes twenty times as long for loops
 
         def put(values, at, pack):
             values[at : at + group] = pack
@@ -68,7 +68,7 @@ def _multiply(kit: Kit, tile: Tile, depth: int, pitch_a: int, pitch_b: int) -> A
         add_products(sums, left, right)
 
     def twice(multiply, behind):
-        # written out for the whole depth: of a loop, LLVM does not move loads before the products of the last step
+        # unrolled for the whole depth: in a loop, LLVM does not move loads before the products of the previous step
         @formula
         def both(sums, left, right, a, b, k):
             multiply(sums, left, right, a, b, k)
@@ -120,7 +120,7 @@ def _leave(kit: Kit, tile: Tile, finish: Finish, width: int) -> Any:
 
 
 def depth_of(kit: Kit, tile: Tile) -> int:
-    """Return how much of k a tile has in shared memory."""
+    """Return the depth of k of a tile in shared memory."""
     return tile.depth * 4 // kit.itemsize
 
 
@@ -130,14 +130,14 @@ def tile_elements(kit: Kit, tile: Tile) -> int:
 
 
 def product(kit: Kit, way: Way) -> Stage:
-    """Make the stage that multiplies; of a product in parts it leaves the parts in scratch memory."""
+    """Make the stage that multiplies; for a product in parts it writes the parts to scratch memory."""
     A, B, M, N, K = kit.words("a b m n k")
     tile: Tile = PRODUCTS.tiles[way.shape]
     real, size, group = kit.real, kit.itemsize, 16 // kit.itemsize
     rows, cols, depth, threads, warp = tile.rows, tile.cols, depth_of(kit, tile), tile.threads, SIZES.warp
     width = 1 if way.scalar else PACK
     transpose_a, transpose_b, split = way.transpose_a, way.transpose_b, way.split
-    # a group behind each row: what is turned on its way into shared memory then goes to different banks
+    # a group of padding after each row: transposed elements then go to different banks of shared memory
     pitch_a, pitch_b = rows + group, cols + group
     loads_a = make_loads(kit, rows, depth, pitch_a, threads, not transpose_a, width)
     loads_b = make_loads(kit, cols, depth, pitch_b, threads, transpose_b, width)
@@ -147,7 +147,7 @@ def product(kit: Kit, way: Way) -> Stage:
     count_a, count_b, units_a, units_b = loads_a.count, loads_b.count, loads_a.units, loads_b.units
     half = depth // 2
     multiply = _multiply(kit, tile, half, pitch_a, pitch_b)
-    # the next tile of b comes in when that of a is there: registers for both would be too many
+    # the next tile of b is loaded after that of a: both would take too many registers
     in_turn = tile.tall * tile.wide >= 64
     leave = _leave(kit, tile, make_partial(kit) if split else make_finish(kit, way.epilogue), width)
     buffer, b_at = tile_elements(kit, tile), depth * pitch_a
@@ -163,7 +163,7 @@ def product(kit: Kit, way: Way) -> Stage:
         lane, in_warp = u32(thread // warp), u32(thread % warp)
         x = u32(in_warp % across + lane % warps_across * across)
         y = u32(in_warp // across + lane // warps_across * high)
-        # this block's part of k: whole tiles, but for the last part
+        # this block's part of k: whole tiles, except for the last part
         tiles, part, parts = u32((k + depth - 1) // depth), u32(0), np.int64(0)
         if split:
             part = u32(cuda.blockIdx.y)

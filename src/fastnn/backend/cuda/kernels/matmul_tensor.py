@@ -1,9 +1,9 @@
-"""The matrix product on tensor cores: float32 in memory, rounded to tf32 or bfloat16 on its way into a fragment.
+"""The matrix product on tensor cores: float32 in memory, rounded to tf32 or bfloat16 when loaded into a fragment.
 
-A block makes a tile of the result, a warp a part of it. Tiles of a and of b come into shared memory by copies that run
-on while earlier tiles are multiplied; they stand there as they stand in memory, and only the groups of 16 bytes change
-places (see `fragments.py`). As in `matmul_simt.py`, what of k is left over comes first, and edges of the result are
-computed from what lies before the edge. Sums are float32.
+A block makes a tile of the result, a warp a part of it. Asynchronous copies bring tiles of a and b into shared memory
+while earlier tiles are multiplied; they keep their layout in memory, except that groups of 16 bytes are
+permuted (see `fragments.py`). As in `matmul_simt.py`, the partial tile of k comes first, and elements past the
+result's edges are computed from earlier data. Sums are float32.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def _multiply(tile: TensorTile, precision: str, fetch_a: Any, fetch_b: Any) -> A
 
 
 def tensor_product(kit: Kit, way: Way) -> Stage:
-    """Make the stage that multiplies; of a product in parts it leaves the parts in scratch memory."""
+    """Make the stage that multiplies; for a product in parts it writes the parts to scratch memory."""
     if kit.dtype != "float32":
         raise ValueError(f"a product in {way.precision} is one of float32, not {kit.dtype}")
     A, B, M, N, K = kit.words("a b m n k")
@@ -219,7 +219,7 @@ def tensor_product(kit: Kit, way: Way) -> Stage:
     multiply = _multiply(tile, way.precision, fetch_a, fetch_b)
     wait = ptx.wait_for_copies(stages - 2)
     finish = make_partial(kit) if split else make_finish(kit, way.epilogue)
-    # eight elements behind each row: pairs of a warp's sums then go to different banks
+    # eight elements of padding after each row: pairs of a warp's sums then go to different banks
     pitch = cols + WIDE
     rows_out = make_rows(kit, finish, rows, cols, pitch, width, threads)
     b_at, stage = rows * DEPTH, (rows + cols) * DEPTH
@@ -236,7 +236,7 @@ def tensor_product(kit: Kit, way: Way) -> Stage:
         row, col = u32(tile_row * rows), u32(tile_col * cols)
         warp, lane = u32(thread // LANES), u32(thread % LANES)
         warp_row, warp_col = u32(warp // warps_across * warp_rows), u32(warp % warps_across * warp_cols)
-        # this block's part of k: whole tiles, but for the last part
+        # this block's part of k: whole tiles, except for the last part
         tiles, part, parts = u32((k + DEPTH - 1) // DEPTH), u32(0), np.int64(0)
         if split:
             part = u32(cuda.blockIdx.y)
@@ -274,7 +274,7 @@ def tensor_product(kit: Kit, way: Way) -> Stage:
         now = u32(0)
         while tiles > 0:
             wait()
-            # all copies of this tile are there, and nobody reads the one before any more
+            # all copies of this tile have arrived, and no thread reads the previous one any more
             cuda.syncthreads()
             if tiles > ahead:
                 target = shared_at(memory, u32(fill * stage))

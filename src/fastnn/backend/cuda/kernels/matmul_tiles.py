@@ -1,4 +1,4 @@
-"""A block's part of an operand: from global memory through registers into shared memory, where it stands by k."""
+"""A block's part of an operand: from global memory through registers into shared memory, where it is ordered by k."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fastnn.backend.cuda.options import formula
 
 u32 = np.uint32
 keep = ptx.keep
-#: rows of tiles that neighbouring blocks share columns of b over, while these are in the cache
+#: rows of tiles over which neighbouring blocks share columns of b, while these are in the cache
 BAND = 8
 
 
 @formula
 def tile_of(block, across, down):
-    """Return the row and the column of a block's tile: down a band of rows of tiles, then on by a column."""
+    """Return the row and the column of a block's tile: down a band of rows of tiles, then to the next column."""
     band = u32(block // u32(BAND * across))
     first, within = u32(band * BAND), u32(block % u32(BAND * across))
     height = min(u32(down - first), u32(BAND))
@@ -27,24 +27,24 @@ def tile_of(block, across, down):
 
 @dataclass(frozen=True)
 class Loads:
-    """How the threads of a block load a tile of `depth` x `size` elements, and what they need for it.
+    """The functions with which the threads of a block load a tile of `depth` x `size` elements.
 
     Attributes
     ----------
     count : int
-        Registers that a thread keeps elements in until they go to shared memory.
+        Registers in which a thread keeps elements until they go to shared memory.
     units : int
         Loads of a thread, each of `count // units` neighbours.
     begin : device function
-        begin(places, thread, origin, extent, row) writes where the thread's loads begin; what lies behind the operand's
-        edge is replaced by elements before it, whose products nobody stores.
+        begin(places, thread, origin, extent, row) writes the starts of the thread's loads; elements past the operand's
+        edge are replaced by earlier ones, whose products are not stored.
     fetch, fetch_part : device functions
-        fetch(values, address, places) loads; fetch_part(values, address, places, thread, depth) takes zeros for what
-        is `depth` or more behind the tile's first k.
+        fetch(values, address, places) loads; fetch_part(values, address, places, thread, depth) uses zeros for elements
+        `depth` or more after the tile's first k.
     place : device function
         place(thread) -> the index in shared memory of the thread's first element.
     stash : device function
-        stash(values, place) stores what was fetched, from that address on.
+        stash(values, place) stores the fetched values, from that address on.
     step : device function
         step(depth, row) -> elements between this k of the operand and `depth` later ones.
     """
@@ -71,7 +71,7 @@ def make_loads(kit: Kit, size: int, depth: int, pitch: int, threads: int, along_
     along_k : bool
         Whether neighbours in global memory differ by k.
     width : int
-        Elements of a load: 1, or `PACK`, where every row of the operand begins at a multiple of that.
+        Elements of a load: 1, or `PACK` if every row of the operand begins at a multiple of that.
     """
     # loads along a line of neighbours in global memory
     line = (depth if along_k else size) // width
@@ -85,7 +85,7 @@ def make_loads(kit: Kit, size: int, depth: int, pitch: int, threads: int, along_
 
     @formula
     def unit(thread):
-        # threads without a load of their own do another's once more, and store the same
+        # threads without a load repeat another thread's, and store the same values
         return u32(thread % all_units) if shares else thread
 
     @formula

@@ -1,8 +1,8 @@
-"""The matrix product by warpgroups, for compute capability 9.0: tensor cores read tiles where they stand.
+"""The matrix product by warpgroups, for compute capability 9.0: tensor cores read tiles in shared memory.
 
-An earlier stage has rounded the operands, and laid them out in tiles (see `matmul_rounded.py`). One thread asks for
-tiles, a block of memory each; the warpgroups of a block, one below the other, multiply those that have come, and go on
-to the next while tensor cores still work at the last ones. Sums are float32.
+An earlier stage has rounded the operands, and laid them out in tiles (see `matmul_rounded.py`). One thread requests
+tiles, a block of memory each. The warpgroups of a block, one below the other, multiply tiles that have arrived, and
+continue with the next while tensor cores still work on the last ones. Sums are float32.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def warpgroup_product(kit: Kit, way: Way) -> Stage:
     rows, cols, threads, stages, depth = tile.rows, tile.cols, tile.threads, tile.stages, depth_of(way.precision)
     bytes_a, bytes_b, stage = 4 * rows * DEPTH, 4 * cols * DEPTH, (rows + cols) * DEPTH
     b_at, warpgroup_at, count = rows * DEPTH, WARPGROUP_ROWS * DEPTH, cols // 2
-    # eight elements behind each row: pairs of a warp's sums then go to different banks
+    # eight elements of padding after each row: pairs of a warp's sums then go to different banks
     pitch = cols + 8
     rows_out = make_rows(kit, make_finish(kit, way.epilogue), rows, cols, pitch, 1 if way.scalar else PACK, threads)
     barriers_at = max(stages * stage, rows * pitch)
@@ -50,7 +50,7 @@ def warpgroup_product(kit: Kit, way: Way) -> Stage:
 
     @formula
     def fetch(memory, barriers, place, a, b, number):
-        """Ask for tile `number` of k to come to one of the places."""
+        """Request tile `number` of k, to be copied to one of the places."""
         target, barrier = shared_at(memory, place * stage), shared_at(barriers, place * _BARRIER_WORDS)
         expect(barrier, u32(bytes_a + bytes_b))
         copy_block(target, a + np.int64(number) * bytes_a, u32(bytes_a), barrier)
@@ -90,7 +90,7 @@ def warpgroup_product(kit: Kit, way: Way) -> Stage:
             multiply(sums, mine, others, u32(2))
             multiply(sums, mine, others, u32(3))
             commit()
-            # nobody reads the tile before this one any more
+            # no thread reads the previous tile any more
             wait_but_one()
             cuda.syncthreads()
             behind = u32(number + stages - 1)

@@ -32,9 +32,9 @@ from fastnn.program.layout import Flag
 
 
 def add_parts(cells: Any, parts: Any, skip: Any, finish: Any, total: int, grid: Callable[[Dims], int]) -> Stage:
-    """Make the last stage, which adds to `cells(record)` accumulators what the `parts(record)` blocks have left.
+    """Make the last stage, which adds the results of `parts(record)` blocks to `cells(record)` accumulators.
 
-    The parts follow each other in scratch memory, behind `skip(record)` bytes. `finish(record, cell)` is called where
+    The parts follow each other in scratch memory, after `skip(record)` bytes. `finish(record, cell)` is called when
     an accumulator is complete.
     """
 
@@ -69,12 +69,12 @@ def do_nothing(record, cell):
 
 @formula
 def no_bytes(record):
-    """Return that nothing stands before the cells."""
+    """Return 0: there is nothing before the cells."""
     return 0
 
 
 def _scatter_parts(samples, size):
-    """Return how many blocks share so many samples, when each fills accumulators of this size."""
+    """Return the number of blocks that share the samples, if each fills accumulators of this size."""
     return max(min(-(-samples // TEAM), TEAM, MOST_CELLS // size), 1)
 
 
@@ -82,11 +82,11 @@ _scatter_parts_there = formula(_scatter_parts)
 
 
 def _scatter(kit: Kit, sample: Any, samples: Any, skip: Any) -> tuple[Callable[..., None], Any]:
-    """Make the kernel that adds the weights of samples to cells, and what tells the number of its blocks.
+    """Make the kernel that adds the weights of samples to cells, and the function for the number of its blocks.
 
-    `sample(record, number)` returns a cell and a weight. A block takes samples by tiles, one a thread. The first of a
-    warp's threads with the same cell adds up their weights, the first of the block's those of the warps; nobody else
-    changes that cell until the next tile.
+    `sample(record, number)` returns a cell and a weight. A block takes samples in tiles, one per thread. Of a warp's
+    threads with the same cell the first adds up their weights, and of the block's threads the first adds those of the
+    warps; no other thread changes that cell until the next tile.
     """
     TOTAL, SIZE = kit.words("total size")
     alone = not kit.way.endswith("parts")
@@ -96,10 +96,10 @@ def _scatter(kit: Kit, sample: Any, samples: Any, skip: Any) -> tuple[Callable[.
     def gather_cell(cells, weights, index, end, own):
         mine, found = cells[own], np.float64(0.0)
         leads = mine >= 0
-        # who has no cell has nothing to look for
+        # a thread without a cell has nothing to look for
         end = end if leads else index
         while index < end:
-            # most of the others have another cell; behind the last sample they have none
+            # most other threads have another cell; after the last sample they have none
             a, b, c, d = cells[index], cells[index + one], cells[index + two], cells[index + three]
             if (a == mine) | (b == mine) | (c == mine) | (d == mine):
                 for step in range(4):
@@ -211,7 +211,7 @@ def confusion(kit: Kit) -> list[Stage]:
     def find_cells(record, context):
         lane, own = np.int64(cuda.threadIdx.x) % WARP, np.int64(cuda.threadIdx.x) // WARP
         cols, row = record[COLS], np.int64(WARPS) * cuda.blockIdx.x + own
-        # a warp without a row repeats the last one, since the others wait for it
+        # a warp without a row repeats the last one, since the other warps wait for it
         at = min(row, record[ROWS] - 1)
         predicted, odd = peak_by_warp(record[X], at * cols, cols, lane)
         predicted = predicted if total_by_warp(odd) == zero else cols

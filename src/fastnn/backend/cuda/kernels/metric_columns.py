@@ -19,13 +19,13 @@ from fastnn.backend.cuda.kernels.metric_rows import (
 from fastnn.backend.cuda.kit import BAD_ROW, NO_ROW, SCRATCH_WORD, Dims, Kit, Stage, ceil_div, kernel
 from fastnn.backend.cuda.options import formula, helper
 
-#: sums of a column, behind which its two shifts stand
+#: sums of a column, which are followed by its two shifts
 _SUMS = 8
 _TABLE = _SUMS * TEAM
 
 
 def _lanes(cols):
-    """Return how many threads of a block stand side by side: a power of two."""
+    """Return the number of threads of a block along a row: a power of two."""
     lanes = 1
     while lanes < cols and lanes < LANES:
         lanes *= 2
@@ -33,7 +33,7 @@ def _lanes(cols):
 
 
 def _column_parts(rows, cols, lanes):
-    """Return how many blocks share a column."""
+    """Return the number of blocks that share a column."""
     return max(min(-(-rows // (4 * ALONE * (TEAM // lanes))), PARTS // -(-cols // lanes)), 1)
 
 
@@ -59,7 +59,7 @@ def regression_sums(kit: Kit) -> list[Stage]:
 
     @helper
     def shift_of(record, address, cell, column):
-        # a column's value in the first row of a weight other than 0 stays its shift
+        # a column's value in the first row with a weight other than 0 is its shift
         held, row = load_double(record[TOTAL], _SUMS * record[COLS] + cell), np.int64(0)
         while row < record[ROWS] and held != held and weight_of(record, row) == np.float64(0.0):
             row += 1
@@ -92,7 +92,7 @@ def regression_sums(kit: Kit) -> list[Stage]:
                 weight = weight_of(record, row)
                 score = np.float64(load(record[X], row * cols + column))
                 target = np.float64(load(record[TARGET], row * cols + column))
-                # a row of weight 0 may hold anything, also infinity
+                # a row of weight 0 may hold any value, even infinity
                 if weight != np.float64(0.0):
                     p, y, error = score - p_shift, target - y_shift, score - target
                     w += weight

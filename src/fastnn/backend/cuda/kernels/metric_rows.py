@@ -1,4 +1,4 @@
-"""What metric kernels have in common: their sizes, labels and weights of rows."""
+"""Shared parts of metric kernels: their sizes, labels and weights of rows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ WARPS, BLOCK = TEAM // WARP, LANES * STRIPS
 load_int64, store_int64, as_double = ptx.LOADS["int64"], ptx.STORES["int64"], ptx.int_as_double
 load_double, store_double = ptx.LOADS["float64"], ptx.STORES["float64"]
 
-#: rows of so many columns have a thread each; a warp would be mostly idle
+#: rows of up to this many columns have one thread each; a warp would be mostly idle
 SHORT = WARP + STRIPS
-#: the most blocks that share a batch, enough to fill a large GPU
+#: the maximum number of blocks that share a batch, enough to fill a large GPU
 PARTS = 2 * TEAM
-#: what one block takes on alone, in rows a thread: a second launch takes as long
+#: the work of a single block, in rows per thread: a second launch takes as long
 ALONE = 4
-#: the accumulators of all parts together are at most so many float64
+#: the maximum number of float64 of all parts' accumulators together
 MOST_CELLS = 2**21
 
 
@@ -61,7 +61,7 @@ def make_peaks(kit: Kit) -> tuple[Any, Any]:
                 largest, found = other, place
             mask //= 2
         first = load(address, start)
-        # nothing is larger than a NaN in column 0; those behind are larger than nothing
+        # nothing is larger than a NaN in column 0; later NaNs are larger than nothing
         return np.int64(found) if first == first else np.int64(0), odd
 
     return peak, peak_by_warp
@@ -79,7 +79,7 @@ def make_rows(kit: Kit) -> SimpleNamespace:
     @helper
     def given(record, row, cols):
         found = load_int64(record[LABELS], row)
-        # labels are checked before a run, but the user's own array may be changed during it
+        # labels are checked before a run, but the user may change the array during it
         return found if found >= 0 and found < cols else np.int64(0)
 
     @helper

@@ -1,7 +1,7 @@
 """Metric kernels: each adds a batch to float64 accumulators, in an order that only the batch's shape decides.
 
 The arithmetic is that of `fastnn.metrics.accumulators`. Rows of few columns have a thread each, longer ones a warp. A
-batch that is too much for one block is cut into parts: each block leaves its sums in scratch memory, and a last stage
+batch that is too large for one block is cut into parts: each block writes its sums to scratch memory, and a last stage
 adds them in order.
 """
 
@@ -43,8 +43,8 @@ def _count_scratch(dims: Dims, itemsize: int, way: str) -> int:
 def _counting(kit: Kit, against: Any, wanted: Any, one_column: Any) -> list[Stage]:
     """Make the kernel that adds the weights of the correct rows and of all rows.
 
-    A row is correct where fewer than `wanted(record)` scores speak `against(score, label's score, column, label)` it;
-    where it has one column, `one_column(record, score, label)` tells.
+    A row is correct if `against(score, label's score, column, label)` is true for fewer than `wanted(record)` scores;
+    if it has one column, `one_column(record, score, label)` decides.
     """
     TOTAL, X, ROWS, COLS = kit.words("total x rows cols")
     load, rows_of = kit.load, make_rows(kit)
@@ -102,7 +102,7 @@ def _counting(kit: Kit, against: Any, wanted: Any, one_column: Any) -> list[Stag
         lane, own = np.int64(cuda.threadIdx.x) % WARP, np.int64(cuda.threadIdx.x) // WARP
         first = np.int64(WARPS) * cuda.blockIdx.x
         while first <= last:
-            # a warp without a row repeats the last one, since the others wait for it
+            # a warp without a row repeats the last one, since the other warps wait for it
             row = min(first + own, last)
             correct = is_correct_by_warp(record, row, cols, lane)
             if lane == 0 and first + own <= last:

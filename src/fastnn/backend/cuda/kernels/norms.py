@@ -21,7 +21,7 @@ as_double, load_double, store_double = ptx.int_as_double, ptx.LOADS["float64"], 
 @kernel("layer_norm", ways=WAYS, way=way_of)
 def layer_norm(kit: Kit) -> list[Stage]:
     """Make y = (x - mean) rstd gamma + beta in every row; mean and variance are summed in float64."""
-    # float64 sums make the loop over a warp's row too long to be unrolled: its elements would be in local memory
+    # with float64 sums the loop over a warp's row is too long to unroll, so its elements would be in local memory
     if held_rows.is_held(kit) and (kit.way, kit.dtype) != ("warp", "float32"):
         return held_rows.layer_norm(kit)
     Y, MEAN, RSTD, X, GAMMA, BETA = kit.words("y mean rstd x gamma beta")
@@ -115,16 +115,16 @@ def layer_norm_grad(kit: Kit) -> list[Stage]:
 
 
 def parameter_stages(kit: Kit, hold: Any, term: Any, *, keeps: bool = False, skips: bool = False) -> list[Stage]:
-    """Make the stages that reduce terms over the rows to dgamma and dbeta, or add them to these where a flag says so.
+    """Make the stages that reduce terms over the rows to dgamma and dbeta, or add to these if the flag is set.
 
     Parameters
     ----------
     hold, term : device functions
         As in `columnwise.make_sums`: the terms of dgamma and of dbeta.
     keeps : bool
-        The sums of this batch alone are left at the start of scratch memory, as two rows.
+        Whether the sums of this batch alone are kept at the start of scratch memory, as two rows.
     skips : bool
-        Without dgamma and dbeta there is nothing to do.
+        Whether there is nothing to do without dgamma and dbeta.
     """
     DGAMMA, DBETA, ROWS, COLS = kit.words("dgamma dbeta rows cols")
     load, store, kept = kit.load, kit.store, 2 if keeps else 0

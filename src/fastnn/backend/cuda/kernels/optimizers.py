@@ -1,4 +1,4 @@
-"""Kernels behind the backward pass: penalties, clipping, optimizer steps, constraints."""
+"""Kernels after the backward pass: penalties, clipping, optimizer steps, constraints."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _THREADS, _TEAM = SIZES.threads, SIZES.team
 load_int64, as_double = ptx.LOADS["int64"], ptx.int_as_double
 load_double, store_double = ptx.LOADS["float64"], ptx.STORES["float64"]
 
-#: a sum has at most so many parts, each of a block: 1024 fill a large GPU, and are little to add for a last block
+#: maximum number of parts of a sum, one per block: 1024 fill a large GPU, and are few to add for a last block
 _PARTS = 4 * _TEAM
-#: as many elements are left to one block, since a second launch takes longer
+#: up to this many elements use one block, since a second launch takes longer
 _ALONE = 4 * PACK * _TEAM
 
-# a block that reduces columns of a matrix: threads side by side, and threads a column
+# a block that reduces columns of a matrix: threads along a row, and threads per column
 _LANES = SIZES.lanes // 2
 _STRIPS = _TEAM // _LANES
 
@@ -239,18 +239,18 @@ def clip_by_value(kit: Kit) -> list[Stage]:
 
 @kernel("clip_by_norm")
 def clip_by_norm(kit: Kit) -> list[Stage]:
-    """Scale a gradient by limit / norm when its norm, the root of the total, is above the limit."""
+    """Scale a gradient by limit / norm if its norm, the root of the total, exceeds the limit."""
     G, TOTAL, N, LIMIT = kit.words("g total n limit")
     real, load, store, load_pack, store_pack = kit.real, kit.load, kit.store, kit.load_pack, kit.store_pack
     one, tiny, up, down = real(1.0), float(np.finfo(real).tiny), 2.0**100, real(2.0**-100)
 
     def clip_by_norm(record, context):
-        # one root and one quotient a block: GPUs for graphics take 64 times as long for float64
+        # one root and one quotient per block: GPUs for graphics take 64 times as long for float64
         shared = cuda.shared.array(2, real)
         if cuda.threadIdx.x == 0:
             limit, norm = as_double(record[LIMIT]), math.sqrt(load_double(record[TOTAL], 0))
             scale = 1.0 if norm <= limit else limit / norm
-            # a scale that the dtype cannot hold is made of two factors
+            # a scale that underflows the dtype is split into two factors
             shared[0], shared[1] = (real(scale * up), down) if scale < tiny else (real(scale), one)
         cuda.syncthreads()
         scale, rest = shared[0], shared[1]
@@ -277,14 +277,14 @@ def _max_norm_way(dims: Dims, flags: Flag) -> str:
 
 @kernel("max_norm", ways=("", "long", "columns"), way=_max_norm_way)
 def max_norm(kit: Kit) -> list[Stage]:
-    """Scale every vector along `size` whose L2 norm is above the limit down to it; the norm is summed in float64."""
+    """Scale down every vector along `size` whose L2 norm exceeds the limit; the norm is summed in float64."""
     if kit.way == "columns":
         return _max_norm_columns(kit)
     return _max_norm_rows(kit, SIZES.warp if kit.way == "" else _TEAM)
 
 
 def _max_norm_rows(kit: Kit, width: int) -> list[Stage]:
-    """Make the kernel for vectors without gaps, each of `width` threads."""
+    """Make the kernel for contiguous vectors, with `width` threads each."""
     W, OUTER, SIZE, LIMIT = kit.words("w outer size limit")
     real, load, store = kit.real, kit.load, kit.store
     total, rows = kit.team(width, "float64").total, _TEAM // width
@@ -312,7 +312,7 @@ def _max_norm_rows(kit: Kit, width: int) -> list[Stage]:
 
 
 def _max_norm_columns(kit: Kit) -> list[Stage]:
-    """Make the kernel for vectors side by side, of which a block has `_LANES`."""
+    """Make the kernel for interleaved vectors, of which a block has `_LANES`."""
     W, SIZE, INNER, LIMIT = kit.words("w size inner limit")
     real, load, store, itemsize = kit.real, kit.load, kit.store, kit.itemsize
 
@@ -337,7 +337,7 @@ def _max_norm_columns(kit: Kit) -> list[Stage]:
         w = record[W] + outer * size * inner * itemsize
         step, k = _STRIPS * inner, strip * inner + column
         square = 0.0
-        # four loads at a time are under way, and the sums are in the same order everywhere
+        # four loads run at the same time, and sums have the same order everywhere
         while k + 3 * step < last:
             a, b, c, d = load(w, k), load(w, k + step), load(w, k + 2 * step), load(w, k + 3 * step)
             square += (square_of(a) + square_of(b)) + (square_of(c) + square_of(d))

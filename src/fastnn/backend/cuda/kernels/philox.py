@@ -1,4 +1,4 @@
-"""Philox4x32-10 on the GPU: the random words of the CPU, bit for bit.
+"""Philox4x32-10 on the GPU: the same random words as on the CPU, bit for bit.
 
 Element 16 j + b of a group of 64 takes word j of block 16 group + b, so a thread makes one block, for four elements.
 """
@@ -23,8 +23,8 @@ _SHIFT = u64(32)
 def philox(block, node, step, seed):
     """Return four random words of 32 bits for the counter (block, node, step) and the seed.
 
-    The halves of products are made apart: of whole ones LLVM makes a chain of operations in 64 bits, which GPUs have
-    not got.
+    The halves of products are computed separately: for whole ones LLVM uses a chain of 64-bit operations, which GPUs
+    do not have.
     """
     c0, c1, c2 = u32(block), u32(node), u32(step)
     c3 = u32(u32(u64(step) >> _SHIFT) ^ u32(u64(block) >> _SHIFT))

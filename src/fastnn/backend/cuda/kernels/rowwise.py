@@ -1,7 +1,7 @@
-"""Rows of a table, each in the hands of a team of threads that passes over it four elements a thread.
+"""Rows of a table, each processed by a team of threads, four elements per thread at a time.
 
-A team of a warp or a block takes four neighbours at once, in an access of 16 bytes unless the row begins or ends
-within them. In smaller teams, which have short rows, the four are as far apart as the team is large.
+In a team of a warp or a block a thread takes four neighbours at once, in one access of 16 bytes unless the row begins
+or ends within them. In smaller teams, which have short rows, the distance of the four is the team's size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fastnn.backend.cuda.options import formula, helper
 from fastnn.backend.cuda.table import PACK, SIZES
 from fastnn.program.layout import Flag
 
-#: the threads that share a row, by way
+#: the threads that share a row, by algorithm
 TEAMS = {"thread": 1, "few": max(2, SIZES.warp // 4), "warp": SIZES.warp, "block": SIZES.team}
 WAYS = tuple(TEAMS)
 
@@ -52,14 +52,14 @@ def sum_of(a):
 
 @formula
 def higher(x, largest):
-    """Return the larger of two numbers; the second where the first is NaN."""
+    """Return the larger of two numbers; the second if the first is NaN."""
     return x if x > largest else largest
 
 
 def make_lack_of(kit: Kit) -> Any:
-    """Make `lack_of(mean)`: by how much a mean of float64 exceeds the centre that it is rounded to.
+    """Make `lack_of(mean)`: the difference of a float64 mean and the centre to which it is rounded.
 
-    At a large offset that may be as much as the deviation. An infinite mean minus itself is NaN, and lacks nothing.
+    At a large offset that may be as large as the deviation. For an infinite mean, where it would be NaN, it is 0.
     """
     real, zero = kit.real, kit.real(0.0)
 
@@ -72,24 +72,24 @@ def make_lack_of(kit: Kit) -> Any:
 
 
 def row_functions(kit: Kit) -> SimpleNamespace:
-    """Make what kernels of rows are written with, for the team of the kit's way.
+    """Make the building blocks of row kernels, for the team of the kit's algorithm.
 
     Returns
     -------
     types.SimpleNamespace
         place : device function
             `place(rows, cols) -> (row, begin, first, last, writes)`: the team's row, the number of its first element,
-            where this thread starts (four elements from there on, of which some may be outside of the row) and where
-            it stops when it writes. Only one thread of a row has `writes`. A team too many works on the last row,
+            where this thread starts (four elements from there on, of which some may be outside the row) and where
+            it stops when it writes. Only one thread of a row has `writes`. A surplus team works on the last row,
             since all have to meet in `total`, but writes nothing.
         stride : int
             From four elements of a thread to its next four.
         load, store : device functions
-            `load(address, i, begin, end, fill)`: four elements of a table, with `fill` outside of the row.
+            `load(address, i, begin, end, fill)`: four elements of a table, with `fill` outside the row.
         columns : device function
             `columns(i, begin)`: the columns of the four.
         load_vector : device function
-            The same four of a vector over the columns; all are `fill` where its address is 0.
+            The same four of a vector over the columns; all are `fill` if its address is 0.
         inside : device function
             Whether each of the four is in the row.
         total, largest, precise_total : device functions
@@ -165,7 +165,7 @@ def row_functions(kit: Kit) -> SimpleNamespace:
         if address == 0:
             return fill, fill, fill, fill
         if packed and begin & (PACK - 1) != 0:
-            # packs of the row are none of the vector
+            # packs of the row are not packs of the vector
             a, b, c, d = inside(i, begin, end)
             j = i - begin
             return (
@@ -186,11 +186,11 @@ def make_exp_sum(kit: Kit, rows: SimpleNamespace) -> Any:
     """Make `exp_sum(address, begin, first, end)`: a thread's maximum of a row, and its sum of exp(x - maximum).
 
     One pass: sums so far are scaled down when the maximum rises. NaN anywhere in the row reaches the sum, even where
-    the maximum missed it. The team's sum is that of sum exp(maximum - team's maximum).
+    the maximum missed it. The team's result is the sum of sum exp(maximum - team's maximum).
     """
     real, exp_weight, load, stride = kit.real, kit.math.exp_weight, rows.load, rows.stride
     zero, nothing = real(0.0), real(-np.inf)
-    # finite, so that no difference of infinities is made where a thread has met -inf only
+    # finite, so that a thread with only -inf computes no difference of infinities
     lowest = real(np.finfo(real).min)
 
     @helper

@@ -29,7 +29,7 @@ from fastnn.backend.cpu.intrinsics import (
 )
 from fastnn.backend.cpu.kernels.executor import run_in_turn
 from fastnn.backend.cpu.kernels.kit import Kit, kernel, overlap
-from fastnn.backend.cpu.options import helper
+from fastnn.backend.cpu.options import helper, inlined
 from fastnn.program.layout import (
     ALIGNMENT,
     CONTEXT_WORDS,
@@ -193,7 +193,8 @@ def _any_subnormal(values: int, nbytes: int, itemsize: int) -> bool:
     return found > 0
 
 
-@helper
+# inlined: as a call of its own it took 1 to 2 of 100 ns, once what notes failures had made it longer
+@inlined
 def _settle(
     code: int, parameters: int, work: int, work_bytes: int, x: int, y: int, dx: int, n: int, out: int, out_bytes: int
 ) -> int:

@@ -1,4 +1,4 @@
-"""The one table of cases of all record ops: what each is given, how exact it is, and what its gradients are."""
+"""The table of cases of all record ops: operands, error bounds and gradients."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ LAYOUTS = {
 
 
 def source(dtype: str, layout: str, top: int) -> np.ndarray:
-    """Make an array to gather from; integers over their whole range, but at most to `top`."""
+    """Make an array to gather from; integers over their whole range, but at most up to `top`."""
     rng = np.random.default_rng(3)
 
     def make(shape: tuple[int, ...]) -> np.ndarray:
@@ -110,7 +110,7 @@ ACTIVATIONS = {
 
 
 def saved_output(formula: str) -> Make:
-    """Make values that an activation's gradient may find in `saved`."""
+    """Make possible values of `saved` for an activation's gradient."""
     if formula == "sigmoid":
         return uniform(0.0, 1.0)
     if formula == "hard_sigmoid":
@@ -173,12 +173,12 @@ for rows, cols in TABLES:
 
 
 def _offset(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Make numbers whose deviation is a millionth of their mean, a multiple of what float32 tells apart there."""
+    """Make numbers whose deviation is a millionth of their mean, a multiple of float32's resolution there."""
     return 2.0**20 + np.round(16.0 * rng.standard_normal(shape)) / 16.0
 
 
 def _near_offset(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Make means of such numbers, which float32 cannot hold."""
+    """Make means of such numbers, which float32 cannot represent."""
     return 2.0**20 + rng.uniform(-0.3, 0.3, shape)
 
 
@@ -303,7 +303,7 @@ def labels(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def logits_without(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Make logits of which the last is -inf: a class that cannot occur."""
+    """Make logits whose last one is -inf: an impossible class."""
     return np.where(np.arange(shape[1]) == shape[1] - 1, -np.inf, rng.standard_normal(shape))
 
 
@@ -350,7 +350,7 @@ def rounded(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def shifts(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Make regression sums of which half of the shifts are still to be set."""
+    """Make regression sums in which half of the shifts are not set yet."""
     total = rng.standard_normal(shape).reshape(10, -1)
     total[8:, ::2] = np.nan
     return total.reshape(-1)
@@ -374,6 +374,7 @@ for rows, cols in TWO_CLASSES:
             case("count_correct", {**dims, "size": 2}, params={"threshold": 0.25}, **more)
             classes = max(cols, 2)
             case("confusion", {**dims, "size": classes * (classes + 1)}, params={"threshold": 0.25}, **more)
+            case("label_confusion", {**dims, "size": 6 * cols}, params={"threshold": 0.25}, **more)
             case("auc_histogram", {**dims, "size": 2 * 355, "bins": 355}, **more)
             if cols > 1:
                 case("top_k", {**dims, "size": 2, "k": min(3, cols)}, **more)
@@ -387,7 +388,7 @@ HYPER = {
     "momentum": 0.8, "one_minus_beta_1": 0.1, "one_minus_beta_2": 0.01, "beta_1": 0.9, "beta_2": 0.99,
     "v_correction": 1.25,
 }  # fmt: skip
-# slots that hold squares; with a mean beside it, `v` is far above the mean's square
+# slots that hold squares; next to a mean, `v` is far above the mean's square
 SQUARES = ("accumulator", "v", "accumulated_g", "accumulated_delta", "v_max")
 for variant, entry in FORMULAS.items():
     row = [HYPER[name] for name in entry.scalars] + [0.0] * (8 - len(entry.scalars))
@@ -416,7 +417,7 @@ for outer, size, inner in ((1, 1, 1), (1, 31, 7), (7, 33, 1), (3, 5, 7), (1, 130
 
 @dataclass(frozen=True)
 class Derivative:
-    """How the gradient of operand `wrt` is made: output `output` of a record `op`."""
+    """The gradient of operand `wrt`: output `output` of a record `op`."""
 
     wrt: str
     op: str = ""
@@ -427,7 +428,7 @@ class Derivative:
 
 
 def _norm(op: str, wrt: str, output: str) -> Derivative:
-    """Describe a gradient of a normalisation; gamma is left out where the record does not take it."""
+    """Describe a gradient of a normalisation; gamma is left out if the record does not take it."""
     operands = {name: name for name in ("dy", "x", "gamma", "mean", "rstd")}
     return Derivative(wrt, op, output, operands)
 

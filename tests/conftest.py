@@ -7,7 +7,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(items):
-    """Refuse names of tests that hold addresses: processes that share the tests (-n 2) have to agree on names."""
+    """Refuse names of tests that contain addresses: processes that share the tests (-n 2) have to agree on names."""
     for item in items:
         if re.search(r"\b0x[0-9a-f]{6,}", item.nodeid):
             raise pytest.UsageError(f"{item.nodeid}: the name of a test holds an address; give it ids=")
@@ -15,7 +15,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def ctrl_c():
-    """Let SIGINT raise KeyboardInterrupt: a shell's background jobs begin with the signal ignored."""
+    """Make SIGINT raise KeyboardInterrupt: a shell's background jobs start with the signal ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""Model files that are made by hand, from the description of the format alone."""
+"""Model files made by hand, only from the description of the format."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ def assert_same(tensors, expected):
 
 
 def plain_checksum(text, parts):
-    """Compute the checksum from its description alone; parts are (name, dtype, shape, bytes)."""
+    """Compute the checksum only from its description; parts are (name, dtype, shape, bytes)."""
     pieces = [b"fastnn 1", text.encode()]
     for name, dtype, shape, data in sorted(parts):
         pieces += [name.encode(), dtype.encode(), str(shape).encode(), data]

@@ -16,10 +16,10 @@ from running import COUNTERS, Result, build, fill, filled, outputs_of
 
 
 class BackwardsDevice(SimulatedDevice):
-    """A simulated GPU whose blocks run from the last to the first: what relies on their order is found out."""
+    """A simulated GPU whose blocks run from the last to the first, to find code that relies on their order."""
 
     def capture(self, launches: Any, context: int, before: Any = (), after: Any = ()) -> Any:
-        """Put launches together."""
+        """Combine launches."""
         return _Backwards(self, launches, context, before, after)
 
 
@@ -61,7 +61,7 @@ class _Placed:
 def run_cuda(
     case: Any, dtype: str, device: Any, changed: Mapping[str, np.ndarray] | None = None, precision: str = "float32"
 ) -> Result:
-    """Run a case by CUDA kernels; every byte outside of its outputs has to stay as it was."""
+    """Run a case by CUDA kernels; every byte outside its outputs has to stay unchanged."""
     program = build(case, dtype)
     bound = CudaProgram(program, device, precision)
     buffers = filled(program, fill(case, dtype, changed), dtype)

@@ -1,7 +1,7 @@
-"""A CUDA driver of Python: memory is the host's, and kernels run in Numba's simulator.
+"""A CUDA driver in Python: it uses the host's memory, and kernels run in Numba's simulator.
 
-It stands in for `cuda.bindings.driver`, function by function, and is stricter than a driver: addresses have to lie in
-allocated memory, a context has to be current, nothing but launches and copies of locked memory may be captured.
+It replaces `cuda.bindings.driver`, function by function, and is stricter than a driver: addresses have to be in
+allocated memory, a context has to be current, only launches and copies of locked memory may be captured.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ class FakeDriver:
         return (0,)
 
     def code(self, key, number, stage, architecture):
-        """Stand in for `machine_code`: the code of a stage is its name."""
+        """Replace `machine_code`: the code of a stage is its name."""
         from fastnn.backend.store import ObjectCode
 
         name = f"{key} {number} {architecture}".encode()

@@ -15,7 +15,7 @@ _START = RNG.bit_generator.state
 
 @pytest.fixture(autouse=True)
 def same_numbers():
-    """Begin every test with the same random numbers, whichever tests ran before: relu has kinks."""
+    """Start every test with the same random numbers, whichever tests ran before: relu has kinks."""
     RNG.bit_generator.state = _START
 
 
@@ -85,7 +85,7 @@ def expected(model, x):
 
 
 def at_once(work, count=8):
-    """Run a function in so many threads at the same time."""
+    """Run a function in several threads at the same time."""
     threads = [threading.Thread(target=work) for _ in range(count)]
     for thread in threads:
         thread.start()

@@ -1,7 +1,7 @@
 """Calls in the middle of other calls on one thread, as signal handlers and finalizers make them.
 
 `test_reentry.py` runs this file. Python calls a profiler whenever a function is entered or left. Here it makes the
-inner call, so it comes at all the places at which a signal handler may come, always in the same order.
+inner call, so that happens at all places where a signal handler may run, always in the same order.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Act = Callable[[Any], Any]
 
 
 def make() -> fnn.Sequential:
-    """Make a model that has dropout (counters), a batch norm (moving averages), and products of several ways."""
+    """Make a model that has dropout (counters), a batch norm (moving averages), and several product algorithms."""
     layers = [fnn.Input(20), fnn.Dense(40, "relu"), fnn.BatchNorm(), fnn.Dropout(0.2), fnn.Dense(3, "softmax")]
     model = fnn.Sequential(layers, seed=1)
     model.compile(fnn.Adam(0.01), "cross_entropy", metrics=["accuracy"])
@@ -43,7 +43,7 @@ def predict_from_python(model: fnn.Sequential) -> Any:
 
 
 def train_step(model: fnn.Sequential) -> Any:
-    """Take a step of a learner's."""
+    """Take a step of a learner."""
     learner = model.learner()
     return fnp.train_step(learner, X, Y), np.array(learner.parameters)
 
@@ -92,7 +92,7 @@ LEARNER = make().learner()
 
 
 def trained(act: Act) -> Act:
-    """Return what trains by a call and gives the weights and the optimizer's state too."""
+    """Return a function that trains by a call, and also returns the weights and the optimizer's state."""
 
     def run(model: fnn.Sequential) -> Any:
         logs = act(model)
@@ -137,7 +137,7 @@ class Interrupted:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Tell whether two results have the same bits."""
+    """Return whether two results have the same bits."""
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict):
@@ -146,9 +146,9 @@ def same(one: Any, other: Any) -> bool:
 
 
 def check(outer: Act, inner: Act, *, every: int, writes: bool) -> Interrupted:
-    """Run a call with others in the middle of it, and compare it with itself."""
+    """Run a call with others in the middle of it, and compare it with an uninterrupted one."""
     whole, model = make(), make()
-    for one in (whole, model):  # so that quick ways are there
+    for one in (whole, model):  # so that quick calls are prepared
         READS["predict few rows"](one)
         READS["predict rows with strides"](one)
         READS["predict a list"](one)
@@ -167,13 +167,13 @@ def check(outer: Act, inner: Act, *, every: int, writes: bool) -> Interrupted:
 
 
 def in_turn(acts: list[Act]) -> Act:
-    """Return what makes one call after the other."""
+    """Return a function that makes one call after another."""
     turns = itertools.cycle(acts)
     return lambda model: next(turns)(model)
 
 
 def main(kind: str, pairs: str, every: int) -> None:
-    """Interrupt every call at one of `every` places: by all calls of a kind in turn, or by each of them for itself."""
+    """Interrupt every call at one of `every` places: by all calls of a kind in turn, or by each of them alone."""
     # nothing is to be compiled between interruptions
     library.address(team.WORKER)
     for act in (*READS.values(), *TRAINS.values()):

@@ -1,4 +1,4 @@
-"""What a case of a record op is, and makers of operands that keep away from kinks or have a meaning."""
+"""Cases of record ops, and makers of operands that avoid kinks or have a meaning."""
 
 import zlib
 from collections.abc import Callable, Mapping
@@ -72,7 +72,7 @@ class Case:
         return tuple(size if isinstance(size, int) else self.dims[size] for size in spec.shape)
 
     def values(self, salt: int = 0) -> dict[str, np.ndarray]:
-        """The operands that have to be there before the record runs, always the same for a salt."""
+        """The operands that must exist before the record runs, always the same for a salt."""
         rng = np.random.default_rng((salt << 32) + zlib.crc32(self.id.encode()))
         found = {}
         for spec in OPS[self.op].operands:

@@ -27,7 +27,7 @@ REGULARIZERS = (None, None, fnn.L1(0.02), fnn.L2(0.03), fnn.L1L2(0.01, 0.02))
 
 @dataclass(frozen=True, repr=False)
 class Case:
-    """A network as `Model` takes it, how it is trained, and data."""
+    """A network as `Model` takes it, its training, and data."""
 
     inputs: list[Symbol]
     outputs: list[Symbol]
@@ -51,7 +51,7 @@ class Case:
         printer.text(repr(self))
 
     def model(self, dtype: str, optimizer: Any = "sgd", **more: Any) -> fnn.Model:
-        """Make the model with weights that are nowhere 0 or 1."""
+        """Make the model with weights that are never 0 or 1."""
         model = fnn.Model(self.inputs, self.outputs, seed=5, dtype=dtype)
         rng = np.random.default_rng(1)
         weights = []
@@ -178,7 +178,7 @@ class _Builder:
         return fnn.Concatenate()([x, *others])
 
     def again(self, x: Symbol) -> Symbol:
-        """Use a layer for a second time, so that its weights get two gradients."""
+        """Use a layer a second time, so that its weights get two gradients."""
         if not self.shared:
             return self.dense(x)
         layer, shape = self.one(self.shared)
@@ -187,7 +187,7 @@ class _Builder:
 
 
 def _head(random: Random, symbol: Symbol, rng: np.random.Generator, rows: int) -> tuple[Symbol, Any, Array]:
-    """Put an activation behind a symbol that suits a loss; returns symbol, loss and targets."""
+    """Apply an activation that suits a loss to a symbol; returns symbol, loss and targets."""
     shape = (rows, *symbol.shape)
     kinds = ["mse", "log_cosh", fnn.Huber(0.6), "bce", "bce logits", "poisson", "mae", "hinge", "perceptron"]
     if symbol.shape[-1] > 1:
@@ -287,9 +287,9 @@ def _random(layer: Any, x: Array, node: int, step: int, seed: int) -> Array:
 
 
 def _fused(chosen: Any, prediction: Array) -> tuple[Any, Array]:
-    """Take a cross-entropy of the logits of probabilities, which all come from a softmax or sigmoid here.
+    """Compute a cross-entropy from the logits of probabilities, which all come from a softmax or sigmoid here.
 
-    That is what a program does too: it does not clip probabilities where it can avoid them.
+    A program does the same: it avoids clipped probabilities where it can.
     """
     if not isinstance(chosen, (fnn.CrossEntropy, fnn.BinaryCrossEntropy)) or chosen.from_logits:
         return chosen, prediction

@@ -35,7 +35,7 @@ HOMES = {
 
 
 def home(spec: Operand, flags: Flag) -> Buffer:
-    """Return the buffer of an operand; inputs stand in GRADIENTS, where no record has to write them first."""
+    """Return the buffer of an operand; inputs are in GRADIENTS, where no record has to write them first."""
     if spec.name == "hyper":
         return Buffer.HYPER
     if spec.kind == "float64" and spec.name != "mean":
@@ -48,9 +48,9 @@ def home(spec: Operand, flags: Flag) -> Buffer:
 
 
 def build(case, dtype: str) -> Program:
-    """Make the program of a case: its record, and a tick behind it when it runs several steps.
+    """Make the program of a case: its record, followed by a tick if it runs several steps.
 
-    Operands are separated by guards, so that a kernel that writes or reads past one is found out.
+    Operands are separated by guards, to detect a kernel that writes or reads past one.
     """
     op = OPS[case.op]
     ends: dict[int, int] = {}
@@ -84,7 +84,7 @@ def views(program: Program) -> dict[str, OperandView]:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run left: outputs and updated operands, arrays of the data slots, counters, finished steps."""
+    """The results of a run: outputs and updated operands, arrays of the data slots, counters, finished steps."""
 
     outputs: Mapping[str, np.ndarray]
     data: Mapping[int, np.ndarray]
@@ -93,7 +93,7 @@ class Result:
 
 
 def fill(case, dtype: str, changed: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
-    """Return the values of a case's operands as they are in a dtype, written in float64 (or int64)."""
+    """Return the values of a case's operands rounded to a dtype, as float64 (or int64)."""
     found = {**case.values(), **(changed or {})}
     for name, value in found.items():
         if case.kind(name) == "real" or name == "hyper":
@@ -102,7 +102,7 @@ def fill(case, dtype: str, changed: Mapping[str, np.ndarray] | None = None) -> d
 
 
 def native_dtype(spec: Operand, dtype: str) -> np.dtype:
-    """Return the dtype that an operand has on the CPU."""
+    """Return an operand's dtype on the CPU."""
     return np.dtype(dtype if spec.kind == "real" else spec.kind)
 
 
@@ -112,7 +112,7 @@ def _within(buffers: Mapping[int, np.ndarray], view: OperandView, dtype: str) ->
 
 
 def filled(program: Program, values: Mapping[str, np.ndarray], dtype: str) -> dict[int, np.ndarray]:
-    """Make the buffers of a case's program: its values where they belong, and NaN in both dtypes around them."""
+    """Make the buffers of a case's program: its values in their places, and NaN in both dtypes around them."""
     buffers = {buffer: aligned_zeros(nbytes + GUARD) for buffer, nbytes in program.sizes.items()}
     for raw in buffers.values():
         raw[:] = 0xFF
@@ -129,7 +129,7 @@ def filled(program: Program, values: Mapping[str, np.ndarray], dtype: str) -> di
 def outputs_of(
     program: Program, before: Mapping[int, np.ndarray], buffers: Mapping[int, np.ndarray], dtype: str
 ) -> dict[str, np.ndarray]:
-    """Take what a run has written out of its buffers; every byte outside of its outputs has to be as it was before."""
+    """Read a run's outputs from its buffers; every other byte has to be unchanged."""
     outputs = {}
     for name, view in views(program).items():
         if view.spec.access != "read" and view.spec.kind != "any":
@@ -142,7 +142,7 @@ def outputs_of(
 
 
 def run_cpu(case, dtype: str, parts: int = 1, changed: Mapping[str, np.ndarray] | None = None) -> Result:
-    """Run a case on the CPU; every byte outside of its outputs has to stay as it was."""
+    """Run a case on the CPU; every byte outside its outputs has to stay unchanged."""
     program = build(case, dtype)
     buffers = filled(program, fill(case, dtype, changed), dtype)
     before = {buffer: raw.copy() for buffer, raw in buffers.items()}
@@ -205,7 +205,7 @@ def run_reference(case, dtype: str, changed: Mapping[str, np.ndarray] | None = N
 
 
 def excess(case, name: str, dtype: str, got: np.ndarray, expected: np.ndarray) -> float:
-    """Return the error of an output over its bound: above 1 it is too large; infinite where NaN or inf differ."""
+    """Return the error of an output divided by its bound: above 1 it is too large; infinite if NaN or inf differ."""
     got = got.astype(np.float64)
     odd = ~np.isfinite(expected) | ~np.isfinite(got)
     if not np.array_equal(got[odd], expected[odd], equal_nan=True):
@@ -221,7 +221,7 @@ def excess(case, name: str, dtype: str, got: np.ndarray, expected: np.ndarray) -
 
 
 def differences(case, dtype: str, got: Result, expected: Result) -> list[str]:
-    """Compare a run with the reference's; returns which outputs are beyond their bounds, the rest has to be equal."""
+    """Compare a run with the reference's; returns the outputs beyond their bounds; the rest has to be equal."""
     assert (got.steps, got.counters) == (expected.steps, expected.counters), case.id
     for slot, array in expected.data.items():
         np.testing.assert_array_equal(got.data[slot], array, err_msg=case.id)

@@ -1,4 +1,4 @@
-"""Models and their comparison, which the tests of model files share."""
+"""Models and their comparison, shared by the tests of model files."""
 
 import json
 
@@ -19,7 +19,7 @@ def make(optimizer=None, metrics=("accuracy",)) -> fnn.Sequential:
 
 
 def assert_same(one: fnn.Model, other: fnn.Model) -> None:
-    """Compare all that two models are by what they would write."""
+    """Compare two models completely, by the files that they would write."""
     from fastnn.saving.model_file import describe
 
     (tensors, document), (others, text) = describe(one), describe(other)

@@ -1,4 +1,4 @@
-"""Addresses read from array objects are those that NumPy gives."""
+"""Addresses read from array objects are those that NumPy returns."""
 
 import numpy as np
 

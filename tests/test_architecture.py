@@ -92,7 +92,7 @@ def module_of(path: Path) -> str:
 
 
 def runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Walk a module without what is for type checkers only."""
+    """Walk a module without code for type checkers only."""
     if isinstance(tree, ast.If) and "TYPE_CHECKING" in ast.unparse(tree.test):
         return
     yield tree
@@ -101,7 +101,7 @@ def runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def imported(nodes: Iterator[ast.AST]) -> Iterator[str]:
-    """Yield the dotted names of what is imported; `from package import module` gives the module."""
+    """Yield the dotted names of imports; `from package import module` gives the module."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -143,7 +143,7 @@ def test_kernels_know_no_layers_and_layers_no_kernels():
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_third_parties(path):
-    """Numba is imported in the compiled backends and in what extends Numba only, optional packages inside functions."""
+    """Only the compiled backends and extensions of Numba import Numba; optional packages are imported in functions."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     everywhere = {name.partition(".")[0] for name in imported(runtime_nodes(tree))}
     if room_of(module_of(path)) not in ("backend/cpu", "backend/cuda", "nopython"):

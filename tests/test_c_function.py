@@ -1,4 +1,4 @@
-"""Networks as C functions: the bits of `Model.predict`, who keeps them alive, and SciPy as a caller."""
+"""Networks as C functions: the bits of `Model.predict`, their lifetime, and SciPy as a caller."""
 
 import ctypes
 import gc

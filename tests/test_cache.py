@@ -1,4 +1,4 @@
-"""The cache of compiled kernels: several processes at once, damaged files, edited sources, folders nobody can write."""
+"""The cache of compiled kernels: several processes at once, damaged files, edited sources, unwritable folders."""
 
 import json
 import os
@@ -249,7 +249,7 @@ def test_a_new_model_compiles_nothing_when_its_kernels_exist():
         x, y = np.ones((3 * units, units + 1), np.float32), np.arange(3 * units) % (units // 2)
         model.fit(x, y, batch_size=units, epochs=2, validation_split=0.2, verbose=0)
 
-    # small and large matrix products, and those of a single row, have kernels of their own
+    # small and large matrix products, and those of a single row, have separate kernels
     for units in (4, 8, 130):
         train(units)
     before = library.statistics()

@@ -1,4 +1,4 @@
-"""Files and folders of the cache: where they are, whose they are, what they are bound to, what Numba was set to."""
+"""Files and folders of the cache: their places, owners, digests, and Numba's settings."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ from fastnn.program.program import KernelKey
 
 posix = pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX permissions")
 CODE = ObjectCode("symbol", b"code of a symbol")
-# gathering, an activation and what starts them: few kernels, compiled where there is no cache
+# gathering, an activation and the executor: a few kernels, compiled without a cache
 PREDICT = "import numpy as np, fastnn as fnn; y = fnn.Sequential([fnn.Input(3), fnn.Activation('relu')]).predict"
 
 
@@ -35,7 +35,7 @@ def run(script: str, folder: Path, **environment: str | None) -> subprocess.Comp
 
 @pytest.fixture
 def place(tmp_path) -> Path:
-    """Return a path for a kernel's file, in a subfolder of a folder that is the user's alone."""
+    """Return a path for a kernel's file, in a subfolder of a folder that only the user may write to."""
     folder = tmp_path / "cache" / "version"
     folder.mkdir(parents=True, mode=0o700)
     (tmp_path / "cache").chmod(0o700)
@@ -157,7 +157,7 @@ def test_what_belongs_to_others_is_not_read(which, place):
 @posix
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["file", "subfolder", "folder"])
 def test_a_link_that_is_turned_after_the_choice_loads_nothing(which, place, tmp_path):
-    """Where a link leads to others' files, they are not read, whenever it was turned; nor is a link to a file."""
+    """Files of other users behind a link are not read, whenever the link was made; nor is a link to a file."""
     write_file(place, CODE)
     theirs = tmp_path / "theirs"
     shutil.copytree(place.parents[1], theirs)
@@ -209,7 +209,7 @@ def test_a_name_that_is_no_text_is_no_kernel(place):
 
 @pytest.mark.parametrize("stored", [("absent", None), ("text", b"a text that is no object file")])
 def test_files_that_cannot_be_linked_are_compiled_again(stored, tmp_path, monkeypatch):
-    """The names of other things in the object file, or something else in its place."""
+    """An object file with other names, or other contents instead of it."""
     from fastnn.backend.cpu.kernels import build
 
     good = build(KernelKey("tick", "float32"))
@@ -240,7 +240,7 @@ SETTINGS = {
 
 @pytest.fixture
 def asked_anew(monkeypatch):
-    """Have the processor asked for again, and Numba taken for not imported."""
+    """Clear the cached processor, and pretend that Numba is not imported."""
     for name in [name for name in os.environ if name.startswith("NUMBA_")]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(settings, "_CONFIG", "numba is not there")
@@ -304,7 +304,7 @@ def test_the_name_of_a_processor_alone_leaves_the_features(asked_anew, monkeypat
 
 
 def test_code_for_another_processor_than_the_file_says_is_not_kept(place, monkeypatch):
-    """Numba keeps the features that it found when it was imported."""
+    """Numba keeps the features found at its import."""
     from fastnn.backend.cpu import compile
 
     assert compile.compile_native(lambda n: None, 1).lasting

@@ -26,7 +26,7 @@ nan, inf = math.nan, math.inf
 
 
 class FakeModel:
-    """Weights that tell the number of epochs trained, and what callbacks need of a model."""
+    """Weights that show the number of trained epochs, and the parts of a model that callbacks need."""
 
     def __init__(self, learning_rate=0.1):
         self.weights = [np.zeros((2, 3)), np.zeros(3)]
@@ -270,7 +270,7 @@ STOPPING = [
 def test_early_stopping(patience, options, values, epochs, kept):
     model = FakeModel()
     callback = EarlyStopping(patience=patience, **options)
-    for _ in range(2):  # a second training begins anew
+    for _ in range(2):  # a second training starts again
         model.set_weights([np.zeros((2, 3)), np.zeros(3)])
         _, record = train(model, callback, series("val_loss", values))
         assert len(record) == epochs

@@ -1,4 +1,4 @@
-"""Users' functions that call Python in the midst of compiled code: `print`, object mode, and what they raise."""
+"""User-defined functions that call Python from compiled code: `print`, object mode, and their exceptions."""
 
 import subprocess
 import sys
@@ -77,7 +77,7 @@ CALLS = {
 
 
 def run(code: str) -> str:
-    """Run code in a process of its own, which may hang or abort without taking the tests along."""
+    """Run code in a separate process, which may hang or abort without affecting the tests."""
     command = [sys.executable, "-c", START + textwrap.dedent(code)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120.0, check=False)
     assert done.returncode == 0, (done.returncode, done.stderr[-2000:])

@@ -1,4 +1,4 @@
-"""What is finite in float64 and infinite in float32 is refused wherever it is cast, and nothing has changed then."""
+"""Numbers that are finite in float64 and infinite in float32 are refused in every cast, before anything changes."""
 
 import collections
 import contextlib

@@ -1,4 +1,4 @@
-"""The command line: what it prints, its exit codes, and that its race with NumPy is fair."""
+"""The command line: its output, its exit codes, and the fairness of its race with NumPy."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from fastnn.seeding import derive
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
+    """Run the command line in a separate process."""
     command = [sys.executable, "-W", "error", "-m", "fastnn", *arguments]
     return subprocess.run(
         command, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=300

@@ -1,4 +1,4 @@
-"""`benchmarks/compare.py`: it runs, it agrees with itself, and it finds a contestant that computes something else."""
+"""`benchmarks/compare.py`: it runs, agrees with itself, and detects a contestant with wrong results."""
 
 import importlib
 import json
@@ -21,7 +21,7 @@ def comparing(monkeypatch):
 
 
 def wrong(kind, method, change):
-    """Return a contestant whose method gives something else."""
+    """Return a contestant whose method returns wrong results."""
     return type(kind.__name__, (kind,), {method: lambda self, *rest: change(getattr(kind, method)(self, *rest))})
 
 

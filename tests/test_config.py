@@ -45,7 +45,7 @@ class Probe(Layer):
 
 @pytest.fixture(scope="module")
 def layers() -> Iterator[dict[str, type[Any]]]:
-    """The registry of layers with `Probe` in it, put back afterwards."""
+    """The registry of layers with `Probe` in it, restored afterwards."""
     with pytest.MonkeyPatch.context() as patch:
         for family, classes in list(REGISTRY.items()):
             patch.setitem(REGISTRY, family, dict(classes))

@@ -1,4 +1,4 @@
-"""What is shown is a courtesy: a console that takes none of it ends no work."""
+"""Output to the console never ends a run, even if the console accepts none of it."""
 
 import contextlib
 import io
@@ -48,7 +48,7 @@ class Failing(io.StringIO):
 
 
 class Bare:
-    """An object that can only be written to, as some programs put in the place of a stream."""
+    """An object that can only be written to, with which some programs replace a stream."""
 
     def __init__(self):
         self.text = ""
@@ -69,7 +69,7 @@ STREAMS = {
 
 
 def everything(model):
-    """Do all that shows something."""
+    """Do everything that shows something."""
     model.summary()
     model.evaluate(X, Y, verbose=1)
     talkative = [
@@ -160,7 +160,7 @@ def test_a_full_disk_fails_neither_the_training_nor_the_exit(tmp_path):
     with open("/dev/full", "w") as full:
         done = run(TRAIN, cwd=tmp_path, stdout=full, stderr=full)
         assert done.returncode == 0 and (tmp_path / "trained").exists()
-        # but a command whose result nobody got has failed
+        # but a command whose result was not delivered has failed
         command = [sys.executable, "-m", "fastnn", "info"]
         failed = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
     assert failed.returncode == 1 and failed.stderr.startswith("fastnn: ") and "Traceback" not in failed.stderr

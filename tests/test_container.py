@@ -1,4 +1,4 @@
-"""The model file: whole or refused, whatever happens to it."""
+"""The model file is read completely or refused, whatever happens to it."""
 
 import json
 import os
@@ -223,7 +223,7 @@ def test_other_files_are_refused(path, contents, reason):
 
 
 class Trap:
-    """An object whose unpickling leaves a folder behind."""
+    """An object whose unpickling creates a folder."""
 
     def __init__(self, folder):
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Reading a model file takes memory in proportion to it, and nothing in it is taken on trust."""
+"""Reading a model file takes memory in proportion to its size, and trusts nothing in it."""
 
 import os
 import tracemalloc

@@ -1,4 +1,4 @@
-"""What compile resolves: names that stay, thresholds and squashing for logits, losses that do not fit outputs."""
+"""Resolution of `compile`'s arguments: kept names, thresholds and squashing for logits, unsuitable losses."""
 
 import copy
 
@@ -208,7 +208,7 @@ def test_an_iterator_is_refused_before_more_than_one_epoch():
 
 
 def batches_of(batches):
-    """Give batches as an iterable that can start again."""
+    """Return batches as an iterable that can start again."""
 
     class Again:
         def __iter__(self):

@@ -1,4 +1,4 @@
-"""CSVLogger: files that others have written, trainings that are resumed, and entries that are no numbers."""
+"""CSVLogger: files of other programs, resumed trainings, and entries that are not numbers."""
 
 import csv
 import errno

@@ -1,4 +1,4 @@
-"""Users' kernels with a network in them, compiled by numba-cuda for several GPUs; none is needed for that."""
+"""Users' kernels with a network in them, compiled by numba-cuda for several GPUs, without needing one."""
 
 import math
 import os
@@ -54,7 +54,7 @@ def simulate_double(net, states, out):
 
 
 def simulate_steps(net, states, steps):
-    """All of a sample is in the thread's own memory, and a network's output is its next input."""
+    """A whole sample is in the thread's local memory, and a network's output is its next input."""
     i = cuda.grid(1)
     work = cuda.local.array(SIZE, numba.float32)
     state = cuda.local.array(4, numba.float32)
@@ -119,7 +119,7 @@ def test_samples_in_a_threads_own_memory():
 
 
 class OnDevice:
-    """What numba-cuda asks an array on a device for its type."""
+    """The attributes that numba-cuda reads of an array on a device to infer its type."""
 
     def __init__(self, held):
         self._numba_type_ = types.Array(getattr(types, str(held.dtype)), held.ndim, "C")
@@ -227,7 +227,7 @@ def momentum(p, g, m, learning_rate, step, beta):
 
 @pytest.mark.parametrize("architecture", ["75", "90a"])
 def test_functions_of_users_in_fastnns_kernels(architecture, tmp_path, monkeypatch):
-    """What the simulator runs as Python is compiled here; it is kept on disk, by the function's own key."""
+    """Functions that the simulator runs as Python are compiled here, and kept on disk under the function's key."""
     monkeypatch.setattr(cache, "_folder", lambda: tmp_path)
     activation, loss = own.make("snake", snake, None), own.make("squared", squared, None)
     update = own.make("momentum", momentum, slots=1, constants=1)
@@ -262,7 +262,7 @@ def test_usual_kernels_are_compiled_ahead(tmp_path, monkeypatch, capsys):
 
 
 def test_divisions_are_quick_where_they_may_be():
-    """In what the assembler gets: the simulator divides exactly."""
+    """Checked in the assembler's input, since the simulator divides exactly."""
     for op in ("activation", "activation_grad"):
         gelu, softsign = (_ptx(stages(Key(op, "float32", name))[0]) for name in ("gelu", "softsign"))
         assert "div.full.f32" in gelu and "div.rn.f32" not in gelu

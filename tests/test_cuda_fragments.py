@@ -1,4 +1,4 @@
-"""Tensor cores without a GPU: where fragments come from, by the layouts of the PTX instruction set."""
+"""Tensor cores without a GPU: the sources of fragments, by the layouts of the PTX instruction set."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def right_of(memory, along, number, step):
 
 
 def product(a, b, along_a, along_b, precision):
-    """Multiply (LINES, DEPTH) by (LINES, DEPTH) turned, by fragments."""
+    """Multiply (LINES, DEPTH) by (LINES, DEPTH) transposed, by fragments."""
     left, right = in_shared_memory(a, along_a), in_shared_memory(b, along_b)
     result = np.full((LINES, LINES), np.nan)
     for i in range(LINES // 16):

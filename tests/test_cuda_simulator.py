@@ -1,4 +1,4 @@
-"""The CUDA backend in Numba's simulator, which is chosen before Numba is imported: so in processes of its own."""
+"""The CUDA backend in Numba's simulator, which has to be chosen before Numba is imported, so in new processes."""
 
 import os
 import subprocess
@@ -44,7 +44,7 @@ def simulate(name: str, **more: str) -> None:
 
 
 def test_every_kernel_of_the_cpu_has_one_for_cuda():
-    """All ops of programs, but those that run functions of users."""
+    """All ops of programs, except those that run user-defined functions of arrays."""
     code = (
         "from fastnn.backend.cuda.kernels import KERNELS\nfrom fastnn.program.ops import OPS\n"
         "print(*sorted(set(OPS) - set(KERNELS)))"

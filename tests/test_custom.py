@@ -1,4 +1,4 @@
-"""Functions of the users' own in networks: activations, losses, optimizers."""
+"""User-defined functions in networks: activations, losses, optimizers."""
 
 import copy
 import enum

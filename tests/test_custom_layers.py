@@ -1,4 +1,4 @@
-"""Layers from the users' functions of arrays."""
+"""Layers from user-defined functions of arrays."""
 
 import copy
 import math

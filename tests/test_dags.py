@@ -16,7 +16,7 @@ from fastnn.program.verify import verify
 from fastnn.training.feed import Feed
 from networks import KINKED, SMOOTH, Case, cases, forward, loss
 
-# The same examples every time; FASTNN_RANDOM_TESTS=1000 looks at so many new ones.
+# The same examples every time; FASTNN_RANDOM_TESTS=1000 tests that many new ones.
 SEARCH = int(os.environ.get("FASTNN_RANDOM_TESTS", "0"))
 
 
@@ -39,7 +39,7 @@ OPTIMIZERS = [
 
 
 def inputs_of(case: Case) -> list[np.ndarray] | np.ndarray:
-    """Data as `Model` takes them: a list only for several ends."""
+    """Data as `Model` takes them: a list only for several inputs or outputs."""
     return case.x if len(case.x) > 1 else case.x[0]
 
 
@@ -71,7 +71,7 @@ def test_predictions_and_losses_are_those_of_a_naive_forward_pass(case):
 
 
 def slope(function, values: list[np.ndarray], number: int, direction: np.ndarray) -> list[float]:
-    """Differentiate along a direction by central differences of two widths: a kink disturbs rarely both."""
+    """Differentiate along a direction by central differences of two widths: a kink rarely disturbs both."""
     slopes = []
     for width in (1e-5, 3e-7):
         moved = [[value + sign * width * direction if index == number else value for index, value in

@@ -1,4 +1,4 @@
-"""The bundled digits against what UCI publishes, and the generated data sets against their definitions."""
+"""The bundled digits against UCI's published values, and the generated data sets against their definitions."""
 
 import hashlib
 import importlib.resources

@@ -1,4 +1,4 @@
-"""The distribution: what it is called, and that nothing tells a user to install another project's.
+"""The distribution's name, and that nothing tells a user to install another project's.
 
 The package index has a project called fastnn that is not this one.
 """

@@ -1,4 +1,4 @@
-"""Entries from Python: builtins that call a compiled function on arguments that stay."""
+"""Entry points for Python: builtins that call a compiled function with fixed arguments."""
 
 import gc
 import threading
@@ -21,7 +21,7 @@ def address() -> int:
 
 @pytest.fixture(autouse=True, scope="module")
 def cache_folder(tmp_path_factory):
-    """Keep the function of this test out of the user's cache."""
+    """Keep this test's function out of the user's cache."""
     from fastnn.backend.cpu import store
 
     folder, original = tmp_path_factory.mktemp("entry"), store.path_of

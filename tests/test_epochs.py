@@ -1,4 +1,4 @@
-"""What makes epochs of small networks cheap: one call an epoch, shared programs, and turns at the GIL."""
+"""Cheap epochs of small networks: one call per epoch, shared programs, and turns for the GIL."""
 
 import concurrent.futures
 import gc
@@ -30,7 +30,7 @@ def make(*layers, optimizer="adam", loss="cross_entropy", metrics=None, seed=0, 
     return model
 
 
-# --- one call an epoch ----------------------------------------------------------------------------------------
+# --- one call per epoch----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 53, 64, 65, 1000, 100_003])
@@ -52,7 +52,7 @@ class EveryBatch(fnn.Callback):
 
 @pytest.fixture
 def whole_epochs(monkeypatch):
-    """Count the epochs that one call trains, and have no clock decide which do."""
+    """Count the epochs that one call trains, independent of the clock."""
     counted = []
     original = arrays.Pass
 
@@ -98,14 +98,14 @@ def test_a_row_that_is_not_finite_ends_an_epoch_before_its_step(whole_epochs, ro
 
 
 def in_a_thread(function):
-    """Call a function in a thread of its own, where no Ctrl-C arrives, and return what it returns or raises."""
+    """Call a function in a new thread, where no Ctrl-C arrives; returns or raises what it does."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         return pool.submit(function).result()
 
 
 @pytest.fixture
 def laps(monkeypatch):
-    """Count the epochs of every call that trains whole ones, of which as many are trained as may be."""
+    """Count the epochs of every call that trains whole ones, with as many as possible per call."""
     counted = []
     original = runtime.Runtime.run_epochs
 
@@ -149,7 +149,7 @@ def test_where_someone_sees_epochs_they_come_one_by_one(laps, options, capsys):
 
 
 def watch(model, steps, act):
-    """Act from another thread as soon as a model has taken so many steps."""
+    """Act from another thread as soon as a model has taken a number of steps."""
 
     def wait():
         while model.step < steps:
@@ -227,7 +227,7 @@ def test_equal_models_share_programs_as_long_as_one_has_them():
 
 
 class Own(fnn.Dense):
-    """A layer that the library does not know: anything may decide about it."""
+    """A user-defined layer, whose behaviour may depend on anything."""
 
 
 OTHERS = {

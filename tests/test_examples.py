@@ -1,4 +1,4 @@
-"""Every example runs, says what it is meant to show, and stands in the list of examples."""
+"""Every example runs, prints what it is meant to show, and is in the list of examples."""
 
 import ast
 import os
@@ -48,14 +48,15 @@ ALLOWED_IMPORTS = {"argparse", "fastnn", "math", "numba", "numpy", "os", "scipy"
 
 
 def run(name: str, *arguments: str, warnings: str = "error") -> str:
-    """Run an example in a process of its own and return what it prints."""
+    """Run an example in a separate process and return its output."""
     package = str(Path(fastnn.__file__).parents[1])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "MPLBACKEND": "Agg"}
     command = [sys.executable, "-W", warnings, str(EXAMPLES / name), "--quick", *arguments]
     result = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
+    # kernels that no other test has needed before are announced
+    assert [line for line in result.stderr.splitlines() if not line.startswith("fastnn: compil")] == []
     return result.stdout
 
 

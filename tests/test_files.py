@@ -1,4 +1,4 @@
-"""Files are replaced whole; nothing is left behind, shown to others, or lost to what a file system refuses."""
+"""Files are replaced atomically; nothing is left over, shown to other users, or lost on limited file systems."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ def left_in(folder):
 
 
 def start(script, path):
-    """Start a program that saves a model to a path, and say what it does by lines."""
+    """Start a program that saves a model to a path, and reports its progress by lines."""
     source = str(Path(fnn.__file__).parents[1])
     beginning = "import os, sys, fastnn as fnn\nmodel = fnn.Sequential([fnn.Input(2), fnn.Dense(1)], seed=0)\n"
     return subprocess.Popen(

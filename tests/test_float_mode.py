@@ -1,4 +1,4 @@
-"""Kernels round to nearest and flush subnormal numbers, whatever the calling thread is set to, which stays."""
+"""Kernels round to nearest and flush subnormal numbers, whatever the calling thread's mode, which is restored."""
 
 import ctypes
 import platform

@@ -1,4 +1,4 @@
-"""Children of forks, made while other threads compile, import, train or hold locks; and pickles that are damaged."""
+"""Children of forks, made while other threads compile, import, train or hold locks; and damaged pickles."""
 
 import os
 import pickle
@@ -37,7 +37,7 @@ def run_apart(script: str, timeout: float = 120.0, **environment: str) -> str:
 
 
 def in_child(work) -> int:
-    """Return the exit status of a child that does something, and is ended after a while."""
+    """Return the exit status of a child that runs a function, and is killed after a while."""
     child = os.fork()
     if child == 0:
         code = 3
@@ -73,7 +73,7 @@ class Held:
 
 @pytest.fixture
 def brief(monkeypatch):
-    """Have forks lose patience at once."""
+    """Make forks lose patience immediately."""
     monkeypatch.setattr(locks, "PATIENCE", 0.05)
 
 
@@ -128,7 +128,7 @@ class TestLocks:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
 def test_a_fork_waits_for_what_is_compiled():
-    """A thread compiles function after function; a child, made in between, finds the locks free and compiles too."""
+    """A thread compiles function after function; a child made in between finds the locks free, and compiles too."""
     printed = run_apart("""
         from fastnn.backend.cpu import library
         from fastnn.backend.cpu.store import ObjectCode
@@ -164,7 +164,7 @@ def test_a_fork_waits_for_what_is_compiled():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
 @pytest.mark.parametrize("module", ["numpy.ma", "numba", "tqdm.auto"])
 def test_a_child_does_not_wait_for_a_module_that_another_thread_imports(module, tmp_path):
-    """The first call imports nothing but under a lock that a fork waits for, however slow the disk is."""
+    """The first call imports only under a lock that a fork waits for, however slow the disk is."""
     printed = run_apart(
         f"""
         import numpy as np, fastnn as fnn

@@ -1,4 +1,4 @@
-"""Names and arguments of other libraries, and typing errors: what the message of the error says."""
+"""Names and arguments of other libraries, and typing errors: the hints in the error messages."""
 
 import importlib
 import inspect
@@ -93,7 +93,7 @@ def test_what_hints_name_exists():
 
 
 def test_a_hint_hides_no_name(monkeypatch):
-    """A name that comes to exist is found, whatever the table says of it."""
+    """A name that is added later is found, whatever the table says about it."""
     thing = object()
     monkeypatch.setitem(vars(fnn.layers), "RMSNorm", thing)
     assert fnn.layers.RMSNorm is thing
@@ -218,7 +218,7 @@ def test_signatures_are_readable():
 
 
 def test_import_stays_quick_and_without_difflib_work():
-    """Hints are made when they are asked for: a plain import looks nothing up."""
+    """Hints are made on demand: a plain import looks nothing up."""
     code = (
         "import fastnn.hints as hints\nhints.like = hints.of_name = None\nimport fastnn\n"
         "fastnn.Sequential([fastnn.Dense(3, name='a')])\n"

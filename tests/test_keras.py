@@ -1,4 +1,4 @@
-"""What users of Keras expect: names of classes and metrics, logs, arguments by position, the optimizer's state."""
+"""Expectations of Keras users: names of classes and metrics, logs, arguments by position, optimizer state."""
 
 import inspect
 
@@ -156,7 +156,7 @@ def test_what_is_not_measured_is_said_before_the_first_epoch(callback):
     assert model.step == 0
     np.testing.assert_array_equal(model.get_weights()[0], before[0])
     model.fit(X, SCORE, verbose=0, callbacks=callback, validation_split=0.1)
-    # somebody else may add it
+    # another callback may add it
     add = fnn.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update({callback.monitor: 1.0}))
     model.fit(X, SCORE, verbose=0, callbacks=[add, callback])
 
@@ -175,7 +175,7 @@ def test_a_schedule_may_take_the_epoch_alone():
 
 @pytest.mark.parametrize("device", ["plain", "saved"])
 def test_compiling_with_the_same_optimizer_keeps_its_state(device, tmp_path):
-    """Three steps in one go are the same bits as with compile in between; with a new optimizer they are not."""
+    """Three steps in a row give the same bits as with compile in between; with a new optimizer they do not."""
 
     def trained(again):
         model = logits_model("mse", [])
@@ -228,7 +228,7 @@ def test_checkpoints_of_weights_only(tmp_path):
 
 
 def test_arguments_by_position_are_keras():
-    """Every argument that may be given by position stands where Keras has the same one."""
+    """Every positional argument has the same position as in Keras."""
     order = {
         fnn.SGD: "learning_rate momentum nesterov",
         fnn.Adam: "learning_rate beta_1 beta_2 epsilon amsgrad",

@@ -1,4 +1,4 @@
-"""Kernels of users' functions: there for as long as something uses them."""
+"""Kernels of user-defined functions exist as long as they are used."""
 
 import gc
 import subprocess
@@ -35,7 +35,7 @@ def test_kernels_and_functions_of_models_that_are_gone_are_freed(monkeypatch):
     before, functions = kernels(), len(own._known)
     for number in range(6):
         assert model_of(2.5 + number).predict(X)[0, 0] == 2.5 + number
-    # the two latest, in the place of at most two that were there
+    # the two latest, instead of at most two earlier ones
     assert kernels() <= before + 2 and len(own._known) <= functions + 2
     # what a living model uses is there, also for programs that it makes later
     assert (kept.predict(X * 2) == 3).all() and (kept.predict(np.ones((7, 1))) == 1.5).all()
@@ -69,5 +69,5 @@ for number in range(50):
 print((resident() - before) / 50)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True)
-    # Numba's own compilation leaves some 0.8 MB behind, which nothing can free
+    # Numba's compilation leaves some 0.8 MB, which cannot be freed
     assert float(done.stdout) < 1.5

@@ -1,4 +1,4 @@
-"""What is taken for a table of samples, what for batches, and what data frames hold."""
+"""The distinction of tables of samples and batches, and the contents of data frames."""
 
 import array
 import collections
@@ -27,7 +27,7 @@ def same(one, other):
 
 
 class Numbers:
-    """A sequence that is no list, of three numbers."""
+    """A sequence of three numbers that is not a list."""
 
     def __len__(self):
         return 3
@@ -81,7 +81,7 @@ def test_a_deque_of_samples_is_data_and_one_of_batches_is_batches():
 
 
 class Loader:
-    """Three batches; its length is what a function says."""
+    """Three batches; a function returns its length."""
 
     def __init__(self, length):
         self.length = length
@@ -111,7 +111,7 @@ LENGTHS = {
 
 
 class Tensor:
-    """What other libraries' arrays share: `__array__` and a shape."""
+    """The common interface of other libraries' arrays: `__array__` and a shape."""
 
     def __init__(self, values):
         self.values, self.shape = values, values.shape
@@ -121,7 +121,7 @@ class Tensor:
 
 
 class Indexed:
-    """A loader by index alone, as `keras.utils.PyDataset`."""
+    """A loader with only an index, as `keras.utils.PyDataset`."""
 
     def __len__(self):
         return 3

@@ -1,4 +1,4 @@
-"""Names of layers that were made without one."""
+"""Names of layers made without one."""
 
 import copy
 import pickle
@@ -39,7 +39,7 @@ def test_weights_of_a_layer_object():
 
 
 def test_names_stay_in_other_models():
-    """A layer keeps its name where it is used again, and two of one name from two models are told apart."""
+    """A layer keeps its name when it is used again, and two of one name from two models get different names."""
     x = fnn.Input(3)
     first, second = fnn.Dense(4), fnn.Dense(5)
     whole = fnn.Model(x, second(first(x)))

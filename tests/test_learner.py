@@ -216,7 +216,7 @@ def test_what_is_not_trained_stays():
 
 @njit
 def own_loss(learner, x, y, gradients, work):
-    """The mean squared error, written by a user: its gradient for the outputs is the seed."""
+    """A user-defined mean squared error: its gradient for the outputs is the seed."""
     out = np.empty_like(y)
     fnp.predict(learner, x, out, work)
     seed = 2 * (out - y) / np.float32(y.size)

@@ -1,4 +1,4 @@
-"""Learners misused: errors, unchanged weights, and no way out of bounds."""
+"""Misuse of learners: errors, unchanged weights, and no access out of bounds."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def everything(learner):
 
 
 def refuse(learner, error, match, *given, types=False):
-    """See that compiled code and Python refuse what is given, and leave the learner as it was."""
+    """Check that compiled code and Python refuse the arguments, and do not change the learner."""
     before = everything(learner)
     with pytest.raises(TypingError if types else error, match=match):
         step_with(learner, *given)

@@ -1,4 +1,4 @@
-"""Plain matmul calls, which a builtin or a plan takes: the bits and errors of the general path, which checks all."""
+"""Plain matmul calls, made by a builtin or a plan, have the bits and errors of the general path."""
 
 import os
 import pickle
@@ -21,7 +21,7 @@ SHAPES += [(300, 310, 320)]  # packed
 
 
 def general(a, b, **options):
-    """Multiply by the general path: a number of threads is given."""
+    """Multiply by the general path, which is selected by passing a number of threads."""
     return fnn.matmul(a, b, n_threads=1, **options)
 
 
@@ -48,7 +48,7 @@ def test_same_bits_for_all_shapes_and_transpositions(dtype, m, n, k, threads):
                 assert fnn.matmul(a, b, out=out, **flags) is out
                 assert out.tobytes() == expected
                 out[...] = np.nan
-                # on two threads the builtin asks for Python where there is no team yet, or its master has moved
+                # on two threads the builtin calls Python if there is no team yet, or its master has moved
                 done = linalg._direct(a, b, out, transpose_a, transpose_b)
                 assert done or (threads == 2 and m > 33)
                 assert not done or out.tobytes() == expected
@@ -181,7 +181,7 @@ def test_scratch_memory_comes_back(threads):
 
 
 def test_plans_are_limited(threads):
-    # the dtypes of pickled arrays are objects of their own, which the builtin does not know
+    # the dtypes of unpickled arrays are separate objects, which the builtin does not know
     for n in range(100, 150):
         a, b = (pickle.loads(pickle.dumps(array)) for array in (np.ones((200, 64)), np.ones((64, n))))
         for _ in range(2):
@@ -190,7 +190,7 @@ def test_plans_are_limited(threads):
 
 
 def test_pickled_arrays_are_prepared_too(threads):
-    # their dtype is an object of its own
+    # their dtype is a separate object
     a, b = (pickle.loads(pickle.dumps(array)) for array in RNG.normal(size=(2, 9, 9)).astype(np.float32))
     assert a.dtype is not np.dtype(np.float32)
     plain = np.ascontiguousarray(b, np.float32).astype(np.float32)
@@ -243,7 +243,7 @@ def test_sleeping_workers_are_woken_after_several_small_products(threads):
         fnn.matmul(a, a)  # makes the team
 
     def shared():
-        """Wait until workers sleep; tell for some products, one after the other, whether they were shared."""
+        """Wait until workers sleep; return for some consecutive products whether they were shared."""
         until_workers_sleep()
         found = []
         for _ in range(PATIENCE + 1):

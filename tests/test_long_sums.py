@@ -1,4 +1,4 @@
-"""Sums over many rows, at large offsets, and of squares that float32 cannot hold: statistics, gradients, norms."""
+"""Sums over many rows, at large offsets, and of squares that overflow float32: statistics, gradients, norms."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ EPSILON = 1e-3
 
 
 def float32(values) -> np.ndarray:
-    """Round to float32, and write it in float64."""
+    """Round to float32, and return it as float64."""
     return np.asarray(values, np.float32).astype(np.float64)
 
 
@@ -33,7 +33,7 @@ def statistics(x: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def batch_norm(x: np.ndarray, parts: int = 1) -> dict[str, np.ndarray]:
-    """Run batch normalisation whose moving statistics become those of the batch."""
+    """Run batch normalisation with a momentum that sets the moving statistics to the batch's."""
     case = Case("batch_norm", dict(zip(("rows", "cols"), x.shape, strict=True)),
                 params={"epsilon": EPSILON, "momentum": 0.0})  # fmt: skip
     return dict(run_cpu(case, "float32", parts, {"x": x, "moving_variance": np.ones(x.shape[1])}).outputs)
@@ -120,12 +120,12 @@ def test_only_the_columns_that_overflow_are_summed_another_way():
     assert error(found["y"], statistics(x, 0)[0]) < 4
     others = np.arange(70) != 33
     assert error(found["moving_variance"][others], x.var(axis=0)[others]) < 4
-    # the largest number of float32 stands for a variance that it cannot hold
+    # the largest float32 replaces a variance that overflows
     assert found["moving_variance"][33] == np.finfo(np.float32).max
 
 
 def normalised(x: np.ndarray, momentum: float = 0.0) -> fnn.Sequential:
-    """Train a batch normalisation on one batch, which gives it its statistics and nothing else."""
+    """Train a batch normalisation on one batch, which sets only its statistics."""
     model = fnn.Sequential([fnn.Input(x.shape[1]), fnn.BatchNorm(momentum=momentum)], seed=0)
     model.compile(fnn.SGD(0.0), "mse")
     model.train_on_batch(x, np.zeros(x.shape))

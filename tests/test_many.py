@@ -1,4 +1,4 @@
-"""`train_many`: what `fit` gives, on several threads at once, whatever goes wrong."""
+"""`train_many`: the results of `fit`, on several threads at once, whatever goes wrong."""
 
 import contextlib
 import io
@@ -109,7 +109,7 @@ def test_rows_of_several_inputs_outputs_and_weights():
 
 
 class Spy(fnn.Callback):
-    """Note the threads that a model is trained on, and raise where it is told to."""
+    """Note the threads that train a model, and raise at a given place."""
 
     def __init__(self, fail=None, pause=0.0, meet=None) -> None:
         self.fail, self.pause, self.meet, self.threads, self.names = fail, pause, meet, set(), set()
@@ -220,7 +220,7 @@ def test_the_first_exception_stops_the_others_and_a_resumed_call_finishes_them(n
     arrived = threading.Semaphore(0)
 
     class Script(fnn.Callback):
-        """The first two models finish, the third fails then, and the fourth goes on until it is told to stop."""
+        """The first two models finish, then the third fails, and the fourth continues until it is stopped."""
 
         def __init__(self, index) -> None:
             self.index = index

@@ -1,4 +1,4 @@
-"""The ways of the matrix product, each on shapes that it is taken for and on those at its edges."""
+"""The algorithms of the matrix product, each on shapes for which it is chosen and on those at its limits."""
 
 from itertools import product
 
@@ -17,7 +17,7 @@ GUARD = 64
 
 
 def shapes(way: str) -> list[tuple[int, int, int]]:
-    """Return (m, n, k) that a way is right for."""
+    """Return (m, n, k) for which an algorithm is right."""
     if way == "single_row":
         return [(1, n, k) for n, k in ((1, 1), (3, 7), (16, 8), (33, 17), (70, 530), (5000, 3), (203, 9), (1030, 301))]
     if way in ("single_column", "dot_column"):
@@ -53,7 +53,7 @@ def aligned(array: np.ndarray) -> np.ndarray:
 
 
 def run(way: str, dtype: str, shape: tuple[int, int, int], form: str, extra: str, parts: int) -> tuple[np.ndarray, ...]:
-    """Run one record on random operands; returns c and what float64 makes of it."""
+    """Run one record on random operands; returns c and the result in float64."""
     m, n, k = shape
     rng = np.random.default_rng(sum(shape))
     flags = FORMS[form]

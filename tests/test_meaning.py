@@ -1,4 +1,4 @@
-"""What a loss means is found behind layers that only move values: from logits, in every way to train and measure."""
+"""Losses look through layers that only move values and use the logits, in all methods that train or evaluate."""
 
 import itertools
 
@@ -49,7 +49,7 @@ SIGMOIDS = {
 
 
 def values_of(model, x, t):
-    """Return the loss by every way that there is (the rate is 0), and the gradient for the biases of the logits."""
+    """Return the loss by every method (the rate is 0), and the gradient for the biases of the logits."""
     fitted = model.fit(x, t, batch_size=len(x), verbose=0).history["loss"][0]
     return model.evaluate(x, t)["loss"], model.train_on_batch(x, t)["loss"], fitted, model.gradients(x, t)[1]
 
@@ -208,7 +208,7 @@ def test_rows_that_do_not_sum_to_one_are_refused(loss):
 
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
 def test_a_linear_activation_leaves_the_meaning_to_the_loss(activation):
-    """What is written as a layer of its own is meant: values as they are, probabilities or logits."""
+    """An activation that is a separate layer is used as written: plain values, probabilities or logits."""
     layers = [fnn.Dense(4, activation), fnn.Activation("linear")]
     loss = {"sigmoid": fnn.BinaryCrossEntropy, "softmax": fnn.CrossEntropy}[activation]
     for from_logits in (False, True):

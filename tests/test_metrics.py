@@ -374,7 +374,7 @@ BAD_CALLS = [
         "row 0 has no single maximum.*BinaryAccuracy",
     ),
     (metrics.Accuracy(), [math.nan], [0.5], ValueError, "row 0 has nan"),
-    (metrics.F1Score(), np.zeros((2, 4)), SCORES[:2], ValueError, "row 0 has no single maximum"),
+    (metrics.F1Score(multi_label=False), np.zeros((2, 4)), SCORES[:2], ValueError, "row 0 .*pass multi_label=True"),
     (metrics.F1Score("binary"), LABELS, SCORES, ValueError, "average='binary', got 4"),
     (metrics.TopKAccuracy(), LABELS, SCORES, ValueError, "k <= 4 classes; got k=5"),
     (metrics.TopKAccuracy(k=1), BINARY, PROBABILITY, ValueError, "two or more output columns"),

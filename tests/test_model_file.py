@@ -18,7 +18,7 @@ from saved import X, Y
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> tuple[dict, dict]:
-    """Return tensors and document of a file that has everything: two trainings' worth of state in the middle."""
+    """Return tensors and document of a file with everything: the state of two trainings, in the middle of an epoch."""
     folder = tmp_path_factory.mktemp("saved")
     callbacks = same_callbacks(folder)
     x = fnn.Input(4)
@@ -45,7 +45,7 @@ def resume(model: fnn.Model, folder) -> None:
 
 
 def outcome(path) -> str:
-    """Load a file; whatever loads has to work, or say politely what is wrong."""
+    """Load a file; if it loads it has to work, otherwise the error has to say what is wrong."""
     try:
         model = fnn.load(path)
     except ModelFileError as error:
@@ -80,7 +80,7 @@ def places(value, found=()):
 
 
 def mutate(document: dict, chance: random.Random) -> dict:
-    """Change one to three values of a document into junk, drop, repeat or exchange them."""
+    """Replace one to three values of a document by junk, drop, repeat or swap them."""
     document = copy.deepcopy(document)
     for _ in range(chance.choice([1, 1, 1, 2, 3])):
         paths = [path for path in places(document) if path]

@@ -1,4 +1,4 @@
-"""Frozen networks misused, and functions that Numba keeps on disk: errors, and no way out of bounds."""
+"""Misuse of frozen networks, and functions that Numba keeps on disk: errors, and no access out of bounds."""
 
 import json
 import os
@@ -407,7 +407,7 @@ def test_a_model_in_compiled_code_is_told_to_be_frozen():
         return fnp.predict(model, x, x)
 
     for call in (lambda: given(model, 1.0), lambda: given((model,), 1.0), lambda: enclosed(np.zeros(6, np.float32))):
-        with pytest.raises(TypeError, match=r"freeze\(\) it"):
+        with pytest.raises(TypeError, match=r"pass its freeze\(\)"):
             call()
 
 

@@ -1,4 +1,4 @@
-"""How many threads: the setting, the variable, the container's quota, records that pay."""
+"""The number of threads: the setting, the variable, the container's quota, records that are worth sharing."""
 
 import os
 import subprocess
@@ -124,7 +124,7 @@ def test_efficiency_cores_get_no_thread(cores, affinity, expected, tmp_path, mon
 
 @pytest.mark.parametrize(("told", "expected"), [(6, 6), (0, 10), (None, 10), (64, 10)])
 def test_macos_tells_its_performance_cores(told, expected, monkeypatch):
-    """A stand-in for macOS' C library: 10 processors, of which it calls some fast, or does not know the question."""
+    """A replacement for macOS' C library: 10 processors, some of them fast, or no answer to the question."""
 
     class Library:
         def sysctlbyname(self, name, value, size, *new):

@@ -1,4 +1,4 @@
-"""Compiled kernels neither allocate nor raise nor touch Python: seen from the symbols of their object files."""
+"""Compiled kernels neither allocate nor raise nor call Python, as the symbols of their object files show."""
 
 import struct
 
@@ -54,7 +54,7 @@ def symbols(code: bytes) -> dict[str, bool]:
 
 
 def offences(code: bytes) -> list[str]:
-    """Return the symbols that a kernel may not have: foreign functions, and the exceptions that Numba pickles."""
+    """Return the forbidden symbols of a kernel: foreign functions, and the exceptions that Numba pickles."""
     return [
         name
         for name, defined in symbols(code).items()

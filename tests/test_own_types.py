@@ -1,4 +1,4 @@
-"""User-defined functions that cannot be compiled: found when the object is made, with a message that says where."""
+"""User-defined functions that cannot be compiled are refused when the object is made; the message says where."""
 
 import inspect
 import math
@@ -170,7 +170,7 @@ def test_a_loss(function, match, line):
     ) as found:
         losses.Custom(function)
     assert "\n" not in str(found.value)
-    # by way of compile, too, and of a gradient
+    # through compile, too, and for a gradient
     model = fnn.Sequential([fnn.Input(2), fnn.Dense(1)])
     with pytest.raises(ValueError, match=function.__name__):
         model.compile("sgd", function)
@@ -255,7 +255,7 @@ def test_what_can_be_compiled_passes(make):
 
 
 def test_nothing_is_compiled(monkeypatch):
-    """Types are all that is looked at, once a function."""
+    """Only types are inferred, once per function."""
     made = own.make("f", lambda x: math.exp(x) * math.pi + abs(x))
     monkeypatch.setattr("numba.core.codegen.JITCPUCodegen.create_library", None)
     before = library.statistics()
@@ -269,7 +269,7 @@ def test_nothing_is_compiled(monkeypatch):
 
 
 def test_a_change_in_numba_fails_no_function(monkeypatch):
-    """The check is a courtesy that leans on Numba's insides; where these are other ones, compiling tells."""
+    """The check relies on Numba's internals; if these change, the error comes from compilation instead."""
     monkeypatch.setattr(own_types.compiler, "DefaultPassBuilder", None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -287,7 +287,7 @@ def test_numba_is_imported_for_custom_functions_alone():
 
 
 def test_kernels_say_the_same():
-    """A function for float32 alone, in a model of float64: told when its kernel is compiled, in the same words."""
+    """A function for float32 only, in a float64 model: compiling its kernel gives the same message."""
     model = fnn.Sequential(
         [fnn.Input(2), fnn.Activation(activations.Custom(only_single, name="only"))], dtype="float64"
     )

@@ -1,4 +1,4 @@
-"""The display of a training: what it shows, and what it costs."""
+"""The display of a training: its output, and its cost."""
 
 import contextlib
 import io
@@ -22,7 +22,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Replace the clock of the display: tests are quick, and exact."""
+    """Replace the clock of the display, so that tests are quick and exact."""
 
     class Clock:
         now = 1000.0

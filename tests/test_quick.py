@@ -16,7 +16,7 @@ RNG = np.random.default_rng(5)
 
 
 def general(model, x):
-    """Predict by the general path: an explicit batch size, here the one that is the default."""
+    """Predict by the general path, which is selected by an explicit batch size, here the default one."""
     return model.predict(x, batch_size=256)
 
 
@@ -118,7 +118,7 @@ def test_nan_and_infinity_come_through():
 
 
 class Numbers(np.ndarray):
-    """An array class of somebody else's."""
+    """An array class of another library."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What README.md and the other documents say is true: commands, code, names and links."""
+"""README.md and the other documents are true: commands, code, names and links."""
 
 import os
 import re

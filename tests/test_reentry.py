@@ -12,7 +12,7 @@ PAIRS = HERE / "interrupted.py"
 
 
 def run(*arguments: str, seconds: float = 120.0) -> str:
-    """Run Python in a process of its own, which may crash or hang without taking the tests along."""
+    """Run Python in a separate process, which may crash or hang without affecting the tests."""
     command = [sys.executable, "-X", "faulthandler", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     assert done.returncode == 0, (done.returncode, done.stdout[-200:], done.stderr[-2000:])

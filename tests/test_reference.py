@@ -62,7 +62,7 @@ def test_gaussian_noise_is_normal():
 
 
 def linear_regression(dtype: str, steps: int) -> ReferenceBackend:
-    """Train y = x w + b by gradient descent on a mean squared error, four rows a step, in eight records."""
+    """Train y = x w + b by gradient descent on a mean squared error, four rows per step, in eight records."""
     item = np.dtype(dtype).itemsize
     drafts = []
     values = []

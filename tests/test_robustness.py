@@ -1,4 +1,4 @@
-"""Misuse raises errors that say what is wrong: no crash, no hang, no result from memory that is not the data's."""
+"""Misuse raises errors that say what is wrong: no crash, no hang, no result from memory outside the data."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ def make(optimizer=None, metrics=("accuracy",)) -> fnn.Sequential:
 
 
 def run_apart(code: str, seconds: float = 60.0) -> str:
-    """Run code in a process of its own, which may crash or hang without taking the tests along."""
+    """Run code in a separate process, which may crash or hang without affecting the tests."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=seconds, check=False
     )

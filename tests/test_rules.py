@@ -1,4 +1,4 @@
-"""Rules of single records, each broken once: what a kernel would crash on or compute garbage from."""
+"""Rules of single records, each broken once: a kernel would crash or compute garbage."""
 
 from dataclasses import replace
 
@@ -57,6 +57,9 @@ BROKEN = {
         "8 rows of 2 samples of 1 rows",
     ),
     "small accumulator": (program("confusion", {"total": TOTAL, "x": X, "labels": B}, SCORES), "expected 30"),
+    "no cells for labels": (
+        program("label_confusion", {"total": TOTAL, "x": X, "labels": B}, {**SCORES, "size": 29}), "expected 30",
+    ),
     "no targets": (program("count_correct", {"total": TOTAL, "x": X}, SCORES), "either targets or labels"),
     "labels of one column": (
         program("count_correct", {"total": TOTAL, "x": X, "labels": B}, {**SCORES, "cols": 1}), "scores of classes",

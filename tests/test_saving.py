@@ -1,4 +1,4 @@
-"""Models survive a file, a copy and another process, and training goes on from a checkpoint."""
+"""Models survive a file, a copy and another process, and training continues from a checkpoint."""
 
 import copy
 import pickle
@@ -166,7 +166,7 @@ def test_copies_and_pickles_are_models_of_their_own():
 
 
 def with_callbacks(path, **options) -> list[fnn.Callback]:
-    """Return callbacks with state; the checkpoint stands first, and still has to know what the others did."""
+    """Return callbacks with state; the checkpoint comes first, and still has to save the others' state."""
     return [
         fnn.ModelCheckpoint(path, **options),
         fnn.ReduceLROnPlateau("val_loss", patience=1, min_delta=0.3, factor=0.5),
@@ -261,5 +261,5 @@ def test_killing_a_process_that_saves_leaves_a_whole_file(tmp_path):
         kernel = fnn.load(path).get_weights()[0]
         assert any(np.array_equal(kernel, one) for one in expected)
     fnn.load(path).save(path)
-    if sys.platform != "win32":  # there the age of a file tells that nobody writes it
+    if sys.platform != "win32":  # there the age of a file decides that it is no longer written
         assert [one.name for one in tmp_path.iterdir()] == [path.name]

@@ -82,7 +82,7 @@ STEPS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 19, 20, 21, 25, 26, 27, 38, 3
 
 
 def shown(value):
-    """Name a case without addresses, which would differ in each process that runs a part of the tests."""
+    """Name a case without addresses, which would differ between processes that share the tests."""
     return re.sub(r"<function (\S+) at 0x\w+>", r"\1", str(value))[:60]
 
 

@@ -1,4 +1,4 @@
-"""Counts of steps in `fit`, `evaluate` and `predict`, which epochs are validated, and weights of classes."""
+"""Counts of steps in `fit`, `evaluate` and `predict`, validated epochs, and class weights."""
 
 import copy
 import math

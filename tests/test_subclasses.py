@@ -1,4 +1,4 @@
-"""Models that share layers, and models of subclasses: what belongs to a model stays with it."""
+"""Models that share layers, and models of subclasses: each model keeps its own state."""
 
 import copy
 import pickle
@@ -77,7 +77,7 @@ class Net(fnn.Sequential):
 
 
 class Graph(fnn.Model):
-    """A subclass whose constructor takes something else."""
+    """A subclass whose constructor takes other arguments."""
 
     def __init__(self, width):
         a = fnn.Input(3)

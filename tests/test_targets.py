@@ -1,4 +1,4 @@
-"""Kernels for other processors than this one: run where it can run them, else compiled."""
+"""Kernels for other processors than this one: run if possible, else only compiled."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ AVX512 = f"{AVX2},+avx512f,+avx512vl,+avx512dq,+avx512bw,+avx512cd"
 
 
 def run(name: str, features: str, folder: Path, *arguments: str) -> str:
-    """Run Python for another target, with a cache of its own; returns what it printed."""
+    """Run Python for another target, with a separate cache; returns its output."""
     environment = {
         **os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features, "FASTNN_CACHE_DIR": str(folder),
         "PYTHONPATH": str(Path(fnn.__file__).parents[1]),

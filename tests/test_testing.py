@@ -1,4 +1,4 @@
-"""`fastnn.testing.check_op`: right derivatives pass, wrong ones are found where they are."""
+"""`fastnn.testing.check_op`: right derivatives pass, and wrong ones are reported with their place."""
 
 import math
 

@@ -24,7 +24,7 @@ forks = [
     pytest.mark.skipif(not HAS_FORK, reason="the platform has no fork"),
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
 ]
-# the same for a process of its own: everything is cut, and workers are woken for it
+# the same for a separate process: everything is cut, and workers are woken for it
 CUT = "from fastnn.backend.cpu import team, work\nwork.PART_NANOSECONDS, team.WAKE_NANOSECONDS = 1e-6, 0.0\n"
 
 
@@ -67,7 +67,7 @@ def claimed() -> int:
 
 
 def until_workers_claim(act) -> None:
-    """Do something until workers have had a part in it: on a busy machine the master may be quicker once."""
+    """Repeat something until workers have taken part: on a busy machine the master may do all of it."""
     deadline = time.monotonic() + 60
     fnn.set_num_threads(1)
     before = claimed()
@@ -77,7 +77,7 @@ def until_workers_claim(act) -> None:
 
 
 def run_apart(code: str, seconds: float = 120.0) -> str:
-    """Run code in a process of its own."""
+    """Run code in a separate process."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", CUT + textwrap.dedent(code)],
         capture_output=True, text=True, timeout=seconds, check=False,
@@ -391,7 +391,7 @@ assert sum(team.statistics()["claimed"]) > before
 @pytest.mark.skipif(not HAS_FORK, reason="the platform has no fork")
 @pytest.mark.parametrize("n", [2, 3])
 def test_soak(n):
-    """8 threads train while others fork and predict; a watchdog ends what hangs."""
+    """8 threads train while others fork and predict; a watchdog ends hanging processes."""
     out = run_apart(
         TRAIN
         + f"""

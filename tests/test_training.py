@@ -1,4 +1,4 @@
-"""Training as a whole: reproducibility, data in all forms, what shapes the weights."""
+"""Training as a whole: reproducibility, data in all forms, and effects on the weights."""
 
 import warnings
 
@@ -118,7 +118,7 @@ def test_a_weight_of_two_is_a_row_given_twice():
 
 
 class Batches:
-    """An iterable of batches that can be walked several times."""
+    """An iterable of batches that can be iterated several times."""
 
     def __init__(self, size: int, weight=None) -> None:
         self.size, self.weight = size, weight

@@ -1,4 +1,4 @@
-"""Runs of training: callbacks, what is shown, errors that name the row, resumption."""
+"""Runs of training: callbacks, display, errors that name the row, resumption."""
 
 import contextlib
 import copy
@@ -134,7 +134,7 @@ def test_a_bad_row_is_named_and_the_weights_stay_those_before_its_step(value, dt
     with pytest.raises(ValueError, match="row 33 "):
         model.train_on_batch(bad, Y)
     assert_same_weights(model, clean)
-    # whoever only predicts gets what the arithmetic gives
+    # predictions return whatever the arithmetic gives
     assert np.isnan(model.predict(bad)[33]).any()
     assert np.isfinite(np.delete(model.predict(bad), 33, axis=0)).all()
 

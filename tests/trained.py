@@ -1,4 +1,4 @@
-"""Small data and models that the tests of whole trainings share."""
+"""Small data and models, shared by the tests of whole trainings."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What tests wait for in the thread team."""
+"""Waiting for the thread team in tests."""
 
 from __future__ import annotations
 

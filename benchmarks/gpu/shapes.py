@@ -99,6 +99,7 @@ def _metrics(size: Any) -> Iterator[Any]:
     yield _like("confusion", {**dims, "size": cols * (cols + 1)}, bound, **by_labels)
     yield _like("auc_histogram", {**dims, "size": 2 * size(8851), "bins": size(8851)}, bound, **by_labels)
     by_target = frozenset({"target", "weight"})
+    yield _like("label_confusion", {**dims, "size": 6 * cols}, bound, optional=by_target)
     sums = making.Bound(8 + rows, 4 * rows)
     yield _like("regression_sums", {**dims, "size": 10 * cols}, sums, optional=by_target)
 

@@ -63,7 +63,7 @@ def checks(section: Section) -> Iterator[str]:
 def digits(section: Section) -> Iterator[str]:
     """Yield a line for each device."""
     facts = section["facts"]
-    yield "| device | loss of the first epoch | of the last | test accuracy | ms an epoch |"
+    yield "| device | loss of the first epoch | of the last | test accuracy | ms per epoch |"
     yield "|---|---:|---:|---:|---:|"
     for one in section["items"]:
         losses = one["losses"]

@@ -104,6 +104,7 @@ NAMES = {
     "f1_score": "fastnn.metrics.F1Score",
     "roc_auc_score": "fastnn.metrics.AUC",
     "confusion_matrix": "fastnn.metrics.ConfusionMatrix",
+    "multilabel_confusion_matrix": "fastnn.metrics.ConfusionMatrix(multi_label=True)",
     "r2_score": "fastnn.metrics.R2Score",
     "mean_squared_error": "fastnn.MeanSquaredError and fastnn.metrics.MeanSquaredError",
     "mean_absolute_error": "fastnn.MeanAbsoluteError and fastnn.metrics.MeanAbsoluteError",

@@ -1,6 +1,6 @@
 """These files run in Numba's simulator, where `test_cuda_simulator.py` starts them.
 
-Some run on a GPU, too, where `FASTNN_TESTS_ON_GPU` is 1: see `benchmarks/gpu/models.py`.
+Some also run on a GPU, if `FASTNN_TESTS_ON_GPU` is 1: see `benchmarks/gpu/models.py`.
 """
 
 import os
@@ -21,7 +21,7 @@ elif os.environ.get("FASTNN_TESTS_ON_GPU") != "1":
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Have models find a GPU behind a driver of Python, and return that driver; or listen to a real one's calls."""
+    """Give models a GPU with a driver in Python, and return that driver; or record a real driver's calls."""
     from fastnn.backend.cuda import available, device
     from fastnn.backend.cuda.driver import Driver
 
@@ -52,7 +52,7 @@ def _listen(device, monkeypatch):
 
 @pytest.fixture
 def always_warpgroups(monkeypatch):
-    """Have warpgroups make all products that they can make, where a device has some."""
+    """Make warpgroups compute all products that they can, if a device has them."""
     from fastnn.backend.cuda.kernels import matmul_plan
 
     usual = matmul_plan._quickest

@@ -1,7 +1,7 @@
 """Blocks of Numba's simulator whose threads wake each other at barriers.
 
-The simulator polls the threads of a block in a loop that runs all the time, and takes turns with them for the
-interpreter's lock. Here the last thread to arrive at a barrier lets the others go, and nobody polls.
+The simulator polls the threads of a block in a busy loop, which competes with them for the
+interpreter's lock. Here the last thread to arrive at a barrier wakes the others, without polling.
 """
 
 import threading
@@ -35,7 +35,7 @@ class Block(simulator.BlockManager):
                 raise thread.exception[0].with_traceback(thread.exception[1])
 
     def arrive(self, thread=None):
-        """Take notice that a thread waits at a barrier; without one, that a thread has ended."""
+        """Note that a thread waits at a barrier, or without an argument that a thread has ended."""
         with self.lock:
             if thread is None:
                 self.running -= 1
@@ -57,7 +57,7 @@ class Thread(simulator.BlockThread):
     """A thread of a block."""
 
     def run(self):
-        """Run, and tell the block of the end."""
+        """Run, and notify the block at the end."""
         super().run()
         if self.exception is not None:
             self._manager.abort()
@@ -74,5 +74,5 @@ class Thread(simulator.BlockThread):
 
 
 def install():
-    """Have the simulator run blocks in this way."""
+    """Make the simulator run blocks in this way."""
     simulator.BlockManager = Block

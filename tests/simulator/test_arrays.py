@@ -1,4 +1,4 @@
-"""Arrays that are on a GPU already: fastnn's own, and what other libraries' protocols describe."""
+"""Arrays that are already on a GPU: fastnn's own, and those described by other libraries' protocols."""
 
 import numpy as np
 import pytest

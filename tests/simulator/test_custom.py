@@ -1,4 +1,4 @@
-"""Functions of the users' own in kernels of a simulated GPU, beside the same models on the CPU."""
+"""User-defined functions in kernels of a simulated GPU, against the same models on the CPU."""
 
 import math
 import types
@@ -71,7 +71,7 @@ def agree(layers, loss="mse", optimizer=lambda: fnn.SGD(0.05), dtype="float32"):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("gradient", [snake_gradient, None], ids=["derivative", "differences"])
 def test_activations(gradient, dtype):
-    """In a product, in a layer of its own, and in a chain of products that would be one kernel."""
+    """In a product, in a separate layer, and in a chain of products that would be fused into one kernel."""
     mine = Custom(snake, gradient=gradient)
     agree(lambda: [fnn.Dense(4, mine), fnn.Dense(4, "relu"), fnn.Activation(mine), fnn.Dense(2)], dtype=dtype)
 
@@ -135,7 +135,7 @@ def clip(x):
 
 
 def names_of_modules(x):
-    """Use a module's function; a global one of the same name is another one."""
+    """Use a module's function; a global one of the same name is a different one."""
     return HELPERS.clip(x) + x
 
 
@@ -161,7 +161,7 @@ def test_functions_of_modules():
     ],
 )
 def test_what_a_kernel_cannot_do_is_refused(layer, match):
-    """Nobody checks an index on a GPU, and nothing raises there."""
+    """A GPU checks no index and raises no exception."""
     model = fnn.Sequential([fnn.Input(3), layer()], seed=0)
     x = np.ones((2, 3), np.float32)
     before = model.predict(x)

@@ -1,4 +1,4 @@
-"""The device's side of a GPU, against a driver of Python: memory, launches, graphs, errors."""
+"""The device class, against a driver in Python: memory, launches, graphs, errors."""
 
 import gc
 

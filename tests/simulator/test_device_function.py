@@ -1,4 +1,4 @@
-"""Networks inside users' CUDA kernels: `fastnn.nopython.predict` with one thread a sample, beside `Model.predict`."""
+"""Networks inside users' CUDA kernels: `fastnn.nopython.predict`, one thread per sample, against `Model.predict`."""
 
 import copy
 import pickle
@@ -67,7 +67,7 @@ def inputs(model, n=ROWS):
 
 
 def check(model, x=None, tolerance=1.0):
-    """Compare a kernel's results with those of the model; nothing but the outputs may have changed."""
+    """Compare a kernel's results with those of the model; only the outputs may have changed."""
     dtype = model._table.dtype
     x = inputs(model) if x is None else x
     net = model.freeze(device="cuda")
@@ -172,7 +172,7 @@ def test_random_networks(seed):
 
 
 def of_one_record(op, operands, dims):
-    """Make a network of a record that no layer makes, or none that can be frozen."""
+    """Make a network of a record that no layer makes, or no freezable layer."""
     sizes = {Buffer.PARAMETERS: 64, Buffer.DATA: 24, Buffer.DATA + 1: 24}
     made = make_program("network", 1, "float32", [RecordDraft(op, operands, dims, label="layer")], [], sizes)
     return backend.freeze(made, np.arange(16, dtype=np.float32), (6, 6), 16, 0)
@@ -232,7 +232,7 @@ def test_not_a_number_reaches_the_caller():
 
 
 def fields(change):
-    """Return a change of a network's fields as arrays of the host."""
+    """Return a change of a network's fields, as host arrays."""
 
     def changed(net):
         code, parameters = (array.copy_to_host() for array in net)

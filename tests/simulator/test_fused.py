@@ -1,4 +1,4 @@
-"""Layers that one kernel runs: which records are taken for it, and that results are those of the records."""
+"""Fused layers: which records are fused, and that results are those of the records."""
 
 from itertools import pairwise
 

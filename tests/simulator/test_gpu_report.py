@@ -1,4 +1,4 @@
-"""`benchmarks/gpu_report.py` from end to end with toys, what it does when sections fail, and its contestants."""
+"""`benchmarks/gpu_report.py` from end to end with tiny sizes, failing sections, and its contestants."""
 
 import importlib
 import json
@@ -62,7 +62,7 @@ def test_the_whole_command(load, tmp_path):
 
 
 def test_products_by_warpgroups(load, tmp_path, monkeypatch, always_warpgroups):
-    """On a simulated GPU that claims to have some, where toys are made by them, too."""
+    """On a simulated GPU that claims to have warpgroups, which then also make tiny products."""
     device = SimulatedDevice()
     device.capability = (9, 0)
     monkeypatch.setattr(available, "open_device", lambda number: device)
@@ -82,7 +82,7 @@ def test_products_by_warpgroups(load, tmp_path, monkeypatch, always_warpgroups):
 
 
 def heard(load, path):
-    """Return what a section has said."""
+    """Return a section's events."""
     found = load("gpu.events").Found("section")
     found.read((path / "events").read_text(encoding="utf-8").splitlines())
     return found
@@ -113,7 +113,7 @@ def test_without_a_gpu(load, tmp_path, monkeypatch, capsys):
 
 
 def test_an_error_is_found(load, monkeypatch):
-    """A kernel that is wrong, and one that gives other bits each time, are not taken for right ones."""
+    """A wrong kernel, and one with different bits each time, are detected."""
     oracle, device = load("gpu.oracle"), load("fastnn.backend.cuda.simulated").SimulatedDevice()
     case = next(case for case in oracle.table if case.op == "add" and case.dims["n"] == 7)
     right = oracle.check(case, "float32", "float32", 5, device)

@@ -1,4 +1,4 @@
-"""Models on a simulated GPU, through the public interface, beside the same models on the CPU."""
+"""Models on a simulated GPU, through the public interface, against the same models on the CPU."""
 
 import copy
 import signal
@@ -61,7 +61,7 @@ def test_training_agrees_with_the_cpu():
 
 
 def test_joined_probabilities_and_losses_as_metrics_agree_with_the_cpu():
-    """The loss comes from logits behind Concatenate and Reshape, there as here: probabilities are 0 and 1."""
+    """The loss uses the logits before Concatenate and Reshape on both devices: probabilities are 0 and 1."""
     x, found = data()[0], []
     y = np.random.default_rng(2).integers(0, 2, (24, 2, 2)).astype(np.float32)
     weights = np.random.default_rng(3).uniform(size=24)

@@ -1,4 +1,4 @@
-"""Every way of the CUDA matrix product in Numba's simulator, on shapes that reach its edges."""
+"""Every algorithm of the CUDA matrix product in Numba's simulator, on shapes that reach its edges."""
 
 import os
 from dataclasses import replace
@@ -45,7 +45,7 @@ def dims_of(way: Way) -> dict[str, int]:
 
 
 def case_of(way: Way) -> Case:
-    """Return a case for a way; with an activation it has a bias, or what the gradient is made from."""
+    """Return a case for an algorithm; with an activation it has a bias, or the gradient's saved operand."""
     dims, flags = dims_of(way), FLAGS[way.epilogue]
     flags |= Flag.TRANSPOSE_A if way.transpose_a else Flag(0)
     flags |= Flag.TRANSPOSE_B if way.transpose_b else Flag(0)
@@ -61,7 +61,7 @@ def case_of(way: Way) -> Case:
 
 
 def ways_and_dtypes() -> list[tuple[str, str]]:
-    """Return all ways and dtypes; of tensor cores' the activations only once, as they are those of the other ways."""
+    """Return all algorithms and dtypes; those of tensor cores with activations only once, as they are shared."""
     found = []
     for way in all_ways():
         if not way.precision:

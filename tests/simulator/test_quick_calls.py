@@ -1,4 +1,4 @@
-"""Calls that come again with rows of one shape, on a GPU: what they return, and which calls of the driver they are."""
+"""Repeated calls with rows of one shape, on a GPU: their results, and their calls of the driver."""
 
 import gc
 import threading
@@ -50,7 +50,7 @@ def test_predictions(fake):
             for model in (there, here):
                 model.train_on_batch(x, np.arange(6) % 3)
         if turn == 6:
-            # memory that is kept between runs grows, and what was ready is made anew
+            # memory that is kept between runs grows, and graphs are captured again
             before, big = there._runtime.placement.generation, rows(200)
             close(there.predict(big), here.predict(big))
             assert there._runtime.placement.generation > before
@@ -170,7 +170,7 @@ def test_models_go_with_their_last_reference(fake):
 
 
 def test_threads_share_a_gpu(fake):
-    """Graphs are captured beside what other threads launch: in a stream of their own."""
+    """Graphs are captured in a separate stream, while other threads launch."""
     x, y = rows(24), RNG.integers(0, 3, 24)
     there, here = zip(*(pair() for _ in range(4)), strict=True)
     for models in (there, here):
@@ -196,7 +196,7 @@ def test_threads_share_a_gpu(fake):
 
 
 def test_a_call_that_has_succeeded_does_not_fail_for_the_next_ones_sake(fake, monkeypatch):
-    """Where there is no room to make the next calls ready, they take the general path."""
+    """If there is no memory to prepare the next calls, they take the general path."""
     if not available.simulated():
         pytest.skip("a real driver has room")
     there, here = pair()

@@ -1,4 +1,4 @@
-"""Products by warpgroups: what the simulator stands in for, kernels that are wrong in time, the choice, and models."""
+"""Products by warpgroups: the emulated instructions, kernels with wrong timing, the choice, and models."""
 
 import threading
 import time
@@ -37,7 +37,7 @@ def case(dims):
     return Case("matmul", dims, special=dict.fromkeys("ab", whole_numbers), bound=Bound(1))
 
 
-# --- what stands in for the hardware ---------------------------------------------------------------------------------
+# --- the emulated hardware -------------------------------------------------------------------------------------------
 
 
 def test_sums_of_a_thread_as_the_instruction_set_has_them():
@@ -108,7 +108,7 @@ def test_barriers_count_bytes():
 
 
 def run(way, dims, monkeypatch):
-    monkeypatch.setattr(matmul_plan, "choose", None)  # nothing but this way
+    monkeypatch.setattr(matmul_plan, "choose", None)  # only this algorithm
     entry = KERNELS["matmul"]
     monkeypatch.setitem(KERNELS, "matmul", type(entry)(**{**vars(entry), "way": lambda *arguments: str(way)}))
     got = run_cuda(case(dims), "float32", device_with_warpgroups()).outputs["c"]
@@ -121,13 +121,13 @@ def test_one_tile_of_k(way, monkeypatch):
 
 
 def test_a_kernel_that_does_not_wait_is_wrong(monkeypatch):
-    """Tiles are asked for while the ones before are still multiplied: the simulator shows it."""
+    """Tiles are requested while earlier ones are still multiplied: the simulator shows it."""
     monkeypatch.setattr(matmul_warpgroup, "wait_but_one", lambda: None)
     assert not run(WAYS[0], {"m": 16, "n": 8, "k": 4 * DEPTH}, monkeypatch) <= 1.0
 
 
 def test_a_kernel_whose_warpgroups_do_not_wait_for_each_other_is_wrong(monkeypatch):
-    """The thread that asks for tiles runs ahead of those that still multiply."""
+    """The thread that requests tiles runs ahead of those that still multiply."""
     tiles, usual, wait = 4, handing_over.Thread.syncthreads, matmul_warpgroup.wait_but_one
 
     def slowly():
@@ -137,7 +137,7 @@ def test_a_kernel_whose_warpgroups_do_not_wait_for_each_other_is_wrong(monkeypat
 
     def syncthreads(thread):
         number = thread.__dict__["barriers"] = thread.__dict__.get("barriers", 0) + 1
-        # the first is behind the making of barriers, the last two are around what is stored
+        # the first comes after the barriers are made, the last two are around the stores
         if not 1 < number <= 1 + tiles:
             usual(thread)
 

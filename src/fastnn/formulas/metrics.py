@@ -15,6 +15,9 @@ TRACE = 1e-300
 #: Sums of traces stay below this, sums of weights above.
 LEAST_WEIGHT = 1e-280
 
+#: Numbers that `label_confusion` has of a label: absent or present, by absent, present or nothing predicted.
+LABEL_CELLS = 6
+
 #: Octaves of a histogram of scores: those from 2^-126 to 1/2 of the score, then those from 1/2 to 2^-53 of its distance
 #: from 1.
 OCTAVES = 125 + 52

@@ -110,21 +110,46 @@ def check_scored_targets(y: NDArray[Any], output_shape: Shape, where: str) -> Ki
     return "dense"
 
 
-def check_one_class(y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
-    """Check labels, or dense targets that single out a class in every row; returns which they are."""
+def check_one_class(
+    y: NDArray[Any],
+    output_shape: Shape,
+    where: str,
+    several: str = "use BinaryAccuracy, AUC, Precision, Recall or F1Score",
+) -> Kind:
+    """Check labels, or dense targets that single out a class in every row; returns which they are.
+
+    `several` is the advice of the error for several labels per row.
+    """
     kind = check_scored_targets(y, output_shape, where)
-    if kind == "dense" and output_shape[-1] > 1:
-        for first, chunk in chunks(y):
-            tied = (chunk == chunk.max(axis=-1, keepdims=True)).sum(axis=-1) > 1
-            # A soft target may be split evenly; several ones, or none, are the labels of another task.
-            bad = tied & (np.abs(chunk.sum(axis=-1, dtype=np.float64) - 1.0) > SUM_TOLERANCE)
-            if bad.any():
-                row = first + int(np.argwhere(bad)[0][0])
-                raise ValueError(
-                    f"{where}: expected targets with one class per row; row {row} has no single maximum; "
-                    "for several labels per row use BinaryAccuracy or AUC"
-                )
+    row = row_without_class(y) if kind == "dense" and output_shape[-1] > 1 else None
+    if row is not None:
+        raise ValueError(
+            f"{where}: expected targets with one class per row; row {row} has no single maximum; for several labels "
+            f"per row {several}"
+        )
     return kind
+
+
+def check_several_labels(y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
+    """Check integer labels, or dense targets of which each says whether a row has a label; returns which they are."""
+    kind = check_scored_targets(y, output_shape, where)
+    if kind == "dense":
+        expected = "targets 0 (or -1) and 1, or between"
+        check_elements(y, lambda t: (t >= -1.0) & (t <= 1.0), expected, where, lambda: hint_of_two(y))
+    return kind
+
+
+def row_without_class(y: NDArray[Any]) -> int | None:
+    """Return the first row of dense targets that singles out no class; None where all do."""
+    for first, chunk in chunks(y):
+        tied = (chunk == chunk.max(axis=-1, keepdims=True)).sum(axis=-1) > 1
+        if tied.any():
+            # A soft target may be split evenly; several ones, or none, are the labels of another task.
+            split = np.abs(chunk.sum(axis=-1, dtype=np.float64) - 1.0) <= SUM_TOLERANCE
+            bad = tied & ~(split & (chunk.min(axis=-1) >= 0))
+            if bad.any():
+                return first + int(np.argwhere(bad)[0][0])
+    return None
 
 
 def check_range(y: NDArray[Any], where: str, minimum: float = -math.inf, maximum: float = math.inf) -> None:

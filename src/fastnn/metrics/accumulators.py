@@ -1,4 +1,4 @@
-"""The five accumulators that fill every metric, on NumPy arrays in float64.
+"""The six accumulators that fill every metric, on NumPy arrays in float64.
 
 This is the definition that the compiled kernels follow. Each function adds a batch to a flat float64 array:
 
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.formulas.metrics import OCTAVES, TRACE
+from fastnn.formulas.metrics import LABEL_CELLS, OCTAVES, TRACE
 
 Array = NDArray[np.float64]
 
@@ -74,6 +74,20 @@ def confusion(total: Array, targets: NDArray[Any], predictions: Array, weights: 
     np.add.at(total, labels * (n_classes + 1) + predicted, np.where(weights == 0.0, TRACE, weights))
 
 
+def label_confusion(total: Array, targets: NDArray[Any], predictions: Array, weights: Array, threshold: float) -> None:
+    """Add to a row-major array of weights of shape (columns, 2, 3): every column is a label, present or absent.
+
+    The second axis is the target (absent, present), the third what is predicted (absent, present, nothing for a
+    NaN score). A label is present where its dense target is > 0.5, or where it is the row's integer label. It is
+    predicted where its score > threshold.
+    """
+    columns = np.arange(predictions.shape[1])
+    present = targets[:, None] == columns if targets.ndim == 1 else targets > 0.5
+    predicted = np.where(np.isnan(predictions), 2, predictions > threshold)
+    places = LABEL_CELLS * columns + LABEL_CELLS // 2 * present + predicted
+    np.add.at(total, places, np.broadcast_to(weights[:, None], places.shape))
+
+
 def auc_histogram(total: Array, targets: NDArray[Any], predictions: Array, weights: Array, bins: float) -> None:
     """Add to bins of positive weight, followed by as many bins of negative weight.
 
@@ -123,6 +137,6 @@ def _labels(targets: NDArray[Any]) -> NDArray[np.int64]:
 
 
 ACCUMULATORS: dict[str, Callable[..., None]] = {
-    f.__name__: f for f in (count_correct, top_k, confusion, auc_histogram, regression_sums)
+    f.__name__: f for f in (count_correct, top_k, confusion, label_confusion, auc_histogram, regression_sums)
 }
 """Accumulator name -> function of the total, targets, predictions, weights and the metric's parameters."""

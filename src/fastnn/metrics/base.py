@@ -228,9 +228,14 @@ class Metric:
         """
         targets, predictions, weights = self._arguments(y_true, y_pred, sample_weight)
         output_shape = predictions.shape[1:]
-        total = self.initial(output_shape)
-        self.accumulate(total, targets, predictions, weights)
-        return self.result(total, output_shape)
+        metric = self._settled(targets, output_shape)
+        total = metric.initial(output_shape)
+        metric.accumulate(total, targets, predictions, weights)
+        return metric.result(total, output_shape)
+
+    def _settled(self, targets: NDArray[Any], output_shape: Shape) -> Metric:
+        """Return the metric that this one is for all the targets that there are."""
+        return self
 
     @cached_property
     def _stream(self) -> _Stream:

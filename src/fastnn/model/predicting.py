@@ -57,9 +57,7 @@ class PredictingMixin(FeedingMixin):
         steps : int, optional
             Evaluate only this many batches, of 32 rows by default.
         """
-        if steps is not None:
-            steps = positive_int(steps, "steps")
-            batch_size = passes.STEP_ROWS if batch_size is None else batch_size
+        steps, batch_size = _rows_of_steps(steps, batch_size)
         iterable = self._is_batches(x, listed=y is None)
         if self._compiled is not None:
             x = self._built_for(x, iterable, pairs=True)
@@ -144,9 +142,7 @@ class PredictingMixin(FeedingMixin):
                 result = known(x)
                 if result is not False:
                     return result
-        if steps is not None:
-            steps = positive_int(steps, "steps")
-            batch_size = passes.STEP_ROWS if batch_size is None else batch_size
+        steps, batch_size = _rows_of_steps(steps, batch_size)
         return self._predict(x, batch_size, steps)
 
     @reads
@@ -161,3 +157,10 @@ class PredictingMixin(FeedingMixin):
         if batch_size is None:
             quick.learn(self, x, batch)
         return results[0] if len(results) == 1 else results
+
+
+def _rows_of_steps(steps: int | None, batch_size: int | None) -> tuple[int | None, int | None]:
+    """Return `steps`, checked, and the rows of one, which decide how far the steps get."""
+    if steps is None:
+        return None, batch_size
+    return positive_int(steps, "steps"), passes.STEP_ROWS if batch_size is None else batch_size

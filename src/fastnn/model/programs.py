@@ -226,7 +226,7 @@ def _metrics(
         if measure.elementwise and x.columns > 1:
             x = graph.add("reshape", (x,), [((*x.shape, 1), True, "elements")], "metrics")[0]
             y = graph.add("reshape", (y,), [((*y.shape, 1), True, "elements")], "metrics")[0]
-        params = {"threshold": measure.parameters[0]} if measure.accumulator in ("count_correct", "confusion") else {}
+        params = {"threshold": measure.parameters[0]} if measure.accumulator in _CUT else {}
         dims = {}
         if measure.accumulator in ("top_k", "auc_histogram"):
             dims = {"k" if measure.accumulator == "top_k" else "bins": int(measure.parameters[0])}
@@ -241,6 +241,10 @@ def _metrics(
             params=params,
             dims=dims,
         )
+
+
+#: accumulators with a threshold
+_CUT = ("count_correct", "confusion", "label_confusion")
 
 
 def _mean_loss(graph: Graph, measure: Measure, prediction: Tensor, target: Tensor, weight: Tensor | None) -> None:

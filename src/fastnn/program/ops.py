@@ -198,6 +198,8 @@ _op("count_correct", updates="total:float64[size]", inputs=f"x[rows,cols] {_TARG
 _op("top_k", updates="total:float64[size]", inputs=f"x[rows,cols] {_TARGETS}", dims=f"{_METRIC} k")
 _op("confusion", updates="total:float64[size]", inputs=f"x[rows,cols] {_TARGETS}", dims=_METRIC,
     params="threshold")  # fmt: skip
+_op("label_confusion", updates="total:float64[size]", inputs=f"x[rows,cols] {_TARGETS}", dims=_METRIC,
+    params="threshold")  # fmt: skip
 _op("auc_histogram", updates="total:float64[size]", inputs=f"x[rows,cols] {_TARGETS}", dims=f"{_METRIC} bins")
 _op("regression_sums", updates="total:float64[size]", inputs=f"x[rows,cols] {_TARGETS}", dims=_METRIC)
 

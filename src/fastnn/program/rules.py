@@ -61,7 +61,11 @@ def _size_rule(op: str, dims: Mapping[str, int], names: set[str]) -> str | None:
         return f"has {dims['rows']} rows of {dims['samples']} samples of {dims['per_sample']} rows"
     if "size" in dims and "per_sample" in dims:
         classes = max(dims["cols"], 2)
-        sizes = {"confusion": classes * (classes + 1), "regression_sums": 10 * dims["cols"]}
+        sizes = {
+            "confusion": classes * (classes + 1),
+            "label_confusion": 6 * dims["cols"],
+            "regression_sums": 10 * dims["cols"],
+        }
         expected = 2 * dims["bins"] if "bins" in dims else sizes.get(op, 2)
         if dims["size"] != expected:
             return f"adds to an accumulator of {dims['size']} numbers, expected {expected}"

@@ -76,7 +76,7 @@ def _training(model: Model, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:
     weighted: list[list[Any]] = [[] for _ in objective.losses]
     for reading in objective.readings:
         chosen = weighted if reading.measure.weighted else plain
-        chosen[reading.measure.output].append([reading.named.name, to_config(reading.metric)])
+        chosen[reading.measure.output].append([reading.named.name, to_config(reading.named.metric)])
     return {
         "optimizer": to_config(optimizer),
         "losses": [None if loss is None else to_config(loss) for loss in objective.losses],

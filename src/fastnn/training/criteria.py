@@ -12,6 +12,7 @@ from fastnn import metrics as metric_module
 from fastnn.graph.meaning import End
 from fastnn.losses import BinaryCrossEntropy, CrossEntropy, Hinge, KLDivergence, Loss, Perceptron, Poisson
 from fastnn.metrics import MeanLoss, Metric
+from fastnn.metrics.confusion import Confusion
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,24 @@ def is_signed(loss: Loss | None, ends: Sequence[End]) -> bool:
     return bool(getattr(loss, "from_logits", False))
 
 
+# Activations whose outputs are probabilities of their own, each of something that may be there or not.
+_INDEPENDENT = frozenset({"sigmoid", "hard_sigmoid"})
+
+
+def has_labels(loss: Loss | None, ends: Sequence[End], columns: int) -> bool:
+    """Return whether the columns of an output are labels, of which a row has any number, instead of classes."""
+    if columns == 1 or isinstance(loss, CrossEntropy):
+        return False
+    if isinstance(loss, (BinaryCrossEntropy, Hinge, Perceptron)):
+        return True
+    return bool(ends) and all(end.op in _INDEPENDENT for end in ends)
+
+
 def suited(metric: Metric, loss: Loss | None, ends: Sequence[End], columns: int) -> tuple[Metric, str | None]:
     """Return a metric adapted to the values of an output, whether given by name or as an object.
 
-    A missing threshold is set to 0 for signed scores and 0.5 for probabilities. Metrics of probabilities need an
-    activation first if the outputs are signed scores.
+    A missing threshold is set to 0 for signed scores and 0.5 for probabilities, and a missing `multi_label` to what
+    the loss means. Metrics of probabilities need an activation first if the outputs are signed scores.
 
     Returns
     -------
@@ -128,11 +142,16 @@ def suited(metric: Metric, loss: Loss | None, ends: Sequence[End], columns: int)
         if getattr(loss, "from_logits", False) and isinstance(metric.loss, (CrossEntropy, BinaryCrossEntropy)):
             metric = MeanLoss(replace(metric.loss, from_logits=True))
         return metric, None
+    alone = metric.elementwise
+    if isinstance(metric, Confusion):
+        labels = metric.has_labels(columns)
+        alone = has_labels(loss, ends, columns) if labels is None else labels
+        metric = replace(metric, multi_label=alone)
     probabilities = "softmax" if isinstance(loss, CrossEntropy) and columns > 1 else "sigmoid"
     squashed = metric.prediction_range == (0.0, 1.0)
     if getattr(metric, "threshold", 0.0) is None:
         # a score has no threshold of its own if the others of its row count too
-        squashed = metric.elementwise and probabilities == "softmax"
+        squashed = alone and probabilities == "softmax"
         threshold = 0.0 if signed and not squashed else 0.5
         metric = replace(metric, threshold=threshold)  # type: ignore[call-arg]
     return metric, probabilities if signed and squashed else None

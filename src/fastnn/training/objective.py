@@ -51,16 +51,12 @@ class Measure:
 
 @dataclass(frozen=True)
 class Reading:
-    """One reported metric: its name in logs, the metric as requested, and the measure that it reads."""
+    """One reported metric: its name in logs, the metric as requested and as adapted, and the measure that it reads."""
 
     name: str
     named: Named
+    metric: Metric
     measure: Measure
-
-    @property
-    def metric(self) -> Metric:
-        """The metric."""
-        return self.named.metric
 
 
 class Results(dict[str, Any]):
@@ -143,7 +139,7 @@ class Objective:
                     label = f"weighted_{named.name}" if weighted and named.name in unweighted else named.name
                     label = f"{name}_{label}" if len(output_names) > 1 else label
                     mine = {one.name for one in readings if one.measure.output == output}
-                    readings.append(Reading(_unique(label, mine), named, measures[key]))
+                    readings.append(Reading(_unique(label, mine), named, metric, measures[key]))
         check_log_names(output_names, losses, [reading.name for reading in readings])
         return cls(
             losses,

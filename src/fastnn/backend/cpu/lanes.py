@@ -90,6 +90,15 @@ class Lanes:
         value.align = self.size
         return self.spread(value)
 
+    def load_lanes(self, address: Any, count: int) -> list[Any]:
+        """Load `count` scalars that lie side by side, each into all lanes of a vector of its own."""
+        b = self.builder
+        kind = ir.VectorType(self.scalar, count)
+        value = b.load(b.inttoptr(address, kind.as_pointer()))
+        value.align = self.size
+        undefined, numbers = ir.Constant(kind, ir.Undefined), ir.VectorType(I32, self.lanes)
+        return [b.shuffle_vector(value, undefined, ir.Constant(numbers, [i] * self.lanes)) for i in range(count)]
+
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """Compute a b + c, rounded once if the processor has an instruction for that, else twice.
 

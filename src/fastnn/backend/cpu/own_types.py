@@ -178,7 +178,10 @@ def _heart(lines: list[str]) -> str:
     first = told[0]
     for line in lines:
         if first.startswith(("No implementation of function", "Invalid use of")) and line.startswith(">>>"):
-            return f"there is no {_readable(line[3:].strip())}"
+            # Numba 0.61 has no reductions of one number, and prints NumPy's functions without their module
+            name = re.match(r">>> (\w+)\(", line)
+            numpys = name is not None and name[1] in _REDUCTIONS and f"<function {name[1]} at" in first
+            return f"there is no {'np.' if numpys else ''}{_readable(line[3:].strip())}"
         if first.startswith("Cannot unify") and line.startswith("Cannot unify"):
             return _readable(line)
     return _readable(re.sub(r"\.*\s*Raised from.*", "", first).rstrip("."))

@@ -14,6 +14,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastnn.backend.cpu.lanes import Lanes, Loop, constant
+from fastnn.backend.cpu.left import Broadcasts, Columns, Left, Pairs
+from fastnn.backend.cpu.target import is_arm64
 
 CACHE_LINE = 64
 
@@ -35,7 +37,7 @@ def make_tile(dtype: str, lanes: int, rows: int, vectors: int, *, copies: bool =
         without gaps: the first tile of a panel packs it for the tiles below.
     fetches : bool
         Whether the tile prefetches rows of the next panel, one in 2^pace steps of k, from the address `ahead` on at
-        distances of `ahead_row`.
+        distances of `ahead_row`. Not on ARM64, whose vectors are too short for it to pay.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -45,23 +47,28 @@ def make_tile(dtype: str, lanes: int, rows: int, vectors: int, *, copies: bool =
         pace: Any,
     ) -> Any:  # fmt: skip
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            a, a_row, a_k, b, b_k, k, c, c_row, init, init_row, late, columns, *rest = args
-            copy, rectify, ahead, ahead_row, pace = rest
-            made = _Tile(Lanes(builder, dtype, lanes), rows, vectors, columns)
-            late = builder.icmp_signed("!=", late, constant(0))
-            sums = made.initial(init, init_row, late)
-            if rows > 2:
-                # the tile below comes next, and its chains may start from its c
-                made.prefetch(builder.add(c, builder.mul(c_row, constant(rows))), c_row)
-            following = (ahead, ahead_row, pace) if fetches else None
-            sums = made.product(sums, (a, a_row, a_k), (b, b_k), k, copy if copies else None, following)
-            sums = made.added(sums, init, init_row, late)
-            made.store(made.rectified(sums, rectify, c_row), c, c_row)
+            emit_tile(Lanes(builder, dtype, lanes), args, rows, vectors, copies=copies, fetches=fetches)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 17), codegen
 
     return tile
+
+
+def emit_tile(v: Lanes, args: Any, rows: int, vectors: int, *, copies: bool = False, fetches: bool = False) -> None:
+    """Emit what the intrinsic of `make_tile` does with its arguments."""
+    b = v.builder
+    a, a_row, a_k, b_at, b_k, k, c, c_row, init, init_row, late, columns, copy, rectify, ahead, ahead_row, pace = args
+    made = _Tile(v, rows, vectors, columns)
+    late = b.icmp_signed("!=", late, constant(0))
+    sums = made.initial(init, init_row, late)
+    if rows > 2:
+        # the tile below comes next, and its chains may start from its c
+        made.prefetch(b.add(c, b.mul(c_row, constant(rows))), c_row)
+    following = (ahead, ahead_row, pace) if fetches else None
+    sums = made.product(sums, (a, a_row, a_k), (b_at, b_k), k, copy if copies else None, following)
+    sums = made.added(sums, init, init_row, late)
+    made.store(made.rectified(sums, rectify, c_row), c, c_row)
 
 
 class _Tile:
@@ -131,31 +138,63 @@ class _Tile:
 
     def product(self, sums: list[Any], left: Any, right: Any, k: Any, copy: Any, following: Any) -> list[Any]:
         """Return the sums after k steps; `copy` and `following` may be None."""
+        if is_arm64(self.b.module.triple):
+            return self._product_by_lane(sums, left, right, k, copy)
+        return self._steps(sums, Broadcasts(self.v, self.rows, *left), right, k, copy, following)
+
+    def _product_by_lane(self, sums: list[Any], left: Any, right: Any, k: Any, copy: Any) -> list[Any]:
+        """Return the sums after k steps, reading a in vectors of rows or pairs of steps as its strides allow."""
+        b, v, rows = self.b, self.v, self.rows
+        (a, a_row, a_k), (b_at, b_k), one = left, right, constant(v.size)
+        columns, pairs = b.icmp_signed("==", a_row, one), b.icmp_signed("==", a_k, one)
+        done = b.select(columns, k, b.select(pairs, b.and_(k, constant(-Pairs.depth)), constant(0)))
+        choices = [
+            (columns, lambda: self._steps(sums, Columns(v, rows, a, a_k), right, k, copy, None)),
+            (
+                b.icmp_signed(">", done, constant(0)),
+                lambda: self._steps(
+                    sums, Pairs(v, rows, a, a_row), right, b.sdiv(done, constant(Pairs.depth)), copy, None
+                ),
+            ),
+        ]
+        most = self._choose(choices, sums)
+
+        def rest() -> list[Any]:
+            further = Broadcasts(v, rows, b.add(a, b.mul(a_k, done)), a_row, a_k)
+            to = None if copy is None else b.add(copy, b.mul(done, constant(self.vectors * v.width)))
+            return self._steps(most, further, (b.add(b_at, b.mul(b_k, done)), b_k), b.sub(k, done), to, None)
+
+        return self._choose([(b.icmp_signed("<", done, k), rest)], most)
+
+    def _steps(self, sums: list[Any], left: Left, right: Any, turns: Any, copy: Any, following: Any) -> list[Any]:
+        """Return the sums after `turns` (at least 1) times the steps of k that `left` takes at a time."""
         b, v, count = self.b, self.v, len(self.cells)
-        (a, a_row, a_k), (b_at, b_k) = left, right
-        # one pointer for three rows: x86 addresses then need no further registers (p, p + s, p + 2 s)
-        starts = [b.add(a, b.mul(a_row, constant(i))) for i in range(0, self.rows, 3)]
+        b_at, b_k = right
         copies = [] if copy is None else [copy]
-        with Loop(b, k, [*sums, *starts, b_at, *copies]) as loop:
-            before, pointers = loop.carried[:count], loop.carried[count : count + len(starts)]
-            right_at, *copy_at = loop.carried[count + len(starts) :]
-            factors = [v.load(b.add(right_at, constant(j * v.width))) for j in range(self.vectors)]
-            if following is not None:
-                ahead, ahead_row, pace = following
-                line = b.add(ahead, b.mul(b.ashr(loop.index, pace), ahead_row))
-                for skip in range(0, self.vectors * v.width, CACHE_LINE):
-                    v.prefetch(b.add(line, constant(skip)), level=2)
-            for target in copy_at:
-                for j, value in enumerate(factors):
-                    v.store(value, b.add(target, constant(j * v.width)))
+        with Loop(b, turns, [*sums, *left.initial, b_at, *copies]) as loop:
+            before, carried = loop.carried[:count], loop.carried[count : count + len(left.initial)]
+            right_at, *copy_at = loop.carried[count + len(left.initial) :]
+            gap, factors = self.vectors * v.width, []
+            for _ in range(left.depth):
+                factors.append([v.load(b.add(right_at, constant(j * v.width))) for j in range(self.vectors)])
+                if following is not None:
+                    ahead, ahead_row, pace = following
+                    line = b.add(ahead, b.mul(b.ashr(loop.index, pace), ahead_row))
+                    for skip in range(0, gap, CACHE_LINE):
+                        v.prefetch(b.add(line, constant(skip)), level=2)
+                for target in copy_at:
+                    for j, value in enumerate(factors[-1]):
+                        v.store(value, b.add(target, constant(j * v.width)))
+                if len(factors) < left.depth:
+                    right_at, copy_at = b.add(right_at, b_k), [b.add(target, constant(gap)) for target in copy_at]
             after: list[Any] = []
             for i in range(self.rows):
-                factor = v.broadcast(b.add(pointers[i // 3], b.mul(a_row, constant(i % 3))))
-                for j in range(self.vectors):
-                    after.append(v.fma(factor, factors[j], before[len(after)]))
-            steps = [b.add(pointer, a_k) for pointer in pointers] + [b.add(right_at, b_k)]
-            steps += [b.add(target, constant(self.vectors * v.width)) for target in copy_at]
-            loop.following = [*after, *steps]
+                totals = before[i * self.vectors : (i + 1) * self.vectors]
+                for factor, row in zip(left.factors(carried, i), factors, strict=True):
+                    totals = [v.fma(factor, value, total) for value, total in zip(row, totals, strict=True)]
+                after += totals
+            steps = [*left.following(carried), b.add(right_at, b_k)]
+            loop.following = [*after, *steps, *(b.add(target, constant(gap)) for target in copy_at)]
         return after
 
     def rectified(self, sums: list[Any], rectify: Any, stride: Any) -> list[Any]:

@@ -47,8 +47,10 @@ def _silu(x: Array) -> Array:
 
 def _mish(x: Array) -> Array:
     x = np.clip(x, -800.0, 800.0)
-    softplus = arrays.softplus(x)
-    slope: Array = np.tanh(softplus) + x * arrays.sigmoid(x) / np.cosh(np.minimum(softplus, 700.0)) ** 2
+    # cosh(softplus), since exp(softplus) = 1 + e^x; NumPy 1.26's cosh is off by 1.5 ulp, which shows where terms cancel
+    powers = 1.0 + np.exp(np.minimum(x, 700.0))
+    cosh = 0.5 * (powers + 1.0 / powers)
+    slope: Array = np.tanh(arrays.softplus(x)) + x * arrays.sigmoid(x) / cosh**2
     return slope
 
 

@@ -13,9 +13,9 @@ def _accumulate(i: Instruction, *parameters: float) -> None:
     ACCUMULATORS[i.op](i["total"], targets, i["x"], i.row_weights(), *parameters)
 
 
-@executes("count_correct", "confusion")
+@executes("count_correct", "confusion", "label_confusion")
 def by_threshold(i: Instruction, counters: Counters) -> None:
-    """Add to counts that depend on a threshold if there is one column."""
+    """Add to counts that depend on a threshold, for some only if there is one column."""
     _accumulate(i, i.params["threshold"])
 
 

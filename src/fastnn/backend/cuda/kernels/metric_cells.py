@@ -27,7 +27,7 @@ from fastnn.backend.cuda.kernels.metric_rows import (
 )
 from fastnn.backend.cuda.kit import BAD_ROW, NO_ROW, SCRATCH_WORD, Dims, Kit, Stage, ceil_div, kernel, ptx
 from fastnn.backend.cuda.options import formula, helper
-from fastnn.formulas.metrics import TRACE, define_score_bin
+from fastnn.formulas.metrics import LABEL_CELLS, TRACE, define_score_bin
 from fastnn.program.layout import Flag
 
 
@@ -228,23 +228,15 @@ def confusion(kit: Kit) -> list[Stage]:
     return found
 
 
-def _histogram_parts(dims: Dims) -> int:
+def _element_parts(dims: Dims) -> int:
     return _scatter_parts(dims["rows"] * dims["cols"], dims["size"])
 
 
-@kernel(
-    "auc_histogram",
-    ways=("", "parts"),
-    way=lambda dims, flags: "parts" if _histogram_parts(dims) > 1 else "",
-    scratch=lambda dims, itemsize, way: 8 * dims["size"] * _histogram_parts(dims),
-)
-def auc_histogram(kit: Kit) -> list[Stage]:
-    """Add weights to bins of scores, positive samples first; every element is a sample."""
-    TOTAL, X, TARGET, LABELS = kit.words("total x target labels")
-    ROWS, COLS, SIZE, BINS = kit.words("rows cols size bins")
+def _elements(kit: Kit, cell_of: Any) -> list[Stage]:
+    """Make the stages of a metric of which every element is a sample: `cell_of(record, i, column, present)`."""
+    TOTAL, TARGET, LABELS = kit.words("total target labels")
+    ROWS, COLS, SIZE = kit.words("rows cols size")
     load, weight_of, half = kit.load, make_rows(kit).weight, kit.real(0.5)
-    nothing, certain = np.float64(0.0), np.float64(1.0)
-    score_bin = define_score_bin(formula, ptx.float_as_int)
 
     @helper
     def samples(record):
@@ -256,20 +248,56 @@ def auc_histogram(kit: Kit) -> list[Stage]:
 
     @helper
     def sample(record, i):
-        row, bins = np.int64(np.uint32(i) // np.uint32(record[COLS])), record[BINS]
-        if record[LABELS] != 0:
-            positive = load_int64(record[LABELS], row) == i - row * record[COLS]
-        else:
-            positive = load(record[TARGET], i) > half
+        row = np.int64(np.uint32(i) // np.uint32(record[COLS]))
+        column = i - row * record[COLS]
+        by_label = record[LABELS] != 0
+        present = load_int64(record[LABELS], row) == column if by_label else load(record[TARGET], i) > half
+        return cell_of(record, i, column, present), weight_of(record, row)
+
+    scatter, parts = _scatter(kit, sample, samples, no_bytes)
+    found = [Stage(scatter, lambda dims: (_element_parts(dims), 1), TEAM)]
+    if kit.way == "parts":
+        found.append(add_parts(cells_there, parts, no_bytes, do_nothing, TOTAL, lambda dims: dims["size"]))
+    return found
+
+
+_BY_ELEMENT: dict[str, Any] = {
+    "ways": ("", "parts"),
+    "way": lambda dims, flags: "parts" if _element_parts(dims) > 1 else "",
+    "scratch": lambda dims, itemsize, way: 8 * dims["size"] * _element_parts(dims),
+}
+
+
+@kernel("label_confusion", **_BY_ELEMENT)
+def label_confusion(kit: Kit) -> list[Stage]:
+    """Add weights to (label, absent or present, absent, present or nothing predicted); every column is a label."""
+    X, THRESHOLD = kit.words("x threshold")
+    load, absent, present_from = kit.load, np.int64(0), np.int64(LABEL_CELLS // 2)
+
+    @helper
+    def cell_of(record, i, column, present):
         score = np.float64(load(record[X], i))
+        predicted = np.int64(1) if score > as_double(record[THRESHOLD]) else np.int64(0)
+        predicted = np.int64(2) if score != score else predicted
+        return LABEL_CELLS * column + (present_from if present else absent) + predicted
+
+    return _elements(kit, cell_of)
+
+
+@kernel("auc_histogram", **_BY_ELEMENT)
+def auc_histogram(kit: Kit) -> list[Stage]:
+    """Add weights to bins of scores, positive samples first; every element is a sample."""
+    X, BINS = kit.words("x bins")
+    load, nothing, certain = kit.load, np.float64(0.0), np.float64(1.0)
+    score_bin = define_score_bin(formula, ptx.float_as_int)
+
+    @helper
+    def cell_of(record, i, column, positive):
+        bins, score = record[BINS], np.float64(load(record[X], i))
         if score != score:
             score = nothing if positive else certain
         score = nothing if score < nothing else (certain if score > certain else score)
         place = score_bin(score, bins)
-        return place if positive else bins + place, weight_of(record, row)
+        return place if positive else bins + place
 
-    scatter, parts = _scatter(kit, sample, samples, no_bytes)
-    found = [Stage(scatter, lambda dims: (_histogram_parts(dims), 1), TEAM)]
-    if kit.way == "parts":
-        found.append(add_parts(cells_there, parts, no_bytes, do_nothing, TOTAL, lambda dims: dims["size"]))
-    return found
+    return _elements(kit, cell_of)

@@ -60,8 +60,8 @@ def test_shapes_and_values():
     x, y, weights = rows(model, 4), np.array([0, 1, 2, 1]), np.ones(4, np.float32)
     work = fnp.workspace(learner, 4)
     for given, match in (
-        ((x[:, :5].copy(), y), "x is neither"),
-        ((x[None], y), "x is neither"),
+        ((x[:, :5].copy(), y), "x: expected shape"),
+        ((x[None], y), "x: expected shape"),
         ((x, y[:3]), "shape"),
         ((x, y[:, None]), "shape"),
         ((x[0], y), "shape"),
@@ -69,10 +69,10 @@ def test_shapes_and_values():
         ((x[:0], y[:0]), "no rows"),
         ((x, y.astype(np.float32)), "labels"),
         ((x[0], 1.0), "labels"),
-        ((x, changed(y, 2, 3)), "out of range"),
-        ((x, changed(y, 2, -1)), "out of range"),
-        ((x[0], 3), "out of range"),
-        ((x[0], -(2**62)), "out of range"),
+        ((x, changed(y, 2, 3)), "labels from 0 to 2"),
+        ((x, changed(y, 2, -1)), "labels from 0 to 2"),
+        ((x[0], 3), "labels from 0 to 2"),
+        ((x[0], -(2**62)), "labels from 0 to 2"),
         ((changed(x, (3, 5), np.nan), y), "NaN"),
         ((changed(x, (0, 0), -np.inf), y), "NaN"),
     ):
@@ -102,7 +102,7 @@ def test_targets_that_the_loss_does_not_take(loss, bad, dtype):
     learner = model.learner()
     x, y = rows(model, 3, dtype), np.ones((3, 2), dtype)
     step(learner, x, y)
-    refuse(learner, ValueError, "not taken", x, changed(y, (2, 1), bad), None, None)
+    refuse(learner, ValueError, "y: expected", x, changed(y, (2, 1), bad), None, None)
     with pytest.raises(ValueError):  # the same as in Python
         model.train_on_batch(x, changed(y, (2, 1), bad))
 

@@ -321,9 +321,14 @@ try:
     refused = ""
 except RuntimeError as error:
     refused = str(error)
+try:
+    users.last(model.freeze(), x[:, :5].copy(), out)
+    said = ""
+except ValueError as error:
+    said = str(error)
 hits = [sum(f.stats.cache_hits.values()) for f in (users.last, users.of_a_global, users.learn)]
 same = learned and out.tobytes() == wanted.tobytes()
-print(json.dumps({"same": same, "hits": hits, "refused": refused}))
+print(json.dumps({"same": same, "hits": hits, "refused": refused, "said": said}))
 """
 
 
@@ -340,6 +345,8 @@ def test_users_functions_from_disk(tmp_path):
         found.append(json.loads(done.stdout))
     assert all(result["same"] for result in found)
     assert [result["hits"][0] for result in found] == [result["hits"][2] for result in found] == [0, 1, 1]
+    # what raises is kept with the function, and the numbers are those of this process' call
+    assert all(result["said"].endswith("x: expected shape (6,) or (n, 6), got (5,)") for result in found)
     assert found[0]["refused"] == ""
     for result in found[1:]:
         assert result["hits"][1] == 0 or "another process" in result["refused"]

@@ -299,7 +299,7 @@ def test_every_op_has_cases():
     assert OPS.keys() == EXECUTE.keys()
     assert KERNELS.keys() - OPS.keys() == {
         "map", "map_grad", "run", "team_worker", "team_shrink", "direct_matmul", "direct_end", "direct_rows", "epoch",
-        "run_frozen", "run_frozen_gradient", "run_learner",
+        "run_frozen", "run_frozen_gradient", "run_learner", "note_failure",
     }  # fmt: skip
     assert OPS.keys() <= KERNELS.keys()
     assert len({case.id for case in CASES}) == len(CASES)

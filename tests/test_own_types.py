@@ -212,8 +212,21 @@ ONE = "an activation gets one number"
     ],
 )  # fmt: skip
 def test_the_others(make, match):
-    with pytest.raises(ValueError, match=rf"Numba cannot compile the function.*{match}"):
+    with pytest.raises(ValueError, match=rf"(Numba cannot compile|fastnn cannot use) the function.*{match}"):
         make()
+
+
+def test_who_refuses():
+    """Numba would compile the mean of a number, which is the number."""
+    for function, who in (
+        (by_mean, "fastnn cannot use"),
+        (without_return, "fastnn cannot use"),
+        (by_index, "Numba cannot"),
+    ):
+        with pytest.raises(ValueError, match=f"^{who}"):
+            losses.Custom(function)
+    with pytest.raises(ValueError, match=r"np\.mean is called with one number, not with an array"):
+        losses.Custom(by_mean)
 
 
 def bits(x):

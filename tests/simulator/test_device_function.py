@@ -422,7 +422,7 @@ def code_of(name):
     model = MODELS[name]("float32")
     (inside,), (outside,) = model._architecture.input_shapes, model._architecture.output_shapes
     parameters = model._runtime.parameters.view(np.float32)
-    return encode(program(model._table, 1), parameters, (int(np.prod(inside)), int(np.prod(outside))))[0]
+    return encode(program(model._table)(1, planned=True), parameters, (int(np.prod(inside)), int(np.prod(outside))))[0]
 
 
 @pytest.mark.parametrize("name", MODELS)

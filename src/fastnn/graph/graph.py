@@ -66,6 +66,7 @@ class Graph:
     inputs: list[Tensor] = field(default_factory=list)
     parameters: list[Tensor] = field(default_factory=list)
     _count: int = 0
+    _producers: dict[int, Node] = field(default_factory=dict)
 
     def _tensor(self, shape: Sequence[int], batched: bool, kind: str, name: str) -> Tensor:
         tensor = Tensor(self._count, tuple(shape), batched, kind, name)
@@ -96,12 +97,12 @@ class Graph:
         tensors = tuple(
             self._tensor(shape, batched, kind[0] if kind else "real", name) for shape, batched, name, *kind in outputs
         )
-        self.nodes.append(Node(op, tuple(inputs), tensors, attrs, label))
+        node = Node(op, tuple(inputs), tensors, attrs, label)
+        self.nodes.append(node)
+        for tensor in tensors:
+            self._producers[tensor.id] = node
         return tensors
 
     def producer(self, tensor: Tensor) -> Node | None:
         """Return the node that computes a tensor, or None for inputs and parameters."""
-        for node in reversed(self.nodes):
-            if tensor in node.outputs:
-                return node
-        return None
+        return self._producers.get(tensor.id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from fastnn.graph.graph import Node, Tensor
 from fastnn.lower.emit import EMIT, Draft, Emitter, gather, word
 from fastnn.lower.fuse import fuse, live_nodes
@@ -13,19 +15,29 @@ from fastnn.program.program import ITEM_SIZES, Program, RecordDraft, make_progra
 from fastnn.program.verify import verify
 
 
-def lower(task: Task) -> Program:
-    """Make the program of a task and verify it.
+@dataclass(frozen=True)
+class Rewritten:
+    """A graph without dead nodes and with fusions: the same for all batch sizes.
 
-    Parameters
+    Attributes
     ----------
-    task : Task
-        A graph for one batch size, with the places of its parameters and gradients.
-
-    Returns
-    -------
-    Program
-        Verified, so kernels may run it.
+    nodes : list of Node
+    notes : list of str
+        What was merged.
+    roots : mapping of tensor id to tensor id
+        For the outputs of reshapes the tensors whose memory they see.
+    used : set of tensor ids
+        What anything reads.
     """
+
+    nodes: list[Node]
+    notes: list[str]
+    roots: dict[int, int]
+    used: frozenset[int]
+
+
+def rewrite(task: Task) -> Rewritten:
+    """Rewrite a task's graph, for `lower`."""
     kept = [
         tensor
         for tensor, place in task.places.items()
@@ -36,16 +48,40 @@ def lower(task: Task) -> Program:
     nodes = [node for node in nodes if node.op != "reshape"]
     used = frozenset(x.id for node in nodes for x in node.inputs if x is not None) | frozenset(kept)
     used |= frozenset(roots.get(tensor, tensor) for tensor in used)
-    emitter = Emitter(task.batch, task.dtype, used, task.accumulating)
-    drafts = [gather(x, task.sources[x.id], task.batch) for x in task.graph.inputs if x.id in used - task.places.keys()]
-    for node in nodes:
+    return Rewritten(nodes, notes, roots, used)
+
+
+def lower(task: Task, rewritten: Rewritten | None = None, *, planned: bool = True) -> Program:
+    """Make the program of a task and verify it.
+
+    Parameters
+    ----------
+    task : Task
+        A graph for one batch size, with the places of its parameters and gradients.
+    rewritten : Rewritten, optional
+        Of the same graph and places, for whatever batch size.
+    planned : bool
+        If false, all operands in the arena are at its start. Such a program is not verified and must not run: it can
+        only be compared with another one. Planning and verifying is half of the work.
+
+    Returns
+    -------
+    Program
+        Verified, so kernels may run it.
+    """
+    known = rewrite(task) if rewritten is None else rewritten
+    emitter = Emitter(task.batch, task.dtype, known.used, task.accumulating)
+    fetched = known.used - task.places.keys()
+    drafts = [gather(x, task.sources[x.id], task.batch) for x in task.graph.inputs if x.id in fetched]
+    for node in known.nodes:
         drafts.extend(EMIT[node.op](emitter, node))
-    lives = _lives(drafts, roots, task)
-    offsets, values, arena = plan(lives)
-    records = [_resolve(draft, roots, offsets, task) for draft in drafts]
+    lives = _lives(drafts, known.roots, task)
+    offsets, values, arena = plan(lives) if planned else (dict.fromkeys(lives, 0), [], 0)
+    records = [_resolve(draft, known.roots, offsets, task) for draft in drafts]
     sizes = {**task.sizes, Buffer.ARENA: arena}
-    program = make_program(task.name, task.batch, task.dtype, [*records, *task.tail], values, sizes, notes)
-    verify(program)
+    program = make_program(task.name, task.batch, task.dtype, [*records, *task.tail], values, sizes, known.notes)
+    if planned:
+        verify(program)
     return program
 
 

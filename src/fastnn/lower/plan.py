@@ -6,7 +6,6 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from heapq import merge
 
 from fastnn.program.layout import align
 from fastnn.program.program import Value
@@ -65,12 +64,15 @@ class _Runs:
         self.starts: list[int] = []
         self.ends: list[int] = []
 
-    def add(self, start: int, end: int) -> None:
-        """Add a range; it is merged with those that it touches."""
+    def add(self, start: int, end: int) -> bool:
+        """Add a range, which is merged with those that it touches; return whether any of it was free."""
         first, last = bisect_left(self.ends, start), bisect_right(self.starts, end)
         if first < last:
+            if self.starts[first] <= start and end <= self.ends[first]:
+                return False
             start, end = min(start, self.starts[first]), max(end, self.ends[last - 1])
         self.starts[first:last], self.ends[first:last] = [start], [end]
+        return True
 
 
 class _Taken:
@@ -111,11 +113,11 @@ class _Taken:
 
     def add(self, first: int, last: int, start: int, end: int) -> None:
         """Occupy bytes from start to end while the records from first to last run."""
-        parts = self._parts(first, last)
-        for node in parts:
+        for node in self._parts(first, last):
             self._all[node].add(start, end)
-        for node in {*parts, *self._above(parts)}:
-            self._any[node].add(start, end)
+            # what is taken at a node is taken at all nodes above it
+            while node and self._any[node].add(start, end):
+                node >>= 1
 
     def gap(self, first: int, last: int, size: int) -> int:
         """Return the lowest offset of `size` bytes that are free while the records from first to last run."""
@@ -123,7 +125,8 @@ class _Taken:
         runs = [self._any[node] for node in parts if node in self._any]
         runs += [self._all[node] for node in self._above(parts) if node in self._all]
         offset = 0
-        for start, end in merge(*(zip(each.starts, each.ends, strict=True) for each in runs)):
+        # sorting is faster than merging: most nodes have one stretch
+        for start, end in sorted(pair for each in runs for pair in zip(each.starts, each.ends, strict=True)):
             if offset + size <= start:
                 break
             offset = max(offset, end)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from fastnn.program.layout import Buffer, Flag, encode
@@ -192,3 +192,11 @@ def update(weights: Sequence[Weight], step: Update, scratch: int, dtype: str) ->
 def tick(batch: int, *, training: bool) -> RecordDraft:
     """Advance the counters by one batch."""
     return RecordDraft("tick", {}, {"rows": batch}, flags=Flag.TRAINING if training else Flag(0), label="counters")
+
+
+def for_batch(drafts: Sequence[RecordDraft], batch: int) -> list[RecordDraft]:
+    """Return the records of a program's tail for another batch size."""
+    named = {"penalty": "batch", "tick": "rows"}
+    return [
+        replace(draft, dims={**draft.dims, named[draft.op]: batch}) if draft.op in named else draft for draft in drafts
+    ]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+from dataclasses import replace
 
 from fastnn.backend.cpu import frozen as backend
 from fastnn.backend.cpu.frozen import FrozenNetwork
-from fastnn.backend.cpu.frozen_code import Interface
+from fastnn.backend.cpu.frozen_code import Interface, Make
 from fastnn.backend.cuda import available
 from fastnn.backend.cuda import frozen as device_backend
 from fastnn.backend.cuda.frozen import FrozenDeviceNetwork
 from fastnn.graph import build
 from fastnn.graph.gradients import NoGradientError, differentiate
 from fastnn.graph.graph import Graph, Tensor
-from fastnn.lower.lower import lower
+from fastnn.lower.lower import lower, rewrite
 from fastnn.lower.task import Place, Task
+from fastnn.lower.update import for_batch
 from fastnn.model.parameters import ParameterTable
 from fastnn.model.programs import network
 from fastnn.model.runtime import Runtime
@@ -34,8 +35,8 @@ def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
     table = runtime.table
     ends(table, "freeze")
     with runtime.lock:
-        gradient = partial(gradient_program, table) if gradients else None
-        return backend.freeze(partial(program, table), gradient, interface(table), runtime.parameters.view(table.dtype))
+        gradient = gradient_program(table) if gradients else None
+        return backend.freeze(program(table), gradient, interface(table), runtime.parameters.view(table.dtype))
 
 
 def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
@@ -60,7 +61,9 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
     sizes = math.prod(described.input_shape), math.prod(described.output_shape)
     weights = sum(count for _, count in described.weights)
     with runtime.lock:
-        return device_backend.freeze(program(table, 1), runtime.parameters.view(table.dtype), sizes, weights, number)
+        return device_backend.freeze(
+            program(table)(1, planned=True), runtime.parameters.view(table.dtype), sizes, weights, number
+        )
 
 
 def ends(table: ParameterTable, what: str) -> None:
@@ -80,16 +83,16 @@ def interface(table: ParameterTable) -> Interface:
     return Interface(input_shape, output_shape, table.nbytes // itemsize, weights)
 
 
-def program(table: ParameterTable, batch: int) -> Program:
-    """Make the program that reads `batch` rows from the first data slot, and fills the second."""
+def program(table: ParameterTable) -> Make:
+    """Return what makes the program that reads rows in the first data slot, and fills the second."""
     graph, places, _, (x,), (y,) = network(table, training=False)
     places[x.id] = Place(Buffer.DATA, 0)
     places[_result(graph, y).id] = Place(Buffer.DATA + 1, 0)
-    return lower(_task(table, batch, graph, places, [x, y]))
+    return _of_any_batch(table, graph, places, [x, y])
 
 
-def gradient_program(table: ParameterTable, batch: int) -> Program:
-    """Make the program that reads `batch` rows and gradients of outputs, and fills the third data slot."""
+def gradient_program(table: ParameterTable) -> Make:
+    """Return what makes the program that reads rows and gradients of outputs, and fills the third data slot."""
     graph, places, _, (x,), (y,) = network(table, training=False)
     seed = graph.input(y.shape, "seed")
     found = differentiate(graph, (), [x], [(y, seed)])
@@ -98,16 +101,28 @@ def gradient_program(table: ParameterTable, batch: int) -> Program:
     (dx,) = found[x.id]
     for slot, tensor in enumerate((x, seed, _result(graph, dx))):
         places[tensor.id] = Place(Buffer.DATA + slot, 0)
-    return lower(_task(table, batch, graph, places, [x, seed, x]))
+    return _of_any_batch(table, graph, places, [x, seed, x])
 
 
-def _task(table: ParameterTable, batch: int, graph: Graph, places: dict[int, Place], slots: list[Tensor]) -> Task:
-    """Make the task of a program that computes in the caller's arrays, which are like the tensors in `slots`."""
+def _of_any_batch(table: ParameterTable, graph: Graph, places: dict[int, Place], slots: list[Tensor]) -> Make:
+    """Return what makes programs that compute in the caller's arrays, which are like the tensors of `slots`."""
     itemsize = ITEM_SIZES[table.dtype]
     sizes = {int(Buffer.PARAMETERS): table.nbytes}
     for slot, tensor in enumerate(slots):
-        sizes[Buffer.DATA + slot] = batch * math.prod(tensor.shape) * itemsize
-    return Task("network", graph, batch, table.dtype, {}, places, frozenset(), [], sizes)
+        sizes[Buffer.DATA + slot] = math.prod(tensor.shape) * itemsize
+    return of_any_batch(Task("network", graph, 1, table.dtype, {}, places, frozenset(), [], sizes))
+
+
+def of_any_batch(task: Task) -> Make:
+    """Return what makes the programs of a task of one row for any number of rows, whose data slots grow with it."""
+    rewritten = rewrite(task)
+
+    def make(batch: int, *, planned: bool = True) -> Program:
+        sizes = {slot: size * (batch if slot >= Buffer.DATA else 1) for slot, size in task.sizes.items()}
+        tail = for_batch(task.tail, batch)
+        return lower(replace(task, batch=batch, sizes=sizes, tail=tail), rewritten, planned=planned)
+
+    return make
 
 
 def _result(graph: Graph, tensor: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -65,10 +66,14 @@ def summary(model: Network, batch: int) -> str:
     """Describe layers, shapes, parameters and memory."""
     architecture, table = model._architecture_or_fail(), model._table
     rows = [("layer", "class", "output shape", "parameters", "connected to")]
-    for index, call in enumerate(architecture.calls):
+    sizes: Counter[int] = Counter()
+    for entry in table:
+        sizes[entry.layer] += entry.size
+    used: set[int] = set()
+    for call in architecture.calls:
         layer, label = architecture.layers[call.layer], architecture.labels[call.layer]
-        first_use = all(earlier.layer != call.layer for earlier in architecture.calls[:index])
-        size = sum(entry.size for entry in table if entry.layer == call.layer)
+        first_use, size = call.layer not in used, sizes[call.layer]
+        used.add(call.layer)
         note = "" if table.is_trainable(layer) else " (frozen)"
         sources = ", ".join(architecture.labels[architecture.calls[x].layer] for x in call.inputs)
         shape = str((None, *call.shape))

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import operator
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastnn.backend.cpu import learner as backend
-from fastnn.backend.cpu.frozen_code import LEARN, Interface, Training, assemble, fingerprint
+from fastnn.backend.cpu.frozen_code import LEARN, Interface, Make, Training, assemble, fingerprint
 from fastnn.backend.cpu.frozen_layout import MOST_TOTALS, UNIT, Progress
 from fastnn.backend.cpu.learner import Learner, Numbers
 from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Tensor
 from fastnn.losses import CrossEntropy
 from fastnn.losses.targets import SUM_TOLERANCE
-from fastnn.lower.lower import lower
 from fastnn.lower.task import Place, Source, Task
 from fastnn.lower.update import tick
-from fastnn.model.freezing import ends, freeze, interface
+from fastnn.model.freezing import ends, freeze, interface, of_any_batch
 from fastnn.model.programs import Request, TargetLayout, network, place_gradients, task_of
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Buffer, Counter
-from fastnn.program.program import ITEM_SIZES, Program
+from fastnn.program.program import ITEM_SIZES
 from fastnn.training.objective import LOSSES, PENALTY, Objective
 
 if TYPE_CHECKING:
@@ -69,12 +67,10 @@ def learner(model: Model, *, gradients: bool, targets: str | None, steps: int | 
         )
         seeded = None
         if gradients:
-            seeded = assemble(partial(seeded_program, model), interface(table), LEARN, knows)
+            seeded = assemble(seeded_program(model), interface(table), LEARN, knows)
         return backend.make(
             freeze(runtime, gradients=gradients),
-            assemble(
-                partial(program, model, objective, labels), _with_targets(interface(table), labels), LEARN, training
-            ),
+            assemble(program(model, objective, labels), _with_targets(interface(table), labels), LEARN, training),
             seeded,
             runtime.optimizer_state.view(table.dtype),
             numbers,
@@ -97,7 +93,8 @@ def update_from(model: Model, learner: Any) -> None:
     with runtime.lock:
         made_for = backend.fingerprint_of(learner)
         fits = learner.parameters.dtype == model.dtype and any(
-            labels in _kinds(objective) and fingerprint(program(model, objective, labels, UNIT)) == made_for
+            labels in _kinds(objective)
+            and fingerprint(program(model, objective, labels)(UNIT, planned=True)) == made_for
             for labels in (False, True)
         )
         if not fits:
@@ -112,13 +109,13 @@ def update_from(model: Model, learner: Any) -> None:
         runtime.begin_optimizer(int(progress[Progress.STEP] - progress[Progress.OPTIMIZER_STEP]))
 
 
-def program(model: Model, objective: Objective, labels: bool, batch: int) -> Program:
-    """Make the program of a training step on `batch` rows, whose inputs, targets and weights are data slots."""
+def program(model: Model, objective: Objective, labels: bool) -> Make:
+    """Return what makes the program of a training step, whose inputs, targets and weights are data slots."""
     table = model._table
     target_kind = "int64" if labels else table.dtype
     request = Request(
         "train",
-        batch,
+        1,
         True,
         (Source(_X, table.dtype, 0),),
         (TargetLayout(Source(_Y, target_kind, 0), labels),),
@@ -130,12 +127,12 @@ def program(model: Model, objective: Objective, labels: bool, batch: int) -> Pro
     for tensor in task.graph.inputs:
         slot = task.sources[tensor.id].slot
         places[tensor.id] = Place(Buffer.DATA + slot, 0)
-        sizes[Buffer.DATA + slot] = batch * tensor.size * _itemsize(tensor, table.dtype)
-    return lower(replace(task, sources={}, places=places, sizes=sizes))
+        sizes[Buffer.DATA + slot] = tensor.size * _itemsize(tensor, table.dtype)
+    return of_any_batch(replace(task, sources={}, places=places, sizes=sizes))
 
 
-def seeded_program(model: Model, batch: int) -> Program:
-    """Make the program of the gradients for the weights from gradients of the outputs: both are data slots."""
+def seeded_program(model: Model) -> Make:
+    """Return what makes the program of the gradients for the weights from gradients of the outputs: both data slots."""
     table = model._table
     graph, places, parameters, (x,), (y,) = network(table, training=True)
     seed = graph.input(y.shape, "seed")
@@ -144,9 +141,9 @@ def seeded_program(model: Model, batch: int) -> Program:
     sizes = {int(buffer): table.nbytes for buffer in (Buffer.PARAMETERS, Buffer.GRADIENTS)}
     for slot, tensor in ((_X, x), (_Y, seed)):
         places[tensor.id] = Place(Buffer.DATA + slot, 0)
-        sizes[Buffer.DATA + slot] = batch * tensor.size * _itemsize(tensor, table.dtype)
-    tail = [tick(batch, training=True)]
-    return lower(Task("gradients", graph, batch, table.dtype, {}, places, accumulating, tail, sizes))
+        sizes[Buffer.DATA + slot] = tensor.size * _itemsize(tensor, table.dtype)
+    tail = [tick(1, training=True)]
+    return of_any_batch(Task("gradients", graph, 1, table.dtype, {}, places, accumulating, tail, sizes))
 
 
 def _itemsize(tensor: Tensor, dtype: str) -> int:

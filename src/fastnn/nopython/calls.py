@@ -16,8 +16,8 @@ from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Outcome, Word
 from fastnn.backend.cpu.learner import Learner, Learners
 from fastnn.backend.cpu.token import process_token
 from fastnn.backend.cuda.frozen import FrozenDeviceNetwork
+from fastnn.nopython.described import error_of
 from fastnn.nopython.device import ELSEWHERE
-from fastnn.nopython.messages import ERRORS
 
 
 def call_native(function: int, head: Sequence[int], arrays: Sequence[NDArray[Any] | None]) -> None:
@@ -25,7 +25,7 @@ def call_native(function: int, head: Sequence[int], arrays: Sequence[NDArray[Any
 
     Raises
     ------
-    What `ERRORS` has for the outcome that it returns.
+    What `error_of` has for the outcome that it returns.
     """
     outcome, error = ctypes.c_int64(Outcome.RAISED), ctypes.c_void_p()
     shapes = [np.array(() if array is None else array.shape, np.int64) for array in arrays]
@@ -39,8 +39,7 @@ def call_native(function: int, head: Sequence[int], arrays: Sequence[NDArray[Any
         raise exception.__cause__ or exception from None
     found = Outcome.RAISED if status != 0 else Outcome(outcome.value)
     if found != Outcome.DONE:
-        kind, message = ERRORS[found]
-        raise kind(message)
+        raise error_of(found)
 
 
 @functools.cache

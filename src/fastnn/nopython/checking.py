@@ -16,10 +16,10 @@ from fastnn.nopython.learning import train_step
 
 
 def check(net: Any, x: Any, out: Any = None, work: Any = None, *, y: Any = None, sample_weight: Any = None) -> None:
-    """Raise what a call of `predict` or `train_step` with these arguments would raise, with the numbers in it.
+    """Raise what a call of `predict` or `train_step` with these arguments would raise.
 
-    Compiled code says what is wrong without numbers, and Numba loses errors that are raised in ``prange``: call this
-    from Python before. Nothing is changed; compiled code cannot call it.
+    Numba loses errors that are raised in ``prange``: call this from Python before. Nothing is changed; compiled code
+    cannot call it.
 
     Parameters
     ----------

@@ -17,6 +17,7 @@ from fastnn.backend.cpu.frozen_layout import MOST_ROWS, Word, learner_bytes, see
 from fastnn.backend.cpu.learner import Learner, Learners
 from fastnn.backend.cuda.frozen import FrozenDeviceNetwork
 from fastnn.nopython.calls import call_native, check_array, check_flat, check_network, check_workspace
+from fastnn.nopython.described import batch_of
 from fastnn.nopython.device import predict_in_kernel
 from fastnn.nopython.flat import flatten, unflatten
 
@@ -313,7 +314,7 @@ def member(networks: Any, index: int) -> Any:
     count(networks)
     index = operator.index(index)
     if not 0 <= index < count(networks):
-        raise IndexError("member: there are not that many networks")
+        raise IndexError(f"index: expected from 0 to {count(networks) - 1}, got {index}")
     if isinstance(networks, Learners):
         return learners.member(networks, index)
     return FrozenNetwork(networks.code, networks.parameters[index], *networks[2:])
@@ -363,5 +364,5 @@ def rows_of(code: NDArray[np.int64], name: str, array: NDArray[Any], ndim_word: 
     if array.shape == shape:
         return 1
     if array.ndim != ndim + 1 or array.shape[1:] != shape:
-        raise ValueError(f"{name}: expected shape {shape} or (n, {', '.join(map(str, shape))}), got {array.shape}")
+        raise ValueError(f"{name}: expected shape {shape} or {batch_of(shape)}, got {array.shape}")
     return len(array)

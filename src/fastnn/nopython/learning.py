@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from fastnn import casts
 from fastnn.backend.cpu.frozen_layout import Outcome, Part, Progress, Word
 from fastnn.nopython.calls import call_native, check_array, check_flat, check_learner, check_workspace
+from fastnn.nopython.described import error_of
 from fastnn.nopython.flat import flatten, unflatten
-from fastnn.nopython.messages import ERRORS
 
 
 def train_step(learner: Any, x: Any, y: Any, work: Any = None, sample_weight: Any = None) -> float:
@@ -166,8 +166,7 @@ def _learn(
     if code is None:
         code = learner.training
     elif not code.size:
-        kind, message = ERRORS[Outcome.UNSEEDED]
-        raise kind(message)
+        raise error_of(Outcome.UNSEEDED)
     check_workspace(work)
     dtype = learner.state.dtype
     arrays: list[NDArray[Any] | None] = [None, None, None]

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,13 +17,14 @@ from fastnn.casts import LIMITS
 from fastnn.nopython import learning
 from fastnn.nopython.flat import flatten, unflatten
 from fastnn.nopython.messages import ERRORS
-from fastnn.nopython.native import is_ours, learn
+from fastnn.nopython.native import failing, is_ours, learn
 from fastnn.nopython.numba_types import array_type, learner_type, overload, parameters_of, workspace_type
 
 _PARAMETERS, _TRAINABLE = int(Word.PARAMETERS), int(Word.TRAINABLE)
 _GRADIENTS, _UPDATE, _STEP = int(Part.GRADIENTS), int(Part.UPDATE), int(Part.GRADIENTS | Part.UPDATE)
 _CONSTANT, _RATE, _RATES_AT = int(Progress.CONSTANT), int(Progress.RATE), int(Progress.RATES_AT)
-_FOREIGN, _EXCHANGED = (f"fastnn.nopython: {ERRORS[one][1]}" for one in (Outcome.FOREIGN, Outcome.PARAMETERS))
+_FOREIGN = f"fastnn.nopython: {ERRORS[Outcome.FOREIGN][1]}"
+_fail_parameters, _fail_flat, _fail_rate = map(failing, (Outcome.PARAMETERS, Outcome.FLAT, Outcome.RATE))
 
 
 def _numbers_type(name: str, given: Any, *dtypes: Any) -> None:
@@ -64,9 +64,9 @@ def _check_flat(learner: Any, flat: Any) -> None:
     if not is_ours(learner.code):
         raise RuntimeError(_FOREIGN)
     if learner.state.size < learner.code[_PARAMETERS]:
-        raise RuntimeError(_EXCHANGED)
+        _fail_parameters(learner.code, learner.parameters.size, 0, 0, None, None)
     if flat.size != learner.code[_TRAINABLE]:
-        raise ValueError("fastnn.nopython: gradients: expected as many numbers as the network has weights")
+        _fail_flat(learner.code, 1, 0, 0, flat, None)
 
 
 @overload(learning.loss_and_gradients)
@@ -126,12 +126,10 @@ def _set_learning_rate(learner: Any, rate: Any) -> Callable[..., None]:
 
     def set_learning_rate(learner: Any, rate: Any) -> None:
         value = np.float64(rate)
-        if not 0.0 <= value < math.inf:
-            raise ValueError("fastnn.nopython: rate: expected a finite number >= 0")
-        if value >= limit:
-            raise ValueError("fastnn.nopython: rate: too large for the learner's dtype")
+        if not 0.0 <= value < limit:
+            _fail_rate(learner.code, value, 0, 0, None, None)
         if learner.progress.size < _RATES_AT:
-            raise RuntimeError(_EXCHANGED)
+            _fail_parameters(learner.code, learner.parameters.size, 0, 0, None, None)
         learner.progress[_CONSTANT] = 1
         learner.progress.view(np.float64)[_RATE] = value
 

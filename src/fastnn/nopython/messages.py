@@ -1,8 +1,11 @@
-"""What is raised where a call of a network or a learner goes wrong, from Python and from compiled code."""
+"""What is raised where a call of a network or a learner goes wrong, from Python and from compiled code.
+
+The texts here are constants. `described.py` puts the numbers in, where there are any.
+"""
 
 from __future__ import annotations
 
-from fastnn.backend.cpu.frozen_layout import Outcome
+from fastnn.backend.cpu.frozen_layout import MOST_ROWS, Outcome
 from fastnn.backend.cpu.raised import RAISED
 
 #: What is raised, by outcome.
@@ -49,4 +52,13 @@ ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
         "constant rate with set_learning_rate",
     ),
     Outcome.RAISED: (RuntimeError, RAISED),
+    Outcome.EACH: (ValueError, "x, out: expected one element of the first axis for each of the networks"),
+    Outcome.MATRIX: (ValueError, "matrix: expected shape (*output_shape, *input_shape)"),
+    Outcome.BATCH: (ValueError, f"batch: expected at least 1 and at most {MOST_ROWS}"),
+    Outcome.FLAT: (ValueError, "expected as many numbers as the network has weights"),
+    Outcome.MEMBER: (IndexError, "index: there are not that many networks"),
+    Outcome.RATE: (ValueError, "rate: expected a finite number >= 0 that the learner's dtype can hold"),
 }
+
+#: What is found without a look at any number: the text is all that there is to say.
+CONSTANT = frozenset({Outcome.FOREIGN, Outcome.ABSENT, Outcome.UNSEEDED, Outcome.SHARED, Outcome.RAISED})

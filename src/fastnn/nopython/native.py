@@ -15,15 +15,22 @@ from numba.extending import intrinsic
 
 from fastnn.backend.cpu import token
 from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Outcome, Word
+from fastnn.backend.cpu.intrinsics import emit_note
 from fastnn.backend.cpu.lanes import declared, emit_call
-from fastnn.nopython.messages import ERRORS
+from fastnn.nopython.described import Failure
+from fastnn.nopython.messages import CONSTANT, ERRORS
 
 _I64 = ir.IntType(64)
+_RETURNED = [outcome for outcome in ERRORS if outcome < Outcome.EACH]
 
 
 def _raise(context: Any, builder: Any, outcome: Outcome) -> None:
-    kind, message = ERRORS[outcome]
-    context.call_conv.return_user_exc(builder, kind, (f"fastnn.nopython: {message}",))
+    """Return from the function with an exception: a constant, or one that is made of what has been noted."""
+    if outcome in CONSTANT:
+        kind, message = ERRORS[outcome]
+        context.call_conv.return_user_exc(builder, kind, (f"fastnn.nopython: {message}",))
+    else:
+        context.call_conv.return_user_exc(builder, Failure, (int(outcome),))
 
 
 def _constant(value: int) -> Any:
@@ -48,6 +55,9 @@ def _word(builder: Any, code: Any, word: int) -> Any:
     return builder.load(builder.gep(code.data, [_constant(word)]))
 
 
+_NO_SHAPE = [_constant(0), _constant(-1)]
+
+
 def _shape(builder: Any, kind: Any, array: Any) -> tuple[Any, Any]:
     """Return the address of an array's shape, and how many numbers it has."""
     place = cgutils.alloca_once_value(builder, array.shape)
@@ -70,7 +80,7 @@ def _emit_outcome(context: Any, builder: Any, status: Any, outcome: Any) -> None
     fine = builder.icmp_signed("==", status, ir.Constant(status.type, 0))
     fine = builder.and_(fine, builder.icmp_signed("==", outcome, _constant(Outcome.DONE)))
     with builder.if_then(builder.not_(fine), likely=False):
-        for one in ERRORS:
+        for one in _RETURNED:
             with builder.if_then(builder.icmp_signed("==", outcome, _constant(one))):
                 _raise(context, builder, one)
         _raise(context, builder, Outcome.RAISED)
@@ -189,6 +199,35 @@ def run_gradient(typingctx: Any, net: Any, x: Any, seed: Any, dx: Any, work: Any
         return _emit_run(context, builder, signature, args, "gradient")
 
     return types.void(net, x, seed, dx, work), codegen
+
+
+def failing(outcome: Outcome) -> Any:
+    """Make what raises where a compiled caller finds itself what is wrong: (code, three numbers, two arrays or None).
+
+    What follows the call is not reached.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def fail(typingctx: Any, code: Any, first: Any, second: Any, third: Any, x: Any, y: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            (code_kind, *_, x_kind, y_kind), (code, *numbers, x, y) = signature.args, args
+            code = _array(context, builder, code_kind, code)
+            shapes: list[Any] = []
+            for kind, value in ((x_kind, x), (y_kind, y)):
+                given = isinstance(kind, types.Array)
+                shapes += _shape(builder, kind, _array(context, builder, kind, value)) if given else _NO_SHAPE
+            with builder.if_then(_is_ours(builder, code)):
+                words = [_constant(outcome), *(builder.bitcast(number, _I64) for number in numbers), _constant(0)]
+                emit_note(builder, _address(builder, code), [*words, *shapes, *_NO_SHAPE])
+                _raise(context, builder, outcome)
+            with builder.if_then(cgutils.true_bit):  # the builder goes on in a block of its own
+                _raise(context, builder, Outcome.FOREIGN)
+            return context.get_dummy_value()
+
+        real = isinstance(first, types.Float)
+        return types.void(code, types.float64 if real else types.int64, types.int64, types.int64, x, y), codegen
+
+    return fail
 
 
 @intrinsic  # type: ignore[untyped-decorator]

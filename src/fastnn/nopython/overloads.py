@@ -22,7 +22,7 @@ from fastnn.backend.cpu.learner import Learner, Learners
 from fastnn.nopython import functions
 from fastnn.nopython.flat import flatten, unflatten
 from fastnn.nopython.messages import ERRORS
-from fastnn.nopython.native import is_ours, run, run_gradient, share_memory
+from fastnn.nopython.native import failing, is_ours, run, run_gradient, share_memory
 from fastnn.nopython.numba_types import (
     array_type,
     is_kind,
@@ -42,9 +42,14 @@ _seed_bytes = register_jitable(seed_bytes)
 
 # --- what is checked in each call ------------------------------------------------------------------------------
 
-_FOREIGN, _EXCHANGED, _SMALL = (
-    f"fastnn.nopython: {ERRORS[one][1]}" for one in (Outcome.FOREIGN, Outcome.PARAMETERS, Outcome.WORKSPACE)
-)
+_FOREIGN = f"fastnn.nopython: {ERRORS[Outcome.FOREIGN][1]}"
+_fail_each, _fail_matrix, _fail_workspace, _fail_batch, _fail_parameters, _fail_flat, _fail_member = (
+    failing(one)
+    for one in (
+        Outcome.EACH, Outcome.MATRIX, Outcome.WORKSPACE, Outcome.BATCH, Outcome.PARAMETERS, Outcome.FLAT,
+        Outcome.MEMBER,
+    )
+)  # fmt: skip
 
 
 @register_jitable
@@ -75,7 +80,7 @@ def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None
 
         def predict_each(net: Any, x: Any, out: Any, work: Any = None) -> None:
             if len(x) != len(net.parameters) or len(out) != len(net.parameters):
-                raise ValueError("fastnn.nopython.predict: expected x and out for each of the networks")
+                _fail_each(net.code, len(net.parameters), 0, 0, x, out)
             if share_memory(x, out):
                 _each(net, x.copy(), out, work)
             else:
@@ -121,12 +126,13 @@ def _jacobian(net: Any, x: Any, matrix: Any, work: Any = None) -> Callable[..., 
         words = _seed_bytes(net.code[_OUTPUT_BYTES]) // 8
         count = net.code[_OUTPUT_BYTES] // item
         if matrix.size != count * x.size:
-            raise ValueError("fastnn.nopython.jacobian: expected matrix of shape (*output_shape, *input_shape)")
+            _fail_matrix(net.code, 0, 0, 0, x, matrix)
         if share_memory(x, matrix):
             raise ValueError("fastnn.nopython.jacobian: expected memory of the matrix apart from that of x")
         if given:
-            if len(work) < words:
-                raise ValueError(_SMALL)
+            needed = words * 8 + (_needed(net.gradient, 1) if net.gradient.size > 0 else 0)
+            if len(work) * 8 < needed:
+                _fail_workspace(net.code, 1, needed, len(work) * 8, None, None)
             memory, rest = work[len(work) - words :].view(real)[:count], work[: len(work) - words]
             memory[:] = 0
         else:
@@ -149,7 +155,7 @@ def _needed(code: Any, rows: Any) -> Any:
 @register_jitable
 def _network_bytes(net: Any, rows: Any) -> Any:
     if rows < 1 or rows > MOST_ROWS:
-        raise ValueError("fastnn.nopython.workspace: expected a batch of at least 1, and at most 2**32")
+        _fail_batch(net.code, rows, 0, 0, None, None)
     needed = _needed(net.code, rows)
     if net.gradient.size > 0:
         needed = max(needed, _needed(net.gradient, rows)) + _seed_bytes(net.code[_OUTPUT_BYTES])
@@ -206,9 +212,9 @@ def _flat_types(net: Any, flat: Any, *, written: bool) -> None:
 def _check_flat(net: Any, flat: Any) -> None:
     _check(net.code)
     if net.parameters.size != net.code[_PARAMETERS]:
-        raise RuntimeError(_EXCHANGED)
+        _fail_parameters(net.code, net.parameters.size, 0, 0, None, None)
     if flat.size != net.code[_TRAINABLE]:
-        raise ValueError("fastnn.nopython: flat: expected as many numbers as the network has weights")
+        _fail_flat(net.code, 0, 0, 0, flat, None)
 
 
 @overload(functions.set_parameters)
@@ -253,7 +259,7 @@ def _member(networks: Any, index: Any) -> Callable[..., Any]:
         def learner(networks: Any, index: Any) -> Any:
             known = min(len(networks.parameters), len(networks.state), len(networks.progress))
             if index < 0 or index >= known:
-                raise IndexError("fastnn.nopython.member: there are not that many learners")
+                _fail_member(networks.code, np.int64(index), np.int64(known), 0, None, None)
             return Learner(
                 networks.code,
                 networks.parameters[index],
@@ -272,7 +278,7 @@ def _member(networks: Any, index: Any) -> Callable[..., Any]:
 
     def member(networks: Any, index: Any) -> Any:
         if index < 0 or index >= len(networks.parameters):
-            raise IndexError("fastnn.nopython.member: there are not that many networks")
+            _fail_member(networks.code, np.int64(index), len(networks.parameters), 0, None, None)
         return FrozenNetwork(
             networks.code,
             networks.parameters[index],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from fastnn.program.layout import (
     DIMS_AT,
@@ -44,12 +45,14 @@ class Op:
 
     def word(self, name: str) -> int:
         """Return the record word that holds the operand, dimension or parameter of this name."""
-        for index, operand in enumerate(self.operands):
-            if operand.name == name:
-                return OPERANDS_AT + index
-        if name in self.dims:
-            return DIMS_AT + self.dims.index(name)
-        return PARAMS_AT + self.params.index(name)
+        return self._words[name]
+
+    @cached_property
+    def _words(self) -> dict[str, int]:
+        # operands come before dimensions of the same name, and these before parameters
+        found = {name: PARAMS_AT + index for index, name in enumerate(self.params)}
+        found |= {name: DIMS_AT + index for index, name in enumerate(self.dims)}
+        return found | {operand.name: OPERANDS_AT + index for index, operand in enumerate(self.operands)}
 
     def words(self, *names: str) -> tuple[int, ...]:
         """Return the record words of several names: what a kernel binds before it is compiled."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,7 +135,8 @@ def make_program(
         for key, number in draft.params.items():
             floats[op.word(key)] = number
     records.flags.writeable = False
-    kernels = tuple(KernelKey(draft.op, dtype, draft.variant) for draft in drafts)
+    keys = {each: KernelKey(each[0], dtype, each[1]) for each in {(draft.op, draft.variant) for draft in drafts}}
+    kernels = tuple(keys[draft.op, draft.variant] for draft in drafts)
     return Program(
         name=name,
         batch=batch,
@@ -149,8 +151,7 @@ def make_program(
     )
 
 
-@dataclass(frozen=True)
-class OperandView:
+class OperandView(NamedTuple):
     """A decoded operand of one record: its spec, place, shape and bytes."""
 
     spec: Operand

@@ -16,7 +16,7 @@ _MAPS = {"activation": "map", "activation_grad": "map_grad"}
 def broken_rule(
     record: NDArray[np.int64], kernel: KernelKey, mapped: KernelKey | None, dtype: str, views: Sequence[OperandView]
 ) -> str | None:
-    """Return what is wrong with a record, or None.
+    """Return what is wrong with a record, or None; `broken_place` checks the places of its operands.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def broken_rule(
     names = {view.spec.name for view in views}
     if (kernel.op, kernel.dtype) != (op, dtype):
         return f"names the kernel {kernel}, expected one of {op!r} in {dtype}"
-    return _map_rule(op, flags, names, mapped, dtype) or _size_rule(op, dims, names) or _alias_rule(views)
+    return _map_rule(op, flags, names, mapped, dtype) or _size_rule(op, dims, names)
 
 
 def _map_rule(op: str, flags: Flag, names: set[str], mapped: KernelKey | None, dtype: str) -> str | None:
@@ -78,7 +78,8 @@ def _size_rule(op: str, dims: Mapping[str, int], names: set[str]) -> str | None:
     return None
 
 
-def _alias_rule(views: Sequence[OperandView]) -> str | None:
+def broken_place(views: Sequence[OperandView]) -> str | None:
+    """Return what is wrong with the places of a record's operands, or None."""
     for out in views:
         if out.spec.access == "read" or out.spec.kind == "any":
             continue

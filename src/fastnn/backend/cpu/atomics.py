@@ -7,6 +7,7 @@ ordered processors.
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -104,3 +105,15 @@ def call_system(typingctx: Any, address: Any, first: Any, second: Any, third: An
         return builder.sext(result, _I64)
 
     return types.intp(*[types.intp] * 5), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call_thread_ident(typingctx: Any, address: Any) -> Any:
+    """Call `PyThread_get_thread_ident`, whose address is given: it needs no GIL, and tells one thread from another."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function = ir.FunctionType(ir.IntType(8 * ctypes.sizeof(ctypes.c_ulong)), [])
+        found = builder.call(builder.inttoptr(args[0], function.as_pointer()), [])
+        return found if found.type == _I64 else builder.zext(found, _I64)
+
+    return types.intp(types.intp), codegen

@@ -19,7 +19,18 @@ from fastnn.backend.cpu.raised import raised
 from fastnn.backend.cpu.team_layout import FINER
 from fastnn.console import compiling
 from fastnn.formulas import own
-from fastnn.program.layout import CONTEXT_WORDS, FLAGS_WORD, KERNEL_WORD, MAP_WORD, Buffer, Counter, Flag, Status
+from fastnn.program.layout import (
+    CONTEXT_WORDS,
+    DIMS_AT,
+    FLAGS_WORD,
+    KERNEL_WORD,
+    MAP_WORD,
+    PARAMS_AT,
+    Buffer,
+    Counter,
+    Flag,
+    Status,
+)
 from fastnn.program.program import KernelKey, Program, aligned_zeros, dims_of
 
 RUN = KernelKey("run", "int64")
@@ -37,7 +48,16 @@ def specialize(key: KernelKey, record: NDArray[np.int64]) -> KernelKey:
 
 def kernels_of(program: Program) -> list[KernelKey]:
     """Return the kernel of every record."""
-    return [specialize(key, record) for key, record in zip(program.kernels, program.records, strict=True)]
+    found: dict[tuple[KernelKey, bytes], KernelKey] = {}  # layers of a deep network are alike
+    kernels = []
+    for key, record in zip(program.kernels, program.records, strict=True):
+        if key.op == "matmul":
+            described = key, record[FLAGS_WORD : FLAGS_WORD + 1].tobytes() + record[DIMS_AT:PARAMS_AT].tobytes()
+            if described not in found:
+                found[described] = specialize(key, record)
+            key = found[described]
+        kernels.append(key)
+    return kernels
 
 
 def functions_of(program: Program) -> set[KernelKey]:
@@ -63,15 +83,13 @@ def bind(program: Program, kernels: Sequence[KernelKey], held: Mapping[KernelKey
 
     Kernels of user-defined functions that are not in `held` are never freed.
     """
-
-    def place(key: KernelKey) -> int:
-        return held[key].address if key in held else library.address(key)
-
+    wanted = {*kernels, *(key for key in program.maps if key is not None)}
+    places = {key: held[key].address if key in held else library.address(key) for key in wanted}
     records = program.records.copy()
     for record, key, mapped in zip(records, kernels, program.maps, strict=True):
-        record[KERNEL_WORD] = place(key)
+        record[KERNEL_WORD] = places[key]
         if mapped is not None:
-            record[MAP_WORD] = place(mapped)
+            record[MAP_WORD] = places[mapped]
             if key.op == "matmul" and mapped.variant == "relu":
                 record[FLAGS_WORD] |= int(Flag.RECTIFY)  # NumPy loses a Ctrl-C that arrives while it converts an enum
     return records

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from fastnn.backend.cpu.frozen_code import Code
 from fastnn.backend.cpu.frozen_layout import Word
 from fastnn.backend.cpu.sealed import opened, sealed
 from fastnn.formulas import own
-from fastnn.program.program import Program, aligned_zeros
+from fastnn.program.program import aligned_zeros
 
 
 class FrozenNetwork(NamedTuple):
@@ -85,8 +84,8 @@ def sample_shapes(code: Code) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def freeze(
-    make: Callable[[int], Program],
-    make_gradient: Callable[[int], Program] | None,
+    make: frozen_code.Make,
+    make_gradient: frozen_code.Make | None,
     interface: frozen_code.Interface,
     parameters: NDArray[Any],
 ) -> FrozenNetwork:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from fastnn.backend.cpu import library
 from fastnn.backend.cpu.blocking import WAYS
 from fastnn.backend.cpu.engine import bind, prepare
+from fastnn.backend.cpu.failures import table_address
 from fastnn.backend.cpu.frozen_layout import (
     CORRECTIONS,
     LAYOUT_VERSION,
@@ -38,6 +40,7 @@ from fastnn.program.program import KernelKey, Program
 RUN = KernelKey("run_frozen", "int64")
 RUN_GRADIENT = KernelKey("run_frozen_gradient", "int64")
 LEARN = KernelKey("run_learner", "int64")
+NOTE = KernelKey("note_failure", "int64")
 
 #: The ops of records after the gradients.
 _UPDATE = frozenset({
@@ -45,8 +48,16 @@ _UPDATE = frozenset({
 })  # fmt: skip
 
 Code = NDArray[np.int64]
-#: The position of an address in the code, and its function.
-Relocation = tuple[int, str, str, str]
+
+
+class Make(Protocol):
+    """What gives a network's program for a number of rows."""
+
+    def __call__(self, rows: int, /, *, planned: bool) -> Program: ...
+
+
+#: A function, and the positions of its address in the code.
+Relocation = tuple[str, str, str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,7 @@ class Training:
 
 
 def assemble(
-    make: Callable[[int], Program], interface: Interface, run: KernelKey = RUN, training: Training | None = None
+    make: Make, interface: Interface, run: KernelKey = RUN, training: Training | None = None
 ) -> tuple[Code, NDArray[np.uint8]]:
     """Make a network's code.
 
@@ -120,7 +131,8 @@ def assemble(
     ----------
     make : callable
         Returns the program for a number of rows: it reads them from the first data slot, and fills the second; or it
-        reads both, and fills the third with gradients; or, for a learner, it reads inputs, targets and weights.
+        reads both, and fills the third with gradients; or, for a learner, it reads inputs, targets and weights. Those
+        that are only compared need no plan of the arena.
     interface : Interface
     run : KernelKey
         The function that runs the code: `RUN`, `RUN_GRADIENT` or `LEARN`.
@@ -135,13 +147,16 @@ def assemble(
     """
     if max(len(interface.input_shape), len(interface.output_shape)) > MOST_DIMS:
         raise ValueError(f"networks with samples of more than {MOST_DIMS} dimensions cannot be frozen")
-    one, many, double, triple = (make(rows) for rows in (1, UNIT, 2 * UNIT, 3 * UNIT))
+    one, many = (make(rows, planned=True) for rows in (1, UNIT))
+    double, triple = (make(rows, planned=False) for rows in (2 * UNIT, 3 * UNIT))
+    one_kernels, many_kernels = unblocked(one), unblocked(many)
     patches = row_patches(many, double, triple)
     factors = scales(many, double, 1.0 if training is None else training.loss_weight)
     products, way_keys = ways(many, double)
-    _prepare_for_good({run, *way_keys, *(key for each in (one, many) for _, key in _addresses(each, 0))})
+    mapped = {key for key in (*one.maps, *many.maps) if key is not None}
+    _prepare_for_good({run, NOTE, *way_keys, *one_kernels, *many_kernels, *mapped})
     weights = np.array(interface.weights, np.int64).reshape(-1, WEIGHT_WORDS)
-    tables = [bind(one, unblocked(one), {}), bind(many, unblocked(many), {}), patches, products, weights, factors]
+    tables = [bind(one, one_kernels, {}), bind(many, many_kernels, {}), patches, products, weights, factors]
     starts = int(Word.HEAD) + np.cumsum([0, *(table.size for table in tables)])
     code = np.concatenate([np.zeros(int(Word.HEAD), np.int64), *(table.ravel() for table in tables)])
     itemsize = np.dtype(one.dtype).itemsize
@@ -176,12 +191,19 @@ def assemble(
         code[word] = value
     for word, shape in ((Word.INPUT_SHAPE, interface.input_shape), (Word.OUTPUT_SHAPE, interface.output_shape)):
         code[word : word + len(shape)] = shape
-    found = [(int(Word.RUN), run), *_addresses(one, int(starts[0])), *_addresses(many, int(starts[1]))]
-    for index, row in enumerate(products):
-        for way, name in enumerate(WAYS):
-            if row[1 + way]:
-                found.append((int(starts[3]) + index * WAY_WORDS + 1 + way, KernelKey("matmul", many.dtype, name)))
-    listed: list[Relocation] = [(at, key.op, key.dtype, key.variant) for at, key in found]
+    places: defaultdict[KernelKey, list[int]] = defaultdict(list)
+    places[run].append(int(Word.RUN))
+    places[NOTE].append(int(Word.NOTE))
+    for program, kernels, start in ((one, one_kernels, int(starts[0])), (many, many_kernels, int(starts[1]))):
+        for at, key, function in zip(range(start, starts[-1], RECORD_WORDS), kernels, program.maps, strict=False):
+            places[key].append(at + KERNEL_WORD)
+            if function is not None:
+                places[function].append(at + MAP_WORD)
+    for way, name in enumerate(WAYS, 1):
+        taken = np.flatnonzero(products[:, way]) * WAY_WORDS + way
+        if taken.size:
+            places[KernelKey("matmul", many.dtype, name)] += (int(starts[3]) + taken).tolist()
+    listed: list[Relocation] = [(key.op, key.dtype, key.variant, where) for key, where in places.items()]
     relocations = np.frombuffer(json.dumps(listed).encode(), np.uint8).copy()
     return relocate(code, relocations), relocations
 
@@ -235,11 +257,11 @@ def relocate(code: Code, relocations: NDArray[np.uint8]) -> Code:
     if len(code) < int(Word.HEAD) or code[Word.VERSION] != LAYOUT_VERSION:
         raise ValueError("the network was frozen by another version of fastnn: freeze its model again")
     made = np.array(code, np.int64)
-    keys = _keys(relocations)
-    _prepare_for_good({key for _, key in keys})
-    for at, key in keys:
-        made[at] = library.address(key)
-    made[Word.TOKEN] = process_token()
+    places = _places(relocations)
+    _prepare_for_good(set(places))
+    for key, where in places.items():
+        made[where] = library.address(key)
+    made[Word.TOKEN], made[Word.FAILURES] = process_token(), table_address()
     return made
 
 
@@ -254,26 +276,17 @@ def without_addresses(code: Code, relocations: NDArray[np.uint8]) -> Code:
     made = code.copy()
     if not made.size:
         return made
-    made[[at for at, _ in _keys(relocations)]] = 0
-    made[Word.TOKEN] = 0
+    for where in _places(relocations).values():
+        made[where] = 0
+    made[Word.TOKEN] = made[Word.FAILURES] = 0
     return made
 
 
-def _keys(relocations: NDArray[np.uint8]) -> list[tuple[int, KernelKey]]:
-    return [(at, KernelKey(*key)) for at, *key in json.loads(bytes(relocations))]
+def _places(relocations: NDArray[np.uint8]) -> dict[KernelKey, list[int]]:
+    return {KernelKey(*key): where for *key, where in json.loads(bytes(relocations))}
 
 
 def users_functions(relocations: NDArray[np.uint8]) -> list[Own]:
     """Return the user-defined functions that a code calls, which another process has to register."""
-    found = {key.variant: own.find(key.variant) for _, key in _keys(relocations)} if relocations.size else {}
+    found = {key.variant: own.find(key.variant) for key in _places(relocations)} if relocations.size else {}
     return [function for function in found.values() if function is not None]
-
-
-def _addresses(program: Program, start: int) -> list[tuple[int, KernelKey]]:
-    found = []
-    for index, (key, mapped) in enumerate(zip(unblocked(program), program.maps, strict=True)):
-        at = start + index * RECORD_WORDS
-        found.append((at + KERNEL_WORD, key))
-        if mapped is not None:
-            found.append((at + MAP_WORD, mapped))
-    return found

@@ -16,6 +16,8 @@ MOST_DIMS = 8
 MOST_ALLOWED = 3
 #: Maximum rows of a workspace: sizes in bytes stay within 64 bits.
 MOST_ROWS = 1 << 32
+#: Numbers, shapes, and sizes per shape that are noted of a failed call.
+NOTED_NUMBERS, NOTED_SHAPES, NOTED_DIMS = 4, 3, MOST_DIMS + 2
 #: Maximum accumulators of a learner.
 MOST_TOTALS = 8
 #: Corrections of hyper rows, by number: `Formula.correction`.
@@ -50,23 +52,25 @@ class Word(IntEnum):
     TRAINABLE = INPUT_BYTES + 14  # elements of all weights together
     ITEM_BYTES = INPUT_BYTES + 15  # of the dtype
     FINGERPRINT = INPUT_BYTES + 16  # of the programs
+    FAILURES = INPUT_BYTES + 17  # address of the table that `Failed` describes
+    NOTE = INPUT_BYTES + 18  # address of `note_failure`
     # only the code of a learner has the following words; its OUTPUT words describe the targets
-    UPDATE_ONE = INPUT_BYTES + 17  # the number of records before those of the update
-    UPDATE_MANY = INPUT_BYTES + 18
-    SCALES_AT = INPUT_BYTES + 19
-    SCALES_COUNT = INPUT_BYTES + 20
-    LOSS_WEIGHT = INPUT_BYTES + 21  # float64
-    LABELS = INPUT_BYTES + 22  # 1: targets are int64 numbers of classes
-    COLUMNS = INPUT_BYTES + 23  # of the network's output: classes, or targets of a row
-    LOWEST = INPUT_BYTES + 24  # float64, of targets
-    HIGHEST = INPUT_BYTES + 25
+    UPDATE_ONE = INPUT_BYTES + 19  # the number of records before those of the update
+    UPDATE_MANY = INPUT_BYTES + 20
+    SCALES_AT = INPUT_BYTES + 21
+    SCALES_COUNT = INPUT_BYTES + 22
+    LOSS_WEIGHT = INPUT_BYTES + 23  # float64
+    LABELS = INPUT_BYTES + 24  # 1: targets are int64 numbers of classes
+    COLUMNS = INPUT_BYTES + 25  # of the network's output: classes, or targets of a row
+    LOWEST = INPUT_BYTES + 26  # float64, of targets
+    HIGHEST = INPUT_BYTES + 27
     TOLERANCE = (
-        INPUT_BYTES + 26
+        INPUT_BYTES + 28
     )  # float64: the allowed distance of the sum of a row's targets from 1, 0 if it is not checked
-    PENALTY_AT = INPUT_BYTES + 27  # among the accumulators: sums of penalties, of losses, and the number of rows
-    LOSS_AT = INPUT_BYTES + 28
-    ALLOWED_COUNT = INPUT_BYTES + 29  # 0, or the number of allowed targets
-    ALLOWED = INPUT_BYTES + 30  # float64
+    PENALTY_AT = INPUT_BYTES + 29  # among the accumulators: sums of penalties, of losses, and the number of rows
+    LOSS_AT = INPUT_BYTES + 30
+    ALLOWED_COUNT = INPUT_BYTES + 31  # 0, or the number of allowed targets
+    ALLOWED = INPUT_BYTES + 32  # float64
     SLOTS = ALLOWED + MOST_ALLOWED  # of the optimizer
     RATES = SLOTS + 1  # columns of a hyper row that are proportional to the learning rate
     CORRECTION = SLOTS + 2  # see CORRECTIONS
@@ -112,7 +116,7 @@ STACK_BYTES = 8192
 
 
 class Outcome(IntEnum):
-    """The result of a call of a frozen network."""
+    """The result of a call of a frozen network; from EACH on, what compiled callers find themselves."""
 
     DONE = 0
     RAISED = 1  # a kernel raised
@@ -133,6 +137,29 @@ class Outcome(IntEnum):
     SHARED = 18  # an input shares memory with an output
     UNSEEDED = 17  # the learner was made without gradients of custom losses
     SCHEDULE = 16  # the schedule was computed for fewer steps
+    EACH = 19  # x and out are for another number of networks
+    MATRIX = 20  # it does not have the size of the Jacobian matrix
+    BATCH = 21  # a workspace is made for 1 to MOST_ROWS rows
+    FLAT = 22  # the number of elements differs from that of the weights
+    MEMBER = 23  # there are not that many networks
+    RATE = 24  # it is not a learning rate
+
+
+class Failed(IntEnum):
+    """Words of a slot of the table of failures, in which a thread finds what its latest failed call was given."""
+
+    THREAD = 0  # 0: the slot is free
+    OUTCOME = 1
+    NUMBERS = 2  # by outcome
+    SHAPES = NUMBERS + NOTED_NUMBERS  # of arrays, each with its number of dimensions (-1: none) before its sizes
+    HEAD = SHAPES + NOTED_SHAPES * (1 + NOTED_DIMS)  # a copy of the code's
+    WORDS = HEAD + Word.HEAD
+
+
+#: Words of the table before its slots, the first of which is the address of C's `PyThread_get_thread_ident`.
+TABLE_HEAD = 8
+#: Threads whose failed calls are noted: a slot stays its thread's, but a dead thread's identity is given to a new one.
+TABLE_SLOTS = 256
 
 
 class Part(IntEnum):

@@ -15,13 +15,16 @@ from fastnn.program.layout import (
     FLAGS_WORD,
     MAX_DIMS,
     MAX_OPERANDS,
+    OFFSET_BITS,
+    OFFSET_MASK,
+    OP_WORD,
     OPERANDS_AT,
     PARAMS_AT,
     RECORD_WORDS,
     Buffer,
     Flag,
-    decode,
 )
+from fastnn.program.ops import BY_CODE
 from fastnn.program.program import KernelKey, Program, dims_of, op_of, params_of
 
 
@@ -31,30 +34,41 @@ def unblocked(program: Program) -> list[KernelKey]:
 
 
 def row_patches(unit: Program, double: Program, triple: Program) -> NDArray[np.int64]:
-    """Find the words that change with the number of rows: dimensions in proportion, places in the arena by units."""
-    found = []
-    for record, (first, second, third) in enumerate(zip(unit.records, double.records, triple.records, strict=True)):
-        fixed = np.r_[:OPERANDS_AT, PARAMS_AT:RECORD_WORDS]
-        if "scale" in op_of(first).params:  # see `_scales`
-            fixed = fixed[fixed != op_of(first).word("scale")]
-        if (first[fixed] != second[fixed]).any():
-            raise NotImplementedError(f"{unit.kernels[record]} depends on the number of rows in an unknown way")
-        start = record * RECORD_WORDS
-        for word in range(OPERANDS_AT, OPERANDS_AT + MAX_OPERANDS):
-            operand = int(first[word])
-            buffer, offset = decode(operand)
-            if buffer == Buffer.ARENA and offset:
-                # values of several units fit at their first unit's place times the number of units
-                found.append((start + word, operand - offset, 0, offset))
-            elif buffer != Buffer.ARENA and operand != second[word]:
-                raise NotImplementedError(f"{unit.kernels[record]} moves with the number of rows")
-        for word in range(DIMS_AT, DIMS_AT + MAX_DIMS):
-            slope, rest = divmod(int(second[word] - first[word]), UNIT)
-            if rest or third[word] - second[word] != second[word] - first[word]:
-                raise NotImplementedError(f"{unit.kernels[record]} has a dimension that is not linear in the rows")
-            if slope:
-                found.append((start + word, int(first[word]) - slope * UNIT, slope, 0))
-    return np.array(found, np.int64).reshape(-1, PATCH_WORDS)
+    """Find the words that change with the number of rows: dimensions in proportion, places in the arena by units.
+
+    Places in the arena are those of `unit`; the other two need no plan.
+    """
+    first, second, third = unit.records, double.records, triple.records
+    differs = first != second
+    fixed = differs.copy()
+    fixed[:, OPERANDS_AT:PARAMS_AT] = False
+    for op in {int(code) for code in first[:, OP_WORD]}:
+        if "scale" in BY_CODE[op].params:  # see `scales`
+            fixed[first[:, OP_WORD] == op, BY_CODE[op].word("scale")] = False
+    _refuse(unit, fixed, "depends on the number of rows in an unknown way")
+    operands = np.zeros_like(differs)
+    operands[:, OPERANDS_AT : OPERANDS_AT + MAX_OPERANDS] = True
+    in_arena = operands & (first >> OFFSET_BITS == Buffer.ARENA)
+    _refuse(unit, differs & operands & ~in_arena, "moves with the number of rows")
+    slopes = np.zeros_like(first)
+    dims = np.s_[:, DIMS_AT : DIMS_AT + MAX_DIMS]
+    slopes[dims], rest = np.divmod(second[dims] - first[dims], UNIT)
+    bent = np.zeros_like(differs)
+    bent[dims] = (rest != 0) | (third[dims] - second[dims] != second[dims] - first[dims])
+    _refuse(unit, bent, "has a dimension that is not linear in the rows")
+    # values of several units fit at their first unit's place times the number of units
+    offsets = np.where(in_arena, first & OFFSET_MASK, 0)
+    changing = (offsets != 0) | (slopes != 0)
+    found = [np.flatnonzero(changing)]
+    found += [each[changing] for each in (first - offsets - slopes * UNIT, slopes, offsets)]
+    return np.stack(found, axis=1).astype(np.int64).reshape(-1, PATCH_WORDS)
+
+
+def _refuse(program: Program, wrong: NDArray[np.bool_], why: str) -> None:
+    """Raise where any word of a record is wrong."""
+    records = np.flatnonzero(wrong.any(axis=1))
+    if records.size:
+        raise NotImplementedError(f"{program.kernels[records[0]]} {why}")
 
 
 def scales(unit: Program, double: Program, loss_weight: float) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fastnn.backend.cpu.frozen_layout import Word
 from fastnn.backend.cpu.lanes import declared, emit_call
 from fastnn.program.layout import Counter
 
@@ -69,6 +70,28 @@ def call_map(typingctx: Any, address: Any, context: Any, out: Any, x: Any, saved
         return _emit_status(builder, args[0], args[1], list(args[2:]))
 
     return types.intp(*[types.intp] * 7), codegen
+
+
+def emit_note(builder: Any, code: Any, arguments: list[Any]) -> Any:
+    """Emit the call of `note_failure` by its address in a code; returns the outcome that it was given."""
+    where = builder.gep(builder.inttoptr(code, _I64.as_pointer()), [_I64(int(Word.NOTE))])
+    return emit_call(builder, builder.load(where), [code, *arguments])[1]
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call_note(
+    typingctx: Any, code: Any, outcome: Any, first: Any, second: Any, third: Any, fourth: Any, x_shape: Any,
+    x_ndim: Any, y_shape: Any, y_ndim: Any, z_shape: Any, z_ndim: Any,
+) -> Any:  # fmt: skip
+    """Note what a failed call was given: four numbers and three shapes (-1 dimensions: none); returns the outcome.
+
+    By address, so that what calls it has none of its code.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return emit_note(builder, args[0], list(args[1:]))
+
+    return types.intp(*[types.intp] * 12), codegen
 
 
 def _c_function(name: str, result: Any, kind: Any) -> Any:

@@ -138,7 +138,8 @@ def _check_calls(typemap: Any, calltypes: Any) -> None:
             called = getattr(typemap[call.func.name], "typing_key", None)
             name = getattr(called, "__name__", "")
             if name in _REDUCTIONS and called is getattr(np, name, None) and _is_number(signature.args[0]):
-                raise _Unfit(f'np.{name} is called with one number\nFile "{call.loc.filename}", line {call.loc.line}:')
+                place = f'File "{call.loc.filename}", line {call.loc.line}:'
+                raise _Unfit(f"np.{name} is called with one number, not with an array\n{place}")
 
 
 def _check_result(result: Any, count: int) -> None:
@@ -165,7 +166,8 @@ def explain(function: Callable[..., Any], error: Exception, kind: str = "") -> s
     said = _heart(lines) or type(error).__name__
     path, line = _place(text) or (function.__code__.co_filename, function.__code__.co_firstlineno)
     hint = _hint(said, text, kind)
-    return f"Numba cannot compile the function {function.__name__!r} ({Path(path).name}, line {line}): {said}{hint}"
+    cannot = "fastnn cannot use" if isinstance(error, _Unfit) else "Numba cannot compile"
+    return f"{cannot} the function {function.__name__!r} ({Path(path).name}, line {line}): {said}{hint}"
 
 
 def _heart(lines: list[str]) -> str:

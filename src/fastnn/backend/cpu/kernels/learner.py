@@ -20,6 +20,7 @@ from fastnn.backend.cpu.frozen_layout import (
 from fastnn.backend.cpu.intrinsics import (
     SOURCE_POINTERS,
     allocate,
+    call_note,
     float32_pointer,
     float64_pointer,
     int64_pointer,
@@ -97,42 +98,59 @@ def _finite(values: int, count: int, itemsize: int) -> bool:
 
 
 @helper
-def _real(values: int, index: int, itemsize: int) -> float:
+def first_not_finite(values: int, count: int, itemsize: int) -> int:
+    """Return the index of the first number that is NaN or infinite, -1 where there is none."""
+    for index in range(count):
+        if not _finite(values + index * itemsize, 1, itemsize):
+            return index
+    return -1
+
+
+@helper
+def real_at(values: int, index: int, itemsize: int) -> float:
     if itemsize == 4:
         return float(float32_pointer(values)[index])
     return float64_pointer(values)[index]
 
 
 @helper
-def _takes(code: int, y: int, n: int) -> bool:
-    """Return whether the loss accepts the targets of n rows: kernels read the scores at the labels' indices."""
+def first_refused(code: int, y: int, n: int) -> int:
+    """Return the index of the first target of n rows that the loss does not accept, -1 if it accepts all.
+
+    Kernels read the scores at the labels' indices. For a row whose sum is wrong it is the last index of the row.
+    """
     words, numbers = int64_pointer(code), float64_pointer(code)
     count, columns = n * words[TARGET_BYTES] // 8, words[COLUMNS]
     if words[LABELLED] != 0:
         labels, bad = int64_pointer(y), 0
         for index in range(count):
             bad += 1 if labels[index] < 0 or labels[index] >= columns else 0
-        return bad == 0
+        if bad == 0:
+            return -1
+        for index in range(count):
+            if labels[index] < 0 or labels[index] >= columns:
+                return index
+        return 0  # another thread has written there since
     itemsize, tolerance, allowed = words[ITEM_BYTES], numbers[TOLERANCE], words[ALLOWED_COUNT]
     count = n * words[TARGET_BYTES] // itemsize
     if not _finite(y, count, itemsize):
-        return False
+        return first_not_finite(y, count, itemsize)
     total = 0.0
     for index in range(count):
-        value = _real(y, index, itemsize)
+        value = real_at(y, index, itemsize)
         if value < numbers[LOWEST] or value > numbers[HIGHEST]:
-            return False
+            return index
         found = allowed == 0
         for each in range(allowed):
             found = found or value == numbers[ALLOWED + each]
         if not found:
-            return False
+            return index
         total += value
         if tolerance > 0.0 and (index + 1) % columns == 0:
             if abs(total - 1.0) > tolerance:
-                return False
+                return index
             total = 0.0
-    return True
+    return -1
 
 
 @helper
@@ -173,7 +191,7 @@ def _rows_given(
         return -NOT_FINITE
     if weights != 0 and not _finite(weights, n, itemsize):
         return -NOT_FINITE
-    return n if _takes(code, y, n) else -TARGET_VALUES
+    return n if first_refused(code, y, n) < 0 else -TARGET_VALUES
 
 
 @exact
@@ -261,18 +279,22 @@ def run_learner(kit: Kit, variant: str) -> Callable[..., Any]:
         x, x_shape, x_ndim, y, y_shape, y_ndim, weights, weights_shape, weights_ndim,
     ):  # fmt: skip
         words, counters = int64_pointer(code), int64_pointer(progress)
-        if count != words[COUNT] or state_count != count * (1 + words[SLOTS]):
-            return PARAMETERS
-        if progress_count < RATES_AT or progress_count != RATES_AT + counters[SCHEDULED]:
-            return PARAMETERS
+        wrong = count != words[COUNT] or state_count != count * (1 + words[SLOTS])
+        if wrong or progress_count < RATES_AT or progress_count != RATES_AT + counters[SCHEDULED]:
+            return call_note(code, PARAMETERS, count, state_count, 0, 0, 0, -1, 0, -1, 0, -1)
         late = counters[AT_OPTIMIZER_STEP] < 0 or counters[AT_OPTIMIZER_STEP] >= counters[SCHEDULED]
         if parts & _UPDATE_PART != 0 and counters[CONSTANT] == 0 and late:
-            return SCHEDULE
+            done, scheduled = counters[AT_OPTIMIZER_STEP], counters[SCHEDULED]
+            return call_note(code, SCHEDULE, done, scheduled, 0, 0, 0, -1, 0, -1, 0, -1)
         n = 1
         if parts & _GRADIENTS_PART != 0:
             n = _rows_given(code, labels, x, x_shape, x_ndim, y, y_shape, y_ndim, weights, weights_shape, weights_ndim)
             if n < 0:
-                return -n
+                rows = max(0, rows_in(code, x_ndim, x_shape, INPUT_NDIM, INPUT_SHAPE))
+                return call_note(
+                    code, -n, x, y, weights, rows, x_shape, x_ndim, y_shape, y_ndim, weights_shape,
+                    weights_ndim if weights != 0 else -1,
+                )  # fmt: skip
             itemsize = words[ITEM_BYTES]
             for given, nbytes in (
                 (x, n * words[INPUT_BYTES]), (y, n * words[TARGET_BYTES]), (weights, n * itemsize),
@@ -282,15 +304,15 @@ def run_learner(kit: Kit, variant: str) -> Callable[..., Any]:
                 if overlap(given, nbytes, state, state_count * itemsize):
                     return SHARED
         elif not _finite(state, count, words[ITEM_BYTES]):
-            return NOT_FINITE
+            return call_note(code, NOT_FINITE, state, 0, 0, count, 0, -1, 0, -1, 0, -1)
         needed = _learner_bytes(words[MANY_COUNT], words[MANY_ARENA], words[ONE_ARENA], n)
         if work != 0 and work_bytes < needed:
-            return WORKSPACE
+            return call_note(code, WORKSPACE, n, needed, work_bytes, 0, 0, -1, 0, -1, 0, -1)
         memory = 0
         if work == 0 and needed > 0:
             memory = allocate(needed)
             if memory == 0:
-                return MEMORY
+                return call_note(code, MEMORY, n, needed, 0, 0, 0, -1, 0, -1, 0, -1)
             work = memory
         stack, records = stack_bytes(STACK_BYTES), aligned(work)
         mode = enter_kernel_mode()

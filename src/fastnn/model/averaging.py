@@ -1,63 +1,54 @@
-"""Moving averages of the weights: they take the weights' place, and give it back where a training goes on."""
+"""Moving averages of the weights: they take the weights' place, and give it back if a training goes on."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.model.runtime import Runtime, Unaveraged
 from fastnn.optimizers.base import AVERAGE
 
-if TYPE_CHECKING:
-    from fastnn.model.model import Model
 
-
-class Unaveraged(NamedTuple):
-    """The weights that averages have replaced, in the layout of the model's, and the step after which they did."""
-
-    step: int
-    weights: NDArray[np.uint8]
-
-
-def finalize(model: Model) -> None:
+def finalize(runtime: Runtime) -> None:
     """Put the averages in the weights' place; see `Model.finalize_variable_values`."""
-    if not model.optimizer.use_ema:
+    if not _averages(runtime):
         return
-    runtime = model._runtime
     with runtime.lock:
-        if _replaced(model, runtime.unaveraged):
+        if _replaced(runtime, runtime.unaveraged):
             return
         before = runtime.parameters.copy()
-        after = _averaged(model, before)
-        # in this order: whoever is interrupted in between has the weights as they were
+        after = _averaged(runtime, before)
+        # in this order: an interruption in between leaves the weights as they were
         runtime.unaveraged = Unaveraged(runtime.step_count(), before)
         runtime.parameters[...] = after
 
 
-def take_back(model: Model) -> None:
+def take_back(runtime: Runtime) -> None:
     """Give a training that goes on the weights that averages have replaced at its end, unless they were set since."""
-    runtime = model._runtime
     with runtime.lock:
         kept = runtime.unaveraged
-        if kept is not None and _replaced(model, kept):
+        if kept is not None and _replaced(runtime, kept):
             runtime.parameters[...] = kept.weights
         runtime.unaveraged = None
 
 
-def _replaced(model: Model, kept: Unaveraged | None) -> bool:
+def _averages(runtime: Runtime) -> bool:
+    return runtime.attached is not None and runtime.attached.use_ema
+
+
+def _replaced(runtime: Runtime, kept: Unaveraged | None) -> bool:
     """Return whether the weights are the averages that have replaced others."""
-    runtime = model._runtime
-    if kept is None or kept.step != runtime.step_count() or not model.optimizer.use_ema:
+    if kept is None or kept.step != runtime.step_count() or not _averages(runtime):
         return False
-    return np.array_equal(runtime.parameters, _averaged(model, kept.weights))
+    return np.array_equal(runtime.parameters, _averaged(runtime, kept.weights))
 
 
-def _averaged(model: Model, weights: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a copy of weights with the averages of those that are trained; what has none stays."""
-    table, optimizer, state = model._table, model.optimizer, model._runtime.optimizer_state
+def _averaged(runtime: Runtime, weights: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a copy of weights with the averages of those that are trained; weights without an average stay."""
+    optimizer, table, state = runtime.attached, runtime.table, runtime.optimizer_state
+    assert optimizer is not None
     slot, made = optimizer.slots.index(AVERAGE), weights.copy()
-    for entry, trained in zip(table, model._trained(), strict=True):
+    for entry, trained in zip(table, table.trained(), strict=True):
         if trained:
             mean = table.view(state, entry, slot)
             np.copyto(table.view(made, entry), mean, where=~np.isnan(mean))

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,6 @@ from fastnn.threads import get_num_threads, watch
 from fastnn.training.objective import Objective
 
 if TYPE_CHECKING:
-    from fastnn.model.averaging import Unaveraged
     from fastnn.model.placement import Placement
     from fastnn.training.feed import Feed
 
@@ -58,6 +57,13 @@ class Pass:
     accumulators: NDArray[np.float64] | None = None
     parameters: NDArray[np.uint8] | None = None
     gradients: NDArray[np.uint8] | None = None
+
+
+class Unaveraged(NamedTuple):
+    """The weights that averages have replaced, in the layout of the model's, and the step after which they did."""
+
+    step: int
+    weights: NDArray[np.uint8]
 
 
 class Runtime:

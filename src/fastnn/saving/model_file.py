@@ -15,8 +15,8 @@ from fastnn.config import REGISTRY, from_config, to_config
 from fastnn.errors import ModelFileError
 from fastnn.losses import Loss
 from fastnn.model.architecture import Architecture
-from fastnn.model.averaging import Unaveraged
 from fastnn.model.programs import output_ends
+from fastnn.model.runtime import Unaveraged
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.saving import container, progress
@@ -64,13 +64,14 @@ def describe(model: Model, *, training: bool = True) -> tuple[dict[str, NDArray[
 
 def _training(model: Model, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:
     optimizer, objective, runtime = model.optimizer, model._objective_or_fail(), model._runtime
+    table = model._table
     for index, slot in enumerate(optimizer.slots):
-        for entry in model._table:
-            tensors[f"optimizer/{slot}/{entry.name}"] = model._table.view(runtime.optimizer_state, entry, index)
+        for entry in table:
+            tensors[f"optimizer/{slot}/{entry.name}"] = table.view(runtime.optimizer_state, entry, index)
     replaced = runtime.unaveraged
     if replaced is not None and replaced.step == runtime.step_count():
-        for entry in model._table:
-            tensors[f"unaveraged/{entry.name}"] = model._table.view(replaced.weights, entry)
+        for entry in table:
+            tensors[f"unaveraged/{entry.name}"] = table.view(replaced.weights, entry)
     tensors["totals"] = model._totals
     callbacks = model._resumable
     if model._callbacks is not None:

@@ -82,13 +82,14 @@ def fit(
     callbacks.check_monitors([*names, *validated, "learning_rate"])
     with _training(model):
         resumed = None
-        counters = model._runtime.training
+        runtime = model._runtime
+        counters = runtime.training
         history = History()
         if options["resume"]:
             first, resumed, history = _resume(model, described, first)
-            take_back(model)
+            take_back(runtime)
         else:
-            model._runtime.unaveraged = None
+            runtime.unaveraged = None
             counters[Counter.CURSOR] = 0
             model._earlier_rows = 0
             model._run = {"start": int(counters[Counter.EPOCH]) - first, "data": described}

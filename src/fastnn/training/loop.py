@@ -103,7 +103,7 @@ class Run:
                 model._earlier_rows = 0
                 logs = self._close_epoch(epoch)
             if self.last > 0:
-                finalize(model)
+                finalize(model._runtime)
             self.callbacks.on_train_end(logs)
         except BaseException:
             if model._rows_done:

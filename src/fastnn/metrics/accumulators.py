@@ -29,7 +29,7 @@ def count_correct(total: Array, targets: NDArray[Any], predictions: Array, weigh
     """Add to [weight of correct rows, weight of rows].
 
     One column: correct where (score > threshold) is (target > 0.5). More: where the label's score is the
-    first maximum, that is, greater than every score before it and not less than any behind. A row with a
+    first maximum, that is, greater than every score before it and not less than any after it. A row with a
     NaN score is not correct.
     """
     if predictions.shape[1] == 1:

@@ -91,7 +91,7 @@ class Metric:
         return check_scored_targets(check_array(y, where), output_shape, where)
 
     def size(self, output_shape: Shape) -> int:
-        """Tell how many float64 the accumulator has.
+        """Return the accumulator's size in float64 numbers.
 
         Parameters
         ----------
@@ -200,7 +200,7 @@ class Metric:
         elif stream.output_shape != output_shape:
             raise ValueError(
                 f"{self.name}: expected predictions of shape (n, *{stream.output_shape}) as before, got "
-                f"{predictions.shape}; call reset_state to begin anew"
+                f"{predictions.shape}; call reset_state to begin again"
             )
         self.accumulate(stream.total, targets, predictions, weights)
 

@@ -44,7 +44,7 @@ def call_native(function: int, head: Sequence[int], arrays: Sequence[NDArray[Any
 
 @functools.cache
 def _native(count: int) -> Any:
-    """Return the type of a function in Numba's native convention with so many integers."""
+    """Return the type of a function of `count` integers in Numba's native convention."""
     return ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * count)
 
 
@@ -60,7 +60,7 @@ def check_network(net: Any) -> None:
     if any(not isinstance(one, np.ndarray) or one.dtype != np.int64 or one.ndim != 1 for one in codes):
         raise TypeError("net: its code is not what fastnn made")
     if not all(_is_ours(code) for code in codes if code is net.code or code.size):
-        raise RuntimeError("the network belongs to another process or version of fastnn: pickle it, or freeze it anew")
+        raise RuntimeError("the network belongs to another process or version of fastnn: pickle it, or freeze it again")
     parameters = net.parameters
     if not isinstance(parameters, np.ndarray) or parameters.dtype.kind != "f":
         raise TypeError("net: its parameters are not what fastnn made")
@@ -74,7 +74,7 @@ def check_network(net: Any) -> None:
 
 
 def _is_ours(code: NDArray[np.int64]) -> bool:
-    """Tell whether a code is of this version and this process."""
+    """Return whether a code is of this version and this process."""
     complete = len(code) >= Word.HEAD and code[Word.VERSION] == LAYOUT_VERSION
     return bool(complete and code[Word.TOKEN] == process_token())
 

@@ -1,4 +1,4 @@
-"""Between a buffer of parameters, whose weights are aligned, and a vector, in which they are one behind the other."""
+"""Between a buffer of parameters, whose weights are aligned, and a vector, which holds them without gaps."""
 
 # mypy: disable-error-code="untyped-decorator"
 

@@ -137,7 +137,7 @@ def apply_gradients(learner: Any, gradients: Any) -> None:
 
 
 def set_learning_rate(learner: Any, rate: float) -> None:
-    """Set the learning rate of all steps that are to come, in the place of a schedule too.
+    """Set the learning rate of all later steps, also instead of a schedule.
 
     Parameters
     ----------

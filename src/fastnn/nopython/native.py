@@ -65,7 +65,7 @@ def _shape(builder: Any, kind: Any, array: Any) -> tuple[Any, Any]:
 
 
 def _is_ours(builder: Any, code: Any) -> Any:
-    """Tell whether a code is of this version and this process."""
+    """Return whether a code is of this version and this process."""
     token_of = declared(builder, token.SYMBOL, _I64, [])
     ours = cgutils.alloca_once_value(builder, cgutils.false_bit)
     with builder.if_then(builder.icmp_signed(">=", code.nitems, _constant(Word.HEAD)), likely=True):
@@ -232,7 +232,7 @@ def failing(outcome: Outcome) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def share_memory(typingctx: Any, first: Any, second: Any) -> Any:
-    """Tell whether two contiguous arrays overlap."""
+    """Return whether two contiguous arrays overlap."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         spans = []
@@ -249,7 +249,7 @@ def share_memory(typingctx: Any, first: Any, second: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def is_ours(typingctx: Any, code: Any) -> Any:
-    """Tell whether a code is of this version and this process."""
+    """Return whether a code is of this version and this process."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return _is_ours(builder, _array(context, builder, signature.args[0], args[0]))

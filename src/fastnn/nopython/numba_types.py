@@ -40,7 +40,7 @@ def _typeof(net: Any, context: Any) -> Any:
 
 
 def is_kind(net: Any, kind: type) -> bool:
-    """Tell whether a type is that of a class of named tuples."""
+    """Return whether a type is that of a class of named tuples."""
     return isinstance(net, types.BaseNamedTuple) and net.instance_class is kind
 
 

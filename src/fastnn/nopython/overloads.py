@@ -1,7 +1,7 @@
 """The functions of `fastnn.nopython` as Numba compiles them into its users' functions.
 
-They check and call; all computing is behind an address in the network's code. So they compile in little time, and
-what they compile to does not depend on the network.
+They check the arguments and call code by its address. So they compile quickly, and what they compile to does not depend
+on the network.
 """
 
 # mypy: disable-error-code="untyped-decorator"

@@ -1,4 +1,4 @@
-"""Optimizers of the user's own."""
+"""User-defined optimizers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Custom(Optimizer):
     Raises
     ------
     TypeError
-        When the function is none, or does not take so many numbers.
+        When the function is none, or takes another number of arguments.
     ValueError
         When there is too much state, a number is not finite, Numba cannot compile the function, or it does not return
         the parameter and the state.

@@ -211,7 +211,7 @@ def _encode(document: object) -> str:
 
 
 def _check_values(text: str) -> None:
-    """Refuse a document with so many values that they take much more memory than its text."""
+    """Refuse a document whose values would take much more memory than its text."""
     for least, most, what in (
         (text.count("[") + text.count("{"), MOST_CONTAINERS, "lists and objects"),
         (text.count(","), MOST_VALUES, "values"),

@@ -139,7 +139,7 @@ def _single_row(kit: Kit, shape: Blocking) -> Any:
     eight = make_row(kit.dtype, lanes, 8, whole=True)
     one, two, three, four = (make_row(kit.dtype, lanes, vectors) for vectors in (1, 2, 3, 4))
     update, update_one = make_row_update(kit.dtype, lanes, 8), make_row_update(kit.dtype, lanes, 1)
-    # so many columns of c stay in the first-level cache while eight rows of b pass by
+    # this many columns of c stay in the first-level cache while eight rows of b pass by
     most = 8 * 1024 // size
     real, reals, block_k = kit.real, kit.reals, shape.k
     # of a b that is taken through registers in more than one block, a row has at most `most_bytes / block_k` bytes

@@ -20,7 +20,7 @@ MOST_PACE = 5
 
 
 def first_height(shape: Blocking) -> Any:
-    """Make the function that chooses the first tile's height for so many rows: the highest that leaves no bad one."""
+    """Make the function that chooses the first tile's height for some rows: the highest that leaves no bad one."""
     heights = shape.heights
     if len(heights) == 5:
         high, second, third = heights[:3]
@@ -74,7 +74,7 @@ def panel_tiles(kit: Kit, shape: Blocking, vectors: int, *, copies: bool = True,
             first_tile(a, a_row, a_k + high * packed_size, b, b_k, k, c, c_row, init, init_row, late, columns, copy,
                        rectify, 0, 0, 0)  # fmt: skip
             i, b, b_k = high, copy, packed_row
-        # the rows of the next panel, shared out among so many of the highest tiles
+        # the rows of the next panel, shared out among the highest tiles
         pace = 0
         while fetches and pace < MOST_PACE and i + (high << pace + 1) <= rows:
             pace += 1
@@ -105,7 +105,7 @@ def panel_tiles(kit: Kit, shape: Blocking, vectors: int, *, copies: bool = True,
 
 
 def copy_and_transpose(kit: Kit, shape: Blocking) -> tuple[Any, Any]:
-    """Make `copy_panel` and `transpose_panel`, which write k rows of a panel of b, zeros behind the edge."""
+    """Make `copy_panel` and `transpose_panel`, which write k rows of a panel of b, zeros after the edge."""
     reals, real, size, lanes, width = kit.reals, kit.real, kit.itemsize, shape.lanes, shape.width
     copy_panel = make_copy_rows(kit.dtype, lanes, 2)
     transpose = make_transpose(kit.dtype, lanes, lanes)

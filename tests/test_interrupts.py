@@ -158,7 +158,7 @@ SCRIPT = """
         waited = time.perf_counter() - sent[0]
     assert waited < 1.0, waited
     assert 10_000 < model.step < 240_000, model.step
-    assert model.history.partial["loss"] > 0
+    assert model.step % 30_000 == 0 or model.history.partial["loss"] > 0  # between two epochs there is nothing partial
     step = model.step
     model.predict(x[:10])
     assert model.step == step

@@ -67,7 +67,7 @@ def test_add_copies_and_files(tmp_path):
         assert [layer.name for layer in other.layers] == names
     clones = [copy.deepcopy(model.layers[0]) for _ in range(2)]
     assert len({layer.name for layer in fnn.Sequential([fnn.Input(2), *clones]).layers}) == 2
-    with pytest.raises(AttributeError, match="fixed"):
+    with pytest.raises(AttributeError, match="cannot be changed"):
         clones[0].name = "other"
 
 

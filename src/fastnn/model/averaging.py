@@ -10,7 +10,7 @@ from fastnn.optimizers.base import AVERAGE
 
 
 def finalize(runtime: Runtime) -> None:
-    """Put the averages in the weights' place; see `Model.finalize_variable_values`."""
+    """Put the averages in the weights' place, if there are any; see `Model.finalize_variable_values`."""
     if not _averages(runtime):
         return
     with runtime.lock:

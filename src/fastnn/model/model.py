@@ -334,7 +334,8 @@ class Model(PredictingMixin):
         """
         self._architecture_or_fail()
         self._runtime.fail_within("finalize_variable_values")
-        finalize(self._runtime)
+        if self.optimizer.use_ema:
+            finalize(self._runtime)
 
     @reads
     def save(self, path: str | os.PathLike[str], include_optimizer: bool = True) -> None:

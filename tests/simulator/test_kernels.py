@@ -21,7 +21,7 @@ for _case in CASES:
 # A simulated thread takes a millisecond: of large groups some cases are run, others for each dtype, unless all are
 # wanted.
 EVERY_CASE = os.environ.get("FASTNN_EVERY_CASE") == "1"
-MOST = 5
+MOST = 3
 
 
 def chosen(group, dtype):

@@ -13,7 +13,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import linalg, threads
-from fastnn.backend.cpu import team, work
+from fastnn.backend.cpu import team, team_layout, work
 from workers import until_workers_sleep
 
 RNG = np.random.default_rng(0)
@@ -154,6 +154,21 @@ def test_workers_keep_off_the_processor_of_the_thread_that_runs():
         assert os.sched_getaffinity(worker.native_id) == {processor}
     finally:
         os.sched_setaffinity(worker.native_id, allowed)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be bound here")
+def test_workers_of_a_large_team_are_bound_to_no_processor(monkeypatch):
+    trained(2)
+    a = np.ones((200, 200), np.float32)
+    for _ in range(3):
+        fnn.matmul(a, a, n_threads=2)
+    many = team_layout.MOST_PLACED + 1
+    fnn.matmul(a, a, n_threads=many)
+    team._team.place()
+    assert all(os.sched_getaffinity(one.native_id) == os.sched_getaffinity(0) for one in team._team._workers.values())
+    # each move of the master comes by here
+    monkeypatch.setattr(os, "sched_getaffinity", lambda thread: pytest.fail("the system was asked"))
+    team._team.place()
 
 
 @pytest.mark.skipif(

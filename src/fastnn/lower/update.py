@@ -158,7 +158,7 @@ def update(weights: Sequence[Weight], step: Update, scratch: int, dtype: str) ->
             dims = {"n": n, "steps": step.accumulated}
             drafts.append(RecordDraft("accumulate", operands, dims, label="accumulation"))
         slots += 1
-    # in steps without an update the gradients are of no use any more, and to clip them changes nothing
+    # in steps without an update the gradients are no longer used, and clipping them changes nothing
     drafts += _clip(weights, ranges, step.clipping, scratch)
     for offset, n in ranges:
         operands = {

@@ -68,7 +68,9 @@ class Confusion(Metric):
         array, labels = check_array(y, where), self.has_labels(output_shape[-1])
         if labels is None:
             kind = check_scored_targets(array, output_shape, where)
-            labels = kind == "dense" and row_without_class(array) is not None
+            if kind == "classes" or row_without_class(array) is None:
+                return kind
+            labels = True
         if labels:
             return check_several_labels(array, output_shape, where)
         return check_one_class(array, output_shape, where, "pass multi_label=True")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastnn.backend.cpu.frozen import FrozenNetworks
 from fastnn.backend.cpu.frozen_layout import Word
@@ -60,11 +59,8 @@ def check(net: Any, x: Any, out: Any = None, work: Any = None, *, y: Any = None,
 def _check_step(learner: Any, x: Any, y: Any, work: Any, sample_weight: Any) -> None:
     check_learner(learner)
     check_workspace(work)
-    code = learner.training
     if isinstance(x, np.ndarray):
-        n = rows_of(code, "x", x, Word.INPUT_NDIM, Word.INPUT_SHAPE)
-        batch = x.ndim > code[Word.INPUT_NDIM]
-        _check_targets(code, np.asarray(y), n, batch=batch)
+        n = rows_of(learner.training, "x", x, Word.INPUT_NDIM, Word.INPUT_SHAPE)
         if sample_weight is not None and np.size(sample_weight) != n:
             raise ValueError(
                 f"sample_weight: expected {n} numbers, one a row of x, got shape {np.shape(sample_weight)}"
@@ -72,20 +68,5 @@ def _check_step(learner: Any, x: Any, y: Any, work: Any, sample_weight: Any) -> 
     apart: Learner = learner._replace(
         **{name: np.array(getattr(learner, name)) for name in ("parameters", "state", "progress")}
     )
-    # all that is left, such as NaN and the schedule, is found by a step of a copy
+    # a step of a copy finds the rest: targets, NaN, the schedule
     train_step(apart, x, y, None if work is None else np.array(work), sample_weight)
-
-
-def _check_targets(code: NDArray[np.int64], y: NDArray[Any], n: int, *, batch: bool) -> None:
-    """Raise unless targets have the shape that n rows ask for, and labels are classes."""
-    sample = tuple(code[Word.OUTPUT_SHAPE : Word.OUTPUT_SHAPE + int(code[Word.OUTPUT_NDIM])].tolist())
-    wanted = (n, *sample) if batch else sample
-    # a last axis of length 1 may be missing
-    shorter = wanted[:-1] if sample[-1:] == (1,) else wanted
-    if y.shape not in (wanted, shorter):
-        raise ValueError(f"y: expected shape {wanted}, got {y.shape}")
-    if code[Word.LABELS] and y.dtype.kind in "iu":
-        bad = np.argwhere((y < 0) | (y >= code[Word.COLUMNS]))
-        if len(bad):
-            at = tuple(bad[0].tolist())
-            raise ValueError(f"y: expected labels from 0 to {code[Word.COLUMNS] - 1}, got {y[at]} at {at}")

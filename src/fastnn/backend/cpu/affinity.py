@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 
 import numpy as np
 
@@ -26,8 +27,8 @@ class Affinities:
         library.keep_for_good(memory)
         self._words = memory.view(np.int64).reshape(MOST_PLACED - 1, Affinity.SIZE)
         self.address = int(self._words.ctypes.data)
-        # of each worker that was placed: where it may run, and what it was told
-        self._placed: dict[int, tuple[set[int], set[int]]] = {}
+        # of each worker that was placed: its thread, where it may run, and what it was told
+        self._placed: dict[int, tuple[int, set[int], set[int]]] = {}
 
     def forget(self, index: int) -> None:
         """Drop what is known of a worker that ends: the system may give its number to another thread."""
@@ -36,7 +37,7 @@ class Affinities:
         self._placed.pop(index, None)
 
     def place(self, workers: dict[int, threading.Thread], processor: int) -> None:
-        """Keep workers off a processor, if they may run on another; off none if it is negative.
+        """Keep workers off a processor, if they may run on another.
 
         A worker that another program has bound stays within its bounds.
         """
@@ -46,7 +47,7 @@ class Affinities:
                 continue
             try:
                 present = os.sched_getaffinity(thread)
-                allowed, told = self._placed.get(index, (present, present))
+                _, allowed, told = self._placed.get(index, (thread, present, present))
                 if present != told and present != allowed:
                     allowed = present
                 wanted = allowed - {processor} or allowed
@@ -54,8 +55,17 @@ class Affinities:
                     os.sched_setaffinity(thread, wanted)
             except OSError:
                 continue
-            self._placed[index] = allowed, wanted
+            self._placed[index] = thread, allowed, wanted
             self._describe(index, thread, wanted, allowed - wanted)
+
+    def release(self) -> None:
+        """Let workers run wherever they may; nothing is asked of the system if none has been kept off a processor."""
+        while self._placed:
+            index, (thread, allowed, told) = self._placed.popitem()
+            self.forget(index)
+            with suppress(OSError):
+                if os.sched_getaffinity(thread) == told != allowed:
+                    os.sched_setaffinity(thread, allowed)
 
     def _describe(self, index: int, thread: int, kept: set[int], lent: set[int]) -> None:
         if index >= MOST_PLACED:

@@ -159,8 +159,10 @@ class Team:
         """Keep workers off the master's processor, if they may run on another."""
         processor = self.master_processor.value
         self.placed.value = processor
-        if hasattr(os, "sched_setaffinity"):
-            self._affinities.place(dict(self._workers), processor if self.size <= MOST_PLACED else -1)
+        if processor < 0 or self.size > MOST_PLACED or not hasattr(os, "sched_setaffinity"):
+            self._affinities.release()
+        else:
+            self._affinities.place(dict(self._workers), processor)
 
     def shrink(self, size: int) -> None:
         """End the workers whose index is not below `size`."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastnn.backend.cpu.frozen import learner as backend
-from fastnn.backend.cpu.frozen.code import LEARN, Interface, Make, Training, assemble, fingerprint
+from fastnn.backend.cpu.frozen.code import SlotSpec, Training, assemble, fingerprint
 from fastnn.backend.cpu.frozen.learner import Learner, Numbers
-from fastnn.backend.cpu.layouts.frozen import MOST_TOTALS, UNIT, Progress
-from fastnn.export.network import ends, freeze, interface, of_any_batch
+from fastnn.backend.cpu.frozen.network import Program
+from fastnn.backend.cpu.layouts.code import UNIT, Progress, Role
+from fastnn.export.network import freeze, interface, of_any_batch, slots_of
 from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Tensor
 from fastnn.losses import CrossEntropy
@@ -26,32 +28,24 @@ from fastnn.runtime.programs import Request, TargetLayout, network, place_gradie
 if TYPE_CHECKING:
     from fastnn.model.model import Model
 
-_X, _Y, _WEIGHT = range(3)
 TARGETS = ("labels", "dense")
 
 
-def learner(model: Model, *, gradients: bool, targets: str | None, steps: int | None) -> Learner:
+def learner(model: Model, *, gradients: bool, targets: Any, steps: int | None, metrics: bool = False) -> Learner:
     """Make the learner of a model as it is; see `Model.learner`."""
-    objective = _objective(model)
+    objective = _objective(model, metrics)
     runtime, table, optimizer = model._runtime, model._table, model.optimizer
-    ends(table, "learner")
-    loss = objective.losses[0]
-    if loss is None:
-        raise ValueError("learner: the model's output has no loss")
-    labels = _labels(loss, targets)
+    if not any(loss is not None for loss in objective.losses):
+        raise ValueError("learner: no output of the model has a loss")
+    labels = _labels(objective, targets)
     formula = optimizer.description
-    (output_shape,) = table.architecture.output_shapes
     accumulated = optimizer.gradient_accumulation_steps or 0
-    knows = Training(columns=output_shape[-1], slots=len(optimizer.slots), accumulated=accumulated)
+    knows = Training(slots=len(optimizer.slots), accumulated=accumulated, loss_totals=1, totals=1)
     training = replace(
         knows,
-        loss_weight=objective.loss_weights[0],
         penalty_at=PENALTY,
-        loss_at=LOSSES,
-        labels=labels,
-        tolerance=SUM_TOLERANCE if isinstance(loss, CrossEntropy) else 0.0,
-        target_range=(0.0, 1.0) if isinstance(loss, CrossEntropy) else loss.target_range,
-        allowed=loss.target_values,
+        loss_totals=LOSSES + 2 * len(objective.losses),
+        totals=objective.size,
         rates=len(formula.rates),
         correction=formula.correction,
     )
@@ -65,23 +59,15 @@ def learner(model: Model, *, gradients: bool, targets: str | None, steps: int | 
             _rates(optimizer, done, steps, model.dtype),
             optimizer.progress(done),
         )
-        seeded = None
-        if gradients:
-            seeded = assemble(seeded_program(model), interface(table), LEARN, knows)
+        seeded = assemble(*seeded_program(model), knows) if gradients else None
         return backend.make(
             freeze(runtime, gradients=gradients),
-            assemble(program(model, objective, labels), _with_targets(interface(table), labels), LEARN, training),
+            assemble(*program(model, objective, labels), training),
             seeded,
             runtime.optimizer_state.view(table.dtype),
             numbers,
+            objective.initial() if metrics else None,
         )
-
-
-def _with_targets(interface: Interface, labels: bool) -> Interface:
-    """Replace the outputs by targets."""
-    if not labels:
-        return interface
-    return replace(interface, output_shape=interface.output_shape[:-1], output_itemsize=ITEM_SIZES["int64"])
 
 
 def update_from(model: Model, learner: Any) -> None:
@@ -89,15 +75,9 @@ def update_from(model: Model, learner: Any) -> None:
     if not isinstance(learner, Learner):
         raise TypeError(f"update_from: expected a Learner from Model.learner, got {type(learner).__name__}")
     model._fail_in_training("update_from")
-    objective, runtime = _objective(model), model._runtime
+    runtime = model._runtime
     with runtime.lock:
-        made_for = backend.fingerprint_of(learner)
-        fits = learner.parameters.dtype == model.dtype and any(
-            labels in _kinds(objective)
-            and fingerprint(program(model, objective, labels)(UNIT, planned=True)) == made_for
-            for labels in (False, True)
-        )
-        if not fits:
+        if not _fits(model, learner):
             raise ValueError(
                 "update_from: the learner was made from a model of another architecture, loss, optimizer or set of "
                 "trainable layers, or the model has changed since"
@@ -109,67 +89,158 @@ def update_from(model: Model, learner: Any) -> None:
         runtime.begin_optimizer(int(progress[Progress.STEP] - progress[Progress.OPTIMIZER_STEP]))
 
 
-def program(model: Model, objective: Objective, labels: bool) -> Make:
-    """Return what makes the program of a training step, whose inputs, targets and weights are data slots."""
+def _fits(model: Model, learner: Learner) -> bool:
+    """Return whether a learner was made of a model like this one."""
+    objective, made_for = _objective(model, learner.totals.size > 0), backend.fingerprint_of(learner)
+    if learner.parameters.dtype != model.dtype:
+        return False
+    found = backend.labels_of(learner)
+    if len(found) != sum(_has_target(objective, output) for output in range(len(objective.losses))):
+        return False
+    if any(is_labels and not isinstance(objective.losses[output], CrossEntropy)
+           for output, is_labels in zip(_targeted(objective), found, strict=True)):  # fmt: skip
+        return False
+    make, _ = program(model, objective, found)
+    return fingerprint(make(UNIT, planned=True)) == made_for
+
+
+def logs(model: Model, learner: Any) -> dict[str, Any]:
+    """Return the loss and metrics of a learner's steps; see `Model.learner_logs`."""
+    objective = _reporting(model, learner, "learner_logs")
+    totals, rows = backend.totals_of(learner)
+    if rows == 0:
+        raise ValueError("learner_logs: the learner has taken no step since its metrics were reset")
+    return objective.logs(totals, rows)
+
+
+def reset(model: Model, learner: Any) -> None:
+    """Start a learner's metrics again; see `Model.reset_learner_logs`."""
+    backend.reset_totals(learner, _reporting(model, learner, "reset_learner_logs").initial())
+
+
+def _reporting(model: Model, learner: Any, what: str) -> Objective:
+    """Return the objective of a learner that reports metrics."""
+    if not isinstance(learner, Learner):
+        raise TypeError(f"{what}: expected a Learner from Model.learner, got {type(learner).__name__}")
+    objective = _objective(model, True)
+    if learner.totals.size == 0:
+        raise ValueError(f"{what}: the learner was made without metrics: model.learner(metrics=True)")
+    if not _fits(model, learner):
+        raise ValueError(f"{what}: the learner was made from a model of another architecture, loss or metrics")
+    return objective
+
+
+def program(model: Model, objective: Objective, labels: Sequence[bool]) -> Program:
+    """Return what makes the program of a training step, whose inputs, targets and weights are data slots.
+
+    `labels` says for each output that has targets whether they are labels.
+    """
     table = model._table
-    target_kind = "int64" if labels else table.dtype
+    outputs = _targeted(objective)
+    kinds = dict(zip(outputs, labels, strict=True))
+    first = len(table.architecture.inputs)
+    places_of = {output: first + index for index, output in enumerate(outputs)}
     request = Request(
         "train",
         1,
         True,
-        (Source(_X, table.dtype, 0),),
-        (TargetLayout(Source(_Y, target_kind, 0), labels),),
-        (Source(_WEIGHT, table.dtype, 0),),
+        tuple(Source(slot, table.dtype, 0) for slot in range(first)),
+        tuple(
+            TargetLayout(Source(places_of[output], "int64" if kinds[output] else table.dtype, 0), kinds[output])
+            if output in kinds
+            else None
+            for output in range(len(objective.losses))
+        ),
+        tuple(
+            Source(places_of[output] + len(outputs), table.dtype, 0) if output in kinds else None
+            for output in range(len(objective.losses))
+        ),
         trained=model._trained(),
     )
     task = task_of(table, objective, model.optimizer, request)
     places, sizes = dict(task.places), dict(task.sizes)
+    read: dict[int, Tensor] = {}
     for tensor in task.graph.inputs:
         slot = task.sources[tensor.id].slot
+        read[slot] = tensor
         places[tensor.id] = Place(Buffer.DATA + slot, 0)
-        sizes[Buffer.DATA + slot] = tensor.size * _itemsize(tensor, table.dtype)
-    return of_any_batch(replace(task, sources={}, places=places, sizes=sizes))
+        sizes[Buffer.DATA + slot] = tensor.size * ITEM_SIZES[table.dtype if tensor.kind == "real" else tensor.kind]
+    inputs = slots_of(table, [read[slot] for slot in range(first)], Role.INPUT)
+    targets = [_target(objective, output, read[places_of[output]], kinds[output], table.dtype) for output in outputs]
+    weights = [SlotSpec(Role.WEIGHT, read[places_of[output] + len(outputs)].shape, table.dtype) for output in outputs]
+    described = interface(table, [*inputs, *targets, *weights])
+    return of_any_batch(replace(task, sources={}, places=places, sizes=sizes)), described
 
 
-def seeded_program(model: Model) -> Make:
+def _target(objective: Objective, output: int, tensor: Tensor, is_labels: bool, dtype: str) -> SlotSpec:
+    """Describe the targets of an output."""
+    loss, weight = objective.losses[output], objective.loss_weights[output]
+    shape = objective.output_shapes[output]
+    described = SlotSpec(
+        Role.LABEL if is_labels else Role.TARGET,
+        tensor.shape,
+        "int64" if is_labels else dtype,
+        columns=shape[-1],
+        loss_weight=weight if loss is not None else 0.0,
+        loss_at=LOSSES + 2 * output,
+    )
+    if loss is None:
+        return described
+    if isinstance(loss, CrossEntropy):
+        return replace(described, tolerance=SUM_TOLERANCE, target_range=(0.0, 1.0))
+    return replace(described, target_range=loss.target_range, allowed=loss.target_values)
+
+
+def seeded_program(model: Model) -> Program:
     """Return what makes the program of the gradients for the weights from gradients of the outputs: both data slots."""
     table = model._table
-    graph, places, parameters, (x,), (y,) = network(table, training=True)
-    seed = graph.input(y.shape, "seed")
+    graph, places, parameters, inputs, outputs = network(table, training=True)
+    seeds = [graph.input(y.shape, "seed") for y in outputs]
     wanted = [tensor for tensor, is_trained in zip(parameters, model._trained(), strict=True) if is_trained]
-    accumulating = place_gradients(table, parameters, differentiate(graph, (), wanted, [(y, seed)]), places)
+    found = differentiate(graph, (), wanted, list(zip(outputs, seeds, strict=True)))
+    accumulating = place_gradients(table, parameters, found, places)
+    described = interface(table, slots_of(table, inputs, Role.INPUT) + slots_of(table, seeds, Role.SEED))
     sizes = {int(buffer): table.nbytes for buffer in (Buffer.PARAMETERS, Buffer.GRADIENTS)}
-    for slot, tensor in ((_X, x), (_Y, seed)):
+    for slot, (tensor, spec) in enumerate(zip((*inputs, *seeds), described.inputs, strict=True)):
         places[tensor.id] = Place(Buffer.DATA + slot, 0)
-        sizes[Buffer.DATA + slot] = tensor.size * _itemsize(tensor, table.dtype)
+        sizes[Buffer.DATA + slot] = spec.nbytes
     tail = [tick(1, training=True)]
-    return of_any_batch(Task("gradients", graph, 1, table.dtype, {}, places, accumulating, tail, sizes))
+    return of_any_batch(Task("gradients", graph, 1, table.dtype, {}, places, accumulating, tail, sizes)), described
 
 
-def _itemsize(tensor: Tensor, dtype: str) -> int:
-    return ITEM_SIZES[dtype if tensor.kind == "real" else tensor.kind]
-
-
-def _objective(model: Model) -> Objective:
-    """Return the model's objective without metrics."""
+def _objective(model: Model, metrics: bool) -> Objective:
+    """Return the model's objective, with or without metrics."""
     objective = model._objective_or_fail()
-    size = LOSSES + 2 * len(objective.losses)
-    assert size <= MOST_TOTALS or len(objective.losses) > 1
-    return replace(objective, readings=(), measures=(), size=size)
+    if metrics:
+        return objective
+    return replace(objective, readings=(), measures=(), size=LOSSES + 2 * len(objective.losses))
 
 
-def _kinds(objective: Objective) -> tuple[bool, ...]:
-    """Return which targets the loss takes: labels (True), targets like the outputs (False)."""
-    return (True, False) if isinstance(objective.losses[0], CrossEntropy) else (False,)
+def _has_target(objective: Objective, output: int) -> bool:
+    return objective.losses[output] is not None or any(one.output == output for one in objective.measures)
 
 
-def _labels(loss: Any, targets: str | None) -> bool:
-    """Return whether targets are labels."""
-    if targets not in (None, *TARGETS):
-        raise ValueError(f"learner: targets: expected one of {', '.join(map(repr, TARGETS))}, got {targets!r}")
-    if targets == "labels" and not isinstance(loss, CrossEntropy):
-        raise ValueError(f"learner: targets: {loss.name} takes no labels")
-    return isinstance(loss, CrossEntropy) and targets != "dense"
+def _targeted(objective: Objective) -> list[int]:
+    """Return the outputs that have targets."""
+    return [output for output in range(len(objective.losses)) if _has_target(objective, output)]
+
+
+def _labels(objective: Objective, targets: Any) -> list[bool]:
+    """Return for each output that has targets whether they are labels."""
+    outputs = _targeted(objective)
+    wanted = list(targets) if isinstance(targets, list | tuple) else [targets] * len(outputs)
+    if len(wanted) != len(outputs):
+        raise ValueError(f"learner: targets: expected one for each of {len(outputs)} outputs, got {len(wanted)}")
+    found = []
+    for output, one in zip(outputs, wanted, strict=True):
+        loss = objective.losses[output]
+        if one not in (None, *TARGETS):
+            raise ValueError(f"learner: targets: expected one of {', '.join(map(repr, TARGETS))}, got {one!r}")
+        if one == "labels" and not isinstance(loss, CrossEntropy):
+            name = "an output without loss" if loss is None else loss.name
+            raise ValueError(f"learner: targets: {name} takes no labels")
+        found.append(isinstance(loss, CrossEntropy) and one != "dense")
+    return found
 
 
 def _rates(optimizer: Optimizer, done: int, steps: int | None, dtype: str) -> Any:

@@ -1,13 +1,15 @@
-"""Make frozen networks of models: programs that read rows from one array and fill another."""
+"""Make frozen networks of models: programs that read the caller's rows, and fill the caller's arrays."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fastnn.backend.cpu.frozen import network as backend
-from fastnn.backend.cpu.frozen.code import Interface, Make
-from fastnn.backend.cpu.frozen.network import FrozenNetwork
+from fastnn.backend.cpu.frozen.code import Interface, Make, SlotSpec
+from fastnn.backend.cpu.frozen.network import FrozenNetwork, Program
+from fastnn.backend.cpu.layouts.code import Role
 from fastnn.backend.cuda.codegen.numba_cuda import simulated
 from fastnn.backend.cuda.device_function import network as device_backend
 from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
@@ -19,7 +21,8 @@ from fastnn.lower.lower import lower, rewrite
 from fastnn.lower.task import Place, Task
 from fastnn.lower.update import for_batch
 from fastnn.program.layout import Buffer
-from fastnn.program.program import ITEM_SIZES, Program
+from fastnn.program.program import ITEM_SIZES
+from fastnn.program.program import Program as Records
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs import network
 from fastnn.runtime.runtime import Runtime
@@ -31,13 +34,12 @@ def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
     Raises
     ------
     ValueError
-        When the model has several inputs or outputs, or there is no gradient.
+        When there is no gradient.
     """
     table = runtime.table
-    ends(table, "freeze")
     with runtime.lock:
         gradient = gradient_program(table) if gradients else None
-        return backend.freeze(program(table), gradient, interface(table), runtime.parameters.view(table.dtype))
+        return backend.freeze(program(table), gradient, runtime.parameters.view(table.dtype))
 
 
 def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
@@ -53,72 +55,84 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
         When no GPU can be used.
     """
     table = runtime.table
-    ends(table, "freeze")
+    found = len(table.architecture.inputs), len(table.architecture.outputs)
+    if found != (1, 1):
+        raise ValueError(
+            f"freeze: expected a model with one input and one output for device={device!r}, this one has {found[0]} "
+            f"and {found[1]}"
+        )
     number = available.parse(device)
     if not simulated():
         # registers `fastnn.nopython.predict` with numba-cuda, for kernels
         from fastnn.nopython import cuda_overloads  # noqa: F401
-    described = interface(table)
-    sizes = math.prod(described.input_shape), math.prod(described.output_shape)
+    make, described = program(table)
+    sizes = math.prod(described.inputs[0].shape), math.prod(described.results[0].shape)
     weights = sum(count for _, count in described.weights)
     with runtime.lock:
         return device_backend.freeze(
-            program(table)(1, planned=True), runtime.parameters.view(table.dtype), sizes, weights, number
+            make(1, planned=True), runtime.parameters.view(table.dtype), sizes, weights, number
         )
 
 
-def ends(table: ParameterTable, what: str) -> None:
-    """Raise unless a model has one input and one output."""
-    found = len(table.architecture.inputs), len(table.architecture.outputs)
-    if found != (1, 1):
-        raise ValueError(
-            f"{what}: expected a model with one input and one output, this one has {found[0]} and {found[1]}"
-        )
+def slots_of(table: ParameterTable, tensors: Sequence[Tensor], role: Role) -> tuple[SlotSpec, ...]:
+    """Describe the arrays that tensors are read from or stored to."""
+    return tuple(
+        SlotSpec(role, tensor.shape, table.dtype if tensor.kind == "real" else tensor.kind) for tensor in tensors
+    )
 
 
-def interface(table: ParameterTable) -> Interface:
-    """Describe inputs, outputs and weights of a model that has one input and one output."""
-    (input_shape,), (output_shape,) = table.architecture.input_shapes, table.architecture.output_shapes
+def interface(table: ParameterTable, inputs: Sequence[SlotSpec], results: Sequence[SlotSpec] = ()) -> Interface:
+    """Describe the arrays of a call, and the model's weights."""
     itemsize = ITEM_SIZES[table.dtype]
     weights = [(entry.offset // itemsize, entry.size) for entry in table]
-    return Interface(input_shape, output_shape, table.nbytes // itemsize, weights)
+    return Interface(tuple(inputs), tuple(results), table.nbytes // itemsize, weights)
 
 
-def program(table: ParameterTable) -> Make:
-    """Return what makes the program that reads rows in the first data slot, and fills the second."""
-    graph, places, _, (x,), (y,) = network(table, training=False)
-    places[x.id] = Place(Buffer.DATA, 0)
-    places[_result(graph, y).id] = Place(Buffer.DATA + 1, 0)
-    return _of_any_batch(table, graph, places, [x, y])
+def program(table: ParameterTable) -> Program:
+    """Return what makes the program that reads inputs, and fills outputs; and what it reads and fills."""
+    graph, places, _, inputs, outputs = network(table, training=False)
+    results = _results(graph, outputs, {x.id for x in inputs})
+    described = interface(table, slots_of(table, inputs, Role.INPUT), slots_of(table, outputs, Role.OUTPUT))
+    return of_any_batch(_task(table, graph, places, [*inputs, *results], described)), described
 
 
-def gradient_program(table: ParameterTable) -> Make:
-    """Return what makes the program that reads rows and gradients of outputs, and fills the third data slot."""
-    graph, places, _, (x,), (y,) = network(table, training=False)
-    seed = graph.input(y.shape, "seed")
-    found = differentiate(graph, (), [x], [(y, seed)])
-    if x.id not in found:
-        raise NoGradientError("freeze: the output does not depend on the input, so there is no gradient")
-    (dx,) = found[x.id]
-    for slot, tensor in enumerate((x, seed, _result(graph, dx))):
-        places[tensor.id] = Place(Buffer.DATA + slot, 0)
-    return _of_any_batch(table, graph, places, [x, seed, x])
+def gradient_program(table: ParameterTable) -> Program:
+    """Return what makes the program that reads inputs and gradients of outputs, and fills gradients of inputs.
+
+    Raises
+    ------
+    NoGradientError
+        When no output depends on an input.
+    """
+    graph, places, _, inputs, outputs = network(table, training=False)
+    seeds = [graph.input(y.shape, "seed") for y in outputs]
+    found = differentiate(graph, (), list(inputs), list(zip(outputs, seeds, strict=True)))
+    for x in inputs:
+        if x.id not in found:
+            which = "the input" if len(inputs) == 1 else f"the input {x.name!r}"
+            raise NoGradientError(f"freeze: the output does not depend on {which}, so there is no gradient")
+    results = _results(graph, [found[x.id][0] for x in inputs], {each.id for each in (*inputs, *seeds)})
+    read = slots_of(table, inputs, Role.INPUT) + slots_of(table, seeds, Role.SEED)
+    described = interface(table, read, slots_of(table, inputs, Role.GRADIENT))
+    return of_any_batch(_task(table, graph, places, [*inputs, *seeds, *results], described)), described
 
 
-def _of_any_batch(table: ParameterTable, graph: Graph, places: dict[int, Place], slots: list[Tensor]) -> Make:
-    """Return what makes programs that compute in the caller's arrays, which are like the tensors of `slots`."""
-    itemsize = ITEM_SIZES[table.dtype]
+def _task(
+    table: ParameterTable, graph: Graph, places: dict[int, Place], slots: Sequence[Tensor], described: Interface
+) -> Task:
+    """Describe the program whose data slots are the memory of tensors, in order."""
     sizes = {int(Buffer.PARAMETERS): table.nbytes}
-    for slot, tensor in enumerate(slots):
-        sizes[Buffer.DATA + slot] = math.prod(tensor.shape) * itemsize
-    return of_any_batch(Task("network", graph, 1, table.dtype, {}, places, frozenset(), [], sizes))
+    for slot, (tensor, spec) in enumerate(zip(slots, (*described.inputs, *described.results), strict=True)):
+        places[tensor.id] = Place(Buffer.DATA + slot, 0)
+        sizes[Buffer.DATA + slot] = spec.nbytes
+    return Task("network", graph, 1, table.dtype, {}, places, frozenset(), [], sizes)
 
 
 def of_any_batch(task: Task) -> Make:
     """Return what makes the programs of a task of one row for any number of rows, whose data slots grow with it."""
     rewritten = rewrite(task)
 
-    def make(batch: int, *, planned: bool = True) -> Program:
+    def make(batch: int, *, planned: bool = True) -> Records:
         sizes = {slot: size * (batch if slot >= Buffer.DATA else 1) for slot, size in task.sizes.items()}
         tail = for_batch(task.tail, batch)
         return lower(replace(task, batch=batch, sizes=sizes, tail=tail), rewritten, planned=planned)
@@ -126,10 +140,16 @@ def of_any_batch(task: Task) -> Make:
     return make
 
 
-def _result(graph: Graph, tensor: Tensor) -> Tensor:
-    """Return the tensor whose memory a result views, adding a copy if nothing computes it."""
-    root = _root(graph, tensor)
-    return build.take_columns(graph, tensor, 0, tensor.columns, "output") if graph.producer(root) is None else root
+def _results(graph: Graph, tensors: Sequence[Tensor], taken: set[int]) -> list[Tensor]:
+    """Return the tensors whose memory results view, with a copy where that is an input's or another result's."""
+    found = []
+    for tensor in tensors:
+        root = _root(graph, tensor)
+        if root.id in taken or graph.producer(root) is None:
+            root = build.take_columns(graph, tensor, 0, tensor.columns, "output")
+        taken.add(root.id)
+        found.append(root)
+    return found
 
 
 def _root(graph: Graph, tensor: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,26 +13,68 @@ from fastnn import casts
 from fastnn.backend.cpu.frozen.learner import Learner, Learners
 from fastnn.backend.cpu.frozen.network import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.frozen.process_token import process_token
-from fastnn.backend.cpu.layouts.frozen import LAYOUT_VERSION, Outcome, Word
+from fastnn.backend.cpu.layouts.call import Given, Held, Outcome
+from fastnn.backend.cpu.layouts.code import DTYPES, LAYOUT_VERSION, Word
 from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
 from fastnn.nopython.described import error_of
 from fastnn.nopython.device import ELSEWHERE
 
 
-def call_native(function: int, head: Sequence[int], arrays: Sequence[NDArray[Any] | None]) -> None:
-    """Call a function in Numba's native convention with integers, and with address, shape and dimensions of arrays.
+class Arrays:
+    """The arrays of a call, as compiled code sees them; it keeps what its table points to.
+
+    Parameters
+    ----------
+    arrays : sequence of ndarray, or None where one is absent
+        Of a dtype in `DTYPES`.
+    """
+
+    def __init__(self, arrays: Sequence[NDArray[Any] | None]) -> None:
+        self._kept: list[Any] = list(arrays)
+        self._table = np.zeros((max(1, len(arrays)), Given.WORDS), np.int64)
+        for words, array in zip(self._table, arrays, strict=False):
+            if array is not None:
+                places = [np.array(numbers, np.int64) for numbers in (array.shape, array.strides)]
+                self._kept.append(places)
+                contiguous = array.flags.c_contiguous
+                words[Given.ADDRESS], words[Given.DTYPE] = array.ctypes.data, DTYPES.index(array.dtype.name)
+                words[Given.NDIM], words[Given.SHAPE] = array.ndim, places[0].ctypes.data
+                words[Given.STRIDES] = 0 if contiguous else places[1].ctypes.data
+
+    @property
+    def address(self) -> int:
+        """The address of the table."""
+        return int(self._table.ctypes.data)
+
+
+def call_code(
+    code: NDArray[np.int64], held: dict[Held, int], arrays: Sequence[NDArray[Any] | None], parts: int, work: Any
+) -> None:
+    """Call a code on arrays.
+
+    Parameters
+    ----------
+    held : dict
+        Words of the table of buffers.
+    arrays : sequence of ndarray or None
+        One for each slot of the code, or none at all if `parts` needs none.
+    parts : int
+        What to do, as in `Part`; 0: all.
 
     Raises
     ------
     What `error_of` has for the outcome that it returns.
     """
     outcome, error = ctypes.c_int64(Outcome.RAISED), ctypes.c_void_p()
-    shapes = [np.array(() if array is None else array.shape, np.int64) for array in arrays]
-    words = list(head)
-    for array, shape in zip(arrays, shapes, strict=True):
-        words += [0, 0, 0] if array is None else [array.ctypes.data, shape.ctypes.data, array.ndim]
+    table, buffers = Arrays(arrays), np.zeros(Held.WORDS, np.int64)
+    for word, value in held.items():
+        buffers[word] = value
+    memory, nbytes = (0, 0) if work is None else (work.ctypes.data, work.nbytes)
     try:
-        status = _native(len(words))(function)(ctypes.addressof(outcome), ctypes.addressof(error), *words)
+        status = _NATIVE(int(code[Word.CALL]))(
+            ctypes.addressof(outcome), ctypes.addressof(error), code.ctypes.data, buffers.ctypes.data, table.address,
+            int(parts), memory, nbytes,
+        )  # fmt: skip
     except SystemError as exception:
         # ctypes says so where Python, which a user's function has called in object mode, has raised
         raise exception.__cause__ or exception from None
@@ -42,10 +83,56 @@ def call_native(function: int, head: Sequence[int], arrays: Sequence[NDArray[Any
         raise error_of(found)
 
 
-@functools.cache
-def _native(count: int) -> Any:
-    """Return the type of a function of `count` integers in Numba's native convention."""
-    return ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * count)
+#: the type of codes' functions: six integers, in Numba's native convention
+_NATIVE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 6)
+
+
+def parameters_of(net: Any) -> dict[Held, int]:
+    """Return the words of a network's buffer of parameters."""
+    return {Held.PARAMETERS: net.parameters.ctypes.data, Held.PARAMETERS_COUNT: net.parameters.size}
+
+
+def several(value: Any) -> list[Any]:
+    """Return the arrays of an argument: a tuple has one for each input or output of a network."""
+    return list(value) if isinstance(value, tuple) else [value]
+
+
+def check_count(code: NDArray[np.int64], inputs: Sequence[Any], arrays: Sequence[Any]) -> None:
+    """Raise unless there are as many inputs, and arrays in all, as a code has."""
+    if len(inputs) != code[Word.X_COUNT] or len(arrays) != code[Word.SLOTS_COUNT]:
+        raise error_of(Outcome.ARRAYS)
+
+
+def inputs_of(name: str, given: Any) -> list[NDArray[Any]]:
+    """Return the arrays of an argument that compiled code reads, and may convert.
+
+    Raises
+    ------
+    TypeError
+        When one is no array of numbers that compiled code knows, or is not aligned.
+    """
+    arrays = several(given)
+    for index, array in enumerate(arrays):
+        label = f"{name}[{index}]" if isinstance(given, tuple) else name
+        if not isinstance(array, np.ndarray) or array.dtype.name not in DTYPES or not array.dtype.isnative:
+            got = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise TypeError(f"{label}: expected a NumPy array of numbers, got {got}")
+        if type(array) is not np.ndarray:
+            casts.refuse_masked(array, label)
+        if not array.flags.aligned:
+            raise TypeError(f"{label}: expected an aligned array")
+    return arrays
+
+
+def results_of(name: str, given: Any, dtype: np.dtype[Any]) -> list[NDArray[Any]]:
+    """Return the arrays of an argument that compiled code fills, checked."""
+    arrays = several(given)
+    for index, array in enumerate(arrays):
+        label = f"{name}[{index}]" if isinstance(given, tuple) else name
+        check_array(label, array, dtype)
+        if not array.flags.writeable:
+            raise ValueError(f"{label}: expected an array that can be written to")
+    return arrays
 
 
 def check_network(net: Any) -> None:
@@ -84,10 +171,15 @@ def check_learner(learner: Any) -> None:
     if not isinstance(learner, Learner):
         raise TypeError(f"learner: expected a Learner, from Model.learner, got {type(learner).__name__}")
     check_network(learner)
-    for name, dtype in (("parameters", None), ("state", learner.parameters.dtype), ("progress", np.int64)):
+    for name, dtype in (
+        ("parameters", None),
+        ("state", learner.parameters.dtype),
+        ("progress", np.int64),
+        ("totals", np.float64),
+    ):
         array = getattr(learner, name)
         right = isinstance(array, np.ndarray) and array.ndim == 1 and array.flags.carray
-        if not right or array.dtype != (dtype or array.dtype):
+        if not right or array.dtype != dtype:
             raise TypeError(f"learner: its {name} is not what fastnn made")
 
 

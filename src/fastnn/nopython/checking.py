@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.frozen.learner import Learner
 from fastnn.backend.cpu.frozen.network import FrozenNetworks
-from fastnn.backend.cpu.layouts.frozen import Word
-from fastnn.nopython.calls import check_learner, check_workspace
-from fastnn.nopython.functions import check_prediction, count, member, rows_of
-from fastnn.nopython.train import train_step
+from fastnn.backend.cpu.layouts.call import Part
+from fastnn.nopython.functions import call_prediction, count, member
+from fastnn.nopython.train import learn
 
 
 def check(net: Any, x: Any, out: Any = None, work: Any = None, *, y: Any = None, sample_weight: Any = None) -> None:
@@ -49,24 +47,8 @@ def check(net: Any, x: Any, out: Any = None, work: Any = None, *, y: Any = None,
                 wanted = f"one element of the first axis for each of {count(net)} networks"
                 raise ValueError(f"{name}: expected {wanted}, got shape {np.shape(array)}")
         for index in range(count(net)):
-            check_prediction(member(net, index), x[index], out[index], work)
+            call_prediction(member(net, index), x[index], out[index], work, Part.CHECK)
     elif out is not None:
-        check_prediction(net, x, out, work)
+        call_prediction(net, x, out, work, Part.CHECK)
     if y is not None:
-        _check_step(net, x, y, work, sample_weight)
-
-
-def _check_step(learner: Any, x: Any, y: Any, work: Any, sample_weight: Any) -> None:
-    check_learner(learner)
-    check_workspace(work)
-    if isinstance(x, np.ndarray):
-        n = rows_of(learner.training, "x", x, Word.INPUT_NDIM, Word.INPUT_SHAPE)
-        if sample_weight is not None and np.size(sample_weight) != n:
-            raise ValueError(
-                f"sample_weight: expected {n} numbers, one a row of x, got shape {np.shape(sample_weight)}"
-            )
-    apart: Learner = learner._replace(
-        **{name: np.array(getattr(learner, name)) for name in ("parameters", "state", "progress")}
-    )
-    # a step of a copy finds the rest: targets, NaN, the schedule
-    train_step(apart, x, y, None if work is None else np.array(work), sample_weight)
+        learn(net, Part.GRADIENTS | Part.UPDATE | Part.CHECK, x, y, work, sample_weight)

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastnn.backend.cpu.frozen import failures
 from fastnn.backend.cpu.frozen.failures import Noted
-from fastnn.backend.cpu.layouts.frozen import MOST_ROWS, Outcome, Word
+from fastnn.backend.cpu.layouts.call import Outcome
+from fastnn.backend.cpu.layouts.code import MOST_ROWS, Role, Slot, Word
 from fastnn.nopython.messages import CONSTANT, ERRORS
 
 Shape = tuple[int, ...]
@@ -41,23 +43,31 @@ def batch_of(sample: Shape, n: int | str = "n") -> str:
     return f"({', '.join(map(str, (n, *sample)))}{'' if sample else ','})"
 
 
-def _sample(noted: Noted, ndim: Word, first: Word) -> Shape:
-    return tuple(noted.head[first : first + int(noted.head[ndim])].tolist())
+_NAMES = {
+    Role.INPUT: "x",
+    Role.SEED: "seed",
+    Role.TARGET: "y",
+    Role.LABEL: "y",
+    Role.WEIGHT: "sample_weight",
+    Role.OUTPUT: "out",
+    Role.GRADIENT: "dx",
+}
 
 
-def _input(noted: Noted) -> Shape:
-    return _sample(noted, Word.INPUT_NDIM, Word.INPUT_SHAPE)
+def _name(noted: Noted) -> str:
+    """Name the wrong array, with its place where there are several of its kind."""
+    name = _NAMES[Role(noted.slots[1][Slot.ROLE])]
+    return name if noted.among == 1 else f"{name}[{noted.before}]"
 
 
-def _output(noted: Noted) -> Shape:
-    """Return the shape of a sample's outputs; in a learner's step that of its targets."""
-    return _sample(noted, Word.OUTPUT_NDIM, Word.OUTPUT_SHAPE)
+def _sample(slot: NDArray[np.int64]) -> Shape:
+    return tuple(slot[Slot.SHAPE : Slot.SHAPE + int(slot[Slot.NDIM])].tolist())
 
 
-def _like_x(noted: Noted, sample: Shape) -> Shape:
-    """Return the shape of as many samples as x holds."""
-    x = noted.shapes[0] or ()
-    return (*x[: len(x) - len(_input(noted))], *sample)
+def _wanted(noted: Noted) -> Shape:
+    """Return the shape that the wrong array should have: as many samples as the first input holds."""
+    x, sample = noted.shapes[0] or (), _sample(noted.slots[1])
+    return (*x[: len(x) - int(noted.slots[0][Slot.NDIM])], *sample)
 
 
 def _got(noted: Noted, array: int) -> str:
@@ -92,19 +102,19 @@ def _parameters(noted: Noted) -> str:
     )
 
 
-def _wrong_input(noted: Noted) -> str:
-    return f"x: expected shape {_input(noted)} or {batch_of(_input(noted))}, got {_got(noted, 0)}"
-
-
-def _wrong_output(noted: Noted) -> str:
-    # the gradient for the inputs has a third array
-    name = "out" if noted.shapes[2] is None else "seed"
-    wanted = f"{_like_x(noted, _output(noted))}, that of the network's outputs for x of shape {noted.shapes[0]}"
-    return f"{name}: expected shape {wanted}, got {_got(noted, 1)}"
-
-
-def _wrong_gradient(noted: Noted) -> str:
-    return f"dx: expected the shape of x, {noted.shapes[0]}, got {_got(noted, 2)}"
+def _wrong_shape(noted: Noted) -> str:
+    name, role, got = _name(noted), Role(noted.slots[1][Slot.ROLE]), _got(noted, 1)
+    if noted.array == 0:
+        sample = _sample(noted.slots[0])
+        return f"{name}: expected shape {sample} or {batch_of(sample)}, got {got}"
+    wanted = str(_wanted(noted))
+    if role in (Role.OUTPUT, Role.SEED):
+        wanted += f", that of the network's outputs for x of shape {noted.shapes[0]}"
+    elif role == Role.WEIGHT:
+        wanted += ", one number for each row of x"
+    elif role == Role.GRADIENT:
+        return f"{name}: expected the shape of x, {wanted}, got {got}"
+    return f"{name}: expected shape {wanted}, got {got}"
 
 
 def _small_workspace(noted: Noted) -> str:
@@ -116,24 +126,8 @@ def _no_memory(noted: Noted) -> str:
     return f"there is no memory for {noted.numbers[0]} rows, which take {noted.numbers[1]} bytes"
 
 
-def _targets_name(noted: Noted) -> str:
-    # a learner's step has sums of penalties and of losses; the gradients of any function have none
-    return "y" if noted.head[Word.LOSS_AT] != noted.head[Word.PENALTY_AT] else "seed"
-
-
-def _wrong_targets(noted: Noted) -> str:
-    return f"{_targets_name(noted)}: expected shape {_like_x(noted, _output(noted))}, got {_got(noted, 1)}"
-
-
-def _wrong_kind(noted: Noted) -> str:
-    if noted.head[Word.LABELS]:
-        return f"y: expected labels, an array of int64 or an integer, got {_dtype(noted)}"
-    return f"y: expected {_dtype(noted)}, got int64, which is for labels: this learner takes none"
-
-
-def _wrong_weights(noted: Noted) -> str:
-    wanted = _like_x(noted, ())
-    return f"sample_weight: expected shape {wanted}, one number for each row of x, got {_got(noted, 2)}"
+def _float_labels(noted: Noted) -> str:
+    return f"{_name(noted)}: expected labels, an array of integers or an integer, got floating-point numbers"
 
 
 def _empty(noted: Noted) -> str:
@@ -141,24 +135,24 @@ def _empty(noted: Noted) -> str:
 
 
 def _not_finite(noted: Noted) -> str:
-    which, index = map(int, noted.numbers[:2])
-    name, shape = (("x", noted.shapes[0]), ("sample_weight", noted.shapes[2]), ("gradients", None))[which]
+    index, shape = int(noted.numbers[0]), noted.shapes[1]
+    name = "gradients" if noted.array < 0 else _name(noted)
     if index < 0:
         return f"{name}: expected no NaN or infinity; {_KEPT}"
-    at = f" at ({index},)" if shape is None else _place(index, shape)
-    return f"{name}: expected no NaN or infinity, got {_written(_real(noted, 2))}{at}; {_KEPT}"
+    at = f" at ({index},)" if noted.array < 0 else _place(index, shape)
+    return f"{name}: expected no NaN or infinity, got {_written(_real(noted, 1))}{at}; {_KEPT}"
 
 
 def _refused_target(noted: Noted) -> str:
-    head, index, shape, name = noted.head, int(noted.numbers[0]), noted.shapes[1], _targets_name(noted)
+    slot, index, shape, name = noted.slots[1], int(noted.numbers[0]), noted.shapes[1], _name(noted)
     if index < 0:
         return ERRORS[Outcome.TARGET_VALUES][1]
-    if head[Word.LABELS]:
-        wanted, got = f"labels from 0 to {head[Word.COLUMNS] - 1}", str(noted.numbers[1])
+    if slot[Slot.ROLE] == Role.LABEL:
+        wanted, got = f"labels from 0 to {slot[Slot.COLUMNS] - 1}", str(noted.numbers[1])
         return f"{name}: expected {wanted}, got {got}{_place(index, shape)}; {_KEPT}"
-    value, total, numbers = _real(noted, 1), _real(noted, 2), head.view(np.float64)
-    lowest, highest = float(numbers[Word.LOWEST]), float(numbers[Word.HIGHEST])
-    allowed = numbers[Word.ALLOWED : Word.ALLOWED + int(head[Word.ALLOWED_COUNT])].tolist()
+    value, total, numbers = _real(noted, 1), _real(noted, 2), slot.view(np.float64)
+    lowest, highest = float(numbers[Slot.LOWEST]), float(numbers[Slot.HIGHEST])
+    allowed = numbers[Slot.ALLOWED : Slot.ALLOWED + int(slot[Slot.ALLOWED_COUNT])].tolist()
     refused = not lowest <= value <= highest or bool(allowed and value not in allowed)
     if math.isfinite(value) and not refused:  # then the sum of its row is
         row = _place(index // shape[-1], shape[:-1]) if shape else ""
@@ -188,7 +182,7 @@ def _each(noted: Noted) -> str:
 
 
 def _wrong_matrix(noted: Noted) -> str:
-    return f"matrix: expected shape {(*_output(noted), *(noted.shapes[0] or ()))}, got {_got(noted, 1)}"
+    return f"matrix: expected shape {(*_sample(noted.slots[1]), *(noted.shapes[0] or ()))}, got {_got(noted, 1)}"
 
 
 def _wrong_batch(noted: Noted) -> str:
@@ -214,14 +208,10 @@ def _wrong_rate(noted: Noted) -> str:
 
 _TEXTS: dict[Outcome, Callable[[Noted], str]] = {
     Outcome.PARAMETERS: _parameters,
-    Outcome.INPUT: _wrong_input,
-    Outcome.OUTPUT: _wrong_output,
+    Outcome.SHAPE: _wrong_shape,
     Outcome.WORKSPACE: _small_workspace,
     Outcome.MEMORY: _no_memory,
-    Outcome.GRADIENT: _wrong_gradient,
-    Outcome.TARGETS: _wrong_targets,
-    Outcome.LABELS: _wrong_kind,
-    Outcome.WEIGHTS: _wrong_weights,
+    Outcome.LABELS: _float_labels,
     Outcome.EMPTY: _empty,
     Outcome.NOT_FINITE: _not_finite,
     Outcome.TARGET_VALUES: _refused_target,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,10 +15,28 @@ from fastnn.backend.cpu.frozen import network as backend
 from fastnn.backend.cpu.frozen.c_function import CFunction
 from fastnn.backend.cpu.frozen.learner import Learner, Learners
 from fastnn.backend.cpu.frozen.network import FrozenNetwork, FrozenNetworks
-from fastnn.backend.cpu.layouts.frozen import MOST_ROWS, Word, learner_bytes, seed_bytes, workspace_bytes
+from fastnn.backend.cpu.layouts.code import (
+    BLOCK,
+    MOST_ROWS,
+    Role,
+    Word,
+    extra_bytes,
+    learner_bytes,
+    network_bytes,
+    seed_bytes,
+)
 from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
-from fastnn.nopython.calls import call_native, check_array, check_flat, check_network, check_workspace
-from fastnn.nopython.described import batch_of
+from fastnn.nopython.calls import (
+    call_code,
+    check_array,
+    check_count,
+    check_flat,
+    check_network,
+    check_workspace,
+    inputs_of,
+    parameters_of,
+    results_of,
+)
 from fastnn.nopython.device import predict_in_kernel
 from fastnn.nopython.flat import flatten, unflatten
 
@@ -63,7 +82,7 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
     if isinstance(net, FrozenNetworks):
         check_network(net)
         for name, array in (("x", x), ("out", out)):
-            check_array(name, array, net.parameters.dtype)
+            check_array(name, array, np.asarray(x).dtype if name == "x" else net.parameters.dtype)
             if array.ndim < 2 or len(array) != count(net):
                 wanted = f"one element of the first axis for each of {count(net)} networks"
                 raise ValueError(f"{name}: expected {wanted}, got shape {array.shape}")
@@ -72,21 +91,16 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
         for index in range(len(net.parameters)):
             predict(member(net, index), x[index], out[index], work)
         return
-    n = check_prediction(net, x, out, work)
-    _call(net.code, net, [x.copy() if np.may_share_memory(x, out) else x, out], work, n)
+    call_prediction(net, x, out, work)
 
 
-def check_prediction(net: Any, x: Any, out: Any, work: Any) -> int:
-    """Check the arguments of a prediction by one network, and return the number of samples."""
+def call_prediction(net: Any, x: Any, out: Any, work: Any, parts: int = 0) -> None:
+    """Predict by one network, or only check the arguments (`Part.CHECK`)."""
     _check_one(net)
-    for name, array in (("x", x), ("out", out)):
-        check_array(name, array, net.parameters.dtype)
-    if not out.flags.writeable:
-        raise ValueError("out: expected an array that can be written to")
-    n = _samples(net.code, x, "out", out)
-    if work is not None:
-        _check_room(net.code, work, n)
-    return n
+    inputs, outputs = inputs_of("x", x), results_of("out", out, net.parameters.dtype)
+    check_workspace(work)
+    check_count(net.code, inputs, inputs + outputs)
+    call_code(net.code, parameters_of(net), inputs + outputs, parts, work)
 
 
 def input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> None:
@@ -116,18 +130,15 @@ def input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> No
         As `predict` does.
     """
     _check_one(net)
-    for name, array in (("x", x), ("seed", seed), ("dx", dx)):
-        check_array(name, array, net.parameters.dtype)
-    if not dx.flags.writeable:
-        raise ValueError("dx: expected an array that can be written to")
+    inputs, seeds = inputs_of("x", x), inputs_of("seed", seed)
+    gradients = results_of("dx", dx, net.parameters.dtype)
     code = net.gradient
     if not code.size:
         raise ValueError("net: the network has no gradient: freeze the model with gradients=True")
-    n = _samples(code, x, "seed", seed)
-    if dx.shape != x.shape:
-        raise ValueError(f"dx: expected the shape of x, {x.shape}, got {dx.shape}")
-    given = [array.copy() if np.may_share_memory(array, dx) else array for array in (x, seed)]
-    _call(code, net, [*given, dx], work, n)
+    check_workspace(work)
+    arrays = inputs + seeds + gradients
+    check_count(code, inputs, arrays)
+    call_code(code, parameters_of(net), arrays, 0, work)
 
 
 def jacobian(net: Any, x: Any, matrix: Any, work: Any = None) -> None:
@@ -150,15 +161,19 @@ def jacobian(net: Any, x: Any, matrix: Any, work: Any = None) -> None:
         As `input_gradient` does.
     """
     _check_one(net)
-    for name, array in (("x", x), ("matrix", matrix)):
-        check_array(name, array, net.parameters.dtype)
-    inputs, outputs = backend.sample_shapes(net.code)
+    ends = [backend.shapes_of(net.code, role) for role in (Role.INPUT, Role.OUTPUT)]
+    if [len(shapes) for shapes in ends] != [1, 1]:
+        raise ValueError("jacobian: expected a network with one input and one output")
+    inputs_of("x", x)
+    check_array("x", x, x.dtype)
+    check_array("matrix", matrix, net.parameters.dtype)
+    (inputs,), (outputs,) = ends
     if x.shape != inputs or matrix.shape != (*outputs, *inputs):
         wanted = f"{inputs} and {(*outputs, *inputs)}"
         raise ValueError(f"x, matrix: expected shapes {wanted}, got {x.shape} and {matrix.shape}")
     if np.may_share_memory(x, matrix):
         raise ValueError("matrix: expected memory apart from that of x")
-    seed = np.zeros(outputs, x.dtype)
+    seed = np.zeros(outputs, matrix.dtype)
     for index, row in enumerate(matrix.reshape(seed.size, *inputs)):
         seed.reshape(-1)[index] = 1
         input_gradient(net, x, seed, row, work)
@@ -183,14 +198,16 @@ def workspace(net: Any, batch: int) -> NDArray[np.int64]:
     if not 1 <= batch <= MOST_ROWS:
         raise ValueError(f"batch: expected at least 1 and at most {MOST_ROWS}, got {batch}")
     check_network(net)
-    needed = max(_needed(code, batch) for code in (net.code, net.gradient) if code.size)
+    block = min(batch, BLOCK)
+    needed = max(_needed(code, batch) + _extra(code, block) for code in (net.code, net.gradient) if code.size)
     if net.gradient.size:
-        needed += seed_bytes(int(net.code[Word.OUTPUT_BYTES]))
+        last = backend.shapes_of(net.code, Role.OUTPUT)[0]
+        needed += seed_bytes(math.prod(last) * int(net.code[Word.ITEM_BYTES]))
     if isinstance(net, Learner | Learners):
         for code in (net.training, net.seeded):
             if code.size:
                 count, many, one = (int(code[word]) for word in (Word.MANY_COUNT, Word.MANY_ARENA, Word.ONE_ARENA))
-                needed = max(needed, *(learner_bytes(count, many, one, n) for n in (1, batch)))
+                needed = max(needed, *(learner_bytes(count, many, one, n) + _extra(code, n) for n in (1, batch)))
     return np.empty(max(1, -(-needed // 8)), np.int64)
 
 
@@ -320,49 +337,15 @@ def member(networks: Any, index: int) -> Any:
     return FrozenNetwork(networks.code, networks.parameters[index], *networks[2:])
 
 
-def _call(code: NDArray[np.int64], net: Any, arrays: list[NDArray[Any]], work: Any, n: int) -> None:
-    """Run a code on checked arrays that are apart from what is written to, the last of them."""
-    if work is None:
-        work = np.empty(-(-_needed(code, n) // 8), np.int64)
-    _check_room(code, work, n)
-    parameters = net.parameters
-    head = code.ctypes.data, parameters.ctypes.data, parameters.size, work.ctypes.data, work.nbytes
-    call_native(int(code[Word.RUN]), head, arrays)
-
-
-def _check_room(code: NDArray[np.int64], work: Any, n: int) -> None:
-    """Raise unless this is a workspace that is large enough."""
-    check_workspace(work)
-    needed = _needed(code, n)
-    if work.nbytes < needed:
-        raise ValueError(f"work: expected a workspace of at least {needed} bytes for {n} rows, got {work.nbytes}")
-
-
 def _needed(code: NDArray[np.int64], n: int) -> int:
-    return workspace_bytes(int(code[Word.MANY_COUNT]), int(code[Word.MANY_ARENA]), int(code[Word.ONE_ARENA]), n)
+    return network_bytes(int(code[Word.MANY_COUNT]), int(code[Word.MANY_ARENA]), int(code[Word.ONE_ARENA]), n)
+
+
+def _extra(code: NDArray[np.int64], rows: int) -> int:
+    return extra_bytes(int(code[Word.ROW_BYTES]), int(code[Word.SLOTS_COUNT]), int(code[Word.BLOCKS_FROM]), rows)
 
 
 def _check_one(net: Any) -> None:
     check_network(net)
     if not isinstance(net, FrozenNetwork | Learner):
         raise TypeError("net: expected one network; member(networks, i) gives one of several")
-
-
-def _samples(code: NDArray[np.int64], x: NDArray[Any], name: str, y: NDArray[Any]) -> int:
-    """Return how many samples x holds; y, which is like the outputs, has to hold as many."""
-    n = rows_of(code, "x", x, Word.INPUT_NDIM, Word.INPUT_SHAPE)
-    found = rows_of(code, name, y, Word.OUTPUT_NDIM, Word.OUTPUT_SHAPE)
-    if n != found or x.ndim - code[Word.INPUT_NDIM] != y.ndim - code[Word.OUTPUT_NDIM]:
-        raise ValueError(f"{name}: expected as many rows as x has, got shapes {x.shape} and {y.shape}")
-    return n
-
-
-def rows_of(code: NDArray[np.int64], name: str, array: NDArray[Any], ndim_word: int, shape_word: int) -> int:
-    """Return how many samples an array holds."""
-    ndim = int(code[ndim_word])
-    shape = tuple(code[shape_word : shape_word + ndim].tolist())
-    if array.shape == shape:
-        return 1
-    if array.ndim != ndim + 1 or array.shape[1:] != shape:
-        raise ValueError(f"{name}: expected shape {shape} or {batch_of(shape)}, got {array.shape}")
-    return len(array)

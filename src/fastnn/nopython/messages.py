@@ -6,7 +6,8 @@ The texts here are constants. `described.py` puts the numbers in, where there ar
 from __future__ import annotations
 
 from fastnn.backend.cpu.executor.raised import RAISED
-from fastnn.backend.cpu.layouts.frozen import MOST_ROWS, Outcome
+from fastnn.backend.cpu.layouts.call import Outcome
+from fastnn.backend.cpu.layouts.code import MOST_ROWS
 
 #: What is raised, by outcome.
 ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
@@ -19,23 +20,17 @@ ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
         RuntimeError,
         "the network's parameters were exchanged for an array of another length or dtype",
     ),
-    Outcome.INPUT: (ValueError, "x is neither one sample nor a batch of the network's inputs"),
-    Outcome.OUTPUT: (
+    Outcome.SHAPE: (ValueError, "an array does not have the shape of a sample or a batch"),
+    Outcome.ARRAYS: (
         ValueError,
-        "out (or the seed of a gradient) does not have the shape of the network's outputs for x",
+        "expected one array for each input and output: a tuple of arrays where the network has several",
     ),
     Outcome.WORKSPACE: (ValueError, "the workspace is too small for this many rows"),
     Outcome.MEMORY: (MemoryError, "there is not enough memory for this many rows"),
-    Outcome.GRADIENT: (ValueError, "dx does not have the shape of x"),
     Outcome.ABSENT: (ValueError, "the network has no gradient: freeze the model with gradients=True"),
     Outcome.UNSEEDED: (ValueError, "the learner has no gradient but the loss's: make it with gradients=True"),
     Outcome.SHARED: (ValueError, "x, y or sample_weight shares memory with the workspace or the learner's own arrays"),
-    Outcome.TARGETS: (ValueError, "y (or the seed of gradients) does not have the shape that x asks for"),
-    Outcome.LABELS: (
-        ValueError,
-        "y: a learner for labels takes int64 arrays and integers, every other one takes numbers of its dtype",
-    ),
-    Outcome.WEIGHTS: (ValueError, "sample_weight does not have one number for each row of x"),
+    Outcome.LABELS: (ValueError, "y: expected labels, which are integers"),
     Outcome.EMPTY: (ValueError, "there are no rows to learn from"),
     Outcome.NOT_FINITE: (
         ValueError,
@@ -61,4 +56,6 @@ ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
 }
 
 #: What is found without a look at any number: the text is all that there is to say.
-CONSTANT = frozenset({Outcome.FOREIGN, Outcome.ABSENT, Outcome.UNSEEDED, Outcome.SHARED, Outcome.RAISED})
+CONSTANT = frozenset(
+    {Outcome.FOREIGN, Outcome.ABSENT, Outcome.UNSEEDED, Outcome.SHARED, Outcome.RAISED, Outcome.ARRAYS}
+)

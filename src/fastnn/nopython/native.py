@@ -1,11 +1,12 @@
-"""What Numba cannot say: the call of a frozen network from the arrays that it is given, and the process's token.
+"""What Numba cannot say: calls of codes with the arrays that a compiled function has, and the process's token.
 
-Arrays are taken apart where they are used, in LLVM's language: to pass them from function to function costs 5 ns each
-for their reference counts.
+A call writes its arrays into a table on the stack (`layouts/call.py`). Arrays are taken apart where they are used, in
+LLVM's language: to pass them from function to function costs 5 ns each for their reference counts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -16,12 +17,16 @@ from numba.extending import intrinsic
 from fastnn.backend.cpu.codegen.intrinsics import emit_note
 from fastnn.backend.cpu.codegen.vectors import declared, emit_call
 from fastnn.backend.cpu.frozen import process_token
-from fastnn.backend.cpu.layouts.frozen import LAYOUT_VERSION, Outcome, Word
+from fastnn.backend.cpu.layouts.call import Given, Held, Outcome, Part
+from fastnn.backend.cpu.layouts.code import DTYPES, LAYOUT_VERSION, Word
 from fastnn.nopython.described import Failure
 from fastnn.nopython.messages import CONSTANT, ERRORS
 
 _I64 = ir.IntType(64)
-_RETURNED = [outcome for outcome in ERRORS if outcome < Outcome.EACH]
+_RETURNED = [outcome for outcome in ERRORS if outcome < Outcome.ARRAYS]
+
+# a type of Numba, and a value
+Typed = tuple[Any, Any]
 
 
 def _raise(context: Any, builder: Any, outcome: Outcome) -> None:
@@ -47,21 +52,17 @@ def _array(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     return context.make_array(kind)(context, builder, value)
 
 
+def _array_field(context: Any, builder: Any, net: Any, kind: Any, name: str) -> Any:
+    value, field_kind = _field(builder, net, kind, name)
+    return _array(context, builder, field_kind, value)
+
+
 def _address(builder: Any, array: Any) -> Any:
     return builder.ptrtoint(array.data, _I64)
 
 
 def _word(builder: Any, code: Any, word: int) -> Any:
     return builder.load(builder.gep(code.data, [_constant(word)]))
-
-
-_NO_SHAPE = [_constant(0), _constant(-1)]
-
-
-def _shape(builder: Any, kind: Any, array: Any) -> tuple[Any, Any]:
-    """Return the address of an array's shape, and how many numbers it has."""
-    place = cgutils.alloca_once_value(builder, array.shape)
-    return builder.ptrtoint(place, _I64), _constant(kind.ndim)
 
 
 def _is_ours(builder: Any, code: Any) -> Any:
@@ -94,111 +95,184 @@ def _workspace(context: Any, builder: Any, kind: Any, value: Any) -> list[Any]:
     return [_address(builder, given), builder.mul(given.nitems, _constant(8))]
 
 
-def _emit_run(context: Any, builder: Any, signature: Any, args: Any, field: str) -> Any:
-    """Emit the call of the code in a field of a network: (net, *arrays, work) -> nothing, or an error."""
-    (net_kind, *kinds, work_kind), (net, *values, work_value) = signature.args, args
-    code_value, code_kind = _field(builder, net, net_kind, field)
-    parameters_value, parameters_kind = _field(builder, net, net_kind, "parameters")
-    code = _array(context, builder, code_kind, code_value)
-    parameters = _array(context, builder, parameters_kind, parameters_value)
-    work = _workspace(context, builder, work_kind, work_value)
-    if field == "gradient":
+def parts_of(builder: Any, kind: Any, value: Any) -> list[Typed]:
+    """Return the elements of a tuple, or the value alone."""
+    if isinstance(kind, types.BaseTuple):
+        return [(each, builder.extract_value(value, index)) for index, each in enumerate(kind.types)]
+    return [(kind, value)]
+
+
+def _table(builder: Any, count: int) -> Any:
+    """Make room for words on the stack of the running function."""
+    return cgutils.alloca_once(builder, _I64, size=max(1, count))
+
+
+def _write(builder: Any, table: Any, first: int, words: dict[int, Any]) -> None:
+    for index, word in words.items():
+        builder.store(word, builder.gep(table, [_constant(first + index)]))
+
+
+def _absent() -> dict[int, Any]:
+    return {int(word): _constant(0) for word in list(Given)[: Given.WORDS]}
+
+
+def _given(context: Any, builder: Any, kind: Any, value: Any) -> dict[int, Any]:
+    """Return the words of an array, of a number that is put on the stack, or of None."""
+    if isinstance(kind, types.NoneType | types.Omitted):
+        return _absent()
+    if not isinstance(kind, types.Array):
+        own = types.int64 if isinstance(kind, types.Integer | types.IntegerLiteral) else types.float64
+        place = cgutils.alloca_once_value(builder, context.cast(builder, value, kind, own))
+        return _absent() | {
+            int(Given.ADDRESS): builder.ptrtoint(place, _I64),
+            int(Given.DTYPE): _constant(DTYPES.index(str(own))),
+        }
+    array = _array(context, builder, kind, value)
+    shape = cgutils.alloca_once_value(builder, array.shape)
+    strides = _constant(0)
+    if kind.layout != "C":
+        strides = builder.ptrtoint(cgutils.alloca_once_value(builder, array.strides), _I64)
+    return {
+        int(Given.ADDRESS): _address(builder, array),
+        int(Given.DTYPE): _constant(DTYPES.index(str(kind.dtype))),
+        int(Given.NDIM): _constant(kind.ndim),
+        int(Given.SHAPE): builder.ptrtoint(shape, _I64),
+        int(Given.STRIDES): strides,
+    }
+
+
+def _given_table(context: Any, builder: Any, arrays: Sequence[Typed]) -> Any:
+    """Write the arrays of a call on the stack, and return the table's address."""
+    table = _table(builder, len(arrays) * Given.WORDS)
+    for index, (kind, value) in enumerate(arrays):
+        _write(builder, table, index * Given.WORDS, _given(context, builder, kind, value))
+    return builder.ptrtoint(table, _I64)
+
+
+def _check_code(context: Any, builder: Any, code: Any, absent: Outcome | None, inputs: int, arrays: int) -> None:
+    """Emit errors where a code is missing, of another process, or takes another number of arrays."""
+    if absent is not None:
         with builder.if_then(builder.icmp_signed("==", code.nitems, _constant(0)), likely=False):
-            _raise(context, builder, Outcome.ABSENT)
+            _raise(context, builder, absent)
     with builder.if_then(builder.not_(_is_ours(builder, code)), likely=False):
         _raise(context, builder, Outcome.FOREIGN)
-    count = _count(builder, code, parameters_kind, parameters)
-    arguments = [_address(builder, code), _address(builder, parameters), count, *work]
-    for kind, value in zip(kinds, values, strict=True):
-        array = _array(context, builder, kind, value)
-        arguments += [_address(builder, array), *_shape(builder, kind, array)]
-    _emit_outcome(context, builder, *emit_call(builder, _word(builder, code, Word.RUN), arguments))
-    return context.get_dummy_value()
+    if arrays:
+        same = builder.icmp_signed("==", _word(builder, code, Word.X_COUNT), _constant(inputs))
+        same = builder.and_(same, builder.icmp_signed("==", _word(builder, code, Word.SLOTS_COUNT), _constant(arrays)))
+        with builder.if_then(builder.not_(same), likely=False):
+            _raise(context, builder, Outcome.ARRAYS)
 
 
-def _count(builder: Any, code: Any, kind: Any, parameters: Any) -> Any:
-    """Return the number of parameters; those of another dtype count as none."""
-    itemsize = _constant(kind.dtype.bitwidth // 8)
+def _parameters(context: Any, builder: Any, code: Any, net: Any, kind: Any) -> dict[int, Any]:
+    """Return the words of a network's buffer; the parameters of another dtype count as none."""
+    value, parameters_kind = _field(builder, net, kind, "parameters")
+    parameters = _array(context, builder, parameters_kind, value)
+    itemsize = _constant(parameters_kind.dtype.bitwidth // 8)
     right = builder.icmp_signed("==", _word(builder, code, Word.ITEM_BYTES), itemsize)
-    return builder.select(right, parameters.nitems, _constant(-1))
+    count = builder.select(right, parameters.nitems, _constant(-1))
+    return {int(Held.PARAMETERS): _address(builder, parameters), int(Held.PARAMETERS_COUNT): count}
 
 
-def _given(context: Any, builder: Any, kind: Any, value: Any, dtype: Any) -> list[Any]:
-    """Return address, shape and number of dimensions of an array, or of a number that is put on the stack."""
-    if isinstance(kind, types.Array):
-        array = _array(context, builder, kind, value)
-        return [_address(builder, array), *_shape(builder, kind, array)]
-    if isinstance(kind, types.NoneType | types.Omitted):
-        return [_constant(0)] * 3
-    place = cgutils.alloca_once_value(builder, context.cast(builder, value, kind, dtype))
-    return [builder.ptrtoint(place, _I64), _constant(0), _constant(0)]
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def learn(typingctx: Any, learner: Any, code: Any, parts: Any, x: Any, y: Any, weights: Any, work: Any) -> Any:
-    """Take a training step, or parts of one, or raise what is wrong; returns the loss.
-
-    `code` is one of the learner's. `y` and `weights` are arrays or numbers; they, `x` and `work` may be None.
-    """
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        (kind, code_kind, _, *kinds, work_kind), (value, code_value, parts, *values, work_value) = signature.args, args
-        code = _array(context, builder, code_kind, code_value)
-        state, progress = (
-            _array(context, builder, field_kind, field)
-            for field, field_kind in (_field(builder, value, kind, name) for name in ("state", "progress"))
-        )
-        with builder.if_then(builder.icmp_signed("==", code.nitems, _constant(0)), likely=False):
-            _raise(context, builder, Outcome.UNSEEDED)
-        parameters_value, parameters_kind = _field(builder, value, kind, "parameters")
-        parameters = _array(context, builder, parameters_kind, parameters_value)
-        with builder.if_then(builder.not_(_is_ours(builder, code)), likely=False):
-            _raise(context, builder, Outcome.FOREIGN)
-        loss = cgutils.alloca_once(builder, ir.DoubleType())
-        builder.store(ir.Constant(ir.DoubleType(), 0.0), loss)
-        count = _count(builder, code, parameters_kind, parameters)
-        arguments = [_address(builder, code), _address(builder, parameters), count]
-        arguments += [_address(builder, state), state.nitems, _address(builder, progress), progress.nitems]
-        arguments += [*_workspace(context, builder, work_kind, work_value), parts, builder.ptrtoint(loss, _I64)]
-        real = parameters_kind.dtype
-        labels, described = _constant(_is_integer(kinds[1])), []
-        for each, given in zip(kinds, values, strict=True):
-            described.append(_given(context, builder, each, given, real))
-        if _is_integer(kinds[1]) and not isinstance(kinds[1], types.Array):
-            # a whole number is a label, or a target like others
-            labels = _word(builder, code, Word.LABELS)
-            number = _given(context, builder, kinds[1], values[1], types.int64)
-            is_label = builder.icmp_signed("!=", labels, _constant(0))
-            described[1][0] = builder.select(is_label, number[0], described[1][0])
-        arguments += [labels, *(word for words in described for word in words)]
-        _emit_outcome(context, builder, *emit_call(builder, _word(builder, code, Word.RUN), arguments))
-        return builder.load(loss)
-
-    return types.float64(learner, code, types.int64, x, y, weights, work), codegen
-
-
-def _is_integer(kind: Any) -> bool:
-    return isinstance(kind.dtype if isinstance(kind, types.Array) else kind, types.Integer | types.IntegerLiteral)
+def _emit_run(context: Any, builder: Any, signature: Any, args: Any, field: str, absent: Outcome | None) -> Any:
+    """Emit the call of the code in a field of a network: (net, *arrays, work) -> nothing, or an error."""
+    (net_kind, *kinds, work_kind), (net, *values, work_value) = signature.args, args
+    code = _array_field(context, builder, net, net_kind, field)
+    groups = [parts_of(builder, kind, value) for kind, value in zip(kinds, values, strict=True)]
+    arrays = [each for group in groups for each in group]
+    _check_code(context, builder, code, absent, len(groups[0]), len(arrays))
+    held = _table(builder, 2)
+    _write(builder, held, 0, _parameters(context, builder, code, net, net_kind))
+    arguments = [
+        _address(builder, code), builder.ptrtoint(held, _I64), _given_table(context, builder, arrays), _constant(0),
+        *_workspace(context, builder, work_kind, work_value),
+    ]  # fmt: skip
+    _emit_outcome(context, builder, *emit_call(builder, _word(builder, code, Word.CALL), arguments))
+    return context.get_dummy_value()
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def run(typingctx: Any, net: Any, x: Any, out: Any, work: Any) -> Any:
-    """Compute a network's outputs, or raise what is wrong. `work` is an array or None."""
+    """Compute a network's outputs, or raise what is wrong. `work` is an array or None; the others may be tuples."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _emit_run(context, builder, signature, args, "code")
+        return _emit_run(context, builder, signature, args, "code", None)
 
     return types.void(net, x, out, work), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def run_gradient(typingctx: Any, net: Any, x: Any, seed: Any, dx: Any, work: Any) -> Any:
-    """Compute the gradient for a network's inputs, or raise what is wrong. `work` is an array or None."""
+    """Compute the gradient for a network's inputs, or raise what is wrong; arguments as of `run`."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _emit_run(context, builder, signature, args, "gradient")
+        return _emit_run(context, builder, signature, args, "gradient", Outcome.ABSENT)
 
     return types.void(net, x, seed, dx, work), codegen
+
+
+def _emit_learn(context: Any, builder: Any, signature: Any, args: Any, field: str, parts: int) -> Any:
+    """Emit the call of one of a learner's codes; returns the loss."""
+    (kind, *kinds, work_kind), (learner, *values, work_value) = signature.args, args
+    code = _array_field(context, builder, learner, kind, field)
+    arrays: list[Typed] = []
+    inputs = 0
+    if parts & Part.GRADIENTS:
+        x, y, weights = (parts_of(builder, each, value) for each, value in zip(kinds, values, strict=True))
+        arrays, inputs = x + y, len(x)
+        if field == "training":
+            arrays += weights * len(y) if len(weights) == 1 else weights
+    _check_code(context, builder, code, Outcome.UNSEEDED if field == "seeded" else None, inputs, len(arrays))
+    state, progress, totals = (
+        _array_field(context, builder, learner, kind, name) for name in ("state", "progress", "totals")
+    )
+    loss = cgutils.alloca_once(builder, ir.DoubleType())
+    builder.store(ir.Constant(ir.DoubleType(), 0.0), loss)
+    words = _parameters(context, builder, code, learner, kind)
+    gradients = _address(builder, state)
+    nbytes = builder.mul(_word(builder, code, Word.PARAMETERS), _word(builder, code, Word.ITEM_BYTES))
+    reports = builder.icmp_signed("!=", totals.nitems, _constant(0))
+    if field == "seeded":
+        reports = cgutils.false_bit
+    words |= {
+        int(Held.GRADIENTS): gradients,
+        int(Held.OPTIMIZER): builder.add(gradients, nbytes),
+        int(Held.STATE_COUNT): state.nitems,
+        int(Held.PROGRESS): _address(builder, progress),
+        int(Held.PROGRESS_COUNT): progress.nitems,
+        int(Held.TOTALS): builder.select(reports, _address(builder, totals), _constant(0)),
+        int(Held.TOTALS_COUNT): totals.nitems,
+        int(Held.LOSS): builder.ptrtoint(loss, _I64),
+    }
+    held = _table(builder, Held.WORDS)
+    _write(builder, held, 0, words)
+    arguments = [
+        _address(builder, code), builder.ptrtoint(held, _I64), _given_table(context, builder, arrays),
+        _constant(parts), *_workspace(context, builder, work_kind, work_value),
+    ]  # fmt: skip
+    _emit_outcome(context, builder, *emit_call(builder, _word(builder, code, Word.CALL), arguments))
+    return builder.load(loss)
+
+
+def _learning(field: str, parts: int) -> Any:
+    """Make what takes a training step, or parts of one, or raises what is wrong; it returns the loss.
+
+    x and y are arrays, numbers or tuples of such; they, the weights and `work` may be None.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def learn(typingctx: Any, learner: Any, x: Any, y: Any, weights: Any, work: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return _emit_learn(context, builder, signature, args, field, parts)
+
+        return types.float64(learner, x, y, weights, work), codegen
+
+    return learn
+
+
+take_step = _learning("training", Part.GRADIENTS | Part.UPDATE)
+compute_gradients = _learning("training", Part.GRADIENTS)
+compute_seeded = _learning("seeded", Part.GRADIENTS)
+update = _learning("training", Part.UPDATE)
 
 
 def failing(outcome: Outcome) -> Any:
@@ -212,13 +286,10 @@ def failing(outcome: Outcome) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             (code_kind, *_, x_kind, y_kind), (code, *numbers, x, y) = signature.args, args
             code = _array(context, builder, code_kind, code)
-            shapes: list[Any] = []
-            for kind, value in ((x_kind, x), (y_kind, y)):
-                given = isinstance(kind, types.Array)
-                shapes += _shape(builder, kind, _array(context, builder, kind, value)) if given else _NO_SHAPE
+            slots = _given_table(context, builder, [(x_kind, x), (y_kind, y)])
             with builder.if_then(_is_ours(builder, code)):
                 words = [_constant(outcome), *(builder.bitcast(number, _I64) for number in numbers), _constant(0)]
-                emit_note(builder, _address(builder, code), [*words, *shapes, *_NO_SHAPE])
+                emit_note(builder, _address(builder, code), [*words, slots, _constant(1)])
                 _raise(context, builder, outcome)
             with builder.if_then(cgutils.true_bit):  # the builder goes on in a block of its own
                 _raise(context, builder, Outcome.FOREIGN)

@@ -18,31 +18,50 @@ from numba.extending import register_jitable
 
 from fastnn.backend.cpu.frozen.learner import Learner, Learners
 from fastnn.backend.cpu.frozen.network import FrozenNetwork, FrozenNetworks
-from fastnn.backend.cpu.layouts.frozen import MOST_ROWS, Outcome, Word, learner_bytes, seed_bytes, workspace_bytes
+from fastnn.backend.cpu.layouts.call import Outcome
+from fastnn.backend.cpu.layouts.code import (
+    BLOCK,
+    MOST_ROWS,
+    Slot,
+    Word,
+    extra_bytes,
+    learner_bytes,
+    network_bytes,
+    seed_bytes,
+)
 from fastnn.nopython import functions
 from fastnn.nopython.flat import flatten, unflatten
 from fastnn.nopython.messages import ERRORS
 from fastnn.nopython.native import failing, is_ours, run, run_gradient, share_memory
 from fastnn.nopython.numba_types import (
     array_type,
+    input_types,
     is_kind,
+    is_tuple,
     network_type,
     overload,
     parameters_of,
+    result_types,
     workspace_type,
 )
 
 _PARAMETERS, _TRAINABLE = int(Word.PARAMETERS), int(Word.TRAINABLE)
-_OUTPUT_BYTES = int(Word.OUTPUT_BYTES)
+_SLOTS_AT, _INPUTS, _X_COUNT, _SLOTS_COUNT = (
+    int(word) for word in (Word.SLOTS_AT, Word.INPUTS, Word.X_COUNT, Word.SLOTS_COUNT)
+)
+_SLOT_WORDS, _SLOT_BYTES = int(Slot.WORDS), int(Slot.BYTES)
+_ROW_BYTES, _BLOCKS_FROM = int(Word.ROW_BYTES), int(Word.BLOCKS_FROM)
 _MANY_COUNT, _MANY_ARENA, _ONE_ARENA = int(Word.MANY_COUNT), int(Word.MANY_ARENA), int(Word.ONE_ARENA)
 
-_workspace_bytes = register_jitable(workspace_bytes)
+_network_bytes = register_jitable(network_bytes)
+_extra_bytes = register_jitable(extra_bytes)
 _learner_bytes = register_jitable(learner_bytes)
 _seed_bytes = register_jitable(seed_bytes)
 
 # --- what is checked in each call ------------------------------------------------------------------------------
 
 _FOREIGN = f"fastnn.nopython: {ERRORS[Outcome.FOREIGN][1]}"
+_ARRAYS = f"fastnn.nopython: {ERRORS[Outcome.ARRAYS][1]}"
 _fail_each, _fail_matrix, _fail_workspace, _fail_batch, _fail_parameters, _fail_flat, _fail_member = (
     failing(one)
     for one in (
@@ -71,10 +90,13 @@ def _each(nets: Any, x: Any, out: Any, work: Any) -> None:
 def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None]:
     network_type(net, FrozenNetwork, FrozenNetworks, Learner)
     dtype = parameters_of(net).dtype
-    array_type("x", x, dtype)
-    array_type("out", out, dtype, written=True)
+    input_types("x", x)
+    result_types("out", out, dtype)
     workspace_type(work)
     if is_kind(net, FrozenNetworks):
+        if is_tuple(x) or is_tuple(out):
+            raise TypingError("fastnn.nopython: x, out: several networks are for one input and one output")
+        array_type("x", x, x.dtype)
         if min(x.ndim, out.ndim) < 2:
             raise TypingError("fastnn.nopython: x, out: expected one element of the first axis for each network")
 
@@ -98,8 +120,9 @@ def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None
 def _input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> Callable[..., None]:
     network_type(net, FrozenNetwork, Learner)
     dtype = parameters_of(net).dtype
-    for name, array in (("x", x), ("seed", seed), ("dx", dx)):
-        array_type(name, array, dtype, written=name == "dx")
+    input_types("x", x)
+    input_types("seed", seed)
+    result_types("dx", dx, dtype)
     workspace_type(work)
 
     def gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> None:
@@ -112,7 +135,10 @@ def _input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> C
 def _jacobian(net: Any, x: Any, matrix: Any, work: Any = None) -> Callable[..., None]:
     network_type(net, FrozenNetwork, Learner)
     dtype = parameters_of(net).dtype
-    array_type("x", x, dtype)
+    if is_tuple(x):
+        raise TypingError("fastnn.nopython: x: expected an array: the network has one input and one output")
+    input_types("x", x)
+    array_type("x", x, x.dtype)
     array_type("matrix", matrix, dtype, written=True)
     workspace_type(work)
     axes, item = matrix.ndim - x.ndim, dtype.bitwidth // 8
@@ -123,8 +149,10 @@ def _jacobian(net: Any, x: Any, matrix: Any, work: Any = None) -> Callable[..., 
 
     def jacobian(net: Any, x: Any, matrix: Any, work: Any = None) -> None:
         _check(net.code)
-        words = _seed_bytes(net.code[_OUTPUT_BYTES]) // 8
-        count = net.code[_OUTPUT_BYTES] // item
+        if net.code[_X_COUNT] != 1 or net.code[_SLOTS_COUNT] != 2:
+            raise ValueError(_ARRAYS)
+        nbytes = _output_bytes(net.code)
+        words, count = _seed_bytes(nbytes) // 8, nbytes // item
         if matrix.size != count * x.size:
             _fail_matrix(net.code, 0, 0, 0, x, matrix)
         if share_memory(x, matrix):
@@ -149,16 +177,29 @@ def _jacobian(net: Any, x: Any, matrix: Any, work: Any = None) -> Callable[..., 
 @register_jitable
 def _needed(code: Any, rows: Any) -> Any:
     _check(code)
-    return _workspace_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], rows)
+    return _network_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], rows)
 
 
 @register_jitable
-def _network_bytes(net: Any, rows: Any) -> Any:
+def _extra(code: Any, rows: Any) -> Any:
+    return _extra_bytes(code[_ROW_BYTES], code[_SLOTS_COUNT], code[_BLOCKS_FROM], rows)
+
+
+@register_jitable
+def _output_bytes(code: Any) -> Any:
+    """Return the bytes of a sample of the first result."""
+    return code[code[_SLOTS_AT] + code[_INPUTS] * _SLOT_WORDS + _SLOT_BYTES]
+
+
+@register_jitable
+def _bytes_of(net: Any, rows: Any) -> Any:
     if rows < 1 or rows > MOST_ROWS:
         _fail_batch(net.code, rows, 0, 0, None, None)
-    needed = _needed(net.code, rows)
+    block = min(rows, BLOCK)
+    needed = _needed(net.code, rows) + _extra(net.code, block)
     if net.gradient.size > 0:
-        needed = max(needed, _needed(net.gradient, rows)) + _seed_bytes(net.code[_OUTPUT_BYTES])
+        needed = max(needed, _needed(net.gradient, rows) + _extra(net.gradient, block))
+        needed += _seed_bytes(_output_bytes(net.code))
     return needed
 
 
@@ -171,18 +212,19 @@ def _workspace(net: Any, batch: Any) -> Callable[..., Any]:
 
         def learner_workspace(net: Any, batch: Any) -> Any:
             rows = np.int64(batch)
-            needed = _network_bytes(net, rows)
+            needed = _bytes_of(net, rows)
             for code in (net.training, net.seeded):
                 if code.size > 0:
                     _check(code)
                     for n in (1, rows):
-                        needed = max(needed, _learner_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], n))
+                        found = _learner_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], n)
+                        needed = max(needed, found + _extra(code, n))
             return np.empty(max(1, (needed + 7) // 8), np.int64)
 
         return learner_workspace
 
     def workspace(net: Any, batch: Any) -> Any:
-        return np.empty(max(1, (_network_bytes(net, np.int64(batch)) + 7) // 8), np.int64)
+        return np.empty(max(1, (_bytes_of(net, np.int64(batch)) + 7) // 8), np.int64)
 
     return workspace
 
@@ -257,7 +299,7 @@ def _member(networks: Any, index: Any) -> Callable[..., Any]:
     if is_kind(networks, Learners):
 
         def learner(networks: Any, index: Any) -> Any:
-            known = min(len(networks.parameters), len(networks.state), len(networks.progress))
+            known = min(len(networks.parameters), len(networks.state), len(networks.progress), len(networks.totals))
             if index < 0 or index >= known:
                 _fail_member(networks.code, np.int64(index), np.int64(known), 0, None, None)
             return Learner(
@@ -272,6 +314,7 @@ def _member(networks: Any, index: Any) -> Callable[..., Any]:
                 networks.seeded_relocations,
                 networks.state[index],
                 networks.progress[index],
+                networks.totals[index],
             )
 
         return learner

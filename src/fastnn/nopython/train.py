@@ -1,4 +1,4 @@
-"""Training in compiled code, as Python calls it; `learning_overloads.py` has what compiled code calls."""
+"""Training in compiled code, as Python calls it; `train_overloads.py` has what compiled code calls."""
 
 from __future__ import annotations
 
@@ -10,8 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import casts
-from fastnn.backend.cpu.layouts.frozen import Outcome, Part, Progress, Word
-from fastnn.nopython.calls import call_native, check_array, check_flat, check_learner, check_workspace
+from fastnn.backend.cpu.layouts.call import Held, Outcome, Part
+from fastnn.backend.cpu.layouts.code import Progress
+from fastnn.nopython.calls import (
+    call_code,
+    check_count,
+    check_flat,
+    check_learner,
+    check_workspace,
+    inputs_of,
+    parameters_of,
+    several,
+)
 from fastnn.nopython.described import error_of
 from fastnn.nopython.flat import flatten, unflatten
 
@@ -47,7 +57,7 @@ def train_step(learner: Any, x: Any, y: Any, work: Any = None, sample_weight: An
     RuntimeError
         When the learner was made by another process, and got here neither as an argument nor by pickle.
     """
-    return _learn(learner, Part.GRADIENTS | Part.UPDATE, x, y, work, sample_weight)
+    return learn(learner, Part.GRADIENTS | Part.UPDATE, x, y, work, sample_weight)
 
 
 def loss_and_gradients(
@@ -76,7 +86,7 @@ def loss_and_gradients(
     """
     check_learner(learner)
     check_flat(learner, "gradients", gradients, written=True)
-    loss = _learn(learner, Part.GRADIENTS, x, y, work, sample_weight)
+    loss = learn(learner, Part.GRADIENTS, x, y, work, sample_weight)
     flatten(learner.code, learner.state, gradients)
     return loss
 
@@ -111,8 +121,7 @@ def parameter_gradient(learner: Any, x: Any, seed: Any, gradients: Any, work: An
     """
     check_learner(learner)
     check_flat(learner, "gradients", gradients, written=True)
-    check_array("seed", seed, learner.state.dtype)
-    _learn(learner, Part.GRADIENTS, x, seed, work, None, learner.seeded)
+    learn(learner, Part.GRADIENTS, x, seed, work, None, learner.seeded)
     flatten(learner.code, learner.state, gradients)
 
 
@@ -133,7 +142,7 @@ def apply_gradients(learner: Any, gradients: Any) -> None:
     check_learner(learner)
     check_flat(learner, "gradients", gradients)
     unflatten(learner.code, gradients, learner.state)
-    _learn(learner, Part.UPDATE, None, None, None, None)
+    learn(learner, Part.UPDATE, None, None, None, None)
 
 
 def set_learning_rate(learner: Any, rate: float) -> None:
@@ -159,42 +168,48 @@ def set_learning_rate(learner: Any, rate: float) -> None:
     learner.progress.view(np.float64)[Progress.RATE] = rate
 
 
-def _learn(
+def learn(
     learner: Any, parts: int, x: Any, y: Any, work: Any, weights: Any, code: NDArray[np.int64] | None = None
 ) -> float:
+    """Do parts of a step, or check the arguments, by one of a learner's codes; returns the loss."""
     check_learner(learner)
+    seeded = code is not None
     if code is None:
         code = learner.training
     elif not code.size:
         raise error_of(Outcome.UNSEEDED)
     check_workspace(work)
-    dtype = learner.state.dtype
-    arrays: list[NDArray[Any] | None] = [None, None, None]
-    labels = False
+    arrays: list[NDArray[Any] | None] = []
     if parts & Part.GRADIENTS:
-        check_array("x", x, dtype)
-        number = np.asarray(y)
-        labels = number.dtype.kind in "iu"
-        if number.ndim == 0 and labels:  # a label, or a target like others
-            labels = bool(code[Word.LABELS])
-        targets = _numbers("y", y, np.dtype(np.int64) if labels else dtype)
-        arrays = [x, targets, None if weights is None else _numbers("sample_weight", weights, dtype)]
+        inputs = inputs_of("x", x)
+        targets = _numbers("seed" if seeded else "y", y)
+        arrays = [*inputs, *targets]
+        if not seeded:
+            given = [None] if weights is None else _numbers("sample_weight", weights)
+            arrays += given * len(targets) if len(given) == 1 else given
+        check_count(code, inputs, arrays)
     loss = ctypes.c_double()
-    parameters, state, progress = learner.parameters, learner.state, learner.progress
-    head = (
-        code.ctypes.data, parameters.ctypes.data, parameters.size, state.ctypes.data, state.size, progress.ctypes.data,
-        progress.size, 0 if work is None else work.ctypes.data, 0 if work is None else work.nbytes, int(parts),
-        ctypes.addressof(loss), int(labels),
-    )  # fmt: skip
-    call_native(int(code[Word.RUN]), head, arrays)
+    state, progress, totals = learner.state, learner.progress, learner.totals
+    held = parameters_of(learner) | {
+        Held.GRADIENTS: state.ctypes.data,
+        Held.OPTIMIZER: state.ctypes.data + learner.parameters.nbytes,
+        Held.STATE_COUNT: state.size,
+        Held.PROGRESS: progress.ctypes.data,
+        Held.PROGRESS_COUNT: progress.size,
+        Held.TOTALS: totals.ctypes.data if totals.size and not seeded else 0,
+        Held.TOTALS_COUNT: totals.size,
+        Held.LOSS: ctypes.addressof(loss),
+    }
+    call_code(code, held, arrays, parts, work)
     return loss.value
 
 
-def _numbers(name: str, given: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return a checked array, or one without axes of a number."""
-    if isinstance(given, np.ndarray) and given.ndim:
-        check_array(name, given, dtype)
-        return given
-    if isinstance(given, bool) or not isinstance(given, int | float | np.number | np.ndarray):
-        raise TypeError(f"{name}: expected an array of {dtype} or a number, got {type(given).__name__}")
-    return casts.cast(np.asarray(given), dtype.name, name)
+def _numbers(name: str, given: Any) -> list[NDArray[Any] | None]:
+    """Return the arrays of an argument; a number becomes one without axes."""
+    found: list[Any] = []
+    for index, each in enumerate(several(given)):
+        label = f"{name}[{index}]" if isinstance(given, tuple) else name
+        if isinstance(each, bool) or not isinstance(each, int | float | np.number | np.ndarray):
+            raise TypeError(f"{label}: expected an array of numbers or a number, got {type(each).__name__}")
+        found += inputs_of(label, each if isinstance(each, np.ndarray) else np.asarray(each))
+    return found

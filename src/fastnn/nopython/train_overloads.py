@@ -12,41 +12,35 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import register_jitable
 
-from fastnn.backend.cpu.layouts.frozen import Outcome, Part, Progress, Word
+from fastnn.backend.cpu.layouts.call import Outcome
+from fastnn.backend.cpu.layouts.code import Progress, Word
 from fastnn.casts import LIMITS
 from fastnn.nopython import train
 from fastnn.nopython.flat import flatten, unflatten
 from fastnn.nopython.messages import ERRORS
-from fastnn.nopython.native import failing, is_ours, learn
-from fastnn.nopython.numba_types import array_type, learner_type, overload, parameters_of, workspace_type
+from fastnn.nopython.native import compute_gradients, compute_seeded, failing, is_ours, take_step, update
+from fastnn.nopython.numba_types import (
+    array_type,
+    input_types,
+    learner_type,
+    overload,
+    parameters_of,
+    workspace_type,
+)
 
 _PARAMETERS, _TRAINABLE = int(Word.PARAMETERS), int(Word.TRAINABLE)
-_GRADIENTS, _UPDATE, _STEP = int(Part.GRADIENTS), int(Part.UPDATE), int(Part.GRADIENTS | Part.UPDATE)
 _CONSTANT, _RATE, _RATES_AT = int(Progress.CONSTANT), int(Progress.RATE), int(Progress.RATES_AT)
 _FOREIGN = f"fastnn.nopython: {ERRORS[Outcome.FOREIGN][1]}"
 _fail_parameters, _fail_flat, _fail_rate = map(failing, (Outcome.PARAMETERS, Outcome.FLAT, Outcome.RATE))
 
 
-def _numbers_type(name: str, given: Any, *dtypes: Any) -> None:
-    if isinstance(given, types.Array):
-        if given.dtype not in dtypes:
-            wanted = " or ".join(str(dtype) for dtype in dtypes)
-            hint = "; labels are int64" if isinstance(given.dtype, types.Integer) and types.int64 in dtypes else ""
-            raise TypingError(f"fastnn.nopython: {name}: expected an array of {wanted}, got {given}{hint}")
-        array_type(name, given, given.dtype)
-    elif not isinstance(given, types.Integer | types.IntegerLiteral | types.Float):
-        raise TypingError(f"fastnn.nopython: {name}: expected an array or a number, got {given}")
-
-
-def _data_types(learner: Any, x: Any, y: Any, weights: Any, work: Any) -> Any:
+def _data_types(learner: Any, x: Any, y: Any, weights: Any, work: Any) -> None:
     learner_type(learner)
-    dtype = parameters_of(learner).dtype
-    array_type("x", x, dtype)
-    _numbers_type("y", y, dtype, types.int64)
-    if weights is not None and not isinstance(weights, types.NoneType | types.Omitted):
-        _numbers_type("sample_weight", weights, dtype)
+    input_types("x", x)
+    input_types("y", y, numbers=True)
+    if weights is not None:
+        input_types("sample_weight", weights, numbers=True, optional=True)
     workspace_type(work)
-    return dtype
 
 
 @overload(train.train_step)
@@ -54,7 +48,7 @@ def _train_step(learner: Any, x: Any, y: Any, work: Any = None, sample_weight: A
     _data_types(learner, x, y, sample_weight, work)
 
     def train_step(learner: Any, x: Any, y: Any, work: Any = None, sample_weight: Any = None) -> float:
-        return learn(learner, learner.training, _STEP, x, y, sample_weight, work)  # type: ignore[no-any-return]
+        return take_step(learner, x, y, sample_weight, work)  # type: ignore[no-any-return]
 
     return train_step
 
@@ -73,14 +67,14 @@ def _check_flat(learner: Any, flat: Any) -> None:
 def _loss_and_gradients(
     learner: Any, x: Any, y: Any, gradients: Any, work: Any = None, sample_weight: Any = None
 ) -> Callable[..., float]:
-    dtype = _data_types(learner, x, y, sample_weight, work)
-    array_type("gradients", gradients, dtype, 1, written=True)
+    _data_types(learner, x, y, sample_weight, work)
+    array_type("gradients", gradients, parameters_of(learner).dtype, 1, written=True)
 
     def loss_and_gradients(
         learner: Any, x: Any, y: Any, gradients: Any, work: Any = None, sample_weight: Any = None
     ) -> float:
         _check_flat(learner, gradients)
-        loss = learn(learner, learner.training, _GRADIENTS, x, y, sample_weight, work)
+        loss = compute_gradients(learner, x, y, sample_weight, work)
         flatten(learner.code, learner.state, gradients)
         return loss  # type: ignore[no-any-return]
 
@@ -90,15 +84,14 @@ def _loss_and_gradients(
 @overload(train.parameter_gradient)
 def _parameter_gradient(learner: Any, x: Any, seed: Any, gradients: Any, work: Any = None) -> Callable[..., None]:
     learner_type(learner)
-    dtype = parameters_of(learner).dtype
-    for name, array in (("x", x), ("seed", seed)):
-        array_type(name, array, dtype)
-    array_type("gradients", gradients, dtype, 1, written=True)
+    input_types("x", x)
+    input_types("seed", seed)
+    array_type("gradients", gradients, parameters_of(learner).dtype, 1, written=True)
     workspace_type(work)
 
     def parameter_gradient(learner: Any, x: Any, seed: Any, gradients: Any, work: Any = None) -> None:
         _check_flat(learner, gradients)
-        learn(learner, learner.seeded, _GRADIENTS, x, seed, None, work)
+        compute_seeded(learner, x, seed, None, work)
         flatten(learner.code, learner.state, gradients)
 
     return parameter_gradient
@@ -112,7 +105,7 @@ def _apply_gradients(learner: Any, gradients: Any) -> Callable[..., None]:
     def apply_gradients(learner: Any, gradients: Any) -> None:
         _check_flat(learner, gradients)
         unflatten(learner.code, gradients, learner.state)
-        learn(learner, learner.training, _UPDATE, None, None, None, None)
+        update(learner, None, None, None, None)
 
     return apply_gradients
 

@@ -20,7 +20,7 @@ from fastnn import threads
 from fastnn.addresses import address
 from fastnn.backend.cpu.executor.engine import RUN, BoundProgram, kernels_of
 from fastnn.backend.cpu.layouts import array_object
-from fastnn.backend.cpu.layouts.calls import (
+from fastnn.backend.cpu.layouts.products import (
     DTYPE_WORDS,
     FRAME_TEAM,
     FRAME_THREADS,

@@ -9,7 +9,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastnn.backend.cpu.codegen.vectors import declared, emit_call
-from fastnn.backend.cpu.layouts.frozen import Word
+from fastnn.backend.cpu.layouts.code import Word
 from fastnn.program.layout import Counter
 
 _I64 = ir.IntType(64)
@@ -80,10 +80,9 @@ def emit_note(builder: Any, code: Any, arguments: list[Any]) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def call_note(
-    typingctx: Any, code: Any, outcome: Any, first: Any, second: Any, third: Any, fourth: Any, x_shape: Any,
-    x_ndim: Any, y_shape: Any, y_ndim: Any, z_shape: Any, z_ndim: Any,
-) -> Any:  # fmt: skip
-    """Note what a failed call was given: four numbers and three shapes (-1 dimensions: none); returns the outcome.
+    typingctx: Any, code: Any, outcome: Any, first: Any, second: Any, third: Any, fourth: Any, slots: Any, array: Any
+) -> Any:
+    """Note what a failed call was given: four numbers, and the wrong array (-1: none); returns the outcome.
 
     By address, so that what calls it has none of its code.
     """
@@ -91,7 +90,19 @@ def call_note(
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return emit_note(builder, args[0], list(args[1:]))
 
-    return types.intp(*[types.intp] * 12), codegen
+    return types.intp(*[types.intp] * 8), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call_convert(typingctx: Any, code: Any, target: Any, description: Any, given: Any, first: Any, rows: Any) -> Any:
+    """Call `convert` by its address in a code, likewise."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        where = builder.gep(builder.inttoptr(args[0], _I64.as_pointer()), [_I64(int(Word.CONVERT))])
+        emit_call(builder, builder.load(where), list(args[1:]))
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 6), codegen
 
 
 def _c_function(name: str, result: Any, kind: Any) -> Any:

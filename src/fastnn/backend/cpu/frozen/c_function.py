@@ -1,9 +1,9 @@
-"""A frozen network as a C function: a few instructions that call `run_frozen` with constant addresses."""
+"""A frozen network as a C function: a few instructions that call its code with constant addresses."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,10 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from fastnn.addresses import address
-from fastnn.backend.cpu.frozen.network import FrozenNetwork, sample_shapes
+from fastnn.backend.cpu.frozen.network import FrozenNetwork, shapes_of
 from fastnn.backend.cpu.frozen.process_token import process_token
-from fastnn.backend.cpu.layouts.frozen import LAYOUT_VERSION, Outcome, Word
+from fastnn.backend.cpu.layouts.call import Given, Held, Outcome
+from fastnn.backend.cpu.layouts.code import LAYOUT_VERSION, Role, Slot, Word
 from fastnn.backend.cpu.loading import library
 
 _SYMBOL = "fastnn_c_function"
@@ -85,8 +86,8 @@ class CFunction:
         convention = CONVENTIONS[signature]
         if "double *" in signature and kind != "double":
             raise ValueError(f"signature: {signature!r} is for networks of float64, this one is of float32")
-        if convention.returns != "status" and sample_shapes(network.code)[1] not in ((), (1,)):
-            shape = sample_shapes(network.code)[1]
+        (shape,) = _one_each(network)
+        if convention.returns != "status" and shape not in ((), (1,)):
             raise ValueError(f"signature: {signature!r} is for networks with one output, this one has shape {shape}")
         self.signature = signature.replace("T", kind)
         engine = library.engine_of(_compile(network, convention, kind))
@@ -110,6 +111,17 @@ def _is_whole(network: FrozenNetwork) -> bool:
         return False
     ours = code[Word.VERSION] == LAYOUT_VERSION and code[Word.TOKEN] == process_token()
     return bool(ours and weights.size == code[Word.PARAMETERS] and weights.itemsize == code[Word.ITEM_BYTES])
+
+
+def _one_each(network: FrozenNetwork) -> list[tuple[int, ...]]:
+    """Return the shape of a network's output; raises if it has several inputs or outputs."""
+    found = [shapes_of(network.code, role) for role in (Role.INPUT, Role.OUTPUT)]
+    if [len(shapes) for shapes in found] != [1, 1]:
+        raise ValueError(
+            f"c_function: expected a network with one input and one output, this one has {len(found[0])} and "
+            f"{len(found[1])}"
+        )
+    return found[1]
 
 
 def _without_spaces(signature: str) -> str:
@@ -146,12 +158,27 @@ def _compile(network: FrozenNetwork, convention: _Convention, kind: str) -> byte
     out = builder.ptrtoint(value if convention.out is None else function.args[convention.out], word)
     at = address(code)
 
-    def shape(first: Word, ndim: Word) -> list[Any]:
-        return [word(at + 8 * int(first)), word(int(code[ndim]))]
+    def table(values: Mapping[int, Any], count: int) -> Any:
+        """Write words on the stack, and return their address."""
+        place = builder.alloca(word, count)
+        for index, value in values.items():
+            builder.store(value, builder.gep(place, [word(index)]))
+        return builder.ptrtoint(place, word)
 
-    arguments = [word(at), word(address(network.parameters)), word(network.parameters.size), word(0), word(0)]
-    arguments += [x, *shape(Word.INPUT_SHAPE, Word.INPUT_NDIM), out, *shape(Word.OUTPUT_SHAPE, Word.OUTPUT_NDIM)]
-    status, outcome = emit_call(builder, word(int(code[Word.RUN])), arguments)
+    held = {Held.PARAMETERS: word(address(network.parameters)), Held.PARAMETERS_COUNT: word(network.parameters.size)}
+    slots: dict[int, Any] = {}
+    for index, given in enumerate((x, out)):
+        first = int(code[Word.SLOTS_AT]) + index * Slot.WORDS
+        described = {
+            Given.ADDRESS: given,
+            Given.DTYPE: word(int(code[first + Slot.DTYPE])),
+            Given.NDIM: word(int(code[first + Slot.NDIM])),
+            Given.SHAPE: word(at + 8 * (first + int(Slot.SHAPE))),
+            Given.STRIDES: word(0),
+        }
+        slots |= {index * Given.WORDS + name: value for name, value in described.items()}
+    arguments = [word(at), table(held, 2), table(slots, 2 * Given.WORDS), word(0), word(0), word(0)]
+    status, outcome = emit_call(builder, word(int(code[Word.CALL])), arguments)
     raised = builder.icmp_signed("!=", status, integer(0))
     found = builder.select(raised, word(Outcome.RAISED), outcome)
     fine = builder.icmp_signed("==", found, word(Outcome.DONE))

@@ -1,6 +1,6 @@
-"""The code of a frozen network: records for one row, and records for many with patches for their number.
+"""The code of a frozen network or a learner: records for one row, and records for many with patches for their number.
 
-The code is an array of int64 (`frozen_layout`). It holds addresses of compiled functions, so it is valid in one
+The code is an array of int64 (`layouts/code.py`). It holds addresses of compiled functions, so it is valid in one
 process; `relocate` adapts it to another.
 """
 
@@ -17,29 +17,34 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.cpu.executor.engine import bind, prepare
+from fastnn.backend.cpu.executor.engine import bind, kernels_of, prepare
 from fastnn.backend.cpu.frozen.failures import table_address
-from fastnn.backend.cpu.frozen.patches import row_patches, scales, unblocked, ways
+from fastnn.backend.cpu.frozen.patches import products, row_patches, scales
 from fastnn.backend.cpu.frozen.process_token import process_token
-from fastnn.backend.cpu.layouts.frozen import (
+from fastnn.backend.cpu.layouts.code import (
     CORRECTIONS,
+    DTYPES,
     LAYOUT_VERSION,
+    MOST_ALLOWED,
     MOST_DIMS,
+    MOST_SLOTS,
+    MOST_TOTALS,
+    PRODUCT_WORDS,
     UNIT,
-    WAY_WORDS,
     WEIGHT_WORDS,
+    Role,
+    Slot,
     Word,
 )
 from fastnn.backend.cpu.loading import library
-from fastnn.backend.cpu.processor.blocking import WAYS
+from fastnn.backend.cpu.processor.blocking import WAYS, Blocking
 from fastnn.formulas import custom
 from fastnn.formulas.custom import CustomFunction
 from fastnn.program.layout import KERNEL_WORD, MAP_WORD, RECORD_WORDS
 from fastnn.program.program import KernelKey, Program
 
-RUN = KernelKey("run_frozen", "int64")
-RUN_GRADIENT = KernelKey("run_frozen_gradient", "int64")
-LEARN = KernelKey("run_learner", "int64")
+NETWORK = KernelKey("call_network", "int64")
+LEARNER = KernelKey("call_learner", "int64")
 NOTE = KernelKey("note_failure", "int64")
 
 #: The ops of records after the gradients.
@@ -61,81 +66,101 @@ Relocation = tuple[str, str, str, list[int]]
 
 
 @dataclass(frozen=True)
-class Interface:
-    """A network's interface: shapes of a sample's input and output, and its weights in the buffer of parameters.
+class SlotSpec:
+    """An array of a call, for one sample.
 
     Attributes
     ----------
-    parameters : int
-        Elements of the buffer.
-    weights : sequence of (first element, number of elements)
-    output_itemsize : int, optional
-        If it differs from the dtype's.
-    """
-
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
-    parameters: int
-    weights: Sequence[tuple[int, int]]
-    output_itemsize: int | None = None
-
-
-@dataclass(frozen=True)
-class Training:
-    """The data of a learner besides its programs.
-
-    Attributes
-    ----------
+    role : Role
+    shape : tuple of int
+    dtype : str
+        That the program reads or writes.
     columns : int
-        Columns of the network's output.
-    slots : int
-        Slots of the optimizer.
-    accumulated : int
-        Steps whose gradients make one update of the weights; 0 or 1 where each step is one.
-    loss_weight : float
-    penalty_at, loss_at : int
-        Accumulators.
-    labels : bool
-        Whether targets are class labels.
+        Columns of the network's output, for targets and labels.
     tolerance : float
         The allowed distance of the sum of a row's targets from 1; 0 if the loss takes any sum.
     target_range : (float, float)
     allowed : tuple of float
         The only targets that the loss takes; any in the range if empty.
+    loss_weight : float
+        0 where the output has no loss.
+    loss_at : int
+        The accumulator of its losses, which that of the rows follows.
+    """
+
+    role: Role
+    shape: tuple[int, ...]
+    dtype: str
+    columns: int = 0
+    tolerance: float = 0.0
+    target_range: tuple[float, float] = (-math.inf, math.inf)
+    allowed: tuple[float, ...] = ()
+    loss_weight: float = 0.0
+    loss_at: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of a sample."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a code reads and writes: the arrays of a call, and its weights in the buffer of parameters.
+
+    Attributes
+    ----------
+    inputs, results : sequence of SlotSpec
+        In the order of the program's data slots.
+    parameters : int
+        Elements of the buffer.
+    weights : sequence of (first element, number of elements)
+    """
+
+    inputs: tuple[SlotSpec, ...]
+    results: tuple[SlotSpec, ...]
+    parameters: int
+    weights: Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Training:
+    """The data of a learner besides its programs and arrays.
+
+    Attributes
+    ----------
+    slots : int
+        Slots of the optimizer.
+    accumulated : int
+        Steps whose gradients make one update of the weights; 0 or 1 where each step is one.
+    penalty_at : int
+        The accumulator of penalties.
+    loss_totals, totals : int
+        Accumulators of penalties and losses, which come first; all accumulators.
     rates : int
         Columns of the optimizer's hyper rows that are proportional to the learning rate.
     correction : str
         One of `CORRECTIONS`.
     """
 
-    columns: int
     slots: int
     accumulated: int = 0
-    loss_weight: float = 1.0
     penalty_at: int = 0
-    loss_at: int = 0
-    labels: bool = False
-    tolerance: float = 0.0
-    target_range: tuple[float, float] = (-math.inf, math.inf)
-    allowed: tuple[float, ...] = ()
+    loss_totals: int = 0
+    totals: int = 0
     rates: int = 0
     correction: str = ""
 
 
-def assemble(
-    make: Make, interface: Interface, run: KernelKey = RUN, training: Training | None = None
-) -> tuple[Code, NDArray[np.uint8]]:
-    """Make a network's code.
+def assemble(make: Make, interface: Interface, training: Training | None = None) -> tuple[Code, NDArray[np.uint8]]:
+    """Make the code of a network, of its gradient, or of a learner.
 
     Parameters
     ----------
     make : callable
-        Returns the program for a number of rows: it reads them from the first data slot, and fills the second; or it
-        reads both, and fills the third with gradients; or, for a learner, it reads inputs, targets and weights. Those
-        that are only compared need no plan of the arena.
+        Returns the program for a number of rows, which reads and fills data slots in the interface's order. Those that
+        are only compared need no plan of the arena.
     interface : Interface
-    run : KernelKey
-        The function that runs the code: `RUN`, `RUN_GRADIENT` or `LEARN`.
     training : Training
         For a learner.
 
@@ -144,68 +169,108 @@ def assemble(
     code : ndarray of int64
     relocations : ndarray of uint8
         For `relocate`, as JSON.
+
+    Raises
+    ------
+    ValueError
+        When samples have too many dimensions, or there are too many arrays.
+    NotImplementedError
+        When a record depends on the number of rows in a way that cannot be patched.
     """
-    if max(len(interface.input_shape), len(interface.output_shape)) > MOST_DIMS:
-        raise ValueError(f"networks with samples of more than {MOST_DIMS} dimensions cannot be frozen")
+    _check(interface, training)
     one, many = (make(rows, planned=True) for rows in (1, UNIT))
     double, triple = (make(rows, planned=False) for rows in (2 * UNIT, 3 * UNIT))
-    one_kernels, many_kernels = unblocked(one), unblocked(many)
+    one_kernels, many_kernels = kernels_of(one), kernels_of(many)
+    slots = [*interface.inputs, *interface.results]
     patches = row_patches(many, double, triple)
-    factors = scales(many, double, 1.0 if training is None else training.loss_weight)
-    products, way_keys = ways(many, double)
+    factors = scales(many, double, [slot.loss_weight for slot in slots])
+    product_table, product_keys, blocks_from = products(many, double)
     mapped = {key for key in (*one.maps, *many.maps) if key is not None}
-    _prepare_for_good({run, NOTE, *way_keys, *one_kernels, *many_kernels, *mapped})
+    run = NETWORK if training is None else LEARNER
+    convert = KernelKey("convert", one.dtype)
+    _prepare_for_good({run, NOTE, convert, *product_keys, *one_kernels, *many_kernels, *mapped})
     weights = np.array(interface.weights, np.int64).reshape(-1, WEIGHT_WORDS)
-    tables = [bind(one, one_kernels, {}), bind(many, many_kernels, {}), patches, products, weights, factors]
-    starts = int(Word.HEAD) + np.cumsum([0, *(table.size for table in tables)])
+    described = np.array([_described(slot) for slot in slots], np.int64)
+    tables = [
+        described, bind(one, one_kernels, {}), bind(many, many_kernels, {}), patches, product_table, weights, factors,
+    ]  # fmt: skip
+    starts = (int(Word.HEAD) + np.cumsum([0, *(table.size for table in tables)])).tolist()
     code = np.concatenate([np.zeros(int(Word.HEAD), np.int64), *(table.ravel() for table in tables)])
-    itemsize = np.dtype(one.dtype).itemsize
+    least_m, least_n, least_k, least_work = Blocking.of(one.dtype).least
     values: dict[int, Any] = {
         Word.VERSION: LAYOUT_VERSION,
         Word.PARAMETERS: interface.parameters,
-        Word.INPUT_NDIM: len(interface.input_shape),
-        Word.OUTPUT_NDIM: len(interface.output_shape),
-        Word.INPUT_BYTES: math.prod(interface.input_shape) * itemsize,
-        Word.OUTPUT_BYTES: math.prod(interface.output_shape) * (interface.output_itemsize or itemsize),
-        Word.ONE_AT: starts[0],
+        Word.TRAINABLE: int(weights[:, 1].sum()),
+        Word.ITEM_BYTES: np.dtype(one.dtype).itemsize,
+        Word.FINGERPRINT: fingerprint(many),
+        Word.SLOTS_COUNT: len(slots),
+        Word.X_COUNT: sum(slot.role == Role.INPUT for slot in slots),
+        Word.INPUTS: len(interface.inputs),
+        Word.ROW_BYTES: sum(slot.nbytes for slot in interface.inputs),
         Word.ONE_COUNT: len(one),
         Word.ONE_ARENA: one.arena_bytes,
-        Word.MANY_AT: starts[1],
         Word.MANY_COUNT: len(many),
         Word.MANY_ARENA: many.arena_bytes,
-        Word.PATCHES_AT: starts[2],
         Word.PATCHES_COUNT: len(patches),
-        Word.WAYS_AT: starts[3],
-        Word.WAYS_COUNT: len(products),
-        Word.WEIGHTS_AT: starts[4],
+        Word.PRODUCTS_COUNT: len(product_table),
+        Word.BLOCKS_FROM: blocks_from,
+        Word.LEAST_M: least_m,
+        Word.LEAST_N: least_n,
+        Word.LEAST_K: least_k,
+        Word.LEAST_WORK: least_work,
         Word.WEIGHTS_COUNT: len(weights),
-        Word.ITEM_BYTES: itemsize,
-        Word.TRAINABLE: int(weights[:, 1].sum()),
-        Word.FINGERPRINT: fingerprint(many),
-        Word.SCALES_AT: starts[5],
         Word.SCALES_COUNT: len(factors),
     }
+    at = (
+        Word.SLOTS_AT, Word.ONE_AT, Word.MANY_AT, Word.PATCHES_AT, Word.PRODUCTS_AT, Word.WEIGHTS_AT, Word.SCALES_AT,
+    )  # fmt: skip
+    values |= zip(at, starts, strict=False)
     if training is not None:
         values |= _training_words(training, one, many)
     for word, value in values.items():
         code[word] = value
-    for word, shape in ((Word.INPUT_SHAPE, interface.input_shape), (Word.OUTPUT_SHAPE, interface.output_shape)):
-        code[word : word + len(shape)] = shape
     places: defaultdict[KernelKey, list[int]] = defaultdict(list)
-    places[run].append(int(Word.RUN))
-    places[NOTE].append(int(Word.NOTE))
-    for program, kernels, start in ((one, one_kernels, int(starts[0])), (many, many_kernels, int(starts[1]))):
-        for at, key, function in zip(range(start, starts[-1], RECORD_WORDS), kernels, program.maps, strict=False):
-            places[key].append(at + KERNEL_WORD)
+    for key, word in ((run, Word.CALL), (NOTE, Word.NOTE), (convert, Word.CONVERT)):
+        places[key].append(int(word))
+    for program, kernels, start in ((one, one_kernels, starts[1]), (many, many_kernels, starts[2])):
+        for place, key, function in zip(range(start, len(code), RECORD_WORDS), kernels, program.maps, strict=False):
+            places[key].append(place + KERNEL_WORD)
             if function is not None:
-                places[function].append(at + MAP_WORD)
+                places[function].append(place + MAP_WORD)
     for way, name in enumerate(WAYS, 1):
-        taken = np.flatnonzero(products[:, way]) * WAY_WORDS + way
+        taken = np.flatnonzero(product_table[:, way]) * PRODUCT_WORDS + way
         if taken.size:
-            places[KernelKey("matmul", many.dtype, name)] += (int(starts[3]) + taken).tolist()
+            places[KernelKey("matmul", many.dtype, name)] += (starts[4] + taken).tolist()
     listed: list[Relocation] = [(key.op, key.dtype, key.variant, where) for key, where in places.items()]
     relocations = np.frombuffer(json.dumps(listed).encode(), np.uint8).copy()
     return relocate(code, relocations), relocations
+
+
+def _check(interface: Interface, training: Training | None) -> None:
+    slots = [*interface.inputs, *interface.results]
+    if max(len(slot.shape) for slot in slots) > MOST_DIMS:
+        raise ValueError(f"networks with samples of more than {MOST_DIMS} dimensions cannot be frozen")
+    if len(slots) > MOST_SLOTS or (training is not None and training.loss_totals > MOST_TOTALS):
+        raise ValueError(f"networks with more than {MOST_SLOTS} arrays in a call cannot be frozen")
+
+
+def _bits(number: float) -> int:
+    return int(np.float64(number).view(np.int64))
+
+
+def _described(slot: SlotSpec) -> list[int]:
+    """Return the words of a slot's description."""
+    words = [0] * Slot.WORDS
+    words[Slot.ROLE], words[Slot.DTYPE] = slot.role, DTYPES.index(slot.dtype)
+    words[Slot.BYTES], words[Slot.NDIM] = slot.nbytes, len(slot.shape)
+    words[Slot.SHAPE : Slot.SHAPE + len(slot.shape)] = slot.shape
+    words[Slot.COLUMNS] = slot.columns
+    words[Slot.LOWEST], words[Slot.HIGHEST] = map(_bits, slot.target_range)
+    words[Slot.TOLERANCE], words[Slot.ALLOWED_COUNT] = _bits(slot.tolerance), len(slot.allowed)
+    assert len(slot.allowed) <= MOST_ALLOWED
+    words[Slot.ALLOWED : Slot.ALLOWED + len(slot.allowed)] = map(_bits, slot.allowed)
+    words[Slot.LOSS_WEIGHT], words[Slot.LOSS_AT] = _bits(slot.loss_weight), slot.loss_at
+    return words
 
 
 def fingerprint(program: Program) -> int:
@@ -215,27 +280,17 @@ def fingerprint(program: Program) -> int:
 
 
 def _training_words(training: Training, one: Program, many: Program) -> dict[int, int]:
-    def bits(number: float) -> int:
-        return int(np.float64(number).view(np.int64))
-
-    values: dict[int, int] = {
+    return {
         Word.UPDATE_ONE: _first_of_update(one),
         Word.UPDATE_MANY: _first_of_update(many),
-        Word.LOSS_WEIGHT: bits(training.loss_weight),
-        Word.LABELS: int(training.labels),
-        Word.COLUMNS: training.columns,
-        Word.LOWEST: bits(training.target_range[0]),
-        Word.HIGHEST: bits(training.target_range[1]),
-        Word.TOLERANCE: bits(training.tolerance),
         Word.PENALTY_AT: training.penalty_at,
-        Word.LOSS_AT: training.loss_at,
-        Word.ALLOWED_COUNT: len(training.allowed),
-        Word.SLOTS: training.slots,
+        Word.LOSS_TOTALS: training.loss_totals,
+        Word.TOTALS: training.totals,
+        Word.OPTIMIZER_SLOTS: training.slots,
         Word.RATES: training.rates,
         Word.CORRECTION: CORRECTIONS.index(training.correction),
         Word.ACCUMULATED: max(training.accumulated, 1),
     }
-    return values | {Word.ALLOWED + index: bits(number) for index, number in enumerate(training.allowed)}
 
 
 def _first_of_update(program: Program) -> int:

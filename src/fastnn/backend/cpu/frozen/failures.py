@@ -16,15 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.cpu.layouts.frozen import (
-    NOTED_DIMS,
-    NOTED_NUMBERS,
-    NOTED_SHAPES,
-    TABLE_HEAD,
-    TABLE_SLOTS,
-    Failed,
-    Outcome,
-)
+from fastnn.backend.cpu.layouts.call import Outcome
+from fastnn.backend.cpu.layouts.code import Slot
+from fastnn.backend.cpu.layouts.failure import NOTED_DIMS, NOTED_NUMBERS, NOTED_SHAPES, TABLE_HEAD, TABLE_SLOTS, Failed
 from fastnn.backend.cpu.loading import library
 from fastnn.program.program import aligned_zeros
 
@@ -43,11 +37,21 @@ class Noted:
         Of arrays; None where the call has none; -1 stands after the first sizes where there are more than are noted.
     head : ndarray of int64
         Of the network's code, by `Word`.
+    array : int
+        The number of the wrong array among the code's slots; -1 if it is none of them.
+    before, among : int
+        How many arrays of its role come before it, and how many there are.
+    slots : ndarray of int64, shape (2, Slot.WORDS)
+        The descriptions of the first array and of the wrong one.
     """
 
     numbers: NDArray[np.int64]
     shapes: list[tuple[int, ...] | None]
     head: NDArray[np.int64]
+    array: int
+    before: int
+    among: int
+    slots: NDArray[np.int64]
 
 
 @functools.cache
@@ -74,4 +78,8 @@ def _read(slot: NDArray[np.int64]) -> Noted:
     for ndim, *sizes in slot[Failed.SHAPES : Failed.HEAD].reshape(NOTED_SHAPES, 1 + NOTED_DIMS).tolist():
         more = (-1,) if ndim > NOTED_DIMS else ()
         shapes.append((*sizes[:ndim], *more) if ndim >= 0 else None)
-    return Noted(slot[Failed.NUMBERS : Failed.NUMBERS + NOTED_NUMBERS], shapes, slot[Failed.HEAD :])
+    numbers, described = slot[Failed.NUMBERS : Failed.NUMBERS + NOTED_NUMBERS], slot[Failed.SLOT : Failed.WORDS]
+    array, before, among = (int(slot[word]) for word in (Failed.ARRAY, Failed.ROLES, Failed.ROLES + 1))
+    return Noted(
+        numbers, shapes, slot[Failed.HEAD : Failed.ROLES], array, before, among, described.reshape(2, Slot.WORDS)
+    )

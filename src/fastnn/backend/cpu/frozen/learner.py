@@ -16,14 +16,18 @@ from fastnn.backend.cpu.frozen.network import (
     owned,
     packed,
     same_architecture,
-    sample_shapes,
     unpack,
+    written_shapes,
 )
 from fastnn.backend.cpu.frozen.sealed import opened, sealed
-from fastnn.backend.cpu.layouts.frozen import Progress, Word
+from fastnn.backend.cpu.layouts.code import Progress, Role, Slot, Word
 from fastnn.formulas.optimizers import HYPER_COLUMNS
 
 _INTEGERS = (Progress.STEP, Progress.OPTIMIZER_STEP, Progress.SEED)
+
+
+#: The arrays that each of several learners has for itself.
+OWN = ("parameters", "state", "progress", "totals")
 
 
 class Learner(NamedTuple):
@@ -44,6 +48,8 @@ class Learner(NamedTuple):
         Gradients, and the optimizer's state.
     progress : ndarray of int64
         Counters and hyperparameters.
+    totals : ndarray of float64
+        Accumulators of losses and metrics; empty if the learner was made without metrics.
     """
 
     code: Code
@@ -57,6 +63,7 @@ class Learner(NamedTuple):
     seeded_relocations: NDArray[np.uint8]
     state: NDArray[Any]
     progress: NDArray[np.int64]
+    totals: NDArray[np.float64]
 
     @property
     def network(self) -> FrozenNetwork:
@@ -67,10 +74,11 @@ class Learner(NamedTuple):
         training = frozen_code.without_addresses(self.training, self.training_relocations), self.training_relocations
         seeded = frozen_code.without_addresses(self.seeded, self.seeded_relocations), self.seeded_relocations
         users = packed(self.training_relocations, self.seeded_relocations)
-        return _restore, sealed(self.network, *training, *seeded, np.array(self.state), np.array(self.progress), users)
+        numbers = (np.array(array) for array in (self.state, self.progress, self.totals))
+        return _restore, sealed(self.network, *training, *seeded, *numbers, users)
 
     def __repr__(self) -> str:
-        shapes = " -> ".join(map(str, sample_shapes(self.code)))
+        shapes = written_shapes(self.code)
         steps = self.progress[Progress.OPTIMIZER_STEP]
         return f"<fastnn.nopython.Learner: {shapes}, {self.state.dtype}, {steps} steps>"
 
@@ -80,7 +88,7 @@ class Learners(NamedTuple):
 
     Attributes
     ----------
-    parameters, state, progress : ndarray
+    parameters, state, progress, totals : ndarray
         As in `Learner`, with one row for each learner; the other attributes are the same for all.
     """
 
@@ -95,12 +103,13 @@ class Learners(NamedTuple):
     seeded_relocations: NDArray[np.uint8]
     state: NDArray[Any]
     progress: NDArray[np.int64]
+    totals: NDArray[np.float64]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return stack, ([member(self, index) for index in range(len(self.state))],)
 
     def __repr__(self) -> str:
-        shapes = " -> ".join(map(str, sample_shapes(self.code)))
+        shapes = written_shapes(self.code)
         return f"<fastnn.nopython.Learners: {len(self.state)} of {shapes}, {self.state.dtype}>"
 
 
@@ -130,7 +139,12 @@ Parts = tuple[Code, NDArray[np.uint8]]
 
 
 def make(
-    network: FrozenNetwork, training: Parts, seeded: Parts | None, slots: NDArray[Any], numbers: Numbers
+    network: FrozenNetwork,
+    training: Parts,
+    seeded: Parts | None,
+    slots: NDArray[Any],
+    numbers: Numbers,
+    totals: NDArray[np.float64] | None = None,
 ) -> Learner:
     """Make a learner, with a copy of the optimizer's state.
 
@@ -140,18 +154,21 @@ def make(
         From `frozen_code.assemble`; their targets are the loss's, or gradients of the outputs.
     slots : ndarray
         The optimizer's state.
+    totals : ndarray of float64, optional
+        Empty accumulators, if the learner reports metrics.
     """
     count = network.parameters.size
     state = aligned_array((count + slots.size,), slots.dtype)
     state[count:] = slots
     nothing = np.empty(0, np.int64), np.empty(0, np.uint8)
-    return Learner(*network, *training, *(seeded or nothing), state, _progress(numbers))
+    kept = np.empty(0) if totals is None else np.concatenate([totals, np.zeros(int(training[0][Word.LOSS_TOTALS]) + 1)])
+    return Learner(*network, *training, *(seeded or nothing), state, _progress(numbers), kept)
 
 
 def alike(first: Learner, second: Learner) -> bool:
-    """Return whether two learners are the same apart from their weights, counters and hyperparameters."""
+    """Return whether two learners are the same apart from their weights, counters, hyperparameters and totals."""
     pairs = (first.code, second.code), (first.training, second.training), (first.seeded, second.seeded)
-    sizes = first.progress.size == second.progress.size
+    sizes = first.progress.size == second.progress.size and first.totals.size == second.totals.size
     return sizes and first.state.dtype == second.state.dtype and all(same_architecture(*pair) for pair in pairs)
 
 
@@ -159,7 +176,7 @@ def stack(learners: list[Learner]) -> Learners:
     """Combine copies of learners that are alike."""
     own_rows = {
         name: aligned_array((len(learners), getattr(learners[0], name).size), getattr(learners[0], name).dtype)
-        for name in ("parameters", "state", "progress")
+        for name in OWN
     }
     for name, rows in own_rows.items():
         for row, learner in zip(rows, learners, strict=True):
@@ -169,8 +186,21 @@ def stack(learners: list[Learner]) -> Learners:
 
 def member(learners: Learners, index: int) -> Learner:
     """Return one of several learners, as a view."""
-    rows = {name: getattr(learners, name)[index] for name in ("parameters", "state", "progress")}
+    rows = {name: getattr(learners, name)[index] for name in OWN}
     return Learner(**{**learners._asdict(), **rows})
+
+
+def totals_of(learner: Learner) -> tuple[NDArray[np.float64], int]:
+    """Return the accumulators of all steps since they were reset, in the objective's order, and the samples."""
+    count, losses = int(learner.training[Word.TOTALS]), int(learner.training[Word.LOSS_TOTALS])
+    totals = learner.totals
+    return np.concatenate([totals[count : count + losses], totals[losses:count]]), int(totals[count + losses])
+
+
+def reset_totals(learner: Learner, initial: NDArray[np.float64]) -> None:
+    """Start the accumulators again."""
+    learner.totals[...] = 0.0
+    learner.totals[: len(initial)] = initial
 
 
 def slots_of(learner: Learner) -> NDArray[Any]:
@@ -187,12 +217,19 @@ def checked_progress(learner: Learner) -> NDArray[np.int64]:
         When they have been replaced, or hold impossible values.
     """
     progress, state = learner.progress, learner.state
-    slots = int(learner.training[Word.SLOTS])
+    slots = int(learner.training[Word.OPTIMIZER_SLOTS])
     fine = progress.ndim == 1 and progress.dtype == np.int64 and len(progress) >= Progress.RATES_AT
     fine = fine and state.shape == (learner.parameters.size * (1 + slots),)
     if not fine or not 0 <= progress[Progress.OPTIMIZER_STEP] <= progress[Progress.STEP] < 2**53:
         raise ValueError("the learner's state or progress is not what fastnn made")
     return progress
+
+
+def labels_of(learner: Learner) -> list[bool]:
+    """Return for each output that has targets whether they are labels."""
+    code = learner.training
+    slots = code[code[Word.SLOTS_AT] :][: code[Word.SLOTS_COUNT] * Slot.WORDS].reshape(-1, Slot.WORDS)
+    return [bool(slot[Slot.ROLE] == Role.LABEL) for slot in slots if slot[Slot.ROLE] in (Role.LABEL, Role.TARGET)]
 
 
 def fingerprint_of(learner: Learner) -> int:
@@ -217,9 +254,9 @@ def _progress(numbers: Numbers) -> NDArray[np.int64]:
 
 def _restore(packed: bytes, digest: bytes) -> Learner:
     network: FrozenNetwork
-    network, training, relocations, seeded, seeded_relocations, state, progress, users = opened(packed, digest)
+    network, training, relocations, seeded, seeded_relocations, state, progress, totals, users = opened(packed, digest)
     held = unpack(users)
     step, gradients = frozen_code.relocate(training, relocations), frozen_code.relocate(seeded, seeded_relocations)
     del held  # the kernels, which stay, hold the functions
     places = np.array(relocations), np.array(seeded_relocations)
-    return Learner(*network, step, places[0], gradients, places[1], owned(state), np.array(progress))
+    return Learner(*network, step, places[0], gradients, places[1], owned(state), np.array(progress), np.array(totals))

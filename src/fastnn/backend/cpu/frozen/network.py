@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastnn.backend.cpu.frozen import code as frozen_code
 from fastnn.backend.cpu.frozen.code import Code
 from fastnn.backend.cpu.frozen.sealed import opened, sealed
-from fastnn.backend.cpu.layouts.frozen import Word
+from fastnn.backend.cpu.layouts.code import Role, Slot, Word
 from fastnn.formulas import custom
 from fastnn.program.program import aligned_zeros
 
@@ -44,9 +44,9 @@ class FrozenNetwork(NamedTuple):
         return _restore, sealed(type(self), *_for_another_process(self))
 
     def __repr__(self) -> str:
-        shapes = " -> ".join(map(str, sample_shapes(self.code)))
         return (
-            f"<fastnn.nopython.FrozenNetwork: {shapes}, {self.code[Word.TRAINABLE]} weights, {self.parameters.dtype}>"
+            f"<fastnn.nopython.FrozenNetwork: {written_shapes(self.code)}, {self.code[Word.TRAINABLE]} weights, "
+            f"{self.parameters.dtype}>"
         )
 
 
@@ -70,30 +70,35 @@ class FrozenNetworks(NamedTuple):
         return _restore, sealed(type(self), *_for_another_process(self))
 
     def __repr__(self) -> str:
-        shapes = " -> ".join(map(str, sample_shapes(self.code)))
+        shapes = written_shapes(self.code)
         return f"<fastnn.nopython.FrozenNetworks: {len(self.parameters)} of {shapes}, {self.parameters.dtype}>"
 
 
-def sample_shapes(code: Code) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the shapes of a sample's input and output."""
-    inputs, outputs = (
-        tuple(code[first : first + int(code[ndim])].tolist())
-        for ndim, first in ((Word.INPUT_NDIM, Word.INPUT_SHAPE), (Word.OUTPUT_NDIM, Word.OUTPUT_SHAPE))
-    )
-    return inputs, outputs
+def shapes_of(code: Code, *roles: Role) -> list[tuple[int, ...]]:
+    """Return the shapes of a sample's arrays that have one of some roles."""
+    slots = code[code[Word.SLOTS_AT] :][: code[Word.SLOTS_COUNT] * Slot.WORDS].reshape(-1, Slot.WORDS)
+    return [
+        tuple(slot[Slot.SHAPE : Slot.SHAPE + int(slot[Slot.NDIM])].tolist())
+        for slot in slots
+        if slot[Slot.ROLE] in roles
+    ]
 
 
-def freeze(
-    make: frozen_code.Make,
-    make_gradient: frozen_code.Make | None,
-    interface: frozen_code.Interface,
-    parameters: NDArray[Any],
-) -> FrozenNetwork:
+def written_shapes(code: Code) -> str:
+    """Write the shapes of a sample's inputs and outputs."""
+    ends = (shapes_of(code, role) for role in (Role.INPUT, Role.OUTPUT))
+    return " -> ".join(", ".join(map(str, shapes)) for shapes in ends)
+
+
+Program = tuple[frozen_code.Make, frozen_code.Interface]
+
+
+def freeze(program: Program, gradient_program: Program | None, parameters: NDArray[Any]) -> FrozenNetwork:
     """Make a network from its programs (see `frozen_code.assemble`) and a copy of the buffer of parameters."""
-    code, relocations = frozen_code.assemble(make, interface)
+    code, relocations = frozen_code.assemble(*program)
     gradient = np.empty(0, np.int64), np.empty(0, np.uint8)
-    if make_gradient is not None:
-        gradient = frozen_code.assemble(make_gradient, interface, frozen_code.RUN_GRADIENT)
+    if gradient_program is not None:
+        gradient = frozen_code.assemble(*gradient_program)
     return FrozenNetwork(code, owned(parameters), relocations, *gradient)
 
 

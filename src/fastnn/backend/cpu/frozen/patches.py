@@ -1,14 +1,13 @@
-"""Changes of a frozen network's records with the number of rows: dimensions, places, scales, product algorithms."""
+"""Changes of a code's records with the number of rows: dimensions, places, scales, algorithms of products."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.cpu.executor.engine import kernels_of
-from fastnn.backend.cpu.layouts.frozen import PATCH_WORDS, SCALE_WORDS, UNIT, WAY_WORDS
+from fastnn.backend.cpu.layouts.code import PATCH_WORDS, PRODUCT_WORDS, SCALE_WORDS, UNIT
 from fastnn.backend.cpu.processor.blocking import WAYS, Blocking
 from fastnn.program.layout import (
     DIMS_AT,
@@ -27,10 +26,8 @@ from fastnn.program.layout import (
 from fastnn.program.ops import BY_CODE
 from fastnn.program.program import KernelKey, Program, dims_of, op_of, params_of
 
-
-def unblocked(program: Program) -> list[KernelKey]:
-    """Return the kernel of every record; none packs blocks, which need more memory (the results are the same)."""
-    return [replace(key, variant="simple") if key.variant == "blocked" else key for key in kernels_of(program)]
+# a product that packs no blocks with this many rows never does
+_MOST_ROWS = 1 << 20
 
 
 def row_patches(unit: Program, double: Program, triple: Program) -> NDArray[np.int64]:
@@ -71,35 +68,71 @@ def _refuse(program: Program, wrong: NDArray[np.bool_], why: str) -> None:
         raise NotImplementedError(f"{program.kernels[records[0]]} {why}")
 
 
-def scales(unit: Program, double: Program, loss_weight: float) -> NDArray[np.int64]:
-    """Find the factors of gradients, which are the weight of the loss divided by the number of rows."""
+def scales(unit: Program, double: Program, loss_weights: Sequence[float]) -> NDArray[np.int64]:
+    """Find the factors of gradients, each of which is the weight of a loss divided by the number of its rows."""
     found = []
     for record, (first, second) in enumerate(zip(unit.records, double.records, strict=True)):
         op, start = op_of(first), record * RECORD_WORDS
         if "scale" not in op.params:
             continue
-        for each in (first, second):
-            if params_of(each)["scale"] != loss_weight / dims_of(each)["rows"]:
-                raise NotImplementedError(f"{unit.kernels[record]} scales gradients in an unknown way")
-        found.append((start + op.word("scale"), start + op.word("rows")))
+        fitting = [
+            weight
+            for weight in loss_weights
+            if all(params_of(each)["scale"] == weight / dims_of(each)["rows"] for each in (first, second))
+        ]
+        if not fitting:
+            raise NotImplementedError(f"{unit.kernels[record]} scales gradients in an unknown way")
+        weight = int(np.float64(fitting[0]).view(np.int64))
+        found.append((start + op.word("scale"), start + op.word("rows"), weight))
     return np.array(found, np.int64).reshape(-1, SCALE_WORDS)
 
 
-def ways(program: Program, double: Program) -> tuple[NDArray[np.int64], set[KernelKey]]:
-    """List the matrix products, and mark by 1 the algorithms that they may use with two and more rows."""
-    found, keys = [], set()
-    blocking = Blocking.of(program.dtype)
-    for index, (record, twice, key) in enumerate(zip(program.records, double.records, program.kernels, strict=True)):
+def products(unit: Program, double: Program) -> tuple[NDArray[np.int64], set[KernelKey], int]:
+    """Describe the matrix products of a program for two and more rows.
+
+    Returns
+    -------
+    table : ndarray of int64, shape (products, PRODUCT_WORDS)
+        The records, and a 1 for each algorithm that may be used.
+    kernels : set of KernelKey
+    blocks_from : int
+        The number of rows from which a product packs blocks, 0 if none ever does.
+    """
+    found, keys, blocks_from = [], set(), 0
+    blocking = Blocking.of(unit.dtype)
+    for index, (record, twice, key) in enumerate(zip(unit.records, double.records, unit.kernels, strict=True)):
         if key.op != "matmul":
             continue
         dims, flags = dims_of(record), int(record[FLAGS_WORD])
         transposed = bool(flags & Flag.TRANSPOSE_A), bool(flags & Flag.TRANSPOSE_B)
+        growth = {name: (dims_of(twice)[name] - size) // UNIT for name, size in dims.items()}
+
+        def way(rows: int, dims: dict[str, int] = dims, growth: dict[str, int] = growth,
+                transposed: tuple[bool, bool] = transposed) -> str:  # fmt: skip
+            m, n, k = (dims[name] + growth[name] * (rows - UNIT) for name in ("m", "n", "k"))
+            return blocking.way(m, n, k, *transposed)
+
         marks = dict.fromkeys(WAYS, 0)
-        # the algorithm depends on whether a has one, up to three or more rows
-        slope = (dims_of(twice)["m"] - dims["m"]) // UNIT
-        for m in {dims["m"] + slope * (rows - UNIT) for rows in (2, 3, UNIT)}:
-            way = blocking.way(m, dims["n"], dims["k"], *transposed)
-            marks["simple" if way == "blocked" else way] = 1
+        # besides blocks the algorithm depends on whether a has one, up to three or more rows
+        marks |= {"simple" if way(rows) == "blocked" else way(rows): 1 for rows in (2, 3, UNIT)}
+        first = _first_blocked(way)
+        if first:
+            marks["blocked"] = 1
+            blocks_from = min(blocks_from or first, first)
         found.append((index, *marks.values()))
-        keys |= {KernelKey("matmul", program.dtype, way) for way, mark in marks.items() if mark}
-    return np.array(found, np.int64).reshape(-1, WAY_WORDS), keys
+        keys |= {KernelKey("matmul", unit.dtype, way) for way, mark in marks.items() if mark}
+    return np.array(found, np.int64).reshape(-1, PRODUCT_WORDS), keys, blocks_from
+
+
+def _first_blocked(way: Callable[[int], str]) -> int:
+    """Return the number of rows from which on a product packs blocks, 0 if it never does."""
+    high = 2
+    while way(high) != "blocked":
+        high *= 2
+        if high > _MOST_ROWS:
+            return 0
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if way(middle) == "blocked" else (middle, high)
+    return high

@@ -9,7 +9,15 @@ from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS, int64_pointer
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, overlap
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.layouts.array_object import DTYPE, FLAGS, NDIM, READABLE, SHAPE, WRITEABLE
-from fastnn.backend.cpu.layouts.calls import DTYPE_WORDS, FRAME_TEAM, FRAME_THREADS, PATIENCE, DtypeWord, RowsWord, Word
+from fastnn.backend.cpu.layouts.products import (
+    DTYPE_WORDS,
+    FRAME_TEAM,
+    FRAME_THREADS,
+    PATIENCE,
+    DtypeWord,
+    RowsWord,
+    Word,
+)
 from fastnn.backend.cpu.layouts.team import WAKE_NANOSECONDS
 from fastnn.backend.cpu.layouts.team import Word as TeamWord
 from fastnn.backend.cpu.native.team import asleep

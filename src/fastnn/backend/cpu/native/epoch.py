@@ -16,11 +16,10 @@ from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS, int64_pointer
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.layouts.epoch import Place
-from fastnn.backend.cpu.native.executor import run_in_turn
-from fastnn.program.layout import RECORD_WORDS, Buffer, Counter, Status
+from fastnn.backend.cpu.native.executor import run_records
+from fastnn.program.layout import Buffer, Counter
 
-_RECORD_BYTES = RECORD_WORDS * 8
-_STATUS, _RUNNING, _CURSOR = int(Counter.STATUS), int(Status.RUNNING), int(Counter.CURSOR)
+_CURSOR = int(Counter.CURSOR)
 _INDEX, _ACCUMULATORS = int(Buffer.INDEX), int(Buffer.ACCUMULATORS)
 _PROGRAMS, _EPOCHS = int(Place.PROGRAMS), int(Place.EPOCHS)
 uint32_pointer, uint64_pointer = SOURCE_POINTERS["uint32"], SOURCE_POINTERS["uint64"]
@@ -165,11 +164,9 @@ def epoch(kit: Kit, variant: str) -> Callable[..., Any]:
             for program in range(programs):
                 records, count = words[_PROGRAMS + 3 * program], words[_PROGRAMS + 3 * program + 1]
                 for _ in range(words[_PROGRAMS + 3 * program + 2]):
-                    for index in range(count):
-                        run_in_turn(records + index * _RECORD_BYTES, context, 1)
-                        if counters[_STATUS] != _RUNNING:
-                            restore_mode(mode)
-                            return finished
+                    if not run_records(records, count, context, 1, 0):
+                        restore_mode(mode)
+                        return finished
                     finished += 1
         restore_mode(mode)
         return finished

@@ -27,6 +27,41 @@ def run_in_turn(record: int, context: int, nth: int) -> None:
             note_raised(record, context)
 
 
+@helper
+def run_shared(record: int, context: int, nth: int, team: int) -> None:
+    """Run a record on a team, if that pays."""
+    parts = min(int64_pointer(record)[FLAGS_WORD] >> PARTS_SHIFT, nth)
+    if parts >= 2 and contended(team):
+        parts = min(int64_pointer(record)[FLAGS_WORD] >> PARTS_SHIFT, nth * FINER)
+    if parts < 2:
+        run_in_turn(record, context, 1)
+        return
+    counters = int64_pointer(context)
+    run_together(team, record, context, parts)
+    if counters[_STATUS] != _RUNNING and counters[_STATUS] != _RAISED:
+        # once more in order, so that the error names the first row (gathering can be repeated)
+        counters[_STATUS] = _RUNNING
+        run_in_turn(record, context, 1)
+
+
+@helper
+def run_records(records: int, count: int, context: int, nth: int, team: int) -> bool:
+    """Run records in order, until one sets the context's status; returns whether none did.
+
+    With a team, `nth` is the number of threads. Without one (0) the calling thread runs `nth` parts of every record.
+    """
+    status = int64_pointer(context)
+    for index in range(count):
+        record = records + index * _RECORD_BYTES
+        if team == 0:
+            run_in_turn(record, context, nth)
+        else:
+            run_shared(record, context, nth, team)
+        if status[_STATUS] != _RUNNING:
+            return False
+    return True
+
+
 @kernel("run", arguments=6, returns=True)
 def run(kit: Kit, variant: str) -> Callable[..., Any]:
     """Run `count` records `steps` times and return the number of finished steps.
@@ -45,26 +80,8 @@ def run(kit: Kit, variant: str) -> Callable[..., Any]:
             team, nth = 0, 1
         mode = enter_kernel_mode()
         finished = 0
-        while finished < steps and counters[_STATUS] == _RUNNING:
-            for index in range(count):
-                record = records + index * _RECORD_BYTES
-                if team == 0:
-                    run_in_turn(record, context, nth)
-                else:
-                    parts = min(int64_pointer(record)[FLAGS_WORD] >> PARTS_SHIFT, nth)
-                    if parts >= 2 and contended(team):
-                        parts = min(int64_pointer(record)[FLAGS_WORD] >> PARTS_SHIFT, nth * FINER)
-                    if parts < 2:
-                        run_in_turn(record, context, 1)
-                    else:
-                        run_together(team, record, context, parts)
-                        if counters[_STATUS] != _RUNNING and counters[_STATUS] != _RAISED:
-                            # once more in order, so that the error names the first row (gathering can be repeated)
-                            counters[_STATUS] = _RUNNING
-                            run_in_turn(record, context, 1)
-                if counters[_STATUS] != _RUNNING:
-                    break
-            if counters[_STATUS] == _RUNNING:
+        if counters[_STATUS] == _RUNNING:
+            while finished < steps and run_records(records, count, context, nth, team):
                 finished += 1
         restore_mode(mode)
         if team != 0:

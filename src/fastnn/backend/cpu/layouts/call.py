@@ -1,0 +1,67 @@
+"""The tables of a call: the arrays that it is given, and the buffers of the network or learner."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Given(IntEnum):
+    """Indices of int64 words of an array in a call; one follows the other in the order of the code's slots."""
+
+    ADDRESS = 0  # 0: the array is absent
+    DTYPE = 1  # a number in `layouts.code.DTYPES`
+    NDIM = 2
+    SHAPE = 3  # address of the sizes
+    STRIDES = 4  # address of the strides in bytes; 0: the array is C-contiguous
+    WORDS = 5
+
+
+class Held(IntEnum):
+    """Indices of int64 words in the table of buffers; `call_network` reads the first two."""
+
+    PARAMETERS = 0  # addresses, and numbers of elements
+    PARAMETERS_COUNT = 1
+    GRADIENTS = 2
+    OPTIMIZER = 3  # the optimizer's slots
+    STATE_COUNT = 4  # of gradients and slots together
+    PROGRESS = 5
+    PROGRESS_COUNT = 6
+    TOTALS = 7  # accumulators of the step, sums of all steps for losses, their samples; 0: no metrics are reported
+    TOTALS_COUNT = 8
+    LOSS = 9  # where to write the loss
+    WORDS = 10
+
+
+class Part(IntEnum):
+    """What a call does, if not all; they can be added."""
+
+    GRADIENTS = 1  # of the loss
+    UPDATE = 2  # of the weights by these gradients
+    CHECK = 4  # nothing is computed: the arguments are checked
+
+
+class Outcome(IntEnum):
+    """The result of a call; from EACH on, what compiled callers find themselves."""
+
+    DONE = 0
+    RAISED = 1  # a kernel raised
+    FOREIGN = 2  # the code belongs to another process or another version
+    PARAMETERS = 3  # their number differs from the code's
+    SHAPE = 4  # an array does not have the shape of a sample or a batch, or of as many samples as the first input
+    WORKSPACE = 5  # the workspace is too small
+    MEMORY = 6  # not enough memory for a workspace
+    ABSENT = 7  # the network was frozen without gradients
+    LABELS = 8  # labels are not integers
+    EMPTY = 9  # there are no rows
+    NOT_FINITE = 10  # inputs, weights of samples, or gradients
+    TARGET_VALUES = 11  # there is a target that the loss does not accept
+    SCHEDULE = 12  # the schedule was computed for fewer steps
+    UNSEEDED = 13  # the learner was made without gradients of custom losses
+    SHARED = 14  # an input shares memory with what the step writes
+    ARRAYS = 15  # another number of arrays
+    EACH = 16  # x and out are for another number of networks
+    MATRIX = 17  # it does not have the size of the Jacobian matrix
+    BATCH = 18  # a workspace is made for 1 to MOST_ROWS rows
+    FLAT = 19  # the number of elements differs from that of the weights
+    MEMBER = 20  # there are not that many networks
+    RATE = 21  # it is not a learning rate

@@ -1,0 +1,133 @@
+"""Arrays of calls that programs cannot read in place: of other dtypes, or not contiguous."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS, int64_pointer, stack_bytes
+from fastnn.backend.cpu.codegen.kernel import Kit, kernel
+from fastnn.backend.cpu.codegen.options import helper
+from fastnn.backend.cpu.layouts.call import Given
+from fastnn.backend.cpu.layouts.code import DTYPES, MOST_DIMS, REAL_DTYPES, Slot
+
+_ADDRESS, _DTYPE, _NDIM, _SHAPE, _STRIDES = (
+    int(word) for word in (Given.ADDRESS, Given.DTYPE, Given.NDIM, Given.SHAPE, Given.STRIDES)
+)
+_WANTED, _SAMPLE_NDIM, _BYTES = int(Slot.DTYPE), int(Slot.NDIM), int(Slot.BYTES)
+_INT64 = DTYPES.index("int64")
+_ITEM_BYTES = {"float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
+_SIZES = tuple(_ITEM_BYTES.get(dtype, 1) for dtype in DTYPES)
+_AXES_BYTES = (MOST_DIMS + 1) * 8
+
+Copy = Callable[[int, int, int, int], None]
+
+
+@helper
+def item_bytes(dtype: int) -> int:
+    """Return the size of an element."""
+    return _SIZES[dtype]
+
+
+def _copy(source: str, read: Any, write: Any, cast: Any) -> Copy:
+    """Make the function that copies elements of one dtype, `stride` bytes apart, into contiguous ones of another."""
+
+    @helper
+    def copy(target, address, count, stride):
+        out = write(target)
+        for index in range(count):
+            out[index] = cast(read(address + index * stride)[0])
+
+    return copy
+
+
+def _by_dtype(copies: dict[int, Copy]) -> Callable[[int, int, int, int, int], None]:
+    """Make the function that chooses a copy by the dtype's number."""
+
+    @helper
+    def chosen(dtype, target, address, count, stride):
+        pass
+
+    for number, copy in copies.items():
+        chosen = _choice(number, copy, chosen)
+    return chosen
+
+
+def _choice(number: int, copy: Copy, otherwise: Any) -> Any:
+    @helper
+    def chosen(dtype, target, address, count, stride):
+        if dtype == number:
+            copy(target, address, count, stride)
+        else:
+            otherwise(dtype, target, address, count, stride)
+
+    return chosen
+
+
+@kernel("convert", arguments=5)
+def convert(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Convert rows of an array in a call to contiguous ones of the dtype that the program reads, as gathering does.
+
+    The arguments: the target's address; addresses of the slot's description and of the array's words in the call; the
+    first row, and the number of rows (one sample without a batch axis is row 0).
+    """
+    itemsize_of_reals = kit.itemsize
+    read = {number: SOURCE_POINTERS["uint8" if dtype == "bool" else dtype] for number, dtype in enumerate(DTYPES)}
+    to_real = _by_dtype({number: _copy(DTYPES[number], each, kit.reals, kit.real) for number, each in read.items()})
+    to_integer = _by_dtype({
+        number: _copy(DTYPES[number], each, int64_pointer, np.int64)
+        for number, each in read.items()
+        if number >= REAL_DTYPES
+    })  # fmt: skip
+
+    def convert(target, description, given, first, rows):
+        slot, words = int64_pointer(description), int64_pointer(given)
+        dtype, ndim, wanted = words[_DTYPE], words[_NDIM], slot[_WANTED]
+        sizes, size = int64_pointer(words[_SHAPE]), 8 if wanted == _INT64 else itemsize_of_reals
+        batched = ndim - slot[_SAMPLE_NDIM]
+        elements = slot[_BYTES] // size
+        itemsize = item_bytes(dtype)
+        if words[_STRIDES] == 0:
+            source = words[_ADDRESS] + first * elements * itemsize
+            if wanted == _INT64:
+                to_integer(dtype, target, source, rows * elements, itemsize)
+            else:
+                to_real(dtype, target, source, rows * elements, itemsize)
+            return
+        strides = int64_pointer(words[_STRIDES])
+        place = stack_bytes(_AXES_BYTES)
+        at = int64_pointer(place)
+        source = words[_ADDRESS]
+        if batched > 0:
+            source += first * strides[0]
+        for axis in range(ndim):
+            at[axis] = 0
+        # lines along the last axis, one after the other; without one a single element
+        count = 1
+        stride = 0
+        if ndim > 0:
+            count = rows if ndim == 1 and batched > 0 else sizes[ndim - 1]
+            stride = strides[ndim - 1]
+        left = rows * elements
+        while left > 0:
+            if wanted == _INT64:
+                to_integer(dtype, target, source, count, stride)
+            else:
+                to_real(dtype, target, source, count, stride)
+            target += count * size
+            left -= count
+            axis = ndim - 2
+            while axis >= 0:
+                at[axis] += 1
+                source += strides[axis]
+                if axis == 0 and batched > 0:
+                    break
+                if at[axis] < sizes[axis]:
+                    break
+                source -= at[axis] * strides[axis]
+                at[axis] = 0
+                axis -= 1
+
+    return convert

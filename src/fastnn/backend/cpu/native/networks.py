@@ -1,0 +1,248 @@
+"""A frozen network, or its gradient, on the caller's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastnn.backend.cpu.codegen.float_mode import enter_kernel_mode, is_plain, restore_plain_mode
+from fastnn.backend.cpu.codegen.intrinsics import (
+    SOURCE_POINTERS,
+    allocate,
+    call_convert,
+    call_note,
+    int64_pointer,
+    release,
+    stack_bytes,
+)
+from fastnn.backend.cpu.codegen.kernel import Kit, kernel, overlap
+from fastnn.backend.cpu.codegen.options import helper, inlined
+from fastnn.backend.cpu.layouts.call import Held, Outcome, Part
+from fastnn.backend.cpu.layouts.code import BLOCK, MOST_SLOTS, STACK_BYTES, Slot, Word, network_bytes
+from fastnn.backend.cpu.native.executor import run_records
+from fastnn.backend.cpu.native.patch import RECORD_BYTES, aligned, patch
+from fastnn.backend.cpu.native.slots import (
+    ADDRESS,
+    DTYPE,
+    GIVEN_BYTES,
+    STRIDES,
+    description,
+    samples,
+    span,
+)
+from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES
+from fastnn.program.layout import ALIGNMENT, CONTEXT_WORDS, Buffer, Counter
+
+_CONTEXT_BYTES, _PLACES_BYTES = CONTEXT_WORDS * 8, MOST_SLOTS * 8
+_PARAMETERS, _ARENA, _SCRATCH, _DATA = (
+    int(Buffer.PARAMETERS), int(Buffer.ARENA), int(Buffer.SCRATCH), int(Buffer.DATA),
+)  # fmt: skip
+_STATUS, _CURSOR = int(Counter.STATUS), int(Counter.CURSOR)
+_SLOTS_COUNT, _INPUTS, _ITEM_BYTES, _COUNT = (
+    int(Word[name]) for name in ("SLOTS_COUNT", "INPUTS", "ITEM_BYTES", "PARAMETERS")
+)
+_ONE_AT, _ONE_COUNT, _ONE_ARENA = int(Word.ONE_AT), int(Word.ONE_COUNT), int(Word.ONE_ARENA)
+_MANY_COUNT, _MANY_ARENA, _BLOCKS_FROM = int(Word.MANY_COUNT), int(Word.MANY_ARENA), int(Word.BLOCKS_FROM)
+_SLOT_DTYPE, _BYTES = int(Slot.DTYPE), int(Slot.BYTES)
+_HELD_PARAMETERS, _HELD_COUNT = int(Held.PARAMETERS), int(Held.PARAMETERS_COUNT)
+_DONE, _RAISED, _WRONG_PARAMETERS, _WRONG_SHAPE, _WORKSPACE, _MEMORY = (
+    int(Outcome[name]) for name in ("DONE", "RAISED", "PARAMETERS", "SHAPE", "WORKSPACE", "MEMORY")
+)
+
+_CHECK = int(Part.CHECK)
+
+int32_pointer = SOURCE_POINTERS["int32"]
+_network_bytes = helper(network_bytes)
+
+
+@helper
+def _is_read_in_place(code: int, slots: int, index: int) -> bool:
+    """Return whether the program can read an array as it is."""
+    slot, given = int64_pointer(description(code, index)), int64_pointer(slots + index * GIVEN_BYTES)
+    return given[DTYPE] == slot[_SLOT_DTYPE] and given[STRIDES] == 0
+
+
+@helper
+def _is_overwritten(code: int, slots: int, index: int, n: int) -> bool:
+    """Return whether an input shares memory with a result."""
+    words = int64_pointer(code)
+    start, nbytes = span(slots + index * GIVEN_BYTES, n * int64_pointer(description(code, index))[_BYTES])
+    for result in range(words[_INPUTS], words[_SLOTS_COUNT]):
+        out = int64_pointer(slots + result * GIVEN_BYTES)[ADDRESS]
+        if overlap(start, nbytes, out, n * int64_pointer(description(code, result))[_BYTES]):
+            return True
+    return False
+
+
+@helper
+def _rows_to_convert(code: int, slots: int, n: int) -> tuple[int, int]:
+    """Return the bytes of inputs that have to be copied as a whole, and of those that are converted in blocks."""
+    whole, blocks = 0, 0
+    for index in range(int64_pointer(code)[_INPUTS]):
+        nbytes = int64_pointer(description(code, index))[_BYTES]
+        if _is_overwritten(code, slots, index, n):
+            whole += aligned(n * nbytes)
+        elif not _is_read_in_place(code, slots, index):
+            blocks += aligned(min(n, BLOCK) * nbytes)
+    return whole, blocks
+
+
+@helper
+def _place(code: int, slots: int, places: int, steps: int) -> None:
+    """Write where each array begins, and how far its rows are apart."""
+    words, at, apart = int64_pointer(code), int64_pointer(places), int64_pointer(steps)
+    for index in range(words[_SLOTS_COUNT]):
+        at[index] = int64_pointer(slots + index * GIVEN_BYTES)[ADDRESS]
+        apart[index] = int64_pointer(description(code, index))[_BYTES]
+
+
+@helper
+def _place_converted(code: int, slots: int, n: int, places: int, steps: int, whole: int, blocks: int) -> None:
+    """Convert inputs that results overwrite, and give the others that are converted a place: blocks, 0 bytes apart."""
+    words, at, apart = int64_pointer(code), int64_pointer(places), int64_pointer(steps)
+    for index in range(words[_INPUTS]):
+        if _is_overwritten(code, slots, index, n):
+            call_convert(code, whole, description(code, index), slots + index * GIVEN_BYTES, 0, n)
+            at[index] = whole
+            whole += aligned(n * apart[index])
+        elif not _is_read_in_place(code, slots, index):
+            at[index] = blocks
+            blocks += aligned(min(n, BLOCK) * apart[index])
+            apart[index] = 0
+
+
+@helper
+def _compute(
+    code: int, parameters: int, records: int, slots: int, places: int, steps: int, n: int, stack: int, scratch: int
+) -> int:
+    """Compute n rows with a workspace that starts at `records`; one row's values may be on the stack."""
+    words, at, apart = int64_pointer(code), int64_pointer(places), int64_pointer(steps)
+    context = stack_bytes(_CONTEXT_BYTES)
+    context_words = int64_pointer(context)
+    context_words[_PARAMETERS], context_words[_SCRATCH] = parameters, scratch
+    context_words[_STATUS] = context_words[_CURSOR] = 0
+    count, many = words[_SLOTS_COUNT], words[_MANY_COUNT]
+    arena = records + (many * RECORD_BYTES if n > 1 else 0)
+    done, patched = 0, 0
+    while done < n:
+        rows = min(n - done, BLOCK)
+        for index in range(count):
+            if apart[index] == 0:
+                call_convert(code, at[index], description(code, index), slots + index * GIVEN_BYTES, done, rows)
+            context_words[_DATA + index] = at[index] + done * apart[index]
+        if rows == 1:
+            context_words[_ARENA] = stack if words[_ONE_ARENA] <= STACK_BYTES else arena
+            run_records(code + words[_ONE_AT] * 8, words[_ONE_COUNT], context, 1, 0)
+        else:
+            if rows != patched:
+                patch(code, records, rows, scratch != 0)
+                patched = rows
+            context_words[_ARENA] = arena
+            run_records(records, many, context, 1, 0)
+        if context_words[_STATUS] != 0:
+            break
+        done += rows
+    return context_words[_STATUS]
+
+
+@helper
+def _any_subnormal(values: int, nbytes: int, itemsize: int) -> bool:
+    """Return whether there are subnormal numbers: the register does not report exact results."""
+    found = 0
+    if itemsize == 4:
+        singles = int32_pointer(values)
+        for index in range(nbytes // 4):
+            magnitude = singles[index] & 0x7FFFFFFF
+            found += 1 if magnitude > 0 and magnitude < 0x800000 else 0
+    else:
+        doubles = int64_pointer(values)
+        for index in range(nbytes // 8):
+            magnitude = doubles[index] & 0x7FFFFFFFFFFFFFFF
+            found += 1 if magnitude > 0 and magnitude < 0x10000000000000 else 0
+    return found > 0
+
+
+@helper
+def _any_result_subnormal(code: int, slots: int, n: int) -> bool:
+    words = int64_pointer(code)
+    for index in range(words[_INPUTS], words[_SLOTS_COUNT]):
+        out = int64_pointer(slots + index * GIVEN_BYTES)[ADDRESS]
+        if _any_subnormal(out, n * int64_pointer(description(code, index))[_BYTES], words[_ITEM_BYTES]):
+            return True
+    return False
+
+
+# inlined: as a call of its own it took 1 to 2 of 100 ns, once what notes failures had made it longer
+@inlined
+def _settle(code: int, parameters: int, slots: int, n: int, parts: int, work: int, work_bytes: int) -> int:
+    """Compute n rows of the right shapes."""
+    words = int64_pointer(code)
+    needed = _network_bytes(words[_MANY_COUNT], words[_MANY_ARENA], words[_ONE_ARENA], n)
+    if work != 0 and work_bytes < needed:
+        return call_note(code, _WORKSPACE, n, needed, work_bytes, 0, 0, -1)
+    if parts & _CHECK != 0:
+        return _DONE
+    places, steps, stack = stack_bytes(_PLACES_BYTES), stack_bytes(_PLACES_BYTES), stack_bytes(STACK_BYTES)
+    whole, blocks = _rows_to_convert(code, slots, n)
+    packs = SCRATCH_BYTES if words[_BLOCKS_FROM] > 0 and words[_BLOCKS_FROM] <= min(n, BLOCK) else 0
+    # memory for what the workspace has no room for
+    room = work_bytes - needed - 2 * ALIGNMENT if work != 0 else 0
+    wanted = aligned(needed) if work == 0 else 0
+    blocks_within = blocks <= room
+    wanted += whole + (0 if blocks_within else blocks)
+    if blocks_within:
+        room -= blocks
+    packs_within = packs <= room
+    wanted += packs if packs > 0 and work == 0 else 0
+    memory = allocate(wanted + ALIGNMENT) if wanted > 0 else 0
+    if wanted > 0 and memory == 0:
+        return call_note(code, _MEMORY, n, wanted, 0, 0, 0, -1)
+    free, inside = aligned(memory), aligned(work + needed)
+    records = aligned(work)
+    if work == 0:
+        records = free
+        free += aligned(needed)
+    whole_at = free
+    free += whole
+    blocks_at = inside if blocks_within else free
+    if blocks_within:
+        inside += blocks
+    else:
+        free += blocks
+    scratch = 0
+    if packs > 0:
+        scratch = free if work == 0 else (inside if packs_within else 0)
+    _place(code, slots, places, steps)
+    if whole + blocks > 0:
+        _place_converted(code, slots, n, places, steps, whole_at, blocks_at)
+    # one row takes little longer than switching the mode
+    plain = n == 1 and is_plain()
+    status = _compute(code, parameters, records, slots, places, steps, n, stack, 0) if plain else 0
+    if not (plain and is_plain()) or _any_result_subnormal(code, slots, n):
+        mode = enter_kernel_mode()
+        status = _compute(code, parameters, records, slots, places, steps, n, stack, scratch)
+        restore_plain_mode(mode)
+    if memory != 0:
+        release(memory)
+    return _DONE if status == 0 else _RAISED
+
+
+@kernel("call_network", arguments=6, returns=True)
+def call_network(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Check a call of a frozen network or of its gradient, and compute it; return an `Outcome`.
+
+    The arguments, as of all calls: addresses of the code, of the table of buffers (`Held`), and of the arrays (`Given`,
+    one for each slot of the code); what to do (`Part`, 0: all); a workspace's address and bytes (both 0 without
+    one: then memory is allocated). Results are contiguous and of the dtype that the code says.
+    """
+
+    def call_network(code, held, slots, parts, work, work_bytes):
+        words, buffers = int64_pointer(code), int64_pointer(held)
+        if buffers[_HELD_COUNT] != words[_COUNT]:
+            return call_note(code, _WRONG_PARAMETERS, buffers[_HELD_COUNT], 0, 0, 0, 0, -1)
+        n = samples(code, slots)
+        if n < 0:
+            return call_note(code, _WRONG_SHAPE, 0, 0, 0, 0, slots, -1 - n)
+        return _settle(code, buffers[_HELD_PARAMETERS], slots, n, parts, work, work_bytes)
+
+    return call_network

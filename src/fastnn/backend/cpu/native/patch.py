@@ -1,0 +1,59 @@
+"""The records of a code, written for a number of rows into the caller's memory."""
+
+from __future__ import annotations
+
+from fastnn.backend.cpu.codegen.intrinsics import float64_pointer, int64_pointer
+from fastnn.backend.cpu.codegen.options import helper
+from fastnn.backend.cpu.layouts.code import PATCH_WORDS, PRODUCT_WORDS, SCALE_WORDS, UNIT, Word
+from fastnn.backend.cpu.processor.blocking import way_number
+from fastnn.program.layout import ALIGNMENT, FLAGS_WORD, KERNEL_WORD, RECORD_WORDS, Flag
+from fastnn.program.ops import OPS
+
+RECORD_BYTES = RECORD_WORDS * 8
+_M, _N, _K = OPS["matmul"].words("m", "n", "k")
+_TRANSPOSE_A, _TRANSPOSE_B = int(Flag.TRANSPOSE_A), int(Flag.TRANSPOSE_B)
+_MANY_AT, _MANY_COUNT = int(Word.MANY_AT), int(Word.MANY_COUNT)
+_PATCHES_AT, _PATCHES_COUNT = int(Word.PATCHES_AT), int(Word.PATCHES_COUNT)
+_PRODUCTS_AT, _PRODUCTS_COUNT = int(Word.PRODUCTS_AT), int(Word.PRODUCTS_COUNT)
+_LEAST_M, _LEAST_N, _LEAST_K, _LEAST_WORK = (
+    int(Word[name]) for name in ("LEAST_M", "LEAST_N", "LEAST_K", "LEAST_WORK")
+)
+_SCALES_AT, _SCALES_COUNT = int(Word.SCALES_AT), int(Word.SCALES_COUNT)
+# without memory for packed blocks a product never is of that kind; the results are the same bits
+_NEVER = 1 << 62
+
+_way_number = helper(way_number)
+
+
+@helper
+def aligned(address: int) -> int:
+    return (address + ALIGNMENT - 1) & -ALIGNMENT
+
+
+@helper
+def patch(code: int, records: int, rows: int, blocks: bool) -> None:
+    """Write the records for `rows` rows; `blocks` says whether there is memory for packed blocks."""
+    words, target = int64_pointer(code), int64_pointer(records)
+    source = int64_pointer(code + words[_MANY_AT] * 8)
+    for index in range(words[_MANY_COUNT] * RECORD_WORDS):
+        target[index] = source[index]
+    units = (rows + UNIT - 1) // UNIT
+    at = words[_PATCHES_AT]
+    for _ in range(words[_PATCHES_COUNT]):
+        target[words[at]] = words[at + 1] + words[at + 2] * rows + words[at + 3] * units
+        at += PATCH_WORDS
+    work = words[_LEAST_WORK] if blocks else _NEVER
+    at = words[_PRODUCTS_AT]
+    for _ in range(words[_PRODUCTS_COUNT]):
+        record = int64_pointer(records + words[at] * RECORD_BYTES)
+        flags = record[FLAGS_WORD]
+        way = _way_number(
+            record[_M], record[_N], record[_K], flags & _TRANSPOSE_A != 0, flags & _TRANSPOSE_B != 0,
+            words[_LEAST_M], words[_LEAST_N], words[_LEAST_K], work,
+        )  # fmt: skip
+        record[KERNEL_WORD] = words[at + 1 + way]
+        at += PRODUCT_WORDS
+    at = words[_SCALES_AT]
+    for _ in range(words[_SCALES_COUNT]):
+        float64_pointer(records)[words[at]] = float64_pointer(code)[at + 2] / target[words[at + 1]]
+        at += SCALE_WORDS

@@ -1,0 +1,166 @@
+"""The arrays of a call: their shapes, the memory that they take, and what is wrong with their values."""
+
+from __future__ import annotations
+
+from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS, float32_pointer, float64_pointer, int64_pointer
+from fastnn.backend.cpu.codegen.options import helper
+from fastnn.backend.cpu.layouts.call import Given
+from fastnn.backend.cpu.layouts.code import Role, Slot, Word
+from fastnn.backend.cpu.native.convert import item_bytes
+
+GIVEN_BYTES, SLOT_BYTES = int(Given.WORDS) * 8, int(Slot.WORDS) * 8
+ADDRESS, DTYPE, NDIM, SHAPE, STRIDES = (
+    int(word) for word in (Given.ADDRESS, Given.DTYPE, Given.NDIM, Given.SHAPE, Given.STRIDES)
+)
+_ROLE, _DTYPE, _BYTES, _NDIM, _SHAPE, _COLUMNS, _LOWEST, _HIGHEST, _TOLERANCE, _ALLOWED_COUNT, _ALLOWED = (
+    int(Slot[name])
+    for name in (
+        "ROLE", "DTYPE", "BYTES", "NDIM", "SHAPE", "COLUMNS", "LOWEST", "HIGHEST", "TOLERANCE", "ALLOWED_COUNT",
+        "ALLOWED",
+    )
+)  # fmt: skip
+_TARGET, _LABEL, _WEIGHT = int(Role.TARGET), int(Role.LABEL), int(Role.WEIGHT)
+_SLOTS_AT, _SLOTS_COUNT = int(Word.SLOTS_AT), int(Word.SLOTS_COUNT)
+
+int32_pointer = SOURCE_POINTERS["int32"]
+
+
+@helper
+def description(code: int, index: int) -> int:
+    """Return the address of a slot's description."""
+    return code + int64_pointer(code)[_SLOTS_AT] * 8 + index * SLOT_BYTES
+
+
+@helper
+def _may_lack_axis(slot_at: int) -> bool:
+    """Return whether an array may be given without its last axis: targets may if its length is 1."""
+    slot = int64_pointer(slot_at)
+    axes, role = slot[_NDIM], slot[_ROLE]
+    return (role == _TARGET or role == _LABEL) and axes > 0 and slot[_SHAPE + axes - 1] == 1
+
+
+@helper
+def samples(code: int, slots: int) -> int:
+    """Return the number of samples that all arrays hold, or -1 - i where array i does not fit."""
+    slot_at = description(code, 0)
+    n, batched = 0, 0
+    for index in range(int64_pointer(code)[_SLOTS_COUNT]):
+        slot, given = int64_pointer(slot_at), int64_pointer(slots + index * GIVEN_BYTES)
+        axes, role = slot[_NDIM], slot[_ROLE]
+        skip = given[NDIM] - axes
+        if index == 0:
+            if skip != 0 and skip != 1:
+                return -1
+            n, batched = int64_pointer(given[SHAPE])[0] if skip == 1 else 1, skip
+        elif given[ADDRESS] == 0 and role == _WEIGHT:
+            skip, axes = batched, -1
+        elif skip == batched - 1 and _may_lack_axis(slot_at):
+            skip, axes = batched, axes - 1
+        if skip != batched:
+            return -1 - index
+        if axes >= 0:
+            sizes = int64_pointer(given[SHAPE])
+            bad = 1 if batched == 1 and sizes[0] != n else 0
+            for axis in range(axes):
+                bad += 1 if sizes[skip + axis] != slot[_SHAPE + axis] else 0
+            if bad != 0:
+                return -1 - index
+        slot_at += SLOT_BYTES
+    return n
+
+
+@helper
+def span(given_at: int, nbytes: int) -> tuple[int, int]:
+    """Return the first address of an array's memory, and its bytes; `nbytes` are those of a contiguous one."""
+    given = int64_pointer(given_at)
+    first = given[ADDRESS]
+    if given[STRIDES] == 0:
+        return first, nbytes
+    sizes, strides = int64_pointer(given[SHAPE]), int64_pointer(given[STRIDES])
+    low, high = 0, item_bytes(given[DTYPE])
+    for axis in range(given[NDIM]):
+        if sizes[axis] == 0:
+            return first, 0
+        reach = (sizes[axis] - 1) * strides[axis]
+        if reach > 0:
+            high += reach
+        else:
+            low += reach
+    return first + low, high - low
+
+
+@helper
+def finite(values: int, count: int, itemsize: int) -> bool:
+    """Return whether numbers are neither NaN nor infinite."""
+    bad = 0
+    if itemsize == 4:
+        singles = int32_pointer(values)
+        for index in range(count):
+            bad += 1 if singles[index] & 0x7F800000 == 0x7F800000 else 0
+    else:
+        doubles = int64_pointer(values)
+        for index in range(count):
+            bad += 1 if doubles[index] & 0x7FF0000000000000 == 0x7FF0000000000000 else 0
+    return bad == 0
+
+
+@helper
+def first_not_finite(values: int, count: int, itemsize: int) -> int:
+    """Return the index of the first number that is NaN or infinite, -1 where there is none."""
+    for index in range(count):
+        if not finite(values + index * itemsize, 1, itemsize):
+            return index
+    return -1
+
+
+@helper
+def real_at(values: int, index: int, itemsize: int) -> float:
+    if itemsize == 4:
+        return float(float32_pointer(values)[index])
+    return float64_pointer(values)[index]
+
+
+@helper
+def first_label_refused(labels_at: int, count: int, columns: int) -> int:
+    """Return the index of the first label out of range, -1 if there is none."""
+    labels, bad = int64_pointer(labels_at), 0
+    for index in range(count):
+        bad += 1 if labels[index] < 0 or labels[index] >= columns else 0
+    if bad == 0:
+        return -1
+    for index in range(count):
+        if labels[index] < 0 or labels[index] >= columns:
+            return index
+    return 0  # another thread has written there since
+
+
+@helper
+def first_refused(slot_at: int, values: int, n: int, itemsize: int) -> int:
+    """Return the index of the first target of n rows that the loss does not accept, -1 if it accepts all.
+
+    Kernels read the scores at the labels' indices. For a row whose sum is wrong it is the last index of the row.
+    """
+    slot, numbers = int64_pointer(slot_at), float64_pointer(slot_at)
+    columns = slot[_COLUMNS]
+    if slot[_ROLE] == _LABEL:
+        return first_label_refused(values, n * slot[_BYTES] // 8, columns)
+    tolerance, allowed = numbers[_TOLERANCE], slot[_ALLOWED_COUNT]
+    count = n * slot[_BYTES] // itemsize
+    if not finite(values, count, itemsize):
+        return first_not_finite(values, count, itemsize)
+    total = 0.0
+    for index in range(count):
+        value = real_at(values, index, itemsize)
+        if value < numbers[_LOWEST] or value > numbers[_HIGHEST]:
+            return index
+        found = allowed == 0
+        for each in range(allowed):
+            found = found or value == numbers[_ALLOWED + each]
+        if not found:
+            return index
+        total += value
+        if tolerance > 0.0 and (index + 1) % columns == 0:
+            if abs(total - 1.0) > tolerance:
+                return index
+            total = 0.0
+    return -1

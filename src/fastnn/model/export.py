@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from fastnn.backend.cpu.frozen.c_function import CFunction
@@ -75,7 +76,14 @@ class CompiledMixin(Network):
         return freeze_on_device(self._runtime, device)
 
     @reads
-    def learner(self, *, gradients: bool = False, targets: str | None = None, steps: int | None = None) -> Learner:
+    def learner(
+        self,
+        *,
+        gradients: bool = False,
+        targets: str | Sequence[str | None] | None = None,
+        steps: int | None = None,
+        metrics: bool = False,
+    ) -> Learner:
         """Return a copy of the network, its optimizer and its loss, for training in compiled code.
 
         See `fastnn.nopython.train_step`; `update_from` copies what was learned back into the model.
@@ -85,9 +93,12 @@ class CompiledMixin(Network):
         gradients : bool
             Whether to support `fastnn.nopython.input_gradient` and `parameter_gradient`, too.
         targets : {"labels", "dense"}, optional
-            What y holds for cross-entropy: labels (the default) or probabilities of all classes.
+            What y holds for cross-entropy: labels (the default) or probabilities of all classes; a list for several
+            outputs, with one for each output that has a loss.
         steps : int, optional
             With a learning rate schedule: for how many more steps to compute it.
+        metrics : bool
+            Whether the steps also compute the metrics of `compile`, which takes time; `learner_logs` returns them.
 
         Returns
         -------
@@ -98,12 +109,39 @@ class CompiledMixin(Network):
         RuntimeError
             When the model is not built or not compiled.
         ValueError
-            When it has several inputs or outputs, an argument does not fit, or a schedule comes without `steps`.
+            When an argument does not fit, or a schedule comes without `steps`.
         """
         with importing:
             from fastnn.export.learner import learner
 
-        return learner(cast("Model", self), gradients=gradients, targets=targets, steps=steps)
+        return learner(cast("Model", self), gradients=gradients, targets=targets, steps=steps, metrics=metrics)
+
+    def learner_logs(self, learner: Learner) -> dict[str, Any]:
+        """Return the loss and metrics of a learner's steps since it was made, or since they were reset.
+
+        As in the logs of `fit`, they are means over all samples, each with the weights of its step.
+
+        Parameters
+        ----------
+        learner : fastnn.nopython.Learner
+            From ``learner(metrics=True)``.
+
+        Raises
+        ------
+        TypeError
+            When it is not a learner.
+        ValueError
+            When it was made without metrics, or for another architecture, loss or metrics, or has taken no step.
+        """
+        with importing:
+            from fastnn.export.learner import logs
+        return logs(cast("Model", self), learner)
+
+    def reset_learner_logs(self, learner: Learner) -> None:
+        """Start the loss and metrics of a learner again; see `learner_logs`."""
+        with importing:
+            from fastnn.export.learner import reset
+        reset(cast("Model", self), learner)
 
     def update_from(self, learner: Learner) -> None:
         """Take over a learner's weights, optimizer state and count of steps.

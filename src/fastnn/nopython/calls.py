@@ -171,12 +171,8 @@ def check_learner(learner: Any) -> None:
     if not isinstance(learner, Learner):
         raise TypeError(f"learner: expected a Learner, from Model.learner, got {type(learner).__name__}")
     check_network(learner)
-    for name, dtype in (
-        ("parameters", None),
-        ("state", learner.parameters.dtype),
-        ("progress", np.int64),
-        ("totals", np.float64),
-    ):
+    real = learner.parameters.dtype
+    for name, dtype in (("parameters", real), ("state", real), ("progress", np.int64), ("totals", np.float64)):
         array = getattr(learner, name)
         right = isinstance(array, np.ndarray) and array.ndim == 1 and array.flags.carray
         if not right or array.dtype != dtype:

@@ -157,8 +157,7 @@ def _check_code(context: Any, builder: Any, code: Any, absent: Outcome | None, i
     with builder.if_then(builder.not_(_is_ours(builder, code)), likely=False):
         _raise(context, builder, Outcome.FOREIGN)
     if arrays:
-        same = builder.icmp_signed("==", _word(builder, code, Word.X_COUNT), _constant(inputs))
-        same = builder.and_(same, builder.icmp_signed("==", _word(builder, code, Word.SLOTS_COUNT), _constant(arrays)))
+        same = builder.icmp_signed("==", _word(builder, code, Word.ARRAYS), _constant(inputs << 32 | arrays))
         with builder.if_then(builder.not_(same), likely=False):
             _raise(context, builder, Outcome.ARRAYS)
 

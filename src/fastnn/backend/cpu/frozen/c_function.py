@@ -165,7 +165,10 @@ def _compile(network: FrozenNetwork, convention: _Convention, kind: str) -> byte
             builder.store(value, builder.gep(place, [word(index)]))
         return builder.ptrtoint(place, word)
 
-    held = {Held.PARAMETERS: word(address(network.parameters)), Held.PARAMETERS_COUNT: word(network.parameters.size)}
+    held: dict[int, Any] = {
+        Held.PARAMETERS: word(address(network.parameters)),
+        Held.PARAMETERS_COUNT: word(network.parameters.size),
+    }
     slots: dict[int, Any] = {}
     for index, given in enumerate((x, out)):
         first = int(code[Word.SLOTS_AT]) + index * Slot.WORDS

@@ -205,6 +205,7 @@ def assemble(make: Make, interface: Interface, training: Training | None = None)
         Word.FINGERPRINT: fingerprint(many),
         Word.SLOTS_COUNT: len(slots),
         Word.X_COUNT: sum(slot.role == Role.INPUT for slot in slots),
+        Word.ARRAYS: sum(slot.role == Role.INPUT for slot in slots) << 32 | len(slots),
         Word.INPUTS: len(interface.inputs),
         Word.ROW_BYTES: sum(slot.nbytes for slot in interface.inputs),
         Word.ONE_COUNT: len(one),

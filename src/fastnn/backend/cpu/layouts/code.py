@@ -57,6 +57,7 @@ class Word(_Words):
     SLOTS_AT = auto()
     SLOTS_COUNT = auto()
     X_COUNT = auto()  # the number of slots of inputs, which come first
+    ARRAYS = auto()  # X_COUNT << 32 | SLOTS_COUNT
     INPUTS = auto()  # the number of slots that are read, which come before the results
     ROW_BYTES = auto()  # of one row of all slots that are read
     ONE_AT = auto()  # the records for one row

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS, int64_pointer, stack_bytes
+from fastnn.backend.cpu.codegen.intrinsics import int64_pointer, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel
 from fastnn.backend.cpu.codegen.options import helper
+from fastnn.backend.cpu.codegen.reading import READ_REAL, read_int64
 from fastnn.backend.cpu.layouts.call import Given
-from fastnn.backend.cpu.layouts.code import DTYPES, MOST_DIMS, REAL_DTYPES, Slot
+from fastnn.backend.cpu.layouts.code import DTYPES, MOST_DIMS, Slot
 
 _ADDRESS, _DTYPE, _NDIM, _SHAPE, _STRIDES = (
     int(word) for word in (Given.ADDRESS, Given.DTYPE, Given.NDIM, Given.SHAPE, Given.STRIDES)
@@ -22,48 +21,11 @@ _ITEM_BYTES = {"float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, 
 _SIZES = tuple(_ITEM_BYTES.get(dtype, 1) for dtype in DTYPES)
 _AXES_BYTES = (MOST_DIMS + 1) * 8
 
-Copy = Callable[[int, int, int, int], None]
-
 
 @helper
 def item_bytes(dtype: int) -> int:
     """Return the size of an element."""
     return _SIZES[dtype]
-
-
-def _copy(source: str, read: Any, write: Any, cast: Any) -> Copy:
-    """Make the function that copies elements of one dtype, `stride` bytes apart, into contiguous ones of another."""
-
-    @helper
-    def copy(target, address, count, stride):
-        out = write(target)
-        for index in range(count):
-            out[index] = cast(read(address + index * stride)[0])
-
-    return copy
-
-
-def _by_dtype(copies: dict[int, Copy]) -> Callable[[int, int, int, int, int], None]:
-    """Make the function that chooses a copy by the dtype's number."""
-
-    @helper
-    def chosen(dtype, target, address, count, stride):
-        pass
-
-    for number, copy in copies.items():
-        chosen = _choice(number, copy, chosen)
-    return chosen
-
-
-def _choice(number: int, copy: Copy, otherwise: Any) -> Any:
-    @helper
-    def chosen(dtype, target, address, count, stride):
-        if dtype == number:
-            copy(target, address, count, stride)
-        else:
-            otherwise(dtype, target, address, count, stride)
-
-    return chosen
 
 
 @kernel("convert", arguments=5)
@@ -73,14 +35,19 @@ def convert(kit: Kit, variant: str) -> Callable[..., Any]:
     The arguments: the target's address; addresses of the slot's description and of the array's words in the call; the
     first row, and the number of rows (one sample without a batch axis is row 0).
     """
-    itemsize_of_reals = kit.itemsize
-    read = {number: SOURCE_POINTERS["uint8" if dtype == "bool" else dtype] for number, dtype in enumerate(DTYPES)}
-    to_real = _by_dtype({number: _copy(DTYPES[number], each, kit.reals, kit.real) for number, each in read.items()})
-    to_integer = _by_dtype({
-        number: _copy(DTYPES[number], each, int64_pointer, np.int64)
-        for number, each in read.items()
-        if number >= REAL_DTYPES
-    })  # fmt: skip
+    read_real, reals, itemsize_of_reals = READ_REAL[kit.dtype], kit.reals, kit.itemsize
+
+    @helper
+    def copy(target, wanted, dtype, source, count, stride):
+        """Convert elements that are `stride` bytes apart."""
+        if wanted == _INT64:
+            integers = int64_pointer(target)
+            for index in range(count):
+                integers[index] = read_int64(dtype, source + index * stride)
+        else:
+            numbers = reals(target)
+            for index in range(count):
+                numbers[index] = read_real(dtype, source + index * stride)
 
     def convert(target, description, given, first, rows):
         slot, words = int64_pointer(description), int64_pointer(given)
@@ -91,10 +58,7 @@ def convert(kit: Kit, variant: str) -> Callable[..., Any]:
         itemsize = item_bytes(dtype)
         if words[_STRIDES] == 0:
             source = words[_ADDRESS] + first * elements * itemsize
-            if wanted == _INT64:
-                to_integer(dtype, target, source, rows * elements, itemsize)
-            else:
-                to_real(dtype, target, source, rows * elements, itemsize)
+            copy(target, wanted, dtype, source, rows * elements, itemsize)
             return
         strides = int64_pointer(words[_STRIDES])
         place = stack_bytes(_AXES_BYTES)
@@ -112,10 +76,7 @@ def convert(kit: Kit, variant: str) -> Callable[..., Any]:
             stride = strides[ndim - 1]
         left = rows * elements
         while left > 0:
-            if wanted == _INT64:
-                to_integer(dtype, target, source, count, stride)
-            else:
-                to_real(dtype, target, source, count, stride)
+            copy(target, wanted, dtype, source, count, stride)
             target += count * size
             left -= count
             axis = ndim - 2

@@ -37,6 +37,7 @@ from fastnn.backend.cpu.native.slots import (
     ADDRESS,
     DTYPE,
     GIVEN_BYTES,
+    SLOT_BYTES,
     STRIDES,
     description,
     finite,
@@ -66,8 +67,8 @@ _STEP, _SEED, _FIRST_STEP = int(Counter.STEP), int(Counter.SEED), int(Counter.FI
         "WEIGHTS_AT", "WEIGHTS_COUNT",
     )
 )  # fmt: skip
-_ROLE, _SLOT_DTYPE, _BYTES, _LOSS_WEIGHT, _LOSS_AT = (
-    int(Slot[name]) for name in ("ROLE", "DTYPE", "BYTES", "LOSS_WEIGHT", "LOSS_AT")
+_ROLE, _SLOT_DTYPE, _BYTES, _COLUMNS, _TOLERANCE, _LOSS_WEIGHT, _LOSS_AT = (
+    int(Slot[name]) for name in ("ROLE", "DTYPE", "BYTES", "COLUMNS", "TOLERANCE", "LOSS_WEIGHT", "LOSS_AT")
 )
 _TARGET, _LABEL = int(Role.TARGET), int(Role.LABEL)
 _AT_STEP, _AT_OPTIMIZER_STEP, _AT_SEED, _SCHEDULED, _CONSTANT, _ROW, _RATES_AT = (
@@ -101,25 +102,17 @@ def _is_read_in_place(code: int, slots: int, index: int) -> bool:
 
 
 @helper
-def _has_float_labels(code: int, slots: int) -> int:
-    """Return the number of the first array of labels that are not integers, -1 if there is none."""
-    for index in range(int64_pointer(code)[_SLOTS_COUNT]):
-        is_label = int64_pointer(description(code, index))[_ROLE] == _LABEL
-        if is_label and int64_pointer(slots + index * GIVEN_BYTES)[DTYPE] < REAL_DTYPES:
-            return index
-    return -1
-
-
-@helper
 def _shares(code: int, held: int, slots: int, n: int, work: int, work_bytes: int) -> bool:
     """Return whether an array shares memory with what the step writes."""
     words, h = int64_pointer(code), int64_pointer(held)
-    itemsize = words[_ITEM_BYTES]
-    nbytes = words[_COUNT] * itemsize
+    nbytes = words[_COUNT] * words[_ITEM_BYTES]
+    slot_at = description(code, 0)
     for index in range(words[_SLOTS_COUNT]):
         given = slots + index * GIVEN_BYTES
+        sample_bytes = int64_pointer(slot_at)[_BYTES]
+        slot_at += SLOT_BYTES
         if int64_pointer(given)[ADDRESS] != 0:
-            start, size = span(given, n * int64_pointer(description(code, index))[_BYTES])
+            start, size = span(given, n * sample_bytes)
             if overlap(start, size, h[_H_PARAMETERS], nbytes) or overlap(start, size, work, work_bytes):
                 return True
             if overlap(start, size, h[_H_GRADIENTS], nbytes):
@@ -130,23 +123,36 @@ def _shares(code: int, held: int, slots: int, n: int, work: int, work_bytes: int
 
 
 @helper
-def _bytes_to_convert(code: int, slots: int, n: int) -> int:
-    found = 0
+def _look(code: int, slots: int, places: int, n: int) -> tuple[int, int]:
+    """Write the address of each array.
+
+    Returns
+    -------
+    nbytes : int
+        Of the arrays that have to be converted.
+    labels : int
+        The number of the first array of labels that are not integers, -1 if there is none.
+    """
+    at, nbytes, labels = int64_pointer(places), 0, -1
+    slot_at = description(code, 0)
     for index in range(int64_pointer(code)[_SLOTS_COUNT]):
-        if not _is_read_in_place(code, slots, index):
-            found += aligned(n * int64_pointer(description(code, index))[_BYTES])
-    return found
+        slot, given = int64_pointer(slot_at), int64_pointer(slots + index * GIVEN_BYTES)
+        at[index] = given[ADDRESS]
+        if given[ADDRESS] != 0 and (given[DTYPE] != slot[_SLOT_DTYPE] or given[STRIDES] != 0):
+            nbytes += aligned(n * slot[_BYTES])
+            if slot[_ROLE] == _LABEL and given[DTYPE] < REAL_DTYPES and labels < 0:
+                labels = index
+        slot_at += SLOT_BYTES
+    return nbytes, labels
 
 
 @helper
-def _place(code: int, slots: int, n: int, places: int, free: int) -> None:
-    """Write the address of each array, or of its copy in the dtype that the program reads, at `free`."""
+def _convert(code: int, slots: int, n: int, places: int, free: int) -> None:
+    """Write copies, in the dtype that the program reads, of the arrays that it cannot read in place."""
     at = int64_pointer(places)
     for index in range(int64_pointer(code)[_SLOTS_COUNT]):
-        given = slots + index * GIVEN_BYTES
-        at[index] = int64_pointer(given)[ADDRESS]
         if not _is_read_in_place(code, slots, index):
-            call_convert(code, free, description(code, index), given, 0, n)
+            call_convert(code, free, description(code, index), slots + index * GIVEN_BYTES, 0, n)
             at[index] = free
             free += aligned(n * int64_pointer(description(code, index))[_BYTES])
 
@@ -167,8 +173,8 @@ def _note_refused(code: int, slots: int, index: int, values: int, element: int, 
         return call_note(code, _TARGET_VALUES, -1, 0, 0, 0, slots, index)
     if slot[_ROLE] == _LABEL:
         return call_note(code, _TARGET_VALUES, element, int64_pointer(values)[element], 0, 0, slots, index)
-    total, columns = 1.0, slot[int(Slot.COLUMNS)]
-    if float64_pointer(slot_at)[int(Slot.TOLERANCE)] > 0.0:
+    total, columns = 1.0, slot[_COLUMNS]
+    if float64_pointer(slot_at)[_TOLERANCE] > 0.0:
         total, start = 0.0, element // columns * columns
         for column in range(columns):
             total += real_at(values, start + column, itemsize)
@@ -181,9 +187,11 @@ def _check_values(code: int, slots: int, places: int, n: int) -> int:
     """Check the values of all arrays, and return an `Outcome`."""
     words, at = int64_pointer(code), int64_pointer(places)
     itemsize = words[_ITEM_BYTES]
+    following = description(code, 0)
     for index in range(words[_SLOTS_COUNT]):
-        slot_at, values = description(code, index), at[index]
+        slot_at, values = following, at[index]
         slot = int64_pointer(slot_at)
+        following += SLOT_BYTES
         if values == 0:
             continue
         if slot[_ROLE] == _TARGET or slot[_ROLE] == _LABEL:
@@ -221,8 +229,9 @@ def _loss(code: int, totals: int, n: int) -> float:
     """Return the mean loss of n samples, with the bits of `Objective.loss`."""
     words, sums = int64_pointer(code), float64_pointer(totals)
     value = sums[words[_PENALTY_AT]] / n
-    for index in range(words[_SLOTS_COUNT]):
-        slot_at = description(code, index)
+    slot_at = description(code, 0) - SLOT_BYTES
+    for _ in range(words[_SLOTS_COUNT]):
+        slot_at += SLOT_BYTES
         weight, at = float64_pointer(slot_at)[_LOSS_WEIGHT], int64_pointer(slot_at)[_LOSS_AT]
         if weight != 0.0:
             value += weight * sums[at] / sums[at + 1]
@@ -278,14 +287,15 @@ def _step(code: int, held: int, records: int, stack: int, parts: int, places: in
 
 
 @helper
-def _learn(code: int, held: int, slots: int, parts: int, n: int, work: int, work_bytes: int) -> int:
+def _learn(
+    code: int, held: int, slots: int, parts: int, n: int, places: int, converted: int, work: int, work_bytes: int
+) -> int:
     """Find memory for a step on n rows of the right shapes, check their values, and take it; returns an `Outcome`."""
     words = int64_pointer(code)
     needed = _learner_bytes(words[_MANY_COUNT], words[_MANY_ARENA], words[_ONE_ARENA], n)
     if work != 0 and work_bytes < needed:
         return call_note(code, _WORKSPACE, n, needed, work_bytes, 0, 0, -1)
     learns = parts & _GRADIENTS_PART != 0
-    converted = _bytes_to_convert(code, slots, n) if learns else 0
     packs = SCRATCH_BYTES if learns and words[_BLOCKS_FROM] > 0 and words[_BLOCKS_FROM] <= n else 0
     room = work_bytes - needed - 2 * ALIGNMENT if work != 0 else 0
     converts_within = converted <= room
@@ -309,11 +319,12 @@ def _learn(code: int, held: int, slots: int, parts: int, n: int, work: int, work
     scratch = 0
     if packs > 0:
         scratch = free if work == 0 else (inside if packs_within else 0)
-    places, stack = stack_bytes(_PLACES_BYTES), stack_bytes(STACK_BYTES)
+    stack = stack_bytes(STACK_BYTES)
     mode = enter_kernel_mode()
     outcome = _DONE
     if learns:
-        _place(code, slots, n, places, converted_at)
+        if converted > 0:
+            _convert(code, slots, n, places, converted_at)
         outcome = _check_values(code, slots, places, n)
     if outcome == _DONE and parts & _CHECK == 0:
         outcome = _DONE if _step(code, held, records, stack, parts, places, n, scratch) == 0 else _RAISED
@@ -339,17 +350,21 @@ def call_learner(kit: Kit, variant: str) -> Callable[..., Any]:
             return call_note(
                 code, _SCHEDULE, counters[_AT_OPTIMIZER_STEP], counters[_SCHEDULED], 0, 0, 0, -1
             )  # fmt: skip
+        places = stack_bytes(_PLACES_BYTES)
+        n, converted = 1, 0
         if parts & _GRADIENTS_PART == 0:
             outcome = _check_gradients(code, h[_H_GRADIENTS])
-            return outcome if outcome != _DONE else _learn(code, held, slots, parts, 1, work, work_bytes)
-        n = samples(code, slots)
-        if n <= 0:
-            return call_note(code, _EMPTY if n == 0 else _WRONG_SHAPE, 0, 0, 0, 0, slots, -1 - n if n < 0 else 0)
-        labels = _has_float_labels(code, slots)
-        if labels >= 0:
-            return call_note(code, _LABELS, 0, 0, 0, 0, slots, labels)
-        if _shares(code, held, slots, n, work, work_bytes):
-            return _SHARED
-        return _learn(code, held, slots, parts, n, work, work_bytes)
+            if outcome != _DONE:
+                return outcome
+        else:
+            n = samples(code, slots)
+            if n <= 0:
+                return call_note(code, _EMPTY if n == 0 else _WRONG_SHAPE, 0, 0, 0, 0, slots, -1 - n if n < 0 else 0)
+            converted, labels = _look(code, slots, places, n)
+            if labels >= 0:
+                return call_note(code, _LABELS, 0, 0, 0, 0, slots, labels)
+            if _shares(code, held, slots, n, work, work_bytes):
+                return _SHARED
+        return _learn(code, held, slots, parts, n, places, converted, work, work_bytes)
 
     return call_learner

@@ -25,9 +25,11 @@ from fastnn.backend.cpu.native.slots import (
     ADDRESS,
     DTYPE,
     GIVEN_BYTES,
+    NDIM,
+    SHAPE,
+    SLOT_BYTES,
     STRIDES,
     description,
-    samples,
     span,
 )
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES
@@ -43,7 +45,7 @@ _SLOTS_COUNT, _INPUTS, _ITEM_BYTES, _COUNT = (
 )
 _ONE_AT, _ONE_COUNT, _ONE_ARENA = int(Word.ONE_AT), int(Word.ONE_COUNT), int(Word.ONE_ARENA)
 _MANY_COUNT, _MANY_ARENA, _BLOCKS_FROM = int(Word.MANY_COUNT), int(Word.MANY_ARENA), int(Word.BLOCKS_FROM)
-_SLOT_DTYPE, _BYTES = int(Slot.DTYPE), int(Slot.BYTES)
+_SLOT_DTYPE, _BYTES, _NDIM, _SHAPE = int(Slot.DTYPE), int(Slot.BYTES), int(Slot.NDIM), int(Slot.SHAPE)
 _HELD_PARAMETERS, _HELD_COUNT = int(Held.PARAMETERS), int(Held.PARAMETERS_COUNT)
 _DONE, _RAISED, _WRONG_PARAMETERS, _WRONG_SHAPE, _WORKSPACE, _MEMORY = (
     int(Outcome[name]) for name in ("DONE", "RAISED", "PARAMETERS", "SHAPE", "WORKSPACE", "MEMORY")
@@ -55,11 +57,61 @@ int32_pointer = SOURCE_POINTERS["int32"]
 _network_bytes = helper(network_bytes)
 
 
+@inlined
+def _look(code: int, slots: int, places: int, steps: int) -> tuple[int, bool]:
+    """Check the arrays' shapes, and write where each begins and how far its rows are apart.
+
+    Returns
+    -------
+    n : int
+        The number of samples, or -1 - i where array i does not fit.
+    in_place : bool
+        Whether the program can read all inputs as they are.
+    """
+    words, at, apart = int64_pointer(code), int64_pointer(places), int64_pointer(steps)
+    inputs, slot_at, in_place = words[_INPUTS], description(code, 0), True
+    n, batched = 1, 0
+    for index in range(words[_SLOTS_COUNT]):
+        slot, given = int64_pointer(slot_at), int64_pointer(slots + index * GIVEN_BYTES)
+        axes, sizes = slot[_NDIM], int64_pointer(given[SHAPE])
+        skip = given[NDIM] - axes
+        if index == 0:
+            batched = skip
+            if skip == 1:
+                n = sizes[0]
+            elif skip != 0:
+                return -1, False
+        bad = 0 if skip == batched else 1
+        if bad == 0:
+            bad += 1 if skip == 1 and sizes[0] != n else 0
+            for axis in range(axes):
+                bad += 1 if sizes[skip + axis] != slot[_SHAPE + axis] else 0
+        if bad != 0:
+            return -1 - index, False
+        if index < inputs and (given[DTYPE] != slot[_SLOT_DTYPE] or given[STRIDES] != 0):
+            in_place = False
+        at[index], apart[index] = given[ADDRESS], slot[_BYTES]
+        slot_at += SLOT_BYTES
+    return n, in_place
+
+
 @helper
 def _is_read_in_place(code: int, slots: int, index: int) -> bool:
     """Return whether the program can read an array as it is."""
     slot, given = int64_pointer(description(code, index)), int64_pointer(slots + index * GIVEN_BYTES)
     return given[DTYPE] == slot[_SLOT_DTYPE] and given[STRIDES] == 0
+
+
+@inlined
+def _any_overwritten(code: int, places: int, steps: int, n: int) -> bool:
+    """Return whether an input that is contiguous shares memory with a result."""
+    words, at, apart = int64_pointer(code), int64_pointer(places), int64_pointer(steps)
+    inputs, count = words[_INPUTS], words[_SLOTS_COUNT]
+    for index in range(inputs):
+        for result in range(inputs, count):
+            if overlap(at[index], n * apart[index], at[result], n * apart[result]):
+                return True
+    return False
 
 
 @helper
@@ -85,15 +137,6 @@ def _rows_to_convert(code: int, slots: int, n: int) -> tuple[int, int]:
         elif not _is_read_in_place(code, slots, index):
             blocks += aligned(min(n, BLOCK) * nbytes)
     return whole, blocks
-
-
-@helper
-def _place(code: int, slots: int, places: int, steps: int) -> None:
-    """Write where each array begins, and how far its rows are apart."""
-    words, at, apart = int64_pointer(code), int64_pointer(places), int64_pointer(steps)
-    for index in range(words[_SLOTS_COUNT]):
-        at[index] = int64_pointer(slots + index * GIVEN_BYTES)[ADDRESS]
-        apart[index] = int64_pointer(description(code, index))[_BYTES]
 
 
 @helper
@@ -162,19 +205,21 @@ def _any_subnormal(values: int, nbytes: int, itemsize: int) -> bool:
     return found > 0
 
 
-@helper
-def _any_result_subnormal(code: int, slots: int, n: int) -> bool:
-    words = int64_pointer(code)
+@inlined
+def _any_result_subnormal(code: int, places: int, steps: int, n: int) -> bool:
+    words, at, apart = int64_pointer(code), int64_pointer(places), int64_pointer(steps)
     for index in range(words[_INPUTS], words[_SLOTS_COUNT]):
-        out = int64_pointer(slots + index * GIVEN_BYTES)[ADDRESS]
-        if _any_subnormal(out, n * int64_pointer(description(code, index))[_BYTES], words[_ITEM_BYTES]):
+        if _any_subnormal(at[index], n * apart[index], words[_ITEM_BYTES]):
             return True
     return False
 
 
 # inlined: as a call of its own it took 1 to 2 of 100 ns, once what notes failures had made it longer
 @inlined
-def _settle(code: int, parameters: int, slots: int, n: int, parts: int, work: int, work_bytes: int) -> int:
+def _settle(
+    code: int, parameters: int, slots: int, places: int, steps: int, n: int, in_place: bool, parts: int, work: int,
+    work_bytes: int,
+) -> int:  # fmt: skip
     """Compute n rows of the right shapes."""
     words = int64_pointer(code)
     needed = _network_bytes(words[_MANY_COUNT], words[_MANY_ARENA], words[_ONE_ARENA], n)
@@ -182,8 +227,10 @@ def _settle(code: int, parameters: int, slots: int, n: int, parts: int, work: in
         return call_note(code, _WORKSPACE, n, needed, work_bytes, 0, 0, -1)
     if parts & _CHECK != 0:
         return _DONE
-    places, steps, stack = stack_bytes(_PLACES_BYTES), stack_bytes(_PLACES_BYTES), stack_bytes(STACK_BYTES)
-    whole, blocks = _rows_to_convert(code, slots, n)
+    stack = stack_bytes(STACK_BYTES)
+    whole, blocks = 0, 0
+    if not in_place or _any_overwritten(code, places, steps, n):
+        whole, blocks = _rows_to_convert(code, slots, n)
     packs = SCRATCH_BYTES if words[_BLOCKS_FROM] > 0 and words[_BLOCKS_FROM] <= min(n, BLOCK) else 0
     # memory for what the workspace has no room for
     room = work_bytes - needed - 2 * ALIGNMENT if work != 0 else 0
@@ -212,13 +259,12 @@ def _settle(code: int, parameters: int, slots: int, n: int, parts: int, work: in
     scratch = 0
     if packs > 0:
         scratch = free if work == 0 else (inside if packs_within else 0)
-    _place(code, slots, places, steps)
     if whole + blocks > 0:
         _place_converted(code, slots, n, places, steps, whole_at, blocks_at)
     # one row takes little longer than switching the mode
     plain = n == 1 and is_plain()
     status = _compute(code, parameters, records, slots, places, steps, n, stack, 0) if plain else 0
-    if not (plain and is_plain()) or _any_result_subnormal(code, slots, n):
+    if not (plain and is_plain()) or _any_result_subnormal(code, places, steps, n):
         mode = enter_kernel_mode()
         status = _compute(code, parameters, records, slots, places, steps, n, stack, scratch)
         restore_plain_mode(mode)
@@ -240,9 +286,10 @@ def call_network(kit: Kit, variant: str) -> Callable[..., Any]:
         words, buffers = int64_pointer(code), int64_pointer(held)
         if buffers[_HELD_COUNT] != words[_COUNT]:
             return call_note(code, _WRONG_PARAMETERS, buffers[_HELD_COUNT], 0, 0, 0, 0, -1)
-        n = samples(code, slots)
+        places, steps = stack_bytes(_PLACES_BYTES), stack_bytes(_PLACES_BYTES)
+        n, in_place = _look(code, slots, places, steps)
         if n < 0:
             return call_note(code, _WRONG_SHAPE, 0, 0, 0, 0, slots, -1 - n)
-        return _settle(code, buffers[_HELD_PARAMETERS], slots, n, parts, work, work_bytes)
+        return _settle(code, buffers[_HELD_PARAMETERS], slots, places, steps, n, in_place, parts, work, work_bytes)
 
     return call_network

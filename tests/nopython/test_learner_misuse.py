@@ -8,7 +8,7 @@ from test_learner import compiled, one_by_one, step, step_with, targets_for, wei
 
 import fastnn as fnn
 from fastnn import nopython as fnp
-from fastnn.backend.cpu.layouts.frozen import Progress, Word
+from fastnn.backend.cpu.layouts.code import Progress, Word
 from frozen import MODELS, at_once, chain, rows, same_numbers  # noqa: F401
 
 

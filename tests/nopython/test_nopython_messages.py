@@ -10,7 +10,8 @@ from numba import njit, prange
 import fastnn as fnn
 from fastnn import nopython as fnp
 from fastnn.backend.cpu.frozen import failures
-from fastnn.backend.cpu.layouts.frozen import NOTED_DIMS, TABLE_HEAD, TABLE_SLOTS, Failed, Outcome
+from fastnn.backend.cpu.layouts.call import Outcome
+from fastnn.backend.cpu.layouts.failure import NOTED_DIMS, TABLE_HEAD, TABLE_SLOTS, Failed
 from fastnn.nopython.described import _TEXTS, Failure, error_of
 from fastnn.nopython.messages import CONSTANT, ERRORS
 from frozen import chain

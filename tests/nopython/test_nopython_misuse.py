@@ -15,7 +15,7 @@ from numba.core.errors import TypingError
 import fastnn as fnn
 from fastnn import nopython as fnp
 from fastnn.backend.cpu.frozen.sealed import opened
-from fastnn.backend.cpu.layouts.frozen import Word
+from fastnn.backend.cpu.layouts.code import Word
 from frozen import MODELS, expected, predict, predict_with, round_trip, rows
 
 
@@ -137,7 +137,7 @@ def test_addresses_of_another_process_are_never_called():
             workspace_in_compiled_code(stale, 3)
     assert pickle.loads(pickle.dumps(net)).code[Word.TOKEN] == net.code[Word.TOKEN]
     relocated = opened(*net.__reduce__()[1])[1]
-    assert relocated[Word.TOKEN] == relocated[Word.RUN] == 0
+    assert relocated[Word.TOKEN] == relocated[Word.CALL] == 0
     for code in (net.code[:3].copy(), net.code[:0].copy()):
         for call in (predict, fnp.predict):
             with pytest.raises(RuntimeError, match="another process"):

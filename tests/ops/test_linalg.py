@@ -12,7 +12,7 @@ from fastnn import linalg
 from fastnn import threads as settings
 from fastnn.backend.cpu.calls.matmul_call import DirectMatmul
 from fastnn.backend.cpu.layouts import array_object
-from fastnn.backend.cpu.layouts.calls import PATIENCE
+from fastnn.backend.cpu.layouts.products import PATIENCE
 from fastnn.backend.cpu.threads import thread_pool
 from workers import until_workers_sleep
 

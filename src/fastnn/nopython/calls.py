@@ -13,7 +13,7 @@ from fastnn import casts
 from fastnn.backend.cpu.frozen.learner import Learner, Learners
 from fastnn.backend.cpu.frozen.network import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.frozen.process_token import process_token
-from fastnn.backend.cpu.layouts.call import Given, Held, Outcome
+from fastnn.backend.cpu.layouts.call import Given, Held, Outcome, kind_of
 from fastnn.backend.cpu.layouts.code import DTYPES, LAYOUT_VERSION, Word
 from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
 from fastnn.nopython.described import error_of
@@ -34,12 +34,11 @@ class Arrays:
         self._table = np.zeros((max(1, len(arrays)), Given.WORDS), np.int64)
         for words, array in zip(self._table, arrays, strict=False):
             if array is not None:
-                places = [np.array(numbers, np.int64) for numbers in (array.shape, array.strides)]
-                self._kept.append(places)
-                contiguous = array.flags.c_contiguous
-                words[Given.ADDRESS], words[Given.DTYPE] = array.ctypes.data, DTYPES.index(array.dtype.name)
-                words[Given.NDIM], words[Given.SHAPE] = array.ndim, places[0].ctypes.data
-                words[Given.STRIDES] = 0 if contiguous else places[1].ctypes.data
+                sizes = np.array([*array.shape, *array.strides], np.int64)
+                self._kept.append(sizes)
+                kind = kind_of(DTYPES.index(array.dtype.name), array.ndim, not array.flags.c_contiguous)
+                words[Given.ADDRESS], words[Given.KIND] = array.ctypes.data, kind
+                words[Given.SHAPE] = sizes.ctypes.data
 
     @property
     def address(self) -> int:

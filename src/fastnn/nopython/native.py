@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from fastnn.backend.cpu.codegen.intrinsics import emit_note
 from fastnn.backend.cpu.codegen.vectors import declared, emit_call
 from fastnn.backend.cpu.frozen import process_token
-from fastnn.backend.cpu.layouts.call import Given, Held, Outcome, Part
+from fastnn.backend.cpu.layouts.call import Given, Held, Outcome, Part, kind_of
 from fastnn.backend.cpu.layouts.code import DTYPES, LAYOUT_VERSION, Word
 from fastnn.nopython.described import Failure
 from fastnn.nopython.messages import CONSTANT, ERRORS
@@ -125,19 +125,19 @@ def _given(context: Any, builder: Any, kind: Any, value: Any) -> dict[int, Any]:
         place = cgutils.alloca_once_value(builder, context.cast(builder, value, kind, own))
         return _absent() | {
             int(Given.ADDRESS): builder.ptrtoint(place, _I64),
-            int(Given.DTYPE): _constant(DTYPES.index(str(own))),
+            int(Given.KIND): _constant(kind_of(DTYPES.index(str(own)), 0, False)),
         }
     array = _array(context, builder, kind, value)
-    shape = cgutils.alloca_once_value(builder, array.shape)
-    strides = _constant(0)
-    if kind.layout != "C":
-        strides = builder.ptrtoint(cgutils.alloca_once_value(builder, array.strides), _I64)
+    strided = kind.layout != "C"
+    # the sizes, and the strides after them
+    sizes = cgutils.pack_array(builder, [
+        *cgutils.unpack_tuple(builder, array.shape), *(cgutils.unpack_tuple(builder, array.strides) if strided else ()),
+    ]) if kind.ndim else None  # fmt: skip
+    shape = _constant(0) if sizes is None else builder.ptrtoint(cgutils.alloca_once_value(builder, sizes), _I64)
     return {
         int(Given.ADDRESS): _address(builder, array),
-        int(Given.DTYPE): _constant(DTYPES.index(str(kind.dtype))),
-        int(Given.NDIM): _constant(kind.ndim),
-        int(Given.SHAPE): builder.ptrtoint(shape, _I64),
-        int(Given.STRIDES): strides,
+        int(Given.KIND): _constant(kind_of(DTYPES.index(str(kind.dtype)), kind.ndim, strided and kind.ndim > 0)),
+        int(Given.SHAPE): shape,
     }
 
 

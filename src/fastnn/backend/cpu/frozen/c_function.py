@@ -13,7 +13,7 @@ import numpy as np
 from fastnn.addresses import address
 from fastnn.backend.cpu.frozen.network import FrozenNetwork, shapes_of
 from fastnn.backend.cpu.frozen.process_token import process_token
-from fastnn.backend.cpu.layouts.call import Given, Held, Outcome
+from fastnn.backend.cpu.layouts.call import Given, Held, Outcome, kind_of
 from fastnn.backend.cpu.layouts.code import LAYOUT_VERSION, Role, Slot, Word
 from fastnn.backend.cpu.loading import library
 
@@ -174,10 +174,8 @@ def _compile(network: FrozenNetwork, convention: _Convention, kind: str) -> byte
         first = int(code[Word.SLOTS_AT]) + index * Slot.WORDS
         described = {
             Given.ADDRESS: given,
-            Given.DTYPE: word(int(code[first + Slot.DTYPE])),
-            Given.NDIM: word(int(code[first + Slot.NDIM])),
+            Given.KIND: word(kind_of(int(code[first + Slot.DTYPE]), int(code[first + Slot.NDIM]), strided=False)),
             Given.SHAPE: word(at + 8 * (first + int(Slot.SHAPE))),
-            Given.STRIDES: word(0),
         }
         slots |= {index * Given.WORDS + name: value for name, value in described.items()}
     arguments = [word(at), table(held, 2), table(slots, 2 * Given.WORDS), word(0), word(0), word(0)]

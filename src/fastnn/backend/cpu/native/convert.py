@@ -9,17 +9,21 @@ from fastnn.backend.cpu.codegen.intrinsics import int64_pointer, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.codegen.reading import READ_REAL, read_int64
-from fastnn.backend.cpu.layouts.call import Given
+from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, NDIM_MASK, STRIDED_SHIFT, Given
 from fastnn.backend.cpu.layouts.code import DTYPES, MOST_DIMS, Slot
 
-_ADDRESS, _DTYPE, _NDIM, _SHAPE, _STRIDES = (
-    int(word) for word in (Given.ADDRESS, Given.DTYPE, Given.NDIM, Given.SHAPE, Given.STRIDES)
-)
+_ADDRESS, _KIND, _SHAPE = int(Given.ADDRESS), int(Given.KIND), int(Given.SHAPE)
 _WANTED, _SAMPLE_NDIM, _BYTES = int(Slot.DTYPE), int(Slot.NDIM), int(Slot.BYTES)
 _INT64 = DTYPES.index("int64")
 _ITEM_BYTES = {"float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
 _SIZES = tuple(_ITEM_BYTES.get(dtype, 1) for dtype in DTYPES)
 _AXES_BYTES = (MOST_DIMS + 1) * 8
+
+
+@helper
+def dtype_of(kind: int) -> int:
+    """Return the number of an array's dtype."""
+    return (kind >> DTYPE_SHIFT) & 0xFF
 
 
 @helper
@@ -51,16 +55,16 @@ def convert(kit: Kit, variant: str) -> Callable[..., Any]:
 
     def convert(target, description, given, first, rows):
         slot, words = int64_pointer(description), int64_pointer(given)
-        dtype, ndim, wanted = words[_DTYPE], words[_NDIM], slot[_WANTED]
+        dtype, ndim, wanted = dtype_of(words[_KIND]), words[_KIND] & NDIM_MASK, slot[_WANTED]
         sizes, size = int64_pointer(words[_SHAPE]), 8 if wanted == _INT64 else itemsize_of_reals
         batched = ndim - slot[_SAMPLE_NDIM]
         elements = slot[_BYTES] // size
         itemsize = item_bytes(dtype)
-        if words[_STRIDES] == 0:
+        if words[_KIND] >> STRIDED_SHIFT == 0:
             source = words[_ADDRESS] + first * elements * itemsize
             copy(target, wanted, dtype, source, rows * elements, itemsize)
             return
-        strides = int64_pointer(words[_STRIDES])
+        strides = int64_pointer(words[_SHAPE] + 8 * ndim)
         place = stack_bytes(_AXES_BYTES)
         at = int64_pointer(place)
         source = words[_ADDRESS]

@@ -9,9 +9,10 @@ from fastnn.backend.cpu.codegen.atomics import atomic_load, call_thread_ident, c
 from fastnn.backend.cpu.codegen.intrinsics import int64_pointer
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel
 from fastnn.backend.cpu.codegen.options import helper
+from fastnn.backend.cpu.layouts.call import NDIM_MASK
 from fastnn.backend.cpu.layouts.code import Role, Slot, Word
 from fastnn.backend.cpu.layouts.failure import NOTED_DIMS, NOTED_NUMBERS, TABLE_HEAD, TABLE_SLOTS, Failed
-from fastnn.backend.cpu.native.slots import ADDRESS, GIVEN_BYTES, NDIM, SHAPE, SLOT_BYTES, description
+from fastnn.backend.cpu.native.slots import ADDRESS, GIVEN_BYTES, KIND, SHAPE, SLOT_BYTES, description
 
 _FAILURES, _SLOTS_COUNT, _CODE_HEAD = int(Word.FAILURES), int(Word.SLOTS_COUNT), int(Word.HEAD)
 _OUTCOME, _ARRAY, _NUMBERS, _SHAPES, _HEAD, _ROLES, _SLOT, _WORDS = (
@@ -48,7 +49,7 @@ def _note_shape(target: int, slots: int, array: int) -> None:
         words[0] = -1
         return
     given = int64_pointer(slots + array * GIVEN_BYTES)
-    sizes, ndim = int64_pointer(given[SHAPE]), given[NDIM]
+    sizes, ndim = int64_pointer(given[SHAPE]), given[KIND] & NDIM_MASK
     words[0] = ndim
     for axis in range(min(ndim, NOTED_DIMS)):
         words[1 + axis] = sizes[axis]

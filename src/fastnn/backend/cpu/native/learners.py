@@ -7,7 +7,6 @@ from typing import Any
 
 from fastnn.backend.cpu.codegen.float_mode import enter_kernel_mode, restore_mode
 from fastnn.backend.cpu.codegen.intrinsics import (
-    allocate,
     call_convert,
     call_note,
     float64_pointer,
@@ -17,7 +16,7 @@ from fastnn.backend.cpu.codegen.intrinsics import (
 )
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, overlap
 from fastnn.backend.cpu.codegen.options import exact, helper
-from fastnn.backend.cpu.layouts.call import Held, Outcome, Part
+from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, Held, Outcome, Part
 from fastnn.backend.cpu.layouts.code import (
     MOST_SLOTS,
     MOST_TOTALS,
@@ -30,15 +29,16 @@ from fastnn.backend.cpu.layouts.code import (
     Word,
     learner_bytes,
 )
+from fastnn.backend.cpu.native.convert import dtype_of
 from fastnn.backend.cpu.native.executor import run_records
 from fastnn.backend.cpu.native.hyper_row import next_row
+from fastnn.backend.cpu.native.memory import reserve
 from fastnn.backend.cpu.native.patch import RECORD_BYTES, aligned, patch
 from fastnn.backend.cpu.native.slots import (
     ADDRESS,
-    DTYPE,
     GIVEN_BYTES,
+    KIND,
     SLOT_BYTES,
-    STRIDES,
     description,
     finite,
     first_not_finite,
@@ -48,7 +48,7 @@ from fastnn.backend.cpu.native.slots import (
     span,
 )
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES
-from fastnn.program.layout import ALIGNMENT, CONTEXT_WORDS, Buffer, Counter
+from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter
 
 _CONTEXT_BYTES, _TOTALS_BYTES, _PLACES_BYTES = CONTEXT_WORDS * 8, MOST_TOTALS * 8, MOST_SLOTS * 8
 _PARAMETERS, _GRADIENTS, _OPTIMIZER, _ARENA, _ACCUMULATORS, _HYPER, _INDEX, _SCRATCH, _DATA = (
@@ -98,7 +98,7 @@ _learner_bytes = helper(learner_bytes)
 def _is_read_in_place(code: int, slots: int, index: int) -> bool:
     """Return whether the program can read an array as it is, or does not read it."""
     slot, given = int64_pointer(description(code, index)), int64_pointer(slots + index * GIVEN_BYTES)
-    return given[ADDRESS] == 0 or (given[DTYPE] == slot[_SLOT_DTYPE] and given[STRIDES] == 0)
+    return given[ADDRESS] == 0 or given[KIND] >> DTYPE_SHIFT == slot[_SLOT_DTYPE]
 
 
 @helper
@@ -138,9 +138,9 @@ def _look(code: int, slots: int, places: int, n: int) -> tuple[int, int]:
     for index in range(int64_pointer(code)[_SLOTS_COUNT]):
         slot, given = int64_pointer(slot_at), int64_pointer(slots + index * GIVEN_BYTES)
         at[index] = given[ADDRESS]
-        if given[ADDRESS] != 0 and (given[DTYPE] != slot[_SLOT_DTYPE] or given[STRIDES] != 0):
+        if given[ADDRESS] != 0 and given[KIND] >> DTYPE_SHIFT != slot[_SLOT_DTYPE]:
             nbytes += aligned(n * slot[_BYTES])
-            if slot[_ROLE] == _LABEL and given[DTYPE] < REAL_DTYPES and labels < 0:
+            if slot[_ROLE] == _LABEL and dtype_of(given[KIND]) < REAL_DTYPES and labels < 0:
                 labels = index
         slot_at += SLOT_BYTES
     return nbytes, labels
@@ -297,28 +297,11 @@ def _learn(
         return call_note(code, _WORKSPACE, n, needed, work_bytes, 0, 0, -1)
     learns = parts & _GRADIENTS_PART != 0
     packs = SCRATCH_BYTES if learns and words[_BLOCKS_FROM] > 0 and words[_BLOCKS_FROM] <= n else 0
-    room = work_bytes - needed - 2 * ALIGNMENT if work != 0 else 0
-    converts_within = converted <= room
-    packs_within = packs <= room - (converted if converts_within else 0)
-    wanted = 0 if converts_within else converted
-    if work == 0:
-        wanted += (aligned(needed) if needed > 0 else 0) + packs
-    memory = allocate(wanted + ALIGNMENT) if wanted > 0 else 0
-    if wanted > 0 and memory == 0:
-        return call_note(code, _MEMORY, n, wanted, 0, 0, 0, -1)
-    free, inside = aligned(memory), aligned(work + needed)
-    records = aligned(work)
-    if work == 0:
-        records = free
-        free += aligned(needed)
-    converted_at = inside if converts_within else free
-    if converts_within:
-        inside += converted
-    else:
-        free += converted
-    scratch = 0
-    if packs > 0:
-        scratch = free if work == 0 else (inside if packs_within else 0)
+    memory, records, converted_at, scratch = 0, aligned(work), 0, 0
+    if converted + packs > 0 or (work == 0 and needed > 0):
+        memory, records, _, converted_at, scratch = reserve(work, work_bytes, needed, 0, converted, packs)
+        if memory < 0:
+            return call_note(code, _MEMORY, n, needed + converted, 0, 0, 0, -1)
     stack = stack_bytes(STACK_BYTES)
     mode = enter_kernel_mode()
     outcome = _DONE

@@ -8,7 +8,6 @@ from typing import Any
 from fastnn.backend.cpu.codegen.float_mode import enter_kernel_mode, is_plain, restore_plain_mode
 from fastnn.backend.cpu.codegen.intrinsics import (
     SOURCE_POINTERS,
-    allocate,
     call_convert,
     call_note,
     int64_pointer,
@@ -17,23 +16,22 @@ from fastnn.backend.cpu.codegen.intrinsics import (
 )
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, overlap
 from fastnn.backend.cpu.codegen.options import helper, inlined
-from fastnn.backend.cpu.layouts.call import Held, Outcome, Part
+from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, NDIM_MASK, Held, Outcome, Part
 from fastnn.backend.cpu.layouts.code import BLOCK, MOST_SLOTS, STACK_BYTES, Slot, Word, network_bytes
 from fastnn.backend.cpu.native.executor import run_records
+from fastnn.backend.cpu.native.memory import reserve
 from fastnn.backend.cpu.native.patch import RECORD_BYTES, aligned, patch
 from fastnn.backend.cpu.native.slots import (
     ADDRESS,
-    DTYPE,
     GIVEN_BYTES,
-    NDIM,
+    KIND,
     SHAPE,
     SLOT_BYTES,
-    STRIDES,
     description,
     span,
 )
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES
-from fastnn.program.layout import ALIGNMENT, CONTEXT_WORDS, Buffer, Counter
+from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter
 
 _CONTEXT_BYTES, _PLACES_BYTES = CONTEXT_WORDS * 8, MOST_SLOTS * 8
 _PARAMETERS, _ARENA, _SCRATCH, _DATA = (
@@ -74,7 +72,7 @@ def _look(code: int, slots: int, places: int, steps: int) -> tuple[int, bool]:
     for index in range(words[_SLOTS_COUNT]):
         slot, given = int64_pointer(slot_at), int64_pointer(slots + index * GIVEN_BYTES)
         axes, sizes = slot[_NDIM], int64_pointer(given[SHAPE])
-        skip = given[NDIM] - axes
+        skip = (given[KIND] & NDIM_MASK) - axes
         if index == 0:
             batched = skip
             if skip == 1:
@@ -88,7 +86,7 @@ def _look(code: int, slots: int, places: int, steps: int) -> tuple[int, bool]:
                 bad += 1 if sizes[skip + axis] != slot[_SHAPE + axis] else 0
         if bad != 0:
             return -1 - index, False
-        if index < inputs and (given[DTYPE] != slot[_SLOT_DTYPE] or given[STRIDES] != 0):
+        if index < inputs and given[KIND] >> DTYPE_SHIFT != slot[_SLOT_DTYPE]:
             in_place = False
         at[index], apart[index] = given[ADDRESS], slot[_BYTES]
         slot_at += SLOT_BYTES
@@ -99,7 +97,7 @@ def _look(code: int, slots: int, places: int, steps: int) -> tuple[int, bool]:
 def _is_read_in_place(code: int, slots: int, index: int) -> bool:
     """Return whether the program can read an array as it is."""
     slot, given = int64_pointer(description(code, index)), int64_pointer(slots + index * GIVEN_BYTES)
-    return given[DTYPE] == slot[_SLOT_DTYPE] and given[STRIDES] == 0
+    return given[KIND] >> DTYPE_SHIFT == slot[_SLOT_DTYPE]
 
 
 @inlined
@@ -217,8 +215,8 @@ def _any_result_subnormal(code: int, places: int, steps: int, n: int) -> bool:
 # inlined: as a call of its own it took 1 to 2 of 100 ns, once what notes failures had made it longer
 @inlined
 def _settle(
-    code: int, parameters: int, slots: int, places: int, steps: int, n: int, in_place: bool, parts: int, work: int,
-    work_bytes: int,
+    code: int, parameters: int, slots: int, places: int, steps: int, n: int, in_place: bool, plain: bool, parts: int,
+    work: int, work_bytes: int,
 ) -> int:  # fmt: skip
     """Compute n rows of the right shapes."""
     words = int64_pointer(code)
@@ -232,37 +230,15 @@ def _settle(
     if not in_place or _any_overwritten(code, places, steps, n):
         whole, blocks = _rows_to_convert(code, slots, n)
     packs = SCRATCH_BYTES if words[_BLOCKS_FROM] > 0 and words[_BLOCKS_FROM] <= min(n, BLOCK) else 0
-    # memory for what the workspace has no room for
-    room = work_bytes - needed - 2 * ALIGNMENT if work != 0 else 0
-    wanted = aligned(needed) if work == 0 else 0
-    blocks_within = blocks <= room
-    wanted += whole + (0 if blocks_within else blocks)
-    if blocks_within:
-        room -= blocks
-    packs_within = packs <= room
-    wanted += packs if packs > 0 and work == 0 else 0
-    memory = allocate(wanted + ALIGNMENT) if wanted > 0 else 0
-    if wanted > 0 and memory == 0:
-        return call_note(code, _MEMORY, n, wanted, 0, 0, 0, -1)
-    free, inside = aligned(memory), aligned(work + needed)
-    records = aligned(work)
-    if work == 0:
-        records = free
-        free += aligned(needed)
-    whole_at = free
-    free += whole
-    blocks_at = inside if blocks_within else free
-    if blocks_within:
-        inside += blocks
-    else:
-        free += blocks
-    scratch = 0
-    if packs > 0:
-        scratch = free if work == 0 else (inside if packs_within else 0)
+    memory, records, whole_at, blocks_at, scratch = 0, aligned(work), 0, 0, 0
+    if whole + blocks + packs > 0 or (work == 0 and needed > 0):
+        memory, records, whole_at, blocks_at, scratch = reserve(work, work_bytes, needed, whole, blocks, packs)
+        if memory < 0:
+            return call_note(code, _MEMORY, n, needed + whole + blocks, 0, 0, 0, -1)
     if whole + blocks > 0:
         _place_converted(code, slots, n, places, steps, whole_at, blocks_at)
     # one row takes little longer than switching the mode
-    plain = n == 1 and is_plain()
+    plain = n == 1 and plain
     status = _compute(code, parameters, records, slots, places, steps, n, stack, 0) if plain else 0
     if not (plain and is_plain()) or _any_result_subnormal(code, places, steps, n):
         mode = enter_kernel_mode()
@@ -283,6 +259,8 @@ def call_network(kit: Kit, variant: str) -> Callable[..., Any]:
     """
 
     def call_network(code, held, slots, parts, work, work_bytes):
+        # here, because the processor takes 5 ns to read its register, and does the following meanwhile
+        plain = is_plain()
         words, buffers = int64_pointer(code), int64_pointer(held)
         if buffers[_HELD_COUNT] != words[_COUNT]:
             return call_note(code, _WRONG_PARAMETERS, buffers[_HELD_COUNT], 0, 0, 0, 0, -1)
@@ -290,6 +268,8 @@ def call_network(kit: Kit, variant: str) -> Callable[..., Any]:
         n, in_place = _look(code, slots, places, steps)
         if n < 0:
             return call_note(code, _WRONG_SHAPE, 0, 0, 0, 0, slots, -1 - n)
-        return _settle(code, buffers[_HELD_PARAMETERS], slots, places, steps, n, in_place, parts, work, work_bytes)
+        return _settle(
+            code, buffers[_HELD_PARAMETERS], slots, places, steps, n, in_place, plain, parts, work, work_bytes
+        )
 
     return call_network

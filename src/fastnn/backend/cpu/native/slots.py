@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS, float32_pointer, float64_pointer, int64_pointer
 from fastnn.backend.cpu.codegen.options import helper
-from fastnn.backend.cpu.layouts.call import Given
+from fastnn.backend.cpu.layouts.call import NDIM_MASK, STRIDED_SHIFT, Given
 from fastnn.backend.cpu.layouts.code import Role, Slot, Word
-from fastnn.backend.cpu.native.convert import item_bytes
+from fastnn.backend.cpu.native.convert import dtype_of, item_bytes
 
 GIVEN_BYTES, SLOT_BYTES = int(Given.WORDS) * 8, int(Slot.WORDS) * 8
-ADDRESS, DTYPE, NDIM, SHAPE, STRIDES = (
-    int(word) for word in (Given.ADDRESS, Given.DTYPE, Given.NDIM, Given.SHAPE, Given.STRIDES)
-)
+ADDRESS, KIND, SHAPE = int(Given.ADDRESS), int(Given.KIND), int(Given.SHAPE)
 _ROLE, _DTYPE, _BYTES, _NDIM, _SHAPE, _COLUMNS, _LOWEST, _HIGHEST, _TOLERANCE, _ALLOWED_COUNT, _ALLOWED = (
     int(Slot[name])
     for name in (
@@ -47,7 +45,7 @@ def samples(code: int, slots: int) -> int:
     for index in range(int64_pointer(code)[_SLOTS_COUNT]):
         slot, given = int64_pointer(slot_at), int64_pointer(slots + index * GIVEN_BYTES)
         axes, role = slot[_NDIM], slot[_ROLE]
-        skip = given[NDIM] - axes
+        skip = (given[KIND] & NDIM_MASK) - axes
         if index == 0:
             if skip != 0 and skip != 1:
                 return -1
@@ -74,11 +72,12 @@ def span(given_at: int, nbytes: int) -> tuple[int, int]:
     """Return the first address of an array's memory, and its bytes; `nbytes` are those of a contiguous one."""
     given = int64_pointer(given_at)
     first = given[ADDRESS]
-    if given[STRIDES] == 0:
+    if given[KIND] >> STRIDED_SHIFT == 0:
         return first, nbytes
-    sizes, strides = int64_pointer(given[SHAPE]), int64_pointer(given[STRIDES])
-    low, high = 0, item_bytes(given[DTYPE])
-    for axis in range(given[NDIM]):
+    ndim = given[KIND] & NDIM_MASK
+    sizes, strides = int64_pointer(given[SHAPE]), int64_pointer(given[SHAPE] + 8 * ndim)
+    low, high = 0, item_bytes(dtype_of(given[KIND]))
+    for axis in range(ndim):
         if sizes[axis] == 0:
             return first, 0
         reach = (sizes[axis] - 1) * strides[axis]

@@ -2,6 +2,8 @@
 
 import pickle
 
+import re
+
 import numpy as np
 import pytest
 from numba import njit
@@ -116,9 +118,13 @@ def test_jacobians_misused():
     wide = MODELS["wide"]("float64").freeze(gradients=True)
     x, matrix = np.zeros(6), np.zeros((70, 6))
     small = fnp.workspace(wide, 1)
-    for length in range(0, len(small), 7):
+    with pytest.raises(ValueError, match="workspace") as caught:
+        jacobian_with(wide, x, matrix, small[:0])
+    needed = int(re.search(r"(\d+) bytes for 1 rows", str(caught.value))[1]) // 8
+    for length in range(0, needed, 7):
         with pytest.raises(ValueError, match="workspace"):
             jacobian_with(wide, x, matrix, small[:length])
+    jacobian_with(wide, x, matrix, small[:needed])
 
 
 def test_the_gradient_may_take_the_place_of_what_it_is_made_from():
@@ -167,7 +173,7 @@ def test_misuse():
         ):
             with pytest.raises(ValueError, match=match):
                 call(net, *given)
-        for given in ((x, seed.astype(float), x), (x, seed, x.astype(float)), (x, seed, x[:, ::-1])):
+        for given in ((x, seed.astype(complex), x), (x, seed, x.astype(float)), (x, seed, x[:, ::-1])):
             with pytest.raises((TypingError, TypeError), match="expected"):
                 call(net, *given)
         stale = net._replace(gradient=net.gradient.copy())

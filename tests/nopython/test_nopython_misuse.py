@@ -70,10 +70,9 @@ def read_only(array):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda x, out: (x.astype(np.float64), out), "x: expected"),
-        (lambda x, out: (x.astype(np.int64), out), "x: expected"),
+        (lambda x, out: (x.astype(np.complex64), out), "x: expected"),
+        (lambda x, out: (x.astype(np.float16), out), "x: expected"),
         (lambda x, out: (x, out.astype(np.float64)), "out: expected"),
-        (lambda x, out: (np.asfortranarray(x), out), "contiguous"),
         (lambda x, out: (x, np.zeros((4, 20), np.float32)[:, ::2]), "contiguous"),
         (lambda x, out: (x, read_only(out)), "written"),
         (lambda x, out: (3, out), "x: expected"),
@@ -240,9 +239,12 @@ def test_parameters_of_another_length():
 def test_models_that_cannot_be_frozen():
     with pytest.raises(RuntimeError, match="built"):
         fnn.Sequential([fnn.Dense(3)]).freeze()
-    a, b = fnn.Input((3,)), fnn.Input((3,))
-    with pytest.raises(ValueError, match="one input and one output"):
-        fnn.Model([a, b], fnn.Add()([a, b])).freeze()
+    net = MODELS["perceptron"]("float32").freeze()
+    x, out = arrays()
+    for given in (((x, x), out), (x, (out, out)), ((), out)):
+        for call in (predict, fnp.predict):
+            with pytest.raises((TypingError, ValueError)):
+                call(net, *given)
 
 
 def test_freezing_for_gpus():
@@ -363,7 +365,7 @@ def test_check_says_from_python_what_is_wrong_in_numbers():
     several = fnp.stack([net, net])
     fnp.check(several, np.stack([x, x]), np.stack([out, out]))
     for arguments, message in [
-        ((net, x, out[:3]), r"out: .* shapes \(4, 6\) and \(3, 10\)"),
+        ((net, x, out[:3]), r"out: expected shape \(4, 10\), .* got \(3, 10\)"),
         ((net, x[:, :5].copy(), out), r"x: expected shape \(6,\) or \(n, 6\), got \(4, 5\)"),
         ((net, x, out, fnp.workspace(net, 1)[:1]), "work: expected a workspace of at least .* got 8"),
         ((net, x), "expected out, for predict, or y, for train_step"),
@@ -386,7 +388,7 @@ def test_check_of_a_training_step_changes_nothing():
     for given, message in [
         ({"y": labels[:3]}, r"y: expected shape \(4,\), got \(3,\)"),
         ({"y": labels + 7}, r"y: expected labels from 0 to 9, got 10 at \(3,\)"),
-        ({"y": labels, "sample_weight": np.ones(3, np.float32)}, r"sample_weight: expected 4 numbers"),
+        ({"y": labels, "sample_weight": np.ones(3, np.float32)}, r"sample_weight: expected shape \(4,\)"),
         ({"y": labels, "sample_weight": np.full(4, np.nan, np.float32)}, "NaN"),
     ]:
         with pytest.raises(ValueError, match=message):

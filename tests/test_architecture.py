@@ -20,6 +20,7 @@ BACKEND = {"backend/settings", "backend/store"}
 # What each room may import; nothing else. model, training and saving are one storey: they know each other.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "modules": set(),
     "elsewhere": set(),
     "hints": {"elsewhere"},
     "registry": {"hints"},
@@ -46,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "callbacks": {"_numbers", "console", "errors", "files", "hints", "locks", "metrics", "registry"},
     "formulas": set(),
     "program": set(),
-    "graph": {"formulas"},
+    "graph": {"formulas", "modules"},
     "layers": {"_numbers", "casts", "config", "formulas", "graph", "hints", "registry"} | HYPERPARAMETERS,
     "lower": {"formulas", "graph", "program"},
     "backend": set(),
@@ -60,13 +61,24 @@ ALLOWED: dict[str, set[str]] = {
         "console",
         "formulas",
         "locks",
+        "modules",
         "program",
         "threads",
     },
-    "backend/cuda": {"backend/settings", "backend/store", "cache", "console", "errors", "formulas", "locks", "program"},
+    "backend/cuda": {
+        "modules",
+        "backend/settings",
+        "backend/store",
+        "cache",
+        "console",
+        "errors",
+        "formulas",
+        "locks",
+        "program",
+    },
     "cuda": {"backend/cuda", "hints"},
     # the oracle takes its definitions from the array functions that users call, not from the compiled formulas
-    "backend/reference": {"activations", "formulas", "losses", "metrics", "program"},
+    "backend/reference": {"activations", "modules", "formulas", "losses", "metrics", "program"},
     "nopython": {"backend/cpu", "backend/cuda", "casts", "hints"},
     "linalg": {"activations", "addresses", "backend/cpu", "casts", "formulas", "locks", "program", "threads"},
 }

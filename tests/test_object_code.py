@@ -19,7 +19,7 @@ from fastnn.backend.cpu.lanes import Lanes
 from fastnn.backend.cpu.target import is_x86, vector_bytes
 from fastnn.backend.cpu.team import WORKER
 from fastnn.formulas.own import is_own
-from fastnn.program.program import KernelKey
+from fastnn.program.record import KernelKey
 from running import build
 
 MEMORY = {"memset", "memcpy", "memmove"}

@@ -15,7 +15,7 @@ from fastnn.formulas.activations import SAVES
 from fastnn.formulas.optimizers import FORMULAS
 from fastnn.losses.arrays import ELEMENTWISE
 from fastnn.program.layout import Flag
-from fastnn.program.ops import OPS
+from fastnn.program.opcodes import OPS
 from fastnn.program.verify import verify
 from making import Case
 from running import FLOAT64_EPS, Reference, differences, excess, run_cpu, run_reference

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.lower.plan import APART, Life, plan
+from fastnn.lower.memory import APART, Life, plan
 from fastnn.program.layout import (
     ABSENT,
     DIMS_AT,
@@ -21,7 +21,7 @@ from fastnn.program.layout import (
     decode,
     encode,
 )
-from fastnn.program.ops import OPS
+from fastnn.program.opcodes import OPS
 from fastnn.program.program import Program, RecordDraft, Value, make_program
 from fastnn.program.verify import ProgramError, verify
 

@@ -11,7 +11,7 @@ from fastnn.backend.cuda.kernels import fused_plan as plan
 from fastnn.backend.cuda.launches import keys_of, make
 from fastnn.backend.cuda.table import DEVICE_FUSED, FUSED
 from fastnn.program.layout import ABSENT, Buffer, decode
-from fastnn.program.program import operands_of
+from fastnn.program.record import operands_of
 from fastnn.program.verify import verify
 
 

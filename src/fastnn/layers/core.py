@@ -10,8 +10,10 @@ from fastnn import activations, constraints, initializers, regularizers
 from fastnn.activations import Activation as ActivationFunction
 from fastnn.config import register
 from fastnn.constraints import Constraint
-from fastnn.graph import build
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.dense import bias_add, matmul
+from fastnn.graph.ops.elementwise import activation
+from fastnn.graph.ops.moves import reshape
 from fastnn.hints import explained
 from fastnn.initializers import Initializer
 from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, positive_int, shape_of
@@ -139,11 +141,11 @@ class Dense(Layer):
         return (kernel, bias) if self.use_bias else (kernel,)
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        y = build.matmul(graph, inputs[0], weights[0], scope.label)
+        y = matmul(graph, inputs[0], weights[0], scope.label)
         if self.use_bias:
-            y = build.bias_add(graph, y, weights[1], scope.label)
+            y = bias_add(graph, y, weights[1], scope.label)
         function = activations.get(self.activation)
-        return build.activation(graph, y, function.formula, function.parameters, scope.label)
+        return activation(graph, y, function.formula, function.parameters, scope.label)
 
 
 @register("layer")
@@ -171,7 +173,7 @@ class Activation(Layer):
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
         function = activations.get(self.activation)
-        return build.activation(graph, inputs[0], function.formula, function.parameters, scope.label)
+        return activation(graph, inputs[0], function.formula, function.parameters, scope.label)
 
 
 @register("layer")
@@ -188,7 +190,7 @@ class Flatten(Layer):
         return (prod(shapes[0]),)
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        return build.reshape(graph, inputs[0], self.output_shape(inputs[0].shape), scope.label)
+        return reshape(graph, inputs[0], self.output_shape(inputs[0].shape), scope.label)
 
 
 @register("layer")
@@ -229,4 +231,4 @@ class Reshape(Layer):
         return target
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        return build.reshape(graph, inputs[0], self.output_shape(inputs[0].shape), scope.label)
+        return reshape(graph, inputs[0], self.output_shape(inputs[0].shape), scope.label)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastnn.config import register
-from fastnn.graph import build
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.elementwise import elementwise
+from fastnn.graph.ops.moves import concatenate
 from fastnn.layers.base import Layer, Scope, Shape
 
 
@@ -21,7 +22,7 @@ class _Elementwise(Layer):
         return shapes[0]
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        return build.elementwise(graph, self.op, inputs, scope.label)
+        return elementwise(graph, self.op, inputs, scope.label)
 
 
 @register("layer")
@@ -68,4 +69,4 @@ class Concatenate(Layer):
         return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        return build.concatenate(graph, inputs, scope.label)
+        return concatenate(graph, inputs, scope.label)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from fastnn import initializers
 from fastnn.config import register
-from fastnn.graph import build
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.norms import batch_norm, layer_norm
 from fastnn.initializers import Initializer
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, fraction
 
@@ -73,7 +73,7 @@ class LayerNorm(_Normalization):
     beta_initializer: Initializer | str = "zeros"
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        return build.layer_norm(graph, inputs[0], *self._gamma_beta(weights), self.epsilon, scope.label)
+        return layer_norm(graph, inputs[0], *self._gamma_beta(weights), self.epsilon, scope.label)
 
 
 @register("layer")
@@ -122,7 +122,7 @@ class BatchNorm(_Normalization):
         return (*super().parameters(*shapes), mean, variance)
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        return build.batch_norm(
+        return batch_norm(
             graph,
             inputs[0],
             *self._gamma_beta(weights),

@@ -11,9 +11,10 @@ from fastnn.backend.cpu.frozen_code import Interface, Make
 from fastnn.backend.cuda import available
 from fastnn.backend.cuda import frozen as device_backend
 from fastnn.backend.cuda.frozen import FrozenDeviceNetwork
-from fastnn.graph import build
-from fastnn.graph.gradients import NoGradientError, differentiate
+from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.moves import take_columns
+from fastnn.graph.rules import NoGradientError
 from fastnn.lower.lower import lower, rewrite
 from fastnn.lower.task import Place, Task
 from fastnn.lower.update import for_batch
@@ -21,7 +22,8 @@ from fastnn.model.parameters import ParameterTable
 from fastnn.model.programs import network
 from fastnn.model.runtime import Runtime
 from fastnn.program.layout import Buffer
-from fastnn.program.program import ITEM_SIZES, Program
+from fastnn.program.program import Program
+from fastnn.program.record import ITEM_SIZES
 
 
 def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
@@ -128,7 +130,7 @@ def of_any_batch(task: Task) -> Make:
 def _result(graph: Graph, tensor: Tensor) -> Tensor:
     """Return the tensor whose memory a result views, adding a copy if nothing computes it."""
     root = _root(graph, tensor)
-    return build.take_columns(graph, tensor, 0, tensor.columns, "output") if graph.producer(root) is None else root
+    return take_columns(graph, tensor, 0, tensor.columns, "output") if graph.producer(root) is None else root
 
 
 def _root(graph: Graph, tensor: Tensor) -> Tensor:

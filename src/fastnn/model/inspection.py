@@ -11,7 +11,8 @@ import numpy as np
 from fastnn.lower.task import Source
 from fastnn.model.programs import Request, TargetLayout, build
 from fastnn.program.disassembly import format_bytes
-from fastnn.program.program import ITEM_SIZES, Program
+from fastnn.program.program import Program
+from fastnn.program.record import ITEM_SIZES
 
 if TYPE_CHECKING:
     from fastnn.layers.base import Layer

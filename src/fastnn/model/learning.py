@@ -20,7 +20,7 @@ from fastnn.model.freezing import ends, freeze, interface, of_any_batch
 from fastnn.model.programs import Request, TargetLayout, network, place_gradients, task_of
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Buffer, Counter
-from fastnn.program.program import ITEM_SIZES
+from fastnn.program.record import ITEM_SIZES
 from fastnn.training.objective import LOSSES, PENALTY, Objective
 
 if TYPE_CHECKING:

@@ -36,7 +36,8 @@ from fastnn.backend.cpu.engine import RUN, BoundProgram, kernels_of
 from fastnn.backend.cpu.store import ObjectCode
 from fastnn.backend.cpu.team_layout import FINER
 from fastnn.program.layout import RECORD_WORDS
-from fastnn.program.program import KernelKey, aligned_zeros
+from fastnn.program.program import aligned_zeros
+from fastnn.program.record import KernelKey
 
 #: The functions that the builtin calls: checks, the product, and the end.
 FUNCTIONS = (KernelKey("direct_matmul", "int64"), RUN, KernelKey("direct_end", "int64"))

@@ -16,7 +16,7 @@ from fastnn.backend.cpu import array_object, builtin, library, work
 from fastnn.backend.cpu.builtin import METH_FASTCALL, Python
 from fastnn.backend.cpu.engine import RUN, BoundProgram
 from fastnn.backend.cpu.store import ObjectCode
-from fastnn.program.program import KernelKey
+from fastnn.program.record import KernelKey
 
 _TAKE = KernelKey("direct_rows", "int64")
 _SYMBOL = "fastnn_direct_rows"

@@ -14,7 +14,7 @@ from fastnn.backend.cpu.engine import BoundProgram, scratch
 from fastnn.backend.cpu.entry import Entry
 from fastnn.backend.cpu.epoch_layout import MOST_EPOCHS as MOST_EPOCHS
 from fastnn.backend.cpu.epoch_layout import Place
-from fastnn.program.program import KernelKey
+from fastnn.program.record import KernelKey
 
 EPOCH = KernelKey("epoch", "int64")
 # plain integers: an enumeration's member costs 0.15 µs as an index

@@ -35,17 +35,14 @@ from fastnn.backend.cpu.token import process_token
 from fastnn.formulas import own
 from fastnn.formulas.own import Own
 from fastnn.program.layout import KERNEL_WORD, MAP_WORD, RECORD_WORDS
-from fastnn.program.program import KernelKey, Program
+from fastnn.program.opcodes import OPS
+from fastnn.program.program import Program
+from fastnn.program.record import KernelKey
 
 RUN = KernelKey("run_frozen", "int64")
 RUN_GRADIENT = KernelKey("run_frozen_gradient", "int64")
 LEARN = KernelKey("run_learner", "int64")
 NOTE = KernelKey("note_failure", "int64")
-
-#: The ops of records after the gradients.
-_UPDATE = frozenset({
-    "accumulate", "clip_by_value", "sum_squares", "clip_by_norm", "optimizer", "moving_average", "max_norm", "tick",
-})  # fmt: skip
 
 Code = NDArray[np.int64]
 
@@ -239,7 +236,7 @@ def _training_words(training: Training, one: Program, many: Program) -> dict[int
 
 
 def _first_of_update(program: Program) -> int:
-    return next(index for index, key in enumerate(program.kernels) if key.op in _UPDATE)
+    return next(index for index, key in enumerate(program.kernels) if OPS[key.op].update)
 
 
 def relocate(code: Code, relocations: NDArray[np.uint8]) -> Code:

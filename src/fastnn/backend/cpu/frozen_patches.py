@@ -11,10 +11,9 @@ from fastnn.backend.cpu.blocking import WAYS, Blocking
 from fastnn.backend.cpu.engine import kernels_of
 from fastnn.backend.cpu.frozen_layout import PATCH_WORDS, SCALE_WORDS, UNIT, WAY_WORDS
 from fastnn.program.layout import (
+    BY_CODE,
     DIMS_AT,
     FLAGS_WORD,
-    MAX_DIMS,
-    MAX_OPERANDS,
     OFFSET_BITS,
     OFFSET_MASK,
     OP_WORD,
@@ -24,8 +23,8 @@ from fastnn.program.layout import (
     Buffer,
     Flag,
 )
-from fastnn.program.ops import BY_CODE
-from fastnn.program.program import KernelKey, Program, dims_of, op_of, params_of
+from fastnn.program.program import Program
+from fastnn.program.record import KernelKey, dims_of, op_of, params_of
 
 
 def unblocked(program: Program) -> list[KernelKey]:
@@ -47,11 +46,11 @@ def row_patches(unit: Program, double: Program, triple: Program) -> NDArray[np.i
             fixed[first[:, OP_WORD] == op, BY_CODE[op].word("scale")] = False
     _refuse(unit, fixed, "depends on the number of rows in an unknown way")
     operands = np.zeros_like(differs)
-    operands[:, OPERANDS_AT : OPERANDS_AT + MAX_OPERANDS] = True
+    operands[:, OPERANDS_AT:DIMS_AT] = True
     in_arena = operands & (first >> OFFSET_BITS == Buffer.ARENA)
     _refuse(unit, differs & operands & ~in_arena, "moves with the number of rows")
     slopes = np.zeros_like(first)
-    dims = np.s_[:, DIMS_AT : DIMS_AT + MAX_DIMS]
+    dims = np.s_[:, DIMS_AT:PARAMS_AT]
     slopes[dims], rest = np.divmod(second[dims] - first[dims], UNIT)
     bent = np.zeros_like(differs)
     bent[dims] = (rest != 0) | (third[dims] - second[dims] != second[dims] - first[dims])

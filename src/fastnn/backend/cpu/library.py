@@ -23,7 +23,7 @@ from fastnn.backend.cpu import store
 from fastnn.backend.cpu.store import ObjectCode
 from fastnn.formulas import own
 from fastnn.locks import ForkSafeLock, hold
-from fastnn.program.program import KernelKey
+from fastnn.program.record import KernelKey
 
 T = TypeVar("T")
 

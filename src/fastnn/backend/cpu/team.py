@@ -27,7 +27,8 @@ from fastnn.backend.cpu.affinity import Affinities
 from fastnn.backend.cpu.entry import Entry
 from fastnn.backend.cpu.team_layout import LINE, LINE_BYTES, MOST_PLACED, Word
 from fastnn.locks import ForkSafeLock
-from fastnn.program.program import KernelKey, aligned_zeros
+from fastnn.program.program import aligned_zeros
+from fastnn.program.record import KernelKey
 
 WORKER, SHRINK = KernelKey("team_worker", "int64"), KernelKey("team_shrink", "int64")
 

@@ -9,7 +9,8 @@ from typing import Any
 from fastnn.backend.cuda import groups, launches, library
 from fastnn.console import compiling, is_interactive
 from fastnn.program.layout import Buffer
-from fastnn.program.program import Program, operands_of
+from fastnn.program.program import Program
+from fastnn.program.record import operands_of
 
 # A graph is some tens of kilobytes in the driver.
 _KEPT_GRAPHS = 32

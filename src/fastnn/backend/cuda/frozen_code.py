@@ -28,7 +28,8 @@ from fastnn.backend.cuda.frozen_layout import (
 )
 from fastnn.formulas import own
 from fastnn.program.layout import FLAGS_WORD, Buffer, Flag
-from fastnn.program.program import ITEM_SIZES, OperandView, Program, Value, dims_of, operands_of, params_of
+from fastnn.program.program import Program, Value
+from fastnn.program.record import ITEM_SIZES, OperandView, dims_of, operands_of, params_of
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from fastnn.backend.cuda.kit import Key, ceil_div
 from fastnn.backend.cuda.launches import Work
 from fastnn.backend.cuda.table import FUSED
 from fastnn.program.layout import ABSENT, DIMS_AT, FLAGS_WORD, OPERANDS_AT, Flag
-from fastnn.program.program import ITEM_SIZES
+from fastnn.program.record import ITEM_SIZES
 
 
 @dataclass(frozen=True)

@@ -5,51 +5,15 @@ from __future__ import annotations
 from numba.core.errors import NumbaError
 
 from fastnn.backend.cpu.compile import compile_native
-from fastnn.backend.cpu.kernels import (
-    batch_norms,
-    data,
-    direct,
-    elementwise,
-    epoch,
-    executor,
-    failures,
-    frozen,
-    learner,
-    losses,
-    matmul,
-    metrics,
-    norms,
-    optimizers,
-    own_rows,
-    rows,
-    team,
-)
 from fastnn.backend.cpu.kernels.kit import KERNELS, Kit
 from fastnn.backend.cpu.own_types import explain
 from fastnn.backend.cpu.store import ObjectCode
 from fastnn.formulas.own import find
-from fastnn.program.program import KernelKey
+from fastnn.modules import import_all
+from fastnn.program.record import KernelKey
 
 # each module registers its kernels on import
-MODULES = (
-    batch_norms,
-    data,
-    direct,
-    elementwise,
-    epoch,
-    executor,
-    failures,
-    frozen,
-    learner,
-    losses,
-    matmul,
-    metrics,
-    norms,
-    optimizers,
-    own_rows,
-    rows,
-    team,
-)
+import_all(__name__, __path__)
 
 
 def build(key: KernelKey) -> ObjectCode:

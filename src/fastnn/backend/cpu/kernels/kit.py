@@ -16,7 +16,7 @@ from fastnn.backend.cpu.options import formula, helper, users
 from fastnn.backend.cpu.users_math import single
 from fastnn.formulas import elementary
 from fastnn.program.layout import MAP_WORD, OFFSET_BITS, OFFSET_MASK, PARAMS_AT, Counter, Status
-from fastnn.program.ops import OPS
+from fastnn.program.opcodes import OPS
 
 _PARAMS_BYTES = PARAMS_AT * 8
 _STATUS, _DETAIL, _RAISED = int(Counter.STATUS), int(Counter.STATUS_DETAIL), int(Status.KERNEL_RAISED)

@@ -1,21 +1,21 @@
-"""The modules of a package that register something, such as kernels: found, not listed."""
+"""Modules of a folder that register themselves, such as kernels: they are found, not listed."""
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Iterable
 from importlib import import_module
-from pkgutil import iter_modules
-from types import ModuleType
 
 
-def import_all(package: str, path: Iterable[str]) -> tuple[ModuleType, ...]:
-    """Import every module of a package, in the order of their names.
+def import_all(package: str, folders: Iterable[str]) -> None:
+    """Import all modules of a package, also those of its subpackages.
 
     Parameters
     ----------
     package : str
-        Its name; `import_all(__name__, __path__)` in its `__init__`.
-    path : iterable of str
-        Its folders.
+        Its dotted name.
+    folders : iterable of str
+        Its ``__path__``.
     """
-    return tuple(import_module(f"{package}.{name}") for name in sorted(found.name for found in iter_modules(path)))
+    for found in pkgutil.walk_packages(folders, f"{package}."):
+        import_module(found.name)

@@ -16,9 +16,10 @@ from fastnn.graph.ops.elementwise import activation
 from fastnn.graph.ops.moves import reshape
 from fastnn.hints import explained
 from fastnn.initializers import Initializer
-from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, positive_int, shape_of
-from fastnn.layers.symbol import Symbol
+from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, Symbol, positive_int, shape_of
 from fastnn.regularizers import Regularizer
+
+__all__ = ["Activation", "Dense", "Flatten", "Input", "Reshape"]
 
 
 @register("layer")

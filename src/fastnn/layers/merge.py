@@ -11,6 +11,8 @@ from fastnn.graph.ops.elementwise import elementwise
 from fastnn.graph.ops.moves import concatenate
 from fastnn.layers.base import Layer, Scope, Shape
 
+__all__ = ["Add", "Concatenate", "Multiply"]
+
 
 class _Elementwise(Layer):
     arity = (2, None)

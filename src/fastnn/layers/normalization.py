@@ -12,6 +12,8 @@ from fastnn.graph.ops.norms import batch_norm, layer_norm
 from fastnn.initializers import Initializer
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, fraction
 
+__all__ = ["BatchNorm", "BatchNormalization", "LayerNorm", "LayerNormalization"]
+
 
 class _Normalization(Layer):
     epsilon: float
@@ -132,3 +134,8 @@ class BatchNorm(_Normalization):
             training=scope.training and scope.trainable,
             label=scope.label,
         )
+
+
+# Keras' names
+BatchNormalization = BatchNorm
+LayerNormalization = LayerNorm

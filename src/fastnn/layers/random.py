@@ -10,6 +10,8 @@ from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.elementwise import dropout, gaussian_noise
 from fastnn.layers.base import Layer, Scope, Shape, fraction
 
+__all__ = ["Dropout", "GaussianNoise"]
+
 
 @register("layer")
 @dataclass(eq=False, repr=False)

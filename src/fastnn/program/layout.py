@@ -19,6 +19,8 @@ from fastnn.program.opcodes import TABLE
 KERNEL_WORD = 0
 OP_WORD = 1
 FLAGS_WORD = 2
+#: In the copy of the records that the CPU runs, the flags word holds from this bit on the number of parts that pays.
+PARTS_SHIFT = 32
 MAP_WORD = 3
 OPERANDS_AT, DIMS_AT, PARAMS_AT, RECORD_WORDS = TABLE.sections
 #: ops by number

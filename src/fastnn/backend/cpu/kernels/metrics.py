@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.bits import float_as_int
-from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer
-from fastnn.backend.cpu.kernels.kit import Kit, address, has, kernel
-from fastnn.backend.cpu.options import formula, helper, inlined
+from fastnn.backend.cpu.codegen.bits import float_as_int
+from fastnn.backend.cpu.codegen.intrinsics import float64_pointer, int64_pointer
+from fastnn.backend.cpu.codegen.kernel import Kit, address, has, kernel
+from fastnn.backend.cpu.codegen.options import formula, helper, inlined
 from fastnn.formulas.metrics import LABEL_CELLS, TRACE, define_score_bin
 
 

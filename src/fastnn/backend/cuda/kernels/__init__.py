@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fastnn.backend.cuda.kit import KERNELS, Key, Kit, Stage
+from fastnn.backend.cuda.codegen.kernel import KERNELS, Key, Kit, Stage
 from fastnn.modules import import_all
 
 # each module registers its kernels on import

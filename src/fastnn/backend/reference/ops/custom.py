@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from fastnn.backend.reference.instruction import Counters, Instruction, executes
-from fastnn.formulas import own
+from fastnn.formulas import custom
 
 
 @executes("row_function")
 def row_function(i: Instruction, counters: Counters) -> None:
     """Fill every row of y from the row of x."""
-    users = own.find(i.variant)
+    users = custom.find(i.variant)
     assert users is not None
-    function, _ = own.rows(users, lambda each: each)
+    function, _ = custom.rows(users, lambda each: each)
     y = np.zeros((len(i["x"]), i.dims["units"]))
     w = i["w"].reshape(users.shape) if users.weighted else np.empty(0)
     for x, row in zip(i["x"], y, strict=True):
@@ -24,9 +24,9 @@ def row_function(i: Instruction, counters: Counters) -> None:
 @executes("row_function_grad")
 def row_function_grad(i: Instruction, counters: Counters) -> None:
     """Fill every row of dx, and add to dw."""
-    users = own.find(i.variant)
+    users = custom.find(i.variant)
     assert users is not None
-    _, gradient = own.rows(users, lambda each: each)
+    _, gradient = custom.rows(users, lambda each: each)
     dx = np.zeros(i["x"].shape)
     w = i["w"].reshape(users.shape) if users.weighted else np.empty(0)
     dw = np.zeros(users.shape)

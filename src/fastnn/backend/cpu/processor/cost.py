@@ -1,0 +1,71 @@
+"""Rough estimates of the time of records, and so of the number of parts into which they are cut.
+
+The table of ops says what an op costs and how its work is shared. The rates are those of one fast core, on data in its
+caches. A record that is slower than estimated is cut into fewer parts than possible, which costs little; one that is
+faster would be cut although that does not pay.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backend.cpu.processor import target
+from fastnn.backend.cpu.processor.blocking import Blocking
+from fastnn.program.layout import FLAGS_WORD, PARTS_SHIFT
+from fastnn.program.record import dims_of, op_of
+
+#: Bytes per nanosecond that a product of one row, which streams its matrix, reads.
+STREAMED_BYTES = 40.0
+
+#: The minimum work of a part. Records of twice as much ran 1.5 to 2 times as fast on two cores (128 x 64 x 32: 6.6 us
+#: alone, 3.9 us together); a phase costs 0.3 us and the time to fetch data from the other core's cache.
+PART_NANOSECONDS = 2500.0
+MOST_PARTS = 1024
+
+
+def flops(itemsize: int) -> int:
+    """Return the floating-point operations of one core per nanosecond.
+
+    They are two multiply-adds of a whole vector per cycle, at 3 GHz.
+    """
+    return 12 * target.vector_bytes() // itemsize
+
+
+def nanoseconds(record: NDArray[np.int64], dtype: str) -> float:
+    """Estimate the time of a record on one core."""
+    op, dims = op_of(record), dims_of(record)
+    itemsize = np.dtype(dtype).itemsize
+    if op.multiply_adds:
+        needed = [spec.shape for spec in op.operands if not spec.optional]
+        moved = itemsize * sum(prod(dims[str(name)] for name in shape) for shape in needed)
+        return max(2.0 * prod(dims[name] for name in op.multiply_adds) / flops(itemsize), moved / STREAMED_BYTES)
+    if not op.rate:
+        return 0.0
+    return prod(dims[name] for name in op.elements) * itemsize / 4.0 / op.rate
+
+
+def parts(record: NDArray[np.int64], dtype: str) -> int:
+    """Return the maximum number of parts that pays for a record."""
+    (over, least), dims = op_of(record).shared, dims_of(record)
+    if not over:
+        return 1
+    if over == ("tiles",):
+        shape = Blocking.of(dtype)
+        units = max(-(-dims["m"] // shape.unit_m), -(-dims["n"] // shape.unit_n))
+    else:
+        units = -(-prod(dims[name] for name in over) // least)
+    return max(1, min(int(nanoseconds(record, dtype) / PART_NANOSECONDS), units, MOST_PARTS))
+
+
+def cut(records: NDArray[np.int64], dtype: str) -> float:
+    """Write the number of parts into a program's records; returns the nanoseconds of a step that can be shared."""
+    shared = 0.0
+    for record in records:
+        count = parts(record, dtype)
+        if count > 1:
+            record[FLAGS_WORD] |= count << PARTS_SHIFT
+            shared += nanoseconds(record, dtype)
+    return shared

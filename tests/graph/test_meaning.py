@@ -169,7 +169,7 @@ def test_losses_take_outputs_that_mean_the_same(loss, activation):
 
 
 @pytest.mark.parametrize("loss", ["bce", "cross_entropy", "poisson", "kl_divergence"])
-@pytest.mark.parametrize("last", [fnn.BatchNorm(), fnn.LayerNorm()])
+@pytest.mark.parametrize("last", [fnn.BatchNorm(), fnn.LayerNorm(), fnn.RMSNorm()])
 def test_normalised_outputs_may_be_negative(loss, last):
     with pytest.raises(ValueError, match=f"ends in {fnn.registry.snake_case(type(last).__name__)}"):
         built([fnn.Dense(4, "softmax"), last]).compile("sgd", loss)

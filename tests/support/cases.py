@@ -169,7 +169,10 @@ for rows, cols in TABLES:
         for optional in (("dgamma",), ("dbeta", "gamma"), ("dgamma", "dbeta", "dx"), ("dx", "gamma")):
             case("batch_norm_grad", dims, flags=flags, optional=optional, **more)
             case("batch_norm_inference_grad", dims, flags=flags, optional=optional, **more)
+        case("rms_norm_param_grad", dims, flags=flags, special={"rstd": rstd}, bound=Bound(16, 16 + 4 * rows))
     for optional in ((), ("gamma",)):
+        case("rms_norm", dims, params={"epsilon": 1e-6}, optional=optional, bound=Bound(16, 16))
+        case("rms_norm_grad", dims, optional=optional, special={"rstd": rstd}, bound=Bound(16, 64))
         case("layer_norm_grad", dims, optional=optional, special={"mean": mean, "rstd": rstd}, bound=Bound(16, 64))
 
 
@@ -196,6 +199,10 @@ for rows, cols in (*TABLES[1:], *LONG):
     case("layer_norm_grad", dims, optional={"gamma"}, special=at_offset, bound=Bound(16, 64, 2.0**24), note="offset")
     bound = Bound(16, 16 + rows, rows * 2.0**24)
     case("layer_norm_param_grad", dims, optional={"dgamma", "dbeta"}, special=at_offset, bound=bound, note="offset")
+    if (rows, cols) in LONG:
+        case("rms_norm", dims, params={"epsilon": 1e-6}, optional={"gamma"}, bound=Bound(16, 16), note="long")
+        case("rms_norm_grad", dims, optional={"gamma"}, special={"rstd": rstd}, bound=Bound(16, 64), note="long")
+        case("rms_norm_param_grad", dims, special={"rstd": rstd}, bound=Bound(16, 16 + 4 * rows), note="long")
     for op in ("batch_norm_grad", "batch_norm_inference_grad"):
         case(op, dims, optional={"dgamma", "dbeta", "dx", "gamma"}, special=at_offset, bound=bound,
              note="offset")  # fmt: skip
@@ -471,6 +478,7 @@ DERIVATIVES: dict[str, tuple[Derivative, ...]] = {
         _norm("layer_norm_param_grad", "gamma", "dgamma"),
         _norm("layer_norm_param_grad", "beta", "dbeta"),
     ),
+    "rms_norm": (_norm("rms_norm_grad", "x", "dx"), _norm("rms_norm_param_grad", "gamma", "dgamma")),
     "row_function": (
         Derivative("x", "row_function_grad", "dx", {"dy": "dy", "x": "x", "w": "w"}),
         Derivative("w", "row_function_grad", "dw", {"dy": "dy", "x": "x", "w": "w"}),

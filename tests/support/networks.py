@@ -146,7 +146,9 @@ class _Builder:
     def norm(self, x: Symbol) -> Symbol:
         options: dict[str, Any] = {name: self.chance(0.7) for name in ("center", "scale", "trainable")}
         options["epsilon"] = 0.1
-        kind = self.one([fnn.BatchNorm, fnn.LayerNorm])
+        kind = self.one([fnn.BatchNorm, fnn.LayerNorm, fnn.RMSNorm])
+        if kind is fnn.RMSNorm:
+            options.pop("center")
         if kind is fnn.BatchNorm:
             options["momentum"] = 0.75
         return self.keep(kind(**options), x)
@@ -258,7 +260,7 @@ def _layer(layer: Layer, weights: list[Array], inputs: list[Array], training: bo
             return np.prod(inputs, axis=0)
         case fnn.Concatenate():
             return np.concatenate(inputs, axis=-1)
-        case fnn.LayerNorm() | fnn.BatchNorm():
+        case fnn.LayerNorm() | fnn.RMSNorm() | fnn.BatchNorm():
             return _normalize(layer, weights, x, training)
         case fnn.Dropout() | fnn.GaussianNoise() if training:
             return _random(layer, x, *stream)
@@ -268,6 +270,8 @@ def _layer(layer: Layer, weights: list[Array], inputs: list[Array], training: bo
 def _normalize(layer: Any, weights: list[Array], x: Array, training: bool) -> Array:
     if isinstance(layer, fnn.LayerNorm):
         mean, variance = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
+    elif isinstance(layer, fnn.RMSNorm):
+        mean, variance = 0.0, (x**2).mean(axis=-1, keepdims=True)
     elif training and layer.trainable:
         axes = tuple(range(x.ndim - 1))
         mean, variance = x.mean(axis=axes), x.var(axis=axes)

@@ -119,6 +119,12 @@ _op("layer_norm_grad", outputs="dx[rows,cols]",
 _op("layer_norm_param_grad", outputs="dgamma?[cols] dbeta?[cols]",
     inputs="dy[rows,cols] x[rows,cols] mean:float64[rows] rstd[rows]", dims="rows cols", rate=8.0,
     shared="cols/64")  # fmt: skip
+_op("rms_norm", outputs="y[rows,cols] rstd[rows]", inputs="x[rows,cols] gamma?[cols]", dims="rows cols",
+    params="epsilon", rate=8.0, shared="rows")  # fmt: skip
+_op("rms_norm_grad", outputs="dx[rows,cols]", inputs="dy[rows,cols] x[rows,cols] gamma?[cols] rstd[rows]",
+    dims="rows cols", rate=6.0, shared="rows")  # fmt: skip
+_op("rms_norm_param_grad", outputs="dgamma[cols]", inputs="dy[rows,cols] x[rows,cols] rstd[rows]", dims="rows cols",
+    rate=10.0, shared="cols/64")  # fmt: skip
 _op("batch_norm", outputs="y[rows,cols] mean:float64[cols] rstd[cols]",
     updates="moving_mean[cols] moving_variance[cols]", inputs="x[rows,cols] gamma?[cols] beta?[cols]",
     dims="rows cols", params="epsilon momentum", rate=4.0, shared="cols/64")  # fmt: skip

@@ -36,6 +36,26 @@ def _layer_norm(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> 
     return dx, dgamma if needs[1] else None, dbeta if needs[2] else None
 
 
+def rms_norm(graph: Graph, x: Tensor, gamma: Tensor | None, epsilon: float, label: str) -> Tensor:
+    """Divide every row by the root of its mean square; keeps 1/root for the gradient."""
+    outputs = [(x.shape, True, f"{label}.y"), (x.shape[:-1], True, f"{label}.rstd")]
+    return graph.add("rms_norm", (x, gamma), outputs, label, epsilon=epsilon)[0]
+
+
+@gradient("rms_norm", unbounded="rms_norm")
+def _rms_norm(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
+    x, gamma = node.inputs
+    rstd = node.outputs[1]
+    assert x is not None
+    dx = dgamma = None
+    if needs[0]:
+        dx = graph.like("rms_norm_grad", (dy, x, gamma, rstd), node.label)
+    if needs[1]:
+        outputs = [((x.columns,), False, f"{node.label}.dgamma")]
+        (dgamma,) = graph.add("rms_norm_param_grad", (dy, x, rstd), outputs, node.label)
+    return dx, dgamma
+
+
 def batch_norm(
     graph: Graph,
     x: Tensor,

@@ -119,3 +119,49 @@ def _layer_norm(tools: Tools) -> Any:
             y_at += cols
 
     return layer_norm
+
+
+@encodes("rms_norm")
+def _encode_rms_norm(encoder: Encoder, record: Record) -> None:
+    encoder.draft(
+        "rms_norm", record.spot("y"), record.spot("x"), constants=encoder.constant(record.weights("gamma", 1.0)),
+        rows=record.dims["rows"], cols=record.dims["cols"], a=bits(record.params["epsilon"]),
+    )  # fmt: skip
+
+
+@instruction("rms_norm", constants=lambda words: words[COLS])
+def _rms_norm(tools: Tools) -> Any:
+    """Make y = x rstd gamma in every row; where squares would overflow, elements are divided by the largest."""
+    formula, word, operand, as_double = tools.formula, tools.word, tools.operand, tools.as_double
+    real, sqrt = tools.real, tools.math.sqrt
+    load, store, constant = tools.load, tools.store, tools.constant
+    zero, one, safe = real(0.0), real(1.0), real(np.sqrt(np.finfo(real).max)) * real(2.0**-20)
+
+    @formula
+    def rms_norm(number, code, at, constants, x, out, work):
+        to, y_at = operand(word(code, at + Y), x, out, work)
+        source, x_at = operand(word(code, at + X), x, out, work)
+        cols, gamma = word(code, at + COLS), word(code, at + CONSTANTS)
+        epsilon, share = real(as_double(word(code, at + A))), one / real(cols)
+        for _ in range(word(code, at + ROWS)):
+            largest = zero
+            j = np.int64(0)
+            while j < cols:
+                size = abs(load(source, x_at + j))
+                largest = size if size > largest else largest
+                j += 1
+            scale, square = one if largest < safe else one / largest, zero
+            j = np.int64(0)
+            while j < cols:
+                part = load(source, x_at + j) * scale
+                square += part * part
+                j += 1
+            rstd = scale / sqrt(square * share + epsilon * scale * scale)
+            j = np.int64(0)
+            while j < cols:
+                store(to, y_at + j, load(source, x_at + j) * rstd * constant(constants, gamma + j))
+                j += 1
+            x_at += cols
+            y_at += cols
+
+    return rms_norm

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cases import CASES, DERIVATIVES, GRADIENTS_WITHIN
+from cases import CASES
+from derivatives import DERIVATIVES, GRADIENTS_WITHIN
 from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS
 from fastnn.backend.cpu.loading.build import KERNELS, kernels
 from fastnn.backend.reference.instruction import EXECUTE

@@ -120,6 +120,10 @@ MODELS = {
     "normalised": normalised,
     "normalised only": lambda dtype: normalised(dtype, scale=False, center=False),
     "rows normalised": lambda dtype: chain(fnn.LayerNorm(scale=False), fnn.LayerNorm(center=False), dtype=dtype),
+    "turned": lambda dtype: chain(
+        fnn.Permute((2, 1)), fnn.Dense(4), fnn.Permute((2, 1)), shape=(3, 5), dtype=dtype
+    ),
+    "turned alone": lambda dtype: chain(fnn.Permute((3, 1, 2)), shape=(2, 3, 4), dtype=dtype),
     "rows divided": lambda dtype: chain(fnn.RMSNorm(scale=False), fnn.Dense(6), fnn.RMSNorm(), dtype=dtype),
     "images": lambda dtype: chain(
         fnn.Dense(4), fnn.Flatten(), fnn.Dense(5), fnn.Reshape((5, 1)), shape=(3, 2), dtype=dtype

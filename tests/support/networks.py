@@ -105,7 +105,7 @@ class _Builder:
         self.shared: list[tuple[Layer, tuple[int, ...]]] = []
         self.kinds = [
             self.dense, self.dense, self.activation, self.dropout, self.noise, self.norm, self.norm, self.flatten,
-            self.reshape, self.elementwise, self.elementwise, self.concatenate, self.again, self.again,
+            self.reshape, self.permute, self.elementwise, self.elementwise, self.concatenate, self.again, self.again,
         ]  # fmt: skip
 
     def step(self) -> None:
@@ -155,6 +155,11 @@ class _Builder:
 
     def flatten(self, x: Symbol) -> Symbol:
         return fnn.Flatten()(x)
+
+    def permute(self, x: Symbol) -> Symbol:
+        dims = list(range(1, len(x.shape) + 1))
+        self.random.shuffle(dims)
+        return fnn.Permute(dims)(x)
 
     def reshape(self, x: Symbol) -> Symbol:
         size = prod(x.shape)
@@ -260,6 +265,8 @@ def _layer(layer: Layer, weights: list[Array], inputs: list[Array], training: bo
             return np.prod(inputs, axis=0)
         case fnn.Concatenate():
             return np.concatenate(inputs, axis=-1)
+        case fnn.Permute():
+            return np.transpose(x, (0, *layer.dims))
         case fnn.LayerNorm() | fnn.RMSNorm() | fnn.BatchNorm():
             return _normalize(layer, weights, x, training)
         case fnn.Dropout() | fnn.GaussianNoise() if training:

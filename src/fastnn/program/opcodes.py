@@ -46,6 +46,16 @@ def _copy_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -
     return None
 
 
+def _permute_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    rest = dims["n1"] * dims["n2"] * dims["n3"] * dims["n4"]
+    sizes = (dims["rows"] // rest, *(dims[f"n{axis}"] for axis in range(1, 5)), dims["cols"])
+    strides = (*(dims[f"stride{axis}"] for axis in range(5)), dims["stride"])
+    last = sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
+    if dims["rows"] % rest or last >= dims["rows"] * dims["cols"]:
+        return "reads elements past its input"
+    return None
+
+
 def _metric_rule(numbers: Callable[[Mapping[str, int]], int], *, labels: bool = True) -> Rule:
     """Make the rule of an accumulator of some number of numbers, which takes labels of classes or does not."""
 
@@ -100,6 +110,11 @@ _op("gaussian_noise", outputs="y[n]", inputs="x[n]", dims="n node?", params="std
 _op("copy_columns", outputs="y[rows,target_cols]", inputs="x[rows,source_cols]",
     dims="rows cols target_cols target_first? source_cols source_first?", rate=10.0, elements="rows cols",
     shared="rows", rule=_copy_rule)  # fmt: skip
+# row ((i0 n1 + i1) n2 + ...) n4 + i4 of y begins at the element i0 stride0 + ... + i4 stride4 of x, whose elements from
+# there on are `stride` apart
+_op("permute", outputs="y[rows,cols]", inputs="x[rows,cols]",
+    dims="rows cols n1 n2 n3 n4 stride0 stride1 stride2 stride3 stride4 stride", rate=2.0, shared="rows",
+    rule=_permute_rule)  # fmt: skip
 
 # --- rows -----------------------------------------------------------------------------------------------
 _op("softmax", outputs="y[rows,cols]", inputs="x[rows,cols]", dims="rows cols", rate=1.5, shared="rows")

@@ -255,3 +255,43 @@ def copy_columns(kit: Kit, variant: str) -> Callable[..., Any]:
                 y[target + j] = x[source + j]
 
     return copy_columns
+
+
+@kernel("permute")
+def permute(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Fill the rows of y from elements of x that are `stride` apart."""
+    Y, X, ROWS, COLS = kit.words("y x rows cols")
+    N1, N2, N3, N4 = kit.words("n1 n2 n3 n4")
+    S0, S1, S2, S3, S4, STRIDE = kit.words("stride0 stride1 stride2 stride3 stride4 stride")
+    at = kit.at
+
+    def permute(record, context, ith, nth):
+        r = int64_pointer(record)
+        cols, stride = r[COLS], r[STRIDE]
+        first, last = rows_part(r[ROWS], ith, nth)
+        y, x = at(record, context, Y), at(record, context, X)
+        n1, n2, n3, n4 = r[N1], r[N2], r[N3], r[N4]
+        # the row's place along each axis is counted on, because a division takes as long as copying ten elements
+        rest, i4 = first // n4, first % n4
+        rest, i3 = rest // n3, rest % n3
+        rest, i2 = rest // n2, rest % n2
+        i0, i1 = rest // n1, rest % n1
+        for row in range(first, last):
+            target, source = row * cols, i0 * r[S0] + i1 * r[S1] + i2 * r[S2] + i3 * r[S3] + i4 * r[S4]
+            if stride == 1:
+                for j in range(cols):
+                    y[target + j] = x[source + j]
+            else:
+                for j in range(cols):
+                    y[target + j] = x[source + j * stride]
+            i4 += 1
+            if i4 == n4:
+                i4, i3 = 0, i3 + 1
+                if i3 == n3:
+                    i3, i2 = 0, i2 + 1
+                    if i2 == n2:
+                        i2, i1 = 0, i1 + 1
+                        if i1 == n1:
+                            i1, i0 = 0, i0 + 1
+
+    return permute

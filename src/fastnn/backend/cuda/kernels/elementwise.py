@@ -218,3 +218,30 @@ def gaussian_noise(kit: Kit) -> list[Stage]:
                 i += BLOCKS
 
     return [Stage(gaussian_noise, _blocks, _THREADS)]
+
+
+@kernel("permute")
+def permute(kit: Kit) -> list[Stage]:
+    """Fill y from the elements of x that its strides name: one thread per element."""
+    Y, X, ROWS, COLS = kit.words("y x rows cols")
+    N1, N2, N3, N4 = kit.words("n1 n2 n3 n4")
+    S0, S1, S2, S3, S4, STRIDE = kit.words("stride0 stride1 stride2 stride3 stride4 stride")
+    load, store = kit.load, kit.store
+
+    @formula
+    def split(number, by):
+        quotient = np.int64(np.uint32(number) // np.uint32(by))
+        return quotient, number - quotient * by
+
+    def permute(record, context):
+        i, cols = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x, record[COLS]
+        if i < record[ROWS] * cols:
+            row, j = split(i, cols)
+            row, i4 = split(row, record[N4])
+            row, i3 = split(row, record[N3])
+            row, i2 = split(row, record[N2])
+            i0, i1 = split(row, record[N1])
+            source = i0 * record[S0] + i1 * record[S1] + i2 * record[S2] + i3 * record[S3] + i4 * record[S4]
+            store(record[Y], i, load(record[X], source + j * record[STRIDE]))
+
+    return [Stage(permute, lambda dims: (ceil_div(dims["rows"] * dims["cols"], _THREADS), 1), _THREADS)]

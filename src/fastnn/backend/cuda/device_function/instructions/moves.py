@@ -1,4 +1,4 @@
-"""Copies."""
+"""Copies, and values in another order."""
 
 # The functions are compiled for the GPU, where their arguments are typed; annotations would add nothing.
 # mypy: disable-error-code="no-untyped-def"
@@ -14,6 +14,7 @@ import numpy as np
 from fastnn.backend.cuda.device_function.encoder import Encoder, Record, encodes
 from fastnn.backend.cuda.device_function.instruction import (
     COLS,
+    CONSTANTS,
     ROWS,
     X_STRIDE,
     Y_STRIDE,
@@ -21,6 +22,7 @@ from fastnn.backend.cuda.device_function.instruction import (
     Tools,
     X,
     Y,
+    columns,
     instruction,
 )
 
@@ -60,3 +62,37 @@ def _copy(tools: Tools) -> Any:
             x_at += x_stride
 
     return copy
+
+
+@encodes("permute")
+def _permute(encoder: Encoder, record: Record) -> None:
+    dims = record.dims
+    sizes = (dims["rows"] // (dims["n1"] * dims["n2"] * dims["n3"] * dims["n4"]), *(dims[f"n{i}"] for i in range(1, 5)))
+    strides = [*(dims[f"stride{axis}"] for axis in range(5)), dims["stride"]]
+    # for one sample: the place of every element, which is exact also as a float32
+    places = sum(each * stride for each, stride in zip(np.indices((*sizes, dims["cols"])), strides, strict=True))
+    count = dims["rows"] * dims["cols"]
+    if count > 2**24:
+        raise NotImplementedError(
+            f"a permutation of {count} elements, more than {2**24}: use freeze() without a device"
+        )
+    encoder.draft("take", record.spot("y"), record.spot("x"), cols=count, constants=encoder.constant(places))
+
+
+@instruction("take", x=columns, y=columns, constants=lambda words: words[COLS])
+def _take(tools: Tools) -> Any:
+    """Fill y with the elements of x whose numbers are constants."""
+    formula, word, operand = tools.formula, tools.word, tools.operand
+    load, store, constant = tools.load, tools.store, tools.constant
+
+    @formula
+    def take(number, code, at, constants, x, out, work):
+        to, y_at = operand(word(code, at + Y), x, out, work)
+        source, x_at = operand(word(code, at + X), x, out, work)
+        cols, places = word(code, at + COLS), word(code, at + CONSTANTS)
+        j = np.int64(0)
+        while j < cols:
+            store(to, y_at + j, load(source, x_at + np.int64(constant(constants, places + j))))
+            j += 1
+
+    return take

@@ -6,7 +6,7 @@ record's dimensions follow from their shapes. The others have a function here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
@@ -16,17 +16,18 @@ from fastnn.lower.task import Place, Source
 from fastnn.program.layout import NO_FLAGS, Buffer, Flag, encode
 from fastnn.program.op import Op, Operand
 from fastnn.program.opcodes import OPS
+from fastnn.program.program import NO_PARAMS
 from fastnn.program.record import KernelKey
 
 
-@dataclass
+@dataclass(slots=True)
 class Draft:
     """A record whose operands are still tensors; places in flat buffers are already words."""
 
     op: str
     operands: dict[str, Tensor | int | None]
     dims: dict[str, int]
-    params: dict[str, float] = field(default_factory=dict)
+    params: Mapping[str, float] = field(default_factory=lambda: NO_PARAMS)
     flags: Flag = NO_FLAGS
     variant: str = ""
     mapped: KernelKey | None = None
@@ -56,6 +57,8 @@ class Emitter:
 
     def flags(self, *outputs: Tensor) -> Flag:
         """Return ACCUMULATE if an output is added to the values already in memory."""
+        if not self.accumulating:
+            return NO_FLAGS
         return Flag.ACCUMULATE if any(y.id in self.accumulating for y in outputs) else Flag(0)
 
 
@@ -115,9 +118,10 @@ def _matmul(e: Emitter, node: Node) -> list[Draft]:
     else:
         m, n, k = a.columns, b.columns, e.rows(a)
         flags |= Flag.TRANSPOSE_A
-    rest = dict(zip(("bias", "saved"), node.inputs[2:], strict=False))
-    draft = Draft("matmul", {"a": a, "b": b, **rest}, {"m": m, "n": n, "k": k}, label=node.label)
-    draft.operands |= dict(zip(("c", "pre"), node.outputs, strict=False))
+    operands: dict[str, Tensor | int | None] = {"a": a, "b": b}
+    operands.update(zip(("bias", "saved"), node.inputs[2:], strict=False))
+    operands.update(zip(("c", "pre"), node.outputs, strict=False))
+    draft = Draft("matmul", operands, {"m": m, "n": n, "k": k}, label=node.label)
     mode = node.attrs.get("map")
     if mode is not None:
         flags |= Flag.MAP_FORWARD if mode == "forward" else Flag.MAP_GRADIENT
@@ -126,10 +130,14 @@ def _matmul(e: Emitter, node: Node) -> list[Draft]:
     return [draft]
 
 
+# one key for all layers that are alike: making it takes longer than finding it
+_mapped = cache(KernelKey)
+
+
 def _map(draft: Draft, node: Node, mode: str, dtype: str) -> None:
-    draft.mapped = KernelKey("map" if mode == "forward" else "map_grad", dtype, node.attrs["formula"])
-    for index, number in enumerate(node.attrs["parameters"]):
-        draft.params[f"p{index}"] = number
+    draft.mapped = _mapped("map" if mode == "forward" else "map_grad", dtype, node.attrs["formula"])
+    if node.attrs["parameters"]:
+        draft.params = {f"p{index}": number for index, number in enumerate(node.attrs["parameters"])}
 
 
 @_emits("concatenate")

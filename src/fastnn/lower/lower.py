@@ -75,8 +75,7 @@ def lower(task: Task, rewritten: Rewritten | None = None, *, planned: bool = Tru
     drafts = [gather(x, task.sources[x.id], task.batch) for x in task.graph.inputs if x.id in fetched]
     for node in known.nodes:
         drafts.extend(emit(emitter, node))
-    lives = _lives(drafts, known.roots, task)
-    offsets, values, arena = plan(lives) if planned else (dict.fromkeys(lives, 0), [], 0)
+    offsets, values, arena = plan(_lives(drafts, known.roots, task)) if planned else ({}, [], 0)
     records = [_resolve(draft, known.roots, offsets, task) for draft in drafts]
     sizes = {**task.sizes, Buffer.ARENA: arena}
     program = make_program(task.name, task.batch, task.dtype, [*records, *task.tail], values, sizes, known.notes)
@@ -121,7 +120,7 @@ def _resolve(draft: Draft, roots: dict[int, int], offsets: dict[int, int], task:
         if isinstance(operand, Tensor):
             root = roots.get(operand.id, operand.id)
             place = task.places.get(root)
-            operand = word(place) if place is not None else encode(Buffer.ARENA, offsets[root])
+            operand = word(place) if place is not None else encode(Buffer.ARENA, offsets.get(root, 0))
         operands[name] = operand
     return RecordDraft(
         draft.op, operands, draft.dims, draft.params, draft.flags, draft.variant, draft.mapped, draft.label

@@ -91,6 +91,8 @@ class Op:
         How threads share the work.
     update : bool
         Whether its records come after the gradients, in the optimizer's part of a step.
+    per_row : str
+        The parameter that is a factor of gradients divided by the number of rows, or empty.
     rule : callable, optional
         What a kernel assumes besides.
     """
@@ -109,6 +111,7 @@ class Op:
     multiply_adds: tuple[str, ...]
     shared: Shared
     update: bool
+    per_row: str
     rule: Rule | None
     table: Table = field(repr=False, compare=False)
 
@@ -166,6 +169,7 @@ class Table:
         multiply_adds: str = "",
         shared: str = "",
         update: bool = False,
+        per_row: str = "",
         rule: Rule | None = None,
     ) -> None:
         """Add an op; see `Op` for the arguments.
@@ -207,6 +211,7 @@ class Table:
             multiply_adds=tuple(multiply_adds.split()),
             shared=Shared(tuple(over.split()), int(least or 1)),
             update=update,
+            per_row=per_row,
             rule=rule,
             table=self,
         )

@@ -158,19 +158,20 @@ _op("batch_norm_inference_grad", outputs="dx?[rows,cols] dgamma?[cols] dbeta?[co
 # `per_sample` rows, which share its weight
 _LOSS = "rows cols per_sample samples"
 _op("loss", outputs="row_loss[rows] dx?[rows,cols]", inputs="x[rows,cols] target[rows,cols] weight?[samples]",
-    dims=_LOSS, params="scale row_factor a b", variants="loss formula", rate=6.0, shared="rows")  # fmt: skip
+    dims=_LOSS, params="scale row_factor a b", per_row="scale", variants="loss formula", rate=6.0,
+    shared="rows")  # fmt: skip
 _op("cross_entropy", outputs="row_loss[rows] dx?[rows,cols]",
     inputs="x[rows,cols] target[rows,cols] weight?[samples]", dims=_LOSS,
-    params="scale label_smoothing", rate=1.2, shared="rows")  # fmt: skip
+    params="scale label_smoothing", per_row="scale", rate=1.2, shared="rows")  # fmt: skip
 _op("cross_entropy_labels", outputs="row_loss[rows] dx?[rows,cols]",
     inputs="x[rows,cols] target:int64[rows] weight?[samples]", dims=_LOSS,
-    params="scale label_smoothing", rate=1.2, shared="rows")  # fmt: skip
+    params="scale label_smoothing", per_row="scale", rate=1.2, shared="rows")  # fmt: skip
 _op("cross_entropy_logits", outputs="row_loss[rows] dx?[rows,cols]",
     inputs="x[rows,cols] target[rows,cols] weight?[samples]", dims=_LOSS,
-    params="scale label_smoothing", rate=1.0, shared="rows")  # fmt: skip
+    params="scale label_smoothing", per_row="scale", rate=1.0, shared="rows")  # fmt: skip
 _op("cross_entropy_logits_labels", outputs="row_loss[rows] dx?[rows,cols]",
     inputs="x[rows,cols] target:int64[rows] weight?[samples]", dims=_LOSS,
-    params="scale label_smoothing", rate=1.0, shared="rows")  # fmt: skip
+    params="scale label_smoothing", per_row="scale", rate=1.0, shared="rows")  # fmt: skip
 _op("sum_loss", updates="total:float64[2]", inputs="row_loss[rows] weight?[samples]", dims="rows per_sample samples")
 # total[0] += batch * (l1 sum|w| + l2 sum w^2); dw += its gradient
 _op("penalty", updates="total:float64[1] dw?[n]", inputs="w[n]", dims="n batch", params="l1 l2", rate=6.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,14 +100,18 @@ class Program:
         return "\n".join(lines)
 
 
-@dataclass
+#: of records without parameters
+NO_PARAMS: Mapping[str, float] = MappingProxyType({})
+
+
+@dataclass(slots=True)
 class RecordDraft:
     """A record before it becomes part of a program: operands by name, each a word from `layout.encode`."""
 
     op: str
     operands: Mapping[str, int]
     dims: Mapping[str, int]
-    params: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, float] = field(default_factory=lambda: NO_PARAMS)
     flags: Flag = NO_FLAGS
     variant: str = ""
     mapped: KernelKey | None = None

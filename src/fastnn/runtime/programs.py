@@ -22,6 +22,7 @@ from fastnn.lower.update import Averaging, Clipping, Update, penalties, tick, up
 from fastnn.objective.objective import LOSSES, PENALTY, SCRATCH, Measure, Objective, accumulator_word
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Buffer
+from fastnn.program.opcodes import OPS
 from fastnn.program.program import Program
 from fastnn.runtime.parameters import ParameterTable
 
@@ -212,10 +213,9 @@ def _metrics(
         if measure.elementwise and x.columns > 1:
             x = graph.add("reshape", (x,), [((*x.shape, 1), True, "elements")], "metrics")[0]
             y = graph.add("reshape", (y,), [((*y.shape, 1), True, "elements")], "metrics")[0]
-        params = {"threshold": measure.parameters[0]} if measure.accumulator in _CUT else {}
-        dims = {}
-        if measure.accumulator in ("top_k", "auc_histogram"):
-            dims = {"k" if measure.accumulator == "top_k" else "bins": int(measure.parameters[0])}
+        op = OPS[measure.accumulator]
+        params = {name: measure.parameters[0] for name in op.params}
+        dims = {name: int(measure.parameters[0]) for name in ("k", "bins") if name in op.dims}
         graph.add(
             "metric",
             (x, y, weight if measure.weighted else None),
@@ -227,10 +227,6 @@ def _metrics(
             params=params,
             dims=dims,
         )
-
-
-#: accumulators with a threshold
-_CUT = ("count_correct", "confusion", "label_confusion")
 
 
 def _mean_loss(graph: Graph, measure: Measure, prediction: Tensor, target: Tensor, weight: Tensor | None) -> None:

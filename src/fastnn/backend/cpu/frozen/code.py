@@ -145,9 +145,9 @@ def assemble(
     if max(len(interface.input_shape), len(interface.output_shape)) > MOST_DIMS:
         raise ValueError(f"networks with samples of more than {MOST_DIMS} dimensions cannot be frozen")
     one, many = (make(rows, planned=True) for rows in (1, UNIT))
-    double, triple = (make(rows, planned=False) for rows in (2 * UNIT, 3 * UNIT))
+    double = make(2 * UNIT, planned=False)
     one_kernels, many_kernels = unblocked(one), unblocked(many)
-    patches = row_patches(many, double, triple)
+    patches = row_patches(one, many, double)
     factors = scales(many, double, 1.0 if training is None else training.loss_weight)
     products, way_keys = ways(many, double)
     mapped = {key for key in (*one.maps, *many.maps) if key is not None}

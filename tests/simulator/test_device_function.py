@@ -107,6 +107,13 @@ def ends_joined(dtype):
     return fnn.Model(x, fnn.Concatenate()([x, fnn.Dense(3)(x), x]), seed=2, dtype=dtype)
 
 
+def scaled(dtype):
+    """Rows are shifted and scaled by what is computed from their sum."""
+    x = fnn.Input((5, 3))
+    y = fnn.Dense(3, "tanh")(fnn.Flatten()(x))
+    return fnn.Model(x, fnn.Add()([y, fnn.Multiply()([y, x])]), seed=2, dtype=dtype)
+
+
 MODELS = {
     "perceptron": lambda dtype: chain(fnn.Dense(20, "relu"), fnn.Dense(10, "softmax"), dtype=dtype),
     "one layer": lambda dtype: chain(fnn.Dense(4), dtype=dtype),
@@ -124,6 +131,7 @@ MODELS = {
         fnn.Permute((2, 1)), fnn.Dense(4), fnn.Permute((2, 1)), shape=(3, 5), dtype=dtype
     ),
     "turned alone": lambda dtype: chain(fnn.Permute((3, 1, 2)), shape=(2, 3, 4), dtype=dtype),
+    "scaled": lambda dtype: scaled(dtype),
     "rows divided": lambda dtype: chain(fnn.RMSNorm(scale=False), fnn.Dense(6), fnn.RMSNorm(), dtype=dtype),
     "images": lambda dtype: chain(
         fnn.Dense(4), fnn.Flatten(), fnn.Dense(5), fnn.Reshape((5, 1)), shape=(3, 2), dtype=dtype

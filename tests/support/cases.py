@@ -144,6 +144,11 @@ for rows, cols in TABLES:
     case("copy_columns", {**dims, "source_cols": cols, "source_first": 0}, note="join")
     dims = {"rows": rows, "cols": cols, "target_cols": cols, "target_first": 0}
     case("copy_columns", {**dims, "source_cols": cols + 4, "source_first": 3}, note="take")
+for outer, repeat, inner in ((1, 1, 1), (7, 31, 33), (33, 7, 1), (1, 130, 7), (150, 2, 3), (3, 5, 2050)):
+    dims = {"outer": outer, "repeat": repeat, "inner": inner}
+    case("broadcast_add", dims, bound=Bound(1))
+    case("broadcast_multiply", dims, bound=Bound(1))
+    case("sum_repeats", dims, bound=Bound(1, repeat))
 
 
 def permutation(sizes: tuple[int, ...], strides: tuple[int, ...], note: str = "") -> None:

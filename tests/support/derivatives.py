@@ -41,6 +41,8 @@ DERIVATIVES: dict[str, tuple[Derivative, ...]] = {
         Derivative("a", "multiply", "y", {"a": "dy", "b": "b"}),
         Derivative("b", "multiply", "y", {"a": "dy", "b": "a"}),
     ),
+    "broadcast_add": (Derivative("a"), Derivative("b", "sum_repeats", "y", {"x": "dy"})),
+    "broadcast_multiply": (Derivative("a", "broadcast_multiply", "y", {"a": "dy", "b": "b"}),),
     "copy_columns": (
         Derivative(
             "x",

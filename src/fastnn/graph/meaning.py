@@ -121,8 +121,8 @@ def _ends_of(node: Node, inputs: Sequence[tuple[End, ...]]) -> tuple[End, ...]:
         return tuple(found)
     if node.op in UNBOUNDED:
         return (End(UNBOUNDED[node.op], *_REAL),)
-    if node.op in ("add", "multiply"):
-        return _combined(node.op, inputs)
+    if node.op.removeprefix("broadcast_") in ("add", "multiply"):
+        return _combined(node.op.removeprefix("broadcast_"), inputs)
     function = function_of(node)
     if function in ("leaky_relu", "elu"):
         a = node.attrs["parameters"][0]

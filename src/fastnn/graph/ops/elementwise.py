@@ -39,10 +39,14 @@ def _rowwise(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gra
 
 
 def elementwise(graph: Graph, op: str, inputs: Sequence[Tensor], label: str) -> Tensor:
-    """Add or multiply tensors of one shape, from left to right."""
+    """Add or multiply tensors, from left to right; the shape of one of two may be the end of the other's."""
     total = inputs[0]
     for other in inputs[1:]:
-        total = graph.like(op, (total, other), label)
+        if other.shape == total.shape:
+            total = graph.like(op, (total, other), label)
+        else:
+            a, b = (total, other) if len(total.shape) > len(other.shape) else (other, total)
+            total = graph.like(f"broadcast_{op}", (a, b), label, repeat=a.size // b.size, inner=b.size)
     return total
 
 
@@ -58,6 +62,24 @@ def _multiply(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gr
         graph.like("multiply", (dy, b), node.label) if needs[0] else None,
         graph.like("multiply", (dy, a), node.label) if needs[1] else None,
     )
+
+
+@gradient("broadcast_add")
+def _broadcast_add(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
+    return dy, _sum_repeats(graph, dy, node) if needs[1] else None
+
+
+@gradient("broadcast_multiply")
+def _broadcast_multiply(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
+    a, b = node.inputs
+    da = graph.like("broadcast_multiply", (dy, b), node.label, **node.attrs) if needs[0] else None
+    return da, _sum_repeats(graph, graph.like("multiply", (dy, a), node.label), node) if needs[1] else None
+
+
+def _sum_repeats(graph: Graph, dy: Tensor, node: Node) -> Tensor:
+    b = node.inputs[1]
+    assert b is not None
+    return graph.add("sum_repeats", (dy,), [(b.shape, b.batched, f"{node.label}.sums")], node.label, **node.attrs)[0]
 
 
 def dropout(graph: Graph, x: Tensor, rate: float, stream: int, label: str) -> Tensor:

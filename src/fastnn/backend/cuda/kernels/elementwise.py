@@ -245,3 +245,43 @@ def permute(kit: Kit) -> list[Stage]:
             store(record[Y], i, load(record[X], source + j * record[STRIDE]))
 
     return [Stage(permute, lambda dims: (ceil_div(dims["rows"] * dims["cols"], _THREADS), 1), _THREADS)]
+
+
+@kernel("broadcast_add", "broadcast_multiply")
+def broadcast(kit: Kit) -> list[Stage]:
+    """Make y = a + b or y = a b, with the same b for `repeat` neighbours: one thread per element."""
+    Y, A, B, OUTER, REPEAT, INNER = kit.words("y a b outer repeat inner")
+    load, store, adds = kit.load, kit.store, kit.op == "broadcast_add"
+
+    def broadcast(record, context):
+        i, inner = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x, record[INNER]
+        if i < record[OUTER] * record[REPEAT] * inner:
+            row = np.int64(np.uint32(i) // np.uint32(inner))
+            outer = np.int64(np.uint32(row) // np.uint32(record[REPEAT]))
+            a, b = load(record[A], i), load(record[B], i - (row - outer) * inner)
+            store(record[Y], i, a + b if adds else a * b)
+
+    return [Stage(broadcast, lambda dims: (ceil_div(_elements(dims), _THREADS), 1), _THREADS)]
+
+
+def _elements(dims: Any) -> int:
+    return int(dims["outer"] * dims["repeat"] * dims["inner"])
+
+
+@kernel("sum_repeats")
+def sum_repeats(kit: Kit) -> list[Stage]:
+    """Sum x over `repeat` neighbours: one thread per sum."""
+    Y, X, OUTER, REPEAT, INNER = kit.words("y x outer repeat inner")
+    load, store, zero = kit.load, kit.store, kit.real(0.0)
+
+    def sum_repeats(record, context):
+        i, inner = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x, record[INNER]
+        if i < record[OUTER] * inner:
+            outer = np.int64(np.uint32(i) // np.uint32(inner))
+            at, total = i + outer * (record[REPEAT] - 1) * inner, zero
+            for _ in range(record[REPEAT]):
+                total += load(record[X], at)
+                at += inner
+            store(record[Y], i, total)
+
+    return [Stage(sum_repeats, lambda dims: (ceil_div(dims["outer"] * dims["inner"], _THREADS), 1), _THREADS)]

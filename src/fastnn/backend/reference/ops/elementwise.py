@@ -73,3 +73,21 @@ def permute(i: Instruction, counters: Counters) -> None:
     strides = [*(dims[f"stride{axis}"] for axis in range(5)), dims["stride"]]
     places = sum(np.indices(sizes)[axis] * stride for axis, stride in enumerate(strides))
     i.write("y", i["x"].reshape(-1)[places].reshape(dims["rows"], dims["cols"]))
+
+
+@executes("broadcast_add")
+def broadcast_add(i: Instruction, counters: Counters) -> None:
+    """Make y = a + b, with the same b for all that repeat it."""
+    i.write("y", i["a"] + i["b"][:, None])
+
+
+@executes("broadcast_multiply")
+def broadcast_multiply(i: Instruction, counters: Counters) -> None:
+    """Make y = a b, with the same b for all that repeat it."""
+    i.write("y", i["a"] * i["b"][:, None])
+
+
+@executes("sum_repeats")
+def sum_repeats(i: Instruction, counters: Counters) -> None:
+    """Sum x over what repeats."""
+    i.write("y", i["x"].sum(axis=1))

@@ -14,6 +14,7 @@ from fastnn.backend.cuda.device_function.instruction import (
     ACTIVATION,
     COLS,
     OTHER,
+    ROWS,
     A,
     B,
     Tools,
@@ -89,3 +90,41 @@ def _add(tools: Tools) -> Any:
 @instruction("multiply", x=columns, other=columns, y=columns)
 def _multiply(tools: Tools) -> Any:
     return _binary(tools, tools.formula(lambda a, b: a * b))
+
+
+@encodes("broadcast_add", "broadcast_multiply")
+def _encode_broadcast(encoder: Encoder, record: Record) -> None:
+    # a sample is one group of repeats
+    rows = record.dims["outer"] * record.dims["repeat"]
+    encoder.draft(record.op, record.spot("y"), record.spot("a"), record.spot("b"), rows=rows, cols=record.dims["inner"])
+
+
+def _broadcast(tools: Tools, combine: Any) -> Any:
+    formula, word, operand = tools.formula, tools.word, tools.operand
+    load, store = tools.load, tools.store
+
+    @formula
+    def broadcast(number, code, at, constants, x, out, work):
+        to, y_at = operand(word(code, at + Y), x, out, work)
+        source, x_at = operand(word(code, at + X), x, out, work)
+        other, other_at = operand(word(code, at + OTHER), x, out, work)
+        cols = word(code, at + COLS)
+        for _ in range(word(code, at + ROWS)):
+            j = np.int64(0)
+            while j < cols:
+                store(to, y_at + j, combine(load(source, x_at + j), load(other, other_at + j)))
+                j += 1
+            y_at += cols
+            x_at += cols
+
+    return broadcast
+
+
+@instruction("broadcast_add", other=columns)
+def _broadcast_add(tools: Tools) -> Any:
+    return _broadcast(tools, tools.formula(lambda a, b: a + b))
+
+
+@instruction("broadcast_multiply", other=columns)
+def _broadcast_multiply(tools: Tools) -> Any:
+    return _broadcast(tools, tools.formula(lambda a, b: a * b))

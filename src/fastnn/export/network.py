@@ -14,15 +14,16 @@ from fastnn.backend.cuda.codegen.numba_cuda import simulated
 from fastnn.backend.cuda.device_function import network as device_backend
 from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
 from fastnn.backend.cuda.driver import available
-from fastnn.graph import build
-from fastnn.graph.gradients import NoGradientError, differentiate
+from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.moves import take_columns
+from fastnn.graph.rules import NoGradientError
 from fastnn.lower.lower import lower, rewrite
 from fastnn.lower.task import Place, Task
 from fastnn.lower.update import for_batch
 from fastnn.program.layout import Buffer
-from fastnn.program.program import ITEM_SIZES
 from fastnn.program.program import Program as Records
+from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs import network
 from fastnn.runtime.runtime import Runtime
@@ -146,7 +147,7 @@ def _results(graph: Graph, tensors: Sequence[Tensor], taken: set[int]) -> list[T
     for tensor in tensors:
         root = _root(graph, tensor)
         if root.id in taken or graph.producer(root) is None:
-            root = build.take_columns(graph, tensor, 0, tensor.columns, "output")
+            root = take_columns(graph, tensor, 0, tensor.columns, "output")
         taken.add(root.id)
         found.append(root)
     return found

@@ -41,16 +41,13 @@ from fastnn.backend.cpu.processor.blocking import WAYS, Blocking
 from fastnn.formulas import custom
 from fastnn.formulas.custom import CustomFunction
 from fastnn.program.layout import KERNEL_WORD, MAP_WORD, RECORD_WORDS
-from fastnn.program.program import KernelKey, Program
+from fastnn.program.opcodes import OPS
+from fastnn.program.program import Program
+from fastnn.program.record import KernelKey
 
 NETWORK = KernelKey("call_network", "int64")
 LEARNER = KernelKey("call_learner", "int64")
 NOTE = KernelKey("note_failure", "int64")
-
-#: The ops of records after the gradients.
-_UPDATE = frozenset({
-    "accumulate", "clip_by_value", "sum_squares", "clip_by_norm", "optimizer", "moving_average", "max_norm", "tick",
-})  # fmt: skip
 
 Code = NDArray[np.int64]
 
@@ -179,10 +176,10 @@ def assemble(make: Make, interface: Interface, training: Training | None = None)
     """
     _check(interface, training)
     one, many = (make(rows, planned=True) for rows in (1, UNIT))
-    double, triple = (make(rows, planned=False) for rows in (2 * UNIT, 3 * UNIT))
+    double = make(2 * UNIT, planned=False)
     one_kernels, many_kernels = kernels_of(one), kernels_of(many)
     slots = [*interface.inputs, *interface.results]
-    patches = row_patches(many, double, triple)
+    patches = row_patches(one, many, double)
     factors = scales(many, double, [slot.loss_weight for slot in slots])
     product_table, product_keys, blocks_from = products(many, double)
     mapped = {key for key in (*one.maps, *many.maps) if key is not None}
@@ -295,7 +292,7 @@ def _training_words(training: Training, one: Program, many: Program) -> dict[int
 
 
 def _first_of_update(program: Program) -> int:
-    return next(index for index, key in enumerate(program.kernels) if key.op in _UPDATE)
+    return next(index for index, key in enumerate(program.kernels) if OPS[key.op].update)
 
 
 def relocate(code: Code, relocations: NDArray[np.uint8]) -> Code:

@@ -12,10 +12,11 @@ from typing import Any
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES
 from fastnn.formulas.optimizers import HYPER_COLUMNS
 from fastnn.program.layout import ALIGNMENT, RECORD_WORDS
+from fastnn.program.opcodes import TABLE
 
-#: The version of the layouts of codes and calls. Users' functions that Numba keeps on disk contain the number that they
-#: were compiled with, and refuse networks of another version.
-LAYOUT_VERSION = 4
+#: The version of the layouts of codes, calls and records. Users' functions that Numba keeps on disk contain the number
+#: that they were compiled with, and refuse networks of another version.
+LAYOUT_VERSION = TABLE.digest ^ 5
 #: Maximum dimensions of a sample.
 MOST_DIMS = 8
 #: Maximum numbers of a loss that takes only certain targets.

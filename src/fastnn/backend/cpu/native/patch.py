@@ -7,7 +7,7 @@ from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.layouts.code import PATCH_WORDS, PRODUCT_WORDS, SCALE_WORDS, UNIT, Word
 from fastnn.backend.cpu.processor.blocking import way_number
 from fastnn.program.layout import ALIGNMENT, FLAGS_WORD, KERNEL_WORD, RECORD_WORDS, Flag
-from fastnn.program.ops import OPS
+from fastnn.program.opcodes import OPS
 
 RECORD_BYTES = RECORD_WORDS * 8
 _M, _N, _K = OPS["matmul"].words("m", "n", "k")

@@ -1,7 +1,6 @@
 """Gradients for a network's inputs in compiled code: by finite differences, in any memory, with errors."""
 
 import pickle
-
 import re
 
 import numpy as np

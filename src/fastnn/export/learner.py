@@ -167,7 +167,11 @@ def program(model: Model, objective: Objective, labels: Sequence[bool]) -> Progr
         sizes[Buffer.DATA + slot] = tensor.size * ITEM_SIZES[table.dtype if tensor.kind == "real" else tensor.kind]
     inputs = slots_of(table, [read[slot] for slot in range(first)], Role.INPUT)
     targets = [_target(objective, output, read[places_of[output]], kinds[output], table.dtype) for output in outputs]
-    weights = [SlotSpec(Role.WEIGHT, read[places_of[output] + len(outputs)].shape, table.dtype) for output in outputs]
+    weighted = {measure.output for measure in objective.measures if measure.weighted}
+    weights = [
+        SlotSpec(Role.WEIGHT, read[places_of[output] + len(outputs)].shape, table.dtype, filled=output in weighted)
+        for output in outputs
+    ]
     described = interface(table, [*inputs, *targets, *weights])
     return of_any_batch(replace(task, sources={}, places=places, sizes=sizes)), described
 

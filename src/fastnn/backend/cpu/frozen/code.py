@@ -83,6 +83,8 @@ class SlotSpec:
         0 where the output has no loss.
     loss_at : int
         The accumulator of its losses, which that of the rows follows.
+    filled : bool
+        Whether the program reads ones if the array is absent.
     """
 
     role: Role
@@ -94,6 +96,7 @@ class SlotSpec:
     allowed: tuple[float, ...] = ()
     loss_weight: float = 0.0
     loss_at: int = 0
+    filled: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -268,6 +271,7 @@ def _described(slot: SlotSpec) -> list[int]:
     assert len(slot.allowed) <= MOST_ALLOWED
     words[Slot.ALLOWED : Slot.ALLOWED + len(slot.allowed)] = map(_bits, slot.allowed)
     words[Slot.LOSS_WEIGHT], words[Slot.LOSS_AT] = _bits(slot.loss_weight), slot.loss_at
+    words[Slot.FILLED] = int(slot.filled)
     return words
 
 

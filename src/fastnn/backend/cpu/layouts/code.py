@@ -121,7 +121,8 @@ class Slot(IntEnum):
     ALLOWED = COLUMNS + 5  # float64
     LOSS_WEIGHT = ALLOWED + MOST_ALLOWED  # float64; 0: the output has no loss
     LOSS_AT = LOSS_WEIGHT + 1  # among the accumulators: the sum of losses, and the number of rows
-    WORDS = LOSS_WEIGHT + 2
+    FILLED = LOSS_WEIGHT + 2  # 1: if the array is absent, the program reads ones
+    WORDS = LOSS_WEIGHT + 3
 
 
 class Progress(IntEnum):

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from fastnn.backend.cpu.codegen.float_mode import enter_kernel_mode, restore_mode
 from fastnn.backend.cpu.codegen.intrinsics import (
     call_convert,
     call_note,
+    float32_pointer,
     float64_pointer,
     int64_pointer,
     release,
@@ -67,8 +70,8 @@ _STEP, _SEED, _FIRST_STEP = int(Counter.STEP), int(Counter.SEED), int(Counter.FI
         "WEIGHTS_AT", "WEIGHTS_COUNT",
     )
 )  # fmt: skip
-_ROLE, _SLOT_DTYPE, _BYTES, _COLUMNS, _TOLERANCE, _LOSS_WEIGHT, _LOSS_AT = (
-    int(Slot[name]) for name in ("ROLE", "DTYPE", "BYTES", "COLUMNS", "TOLERANCE", "LOSS_WEIGHT", "LOSS_AT")
+_ROLE, _SLOT_DTYPE, _BYTES, _COLUMNS, _TOLERANCE, _LOSS_WEIGHT, _LOSS_AT, _FILLED = (
+    int(Slot[name]) for name in ("ROLE", "DTYPE", "BYTES", "COLUMNS", "TOLERANCE", "LOSS_WEIGHT", "LOSS_AT", "FILLED")
 )
 _TARGET, _LABEL = int(Role.TARGET), int(Role.LABEL)
 _AT_STEP, _AT_OPTIMIZER_STEP, _AT_SEED, _SCHEDULED, _CONSTANT, _ROW, _RATES_AT = (
@@ -98,7 +101,9 @@ _learner_bytes = helper(learner_bytes)
 def _is_read_in_place(code: int, slots: int, index: int) -> bool:
     """Return whether the program can read an array as it is, or does not read it."""
     slot, given = int64_pointer(description(code, index)), int64_pointer(slots + index * GIVEN_BYTES)
-    return given[ADDRESS] == 0 or given[KIND] >> DTYPE_SHIFT == slot[_SLOT_DTYPE]
+    if given[ADDRESS] == 0:
+        return slot[_FILLED] == 0
+    return given[KIND] >> DTYPE_SHIFT == slot[_SLOT_DTYPE]
 
 
 @helper
@@ -138,7 +143,9 @@ def _look(code: int, slots: int, places: int, n: int) -> tuple[int, int]:
     for index in range(int64_pointer(code)[_SLOTS_COUNT]):
         slot, given = int64_pointer(slot_at), int64_pointer(slots + index * GIVEN_BYTES)
         at[index] = given[ADDRESS]
-        if given[ADDRESS] != 0 and given[KIND] >> DTYPE_SHIFT != slot[_SLOT_DTYPE]:
+        if given[ADDRESS] == 0:
+            nbytes += aligned(n * slot[_BYTES]) if slot[_FILLED] != 0 else 0
+        elif given[KIND] >> DTYPE_SHIFT != slot[_SLOT_DTYPE]:
             nbytes += aligned(n * slot[_BYTES])
             if slot[_ROLE] == _LABEL and dtype_of(given[KIND]) < REAL_DTYPES and labels < 0:
                 labels = index
@@ -147,14 +154,28 @@ def _look(code: int, slots: int, places: int, n: int) -> tuple[int, int]:
 
 
 @helper
+def _fill(target: int, nbytes: int, itemsize: int) -> None:
+    """Write ones."""
+    for index in range(nbytes // itemsize):
+        if itemsize == 4:
+            float32_pointer(target)[index] = np.float32(1.0)
+        else:
+            float64_pointer(target)[index] = 1.0
+
+
+@helper
 def _convert(code: int, slots: int, n: int, places: int, free: int) -> None:
     """Write copies, in the dtype that the program reads, of the arrays that it cannot read in place."""
     at = int64_pointer(places)
     for index in range(int64_pointer(code)[_SLOTS_COUNT]):
         if not _is_read_in_place(code, slots, index):
-            call_convert(code, free, description(code, index), slots + index * GIVEN_BYTES, 0, n)
+            nbytes = n * int64_pointer(description(code, index))[_BYTES]
+            if at[index] == 0:
+                _fill(free, nbytes, int64_pointer(code)[_ITEM_BYTES])
+            else:
+                call_convert(code, free, description(code, index), slots + index * GIVEN_BYTES, 0, n)
             at[index] = free
-            free += aligned(n * int64_pointer(description(code, index))[_BYTES])
+            free += aligned(nbytes)
 
 
 @helper

@@ -8,7 +8,7 @@ from typing import Any
 from fastnn.backend.cpu.array_object import DTYPE, FLAGS, NDIM, READABLE, SHAPE, WRITEABLE
 from fastnn.backend.cpu.blocking import WAYS, way_number
 from fastnn.backend.cpu.direct_layout import DTYPE_WORDS, FRAME_TEAM, FRAME_THREADS, PATIENCE, DtypeWord, RowsWord, Word
-from fastnn.backend.cpu.intrinsics import SOURCE_POINTERS, int64_pointer
+from fastnn.backend.cpu.intrinsics import SOURCE_POINTERS, int64_pointer, smaller
 from fastnn.backend.cpu.kernels.kit import Kit, kernel, overlap
 from fastnn.backend.cpu.kernels.team import asleep
 from fastnn.backend.cpu.options import helper
@@ -63,7 +63,7 @@ def _parts(kind: int, m: int, n: int, nanoseconds: int) -> int:
     """Return the maximum number of parts that pays for a product, as `work.parts` does."""
     words = int64_pointer(kind)
     units = max((m - 1) // words[_UNIT_M], (n - 1) // words[_UNIT_N]) + 1
-    return min(nanoseconds // _PART_NANOSECONDS, units, MOST_PARTS)
+    return smaller(smaller(nanoseconds // _PART_NANOSECONDS, units), MOST_PARTS)
 
 
 @helper

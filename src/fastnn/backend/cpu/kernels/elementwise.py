@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer, stack_bytes
-from fastnn.backend.cpu.kernels.kit import Kit, address, apply_map, functions, kernel, part, rows_part
+from fastnn.backend.cpu.intrinsics import address, float64_pointer, int64_pointer, smaller, stack_bytes
+from fastnn.backend.cpu.kernels.kit import Kit, apply_map, functions, kernel, part, rows_part
 from fastnn.backend.cpu.kernels.philox import BLOCKS, GROUP, WORDS_BYTES, fill_group, uint32_pointer
 from fastnn.backend.cpu.options import around_users, formula, helper
 from fastnn.backend.cpu.options import users as users_double
@@ -54,7 +54,7 @@ def map_forward(kit: Kit, variant: str) -> Callable[..., Any]:
         elif y_at == x_at:
             buffer = reals(stack_bytes(buffer_bytes))
             for start in range(0, n, block):
-                count = min(block, n - start)
+                count = smaller(block, n - start)
                 for i in range(count):
                     buffer[i] = x[start + i]
                 for i in range(count):
@@ -82,7 +82,7 @@ def map_gradient(kit: Kit, variant: str) -> Callable[..., Any]:
         elif dx_at == dy_at:
             buffer = reals(stack_bytes(buffer_bytes))
             for start in range(0, n, block):
-                count = min(block, n - start)
+                count = smaller(block, n - start)
                 for i in range(count):
                     buffer[i] = dy[start + i]
                 for i in range(count):
@@ -197,7 +197,7 @@ def dropout(kit: Kit, variant: str) -> Callable[..., Any]:
         words = uint32_pointer(buffer)
         for i in range(first, last, GROUP):
             fill_group(i // GROUP, r[NODE], counters[_STEP], counters[_SEED], buffer)
-            for e in range(min(GROUP, last - i)):
+            for e in range(smaller(GROUP, last - i)):
                 y[i + e] = x[i + e] * scale if words[e] >= threshold else zero
 
     return dropout
@@ -230,7 +230,7 @@ def gaussian_noise(kit: Kit, variant: str) -> Callable[..., Any]:
                     noise[b] = radius * cos2pi(angle)
                     # sin(t) = cos(t - a quarter turn)
                     noise[b + BLOCKS] = radius * cos2pi(angle - quarter)
-            for e in range(min(GROUP, last - i)):
+            for e in range(smaller(GROUP, last - i)):
                 y[i + e] = x[i + e] + stddev * noise[e]
 
     return gaussian_noise

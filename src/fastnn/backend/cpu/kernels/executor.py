@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnn.backend.cpu.float_mode import enter_kernel_mode, restore_mode
-from fastnn.backend.cpu.intrinsics import call_kernel, int64_pointer
+from fastnn.backend.cpu.intrinsics import call_kernel, int64_pointer, smaller
 from fastnn.backend.cpu.kernels.kit import Kit, kernel, note_raised
 from fastnn.backend.cpu.kernels.team import contended, enter, leave, run_together
 from fastnn.backend.cpu.options import helper
@@ -51,9 +51,9 @@ def run(kit: Kit, variant: str) -> Callable[..., Any]:
                 if team == 0:
                     run_in_turn(record, context, nth)
                 else:
-                    parts = min(int64_pointer(record)[FLAGS_WORD] >> PARTS_SHIFT, nth)
+                    parts = smaller(int64_pointer(record)[FLAGS_WORD] >> PARTS_SHIFT, nth)
                     if parts >= 2 and contended(team):
-                        parts = min(int64_pointer(record)[FLAGS_WORD] >> PARTS_SHIFT, nth * FINER)
+                        parts = smaller(int64_pointer(record)[FLAGS_WORD] >> PARTS_SHIFT, nth * FINER)
                     if parts < 2:
                         run_in_turn(record, context, 1)
                     else:

@@ -17,7 +17,7 @@ from fastnn.backend.cpu.frozen_layout import (
     Outcome,
     Word,
 )
-from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer
+from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer, smaller
 from fastnn.backend.cpu.kernels.kit import Kit, kernel
 from fastnn.backend.cpu.kernels.learner import first_not_finite, first_refused, real_at
 from fastnn.backend.cpu.options import helper
@@ -51,7 +51,7 @@ def _slot(table: int) -> int:
 def _note_shape(target: int, shape: int, ndim: int) -> None:
     words, sizes = int64_pointer(target), int64_pointer(shape)
     words[0] = ndim
-    for axis in range(min(ndim, NOTED_DIMS)):
+    for axis in range(smaller(ndim, NOTED_DIMS)):
         words[1 + axis] = sizes[axis]
 
 

@@ -25,6 +25,7 @@ from fastnn.backend.cpu.intrinsics import (
     float64_pointer,
     int64_pointer,
     release,
+    smaller,
     stack_bytes,
 )
 from fastnn.backend.cpu.kernels.executor import run_in_turn
@@ -152,7 +153,7 @@ def _compute(code: int, parameters: int, records: int, x: int, y: int, dx: int, 
     arena = records + (many * _RECORD_BYTES if n > 1 else 0)
     done, patched = 0, 0
     while done < n:
-        rows = min(n - done, BLOCK)
+        rows = smaller(n - done, BLOCK)
         context_words[_DATA] = x + done * words[_INPUT_BYTES]
         context_words[_DATA + 1] = y + done * words[_OUTPUT_BYTES]
         context_words[_DATA + 2] = dx + done * words[_INPUT_BYTES]

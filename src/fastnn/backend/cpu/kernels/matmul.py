@@ -22,8 +22,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnn.backend.cpu.blocking import SCRATCH_BYTES, Blocking
-from fastnn.backend.cpu.intrinsics import int64_pointer, stack_bytes
-from fastnn.backend.cpu.kernels.kit import Kit, address, apply_map, flags_of, has, kernel
+from fastnn.backend.cpu.intrinsics import address, flags_of, has, int64_pointer, smaller, stack_bytes
+from fastnn.backend.cpu.kernels.kit import Kit, apply_map, kernel
 from fastnn.backend.cpu.kernels.panels import copy_and_transpose, first_height, pack_rows, panel_tiles
 from fastnn.backend.cpu.options import helper
 from fastnn.backend.cpu.tile import make_dots, make_row, make_row_update
@@ -49,7 +49,7 @@ def _simple(kit: Kit, shape: Blocking) -> Any:
         buffer = stack_bytes(panel_bytes)
         blocks, c_row, packed_row = (k + block_k - 1) // block_k, n * size, width * size
         for j in range(first, last, width):
-            columns = min(width, last - j)
+            columns = smaller(width, last - j)
             for block in range(blocks):
                 k0, k1 = (0, k) if blocks == 1 else (k * block // blocks, k * (block + 1) // blocks)
                 panel, panel_row, copy = b + k0 * b_row + j * size, b_row, 0
@@ -91,7 +91,7 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
         a_block, b_block = scratch, scratch + a_bytes
         blocks, c_row, b_k = (k + block_k - 1) // block_k, n * size, size if transposed else b_row
         for j0 in range(first, last, block_n):
-            j1 = min(last, j0 + block_n)
+            j1 = smaller(last, j0 + block_n)
             for block in range(blocks):
                 k0, k1 = k * block // blocks, k * (block + 1) // blocks
                 depth, right = k1 - k0, b + k0 * b_k
@@ -99,10 +99,10 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
                 # 128 x 1024 x 4096 with b transposed from 118 to 133 GF/s
                 panel_bytes = depth * packed_row if m > block_m else 0
                 for i in range(0, m, block_m):
-                    rows = min(block_m, m - i)
+                    rows = smaller(block_m, m - i)
                     pack_a(rows, a + i * a_row + k0 * a_k, a_row, a_k, depth, a_block)
                     for j in range(j0, j1, width):
-                        columns, copy = min(width, j1 - j), 0
+                        columns, copy = smaller(width, j1 - j), 0
                         panel, panel_row = b_block + (j - j0) // width * panel_bytes, packed_row
                         ahead, ahead_row = panel + panel_bytes, packed_row
                         if i == 0:
@@ -180,7 +180,7 @@ def _single_row(kit: Kit, shape: Blocking) -> Any:
     def by_rows(first, last, k, a, a_k, b, b_row, c):
         part, blocks = stack_bytes(part_bytes), (k + block_k - 1) // block_k
         for j in range(first, last, most):
-            columns, here, y, x = min(most, last - j), j * size, reals(c + j * size), reals(part)
+            columns, here, y, x = smaller(most, last - j), j * size, reals(c + j * size), reals(part)
             add_rows(0, k // blocks, a, a_k, b + here, b_row, c + here, columns)
             for block in range(1, blocks):
                 for i in range(columns):
@@ -226,7 +226,7 @@ def _dot_rows(kit: Kit, shape: Blocking) -> Any:
     @helper
     def blocks_of_dots(a, b, b_row, k, c, several):
         for k0 in range(0, k, DOT_K):
-            depth, skip = min(DOT_K, k - k0), k0 * size
+            depth, skip = smaller(DOT_K, k - k0), k0 * size
             if several:
                 dots(a + skip, b + skip, b_row, depth, c)
             else:
@@ -269,8 +269,8 @@ def _slicing(shape: Blocking) -> Any:
             return 0, m, 0, n
         units_m, units_n = (m + unit_m - 1) // unit_m, (n + unit_n - 1) // unit_n
         if units_m >= nth and (m >= n or units_n < nth):
-            return min(m, units_m * ith // nth * unit_m), min(m, units_m * (ith + 1) // nth * unit_m), 0, n
-        return 0, m, min(n, units_n * ith // nth * unit_n), min(n, units_n * (ith + 1) // nth * unit_n)
+            return smaller(m, units_m * ith // nth * unit_m), smaller(m, units_m * (ith + 1) // nth * unit_m), 0, n
+        return 0, m, smaller(n, units_n * ith // nth * unit_n), smaller(n, units_n * (ith + 1) // nth * unit_n)
 
     return slicing
 

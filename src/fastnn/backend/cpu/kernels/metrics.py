@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.backend.cpu.bits import float_as_int
-from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer
-from fastnn.backend.cpu.kernels.kit import Kit, address, has, kernel
+from fastnn.backend.cpu.intrinsics import address, float64_pointer, has, int64_pointer
+from fastnn.backend.cpu.kernels.kit import Kit, kernel
 from fastnn.backend.cpu.options import formula, helper, inlined
 from fastnn.formulas.metrics import LABEL_CELLS, TRACE, define_score_bin
 

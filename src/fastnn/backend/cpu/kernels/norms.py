@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.intrinsics import float64_pointer, int64_pointer, stack_bytes
+from fastnn.backend.cpu.intrinsics import address, flags_of, float64_pointer, has, int64_pointer, smaller, stack_bytes
 from fastnn.backend.cpu.kernels.exact_moments import centred, moment_functions
-from fastnn.backend.cpu.kernels.kit import Kit, address, flags_of, has, kernel, part, rows_part
+from fastnn.backend.cpu.kernels.kit import Kit, kernel, part, rows_part
 from fastnn.backend.cpu.options import helper, inlined
 from fastnn.program.layout import Flag
 
@@ -74,11 +74,11 @@ def layer_norm(kit: Kit, variant: str) -> Callable[..., Any]:
     def long_moments(x, begin, cols):
         whole, end = 0.0, begin + cols
         for first in range(begin, end, _STRETCH):
-            whole += np.float64(sum_values(x, first, min(end, first + _STRETCH)))
+            whole += np.float64(sum_values(x, first, smaller(end, first + _STRETCH)))
         centre = real(whole / cols)
         whole, all_squares = 0.0, 0.0
         for first in range(begin, end, _STRETCH):
-            total, squares = sum_distances(x, first, min(end, first + _STRETCH), centre)
+            total, squares = sum_distances(x, first, smaller(end, first + _STRETCH), centre)
             whole += np.float64(total)
             all_squares += np.float64(squares)
         lack = whole / cols
@@ -168,7 +168,7 @@ def layer_norm_grad(kit: Kit, variant: str) -> Callable[..., Any]:
     def long_sums(dx, dy, x, gamma, scaled, i, cols, centre, lack, rstd):
         whole, whole_moment = 0.0, 0.0
         for first in range(0, cols, _STRETCH):
-            last = min(cols, first + _STRETCH)
+            last = smaller(cols, first + _STRETCH)
             total, moment = sums(dx, dy, x, gamma, scaled, i, first, last, centre, lack, rstd)
             whole += np.float64(total)
             whole_moment += np.float64(moment)
@@ -185,7 +185,7 @@ def layer_norm_grad(kit: Kit, variant: str) -> Callable[..., Any]:
         gamma = at(record, context, GAMMA) if scaled else x
         share = one / real(cols)
         for first in range(begin, end, _ROWS):
-            count = min(_ROWS, end - first)
+            count = smaller(_ROWS, end - first)
             split(means, rstds, first, count, centres, lacks)
             for near in range(count):
                 i = (first + near) * cols
@@ -227,11 +227,11 @@ def layer_norm_param_grad(kit: Kit, variant: str) -> Callable[..., Any]:
         near, near_totals = reals(stack_bytes(real_bytes)), reals(stack_bytes(real_bytes))
         moments, totals = float64_pointer(stack_bytes(double_bytes)), float64_pointer(stack_bytes(double_bytes))
         for first in range(begin, end, _BLOCK):
-            count = min(_BLOCK, end - first)
+            count = smaller(_BLOCK, end - first)
             for j in range(count):
                 moments[j], totals[j] = 0.0, 0.0
             for begin_row in range(0, rows, _ROWS):
-                height = min(_ROWS, rows - begin_row)
+                height = smaller(_ROWS, rows - begin_row)
                 split(means, rstds, begin_row, height, centres, lacks)
                 for j in range(count):
                     near[j], near_totals[j] = zero, zero

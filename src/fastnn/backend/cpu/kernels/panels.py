@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.backend.cpu.blocking import Blocking
+from fastnn.backend.cpu.intrinsics import smaller
 from fastnn.backend.cpu.kernels.kit import Kit
 from fastnn.backend.cpu.options import helper
 from fastnn.backend.cpu.packing import make_copy_rows, make_copy_strip, make_transpose
@@ -159,7 +160,7 @@ def pack_rows(kit: Kit, shape: Blocking) -> Any:
         step = chunk if a_row == size else k
         j = 0
         while j < k:
-            depth = min(step, k - j)
+            depth = smaller(step, k - j)
             i = 0
             while i < rows:
                 height = next_height(rows - i)

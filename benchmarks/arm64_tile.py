@@ -3,7 +3,7 @@
 Run: python benchmarks/arm64_tile.py [--mca llvm-mca-22] [--assembly]
 
 The tile is compiled for each processor by the LLVM that kernels are compiled by. `broadcast` reads each element of a
-into all lanes, as x86 does; `columns` and `pairs` multiply by lanes (`backend/cpu/left.py`). A tile has 24
+into all lanes, as x86 does; `columns` and `pairs` multiply by lanes (`backend/cpu/codegen/left.py`). A tile has 24
 multiply-adds of whole vectors for a step of k; "bound" is their number over those that LLVM's model of the processor
 does in a cycle. LLVM's model of the Neoverse N1 dispatches three operations a cycle; Arm's optimization guide says
 eight, so both are shown. LLVM describes Apple's processors by the model of an older one.
@@ -19,8 +19,8 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
-from fastnn.backend.cpu.lanes import Lanes
-from fastnn.backend.cpu.tile import emit_tile
+from fastnn.backend.cpu.codegen.tile import emit_tile
+from fastnn.backend.cpu.codegen.vectors import Lanes
 
 X86, ARM64 = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
 #: Arguments of the function of a tile, all int64.

@@ -25,10 +25,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from fastnn.backend.cuda.compile import compile_stage
+from fastnn.backend.cuda.codegen.compile import compile_stage
+from fastnn.backend.cuda.codegen.kernel import Key
+from fastnn.backend.cuda.codegen.sizes import ARCHITECTURES
 from fastnn.backend.cuda.kernels import all_keys, stages
-from fastnn.backend.cuda.kit import Key
-from fastnn.backend.cuda.table import ARCHITECTURES
 
 #: ops whose float32 kernels add up in float64
 ADD_IN_DOUBLE = {"sum_loss", "penalty", "sum_squares", "clip_by_norm", "count_correct", "top_k", "confusion"}

@@ -34,7 +34,7 @@ PRINTED = 20
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns 0 on success, 1 if something failed, 2 without a GPU."""
     import fastnn as fnn
-    from fastnn.backend.cuda.available import simulated
+    from fastnn.backend.cuda.codegen.numba_cuda import simulated
     from gpu.settings import SECTIONS, SHARES
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastnn as fnn
-from fastnn.backend.cpu.engine import BoundProgram
+from fastnn.backend.cpu.executor.engine import BoundProgram
 from fastnn.program.layout import CONTEXT_WORDS, NO_FLAGS, Buffer, Counter, Flag, encode
 from fastnn.program.ops import OPS
 from fastnn.program.program import KernelKey, RecordDraft, aligned_zeros, make_program

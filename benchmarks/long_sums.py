@@ -111,7 +111,7 @@ def make(name: str) -> tuple[Any, float]:
     """Make a record, run it once, and return it with the error of its first output."""
     import numpy as np
 
-    from fastnn.backend.cpu.blocking import Blocking
+    from fastnn.backend.cpu.processor.blocking import Blocking
     from fastnn.program.layout import Flag
     from fastnn.program.ops import OPS
     from kernel_record import Record, aligned

@@ -21,8 +21,9 @@ from contextlib import contextmanager
 import numpy as np
 
 import fastnn as fnn
-from fastnn.backend.cpu import team, work
-from fastnn.backend.cpu.engine import BoundProgram
+from fastnn.backend.cpu.executor.engine import BoundProgram
+from fastnn.backend.cpu.processor import cost
+from fastnn.backend.cpu.threads import thread_pool
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, encode
 from fastnn.program.program import RecordDraft, aligned_zeros, make_program
 
@@ -44,11 +45,11 @@ class Additions:
     def __init__(self) -> None:
         operands = {name: encode(Buffer.DATA + slot, 0) for slot, name in enumerate("yab")}
         drafts = [RecordDraft("add", operands, {"n": _N})] * _RECORDS
-        kept, work.PART_NANOSECONDS = work.PART_NANOSECONDS, 1e-6
+        kept, cost.PART_NANOSECONDS = cost.PART_NANOSECONDS, 1e-6
         try:
             self._bound = BoundProgram(make_program("additions", 1, "float32", drafts, [], {}))
         finally:
-            work.PART_NANOSECONDS = kept
+            cost.PART_NANOSECONDS = kept
         self._memory = [aligned_zeros(4 * _N) for _ in range(3)]
         self._context = np.zeros(CONTEXT_WORDS, np.int64)
         for slot, memory in enumerate(self._memory):
@@ -64,7 +65,7 @@ class Additions:
 def phase(threads: int) -> None:
     """Print the cost of a phase and of a wake-up."""
     additions = Additions()
-    kept, team.WAKE_NANOSECONDS = team.WAKE_NANOSECONDS, 0.0
+    kept, thread_pool.WAKE_NANOSECONDS = thread_pool.WAKE_NANOSECONDS, 0.0
     try:
         alone: list[float] = []
         together: list[float] = []
@@ -78,11 +79,11 @@ def phase(threads: int) -> None:
                 time.sleep(0.02)  # workers go to sleep
                 times.append(_RECORDS * additions.nanoseconds(count, 1))
         additions.nanoseconds(threads, 2000)
-        before = team.statistics()
+        before = thread_pool.statistics()
         additions.nanoseconds(threads, 200)
-        after = team.statistics()
+        after = thread_pool.statistics()
     finally:
-        team.WAKE_NANOSECONDS = kept
+        thread_pool.WAKE_NANOSECONDS = kept
     cost = statistics.median(together) - statistics.median(alone) / threads
     share = (sum(after["claimed"]) - sum(before["claimed"])) / (after["phases"] - before["phases"])
     print(f"a phase of {threads} threads: {cost:.0f} ns ({share:.2f} parts of it claimed by workers)")
@@ -126,11 +127,11 @@ def compare(networks: tuple[tuple[tuple[int, ...], int], ...], threads: int, rou
         run = training(sizes, batch, seconds)
         run(threads)
         one, several = [], []
-        slept = team.statistics()["sleeps"], team.statistics()["phases"]
+        slept = thread_pool.statistics()["sleeps"], thread_pool.statistics()["phases"]
         for _ in range(rounds):
             one.append(run(1))
             several.append(run(threads))
-        sleeps = (team.statistics()["sleeps"] - slept[0]) / max(1, team.statistics()["phases"] - slept[1])
+        sleeps = (thread_pool.statistics()["sleeps"] - slept[0]) / max(1, thread_pool.statistics()["phases"] - slept[1])
         first, second = statistics.median(one), statistics.median(several)
         name = f"{'-'.join(map(str, sizes))}, batch {batch}"
         print(f"| {name} | {1e6 * first:.0f} | {1e6 * second:.0f} | {first / second:.2f} | {sleeps:.4f} |", flush=True)

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from fastnn.backend.cpu import bits
-from fastnn.backend.cpu.options import FORMULA_FLAGS, formula
+from fastnn.backend.cpu.codegen import bits
+from fastnn.backend.cpu.codegen.options import FORMULA_FLAGS, formula
 from fastnn.formulas import activations, elementary
 
 QUICK_STRIDE = 4099

@@ -4,7 +4,7 @@ from itertools import repeat
 
 import numpy as np
 
-from fastnn.backend.cpu.engine import BoundProgram
+from fastnn.backend.cpu.executor.engine import BoundProgram
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, encode
 from fastnn.program.program import RecordDraft, aligned_zeros, make_program
 from titles import titled

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fastnn.backend.cuda import available
+from fastnn.backend.cuda.driver import available
 from gpu import oracle, shapes
 from gpu.child import RestartNeeded
 from gpu.events import Job

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from gpu.events import RESTART, Job
 from gpu.settings import SHARES, choose
-from gpu.supervise import ROOT
 
 
 class RestartNeeded(Exception):
@@ -33,7 +32,6 @@ def main() -> int:
     job = Job(options.events, settings, options.seconds, options.salt, options.resume, tuple(options.sections))
     if settings.simulated:
         # the tests' scheduler for the threads of a block, which takes a fraction of the time
-        sys.path.insert(0, str(ROOT / "tests" / "simulator"))
         importlib.import_module("handing_over").install()
     try:
         importlib.import_module(f"gpu.{options.section}").run(job)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 import fastnn as fnn
-from fastnn.backend.cuda import available
+from fastnn.backend.cuda.driver import available
 from gpu.events import Job
 from gpu.supervise import ROOT
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastnn.backend.cuda import library
-from fastnn.backend.cuda.engine import CudaProgram
+from fastnn.backend.cuda.codegen import library
+from fastnn.backend.cuda.codegen.kernel import Key
+from fastnn.backend.cuda.codegen.sizes import WARPGROUPS
 from fastnn.backend.cuda.kernels import stages
-from fastnn.backend.cuda.kit import Key
-from fastnn.backend.cuda.table import WARPGROUPS
+from fastnn.backend.cuda.launch.engine import CudaProgram
 from fastnn.demo.warm_cuda import Listed
 from fastnn.model.inspection import program
 from gpu import bandwidth, checks, digits, matmul, oracle, trainers, warpgroups
@@ -59,7 +59,7 @@ def run(job: Job) -> None:
     if job.settings.simulated:
         job.skip("simulated")
         return
-    from fastnn.backend.cuda.available import open_device
+    from fastnn.backend.cuda.driver.available import open_device
 
     architecture = open_device(0).architecture
     wanted = needed(job.settings, job.sections, architecture)

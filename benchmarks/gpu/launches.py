@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cuda import available
+from fastnn.backend.cuda.driver import available
 from fastnn.program.layout import Counter
 from gpu.events import Job
 from gpu.timing import race

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cuda import available
-from fastnn.backend.cuda.kit import Key
+from fastnn.backend.cuda.codegen.kernel import Key
+from fastnn.backend.cuda.driver import available
 from gpu import oracle
 from gpu.buffers import Rotation
 from gpu.cublas import find

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.cuda.kit import KERNELS, Key
-from fastnn.backend.cuda.launches import keys_of
+from fastnn.backend.cuda.codegen.kernel import KERNELS, Key
+from fastnn.backend.cuda.launch.launches import keys_of
 from gpu.settings import Settings
 
 # bits of the significand after rounding the factors

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 import fastnn as fnn
-from fastnn.backend.cuda import available
-from fastnn.backend.cuda.kit import Key
+from fastnn.backend.cuda.codegen.kernel import Key
+from fastnn.backend.cuda.driver import available
 from gpu import digits, oracle
 from gpu.settings import FULL, PRECISIONS, SIMULATED
 

@@ -44,7 +44,7 @@ class Plan:
 
 def environment() -> dict[str, str]:
     """Return the environment of sections, with the paths of the benchmarks, the tests' tables, and fastnn."""
-    paths = [str(ROOT / "benchmarks"), str(ROOT / "tests"), str(Path(fastnn.__file__).parents[1])]
+    paths = [str(ROOT / "benchmarks"), str(ROOT / "tests" / "support"), str(Path(fastnn.__file__).parents[1])]
     before = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, *([before] if before else [])])}
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import fastnn as fnn
 from contestants import LEARNING_RATE
-from fastnn.backend.cuda import available
+from fastnn.backend.cuda.driver import available
 from gpu.peer import set_precision, torch_seconds
 from workloads import Workload
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fastnn.backend.cuda import available
-from fastnn.backend.cuda.kernels.matmul_plan import Way
-from fastnn.backend.cuda.kit import Key
-from fastnn.backend.cuda.table import PRODUCTS
+from fastnn.backend.cuda.codegen.kernel import Key
+from fastnn.backend.cuda.codegen.sizes import PRODUCTS
+from fastnn.backend.cuda.driver import available
+from fastnn.backend.cuda.kernels.matmul.plan import Way
 from gpu import checks, matmul, oracle, shapes
 from gpu.events import Job
 from gpu.settings import Settings

@@ -34,7 +34,7 @@ from fastnn.callbacks import (
 )
 from fastnn.constraints import MaxNorm
 from fastnn.errors import DeviceError, DeviceMemoryError, ModelFileError
-from fastnn.formulas import own
+from fastnn.formulas.custom import check_with
 from fastnn.layers import (
     Activation,
     Add,
@@ -73,10 +73,12 @@ from fastnn.regularizers import L1, L1L2, L2
 from fastnn.saving.model_file import load
 from fastnn.threads import get_num_threads, set_num_threads
 from fastnn.training.history import History
-from fastnn.training.many import train_many
+from fastnn.training.train_many.api import train_many
 from fastnn.version import __version__
 
-own.check_with(lambda functions, kind: importlib.import_module("fastnn.backend.cpu.own_types").check(functions, kind))
+check_with(
+    lambda functions, kind: importlib.import_module("fastnn.backend.cpu.codegen.custom_types").check(functions, kind)
+)
 
 __all__ = [
     "L1",

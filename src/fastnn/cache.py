@@ -23,7 +23,10 @@ from fastnn.hints import install
 __all__ = ["clear", "entries", "location", "size"]
 
 # Only these parts of the package affect compiled kernels.
-_SOURCES = ("backend/cpu", "formulas", "program")
+_SOURCES = (
+    *(f"backend/cpu/{room}" for room in ("layouts", "processor", "codegen", "kernels", "native", "loading")),
+    *("formulas", "program"),
+)
 
 
 @functools.cache

@@ -91,7 +91,7 @@ def _config_of(obj: object, where: str, depth: int) -> dict[str, Any]:
     cls = type(obj)
     if depth > _MAX_DEPTH:
         raise ValueError(f"{where}: objects are nested more than {_MAX_DEPTH} deep")
-    if getattr(cls, "own", False):
+    if getattr(cls, "is_custom", False):
         return _name_of_own(obj, where)
     if any(classes.get(cls.__name__) is cls for classes in REGISTRY.values()):
         config: dict[str, Any] = {"class": cls.__name__}
@@ -131,7 +131,7 @@ def _json_of(value: object, where: str, depth: int) -> Any:
 
 
 def _build(cls: type[Any], config: dict[Any, Any], registry: Mapping[str, type[Any]], where: str, depth: int) -> Any:
-    if getattr(cls, "own", False):
+    if getattr(cls, "is_custom", False):
         return _own_of_name(cls, config, where)
     fields, options = _fields_of(cls)
     for name in config:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from fastnn.backend.cuda import available
-from fastnn.backend.cuda.arrays import DeviceArray
+from fastnn.backend.cuda.driver import available
+from fastnn.backend.cuda.driver.arrays import DeviceArray
 from fastnn.hints import install
 
 __all__ = ["DeviceArray", "DeviceInfo", "device_count", "devices", "empty_pool", "is_available", "why_not"]

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastnn import activations, casts
 from fastnn.addresses import address
-from fastnn.backend.cpu.array_object import READABLE, WRITEABLE
-from fastnn.backend.cpu.direct import Direct, direct_matmul, never
-from fastnn.backend.cpu.engine import BoundProgram, Runner
-from fastnn.formulas.own import is_own
+from fastnn.backend.cpu.calls.matmul_call import Direct, direct_matmul, never
+from fastnn.backend.cpu.executor.engine import BoundProgram, Runner
+from fastnn.backend.cpu.layouts.array_object import READABLE, WRITEABLE
+from fastnn.formulas.custom import is_custom
 from fastnn.locks import ForkSafeLock
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, Flag, encode
 from fastnn.program.program import KernelKey, RecordDraft, make_program
@@ -124,7 +124,7 @@ def matmul(
     if k == 0:
         result[...] = function(np.zeros((m, n), left.dtype) + (0 if shift is None else shift))
         return result
-    bind = _bound_users if is_own(function.formula) else _bound
+    bind = _bound_users if is_custom(function.formula) else _bound
     bound = bind(left.dtype.name, m, n, k, transpose_a, transpose_b, shift is not None, function)
     context = np.zeros(CONTEXT_WORDS, np.int64)
     for slot, array in ((_A, left), (_B, right), (_C, result), (_BIAS, shift)):
@@ -144,7 +144,7 @@ def _taken(stack: list[_Plan]) -> _Plan | None:
 
 
 def _keep(key: Any, bound: BoundProgram, result: NDArray[Any]) -> None:
-    """Prepare for later products like this one, which skip the checks: see `fastnn.backend.cpu.direct`, or a plan."""
+    """Prepare for later products like this one, which skip the checks: see `fastnn.backend.cpu.calls.matmul_call`."""
     global _direct
     with _guard:
         made = direct_matmul()

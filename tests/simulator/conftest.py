@@ -1,17 +1,14 @@
-"""These files run in Numba's simulator, where `test_cuda_simulator.py` starts them.
+"""These files run in Numba's simulator, where `tests/cuda/test_cuda_simulator.py` starts them.
 
 Some also run on a GPU, if `FASTNN_TESTS_ON_GPU` is 1: see `benchmarks/gpu/models.py`.
 """
 
 import os
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
-    sys.path.insert(0, str(Path(__file__).parent))
     import handing_over
 
     handing_over.install()
@@ -22,10 +19,11 @@ elif os.environ.get("FASTNN_TESTS_ON_GPU") != "1":
 @pytest.fixture
 def fake(monkeypatch):
     """Give models a GPU with a driver in Python, and return that driver; or record a real driver's calls."""
-    from fastnn.backend.cuda import available, device
-    from fastnn.backend.cuda.driver import Driver
+    from fastnn.backend.cuda.codegen import numba_cuda
+    from fastnn.backend.cuda.driver import available, device
+    from fastnn.backend.cuda.driver.driver import Driver
 
-    if not available.simulated():
+    if not numba_cuda.simulated():
         return _listen(available.open_device(0), monkeypatch)
     from fake_driver import FakeDriver
 
@@ -53,11 +51,11 @@ def _listen(device, monkeypatch):
 @pytest.fixture
 def always_warpgroups(monkeypatch):
     """Make warpgroups compute all products that they can, if a device has them."""
-    from fastnn.backend.cuda.kernels import matmul_plan
+    from fastnn.backend.cuda.kernels.matmul import plan
 
-    usual = matmul_plan._quickest
+    usual = plan._quickest
 
     def quickest(m, n, k, precision, warpgroups, sizes):
         return (precision, "huge") if warpgroups and precision != "float32" else usual(m, n, k, precision, False, sizes)
 
-    monkeypatch.setattr(matmul_plan, "_quickest", quickest)
+    monkeypatch.setattr(plan, "_quickest", quickest)

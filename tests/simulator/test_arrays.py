@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.backend.cuda import available, emulated
+from fastnn.backend.cuda.driver import available
+from fastnn.backend.cuda.simulator import memory
 
 
 def network(shape=(4,)):
@@ -17,7 +18,7 @@ class Foreign:
     def __init__(self, array, **more):
         self.whole = np.array(array.base if array.base is not None else array)
         self.array = np.ndarray(array.shape, array.dtype, self.whole, strides=array.strides)
-        emulated.register(self.whole.reshape(-1).view(np.uint8))
+        memory.register(self.whole.reshape(-1).view(np.uint8))
         self.more = more
 
     @property
@@ -37,7 +38,7 @@ class Packed:
 
     def __init__(self, array):
         self.array = np.array(array)
-        emulated.register(self.array.reshape(-1).view(np.uint8))
+        memory.register(self.array.reshape(-1).view(np.uint8))
 
     def __dlpack_device__(self):
         return 2, 0

@@ -7,8 +7,8 @@ import pytest
 
 import fastnn as fnn
 from fake_driver import FakeDriver
-from fastnn.backend.cuda import available, device
-from fastnn.backend.cuda.driver import Driver
+from fastnn.backend.cuda.driver import available, device
+from fastnn.backend.cuda.driver.driver import Driver
 
 
 def network(**more):

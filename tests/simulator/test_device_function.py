@@ -11,11 +11,11 @@ from numba.core.errors import TypingError
 
 import fastnn as fnn
 from fastnn import nopython as fnp
-from fastnn.backend.cuda import emulated
-from fastnn.backend.cuda import frozen as backend
-from fastnn.backend.cuda.frozen_code import encode, verify
-from fastnn.backend.cuda.frozen_layout import ACTIVATIONS, HEAD, STRIDE, Head, Op, Place, Word
-from fastnn.model.freezing import program
+from fastnn.backend.cuda.device_function import network as backend
+from fastnn.backend.cuda.device_function.code import encode, verify
+from fastnn.backend.cuda.device_function.layout import ACTIVATIONS, HEAD, STRIDE, Head, Op, Place, Word
+from fastnn.backend.cuda.simulator import ptx
+from fastnn.export.network import program
 from fastnn.program.layout import Buffer
 from fastnn.program.layout import encode as at
 from fastnn.program.program import RecordDraft, make_program
@@ -291,13 +291,13 @@ def test_a_workspace_of_the_least_size():
 
 
 def test_memory_of_kernels_is_checked():
-    memory = emulated.memory_of(np.zeros((2, 3), np.float32))
+    memory = ptx.memory_of(np.zeros((2, 3), np.float32))
     assert memory.shape == (6,)
     for index in (-1, 6):
         with pytest.raises(IndexError):
-            emulated.ANY_LOADS["float32"](memory, index)
+            ptx.ANY_LOADS["float32"](memory, index)
         with pytest.raises(IndexError):
-            emulated.ANY_STORES["float32"](memory, index, np.float32(0))
+            ptx.ANY_STORES["float32"](memory, index, np.float32(0))
 
 
 def strided(array):

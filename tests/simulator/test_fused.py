@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.backend.cuda import groups
-from fastnn.backend.cuda.kernels import fused_plan as plan
-from fastnn.backend.cuda.launches import keys_of, make
-from fastnn.backend.cuda.table import DEVICE_FUSED, FUSED
+from fastnn.backend.cuda.codegen.sizes import DEVICE_FUSED, FUSED
+from fastnn.backend.cuda.kernels.fused import plan as plan
+from fastnn.backend.cuda.launch import fusion
+from fastnn.backend.cuda.launch.launches import keys_of, make
 from fastnn.program.layout import ABSENT, Buffer, decode
 from fastnn.program.program import operands_of
 from fastnn.program.verify import verify
@@ -18,14 +18,14 @@ from fastnn.program.verify import verify
 @pytest.fixture
 def seen(monkeypatch):
     """Collects (program, program with moved values, works) of all programs that are made ready for a GPU."""
-    found, usual = [], groups.arrange
+    found, usual = [], fusion.arrange
 
     def arrange(program, keys, precision):
         arranged, works = usual(program, keys, precision)
         found.append((program, arranged, works))
         return arranged, works
 
-    monkeypatch.setattr(groups, "arrange", arrange)
+    monkeypatch.setattr(fusion, "arrange", arrange)
     return found
 
 
@@ -130,7 +130,7 @@ def test_fused_layers_agree_with_the_cpu_and_with_records_one_by_one(name, seen,
         close(there.get_weights(), here.get_weights())
     for _, program, _ in seen:
         verify(program)
-    monkeypatch.setattr(groups, "ENABLED", False)
+    monkeypatch.setattr(fusion, "ENABLED", False)
     alone = build()
     alone.to("cuda")
     # another optimizer, or the models would share programs
@@ -178,7 +178,7 @@ def launched(program, works, context=1 << 40):
 def test_launches_of_a_training_step():
     program = mlp(8, 16, 12, 5).program
     keys = keys_of(program)
-    arranged, works = groups.arrange(program, keys, "float32")
+    arranged, works = fusion.arrange(program, keys, "float32")
     launches = launched(arranged, works)
     assert [launch.key.op for launch in launches] == [
         "gather", "gather_labels", "fused_forward", "softmax", "cross_entropy_logits_labels", "sum_loss",
@@ -197,7 +197,7 @@ def test_launches_of_a_training_step():
     assert [row[plan.C] != 0 for row in rows] == [True, True, True]
     rows = [backward[0].table[at : at + plan.ROW] for at in range(0, len(backward[0].table), plan.ROW)]
     assert [row[plan.C] for row in rows[:3]] == [0, 0, 0], "nobody else reads the gradients between layers"
-    groups_found = groups.find(program)
+    groups_found = fusion.find(program)
     assert [(group.first, group.count) for group in groups_found] == [(2, 3), (9, 8)]
 
 
@@ -214,7 +214,7 @@ def test_a_result_moves_away_from_what_other_blocks_still_read(seen):
     x = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
     found = model.predict(x)
     program, arranged, _ = seen[-1]
-    ((group,), (before,)) = groups.find(arranged), groups.find(program)
+    ((group,), (before,)) = fusion.find(arranged), fusion.find(program)
     (word, nbytes, record), ((read, size),) = before.writes[0], before.reads
     assert decode(word)[1] < decode(read)[1] + size and decode(read)[1] < decode(word)[1] + nbytes
     assert decode(group.writes[0][0]) == (Buffer.ARENA, program.arena_bytes)
@@ -250,7 +250,7 @@ def test_a_gradient_that_another_record_reads_is_written(seen):
 )
 def test_precision_and_width(widths, precision, batch, expected):
     program = mlp(*widths).program
-    assert len(groups.find(program, precision)) == expected
+    assert len(fusion.find(program, precision)) == expected
 
 
 def test_where_fusing_pays():

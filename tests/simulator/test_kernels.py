@@ -6,8 +6,8 @@ import pytest
 
 from cases import CASES
 from cuda_running import BackwardsDevice, run_cuda
-from fastnn.backend.cuda.kit import KERNELS
-from fastnn.backend.cuda.simulated import SimulatedDevice
+from fastnn.backend.cuda.codegen.kernel import KERNELS
+from fastnn.backend.cuda.simulator.device import SimulatedDevice
 from running import differences, run_reference
 
 # each order of blocks for one of the dtypes: what they compute must not depend on it

@@ -7,9 +7,11 @@ from itertools import product
 import pytest
 
 from cuda_running import run_cuda
-from fastnn.backend.cuda.kernels import matmul_plan, matmul_rows, matmul_simt, matmul_tensor
-from fastnn.backend.cuda.kernels.matmul_epilogue import HEADER
-from fastnn.backend.cuda.kernels.matmul_plan import (
+from fastnn.backend.cuda.codegen.kernel import KERNELS
+from fastnn.backend.cuda.codegen.sizes import DEVICE_PRODUCTS, PRODUCTS
+from fastnn.backend.cuda.kernels.matmul import plan, rows, simt, tensor
+from fastnn.backend.cuda.kernels.matmul.epilogue import HEADER
+from fastnn.backend.cuda.kernels.matmul.plan import (
     Way,
     all_ways,
     choose,
@@ -18,9 +20,7 @@ from fastnn.backend.cuda.kernels.matmul_plan import (
     rounded_bytes,
     scratch_bytes,
 )
-from fastnn.backend.cuda.kit import KERNELS
-from fastnn.backend.cuda.simulated import SimulatedDevice
-from fastnn.backend.cuda.table import DEVICE_PRODUCTS, PRODUCTS
+from fastnn.backend.cuda.simulator.device import SimulatedDevice
 from fastnn.program.layout import Flag
 from making import Bound, Case, uniform
 from running import excess, run_reference
@@ -80,9 +80,9 @@ WAYS = ways_and_dtypes() if EVERY_CASE else ways_and_dtypes()[2::5]
 def test_way_agrees_with_reference(way, dtype, monkeypatch):
     case, entry = case_of(Way.parse(way)), KERNELS["matmul"]
     # the choice would not divide so short a k
-    monkeypatch.setattr(matmul_plan, "parts_of", lambda dims, way: 4 if way.split else 1)
-    for module in (matmul_simt, matmul_rows, matmul_tensor):
-        monkeypatch.setattr(module, "parts_of", matmul_plan.parts_of)
+    monkeypatch.setattr(plan, "parts_of", lambda dims, way: 4 if way.split else 1)
+    for module in (simt, rows, tensor):
+        monkeypatch.setattr(module, "parts_of", plan.parts_of)
     parsed = Way.parse(way)
     if parsed.shape in PRODUCTS.warpgroup_tiles:
         needed = rounded_bytes(case.dims, parsed)

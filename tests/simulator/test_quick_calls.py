@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.backend.cuda import available, device
+from fastnn.backend.cuda.codegen import numba_cuda
+from fastnn.backend.cuda.driver import device
 from fastnn.errors import InputNotFiniteError
-from fastnn.model import quick
+from fastnn.runtime import prediction_cache
 
 RNG = np.random.default_rng(7)
 
@@ -197,7 +198,7 @@ def test_threads_share_a_gpu(fake):
 
 def test_a_call_that_has_succeeded_does_not_fail_for_the_next_ones_sake(fake, monkeypatch):
     """If there is no memory to prepare the next calls, they take the general path."""
-    if not available.simulated():
+    if not numba_cuda.simulated():
         pytest.skip("a real driver has room")
     there, here = pair()
 
@@ -224,7 +225,7 @@ def test_what_is_never_ready_is_not_tried_again(fake):
 def test_a_model_that_moves_while_a_call_is_made_ready(fake, monkeypatch):
     """Another thread moves the model at the worst of times: what was made for one place is not used in the other."""
     there, here = pair()
-    x, usual, movers = rows(), quick._make, []
+    x, usual, movers = rows(), prediction_cache._make, []
 
     def make(model, *arguments):
         found = usual(model, *arguments)
@@ -235,7 +236,7 @@ def test_a_model_that_moves_while_a_call_is_made_ready(fake, monkeypatch):
 
     there.predict(x)
     with monkeypatch.context() as patched:
-        patched.setattr(quick, "_make", make)
+        patched.setattr(prediction_cache, "_make", make)
         there.predict(x)
     (mover,) = movers
     mover.join()

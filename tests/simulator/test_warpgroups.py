@@ -3,19 +3,22 @@
 import threading
 import time
 
-import handing_over
 import numpy as np
 import pytest
 
 import fastnn as fnn
+import handing_over
 from cuda_running import run_cuda
-from fastnn.backend.cuda import available, emulated, emulated_wgmma, groups
-from fastnn.backend.cuda.fragments import DEPTH, place_along
-from fastnn.backend.cuda.kernels import matmul_plan, matmul_warpgroup
-from fastnn.backend.cuda.kernels.matmul_plan import Way, choose
-from fastnn.backend.cuda.kit import KERNELS
-from fastnn.backend.cuda.simulated import SimulatedDevice
-from fastnn.backend.cuda.table import DEVICE_PRODUCTS, WARPGROUP
+from fastnn.backend.cuda.codegen.fragments import DEPTH, place_along
+from fastnn.backend.cuda.codegen.kernel import KERNELS
+from fastnn.backend.cuda.codegen.sizes import DEVICE_PRODUCTS, WARPGROUP
+from fastnn.backend.cuda.driver import available
+from fastnn.backend.cuda.kernels.matmul import plan, warpgroup
+from fastnn.backend.cuda.kernels.matmul.plan import Way, choose
+from fastnn.backend.cuda.launch import fusion
+from fastnn.backend.cuda.simulator import memory as registered
+from fastnn.backend.cuda.simulator import ptx_wgmma
+from fastnn.backend.cuda.simulator.device import SimulatedDevice
 from fastnn.program.layout import Flag
 from making import Bound, Case
 from running import excess, run_reference
@@ -43,7 +46,7 @@ def case(dims):
 def test_sums_of_a_thread_as_the_instruction_set_has_them():
     seen = np.zeros((64, 24), int)
     for thread in range(128):
-        rows, columns = emulated_wgmma.own_places(thread, 24)
+        rows, columns = ptx_wgmma.own_places(thread, 24)
         np.add.at(seen, (rows, columns), 1)
         number = np.arange(12)
         lane = thread % 32
@@ -65,7 +68,7 @@ def test_lines_in_shared_memory(precision):
             memory[line, chunk ^ line % 8] = lines[line, chunk]
     shared = memory.reshape(-1).view(np.float32)
     for step in range(4):
-        found = emulated_wgmma.lines_of((shared, 0), 16, step, precision)
+        found = ptx_wgmma.lines_of((shared, 0), 16, step, precision)
         np.testing.assert_array_equal(found, numbers[:, 8 * per_word * step : 8 * per_word * (step + 1)])
     assert place_along(9, 4) == 9 * DEPTH + 0
 
@@ -75,40 +78,40 @@ def test_barriers_count_bytes():
     raw = np.zeros(96, np.uint8)
     raw = raw[-raw.ctypes.data % 16 :][:64]
     raw[:] = source.view(np.uint8)
-    address, barrier = emulated.register(raw), (memory, 32)
+    address, barrier = registered.register(raw), (memory, 32)
     try:
-        emulated_wgmma.make_barrier(barrier)
-        assert not emulated_wgmma.has_opened(barrier, 0) and emulated_wgmma.has_opened(barrier, 1)
+        ptx_wgmma.make_barrier(barrier)
+        assert not ptx_wgmma.has_opened(barrier, 0) and ptx_wgmma.has_opened(barrier, 1)
         for turn in range(3):
-            emulated_wgmma.expect_bytes(barrier, 64)
+            ptx_wgmma.expect_bytes(barrier, 64)
             with pytest.raises(RuntimeError, match="has not opened since"):
-                emulated_wgmma.expect_bytes(barrier, 64)
-            emulated_wgmma.copy_block((memory, 0), address, 32, barrier)
-            assert not emulated_wgmma.has_opened(barrier, turn % 2)
-            emulated_wgmma.copy_block((memory, 8), address + 32, 32, barrier)
+                ptx_wgmma.expect_bytes(barrier, 64)
+            ptx_wgmma.copy_block((memory, 0), address, 32, barrier)
+            assert not ptx_wgmma.has_opened(barrier, turn % 2)
+            ptx_wgmma.copy_block((memory, 8), address + 32, 32, barrier)
             assert np.isnan(memory[:16]).all()
-            assert emulated_wgmma.has_opened(barrier, turn % 2)
+            assert ptx_wgmma.has_opened(barrier, turn % 2)
             np.testing.assert_array_equal(memory[:16], source)
-        emulated_wgmma.expect_bytes(barrier, 32)
-        emulated_wgmma.copy_block((memory, 0), address, 64, barrier)
+        ptx_wgmma.expect_bytes(barrier, 32)
+        ptx_wgmma.copy_block((memory, 0), address, 64, barrier)
         with pytest.raises(RuntimeError, match="copies 64 bytes for a barrier that expects 32"):
-            emulated_wgmma.has_opened(barrier, 1)
+            ptx_wgmma.has_opened(barrier, 1)
         for target, nbytes in ((1, 32), (0, 24)):
             with pytest.raises(IndexError, match="not aligned"):
-                emulated_wgmma.copy_block((memory, target), address, nbytes, barrier)
+                ptx_wgmma.copy_block((memory, target), address, nbytes, barrier)
     finally:
-        emulated.release(address)
+        registered.release(address)
     with pytest.raises(IndexError, match="not aligned to eight bytes"):
-        emulated_wgmma.make_barrier((memory, 33))
+        ptx_wgmma.make_barrier((memory, 33))
     with pytest.raises(IndexError, match="not aligned to 1024 bytes"):
-        emulated_wgmma.lines_of((memory, 8), 8, 0, "tf32")
+        ptx_wgmma.lines_of((memory, 8), 8, 0, "tf32")
 
 
 # --- kernels ---------------------------------------------------------------------------------------------------------
 
 
 def run(way, dims, monkeypatch):
-    monkeypatch.setattr(matmul_plan, "choose", None)  # only this algorithm
+    monkeypatch.setattr(plan, "choose", None)  # only this algorithm
     entry = KERNELS["matmul"]
     monkeypatch.setitem(KERNELS, "matmul", type(entry)(**{**vars(entry), "way": lambda *arguments: str(way)}))
     got = run_cuda(case(dims), "float32", device_with_warpgroups()).outputs["c"]
@@ -122,13 +125,13 @@ def test_one_tile_of_k(way, monkeypatch):
 
 def test_a_kernel_that_does_not_wait_is_wrong(monkeypatch):
     """Tiles are requested while earlier ones are still multiplied: the simulator shows it."""
-    monkeypatch.setattr(matmul_warpgroup, "wait_but_one", lambda: None)
+    monkeypatch.setattr(warpgroup, "wait_but_one", lambda: None)
     assert not run(WAYS[0], {"m": 16, "n": 8, "k": 4 * DEPTH}, monkeypatch) <= 1.0
 
 
 def test_a_kernel_whose_warpgroups_do_not_wait_for_each_other_is_wrong(monkeypatch):
     """The thread that requests tiles runs ahead of those that still multiply."""
-    tiles, usual, wait = 4, handing_over.Thread.syncthreads, matmul_warpgroup.wait_but_one
+    tiles, usual, wait = 4, handing_over.Thread.syncthreads, warpgroup.wait_but_one
 
     def slowly():
         if threading.current_thread().thread_id >= WARPGROUP:
@@ -142,10 +145,10 @@ def test_a_kernel_whose_warpgroups_do_not_wait_for_each_other_is_wrong(monkeypat
             usual(thread)
 
     dims = {"m": 68, "n": 8, "k": tiles * DEPTH}
-    monkeypatch.setattr(matmul_warpgroup, "wait_but_one", slowly)
+    monkeypatch.setattr(warpgroup, "wait_but_one", slowly)
     assert run(WAYS[0], dims, monkeypatch) <= 1.0
     monkeypatch.setattr(handing_over.Thread, "syncthreads", syncthreads)
-    monkeypatch.setattr(emulated_wgmma, "_PATIENCE", 1.0)
+    monkeypatch.setattr(ptx_wgmma, "_PATIENCE", 1.0)
     try:
         found = run(WAYS[0], dims, monkeypatch)
     except RuntimeError:  # or barriers have opened so often that a late thread does not see it
@@ -154,7 +157,7 @@ def test_a_kernel_whose_warpgroups_do_not_wait_for_each_other_is_wrong(monkeypat
 
 
 def test_a_kernel_that_reads_its_sums_too_early_is_wrong(monkeypatch):
-    monkeypatch.setattr(matmul_warpgroup, "wait_for_all", lambda: None)
+    monkeypatch.setattr(warpgroup, "wait_for_all", lambda: None)
     assert not run(WAYS[0], {"m": 16, "n": 8, "k": DEPTH}, monkeypatch) <= 1.0
 
 
@@ -172,7 +175,7 @@ def test_large_products_are_made_by_warpgroups_where_there_are_some():
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 def test_a_model_trains_with_them_as_without(precision, monkeypatch, always_warpgroups):
-    monkeypatch.setattr(groups, "ENABLED", False)
+    monkeypatch.setattr(fusion, "ENABLED", False)
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((20, 6)).astype(np.float32), rng.integers(0, 3, 20)
     weights, kept = [], []

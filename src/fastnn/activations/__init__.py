@@ -25,7 +25,7 @@ from fastnn.activations.objects import (
     Step,
     Tanh,
 )
-from fastnn.formulas import own
+from fastnn.formulas.custom import is_function
 from fastnn.hints import install
 from fastnn.registry import resolve
 
@@ -64,7 +64,7 @@ def get(value: object) -> Activation:
     """
     if value is None:
         return Linear()
-    if own.is_function(value):
+    if is_function(value):
         return Custom(value)
     return resolve("activation", value, _ALIASES, Activation)
 

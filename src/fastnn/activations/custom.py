@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn.activations.base import Activation
-from fastnn.formulas import own
+from fastnn.formulas import custom
 from fastnn.registry import register
 
 
@@ -49,16 +49,16 @@ class Custom(Activation):
     gradient: Callable[..., Any] | None = None
     name: str = ""
     formula: str = field(init=False, repr=False, compare=False)  # type: ignore[misc]
-    own: ClassVar[bool] = True
+    is_custom: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the functions, and register them with the compiler."""
-        own.check_arity(self.function, 1, "activation", "of one number")
+        custom.check_arity(self.function, 1, "activation", "of one number")
         if self.gradient is not None:
-            own.check_arity(self.gradient, 1, "activation: gradient", "of one number")
-        object.__setattr__(self, "name", own.name_of(self.name, self.function))
-        made = own.make(self.name, self.function, self.gradient)
-        object.__setattr__(self, "formula", own.check_types(made, "activation").key)
+            custom.check_arity(self.gradient, 1, "activation: gradient", "of one number")
+        object.__setattr__(self, "name", custom.name_of(self.name, self.function))
+        made = custom.make(self.name, self.function, self.gradient)
+        object.__setattr__(self, "formula", custom.check_types(made, "activation").key)
 
     def __repr__(self) -> str:
         """Show only the name, because functions show addresses."""
@@ -74,5 +74,5 @@ class Custom(Activation):
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{self.name}: expected an array of real numbers, got dtype {array.dtype}")
         dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
-        values: NDArray[Any] = own.over(self.function, np.asarray(array, np.float64)).astype(dtype)[()]
+        values: NDArray[Any] = custom.over(self.function, np.asarray(array, np.float64)).astype(dtype)[()]
         return values

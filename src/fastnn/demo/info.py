@@ -60,7 +60,7 @@ def cuda() -> str:
 
 def describe() -> str:
     """Return versions, processor, threads, cache and CUDA, one per line."""
-    from fastnn.backend.cpu import target
+    from fastnn.backend.cpu.processor import target
 
     entries = fnn.cache.entries()
     rows = {

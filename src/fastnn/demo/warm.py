@@ -14,24 +14,26 @@ OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw")
 
 def keys_of(program: Program) -> set[KernelKey]:
     """Return all compiled functions that a program calls."""
-    from fastnn.backend.cpu.engine import functions_of
+    from fastnn.backend.cpu.executor.engine import functions_of
 
     return functions_of(program)
 
 
 def missing(keys: set[KernelKey]) -> list[KernelKey]:
     """Return the functions that are not on the disk yet."""
-    from fastnn.backend.cpu import library
+    from fastnn.backend.cpu.loading import library
 
     return library.missing(keys)
 
 
 def prepare(keys: set[KernelKey]) -> float:
     """Load or compile functions, with a bar on a terminal; returns the time in seconds."""
-    from fastnn.backend.cpu import direct, engine, team
+    from fastnn.backend.cpu.calls import matmul_call
+    from fastnn.backend.cpu.executor import engine
+    from fastnn.backend.cpu.threads import thread_pool
 
     begin = time.perf_counter()
-    engine.prepare(keys | {*direct.FUNCTIONS, team.WORKER})
+    engine.prepare(keys | {*matmul_call.FUNCTIONS, thread_pool.WORKER})
     return time.perf_counter() - begin
 
 
@@ -42,7 +44,7 @@ def common(dtypes: Iterable[str]) -> set[KernelKey]:
     ----------
     dtypes : iterable of {"float32", "float64"}
     """
-    from fastnn.backend.cpu.blocking import WAYS
+    from fastnn.backend.cpu.processor.blocking import WAYS
 
     keys: set[KernelKey] = set()
     for dtype in dtypes:

@@ -41,18 +41,19 @@ def run(dtypes: Iterable[str], wanted: str) -> int:
     wanted : str
         An architecture such as "90a"; "" for the first GPU's.
     """
-    from fastnn.backend.cuda import available
+    from fastnn.backend.cuda.codegen.numba_cuda import checked_architecture
+    from fastnn.backend.cuda.driver import available
 
     try:
         if wanted:
-            architecture = available.checked_architecture(wanted)
+            architecture = checked_architecture(wanted)
         else:
             architecture = str(available.open_device(available.parse("cuda")).architecture)
     except (fnn.DeviceError, ValueError) as error:
         complain(f"fastnn: {error}")
         return 1
     # not at the top: numba-cuda may be missing
-    from fastnn.backend.cuda import library
+    from fastnn.backend.cuda.codegen import library
 
     parts = common(dtypes)
     count = len(library.missing(parts, architecture))
@@ -69,8 +70,8 @@ def run(dtypes: Iterable[str], wanted: str) -> int:
 
 
 def common(dtypes: Iterable[str]) -> list[Any]:
-    """Return the stages of kernels of the usual networks, as `fastnn.backend.cuda.library.Part`."""
-    from fastnn.backend.cuda.engine import CudaProgram
+    """Return the stages of kernels of the usual networks, as `fastnn.backend.cuda.codegen.library.Part`."""
+    from fastnn.backend.cuda.launch.engine import CudaProgram
 
     listed = Listed()
     for dtype in dtypes:
@@ -96,7 +97,7 @@ def _models(dtype: str) -> Iterator[fnn.Sequential]:
 
 def prepare(parts: list[Any], architecture: str) -> float:
     """Load or compile stages, with a bar on a terminal; returns the time in seconds."""
-    from fastnn.backend.cuda import library
+    from fastnn.backend.cuda.codegen import library
     from fastnn.console import compiling
 
     begin = time.perf_counter()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.formulas import gated, own
+from fastnn.formulas import custom, gated
 from fastnn.formulas.elementary import Jit
 from fastnn.formulas.gated import Pair
 
@@ -37,7 +37,7 @@ SAVES: dict[str, str] = {
 
 def saved_by(formula: str) -> str:
     """Return which value an activation's gradient is computed from; for user-defined ones it is the input."""
-    return "input" if own.find(formula) is not None else SAVES[formula]
+    return "input" if custom.find(formula) is not None else SAVES[formula]
 
 
 def define(real: type, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pair]:

@@ -1,7 +1,7 @@
 """Layers: dataclasses of hyperparameters, which add nodes to a graph and know no kernels."""
 
 from fastnn.hints import install
-from fastnn.layers.base import Layer
+from fastnn.layers.base import Layer, Symbol
 from fastnn.layers.core import Activation, Dense, Flatten, Input, InputLayer, Reshape
 from fastnn.layers.custom import Custom, RowFunction
 from fastnn.layers.merge import Add, Concatenate, Multiply
@@ -9,7 +9,6 @@ from fastnn.layers.normalization import BatchNorm, LayerNorm
 from fastnn.layers.normalization import BatchNorm as BatchNormalization
 from fastnn.layers.normalization import LayerNorm as LayerNormalization
 from fastnn.layers.random import Dropout, GaussianNoise
-from fastnn.layers.symbol import Symbol
 
 __all__ = [
     "Activation",

@@ -12,7 +12,6 @@ from fastnn.config import to_config
 from fastnn.constraints import Constraint
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
-from fastnn.layers.symbol import Symbol
 from fastnn.registry import has_default, shorten
 from fastnn.regularizers import Regularizer
 
@@ -215,3 +214,28 @@ def shape_of(value: object, what: str) -> Shape:
     if prod(shape) > LARGEST:
         raise ValueError(f"{what} must have at most {LARGEST} elements, got {shape}")
     return shape
+
+
+@dataclass(frozen=True, eq=False)
+class Symbol:
+    """A batch of values that a model will compute: its shape without the batch axis, and its origin.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape of one sample.
+    layer : Layer
+        The layer whose call gave this symbol.
+    inputs : tuple of Symbol
+        The inputs of that call; empty for `fastnn.Input`.
+    """
+
+    shape: tuple[int, ...]
+    layer: Layer
+    inputs: tuple[Symbol, ...]
+
+    def __repr__(self) -> str:
+        return f"<Symbol {(None, *self.shape)} of {self.layer.label}>"
+
+    def __array__(self, *args: object, **kwargs: object) -> None:
+        raise TypeError("a Symbol has no values: make a fastnn.Model of it and call predict")

@@ -14,8 +14,7 @@ from fastnn.graph import build
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.hints import explained
 from fastnn.initializers import Initializer
-from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, positive_int, shape_of
-from fastnn.layers.symbol import Symbol
+from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, Symbol, positive_int, shape_of
 from fastnn.regularizers import Regularizer
 
 

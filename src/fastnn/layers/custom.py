@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn import initializers
 from fastnn.config import register
-from fastnn.formulas import own
+from fastnn.formulas import custom
 from fastnn.graph import build
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
@@ -33,13 +33,13 @@ class RowFunction:
     function: Callable[..., Any]
     gradient: Callable[..., Any] | None = None
     name: str = ""
-    own: ClassVar[bool] = True
+    is_custom: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for function in (self.function, self.gradient):
             if function is not None:
-                own.plain_function(function)
-        object.__setattr__(self, "name", own.name_of(self.name, self.function))
+                custom.plain_function(function)
+        object.__setattr__(self, "name", custom.name_of(self.name, self.function))
 
     def __repr__(self) -> str:
         """Show only the name, because functions show addresses."""
@@ -97,13 +97,13 @@ class Custom(Layer):
             raise TypeError("gradient: a RowFunction already has one")
         self.gradient = None
         given = "x, y" if self.weight_shape is None else "x, w, y"
-        own.check_arity(self.function.function, 2 + bool(self.weight_shape), "function", f"of ({given})")
+        custom.check_arity(self.function.function, 2 + bool(self.weight_shape), "function", f"of ({given})")
         if self.function.gradient is not None:
             given = "x, dy, dx" if self.weight_shape is None else "x, w, dy, dx, dw"
-            own.check_arity(self.function.gradient, 3 + 2 * bool(self.weight_shape), "gradient", f"of ({given})")
+            custom.check_arity(self.function.gradient, 3 + 2 * bool(self.weight_shape), "gradient", f"of ({given})")
         shape = self.weight_shape or (0,)
-        users = own.make(self.function.name, self.function.function, self.function.gradient, shape=shape)
-        object.__setattr__(self, "_own", own.check_types(users, "layer"))
+        users = custom.make(self.function.name, self.function.function, self.function.gradient, shape=shape)
+        object.__setattr__(self, "_custom", custom.check_types(users, "layer"))
         object.__setattr__(self, "_tried", set())
 
     def output_shape(self, *shapes: Shape) -> Shape:
@@ -122,11 +122,11 @@ class Custom(Layer):
         y, dx, dy = np.full(self.units, untouched), np.zeros(columns), rng.uniform(0.1, 0.9, self.units)
         for given in (x, w, dy):
             given.flags.writeable = False
-        forward, backward = own.rows(self._own, lambda each: each)
+        forward, backward = custom.rows(self._custom, lambda each: each)
         try:
             with np.errstate(all="ignore"):
                 forward(x, w, y)
-                if self._own.functions[1] is not None:
+                if self._custom.functions[1] is not None:
                     backward(x, w, dy, dx, np.zeros(w.shape))
         except Exception as error:
             sizes = f"x of {columns} and y of {self.units} numbers"
@@ -142,4 +142,4 @@ class Custom(Layer):
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
         w = weights[0] if weights else None
-        return build.row_function(graph, inputs[0], w, self.units, self._own.key, scope.label)
+        return build.row_function(graph, inputs[0], w, self.units, self._custom.key, scope.label)

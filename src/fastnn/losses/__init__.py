@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastnn.formulas import own
+from fastnn.formulas.custom import is_function
 from fastnn.hints import install
 from fastnn.losses.base import Loss
 from fastnn.losses.custom import Custom
@@ -52,7 +52,7 @@ def get(value: object) -> Loss:
     TypeError
         If the value is neither a string, a loss nor a function.
     """
-    if own.is_function(value):
+    if is_function(value):
         return Custom(value)
     return resolve("loss", value, ALIASES, Loss)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn._numbers import flag
-from fastnn.formulas import own
+from fastnn.formulas import custom
 from fastnn.losses.base import Loss
 from fastnn.registry import register
 
@@ -51,17 +51,17 @@ class Custom(Loss):
     name: str = ""
     row_mean: bool = field(default=True, kw_only=True)  # type: ignore[misc]
     formula: str = field(init=False, repr=False, compare=False)  # type: ignore[misc]
-    own: ClassVar[bool] = True
+    is_custom: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the functions, and register them with the compiler."""
         flag("row_mean", self.row_mean)
-        own.check_arity(self.function, 2, "loss", "of a target and a prediction")
+        custom.check_arity(self.function, 2, "loss", "of a target and a prediction")
         if self.gradient is not None:
-            own.check_arity(self.gradient, 2, "loss: gradient", "of a target and a prediction")
-        object.__setattr__(self, "name", own.name_of(self.name, self.function))
-        made = own.make(self.name, self.function, self.gradient)
-        object.__setattr__(self, "formula", own.check_types(made, "loss").key)
+            custom.check_arity(self.gradient, 2, "loss: gradient", "of a target and a prediction")
+        object.__setattr__(self, "name", custom.name_of(self.name, self.function))
+        made = custom.make(self.name, self.function, self.gradient)
+        object.__setattr__(self, "formula", custom.check_types(made, "loss").key)
 
     def __repr__(self) -> str:
         """Show only the name, because functions show addresses."""
@@ -73,6 +73,6 @@ class Custom(Loss):
 
     def rows(self, targets: NDArray[Any], predictions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Compute the loss of every row, element by element and in float64."""
-        elements = own.over(self.function, targets, predictions)
+        elements = custom.over(self.function, targets, predictions)
         rows: NDArray[np.float64] = elements.mean(axis=-1) if self.row_mean else elements.sum(axis=-1)
         return rows

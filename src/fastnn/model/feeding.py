@@ -7,14 +7,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fastnn.data.feed import Feed
+from fastnn.data.kinds import is_batches
 from fastnn.layers.base import positive_int
-from fastnn.model.compiled import CompiledMixin
-from fastnn.model.reading import reads
-from fastnn.model.runtime import Pass
-from fastnn.training import batches, passes
-from fastnn.training.feed import Feed
-from fastnn.training.kinds import is_batches
-from fastnn.training.objective import Objective
+from fastnn.model.export import CompiledMixin
+from fastnn.objective.objective import Objective
+from fastnn.runtime import sweep
+from fastnn.runtime.reading import reads
+from fastnn.runtime.runtime import Pass
+from fastnn.training import iterables
 
 
 class FeedingMixin(CompiledMixin):
@@ -98,8 +99,8 @@ class FeedingMixin(CompiledMixin):
             return x
         first = x
         if iterable:
-            first, x = batches.peek(x)
-            first = batches.unpack(first, "batch 0: ")[0] if pairs else batches.inputs_of(first, 1)
+            first, x = iterables.peek(x)
+            first = iterables.unpack(first, "batch 0: ")[0] if pairs else iterables.inputs_of(first, 1)
         self._build_for(first)
         return x
 
@@ -127,5 +128,5 @@ class FeedingMixin(CompiledMixin):
         )  # fmt: skip
 
     @staticmethod
-    def _batch(batch_size: int | None, default: int = passes.DEFAULT_BATCH) -> int:
+    def _batch(batch_size: int | None, default: int = sweep.DEFAULT_BATCH) -> int:
         return default if batch_size is None else positive_int(batch_size, "batch_size")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastnn.lower.task import Source
-from fastnn.model.programs import Request, TargetLayout, build
 from fastnn.program.disassembly import format_bytes
 from fastnn.program.program import ITEM_SIZES, Program
+from fastnn.runtime.programs import Request, TargetLayout, build
 
 if TYPE_CHECKING:
     from fastnn.layers.base import Layer
-    from fastnn.model.network import Network
+    from fastnn.model.base import Network
 
 
 def _rows(slot: int, shape: tuple[int, ...], dtype: str) -> Source:

@@ -14,21 +14,22 @@ from fastnn import casts, optimizers
 from fastnn._numbers import flag
 from fastnn.callbacks import Callback
 from fastnn.hints import explained
-from fastnn.layers.symbol import Symbol
-from fastnn.model.architecture import Architecture
-from fastnn.model.averaging import finalize
-from fastnn.model.network import LIBRARY_ATTRIBUTES
+from fastnn.layers.architecture import Architecture
+from fastnn.layers.base import Symbol
+from fastnn.model.base import LIBRARY_ATTRIBUTES
 from fastnn.model.predicting import PredictingMixin
-from fastnn.model.programs import output_ends
-from fastnn.model.reading import reads
+from fastnn.objective.objective import Objective, as_list
+from fastnn.objective.resolve import check_names
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
-from fastnn.training import batches, quick_step
-from fastnn.training.criteria import check_names
+from fastnn.runtime import step_cache
+from fastnn.runtime.averaging import finalize
+from fastnn.runtime.programs import output_ends
+from fastnn.runtime.reading import reads
+from fastnn.training import iterables
 from fastnn.training.fit import fit
 from fastnn.training.history import History
 from fastnn.training.loop import warn_of_bad_loss
-from fastnn.training.objective import Objective, as_list
 
 
 class Model(PredictingMixin):
@@ -299,14 +300,14 @@ class Model(PredictingMixin):
             try:
                 inside[me] = True
                 plain = sample_weight is None and class_weight is None
-                key = quick_step.key_of(self, x, y) if plain else None
+                key = step_cache.key_of(self, x, y) if plain else None
                 step = None if key is None else runtime.quick_steps.get(key)
                 taken = None if step is None else step(self, x, y)
                 if not taken:
                     feed = self._feed(x, y, sample_weight, class_weight)
-                    batches.train_batch(self, feed, fresh=True)
+                    iterables.train_batch(self, feed, fresh=True)
                     if key is not None and taken is None:
-                        quick_step.learn(self, x, y, key)
+                        step_cache.learn(self, x, y, key)
                 logs = self._logs_so_far()
             finally:
                 inside.pop(me, None)

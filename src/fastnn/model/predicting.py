@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from fastnn.console import quantities, say
 from fastnn.hints import explained
-from fastnn.layers.base import positive_int
-from fastnn.layers.symbol import Symbol
-from fastnn.model import quick
+from fastnn.layers.base import Symbol, positive_int
 from fastnn.model.feeding import FeedingMixin
-from fastnn.model.reading import reads
-from fastnn.training import batches, passes
-from fastnn.training.objective import as_list
+from fastnn.objective.objective import as_list
+from fastnn.runtime import prediction_cache, sweep
+from fastnn.runtime.reading import reads
+from fastnn.training import iterables
 
 
 class PredictingMixin(FeedingMixin):
@@ -77,9 +76,9 @@ class PredictingMixin(FeedingMixin):
     ) -> tuple[NDArray[np.float64], int]:
         """Return the accumulators over all rows, and the number of rows."""
         if iterable:
-            return batches.evaluate(self, x, steps)
+            return iterables.evaluate(self, x, steps)
         feed, size = self._feed(x, y, sample_weight, None), self._batch(batch_size)
-        return passes.evaluate(self, feed, size, 0, passes.last_row(steps, size, 0, feed.n))
+        return sweep.evaluate(self, feed, size, 0, sweep.last_row(steps, size, 0, feed.n))
 
     def __call__(self, x: Any) -> NDArray[Any] | Any:
         """Return `predict(x)` for an array; a model is not a layer, so it takes no symbols.
@@ -132,12 +131,12 @@ class PredictingMixin(FeedingMixin):
             with self._on(device):
                 return self.predict(x, batch_size, steps=steps)
         if batch_size is steps is None:
-            known = self._quick.get(quick.LATEST)
+            known = self._quick.get(prediction_cache.LATEST)
             if known is not None:
                 result = known(x)
                 if result is not False:
                     return result
-            known = quick.find(self._quick, x)
+            known = prediction_cache.find(self._quick, x)
             if known is not None:
                 result = known(x)
                 if result is not False:
@@ -152,10 +151,10 @@ class PredictingMixin(FeedingMixin):
         x = self._built_for(x, iterable, pairs=False)
         self._architecture_or_fail()
         if iterable:
-            return batches.predict(self, x, steps)
-        results = passes.predict(self, self._inputs(x), batch, steps)
+            return iterables.predict(self, x, steps)
+        results = sweep.predict(self, self._inputs(x), batch, steps)
         if batch_size is None:
-            quick.learn(self, x, batch)
+            prediction_cache.learn(self, x, batch)
         return results[0] if len(results) == 1 else results
 
 
@@ -163,4 +162,4 @@ def _rows_of_steps(steps: int | None, batch_size: int | None) -> tuple[int | Non
     """Return `steps`, checked, and the rows of one, which decide how far the steps get."""
     if steps is None:
         return None, batch_size
-    return positive_int(steps, "steps"), passes.STEP_ROWS if batch_size is None else batch_size
+    return positive_int(steps, "steps"), sweep.STEP_ROWS if batch_size is None else batch_size

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.data.arrays import as_array
+from fastnn.data.kinds import only
 from fastnn.hints import explained
-from fastnn.layers.base import Layer, shape_of
+from fastnn.layers.architecture import Architecture
+from fastnn.layers.base import Layer, Symbol, shape_of
 from fastnn.layers.core import Input, InputLayer
-from fastnn.layers.symbol import Symbol
 from fastnn.model import inspection
-from fastnn.model.architecture import Architecture
 from fastnn.model.model import Model
-from fastnn.training.data import as_array
-from fastnn.training.kinds import only
 
 
 class Sequential(Model):

@@ -19,14 +19,14 @@ compiled function: weights that are set later do not reach it, and where Numba k
 process refuses it.
 """
 
-from fastnn.backend.cpu.c_function import CFunction
-from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
-from fastnn.backend.cpu.learner import Learner, Learners
-from fastnn.backend.cpu.token import process_token
-from fastnn.backend.cuda.frozen import FrozenDeviceNetwork
+from fastnn.backend.cpu.frozen.c_function import CFunction
+from fastnn.backend.cpu.frozen.learner import Learner, Learners
+from fastnn.backend.cpu.frozen.network import FrozenNetwork, FrozenNetworks
+from fastnn.backend.cpu.frozen.process_token import process_token
+from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
 from fastnn.hints import install
-from fastnn.nopython import learning_overloads as _learning_overloads  # noqa: F401
 from fastnn.nopython import overloads as _overloads  # noqa: F401  (registers them with Numba)
+from fastnn.nopython import train_overloads as _learning_overloads  # noqa: F401
 from fastnn.nopython.checking import check
 from fastnn.nopython.device import workspace_elements
 from fastnn.nopython.functions import (
@@ -42,13 +42,7 @@ from fastnn.nopython.functions import (
     stack,
     workspace,
 )
-from fastnn.nopython.learning import (
-    apply_gradients,
-    loss_and_gradients,
-    parameter_gradient,
-    set_learning_rate,
-    train_step,
-)
+from fastnn.nopython.train import apply_gradients, loss_and_gradients, parameter_gradient, set_learning_rate, train_step
 
 __all__ = [
     "CFunction",

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import casts
-from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
-from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Outcome, Word
-from fastnn.backend.cpu.learner import Learner, Learners
-from fastnn.backend.cpu.token import process_token
-from fastnn.backend.cuda.frozen import FrozenDeviceNetwork
+from fastnn.backend.cpu.frozen.learner import Learner, Learners
+from fastnn.backend.cpu.frozen.network import FrozenNetwork, FrozenNetworks
+from fastnn.backend.cpu.frozen.process_token import process_token
+from fastnn.backend.cpu.layouts.frozen import LAYOUT_VERSION, Outcome, Word
+from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
 from fastnn.nopython.described import error_of
 from fastnn.nopython.device import ELSEWHERE
 

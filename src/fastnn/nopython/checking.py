@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.frozen import FrozenNetworks
-from fastnn.backend.cpu.frozen_layout import Word
-from fastnn.backend.cpu.learner import Learner
+from fastnn.backend.cpu.frozen.learner import Learner
+from fastnn.backend.cpu.frozen.network import FrozenNetworks
+from fastnn.backend.cpu.layouts.frozen import Word
 from fastnn.nopython.calls import check_learner, check_workspace
 from fastnn.nopython.functions import check_prediction, count, member, rows_of
-from fastnn.nopython.learning import train_step
+from fastnn.nopython.train import train_step
 
 
 def check(net: Any, x: Any, out: Any = None, work: Any = None, *, y: Any = None, sample_weight: Any = None) -> None:

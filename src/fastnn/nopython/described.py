@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu import failures
-from fastnn.backend.cpu.failures import Noted
-from fastnn.backend.cpu.frozen_layout import MOST_ROWS, Outcome, Word
+from fastnn.backend.cpu.frozen import failures
+from fastnn.backend.cpu.frozen.failures import Noted
+from fastnn.backend.cpu.layouts.frozen import MOST_ROWS, Outcome, Word
 from fastnn.nopython.messages import CONSTANT, ERRORS
 
 Shape = tuple[int, ...]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cuda.available import simulated
-from fastnn.backend.cuda.frozen import FrozenDeviceNetwork, head_of
-from fastnn.backend.cuda.frozen_layout import Head
+from fastnn.backend.cuda.codegen.numba_cuda import simulated
+from fastnn.backend.cuda.device_function.layout import Head
+from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork, head_of
 
 #: what is said of every function that takes no network of a GPU
 ELSEWHERE = (
@@ -53,8 +53,8 @@ def predict_in_kernel(net: FrozenDeviceNetwork, x: Any, out: Any, work: Any) -> 
     """
     if not (simulated() and hasattr(threading.current_thread(), "blockIdx")):
         raise TypeError(ELSEWHERE)
-    from fastnn.backend.cuda.interpreter import define
-    from fastnn.backend.cuda.kit import ptx
+    from fastnn.backend.cuda.codegen.kernel import ptx
+    from fastnn.backend.cuda.device_function.interpreter import define
 
     dtype = net.parameters.dtype
     if work is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from numba.extending import register_jitable
 
-from fastnn.backend.cpu.frozen_layout import WEIGHT_WORDS, Word
+from fastnn.backend.cpu.layouts.frozen import WEIGHT_WORDS, Word
 
 _AT, _COUNT = int(Word.WEIGHTS_AT), int(Word.WEIGHTS_COUNT)
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.cpu import frozen as backend
-from fastnn.backend.cpu import learner as learners
-from fastnn.backend.cpu.c_function import CFunction
-from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
-from fastnn.backend.cpu.frozen_layout import MOST_ROWS, Word, learner_bytes, seed_bytes, workspace_bytes
-from fastnn.backend.cpu.learner import Learner, Learners
-from fastnn.backend.cuda.frozen import FrozenDeviceNetwork
+from fastnn.backend.cpu.frozen import learner as learners
+from fastnn.backend.cpu.frozen import network as backend
+from fastnn.backend.cpu.frozen.c_function import CFunction
+from fastnn.backend.cpu.frozen.learner import Learner, Learners
+from fastnn.backend.cpu.frozen.network import FrozenNetwork, FrozenNetworks
+from fastnn.backend.cpu.layouts.frozen import MOST_ROWS, Word, learner_bytes, seed_bytes, workspace_bytes
+from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
 from fastnn.nopython.calls import call_native, check_array, check_flat, check_network, check_workspace
 from fastnn.nopython.described import batch_of
 from fastnn.nopython.device import predict_in_kernel

@@ -5,8 +5,8 @@ The texts here are constants. `described.py` puts the numbers in, where there ar
 
 from __future__ import annotations
 
-from fastnn.backend.cpu.frozen_layout import MOST_ROWS, Outcome
-from fastnn.backend.cpu.raised import RAISED
+from fastnn.backend.cpu.executor.raised import RAISED
+from fastnn.backend.cpu.layouts.frozen import MOST_ROWS, Outcome
 
 #: What is raised, by outcome.
 ERRORS: dict[Outcome, tuple[type[Exception], str]] = {

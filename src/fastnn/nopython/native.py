@@ -13,10 +13,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastnn.backend.cpu import token
-from fastnn.backend.cpu.frozen_layout import LAYOUT_VERSION, Outcome, Word
-from fastnn.backend.cpu.intrinsics import emit_note
-from fastnn.backend.cpu.lanes import declared, emit_call
+from fastnn.backend.cpu.codegen.intrinsics import emit_note
+from fastnn.backend.cpu.codegen.vectors import declared, emit_call
+from fastnn.backend.cpu.frozen import process_token
+from fastnn.backend.cpu.layouts.frozen import LAYOUT_VERSION, Outcome, Word
 from fastnn.nopython.described import Failure
 from fastnn.nopython.messages import CONSTANT, ERRORS
 
@@ -66,7 +66,7 @@ def _shape(builder: Any, kind: Any, array: Any) -> tuple[Any, Any]:
 
 def _is_ours(builder: Any, code: Any) -> Any:
     """Return whether a code is of this version and this process."""
-    token_of = declared(builder, token.SYMBOL, _I64, [])
+    token_of = declared(builder, process_token.SYMBOL, _I64, [])
     ours = cgutils.alloca_once_value(builder, cgutils.false_bit)
     with builder.if_then(builder.icmp_signed(">=", code.nitems, _constant(Word.HEAD)), likely=True):
         same_layout = builder.icmp_signed("==", _word(builder, code, Word.VERSION), _constant(LAYOUT_VERSION))

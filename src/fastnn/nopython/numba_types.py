@@ -12,8 +12,8 @@ from numba.core.errors import TypingError
 from numba.core.typing.typeof import Purpose
 from numba.extending import typeof_impl
 
-from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
-from fastnn.backend.cpu.learner import Learner, Learners
+from fastnn.backend.cpu.frozen.learner import Learner, Learners
+from fastnn.backend.cpu.frozen.network import FrozenNetwork, FrozenNetworks
 
 #: Without a target, numba-cuda would take functions for the CPU into its kernels, too.
 overload = partial(extending.overload, target="cpu")

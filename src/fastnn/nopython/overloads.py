@@ -16,9 +16,9 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import register_jitable
 
-from fastnn.backend.cpu.frozen import FrozenNetwork, FrozenNetworks
-from fastnn.backend.cpu.frozen_layout import MOST_ROWS, Outcome, Word, learner_bytes, seed_bytes, workspace_bytes
-from fastnn.backend.cpu.learner import Learner, Learners
+from fastnn.backend.cpu.frozen.learner import Learner, Learners
+from fastnn.backend.cpu.frozen.network import FrozenNetwork, FrozenNetworks
+from fastnn.backend.cpu.layouts.frozen import MOST_ROWS, Outcome, Word, learner_bytes, seed_bytes, workspace_bytes
 from fastnn.nopython import functions
 from fastnn.nopython.flat import flatten, unflatten
 from fastnn.nopython.messages import ERRORS

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn._numbers import number
-from fastnn.formulas import own
+from fastnn.formulas import custom
 from fastnn.formulas.optimizers import HYPER_COLUMNS, MAX_SLOTS, Formula
 from fastnn.optimizers._blocks import BLOCK
 from fastnn.optimizers.base import Optimizer, Scalars
@@ -63,7 +63,7 @@ class Custom(Optimizer):
     name: str
     _key: str = field(init=False, repr=False, compare=False)
 
-    own: ClassVar[bool] = True
+    is_custom: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -96,12 +96,12 @@ class Custom(Optimizer):
             self._set(what, {each: number(f"Custom.{what}[{each!r}]", value) for each, value in given.items()})
         count = 4 + len(self.state) + len(self.hyperparameters)
         wanted = ", ".join(("p", "g", *self.state, "learning_rate", "step", *self.hyperparameters))
-        own.check_arity(function, count, "optimizer", f"of ({wanted})")
-        own.check_names(function, ("p", "g", *self.state, "learning_rate", "step", *self.hyperparameters), wanted)
+        custom.check_arity(function, count, "optimizer", f"of ({wanted})")
+        custom.check_names(function, ("p", "g", *self.state, "learning_rate", "step", *self.hyperparameters), wanted)
         self._set("function", function)
-        self._set("name", own.name_of(name, function))
-        made = own.make(self.name, function, slots=len(self.state), constants=len(self.hyperparameters))
-        self._set("_key", own.check_types(made, "optimizer").key)
+        self._set("name", custom.name_of(name, function))
+        made = custom.make(self.name, function, slots=len(self.state), constants=len(self.hyperparameters))
+        self._set("_key", custom.check_types(made, "optimizer").key)
 
     def __repr__(self) -> str:
         """Show the name and the numbers: functions show addresses."""

@@ -14,6 +14,8 @@ RECORD_WORDS = 32
 KERNEL_WORD = 0
 OP_WORD = 1
 FLAGS_WORD = 2
+#: In the copy of the records that the CPU runs, the flags word holds from this bit on the number of parts that pays.
+PARTS_SHIFT = 32
 MAP_WORD = 3
 OPERANDS_AT, MAX_OPERANDS = 4, 12
 DIMS_AT, MAX_DIMS = 16, 10

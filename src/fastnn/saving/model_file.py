@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from fastnn import config, cuda
 from fastnn.config import REGISTRY, from_config, to_config
 from fastnn.errors import ModelFileError
+from fastnn.layers.architecture import Architecture
 from fastnn.losses import Loss
-from fastnn.model.architecture import Architecture
-from fastnn.model.programs import output_ends
-from fastnn.model.runtime import Unaveraged
+from fastnn.objective.objective import Objective
+from fastnn.objective.resolve import Named
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
+from fastnn.runtime.programs import output_ends
+from fastnn.runtime.runtime import Unaveraged
 from fastnn.saving import container, progress
-from fastnn.training.criteria import Named
 from fastnn.training.history import History
-from fastnn.training.objective import Objective
 
 if TYPE_CHECKING:
     from fastnn.model.model import Model

@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.callbacks import CallbackList
+from fastnn.data.feed import Feed
+from fastnn.data.sample_weights import balanced
 from fastnn.layers.base import fraction, positive_int
 from fastnn.locks import ForkSafeLock
-from fastnn.model.averaging import take_back
 from fastnn.program.layout import Counter
-from fastnn.training import batches, passes
-from fastnn.training.arrays import ArrayEpochs
-from fastnn.training.feed import Feed
+from fastnn.runtime import sweep
+from fastnn.runtime.averaging import take_back
+from fastnn.training import iterables
+from fastnn.training.epochs import ArrayEpochs
 from fastnn.training.history import History
 from fastnn.training.loop import Run, Validate, warn_of_bad_loss
 from fastnn.training.progress import Progress
-from fastnn.training.weights import balanced
 
 if TYPE_CHECKING:
     from fastnn.model.model import Model
@@ -208,8 +209,8 @@ def _from_batches(model: Model, x: Any, y: Any, share: float, options: dict[str,
             f"x: a {type(x).__name__} gives its batches once, but there are {_epochs(options)} epochs: give "
             "steps_per_epoch, epochs=1, or a list or other iterable that can start again"
         )
-    expected = batches.length_of(x) if steps is None else steps
-    return batches.train_iterable(x, steps, options["class_weight"]), expected, _validation(model, options)
+    expected = iterables.length_of(x) if steps is None else steps
+    return iterables.train_iterable(x, steps, options["class_weight"]), expected, _validation(model, options)
 
 
 def _epochs(options: dict[str, Any]) -> int:
@@ -232,11 +233,11 @@ def _validation(model: Model, options: dict[str, Any]) -> Validate | None:
                 f"validation_data: a {type(data).__name__} gives its batches once, but there are "
                 f"{_epochs(options)} epochs: give validation_steps, or a list or other iterable that can start again"
             )
-        return lambda: model._objective_or_fail().logs(*batches.evaluate(model, data, steps))
+        return lambda: model._objective_or_fail().logs(*iterables.evaluate(model, data, steps))
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         got = f"{len(data)} values" if isinstance(data, (tuple, list)) else type(data).__name__
         raise ValueError(f"validation_data: expected (x, y) or (x, y, sample_weight), got {got}")
-    x, y, weight = batches.unpack(data)
+    x, y, weight = iterables.unpack(data)
     return _evaluator(model, model._feed(x, y, weight, None, "validation "), options, 0)
 
 
@@ -248,12 +249,12 @@ def _is_list_of_batches(data: Any) -> bool:
 def _evaluator(model: Model, feed: Feed, options: dict[str, Any], first: int) -> Validate:
     steps, size = options["validation_steps"], options["validation_batch_size"]
     if steps is not None and size is None:
-        size = options["batch_size"] or passes.STEP_ROWS
+        size = options["batch_size"] or sweep.STEP_ROWS
     size = model._batch(size)
-    last = passes.last_row(steps, size, first, feed.n)
+    last = sweep.last_row(steps, size, first, feed.n)
 
     def validate() -> dict[str, Any]:
-        return model._objective_or_fail().logs(*passes.evaluate(model, feed, size, first, last))
+        return model._objective_or_fail().logs(*sweep.evaluate(model, feed, size, first, last))
 
     return validate
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.callbacks import CallbackList
-from fastnn.model.averaging import finalize
 from fastnn.program.layout import Counter
+from fastnn.runtime.averaging import finalize
+from fastnn.training.chunking import Pacer
 from fastnn.training.history import History
-from fastnn.training.pace import Pacer
 from fastnn.training.progress import Progress
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.reference import (
+    ops_custom,
     ops_data,
     ops_dense,
     ops_elementwise,
@@ -15,7 +16,6 @@ from fastnn.backend.reference import (
     ops_metrics,
     ops_norms,
     ops_optimizers,
-    ops_own,
     ops_rows,
 )
 from fastnn.backend.reference.instruction import EXECUTE, Array, Counters, Instruction
@@ -23,7 +23,7 @@ from fastnn.program.layout import FLAGS_WORD, Buffer, Flag
 from fastnn.program.program import ITEM_SIZES, OperandView, Program, dims_of, op_of, operands_of, params_of
 
 # Each module fills its part of EXECUTE on import.
-_OPS = (ops_data, ops_dense, ops_elementwise, ops_losses, ops_metrics, ops_norms, ops_optimizers, ops_own, ops_rows)
+_OPS = (ops_data, ops_dense, ops_elementwise, ops_losses, ops_metrics, ops_norms, ops_optimizers, ops_custom, ops_rows)
 
 # These two hold float64 in every program, so their offsets are kept.
 _FLOAT64_BUFFERS = frozenset({Buffer.ACCUMULATORS, Buffer.HYPER})

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.intrinsics import SOURCE_POINTERS, address, flags_of, has, int64_pointer
-from fastnn.backend.cpu.kernels.kit import Kit, kernel, rows_part
-from fastnn.backend.cpu.options import helper
+from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS, address, flags_of, has, int64_pointer
+from fastnn.backend.cpu.codegen.kernel import Kit, kernel, rows_part
+from fastnn.backend.cpu.codegen.options import helper
 from fastnn.program.layout import Counter, Flag, Status
 
 _STATUS, _DETAIL = int(Counter.STATUS), int(Counter.STATUS_DETAIL)

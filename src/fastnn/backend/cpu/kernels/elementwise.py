@@ -7,21 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.intrinsics import address, float64_pointer, int64_pointer, smaller, stack_bytes
-from fastnn.backend.cpu.kernels.kit import Kit, apply_map, functions, kernel, part, rows_part
+from fastnn.backend.cpu.codegen.elementary import functions
+from fastnn.backend.cpu.codegen.intrinsics import address, float64_pointer, int64_pointer, smaller, stack_bytes
+from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, kernel, part, rows_part
+from fastnn.backend.cpu.codegen.options import around_users, formula, helper
+from fastnn.backend.cpu.codegen.options import users as users_double
 from fastnn.backend.cpu.kernels.philox import BLOCKS, GROUP, WORDS_BYTES, fill_group, uint32_pointer
-from fastnn.backend.cpu.options import around_users, formula, helper
-from fastnn.backend.cpu.options import users as users_double
-from fastnn.formulas import activations, own
+from fastnn.formulas import activations, custom
 from fastnn.program.layout import Counter
 
 _SEED, _STEP = int(Counter.SEED), int(Counter.STEP)
 
 
 def _formulas(kit: Kit, variant: str) -> tuple[Any, Any]:
-    users = own.find(variant)
+    users = custom.find(variant)
     if users is not None:
-        return own.activation(users, kit.real, around_users, kit.users, users_double)
+        return custom.activation(users, kit.real, around_users, kit.users, users_double)
     table: dict[str, tuple[Any, Any]] = activations.define(kit.real, formula, functions(kit.dtype))
     return table[variant]
 

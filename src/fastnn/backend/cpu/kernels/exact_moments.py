@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from fastnn.backend.cpu.kernels.kit import Kit
-from fastnn.backend.cpu.options import formula, helper
+from fastnn.backend.cpu.codegen.kernel import Kit
+from fastnn.backend.cpu.codegen.options import formula, helper
 
 
 @formula

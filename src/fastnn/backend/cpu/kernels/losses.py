@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.intrinsics import address, float64_pointer, has, int64_pointer, smaller, stack_bytes
-from fastnn.backend.cpu.kernels.kit import Kit, functions, given, kernel, part, rows_part
+from fastnn.backend.cpu.codegen.elementary import functions
+from fastnn.backend.cpu.codegen.intrinsics import address, float64_pointer, has, int64_pointer, smaller, stack_bytes
+from fastnn.backend.cpu.codegen.kernel import Kit, given, kernel, part, rows_part
+from fastnn.backend.cpu.codegen.options import around_users, formula, helper
+from fastnn.backend.cpu.codegen.options import users as users_double
 from fastnn.backend.cpu.kernels.rows import row_functions
-from fastnn.backend.cpu.kernels.short import LANES, LONGEST, is_short, lane_functions, lanes_of
-from fastnn.backend.cpu.options import around_users, formula, helper
-from fastnn.backend.cpu.options import users as users_double
-from fastnn.formulas import losses, own
+from fastnn.backend.cpu.kernels.short_rows import LANES, LONGEST, is_short, lane_functions, lanes_of
+from fastnn.formulas import custom, losses
 from fastnn.program.layout import Counter
 
 _STEP, _BAD_LOSS_STEP = int(Counter.STEP), int(Counter.BAD_LOSS_STEP)
@@ -26,9 +27,9 @@ def loss(kit: Kit, variant: str) -> Callable[..., Any]:
     ROWS, COLS, PER_SAMPLE = kit.words("rows cols per_sample")
     SCALE, ROW_FACTOR, PARAM_A, PARAM_B = kit.words("scale row_factor a b")
     at, real = kit.at, kit.real
-    users = own.find(variant)
+    users = custom.find(variant)
     if users is not None:
-        value, gradient = own.loss(users, real, around_users, kit.users, users_double)
+        value, gradient = custom.loss(users, real, around_users, kit.users, users_double)
     else:
         value, gradient = losses.define(real, formula, functions(kit.dtype))[variant]
     zero, weigh = real(0.0), losses.weighing(real, formula)

@@ -21,12 +21,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastnn.backend.cpu.blocking import SCRATCH_BYTES, Blocking
-from fastnn.backend.cpu.intrinsics import address, flags_of, has, int64_pointer, smaller, stack_bytes
-from fastnn.backend.cpu.kernels.kit import Kit, apply_map, kernel
+from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, has, int64_pointer, smaller, stack_bytes
+from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, kernel
+from fastnn.backend.cpu.codegen.options import helper
+from fastnn.backend.cpu.codegen.tile import make_dots, make_row, make_row_update
 from fastnn.backend.cpu.kernels.panels import copy_and_transpose, first_height, pack_rows, panel_tiles
-from fastnn.backend.cpu.options import helper
-from fastnn.backend.cpu.tile import make_dots, make_row, make_row_update
+from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking
 from fastnn.program.layout import Buffer, Flag
 
 _ACCUMULATE, _FORWARD, _GRADIENT = int(Flag.ACCUMULATE), int(Flag.MAP_FORWARD), int(Flag.MAP_GRADIENT)

@@ -11,10 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.intrinsics import address, flags_of, float64_pointer, has, int64_pointer, smaller, stack_bytes
+from fastnn.backend.cpu.codegen.intrinsics import (
+    address,
+    flags_of,
+    float64_pointer,
+    has,
+    int64_pointer,
+    smaller,
+    stack_bytes,
+)
+from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part, rows_part
+from fastnn.backend.cpu.codegen.options import helper, inlined
 from fastnn.backend.cpu.kernels.exact_moments import centred, moment_functions
-from fastnn.backend.cpu.kernels.kit import Kit, kernel, part, rows_part
-from fastnn.backend.cpu.options import helper, inlined
 from fastnn.program.layout import Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.intrinsics import address, flags_of, float64_pointer, has, int64_pointer
-from fastnn.backend.cpu.kernels.kit import Kit, kernel, part, rows_part
-from fastnn.backend.cpu.options import around_users, formula, helper
+from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, float64_pointer, has, int64_pointer
+from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part, rows_part
+from fastnn.backend.cpu.codegen.options import around_users, formula, helper
+from fastnn.formulas import custom
 from fastnn.formulas import optimizers as formulas
-from fastnn.formulas import own
 from fastnn.formulas.optimizers import HYPER_COLUMNS
 from fastnn.program.layout import Counter, Flag
 
@@ -32,9 +32,9 @@ def optimizer(kit: Kit, variant: str) -> Callable[..., Any]:
     """Update a range of parameters by a scalar formula, in one pass over parameters, gradients and slots."""
     P, G, S0, S1, S2, HYPER, N, ACCUMULATED = kit.words("p g s0 s1 s2 hyper n accumulated")
     at, real = kit.at, kit.real
-    users = own.find(variant)
+    users = custom.find(variant)
     if users is not None:
-        step, slots = own.update(users, real, around_users, kit.users), users.slots
+        step, slots = custom.update(users, real, around_users, kit.users), users.slots
     else:
         step = formulas.define(real, formula, kit.math)[variant]
         slots = len(formulas.FORMULAS[variant].slots)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnn.backend.cpu.blocking import Blocking
-from fastnn.backend.cpu.intrinsics import smaller
-from fastnn.backend.cpu.kernels.kit import Kit
-from fastnn.backend.cpu.options import helper
-from fastnn.backend.cpu.packing import make_copy_rows, make_copy_strip, make_transpose
-from fastnn.backend.cpu.tile import make_tile
+from fastnn.backend.cpu.codegen.intrinsics import smaller
+from fastnn.backend.cpu.codegen.kernel import Kit
+from fastnn.backend.cpu.codegen.options import helper
+from fastnn.backend.cpu.codegen.packing import make_copy_rows, make_copy_strip, make_transpose
+from fastnn.backend.cpu.codegen.tile import make_tile
+from fastnn.backend.cpu.processor.blocking import Blocking
 
 # So many rows are packed at a time where the rows of a panel lie far apart: they stay in the first-level cache,
 # and their pages in the translation buffer, until their last column is packed.

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastnn.backend.cpu.intrinsics import SOURCE_POINTERS
-from fastnn.backend.cpu.options import helper
+from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS
+from fastnn.backend.cpu.codegen.options import helper
 
 # Random words come in groups of 64, the unit of a kernel's parts.
 GROUP, BLOCKS, WORDS_BYTES = 64, 16, 256

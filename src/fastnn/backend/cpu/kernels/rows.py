@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu import bits
-from fastnn.backend.cpu.blocking import Blocking
-from fastnn.backend.cpu.intrinsics import (
+from fastnn.backend.cpu.codegen import bits
+from fastnn.backend.cpu.codegen.intrinsics import (
     SOURCE_POINTERS,
     address,
     flags_of,
@@ -18,10 +17,11 @@ from fastnn.backend.cpu.intrinsics import (
     smaller,
     stack_bytes,
 )
-from fastnn.backend.cpu.kernels.kit import Kit, kernel, part, rows_part
-from fastnn.backend.cpu.kernels.short import LANES, LONGEST, is_short, lane_functions, lanes_of
-from fastnn.backend.cpu.options import formula, helper, inlined
-from fastnn.backend.cpu.tile import make_row_update
+from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part, rows_part
+from fastnn.backend.cpu.codegen.options import formula, helper, inlined
+from fastnn.backend.cpu.codegen.tile import make_row_update
+from fastnn.backend.cpu.kernels.short_rows import LANES, LONGEST, is_short, lane_functions, lanes_of
+from fastnn.backend.cpu.processor.blocking import Blocking
 from fastnn.program.layout import Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)

@@ -4,28 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fastnn.backend.cuda.kernels import (
-    batch_norms,
-    data,
-    elementwise,
-    fused_backward,
-    fused_forward,
-    losses,
-    matmul,
-    metric_cells,
-    metric_columns,
-    metrics,
-    norms,
-    optimizers,
-    rows,
-)
-from fastnn.backend.cuda.kit import KERNELS, Key, Kit, Stage
+from fastnn.backend.cuda.codegen.kernel import KERNELS, Key, Kit, Stage
+from fastnn.backend.modules import import_all
 
 # each module registers its kernels on import
-MODULES = (
-    batch_norms, data, elementwise, fused_backward, fused_forward, losses, matmul, metric_cells, metric_columns,
-    metrics, norms, optimizers, rows,
-)  # fmt: skip
+import_all(__name__, __path__)
 
 
 def stages(key: Key) -> list[Stage]:

@@ -11,10 +11,10 @@ from typing import Any
 
 from numba import cuda
 
+from fastnn.backend.cuda.codegen.kernel import Dims, Kit, Stage
+from fastnn.backend.cuda.codegen.options import formula, helper
+from fastnn.backend.cuda.codegen.sizes import SIZES
 from fastnn.backend.cuda.kernels.rowwise import divide
-from fastnn.backend.cuda.kit import Dims, Kit, Stage
-from fastnn.backend.cuda.options import formula, helper
-from fastnn.backend.cuda.table import SIZES
 from fastnn.program.layout import Flag
 
 LANES = SIZES.lanes

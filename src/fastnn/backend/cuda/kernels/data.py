@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda.kit import BAD_ROW, NO_ROW, Dims, Kit, Stage, ceil_div, kernel, ptx
-from fastnn.backend.cuda.options import formula, helper
-from fastnn.backend.cuda.table import PACK, SIZES
+from fastnn.backend.cuda.codegen.kernel import BAD_ROW, NO_ROW, Dims, Kit, Stage, ceil_div, kernel, ptx
+from fastnn.backend.cuda.codegen.options import formula, helper
+from fastnn.backend.cuda.codegen.sizes import PACK, SIZES
 from fastnn.program.layout import FLAGS_WORD, Counter, Flag
 
 _CURSOR, _STEP, _CHUNK = int(Counter.CURSOR), int(Counter.STEP), int(Counter.CHUNK_STEP)

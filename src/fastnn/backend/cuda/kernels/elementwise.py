@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda import users
+from fastnn.backend.cuda.codegen import custom_code
+from fastnn.backend.cuda.codegen.kernel import Kit, Stage, ceil_div, kernel, packs, ptx
+from fastnn.backend.cuda.codegen.options import formula
+from fastnn.backend.cuda.codegen.sizes import PACK, SIZES
 from fastnn.backend.cuda.kernels.philox import BLOCKS, GROUP, philox
-from fastnn.backend.cuda.kit import Kit, Stage, ceil_div, kernel, packs, ptx
-from fastnn.backend.cuda.options import formula
-from fastnn.backend.cuda.table import PACK, SIZES
 from fastnn.formulas import activations
 from fastnn.program.layout import Counter
 
@@ -32,7 +32,7 @@ DIVIDE_QUICKLY = frozenset({
 def formulas(kit: Kit, name: str) -> tuple[Any, Any]:
     """Return an activation and its gradient as device functions."""
     table: dict[str, tuple[Any, Any]] = activations.define(kit.real, formula, kit.math)
-    return users.activation(name, kit.real) or table[name]
+    return custom_code.activation(name, kit.real) or table[name]
 
 
 @kernel("activation", variants=lambda way: tuple(activations.SAVES))

@@ -7,11 +7,22 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda import users
+from fastnn.backend.cuda.codegen import custom_code
+from fastnn.backend.cuda.codegen.kernel import (
+    BAD_ROW,
+    NO_ROW,
+    SCRATCH_WORD,
+    Dims,
+    Kit,
+    Stage,
+    ceil_div,
+    functions,
+    kernel,
+    ptx,
+)
+from fastnn.backend.cuda.codegen.options import formula, helper
+from fastnn.backend.cuda.codegen.sizes import SIZES
 from fastnn.backend.cuda.kernels.rowwise import WAYS, divide, make_exp_sum, row_functions, row_stage, sum_of, way_of
-from fastnn.backend.cuda.kit import BAD_ROW, NO_ROW, SCRATCH_WORD, Dims, Kit, Stage, ceil_div, functions, kernel, ptx
-from fastnn.backend.cuda.options import formula, helper
-from fastnn.backend.cuda.table import SIZES
 from fastnn.formulas import losses
 from fastnn.program.layout import Counter, Flag
 
@@ -44,7 +55,7 @@ def loss(kit: Kit) -> list[Stage]:
     SCALE, ROW_FACTOR, PARAM_A, PARAM_B = kit.words("scale row_factor a b")
     r, real, store_one, weight_of = row_functions(kit), kit.real, kit.store, _weighting(kit)
     place, load, store, stride, team_total, inside = r.place, r.load, r.store, r.stride, r.total, r.inside
-    value, gradient = users.loss(kit.variant, real) or losses.define(real, formula, kit.math)[kit.variant]
+    value, gradient = custom_code.loss(kit.variant, real) or losses.define(real, formula, kit.math)[kit.variant]
     zero, weigh = real(0.0), losses.weighing(real, formula)
 
     def loss(record, context):

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda.kernels import columnwise, held_rows
+from fastnn.backend.cuda.codegen.kernel import SCRATCH_WORD, Kit, Stage, kernel, ptx
+from fastnn.backend.cuda.codegen.options import formula, helper
+from fastnn.backend.cuda.kernels import columnwise, register_rows
 from fastnn.backend.cuda.kernels.rowwise import WAYS, make_lack_of, row_functions, row_stage, sum_of, way_of
-from fastnn.backend.cuda.kit import SCRATCH_WORD, Kit, Stage, kernel, ptx
-from fastnn.backend.cuda.options import formula, helper
 from fastnn.program.layout import FLAGS_WORD, Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)
@@ -22,8 +22,8 @@ as_double, load_double, store_double = ptx.int_as_double, ptx.LOADS["float64"], 
 def layer_norm(kit: Kit) -> list[Stage]:
     """Make y = (x - mean) rstd gamma + beta in every row; mean and variance are summed in float64."""
     # with float64 sums the loop over a warp's row is too long to unroll, so its elements would be in local memory
-    if held_rows.is_held(kit) and (kit.way, kit.dtype) != ("warp", "float32"):
-        return held_rows.layer_norm(kit)
+    if register_rows.is_held(kit) and (kit.way, kit.dtype) != ("warp", "float32"):
+        return register_rows.layer_norm(kit)
     Y, MEAN, RSTD, X, GAMMA, BETA = kit.words("y mean rstd x gamma beta")
     ROWS, COLS, EPSILON = kit.words("rows cols epsilon")
     r, real, store_one, lack_of = row_functions(kit), kit.real, kit.store, make_lack_of(kit)
@@ -73,8 +73,8 @@ def layer_norm(kit: Kit) -> list[Stage]:
 @kernel("layer_norm_grad", ways=WAYS, way=way_of)
 def layer_norm_grad(kit: Kit) -> list[Stage]:
     """Make dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy gamma, in every row."""
-    if held_rows.is_held(kit, 2):
-        return held_rows.layer_norm_grad(kit)
+    if register_rows.is_held(kit, 2):
+        return register_rows.layer_norm_grad(kit)
     DX, DY, X, GAMMA, MEAN, RSTD = kit.words("dx dy x gamma mean rstd")
     ROWS, COLS = kit.words("rows cols")
     r, real, load_one, lack_of = row_functions(kit), kit.real, kit.load, make_lack_of(kit)

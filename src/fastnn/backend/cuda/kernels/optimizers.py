@@ -8,10 +8,21 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda import users
-from fastnn.backend.cuda.kit import BAD_ROW, NO_ROW, SCRATCH_WORD, Dims, Kit, Stage, ceil_div, kernel, packs, ptx
-from fastnn.backend.cuda.options import formula, helper
-from fastnn.backend.cuda.table import PACK, SIZES
+from fastnn.backend.cuda.codegen import custom_code
+from fastnn.backend.cuda.codegen.kernel import (
+    BAD_ROW,
+    NO_ROW,
+    SCRATCH_WORD,
+    Dims,
+    Kit,
+    Stage,
+    ceil_div,
+    kernel,
+    packs,
+    ptx,
+)
+from fastnn.backend.cuda.codegen.options import formula, helper
+from fastnn.backend.cuda.codegen.sizes import PACK, SIZES
 from fastnn.formulas import optimizers as formulas
 from fastnn.formulas.optimizers import HYPER_COLUMNS
 from fastnn.program.layout import FLAGS_WORD, Counter, Flag
@@ -43,7 +54,7 @@ def optimizer(kit: Kit) -> list[Stage]:
     """Update parameters and the optimizer's state by a scalar formula, in one pass."""
     P, G, S0, S1, S2, HYPER, N, ACCUMULATED = kit.words("p g s0 s1 s2 hyper n accumulated")
     real, load, store, load_pack, store_pack = kit.real, kit.load, kit.store, kit.load_pack, kit.store_pack
-    step, slots = users.update(kit.variant, real) or (
+    step, slots = custom_code.update(kit.variant, real) or (
         formulas.define(real, formula, kit.math)[kit.variant],
         len(formulas.FORMULAS[kit.variant].slots),
     )

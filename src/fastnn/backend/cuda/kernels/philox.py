@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastnn.backend.cuda.kit import ptx
-from fastnn.backend.cuda.options import formula
+from fastnn.backend.cuda.codegen.kernel import ptx
+from fastnn.backend.cuda.codegen.options import formula
 
 GROUP, BLOCKS = 64, 16
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from numba import cuda
 
-from fastnn.backend.cuda.kernels import columnwise, held_rows
+from fastnn.backend.cuda.codegen.kernel import SCRATCH_WORD, Kit, Stage, kernel
+from fastnn.backend.cuda.codegen.options import helper
+from fastnn.backend.cuda.kernels import columnwise, register_rows
 from fastnn.backend.cuda.kernels.rowwise import WAYS, make_exp_sum, row_functions, row_stage, sum_of, way_of
-from fastnn.backend.cuda.kit import SCRATCH_WORD, Kit, Stage, kernel
-from fastnn.backend.cuda.options import helper
 from fastnn.program.layout import FLAGS_WORD, Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)
@@ -16,8 +16,8 @@ _ACCUMULATE = int(Flag.ACCUMULATE)
 @kernel("softmax", ways=WAYS, way=way_of)
 def softmax(kit: Kit) -> list[Stage]:
     """Make every row exp(x - max) / sum."""
-    if held_rows.is_held(kit):
-        return held_rows.softmax(kit)
+    if register_rows.is_held(kit):
+        return register_rows.softmax(kit)
     Y, X, ROWS, COLS = kit.words("y x rows cols")
     r, exp_weight = row_functions(kit), kit.math.exp_weight
     place, load, store, stride, team_total, team_largest = r.place, r.load, r.store, r.stride, r.total, r.largest
@@ -45,8 +45,8 @@ def softmax(kit: Kit) -> list[Stage]:
 @kernel("log_softmax", ways=WAYS, way=way_of)
 def log_softmax(kit: Kit) -> list[Stage]:
     """Make every row x - max - log(sum(exp(x - max)))."""
-    if held_rows.is_held(kit):
-        return held_rows.log_softmax(kit)
+    if register_rows.is_held(kit):
+        return register_rows.log_softmax(kit)
     Y, X, ROWS, COLS = kit.words("y x rows cols")
     r, log, exp_weight = row_functions(kit), kit.math.log, kit.math.exp_weight
     place, load, store, stride, team_total, team_largest = r.place, r.load, r.store, r.stride, r.total, r.largest
@@ -73,8 +73,8 @@ def log_softmax(kit: Kit) -> list[Stage]:
 @kernel("softmax_grad", ways=WAYS, way=way_of)
 def softmax_grad(kit: Kit) -> list[Stage]:
     """Make dx = y (dy - sum(dy y)) in every row."""
-    if held_rows.is_held(kit, 2):
-        return held_rows.softmax_grad(kit)
+    if register_rows.is_held(kit, 2):
+        return register_rows.softmax_grad(kit)
     DX, DY, Y, ROWS, COLS = kit.words("dx dy y rows cols")
     r, zero = row_functions(kit), kit.real(0.0)
     place, load, store, stride, team_total = r.place, r.load, r.store, r.stride, r.total

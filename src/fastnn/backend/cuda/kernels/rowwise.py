@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda.kit import Dims, Kit, Stage, ceil_div
-from fastnn.backend.cuda.options import formula, helper
-from fastnn.backend.cuda.table import PACK, SIZES
+from fastnn.backend.cuda.codegen.kernel import Dims, Kit, Stage, ceil_div
+from fastnn.backend.cuda.codegen.options import formula, helper
+from fastnn.backend.cuda.codegen.sizes import PACK, SIZES
 from fastnn.program.layout import Flag
 
 #: the threads that share a row, by algorithm

@@ -1,0 +1,1 @@
+"""Products and predictions that are called on array objects directly."""

@@ -1,0 +1,1 @@
+"""The building blocks of kernels: vectors, tiles, intrinsics, atomics, jit options."""

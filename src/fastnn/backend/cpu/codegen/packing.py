@@ -1,0 +1,85 @@
+"""Copies of parts of matrices in the order in which the tiles read them, as LLVM vector IR."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+from numba.extending import intrinsic
+
+from fastnn.backend.cpu.codegen.vectors import Lanes, Loop, constant
+
+
+def make_transpose(dtype: str, lanes: int, rows: int) -> Any:
+    """Make the intrinsic that writes the transpose of a block of `rows` x `lanes` elements, rows at most lanes.
+
+    All of `lanes` vectors of `lanes` elements are written, those past `rows` as zeros. Its arguments: source,
+    source_row, target, target_row; addresses and strides in bytes.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def transpose(typingctx: Any, source: Any, source_row: Any, target: Any, target_row: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            b, v = builder, Lanes(builder, dtype, lanes)
+            at, row, to, to_row = args
+            block = [v.load(b.add(at, b.mul(row, constant(i)))) for i in range(rows)]
+            for i, value in enumerate(v.transposed(block + [v.zero] * (lanes - rows))):
+                v.store(value, b.add(to, b.mul(to_row, constant(i))))
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 4), codegen
+
+    return transpose
+
+
+def make_copy_rows(dtype: str, lanes: int, vectors: int) -> Any:
+    """Make the intrinsic that copies `lanes * vectors` columns of k rows, with zeros after the last existing one.
+
+    Its arguments: source, source_row, k (at least 1), columns (how many of the source are read), target,
+    target_row; addresses and strides in bytes.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def copy_rows(typingctx: Any, source: Any, source_row: Any, k: Any, columns: Any, target: Any, to: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            b, v = builder, Lanes(builder, dtype, lanes)
+            source, source_row, k, columns, target, target_row = args
+            masks = [v.edge(columns, j * lanes) for j in range(vectors)]
+            full = b.icmp_signed(">=", columns, constant(lanes * vectors))
+            with b.if_else(full) as (whole, edge):
+                for branch, masked in ((whole, False), (edge, True)):
+                    with branch, Loop(b, k, [source, target]) as loop:
+                        at, to = loop.carried
+                        for j in range(vectors):
+                            here = b.add(at, constant(j * v.width))
+                            value = v.masked_load(here, masks[j]) if masked else v.load(here)
+                            v.store(value, b.add(to, constant(j * v.width)))
+                        loop.following = [b.add(at, source_row), b.add(to, target_row)]
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 6), codegen
+
+    return copy_rows
+
+
+def make_copy_strip(dtype: str, count: int) -> Any:
+    """Make the intrinsic that copies `count` contiguous elements of each of k rows, and touches nothing else.
+
+    Its arguments: source, source_row, k (at least 1), target, target_row; addresses and strides in bytes.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def copy_strip(typingctx: Any, source: Any, source_row: Any, k: Any, target: Any, target_row: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            # a vector of `count` elements, for which LLVM makes loads and stores of exactly its bytes
+            b, v = builder, Lanes(builder, dtype, count)
+            source, source_row, k, target, target_row = args
+            with Loop(b, k, [source, target]) as loop:
+                at, to = loop.carried
+                v.store(v.load(at), to)
+                loop.following = [b.add(at, source_row), b.add(to, target_row)]
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 5), codegen
+
+    return copy_strip

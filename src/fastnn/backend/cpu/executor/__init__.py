@@ -1,0 +1,1 @@
+"""Programs bound to compiled kernels, and their runs."""

@@ -1,0 +1,255 @@
+"""The CPU backend: a program whose records hold addresses of kernels, and the call that runs it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.addresses import address
+from fastnn.backend.cpu.executor.raised import raised
+from fastnn.backend.cpu.layouts.team import FINER
+from fastnn.backend.cpu.loading import library
+from fastnn.backend.cpu.loading.entry_point import Entry
+from fastnn.backend.cpu.loading.library import Loaded
+from fastnn.backend.cpu.processor import cost
+from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking
+from fastnn.backend.cpu.threads import thread_pool
+from fastnn.console import compiling
+from fastnn.formulas import custom
+from fastnn.program.layout import (
+    CONTEXT_WORDS,
+    DIMS_AT,
+    FLAGS_WORD,
+    KERNEL_WORD,
+    MAP_WORD,
+    PARAMS_AT,
+    Buffer,
+    Counter,
+    Flag,
+    Status,
+)
+from fastnn.program.program import KernelKey, Program, aligned_zeros, dims_of
+
+RUN = KernelKey("run", "int64")
+_SCRATCH = int(Buffer.SCRATCH)
+
+
+def specialize(key: KernelKey, record: NDArray[np.int64]) -> KernelKey:
+    """Return the kernel that runs a record: some ops have several, for different shapes."""
+    if key.op != "matmul" or key.variant:
+        return key
+    dims, flags = dims_of(record), int(record[FLAGS_WORD])
+    transposed = bool(flags & Flag.TRANSPOSE_A), bool(flags & Flag.TRANSPOSE_B)
+    return replace(key, variant=Blocking.of(key.dtype).way(dims["m"], dims["n"], dims["k"], *transposed))
+
+
+def kernels_of(program: Program) -> list[KernelKey]:
+    """Return the kernel of every record."""
+    found: dict[tuple[KernelKey, bytes], KernelKey] = {}  # layers of a deep network are alike
+    kernels = []
+    for key, record in zip(program.kernels, program.records, strict=True):
+        if key.op == "matmul":
+            described = key, record[FLAGS_WORD : FLAGS_WORD + 1].tobytes() + record[DIMS_AT:PARAMS_AT].tobytes()
+            if described not in found:
+                found[described] = specialize(key, record)
+            key = found[described]
+        kernels.append(key)
+    return kernels
+
+
+def functions_of(program: Program) -> set[KernelKey]:
+    """Return all compiled functions that a program calls, kernels and mapped functions."""
+    return {*kernels_of(program), *(key for key in program.maps if key is not None)}
+
+
+def prepare(keys: set[KernelKey]) -> dict[KernelKey, Loaded]:
+    """Load or compile functions, with a progress bar on a terminal when several have to be compiled.
+
+    Returns
+    -------
+    dict
+        The kernels of user-defined functions, which exist as long as they are referenced.
+    """
+    held = {key: library.ready(key) for key in compiling(library.missing(keys), "kernels")}
+    held.update((key, library.ready(key)) for key in keys)
+    return {key: kernel for key, kernel in held.items() if kernel is not None}
+
+
+def bind(program: Program, kernels: Sequence[KernelKey], held: Mapping[KernelKey, Loaded]) -> NDArray[np.int64]:
+    """Return a program's records with the addresses of their kernels and mapped functions.
+
+    Kernels of user-defined functions that are not in `held` are never freed.
+    """
+    wanted = {*kernels, *(key for key in program.maps if key is not None)}
+    places = {key: held[key].address if key in held else library.address(key) for key in wanted}
+    records = program.records.copy()
+    for record, key, mapped in zip(records, kernels, program.maps, strict=True):
+        record[KERNEL_WORD] = places[key]
+        if mapped is not None:
+            record[MAP_WORD] = places[mapped]
+            if key.op == "matmul" and mapped.variant == "relu":
+                record[FLAGS_WORD] |= int(Flag.RECTIFY)  # NumPy loses a Ctrl-C that arrives while it converts an enum
+    return records
+
+
+class _Scratch(threading.local):
+    """Scratch memory of kernels, one piece per part; the system allocates pages when they are first written.
+
+    A run takes it and gives it back. A run that a signal handler or a finalizer starts in between finds none, and makes
+    new memory, which is dropped unless it is larger.
+    """
+
+    memory: NDArray[np.uint8] | None = None
+
+    def take(self, parts: int) -> NDArray[np.uint8]:
+        """Return memory for `parts` parts, for exclusive use until it is given back."""
+        memory, self.memory = self.memory, None
+        if memory is None or memory.nbytes < parts * SCRATCH_BYTES:
+            memory = aligned_zeros(parts * SCRATCH_BYTES)
+        return memory
+
+    def give(self, memory: NDArray[np.uint8]) -> None:
+        """Keep memory for the next run."""
+        kept = self.memory
+        if kept is None or kept.nbytes < memory.nbytes:
+            self.memory = memory
+
+
+_scratch = _Scratch()
+
+
+@contextmanager
+def scratch(context: NDArray[np.int64], parts: int) -> Iterator[None]:
+    """Give a context the calling thread's scratch memory."""
+    memory = _scratch.take(parts)
+    context[_SCRATCH] = address(memory)
+    try:
+        yield
+    finally:
+        _scratch.give(memory)
+
+
+class BoundProgram:
+    """A verified program prepared for the CPU; many contexts may run it.
+
+    Parameters
+    ----------
+    program : Program
+        From `fastnn.lower.lower`; its kernels are loaded or compiled here.
+    """
+
+    def __init__(self, program: Program) -> None:
+        kernels = kernels_of(program)
+        self._held = prepare({RUN, *functions_of(program)})
+        records = bind(program, kernels, self._held)
+        #: whether a user-defined function prints or enters object mode, and so runs Python in the middle of the program
+        self.calls_python = any(kernel.calls_python for kernel in self._held.values())
+        #: nanoseconds of a step that a team can share; 0 if it calls Python, which needs the GIL and has one exception
+        self.shared = cost.cut(records, program.dtype)
+        if self.calls_python:
+            self.shared = 0.0
+        records.flags.writeable = False
+        self.program = program
+        #: whether kernels need scratch memory
+        self.scratches = any(key.variant == "blocked" for key in kernels)
+        self._records = records
+        self.address = int(records.ctypes.data)
+
+    def function_at(self, record: int) -> str:
+        """Return name and place of the user-defined function that the record at an address calls, or ""."""
+        index, rest = divmod(record - self.address, self._records.strides[0])
+        if rest or not 0 <= index < len(self.program):
+            return ""
+        keys = [key.variant for key in (self.program.kernels[index], self.program.maps[index]) if key is not None]
+        users = custom.first(*keys)
+        return "" if users is None else users.described()
+
+    def run(self, context: NDArray[np.int64], steps: int, threads: int = 1, parts: int = 0) -> int:
+        """Run the program on a context; see `Runner`, whose repeated runs are cheaper."""
+        return Runner(context).run(self, steps, threads, parts)
+
+
+class Runner:
+    """Runs programs on one context, one at a time.
+
+    Parameters
+    ----------
+    context : ndarray, int64, shape (CONTEXT_WORDS,)
+        Addresses of all buffers that the programs use, and the counters. The caller keeps the buffers alive and
+        large enough.
+    """
+
+    def __init__(self, context: NDArray[np.int64]) -> None:
+        if context.shape != (CONTEXT_WORDS,) or context.dtype != np.int64 or not context.flags.c_contiguous:
+            raise ValueError(f"a context has {CONTEXT_WORDS} int64 words, got {context.dtype} {context.shape}")
+        self._context = context
+        self._entry = Entry(library.address(RUN), 0, 0, int(context.ctypes.data), 0, 1, 0)
+
+    def run(self, bound: BoundProgram, steps: int, threads: int = 1, parts: int = 0) -> int:
+        """Run a program `steps` times and return the number of finished steps. The GIL is released.
+
+        Parameters
+        ----------
+        threads : int
+            Maximum number of threads, used where that pays. Does not change the results.
+        parts : int, optional
+            Cut every record into this many parts, which run one by one on the calling thread; for tests.
+        """
+        shares = threads > 1 and parts == 0 and bound.shared > 0.0
+        together = thread_pool.gather(threads, steps * bound.shared) if shares else 0
+        done = self.starter(bound, steps, threads if together else parts or 1, together)()
+        if shares:
+            thread_pool.ended()
+        if done != steps:
+            self.check(bound)
+        return done
+
+    def prepared(self, bound: BoundProgram, steps: int, threads: int) -> Callable[[], int]:
+        """Return a function that runs a program as `run` does, cheaper if no work is shared; see `starter`."""
+        if threads == 1 or bound.shared == 0.0:
+            return self.starter(bound, steps)
+        return lambda: self.run(bound, steps, threads)
+
+    def starter(self, bound: BoundProgram, steps: int, parts: int = 1, together: int = 0) -> Callable[[], int]:
+        """Return a function that runs a program as `run` does, valid until the runner gets another program.
+
+        Parameters
+        ----------
+        parts : int
+            The maximum number of parts of a record.
+        together : int
+            The address of the team that shares the parts; without one they run one by one.
+
+        The caller keeps the program alive, and calls `check` if fewer steps were finished.
+        """
+        words = self._entry.arguments
+        words[0], words[1], words[3] = bound.address, len(bound.program), steps
+        words[4], words[5] = parts, together
+        if not bound.scratches:
+            return self._entry.start
+        context, held, start = memoryview(self._context.data), _scratch, self._entry.start
+
+        def start_with_scratch() -> int:
+            # this thread's scratch memory: another thread may have prepared the call
+            memory = held.take(parts * FINER if together else parts)
+            context[_SCRATCH] = address(memory)
+            try:
+                return start()
+            finally:
+                held.give(memory)
+
+        return start_with_scratch
+
+    def check(self, *programs: BoundProgram) -> None:
+        """Raise if a kernel of one of the programs has raised."""
+        context = self._context
+        if context[Counter.STATUS] == Status.KERNEL_RAISED:
+            context[Counter.STATUS] = Status.RUNNING  # the context may serve other calls
+            record = int(context[Counter.STATUS_DETAIL])
+            name = next(filter(None, (bound.function_at(record) for bound in programs)), "")
+            raise raised(name, int(context[Counter.ERROR]))

@@ -1,0 +1,1 @@
+"""Networks and learners as plain arrays, for users' compiled code and C."""

@@ -1,0 +1,1 @@
+"""Layouts of the tables that Python and compiled code share: words by name."""

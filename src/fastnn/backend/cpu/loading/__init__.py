@@ -1,0 +1,1 @@
+"""Machine code: compiled, kept on disk, linked, and made callable from Python."""

@@ -1,0 +1,1 @@
+"""The thread pool, and the processors that its threads keep to."""

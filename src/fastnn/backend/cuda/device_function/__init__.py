@@ -1,0 +1,1 @@
+"""Networks that a thread of a user's CUDA kernel interprets."""

@@ -1,0 +1,1 @@
+"""The driver, devices with their memory, and arrays on them."""

@@ -1,0 +1,1 @@
+"""Matrix products: a plan by shape, and one file per algorithm."""

@@ -1,0 +1,1 @@
+"""Programs as launches of kernels: records, fusions, graphs."""

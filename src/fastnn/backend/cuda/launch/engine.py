@@ -1,0 +1,102 @@
+"""Programs prepared for one device, and their launches at given addresses, replayed as graphs."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from fastnn.backend.cuda.codegen import library
+from fastnn.backend.cuda.launch import fusion, launches
+from fastnn.console import compiling, is_interactive
+from fastnn.program.layout import Buffer
+from fastnn.program.program import Program, operands_of
+
+# A graph is some tens of kilobytes in the driver.
+_KEPT_GRAPHS = 32
+
+
+class CudaProgram:
+    """A verified program whose kernels are loaded on a device.
+
+    Parameters
+    ----------
+    program : Program
+        From `fastnn.lower.lower`.
+    device : Device or SimulatedDevice
+    precision : {"float32", "tf32", "bf16"}
+        Precision of matrix products.
+
+    Attributes
+    ----------
+    program : Program
+        Some of its values may have moved.
+    writes : frozenset of int
+        Buffers that the program changes.
+    shared : float
+        0: no work for a team of CPU threads.
+
+    Raises
+    ------
+    NotImplementedError, ValueError
+        When a record cannot run on a GPU.
+    """
+
+    shared = 0.0
+
+    def __init__(self, program: Program, device: Any, precision: str = "float32") -> None:
+        launches.check(program)
+        keys = launches.keys_of(program, precision, device.warpgroups)
+        program, self._works = fusion.arrange(program, keys, precision)
+        self.program, self.device = program, device
+        self._made = launches.make([work.key for work in self._works])
+        parts = [(key, number, stage) for key, stages in self._made.items() for number, stage in enumerate(stages)]
+        new = [part for part in parts if not device.has(part[0], part[1])]
+        if is_interactive():
+            for key, number, stage in compiling(library.missing(new, device.architecture), "CUDA kernels"):
+                device.load(key, number, stage)
+        for key, number, stage in new:
+            device.load(key, number, stage)
+        self.scratch_bytes = max((work.scratch for work in self._works), default=0)
+        self.writes = frozenset(
+            view.buffer
+            for record in program.records
+            for view in operands_of(record, program.dtype)
+            if view.spec.access != "read" and view.buffer < Buffer.DATA
+        )
+
+    def launches(self, addresses: Mapping[int, int], scratch: int) -> list[launches.Launch]:
+        """Return the launches of one step on buffers at these addresses."""
+        return [launch for work in self._works for launch in work.launches(self._made[work.key], addresses, scratch)]
+
+
+class Replayer:
+    """Runs programs on one device; a run that is repeated at the same addresses becomes a graph."""
+
+    def __init__(self, device: Any) -> None:
+        self._device = device
+        self._graphs: OrderedDict[Any, Any] = OrderedDict()
+
+    def run(self, bound: CudaProgram, addresses: Mapping[int, int], scratch: int, context: int, steps: int) -> None:
+        """Launch a program `steps` times, and return before it has run.
+
+        Parameters
+        ----------
+        addresses : mapping of buffer to address
+            The caller keeps the memory alive and large enough until it has waited for the device.
+        """
+        key = (bound, tuple(sorted(addresses.items())), scratch, context)
+        if key not in self._graphs:
+            made = bound.launches(addresses, scratch)
+            self._graphs[key] = None
+            while len(self._graphs) > _KEPT_GRAPHS:
+                self._graphs.popitem(last=False)
+            if steps == 1:
+                # most runs are never repeated, and making a graph takes longer than launching
+                self._device.run(made, context)
+                return
+            self._graphs[key] = self._device.capture(made, context)
+        elif self._graphs[key] is None:
+            self._graphs[key] = self._device.capture(bound.launches(addresses, scratch), context)
+        self._graphs.move_to_end(key)
+        self._graphs[key].launch(steps)

@@ -1,0 +1,219 @@
+"""Users' data as strided rows, with as few copies as possible."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn import casts
+from fastnn.addresses import place
+from fastnn.backend.cuda.driver.arrays import DeviceArray, foreign, is_on_gpu
+from fastnn.data import frames
+from fastnn.data.kinds import list_of
+from fastnn.losses.targets import ElementError
+from fastnn.lower.task import Source
+
+Shape = tuple[int, ...]
+# bool is read as uint8; other dtypes are converted as a whole
+_READABLE = frozenset(["float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
+
+
+@functools.cache
+def _name(dtype: np.dtype[Any]) -> str:
+    """Return the name of a dtype, cached because NumPy takes 2 µs to compose it."""
+    return dtype.name
+
+
+def as_array(value: Any, what: str) -> NDArray[Any]:
+    """Return data as an array of numbers.
+
+    NumPy arrays (memory-mapped ones included) are returned as they are, whatever their strides. Data frames give their
+    values, arrays on a GPU are copied from there, and anything else goes through `numpy.asarray`. Half precision and
+    foreign byte order are converted.
+
+    Raises
+    ------
+    TypeError
+        When the data are not numbers; names such columns of a data frame.
+    ValueError
+        When elements of a masked array are masked.
+    """
+    if type(value) is not np.ndarray and is_on_gpu(value, what):
+        return on_gpu(value, what).copy_to_host()
+    casts.refuse_what_is_no_data(value, what)
+    given = value
+    if not isinstance(value, np.ndarray) and hasattr(value, "to_numpy"):
+        value = frames.values(value, what)
+    array = casts.plain(value, what)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{what}: expected numbers, got an array of dtype {array.dtype}{frames.recipe(given, array)}")
+    if array.dtype == np.bool_:
+        return array.view(np.uint8)
+    if not array.dtype.isnative or _name(array.dtype) not in _READABLE:
+        name = _name(array.dtype) if _name(array.dtype) in _READABLE else "float32"
+        wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
+        array = casts.cast(array, "float64", what) if wide else array.astype(name)
+    if not array.flags.aligned:
+        array = array.copy()
+    return array
+
+
+def on_gpu(value: Any, what: str) -> DeviceArray:
+    """Return an array on a GPU as one of fastnn's, without a copy; raises TypeError or ValueError as `as_array`."""
+    from fastnn.backend.cuda.driver.available import device_of
+
+    return foreign(value, device_of, what)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An array whose rows kernels fetch, with all that a gather record and a context need.
+
+    Attributes
+    ----------
+    array : numpy.ndarray or DeviceArray
+        Keeps the memory alive.
+    columns : sequence, optional
+        The names of the columns of the data frame that the rows come from.
+    """
+
+    array: Any
+    inner: tuple[tuple[int, int], ...]
+    columns: Any = None
+
+    @classmethod
+    def of(cls, array: Any, columns: Any = None) -> Rows:
+        """Describe an array of shape (n, ...), copying it only when a row has more than three odd axes."""
+        row_strides = array.strides[1:]
+        expected, contiguous = array.itemsize, True
+        for size, stride in zip(array.shape[:0:-1], row_strides[::-1], strict=True):
+            contiguous &= size == 1 or stride == expected
+            expected *= size
+        if contiguous:
+            return cls(array, (), columns)
+        if array.ndim > 4:
+            return cls(np.ascontiguousarray(array if isinstance(array, np.ndarray) else array.copy_to_host()), ())
+        return cls(array, tuple(zip(array.shape[1:], row_strides, strict=True)), columns)
+
+    def source(self, slot: int, *, indexed: bool, check_finite: bool) -> Source:
+        """Describe the rows for a data slot."""
+        array = self.array
+        floating = array.dtype.kind == "f"
+        return Source(slot, _name(array.dtype), array.strides[0], self.inner, indexed, check_finite and floating)
+
+    @property
+    def address(self) -> int:
+        """The address of the first row."""
+        return place(self.array)
+
+    def row(self, index: int) -> NDArray[Any]:
+        """Return one row, copied from a GPU's memory if needed."""
+        array = self.array
+        return np.asarray(array[index] if isinstance(array, np.ndarray) else array.row(index).copy_to_host())
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+
+def features(x: Any, names: Sequence[str], shapes: Sequence[Shape], what: str = "x") -> list[Rows]:
+    """Check a model's inputs: one array of shape (n, *shape) each, with the same n.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When something is not an array of numbers, a shape does not fit, or numbers of rows differ.
+    """
+    found = []
+    for value, name, shape in zip(list_of(x, names, what), names, shapes, strict=True):
+        where = what if len(names) == 1 else f"{what}[{name!r}]"
+        array: Any = on_gpu(value, where) if type(value) is not np.ndarray and is_on_gpu(value, where) else None
+        if array is None:
+            array = as_array(value, where)
+        if array.ndim == 1 and shape == (1,):
+            array = array[:, None] if isinstance(array, np.ndarray) else array.with_unit_axis()
+        if array.ndim == 0 or array.shape[1:] != shape:
+            raise ValueError(
+                f"{where}: input layer {name!r} expects shape {_spell(shape)}, got {array.shape}"
+                + (f"; one sample is x[None], of shape {(1, *array.shape)}" if array.shape == shape else "")
+            )
+        if len(array) == 0:
+            raise ValueError(f"{where}: expected at least one row, got shape {array.shape}")
+        found.append(Rows.of(array, frames.columns(value)))
+    _same_length(found, names, what)
+    return found
+
+
+def _spell(shape: Shape) -> str:
+    return f"(n, {', '.join(map(str, shape))})" if shape else "(n,)"
+
+
+def _same_length(rows: Sequence[Rows], names: Sequence[str], what: str) -> None:
+    lengths = [len(part) for part in rows]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"{what}: numbers of rows differ: {dict(zip(names, lengths, strict=True))}")
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The targets of one output: rows, and whether they are class labels."""
+
+    rows: Rows
+    labels: bool
+
+
+def targets(y: Any, objective: Any, n: int, dtype: str, what: str = "y") -> list[Targets | None]:
+    """Check the targets of all outputs that have a loss or a metric.
+
+    Parameters
+    ----------
+    n : int
+        The expected number of rows.
+    dtype : {"float32", "float64"}
+        The model's dtype, in which dense targets have to be finite.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When a loss or a metric cannot use them; the message names the first bad row.
+    """
+    names = objective.output_names
+    found: list[Targets | None] = []
+    measured = {measure.output for measure in objective.measures}
+    for output, value in enumerate(list_of(y, names, what)):
+        where = what if len(names) == 1 else f"{what}[{names[output]!r}]"
+        loss, shape = objective.losses[output], objective.output_shapes[output]
+        if loss is None and output not in measured:
+            found.append(None)
+            continue
+        if value is None:
+            raise ValueError(f"{where}: targets are needed for the loss")
+        array = as_array(value, where)
+        if len(array.shape) == 0 or len(array) != n:
+            raise ValueError(f"{where}: expected {n} rows, as many as x has, got shape {array.shape}")
+        columns = frames.columns(value)
+        try:
+            kinds = [] if loss is None else [loss.check_targets(array, shape, where)]
+            for reading in objective.readings:
+                if reading.measure.output == output:
+                    kinds.append(reading.metric.check_targets(array, shape, f"{where} (for {reading.name})"))
+        except ElementError as error:
+            error.columns = columns
+            raise
+        if len(set(kinds)) > 1:
+            raise ValueError(f"{where}: some losses and metrics take class labels, others dense targets")
+        casts.check_fits(array, dtype, where, columns)
+        found.append(Targets(Rows.of(_drop_unit_axis(array, shape, kinds[0])), kinds[0] == "classes"))
+    return found
+
+
+def _drop_unit_axis(array: NDArray[Any], shape: Shape, kind: str) -> NDArray[Any]:
+    """Reshape targets to (n, *shape), or labels to (n, *shape[:-1])."""
+    wanted = (len(array), *(shape[:-1] if kind == "classes" else shape))
+    if array.shape == wanted:
+        return array
+    return array[..., 0] if array.ndim > len(wanted) else array[..., None]

@@ -1,0 +1,1 @@
+"""Networks and learners for compiled code, made of models."""

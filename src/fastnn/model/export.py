@@ -1,0 +1,135 @@
+"""Export of models to users' compiled code, and import of what was learned there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
+
+from fastnn.backend.cpu.frozen.c_function import CFunction
+from fastnn.backend.cpu.frozen.learner import Learner
+from fastnn.backend.cpu.frozen.network import FrozenNetwork
+from fastnn.locks import importing
+from fastnn.model.base import Network
+from fastnn.runtime.reading import reads
+
+if TYPE_CHECKING:
+    from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
+    from fastnn.model.model import Model
+
+
+class CompiledMixin(Network):
+    """A network that can be frozen, and trained outside Python."""
+
+    @property
+    def _numba_type_(self) -> Any:
+        """Explain what to do when Numba asks for a model's type, because a compiled function was called with it."""
+        raise TypeError(
+            f"{self!r} cannot be passed to a function that Numba compiles: pass its freeze() to predict, or its "
+            "learner() to train (see fastnn.nopython)"
+        )
+
+    @overload
+    def freeze(self, *, gradients: bool = False, device: Literal["cpu"] = "cpu") -> FrozenNetwork: ...
+
+    @overload
+    def freeze(self, *, gradients: bool = False, device: str) -> FrozenNetwork | FrozenDeviceNetwork: ...
+
+    def freeze(self, *, gradients: bool = False, device: str = "cpu") -> FrozenNetwork | FrozenDeviceNetwork:
+        """Return the network with a copy of its current weights, for compiled code: see `fastnn.nopython`.
+
+        Parameters
+        ----------
+        gradients : bool
+            Whether to support `fastnn.nopython.input_gradient`; needs more kernels, which are compiled once.
+        device : str
+            Where the calling code runs: ``"cpu"``, wherever the model is, or ``"cuda"`` (or
+            ``"cuda:1"``) for kernels of ``numba.cuda.jit``, without gradients.
+
+        Returns
+        -------
+        fastnn.nopython.FrozenNetwork or fastnn.nopython.FrozenDeviceNetwork
+
+        Raises
+        ------
+        RuntimeError
+            When the model is not built.
+        ValueError
+            When it has several inputs or outputs, an activation lacks a gradient that is needed, or there is no
+            such device.
+        DeviceError
+            When no GPU can be used; says what is missing.
+        NotImplementedError
+            When it is for a GPU and contains a user-defined function.
+        """
+        return self._frozen(gradients, device)
+
+    @reads
+    def _frozen(self, gradients: bool, device: str) -> FrozenNetwork | FrozenDeviceNetwork:
+        with importing:
+            from fastnn.export.network import freeze, freeze_on_device
+
+        self._architecture_or_fail()
+        if device == "cpu":
+            return freeze(self._runtime, gradients=gradients)
+        if gradients:
+            raise ValueError("gradients: frozen networks on a GPU have no gradients, expected False")
+        return freeze_on_device(self._runtime, device)
+
+    @reads
+    def learner(self, *, gradients: bool = False, targets: str | None = None, steps: int | None = None) -> Learner:
+        """Return a copy of the network, its optimizer and its loss, for training in compiled code.
+
+        See `fastnn.nopython.train_step`; `update_from` copies what was learned back into the model.
+
+        Parameters
+        ----------
+        gradients : bool
+            Whether to support `fastnn.nopython.input_gradient` and `parameter_gradient`, too.
+        targets : {"labels", "dense"}, optional
+            What y holds for cross-entropy: labels (the default) or probabilities of all classes.
+        steps : int, optional
+            With a learning rate schedule: for how many more steps to compute it.
+
+        Returns
+        -------
+        fastnn.nopython.Learner
+
+        Raises
+        ------
+        RuntimeError
+            When the model is not built or not compiled.
+        ValueError
+            When it has several inputs or outputs, an argument does not fit, or a schedule comes without `steps`.
+        """
+        with importing:
+            from fastnn.export.learner import learner
+
+        return learner(cast("Model", self), gradients=gradients, targets=targets, steps=steps)
+
+    def update_from(self, learner: Learner) -> None:
+        """Take over a learner's weights, optimizer state and count of steps.
+
+        Parameters
+        ----------
+        learner : fastnn.nopython.Learner
+            From `learner` of this model, or of one like it; it may have been in another process.
+
+        Raises
+        ------
+        TypeError
+            When it is not a learner.
+        ValueError
+            When it was made for another architecture, loss, optimizer or set of trainable layers.
+        RuntimeError
+            When the model is not compiled, or `fit` is training it.
+        """
+        with importing:
+            from fastnn.export.learner import update_from
+
+        update_from(cast("Model", self), learner)
+
+    def c_function(self, signature: str = "int (const T *, T *)") -> CFunction:
+        """Return a C function that computes one sample with a copy of the current weights.
+
+        For ctypes, cffi, Cython and `scipy.LowLevelCallable`; see `fastnn.nopython.c_function`.
+        """
+        return CFunction(self.freeze(), signature)

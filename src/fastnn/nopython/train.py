@@ -1,0 +1,200 @@
+"""Training in compiled code, as Python calls it; `learning_overloads.py` has what compiled code calls."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn import casts
+from fastnn.backend.cpu.layouts.frozen import Outcome, Part, Progress, Word
+from fastnn.nopython.calls import call_native, check_array, check_flat, check_learner, check_workspace
+from fastnn.nopython.described import error_of
+from fastnn.nopython.flat import flatten, unflatten
+
+
+def train_step(learner: Any, x: Any, y: Any, work: Any = None, sample_weight: Any = None) -> float:
+    """Take one training step, without Python, the GIL or (with `work`) memory: what `Model.train_on_batch` does.
+
+    Parameters
+    ----------
+    learner : Learner
+        From `Model.learner`; its weights and optimizer are changed in place.
+    x : array of shape input_shape or (n, *input_shape)
+        One sample, or a batch: C-contiguous, of the learner's dtype.
+    y : array of the targets' shape, with n rows in front for a batch; or a number
+        Of the learner's dtype, or int64 for labels. A last axis of length 1 may be missing.
+    work : array of int64, optional
+        From `workspace`, for one thread at a time. Without it, a batch allocates its own.
+    sample_weight : array of shape (n,), or a number for one sample, optional
+        The loss is sum(weight * loss) / n. Weights may be negative, such as the advantages of a policy gradient.
+
+    Returns
+    -------
+    float
+        The loss before the step, penalties included. It may be NaN or infinite: then the weights are lost.
+
+    Raises
+    ------
+    ValueError
+        When shapes do not fit, values are not finite, or the loss does not take a target; when the workspace is too
+        small, or the schedule of learning rates has ended. The learner is then as it was.
+    TypeError
+        When dtypes or layouts do not fit; in compiled code Numba's TypingError, when the caller is compiled.
+    RuntimeError
+        When the learner was made by another process, and got here neither as an argument nor by pickle.
+    """
+    return _learn(learner, Part.GRADIENTS | Part.UPDATE, x, y, work, sample_weight)
+
+
+def loss_and_gradients(
+    learner: Any, x: Any, y: Any, gradients: Any, work: Any = None, sample_weight: Any = None
+) -> float:
+    """Compute the loss and its gradients for all weights, as the first half of `train_step` does.
+
+    Parameters
+    ----------
+    learner : Learner
+        Its weights stay as they are, but for the running averages of batch normalisation.
+    x, y, work, sample_weight
+        As for `train_step`.
+    gradients : array of shape (parameter_count(learner),)
+        It is filled, in the order of `set_parameters`; zeros for what is not trained.
+
+    Returns
+    -------
+    float
+        The loss, penalties included.
+
+    Raises
+    ------
+    ValueError, TypeError, RuntimeError
+        As `train_step` does.
+    """
+    check_learner(learner)
+    check_flat(learner, "gradients", gradients, written=True)
+    loss = _learn(learner, Part.GRADIENTS, x, y, work, sample_weight)
+    flatten(learner.code, learner.state, gradients)
+    return loss
+
+
+def parameter_gradient(learner: Any, x: Any, seed: Any, gradients: Any, work: Any = None) -> None:
+    """Compute the gradient of a weighted sum of the outputs for all weights: for losses of the caller's own.
+
+    With the gradient of a loss for the outputs as seed, that of the loss for the weights. The network runs as in
+    training: dropout drops, batch normalisation uses the batch. Penalties are not added.
+
+    Parameters
+    ----------
+    learner : Learner
+        From ``Model.learner(gradients=True)``. Its weights stay as they are, but for the running averages of batch
+        normalisation.
+    x : array of shape input_shape or (n, *input_shape)
+        C-contiguous, of the learner's dtype.
+    seed : array of shape output_shape or (n, *output_shape)
+        What each output counts.
+    gradients : array of shape (parameter_count(learner),)
+        It is filled; `apply_gradients` takes it.
+    work : array of int64, optional
+        As for `train_step`.
+
+    Raises
+    ------
+    ValueError
+        When the learner was made without gradients, shapes do not fit, values are not finite, or the workspace is too
+        small.
+    TypeError, RuntimeError
+        As `train_step` does.
+    """
+    check_learner(learner)
+    check_flat(learner, "gradients", gradients, written=True)
+    check_array("seed", seed, learner.state.dtype)
+    _learn(learner, Part.GRADIENTS, x, seed, work, None, learner.seeded)
+    flatten(learner.code, learner.state, gradients)
+
+
+def apply_gradients(learner: Any, gradients: Any) -> None:
+    """Take the optimizer's step with the caller's gradients, as the second half of `train_step` does.
+
+    Parameters
+    ----------
+    learner : Learner
+    gradients : array of shape (parameter_count(learner),)
+        As `loss_and_gradients` gives them; they are clipped here, where the optimizer clips.
+
+    Raises
+    ------
+    ValueError, TypeError, RuntimeError
+        As `train_step` does.
+    """
+    check_learner(learner)
+    check_flat(learner, "gradients", gradients)
+    unflatten(learner.code, gradients, learner.state)
+    _learn(learner, Part.UPDATE, None, None, None, None)
+
+
+def set_learning_rate(learner: Any, rate: float) -> None:
+    """Set the learning rate of all later steps, also instead of a schedule.
+
+    Parameters
+    ----------
+    learner : Learner
+    rate : float
+        Not negative, and finite.
+
+    Raises
+    ------
+    ValueError
+        When it is negative, NaN, infinite, or too large for the learner's dtype.
+    """
+    check_learner(learner)
+    rate = float(rate)
+    if not 0.0 <= rate < math.inf:
+        raise ValueError(f"rate: expected a finite number >= 0, got {rate}")
+    casts.check_number(rate, learner.state.dtype.name, "rate")
+    learner.progress[Progress.CONSTANT] = 1
+    learner.progress.view(np.float64)[Progress.RATE] = rate
+
+
+def _learn(
+    learner: Any, parts: int, x: Any, y: Any, work: Any, weights: Any, code: NDArray[np.int64] | None = None
+) -> float:
+    check_learner(learner)
+    if code is None:
+        code = learner.training
+    elif not code.size:
+        raise error_of(Outcome.UNSEEDED)
+    check_workspace(work)
+    dtype = learner.state.dtype
+    arrays: list[NDArray[Any] | None] = [None, None, None]
+    labels = False
+    if parts & Part.GRADIENTS:
+        check_array("x", x, dtype)
+        number = np.asarray(y)
+        labels = number.dtype.kind in "iu"
+        if number.ndim == 0 and labels:  # a label, or a target like others
+            labels = bool(code[Word.LABELS])
+        targets = _numbers("y", y, np.dtype(np.int64) if labels else dtype)
+        arrays = [x, targets, None if weights is None else _numbers("sample_weight", weights, dtype)]
+    loss = ctypes.c_double()
+    parameters, state, progress = learner.parameters, learner.state, learner.progress
+    head = (
+        code.ctypes.data, parameters.ctypes.data, parameters.size, state.ctypes.data, state.size, progress.ctypes.data,
+        progress.size, 0 if work is None else work.ctypes.data, 0 if work is None else work.nbytes, int(parts),
+        ctypes.addressof(loss), int(labels),
+    )  # fmt: skip
+    call_native(int(code[Word.RUN]), head, arrays)
+    return loss.value
+
+
+def _numbers(name: str, given: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return a checked array, or one without axes of a number."""
+    if isinstance(given, np.ndarray) and given.ndim:
+        check_array(name, given, dtype)
+        return given
+    if isinstance(given, bool) or not isinstance(given, int | float | np.number | np.ndarray):
+        raise TypeError(f"{name}: expected an array of {dtype} or a number, got {type(given).__name__}")
+    return casts.cast(np.asarray(given), dtype.name, name)

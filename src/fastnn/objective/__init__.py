@@ -1,0 +1,1 @@
+"""What a training minimises and measures: losses, metrics and their accumulators."""

@@ -1,0 +1,241 @@
+"""A model on a GPU: copies of its buffers, data copied to the device, and runs of its programs.
+
+The buffers of a `Runtime` stay on the host. Each has a copy on the device, and a `_Mirror` knows which of the two is
+newer. The other one is updated when it is needed: Python always reads and writes the current weights, at the cost
+of a copy if a run has changed them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backend.cuda.driver.arrays import DeviceArray
+from fastnn.backend.cuda.launch.engine import CudaProgram, Replayer
+from fastnn.program.layout import Buffer, Counter
+from fastnn.program.program import Program
+from fastnn.runtime.device_context import Control
+from fastnn.runtime.interrupts import interrupts_later
+from fastnn.runtime.streaming import StreamedFeed, Streaming
+
+if TYPE_CHECKING:
+    from fastnn.data.arrays import Rows
+    from fastnn.data.feed import Feed
+    from fastnn.runtime.runtime import Pass
+
+# asking the driver how much memory is free takes longer than a small prediction
+_ALWAYS_FITS = 1 << 24
+# data that take a larger share of the device's free memory are streamed
+_SHARE_OF_MEMORY = 0.5
+# if this block of context, accumulators and hyper rows grew in small steps, each would need new graphs
+_LEAST_CONTROL = 1 << 17
+_MIRRORED = (Buffer.PARAMETERS, Buffer.GRADIENTS, Buffer.OPTIMIZER)
+
+
+class _Mirror:
+    """The copy of one flat buffer of the host, and which of the two is newer."""
+
+    def __init__(self, device: Any) -> None:
+        self._device = device
+        self._memory: Any = None
+        self._host_newer, self._device_newer = True, False
+
+    def fetch(self, host: NDArray[np.uint8]) -> None:
+        """Update the host's buffer if the device's is newer; the caller may then write to it."""
+        if self._device_newer:
+            self._device.read(self._memory.address, host)
+            self._device_newer = False
+        self._host_newer = True
+
+    def replaced(self) -> None:
+        """Note that the host has another buffer now."""
+        self._host_newer, self._device_newer = True, False
+
+    def place(self, host: NDArray[np.uint8]) -> int:
+        """Update the device's buffer if the host's is newer, and return its address."""
+        if self._memory is None or self._memory.nbytes < host.nbytes:
+            self._memory = self._device.allocate(host.nbytes)
+            self._host_newer = True
+        if self._host_newer:
+            self._device.write(self._memory.address, host)
+            self._host_newer = False
+        return int(self._memory.address)
+
+    def changed(self) -> None:
+        """Note that a run has changed the device's buffer."""
+        self._device_newer = True
+
+
+class Placement:
+    """A model's buffers and programs on one GPU.
+
+    Parameters
+    ----------
+    device : Device or SimulatedDevice
+    precision : {"float32", "tf32", "bf16"}
+        Precision of matrix products.
+    """
+
+    def __init__(self, device: Any, precision: str) -> None:
+        self.device, self.precision = device, precision
+        self._mirrors = {buffer: _Mirror(device) for buffer in _MIRRORED}
+        self._replayer = Replayer(device)
+        self._memory: dict[str, Any] = {}
+        self._index: NDArray[np.int64] | None = None
+        #: grows whenever memory that is kept between runs is replaced
+        self.generation = 0
+
+    @property
+    def name(self) -> str:
+        """The device's name, such as "cuda:0"."""
+        return f"cuda:{self.device.number}"
+
+    def bind(self, program: Program) -> CudaProgram:
+        """Prepare a program for the device."""
+        return CudaProgram(program, self.device, self.precision)
+
+    def mirror(self, buffer: Buffer) -> _Mirror:
+        """Return the copy of one of the model's flat buffers."""
+        return self._mirrors[buffer]
+
+    # --- data ---------------------------------------------------------------------------------------------
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
+        """Allocate an array on the device."""
+        nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        memory = self.device.allocate(nbytes)
+        return DeviceArray(self.device, memory.address, shape, dtype, memory)
+
+    def upload(self, array: NDArray[Any]) -> DeviceArray:
+        """Copy an array to the device, with contiguous rows."""
+        made = self.empty(array.shape, array.dtype.name)
+        self.device.write(made.device_address, np.ascontiguousarray(array))
+        return made
+
+    def place(self, feed: Feed) -> Feed:
+        """Return a feed whose arrays are on the device or, if they are too large, are copied there as needed."""
+        arrays = [rows.array for _, rows in feed.slots()]
+        on_host = not any(isinstance(array, DeviceArray) for array in arrays)
+        nbytes = sum(array.nbytes for array in arrays)
+        if on_host and nbytes > _ALWAYS_FITS and nbytes > self._room():
+            return StreamedFeed.of_feed(feed, self.device)
+        return self.bring(feed)
+
+    def bring(self, feed: Feed) -> Feed:
+        """Return a feed whose arrays are on the device."""
+        return feed.with_rows(self._rows)
+
+    def _room(self) -> int:
+        """Return how many bytes of data may stay on the device."""
+        return int(_SHARE_OF_MEMORY * self.device.memory()[0])
+
+    def _rows(self, rows: Rows) -> Rows:
+        if isinstance(rows.array, DeviceArray):
+            return rows
+        return type(rows)(self.upload(rows.array), ())
+
+    # --- runs ---------------------------------------------------------------------------------------------
+
+    def run(
+        self, bound: CudaProgram, work: Pass, steps: int, context: NDArray[np.int64], flat: Sequence[NDArray[np.uint8]]
+    ) -> int:
+        """Run a program `steps` times and return how many steps were finished.
+
+        Parameters
+        ----------
+        context : ndarray, int64, shape (CONTEXT_WORDS,)
+            On the host; its counters are read, and written after the run.
+        flat : sequence of ndarray
+            The host's parameters, gradients and optimizer state; empty ones are skipped.
+        """
+        if not isinstance(work.addresses, Streaming):
+            with interrupts_later():
+                control = Control(work)
+                finish = self._start(bound, work, control, steps, context, flat)
+                return finish()
+        stream, batch, done = work.addresses.stream, bound.program.batch, 0
+        while done < steps:
+            with interrupts_later():
+                chunk = stream.chunk(int(context[Counter.CURSOR]), batch, work.index)
+                self.device.wait(chunk.ready)
+                at = int(context[Counter.CURSOR]) - chunk.first
+                count = min(steps - done, (chunk.rows - at) // batch)
+                hyper = None if work.hyper is None else work.hyper[done : done + count]
+                addresses = {**work.addresses, **chunk.addresses}
+                part = replace(work, addresses=addresses, index=None, hyper=hyper)
+                control = Control(part, chunk.first, work.index)
+                finish = self._start(bound, part, control, count, context, flat)
+                stream.prefetch(chunk, batch)
+                finished = finish()
+            done += finished
+            if finished < count:
+                break
+        return done
+
+    def _start(
+        self,
+        bound: CudaProgram,
+        work: Pass,
+        control: Control,
+        steps: int,
+        context: NDArray[np.int64],
+        flat: Sequence[NDArray[np.uint8]],
+    ) -> Callable[[], int]:
+        """Launch a program; returns a function that waits for its end and returns the number of finished steps."""
+        # weights for this run alone are kept until it ends
+        temporary = None if work.parameters is None else self.upload(work.parameters)
+        addresses = self.addresses(bound, work, flat)
+        if temporary is not None:
+            addresses[Buffer.PARAMETERS] = temporary.device_address
+        control.fill(context)
+        address = self._grown("control", max(control.block.nbytes, _LEAST_CONTROL))
+        self.device.write(address, control.block)
+        scratch = self.scratch(bound)
+        self._replayer.run(bound, addresses | control.places(address), scratch, address, steps)
+        changes = self.changed_by(bound, () if temporary is None else (Buffer.PARAMETERS,))
+
+        def finish(kept: object = temporary) -> int:
+            self.device.read(address, control.block[: control.answered])
+            # not earlier: if the GPU has failed, the host's copies are still valid
+            for mirror in changes:
+                mirror.changed()
+            return control.take(context, steps)
+
+        return finish
+
+    def changed_by(self, bound: CudaProgram, but: Sequence[Buffer] = ()) -> list[_Mirror]:
+        """Return the copies of the model's buffers that a program changes, except some."""
+        return [mirror for buffer, mirror in self._mirrors.items() if buffer in bound.writes and buffer not in but]
+
+    def scratch(self, bound: CudaProgram) -> int:
+        """Return the address of scratch memory for a program."""
+        return self._grown("scratch", bound.scratch_bytes)
+
+    def addresses(self, bound: CudaProgram, work: Pass, flat: Sequence[NDArray[np.uint8]]) -> dict[int, int]:
+        """Update the model's buffers on the device, and return the address of every buffer."""
+        found: dict[int, int] = {}
+        for buffer, host in zip(_MIRRORED, flat, strict=True):
+            if host.nbytes:
+                found[buffer] = self._mirrors[buffer].place(host)
+        found[Buffer.ARENA] = self._grown("arena", bound.program.arena_bytes)
+        if work.index is not None:
+            if work.index is not self._index:
+                self.device.write(self._grown("index", work.index.nbytes), work.index)
+                self._index = work.index
+            found[Buffer.INDEX] = int(self._memory["index"].address)
+        for slot, place in work.addresses.items():
+            found[Buffer.DATA + slot] = place
+        return found
+
+    def _grown(self, name: str, nbytes: int) -> int:
+        """Return the address of memory that is kept between runs, of at least `nbytes` bytes."""
+        held = self._memory.get(name)
+        if held is None or held.nbytes < nbytes:
+            self._memory.pop(name, None)
+            self.generation += 1
+            held = self._memory[name] = self.device.allocate(nbytes)
+        return int(held.address)

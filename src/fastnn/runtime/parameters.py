@@ -1,0 +1,156 @@
+"""The table of a model's weights: one layout for the flat buffers of parameters, gradients and optimizer state."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn import casts
+from fastnn.constraints import MaxNorm
+from fastnn.layers.architecture import Architecture
+from fastnn.layers.base import Layer, ParameterSpec
+from fastnn.lower.update import Weight
+from fastnn.program.layout import align
+from fastnn.program.program import ITEM_SIZES, aligned_zeros
+from fastnn.seeding import derive
+
+# The tables of all models, by layer.
+_tables: weakref.WeakKeyDictionary[Layer, weakref.WeakSet[ParameterTable]] = weakref.WeakKeyDictionary()
+
+
+def assign_trainable(layers: Iterable[Layer], trainable: bool, mine: ParameterTable | None) -> None:
+    """Make layers trainable or not in one model; other models keep them as they are.
+
+    Raises
+    ------
+    TypeError
+        When the value is not a bool.
+    """
+    for layer in layers:
+        others = [table for table in _tables.get(layer, ()) if table is not mine]
+        before = [table.is_trainable(layer) for table in others]
+        layer.trainable = trainable
+        for table, was in zip(others, before, strict=True):
+            table.pin(layer, was)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One weight: its layer's number and label, its spec, and its byte offset in every buffer."""
+
+    layer: int
+    label: str
+    spec: ParameterSpec
+    offset: int
+
+    @property
+    def name(self) -> str:
+        """The weight's full name, such as "dense/kernel"."""
+        return f"{self.label}/{self.spec.name}"
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return prod(self.spec.shape)
+
+
+class ParameterTable:
+    """The place of every weight of an architecture in the flat buffers.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    dtype : {"float32", "float64"}
+    """
+
+    def __init__(self, architecture: Architecture, dtype: str) -> None:
+        self.architecture = architecture
+        self.dtype = dtype
+        entries, offset = [], 0
+        for layer, spec in architecture.parameters():
+            entries.append(Entry(layer, architecture.labels[layer], spec, offset))
+            offset += align(prod(spec.shape) * ITEM_SIZES[dtype])
+        self.entries = tuple(entries)
+        #: size of the buffer of parameters, and of gradients, and of each of the optimizer's slots
+        self.nbytes = offset
+        # `trainable` of a shared layer from before another model changed it, for that assignment of the layer's
+        self._pinned: dict[Layer, tuple[bool, int]] = {}
+        for one in architecture.layers:
+            _tables.setdefault(one, weakref.WeakSet()).add(self)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def trained(self) -> tuple[bool, ...]:
+        """Return for each weight whether training changes it by a gradient: not moving averages, nothing frozen."""
+        trainable = self.trainable_layers()
+        return tuple([entry.spec.trained and trainable[entry.layer] for entry in self.entries])
+
+    def trainable_layers(self) -> list[bool]:
+        """Return for each layer whether this model trains it."""
+        if not self._pinned:
+            return [layer.trainable for layer in self.architecture.layers]
+        return [self.is_trainable(layer) for layer in self.architecture.layers]
+
+    def is_trainable(self, layer: Layer) -> bool:
+        """Return whether this model trains a layer."""
+        pinned = self._pinned.get(layer)
+        return layer.trainable if pinned is None or pinned[1] != layer.assignments else pinned[0]
+
+    def pin(self, layer: Layer, trainable: bool) -> None:
+        """Keep a layer's `trainable` in this model, until it is assigned again."""
+        self._pinned[layer] = trainable, layer.assignments
+
+    def allocate(self, slots: int = 1) -> NDArray[np.uint8]:
+        """Allocate a zeroed buffer of this layout."""
+        return aligned_zeros(self.nbytes * slots)
+
+    def view(self, buffer: NDArray[np.uint8], entry: Entry, slot: int = 0) -> NDArray[np.floating]:
+        """Return one weight in a buffer as an array of its shape, without a copy."""
+        start = slot * self.nbytes + entry.offset
+        flat = buffer[start : start + entry.size * ITEM_SIZES[self.dtype]]
+        return flat.view(self.dtype).reshape(entry.spec.shape)
+
+    def initialize(self, buffer: NDArray[np.uint8], seed: int) -> None:
+        """Fill a buffer with initial weights; each weight's random numbers depend only on its number."""
+        for index, entry in enumerate(self.entries):
+            random = derive(seed, "weights", index)
+            try:
+                made = entry.spec.initializer(entry.spec.shape, random, self.dtype)
+            except ValueError as error:
+                raise ValueError(f"{entry.name}: {error}") from error
+            values = casts.plain(made, entry.name)
+            if values.shape != entry.spec.shape:
+                raise ValueError(
+                    f"{entry.name}: the initializer gave shape {values.shape}, expected {entry.spec.shape}"
+                )
+            casts.store(self.view(buffer, entry), values, entry.name)
+
+    def weights(self, trained: Sequence[bool]) -> list[Weight]:
+        """Describe the weights for the update's records."""
+        found = []
+        for entry, is_trained in zip(self.entries, trained, strict=True):
+            regularizer, constraint = entry.spec.regularizer, entry.spec.constraint
+            bound = None
+            if isinstance(constraint, MaxNorm):
+                bound = (constraint.max_value, constraint.axis % len(entry.spec.shape))
+            found.append(
+                Weight(
+                    entry.name,
+                    entry.offset,
+                    entry.spec.shape,
+                    is_trained,
+                    l1=regularizer.l1 if regularizer is not None else 0.0,
+                    l2=regularizer.l2 if regularizer is not None else 0.0,
+                    max_norm=bound,
+                )
+            )
+        return found

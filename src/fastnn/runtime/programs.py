@@ -1,0 +1,286 @@
+"""Make programs of an architecture and an objective: gather, compute, measure, update, store."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fastnn import activations
+from fastnn.graph import build as build_ops
+from fastnn.graph.gradients import NoGradientError, differentiate
+from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.meaning import End, before, ends
+from fastnn.layers.core import Activation
+from fastnn.losses import Loss
+from fastnn.lower.lower import lower
+from fastnn.lower.task import Place, Source, Task
+from fastnn.lower.update import Averaging, Clipping, Update, penalties, tick, update
+from fastnn.objective.objective import LOSSES, PENALTY, SCRATCH, Measure, Objective, accumulator_word
+from fastnn.optimizers import Optimizer
+from fastnn.program.layout import Buffer
+from fastnn.program.program import Program
+from fastnn.runtime.parameters import ParameterTable
+
+
+class TargetLayout(NamedTuple):
+    """The targets of one output: their source, and whether they are labels."""
+
+    source: Source
+    labels: bool
+
+
+class Request(NamedTuple):
+    """Everything that determines a program, besides the model: its key in the cache of programs.
+
+    Named tuples are hashed and compared several times faster than data classes.
+
+    Attributes
+    ----------
+    kind : {"train", "evaluate", "predict", "gradients", "input_gradients"}
+    batch : int
+    training : bool
+        Whether dropout drops and batch normalisation uses the batch.
+    inputs, targets, weights : layouts by input or output
+    output_slots : tuple of int
+        Data slots that results are stored to.
+    trained : tuple of bool
+        For each weight whether a gradient is wanted.
+    """
+
+    kind: str
+    batch: int
+    training: bool
+    inputs: tuple[Source, ...]
+    targets: tuple[TargetLayout | None, ...] = ()
+    weights: tuple[Source | None, ...] = ()
+    output_slots: tuple[int, ...] = ()
+    trained: tuple[bool, ...] = ()
+
+
+def build(table: ParameterTable, objective: Objective | None, optimizer: Optimizer | None, request: Request) -> Program:
+    """Make the program of a request; raises as `task_of` does."""
+    return lower(task_of(table, objective, optimizer, request))
+
+
+def task_of(table: ParameterTable, objective: Objective | None, optimizer: Optimizer | None, request: Request) -> Task:
+    """Describe the program of a request.
+
+    Raises
+    ------
+    ValueError
+        When weights to be trained are before an activation without a gradient.
+    """
+    graph, places, parameters, inputs, outputs = network(table, training=request.training)
+    sources = {x.id: source for x, source in zip(inputs, request.inputs, strict=True)}
+    accumulating: frozenset[int] = frozenset()
+    trained = request.trained or (False,) * len(table)
+    tail = []
+    if request.kind == "predict":
+        for tensor, slot in zip(outputs, request.output_slots, strict=True):
+            graph.add("store", (tensor,), [], "output", slot=slot)
+    else:
+        assert objective is not None
+        losses = _measure(graph, objective, outputs, request, sources)
+        if request.kind != "evaluate":
+            wanted = [tensor for tensor, is_trained in zip(parameters, trained, strict=True) if is_trained]
+            wanted += inputs if request.kind == "input_gradients" else []
+            gradients = differentiate(graph, losses, wanted)
+            accumulating = place_gradients(table, parameters, gradients, places)
+            # weights that no loss depends on have no gradient, and are not changed
+            trained = tuple(tensor.id in gradients for tensor in parameters)
+            if request.kind == "input_gradients":
+                _store_input_gradients(graph, inputs, gradients, request)
+        described = table.weights(trained)
+        if request.kind != "input_gradients":
+            total = accumulator_word(PENALTY)
+            tail += penalties(described, total, request.batch, gradients=request.kind != "evaluate")
+        if request.kind == "train":
+            assert optimizer is not None
+            tail += update(described, _update(optimizer, table), accumulator_word(SCRATCH), table.dtype)
+    tail.append(tick(request.batch, training=request.kind == "train"))
+    sizes: dict[int, int] = {Buffer.PARAMETERS: table.nbytes, Buffer.GRADIENTS: table.nbytes, Buffer.HYPER: 64}
+    sizes[Buffer.ACCUMULATORS] = 8 * (objective.size if objective is not None else 0)
+    sizes[Buffer.OPTIMIZER] = table.nbytes * (len(optimizer.slots) if optimizer is not None else 0)
+    return Task(request.kind, graph, request.batch, table.dtype, sources, places, accumulating, tail, sizes)
+
+
+def network(
+    table: ParameterTable, *, training: bool
+) -> tuple[Graph, dict[int, Place], list[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+    """Add a model's layers to a new graph.
+
+    Returns
+    -------
+    graph, places, parameters, inputs, outputs
+        `places` says where each parameter is.
+    """
+    graph = Graph()
+    places: dict[int, Place] = {}
+    by_layer: dict[int, list[Tensor]] = defaultdict(list)
+    parameters = []
+    for entry in table:
+        tensor = graph.parameter(entry.spec.shape, entry.name)
+        by_layer[entry.layer].append(tensor)
+        places[tensor.id] = Place(Buffer.PARAMETERS, entry.offset)
+        parameters.append(tensor)
+    weights = [by_layer[number] for number in range(len(table.architecture.layers))]
+    inputs, outputs = table.architecture.apply(graph, weights, table.trainable_layers(), training=training)
+    return graph, places, parameters, inputs, outputs
+
+
+def output_ends(table: ParameterTable) -> tuple[tuple[End, ...], ...]:
+    """Return for each output what is known about its values in inference.
+
+    A linear activation layer changes nothing; as the last layer it leaves the meaning of the values to the loss.
+    """
+    graph, _, _, _, outputs = network(table, training=False)
+    found = []
+    for call, tensor in zip(table.architecture.outputs, outputs, strict=True):
+        layer = table.architecture.layers[table.architecture.calls[call].layer]
+        known = ends(graph, tensor)
+        if isinstance(layer, Activation) and activations.get(layer.activation).formula == "linear":
+            known = tuple(end._replace(op="linear") for end in known)
+        found.append(known)
+    return tuple(found)
+
+
+def _measure(
+    graph: Graph,
+    objective: Objective,
+    outputs: Sequence[Tensor],
+    request: Request,
+    sources: dict[int, Source],
+) -> list[Tensor]:
+    """Add losses, their sums and metrics; returns the losses."""
+    losses = []
+    for output, (prediction, layout) in enumerate(zip(outputs, request.targets, strict=True)):
+        if layout is None:
+            continue
+        name = objective.output_names[output]
+        shape = prediction.shape[:-1] if layout.labels else prediction.shape
+        target = graph.input(shape, f"{name} targets", "int64" if layout.labels else "real")
+        sources[target.id] = layout.source
+        weight = None
+        weight_source = request.weights[output]
+        if weight_source is not None:
+            weight = graph.input((), f"{name} weights")
+            sources[weight.id] = weight_source
+        loss = objective.losses[output]
+        if loss is not None:
+            row_loss = _row_loss(graph, loss, objective.loss_weights[output], prediction, target, weight, name)
+            total = accumulator_word(LOSSES + 2 * output)
+            graph.add("sum_loss", (row_loss, weight), [], name, total=total)
+            losses.append(row_loss)
+        _metrics(graph, objective, output, prediction, target, weight)
+    return losses
+
+
+def _row_loss(
+    graph: Graph, loss: Loss, factor: float, prediction: Tensor, target: Tensor, weight: Tensor | None, name: str
+) -> Tensor:
+    """Add a loss of every row."""
+    x, formula = _fused_formula(graph, prediction, loss.formula)
+    row_loss, _ = graph.add(
+        "loss",
+        (x, target, weight),
+        [(x.shape[:-1], True, f"{name}.row_loss"), (x.shape, True, f"{name}.dloss")],
+        name,
+        formula=formula,
+        parameters=loss.parameters,
+        row_mean=loss.row_mean,
+        loss_weight=factor,
+    )
+    return row_loss
+
+
+_FUSED = {
+    ("softmax", "cross_entropy"): "cross_entropy_logits",
+    ("sigmoid", "binary_cross_entropy"): "binary_cross_entropy_logits",
+}
+
+
+def _fused_formula(graph: Graph, prediction: Tensor, formula: str) -> tuple[Tensor, str]:
+    """Take the loss from the logits if the probabilities are computed from them: stable, and one record less."""
+    for (function, of_probabilities), of_logits in _FUSED.items():
+        if formula == of_probabilities:
+            logits = before(graph, prediction, function)
+            if logits is not None:
+                return logits, of_logits
+    return prediction, formula
+
+
+def _metrics(
+    graph: Graph, objective: Objective, output: int, prediction: Tensor, target: Tensor, weight: Tensor | None
+) -> None:
+    for measure in objective.measures:
+        if measure.output != output:
+            continue
+        x, y = prediction, target
+        if measure.accumulator == "loss":
+            _mean_loss(graph, measure, prediction, target, weight if measure.weighted else None)
+            continue
+        if measure.squash is not None:
+            x = build_ops.activation(graph, x, measure.squash, (), "metrics")
+        if measure.elementwise and x.columns > 1:
+            x = graph.add("reshape", (x,), [((*x.shape, 1), True, "elements")], "metrics")[0]
+            y = graph.add("reshape", (y,), [((*y.shape, 1), True, "elements")], "metrics")[0]
+        params = {"threshold": measure.parameters[0]} if measure.accumulator in _CUT else {}
+        dims = {}
+        if measure.accumulator in ("top_k", "auc_histogram"):
+            dims = {"k" if measure.accumulator == "top_k" else "bins": int(measure.parameters[0])}
+        graph.add(
+            "metric",
+            (x, y, weight if measure.weighted else None),
+            [],
+            "metrics",
+            accumulator=measure.accumulator,
+            total=accumulator_word(measure.offset),
+            size=measure.size,
+            params=params,
+            dims=dims,
+        )
+
+
+#: accumulators with a threshold
+_CUT = ("count_correct", "confusion", "label_confusion")
+
+
+def _mean_loss(graph: Graph, measure: Measure, prediction: Tensor, target: Tensor, weight: Tensor | None) -> None:
+    """Add a loss as a metric: its sum and rows, and the weights' sum and rows."""
+    row_loss = _row_loss(graph, measure.parameters[0], 1.0, prediction, target, None, "metrics")
+    graph.add("sum_loss", (row_loss, weight), [], "metrics", total=accumulator_word(measure.offset))
+    if weight is not None:
+        graph.add("sum_loss", (weight, None), [], "metrics", total=accumulator_word(measure.offset + 2))
+
+
+def place_gradients(
+    table: ParameterTable,
+    parameters: Sequence[Tensor],
+    gradients: dict[int, list[Tensor]],
+    places: dict[int, Place],
+) -> frozenset[int]:
+    """Put every gradient in its parameter's place in the buffer; later uses of a parameter are added to the first."""
+    accumulating = set()
+    for entry, tensor in zip(table, parameters, strict=True):
+        for index, gradient in enumerate(gradients.get(tensor.id, [])):
+            places[gradient.id] = Place(Buffer.GRADIENTS, entry.offset)
+            if index:
+                accumulating.add(gradient.id)
+    return frozenset(accumulating)
+
+
+def _store_input_gradients(
+    graph: Graph, inputs: Sequence[Tensor], gradients: dict[int, list[Tensor]], request: Request
+) -> None:
+    for tensor, slot in zip(inputs, request.output_slots, strict=True):
+        if tensor.id not in gradients:
+            raise NoGradientError(f"no loss depends on the input {tensor.name!r}")
+        graph.add("store", gradients[tensor.id], [], "input gradient", slot=slot)
+
+
+def _update(optimizer: Optimizer, table: ParameterTable) -> Update:
+    clipping = Clipping(optimizer.clipvalue, optimizer.clipnorm, optimizer.global_clipnorm)
+    averaging = Averaging(optimizer.ema_momentum, optimizer.ema_overwrite_frequency or 0) if optimizer.use_ema else None
+    slots, accumulated = len(optimizer.description.slots), optimizer.gradient_accumulation_steps or 0
+    return Update(optimizer.formula, slots, table.nbytes, clipping, accumulated, averaging)

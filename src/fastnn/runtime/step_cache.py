@@ -1,0 +1,195 @@
+"""Quick training steps: a cache of prepared `train_on_batch` calls, as `prediction_cache` is for predictions.
+
+An entry is valid for batches of one shape and dtype, until the model is compiled again or trains other
+layers. Target values are checked in every batch, in one pass that accepts values that are certainly valid; the general
+path checks all others, and reports what is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn import casts
+from fastnn.backend.cpu.executor.engine import Runner
+from fastnn.errors import DeviceMemoryError, InputNotFiniteError
+from fastnn.losses import Loss
+from fastnn.program.layout import MAX_BUFFERS, Counter
+from fastnn.runtime.device_graph import locked
+from fastnn.runtime.interrupts import interrupts_later
+from fastnn.runtime.prediction_cache import MOST_BYTES, keep
+from fastnn.runtime.runtime import Pass, fail_where_not_finite
+from fastnn.threads import get_num_threads
+
+if TYPE_CHECKING:
+    from fastnn.data.feed import Feed
+    from fastnn.model.model import Model
+    from fastnn.objective.objective import Objective
+
+#: takes a model, x and y; returns whether the step was taken, or None if it has to be prepared again
+Step = Callable[[Any, Any, Any], bool | None]
+
+_KEPT = 16
+
+
+def key_of(model: Model, x: Any, y: Any) -> Any:
+    """Return everything that determines the step on a batch of two plain arrays; None if they have no quick step."""
+    if type(x) is not np.ndarray or type(y) is not np.ndarray:
+        return None
+    return x.shape, x.dtype, y.shape, y.dtype, tuple(model._runtime.table.trainable_layers())
+
+
+def learn(model: Model, x: NDArray[Any], y: NDArray[Any], key: Any) -> None:
+    """Keep the step on batches like this one, which the general path has just taken, if it is small."""
+    objective, runtime = model._objective_or_fail(), model._runtime
+    if x.nbytes + y.nbytes > MOST_BYTES or len(objective.losses) != 1:
+        return
+    known = runtime.quick_steps.get(key)
+    if known is _never:
+        return
+    if runtime.placement is not None and known is None:
+        # a shape seen once may never come again, and preparing takes longer than the step
+        keep(runtime.quick_steps, key, _seen, _MARKERS, _KEPT)
+        return
+    try:
+        with interrupts_later():
+            made = _make(model, objective, x, y)
+    except DeviceMemoryError:
+        made = _never  # the step itself has found enough memory
+    keep(runtime.quick_steps, key, made, _MARKERS, _KEPT)
+
+
+def _make(model: Model, objective: Objective, x: NDArray[Any], y: NDArray[Any]) -> Step:
+    """Make the step on batches like this one, or return `_never`."""
+    placement = model._runtime.placement
+    wanted = [(x.shape, x.dtype), (y.shape, y.dtype)]
+    rows, targets = (np.empty(*each) for each in wanted) if placement is None else locked(placement.device, wanted)
+    rows[...], targets[...] = x, y
+    feed = model._checked(rows, targets, None, None)
+    found = feed.targets[0]
+    passes = None if found is None else _test(objective, targets, model.dtype, labels=found.labels)
+    if found is None or passes is None or not np.may_share_memory(feed.inputs[0].array, rows):
+        return _never
+    if not np.may_share_memory(found.rows.array, targets):
+        return _never
+    return (_freeze if placement is None else _on_device)(model, feed, rows, targets, passes)
+
+
+def _seen(model: Any, x: Any, y: Any) -> bool | None:
+    """Mark a step that came once."""
+    return None
+
+
+def _never(model: Any, x: Any, y: Any) -> bool | None:
+    """Mark a step that the general path has to take."""
+    return None
+
+
+_MARKERS = (_seen, _never)
+
+
+def _test(objective: Objective, targets: NDArray[Any], dtype: str, *, labels: bool) -> Callable[[], bool] | None:
+    """Return a test for certainly valid targets, or None if the objective needs more checks than it can do."""
+    loss, metrics = objective.losses[0], [reading.metric for reading in objective.readings]
+    if not all(type(one).__module__.startswith("fastnn.") for one in (loss, *metrics)) or loss is None:
+        return None
+    if labels:
+        # as unsigned numbers, labels below 0 are large: one pass instead of two
+        unsigned, classes = targets.view(f"u{targets.itemsize}"), objective.output_shapes[0][-1]
+        return lambda: bool(unsigned.max() < classes)
+    plain = type(loss).check_targets is Loss.check_targets and type(loss)._check_values is Loss._check_values
+    bounded = loss.target_range != (-math.inf, math.inf)
+    if not plain or bounded or any(metric.accumulator != "regression_sums" for metric in metrics):
+        return None
+    if targets.dtype.kind != "f":
+        return lambda: True
+    if targets.itemsize <= np.dtype(dtype).itemsize:
+        return lambda: bool(np.isfinite(targets).all())
+    # NaN fails the comparison
+    limit = casts.LIMITS[dtype]
+    return lambda: bool(np.abs(targets).max() < limit)
+
+
+def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any], passes: Callable[[], bool]) -> Step:
+    """Make the step; it runs under the runtime's lock, and returns whether the targets were certainly valid.
+
+    The model is not kept: its runtime's cache must not keep it alive.
+    """
+    runtime, objective = model._runtime, model._objective_or_fail()
+    optimizer = model.optimizer
+    initial, totals, hyper = objective.initial(), objective.initial(), optimizer.hyper_rows(0, 1)
+    request = feed.request("train", feed.n, training=True, trained=model._trained())
+    bound = runtime.program(request, objective, optimizer)
+    if bound.calls_python:
+        return _never
+    context, kept = runtime.context_of(bound, Pass(feed.addresses(), hyper=hyper, accumulators=totals))
+    training, addresses, n, dtype = runtime.training, context[:MAX_BUFFERS], feed.n, model.dtype
+    names = model.input_names
+    counters, runner = memoryview(training.data), Runner(training)
+    start = runner.prepared(bound, 1, get_num_threads())
+    cleared = [int(counter) for counter in (Counter.CURSOR, Counter.CHUNK_STEP, Counter.STATUS, Counter.BAD_LOSS_STEP)]
+
+    def step(model: Any, x: Any, y: Any) -> bool | None:
+        targets[...] = y
+        if not passes():
+            return False
+        rows[...] = x
+        hyper[...] = optimizer.hyper_rows(model._runtime.optimizer_step(), 1, dtype)
+        totals[...] = initial
+        model._totals, model._earlier_rows = totals, 0
+        training[:MAX_BUFFERS] = addresses
+        for counter in cleared:
+            counters[counter] = 0
+        if start() != 1:
+            runner.check(bound)
+            try:
+                fail_where_not_finite(training, dtype)
+            except InputNotFiniteError as error:
+                feed.locate(error, names)
+                raise
+        counters[cleared[0]] = 0
+        model._earlier_rows = n
+        return True
+
+    # the memory that the context and the entry point to lives as long as the function
+    step.kept = (bound, kept)  # type: ignore[attr-defined]
+    return step
+
+
+def _on_device(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any], passes: Callable[[], bool]) -> Step:
+    """Make the step by a captured run on the GPU; see `_freeze`."""
+    runtime, objective, optimizer, dtype = model._runtime, model._objective_or_fail(), model.optimizer, model.dtype
+    placement = runtime.placement
+    assert placement is not None
+    initial, totals, hyper = objective.initial(), objective.initial(), optimizer.hyper_rows(0, 1)
+    there, n, training, names = placement.bring(feed), feed.n, runtime.training, model.input_names
+    request = there.request("train", n, training=True, trained=model._trained())
+    work = Pass(there.addresses(), hyper=hyper, accumulators=totals)
+    data = [(slot, rows if slot == 0 else targets) for slot, _ in there.slots()]
+    run = runtime.prepared(runtime.program(request, objective, optimizer), work, there, data, trains=True)
+
+    def step(model: Any, x: Any, y: Any) -> bool | None:
+        targets[...] = y
+        if not passes():
+            return False
+        rows[...] = x
+        hyper[...] = optimizer.hyper_rows(model._runtime.optimizer_step(), 1, dtype)
+        totals[...] = initial
+        model._totals, model._earlier_rows = totals, 0
+        with interrupts_later():
+            try:
+                done = run()
+            except InputNotFiniteError as error:
+                feed.locate(error, names)
+                raise
+            if done is None:
+                return None
+            training[Counter.CURSOR] = 0
+            model._earlier_rows = n
+        return True
+
+    return step

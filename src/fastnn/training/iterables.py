@@ -1,0 +1,176 @@
+"""Training, evaluation and prediction on an iterable of batches, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.data.feed import Feed
+from fastnn.errors import InputNotFiniteError
+from fastnn.program.layout import Counter
+from fastnn.registry import shorten
+from fastnn.runtime import sweep
+from fastnn.runtime.runtime import Pass
+
+if TYPE_CHECKING:
+    from fastnn.model.feeding import FeedingMixin
+    from fastnn.model.model import Model
+    from fastnn.training.loop import Run
+
+
+def unpack(batch: Any, where: str = "") -> tuple[Any, Any, Any]:
+    """Split (x, y) or (x, y, sample_weight)."""
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        got = f"a {type(batch).__name__}"
+        if isinstance(batch, (tuple, list)):
+            got += f" of {len(batch)} {'value' if len(batch) == 1 else 'values'}"
+        elif isinstance(batch, Mapping):
+            got += f" with the keys {shorten(list(batch))}"
+        raise ValueError(
+            f"{where}expected an iterable of tuples (x, y) or (x, y, sample_weight), got {got}; y is an array "
+            "with a target for each row of x"
+        )
+    return batch[0], batch[1], batch[2] if len(batch) == 3 else None
+
+
+def inputs_of(batch: Any, n_inputs: int) -> Any:
+    """Return the inputs of a batch to predict: x, or the x of a tuple (x, y) or (x, y, sample_weight)."""
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (1, 2, 3):
+        return batch
+    x = batch[0]
+    if n_inputs == 1:
+        # rows as lists are inputs too
+        return x if isinstance(x, Mapping) or len(getattr(x, "shape", ())) > 1 or _wraps(batch) else batch
+    return x if isinstance(x, (tuple, list, Mapping)) and len(x) == n_inputs else batch
+
+
+def _wraps(batch: Any) -> bool:
+    """Return whether a list contains arrays of rows, rather than being one row of numbers."""
+    return hasattr(batch[0], "to_numpy") or (len(getattr(batch[0], "shape", ())) == 1 and isinstance(batch, tuple))
+
+
+def length_of(iterable: Any) -> int | None:
+    """Return the length of an iterable of batches, or None if it has none or an impossible one."""
+    try:
+        return len(iterable) or None
+    except Exception:
+        # loaders of endless or unknown length raise all kinds of errors; the length is for display only
+        return None
+
+
+def peek(iterable: Any) -> tuple[Any, Any]:
+    """Return the first batch, and an iterable that still includes it.
+
+    Raises
+    ------
+    ValueError
+        When there is none.
+    """
+    walk = iter(iterable)
+    for first in walk:
+        return first, chain([first], walk) if walk is iterable else iterable
+    raise ValueError("the iterable gave no batch")
+
+
+def train_batch(model: Model, feed: Feed, *, fresh: bool) -> None:
+    """Take one step on all rows of a feed; `fresh` resets the totals."""
+    runtime = model._runtime
+    with runtime.lock:
+        if fresh:
+            model._start_totals()
+        runtime.training[Counter.CURSOR] = 0
+        request = feed.request("train", feed.n, training=True, trained=model._trained())
+        bound = runtime.program(request, model._objective, model._optimizer)
+        hyper = model.optimizer.hyper_rows(runtime.optimizer_step(), 1, model.dtype)
+        try:
+            runtime.run(bound, Pass(feed.addresses(), hyper=hyper, accumulators=model._totals), 1)
+        except InputNotFiniteError as error:
+            feed.locate(error, model.input_names)
+            raise
+        model._earlier_rows += feed.n
+        runtime.training[Counter.CURSOR] = 0
+
+
+def train_iterable(
+    iterable: Iterable[Any], steps: int | None, class_weight: Any
+) -> Callable[[Run, int], dict[str, Any]]:
+    """Make the function that trains one epoch on batches: all of them, or the next `steps`."""
+    endless: Iterator[Any] | None = iter(iterable) if steps is not None else None
+
+    def train_epoch(run: Run, epoch: int) -> dict[str, Any]:
+        nonlocal endless
+        model = run.model
+        model._start_totals()
+        model._runtime.training[Counter.CURSOR] = 0
+        done = 0
+        source = iter(iterable) if endless is None else endless
+        while (steps is None or done < steps) and not model.stop_training:
+            try:
+                batch = next(source)
+            except StopIteration:
+                if steps is None:
+                    break
+                source = endless = iter(iterable)
+                try:
+                    batch = next(source)
+                except StopIteration:
+                    raise ValueError(
+                        f"the iterable of batches ended after {done} of {steps} steps of epoch {epoch + 1} and "
+                        "cannot start again"
+                    ) from None
+            if run.callbacks.every_batch:
+                run.callbacks.on_train_batch_begin(done)
+            x, y, weight = unpack(batch, f"batch {done}: ")
+            try:
+                train_batch(model, model._feed(x, y, weight, class_weight, f"batch {done}: "), fresh=False)
+            except InputNotFiniteError as error:
+                error.cell = f"{error.cell} of batch {done}"
+                raise
+            done += 1
+            run.after_steps(done)
+        if done == 0:
+            raise ValueError(
+                f"the iterable gave no batch in epoch {epoch + 1}; one that can be iterated only once, such as a "
+                "generator, needs epochs=1 or steps_per_epoch"
+            )
+        return model._logs_so_far()
+
+    return train_epoch
+
+
+def evaluate(model: FeedingMixin, iterable: Iterable[Any], steps: int | None = None) -> tuple[NDArray[np.float64], int]:
+    """Fill fresh accumulators over all batches, or the next `steps`; returns them and the number of rows."""
+    totals, rows = model._objective_or_fail().initial(), 0
+    for number, batch in _some(iterable, steps):
+        x, y, weight = unpack(batch, f"batch {number}: ")
+        feed = model._feed(x, y, weight, None, f"batch {number}: ")
+        sweep.sweep(model, feed, feed.n, 0, feed.n, partial(feed.request, "evaluate"), totals)
+        rows += feed.n
+    return totals, rows
+
+
+def predict(model: FeedingMixin, iterable: Iterable[Any], steps: int | None = None) -> Any:
+    """Return the outputs for all batches of inputs, or the next `steps`, joined."""
+    found, n_inputs = [], len(model.input_names)
+    for number, batch in _some(iterable, steps):
+        feed = model._inputs(inputs_of(batch, n_inputs), f"batch {number}: ")
+        found.append(sweep.predict(model, feed, sweep.DEFAULT_BATCH))
+    joined = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+    return joined[0] if len(joined) == 1 else joined
+
+
+def _some(iterable: Iterable[Any], steps: int | None) -> Iterator[tuple[int, Any]]:
+    """Yield batches with their numbers, at most `steps`; warns if there are fewer, raises if there is none."""
+    count = 0
+    for batch in islice(iterable, steps):
+        yield count, batch
+        count += 1
+    if count == 0:
+        raise ValueError("the iterable gave no batch")
+    if steps is not None and count < steps:
+        sweep.warn_of_few("steps", steps, count)

@@ -1,0 +1,1 @@
+"""`train_many`: many small networks at once, one per thread."""

@@ -1,0 +1,299 @@
+"""The rules that docs/architecture.md states: directions of imports, jit options in one place, sizes of files."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fastnn
+
+PACKAGE = Path(fastnn.__file__).parent
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "numpy_mlp.py")
+CHECKOUT = Path(__file__).parents[2]
+
+HYPERPARAMETERS = {"activations", "constraints", "initializers", "losses", "metrics", "optimizers", "regularizers"}
+HYPERPARAMETERS |= {"schedules"}
+# What each room may import; nothing else. STOREY is one storey: its rooms know each other.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "elsewhere": set(),
+    "hints": {"elsewhere"},
+    "registry": {"hints"},
+    "seeding": set(),
+    "threads": set(),
+    "addresses": set(),
+    "casts": set(),
+    "version": set(),
+    "cache": {"hints"},
+    "locks": set(),
+    "console": {"locks"},
+    "files": set(),
+    "_numbers": {"registry"},
+    "config": {"registry"},
+    "activations": {"_numbers", "casts", "formulas", "hints", "registry"},
+    "constraints": {"_numbers", "casts", "hints", "registry"},
+    "initializers": {"_numbers", "casts", "hints", "registry"},
+    "regularizers": {"_numbers", "casts", "hints", "registry"},
+    "schedules": {"_numbers", "hints", "registry"},
+    "losses": {"_numbers", "activations", "casts", "formulas", "hints", "registry"},
+    "metrics": {"_numbers", "casts", "formulas", "hints", "losses", "registry"},
+    "optimizers": {"_numbers", "casts", "formulas", "hints", "registry", "schedules"},
+    "datasets": {"hints", "registry", "seeding"},
+    "callbacks": {"_numbers", "console", "errors", "files", "hints", "locks", "metrics", "registry"},
+    "formulas": set(),
+    "program": set(),
+    "graph": {"formulas"},
+    "layers": {"_numbers", "casts", "config", "formulas", "graph", "hints", "registry"} | HYPERPARAMETERS,
+    "lower": {"formulas", "graph", "program"},
+    "backend": set(),
+    "backend/settings": set(),
+    "backend/store": {"cache", "files"},
+    "backend/modules": set(),
+    "backend/cpu": set(),
+    "backend/cpu/processor": {"backend/settings", "program"},
+    "backend/cpu/layouts": {"addresses", "backend/cpu/processor", "formulas", "program"},
+    "backend/cpu/codegen": {"backend/cpu/layouts", "backend/cpu/processor", "formulas", "program"},
+    "backend/cpu/kernels": {"backend/cpu/codegen", "backend/cpu/processor", "formulas", "program"},
+    "backend/cpu/native": {
+        "backend/cpu/codegen",
+        "backend/cpu/layouts",
+        "backend/cpu/processor",
+        "formulas",
+        "program",
+    },
+    "backend/cpu/loading": {
+        "backend/cpu/codegen",
+        "backend/cpu/kernels",
+        "backend/cpu/layouts",
+        "backend/cpu/native",
+        "backend/cpu/processor",
+        "backend/modules",
+        "backend/settings",
+        "backend/store",
+        "cache",
+        "formulas",
+        "locks",
+        "program",
+    },
+    "backend/cpu/threads": {"backend/cpu/layouts", "backend/cpu/loading", "locks", "program", "threads"},
+    "backend/cpu/executor": {
+        "addresses",
+        "backend/cpu/layouts",
+        "backend/cpu/loading",
+        "backend/cpu/processor",
+        "backend/cpu/threads",
+        "console",
+        "formulas",
+        "program",
+    },
+    "backend/cpu/calls": {
+        "addresses",
+        "backend/cpu/executor",
+        "backend/cpu/layouts",
+        "backend/cpu/loading",
+        "backend/cpu/processor",
+        "backend/cpu/threads",
+        "program",
+        "threads",
+    },
+    "backend/cpu/frozen": {
+        "addresses",
+        "backend/cpu/codegen",
+        "backend/cpu/executor",
+        "backend/cpu/layouts",
+        "backend/cpu/loading",
+        "backend/cpu/processor",
+        "formulas",
+        "locks",
+        "program",
+    },
+    "backend/cuda": set(),
+    "backend/cuda/codegen": {"backend/settings", "backend/store", "cache", "errors", "formulas", "locks", "program"},
+    "backend/cuda/kernels": {"backend/cuda/codegen", "backend/modules", "formulas", "program"},
+    "backend/cuda/launch": {"backend/cuda/codegen", "backend/cuda/kernels", "console", "formulas", "program"},
+    "backend/cuda/simulator": {"backend/cuda/codegen", "backend/cuda/launch", "program"},
+    "backend/cuda/driver": {"backend/cuda/codegen", "backend/cuda/launch", "backend/cuda/simulator", "errors"},
+    "backend/cuda/device_function": {"backend/cuda/codegen", "formulas", "program"},
+    "cuda": {"backend/cuda/driver", "hints"},
+    # the oracle takes its definitions from the array functions that users call, not from the compiled formulas
+    "backend/reference": {"activations", "formulas", "losses", "metrics", "program"},
+    "nopython": {
+        *(f"backend/cpu/{room}" for room in ("codegen", "executor", "frozen", "layouts")),
+        *(f"backend/cuda/{room}" for room in ("codegen", "device_function", "driver")),
+        "casts",
+        "hints",
+    },
+    "linalg": {
+        *(f"backend/cpu/{room}" for room in ("calls", "executor", "layouts")),
+        *("activations", "addresses", "casts", "formulas", "locks", "program", "threads"),
+    },
+}
+STOREY = {"data", "export", "model", "objective", "runtime", "saving", "training"}
+ALLOWED |= {room: set(ALLOWED) | STOREY for room in STOREY}
+ALLOWED["testing"] = set(ALLOWED)
+ALLOWED["demo"] = set(ALLOWED) | {"."}
+ALLOWED["__main__"] = {"demo", "console", "."}
+ALLOWED["."] = set(ALLOWED) - {"demo", "__main__"}
+
+REQUIRED_PACKAGES = {"numpy", "numba", "llvmlite", "tqdm", "safetensors"}
+
+
+def room_of(module: str) -> str:
+    """Return a module's room: its first folder, for a backend the folder within; or the module, if it is in none."""
+    parts = [part for part in module.split(".")[1:] if part != "__init__"]
+    if not parts:
+        return "."
+    if parts[0] != "backend":
+        return parts[0]
+    folders = [part for index, part in enumerate(parts) if PACKAGE.joinpath(*parts[: index + 1]).is_dir()]
+    if len(folders) == 1:
+        return "/".join(parts[:2])
+    return "/".join(folders[:3]) if folders[1] != "reference" else "backend/reference"
+
+
+def module_of(path: Path) -> str:
+    return ".".join(("fastnn", *path.relative_to(PACKAGE).with_suffix("").parts))
+
+
+def runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Walk a module without code for type checkers only."""
+    if isinstance(tree, ast.If) and "TYPE_CHECKING" in ast.unparse(tree.test):
+        return
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        yield from runtime_nodes(child)
+
+
+def imported(nodes: Iterator[ast.AST]) -> Iterator[str]:
+    """Yield the dotted names of imports; `from package import module` gives the module."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inside = PACKAGE.joinpath(*node.module.split(".")[1:], alias.name)
+                is_module = inside.is_dir() or inside.with_suffix(".py").exists()
+                yield f"{node.module}.{alias.name}" if is_module else node.module
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_imports_point_one_way(path):
+    here = room_of(module_of(path))
+    assert here in ALLOWED, f"{path} is in a new room: say in ALLOWED and docs/architecture.md what it may import"
+    for name in imported(runtime_nodes(ast.parse(path.read_text(encoding="utf-8")))):
+        if name.partition(".")[0] == "fastnn" and room_of(name) != here:
+            assert room_of(name) in ALLOWED[here], f"{module_of(path)} may not import {name}"
+
+
+def test_the_allowed_directions_have_no_cycle_but_one_storey():
+    done: set[str] = set()
+    left = {room: allowed - STOREY for room, allowed in ALLOWED.items() if room not in STOREY}
+    left["model"] = set().union(*(ALLOWED[room] for room in STOREY)) - STOREY
+    for room in ("demo", "testing", "."):
+        left[room] = (left[room] - STOREY) | {"model"}
+    while ready := {room for room, allowed in left.items() if allowed <= done and room not in done}:
+        done |= ready
+    assert done == set(left), f"these import each other: {sorted(set(left) - done)}"
+
+
+def test_kernels_know_no_layers_and_layers_no_kernels():
+    """The two ends of the pipeline meet in `program` alone."""
+    above = {"layers", "graph", "lower"} | STOREY
+    for room in ALLOWED:
+        if room in ("program", "formulas") or room.startswith("backend"):
+            assert not ALLOWED[room] & above
+    for room in ("layers", "graph", "lower"):
+        assert not any(other.startswith("backend") for other in ALLOWED[room])
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_third_parties(path):
+    """Only the compiled backends and extensions of Numba import Numba; optional packages are imported in functions."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    everywhere = {name.partition(".")[0] for name in imported(runtime_nodes(tree))}
+    if not room_of(module_of(path)).startswith(("backend/cpu", "backend/cuda", "nopython")):
+        # what the processor is, LLVM tells without Numba
+        assert not everywhere & {"numba", *([] if room_of(module_of(path)) == "backend/settings" else ["llvmlite"])}
+    outside_functions = list(runtime_nodes(tree))
+    inside = {
+        id(node)
+        for function in outside_functions
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    at_import = {name.partition(".")[0] for name in imported(n for n in outside_functions if id(n) not in inside)}
+    assert at_import <= set(sys.stdlib_module_names) | REQUIRED_PACKAGES | {"fastnn"}
+
+
+JITTING = {
+    PACKAGE / "backend" / name
+    for name in (
+        "cpu/codegen/options.py",
+        "cpu/loading/compile.py",
+        "cuda/codegen/options.py",
+        "cuda/codegen/compile.py",
+    )
+}
+# hands whole kernels to Numba's simulator, which takes no options
+JITTING.add(PACKAGE / "backend" / "cuda" / "simulator" / "device.py")
+COMPILERS = {"jit", "njit", "cfunc", "vectorize", "guvectorize", "stencil", "compile_extra", "compile_isolated"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_every_compiled_function_goes_through_options(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant):
+            assert node.value not in ("nnan", "ninf", "fast"), f"{path}:{node.lineno}: NaN has to reach the user"
+        if path not in JITTING:
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                jitting = {(module, name) for module in ("numba", "cuda") for name in COMPILERS}
+                assert (node.value.id, node.attr) not in jitting, f"{path}:{node.lineno}"
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("numba"):
+                assert not COMPILERS & {alias.name for alias in node.names}, f"{path}:{node.lineno}"
+            if isinstance(node, ast.keyword):
+                assert node.arg != "fastmath", f"{path}:{node.value.lineno}"
+
+
+def test_fast_maths_flags_keep_nan():
+    from fastnn.backend.cpu.codegen import options
+
+    flags = {name: value for name, value in vars(options).items() if name.endswith("_FLAGS")}
+    assert {"FORMULA_FLAGS", "KERNEL_FLAGS"} <= set(flags)
+    for value in flags.values():
+        assert value <= {"contract", "reassoc", "nsz", "arcp"}
+    assert sorted(options.FORMULA_FLAGS) == ["contract"]
+    for decorate in (options.formula, options.helper, options.inlined):
+        chosen = decorate(lambda x: x).targetoptions
+        assert chosen["fastmath"] in (options.FORMULA_FLAGS, options.KERNEL_FLAGS)
+        assert chosen["error_model"] == "numpy"
+
+
+def test_files_stay_readable():
+    folders = (CHECKOUT / name for name in ("src", "tests", "benchmarks", "examples"))
+    long = {
+        str(path): count
+        for folder in folders
+        for path in folder.rglob("*.py")
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) > 500
+    }
+    assert not long, f"past 500 lines something wants to be two files: {long}"
+
+
+def test_import_is_quick_and_imports_nothing_optional():
+    code = (
+        "import time, sys\nbegin = time.process_time()\nimport numpy\nmiddle = time.process_time()\nimport fastnn\n"
+        "print((time.process_time() - middle) / (middle - begin))\n"
+        "print(*sorted({'numba', 'matplotlib', 'pandas', 'polars', 'scipy', 'sklearn', 'IPython'} & set(sys.modules)))"
+    )
+    ratios = []
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        ratio, _, modules = done.stdout.partition("\n")
+        assert modules.strip() == ""
+        ratios.append(float(ratio))
+    # NumPy's import takes 0.1 to 0.25 s, as the processor's clock has it
+    assert min(ratios) < 5.0

@@ -1,0 +1,124 @@
+"""Every example runs, prints what it is meant to show, and is in the list of examples."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastnn
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NAMES = sorted(path.name for path in EXAMPLES.glob("*.py"))
+# What a run has to print; results, not only headings.
+EXPECTED = {
+    "perceptron.py": ["mistakes", "plain Python ends at", "AND: fires where", "OR: fires where"],
+    "xor.py": ["one neuron", "2-4-1 network", "ln 2 = 0.693", "0 of 3", "3 of 3"],
+    "activations.py": ["values at x", "slopes at x", "0.881", "[0.638 0.235 0.095 0.032]"],
+    "by_hand.py": ["forward", "backward", "one SGD step", "0.6267427183   0.6267427183", "the loss falls"],
+    "optimizers.py": ["gradient descent", "SGD", "momentum", "AdaGrad", "Adam", "w = (2.018, -0.978)"],
+    "regularization.py": ["variance", "too small", "too large", "L2", "dropout", "early stopping"],
+    "digits.py": ["accuracy", "neighbours", "confusion matrix", "misclassified"],
+    "regression.py": ["R^2", "-0.98  0.52", "line", "network", "predictions times 2"],
+    "custom.py": [
+        "snake:    off by",
+        "mistaken: snake: the derivative is off by 1.4",
+        "snake  error within",
+        "beyond",
+    ],
+    "ensemble.py": ["8 networks, 200 epochs each", "gap     the members disagree by 0.", "one alone by", "beyond"],
+    "cartpole.py": ["64 networks of 114 weights", "generation 12: mean  78.2", "100 fresh starts", "takes"],
+    "qlearning.py": ["before it has learned", "after  1200 games", "10800 training steps", "ball in column 9"],
+    "gan.py": [
+        "99.0% of the points",
+        "around 0 centres",
+        "around 8 centres",
+        "3000 steps of both networks",
+        "points in the end",
+    ],
+    "reinforce.py": ["touchdown at  12.5 m/s", "85.5% soft", "1280 landings, and a training step", "a landing: time"],
+    "surrogate.py": ["R^2 = 0.9", "0.23961", "evaluations", "100000 draws"],
+    "cuda_kernel.py": ["2-12-2    has learnt", "R^2 = 0.999", "2-16-16-2 median 0.0", "100 % on the same side"],
+    "importance.py": ["weights  gradients  shuffling", "average 3", "epsilon"],
+}
+ALLOWED_IMPORTS = {"argparse", "fastnn", "math", "numba", "numpy", "os", "scipy", "time"}
+
+
+def run(name: str, *arguments: str, warnings: str = "error") -> str:
+    """Run an example in a separate process and return its output."""
+    package = str(Path(fastnn.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "MPLBACKEND": "Agg"}
+    command = [sys.executable, "-W", warnings, str(EXAMPLES / name), "--quick", *arguments]
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+    # kernels that no other test has needed before are announced
+    assert [line for line in result.stderr.splitlines() if not line.startswith("fastnn: compil")] == []
+    return result.stdout
+
+
+def tree(name: str) -> ast.Module:
+    return ast.parse((EXAMPLES / name).read_text(encoding="utf-8"))
+
+
+def test_every_example_has_expected_words() -> None:
+    assert sorted(EXPECTED) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_and_shows_its_results(name: str) -> None:
+    output = run(name)
+    missing = [words for words in EXPECTED[name] if words not in output]
+    assert not missing, f"{missing} is not in what {name} printed:\n{output}"
+    assert "nan" not in output.lower().split()
+
+
+def test_by_hand_agrees_with_fastnn_to_rounding() -> None:
+    last = run("by_hand.py").splitlines()[-1]
+    assert last.startswith("largest difference: ")
+    assert float(last.removeprefix("largest difference: ")) < 1e-14
+
+
+def test_perceptron_rule_in_plain_python_ends_where_fastnn_does() -> None:
+    lines = run("perceptron.py").splitlines()
+    epochs = [line.split() for line in lines if len(line.split()) == 5 and line.split()[0].isdigit()]
+    (rule,) = [line for line in lines if line.startswith("the same rule")]
+    assert epochs[-1][-1] == "0", "the last epoch has mistakes"
+    assert [float(word) for word in rule.split()[-3:]] == pytest.approx(
+        [float(word) for word in epochs[-1][1:4]], abs=2e-3
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_listed_in_the_readme_with_its_command(name: str) -> None:
+    assert f"| `python examples/{name}` |" in (EXAMPLES / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_needs_only_fastnn_and_numpy(name: str) -> None:
+    imported = set()
+    for node in tree(name).body:
+        if isinstance(node, ast.Import):
+            imported.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+    assert imported <= ALLOWED_IMPORTS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_draws_a_figure(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    figure = tmp_path / "figure.png"
+    run(name, "--plot", str(figure), warnings="default")
+    assert figure.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "digits.py"])  # digits prints how much faster
+def test_prints_the_same_every_time(name: str) -> None:
+    first, second = (re.sub(r"[\d.]+ (ns|us|ms|s)\b", "so long", run(name)) for _ in range(2))
+    assert first == second

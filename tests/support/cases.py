@@ -1,0 +1,496 @@
+"""The table of cases of all record ops: operands, error bounds and gradients."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fastnn.formulas import custom
+from fastnn.formulas.activations import SAVES
+from fastnn.formulas.optimizers import FORMULAS
+from fastnn.program.layout import Flag
+from making import Bound, Case, Make, away, one_hot, probabilities, signs, uniform
+from update_cases import update_cases
+
+VECTORS = (1, 7, 31, 33, 333)
+# (150, 10): several blocks of short rows, the last one incomplete, and more than one part where parts are 64 rows
+TABLES = ((1, 1), (7, 31), (33, 7), (3, 130), (31, 33), (150, 10))
+CLASSES = ((1, 2), (7, 31), (33, 7), (3, 130), (150, 10))
+
+CASES: list[Case] = []
+
+
+def case(op: str, dims: Mapping[str, int], **rest: object) -> None:
+    """Add a case to the table."""
+    rest["optional"] = frozenset(rest.get("optional", ()))
+    CASES.append(Case(op, dims, **rest))
+
+
+# --- data -------------------------------------------------------------------------------------------------------
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+SOURCE_ROWS = 70
+LAYOUTS = {
+    "rows": lambda make: make((SOURCE_ROWS, 7)),
+    "packs": lambda make: make((SOURCE_ROWS, 8)),  # of 16 bytes, which CUDA kernels copy at once
+    "columns": lambda make: make((SOURCE_ROWS, 20))[:, 3:17:2],
+    "reversed": lambda make: make((SOURCE_ROWS, 7))[::-1],
+    "transposed": lambda make: make((33, SOURCE_ROWS)).T,
+    "images": lambda make: make((SOURCE_ROWS, 3, 4, 5)).transpose(0, 2, 3, 1),
+    "repeated": lambda make: np.broadcast_to(make((1, 6)), (SOURCE_ROWS, 6)),
+}
+
+
+def source(dtype: str, layout: str, top: int) -> np.ndarray:
+    """Make an array to gather from; integers over their whole range, but at most up to `top`."""
+    rng = np.random.default_rng(3)
+
+    def make(shape: tuple[int, ...]) -> np.ndarray:
+        if dtype in INTEGERS:
+            info = np.iinfo(dtype)
+            return rng.integers(max(info.min, -top), min(info.max, top), shape, dtype, endpoint=True)
+        return np.round(100.0 * rng.standard_normal(shape)).astype(dtype) / (1 if top < 2**40 else 3)
+
+    return LAYOUTS[layout](make)
+
+
+def gather_case(op: str, dtype: str, layout: str, rows: int, indexed: bool, **more: object) -> None:
+    """Add a case that gathers twice `rows` rows from an array."""
+    array = source(dtype, layout, 2**31 - 1 if op == "gather_labels" else 2**64 - 1)
+    inner = list(zip(array.shape[1:], array.strides[1:], strict=True))
+    if len(inner) == 1 and inner[0][1] == array.itemsize:
+        inner = [(0, 0)]
+    inner += [(0 if inner[0][0] == 0 else 1, 0)] * (3 - len(inner))
+    dims = {"rows": rows, "size": array[0].size, "row_stride": array.strides[0]}
+    for axis, (size, stride) in enumerate(inner):
+        dims |= {f"size{axis}": size, f"stride{axis}": stride}
+    index = np.random.default_rng(4).permutation(SOURCE_ROWS) if indexed else None
+    case(op, dims, variant=dtype, steps=2, index=index, optional={"index"} if indexed else (), bound=Bound(1),
+         counters={"cursor": 3}, make_arrays=lambda dtype: {0: array}, note=layout, **more)  # fmt: skip
+
+
+for dtype in ("float32", "float64", *INTEGERS):
+    for op in ("gather", "gather_labels"):
+        for layout in LAYOUTS if dtype in ("float32", "uint8") else ("rows", "images"):
+            for indexed in (False, True):
+                gather_case(op, dtype, layout, 31, indexed)
+for rows in (1, 7, 33):
+    gather_case("gather", "float64", "rows", rows, True, flags=Flag.CHECK_FINITE)
+    gather_case("gather", "float64", "packs", rows, True)
+for rows, size in TABLES:
+    case("store", {"rows": rows, "size": size}, steps=3, counters={"cursor": 2}, bound=Bound(0),
+         make_arrays=lambda dtype, rows=rows, size=size: {0: np.full((2 + 3 * rows, size), np.nan, dtype)})  # fmt: skip
+for flags in (Flag(0), Flag.TRAINING):
+    case("tick", {"rows": 5}, flags=flags, counters={"step": 2**40, "cursor": 10, "chunk_step": 1})
+
+# --- matmul -------------------------------------------------------------------------------------------------
+SHAPES = ((1, 1, 1), (7, 31, 33), (33, 7, 31), (1, 33, 300), (31, 130, 7), (40, 66, 600), (13, 64, 257))
+TRANSPOSES = (Flag(0), Flag.TRANSPOSE_A, Flag.TRANSPOSE_B, Flag.TRANSPOSE_A | Flag.TRANSPOSE_B)
+for m, n, k in SHAPES:
+    dims, bound = {"m": m, "n": n, "k": k}, Bound(2, 4 + 2 * k)
+    for flags in TRANSPOSES:
+        # an accumulating matmul has no bias: the lowering emits none, and the kernel starts from what c holds
+        case("matmul", dims, flags=flags | Flag.ACCUMULATE, bound=bound)
+        case("matmul", dims, flags=flags, bound=bound)
+        case("matmul", dims, flags=flags, optional={"bias"}, bound=bound)
+    for formula in ("relu", "gelu", "tanh"):
+        for optional in ({"bias"}, {"bias", "pre"}, {"pre"}):
+            case("matmul", dims, flags=Flag.MAP_FORWARD, formula=formula, optional=optional, bound=bound)
+        case("matmul", dims, flags=Flag.MAP_GRADIENT | Flag.TRANSPOSE_B, formula=formula, optional={"saved"},
+             special={"saved": uniform(-0.9, 0.9)}, bound=bound)  # fmt: skip
+for rows, cols in TABLES:
+    case("bias_add", {"rows": rows, "cols": cols}, bound=Bound(1))
+    for flags in (Flag(0), Flag.ACCUMULATE):
+        case("sum_rows", {"rows": rows, "cols": cols}, flags=flags, bound=Bound(1, rows))
+
+# --- elementwise ----------------------------------------------------------------------------------------------
+# kinks of the function, and a parameter
+ACTIVATIONS = {
+    "step": ((0.5,), 0.5), "hard_sigmoid": ((-3.0, 3.0), 0.0), "relu": ((0.0,), 0.0), "relu6": ((0.0, 6.0), 0.0),
+    "leaky_relu": ((0.0,), 0.25), "elu": ((0.0,), 0.75), "selu": ((0.0,), 0.0),
+}  # fmt: skip
+
+
+def saved_output(formula: str) -> Make:
+    """Make possible values of `saved` for an activation's gradient."""
+    if formula == "sigmoid":
+        return uniform(0.0, 1.0)
+    if formula == "hard_sigmoid":
+        return away(0.0, 1.0, spread=1.0)
+    if formula == "tanh":
+        return uniform(-1.0, 1.0)
+    if formula in ("elu", "selu"):
+        return lambda rng, shape: np.maximum(away(0.0)(rng, shape), -0.7)
+    if formula == "softplus":
+        return uniform(0.01, 8.0)
+    return away(*ACTIVATIONS.get(formula, ((), 0.0))[0], spread=3.0)
+
+
+for formula in SAVES:
+    kinks, parameter = ACTIVATIONS.get(formula, ((), 0.0))
+    for n in VECTORS:
+        more = {"formula": formula, "params": {"p0": parameter}, "bound": Bound(8, 1)}
+        case("activation", {"n": n}, special={"x": away(*kinks)}, **more)
+        if formula != "step":
+            case("activation_grad", {"n": n}, special={"saved": saved_output(formula)}, **more)
+for n in VECTORS:
+    case("add", {"n": n}, bound=Bound(1))
+    case("multiply", {"n": n}, bound=Bound(1))
+    for number, (rate, step, seed) in enumerate(((0.0, 0, 0), (0.3, 5, 17), (0.9, 2**40 + 3, -(2**62) + 9))):
+        counters = {"step": step, "seed": seed}
+        case("dropout", {"n": n, "node": number}, params={"rate": rate}, counters=counters, bound=Bound(2))
+        case("gaussian_noise", {"n": n, "node": 2**31 + number}, params={"stddev": 0.5}, counters=counters,
+             bound=Bound(2, 32))  # fmt: skip
+for rows, cols in TABLES:
+    dims = {"rows": rows, "cols": cols, "target_cols": cols + 5, "target_first": 2}
+    case("copy_columns", {**dims, "source_cols": cols, "source_first": 0}, note="join")
+    dims = {"rows": rows, "cols": cols, "target_cols": cols, "target_first": 0}
+    case("copy_columns", {**dims, "source_cols": cols + 4, "source_first": 3}, note="take")
+
+# --- rows -------------------------------------------------------------------------------------------------------
+for rows, cols in TABLES:
+    dims = {"rows": rows, "cols": cols}
+    logits = {"x": lambda rng, shape: 3.0 * rng.standard_normal(shape)}
+    case("softmax", dims, special=logits, bound=Bound(16))
+    case("log_softmax", dims, special=logits, bound=Bound(8, 8))
+    case("softmax_grad", dims, special={"y": probabilities}, bound=Bound(4, 4))
+    case("log_softmax_grad", dims, bound=Bound(8, 8 + cols),
+         special={"y": lambda rng, shape: np.log(probabilities(rng, shape))})  # fmt: skip
+    mean, rstd = uniform(-0.3, 0.3), uniform(0.5, 2.0)
+    for affine in ((), ("gamma",), ("beta",), ("gamma", "beta")):
+        case("layer_norm", dims, params={"epsilon": 1e-3}, optional=affine, bound=Bound(16, 64))
+        case("batch_norm", dims, params={"epsilon": 1e-3, "momentum": 0.9}, optional=affine, bound=Bound(16, 64),
+             special={"moving_variance": uniform(0.5, 2.0)})  # fmt: skip
+        case("batch_norm_inference", dims, params={"epsilon": 1e-3}, optional=affine, bound=Bound(16, 16),
+             special={"moving_variance": uniform(0.5, 2.0)})  # fmt: skip
+    for flags in (Flag(0), Flag.ACCUMULATE):
+        more = {"special": {"mean": mean, "rstd": rstd}, "bound": Bound(16, 16 + 4 * rows)}
+        for wanted in (("dgamma",), ("dbeta",), ("dgamma", "dbeta")):
+            case("layer_norm_param_grad", dims, flags=flags, optional=wanted, **more)
+        for optional in (("dgamma",), ("dbeta", "gamma"), ("dgamma", "dbeta", "dx"), ("dx", "gamma")):
+            case("batch_norm_grad", dims, flags=flags, optional=optional, **more)
+            case("batch_norm_inference_grad", dims, flags=flags, optional=optional, **more)
+    for optional in ((), ("gamma",)):
+        case("layer_norm_grad", dims, optional=optional, special={"mean": mean, "rstd": rstd}, bound=Bound(16, 64))
+
+
+def _offset(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Make numbers whose deviation is a millionth of their mean, a multiple of float32's resolution there."""
+    return 2.0**20 + np.round(16.0 * rng.standard_normal(shape)) / 16.0
+
+
+def _near_offset(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Make means of such numbers, which float32 cannot represent."""
+    return 2.0**20 + rng.uniform(-0.3, 0.3, shape)
+
+
+# several stretches of rows, and of columns
+LONG = ((1, 2500), (700, 3))
+for rows, cols in (*TABLES[1:], *LONG):
+    dims = {"rows": rows, "cols": cols}
+    at_offset = {"x": _offset, "mean": _near_offset, "rstd": rstd}
+    affine = {"gamma", "beta"}
+    case("layer_norm", dims, params={"epsilon": 1e-3}, optional=affine, special=at_offset, bound=Bound(16, 64, 2.0**24),
+         note="offset")  # fmt: skip
+    case("batch_norm", dims, params={"epsilon": 1e-3, "momentum": 0.9}, optional=affine, bound=Bound(16, 64, 2.0**24),
+         special={**at_offset, "moving_variance": uniform(0.5, 2.0)}, note="offset")  # fmt: skip
+    case("layer_norm_grad", dims, optional={"gamma"}, special=at_offset, bound=Bound(16, 64, 2.0**24), note="offset")
+    bound = Bound(16, 16 + rows, rows * 2.0**24)
+    case("layer_norm_param_grad", dims, optional={"dgamma", "dbeta"}, special=at_offset, bound=bound, note="offset")
+    for op in ("batch_norm_grad", "batch_norm_inference_grad"):
+        case(op, dims, optional={"dgamma", "dbeta", "dx", "gamma"}, special=at_offset, bound=bound,
+             note="offset")  # fmt: skip
+for rows, cols in LONG:
+    case("sum_rows", {"rows": rows, "cols": cols}, special={"x": uniform(1.0, 1.2)}, bound=Bound(16), note="long")
+
+# --- functions of users -------------------------------------------------------------------------------------------
+
+
+def _squares(x, w, y):
+    for unit in range(len(y)):
+        total = x[0] * 0
+        for i in range(len(x)):
+            total += w[unit, i] * x[i] * x[i]
+        y[unit] = total
+
+
+def _squares_gradient(x, w, dy, dx, dw):
+    for unit in range(len(dy)):
+        for i in range(len(x)):
+            dx[i] += 2 * w[unit, i] * x[i] * dy[unit]
+            dw[unit, i] += x[i] * x[i] * dy[unit]
+
+
+def _pairs(x, y):
+    for unit in range(len(y)):
+        y[unit] = x[unit] * x[unit + 1]
+
+
+def _pairs_gradient(x, dy, dx):
+    for unit in range(len(dy)):
+        dx[unit] += x[unit + 1] * dy[unit]
+        dx[unit + 1] += x[unit] * dy[unit]
+
+
+for rows, cols, units in ((1, 2, 1), (7, 31, 5), (33, 7, 3)):
+    for gradient in (True, False):
+        weighted = custom.make("squares", _squares, _squares_gradient if gradient else None, shape=(units, cols)).key
+        plain = custom.make("pairs", _pairs, _pairs_gradient if gradient else None).key
+        for key, optional, size, of in ((weighted, ("w",), units * cols, units), (plain, (), 1, cols - 1)):
+            dims = {"rows": rows, "cols": cols, "units": of, "size": size}
+            note = "differences" if not gradient else ""
+            # differences in float64, extrapolated, are right to nine digits; they are given to float32 as they are
+            bound = Bound(8 + cols, 4e7 if not gradient else 16 + cols * units)
+            case("row_function", dims, variant=key, optional=optional, bound=Bound(8 + cols, 16 + cols), note=note)
+            for flags in (Flag(0), Flag.ACCUMULATE) if optional else (Flag(0),):
+                case("row_function_grad", dims, variant=key, optional={*optional, *(("dw",) if optional else ())},
+                     flags=flags, bound=bound, note=note)  # fmt: skip
+
+# --- losses -----------------------------------------------------------------------------------------------------
+# prediction and target, parameter; predictions keep away from kinks for these targets
+
+
+def _around(kinks: tuple[float, ...], targets: Make) -> tuple[Make, Make]:
+    """Make predictions whose distance from the target keeps away from kinks."""
+
+    def target(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return targets(np.random.default_rng(7), shape)
+
+    return lambda rng, shape: target(rng, shape) + away(*kinks)(rng, shape), target
+
+
+def _margins(kink: float) -> tuple[Make, Make]:
+    """Make predictions for targets of -1 and 1 whose product with the target keeps away from a kink."""
+
+    def target(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return signs(np.random.default_rng(7), shape)
+
+    return lambda rng, shape: target(rng, shape) * (kink + away(0.0)(rng, shape)), target
+
+
+LOSSES: dict[str, tuple[tuple[Make, Make], float]] = {
+    "mean_squared_error": (_around((), uniform(-1, 1)), 0.0),
+    "mean_absolute_error": (_around((0.0,), uniform(-1, 1)), 0.0),
+    "huber": (_around((-0.75, 0.75), uniform(-1, 1)), 0.75),
+    "log_cosh": (_around((), uniform(-1, 1)), 0.0),
+    "binary_cross_entropy": ((uniform(0.05, 0.95), uniform(0, 1)), 0.1),
+    "binary_cross_entropy_logits": ((away(spread=4.0), uniform(0, 1)), 0.1),
+    "hinge": (_margins(1.0), 0.0),
+    "perceptron": (_margins(0.0), 0.0),
+    "poisson": ((uniform(0.1, 3), uniform(0, 3)), 0.0),
+    "kl_divergence": ((uniform(0.05, 0.95), probabilities), 0.0),
+}
+# all kinds of sample weights and gradients: (rows of a sample, optional operands)
+MODES = ((1, ("dx",)), (1, ("dx", "weight")), (1, ("weight",)), (1, ()), (None, ("dx", "weight")))
+weights = {"weight": lambda rng, shape: rng.integers(0, 4, shape) / 2.0}
+
+
+def _loss_cases(op: str, tables: tuple, x: Make, target: Make, bound: Bound, **more: object) -> None:
+    for rows, cols in tables:
+        for per_sample, optional in MODES[: 4 if rows == 1 else 5]:
+            per_sample = per_sample or (11 if rows == 33 else rows)
+            dims = {"rows": rows, "cols": cols, "per_sample": per_sample, "samples": rows // per_sample}
+            case(op, dims, optional=optional, special={"x": x, "target": target, **weights},
+                 bound=Bound(bound.relative, bound.absolute + cols / 4), **more)  # fmt: skip
+
+
+for variant, ((x, target), parameter) in LOSSES.items():
+    params = {"scale": 0.37, "row_factor": 0.5, "a": parameter}
+    _loss_cases("loss", TABLES, x, target, Bound(32, 4), variant=variant, params=params)
+
+
+def labels(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Make labels of two classes, which every table of classes has."""
+    return rng.integers(0, 2, shape)
+
+
+def logits_without(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Make logits whose last one is -inf: an impossible class."""
+    return np.where(np.arange(shape[1]) == shape[1] - 1, -np.inf, rng.standard_normal(shape))
+
+
+def certain(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Make probabilities of 0 for the first class and 1 for the second."""
+    return np.where(np.arange(shape[1]) == 1, 1.0, np.zeros(shape))
+
+
+def first_hot(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Make one-hot rows of the first class."""
+    return np.where(np.arange(shape[1]) == 0, 1.0, np.zeros(shape))
+
+
+for smoothing in (0.0, 0.2):
+    params, note = {"scale": 0.37, "label_smoothing": smoothing}, f"smoothing{smoothing:g}"
+    _loss_cases("cross_entropy", CLASSES, probabilities, one_hot, Bound(16, 4), params=params, note=note)
+    _loss_cases("cross_entropy", CLASSES, probabilities, probabilities, Bound(16, 4), params=params,
+                note=f"soft-{note}")  # fmt: skip
+    _loss_cases("cross_entropy_labels", CLASSES, probabilities, labels, Bound(16, 4), params=params, note=note)
+    _loss_cases("cross_entropy_logits", CLASSES, away(spread=3.0), one_hot, Bound(16, 8), params=params, note=note)
+    _loss_cases("cross_entropy_logits", CLASSES, away(spread=3.0), probabilities, Bound(16, 8), params=params,
+                note=f"soft-{note}")  # fmt: skip
+    _loss_cases("cross_entropy_logits_labels", CLASSES, away(spread=3.0), labels, Bound(16, 8), params=params,
+                note=note)  # fmt: skip
+params = {"scale": 0.37, "label_smoothing": 0.0}
+_loss_cases("cross_entropy", ((7, 31),), certain, first_hot, Bound(16, 4), params=params, note="clipped")
+_loss_cases("cross_entropy_logits", ((7, 31),), logits_without, first_hot, Bound(16, 8), params=params, note="-inf")
+for rows in (1, 7, 33, 333):
+    for per_sample, optional in sorted({(1, ()), (1, ("weight",)), (rows, ("weight",))}):
+        dims = {"rows": rows, "per_sample": per_sample, "samples": rows // per_sample}
+        case("sum_loss", dims, optional=optional, special=weights, bound=Bound(4, rows))
+for n in VECTORS:
+    for l1, l2 in ((0.0, 0.01), (0.02, 0.0), (0.02, 0.01)):
+        for optional in ((), ("dw",)):
+            case("penalty", {"n": n, "batch": 32}, params={"l1": l1, "l2": l2}, optional=optional,
+                 special={"w": away(0.0)}, bound=Bound(4, n), note=f"l1={l1:g}-l2={l2:g}")  # fmt: skip
+
+# --- metrics ----------------------------------------------------------------------------------------------------
+
+
+def rounded(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Make scores with ties."""
+    return np.round(2.0 * rng.standard_normal(shape)) / 4.0
+
+
+def shifts(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Make regression sums in which half of the shifts are not set yet."""
+    total = rng.standard_normal(shape).reshape(10, -1)
+    total[8:, ::2] = np.nan
+    return total.reshape(-1)
+
+
+def counts(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Make totals of earlier batches."""
+    return rng.integers(0, 100, shape).astype(np.float64)
+
+
+TWO_CLASSES = ((33, 1), (7, 2), (33, 7), (3, 130), (333, 5))
+for rows, cols in TWO_CLASSES:
+    for per_sample, weighted in ((1, False), (1, True), *([(3, True)] if rows % 3 == 0 else [])):
+        dims = {"rows": rows, "cols": cols, "per_sample": per_sample, "samples": rows // per_sample}
+        for kind in ("target", "labels"):
+            if cols == 1 and kind == "labels":
+                continue
+            optional = (kind, "weight") if weighted else (kind,)
+            special = {"x": rounded, "target": uniform(0, 1), "labels": labels, "total": counts, **weights}
+            more = {"optional": optional, "special": special, "bound": Bound(8, 8)}
+            case("count_correct", {**dims, "size": 2}, params={"threshold": 0.25}, **more)
+            classes = max(cols, 2)
+            case("confusion", {**dims, "size": classes * (classes + 1)}, params={"threshold": 0.25}, **more)
+            case("label_confusion", {**dims, "size": 6 * cols}, params={"threshold": 0.25}, **more)
+            case("auc_histogram", {**dims, "size": 2 * 355, "bins": 355}, **more)
+            if cols > 1:
+                case("top_k", {**dims, "size": 2, "k": min(3, cols)}, **more)
+        optional = ("target", "weight") if weighted else ("target",)
+        case("regression_sums", {**dims, "size": 10 * cols}, optional=optional, bound=Bound(8 + rows, 4 * rows),
+             special={"total": shifts, **weights})  # fmt: skip
+
+# --- optimizer --------------------------------------------------------------------------------------------------
+HYPER = {
+    "step": 0.01, "decay": 0.001, "step_g": 0.002, "epsilon": 1e-5, "rho": 0.9, "one_minus_rho": 0.1,
+    "momentum": 0.8, "one_minus_beta_1": 0.1, "one_minus_beta_2": 0.01, "beta_1": 0.9, "beta_2": 0.99,
+    "v_correction": 1.25,
+}  # fmt: skip
+# slots that hold squares; next to a mean, `v` is far above the mean's square
+SQUARES = ("accumulator", "v", "accumulated_g", "accumulated_delta", "v_max")
+for variant, entry in FORMULAS.items():
+    row = [HYPER[name] for name in entry.scalars] + [0.0] * (8 - len(entry.scalars))
+    special = {"hyper": lambda rng, shape, row=row: np.array([row, [1.1 * number for number in row]])}
+    for index, slot in enumerate(entry.slots):
+        special[f"s{index}"] = uniform(1.0, 4.0) if slot in SQUARES else uniform(-0.7, 0.7)
+    slots = [f"s{index}" for index in range(len(entry.slots))]
+    for n in VECTORS:
+        case("optimizer", {"n": n}, variant=variant, optional=slots, special=special, bound=Bound(12, 2),
+             counters={"chunk_step": n % 2})  # fmt: skip
+CASES.extend(update_cases(VECTORS))
+for n in VECTORS:
+    case("clip_by_value", {"n": n}, params={"limit": 0.5})
+    for flags in (Flag(0), Flag.ACCUMULATE):
+        case("sum_squares", {"n": n}, flags=flags, bound=Bound(4 + n))
+    for limit in (0.5, 1e9):
+        case("clip_by_norm", {"n": n}, params={"limit": limit}, special={"total": uniform(1.0, 2.0)},
+             note=f"limit{limit:g}")  # fmt: skip
+for outer, size, inner in ((1, 1, 1), (1, 31, 7), (7, 33, 1), (3, 5, 7), (1, 130, 33)):
+    case("max_norm", {"outer": outer, "size": size, "inner": inner}, params={"limit": 0.9 * size**0.5},
+         bound=Bound(8 + size))  # fmt: skip
+
+# --- gradients --------------------------------------------------------------------------------------------------
+# The record that makes the gradient of one operand from "dy", the gradient of the op's first output, and from the
+# op's own operands; `op` = "" says that the gradient is dy itself. `dims` are the op's by other names.
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """The gradient of operand `wrt`: output `output` of a record `op`."""
+
+    wrt: str
+    op: str = ""
+    output: str = ""
+    operands: Mapping[str, str] = field(default_factory=dict)
+    flags: Flag = field(default=Flag(0))
+    dims: Mapping[str, str] = field(default_factory=dict)
+
+
+def _norm(op: str, wrt: str, output: str) -> Derivative:
+    """Describe a gradient of a normalisation; gamma is left out if the record does not take it."""
+    operands = {name: name for name in ("dy", "x", "gamma", "mean", "rstd")}
+    return Derivative(wrt, op, output, operands)
+
+
+DERIVATIVES: dict[str, tuple[Derivative, ...]] = {
+    "matmul": (
+        Derivative("a", "matmul", "c", {"a": "dy", "b": "b"}, Flag.TRANSPOSE_B, {"m": "m", "n": "k", "k": "n"}),
+        Derivative("b", "matmul", "c", {"a": "a", "b": "dy"}, Flag.TRANSPOSE_A, {"m": "k", "n": "n", "k": "m"}),
+        Derivative("bias", "sum_rows", "y", {"x": "dy"}, dims={"rows": "m", "cols": "n"}),
+    ),
+    "bias_add": (Derivative("x"), Derivative("bias", "sum_rows", "y", {"x": "dy"})),
+    "activation": (Derivative("x", "activation_grad", "dx", {"dy": "dy", "saved": "saved"}),),
+    "add": (Derivative("a"), Derivative("b")),
+    "multiply": (
+        Derivative("a", "multiply", "y", {"a": "dy", "b": "b"}),
+        Derivative("b", "multiply", "y", {"a": "dy", "b": "a"}),
+    ),
+    "copy_columns": (
+        Derivative(
+            "x",
+            "copy_columns",
+            "y",
+            {"x": "dy"},
+            dims={
+                "target_cols": "source_cols",
+                "target_first": "source_first",
+                "source_cols": "target_cols",
+                "source_first": "target_first",
+            },
+        ),
+    ),
+    "dropout": (Derivative("x", "dropout", "y", {"x": "dy"}),),
+    "gaussian_noise": (Derivative("x"),),
+    "softmax": (Derivative("x", "softmax_grad", "dx", {"dy": "dy", "y": "y"}),),
+    "log_softmax": (Derivative("x", "log_softmax_grad", "dx", {"dy": "dy", "y": "y"}),),
+    "layer_norm": (
+        _norm("layer_norm_grad", "x", "dx"),
+        _norm("layer_norm_param_grad", "gamma", "dgamma"),
+        _norm("layer_norm_param_grad", "beta", "dbeta"),
+    ),
+    "row_function": (
+        Derivative("x", "row_function_grad", "dx", {"dy": "dy", "x": "x", "w": "w"}),
+        Derivative("w", "row_function_grad", "dw", {"dy": "dy", "x": "x", "w": "w"}),
+    ),
+    **{
+        op: (
+            _norm(f"{op}_grad", "x", "dx"),
+            _norm(f"{op}_grad", "gamma", "dgamma"),
+            _norm(f"{op}_grad", "beta", "dbeta"),
+        )
+        for op in ("batch_norm", "batch_norm_inference")
+    },
+}
+
+# Ops that make the gradient of what they compute themselves: losses (dx) and penalties (dw).
+GRADIENTS_WITHIN = {
+    **dict.fromkeys(
+        (
+            "loss", "cross_entropy", "cross_entropy_labels", "cross_entropy_logits", "cross_entropy_logits_labels",
+        ), ("x", "dx"),
+    ),
+    "penalty": ("w", "dw"),
+}  # fmt: skip

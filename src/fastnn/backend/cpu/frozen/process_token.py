@@ -41,5 +41,5 @@ def _make() -> int:
     function = ir.Function(module, ir.FunctionType(word, []), SYMBOL)
     ir.IRBuilder(function.append_basic_block()).ret(word(_TOKEN))
     code = library.machine().emit_object(llvm.parse_assembly(str(module)))
-    llvm.add_symbol(SYMBOL, library.link(SYMBOL, code))
+    llvm.add_symbol(SYMBOL, library.link(library.ObjectCode(SYMBOL, code)))
     return _TOKEN

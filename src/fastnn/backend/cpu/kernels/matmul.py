@@ -24,10 +24,13 @@ from typing import Any
 from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, has, int64_pointer, smaller, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, kernel
 from fastnn.backend.cpu.codegen.options import helper
+from fastnn.backend.cpu.codegen.shared import shared
 from fastnn.backend.cpu.codegen.tile import make_dots, make_row, make_row_update
-from fastnn.backend.cpu.kernels.panels import copy_and_transpose, first_height, pack_rows, panel_tiles
+from fastnn.backend.cpu.kernels.panels import PANEL_ARGUMENTS, copy_and_transpose, first_height, pack_rows
+from fastnn.backend.cpu.layouts.shared import packed_panel
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking
 from fastnn.program.layout import Buffer, Flag
+from fastnn.program.program import KernelKey
 
 _ACCUMULATE, _FORWARD, _GRADIENT = int(Flag.ACCUMULATE), int(Flag.MAP_FORWARD), int(Flag.MAP_GRADIENT)
 _TRANSPOSE_A, _TRANSPOSE_B = int(Flag.TRANSPOSE_A), int(Flag.TRANSPOSE_B)
@@ -41,7 +44,7 @@ def _simple(kit: Kit, shape: Blocking) -> Any:
     """Make the product of small matrices: panels of b one after the other, all rows of a each time."""
     lanes, width, size, few = shape.lanes, shape.width, kit.itemsize, shape.few_rows
     block_k, panel_bytes = shape.k, shape.panel_bytes
-    wide, narrow = panel_tiles(kit, shape, 2), panel_tiles(kit, shape, 1, copies=False)
+    wide, narrow = (shared(KernelKey("panel", kit.dtype, kind), PANEL_ARGUMENTS) for kind in ("wide", "narrow"))
     copy_panel, transpose_panel = copy_and_transpose(kit, shape)
 
     @helper
@@ -81,7 +84,7 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
     """Make the product of large matrices: blocks of b and of a packed into scratch memory."""
     width, size, high = shape.width, kit.itemsize, shape.heights[0]
     block_m, block_n, block_k = shape.m, shape.n, shape.k
-    tiles, next_height = panel_tiles(kit, shape, 2, fetches=shape.fetches), first_height(shape)
+    tiles, next_height = shared(packed_panel(kit.dtype), PANEL_ARGUMENTS), first_height(shape)
     copy_panel, transpose_panel = copy_and_transpose(kit, shape)
     pack_a = pack_rows(kit, shape)
     a_bytes, packed_row = shape.a_bytes, shape.width * kit.itemsize

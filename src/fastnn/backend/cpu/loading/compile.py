@@ -22,6 +22,7 @@ from numba.core.environment import lookup_environment
 
 from fastnn.backend.cpu.codegen.options import KERNEL_FLAGS
 from fastnn.backend.cpu.codegen.parts import Pipeline
+from fastnn.backend.cpu.layouts.shared import PREFIX
 from fastnn.backend.cpu.loading.store import ObjectCode
 from fastnn.backend.cpu.processor.target import cpu, vector_bytes
 
@@ -71,8 +72,15 @@ def compile_native(
             )
             module = result.library.optimised
         code = codegen._tm.emit_object(module)
+        needs = {function.name for function in module.functions if function.is_declaration}
     lasting = _made_for(target.target_context) == cpu()
-    return ObjectCode(result.fndesc.llvm_func_name, code, lasting=lasting, environments=_environments(code))
+    return ObjectCode(
+        result.fndesc.llvm_func_name,
+        code,
+        needs=tuple(sorted(name for name in needs if name.startswith(PREFIX))),
+        lasting=lasting,
+        environments=_environments(code),
+    )
 
 
 def _made_for(context: Any) -> tuple[str, str]:

@@ -88,6 +88,7 @@ ALLOWED: dict[str, set[str]] = {
         "console",
         "formulas",
         "program",
+        "threads",
     },
     "backend/cpu/calls": {
         "addresses",

@@ -218,11 +218,22 @@ def _made(name: str, compile_code: Callable[[], ObjectCode], use: Callable[[Obje
             _statistics["loaded"] += 1
             return made
     compiled = compile_code()
-    # Intel's vector maths, if a user has installed it for Numba, is loaded only with Numba
-    if keep and b"__svml_" not in compiled.code and not compiled.environments:
-        store.write(name, compiled)
+    if keep:
+        _keep(name, compiled)
     _statistics["compiled"] += 1
     return use(compiled)
+
+
+def _keep(name: str, compiled: ObjectCode) -> None:
+    # Intel's vector maths, if a user has installed it for Numba, is loaded only with Numba
+    if b"__svml_" not in compiled.code and not compiled.environments:
+        store.write(name, compiled)
+
+
+def compile_to_disk(key: KernelKey) -> None:
+    """Compile a function for other processes, without linking it here."""
+    if not _on_disk(str(key)):
+        _keep(str(key), _build(key))
 
 
 def _build(key: KernelKey) -> ObjectCode:

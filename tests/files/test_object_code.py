@@ -20,7 +20,7 @@ from fastnn.backend.cpu.loading.store import ObjectCode
 from fastnn.backend.cpu.processor.blocking import WAYS
 from fastnn.backend.cpu.processor.target import is_x86, vector_bytes
 from fastnn.backend.cpu.threads.thread_pool import WORKER
-from fastnn.formulas.custom import is_own
+from fastnn.formulas.custom import is_custom
 from fastnn.program.program import KernelKey
 from running import build
 
@@ -57,12 +57,11 @@ def symbols(code: bytes) -> dict[str, bool]:
 
 def offences(compiled: ObjectCode) -> list[str]:
     """Return the forbidden symbols of a kernel: foreign functions, and the exceptions that Numba pickles."""
+    allowed = ALLOWED.union(compiled.needs)
     return [
         name
         for name, defined in symbols(compiled.code).items()
-        if (not defined and name not in ALLOWED and name not in compiled.needs)
-        or "picklebuf" in name
-        or name.startswith(("NRT_", "Py", "numba_"))
+        if (not defined and name not in allowed) or "picklebuf" in name or name.startswith(("NRT_", "Py", "numba_"))
     ]
 
 
@@ -74,7 +73,7 @@ def test_kernels_call_nothing_but_libm():
     keys = keys.union(*(shared_by(key) for key in keys))
     wrong = {}
     # users' functions of arrays may allocate and raise: Numba is initialised for them
-    for key in sorted(key for key in keys if not is_own(key.variant)):
+    for key in sorted(key for key in keys if not is_custom(key.variant)):
         library.address(key)
         stored = store.read(str(key))
         if stored is None:  # a test of the cache has compiled it into a folder that is gone

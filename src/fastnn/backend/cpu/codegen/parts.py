@@ -35,6 +35,8 @@ class _NoEngine:
 class _Definitions:
     """A module of LLVM whose functions are those that it defines; passes over declarations do nothing."""
 
+    _module: ModuleRef
+
     def __init__(self, module: ModuleRef) -> None:
         self.__dict__["_module"] = module
 

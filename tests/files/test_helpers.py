@@ -115,14 +115,23 @@ def test_an_exception_ends_helpers(helped, monkeypatch):
     assert not helpers._helped
 
 
-def test_a_helper_with_other_settings_leaves(helped, monkeypatch):
-    monkeypatch.setenv("NUMBA_OPT", "1")
-    with helpers.helping(KEYS, 2) as absent:
-        # this process reads its settings from Numba, whose file names are those of its own
-        place = store.path_of("any")
-        assert all(helper.wait(60) == 0 for helper in absent._helpers)
-    helpers.help_with([], "elsewhere", os.getpid())
-    assert place is not None
+def test_a_helper_with_other_settings_leaves(folder, monkeypatch):
+    key = KEYS[0]
+    monkeypatch.setattr(helpers, "_taken", lambda queue: iter([0]))
+    helpers.help_with([[key.op, key.dtype, key.variant]], "elsewhere")
+    assert not written()
+    helpers.help_with([[key.op, key.dtype, key.variant]], str(store.path_of("any")))
+    assert written() == {key}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process there keeps the number of its parent")
+def test_a_helper_leaves_when_its_parent_ends(folder, monkeypatch):
+    key = KEYS[0]
+    parents = iter([5, 5, 1])
+    monkeypatch.setattr(helpers, "_taken", lambda queue: iter([0, 1]))
+    monkeypatch.setattr(helpers.os, "getppid", lambda: next(parents))
+    helpers.help_with([[one.op, one.dtype, one.variant] for one in KEYS[:2]], str(store.path_of("any")))
+    assert written() == {key}
 
 
 @pytest.mark.parametrize("what", ["one core", "little", "no folder", "another program", "users' functions"])

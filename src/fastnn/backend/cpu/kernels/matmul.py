@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, has, int64_pointer, smaller, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, kernel
 from fastnn.backend.cpu.codegen.options import helper
@@ -182,9 +184,10 @@ def _single_row(kit: Kit, shape: Blocking) -> Any:
     @helper
     def by_rows(first, last, k, a, a_k, b, b_row, c):
         part, blocks = stack_bytes(part_bytes), (k + block_k - 1) // block_k
+        begin = np.int64(0)  # a constant argument would make Numba compile a second `add_rows`
         for j in range(first, last, most):
             columns, here, y, x = smaller(most, last - j), j * size, reals(c + j * size), reals(part)
-            add_rows(0, k // blocks, a, a_k, b + here, b_row, c + here, columns)
+            add_rows(begin, k // blocks, a, a_k, b + here, b_row, c + here, columns)
             for block in range(1, blocks):
                 for i in range(columns):
                     x[i] = zero
@@ -196,10 +199,12 @@ def _single_row(kit: Kit, shape: Blocking) -> Any:
     def blocks_in_registers(first, last, k, a, a_k, b, b_row, c, start):
         part, blocks = stack_bytes(part_bytes), (k + block_k - 1) // block_k
         y, x = reals(c), reals(part)
+        begin, nothing = np.int64(0), np.int64(0)  # as above
         in_registers(first, last, k // blocks, a, a_k, b, b_row, c, start)
         for block in range(1, blocks):
             k0, k1 = k * block // blocks, k * (block + 1) // blocks
-            in_registers(0, last - first, k1 - k0, a + k0 * a_k, a_k, b + k0 * b_row + first * size, b_row, part, 0)
+            right = b + k0 * b_row + first * size
+            in_registers(begin, last - first, k1 - k0, a + k0 * a_k, a_k, right, b_row, part, nothing)
             for i in range(last - first):
                 y[first + i] += x[i]
 

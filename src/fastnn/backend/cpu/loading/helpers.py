@@ -34,10 +34,12 @@ _OTHER_SECONDS = 0.25
 # The most kernels that go through the pipe, where each is a number of three digits: their names are arguments
 # of a process, of which Windows allows 32 kB.
 _MOST_KERNELS, _DIGITS = 400, 3
+# What each process reads at last. The end of the pipe would not do: a fork in another thread may keep it open.
+_NO_MORE = 999
 # A helper imports what this process imports, from the same folders, and nothing from the folder where it runs.
 _HELPER = (
-    "import json, os, sys; keys, sys.path[:], place, parent = json.loads(sys.argv[1]);"
-    "from fastnn.backend.cpu.loading.helpers import help_with; help_with(keys, place, parent); os._exit(0)"
+    "import json, os, sys; keys, sys.path[:], place = json.loads(sys.argv[1]);"
+    "from fastnn.backend.cpu.loading.helpers import help_with; help_with(keys, place); os._exit(0)"
 )
 
 # The process that has helpers, so that its other threads, which may compile at the same time, do not start more.
@@ -81,12 +83,13 @@ class Absent:
 
     def start(self, count: int, place: Path) -> None:
         """Start helpers that write to the folder of `place`; fewer if the system refuses."""
-        self._queue, end = os.pipe()
-        with open(end, "wb") as pipe:
-            pipe.write(b"".join(b"%0*d" % (_DIGITS, index) for index in range(len(self._shared))))
         names = [[key.op, key.dtype, key.variant] for key in self._shared]
-        work = json.dumps([names, sys.path, str(place), os.getpid()])
+        work = json.dumps([names, sys.path, str(place)])
         with contextlib.suppress(OSError):
+            self._queue, end = os.pipe()
+            with open(end, "wb") as pipe:
+                numbers = [*range(len(names)), *[_NO_MORE] * (count + 1)]
+                pipe.write(b"".join(b"%0*d" % (_DIGITS, number) for number in numbers))
             for _ in range(count):
                 self._helpers.append(
                     subprocess.Popen(
@@ -137,7 +140,7 @@ def helping(keys: list[KernelKey], cores: int) -> Iterator[Absent]:
         _helped.discard(process)
 
 
-def help_with(names: list[list[str]], place: str, parent: int) -> None:
+def help_with(names: list[list[str]], place: str) -> None:
     """Compile kernels from the pipe at the standard input until it is empty, or until the process that made it ends.
 
     Parameters
@@ -146,9 +149,8 @@ def help_with(names: list[list[str]], place: str, parent: int) -> None:
         Op, dtype and variant of each kernel.
     place : str
         Where that process looks for kernels: one with other settings of Numba has other files.
-    parent : int
-        That process.
     """
+    parent = os.getppid()
     if str(_place()) != place:
         return
     for index in _taken(0):
@@ -159,7 +161,7 @@ def help_with(names: list[list[str]], place: str, parent: int) -> None:
 
 def _taken(queue: int) -> Iterator[int]:
     """Take one kernel after the other from the pipe; each goes to one process."""
-    while digits := os.read(queue, _DIGITS):
+    while (digits := os.read(queue, _DIGITS)) and int(digits) != _NO_MORE:
         yield int(digits)
 
 

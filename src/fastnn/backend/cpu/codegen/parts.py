@@ -40,6 +40,9 @@ class _Definitions:
     def __init__(self, module: ModuleRef) -> None:
         self.__dict__["_module"] = module
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._module, name, value)
 

@@ -1,5 +1,6 @@
 """Compiled kernels neither allocate nor raise nor call Python, as the symbols of their object files show."""
 
+import gc
 import struct
 
 import llvmlite.binding as llvm
@@ -15,7 +16,7 @@ from fastnn.backend.cpu.executor.engine import functions_of
 from fastnn.backend.cpu.layouts.shared import shared_by
 from fastnn.backend.cpu.loading import library, store
 from fastnn.backend.cpu.loading.build import build as compile_kernel
-from fastnn.backend.cpu.loading.compile import compile_native
+from fastnn.backend.cpu.loading.compile import compile_native, without_collection
 from fastnn.backend.cpu.loading.store import ObjectCode
 from fastnn.backend.cpu.processor.blocking import WAYS
 from fastnn.backend.cpu.processor.target import is_x86, vector_bytes
@@ -120,6 +121,32 @@ def test_numbas_own_target_stays():
     with pytest.raises(NumbaError):
         compile_native(lambda n: n.nothing, 1)
     assert codegen._tm is before
+
+
+def test_numba_keeps_no_machine_code_of_kernels():
+    codegen = cpu_target.target_context.codegen()
+    before = set(codegen._engine._defined_symbols)
+    compiled = compile_native(lambda n: None, 1)
+    assert compiled.symbol not in codegen._engine._defined_symbols
+    assert set(codegen._engine._defined_symbols) == before
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_afterwards_what_it_was(enabled):
+    seen = []
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with without_collection():
+            seen.append(gc.isenabled())
+        compile_native(lambda n: None, 1)
+        seen.append(gc.isenabled())
+        with pytest.raises(NumbaError):
+            compile_native(lambda n: n.nothing, 1)
+        seen.append(gc.isenabled())
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert seen == [False, enabled, enabled]
 
 
 @pytest.mark.skipif(not is_x86(llvm.get_default_triple()), reason="LLVM's host is not x86")

@@ -58,7 +58,7 @@ def compile_native(
     flags.fastmath = FastMathOptions(set(KERNEL_FLAGS))
     target = registry.cpu_target
     codegen = target.target_context.codegen()
-    with global_compiler_lock, _without_collection():
+    with global_compiler_lock, without_collection():
         with _widest_vectors(codegen):
             result = compiler.compile_extra(
                 target.typing_context,
@@ -103,7 +103,7 @@ def _environments(code: bytes) -> tuple[tuple[str, Any], ...]:
 
 
 @contextmanager
-def _without_collection() -> Iterator[None]:
+def without_collection() -> Iterator[None]:
     """Keep Python's garbage collector off: it would look through all of Numba's objects again and again (7 %)."""
     enabled = gc.isenabled()
     gc.disable()

@@ -13,7 +13,7 @@ import pytest
 import fastnn as fnn
 from fastnn import cache
 from fastnn.backend.cpu.loading import helpers, library, store
-from fastnn.program.program import KernelKey
+from fastnn.program.record import KernelKey
 
 # small ones; a formula, which is no kernel of its own, and one that calls others
 KEYS = [

@@ -10,7 +10,7 @@ from numba.extending import intrinsic
 
 from fastnn.backend.cpu.codegen.vectors import I32, I64, declared
 from fastnn.backend.cpu.layouts.shared import symbol_of
-from fastnn.program.program import KernelKey
+from fastnn.program.record import KernelKey
 
 
 def shared(key: KernelKey, arguments: int) -> Any:

@@ -32,7 +32,7 @@ from fastnn.backend.cpu.kernels.panels import PANEL_ARGUMENTS, copy_and_transpos
 from fastnn.backend.cpu.layouts.shared import packed_panel
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking
 from fastnn.program.layout import Buffer, Flag
-from fastnn.program.program import KernelKey
+from fastnn.program.record import KernelKey
 
 _ACCUMULATE, _FORWARD, _GRADIENT = int(Flag.ACCUMULATE), int(Flag.MAP_FORWARD), int(Flag.MAP_GRADIENT)
 _TRANSPOSE_A, _TRANSPOSE_B = int(Flag.TRANSPOSE_A), int(Flag.TRANSPOSE_B)

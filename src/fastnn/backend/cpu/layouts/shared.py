@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastnn.backend.cpu.processor.blocking import Blocking
-from fastnn.program.program import KernelKey
+from fastnn.program.record import KernelKey
 
 #: How the symbols of shared functions begin.
 PREFIX = "fastnn."

@@ -19,7 +19,7 @@ from pathlib import Path
 from fastnn.backend.cpu.loading import library, store
 from fastnn.formulas import custom
 from fastnn.locks import PATIENCE
-from fastnn.program.program import KernelKey
+from fastnn.program.record import KernelKey
 
 #: The most helpers: with more of them, the longest kernel takes longer than their shares. Each needs 0.2 GB.
 MOST = 3

@@ -27,6 +27,7 @@ begin = time.perf_counter()
 import numpy as np
 import fastnn as fnn
 imported = time.perf_counter()
+before = len(fnn.cache.entries())
 sizes = {sizes}
 model = fnn.Sequential(
     [fnn.Input((sizes[0],))]
@@ -40,7 +41,6 @@ x, y = random.standard_normal((32, sizes[0]), np.float32), random.integers(0, si
 made = time.perf_counter()
 model.train_on_batch(x, y)
 stepped = time.perf_counter()
-from fastnn.backend.cpu.loading import library
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 if os.path.exists("/proc/self/status"):
     # On Linux, getrusage starts from the memory of the process that started this one.
@@ -49,16 +49,16 @@ print(json.dumps({{
     "import": imported - begin,
     "first step": stepped - made,
     "total": stepped - begin,
-    "compiled": library.statistics()["compiled"],
+    "compiled": len(fnn.cache.entries()) - before,
     "numba imported": "numba" in sys.modules,
     "peak MB": peak / 1024,
 }}))
 """
 
 
-def run_fresh(code: str, folder: str) -> Any:
+def run_fresh(code: str, folder: str, **environment: str) -> Any:
     """Run code in a fresh process with a separate kernel cache and return its output."""
-    environment = {**os.environ, "FASTNN_CACHE_DIR": folder}
+    environment = {**os.environ, "FASTNN_CACHE_DIR": folder, **environment}
     output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     return json.loads(output.stdout)
 
@@ -78,12 +78,12 @@ def main() -> None:
             seconds = [run_fresh(_IMPORT.format(module=module), warm) for _ in range(count)]
             print(f"| {module} | {statistics.median(seconds):.3f} |")
         network, other = FIRST_STEP.format(sizes=[64, 128, 64, 10]), FIRST_STEP.format(sizes=[20, 300, 70, 33, 5])
-        cold: list[dict[str, float]] = []
+        rows: dict[str, list[dict[str, float]]] = {"64-128-64-10, cold": [], "the same, one process compiles": []}
         for _ in range(min(count, 3)):
-            with tempfile.TemporaryDirectory() as folder:
-                cold.append(run_fresh(network, folder))
+            for label, more in zip(rows, ({}, {"FASTNN_NUM_THREADS": "1"}), strict=True):
+                with tempfile.TemporaryDirectory() as folder:
+                    rows[label].append(run_fresh(network, folder, **more))
         run_fresh(network, warm)
-        rows = {"64-128-64-10, cold": cold}
         for label, code in (("64-128-64-10, warm", network), ("new architecture 20-300-70-33-5, warm", other)):
             rows[label] = [run_fresh(code, warm) for _ in range(count)]
         print(

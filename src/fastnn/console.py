@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastnn.locks import importing
@@ -326,7 +326,7 @@ class _Silent(threading.local):
 _silent = _Silent()
 
 
-def compiling(kernels: Sequence[T], what: str) -> Iterator[T]:
+def compiling(kernels: Collection[T], what: str) -> Iterator[T]:
     """Iterate over kernels to compile: with a bar on a terminal, else with a line before and one after.
 
     Nothing is shown for one or two of them.

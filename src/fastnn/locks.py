@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-#: Seconds that a fork waits for other threads' compilations or imports. A kernel takes 0.3 to 5 s.
+#: Seconds that a fork waits for other threads' compilations or imports. A kernel takes 0.1 to 2 s.
 PATIENCE = 30.0
 
 _all: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()

@@ -128,7 +128,10 @@ def test_kernels_are_compiled_in_memory_where_no_folder_can_be_written(use, tmp_
 
 def test_what_is_written_is_read_again(place):
     write_file(place, CODE)
-    assert read_file(place) == ("symbol", CODE.code)
+    assert read_file(place) == CODE
+    calls = ObjectCode("symbol", CODE.code + b" that calls a.b and c", needs=("a.b", "c"))
+    write_file(place, calls)
+    assert read_file(place) == calls
     assert [path.name for path in place.parent.iterdir()] == ["kernel.fnk"]
     if hasattr(os, "getuid"):
         assert stat.S_IMODE(place.stat().st_mode) == 0o600
@@ -199,12 +202,14 @@ def test_a_copy_under_another_name_is_no_kernel(place):
 def test_a_file_without_its_function_is_no_kernel(symbol, place):
     write_file(place, ObjectCode(symbol, CODE.code))
     assert read_file(place) is None
+    write_file(place, ObjectCode("symbol", CODE.code, needs=("absent",)))
+    assert read_file(place) is None
 
 
 def test_a_name_that_is_no_text_is_no_kernel(place):
     rest = b"\xff\0" + b"code \xff"
     digest = hashlib.sha256(f"{place.parent.name}/{place.name}\0".encode() + rest).digest()
-    place.write_bytes(b"fastnn kernel 2\n" + digest + rest)
+    place.write_bytes(b"fastnn kernel 3\n" + digest + rest)
     assert read_file(place) is None
 
 
@@ -225,7 +230,7 @@ def test_files_that_cannot_be_linked_are_compiled_again(stored, tmp_path, monkey
     before = library.statistics()
     assert library.load("kernel", lambda: good) != 0
     assert library.statistics() == {**before, "compiled": before["compiled"] + 1}
-    assert store.read("kernel") == (good.symbol, good.code)
+    assert store.read("kernel") == good
 
 
 # --- under what settings --------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Compiled kernels neither allocate nor raise nor call Python, as the symbols of their object files show."""
 
+import gc
 import struct
 
 import llvmlite.binding as llvm
@@ -12,9 +13,11 @@ from cases import CASES
 from fastnn.backend.cpu.calls.matmul_call import FUNCTIONS
 from fastnn.backend.cpu.codegen.vectors import Lanes
 from fastnn.backend.cpu.executor.engine import functions_of
+from fastnn.backend.cpu.layouts.shared import shared_by
 from fastnn.backend.cpu.loading import library, store
 from fastnn.backend.cpu.loading.build import build as compile_kernel
-from fastnn.backend.cpu.loading.compile import compile_native
+from fastnn.backend.cpu.loading.compile import compile_native, without_collection
+from fastnn.backend.cpu.loading.store import ObjectCode
 from fastnn.backend.cpu.processor.blocking import WAYS
 from fastnn.backend.cpu.processor.target import is_x86, vector_bytes
 from fastnn.backend.cpu.threads.thread_pool import WORKER
@@ -53,12 +56,13 @@ def symbols(code: bytes) -> dict[str, bool]:
     return found
 
 
-def offences(code: bytes) -> list[str]:
+def offences(compiled: ObjectCode) -> list[str]:
     """Return the forbidden symbols of a kernel: foreign functions, and the exceptions that Numba pickles."""
+    allowed = ALLOWED.union(compiled.needs)
     return [
         name
-        for name, defined in symbols(code).items()
-        if (not defined and name not in ALLOWED) or "picklebuf" in name or name.startswith(("NRT_", "Py", "numba_"))
+        for name, defined in symbols(compiled.code).items()
+        if (not defined and name not in allowed) or "picklebuf" in name or name.startswith(("NRT_", "Py", "numba_"))
     ]
 
 
@@ -67,17 +71,17 @@ def test_kernels_call_nothing_but_libm():
     for case in CASES:
         for dtype in ("float32", "float64"):
             keys |= functions_of(build(case, dtype))
+    keys = keys.union(*(shared_by(key) for key in keys))
     wrong = {}
     # users' functions of arrays may allocate and raise: Numba is initialised for them
     for key in sorted(key for key in keys if not is_custom(key.variant)):
         library.address(key)
         stored = store.read(str(key))
         if stored is None:  # a test of the cache has compiled it into a folder that is gone
-            compiled = compile_kernel(key)
-            stored = compiled.symbol, compiled.code
-        symbol, code = stored
-        assert symbols(code)[symbol]
-        if found := offences(code):
+            stored = compile_kernel(key)
+        assert symbols(stored.code)[stored.symbol]
+        assert all(symbols(stored.code)[name] is False for name in stored.needs)
+        if found := offences(stored):
             wrong[str(key)] = found
     assert not wrong
 
@@ -95,17 +99,17 @@ def test_offences_are_seen():
     def divides(n, m):
         return n // m
 
-    assert offences(compile_native(raises, 2).code)
+    assert offences(compile_native(raises, 2))
     with pytest.raises(NumbaError, match="NRT required"):
         compile_native(allocates, 2, returns=True)
-    assert not offences(compile_native(divides, 2, returns=True).code)
+    assert not offences(compile_native(divides, 2, returns=True))
 
 
 @pytest.mark.skipif(vector_bytes() < 64, reason="the processor has no vectors of 64 bytes (AVX-512)")
 def test_loops_use_the_widest_vectors():
     # a 64-byte load begins with the prefix of AVX-512; in its third byte the bits 5 and 6 are the vector's length
-    _, code = store.read(str(KernelKey("map", "float32", "gelu"))) or (None, None)
-    code = code or compile_kernel(KernelKey("map", "float32", "gelu")).code
+    key = KernelKey("map", "float32", "gelu")
+    code = (store.read(str(key)) or compile_kernel(key)).code
     lengths = [code[at + 3] >> 5 & 3 for at in range(len(code) - 6) if code[at] == 0x62]
     assert lengths.count(2) > 50
 
@@ -117,6 +121,32 @@ def test_numbas_own_target_stays():
     with pytest.raises(NumbaError):
         compile_native(lambda n: n.nothing, 1)
     assert codegen._tm is before
+
+
+def test_numba_keeps_no_machine_code_of_kernels():
+    codegen = cpu_target.target_context.codegen()
+    before = set(codegen._engine._defined_symbols)
+    compiled = compile_native(lambda n: None, 1)
+    assert compiled.symbol not in codegen._engine._defined_symbols
+    assert set(codegen._engine._defined_symbols) == before
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_afterwards_what_it_was(enabled):
+    seen = []
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with without_collection():
+            seen.append(gc.isenabled())
+        compile_native(lambda n: None, 1)
+        seen.append(gc.isenabled())
+        with pytest.raises(NumbaError):
+            compile_native(lambda n: n.nothing, 1)
+        seen.append(gc.isenabled())
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert seen == [False, enabled, enabled]
 
 
 @pytest.mark.skipif(not is_x86(llvm.get_default_triple()), reason="LLVM's host is not x86")

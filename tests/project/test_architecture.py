@@ -56,7 +56,13 @@ ALLOWED: dict[str, set[str]] = {
     "backend/cpu/processor": {"backend/settings", "program"},
     "backend/cpu/layouts": {"addresses", "backend/cpu/processor", "formulas", "program"},
     "backend/cpu/codegen": {"backend/cpu/layouts", "backend/cpu/processor", "formulas", "program"},
-    "backend/cpu/kernels": {"backend/cpu/codegen", "backend/cpu/processor", "formulas", "program"},
+    "backend/cpu/kernels": {
+        "backend/cpu/codegen",
+        "backend/cpu/layouts",
+        "backend/cpu/processor",
+        "formulas",
+        "program",
+    },
     "backend/cpu/native": {
         "backend/cpu/codegen",
         "backend/cpu/layouts",
@@ -88,6 +94,7 @@ ALLOWED: dict[str, set[str]] = {
         "console",
         "formulas",
         "program",
+        "threads",
     },
     "backend/cpu/calls": {
         "addresses",

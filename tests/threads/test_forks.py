@@ -305,6 +305,6 @@ def test_mathematics_are_bound_to_one_library_on_windows(monkeypatch):
     monkeypatch.setattr(library.llvm, "add_symbol", announced.__setitem__)
     library.machine()
     with pytest.raises(ValueError, match="not an object file"):
-        library.link("text", b"text")
+        library.link(library.ObjectCode("text", b"text"))
     assert not announced
-    assert library.link(code.symbol, code.code) and announced == found
+    assert library.link(code) and announced == found

@@ -21,7 +21,7 @@ from typing import Any
 from fastnn import cache
 from fastnn.files import replace
 
-_MAGIC = b"fastnn kernel 2\n"
+_MAGIC = b"fastnn kernel 3\n"
 _DIGEST_BYTES = 32
 # Windows cannot open files relative to a folder; there the user's profile keeps others out.
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW") and hasattr(os, "geteuid")
@@ -31,18 +31,20 @@ _BY_DESCRIPTOR = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW") and
 class ObjectCode:
     """Machine code of one function: an object file, and the symbol to call.
 
-    `lasting` is whether it may be kept on disk. `environments` are Numba's environments for parts that call Python, by
-    the variables that point to them; such code belongs to its process.
+    `needs` are the symbols of other compiled functions that it calls. `lasting` is whether it may be kept on disk.
+    `environments` are Numba's environments for parts that call Python, by the variables that point to them; such code
+    belongs to its process.
     """
 
     symbol: str
     code: bytes
+    needs: tuple[str, ...] = ()
     lasting: bool = True
     environments: tuple[tuple[str, Any], ...] = ()
 
 
-def read_file(path: Path) -> tuple[str, bytes] | None:
-    """Return the symbol and object file of a kernel, or None if it is missing, damaged, or writable by other users."""
+def read_file(path: Path) -> ObjectCode | None:
+    """Return a kernel, or None if it is missing, damaged, or writable by other users."""
     try:
         data = _read(path)
     except OSError:
@@ -51,12 +53,13 @@ def read_file(path: Path) -> tuple[str, bytes] | None:
     magic, digest, rest = data[: len(_MAGIC)], data[len(_MAGIC) : head], data[head:]
     if magic != _MAGIC or _digest(path, rest) != digest:
         return None
-    symbol, _, code = rest.partition(b"\0")
-    # an object file contains the names of its functions
-    if not symbol or symbol not in code:
+    names, _, code = rest.partition(b"\0")
+    # an object file contains the names of its functions, and of those that it calls
+    if not names or any(name not in code for name in names.split(b" ")):
         return None
     try:
-        return symbol.decode(), code
+        symbol, *needs = names.decode().split(" ")
+        return ObjectCode(symbol, code, tuple(needs))
     except UnicodeDecodeError:
         return None
 
@@ -67,7 +70,7 @@ def write_file(path: Path, compiled: ObjectCode) -> None:
     Processes that compile the same kernel at the same time write separate files and rename them, so that
     each reader sees one whole file. On a full or read-only disk nothing is kept, without an error.
     """
-    rest = compiled.symbol.encode() + b"\0" + compiled.code
+    rest = " ".join((compiled.symbol, *compiled.needs)).encode() + b"\0" + compiled.code
     with contextlib.suppress(OSError):
         _write(path, _MAGIC + _digest(path, rest) + rest)
 

@@ -12,9 +12,17 @@ import numpy as np
 
 from fastnn.backend.cpu.codegen.custom_math import single
 from fastnn.backend.cpu.codegen.elementary import functions
-from fastnn.backend.cpu.codegen.intrinsics import call_map, float32_pointer, float64_pointer, int64_pointer
+from fastnn.backend.cpu.codegen.intrinsics import (
+    call_map,
+    float32_operand,
+    float32_pointer,
+    float64_operand,
+    float64_pointer,
+    int64_pointer,
+    smaller,
+)
 from fastnn.backend.cpu.codegen.options import helper, users
-from fastnn.program.layout import MAP_WORD, OFFSET_BITS, OFFSET_MASK, PARAMS_AT, Counter, Status
+from fastnn.program.layout import MAP_WORD, OFFSET_BITS, PARAMS_AT, Counter, Status
 from fastnn.program.opcodes import OPS
 
 _PARAMS_BYTES = PARAMS_AT * 8
@@ -56,7 +64,7 @@ def part(n: int, ith: int, nth: int) -> tuple[int, int]:
     if nth == 1:  # two divisions are 20 cycles, a tenth of the smallest kernels
         return 0, n
     units = (n + 63) // 64
-    return units * ith // nth * 64, min(n, units * (ith + 1) // nth * 64)
+    return units * ith // nth * 64, smaller(n, units * (ith + 1) // nth * 64)
 
 
 @helper
@@ -65,12 +73,6 @@ def rows_part(n: int, ith: int, nth: int) -> tuple[int, int]:
     if nth == 1:
         return 0, n
     return n * ith // nth, n * (ith + 1) // nth
-
-
-@helper
-def has(record: int, word: int) -> bool:
-    """Return whether a record has an optional operand."""
-    return int64_pointer(record)[word] >= 0
 
 
 @helper
@@ -96,34 +98,15 @@ def given(record: int, context: int, word: int) -> bool:
 
 
 @helper
-def address(record: int, context: int, word: int) -> int:
-    """Return the address of an operand that exists in the record."""
-    operand = int64_pointer(record)[word]
-    return int64_pointer(context)[operand >> OFFSET_BITS] + (operand & OFFSET_MASK)
-
-
-@helper
 def overlap(first: int, first_bytes: int, second: int, second_bytes: int) -> bool:
     """Return whether two memory ranges share bytes."""
     return first < second + second_bytes and second < first + first_bytes
 
 
-@helper
-def flags_of(record: int) -> int:
-    """Return the flags word; the engine also stores the number of parts in it, so read only single bits."""
-    return int64_pointer(record)[2]
-
-
 @cache
 def pointers(dtype: str) -> tuple[Any, Any]:
     """Return two jitted functions: address -> pointer to reals, and (record, context, word) -> the same."""
-    reals = float32_pointer if dtype == "float32" else float64_pointer
-
-    @helper
-    def at(record: int, context: int, word: int) -> Any:
-        return reals(address(record, context, word))
-
-    return reals, at
+    return (float32_pointer, float32_operand) if dtype == "float32" else (float64_pointer, float64_operand)
 
 
 class Kit:

@@ -12,6 +12,8 @@ from typing import Any
 
 from numba import njit
 
+from fastnn.backend.cpu.codegen.parts import Pipeline
+
 FORMULA_FLAGS = frozenset({"contract"})
 KERNEL_FLAGS = frozenset({"contract", "reassoc", "nsz"})
 
@@ -19,6 +21,8 @@ KERNEL_FLAGS = frozenset({"contract", "reassoc", "nsz"})
 # Parts of kernels are never called from Python: without the code for that, and without separate machine code, a
 # first training step compiled in 8.6 to 9.5 instead of 11.0 s, and took 40 MB less.
 _PART = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# A user's function may hold closures and expressions of arrays, which only Numba's own pipeline rewrites.
+_OURS = {**_PART, "pipeline_class": Pipeline}
 
 
 def formula(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,7 +31,7 @@ def formula(function: Callable[..., Any]) -> Callable[..., Any]:
     Without `forceinline` LLVM leaves the longer ones as calls, and the loops around them are not vectorised: gelu
     ran at 0.14 instead of 1.8 elements per nanosecond.
     """
-    return njit(fastmath=set(FORMULA_FLAGS), error_model="numpy", forceinline=True)(function)  # type: ignore[no-any-return]
+    return njit(fastmath=set(FORMULA_FLAGS), forceinline=True, **_OURS)(function)  # type: ignore[no-any-return]
 
 
 def users(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,7 +45,7 @@ def around_users(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Numba never frees machine code: each user-defined function left 2 MB with code for calls from Python, 0.8 without.
     """
-    return njit(fastmath=set(FORMULA_FLAGS), forceinline=True, **_PART)(function)  # type: ignore[no-any-return]
+    return njit(fastmath=set(FORMULA_FLAGS), forceinline=True, **_OURS)(function)  # type: ignore[no-any-return]
 
 
 def rows(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,12 +55,12 @@ def rows(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a part of a kernel."""
-    return njit(fastmath=set(KERNEL_FLAGS), **_PART)(function)  # type: ignore[no-any-return]
+    return njit(fastmath=set(KERNEL_FLAGS), **_OURS)(function)  # type: ignore[no-any-return]
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a part of a kernel that is inlined, so that its arguments on the stack are known not to overlap."""
-    return njit(fastmath=set(KERNEL_FLAGS), forceinline=True, **_PART)(function)  # type: ignore[no-any-return]
+    return njit(fastmath=set(KERNEL_FLAGS), forceinline=True, **_OURS)(function)  # type: ignore[no-any-return]
 
 
 def exact(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,4 +68,4 @@ def exact(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Without an explicit `fastmath` it would inherit the caller's flags.
     """
-    return njit(fastmath=False, **_PART)(function)  # type: ignore[no-any-return]
+    return njit(fastmath=False, **_OURS)(function)  # type: ignore[no-any-return]

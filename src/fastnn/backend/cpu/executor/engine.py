@@ -15,6 +15,7 @@ from fastnn.backend.cpu.executor.raised import raised
 from fastnn.backend.cpu.layouts.team import FINER
 from fastnn.backend.cpu.loading import library
 from fastnn.backend.cpu.loading.entry_point import Entry
+from fastnn.backend.cpu.loading.helpers import helping
 from fastnn.backend.cpu.loading.library import Loaded
 from fastnn.backend.cpu.processor import cost
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking
@@ -35,6 +36,7 @@ from fastnn.program.layout import (
 )
 from fastnn.program.program import Program, aligned_zeros
 from fastnn.program.record import KernelKey, dims_of
+from fastnn.threads import get_num_threads
 
 RUN = KernelKey("run", "int64")
 _SCRATCH = int(Buffer.SCRATCH)
@@ -71,12 +73,15 @@ def functions_of(program: Program) -> set[KernelKey]:
 def prepare(keys: set[KernelKey]) -> dict[KernelKey, Loaded]:
     """Load or compile functions, with a progress bar on a terminal when several have to be compiled.
 
+    If there is much to compile, other processes help, on as many cores as fastnn may use.
+
     Returns
     -------
     dict
         The kernels of user-defined functions, which exist as long as they are referenced.
     """
-    held = {key: library.ready(key) for key in compiling(library.missing(keys), "kernels")}
+    with helping(library.missing(keys), get_num_threads()) as absent:
+        held = {key: library.ready(key) for key in compiling(absent, "kernels")}
     held.update((key, library.ready(key)) for key in keys)
     return {key: kernel for key, kernel in held.items() if kernel is not None}
 

@@ -13,6 +13,7 @@ import os
 import llvmlite.binding as llvm
 
 from fastnn.backend.cpu.loading import library
+from fastnn.backend.cpu.loading.store import ObjectCode
 from fastnn.locks import ForkSafeLock
 
 #: The C function `int64 f()` that returns the token, for functions that Numba compiles.
@@ -41,5 +42,5 @@ def _make() -> int:
     function = ir.Function(module, ir.FunctionType(word, []), SYMBOL)
     ir.IRBuilder(function.append_basic_block()).ret(word(_TOKEN))
     code = library.machine().emit_object(llvm.parse_assembly(str(module)))
-    llvm.add_symbol(SYMBOL, library.link(SYMBOL, code))
+    llvm.add_symbol(SYMBOL, library.link(ObjectCode(SYMBOL, code)))
     return _TOKEN

@@ -14,8 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.codegen.intrinsics import float64_pointer, int64_pointer, stack_bytes
-from fastnn.backend.cpu.codegen.kernel import Kit, address, flags_of, has, kernel, part
+from fastnn.backend.cpu.codegen.intrinsics import (
+    address,
+    flags_of,
+    float64_pointer,
+    has,
+    int64_pointer,
+    smaller,
+    stack_bytes,
+)
+from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part
 from fastnn.backend.cpu.codegen.options import inlined
 from fastnn.backend.cpu.kernels.exact_moments import centred, moment_functions
 from fastnn.program.layout import Flag
@@ -195,7 +203,7 @@ def batch_norm(kit: Kit, variant: str) -> Callable[..., Any]:
         scales, shifts = reals(stack_bytes(real_bytes)), reals(stack_bytes(real_bytes))
         share, rest, added = 1.0 / rows, 1.0 - momentum, real(epsilon)
         for first in range(begin, end, _BLOCK):
-            count = min(_BLOCK, end - first)
+            count = smaller(_BLOCK, end - first)
             sum_values(x, first, rows, cols, count, scales, sums)
             for j in range(count):
                 centres[j] = real(sums[j] * share)
@@ -255,7 +263,7 @@ def batch_norm_inference(kit: Kit, variant: str) -> Callable[..., Any]:
         centres, lacking = reals(stack_bytes(real_bytes)), reals(stack_bytes(real_bytes))
         scales, shifts = reals(stack_bytes(real_bytes)), reals(stack_bytes(real_bytes))
         for first in range(begin, end, _WIDE):
-            count = min(_WIDE, end - first)
+            count = smaller(_WIDE, end - first)
             for j in range(count):
                 centres[j], lacking[j] = moving_mean[first + j], zero
                 scales[j] = one / sqrt(moving_variance[first + j] + epsilon)
@@ -298,7 +306,7 @@ def _batch_norm_grad(kit: Kit, *, by_batch: bool) -> Callable[..., Any]:
         dx = at(record, context, DX) if has_dx else x
         share = 1.0 / rows
         for first in range(begin, end, _BLOCK):
-            count = min(_BLOCK, end - first)
+            count = smaller(_BLOCK, end - first)
             for j in range(count):
                 centre = real(mean[first + j])
                 lack = real(centred(mean[first + j], np.float64(centre))) * rstd[first + j]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from fastnn.backend.cpu.codegen.intrinsics import int64_pointer
-from fastnn.backend.cpu.codegen.kernel import Kit, address, flags_of, has, kernel
+from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, has, int64_pointer, smaller
+from fastnn.backend.cpu.codegen.kernel import Kit, kernel
 from fastnn.backend.cpu.codegen.options import rows
 from fastnn.formulas import custom
 from fastnn.program.layout import Flag
@@ -87,7 +87,7 @@ def row_function_grad(kit: Kit, variant: str) -> Callable[..., Any]:
             near, sums = np.zeros(shape, real), np.zeros(shape, np.float64)
             for first in range(0, r[ROWS], _STRETCH):
                 near[:] = zero
-                add_rows(x, dy, dx, first, min(r[ROWS], first + _STRETCH), cols, units, w, near)
+                add_rows(x, dy, dx, first, smaller(r[ROWS], first + _STRETCH), cols, units, w, near)
                 sums += near
             dw += sums
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS, int64_pointer
-from fastnn.backend.cpu.codegen.kernel import Kit, address, flags_of, has, kernel, rows_part
+from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS, address, flags_of, has, int64_pointer
+from fastnn.backend.cpu.codegen.kernel import Kit, kernel, rows_part
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.program.layout import Counter, Flag, Status
 

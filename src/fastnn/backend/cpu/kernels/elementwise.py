@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.backend.cpu.codegen.elementary import functions
-from fastnn.backend.cpu.codegen.intrinsics import float64_pointer, int64_pointer, stack_bytes
-from fastnn.backend.cpu.codegen.kernel import Kit, address, apply_map, kernel, part, rows_part
+from fastnn.backend.cpu.codegen.intrinsics import address, float64_pointer, int64_pointer, smaller, stack_bytes
+from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, kernel, part, rows_part
 from fastnn.backend.cpu.codegen.options import around_users, formula, helper
 from fastnn.backend.cpu.codegen.options import users as users_double
 from fastnn.backend.cpu.kernels.philox import BLOCKS, GROUP, WORDS_BYTES, fill_group, uint32_pointer
@@ -57,7 +57,7 @@ def map_forward(kit: Kit, variant: str) -> Callable[..., Any]:
         elif y_at == x_at:
             buffer = reals(stack_bytes(buffer_bytes))
             for start in range(0, n, block):
-                count = min(block, n - start)
+                count = smaller(block, n - start)
                 for i in range(count):
                     buffer[i] = x[start + i]
                 for i in range(count):
@@ -85,7 +85,7 @@ def map_gradient(kit: Kit, variant: str) -> Callable[..., Any]:
         elif dx_at == dy_at:
             buffer = reals(stack_bytes(buffer_bytes))
             for start in range(0, n, block):
-                count = min(block, n - start)
+                count = smaller(block, n - start)
                 for i in range(count):
                     buffer[i] = dy[start + i]
                 for i in range(count):
@@ -200,7 +200,7 @@ def dropout(kit: Kit, variant: str) -> Callable[..., Any]:
         words = uint32_pointer(buffer)
         for i in range(first, last, GROUP):
             fill_group(i // GROUP, r[NODE], counters[_STEP], counters[_SEED], buffer)
-            for e in range(min(GROUP, last - i)):
+            for e in range(smaller(GROUP, last - i)):
                 y[i + e] = x[i + e] * scale if words[e] >= threshold else zero
 
     return dropout
@@ -233,7 +233,7 @@ def gaussian_noise(kit: Kit, variant: str) -> Callable[..., Any]:
                     noise[b] = radius * cos2pi(angle)
                     # sin(t) = cos(t - a quarter turn)
                     noise[b + BLOCKS] = radius * cos2pi(angle - quarter)
-            for e in range(min(GROUP, last - i)):
+            for e in range(smaller(GROUP, last - i)):
                 y[i + e] = x[i + e] + stddev * noise[e]
 
     return gaussian_noise
@@ -333,13 +333,13 @@ def sum_repeats(kit: Kit, variant: str) -> Callable[..., Any]:
         near, totals = reals(stack_bytes(real_bytes)), float64_pointer(stack_bytes(double_bytes))
         for outer in range(begin, end):
             for first in range(0, inner, _BLOCK):
-                count = min(_BLOCK, inner - first)
+                count = smaller(_BLOCK, inner - first)
                 for j in range(count):
                     totals[j] = 0.0
                 for start in range(0, repeat, _STRETCH):
                     for j in range(count):
                         near[j] = zero
-                    for k in range(start, min(repeat, start + _STRETCH)):
+                    for k in range(start, smaller(repeat, start + _STRETCH)):
                         i = (outer * repeat + k) * inner + first
                         for j in range(count):
                             near[j] += x[i + j]

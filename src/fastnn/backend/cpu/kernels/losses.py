@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.backend.cpu.codegen.elementary import functions
-from fastnn.backend.cpu.codegen.intrinsics import float64_pointer, int64_pointer, stack_bytes
-from fastnn.backend.cpu.codegen.kernel import Kit, address, given, has, kernel, part, rows_part
+from fastnn.backend.cpu.codegen.intrinsics import address, float64_pointer, has, int64_pointer, smaller, stack_bytes
+from fastnn.backend.cpu.codegen.kernel import Kit, given, kernel, part, rows_part
 from fastnn.backend.cpu.codegen.options import around_users, formula, helper
 from fastnn.backend.cpu.codegen.options import users as users_double
 from fastnn.backend.cpu.kernels.rows import row_functions
@@ -192,7 +192,7 @@ def cross_entropy_logits(kit: Kit, variant: str) -> Callable[..., Any]:
             maxes, totals = reals(stack_bytes(lane_bytes)), reals(stack_bytes(lane_bytes))
             masses, dots = reals(stack_bytes(lane_bytes)), reals(stack_bytes(lane_bytes))
             for row in range(first, last, LANES):
-                count = min(LANES, last - row)
+                count = smaller(LANES, last - row)
                 load(address(record, context, X), row, last, cols, block, lanes)
                 if labelled:
                     labels = int64_pointer(address(record, context, TARGET))
@@ -268,7 +268,7 @@ def cross_entropy_logits(kit: Kit, variant: str) -> Callable[..., Any]:
             if trains:
                 share, factor = share_of(record, context, row), mass / total
                 if labelled:
-                    peak = dx[i + max(hot, 0)]
+                    peak = dx[i + (hot if hot > 0 else 0)]
                     for j in range(cols):
                         dx[i + j] = weigh(share, dx[i + j] * factor - base)
                     if hot >= 0:

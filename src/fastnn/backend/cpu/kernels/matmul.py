@@ -21,13 +21,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastnn.backend.cpu.codegen.intrinsics import int64_pointer, stack_bytes
-from fastnn.backend.cpu.codegen.kernel import Kit, address, apply_map, flags_of, has, kernel
+import numpy as np
+
+from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, has, int64_pointer, smaller, stack_bytes
+from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, kernel
 from fastnn.backend.cpu.codegen.options import helper
+from fastnn.backend.cpu.codegen.shared import shared
 from fastnn.backend.cpu.codegen.tile import make_dots, make_row, make_row_update
-from fastnn.backend.cpu.kernels.panels import copy_and_transpose, first_height, pack_rows, panel_tiles
+from fastnn.backend.cpu.kernels.panels import PANEL_ARGUMENTS, copy_and_transpose, first_height, pack_rows
+from fastnn.backend.cpu.layouts.shared import packed_panel
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking
 from fastnn.program.layout import Buffer, Flag
+from fastnn.program.record import KernelKey
 
 _ACCUMULATE, _FORWARD, _GRADIENT = int(Flag.ACCUMULATE), int(Flag.MAP_FORWARD), int(Flag.MAP_GRADIENT)
 _TRANSPOSE_A, _TRANSPOSE_B = int(Flag.TRANSPOSE_A), int(Flag.TRANSPOSE_B)
@@ -41,7 +46,7 @@ def _simple(kit: Kit, shape: Blocking) -> Any:
     """Make the product of small matrices: panels of b one after the other, all rows of a each time."""
     lanes, width, size, few = shape.lanes, shape.width, kit.itemsize, shape.few_rows
     block_k, panel_bytes = shape.k, shape.panel_bytes
-    wide, narrow = panel_tiles(kit, shape, 2), panel_tiles(kit, shape, 1, copies=False)
+    wide, narrow = (shared(KernelKey("panel", kit.dtype, kind), PANEL_ARGUMENTS) for kind in ("wide", "narrow"))
     copy_panel, transpose_panel = copy_and_transpose(kit, shape)
 
     @helper
@@ -49,7 +54,7 @@ def _simple(kit: Kit, shape: Blocking) -> Any:
         buffer = stack_bytes(panel_bytes)
         blocks, c_row, packed_row = (k + block_k - 1) // block_k, n * size, width * size
         for j in range(first, last, width):
-            columns = min(width, last - j)
+            columns = smaller(width, last - j)
             for block in range(blocks):
                 k0, k1 = (0, k) if blocks == 1 else (k * block // blocks, k * (block + 1) // blocks)
                 panel, panel_row, copy = b + k0 * b_row + j * size, b_row, 0
@@ -81,7 +86,7 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
     """Make the product of large matrices: blocks of b and of a packed into scratch memory."""
     width, size, high = shape.width, kit.itemsize, shape.heights[0]
     block_m, block_n, block_k = shape.m, shape.n, shape.k
-    tiles, next_height = panel_tiles(kit, shape, 2, fetches=shape.fetches), first_height(shape)
+    tiles, next_height = shared(packed_panel(kit.dtype), PANEL_ARGUMENTS), first_height(shape)
     copy_panel, transpose_panel = copy_and_transpose(kit, shape)
     pack_a = pack_rows(kit, shape)
     a_bytes, packed_row = shape.a_bytes, shape.width * kit.itemsize
@@ -91,7 +96,7 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
         a_block, b_block = scratch, scratch + a_bytes
         blocks, c_row, b_k = (k + block_k - 1) // block_k, n * size, size if transposed else b_row
         for j0 in range(first, last, block_n):
-            j1 = min(last, j0 + block_n)
+            j1 = smaller(last, j0 + block_n)
             for block in range(blocks):
                 k0, k1 = k * block // blocks, k * (block + 1) // blocks
                 depth, right = k1 - k0, b + k0 * b_k
@@ -99,10 +104,10 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
                 # 128 x 1024 x 4096 with b transposed from 118 to 133 GF/s
                 panel_bytes = depth * packed_row if m > block_m else 0
                 for i in range(0, m, block_m):
-                    rows = min(block_m, m - i)
+                    rows = smaller(block_m, m - i)
                     pack_a(rows, a + i * a_row + k0 * a_k, a_row, a_k, depth, a_block)
                     for j in range(j0, j1, width):
-                        columns, copy = min(width, j1 - j), 0
+                        columns, copy = smaller(width, j1 - j), 0
                         panel, panel_row = b_block + (j - j0) // width * panel_bytes, packed_row
                         ahead, ahead_row = panel + panel_bytes, packed_row
                         if i == 0:
@@ -179,9 +184,10 @@ def _single_row(kit: Kit, shape: Blocking) -> Any:
     @helper
     def by_rows(first, last, k, a, a_k, b, b_row, c):
         part, blocks = stack_bytes(part_bytes), (k + block_k - 1) // block_k
+        begin = np.int64(0)  # a constant argument would make Numba compile a second `add_rows`
         for j in range(first, last, most):
-            columns, here, y, x = min(most, last - j), j * size, reals(c + j * size), reals(part)
-            add_rows(0, k // blocks, a, a_k, b + here, b_row, c + here, columns)
+            columns, here, y, x = smaller(most, last - j), j * size, reals(c + j * size), reals(part)
+            add_rows(begin, k // blocks, a, a_k, b + here, b_row, c + here, columns)
             for block in range(1, blocks):
                 for i in range(columns):
                     x[i] = zero
@@ -193,10 +199,12 @@ def _single_row(kit: Kit, shape: Blocking) -> Any:
     def blocks_in_registers(first, last, k, a, a_k, b, b_row, c, start):
         part, blocks = stack_bytes(part_bytes), (k + block_k - 1) // block_k
         y, x = reals(c), reals(part)
+        begin, nothing = np.int64(0), np.int64(0)  # as above
         in_registers(first, last, k // blocks, a, a_k, b, b_row, c, start)
         for block in range(1, blocks):
             k0, k1 = k * block // blocks, k * (block + 1) // blocks
-            in_registers(0, last - first, k1 - k0, a + k0 * a_k, a_k, b + k0 * b_row + first * size, b_row, part, 0)
+            right = b + k0 * b_row + first * size
+            in_registers(begin, last - first, k1 - k0, a + k0 * a_k, a_k, right, b_row, part, nothing)
             for i in range(last - first):
                 y[first + i] += x[i]
 
@@ -226,7 +234,7 @@ def _dot_rows(kit: Kit, shape: Blocking) -> Any:
     @helper
     def blocks_of_dots(a, b, b_row, k, c, several):
         for k0 in range(0, k, DOT_K):
-            depth, skip = min(DOT_K, k - k0), k0 * size
+            depth, skip = smaller(DOT_K, k - k0), k0 * size
             if several:
                 dots(a + skip, b + skip, b_row, depth, c)
             else:
@@ -269,8 +277,8 @@ def _slicing(shape: Blocking) -> Any:
             return 0, m, 0, n
         units_m, units_n = (m + unit_m - 1) // unit_m, (n + unit_n - 1) // unit_n
         if units_m >= nth and (m >= n or units_n < nth):
-            return min(m, units_m * ith // nth * unit_m), min(m, units_m * (ith + 1) // nth * unit_m), 0, n
-        return 0, m, min(n, units_n * ith // nth * unit_n), min(n, units_n * (ith + 1) // nth * unit_n)
+            return smaller(m, units_m * ith // nth * unit_m), smaller(m, units_m * (ith + 1) // nth * unit_m), 0, n
+        return 0, m, smaller(n, units_n * ith // nth * unit_n), smaller(n, units_n * (ith + 1) // nth * unit_n)
 
     return slicing
 

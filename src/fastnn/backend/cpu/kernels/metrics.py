@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.backend.cpu.codegen.bits import float_as_int
-from fastnn.backend.cpu.codegen.intrinsics import float64_pointer, int64_pointer
-from fastnn.backend.cpu.codegen.kernel import Kit, address, has, kernel
+from fastnn.backend.cpu.codegen.intrinsics import address, float64_pointer, has, int64_pointer
+from fastnn.backend.cpu.codegen.kernel import Kit, kernel
 from fastnn.backend.cpu.codegen.options import formula, helper, inlined
 from fastnn.formulas.metrics import LABEL_CELLS, TRACE, define_score_bin
 

@@ -12,8 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.codegen.intrinsics import float64_pointer, int64_pointer, stack_bytes
-from fastnn.backend.cpu.codegen.kernel import Kit, address, flags_of, has, kernel, part, rows_part
+from fastnn.backend.cpu.codegen.intrinsics import (
+    address,
+    flags_of,
+    float64_pointer,
+    has,
+    int64_pointer,
+    smaller,
+    stack_bytes,
+)
+from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part, rows_part
 from fastnn.backend.cpu.codegen.options import helper, inlined
 from fastnn.backend.cpu.kernels.exact_moments import centred, moment_functions
 from fastnn.program.layout import Flag
@@ -75,11 +83,11 @@ def layer_norm(kit: Kit, variant: str) -> Callable[..., Any]:
     def long_moments(x, begin, cols):
         whole, end = 0.0, begin + cols
         for first in range(begin, end, _STRETCH):
-            whole += np.float64(sum_values(x, first, min(end, first + _STRETCH)))
+            whole += np.float64(sum_values(x, first, smaller(end, first + _STRETCH)))
         centre = real(whole / cols)
         whole, all_squares = 0.0, 0.0
         for first in range(begin, end, _STRETCH):
-            total, squares = sum_distances(x, first, min(end, first + _STRETCH), centre)
+            total, squares = sum_distances(x, first, smaller(end, first + _STRETCH), centre)
             whole += np.float64(total)
             all_squares += np.float64(squares)
         lack = whole / cols
@@ -169,7 +177,7 @@ def layer_norm_grad(kit: Kit, variant: str) -> Callable[..., Any]:
     def long_sums(dx, dy, x, gamma, scaled, i, cols, centre, lack, rstd):
         whole, whole_moment = 0.0, 0.0
         for first in range(0, cols, _STRETCH):
-            last = min(cols, first + _STRETCH)
+            last = smaller(cols, first + _STRETCH)
             total, moment = sums(dx, dy, x, gamma, scaled, i, first, last, centre, lack, rstd)
             whole += np.float64(total)
             whole_moment += np.float64(moment)
@@ -186,7 +194,7 @@ def layer_norm_grad(kit: Kit, variant: str) -> Callable[..., Any]:
         gamma = at(record, context, GAMMA) if scaled else x
         share = one / real(cols)
         for first in range(begin, end, _ROWS):
-            count = min(_ROWS, end - first)
+            count = smaller(_ROWS, end - first)
             split(means, rstds, first, count, centres, lacks)
             for near in range(count):
                 i = (first + near) * cols
@@ -228,11 +236,11 @@ def layer_norm_param_grad(kit: Kit, variant: str) -> Callable[..., Any]:
         near, near_totals = reals(stack_bytes(real_bytes)), reals(stack_bytes(real_bytes))
         moments, totals = float64_pointer(stack_bytes(double_bytes)), float64_pointer(stack_bytes(double_bytes))
         for first in range(begin, end, _BLOCK):
-            count = min(_BLOCK, end - first)
+            count = smaller(_BLOCK, end - first)
             for j in range(count):
                 moments[j], totals[j] = 0.0, 0.0
             for begin_row in range(0, rows, _ROWS):
-                height = min(_ROWS, rows - begin_row)
+                height = smaller(_ROWS, rows - begin_row)
                 split(means, rstds, begin_row, height, centres, lacks)
                 for j in range(count):
                     near[j], near_totals[j] = zero, zero
@@ -286,7 +294,7 @@ def rms_norm(kit: Kit, variant: str) -> Callable[..., Any]:
     def long_mean_square(x, begin, cols):
         whole, end = 0.0, begin + cols
         for first in range(begin, end, _STRETCH):
-            whole += np.float64(sum_squares(x, first, min(end, first + _STRETCH)))
+            whole += np.float64(sum_squares(x, first, smaller(end, first + _STRETCH)))
         return real(whole / cols)
 
     @helper
@@ -362,7 +370,7 @@ def rms_norm_grad(kit: Kit, variant: str) -> Callable[..., Any]:
     def long_moment(dx, dy, x, gamma, scaled, i, cols, rstd):
         whole = 0.0
         for first in range(0, cols, _STRETCH):
-            last = min(cols, first + _STRETCH)
+            last = smaller(cols, first + _STRETCH)
             whole += np.float64(moment_of(dx, dy, x, gamma, scaled, i, first, last, rstd))
         return real(whole)
 
@@ -413,13 +421,13 @@ def rms_norm_param_grad(kit: Kit, variant: str) -> Callable[..., Any]:
         add = flags_of(record) & _ACCUMULATE != 0
         near, moments = reals(stack_bytes(real_bytes)), float64_pointer(stack_bytes(double_bytes))
         for first in range(begin, end, _BLOCK):
-            count = min(_BLOCK, end - first)
+            count = smaller(_BLOCK, end - first)
             for j in range(count):
                 moments[j] = 0.0
             for begin_row in range(0, rows, _ROWS):
                 for j in range(count):
                     near[j] = zero
-                for row in range(begin_row, min(rows, begin_row + _ROWS)):
+                for row in range(begin_row, smaller(rows, begin_row + _ROWS)):
                     i, rstd = row * cols + first, rstds[row]
                     for j in range(count):
                         near[j] += dy[i + j] * (x[i + j] * rstd)

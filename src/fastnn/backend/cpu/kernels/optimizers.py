@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.codegen.intrinsics import float64_pointer, int64_pointer
-from fastnn.backend.cpu.codegen.kernel import Kit, address, flags_of, has, kernel, part, rows_part
+from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, float64_pointer, has, int64_pointer
+from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part, rows_part
 from fastnn.backend.cpu.codegen.options import around_users, formula, helper
 from fastnn.formulas import custom
 from fastnn.formulas import optimizers as formulas

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnn.backend.cpu.codegen.kernel import Kit
+from fastnn.backend.cpu.codegen.intrinsics import smaller
+from fastnn.backend.cpu.codegen.kernel import Kit, kernel
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.codegen.packing import make_copy_rows, make_copy_strip, make_transpose
 from fastnn.backend.cpu.codegen.tile import make_tile
@@ -44,14 +45,24 @@ def first_height(shape: Blocking) -> Any:
     return next_height
 
 
-def panel_tiles(kit: Kit, shape: Blocking, vectors: int, *, copies: bool = True, fetches: bool = False) -> Any:
-    """Make the function that computes c = init + a b for a panel of up to `vectors` vectors of columns.
+#: The number of arguments of a panel function.
+PANEL_ARGUMENTS = 19
+
+
+@kernel("panel", arguments=PANEL_ARGUMENTS)
+def panel_tiles(kit: Kit, variant: str) -> Any:
+    """Make the function that computes c = init + a b for a panel of columns: of two vectors, "narrow" of one.
+
+    It is compiled once for each dtype, and the kernels that need it call it by its symbol: LLVM takes a second for its
+    unrolled loops, each time that it meets them.
 
     Its `step` is the distance in bytes from the first row of a tile to that of the next, for each row between;
     `a_k` is 0 for a packed block, whose k lie a tile's height apart, `size` bytes each row. With `copy`, b's panel
-    is packed there by the first tile, which has to be one of the highest. Rows of the next panel, from `ahead` on, are
-    brought near by the highest tiles (`fetches`).
+    is packed there by the first tile, which has to be one of the highest (not "narrow"). Rows of the next panel, from
+    `ahead` on, are brought near by the highest tiles ("fetching").
     """
+    shape = Blocking.of(kit.dtype)
+    vectors, copies, fetches = (1 if variant == "narrow" else 2), variant != "narrow", variant == "fetching"
     heights, high, size = shape.heights, shape.heights[0], kit.itemsize
     next_height = first_height(shape)
     tiles = {
@@ -64,7 +75,6 @@ def panel_tiles(kit: Kit, shape: Blocking, vectors: int, *, copies: bool = True,
     tile_third, has_third = tiles[heights[2]], len(heights) == 5
     second, third = heights[1], heights[2]
 
-    @helper
     def panel(
         rows, a, step, a_row, a_k, packed_size, b, b_k, k, c, c_row, init, init_row, late, columns, copy, rectify,
         ahead, ahead_row,
@@ -159,7 +169,7 @@ def pack_rows(kit: Kit, shape: Blocking) -> Any:
         step = chunk if a_row == size else k
         j = 0
         while j < k:
-            depth = min(step, k - j)
+            depth = smaller(step, k - j)
             i = 0
             while i < rows:
                 height = next_height(rows - i)

@@ -8,8 +8,16 @@ from typing import Any
 import numpy as np
 
 from fastnn.backend.cpu.codegen import bits
-from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS, float64_pointer, int64_pointer, stack_bytes
-from fastnn.backend.cpu.codegen.kernel import Kit, address, flags_of, kernel, part, rows_part
+from fastnn.backend.cpu.codegen.intrinsics import (
+    SOURCE_POINTERS,
+    address,
+    flags_of,
+    float64_pointer,
+    int64_pointer,
+    smaller,
+    stack_bytes,
+)
+from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part, rows_part
 from fastnn.backend.cpu.codegen.options import formula, helper, inlined
 from fastnn.backend.cpu.codegen.tile import make_row_update
 from fastnn.backend.cpu.kernels.short_rows import LANES, LONGEST, is_short, lane_functions, lanes_of
@@ -116,10 +124,10 @@ def softmax(kit: Kit, variant: str) -> Callable[..., Any]:
                 store(block, row, last, cols, address(record, context, Y), lanes)
             return
         x_at = address(record, context, X)
-        largest = row_max(x_at + min(first, rows - 1) * cols * itemsize, cols)
+        largest = row_max(x_at + smaller(first, rows - 1) * cols * itemsize, cols)
         for row in range(first, last):
             i = row * cols
-            ahead = x_at + min(row + 1, last - 1) * cols * itemsize
+            ahead = x_at + smaller(row + 1, last - 1) * cols * itemsize
             total, largest = exp_sum_ahead(x, i, cols, largest, y, i, ahead)
             scale = one / total
             for j in range(cols):
@@ -231,7 +239,7 @@ def sum_rows(kit: Kit, variant: str) -> Callable[..., Any]:
         for first in range(0, rows, _STRETCH):
             for j in range(columns):
                 reals(near)[j] = real(0.0)
-            add_stretch(one, x + first * row_bytes, row_bytes, min(_STRETCH, rows - first), near, columns)
+            add_stretch(one, x + first * row_bytes, row_bytes, smaller(_STRETCH, rows - first), near, columns)
             for j in range(columns):
                 sums[j] += np.float64(reals(near)[j])
         for j in range(columns):
@@ -243,7 +251,7 @@ def sum_rows(kit: Kit, variant: str) -> Callable[..., Any]:
         total = 0.0
         for first in range(0, rows, _COLUMN):
             near = real(0.0)
-            for i in range(first, min(rows, first + _COLUMN)):
+            for i in range(first, smaller(rows, first + _COLUMN)):
                 near += x[i]
             total += np.float64(near)
         return total
@@ -265,7 +273,7 @@ def sum_rows(kit: Kit, variant: str) -> Callable[..., Any]:
         reals(one)[0] = real(1.0)
         out, row_bytes = address(record, context, Y), cols * size
         for j in range(first, last, most):
-            columns, here = min(most, last - j), address(record, context, X) + j * size
+            columns, here = smaller(most, last - j), address(record, context, X) + j * size
             if rows <= _STRETCH:
                 add_stretch(one, here, row_bytes, rows, out + j * size, columns)
             else:

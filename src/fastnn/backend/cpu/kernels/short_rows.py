@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from fastnn.backend.cpu.codegen.intrinsics import smaller
 from fastnn.backend.cpu.codegen.kernel import Kit
 from fastnn.backend.cpu.codegen.options import helper, inlined
 from fastnn.backend.cpu.codegen.transpose import make_turn
@@ -46,7 +47,7 @@ def lane_functions(kit: Kit) -> SimpleNamespace:
     @helper
     def load(table, row, last, cols, block, lanes):
         for lane in range(0, lanes, width):
-            begin = min(row + lane, last - 1)
+            begin = smaller(row + lane, last - 1)
             for j in range(0, cols, width):
                 place = table + (begin * cols + j) * itemsize
                 turn_in(
@@ -55,7 +56,7 @@ def lane_functions(kit: Kit) -> SimpleNamespace:
 
     @helper
     def store(block, row, last, cols, table, lanes):
-        for lane in range(0, min(lanes, last - row), width):
+        for lane in range(0, smaller(lanes, last - row), width):
             for j in range(0, cols, width):
                 place = table + ((row + lane) * cols + j) * itemsize
                 turn_out(place, cols * itemsize, last - row - lane, cols - j, block + j * block_row + lane * itemsize,
@@ -67,7 +68,7 @@ def lane_functions(kit: Kit) -> SimpleNamespace:
             m[lane] = t[lane]
         # Via scratch memory: `m = t if t > m else m` would become a masked store, which takes 20 cycles on AMD.
         for j in range(1, cols, 2):
-            k = LANES * min(j + 1, cols - 1)
+            k = LANES * smaller(j + 1, cols - 1)
             for lane in range(lanes):
                 value, largest = t[LANES * j + lane], m[lane]
                 scratch[lane] = value if value > largest else largest

@@ -7,6 +7,7 @@ object file, in processes without Numba (benchmarks/startup.py: 12 kernels and t
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from numba.core.cpu import FastMathOptions
 from numba.core.environment import lookup_environment
 
 from fastnn.backend.cpu.codegen.options import KERNEL_FLAGS
+from fastnn.backend.cpu.codegen.parts import Pipeline
+from fastnn.backend.cpu.layouts.shared import PREFIX
 from fastnn.backend.cpu.loading.store import ObjectCode
 from fastnn.backend.cpu.processor.target import cpu, vector_bytes
 
@@ -54,19 +57,30 @@ def compile_native(
     flags.nrt = runtime
     flags.fastmath = FastMathOptions(set(KERNEL_FLAGS))
     target = registry.cpu_target
-    with global_compiler_lock, _widest_vectors(target.target_context.codegen()):
-        result = compiler.compile_extra(
-            target.typing_context,
-            target.target_context,
-            function,
-            (types.intp,) * arguments,
-            types.intp if returns else types.void,
-            flags,
-            {},
-        )
-        code = bytes(result.library._get_compiled_object())
+    codegen = target.target_context.codegen()
+    with global_compiler_lock, without_collection():
+        with _widest_vectors(codegen):
+            result = compiler.compile_extra(
+                target.typing_context,
+                target.target_context,
+                function,
+                (types.intp,) * arguments,
+                types.intp if returns else types.void,
+                flags,
+                {},
+                pipeline_class=Pipeline,
+            )
+            module = result.library.optimised
+        code = codegen._tm.emit_object(module)
+        needs = {function.name for function in module.functions if function.is_declaration}
     lasting = _made_for(target.target_context) == cpu()
-    return ObjectCode(result.fndesc.llvm_func_name, code, lasting=lasting, environments=_environments(code))
+    return ObjectCode(
+        result.fndesc.llvm_func_name,
+        code,
+        needs=tuple(sorted(name for name in needs if name.startswith(PREFIX))),
+        lasting=lasting,
+        environments=_environments(code),
+    )
 
 
 def _made_for(context: Any) -> tuple[str, str]:
@@ -86,6 +100,18 @@ def _environments(code: bytes) -> tuple[tuple[str, Any], ...]:
     names = sorted({name.decode() for name in _ENVIRONMENT.findall(code)})
     found = [(name, lookup_environment(name)) for name in names]
     return tuple((name, environment) for name, environment in found if environment is not None)
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Keep Python's garbage collector off: it would look through all of Numba's objects again and again (7 %)."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import llvmlite.binding as llvm
 
+from fastnn.backend.cpu.layouts import shared
 from fastnn.backend.cpu.loading import store
 from fastnn.backend.cpu.loading.store import ObjectCode
 from fastnn.formulas import custom
@@ -37,6 +38,7 @@ _lock = ForkSafeLock(held=True)
 hold(lambda: getattr(_compiler_lock(), "_lock", None))
 hold(lambda: _llvm_lock())
 _addresses: dict[str, int] = {}
+_announced: set[str] = set()
 _statistics = {"compiled": 0, "loaded": 0}
 
 
@@ -55,7 +57,7 @@ class Loaded:
     def __init__(self, compiled: ObjectCode, users: custom.CustomFunction) -> None:
         #: the function, so that a network that holds the kernel can still be sent to another process
         self.users = users
-        self._engine, self.address = _linked(compiled.symbol, compiled.code)
+        self._engine, self.address = _linked(compiled)
         self._environments = compiled.environments
         for name, environment in compiled.environments:
             variable = self._engine.get_global_value_address(name)
@@ -118,7 +120,7 @@ def engine_of(code: bytes) -> Any:
     return engine
 
 
-def link(symbol: str, code: bytes) -> int:
+def link(compiled: ObjectCode) -> int:
     """Link an object file into this process for good and return the address of its function.
 
     Raises
@@ -126,23 +128,32 @@ def link(symbol: str, code: bytes) -> int:
     ValueError
         When it is not an object file for this processor, or does not have the function.
     """
-    engine, found = _linked(symbol, code)
+    engine, found = _linked(compiled)
     keep_for_good(engine)
     return found
 
 
-def _linked(symbol: str, code: bytes) -> tuple[Any, int]:
+def _linked(compiled: ObjectCode) -> tuple[Any, int]:
     """Link an object file, for the lifetime of the engine, which is returned with the address of its function."""
-    if not code.startswith(_OBJECT_FILES):
-        raise ValueError(f"the code of {symbol!r} is not an object file")
+    if not compiled.code.startswith(_OBJECT_FILES):
+        raise ValueError(f"the code of {compiled.symbol!r} is not an object file")
+    for symbol in compiled.needs:
+        _announce(symbol)
     try:
-        engine = engine_of(code)
+        engine = engine_of(compiled.code)
     except RuntimeError as error:
-        raise ValueError(f"the object file of {symbol!r} cannot be linked: {error}") from None
-    found = int(engine.get_function_address(symbol))
+        raise ValueError(f"the object file of {compiled.symbol!r} cannot be linked: {error}") from None
+    found = int(engine.get_function_address(compiled.symbol))
     if not found:
-        raise ValueError(f"the object file has no function {symbol!r}")
+        raise ValueError(f"the object file has no function {compiled.symbol!r}")
     return engine, found
+
+
+def _announce(symbol: str) -> None:
+    """Tell LLVM's linker the address of a function that kernels share, loading or compiling it first."""
+    if symbol not in _announced:
+        llvm.add_symbol(symbol, address(shared.key_of(symbol)))
+        _announced.add(symbol)
 
 
 def _compiler_lock() -> Any:
@@ -183,7 +194,7 @@ def load(name: str, compile_code: Callable[[], ObjectCode]) -> int:
     with _loading():
         found = _addresses.get(name)
         if found is None:
-            found = _addresses[name] = _made(name, compile_code, lambda code: link(code.symbol, code.code))
+            found = _addresses[name] = _made(name, compile_code, link)
         return found
 
 
@@ -200,18 +211,29 @@ def _made(name: str, compile_code: Callable[[], ObjectCode], use: Callable[[Obje
     stored = store.read(name) if keep else None
     if stored is not None:
         try:
-            made = use(ObjectCode(*stored))
+            made = use(stored)
         except ValueError:
             pass
         else:
             _statistics["loaded"] += 1
             return made
     compiled = compile_code()
-    # Intel's vector maths, if a user has installed it for Numba, is loaded only with Numba
-    if keep and b"__svml_" not in compiled.code and not compiled.environments:
-        store.write(name, compiled)
+    if keep:
+        _keep(name, compiled)
     _statistics["compiled"] += 1
     return use(compiled)
+
+
+def _keep(name: str, compiled: ObjectCode) -> None:
+    # Intel's vector maths, if a user has installed it for Numba, is loaded only with Numba
+    if b"__svml_" not in compiled.code and not compiled.environments:
+        store.write(name, compiled)
+
+
+def compile_to_disk(key: KernelKey) -> None:
+    """Compile a function for other processes, without linking it here."""
+    if not _on_disk(str(key)):
+        _keep(str(key), _build(key))
 
 
 def _build(key: KernelKey) -> ObjectCode:
@@ -273,8 +295,9 @@ def _initialize_numba() -> None:
 
 
 def missing(keys: set[KernelKey]) -> list[KernelKey]:
-    """Return the functions that would have to be compiled, in a fixed order."""
-    return sorted(key for key in keys if not _is_here(str(key)) and not _on_disk(str(key)))
+    """Return the functions that would have to be compiled, in a fixed order, with those that they call."""
+    wanted = keys.union(*(shared.shared_by(key) for key in keys))
+    return sorted(key for key in wanted if not _is_here(str(key)) and not _on_disk(str(key)))
 
 
 def _on_disk(name: str) -> bool:

@@ -25,8 +25,8 @@ def path_of(name: str) -> Path | None:
     return folder / f"{name}-{made_for}.fnk"
 
 
-def read(name: str) -> tuple[str, bytes] | None:
-    """Return the symbol and object file of a kernel, or None if it is missing or damaged."""
+def read(name: str) -> ObjectCode | None:
+    """Return a kernel, or None if it is missing or damaged."""
     path = path_of(name)
     return None if path is None else read_file(path)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS, int64_pointer
+from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS, int64_pointer, smaller
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, overlap
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.layouts.array_object import DTYPE, FLAGS, NDIM, READABLE, SHAPE, WRITEABLE
@@ -72,7 +72,7 @@ def _parts(kind: int, m: int, n: int, nanoseconds: int) -> int:
     """Return the maximum number of parts that pays for a product, as `work.parts` does."""
     words = int64_pointer(kind)
     units = max((m - 1) // words[_UNIT_M], (n - 1) // words[_UNIT_N]) + 1
-    return min(nanoseconds // _PART_NANOSECONDS, units, MOST_PARTS)
+    return smaller(smaller(nanoseconds // _PART_NANOSECONDS, units), MOST_PARTS)
 
 
 @helper

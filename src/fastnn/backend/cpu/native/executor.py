@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnn.backend.cpu.codegen.float_mode import enter_kernel_mode, restore_mode
-from fastnn.backend.cpu.codegen.intrinsics import call_kernel, int64_pointer
+from fastnn.backend.cpu.codegen.intrinsics import call_kernel, int64_pointer, smaller
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, note_raised
 from fastnn.backend.cpu.codegen.options import helper, inlined
 from fastnn.backend.cpu.layouts.team import FINER
@@ -35,9 +35,9 @@ def _run_alone(record: int, context: int, nth: int, team: int) -> None:
 @helper
 def _run_shared(record: int, context: int, nth: int, team: int) -> None:
     """Run a record on a team of `nth` threads, if that pays."""
-    parts = min(int64_pointer(record)[FLAGS_WORD] >> PARTS_SHIFT, nth)
+    parts = smaller(int64_pointer(record)[FLAGS_WORD] >> PARTS_SHIFT, nth)
     if parts >= 2 and contended(team):
-        parts = min(int64_pointer(record)[FLAGS_WORD] >> PARTS_SHIFT, nth * FINER)
+        parts = smaller(int64_pointer(record)[FLAGS_WORD] >> PARTS_SHIFT, nth * FINER)
     if parts < 2:
         run_in_turn(record, context, 1)
         return

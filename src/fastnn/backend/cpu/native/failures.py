@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnn.backend.cpu.codegen.atomics import atomic_load, call_thread_ident, compare_exchange
-from fastnn.backend.cpu.codegen.intrinsics import int64_pointer
+from fastnn.backend.cpu.codegen.intrinsics import int64_pointer, smaller
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.layouts.call import NDIM_MASK
@@ -51,7 +51,7 @@ def _note_shape(target: int, slots: int, array: int) -> None:
     given = int64_pointer(slots + array * GIVEN_BYTES)
     sizes, ndim = int64_pointer(given[SHAPE]), given[KIND] & NDIM_MASK
     words[0] = ndim
-    for axis in range(min(ndim, NOTED_DIMS)):
+    for axis in range(smaller(ndim, NOTED_DIMS)):
         words[1 + axis] = sizes[axis]
 
 
@@ -85,7 +85,7 @@ def note_failure(kit: Kit, variant: str) -> Callable[..., Any]:
         _note_shape(slot + _SHAPES * 8, slots, 0)
         _note_shape(slot + (_SHAPES + 1 + NOTED_DIMS) * 8, slots, array)
         # which of the arrays of its kind it is, and how many there are
-        wrong = max(0, min(array, head[_SLOTS_COUNT] - 1))
+        wrong = max(0, smaller(array, head[_SLOTS_COUNT] - 1))
         role, before, among = _role(code, wrong), 0, 0
         for index in range(head[_SLOTS_COUNT]):
             if _role(code, index) == role:

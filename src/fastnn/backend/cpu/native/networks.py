@@ -12,6 +12,7 @@ from fastnn.backend.cpu.codegen.intrinsics import (
     call_note,
     int64_pointer,
     release,
+    smaller,
     stack_bytes,
 )
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, overlap
@@ -133,7 +134,7 @@ def _rows_to_convert(code: int, slots: int, n: int) -> tuple[int, int]:
         if _is_overwritten(code, slots, index, n):
             whole += aligned(n * nbytes)
         elif not _is_read_in_place(code, slots, index):
-            blocks += aligned(min(n, BLOCK) * nbytes)
+            blocks += aligned(smaller(n, BLOCK) * nbytes)
     return whole, blocks
 
 
@@ -148,7 +149,7 @@ def _place_converted(code: int, slots: int, n: int, places: int, steps: int, who
             whole += aligned(n * apart[index])
         elif not _is_read_in_place(code, slots, index):
             at[index] = blocks
-            blocks += aligned(min(n, BLOCK) * apart[index])
+            blocks += aligned(smaller(n, BLOCK) * apart[index])
             apart[index] = 0
 
 
@@ -166,7 +167,7 @@ def _compute(
     arena = records + (many * RECORD_BYTES if n > 1 else 0)
     done, patched = 0, 0
     while done < n:
-        rows = min(n - done, BLOCK)
+        rows = smaller(n - done, BLOCK)
         for index in range(count):
             if apart[index] == 0:
                 call_convert(code, at[index], description(code, index), slots + index * GIVEN_BYTES, done, rows)
@@ -229,7 +230,7 @@ def _settle(
     whole, blocks = 0, 0
     if not in_place or _any_overwritten(code, places, steps, n):
         whole, blocks = _rows_to_convert(code, slots, n)
-    packs = SCRATCH_BYTES if words[_BLOCKS_FROM] > 0 and words[_BLOCKS_FROM] <= min(n, BLOCK) else 0
+    packs = SCRATCH_BYTES if words[_BLOCKS_FROM] > 0 and words[_BLOCKS_FROM] <= smaller(n, BLOCK) else 0
     memory, records, whole_at, blocks_at, scratch = 0, aligned(work), 0, 0, 0
     if whole + blocks + packs > 0 or (work == 0 and needed > 0):
         memory, records, whole_at, blocks_at, scratch = reserve(work, work_bytes, needed, whole, blocks, packs)

@@ -22,7 +22,7 @@ from fastnn.backend.cpu.codegen.atomics import (
     pause,
 )
 from fastnn.backend.cpu.codegen.float_mode import enter_kernel_mode, restore_mode
-from fastnn.backend.cpu.codegen.intrinsics import call_kernel, int64_pointer
+from fastnn.backend.cpu.codegen.intrinsics import call_kernel, int64_pointer, smaller
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.layouts.team import LINE, MASK_BYTES, MOST_PLACED, Affinity, Word
@@ -166,7 +166,7 @@ def move(team: int, index: int, present: int, wanted: int) -> bool:
 @helper
 def late_worker(team: int) -> int:
     """Return the index of a worker that is at a part, 0 when none is."""
-    for index in range(1, min(atomic_load(team + _ACTIVE), MOST_PLACED)):
+    for index in range(1, smaller(atomic_load(team + _ACTIVE), MOST_PLACED)):
         if int64_pointer(team + _CLAIMED + index * _LINE_BYTES)[1] != 0:
             return index
     return 0
@@ -293,7 +293,7 @@ def team_worker(kit: Kit, variant: str) -> Callable[..., Any]:
                 continue
             lost = preemptions(team, usage) != preempted
             if lost or idle >= looks:
-                looks = max(looks // _SOONER, _LEAST_LOOKS) if lost else min(looks + _LATER, words[_SPINS])
+                looks = max(looks // _SOONER, _LEAST_LOOKS) if lost else smaller(looks + _LATER, words[_SPINS])
                 words[_CONTENDED] = lost
                 park(team, index)
                 idle = 0

@@ -56,7 +56,7 @@ def machine_code(key: Key, number: int, stage: Stage, architecture: str) -> Obje
     path = path_of(key, number, architecture) if users is None or users.cacheable else None
     found = None if path is None else read_file(path)
     if found is not None:
-        return ObjectCode(*found)
+        return found
     from fastnn.backend.cuda.codegen.compile import compile_stage
 
     if users is not None:

@@ -52,9 +52,11 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
         From `Model.freeze`, `Model.learner` or `stack`. With several networks x and out have one more axis in front:
         one element for each network. See below for a FrozenDeviceNetwork.
     x : array of shape input_shape or (n, *input_shape)
-        C-contiguous, of the network's dtype.
+        Of any float, integer or bool dtype but float16, with any strides; what is not C-contiguous and of the network's
+        dtype is converted. A tuple with an array for each input, if the network has several.
     out : array of shape output_shape or (n, *output_shape)
-        Likewise; it is filled, and may be x or overlap it, which costs a copy.
+        C-contiguous, of the network's dtype; it is filled, and may be x or overlap it, which costs a copy. A tuple with
+        an array for each output, if the network has several.
     work : array of int64, optional
         From `workspace`, for one thread at a time. Without it, a batch allocates its own; one sample uses the stack,
         if its hidden values take no more than 8 KiB.
@@ -62,9 +64,9 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
     Raises
     ------
     ValueError
-        When shapes do not fit the network, or the workspace is too small.
+        When shapes or the number of arrays do not fit the network, or the workspace is too small.
     TypeError
-        When dtypes or layouts do not fit; in compiled code Numba's TypingError, when the caller is compiled.
+        When an argument is no array of numbers, or out has another dtype or layout; in compiled code Numba's TypingError, when the caller is compiled.
     RuntimeError
         When the network was made by another process, and got here neither as an argument nor by pickle.
 
@@ -114,11 +116,12 @@ def input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> No
     net : FrozenNetwork
         From ``Model.freeze(gradients=True)``.
     x : array of shape input_shape or (n, *input_shape)
-        C-contiguous, of the network's dtype.
+        As for `predict`.
     seed : array of shape output_shape or (n, *output_shape)
-        What each output counts.
+        What each output counts; of the same dtypes as x. A tuple for several outputs.
     dx : array of the shape of x
-        It is filled, and may be x or the seed, which costs a copy.
+        C-contiguous, of the network's dtype; it is filled, and may be x or the seed, which costs a copy. A tuple for
+        several inputs.
     work : array of int64, optional
         As for `predict`.
 
@@ -187,7 +190,8 @@ def workspace(net: Any, batch: int) -> NDArray[np.int64]:
     ----------
     net : FrozenNetwork, FrozenNetworks, Learner or Learners
     batch : int
-        At least 1. A network needs no more for more than 256 rows: they are computed 256 at a time.
+        At least 1. A network needs no more for more than 256 rows: they are computed 256 at a time. With room for this
+        many rows, a call allocates nothing, unless an output overlaps an input.
 
     Returns
     -------

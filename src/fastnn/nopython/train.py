@@ -34,13 +34,15 @@ def train_step(learner: Any, x: Any, y: Any, work: Any = None, sample_weight: An
     learner : Learner
         From `Model.learner`; its weights and optimizer are changed in place.
     x : array of shape input_shape or (n, *input_shape)
-        One sample, or a batch: C-contiguous, of the learner's dtype.
+        One sample, or a batch; of any float, integer or bool dtype but float16, with any strides. A tuple with an array
+        for each input, if the network has several.
     y : array of the targets' shape, with n rows in front for a batch; or a number
-        Of the learner's dtype, or int64 for labels. A last axis of length 1 may be missing.
+        Of the same dtypes; labels are integers. A last axis of length 1 may be missing. A tuple with an array for each
+        output that has a loss, if there are several.
     work : array of int64, optional
         From `workspace`, for one thread at a time. Without it, a batch allocates its own.
     sample_weight : array of shape (n,), or a number for one sample, optional
-        The loss is sum(weight * loss) / n. Weights may be negative, such as the advantages of a policy gradient.
+        The loss is sum(weight * loss) / n. A tuple has other weights for each output. Weights may be negative, such as the advantages of a policy gradient.
 
     Returns
     -------
@@ -103,9 +105,9 @@ def parameter_gradient(learner: Any, x: Any, seed: Any, gradients: Any, work: An
         From ``Model.learner(gradients=True)``. Its weights stay as they are, but for the running averages of batch
         normalisation.
     x : array of shape input_shape or (n, *input_shape)
-        C-contiguous, of the learner's dtype.
+        As for `train_step`.
     seed : array of shape output_shape or (n, *output_shape)
-        What each output counts.
+        What each output counts; a tuple for several outputs.
     gradients : array of shape (parameter_count(learner),)
         It is filled; `apply_gradients` takes it.
     work : array of int64, optional

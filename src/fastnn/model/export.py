@@ -54,8 +54,8 @@ class CompiledMixin(Network):
         RuntimeError
             When the model is not built.
         ValueError
-            When an activation lacks a gradient that is needed, a model for a GPU has several inputs or outputs, or there
-            is no such device.
+            When an activation lacks a gradient that is needed, a model for a GPU has several inputs or outputs, or
+            there is no such device.
         DeviceError
             When no GPU can be used; says what is missing.
         NotImplementedError

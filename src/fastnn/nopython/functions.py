@@ -66,7 +66,8 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
     ValueError
         When shapes or the number of arrays do not fit the network, or the workspace is too small.
     TypeError
-        When an argument is no array of numbers, or out has another dtype or layout; in compiled code Numba's TypingError, when the caller is compiled.
+        When an argument is no array of numbers, or out has another dtype or layout; in compiled code Numba's
+        TypingError, when the caller is compiled.
     RuntimeError
         When the network was made by another process, and got here neither as an argument nor by pickle.
 

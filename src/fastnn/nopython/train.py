@@ -42,7 +42,8 @@ def train_step(learner: Any, x: Any, y: Any, work: Any = None, sample_weight: An
     work : array of int64, optional
         From `workspace`, for one thread at a time. Without it, a batch allocates its own.
     sample_weight : array of shape (n,), or a number for one sample, optional
-        The loss is sum(weight * loss) / n. A tuple has other weights for each output. Weights may be negative, such as the advantages of a policy gradient.
+        The loss is sum(weight * loss) / n. A tuple has other weights for each output. Weights may be negative, such as
+        the advantages of a policy gradient.
 
     Returns
     -------

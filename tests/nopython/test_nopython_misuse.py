@@ -438,3 +438,11 @@ def test_networks_that_nobody_froze_are_refused(garbage):
     with pytest.raises(TypeError, match="signature: expected one of"):
         fnp.CFunction(net, 3)
     assert repr(fnp.CFunction.__new__(fnp.CFunction)) == "<fastnn.nopython.CFunction>"
+
+
+@pytest.mark.parametrize("module", ["frozen", "learner"])
+def test_pickles_of_earlier_versions_are_refused(module):
+    """They name functions of files that have become rooms since."""
+    old = b"cfastnn.backend.cpu.%s\n_restore\n(C\x01xC\x01ytR." % module.encode()
+    with pytest.raises(ValueError, match="another version of fastnn"):
+        pickle.loads(old)

@@ -54,7 +54,7 @@ def test_freezing_the_whole_leaves_a_part_that_trains(tmp_path):
     # saved and copied as this model has it
     for twin in (copy.deepcopy(part), _saved(part, tmp_path / "m")):
         assert twin.trainable and not whole.trainable
-    assert "frozen" not in fnn.model.inspection.summary(part, 1)
+    assert "frozen" not in fnn.model.inspection.summary(part._runtime, "part", 1)
 
 
 def _saved(model, path):
@@ -110,7 +110,7 @@ def test_the_librarys_attributes_are_no_subclasss():
     model.compile("adam", "mse")
     model.fit(X, SCORE, verbose=0)
     model.train_on_batch(X, SCORE)
-    assert set(vars(model)) == fnn.model.network.LIBRARY_ATTRIBUTES
+    assert set(vars(model)) == fnn.model.base.LIBRARY_ATTRIBUTES
 
 
 @pytest.mark.parametrize("name", ["call", "forward", "build"])

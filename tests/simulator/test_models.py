@@ -145,7 +145,7 @@ def test_accumulated_gradients_and_averages():
             model.to("cpu").to("cuda")
         model.fit(x, y, batch_size=6, verbose=0)
     close(there.get_weights(), here.get_weights())
-    width, dtype = here._table.nbytes, np.float32
+    width, dtype = here._runtime.table.nbytes, np.float32
     for slot in (2, 3):  # the sum of gradients, and the averages
         each = slice(slot * width, (slot + 1) * width)
         states = [model._runtime.optimizer_state[each].view(dtype) for model in (there, here)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastnn.backend.cpu.frozen import learner as backend
 from fastnn.backend.cpu.frozen.code import LEARN, Interface, Make, Training, assemble, fingerprint
@@ -15,25 +15,23 @@ from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Tensor
 from fastnn.losses import CrossEntropy
 from fastnn.losses.targets import SUM_TOLERANCE
-from fastnn.lower.task import Place, Source, Task
+from fastnn.lower.task import Place, Request, Source, TargetLayout, Task
 from fastnn.lower.update import tick
 from fastnn.objective.objective import LOSSES, PENALTY, Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Buffer, Counter
 from fastnn.program.program import ITEM_SIZES
-from fastnn.runtime.programs import Request, TargetLayout, network, place_gradients, task_of
-
-if TYPE_CHECKING:
-    from fastnn.model.model import Model
+from fastnn.runtime.parameters import ParameterTable
+from fastnn.runtime.programs import network, place_gradients, task_of
+from fastnn.runtime.runtime import Runtime
 
 _X, _Y, _WEIGHT = range(3)
 TARGETS = ("labels", "dense")
 
 
-def learner(model: Model, *, gradients: bool, targets: str | None, steps: int | None) -> Learner:
+def learner(runtime: Runtime, *, gradients: bool, targets: str | None, steps: int | None) -> Learner:
     """Make the learner of a model as it is; see `Model.learner`."""
-    objective = _objective(model)
-    runtime, table, optimizer = model._runtime, model._table, model.optimizer
+    table, (objective, optimizer) = runtime.table, _without_metrics(runtime)
     ends(table, "learner")
     loss = objective.losses[0]
     if loss is None:
@@ -62,15 +60,17 @@ def learner(model: Model, *, gradients: bool, targets: str | None, steps: int | 
             done,
             int(runtime.training[Counter.SEED]),
             optimizer.unit_row(done),
-            _rates(optimizer, done, steps, model.dtype),
+            _rates(optimizer, done, steps, table.dtype),
             optimizer.progress(done),
         )
         seeded = None
         if gradients:
-            seeded = assemble(seeded_program(model), interface(table), LEARN, knows)
+            seeded = assemble(seeded_program(table), interface(table), LEARN, knows)
         return backend.make(
             freeze(runtime, gradients=gradients),
-            assemble(program(model, objective, labels), _with_targets(interface(table), labels), LEARN, training),
+            assemble(
+                program(table, objective, optimizer, labels), _with_targets(interface(table), labels), LEARN, training
+            ),
             seeded,
             runtime.optimizer_state.view(table.dtype),
             numbers,
@@ -84,17 +84,14 @@ def _with_targets(interface: Interface, labels: bool) -> Interface:
     return replace(interface, output_shape=interface.output_shape[:-1], output_itemsize=ITEM_SIZES["int64"])
 
 
-def update_from(model: Model, learner: Any) -> None:
-    """Copy a learner's weights and state into a model; see `Model.update_from`."""
-    if not isinstance(learner, Learner):
-        raise TypeError(f"update_from: expected a Learner from Model.learner, got {type(learner).__name__}")
-    model._fail_in_training("update_from")
-    objective, runtime = _objective(model), model._runtime
+def update_from(runtime: Runtime, learner: Learner) -> None:
+    """Copy a learner's weights and state into a model's runtime; see `Model.update_from`."""
+    table, (objective, optimizer) = runtime.table, _without_metrics(runtime)
     with runtime.lock:
         made_for = backend.fingerprint_of(learner)
-        fits = learner.parameters.dtype == model.dtype and any(
+        fits = learner.parameters.dtype == table.dtype and any(
             labels in _kinds(objective)
-            and fingerprint(program(model, objective, labels)(UNIT, planned=True)) == made_for
+            and fingerprint(program(table, objective, optimizer, labels)(UNIT, planned=True)) == made_for
             for labels in (False, True)
         )
         if not fits:
@@ -103,15 +100,14 @@ def update_from(model: Model, learner: Any) -> None:
                 "trainable layers, or the model has changed since"
             )
         progress = backend.checked_progress(learner)
-        runtime.parameters.view(model.dtype)[...] = learner.parameters
-        runtime.optimizer_state.view(model.dtype)[...] = backend.slots_of(learner)
+        runtime.parameters.view(table.dtype)[...] = learner.parameters
+        runtime.optimizer_state.view(table.dtype)[...] = backend.slots_of(learner)
         runtime.training[Counter.STEP] = progress[Progress.STEP]
         runtime.begin_optimizer(int(progress[Progress.STEP] - progress[Progress.OPTIMIZER_STEP]))
 
 
-def program(model: Model, objective: Objective, labels: bool) -> Make:
+def program(table: ParameterTable, objective: Objective, optimizer: Optimizer, labels: bool) -> Make:
     """Return what makes the program of a training step, whose inputs, targets and weights are data slots."""
-    table = model._table
     target_kind = "int64" if labels else table.dtype
     request = Request(
         "train",
@@ -120,9 +116,9 @@ def program(model: Model, objective: Objective, labels: bool) -> Make:
         (Source(_X, table.dtype, 0),),
         (TargetLayout(Source(_Y, target_kind, 0), labels),),
         (Source(_WEIGHT, table.dtype, 0),),
-        trained=model._trained(),
+        trained=table.trained(),
     )
-    task = task_of(table, objective, model.optimizer, request)
+    task = task_of(table, objective, optimizer, request)
     places, sizes = dict(task.places), dict(task.sizes)
     for tensor in task.graph.inputs:
         slot = task.sources[tensor.id].slot
@@ -131,12 +127,11 @@ def program(model: Model, objective: Objective, labels: bool) -> Make:
     return of_any_batch(replace(task, sources={}, places=places, sizes=sizes))
 
 
-def seeded_program(model: Model) -> Make:
+def seeded_program(table: ParameterTable) -> Make:
     """Return what makes the program of the gradients for the weights from gradients of the outputs: both data slots."""
-    table = model._table
     graph, places, parameters, (x,), (y,) = network(table, training=True)
     seed = graph.input(y.shape, "seed")
-    wanted = [tensor for tensor, is_trained in zip(parameters, model._trained(), strict=True) if is_trained]
+    wanted = [tensor for tensor, is_trained in zip(parameters, table.trained(), strict=True) if is_trained]
     accumulating = place_gradients(table, parameters, differentiate(graph, (), wanted, [(y, seed)]), places)
     sizes = {int(buffer): table.nbytes for buffer in (Buffer.PARAMETERS, Buffer.GRADIENTS)}
     for slot, tensor in ((_X, x), (_Y, seed)):
@@ -150,12 +145,12 @@ def _itemsize(tensor: Tensor, dtype: str) -> int:
     return ITEM_SIZES[dtype if tensor.kind == "real" else tensor.kind]
 
 
-def _objective(model: Model) -> Objective:
-    """Return the model's objective without metrics."""
-    objective = model._objective_or_fail()
+def _without_metrics(runtime: Runtime) -> tuple[Objective, Optimizer]:
+    """Return a model's objective without metrics, and its optimizer."""
+    objective, optimizer = runtime.compiled()
     size = LOSSES + 2 * len(objective.losses)
     assert size <= MOST_TOTALS or len(objective.losses) > 1
-    return replace(objective, readings=(), measures=(), size=size)
+    return replace(objective, readings=(), measures=(), size=size), optimizer
 
 
 def _kinds(objective: Objective) -> tuple[bool, ...]:

@@ -13,7 +13,7 @@ from fastnn.graph.graph import Graph, Output, Tensor
 ROWWISE = ("softmax", "log_softmax")
 
 
-def _like(graph: Graph, op: str, inputs: Sequence[Tensor | None], label: str, **attrs: object) -> Tensor:
+def like(graph: Graph, op: str, inputs: Sequence[Tensor | None], label: str, **attrs: object) -> Tensor:
     """Add a node with one output of the first input's shape."""
     first = inputs[0]
     assert first is not None
@@ -41,7 +41,7 @@ def matmul_tn(graph: Graph, x: Tensor, dy: Tensor, label: str) -> Tensor:
 
 def bias_add(graph: Graph, x: Tensor, bias: Tensor, label: str) -> Tensor:
     """Add bias (n,) to every row of x (..., n)."""
-    return _like(graph, "bias_add", (x, bias), label)
+    return like(graph, "bias_add", (x, bias), label)
 
 
 def sum_rows(graph: Graph, dy: Tensor, label: str) -> Tensor:
@@ -60,26 +60,26 @@ def activation(graph: Graph, x: Tensor, formula: str, parameters: tuple[float, .
     if formula == "linear":
         return x
     if formula in ROWWISE:
-        return _like(graph, formula, (x,), label)
-    return _like(graph, "activation", (x,), label, formula=formula, parameters=parameters)
+        return like(graph, formula, (x,), label)
+    return like(graph, "activation", (x,), label, formula=formula, parameters=parameters)
 
 
 def elementwise(graph: Graph, op: str, inputs: Sequence[Tensor], label: str) -> Tensor:
     """Add or multiply tensors of one shape, from left to right."""
     total = inputs[0]
     for other in inputs[1:]:
-        total = _like(graph, op, (total, other), label)
+        total = like(graph, op, (total, other), label)
     return total
 
 
 def dropout(graph: Graph, x: Tensor, rate: float, stream: int, label: str) -> Tensor:
     """Drop elements at random and scale the others; `stream` separates the random numbers of nodes."""
-    return _like(graph, "dropout", (x,), label, rate=rate, stream=stream)
+    return like(graph, "dropout", (x,), label, rate=rate, stream=stream)
 
 
 def gaussian_noise(graph: Graph, x: Tensor, stddev: float, stream: int, label: str) -> Tensor:
     """Add normal noise."""
-    return _like(graph, "gaussian_noise", (x,), label, stddev=stddev, stream=stream)
+    return like(graph, "gaussian_noise", (x,), label, stddev=stddev, stream=stream)
 
 
 def reshape(graph: Graph, x: Tensor, shape: Sequence[int], label: str) -> Tensor:

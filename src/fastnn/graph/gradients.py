@@ -37,16 +37,16 @@ def _activation(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> 
             "trained; use sigmoid or tanh in training, or freeze those layers (trainable = False)"
         )
     saved = node.inputs[0] if saved_by(formula) == "input" else node.outputs[0]
-    return (build._like(graph, "activation_grad", (dy, saved), node.label, **node.attrs),)
+    return (build.like(graph, "activation_grad", (dy, saved), node.label, **node.attrs),)
 
 
 def _rowwise(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
-    return (build._like(graph, f"{node.op}_grad", (dy, node.outputs[0]), node.label),)
+    return (build.like(graph, f"{node.op}_grad", (dy, node.outputs[0]), node.label),)
 
 
 def _dropout(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
     # the same counters give the same mask again, so it is not stored
-    return (build._like(graph, "dropout", (dy,), node.label, **node.attrs),)
+    return (build.like(graph, "dropout", (dy,), node.label, **node.attrs),)
 
 
 def _identity(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
@@ -56,8 +56,8 @@ def _identity(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gr
 def _multiply(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
     a, b = node.inputs
     return (
-        build._like(graph, "multiply", (dy, b), node.label) if needs[0] else None,
-        build._like(graph, "multiply", (dy, a), node.label) if needs[1] else None,
+        build.like(graph, "multiply", (dy, b), node.label) if needs[0] else None,
+        build.like(graph, "multiply", (dy, a), node.label) if needs[1] else None,
     )
 
 
@@ -83,7 +83,7 @@ def _layer_norm(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> 
     assert x is not None
     dx = dgamma = dbeta = None
     if needs[0]:
-        dx = build._like(graph, "layer_norm_grad", (dy, x, gamma, mean, rstd), node.label)
+        dx = build.like(graph, "layer_norm_grad", (dy, x, gamma, mean, rstd), node.label)
     if needs[1] or needs[2]:
         columns = (x.columns,)
         outputs = [(columns, False, f"{node.label}.dgamma"), (columns, False, f"{node.label}.dbeta")]

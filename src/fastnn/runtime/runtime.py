@@ -6,8 +6,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,19 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import casts
-from fastnn.addresses import address
 from fastnn.backend.cpu.executor.engine import BoundProgram, Runner
 from fastnn.backend.cpu.executor.epoch import Epochs, Lap
 from fastnn.console import waiting
-from fastnn.errors import InputNotFiniteError
+from fastnn.lower.task import Request
 from fastnn.objective.objective import Objective
 from fastnn.optimizers import Optimizer
-from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter, Status
+from fastnn.program.layout import Buffer, Counter
 from fastnn.program.program import aligned_zeros
+from fastnn.runtime.bindings import Bindings, check_sizes, fail_where_not_finite, new_context, write_addresses
 from fastnn.runtime.one_row import warn_of_one_row
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.program_cache import shared, signature
-from fastnn.runtime.programs import Request, build
+from fastnn.runtime.programs import build
 from fastnn.threads import get_num_threads, watch
 
 if TYPE_CHECKING:
@@ -37,26 +36,8 @@ if TYPE_CHECKING:
 # Programs are a few kilobytes; a new one appears with every batch size and memory layout of the data.
 _KEPT_PROGRAMS = 64
 # Plain integers: an enumeration's member costs 0.15 µs as an index.
-_PARAMETERS, _GRADIENTS, _OPTIMIZER, _ARENA, _ACCUMULATORS, _HYPER, _INDEX, _, _DATA = (int(one) for one in Buffer)
-_CURSOR, _STEP, _CHUNK_STEP = int(Counter.CURSOR), int(Counter.STEP), int(Counter.CHUNK_STEP)
-_STATUS, _BAD_LOSS_STEP = int(Counter.STATUS), int(Counter.BAD_LOSS_STEP)
-
-
-@dataclass(frozen=True)
-class Pass:
-    """The bindings of one run: all arrays that a program uses and the model does not own.
-
-    `parameters` replaces the model's weights if a program that does not train would change them: batch
-    normalisation in training mode moves its averages. `gradients` replaces the model's on the CPU, since
-    the caller may have interrupted a training step.
-    """
-
-    addresses: Mapping[int, int]
-    index: NDArray[np.int64] | None = None
-    hyper: NDArray[np.float64] | None = None
-    accumulators: NDArray[np.float64] | None = None
-    parameters: NDArray[np.uint8] | None = None
-    gradients: NDArray[np.uint8] | None = None
+_PARAMETERS, _GRADIENTS, _OPTIMIZER = int(Buffer.PARAMETERS), int(Buffer.GRADIENTS), int(Buffer.OPTIMIZER)
+_CURSOR, _STEP = int(Counter.CURSOR), int(Counter.STEP)
 
 
 class Unaveraged(NamedTuple):
@@ -73,11 +54,16 @@ class Runtime:
     ----------
     table : ParameterTable
     seed : int
-        64 bits; keys the random numbers of dropout and noise.
+        64 bits; keys the random numbers of dropout and noise, and the order of rows.
+
+    Attributes
+    ----------
+    objective, optimizer : Objective and Optimizer, or None
+        What the model is trained for and by, from `attach`.
     """
 
     def __init__(self, table: ParameterTable, seed: int) -> None:
-        self.table = table
+        self.table, self.seed = table, seed
         self.lock = threading.RLock()
         #: the model's buffers on a GPU, if it is on one
         self.placement: Placement | None = None
@@ -86,14 +72,13 @@ class Runtime:
         self._programs: OrderedDict[tuple[Request, tuple[bool, ...]], BoundProgram] = OrderedDict()
         #: counters of training: they outlive a run, so that training can stop and continue anywhere
         self.training = new_context(seed)
-        #: the optimizer that the state belongs to
-        self.attached: Optimizer | None = None
+        self.objective: Objective | None = None
+        self.optimizer: Optimizer | None = None
         #: the step at which the optimizer's state began
         self.first_step = 0
         #: weights that moving averages have replaced at the end of a training, which may be resumed
         self.unaveraged: Unaveraged | None = None
         self._other = new_context(seed)
-        self._made_for: tuple[Objective | None, Optimizer | None] = (None, None)
         #: everything that determines programs besides the request; None if they are not shared with other models
         self._signature: Hashable = None
         self._runners: dict[bool, Runner] = {}
@@ -161,20 +146,38 @@ class Runtime:
 
     # --- programs -----------------------------------------------------------------------------------------
 
-    def attach(self, optimizer: Optimizer | None) -> None:
-        """Allocate gradients and fresh optimizer state; drops earlier programs."""
-        slots = () if optimizer is None else optimizer.slot_initial
+    def attach(self, objective: Objective, optimizer: Optimizer) -> None:
+        """Take an objective and an optimizer; drops earlier programs, and the state of another optimizer."""
         with self.lock:
+            if self.optimizer is not optimizer:
+                self._begin_state(optimizer)
             self.forget()
-            self.attached = optimizer
-            self.unaveraged = None
-            self.begin_optimizer(self.step_count())
-            state = self.table.allocate(len(slots))
-            for slot, initial in enumerate(slots):
-                if initial:  # the memory is zero, and takes no space until it is written
-                    for entry in self.table:
-                        casts.store(self.table.view(state, entry, slot), np.asarray(initial), entry.name)
-            self.optimizer_state = state
+            self.objective = objective
+
+    def _begin_state(self, optimizer: Optimizer) -> None:
+        """Allocate the initial state of an optimizer."""
+        self.forget()
+        self.optimizer = optimizer
+        self.unaveraged = None
+        self.begin_optimizer(self.step_count())
+        state = self.table.allocate(len(optimizer.slot_initial))
+        for slot, initial in enumerate(optimizer.slot_initial):
+            if initial:  # the memory is zero, and takes no space until it is written
+                for entry in self.table:
+                    casts.store(self.table.view(state, entry, slot), np.asarray(initial), entry.name)
+        self.optimizer_state = state
+
+    def compiled(self) -> tuple[Objective, Optimizer]:
+        """Return objective and optimizer.
+
+        Raises
+        ------
+        RuntimeError
+            When the model is not compiled.
+        """
+        if self.objective is None or self.optimizer is None:
+            raise RuntimeError("the model is not compiled: call compile(optimizer, loss) first")
+        return self.objective, self.optimizer
 
     def begin_optimizer(self, step: int) -> None:
         """Say at which step the optimizer's state began; records count from there as well."""
@@ -200,30 +203,25 @@ class Runtime:
         self.inside = {me: True} if me in self.inside else {}
         self.forget_quick()
 
-    def program(self, request: Request, objective: Objective | None, optimizer: Optimizer | None) -> BoundProgram:
+    def program(self, request: Request) -> BoundProgram:
         """Return the program of a request; makes it if there is none yet."""
         key = (request, tuple(self.table.trainable_layers()))
         with self.lock:
-            if self._made_for[0] is not objective or self._made_for[1] is not optimizer:
-                self.forget()
-                self._made_for = (objective, optimizer)
             # the state is valid after each statement: a signal handler that predicts may run between any two
             bound = self._programs.pop(key, None)
             if bound is None:
                 if request.kind == "train" and request.batch == 1:
                     warn_of_one_row(self.table.architecture)
                 with waiting():
-                    bound = self._shared(key, objective, optimizer)
+                    bound = self._shared(key)
             self._programs[key] = bound
             while len(self._programs) > _KEPT_PROGRAMS:
                 self._programs.popitem(last=False)
             return bound
 
-    def _shared(
-        self, key: tuple[Request, tuple[bool, ...]], objective: Objective | None, optimizer: Optimizer | None
-    ) -> Any:
+    def _shared(self, key: tuple[Request, tuple[bool, ...]]) -> Any:
         """Return the program of a request, from another model or new."""
-        placement = self.placement
+        placement, objective, optimizer = self.placement, self.objective, self.optimizer
 
         def make() -> Any:
             program = build(self.table, objective, optimizer, key[0])
@@ -244,7 +242,7 @@ class Runtime:
         """Return the number of steps since the optimizer's state began: bias corrections and schedules count them."""
         return self.step_count() - self.first_step
 
-    def run(self, bound: Any, work: Pass, steps: int, cursor: int | None = None) -> int:
+    def run(self, bound: Any, work: Bindings, steps: int, cursor: int | None = None) -> int:
         """Run a program and return the number of finished steps.
 
         Parameters
@@ -290,7 +288,7 @@ class Runtime:
             finally:
                 self._running = 0
 
-    def _run_apart(self, bound: BoundProgram, work: Pass, steps: int, cursor: int | None) -> int:
+    def _run_apart(self, bound: BoundProgram, work: Bindings, steps: int, cursor: int | None) -> int:
         """Run a program in the middle of another run of the same thread, on a separate context and memory."""
         if cursor is None or self.placement is not None:
             raise RuntimeError(
@@ -317,7 +315,7 @@ class Runtime:
             )
 
     def prepared(
-        self, bound: Any, work: Pass, feed: Feed, data: Sequence[tuple[int, NDArray[Any]]],
+        self, bound: Any, work: Bindings, feed: Feed, data: Sequence[tuple[int, NDArray[Any]]],
         results: Sequence[NDArray[Any]] = (), *, trains: bool = False,
     ) -> Callable[[], int | None]:  # fmt: skip
         """Prepare one step on the GPU: see `fastnn.runtime.device_graph`.
@@ -327,12 +325,12 @@ class Runtime:
         function
             Runs the step on the first rows, as `run` does; returns None if it has to be captured again.
         """
-        from fastnn.runtime.device_graph import Prepared
+        from fastnn.runtime.device_graph import CapturedStep
 
         assert self.placement is not None
         with self.lock:
             self._check(bound, work)
-            made = Prepared(self.placement, bound, work, self._flat, feed, data, results)
+            made = CapturedStep(self.placement, bound, work, self._flat, feed, data, results)
         # not the runtime itself: its cache must not keep it alive
         flat, training, dtype = self._flat, self.training, self.table.dtype
         context = training if trains else self._other
@@ -347,7 +345,7 @@ class Runtime:
 
         return run
 
-    def run_epochs(self, parts: Sequence[tuple[BoundProgram, int]], work: Pass, laps: Sequence[Lap]) -> int:
+    def run_epochs(self, parts: Sequence[tuple[BoundProgram, int]], work: Bindings, laps: Sequence[Lap]) -> int:
         """Train whole epochs on the calling thread, and return the number of finished steps.
 
         Parameters
@@ -375,7 +373,7 @@ class Runtime:
             finally:
                 self._running = 0
 
-    def context_of(self, bound: BoundProgram, work: Pass) -> tuple[NDArray[np.int64], Any]:
+    def context_of(self, bound: BoundProgram, work: Bindings) -> tuple[NDArray[np.int64], Any]:
         """Make a context for one program, and return it with the arrays that it points to."""
         context = new_context(0)
         with self.lock:
@@ -393,56 +391,20 @@ class Runtime:
         return arena
 
     def _fill(
-        self, context: NDArray[np.int64], bound: BoundProgram, work: Pass, arena: NDArray[np.uint8] | None = None
+        self, context: NDArray[np.int64], bound: BoundProgram, work: Bindings, arena: NDArray[np.uint8] | None = None
     ) -> Any:
         """Write a run's addresses into a context; returns the objects to hold until the run ends."""
         if arena is None:
             arena = self._arena_of(bound)
         self._check(bound, work)
-        words = memoryview(context.data)  # writing a word takes half as long as in an array
-        parameters, gradients, state = self._flat
-        parameters = parameters if work.parameters is None else work.parameters
-        gradients = gradients if work.gradients is None else work.gradients
-        words[_PARAMETERS] = address(parameters)
-        words[_GRADIENTS] = address(gradients)
-        words[_OPTIMIZER] = address(state)
-        words[_ARENA] = address(arena)
-        words[_ACCUMULATORS] = _address(work.accumulators)
-        words[_HYPER] = _address(work.hyper)
-        words[_INDEX] = _address(work.index)
-        for slot, place in work.addresses.items():
-            words[_DATA + slot] = place
-        words[_CHUNK_STEP] = words[_STATUS] = words[_BAD_LOSS_STEP] = 0
-        return parameters, gradients, state, arena, work
+        return write_addresses(context, work, self._flat, arena)
 
-    def _check(self, bound: Any, work: Pass) -> None:
+    def _check(self, bound: Any, work: Bindings) -> None:
         """Make sure that the buffers that a program writes to exist, and are large enough."""
         wanted = bound.program.name in ("train", "gradients") and work.gradients is None
         if wanted and self._flat[_GRADIENTS].nbytes < self.table.nbytes:
             self.gradients = self.table.allocate()
-        _check_sizes(bound, work, self._flat[_OPTIMIZER].nbytes)
-
-
-def fail_where_not_finite(context: NDArray[np.int64], dtype: str) -> None:
-    """Raise InputNotFiniteError if a program has stopped because of its input."""
-    if context[Counter.STATUS] == Status.NOT_FINITE_INPUT:
-        row, step = int(context[Counter.STATUS_DETAIL]), int(context[Counter.STEP])
-        raise InputNotFiniteError(row, step + 1, dtype)
-
-
-def _address(array: NDArray[Any] | None) -> int:
-    return 0 if array is None else address(array)
-
-
-def _check_sizes(bound: BoundProgram, work: Pass, state_bytes: int) -> None:
-    """Raise if `compile`, called while the program was prepared, has replaced the buffers that it writes to."""
-    program = bound.program
-    totals = 0 if work.accumulators is None else work.accumulators.nbytes
-    measures, trains = program.name != "predict", program.name == "train"
-    if (measures and program.sizes[Buffer.ACCUMULATORS] > totals) or (
-        trains and program.sizes[Buffer.OPTIMIZER] > state_bytes
-    ):
-        raise RuntimeError("the model was compiled again while it was in use: by another thread, or by the data")
+        check_sizes(bound, work, self._flat[_OPTIMIZER].nbytes)
 
 
 def _forgotten(reference: weakref.ref[Runtime]) -> None:
@@ -473,10 +435,3 @@ def _living() -> list[Runtime]:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
 watch(_forget_quick)
-
-
-def new_context(seed: int) -> NDArray[np.int64]:
-    """Make a context: no buffers yet, counters at zero."""
-    context = np.zeros(CONTEXT_WORDS, np.int64)
-    context[Counter.SEED] = np.uint64(seed).astype(np.int64)
-    return context

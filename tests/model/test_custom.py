@@ -121,9 +121,8 @@ def test_a_loss(dtype, mean):
             found, wanted = model.gradients(x, y, given), reference.gradients(x, y, given)
             for one, other in zip(found, wanted, strict=True):
                 np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
-        assert model._runtime.objective.losses[0](y, model.predict(x)) == pytest.approx(
-            model.evaluate(x, y)["loss"], rel=1e-5
-        )
+        loss = model._runtime.objective.losses[0](y, model.predict(x))
+        assert loss == pytest.approx(model.evaluate(x, y)["loss"], rel=1e-5)
     assert build(loss=squared).evaluate(x, y)["loss"] > 0
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.runtime import chunking
+from fastnn.runtime import cancellation
 from fastnn.training.train_many import progress
 
 RNG = np.random.default_rng(0)
@@ -234,7 +234,7 @@ def test_the_first_exception_stops_the_others_and_a_resumed_call_finishes_them(n
             if self.index == 3 and epoch == 1:
                 arrived.release()
                 end = time.monotonic() + 30
-                while not chunking._here.asked() and time.monotonic() < end:
+                while not cancellation._here.asked() and time.monotonic() < end:
                     time.sleep(0.001)
 
         def on_train_end(self, logs=None):

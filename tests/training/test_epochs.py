@@ -267,7 +267,7 @@ def test_models_that_differ_share_nothing():
 def test_a_model_that_shares_trains_as_one_that_does_not(name, monkeypatch):
     first, second = OTHERS[name](), OTHERS[name]()
     programs(first), programs(second)
-    monkeypatch.setattr("fastnn.runtime.runtime.signature", lambda *rest: None)
+    monkeypatch.setattr("fastnn.runtime.model_programs.signature", lambda *rest: None)
     alone = OTHERS[name]()
     programs(alone)
     for one, other in zip(second.get_weights(), alone.get_weights(), strict=True):

@@ -39,6 +39,7 @@ class ReduceLROnPlateau(Callback):
         The learning rate is not lowered below it.
     """
 
+    watched: Monitor
     state_names: ClassVar[tuple[str, ...]] = ("best", "wait", "cooldown_counter")
 
     def __init__(

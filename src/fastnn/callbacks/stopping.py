@@ -46,6 +46,7 @@ class EarlyStopping(Callback):
         Epochs, counted from 0, of the best value and of the stop.
     """
 
+    watched: Monitor
     state_names: ClassVar[tuple[str, ...]] = ("best", "best_epoch", "wait", "stopped_epoch")
 
     def __init__(

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.optimizers.base import AVERAGE
-from fastnn.runtime.runtime import Runtime, Unaveraged
+from fastnn.runtime.buffers import Unaveraged
+from fastnn.runtime.runtime import Runtime
 
 
 def finalize(runtime: Runtime) -> None:

@@ -18,8 +18,8 @@ from fastnn.objective.objective import Objective
 from fastnn.objective.resolve import Named
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
+from fastnn.runtime.buffers import Unaveraged
 from fastnn.runtime.programs import output_ends
-from fastnn.runtime.runtime import Unaveraged
 from fastnn.saving import container, progress
 from fastnn.training.history import History
 from fastnn.training.state import Compiled, M, TrainingState, model_of, state_of

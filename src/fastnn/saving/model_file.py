@@ -20,7 +20,8 @@ from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.runtime.buffers import Unaveraged
 from fastnn.runtime.programs import output_ends
-from fastnn.saving import container, progress
+from fastnn.saving import container
+from fastnn.saving.position import COUNTERS, check_callbacks, check_position, check_run
 from fastnn.training.history import History
 from fastnn.training.state import Compiled, M, TrainingState, model_of, state_of
 
@@ -93,7 +94,7 @@ def _training(state: TrainingState, tensors: dict[str, NDArray[Any]]) -> dict[st
         "weighted_metrics": weighted,
         "position": {
             "first_step": runtime.first_step,
-            **{name: int(runtime.training[Counter[name.upper()]]) for name in progress.COUNTERS},
+            **{name: int(runtime.training[Counter[name.upper()]]) for name in COUNTERS},
         },
         "run": state.run,
         "history": None if state.history is None else state.history.to_dict(),
@@ -226,14 +227,14 @@ def _restore(state: TrainingState, tensors: Tensors, training: dict[str, Any], o
             _copy(value, table.view(weights, entry))
         runtime.unaveraged = Unaveraged(training["position"]["step"], weights)
     state.totals = _copy(totals, np.empty((objective.size,)))
-    position = progress.check_position(training["position"])
+    position = check_position(training["position"])
     runtime.begin_optimizer(position.pop("first_step"))
     for name, count in position.items():
         runtime.training[Counter[name.upper()]] = count
-    state.run = progress.check_run(training["run"], position)
+    state.run = check_run(training["run"], position)
     state.history = None if training["history"] is None else History.from_dict(training["history"])
     if training["callbacks"] is not None:
-        progress.check_callbacks(training["callbacks"])
+        check_callbacks(training["callbacks"])
         saved = {
             name.removeprefix("callbacks/"): tensor.array() if isinstance(tensor, container.StoredTensor) else tensor
             for name, tensor in tensors.items()

@@ -12,7 +12,7 @@ from fastnn.program.layout import Buffer
 from fastnn.runtime.parameters import ParameterTable
 
 if TYPE_CHECKING:
-    from fastnn.runtime.device_buffers import Placement
+    from fastnn.runtime.device.placement import Placement
 
 # Plain integers: an enumeration's member costs 0.15 µs as an index.
 _PARAMETERS, _GRADIENTS, _OPTIMIZER = int(Buffer.PARAMETERS), int(Buffer.GRADIENTS), int(Buffer.OPTIMIZER)

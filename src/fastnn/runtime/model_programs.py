@@ -23,7 +23,7 @@ from fastnn.runtime.program_cache import shared, signature
 from fastnn.runtime.programs import build
 
 if TYPE_CHECKING:
-    from fastnn.runtime.device_buffers import Placement
+    from fastnn.runtime.device.placement import Placement
 
 # Programs are a few kilobytes; a new one appears with every batch size and memory layout of the data.
 _KEPT_PROGRAMS = 64

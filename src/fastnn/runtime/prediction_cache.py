@@ -2,7 +2,7 @@
 
 The first prediction of rows of some shape and dtype takes the general path, and then once more on a copy of the rows.
 On a GPU, where preparing takes longer than the call, the second prediction does so, and rows are always copied (see
-`device_graph.py`). The checked rows, program, context and array of results are kept. They are right for all rows of
+`device/graph.py`). The checked rows, program, context and array of results are kept. They are right for all rows of
 that shape and dtype, because the checks of a plain `numpy.ndarray` look at nothing else. So later predictions start the
 program on contiguous rows in place, or on a copy in the kept rows, and copy the result out. Only the result is
 allocated.
@@ -24,9 +24,9 @@ from fastnn.backend.cpu.executor.raised import RAISED
 from fastnn.errors import DeviceMemoryError
 from fastnn.program.layout import Counter, Status
 from fastnn.runtime.bindings import Bindings
-from fastnn.runtime.device_graph import locked
+from fastnn.runtime.device.graph import locked
+from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.feeds import checked_inputs
-from fastnn.runtime.interrupts import interrupts_later
 from fastnn.runtime.runtime import Runtime
 from fastnn.threads import get_num_threads
 

@@ -135,14 +135,14 @@ class Runtime(ModelPrograms):
         self, bound: Any, work: Bindings, feed: Feed, data: Sequence[tuple[int, NDArray[Any]]],
         results: Sequence[NDArray[Any]] = (), *, trains: bool = False,
     ) -> Callable[[], int | None]:  # fmt: skip
-        """Prepare one step on the GPU: see `fastnn.runtime.device_graph`.
+        """Prepare one step on the GPU: see `fastnn.runtime.device.graph`.
 
         Returns
         -------
         function
             Runs the step on the first rows, as `run` does; returns None if it has to be captured again.
         """
-        from fastnn.runtime.device_graph import CapturedStep
+        from fastnn.runtime.device.graph import CapturedStep
 
         assert self.placement is not None
         with self.lock:

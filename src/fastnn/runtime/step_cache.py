@@ -20,9 +20,9 @@ from fastnn.errors import DeviceMemoryError, InputNotFiniteError
 from fastnn.losses import Loss
 from fastnn.program.layout import MAX_BUFFERS, Counter
 from fastnn.runtime.bindings import Bindings, fail_where_not_finite
-from fastnn.runtime.device_graph import locked
+from fastnn.runtime.device.graph import locked
+from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.feeds import checked
-from fastnn.runtime.interrupts import interrupts_later
 from fastnn.runtime.prediction_cache import MOST_BYTES, keep
 from fastnn.runtime.runtime import Runtime
 from fastnn.threads import get_num_threads

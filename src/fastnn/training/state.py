@@ -17,7 +17,7 @@ from fastnn.objective.objective import Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.runtime.building import make_runtime
-from fastnn.runtime.devices import placement_on
+from fastnn.runtime.device.opening import placement_on
 from fastnn.runtime.programs import output_ends
 from fastnn.runtime.runtime import Runtime
 from fastnn.training.history import History

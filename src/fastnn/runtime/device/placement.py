@@ -19,9 +19,9 @@ from fastnn.backend.cuda.launch.engine import CudaProgram, Replayer
 from fastnn.program.layout import Buffer, Counter
 from fastnn.program.program import Program
 from fastnn.runtime.bindings import Bindings
-from fastnn.runtime.device_context import DeviceContext
-from fastnn.runtime.interrupts import interrupts_later
-from fastnn.runtime.streaming import StreamedFeed, Streaming
+from fastnn.runtime.device.context import DeviceContext
+from fastnn.runtime.device.interrupts import interrupts_later
+from fastnn.runtime.device.streaming import StreamedFeed, Streaming
 
 if TYPE_CHECKING:
     from fastnn.data.arrays import Rows

@@ -19,7 +19,7 @@ from fastnn.runtime.bindings import Bindings
 if TYPE_CHECKING:
     from fastnn.backend.cuda.launch.engine import CudaProgram
     from fastnn.data.feed import Feed
-    from fastnn.runtime.device_buffers import Placement
+    from fastnn.runtime.device.placement import Placement
 
 Flat = Sequence[NDArray[np.uint8]]
 
@@ -56,7 +56,7 @@ class CapturedStep:
         data: Sequence[tuple[int, NDArray[Any]]], results: Sequence[NDArray[Any]],
     ) -> None:  # fmt: skip
         # not at the top: a model on the CPU does not import Numba
-        from fastnn.runtime.device_context import DeviceContext
+        from fastnn.runtime.device.context import DeviceContext
 
         device = placement.device
         self._placement = placement

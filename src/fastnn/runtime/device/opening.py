@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastnn.runtime.device_buffers import Placement
+    from fastnn.runtime.device.placement import Placement
 
 PRECISIONS = ("float32", "tf32", "bf16")
 
@@ -32,6 +32,6 @@ def placement_on(device: Any, precision: str, dtype: str) -> Placement | None:
     if precision != "float32" and dtype != "float32":
         raise ValueError(f"precision {precision!r} is for models of dtype float32, this one is {dtype}")
     # not at the top: a model on the CPU does not import Numba
-    from fastnn.runtime.device_buffers import Placement
+    from fastnn.runtime.device.placement import Placement
 
     return Placement(available.open_device(number), precision)

@@ -229,9 +229,11 @@ class Model(PredictingMixin):
             When the model is not compiled, or is being trained by another thread.
         """
         options = FitOptions(
-            batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle, class_weight,
-            sample_weight, initial_epoch, steps_per_epoch, validation_steps, validation_batch_size, validation_freq,
-            resume,
+            batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks,
+            validation_split=validation_split, validation_data=validation_data, shuffle=shuffle,
+            class_weight=class_weight, sample_weight=sample_weight, initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch, validation_steps=validation_steps,
+            validation_batch_size=validation_batch_size, validation_freq=validation_freq, resume=resume,
         )  # fmt: skip
         with self._state.on(device):
             return fit(self, x, y, options)

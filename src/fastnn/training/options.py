@@ -24,7 +24,7 @@ class Validated:
         return (epoch + 1) % self.every == 0 if self.every else epoch + 1 in self.chosen
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FitOptions:
     """What `Model.fit` is called with besides x, y and the device; arguments that need the data are checked by `fit`.
 

@@ -4,6 +4,8 @@ Importing the package compiles nothing and does not import Numba. Kernels are co
 them, once per machine.
 """
 
+# ruff: noqa: F403
+
 import importlib
 
 from fastnn import (
@@ -35,22 +37,10 @@ from fastnn.callbacks import (
 from fastnn.constraints import MaxNorm
 from fastnn.errors import DeviceError, DeviceMemoryError, ModelFileError
 from fastnn.formulas.custom import check_with
-from fastnn.layers import (
-    Activation,
-    Add,
-    BatchNorm,
-    BatchNormalization,
-    Concatenate,
-    Dense,
-    Dropout,
-    Flatten,
-    GaussianNoise,
-    Input,
-    LayerNorm,
-    LayerNormalization,
-    Multiply,
-    Reshape,
-)
+from fastnn.layers.core import *
+from fastnn.layers.merge import *
+from fastnn.layers.normalization import *
+from fastnn.layers.random import *
 from fastnn.linalg import matmul
 from fastnn.losses import (
     BinaryCrossEntropy,
@@ -85,37 +75,25 @@ __all__ = [
     "L1L2",
     "L2",
     "SGD",
-    "Activation",
     "AdaGrad",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
-    "Add",
-    "BatchNorm",
-    "BatchNormalization",
     "BinaryCrossEntropy",
     "BinaryCrossentropy",
     "CSVLogger",
     "Callback",
     "CategoricalCrossentropy",
-    "Concatenate",
     "CrossEntropy",
-    "Dense",
     "DeviceError",
     "DeviceMemoryError",
-    "Dropout",
     "EarlyStopping",
-    "Flatten",
-    "GaussianNoise",
     "Hinge",
     "History",
     "Huber",
-    "Input",
     "KLDivergence",
     "LambdaCallback",
-    "LayerNorm",
-    "LayerNormalization",
     "LearningRateScheduler",
     "Lion",
     "LogCosh",
@@ -125,13 +103,11 @@ __all__ = [
     "Model",
     "ModelCheckpoint",
     "ModelFileError",
-    "Multiply",
     "Nadam",
     "Perceptron",
     "Poisson",
     "RMSprop",
     "ReduceLROnPlateau",
-    "Reshape",
     "Sequential",
     "SparseCategoricalCrossentropy",
     "TerminateOnNaN",
@@ -155,6 +131,10 @@ __all__ = [
     "set_num_threads",
     "train_many",
 ]
+__all__ += layers.core.__all__
+__all__ += layers.merge.__all__
+__all__ += layers.normalization.__all__
+__all__ += layers.random.__all__
 
 # imported on first use: importing Numba takes longer than importing fastnn
 _WITH_NUMBA = ("nopython", "testing")

@@ -20,7 +20,7 @@ from fastnn.lower.update import tick
 from fastnn.objective.objective import LOSSES, PENALTY, Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Buffer, Counter
-from fastnn.program.program import ITEM_SIZES
+from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs import network, place_gradients, task_of
 from fastnn.runtime.runtime import Runtime

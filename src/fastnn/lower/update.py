@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from fastnn.program.layout import Buffer, Flag, encode
-from fastnn.program.program import ITEM_SIZES, RecordDraft
+from fastnn.program.program import RecordDraft
+from fastnn.program.record import ITEM_SIZES
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import numpy as np
 from fastnn.layers.base import Layer
 from fastnn.lower.task import Request, Source, TargetLayout
 from fastnn.program.disassembly import format_bytes
-from fastnn.program.program import ITEM_SIZES, Program
+from fastnn.program.program import Program
+from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.programs import build
 from fastnn.runtime.runtime import Runtime
 

@@ -50,7 +50,7 @@ def needed(settings: Settings, sections: Sequence[str], architecture: str) -> li
 def _trained(model: Any, batch: int, precision: str) -> list[Key]:
     """Return the kernels that training a model launches."""
     listed = Listed()
-    CudaProgram(program(model, batch), listed, precision)
+    CudaProgram(program(model._runtime, batch), listed, precision)
     return [key for key, _ in listed.parts]
 
 

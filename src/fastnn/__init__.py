@@ -58,9 +58,9 @@ from fastnn.losses import (
     SparseCategoricalCrossentropy,
 )
 from fastnn.model import Model, Sequential
+from fastnn.model.loading import load
 from fastnn.optimizers import SGD, Adadelta, AdaGrad, Adagrad, Adam, AdamW, Lion, Nadam, RMSprop
 from fastnn.regularizers import L1, L1L2, L2
-from fastnn.saving.model_file import load
 from fastnn.threads import get_num_threads, set_num_threads
 from fastnn.training.history import History
 from fastnn.training.train_many.api import train_many

@@ -46,8 +46,9 @@ def install(module: str, lookup: Callable[[str], object] | None = None, more: It
                 return lookup(name)
             except ValueError:
                 pass
-        frame = sys._getframe(1)
-        if frame.f_code.co_code[frame.f_lasti] == _IMPORT_FROM:
+        here = inspect.currentframe()
+        frame = None if here is None else here.f_back
+        if frame is not None and frame.f_code.co_code[frame.f_lasti] == _IMPORT_FROM:
             # Python would turn an AttributeError into an ImportError without its message
             raise ImportError(f"cannot import name {name!r} from {module!r}{of_name(name, module)}", name=name)
         raise AttributeError(f"module {module!r} has no attribute {name!r}{of_name(name, module)}")

@@ -15,6 +15,7 @@ from fastnn.formulas.differences import SHRINK, STEP
 from fastnn.hints import install
 from fastnn.layers import Layer
 from fastnn.model import Sequential
+from fastnn.training.state import state_of
 
 Array = NDArray[np.float64]
 
@@ -135,7 +136,7 @@ def _layer(
     if isinstance(layer, layer_module.BatchNorm | layer_module.Dropout | layer_module.GaussianNoise):
         raise TypeError(f"check_op: {layer.label} behaves differently in training, so differences cannot check it")
     model = Sequential([layer_module.Input(shape), layer], dtype="float64", seed=0)
-    x = rng.uniform(low, high, (7, *model._architecture_or_fail().input_shapes[0]))
+    x = rng.uniform(low, high, (7, *state_of(model).runtime.table.architecture.input_shapes[0]))
     found = _inputs(model, x, rng)
     if not model.get_weights():
         return found
@@ -154,10 +155,11 @@ def _layer(
         fnp.predict(learner, x, out)
         return float((out * counts).sum())
 
+    table = state_of(model).runtime.table
     trained = np.concatenate(
-        [np.full(entry.size, is_trained) for entry, is_trained in zip(model._table, model._trained(), strict=True)]
+        [np.full(entry.size, is_trained) for entry, is_trained in zip(table, table.trained(), strict=True)]
     )
-    names = [f"weight {entry.name}[{i}]" for entry in model._table for i in range(entry.size)]
+    names = [f"weight {entry.name}[{i}]" for entry in table for i in range(entry.size)]
     for index in np.flatnonzero(trained):
         change = np.zeros(count)
         change[index] = STEP * max(1.0, abs(weights[index]))

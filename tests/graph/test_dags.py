@@ -1,6 +1,7 @@
 """Random networks of all layers against a naive forward pass, finite differences and the reference backend."""
 
 import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from fastnn.data.feed import Feed
 from fastnn.graph.rules import NoGradientError
 from fastnn.program.layout import Buffer, Counter
 from fastnn.program.verify import verify
+from fastnn.runtime import feeds
 from networks import KINKED, SMOOTH, Case, cases, forward, loss
 
 # The same examples every time; FASTNN_RANDOM_TESTS=1000 tests that many new ones.
@@ -52,7 +54,7 @@ def call(function, model, case, **more):
 
 
 def feed_of(model: fnn.Model, case: Case) -> Feed:
-    return call(model._feed, model, case, class_weight=None)
+    return call(partial(feeds.feed, model._runtime), model, case, class_weight=None)
 
 
 @examples(60)
@@ -93,9 +95,9 @@ def test_gradients_are_those_of_finite_differences(case, training):
         gradients = call(model.gradients, model, case, training=training)
     except NoGradientError:
         pytest.fail("no layer here lacks a gradient")
-    trained = [index for index, is_trained in enumerate(model._trained()) if is_trained]
+    trained = [index for index, is_trained in enumerate(model._runtime.table.trained()) if is_trained]
     layers = {call.layer for call in reachable(model, case)}
-    used = {index for index, entry in enumerate(model._table) if entry.layer in layers}
+    used = {index for index, entry in enumerate(model._runtime.table) if entry.layer in layers}
     rng = np.random.default_rng(2)
     assert len(gradients) == len(trained)
     for index, gradient in zip(trained, gradients, strict=True):
@@ -104,7 +106,7 @@ def test_gradients_are_those_of_finite_differences(case, training):
             continue
         direction = rng.normal(size=gradient.shape)
         slopes = slope(lambda w: loss(case, model, w, case.x, training=training), weights, index, direction)
-        name = model._table.entries[index].name
+        name = model._runtime.table.entries[index].name
         assert close(float((gradient * direction).sum()), slopes), (name, slopes, (gradient * direction).sum())
     for value, before in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(value, before, "gradients changed the model")
@@ -143,8 +145,8 @@ def test_input_gradients_are_those_of_finite_differences(case, training):
 def run_on_reference(model: fnn.Model, case: Case, steps: int) -> tuple[ReferenceBackend, np.ndarray]:
     """Take training steps on the whole data with the reference backend, from the model's state."""
     feed, runtime = feed_of(model, case), model._runtime
-    request = feed.request("train", feed.n, training=True, trained=model._trained())
-    program = runtime.program(request, model._objective, model._optimizer).program
+    request = feed.request("train", feed.n, training=True, trained=model._runtime.table.trained())
+    program = runtime.program(request).program
     verify(program)
     arrays = {slot: rows.array for slot, rows in enumerate(feed.inputs)}
     first = len(feed.inputs)
@@ -164,9 +166,9 @@ def run_on_reference(model: fnn.Model, case: Case, steps: int) -> tuple[Referenc
         backend.buffer(Buffer.HYPER)[:] = hyper.reshape(-1)
         backend.counters.cursor = backend.counters.chunk_step = 0
         totals = backend.buffer(Buffer.ACCUMULATORS)
-        totals[:] = model._objective.initial()
+        totals[:] = model._runtime.objective.initial()
         assert backend.run() == 1
-        losses.append(model._objective.loss(totals, feed.n))
+        losses.append(model._runtime.objective.loss(totals, feed.n))
     return backend, np.array(losses)
 
 
@@ -179,7 +181,7 @@ def test_training_steps_are_those_of_the_reference_backend(case, optimizer):
     losses = [call(model.train_on_batch, model, case)["loss"] for _ in range(steps)]
     np.testing.assert_allclose(losses, expected, rtol=1e-7, atol=1e-9)
     parameters = backend.buffer(Buffer.PARAMETERS)
-    for entry, value in zip(model._table, model.get_weights(), strict=True):
+    for entry, value in zip(model._runtime.table, model.get_weights(), strict=True):
         start = entry.offset // 8
         reference = parameters[start : start + entry.size].reshape(value.shape)
         np.testing.assert_allclose(value, reference, rtol=1e-6, atol=1e-8, err_msg=entry.name)
@@ -218,7 +220,7 @@ def test_frozen_layers_do_not_change_and_trained_ones_do(case):
     before = model.get_weights()
     call(model.train_on_batch, model, case)
     layers = model._architecture.layers
-    for entry, old, new in zip(model._table, before, model.get_weights(), strict=True):
+    for entry, old, new in zip(model._runtime.table, before, model.get_weights(), strict=True):
         if not layers[entry.layer].trainable:
             np.testing.assert_array_equal(old, new, entry.name)
 

@@ -121,7 +121,8 @@ def test_a_loss(dtype, mean):
             found, wanted = model.gradients(x, y, given), reference.gradients(x, y, given)
             for one, other in zip(found, wanted, strict=True):
                 np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
-        assert model._objective.losses[0](y, model.predict(x)) == pytest.approx(model.evaluate(x, y)["loss"], rel=1e-5)
+        loss = model._runtime.objective.losses[0](y, model.predict(x))
+        assert loss == pytest.approx(model.evaluate(x, y)["loss"], rel=1e-5)
     assert build(loss=squared).evaluate(x, y)["loss"] > 0
 
 
@@ -194,7 +195,7 @@ def test_saved_models_name_functions(tmp_path):
         one.fit(x, y, epochs=2, verbose=0)
     np.testing.assert_allclose(weights_of(again), weights_of(model), rtol=1e-6)
     only = fnn.load(path, compile=False, custom_objects={"snake": snake})
-    assert not only._objective
+    assert not only._runtime.objective
 
 
 def test_two_functions_of_one_name(tmp_path):

@@ -195,7 +195,7 @@ def test_one_batch():
                                             (10, 0.25, 7), (3, 1 / 3, 2), (2, 0.01, 1), (20, 0.85, 3)])  # fmt: skip
 def test_rows_of_a_validation_split(n, share, left):
     seen = []
-    hook = fnn.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(model._run["data"]["rows"]))
+    hook = fnn.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(model._state.run["data"]["rows"]))
     model = make()
     model.fit(np.ones((n, 4)), np.ones(n), validation_split=share, callbacks=hook, verbose=0)
     assert seen == [left]

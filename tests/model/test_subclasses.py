@@ -54,7 +54,7 @@ def test_freezing_the_whole_leaves_a_part_that_trains(tmp_path):
     # saved and copied as this model has it
     for twin in (copy.deepcopy(part), _saved(part, tmp_path / "m")):
         assert twin.trainable and not whole.trainable
-    assert "frozen" not in fnn.model.inspection.summary(part, 1)
+    assert "frozen" not in fnn.model.inspection.summary(part._runtime, "part", 1)
 
 
 def _saved(model, path):
@@ -124,3 +124,8 @@ def test_methods_that_are_never_called_are_refused(name):
     for base in (fnn.Model, fnn.Sequential):
         with pytest.raises(TypeError, match=rf"Mine\.{name} would never be called"):
             type("Mine", (base,), {name: lambda self, x: x})
+
+
+def test_an_unbuilt_model_that_an_earlier_version_pickled_is_refused():
+    with pytest.raises(RuntimeError, match=r"pickled unbuilt, by an earlier version: make it from its layers"):
+        Net().__setstate__({"seed": 0, "dtype": "float32", "_fitting": False, "_stack": []})

@@ -64,12 +64,12 @@ def chain(*layers, shape=(6,), dtype="float32"):
 
 def inputs(model, n=ROWS):
     shape = model._architecture.input_shapes[0]
-    return np.random.default_rng(3).normal(size=(n, *shape)).astype(model._table.dtype)
+    return np.random.default_rng(3).normal(size=(n, *shape)).astype(model._runtime.table.dtype)
 
 
 def check(model, x=None, tolerance=1.0):
     """Compare a kernel's results with those of the model; only the outputs may have changed."""
-    dtype = model._table.dtype
+    dtype = model._runtime.table.dtype
     x = inputs(model) if x is None else x
     net = model.freeze(device="cuda")
     assert fnp.workspace_elements(net) <= SIZE
@@ -177,7 +177,7 @@ def test_random_networks(seed):
             model.freeze(device="cuda")
         return
     rng, weights = np.random.default_rng(1), []
-    for entry in model._table:
+    for entry in model._runtime.table:
         positive = entry.spec.name in ("gamma", "moving_variance")
         values = rng.uniform(0.5, 1.5, entry.spec.shape) if positive else rng.normal(0, 0.5, entry.spec.shape)
         weights.append(values.astype(dtype))
@@ -436,7 +436,8 @@ def code_of(name):
     model = MODELS[name]("float32")
     (inside,), (outside,) = model._architecture.input_shapes, model._architecture.output_shapes
     parameters = model._runtime.parameters.view(np.float32)
-    return encode(program(model._table)(1, planned=True), parameters, (int(np.prod(inside)), int(np.prod(outside))))[0]
+    made = program(model._runtime.table)(1, planned=True)
+    return encode(made, parameters, (int(np.prod(inside)), int(np.prod(outside))))[0]
 
 
 @pytest.mark.parametrize("name", MODELS)

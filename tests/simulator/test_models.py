@@ -9,7 +9,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn.errors import InputNotFiniteError
-from fastnn.runtime import device_buffers, streaming
+from fastnn.runtime.device import placement, streaming
 from fastnn.training import shuffle
 
 
@@ -145,7 +145,7 @@ def test_accumulated_gradients_and_averages():
             model.to("cpu").to("cuda")
         model.fit(x, y, batch_size=6, verbose=0)
     close(there.get_weights(), here.get_weights())
-    width, dtype = here._table.nbytes, np.float32
+    width, dtype = here._runtime.table.nbytes, np.float32
     for slot in (2, 3):  # the sum of gradients, and the averages
         each = slice(slot * width, (slot + 1) * width)
         states = [model._runtime.optimizer_state[each].view(dtype) for model in (there, here)]
@@ -259,7 +259,7 @@ def test_data_that_do_not_fit_are_streamed(monkeypatch, shuffle):
     x = np.asfortranarray(x)
     weight = np.linspace(0.5, 1.5, 37)
     monkeypatch.setattr(streaming, "CHUNK_BYTES", 10 * 36)
-    monkeypatch.setattr(device_buffers, "_ALWAYS_FITS", 0)
+    monkeypatch.setattr(placement, "_ALWAYS_FITS", 0)
     there, here = network(device="cuda"), network()
     monkeypatch.setattr(type(there._runtime.placement), "_room", lambda self: 100)
     brought = []
@@ -283,7 +283,7 @@ def test_a_streamed_row_that_is_not_finite_is_named(monkeypatch):
     x, y = data(37)
     x[29, 1] = np.inf
     monkeypatch.setattr(streaming, "CHUNK_BYTES", 10 * 28)
-    monkeypatch.setattr(device_buffers, "_ALWAYS_FITS", 0)
+    monkeypatch.setattr(placement, "_ALWAYS_FITS", 0)
     there = network(device="cuda")
     monkeypatch.setattr(type(there._runtime.placement), "_room", lambda self: 100)
     with pytest.raises(InputNotFiniteError, match="row 29 of the data"):

@@ -55,7 +55,7 @@ class Case:
         model = fnn.Model(self.inputs, self.outputs, seed=5, dtype=dtype)
         rng = np.random.default_rng(1)
         weights = []
-        for entry in model._table:
+        for entry in model._runtime.table:
             positive = entry.spec.name in ("gamma", "moving_variance")
             values = rng.uniform(0.5, 1.5, entry.spec.shape) if positive else rng.normal(0, 0.5, entry.spec.shape)
             weights.append(values.astype("float32"))
@@ -231,7 +231,7 @@ def forward(model: fnn.Model, weights: Sequence[Array], inputs: Sequence[Array],
     """Compute a model's outputs layer by layer in plain NumPy float64."""
     architecture = model._architecture
     by_layer: dict[int, list[Array]] = {}
-    for entry, value in zip(model._table, weights, strict=True):
+    for entry, value in zip(model._runtime.table, weights, strict=True):
         by_layer.setdefault(entry.layer, []).append(np.asarray(value, np.float64))
     given = dict(zip(architecture.inputs, inputs, strict=True))
     values: list[Array] = []
@@ -320,7 +320,7 @@ def loss(case: Case, model: fnn.Model, weights: Sequence[Array], inputs: Sequenc
             chosen, prediction = _fused(fnn.losses.get(chosen), prediction)
             value = chosen(case.y[output], prediction, weight)
             total += case.loss_weights[output] * value
-    for entry, value in zip(model._table, weights, strict=True):
+    for entry, value in zip(model._runtime.table, weights, strict=True):
         regularizer = entry.spec.regularizer
         total += 0.0 if regularizer is None else regularizer(value)
     return total

@@ -13,10 +13,10 @@ import fastnn as fnn
 from fastnn.backend.cpu.executor.epoch import shuffled
 from fastnn.backend.cpu.loading import entry_point
 from fastnn.backend.cpu.loading.entry_point import taking_turns
-from fastnn.runtime import program_cache, runtime
+from fastnn.runtime import chunking, program_cache, runtime
+from fastnn.runtime.chunking import Pacer
 from fastnn.seeding import derive, key
-from fastnn.training import chunking, epochs
-from fastnn.training.chunking import Pacer
+from fastnn.training import epochs
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(53, 4)).astype(np.float32)
@@ -54,13 +54,13 @@ class EveryBatch(fnn.Callback):
 def whole_epochs(monkeypatch):
     """Count the epochs that one call trains, independent of the clock."""
     counted = []
-    original = epochs.Pass
+    original = epochs.Bindings
 
     def counting(addresses, index=None, *rest):
         counted.append(None if index is None else len(index))
         return original(addresses, index, *rest)
 
-    monkeypatch.setattr(epochs, "Pass", counting)
+    monkeypatch.setattr(epochs, "Bindings", counting)
     monkeypatch.setattr(Pacer, "steps", lambda self, most: most)
     return counted
 
@@ -267,7 +267,7 @@ def test_models_that_differ_share_nothing():
 def test_a_model_that_shares_trains_as_one_that_does_not(name, monkeypatch):
     first, second = OTHERS[name](), OTHERS[name]()
     programs(first), programs(second)
-    monkeypatch.setattr("fastnn.runtime.runtime.signature", lambda *rest: None)
+    monkeypatch.setattr("fastnn.runtime.model_programs.signature", lambda *rest: None)
     alone = OTHERS[name]()
     programs(alone)
     for one, other in zip(second.get_weights(), alone.get_weights(), strict=True):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.training import chunking
+from fastnn.runtime import cancellation
 from fastnn.training.train_many import progress
 
 RNG = np.random.default_rng(0)
@@ -158,7 +158,7 @@ def uncompiled():
 
 def in_training():
     model = make(0)
-    model._fitting = True
+    model._state.fitting = True
     return model
 
 
@@ -234,7 +234,7 @@ def test_the_first_exception_stops_the_others_and_a_resumed_call_finishes_them(n
             if self.index == 3 and epoch == 1:
                 arrived.release()
                 end = time.monotonic() + 30
-                while not chunking._here.asked() and time.monotonic() < end:
+                while not cancellation._here.asked() and time.monotonic() < end:
                     time.sleep(0.001)
 
         def on_train_end(self, logs=None):
@@ -337,7 +337,7 @@ def test_an_outer_call_that_stops_takes_inner_ones_along():
     started = threading.Event()
     with pytest.raises(ZeroDivisionError):
         fnn.train_many(several(2), X, Y, callbacks=[Endless(), Fail()].__getitem__, n_threads=2, **OPTIONS)
-    assert not any(model._fitting for model in endless)
+    assert not any(model._state.fitting for model in endless)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")

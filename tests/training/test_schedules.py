@@ -125,7 +125,7 @@ def test_shapes_and_integer_types():
 def test_frozen_and_equal_by_value(schedule):
     with pytest.raises(AttributeError):
         schedule.learning_rate = 1.0
-    if schedule._pure:
+    if schedule.is_pure:
         assert config.from_config(config.to_config(schedule), REGISTRY["schedule"], "schedule") == schedule
 
 

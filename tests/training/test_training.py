@@ -7,7 +7,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn.program.layout import Counter
-from fastnn.training.shuffle import Orders
+from fastnn.training.shuffle import Shuffler
 from trained import RNG, TARGET, X, Y, assert_same_weights, classifier, regressor
 
 # --- the same answer every time -----------------------------------------------------------------------------------
@@ -71,14 +71,14 @@ def test_shuffling_takes_every_row_once_in_an_order_that_depends_on_seed_and_epo
     fitted, stepped = classifier(), classifier()
     orders = []
     for _ in range(2):
-        rows = Orders(50, True).next(stepped)
+        rows = Shuffler(50, True).next(stepped._runtime)
         np.testing.assert_array_equal(np.sort(rows), np.arange(50))
         orders.append(rows.tolist())
         for start in range(0, 50, 16):
             part = rows[start : start + 16]
             stepped.train_on_batch(X[part], Y[part])
         stepped._runtime.training[Counter.EPOCH] += 1
-    assert orders[0] != orders[1] != Orders(50, True).next(classifier(seed=2)).tolist()
+    assert orders[0] != orders[1] != Shuffler(50, True).next(classifier(seed=2)._runtime).tolist()
     fitted.fit(X, Y, batch_size=16, epochs=2, verbose=0)
     assert_same_weights(fitted, stepped)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.training.shuffle import Orders
+from fastnn.training.shuffle import Shuffler
 from trained import TARGET, X, Y, assert_same_weights, classifier, regressor
 
 # --- callbacks in a real training ---------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def test_a_bad_row_is_named_and_the_weights_stay_those_before_its_step(value, dt
     model, clean = classifier(), classifier()
     with pytest.raises(ValueError, match=r"row 33 .*NaN"):
         model.fit(bad, Y, batch_size=8, epochs=1, shuffle=shuffle, verbose=0)
-    rows = np.arange(50) if not shuffle else Orders(50, True).next(clean)
+    rows = np.arange(50) if not shuffle else Shuffler(50, True).next(clean._runtime)
     before = rows.tolist().index(33) // 8
     for start in range(0, 8 * before, 8):
         part = rows[start : start + 8]

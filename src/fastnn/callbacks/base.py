@@ -55,10 +55,13 @@ class Callback:
         list, so that the file contains their state.
     state_names : tuple of str
         Names of the attributes, with JSON values, that a resumed training needs.
+    watched : Monitor or None
+        The quantity that the callback monitors, whose name is checked before the training.
     """
 
     every_batch: bool = False
     saves_model: bool = False
+    watched: Monitor | None = None
     state_names: ClassVar[tuple[str, ...]] = ()
     params: Mapping[str, Any] = MappingProxyType({})
 
@@ -182,13 +185,12 @@ class CallbackList:
 
     def check_monitors(self, names: Collection[str]) -> None:
         """Raise a ValueError if a member monitors a quantity that is not in `names`, and no other member may add it."""
-        others = [member for member in self.callbacks if not isinstance(getattr(member, "_monitor", None), Monitor)]
+        others = [member for member in self.callbacks if member.watched is None]
         if any(_adds_to_logs(member) for member in others):
             return
         for member in self.callbacks:
-            monitor = getattr(member, "_monitor", None)
-            if isinstance(monitor, Monitor):
-                monitor.check(names)
+            if member.watched is not None:
+                member.watched.check(names)
 
     def wants(self, hook: str) -> bool:
         """Whether any member overrides a hook; if not, its logs need not be computed."""

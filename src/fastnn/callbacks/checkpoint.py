@@ -70,7 +70,7 @@ class ModelCheckpoint(Callback):
         self.verbose = verbose
         self.save_best_only = bool(save_best_only)
         self.save_weights_only = bool(save_weights_only)
-        self._monitor = Monitor("ModelCheckpoint", monitor, mode) if self.save_best_only else None
+        self.watched = Monitor("ModelCheckpoint", monitor, mode) if self.save_best_only else None
         if save_freq != "epoch":
             save_freq = count("ModelCheckpoint", "save_freq, unless 'epoch',", save_freq, minimum=1)
         self.save_freq = save_freq
@@ -120,11 +120,11 @@ class ModelCheckpoint(Callback):
             self._save(epoch, steps - 1 if steps else 0, logs or {})
 
     def _save(self, epoch: int, batch: int, logs: Logs) -> None:
-        if self._monitor is not None:
-            if self._monitor.rests(epoch, logs, self.params):
+        if self.watched is not None:
+            if self.watched.rests(epoch, logs, self.params):
                 return
-            value = self._monitor.value(logs)
-            if not self._monitor.improves(value, self.best):
+            value = self.watched.value(logs)
+            if not self.watched.improves(value, self.best):
                 return
             self.best = value
         path = self._path({**logs, "epoch": epoch + 1, "batch": batch + 1})

@@ -39,6 +39,7 @@ class ReduceLROnPlateau(Callback):
         The learning rate is not lowered below it.
     """
 
+    watched: Monitor
     state_names: ClassVar[tuple[str, ...]] = ("best", "wait", "cooldown_counter")
 
     def __init__(
@@ -53,7 +54,7 @@ class ReduceLROnPlateau(Callback):
         min_lr: float = 0.0,
     ) -> None:
         owner = "ReduceLROnPlateau"
-        self._monitor = Monitor(owner, monitor, mode, min_delta)
+        self.watched = Monitor(owner, monitor, mode, min_delta)
         self.monitor = monitor
         self.factor = number(owner, "factor", factor, minimum=0.0)
         if self.factor >= 1.0:
@@ -77,8 +78,8 @@ class ReduceLROnPlateau(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Compare the epoch with the best one; lower the learning rate if patience is used up."""
         rate = _learning_rate(self)
-        rests = self._monitor.rests(epoch, logs, self.params)
-        value = None if rests else self._monitor.value(logs)
+        rests = self.watched.rests(epoch, logs, self.params)
+        value = None if rests else self.watched.value(logs)
         if logs is not None:
             logs["learning_rate"] = rate
         if value is None:
@@ -86,7 +87,7 @@ class ReduceLROnPlateau(Callback):
         if self.cooldown_counter > 0:
             self.cooldown_counter -= 1
             self.wait = 0
-        if self._monitor.improves(value, self.best):
+        if self.watched.improves(value, self.best):
             self.best = value
             self.wait = 0
         elif self.cooldown_counter == 0:

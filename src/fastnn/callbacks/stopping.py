@@ -46,6 +46,7 @@ class EarlyStopping(Callback):
         Epochs, counted from 0, of the best value and of the stop.
     """
 
+    watched: Monitor
     state_names: ClassVar[tuple[str, ...]] = ("best", "best_epoch", "wait", "stopped_epoch")
 
     def __init__(
@@ -60,7 +61,7 @@ class EarlyStopping(Callback):
         restore_best_weights: bool = True,
         start_from_epoch: int = 0,
     ) -> None:
-        self._monitor = Monitor("EarlyStopping", monitor, mode, min_delta)
+        self.watched = Monitor("EarlyStopping", monitor, mode, min_delta)
         self.monitor = monitor
         self.patience = count("EarlyStopping", "patience", patience)
         self.verbose = verbose
@@ -84,16 +85,16 @@ class EarlyStopping(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Compare the epoch with the best one; stop the training if patience is used up."""
         self._last_epoch = epoch
-        if self._monitor.rests(epoch, logs, self.params):
+        if self.watched.rests(epoch, logs, self.params):
             return
-        value = self._monitor.value(logs)
+        value = self.watched.value(logs)
         if epoch < self.start_from_epoch:
             return
-        if self._monitor.improves(value, self.best):
+        if self.watched.improves(value, self.best):
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
                 self._best_weights = self.model.get_weights()
-            if self.baseline is None or self._monitor.improves(value, self.baseline):
+            if self.baseline is None or self.watched.improves(value, self.baseline):
                 self.wait = 0
             # an improvement that does not reach the baseline neither resets the patience nor uses it up
             return

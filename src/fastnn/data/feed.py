@@ -15,8 +15,8 @@ from fastnn.data import arrays
 from fastnn.data.arrays import Rows, Targets
 from fastnn.data.sample_weights import weights_by_output
 from fastnn.errors import InputNotFiniteError
+from fastnn.lower.task import Request, TargetLayout
 from fastnn.objective.objective import Objective
-from fastnn.runtime.programs import Request, TargetLayout
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import fastnn as fnn
 from fastnn.console import complain, tell, unannounced
 from fastnn.demo import warm
 from fastnn.model.inspection import program
+from fastnn.training.state import state_of
 
 #: layers of perceptrons whose products use all algorithms, with few rows and with many
 _WIDTHS = ((64, 128, 64, 10), (784, 256, 128, 10), (1024, 2048, 2048, 100))
@@ -77,7 +78,7 @@ def common(dtypes: Iterable[str]) -> list[Any]:
     for dtype in dtypes:
         for model in _models(dtype):
             for batch in _BATCHES:
-                CudaProgram(program(model, batch), listed)
+                CudaProgram(program(state_of(model).runtime, batch), listed)
     return [(key, number, stage) for (key, number), stage in listed.parts.items()]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastnn.backend.cpu.frozen import learner as backend
 from fastnn.backend.cpu.frozen.code import SlotSpec, Training, assemble, fingerprint
@@ -17,24 +17,22 @@ from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Tensor
 from fastnn.losses import CrossEntropy
 from fastnn.losses.targets import SUM_TOLERANCE
-from fastnn.lower.task import Place, Source, Task
+from fastnn.lower.task import Place, Request, Source, TargetLayout, Task
 from fastnn.lower.update import tick
 from fastnn.objective.objective import LOSSES, PENALTY, Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Buffer, Counter
 from fastnn.program.record import ITEM_SIZES
-from fastnn.runtime.programs import Request, TargetLayout, network, place_gradients, task_of
-
-if TYPE_CHECKING:
-    from fastnn.model.model import Model
+from fastnn.runtime.parameters import ParameterTable
+from fastnn.runtime.programs import network, place_gradients, task_of
+from fastnn.runtime.runtime import Runtime
 
 TARGETS = ("labels", "dense")
 
 
-def learner(model: Model, *, gradients: bool, targets: Any, steps: int | None, metrics: bool = False) -> Learner:
+def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | None, metrics: bool = False) -> Learner:
     """Make the learner of a model as it is; see `Model.learner`."""
-    objective = _objective(model, metrics)
-    runtime, table, optimizer = model._runtime, model._table, model.optimizer
+    table, (objective, optimizer) = runtime.table, _compiled(runtime, metrics)
     if not any(loss is not None for loss in objective.losses):
         raise ValueError("learner: no output of the model has a loss")
     labels = _labels(objective, targets)
@@ -56,13 +54,13 @@ def learner(model: Model, *, gradients: bool, targets: Any, steps: int | None, m
             done,
             int(runtime.training[Counter.SEED]),
             optimizer.unit_row(done),
-            _rates(optimizer, done, steps, model.dtype),
+            _rates(optimizer, done, steps, table.dtype),
             optimizer.progress(done),
         )
-        seeded = assemble(*seeded_program(model), knows) if gradients else None
+        seeded = assemble(*seeded_program(table), knows) if gradients else None
         return backend.make(
             freeze(runtime, gradients=gradients),
-            assemble(*program(model, objective, labels), training),
+            assemble(*program(table, objective, optimizer, labels), training),
             seeded,
             runtime.optimizer_state.view(table.dtype),
             numbers,
@@ -70,29 +68,26 @@ def learner(model: Model, *, gradients: bool, targets: Any, steps: int | None, m
         )
 
 
-def update_from(model: Model, learner: Any) -> None:
-    """Copy a learner's weights and state into a model; see `Model.update_from`."""
-    if not isinstance(learner, Learner):
-        raise TypeError(f"update_from: expected a Learner from Model.learner, got {type(learner).__name__}")
-    model._fail_in_training("update_from")
-    runtime = model._runtime
+def update_from(runtime: Runtime, learner: Learner) -> None:
+    """Copy a learner's weights and state into a model's runtime; see `Model.update_from`."""
+    table = runtime.table
     with runtime.lock:
-        if not _fits(model, learner):
+        if not _fits(runtime, learner):
             raise ValueError(
                 "update_from: the learner was made from a model of another architecture, loss, optimizer or set of "
                 "trainable layers, or the model has changed since"
             )
         progress = backend.checked_progress(learner)
-        runtime.parameters.view(model.dtype)[...] = learner.parameters
-        runtime.optimizer_state.view(model.dtype)[...] = backend.slots_of(learner)
+        runtime.parameters.view(table.dtype)[...] = learner.parameters
+        runtime.optimizer_state.view(table.dtype)[...] = backend.slots_of(learner)
         runtime.training[Counter.STEP] = progress[Progress.STEP]
         runtime.begin_optimizer(int(progress[Progress.STEP] - progress[Progress.OPTIMIZER_STEP]))
 
 
-def _fits(model: Model, learner: Learner) -> bool:
+def _fits(runtime: Runtime, learner: Learner) -> bool:
     """Return whether a learner was made of a model like this one."""
-    objective, made_for = _objective(model, learner.totals.size > 0), backend.fingerprint_of(learner)
-    if learner.parameters.dtype != model.dtype:
+    table, (objective, optimizer) = runtime.table, _compiled(runtime, learner.totals.size > 0)
+    if learner.parameters.dtype != table.dtype:
         return False
     found = backend.labels_of(learner)
     if len(found) != sum(_has_target(objective, output) for output in range(len(objective.losses))):
@@ -100,42 +95,41 @@ def _fits(model: Model, learner: Learner) -> bool:
     if any(is_labels and not isinstance(objective.losses[output], CrossEntropy)
            for output, is_labels in zip(_targeted(objective), found, strict=True)):  # fmt: skip
         return False
-    make, _ = program(model, objective, found)
-    return fingerprint(make(UNIT, planned=True)) == made_for
+    make, _ = program(table, objective, optimizer, found)
+    return fingerprint(make(UNIT, planned=True)) == backend.fingerprint_of(learner)
 
 
-def logs(model: Model, learner: Any) -> dict[str, Any]:
+def logs(runtime: Runtime, learner: Any) -> dict[str, Any]:
     """Return the loss and metrics of a learner's steps; see `Model.learner_logs`."""
-    objective = _reporting(model, learner, "learner_logs")
+    objective = _reporting(runtime, learner, "learner_logs")
     totals, rows = backend.totals_of(learner)
     if rows == 0:
         raise ValueError("learner_logs: the learner has taken no step since its metrics were reset")
     return objective.logs(totals, rows)
 
 
-def reset(model: Model, learner: Any) -> None:
+def reset(runtime: Runtime, learner: Any) -> None:
     """Start a learner's metrics again; see `Model.reset_learner_logs`."""
-    backend.reset_totals(learner, _reporting(model, learner, "reset_learner_logs").initial())
+    backend.reset_totals(learner, _reporting(runtime, learner, "reset_learner_logs").initial())
 
 
-def _reporting(model: Model, learner: Any, what: str) -> Objective:
+def _reporting(runtime: Runtime, learner: Any, what: str) -> Objective:
     """Return the objective of a learner that reports metrics."""
     if not isinstance(learner, Learner):
         raise TypeError(f"{what}: expected a Learner from Model.learner, got {type(learner).__name__}")
-    objective = _objective(model, True)
+    objective, _ = _compiled(runtime, True)
     if learner.totals.size == 0:
         raise ValueError(f"{what}: the learner was made without metrics: model.learner(metrics=True)")
-    if not _fits(model, learner):
+    if not _fits(runtime, learner):
         raise ValueError(f"{what}: the learner was made from a model of another architecture, loss or metrics")
     return objective
 
 
-def program(model: Model, objective: Objective, labels: Sequence[bool]) -> Program:
+def program(table: ParameterTable, objective: Objective, optimizer: Optimizer, labels: Sequence[bool]) -> Program:
     """Return what makes the program of a training step, whose inputs, targets and weights are data slots.
 
     `labels` says for each output that has targets whether they are labels.
     """
-    table = model._table
     outputs = _targeted(objective)
     kinds = dict(zip(outputs, labels, strict=True))
     first = len(table.architecture.inputs)
@@ -155,9 +149,9 @@ def program(model: Model, objective: Objective, labels: Sequence[bool]) -> Progr
             Source(places_of[output] + len(outputs), table.dtype, 0) if output in kinds else None
             for output in range(len(objective.losses))
         ),
-        trained=model._trained(),
+        trained=table.trained(),
     )
-    task = task_of(table, objective, model.optimizer, request)
+    task = task_of(table, objective, optimizer, request)
     places, sizes = dict(task.places), dict(task.sizes)
     read: dict[int, Tensor] = {}
     for tensor in task.graph.inputs:
@@ -195,12 +189,11 @@ def _target(objective: Objective, output: int, tensor: Tensor, is_labels: bool, 
     return replace(described, target_range=loss.target_range, allowed=loss.target_values)
 
 
-def seeded_program(model: Model) -> Program:
+def seeded_program(table: ParameterTable) -> Program:
     """Return what makes the program of the gradients for the weights from gradients of the outputs: both data slots."""
-    table = model._table
     graph, places, parameters, inputs, outputs = network(table, training=True)
     seeds = [graph.input(y.shape, "seed") for y in outputs]
-    wanted = [tensor for tensor, is_trained in zip(parameters, model._trained(), strict=True) if is_trained]
+    wanted = [tensor for tensor, is_trained in zip(parameters, table.trained(), strict=True) if is_trained]
     found = differentiate(graph, (), wanted, list(zip(outputs, seeds, strict=True)))
     accumulating = place_gradients(table, parameters, found, places)
     described = interface(table, slots_of(table, inputs, Role.INPUT) + slots_of(table, seeds, Role.SEED))
@@ -212,12 +205,12 @@ def seeded_program(model: Model) -> Program:
     return of_any_batch(Task("gradients", graph, 1, table.dtype, {}, places, accumulating, tail, sizes)), described
 
 
-def _objective(model: Model, metrics: bool) -> Objective:
-    """Return the model's objective, with or without metrics."""
-    objective = model._objective_or_fail()
-    if metrics:
-        return objective
-    return replace(objective, readings=(), measures=(), size=LOSSES + 2 * len(objective.losses))
+def _compiled(runtime: Runtime, metrics: bool) -> tuple[Objective, Optimizer]:
+    """Return a model's objective, with or without metrics, and its optimizer."""
+    objective, optimizer = runtime.compiled()
+    if not metrics:
+        objective = replace(objective, readings=(), measures=(), size=LOSSES + 2 * len(objective.losses))
+    return objective, optimizer
 
 
 def _has_target(objective: Objective, output: int) -> bool:

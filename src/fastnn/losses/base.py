@@ -84,7 +84,7 @@ class Loss:
         """
         array = check_array(y, where)
         check_dense_shape(array, output_shape, where)
-        self._check_values(array, where)
+        self.check_values(array, where)
         return "dense"
 
     def rows(self, targets: NDArray[Any], predictions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -140,5 +140,6 @@ class Loss:
         counted = np.where(weights == 0.0, 0.0, rows)
         return float((weights * counted).sum() / rows.size)
 
-    def _check_values(self, y: NDArray[Any], where: str) -> None:
+    def check_values(self, y: NDArray[Any], where: str) -> None:
+        """Check dense targets element by element; raises ValueError, which names the first bad one."""
         check_range(y, where, *self.target_range)

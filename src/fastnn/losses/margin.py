@@ -25,7 +25,8 @@ class Hinge(Loss):
     formula: ClassVar[str] = "hinge"
     target_values: ClassVar[tuple[float, ...]] = (-1.0, 0.0, 1.0)
 
-    def _check_values(self, y: NDArray[Any], where: str) -> None:
+    def check_values(self, y: NDArray[Any], where: str) -> None:
+        """Check that targets are among `target_values`."""
         expected = "targets -1 (or 0) and 1"
         check_elements(y, lambda t: np.isin(t, self.target_values), expected, where, lambda: hint_of_two(y))
 
@@ -41,6 +42,7 @@ class Perceptron(Loss):
     formula: ClassVar[str] = "perceptron"
     target_values: ClassVar[tuple[float, ...]] = (-1.0, 1.0)
 
-    def _check_values(self, y: NDArray[Any], where: str) -> None:
+    def check_values(self, y: NDArray[Any], where: str) -> None:
+        """Check that targets are among `target_values`."""
         hint = partial(hint_of_two, y, signed=True)
         check_elements(y, lambda t: np.isin(t, self.target_values), "targets -1 and 1", where, hint)

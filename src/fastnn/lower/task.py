@@ -1,4 +1,4 @@
-"""The input of lowering: a graph, the sources of its inputs, and the places of parameters and gradients."""
+"""What a program is asked to do: requests of a model's programs, and the tasks that lowering takes."""
 
 from __future__ import annotations
 
@@ -35,6 +35,41 @@ class Source(NamedTuple):
     inner: tuple[tuple[int, int], ...] = ()
     indexed: bool = False
     check_finite: bool = False
+
+
+class TargetLayout(NamedTuple):
+    """The targets of one output: their source, and whether they are labels."""
+
+    source: Source
+    labels: bool
+
+
+class Request(NamedTuple):
+    """Everything that determines a program of a model, besides the model: its key in the cache of programs.
+
+    Named tuples are hashed and compared several times faster than data classes.
+
+    Attributes
+    ----------
+    kind : {"train", "evaluate", "predict", "gradients", "input_gradients"}
+    batch : int
+    training : bool
+        Whether dropout drops and batch normalisation uses the batch.
+    inputs, targets, weights : layouts by input or output
+    output_slots : tuple of int
+        Data slots that results are stored to.
+    trained : tuple of bool
+        For each weight whether a gradient is wanted.
+    """
+
+    kind: str
+    batch: int
+    training: bool
+    inputs: tuple[Source, ...]
+    targets: tuple[TargetLayout | None, ...] = ()
+    weights: tuple[Source | None, ...] = ()
+    output_slots: tuple[int, ...] = ()
+    trained: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)

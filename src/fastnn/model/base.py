@@ -1,33 +1,26 @@
-"""The base class of models: architecture, buffers and weights, and their inspection."""
+"""The base class of models: their state, layers and weights, and their inspection."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn import casts
-from fastnn.callbacks import CallbackList
 from fastnn.console import say
-from fastnn.constraints import MaxNorm
 from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Layer, positive_int
 from fastnn.model import inspection
-from fastnn.model.device import MovingMixin
-from fastnn.objective.objective import Objective
-from fastnn.optimizers import Optimizer
+from fastnn.model.device import DeviceMixin
 from fastnn.program.program import Program
-from fastnn.runtime.parameters import Entry, ParameterTable, assign_trainable
+from fastnn.runtime.parameters import Entry, assign_trainable
 from fastnn.runtime.reading import reads
 from fastnn.runtime.runtime import Runtime
 from fastnn.seeding import as_seed
 from fastnn.training.history import History
-
-# inputs, targets, weights and results share the data slots of a context
-_MAX_ENDS = 20
-
+from fastnn.training.state import TrainingState
 
 # attributes that may be assigned: a misspelt name would otherwise be ignored silently
 _ATTRIBUTES = ("history", "name", "stop_training", "trainable")
@@ -40,15 +33,8 @@ class _All:
 
 
 ALL: Any = _All()
-#: attributes that `_begin`, `_realize` and the models of the library set; all others are a subclass's
-LIBRARY_ATTRIBUTES = frozenset(
-    {
-        *("dtype", "history", "name", "seed", "stop_training"),
-        *("_architecture", "_bad_loss", "_callbacks", "_compiled", "_device", "_earlier_rows", "_fitting"),
-        *("_objective", "_optimizer", "_precision", "_quick", "_resumable", "_run", "_runtime", "_stack"),
-        *("_table", "_totals"),
-    }
-)
+#: attributes that `_adopt` and the models of the library set; all others are a subclass's
+LIBRARY_ATTRIBUTES = frozenset({"dtype", "name", "seed", "_quick", "_stack", "_state"})
 
 
 # Methods that Keras and PyTorch call and let users override.
@@ -58,7 +44,7 @@ _NEVER_CALLED = (
 )  # fmt: skip
 
 
-class Network(MovingMixin):
+class BaseModel(DeviceMixin):
     """An architecture with weights; `fastnn.Model` adds training and prediction."""
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -73,65 +59,48 @@ class Network(MovingMixin):
                 )
 
     def _begin(self, seed: int | np.random.Generator | None, dtype: str, device: str, name: str | None) -> None:
-        self.seed = as_seed(seed)
+        """Check the arguments of a model, and make its state."""
         try:
-            self.dtype = "None" if dtype is None else np.dtype(dtype).name
+            kind = "None" if dtype is None else np.dtype(dtype).name
         except TypeError:
-            self.dtype = repr(dtype)
-        if self.dtype not in ("float32", "float64"):
+            kind = repr(dtype)
+        if kind not in ("float32", "float64"):
             raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
-        self._precision = "float32"
-        placement = self._placement_on(device, self._precision)
-        self._device = "cpu" if placement is None else placement.name
-        self.name = name if name is not None else type(self).__name__.lower()
-        self.stop_training = False
-        self.history: History | None = None
-        self._architecture: Architecture | None = None
-        self._compiled: dict[str, Any] | None = None
-        self._objective: Objective | None = None
-        self._optimizer: Optimizer | None = None
-        self._totals: NDArray[np.float64] = np.zeros(0)
-        self._earlier_rows = 0
-        self._run: dict[str, Any] = {}
-        self._callbacks: CallbackList | None = None
-        self._resumable: dict[str, Any] | None = None
-        self._fitting = False
-        #: whether the latest loss of `train_on_batch` was not finite
-        self._bad_loss = False
+        state = TrainingState(as_seed(seed), kind, device)
+        self._adopt(state, name if name is not None else type(self).__name__.lower())
+
+    def _adopt(self, state: TrainingState, name: str) -> None:
+        """Take a state; nothing is built yet."""
+        self.seed, self.dtype, self.name = state.seed, state.dtype, name
+        # the cache of the runtime's calls, which `predict` looks at first
         self._quick: dict[Any, Any] = {}
+        self._state = state
 
     def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:
         """Give the model its architecture, buffers and, unless they come from a file, initial weights."""
-        if self.built:
-            self._runtime.fail_within("build")
-        if len(architecture.inputs) + len(architecture.outputs) > _MAX_ENDS:
-            raise ValueError(f"a model has at most {_MAX_ENDS} inputs and outputs together")
-        for layer, label in zip(architecture.layers, architecture.labels, strict=True):
-            casts.check_hyperparameters(layer, self.dtype, label)
-        table = ParameterTable(architecture, self.dtype)
-        for entry in table:
-            constraint = entry.spec.constraint
-            if constraint is None:
-                continue
-            if not isinstance(constraint, MaxNorm):
-                raise ValueError(f"{entry.name}: the constraint {constraint!r} has no kernel; there is MaxNorm")
-            if not -len(entry.spec.shape) <= constraint.axis < len(entry.spec.shape):
-                raise ValueError(f"{entry.name}: the constraint's axis {constraint.axis} is not in {entry.spec.shape}")
-        runtime = Runtime(table, self.seed)
-        if initialize:
-            table.initialize(runtime.parameters, self.seed)
-        self._architecture, self._table, self._runtime = architecture, table, runtime
-        self._quick = runtime.quick
-        runtime.move(self._placement_on(self._device, self._precision))
-        if self._compiled is not None:
-            self._bind()
+        try:
+            self._state.build(architecture, initialize=initialize)
+        finally:
+            if self._state.built:
+                self._quick = self._state.runtime.quick
 
-    def _bind(self) -> None:
-        """Bind the arguments of `compile` to the architecture; models that train define it."""
+    @classmethod
+    def _of(cls, state: TrainingState, name: str, architecture: Architecture) -> Self:
+        """Make a model of an architecture, with zeros as weights."""
+        model = cls.__new__(cls)
+        model._adopt(state, name)
+        model._realize(architecture, initialize=False)
+        return model
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        """Take the attributes of a copied model: all of an unbuilt one, else those that a subclass has added."""
+        if "_fitting" in attributes:
+            raise RuntimeError("the model was pickled unbuilt, by an earlier version: make it from its layers")
+        self.__dict__.update(attributes)
 
     def __setattr__(self, name: str, value: object) -> None:
         guarded = not name.startswith("_") and name not in _ATTRIBUTES
-        if guarded and "_fitting" in self.__dict__ and type(self).__module__.startswith("fastnn."):
+        if guarded and "_state" in self.__dict__ and type(self).__module__.startswith("fastnn."):
             raise AttributeError(
                 f"{type(self).__name__}.{name} cannot be assigned; these can: {', '.join(_ATTRIBUTES)}, and "
                 "optimizer.learning_rate"
@@ -143,22 +112,50 @@ class Network(MovingMixin):
     @property
     def built(self) -> bool:
         """Whether shapes are known and weights exist."""
-        return self._architecture is not None
+        return self._state.built
+
+    @property
+    def history(self) -> History | None:
+        """The history of the latest training by `fit`."""
+        return self._state.history
+
+    @history.setter
+    def history(self, value: History | None) -> None:
+        self._state.history = value
+
+    @property
+    def stop_training(self) -> bool:
+        """Whether `fit` is to end; callbacks set it to True."""
+        return self._state.stop_training
+
+    @stop_training.setter
+    def stop_training(self, value: bool) -> None:
+        self._state.stop_training = value
+
+    @property
+    def _runtime(self) -> Runtime:
+        """The runtime of a built model."""
+        return self._state.require_built()
+
+    @property
+    def _architecture(self) -> Architecture:
+        """The architecture of a built model."""
+        return self._runtime.table.architecture
 
     @property
     def layers(self) -> list[Layer]:
         """The layers in order of use, without inputs."""
-        return [layer for layer in self._architecture_or_fail().layers if layer.arity != (0, 0)]
+        return [layer for layer in self._architecture.layers if layer.arity != (0, 0)]
 
     @property
     def input_names(self) -> tuple[str, ...]:
         """Names of the inputs, for dictionaries of arrays."""
-        return self._architecture_or_fail().input_names
+        return self._architecture.input_names
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of the outputs, for dictionaries of targets, losses and metrics."""
-        return self._architecture_or_fail().output_names
+        return self._architecture.output_names
 
     @property
     def trainable(self) -> bool:
@@ -167,24 +164,23 @@ class Network(MovingMixin):
         Assigning sets `trainable` of all layers, for this model: others that share a layer are not affected. Models
         that are made of the layers later start with the value assigned last.
         """
-        table = self._table if self.built else None
+        table = self._runtime.table if self.built else None
         return any(layer.trainable if table is None else table.is_trainable(layer) for layer in self.layers)
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        assign_trainable(self.layers, value, self._table if self.built else None)
+        assign_trainable(self.layers, value, self._runtime.table if self.built else None)
 
     def get_layer(self, name: str) -> Layer:
         """Return the layer with a name."""
-        architecture = self._architecture_or_fail()
+        architecture = self._architecture
         if name not in architecture.labels:
             raise ValueError(f"there is no layer {name!r}; the layers are {list(architecture.labels)}")
         return architecture.layers[architecture.labels.index(name)]
 
     def count_params(self) -> int:
         """Return the number of weights, moving averages included."""
-        self._architecture_or_fail()
-        return sum(entry.size for entry in self._table)
+        return sum(entry.size for entry in self._runtime.table)
 
     def summary(self, batch_size: int = 32) -> None:
         """Print layers, shapes, parameters, and the memory that training takes; works before training.
@@ -194,16 +190,21 @@ class Network(MovingMixin):
         batch_size : int
             Rows per batch, which decide the memory of activations.
         """
-        say(inspection.summary(self, positive_int(batch_size, "batch_size")))
+        say(inspection.summary(self._runtime, self._title, positive_int(batch_size, "batch_size")))
 
     @property
     def program(self) -> Program:
         """The program of a batch of 32 rows: training once compiled, else prediction; `print` shows it."""
-        return inspection.program(self)
+        return inspection.program(self._runtime)
+
+    @property
+    def _title(self) -> str:
+        """The first line of a summary."""
+        return f"{type(self).__name__} {self.name!r}"
 
     def __repr__(self) -> str:
         state = f"{self.count_params()} parameters" if self.built else "not built"
-        return f"<{type(self).__name__} {self.name!r}: {state}, {self.dtype}>"
+        return f"<{self._title}: {state}, {self.dtype}>"
 
     # --- weights ------------------------------------------------------------------------------------------
 
@@ -217,8 +218,9 @@ class Network(MovingMixin):
             Only this layer's weights.
         """
         entries = self._entries(layer)
-        with self._runtime.lock:
-            return [self._table.view(self._runtime.parameters, entry).copy() for entry in entries]
+        runtime = self._runtime
+        with runtime.lock:
+            return [runtime.table.view(runtime.parameters, entry).copy() for entry in entries]
 
     def set_weights(self, weights: Sequence[ArrayLike], layer: str | Layer = ALL) -> None:
         """Set all weights, or one layer's, in the order of `get_weights`.
@@ -231,8 +233,8 @@ class Network(MovingMixin):
             When the number of arrays or a shape does not fit, elements are masked, or finite numbers are too large for
             the model's dtype. No weight is changed then.
         """
-        self._architecture_or_fail()
-        self._runtime.fail_within("set_weights")
+        runtime = self._runtime
+        runtime.fail_within("set_weights")
         entries = self._entries(layer)
         if not isinstance(weights, Iterable):
             raise TypeError(f"weights: expected a list of arrays, got {type(weights).__name__}")
@@ -247,27 +249,17 @@ class Network(MovingMixin):
                     f"{entry.name}: expected numbers of shape {entry.spec.shape}, got {array.dtype} {array.shape}"
                 )
             casts.check_fits(array, self.dtype, entry.name)
-        with self._runtime.lock:
+        with runtime.lock:
             for entry, array in zip(entries, arrays, strict=True):
-                casts.store(self._table.view(self._runtime.parameters, entry), array, entry.name)
+                casts.store(runtime.table.view(runtime.parameters, entry), array, entry.name)
 
     def _entries(self, layer: str | Layer) -> list[Entry]:
         """Return the weights of one layer, or all."""
-        layers = self._architecture_or_fail().layers
+        layers = self._architecture.layers
         if layer is ALL:
-            return list(self._table)
+            return list(self._runtime.table)
         chosen = self.get_layer(layer) if isinstance(layer, str) else layer
         if not any(chosen is one for one in layers):
-            labels = list(self._architecture_or_fail().labels)
+            labels = list(self._architecture.labels)
             raise ValueError(f"layer: expected a layer of this model, or one of the names {labels}, got {layer!r}")
-        return [entry for entry in self._table if layers[entry.layer] is chosen]
-
-    def _architecture_or_fail(self) -> Architecture:
-        if self._architecture is None:
-            raise RuntimeError(
-                "the model is not built: start it with fastnn.Input, call build(input_shape), or fit it first"
-            )
-        return self._architecture
-
-    def _trained(self) -> tuple[bool, ...]:
-        return self._table.trained()
+        return [entry for entry in self._runtime.table if layers[entry.layer] is chosen]

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fastnn.backend.cpu.frozen.c_function import CFunction
 from fastnn.backend.cpu.frozen.learner import Learner
 from fastnn.backend.cpu.frozen.network import FrozenNetwork
 from fastnn.locks import importing
-from fastnn.model.base import Network
+from fastnn.model.base import BaseModel
 from fastnn.runtime.reading import reads
 
 if TYPE_CHECKING:
     from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
-    from fastnn.model.model import Model
 
 
-class CompiledMixin(Network):
+class ExportMixin(BaseModel):
     """A network that can be frozen, and trained outside Python."""
 
     @property
@@ -68,12 +67,12 @@ class CompiledMixin(Network):
         with importing:
             from fastnn.export.network import freeze, freeze_on_device
 
-        self._architecture_or_fail()
+        runtime = self._runtime
         if device == "cpu":
-            return freeze(self._runtime, gradients=gradients)
+            return freeze(runtime, gradients=gradients)
         if gradients:
             raise ValueError("gradients: frozen networks on a GPU have no gradients, expected False")
-        return freeze_on_device(self._runtime, device)
+        return freeze_on_device(runtime, device)
 
     @reads
     def learner(
@@ -114,7 +113,7 @@ class CompiledMixin(Network):
         with importing:
             from fastnn.export.learner import learner
 
-        return learner(cast("Model", self), gradients=gradients, targets=targets, steps=steps, metrics=metrics)
+        return learner(self._runtime, gradients=gradients, targets=targets, steps=steps, metrics=metrics)
 
     def learner_logs(self, learner: Learner) -> dict[str, Any]:
         """Return the loss and metrics of a learner's steps since it was made, or since they were reset.
@@ -135,13 +134,15 @@ class CompiledMixin(Network):
         """
         with importing:
             from fastnn.export.learner import logs
-        return logs(cast("Model", self), learner)
+
+        return logs(self._runtime, learner)
 
     def reset_learner_logs(self, learner: Learner) -> None:
         """Start the loss and metrics of a learner again; see `learner_logs`."""
         with importing:
             from fastnn.export.learner import reset
-        reset(cast("Model", self), learner)
+
+        reset(self._runtime, learner)
 
     def update_from(self, learner: Learner) -> None:
         """Take over a learner's weights, optimizer state and count of steps.
@@ -163,7 +164,10 @@ class CompiledMixin(Network):
         with importing:
             from fastnn.export.learner import update_from
 
-        update_from(cast("Model", self), learner)
+        if not isinstance(learner, Learner):
+            raise TypeError(f"update_from: expected a Learner from Model.learner, got {type(learner).__name__}")
+        self._state.fail_in_training("update_from")
+        update_from(self._runtime, learner)
 
     def c_function(self, signature: str = "int (const T *, T *)") -> CFunction:
         """Return a C function that computes one sample with a copy of the current weights.

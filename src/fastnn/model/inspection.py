@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastnn.lower.task import Source
+from fastnn.layers.base import Layer
+from fastnn.lower.task import Request, Source, TargetLayout
 from fastnn.program.disassembly import format_bytes
 from fastnn.program.program import Program
 from fastnn.program.record import ITEM_SIZES
-from fastnn.runtime.programs import Request, TargetLayout, build
-
-if TYPE_CHECKING:
-    from fastnn.layers.base import Layer
-    from fastnn.model.base import Network
+from fastnn.runtime.programs import build
+from fastnn.runtime.runtime import Runtime
 
 
 def _rows(slot: int, shape: tuple[int, ...], dtype: str) -> Source:
@@ -24,14 +21,14 @@ def _rows(slot: int, shape: tuple[int, ...], dtype: str) -> Source:
     return Source(slot, dtype, int(np.prod(shape, dtype=np.int64)) * ITEM_SIZES[dtype], indexed=True)
 
 
-def program(model: Network, batch: int = 32) -> Program:
+def program(runtime: Runtime, batch: int = 32) -> Program:
     """Make the training program of a compiled model, or the prediction program, for contiguous rows of its dtype."""
-    architecture = model._architecture_or_fail()
-    inputs = tuple(_rows(slot, shape, model.dtype) for slot, shape in enumerate(architecture.input_shapes))
-    objective = model._objective
+    table, objective = runtime.table, runtime.objective
+    architecture, dtype = table.architecture, table.dtype
+    inputs = tuple(_rows(slot, shape, dtype) for slot, shape in enumerate(architecture.input_shapes))
     if objective is None:
         slots = tuple(range(len(inputs), len(inputs) + len(architecture.outputs)))
-        return build(model._table, None, None, Request("predict", batch, False, inputs, output_slots=slots))
+        return build(table, None, None, Request("predict", batch, False, inputs, output_slots=slots))
     targets: list[TargetLayout | None] = []
     for output, (loss, shape) in enumerate(zip(objective.losses, architecture.output_shapes, strict=True)):
         slot = len(inputs) + output
@@ -40,19 +37,19 @@ def program(model: Network, batch: int = 32) -> Program:
         elif loss is not None and loss.formula.startswith("cross_entropy"):
             targets.append(TargetLayout(_rows(slot, shape[:-1], "int64"), labels=True))
         else:
-            targets.append(TargetLayout(_rows(slot, shape, model.dtype), labels=False))
+            targets.append(TargetLayout(_rows(slot, shape, dtype), labels=False))
     weights = (None,) * len(targets)
-    request = Request("train", batch, True, inputs, tuple(targets), weights, trained=model._trained())
-    return build(model._table, objective, model._optimizer, request)
+    request = Request("train", batch, True, inputs, tuple(targets), weights, trained=table.trained())
+    return build(table, objective, runtime.optimizer, request)
 
 
-def unbuilt(model: Network, layers: Sequence[Layer]) -> str:
-    """Describe the layers of a model whose shapes are not known yet."""
+def unbuilt(title: str, layers: Sequence[Layer]) -> str:
+    """Describe the layers of a model whose shapes are not known yet, below a title."""
     rows = [("layer", "class", "output shape", "parameters")]
     rows += [(layer.label, type(layer).__name__, "?", "?") for layer in layers]
     lines = _table(rows)
     lines.append("not built: the input shape comes from the first data, or from build(input_shape)")
-    return "\n".join([f"{type(model).__name__} {model.name!r}", *lines])
+    return "\n".join([title, *lines])
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -63,9 +60,10 @@ def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return lines
 
 
-def summary(model: Network, batch: int) -> str:
-    """Describe layers, shapes, parameters and memory."""
-    architecture, table = model._architecture_or_fail(), model._table
+def summary(runtime: Runtime, title: str, batch: int) -> str:
+    """Describe a model's layers, shapes, parameters and memory, below a title."""
+    table, optimizer = runtime.table, runtime.optimizer
+    architecture = table.architecture
     rows = [("layer", "class", "output shape", "parameters", "connected to")]
     sizes: Counter[int] = Counter()
     for entry in table:
@@ -80,18 +78,18 @@ def summary(model: Network, batch: int) -> str:
         shape = str((None, *call.shape))
         rows.append((label, type(layer).__name__ + note, shape, f"{size:,}" if first_use else "shared", sources))
     lines = _table(rows)
-    trained = sum(entry.size for entry, is_trained in zip(table, model._trained(), strict=True) if is_trained)
-    total = model.count_params()
-    lines.append(f"parameters: {total:,} ({trained:,} trainable), {model.dtype}")
-    made = program(model, batch)
+    trained = sum(entry.size for entry, is_trained in zip(table, table.trained(), strict=True) if is_trained)
+    total = sum(entry.size for entry in table)
+    lines.append(f"parameters: {total:,} ({trained:,} trainable), {table.dtype}")
+    made = program(runtime, batch)
     memory = [f"parameters {format_bytes(table.nbytes)}"]
-    if model._optimizer is not None:
-        slots = len(model._optimizer.slots)
+    if optimizer is not None:
+        slots = len(optimizer.slots)
         memory += [
             f"gradients {format_bytes(table.nbytes)}",
             f"optimizer {format_bytes(slots * table.nbytes)}",
         ]
-    what = "activations and gradients of" if model._optimizer is not None else "activations of"
+    what = "activations and gradients of" if optimizer is not None else "activations of"
     memory.append(f"{what} a batch of {batch} {format_bytes(made.arena_bytes)}")
     lines.append("memory: " + ", ".join(memory))
-    return "\n".join([f"{type(model).__name__} {model.name!r}", *lines])
+    return "\n".join([title, *lines])

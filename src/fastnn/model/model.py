@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import copyreg
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from threading import get_ident
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnn import casts, optimizers
+from fastnn import optimizers
 from fastnn._numbers import flag
 from fastnn.callbacks import Callback
 from fastnn.hints import explained
@@ -18,18 +19,18 @@ from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Symbol
 from fastnn.model.base import LIBRARY_ATTRIBUTES
 from fastnn.model.predicting import PredictingMixin
-from fastnn.objective.objective import Objective, as_list
+from fastnn.objective.objective import as_list
 from fastnn.objective.resolve import check_names
 from fastnn.optimizers import Optimizer
-from fastnn.program.layout import Counter
-from fastnn.runtime import step_cache
+from fastnn.runtime import feeds, step_cache
 from fastnn.runtime.averaging import finalize
-from fastnn.runtime.programs import output_ends
 from fastnn.runtime.reading import reads
 from fastnn.training import iterables
 from fastnn.training.fit import fit
 from fastnn.training.history import History
 from fastnn.training.loop import warn_of_bad_loss
+from fastnn.training.options import FitOptions
+from fastnn.training.state import Compiled
 
 
 class Model(PredictingMixin):
@@ -65,6 +66,9 @@ class Model(PredictingMixin):
     Weights belong to the model, not to its layers: two models that share layer objects have separate weights.
     """
 
+    #: the kind of model that a file names
+    _kind: ClassVar[str] = "Model"
+
     @explained
     def __init__(
         self,
@@ -88,9 +92,10 @@ class Model(PredictingMixin):
     @property
     def optimizer(self) -> Optimizer:
         """The optimizer; its `learning_rate` may be assigned."""
-        if self._optimizer is None:
+        compiled = self._state.compiled
+        if compiled is None:
             raise RuntimeError("the model has no optimizer yet: call compile first")
-        return self._optimizer
+        return compiled.optimizer
 
     @property
     def step(self) -> int:
@@ -136,43 +141,9 @@ class Model(PredictingMixin):
         """
         if loss is None:
             raise ValueError("compile needs a loss, such as 'mse' or 'cross_entropy'")
-        self._fail_in_training("compile")
+        self._state.fail_in_training("compile")
         check_names(loss, metrics, weighted_metrics)
-        before = self._compiled, self._optimizer
-        self._optimizer = optimizers.get(optimizer)
-        self._compiled = {
-            "loss": loss,
-            "loss_weights": loss_weights,
-            "metrics": metrics,
-            "weighted_metrics": weighted_metrics,
-        }
-        if self.built:
-            try:
-                self._bind()
-            except BaseException:
-                self._compiled, self._optimizer = before
-                raise
-
-    def _bind(self) -> None:
-        architecture, compiled = self._architecture_or_fail(), self._compiled
-        assert compiled is not None
-        names, shapes = architecture.output_names, architecture.output_shapes
-        ends = output_ends(self._table)
-        objective = Objective.bind(output_names=names, output_shapes=shapes, output_ends=ends, **compiled)
-        casts.check_hyperparameters(self._optimizer, self.dtype, "optimizer")
-        if self._optimizer is not None:
-            self._optimizer.check_constants(self.dtype)
-        for name, loss, weight in zip(names, objective.losses, objective.loss_weights, strict=True):
-            casts.check_hyperparameters(loss, self.dtype, "loss")
-            casts.check_number(weight, self.dtype, f"loss_weights: of output {name!r}")
-        totals = objective.initial()
-        with self._runtime.lock:
-            if self._runtime.attached is not self._optimizer:
-                self._runtime.attach(self._optimizer)
-            self._runtime.forget()
-            self._objective, self._totals = objective, totals
-            self._runtime.training[[Counter.CURSOR]] = 0
-            self._run, self._resumable = {}, None
+        self._state.compile(Compiled(optimizers.get(optimizer), loss, loss_weights, metrics, weighted_metrics))
 
     @explained
     def fit(
@@ -257,8 +228,14 @@ class Model(PredictingMixin):
         RuntimeError
             When the model is not compiled, or is being trained by another thread.
         """
-        options = {name: value for name, value in locals().items() if name not in ("self", "x", "y", "device")}
-        with self._on(device):
+        options = FitOptions(
+            batch_size=batch_size, epochs=epochs, verbose=verbose, callbacks=callbacks,
+            validation_split=validation_split, validation_data=validation_data, shuffle=shuffle,
+            class_weight=class_weight, sample_weight=sample_weight, initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch, validation_steps=validation_steps,
+            validation_batch_size=validation_batch_size, validation_freq=validation_freq, resume=resume,
+        )  # fmt: skip
+        with self._state.on(device):
             return fit(self, x, y, options)
 
     def train_on_batch(
@@ -288,11 +265,13 @@ class Model(PredictingMixin):
         RuntimeError
             When the model is not compiled, or `fit` is training it.
         """
-        if self._fitting:
-            self._fail_in_training("train_on_batch")
-        self._build_for(x)
-        self._objective_or_fail()
-        runtime, me = self._runtime, get_ident()
+        state = self._state
+        if state.fitting:
+            state.fail_in_training("train_on_batch")
+        if not state.built:
+            self._build_for(x)
+        state.require_compiled()
+        runtime, me = state.runtime, get_ident()
         with runtime.lock:
             inside = runtime.inside
             if me in inside:
@@ -300,25 +279,25 @@ class Model(PredictingMixin):
             try:
                 inside[me] = True
                 plain = sample_weight is None and class_weight is None
-                key = step_cache.key_of(self, x, y) if plain else None
+                key = step_cache.key_of(runtime, x, y) if plain else None
                 step = None if key is None else runtime.quick_steps.get(key)
-                taken = None if step is None else step(self, x, y)
+                taken = None if step is None else step(state, x, y)
                 if not taken:
-                    feed = self._feed(x, y, sample_weight, class_weight)
-                    iterables.train_batch(self, feed, fresh=True)
+                    feed = feeds.feed(runtime, x, y, sample_weight, class_weight)
+                    iterables.train_batch(state, feed, fresh=True)
                     if key is not None and taken is None:
-                        step_cache.learn(self, x, y, key)
-                logs = self._logs_so_far()
+                        step_cache.learn(runtime, x, y, key)
+                logs = state.logs_so_far()
             finally:
                 inside.pop(me, None)
         # the difference is NaN unless the loss is finite: twice as fast as math.isfinite
         loss = logs["loss"]
         if loss - loss != 0.0:
-            if not self._bad_loss:
-                self._bad_loss = True
+            if not state.bad_loss:
+                state.bad_loss = True
                 warn_of_bad_loss(self.step, stacklevel=3)
-        elif self._bad_loss:
-            self._bad_loss = False
+        elif state.bad_loss:
+            state.bad_loss = False
         return logs if return_dict else as_list(logs)
 
     def finalize_variable_values(self) -> None:
@@ -333,7 +312,6 @@ class Model(PredictingMixin):
         RuntimeError
             When the model is not built or not compiled, or a run that this call has interrupted is training it.
         """
-        self._architecture_or_fail()
         self._runtime.fail_within("finalize_variable_values")
         if self.optimizer.use_ema:
             finalize(self._runtime)
@@ -351,7 +329,7 @@ class Model(PredictingMixin):
         """
         from fastnn.saving.model_file import save
 
-        save(self, path, training=flag("include_optimizer", include_optimizer))
+        save(self._state, path, self._kind, self.name, training=flag("include_optimizer", include_optimizer))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle a model as it would be saved: `copy.deepcopy`, joblib and multiprocessing work.
@@ -363,28 +341,10 @@ class Model(PredictingMixin):
         from fastnn.saving.model_file import describe, restore
 
         if not self.built:
-            return copyreg.__newobj__, (type(self),), self.__dict__.copy()  # type: ignore[attr-defined]
+            attributes = self.__dict__ | {"_state": copy.copy(self._state)}
+            return copyreg.__newobj__, (type(self),), attributes  # type: ignore[attr-defined]
+        state, runtime = self._state, self._runtime
         with collecting() as custom:
-            described = describe(self)
+            described = describe(state, self._kind, self.name)
         own = {name: value for name, value in self.__dict__.items() if name not in LIBRARY_ATTRIBUTES}
-        return restore, (type(self), *described, self._optimizer, custom, self._device, self._precision), own or None
-
-    # --- inside -------------------------------------------------------------------------------------------
-
-    def _fail_in_training(self, what: str) -> None:
-        if self._fitting:
-            raise RuntimeError(f"{what}: the model is being trained by fit (in another thread, or from a callback)")
-        if self.built:
-            self._runtime.fail_within(what)
-
-    @property
-    def _rows_done(self) -> int:
-        """Rows that the running epoch has consumed."""
-        return self._earlier_rows + int(self._runtime.training[Counter.CURSOR])
-
-    def _start_totals(self) -> None:
-        self._totals = self._objective_or_fail().initial()
-        self._earlier_rows = 0
-
-    def _logs_so_far(self) -> dict[str, float]:
-        return self._objective_or_fail().logs(self._totals, max(1, self._rows_done))
+        return restore, (type(self), *described, runtime.optimizer, custom, state.device, state.precision), own or None

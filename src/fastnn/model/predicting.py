@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from fastnn.console import quantities, say
 from fastnn.hints import explained
 from fastnn.layers.base import Symbol, positive_int
-from fastnn.model.feeding import FeedingMixin
+from fastnn.model.gradients import GradientsMixin
 from fastnn.objective.objective import as_list
-from fastnn.runtime import prediction_cache, sweep
+from fastnn.runtime import feeds, prediction_cache, sweep
 from fastnn.runtime.reading import reads
 from fastnn.training import iterables
 
 
-class PredictingMixin(FeedingMixin):
+class PredictingMixin(GradientsMixin):
     """A network that predicts and is evaluated; `fastnn.Model` adds training."""
 
     def test_on_batch(self, x: Any, y: Any, sample_weight: Any = None, return_dict: bool = True) -> Any:
         """Return loss and metrics over one batch; see `evaluate`."""
-        if self._is_batches(x):
+        if iterables.are_given(self._state, x):
             raise TypeError(f"x: expected one batch, got {type(x).__name__}, an iterable of batches: use evaluate")
         return self.evaluate(x, y, sample_weight=sample_weight, return_dict=return_dict)
 
@@ -57,13 +57,13 @@ class PredictingMixin(FeedingMixin):
             Evaluate only this many batches, of 32 rows by default.
         """
         steps, batch_size = _rows_of_steps(steps, batch_size)
-        iterable = self._is_batches(x, listed=y is None)
-        if self._compiled is not None:
-            x = self._built_for(x, iterable, pairs=True)
-        objective = self._objective_or_fail()
-        with self._on(device):
+        iterable = iterables.are_given(self._state, x, listed=y is None)
+        if self._state.compiled is not None:
+            x = iterables.build_for_data(self, x, iterable, pairs=True)
+        objective = self._state.require_compiled()
+        with self._state.on(device):
             totals, rows = self._evaluate(x, y, sample_weight, iterable, batch_size, steps)
-        if self._objective is not objective:
+        if self._runtime.objective is not objective:
             raise RuntimeError("the model was compiled again while it was evaluated")
         logs = objective.results(totals, rows)
         if verbose == 1:
@@ -75,10 +75,11 @@ class PredictingMixin(FeedingMixin):
         self, x: Any, y: Any, sample_weight: Any, iterable: bool, batch_size: int | None, steps: int | None
     ) -> tuple[NDArray[np.float64], int]:
         """Return the accumulators over all rows, and the number of rows."""
+        runtime = self._runtime
         if iterable:
-            return iterables.evaluate(self, x, steps)
-        feed, size = self._feed(x, y, sample_weight, None), self._batch(batch_size)
-        return sweep.evaluate(self, feed, size, 0, sweep.last_row(steps, size, 0, feed.n))
+            return iterables.evaluate(runtime, x, steps)
+        feed, size = feeds.feed(runtime, x, y, sample_weight, None), sweep.batch_rows(batch_size)
+        return sweep.evaluate(runtime, feed, size, 0, sweep.last_row(steps, size, 0, feed.n))
 
     def __call__(self, x: Any) -> NDArray[Any] | Any:
         """Return `predict(x)` for an array; a model is not a layer, so it takes no symbols.
@@ -94,7 +95,7 @@ class PredictingMixin(FeedingMixin):
 
     def predict_on_batch(self, x: Any) -> Any:
         """Return `predict(x)` for one batch."""
-        if self._is_batches(x):
+        if iterables.are_given(self._state, x):
             raise TypeError(f"x: expected one batch, got {type(x).__name__}, an iterable of batches: use predict")
         return self.predict(x)
 
@@ -127,8 +128,8 @@ class PredictingMixin(FeedingMixin):
         array, or list of arrays
             `fastnn.DeviceArray` if x is on a GPU, else NumPy arrays.
         """
-        if device is not None and device != self._device:
-            with self._on(device):
+        if device is not None and device != self._state.device:
+            with self._state.on(device):
                 return self.predict(x, batch_size, steps=steps)
         if batch_size is steps is None:
             known = self._quick.get(prediction_cache.LATEST)
@@ -146,15 +147,15 @@ class PredictingMixin(FeedingMixin):
 
     @reads
     def _predict(self, x: Any, batch_size: int | None, steps: int | None) -> Any:
-        batch = self._batch(batch_size)
-        iterable = self._is_batches(x)
-        x = self._built_for(x, iterable, pairs=False)
-        self._architecture_or_fail()
+        batch = sweep.batch_rows(batch_size)
+        iterable = iterables.are_given(self._state, x)
+        x = iterables.build_for_data(self, x, iterable, pairs=False)
+        runtime = self._runtime
         if iterable:
-            return iterables.predict(self, x, steps)
-        results = sweep.predict(self, self._inputs(x), batch, steps)
+            return iterables.predict(runtime, x, steps)
+        results = sweep.predict(runtime, feeds.inputs(runtime, x), batch, steps)
         if batch_size is None:
-            prediction_cache.learn(self, x, batch)
+            prediction_cache.learn(runtime, x, batch)
         return results[0] if len(results) == 1 else results
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from fastnn.layers.base import Layer, Symbol, shape_of
 from fastnn.layers.core import Input, InputLayer
 from fastnn.model import inspection
 from fastnn.model.model import Model
+from fastnn.training.state import TrainingState
 
 
 class Sequential(Model):
@@ -41,6 +42,8 @@ class Sequential(Model):
         When an element is not a layer, or shapes do not fit (the message names the layer).
     """
 
+    _kind: ClassVar[str] = "Sequential"
+
     @explained
     def __init__(
         self,
@@ -58,9 +61,17 @@ class Sequential(Model):
             self._append(layer, known)
         self._try_build()
 
+    @classmethod
+    def _of(cls, state: TrainingState, name: str, architecture: Architecture) -> Self:
+        if not architecture.is_chain:
+            raise ValueError("a Sequential is a chain of layers, each on the one before")
+        model = super()._of(state, name, architecture)
+        model._stack = list(architecture.layers)
+        return model
+
     def add(self, layer: Layer | Symbol) -> None:
         """Add a layer at the end, unless the model is both compiled and built."""
-        if self._optimizer is not None and self.built:
+        if self._state.compiled is not None and self.built:
             raise RuntimeError("layers can be added only before compile, or before the model is built")
         self._append(layer, {id(one) for one in self._stack})
         try:
@@ -119,10 +130,10 @@ class Sequential(Model):
         symbol = start
         for layer in layers:
             symbol = layer(symbol)
-        if self._architecture is not None and self._architecture.input_shapes == (shape,):
+        if self.built and self._architecture.input_shapes == (shape,):
             if len(self._architecture.layers) == len(layers) + 1:
                 return
-        elif self._architecture is not None and self._optimizer is not None:
+        elif self.built and self._state.compiled is not None:
             raise ValueError(f"the model is built for {self._architecture.input_shapes[0]}, got {shape}")
         self._realize(Architecture.of([start], [symbol]))
 
@@ -131,7 +142,7 @@ class Sequential(Model):
         if self.built:
             super().summary(batch_size)
         else:
-            print(inspection.unbuilt(self, self.layers))
+            print(inspection.unbuilt(self._title, self.layers))
 
     def _build_for(self, x: Any) -> None:
         if self.built:

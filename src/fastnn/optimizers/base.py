@@ -262,9 +262,9 @@ class Optimizer(ABC):
     def _scheduled(self, rate: LearningRate, first: int, n: int) -> Array:
         schedule = schedules.get(rate)
         steps = np.arange(first, first + n)
-        if not schedule._pure:
+        if not schedule.is_pure:
             return schedule(steps)
-        rates = self._rates.get(first, n, lambda start: schedule._values(np.arange(start, start + BLOCK)))
+        rates = self._rates.get(first, n, lambda start: schedule.rates(np.arange(start, start + BLOCK)))
         schedules.check_rates(schedule, steps, rates)
         return rates
 

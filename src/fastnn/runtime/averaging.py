@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.optimizers.base import AVERAGE
-from fastnn.runtime.runtime import Runtime, Unaveraged
+from fastnn.runtime.buffers import Unaveraged
+from fastnn.runtime.runtime import Runtime
 
 
 def finalize(runtime: Runtime) -> None:
@@ -33,7 +34,7 @@ def take_back(runtime: Runtime) -> None:
 
 
 def _averages(runtime: Runtime) -> bool:
-    return runtime.attached is not None and runtime.attached.use_ema
+    return runtime.optimizer is not None and runtime.optimizer.use_ema
 
 
 def _replaced(runtime: Runtime, kept: Unaveraged | None) -> bool:
@@ -45,7 +46,7 @@ def _replaced(runtime: Runtime, kept: Unaveraged | None) -> bool:
 
 def _averaged(runtime: Runtime, weights: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return a copy of weights with the averages of those that are trained; weights without an average stay."""
-    optimizer, table, state = runtime.attached, runtime.table, runtime.optimizer_state
+    optimizer, table, state = runtime.optimizer, runtime.table, runtime.optimizer_state
     assert optimizer is not None
     slot, made = optimizer.slots.index(AVERAGE), weights.copy()
     for entry, trained in zip(table, table.trained(), strict=True):

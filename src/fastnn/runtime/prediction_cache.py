@@ -2,7 +2,7 @@
 
 The first prediction of rows of some shape and dtype takes the general path, and then once more on a copy of the rows.
 On a GPU, where preparing takes longer than the call, the second prediction does so, and rows are always copied (see
-`prepared.py`). The checked rows, program, context and array of results are kept. They are right for all rows of
+`device/graph.py`). The checked rows, program, context and array of results are kept. They are right for all rows of
 that shape and dtype, because the checks of a plain `numpy.ndarray` look at nothing else. So later predictions start the
 program on contiguous rows in place, or on a copy in the kept rows, and copy the result out. Only the result is
 allocated.
@@ -23,15 +23,15 @@ from fastnn.backend.cpu.executor.engine import BoundProgram, Runner
 from fastnn.backend.cpu.executor.raised import RAISED
 from fastnn.errors import DeviceMemoryError
 from fastnn.program.layout import Counter, Status
-from fastnn.runtime.device_graph import locked
-from fastnn.runtime.interrupts import interrupts_later
-from fastnn.runtime.runtime import Pass
+from fastnn.runtime.bindings import Bindings
+from fastnn.runtime.device.graph import locked
+from fastnn.runtime.device.interrupts import interrupts_later
+from fastnn.runtime.feeds import checked_inputs
+from fastnn.runtime.runtime import Runtime
 from fastnn.threads import get_num_threads
 
 if TYPE_CHECKING:
     from fastnn.data.feed import Feed
-    from fastnn.model.feeding import FeedingMixin
-    from fastnn.runtime.runtime import Runtime
 
 #: it returns False if it is no longer valid, and the general path has to predict
 Predict = Callable[[Any], Any]
@@ -59,7 +59,7 @@ LATEST = "latest"
 MOST_BYTES = 1 << 18
 
 
-def learn(model: FeedingMixin, x: Any, batch: int) -> None:
+def learn(runtime: Runtime, x: Any, batch: int) -> None:
     """Keep a prediction for rows like x in the model's runtime, if they are few.
 
     Parameters
@@ -74,7 +74,7 @@ def learn(model: FeedingMixin, x: Any, batch: int) -> None:
         return
     if len(parts[0]) > batch or sum(part.nbytes for part in parts) > MOST_BYTES:
         return
-    runtime, key = model._runtime, key_of(x)
+    key = key_of(x)
     # under the lock throughout: another thread may move the model, and an entry is valid on one device only
     with runtime.lock:
         known = runtime.quick.get(key)
@@ -87,31 +87,31 @@ def learn(model: FeedingMixin, x: Any, batch: int) -> None:
             return
         try:
             with interrupts_later():
-                made = _make(model, x, parts)
+                made = _make(runtime, x, parts)
         except DeviceMemoryError:
             made = _NEVER  # the prediction itself has found enough memory
         keep(runtime.quick, key, made, _MARKERS)
 
 
-def _make(model: FeedingMixin, x: Any, parts: list[NDArray[Any]]) -> Kept:
+def _make(runtime: Runtime, x: Any, parts: list[NDArray[Any]]) -> Kept:
     """Make the prediction for rows like x, or return `_NEVER`."""
-    runtime, wanted = model._runtime, [(part.shape, part.dtype) for part in parts]
+    wanted = [(part.shape, part.dtype) for part in parts]
     placement = runtime.placement
     rows = [np.empty(*each) for each in wanted] if placement is None else locked(placement.device, wanted)
     for own, part in zip(rows, parts, strict=True):
         own[...] = part
-    feed = model._checked_inputs(rows if type(x) is list else rows[0])
+    feed = checked_inputs(runtime, rows if type(x) is list else rows[0])
     seen = [fed.array for fed in feed.inputs]
     if len(seen) != len(rows) or not all(map(np.may_share_memory, seen, rows)):
         return _NEVER  # converted as a whole, such as half precision, or a list that stands for one array
-    shapes = model._architecture_or_fail().output_shapes
-    itemsize = np.dtype(model.dtype).itemsize
+    shapes, dtype = runtime.table.architecture.output_shapes, runtime.table.dtype
+    itemsize = np.dtype(dtype).itemsize
     if sum(feed.n * math.prod(shape) * itemsize for shape in shapes) > MOST_BYTES:
         return _NEVER
     if placement is not None:
-        return Kept(_on_device(model, feed, rows, type(x) is not list), None)
-    feed.results.extend(np.empty((feed.n, *shape), model.dtype) for shape in shapes)
-    bound = runtime.program(feed.request("predict", feed.n), model._objective, model._optimizer)
+        return Kept(_on_device(runtime, feed, rows, type(x) is not list), None)
+    feed.results.extend(np.empty((feed.n, *shape), dtype) for shape in shapes)
+    bound = runtime.program(feed.request("predict", feed.n))
     if bound.calls_python:
         return _NEVER
     return _freeze(runtime, bound, feed, rows, single=type(x) is not list)
@@ -157,16 +157,16 @@ def find(kept: dict[Any, Any], x: Any) -> Predict | None:
     return predict
 
 
-def _on_device(model: FeedingMixin, feed: Feed, rows: list[NDArray[Any]], single: bool) -> Predict:
+def _on_device(runtime: Runtime, feed: Feed, rows: list[NDArray[Any]], single: bool) -> Predict:
     """Make the prediction by a captured run on the GPU; it returns False if that has to be captured again."""
-    runtime, placement = model._runtime, model._runtime.placement
+    placement = runtime.placement
     assert placement is not None
     there = placement.bring(feed)
-    shapes = [(feed.n, *shape) for shape in model._architecture_or_fail().output_shapes]
+    shapes = [(feed.n, *shape) for shape in runtime.table.architecture.output_shapes]
     there.results.extend(runtime.empty(shape) for shape in shapes)
-    results = locked(placement.device, [(shape, model.dtype) for shape in shapes])
-    bound = runtime.program(there.request("predict", feed.n), model._objective, model._optimizer)
-    run = runtime.prepared(bound, Pass(there.addresses()), there, list(enumerate(rows)), results)
+    results = locked(placement.device, [(shape, runtime.table.dtype) for shape in shapes])
+    bound = runtime.program(there.request("predict", feed.n))
+    run = runtime.prepared(bound, Bindings(there.addresses()), there, list(enumerate(rows)), results)
     copies, lock = [result.copy for result in results], runtime.lock
     busy = False
 
@@ -190,7 +190,7 @@ def _on_device(model: FeedingMixin, feed: Feed, rows: list[NDArray[Any]], single
 
 def _freeze(runtime: Runtime, bound: BoundProgram, feed: Feed, rows: list[NDArray[Any]], *, single: bool) -> Kept:
     """Make the prediction (variables of a closure are the fastest to read)."""
-    context, kept = runtime.context_of(bound, Pass(feed.addresses()))
+    context, kept = runtime.context_of(bound, Bindings(feed.addresses()))
     made = None
     if single and len(feed.results) == 1:
         made = direct_rows(bound, context, rows[0], feed.results[0], get_num_threads())

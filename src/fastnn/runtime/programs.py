@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from fastnn import activations
 from fastnn.graph.gradients import differentiate
@@ -17,7 +16,7 @@ from fastnn.graph.rules import NoGradientError
 from fastnn.layers.core import Activation
 from fastnn.losses import Loss
 from fastnn.lower.lower import lower
-from fastnn.lower.task import Place, Source, Task
+from fastnn.lower.task import Place, Request, Source, Task
 from fastnn.lower.update import Averaging, Clipping, Update, penalties, tick, update
 from fastnn.objective.objective import LOSSES, PENALTY, SCRATCH, Measure, Objective, accumulator_word
 from fastnn.optimizers import Optimizer
@@ -25,41 +24,6 @@ from fastnn.program.layout import Buffer
 from fastnn.program.opcodes import OPS
 from fastnn.program.program import Program
 from fastnn.runtime.parameters import ParameterTable
-
-
-class TargetLayout(NamedTuple):
-    """The targets of one output: their source, and whether they are labels."""
-
-    source: Source
-    labels: bool
-
-
-class Request(NamedTuple):
-    """Everything that determines a program, besides the model: its key in the cache of programs.
-
-    Named tuples are hashed and compared several times faster than data classes.
-
-    Attributes
-    ----------
-    kind : {"train", "evaluate", "predict", "gradients", "input_gradients"}
-    batch : int
-    training : bool
-        Whether dropout drops and batch normalisation uses the batch.
-    inputs, targets, weights : layouts by input or output
-    output_slots : tuple of int
-        Data slots that results are stored to.
-    trained : tuple of bool
-        For each weight whether a gradient is wanted.
-    """
-
-    kind: str
-    batch: int
-    training: bool
-    inputs: tuple[Source, ...]
-    targets: tuple[TargetLayout | None, ...] = ()
-    weights: tuple[Source | None, ...] = ()
-    output_slots: tuple[int, ...] = ()
-    trained: tuple[bool, ...] = ()
 
 
 def build(table: ParameterTable, objective: Objective | None, optimizer: Optimizer | None, request: Request) -> Program:

@@ -11,7 +11,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 class _Model(Protocol):
     """The parts of a model that `reads` needs."""
 
-    _runtime: Any
+    @property
+    def _runtime(self) -> Any:
+        """The runtime."""
 
     @property
     def built(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,33 +19,52 @@ from fastnn.backend.cpu.executor.engine import Runner
 from fastnn.errors import DeviceMemoryError, InputNotFiniteError
 from fastnn.losses import Loss
 from fastnn.program.layout import MAX_BUFFERS, Counter
-from fastnn.runtime.device_graph import locked
-from fastnn.runtime.interrupts import interrupts_later
+from fastnn.runtime.bindings import Bindings, fail_where_not_finite
+from fastnn.runtime.device.graph import locked
+from fastnn.runtime.device.interrupts import interrupts_later
+from fastnn.runtime.feeds import checked
 from fastnn.runtime.prediction_cache import MOST_BYTES, keep
-from fastnn.runtime.runtime import Pass, fail_where_not_finite
+from fastnn.runtime.runtime import Runtime
 from fastnn.threads import get_num_threads
 
 if TYPE_CHECKING:
     from fastnn.data.feed import Feed
-    from fastnn.model.model import Model
     from fastnn.objective.objective import Objective
 
-#: takes a model, x and y; returns whether the step was taken, or None if it has to be prepared again
-Step = Callable[[Any, Any, Any], bool | None]
+
+class Totals(Protocol):
+    """The part of a training's state that a step sets.
+
+    Attributes
+    ----------
+    runtime : Runtime
+    totals : ndarray
+        The accumulators.
+    earlier_rows : int
+        The rows that they are of.
+    """
+
+    runtime: Runtime
+    totals: NDArray[np.float64]
+    earlier_rows: int
+
+
+#: takes a training's state, x and y; returns whether the step was taken, or None if it has to be prepared again
+Step = Callable[[Totals, Any, Any], bool | None]
 
 _KEPT = 16
 
 
-def key_of(model: Model, x: Any, y: Any) -> Any:
+def key_of(runtime: Runtime, x: Any, y: Any) -> Any:
     """Return everything that determines the step on a batch of two plain arrays; None if they have no quick step."""
     if type(x) is not np.ndarray or type(y) is not np.ndarray:
         return None
-    return x.shape, x.dtype, y.shape, y.dtype, tuple(model._runtime.table.trainable_layers())
+    return x.shape, x.dtype, y.shape, y.dtype, tuple(runtime.table.trainable_layers())
 
 
-def learn(model: Model, x: NDArray[Any], y: NDArray[Any], key: Any) -> None:
+def learn(runtime: Runtime, x: NDArray[Any], y: NDArray[Any], key: Any) -> None:
     """Keep the step on batches like this one, which the general path has just taken, if it is small."""
-    objective, runtime = model._objective_or_fail(), model._runtime
+    objective, _ = runtime.compiled()
     if x.nbytes + y.nbytes > MOST_BYTES or len(objective.losses) != 1:
         return
     known = runtime.quick_steps.get(key)
@@ -57,34 +76,34 @@ def learn(model: Model, x: NDArray[Any], y: NDArray[Any], key: Any) -> None:
         return
     try:
         with interrupts_later():
-            made = _make(model, objective, x, y)
+            made = _make(runtime, objective, x, y)
     except DeviceMemoryError:
         made = _never  # the step itself has found enough memory
     keep(runtime.quick_steps, key, made, _MARKERS, _KEPT)
 
 
-def _make(model: Model, objective: Objective, x: NDArray[Any], y: NDArray[Any]) -> Step:
+def _make(runtime: Runtime, objective: Objective, x: NDArray[Any], y: NDArray[Any]) -> Step:
     """Make the step on batches like this one, or return `_never`."""
-    placement = model._runtime.placement
+    placement = runtime.placement
     wanted = [(x.shape, x.dtype), (y.shape, y.dtype)]
     rows, targets = (np.empty(*each) for each in wanted) if placement is None else locked(placement.device, wanted)
     rows[...], targets[...] = x, y
-    feed = model._checked(rows, targets, None, None)
+    feed = checked(runtime, rows, targets, None, None)
     found = feed.targets[0]
-    passes = None if found is None else _test(objective, targets, model.dtype, labels=found.labels)
+    passes = None if found is None else _test(objective, targets, runtime.table.dtype, labels=found.labels)
     if found is None or passes is None or not np.may_share_memory(feed.inputs[0].array, rows):
         return _never
     if not np.may_share_memory(found.rows.array, targets):
         return _never
-    return (_freeze if placement is None else _on_device)(model, feed, rows, targets, passes)
+    return (_freeze if placement is None else _on_device)(runtime, feed, rows, targets, passes)
 
 
-def _seen(model: Any, x: Any, y: Any) -> bool | None:
+def _seen(state: Totals, x: Any, y: Any) -> bool | None:
     """Mark a step that came once."""
     return None
 
 
-def _never(model: Any, x: Any, y: Any) -> bool | None:
+def _never(state: Totals, x: Any, y: Any) -> bool | None:
     """Mark a step that the general path has to take."""
     return None
 
@@ -101,7 +120,7 @@ def _test(objective: Objective, targets: NDArray[Any], dtype: str, *, labels: bo
         # as unsigned numbers, labels below 0 are large: one pass instead of two
         unsigned, classes = targets.view(f"u{targets.itemsize}"), objective.output_shapes[0][-1]
         return lambda: bool(unsigned.max() < classes)
-    plain = type(loss).check_targets is Loss.check_targets and type(loss)._check_values is Loss._check_values
+    plain = type(loss).check_targets is Loss.check_targets and type(loss).check_values is Loss.check_values
     bounded = loss.target_range != (-math.inf, math.inf)
     if not plain or bounded or any(metric.accumulator != "regression_sums" for metric in metrics):
         return None
@@ -114,33 +133,34 @@ def _test(objective: Objective, targets: NDArray[Any], dtype: str, *, labels: bo
     return lambda: bool(np.abs(targets).max() < limit)
 
 
-def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any], passes: Callable[[], bool]) -> Step:
+def _freeze(
+    runtime: Runtime, feed: Feed, rows: NDArray[Any], targets: NDArray[Any], passes: Callable[[], bool]
+) -> Step:
     """Make the step; it runs under the runtime's lock, and returns whether the targets were certainly valid.
 
-    The model is not kept: its runtime's cache must not keep it alive.
+    The runtime is not kept: its cache must not keep it alive.
     """
-    runtime, objective = model._runtime, model._objective_or_fail()
-    optimizer = model.optimizer
+    objective, optimizer = runtime.compiled()
     initial, totals, hyper = objective.initial(), objective.initial(), optimizer.hyper_rows(0, 1)
-    request = feed.request("train", feed.n, training=True, trained=model._trained())
-    bound = runtime.program(request, objective, optimizer)
+    request = feed.request("train", feed.n, training=True, trained=runtime.table.trained())
+    bound = runtime.program(request)
     if bound.calls_python:
         return _never
-    context, kept = runtime.context_of(bound, Pass(feed.addresses(), hyper=hyper, accumulators=totals))
-    training, addresses, n, dtype = runtime.training, context[:MAX_BUFFERS], feed.n, model.dtype
-    names = model.input_names
+    context, kept = runtime.context_of(bound, Bindings(feed.addresses(), hyper=hyper, accumulators=totals))
+    training, addresses, n, dtype = runtime.training, context[:MAX_BUFFERS], feed.n, runtime.table.dtype
+    names = runtime.table.architecture.input_names
     counters, runner = memoryview(training.data), Runner(training)
     start = runner.prepared(bound, 1, get_num_threads())
     cleared = [int(counter) for counter in (Counter.CURSOR, Counter.CHUNK_STEP, Counter.STATUS, Counter.BAD_LOSS_STEP)]
 
-    def step(model: Any, x: Any, y: Any) -> bool | None:
+    def step(state: Totals, x: Any, y: Any) -> bool | None:
         targets[...] = y
         if not passes():
             return False
         rows[...] = x
-        hyper[...] = optimizer.hyper_rows(model._runtime.optimizer_step(), 1, dtype)
+        hyper[...] = optimizer.hyper_rows(state.runtime.optimizer_step(), 1, dtype)
         totals[...] = initial
-        model._totals, model._earlier_rows = totals, 0
+        state.totals, state.earlier_rows = totals, 0
         training[:MAX_BUFFERS] = addresses
         for counter in cleared:
             counters[counter] = 0
@@ -152,7 +172,7 @@ def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any],
                 feed.locate(error, names)
                 raise
         counters[cleared[0]] = 0
-        model._earlier_rows = n
+        state.earlier_rows = n
         return True
 
     # the memory that the context and the entry point to lives as long as the function
@@ -160,26 +180,28 @@ def _freeze(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any],
     return step
 
 
-def _on_device(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[Any], passes: Callable[[], bool]) -> Step:
+def _on_device(
+    runtime: Runtime, feed: Feed, rows: NDArray[Any], targets: NDArray[Any], passes: Callable[[], bool]
+) -> Step:
     """Make the step by a captured run on the GPU; see `_freeze`."""
-    runtime, objective, optimizer, dtype = model._runtime, model._objective_or_fail(), model.optimizer, model.dtype
+    (objective, optimizer), dtype = runtime.compiled(), runtime.table.dtype
     placement = runtime.placement
     assert placement is not None
     initial, totals, hyper = objective.initial(), objective.initial(), optimizer.hyper_rows(0, 1)
-    there, n, training, names = placement.bring(feed), feed.n, runtime.training, model.input_names
-    request = there.request("train", n, training=True, trained=model._trained())
-    work = Pass(there.addresses(), hyper=hyper, accumulators=totals)
+    there, n, training, names = placement.bring(feed), feed.n, runtime.training, runtime.table.architecture.input_names
+    request = there.request("train", n, training=True, trained=runtime.table.trained())
+    work = Bindings(there.addresses(), hyper=hyper, accumulators=totals)
     data = [(slot, rows if slot == 0 else targets) for slot, _ in there.slots()]
-    run = runtime.prepared(runtime.program(request, objective, optimizer), work, there, data, trains=True)
+    run = runtime.prepared(runtime.program(request), work, there, data, trains=True)
 
-    def step(model: Any, x: Any, y: Any) -> bool | None:
+    def step(state: Totals, x: Any, y: Any) -> bool | None:
         targets[...] = y
         if not passes():
             return False
         rows[...] = x
-        hyper[...] = optimizer.hyper_rows(model._runtime.optimizer_step(), 1, dtype)
+        hyper[...] = optimizer.hyper_rows(state.runtime.optimizer_step(), 1, dtype)
         totals[...] = initial
-        model._totals, model._earlier_rows = totals, 0
+        state.totals, state.earlier_rows = totals, 0
         with interrupts_later():
             try:
                 done = run()
@@ -189,7 +211,7 @@ def _on_device(model: Model, feed: Feed, rows: NDArray[Any], targets: NDArray[An
             if done is None:
                 return None
             training[Counter.CURSOR] = 0
-            model._earlier_rows = n
+            state.earlier_rows = n
         return True
 
     return step

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import sys
+import inspect
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.data.feed import Feed
-from fastnn.runtime.programs import Request
-from fastnn.runtime.runtime import Pass
-from fastnn.training.chunking import Pacer
-
-if TYPE_CHECKING:
-    from fastnn.model.feeding import FeedingMixin
+from fastnn.layers.base import positive_int
+from fastnn.lower.task import Request
+from fastnn.runtime.bindings import Bindings
+from fastnn.runtime.chunking import Pacer
+from fastnn.runtime.runtime import Runtime
 
 # The default rows per batch: enough to fill the cores' vector units, few enough for the caches.
 DEFAULT_BATCH = 256
 # The default rows per batch with `steps`, as in Keras: there the batch size decides how far the steps get.
 STEP_ROWS = 32
+
+
+def batch_rows(batch_size: int | None, default: int = DEFAULT_BATCH) -> int:
+    """Return the rows at a time, checked."""
+    return default if batch_size is None else positive_int(batch_size, "batch_size")
 
 
 def last_row(steps: int | None, batch: int, first: int, n: int) -> int:
@@ -43,42 +47,42 @@ def warn_of_few(name: str, steps: int, there: int, where: str = "") -> None:
 
 def user_level() -> int:
     """Return the `stacklevel` with which `warnings.warn` in the caller names the first line outside fastnn."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastnn."):
+    here = inspect.currentframe()
+    level, frame = 1, None if here is None else here.f_back
+    while frame is not None and frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastnn."):
         level, frame = level + 1, frame.f_back
     return level
 
 
 def sweep(
-    model: FeedingMixin, feed: Feed, batch: int, first: int, last: int, request: Callable[[int], Request],
+    runtime: Runtime, feed: Feed, batch: int, first: int, last: int, request: Callable[[int], Request],
     totals: NDArray[np.float64] | None = None,
 ) -> None:  # fmt: skip
     """Run a program over rows [first, last): whole batches, then the rest."""
-    runtime = model._runtime
     pacer = Pacer()
-    work = Pass(feed.addresses(), accumulators=totals)
+    work = Bindings(feed.addresses(), accumulators=totals)
     row = first
     while row < last:
         size = min(batch, last - row)
-        bound = runtime.program(request(size), model._objective, model._optimizer)
+        bound = runtime.program(request(size))
         steps = pacer.steps((last - row) // size)
         with pacer.timing(steps):
             runtime.run(bound, work, steps, cursor=row)
         row += steps * size
 
 
-def evaluate(model: FeedingMixin, feed: Feed, batch: int, first: int, last: int) -> tuple[NDArray[np.float64], int]:
+def evaluate(runtime: Runtime, feed: Feed, batch: int, first: int, last: int) -> tuple[NDArray[np.float64], int]:
     """Fill fresh accumulators over rows [first, last); returns them and the number of rows."""
-    totals = model._objective_or_fail().initial()
-    sweep(model, feed, batch, first, last, lambda size: feed.request("evaluate", size), totals)
+    totals = runtime.compiled()[0].initial()
+    sweep(runtime, feed, batch, first, last, lambda size: feed.request("evaluate", size), totals)
     return totals, last - first
 
 
-def predict(model: FeedingMixin, feed: Feed, batch: int, steps: int | None = None) -> list[NDArray[Any]]:
+def predict(runtime: Runtime, feed: Feed, batch: int, steps: int | None = None) -> list[NDArray[Any]]:
     """Return the outputs for all rows, or for the first `steps` batches."""
     n = last_row(steps, batch, 0, feed.n)
-    shapes = model._architecture_or_fail().output_shapes
+    shapes = runtime.table.architecture.output_shapes
     # uninitialised: every row is stored by exactly one batch
-    feed.results.extend(model._runtime.empty((n, *shape)) for shape in shapes)
-    sweep(model, feed, batch, 0, n, lambda size: feed.request("predict", size))
+    feed.results.extend(runtime.empty((n, *shape)) for shape in shapes)
+    sweep(runtime, feed, batch, 0, n, lambda size: feed.request("predict", size))
     return feed.fetched()

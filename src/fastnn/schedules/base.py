@@ -24,13 +24,13 @@ class Schedule(ABC):
     """Base class of the schedules; a custom schedule is any function of the step (see `UserSchedule`)."""
 
     @property
-    def _pure(self) -> bool:
+    def is_pure(self) -> bool:
         """Whether values may be computed ahead of the step, because no user-defined function is called."""
         return True
 
     @abstractmethod
-    def _values(self, steps: Steps) -> Values:
-        """Unchecked learning rates for a one-dimensional array of steps."""
+    def rates(self, steps: Steps) -> Values:
+        """Compute unchecked learning rates for a one-dimensional array of steps."""
 
     def _set(self, **fields: object) -> None:
         for name, value in fields.items():
@@ -84,7 +84,7 @@ class Schedule(ABC):
         steps = array.astype(np.int64).ravel()
         if steps.size and steps.min() < 0:
             raise ValueError(f"step: expected >= 0, got {steps.min()}")
-        values = self._values(steps)
+        values = self.rates(steps)
         check_rates(self, steps, values)
         return float(values[0]) if array.ndim == 0 else values.reshape(array.shape)
 
@@ -125,7 +125,8 @@ class ConstantSchedule(Schedule):
         """Check the hyperparameter."""
         self._check_rates("learning_rate")
 
-    def _values(self, steps: Steps) -> Values:
+    def rates(self, steps: Steps) -> Values:
+        """Compute unchecked learning rates for a one-dimensional array of steps."""
         return np.full(len(steps), self.learning_rate)
 
 
@@ -149,10 +150,12 @@ class UserSchedule(Schedule):
             raise TypeError(f"{self._name('function')}: expected a function of the step, got {shorten(self.function)}")
 
     @property
-    def _pure(self) -> bool:
+    def is_pure(self) -> bool:
+        """Whether values may be computed ahead of the step."""
         return False
 
-    def _values(self, steps: Steps) -> Values:
+    def rates(self, steps: Steps) -> Values:
+        """Compute unchecked learning rates for a one-dimensional array of steps."""
         return np.array([self._value(step) for step in steps.tolist()], np.float64)
 
     def _value(self, step: int) -> float:

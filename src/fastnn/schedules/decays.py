@@ -54,7 +54,8 @@ class ExponentialDecay(Schedule):
         self._check_number("decay_rate", above=0.0)
         self._check_flag("staircase")
 
-    def _values(self, steps: Steps) -> Values:
+    def rates(self, steps: Steps) -> Values:
+        """Compute unchecked learning rates for a one-dimensional array of steps."""
         decays = steps // self.decay_steps if self.staircase else steps / self.decay_steps
         return decayed(self.initial_learning_rate, self.decay_rate, decays)
 
@@ -84,7 +85,8 @@ class StepDecay(Schedule):
         self._check_counts("decay_steps")
         self._check_number("decay_rate", above=0.0)
 
-    def _values(self, steps: Steps) -> Values:
+    def rates(self, steps: Steps) -> Values:
+        """Compute unchecked learning rates for a one-dimensional array of steps."""
         return decayed(self.initial_learning_rate, self.decay_rate, steps // self.decay_steps)
 
 
@@ -119,7 +121,8 @@ class PiecewiseConstantDecay(Schedule):
             raise ValueError(f"{self._name('boundaries')}: expected strictly increasing steps, got {boundaries}")
         self._set(boundaries=boundaries, values=values)
 
-    def _values(self, steps: Steps) -> Values:
+    def rates(self, steps: Steps) -> Values:
+        """Compute unchecked learning rates for a one-dimensional array of steps."""
         pieces = np.searchsorted(np.asarray(self.boundaries, np.int64), steps, side="left")
         return np.asarray(self.values, np.float64)[pieces]
 
@@ -155,7 +158,8 @@ class PolynomialDecay(Schedule):
         self._check_number("power", at_least=0.0)
         self._check_flag("cycle")
 
-    def _values(self, steps: Steps) -> Values:
+    def rates(self, steps: Steps) -> Values:
+        """Compute unchecked learning rates for a one-dimensional array of steps."""
         if self.cycle:
             cycles = np.maximum(-(-steps // self.decay_steps), 1)
             done = steps / (self.decay_steps * cycles)
@@ -208,7 +212,8 @@ class CosineDecay(Schedule):
                 "warmup_steps lead to, got None"
             )
 
-    def _values(self, steps: Steps) -> Values:
+    def rates(self, steps: Steps) -> Values:
+        """Compute unchecked learning rates for a one-dimensional array of steps."""
         top = self.initial_learning_rate if self.warmup_target is None else self.warmup_target
         done = np.clip(steps - self.warmup_steps, 0, self.decay_steps) / self.decay_steps
         falling = top * ((1.0 - self.alpha) * half_wave(done) + self.alpha)

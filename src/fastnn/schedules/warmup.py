@@ -41,11 +41,13 @@ class WarmUp(Schedule):
         return self.schedule
 
     @property
-    def _pure(self) -> bool:
-        return self._inner._pure
+    def is_pure(self) -> bool:
+        """Whether values may be computed ahead of the step."""
+        return self._inner.is_pure
 
-    def _values(self, steps: Steps) -> Values:
-        rates = self._inner._values(np.maximum(steps - self.warmup_steps, 0))
+    def rates(self, steps: Steps) -> Values:
+        """Compute unchecked learning rates for a one-dimensional array of steps."""
+        rates = self._inner.rates(np.maximum(steps - self.warmup_steps, 0))
         rising = steps < self.warmup_steps
         return np.where(rising, rates * ((steps + 1) / max(self.warmup_steps, 1)), rates)
 
@@ -88,7 +90,8 @@ class OneCycle(Schedule):
         self._check_number("div_factor", above=0.0)
         self._check_number("final_div_factor", above=0.0)
 
-    def _values(self, steps: Steps) -> Values:
+    def rates(self, steps: Steps) -> Values:
+        """Compute unchecked learning rates for a one-dimensional array of steps."""
         highest = self.max_learning_rate
         first = highest / self.div_factor
         last = first / self.final_div_factor

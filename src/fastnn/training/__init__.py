@@ -1,1 +1,1 @@
-"""Training: data, objectives, the training loop, its history and its progress display."""
+"""Training: its state, `fit` and its loop, the history and the display of progress."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +11,15 @@ from fastnn.backend.cpu.executor.engine import BoundProgram
 from fastnn.backend.cpu.executor.epoch import MOST_EPOCHS, Lap
 from fastnn.data.feed import Feed
 from fastnn.errors import InputNotFiniteError
+from fastnn.lower.task import Request
 from fastnn.program.layout import Counter
 from fastnn.runtime import sweep
-from fastnn.runtime.programs import Request
-from fastnn.runtime.runtime import Pass, fail_where_not_finite
+from fastnn.runtime.bindings import Bindings, fail_where_not_finite
+from fastnn.runtime.cancellation import stop_if_asked
+from fastnn.runtime.runtime import Runtime
 from fastnn.threads import get_num_threads
-from fastnn.training.chunking import stop_if_asked
-from fastnn.training.shuffle import Orders, key_of
-
-if TYPE_CHECKING:
-    from fastnn.model.model import Model
-    from fastnn.training.loop import Run
+from fastnn.training.loop import Run
+from fastnn.training.shuffle import Shuffler, key_of
 
 # Plain integers: an enumeration's member costs 0.15 µs as an index.
 _CURSOR = int(Counter.CURSOR)
@@ -50,17 +48,17 @@ class ArrayEpochs:
         self._sizes = [(size, steps) for size, steps in ((batch, n // batch), (n % batch, 1)) if size and steps]
         self._requests: dict[tuple[int, tuple[bool, ...]], Request] = {}
         self._orders: list[NDArray[np.int64] | None] = []
-        self._ahead = Orders(n, shuffle)
+        self._shuffler = Shuffler(n, shuffle)
 
     def __call__(self, run: Run, epoch: int) -> dict[str, Any]:
         """Train an epoch, or take the results of one that is already trained; returns its logs."""
-        model = run.model
-        runtime, counters, batch = model._runtime, model._runtime.training, self.batch
+        state, batch = run.state, self.batch
+        runtime, counters = state.runtime, state.runtime.training
         if run.ahead:
             return self._take(run)
         first, last, part = self._span(epoch)
         if counters[_CURSOR] == 0:
-            model._start_totals()
+            state.start_totals()
             count = self._epochs_at_once(run, epoch)
             if count:
                 if self._train_whole(run, count):
@@ -68,25 +66,27 @@ class ArrayEpochs:
                 return self._take(run)
             counters[_CURSOR] = first
         # rows before the first one belong to earlier epochs
-        model._earlier_rows = -first
+        state.earlier_rows = -first
         more = epoch + 1 < run.last
-        index = self._ahead.next(model, more) if self.steps is None else self._ahead.part_of(model, part)
-        while (row := int(counters[_CURSOR])) < last and not model.stop_training:
+        shuffler = self._shuffler
+        index = shuffler.next(runtime, more) if self.steps is None else shuffler.part_of(runtime, part)
+        _, optimizer = runtime.compiled()
+        while (row := int(counters[_CURSOR])) < last and not state.stop_training:
             size = min(batch, last - row)
-            bound = self._program(model, size)
+            bound = self._program(runtime, size)
             steps = 1 if run.callbacks.every_batch else run.pacer.steps((last - row) // size)
             if run.callbacks.every_batch:
                 run.callbacks.on_train_batch_begin((row - first) // batch)
-            hyper = model.optimizer.hyper_rows(runtime.optimizer_step(), steps, model.dtype)
-            work = Pass(self.addresses, index, hyper, model._totals)
+            hyper = optimizer.hyper_rows(runtime.optimizer_step(), steps, state.dtype)
+            work = Bindings(self.addresses, index, hyper, state.totals)
             try:
                 with run.pacer.timing(steps):
                     runtime.run(bound, work, steps)
             except InputNotFiniteError as error:
-                self.feed.locate(error, model.input_names)
+                self.feed.locate(error, runtime.table.architecture.input_names)
                 raise
             run.after_steps(-(-(min(last, int(counters[_CURSOR])) - first) // batch))
-        return model._logs_so_far()
+        return state.logs_so_far()
 
     def _span(self, epoch: int) -> tuple[int, int, int]:
         """Return an epoch's first row, the row after its last one, and how many epochs ago its pass began."""
@@ -103,34 +103,34 @@ class ArrayEpochs:
             )
         return first, last, part
 
-    def _program(self, model: Model, size: int) -> BoundProgram:
-        wanted = (size, model._trained())
+    def _program(self, runtime: Runtime, size: int) -> BoundProgram:
+        wanted = (size, runtime.table.trained())
         if wanted not in self._requests:
             self._requests[wanted] = self.feed.request(
                 "train", size, training=True, indexed=self.shuffle, trained=wanted[1]
             )
-        return model._runtime.program(self._requests[wanted], model._objective, model._optimizer)
+        return runtime.program(self._requests[wanted])
 
     def _epochs_at_once(self, run: Run, epoch: int) -> int:
         """Return how many epochs to train in the next call; 0 if it trains a part of one."""
-        if self.steps is not None or run.callbacks.every_batch or run.model._runtime.placement is not None:
+        if self.steps is not None or run.callbacks.every_batch or run.state.runtime.placement is not None:
             return 0
         count = run.pacer.steps(MOST_EPOCHS * self.n_steps) // self.n_steps
-        if get_num_threads() > 1 and any(self._program(run.model, size).shared for size, _ in self._sizes):
+        if get_num_threads() > 1 and any(self._program(run.state.runtime, size).shared for size, _ in self._sizes):
             return 0
         return min(count, run.last - epoch, max(1, _MOST_ROWS // self.n)) if run.may_run_ahead else min(count, 1)
 
     def _train_whole(self, run: Run, count: int) -> bool:
         """Train epochs in one call; returns False if a row that is not finite has ended it."""
-        model, n_steps = run.model, self.n_steps
-        runtime, objective = model._runtime, model._objective_or_fail()
+        state, n_steps, runtime = run.state, self.n_steps, run.state.runtime
+        objective, optimizer = runtime.compiled()
         while len(self._orders) < count:
             self._orders.append(np.empty(self.n, np.int64) if self.shuffle else None)
-        totals = [model._totals, *(objective.initial() for _ in range(1, count))]
-        laps = [Lap(key_of(model, later), self._orders[later], totals[later]) for later in range(count)]
-        hyper = model.optimizer.hyper_rows(runtime.optimizer_step(), n_steps * count, model.dtype)
-        work = Pass(self.addresses, self._orders[0], hyper, model._totals)
-        parts = [(self._program(model, size), steps) for size, steps in self._sizes]
+        totals = [state.totals, *(objective.initial() for _ in range(1, count))]
+        laps = [Lap(key_of(runtime, later), self._orders[later], totals[later]) for later in range(count)]
+        hyper = optimizer.hyper_rows(runtime.optimizer_step(), n_steps * count, state.dtype)
+        work = Bindings(self.addresses, self._orders[0], hyper, state.totals)
+        parts = [(self._program(runtime, size), steps) for size, steps in self._sizes]
         if count > 1:
             # not after the call: then its epochs have to be recorded
             stop_if_asked()
@@ -142,17 +142,17 @@ class ArrayEpochs:
         try:
             fail_where_not_finite(runtime.training, runtime.table.dtype)
         except InputNotFiniteError as error:
-            self.feed.locate(error, model.input_names)
+            self.feed.locate(error, runtime.table.architecture.input_names)
             run.ahead.append((totals[done // n_steps], (error, int(runtime.training[_CURSOR]))))
         return False
 
     def _take(self, run: Run) -> dict[str, Any]:
-        """Set the model's counters and totals to the end of the next trained epoch."""
-        model, counters = run.model, run.model._runtime.training
+        """Set the training's counters and totals to the end of the next trained epoch."""
+        state, counters = run.state, run.state.runtime.training
         totals, failure = run.ahead.popleft()
-        model._totals = totals
+        state.totals = totals
         if failure is not None:
             error, counters[_CURSOR] = failure
             raise error
         counters[_CURSOR] = self.n
-        return model._logs_so_far()
+        return state.logs_so_far()

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.data import kinds
 from fastnn.data.feed import Feed
 from fastnn.errors import InputNotFiniteError
 from fastnn.program.layout import Counter
 from fastnn.registry import shorten
-from fastnn.runtime import sweep
-from fastnn.runtime.runtime import Pass
-
-if TYPE_CHECKING:
-    from fastnn.model.feeding import FeedingMixin
-    from fastnn.model.model import Model
-    from fastnn.training.loop import Run
+from fastnn.runtime import feeds, sweep
+from fastnn.runtime.bindings import Bindings
+from fastnn.runtime.runtime import Runtime
+from fastnn.training.loop import Run, TrainEpoch
+from fastnn.training.state import Trainable, TrainingState, build_for, state_of
 
 
 def unpack(batch: Any, where: str = "") -> tuple[Any, Any, Any]:
@@ -77,39 +76,58 @@ def peek(iterable: Any) -> tuple[Any, Any]:
     raise ValueError("the iterable gave no batch")
 
 
-def train_batch(model: Model, feed: Feed, *, fresh: bool) -> None:
+def are_given(state: TrainingState, x: Any, *, listed: bool = False) -> bool:
+    """Return whether x is an iterable of batches, instead of the rows of a model's inputs; see `kinds.is_batches`."""
+    shapes = state.runtime.table.architecture.input_shapes if state.built else ()
+    return kinds.is_batches(x, shapes[0] if len(shapes) == 1 else None, listed=listed)
+
+
+def build_for_data(model: Trainable, x: Any, iterable: bool, *, pairs: bool) -> Any:
+    """Infer missing shapes from data or from the first batch of an iterable; returns the data, complete.
+
+    `pairs` says whether batches are (x, y) rather than inputs alone.
+    """
+    if state_of(model).built:
+        return x
+    first = x
+    if iterable:
+        first, x = peek(x)
+        first = unpack(first, "batch 0: ")[0] if pairs else inputs_of(first, 1)
+    build_for(model, first)
+    return x
+
+
+def train_batch(state: TrainingState, feed: Feed, *, fresh: bool) -> None:
     """Take one step on all rows of a feed; `fresh` resets the totals."""
-    runtime = model._runtime
+    runtime = state.runtime
     with runtime.lock:
         if fresh:
-            model._start_totals()
+            state.start_totals()
         runtime.training[Counter.CURSOR] = 0
-        request = feed.request("train", feed.n, training=True, trained=model._trained())
-        bound = runtime.program(request, model._objective, model._optimizer)
-        hyper = model.optimizer.hyper_rows(runtime.optimizer_step(), 1, model.dtype)
+        request = feed.request("train", feed.n, training=True, trained=runtime.table.trained())
+        bound = runtime.program(request)
+        hyper = runtime.compiled()[1].hyper_rows(runtime.optimizer_step(), 1, state.dtype)
         try:
-            runtime.run(bound, Pass(feed.addresses(), hyper=hyper, accumulators=model._totals), 1)
+            runtime.run(bound, Bindings(feed.addresses(), hyper=hyper, accumulators=state.totals), 1)
         except InputNotFiniteError as error:
-            feed.locate(error, model.input_names)
+            feed.locate(error, runtime.table.architecture.input_names)
             raise
-        model._earlier_rows += feed.n
+        state.earlier_rows += feed.n
         runtime.training[Counter.CURSOR] = 0
 
 
-def train_iterable(
-    iterable: Iterable[Any], steps: int | None, class_weight: Any
-) -> Callable[[Run, int], dict[str, Any]]:
+def train_iterable(iterable: Iterable[Any], steps: int | None, class_weight: Any) -> TrainEpoch:
     """Make the function that trains one epoch on batches: all of them, or the next `steps`."""
     endless: Iterator[Any] | None = iter(iterable) if steps is not None else None
 
     def train_epoch(run: Run, epoch: int) -> dict[str, Any]:
         nonlocal endless
-        model = run.model
-        model._start_totals()
-        model._runtime.training[Counter.CURSOR] = 0
+        state = run.state
+        state.start_totals()
+        state.runtime.training[Counter.CURSOR] = 0
         done = 0
         source = iter(iterable) if endless is None else endless
-        while (steps is None or done < steps) and not model.stop_training:
+        while (steps is None or done < steps) and not state.stop_training:
             try:
                 batch = next(source)
             except StopIteration:
@@ -127,7 +145,8 @@ def train_iterable(
                 run.callbacks.on_train_batch_begin(done)
             x, y, weight = unpack(batch, f"batch {done}: ")
             try:
-                train_batch(model, model._feed(x, y, weight, class_weight, f"batch {done}: "), fresh=False)
+                feed = feeds.feed(state.runtime, x, y, weight, class_weight, f"batch {done}: ")
+                train_batch(state, feed, fresh=False)
             except InputNotFiniteError as error:
                 error.cell = f"{error.cell} of batch {done}"
                 raise
@@ -138,28 +157,28 @@ def train_iterable(
                 f"the iterable gave no batch in epoch {epoch + 1}; one that can be iterated only once, such as a "
                 "generator, needs epochs=1 or steps_per_epoch"
             )
-        return model._logs_so_far()
+        return state.logs_so_far()
 
     return train_epoch
 
 
-def evaluate(model: FeedingMixin, iterable: Iterable[Any], steps: int | None = None) -> tuple[NDArray[np.float64], int]:
+def evaluate(runtime: Runtime, iterable: Iterable[Any], steps: int | None = None) -> tuple[NDArray[np.float64], int]:
     """Fill fresh accumulators over all batches, or the next `steps`; returns them and the number of rows."""
-    totals, rows = model._objective_or_fail().initial(), 0
+    totals, rows = runtime.compiled()[0].initial(), 0
     for number, batch in _some(iterable, steps):
         x, y, weight = unpack(batch, f"batch {number}: ")
-        feed = model._feed(x, y, weight, None, f"batch {number}: ")
-        sweep.sweep(model, feed, feed.n, 0, feed.n, partial(feed.request, "evaluate"), totals)
+        feed = feeds.feed(runtime, x, y, weight, None, f"batch {number}: ")
+        sweep.sweep(runtime, feed, feed.n, 0, feed.n, partial(feed.request, "evaluate"), totals)
         rows += feed.n
     return totals, rows
 
 
-def predict(model: FeedingMixin, iterable: Iterable[Any], steps: int | None = None) -> Any:
+def predict(runtime: Runtime, iterable: Iterable[Any], steps: int | None = None) -> Any:
     """Return the outputs for all batches of inputs, or the next `steps`, joined."""
-    found, n_inputs = [], len(model.input_names)
+    found, n_inputs = [], len(runtime.table.architecture.inputs)
     for number, batch in _some(iterable, steps):
-        feed = model._inputs(inputs_of(batch, n_inputs), f"batch {number}: ")
-        found.append(sweep.predict(model, feed, sweep.DEFAULT_BATCH))
+        feed = feeds.inputs(runtime, inputs_of(batch, n_inputs), f"batch {number}: ")
+        found.append(sweep.predict(runtime, feed, sweep.DEFAULT_BATCH))
     joined = [np.concatenate(parts) for parts in zip(*found, strict=True)]
     return joined[0] if len(joined) == 1 else joined
 

@@ -7,7 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from fastnn.callbacks import CallbackList
 from fastnn.program.layout import Counter
 from fastnn.runtime.averaging import finalize
-from fastnn.training.chunking import Pacer
+from fastnn.runtime.chunking import Pacer
 from fastnn.training.history import History
 from fastnn.training.progress import Progress
-
-if TYPE_CHECKING:
-    from fastnn.model.model import Model
+from fastnn.training.state import TrainingState
 
 # Plain integers: an enumeration's member costs 0.15 µs as an index.
 _CURSOR, _EPOCH, _BAD_LOSS_STEP = int(Counter.CURSOR), int(Counter.EPOCH), int(Counter.BAD_LOSS_STEP)
 
 Validate = Callable[[], dict[str, Any]]
+# Trains the epoch of a number, counted from 0, and returns its logs.
+TrainEpoch = Callable[["Run", int], dict[str, Any]]
 # An epoch's totals and, if a row that is not finite has ended it, the error and that row.
 Trained = tuple[NDArray[np.float64], tuple[Exception, int] | None]
 
@@ -58,7 +58,7 @@ class Run:
         Epochs that were trained in one call with others, and are not recorded yet.
     """
 
-    model: Model
+    state: TrainingState
     first: int
     last: int
     steps: int | None
@@ -78,9 +78,9 @@ class Run:
         busy = self.callbacks.callbacks or self.validate is not None or self.progress.verbose
         return not busy and threading.current_thread() is not threading.main_thread()
 
-    def epochs(self, train_epoch: Callable[[Run, int], dict[str, Any]], resumed: dict[str, Any] | None) -> None:
+    def epochs(self, train_epoch: TrainEpoch, resumed: dict[str, Any] | None) -> None:
         """Run all epochs; whatever happens, the model and its history stay usable."""
-        model = self.model
+        state = self.state
         self.progress.begin(self.last, self.steps, self.first)
         logs: dict[str, Any] = {}
         try:
@@ -91,25 +91,25 @@ class Run:
             if self._unclosed():
                 logs = self._close_epoch(self.first - 1)
             for epoch in range(self.first, self.last):
-                if model.stop_training and not self.ahead:
+                if state.stop_training and not self.ahead:
                     break
                 self.callbacks.on_epoch_begin(epoch)
                 self.progress.epoch_begin(epoch)
                 logs = train_epoch(self, epoch)
-                counters = model._runtime.training
-                model._run["trained"] = {"epoch": epoch, "logs": logs}
+                counters = state.runtime.training
+                state.run["trained"] = {"epoch": epoch, "logs": logs}
                 # one assignment: an interrupt sees the epoch either unfinished or finished
                 counters[_CURSOR : _EPOCH + 1 : _EPOCH - _CURSOR] = (0, counters[_EPOCH] + 1)
-                model._earlier_rows = 0
+                state.earlier_rows = 0
                 logs = self._close_epoch(epoch)
             if self.last > 0:
-                finalize(model._runtime)
+                finalize(state.runtime)
             self.callbacks.on_train_end(logs)
         except BaseException:
-            if model._rows_done:
-                self.history.partial = model._logs_so_far()
-            elif "trained" in model._run:
-                self.history.partial = dict(model._run["trained"]["logs"])
+            if state.rows_done:
+                self.history.partial = state.logs_so_far()
+            elif "trained" in state.run:
+                self.history.partial = dict(state.run["trained"]["logs"])
             raise
         finally:
             self.progress.close()
@@ -117,21 +117,21 @@ class Run:
 
     def _unclosed(self) -> bool:
         """Return whether a resumed run was interrupted after the last step of an epoch, in its validation."""
-        trained, before = self.model._run.get("trained"), self.first - 1
+        trained, before = self.state.run.get("trained"), self.first - 1
         return trained is not None and trained["epoch"] == before and self.history.epoch[-1:] != [before]
 
     def _close_epoch(self, epoch: int) -> dict[str, Any]:
         """Validate and record a trained epoch, and call its callbacks; returns its logs."""
-        model = self.model
-        logs = dict(model._run["trained"]["logs"])
-        if self.validate is not None and self.validates(epoch) and not model.stop_training:
+        state = self.state
+        logs = dict(state.run["trained"]["logs"])
+        if self.validate is not None and self.validates(epoch) and not state.stop_training:
             self.callbacks.on_test_begin()
             results = self.validate()
             self.callbacks.on_test_end(results)
             logs.update({f"val_{name}": value for name, value in results.items()})
         # recorded before the callbacks, so that a checkpoint of this epoch has it
         self.history.record(epoch, logs)
-        model._run.pop("trained")
+        state.run.pop("trained")
         self.callbacks.on_epoch_end(epoch, logs, self.history.amend)
         self.history.amend(logs)
         self.progress.epoch_end(epoch, logs)
@@ -139,12 +139,11 @@ class Run:
 
     def after_steps(self, finished: int) -> None:
         """Update the display and call callbacks after `finished` steps of the epoch, on a return from compiled code."""
-        model = self.model
-        bad = int(model._runtime.training[_BAD_LOSS_STEP])
+        bad = int(self.state.runtime.training[_BAD_LOSS_STEP])
         if bad and not self.warned:
             self.warned = True
             self.bad_loss(bad)
         if self.progress.verbose == 1 or self.callbacks.wants("on_train_batch_end"):
-            logs = model._logs_so_far()
+            logs = self.state.logs_so_far()
             self.progress.update(finished, logs)
             self.callbacks.on_train_batch_end(finished - 1, logs)

@@ -40,7 +40,7 @@ class Progress:
         If `verbose` is none of these.
     """
 
-    def __init__(self, verbose: int = 1) -> None:
+    def __init__(self, verbose: int | str = 1) -> None:
         if verbose not in (0, 1, 2):
             raise ValueError(f"verbose is 0 (quiet), 1 (bars) or 2 (a line per epoch), got {verbose!r}")
         self.verbose = int(verbose)

@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cpu.executor.epoch import shuffled
 from fastnn.program.layout import Counter
+from fastnn.runtime.runtime import Runtime
 from fastnn.seeding import key
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
-
-    from fastnn.model.model import Model
 
 Order = NDArray[np.int64]
 
@@ -23,12 +22,12 @@ _EPOCH = int(Counter.EPOCH)
 LEAST_AHEAD = 2**15
 
 
-def key_of(model: Model, later: int = 0) -> bytes:
+def key_of(runtime: Runtime, later: int = 0) -> bytes:
     """Return the key of the order of the rows in the next epoch, or in a later one."""
-    return key(model.seed, "shuffle", int(model._runtime.training[_EPOCH]) + later)
+    return key(runtime.seed, "shuffle", int(runtime.training[_EPOCH]) + later)
 
 
-class Orders:
+class Shuffler:
     """The order of n rows in each epoch.
 
     While a GPU trains, another thread makes the next epoch's order: 262144 rows take a millisecond, and four steps on
@@ -41,26 +40,26 @@ class Orders:
         self._ahead: tuple[bytes, Future[Order]] | None = None
         self._latest: tuple[bytes, Order | None] = (b"", None)
 
-    def part_of(self, model: Model, part: int) -> Order | None:
+    def part_of(self, runtime: Runtime, part: int) -> Order | None:
         """Return the order of the pass that began `part` epochs ago, or None if rows are not shuffled."""
         if not self._shuffle:
             return None
-        wanted = key_of(model, -part)
+        wanted = key_of(runtime, -part)
         if self._latest[0] != wanted:
             self._latest = wanted, shuffled(wanted, self._n)
         return self._latest[1]
 
-    def next(self, model: Model, more: bool = False) -> Order | None:
+    def next(self, runtime: Runtime, more: bool = False) -> Order | None:
         """Return the order of the next epoch, or None if rows are not shuffled; `more` prefetches the one after it."""
         if not self._shuffle:
             return None
-        wanted, ahead, self._ahead = key_of(model), self._ahead, None
+        wanted, ahead, self._ahead = key_of(runtime), self._ahead, None
         found = ahead[1].result() if ahead is not None and ahead[0] == wanted else shuffled(wanted, self._n)
-        if more and model._runtime.placement is not None and self._n >= LEAST_AHEAD:
+        if more and runtime.placement is not None and self._n >= LEAST_AHEAD:
             if self._pool is None:
                 from concurrent.futures import ThreadPoolExecutor  # 3 ms, for GPUs only
 
                 self._pool = ThreadPoolExecutor(1, "fastnn-order")
-            later = key_of(model, 1)
+            later = key_of(runtime, 1)
             self._ahead = later, self._pool.submit(shuffled, later, self._n)
         return found

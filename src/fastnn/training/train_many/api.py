@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastnn.threads import checked, get_num_threads
 from fastnn.training.history import History
-from fastnn.training.train_many.jobs import Callbacks, Several, checked_models
-from fastnn.training.train_many.progress import Tally
-from fastnn.training.train_many.workers import Crew
-
-if TYPE_CHECKING:
-    from fastnn.model.model import Model
+from fastnn.training.options import FitOptions
+from fastnn.training.state import Trainable
+from fastnn.training.train_many.jobs import Callbacks, Jobs, checked_models
+from fastnn.training.train_many.progress import ModelBar
+from fastnn.training.train_many.workers import Workers
 
 
 def train_many(
-    models: Sequence[Model],
+    models: Sequence[Trainable],
     x: Any,
     y: Any,
     *,
@@ -98,22 +97,20 @@ def train_many(
     >>> len(histories)
     8
     """
-    options = {
-        "batch_size": batch_size, "epochs": epochs, "verbose": 0, "callbacks": None, "class_weight": class_weight,
-        "validation_split": validation_split, "validation_data": validation_data, "shuffle": shuffle,
-        "sample_weight": sample_weight, "initial_epoch": initial_epoch, "steps_per_epoch": None,
-        "validation_steps": None, "validation_freq": 1, "validation_batch_size": validation_batch_size,
-        "resume": resume,
-    }  # fmt: skip
+    options = FitOptions(
+        batch_size=batch_size, epochs=epochs, class_weight=class_weight, validation_split=validation_split,
+        validation_data=validation_data, shuffle=shuffle, sample_weight=sample_weight, initial_epoch=initial_epoch,
+        validation_batch_size=validation_batch_size, resume=resume,
+    )  # fmt: skip
     threads = get_num_threads() if n_threads is None else checked(n_threads, "n_threads")
     if verbose not in (0, 1, "auto"):
         raise ValueError(f"verbose is 0 (quiet) or 1 (a bar over the models), got {verbose!r}")
-    work = Several(checked_models(models), x, y, rows, callbacks, options)
+    jobs = Jobs(checked_models(models), x, y, rows, callbacks, options)
     # a single model uses all threads; several use one each
-    crew = Crew(min(threads, len(work.models)), threads if len(work.models) == 1 else 1)
-    with Tally(len(work.models), bool(verbose)) as tally:
+    workers = Workers(min(threads, len(jobs.models)), threads if len(jobs.models) == 1 else 1)
+    with ModelBar(len(jobs.models), bool(verbose)) as bar:
         try:
-            crew.run(len(work.models), work.train, tally.add)
+            workers.run(len(jobs.models), jobs.train, bar.add)
         finally:
-            work.warn()
-    return work.histories()
+            jobs.warn()
+    return jobs.histories()

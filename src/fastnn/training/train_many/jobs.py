@@ -1,4 +1,4 @@
-"""Several models, and the data that each of them is trained on."""
+"""The jobs of `train_many`: its models, and the data and options that each of them is trained with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,24 +16,25 @@ from fastnn.callbacks import Callback, CallbackList
 from fastnn.data.arrays import as_array
 from fastnn.data.kinds import is_batches
 from fastnn.data.subsets import Selection, count, selections, take, take_weights
+from fastnn.layers.architecture import Architecture
+from fastnn.runtime.feeds import feed
 from fastnn.training.fit import fit
 from fastnn.training.history import History
-
-if TYPE_CHECKING:
-    from fastnn.model.model import Model
+from fastnn.training.options import FitOptions
+from fastnn.training.state import Trainable, build_for, state_of
 
 Callbacks = Callable[[int], Callback | Iterable[Callback] | None]
 # the number of diverging models that a warning names
 _NAMED = 5
 
 
-class Several:
+class Jobs:
     """The data and options of all models."""
 
     def __init__(
-        self, models: list[Model], x: Any, y: Any, rows: Any, callbacks: Callbacks | None, options: dict[str, Any]
+        self, models: list[Trainable], x: Any, y: Any, rows: Any, callbacks: Callbacks | None, options: FitOptions
     ) -> None:
-        if is_batches(x) or is_batches(options["validation_data"]):
+        if is_batches(x) or is_batches(options.validation_data):
             what = "x" if is_batches(x) else "validation_data"
             raise TypeError(f"{what}: expected arrays; an iterable of batches cannot be shared between models")
         if y is None:
@@ -43,18 +45,18 @@ class Several:
         self.selected: list[Selection] | None = None
         for index, model in enumerate(models):
             with _noted(index):
-                model._build_for(self.x)
+                build_for(model, self.x)
         if rows is not None:
-            if options["validation_data"] is not None:
+            if options.validation_data is not None:
                 raise ValueError("validation_data: give rows to validate on in `rows`, or validation_data, not both")
-            self.n = count(self.x, models[0].input_names)
+            self.n = count(self.x, self._architecture(0).input_names)
             self.selected = selections(rows, self.n, len(models))
-            if options["validation_split"] and any(each.validation is not None for each in self.selected):
+            if options.validation_split and any(each.validation is not None for each in self.selected):
                 raise ValueError("validation_split: give rows to validate on in `rows`, or validation_split, not both")
         for index, model in enumerate(models):
             with _noted(index):
                 x, y, more = self._data(index, first=True)
-                model._feed(x, y, more["sample_weight"], options["class_weight"])
+                feed(state_of(model).runtime, x, y, more.sample_weight, options.class_weight)
         self.callbacks = [
             None if callbacks is None else _callbacks_of(callbacks, index) for index in range(len(models))
         ]
@@ -65,17 +67,19 @@ class Several:
         model = self.models[index]
         x, y, options = self._data(index)
         # a model that had not begun when the training was interrupted starts now
-        options |= {"callbacks": self.callbacks[index], "resume": options["resume"] and bool(model._run)}
+        resume = options.resume and bool(state_of(model).run)
+        options = replace(options, callbacks=self.callbacks[index], resume=resume)
         with _noted(index):
             history = fit(model, x, y, options, lambda step: self.bad.append((index, step)))
         # predictions in callbacks have been prepared for one thread
-        model._runtime.forget_quick()
+        state_of(model).runtime.forget_quick()
         losses = history.history.get("loss")
         return losses[-1] if losses else float("nan")
 
     def histories(self) -> list[History]:
         """Return the models' histories."""
-        return [model.history for model in self.models if model.history is not None]
+        found = [state_of(model).history for model in self.models]
+        return [history for history in found if history is not None]
 
     def warn(self) -> None:
         """Warn once about all losses that are not finite."""
@@ -89,27 +93,29 @@ class Several:
                 stacklevel=3,
             )
 
-    def _data(self, index: int, *, first: bool = False) -> tuple[Any, Any, dict[str, Any]]:
+    def _data(self, index: int, *, first: bool = False) -> tuple[Any, Any, FitOptions]:
         """Return a model's rows and options; `first` returns only its first row, to check that shapes fit."""
-        options = dict(self.options)
+        options = self.options
         if self.selected is None:
             return self.x, self.y, options
         train, validation = self.selected[index]
-        weights = options["sample_weight"]
+        weights = options.sample_weight
         if validation is not None and not first:
             held_out = self._rows(index, validation)
-            options["validation_data"] = held_out[:2] if weights is None else held_out
-        x, y, options["sample_weight"] = self._rows(index, train[:1] if first else train)
-        return x, y, options
+            options = replace(options, validation_data=held_out[:2] if weights is None else held_out)
+        x, y, weights = self._rows(index, train[:1] if first else train)
+        return x, y, replace(options, sample_weight=weights)
 
     def _rows(self, index: int, rows: NDArray[np.intp]) -> tuple[Any, Any, Any]:
-        model = self.models[index]
-        inputs, outputs = model.input_names, model.output_names
-        weights = take_weights(self.options["sample_weight"], outputs, rows, self.n)
+        inputs, outputs = self._architecture(index).input_names, self._architecture(index).output_names
+        weights = take_weights(self.options.sample_weight, outputs, rows, self.n)
         return take(self.x, inputs, rows, self.n, "x"), take(self.y, outputs, rows, self.n, "y"), weights
 
+    def _architecture(self, index: int) -> Architecture:
+        return state_of(self.models[index]).runtime.table.architecture
 
-def checked_models(models: Any) -> list[Model]:
+
+def checked_models(models: Any) -> list[Trainable]:
     """Check the models.
 
     Raises
@@ -117,22 +123,20 @@ def checked_models(models: Any) -> list[Model]:
     TypeError, ValueError, RuntimeError
         When they are not distinct models that can be trained; the message names the first bad one.
     """
-    from fastnn.model.model import Model
-
-    if isinstance(models, Model) or not isinstance(models, Iterable):
+    if isinstance(models, Trainable) or not isinstance(models, Iterable):
         raise TypeError(f"models: expected a sequence of models, got {type(models).__name__}")
     found = list(models)
     if not found:
         raise ValueError("models: expected at least one model, got none")
     places: dict[int, int] = {}
     for index, model in enumerate(found):
-        if not isinstance(model, Model):
+        if not isinstance(model, Trainable):
             raise TypeError(f"models[{index}]: expected a model, got {type(model).__name__}")
         if id(model) in places:
             raise ValueError(f"models[{index}] is models[{places[id(model)]}] again: each model is trained once")
-        if model._compiled is None:
+        if state_of(model).compiled is None:
             raise RuntimeError(f"models[{index}] is not compiled: call compile(optimizer, loss) first")
-        if model._fitting:
+        if state_of(model).fitting:
             raise RuntimeError(f"models[{index}] is being trained already (by another thread, or from a callback)")
         places[id(model)] = index
     return found

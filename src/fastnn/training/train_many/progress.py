@@ -16,7 +16,7 @@ def _now() -> float:
     return time.monotonic() - waited(by_any=True)
 
 
-class Tally:
+class ModelBar:
     """Counts models; drawn at most twenty times per second, in a log every thirty seconds, and always at the end.
 
     Parameters
@@ -54,7 +54,7 @@ class Tally:
     def _mean(self) -> list[str]:
         return [f"mean loss={self.sum / self.count:.4g}"] if self.count else []
 
-    def __enter__(self) -> Tally:
+    def __enter__(self) -> ModelBar:
         return self
 
     def __exit__(

@@ -9,14 +9,14 @@ from collections import deque
 from collections.abc import Callable
 
 from fastnn.backend.cpu.loading.entry_point import taking_turns
+from fastnn.runtime.cancellation import stop_if_asked, stopped_by
 from fastnn.threads import limited
-from fastnn.training.chunking import stop_if_asked, stopped_by
 
-#: How often a thread that waits for its crew checks whether it has to stop itself.
+#: How often a thread that waits for its workers checks whether it has to stop itself.
 LOOK_SECONDS = 0.05
 
 
-class Crew:
+class Workers:
     """Threads made for one call, which have all ended when it returns.
 
     Parameters
@@ -80,7 +80,7 @@ def _wait(
         try:
             result = results.get(timeout=LOOK_SECONDS)
         except queue.Empty:
-            # this thread may itself belong to a crew that has to stop
+            # this thread may itself be a worker that has to stop
             stop_if_asked()
             continue
         if isinstance(result, BaseException):

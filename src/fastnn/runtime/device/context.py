@@ -1,9 +1,8 @@
-"""The control block of a run on a GPU: context, accumulators and hyper rows, in one block of memory."""
+"""The context of a run on a GPU, with accumulators and hyper rows, in one block of memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +10,15 @@ from numpy.typing import NDArray
 from fastnn.backend.cuda.codegen.kernel import BAD_ROW, NO_ROW
 from fastnn.errors import DeviceError
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter, Status
-
-if TYPE_CHECKING:
-    from fastnn.runtime.runtime import Pass
+from fastnn.runtime.bindings import Bindings
 
 
-class Control:
+class DeviceContext:
     """The block of a run on the host.
 
     Parameters
     ----------
-    work : Pass
+    work : Bindings
     shift : int
         The row of the pass that is row 0 on the device.
     index : ndarray, optional
@@ -39,7 +36,7 @@ class Control:
 
     def __init__(
         self,
-        work: Pass,
+        work: Bindings,
         shift: int = 0,
         index: NDArray[np.int64] | None = None,
         allocate: Callable[[int], NDArray[np.uint8]] = lambda nbytes: np.empty(nbytes, np.uint8),
@@ -64,7 +61,7 @@ class Control:
     def fill(self, context: NDArray[np.int64]) -> None:
         """Write the initial state of a run: counters of a context on the host, accumulators, hyper rows."""
         block = self.block
-        block[_STEP:_BEHIND] = context[_STEP:_BEHIND]
+        block[_STEP:_AFTER] = context[_STEP:_AFTER]
         block[_FIRST_STEP] = context[_FIRST_STEP]
         block[_CURSOR] -= self._shift
         block[_CHUNK_STEP] = block[_BAD_LOSS_STEP] = 0
@@ -99,4 +96,4 @@ _STEP, _CURSOR, _CHUNK_STEP, _BAD_LOSS_STEP, _STATUS, _EPOCH, _FIRST_STEP = (
         Counter.FIRST_STEP,
     )
 )  # fmt: skip
-_BEHIND = _EPOCH + 1
+_AFTER = _EPOCH + 1

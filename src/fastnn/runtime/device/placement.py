@@ -18,14 +18,14 @@ from fastnn.backend.cuda.driver.arrays import DeviceArray
 from fastnn.backend.cuda.launch.engine import CudaProgram, Replayer
 from fastnn.program.layout import Buffer, Counter
 from fastnn.program.program import Program
-from fastnn.runtime.device_context import Control
-from fastnn.runtime.interrupts import interrupts_later
-from fastnn.runtime.streaming import StreamedFeed, Streaming
+from fastnn.runtime.bindings import Bindings
+from fastnn.runtime.device.context import DeviceContext
+from fastnn.runtime.device.interrupts import interrupts_later
+from fastnn.runtime.device.streaming import StreamedFeed, Streaming
 
 if TYPE_CHECKING:
     from fastnn.data.arrays import Rows
     from fastnn.data.feed import Feed
-    from fastnn.runtime.runtime import Pass
 
 # asking the driver how much memory is free takes longer than a small prediction
 _ALWAYS_FITS = 1 << 24
@@ -94,6 +94,10 @@ class Placement:
         """The device's name, such as "cuda:0"."""
         return f"cuda:{self.device.number}"
 
+    def is_like(self, other: Placement) -> bool:
+        """Return whether another placement is on the same device, with the same precision."""
+        return self.name == other.name and self.precision == other.precision
+
     def bind(self, program: Program) -> CudaProgram:
         """Prepare a program for the device."""
         return CudaProgram(program, self.device, self.precision)
@@ -141,7 +145,12 @@ class Placement:
     # --- runs ---------------------------------------------------------------------------------------------
 
     def run(
-        self, bound: CudaProgram, work: Pass, steps: int, context: NDArray[np.int64], flat: Sequence[NDArray[np.uint8]]
+        self,
+        bound: CudaProgram,
+        work: Bindings,
+        steps: int,
+        context: NDArray[np.int64],
+        flat: Sequence[NDArray[np.uint8]],
     ) -> int:
         """Run a program `steps` times and return how many steps were finished.
 
@@ -154,7 +163,7 @@ class Placement:
         """
         if not isinstance(work.addresses, Streaming):
             with interrupts_later():
-                control = Control(work)
+                control = DeviceContext(work)
                 finish = self._start(bound, work, control, steps, context, flat)
                 return finish()
         stream, batch, done = work.addresses.stream, bound.program.batch, 0
@@ -167,7 +176,7 @@ class Placement:
                 hyper = None if work.hyper is None else work.hyper[done : done + count]
                 addresses = {**work.addresses, **chunk.addresses}
                 part = replace(work, addresses=addresses, index=None, hyper=hyper)
-                control = Control(part, chunk.first, work.index)
+                control = DeviceContext(part, chunk.first, work.index)
                 finish = self._start(bound, part, control, count, context, flat)
                 stream.prefetch(chunk, batch)
                 finished = finish()
@@ -179,8 +188,8 @@ class Placement:
     def _start(
         self,
         bound: CudaProgram,
-        work: Pass,
-        control: Control,
+        work: Bindings,
+        control: DeviceContext,
         steps: int,
         context: NDArray[np.int64],
         flat: Sequence[NDArray[np.uint8]],
@@ -215,7 +224,7 @@ class Placement:
         """Return the address of scratch memory for a program."""
         return self._grown("scratch", bound.scratch_bytes)
 
-    def addresses(self, bound: CudaProgram, work: Pass, flat: Sequence[NDArray[np.uint8]]) -> dict[int, int]:
+    def addresses(self, bound: CudaProgram, work: Bindings, flat: Sequence[NDArray[np.uint8]]) -> dict[int, int]:
         """Update the model's buffers on the device, and return the address of every buffer."""
         found: dict[int, int] = {}
         for buffer, host in zip(_MIRRORED, flat, strict=True):

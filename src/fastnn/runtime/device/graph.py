@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.program.layout import Buffer
+from fastnn.runtime.bindings import Bindings
 
 if TYPE_CHECKING:
     from fastnn.backend.cuda.launch.engine import CudaProgram
     from fastnn.data.feed import Feed
-    from fastnn.runtime.device_buffers import Placement
-    from fastnn.runtime.runtime import Pass
+    from fastnn.runtime.device.placement import Placement
 
 Flat = Sequence[NDArray[np.uint8]]
 
@@ -32,14 +32,14 @@ def locked(device: Any, shapes: Sequence[tuple[tuple[int, ...], Any]]) -> list[N
     ]
 
 
-class Prepared:
+class CapturedStep:
     """One step of a program.
 
     Parameters
     ----------
     placement : Placement
     bound : CudaProgram
-    work : Pass
+    work : Bindings
         Its arrays are written by the caller before a run, and hold the results after it.
     flat : sequence of ndarray
         The host's parameters, gradients and optimizer state.
@@ -52,17 +52,17 @@ class Prepared:
     """
 
     def __init__(
-        self, placement: Placement, bound: CudaProgram, work: Pass, flat: Flat, feed: Feed,
+        self, placement: Placement, bound: CudaProgram, work: Bindings, flat: Flat, feed: Feed,
         data: Sequence[tuple[int, NDArray[Any]]], results: Sequence[NDArray[Any]],
     ) -> None:  # fmt: skip
         # not at the top: a model on the CPU does not import Numba
-        from fastnn.runtime.device_context import Control
+        from fastnn.runtime.device.context import DeviceContext
 
         device = placement.device
         self._placement = placement
         # the graph has their addresses
         self._kept = bound, work, feed, data, results
-        self._control = control = Control(work, allocate=device.pinned)
+        self._control = control = DeviceContext(work, allocate=device.pinned)
         self._memory = device.allocate(control.block.nbytes)
         address = self._memory.address
         places = {**placement.addresses(bound, work, flat), **control.places(address)}

@@ -1,0 +1,74 @@
+"""`load`: models from the files that `Model.save` wrote."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from fastnn import config
+from fastnn.errors import ModelFileError
+from fastnn.model.model import Model
+from fastnn.model.sequential import Sequential
+from fastnn.optimizers import Optimizer
+from fastnn.saving import container
+from fastnn.saving.model_file import Tensors, model_from
+
+_KINDS: dict[Any, type[Model]] = {"Model": Model, "Sequential": Sequential}
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    compile: bool = True,
+    optimizer: Optimizer | None = None,
+    custom_objects: Mapping[str, Any] | None = None,
+) -> Model:
+    """Load a model that `Model.save` wrote.
+
+    Parameters
+    ----------
+    path : path
+    compile : bool
+        Whether to restore the optimizer, losses, metrics and the position in training too.
+    optimizer : Optimizer, optional
+        Replaces the saved one, but keeps its state: needed if the saved learning rate was a function.
+    custom_objects : dict of str to function or object, optional
+        The user-defined functions that the model uses, by name: as functions, or as `activations.Custom`,
+        `losses.Custom` and `optimizers.Custom` objects.
+
+    Returns
+    -------
+    Model
+        Predicts the same values, bit for bit; `fit(..., resume=True)` continues its training.
+
+    Raises
+    ------
+    ModelFileError
+        When the file is missing, damaged, from another program, or does not describe a model.
+    TypeError
+        When `optimizer` is not an optimizer.
+    """
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer: expected an optimizer or None, got {optimizer!r}")
+    if custom_objects is not None and not isinstance(custom_objects, Mapping):
+        raise TypeError(f"custom_objects: expected a dict by name or None, got {custom_objects!r}")
+    with container.opened(path) as (tensors, document):
+        try:
+            with config.custom_objects(custom_objects or {}):
+                return _model(tensors, document, compile, optimizer)
+        except MemoryError as error:
+            raise ModelFileError(path, "describes a model that does not fit into memory") from error
+        except Exception as error:
+            # a document can be wrong in many ways; the error carries the cause
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise ModelFileError(path, f"does not describe a model: {reason}") from error
+
+
+def _model(tensors: Tensors, document: Any, training: bool, optimizer: Optimizer | None) -> Model:
+    """Make the model of a document, which may be anything."""
+    if not isinstance(document, dict):
+        raise ValueError("the document is not an object")
+    if document["model"] not in ("Model", "Sequential"):
+        raise ValueError(f"unknown kind of model {document['model']!r}")
+    return model_from(_KINDS[document["model"]], tensors, document, training=training, optimizer=optimizer)

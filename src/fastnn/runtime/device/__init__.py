@@ -1,0 +1,1 @@
+"""A model on a GPU: its memory there, runs of its programs, streamed data, captured steps."""

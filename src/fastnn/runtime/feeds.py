@@ -1,0 +1,70 @@
+"""Data for a model: checked against its inputs, outputs and objective, and brought to its device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnn.backend.cuda.driver.arrays import DeviceArray
+from fastnn.data.feed import Feed
+from fastnn.runtime.runtime import Runtime
+
+
+def inputs(runtime: Runtime, x: Any, what: str = "") -> Feed:
+    """Check data for prediction, and bring them to the model's device; raises as `placed` and `checked_inputs`."""
+    return placed(runtime, checked_inputs(runtime, x, what), what)
+
+
+def checked_inputs(runtime: Runtime, x: Any, what: str = "") -> Feed:
+    """Check data for prediction.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When they do not fit the model's inputs.
+    """
+    architecture = runtime.table.architecture
+    names, shapes = architecture.input_names, architecture.input_shapes
+    return Feed.of_inputs(x, names=names, shapes=shapes, n_outputs=len(architecture.outputs), what=what)
+
+
+def feed(runtime: Runtime, x: Any, y: Any, sample_weight: Any, class_weight: Any, what: str = "") -> Feed:
+    """Check data for training or evaluation, and bring them to the model's device; raises as `placed` and `checked`."""
+    return placed(runtime, checked(runtime, x, y, sample_weight, class_weight, what), what)
+
+
+def checked(runtime: Runtime, x: Any, y: Any, sample_weight: Any, class_weight: Any, what: str = "") -> Feed:
+    """Check data for training or evaluation of a compiled model.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When they do not fit the model's inputs, outputs or losses.
+    """
+    table = runtime.table
+    names, shapes = table.architecture.input_names, table.architecture.input_shapes
+    return Feed.of(
+        x, y, sample_weight, class_weight,
+        names=names, shapes=shapes, objective=runtime.compiled()[0], dtype=table.dtype, what=what,
+    )  # fmt: skip
+
+
+def placed(runtime: Runtime, feed: Feed, what: str) -> Feed:
+    """Bring checked data to where the model is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When data on a GPU are given to a model that is not there.
+    """
+    placement = runtime.placement
+    for rows in feed.inputs:
+        if isinstance(rows.array, DeviceArray):
+            where = f"cuda:{rows.array.device.number}"
+            if placement is None:
+                raise TypeError(
+                    f"{what}x: is on the GPU {where!r}, but the model is on the CPU: move the model with "
+                    f"to({where!r}), or copy the data to a NumPy array"
+                )
+            if placement.name != where:
+                raise ValueError(f"{what}x: is on the GPU {where!r}, but the model is on {placement.name!r}")
+    return feed if placement is None else placement.place(feed)

@@ -1,0 +1,160 @@
+"""The programs of a model by request, and what they are made for: objective, optimizer and device."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import casts
+from fastnn.backend.cpu.executor.engine import BoundProgram
+from fastnn.console import waiting
+from fastnn.lower.task import Request
+from fastnn.objective.objective import Objective
+from fastnn.optimizers import Optimizer
+from fastnn.program.layout import Counter
+from fastnn.runtime.bindings import new_context
+from fastnn.runtime.buffers import Buffers
+from fastnn.runtime.one_row import warn_of_one_row
+from fastnn.runtime.parameters import ParameterTable
+from fastnn.runtime.program_cache import shared, signature
+from fastnn.runtime.programs import build
+
+if TYPE_CHECKING:
+    from fastnn.runtime.device.placement import Placement
+
+# Programs are a few kilobytes; a new one appears with every batch size and memory layout of the data.
+_KEPT_PROGRAMS = 64
+
+
+class ModelPrograms(Buffers):
+    """Buffers of a model, and its programs.
+
+    Parameters
+    ----------
+    table : ParameterTable
+    seed : int
+        64 bits.
+
+    Attributes
+    ----------
+    objective, optimizer : Objective and Optimizer, or None
+        What the model is trained for and by, from `attach`.
+    training : ndarray
+        The context of training, whose counters outlive a run, so that training can stop and continue anywhere.
+    first_step : int
+        The step at which the optimizer's state began.
+    quick, quick_steps : dict
+        See `fastnn.runtime.prediction_cache` and `fastnn.runtime.step_cache`. They are emptied when an address, a
+        lock or the number of threads changes, and `quick_steps` when the model is compiled.
+    """
+
+    def __init__(self, table: ParameterTable, seed: int) -> None:
+        super().__init__(table)
+        self.seed = seed
+        self.training = new_context(seed)
+        self.objective: Objective | None = None
+        self.optimizer: Optimizer | None = None
+        self.first_step = 0
+        self.quick: dict[Any, Any] = {}
+        self.quick_steps: dict[Any, Callable[[Any, Any, Any], bool | None]] = {}
+        self._programs: OrderedDict[tuple[Request, tuple[bool, ...]], BoundProgram] = OrderedDict()
+        #: everything that determines programs besides the request; None if they are not shared with other models
+        self._signature: Hashable = None
+
+    def attach(self, objective: Objective, optimizer: Optimizer) -> None:
+        """Take an objective and an optimizer; drops earlier programs, and the state of another optimizer."""
+        with self.lock:
+            if self.optimizer is not optimizer:
+                self._begin_state(optimizer)
+            self.forget()
+            self.objective = objective
+
+    def _begin_state(self, optimizer: Optimizer) -> None:
+        """Allocate the initial state of an optimizer."""
+        self.forget()
+        self.optimizer = optimizer
+        self.unaveraged = None
+        self.begin_optimizer(self.step_count())
+        state = self.table.allocate(len(optimizer.slot_initial))
+        for slot, initial in enumerate(optimizer.slot_initial):
+            if initial:  # the memory is zero, and takes no space until it is written
+                for entry in self.table:
+                    casts.store(self.table.view(state, entry, slot), np.asarray(initial), entry.name)
+        self.optimizer_state = state
+
+    def compiled(self) -> tuple[Objective, Optimizer]:
+        """Return objective and optimizer.
+
+        Raises
+        ------
+        RuntimeError
+            When the model is not compiled.
+        """
+        if self.objective is None or self.optimizer is None:
+            raise RuntimeError("the model is not compiled: call compile(optimizer, loss) first")
+        return self.objective, self.optimizer
+
+    def begin_optimizer(self, step: int) -> None:
+        """Say at which step the optimizer's state began; records count from there as well."""
+        self.first_step = step
+        self.training[Counter.FIRST_STEP] = step
+
+    def step_count(self) -> int:
+        """Return the number of training steps taken since the model was made."""
+        return int(self.training[Counter.STEP])
+
+    def optimizer_step(self) -> int:
+        """Return the number of steps since the optimizer's state began: bias corrections and schedules count them."""
+        return self.step_count() - self.first_step
+
+    def program(self, request: Request) -> BoundProgram:
+        """Return the program of a request; makes it if there is none yet."""
+        key = (request, tuple(self.table.trainable_layers()))
+        with self.lock:
+            # the state is valid after each statement: a signal handler that predicts may run between any two
+            bound = self._programs.pop(key, None)
+            if bound is None:
+                if request.kind == "train" and request.batch == 1:
+                    warn_of_one_row(self.table.architecture)
+                with waiting():
+                    bound = self._shared(key)
+            self._programs[key] = bound
+            while len(self._programs) > _KEPT_PROGRAMS:
+                self._programs.popitem(last=False)
+            return bound
+
+    def _shared(self, key: tuple[Request, tuple[bool, ...]]) -> Any:
+        """Return the program of a request, from another model or new."""
+        placement, objective, optimizer = self.placement, self.objective, self.optimizer
+
+        def make() -> Any:
+            program = build(self.table, objective, optimizer, key[0])
+            return BoundProgram(program) if placement is None else placement.bind(program)
+
+        if self._signature is None:
+            self._signature = signature(self.table.architecture, self.table.dtype, objective, optimizer)
+        if self._signature is None:
+            return make()
+        where = None if placement is None else (placement.device, placement.precision)
+        return shared((where, self._signature, key), make)
+
+    def move(self, placement: Placement | None) -> None:
+        """Move to a GPU, or back to the CPU."""
+        with self.lock:
+            self.place(placement)
+            self.forget()
+            self.forget_quick()
+
+    def forget(self) -> None:
+        """Drop all programs, because the model they were made for has changed."""
+        self._programs.clear()
+        self._signature = None
+        self.quick_steps.clear()
+
+    def forget_quick(self) -> None:
+        """Drop calls that were prepared with addresses, locks or a number of threads that have changed."""
+        self.quick.clear()
+        self.quick_steps.clear()

@@ -1,0 +1,95 @@
+"""The options of `fit`, checked: everything but the data and the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastnn.callbacks import Callback
+from fastnn.layers.base import fraction, positive_int
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Whether an epoch is validated: every n-th one, or those of a set, counted from 1."""
+
+    every: int
+    chosen: frozenset[int] = frozenset()
+
+    def __call__(self, epoch: int) -> bool:
+        """Return whether an epoch, counted from 0, is validated."""
+        return (epoch + 1) % self.every == 0 if self.every else epoch + 1 in self.chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """What `Model.fit` is called with besides x, y and the device; arguments that need the data are checked by `fit`.
+
+    Attributes
+    ----------
+    validates : Validated
+        What `validation_freq` describes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When a number or a flag is invalid.
+    """
+
+    batch_size: int | None = None
+    epochs: int = 1
+    verbose: int | str = 0
+    callbacks: Callback | Iterable[Callback] | None = None
+    validation_split: float = 0.0
+    validation_data: Any = None
+    shuffle: bool = True
+    class_weight: Mapping[int, float] | str | None = None
+    sample_weight: Any = None
+    initial_epoch: int = 0
+    steps_per_epoch: int | None = None
+    validation_steps: int | None = None
+    validation_batch_size: int | None = None
+    validation_freq: int | Sequence[int] | Iterable[int] = 1
+    resume: bool = False
+    validates: Validated = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check numbers and flags."""
+        for name in ("epochs", "initial_epoch"):
+            self._set(name, _count(getattr(self, name), name))
+        for name in ("shuffle", "resume"):
+            value = getattr(self, name)
+            if not isinstance(value, (bool, np.bool_)):
+                raise TypeError(f"{name}: expected a bool, got {value!r}")
+            self._set(name, bool(value))
+        self._set("validation_split", fraction(self.validation_split, "validation_split"))
+        self._set("validates", _validated(self.validation_freq))
+        for name in ("steps_per_epoch", "validation_steps"):
+            if getattr(self, name) is not None:
+                self._set(name, positive_int(getattr(self, name), name))
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    @property
+    def n_epochs(self) -> int:
+        """The number of epochs to train."""
+        return self.epochs - self.initial_epoch
+
+
+def _count(value: Any, what: str) -> int:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{what}: expected an integer of at least 0, got {value!r}")
+    return int(value)
+
+
+def _validated(value: Any) -> Validated:
+    """Return the test that `validation_freq` describes."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return Validated(positive_int(value, "validation_freq"))
+    if isinstance(value, (str, bytes, bool, Mapping)) or not isinstance(value, Iterable):
+        raise TypeError(f"validation_freq: expected an integer, or a list of epochs counted from 1, got {value!r}")
+    return Validated(0, frozenset(positive_int(one, "validation_freq") for one in value))

@@ -232,7 +232,7 @@ def test_the_lists_of_activations_are_complete():
     from fastnn.registry import REGISTRY
 
     known = {fnn.activations.get(name).formula for name in (*SMOOTH, *KINKED)}
-    missing = {cls().formula for cls in REGISTRY["activation"].values() if not hasattr(cls, "own")} - known
+    missing = {cls().formula for cls in REGISTRY["activation"].values() if not hasattr(cls, "is_custom")} - known
     assert missing == {"step"}
 
 

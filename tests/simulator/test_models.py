@@ -79,6 +79,20 @@ def test_joined_probabilities_and_losses_as_metrics_agree_with_the_cpu():
     assert found[1][0][0] > 17.0  # more than clipped probabilities could give
 
 
+def test_weights_of_time_steps_agree_with_the_cpu():
+    rng, found = np.random.default_rng(4), []
+    x, y = rng.standard_normal((24, 3, 5)).astype(np.float32), rng.integers(0, 4, (24, 3))
+    weights = rng.uniform(size=(24, 3)) * (rng.uniform(size=(24, 3)) < 0.7)
+    for device in ("cuda", "cpu"):
+        model = fnn.Sequential([fnn.Input((3, 5)), fnn.Dense(4, "softmax")], seed=0, device=device)
+        model.compile("sgd", "cross_entropy", weighted_metrics=["accuracy", "cross_entropy"])
+        history = model.fit(x, y, epochs=2, batch_size=9, sample_weight=weights, verbose=0).history
+        scores = model.evaluate(x, y, sample_weight=weights)
+        found.append(([*scores.values(), *np.concatenate(list(history.values()))], model.get_weights()))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
+    close(found[0][1], found[1][1])
+
+
 def test_moving_keeps_weights_and_the_optimizers_state():
     x, y = data()
     moved, stayed = network(), network()

@@ -16,7 +16,7 @@ from fastnn.data.arrays import Rows, Targets
 from fastnn.data.sample_weights import weights_by_output
 from fastnn.errors import InputNotFiniteError
 from fastnn.objective.objective import Objective
-from fastnn.runtime.programs import Request, TargetLayout
+from fastnn.runtime.programs import Request, TargetLayout, WeightLayout
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ class Feed:
         inputs = arrays.features(x, names, shapes, f"{what}x")
         n = len(inputs[0])
         targets = arrays.targets(y, objective, n, dtype, f"{what}y")
-        columns = (objective.output_shapes[0] or (1,))[-1]
-        weights = weights_by_output(sample_weight, class_weight, targets, objective.output_names, n, columns, dtype)
+        weights = weights_by_output(
+            sample_weight, class_weight, targets, objective.output_names, objective.output_shapes, n, dtype
+        )
         return cls(tuple(inputs), tuple(targets), tuple(weights), len(targets), came_on_gpu=_any_on_gpu(inputs))
 
     @classmethod
@@ -100,7 +101,11 @@ class Feed:
             for output, target in enumerate(self.targets)
         )
         weights = tuple(
-            None if rows is None else rows.source(first + self.n_outputs + output, indexed=indexed, check_finite=False)
+            None
+            if rows is None
+            else WeightLayout(
+                rows.source(first + self.n_outputs + output, indexed=indexed, check_finite=False), rows.array.shape[1:]
+            )
             for output, rows in enumerate(self.weights)
         )
         inputs = tuple(rows.source(slot, indexed=indexed, check_finite=check) for slot, rows in enumerate(self.inputs))

@@ -21,7 +21,7 @@ from fastnn.objective.objective import LOSSES, PENALTY, Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Buffer, Counter
 from fastnn.program.program import ITEM_SIZES
-from fastnn.runtime.programs import Request, TargetLayout, network, place_gradients, task_of
+from fastnn.runtime.programs import Request, TargetLayout, WeightLayout, network, place_gradients, task_of
 
 if TYPE_CHECKING:
     from fastnn.model.model import Model
@@ -119,7 +119,7 @@ def program(model: Model, objective: Objective, labels: bool) -> Make:
         True,
         (Source(_X, table.dtype, 0),),
         (TargetLayout(Source(_Y, target_kind, 0), labels),),
-        (Source(_WEIGHT, table.dtype, 0),),
+        (WeightLayout(Source(_WEIGHT, table.dtype, 0)),),
         trained=model._trained(),
     )
     task = task_of(table, objective, model.optimizer, request)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn.losses.arguments import check_arguments
+from fastnn.losses.arguments import check_arguments, of_rows
 from fastnn.losses.arrays import ELEMENTWISE, ROWWISE
 from fastnn.losses.targets import Kind, Shape, check_array, check_dense_shape, check_range
 from fastnn.registry import snake_case
@@ -116,8 +116,8 @@ class Loss:
             Targets.
         y_pred : array_like, shape (n, ..., columns) or (n,) for a single column
             Predictions.
-        sample_weight : array_like, shape (n,), optional
-            Finite factors of the rows' losses.
+        sample_weight : array_like, shape (n,) or (n, ...), optional
+            Finite factors of the rows' losses: one per sample, or one per row, of shape y_pred.shape[:-1].
 
         Returns
         -------
@@ -135,7 +135,7 @@ class Loss:
         rows = self.rows(arguments.targets, arguments.predictions)
         if arguments.weights is None:
             return float(rows.mean())
-        weights = arguments.weights.reshape(-1, *[1] * (rows.ndim - 1))
+        weights = of_rows(arguments.weights, rows.shape)
         # a row of weight 0 adds nothing, even if its loss is not finite
         counted = np.where(weights == 0.0, 0.0, rows)
         return float((weights * counted).sum() / rows.size)

@@ -30,6 +30,13 @@ class TargetLayout(NamedTuple):
     labels: bool
 
 
+class WeightLayout(NamedTuple):
+    """The weights of one output: their source, and the shape of a sample's (empty: one per sample)."""
+
+    source: Source
+    shape: tuple[int, ...] = ()
+
+
 class Request(NamedTuple):
     """Everything that determines a program, besides the model: its key in the cache of programs.
 
@@ -53,7 +60,7 @@ class Request(NamedTuple):
     training: bool
     inputs: tuple[Source, ...]
     targets: tuple[TargetLayout | None, ...] = ()
-    weights: tuple[Source | None, ...] = ()
+    weights: tuple[WeightLayout | None, ...] = ()
     output_slots: tuple[int, ...] = ()
     trained: tuple[bool, ...] = ()
 
@@ -162,10 +169,10 @@ def _measure(
         target = graph.input(shape, f"{name} targets", "int64" if layout.labels else "real")
         sources[target.id] = layout.source
         weight = None
-        weight_source = request.weights[output]
-        if weight_source is not None:
-            weight = graph.input((), f"{name} weights")
-            sources[weight.id] = weight_source
+        weighing = request.weights[output]
+        if weighing is not None:
+            weight = graph.input(weighing.shape, f"{name} weights")
+            sources[weight.id] = weighing.source
         loss = objective.losses[output]
         if loss is not None:
             row_loss = _row_loss(graph, loss, objective.loss_weights[output], prediction, target, weight, name)

@@ -197,7 +197,7 @@ ARGUMENTS = {
     "foreach": "parameters are always updated in one pass",
     "fused": "it is always fused",
     "params": "compile passes the model's weights to the optimizer",
-    "reduction": "a loss is the mean over the rows of a batch",
+    "reduction": "a loss is the mean over the rows of a batch; normalize='weights' divides by the sum of their weights",
     "size_average": "a loss is the mean over the rows of a batch",
     "weight": "factors of classes are passed to fit(class_weight=...)",
     "pos_weight": "factors of classes are passed to fit(class_weight=...)",

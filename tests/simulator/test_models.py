@@ -79,13 +79,15 @@ def test_joined_probabilities_and_losses_as_metrics_agree_with_the_cpu():
     assert found[1][0][0] > 17.0  # more than clipped probabilities could give
 
 
-def test_weights_of_time_steps_agree_with_the_cpu():
+@pytest.mark.parametrize("normalize", ["rows", "weights"])
+def test_weights_of_time_steps_agree_with_the_cpu(normalize):
     rng, found = np.random.default_rng(4), []
     x, y = rng.standard_normal((24, 3, 5)).astype(np.float32), rng.integers(0, 4, (24, 3))
     weights = rng.uniform(size=(24, 3)) * (rng.uniform(size=(24, 3)) < 0.7)
     for device in ("cuda", "cpu"):
         model = fnn.Sequential([fnn.Input((3, 5)), fnn.Dense(4, "softmax")], seed=0, device=device)
-        model.compile("sgd", "cross_entropy", weighted_metrics=["accuracy", "cross_entropy"])
+        loss = fnn.CrossEntropy(normalize=normalize)
+        model.compile("sgd", loss, weighted_metrics=["accuracy", "cross_entropy"])
         history = model.fit(x, y, epochs=2, batch_size=9, sample_weight=weights, verbose=0).history
         scores = model.evaluate(x, y, sample_weight=weights)
         found.append(([*scores.values(), *np.concatenate(list(history.values()))], model.get_weights()))

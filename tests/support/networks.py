@@ -82,6 +82,8 @@ def make_case(seed: int, depth: int, rows: int = 9) -> Case:
     ends = [builder.pool[-1], *(random.choice(builder.pool) for _ in range(random.randint(0, 2)))]
     heads = [_head(random, symbol, rng, rows) for symbol in ends]
     losses = [loss for _, loss, _ in heads]
+    if random.random() < 0.3:
+        losses[0] = replace(fnn.losses.get(losses[0]), normalize="weights")
     if len(heads) > 1 and random.random() < 0.3:
         losses[-1] = None
     weights = None

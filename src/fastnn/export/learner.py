@@ -38,6 +38,11 @@ def learner(model: Model, *, gradients: bool, targets: str | None, steps: int | 
     loss = objective.losses[0]
     if loss is None:
         raise ValueError("learner: the model's output has no loss")
+    if loss.normalize == "weights":
+        raise ValueError(
+            "learner: expected a loss that is divided by the number of rows, got one with normalize='weights'; scale "
+            "the sample weights of each step to the mean 1 instead"
+        )
     labels = _labels(loss, targets)
     formula = optimizer.description
     (output_shape,) = table.architecture.output_shapes

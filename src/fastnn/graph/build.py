@@ -99,6 +99,11 @@ def take_columns(graph: Graph, x: Tensor, first: int, columns: int, label: str) 
     return graph.add("take_columns", (x,), [(shape, True, f"{label}.slice")], label, first=first)[0]
 
 
+def normalize_weights(graph: Graph, weight: Tensor, label: str) -> Tensor:
+    """Scale a batch's weights to the mean 1."""
+    return _like(graph, "normalize_weights", (weight,), label)
+
+
 def layer_norm(
     graph: Graph, x: Tensor, gamma: Tensor | None, beta: Tensor | None, epsilon: float, label: str
 ) -> Tensor:

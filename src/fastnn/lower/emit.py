@@ -262,7 +262,14 @@ def _sum_loss(e: Emitter, node: Node) -> list[Draft]:
         "row_loss": row_loss,
         "weight": weight,
     }
-    return [Draft("sum_loss", operands, e.weighing(rows, weight), label=node.label)]
+    op = "sum_loss_by_weight" if node.attrs["by_weight"] and weight is not None else "sum_loss"
+    return [Draft(op, operands, e.weighing(rows, weight), label=node.label)]
+
+
+@_emits("normalize_weights")
+def _normalize_weights(e: Emitter, node: Node) -> list[Draft]:
+    weight, (y,) = _some(node.inputs[0]), node.outputs
+    return [Draft(node.op, {"y": y, "weight": weight}, {"samples": e.elements(weight)}, label=node.label)]
 
 
 @_emits("metric")

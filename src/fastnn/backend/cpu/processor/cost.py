@@ -37,8 +37,8 @@ _ELEMENTS = {
 
 #: Ops that run as one part, and so are never published.
 ONE_PART = {
-    "row_function", "row_function_grad", "tick", "sum_loss", "sum_squares", "count_correct", "top_k", "confusion",
-    "label_confusion", "auc_histogram", "regression_sums",
+    "row_function", "row_function_grad", "tick", "sum_loss", "sum_loss_by_weight", "normalize_weights", "sum_squares",
+    "count_correct", "top_k", "confusion", "label_confusion", "auc_histogram", "regression_sums",
 }  # fmt: skip
 
 #: Ops that are cut by columns although they have rows.

@@ -49,6 +49,7 @@ from fastnn.layers import (
     LayerNorm,
     LayerNormalization,
     Multiply,
+    OneHot,
     Reshape,
 )
 from fastnn.linalg import matmul
@@ -127,6 +128,7 @@ __all__ = [
     "ModelFileError",
     "Multiply",
     "Nadam",
+    "OneHot",
     "Perceptron",
     "Poisson",
     "RMSprop",

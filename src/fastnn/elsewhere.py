@@ -21,6 +21,7 @@ NAMES = {
     "LazyLinear": "fastnn.Dense",
     "Bilinear": "fastnn.Multiply of two fastnn.Dense",
     "AlphaDropout": "fastnn.Dropout",
+    "CategoryEncoding": "fastnn.OneHot of fastnn.Input(shape, dtype='int64')",
     "GaussianDropout": "fastnn.Dropout and fastnn.GaussianNoise",
     "Lambda": "fastnn.layers.Custom",
     "Module": "fastnn.layers.Layer for layers and fastnn.Model for networks",

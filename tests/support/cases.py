@@ -79,6 +79,10 @@ for rows in (1, 7, 33):
 for rows, size in TABLES:
     case("store", {"rows": rows, "size": size}, steps=3, counters={"cursor": 2}, bound=Bound(0),
          make_arrays=lambda dtype, rows=rows, size=size: {0: np.full((2 + 3 * rows, size), np.nan, dtype)})  # fmt: skip
+for rows, cols in TABLES:
+    # some integers are no columns: zeros
+    case("one_hot", {"rows": rows, "cols": cols}, bound=Bound(0),
+         special={"index": lambda rng, shape, cols=cols: rng.integers(-1, cols + 1, shape)})  # fmt: skip
 for flags in (Flag(0), Flag.TRAINING):
     case("tick", {"rows": 5}, flags=flags, counters={"step": 2**40, "cursor": 10, "chunk_step": 1})
 

@@ -15,6 +15,7 @@ from fastnn.data import arrays
 from fastnn.data.arrays import Rows, Targets
 from fastnn.data.sample_weights import weights_by_output
 from fastnn.errors import InputNotFiniteError
+from fastnn.layers.architecture import InputSpec
 from fastnn.objective.objective import Objective
 from fastnn.runtime.programs import Request, TargetLayout, WeightLayout
 
@@ -48,14 +49,13 @@ class Feed:
         sample_weight: Any,
         class_weight: Any,
         *,
-        names: Sequence[str],
-        shapes: Sequence[tuple[int, ...]],
+        specs: Sequence[InputSpec],
         objective: Objective,
         dtype: str,
         what: str = "",
     ) -> Feed:
         """Check data for training or evaluation; raises TypeError or ValueError before anything runs."""
-        inputs = arrays.features(x, names, shapes, f"{what}x")
+        inputs = arrays.features(x, specs, f"{what}x")
         n = len(inputs[0])
         targets = arrays.targets(y, objective, n, dtype, f"{what}y")
         weights = weights_by_output(
@@ -64,11 +64,9 @@ class Feed:
         return cls(tuple(inputs), tuple(targets), tuple(weights), len(targets), came_on_gpu=_any_on_gpu(inputs))
 
     @classmethod
-    def of_inputs(
-        cls, x: Any, *, names: Sequence[str], shapes: Sequence[tuple[int, ...]], n_outputs: int, what: str = ""
-    ) -> Feed:
+    def of_inputs(cls, x: Any, *, specs: Sequence[InputSpec], n_outputs: int, what: str = "") -> Feed:
         """Check data for prediction."""
-        inputs = arrays.features(x, names, shapes, f"{what}x")
+        inputs = arrays.features(x, specs, f"{what}x")
         return cls(tuple(inputs), (), (), n_outputs, came_on_gpu=_any_on_gpu(inputs))
 
     @property

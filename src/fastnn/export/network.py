@@ -68,11 +68,16 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
 
 
 def ends(table: ParameterTable, what: str) -> None:
-    """Raise unless a model has one input and one output."""
+    """Raise unless a model has one input, of numbers, and one output."""
     found = len(table.architecture.inputs), len(table.architecture.outputs)
     if found != (1, 1):
         raise ValueError(
             f"{what}: expected a model with one input and one output, this one has {found[0]} and {found[1]}"
+        )
+    if table.architecture.takes_integers:
+        raise ValueError(
+            f"{what}: expected an input of numbers, the input {table.architecture.input_names[0]!r} holds integers, "
+            "whose range compiled code does not check yet"
         )
 
 

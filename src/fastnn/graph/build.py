@@ -84,7 +84,13 @@ def gaussian_noise(graph: Graph, x: Tensor, stddev: float, stream: int, label: s
 
 def reshape(graph: Graph, x: Tensor, shape: Sequence[int], label: str) -> Tensor:
     """View the elements of a sample in another shape; costs nothing."""
-    return graph.add("reshape", (x,), [(shape, x.batched, f"{label}.reshape")], label)[0]
+    return graph.add("reshape", (x,), [(shape, x.batched, f"{label}.reshape", x.kind)], label)[0]
+
+
+def one_hot(graph: Graph, index: Tensor, depth: int, label: str) -> Tensor:
+    """Make rows of `depth` numbers, 1 at the place of each integer and 0 elsewhere."""
+    shape = (*index.shape, depth)
+    return graph.add("one_hot", (index,), [(shape, index.batched, f"{label}.one_hot")], label)[0]
 
 
 def concatenate(graph: Graph, inputs: Sequence[Tensor], label: str) -> Tensor:

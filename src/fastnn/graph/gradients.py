@@ -116,6 +116,10 @@ def _row_function(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -
     return found[0] if needs[0] else None, found[1] if needs[1] else None
 
 
+def _one_hot(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
+    return (None,)
+
+
 def _loss(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
     return (node.outputs[1], None, None)
 
@@ -136,6 +140,7 @@ RULES: dict[str, Rule] = {
     "batch_norm": _batch_norm,
     "batch_norm_inference": _batch_norm,
     "row_function": _row_function,
+    "one_hot": _one_hot,
     "loss": _loss,
 }
 

@@ -4,6 +4,7 @@ from fastnn.hints import install
 from fastnn.layers.base import Layer, Symbol
 from fastnn.layers.core import Activation, Dense, Flatten, Input, InputLayer, Reshape
 from fastnn.layers.custom import Custom, RowFunction
+from fastnn.layers.integers import OneHot
 from fastnn.layers.merge import Add, Concatenate, Multiply
 from fastnn.layers.normalization import BatchNorm, LayerNorm
 from fastnn.layers.normalization import BatchNorm as BatchNormalization
@@ -27,6 +28,7 @@ __all__ = [
     "LayerNorm",
     "LayerNormalization",
     "Multiply",
+    "OneHot",
     "Reshape",
     "RowFunction",
     "Symbol",

@@ -230,6 +230,12 @@ def _row_function(e: Emitter, node: Node) -> list[Draft]:
     return [Draft(node.op, operands, dims, flags=flags, variant=node.attrs["formula"], label=node.label)]
 
 
+@_emits("one_hot")
+def _one_hot(e: Emitter, node: Node) -> list[Draft]:
+    index, (y,) = _some(node.inputs[0]), node.outputs
+    return [Draft(node.op, {"y": y, "index": index}, {"rows": e.rows(y), "cols": y.columns}, label=node.label)]
+
+
 @_emits("loss")
 def _loss(e: Emitter, node: Node) -> list[Draft]:
     row_loss, dx = node.outputs

@@ -59,11 +59,14 @@ class FeedingMixin(CompiledMixin):
         x, y, sample_weight, training
             As for `gradients`. The loss is a mean over rows: multiplied by n, each row is the gradient of its own loss.
         """
-        shapes = self._architecture_or_fail().input_shapes
+        specs = self._architecture_or_fail().input_specs
         self._objective_or_fail()
+        for spec in specs:
+            if spec.kind == "int64":
+                raise ValueError(f"input_gradients: the input {spec.name!r} holds integers, which have no gradient")
         with self._runtime.lock:
             feed = self._feed(x, y, sample_weight, None)
-            feed.results.extend(self._runtime.empty((feed.n, *shape)) for shape in shapes)
+            feed.results.extend(self._runtime.empty((feed.n, *shape)) for shape in (spec.shape for spec in specs))
             untrained = (False,) * len(self._table)
             request = feed.request("input_gradients", feed.n, training=training, trained=untrained)
             bound = self._runtime.program(request, self._objective, self._optimizer)
@@ -113,18 +116,16 @@ class FeedingMixin(CompiledMixin):
 
     def _checked_inputs(self, x: Any, what: str = "") -> Feed:
         architecture = self._architecture_or_fail()
-        names, shapes = architecture.input_names, architecture.input_shapes
-        return Feed.of_inputs(x, names=names, shapes=shapes, n_outputs=len(architecture.outputs), what=what)
+        return Feed.of_inputs(x, specs=architecture.input_specs, n_outputs=len(architecture.outputs), what=what)
 
     def _feed(self, x: Any, y: Any, sample_weight: Any, class_weight: Any, what: str = "") -> Feed:
         return self._placed(self._checked(x, y, sample_weight, class_weight, what), what)
 
     def _checked(self, x: Any, y: Any, sample_weight: Any, class_weight: Any, what: str = "") -> Feed:
         objective, architecture = self._objective_or_fail(), self._architecture_or_fail()
-        names, shapes = architecture.input_names, architecture.input_shapes
         return Feed.of(
             x, y, sample_weight, class_weight,
-            names=names, shapes=shapes, objective=objective, dtype=self.dtype, what=what,
+            specs=architecture.input_specs, objective=objective, dtype=self.dtype, what=what,
         )  # fmt: skip
 
     @staticmethod

@@ -26,7 +26,10 @@ def _rows(slot: int, shape: tuple[int, ...], dtype: str) -> Source:
 def program(model: Network, batch: int = 32) -> Program:
     """Make the training program of a compiled model, or the prediction program, for contiguous rows of its dtype."""
     architecture = model._architecture_or_fail()
-    inputs = tuple(_rows(slot, shape, model.dtype) for slot, shape in enumerate(architecture.input_shapes))
+    inputs = tuple(
+        _rows(slot, spec.shape, model.dtype if spec.kind == "real" else spec.kind)
+        for slot, spec in enumerate(architecture.input_specs)
+    )
     objective = model._objective
     if objective is None:
         slots = tuple(range(len(inputs), len(inputs) + len(architecture.outputs)))
@@ -75,6 +78,7 @@ def summary(model: Network, batch: int) -> str:
         first_use, size = call.layer not in used, sizes[call.layer]
         used.add(call.layer)
         note = "" if table.is_trainable(layer) else " (frozen)"
+        note += "" if call.kind == "real" else f" ({call.kind})"
         sources = ", ".join(architecture.labels[architecture.calls[x].layer] for x in call.inputs)
         shape = str((None, *call.shape))
         rows.append((label, type(layer).__name__ + note, shape, f"{size:,}" if first_use else "shared", sources))

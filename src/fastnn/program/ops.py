@@ -140,6 +140,9 @@ _op("gaussian_noise", outputs="y[n]", inputs="x[n]", dims="n node", params="stdd
 _op("copy_columns", outputs="y[rows,target_cols]", inputs="x[rows,source_cols]",
     dims="rows cols target_cols target_first source_cols source_first")  # fmt: skip
 
+# y = 1 in the column of each row's number, 0 elsewhere; a number that is no column gives zeros
+_op("one_hot", outputs="y[rows,cols]", inputs="index:int64[rows]", dims="rows cols")
+
 # --- rows -----------------------------------------------------------------------------------------------
 _op("softmax", outputs="y[rows,cols]", inputs="x[rows,cols]", dims="rows cols")
 _op("softmax_grad", outputs="dx[rows,cols]", inputs="dy[rows,cols] y[rows,cols]", dims="rows cols")

@@ -32,7 +32,7 @@ _ELEMENTS = {
     "batch_norm_inference": 8.0, "batch_norm_inference_grad": 4.0, "loss": 6.0, "cross_entropy": 1.2,
     "cross_entropy_labels": 1.2, "cross_entropy_logits": 1.0, "cross_entropy_logits_labels": 1.0, "penalty": 6.0,
     "clip_by_value": 12.0, "clip_by_norm": 12.0, "accumulate": 6.0, "optimizer": 3.5, "moving_average": 6.0,
-    "max_norm": 2.0,
+    "max_norm": 2.0, "one_hot": 10.0,
 }  # fmt: skip
 
 #: Ops that run as one part, and so are never published.

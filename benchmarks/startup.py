@@ -40,7 +40,7 @@ x, y = random.standard_normal((32, sizes[0]), np.float32), random.integers(0, si
 made = time.perf_counter()
 model.train_on_batch(x, y)
 stepped = time.perf_counter()
-from fastnn.backend.cpu import library
+from fastnn.backend.cpu.loading import library
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 if os.path.exists("/proc/self/status"):
     # On Linux, getrusage starts from the memory of the process that started this one.

@@ -23,7 +23,7 @@ PROBE = """
     import numpy as np
     import fastnn as fnn
     from fastnn import cache
-    from fastnn.backend.cpu import library
+    from fastnn.backend.cpu.loading import library
 
     model = fnn.Sequential([fnn.Input(5), fnn.Activation("hard_sigmoid")])
     x = np.linspace(-4.0, 4.0, 35, dtype=np.float32).reshape(7, 5)
@@ -263,7 +263,7 @@ def test_compiling_in_several_threads_at_once(filled, tmp_path):
         import json, threading
         import numpy as np
         import fastnn as fnn
-        from fastnn.backend.cpu import library
+        from fastnn.backend.cpu.loading import library
 
         x = np.linspace(-4.0, 4.0, 35, dtype=np.float32).reshape(7, 5)
         results, errors = [], []

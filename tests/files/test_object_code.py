@@ -18,7 +18,7 @@ from fastnn.backend.cpu.loading.compile import compile_native
 from fastnn.backend.cpu.processor.blocking import WAYS
 from fastnn.backend.cpu.processor.target import is_x86, vector_bytes
 from fastnn.backend.cpu.threads.thread_pool import WORKER
-from fastnn.formulas.custom import is_own
+from fastnn.formulas.custom import is_custom
 from fastnn.program.program import KernelKey
 from running import build
 
@@ -69,7 +69,7 @@ def test_kernels_call_nothing_but_libm():
             keys |= functions_of(build(case, dtype))
     wrong = {}
     # users' functions of arrays may allocate and raise: Numba is initialised for them
-    for key in sorted(key for key in keys if not is_own(key.variant)):
+    for key in sorted(key for key in keys if not is_custom(key.variant)):
         library.address(key)
         stored = store.read(str(key))
         if stored is None:  # a test of the cache has compiled it into a folder that is gone

@@ -325,7 +325,7 @@ def test_the_same_function_is_known_again():
 SCRIPT = """
 import numpy as np
 import fastnn as fnn
-from fastnn.backend.cpu import library
+from fastnn.backend.cpu.loading import library
 
 def cubic(x):
     return x * x * x
@@ -457,4 +457,4 @@ def test_names_and_representations():
     assert repr(fnn.losses.Custom(squared, name="mine")) == "Custom(mine)"
     assert repr(fnn.optimizers.Custom(descent)) == "Custom(descent, 0.01, state={}, hyperparameters={})"
     assert Custom(snake) == Custom(snake) != Custom(snake, gradient=snake_gradient)
-    assert "own-snake" in str(build(snake).program)
+    assert "custom-snake" in str(build(snake).program)

@@ -110,7 +110,7 @@ def test_the_librarys_attributes_are_no_subclasss():
     model.compile("adam", "mse")
     model.fit(X, SCORE, verbose=0)
     model.train_on_batch(X, SCORE)
-    assert set(vars(model)) == fnn.model.network.LIBRARY_ATTRIBUTES
+    assert set(vars(model)) == fnn.model.base.LIBRARY_ATTRIBUTES
 
 
 @pytest.mark.parametrize("name", ["call", "forward", "build"])

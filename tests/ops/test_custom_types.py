@@ -167,7 +167,7 @@ def a_file(t, p):
 def test_a_loss(function, match, line):
     place = r"\d+" if line is None else line + inspect.getsourcelines(function)[1]
     with pytest.raises(
-        ValueError, match=rf"'{function.__name__}' \(test_own_types\.py, line {place}\): .*{match}"
+        ValueError, match=rf"'{function.__name__}' \(test_custom_types\.py, line {place}\): .*{match}"
     ) as found:
         losses.Custom(function)
     assert "\n" not in str(found.value)
@@ -181,7 +181,7 @@ def test_a_loss(function, match, line):
 
 def test_the_line_of_a_helper():
     line = inspect.getsourcelines(broken)[1] + 2
-    with pytest.raises(ValueError, match=rf"'through_a_helper' \(test_own_types\.py, line {line}\).*'mean'.*{LOSS}"):
+    with pytest.raises(ValueError, match=rf"'through_a_helper' \(test_custom_types\.py, line {line}\).*'mean'.*{LOSS}"):
         losses.Custom(through_a_helper)
 
 
@@ -293,7 +293,7 @@ def test_kernels_say_the_same():
         [fnn.Input(2), fnn.Activation(activations.Custom(only_single, name="only"))], dtype="float64"
     )
     with pytest.raises(
-        ValueError, match=r"'only_single' \(test_own_types\.py, line \d+\): .*for float64 numbers"
+        ValueError, match=r"'only_single' \(test_custom_types\.py, line \d+\): .*for float64 numbers"
     ) as found:
         model.predict(np.ones((1, 2)))
     assert "\n" not in str(found.value)

@@ -58,7 +58,7 @@ def test_matrix_products_of_other_vector_widths(name, features, lanes, tmp_path)
 
 def test_avx512_is_compiled_into_its_registers(tmp_path):
     code = """
-from fastnn.backend.cpu.blocking import Blocking
+from fastnn.backend.cpu.processor.blocking import Blocking
 from fastnn.backend.cpu.loading.build import build
 from fastnn.program.program import KernelKey
 

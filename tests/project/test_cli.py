@@ -10,6 +10,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import __main__ as cli
+from fastnn.backend.cuda.codegen import numba_cuda
 from fastnn.backend.cuda.driver import available
 from fastnn.demo import digits, info, race, warm
 from fastnn.seeding import derive
@@ -108,8 +109,9 @@ def test_compilation_is_announced_and_timed(monkeypatch, capsys):
 
 
 def test_cuda_kernels_cannot_be_compiled_without_what_compiles_them(monkeypatch, capsys):
-    monkeypatch.setattr(available, "_missing_package", lambda: "numba-cuda is not installed")
-    monkeypatch.setattr(available, "simulated", lambda: False)
+    for module in (available, numba_cuda):
+        monkeypatch.setattr(module, "missing_package", lambda: "numba-cuda is not installed")
+        monkeypatch.setattr(module, "simulated", lambda: False)
     for arguments in (["warm", "--cuda"], ["warm", "--cuda", "80"]):
         assert cli.main(arguments) == 1
         assert "numba-cuda is not installed" in capsys.readouterr().err

@@ -95,8 +95,8 @@ def test_links_within_the_repository(path):
 def test_files_that_documents_name_exist():
     """Paths in backquotes, relative to the checkout, the package or its tests."""
     package = CHECKOUT / "src" / "fastnn"
-    roots = [CHECKOUT, CHECKOUT / "tests", *(path for path in package.rglob("*") if path.is_dir())]
-    roots += [package, CHECKOUT / "src"]
+    folders = (path for folder in (package, CHECKOUT / "tests") for path in folder.rglob("*") if path.is_dir())
+    roots = [CHECKOUT, CHECKOUT / "tests", package, CHECKOUT / "src", *folders]
     for name in ("docs/architecture.md", "CONTRIBUTING.md", "README.md", "docs/data.md"):
         text = (CHECKOUT / name).read_text(encoding="utf-8")
         for path in re.findall(r"`((?:[\w*.-]+/)*[\w*.-]+\.(?:py|md|toml))`", text):

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from warpgroups import always_warpgroups  # noqa: F401
+
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
     import handing_over
 
@@ -46,16 +48,3 @@ def _listen(device, monkeypatch):
 
     monkeypatch.setattr(device, "_call", listening)
     return heard
-
-
-@pytest.fixture
-def always_warpgroups(monkeypatch):
-    """Make warpgroups compute all products that they can, if a device has them."""
-    from fastnn.backend.cuda.kernels.matmul import plan
-
-    usual = plan._quickest
-
-    def quickest(m, n, k, precision, warpgroups, sizes):
-        return (precision, "huge") if warpgroups and precision != "float32" else usual(m, n, k, precision, False, sizes)
-
-    monkeypatch.setattr(plan, "_quickest", quickest)

@@ -138,8 +138,8 @@ class TestWhatIsMissing:
     @pytest.fixture(autouse=True)
     def no_simulator(self, monkeypatch):
         monkeypatch.setattr(available, "simulated", lambda: False)
-        monkeypatch.setattr(available, "_missing_package", lambda: None)
-        monkeypatch.setattr(available, "_wrong_numba", lambda: None)
+        monkeypatch.setattr(available, "missing_package", lambda: None)
+        monkeypatch.setattr(available, "wrong_numba", lambda: None)
 
     def reason(self, monkeypatch, **more):
         monkeypatch.setattr(available, "_driver", lambda: Driver(FakeDriver(**more)))

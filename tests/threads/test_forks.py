@@ -130,8 +130,8 @@ class TestLocks:
 def test_a_fork_waits_for_what_is_compiled():
     """A thread compiles function after function; a child made in between finds the locks free, and compiles too."""
     printed = run_apart("""
-        from fastnn.backend.cpu import library
-        from fastnn.backend.cpu.store import ObjectCode
+        from fastnn.backend.cpu.loading import library
+        from fastnn.backend.cpu.loading.store import ObjectCode
         state = {"busy": False, "stop": False, "count": 0}
         def slow():
             state["busy"] = True

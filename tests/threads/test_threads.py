@@ -263,15 +263,15 @@ def test_nothing_is_started_before_there_is_work():
         import threading
         import numpy as np
         import fastnn as fnn
-        work.PART_NANOSECONDS, team.WAKE_NANOSECONDS = 2500.0, 100_000.0
+        cost.PART_NANOSECONDS, thread_pool.WAKE_NANOSECONDS = 2500.0, 100_000.0
         fnn.set_num_threads(2)
         model = fnn.Sequential([fnn.Input(4), fnn.Dense(8, "relu"), fnn.Dense(1)], seed=0)
         model.compile("adam", "mse")
         model.fit(np.ones((100, 4)), np.ones((100, 1)), epochs=2, verbose=0)
-        print(threading.active_count(), team.statistics()["threads"])
+        print(threading.active_count(), thread_pool.statistics()["threads"])
         a = np.ones((700, 700), np.float32)
         fnn.matmul(a, a)
-        print(threading.active_count(), team.statistics()["threads"])
+        print(threading.active_count(), thread_pool.statistics()["threads"])
         """
     )
     assert out.split() == ["1", "1", "2", "2"]
@@ -309,16 +309,16 @@ def loop():
             wrong.append(1)
 thread = threading.Thread(target=loop)
 thread.start()
-while sum(team.statistics()["claimed"]) == 0:
+while sum(thread_pool.statistics()["claimed"]) == 0:
     time.sleep(0.001)
 for _ in range(20):
     child = os.fork()
     if child == 0:
-        good = team.statistics()["phases"] == 0 and np.array_equal(train(), expected)
+        good = thread_pool.statistics()["phases"] == 0 and np.array_equal(train(), expected)
         deadline = time.monotonic() + 30
-        while sum(team.statistics()["claimed"]) == 0 and time.monotonic() < deadline:
+        while sum(thread_pool.statistics()["claimed"]) == 0 and time.monotonic() < deadline:
             good &= np.array_equal(train(), expected)
-        os._exit(0 if good and sum(team.statistics()["claimed"]) > 0 else 3)
+        os._exit(0 if good and sum(thread_pool.statistics()["claimed"]) > 0 else 3)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0, status
 stop.set()
@@ -341,7 +341,7 @@ def forever():
         train(epochs=50)
 for _ in range(3):
     threading.Thread(target=forever, daemon=True).start()
-while sum(team.statistics()["claimed"]) == 0:
+while sum(thread_pool.statistics()["claimed"]) == 0:
     time.sleep(0.001)
 time.sleep(0.05)
 """
@@ -364,10 +364,10 @@ for seconds in (0.002, 0.005, 0.01, 0.02, 0.03, 0.05) * 5:
     except KeyboardInterrupt:
         interrupted = True
     assert interrupted
-    before, deadline = sum(team.statistics()["claimed"]), time.monotonic() + 30
-    while sum(team.statistics()["claimed"]) == before and time.monotonic() < deadline:
+    before, deadline = sum(thread_pool.statistics()["claimed"]), time.monotonic() + 30
+    while sum(thread_pool.statistics()["claimed"]) == before and time.monotonic() < deadline:
         assert np.array_equal(train(), expected)
-    assert sum(team.statistics()["claimed"]) > before
+    assert sum(thread_pool.statistics()["claimed"]) > before
 """
     )
 
@@ -396,15 +396,15 @@ def loop():
 thread = threading.Thread(target=loop)
 thread.start()
 deadline = time.monotonic() + 30
-before = sum(team.statistics()["claimed"])
+before = sum(thread_pool.statistics()["claimed"])
 for _ in range(10):  # at the same time
     assert np.array_equal(train(), expected)
-while (len(sums) < 10 or sum(team.statistics()["claimed"]) == before) and time.monotonic() < deadline:
+while (len(sums) < 10 or sum(thread_pool.statistics()["claimed"]) == before) and time.monotonic() < deadline:
     assert np.array_equal(train(), expected)
 stop.set()
 thread.join()
 assert len(sums) >= 10 and set(sums) == {values.sum()}
-assert sum(team.statistics()["claimed"]) > before
+assert sum(thread_pool.statistics()["claimed"]) > before
 """
     )
 
@@ -463,8 +463,8 @@ for worker in workers:
     worker.join()
 assert not wrong, wrong
 assert min(counts.values()) > 5, counts
-assert sum(team.statistics()["claimed"]) > 0
-print(counts, team.statistics())
+assert sum(thread_pool.statistics()["claimed"]) > 0
+print(counts, thread_pool.statistics())
 """,
         seconds=200,
     )

@@ -2,6 +2,8 @@
 
 import os
 
+from warpgroups import always_warpgroups  # noqa: F401
+
 if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
     import handing_over
 

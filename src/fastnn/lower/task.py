@@ -37,8 +37,7 @@ class Source(NamedTuple):
     check_finite: bool = False
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A fixed place in one of the flat buffers, in bytes."""
 
     buffer: int

@@ -19,7 +19,7 @@ from fastnn.backend.reference import (
     ops_rows,
 )
 from fastnn.backend.reference.instruction import EXECUTE, Array, Counters, Instruction
-from fastnn.program.layout import FLAGS_WORD, Buffer, Flag
+from fastnn.program.layout import FLAGS_WORD, SHARED, Buffer, Flag
 from fastnn.program.program import ITEM_SIZES, OperandView, Program, dims_of, op_of, operands_of, params_of
 
 # Each module fills its part of EXECUTE on import.
@@ -87,7 +87,7 @@ class ReferenceBackend:
 
     def operand(self, view: OperandView) -> Array:
         """Return a decoded operand as an array that shares memory with its buffer (or data slot)."""
-        if view.buffer >= Buffer.DATA:
+        if Buffer.DATA <= view.buffer < SHARED:
             return self.data[view.buffer - Buffer.DATA]
         if view.buffer == Buffer.INDEX:
             if self.index is None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.program.layout import Flag
-from fastnn.program.ops import OPS
+from fastnn.program.opcodes import OPS
 from kernel_numpy import HYPER, NUMPY, Arrays, optimizer
 from kernel_record import Record, aligned
 

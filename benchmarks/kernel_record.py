@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 import fastnn as fnn
 from fastnn.backend.cpu.executor.engine import BoundProgram
 from fastnn.program.layout import CONTEXT_WORDS, NO_FLAGS, Buffer, Counter, Flag, encode
-from fastnn.program.ops import OPS
-from fastnn.program.program import KernelKey, RecordDraft, aligned_zeros, make_program
+from fastnn.program.opcodes import OPS
+from fastnn.program.program import RecordDraft, aligned_zeros, make_program
+from fastnn.program.record import KernelKey
 
 Array = NDArray[Any]
 

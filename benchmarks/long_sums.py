@@ -113,7 +113,7 @@ def make(name: str) -> tuple[Any, float]:
 
     from fastnn.backend.cpu.processor.blocking import Blocking
     from fastnn.program.layout import Flag
-    from fastnn.program.ops import OPS
+    from fastnn.program.opcodes import OPS
     from kernel_record import Record, aligned
 
     *before, op, shape = name.split()

@@ -4,6 +4,8 @@ Importing the package compiles nothing and does not import Numba. Kernels are co
 them, once per machine.
 """
 
+# ruff: noqa: F403
+
 import importlib
 
 from fastnn import (
@@ -35,23 +37,11 @@ from fastnn.callbacks import (
 from fastnn.constraints import MaxNorm
 from fastnn.errors import DeviceError, DeviceMemoryError, ModelFileError
 from fastnn.formulas.custom import check_with
-from fastnn.layers import (
-    Activation,
-    Add,
-    BatchNorm,
-    BatchNormalization,
-    Concatenate,
-    Dense,
-    Dropout,
-    Flatten,
-    GaussianNoise,
-    Input,
-    LayerNorm,
-    LayerNormalization,
-    Multiply,
-    OneHot,
-    Reshape,
-)
+from fastnn.layers.core import *
+from fastnn.layers.integers import *
+from fastnn.layers.merge import *
+from fastnn.layers.normalization import *
+from fastnn.layers.random import *
 from fastnn.linalg import matmul
 from fastnn.losses import (
     BinaryCrossEntropy,
@@ -86,37 +76,25 @@ __all__ = [
     "L1L2",
     "L2",
     "SGD",
-    "Activation",
     "AdaGrad",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
-    "Add",
-    "BatchNorm",
-    "BatchNormalization",
     "BinaryCrossEntropy",
     "BinaryCrossentropy",
     "CSVLogger",
     "Callback",
     "CategoricalCrossentropy",
-    "Concatenate",
     "CrossEntropy",
-    "Dense",
     "DeviceError",
     "DeviceMemoryError",
-    "Dropout",
     "EarlyStopping",
-    "Flatten",
-    "GaussianNoise",
     "Hinge",
     "History",
     "Huber",
-    "Input",
     "KLDivergence",
     "LambdaCallback",
-    "LayerNorm",
-    "LayerNormalization",
     "LearningRateScheduler",
     "Lion",
     "LogCosh",
@@ -126,14 +104,11 @@ __all__ = [
     "Model",
     "ModelCheckpoint",
     "ModelFileError",
-    "Multiply",
     "Nadam",
-    "OneHot",
     "Perceptron",
     "Poisson",
     "RMSprop",
     "ReduceLROnPlateau",
-    "Reshape",
     "Sequential",
     "SparseCategoricalCrossentropy",
     "TerminateOnNaN",
@@ -157,6 +132,11 @@ __all__ = [
     "set_num_threads",
     "train_many",
 ]
+__all__ += layers.core.__all__
+__all__ += layers.integers.__all__
+__all__ += layers.merge.__all__
+__all__ += layers.normalization.__all__
+__all__ += layers.random.__all__
 
 # imported on first use: importing Numba takes longer than importing fastnn
 _WITH_NUMBA = ("nopython", "testing")

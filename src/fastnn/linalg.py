@@ -17,7 +17,8 @@ from fastnn.backend.cpu.layouts.array_object import READABLE, WRITEABLE
 from fastnn.formulas.custom import is_custom
 from fastnn.locks import ForkSafeLock
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, Flag, encode
-from fastnn.program.program import KernelKey, RecordDraft, make_program
+from fastnn.program.program import RecordDraft, make_program
+from fastnn.program.record import KernelKey
 from fastnn.threads import checked, get_num_threads
 
 _A, _B, _C, _BIAS = range(4)

@@ -33,7 +33,7 @@ def simulate(name: str, **more: str) -> None:
 def test_every_kernel_of_the_cpu_has_one_for_cuda():
     """All ops of programs, except those that run user-defined functions of arrays."""
     code = (
-        "from fastnn.backend.cuda.kernels import KERNELS\nfrom fastnn.program.ops import OPS\n"
+        "from fastnn.backend.cuda.kernels import KERNELS\nfrom fastnn.program.opcodes import OPS\n"
         "print(*sorted(set(OPS) - set(KERNELS)))"
     )
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}

@@ -17,7 +17,7 @@ from fastnn.backend import settings
 from fastnn.backend.cpu.loading import library, store
 from fastnn.backend.cpu.processor import target
 from fastnn.backend.store import ObjectCode, read_file, write_file
-from fastnn.program.program import KernelKey
+from fastnn.program.record import KernelKey
 
 posix = pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX permissions")
 CODE = ObjectCode("symbol", b"code of a symbol")

@@ -19,7 +19,7 @@ from fastnn.backend.cpu.processor.blocking import WAYS
 from fastnn.backend.cpu.processor.target import is_x86, vector_bytes
 from fastnn.backend.cpu.threads.thread_pool import WORKER
 from fastnn.formulas.custom import is_custom
-from fastnn.program.program import KernelKey
+from fastnn.program.record import KernelKey
 from running import build
 
 MEMORY = {"memset", "memcpy", "memmove"}

@@ -11,7 +11,7 @@ import fastnn as fnn
 from fastnn.backend.reference.executor import ReferenceBackend
 from fastnn.backend.reference.instruction import Counters
 from fastnn.data.feed import Feed
-from fastnn.graph.gradients import NoGradientError
+from fastnn.graph.rules import NoGradientError
 from fastnn.program.layout import Buffer, Counter
 from fastnn.program.verify import verify
 from networks import KINKED, SMOOTH, Case, cases, forward, loss

@@ -169,7 +169,7 @@ def test_losses_take_outputs_that_mean_the_same(loss, activation):
 
 
 @pytest.mark.parametrize("loss", ["bce", "cross_entropy", "poisson", "kl_divergence"])
-@pytest.mark.parametrize("last", [fnn.BatchNorm(), fnn.LayerNorm()])
+@pytest.mark.parametrize("last", [fnn.BatchNorm(), fnn.LayerNorm(), fnn.RMSNorm()])
 def test_normalised_outputs_may_be_negative(loss, last):
     with pytest.raises(ValueError, match=f"ends in {fnn.registry.snake_case(type(last).__name__)}"):
         built([fnn.Dense(4, "softmax"), last]).compile("sgd", loss)
@@ -221,3 +221,11 @@ def test_user_defined_functions_may_give_anything():
 
     for loss in ("bce", "cross_entropy", "poisson", "kl_divergence"):
         built([fnn.Dense(4, half)]).compile("sgd", loss)
+
+
+def test_a_permutation_keeps_rows_only_where_the_last_axis_stays():
+    x = fnn.Input((2, 3, 4))
+    y = fnn.Activation("softmax")(x)
+    fnn.Model(x, fnn.Permute((2, 1, 3))(y)).compile("sgd", "cross_entropy")
+    with pytest.raises(ValueError, match="ends in softmax"):
+        fnn.Model(x, fnn.Permute((1, 3, 2))(y)).compile("sgd", "cross_entropy")

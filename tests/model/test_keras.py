@@ -20,7 +20,8 @@ def logits_model(loss, metrics):
 
 
 KERAS_NAMES = {
-    "BatchNormalization": "BatchNorm", "LayerNormalization": "LayerNorm", "Adagrad": "AdaGrad",
+    "BatchNormalization": "BatchNorm", "LayerNormalization": "LayerNorm", "RMSNormalization": "RMSNorm",
+    "Adagrad": "AdaGrad",
     "BinaryCrossentropy": "BinaryCrossEntropy", "CategoricalCrossentropy": "CrossEntropy",
     "SparseCategoricalCrossentropy": "CrossEntropy",
 }  # fmt: skip
@@ -239,8 +240,8 @@ def test_arguments_by_position_are_keras():
         fnn.Adadelta: "learning_rate rho epsilon",
         fnn.Lion: "learning_rate beta_1 beta_2",
         fnn.Dense: "units activation use_bias kernel_initializer bias_initializer kernel_regularizer bias_regularizer",
-        fnn.Dropout: "rate", fnn.GaussianNoise: "stddev", fnn.Reshape: "target_shape",
-        fnn.OneHot: "depth", fnn.Activation: "activation",
+        fnn.RMSNorm: "", fnn.Permute: "dims", fnn.OneHot: "depth",
+        fnn.Dropout: "rate", fnn.GaussianNoise: "stddev", fnn.Reshape: "target_shape", fnn.Activation: "activation",
         fnn.BatchNorm: "", fnn.LayerNorm: "", fnn.Flatten: "", fnn.Concatenate: "", fnn.Add: "", fnn.Multiply: "",
         fnn.CrossEntropy: "from_logits", fnn.BinaryCrossEntropy: "from_logits label_smoothing", fnn.Huber: "delta",
         fnn.KLDivergence: "", fnn.Poisson: "", fnn.Hinge: "", fnn.LogCosh: "", fnn.MeanSquaredError: "",

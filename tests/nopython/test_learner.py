@@ -58,7 +58,7 @@ def targets_for(model, n, dtype="float32"):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", sorted(set(MODELS) - {"softmax alone", "reshaped alone"}))
+@pytest.mark.parametrize("name", sorted(set(MODELS) - {"softmax alone", "reshaped alone", "turned alone"}))
 def test_steps_are_those_of_the_model(name, dtype):
     model = compiled(name, dtype)
     twin = copy.deepcopy(model)

@@ -260,3 +260,13 @@ def test_one_row_that_changes_no_moving_statistics_is_trained_on_in_silence():
         model = one_row(fnn.Dense(4), layer)
         model.train_on_batch(x[:, 0], x[:, 0])
     one_row(fnn.BatchNorm()).predict(x[:, 0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rms_norm_at_any_scale(dtype):
+    """Squares of large rows overflow, and those of small ones underflow, where epsilon is all that is left."""
+    model = fnn.Sequential([fnn.Input(2), fnn.RMSNorm(epsilon=1e-6)], dtype=dtype)
+    largest = 1e30 if dtype == "float32" else 1e300
+    x = np.array([[3.0, 4.0], [3e-30, 4e-30], [3.0 * largest, 4.0 * largest]], dtype)
+    expected = np.array([[3.0, 4.0], [3e-27, 4e-27], [3.0, 4.0]]) / np.sqrt([[12.5], [1.0], [12.5]])
+    np.testing.assert_allclose(model.predict(x), expected, rtol=1e-6)

@@ -8,7 +8,8 @@ import pytest
 from fastnn.backend.cpu.executor.engine import BoundProgram
 from fastnn.backend.cpu.processor.blocking import WAYS, Blocking
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, Flag, encode
-from fastnn.program.program import KernelKey, RecordDraft, make_program
+from fastnn.program.program import RecordDraft, make_program
+from fastnn.program.record import KernelKey
 
 RNG = np.random.default_rng(0)
 NAMES = ("a", "b", "c", "bias", "saved")

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cases import CASES, DERIVATIVES, GRADIENTS_WITHIN
+from cases import CASES
+from derivatives import DERIVATIVES, GRADIENTS_WITHIN
 from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS
 from fastnn.backend.cpu.loading.build import KERNELS, kernels
 from fastnn.backend.reference.instruction import EXECUTE
@@ -15,7 +16,7 @@ from fastnn.formulas.activations import SAVES
 from fastnn.formulas.optimizers import FORMULAS
 from fastnn.losses.arrays import ELEMENTWISE
 from fastnn.program.layout import Flag
-from fastnn.program.ops import OPS
+from fastnn.program.opcodes import OPS
 from fastnn.program.verify import verify
 from making import Case
 from running import FLOAT64_EPS, Reference, differences, excess, run_cpu, run_reference

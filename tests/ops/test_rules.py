@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from fastnn.program.layout import Buffer, Flag, encode
-from fastnn.program.program import KernelKey, Program, RecordDraft, Value, make_program
+from fastnn.program.program import Program, RecordDraft, Value, make_program
+from fastnn.program.record import KernelKey
 from fastnn.program.verify import ProgramError, verify
 
 Y, X, B = encode(Buffer.ARENA, 0), encode(Buffer.GRADIENTS, 0), encode(Buffer.GRADIENTS, 1024)

@@ -60,7 +60,7 @@ def test_avx512_is_compiled_into_its_registers(tmp_path):
     code = """
 from fastnn.backend.cpu.processor.blocking import Blocking
 from fastnn.backend.cpu.loading.build import build
-from fastnn.program.program import KernelKey
+from fastnn.program.record import KernelKey
 
 shape = Blocking.of("float32")
 assert (shape.lanes, shape.heights[0]) == (16, 12), shape

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.lower.plan import APART, Life, plan
+from fastnn.lower.memory import APART, Life, plan
 from fastnn.program.layout import (
     ABSENT,
     DIMS_AT,
@@ -21,7 +21,7 @@ from fastnn.program.layout import (
     decode,
     encode,
 )
-from fastnn.program.ops import OPS
+from fastnn.program.opcodes import OPS
 from fastnn.program.program import Program, RecordDraft, Value, make_program
 from fastnn.program.verify import ProgramError, verify
 
@@ -215,7 +215,7 @@ def test_thousands_of_layers_take_time_in_proportion(tmp_path):
 
 
 def test_layers_that_are_alike_are_checked_once():
-    """Making a learner lowers for 1, 16, 32 and 48 rows; to plan and check all four took twice as long."""
+    """Making a learner lowers for 1, 16 and 32 rows; to plan and check all of them takes longer."""
     model = fnn.Sequential([fnn.Input(4), *(fnn.Dense(4, "relu") for _ in range(50))], seed=0)
     model.compile("adam", "mse")
     model.learner()

@@ -95,16 +95,16 @@ def test_what_hints_name_exists():
 def test_a_hint_hides_no_name(monkeypatch):
     """A name that is added later is found, whatever the table says about it."""
     thing = object()
-    monkeypatch.setitem(vars(fnn.layers), "RMSNorm", thing)
-    assert fnn.layers.RMSNorm is thing
-    monkeypatch.delitem(vars(fnn.layers), "RMSNorm")
-    assert "there is fastnn.LayerNorm" in said_of(fnn.layers, "RMSNorm")
+    monkeypatch.setitem(vars(fnn.layers), "BatchNorm1d", thing)
+    assert fnn.layers.BatchNorm1d is thing
+    monkeypatch.delitem(vars(fnn.layers), "BatchNorm1d")
+    assert "there is fastnn.BatchNorm" in said_of(fnn.layers, "BatchNorm1d")
 
 
 @pytest.mark.parametrize(
     ("statement", "match"),
     [
-        ("from fastnn.layers import Dense, RMSNorm", "'RMSNorm' from 'fastnn.layers'; there is fastnn.LayerNorm"),
+        ("from fastnn.layers import Dense, LazyLinear", "'LazyLinear' from 'fastnn.layers'; there is fastnn.Dense"),
         ("from fastnn import Conv2D", "'Conv2D' from 'fastnn'; fastnn has no convolution"),
         ("from fastnn.optimizers import Adams", "did you mean 'Adam'"),
     ],

@@ -13,7 +13,8 @@ import fastnn as fnn
 from fastnn import nopython as fnp
 from fastnn.backend.cuda.device_function import network as backend
 from fastnn.backend.cuda.device_function.code import encode, verify
-from fastnn.backend.cuda.device_function.layout import ACTIVATIONS, HEAD, STRIDE, Head, Op, Place, Word
+from fastnn.backend.cuda.device_function.instructions import BY_NUMBER
+from fastnn.backend.cuda.device_function.layout import ACTIVATIONS, HEAD, STRIDE, Head, Place, Word
 from fastnn.backend.cuda.simulator import ptx
 from fastnn.export.network import program
 from fastnn.program.layout import Buffer
@@ -106,6 +107,13 @@ def ends_joined(dtype):
     return fnn.Model(x, fnn.Concatenate()([x, fnn.Dense(3)(x), x]), seed=2, dtype=dtype)
 
 
+def scaled(dtype):
+    """Rows are shifted and scaled by what is computed from their sum."""
+    x = fnn.Input((5, 3))
+    y = fnn.Dense(3, "tanh")(fnn.Flatten()(x))
+    return fnn.Model(x, fnn.Add()([y, fnn.Multiply()([y, x])]), seed=2, dtype=dtype)
+
+
 MODELS = {
     "perceptron": lambda dtype: chain(fnn.Dense(20, "relu"), fnn.Dense(10, "softmax"), dtype=dtype),
     "one layer": lambda dtype: chain(fnn.Dense(4), dtype=dtype),
@@ -119,6 +127,12 @@ MODELS = {
     "normalised": normalised,
     "normalised only": lambda dtype: normalised(dtype, scale=False, center=False),
     "rows normalised": lambda dtype: chain(fnn.LayerNorm(scale=False), fnn.LayerNorm(center=False), dtype=dtype),
+    "turned": lambda dtype: chain(
+        fnn.Permute((2, 1)), fnn.Dense(4), fnn.Permute((2, 1)), shape=(3, 5), dtype=dtype
+    ),
+    "turned alone": lambda dtype: chain(fnn.Permute((3, 1, 2)), shape=(2, 3, 4), dtype=dtype),
+    "scaled": lambda dtype: scaled(dtype),
+    "rows divided": lambda dtype: chain(fnn.RMSNorm(scale=False), fnn.Dense(6), fnn.RMSNorm(), dtype=dtype),
     "images": lambda dtype: chain(
         fnn.Dense(4), fnn.Flatten(), fnn.Dense(5), fnn.Reshape((5, 1)), shape=(3, 2), dtype=dtype
     ),
@@ -432,7 +446,7 @@ def test_codes_are_compact_and_checked(name):
     assert len(words) == code[Head.COUNT]
     verify(code)
     for head in (Head.INPUTS, Head.OUTPUTS, Head.CONSTANTS, Head.WORKSPACE):
-        if head is Head.CONSTANTS and not set(words[:, Word.OP]) & {Op.MATMUL, Op.AFFINE, Op.LAYER_NORM}:
+        if head is Head.CONSTANTS and not any(BY_NUMBER[each[Word.OP]].constants(each) for each in words):
             continue
         if code[head]:
             broken = code.copy()

@@ -11,7 +11,7 @@ from fastnn.backend.cuda.kernels.fused import plan as plan
 from fastnn.backend.cuda.launch import fusion
 from fastnn.backend.cuda.launch.launches import keys_of, make
 from fastnn.program.layout import ABSENT, Buffer, decode
-from fastnn.program.program import operands_of
+from fastnn.program.record import operands_of
 from fastnn.program.verify import verify
 
 

@@ -1,7 +1,6 @@
-"""The table of cases of all record ops: operands, error bounds and gradients."""
+"""The table of cases of all record ops: operands and error bounds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -147,6 +146,35 @@ for rows, cols in TABLES:
     case("copy_columns", {**dims, "source_cols": cols, "source_first": 0}, note="join")
     dims = {"rows": rows, "cols": cols, "target_cols": cols, "target_first": 0}
     case("copy_columns", {**dims, "source_cols": cols + 4, "source_first": 3}, note="take")
+for outer, repeat, inner in ((1, 1, 1), (7, 31, 33), (33, 7, 1), (1, 130, 7), (150, 2, 3), (3, 5, 2050)):
+    dims = {"outer": outer, "repeat": repeat, "inner": inner}
+    case("broadcast_add", dims, bound=Bound(1))
+    case("broadcast_multiply", dims, bound=Bound(1))
+    case("sum_repeats", dims, bound=Bound(1, repeat))
+
+
+def permutation(sizes: tuple[int, ...], strides: tuple[int, ...], note: str = "") -> None:
+    """Add a case by the sizes of y's axes and x's strides along them; the last one is that of the columns."""
+    *sizes, cols = sizes
+    *strides, stride = strides
+    sizes, strides = (
+        [*sizes[:1], *[1] * (5 - len(sizes)), *sizes[1:]],
+        [*strides[:1], *[1] * (5 - len(strides)), *strides[1:]],
+    )
+    dims = {"rows": int(np.prod(sizes)), "cols": cols, "stride": stride}
+    dims |= {f"n{axis}": sizes[axis] for axis in range(1, 5)} | {f"stride{axis}": strides[axis] for axis in range(5)}
+    case("permute", dims, note=note, bound=Bound(0))
+
+
+# square matrices, whose transposition is its own gradient; a sequence of images, and rows of several axes
+permutation((1, 1, 1), (1, 1, 1))
+for size in (7, 31, 33):
+    permutation((3, size, size), (size * size, 1, size))
+permutation((4, 7, 31), (217, 1, 7), "take")
+permutation((33, 5, 3, 7), (105, 1, 35, 5), "take")
+permutation((2, 3, 5, 130), (1950, 130, 390, 1), "take")
+permutation((3, 4, 3, 2, 5, 7), (840, 1, 4, 12, 24, 120), "take")
+permutation((150, 2, 3), (6, 1, 2), "take")
 
 # --- rows -------------------------------------------------------------------------------------------------------
 for rows, cols in TABLES:
@@ -171,7 +199,10 @@ for rows, cols in TABLES:
         for optional in (("dgamma",), ("dbeta", "gamma"), ("dgamma", "dbeta", "dx"), ("dx", "gamma")):
             case("batch_norm_grad", dims, flags=flags, optional=optional, **more)
             case("batch_norm_inference_grad", dims, flags=flags, optional=optional, **more)
+        case("rms_norm_param_grad", dims, flags=flags, special={"rstd": rstd}, bound=Bound(16, 16 + 4 * rows))
     for optional in ((), ("gamma",)):
+        case("rms_norm", dims, params={"epsilon": 1e-6}, optional=optional, bound=Bound(16, 16))
+        case("rms_norm_grad", dims, optional=optional, special={"rstd": rstd}, bound=Bound(16, 64))
         case("layer_norm_grad", dims, optional=optional, special={"mean": mean, "rstd": rstd}, bound=Bound(16, 64))
 
 
@@ -198,6 +229,10 @@ for rows, cols in (*TABLES[1:], *LONG):
     case("layer_norm_grad", dims, optional={"gamma"}, special=at_offset, bound=Bound(16, 64, 2.0**24), note="offset")
     bound = Bound(16, 16 + rows, rows * 2.0**24)
     case("layer_norm_param_grad", dims, optional={"dgamma", "dbeta"}, special=at_offset, bound=bound, note="offset")
+    if (rows, cols) in LONG:
+        case("rms_norm", dims, params={"epsilon": 1e-6}, optional={"gamma"}, bound=Bound(16, 16), note="long")
+        case("rms_norm_grad", dims, optional={"gamma"}, special={"rstd": rstd}, bound=Bound(16, 64), note="long")
+        case("rms_norm_param_grad", dims, special={"rstd": rstd}, bound=Bound(16, 16 + 4 * rows), note="long")
     for op in ("batch_norm_grad", "batch_norm_inference_grad"):
         case(op, dims, optional={"dgamma", "dbeta", "dx", "gamma"}, special=at_offset, bound=bound,
              note="offset")  # fmt: skip
@@ -416,83 +451,3 @@ for n in VECTORS:
 for outer, size, inner in ((1, 1, 1), (1, 31, 7), (7, 33, 1), (3, 5, 7), (1, 130, 33)):
     case("max_norm", {"outer": outer, "size": size, "inner": inner}, params={"limit": 0.9 * size**0.5},
          bound=Bound(8 + size))  # fmt: skip
-
-# --- gradients --------------------------------------------------------------------------------------------------
-# The record that makes the gradient of one operand from "dy", the gradient of the op's first output, and from the
-# op's own operands; `op` = "" says that the gradient is dy itself. `dims` are the op's by other names.
-
-
-@dataclass(frozen=True)
-class Derivative:
-    """The gradient of operand `wrt`: output `output` of a record `op`."""
-
-    wrt: str
-    op: str = ""
-    output: str = ""
-    operands: Mapping[str, str] = field(default_factory=dict)
-    flags: Flag = field(default=Flag(0))
-    dims: Mapping[str, str] = field(default_factory=dict)
-
-
-def _norm(op: str, wrt: str, output: str) -> Derivative:
-    """Describe a gradient of a normalisation; gamma is left out if the record does not take it."""
-    operands = {name: name for name in ("dy", "x", "gamma", "mean", "rstd")}
-    return Derivative(wrt, op, output, operands)
-
-
-DERIVATIVES: dict[str, tuple[Derivative, ...]] = {
-    "matmul": (
-        Derivative("a", "matmul", "c", {"a": "dy", "b": "b"}, Flag.TRANSPOSE_B, {"m": "m", "n": "k", "k": "n"}),
-        Derivative("b", "matmul", "c", {"a": "a", "b": "dy"}, Flag.TRANSPOSE_A, {"m": "k", "n": "n", "k": "m"}),
-        Derivative("bias", "sum_rows", "y", {"x": "dy"}, dims={"rows": "m", "cols": "n"}),
-    ),
-    "bias_add": (Derivative("x"), Derivative("bias", "sum_rows", "y", {"x": "dy"})),
-    "activation": (Derivative("x", "activation_grad", "dx", {"dy": "dy", "saved": "saved"}),),
-    "add": (Derivative("a"), Derivative("b")),
-    "multiply": (
-        Derivative("a", "multiply", "y", {"a": "dy", "b": "b"}),
-        Derivative("b", "multiply", "y", {"a": "dy", "b": "a"}),
-    ),
-    "copy_columns": (
-        Derivative(
-            "x",
-            "copy_columns",
-            "y",
-            {"x": "dy"},
-            dims={
-                "target_cols": "source_cols",
-                "target_first": "source_first",
-                "source_cols": "target_cols",
-                "source_first": "target_first",
-            },
-        ),
-    ),
-    "dropout": (Derivative("x", "dropout", "y", {"x": "dy"}),),
-    "gaussian_noise": (Derivative("x"),),
-    "softmax": (Derivative("x", "softmax_grad", "dx", {"dy": "dy", "y": "y"}),),
-    "log_softmax": (Derivative("x", "log_softmax_grad", "dx", {"dy": "dy", "y": "y"}),),
-    "layer_norm": (
-        _norm("layer_norm_grad", "x", "dx"),
-        _norm("layer_norm_param_grad", "gamma", "dgamma"),
-        _norm("layer_norm_param_grad", "beta", "dbeta"),
-    ),
-    "row_function": (
-        Derivative("x", "row_function_grad", "dx", {"dy": "dy", "x": "x", "w": "w"}),
-        Derivative("w", "row_function_grad", "dw", {"dy": "dy", "x": "x", "w": "w"}),
-    ),
-    **{
-        op: (
-            _norm(f"{op}_grad", "x", "dx"),
-            _norm(f"{op}_grad", "gamma", "dgamma"),
-            _norm(f"{op}_grad", "beta", "dbeta"),
-        )
-        for op in ("batch_norm", "batch_norm_inference")
-    },
-}
-
-# Ops that make the gradient of what they compute themselves: losses (dx) and penalties (dw).
-GRADIENTS_WITHIN = {
-    **dict.fromkeys(("loss", "cross_entropy", "cross_entropy_labels", "cross_entropy_logits",
-                     "cross_entropy_logits_labels"), ("x", "dx")),
-    "penalty": ("w", "dw"),
-}  # fmt: skip

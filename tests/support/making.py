@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from fastnn.program.layout import Flag
-from fastnn.program.ops import OPS
+from fastnn.program.opcodes import OPS
 
 Make = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 

@@ -109,7 +109,7 @@ class _Builder:
         self.shared: list[tuple[Layer, tuple[int, ...]]] = []
         self.kinds = [
             self.dense, self.dense, self.activation, self.dropout, self.noise, self.norm, self.norm, self.flatten,
-            self.reshape, self.elementwise, self.elementwise, self.concatenate, self.again, self.again,
+            self.reshape, self.permute, self.elementwise, self.elementwise, self.concatenate, self.again, self.again,
         ]  # fmt: skip
 
     def step(self) -> None:
@@ -150,13 +150,20 @@ class _Builder:
     def norm(self, x: Symbol) -> Symbol:
         options: dict[str, Any] = {name: self.chance(0.7) for name in ("center", "scale", "trainable")}
         options["epsilon"] = 0.1
-        kind = self.one([fnn.BatchNorm, fnn.LayerNorm])
+        kind = self.one([fnn.BatchNorm, fnn.LayerNorm, fnn.RMSNorm])
+        if kind is fnn.RMSNorm:
+            options.pop("center")
         if kind is fnn.BatchNorm:
             options["momentum"] = 0.75
         return self.keep(kind(**options), x)
 
     def flatten(self, x: Symbol) -> Symbol:
         return fnn.Flatten()(x)
+
+    def permute(self, x: Symbol) -> Symbol:
+        dims = list(range(1, len(x.shape) + 1))
+        self.random.shuffle(dims)
+        return fnn.Permute(dims)(x)
 
     def reshape(self, x: Symbol) -> Symbol:
         size = prod(x.shape)
@@ -262,7 +269,9 @@ def _layer(layer: Layer, weights: list[Array], inputs: list[Array], training: bo
             return np.prod(inputs, axis=0)
         case fnn.Concatenate():
             return np.concatenate(inputs, axis=-1)
-        case fnn.LayerNorm() | fnn.BatchNorm():
+        case fnn.Permute():
+            return np.transpose(x, (0, *layer.dims))
+        case fnn.LayerNorm() | fnn.RMSNorm() | fnn.BatchNorm():
             return _normalize(layer, weights, x, training)
         case fnn.Dropout() | fnn.GaussianNoise() if training:
             return _random(layer, x, *stream)
@@ -272,6 +281,8 @@ def _layer(layer: Layer, weights: list[Array], inputs: list[Array], training: bo
 def _normalize(layer: Any, weights: list[Array], x: Array, training: bool) -> Array:
     if isinstance(layer, fnn.LayerNorm):
         mean, variance = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
+    elif isinstance(layer, fnn.RMSNorm):
+        mean, variance = 0.0, (x**2).mean(axis=-1, keepdims=True)
     elif training and layer.trainable:
         axes = tuple(range(x.ndim - 1))
         mean, variance = x.mean(axis=axes), x.var(axis=axes)

@@ -11,18 +11,10 @@ from fastnn.backend.cpu.executor.engine import BoundProgram
 from fastnn.backend.reference.executor import ReferenceBackend
 from fastnn.backend.reference.instruction import Counters
 from fastnn.program.layout import ALIGNMENT, CONTEXT_WORDS, Buffer, Counter, Flag, align, encode
-from fastnn.program.ops import OPS, Operand
-from fastnn.program.program import (
-    ITEM_SIZES,
-    KernelKey,
-    OperandView,
-    Program,
-    RecordDraft,
-    Value,
-    aligned_zeros,
-    make_program,
-    operands_of,
-)
+from fastnn.program.op import Operand
+from fastnn.program.opcodes import OPS
+from fastnn.program.program import Program, RecordDraft, Value, aligned_zeros, make_program
+from fastnn.program.record import ITEM_SIZES, KernelKey, OperandView, operands_of
 
 GUARD = ALIGNMENT
 FLOAT64_EPS = float(np.finfo(np.float64).eps)

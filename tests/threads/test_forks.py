@@ -288,7 +288,7 @@ def test_mathematics_are_bound_to_one_library_on_windows(monkeypatch):
     import ctypes
 
     from fastnn.backend.cpu.loading.build import build
-    from fastnn.program.program import KernelKey
+    from fastnn.program.record import KernelKey
 
     process = ctypes.CDLL(None)
     asked = []

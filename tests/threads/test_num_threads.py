@@ -12,7 +12,7 @@ import fastnn as fnn
 from fastnn import threads
 from fastnn.backend.cpu.processor import cost
 from fastnn.program.layout import Buffer, encode
-from fastnn.program.ops import OPS
+from fastnn.program.opcodes import OPS
 from fastnn.program.program import RecordDraft, make_program
 
 
@@ -223,8 +223,8 @@ def record(op: str, **dims: int) -> np.ndarray:
 def test_every_op_has_an_estimate_or_works_in_one_part():
     for op in OPS.values():
         large = record(op.name, **{**dict.fromkeys(op.dims, 512), **({"n": 262_144} if "n" in op.dims else {})})
-        assert (op.name in cost.ONE_PART) != (cost.nanoseconds(large, "float32") > 0.0), op.name
-        assert (cost.parts(large, "float32") == 1) == (op.name in cost.ONE_PART), op.name
+        assert bool(op.shared.over) == (cost.nanoseconds(large, "float32") > 0.0), op.name
+        assert (cost.parts(large, "float32") == 1) == (not op.shared.over), op.name
 
 
 def test_only_records_that_pay_are_cut_and_no_finer_than_they_can_be():

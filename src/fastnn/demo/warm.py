@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterable
 
 import fastnn as fnn
-from fastnn.program.program import KernelKey, Program
+from fastnn.program.program import Program
+from fastnn.program.record import KernelKey
 
 _ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu", "silu", "elu", "leaky_relu", "softplus")
 OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw")

@@ -22,7 +22,7 @@ from fastnn.lower.update import tick
 from fastnn.objective.objective import LOSSES, PENALTY, Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Buffer, Counter
-from fastnn.program.program import ITEM_SIZES
+from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.programs import Request, TargetLayout, WeightLayout, network, place_gradients, task_of
 
 if TYPE_CHECKING:

@@ -12,14 +12,16 @@ from fastnn.backend.cuda.codegen.numba_cuda import simulated
 from fastnn.backend.cuda.device_function import network as device_backend
 from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
 from fastnn.backend.cuda.driver import available
-from fastnn.graph import build
-from fastnn.graph.gradients import NoGradientError, differentiate
+from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.moves import take_columns
+from fastnn.graph.rules import NoGradientError
 from fastnn.lower.lower import lower, rewrite
 from fastnn.lower.task import Place, Task
 from fastnn.lower.update import for_batch
 from fastnn.program.layout import Buffer
-from fastnn.program.program import ITEM_SIZES, Program
+from fastnn.program.program import Program
+from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs import network
 from fastnn.runtime.runtime import Runtime
@@ -134,7 +136,7 @@ def of_any_batch(task: Task) -> Make:
 def _result(graph: Graph, tensor: Tensor) -> Tensor:
     """Return the tensor whose memory a result views, adding a copy if nothing computes it."""
     root = _root(graph, tensor)
-    return build.take_columns(graph, tensor, 0, tensor.columns, "output") if graph.producer(root) is None else root
+    return take_columns(graph, tensor, 0, tensor.columns, "output") if graph.producer(root) is None else root
 
 
 def _root(graph: Graph, tensor: Tensor) -> Tensor:

@@ -103,6 +103,13 @@ class Graph:
             self._producers[tensor.id] = node
         return tensors
 
+    def like(self, op: str, inputs: Sequence[Tensor | None], label: str, **attrs: Any) -> Tensor:
+        """Add a node with one output, of the first input's shape."""
+        first = inputs[0]
+        assert first is not None
+        (y,) = self.add(op, inputs, [(first.shape, first.batched, f"{label}.{op}")], label, **attrs)
+        return y
+
     def producer(self, tensor: Tensor) -> Node | None:
         """Return the node that computes a tensor, or None for inputs and parameters."""
         return self._producers.get(tensor.id)

@@ -9,11 +9,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fastnn.graph.build import ROWWISE
 from fastnn.graph.graph import Graph, Node, Tensor
-
-#: ops that only move the values of their inputs
-MOVES = frozenset({"reshape", "concatenate"})
+from fastnn.graph.ops.elementwise import ROWWISE
+from fastnn.graph.rules import MOVES, UNBOUNDED
 
 _REAL = (-math.inf, math.inf)
 # Smallest and largest values of activations whose bounds do not depend on parameters; none for user-defined ones.
@@ -35,8 +33,6 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "silu": (-0.28, math.inf),
     "mish": (-0.31, math.inf),
 }
-_LINEAR = frozenset({"matmul", "bias_add"})
-_NORMS = frozenset({"batch_norm", "batch_norm_inference", "layer_norm"})
 
 
 class End(NamedTuple):
@@ -76,7 +72,6 @@ def before(graph: Graph, tensor: Tensor, function: str) -> Tensor | None:
     Tensor or None
         None if any of the values come from another op.
     """
-    made_by = {y.id: node for node in graph.nodes for y in node.outputs}
     moves: dict[int, Node] = {}
     moved: dict[int, Tensor] = {}
     waiting = [tensor]
@@ -84,7 +79,7 @@ def before(graph: Graph, tensor: Tensor, function: str) -> Tensor | None:
         value = waiting.pop()
         if value.id in moves:
             continue
-        node = made_by.get(value.id)
+        node = graph.producer(value)
         if node is None:
             return None
         if node.op in MOVES:
@@ -96,18 +91,13 @@ def before(graph: Graph, tensor: Tensor, function: str) -> Tensor | None:
             moved[value.id] = node.inputs[0]
         else:
             return None
-    if function in ROWWISE and not all(_keeps(node, tensor.columns) for node in moves.values()):
+    if function in ROWWISE and not all(MOVES[node.op](node, tensor.columns) for node in moves.values()):
         return None
     for node in [node for node in graph.nodes if node.outputs and node.outputs[0].id in moves]:
         (y,) = node.outputs
         inputs = [moved[x.id] for x in node.inputs if x is not None]
         (moved[y.id],) = graph.add(node.op, inputs, [(y.shape, y.batched, y.name)], node.label, **node.attrs)
     return moved[tensor.id]
-
-
-def _keeps(node: Node, columns: int) -> bool:
-    """Return whether a move keeps groups of `columns` neighbours together."""
-    return node.op == "reshape" or all(x is None or x.columns % columns == 0 for x in node.inputs)
 
 
 def ends(graph: Graph, tensor: Tensor) -> tuple[End, ...]:
@@ -123,20 +113,16 @@ def ends(graph: Graph, tensor: Tensor) -> tuple[End, ...]:
 
 
 def _ends_of(node: Node, inputs: Sequence[tuple[End, ...]]) -> tuple[End, ...]:
-    if node.op == "reshape":
-        return inputs[0]
-    if node.op == "concatenate":
+    if node.op in MOVES:
         found: dict[End, None] = {}
         for end in (end for part in inputs for end in part):
-            together = end.sums_to_one and _keeps(node, end.sums_to_one)
+            together = end.sums_to_one and MOVES[node.op](node, end.sums_to_one)
             found[end if together else end._replace(sums_to_one=0)] = None
         return tuple(found)
-    if node.op in _LINEAR:
-        return (End("linear", *_REAL),)
-    if node.op in _NORMS:
-        return (End(node.op.removesuffix("_inference"), *_REAL),)
-    if node.op in ("add", "multiply"):
-        return _combined(node.op, inputs)
+    if node.op in UNBOUNDED:
+        return (End(UNBOUNDED[node.op], *_REAL),)
+    if node.op.removeprefix("broadcast_") in ("add", "multiply"):
+        return _combined(node.op.removeprefix("broadcast_"), inputs)
     function = function_of(node)
     if function in ("leaky_relu", "elu"):
         a = node.attrs["parameters"][0]

@@ -1,37 +1,27 @@
-"""Layers: dataclasses of hyperparameters, which add nodes to a graph and know no kernels."""
+"""Layers: dataclasses of hyperparameters, which add nodes to a graph and know no kernels.
+
+A module's `__all__` lists its layers. They are here and in `fastnn`, except those of `custom`, which are here only.
+"""
+
+# ruff: noqa: F403
 
 from fastnn.hints import install
+from fastnn.layers import core, custom, integers, merge, normalization, random
 from fastnn.layers.base import Layer, Symbol
-from fastnn.layers.core import Activation, Dense, Flatten, Input, InputLayer, Reshape
-from fastnn.layers.custom import Custom, RowFunction
-from fastnn.layers.integers import OneHot
-from fastnn.layers.merge import Add, Concatenate, Multiply
-from fastnn.layers.normalization import BatchNorm, LayerNorm
-from fastnn.layers.normalization import BatchNorm as BatchNormalization
-from fastnn.layers.normalization import LayerNorm as LayerNormalization
-from fastnn.layers.random import Dropout, GaussianNoise
+from fastnn.layers.core import *
+from fastnn.layers.core import InputLayer
+from fastnn.layers.custom import *
+from fastnn.layers.integers import *
+from fastnn.layers.merge import *
+from fastnn.layers.normalization import *
+from fastnn.layers.random import *
 
-__all__ = [
-    "Activation",
-    "Add",
-    "BatchNorm",
-    "BatchNormalization",
-    "Concatenate",
-    "Custom",
-    "Dense",
-    "Dropout",
-    "Flatten",
-    "GaussianNoise",
-    "Input",
-    "InputLayer",
-    "Layer",
-    "LayerNorm",
-    "LayerNormalization",
-    "Multiply",
-    "OneHot",
-    "Reshape",
-    "RowFunction",
-    "Symbol",
-]
+__all__ = ["InputLayer", "Layer", "Symbol"]
+__all__ += core.__all__
+__all__ += custom.__all__
+__all__ += integers.__all__
+__all__ += merge.__all__
+__all__ += normalization.__all__
+__all__ += random.__all__
 
 install(__name__)

@@ -1,4 +1,4 @@
-"""Layers of the feed-forward network: Input, Dense, Activation, Flatten, Reshape."""
+"""Layers of the feed-forward network: Input, Dense, Activation, Flatten, Reshape, Permute."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from fastnn import activations, constraints, initializers, regularizers
 from fastnn.activations import Activation as ActivationFunction
 from fastnn.config import register
 from fastnn.constraints import Constraint
-from fastnn.graph import build
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.dense import bias_add, matmul
+from fastnn.graph.ops.elementwise import activation
+from fastnn.graph.ops.moves import permute, reshape
 from fastnn.hints import explained
 from fastnn.initializers import Initializer
 from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, Symbol, positive_int, shape_of
 from fastnn.registry import shorten
 from fastnn.regularizers import Regularizer
+
+__all__ = ["Activation", "Dense", "Flatten", "Input", "Permute", "Reshape"]
 
 
 @register("layer")
@@ -157,11 +161,11 @@ class Dense(Layer):
         return (kernel, bias) if self.use_bias else (kernel,)
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        y = build.matmul(graph, inputs[0], weights[0], scope.label)
+        y = matmul(graph, inputs[0], weights[0], scope.label)
         if self.use_bias:
-            y = build.bias_add(graph, y, weights[1], scope.label)
+            y = bias_add(graph, y, weights[1], scope.label)
         function = activations.get(self.activation)
-        return build.activation(graph, y, function.formula, function.parameters, scope.label)
+        return activation(graph, y, function.formula, function.parameters, scope.label)
 
 
 @register("layer")
@@ -189,7 +193,7 @@ class Activation(Layer):
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
         function = activations.get(self.activation)
-        return build.activation(graph, inputs[0], function.formula, function.parameters, scope.label)
+        return activation(graph, inputs[0], function.formula, function.parameters, scope.label)
 
 
 @register("layer")
@@ -212,7 +216,7 @@ class Flatten(Layer):
         return (prod(shapes[0]),)
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        return build.reshape(graph, inputs[0], self.output_shape(inputs[0].shape), scope.label)
+        return reshape(graph, inputs[0], self.output_shape(inputs[0].shape), scope.label)
 
 
 @register("layer")
@@ -259,4 +263,39 @@ class Reshape(Layer):
         return target
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        return build.reshape(graph, inputs[0], self.output_shape(inputs[0].shape), scope.label)
+        return reshape(graph, inputs[0], self.output_shape(inputs[0].shape), scope.label)
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class Permute(Layer):
+    """Put the axes of every sample into another order.
+
+    ::
+
+        fnn.Permute((2, 1))
+
+    Parameters
+    ----------
+    dims : tuple of int
+        For each axis of the output the number of the input's axis, from 1 on, because axis 0 is the batch.
+    """
+
+    dims: Shape
+
+    def prepare(self) -> None:
+        dims = self.dims
+        if not isinstance(dims, (tuple, list)):
+            raise TypeError(f"dims must be a tuple of axes from 1 on, such as (2, 1), got {dims!r}")
+        self.dims = tuple(positive_int(axis, f"dims[{number}]") for number, axis in enumerate(dims))
+        if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
+            raise ValueError(f"dims must have each axis from 1 to {len(self.dims)} once, got {dims!r}")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
+        if len(shape) != len(self.dims):
+            raise self.fail(f"takes samples of {len(self.dims)} axes, one for each of dims {self.dims}, got {shape}")
+        return tuple(shape[axis - 1] for axis in self.dims)
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        return permute(graph, inputs[0], [axis - 1 for axis in self.dims], scope.label)

@@ -11,10 +11,12 @@ import numpy as np
 from fastnn import initializers
 from fastnn.config import register
 from fastnn.formulas import custom
-from fastnn.graph import build
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.custom import row_function
 from fastnn.initializers import Initializer
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, positive_int, shape_of
+
+__all__ = ["Custom", "RowFunction"]
 
 
 @register("function")
@@ -142,4 +144,4 @@ class Custom(Layer):
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
         w = weights[0] if weights else None
-        return build.row_function(graph, inputs[0], w, self.units, self._custom.key, scope.label)
+        return row_function(graph, inputs[0], w, self.units, self._custom.key, scope.label)

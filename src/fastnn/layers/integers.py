@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastnn.config import register
-from fastnn.graph import build
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.moves import one_hot
 from fastnn.layers.base import Layer, Scope, Shape, positive_int
+
+__all__ = ["OneHot"]
 
 
 @register("layer")
@@ -47,4 +49,4 @@ class OneHot(Layer):
         return (*shapes[0], self.depth)
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        return build.one_hot(graph, inputs[0], self.depth, scope.label)
+        return one_hot(graph, inputs[0], self.depth, scope.label)

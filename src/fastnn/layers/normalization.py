@@ -1,4 +1,4 @@
-"""Layers that normalise: BatchNorm over the batch, LayerNorm over the features."""
+"""Layers that normalise: BatchNorm over the batch, LayerNorm and RMSNorm over the features."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from fastnn import initializers
 from fastnn.config import register
-from fastnn.graph import build
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.norms import batch_norm, layer_norm, rms_norm
 from fastnn.initializers import Initializer
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, fraction
+
+__all__ = ["BatchNorm", "BatchNormalization", "LayerNorm", "LayerNormalization", "RMSNorm", "RMSNormalization"]
 
 
 class _Normalization(Layer):
@@ -73,7 +75,39 @@ class LayerNorm(_Normalization):
     beta_initializer: Initializer | str = "zeros"
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        return build.layer_norm(graph, inputs[0], *self._gamma_beta(weights), self.epsilon, scope.label)
+        return layer_norm(graph, inputs[0], *self._gamma_beta(weights), self.epsilon, scope.label)
+
+
+@register("layer")
+@dataclass(eq=False, repr=False, kw_only=True)
+class RMSNorm(_Normalization):
+    """Divide the last axis of every sample by the root of its mean square, then scale.
+
+    ::
+
+        fnn.RMSNorm()
+
+    Parameters
+    ----------
+    epsilon : float
+        Added to the mean square.
+    scale : bool
+        Whether to multiply by gamma, of shape (features,).
+
+    Notes
+    -----
+    Zhang, Sennrich 2019. As `RMSNormalization` in Keras 3, whose weight is called "scale".
+    """
+
+    epsilon: float = 1e-6
+    scale: bool = True
+    gamma_initializer: Initializer | str = "ones"
+    center = False
+    beta_initializer = "zeros"
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        gamma, _ = self._gamma_beta(weights)
+        return rms_norm(graph, inputs[0], gamma, self.epsilon, scope.label)
 
 
 @register("layer")
@@ -122,7 +156,7 @@ class BatchNorm(_Normalization):
         return (*super().parameters(*shapes), mean, variance)
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        return build.batch_norm(
+        return batch_norm(
             graph,
             inputs[0],
             *self._gamma_beta(weights),
@@ -132,3 +166,9 @@ class BatchNorm(_Normalization):
             training=scope.training and scope.trainable,
             label=scope.label,
         )
+
+
+# Keras' names
+BatchNormalization = BatchNorm
+LayerNormalization = LayerNorm
+RMSNormalization = RMSNorm

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastnn.config import register
-from fastnn.graph import build
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.elementwise import dropout, gaussian_noise
 from fastnn.layers.base import Layer, Scope, Shape, fraction
+
+__all__ = ["Dropout", "GaussianNoise"]
 
 
 @register("layer")
@@ -41,7 +43,7 @@ class Dropout(Layer):
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
         if not scope.training or self.rate == 0.0:
             return inputs[0]
-        return build.dropout(graph, inputs[0], self.rate, scope.number, scope.label)
+        return dropout(graph, inputs[0], self.rate, scope.number, scope.label)
 
 
 @register("layer")
@@ -70,4 +72,4 @@ class GaussianNoise(Layer):
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
         if not scope.training or self.stddev == 0.0:
             return inputs[0]
-        return build.gaussian_noise(graph, inputs[0], self.stddev, scope.number, scope.label)
+        return gaussian_noise(graph, inputs[0], self.stddev, scope.number, scope.label)

@@ -1,24 +1,33 @@
-"""Emission: one function per graph op, which writes its records."""
+"""Emission: the records of a node.
+
+Most ops of a graph are one record of the same name: its outputs and inputs are the record's, in their order, and the
+record's dimensions follow from their shapes. The others have a function here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from typing import NamedTuple
 
 from fastnn.graph.graph import Node, Tensor
 from fastnn.lower.task import Place, Source
 from fastnn.program.layout import NO_FLAGS, Buffer, Flag, encode
-from fastnn.program.program import KernelKey
+from fastnn.program.op import Op, Operand
+from fastnn.program.opcodes import OPS
+from fastnn.program.program import NO_PARAMS
+from fastnn.program.record import KernelKey
 
 
-@dataclass
+@dataclass(slots=True)
 class Draft:
     """A record whose operands are still tensors; places in flat buffers are already words."""
 
     op: str
     operands: dict[str, Tensor | int | None]
     dims: dict[str, int]
-    params: dict[str, float] = field(default_factory=dict)
+    params: Mapping[str, float] = field(default_factory=lambda: NO_PARAMS)
     flags: Flag = NO_FLAGS
     variant: str = ""
     mapped: KernelKey | None = None
@@ -53,17 +62,25 @@ class Emitter:
 
     def flags(self, *outputs: Tensor) -> Flag:
         """Return ACCUMULATE if an output is added to the values already in memory."""
+        if not self.accumulating:
+            return NO_FLAGS
         return Flag.ACCUMULATE if any(y.id in self.accumulating for y in outputs) else Flag(0)
 
 
 Emit = Callable[[Emitter, Node], list[Draft]]
-EMIT: dict[str, Emit] = {}
+_EMIT: dict[str, Emit] = {}
+
+
+def emit(e: Emitter, node: Node) -> list[Draft]:
+    """Write the records of a node."""
+    function = _EMIT.get(node.op)
+    return [_plain(e, node)] if function is None else function(e, node)
 
 
 def _emits(*ops: str) -> Callable[[Emit], Emit]:
     def add(function: Emit) -> Emit:
         for op in ops:
-            EMIT[op] = function
+            _EMIT[op] = function
         return function
 
     return add
@@ -106,9 +123,10 @@ def _matmul(e: Emitter, node: Node) -> list[Draft]:
     else:
         m, n, k = a.columns, b.columns, e.rows(a)
         flags |= Flag.TRANSPOSE_A
-    rest = dict(zip(("bias", "saved"), node.inputs[2:], strict=False))
-    draft = Draft("matmul", {"a": a, "b": b, **rest}, {"m": m, "n": n, "k": k}, label=node.label)
-    draft.operands |= dict(zip(("c", "pre"), node.outputs, strict=False))
+    operands: dict[str, Tensor | int | None] = {"a": a, "b": b}
+    operands.update(zip(("bias", "saved"), node.inputs[2:], strict=False))
+    operands.update(zip(("c", "pre"), node.outputs, strict=False))
+    draft = Draft("matmul", operands, {"m": m, "n": n, "k": k}, label=node.label)
     mode = node.attrs.get("map")
     if mode is not None:
         flags |= Flag.MAP_FORWARD if mode == "forward" else Flag.MAP_GRADIENT
@@ -117,81 +135,14 @@ def _matmul(e: Emitter, node: Node) -> list[Draft]:
     return [draft]
 
 
+# one key for all layers that are alike: making it takes longer than finding it
+_mapped = cache(KernelKey)
+
+
 def _map(draft: Draft, node: Node, mode: str, dtype: str) -> None:
-    draft.mapped = KernelKey("map" if mode == "forward" else "map_grad", dtype, node.attrs["formula"])
-    for index, number in enumerate(node.attrs["parameters"]):
-        draft.params[f"p{index}"] = number
-
-
-@_emits("bias_add")
-def _bias_add(e: Emitter, node: Node) -> list[Draft]:
-    x, bias = node.inputs
-    dims = {"rows": e.rows(_some(x)), "cols": _some(x).columns}
-    return [Draft("bias_add", {"y": node.outputs[0], "x": x, "bias": bias}, dims, label=node.label)]
-
-
-@_emits("sum_rows")
-def _sum_rows(e: Emitter, node: Node) -> list[Draft]:
-    x = _some(node.inputs[0])
-    dims = {"rows": e.rows(x), "cols": x.columns}
-    return [Draft("sum_rows", {"y": node.outputs[0], "x": x}, dims, flags=e.flags(*node.outputs), label=node.label)]
-
-
-@_emits("activation", "activation_grad")
-def _activation(e: Emitter, node: Node) -> list[Draft]:
-    (y,) = node.outputs
-    if node.op == "activation":
-        operands: dict[str, Tensor | int | None] = {"y": y, "x": node.inputs[0]}
-    else:
-        operands = {"dx": y, "dy": node.inputs[0], "saved": node.inputs[1]}
-    draft = Draft(node.op, operands, {"n": e.elements(y)}, label=node.label)
-    _map(draft, node, "forward" if node.op == "activation" else "gradient", e.dtype)
-    return [draft]
-
-
-@_emits("add", "multiply")
-def _binary(e: Emitter, node: Node) -> list[Draft]:
-    (y,), (a, b) = node.outputs, node.inputs
-    return [Draft(node.op, {"y": y, "a": a, "b": b}, {"n": e.elements(y)}, label=node.label)]
-
-
-@_emits("dropout", "gaussian_noise")
-def _random(e: Emitter, node: Node) -> list[Draft]:
-    (y,) = node.outputs
-    params = {key: node.attrs[key] for key in ("rate", "stddev") if key in node.attrs}
-    dims = {"n": e.elements(y), "node": node.attrs["stream"]}
-    return [Draft(node.op, {"y": y, "x": node.inputs[0]}, dims, params, label=node.label)]
-
-
-@_emits("softmax", "log_softmax", "softmax_grad", "log_softmax_grad")
-def _rowwise(e: Emitter, node: Node) -> list[Draft]:
-    (out,) = node.outputs
-    names = ("y", "x") if not node.op.endswith("_grad") else ("dx", "dy", "y")
-    operands: dict[str, Tensor | int | None] = dict(zip(names, (out, *node.inputs), strict=True))
-    return [Draft(node.op, operands, {"rows": e.rows(out), "cols": out.columns}, label=node.label)]
-
-
-@_emits("layer_norm", "layer_norm_grad", "layer_norm_param_grad")
-@_emits("batch_norm", "batch_norm_grad", "batch_norm_inference", "batch_norm_inference_grad")
-def _norm(e: Emitter, node: Node) -> list[Draft]:
-    x = _some(node.inputs[0])
-    outputs: tuple[Tensor | None, ...] = node.outputs
-    if node.op in ("layer_norm", "batch_norm", "batch_norm_inference"):
-        names = ["y", "mean", "rstd", "x", "gamma", "beta", "moving_mean", "moving_variance"]
-    elif node.op == "layer_norm_grad":
-        names = ["dx", "dy", "x", "gamma", "mean", "rstd"]
-    elif node.op == "layer_norm_param_grad":
-        names = ["dgamma", "dbeta", "dy", "x", "mean", "rstd"]
-    else:
-        names = ["dx", "dgamma", "dbeta", "dy", "x", "gamma", "mean", "rstd"]
-    if node.op.endswith("_grad"):
-        outputs = tuple(e.if_used(y) for y in node.outputs)
-    operands: dict[str, Tensor | int | None] = dict(zip(names, (*outputs, *node.inputs), strict=False))
-    params = {key: node.attrs[key] for key in ("epsilon", "momentum") if key in node.attrs}
-    if node.op == "batch_norm_inference":
-        params.pop("momentum")
-    dims = {"rows": e.rows(x), "cols": x.columns}
-    return [Draft(node.op, operands, dims, params, flags=e.flags(*node.outputs), label=node.label)]
+    draft.mapped = _mapped("map" if mode == "forward" else "map_grad", dtype, node.attrs["formula"])
+    if node.attrs["parameters"]:
+        draft.params = {f"p{index}": number for index, number in enumerate(node.attrs["parameters"])}
 
 
 @_emits("concatenate")
@@ -213,21 +164,6 @@ def _take_columns(e: Emitter, node: Node) -> list[Draft]:
     dims = {"rows": e.rows(y), "cols": y.columns, "target_cols": y.columns, "target_first": 0}
     dims |= {"source_cols": x.columns, "source_first": node.attrs["first"]}
     return [Draft("copy_columns", {"y": y, "x": x}, dims, label=node.label)]
-
-
-@_emits("row_function", "row_function_grad")
-def _row_function(e: Emitter, node: Node) -> list[Draft]:
-    gradient = node.op == "row_function_grad"
-    x, w = node.inputs[1:] if gradient else node.inputs
-    y = _some(node.inputs[0]) if gradient else node.outputs[0]
-    operands: dict[str, Tensor | int | None] = {"x": x, "w": w}
-    if gradient:
-        operands |= {"dy": y, **dict(zip(("dx", "dw"), node.outputs, strict=False))}
-    else:
-        operands["y"] = y
-    dims = {"rows": e.rows(y), "cols": _some(x).columns, "units": y.columns, "size": 1 if w is None else w.size}
-    flags = e.flags(*node.outputs)
-    return [Draft(node.op, operands, dims, flags=flags, variant=node.attrs["formula"], label=node.label)]
 
 
 @_emits("one_hot")
@@ -294,6 +230,52 @@ def _store(e: Emitter, node: Node) -> list[Draft]:
     x = _some(node.inputs[0])
     operands: dict[str, Tensor | int | None] = {"target": encode(Buffer.DATA + node.attrs["slot"], 0), "x": x}
     return [Draft("store", operands, {"rows": e.batch, "size": x.size}, label=node.label)]
+
+
+class _Form(NamedTuple):
+    """An op's operands as a node has them: the written ones, then those that are read, then those that are updated."""
+
+    operands: tuple[Operand, ...]
+    written: int
+    op: Op
+
+
+@cache
+def _form(name: str) -> _Form:
+    op = OPS[name]
+    by_access = {
+        access: [each for each in op.operands if each.access == access] for access in ("write", "read", "update")
+    }
+    return _Form((*by_access["write"], *by_access["read"], *by_access["update"]), len(by_access["write"]), op)
+
+
+def _plain(e: Emitter, node: Node) -> Draft:
+    """Write a node as the record of the same name."""
+    specs, written, op = _form(node.op)
+    tensors = (*node.outputs, *(None,) * (written - len(node.outputs)), *node.inputs)
+    operands: dict[str, Tensor | int | None] = {}
+    dims = {name: node.attrs[name] for name in op.dims if name in node.attrs}
+    for number, (spec, tensor) in enumerate(zip(specs, tensors, strict=False)):
+        if tensor is None:
+            continue
+        operands[spec.name] = e.if_used(tensor) if number < written and spec.optional else tensor
+        first, *others = spec.shape
+        for axis, name in enumerate(reversed(others), 1):
+            dims.setdefault(str(name), tensor.shape[-axis] if axis <= len(tensor.shape) else 1)
+        if str(first) not in dims:
+            total = e.elements(tensor)
+            for name in others:
+                total //= dims[str(name)]
+            dims[str(first)] = total
+    # dimensions of operands that are absent
+    dims = {name: dims.get(name, 1) for name in op.dims}
+    draft = Draft(node.op, operands, dims, flags=e.flags(*node.outputs), label=node.label)
+    draft.params = {name: node.attrs[name] for name in op.params if name in node.attrs}
+    if op.maps:
+        _map(draft, node, "forward" if op.maps == "map" else "gradient", e.dtype)
+    elif op.variants:
+        draft.variant = node.attrs["formula"]
+    return draft
 
 
 def word(place: Place) -> int:

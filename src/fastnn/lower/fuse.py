@@ -9,16 +9,13 @@ from dataclasses import dataclass, replace
 from fastnn.formulas.activations import saved_by
 from fastnn.graph.graph import Node, Tensor
 
-# Nodes with effects outside the graph.
-EFFECTS = frozenset({"sum_loss", "metric", "store"})
-
 
 def live_nodes(nodes: Sequence[Node], kept: Iterable[int]) -> list[Node]:
-    """Drop nodes that neither an effect nor a kept tensor depends on."""
+    """Drop nodes that neither an effect nor a kept tensor depends on; a node without outputs has an effect."""
     needed = set(kept)
     alive = []
     for node in reversed(nodes):
-        if node.op in EFFECTS or any(y.id in needed for y in node.outputs):
+        if not node.outputs or any(y.id in needed for y in node.outputs):
             needed.update(x.id for x in node.inputs if x is not None)
             alive.append(node)
     return alive[::-1]

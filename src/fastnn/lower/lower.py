@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastnn.graph.graph import Node, Tensor
-from fastnn.lower.emit import EMIT, Draft, Emitter, gather, word
+from fastnn.lower.emit import Draft, Emitter, emit, gather, word
 from fastnn.lower.fuse import fuse, live_nodes
-from fastnn.lower.plan import Life, plan
+from fastnn.lower.memory import Life, plan
 from fastnn.lower.task import Task
 from fastnn.program.layout import Buffer, encode
-from fastnn.program.ops import OPS
-from fastnn.program.program import ITEM_SIZES, Program, RecordDraft, make_program
+from fastnn.program.program import Program, RecordDraft, make_program
+from fastnn.program.record import ITEM_SIZES
 from fastnn.program.verify import verify
 
 
@@ -74,9 +74,8 @@ def lower(task: Task, rewritten: Rewritten | None = None, *, planned: bool = Tru
     fetched = known.used - task.places.keys()
     drafts = [gather(x, task.sources[x.id], task.batch) for x in task.graph.inputs if x.id in fetched]
     for node in known.nodes:
-        drafts.extend(EMIT[node.op](emitter, node))
-    lives = _lives(drafts, known.roots, task)
-    offsets, values, arena = plan(lives) if planned else (dict.fromkeys(lives, 0), [], 0)
+        drafts.extend(emit(emitter, node))
+    offsets, values, arena = plan(_lives(drafts, known.roots, task)) if planned else ({}, [], 0)
     records = [_resolve(draft, known.roots, offsets, task) for draft in drafts]
     sizes = {**task.sizes, Buffer.ARENA: arena}
     program = make_program(task.name, task.batch, task.dtype, [*records, *task.tail], values, sizes, known.notes)
@@ -121,10 +120,8 @@ def _resolve(draft: Draft, roots: dict[int, int], offsets: dict[int, int], task:
         if isinstance(operand, Tensor):
             root = roots.get(operand.id, operand.id)
             place = task.places.get(root)
-            operand = word(place) if place is not None else encode(Buffer.ARENA, offsets[root])
+            operand = word(place) if place is not None else encode(Buffer.ARENA, offsets.get(root, 0))
         operands[name] = operand
-    known = OPS[draft.op]
-    assert all(known.word(name) for name in operands)
     return RecordDraft(
         draft.op, operands, draft.dims, draft.params, draft.flags, draft.variant, draft.mapped, draft.label
     )

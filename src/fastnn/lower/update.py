@@ -8,7 +8,8 @@ from math import prod
 
 from fastnn.lower.task import Place
 from fastnn.program.layout import Buffer, Flag, encode
-from fastnn.program.program import ITEM_SIZES, RecordDraft
+from fastnn.program.program import RecordDraft
+from fastnn.program.record import ITEM_SIZES
 
 
 @dataclass(frozen=True)

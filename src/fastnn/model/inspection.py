@@ -10,7 +10,8 @@ import numpy as np
 
 from fastnn.lower.task import Source
 from fastnn.program.disassembly import format_bytes
-from fastnn.program.program import ITEM_SIZES, Program
+from fastnn.program.program import Program
+from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.programs import Request, TargetLayout, build
 
 if TYPE_CHECKING:

@@ -1,25 +1,30 @@
 """The layout of records and contexts, and the encoding of an operand in one int64 word.
 
 A record is `RECORD_WORDS` int64 words: the addresses that a backend fills in, the op, flags, operands,
-dimensions and float64 parameters (as bits). A context is `CONTEXT_WORDS` int64 words: the base address of
-every buffer, then the counters that the records of a running program read and write. Because an operand is a
-buffer and an offset, never an address, one program serves any number of contexts at a time.
+dimensions and float64 parameters (as bits). There is room for as many of each as any op of the table has. A context is
+`CONTEXT_WORDS` int64 words: the base address of every buffer, then the counters that the records of a running program
+read and write. Because an operand is a buffer and an offset, never an address, one program serves any number of
+contexts at a time.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 
-RECORD_WORDS = 32
+from fastnn.program.flags import NO_FLAGS as NO_FLAGS
+from fastnn.program.flags import Flag as Flag
+from fastnn.program.op import Op
+from fastnn.program.opcodes import TABLE
+
 KERNEL_WORD = 0
 OP_WORD = 1
 FLAGS_WORD = 2
 #: In the copy of the records that the CPU runs, the flags word holds from this bit on the number of parts that pays.
 PARTS_SHIFT = 32
 MAP_WORD = 3
-OPERANDS_AT, MAX_OPERANDS = 4, 12
-DIMS_AT, MAX_DIMS = 16, 10
-PARAMS_AT, MAX_PARAMS = 26, 6
+OPERANDS_AT, DIMS_AT, PARAMS_AT, RECORD_WORDS = TABLE.sections
+#: ops by number
+BY_CODE: tuple[Op, ...] = tuple(TABLE.ops.values())
 
 ALIGNMENT = 64
 OFFSET_BITS = 48
@@ -69,22 +74,6 @@ class Status(IntEnum):
     RUNNING = 0
     NOT_FINITE_INPUT = 1
     KERNEL_RAISED = 2
-
-
-class Flag(IntFlag):
-    """How a record's kernel treats its operands."""
-
-    ACCUMULATE = 1  # add to the outputs instead of overwriting them
-    TRANSPOSE_A = 2
-    TRANSPOSE_B = 4
-    MAP_FORWARD = 8  # apply the mapped function to the output
-    MAP_GRADIENT = 16  # multiply the output by the mapped function's derivative
-    CHECK_FINITE = 32  # stop before the step if the data hold NaN or infinity
-    TRAINING = 64
-    RECTIFY = 128  # set by a backend: the mapped function is relu, which its matmul applies directly
-
-
-NO_FLAGS = Flag(0)
 
 
 def encode(buffer: int, offset: int) -> int:

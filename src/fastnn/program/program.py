@@ -1,14 +1,15 @@
-"""A frozen program: its records, the kernels they name, the arena plan, and a readable disassembly."""
+"""A frozen program: its records, the kernels that they name, and the arena's plan; and drafts of records."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.program.disassembly import disassemble, format_bytes
 from fastnn.program.layout import (
     ABSENT,
     ALIGNMENT,
@@ -17,27 +18,12 @@ from fastnn.program.layout import (
     NO_FLAGS,
     OP_WORD,
     OPERANDS_AT,
-    PARAMS_AT,
     RECORD_WORDS,
     Buffer,
     Flag,
-    decode,
 )
-from fastnn.program.ops import BY_CODE, OPS, Op, Operand
-
-ITEM_SIZES = {"float32": 4, "float64": 8, "int64": 8}
-
-
-@dataclass(frozen=True, order=True)
-class KernelKey:
-    """The name of one compiled function: an op, the program's dtype, and the op's variant if it has any."""
-
-    op: str
-    dtype: str
-    variant: str = ""
-
-    def __str__(self) -> str:
-        return "-".join(part for part in (self.op, self.variant, self.dtype) if part)
+from fastnn.program.opcodes import OPS
+from fastnn.program.record import KernelKey
 
 
 @dataclass(frozen=True)
@@ -94,19 +80,38 @@ class Program:
         return self.sizes.get(Buffer.ARENA, 0)
 
     def __str__(self) -> str:
-        from fastnn.program.disassembly import disassemble
+        records = zip(self.records, self.kernels, self.maps, self.labels, strict=True)
+        lines = [
+            f"program {self.name!r}: {len(self)} records, batch {self.batch}, {self.dtype}, "
+            f"arena {format_bytes(self.arena_bytes)}",
+            *(f"{index:4d}  {disassemble(*record, self.dtype)}" for index, record in enumerate(records)),
+        ]
+        if self.values:
+            total = sum(value.nbytes for value in self.values)
+            lines.append(
+                f"arena: {len(self.values)} values of {format_bytes(total)} in {format_bytes(self.arena_bytes)}"
+            )
+            for value in self.values:
+                lines.append(
+                    f"      +{value.offset:#08x} {format_bytes(value.nbytes):>10}  "
+                    f"records {value.first}-{value.last}  {value.name}"
+                )
+        lines.extend(f"fused: {fusion}" for fusion in self.fusions)
+        return "\n".join(lines)
 
-        return disassemble(self)
+
+#: of records without parameters
+NO_PARAMS: Mapping[str, float] = MappingProxyType({})
 
 
-@dataclass
+@dataclass(slots=True)
 class RecordDraft:
     """A record before it becomes part of a program: operands by name, each a word from `layout.encode`."""
 
     op: str
     operands: Mapping[str, int]
     dims: Mapping[str, int]
-    params: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, float] = field(default_factory=lambda: NO_PARAMS)
     flags: Flag = NO_FLAGS
     variant: str = ""
     mapped: KernelKey | None = None
@@ -149,47 +154,6 @@ def make_program(
         sizes=dict(sizes),
         fusions=tuple(fusions),
     )
-
-
-class OperandView(NamedTuple):
-    """A decoded operand of one record: its spec, place, shape and bytes."""
-
-    spec: Operand
-    buffer: int
-    offset: int
-    shape: tuple[int, ...]
-    nbytes: int
-
-
-def op_of(record: NDArray[np.int64]) -> Op:
-    """Return the op of a record."""
-    return BY_CODE[int(record[OP_WORD])]
-
-
-def dims_of(record: NDArray[np.int64]) -> dict[str, int]:
-    """Return a record's dimensions by name."""
-    return {name: int(record[DIMS_AT + index]) for index, name in enumerate(op_of(record).dims)}
-
-
-def params_of(record: NDArray[np.int64]) -> dict[str, float]:
-    """Return a record's float64 parameters by name."""
-    floats = record.view(np.float64)
-    return {name: float(floats[PARAMS_AT + index]) for index, name in enumerate(op_of(record).params)}
-
-
-def operands_of(record: NDArray[np.int64], dtype: str) -> list[OperandView]:
-    """Return the operands that a record has, decoded."""
-    dims = dims_of(record)
-    found = []
-    for index, spec in enumerate(op_of(record).operands):
-        word = int(record[OPERANDS_AT + index])
-        if word == ABSENT:
-            continue
-        shape = tuple(size if isinstance(size, int) else dims[size] for size in spec.shape)
-        item = ITEM_SIZES[dtype if spec.kind == "real" else spec.kind] if spec.kind != "any" else 0
-        buffer, offset = decode(word)
-        found.append(OperandView(spec, buffer, offset, shape, item * int(np.prod(shape, dtype=np.int64))))
-    return found
 
 
 def aligned_zeros(nbytes: int, alignment: int = ALIGNMENT) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastnn.program.layout import (
     ABSENT,
     ALIGNMENT,
+    BY_CODE,
     DIMS_AT,
     FLAGS_WORD,
     MAX_BUFFERS,
@@ -23,14 +24,9 @@ from fastnn.program.layout import (
     Flag,
     decode,
 )
-from fastnn.program.ops import BY_CODE
-from fastnn.program.program import KernelKey, OperandView, Program, Value, dims_of, op_of, operands_of, params_of
+from fastnn.program.program import Program, Value
+from fastnn.program.record import KernelKey, OperandView, dims_of, op_of, operands_of, params_of
 from fastnn.program.rules import broken_place, broken_rule
-
-_MAY_BE_ZERO = frozenset(
-    ["size0", "size1", "size2", "stride0", "stride1", "stride2", "row_stride", "node", "target_first", "source_first"]
-) | {"accumulated", "overwrite"}
-_MAY_BE_NEGATIVE = frozenset(["stride0", "stride1", "stride2", "row_stride"])
 
 
 class ProgramError(RuntimeError):
@@ -158,7 +154,7 @@ def _check_words(record: NDArray[np.int64], where: _Where) -> None:
     if (record[OPERANDS_AT + len(op.operands) : DIMS_AT] != ABSENT).any():
         raise ProgramError(f"{where} has more operands than {op.name!r} takes")
     for name, size in dims_of(record).items():
-        if (size < 0 and name not in _MAY_BE_NEGATIVE) or (size == 0 and name not in _MAY_BE_ZERO):
+        if (size < 0 and name not in op.may_be_any) or (size == 0 and name not in op.may_be_zero):
             raise ProgramError(f"{where} has the dimension {name}={size}")
     for name, number in params_of(record).items():
         if not np.isfinite(number):

@@ -19,7 +19,8 @@ from fastnn.layers.base import Layer, ParameterSpec
 from fastnn.lower.task import Place
 from fastnn.lower.update import Weight
 from fastnn.program.layout import Buffer, align
-from fastnn.program.program import ITEM_SIZES, aligned_zeros
+from fastnn.program.program import aligned_zeros
+from fastnn.program.record import ITEM_SIZES
 from fastnn.seeding import derive
 
 # The tables of all models, by layer.

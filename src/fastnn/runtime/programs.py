@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fastnn import activations
-from fastnn.graph import build as build_ops
-from fastnn.graph.gradients import NoGradientError, differentiate
+from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Graph, Tensor
-from fastnn.graph.meaning import End, before, ends
+from fastnn.graph.meaning import End, ends
+from fastnn.graph.ops.elementwise import activation
+from fastnn.graph.ops.losses import loss as row_loss_of
+from fastnn.graph.ops.losses import normalize_weights
+from fastnn.graph.rewrite import from_logits
+from fastnn.graph.rules import NoGradientError
 from fastnn.layers.core import Activation
 from fastnn.losses import Loss
 from fastnn.lower.lower import lower
@@ -19,6 +23,7 @@ from fastnn.lower.update import Averaging, Clipping, Update, penalties, tick, up
 from fastnn.objective.objective import LOSSES, PENALTY, SCRATCH, Measure, Objective, accumulator_word
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Buffer
+from fastnn.program.opcodes import OPS
 from fastnn.program.program import Program
 from fastnn.runtime.parameters import ParameterTable
 
@@ -179,7 +184,7 @@ def _measure(
             by_weight, share = loss.normalize == "weights", weight
             if by_weight and weight is not None and request.kind != "evaluate":
                 # gradients are divided by the number of rows: weights of the mean 1 make that the sum of the weights
-                share = build_ops.normalize_weights(graph, weight, name)
+                share = normalize_weights(graph, weight, name)
             row_loss = _row_loss(graph, loss, objective.loss_weights[output], prediction, target, share, name)
             total = accumulator_word(LOSSES + 2 * output)
             graph.add("sum_loss", (row_loss, weight), [], name, total=total, by_weight=by_weight)
@@ -192,34 +197,18 @@ def _row_loss(
     graph: Graph, loss: Loss, factor: float, prediction: Tensor, target: Tensor, weight: Tensor | None, name: str
 ) -> Tensor:
     """Add a loss of every row."""
-    x, formula = _fused_formula(graph, prediction, loss.formula)
-    row_loss, _ = graph.add(
-        "loss",
-        (x, target, weight),
-        [(x.shape[:-1], True, f"{name}.row_loss"), (x.shape, True, f"{name}.dloss")],
-        name,
+    x, formula = from_logits(graph, prediction, loss.formula)
+    return row_loss_of(
+        graph,
+        x,
+        target,
+        weight,
         formula=formula,
         parameters=loss.parameters,
         row_mean=loss.row_mean,
         loss_weight=factor,
+        label=name,
     )
-    return row_loss
-
-
-_FUSED = {
-    ("softmax", "cross_entropy"): "cross_entropy_logits",
-    ("sigmoid", "binary_cross_entropy"): "binary_cross_entropy_logits",
-}
-
-
-def _fused_formula(graph: Graph, prediction: Tensor, formula: str) -> tuple[Tensor, str]:
-    """Take the loss from the logits if the probabilities are computed from them: stable, and one record less."""
-    for (function, of_probabilities), of_logits in _FUSED.items():
-        if formula == of_probabilities:
-            logits = before(graph, prediction, function)
-            if logits is not None:
-                return logits, of_logits
-    return prediction, formula
 
 
 def _metrics(
@@ -233,14 +222,13 @@ def _metrics(
             _mean_loss(graph, measure, prediction, target, weight if measure.weighted else None)
             continue
         if measure.squash is not None:
-            x = build_ops.activation(graph, x, measure.squash, (), "metrics")
+            x = activation(graph, x, measure.squash, (), "metrics")
         if measure.elementwise and x.columns > 1:
             x = graph.add("reshape", (x,), [((*x.shape, 1), True, "elements")], "metrics")[0]
             y = graph.add("reshape", (y,), [((*y.shape, 1), True, "elements")], "metrics")[0]
-        params = {"threshold": measure.parameters[0]} if measure.accumulator in _CUT else {}
-        dims = {}
-        if measure.accumulator in ("top_k", "auc_histogram"):
-            dims = {"k" if measure.accumulator == "top_k" else "bins": int(measure.parameters[0])}
+        op = OPS[measure.accumulator]
+        params = {name: measure.parameters[0] for name in op.params}
+        dims = {name: int(measure.parameters[0]) for name in ("k", "bins") if name in op.dims}
         graph.add(
             "metric",
             (x, y, weight if measure.weighted else None),
@@ -252,10 +240,6 @@ def _metrics(
             params=params,
             dims=dims,
         )
-
-
-#: accumulators with a threshold
-_CUT = ("count_correct", "confusion", "label_confusion")
 
 
 def _mean_loss(graph: Graph, measure: Measure, prediction: Tensor, target: Tensor, weight: Tensor | None) -> None:

@@ -7,23 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.reference import (
-    ops_custom,
-    ops_data,
-    ops_dense,
-    ops_elementwise,
-    ops_losses,
-    ops_metrics,
-    ops_norms,
-    ops_optimizers,
-    ops_rows,
-)
-from fastnn.backend.reference.instruction import EXECUTE, Array, Counters, Instruction
+from fastnn.backend.reference.instruction import Array, Counters, Instruction
+from fastnn.backend.reference.ops import EXECUTE
 from fastnn.program.layout import FLAGS_WORD, SHARED, Buffer, Flag
-from fastnn.program.program import ITEM_SIZES, OperandView, Program, dims_of, op_of, operands_of, params_of
-
-# Each module fills its part of EXECUTE on import.
-_OPS = (ops_data, ops_dense, ops_elementwise, ops_losses, ops_metrics, ops_norms, ops_optimizers, ops_custom, ops_rows)
+from fastnn.program.program import Program
+from fastnn.program.record import ITEM_SIZES, OperandView, dims_of, op_of, operands_of, params_of
 
 # These two hold float64 in every program, so their offsets are kept.
 _FLOAT64_BUFFERS = frozenset({Buffer.ACCUMULATORS, Buffer.HYPER})

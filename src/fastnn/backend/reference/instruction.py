@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.program.layout import Flag
-from fastnn.program.program import KernelKey
+from fastnn.program.record import KernelKey
 
 Array = NDArray[Any]
 

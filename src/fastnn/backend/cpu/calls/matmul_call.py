@@ -39,7 +39,8 @@ from fastnn.backend.cpu.processor import cost
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, WAYS, Blocking
 from fastnn.backend.cpu.threads import thread_pool
 from fastnn.program.layout import RECORD_WORDS
-from fastnn.program.program import KernelKey, aligned_zeros
+from fastnn.program.program import aligned_zeros
+from fastnn.program.record import KernelKey
 
 #: The functions that the builtin calls: checks, the product, and the end.
 FUNCTIONS = (KernelKey("direct_matmul", "int64"), RUN, KernelKey("direct_end", "int64"))

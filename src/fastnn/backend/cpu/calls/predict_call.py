@@ -18,7 +18,7 @@ from fastnn.backend.cpu.loading import builtin, library
 from fastnn.backend.cpu.loading.builtin import METH_FASTCALL, Python
 from fastnn.backend.cpu.loading.store import ObjectCode
 from fastnn.backend.cpu.processor import cost
-from fastnn.program.program import KernelKey
+from fastnn.program.record import KernelKey
 
 _TAKE = KernelKey("direct_rows", "int64")
 _SYMBOL = "fastnn_direct_rows"

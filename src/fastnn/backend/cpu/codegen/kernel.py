@@ -15,7 +15,7 @@ from fastnn.backend.cpu.codegen.elementary import functions
 from fastnn.backend.cpu.codegen.intrinsics import call_map, float32_pointer, float64_pointer, int64_pointer
 from fastnn.backend.cpu.codegen.options import helper, users
 from fastnn.program.layout import MAP_WORD, OFFSET_BITS, OFFSET_MASK, PARAMS_AT, Counter, Status
-from fastnn.program.ops import OPS
+from fastnn.program.opcodes import OPS
 
 _PARAMS_BYTES = PARAMS_AT * 8
 _STATUS, _DETAIL, _RAISED = int(Counter.STATUS), int(Counter.STATUS_DETAIL), int(Status.KERNEL_RAISED)

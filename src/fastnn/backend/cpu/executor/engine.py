@@ -33,7 +33,8 @@ from fastnn.program.layout import (
     Flag,
     Status,
 )
-from fastnn.program.program import KernelKey, Program, aligned_zeros, dims_of
+from fastnn.program.program import Program, aligned_zeros
+from fastnn.program.record import KernelKey, dims_of
 
 RUN = KernelKey("run", "int64")
 _SCRATCH = int(Buffer.SCRATCH)

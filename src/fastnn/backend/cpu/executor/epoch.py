@@ -14,7 +14,7 @@ from fastnn.backend.cpu.layouts.epoch import MOST_EPOCHS as MOST_EPOCHS
 from fastnn.backend.cpu.layouts.epoch import Place
 from fastnn.backend.cpu.loading import library
 from fastnn.backend.cpu.loading.entry_point import Entry
-from fastnn.program.program import KernelKey
+from fastnn.program.record import KernelKey
 
 EPOCH = KernelKey("epoch", "int64")
 # plain integers: an enumeration's member costs 0.15 µs as an index

@@ -35,17 +35,14 @@ from fastnn.backend.cpu.processor.blocking import WAYS
 from fastnn.formulas import custom
 from fastnn.formulas.custom import CustomFunction
 from fastnn.program.layout import KERNEL_WORD, MAP_WORD, RECORD_WORDS
-from fastnn.program.program import KernelKey, Program
+from fastnn.program.opcodes import OPS
+from fastnn.program.program import Program
+from fastnn.program.record import KernelKey
 
 RUN = KernelKey("run_frozen", "int64")
 RUN_GRADIENT = KernelKey("run_frozen_gradient", "int64")
 LEARN = KernelKey("run_learner", "int64")
 NOTE = KernelKey("note_failure", "int64")
-
-#: The ops of records after the gradients.
-_UPDATE = frozenset({
-    "accumulate", "clip_by_value", "sum_squares", "clip_by_norm", "optimizer", "moving_average", "max_norm", "tick",
-})  # fmt: skip
 
 Code = NDArray[np.int64]
 
@@ -148,9 +145,9 @@ def assemble(
     if max(len(interface.input_shape), len(interface.output_shape)) > MOST_DIMS:
         raise ValueError(f"networks with samples of more than {MOST_DIMS} dimensions cannot be frozen")
     one, many = (make(rows, planned=True) for rows in (1, UNIT))
-    double, triple = (make(rows, planned=False) for rows in (2 * UNIT, 3 * UNIT))
+    double = make(2 * UNIT, planned=False)
     one_kernels, many_kernels = unblocked(one), unblocked(many)
-    patches = row_patches(many, double, triple)
+    patches = row_patches(one, many, double)
     factors = scales(many, double, 1.0 if training is None else training.loss_weight)
     products, way_keys = ways(many, double)
     mapped = {key for key in (*one.maps, *many.maps) if key is not None}
@@ -239,7 +236,7 @@ def _training_words(training: Training, one: Program, many: Program) -> dict[int
 
 
 def _first_of_update(program: Program) -> int:
-    return next(index for index, key in enumerate(program.kernels) if key.op in _UPDATE)
+    return next(index for index, key in enumerate(program.kernels) if OPS[key.op].update)
 
 
 def relocate(code: Code, relocations: NDArray[np.uint8]) -> Code:

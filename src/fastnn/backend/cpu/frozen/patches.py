@@ -11,10 +11,9 @@ from fastnn.backend.cpu.executor.engine import kernels_of
 from fastnn.backend.cpu.layouts.frozen import PATCH_WORDS, SCALE_WORDS, UNIT, WAY_WORDS
 from fastnn.backend.cpu.processor.blocking import WAYS, Blocking
 from fastnn.program.layout import (
+    BY_CODE,
     DIMS_AT,
     FLAGS_WORD,
-    MAX_DIMS,
-    MAX_OPERANDS,
     OFFSET_BITS,
     OFFSET_MASK,
     OP_WORD,
@@ -24,8 +23,8 @@ from fastnn.program.layout import (
     Buffer,
     Flag,
 )
-from fastnn.program.ops import BY_CODE
-from fastnn.program.program import KernelKey, Program, dims_of, op_of, params_of
+from fastnn.program.program import Program
+from fastnn.program.record import KernelKey, dims_of, op_of, params_of
 
 
 def unblocked(program: Program) -> list[KernelKey]:
@@ -33,28 +32,29 @@ def unblocked(program: Program) -> list[KernelKey]:
     return [replace(key, variant="simple") if key.variant == "blocked" else key for key in kernels_of(program)]
 
 
-def row_patches(unit: Program, double: Program, triple: Program) -> NDArray[np.int64]:
+def row_patches(one: Program, unit: Program, double: Program) -> NDArray[np.int64]:
     """Find the words that change with the number of rows: dimensions in proportion, places in the arena by units.
 
-    Places in the arena are those of `unit`; the other two need no plan.
+    Places in the arena are those of `unit`; `double` needs no plan. The program for one row shows whether dimensions
+    are linear in the rows.
     """
-    first, second, third = unit.records, double.records, triple.records
+    first, second = unit.records, double.records
     differs = first != second
     fixed = differs.copy()
     fixed[:, OPERANDS_AT:PARAMS_AT] = False
     for op in {int(code) for code in first[:, OP_WORD]}:
-        if "scale" in BY_CODE[op].params:  # see `scales`
-            fixed[first[:, OP_WORD] == op, BY_CODE[op].word("scale")] = False
+        if BY_CODE[op].per_row:  # see `scales`
+            fixed[first[:, OP_WORD] == op, BY_CODE[op].word(BY_CODE[op].per_row)] = False
     _refuse(unit, fixed, "depends on the number of rows in an unknown way")
     operands = np.zeros_like(differs)
-    operands[:, OPERANDS_AT : OPERANDS_AT + MAX_OPERANDS] = True
+    operands[:, OPERANDS_AT:DIMS_AT] = True
     in_arena = operands & (first >> OFFSET_BITS == Buffer.ARENA)
     _refuse(unit, differs & operands & ~in_arena, "moves with the number of rows")
     slopes = np.zeros_like(first)
-    dims = np.s_[:, DIMS_AT : DIMS_AT + MAX_DIMS]
+    dims = np.s_[:, DIMS_AT:PARAMS_AT]
     slopes[dims], rest = np.divmod(second[dims] - first[dims], UNIT)
     bent = np.zeros_like(differs)
-    bent[dims] = (rest != 0) | (third[dims] - second[dims] != second[dims] - first[dims])
+    bent[dims] = (rest != 0) | (first[dims] - one.records[dims] != slopes[dims] * (UNIT - 1))
     _refuse(unit, bent, "has a dimension that is not linear in the rows")
     # values of several units fit at their first unit's place times the number of units
     offsets = np.where(in_arena, first & OFFSET_MASK, 0)
@@ -76,10 +76,10 @@ def scales(unit: Program, double: Program, loss_weight: float) -> NDArray[np.int
     found = []
     for record, (first, second) in enumerate(zip(unit.records, double.records, strict=True)):
         op, start = op_of(first), record * RECORD_WORDS
-        if "scale" not in op.params:
+        if not op.per_row:
             continue
         for each in (first, second):
-            if params_of(each)["scale"] != loss_weight / dims_of(each)["rows"]:
+            if params_of(each)[op.per_row] != loss_weight / dims_of(each)["rows"]:
                 raise NotImplementedError(f"{unit.kernels[record]} scales gradients in an unknown way")
         found.append((start + op.word("scale"), start + op.word("rows")))
     return np.array(found, np.int64).reshape(-1, SCALE_WORDS)
@@ -88,9 +88,15 @@ def scales(unit: Program, double: Program, loss_weight: float) -> NDArray[np.int
 def ways(program: Program, double: Program) -> tuple[NDArray[np.int64], set[KernelKey]]:
     """List the matrix products, and mark by 1 the algorithms that they may use with two and more rows."""
     found, keys = [], set()
+    known: dict[tuple[int, bytes, bytes], tuple[int, ...]] = {}
     blocking = Blocking.of(program.dtype)
     for index, (record, twice, key) in enumerate(zip(program.records, double.records, program.kernels, strict=True)):
         if key.op != "matmul":
+            continue
+        # layers of a deep network are alike
+        form = record[FLAGS_WORD], record[DIMS_AT:PARAMS_AT].tobytes(), twice[DIMS_AT:PARAMS_AT].tobytes()
+        if form in known:
+            found.append((index, *known[form]))
             continue
         dims, flags = dims_of(record), int(record[FLAGS_WORD])
         transposed = bool(flags & Flag.TRANSPOSE_A), bool(flags & Flag.TRANSPOSE_B)
@@ -100,6 +106,7 @@ def ways(program: Program, double: Program) -> tuple[NDArray[np.int64], set[Kern
         for m in {dims["m"] + slope * (rows - UNIT) for rows in (2, 3, UNIT)}:
             way = blocking.way(m, dims["n"], dims["k"], *transposed)
             marks["simple" if way == "blocked" else way] = 1
-        found.append((index, *marks.values()))
+        known[form] = tuple(marks.values())
+        found.append((index, *known[form]))
         keys |= {KernelKey("matmul", program.dtype, way) for way, mark in marks.items() if mark}
     return np.array(found, np.int64).reshape(-1, WAY_WORDS), keys

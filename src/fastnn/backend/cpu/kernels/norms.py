@@ -1,11 +1,12 @@
-"""Kernels that normalise rows: layer normalisation and its gradients.
+"""Kernels that normalise rows: layer and RMS normalisation, and their gradients.
 
-Statistics take two passes: the second one sums the distances from the rough mean of the first, and their squares, so an
-offset costs no precision. Long rows are summed in stretches, which are added up in float64.
+Statistics of layer normalisation take two passes: the second one sums the distances from the rough mean of the first,
+and their squares, so an offset costs no precision. Long rows are summed in stretches, which are added up in float64.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -264,3 +265,167 @@ def layer_norm_param_grad(kit: Kit, variant: str) -> Callable[..., Any]:
                     dbeta[first + j] = real(totals[j]) + (dbeta[first + j] if add else zero)
 
     return layer_norm_param_grad
+
+
+@kernel("rms_norm")
+def rms_norm(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Make y = x rstd gamma in every row, with rstd = 1 / sqrt(mean(x^2) + epsilon)."""
+    Y, RSTD, X, GAMMA = kit.words("y rstd x gamma")
+    ROWS, COLS, EPSILON = kit.words("rows cols epsilon")
+    at, real, sqrt = kit.at, kit.real, kit.math.sqrt
+    zero, one, most = real(0.0), real(1.0), real(np.finfo(kit.real).max)
+
+    @inlined
+    def sum_squares(x, first, last):
+        total = zero
+        for j in range(first, last):
+            total += x[j] * x[j]
+        return total
+
+    @helper
+    def long_mean_square(x, begin, cols):
+        whole, end = 0.0, begin + cols
+        for first in range(begin, end, _STRETCH):
+            whole += np.float64(sum_squares(x, first, min(end, first + _STRETCH)))
+        return real(whole / cols)
+
+    @helper
+    def exact_row(record, context, row):
+        # divided by the largest element, because the squares overflow
+        cols, y, x = int64_pointer(record)[COLS], at(record, context, Y), at(record, context, X)
+        begin, largest = row * cols, 0.0
+        for i in range(begin, begin + cols):
+            size = abs(np.float64(x[i]))
+            largest = size if size > largest else largest
+        scale, squares = largest if 0.0 < largest < math.inf else 1.0, 0.0
+        for i in range(begin, begin + cols):
+            part = np.float64(x[i]) / scale
+            squares += part * part
+        root = math.sqrt(squares / cols) * scale
+        square = root * root + float64_pointer(record)[EPSILON]
+        rstd = 1.0 / (math.sqrt(square) if square < math.inf else root)
+        at(record, context, RSTD)[row] = real(rstd)
+        for j in range(cols):
+            gamma = at(record, context, GAMMA)[j] if has(record, GAMMA) else one
+            y[begin + j] = real(np.float64(x[begin + j]) * rstd * np.float64(gamma))
+
+    def rms_norm(record, context, ith, nth):
+        r = int64_pointer(record)
+        cols, epsilon = r[COLS], real(float64_pointer(record)[EPSILON])
+        first, last = rows_part(r[ROWS], ith, nth)
+        y, x, rstds = at(record, context, Y), at(record, context, X), at(record, context, RSTD)
+        scaled = has(record, GAMMA)
+        gamma = at(record, context, GAMMA) if scaled else x
+        share = one / real(cols)
+        for row in range(first, last):
+            i = row * cols
+            square = sum_squares(x, i, i + cols) * share if cols <= _STRETCH else long_mean_square(x, i, cols)
+            if not square <= most:
+                exact_row(record, context, row)
+                continue
+            rstd = one / sqrt(square + epsilon)
+            rstds[row] = rstd
+            if scaled:
+                for j in range(cols):
+                    y[i + j] = x[i + j] * rstd * gamma[j]
+            else:
+                for j in range(cols):
+                    y[i + j] = x[i + j] * rstd
+
+    return rms_norm
+
+
+@kernel("rms_norm_grad")
+def rms_norm_grad(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Make dx = rstd (g - xhat mean(g xhat)) with g = dy gamma and xhat = x rstd, in every row."""
+    DX, DY, X, GAMMA, RSTD = kit.words("dx dy x gamma rstd")
+    ROWS, COLS = kit.words("rows cols")
+    at, real = kit.at, kit.real
+    zero, one = real(0.0), real(1.0)
+
+    @inlined
+    def moment_of(dx, dy, x, gamma, scaled, i, first, last, rstd):
+        moment = zero
+        if scaled:
+            for j in range(first, last):
+                g = dy[i + j] * gamma[j]
+                moment += g * (x[i + j] * rstd)
+                dx[i + j] = g
+        else:
+            for j in range(first, last):
+                g = dy[i + j]
+                moment += g * (x[i + j] * rstd)
+                dx[i + j] = g
+        return moment
+
+    @helper
+    def long_moment(dx, dy, x, gamma, scaled, i, cols, rstd):
+        whole = 0.0
+        for first in range(0, cols, _STRETCH):
+            last = min(cols, first + _STRETCH)
+            whole += np.float64(moment_of(dx, dy, x, gamma, scaled, i, first, last, rstd))
+        return real(whole)
+
+    def rms_norm_grad(record, context, ith, nth):
+        r = int64_pointer(record)
+        cols = r[COLS]
+        begin, end = rows_part(r[ROWS], ith, nth)
+        dx, dy, x, rstds = (
+            at(record, context, DX),
+            at(record, context, DY),
+            at(record, context, X),
+            at(record, context, RSTD),
+        )
+        scaled = has(record, GAMMA)
+        gamma = at(record, context, GAMMA) if scaled else x
+        share = one / real(cols)
+        for row in range(begin, end):
+            i, rstd = row * cols, rstds[row]
+            if cols <= _STRETCH:
+                moment = moment_of(dx, dy, x, gamma, scaled, i, 0, cols, rstd)
+            else:
+                moment = long_moment(dx, dy, x, gamma, scaled, i, cols, rstd)
+            moment *= share
+            for j in range(cols):
+                dx[i + j] = rstd * (dx[i + j] - x[i + j] * rstd * moment)
+
+    return rms_norm_grad
+
+
+@kernel("rms_norm_param_grad")
+def rms_norm_param_grad(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Sum dy xhat over the rows; a part works on a slice of the columns.
+
+    The sums of stretches of rows are added up in float64, on the stack.
+    """
+    DGAMMA, DY, X, RSTD = kit.words("dgamma dy x rstd")
+    ROWS, COLS = kit.words("rows cols")
+    at, real, reals, zero = kit.at, kit.real, kit.reals, kit.real(0.0)
+    real_bytes, double_bytes = _BLOCK * kit.itemsize, _BLOCK * 8
+
+    def rms_norm_param_grad(record, context, ith, nth):
+        r = int64_pointer(record)
+        rows, cols = r[ROWS], r[COLS]
+        begin, end = part(cols, ith, nth)
+        dy, x, rstds, dgamma = (
+            at(record, context, DY), at(record, context, X), at(record, context, RSTD), at(record, context, DGAMMA),
+        )  # fmt: skip
+        add = flags_of(record) & _ACCUMULATE != 0
+        near, moments = reals(stack_bytes(real_bytes)), float64_pointer(stack_bytes(double_bytes))
+        for first in range(begin, end, _BLOCK):
+            count = min(_BLOCK, end - first)
+            for j in range(count):
+                moments[j] = 0.0
+            for begin_row in range(0, rows, _ROWS):
+                for j in range(count):
+                    near[j] = zero
+                for row in range(begin_row, min(rows, begin_row + _ROWS)):
+                    i, rstd = row * cols + first, rstds[row]
+                    for j in range(count):
+                        near[j] += dy[i + j] * (x[i + j] * rstd)
+                for j in range(count):
+                    moments[j] += np.float64(near[j])
+            for j in range(count):
+                dgamma[first + j] = real(moments[j]) + (dgamma[first + j] if add else zero)
+
+    return rms_norm_param_grad

@@ -6,10 +6,11 @@ from enum import IntEnum
 
 from fastnn.formulas.optimizers import HYPER_COLUMNS
 from fastnn.program.layout import ALIGNMENT, RECORD_WORDS
+from fastnn.program.opcodes import TABLE
 
-#: The version of the layouts below and of their use by `run_frozen` and `run_learner`. Users' functions that Numba
-#: keeps on disk contain the number that they were compiled with, and refuse networks of another version.
-LAYOUT_VERSION = 3
+#: The version of the layouts below, of their use by `run_frozen` and `run_learner`, and of records. Users' functions
+#: that Numba keeps on disk contain the number that they were compiled with, and refuse networks of another version.
+LAYOUT_VERSION = TABLE.digest ^ 4
 #: Maximum dimensions of a sample.
 MOST_DIMS = 8
 #: Maximum numbers of a loss that takes only certain targets.

@@ -9,9 +9,9 @@ from fastnn.backend.cpu.codegen.custom_types import explain
 from fastnn.backend.cpu.codegen.kernel import KERNELS, Kit
 from fastnn.backend.cpu.loading.compile import compile_native
 from fastnn.backend.cpu.loading.store import ObjectCode
-from fastnn.backend.modules import import_all
 from fastnn.formulas.custom import find
-from fastnn.program.program import KernelKey
+from fastnn.modules import import_all
+from fastnn.program.record import KernelKey
 
 # each module registers its factories on import
 for _package in (kernels, native):

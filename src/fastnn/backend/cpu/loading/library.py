@@ -23,7 +23,7 @@ from fastnn.backend.cpu.loading import store
 from fastnn.backend.cpu.loading.store import ObjectCode
 from fastnn.formulas import custom
 from fastnn.locks import ForkSafeLock, hold
-from fastnn.program.program import KernelKey
+from fastnn.program.record import KernelKey
 
 T = TypeVar("T")
 

@@ -28,7 +28,7 @@ from fastnn.program.layout import (
     Flag,
     encode,
 )
-from fastnn.program.ops import OPS
+from fastnn.program.opcodes import OPS
 
 _C, _A, _B = OPS["matmul"].words("c", "a", "b")
 _M, _N, _K = OPS["matmul"].words("m", "n", "k")

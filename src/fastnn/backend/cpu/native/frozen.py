@@ -40,7 +40,7 @@ from fastnn.program.layout import (
     Counter,
     Flag,
 )
-from fastnn.program.ops import OPS
+from fastnn.program.opcodes import OPS
 
 _RECORD_BYTES, _CONTEXT_BYTES = RECORD_WORDS * 8, CONTEXT_WORDS * 8
 

@@ -28,7 +28,8 @@ from fastnn.backend.cpu.loading import library
 from fastnn.backend.cpu.loading.entry_point import Entry
 from fastnn.backend.cpu.threads.affinity import Affinities
 from fastnn.locks import ForkSafeLock
-from fastnn.program.program import KernelKey, aligned_zeros
+from fastnn.program.program import aligned_zeros
+from fastnn.program.record import KernelKey
 
 WORKER, SHRINK = KernelKey("team_worker", "int64"), KernelKey("team_shrink", "int64")
 

@@ -1,6 +1,6 @@
 """The argument of kernel factories: record words by name, typed memory, formulas, teams of threads; and the registry.
 
-A kernel is a function `(record, context)`. `record` is a tuple of the 32 words of a record in which every operand is
+A kernel is a function `(record, context)`. `record` is a tuple of the words of a record in which every operand is
 an address (0 if absent), word 0 the address of scratch memory, and parameters are float64 bits. `context` is
 the address of the program's context on the device, whose counters outlive a step. A factory returns its record's
 stages: functions that run one after another, each on its own grid.
@@ -23,7 +23,7 @@ from fastnn.backend.cuda.codegen.options import formula, helper
 from fastnn.backend.cuda.codegen.sizes import PACK, SIMULATED, SIZES
 from fastnn.formulas import elementary
 from fastnn.program.layout import CONTEXT_WORDS, RECORD_WORDS
-from fastnn.program.ops import OPS
+from fastnn.program.opcodes import OPS
 
 ptx: Any = import_module("fastnn.backend.cuda." + ("simulator.ptx" if SIMULATED else "codegen.ptx"))
 

@@ -8,15 +8,18 @@ All threads of a warp are at the same instruction and read the same weights, so 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cuda.codegen.kernel import ptx
+from fastnn.backend.cuda.codegen.kernel import functions, ptx
 from fastnn.backend.cuda.codegen.options import formula
-from fastnn.backend.cuda.device_function.interpreter_ops import choose, ops
-from fastnn.backend.cuda.device_function.layout import HEAD, MAGIC, STRIDE, Head
+from fastnn.backend.cuda.device_function.instruction import Tools
+from fastnn.backend.cuda.device_function.instructions import BY_NUMBER, MAGIC
+from fastnn.backend.cuda.device_function.layout import ACTIVATIONS, HEAD, PLACE_BITS, STRIDE, Head, Place
+from fastnn.formulas import activations
 
 _load_word = ptx.LOADS["int64"]
 # plain integers: compiled code has no enumerations
@@ -24,6 +27,62 @@ _MAGIC, _ITEM_BYTES, _COUNT = int(Head.MAGIC), int(Head.ITEM_BYTES), int(Head.CO
 _INPUTS, _OUTPUTS, _WORKSPACE, _CONSTANTS = (
     int(word) for word in (Head.INPUTS, Head.OUTPUTS, Head.WORKSPACE, Head.CONSTANTS)
 )
+_INPUT, _OUTPUT, _PLACES = int(Place.INPUT), int(Place.OUTPUT), (1 << PLACE_BITS) - 1
+
+
+def choose(among: Sequence[Any], first: int = 0) -> Any:
+    """Make a function that calls the function of a number, with the same arguments.
+
+    It is a tree with four branches per node: each node is a function to compile, and each branch takes time.
+    """
+    if len(among) == 1:
+        return among[0]
+    size = -(-len(among) // 4)
+    starts = [*range(0, len(among), size)]
+    parts = [choose(among[start : start + size], first + start) for start in starts]
+    missing = 4 - len(parts)
+    one, two, three, four = parts + parts[-1:] * missing
+    second, third, fourth = (first + start for start in starts[1:] + starts[-1:] * missing)
+
+    @formula
+    def choice(number, code, at, constants, x, out, work):
+        if number < second:
+            one(number, code, at, constants, x, out, work)
+        elif number < third:
+            two(number, code, at, constants, x, out, work)
+        elif number < fourth:
+            three(number, code, at, constants, x, out, work)
+        else:
+            four(number, code, at, constants, x, out, work)
+
+    return choice
+
+
+@formula
+def _operand(word, x, out, work):
+    """Return the memory of an operand, and the number of its first element there."""
+    place = word & _PLACES
+    return x if place == _INPUT else (out if place == _OUTPUT else work), word >> PLACE_BITS
+
+
+def tools(dtype: str) -> Tools:
+    """Return the building blocks of instructions."""
+    real = np.dtype(dtype).type
+    table = activations.define(real, formula, functions(dtype))
+    return Tools(
+        real=real,
+        load=ptx.ANY_LOADS[dtype],
+        store=ptx.ANY_STORES[dtype],
+        constant=ptx.LOADS[dtype],
+        constants=ptx.LOAD_PACKS[dtype],
+        word=_load_word,
+        as_double=ptx.int_as_double,
+        operand=_operand,
+        formula=formula,
+        math=functions(dtype),
+        activations=[table[name][0] for name in ACTIVATIONS],
+        choose=choose,
+    )
 
 
 @cache
@@ -35,7 +94,8 @@ def define(dtype: str) -> Any:
     """
     real, store = np.dtype(dtype).type, ptx.ANY_STORES[dtype]
     item_bytes, nan = np.dtype(dtype).itemsize, real(np.nan)
-    step = choose(ops(dtype))
+    made = tools(dtype)
+    step = choose([each.make(made) for each in BY_NUMBER])
 
     @formula
     def fits(code, words, elements, inputs, outputs, size):

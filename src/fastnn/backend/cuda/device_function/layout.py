@@ -6,7 +6,6 @@ the caller's input, output and workspace, and the constants, an array of weights
 
 from __future__ import annotations
 
-import hashlib
 from enum import IntEnum
 
 from fastnn.formulas.activations import SAVES
@@ -15,7 +14,7 @@ from fastnn.formulas.activations import SAVES
 class Head(IntEnum):
     """Words at the start of the code; sizes are in elements."""
 
-    MAGIC = 0  # see below
+    MAGIC = 0  # see `instructions`
     ITEM_BYTES = 1  # of the dtype
     INPUTS = 2  # of a sample
     OUTPUTS = 3
@@ -46,20 +45,6 @@ class Word(IntEnum):
     B = 12
 
 
-class Op(IntEnum):
-    """The operation of an instruction."""
-
-    MATMUL = 0  # y = x w + bias in tiles of columns, each with its bias first and padded with zeros
-    ACTIVATION = 1
-    ADD = 2
-    MULTIPLY = 3
-    AFFINE = 4  # y = (x - constants[0]) constants[1] + constants[2], each of COLS
-    SOFTMAX = 5
-    LOG_SOFTMAX = 6
-    LAYER_NORM = 7  # gamma and beta are constants
-    COPY = 8
-
-
 class Place(IntEnum):
     """The place of an operand."""
 
@@ -87,11 +72,7 @@ def tile_width(left: int) -> int:
     return WIDE if left > NARROW else NARROW
 
 
-def _magic() -> int:
-    """Return a number that changes with the layout above: a kernel kept on disk refuses code of another layout."""
-    version = 1
-    described = repr((version, *(list(each) for each in (Head, Word, Op, Place)), WIDE, NARROW, ACTIVATIONS))
-    return int.from_bytes(hashlib.sha256(described.encode()).digest()[:7], "little")
-
-
-MAGIC = _magic()
+def described() -> str:
+    """Describe the layout, for a number that changes with it."""
+    version = 2
+    return repr((version, *(list(each) for each in (Head, Word, Place)), WIDE, NARROW, ACTIVATIONS))

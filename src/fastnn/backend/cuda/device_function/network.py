@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cuda.device_function.code import encode
-from fastnn.backend.cuda.device_function.layout import HEAD, MAGIC, Head
+from fastnn.backend.cuda.device_function.instructions import MAGIC
+from fastnn.backend.cuda.device_function.layout import HEAD, Head
 from fastnn.program.program import Program
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastnn.backend.cuda.codegen.kernel import KERNELS, Key, Kit, Stage
-from fastnn.backend.modules import import_all
+from fastnn.modules import import_all
 
 # each module registers its kernels on import
 import_all(__name__, __path__)

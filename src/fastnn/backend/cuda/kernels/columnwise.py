@@ -11,15 +11,16 @@ from typing import Any
 
 from numba import cuda
 
-from fastnn.backend.cuda.codegen.kernel import Dims, Kit, Stage
+from fastnn.backend.cuda.codegen.kernel import SCRATCH_WORD, Dims, Kit, Stage
 from fastnn.backend.cuda.codegen.options import formula, helper
 from fastnn.backend.cuda.codegen.sizes import SIZES
 from fastnn.backend.cuda.kernels.rowwise import divide
-from fastnn.program.layout import Flag
+from fastnn.program.layout import FLAGS_WORD, Flag
 
 LANES = SIZES.lanes
 THREADS = SIZES.lanes * SIZES.strips
 WAYS = ("whole", "chunked")
+_ACCUMULATE = int(Flag.ACCUMULATE)
 # rows per thread: maximum in a reduction without chunks, minimum with chunks, and in a single pass
 _WHOLE, _CHUNK, _PASS = 32, 16, 4
 _MOST_CHUNKS, _MOST_BLOCKS = 512, 4096
@@ -206,3 +207,66 @@ def make_pass(kit: Kit, hold: Any, value: Any) -> Any:
             store(out, i + 2 * step, value(record, held, i + 2 * step))
 
     return over_rows
+
+
+def sum_stages(kit: Kit, out: str, term: Any) -> list[Stage]:
+    """Make the stages that sum terms over the rows to the operand `out`, or add to it if the flag is set.
+
+    Parameters
+    ----------
+    out : str
+        The operand's name, of shape (cols,).
+    term : device function
+        `term(record, row, i)`: the term of an element.
+    """
+    OUT, ROWS, COLS = kit.words(f"{out} rows cols")
+    load, store, zero = kit.load, kit.store, kit.real(0.0)
+    over_strips = make_over_strips(kit)
+
+    @helper
+    def nothing(record, column):
+        return 0
+
+    @helper
+    def element(record, held, row, i):
+        return zero, term(record, row, i)
+
+    @helper
+    def part(record, held, row, i):
+        return zero, load(record[SCRATCH_WORD], i)
+
+    sums, sums_of_parts = make_sums(kit, nothing, element), make_sums(kit, nothing, part)
+
+    @helper
+    def finish(record, column, total):
+        if record[FLAGS_WORD] & _ACCUMULATE != 0:
+            total += load(record[OUT], column)
+        store(record[OUT], column, total)
+
+    def whole(record, context):
+        cols = record[COLS]
+        lanes, strips, column, row, last, writes = place(record[ROWS], cols)
+        _, total = sums(record, column, row, last, strips, cols)
+        total = over_strips(total, lanes, strips)
+        if writes:
+            finish(record, column, total)
+
+    def chunk(record, context):
+        cols = record[COLS]
+        lanes, strips, column, row, last, writes = place(record[ROWS], cols)
+        _, total = sums(record, column, row, last, strips, cols)
+        total = over_strips(total, lanes, strips)
+        if writes:
+            store(record[SCRATCH_WORD], cuda.blockIdx.y * cols + column, total)
+
+    def add_chunks(record, context):
+        cols = record[COLS]
+        lanes, strips, column, row, last, writes = place(chunks_of(record[ROWS], cols), cols)
+        _, total = sums_of_parts(record, column, row, last, strips, cols)
+        total = over_strips(total, lanes, strips)
+        if writes:
+            finish(record, column, total)
+
+    if kit.way == "whole":
+        return [whole_stage(whole)]
+    return [chunk_stage(chunk), whole_stage(add_chunks)]

@@ -218,3 +218,70 @@ def gaussian_noise(kit: Kit) -> list[Stage]:
                 i += BLOCKS
 
     return [Stage(gaussian_noise, _blocks, _THREADS)]
+
+
+@kernel("permute")
+def permute(kit: Kit) -> list[Stage]:
+    """Fill y from the elements of x that its strides name: one thread per element."""
+    Y, X, ROWS, COLS = kit.words("y x rows cols")
+    N1, N2, N3, N4 = kit.words("n1 n2 n3 n4")
+    S0, S1, S2, S3, S4, STRIDE = kit.words("stride0 stride1 stride2 stride3 stride4 stride")
+    load, store = kit.load, kit.store
+
+    @formula
+    def split(number, by):
+        quotient = np.int64(np.uint32(number) // np.uint32(by))
+        return quotient, number - quotient * by
+
+    def permute(record, context):
+        i, cols = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x, record[COLS]
+        if i < record[ROWS] * cols:
+            row, j = split(i, cols)
+            row, i4 = split(row, record[N4])
+            row, i3 = split(row, record[N3])
+            row, i2 = split(row, record[N2])
+            i0, i1 = split(row, record[N1])
+            source = i0 * record[S0] + i1 * record[S1] + i2 * record[S2] + i3 * record[S3] + i4 * record[S4]
+            store(record[Y], i, load(record[X], source + j * record[STRIDE]))
+
+    return [Stage(permute, lambda dims: (ceil_div(dims["rows"] * dims["cols"], _THREADS), 1), _THREADS)]
+
+
+@kernel("broadcast_add", "broadcast_multiply")
+def broadcast(kit: Kit) -> list[Stage]:
+    """Make y = a + b or y = a b, with the same b for `repeat` neighbours: one thread per element."""
+    Y, A, B, OUTER, REPEAT, INNER = kit.words("y a b outer repeat inner")
+    load, store, adds = kit.load, kit.store, kit.op == "broadcast_add"
+
+    def broadcast(record, context):
+        i, inner = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x, record[INNER]
+        if i < record[OUTER] * record[REPEAT] * inner:
+            row = np.int64(np.uint32(i) // np.uint32(inner))
+            outer = np.int64(np.uint32(row) // np.uint32(record[REPEAT]))
+            a, b = load(record[A], i), load(record[B], i - (row - outer) * inner)
+            store(record[Y], i, a + b if adds else a * b)
+
+    return [Stage(broadcast, lambda dims: (ceil_div(_elements(dims), _THREADS), 1), _THREADS)]
+
+
+def _elements(dims: Any) -> int:
+    return int(dims["outer"] * dims["repeat"] * dims["inner"])
+
+
+@kernel("sum_repeats")
+def sum_repeats(kit: Kit) -> list[Stage]:
+    """Sum x over `repeat` neighbours: one thread per sum."""
+    Y, X, OUTER, REPEAT, INNER = kit.words("y x outer repeat inner")
+    load, store, zero = kit.load, kit.store, kit.real(0.0)
+
+    def sum_repeats(record, context):
+        i, inner = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x, record[INNER]
+        if i < record[OUTER] * inner:
+            outer = np.int64(np.uint32(i) // np.uint32(inner))
+            at, total = i + outer * (record[REPEAT] - 1) * inner, zero
+            for _ in range(record[REPEAT]):
+                total += load(record[X], at)
+                at += inner
+            store(record[Y], i, total)
+
+    return [Stage(sum_repeats, lambda dims: (ceil_div(dims["outer"] * dims["inner"], _THREADS), 1), _THREADS)]

@@ -1,4 +1,4 @@
-"""Kernels that normalise rows: layer normalisation and its gradients."""
+"""Kernels that normalise rows: layer and RMS normalisation, and their gradients."""
 
 from __future__ import annotations
 
@@ -218,3 +218,90 @@ def layer_norm_param_grad(kit: Kit) -> list[Stage]:
         return moment, dy
 
     return parameter_stages(kit, nothing, term, skips=True)
+
+
+@kernel("rms_norm", ways=WAYS, way=way_of)
+def rms_norm(kit: Kit) -> list[Stage]:
+    """Make y = x rstd gamma in every row, with rstd = 1 / sqrt(mean(x^2) + epsilon); squares are summed in float64."""
+    Y, RSTD, X, GAMMA = kit.words("y rstd x gamma")
+    ROWS, COLS, EPSILON = kit.words("rows cols epsilon")
+    r, real, store_one = row_functions(kit), kit.real, kit.store
+    place, load, store, stride, load_vector = r.place, r.load, r.store, r.stride, r.load_vector
+    precise, team_total, zero, one = r.precise, r.precise_total, real(0.0), real(1.0)
+
+    @formula
+    def squares(x):
+        a, b, c, d = precise(x)
+        return (a * a + b * b) + (c * c + d * d)
+
+    def rms_norm(record, context):
+        x_at, y_at, cols = record[X], record[Y], record[COLS]
+        row, begin, first, last, writes = place(record[ROWS], cols)
+        end, i, total = begin + cols, first, 0.0
+        while i < end:
+            total += squares(load(x_at, i, begin, end, zero))
+            i += stride
+        rstd = real(1.0 / math.sqrt(team_total(total) / np.float64(cols) + as_double(record[EPSILON])))
+        if writes:
+            store_one(record[RSTD], row, rstd)
+        i = first
+        while i < last:
+            x, g = load(x_at, i, begin, end, zero), load_vector(record[GAMMA], i, begin, end, one)
+            y = (x[0] * rstd * g[0], x[1] * rstd * g[1], x[2] * rstd * g[2], x[3] * rstd * g[3])
+            store(y_at, i, begin, end, y)
+            i += stride
+
+    return [row_stage(kit, rms_norm)]
+
+
+@kernel("rms_norm_grad", ways=WAYS, way=way_of)
+def rms_norm_grad(kit: Kit) -> list[Stage]:
+    """Make dx = rstd (g - xhat mean(g xhat)) with g = dy gamma and xhat = x rstd, in every row."""
+    DX, DY, X, GAMMA, RSTD = kit.words("dx dy x gamma rstd")
+    ROWS, COLS = kit.words("rows cols")
+    r, real, load_one = row_functions(kit), kit.real, kit.load
+    place, load, store, stride, team_total, load_vector = r.place, r.load, r.store, r.stride, r.total, r.load_vector
+    zero, one = real(0.0), real(1.0)
+
+    def rms_norm_grad(record, context):
+        dx_at, dy_at, x_at, cols = record[DX], record[DY], record[X], record[COLS]
+        row, begin, first, last, _ = place(record[ROWS], cols)
+        end, rstd, i, moment = begin + cols, load_one(record[RSTD], row), first, zero
+        while i < end:
+            x, dy = load(x_at, i, begin, end, zero), load(dy_at, i, begin, end, zero)
+            scale = load_vector(record[GAMMA], i, begin, end, one)
+            moment += sum_of((
+                dy[0] * scale[0] * (x[0] * rstd), dy[1] * scale[1] * (x[1] * rstd),
+                dy[2] * scale[2] * (x[2] * rstd), dy[3] * scale[3] * (x[3] * rstd),
+            ))  # fmt: skip
+            i += stride
+        moment = team_total(moment) * (one / real(cols))
+        i = first
+        while i < last:
+            x, dy = load(x_at, i, begin, end, zero), load(dy_at, i, begin, end, zero)
+            scale = load_vector(record[GAMMA], i, begin, end, one)
+            store(dx_at, i, begin, end, (
+                rstd * (dy[0] * scale[0] - x[0] * rstd * moment), rstd * (dy[1] * scale[1] - x[1] * rstd * moment),
+                rstd * (dy[2] * scale[2] - x[2] * rstd * moment), rstd * (dy[3] * scale[3] - x[3] * rstd * moment),
+            ))  # fmt: skip
+            i += stride
+
+    return [row_stage(kit, rms_norm_grad)]
+
+
+@kernel(
+    "rms_norm_param_grad",
+    ways=columnwise.WAYS,
+    way=columnwise.way_of,
+    scratch=lambda dims, itemsize, way: columnwise.table_bytes(dims, itemsize),
+)
+def rms_norm_param_grad(kit: Kit) -> list[Stage]:
+    """Sum dy xhat over the rows."""
+    DY, X, RSTD = kit.words("dy x rstd")
+    load = kit.load
+
+    @helper
+    def term(record, row, i):
+        return load(record[DY], i) * (load(record[X], i) * load(record[RSTD], row))
+
+    return columnwise.sum_stages(kit, "dgamma", term)

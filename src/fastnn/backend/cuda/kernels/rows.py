@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from numba import cuda
-
-from fastnn.backend.cuda.codegen.kernel import SCRATCH_WORD, Kit, Stage, kernel
+from fastnn.backend.cuda.codegen.kernel import Kit, Stage, kernel
 from fastnn.backend.cuda.codegen.options import helper
 from fastnn.backend.cuda.kernels import columnwise, register_rows
 from fastnn.backend.cuda.kernels.rowwise import WAYS, make_exp_sum, row_functions, row_stage, sum_of, way_of
-from fastnn.program.layout import FLAGS_WORD, Flag
+from fastnn.program.layout import Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)
 
@@ -132,55 +130,10 @@ def log_softmax_grad(kit: Kit) -> list[Stage]:
 )
 def sum_rows(kit: Kit) -> list[Stage]:
     """Sum over rows."""
-    Y, X, ROWS, COLS = kit.words("y x rows cols")
-    load, store, zero = kit.load, kit.store, kit.real(0.0)
-    place, chunks_of = columnwise.place, columnwise.chunks_of
-    over_strips = columnwise.make_over_strips(kit)
+    (X,), load = kit.words("x"), kit.load
 
     @helper
-    def nothing(record, column):
-        return 0
+    def element(record, row, i):
+        return load(record[X], i)
 
-    @helper
-    def element(record, held, row, i):
-        return zero, load(record[X], i)
-
-    @helper
-    def part(record, held, row, i):
-        return zero, load(record[SCRATCH_WORD], i)
-
-    sums, sums_of_parts = columnwise.make_sums(kit, nothing, element), columnwise.make_sums(kit, nothing, part)
-
-    @helper
-    def finish(record, column, total):
-        if record[FLAGS_WORD] & _ACCUMULATE != 0:
-            total += load(record[Y], column)
-        store(record[Y], column, total)
-
-    def whole(record, context):
-        cols = record[COLS]
-        lanes, strips, column, row, last, writes = place(record[ROWS], cols)
-        _, total = sums(record, column, row, last, strips, cols)
-        total = over_strips(total, lanes, strips)
-        if writes:
-            finish(record, column, total)
-
-    def chunk(record, context):
-        cols = record[COLS]
-        lanes, strips, column, row, last, writes = place(record[ROWS], cols)
-        _, total = sums(record, column, row, last, strips, cols)
-        total = over_strips(total, lanes, strips)
-        if writes:
-            store(record[SCRATCH_WORD], cuda.blockIdx.y * cols + column, total)
-
-    def add_chunks(record, context):
-        cols = record[COLS]
-        lanes, strips, column, row, last, writes = place(chunks_of(record[ROWS], cols), cols)
-        _, total = sums_of_parts(record, column, row, last, strips, cols)
-        total = over_strips(total, lanes, strips)
-        if writes:
-            finish(record, column, total)
-
-    if kit.way == "whole":
-        return [columnwise.whole_stage(whole)]
-    return [columnwise.chunk_stage(chunk), columnwise.whole_stage(add_chunks)]
+    return columnwise.sum_stages(kit, "y", element)

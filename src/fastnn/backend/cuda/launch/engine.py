@@ -10,7 +10,8 @@ from fastnn.backend.cuda.codegen import library
 from fastnn.backend.cuda.launch import fusion, launches
 from fastnn.console import compiling, is_interactive
 from fastnn.program.layout import Buffer
-from fastnn.program.program import Program, operands_of
+from fastnn.program.program import Program
+from fastnn.program.record import operands_of
 
 # A graph is some tens of kilobytes in the driver.
 _KEPT_GRAPHS = 32

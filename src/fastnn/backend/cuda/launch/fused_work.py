@@ -10,7 +10,7 @@ from fastnn.backend.cuda.codegen.sizes import FUSED
 from fastnn.backend.cuda.kernels.fused import plan as plan
 from fastnn.backend.cuda.launch.launches import Work
 from fastnn.program.layout import ABSENT, DIMS_AT, FLAGS_WORD, OPERANDS_AT, Flag
-from fastnn.program.program import ITEM_SIZES
+from fastnn.program.record import ITEM_SIZES
 
 
 @dataclass(frozen=True)

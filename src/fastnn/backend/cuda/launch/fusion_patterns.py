@@ -11,8 +11,9 @@ from fastnn.backend.cuda.launch.fused_work import Back, Gradient, Product, backw
 from fastnn.backend.cuda.launch.launches import Work
 from fastnn.formulas import custom
 from fastnn.program.layout import ABSENT, FLAGS_WORD, Buffer, Flag, decode, encode
-from fastnn.program.ops import OPS
-from fastnn.program.program import ITEM_SIZES, OperandView, Program, op_of, operands_of
+from fastnn.program.opcodes import OPS
+from fastnn.program.program import Program
+from fastnn.program.record import ITEM_SIZES, OperandView, op_of, operands_of
 
 _MATMUL, _SUM_ROWS = OPS["matmul"], OPS["sum_rows"]
 

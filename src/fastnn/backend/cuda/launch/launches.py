@@ -22,7 +22,8 @@ from fastnn.program.layout import (
     Flag,
     decode,
 )
-from fastnn.program.program import ITEM_SIZES, Program, dims_of, operands_of
+from fastnn.program.program import Program
+from fastnn.program.record import ITEM_SIZES, dims_of, operands_of
 
 
 @dataclass(frozen=True)

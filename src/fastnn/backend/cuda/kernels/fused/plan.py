@@ -10,15 +10,14 @@ from dataclasses import dataclass
 
 from fastnn.backend.cuda.codegen.kernel import ceil_div
 from fastnn.backend.cuda.codegen.sizes import FUSED, PACK
-from fastnn.program.layout import DIMS_AT, OPERANDS_AT, PARAMS_AT, RECORD_WORDS
+from fastnn.program.layout import DIMS_AT, OPERANDS_AT, RECORD_WORDS
 
 # words of a launch's record: rows of the batch, layers, elements of a slab, in which a block sums gradients, and slabs
 ROWS, LAYERS, SLAB, SLABS = range(DIMS_AT, DIMS_AT + 4)
 
 # words of a row of its table, which is resolved like a record: a layer
 A, W, BIAS, C, PRE, SAVED, DZ = range(OPERANDS_AT, OPERANDS_AT + 7)
-K, N, WHICH, DEPTH, SPLITS, HAS_WEIGHT, WEIGHT_AT, HAS_BIAS, BIAS_AT = range(DIMS_AT, DIMS_AT + 9)
-P0, P1 = PARAMS_AT, PARAMS_AT + 1
+K, N, WHICH, DEPTH, SPLITS, HAS_WEIGHT, WEIGHT_AT, HAS_BIAS, BIAS_AT, P0, P1 = range(DIMS_AT, DIMS_AT + 11)
 # or, after the layers, a gradient
 TARGET = OPERANDS_AT
 HEIGHT, WIDTH, HIGH, OFFSET = range(DIMS_AT, DIMS_AT + 4)

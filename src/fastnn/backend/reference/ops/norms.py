@@ -1,4 +1,7 @@
-"""Records that normalise rows (layer norm; Ba et al. 2016) and columns (batch norm; Ioffe & Szegedy 2015)."""
+"""Records that normalise rows and columns.
+
+Layer norm: Ba et al. 2016; RMS norm: Zhang & Sennrich 2019; batch norm: Ioffe & Szegedy 2015.
+"""
 
 from __future__ import annotations
 
@@ -54,6 +57,29 @@ def layer_norm_param_grad(i: Instruction, counters: Counters) -> None:
     normal = (i["x"] - i["mean"][:, None]) * i["rstd"][:, None]
     i.add("dgamma", (i["dy"] * normal).sum(axis=0))
     i.add("dbeta", i["dy"].sum(axis=0))
+
+
+@executes("rms_norm")
+def rms_norm(i: Instruction, counters: Counters) -> None:
+    """Make y = x / sqrt(mean(x^2) + epsilon) gamma in every row."""
+    rstd = 1.0 / np.sqrt((i["x"] ** 2).mean(axis=1) + i.params["epsilon"])
+    i.write("y", _affine(i, i["x"] * rstd[:, None]))
+    i.write("rstd", rstd)
+
+
+@executes("rms_norm_grad")
+def rms_norm_grad(i: Instruction, counters: Counters) -> None:
+    """Make dx = rstd (g - xhat mean(g xhat)) with g = dy gamma and xhat = x rstd, in every row."""
+    rstd, gamma = i["rstd"][:, None], i.get("gamma")
+    normal = i["x"] * rstd
+    g = i["dy"] if gamma is None else i["dy"] * gamma
+    i.write("dx", rstd * (g - normal * (g * normal).mean(axis=1, keepdims=True)))
+
+
+@executes("rms_norm_param_grad")
+def rms_norm_param_grad(i: Instruction, counters: Counters) -> None:
+    """Make dgamma (+)= sum(dy xhat) over the rows."""
+    i.add("dgamma", (i["dy"] * i["x"] * i["rstd"][:, None]).sum(axis=0))
 
 
 @executes("batch_norm")

@@ -62,3 +62,32 @@ def copy_columns(i: Instruction, counters: Counters) -> None:
     cols, target, source = i.dims["cols"], i.dims["target_first"], i.dims["source_first"]
     y = i["y"].reshape(i.dims["rows"], i.dims["target_cols"])
     y[:, target : target + cols] = i["x"][:, source : source + cols]
+
+
+@executes("permute")
+def permute(i: Instruction, counters: Counters) -> None:
+    """Fill y from the elements of x that its strides name."""
+    dims = i.dims
+    sizes = [dims[f"n{axis}"] for axis in range(1, 5)]
+    sizes = [dims["rows"] // int(np.prod(sizes)), *sizes, dims["cols"]]
+    strides = [*(dims[f"stride{axis}"] for axis in range(5)), dims["stride"]]
+    places = sum(np.indices(sizes)[axis] * stride for axis, stride in enumerate(strides))
+    i.write("y", i["x"].reshape(-1)[places].reshape(dims["rows"], dims["cols"]))
+
+
+@executes("broadcast_add")
+def broadcast_add(i: Instruction, counters: Counters) -> None:
+    """Make y = a + b, with the same b for all that repeat it."""
+    i.write("y", i["a"] + i["b"][:, None])
+
+
+@executes("broadcast_multiply")
+def broadcast_multiply(i: Instruction, counters: Counters) -> None:
+    """Make y = a b, with the same b for all that repeat it."""
+    i.write("y", i["a"] * i["b"][:, None])
+
+
+@executes("sum_repeats")
+def sum_repeats(i: Instruction, counters: Counters) -> None:
+    """Sum x over what repeats."""
+    i.write("y", i["x"].sum(axis=1))

@@ -126,7 +126,11 @@ class _Taken:
         runs += [self._all[node] for node in self._above(parts) if node in self._all]
         offset = 0
         # sorting is faster than merging: most nodes have one stretch
-        for start, end in sorted(pair for each in runs for pair in zip(each.starts, each.ends, strict=True)):
+        pairs: list[tuple[int, int]] = []
+        for each in runs:
+            pairs.extend(zip(each.starts, each.ends, strict=True))
+        pairs.sort()
+        for start, end in pairs:
             if offset + size <= start:
                 break
             offset = max(offset, end)

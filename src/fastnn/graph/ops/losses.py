@@ -1,0 +1,51 @@
+"""Losses of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastnn.graph.graph import Graph, Node, Tensor
+from fastnn.graph.rules import Gradients, gradient
+
+
+def loss(
+    graph: Graph,
+    x: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    *,
+    formula: str,
+    parameters: Sequence[float],
+    row_mean: bool,
+    loss_weight: float,
+    label: str,
+) -> Tensor:
+    """Compute the loss of every row, and the gradient of the weighted mean loss.
+
+    Parameters
+    ----------
+    row_mean : bool
+        Whether a row's loss is the mean over its columns, instead of the sum.
+    loss_weight : float
+        The factor of the gradient.
+    """
+    return graph.add(
+        "loss",
+        (x, target, weight),
+        [(x.shape[:-1], True, f"{label}.row_loss"), (x.shape, True, f"{label}.dloss")],
+        label,
+        formula=formula,
+        parameters=parameters,
+        row_mean=row_mean,
+        loss_weight=loss_weight,
+    )[0]
+
+
+@gradient("loss")
+def _loss(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
+    return (node.outputs[1], None, None)
+
+
+def normalize_weights(graph: Graph, weight: Tensor, label: str) -> Tensor:
+    """Scale a batch's weights to the mean 1."""
+    return graph.like("normalize_weights", (weight,), label)

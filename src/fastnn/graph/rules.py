@@ -1,0 +1,49 @@
+"""What differentiation and the meaning of outputs have to know about an op: registered beside its constructor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fastnn.graph.graph import Graph, Node, Tensor
+
+#: A gradient for each input, None where none is needed.
+Gradients = Sequence[Tensor | None]
+#: Adds the gradients of a node: the graph, the node, the gradient of its first output, which inputs need one.
+Rule = Callable[[Graph, Node, Tensor, Sequence[bool]], Gradients]
+#: Says whether an op that only moves values keeps groups of so many neighbours along the last axis together.
+Keeps = Callable[[Node, int], bool]
+
+RULES: dict[str, Rule] = {}
+#: Ops that only move the values of their inputs.
+MOVES: dict[str, Keeps] = {}
+#: Ops whose outputs may be any numbers, and what users know them as.
+UNBOUNDED: dict[str, str] = {}
+
+
+class NoGradientError(ValueError):
+    """A trainable parameter is before an op that has no gradient."""
+
+
+def gradient(*ops: str, keeps: Keeps | None = None, unbounded: str = "") -> Callable[[Rule], Rule]:
+    """Register the gradient rule of some ops.
+
+    Parameters
+    ----------
+    *ops : str
+    keeps : callable, optional
+        For ops that only move the values of their inputs: takes a node and a number, and returns whether groups of that
+        many neighbours along the last axis stay together.
+    unbounded : str, optional
+        For ops whose outputs may be any numbers: their name in messages.
+    """
+
+    def register(rule: Rule) -> Rule:
+        for op in ops:
+            RULES[op] = rule
+            if keeps is not None:
+                MOVES[op] = keeps
+            if unbounded:
+                UNBOUNDED[op] = unbounded
+        return rule
+
+    return register

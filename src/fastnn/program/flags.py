@@ -1,0 +1,21 @@
+"""The flags of a record."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+
+class Flag(IntFlag):
+    """How a record's kernel treats its operands."""
+
+    ACCUMULATE = 1  # add to the outputs instead of overwriting them
+    TRANSPOSE_A = 2
+    TRANSPOSE_B = 4
+    MAP_FORWARD = 8  # apply the mapped function to the output
+    MAP_GRADIENT = 16  # multiply the output by the mapped function's derivative
+    CHECK_FINITE = 32  # stop before the step if the data hold NaN or infinity
+    TRAINING = 64
+    RECTIFY = 128  # set by a backend: the mapped function is relu, which its matmul applies directly
+
+
+NO_FLAGS = Flag(0)

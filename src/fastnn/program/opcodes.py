@@ -1,0 +1,237 @@
+"""The table of record ops: everything that the other rooms have to know about an op.
+
+This is the one definition that the lowering, the verifier, the disassembly, the reference backend, the sharing of work
+among threads and the kernels share: operands with shapes as names of dimensions, the time that an op takes, how threads
+share it, and what its kernel assumes. `op` describes the notation. The sizes of records follow from it (`layout`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from fastnn.program.flags import Flag
+from fastnn.program.op import Op, Rule, Table
+
+TABLE = Table()
+_op = TABLE.define
+
+# Rates are elements of float32 per nanosecond: the fastest variant in common use, measured on 256 x 256 elements with
+# AVX2 at 3.5 GHz, rounded up.
+
+
+# --- rules ----------------------------------------------------------------------------------------------
+
+
+def _matmul_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    if (Flag.MAP_GRADIENT in flags) != ("saved" in operands) or (Flag.MAP_FORWARD | Flag.MAP_GRADIENT) in flags:
+        return "does not have the operand 'saved' and one mapped function for a gradient"
+    if "pre" in operands and Flag.MAP_FORWARD not in flags:
+        return "keeps the value before an activation that it does not apply"
+    mapped = Flag.MAP_FORWARD in flags or Flag.MAP_GRADIENT in flags
+    if Flag.ACCUMULATE in flags and (mapped or "bias" in operands):
+        return "accumulates a product with a bias or an activation"
+    return None
+
+
+def _gather_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    if dims["size0"] and dims["size0"] * dims["size1"] * dims["size2"] != dims["size"]:
+        return "gathers rows of another size than the source's"
+    return None
+
+
+def _copy_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    for side in ("source", "target"):
+        if dims[f"{side}_first"] + dims["cols"] > dims[f"{side}_cols"]:
+            return f"copies columns past the {side}'s"
+    return None
+
+
+def _permute_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    rest = dims["n1"] * dims["n2"] * dims["n3"] * dims["n4"]
+    sizes = (dims["rows"] // rest, *(dims[f"n{axis}"] for axis in range(1, 5)), dims["cols"])
+    strides = (*(dims[f"stride{axis}"] for axis in range(5)), dims["stride"])
+    last = sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
+    if dims["rows"] % rest or last >= dims["rows"] * dims["cols"]:
+        return "reads elements past its input"
+    return None
+
+
+def _metric_rule(numbers: Callable[[Mapping[str, int]], int], *, labels: bool = True) -> Rule:
+    """Make the rule of an accumulator of some number of numbers, which takes labels of classes or does not."""
+
+    def rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+        if dims["size"] != numbers(dims):
+            return f"adds to an accumulator of {dims['size']} numbers, expected {numbers(dims)}"
+        if ("target" in operands) == ("labels" in operands):
+            return "does not have either targets or labels"
+        if "labels" in operands and (dims["cols"] == 1 or not labels):
+            return "has labels of classes, but not the scores of classes"
+        if dims.get("k", 0) > dims["cols"]:
+            return f"looks for the label in the {dims['k']} best of {dims['cols']} scores"
+        return None
+
+    return rule
+
+
+def _cells(dims: Mapping[str, int]) -> int:
+    classes = max(dims["cols"], 2)
+    return classes * (classes + 1)
+
+
+# --- data -----------------------------------------------------------------------------------------------
+# rows `index[cursor + i]` (or `cursor + i`) of a strided source become rows of a contiguous batch;
+# size0 = 0 says that a source row is contiguous, otherwise it has shape (size0, size1, size2)
+_GATHER = "rows size row_stride~ size0? size1? size2? stride0~ stride1~ stride2~"
+_op("gather", outputs="batch[rows,size]", inputs="source:any[] index?:any[]", dims=_GATHER, variants="source dtype",
+    rate=6.0, shared="rows", rule=_gather_rule)  # fmt: skip
+_op("gather_labels", outputs="batch:int64[rows,size]", inputs="source:any[] index?:any[]", dims=_GATHER,
+    variants="source dtype", rate=4.0, shared="rows", rule=_gather_rule)  # fmt: skip
+_op("store", outputs="target:any[]", inputs="x[rows,size]", dims="rows size", rate=10.0, shared="rows")
+_op("tick", dims="rows", update=True)
+
+# --- dense ----------------------------------------------------------------------------------------------
+# c (+)= op(a) @ op(b) + bias; `pre` keeps the value before a mapped activation, `saved` feeds its gradient
+_op("matmul", outputs="c[m,n] pre?[m,n]", inputs="a[m,k] b[k,n] bias?[n] saved?[m,n]", dims="m n k",
+    params="p0 p1", variants="mapped activation", maps="flags", multiply_adds="m n k", shared="tiles",
+    rule=_matmul_rule)  # fmt: skip
+_op("bias_add", outputs="y[rows,cols]", inputs="x[rows,cols] bias[cols]", dims="rows cols", rate=10.0, shared="rows")
+_op("sum_rows", outputs="y[cols]", inputs="x[rows,cols]", dims="rows cols", rate=20.0, shared="cols/64")
+
+# --- elementwise ----------------------------------------------------------------------------------------
+_op("activation", outputs="y[n]", inputs="x[n]", dims="n", params="p0 p1", variants="activation", maps="map",
+    rate=6.0, shared="n/64")  # fmt: skip
+_op("activation_grad", outputs="dx[n]", inputs="dy[n] saved[n]", dims="n", params="p0 p1", variants="activation",
+    maps="map_grad", rate=6.0, shared="n/64")  # fmt: skip
+_op("add", outputs="y[n]", inputs="a[n] b[n]", dims="n", rate=6.0, shared="n/64")
+_op("multiply", outputs="y[n]", inputs="a[n] b[n]", dims="n", rate=6.0, shared="n/64")
+# b is the same for `repeat` neighbours
+_BROADCAST = "outer repeat inner"
+_op("broadcast_add", outputs="y[outer,repeat,inner]", inputs="a[outer,repeat,inner] b[outer,inner]", dims=_BROADCAST,
+    rate=6.0, shared="outer repeat")  # fmt: skip
+_op("broadcast_multiply", outputs="y[outer,repeat,inner]", inputs="a[outer,repeat,inner] b[outer,inner]",
+    dims=_BROADCAST, rate=6.0, shared="outer repeat")  # fmt: skip
+_op("sum_repeats", outputs="y[outer,inner]", inputs="x[outer,repeat,inner]", dims=_BROADCAST, rate=10.0,
+    shared="outer")  # fmt: skip
+_op("dropout", outputs="y[n]", inputs="x[n]", dims="n node?", params="rate", rate=1.2, shared="n/64")
+_op("gaussian_noise", outputs="y[n]", inputs="x[n]", dims="n node?", params="stddev", rate=0.4, shared="n/64")
+# columns [source_first, source_first + cols) of x become columns [target_first, ...) of y
+_op("copy_columns", outputs="y[rows,target_cols]", inputs="x[rows,source_cols]",
+    dims="rows cols target_cols target_first? source_cols source_first?", rate=10.0, elements="rows cols",
+    shared="rows", rule=_copy_rule)  # fmt: skip
+# row ((i0 n1 + i1) n2 + ...) n4 + i4 of y begins at the element i0 stride0 + ... + i4 stride4 of x, whose elements from
+# there on are `stride` apart
+_op("permute", outputs="y[rows,cols]", inputs="x[rows,cols]",
+    dims="rows cols n1 n2 n3 n4 stride0 stride1 stride2 stride3 stride4 stride", rate=2.0, shared="rows",
+    rule=_permute_rule)  # fmt: skip
+
+# --- rows -----------------------------------------------------------------------------------------------
+_op("softmax", outputs="y[rows,cols]", inputs="x[rows,cols]", dims="rows cols", rate=1.5, shared="rows")
+_op("softmax_grad", outputs="dx[rows,cols]", inputs="dy[rows,cols] y[rows,cols]", dims="rows cols", rate=6.0,
+    shared="rows")  # fmt: skip
+_op("log_softmax", outputs="y[rows,cols]", inputs="x[rows,cols]", dims="rows cols", rate=1.5, shared="rows")
+_op("log_softmax_grad", outputs="dx[rows,cols]", inputs="dy[rows,cols] y[rows,cols]", dims="rows cols", rate=1.5,
+    shared="rows")  # fmt: skip
+
+# y = 1 in the column of each row's number, 0 elsewhere; a number that is no column gives zeros
+_op("one_hot", outputs="y[rows,cols]", inputs="index:int64[rows]", dims="rows cols", rate=10.0, shared="rows")
+
+# --- norms ----------------------------------------------------------------------------------------------
+# means are float64: at a large offset the rounding error of float32 may be as large as the deviation
+_op("layer_norm", outputs="y[rows,cols] mean:float64[rows] rstd[rows]", inputs="x[rows,cols] gamma?[cols] beta?[cols]",
+    dims="rows cols", params="epsilon", rate=5.0, shared="rows")  # fmt: skip
+_op("layer_norm_grad", outputs="dx[rows,cols]",
+    inputs="dy[rows,cols] x[rows,cols] gamma?[cols] mean:float64[rows] rstd[rows]", dims="rows cols", rate=5.0,
+    shared="rows")  # fmt: skip
+_op("layer_norm_param_grad", outputs="dgamma?[cols] dbeta?[cols]",
+    inputs="dy[rows,cols] x[rows,cols] mean:float64[rows] rstd[rows]", dims="rows cols", rate=8.0,
+    shared="cols/64")  # fmt: skip
+_op("rms_norm", outputs="y[rows,cols] rstd[rows]", inputs="x[rows,cols] gamma?[cols]", dims="rows cols",
+    params="epsilon", rate=8.0, shared="rows")  # fmt: skip
+_op("rms_norm_grad", outputs="dx[rows,cols]", inputs="dy[rows,cols] x[rows,cols] gamma?[cols] rstd[rows]",
+    dims="rows cols", rate=6.0, shared="rows")  # fmt: skip
+_op("rms_norm_param_grad", outputs="dgamma[cols]", inputs="dy[rows,cols] x[rows,cols] rstd[rows]", dims="rows cols",
+    rate=10.0, shared="cols/64")  # fmt: skip
+_op("batch_norm", outputs="y[rows,cols] mean:float64[cols] rstd[cols]",
+    updates="moving_mean[cols] moving_variance[cols]", inputs="x[rows,cols] gamma?[cols] beta?[cols]",
+    dims="rows cols", params="epsilon momentum", rate=4.0, shared="cols/64")  # fmt: skip
+_op("batch_norm_grad", outputs="dx?[rows,cols] dgamma?[cols] dbeta?[cols]",
+    inputs="dy[rows,cols] x[rows,cols] gamma?[cols] mean:float64[cols] rstd[cols]", dims="rows cols", rate=4.0,
+    shared="cols/64")  # fmt: skip
+_op("batch_norm_inference", outputs="y[rows,cols] mean:float64[cols] rstd[cols]",
+    inputs="x[rows,cols] gamma?[cols] beta?[cols] moving_mean[cols] moving_variance[cols]", dims="rows cols",
+    params="epsilon", rate=8.0, shared="cols/64")  # fmt: skip
+_op("batch_norm_inference_grad", outputs="dx?[rows,cols] dgamma?[cols] dbeta?[cols]",
+    inputs="dy[rows,cols] x[rows,cols] gamma?[cols] mean:float64[cols] rstd[cols]", dims="rows cols", rate=4.0,
+    shared="cols/64")  # fmt: skip
+
+# --- losses ---------------------------------------------------------------------------------------------
+# row_loss is not weighted; dx is the gradient of scale * sum_i(weight_i * row_loss_i); a sample has
+# `per_sample` rows, which share its weight
+_LOSS = "rows cols per_sample samples"
+_op("loss", outputs="row_loss[rows] dx?[rows,cols]", inputs="x[rows,cols] target[rows,cols] weight?[samples]",
+    dims=_LOSS, params="scale row_factor a b", per_row="scale", variants="loss formula", rate=6.0,
+    shared="rows")  # fmt: skip
+_op("cross_entropy", outputs="row_loss[rows] dx?[rows,cols]",
+    inputs="x[rows,cols] target[rows,cols] weight?[samples]", dims=_LOSS,
+    params="scale label_smoothing", per_row="scale", rate=1.2, shared="rows")  # fmt: skip
+_op("cross_entropy_labels", outputs="row_loss[rows] dx?[rows,cols]",
+    inputs="x[rows,cols] target:int64[rows] weight?[samples]", dims=_LOSS,
+    params="scale label_smoothing", per_row="scale", rate=1.2, shared="rows")  # fmt: skip
+_op("cross_entropy_logits", outputs="row_loss[rows] dx?[rows,cols]",
+    inputs="x[rows,cols] target[rows,cols] weight?[samples]", dims=_LOSS,
+    params="scale label_smoothing", per_row="scale", rate=1.0, shared="rows")  # fmt: skip
+_op("cross_entropy_logits_labels", outputs="row_loss[rows] dx?[rows,cols]",
+    inputs="x[rows,cols] target:int64[rows] weight?[samples]", dims=_LOSS,
+    params="scale label_smoothing", per_row="scale", rate=1.0, shared="rows")  # fmt: skip
+_op("sum_loss", updates="total:float64[2]", inputs="row_loss[rows] weight?[samples]", dims="rows per_sample samples")
+# total += [weighted sum of the rows' losses, sum of the rows' weights]
+_op("sum_loss_by_weight", updates="total:float64[2]", inputs="row_loss[rows] weight[samples]",
+    dims="rows per_sample samples")  # fmt: skip
+# y = weight * samples / sum(weight), whose mean is 1; zeros where the sum is 0
+_op("normalize_weights", outputs="y[samples]", inputs="weight[samples]", dims="samples")
+# total[0] += batch * (l1 sum|w| + l2 sum w^2); dw += its gradient
+_op("penalty", updates="total:float64[1] dw?[n]", inputs="w[n]", dims="n batch", params="l1 l2", rate=6.0,
+    shared="n/64")  # fmt: skip
+
+# --- metrics: streaming float64 accumulators -------------------------------------------------------------
+_METRIC = "rows cols per_sample samples size"
+_TARGETS = "target?[rows,cols] labels?:int64[rows] weight?[samples]"
+_op("count_correct", updates="total:float64[size]", inputs=f"x[rows,cols] {_TARGETS}", dims=_METRIC,
+    params="threshold", rule=_metric_rule(lambda dims: 2))  # fmt: skip
+_op("top_k", updates="total:float64[size]", inputs=f"x[rows,cols] {_TARGETS}", dims=f"{_METRIC} k",
+    rule=_metric_rule(lambda dims: 2))  # fmt: skip
+_op("confusion", updates="total:float64[size]", inputs=f"x[rows,cols] {_TARGETS}", dims=_METRIC,
+    params="threshold", rule=_metric_rule(_cells))  # fmt: skip
+_op("label_confusion", updates="total:float64[size]", inputs=f"x[rows,cols] {_TARGETS}", dims=_METRIC,
+    params="threshold", rule=_metric_rule(lambda dims: 6 * dims["cols"]))  # fmt: skip
+_op("auc_histogram", updates="total:float64[size]", inputs=f"x[rows,cols] {_TARGETS}", dims=f"{_METRIC} bins",
+    rule=_metric_rule(lambda dims: 2 * dims["bins"]))  # fmt: skip
+_op("regression_sums", updates="total:float64[size]", inputs=f"x[rows,cols] {_TARGETS}", dims=_METRIC,
+    rule=_metric_rule(lambda dims: 10 * dims["cols"], labels=False))  # fmt: skip
+
+# --- optimizer ------------------------------------------------------------------------------------------
+_op("clip_by_value", updates="g[n]", dims="n", params="limit", rate=12.0, shared="n/64", update=True)
+_op("sum_squares", outputs="total:float64[1]", inputs="x[n]", dims="n", update=True)
+_op("clip_by_norm", updates="g[n]", inputs="total:float64[1]", dims="n", params="limit", rate=12.0, shared="n/64",
+    update=True)  # fmt: skip
+# total += g, but in the last of `steps` steps: g = (total + g) / steps, and total = 0
+_op("accumulate", updates="g[n] total[n]", dims="n steps", rate=6.0, shared="n/64", update=True)
+# does nothing but in the last of `accumulated` steps; 0 says every step
+_op("optimizer", updates="p[n] s0?[n] s1?[n] s2?[n]", inputs="g[n] hyper:float64[8]", dims="n accumulated?",
+    variants="optimizer formula", rate=3.5, shared="n/64", update=True)  # fmt: skip
+# mean = momentum * mean + (1 - momentum) * p, but mean = p in the first `steps` steps and where mean is NaN, which says
+# that there is none yet; then p = mean in every `overwrite`-th stretch of `steps` steps, never where that is 0
+_op("moving_average", updates="mean[n] p[n]", dims="n steps overwrite?", params="momentum", rate=6.0, shared="n/64",
+    update=True)  # fmt: skip
+# columns of w, seen as (outer, size, inner), are scaled down to an L2 norm over `size` of at most `limit`
+_op("max_norm", updates="w[outer,size,inner]", dims="outer size inner", params="limit", rate=2.0,
+    shared="outer inner", update=True)  # fmt: skip
+
+# --- user-defined functions, row by row ------------------------------------------------------------------
+_op("row_function", outputs="y[rows,units]", inputs="x[rows,cols] w?[size]", dims="rows cols units size",
+    variants="user's function")  # fmt: skip
+_op("row_function_grad", outputs="dx[rows,cols] dw?[size]", inputs="dy[rows,units] x[rows,cols] w?[size]",
+    dims="rows cols units size", variants="user's function")  # fmt: skip
+
+
+OPS: Mapping[str, Op] = TABLE.ops

@@ -1,0 +1,93 @@
+"""The gradients of all record ops, for comparison with finite differences.
+
+The record that makes the gradient of one operand from "dy", the gradient of the op's first output, and from the
+op's own operands; `op` = "" says that the gradient is dy itself. `dims` are the op's by other names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fastnn.program.layout import Flag
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """The gradient of operand `wrt`: output `output` of a record `op`."""
+
+    wrt: str
+    op: str = ""
+    output: str = ""
+    operands: Mapping[str, str] = field(default_factory=dict)
+    flags: Flag = field(default=Flag(0))
+    dims: Mapping[str, str] = field(default_factory=dict)
+
+
+def _norm(op: str, wrt: str, output: str) -> Derivative:
+    """Describe a gradient of a normalisation; gamma is left out if the record does not take it."""
+    operands = {name: name for name in ("dy", "x", "gamma", "mean", "rstd")}
+    return Derivative(wrt, op, output, operands)
+
+
+DERIVATIVES: dict[str, tuple[Derivative, ...]] = {
+    "matmul": (
+        Derivative("a", "matmul", "c", {"a": "dy", "b": "b"}, Flag.TRANSPOSE_B, {"m": "m", "n": "k", "k": "n"}),
+        Derivative("b", "matmul", "c", {"a": "a", "b": "dy"}, Flag.TRANSPOSE_A, {"m": "k", "n": "n", "k": "m"}),
+        Derivative("bias", "sum_rows", "y", {"x": "dy"}, dims={"rows": "m", "cols": "n"}),
+    ),
+    "bias_add": (Derivative("x"), Derivative("bias", "sum_rows", "y", {"x": "dy"})),
+    "activation": (Derivative("x", "activation_grad", "dx", {"dy": "dy", "saved": "saved"}),),
+    "add": (Derivative("a"), Derivative("b")),
+    "multiply": (
+        Derivative("a", "multiply", "y", {"a": "dy", "b": "b"}),
+        Derivative("b", "multiply", "y", {"a": "dy", "b": "a"}),
+    ),
+    "broadcast_add": (Derivative("a"), Derivative("b", "sum_repeats", "y", {"x": "dy"})),
+    "broadcast_multiply": (Derivative("a", "broadcast_multiply", "y", {"a": "dy", "b": "b"}),),
+    "copy_columns": (
+        Derivative(
+            "x",
+            "copy_columns",
+            "y",
+            {"x": "dy"},
+            dims={
+                "target_cols": "source_cols",
+                "target_first": "source_first",
+                "source_cols": "target_cols",
+                "source_first": "target_first",
+            },
+        ),
+    ),
+    "permute": (Derivative("x", "permute", "y", {"x": "dy"}),),
+    "dropout": (Derivative("x", "dropout", "y", {"x": "dy"}),),
+    "gaussian_noise": (Derivative("x"),),
+    "softmax": (Derivative("x", "softmax_grad", "dx", {"dy": "dy", "y": "y"}),),
+    "log_softmax": (Derivative("x", "log_softmax_grad", "dx", {"dy": "dy", "y": "y"}),),
+    "layer_norm": (
+        _norm("layer_norm_grad", "x", "dx"),
+        _norm("layer_norm_param_grad", "gamma", "dgamma"),
+        _norm("layer_norm_param_grad", "beta", "dbeta"),
+    ),
+    "rms_norm": (_norm("rms_norm_grad", "x", "dx"), _norm("rms_norm_param_grad", "gamma", "dgamma")),
+    "row_function": (
+        Derivative("x", "row_function_grad", "dx", {"dy": "dy", "x": "x", "w": "w"}),
+        Derivative("w", "row_function_grad", "dw", {"dy": "dy", "x": "x", "w": "w"}),
+    ),
+    **{
+        op: (
+            _norm(f"{op}_grad", "x", "dx"),
+            _norm(f"{op}_grad", "gamma", "dgamma"),
+            _norm(f"{op}_grad", "beta", "dbeta"),
+        )
+        for op in ("batch_norm", "batch_norm_inference")
+    },
+}
+
+# Ops that make the gradient of what they compute themselves: losses (dx) and penalties (dw).
+GRADIENTS_WITHIN = {
+    **dict.fromkeys(
+        (
+            "loss", "cross_entropy", "cross_entropy_labels", "cross_entropy_logits", "cross_entropy_logits_labels",
+        ), ("x", "dx"),
+    ),
+    "penalty": ("w", "dw"),
+}  # fmt: skip

@@ -6,8 +6,6 @@ import operator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastnn.backend.cpu.frozen import learner as backend
 from fastnn.backend.cpu.frozen.code import LEARN, Interface, Make, Training, assemble, fingerprint
 from fastnn.backend.cpu.frozen.learner import Learner, Numbers
@@ -35,7 +33,7 @@ TARGETS = ("labels", "dense")
 def learner(model: Model, *, gradients: bool, targets: str | None, steps: int | None) -> Learner:
     """Make the learner of a model as it is; see `Model.learner`."""
     objective = _objective(model)
-    runtime, table, optimizer = model._runtime, model._table.apart(), model.optimizer
+    runtime, table, optimizer = model._runtime, model._table, model.optimizer
     ends(table, "learner")
     loss = objective.losses[0]
     if loss is None:
@@ -110,7 +108,7 @@ def update_from(model: Model, learner: Any) -> None:
                 "trainable layers, or the model has changed since"
             )
         progress = backend.checked_progress(learner)
-        runtime.scatter(learner.parameters.view(np.uint8))
+        runtime.parameters.view(model.dtype)[...] = learner.parameters
         runtime.optimizer_state.view(model.dtype)[...] = backend.slots_of(learner)
         runtime.training[Counter.STEP] = progress[Progress.STEP]
         runtime.begin_optimizer(int(progress[Progress.STEP] - progress[Progress.OPTIMIZER_STEP]))
@@ -118,7 +116,7 @@ def update_from(model: Model, learner: Any) -> None:
 
 def program(model: Model, objective: Objective, labels: bool) -> Make:
     """Return what makes the program of a training step, whose inputs, targets and weights are data slots."""
-    table = model._table.apart()
+    table = model._table
     target_kind = "int64" if labels else table.dtype
     request = Request(
         "train",
@@ -140,7 +138,7 @@ def program(model: Model, objective: Objective, labels: bool) -> Make:
 
 def seeded_program(model: Model) -> Make:
     """Return what makes the program of the gradients for the weights from gradients of the outputs: both data slots."""
-    table = model._table.apart()
+    table = model._table
     graph, places, parameters, (x,), (y,) = network(table, training=True)
     seed = graph.input(y.shape, "seed")
     wanted = [tensor for tensor, is_trained in zip(parameters, model._trained(), strict=True) if is_trained]

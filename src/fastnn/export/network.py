@@ -35,11 +35,11 @@ def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
     ValueError
         When the model has several inputs or outputs, or there is no gradient.
     """
-    table = runtime.table.apart()
+    table = runtime.table
     ends(table, "freeze")
     with runtime.lock:
         gradient = gradient_program(table) if gradients else None
-        return backend.freeze(program(table), gradient, interface(table), runtime.gathered().view(table.dtype))
+        return backend.freeze(program(table), gradient, interface(table), runtime.parameters.view(table.dtype))
 
 
 def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
@@ -54,7 +54,7 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
     DeviceError
         When no GPU can be used.
     """
-    table = runtime.table.apart()
+    table = runtime.table
     ends(table, "freeze")
     number = available.parse(device)
     if not simulated():
@@ -65,7 +65,7 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
     weights = sum(count for _, count in described.weights)
     with runtime.lock:
         return device_backend.freeze(
-            program(table)(1, planned=True), runtime.gathered().view(table.dtype), sizes, weights, number
+            program(table)(1, planned=True), runtime.parameters.view(table.dtype), sizes, weights, number
         )
 
 

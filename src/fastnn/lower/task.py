@@ -37,7 +37,8 @@ class Source(NamedTuple):
     check_finite: bool = False
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """A fixed place in one of the flat buffers, in bytes."""
 
     buffer: int

@@ -13,10 +13,9 @@ from fastnn.callbacks import CallbackList
 from fastnn.console import say
 from fastnn.constraints import MaxNorm
 from fastnn.layers.architecture import Architecture
-from fastnn.layers.base import Layer, Part, positive_int
+from fastnn.layers.base import Layer, positive_int
 from fastnn.model import inspection
 from fastnn.model.device import MovingMixin
-from fastnn.model.nesting import links
 from fastnn.objective.objective import Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.program import Program
@@ -47,7 +46,7 @@ LIBRARY_ATTRIBUTES = frozenset(
         *("dtype", "history", "name", "seed", "stop_training"),
         *("_architecture", "_bad_loss", "_callbacks", "_compiled", "_device", "_earlier_rows", "_fitting"),
         *("_objective", "_optimizer", "_precision", "_quick", "_resumable", "_run", "_runtime", "_stack"),
-        *("_part", "_table", "_totals"),
+        *("_table", "_totals"),
     }
 )
 
@@ -100,21 +99,16 @@ class Network(MovingMixin):
         #: whether the latest loss of `train_on_batch` was not finite
         self._bad_loss = False
         self._quick: dict[Any, Any] = {}
-        #: the model as a part of others, once it is one
-        self._part: Part | None = None
 
     def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:
         """Give the model its architecture, buffers and, unless they come from a file, initial weights."""
         if self.built:
             self._runtime.fail_within("build")
-        if self._part is not None:
-            raise RuntimeError("other models are made of this one: its weights cannot be made again")
         if len(architecture.inputs) + len(architecture.outputs) > _MAX_ENDS:
             raise ValueError(f"a model has at most {_MAX_ENDS} inputs and outputs together")
         for layer, label in zip(architecture.layers, architecture.labels, strict=True):
             casts.check_hyperparameters(layer, self.dtype, label)
-        owners, places, sizes = links(architecture, self.dtype, self._device)
-        table = ParameterTable(architecture, self.dtype, places, sizes)
+        table = ParameterTable(architecture, self.dtype)
         for entry in table:
             constraint = entry.spec.constraint
             if constraint is None:
@@ -123,7 +117,7 @@ class Network(MovingMixin):
                 raise ValueError(f"{entry.name}: the constraint {constraint!r} has no kernel; there is MaxNorm")
             if not -len(entry.spec.shape) <= constraint.axis < len(entry.spec.shape):
                 raise ValueError(f"{entry.name}: the constraint's axis {constraint.axis} is not in {entry.spec.shape}")
-        runtime = Runtime(table, self.seed, owners)
+        runtime = Runtime(table, self.seed)
         if initialize:
             table.initialize(runtime.parameters, self.seed)
         self._architecture, self._table, self._runtime = architecture, table, runtime
@@ -180,11 +174,9 @@ class Network(MovingMixin):
     def trainable(self, value: bool) -> None:
         assign_trainable(self.layers, value, self._table if self.built else None)
 
-    def get_layer(self, name: str) -> Any:
-        """Return the layer with a name, or the model that this one is made of."""
+    def get_layer(self, name: str) -> Layer:
+        """Return the layer with a name."""
         architecture = self._architecture_or_fail()
-        if name in architecture.models:
-            return architecture.models[name].model
         if name not in architecture.labels:
             raise ValueError(f"there is no layer {name!r}; the layers are {list(architecture.labels)}")
         return architecture.layers[architecture.labels.index(name)]
@@ -226,7 +218,7 @@ class Network(MovingMixin):
         """
         entries = self._entries(layer)
         with self._runtime.lock:
-            return [self._runtime.weight(entry).copy() for entry in entries]
+            return [self._table.view(self._runtime.parameters, entry).copy() for entry in entries]
 
     def set_weights(self, weights: Sequence[ArrayLike], layer: str | Layer = ALL) -> None:
         """Set all weights, or one layer's, in the order of `get_weights`.
@@ -257,7 +249,7 @@ class Network(MovingMixin):
             casts.check_fits(array, self.dtype, entry.name)
         with self._runtime.lock:
             for entry, array in zip(entries, arrays, strict=True):
-                casts.store(self._runtime.weight(entry), array, entry.name)
+                casts.store(self._table.view(self._runtime.parameters, entry), array, entry.name)
 
     def _entries(self, layer: str | Layer) -> list[Entry]:
         """Return the weights of one layer, or all."""
@@ -265,9 +257,6 @@ class Network(MovingMixin):
         if layer is ALL:
             return list(self._table)
         chosen = self.get_layer(layer) if isinstance(layer, str) else layer
-        parts = self._architecture_or_fail().parts
-        if any(part is not None and part.model is chosen for part in parts):
-            return [entry for entry in self._table if (part := parts[entry.layer]) is not None and part.model is chosen]
         if not any(chosen is one for one in layers):
             labels = list(self._architecture_or_fail().labels)
             raise ValueError(f"layer: expected a layer of this model, or one of the names {labels}, got {layer!r}")

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from fastnn.backend.cuda.driver.arrays import DeviceArray
-from fastnn.model.nesting import check_device
 
 if TYPE_CHECKING:
     from fastnn.data.feed import Feed
@@ -73,8 +72,6 @@ class MovingMixin:
         if self.built:
             self._runtime.fail_within("to")
         placement = self._placement_on(device, precision)
-        if self.built and self._runtime.owners:
-            check_device("cpu" if placement is None else placement.name)
         if self.built:
             if (
                 placement is not None

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.data.feed import Feed
 from fastnn.data.kinds import is_batches
-from fastnn.layers.base import Symbol, positive_int
+from fastnn.layers.base import positive_int
 from fastnn.model.export import CompiledMixin
 from fastnn.objective.objective import Objective
-from fastnn.program.program import aligned_zeros
 from fastnn.runtime import sweep
 from fastnn.runtime.reading import reads
 from fastnn.runtime.runtime import Pass
@@ -86,19 +84,14 @@ class FeedingMixin(CompiledMixin):
 
     def _single_pass(self, feed: Feed, training: bool) -> Pass:
         """Describe a run that does not change weights and totals."""
-        parameters = shared = None
+        parameters = None
         if training:
             parameters = self._table.allocate()
             parameters[:] = self._runtime.parameters
-            shared = [_aligned_copy(owner.parameters) for owner in self._runtime.owners]
-        initial = self._objective_or_fail().initial()
-        return Pass(feed.addresses(), accumulators=initial, parameters=parameters, shared=shared)
+        return Pass(feed.addresses(), accumulators=self._objective_or_fail().initial(), parameters=parameters)
 
     def _build_for(self, x: Any) -> None:
         """Infer missing shapes from data; a model of symbols has them."""
-
-    def _build_on(self, symbol: Symbol) -> None:
-        """Infer missing shapes from a symbol; a model of symbols has them."""
 
     def _built_for(self, x: Any, iterable: bool, *, pairs: bool) -> Any:
         """Infer missing shapes from data or from the first batch of an iterable; returns the data, complete.
@@ -138,9 +131,3 @@ class FeedingMixin(CompiledMixin):
     @staticmethod
     def _batch(batch_size: int | None, default: int = sweep.DEFAULT_BATCH) -> int:
         return default if batch_size is None else positive_int(batch_size, "batch_size")
-
-
-def _aligned_copy(buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    made = aligned_zeros(buffer.nbytes)
-    made[:] = buffer
-    return made

@@ -46,7 +46,7 @@ class Model(PredictingMixin):
     inputs : Symbol or list of Symbol
         From `fastnn.Input`.
     outputs : Symbol or list of Symbol
-        Results of layers, or of models: then the new model has the weights of these.
+        Results of layers.
     seed : int or numpy.random.Generator, optional
         Decides initial weights, the order of samples, dropout and noise; None draws a random seed.
     dtype : {"float32", "float64"}
@@ -62,9 +62,7 @@ class Model(PredictingMixin):
 
     Notes
     -----
-    Weights belong to the model, not to its layers: two models that share layer objects have separate weights. A model
-    that is made of models, as in ``fnn.Model(x, decoder(encoder(x)))``, has theirs: what one learns all have at once.
-    It has an optimizer's state of its own, and what it trains is its own, too. It runs on CPUs.
+    Weights belong to the model, not to its layers: two models that share layer objects have separate weights.
     """
 
     @explained

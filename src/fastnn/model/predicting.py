@@ -11,7 +11,6 @@ from fastnn.console import quantities, say
 from fastnn.hints import explained
 from fastnn.layers.base import Symbol, positive_int
 from fastnn.model.feeding import FeedingMixin
-from fastnn.model.nesting import applied
 from fastnn.objective.objective import as_list
 from fastnn.runtime import prediction_cache, sweep
 from fastnn.runtime.reading import reads
@@ -81,33 +80,17 @@ class PredictingMixin(FeedingMixin):
         feed, size = self._feed(x, y, sample_weight, None), self._batch(batch_size)
         return sweep.evaluate(self, feed, size, 0, sweep.last_row(steps, size, 0, feed.n))
 
-    def __call__(self, x: Any) -> Any:
-        """Return `predict(x)` for an array; for symbols those of the model's outputs, to make other models of it.
-
-        Models that are made of others have the weights of these: what one learns all have at once. They may stand in
-        several models, and be called several times in one.
-
-        Parameters
-        ----------
-        x : array, Symbol, or list of these
-            One per input.
-
-        Returns
-        -------
-        array or Symbol, or list of these
-            A list for several outputs.
+    def __call__(self, x: Any) -> NDArray[Any] | Any:
+        """Return `predict(x)` for an array; a model is not a layer, so it takes no symbols.
 
         Raises
         ------
-        TypeError, ValueError
-            When symbols do not fit the model's inputs.
+        TypeError
+            When x is a symbol.
         """
-        symbols = list(x) if isinstance(x, (list, tuple)) else [x]
-        if not any(isinstance(symbol, Symbol) for symbol in symbols):
-            return self.predict(x)
-        if not self.built and len(symbols) == 1:
-            self._build_on(symbols[0])
-        return applied(self, symbols)
+        if isinstance(x, Symbol):
+            raise TypeError("a model cannot be called on a symbol: build a fastnn.Model of its layers instead")
+        return self.predict(x)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Return `predict(x)` for one batch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -21,13 +22,12 @@ from fastnn.console import waiting
 from fastnn.errors import InputNotFiniteError
 from fastnn.objective.objective import Objective
 from fastnn.optimizers import Optimizer
-from fastnn.program.layout import CONTEXT_WORDS, SHARED, Buffer, Counter, Status
+from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter, Status
 from fastnn.program.program import aligned_zeros
 from fastnn.runtime.one_row import warn_of_one_row
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.program_cache import shared, signature
 from fastnn.runtime.programs import Request, build
-from fastnn.runtime.shared_weights import SharedWeights
 from fastnn.threads import get_num_threads, watch
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ _STATUS, _BAD_LOSS_STEP = int(Counter.STATUS), int(Counter.BAD_LOSS_STEP)
 class Pass:
     """The bindings of one run: all arrays that a program uses and the model does not own.
 
-    `parameters` replaces the model's weights, and `shared` those that other models hold, if a program that does not
-    train would change them: batch normalisation in training mode moves its averages. `gradients` replaces the
-    model's on the CPU, since the caller may have interrupted a training step.
+    `parameters` replaces the model's weights if a program that does not train would change them: batch
+    normalisation in training mode moves its averages. `gradients` replaces the model's on the CPU, since
+    the caller may have interrupted a training step.
     """
 
     addresses: Mapping[int, int]
@@ -57,7 +57,6 @@ class Pass:
     accumulators: NDArray[np.float64] | None = None
     parameters: NDArray[np.uint8] | None = None
     gradients: NDArray[np.uint8] | None = None
-    shared: Sequence[NDArray[np.uint8]] | None = None
 
 
 class Unaveraged(NamedTuple):
@@ -67,7 +66,7 @@ class Unaveraged(NamedTuple):
     weights: NDArray[np.uint8]
 
 
-class Runtime(SharedWeights):
+class Runtime:
     """Buffers and programs of one model.
 
     Parameters
@@ -75,14 +74,11 @@ class Runtime(SharedWeights):
     table : ParameterTable
     seed : int
         64 bits; keys the random numbers of dropout and noise.
-    owners : sequence of Runtime
-        Of the models that hold weights of this one: buffers from `SHARED` on. Its lock holds theirs.
     """
 
-    def __init__(self, table: ParameterTable, seed: int, owners: Sequence[Runtime] = ()) -> None:
+    def __init__(self, table: ParameterTable, seed: int) -> None:
         self.table = table
-        self.owners = tuple(owners)
-        self._make_locks()
+        self.lock = threading.RLock()
         #: the model's buffers on a GPU, if it is on one
         self.placement: Placement | None = None
         self._flat = [table.allocate(), table.allocate(0), table.allocate(0)]
@@ -199,7 +195,7 @@ class Runtime(SharedWeights):
     def renew(self) -> None:
         """Make the runtime usable in the child process of a fork, which has no other threads."""
         me = get_ident()
-        self._make_locks()
+        self.lock = threading.RLock()
         self._running = me if self._running == me else 0
         self.inside = {me: True} if me in self.inside else {}
         self.forget_quick()
@@ -416,13 +412,8 @@ class Runtime(SharedWeights):
         words[_INDEX] = _address(work.index)
         for slot, place in work.addresses.items():
             words[_DATA + slot] = place
-        held = work.shared
-        if self.owners and held is None:
-            held = [owner.parameters for owner in self.owners]
-        for number, buffer in enumerate(held or ()):
-            words[SHARED + number] = address(buffer)
         words[_CHUNK_STEP] = words[_STATUS] = words[_BAD_LOSS_STEP] = 0
-        return parameters, gradients, state, arena, work, held
+        return parameters, gradients, state, arena, work
 
     def _check(self, bound: Any, work: Pass) -> None:
         """Make sure that the buffers that a program writes to exist, and are large enough."""

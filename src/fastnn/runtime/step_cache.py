@@ -46,8 +46,8 @@ def key_of(model: Model, x: Any, y: Any) -> Any:
 def learn(model: Model, x: NDArray[Any], y: NDArray[Any], key: Any) -> None:
     """Keep the step on batches like this one, which the general path has just taken, if it is small."""
     objective, runtime = model._objective_or_fail(), model._runtime
-    if model._architecture_or_fail().takes_integers or runtime.owners:
-        return  # as in `prediction_cache.learn`
+    if model._architecture_or_fail().takes_integers:
+        return  # their range is checked in every step
     if x.nbytes + y.nbytes > MOST_BYTES or len(objective.losses) != 1:
         return
     known = runtime.quick_steps.get(key)

@@ -14,9 +14,7 @@ from fastnn import config, cuda
 from fastnn.config import REGISTRY, from_config, to_config
 from fastnn.errors import ModelFileError
 from fastnn.layers.architecture import Architecture
-from fastnn.layers.base import Layer, Part
 from fastnn.losses import Loss
-from fastnn.model.nesting import part_of
 from fastnn.objective.objective import Objective
 from fastnn.objective.resolve import Named
 from fastnn.optimizers import Optimizer
@@ -43,38 +41,25 @@ def save(model: Model, path: str | os.PathLike[str], *, training: bool = True) -
 
 def describe(model: Model, *, training: bool = True) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return a model as tensors and a JSON document; the tensors are views of the model's memory."""
-    runtime = model._runtime
-    with runtime.lock:
-        tensors: dict[str, NDArray[Any]] = {}
-        document = {**_described(model, "", tensors), "training": None}
-        if training and model._objective is not None:
-            document["training"] = _training(model, tensors)
-        return tensors, document
-
-
-def _described(model: Any, prefix: str, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    """Describe a model's layers and the models that it is made of, and add their weights to `tensors`, each once."""
     from fastnn.model.sequential import Sequential
 
     architecture, table = model._architecture_or_fail(), model._table
-    tensors |= {f"weights/{prefix}{entry.name}": model._runtime.weight(entry) for entry in table}
-    document: dict[str, Any] = {
-        "model": "Sequential" if isinstance(model, Sequential) else "Model",
-        "name": model.name,
-        "dtype": model.dtype,
-        "seed": str(model.seed),
-        "architecture": architecture.config(table.trainable_layers()),
-    }
-    models = []
-    for name, part in architecture.models.items():
-        held = [
-            [number, part.labels[id(layer)]]
-            for number, layer in enumerate(architecture.layers)
-            if architecture.parts[number] is part
-        ]
-        models.append({"as": name, "layers": held, **_described(part.model, f"{prefix}{name}/", tensors)})
-    # files of models that are made of layers alone are as they have always been
-    return {**document, "models": models} if models else document
+    runtime = model._runtime
+    with runtime.lock:
+        tensors: dict[str, NDArray[Any]] = {
+            f"weights/{entry.name}": table.view(runtime.parameters, entry) for entry in table
+        }
+        document: dict[str, Any] = {
+            "model": "Sequential" if isinstance(model, Sequential) else "Model",
+            "name": model.name,
+            "dtype": model.dtype,
+            "seed": str(model.seed),
+            "architecture": architecture.config(table.trainable_layers()),
+            "training": None,
+        }
+        if training and model._objective is not None:
+            document["training"] = _training(model, tensors)
+        return tensors, document
 
 
 def _training(model: Model, tensors: dict[str, NDArray[Any]]) -> dict[str, Any]:
@@ -169,14 +154,6 @@ def _load(
     optimizer: Optimizer | None,
     kind: type[Model] | None = None,
 ) -> Model:
-    model = _shell(tensors, document, kind)
-    if compiled and document["training"] is not None:
-        _restore(model, tensors, document["training"], optimizer)
-    return model
-
-
-def _shell(tensors: Tensors, document: Any, kind: type[Model] | None, prefix: str = "") -> Model:
-    """Make a model that is not compiled, and those that it is made of, with their weights."""
     from fastnn.model.model import Model
     from fastnn.model.sequential import Sequential
 
@@ -189,14 +166,8 @@ def _shell(tensors: Tensors, document: Any, kind: type[Model] | None, prefix: st
         raise ValueError(f"the seed is {document['seed']!r}")
     if document["dtype"] not in ("float32", "float64") or not isinstance(document["name"], str):
         raise ValueError(f"the dtype is {document['dtype']!r}, the name {document['name']!r}")
-    given: dict[int, tuple[Layer, Part]] = {}
-    for entry in document.get("models", []):
-        inner = _shell(tensors, entry, None, f"{prefix}{entry['as']}/")
-        part, known = part_of(inner), inner._architecture_or_fail()
-        by_label = dict(zip(known.labels, known.layers, strict=True))
-        given |= {number: (by_label[label], part) for number, label in entry["layers"]}
-    architecture = Architecture.from_config(document["architecture"], "architecture", given)
-    found = _expected(tensors, architecture, document["dtype"], prefix)
+    architecture = Architecture.from_config(document["architecture"], "architecture")
+    found = _expected(tensors, architecture, document["dtype"])
     if kind is None:
         kind = kinds[document["model"]]
     model: Model = kind.__new__(kind)
@@ -206,13 +177,11 @@ def _shell(tensors: Tensors, document: Any, kind: type[Model] | None, prefix: st
             raise ValueError("a Sequential is a chain of layers, each on the one before")
         model._stack = list(architecture.layers)
     model._realize(architecture, initialize=False)
+    parameters = model._runtime.parameters
     for entry, tensor in zip(model._table, found, strict=True):
-        _copy(tensor, model._runtime.weight(entry))
-    for number, (layer, _) in given.items():
-        # a layer of a model may be trained in one model and not in another
-        trainable = document["architecture"]["layers"][number]["trainable"]
-        if layer.trainable != trainable:
-            model._table.pin(layer, trainable)
+        _copy(tensor, model._table.view(parameters, entry))
+    if compiled and document["training"] is not None:
+        _restore(model, tensors, document["training"], optimizer)
     return model
 
 
@@ -231,11 +200,11 @@ def restore(
     return model.to(device, precision=precision) if device != "cpu" and cuda.is_available() else model
 
 
-def _expected(tensors: Tensors, architecture: Architecture, dtype: str, prefix: str = "") -> list[Tensor]:
+def _expected(tensors: Tensors, architecture: Architecture, dtype: str) -> list[Tensor]:
     """Return the stored weights in order, after comparing shapes and dtypes, before any buffer is allocated."""
     found = []
     for layer, spec in architecture.parameters():
-        name = f"weights/{prefix}{architecture.labels[layer]}/{spec.name}"
+        name = f"weights/{architecture.labels[layer]}/{spec.name}"
         found.append(_tensor(tensors, name, spec.shape, dtype))
     return found
 

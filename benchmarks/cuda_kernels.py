@@ -31,7 +31,17 @@ from fastnn.backend.cuda.codegen.sizes import ARCHITECTURES
 from fastnn.backend.cuda.kernels import all_keys, stages
 
 #: ops whose float32 kernels add up in float64
-ADD_IN_DOUBLE = {"sum_loss", "penalty", "sum_squares", "clip_by_norm", "count_correct", "top_k", "confusion"}
+ADD_IN_DOUBLE = {
+    "sum_loss",
+    "sum_loss_by_weight",
+    "normalize_weights",
+    "penalty",
+    "sum_squares",
+    "clip_by_norm",
+    "count_correct",
+    "top_k",
+    "confusion",
+}
 ADD_IN_DOUBLE |= {"label_confusion", "auc_histogram", "regression_sums"}
 ADD_IN_DOUBLE |= {"batch_norm", "layer_norm", "layer_norm_param_grad", "max_norm", "rms_norm"}
 #: float64 instructions that any kernel may use to prepare its parameters

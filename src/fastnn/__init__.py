@@ -38,6 +38,7 @@ from fastnn.constraints import MaxNorm
 from fastnn.errors import DeviceError, DeviceMemoryError, ModelFileError
 from fastnn.formulas.custom import check_with
 from fastnn.layers.core import *
+from fastnn.layers.integers import *
 from fastnn.layers.merge import *
 from fastnn.layers.normalization import *
 from fastnn.layers.random import *
@@ -132,6 +133,7 @@ __all__ = [
     "train_many",
 ]
 __all__ += layers.core.__all__
+__all__ += layers.integers.__all__
 __all__ += layers.merge.__all__
 __all__ += layers.normalization.__all__
 __all__ += layers.random.__all__

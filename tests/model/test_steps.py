@@ -284,14 +284,6 @@ def test_class_weights_of_targets_that_are_no_classes_are_refused(model, y, give
     np.testing.assert_array_equal(model.get_weights()[0], before)
 
 
-def test_class_weights_of_sequences_of_labels_are_refused():
-    model = fnn.Sequential([fnn.Input((3, 4)), fnn.Dense(2, "softmax")], seed=0)
-    model.compile("sgd", "cross_entropy")
-    for y in (np.zeros((5, 3), int), np.tile([1.0, 0.0], (5, 3, 1))):
-        with pytest.raises(ValueError, match="class_weight: expected one"):
-            model.fit(np.ones((5, 3, 4)), y, class_weight={0: 2.0}, verbose=0)
-
-
 def test_balanced_needs_all_targets():
     with pytest.raises(ValueError, match="'balanced' needs all targets at once"):
         outputs("labels")[0].fit(iter([(X, LABELS)]), class_weight="balanced", verbose=0)

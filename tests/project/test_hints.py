@@ -133,7 +133,7 @@ def test_what_asks_politely_gets_a_plain_answer():
         (lambda: fnn.Dense(3, bias=False), "it is called use_bias"),
         (lambda: fnn.Dropout(0.1, seed=3), "the model's seed"),
         (lambda: fnn.Dropout(p=0.1), "it is called rate"),
-        (lambda: fnn.Input((4,), dtype="float32"), r"a model has one dtype"),
+        (lambda: fnn.Dense(4, dtype="float32"), r"a model has one dtype"),
         (lambda: fnn.Input(shap=(4,)), "did you mean 'shape'"),
         (lambda: fnn.Adam(lr=0.1), "it is called learning_rate"),
         (lambda: fnn.SGD(nestrov=True), "did you mean 'nesterov'"),

@@ -52,6 +52,20 @@ def rows(shape=(6, 4), dtype=np.float32):
     return (10 * np.random.default_rng(2).standard_normal(shape)).astype(dtype)
 
 
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "bool"])
+@pytest.mark.parametrize("kind", [Foreign, Packed])
+def test_integers_of_others_are_checked(kind, dtype):
+    model = fnn.Sequential([fnn.Input(4, dtype="int64"), fnn.OneHot(2), fnn.Flatten(), fnn.Dense(3)], seed=1).to("cuda")
+    x = np.random.default_rng(2).integers(0, 2, (6, 4)).astype(dtype)
+    np.testing.assert_array_equal(model.predict(kind(x)).copy_to_host(), model.predict(x))
+    if dtype != "bool":
+        x[4, 1] = 3
+        with pytest.raises(ValueError, match="expected integers from 0 to 1, which layer 'one_hot' takes; row 4 has 3"):
+            model.predict(kind(x))
+    with pytest.raises(TypeError, match="takes integers, got float32"):
+        model.predict(kind(x.astype(np.float32)))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint8", "bool"])
 @pytest.mark.parametrize("kind", [Foreign, Packed])
 def test_arrays_of_others_are_read_in_place(kind, dtype):

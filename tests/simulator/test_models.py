@@ -79,6 +79,42 @@ def test_joined_probabilities_and_losses_as_metrics_agree_with_the_cpu():
     assert found[1][0][0] > 17.0  # more than clipped probabilities could give
 
 
+@pytest.mark.parametrize("normalize", ["rows", "weights"])
+def test_weights_of_time_steps_agree_with_the_cpu(normalize):
+    rng, found = np.random.default_rng(4), []
+    x, y = rng.standard_normal((24, 3, 5)).astype(np.float32), rng.integers(0, 4, (24, 3))
+    weights = rng.uniform(size=(24, 3)) * (rng.uniform(size=(24, 3)) < 0.7)
+    for device in ("cuda", "cpu"):
+        model = fnn.Sequential([fnn.Input((3, 5)), fnn.Dense(4, "softmax")], seed=0, device=device)
+        loss = fnn.CrossEntropy(normalize=normalize)
+        model.compile("sgd", loss, weighted_metrics=["accuracy", "cross_entropy"])
+        history = model.fit(x, y, epochs=2, batch_size=9, sample_weight=weights, verbose=0).history
+        scores = model.evaluate(x, y, sample_weight=weights)
+        found.append(([*scores.values(), *np.concatenate(list(history.values()))], model.get_weights()))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
+    close(found[0][1], found[1][1])
+
+
+def test_inputs_of_integers_agree_with_the_cpu():
+    rng, found = np.random.default_rng(5), []
+    x, y = rng.integers(0, 7, (24, 2)), rng.integers(0, 3, 24)
+    for device in ("cuda", "cpu"):
+        layers = [fnn.Input(2, dtype="int64"), fnn.OneHot(7), fnn.Flatten(), fnn.Dense(3, "softmax")]
+        model = fnn.Sequential(layers, seed=0, device=device)
+        model.compile("sgd", "cross_entropy")
+        losses = model.fit(x.astype(np.uint8), y, epochs=2, batch_size=9, verbose=0).history["loss"]
+        for _ in range(3):  # small calls are captured at the second one, where they may be
+            losses.append(model.train_on_batch(x, y)["loss"])
+            prediction = model.predict(x)
+        found.append((losses, prediction, model))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
+    close([found[0][1]], [found[1][1]])
+    x[5, 1] = 7
+    for call in (lambda: found[0][2].predict(x), lambda: found[0][2].train_on_batch(x, y)):
+        with pytest.raises(ValueError, match=r"which layer 'one_hot' takes; row 5 has 7"):
+            call()
+
+
 def test_moving_keeps_weights_and_the_optimizers_state():
     x, y = data()
     moved, stayed = network(), network()

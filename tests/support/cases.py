@@ -78,6 +78,8 @@ for rows in (1, 7, 33):
 for rows, size in TABLES:
     case("store", {"rows": rows, "size": size}, steps=3, counters={"cursor": 2}, bound=Bound(0),
          make_arrays=lambda dtype, rows=rows, size=size: {0: np.full((2 + 3 * rows, size), np.nan, dtype)})  # fmt: skip
+    case("one_hot", {"rows": rows, "cols": size}, bound=Bound(0),  # some integers are no columns
+         special={"index": lambda rng, shape, cols=size: rng.integers(-1, cols + 1, shape)})  # fmt: skip
 for flags in (Flag(0), Flag.TRAINING):
     case("tick", {"rows": 5}, flags=flags, counters={"step": 2**40, "cursor": 10, "chunk_step": 1})
 
@@ -370,7 +372,10 @@ _loss_cases("cross_entropy_logits", ((7, 31),), logits_without, first_hot, Bound
 for rows in (1, 7, 33, 333):
     for per_sample, optional in sorted({(1, ()), (1, ("weight",)), (rows, ("weight",))}):
         dims = {"rows": rows, "per_sample": per_sample, "samples": rows // per_sample}
-        case("sum_loss", dims, optional=optional, special=weights, bound=Bound(4, rows))
+        for op in ("sum_loss", "sum_loss_by_weight")[: 1 + len(optional)]:
+            case(op, dims, optional=optional, special=weights, bound=Bound(4, rows))
+    for note, made in (*weights.items(), ("zeros", lambda rng, shape: np.zeros(shape))):
+        case("normalize_weights", {"samples": rows}, special={"weight": made}, bound=Bound(2), note=note)
 for n in VECTORS:
     for l1, l2 in ((0.0, 0.01), (0.02, 0.0), (0.02, 0.01)):
         for optional in ((), ("dw",)):

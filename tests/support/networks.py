@@ -82,11 +82,15 @@ def make_case(seed: int, depth: int, rows: int = 9) -> Case:
     ends = [builder.pool[-1], *(random.choice(builder.pool) for _ in range(random.randint(0, 2)))]
     heads = [_head(random, symbol, rng, rows) for symbol in ends]
     losses = [loss for _, loss, _ in heads]
+    if random.random() < 0.3:
+        losses[0] = replace(fnn.losses.get(losses[0]), normalize="weights")
     if len(heads) > 1 and random.random() < 0.3:
         losses[-1] = None
     weights = None
     if random.random() < 0.5:
-        weights = [rng.uniform(0.0, 2.0, rows) for _ in heads]
+        # one per sample, per row of the output, or per row of some of its axes
+        shapes = [symbol.shape[: random.randint(0, len(symbol.shape) - 1)] for symbol, _, _ in heads]
+        weights = [rng.uniform(0.0, 2.0, (rows, *shape)) for shape in shapes]
     return Case(
         inputs,
         [symbol for symbol, _, _ in heads],

@@ -15,7 +15,8 @@ from fastnn.addresses import place
 from fastnn.backend.cuda.driver.arrays import DeviceArray, foreign, is_on_gpu
 from fastnn.data import frames
 from fastnn.data.kinds import list_of
-from fastnn.losses.targets import ElementError
+from fastnn.layers.architecture import InputSpec
+from fastnn.losses.targets import ElementError, check_elements
 from fastnn.lower.task import Source
 
 Shape = tuple[int, ...]
@@ -120,16 +121,19 @@ class Rows:
         return len(self.array)
 
 
-def features(x: Any, names: Sequence[str], shapes: Sequence[Shape], what: str = "x") -> list[Rows]:
+def features(x: Any, specs: Sequence[InputSpec], what: str = "x") -> list[Rows]:
     """Check a model's inputs: one array of shape (n, *shape) each, with the same n.
 
     Raises
     ------
     TypeError, ValueError
-        When something is not an array of numbers, a shape does not fit, or numbers of rows differ.
+        When something is not an array of numbers, or of integers where these are expected, a shape does not fit, an
+        integer is out of range, or numbers of rows differ.
     """
     found = []
-    for value, name, shape in zip(list_of(x, names, what), names, shapes, strict=True):
+    names = [spec.name for spec in specs]
+    for value, spec in zip(list_of(x, names, what), specs, strict=True):
+        name, shape = spec.name, spec.shape
         where = what if len(names) == 1 else f"{what}[{name!r}]"
         array: Any = on_gpu(value, where) if type(value) is not np.ndarray and is_on_gpu(value, where) else None
         if array is None:
@@ -143,9 +147,29 @@ def features(x: Any, names: Sequence[str], shapes: Sequence[Shape], what: str = 
             )
         if len(array) == 0:
             raise ValueError(f"{where}: expected at least one row, got shape {array.shape}")
-        found.append(Rows.of(array, frames.columns(value)))
+        columns = frames.columns(value)
+        if spec.kind == "int64":
+            _check_integers(array, spec, where, columns)
+        found.append(Rows.of(array, columns))
     _same_length(found, names, what)
     return found
+
+
+def _check_integers(array: Any, spec: InputSpec, where: str, columns: Any) -> None:
+    """Raise unless all elements are integers that the input's layers take; those on a GPU are copied to be checked."""
+    if array.dtype.kind not in "iu":
+        raise TypeError(
+            f"{where}: input layer {spec.name!r} takes integers, got {array.dtype}; x.astype(np.int64) makes "
+            "integers of whole numbers"
+        )
+    taken = f", which layer {spec.narrowest!r} takes" * bool(spec.narrowest)
+    expected = f"integers from {spec.low} to {spec.high}{taken}"
+    here = array if isinstance(array, np.ndarray) else array.copy_to_host()
+    try:
+        check_elements(here, lambda part: (part >= spec.low) & (part <= spec.high), expected, where)
+    except ElementError as error:
+        error.columns = columns
+        raise
 
 
 def _spell(shape: Shape) -> str:

@@ -15,7 +15,8 @@ from fastnn.data import arrays
 from fastnn.data.arrays import Rows, Targets
 from fastnn.data.sample_weights import weights_by_output
 from fastnn.errors import InputNotFiniteError
-from fastnn.lower.task import Request, TargetLayout
+from fastnn.layers.architecture import InputSpec
+from fastnn.lower.task import Request, TargetLayout, WeightLayout
 from fastnn.objective.objective import Objective
 
 
@@ -48,26 +49,24 @@ class Feed:
         sample_weight: Any,
         class_weight: Any,
         *,
-        names: Sequence[str],
-        shapes: Sequence[tuple[int, ...]],
+        specs: Sequence[InputSpec],
         objective: Objective,
         dtype: str,
         what: str = "",
     ) -> Feed:
         """Check data for training or evaluation; raises TypeError or ValueError before anything runs."""
-        inputs = arrays.features(x, names, shapes, f"{what}x")
+        inputs = arrays.features(x, specs, f"{what}x")
         n = len(inputs[0])
         targets = arrays.targets(y, objective, n, dtype, f"{what}y")
-        columns = (objective.output_shapes[0] or (1,))[-1]
-        weights = weights_by_output(sample_weight, class_weight, targets, objective.output_names, n, columns, dtype)
+        weights = weights_by_output(
+            sample_weight, class_weight, targets, objective.output_names, objective.output_shapes, n, dtype
+        )
         return cls(tuple(inputs), tuple(targets), tuple(weights), len(targets), came_on_gpu=_any_on_gpu(inputs))
 
     @classmethod
-    def of_inputs(
-        cls, x: Any, *, names: Sequence[str], shapes: Sequence[tuple[int, ...]], n_outputs: int, what: str = ""
-    ) -> Feed:
+    def of_inputs(cls, x: Any, *, specs: Sequence[InputSpec], n_outputs: int, what: str = "") -> Feed:
         """Check data for prediction."""
-        inputs = arrays.features(x, names, shapes, f"{what}x")
+        inputs = arrays.features(x, specs, f"{what}x")
         return cls(tuple(inputs), (), (), n_outputs, came_on_gpu=_any_on_gpu(inputs))
 
     @property
@@ -100,7 +99,11 @@ class Feed:
             for output, target in enumerate(self.targets)
         )
         weights = tuple(
-            None if rows is None else rows.source(first + self.n_outputs + output, indexed=indexed, check_finite=False)
+            None
+            if rows is None
+            else WeightLayout(
+                rows.source(first + self.n_outputs + output, indexed=indexed, check_finite=False), rows.array.shape[1:]
+            )
             for output, rows in enumerate(self.weights)
         )
         inputs = tuple(rows.source(slot, indexed=indexed, check_finite=check) for slot, rows in enumerate(self.inputs))

@@ -1,8 +1,7 @@
-"""Sample weights and class weights, combined to one weight per sample for each output."""
+"""Sample weights and class weights, combined to one weight per sample, or per row of a sample, for each output."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import casts
-from fastnn.data.arrays import Rows, Targets, as_array
+from fastnn.data.arrays import Rows, Shape, Targets, as_array
 from fastnn.registry import check_real, shorten
 
 BALANCED = "balanced"
@@ -21,26 +20,34 @@ def weights_by_output(
     class_weight: Any,
     target_list: Sequence[Targets | None],
     names: Sequence[str],
+    shapes: Sequence[Shape],
     n: int,
-    n_classes: int,
     dtype: str,
 ) -> list[Rows | None]:
-    """Make one weight per sample for each output, or None if all are 1.
+    """Make the weights of each output, or None if all are 1.
 
     Parameters
     ----------
-    sample_weight : array of shape (n,), or a list or dict of such by output
+    sample_weight : array, or a list or dict of such by output
+        Of shape (n,), or with further axes: the first axes of the output's rows. For an output of shape (n, T, columns)
+        that is (n,) or (n, T).
     class_weight : dict of label to float, or "balanced"
         For models with one output of classes.
-    n_classes : int
-        Columns of the first output.
+    shapes : sequence of tuple of int
+        Shapes of the outputs' samples.
     dtype : {"float32", "float64"}
         The model's dtype, in which weights have to be finite.
+
+    Returns
+    -------
+    list of Rows or None
+        Of shape (n, ...): every weight belongs to one or several rows of the output.
 
     Raises
     ------
     TypeError, ValueError
-        When weights are not finite numbers of shape (n,), a class is not among the labels, or targets are not classes.
+        When weights are not finite numbers of such a shape, a class is not among the labels, or targets are not
+        classes.
     """
     several = isinstance(sample_weight, Mapping) or (
         len(names) > 1 and isinstance(sample_weight, (list, tuple)) and len(sample_weight) == len(names)
@@ -52,15 +59,22 @@ def weights_by_output(
         parts = [sample_weight.get(name) for name in names]
     else:
         parts = list(sample_weight) if several else [sample_weight] * len(names)
-    found = [None if part is None else _check_weights(part, n, dtype) for part in parts]
+    # one array for several outputs need not fit those without targets, for which it is not used
+    wanted = [
+        part is not None and (several or target is not None) for part, target in zip(parts, target_list, strict=True)
+    ]
+    found: list[NDArray[Any] | None] = [
+        _check_weights(part, (n, *shape[:-1]), dtype, name if len(names) > 1 else None) if used else None
+        for part, shape, name, used in zip(parts, shapes, names, wanted, strict=True)
+    ]
     if class_weight is not None:
         target = _only_output(target_list)
         if isinstance(class_weight, str):
             class_weight = balanced(class_weight, target_list, n)
-        factors = _class_weights(class_weight, target, n_classes, dtype)
+        factors = _class_weights(class_weight, target, (shapes[0] or (1,))[-1], dtype)
         if found[0] is not None:
             with np.errstate(over="ignore", under="ignore"):
-                factors *= found[0]
+                factors *= found[0].reshape(found[0].shape + (1,) * (factors.ndim - found[0].ndim))
             if not np.isfinite(factors).all():
                 raise ValueError("class_weight: times sample_weight it is too large for float64")
             casts.check_fits(factors, dtype, "class_weight times sample_weight")
@@ -71,7 +85,7 @@ def weights_by_output(
 def balanced(value: str, target_list: Sequence[Targets | None], n: int) -> dict[int, float]:
     """Return class weights that give all classes equal influence, from the first n rows.
 
-    They are n / (n_classes * rows of the class), over the classes that occur: scikit-learn's formula.
+    They are labels / (n_classes * labels of the class), over the classes that occur: scikit-learn's formula.
     """
     if value != BALANCED:
         raise ValueError(f"class_weight: expected a dict of label to weight, or 'balanced', got {shorten(value)}")
@@ -80,7 +94,8 @@ def balanced(value: str, target_list: Sequence[Targets | None], n: int) -> dict[
     for first, labels in _labels(target):
         for label, count in zip(*np.unique(labels[: max(n - first, 0)], return_counts=True), strict=True):
             counts[int(label)] = counts.get(int(label), 0) + int(count)
-    return {label: n / (len(counts) * count) for label, count in counts.items()}
+    total = sum(counts.values())
+    return {label: total / (len(counts) * count) for label, count in counts.items()}
 
 
 def _only_output(target_list: Sequence[Targets | None]) -> Targets:
@@ -89,22 +104,28 @@ def _only_output(target_list: Sequence[Targets | None]) -> Targets:
     return target_list[0]
 
 
-def _check_weights(value: Any, n: int, dtype: str) -> NDArray[Any]:
+def _check_weights(value: Any, rows: Shape, dtype: str, output: str | None) -> NDArray[Any]:
+    """Return weights without a last axis of length 1; `rows` is the shape of the output's rows, beginning with n."""
     array = as_array(value, "sample_weight")
-    if array.shape not in ((n,), (n, 1)):
-        raise ValueError(f"sample_weight: expected shape ({n},), got {array.shape}")
-    array = array.reshape(n)
+    shape = array.shape[:-1] if array.ndim > 1 and array.shape[-1] == 1 and array.shape != rows else array.shape
+    if not shape or shape != rows[: len(shape)]:
+        allowed = [str(rows[:axes]) for axes in range(1, len(rows) + 1)]
+        whose = "" if output is None else f" for the output {output!r}"
+        raise ValueError(f"sample_weight: expected shape {' or '.join(allowed)}{whose}, got {array.shape}")
+    array = array.reshape(shape)
     if array.dtype.kind == "f":
         for first, chunk in casts.chunks(array):
-            bad = np.flatnonzero(~np.isfinite(chunk))
+            bad = np.argwhere(~np.isfinite(chunk))
             if len(bad):
-                raise ValueError(f"sample_weight: row {first + bad[0]} is {chunk[bad[0]]}")
+                index = tuple(int(i) for i in bad[0])
+                within = f"{list(index[1:])}" if len(index) > 1 else ""
+                raise ValueError(f"sample_weight: row {first + index[0]}{within} is {chunk[index]}")
     casts.check_fits(array, dtype, "sample_weight")
     return array
 
 
 def _class_weights(class_weight: Any, target: Targets, n_classes: int, dtype: str) -> NDArray[np.float64]:
-    """Look up the weight of each sample's class, chunk by chunk."""
+    """Look up the weight of each label, chunk by chunk."""
     if not isinstance(class_weight, Mapping):
         raise TypeError(
             f"class_weight: expected a dict of label to weight, or 'balanced', got {type(class_weight).__name__}"
@@ -118,7 +139,8 @@ def _class_weights(class_weight: Any, target: Targets, n_classes: int, dtype: st
         what = f"class_weight: the weight of class {int(label)}"
         table[int(label)] = check_real(what, weight)
         casts.check_number(table[int(label)], dtype, what)
-    result = np.ones(len(target.rows.array))
+    array = target.rows.array
+    result = np.ones(array.shape if target.labels else array.shape[:-1])
     for first, labels in _labels(target):
         known = labels < len(table)
         result[first : first + len(labels)][known] = table[labels[known]]
@@ -126,7 +148,7 @@ def _class_weights(class_weight: Any, target: Targets, n_classes: int, dtype: st
 
 
 def _labels(target: Targets) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield the first row and the labels of every chunk of targets.
+    """Yield the first sample and the labels, of shape (samples, ...), of every chunk of targets.
 
     Raises
     ------
@@ -135,24 +157,22 @@ def _labels(target: Targets) -> Iterator[tuple[int, NDArray[Any]]]:
     """
     array = target.rows.array
     if target.labels:
-        if array.ndim != 1:
-            raise ValueError(f"class_weight: expected one label per sample, got labels of shape {array.shape}")
         yield from casts.chunks(array)
         return
-    if math.prod(array.shape[1:-1]) != 1:
-        raise ValueError(f"class_weight: expected one class per sample, got targets of shape {array.shape}")
+    columns = array.shape[-1]
     for first, chunk in casts.chunks(array):
-        part = chunk.reshape(len(chunk), -1)
-        columns = part.shape[1]
+        part = chunk.reshape(-1, columns)
         # hinge losses call the first of two classes -1
         bad = ~((part == 0) | (part == 1) | (part == -1) if columns == 1 else (part == 0) | (part == 1)).all(axis=1)
         if columns > 1:
             bad |= (part == 1).sum(axis=1) != 1
         if bad.any():
             row = int(np.argmax(bad))
+            sample = first + row * len(chunk) // len(part)
             expected = "0 and 1" if columns == 1 else "labels or one-hot rows"
             raise ValueError(
-                f"class_weight: needs targets that are classes ({expected}); row {first + row} is "
+                f"class_weight: needs targets that are classes ({expected}); row {sample} is "
                 f"{shorten(part[row].tolist())}. For other targets pass sample_weight"
             )
-        yield first, part.argmax(axis=1) if columns > 1 else (part[:, 0] > 0).astype(np.intp)
+        labels = part.argmax(axis=1) if columns > 1 else (part[:, 0] > 0).astype(np.intp)
+        yield first, labels.reshape(chunk.shape[:-1])

@@ -12,12 +12,12 @@ from fastnn.backend.cpu.frozen.code import SlotSpec, Training, assemble, fingerp
 from fastnn.backend.cpu.frozen.learner import Learner, Numbers
 from fastnn.backend.cpu.frozen.network import Program
 from fastnn.backend.cpu.layouts.code import UNIT, Progress, Role
-from fastnn.export.network import freeze, interface, of_any_batch, slots_of
+from fastnn.export.network import check_inputs, freeze, interface, of_any_batch, slots_of
 from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Tensor
 from fastnn.losses import CrossEntropy
 from fastnn.losses.targets import SUM_TOLERANCE
-from fastnn.lower.task import Place, Request, Source, TargetLayout, Task
+from fastnn.lower.task import Place, Request, Source, TargetLayout, Task, WeightLayout
 from fastnn.lower.update import tick
 from fastnn.objective.objective import LOSSES, PENALTY, Objective
 from fastnn.optimizers import Optimizer
@@ -35,6 +35,12 @@ def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | Non
     table, (objective, optimizer) = runtime.table, _compiled(runtime, metrics)
     if not any(loss is not None for loss in objective.losses):
         raise ValueError("learner: no output of the model has a loss")
+    if any(loss is not None and loss.normalize == "weights" for loss in objective.losses):
+        raise ValueError(
+            "learner: expected losses that are divided by the number of rows, got one with normalize='weights'; scale "
+            "the sample weights of each step to the mean 1 instead"
+        )
+    check_inputs(table, "learner")
     labels = _labels(objective, targets)
     formula = optimizer.description
     accumulated = optimizer.gradient_accumulation_steps or 0
@@ -146,7 +152,7 @@ def program(table: ParameterTable, objective: Objective, optimizer: Optimizer, l
             for output in range(len(objective.losses))
         ),
         tuple(
-            Source(places_of[output] + len(outputs), table.dtype, 0) if output in kinds else None
+            WeightLayout(Source(places_of[output] + len(outputs), table.dtype, 0)) if output in kinds else None
             for output in range(len(objective.losses))
         ),
         trained=table.trained(),

@@ -38,6 +38,7 @@ def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
         When there is no gradient.
     """
     table = runtime.table
+    check_inputs(table, "freeze")
     with runtime.lock:
         gradient = gradient_program(table) if gradients else None
         return backend.freeze(program(table), gradient, runtime.parameters.view(table.dtype))
@@ -62,6 +63,7 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
             f"freeze: expected a model with one input and one output for device={device!r}, this one has {found[0]} "
             f"and {found[1]}"
         )
+    check_inputs(table, "freeze")
     number = available.parse(device)
     if not simulated():
         # registers `fastnn.nopython.predict` with numba-cuda, for kernels
@@ -73,6 +75,16 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
         return device_backend.freeze(
             make(1, planned=True), runtime.parameters.view(table.dtype), sizes, weights, number
         )
+
+
+def check_inputs(table: ParameterTable, what: str) -> None:
+    """Raise unless all inputs of a model are numbers."""
+    for spec in table.architecture.input_specs:
+        if spec.kind != "real":
+            raise ValueError(
+                f"{what}: expected inputs of numbers, the input {spec.name!r} holds integers, whose range compiled "
+                "code does not check yet"
+            )
 
 
 def slots_of(table: ParameterTable, tensors: Sequence[Tensor], role: Role) -> tuple[SlotSpec, ...]:

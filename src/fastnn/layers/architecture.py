@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from fastnn.config import REGISTRY, from_config
 from fastnn.graph.graph import Graph, Tensor
@@ -12,14 +15,38 @@ from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, Symbol
 from fastnn.layers.core import InputLayer
 from fastnn.registry import snake_case
 
+INT64 = np.iinfo(np.int64)
+
 
 @dataclass(frozen=True)
 class Call:
-    """One use of a layer: the layer, the calls whose results it takes, and its output shape."""
+    """One use of a layer: the layer, the calls whose results it takes, and the shape and kind of its output."""
 
     layer: int
     inputs: tuple[int, ...]
     shape: Shape
+    kind: str = "real"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model takes as one of its inputs.
+
+    Attributes
+    ----------
+    kind : {"real", "int64"}
+    low, high : int
+        Of integers: the least and the greatest that all layers take.
+    narrowest : str
+        The layer that sets the bounds; empty if none does.
+    """
+
+    name: str
+    shape: Shape
+    kind: str = "real"
+    low: int = INT64.min
+    high: int = INT64.max
+    narrowest: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,26 +83,64 @@ class Architecture:
         number = {id(layer): index for index, layer in enumerate(layers)}
         at = {id(symbol): index for index, symbol in enumerate(order)}
         calls = tuple(
-            Call(number[id(symbol.layer)], tuple(at[id(x)] for x in symbol.inputs), symbol.shape) for symbol in order
+            Call(number[id(symbol.layer)], tuple(at[id(x)] for x in symbol.inputs), symbol.shape, symbol.kind)
+            for symbol in order
         )
-        return cls(
+        for symbol in outputs:
+            if symbol.kind != "real":
+                raise ValueError(f"a model's outputs are numbers of its dtype, got integers: {symbol!r}")
+        found = cls(
             tuple(layers),
             _unique_labels(layers),
             calls,
             tuple(at[id(symbol)] for symbol in inputs),
             tuple(at[id(symbol)] for symbol in outputs),
         )
+        _ = found.input_specs  # raises where no integers fit
+        return found
 
     @property
     def is_chain(self) -> bool:
         """Whether every layer is used once, on the previous layer's result."""
-        chained = all(call == Call(at, (at - 1,) * (at > 0), call.shape) for at, call in enumerate(self.calls))
+        chained = all((call.layer, call.inputs) == (at, (at - 1,) * (at > 0)) for at, call in enumerate(self.calls))
         return chained and self.inputs == (0,) and self.outputs == (len(self.calls) - 1,)
 
     @property
     def input_shapes(self) -> tuple[Shape, ...]:
         """Shapes of the inputs' samples."""
         return tuple(self.calls[call].shape for call in self.inputs)
+
+    @cached_property
+    def input_specs(self) -> tuple[InputSpec, ...]:
+        """What the model takes as inputs: names, shapes, and the range of integers.
+
+        Raises
+        ------
+        ValueError
+            When the layers that take an input have no integer in common.
+        """
+        specs = {
+            call: InputSpec(name, self.calls[call].shape, self.calls[call].kind)
+            for call, name in zip(self.inputs, self.input_names, strict=True)
+        }
+        # layers that return integers return those of an input, in another shape
+        origin = {call: call for call in specs}
+        for index, call in enumerate(self.calls):
+            shapes = [self.calls[x].shape for x in call.inputs]
+            for position, x in enumerate(call.inputs):
+                if self.calls[x].kind != "int64":
+                    continue
+                if call.kind == "int64":
+                    origin[index] = origin[x]
+                bounds = self.layers[call.layer].input_range(position, *shapes)
+                if bounds is not None:
+                    specs[origin[x]] = _narrowed(specs[origin[x]], *bounds, self.labels[call.layer])
+        return tuple(specs[call] for call in self.inputs)
+
+    @property
+    def takes_integers(self) -> bool:
+        """Whether any input holds integers."""
+        return any(self.calls[call].kind == "int64" for call in self.inputs)
 
     @property
     def output_shapes(self) -> tuple[Shape, ...]:
@@ -128,7 +193,7 @@ class Architecture:
         for index, call in enumerate(self.calls):
             layer, label = self.layers[call.layer], self.labels[call.layer]
             if not call.inputs:
-                values.append(graph.input(call.shape, label))
+                values.append(graph.input(call.shape, label, call.kind))
             else:
                 scope = Scope(label, index, training, trainable[call.layer])
                 inputs = [values[x] for x in call.inputs]
@@ -165,7 +230,7 @@ class Architecture:
             if isinstance(layer, InputLayer):
                 if inputs:
                     raise ValueError(f"{place}: an input layer takes no inputs")
-                symbols.append(Symbol(layer.shape, layer, ()))
+                symbols.append(layer.start())
             elif not inputs:
                 raise ValueError(f"{place}: layer {layer.label!r} has no inputs")
             else:
@@ -174,6 +239,19 @@ class Architecture:
         if not ends[0] or not ends[1]:
             raise ValueError(f"{where}: a model has inputs and outputs")
         return cls.of(*ends)
+
+
+def _narrowed(spec: InputSpec, low: int, high: int, layer: str) -> InputSpec:
+    """Return an input with the bounds that one more layer sets."""
+    if low <= spec.low and high >= spec.high:
+        return spec
+    both = max(low, spec.low), min(high, spec.high)
+    if both[0] > both[1]:
+        raise ValueError(
+            f"input {spec.name!r}: layer {layer!r} takes integers from {low} to {high}, layer {spec.narrowest!r} from "
+            f"{spec.low} to {spec.high}: none fits both"
+        )
+    return replace(spec, low=both[0], high=both[1], narrowest=layer)
 
 
 def _fields(config: Any, kinds: dict[str, type], where: str) -> dict[str, Any]:

@@ -130,6 +130,22 @@ class Layer:
         """Make the error for a wrong input, with the layer's name."""
         return ValueError(f"layer {self.label!r}: {message}")
 
+    def accepts(self, kind: str, position: int) -> bool:
+        """Return whether the input at a position may have values of a kind: "real", or "int64" for integers."""
+        return kind == "real"
+
+    def input_range(self, position: int, *shapes: Shape) -> tuple[int, int] | None:
+        """Return the least and greatest integer that the input at a position may hold; None if any will do.
+
+        Data are checked against it before anything runs. A layer that returns integers has to return those that it is
+        given: then the range is that of the model's input.
+        """
+        return None
+
+    def output_kind(self, *kinds: str) -> str:
+        """Return the kind of the output's values, "real" or "int64", for the kinds of the inputs."""
+        return "real"
+
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return the shape of an output sample; raises ValueError when the input shapes do not fit."""
         raise NotImplementedError(f"{type(self).__name__} does not define output_shape(*shapes)")
@@ -158,10 +174,17 @@ class Layer:
         if len(symbols) < least or (most is not None and len(symbols) > most):
             expected = f"{least}" if least == most else f"at least {least}"
             raise self.fail(f"takes {expected} input(s), got {len(symbols)}")
+        for position, symbol in enumerate(symbols):
+            if not self.accepts(symbol.kind, position):
+                takes, got = ("numbers", "integers") if symbol.kind == "int64" else ("integers", "numbers")
+                hint = (
+                    " (such as OneHot makes of integers)" if symbol.kind == "int64" else ": Input(..., dtype='int64')"
+                )
+                raise self.fail(f"takes {takes}{hint}, got {got} from {symbol.layer.label!r}")
         shape = self.output_shape(*(symbol.shape for symbol in symbols))
         if prod(shape) > LARGEST:
             raise self.fail(f"gives samples of {prod(shape)} elements")
-        return Symbol(shape, self, symbols)
+        return Symbol(shape, self, symbols, self.output_kind(*(symbol.kind for symbol in symbols)))
 
     def __repr__(self) -> str:
         """Show the name and all values that differ from the defaults."""
@@ -228,14 +251,18 @@ class Symbol:
         The layer whose call gave this symbol.
     inputs : tuple of Symbol
         The inputs of that call; empty for `fastnn.Input`.
+    kind : {"real", "int64"}
+        Whether the values are numbers of the model's dtype, or integers.
     """
 
     shape: tuple[int, ...]
     layer: Layer
     inputs: tuple[Symbol, ...]
+    kind: str = "real"
 
     def __repr__(self) -> str:
-        return f"<Symbol {(None, *self.shape)} of {self.layer.label}>"
+        kind = "" if self.kind == "real" else f", {self.kind}"
+        return f"<Symbol {(None, *self.shape)}{kind} of {self.layer.label}>"
 
     def __array__(self, *args: object, **kwargs: object) -> None:
         raise TypeError("a Symbol has no values: make a fastnn.Model of it and call predict")

@@ -17,6 +17,7 @@ from fastnn.graph.ops.moves import permute, reshape
 from fastnn.hints import explained
 from fastnn.initializers import Initializer
 from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, Symbol, positive_int, shape_of
+from fastnn.registry import shorten
 from fastnn.regularizers import Regularizer
 
 __all__ = ["Activation", "Dense", "Flatten", "Input", "Permute", "Reshape"]
@@ -31,40 +32,58 @@ class InputLayer(Layer):
     ----------
     shape : tuple of int
         Shape of one sample, without the batch axis.
+    dtype : {"int64"}, optional
+        For integers; None means numbers of the model's dtype.
     """
 
     shape: Shape = ()
+    dtype: str | None = None
     arity = (0, 0)
 
     def prepare(self) -> None:
         self.shape = shape_of(self.shape, "shape")
+        if self.dtype not in (None, "int64"):
+            raise ValueError(
+                f"dtype: expected 'int64' for integers, or None for numbers of the model's dtype, got "
+                f"{shorten(self.dtype)}; the dtype of numbers is the model's: fastnn.Model(..., dtype=...)"
+            )
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return self.shape
 
+    def output_kind(self, *kinds: str) -> str:
+        return self.dtype or "real"
+
+    def start(self) -> Symbol:
+        """Return the symbol of the input's samples."""
+        return Symbol(self.shape, self, (), self.output_kind())
+
 
 @explained
-def Input(shape: int | Sequence[int], *, name: str | None = None) -> Symbol:
+def Input(shape: int | Sequence[int], *, dtype: str | None = None, name: str | None = None) -> Symbol:
     """Start a model: a symbol for samples of one shape.
 
     ::
 
         model = fnn.Sequential([fnn.Input(4), fnn.Dense(1)])
+        words = fnn.Input(20, dtype="int64")
 
     Parameters
     ----------
     shape : tuple of int
-        Shape of one sample, without the batch axis; an integer n stands for (n,).
+        Shape of one sample, without the batch axis; an integer n stands for (n,), and () for a single number.
+    dtype : {"int64"}, optional
+        For integers, which layers such as `OneHot` take: data of any integer dtype, or bool. Their range is checked
+        before anything runs. None means numbers of the model's dtype, to which data of all dtypes are converted.
     name : str, optional
         The input's name, for dictionaries of inputs and in messages.
 
     Raises
     ------
     TypeError, ValueError
-        When the shape does not consist of positive integers.
+        When the shape does not consist of positive integers, or there is no such dtype.
     """
-    layer = InputLayer(shape_of(shape, "shape"), name=name)
-    return Symbol(layer.shape, layer, ())
+    return InputLayer(shape_of(shape, "shape"), dtype, name=name).start()
 
 
 @register("layer")
@@ -187,6 +206,12 @@ class Flatten(Layer):
         fnn.Flatten()
     """
 
+    def accepts(self, kind: str, position: int) -> bool:
+        return True
+
+    def output_kind(self, *kinds: str) -> str:
+        return kinds[0]
+
     def output_shape(self, *shapes: Shape) -> Shape:
         return (prod(shapes[0]),)
 
@@ -222,6 +247,12 @@ class Reshape(Layer):
         self.target_shape = tuple(
             -1 if extent == -1 else positive_int(extent, f"target_shape[{axis}]") for axis, extent in enumerate(target)
         )
+
+    def accepts(self, kind: str, position: int) -> bool:
+        return True
+
+    def output_kind(self, *kinds: str) -> str:
+        return kinds[0]
 
     def output_shape(self, *shapes: Shape) -> Shape:
         (shape,) = shapes

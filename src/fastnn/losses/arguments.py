@@ -24,7 +24,8 @@ class Arguments(NamedTuple):
     targets : numpy.ndarray
         int64 of shape predictions.shape[:-1], or float64 of the shape of the predictions.
     predictions : numpy.ndarray of float64, shape (n, ..., columns)
-    weights : numpy.ndarray of float64, shape (n,), or None
+    weights : numpy.ndarray of float64, or None
+        Of shape (n,), or with further of the first axes of the predictions' rows.
     """
 
     kind: Kind
@@ -53,7 +54,7 @@ def check_arguments(
         targets = targets.reshape(predictions.shape[:-1]).astype(np.int64)
     else:
         targets = targets.reshape(predictions.shape).astype(np.float64)
-    return Arguments(kind, targets, predictions, _check_weights(owner, sample_weight, len(predictions)))
+    return Arguments(kind, targets, predictions, _check_weights(owner, sample_weight, predictions.shape[:-1]))
 
 
 def _numbers(value: Any, what: str) -> NDArray[Any]:
@@ -86,17 +87,27 @@ def _check_predictions(owner: str, y_pred: ArrayLike, y_pred_range: tuple[float,
     return predictions
 
 
-def _check_weights(owner: str, sample_weight: ArrayLike | None, n: int) -> Array | None:
+def _check_weights(owner: str, sample_weight: ArrayLike | None, rows: Shape) -> Array | None:
+    """Return weights without a last axis of length 1; `rows` is the shape of the predictions' rows."""
     if sample_weight is None:
         return None
     array = _numbers(sample_weight, f"{owner}: sample_weight")
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{owner}: expected sample_weight of a real number type, got dtype {array.dtype}")
-    if array.shape not in ((n,), (n, 1)):
-        raise ValueError(f"{owner}: expected sample_weight of shape ({n},), got {array.shape}")
-    weights = array.reshape(n).astype(np.float64)
-    bad = ~np.isfinite(weights)
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise ValueError(f"{owner}: expected finite sample weights; row {row} has {weights[row].item()}")
+    shape = array.shape[:-1] if array.ndim > 1 and array.shape[-1] == 1 and array.shape != rows else array.shape
+    if not shape or shape != rows[: len(shape)]:
+        allowed = " or ".join(str(rows[:axes]) for axes in range(1, len(rows) + 1))
+        raise ValueError(f"{owner}: expected sample_weight of shape {allowed}, got {array.shape}")
+    weights = array.reshape(shape).astype(np.float64)
+    bad = np.argwhere(~np.isfinite(weights))
+    if len(bad):
+        index = tuple(int(i) for i in bad[0])
+        within = f"{list(index[1:])}" if len(index) > 1 else ""
+        raise ValueError(f"{owner}: expected finite sample weights; row {index[0]}{within} has {weights[index].item()}")
     return weights
+
+
+def of_rows(weights: Array, rows: Shape) -> Array:
+    """Spread weights over rows: a view of shape `rows`, whose first axes are those of the weights."""
+    spread: Array = np.broadcast_to(weights.reshape(weights.shape + (1,) * (len(rows) - weights.ndim)), rows)
+    return spread

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn.losses.arguments import check_arguments
+from fastnn.losses.arguments import check_arguments, of_rows
 from fastnn.losses.arrays import ELEMENTWISE, ROWWISE
 from fastnn.losses.targets import Kind, Shape, check_array, check_dense_shape, check_range
-from fastnn.registry import snake_case
+from fastnn.registry import shorten, snake_case
+
+#: what the sum of weighted losses is divided by
+NORMALIZE = ("rows", "weights")
 
 
 @dataclass(frozen=True)
 class Loss:
     """Base of the loss objects, which are immutable, comparable and hashable.
 
-    The loss of a batch is the sum of every row's loss times its sample weight, over the number of rows (Keras
-    "sum_over_batch_size"). A row's loss is the mean, or the sum, of its elements. A row of weight 0 adds nothing to
-    the loss and has the gradient 0, even if its own loss is infinite or NaN.
+    The loss of a batch is the sum of every row's loss times its sample weight, over the number of rows (Keras'
+    "sum_over_batch_size"), or over the sum of the rows' weights. A row's loss is the mean, or the sum, of its elements.
+    A row of weight 0 adds nothing to the loss and has the gradient 0, even if its own loss is infinite or NaN.
+
+    Parameters
+    ----------
+    normalize : {"rows", "weights"}
+        What the sum is divided by: the number of rows, or the sum of their weights, as in scikit-learn's weighted means
+        (Keras' "mean_with_sample_weight"). Then only ratios of weights matter, and padded steps of weight 0 do not
+        count. Without weights both are the same. Where all weights are 0, the loss and its gradients are 0.
 
     Attributes
     ----------
@@ -37,10 +47,17 @@ class Loss:
         The only allowed targets, at most three; empty if the whole range is allowed.
     """
 
+    normalize: str = field(default="rows", kw_only=True)
     formula: ClassVar[str]
     row_mean: ClassVar[bool] = True
     target_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     target_values: ClassVar[tuple[float, ...]] = ()
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        if self.normalize not in NORMALIZE:
+            expected = " or ".join(map(repr, NORMALIZE))
+            raise ValueError(f"{type(self).__name__} normalize: expected {expected}, got {shorten(self.normalize)}")
 
     @property
     def name(self) -> str:
@@ -116,13 +133,13 @@ class Loss:
             Targets.
         y_pred : array_like, shape (n, ..., columns) or (n,) for a single column
             Predictions.
-        sample_weight : array_like, shape (n,), optional
-            Finite factors of the rows' losses.
+        sample_weight : array_like, shape (n,) or (n, ...), optional
+            Finite factors of the rows' losses: one per sample, or one per row, of shape y_pred.shape[:-1].
 
         Returns
         -------
         float
-            The sum of the weighted losses of the rows, over the number of rows.
+            The sum of the weighted losses of the rows, over the number of rows or the sum of their weights.
 
         Raises
         ------
@@ -135,11 +152,16 @@ class Loss:
         rows = self.rows(arguments.targets, arguments.predictions)
         if arguments.weights is None:
             return float(rows.mean())
-        weights = arguments.weights.reshape(-1, *[1] * (rows.ndim - 1))
+        weights = of_rows(arguments.weights, rows.shape)
         # a row of weight 0 adds nothing, even if its loss is not finite
         counted = np.where(weights == 0.0, 0.0, rows)
-        return float((weights * counted).sum() / rows.size)
+        return mean_of((weights * counted).sum(), weights.sum() if self.normalize == "weights" else rows.size)
 
     def check_values(self, y: NDArray[Any], where: str) -> None:
         """Check dense targets element by element; raises ValueError, which names the first bad one."""
         check_range(y, where, *self.target_range)
+
+
+def mean_of(total: float, count: float) -> float:
+    """Divide a sum of losses by the number of rows or the sum of weights; 0 where that is 0, as in Keras."""
+    return float(total) / float(count) if count != 0.0 else 0.0

@@ -37,6 +37,8 @@ class Custom(Loss):
         The function's name by default. Saved models contain only the name: pass the function to `fastnn.load`.
     row_mean : bool
         Whether the loss of a row is the mean over its elements; else it is the sum.
+    normalize : {"rows", "weights"}
+        As for all losses: what the sum over the rows is divided by.
 
     Raises
     ------
@@ -55,6 +57,7 @@ class Custom(Loss):
 
     def __post_init__(self) -> None:
         """Check the functions, and register them with the compiler."""
+        super().__post_init__()
         flag("row_mean", self.row_mean)
         custom.check_arity(self.function, 2, "loss", "of a target and a prediction")
         if self.gradient is not None:
@@ -69,7 +72,11 @@ class Custom(Loss):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Register the function in the process that unpickles the object."""
-        return partial(type(self), row_mean=self.row_mean), (self.function, self.gradient, self.name)
+        return partial(type(self), row_mean=self.row_mean, normalize=self.normalize), (
+            self.function,
+            self.gradient,
+            self.name,
+        )
 
     def rows(self, targets: NDArray[Any], predictions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Compute the loss of every row, element by element and in float64."""

@@ -29,6 +29,7 @@ class _CrossEntropyBase(Loss):
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         owner = type(self).__name__
         flag(f"{owner} from_logits", self.from_logits)
         smoothing = number(f"{owner} label_smoothing", self.label_smoothing, at_least=0.0, at_most=1.0)

@@ -45,6 +45,7 @@ class Huber(Loss):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
+        super().__post_init__()
         object.__setattr__(self, "delta", number("Huber delta", self.delta, above=0.0))
 
     @property

@@ -51,6 +51,11 @@ class Emitter:
         """Return the number of elements of a whole batch."""
         return tensor.size * (self.batch if tensor.batched else 1)
 
+    def weighing(self, rows: int, weight: Tensor | None) -> dict[str, int]:
+        """Return the dimensions that say how many rows share each weight: those of a sample, or of a part of it."""
+        samples = self.batch if weight is None else self.elements(weight)
+        return {"rows": rows, "per_sample": rows // samples, "samples": samples}
+
     def if_used(self, tensor: Tensor) -> Tensor | None:
         """Return the tensor if anything reads it, or None."""
         return tensor if tensor.id in self.used else None
@@ -161,6 +166,12 @@ def _take_columns(e: Emitter, node: Node) -> list[Draft]:
     return [Draft("copy_columns", {"y": y, "x": x}, dims, label=node.label)]
 
 
+@_emits("one_hot")
+def _one_hot(e: Emitter, node: Node) -> list[Draft]:
+    index, (y,) = _some(node.inputs[0]), node.outputs
+    return [Draft(node.op, {"y": y, "index": index}, {"rows": e.rows(y), "cols": y.columns}, label=node.label)]
+
+
 @_emits("loss")
 def _loss(e: Emitter, node: Node) -> list[Draft]:
     row_loss, dx = node.outputs
@@ -180,7 +191,7 @@ def _loss(e: Emitter, node: Node) -> list[Draft]:
         params |= dict(zip(("a", "b")[: len(values)], values, strict=True))  # a record has no room for a third
     operands: dict[str, Tensor | int | None] = {"row_loss": row_loss, "dx": e.if_used(dx), "x": x}
     operands |= {"target": target, "weight": weight}
-    dims = {"rows": rows, "cols": x.columns, "per_sample": rows // e.batch, "samples": e.batch}
+    dims = {"cols": x.columns, **e.weighing(rows, weight)}
     return [Draft(op, operands, dims, params, variant=variant, label=node.label)]
 
 
@@ -193,8 +204,14 @@ def _sum_loss(e: Emitter, node: Node) -> list[Draft]:
         "row_loss": row_loss,
         "weight": weight,
     }
-    dims = {"rows": rows, "per_sample": rows // e.batch, "samples": e.batch}
-    return [Draft("sum_loss", operands, dims, label=node.label)]
+    op = "sum_loss_by_weight" if node.attrs["by_weight"] and weight is not None else "sum_loss"
+    return [Draft(op, operands, e.weighing(rows, weight), label=node.label)]
+
+
+@_emits("normalize_weights")
+def _normalize_weights(e: Emitter, node: Node) -> list[Draft]:
+    weight, (y,) = _some(node.inputs[0]), node.outputs
+    return [Draft(node.op, {"y": y, "weight": weight}, {"samples": e.elements(weight)}, label=node.label)]
 
 
 @_emits("metric")
@@ -204,8 +221,7 @@ def _metric(e: Emitter, node: Node) -> list[Draft]:
     rows = e.rows(x)
     operands: dict[str, Tensor | int | None] = {"total": node.attrs["total"], "x": x, "weight": weight}
     operands["target" if target.kind == "real" else "labels"] = target
-    dims = {"rows": rows, "cols": x.columns, "per_sample": rows // e.batch, "samples": e.batch}
-    dims |= {"size": node.attrs["size"], **node.attrs["dims"]}
+    dims = {"cols": x.columns, **e.weighing(rows, weight), "size": node.attrs["size"], **node.attrs["dims"]}
     return [Draft(node.attrs["accumulator"], operands, dims, dict(node.attrs["params"]), label=node.label)]
 
 

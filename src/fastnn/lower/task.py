@@ -44,6 +44,13 @@ class TargetLayout(NamedTuple):
     labels: bool
 
 
+class WeightLayout(NamedTuple):
+    """The weights of one output: their source, and the shape of a sample's (empty: one per sample)."""
+
+    source: Source
+    shape: tuple[int, ...] = ()
+
+
 class Request(NamedTuple):
     """Everything that determines a program of a model, besides the model: its key in the cache of programs.
 
@@ -67,7 +74,7 @@ class Request(NamedTuple):
     training: bool
     inputs: tuple[Source, ...]
     targets: tuple[TargetLayout | None, ...] = ()
-    weights: tuple[Source | None, ...] = ()
+    weights: tuple[WeightLayout | None, ...] = ()
     output_slots: tuple[int, ...] = ()
     trained: tuple[bool, ...] = ()
 

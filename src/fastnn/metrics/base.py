@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn._numbers import number
-from fastnn.losses.arguments import check_arguments
+from fastnn.losses.arguments import check_arguments, of_rows
 from fastnn.losses.targets import Kind, Shape, check_array, check_scored_targets
 from fastnn.metrics.accumulators import ACCUMULATORS
 
@@ -128,13 +128,15 @@ class Metric:
         targets : numpy.ndarray
             Float64 of the shape of the predictions, or int64 labels of shape predictions.shape[:-1].
         predictions : numpy.ndarray of float64, shape (n, ..., columns)
-        weights : numpy.ndarray of float64, shape (n,), optional
+        weights : numpy.ndarray of float64, shape (n,) or (n, ...), optional
+            One per sample, or with further of the first axes of the predictions' rows.
         """
         cols = 1 if self.elementwise else predictions.shape[-1]
         p = predictions.reshape(-1, cols)
         y = targets.reshape(-1) if targets.ndim < predictions.ndim else targets.reshape(-1, cols)
-        n = len(predictions)
-        w = np.repeat(np.ones(n) if weights is None else weights, len(p) // n)
+        rows = predictions.shape[:-1]
+        w = np.ones(rows) if weights is None else of_rows(weights, rows)
+        w = np.repeat(w.reshape(-1), len(p) // w.size)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             ACCUMULATORS[self.accumulator](total, y, p, w, *self.parameters)
 
@@ -182,8 +184,8 @@ class Metric:
             Targets of `y_pred`'s shape, or integer labels of shape (n, ...) for two or more columns.
         y_pred : array_like, shape (n, ..., columns) or (n,) for a single column
             Predictions.
-        sample_weight : array_like, shape (n,), optional
-            Finite weights of the rows.
+        sample_weight : array_like, shape (n,) or (n, ...), optional
+            Finite weights: one per sample, or one per row, of shape y_pred.shape[:-1].
 
         Raises
         ------

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastnn import losses
 from fastnn.losses import Loss
+from fastnn.losses.arguments import of_rows
 from fastnn.losses.targets import Kind, Shape
 from fastnn.metrics.base import Array, Metric
 from fastnn.registry import register
@@ -71,7 +72,7 @@ class MeanLoss(Metric):
         if weights is None:
             total[:2] += (rows.sum(), rows.size)
         else:
-            total[0] += (weights.reshape(-1, *[1] * (rows.ndim - 1)) * rows).sum()
+            total[0] += (of_rows(weights, rows.shape) * rows).sum()
             total[1:] += (rows.size, weights.sum(), weights.size)
 
     def _result(self, total: Array, output_shape: Shape) -> float:

@@ -57,6 +57,9 @@ class GradientsMixin(ExportMixin):
         """
         self._state.require_compiled()
         runtime = self._runtime
+        for spec in self._architecture.input_specs:
+            if spec.kind == "int64":
+                raise ValueError(f"input_gradients: the input {spec.name!r} holds integers, which have no gradient")
         with runtime.lock:
             feed = feeds.feed(runtime, x, y, sample_weight, None)
             feed.results.extend(runtime.empty((feed.n, *shape)) for shape in self._architecture.input_shapes)

@@ -25,7 +25,10 @@ def program(runtime: Runtime, batch: int = 32) -> Program:
     """Make the training program of a compiled model, or the prediction program, for contiguous rows of its dtype."""
     table, objective = runtime.table, runtime.objective
     architecture, dtype = table.architecture, table.dtype
-    inputs = tuple(_rows(slot, shape, dtype) for slot, shape in enumerate(architecture.input_shapes))
+    inputs = tuple(
+        _rows(slot, spec.shape, dtype if spec.kind == "real" else spec.kind)
+        for slot, spec in enumerate(architecture.input_specs)
+    )
     if objective is None:
         slots = tuple(range(len(inputs), len(inputs) + len(architecture.outputs)))
         return build(table, None, None, Request("predict", batch, False, inputs, output_slots=slots))
@@ -74,6 +77,7 @@ def summary(runtime: Runtime, title: str, batch: int) -> str:
         first_use, size = call.layer not in used, sizes[call.layer]
         used.add(call.layer)
         note = "" if table.is_trainable(layer) else " (frozen)"
+        note += "" if call.kind == "real" else f" ({call.kind})"
         sources = ", ".join(architecture.labels[architecture.calls[x].layer] for x in call.inputs)
         shape = str((None, *call.shape))
         rows.append((label, type(layer).__name__ + note, shape, f"{size:,}" if first_use else "shared", sources))

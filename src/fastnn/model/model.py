@@ -194,9 +194,11 @@ class Model(PredictingMixin):
         class_weight : dict of label to float, or "balanced"
             Factors of the sample weights, by class; missing classes have 1. "balanced" computes
             n / (n_classes * rows of the class), as in scikit-learn. Targets must be classes: labels, one-hot
-            rows, or 0 and 1.
-        sample_weight : array of shape (n,)
-            The loss of a batch is sum(weight * loss) / rows, as in Keras.
+            rows, or 0 and 1. Labels of shape (n, T) have a weight each.
+        sample_weight : array of shape (n,) or (n, ...)
+            One per sample, or one per row of the output: (n, T) for an output of shape (n, T, columns). The loss of a
+            batch is sum(weight * loss) / rows, as in Keras. Rows of weight 0 add nothing, but their targets are
+            checked like all others. A list or dict by output, for several.
         initial_epoch : int
             Number of the first epoch, for logs and callbacks that continue earlier ones.
         steps_per_epoch : int, optional

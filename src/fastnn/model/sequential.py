@@ -126,7 +126,8 @@ class Sequential(Model):
         first = self._stack[0] if isinstance(self._stack[0], InputLayer) else None
         if first is not None and first.shape != shape:
             raise ValueError(f"the model starts with an Input of shape {first.shape}, got input_shape {shape}")
-        start = Input(shape) if first is None else Symbol(shape, first, ())
+        dtype = None if layers[0].accepts("real", 0) else "int64"
+        start = Input(shape, dtype=dtype) if first is None else first.start()
         symbol = start
         for layer in layers:
             symbol = layer(symbol)
@@ -150,4 +151,6 @@ class Sequential(Model):
         array = as_array(only(x), "x")
         if array.ndim == 0:
             raise ValueError("x: expected an array of rows, got a single number")
-        self.build(array.shape[1:] if array.ndim > 1 else (1,))
+        # a row of numbers is a sample of one column; of integers, a sample is one
+        single: tuple[int, ...] = (1,) if not self.layers or self.layers[0].accepts("real", 0) else ()
+        self.build(array.shape[1:] if array.ndim > 1 else single)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastnn.graph.meaning import End
 from fastnn.losses import Loss
+from fastnn.losses.base import mean_of
 from fastnn.metrics import MeanLoss, Metric
 from fastnn.objective.resolve import (
     Named,
@@ -184,7 +185,7 @@ class Objective:
         for output, (loss, weight) in enumerate(zip(self.losses, self.loss_weights, strict=True)):
             # a loss of weight 0 adds nothing, even if it is not finite
             if loss is not None and weight != 0.0:
-                value += _ratio(weight * sums[LOSSES + 2 * output], sums[LOSSES + 2 * output + 1])
+                value += _mean(loss, weight * sums[LOSSES + 2 * output], sums[LOSSES + 2 * output + 1])
         return value
 
     def logs(self, total: NDArray[np.float64], rows: int, *, arrays: bool = False) -> dict[str, Any]:
@@ -200,7 +201,7 @@ class Objective:
             for output, (name, loss) in enumerate(zip(self.output_names, self.losses, strict=True)):
                 if loss is not None:
                     at = LOSSES + 2 * output
-                    logs[f"{name}_loss"] = _ratio(float(total[at]), float(total[at + 1]))
+                    logs[f"{name}_loss"] = _mean(loss, float(total[at]), float(total[at + 1]))
         for reading in self.readings:
             measure = reading.measure
             part = total[measure.offset : measure.offset + measure.size]
@@ -208,6 +209,11 @@ class Objective:
             if isinstance(result, float) or arrays:
                 logs[reading.name] = result
         return logs
+
+
+def _mean(loss: Loss, value: float, count: float) -> float:
+    """Divide the sum of a loss by the number of rows, or by the sum of their weights."""
+    return mean_of(value, count) if loss.normalize == "weights" else _ratio(value, count)
 
 
 def _ratio(value: float, rows: float) -> float:

@@ -132,6 +132,9 @@ _op("log_softmax", outputs="y[rows,cols]", inputs="x[rows,cols]", dims="rows col
 _op("log_softmax_grad", outputs="dx[rows,cols]", inputs="dy[rows,cols] y[rows,cols]", dims="rows cols", rate=1.5,
     shared="rows")  # fmt: skip
 
+# y = 1 in the column of each row's number, 0 elsewhere; a number that is no column gives zeros
+_op("one_hot", outputs="y[rows,cols]", inputs="index:int64[rows]", dims="rows cols", rate=10.0, shared="rows")
+
 # --- norms ----------------------------------------------------------------------------------------------
 # means are float64: at a large offset the rounding error of float32 may be as large as the deviation
 _op("layer_norm", outputs="y[rows,cols] mean:float64[rows] rstd[rows]", inputs="x[rows,cols] gamma?[cols] beta?[cols]",
@@ -181,6 +184,11 @@ _op("cross_entropy_logits_labels", outputs="row_loss[rows] dx?[rows,cols]",
     inputs="x[rows,cols] target:int64[rows] weight?[samples]", dims=_LOSS,
     params="scale label_smoothing", per_row="scale", rate=1.0, shared="rows")  # fmt: skip
 _op("sum_loss", updates="total:float64[2]", inputs="row_loss[rows] weight?[samples]", dims="rows per_sample samples")
+# total += [weighted sum of the rows' losses, sum of the rows' weights]
+_op("sum_loss_by_weight", updates="total:float64[2]", inputs="row_loss[rows] weight[samples]",
+    dims="rows per_sample samples")  # fmt: skip
+# y = weight * samples / sum(weight), whose mean is 1; zeros where the sum is 0
+_op("normalize_weights", outputs="y[samples]", inputs="weight[samples]", dims="samples")
 # total[0] += batch * (l1 sum|w| + l2 sum w^2); dw += its gradient
 _op("penalty", updates="total:float64[1] dw?[n]", inputs="w[n]", dims="n batch", params="l1 l2", rate=6.0,
     shared="n/64")  # fmt: skip

@@ -23,8 +23,7 @@ def checked_inputs(runtime: Runtime, x: Any, what: str = "") -> Feed:
         When they do not fit the model's inputs.
     """
     architecture = runtime.table.architecture
-    names, shapes = architecture.input_names, architecture.input_shapes
-    return Feed.of_inputs(x, names=names, shapes=shapes, n_outputs=len(architecture.outputs), what=what)
+    return Feed.of_inputs(x, specs=architecture.input_specs, n_outputs=len(architecture.outputs), what=what)
 
 
 def feed(runtime: Runtime, x: Any, y: Any, sample_weight: Any, class_weight: Any, what: str = "") -> Feed:
@@ -41,10 +40,9 @@ def checked(runtime: Runtime, x: Any, y: Any, sample_weight: Any, class_weight: 
         When they do not fit the model's inputs, outputs or losses.
     """
     table = runtime.table
-    names, shapes = table.architecture.input_names, table.architecture.input_shapes
     return Feed.of(
         x, y, sample_weight, class_weight,
-        names=names, shapes=shapes, objective=runtime.compiled()[0], dtype=table.dtype, what=what,
+        specs=table.architecture.input_specs, objective=runtime.compiled()[0], dtype=table.dtype, what=what,
     )  # fmt: skip
 
 

@@ -69,6 +69,8 @@ def learn(runtime: Runtime, x: Any, batch: int) -> None:
     batch : int
         The largest number of rows of a batch in the general path: more are not predicted at once.
     """
+    if runtime.table.architecture.takes_integers:
+        return  # their range is checked in every call
     parts = x if type(x) is list else [x]
     if not all(type(part) is np.ndarray for part in parts):
         return

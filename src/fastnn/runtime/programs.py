@@ -11,6 +11,7 @@ from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.meaning import End, ends
 from fastnn.graph.ops.elementwise import activation
 from fastnn.graph.ops.losses import loss as row_loss_of
+from fastnn.graph.ops.losses import normalize_weights
 from fastnn.graph.rewrite import from_logits
 from fastnn.graph.rules import NoGradientError
 from fastnn.layers.core import Activation
@@ -130,15 +131,19 @@ def _measure(
         target = graph.input(shape, f"{name} targets", "int64" if layout.labels else "real")
         sources[target.id] = layout.source
         weight = None
-        weight_source = request.weights[output]
-        if weight_source is not None:
-            weight = graph.input((), f"{name} weights")
-            sources[weight.id] = weight_source
+        weighing = request.weights[output]
+        if weighing is not None:
+            weight = graph.input(weighing.shape, f"{name} weights")
+            sources[weight.id] = weighing.source
         loss = objective.losses[output]
         if loss is not None:
-            row_loss = _row_loss(graph, loss, objective.loss_weights[output], prediction, target, weight, name)
+            by_weight, share = loss.normalize == "weights", weight
+            if by_weight and weight is not None and request.kind != "evaluate":
+                # gradients are divided by the number of rows: weights of the mean 1 make that the sum of the weights
+                share = normalize_weights(graph, weight, name)
+            row_loss = _row_loss(graph, loss, objective.loss_weights[output], prediction, target, share, name)
             total = accumulator_word(LOSSES + 2 * output)
-            graph.add("sum_loss", (row_loss, weight), [], name, total=total)
+            graph.add("sum_loss", (row_loss, weight), [], name, total=total, by_weight=by_weight)
             losses.append(row_loss)
         _metrics(graph, objective, output, prediction, target, weight)
     return losses
@@ -196,9 +201,11 @@ def _metrics(
 def _mean_loss(graph: Graph, measure: Measure, prediction: Tensor, target: Tensor, weight: Tensor | None) -> None:
     """Add a loss as a metric: its sum and rows, and the weights' sum and rows."""
     row_loss = _row_loss(graph, measure.parameters[0], 1.0, prediction, target, None, "metrics")
-    graph.add("sum_loss", (row_loss, weight), [], "metrics", total=accumulator_word(measure.offset))
+    first = accumulator_word(measure.offset)
+    graph.add("sum_loss", (row_loss, weight), [], "metrics", total=first, by_weight=False)
     if weight is not None:
-        graph.add("sum_loss", (weight, None), [], "metrics", total=accumulator_word(measure.offset + 2))
+        second = accumulator_word(measure.offset + 2)
+        graph.add("sum_loss", (weight, None), [], "metrics", total=second, by_weight=False)
 
 
 def place_gradients(

@@ -44,3 +44,8 @@ def loss(
 @gradient("loss")
 def _loss(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
     return (node.outputs[1], None, None)
+
+
+def normalize_weights(graph: Graph, weight: Tensor, label: str) -> Tensor:
+    """Scale a batch's weights to the mean 1."""
+    return graph.like("normalize_weights", (weight,), label)

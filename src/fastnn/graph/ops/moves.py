@@ -11,7 +11,7 @@ from fastnn.graph.rules import Gradients, gradient
 
 def reshape(graph: Graph, x: Tensor, shape: Sequence[int], label: str) -> Tensor:
     """View the elements of a sample in another shape; costs nothing."""
-    return graph.add("reshape", (x,), [(shape, x.batched, f"{label}.reshape")], label)[0]
+    return graph.add("reshape", (x,), [(shape, x.batched, f"{label}.reshape", x.kind)], label)[0]
 
 
 @gradient("reshape", keeps=lambda node, count: True)
@@ -84,3 +84,14 @@ def permute(graph: Graph, x: Tensor, axes: Sequence[int], label: str) -> Tensor:
 def _permute(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
     axes = node.attrs["axes"]
     return (permute(graph, dy, sorted(range(len(axes)), key=lambda axis: axes[axis]), node.label),)
+
+
+def one_hot(graph: Graph, index: Tensor, depth: int, label: str) -> Tensor:
+    """Make rows of `depth` numbers, 1 at the place of each integer and 0 elsewhere."""
+    shape = (*index.shape, depth)
+    return graph.add("one_hot", (index,), [(shape, index.batched, f"{label}.one_hot")], label)[0]
+
+
+@gradient("one_hot")
+def _one_hot(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
+    return (None,)

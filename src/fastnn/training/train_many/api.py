@@ -62,7 +62,7 @@ def train_many(
         As for `Model.fit`.
     validation_data : tuple (x, y) or (x, y, sample_weight)
         The same for all models; arrays.
-    sample_weight : array of shape (n,)
+    sample_weight : array of shape (n,) or (n, ...)
         For all n rows, also if `rows` selects some; validation rows use their weights, too.
     resume : bool
         Continue where an interrupted call stopped: finished models are not changed, models that had not

@@ -1,4 +1,4 @@
-"""Kernels that move data: gather a batch, store results, advance the counters."""
+"""Kernels that move data: gather a batch, one-hot rows, store results, advance the counters."""
 
 from __future__ import annotations
 
@@ -133,6 +133,27 @@ def store(kit: Kit, variant: str) -> Callable[..., Any]:
             out[i] = x[i]
 
     return store
+
+
+@kernel("one_hot")
+def one_hot(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Make rows of zeros with a one."""
+    Y, INDEX, ROWS, COLS = kit.words("y index rows cols")
+    at, zero, one = kit.at, kit.real(0.0), kit.real(1.0)
+
+    def one_hot(record, context, ith, nth):
+        r = int64_pointer(record)
+        cols = r[COLS]
+        first, last = rows_part(r[ROWS], ith, nth)
+        y, index = at(record, context, Y), int64_pointer(address(record, context, INDEX))
+        for i in range(first * cols, last * cols):
+            y[i] = zero
+        for row in range(first, last):
+            # integers are checked before a run, but the user may change the array during it
+            if 0 <= index[row] < cols:
+                y[row * cols + index[row]] = one
+
+    return one_hot
 
 
 @kernel("tick")

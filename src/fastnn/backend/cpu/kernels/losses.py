@@ -308,3 +308,47 @@ def sum_loss(kit: Kit, variant: str) -> Callable[..., Any]:
                 counters[_BAD_LOSS_STEP] = counters[_STEP] + 1
 
     return sum_loss
+
+
+@kernel("sum_loss_by_weight")
+def sum_loss_by_weight(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Add the weighted losses and the rows' weights to a float64 total, in row order, in one part."""
+    TOTAL, ROW_LOSS, WEIGHT, ROWS, PER_SAMPLE = kit.words("total row_loss weight rows per_sample")
+    at, weigh = kit.at, losses.weighing(np.float64, formula)
+    largest = np.finfo(np.float64).max
+
+    def sum_loss_by_weight(record, context, ith, nth):
+        if ith == 0:
+            r, counters = int64_pointer(record), int64_pointer(context)
+            total = float64_pointer(address(record, context, TOTAL))
+            row_loss, weight = at(record, context, ROW_LOSS), at(record, context, WEIGHT)
+            per_sample, batch, weights = r[PER_SAMPLE], 0.0, 0.0
+            for row in range(r[ROWS]):
+                share = np.float64(weight[row // per_sample])
+                batch += weigh(share, np.float64(row_loss[row]))
+                weights += share
+            total[0] += batch
+            total[1] += weights
+            if not abs(batch) <= largest and counters[_BAD_LOSS_STEP] == 0:
+                counters[_BAD_LOSS_STEP] = counters[_STEP] + 1
+
+    return sum_loss_by_weight
+
+
+@kernel("normalize_weights")
+def normalize_weights(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Divide a batch's weights by their mean, in one part."""
+    Y, WEIGHT, SAMPLES = kit.words("y weight samples")
+    at, real = kit.at, kit.real
+
+    def normalize_weights(record, context, ith, nth):
+        if ith == 0:
+            y, weight = at(record, context, Y), at(record, context, WEIGHT)
+            samples, total = int64_pointer(record)[SAMPLES], 0.0
+            for sample in range(samples):
+                total += np.float64(weight[sample])
+            factor = samples / total if total != 0.0 else 0.0
+            for sample in range(samples):
+                y[sample] = real(np.float64(weight[sample]) * factor)
+
+    return normalize_weights

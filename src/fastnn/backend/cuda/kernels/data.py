@@ -167,6 +167,21 @@ def store(kit: Kit) -> list[Stage]:
     return [Stage(store, _table, _THREADS)]
 
 
+@kernel("one_hot")
+def one_hot(kit: Kit) -> list[Stage]:
+    """Make rows of zeros with a one: one thread per element."""
+    Y, INDEX, ROWS, COLS = kit.words("y index rows cols")
+    store, zero, one = kit.store, kit.real(0.0), kit.real(1.0)
+
+    def one_hot(record, context):
+        cols, i = record[COLS], np.int64(_THREADS) * cuda.blockIdx.x + cuda.threadIdx.x
+        if i < record[ROWS] * cols:
+            row = np.int64(np.uint32(i) // np.uint32(cols))
+            store(record[Y], i, one if load_int64(record[INDEX], row) == i - row * cols else zero)
+
+    return [Stage(one_hot, lambda dims: (ceil_div(dims["rows"] * dims["cols"], _THREADS), 1), _THREADS)]
+
+
 @kernel("tick")
 def tick(kit: Kit) -> list[Stage]:
     """Advance the counters by one batch, and the training step if the program trains."""

@@ -294,3 +294,54 @@ def sum_loss(kit: Kit) -> list[Stage]:
     if kit.way == "whole":
         return [Stage(whole, lambda dims: (1, 1), team)]
     return [Stage(chunk, lambda dims: (_sum_blocks(dims), 1), team), Stage(add_chunks, lambda dims: (1, 1), team)]
+
+
+@kernel("sum_loss_by_weight")
+def sum_loss_by_weight(kit: Kit) -> list[Stage]:
+    """Add the weighted losses and the rows' weights to a float64 total, in one block."""
+    TOTAL, ROW_LOSS, ROWS = kit.words("total row_loss rows")
+    load, load_double, store_double = kit.load, ptx.LOADS["float64"], ptx.STORES["float64"]
+    team, team_total, weight_of = SIZES.team, kit.team(SIZES.team, "float64").total, _weighting(kit)
+    greatest, zero = np.float64(np.finfo(np.float64).max), np.float64(0.0)
+    weigh = losses.weighing(np.float64, formula)
+
+    def add(record, context):
+        if load_int64(context, BAD_ROW) != NO_ROW:
+            return
+        batch, weights, row = zero, zero, np.int64(cuda.threadIdx.x)
+        while row < record[ROWS]:
+            share = np.float64(weight_of(record, row))
+            batch += weigh(share, np.float64(load(record[ROW_LOSS], row)))
+            weights += share
+            row += team
+        batch, weights = team_total(batch), team_total(weights)
+        if cuda.threadIdx.x == 0:
+            total = record[TOTAL]
+            store_double(total, 0, load_double(total, 0) + batch)
+            store_double(total, 1, load_double(total, 1) + weights)
+            if not abs(batch) <= greatest and load_int64(context, _BAD_LOSS_STEP) == 0:
+                store_int64(context, _BAD_LOSS_STEP, load_int64(context, _STEP) + 1)
+
+    return [Stage(add, lambda dims: (1, 1), team)]
+
+
+@kernel("normalize_weights")
+def normalize_weights(kit: Kit) -> list[Stage]:
+    """Divide a batch's weights by their mean, in one block."""
+    Y, WEIGHT, SAMPLES = kit.words("y weight samples")
+    load, store, real, team = kit.load, kit.store, kit.real, SIZES.team
+    team_total, zero = kit.team(SIZES.team, "float64").total, np.float64(0.0)
+
+    def scale(record, context):
+        total, sample = zero, np.int64(cuda.threadIdx.x)
+        while sample < record[SAMPLES]:
+            total += np.float64(load(record[WEIGHT], sample))
+            sample += team
+        total = team_total(total)
+        factor = np.float64(record[SAMPLES]) / total if total != zero else zero
+        sample = np.int64(cuda.threadIdx.x)
+        while sample < record[SAMPLES]:
+            store(record[Y], sample, real(np.float64(load(record[WEIGHT], sample)) * factor))
+            sample += team
+
+    return [Stage(scale, lambda dims: (1, 1), team)]

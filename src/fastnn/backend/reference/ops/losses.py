@@ -112,6 +112,23 @@ def sum_loss(i: Instruction, counters: Counters) -> None:
         counters.bad_loss_step = counters.step + 1
 
 
+@executes("sum_loss_by_weight")
+def sum_loss_by_weight(i: Instruction, counters: Counters) -> None:
+    """Add [weighted sum of the rows' losses, sum of the rows' weights] to the total; note the first bad step."""
+    weights = i.row_weights()
+    batch = float(weighted(weights, i["row_loss"]).sum())
+    i["total"][:] += (batch, weights.sum())
+    if not np.isfinite(batch) and counters.bad_loss_step == 0:
+        counters.bad_loss_step = counters.step + 1
+
+
+@executes("normalize_weights")
+def normalize_weights(i: Instruction, counters: Counters) -> None:
+    """Make y = weight / mean(weight); zeros where the mean is 0."""
+    total = i["weight"].sum()
+    i.write("y", i["weight"] * (i.dims["samples"] / total) if total != 0.0 else 0.0)
+
+
 @executes("penalty")
 def penalty(i: Instruction, counters: Counters) -> None:
     """Add batch (l1 sum|w| + l2 sum(w^2)) to the total, and l1 sign(w) + 2 l2 w to dw."""

@@ -1,4 +1,4 @@
-"""Records that work on whole rows: softmax, log-softmax and their gradients."""
+"""Records that work on whole rows: softmax, log-softmax and their gradients, one-hot rows."""
 
 from __future__ import annotations
 
@@ -32,3 +32,9 @@ def log_softmax_grad(i: Instruction, counters: Counters) -> None:
     """Make dx = dy - exp(y) sum(dy) in every row."""
     dy, y = i["dy"], i["y"]
     i.write("dx", dy - np.exp(y) * dy.sum(axis=1, keepdims=True))
+
+
+@executes("one_hot")
+def one_hot(i: Instruction, counters: Counters) -> None:
+    """Make y = 1 in the column of each row's number, 0 elsewhere."""
+    i.write("y", i["index"][:, None] == np.arange(i.dims["cols"]))

@@ -436,7 +436,7 @@ def code_of(name):
     model = MODELS[name]("float32")
     (inside,), (outside,) = model._architecture.input_shapes, model._architecture.output_shapes
     parameters = model._runtime.parameters.view(np.float32)
-    made = program(model._runtime.table)(1, planned=True)
+    made = program(model._runtime.table)[0](1, planned=True)
     return encode(made, parameters, (int(np.prod(inside)), int(np.prod(outside))))[0]
 
 

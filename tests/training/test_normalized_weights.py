@@ -172,5 +172,5 @@ def test_other_values_are_refused(make):
 
 
 def test_learners_refuse_it():
-    with pytest.raises(ValueError, match="learner: expected a loss that is divided by the number of rows"):
+    with pytest.raises(ValueError, match="learner: expected losses that are divided by the number of rows"):
         network(by_weight()).learner()

@@ -136,7 +136,12 @@ def _matmul(e: Emitter, node: Node) -> list[Draft]:
 
 
 # one key for all layers that are alike: making it takes longer than finding it
-_mapped = cache(KernelKey)
+_of_formula = cache(KernelKey)
+
+
+def _mapped(kind: str, dtype: str, formula: str) -> KernelKey:
+    """Return the key of a mapped function; that of a user-defined one is not kept, since it keeps the function."""
+    return _of_formula(kind, dtype, formula) if type(formula) is str else KernelKey(kind, dtype, formula)
 
 
 def _map(draft: Draft, node: Node, mode: str, dtype: str) -> None:

@@ -53,6 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "backend": set(),
     "backend/settings": set(),
     "backend/store": {"cache", "files"},
+    "backend/protocol": {"program"},
     "backend/cpu": set(),
     "backend/cpu/processor": {"backend/settings", "program"},
     "backend/cpu/layouts": {"addresses", "backend/cpu/processor", "formulas", "program"},
@@ -121,9 +122,22 @@ ALLOWED: dict[str, set[str]] = {
     "backend/cuda": set(),
     "backend/cuda/codegen": {"backend/settings", "backend/store", "cache", "errors", "formulas", "locks", "program"},
     "backend/cuda/kernels": {"backend/cuda/codegen", "formulas", "modules", "program"},
-    "backend/cuda/launch": {"backend/cuda/codegen", "backend/cuda/kernels", "console", "formulas", "program"},
+    "backend/cuda/launch": {
+        "backend/protocol",
+        "backend/cuda/codegen",
+        "backend/cuda/kernels",
+        "console",
+        "formulas",
+        "program",
+    },
     "backend/cuda/simulator": {"backend/cuda/codegen", "backend/cuda/launch", "program"},
-    "backend/cuda/driver": {"backend/cuda/codegen", "backend/cuda/launch", "backend/cuda/simulator", "errors"},
+    "backend/cuda/driver": {
+        "backend/protocol",
+        "backend/cuda/codegen",
+        "backend/cuda/launch",
+        "backend/cuda/simulator",
+        "errors",
+    },
     "backend/cuda/device_function": {"backend/cuda/codegen", "formulas", "modules", "program"},
     "cuda": {"backend/cuda/driver", "hints"},
     # the oracle takes its definitions from the array functions that users call, not from the compiled formulas
@@ -142,10 +156,13 @@ ALLOWED: dict[str, set[str]] = {
 # the storey above the pipeline, from the bottom to the top
 ALLOWED |= {
     "objective": {"graph", "losses", "metrics", "program", "registry"},
-    "data": {"addresses", "backend/cuda/driver", "casts", "errors", "losses", "lower", "objective", "registry"},
+    "data": {
+        *("addresses", "backend/cuda/driver", "casts", "errors", "layers", "losses", "lower", "objective", "registry"),
+    },
     "runtime": {
         *(f"backend/cpu/{room}" for room in ("calls", "executor")),
         *(f"backend/cuda/{room}" for room in ("codegen", "driver", "launch")),
+        "backend/protocol",
         *("activations", "addresses", "casts", "console", "constraints", "data", "errors", "graph", "layers", "locks"),
         *("losses", "lower", "objective", "optimizers", "program", "seeding", "threads"),
     },

@@ -10,7 +10,7 @@ from fastnn.graph.graph import Graph, Node, Tensor
 Gradients = Sequence[Tensor | None]
 #: Adds the gradients of a node: the graph, the node, the gradient of its first output, which inputs need one.
 Rule = Callable[[Graph, Node, Tensor, Sequence[bool]], Gradients]
-#: Says whether an op that only moves values keeps groups of so many neighbours along the last axis together.
+#: Says whether an op that only moves values keeps groups of this many neighbours along the last axis together.
 Keeps = Callable[[Node, int], bool]
 
 RULES: dict[str, Rule] = {}

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.addresses import address
+from fastnn.backend.protocol import Executable
 from fastnn.errors import InputNotFiniteError
 from fastnn.program.layout import CONTEXT_WORDS, SHARED, Buffer, Counter, Status
 
@@ -92,7 +93,7 @@ def fail_where_not_finite(context: NDArray[np.int64], dtype: str) -> None:
         raise InputNotFiniteError(row, step + 1, dtype)
 
 
-def check_sizes(bound: Any, work: Bindings, state_bytes: int) -> None:
+def check_sizes(bound: Executable, work: Bindings, state_bytes: int) -> None:
     """Raise if `compile`, called while the program was prepared, has replaced the buffers that it writes to."""
     program = bound.program
     totals = 0 if work.accumulators is None else work.accumulators.nbytes

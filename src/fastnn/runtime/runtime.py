@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cpu.executor.engine import BoundProgram, Runner
 from fastnn.backend.cpu.executor.epoch import Epochs, Lap
+from fastnn.backend.protocol import Executable
 from fastnn.console import waiting
 from fastnn.program.layout import Buffer, Counter
 from fastnn.program.program import aligned_zeros
@@ -230,7 +231,7 @@ class Runtime(ModelPrograms):
         write_shared(context, held)
         return kept, held
 
-    def _check(self, bound: Any, work: Bindings) -> None:
+    def _check(self, bound: Executable, work: Bindings) -> None:
         """Make sure that the buffers that a program writes to exist, and are large enough."""
         wanted = bound.program.name in ("train", "gradients") and work.gradients is None
         if wanted and self._flat[_GRADIENTS].nbytes < self.table.nbytes:

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.backend.protocol import Device, DeviceExecutable
 from fastnn.program.layout import Buffer
 from fastnn.runtime.bindings import Bindings
 
 if TYPE_CHECKING:
-    from fastnn.backend.cuda.launch.engine import CudaProgram
     from fastnn.data.feed import Feed
     from fastnn.runtime.device.placement import Placement
 
 Flat = Sequence[NDArray[np.uint8]]
 
 
-def locked(device: Any, shapes: Sequence[tuple[tuple[int, ...], Any]]) -> list[NDArray[Any]]:
+def locked(device: Device, shapes: Sequence[tuple[tuple[int, ...], Any]]) -> list[NDArray[Any]]:
     """Return arrays of some shapes and dtypes in locked memory of the host."""
     return [
         device.pinned(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize).view(dtype).reshape(shape)
@@ -38,7 +38,7 @@ class CapturedStep:
     Parameters
     ----------
     placement : Placement
-    bound : CudaProgram
+    bound : DeviceExecutable
     work : Bindings
         Its arrays are written by the caller before a run, and hold the results after it.
     flat : sequence of ndarray
@@ -52,7 +52,7 @@ class CapturedStep:
     """
 
     def __init__(
-        self, placement: Placement, bound: CudaProgram, work: Bindings, flat: Flat, feed: Feed,
+        self, placement: Placement, bound: DeviceExecutable, work: Bindings, flat: Flat, feed: Feed,
         data: Sequence[tuple[int, NDArray[Any]]], results: Sequence[NDArray[Any]],
     ) -> None:  # fmt: skip
         # not at the top: a model on the CPU does not import Numba

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cuda.driver.arrays import DeviceArray
 from fastnn.backend.cuda.launch.engine import CudaProgram, Replayer
+from fastnn.backend.protocol import Device, DeviceExecutable
 from fastnn.program.layout import Buffer, Counter
 from fastnn.program.program import Program
 from fastnn.runtime.bindings import Bindings
@@ -39,7 +40,7 @@ _MIRRORED = (Buffer.PARAMETERS, Buffer.GRADIENTS, Buffer.OPTIMIZER)
 class _Mirror:
     """The copy of one flat buffer of the host, and which of the two is newer."""
 
-    def __init__(self, device: Any) -> None:
+    def __init__(self, device: Device) -> None:
         self._device = device
         self._memory: Any = None
         self._host_newer, self._device_newer = True, False
@@ -80,7 +81,7 @@ class Placement:
         Precision of matrix products.
     """
 
-    def __init__(self, device: Any, precision: str) -> None:
+    def __init__(self, device: Device, precision: str) -> None:
         self.device, self.precision = device, precision
         self._mirrors = {buffer: _Mirror(device) for buffer in _MIRRORED}
         self._replayer = Replayer(device)
@@ -98,7 +99,7 @@ class Placement:
         """Return whether another placement is on the same device, with the same precision."""
         return self.name == other.name and self.precision == other.precision
 
-    def bind(self, program: Program) -> CudaProgram:
+    def bind(self, program: Program) -> DeviceExecutable:
         """Prepare a program for the device."""
         return CudaProgram(program, self.device, self.precision)
 
@@ -146,7 +147,7 @@ class Placement:
 
     def run(
         self,
-        bound: CudaProgram,
+        bound: DeviceExecutable,
         work: Bindings,
         steps: int,
         context: NDArray[np.int64],
@@ -187,7 +188,7 @@ class Placement:
 
     def _start(
         self,
-        bound: CudaProgram,
+        bound: DeviceExecutable,
         work: Bindings,
         control: DeviceContext,
         steps: int,
@@ -216,15 +217,15 @@ class Placement:
 
         return finish
 
-    def changed_by(self, bound: CudaProgram, but: Sequence[Buffer] = ()) -> list[_Mirror]:
+    def changed_by(self, bound: DeviceExecutable, but: Sequence[Buffer] = ()) -> list[_Mirror]:
         """Return the copies of the model's buffers that a program changes, except some."""
         return [mirror for buffer, mirror in self._mirrors.items() if buffer in bound.writes and buffer not in but]
 
-    def scratch(self, bound: CudaProgram) -> int:
+    def scratch(self, bound: DeviceExecutable) -> int:
         """Return the address of scratch memory for a program."""
         return self._grown("scratch", bound.scratch_bytes)
 
-    def addresses(self, bound: CudaProgram, work: Bindings, flat: Sequence[NDArray[np.uint8]]) -> dict[int, int]:
+    def addresses(self, bound: DeviceExecutable, work: Bindings, flat: Sequence[NDArray[np.uint8]]) -> dict[int, int]:
         """Update the model's buffers on the device, and return the address of every buffer."""
         found: dict[int, int] = {}
         for buffer, host in zip(_MIRRORED, flat, strict=True):

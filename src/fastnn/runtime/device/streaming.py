@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.backend.protocol import Device
 from fastnn.data.arrays import Rows
 from fastnn.data.feed import Feed
 from fastnn.lower.task import Source
@@ -51,7 +52,7 @@ class Stream:
     device : Device or SimulatedDevice
     """
 
-    def __init__(self, arrays: Mapping[int, NDArray[Any]], device: Any) -> None:
+    def __init__(self, arrays: Mapping[int, NDArray[Any]], device: Device) -> None:
         self._arrays, self._device = dict(arrays), device
         self.n = len(next(iter(self._arrays.values())))
         self._row_bytes = {slot: array[:1].nbytes for slot, array in self._arrays.items()}
@@ -132,7 +133,7 @@ class StreamedFeed(Feed):
     stream: Any = None
 
     @classmethod
-    def of_feed(cls, feed: Feed, device: Any) -> StreamedFeed:
+    def of_feed(cls, feed: Feed, device: Device) -> StreamedFeed:
         """Make a streamed feed from a feed on the host."""
         stream = Stream({slot: rows.array for slot, rows in feed.slots()}, device)
         return cls(**vars(feed.with_rows(lambda rows: _InOrder(rows.array, rows.inner))), stream=stream)

@@ -1,4 +1,4 @@
-"""Numba's pipeline for kernels and their parts, without what nobody reads.
+"""Numba's pipeline for kernels and their parts, without passes whose results are unused.
 
 A part is a function that kernels call. LLVM links its intermediate code into them, so it needs no machine code of its
 own. Numba would make that, and load it into its own engine, for each part and for each kernel.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cuda.driver import dlpack
+from fastnn.backend.protocol import Device
 
 __all__ = ["DeviceArray", "foreign", "is_on_gpu"]
 
@@ -30,7 +31,7 @@ class DeviceArray:
 
     def __init__(
         self,
-        device: Any,
+        device: Device,
         address: int,
         shape: tuple[int, ...],
         dtype: Any,

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from fastnn.backend.cuda.codegen.numba_cuda import missing_package, simulated, wrong_numba
+from fastnn.backend.protocol import Device
 from fastnn.errors import DeviceError
 
 # older drivers do not load the machine code that nvJitLink of CUDA 13 makes
@@ -87,7 +88,7 @@ def parse(device: Any) -> int:
 
 
 @functools.cache
-def open_device(number: int) -> Any:
+def open_device(number: int) -> Device:
     """Return the device of a number, made once per process.
 
     Raises
@@ -99,12 +100,12 @@ def open_device(number: int) -> Any:
         from fastnn.backend.cuda.simulator.device import SimulatedDevice
 
         return SimulatedDevice(number)
-    from fastnn.backend.cuda.driver.device import Device
+    from fastnn.backend.cuda.driver import device
 
-    return Device(number, _driver())
+    return device.Device(number, _driver())
 
 
-def device_of(address: int) -> Any:
+def device_of(address: int) -> Device:
     """Return the device whose memory contains an address.
 
     Raises

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastnn.backend.cuda.codegen import library
 from fastnn.backend.cuda.launch import fusion, launches
+from fastnn.backend.protocol import Device, DeviceExecutable, KernelHolder
 from fastnn.console import compiling, is_interactive
 from fastnn.program.layout import Buffer
 from fastnn.program.program import Program
@@ -24,7 +25,7 @@ class CudaProgram:
     ----------
     program : Program
         From `fastnn.lower.lower`.
-    device : Device or SimulatedDevice
+    device : KernelHolder
     precision : {"float32", "tf32", "bf16"}
         Precision of matrix products.
 
@@ -45,7 +46,7 @@ class CudaProgram:
 
     shared = 0.0
 
-    def __init__(self, program: Program, device: Any, precision: str = "float32") -> None:
+    def __init__(self, program: Program, device: KernelHolder, precision: str = "float32") -> None:
         launches.check(program)
         keys = launches.keys_of(program, precision, device.warpgroups)
         program, self._works = fusion.arrange(program, keys, precision)
@@ -74,11 +75,13 @@ class CudaProgram:
 class Replayer:
     """Runs programs on one device; a run that is repeated at the same addresses becomes a graph."""
 
-    def __init__(self, device: Any) -> None:
+    def __init__(self, device: Device) -> None:
         self._device = device
         self._graphs: OrderedDict[Any, Any] = OrderedDict()
 
-    def run(self, bound: CudaProgram, addresses: Mapping[int, int], scratch: int, context: int, steps: int) -> None:
+    def run(
+        self, bound: DeviceExecutable, addresses: Mapping[int, int], scratch: int, context: int, steps: int
+    ) -> None:
         """Launch a program `steps` times, and return before it has run.
 
         Parameters

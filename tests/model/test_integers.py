@@ -238,7 +238,7 @@ def test_other_depths_are_refused(depth):
 def test_compiled_code_does_not_take_integers_yet():
     model = network()
     for make in (model.freeze, model.learner):
-        with pytest.raises(ValueError, match="expected an input of numbers, the input 'x' holds integers"):
+        with pytest.raises(ValueError, match="expected inputs of numbers, the input 'x' holds integers"):
             make()
 
 

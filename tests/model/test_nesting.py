@@ -207,6 +207,8 @@ def test_names():
     assert first.layers[0].name == "dense"
     with pytest.raises(ValueError, match="there is no layer 'encoder'"):
         model.get_layer("encoder")
+    with pytest.raises(ValueError, match="expected a layer of this model"):
+        model.get_weights(None)
 
 
 def test_summary_and_program_show_it(capsys):
@@ -276,6 +278,66 @@ def test_layers_of_a_model_that_are_not_used_are_kept_in_files(tmp_path):
     same(fnn.load(tmp_path / "model.safetensors").get_layer("inner").get_weights(), inner.get_weights())
 
 
+@pytest.mark.parametrize("way", ["file", "pickle"])
+def test_models_that_share_a_model_do_so_when_they_are_read(tmp_path, way):
+    a, b, both = autoencoder()
+    x = fnn.Input(6)
+    model = fnn.Model(x, [fnn.Dense(1)(a(x)), both(x)], seed=6)
+    assert list(model._architecture.models) == ["encoder", "both"]
+    model.save(tmp_path / "model.safetensors")
+    read = fnn.load(tmp_path / "model.safetensors") if way == "file" else pickle.loads(pickle.dumps(model))
+    same(read.get_weights(), model.get_weights())
+    read_a, read_both = read.get_layer("encoder"), read.get_layer("both")
+    assert read_both.get_layer("encoder") is read_a
+    read_a.set_weights([np.ones_like(weight) for weight in a.get_weights()])
+    assert all((weight == 1).all() for weight in read_both.get_weights()[:8])
+    np.testing.assert_array_equal(read.predict(X)[1], read_both.predict(X))
+    same(read_both.get_weights()[8:], b.get_weights())
+
+
+class Named(fnn.Sequential):
+    """A subclass, which copies keep."""
+
+
+def test_copies_keep_the_classes_of_models():
+    inner = Named([fnn.Input(6), fnn.Dense(2)], name="inner")
+    x = fnn.Input(6)
+    other = copy.deepcopy(fnn.Model(x, inner(x)))
+    assert type(other.get_layer("inner")) is Named and type(other) is fnn.Model
+
+
+# the layers of the encoder that are the calls of the whole model, in the wrong order
+SWAPPED = [[1, "code"], [2, "batch_norm"], [3, "first"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda models: models[0].update(same="decoder/"), "it lacks 'decoder/'"),
+        (lambda models: models[0].update(model="Other"), "unknown kind of model 'Other'"),
+        (lambda models: models[0].update(dtype="float64"), "tensor 'weights/encoder/first/kernel' is float32"),
+        (lambda models: models[0].update(layers=[[1, "none"]]), "it lacks 'none'"),
+        (lambda models: models[0].update(layers=SWAPPED), "encoder/code: expected weights of the shapes of"),
+        (lambda models: models[0].update(layers=[[1, []]]), "unhashable"),
+        (lambda models: models[0].pop("as"), "it lacks 'as'"),
+        (lambda models: models.append(1), "does not describe a model"),
+    ],
+)
+def test_files_that_are_wrong_are_refused(tmp_path, change, message):
+    from fastnn.saving import container
+    from fastnn.saving.model_file import describe
+    from fastnn.training.state import state_of
+
+    _, _, both = autoencoder()
+    tensors, document = describe(state_of(both), "Model", "both")
+    container.write(tmp_path / "good", tensors, document)
+    same(fnn.load(tmp_path / "good").get_weights(), both.get_weights())
+    change(document["models"])
+    container.write(tmp_path / "wrong", tensors, document)
+    with pytest.raises(fnn.errors.ModelFileError, match=message):
+        fnn.load(tmp_path / "wrong")
+
+
 def test_compiled_code_has_copies():
     _, _, both = autoencoder()
     both.compile("adam", "mse")
@@ -336,6 +398,12 @@ def test_errors():
     one, two = (fnn.Model(s, layer(s), name=n) for s, n in ((fnn.Input(6), "one"), (fnn.Input(6), "two")))
     with pytest.raises(ValueError, match="layer 'layer' has other weights in the model 'one' than in 'two'"):
         fnn.Model(x, two(one(x)))
+    with pytest.raises(ValueError, match="two layers have the name 'encoder'"):
+        fnn.Model(x, fnn.Dense(1, name="encoder")(a(x)))
+    with pytest.raises(ValueError, match="the name 'encoder/code_1' begins like those of the layers of the model"):
+        fnn.Model(x, fnn.Dense(1, name="encoder/code_1")(a(x)))
+    with pytest.raises(ValueError, match="the name 'encoder/b' begins like"):
+        fnn.Model(x, decoder("encoder/b")(a(x)))
     grown = fnn.Sequential([fnn.Input(6), fnn.Dense(3)], name="grown")
     fnn.Model(x, grown(x))
     with pytest.raises(RuntimeError, match="other models are made of this one"):

@@ -331,8 +331,14 @@ def _parts_of(order: Sequence[Symbol]) -> dict[int, Part]:
     return found
 
 
-def _part_labels(layers: Sequence[Layer], parts: Mapping[int, Part]) -> dict[int, str]:
-    """Name the layers that come from models: the model's name, numbered if several have it, and the name there."""
+def _part_labels(layers: Sequence[Layer], parts: Mapping[int, Part]) -> tuple[dict[int, str], list[str]]:
+    """Name the layers that come from models: the model's name, numbered if several have it, and the name there.
+
+    Returns
+    -------
+    labels, models
+        The names of layers by id, and those of the models.
+    """
     names: dict[int, str] = {}
     labels: dict[int, str] = {}
     for layer in layers:
@@ -346,18 +352,29 @@ def _part_labels(layers: Sequence[Layer], parts: Mapping[int, Part]) -> dict[int
                 name = f"{part.name}_{count}"
             names[id(part)] = name
         labels[id(layer)] = f"{names[id(part)]}/{part.labels[id(layer)]}"
-    return labels
+    return labels, list(names.values())
+
+
+def _check_apart(name: str, models: Sequence[str]) -> None:
+    """Raise ValueError if a name could be that of a layer in one of the models: weights have names in files."""
+    for model in models:
+        if name.startswith(f"{model}/"):
+            raise ValueError(f"the name {name!r} begins like those of the layers of the model {model!r}")
 
 
 def _unique_labels(layers: Sequence[Layer], parts: Mapping[int, Part]) -> tuple[str, ...]:
     """Give each layer its own name, the name that an earlier model gave it, or a new one."""
-    fixed = _part_labels(layers, parts)
-    taken: set[str] = set()
+    fixed, models = _part_labels(layers, parts)
+    for model in models:
+        _check_apart(model, models)
+    taken = set(models)
     for layer in layers:
         name = fixed.get(id(layer), layer.given_name)
         if name is not None:
             if name in taken:
                 raise ValueError(f"two layers have the name {name!r}")
+            if id(layer) not in fixed:
+                _check_apart(name, models)
             taken.add(name)
     kept: dict[int, str] = {}
     for index, layer in enumerate(layers):

@@ -252,7 +252,7 @@ class Part:
     labels : mapping of id to str
         Its layers' names.
     weights : mapping of id to tuple
-        For each layer the places of its weights: the runtime of the model that holds them, and the offset there.
+        For each layer its weights: the runtime of the model that holds one, its offset there, and its shape.
     state : TrainingState
     model : fastnn.Model
     """
@@ -261,7 +261,7 @@ class Part:
     kind: str
     dtype: str
     labels: Mapping[int, str]
-    weights: Mapping[int, tuple[tuple[Any, int], ...]]
+    weights: Mapping[int, tuple[tuple[Any, int, Shape], ...]]
     state: Any
     model: Any
 

@@ -275,9 +275,9 @@ class BaseModel(DeviceMixin):
         if layer is ALL:
             return list(self._runtime.table)
         chosen = self.get_layer(layer) if isinstance(layer, str) else layer
-        models = [None if part is None else part.model for part in self._architecture.parts]
-        if any(chosen is one for one in models):
-            return [entry for entry in self._runtime.table if models[entry.layer] is chosen]
+        held = {number for number, part in enumerate(self._architecture.parts) if part and part.model is chosen}
+        if held:
+            return [entry for entry in self._runtime.table if entry.layer in held]
         if not any(chosen is one for one in layers):
             labels = list(self._architecture.labels)
             raise ValueError(f"layer: expected a layer of this model, or one of the names {labels}, got {layer!r}")

@@ -103,7 +103,9 @@ class PredictingMixin(GradientsMixin):
         TypeError, ValueError
             When symbols do not fit the model's inputs.
         """
-        symbols = list(x) if isinstance(x, (list, tuple)) else [x]
+        if not isinstance(x, (Symbol, list, tuple)):
+            return self.predict(x)
+        symbols = [x] if isinstance(x, Symbol) else list(x)
         if not any(isinstance(symbol, Symbol) for symbol in symbols):
             return self.predict(x)
         if not self.built and len(symbols) == 1:

@@ -161,8 +161,8 @@ def test_calls_as_in_keras():
     np.testing.assert_array_equal(model(X), model.predict(X, verbose=0))
     loss, mae = model.evaluate(X, SCORE, return_dict=False, verbose="auto")
     assert model.evaluate(X, SCORE) == {"loss": loss, "mae": mae}
-    with pytest.raises(TypeError, match="symbol"):
-        model(fnn.Input(3))
+    symbol = fnn.Input(X.shape[1])
+    assert fnn.Model(symbol, model(symbol), dtype=model.dtype).count_params() == model.count_params()
     with pytest.raises(AttributeError, match=r"there is fastnn\.load"):
         _ = fnn.load_model
     assert model.evaluate(X, SCORE)["loss"] == loss

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from fastnn.backend.cpu.frozen import learner as backend
 from fastnn.backend.cpu.frozen.code import SlotSpec, Training, assemble, fingerprint
 from fastnn.backend.cpu.frozen.learner import Learner, Numbers
@@ -32,7 +34,7 @@ TARGETS = ("labels", "dense")
 
 def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | None, metrics: bool = False) -> Learner:
     """Make the learner of a model as it is; see `Model.learner`."""
-    table, (objective, optimizer) = runtime.table, _compiled(runtime, metrics)
+    table, (objective, optimizer) = runtime.table.apart(), _compiled(runtime, metrics)
     if not any(loss is not None for loss in objective.losses):
         raise ValueError("learner: no output of the model has a loss")
     if any(loss is not None and loss.normalize == "weights" for loss in objective.losses):
@@ -84,7 +86,7 @@ def update_from(runtime: Runtime, learner: Learner) -> None:
                 "trainable layers, or the model has changed since"
             )
         progress = backend.checked_progress(learner)
-        runtime.parameters.view(table.dtype)[...] = learner.parameters
+        runtime.scatter(learner.parameters.view(np.uint8))
         runtime.optimizer_state.view(table.dtype)[...] = backend.slots_of(learner)
         runtime.training[Counter.STEP] = progress[Progress.STEP]
         runtime.begin_optimizer(int(progress[Progress.STEP] - progress[Progress.OPTIMIZER_STEP]))
@@ -92,7 +94,7 @@ def update_from(runtime: Runtime, learner: Learner) -> None:
 
 def _fits(runtime: Runtime, learner: Learner) -> bool:
     """Return whether a learner was made of a model like this one."""
-    table, (objective, optimizer) = runtime.table, _compiled(runtime, learner.totals.size > 0)
+    table, (objective, optimizer) = runtime.table.apart(), _compiled(runtime, learner.totals.size > 0)
     if learner.parameters.dtype != table.dtype:
         return False
     found = backend.labels_of(learner)

@@ -37,11 +37,11 @@ def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
     ValueError
         When there is no gradient.
     """
-    table = runtime.table
+    table = runtime.table.apart()
     check_inputs(table, "freeze")
     with runtime.lock:
         gradient = gradient_program(table) if gradients else None
-        return backend.freeze(program(table), gradient, runtime.parameters.view(table.dtype))
+        return backend.freeze(program(table), gradient, runtime.gathered().view(table.dtype))
 
 
 def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
@@ -56,7 +56,7 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
     DeviceError
         When no GPU can be used.
     """
-    table = runtime.table
+    table = runtime.table.apart()
     found = len(table.architecture.inputs), len(table.architecture.outputs)
     if found != (1, 1):
         raise ValueError(
@@ -73,7 +73,7 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
     weights = sum(count for _, count in described.weights)
     with runtime.lock:
         return device_backend.freeze(
-            make(1, planned=True), runtime.parameters.view(table.dtype), sizes, weights, number
+            make(1, planned=True), runtime.gathered().view(table.dtype), sizes, weights, number
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from fastnn.config import REGISTRY, from_config
 from fastnn.graph.graph import Graph, Tensor
-from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, Symbol
+from fastnn.layers.base import Layer, ParameterSpec, Part, Scope, Shape, Symbol
 from fastnn.layers.core import InputLayer
 from fastnn.registry import snake_case
 
@@ -62,6 +62,8 @@ class Architecture:
     calls : tuple of Call
     inputs, outputs : tuple of int
         Calls that are the model's inputs and outputs.
+    parts : tuple of Part or None
+        For each layer the model whose weights it has.
     """
 
     layers: tuple[Layer, ...]
@@ -69,6 +71,7 @@ class Architecture:
     calls: tuple[Call, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    parts: tuple[Part | None, ...]
 
     @classmethod
     def of(cls, inputs: Sequence[Symbol], outputs: Sequence[Symbol]) -> Architecture:
@@ -89,12 +92,14 @@ class Architecture:
         for symbol in outputs:
             if symbol.kind != "real":
                 raise ValueError(f"a model's outputs are numbers of its dtype, got integers: {symbol!r}")
+        parts = _parts_of(order)
         found = cls(
             tuple(layers),
-            _unique_labels(layers),
+            _unique_labels(layers, parts),
             calls,
             tuple(at[id(symbol)] for symbol in inputs),
             tuple(at[id(symbol)] for symbol in outputs),
+            tuple(parts.get(id(layer)) for layer in layers),
         )
         _ = found.input_specs  # raises where no integers fit
         return found
@@ -152,12 +157,24 @@ class Architecture:
         """Names of the inputs."""
         return tuple(self.labels[self.calls[call].layer] for call in self.inputs)
 
+    def part_name(self, layer: int) -> str:
+        """Return the name, in this model, of the model that a layer comes from."""
+        part = self.parts[layer]
+        assert part is not None
+        return self.labels[layer].removesuffix(f"/{part.labels[id(self.layers[layer])]}")
+
+    @property
+    def models(self) -> dict[str, Part]:
+        """The models that this one is made of, by name."""
+        return {self.part_name(layer): part for layer, part in enumerate(self.parts) if part is not None}
+
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of the outputs: their layers' names, numbered if a layer gives several."""
+        """Names of the outputs: of the layers or models that give them, numbered if one gives several."""
         names: list[str] = []
         for call in self.outputs:
-            name = self.labels[self.calls[call].layer]
+            layer = self.calls[call].layer
+            name = self.labels[layer] if self.parts[layer] is None else self.part_name(layer)
             names.append(name if name not in names else f"{name}_{len(names)}")
         return tuple(names)
 
@@ -213,11 +230,17 @@ class Architecture:
         }
 
     @classmethod
-    def from_config(cls, config: Any, where: str) -> Architecture:
-        """Make an architecture from JSON values; raises ValueError for anything that `config` did not write."""
+    def from_config(
+        cls, config: Any, where: str, given: Mapping[int, tuple[Layer, Part]] | None = None
+    ) -> Architecture:
+        """Make an architecture from JSON values; raises ValueError for anything that `config` did not write.
+
+        `given` has the layers that other models hold, by number.
+        """
+        given = given or {}
         parts = _fields(config, {"layers": list, "calls": list, "inputs": list, "outputs": list}, where)
         layers = [
-            from_config(part, REGISTRY["layer"], f"{where}, layer {index}")
+            given[index][0] if index in given else from_config(part, REGISTRY["layer"], f"{where}, layer {index}")
             for index, part in enumerate(parts["layers"])
         ]
         symbols: list[Symbol] = []
@@ -234,7 +257,9 @@ class Architecture:
             elif not inputs:
                 raise ValueError(f"{place}: layer {layer.label!r} has no inputs")
             else:
-                symbols.append(layer(inputs))
+                made = layer(inputs)
+                number = int(part[0])
+                symbols.append(replace(made, part=given[number][1]) if number in given else made)
         ends = [[symbols[_number(x, len(symbols), where)] for x in parts[what]] for what in ("inputs", "outputs")]
         if not ends[0] or not ends[1]:
             raise ValueError(f"{where}: a model has inputs and outputs")
@@ -290,24 +315,77 @@ def _topological(inputs: Sequence[Symbol], outputs: Sequence[Symbol]) -> list[Sy
     return order
 
 
-def _unique_labels(layers: Sequence[Layer]) -> tuple[str, ...]:
-    """Give each layer its own name, the name that an earlier model gave it, or a new one."""
-    taken: set[str] = set()
+def _parts_of(order: Sequence[Symbol]) -> dict[int, Part]:
+    """Return for each layer that comes from a model the first such model."""
+    found: dict[int, Part] = {}
+    for symbol in order:
+        layer = id(symbol.layer)
+        if symbol.part is None:
+            continue
+        known = found.setdefault(layer, symbol.part)
+        if known.weights[layer] != symbol.part.weights[layer]:
+            raise ValueError(
+                f"layer {symbol.layer.label!r} has other weights in the model {known.name!r} than in "
+                f"{symbol.part.name!r}: give the models layers of their own"
+            )
+    return found
+
+
+def _part_labels(layers: Sequence[Layer], parts: Mapping[int, Part]) -> tuple[dict[int, str], list[str]]:
+    """Name the layers that come from models: the model's name, numbered if several have it, and the name there.
+
+    Returns
+    -------
+    labels, models
+        The names of layers by id, and those of the models.
+    """
+    names: dict[int, str] = {}
+    labels: dict[int, str] = {}
     for layer in layers:
-        if layer.given_name is not None:
-            if layer.given_name in taken:
-                raise ValueError(f"two layers have the name {layer.given_name!r}")
-            taken.add(layer.given_name)
+        part = parts.get(id(layer))
+        if part is None:
+            continue
+        if id(part) not in names:
+            name, count = part.name, 0
+            while name in names.values():
+                count += 1
+                name = f"{part.name}_{count}"
+            names[id(part)] = name
+        labels[id(layer)] = f"{names[id(part)]}/{part.labels[id(layer)]}"
+    return labels, list(names.values())
+
+
+def _check_apart(name: str, models: Sequence[str]) -> None:
+    """Raise ValueError if a name could be that of a layer in one of the models: weights have names in files."""
+    for model in models:
+        if name.startswith(f"{model}/"):
+            raise ValueError(f"the name {name!r} begins like those of the layers of the model {model!r}")
+
+
+def _unique_labels(layers: Sequence[Layer], parts: Mapping[int, Part]) -> tuple[str, ...]:
+    """Give each layer its own name, the name that an earlier model gave it, or a new one."""
+    fixed, models = _part_labels(layers, parts)
+    for model in models:
+        _check_apart(model, models)
+    taken = set(models)
+    for layer in layers:
+        name = fixed.get(id(layer), layer.given_name)
+        if name is not None:
+            if name in taken:
+                raise ValueError(f"two layers have the name {name!r}")
+            if id(layer) not in fixed:
+                _check_apart(name, models)
+            taken.add(name)
     kept: dict[int, str] = {}
     for index, layer in enumerate(layers):
-        if layer.given_name is None and layer.name is not None and layer.name not in taken:
+        if layer.given_name is None and layer.name is not None and layer.name not in taken and id(layer) not in fixed:
             kept[index] = layer.name
             taken.add(layer.name)
     labels = []
     # the search for a free number continues here: starting at 1 for each layer took a minute for 20,000 layers
     counts: dict[str, int] = {}
     for index, layer in enumerate(layers):
-        label = layer.given_name or kept.get(index)
+        label = fixed.get(id(layer)) or layer.given_name or kept.get(index)
         if label is None:
             base = "input" if isinstance(layer, InputLayer) else snake_case(type(layer).__name__)
             count = counts.get(base, 0)

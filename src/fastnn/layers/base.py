@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, ClassVar
@@ -240,6 +240,33 @@ def shape_of(value: object, what: str) -> Shape:
 
 
 @dataclass(frozen=True, eq=False)
+class Part:
+    """A model that other models are made of.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        The kind of model that a file names.
+    dtype : {"float32", "float64"}
+    labels : mapping of id to str
+        Its layers' names.
+    weights : mapping of id to tuple
+        For each layer its weights: the runtime of the model that holds one, its offset there, and its shape.
+    state : TrainingState
+    model : fastnn.Model
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    labels: Mapping[int, str]
+    weights: Mapping[int, tuple[tuple[Any, int, Shape], ...]]
+    state: Any
+    model: Any
+
+
+@dataclass(frozen=True, eq=False)
 class Symbol:
     """A batch of values that a model will compute: its shape without the batch axis, and its origin.
 
@@ -253,12 +280,15 @@ class Symbol:
         The inputs of that call; empty for `fastnn.Input`.
     kind : {"real", "int64"}
         Whether the values are numbers of the model's dtype, or integers.
+    part : Part, optional
+        The model whose call gave this symbol; its layers have that model's weights.
     """
 
     shape: tuple[int, ...]
     layer: Layer
     inputs: tuple[Symbol, ...]
     kind: str = "real"
+    part: Part | None = None
 
     def __repr__(self) -> str:
         kind = "" if self.kind == "real" else f", {self.kind}"

@@ -79,8 +79,7 @@ class Request(NamedTuple):
     trained: tuple[bool, ...] = ()
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A fixed place in one of the flat buffers, in bytes."""
 
     buffer: int

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+from fastnn.lower.task import Place
 from fastnn.program.layout import Buffer, Flag, encode
 from fastnn.program.program import RecordDraft
 from fastnn.program.record import ITEM_SIZES
@@ -15,12 +16,14 @@ from fastnn.program.record import ITEM_SIZES
 class Weight:
     """One weight, as described to the update.
 
-    `offset` is in bytes and the same in the buffers of parameters and gradients and in every slot of the
-    optimizer's buffer; `trained` says whether this program computes a gradient for it.
+    `offset` is in bytes and the same in the buffer of gradients and in every slot of the optimizer's buffer, `place` is
+    where the weight itself is: at that offset in the buffer of parameters, or in another model's. `trained` says
+    whether this program computes a gradient for it.
     """
 
     name: str
     offset: int
+    place: Place
     shape: tuple[int, ...]
     trained: bool
     l1: float = 0.0
@@ -81,7 +84,7 @@ def penalties(weights: Sequence[Weight], total: int, batch: int, *, gradients: b
     for weight in weights:
         if not weight.l1 and not weight.l2:
             continue
-        operands = {"total": total, "w": encode(Buffer.PARAMETERS, weight.offset)}
+        operands = {"total": total, "w": encode(*weight.place)}
         if gradients and weight.trained:
             operands["dw"] = encode(Buffer.GRADIENTS, weight.offset)
         params = {"l1": weight.l1, "l2": weight.l2}
@@ -90,39 +93,46 @@ def penalties(weights: Sequence[Weight], total: int, batch: int, *, gradients: b
     return drafts
 
 
-def _ranges(weights: Sequence[Weight], dtype: str) -> list[tuple[int, int]]:
-    """Join adjacent trained weights into ranges (offset in bytes, number of elements).
+def _ranges(weights: Sequence[Weight], dtype: str) -> list[tuple[int, int, Place]]:
+    """Join adjacent trained weights into ranges (offset in bytes, number of elements, place of the weights).
 
     The padding between two weights is zero in every buffer, and stays zero in every update.
     """
     item = ITEM_SIZES[dtype]
-    ranges: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int, Place]] = []
     before: Weight | None = None
     for weight in weights:
         if weight.trained:
-            if ranges and before is not None and before.trained:
-                start, _ = ranges[-1]
-                ranges[-1] = (start, (weight.offset - start) // item + weight.size)
+            if ranges and before is not None and before.trained and _adjacent(before, weight):
+                start, _, place = ranges[-1]
+                ranges[-1] = (start, (weight.offset - start) // item + weight.size, place)
             else:
-                ranges.append((weight.offset, weight.size))
+                ranges.append((weight.offset, weight.size, weight.place))
         before = weight
     return ranges
 
 
-def _clip(weights: Sequence[Weight], ranges: Sequence[tuple[int, int]], clipping: Clipping, scratch: int) -> list[
-    RecordDraft
-]:  # fmt: skip
+def _adjacent(before: Weight, weight: Weight) -> bool:
+    """Return whether two weights that follow each other in the gradients do so where the weights are."""
+    apart = weight.place.offset - before.place.offset
+    return weight.place.buffer == before.place.buffer and apart == weight.offset - before.offset
+
+
+def _clip(
+    weights: Sequence[Weight], ranges: Sequence[tuple[int, int, Place]], clipping: Clipping, scratch: int
+) -> list[RecordDraft]:
     def gradient(offset: int) -> int:
         return encode(Buffer.GRADIENTS, offset)
 
     drafts = []
     if clipping.value is not None:
-        for offset, n in ranges:
+        for offset, n, _ in ranges:
             params = {"limit": clipping.value}
             drafts.append(RecordDraft("clip_by_value", {"g": gradient(offset)}, {"n": n}, params, label="clip"))
     if clipping.norm is not None or clipping.global_norm is not None:
         each = [(weight.offset, weight.size) for weight in weights if weight.trained]
-        groups = [list(ranges)] if clipping.global_norm is not None else [[part] for part in each]
+        whole = [(offset, n) for offset, n, _ in ranges]
+        groups = [whole] if clipping.global_norm is not None else [[part] for part in each]
         limit = clipping.global_norm if clipping.global_norm is not None else clipping.norm
         assert limit is not None
         for group in groups:
@@ -154,16 +164,16 @@ def update(weights: Sequence[Weight], step: Update, scratch: int, dtype: str) ->
     slots = step.slots
     drafts = []
     if step.accumulated:
-        for offset, n in ranges:
+        for offset, n, _ in ranges:
             operands = {"g": encode(Buffer.GRADIENTS, offset), "total": _state(step, slots, offset)}
             dims = {"n": n, "steps": step.accumulated}
             drafts.append(RecordDraft("accumulate", operands, dims, label="accumulation"))
         slots += 1
     # in steps without an update the gradients are no longer used, and clipping them changes nothing
     drafts += _clip(weights, ranges, step.clipping, scratch)
-    for offset, n in ranges:
+    for offset, n, place in ranges:
         operands = {
-            "p": encode(Buffer.PARAMETERS, offset),
+            "p": encode(*place),
             "g": encode(Buffer.GRADIENTS, offset),
             "hyper": encode(Buffer.HYPER, 0),
         }
@@ -172,8 +182,8 @@ def update(weights: Sequence[Weight], step: Update, scratch: int, dtype: str) ->
         dims = {"n": n, "accumulated": step.accumulated}
         drafts.append(RecordDraft("optimizer", operands, dims, variant=step.formula, label="optimizer"))
     if step.averaging is not None:
-        for offset, n in ranges:
-            operands = {"mean": _state(step, slots, offset), "p": encode(Buffer.PARAMETERS, offset)}
+        for offset, n, place in ranges:
+            operands = {"mean": _state(step, slots, offset), "p": encode(*place)}
             dims = {"n": n, "steps": max(step.accumulated, 1), "overwrite": step.averaging.overwrite}
             params = {"momentum": step.averaging.momentum}
             drafts.append(RecordDraft("moving_average", operands, dims, params, label="moving average"))
@@ -185,7 +195,7 @@ def update(weights: Sequence[Weight], step: Update, scratch: int, dtype: str) ->
                 "size": weight.shape[axis],
                 "inner": prod(weight.shape[axis + 1 :]),
             }
-            operands = {"w": encode(Buffer.PARAMETERS, weight.offset)}
+            operands = {"w": encode(*weight.place)}
             drafts.append(RecordDraft("max_norm", operands, dims, {"limit": limit}, label=weight.name))
     return drafts
 

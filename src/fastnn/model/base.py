@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from fastnn import casts
 from fastnn.console import say
 from fastnn.layers.architecture import Architecture
-from fastnn.layers.base import Layer, positive_int
+from fastnn.layers.base import Layer, Part, positive_int
 from fastnn.model import inspection
 from fastnn.model.device import DeviceMixin
+from fastnn.model.nesting import new_part
 from fastnn.program.program import Program
 from fastnn.runtime.parameters import Entry, assign_trainable
 from fastnn.runtime.reading import reads
@@ -34,7 +35,7 @@ class _All:
 
 ALL: Any = _All()
 #: attributes that `_adopt` and the models of the library set; all others are a subclass's
-LIBRARY_ATTRIBUTES = frozenset({"dtype", "name", "seed", "_quick", "_stack", "_state"})
+LIBRARY_ATTRIBUTES = frozenset({"dtype", "name", "seed", "_part", "_quick", "_stack", "_state"})
 
 
 # Methods that Keras and PyTorch call and let users override.
@@ -46,6 +47,9 @@ _NEVER_CALLED = (
 
 class BaseModel(DeviceMixin):
     """An architecture with weights; `fastnn.Model` adds training and prediction."""
+
+    #: the kind of model that a file names
+    _kind: ClassVar[str] = "Model"
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Refuse methods that other libraries call, but fastnn never would."""
@@ -74,10 +78,14 @@ class BaseModel(DeviceMixin):
         self.seed, self.dtype, self.name = state.seed, state.dtype, name
         # the cache of the runtime's calls, which `predict` looks at first
         self._quick: dict[Any, Any] = {}
+        #: the model as a part of others, once it is one
+        self._part: Part | None = None
         self._state = state
 
     def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:
         """Give the model its architecture, buffers and, unless they come from a file, initial weights."""
+        if self._part is not None:
+            raise RuntimeError("other models are made of this one: its weights cannot be made again")
         try:
             self._state.build(architecture, initialize=initialize)
         finally:
@@ -91,6 +99,12 @@ class BaseModel(DeviceMixin):
         model._adopt(state, name)
         model._realize(architecture, initialize=False)
         return model
+
+    def _as_part(self) -> Part:
+        """Return the model as a part of others: always the same object."""
+        if self._part is None:
+            self._part = new_part(self, self.name, self._kind, self._state)
+        return self._part
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
         """Take the attributes of a copied model: all of an unbuilt one, else those that a subclass has added."""
@@ -171,9 +185,11 @@ class BaseModel(DeviceMixin):
     def trainable(self, value: bool) -> None:
         assign_trainable(self.layers, value, self._runtime.table if self.built else None)
 
-    def get_layer(self, name: str) -> Layer:
-        """Return the layer with a name."""
+    def get_layer(self, name: str) -> Any:
+        """Return the layer with a name, or the model that this one is made of."""
         architecture = self._architecture
+        if name in architecture.models:
+            return architecture.models[name].model
         if name not in architecture.labels:
             raise ValueError(f"there is no layer {name!r}; the layers are {list(architecture.labels)}")
         return architecture.layers[architecture.labels.index(name)]
@@ -220,7 +236,7 @@ class BaseModel(DeviceMixin):
         entries = self._entries(layer)
         runtime = self._runtime
         with runtime.lock:
-            return [runtime.table.view(runtime.parameters, entry).copy() for entry in entries]
+            return [runtime.weight(entry).copy() for entry in entries]
 
     def set_weights(self, weights: Sequence[ArrayLike], layer: str | Layer = ALL) -> None:
         """Set all weights, or one layer's, in the order of `get_weights`.
@@ -251,7 +267,7 @@ class BaseModel(DeviceMixin):
             casts.check_fits(array, self.dtype, entry.name)
         with runtime.lock:
             for entry, array in zip(entries, arrays, strict=True):
-                casts.store(runtime.table.view(runtime.parameters, entry), array, entry.name)
+                casts.store(runtime.weight(entry), array, entry.name)
 
     def _entries(self, layer: str | Layer) -> list[Entry]:
         """Return the weights of one layer, or all."""
@@ -259,6 +275,9 @@ class BaseModel(DeviceMixin):
         if layer is ALL:
             return list(self._runtime.table)
         chosen = self.get_layer(layer) if isinstance(layer, str) else layer
+        held = {number for number, part in enumerate(self._architecture.parts) if part and part.model is chosen}
+        if held:
+            return [entry for entry in self._runtime.table if entry.layer in held]
         if not any(chosen is one for one in layers):
             labels = list(self._architecture.labels)
             raise ValueError(f"layer: expected a layer of this model, or one of the names {labels}, got {layer!r}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.data.feed import Feed
 from fastnn.model.export import ExportMixin
+from fastnn.program.program import aligned_zeros
 from fastnn.runtime import feeds
 from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.reading import reads
@@ -72,8 +74,16 @@ class GradientsMixin(ExportMixin):
 
 def _single_pass(runtime: Runtime, feed: Feed, training: bool) -> Bindings:
     """Describe a run that does not change weights and totals."""
-    parameters = None
+    parameters = shared = None
     if training:
-        parameters = runtime.table.allocate()
-        parameters[:] = runtime.parameters
-    return Bindings(feed.addresses(), accumulators=runtime.compiled()[0].initial(), parameters=parameters)
+        parameters = _copied(runtime.parameters)
+        shared = [_copied(owner.parameters) for owner in runtime.owners]
+    totals = runtime.compiled()[0].initial()
+    return Bindings(feed.addresses(), accumulators=totals, parameters=parameters, shared=shared)
+
+
+def _copied(buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Copy a buffer, with its alignment."""
+    made = aligned_zeros(buffer.nbytes)
+    made[:] = buffer
+    return made

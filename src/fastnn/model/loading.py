@@ -12,7 +12,8 @@ from fastnn.model.model import Model
 from fastnn.model.sequential import Sequential
 from fastnn.optimizers import Optimizer
 from fastnn.saving import container
-from fastnn.saving.model_file import Tensors, model_from
+from fastnn.saving.model_file import model_from
+from fastnn.saving.networks import Tensors
 
 _KINDS: dict[Any, type[Model]] = {"Model": Model, "Sequential": Sequential}
 
@@ -69,6 +70,11 @@ def _model(tensors: Tensors, document: Any, training: bool, optimizer: Optimizer
     """Make the model of a document, which may be anything."""
     if not isinstance(document, dict):
         raise ValueError("the document is not an object")
-    if document["model"] not in ("Model", "Sequential"):
-        raise ValueError(f"unknown kind of model {document['model']!r}")
-    return model_from(_KINDS[document["model"]], tensors, document, training=training, optimizer=optimizer)
+    return model_from(_kind("", document["model"]), tensors, document, _kind, training=training, optimizer=optimizer)
+
+
+def _kind(place: str, named: Any) -> type[Model]:
+    """Return the class of a model in a file, wherever it is there."""
+    if named not in ("Model", "Sequential"):
+        raise ValueError(f"unknown kind of model {named!r}")
+    return _KINDS[named]

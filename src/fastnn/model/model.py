@@ -7,7 +7,7 @@ import copyreg
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from threading import get_ident
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Model(PredictingMixin):
     inputs : Symbol or list of Symbol
         From `fastnn.Input`.
     outputs : Symbol or list of Symbol
-        Results of layers.
+        Results of layers, or of models: then the new model has the weights of these.
     seed : int or numpy.random.Generator, optional
         Decides initial weights, the order of samples, dropout and noise; None draws a random seed.
     dtype : {"float32", "float64"}
@@ -63,11 +63,10 @@ class Model(PredictingMixin):
 
     Notes
     -----
-    Weights belong to the model, not to its layers: two models that share layer objects have separate weights.
+    Weights belong to the model, not to its layers: two models that share layer objects have separate weights. A model
+    that is made of models, as in ``fnn.Model(x, decoder(encoder(x)))``, has theirs: what one learns all have at once.
+    It has an optimizer's state of its own, and what it trains is its own, too. It runs on CPUs.
     """
-
-    #: the kind of model that a file names
-    _kind: ClassVar[str] = "Model"
 
     @explained
     def __init__(
@@ -341,6 +340,7 @@ class Model(PredictingMixin):
         """
         from fastnn.config import collecting
         from fastnn.saving.model_file import describe, restore
+        from fastnn.saving.networks import kinds_of
 
         if not self.built:
             attributes = self.__dict__ | {"_state": copy.copy(self._state)}
@@ -349,4 +349,7 @@ class Model(PredictingMixin):
         with collecting() as custom:
             described = describe(state, self._kind, self.name)
         own = {name: value for name, value in self.__dict__.items() if name not in LIBRARY_ATTRIBUTES}
-        return restore, (type(self), *described, runtime.optimizer, custom, state.device, state.precision), own or None
+        made_of = kinds_of(runtime.table.architecture)
+        more = (made_of,) if made_of else ()
+        arguments = (type(self), *described, runtime.optimizer, custom, state.device, state.precision, *more)
+        return restore, arguments, own or None

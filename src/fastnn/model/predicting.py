@@ -11,6 +11,7 @@ from fastnn.console import quantities, say
 from fastnn.hints import explained
 from fastnn.layers.base import Symbol, positive_int
 from fastnn.model.gradients import GradientsMixin
+from fastnn.model.nesting import applied, check_symbols
 from fastnn.objective.objective import as_list
 from fastnn.runtime import feeds, prediction_cache, sweep
 from fastnn.runtime.reading import reads
@@ -81,17 +82,39 @@ class PredictingMixin(GradientsMixin):
         feed, size = feeds.feed(runtime, x, y, sample_weight, None), sweep.batch_rows(batch_size)
         return sweep.evaluate(runtime, feed, size, 0, sweep.last_row(steps, size, 0, feed.n))
 
-    def __call__(self, x: Any) -> NDArray[Any] | Any:
-        """Return `predict(x)` for an array; a model is not a layer, so it takes no symbols.
+    def __call__(self, x: Any) -> Any:
+        """Return `predict(x)` for an array; for symbols those of the model's outputs, to make other models of it.
+
+        Models that are made of others have the weights of these: what one learns all have at once. They may stand in
+        several models, and be called several times in one.
+
+        Parameters
+        ----------
+        x : array, Symbol, or list of these
+            One per input.
+
+        Returns
+        -------
+        array or Symbol, or list of these
+            A list for several outputs.
 
         Raises
         ------
-        TypeError
-            When x is a symbol.
+        TypeError, ValueError
+            When symbols do not fit the model's inputs.
         """
-        if isinstance(x, Symbol):
-            raise TypeError("a model cannot be called on a symbol: build a fastnn.Model of its layers instead")
-        return self.predict(x)
+        if not isinstance(x, (Symbol, list, tuple)):
+            return self.predict(x)
+        symbols = [x] if isinstance(x, Symbol) else list(x)
+        if not any(isinstance(symbol, Symbol) for symbol in symbols):
+            return self.predict(x)
+        if not self.built and len(symbols) == 1:
+            self._build_on(symbols[0])
+        check_symbols(self.name, self._architecture, symbols)
+        return applied(self._as_part(), self._architecture, symbols)
+
+    def _build_on(self, symbol: Symbol) -> None:
+        """Infer missing shapes from a symbol; a model of symbols has them."""
 
     def predict_on_batch(self, x: Any) -> Any:
         """Return `predict(x)` for one batch."""

@@ -138,6 +138,9 @@ class Sequential(Model):
             raise ValueError(f"the model is built for {self._architecture.input_shapes[0]}, got {shape}")
         self._realize(Architecture.of([start], [symbol]))
 
+    def _build_on(self, symbol: Symbol) -> None:
+        self.build(symbol.shape)
+
     def summary(self, batch_size: int = 32) -> None:
         """Print what `Model.summary` does, or only the layers while the input shape is unknown."""
         if self.built:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.program.layout import FLAGS_WORD, Buffer, Flag
+from fastnn.program.layout import FLAGS_WORD, SHARED, Buffer, Flag
 from fastnn.program.record import KernelKey, OperandView, operands_of, params_of
 
 _SHORT = {
@@ -30,7 +30,9 @@ def format_bytes(nbytes: int) -> str:
 
 
 def _place(view: OperandView) -> str:
-    name = _SHORT.get(view.buffer, f"data{view.buffer - Buffer.DATA}")  # type: ignore[call-overload]
+    shared = view.buffer >= SHARED
+    number = f"shared{view.buffer - SHARED}" if shared else f"data{view.buffer - Buffer.DATA}"
+    name = _SHORT.get(view.buffer, number)  # type: ignore[call-overload]
     shape = "x".join(map(str, view.shape))
     return f"{view.spec.name}={name}+{view.offset:#x}" + (f"({shape})" if shape else "")
 

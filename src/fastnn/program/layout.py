@@ -36,7 +36,7 @@ MAX_BUFFERS = 96
 
 
 class Buffer(IntEnum):
-    """The buffers that a program's operands point into; data slots follow from `DATA` on."""
+    """The buffers that a program's operands point into; data slots follow from `DATA` on, up to `SHARED`."""
 
     PARAMETERS = 0
     GRADIENTS = 1
@@ -47,6 +47,10 @@ class Buffer(IntEnum):
     INDEX = 6
     SCRATCH = 7  # for the kernels' internal use: `nth` pieces, or 0 if there is none
     DATA = 8
+
+
+#: from this buffer on come the weights of other models that a model is made of
+SHARED = 80
 
 
 class Counter(IntEnum):

@@ -19,6 +19,7 @@ from fastnn.program.layout import (
     OP_WORD,
     OPERANDS_AT,
     RECORD_WORDS,
+    SHARED,
     Buffer,
     Flag,
     decode,
@@ -164,7 +165,8 @@ def _check_place(view: OperandView, program: Program, where: _Where) -> None:
     name = view.spec.name
     if not 0 <= view.buffer < MAX_BUFFERS:
         raise ProgramError(f"{where}: operand {name!r} names buffer {view.buffer}")
-    if view.buffer >= Buffer.DATA and view.buffer not in program.sizes:
+    is_data = Buffer.DATA <= view.buffer < SHARED
+    if is_data and view.buffer not in program.sizes:
         if view.offset or view.spec.kind != "any":
             raise ProgramError(f"{where}: operand {name!r} may not lie in a data slot")
         return
@@ -177,11 +179,11 @@ def _check_place(view: OperandView, program: Program, where: _Where) -> None:
             f"of buffer {view.buffer}, which has {size}"
         )
     alignment = 8 if view.buffer in (Buffer.ACCUMULATORS, Buffer.HYPER) else ALIGNMENT
-    if view.buffer >= Buffer.DATA and view.spec.access == "update":
+    if is_data and view.spec.access == "update":
         raise ProgramError(f"{where}: operand {name!r} would be read from an array that is to be filled")
     if view.offset % alignment:
         raise ProgramError(f"{where}: operand {name!r} at {view.offset} is not aligned to {alignment}")
-    if view.buffer == Buffer.PARAMETERS and view.spec.access == "write":
+    if view.spec.access == "write" and (view.buffer == Buffer.PARAMETERS or view.buffer >= SHARED):
         raise ProgramError(f"{where}: operand {name!r} would overwrite parameters")
 
 

@@ -17,11 +17,11 @@ def finalize(runtime: Runtime) -> None:
     with runtime.lock:
         if _replaced(runtime, runtime.unaveraged):
             return
-        before = runtime.parameters.copy()
+        before = runtime.gathered().copy()
         after = _averaged(runtime, before)
         # in this order: an interruption in between leaves the weights as they were
         runtime.unaveraged = Unaveraged(runtime.step_count(), before)
-        runtime.parameters[...] = after
+        runtime.scatter(after)
 
 
 def take_back(runtime: Runtime) -> None:
@@ -29,7 +29,7 @@ def take_back(runtime: Runtime) -> None:
     with runtime.lock:
         kept = runtime.unaveraged
         if kept is not None and _replaced(runtime, kept):
-            runtime.parameters[...] = kept.weights
+            runtime.scatter(kept.weights)
         runtime.unaveraged = None
 
 
@@ -41,7 +41,7 @@ def _replaced(runtime: Runtime, kept: Unaveraged | None) -> bool:
     """Return whether the weights are the averages that have replaced others."""
     if kept is None or kept.step != runtime.step_count() or not _averages(runtime):
         return False
-    return np.array_equal(runtime.parameters, _averaged(runtime, kept.weights))
+    return np.array_equal(runtime.gathered(), _averaged(runtime, kept.weights))
 
 
 def _averaged(runtime: Runtime, weights: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastnn.addresses import address
 from fastnn.backend.protocol import Executable
 from fastnn.errors import InputNotFiniteError
-from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter, Status
+from fastnn.program.layout import CONTEXT_WORDS, SHARED, Buffer, Counter, Status
 
 # Plain integers: an enumeration's member costs 0.15 µs as an index.
 _PARAMETERS, _GRADIENTS, _OPTIMIZER, _ARENA, _ACCUMULATORS, _HYPER, _INDEX, _, _DATA = (int(one) for one in Buffer)
@@ -23,9 +23,9 @@ _CHUNK_STEP, _STATUS, _BAD_LOSS_STEP = int(Counter.CHUNK_STEP), int(Counter.STAT
 class Bindings:
     """All arrays that a run of a program uses and the model does not own.
 
-    `parameters` replaces the model's weights if a program that does not train would change them: batch
-    normalisation in training mode moves its averages. `gradients` replaces the model's on the CPU, since
-    the caller may have interrupted a training step.
+    `parameters` replaces the model's weights, and `shared` those that other models hold, if a program that does not
+    train would change them: batch normalisation in training mode moves its averages. `gradients` replaces the
+    model's on the CPU, since the caller may have interrupted a training step.
     """
 
     addresses: Mapping[int, int]
@@ -34,6 +34,7 @@ class Bindings:
     accumulators: NDArray[np.float64] | None = None
     parameters: NDArray[np.uint8] | None = None
     gradients: NDArray[np.uint8] | None = None
+    shared: Sequence[NDArray[np.uint8]] | None = None
 
 
 def new_context(seed: int) -> NDArray[np.int64]:
@@ -73,6 +74,12 @@ def write_addresses(
         words[_DATA + slot] = place
     words[_CHUNK_STEP] = words[_STATUS] = words[_BAD_LOSS_STEP] = 0
     return parameters, gradients, state, arena, work
+
+
+def write_shared(context: NDArray[np.int64], buffers: Sequence[NDArray[np.uint8]]) -> None:
+    """Write the addresses of weights that other models hold into a context."""
+    for number, buffer in enumerate(buffers):
+        context[SHARED + number] = address(buffer)
 
 
 def _address(array: NDArray[Any] | None) -> int:

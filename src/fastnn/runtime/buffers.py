@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.program.layout import Buffer
-from fastnn.runtime.parameters import ParameterTable
+from fastnn.program.layout import SHARED, Buffer
+from fastnn.runtime.joint_lock import JointLock
+from fastnn.runtime.parameters import Entry, ParameterTable
 
 if TYPE_CHECKING:
     from fastnn.runtime.device.placement import Placement
@@ -31,21 +34,54 @@ class Buffers:
     Parameters
     ----------
     table : ParameterTable
+    owners : sequence of Buffers
+        Of the models that hold weights of this one: a program's buffers from `SHARED` on. The lock holds theirs.
     """
 
-    def __init__(self, table: ParameterTable) -> None:
+    def __init__(self, table: ParameterTable, owners: Sequence[Buffers] = ()) -> None:
         self.table = table
-        self.lock = threading.RLock()
+        self.owners = tuple(owners)
+        self.make_locks()
         #: the model's buffers on a GPU, if it is on one
         self.placement: Placement | None = None
         #: weights that moving averages have replaced at the end of a training, which may be resumed
         self.unaveraged: Unaveraged | None = None
         self._flat = [table.allocate(), table.allocate(0), table.allocate(0)]
 
+    def make_locks(self) -> None:
+        """Make new locks, which are free."""
+        #: held by runs of the models that have weights from this one, too
+        self.own_lock = threading.RLock()
+        self.lock: Any = JointLock(id(self), self.own_lock, self.owners) if self.owners else self.own_lock
+
     @property
     def parameters(self) -> NDArray[np.uint8]:
-        """Weights."""
+        """The model's own buffer of weights."""
         return self._host(_PARAMETERS)
+
+    def weight(self, entry: Entry) -> NDArray[np.floating]:
+        """Return one weight as an array of its shape, without a copy."""
+        place = entry.place
+        if place.buffer == _PARAMETERS:
+            return self.table.view(self.parameters, entry)
+        return self.table.view(self.owners[place.buffer - SHARED].parameters, replace(entry, offset=place.offset))
+
+    def gathered(self) -> NDArray[np.uint8]:
+        """Return all weights in the layout of the table: the model's own buffer, or a copy if others hold some."""
+        if not self.owners:
+            return self.parameters
+        made = self.table.allocate()
+        for entry in self.table:
+            self.table.view(made, entry)[...] = self.weight(entry)
+        return made
+
+    def scatter(self, weights: NDArray[np.uint8]) -> None:
+        """Set all weights from a buffer in the layout of the table."""
+        if not self.owners:
+            self.parameters[...] = weights
+            return
+        for entry in self.table:
+            self.weight(entry)[...] = self.table.view(weights, entry)
 
     @property
     def gradients(self) -> NDArray[np.uint8]:

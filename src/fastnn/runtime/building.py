@@ -7,6 +7,7 @@ from fastnn.constraints import MaxNorm
 from fastnn.layers.architecture import Architecture
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.runtime import Runtime
+from fastnn.runtime.shared_weights import links
 
 # inputs, targets, weights and results share the data slots of a context
 _MAX_ENDS = 20
@@ -18,14 +19,15 @@ def make_runtime(architecture: Architecture, dtype: str, seed: int, *, initializ
     Raises
     ------
     ValueError
-        When there are too many inputs and outputs, a hyperparameter does not fit the dtype, or a constraint or an
-        initializer does not fit its weight.
+        When there are too many inputs and outputs, a hyperparameter does not fit the dtype, a constraint or an
+        initializer does not fit its weight, or as for `links`.
     """
     if len(architecture.inputs) + len(architecture.outputs) > _MAX_ENDS:
         raise ValueError(f"a model has at most {_MAX_ENDS} inputs and outputs together")
     for layer, label in zip(architecture.layers, architecture.labels, strict=True):
         casts.check_hyperparameters(layer, dtype, label)
-    table = ParameterTable(architecture, dtype)
+    owners, places, sizes = links(architecture, dtype)
+    table = ParameterTable(architecture, dtype, places, sizes)
     for entry in table:
         constraint = entry.spec.constraint
         if constraint is None:
@@ -34,7 +36,7 @@ def make_runtime(architecture: Architecture, dtype: str, seed: int, *, initializ
             raise ValueError(f"{entry.name}: the constraint {constraint!r} has no kernel; there is MaxNorm")
         if not -len(entry.spec.shape) <= constraint.axis < len(entry.spec.shape):
             raise ValueError(f"{entry.name}: the constraint's axis {constraint.axis} is not in {entry.spec.shape}")
-    runtime = Runtime(table, seed)
+    runtime = Runtime(table, seed, owners)
     if initialize:
         table.initialize(runtime.parameters, seed)
     return runtime

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +37,7 @@ class ModelPrograms(Buffers):
     table : ParameterTable
     seed : int
         64 bits.
+    owners : sequence of Buffers
 
     Attributes
     ----------
@@ -51,8 +52,8 @@ class ModelPrograms(Buffers):
         lock or the number of threads changes, and `quick_steps` when the model is compiled.
     """
 
-    def __init__(self, table: ParameterTable, seed: int) -> None:
-        super().__init__(table)
+    def __init__(self, table: ParameterTable, seed: int, owners: Sequence[Buffers] = ()) -> None:
+        super().__init__(table, owners)
         self.seed = seed
         self.training = new_context(seed)
         self.objective: Objective | None = None
@@ -142,7 +143,17 @@ class ModelPrograms(Buffers):
         return shared((where, self._signature, key), make)
 
     def move(self, placement: Placement | None) -> None:
-        """Move to a GPU, or back to the CPU."""
+        """Move to a GPU, or back to the CPU.
+
+        Raises
+        ------
+        ValueError
+            When other models hold weights of this one, and it is for a GPU.
+        """
+        if self.owners and placement is not None:
+            raise ValueError(
+                f"a model that is made of other models runs on the CPU only so far, got {placement.name!r}"
+            )
         with self.lock:
             self.place(placement)
             self.forget()

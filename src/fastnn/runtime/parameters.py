@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +16,9 @@ from fastnn import casts
 from fastnn.constraints import MaxNorm
 from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Layer, ParameterSpec
+from fastnn.lower.task import Place
 from fastnn.lower.update import Weight
-from fastnn.program.layout import align
+from fastnn.program.layout import Buffer, align
 from fastnn.program.program import aligned_zeros
 from fastnn.program.record import ITEM_SIZES
 from fastnn.seeding import derive
@@ -42,12 +45,22 @@ def assign_trainable(layers: Iterable[Layer], trainable: bool, mine: ParameterTa
 
 @dataclass(frozen=True)
 class Entry:
-    """One weight: its layer's number and label, its spec, and its byte offset in every buffer."""
+    """One weight: its layer's number and label, and its spec.
+
+    Attributes
+    ----------
+    offset : int
+        In the buffers of gradients and of the optimizer's slots, in bytes; and in that of parameters, unless another
+        model holds the weight.
+    place : Place
+        Where the weight is.
+    """
 
     layer: int
     label: str
     spec: ParameterSpec
     offset: int
+    place: Place
 
     @property
     def name(self) -> str:
@@ -67,14 +80,27 @@ class ParameterTable:
     ----------
     architecture : Architecture
     dtype : {"float32", "float64"}
+    shared : mapping of layer's number to places
+        The weights that other models hold.
+    sizes : mapping of buffer to bytes
+        Of the buffers that these are in.
     """
 
-    def __init__(self, architecture: Architecture, dtype: str) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        dtype: str,
+        shared: Mapping[int, Sequence[Place]] = MappingProxyType({}),
+        sizes: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
         self.architecture = architecture
         self.dtype = dtype
+        self.shared_sizes = sizes
         entries, offset = [], 0
+        places = {layer: iter(found) for layer, found in shared.items()}
         for layer, spec in architecture.parameters():
-            entries.append(Entry(layer, architecture.labels[layer], spec, offset))
+            place = next(places[layer]) if layer in places else Place(Buffer.PARAMETERS, offset)
+            entries.append(Entry(layer, architecture.labels[layer], spec, offset, place))
             offset += align(prod(spec.shape) * ITEM_SIZES[dtype])
         self.entries = tuple(entries)
         #: size of the buffer of parameters, and of gradients, and of each of the optimizer's slots
@@ -110,6 +136,15 @@ class ParameterTable:
         """Keep a layer's `trainable` in this model, until it is assigned again."""
         self._pinned[layer] = trainable, layer.assignments
 
+    def apart(self) -> ParameterTable:
+        """Return the table of a copy that shares no weights."""
+        if not self.shared_sizes:
+            return self
+        made = copy.copy(self)
+        made.shared_sizes = {}
+        made.entries = tuple(replace(one, place=Place(Buffer.PARAMETERS, one.offset)) for one in self.entries)
+        return made
+
     def allocate(self, slots: int = 1) -> NDArray[np.uint8]:
         """Allocate a zeroed buffer of this layout."""
         return aligned_zeros(self.nbytes * slots)
@@ -123,6 +158,8 @@ class ParameterTable:
     def initialize(self, buffer: NDArray[np.uint8], seed: int) -> None:
         """Fill a buffer with initial weights; each weight's random numbers depend only on its number."""
         for index, entry in enumerate(self.entries):
+            if entry.place.buffer != Buffer.PARAMETERS:
+                continue
             random = derive(seed, "weights", index)
             try:
                 made = entry.spec.initializer(entry.spec.shape, random, self.dtype)
@@ -147,6 +184,7 @@ class ParameterTable:
                 Weight(
                     entry.name,
                     entry.offset,
+                    entry.place,
                     entry.spec.shape,
                     is_trained,
                     l1=regularizer.l1 if regularizer is not None else 0.0,

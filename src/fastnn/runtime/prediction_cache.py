@@ -69,8 +69,8 @@ def learn(runtime: Runtime, x: Any, batch: int) -> None:
     batch : int
         The largest number of rows of a batch in the general path: more are not predicted at once.
     """
-    if runtime.table.architecture.takes_integers:
-        return  # their range is checked in every call
+    if runtime.table.architecture.takes_integers or runtime.owners:
+        return  # the range of integers is checked in every call; weights of another model may be on a GPU
     parts = x if type(x) is list else [x]
     if not all(type(part) is np.ndarray for part in parts):
         return

@@ -34,13 +34,13 @@ def shared(key: Hashable, make: Callable[[], BoundProgram]) -> BoundProgram:
 
 
 class _Unknown(Exception):
-    """A part is user-defined, so its programs cannot be shared."""
+    """A part is user-defined, or another model, so programs cannot be shared."""
 
 
 def signature(
     architecture: Architecture, dtype: str, objective: Objective | None, optimizer: Optimizer | None
 ) -> Hashable:
-    """Return everything of a model that determines its programs, or None if parts of it are user-defined."""
+    """Return everything of a model that determines its programs, or None if parts of it are user-defined, or models."""
     update = None
     if optimizer is not None:
         update = (optimizer.formula, optimizer.slots, optimizer.clipvalue, optimizer.clipnorm,

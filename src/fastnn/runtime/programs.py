@@ -69,6 +69,7 @@ def task_of(table: ParameterTable, objective: Objective | None, optimizer: Optim
             tail += update(described, _update(optimizer, table), accumulator_word(SCRATCH), table.dtype)
     tail.append(tick(request.batch, training=request.kind == "train"))
     sizes: dict[int, int] = {Buffer.PARAMETERS: table.nbytes, Buffer.GRADIENTS: table.nbytes, Buffer.HYPER: 64}
+    sizes.update(table.shared_sizes)
     sizes[Buffer.ACCUMULATORS] = 8 * (objective.size if objective is not None else 0)
     sizes[Buffer.OPTIMIZER] = table.nbytes * (len(optimizer.slots) if optimizer is not None else 0)
     return Task(request.kind, graph, request.batch, table.dtype, sources, places, accumulating, tail, sizes)
@@ -91,7 +92,7 @@ def network(
     for entry in table:
         tensor = graph.parameter(entry.spec.shape, entry.name)
         by_layer[entry.layer].append(tensor)
-        places[tensor.id] = Place(Buffer.PARAMETERS, entry.offset)
+        places[tensor.id] = entry.place
         parameters.append(tensor)
     weights = [by_layer[number] for number in range(len(table.architecture.layers))]
     inputs, outputs = table.architecture.apply(graph, weights, table.trainable_layers(), training=training)

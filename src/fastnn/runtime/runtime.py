@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,15 @@ from fastnn.backend.protocol import Executable
 from fastnn.console import waiting
 from fastnn.program.layout import Buffer, Counter
 from fastnn.program.program import aligned_zeros
-from fastnn.runtime.bindings import Bindings, check_sizes, fail_where_not_finite, new_context, write_addresses
+from fastnn.runtime.bindings import (
+    Bindings,
+    check_sizes,
+    fail_where_not_finite,
+    new_context,
+    write_addresses,
+    write_shared,
+)
+from fastnn.runtime.buffers import Buffers
 from fastnn.runtime.living import keep_usable
 from fastnn.runtime.model_programs import ModelPrograms
 from fastnn.runtime.parameters import ParameterTable
@@ -38,10 +45,12 @@ class Runtime(ModelPrograms):
     table : ParameterTable
     seed : int
         64 bits; keys the random numbers of dropout and noise, and the order of rows.
+    owners : sequence of Buffers
+        Of the models that hold weights of this one.
     """
 
-    def __init__(self, table: ParameterTable, seed: int) -> None:
-        super().__init__(table, seed)
+    def __init__(self, table: ParameterTable, seed: int, owners: Sequence[Buffers] = ()) -> None:
+        super().__init__(table, seed, owners)
         self._arena = aligned_zeros(0)
         self._other = new_context(seed)
         self._runners: dict[bool, Runner] = {}
@@ -55,7 +64,7 @@ class Runtime(ModelPrograms):
     def renew(self) -> None:
         """Make the runtime usable in the child process of a fork, which has no other threads."""
         me = get_ident()
-        self.lock = threading.RLock()
+        self.make_locks()
         self._running = me if self._running == me else 0
         self.inside = {me: True} if me in self.inside else {}
         self.forget_quick()
@@ -215,7 +224,12 @@ class Runtime(ModelPrograms):
         if arena is None:
             arena = self._arena_of(bound)
         self._check(bound, work)
-        return write_addresses(context, work, self._flat, arena)
+        kept = write_addresses(context, work, self._flat, arena)
+        if not self.owners:
+            return kept
+        held = [owner.parameters for owner in self.owners] if work.shared is None else work.shared
+        write_shared(context, held)
+        return kept, held
 
     def _check(self, bound: Executable, work: Bindings) -> None:
         """Make sure that the buffers that a program writes to exist, and are large enough."""

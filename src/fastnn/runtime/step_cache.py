@@ -65,8 +65,8 @@ def key_of(runtime: Runtime, x: Any, y: Any) -> Any:
 def learn(runtime: Runtime, x: NDArray[Any], y: NDArray[Any], key: Any) -> None:
     """Keep the step on batches like this one, which the general path has just taken, if it is small."""
     objective, _ = runtime.compiled()
-    if runtime.table.architecture.takes_integers:
-        return  # their range is checked in every step
+    if runtime.table.architecture.takes_integers or runtime.owners:
+        return  # as in `prediction_cache.learn`
     if x.nbytes + y.nbytes > MOST_BYTES or len(objective.losses) != 1:
         return
     known = runtime.quick_steps.get(key)

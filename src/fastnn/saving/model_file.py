@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 
 from fastnn import config, cuda
 from fastnn.config import REGISTRY, from_config, to_config
-from fastnn.layers.architecture import Architecture
 from fastnn.losses import Loss
 from fastnn.objective.objective import Objective
 from fastnn.objective.resolve import Named
@@ -21,13 +21,10 @@ from fastnn.program.layout import Counter
 from fastnn.runtime.buffers import Unaveraged
 from fastnn.runtime.programs import output_ends
 from fastnn.saving import container
+from fastnn.saving.networks import Kinds, Tensors, copy_into, describe_network, network_from, tensor_of
 from fastnn.saving.position import COUNTERS, check_callbacks, check_position, check_run
 from fastnn.training.history import History
-from fastnn.training.state import Compiled, M, TrainingState, model_of, state_of
-
-# in memory, or in a file
-Tensor = NDArray[Any] | container.StoredTensor
-Tensors = Mapping[str, Tensor]
+from fastnn.training.state import Compiled, M, Trainable, TrainingState, state_of
 
 
 def save(state: TrainingState, path: str | os.PathLike[str], kind: str, name: str, *, training: bool = True) -> None:
@@ -48,19 +45,9 @@ def describe(
         The model's name.
     """
     runtime = state.require_built()
-    table = runtime.table
     with runtime.lock:
-        tensors: dict[str, NDArray[Any]] = {
-            f"weights/{entry.name}": table.view(runtime.parameters, entry) for entry in table
-        }
-        document: dict[str, Any] = {
-            "model": kind,
-            "name": name,
-            "dtype": state.dtype,
-            "seed": str(state.seed),
-            "architecture": table.architecture.config(table.trainable_layers()),
-            "training": None,
-        }
+        tensors: dict[str, NDArray[Any]] = {}
+        document = {**describe_network(state, kind, name, tensors), "training": None}
         if training and runtime.objective is not None:
             document["training"] = _training(state, tensors)
         return tensors, document
@@ -106,6 +93,7 @@ def model_from(
     kind: type[M],
     tensors: Tensors,
     document: dict[str, Any],
+    kinds: Kinds,
     *,
     training: bool = True,
     optimizer: Optimizer | None = None,
@@ -114,6 +102,8 @@ def model_from(
 
     Parameters
     ----------
+    kinds : function
+        Gives the classes of the models that it is made of.
     training : bool
         Whether to restore what belongs to training, too.
     optimizer : Optimizer, optional
@@ -124,16 +114,7 @@ def model_from(
     ValueError, TypeError, KeyError
         When the document does not describe a model; nothing that is in a file is trusted.
     """
-    if not isinstance(document["seed"], str) or not document["seed"].isdecimal():
-        raise ValueError(f"the seed is {document['seed']!r}")
-    if document["dtype"] not in ("float32", "float64") or not isinstance(document["name"], str):
-        raise ValueError(f"the dtype is {document['dtype']!r}, the name {document['name']!r}")
-    architecture = Architecture.from_config(document["architecture"], "architecture")
-    found = _expected(tensors, architecture, document["dtype"])
-    model = model_of(kind, TrainingState(int(document["seed"]), document["dtype"]), document["name"], architecture)
-    runtime = state_of(model).runtime
-    for entry, tensor in zip(runtime.table, found, strict=True):
-        _copy(tensor, runtime.table.view(runtime.parameters, entry))
+    model = network_from(kind, tensors, document, kinds)
     if training and document["training"] is not None:
         _restore(state_of(model), tensors, document["training"], optimizer)
     return model
@@ -147,43 +128,17 @@ def restore(
     custom: Mapping[str, Any],
     device: str,
     precision: str,
+    made_of: Mapping[str, type[Trainable]] = MappingProxyType({}),
 ) -> M:
     """Make a model from the result of `describe`, with its optimizer, functions and device, which files do not hold.
 
-    Pickled models call this function by its name.
+    Pickled models call this function by its name. `made_of` has the classes of the models that it is made of, by place.
     """
     with config.custom_objects(custom):
-        model = model_from(kind, tensors, document, optimizer=optimizer)
+        model = model_from(kind, tensors, document, lambda place, _: made_of[place], optimizer=optimizer)
     if device != "cpu" and cuda.is_available():
         state_of(model).move(device, precision)
     return model
-
-
-def _expected(tensors: Tensors, architecture: Architecture, dtype: str) -> list[Tensor]:
-    """Return the stored weights in order, after comparing shapes and dtypes, before any buffer is allocated."""
-    found = []
-    for layer, spec in architecture.parameters():
-        name = f"weights/{architecture.labels[layer]}/{spec.name}"
-        found.append(_tensor(tensors, name, spec.shape, dtype))
-    return found
-
-
-def _tensor(tensors: Tensors, name: str, shape: tuple[int, ...], dtype: str) -> Tensor:
-    if name not in tensors:
-        raise ValueError(f"there is no tensor {name!r}")
-    found = tensors[name]
-    if found.shape != shape or found.dtype.newbyteorder("=") != dtype:
-        raise ValueError(f"tensor {name!r} is {found.dtype.name} {found.shape}, expected {dtype} {shape}")
-    return found
-
-
-def _copy(tensor: Tensor, array: NDArray[Any]) -> NDArray[Any]:
-    """Fill a contiguous array with a tensor of its shape and dtype, straight from the file if it is in one."""
-    if isinstance(tensor, container.StoredTensor):
-        tensor.read_into(array)
-    else:
-        array[...] = tensor
-    return array
 
 
 def _named(entry: Any, what: str) -> Named:
@@ -213,20 +168,20 @@ def _restore(state: TrainingState, tensors: Tensors, training: dict[str, Any], o
     names, shapes, ends = table.architecture.output_names, table.architecture.output_shapes, output_ends(table)
     objective = Objective.bind(losses, training["loss_weights"], metrics[0], metrics[1], names, shapes, ends)
     # checked before anything of a size that only the document claims is allocated
-    totals = _tensor(tensors, "totals", (objective.size,), "float64")
+    totals = tensor_of(tensors, "totals", (objective.size,), "float64")
     state.compile(Compiled(optimizer, losses, training["loss_weights"], metrics[0], metrics[1]))
     slots = runtime.optimizer_state
     for index, slot in enumerate(optimizer.slots):
         for entry in table:
-            value = _tensor(tensors, f"optimizer/{slot}/{entry.name}", entry.spec.shape, state.dtype)
-            _copy(value, table.view(slots, entry, index))
+            value = tensor_of(tensors, f"optimizer/{slot}/{entry.name}", entry.spec.shape, state.dtype)
+            copy_into(table.view(slots, entry, index), value)
     if optimizer.use_ema and any(name.startswith("unaveraged/") for name in tensors):
         weights = table.allocate()
         for entry in table:
-            value = _tensor(tensors, f"unaveraged/{entry.name}", entry.spec.shape, state.dtype)
-            _copy(value, table.view(weights, entry))
+            value = tensor_of(tensors, f"unaveraged/{entry.name}", entry.spec.shape, state.dtype)
+            copy_into(table.view(weights, entry), value)
         runtime.unaveraged = Unaveraged(training["position"]["step"], weights)
-    state.totals = _copy(totals, np.empty((objective.size,)))
+    state.totals = copy_into(np.empty((objective.size,)), totals)
     position = check_position(training["position"])
     runtime.begin_optimizer(position.pop("first_step"))
     for name, count in position.items():

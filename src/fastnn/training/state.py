@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fastnn import casts
 from fastnn.callbacks import CallbackList
 from fastnn.layers.architecture import Architecture
+from fastnn.layers.base import Part
 from fastnn.objective.objective import Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
@@ -221,6 +222,10 @@ class Trainable:
         """Make a model of an architecture, with zeros as weights."""
         raise NotImplementedError
 
+    def _as_part(self) -> Part:
+        """Return the model as a part of others: always the same object."""
+        raise NotImplementedError
+
 
 #: the class of a model
 M = TypeVar("M", bound=Trainable)
@@ -229,6 +234,11 @@ M = TypeVar("M", bound=Trainable)
 def state_of(model: Trainable) -> TrainingState:
     """Return the state of a model's training."""
     return model._state
+
+
+def part_of(model: Trainable) -> Part:
+    """Return a built model as a part of others."""
+    return model._as_part()
 
 
 def build_for(model: Trainable, x: Any) -> None:

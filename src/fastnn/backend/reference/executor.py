@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastnn.backend.reference.instruction import Array, Counters, Instruction
 from fastnn.backend.reference.ops import EXECUTE
-from fastnn.program.layout import FLAGS_WORD, Buffer, Flag
+from fastnn.program.layout import FLAGS_WORD, SHARED, Buffer, Flag
 from fastnn.program.program import Program
 from fastnn.program.record import ITEM_SIZES, OperandView, dims_of, op_of, operands_of, params_of
 
@@ -75,7 +75,7 @@ class ReferenceBackend:
 
     def operand(self, view: OperandView) -> Array:
         """Return a decoded operand as an array that shares memory with its buffer (or data slot)."""
-        if view.buffer >= Buffer.DATA:
+        if Buffer.DATA <= view.buffer < SHARED:
             return self.data[view.buffer - Buffer.DATA]
         if view.buffer == Buffer.INDEX:
             if self.index is None:

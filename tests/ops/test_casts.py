@@ -294,7 +294,10 @@ def test_learners():
     before = learner.parameters.copy()
     for call, words in (
         (lambda: fnp.train_step(learner, x, LARGE), "y: expected finite numbers, got inf"),
-        (lambda: fnp.train_step(learner, x, 1.0, sample_weight=-LARGE), "sample_weight: expected no NaN or infinity, got -inf"),
+        (
+            lambda: fnp.train_step(learner, x, 1.0, sample_weight=-LARGE),
+            "sample_weight: expected no NaN or infinity, got -inf",
+        ),
         (lambda: fnp.set_learning_rate(learner, LARGE), "rate: .*too large"),
     ):
         with pytest.raises(ValueError, match=words):

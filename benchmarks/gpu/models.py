@@ -12,7 +12,7 @@ from gpu.events import Job
 from gpu.supervise import ROOT
 
 FOLDER = "tests/simulator"
-FILES = ("test_models.py", "test_quick_calls.py", "test_custom.py")
+FILES = ("test_models.py", "test_quick_calls.py", "test_custom_functions.py")
 # the first is about the simulator; the second interrupts a training that ends too soon on a GPU
 DESELECTED = ("test_a_gpu_is_simulated", "test_ctrl_c_waits_for_the_run_and_loses_no_step")
 _COUNTS = re.compile(r"^=* ?((?:\d+ \w+,? ?)+) in [\d.]+s", re.MULTILINE)

@@ -100,6 +100,31 @@ def test_a_finalizer_may_run_models_while_one_runs():
     assert int(run("-c", textwrap.dedent(code), seconds=60.0)) > 10
 
 
+def test_a_finalizer_may_run_models_while_the_threads_of_a_team_start():
+    """The thread that starts them holds the model's lock, for which a finalizer in a new thread would wait."""
+    code = f"""
+        {textwrap.indent(START, "        ").strip()}
+        class Cyclic:
+            def __init__(self):
+                self.me = self
+            def __del__(self):
+                gc.disable()
+                model.predict(X[:50].copy(), batch_size=10)
+                Cyclic()
+                gc.enable()
+        Cyclic()
+        for turn in range(300):
+            fnn.set_num_threads(1)
+            fnn.set_num_threads(2)
+            gc.set_threshold(1 + turn % 7, 5, 5)
+            assert model.evaluate(X, Y, batch_size=450) == want
+            if time.time() > end + 5.0:
+                break
+        Cyclic.__del__ = lambda self: None
+    """
+    run("-c", textwrap.dedent(code), seconds=60.0)
+
+
 def test_the_number_of_threads_may_be_set_while_models_are_made_and_run():
     code = f"""
         {textwrap.indent(START, "        ").strip()}

@@ -1,6 +1,6 @@
 """The thread team: one per process, made at the first run that has work for it.
 
-Workers are daemon threads, each in one native call (`kernels/team.py`) that releases the GIL and ends when the team
+Workers are daemon threads, each in one native call (`native/team.py`) that releases the GIL and ends when the team
 shrinks below the worker's index. Taking the team, publishing work and waiting happen in native code, where no Python
 exception can interrupt them. A run that finds the team taken works alone, so several Python threads never wait for
 each other here.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import gc
 import os
 import platform
 import struct
@@ -17,6 +18,8 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -99,6 +102,22 @@ def _worker(entry: Entry) -> None:
     entry.start()
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python's garbage collector off while a thread starts.
+
+    The starting thread waits until the new one runs. If the new one collected garbage first, a finalizer that uses the
+    model of the run, whose lock the starting thread holds, would wait for that thread.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class Team:
     """Threads that help the thread that runs a program.
 
@@ -148,7 +167,8 @@ class Team:
                 worker = threading.Thread(target=_worker, args=(entry,), name=f"fastnn-{index}", daemon=True)
                 self._workers[index] = worker
                 try:
-                    worker.start()
+                    with _no_collection():
+                        worker.start()
                 except RuntimeError as error:
                     warnings.warn(
                         f"fastnn runs on {index} instead of {size} threads: {error}", RuntimeWarning, stacklevel=2

@@ -16,7 +16,8 @@ from fastnn.backend.cpu.executor.engine import functions_of
 from fastnn.backend.cpu.layouts.shared import shared_by
 from fastnn.backend.cpu.loading import library, store
 from fastnn.backend.cpu.loading.build import build as compile_kernel
-from fastnn.backend.cpu.loading.compile import compile_native, without_collection
+from fastnn.backend.cpu.loading.collection import without_collection
+from fastnn.backend.cpu.loading.compile import compile_native
 from fastnn.backend.cpu.loading.store import ObjectCode
 from fastnn.backend.cpu.processor.blocking import WAYS
 from fastnn.backend.cpu.processor.target import is_x86, vector_bytes

@@ -13,7 +13,6 @@ from fastnn.backend.cpu.layouts.code import Word
 from fastnn.program.layout import FLAGS_WORD, OFFSET_BITS, OFFSET_MASK, Counter
 
 _I64 = ir.IntType(64)
-_POINTER = ir.IntType(8).as_pointer()
 
 
 def _pointer_to(numba_type: Any, llvm_type: ir.Type) -> Any:

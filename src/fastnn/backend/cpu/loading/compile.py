@@ -7,7 +7,6 @@ object file, in processes without Numba (benchmarks/startup.py: 12 kernels and t
 
 from __future__ import annotations
 
-import gc
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from numba.core.environment import lookup_environment
 from fastnn.backend.cpu.codegen.options import KERNEL_FLAGS
 from fastnn.backend.cpu.codegen.parts import Pipeline
 from fastnn.backend.cpu.layouts.shared import PREFIX
+from fastnn.backend.cpu.loading.collection import without_collection
 from fastnn.backend.cpu.loading.store import ObjectCode
 from fastnn.backend.cpu.processor.target import cpu, vector_bytes
 
@@ -58,6 +58,7 @@ def compile_native(
     flags.fastmath = FastMathOptions(set(KERNEL_FLAGS))
     target = registry.cpu_target
     codegen = target.target_context.codegen()
+    # the collector would look through all of Numba's objects again and again (7 %)
     with global_compiler_lock, without_collection():
         with _widest_vectors(codegen):
             result = compiler.compile_extra(
@@ -100,18 +101,6 @@ def _environments(code: bytes) -> tuple[tuple[str, Any], ...]:
     names = sorted({name.decode() for name in _ENVIRONMENT.findall(code)})
     found = [(name, lookup_environment(name)) for name in names]
     return tuple((name, environment) for name, environment in found if environment is not None)
-
-
-@contextmanager
-def without_collection() -> Iterator[None]:
-    """Keep Python's garbage collector off: it would look through all of Numba's objects again and again (7 %)."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @contextmanager

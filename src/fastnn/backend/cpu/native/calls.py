@@ -101,7 +101,7 @@ def direct_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
     """Write the record and context of a call's product; return 1, or 0 if it is not a plain product.
 
     The arguments: addresses of the call's arguments (a, b, out, transpose_a, transpose_b; the caller holds the GIL),
-    their number, a zeroed frame, and the table, both laid out as in `direct_layout`.
+    their number, a zeroed frame, and the table, both laid out as in `layouts/products.py`.
     """
     c_operand, a_operand, b_operand = _OPERANDS
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import gc
 import os
 import platform
 import struct
@@ -18,8 +17,6 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,6 +25,7 @@ from fastnn import threads as settings
 from fastnn.backend.cpu.layouts import team
 from fastnn.backend.cpu.layouts.team import LINE, LINE_BYTES, MOST_PLACED, Word
 from fastnn.backend.cpu.loading import library
+from fastnn.backend.cpu.loading.collection import without_collection
 from fastnn.backend.cpu.loading.entry_point import Entry
 from fastnn.backend.cpu.threads.affinity import Affinities
 from fastnn.locks import ForkSafeLock
@@ -102,22 +100,6 @@ def _worker(entry: Entry) -> None:
     entry.start()
 
 
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep Python's garbage collector off while a thread starts.
-
-    The starting thread waits until the new one runs. If the new one collected garbage first, a finalizer that uses the
-    model of the run, whose lock the starting thread holds, would wait for that thread.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 class Team:
     """Threads that help the thread that runs a program.
 
@@ -167,7 +149,9 @@ class Team:
                 worker = threading.Thread(target=_worker, args=(entry,), name=f"fastnn-{index}", daemon=True)
                 self._workers[index] = worker
                 try:
-                    with _no_collection():
+                    # The starting thread waits until the new one runs. If the new one collected garbage first, a
+                    # finalizer that uses the model of the run, whose lock the starting thread holds, would wait for it.
+                    with without_collection():
                         worker.start()
                 except RuntimeError as error:
                     warnings.warn(

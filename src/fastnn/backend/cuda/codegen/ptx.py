@@ -1,7 +1,7 @@
 """All LLVM IR and PTX of the CUDA backend: loads and stores at addresses, shuffles, atomics, bit casts.
 
-Addresses are int64, of global memory; an index counts elements and has any integer type. `emulated.py` has the same
-names for Numba's simulator, with bounds checks.
+Addresses are int64, of global memory; an index counts elements and has any integer type. `simulator/ptx.py` has
+the same names for Numba's simulator, with bounds checks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The two patterns of records that are fused into one kernel; `groups.py` describes them."""
+"""The two patterns of records that are fused into one kernel; `fusion.py` describes them."""
 
 from __future__ import annotations
 

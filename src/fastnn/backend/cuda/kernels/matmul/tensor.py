@@ -2,7 +2,7 @@
 
 A block makes a tile of the result, a warp a part of it. Asynchronous copies bring tiles of a and b into shared memory
 while earlier tiles are multiplied; they keep their layout in memory, except that groups of 16 bytes are
-permuted (see `fragments.py`). As in `matmul_simt.py`, the partial tile of k comes first, and elements past the
+permuted (see `fragments.py`). As in `simt.py`, the partial tile of k comes first, and elements past the
 result's edges are computed from earlier data. Sums are float32.
 """
 

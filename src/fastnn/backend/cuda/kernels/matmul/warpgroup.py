@@ -1,6 +1,6 @@
 """The matrix product by warpgroups, for compute capability 9.0: tensor cores read tiles in shared memory.
 
-An earlier stage has rounded the operands, and laid them out in tiles (see `matmul_rounded.py`). One thread requests
+An earlier stage has rounded the operands, and laid them out in tiles (see `rounded.py`). One thread requests
 tiles, a block of memory each. The warpgroups of a block, one below the other, multiply tiles that have arrived, and
 continue with the next while tensor cores still work on the last ones. Sums are float32.
 """

@@ -19,7 +19,7 @@ from fastnn.backend.cpu.codegen.intrinsics import (
 )
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, overlap
 from fastnn.backend.cpu.codegen.options import exact, helper
-from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, Held, Outcome, Part
+from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, Held, Live, Outcome, Part
 from fastnn.backend.cpu.layouts.code import (
     MOST_SLOTS,
     MOST_TOTALS,
@@ -35,6 +35,7 @@ from fastnn.backend.cpu.layouts.code import (
 from fastnn.backend.cpu.native.convert import dtype_of
 from fastnn.backend.cpu.native.executor import run_records
 from fastnn.backend.cpu.native.hyper_row import next_row
+from fastnn.backend.cpu.native.live import check_live, forget_records, patch_once
 from fastnn.backend.cpu.native.memory import reserve
 from fastnn.backend.cpu.native.patch import RECORD_BYTES, aligned, patch
 from fastnn.backend.cpu.native.slots import (
@@ -92,7 +93,10 @@ _AT_STEP, _AT_OPTIMIZER_STEP, _AT_SEED, _SCHEDULED, _CONSTANT, _ROW, _RATES_AT =
         "TARGET_VALUES", "SCHEDULE", "SHARED",
     )
 )  # fmt: skip
-_GRADIENTS_PART, _UPDATE_PART, _CHECK = int(Part.GRADIENTS), int(Part.UPDATE), int(Part.CHECK)
+_GRADIENTS_PART, _UPDATE_PART, _CHECK, _LIVE = (
+    int(Part.GRADIENTS), int(Part.UPDATE), int(Part.CHECK), int(Part.LIVE),
+)  # fmt: skip
+_H_CONTEXT = int(Live.CONTEXT)
 
 _learner_bytes = helper(learner_bytes)
 
@@ -273,9 +277,10 @@ def _add_up(code: int, totals: int, n: int) -> None:
 def _step(code: int, held: int, records: int, stack: int, parts: int, places: int, n: int, scratch: int) -> int:
     """Do the parts of a step on checked rows; returns the program's status."""
     words, h, at = int64_pointer(code), int64_pointer(held), int64_pointer(places)
-    progress = h[_H_PROGRESS]
+    progress, live = h[_H_PROGRESS], parts & _LIVE != 0
     counters = int64_pointer(progress)
-    context, own_totals = stack_bytes(_CONTEXT_BYTES), stack_bytes(_TOTALS_BYTES)
+    own_context, own_totals = stack_bytes(_CONTEXT_BYTES), stack_bytes(_TOTALS_BYTES)
+    context = h[_H_CONTEXT] if live else own_context
     totals = own_totals if h[_H_TOTALS] == 0 else h[_H_TOTALS]
     c, sums = int64_pointer(context), float64_pointer(totals)
     for index in range(words[_LOSS_TOTALS]):
@@ -285,25 +290,30 @@ def _step(code: int, held: int, records: int, stack: int, parts: int, places: in
     for index in range(words[_SLOTS_COUNT]):
         c[_DATA + index] = at[index]
     c[_STATUS] = c[_CURSOR] = c[_CHUNK_STEP] = 0
-    c[_STEP], c[_SEED] = counters[_AT_STEP], counters[_AT_SEED]
-    c[_FIRST_STEP] = counters[_AT_STEP] - counters[_AT_OPTIMIZER_STEP]
+    if not live:
+        c[_STEP], c[_SEED] = counters[_AT_STEP], counters[_AT_SEED]
+        c[_FIRST_STEP] = counters[_AT_STEP] - counters[_AT_OPTIMIZER_STEP]
     if n == 1:
         c[_ARENA] = stack if words[_ONE_ARENA] <= STACK_BYTES else records
         records, count, update = code + words[_ONE_AT] * 8, words[_ONE_COUNT], words[_UPDATE_ONE]
     else:
-        patch(code, records, n, scratch != 0)
+        if live:
+            patch_once(code, held, records, n, scratch != 0)
+        else:
+            patch(code, records, n, scratch != 0)
         c[_ARENA] = records + words[_MANY_COUNT] * RECORD_BYTES
         count, update = words[_MANY_COUNT], words[_UPDATE_MANY]
     if parts & _GRADIENTS_PART != 0:
         run_records(records, update, context, 1, 0)
         float64_pointer(h[_H_LOSS])[0] = _loss(code, totals, n)
-        if h[_H_TOTALS] != 0:
+        if h[_H_TOTALS] != 0 and not live:
             _add_up(code, totals, n)
     if parts & _UPDATE_PART != 0 and c[_STATUS] == 0:
         next_row(code, progress)
         run_records(records + update * RECORD_BYTES, count - update, context, 1, 0)
         counters[_AT_STEP] = c[_STEP]
         counters[_AT_OPTIMIZER_STEP] += 1
+        c[_CURSOR] = 0
     return c[_STATUS]
 
 
@@ -317,6 +327,8 @@ def _learn(
     if work != 0 and work_bytes < needed:
         return call_note(code, _WORKSPACE, n, needed, work_bytes, 0, 0, -1)
     learns = parts & _GRADIENTS_PART != 0
+    if n == 1 and parts & _LIVE != 0:
+        forget_records(held)
     packs = SCRATCH_BYTES if learns and words[_BLOCKS_FROM] > 0 and words[_BLOCKS_FROM] <= n else 0
     memory, records, converted_at, scratch = 0, aligned(work), 0, 0
     if converted + packs > 0 or (work == 0 and needed > 0):
@@ -354,6 +366,10 @@ def call_learner(kit: Kit, variant: str) -> Callable[..., Any]:
             return call_note(
                 code, _SCHEDULE, counters[_AT_OPTIMIZER_STEP], counters[_SCHEDULED], 0, 0, 0, -1
             )  # fmt: skip
+        if parts & _LIVE != 0:
+            outcome = check_live(code, held, slots)
+            if outcome != _DONE:
+                return outcome
         places = stack_bytes(_PLACES_BYTES)
         n, converted = 1, 0
         if parts & _GRADIENTS_PART == 0:

@@ -46,8 +46,9 @@ class Live(IntEnum):
     """Indices of the words after those of `Held`, in calls with `Part.LIVE`."""
 
     CONTEXT = int(Held.WORDS)  # the context to run with: its counters go on
-    PATCHED = CONTEXT + 1  # what the records in the workspace have been patched for; 0: nothing
-    WORDS = CONTEXT + 2
+    INITIAL = CONTEXT + 1  # address of the accumulators before a step
+    PATCHED = CONTEXT + 2  # what the records in the workspace have been patched for; 0: nothing
+    WORDS = CONTEXT + 3
 
 
 class Part(IntEnum):

@@ -35,7 +35,7 @@ from fastnn.backend.cpu.layouts.code import (
 from fastnn.backend.cpu.native.convert import dtype_of
 from fastnn.backend.cpu.native.executor import run_records
 from fastnn.backend.cpu.native.hyper_row import next_row
-from fastnn.backend.cpu.native.live import check_live, forget_records, patch_once
+from fastnn.backend.cpu.native.live import check_live, forget_records, patch_once, start_metrics
 from fastnn.backend.cpu.native.memory import reserve
 from fastnn.backend.cpu.native.patch import RECORD_BYTES, aligned, patch
 from fastnn.backend.cpu.native.slots import (
@@ -285,6 +285,8 @@ def _step(code: int, held: int, records: int, stack: int, parts: int, places: in
     c, sums = int64_pointer(context), float64_pointer(totals)
     for index in range(words[_LOSS_TOTALS]):
         sums[index] = 0.0
+    if live:
+        start_metrics(code, held)
     c[_PARAMETERS], c[_GRADIENTS], c[_OPTIMIZER] = h[_H_PARAMETERS], h[_H_GRADIENTS], h[_H_OPTIMIZER]
     c[_ACCUMULATORS], c[_HYPER], c[_INDEX], c[_SCRATCH] = totals, progress + _ROW * 8, 0, scratch
     for index in range(words[_SLOTS_COUNT]):

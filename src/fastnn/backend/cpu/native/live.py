@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from fastnn.backend.cpu.codegen.intrinsics import int64_pointer
+from fastnn.backend.cpu.codegen.intrinsics import float64_pointer, int64_pointer
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.layouts.call import NDIM_MASK, Held, Live, Outcome
-from fastnn.backend.cpu.layouts.code import Progress, Slot
+from fastnn.backend.cpu.layouts.code import Progress, Slot, Word
 from fastnn.backend.cpu.native.patch import patch
 from fastnn.backend.cpu.native.slots import KIND, description
 from fastnn.program.layout import Counter
 
-_PROGRESS, _CONTEXT, _PATCHED = int(Held.PROGRESS), int(Live.CONTEXT), int(Live.PATCHED)
+_PROGRESS, _H_TOTALS = int(Held.PROGRESS), int(Held.TOTALS)
+_CONTEXT, _INITIAL, _PATCHED = int(Live.CONTEXT), int(Live.INITIAL), int(Live.PATCHED)
+_LOSS_TOTALS, _TOTALS = int(Word.LOSS_TOTALS), int(Word.TOTALS)
 _STEP, _FIRST_STEP = int(Counter.STEP), int(Counter.FIRST_STEP)
 _AT_STEP, _AT_OPTIMIZER_STEP, _NDIM = int(Progress.STEP), int(Progress.OPTIMIZER_STEP), int(Slot.NDIM)
 _DONE, _WRONG_SHAPE, _BEHIND = int(Outcome.DONE), int(Outcome.SHAPE), int(Outcome.BEHIND)
@@ -41,3 +43,12 @@ def patch_once(code: int, held: int, records: int, n: int, blocks: bool) -> None
 def forget_records(held: int) -> None:
     """Say that the workspace does not hold records any more: a step on one row uses their memory."""
     int64_pointer(held)[_PATCHED] = 0
+
+
+@helper
+def start_metrics(code: int, held: int) -> None:
+    """Empty the accumulators of metrics, which follow those of losses."""
+    words, h = int64_pointer(code), int64_pointer(held)
+    sums, initial = float64_pointer(h[_H_TOTALS]), float64_pointer(h[_INITIAL])
+    for index in range(words[_LOSS_TOTALS], words[_TOTALS]):
+        sums[index] = initial[index]

@@ -9,6 +9,7 @@ wrong.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,17 +64,25 @@ class LiveStep:
         Its lock is held by all calls.
     bound : BoundCode
         From `program`.
+    labels : sequence of bool
+        For each output whether its targets are labels.
     """
 
-    def __init__(self, runtime: Runtime, bound: BoundCode) -> None:
+    def __init__(self, runtime: Runtime, bound: BoundCode, labels: Sequence[bool]) -> None:
         table, (objective, optimizer) = runtime.table, runtime.compiled()
         self._bound, self._optimizer, self._dtype = bound, optimizer, table.dtype
         self._trainable = table.trainable_layers()
         self._ends = len(table.architecture.inputs), len(objective.losses)
+        # one label a sample, or an axis of length 1 after them
+        self._takes_labels = self._ends == (1, 1) and labels[0]
         self._reports_loss_only = len(objective.losses) == 1 and not objective.readings
         self._one_row_warns = bool(learns_variance(table.architecture))
-        # rounded to the model's dtype, a target may come to be in its range
-        self._refuses_float64 = table.dtype != "float64" and any(map(_is_bounded, objective.losses))
+        # targets that may come to be in their range by being rounded to the model's dtype
+        self._exact = [
+            self._ends[0] + output
+            for output, loss in enumerate(objective.losses)
+            if table.dtype != "float64" and _is_bounded(loss) and not labels[output]
+        ]
         self._context = runtime.training
         self._progress = np.zeros(Progress.RATES_AT, np.int64)
         self._progress[Progress.CONSTANT], self._progress[_STEP] = 1, _UNKNOWN
@@ -142,8 +151,8 @@ class LiveStep:
         if outcome == _BEHIND:
             self._catch_up(runtime)
             outcome = self._call(*arguments)
-        if outcome == _SHAPE and self._ends == (1, 1) and y.shape[-1:] == (1,):
-            outcome = self._call(x, y[..., 0], sample_weight)  # labels
+        if outcome == _SHAPE and self._takes_labels and y.shape[-1:] == (1,):
+            outcome = self._call(x, y[..., 0], sample_weight)
         if outcome != _DONE:
             if outcome == _RAISED:
                 state.totals, state.earlier_rows = self._totals, 0
@@ -162,7 +171,7 @@ class LiveStep:
             if len(xs) != inputs or len(ys) != outputs or (outputs > 1 and sample_weight is not None):
                 return None
             found = (*xs, *ys, *[sample_weight] * outputs)
-        if self._refuses_float64 and any(getattr(one, "dtype", None) == _FLOAT64 for one in found[inputs:-outputs]):
+        if self._exact and any(getattr(found[place], "dtype", None) == _FLOAT64 for place in self._exact):
             return None
         if self._one_row_warns and len(getattr(found[0], "shape", ())) > 0 and len(found[0]) == 1:
             return None
@@ -235,7 +244,7 @@ def _make(runtime: Runtime, kinds: tuple[bool | None, ...]) -> LiveStep | None:
         bound = runtime.shared(("step", tuple(labels), tuple(table.trainable_layers())), make)
     except (NotImplementedError, ValueError):
         return None  # there is no code for any number of rows
-    return None if bound.calls_python else LiveStep(runtime, bound)
+    return None if bound.calls_python else LiveStep(runtime, bound, labels)
 
 
 def _checked_by_code(objective: Objective, kinds: tuple[bool | None, ...]) -> bool:

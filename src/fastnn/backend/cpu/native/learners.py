@@ -47,6 +47,7 @@ from fastnn.backend.cpu.native.slots import (
     finite,
     first_not_finite,
     first_refused,
+    items,
     real_at,
     samples,
     span,
@@ -223,8 +224,8 @@ def _check_values(code: int, slots: int, places: int, n: int) -> int:
             element = first_refused(slot_at, values, n, itemsize)
             if element >= 0:
                 return _note_refused(code, slots, index, values, element, itemsize)
-        elif slot[_SLOT_DTYPE] < REAL_DTYPES and not finite(values, n * slot[_BYTES] // itemsize, itemsize):
-            element = first_not_finite(values, n * slot[_BYTES] // itemsize, itemsize)
+        elif slot[_SLOT_DTYPE] < REAL_DTYPES and not finite(values, items(n * slot[_BYTES], itemsize), itemsize):
+            element = first_not_finite(values, items(n * slot[_BYTES], itemsize), itemsize)
             found = _bits(real_at(values, max(0, element), itemsize))
             return call_note(code, _NOT_FINITE, element, found, 0, 0, slots, index)
     return _DONE
@@ -253,7 +254,9 @@ def _check_gradients(code: int, gradients: int) -> int:
 def _loss(code: int, totals: int, n: int) -> float:
     """Return the mean loss of n samples, with the bits of `Objective.loss`."""
     words, sums = int64_pointer(code), float64_pointer(totals)
-    value = sums[words[_PENALTY_AT]] / n
+    value = sums[words[_PENALTY_AT]]
+    if value != 0.0:  # a division takes 5 of 500 ns
+        value /= n
     slot_at = description(code, 0) - SLOT_BYTES
     for _ in range(words[_SLOTS_COUNT]):
         slot_at += SLOT_BYTES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS, float32_pointer, float64_pointer, int64_pointer
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.layouts.call import NDIM_MASK, STRIDED_SHIFT, Given
@@ -89,6 +91,12 @@ def span(given_at: int, nbytes: int) -> tuple[int, int]:
 
 
 @helper
+def items(nbytes: int, itemsize: int) -> int:
+    """Return how many numbers of 4 or 8 bytes there are: quicker than a division."""
+    return nbytes >> (2 if itemsize == 4 else 3)
+
+
+@helper
 def finite(values: int, count: int, itemsize: int) -> bool:
     """Return whether numbers are neither NaN nor infinite."""
     bad = 0
@@ -144,9 +152,11 @@ def first_refused(slot_at: int, values: int, n: int, itemsize: int) -> int:
     if slot[_ROLE] == _LABEL:
         return first_label_refused(values, n * slot[_BYTES] // 8, columns)
     tolerance, allowed = numbers[_TOLERANCE], slot[_ALLOWED_COUNT]
-    count = n * slot[_BYTES] // itemsize
+    count = items(n * slot[_BYTES], itemsize)
     if not finite(values, count, itemsize):
         return first_not_finite(values, count, itemsize)
+    if allowed == 0 and tolerance == 0.0 and numbers[_LOWEST] == -math.inf and numbers[_HIGHEST] == math.inf:
+        return -1
     total = 0.0
     for index in range(count):
         value = real_at(values, index, itemsize)

@@ -111,12 +111,14 @@ class LiveStep:
         }
         self._call: Any = None
         self._work = np.zeros(0, np.int64)
-        self._most_rows = self._shared_from = 0
+        self._most_rows = 0
+        #: batches of so many rows are left to the general path, 0 if none is known
+        self._refused_from = 0
 
     def cover(self, runtime: Runtime, feed: Feed) -> None:
         """Take batches of as many rows as a feed has from now on, unless they are large or a team shares their work."""
         n, most = feed.n, MOST_BYTES // int(self._bound.code[Word.ROW_BYTES])
-        if n <= self._most_rows or n > most or 0 < self._shared_from <= n:
+        if n <= self._most_rows or n > most or 0 < self._refused_from <= n:
             return
         rows = n
         if get_num_threads() == 1:
@@ -124,16 +126,24 @@ class LiveStep:
         else:
             request = feed.request("train", n, training=True, trained=runtime.table.trained())
             if runtime.program(request).shared > 0.0:
-                self._shared_from = n
+                self._refused_from = n
                 return
-        self._work = self._bound.workspace(rows)
+        try:
+            with interrupts_later():
+                self._prepare(rows)
+        except MemoryError:
+            self._refused_from = n  # the step itself has found enough
+
+    def _prepare(self, rows: int) -> None:
+        """Make the call for batches of at most this many rows."""
         inputs, outputs = self._ends
-        self._call = code_call(
+        work = self._bound.workspace(rows)
+        call = code_call(
             self._bound.code, self._held,
             Signature(inputs + 2 * outputs, inputs + outputs, rows, self._bound.short_rows),
-            take=TAKE_ARRAYS, kept=self._kept, work=self._work, parts=Part.GRADIENTS | Part.UPDATE | Part.LIVE,
+            take=TAKE_ARRAYS, kept=self._kept, work=work, parts=Part.GRADIENTS | Part.UPDATE | Part.LIVE,
         )  # fmt: skip
-        self._most_rows = 0 if self._call is None else rows
+        self._call, self._work, self._most_rows = call, work, rows
 
     def take(self, state: StepState, x: Any, y: Any, sample_weight: Any) -> dict[str, Any] | None:
         """Take a step and return its logs; None if it is left to the general path."""

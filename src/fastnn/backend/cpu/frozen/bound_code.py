@@ -34,7 +34,8 @@ class BoundCode:
     calls_python : bool
         Whether a user-defined function runs Python in the middle of a call.
     short_rows : int
-        Calls of at most this many rows are so short that they should hold the GIL.
+        Calls of at most this many rows are so short that they should hold the GIL; 0 if a user-defined function takes
+        an unknown time.
     """
 
     def __init__(self, make: Make, interface: Interface, training: Training | None = None) -> None:
@@ -44,7 +45,7 @@ class BoundCode:
         records = code[code[Word.MANY_AT] :][: code[Word.MANY_COUNT] * RECORD_WORDS].reshape(-1, RECORD_WORDS)
         dtype = f"float{8 * code[Word.ITEM_BYTES]}"
         nanoseconds = sum(cost.nanoseconds(record, dtype) for record in records)
-        self.short_rows = int(SHORT_NANOSECONDS * UNIT / max(nanoseconds, 1.0))
+        self.short_rows = 0 if self._held else int(SHORT_NANOSECONDS * UNIT / max(nanoseconds, 1.0))
         code.flags.writeable = False
         self.code = code
         self.calls_python = any(kernel.calls_python for kernel in self._held.values())

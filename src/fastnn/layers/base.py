@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,9 @@ class Scope:
     trainable: bool
 
 
+_assignments = itertools.count(1)
+
+
 @dataclass(eq=False)
 class Layer:
     """A layer: a set of hyperparameters, fixed when it is made; only `trainable` may be assigned later.
@@ -68,6 +72,8 @@ class Layer:
     arity: ClassVar[tuple[int, int | None]] = (1, 1)
     #: how often `trainable` has been assigned
     assignments: ClassVar[int] = 0
+    #: another number since `trainable` of any layer was last assigned
+    latest_assignment: ClassVar[int] = 0
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Refuse methods that other libraries call, but fastnn never would."""
@@ -97,7 +103,16 @@ class Layer:
             if not isinstance(value, bool):
                 raise TypeError(f"trainable must be a bool, got {value!r}")
             object.__setattr__(self, "assignments", self.assignments + 1)
-        object.__setattr__(self, name, value)
+            object.__setattr__(self, name, value)
+            Layer.note_assignment()
+        else:
+            object.__setattr__(self, name, value)
+
+    @staticmethod
+    def note_assignment() -> None:
+        """Say that a layer may be trained, or not be trained, from now on."""
+        # a counter's next number, since threads may lose a sum
+        Layer.latest_assignment = next(_assignments)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("get_weights", "set_weights", "weights", "kernel", "bias", "gamma", "beta"):

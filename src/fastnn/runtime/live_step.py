@@ -21,6 +21,7 @@ from fastnn.backend.cpu.frozen.bound_code import BoundCode
 from fastnn.backend.cpu.frozen.learner import Numbers, progress_of
 from fastnn.backend.cpu.layouts.call import Held, Live, Outcome, Part
 from fastnn.backend.cpu.layouts.code import Progress, Word
+from fastnn.layers.base import Layer
 from fastnn.losses import Loss
 from fastnn.objective.objective import Objective
 from fastnn.program.layout import Counter, Status
@@ -71,7 +72,7 @@ class LiveStep:
     def __init__(self, runtime: Runtime, bound: BoundCode, labels: Sequence[bool]) -> None:
         table, (objective, optimizer) = runtime.table, runtime.compiled()
         self._bound, self._optimizer, self._dtype = bound, optimizer, table.dtype
-        self._trainable = table.trainable_layers()
+        self._trainable, self._looked_at = table.trainable_layers(), -1
         self._ends = len(table.architecture.inputs), len(objective.losses)
         # one label a sample, or an axis of length 1 after them
         self._takes_labels = self._ends == (1, 1) and labels[0]
@@ -148,7 +149,7 @@ class LiveStep:
     def take(self, state: StepState, x: Any, y: Any, sample_weight: Any) -> dict[str, Any] | None:
         """Take a step and return its logs; None if it is left to the general path."""
         runtime = state.runtime
-        if self._call is None or runtime.table.trainable_layers() != self._trainable:
+        if self._call is None or (Layer.latest_assignment != self._looked_at and not self._trains_the_same(runtime)):
             return None
         arguments = self._arguments(x, y, sample_weight)
         if arguments is None:
@@ -170,6 +171,14 @@ class LiveStep:
             return None
         state.totals, state.earlier_rows = self._totals, len(arguments[0])
         return {"loss": self._loss[0]} if self._reports_loss_only else state.logs_so_far()
+
+    def _trains_the_same(self, runtime: Runtime) -> bool:
+        """Return whether the model still trains the layers that the code trains."""
+        latest = Layer.latest_assignment
+        if runtime.table.trainable_layers() != self._trainable:
+            return False
+        self._looked_at = latest
+        return True
 
     def _arguments(self, x: Any, y: Any, sample_weight: Any) -> tuple[Any, ...] | None:
         """Return the arrays of the code's slots; None if they are surely none that it takes."""

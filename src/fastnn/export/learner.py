@@ -14,7 +14,7 @@ from fastnn.backend.cpu.frozen.code import SlotSpec, Training, assemble, fingerp
 from fastnn.backend.cpu.frozen.learner import Learner, Numbers
 from fastnn.backend.cpu.frozen.network import Program
 from fastnn.backend.cpu.layouts.code import UNIT, Progress, Role
-from fastnn.export.network import check_inputs, freeze, interface, of_any_batch, slots_of
+from fastnn.export.network import freeze, input_slots, inputs_with_gradients, interface, of_any_batch, slots_of
 from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Tensor
 from fastnn.losses import CrossEntropy
@@ -37,12 +37,6 @@ def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | Non
     table, (objective, optimizer) = runtime.table.apart(), _compiled(runtime, metrics)
     if not any(loss is not None for loss in objective.losses):
         raise ValueError("learner: no output of the model has a loss")
-    if any(loss is not None and loss.normalize == "weights" for loss in objective.losses):
-        raise ValueError(
-            "learner: expected losses that are divided by the number of rows, got one with normalize='weights'; scale "
-            "the sample weights of each step to the mean 1 instead"
-        )
-    check_inputs(table, "learner")
     labels = _labels(objective, targets)
     formula = optimizer.description
     accumulated = optimizer.gradient_accumulation_steps or 0
@@ -67,7 +61,7 @@ def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | Non
         )
         seeded = assemble(*seeded_program(table), knows) if gradients else None
         return backend.make(
-            freeze(runtime, gradients=gradients),
+            freeze(runtime, gradients=gradients and bool(inputs_with_gradients(table))),
             assemble(*program(table, objective, optimizer, labels), training),
             seeded,
             runtime.optimizer_state.view(table.dtype),
@@ -154,7 +148,10 @@ def program(table: ParameterTable, objective: Objective, optimizer: Optimizer, l
             for output in range(len(objective.losses))
         ),
         tuple(
-            WeightLayout(Source(places_of[output] + len(outputs), table.dtype, 0)) if output in kinds else None
+            # one for each row of the output; where a call has fewer, compiled code repeats them
+            WeightLayout(Source(places_of[output] + len(outputs), table.dtype, 0), objective.output_shapes[output][:-1])
+            if output in kinds
+            else None
             for output in range(len(objective.losses))
         ),
         trained=table.trained(),
@@ -167,14 +164,9 @@ def program(table: ParameterTable, objective: Objective, optimizer: Optimizer, l
         read[slot] = tensor
         places[tensor.id] = Place(Buffer.DATA + slot, 0)
         sizes[Buffer.DATA + slot] = tensor.size * ITEM_SIZES[table.dtype if tensor.kind == "real" else tensor.kind]
-    inputs = slots_of(table, [read[slot] for slot in range(first)], Role.INPUT)
     targets = [_target(objective, output, read[places_of[output]], kinds[output], table.dtype) for output in outputs]
-    weighted = {measure.output for measure in objective.measures if measure.weighted}
-    weights = [
-        SlotSpec(Role.WEIGHT, read[places_of[output] + len(outputs)].shape, table.dtype, filled=output in weighted)
-        for output in outputs
-    ]
-    described = interface(table, [*inputs, *targets, *weights])
+    weights = slots_of(table, [read[places_of[output] + len(outputs)] for output in outputs], Role.WEIGHT)
+    described = interface(table, [*input_slots(table), *targets, *weights])
     return of_any_batch(replace(task, sources={}, places=places, sizes=sizes)), described
 
 
@@ -186,6 +178,7 @@ def _target(objective: Objective, output: int, tensor: Tensor, is_labels: bool, 
         Role.LABEL if is_labels else Role.TARGET,
         tensor.shape,
         "int64" if is_labels else dtype,
+        integers=(0, shape[-1] - 1),
         columns=shape[-1],
         loss_weight=weight if loss is not None else 0.0,
         loss_at=LOSSES + 2 * output,
@@ -204,7 +197,7 @@ def seeded_program(table: ParameterTable) -> Program:
     wanted = [tensor for tensor, is_trained in zip(parameters, table.trained(), strict=True) if is_trained]
     found = differentiate(graph, (), wanted, list(zip(outputs, seeds, strict=True)))
     accumulating = place_gradients(table, parameters, found, places)
-    described = interface(table, slots_of(table, inputs, Role.INPUT) + slots_of(table, seeds, Role.SEED))
+    described = interface(table, input_slots(table) + slots_of(table, seeds, Role.SEED))
     sizes = {int(buffer): table.nbytes for buffer in (Buffer.PARAMETERS, Buffer.GRADIENTS)}
     for slot, (tensor, spec) in enumerate(zip((*inputs, *seeds), described.inputs, strict=True)):
         places[tensor.id] = Place(Buffer.DATA + slot, 0)

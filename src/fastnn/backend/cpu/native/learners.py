@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from fastnn.backend.cpu.codegen.float_mode import enter_kernel_mode, restore_mode
 from fastnn.backend.cpu.codegen.intrinsics import (
     call_convert,
@@ -43,9 +41,12 @@ from fastnn.backend.cpu.native.slots import (
     KIND,
     SLOT_BYTES,
     description,
+    elements_of,
     finite,
     first_not_finite,
+    first_outside,
     first_refused,
+    is_unsigned,
     real_at,
     samples,
     span,
@@ -70,10 +71,10 @@ _STEP, _SEED, _FIRST_STEP = int(Counter.STEP), int(Counter.SEED), int(Counter.FI
         "WEIGHTS_AT", "WEIGHTS_COUNT",
     )
 )  # fmt: skip
-_ROLE, _SLOT_DTYPE, _BYTES, _COLUMNS, _TOLERANCE, _LOSS_WEIGHT, _LOSS_AT, _FILLED = (
-    int(Slot[name]) for name in ("ROLE", "DTYPE", "BYTES", "COLUMNS", "TOLERANCE", "LOSS_WEIGHT", "LOSS_AT", "FILLED")
+_ROLE, _SLOT_DTYPE, _BYTES, _ELEMENTS, _COLUMNS, _TOLERANCE, _LOSS_WEIGHT, _LOSS_AT = (
+    int(Slot[name]) for name in ("ROLE", "DTYPE", "BYTES", "ELEMENTS", "COLUMNS", "TOLERANCE", "LOSS_WEIGHT", "LOSS_AT")
 )
-_TARGET, _LABEL = int(Role.TARGET), int(Role.LABEL)
+_TARGET, _WEIGHT = int(Role.TARGET), int(Role.WEIGHT)
 _AT_STEP, _AT_OPTIMIZER_STEP, _AT_SEED, _SCHEDULED, _CONSTANT, _ROW, _RATES_AT = (
     int(Progress[name])
     for name in ("STEP", "OPTIMIZER_STEP", "SEED", "SCHEDULED", "CONSTANT", "ROW", "RATES_AT")
@@ -83,13 +84,13 @@ _AT_STEP, _AT_OPTIMIZER_STEP, _AT_SEED, _SCHEDULED, _CONSTANT, _ROW, _RATES_AT =
     _H_TOTALS_COUNT, _H_LOSS,
 ) = (int(one) for one in list(Held)[:10])  # fmt: skip
 (
-    _DONE, _RAISED, _WRONG_PARAMETERS, _WRONG_SHAPE, _WORKSPACE, _MEMORY, _LABELS, _EMPTY, _NOT_FINITE, _TARGET_VALUES,
-    _SCHEDULE, _SHARED,
+    _DONE, _RAISED, _WRONG_PARAMETERS, _WRONG_SHAPE, _WORKSPACE, _MEMORY, _NO_INTEGERS, _EMPTY, _NOT_FINITE,
+    _TARGET_VALUES, _OUT_OF_RANGE, _SCHEDULE, _SHARED,
 ) = (
     int(Outcome[name])
     for name in (
-        "DONE", "RAISED", "PARAMETERS", "SHAPE", "WORKSPACE", "MEMORY", "LABELS", "EMPTY", "NOT_FINITE",
-        "TARGET_VALUES", "SCHEDULE", "SHARED",
+        "DONE", "RAISED", "PARAMETERS", "SHAPE", "WORKSPACE", "MEMORY", "INTEGERS", "EMPTY", "NOT_FINITE",
+        "TARGET_VALUES", "RANGE", "SCHEDULE", "SHARED",
     )
 )  # fmt: skip
 _GRADIENTS_PART, _UPDATE_PART, _CHECK = int(Part.GRADIENTS), int(Part.UPDATE), int(Part.CHECK)
@@ -98,26 +99,30 @@ _learner_bytes = helper(learner_bytes)
 
 
 @helper
-def _is_read_in_place(code: int, slots: int, index: int) -> bool:
-    """Return whether the program can read an array as it is, or does not read it."""
-    slot, given = int64_pointer(description(code, index)), int64_pointer(slots + index * GIVEN_BYTES)
-    if given[ADDRESS] == 0:
-        return slot[_FILLED] == 0
-    return given[KIND] >> DTYPE_SHIFT == slot[_SLOT_DTYPE]
+def _shared_by(slot_at: int, given_at: int, n: int) -> int:
+    """Return how many rows share each element of an array: of weights there may be fewer than rows."""
+    slot = int64_pointer(slot_at)
+    return n * slot[_ELEMENTS] // elements_of(given_at) if slot[_ROLE] == _WEIGHT else 1
 
 
 @helper
-def _shares(code: int, held: int, slots: int, n: int, work: int, work_bytes: int) -> bool:
+def _is_read_in_place(slot_at: int, given_at: int, n: int) -> bool:
+    """Return whether the program can read an array as it is, or there is none."""
+    slot, given = int64_pointer(slot_at), int64_pointer(given_at)
+    if given[ADDRESS] == 0:
+        return True
+    return given[KIND] >> DTYPE_SHIFT == slot[_SLOT_DTYPE] and _shared_by(slot_at, given_at, n) == 1
+
+
+@helper
+def _shares(code: int, held: int, slots: int, work: int, work_bytes: int) -> bool:
     """Return whether an array shares memory with what the step writes."""
     words, h = int64_pointer(code), int64_pointer(held)
     nbytes = words[_COUNT] * words[_ITEM_BYTES]
-    slot_at = description(code, 0)
     for index in range(words[_SLOTS_COUNT]):
         given = slots + index * GIVEN_BYTES
-        sample_bytes = int64_pointer(slot_at)[_BYTES]
-        slot_at += SLOT_BYTES
         if int64_pointer(given)[ADDRESS] != 0:
-            start, size = span(given, n * sample_bytes)
+            start, size = span(given)
             if overlap(start, size, h[_H_PARAMETERS], nbytes) or overlap(start, size, work, work_bytes):
                 return True
             if overlap(start, size, h[_H_GRADIENTS], nbytes):
@@ -135,32 +140,34 @@ def _look(code: int, slots: int, places: int, n: int) -> tuple[int, int]:
     -------
     nbytes : int
         Of the arrays that have to be converted.
-    labels : int
-        The number of the first array of labels that are not integers, -1 if there is none.
+    reals : int
+        The number of the first array that holds real numbers instead of integers, -1 if there is none.
     """
-    at, nbytes, labels = int64_pointer(places), 0, -1
+    at, nbytes, reals = int64_pointer(places), 0, -1
     slot_at = description(code, 0)
     for index in range(int64_pointer(code)[_SLOTS_COUNT]):
-        slot, given = int64_pointer(slot_at), int64_pointer(slots + index * GIVEN_BYTES)
+        slot, given_at = int64_pointer(slot_at), slots + index * GIVEN_BYTES
+        given = int64_pointer(given_at)
         at[index] = given[ADDRESS]
-        if given[ADDRESS] == 0:
-            nbytes += aligned(n * slot[_BYTES]) if slot[_FILLED] != 0 else 0
-        elif given[KIND] >> DTYPE_SHIFT != slot[_SLOT_DTYPE]:
+        if not _is_read_in_place(slot_at, given_at, n):
             nbytes += aligned(n * slot[_BYTES])
-            if slot[_ROLE] == _LABEL and dtype_of(given[KIND]) < REAL_DTYPES and labels < 0:
-                labels = index
+            if slot[_SLOT_DTYPE] >= REAL_DTYPES and dtype_of(given[KIND]) < REAL_DTYPES and reals < 0:
+                reals = index
         slot_at += SLOT_BYTES
-    return nbytes, labels
+    return nbytes, reals
 
 
 @helper
-def _fill(target: int, nbytes: int, itemsize: int) -> None:
-    """Write ones."""
-    for index in range(nbytes // itemsize):
-        if itemsize == 4:
-            float32_pointer(target)[index] = np.float32(1.0)
-        else:
-            float64_pointer(target)[index] = 1.0
+def _repeat(values: int, count: int, times: int, itemsize: int) -> None:
+    """Repeat every number, in the same memory."""
+    for back in range(1, count + 1):
+        source = count - back
+        for each in range(times):
+            target = (source + 1) * times - 1 - each
+            if itemsize == 4:
+                float32_pointer(values)[target] = float32_pointer(values)[source]
+            else:
+                float64_pointer(values)[target] = float64_pointer(values)[source]
 
 
 @helper
@@ -168,14 +175,15 @@ def _convert(code: int, slots: int, n: int, places: int, free: int) -> None:
     """Write copies, in the dtype that the program reads, of the arrays that it cannot read in place."""
     at = int64_pointer(places)
     for index in range(int64_pointer(code)[_SLOTS_COUNT]):
-        if not _is_read_in_place(code, slots, index):
-            nbytes = n * int64_pointer(description(code, index))[_BYTES]
-            if at[index] == 0:
-                _fill(free, nbytes, int64_pointer(code)[_ITEM_BYTES])
-            else:
-                call_convert(code, free, description(code, index), slots + index * GIVEN_BYTES, 0, n)
+        slot_at, given_at = description(code, index), slots + index * GIVEN_BYTES
+        if not _is_read_in_place(slot_at, given_at, n):
+            slot, times = int64_pointer(slot_at), _shared_by(slot_at, given_at, n)
+            count = n * slot[_ELEMENTS] // times
+            call_convert(code, free, slot_at, given_at, 0, count)
+            if times > 1:
+                _repeat(free, count, times, int64_pointer(code)[_ITEM_BYTES])
             at[index] = free
-            free += aligned(nbytes)
+            free += aligned(n * slot[_BYTES])
 
 
 @helper
@@ -192,8 +200,6 @@ def _note_refused(code: int, slots: int, index: int, values: int, element: int, 
     slot = int64_pointer(slot_at)
     if element < 0:
         return call_note(code, _TARGET_VALUES, -1, 0, 0, 0, slots, index)
-    if slot[_ROLE] == _LABEL:
-        return call_note(code, _TARGET_VALUES, element, int64_pointer(values)[element], 0, 0, slots, index)
     total, columns = 1.0, slot[_COLUMNS]
     if float64_pointer(slot_at)[_TOLERANCE] > 0.0:
         total, start = 0.0, element // columns * columns
@@ -210,18 +216,26 @@ def _check_values(code: int, slots: int, places: int, n: int) -> int:
     itemsize = words[_ITEM_BYTES]
     following = description(code, 0)
     for index in range(words[_SLOTS_COUNT]):
-        slot_at, values = following, at[index]
+        slot_at, values, given_at = following, at[index], slots + index * GIVEN_BYTES
         slot = int64_pointer(slot_at)
         following += SLOT_BYTES
         if values == 0:
             continue
-        if slot[_ROLE] == _TARGET or slot[_ROLE] == _LABEL:
+        count = n * slot[_ELEMENTS]
+        if slot[_SLOT_DTYPE] >= REAL_DTYPES:
+            element = first_outside(slot_at, given_at, values, count)
+            if element >= 0:
+                value, unsigned = int64_pointer(values)[element], 1 if is_unsigned(given_at) else 0
+                return call_note(code, _OUT_OF_RANGE, element, value, unsigned, 0, slots, index)
+        elif slot[_ROLE] == _TARGET:
             element = first_refused(slot_at, values, n, itemsize)
             if element >= 0:
                 return _note_refused(code, slots, index, values, element, itemsize)
-        elif slot[_SLOT_DTYPE] < REAL_DTYPES and not finite(values, n * slot[_BYTES] // itemsize, itemsize):
-            element = first_not_finite(values, n * slot[_BYTES] // itemsize, itemsize)
+        elif not finite(values, count, itemsize):
+            element = first_not_finite(values, count, itemsize)
             found = _bits(real_at(values, max(0, element), itemsize))
+            # a weight is one of the caller's, who has fewer of them if rows share them
+            element //= _shared_by(slot_at, given_at, n)
             return call_note(code, _NOT_FINITE, element, found, 0, 0, slots, index)
     return _DONE
 
@@ -254,8 +268,10 @@ def _loss(code: int, totals: int, n: int) -> float:
     for _ in range(words[_SLOTS_COUNT]):
         slot_at += SLOT_BYTES
         weight, at = float64_pointer(slot_at)[_LOSS_WEIGHT], int64_pointer(slot_at)[_LOSS_AT]
-        if weight != 0.0:
-            value += weight * sums[at] / sums[at + 1]
+        # the number of rows, or the sum of their weights
+        count = sums[at + 1] if weight != 0.0 else 0.0
+        if count != 0.0:
+            value += weight * sums[at] / count
     return value
 
 
@@ -364,10 +380,10 @@ def call_learner(kit: Kit, variant: str) -> Callable[..., Any]:
             n = samples(code, slots)
             if n <= 0:
                 return call_note(code, _EMPTY if n == 0 else _WRONG_SHAPE, 0, 0, 0, 0, slots, -1 - n if n < 0 else 0)
-            converted, labels = _look(code, slots, places, n)
-            if labels >= 0:
-                return call_note(code, _LABELS, 0, 0, 0, 0, slots, labels)
-            if _shares(code, held, slots, n, work, work_bytes):
+            converted, reals = _look(code, slots, places, n)
+            if reals >= 0:
+                return call_note(code, _NO_INTEGERS, 0, 0, 0, 0, slots, reals)
+            if _shares(code, held, slots, work, work_bytes):
                 return _SHARED
         return _learn(code, held, slots, parts, n, places, converted, work, work_bytes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -92,14 +92,26 @@ def bind(program: Program, kernels: Sequence[KernelKey], held: Mapping[KernelKey
     Kernels of user-defined functions that are not in `held` are never freed.
     """
     wanted = {*kernels, *(key for key in program.maps if key is not None)}
-    places = {key: held[key].address if key in held else library.address(key) for key in wanted}
-    records = program.records.copy()
+    places = addresses_of(wanted, held)
+    records = flagged(program)
     for record, key, mapped in zip(records, kernels, program.maps, strict=True):
         record[KERNEL_WORD] = places[key]
         if mapped is not None:
             record[MAP_WORD] = places[mapped]
-            if key.op == "matmul" and mapped.variant == "relu":
-                record[FLAGS_WORD] |= int(Flag.RECTIFY)  # NumPy loses a Ctrl-C that arrives while it converts an enum
+    return records
+
+
+def addresses_of(keys: Iterable[KernelKey], held: Mapping[KernelKey, Loaded]) -> dict[KernelKey, int]:
+    """Return addresses of functions; user-defined ones that are not in `held` are never freed."""
+    return {key: held[key].address if key in held else library.address(key) for key in keys}
+
+
+def flagged(program: Program) -> NDArray[np.int64]:
+    """Return a copy of a program's records, in which products say whether they rectify."""
+    records = program.records.copy()
+    for record, key, mapped in zip(records, program.kernels, program.maps, strict=True):
+        if mapped is not None and key.op == "matmul" and mapped.variant == "relu":
+            record[FLAGS_WORD] |= int(Flag.RECTIFY)  # NumPy loses a Ctrl-C that arrives while it converts an enum
     return records
 
 

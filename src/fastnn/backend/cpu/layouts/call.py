@@ -42,12 +42,21 @@ class Held(IntEnum):
     WORDS = 10
 
 
+class Live(IntEnum):
+    """Indices of the words after those of `Held`, in calls with `Part.LIVE`."""
+
+    CONTEXT = int(Held.WORDS)  # the context to run with: its counters go on
+    PATCHED = CONTEXT + 1  # what the records in the workspace have been patched for; 0: nothing
+    WORDS = CONTEXT + 2
+
+
 class Part(IntEnum):
     """What a call does, if not all; they can be added."""
 
     GRADIENTS = 1  # of the loss
     UPDATE = 2  # of the weights by these gradients
     CHECK = 4  # nothing is computed: the arguments are checked
+    LIVE = 8  # with the counters of a model and a workspace of its own; all arrays are batches
 
 
 class Outcome(IntEnum):
@@ -76,3 +85,4 @@ class Outcome(IntEnum):
     FLAT = 20  # the number of elements differs from that of the weights
     MEMBER = 21  # there are not that many networks
     RATE = 22  # it is not a learning rate
+    BEHIND = 23  # the progress of a learner is not that of the context

@@ -17,15 +17,13 @@ from fastnn.backend.cpu.codegen.intrinsics import (
 )
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, overlap
 from fastnn.backend.cpu.codegen.options import exact, helper
-from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, Held, Outcome, Part
+from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, Held, Live, Outcome, Part
 from fastnn.backend.cpu.layouts.code import (
     MOST_SLOTS,
     MOST_TOTALS,
     REAL_DTYPES,
     STACK_BYTES,
-    WEIGHT_WORDS,
     Progress,
-    Role,
     Slot,
     Word,
     learner_bytes,
@@ -33,6 +31,7 @@ from fastnn.backend.cpu.layouts.code import (
 from fastnn.backend.cpu.native.convert import dtype_of
 from fastnn.backend.cpu.native.executor import run_records
 from fastnn.backend.cpu.native.hyper_row import next_row
+from fastnn.backend.cpu.native.live import check_live, forget_records, patch_once
 from fastnn.backend.cpu.native.memory import reserve
 from fastnn.backend.cpu.native.patch import RECORD_BYTES, aligned, patch
 from fastnn.backend.cpu.native.slots import (
@@ -41,16 +40,11 @@ from fastnn.backend.cpu.native.slots import (
     KIND,
     SLOT_BYTES,
     description,
-    elements_of,
-    finite,
-    first_not_finite,
-    first_outside,
-    first_refused,
-    is_unsigned,
-    real_at,
     samples,
+    shared_by,
     span,
 )
+from fastnn.backend.cpu.native.values import check_gradients, check_values
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter
 
@@ -62,19 +56,17 @@ _STATUS, _CURSOR, _CHUNK_STEP = int(Counter.STATUS), int(Counter.CURSOR), int(Co
 _STEP, _SEED, _FIRST_STEP = int(Counter.STEP), int(Counter.SEED), int(Counter.FIRST_STEP)
 (
     _COUNT, _ITEM_BYTES, _SLOTS_COUNT, _ONE_AT, _ONE_COUNT, _ONE_ARENA, _MANY_COUNT, _MANY_ARENA, _BLOCKS_FROM,
-    _UPDATE_ONE, _UPDATE_MANY, _PENALTY_AT, _TOTALS, _LOSS_TOTALS, _OPTIMIZER_SLOTS, _WEIGHTS_AT, _WEIGHTS_COUNT,
+    _UPDATE_ONE, _UPDATE_MANY, _PENALTY_AT, _TOTALS, _LOSS_TOTALS, _OPTIMIZER_SLOTS,
 ) = (
     int(Word[name])
     for name in (
         "PARAMETERS", "ITEM_BYTES", "SLOTS_COUNT", "ONE_AT", "ONE_COUNT", "ONE_ARENA", "MANY_COUNT", "MANY_ARENA",
         "BLOCKS_FROM", "UPDATE_ONE", "UPDATE_MANY", "PENALTY_AT", "TOTALS", "LOSS_TOTALS", "OPTIMIZER_SLOTS",
-        "WEIGHTS_AT", "WEIGHTS_COUNT",
     )
 )  # fmt: skip
-_ROLE, _SLOT_DTYPE, _BYTES, _ELEMENTS, _COLUMNS, _TOLERANCE, _LOSS_WEIGHT, _LOSS_AT = (
-    int(Slot[name]) for name in ("ROLE", "DTYPE", "BYTES", "ELEMENTS", "COLUMNS", "TOLERANCE", "LOSS_WEIGHT", "LOSS_AT")
+_SLOT_DTYPE, _BYTES, _ELEMENTS, _LOSS_WEIGHT, _LOSS_AT = (
+    int(Slot[name]) for name in ("DTYPE", "BYTES", "ELEMENTS", "LOSS_WEIGHT", "LOSS_AT")
 )
-_TARGET, _WEIGHT = int(Role.TARGET), int(Role.WEIGHT)
 _AT_STEP, _AT_OPTIMIZER_STEP, _AT_SEED, _SCHEDULED, _CONSTANT, _ROW, _RATES_AT = (
     int(Progress[name])
     for name in ("STEP", "OPTIMIZER_STEP", "SEED", "SCHEDULED", "CONSTANT", "ROW", "RATES_AT")
@@ -84,25 +76,19 @@ _AT_STEP, _AT_OPTIMIZER_STEP, _AT_SEED, _SCHEDULED, _CONSTANT, _ROW, _RATES_AT =
     _H_TOTALS_COUNT, _H_LOSS,
 ) = (int(one) for one in list(Held)[:10])  # fmt: skip
 (
-    _DONE, _RAISED, _WRONG_PARAMETERS, _WRONG_SHAPE, _WORKSPACE, _MEMORY, _NO_INTEGERS, _EMPTY, _NOT_FINITE,
-    _TARGET_VALUES, _OUT_OF_RANGE, _SCHEDULE, _SHARED,
+    _DONE, _RAISED, _WRONG_PARAMETERS, _WRONG_SHAPE, _WORKSPACE, _MEMORY, _NO_INTEGERS, _EMPTY, _SCHEDULE, _SHARED,
 ) = (
     int(Outcome[name])
     for name in (
-        "DONE", "RAISED", "PARAMETERS", "SHAPE", "WORKSPACE", "MEMORY", "INTEGERS", "EMPTY", "NOT_FINITE",
-        "TARGET_VALUES", "RANGE", "SCHEDULE", "SHARED",
+        "DONE", "RAISED", "PARAMETERS", "SHAPE", "WORKSPACE", "MEMORY", "INTEGERS", "EMPTY", "SCHEDULE", "SHARED",
     )
 )  # fmt: skip
-_GRADIENTS_PART, _UPDATE_PART, _CHECK = int(Part.GRADIENTS), int(Part.UPDATE), int(Part.CHECK)
+_GRADIENTS_PART, _UPDATE_PART, _CHECK, _LIVE = (
+    int(Part.GRADIENTS), int(Part.UPDATE), int(Part.CHECK), int(Part.LIVE),
+)  # fmt: skip
+_H_CONTEXT = int(Live.CONTEXT)
 
 _learner_bytes = helper(learner_bytes)
-
-
-@helper
-def _shared_by(slot_at: int, given_at: int, n: int) -> int:
-    """Return how many rows share each element of an array: of weights there may be fewer than rows."""
-    slot = int64_pointer(slot_at)
-    return n * slot[_ELEMENTS] // elements_of(given_at) if slot[_ROLE] == _WEIGHT else 1
 
 
 @helper
@@ -111,7 +97,7 @@ def _is_read_in_place(slot_at: int, given_at: int, n: int) -> bool:
     slot, given = int64_pointer(slot_at), int64_pointer(given_at)
     if given[ADDRESS] == 0:
         return True
-    return given[KIND] >> DTYPE_SHIFT == slot[_SLOT_DTYPE] and _shared_by(slot_at, given_at, n) == 1
+    return given[KIND] >> DTYPE_SHIFT == slot[_SLOT_DTYPE] and shared_by(slot_at, given_at, n) == 1
 
 
 @helper
@@ -177,86 +163,13 @@ def _convert(code: int, slots: int, n: int, places: int, free: int) -> None:
     for index in range(int64_pointer(code)[_SLOTS_COUNT]):
         slot_at, given_at = description(code, index), slots + index * GIVEN_BYTES
         if not _is_read_in_place(slot_at, given_at, n):
-            slot, times = int64_pointer(slot_at), _shared_by(slot_at, given_at, n)
+            slot, times = int64_pointer(slot_at), shared_by(slot_at, given_at, n)
             count = n * slot[_ELEMENTS] // times
             call_convert(code, free, slot_at, given_at, 0, count)
             if times > 1:
                 _repeat(free, count, times, int64_pointer(code)[_ITEM_BYTES])
             at[index] = free
             free += aligned(n * slot[_BYTES])
-
-
-@helper
-def _bits(value: float) -> int:
-    place = stack_bytes(8)
-    float64_pointer(place)[0] = value
-    return int64_pointer(place)[0]
-
-
-@helper
-def _note_refused(code: int, slots: int, index: int, values: int, element: int, itemsize: int) -> int:
-    """Note a target that the loss does not accept: its place and value, and the sum of a row that has to be 1."""
-    slot_at = description(code, index)
-    slot = int64_pointer(slot_at)
-    if element < 0:
-        return call_note(code, _TARGET_VALUES, -1, 0, 0, 0, slots, index)
-    total, columns = 1.0, slot[_COLUMNS]
-    if float64_pointer(slot_at)[_TOLERANCE] > 0.0:
-        total, start = 0.0, element // columns * columns
-        for column in range(columns):
-            total += real_at(values, start + column, itemsize)
-    found = _bits(real_at(values, element, itemsize))
-    return call_note(code, _TARGET_VALUES, element, found, _bits(total), 0, slots, index)
-
-
-@helper
-def _check_values(code: int, slots: int, places: int, n: int) -> int:
-    """Check the values of all arrays, and return an `Outcome`."""
-    words, at = int64_pointer(code), int64_pointer(places)
-    itemsize = words[_ITEM_BYTES]
-    following = description(code, 0)
-    for index in range(words[_SLOTS_COUNT]):
-        slot_at, values, given_at = following, at[index], slots + index * GIVEN_BYTES
-        slot = int64_pointer(slot_at)
-        following += SLOT_BYTES
-        if values == 0:
-            continue
-        count = n * slot[_ELEMENTS]
-        if slot[_SLOT_DTYPE] >= REAL_DTYPES:
-            element = first_outside(slot_at, given_at, values, count)
-            if element >= 0:
-                value, unsigned = int64_pointer(values)[element], 1 if is_unsigned(given_at) else 0
-                return call_note(code, _OUT_OF_RANGE, element, value, unsigned, 0, slots, index)
-        elif slot[_ROLE] == _TARGET:
-            element = first_refused(slot_at, values, n, itemsize)
-            if element >= 0:
-                return _note_refused(code, slots, index, values, element, itemsize)
-        elif not finite(values, count, itemsize):
-            element = first_not_finite(values, count, itemsize)
-            found = _bits(real_at(values, max(0, element), itemsize))
-            # a weight is one of the caller's, who has fewer of them if rows share them
-            element //= _shared_by(slot_at, given_at, n)
-            return call_note(code, _NOT_FINITE, element, found, 0, 0, slots, index)
-    return _DONE
-
-
-@helper
-def _check_gradients(code: int, gradients: int) -> int:
-    """Check gradients that the caller has set, and return an `Outcome`."""
-    words = int64_pointer(code)
-    count, itemsize = words[_COUNT], words[_ITEM_BYTES]
-    if finite(gradients, count, itemsize):
-        return _DONE
-    element = first_not_finite(gradients, count, itemsize)
-    found = _bits(real_at(gradients, max(0, element), itemsize))
-    at, first = words[_WEIGHTS_AT], 0  # the place in a vector of all weights
-    for _ in range(words[_WEIGHTS_COUNT]):
-        start, size = words[at], words[at + 1]
-        if start <= element and element < start + size:
-            return call_note(code, _NOT_FINITE, first + element - start, found, 0, 0, 0, -1)
-        first += size
-        at += WEIGHT_WORDS
-    return call_note(code, _NOT_FINITE, -1, 0, 0, 0, 0, -1)
 
 
 @exact
@@ -289,9 +202,10 @@ def _add_up(code: int, totals: int, n: int) -> None:
 def _step(code: int, held: int, records: int, stack: int, parts: int, places: int, n: int, scratch: int) -> int:
     """Do the parts of a step on checked rows; returns the program's status."""
     words, h, at = int64_pointer(code), int64_pointer(held), int64_pointer(places)
-    progress = h[_H_PROGRESS]
+    progress, live = h[_H_PROGRESS], parts & _LIVE != 0
     counters = int64_pointer(progress)
-    context, own_totals = stack_bytes(_CONTEXT_BYTES), stack_bytes(_TOTALS_BYTES)
+    own_context, own_totals = stack_bytes(_CONTEXT_BYTES), stack_bytes(_TOTALS_BYTES)
+    context = h[_H_CONTEXT] if live else own_context
     totals = own_totals if h[_H_TOTALS] == 0 else h[_H_TOTALS]
     c, sums = int64_pointer(context), float64_pointer(totals)
     for index in range(words[_LOSS_TOTALS]):
@@ -301,25 +215,30 @@ def _step(code: int, held: int, records: int, stack: int, parts: int, places: in
     for index in range(words[_SLOTS_COUNT]):
         c[_DATA + index] = at[index]
     c[_STATUS] = c[_CURSOR] = c[_CHUNK_STEP] = 0
-    c[_STEP], c[_SEED] = counters[_AT_STEP], counters[_AT_SEED]
-    c[_FIRST_STEP] = counters[_AT_STEP] - counters[_AT_OPTIMIZER_STEP]
+    if not live:
+        c[_STEP], c[_SEED] = counters[_AT_STEP], counters[_AT_SEED]
+        c[_FIRST_STEP] = counters[_AT_STEP] - counters[_AT_OPTIMIZER_STEP]
     if n == 1:
         c[_ARENA] = stack if words[_ONE_ARENA] <= STACK_BYTES else records
         records, count, update = code + words[_ONE_AT] * 8, words[_ONE_COUNT], words[_UPDATE_ONE]
     else:
-        patch(code, records, n, scratch != 0)
+        if live:
+            patch_once(code, held, records, n, scratch != 0)
+        else:
+            patch(code, records, n, scratch != 0)
         c[_ARENA] = records + words[_MANY_COUNT] * RECORD_BYTES
         count, update = words[_MANY_COUNT], words[_UPDATE_MANY]
     if parts & _GRADIENTS_PART != 0:
         run_records(records, update, context, 1, 0)
         float64_pointer(h[_H_LOSS])[0] = _loss(code, totals, n)
-        if h[_H_TOTALS] != 0:
+        if h[_H_TOTALS] != 0 and not live:
             _add_up(code, totals, n)
     if parts & _UPDATE_PART != 0 and c[_STATUS] == 0:
         next_row(code, progress)
         run_records(records + update * RECORD_BYTES, count - update, context, 1, 0)
         counters[_AT_STEP] = c[_STEP]
         counters[_AT_OPTIMIZER_STEP] += 1
+        c[_CURSOR] = 0
     return c[_STATUS]
 
 
@@ -333,6 +252,8 @@ def _learn(
     if work != 0 and work_bytes < needed:
         return call_note(code, _WORKSPACE, n, needed, work_bytes, 0, 0, -1)
     learns = parts & _GRADIENTS_PART != 0
+    if n == 1 and parts & _LIVE != 0:
+        forget_records(held)
     packs = SCRATCH_BYTES if learns and words[_BLOCKS_FROM] > 0 and words[_BLOCKS_FROM] <= n else 0
     memory, records, converted_at, scratch = 0, aligned(work), 0, 0
     if converted + packs > 0 or (work == 0 and needed > 0):
@@ -345,7 +266,7 @@ def _learn(
     if learns:
         if converted > 0:
             _convert(code, slots, n, places, converted_at)
-        outcome = _check_values(code, slots, places, n)
+        outcome = check_values(code, slots, places, n)
     if outcome == _DONE and parts & _CHECK == 0:
         outcome = _DONE if _step(code, held, records, stack, parts, places, n, scratch) == 0 else _RAISED
     restore_mode(mode)
@@ -370,10 +291,14 @@ def call_learner(kit: Kit, variant: str) -> Callable[..., Any]:
             return call_note(
                 code, _SCHEDULE, counters[_AT_OPTIMIZER_STEP], counters[_SCHEDULED], 0, 0, 0, -1
             )  # fmt: skip
+        if parts & _LIVE != 0:
+            outcome = check_live(code, held, slots)
+            if outcome != _DONE:
+                return outcome
         places = stack_bytes(_PLACES_BYTES)
         n, converted = 1, 0
         if parts & _GRADIENTS_PART == 0:
-            outcome = _check_gradients(code, h[_H_GRADIENTS])
+            outcome = check_gradients(code, h[_H_GRADIENTS])
             if outcome != _DONE:
                 return outcome
         else:

@@ -82,6 +82,13 @@ def elements_of(given_at: int) -> int:
 
 
 @helper
+def shared_by(slot_at: int, given_at: int, n: int) -> int:
+    """Return how many rows share each element of an array: of weights there may be fewer than rows."""
+    slot = int64_pointer(slot_at)
+    return n * slot[_ELEMENTS] // elements_of(given_at) if slot[_ROLE] == _WEIGHT else 1
+
+
+@helper
 def span(given_at: int) -> tuple[int, int]:
     """Return the first address of an array's memory, and its bytes."""
     given = int64_pointer(given_at)

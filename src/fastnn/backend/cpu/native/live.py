@@ -1,0 +1,43 @@
+"""Training steps on a model's own buffers: the counters are those of its context, and its workspace keeps records."""
+
+from __future__ import annotations
+
+from fastnn.backend.cpu.codegen.intrinsics import int64_pointer
+from fastnn.backend.cpu.codegen.options import helper
+from fastnn.backend.cpu.layouts.call import NDIM_MASK, Held, Live, Outcome
+from fastnn.backend.cpu.layouts.code import Progress, Slot
+from fastnn.backend.cpu.native.patch import patch
+from fastnn.backend.cpu.native.slots import KIND, description
+from fastnn.program.layout import Counter
+
+_PROGRESS, _CONTEXT, _PATCHED = int(Held.PROGRESS), int(Live.CONTEXT), int(Live.PATCHED)
+_STEP, _FIRST_STEP = int(Counter.STEP), int(Counter.FIRST_STEP)
+_AT_STEP, _AT_OPTIMIZER_STEP, _NDIM = int(Progress.STEP), int(Progress.OPTIMIZER_STEP), int(Slot.NDIM)
+_DONE, _WRONG_SHAPE, _BEHIND = int(Outcome.DONE), int(Outcome.SHAPE), int(Outcome.BEHIND)
+
+
+@helper
+def check_live(code: int, held: int, slots: int) -> int:
+    """Check that the progress is that of the context, and that the first array is a batch; return an `Outcome`."""
+    h = int64_pointer(held)
+    counters, context = int64_pointer(h[_PROGRESS]), int64_pointer(h[_CONTEXT])
+    done = context[_STEP] - context[_FIRST_STEP]
+    if counters[_AT_STEP] != context[_STEP] or counters[_AT_OPTIMIZER_STEP] != done:
+        return _BEHIND
+    axes = int64_pointer(description(code, 0))[_NDIM]
+    return _DONE if int64_pointer(slots)[KIND] & NDIM_MASK == axes + 1 else _WRONG_SHAPE
+
+
+@helper
+def patch_once(code: int, held: int, records: int, n: int, blocks: bool) -> None:
+    """Write the records for n rows as `patch` does, unless they are in the workspace already."""
+    h, wanted = int64_pointer(held), 2 * n + (1 if blocks else 0)
+    if h[_PATCHED] != wanted:
+        h[_PATCHED] = wanted
+        patch(code, records, n, blocks)
+
+
+@helper
+def forget_records(held: int) -> None:
+    """Say that the workspace does not hold records any more: a step on one row uses their memory."""
+    int64_pointer(held)[_PATCHED] = 0

@@ -162,7 +162,7 @@ def call_note(
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def call_convert(typingctx: Any, code: Any, target: Any, description: Any, given: Any, first: Any, rows: Any) -> Any:
+def call_convert(typingctx: Any, code: Any, target: Any, description: Any, given: Any, first: Any, count: Any) -> Any:
     """Call `convert` by its address in a code, likewise."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:

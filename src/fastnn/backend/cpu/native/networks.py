@@ -18,7 +18,8 @@ from fastnn.backend.cpu.codegen.intrinsics import (
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, overlap
 from fastnn.backend.cpu.codegen.options import helper, inlined
 from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, NDIM_MASK, Held, Outcome, Part
-from fastnn.backend.cpu.layouts.code import BLOCK, MOST_SLOTS, STACK_BYTES, Slot, Word, network_bytes
+from fastnn.backend.cpu.layouts.code import BLOCK, MOST_SLOTS, REAL_DTYPES, STACK_BYTES, Slot, Word, network_bytes
+from fastnn.backend.cpu.native.convert import dtype_of
 from fastnn.backend.cpu.native.executor import run_records
 from fastnn.backend.cpu.native.memory import reserve
 from fastnn.backend.cpu.native.patch import RECORD_BYTES, aligned, patch
@@ -29,6 +30,8 @@ from fastnn.backend.cpu.native.slots import (
     SHAPE,
     SLOT_BYTES,
     description,
+    first_outside,
+    is_unsigned,
     span,
 )
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES
@@ -39,15 +42,17 @@ _PARAMETERS, _ARENA, _SCRATCH, _DATA = (
     int(Buffer.PARAMETERS), int(Buffer.ARENA), int(Buffer.SCRATCH), int(Buffer.DATA),
 )  # fmt: skip
 _STATUS, _CURSOR = int(Counter.STATUS), int(Counter.CURSOR)
-_SLOTS_COUNT, _INPUTS, _ITEM_BYTES, _COUNT = (
-    int(Word[name]) for name in ("SLOTS_COUNT", "INPUTS", "ITEM_BYTES", "PARAMETERS")
+_SLOTS_COUNT, _INPUTS, _INTEGERS, _ITEM_BYTES, _COUNT = (
+    int(Word[name]) for name in ("SLOTS_COUNT", "INPUTS", "INTEGERS", "ITEM_BYTES", "PARAMETERS")
 )
 _ONE_AT, _ONE_COUNT, _ONE_ARENA = int(Word.ONE_AT), int(Word.ONE_COUNT), int(Word.ONE_ARENA)
 _MANY_COUNT, _MANY_ARENA, _BLOCKS_FROM = int(Word.MANY_COUNT), int(Word.MANY_ARENA), int(Word.BLOCKS_FROM)
-_SLOT_DTYPE, _BYTES, _NDIM, _SHAPE = int(Slot.DTYPE), int(Slot.BYTES), int(Slot.NDIM), int(Slot.SHAPE)
+_SLOT_DTYPE, _BYTES, _ELEMENTS, _NDIM, _SHAPE = (
+    int(Slot[name]) for name in ("DTYPE", "BYTES", "ELEMENTS", "NDIM", "SHAPE")
+)
 _HELD_PARAMETERS, _HELD_COUNT = int(Held.PARAMETERS), int(Held.PARAMETERS_COUNT)
-_DONE, _RAISED, _WRONG_PARAMETERS, _WRONG_SHAPE, _WORKSPACE, _MEMORY = (
-    int(Outcome[name]) for name in ("DONE", "RAISED", "PARAMETERS", "SHAPE", "WORKSPACE", "MEMORY")
+_DONE, _RAISED, _WRONG_PARAMETERS, _WRONG_SHAPE, _WORKSPACE, _MEMORY, _NO_INTEGERS, _OUT_OF_RANGE = (
+    int(Outcome[name]) for name in ("DONE", "RAISED", "PARAMETERS", "SHAPE", "WORKSPACE", "MEMORY", "INTEGERS", "RANGE")
 )
 
 _CHECK = int(Part.CHECK)
@@ -117,7 +122,7 @@ def _any_overwritten(code: int, places: int, steps: int, n: int) -> bool:
 def _is_overwritten(code: int, slots: int, index: int, n: int) -> bool:
     """Return whether an input shares memory with a result."""
     words = int64_pointer(code)
-    start, nbytes = span(slots + index * GIVEN_BYTES, n * int64_pointer(description(code, index))[_BYTES])
+    start, nbytes = span(slots + index * GIVEN_BYTES)
     for result in range(words[_INPUTS], words[_SLOTS_COUNT]):
         out = int64_pointer(slots + result * GIVEN_BYTES)[ADDRESS]
         if overlap(start, nbytes, out, n * int64_pointer(description(code, result))[_BYTES]):
@@ -144,13 +149,54 @@ def _place_converted(code: int, slots: int, n: int, places: int, steps: int, who
     words, at, apart = int64_pointer(code), int64_pointer(places), int64_pointer(steps)
     for index in range(words[_INPUTS]):
         if _is_overwritten(code, slots, index, n):
-            call_convert(code, whole, description(code, index), slots + index * GIVEN_BYTES, 0, n)
+            slot_at = description(code, index)
+            call_convert(code, whole, slot_at, slots + index * GIVEN_BYTES, 0, n * int64_pointer(slot_at)[_ELEMENTS])
             at[index] = whole
             whole += aligned(n * apart[index])
         elif not _is_read_in_place(code, slots, index):
             at[index] = blocks
             blocks += aligned(smaller(n, BLOCK) * apart[index])
             apart[index] = 0
+
+
+@helper
+def _convert_block(code: int, slots: int, index: int, target: int, first: int, rows: int) -> None:
+    slot_at = description(code, index)
+    count = rows * int64_pointer(slot_at)[_ELEMENTS]
+    call_convert(code, target, slot_at, slots + index * GIVEN_BYTES, first, count)
+
+
+@helper
+def _first_of_reals(code: int, slots: int) -> int:
+    """Return the number of the first input that holds real numbers instead of integers, -1 if there is none."""
+    for index in range(int64_pointer(code)[_INPUTS]):
+        kind = int64_pointer(slots + index * GIVEN_BYTES)[KIND]
+        if int64_pointer(description(code, index))[_SLOT_DTYPE] >= REAL_DTYPES and dtype_of(kind) < REAL_DTYPES:
+            return index
+    return -1
+
+
+@helper
+def _check_integers(code: int, slots: int, places: int, steps: int, n: int) -> int:
+    """Check the range of all integers, before any row is computed, and return an `Outcome`."""
+    words, at, apart = int64_pointer(code), int64_pointer(places), int64_pointer(steps)
+    for index in range(words[_INPUTS]):
+        slot_at, given_at, values = description(code, index), slots + index * GIVEN_BYTES, at[index]
+        if int64_pointer(slot_at)[_SLOT_DTYPE] >= REAL_DTYPES:
+            elements, done = int64_pointer(slot_at)[_ELEMENTS], 0
+            while done < n:
+                rows = n
+                if apart[index] == 0:
+                    rows = smaller(n - done, BLOCK)
+                    _convert_block(code, slots, index, values, done, rows)
+                found = first_outside(slot_at, given_at, values, rows * elements)
+                if found >= 0:
+                    place, value = done * elements + found, int64_pointer(values)[found]
+                    return call_note(
+                        code, _OUT_OF_RANGE, place, value, 1 if is_unsigned(given_at) else 0, 0, slots, index
+                    )
+                done += rows
+    return _DONE
 
 
 @helper
@@ -170,7 +216,7 @@ def _compute(
         rows = smaller(n - done, BLOCK)
         for index in range(count):
             if apart[index] == 0:
-                call_convert(code, at[index], description(code, index), slots + index * GIVEN_BYTES, done, rows)
+                _convert_block(code, slots, index, at[index], done, rows)
             context_words[_DATA + index] = at[index] + done * apart[index]
         if rows == 1:
             context_words[_ARENA] = stack if words[_ONE_ARENA] <= STACK_BYTES else arena
@@ -224,7 +270,11 @@ def _settle(
     needed = _network_bytes(words[_MANY_COUNT], words[_MANY_ARENA], words[_ONE_ARENA], n)
     if work != 0 and work_bytes < needed:
         return call_note(code, _WORKSPACE, n, needed, work_bytes, 0, 0, -1)
-    if parts & _CHECK != 0:
+    if words[_INTEGERS] != 0:
+        wrong = _first_of_reals(code, slots)
+        if wrong >= 0:
+            return call_note(code, _NO_INTEGERS, 0, 0, 0, 0, slots, wrong)
+    elif parts & _CHECK != 0:
         return _DONE
     stack = stack_bytes(STACK_BYTES)
     whole, blocks = 0, 0
@@ -238,16 +288,21 @@ def _settle(
             return call_note(code, _MEMORY, n, needed + whole + blocks, 0, 0, 0, -1)
     if whole + blocks > 0:
         _place_converted(code, slots, n, places, steps, whole_at, blocks_at)
-    # one row takes little longer than switching the mode
-    plain = n == 1 and plain
-    status = _compute(code, parameters, records, slots, places, steps, n, stack, 0) if plain else 0
-    if not (plain and is_plain()) or _any_result_subnormal(code, places, steps, n):
-        mode = enter_kernel_mode()
-        status = _compute(code, parameters, records, slots, places, steps, n, stack, scratch)
-        restore_plain_mode(mode)
+    outcome = _DONE
+    if words[_INTEGERS] != 0:
+        outcome = _check_integers(code, slots, places, steps, n)
+    if outcome == _DONE and parts & _CHECK == 0:
+        # one row takes little longer than switching the mode
+        plain = n == 1 and plain
+        status = _compute(code, parameters, records, slots, places, steps, n, stack, 0) if plain else 0
+        if not (plain and is_plain()) or _any_result_subnormal(code, places, steps, n):
+            mode = enter_kernel_mode()
+            status = _compute(code, parameters, records, slots, places, steps, n, stack, scratch)
+            restore_plain_mode(mode)
+        outcome = _DONE if status == 0 else _RAISED
     if memory != 0:
         release(memory)
-    return _DONE if status == 0 else _RAISED
+    return outcome
 
 
 @kernel("call_network", arguments=6, returns=True)

@@ -74,6 +74,36 @@ def ready(make=network, data=batch):
     return model, other
 
 
+def test_integers_and_weights_of_time_steps():
+    def make():
+        layers = [
+            fnn.Input((5,), dtype="int64"), fnn.OneHot(7), fnn.Dense(6, "tanh"), fnn.Dense(3, "softmax"),
+        ]  # fmt: skip
+        model = fnn.Sequential(layers, seed=3)
+        loss = fnn.CrossEntropy(normalize="weights")
+        model.compile("adam", loss, metrics=["accuracy"], weighted_metrics=["accuracy"])
+        return model
+
+    def data(n):
+        return RNG.integers(0, 7, (n, 5)).astype(np.int16), RNG.integers(0, 3, (n, 5))
+
+    model, other = ready(make, data)
+    for n in (1, 6, 20):
+        x, y = data(n)
+        assert model.train_on_batch(x, y) == general(other, x, y)
+        for weights in (RNG.uniform(size=n), RNG.uniform(size=(n, 5)), np.zeros((n, 5))):
+            got, expected = model.train_on_batch(x, y, weights), general(other, x, y, sample_weight=weights)
+            assert repr(got) == repr(expected)  # there is NaN where all weights are 0
+        assert bits(model) == bits(other)
+    assert taken(model) == 12
+    for bad in (x - 1, x + 1, x.astype(float)):
+        with pytest.raises((TypeError, ValueError)) as got:
+            model.train_on_batch(bad, y)
+        with pytest.raises((TypeError, ValueError)) as expected:
+            general(other, bad, y)
+        assert str(got.value) == str(expected.value) and bits(model) == bits(other)
+
+
 class Counting:
     """A learning rate that is any Python function of the step."""
 

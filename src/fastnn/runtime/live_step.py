@@ -253,7 +253,7 @@ def _make(runtime: Runtime, kinds: tuple[bool | None, ...]) -> LiveStep | None:
     """Make the steps on targets that are labels or not; None if they are left to the general path."""
     table, (objective, optimizer) = runtime.table, runtime.compiled()
     labels = [kind for kind in kinds if kind is not None]
-    if table.architecture.takes_integers or runtime.owners or not _checked_by_code(objective, kinds):
+    if runtime.owners or not _checked_by_code(objective, kinds):
         return None
 
     def make() -> BoundCode:
@@ -270,8 +270,6 @@ def _checked_by_code(objective: Objective, kinds: tuple[bool | None, ...]) -> bo
     """Return whether the code makes all checks of targets that losses and metrics make."""
     parts = [*objective.losses, *(reading.metric for reading in objective.readings)]
     if None in (*objective.losses, *kinds) or not all(type(part).__module__.startswith("fastnn.") for part in parts):
-        return False
-    if any(loss is not None and loss.normalize != "rows" for loss in objective.losses):
         return False
     # labels are looked up by all alike; of other targets, metrics may ask more than that they are finite
     return all(kinds[one.output] or one.accumulator == "regression_sums" for one in objective.measures)

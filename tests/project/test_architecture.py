@@ -160,7 +160,7 @@ ALLOWED |= {
         *("addresses", "backend/cuda/driver", "casts", "errors", "layers", "losses", "lower", "objective", "registry"),
     },
     "runtime": {
-        *(f"backend/cpu/{room}" for room in ("calls", "executor")),
+        *(f"backend/cpu/{room}" for room in ("calls", "executor", "frozen", "layouts")),
         *(f"backend/cuda/{room}" for room in ("codegen", "driver", "launch")),
         "backend/protocol",
         *("activations", "addresses", "casts", "console", "constraints", "data", "errors", "graph", "layers", "locks"),

@@ -17,6 +17,7 @@ from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.runtime.bindings import new_context
 from fastnn.runtime.buffers import Buffers
+from fastnn.runtime.kept_call import KeptCall
 from fastnn.runtime.one_row import warn_of_one_row
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.program_cache import shared, signature
@@ -47,9 +48,10 @@ class ModelPrograms(Buffers):
         The context of training, whose counters outlive a run, so that training can stop and continue anywhere.
     first_step : int
         The step at which the optimizer's state began.
-    quick, quick_steps : dict
-        See `fastnn.runtime.prediction_cache` and `fastnn.runtime.step_cache`. They are emptied when an address, a
-        lock or the number of threads changes, and `quick_steps` when the model is compiled.
+    prediction : KeptCall
+        See `fastnn.runtime.prediction`. Its call is dropped when a lock, the device or the number of threads changes.
+    quick_steps : dict
+        See `fastnn.runtime.step_cache`. It is emptied likewise, and when an address changes or the model is compiled.
     """
 
     def __init__(self, table: ParameterTable, seed: int, owners: Sequence[Buffers] = ()) -> None:
@@ -59,7 +61,7 @@ class ModelPrograms(Buffers):
         self.objective: Objective | None = None
         self.optimizer: Optimizer | None = None
         self.first_step = 0
-        self.quick: dict[Any, Any] = {}
+        self.prediction = KeptCall()
         self.quick_steps: dict[Any, Callable[[Any, Any, Any], bool | None]] = {}
         self._programs: OrderedDict[tuple[Request, tuple[bool, ...]], BoundProgram] = OrderedDict()
         #: everything that determines programs besides the request; None if they are not shared with other models
@@ -167,5 +169,5 @@ class ModelPrograms(Buffers):
 
     def forget_quick(self) -> None:
         """Drop calls that were prepared with addresses, locks or a number of threads that have changed."""
-        self.quick.clear()
+        self.prediction.forget()
         self.quick_steps.clear()

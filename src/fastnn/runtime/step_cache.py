@@ -1,4 +1,4 @@
-"""Quick training steps: a cache of prepared `train_on_batch` calls, as `prediction_cache` is for predictions.
+"""Quick training steps: a cache of prepared `train_on_batch` calls.
 
 An entry is valid for batches of one shape and dtype, until the model is compiled again or trains other
 layers. Target values are checked in every batch, in one pass that accepts values that are certainly valid; the general
@@ -22,8 +22,8 @@ from fastnn.program.layout import MAX_BUFFERS, Counter
 from fastnn.runtime.bindings import Bindings, fail_where_not_finite
 from fastnn.runtime.device.graph import locked
 from fastnn.runtime.device.interrupts import interrupts_later
+from fastnn.runtime.device.kept import MOST_BYTES, keep
 from fastnn.runtime.feeds import checked
-from fastnn.runtime.prediction_cache import MOST_BYTES, keep
 from fastnn.runtime.runtime import Runtime
 from fastnn.threads import get_num_threads
 
@@ -66,7 +66,7 @@ def learn(runtime: Runtime, x: NDArray[Any], y: NDArray[Any], key: Any) -> None:
     """Keep the step on batches like this one, which the general path has just taken, if it is small."""
     objective, _ = runtime.compiled()
     if runtime.table.architecture.takes_integers or runtime.owners:
-        return  # as in `prediction_cache.learn`
+        return  # as in `prediction.learn`
     if x.nbytes + y.nbytes > MOST_BYTES or len(objective.losses) != 1:
         return
     known = runtime.quick_steps.get(key)

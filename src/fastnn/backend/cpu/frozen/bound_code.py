@@ -39,6 +39,11 @@ class BoundCode:
             (at, key.variant) for key, where in places.items() if custom.is_custom(key.variant) for at in where
         ]
 
+    @property
+    def has_users(self) -> bool:
+        """Whether it calls user-defined functions, whose time is unknown."""
+        return bool(self._users)
+
     def function_at(self, record: int, rows: int) -> str:
         """Return name and place of the user-defined function that a record calls, or "".
 

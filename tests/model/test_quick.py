@@ -446,7 +446,10 @@ def test_the_common_steps_are_quick():
     for make, y in ((classifier, RNG.integers(0, 4, 8)), (regressor, RNG.normal(size=(8, 2)))):
         model = make()
         model.train_on_batch(x, y)
-        assert len(model._runtime.quick_steps) == 1
+        model.train_on_batch(x, y)
+        assert model._runtime.quick_step is not None and model._runtime.general_steps == 2
+        model.train_on_batch(x[:3], y[:3])
+        assert model._runtime.general_steps == 2
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ from fastnn.backend.cpu.frozen import learner as backend
 from fastnn.backend.cpu.frozen.code import assemble, fingerprint
 from fastnn.backend.cpu.frozen.learner import Learner, Numbers
 from fastnn.backend.cpu.layouts.code import UNIT, Progress
-from fastnn.export.network import check_inputs, freeze
+from fastnn.export.network import freeze
 from fastnn.losses import CrossEntropy
 from fastnn.objective.objective import LOSSES, Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
+from fastnn.runtime.code_programs import inputs_with_gradients
 from fastnn.runtime.runtime import Runtime
 from fastnn.runtime.step_program import (
     program,
@@ -34,12 +35,6 @@ def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | Non
     table, (objective, optimizer) = runtime.table.apart(), _compiled(runtime, metrics)
     if not any(loss is not None for loss in objective.losses):
         raise ValueError("learner: no output of the model has a loss")
-    if any(loss is not None and loss.normalize == "weights" for loss in objective.losses):
-        raise ValueError(
-            "learner: expected losses that are divided by the number of rows, got one with normalize='weights'; scale "
-            "the sample weights of each step to the mean 1 instead"
-        )
-    check_inputs(table, "learner")
     labels = _labels(objective, targets)
     knows, training = seeded_training_of(optimizer), training_of(objective, optimizer)
     with runtime.lock:
@@ -54,7 +49,7 @@ def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | Non
         )
         seeded = assemble(*seeded_program(table), knows) if gradients else None
         return backend.make(
-            freeze(runtime, gradients=gradients),
+            freeze(runtime, gradients=gradients and bool(inputs_with_gradients(table))),
             assemble(*program(table, objective, optimizer, labels), training),
             seeded,
             runtime.optimizer_state.view(table.dtype),

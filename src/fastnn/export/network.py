@@ -10,8 +10,7 @@ from fastnn.backend.cuda.codegen.numba_cuda import simulated
 from fastnn.backend.cuda.device_function import network as device_backend
 from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
 from fastnn.backend.cuda.driver import available
-from fastnn.runtime.code_programs import gradient_program, program
-from fastnn.runtime.parameters import ParameterTable
+from fastnn.runtime.code_programs import gradient_program, inputs_with_gradients, program
 from fastnn.runtime.runtime import Runtime
 
 
@@ -24,7 +23,8 @@ def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
         When there is no gradient.
     """
     table = runtime.table.apart()
-    check_inputs(table, "freeze")
+    if gradients and not inputs_with_gradients(table):
+        raise ValueError("freeze: all inputs hold integers, which have no gradient: expected gradients=False")
     with runtime.lock:
         gradient = gradient_program(table) if gradients else None
         return backend.freeze(program(table), gradient, runtime.gathered().view(table.dtype))
@@ -36,7 +36,7 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
     Raises
     ------
     ValueError
-        When the model has several inputs or outputs, or there is no such device.
+        When the model has several inputs or outputs, or one of integers, or there is no such device.
     NotImplementedError
         When it contains a user-defined function.
     DeviceError
@@ -49,7 +49,11 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
             f"freeze: expected a model with one input and one output for device={device!r}, this one has {found[0]} "
             f"and {found[1]}"
         )
-    check_inputs(table, "freeze")
+    if table.architecture.takes_integers:
+        raise ValueError(
+            f"freeze: expected an input of numbers for device={device!r}, this model takes integers, which networks in "
+            "users' kernels do not take; a model of one-hot rows can have the same weights"
+        )
     number = available.parse(device)
     if not simulated():
         # registers `fastnn.nopython.predict` with numba-cuda, for kernels
@@ -61,13 +65,3 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
         return device_backend.freeze(
             make(1, planned=True), runtime.gathered().view(table.dtype), sizes, weights, number
         )
-
-
-def check_inputs(table: ParameterTable, what: str) -> None:
-    """Raise unless all inputs of a model are numbers."""
-    for spec in table.architecture.input_specs:
-        if spec.kind != "real":
-            raise ValueError(
-                f"{what}: expected inputs of numbers, the input {spec.name!r} holds integers, whose range compiled "
-                "code does not check yet"
-            )

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, ClassVar
 
+from fastnn.checks import LARGEST, flag, shorten, size
 from fastnn.config import to_config
 from fastnn.constraints import Constraint
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
-from fastnn.registry import has_default, shorten
+from fastnn.registry import has_default
 from fastnn.regularizers import Regularizer
 
 Shape = tuple[int, ...]
-# larger than any memory, small enough for sizes in bytes to fit into 64 bits; and NumPy's rank, with a batch axis
-LARGEST = 2**48
+# NumPy's, with a batch axis
 MAX_RANK = 31
 
 
@@ -49,6 +50,9 @@ class Scope:
     trainable: bool
 
 
+_assignments = itertools.count(1)
+
+
 @dataclass(eq=False)
 class Layer:
     """A layer: a set of hyperparameters, fixed when it is made; only `trainable` may be assigned later.
@@ -68,6 +72,8 @@ class Layer:
     arity: ClassVar[tuple[int, int | None]] = (1, 1)
     #: how often `trainable` has been assigned
     assignments: ClassVar[int] = 0
+    #: another number since `trainable` of any layer was last assigned
+    latest_assignment: ClassVar[int] = 0
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Refuse methods that other libraries call, but fastnn never would."""
@@ -81,9 +87,8 @@ class Layer:
 
     def __post_init__(self) -> None:
         if self.name is not None and (not isinstance(self.name, str) or not self.name):
-            raise TypeError(f"name must be a non-empty string or None, got {self.name!r}")
-        if not isinstance(self.trainable, bool):
-            raise TypeError(f"trainable must be a bool, got {self.trainable!r}")
+            raise TypeError(f"name: expected a non-empty string or None, got {self.name!r}")
+        flag("trainable", self.trainable)
         self.prepare()
         object.__setattr__(self, "_fixed", True)
 
@@ -94,10 +99,18 @@ class Layer:
                     f"{type(self).__name__}.{name} cannot be changed after the layer is made: make a new layer "
                     "(only `trainable` may be assigned)"
                 )
-            if not isinstance(value, bool):
-                raise TypeError(f"trainable must be a bool, got {value!r}")
+            flag("trainable", value)
             object.__setattr__(self, "assignments", self.assignments + 1)
-        object.__setattr__(self, name, value)
+            object.__setattr__(self, name, value)
+            Layer.note_assignment()
+        else:
+            object.__setattr__(self, name, value)
+
+    @staticmethod
+    def note_assignment() -> None:
+        """Say that a layer may be trained, or not be trained, from now on."""
+        # a counter's next number, since threads may lose a sum
+        Layer.latest_assignment = next(_assignments)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("get_weights", "set_weights", "weights", "kernel", "bias", "gamma", "beta"):
@@ -204,38 +217,17 @@ def _spellings(default: Any) -> tuple[str, ...]:
     return repr(default), alias
 
 
-def positive_int(value: object, what: str) -> int:
-    """Return a positive integer or raise an error that names it."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{what} must be an integer, got {value!r}")
-    number = int(value)
-    if number < 1:
-        raise ValueError(f"{what} must be at least 1, got {shorten(value)}")
-    if number > LARGEST:
-        raise ValueError(f"{what} must be at most {LARGEST}, got {shorten(value)}")
-    return number
-
-
-def fraction(value: object, what: str, *, below: float = 1.0, least: float = 0.0) -> float:
-    """Return a number in [least, below) or raise an error that names it."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{what} must be a number, got {value!r}")
-    if not least <= float(value) < below:
-        raise ValueError(f"{what} must be at least {least} and below {below}, got {value}")
-    return float(value)
-
-
-def shape_of(value: object, what: str) -> Shape:
+def shape_of(name: str, value: object) -> Shape:
     """Return a shape of positive integers; an integer n stands for (n,)."""
     if isinstance(value, numbers.Integral):
         value = (value,)
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise TypeError(f"{what} must be a tuple of integers, got {value!r}")
+        raise TypeError(f"{name}: expected a tuple of integers, got {shorten(value)}")
     if len(value) > MAX_RANK:
-        raise ValueError(f"{what} must have at most {MAX_RANK} axes, got {len(value)}")
-    shape = tuple(positive_int(extent, f"{what}[{axis}]") for axis, extent in enumerate(value))
+        raise ValueError(f"{name}: expected at most {MAX_RANK} axes, got {len(value)}")
+    shape = tuple(size(f"{name}[{axis}]", extent) for axis, extent in enumerate(value))
     if prod(shape) > LARGEST:
-        raise ValueError(f"{what} must have at most {LARGEST} elements, got {shape}")
+        raise ValueError(f"{name}: expected at most {LARGEST} elements, got {shape}")
     return shape
 
 

@@ -22,11 +22,24 @@ from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs import network
 
 
-def slots_of(table: ParameterTable, tensors: Sequence[Tensor], role: Role) -> tuple[SlotSpec, ...]:
-    """Describe the arrays that tensors are read from or stored to."""
+def inputs_with_gradients(table: ParameterTable) -> list[int]:
+    """Return the numbers of a model's inputs that do not hold integers."""
+    return [index for index, spec in enumerate(table.architecture.input_specs) if spec.kind == "real"]
+
+
+def input_slots(table: ParameterTable) -> tuple[SlotSpec, ...]:
+    """Describe the arrays that a model's inputs are read from."""
     return tuple(
-        SlotSpec(role, tensor.shape, table.dtype if tensor.kind == "real" else tensor.kind) for tensor in tensors
+        SlotSpec(Role.INPUT, spec.shape, table.dtype)
+        if spec.kind == "real"
+        else SlotSpec(Role.INPUT, spec.shape, spec.kind, integers=(spec.low, spec.high))
+        for spec in table.architecture.input_specs
     )
+
+
+def slots_of(table: ParameterTable, tensors: Sequence[Tensor], role: Role) -> tuple[SlotSpec, ...]:
+    """Describe the arrays of real numbers that tensors are read from or stored to."""
+    return tuple(SlotSpec(role, tensor.shape, table.dtype) for tensor in tensors)
 
 
 def interface(table: ParameterTable, inputs: Sequence[SlotSpec], results: Sequence[SlotSpec] = ()) -> Interface:
@@ -40,12 +53,14 @@ def program(table: ParameterTable) -> Program:
     """Return what makes the program that reads inputs, and fills outputs; and what it reads and fills."""
     graph, places, _, inputs, outputs = network(table, training=False)
     results = _results(graph, outputs, {x.id for x in inputs})
-    described = interface(table, slots_of(table, inputs, Role.INPUT), slots_of(table, outputs, Role.OUTPUT))
+    described = interface(table, input_slots(table), slots_of(table, outputs, Role.OUTPUT))
     return of_any_batch(_task(table, graph, places, [*inputs, *results], described)), described
 
 
 def gradient_program(table: ParameterTable) -> Program:
     """Return what makes the program that reads inputs and gradients of outputs, and fills gradients of inputs.
+
+    Inputs of integers have none.
 
     Raises
     ------
@@ -54,14 +69,15 @@ def gradient_program(table: ParameterTable) -> Program:
     """
     graph, places, _, inputs, outputs = network(table, training=False)
     seeds = [graph.input(y.shape, "seed") for y in outputs]
-    found = differentiate(graph, (), list(inputs), list(zip(outputs, seeds, strict=True)))
-    for x in inputs:
+    wanted = [inputs[index] for index in inputs_with_gradients(table)]
+    found = differentiate(graph, (), wanted, list(zip(outputs, seeds, strict=True)))
+    for x in wanted:
         if x.id not in found:
             which = "the input" if len(inputs) == 1 else f"the input {x.name!r}"
             raise NoGradientError(f"freeze: the output does not depend on {which}, so there is no gradient")
-    results = _results(graph, [found[x.id][0] for x in inputs], {each.id for each in (*inputs, *seeds)})
-    read = slots_of(table, inputs, Role.INPUT) + slots_of(table, seeds, Role.SEED)
-    described = interface(table, read, slots_of(table, inputs, Role.GRADIENT))
+    results = _results(graph, [found[x.id][0] for x in wanted], {each.id for each in (*inputs, *seeds)})
+    read = input_slots(table) + slots_of(table, seeds, Role.SEED)
+    described = interface(table, read, slots_of(table, wanted, Role.GRADIENT))
     return of_any_batch(_task(table, graph, places, [*inputs, *seeds, *results], described)), described
 
 

@@ -135,6 +135,7 @@ class ParameterTable:
     def pin(self, layer: Layer, trainable: bool) -> None:
         """Keep a layer's `trainable` in this model, until it is assigned again."""
         self._pinned[layer] = trainable, layer.assignments
+        Layer.note_assignment()
 
     def apart(self) -> ParameterTable:
         """Return the table of a copy that shares no weights."""

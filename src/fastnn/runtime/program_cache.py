@@ -19,20 +19,19 @@ from fastnn.optimizers import Optimizer
 
 T = TypeVar("T")
 
-# a program lives as long as a model uses it
+# a program or a code lives as long as a model uses it
 _programs: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
 # held while a program is made, so that two threads that need the same one do not both make it
 _lock = ForkSafeLock()
 
 
 def shared(key: Hashable, make: Callable[[], T]) -> T:
-    """Return the program of a key, from any model that has it, or else make it."""
+    """Return the program or code of a key, from any model that has it, or else make it."""
     with _lock:
-        found = _programs.get(key)
+        found: T | None = _programs.get(key)
         if found is None:
             found = _programs[key] = make()
-        made: T = found
-        return made
+        return found
 
 
 class _Unknown(Exception):

@@ -18,7 +18,7 @@ from fastnn.objective.objective import LOSSES, PENALTY, Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Buffer
 from fastnn.program.record import ITEM_SIZES
-from fastnn.runtime.code_programs import interface, of_any_batch, slots_of
+from fastnn.runtime.code_programs import input_slots, interface, of_any_batch, slots_of
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs import network, place_gradients, task_of
 
@@ -44,7 +44,10 @@ def program(table: ParameterTable, objective: Objective, optimizer: Optimizer, l
             for output in range(len(objective.losses))
         ),
         tuple(
-            WeightLayout(Source(places_of[output] + len(outputs), table.dtype, 0)) if output in kinds else None
+            # one for each row of the output; where a call has fewer, compiled code repeats them
+            WeightLayout(Source(places_of[output] + len(outputs), table.dtype, 0), objective.output_shapes[output][:-1])
+            if output in kinds
+            else None
             for output in range(len(objective.losses))
         ),
         trained=table.trained(),
@@ -57,14 +60,9 @@ def program(table: ParameterTable, objective: Objective, optimizer: Optimizer, l
         read[slot] = tensor
         places[tensor.id] = Place(Buffer.DATA + slot, 0)
         sizes[Buffer.DATA + slot] = tensor.size * ITEM_SIZES[table.dtype if tensor.kind == "real" else tensor.kind]
-    inputs = slots_of(table, [read[slot] for slot in range(first)], Role.INPUT)
     targets = [_target(objective, output, read[places_of[output]], kinds[output], table.dtype) for output in outputs]
-    weighted = {measure.output for measure in objective.measures if measure.weighted}
-    weights = [
-        SlotSpec(Role.WEIGHT, read[places_of[output] + len(outputs)].shape, table.dtype, filled=output in weighted)
-        for output in outputs
-    ]
-    described = interface(table, [*inputs, *targets, *weights])
+    weights = slots_of(table, [read[places_of[output] + len(outputs)] for output in outputs], Role.WEIGHT)
+    described = interface(table, [*input_slots(table), *targets, *weights])
     return of_any_batch(replace(task, sources={}, places=places, sizes=sizes)), described
 
 
@@ -76,6 +74,7 @@ def _target(objective: Objective, output: int, tensor: Tensor, is_labels: bool, 
         Role.LABEL if is_labels else Role.TARGET,
         tensor.shape,
         "int64" if is_labels else dtype,
+        integers=(0, shape[-1] - 1),
         columns=shape[-1],
         loss_weight=weight if loss is not None else 0.0,
         loss_at=LOSSES + 2 * output,
@@ -94,7 +93,7 @@ def seeded_program(table: ParameterTable) -> Program:
     wanted = [tensor for tensor, is_trained in zip(parameters, table.trained(), strict=True) if is_trained]
     found = differentiate(graph, (), wanted, list(zip(outputs, seeds, strict=True)))
     accumulating = place_gradients(table, parameters, found, places)
-    described = interface(table, slots_of(table, inputs, Role.INPUT) + slots_of(table, seeds, Role.SEED))
+    described = interface(table, input_slots(table) + slots_of(table, seeds, Role.SEED))
     sizes = {int(buffer): table.nbytes for buffer in (Buffer.PARAMETERS, Buffer.GRADIENTS)}
     for slot, (tensor, spec) in enumerate(zip((*inputs, *seeds), described.inputs, strict=True)):
         places[tensor.id] = Place(Buffer.DATA + slot, 0)

@@ -73,6 +73,8 @@ class SlotSpec:
     shape : tuple of int
     dtype : str
         That the program reads or writes.
+    integers : (int, int)
+        The range of integers, labels included; of numbers it means nothing.
     columns : int
         Columns of the network's output, for targets and labels.
     tolerance : float
@@ -84,25 +86,33 @@ class SlotSpec:
         0 where the output has no loss.
     loss_at : int
         The accumulator of its losses, which that of the rows follows.
-    filled : bool
-        Whether the program reads ones if the array is absent.
     """
 
     role: Role
     shape: tuple[int, ...]
     dtype: str
+    integers: tuple[int, int] = (0, 0)
     columns: int = 0
     tolerance: float = 0.0
     target_range: tuple[float, float] = (-math.inf, math.inf)
     allowed: tuple[float, ...] = ()
     loss_weight: float = 0.0
     loss_at: int = 0
-    filled: bool = False
+
+    @property
+    def size(self) -> int:
+        """The elements of a sample."""
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
         """The bytes of a sample."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        return self.size * np.dtype(self.dtype).itemsize
+
+    @property
+    def holds_integers(self) -> bool:
+        """Whether these are labels or other integers."""
+        return self.dtype == "int64"
 
 
 @dataclass(frozen=True)
@@ -211,6 +221,7 @@ def draft(
         Word.X_COUNT: sum(slot.role == Role.INPUT for slot in slots),
         Word.ARRAYS: sum(slot.role == Role.INPUT for slot in slots) << 32 | len(slots),
         Word.INPUTS: len(interface.inputs),
+        Word.INTEGERS: sum(slot.holds_integers for slot in interface.inputs),
         Word.ROW_BYTES: sum(slot.nbytes for slot in interface.inputs),
         Word.ONE_COUNT: len(one),
         Word.ONE_ARENA: one.arena_bytes,
@@ -267,15 +278,14 @@ def _described(slot: SlotSpec) -> list[int]:
     """Return the words of a slot's description."""
     words = [0] * Slot.WORDS
     words[Slot.ROLE], words[Slot.DTYPE] = slot.role, DTYPES.index(slot.dtype)
-    words[Slot.BYTES], words[Slot.NDIM] = slot.nbytes, len(slot.shape)
+    words[Slot.BYTES], words[Slot.ELEMENTS], words[Slot.NDIM] = slot.nbytes, slot.size, len(slot.shape)
     words[Slot.SHAPE : Slot.SHAPE + len(slot.shape)] = slot.shape
     words[Slot.COLUMNS] = slot.columns
-    words[Slot.LOWEST], words[Slot.HIGHEST] = map(_bits, slot.target_range)
+    words[Slot.LOWEST], words[Slot.HIGHEST] = slot.integers if slot.holds_integers else map(_bits, slot.target_range)
     words[Slot.TOLERANCE], words[Slot.ALLOWED_COUNT] = _bits(slot.tolerance), len(slot.allowed)
     assert len(slot.allowed) <= MOST_ALLOWED
     words[Slot.ALLOWED : Slot.ALLOWED + len(slot.allowed)] = map(_bits, slot.allowed)
     words[Slot.LOSS_WEIGHT], words[Slot.LOSS_AT] = _bits(slot.loss_weight), slot.loss_at
-    words[Slot.FILLED] = int(slot.filled)
     return words
 
 

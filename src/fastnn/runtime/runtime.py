@@ -214,7 +214,6 @@ class Runtime(ModelPrograms):
         arena = self._arena
         if arena.nbytes < nbytes:
             arena = self._arena = aligned_zeros(nbytes)
-            self.quick.clear()
         return arena
 
     def _fill(

@@ -46,6 +46,8 @@ class BoundCode:
         dtype = f"float{8 * code[Word.ITEM_BYTES]}"
         nanoseconds = sum(cost.nanoseconds(record, dtype) for record in records)
         self.short_rows = 0 if self._held else int(SHORT_NANOSECONDS * UNIT / max(nanoseconds, 1.0))
+        # into how many parts a team cuts one row's records; those of more rows are cut when they are patched
+        cost.cut(code[code[Word.ONE_AT] :][: code[Word.ONE_COUNT] * RECORD_WORDS].reshape(-1, RECORD_WORDS), dtype)
         code.flags.writeable = False
         self.code = code
         self.calls_python = any(kernel.calls_python for kernel in self._held.values())
@@ -53,6 +55,11 @@ class BoundCode:
         self._users = [
             (at, key.variant) for key, where in places.items() if custom.is_custom(key.variant) for at in where
         ]
+
+    @property
+    def has_users(self) -> bool:
+        """Whether it calls user-defined functions, whose time is unknown."""
+        return bool(self._users)
 
     def workspace(self, rows: int) -> NDArray[np.int64]:
         """Allocate what training steps on at most `rows` rows need."""

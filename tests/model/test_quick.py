@@ -35,9 +35,8 @@ def two_ends():
 
 
 def is_quick(model, x):
-    from fastnn.runtime import prediction_cache
-
-    return prediction_cache.key_of(x) in model._runtime.quick
+    call = model._runtime.prediction.call
+    return call is not None and call(*(x if isinstance(x, list) else [x])) is not False
 
 
 DTYPES = ["float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"]
@@ -66,7 +65,7 @@ def test_same_bits_for_any_strides_and_alignment():
               np.broadcast_to(wide[0, :6], (5, 6))):  # fmt: skip
         for _ in range(2):
             np.testing.assert_array_equal(model.predict(x), general(model, np.ascontiguousarray(x)))
-        assert is_quick(model, x)
+        assert is_quick(model, x) == x.flags.aligned
 
 
 def test_shapes_and_dtypes_that_take_turns():
@@ -167,21 +166,79 @@ def test_results_are_the_caller_s():
     np.testing.assert_array_equal(model.predict(x), kept)
 
 
-def test_many_rows_take_the_general_path():
-    model = network()
-    for n in (257, 1024):
-        x = RNG.normal(size=(n, 6))
-        assert model.predict(x).tobytes() == model.predict(x).tobytes() == general(model, x).tobytes()
-        assert not is_quick(model, x)
+def test_many_rows_have_the_same_bits():
+    model, large = network(), fnn.Sequential([fnn.Input(6), *(fnn.Dense(300, "relu") for _ in range(3))], seed=1)
+    for one, most in ((model, 4096), (large, 4096)):
+        for n in (257, 1024, 3 * 256 + 1, most + 1):
+            x = RNG.normal(size=(n, 6))
+            results = [one.predict(x) for _ in range(3)]
+            assert all(got.tobytes() == general(one, x).tobytes() for got in results)
+            assert not is_quick(one, x) or n <= most
+    assert is_quick(model, x[:4096])
+    # a call of many rows would keep Ctrl-C waiting
+    assert not is_quick(large, x[:4096]) and large.predict(x[:2]).shape == (2, 300) and is_quick(large, x[:2])
 
 
-def test_kept_predictions_are_limited():
+def test_one_code_serves_all_rows_dtypes_and_strides():
+    """After the second prediction nothing is made for another number of rows, dtype or layout."""
     model = network()
-    for n in range(1, 101):
-        model.predict(np.zeros((n, 6)))
-    assert len(model._runtime.quick) <= 64
-    x = RNG.normal(size=(3, 6))
-    assert model.predict(x).tobytes() == general(model, x).tobytes()
+    wide = RNG.normal(size=(400, 12))
+    for _ in range(2):
+        model.predict(wide[:200, :6])
+    call, code = model._runtime.prediction.call, model._runtime.prediction.code
+    programs = len(model._runtime._programs)
+    expected = {}
+    for n in (1, 2, 3, 100, 17, 1, 200):
+        for dtype in ("f4", "f8", "i2", "?"):
+            for x in (wide[:n, :6], wide[: 2 * n : 2, ::-2], wide.T[:6, :n].T):
+                x = np.asarray(x, dtype)
+                expected[x.tobytes(), x.dtype] = x, model.predict(x)
+    assert model._runtime.prediction.call is call and model._runtime.prediction.code is code
+    assert len(model._runtime._programs) == programs
+    for x, got in expected.values():
+        assert got.tobytes() == general(model, x).tobytes()
+
+
+def test_memory_does_not_grow_with_shapes():
+    model = network()
+    rows = np.zeros((300, 12), np.float32)
+    for _ in range(2):
+        model.predict(rows[:256, :6])
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for n in range(1, 257):
+            model.predict(rows[:n, :6])
+            model.predict(rows[:n, ::2].astype(np.int8))
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] - before < 5_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_second_prediction_makes_the_call_and_the_first_does_not():
+    model, x = network(), RNG.normal(size=(2, 6))
+    for expected in (False, True):
+        model.predict(x)
+        assert is_quick(model, x) == expected
+    other = network(seed=2)
+    for _ in range(2):
+        other.predict(x)
+    # models of equal layers have one code
+    assert other._runtime.prediction.code is model._runtime.prediction.code
+    assert other.predict(x).tobytes() != model.predict(x).tobytes()
+
+
+def test_subnormal_numbers_are_zeros_as_on_the_general_path():
+    model = fnn.Sequential([fnn.Input(2), fnn.Dense(2, use_bias=False)], seed=1)
+    model.set_weights([np.eye(2, dtype=np.float32) / 1024])
+    tiny = np.array([[2e-36, 1.0]], np.float32)
+    for n in (1, 2):
+        x = np.repeat(tiny, n, axis=0)
+        for _ in range(3):
+            assert model.predict(x).tobytes() == general(model, x).tobytes()
+        assert is_quick(model, x) and (model.predict(x)[:, 0] == 0).all()
 
 
 def test_every_change_of_the_model_is_seen(tmp_path):
@@ -322,12 +379,19 @@ def test_a_model_is_freed():
     import weakref
 
     model = network()
-    for _ in range(2):
+    for _ in range(3):
         model.predict(np.zeros((1, 6)))
-    seen = weakref.ref(model._runtime)
-    del model
+    kept = model._runtime.prediction
+    seen = [weakref.ref(one) for one in (model._runtime, kept.code, model._runtime.parameters.base)]
+    call = kept.call
+    del model, kept
     gc.collect()
-    assert seen() is None
+    assert seen[0]() is None and seen[2]() is not None
+    # what a call that runs needs, it keeps
+    assert call(np.zeros((1, 6))).shape == (1, 4)
+    del call
+    gc.collect()
+    assert [one() for one in seen] == [None] * 3
 
 
 def steps(make, batches, quick):

@@ -17,6 +17,7 @@ from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.runtime.bindings import new_context
 from fastnn.runtime.buffers import Buffers
+from fastnn.runtime.kept_call import KeptCall
 from fastnn.runtime.one_row import warn_of_one_row
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.program_cache import shared, signature
@@ -56,8 +57,8 @@ class ModelPrograms(Buffers):
         The context of training, whose counters outlive a run, so that training can stop and continue anywhere.
     first_step : int
         The step at which the optimizer's state began.
-    quick : dict
-        See `fastnn.runtime.prediction_cache`; it is emptied when an address, a lock or the number of threads changes.
+    prediction : KeptCall
+        See `fastnn.runtime.prediction`. Its call is dropped when a lock, the device or the number of threads changes.
     quick_step : QuickStep or None
         Takes training steps without the general path. It is dropped for the same reasons, and by `compile`.
     live_steps : dict
@@ -73,7 +74,7 @@ class ModelPrograms(Buffers):
         self.objective: Objective | None = None
         self.optimizer: Optimizer | None = None
         self.first_step = 0
-        self.quick: dict[Any, Any] = {}
+        self.prediction = KeptCall()
         self.quick_step: QuickStep | None = None
         self.live_steps: dict[Any, Any] = {}
         self.general_steps = 0
@@ -189,7 +190,7 @@ class ModelPrograms(Buffers):
 
     def forget_quick(self) -> None:
         """Drop calls that were prepared with addresses, locks or a number of threads that have changed."""
-        self.quick.clear()
+        self.prediction.forget()
         self._forget_steps()
 
     def _forget_steps(self) -> None:

@@ -21,8 +21,8 @@ from fastnn.program.layout import Counter
 from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.device.graph import locked
 from fastnn.runtime.device.interrupts import interrupts_later
+from fastnn.runtime.device.kept import MOST_BYTES, keep
 from fastnn.runtime.feeds import checked
-from fastnn.runtime.prediction_cache import MOST_BYTES, keep
 from fastnn.runtime.runtime import Runtime
 from fastnn.runtime.step_state import StepState
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cpu.layouts import array_object
 from fastnn.backend.cpu.layouts.arguments import ArgumentWord, frame_bytes
-from fastnn.backend.cpu.layouts.call import NDIM_MASK, Given, Live, Outcome
+from fastnn.backend.cpu.layouts.call import NDIM_MASK, Given, Held, Live, Outcome
 from fastnn.backend.cpu.layouts.code import DTYPES, Slot, Word
 from fastnn.backend.cpu.loading import builtin, library
 from fastnn.backend.cpu.loading.builtin import METH_FASTCALL, Python
@@ -88,7 +88,7 @@ class _Block(bytearray):
 
 
 def code_call(
-    code: NDArray[np.int64], held: Mapping[int, int], signature: Signature, *, take: KernelKey, kept: Any,
+    code: NDArray[np.int64], held: Mapping[Held | Live, int], signature: Signature, *, take: KernelKey, kept: Any,
     work: NDArray[Any] | None = None, parts: int = 0, lock: Any = None, results: Sequence[int] = (),
 ) -> Callable[..., Any] | None:  # fmt: skip
     """Make the builtin; None where array objects have an unknown layout.

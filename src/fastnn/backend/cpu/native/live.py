@@ -1,4 +1,4 @@
-"""Training steps on a model's own buffers: the counters are those of its context, and its workspace keeps records."""
+"""Calls on a model's own buffers: its workspace keeps records, and a training step's counters are its context's."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, NDIM_MASK, Held, Outcom
 from fastnn.backend.cpu.layouts.code import BLOCK, MOST_SLOTS, REAL_DTYPES, STACK_BYTES, Slot, Word, network_bytes
 from fastnn.backend.cpu.native.convert import dtype_of
 from fastnn.backend.cpu.native.executor import run_records
+from fastnn.backend.cpu.native.live import patch_once
 from fastnn.backend.cpu.native.memory import reserve
 from fastnn.backend.cpu.native.patch import RECORD_BYTES, aligned, patch
 from fastnn.backend.cpu.native.slots import (
@@ -55,7 +56,7 @@ _DONE, _RAISED, _WRONG_PARAMETERS, _WRONG_SHAPE, _WORKSPACE, _MEMORY, _NO_INTEGE
     int(Outcome[name]) for name in ("DONE", "RAISED", "PARAMETERS", "SHAPE", "WORKSPACE", "MEMORY", "INTEGERS", "RANGE")
 )
 
-_CHECK = int(Part.CHECK)
+_CHECK, _LIVE = int(Part.CHECK), int(Part.LIVE)
 
 int32_pointer = SOURCE_POINTERS["int32"]
 _network_bytes = helper(network_bytes)
@@ -201,16 +202,17 @@ def _check_integers(code: int, slots: int, places: int, steps: int, n: int) -> i
 
 @helper
 def _compute(
-    code: int, parameters: int, records: int, slots: int, places: int, steps: int, n: int, stack: int, scratch: int
-) -> int:
+    code: int, held: int, records: int, slots: int, places: int, steps: int, n: int, parts: int, stack: int,
+    scratch: int,
+) -> int:  # fmt: skip
     """Compute n rows with a workspace that starts at `records`; one row's values may be on the stack."""
     words, at, apart = int64_pointer(code), int64_pointer(places), int64_pointer(steps)
     context = stack_bytes(_CONTEXT_BYTES)
     context_words = int64_pointer(context)
-    context_words[_PARAMETERS], context_words[_SCRATCH] = parameters, scratch
+    context_words[_PARAMETERS], context_words[_SCRATCH] = int64_pointer(held)[_HELD_PARAMETERS], scratch
     context_words[_STATUS] = context_words[_CURSOR] = 0
     count, many = words[_SLOTS_COUNT], words[_MANY_COUNT]
-    arena = records + (many * RECORD_BYTES if n > 1 else 0)
+    arena = records + (many * RECORD_BYTES if n > 1 or parts & _LIVE != 0 else 0)
     done, patched = 0, 0
     while done < n:
         rows = smaller(n - done, BLOCK)
@@ -222,7 +224,9 @@ def _compute(
             context_words[_ARENA] = stack if words[_ONE_ARENA] <= STACK_BYTES else arena
             run_records(code + words[_ONE_AT] * 8, words[_ONE_COUNT], context, 1, 0)
         else:
-            if rows != patched:
+            if parts & _LIVE != 0:
+                patch_once(code, held, records, rows, scratch != 0)
+            elif rows != patched:
                 patch(code, records, rows, scratch != 0)
                 patched = rows
             context_words[_ARENA] = arena
@@ -262,12 +266,14 @@ def _any_result_subnormal(code: int, places: int, steps: int, n: int) -> bool:
 # inlined: as a call of its own it took 1 to 2 of 100 ns, once what notes failures had made it longer
 @inlined
 def _settle(
-    code: int, parameters: int, slots: int, places: int, steps: int, n: int, in_place: bool, plain: bool, parts: int,
+    code: int, held: int, slots: int, places: int, steps: int, n: int, in_place: bool, plain: bool, parts: int,
     work: int, work_bytes: int,
 ) -> int:  # fmt: skip
     """Compute n rows of the right shapes."""
     words = int64_pointer(code)
     needed = _network_bytes(words[_MANY_COUNT], words[_MANY_ARENA], words[_ONE_ARENA], n)
+    if n == 1 and parts & _LIVE != 0:
+        needed += words[_MANY_COUNT] * RECORD_BYTES  # those of a call of more rows stay where they are
     if work != 0 and work_bytes < needed:
         return call_note(code, _WORKSPACE, n, needed, work_bytes, 0, 0, -1)
     if words[_INTEGERS] != 0:
@@ -294,10 +300,10 @@ def _settle(
     if outcome == _DONE and parts & _CHECK == 0:
         # one row takes little longer than switching the mode
         plain = n == 1 and plain
-        status = _compute(code, parameters, records, slots, places, steps, n, stack, 0) if plain else 0
+        status = _compute(code, held, records, slots, places, steps, n, parts, stack, 0) if plain else 0
         if not (plain and is_plain()) or _any_result_subnormal(code, places, steps, n):
             mode = enter_kernel_mode()
-            status = _compute(code, parameters, records, slots, places, steps, n, stack, scratch)
+            status = _compute(code, held, records, slots, places, steps, n, parts, stack, scratch)
             restore_plain_mode(mode)
         outcome = _DONE if status == 0 else _RAISED
     if memory != 0:
@@ -311,7 +317,8 @@ def call_network(kit: Kit, variant: str) -> Callable[..., Any]:
 
     The arguments, as of all calls: addresses of the code, of the table of buffers (`Held`), and of the arrays (`Given`,
     one for each slot of the code); what to do (`Part`, 0: all); a workspace's address and bytes (both 0 without
-    one: then memory is allocated). Results are contiguous and of the dtype that the code says.
+    one: then memory is allocated). Results are contiguous and of the dtype that the code says. With `Part.LIVE` the
+    workspace is kept between calls, and holds records.
     """
 
     def call_network(code, held, slots, parts, work, work_bytes):
@@ -324,8 +331,6 @@ def call_network(kit: Kit, variant: str) -> Callable[..., Any]:
         n, in_place = _look(code, slots, places, steps)
         if n < 0:
             return call_note(code, _WRONG_SHAPE, 0, 0, 0, 0, slots, -1 - n)
-        return _settle(
-            code, buffers[_HELD_PARAMETERS], slots, places, steps, n, in_place, plain, parts, work, work_bytes
-        )
+        return _settle(code, held, slots, places, steps, n, in_place, plain, parts, work, work_bytes)
 
     return call_network

@@ -1,0 +1,54 @@
+"""Estimates of how long a code takes, and of the number of rows from which on several threads would share it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.backend.cpu.frozen.code import Code
+from fastnn.backend.cpu.layouts.code import PATCH_WORDS, UNIT, Word
+from fastnn.backend.cpu.processor import cost
+from fastnn.program.layout import RECORD_WORDS
+
+
+def records_of(code: Code, rows: int) -> NDArray[np.int64]:
+    """Return the records that compute a number of rows, whose products may still choose another algorithm."""
+    at, count = (Word.ONE_AT, Word.ONE_COUNT) if rows == 1 else (Word.MANY_AT, Word.MANY_COUNT)
+    made = code[code[at] : code[at] + code[count] * RECORD_WORDS].copy()
+    if rows > 1:
+        patches = code[code[Word.PATCHES_AT] :][: code[Word.PATCHES_COUNT] * PATCH_WORDS].reshape(-1, PATCH_WORDS)
+        word, base, growth, places = patches.T
+        made[word] = base + growth * rows + places * -(-rows // UNIT)
+    return made.reshape(-1, RECORD_WORDS)
+
+
+def nanoseconds(code: Code, rows: int) -> float:
+    """Estimate the time of so many rows that are computed at once, on one thread."""
+    return sum(cost.nanoseconds(record, _dtype(code)) for record in records_of(code, rows))
+
+
+def rows_within(code: Code, limit: float, most: int) -> int:
+    """Return about how many rows take no longer than a number of nanoseconds, at most `most`."""
+    one, many = nanoseconds(code, 1), nanoseconds(code, UNIT)
+    if many > limit:
+        return 0 if one > limit else 1 + int((limit - one) / (many - one) * (UNIT - 1))
+    return most if many * most <= limit * UNIT else int(limit * UNIT / many)
+
+
+def rows_alone(code: Code, most: int) -> int:
+    """Return up to how many rows no record is worth sharing among threads, at most `most`."""
+    if not _shares(code, most):
+        return most
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _shares(code, middle) else (middle, high)
+    return low
+
+
+def _shares(code: Code, rows: int) -> bool:
+    return any(cost.parts(record, _dtype(code)) > 1 for record in records_of(code, rows))
+
+
+def _dtype(code: Code) -> str:
+    return "float32" if code[Word.ITEM_BYTES] == 4 else "float64"

@@ -41,7 +41,7 @@ MOST_BYTES = 1 << 18
 #: The general path takes this many steps first, because making a code takes longer than a step.
 FIRST_STEPS = 2
 #: the number of rows that a workspace is made for at least
-_LEAST_ROWS = 16
+_LEAST_ROWS = 64
 # kinds of targets and sets of layers that are trained; one is usual
 _KEPT = 4
 

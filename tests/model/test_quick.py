@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from fastnn.backend.cpu.threads import thread_pool
 
 RNG = np.random.default_rng(5)
 
@@ -239,6 +240,57 @@ def test_subnormal_numbers_are_zeros_as_on_the_general_path():
         for _ in range(3):
             assert model.predict(x).tobytes() == general(model, x).tobytes()
         assert is_quick(model, x) and (model.predict(x)[:, 0] == 0).all()
+
+
+def test_a_team_shares_calls():
+    model = fnn.Sequential([fnn.Input(400), fnn.Dense(500, "relu"), fnn.BatchNorm(), fnn.Dense(10, "softmax")], seed=1)
+    x = RNG.normal(size=(300, 400)).astype(np.float32)
+    x[0, :9] = 1e-41  # subnormal
+    expected = {n: general(model, x[:n]).tobytes() for n in (1, 2, 31, 200, 300)}
+    fnn.set_num_threads(2)
+    try:
+        for n in expected:
+            for _ in range(3):
+                assert model.predict(x[:n]).tobytes() == model.predict([x[:n]]).tobytes() == expected[n]
+        together = model._runtime.prediction.together
+        assert together is not None and together(x[:1, :3]) is together(x[0]) is together() is together("x") is False
+        before = thread_pool.statistics()["phases"]
+        assert together(x[:200].astype(np.float64)).tobytes() == expected[200]
+        assert thread_pool.statistics()["phases"] > before
+        errors = []
+
+        def predict(n):
+            try:
+                assert all(model.predict(x[:n]).tobytes() == expected[n] for _ in range(200))
+            except BaseException as error:
+                errors.append(error)
+
+        workers = [threading.Thread(target=predict, args=(n,)) for n in (1, 2, 31, 200)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert not errors
+    finally:
+        fnn.set_num_threads(1)
+    assert model._runtime.prediction.together is None
+    assert model.predict(x[:200]).tobytes() == model.predict(x[:200]).tobytes() == expected[200]
+
+
+def test_integers_are_checked_in_every_call():
+    model = fnn.Sequential([fnn.Input((3,), dtype="int64"), fnn.OneHot(5), fnn.Flatten(), fnn.Dense(2)], seed=1)
+    x = RNG.integers(0, 5, (6, 3))
+    for given in (x, x.astype(np.int8), x.astype(np.uint16)[::-1], x.astype(bool), x[:1]):
+        for _ in range(3):
+            assert model.predict(given).tobytes() == general(model, given).tobytes()
+        assert is_quick(model, given)
+    for bad in (x + 1, x - 1, x.astype(np.uint8) - 1, x.astype(float), x[:0], x[:, :2]):
+        assert not is_quick(model, bad)
+        with pytest.raises((TypeError, ValueError)) as expected:
+            general(model, bad)
+        with pytest.raises(type(expected.value)) as got:
+            model.predict(bad)
+        assert str(got.value) == str(expected.value)
 
 
 def test_every_change_of_the_model_is_seen(tmp_path):

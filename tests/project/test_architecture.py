@@ -139,14 +139,16 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
     },
     "backend/cuda/device_function": {"backend/cuda/codegen", "formulas", "modules", "program"},
+    "backend/devices": {"backend/cuda/driver", "backend/cuda/launch", "backend/protocol", "program"},
     "cuda": {"backend/cuda/driver", "hints"},
     # the oracle takes its definitions from the array functions that users call, not from the compiled formulas
     "backend/reference": {"activations", "formulas", "losses", "metrics", "modules", "program"},
     "nopython": {
         *(f"backend/cpu/{room}" for room in ("codegen", "executor", "frozen", "layouts")),
-        *(f"backend/cuda/{room}" for room in ("codegen", "device_function", "driver")),
+        *(f"backend/cuda/{room}" for room in ("codegen", "device_function")),
         "casts",
         "hints",
+        "program",
     },
     "linalg": {
         *(f"backend/cpu/{room}" for room in ("calls", "executor", "layouts")),
@@ -157,13 +159,12 @@ ALLOWED: dict[str, set[str]] = {
 ALLOWED |= {
     "objective": {"checks", "graph", "losses", "metrics", "program", "registry"},
     "data": {
-        *("addresses", "backend/cuda/driver", "casts", "checks", "errors", "layers", "losses", "lower", "objective"),
+        *("addresses", "backend/devices", "casts", "checks", "errors", "layers", "losses", "lower", "objective"),
         "registry",
     },
     "runtime": {
         *(f"backend/cpu/{room}" for room in ("calls", "executor", "frozen", "layouts")),
-        *(f"backend/cuda/{room}" for room in ("codegen", "driver", "launch")),
-        "backend/protocol",
+        *("backend/devices", "backend/protocol"),
         *(
             "activations",
             "addresses",
@@ -211,12 +212,13 @@ ALLOWED |= {
     },
     "export": {
         *(f"backend/cpu/{room}" for room in ("frozen", "layouts")),
-        *(f"backend/cuda/{room}" for room in ("codegen", "device_function", "driver")),
+        "backend/devices",
         *("graph", "losses", "lower", "nopython", "objective", "optimizers", "program", "runtime"),
     },
     "model": {
-        *("checks", "backend/cpu/frozen", "backend/cuda/device_function", "callbacks", "casts", "config", "console"),
-        *("data", "errors", "export", "hints", "layers", "locks", "lower", "objective", "optimizers", "program"),
+        *("checks", "backend/cpu/frozen", "callbacks", "casts", "config", "console"),
+        *("data", "errors", "export", "hints", "layers", "locks", "lower", "nopython", "objective", "optimizers"),
+        "program",
         *("runtime", "saving", "seeding", "training"),
     },
     "testing": {"activations", "formulas", "hints", "layers", "losses", "model", "nopython", "training"},

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
+from fastnn.backend import devices
 from fastnn.backend.cpu.frozen import network as backend
 from fastnn.backend.cpu.frozen.network import FrozenNetwork
-from fastnn.backend.cuda.codegen.numba_cuda import simulated
-from fastnn.backend.cuda.device_function import network as device_backend
-from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
-from fastnn.backend.cuda.driver import available
+from fastnn.nopython import device_freeze
+from fastnn.nopython.device_freeze import FrozenDeviceNetwork
 from fastnn.runtime.code_programs import gradient_program, inputs_with_gradients, program
 from fastnn.runtime.runtime import Runtime
 
@@ -54,14 +53,9 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
             f"freeze: expected an input of numbers for device={device!r}, this model takes integers, which networks in "
             "users' kernels do not take; a model of one-hot rows can have the same weights"
         )
-    number = available.parse(device)
-    if not simulated():
-        # registers `fastnn.nopython.predict` with numba-cuda, for kernels
-        from fastnn.nopython import cuda_overloads  # noqa: F401
+    number = devices.number_of(device)
     make, described = program(table)
     sizes = math.prod(described.inputs[0].shape), math.prod(described.results[0].shape)
     weights = sum(count for _, count in described.weights)
     with runtime.lock:
-        return device_backend.freeze(
-            make(1, planned=True), runtime.gathered().view(table.dtype), sizes, weights, number
-        )
+        return device_freeze.freeze(make(1, planned=True), runtime.gathered().view(table.dtype), sizes, weights, number)

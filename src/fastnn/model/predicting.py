@@ -159,8 +159,8 @@ class PredictingMixin(GradientsMixin):
             call = self._prediction.call
             if call is not None:
                 result = call(x)
-                if result is False and type(x) in prediction.LISTS:
-                    result = call(*x)
+                if result is False:
+                    result = prediction.otherwise(self._prediction, x)
                 if result is not False:
                     return result
         steps, batch_size = _rows_of_steps(steps, batch_size)

@@ -15,8 +15,10 @@ class KeptCall:
     ----------
     call : callable, optional
         Takes arrays; returns False if it does not take these.
+    together : callable, optional
+        Likewise, for calls whose work a team of threads shares.
     rows : int
-        It takes no more.
+        They take no more.
     code : BoundCode, optional
         What it runs on the CPU.
     uses : int
@@ -26,11 +28,12 @@ class KeptCall:
     """
 
     call: Callable[..., Any] | None = None
+    together: Callable[..., Any] | None = None
     rows: int = 0
     code: Any = None
     uses: int = 0
     refused: bool = False
 
     def forget(self) -> None:
-        """Drop the call, because an address, a lock, or the number of threads has changed; the code stays right."""
-        self.call, self.rows = None, 0
+        """Drop the calls, because an address, a lock, or the number of threads has changed; the code stays right."""
+        self.call, self.together, self.rows = None, None, 0

@@ -96,7 +96,7 @@ class LiveStep:
         parameters, gradients, state = runtime.parameters, runtime.gradients, runtime.optimizer_state
         self._kept = loss, initial, totals, parameters, gradients, state
         itemsize = ITEM_SIZES[table.dtype]
-        self._held: dict[Held | Live, int] = {
+        self._held: dict[int, int] = {
             Held.PARAMETERS: address(parameters),
             Held.PARAMETERS_COUNT: parameters.nbytes // itemsize,
             Held.GRADIENTS: address(gradients),
@@ -134,7 +134,7 @@ class LiveStep:
         work = self._bound.workspace(rows)
         call = code_call(
             self._bound.code, self._held,
-            Signature(inputs + 2 * outputs, inputs + outputs, rows, self._bound.short_rows(rows)),
+            Signature(inputs + 2 * outputs, inputs + outputs, rows, self._bound.short_rows),
             take=TAKE_ARRAYS, kept=self._kept, work=work, parts=Part.GRADIENTS | Part.UPDATE | Part.LIVE,
         )  # fmt: skip
         self._call, self._work, self._most_rows = call, work, rows

@@ -31,8 +31,7 @@ def shared(key: Hashable, make: Callable[[], T]) -> T:
         found = _programs.get(key)
         if found is None:
             found = _programs[key] = make()
-        made: T = found
-        return made
+        return found
 
 
 class _Unknown(Exception):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cpu.layouts import array_object
 from fastnn.backend.cpu.layouts.arguments import ArgumentWord, frame_bytes
-from fastnn.backend.cpu.layouts.call import NDIM_MASK, Given, Held, Live, Outcome
+from fastnn.backend.cpu.layouts.call import NDIM_MASK, Given, Live, Outcome
 from fastnn.backend.cpu.layouts.code import DTYPES, Slot, Word
 from fastnn.backend.cpu.loading import builtin, library
 from fastnn.backend.cpu.loading.builtin import METH_FASTCALL, Python
@@ -88,15 +88,16 @@ class _Block(bytearray):
 
 
 def code_call(
-    code: NDArray[np.int64], held: Mapping[Held | Live, int], signature: Signature, *, take: KernelKey, kept: Any,
-    work: NDArray[Any] | None = None, parts: int = 0, lock: Any = None, results: Sequence[int] = (),
+    code: NDArray[np.int64], held: Mapping[int, int] | NDArray[np.int64], signature: Signature, *, take: KernelKey,
+    kept: Any, work: NDArray[Any] | None = None, parts: int = 0, lock: Any = None, results: Sequence[int] = (),
 ) -> Callable[..., Any] | None:  # fmt: skip
     """Make the builtin; None where array objects have an unknown layout.
 
     Parameters
     ----------
-    held : mapping
-        Words of the table of buffers (`Held`, `Live`), which must not move while the builtin is in use.
+    held : mapping, or ndarray of int64
+        Words of the table of buffers (`Held`, `Live`), which must not move while the builtin is in use; or the table,
+        if the caller changes it between calls.
     take : KernelKey
         TAKE_ARRAYS or TAKE_ROWS.
     kept : object
@@ -120,9 +121,8 @@ def code_call(
     kind, data = array_object.layout()
     if not data:
         return None
-    table, buffers = arguments_table(kind, data, signature), np.zeros(Live.WORDS, np.int64)
-    for word, value in held.items():
-        buffers[word] = value
+    table = arguments_table(kind, data, signature)
+    buffers = held if isinstance(held, np.ndarray) else buffers_table(held)
     acquire, release = (None, None) if lock is None else (lock.acquire, lock.release)
     slots = int(code[Word.SLOTS_COUNT])
     values = {
@@ -151,6 +151,14 @@ def code_call(
     name = f"code-call-{len(results)}"
     made: Callable[..., Any] = builtin.make(name, METH_FASTCALL, block, functools.partial(_compile, len(results)))
     return made
+
+
+def buffers_table(held: Mapping[int, int]) -> NDArray[np.int64]:
+    """Return the table of buffers with some of its words."""
+    table = np.zeros(Live.WORDS, np.int64)
+    for word, value in held.items():
+        table[word] = value
+    return table
 
 
 def arguments_table(kind: int, data: int, signature: Signature) -> NDArray[np.int64]:

@@ -173,6 +173,18 @@ def call_convert(typingctx: Any, code: Any, target: Any, description: Any, given
     return types.void(*[types.intp] * 6), codegen
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def call_run(typingctx: Any, run: Any, records: Any, count: Any, context: Any, nth: Any, team: Any) -> Any:
+    """Run records once by the address of the executor."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        run, records, count, where, nth, team = args
+        emit_call(builder, run, [records, count, where, _I64(1), nth, team])
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 6), codegen
+
+
 def _c_function(name: str, result: Any, kind: Any) -> Any:
     """Make the call of a C library function with one integer."""
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.addresses import address
 from fastnn.backend.cpu.executor.engine import prepare
 from fastnn.backend.cpu.frozen.code import Interface, Make, Training, draft, link
-from fastnn.backend.cpu.frozen.estimate import rows_alone, rows_within
-from fastnn.backend.cpu.layouts.code import Word, extra_bytes, learner_bytes
+from fastnn.backend.cpu.frozen.estimate import rows_alone
+from fastnn.backend.cpu.layouts.code import UNIT, Word, extra_bytes, learner_bytes
+from fastnn.backend.cpu.processor import cost
 from fastnn.formulas import custom
 from fastnn.program.layout import ALIGNMENT, RECORD_WORDS
 
@@ -36,16 +34,25 @@ class BoundCode:
         Read-only.
     calls_python : bool
         Whether a user-defined function runs Python in the middle of a call.
+    short_rows : int
+        Calls of at most this many rows are so short that they should hold the GIL; 0 if a user-defined function takes
+        an unknown time.
     """
 
     def __init__(self, make: Make, interface: Interface, training: Training | None = None) -> None:
         code, places = draft(make, interface, training)
         self._held = prepare(set(places))
         link(code, places, self._held)
+        records = code[code[Word.MANY_AT] :][: code[Word.MANY_COUNT] * RECORD_WORDS].reshape(-1, RECORD_WORDS)
+        dtype = f"float{8 * code[Word.ITEM_BYTES]}"
+        nanoseconds = sum(cost.nanoseconds(record, dtype) for record in records)
+        self.short_rows = 0 if self._held else int(SHORT_NANOSECONDS * UNIT / max(nanoseconds, 1.0))
+        # into how many parts a team cuts one row's records; those of more rows are cut when they are patched
+        cost.cut(code[code[Word.ONE_AT] :][: code[Word.ONE_COUNT] * RECORD_WORDS].reshape(-1, RECORD_WORDS), dtype)
         code.flags.writeable = False
         self.code = code
         self.calls_python = any(kernel.calls_python for kernel in self._held.values())
-        self._estimates: dict[Any, int] = {}
+        self._alone: dict[int, int] = {}
         # keys of user-defined functions keep these
         self._users = [
             (at, key.variant) for key, where in places.items() if custom.is_custom(key.variant) for at in where
@@ -56,20 +63,11 @@ class BoundCode:
         """Whether it calls user-defined functions, whose time is unknown."""
         return bool(self._users)
 
-    def short_rows(self, most: int) -> int:
-        """Return up to how many rows calls are so short that they should hold the GIL, at most `most`."""
-        return 0 if self.has_users else self._estimate(rows_within, SHORT_NANOSECONDS, most)
-
     def rows_alone(self, most: int) -> int:
-        """Return up to how many rows no record is worth sharing among threads, at most `most`."""
-        return self._estimate(rows_alone, most)
-
-    def _estimate(self, estimate: Callable[..., int], *arguments: float) -> int:
-        """Return an estimate for the code, which takes up to a millisecond and is needed by every model."""
-        key = estimate, arguments
-        if key not in self._estimates:
-            self._estimates[key] = estimate(self.code, *arguments)
-        return self._estimates[key]
+        """Return up to how many rows, computed at once, no record is worth sharing among threads, at most `most`."""
+        if most not in self._alone:  # estimating takes a millisecond, and models share codes
+            self._alone[most] = rows_alone(self.code, most, most)
+        return self._alone[most]
 
     def workspace(self, rows: int) -> NDArray[np.int64]:
         """Allocate what training steps on at most `rows` rows need."""

@@ -48,7 +48,29 @@ class Live(IntEnum):
     CONTEXT = int(Held.WORDS)  # the context to run with: its counters go on
     INITIAL = CONTEXT + 1  # address of the accumulators before a step
     PATCHED = CONTEXT + 2  # what the records in the workspace have been patched for; 0: nothing
-    WORDS = CONTEXT + 3
+    RUN = CONTEXT + 3  # address of the executor, if the team shares this call's records, else 0
+    THREADS = CONTEXT + 4  # that may take part
+    TEAM = CONTEXT + 5  # address of its words
+    SHARES_AT = CONTEXT + 6  # address of the table of records that the team may share (`Share`)
+    SHARES_COUNT = CONTEXT + 7
+    WORDS = CONTEXT + 8
+
+
+class Share(IntEnum):
+    """Indices of int64 words of a record whose parts depend on the number of rows: the smaller of two estimates.
+
+    An estimate is the value for 0 rows and its growth per row, in units of 1 / SHARE_UNIT.
+    """
+
+    RECORD = 0  # the number of the record
+    BY_TIME = 1
+    BY_TIME_GROWTH = 2
+    BY_SIZE = 3
+    BY_SIZE_GROWTH = 4
+    WORDS = 5
+
+
+SHARE_UNIT = 1 << 16
 
 
 class Part(IntEnum):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from fastnn.backend.cpu.threads import thread_pool
 
 RNG = np.random.default_rng(5)
 
@@ -241,6 +242,57 @@ def test_subnormal_numbers_are_zeros_as_on_the_general_path():
         assert is_quick(model, x) and (model.predict(x)[:, 0] == 0).all()
 
 
+def test_a_team_shares_calls():
+    model = fnn.Sequential([fnn.Input(400), fnn.Dense(500, "relu"), fnn.BatchNorm(), fnn.Dense(10, "softmax")], seed=1)
+    x = RNG.normal(size=(300, 400)).astype(np.float32)
+    x[0, :9] = 1e-41  # subnormal
+    expected = {n: general(model, x[:n]).tobytes() for n in (1, 2, 31, 200, 300)}
+    fnn.set_num_threads(2)
+    try:
+        for n in expected:
+            for _ in range(3):
+                assert model.predict(x[:n]).tobytes() == model.predict([x[:n]]).tobytes() == expected[n]
+        together = model._runtime.prediction.together
+        assert together is not None and together(x[:1, :3]) is together(x[0]) is together() is together("x") is False
+        before = thread_pool.statistics()["phases"]
+        assert together(x[:200].astype(np.float64)).tobytes() == expected[200]
+        assert thread_pool.statistics()["phases"] > before
+        errors = []
+
+        def predict(n):
+            try:
+                assert all(model.predict(x[:n]).tobytes() == expected[n] for _ in range(200))
+            except BaseException as error:
+                errors.append(error)
+
+        workers = [threading.Thread(target=predict, args=(n,)) for n in (1, 2, 31, 200)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert not errors
+    finally:
+        fnn.set_num_threads(1)
+    assert model._runtime.prediction.together is None
+    assert model.predict(x[:200]).tobytes() == model.predict(x[:200]).tobytes() == expected[200]
+
+
+def test_integers_are_checked_in_every_call():
+    model = fnn.Sequential([fnn.Input((3,), dtype="int64"), fnn.OneHot(5), fnn.Flatten(), fnn.Dense(2)], seed=1)
+    x = RNG.integers(0, 5, (6, 3))
+    for given in (x, x.astype(np.int8), x.astype(np.uint16)[::-1], x.astype(bool), x[:1]):
+        for _ in range(3):
+            assert model.predict(given).tobytes() == general(model, given).tobytes()
+        assert is_quick(model, given)
+    for bad in (x + 1, x - 1, x.astype(np.uint8) - 1, x.astype(float), x[:0], x[:, :2]):
+        assert not is_quick(model, bad)
+        with pytest.raises((TypeError, ValueError)) as expected:
+            general(model, bad)
+        with pytest.raises(type(expected.value)) as got:
+            model.predict(bad)
+        assert str(got.value) == str(expected.value)
+
+
 def test_every_change_of_the_model_is_seen(tmp_path):
     model, x, y = network(), RNG.normal(size=(8, 6)).astype(np.float32), RNG.integers(0, 4, 8)
     seen = set()
@@ -392,132 +444,3 @@ def test_a_model_is_freed():
     del call
     gc.collect()
     assert [one() for one in seen] == [None] * 3
-
-
-def steps(make, batches, quick):
-    """Train on batches by `train_on_batch`; lists take the general path. Returns all logs and weights."""
-    model = make()
-    logs = [model.train_on_batch(x if quick else [x], y) for x, y in batches]
-    return logs, [weight.tobytes() for weight in model.get_weights()], model
-
-
-def classifier(**compiled):
-    model = network()
-    model.compile("adam", **{"loss": "cross_entropy", "metrics": ["accuracy"], **compiled})
-    return model
-
-
-def regressor(**compiled):
-    model = fnn.Sequential([fnn.Input(6), fnn.Dropout(0.3), fnn.Dense(2, activation="tanh")], seed=1)
-    model.compile(fnn.SGD(0.1, momentum=0.9), **{"loss": "mse", "metrics": ["mae", "r2"], **compiled})
-    return model
-
-
-def one_hot(labels):
-    return np.eye(4)[labels]
-
-
-@pytest.mark.parametrize("given", ["float32", "float64", "uint8", "bool"])
-@pytest.mark.parametrize(
-    "make, targets",
-    [
-        (classifier, lambda n: RNG.integers(0, 4, n)),
-        (classifier, lambda n: RNG.integers(0, 4, (n, 1)).astype(np.uint8)),
-        (classifier, lambda n: RNG.integers(0, 4, n).astype(np.int32)[::-1]),
-        (classifier, lambda n: one_hot(RNG.integers(0, 4, n))),
-        (lambda: classifier(loss="mse", metrics=["mae"]), lambda n: one_hot(RNG.integers(0, 4, n))),
-        (regressor, lambda n: RNG.normal(size=(n, 2))),
-        (regressor, lambda n: np.asfortranarray(RNG.normal(size=(n, 2)).astype(np.float32))),
-        (lambda: regressor(metrics=None), lambda n: RNG.integers(-3, 3, (n, 2))),
-        (lambda: regressor(loss="hinge", metrics=None), lambda n: 2 * RNG.integers(0, 2, (n, 2)) - 1),
-        # finite, though their squares are not
-        (lambda: regressor(metrics=None), lambda n: np.full((n, 2), 1e19, np.float32)),
-    ],
-)
-def test_steps_are_those_of_the_general_path(make, targets, given):
-    batches = [((5 * RNG.normal(size=(n, 6))).astype(given), targets(n)) for n in (8, 8, 3, 8, 3, 8)]
-    quick, general_ = (steps(make, batches, quick=flag) for flag in (True, False))
-    assert quick[:2] == general_[:2]
-    assert quick[2].step == 6
-
-
-def test_the_common_steps_are_quick():
-    x = RNG.normal(size=(8, 6))
-    for make, y in ((classifier, RNG.integers(0, 4, 8)), (regressor, RNG.normal(size=(8, 2)))):
-        model = make()
-        model.train_on_batch(x, y)
-        model.train_on_batch(x, y)
-        assert model._runtime.quick_step is not None and model._runtime.general_steps == 2
-        model.train_on_batch(x[:3], y[:3])
-        assert model._runtime.general_steps == 2
-
-
-@pytest.mark.parametrize(
-    "make, good, bad",
-    [
-        (classifier, np.array([0, 1, 2]), np.array([0, 4, 2])),
-        (classifier, np.array([0, 1, 2]), np.array([0, 1, -1])),
-        (regressor, np.zeros((3, 2)), np.array([[0, 0], [0, np.nan], [0, 0]])),
-        (regressor, np.zeros((3, 2)), np.array([[0, 0], [0, -np.inf], [0, 0]])),
-    ],
-)
-def test_bad_targets_are_refused_in_every_batch(make, good, bad):
-    model, x = make(), RNG.normal(size=(3, 6))
-    for _ in range(2):
-        model.train_on_batch(x, good)
-    before = [weight.tobytes() for weight in model.get_weights()]
-    with pytest.raises(ValueError) as expected:
-        model.train_on_batch([x], bad)
-    with pytest.raises(ValueError) as got:
-        model.train_on_batch(x, bad)
-    assert str(got.value) == str(expected.value)
-    assert before == [weight.tobytes() for weight in model.get_weights()] and model.step == 2
-
-
-def test_bad_inputs_are_refused_in_every_batch():
-    model, x, y = classifier(), RNG.normal(size=(3, 6)), np.array([0, 1, 2])
-    for _ in range(2):
-        model.train_on_batch(x, y)
-    before = [weight.tobytes() for weight in model.get_weights()]
-    bad = x.copy()
-    bad[2, 1] = np.nan
-    with pytest.raises(ValueError, match=r"row 2 of the data holds NaN.*step 3\)"):
-        model.train_on_batch(bad, y)
-    assert before == [weight.tobytes() for weight in model.get_weights()] and model.step == 2
-    assert np.isfinite(model.train_on_batch(x, y)["loss"])
-
-
-def test_steps_follow_every_change_of_the_model():
-    batches = [(RNG.normal(size=(8, 6)), RNG.integers(0, 4, 8)) for _ in range(3)]
-
-    def train(quick):
-        model, logs = classifier(), []
-
-        def step():
-            logs.extend(model.train_on_batch(x if quick else [x], y) for x, y in batches)
-
-        step()
-        model.layers[0].trainable = False
-        step()
-        model.layers[0].trainable = True
-        model.optimizer.learning_rate = 0.5
-        step()
-        model.fit(*batches[0], epochs=2, batch_size=4, verbose=0)
-        step()
-        model.gradients(*batches[0])
-        model.evaluate(*batches[1])
-        model.predict(np.zeros((3000, 6)))
-        step()
-        model.set_weights([weight * 0.5 for weight in model.get_weights()])
-        step()
-        fnn.set_num_threads(2)
-        step()
-        fnn.set_num_threads(1)
-        model.compile("sgd", "cross_entropy", metrics=["accuracy"])
-        step()
-        restored = pickle.loads(pickle.dumps(model))
-        logs.append(restored.train_on_batch(*batches[0]))
-        step()
-        return logs, [weight.tobytes() for weight in model.get_weights()]
-
-    assert train(quick=True) == train(quick=False)

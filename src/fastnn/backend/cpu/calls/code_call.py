@@ -28,6 +28,7 @@ from fastnn.program.record import KernelKey
 
 #: What describes the arguments: any arrays; or those of a network, which are batches of the same number of rows.
 TAKE_ARRAYS, TAKE_ROWS = KernelKey("take_arrays", "int64"), KernelKey("take_rows", "int64")
+FUNCTIONS = (TAKE_ARRAYS, TAKE_ROWS)
 #: What a call without results returns instead of an outcome if its arguments were not taken.
 NOT_TAKEN = -1
 

@@ -142,7 +142,10 @@ def _prepare(runtime: Runtime, bound: BoundCode, most: int) -> None:
         )  # fmt: skip
 
     kept, call, together = runtime.prediction, make(alone), None
-    if call is not None and alone < most:
+    if call is None:
+        kept.refused = True  # array objects have an unknown layout
+        return
+    if alone < most:
         # estimates for two numbers of rows: looking at the records takes longer than a call
         few, all_of_it = (shared_nanoseconds(code, rows) for rows in (alone + 1, most))
         growth = (all_of_it - few) / max(most - alone - 1, 1)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from fastnn.backend.cpu.layouts import array_object
 from fastnn.backend.cpu.threads import thread_pool
 
 RNG = np.random.default_rng(5)
@@ -240,6 +241,17 @@ def test_subnormal_numbers_are_zeros_as_on_the_general_path():
         for _ in range(3):
             assert model.predict(x).tobytes() == general(model, x).tobytes()
         assert is_quick(model, x) and (model.predict(x)[:, 0] == 0).all()
+
+
+def test_arrays_of_an_unknown_layout_take_the_general_path(monkeypatch):
+    x = RNG.normal(size=(2, 6))
+    for name, answer in (("layout", (0, 0)), ("new_array", 0)):
+        model = network()
+        with monkeypatch.context() as patched:
+            patched.setattr(array_object, name, lambda answer=answer: answer)
+            for _ in range(4):
+                assert model.predict(x).tobytes() == general(model, x).tobytes()
+        assert model._runtime.prediction.call is None
 
 
 def test_a_team_shares_calls():

@@ -121,7 +121,7 @@ def _prepare(runtime: Runtime, bound: BoundCode, most: int) -> None:
     many, arena, one, row_bytes, blocks_from = (
         int(code[word]) for word in (Word.MANY_COUNT, Word.MANY_ARENA, Word.ONE_ARENA, Word.ROW_BYTES, Word.BLOCKS_FROM)
     )
-    at_once = min(most, BLOCK)
+    at_once = max(2, min(most, BLOCK))  # with records for several rows, which one row leaves where they are
     work = aligned_zeros(network_bytes(many, arena, one, at_once) + extra_bytes(row_bytes, slots, blocks_from, at_once))
     alone = most if get_num_threads() == 1 else rows_alone(code, most)
     table_of_shares = shares(code) if alone < most else np.zeros((0, Share.WORDS), np.int64)
@@ -142,7 +142,10 @@ def _prepare(runtime: Runtime, bound: BoundCode, most: int) -> None:
         )  # fmt: skip
 
     kept, call, together = runtime.prediction, make(alone), None
-    if call is not None and alone < most:
+    if call is None:
+        kept.refused = True  # array objects have an unknown layout
+        return
+    if alone < most:
         # estimates for two numbers of rows: looking at the records takes longer than a call
         few, all_of_it = (shared_nanoseconds(code, rows) for rows in (alone + 1, most))
         growth = (all_of_it - few) / max(most - alone - 1, 1)

@@ -28,6 +28,7 @@ from fastnn.program.record import KernelKey
 
 #: What describes the arguments: any arrays; or those of a network, which are batches of the same number of rows.
 TAKE_ARRAYS, TAKE_ROWS = KernelKey("take_arrays", "int64"), KernelKey("take_rows", "int64")
+FUNCTIONS = (TAKE_ARRAYS, TAKE_ROWS)
 #: What a call without results returns instead of an outcome if its arguments were not taken.
 NOT_TAKEN = -1
 
@@ -118,8 +119,8 @@ def code_call(
         With results, it returns one array or a list of arrays, or False if the arguments were not taken or the outcome
         was not DONE. Without, it returns the `Outcome`, or NOT_TAKEN.
     """
-    kind, data = array_object.layout()
-    if not data:
+    (kind, data), new = array_object.layout(), array_object.new_array()
+    if not data or not new:
         return None
     table = arguments_table(kind, data, signature)
     buffers = held if isinstance(held, np.ndarray) else buffers_table(held)
@@ -139,7 +140,7 @@ def code_call(
         _Word.HOLDING: signature.holding,
         _Word.ACQUIRE: 0 if lock is None else id(acquire),
         _Word.RELEASE: 0 if lock is None else id(release),
-        _Word.NEW: array_object.new_array(),
+        _Word.NEW: new,
         _Word.NDARRAY: id(np.ndarray),
         _Word.DATA_AT: data,
     }

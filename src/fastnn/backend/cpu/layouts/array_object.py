@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import sys
 
 import numpy as np
@@ -58,11 +59,14 @@ def layout() -> tuple[int, int]:
 
 
 def new_array() -> int:
-    """Return the address of NumPy's PyArray_New."""
-    try:
-        from numpy._core import multiarray
-    except ImportError:
-        from numpy.core import multiarray  # type: ignore[no-redef]
-    pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
-    table = pointer(("PyCapsule_GetPointer", ctypes.pythonapi))(multiarray._ARRAY_API, None)
-    return _read(table + 8 * _NEW).value
+    """Return the address of NumPy's PyArray_New, 0 if unknown."""
+    for name in ("numpy._core.multiarray", "numpy.core.multiarray"):  # since NumPy 2, and before
+        try:
+            functions = getattr(importlib.import_module(name), "_ARRAY_API", None)
+        except ImportError:
+            continue
+        if functions is not None:
+            pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
+            table = pointer(("PyCapsule_GetPointer", ctypes.pythonapi))(functions, None)
+            return _read(table + 8 * _NEW).value
+    return 0

@@ -34,6 +34,10 @@ DERIVATIVES: dict[str, tuple[Derivative, ...]] = {
         Derivative("b", "matmul", "c", {"a": "a", "b": "dy"}, Flag.TRANSPOSE_A, {"m": "k", "n": "n", "k": "m"}),
         Derivative("bias", "sum_rows", "y", {"x": "dy"}, dims={"rows": "m", "cols": "n"}),
     ),
+    "batched_matmul": (  # of square matrices
+        Derivative("a", "batched_matmul", "c", {"a": "dy", "b": "b"}, Flag.TRANSPOSE_B),
+        Derivative("b", "batched_matmul", "c", {"a": "a", "b": "dy"}, Flag.TRANSPOSE_A),
+    ),
     "bias_add": (Derivative("x"), Derivative("bias", "sum_rows", "y", {"x": "dy"})),
     "activation": (Derivative("x", "activation_grad", "dx", {"dy": "dy", "saved": "saved"}),),
     "add": (Derivative("a"), Derivative("b")),

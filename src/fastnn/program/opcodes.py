@@ -33,6 +33,27 @@ def _matmul_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag)
     return None
 
 
+def _batched_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    m, n, k, count = (dims[name] for name in ("m", "n", "k", "count"))
+    for name, (rows, cols), flag in (("a", (m, k), Flag.TRANSPOSE_A), ("b", (k, n), Flag.TRANSPOSE_B)):
+        rows, cols = (cols, rows) if flag in flags else (rows, cols)
+        between, row = dims[f"{name}_between"], dims[f"{name}_row"]
+        if dims[f"{name}_first"] + (count - 1) * between + (rows - 1) * row + cols > dims[f"{name}_size"]:
+            return f"reads elements past a sample of {name}"
+        if (m == 1 or n == 1) and row != cols:
+            return f"multiplies by a vector, but {name} has gaps"
+    taken = n
+    for stride, size in sorted(((dims["c_between"], count), (dims["c_row"], m))):
+        if size > 1 and stride < taken:
+            return "writes rows of c over each other"
+        taken += (size - 1) * stride
+    if taken > count * m * n:
+        return "writes elements past a sample of c"
+    if n == 1 and dims["c_row"] != 1:
+        return "multiplies by a vector, but c has gaps"
+    return None
+
+
 def _gather_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
     if dims["size0"] and dims["size0"] * dims["size1"] * dims["size2"] != dims["size"]:
         return "gathers rows of another size than the source's"
@@ -94,6 +115,12 @@ _op("tick", dims="rows", update=True)
 _op("matmul", outputs="c[m,n] pre?[m,n]", inputs="a[m,k] b[k,n] bias?[n] saved?[m,n]", dims="m n k",
     params="p0 p1", variants="mapped activation", maps="flags", multiply_adds="m n k", shared="tiles",
     rule=_matmul_rule)  # fmt: skip
+# In every sample `count` matrices c = scale op(a) op(b). The first begins at the element `first` of a sample, and
+# others `between` elements after each other, with rows that are `row` elements apart.
+_op("batched_matmul", outputs="c[samples,count,m,n]", inputs="a[samples,a_size] b[samples,b_size]",
+    dims="samples count m n k a_size a_first? a_between a_row b_size b_first? b_between b_row c_between c_row",
+    params="scale", multiply_adds="samples count m n k", shared="samples count m",
+    rule=_batched_rule)  # fmt: skip
 _op("bias_add", outputs="y[rows,cols]", inputs="x[rows,cols] bias[cols]", dims="rows cols", rate=10.0, shared="rows")
 _op("sum_rows", outputs="y[cols]", inputs="x[rows,cols]", dims="rows cols", rate=20.0, shared="cols/64")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, float64_pointer, int64_pointer, smaller
+from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, float64_pointer, int64_pointer, prefetch, smaller
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, rows_part
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.kernels.matmul import ALGORITHMS
@@ -19,6 +19,8 @@ from fastnn.program.layout import Flag
 _TRANSPOSE_A, _TRANSPOSE_B = int(Flag.TRANSPOSE_A), int(Flag.TRANSPOSE_B)
 # With fewer matrices for each part than this, parts begin within matrices, whose panels of b are then packed twice.
 _WHOLE = 4
+# Operands and results of up to this many bytes are expected in the first two levels of caches.
+_NEAR = 512 * 1024
 
 
 @kernel("batched_matmul")
@@ -29,7 +31,7 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
     B_SIZE, B_FIRST, B_BETWEEN, B_ROW = kit.words("b_size b_first b_between b_row")
     C_BETWEEN, C_ROW, SCALE = kit.words("c_between c_row scale")
     size, real, reals, shape = kit.itemsize, kit.real, kit.reals, Blocking.of(kit.dtype)
-    unit_m, width, whole, one = shape.unit_m, shape.width, _WHOLE, real(1.0)
+    unit_m, width, whole, near, one = shape.unit_m, shape.width, _WHOLE, _NEAR, real(1.0)
     # one column: the row b^T times the transpose of a
     column = variant in ("single_column", "dot_column")
     multiply = ALGORITHMS[variant or "simple"](kit, shape)
@@ -40,6 +42,15 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
             y = reals(c + i * c_row)
             for j in range(columns):
                 y[j] *= scale
+
+    @helper
+    def bring(matrix, row, rows, nbytes, part, parts):
+        for i in range(rows * part // parts, rows * (part + 1) // parts):
+            line = matrix + i * row
+            behind = line + nbytes
+            while line < behind:
+                prefetch(line)
+                line += 64
 
     def batched_matmul(record, context, ith, nth):
         r, flags = int64_pointer(record), flags_of(record)
@@ -53,6 +64,10 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
             a_row, a_k = a_k, a_row
         b_row, c_row, transposed = r[B_ROW] * size, r[C_ROW] * size, flags & _TRANSPOSE_B != 0
         scale = real(float64_pointer(record)[SCALE])
+        a_lines, a_bytes = (k, m * size) if flags & _TRANSPOSE_A != 0 else (m, k * size)
+        b_lines, b_bytes = (n, k * size) if transposed else (k, n * size)
+        panels = (n + width - 1) // width
+        far = matrices * (m * k + k * n + m * n) * size > near
         while unit < end:
             matrix, first, last = unit, 0, m
             if blocks != 1:
@@ -76,10 +91,20 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
                     scaled(target + first * size, size, 1, rows, scale)
                 continue
             left, target = left + first * a_row, target + first * c_row
+            # The next matrices are brought near, a part with each panel: 64 x 64 x 64 from the third-level cache took
+            # 8.4 us, and 5.8 so.
+            matrix = unit // blocks
+            sample = matrix // count
+            number = matrix - sample * count
+            next_a = a + (sample * r[A_SIZE] + r[A_FIRST] + number * r[A_BETWEEN]) * size
+            next_b = b + (sample * r[B_SIZE] + r[B_FIRST] + number * r[B_BETWEEN]) * size
             # columns of a panel are scaled while they are in the cache
-            step = n if scale == one else width
-            for j in range(0, n, step):
-                columns = smaller(step, n - j)
+            for panel in range(panels):
+                j = panel * width
+                columns = smaller(width, n - j)
+                if far and unit < end:
+                    bring(next_a, r[A_ROW] * size, a_lines, a_bytes, panel, panels)
+                    bring(next_b, b_row, b_lines, b_bytes, panel, panels)
                 multiply(0, rows, j, j + columns, n, k, left, a_row, a_k, right, b_row, transposed, target, c_row, 0,
                          False, 0)  # fmt: skip
                 if scale != one:

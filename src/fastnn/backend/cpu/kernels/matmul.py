@@ -47,7 +47,7 @@ def _simple(kit: Kit, shape: Blocking) -> Any:
     lanes, width, size, few = shape.lanes, shape.width, kit.itemsize, shape.few_rows
     block_k, panel_bytes = shape.k, shape.panel_bytes
     wide, narrow = (shared(KernelKey("panel", kit.dtype, kind), PANEL_ARGUMENTS) for kind in ("wide", "narrow"))
-    copy_panel, transpose_panel = copy_and_transpose(kit, shape)
+    copy_panel, transpose_panel = copy_and_transpose(kit, shape, whole_panels=False)
 
     @helper
     def simple(
@@ -65,7 +65,7 @@ def _simple(kit: Kit, shape: Blocking) -> Any:
                     transpose_panel(b + j * b_row + k0 * size, b_row, k1 - k0, columns, buffer)
                 elif columns == width and rows >= few:
                     copy = buffer
-                elif columns % lanes != 0 or rows >= few:
+                elif columns % lanes != 0 or (rows >= few and b_row > packed_row):
                     copy_panel(panel, b_row, k1 - k0, columns, buffer, packed_row)
                     panel, panel_row = buffer, packed_row
                 target = c + j * size
@@ -89,7 +89,7 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
     width, size, high = shape.width, kit.itemsize, shape.heights[0]
     block_m, block_n, block_k = shape.m, shape.n, shape.k
     tiles, next_height = shared(packed_panel(kit.dtype), PANEL_ARGUMENTS), first_height(shape)
-    copy_panel, transpose_panel = copy_and_transpose(kit, shape)
+    copy_panel, transpose_panel = copy_and_transpose(kit, shape, whole_panels=True)
     pack_a = pack_rows(kit, shape)
     a_bytes, packed_row = shape.a_bytes, shape.width * kit.itemsize
 

@@ -60,7 +60,24 @@ def normalised(dtype="float32"):
     return model
 
 
+def attention(dtype="float32", heads=2, steps=5, size=6):
+    """Self-attention: queries, keys and values of several heads, read where they are."""
+    x = fnn.Input((steps, size))
+    split = [fnn.Permute((2, 1, 3))(fnn.Reshape((steps, heads, -1))(fnn.Dense(2 * size)(x))) for _ in range(3)]
+    scores = fnn.MatMul(transpose_b=True, scale=0.5)(split[:2])
+    mixed = fnn.MatMul()([fnn.Activation("softmax")(scores), split[2]])
+    y = fnn.Dense(size)(fnn.Reshape((steps, -1))(fnn.Permute((2, 1, 3))(mixed)))
+    return fnn.Model(x, fnn.Add()([x, y]), seed=3, dtype=dtype)
+
+
+def angles(dtype="float32"):
+    x = fnn.Input((4, 3))
+    return fnn.Model(x, fnn.Dot((1, 1), normalize=True)([x, fnn.Dense(5)(x)]), seed=3, dtype=dtype)
+
+
 MODELS = {
+    "attention": attention,
+    "angles": angles,
     "perceptron": lambda dtype: chain(fnn.Dense(20, "relu"), fnn.Dense(10, "softmax"), dtype=dtype),
     "one output": lambda dtype: chain(fnn.Dense(33, "tanh"), fnn.Dense(1, "sigmoid"), dtype=dtype),
     "wide": lambda dtype: chain(fnn.Dense(300, activation="relu"), fnn.Dense(150), fnn.Dense(70), dtype=dtype),

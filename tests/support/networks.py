@@ -282,8 +282,8 @@ def _layer(layer: Layer, weights: list[Array], inputs: list[Array], training: bo
         case fnn.Concatenate():
             return np.concatenate(inputs, axis=-1)
         case fnn.MatMul():
-            a, b = inputs[0], inputs[1]
-            a, b = (np.swapaxes(a, -1, -2) if layer.transpose_a else a), (np.swapaxes(b, -1, -2) if layer.transpose_b else b)
+            flags = layer.transpose_a, layer.transpose_b
+            a, b = (np.swapaxes(each, -1, -2) if flag else each for each, flag in zip(inputs, flags, strict=True))
             return layer.scale * np.einsum("...mk,...kn->...mn", a, b)
         case fnn.Dot():
             return np.stack([np.tensordot(a, b, (0, 0)) for a, b in zip(*inputs, strict=True)])

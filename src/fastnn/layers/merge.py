@@ -205,7 +205,9 @@ class Dot(Layer):
         for axis, shape in zip(both, shapes, strict=True):
             place = axis - 1 if axis > 0 else axis + len(shape)
             if not 0 <= place < len(shape):
-                raise self.fail(f"has no axis {axis} in samples of shape {shape}: axes count from 1 on, or from -1 back")
+                raise self.fail(
+                    f"has no axis {axis} in samples of shape {shape}: axes count from 1 on, or from -1 back"
+                )
             found.append(place)
         return found[0], found[1]
 

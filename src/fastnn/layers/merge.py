@@ -112,8 +112,8 @@ class MatMul(Layer):
 
     Notes
     -----
-    Samples of shape (..., m, k) and (..., k, n) give samples of shape (..., m, n). Axes before the last two are the same
-    in both. `numpy.matmul` and Keras' `ops.matmul` compute the same.
+    Samples of shape (..., m, k) and (..., k, n) give samples of shape (..., m, n). Axes before the last two are the
+    same in both. `numpy.matmul` and Keras' `ops.matmul` compute the same.
 
     A `Permute` before or after it costs nothing where rows stay whole: the product reads and writes its operands in
     place.

@@ -1,6 +1,7 @@
 """Products of two inputs: MatMul and Dot, and views that products read and write in place."""
 
 import ctypes
+import weakref
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import fastnn as fnn
 from fastnn import nopython as fnp
 from fastnn.lower import lower
+from fastnn.runtime import program_cache
 from frozen import attention
 
 RNG = np.random.default_rng(0)
@@ -117,7 +119,9 @@ def test_bits_do_not_depend_on_rows_or_threads(dtype):
 
 
 def without_views(monkeypatch):
+    """Let products copy; models made from now on share no programs with those before."""
     monkeypatch.setattr(lower, "in_place", lambda nodes, kept: (list(nodes), []))
+    monkeypatch.setattr(program_cache, "_programs", weakref.WeakValueDictionary())
 
 
 def test_attention_copies_nothing(monkeypatch):

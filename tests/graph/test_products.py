@@ -179,6 +179,60 @@ def test_any_views_are_read_as_they_are(seed, monkeypatch):
     assert seen.count("permute-float64") <= copied.count("permute-float64")
 
 
+@pytest.mark.parametrize(("cropping", "shape"), [((1, 0), (4, 3)), ((0, 3), (4,)), (1, (3, 2, 5)), ((0, 0), (2, 2))])
+def test_cropping_and_its_gradient(cropping, shape):
+    x = fnn.Input(shape)
+    net = fnn.Model(x, fnn.Cropping1D(cropping)(x), dtype="float64")
+    net.compile("sgd", "mse")
+    before, after = cropping if isinstance(cropping, tuple) else (cropping, cropping)
+    (a,) = data([shape])
+    kept = slice(before, shape[0] - after)
+    np.testing.assert_array_equal(net.predict(a), a[:, kept])
+    wanted = np.zeros_like(a)
+    wanted[:, kept] = 2.0 * a[:, kept] / a[:, kept].size
+    np.testing.assert_allclose(net.input_gradients(a, np.zeros_like(a[:, kept])), wanted, rtol=1e-14)
+
+
+def packed_attention(heads=2, steps=5, size=6):
+    """Queries, keys and values are slices of one projection."""
+    x = fnn.Input((steps, size))
+    packed = fnn.Reshape((steps, 3, heads, -1))(fnn.Dense(3 * size)(x))
+    stacked = fnn.Permute((2, 3, 1, 4))(packed)
+    q, k, v = (fnn.Reshape((heads, steps, -1))(fnn.Cropping1D((part, 2 - part))(stacked)) for part in range(3))
+    scores = fnn.Activation("softmax")(fnn.MatMul(transpose_b=True, scale=0.5)([q, k]))
+    mixed = fnn.Permute((2, 1, 3))(fnn.MatMul()([scores, v]))
+    return fnn.Model(x, fnn.Dense(size)(fnn.Reshape((steps, -1))(mixed)), seed=3)
+
+
+def test_slices_of_one_projection_are_read_in_place(monkeypatch):
+    net = packed_attention()
+    x, y = RNG.normal(size=(2, 32, 5, 6))
+    assert "copy_columns" not in str(net.program) and "permute-float32" not in str(net.program)
+    net.compile("adam", "mse")
+    # the three gradients are joined, not added
+    assert "add-float32" not in str(net.program) and "place_columns" not in str(net.program)
+    net.fit(x, y, epochs=2, batch_size=16, verbose=0)
+    without_views(monkeypatch)
+    other = packed_attention()
+    other.compile("adam", "mse")
+    other.fit(x, y, epochs=2, batch_size=16, verbose=0)
+    for got, expected in zip(net.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_slices_that_overlap_or_leave_gaps_are_added():
+    x = fnn.Input((5, 2))
+    parts = [fnn.Cropping1D(cropping)(x) for cropping in ((0, 2), (1, 1), (0, 3))]
+    net = fnn.Model(x, parts, dtype="float64")
+    net.compile("sgd", ["mse"] * 3)
+    (a,) = data([(5, 2)])
+    wanted = np.zeros_like(a)
+    for kept in (slice(0, 3), slice(1, 4), slice(0, 2)):
+        wanted[:, kept] += 2.0 * a[:, kept] / a[:, kept].size
+    zeros = [np.zeros((7, rows, 2)) for rows in (3, 3, 2)]
+    np.testing.assert_allclose(net.input_gradients(a, zeros), wanted, rtol=1e-13)
+
+
 # --- everywhere -------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +267,10 @@ def test_models_are_frozen_saved_and_exported(tmp_path):
         (lambda: fnn.MatMul(transpose_a=1), TypeError, "transpose_a must be a bool, got 1"),
         (lambda: fnn.MatMul(scale="2"), TypeError, "scale must be a number, got '2'"),
         (lambda: fnn.MatMul(scale=float("nan")), ValueError, "scale must be finite, got nan"),
+        (lambda: fnn.Cropping1D("1"), TypeError, "cropping must be an integer or two, such as 1"),
+        (lambda: fnn.Cropping1D((1, 2, 3)), TypeError, "cropping must be an integer or two"),
+        (lambda: fnn.Cropping1D((1, -1)), ValueError, "cropping must not be negative"),
+        (lambda: fnn.Cropping1D((2, 1))(fnn.Input((3, 4))), ValueError, r"leaves nothing of samples of shape \(3, 4\)"),
         (lambda: fnn.Dot("1"), TypeError, r"axes must be an axis or two, such as 1 or \(2, 1\), got '1'"),
         (lambda: fnn.Dot((1, 2, 3)), TypeError, "axes must be an axis or two"),
         (lambda: fnn.Dot((0, 1)), ValueError, "axis 0 is the batch"),

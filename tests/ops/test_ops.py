@@ -109,7 +109,7 @@ def gradient_by_record(case: Case, derivative, outputs, dy: np.ndarray) -> np.nd
     operands = {name: source(case, given) for name, given in derivative.operands.items()}
     values = {name: known[given] for name, given in operands.items() if given in known}
     values = {name: value for name, value in values.items() if name in {spec.name for spec in op.operands}}
-    dims = {name: case.dims[derivative.dims.get(name, name)] for name in op.dims}
+    dims = {name: case.dims.get(derivative.dims.get(name, name), 0) for name in op.dims}
     optional = frozenset(spec.name for spec in op.operands if spec.optional) & {*values, derivative.output}
     params = {name: number for name, number in case.params.items() if name in op.params}
     record = replace(case, op=derivative.op, dims=dims, flags=derivative.flags, optional=optional, params=params,

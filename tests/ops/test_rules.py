@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from fastnn.program.layout import Buffer, Flag, encode
+from fastnn.program.layout import NO_FLAGS, Buffer, Flag, encode
 from fastnn.program.program import Program, RecordDraft, Value, make_program
 from fastnn.program.record import KernelKey
 from fastnn.program.verify import ProgramError, verify
@@ -32,7 +32,7 @@ def mapped(kind: str, dtype: str = "float32") -> KernelKey:
     return KernelKey(kind, dtype, "relu")
 
 
-def products(flags: Flag = Flag(0), **changed: int) -> Program:
+def products(flags: Flag = NO_FLAGS, **changed: int) -> Program:
     return program("batched_matmul", PRODUCT, {**PRODUCTS, **changed}, params={"scale": 1.0}, flags=flags)
 
 
@@ -72,6 +72,10 @@ BROKEN = {
     "output over input": (program("matmul", {**PRODUCT, "c": X}, SHAPE), "writes 'c' over 'a'"),
     "past the source": (program("copy_columns", {"y": Y, "x": X}, {**COLUMNS, "source_first": 1}), "past the source"),
     "past the target": (program("copy_columns", {"y": Y, "x": X}, {**COLUMNS, "target_first": 1}), "past the target"),
+    "place past the target": (
+        program("place_columns", {"y": Y, "x": X}, {"rows": 8, "cols": 5, "target_cols": 5, "target_first": 1}),
+        "past the target",
+    ),
     "missing samples": (
         program("count_correct", {"total": TOTAL, "x": X, "labels": B}, {**SCORES, "samples": 2}),
         "8 rows of 2 samples of 1 rows",

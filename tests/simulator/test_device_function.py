@@ -131,6 +131,7 @@ MODELS = {
     "turned": lambda dtype: chain(
         fnn.Permute((2, 1)), fnn.Dense(4), fnn.Permute((2, 1)), shape=(3, 5), dtype=dtype
     ),
+    "cropped": lambda dtype: chain(fnn.Cropping1D((1, 0)), fnn.Dense(4), shape=(3, 5), dtype=dtype),
     "turned alone": lambda dtype: chain(fnn.Permute((3, 1, 2)), shape=(2, 3, 4), dtype=dtype),
     "scaled": lambda dtype: scaled(dtype),
     "attention": attention,

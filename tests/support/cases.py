@@ -175,6 +175,9 @@ for rows, cols in TABLES:
     case("copy_columns", {**dims, "source_cols": cols, "source_first": 0}, note="join")
     dims = {"rows": rows, "cols": cols, "target_cols": cols, "target_first": 0}
     case("copy_columns", {**dims, "source_cols": cols + 4, "source_first": 3}, note="take")
+    dims = {"rows": rows, "cols": cols, "target_cols": cols + 5, "target_first": 2}
+    case("place_columns", dims, bound=Bound(0))
+    case("place_columns", {**dims, "target_cols": cols, "target_first": 0}, bound=Bound(0), note="all")
 for outer, repeat, inner in ((1, 1, 1), (7, 31, 33), (33, 7, 1), (1, 130, 7), (150, 2, 3), (3, 5, 2050)):
     dims = {"outer": outer, "repeat": repeat, "inner": inner}
     case("broadcast_add", dims, bound=Bound(1))

@@ -61,6 +61,20 @@ DERIVATIVES: dict[str, tuple[Derivative, ...]] = {
             },
         ),
     ),
+    "place_columns": (
+        Derivative(
+            "x",
+            "copy_columns",
+            "y",
+            {"x": "dy"},
+            dims={
+                "target_cols": "cols",
+                "target_first": "none",
+                "source_cols": "target_cols",
+                "source_first": "target_first",
+            },
+        ),
+    ),
     "permute": (Derivative("x", "permute", "y", {"x": "dy"}),),
     "dropout": (Derivative("x", "dropout", "y", {"x": "dy"}),),
     "gaussian_noise": (Derivative("x"),),

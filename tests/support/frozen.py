@@ -89,6 +89,7 @@ MODELS = {
     ),
     "sequence": lambda dtype: chain(fnn.Dense(70, activation="relu"), fnn.LayerNorm(), shape=(40, 70), dtype=dtype),
     "turned": lambda dtype: chain(fnn.Permute((2, 1)), fnn.Dense(3), fnn.Permute((2, 1)), shape=(4, 5), dtype=dtype),
+    "cropped": lambda dtype: chain(fnn.Cropping1D((1, 2)), fnn.Dense(3), shape=(5, 4), dtype=dtype),
     "turned alone": lambda dtype: chain(fnn.Permute((3, 1, 2)), shape=(2, 3, 4), dtype=dtype),
     "rows divided": lambda dtype: chain(fnn.Dense(70), fnn.RMSNorm(), fnn.Dense(3), shape=(4, 70), dtype=dtype),
     "softmax alone": lambda dtype: chain(fnn.Activation("softmax"), dtype=dtype),

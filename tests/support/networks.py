@@ -110,7 +110,7 @@ class _Builder:
         self.kinds = [
             self.dense, self.dense, self.activation, self.dropout, self.noise, self.norm, self.norm, self.flatten,
             self.reshape, self.permute, self.elementwise, self.elementwise, self.concatenate, self.again, self.again,
-            self.product, self.product,
+            self.product, self.product, self.cropping,
         ]  # fmt: skip
 
     def step(self) -> None:
@@ -165,6 +165,11 @@ class _Builder:
         dims = list(range(1, len(x.shape) + 1))
         self.random.shuffle(dims)
         return fnn.Permute(dims)(x)
+
+    def cropping(self, x: Symbol) -> Symbol:
+        left = x.shape[0] - 1
+        before = self.random.randint(0, left)
+        return fnn.Cropping1D((before, self.random.randint(0, left - before)))(x)
 
     def reshape(self, x: Symbol) -> Symbol:
         size = prod(x.shape)
@@ -287,6 +292,8 @@ def _layer(layer: Layer, weights: list[Array], inputs: list[Array], training: bo
             return layer.scale * np.einsum("...mk,...kn->...mn", a, b)
         case fnn.Dot():
             return np.stack([np.tensordot(a, b, (0, 0)) for a, b in zip(*inputs, strict=True)])
+        case fnn.Cropping1D():
+            return x[:, layer.cropping[0] : x.shape[1] - layer.cropping[1]]
         case fnn.Permute():
             return np.transpose(x, (0, *layer.dims))
         case fnn.LayerNorm() | fnn.RMSNorm() | fnn.BatchNorm():

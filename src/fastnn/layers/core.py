@@ -1,7 +1,8 @@
-"""Layers of the feed-forward network: Input, Dense, Activation, Flatten, Reshape, Permute."""
+"""Layers of the feed-forward network: Input, Dense, Activation, Flatten, Reshape, Permute, Cropping1D."""
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -13,14 +14,14 @@ from fastnn.constraints import Constraint
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.dense import bias_add, matmul
 from fastnn.graph.ops.elementwise import activation
-from fastnn.graph.ops.moves import permute, reshape
+from fastnn.graph.ops.moves import permute, reshape, take_rows
 from fastnn.hints import explained
 from fastnn.initializers import Initializer
 from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, Symbol, positive_int, shape_of
 from fastnn.registry import shorten
 from fastnn.regularizers import Regularizer
 
-__all__ = ["Activation", "Dense", "Flatten", "Input", "Permute", "Reshape"]
+__all__ = ["Activation", "Cropping1D", "Dense", "Flatten", "Input", "Permute", "Reshape"]
 
 
 @register("layer")
@@ -299,3 +300,49 @@ class Permute(Layer):
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
         return permute(graph, inputs[0], [axis - 1 for axis in self.dims], scope.label)
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class Cropping1D(Layer):
+    """Leave out the first and last entries of every sample's first axis, such as time steps.
+
+    ::
+
+        last = fnn.Cropping1D((steps - 1, 0))(sequence)
+
+    Parameters
+    ----------
+    cropping : int or tuple of two int
+        How many entries are left out at the start and at the end; an integer stands for both.
+
+    Notes
+    -----
+    Samples have any number of axes, not only two as in Keras. A product (`MatMul`, `Dot`) reads what is left in place.
+    """
+
+    cropping: int | tuple[int, int] = (1, 1)
+
+    def prepare(self) -> None:
+        both = self.cropping if isinstance(self.cropping, (tuple, list)) else (self.cropping, self.cropping)
+        if len(both) != 2 or any(isinstance(each, bool) or not isinstance(each, numbers.Integral) for each in both):
+            raise TypeError(f"cropping must be an integer or two, such as 1 or (0, 2), got {self.cropping!r}")
+        if min(both) < 0:
+            raise ValueError(f"cropping must not be negative, got {self.cropping!r}")
+        self.cropping = (int(both[0]), int(both[1]))
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        (shape,), (before, after) = shapes, self._both
+        if not shape or shape[0] <= before + after:
+            raise self.fail(f"leaves nothing of samples of shape {shape} with cropping {self._both}")
+        return (shape[0] - before - after, *shape[1:])
+
+    @property
+    def _both(self) -> tuple[int, int]:
+        assert isinstance(self.cropping, tuple)
+        return self.cropping
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        (x,) = inputs
+        count = self.output_shape(x.shape)[0]
+        return x if count == x.shape[0] else take_rows(graph, x, self._both[0], count, scope.label)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from fastnn.graph.graph import Node, Tensor
 
-_VIEWS = ("reshape", "permute", "take_columns")
+_VIEWS = ("reshape", "permute", "take_columns", "take_rows")
 
 
 class _View(NamedTuple):
@@ -119,6 +119,9 @@ def _seen(view: _View, node: Node) -> _View | None:
     if node.op == "take_columns":
         first = view.first + node.attrs["first"] * axes[-1][1]
         return view._replace(first=first, axes=(*axes[:-1], (node.outputs[0].columns, axes[-1][1])))
+    if node.op == "take_rows":
+        first = view.first + node.attrs["first"] * axes[0][1]
+        return view._replace(first=first, axes=((node.outputs[0].shape[0], axes[0][1]), *axes[1:]))
     reshaped = _reshaped(axes, node.outputs[0].shape)
     return None if reshaped is None else view._replace(axes=reshaped)
 

@@ -67,6 +67,10 @@ def _copy_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -
     return None
 
 
+def _place_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    return "writes columns past the target's" if dims["target_first"] + dims["cols"] > dims["target_cols"] else None
+
+
 def _permute_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
     rest = dims["n1"] * dims["n2"] * dims["n3"] * dims["n4"]
     sizes = (dims["rows"] // rest, *(dims[f"n{axis}"] for axis in range(1, 5)), dims["cols"])
@@ -145,6 +149,9 @@ _op("gaussian_noise", outputs="y[n]", inputs="x[n]", dims="n node?", params="std
 _op("copy_columns", outputs="y[rows,target_cols]", inputs="x[rows,source_cols]",
     dims="rows cols target_cols target_first? source_cols source_first?", rate=10.0, elements="rows cols",
     shared="rows", rule=_copy_rule)  # fmt: skip
+# x becomes columns [target_first, target_first + cols) of y, whose others are zeros
+_op("place_columns", outputs="y[rows,target_cols]", inputs="x[rows,cols]",
+    dims="rows cols target_cols target_first?", rate=10.0, shared="rows", rule=_place_rule)  # fmt: skip
 # row ((i0 n1 + i1) n2 + ...) n4 + i4 of y begins at the element i0 stride0 + ... + i4 stride4 of x, whose elements from
 # there on are `stride` apart
 _op("permute", outputs="y[rows,cols]", inputs="x[rows,cols]",

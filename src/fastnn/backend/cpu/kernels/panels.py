@@ -20,15 +20,17 @@ CHUNK = 16
 MOST_PACE = 5
 
 
-def first_height(shape: Blocking) -> Any:
+def first_height(shape: Blocking, vectors: int = 2) -> Any:
     """Make the function that chooses the first tile's height for some rows: the highest that leaves no bad one."""
     heights = shape.heights
+    # of one vector, 16 = 8 + 8, not 12 + 4: a tile of four sums waits for them
+    halved = 2 * heights[1] if vectors == 1 else 0
     if len(heights) == 5:
         high, second, third = heights[:3]
 
         @helper
         def next_height(left):
-            if left >= high:
+            if left >= high and left != halved:
                 return high
             return second if left >= second else third if left >= third else 2 if left >= 2 else 1
 
@@ -64,7 +66,7 @@ def panel_tiles(kit: Kit, variant: str) -> Any:
     shape = Blocking.of(kit.dtype)
     vectors, copies, fetches = (1 if variant == "narrow" else 2), variant != "narrow", variant == "fetching"
     heights, high, size = shape.heights, shape.heights[0], kit.itemsize
-    next_height = first_height(shape)
+    next_height = first_height(shape, vectors)
     tiles = {
         height: make_tile(kit.dtype, shape.lanes, height, vectors, fetches=fetches and height == high)
         for height in heights

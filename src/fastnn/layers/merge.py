@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fastnn.checks import flag, integer, number, shorten
 from fastnn.config import register
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.dense import batched_matmul
 from fastnn.graph.ops.elementwise import elementwise
 from fastnn.graph.ops.moves import concatenate, permute, reshape
 from fastnn.graph.ops.norms import rms_norm
-from fastnn.layers.base import Layer, Scope, Shape
+from fastnn.layers.base import MAX_RANK, Layer, Scope, Shape
 
 __all__ = ["Add", "Concatenate", "Dot", "MatMul", "Multiply"]
 
@@ -126,14 +125,9 @@ class MatMul(Layer):
     arity = (2, 2)
 
     def prepare(self) -> None:
-        for name in ("transpose_a", "transpose_b"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be a bool, got {getattr(self, name)!r}")
-        if isinstance(self.scale, bool) or not isinstance(self.scale, numbers.Real):
-            raise TypeError(f"scale must be a number, got {self.scale!r}")
-        if not math.isfinite(self.scale):
-            raise ValueError(f"scale must be finite, got {self.scale!r}")
-        self.scale = float(self.scale)
+        flag("transpose_a", self.transpose_a)
+        flag("transpose_b", self.transpose_b)
+        self.scale = number("scale", self.scale)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         a, b = shapes
@@ -188,21 +182,25 @@ class Dot(Layer):
 
     def prepare(self) -> None:
         axes = self.axes
-        both = (axes, axes) if not isinstance(axes, (tuple, list)) else tuple(axes)
-        if len(both) != 2 or any(isinstance(axis, bool) or not isinstance(axis, numbers.Integral) for axis in both):
-            raise TypeError(f"axes must be an axis or two, such as 1 or (2, 1), got {axes!r}")
-        if 0 in both:
-            raise ValueError(f"axes count from 1 on, because axis 0 is the batch, got {axes!r}")
-        if not isinstance(self.normalize, bool):
-            raise TypeError(f"normalize must be a bool, got {self.normalize!r}")
-        first, second = map(int, both)
-        self.axes = (first, second) if isinstance(axes, (tuple, list)) else first
+        if not isinstance(axes, (tuple, list)):
+            self.axes = integer("axes", axes, at_least=-MAX_RANK)
+        elif len(axes) != 2:
+            raise TypeError(f"axes: expected an axis or two, such as 1 or (2, 1), got {shorten(axes)}")
+        else:
+            first, second = (integer(f"axes[{i}]", axis, at_least=-MAX_RANK) for i, axis in enumerate(axes))
+            self.axes = (first, second)
+        if 0 in self._both:
+            raise ValueError(f"axes: expected axes from 1 on, or from -1 back, because 0 is the batch, got {axes!r}")
+        flag("normalize", self.normalize)
+
+    @property
+    def _both(self) -> tuple[int, int]:
+        return self.axes if isinstance(self.axes, tuple) else (self.axes, self.axes)
 
     def _places(self, *shapes: Shape) -> tuple[int, int]:
         """Return the axes, counted from 0 within a sample."""
-        both = self.axes if isinstance(self.axes, tuple) else (self.axes, self.axes)
         found = []
-        for axis, shape in zip(both, shapes, strict=True):
+        for axis, shape in zip(self._both, shapes, strict=True):
             place = axis - 1 if axis > 0 else axis + len(shape)
             if not 0 <= place < len(shape):
                 raise self.fail(

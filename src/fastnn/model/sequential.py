@@ -119,7 +119,7 @@ class Sequential(Model):
         """
         if isinstance(input_shape, Sequence) and len(input_shape) > 0 and input_shape[0] is None:
             input_shape = input_shape[1:]
-        shape = shape_of(input_shape, "input_shape")
+        shape = shape_of("input_shape", input_shape)
         layers = self.layers
         if not layers:
             raise ValueError("a Sequential needs at least one layer")

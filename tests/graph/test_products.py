@@ -138,6 +138,16 @@ def test_attention_copies_nothing(monkeypatch):
         np.testing.assert_array_equal(got, expected)
 
 
+def test_products_of_permuted_products():
+    x = fnn.Input((2, 3, 4))
+    y = fnn.Permute((2, 1, 3))(fnn.MatMul(transpose_b=True)([x, x]))
+    net = fnn.Model(x, fnn.MatMul(transpose_b=True)([y, y]), dtype="float64")
+    assert "permute-float64" not in str(net.program)
+    (a,) = data([(2, 3, 4)])
+    first = (a @ turned(a, True)).transpose(0, 2, 1, 3)
+    np.testing.assert_allclose(net.predict(a), first @ turned(first, True), rtol=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_any_views_are_read_as_they_are(seed, monkeypatch):
     random = np.random.default_rng(seed)

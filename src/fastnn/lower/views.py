@@ -63,6 +63,8 @@ def in_place(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], li
                 if places is not None:
                     node = replace(node, outputs=after.outputs, attrs={**node.attrs, **places})
                     dropped.add(id(after))
+                    # what is a view of it is one of the product's result
+                    del made[after.outputs[0].id]
                     said.append("writes c")
             if said:
                 notes.append(f"{node.label}: batched_matmul {', '.join(said)} in place")

@@ -115,6 +115,20 @@ def test_bits_do_not_depend_on_rows_or_threads(dtype):
     np.testing.assert_array_equal(net.predict(x[:1]), whole[:1])
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        *((fnn.MatMul(*flags, scale=0.7), operands((2,), flags, 2, 3, 4)) for flags in FLAGS),
+        (fnn.Dot((2, 1)), ((2, 3), (3, 2))),
+        (fnn.Dot(-1, normalize=True), ((2, 4), (4,))),
+        (fnn.Add(), ((3, 2), (2,))),
+        (fnn.Cropping1D((1, 2)), (5, 2)),
+    ],
+)
+def test_derivatives_are_those_of_differences(layer, shape):
+    fnn.testing.check_op(layer, shape=shape)
+
+
 # --- views ------------------------------------------------------------------------------------------------------
 
 

@@ -274,6 +274,7 @@ def test_several_inputs_and_outputs():
 
 BAD = {
     "one sample": lambda x, y: (x[0], y),
+    "one sample and its label": lambda x, y: (x[0], np.array(y[0])),
     "columns": lambda x, y: (x[:, :5], y),
     "axes": lambda x, y: (x[:, None], y),
     "no rows": lambda x, y: (x[:0], y[:0]),

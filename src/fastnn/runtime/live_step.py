@@ -113,27 +113,20 @@ class LiveStep:
         self._call: Any = None
         self._work = np.zeros(0, np.int64)
         self._most_rows = 0
-        #: batches of so many rows are left to the general path, 0 if none is known
-        self._refused_from = 0
+        limit = MOST_BYTES // int(bound.code[Word.ROW_BYTES])
+        # batches of more rows are left to the general path
+        self._limit = bound.rows_alone(limit) if limit > 0 and get_num_threads() > 1 else limit
 
-    def cover(self, runtime: Runtime, feed: Feed) -> None:
-        """Take batches of as many rows as a feed has from now on, unless they are large or a team shares their work."""
-        n, most = feed.n, MOST_BYTES // int(self._bound.code[Word.ROW_BYTES])
-        if n <= self._most_rows or n > most or 0 < self._refused_from <= n:
-            return
-        rows = n
-        if get_num_threads() == 1:
-            rows = min(max(n, _LEAST_ROWS), most)
-        else:
-            request = feed.request("train", n, training=True, trained=runtime.table.trained())
-            if runtime.program(request).shared > 0.0:
-                self._refused_from = n
-                return
-        try:
-            with interrupts_later():
-                self._prepare(rows)
-        except MemoryError:
-            self._refused_from = n  # the step itself has found enough
+    def cover(self, n: int) -> None:
+        """Take batches of n rows from now on, unless they are large or a team shares their work."""
+        if self._most_rows < n <= self._limit:
+            # memory for twice as many whenever it has to grow
+            rows = min(self._limit, max(_LEAST_ROWS, 1 << (n - 1).bit_length()))
+            try:
+                with interrupts_later():
+                    self._prepare(rows)
+            except MemoryError:
+                self._limit = self._most_rows  # the step itself has found enough
 
     def _prepare(self, rows: int) -> None:
         """Make the call for batches of at most this many rows."""
@@ -245,7 +238,7 @@ def learn(state: StepState, feed: Feed) -> None:
             kept[key] = _make(runtime, kinds)
     step = kept[key]
     if step is not None:
-        step.cover(runtime, feed)
+        step.cover(feed.n)
         runtime.quick_step = step
 
 

@@ -28,7 +28,7 @@ _lock = ForkSafeLock()
 def shared(key: Hashable, make: Callable[[], T]) -> T:
     """Return the program or code of a key, from any model that has it, or else make it."""
     with _lock:
-        found: T | None = _programs.get(key)
+        found = _programs.get(key)
         if found is None:
             found = _programs[key] = make()
         return found

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from fastnn.addresses import address
 from fastnn.backend.cpu.executor.engine import prepare
 from fastnn.backend.cpu.frozen.code import Interface, Make, Training, draft, link
+from fastnn.backend.cpu.frozen.estimate import rows_alone
 from fastnn.backend.cpu.layouts.code import UNIT, Word, extra_bytes, learner_bytes
 from fastnn.backend.cpu.processor import cost
 from fastnn.formulas import custom
@@ -51,6 +52,7 @@ class BoundCode:
         code.flags.writeable = False
         self.code = code
         self.calls_python = any(kernel.calls_python for kernel in self._held.values())
+        self._alone: dict[int, int] = {}
         # keys of user-defined functions keep these
         self._users = [
             (at, key.variant) for key, where in places.items() if custom.is_custom(key.variant) for at in where
@@ -60,6 +62,12 @@ class BoundCode:
     def has_users(self) -> bool:
         """Whether it calls user-defined functions, whose time is unknown."""
         return bool(self._users)
+
+    def rows_alone(self, most: int) -> int:
+        """Return up to how many rows, computed at once, no record is worth sharing among threads, at most `most`."""
+        if most not in self._alone:  # estimating takes a millisecond, and models share codes
+            self._alone[most] = rows_alone(self.code, most, most)
+        return self._alone[most]
 
     def workspace(self, rows: int) -> NDArray[np.int64]:
         """Allocate what training steps on at most `rows` rows need."""

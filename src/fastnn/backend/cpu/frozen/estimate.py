@@ -24,7 +24,7 @@ def records_of(code: Code, rows: int) -> NDArray[np.int64]:
 
 
 def nanoseconds(code: Code, rows: int) -> float:
-    """Estimate the time of one call of at most BLOCK rows, on one thread."""
+    """Estimate the time of so many rows that are computed at once, on one thread."""
     return sum(cost.nanoseconds(record, _dtype(code)) for record in records_of(code, rows))
 
 
@@ -65,11 +65,11 @@ def _line(values: list[float]) -> tuple[int, int]:
     return round((values[0] - growth * UNIT) * SHARE_UNIT), round(growth * SHARE_UNIT)
 
 
-def rows_alone(code: Code, most: int) -> int:
+def rows_alone(code: Code, most: int, at_once: int = BLOCK) -> int:
     """Return up to how many rows no record is worth sharing among threads, at most `most`."""
-    if not _shares(code, min(most, BLOCK)):
+    if not _shares(code, min(most, at_once)):
         return most
-    low, high = 0, min(most, BLOCK)
+    low, high = 0, min(most, at_once)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if _shares(code, middle) else (middle, high)

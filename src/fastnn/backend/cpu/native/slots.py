@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS, float32_pointer, float64_pointer, int64_pointer
-from fastnn.backend.cpu.codegen.options import helper
+from fastnn.backend.cpu.codegen.options import helper, inlined
 from fastnn.backend.cpu.layouts.call import NDIM_MASK, STRIDED_SHIFT, Given
 from fastnn.backend.cpu.layouts.code import DTYPES, Role, Slot, Word
 from fastnn.backend.cpu.native.convert import dtype_of, item_bytes
@@ -39,7 +39,7 @@ def _may_lack_axis(slot_at: int) -> bool:
     return (role == _TARGET or role == _LABEL) and axes > 0 and slot[_SHAPE + axes - 1] == 1
 
 
-@helper
+@inlined
 def samples(code: int, slots: int) -> int:
     """Return the number of samples that all arrays hold, or -1 - i where array i does not fit."""
     slot_at = description(code, 0)
@@ -168,7 +168,7 @@ def first_outside(slot_at: int, given_at: int, integers_at: int, count: int) -> 
     return 0  # another thread has written there since
 
 
-@helper
+@inlined
 def first_refused(slot_at: int, values: int, n: int, itemsize: int) -> int:
     """Return the index of the first target of n rows that the loss does not accept, -1 if it accepts all.
 

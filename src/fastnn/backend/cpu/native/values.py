@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastnn.backend.cpu.codegen.intrinsics import call_note, float64_pointer, int64_pointer, stack_bytes
-from fastnn.backend.cpu.codegen.options import helper
+from fastnn.backend.cpu.codegen.options import helper, inlined
 from fastnn.backend.cpu.layouts.call import Outcome
 from fastnn.backend.cpu.layouts.code import REAL_DTYPES, WEIGHT_WORDS, Role, Slot, Word
 from fastnn.backend.cpu.native.slots import (
@@ -54,7 +54,7 @@ def _note_refused(code: int, slots: int, index: int, values: int, element: int, 
     return call_note(code, _TARGET_VALUES, element, found, _bits(total), 0, slots, index)
 
 
-@helper
+@inlined
 def check_values(code: int, slots: int, places: int, n: int) -> int:
     """Check the values of all arrays, and return an `Outcome`."""
     words, at = int64_pointer(code), int64_pointer(places)

@@ -1,6 +1,5 @@
 """Inputs of integers in compiled code: the bits of the model, checked in every call."""
 
-import ctypes
 import pickle
 
 import numpy as np
@@ -208,6 +207,19 @@ def test_numbers_and_integers_in_one_network(call):
         call(net, (2, 1), outs)
 
 
+@PREDICTS
+def test_a_sample_may_be_one_integer(call):
+    x = fnn.Input((), dtype="int64", name="x")
+    model = fnn.Model(x, fnn.Dense(2)(fnn.OneHot(DEPTH)(x)), seed=0)
+    net, out = model.freeze(), np.zeros(2, np.float32)
+    for value in (0, np.int8(DEPTH - 1), np.uint64(2)):
+        call(net, value, out)
+        np.testing.assert_array_equal(out, model.predict(np.array([value]))[0])
+    for value in (DEPTH, np.int8(-1), np.uint64(2**63)):
+        with pytest.raises(ValueError, match=f"x: expected integers from 0 to 4, got {value}$"):
+            call(net, value, out)
+
+
 def test_pickles_and_several_networks():
     models = [network() for _ in range(2)]
     models[1].set_weights([2 * value for value in models[1].get_weights()])
@@ -363,31 +375,6 @@ def test_learners_of_numbers_and_integers(take):
 
 
 # --- elsewhere -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_c_functions_take_int64(dtype):
-    model = network(dtype)
-    call, real = model.c_function(), {"float32": "float", "float64": "double"}[dtype]
-    assert call.signature == f"int (const int64_t *, {real} *)"
-    assert model.c_function(call.signature).signature == call.signature
-    x = integers(1)[0]
-    out = np.zeros(2, dtype)
-    given = (x.ctypes.data_as(ctypes.POINTER(ctypes.c_int64)), np.ctypeslib.as_ctypes(out))
-    assert call.ctypes(*given) == 0
-    np.testing.assert_array_equal(out, model.predict(x[None])[0])
-    out[:], x[1] = 7, DEPTH
-    assert call.ctypes(*given) != 0
-    assert (out == 7).all()
-    with pytest.raises(ValueError, match="signature: expected one of"):
-        model.c_function(f"int (const {real} *, {real} *)")
-
-
-def test_c_functions_of_scipy_take_numbers():
-    x = fnn.Input((), dtype="int64")
-    model = fnn.Model(x, fnn.Dense(1)(fnn.OneHot(3)(x)), dtype="float64")
-    with pytest.raises(ValueError, match="is for networks of float64, of this one its input is of int64"):
-        model.c_function("double (int, double *)")
 
 
 def test_networks_in_kernels_of_users_do_not_take_integers():

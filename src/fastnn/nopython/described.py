@@ -136,7 +136,8 @@ def _small_workspace(noted: Noted) -> str:
 
 
 def _no_memory(noted: Noted) -> str:
-    return f"there is no memory for {noted.numbers[0]} rows, which take {noted.numbers[1]} bytes"
+    rows, nbytes = noted.numbers[:2]
+    return f"there is no memory for {rows} rows" + f", which take {nbytes} bytes" * bool(nbytes)
 
 
 def _no_integers(noted: Noted) -> str:

@@ -37,6 +37,7 @@ from fastnn.backend.cpu.layouts.code import (
     Word,
 )
 from fastnn.backend.cpu.loading import library
+from fastnn.backend.cpu.loading.collection import without_collection
 from fastnn.backend.cpu.loading.library import Loaded
 from fastnn.backend.cpu.processor.blocking import WAYS, Blocking
 from fastnn.formulas import custom
@@ -199,8 +200,10 @@ def draft(
 ) -> tuple[Code, dict[KernelKey, list[int]]]:
     """Return a code without addresses, and the places of those of each function; see `assemble`."""
     _check(interface, training)
-    one, many = (make(rows, planned=True) for rows in (1, UNIT))
-    double = make(2 * UNIT, planned=False)
+    # the collector would look through the records again and again: a quarter of the time for 2,000 layers
+    with without_collection():
+        one, many = (make(rows, planned=True) for rows in (1, UNIT))
+        double = make(2 * UNIT, planned=False)
     slots = [*interface.inputs, *interface.results]
     patches = row_patches(one, many, double)
     factors = scales(many, double, [slot.loss_weight for slot in slots])

@@ -19,6 +19,7 @@ from fastnn.backend.cpu.codegen.kernel import Kit, kernel, overlap
 from fastnn.backend.cpu.codegen.options import exact, helper, inlined
 from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, Held, Live, Outcome, Part
 from fastnn.backend.cpu.layouts.code import (
+    MOST_ROWS,
     MOST_SLOTS,
     MOST_TOTALS,
     REAL_DTYPES,
@@ -310,6 +311,9 @@ def call_learner(kit: Kit, variant: str) -> Callable[..., Any]:
             n = samples(code, slots)
             if n <= 0:
                 return call_note(code, _EMPTY if n == 0 else _WRONG_SHAPE, 0, 0, 0, 0, slots, -1 - n if n < 0 else 0)
+            # an array of one row that is repeated takes no memory, whatever the number; its copy would
+            if n > MOST_ROWS:
+                return call_note(code, _MEMORY, n, 0, 0, 0, 0, -1)
             converted, reals = _look(code, slots, places, n)
             if reals >= 0:
                 return call_note(code, _NO_INTEGERS, 0, 0, 0, 0, slots, reals)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import prod
 from typing import Any, ClassVar
@@ -50,7 +50,22 @@ class Scope:
     trainable: bool
 
 
-_assignments = itertools.count(1)
+class Assignments:
+    """All assignments of `trainable`: code that has looked at it looks again when there is a later one.
+
+    Attributes
+    ----------
+    latest : int
+        The number of the latest one; it changes with each, but may also get smaller.
+    """
+
+    latest: ClassVar[int] = 0
+    _numbers: ClassVar[Iterator[int]] = itertools.count(1)
+
+    @classmethod
+    def note(cls) -> None:
+        """Say that a layer may be trained, or not be trained, from now on."""
+        cls.latest = next(cls._numbers)  # a sum of two threads might count once
 
 
 @dataclass(eq=False)
@@ -72,8 +87,6 @@ class Layer:
     arity: ClassVar[tuple[int, int | None]] = (1, 1)
     #: how often `trainable` has been assigned
     assignments: ClassVar[int] = 0
-    #: another number since `trainable` of any layer was last assigned
-    latest_assignment: ClassVar[int] = 0
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Refuse methods that other libraries call, but fastnn never would."""
@@ -102,15 +115,9 @@ class Layer:
             flag("trainable", value)
             object.__setattr__(self, "assignments", self.assignments + 1)
             object.__setattr__(self, name, value)
-            Layer.note_assignment()
+            Assignments.note()
         else:
             object.__setattr__(self, name, value)
-
-    @staticmethod
-    def note_assignment() -> None:
-        """Say that a layer may be trained, or not be trained, from now on."""
-        # a counter's next number, since threads may lose a sum
-        Layer.latest_assignment = next(_assignments)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("get_weights", "set_weights", "weights", "kernel", "bias", "gamma", "beta"):

@@ -21,7 +21,7 @@ from fastnn.backend.cpu.frozen.bound_code import BoundCode
 from fastnn.backend.cpu.frozen.learner import Numbers, progress_of
 from fastnn.backend.cpu.layouts.call import Held, Live, Outcome, Part
 from fastnn.backend.cpu.layouts.code import Progress, Word
-from fastnn.layers.base import Layer
+from fastnn.layers.base import Assignments
 from fastnn.losses import Loss
 from fastnn.objective.objective import Objective
 from fastnn.program.layout import Counter, Status
@@ -142,7 +142,7 @@ class LiveStep:
     def take(self, state: StepState, x: Any, y: Any, sample_weight: Any) -> dict[str, Any] | None:
         """Take a step and return its logs; None if it is left to the general path."""
         runtime = state.runtime
-        if self._call is None or (Layer.latest_assignment != self._looked_at and not self._trains_the_same(runtime)):
+        if self._call is None or (Assignments.latest != self._looked_at and not self._trains_the_same(runtime)):
             return None
         arguments = self._arguments(x, y, sample_weight)
         if arguments is None:
@@ -167,7 +167,7 @@ class LiveStep:
 
     def _trains_the_same(self, runtime: Runtime) -> bool:
         """Return whether the model still trains the layers that the code trains."""
-        latest = Layer.latest_assignment
+        latest = Assignments.latest
         if runtime.table.trainable_layers() != self._trainable:
             return False
         self._looked_at = latest

@@ -143,5 +143,5 @@ def test_training_steps():
             assert learner.parameters.tobytes() == other.parameters.tobytes()
     before = learner.parameters.copy()
     assert step(x, y) == step(x, None, None) == step(x, y, "weights") == step(x[:0], y, None) == NOT_TAKEN
-    assert step(x, y[:1], None) == Outcome.SHAPE and step(x, y + 5, None) == Outcome.TARGET_VALUES
+    assert step(x, y[:1], None) == Outcome.SHAPE and step(x, y + 5, None) == Outcome.RANGE
     np.testing.assert_array_equal(before, learner.parameters)

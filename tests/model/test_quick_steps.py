@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from networks import make_case
 
 RNG = np.random.default_rng(6)
 
@@ -145,3 +146,19 @@ def test_steps_follow_every_change_of_the_model():
         return logs, [weight.tobytes() for weight in model.get_weights()]
 
     assert train(quick=True) == train(quick=False)
+
+
+@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.filterwarnings("ignore:.*a training batch of one row:RuntimeWarning")
+def test_random_networks(seed):
+    case = make_case(seed, 2 + seed % 7)
+    quick, other = case.model("float32", "adam"), case.model("float32", "adam")
+    names = quick._architecture.input_names
+    for n in (9, 9, 5, 1, 9, 7):
+        x = [array[:n].astype(np.float32) for array in case.x]
+        y = [array[:n].astype(np.float32) if array.dtype.kind == "f" else array[:n] for array in case.y]
+        y = y if len(y) > 1 else y[0]
+        got = quick.train_on_batch(x if len(x) > 1 else x[0], y)
+        assert repr(got) == repr(other.train_on_batch(dict(zip(names, x, strict=True)), y))
+        for one, two in zip(quick.get_weights(), other.get_weights(), strict=True):
+            assert one.tobytes() == two.tobytes()

@@ -31,9 +31,9 @@ from fastnn.backend.cuda.codegen.library import machine_code, path_of
 from fastnn.backend.cuda.device_function.code import encode
 from fastnn.backend.cuda.kernels import stages
 from fastnn.demo import warm, warm_cuda
-from fastnn.export.network import program
 from fastnn.formulas import custom
 from fastnn.nopython import cuda_overloads
+from fastnn.runtime.code_programs import program
 
 SIZE = 40
 ITEMS = {"float32": 4, "float64": 8}

@@ -168,8 +168,6 @@ def test_numbers_and_integers_in_one_model():
     np.testing.assert_allclose(model.predict({"a": x, "b": k}), expected, rtol=1e-5)
     with pytest.raises(ValueError, match=r"x\['b'\]: expected integers from 0 to 3"):
         model.predict([x, k + 1 + 2])
-    with pytest.raises(ValueError, match="the input 'b' holds integers, which have no gradient"):
-        model.input_gradients([x, k], np.zeros((6, 1)))
     # integers are numbers, too: the model converts them where numbers are expected
     model.predict([np.ones((6, 3), int), k])
 
@@ -233,13 +231,6 @@ def test_other_dtypes_are_refused(value):
 def test_other_depths_are_refused(depth):
     with pytest.raises((TypeError, ValueError), match="depth: expected an integer"):
         fnn.OneHot(depth)
-
-
-def test_compiled_code_does_not_take_integers_yet():
-    model = network()
-    for make in (model.freeze, model.learner):
-        with pytest.raises(ValueError, match="expected inputs of numbers, the input 'x' holds integers"):
-            make()
 
 
 def test_threads_do_not_change_a_bit():

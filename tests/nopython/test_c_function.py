@@ -127,3 +127,29 @@ def test_misuse():
     with pytest.raises((ValueError, TypeError, AttributeError)):
         pickle.dumps(surrogate().c_function())
     assert "double (int, double *)" in repr(surrogate().c_function(SURROGATE))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_c_functions_take_int64(dtype):
+    words = fnn.Input(3, dtype="int64")
+    model = fnn.Model(words, fnn.Dense(2)(fnn.Flatten()(fnn.OneHot(5)(words))), seed=1, dtype=dtype)
+    call, real = model.c_function(), {"float32": "float", "float64": "double"}[dtype]
+    assert call.signature == f"int (const int64_t *, {real} *)"
+    assert model.c_function(call.signature).signature == call.signature
+    x = np.array([0, 4, 2])
+    out = np.zeros(2, dtype)
+    given = (x.ctypes.data_as(ctypes.POINTER(ctypes.c_int64)), np.ctypeslib.as_ctypes(out))
+    assert call.ctypes(*given) == 0
+    np.testing.assert_array_equal(out, model.predict(x[None])[0])
+    out[:], x[1] = 7, 5
+    assert call.ctypes(*given) != 0
+    assert (out == 7).all()
+    with pytest.raises(ValueError, match="signature: expected one of"):
+        model.c_function(f"int (const {real} *, {real} *)")
+
+
+def test_c_functions_of_scipy_take_numbers():
+    x = fnn.Input((), dtype="int64")
+    model = fnn.Model(x, fnn.Dense(1)(fnn.OneHot(3)(x)), dtype="float64")
+    with pytest.raises(ValueError, match="is for networks of float64, of this one its input is of int64"):
+        model.c_function("double (int, double *)")

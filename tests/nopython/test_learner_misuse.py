@@ -269,6 +269,16 @@ def test_a_global_learner_cannot_learn():
         learn(x, np.array([0, 1, 2, 1]))
 
 
+@pytest.mark.parametrize("bits", [33, 55, 58, 59])
+def test_one_row_that_is_repeated_for_ever(bits):
+    """The bytes of so many rows are no number of 64 bits."""
+    learner = compiled("perceptron", "float32").learner()
+    x, y = (np.broadcast_to(np.int8(1), (2**bits, size)) for size in (6, 10))
+    for call in (step, fnp.train_step):
+        with pytest.raises(MemoryError, match=f"no memory for {2**bits} rows"):
+            call(learner, x, y)
+
+
 def test_eight_learners_at_once():
     model = compiled("residual", "float32", "nadam")
     x, y = rows(model, 200), targets_for(model, 200)

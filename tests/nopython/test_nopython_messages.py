@@ -308,7 +308,7 @@ def test_memory_that_is_not_there():
 
 
 def test_every_outcome_has_a_text():
-    wanted = set(Outcome) - {Outcome.DONE}
+    wanted = set(Outcome) - {Outcome.DONE, Outcome.BEHIND}  # a model catches up, and calls again
     assert wanted == ERRORS.keys() == _TEXTS.keys() | CONSTANT
     for outcome in wanted:
         made = Failure(int(outcome))

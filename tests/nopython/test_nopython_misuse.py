@@ -74,7 +74,7 @@ def read_only(array):
         (lambda x, out: (x, out.astype(np.float64)), "out: expected"),
         (lambda x, out: (x, np.zeros((4, 20), np.float32)[:, ::2]), "contiguous"),
         (lambda x, out: (x, read_only(out)), "written"),
-        (lambda x, out: (3, out), "x: expected"),
+        (lambda x, out: ("abc", out), "x: expected"),
     ],
 )
 def test_wrong_types(change, match):

@@ -163,7 +163,7 @@ ALLOWED |= {
         "registry",
     },
     "runtime": {
-        *(f"backend/cpu/{room}" for room in ("calls", "executor")),
+        *(f"backend/cpu/{room}" for room in ("calls", "executor", "frozen", "layouts")),
         *("backend/devices", "backend/protocol"),
         *(
             "activations",
@@ -309,6 +309,7 @@ FOREIGN = {
     *("_ary", "_can_compile", "_item"),  # arrays of Numba's simulator, dispatchers
     *("_instances", "_wrapped"),  # tqdm
     *("_is_gil_enabled", "_is_owned"),  # sys, threading.RLock
+    "_ARRAY_API",  # NumPy's functions for C
 }
 
 

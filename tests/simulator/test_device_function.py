@@ -16,10 +16,10 @@ from fastnn.backend.cuda.device_function.code import encode, verify
 from fastnn.backend.cuda.device_function.instructions import BY_NUMBER
 from fastnn.backend.cuda.device_function.layout import ACTIVATIONS, HEAD, STRIDE, Head, Place, Word
 from fastnn.backend.cuda.simulator import ptx
-from fastnn.export.network import program
 from fastnn.program.layout import Buffer
 from fastnn.program.layout import encode as at
 from fastnn.program.program import RecordDraft, make_program
+from fastnn.runtime.code_programs import program
 from frozen import angles, attention
 from networks import make_case
 

@@ -12,7 +12,7 @@ import fastnn as fnn
 from fastnn.backend.cuda.codegen import numba_cuda
 from fastnn.backend.cuda.driver import device
 from fastnn.errors import InputNotFiniteError
-from fastnn.runtime import prediction_cache
+from fastnn.runtime.device import captured
 
 RNG = np.random.default_rng(7)
 
@@ -225,7 +225,7 @@ def test_what_is_never_ready_is_not_tried_again(fake):
 def test_a_model_that_moves_while_a_call_is_made_ready(fake, monkeypatch):
     """Another thread moves the model at the worst of times: what was made for one place is not used in the other."""
     there, here = pair()
-    x, usual, movers = rows(), prediction_cache._make, []
+    x, usual, movers = rows(), captured._captured, []
 
     def make(model, *arguments):
         found = usual(model, *arguments)
@@ -236,7 +236,7 @@ def test_a_model_that_moves_while_a_call_is_made_ready(fake, monkeypatch):
 
     there.predict(x)
     with monkeypatch.context() as patched:
-        patched.setattr(prediction_cache, "_make", make)
+        patched.setattr(captured, "_captured", make)
         there.predict(x)
     (mover,) = movers
     mover.join()

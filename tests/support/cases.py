@@ -406,8 +406,10 @@ for rows in (1, 7, 33, 333):
         dims = {"rows": rows, "per_sample": per_sample, "samples": rows // per_sample}
         for op in ("sum_loss", "sum_loss_by_weight")[: 1 + len(optional)]:
             case(op, dims, optional=optional, special=weights, bound=Bound(4, rows))
-    for note, made in (*weights.items(), ("zeros", lambda rng, shape: np.zeros(shape))):
-        case("normalize_weights", {"samples": rows}, special={"weight": made}, bound=Bound(2), note=note)
+    for per_sample in sorted({1, rows}):
+        dims = {"rows": rows, "per_sample": per_sample, "samples": rows // per_sample}
+        for note, made in (*weights.items(), ("zeros", lambda rng, shape: np.zeros(shape))):
+            case("normalize_weights", dims, special={"weight": made}, bound=Bound(2), note=note)
 for n in VECTORS:
     for l1, l2 in ((0.0, 0.01), (0.02, 0.0), (0.02, 0.01)):
         for optional in ((), ("dw",)):

@@ -151,6 +151,7 @@ def check(outer: Act, inner: Act, *, every: int, writes: bool) -> Interrupted:
     whole, model = make(), make()
     for one in (whole, model):  # so that quick calls are prepared
         READS["predict few rows"](one)
+        READS["predict few rows"](one)
         READS["predict rows with strides"](one)
         READS["predict a list"](one)
         one.train_on_batch(X[:9], Y[:9])

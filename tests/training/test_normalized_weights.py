@@ -171,6 +171,13 @@ def test_other_values_are_refused(make):
             make(normalize=value)
 
 
-def test_learners_refuse_it():
-    with pytest.raises(ValueError, match="learner: expected losses that are divided by the number of rows"):
-        network(by_weight()).learner()
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_weight_of_a_sample_has_the_bits_of_one_for_each_of_its_rows(dtype):
+    x, y = RNG.normal(size=(N, STEPS, WIDTH)), RNG.integers(0, CLASSES, (N, STEPS))
+    options = dict(dtype=dtype, optimizer="adam", shape=x.shape[1:], weighted_metrics=["cross_entropy", "accuracy"])
+    one, other = network(by_weight(), **options), network(by_weight(), **options)
+    spread = np.repeat(W[:, None], STEPS, 1)
+    for _ in range(3):
+        assert one.train_on_batch(x, y, sample_weight=W) == other.train_on_batch(x, y, sample_weight=spread)
+        for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn import nopython as fnp
 
 RNG = np.random.default_rng(0)
 N, STEPS, WIDTH, CLASSES = 12, 5, 3, 4
@@ -221,7 +220,12 @@ def test_many_networks():
         np.testing.assert_array_equal(one, other)
 
 
-def test_learners_take_a_weight_per_sample():
-    learner = network(STEPS).learner()
-    with pytest.raises((TypeError, ValueError), match="sample_weight"):
-        fnp.train_step(learner, X, Y, sample_weight=W.astype(np.float32))
+def test_weighted_losses_as_metrics_count_every_row():
+    model = network(STEPS, weighted_metrics=["cross_entropy"], dtype="float64")
+    once, each = RNG.uniform(0.1, 1.0, size=4), 3 * W[4:8]
+    full = np.concatenate([np.repeat(once[:, None], STEPS, 1), each, np.ones((4, STEPS))])
+    p = model.predict(X)
+    rows = -np.log(np.take_along_axis(p, Y[..., None], -1)[..., 0])
+    batches = [(X[:4], Y[:4], once), (X[4:8], Y[4:8], each), (X[8:], Y[8:])]
+    for found in (model.evaluate(batches), model.evaluate(X, Y, sample_weight=full)):
+        assert found["cross_entropy"] == pytest.approx((full * rows).sum() / full.sum(), rel=1e-12)

@@ -29,12 +29,14 @@ def missing(keys: set[KernelKey]) -> list[KernelKey]:
 
 def prepare(keys: set[KernelKey]) -> float:
     """Load or compile functions, with a bar on a terminal; returns the time in seconds."""
-    from fastnn.backend.cpu.calls import matmul_call
+    from fastnn.backend.cpu.calls import code_call, matmul_call
     from fastnn.backend.cpu.executor import engine
+    from fastnn.backend.cpu.frozen import code
     from fastnn.backend.cpu.threads import thread_pool
 
     begin = time.perf_counter()
-    engine.prepare(keys | {*matmul_call.FUNCTIONS, thread_pool.WORKER})
+    calls = {*matmul_call.FUNCTIONS, *code_call.FUNCTIONS, code.NETWORK, code.LEARNER, code.NOTE}
+    engine.prepare(keys | calls | {thread_pool.WORKER})
     return time.perf_counter() - begin
 
 
@@ -50,7 +52,7 @@ def common(dtypes: Iterable[str]) -> set[KernelKey]:
     keys: set[KernelKey] = set()
     for dtype in dtypes:
         # of any size
-        keys |= {KernelKey("matmul", dtype, way) for way in WAYS}
+        keys |= {KernelKey("matmul", dtype, way) for way in WAYS} | {KernelKey("convert", dtype)}
         for optimizer in OPTIMIZERS:
             for loss, last in (
                 ("cross_entropy", "softmax"),

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fastnn.backend.cpu.frozen import learner as backend
-from fastnn.backend.cpu.frozen.code import SlotSpec, Training, assemble, fingerprint
+from fastnn.backend.cpu.frozen.code import assemble, fingerprint
 from fastnn.backend.cpu.frozen.learner import Learner, Numbers
-from fastnn.backend.cpu.frozen.network import Program
-from fastnn.backend.cpu.layouts.code import UNIT, Progress, Role
-from fastnn.export.network import check_inputs, freeze, interface, of_any_batch, slots_of
-from fastnn.graph.gradients import differentiate
-from fastnn.graph.graph import Tensor
+from fastnn.backend.cpu.layouts.code import UNIT, Progress
+from fastnn.export.network import freeze
 from fastnn.losses import CrossEntropy
-from fastnn.losses.targets import SUM_TOLERANCE
-from fastnn.lower.task import Place, Request, Source, TargetLayout, Task, WeightLayout
-from fastnn.lower.update import tick
-from fastnn.objective.objective import LOSSES, PENALTY, Objective
+from fastnn.objective.objective import LOSSES, Objective
 from fastnn.optimizers import Optimizer
-from fastnn.program.layout import Buffer, Counter
-from fastnn.program.record import ITEM_SIZES
-from fastnn.runtime.parameters import ParameterTable
-from fastnn.runtime.programs import network, place_gradients, task_of
+from fastnn.program.layout import Counter
+from fastnn.runtime.code_programs import inputs_with_gradients
 from fastnn.runtime.runtime import Runtime
+from fastnn.runtime.step_program import (
+    program,
+    seeded_program,
+    seeded_training_of,
+    targeted,
+    training_of,
+)
 
 TARGETS = ("labels", "dense")
 
@@ -37,24 +35,8 @@ def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | Non
     table, (objective, optimizer) = runtime.table.apart(), _compiled(runtime, metrics)
     if not any(loss is not None for loss in objective.losses):
         raise ValueError("learner: no output of the model has a loss")
-    if any(loss is not None and loss.normalize == "weights" for loss in objective.losses):
-        raise ValueError(
-            "learner: expected losses that are divided by the number of rows, got one with normalize='weights'; scale "
-            "the sample weights of each step to the mean 1 instead"
-        )
-    check_inputs(table, "learner")
     labels = _labels(objective, targets)
-    formula = optimizer.description
-    accumulated = optimizer.gradient_accumulation_steps or 0
-    knows = Training(slots=len(optimizer.slots), accumulated=accumulated, loss_totals=1, totals=1)
-    training = replace(
-        knows,
-        penalty_at=PENALTY,
-        loss_totals=LOSSES + 2 * len(objective.losses),
-        totals=objective.size,
-        rates=len(formula.rates),
-        correction=formula.correction,
-    )
+    knows, training = seeded_training_of(optimizer), training_of(objective, optimizer)
     with runtime.lock:
         done = runtime.optimizer_step()
         numbers = Numbers(
@@ -67,7 +49,7 @@ def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | Non
         )
         seeded = assemble(*seeded_program(table), knows) if gradients else None
         return backend.make(
-            freeze(runtime, gradients=gradients),
+            freeze(runtime, gradients=gradients and bool(inputs_with_gradients(table))),
             assemble(*program(table, objective, optimizer, labels), training),
             seeded,
             runtime.optimizer_state.view(table.dtype),
@@ -98,10 +80,10 @@ def _fits(runtime: Runtime, learner: Learner) -> bool:
     if learner.parameters.dtype != table.dtype:
         return False
     found = backend.labels_of(learner)
-    if len(found) != sum(_has_target(objective, output) for output in range(len(objective.losses))):
+    if len(found) != len(targeted(objective)):
         return False
     if any(is_labels and not isinstance(objective.losses[output], CrossEntropy)
-           for output, is_labels in zip(_targeted(objective), found, strict=True)):  # fmt: skip
+           for output, is_labels in zip(targeted(objective), found, strict=True)):  # fmt: skip
         return False
     make, _ = program(table, objective, optimizer, found)
     return fingerprint(make(UNIT, planned=True)) == backend.fingerprint_of(learner)
@@ -133,86 +115,6 @@ def _reporting(runtime: Runtime, learner: Any, what: str) -> Objective:
     return objective
 
 
-def program(table: ParameterTable, objective: Objective, optimizer: Optimizer, labels: Sequence[bool]) -> Program:
-    """Return what makes the program of a training step, whose inputs, targets and weights are data slots.
-
-    `labels` says for each output that has targets whether they are labels.
-    """
-    outputs = _targeted(objective)
-    kinds = dict(zip(outputs, labels, strict=True))
-    first = len(table.architecture.inputs)
-    places_of = {output: first + index for index, output in enumerate(outputs)}
-    request = Request(
-        "train",
-        1,
-        True,
-        tuple(Source(slot, table.dtype, 0) for slot in range(first)),
-        tuple(
-            TargetLayout(Source(places_of[output], "int64" if kinds[output] else table.dtype, 0), kinds[output])
-            if output in kinds
-            else None
-            for output in range(len(objective.losses))
-        ),
-        tuple(
-            WeightLayout(Source(places_of[output] + len(outputs), table.dtype, 0)) if output in kinds else None
-            for output in range(len(objective.losses))
-        ),
-        trained=table.trained(),
-    )
-    task = task_of(table, objective, optimizer, request)
-    places, sizes = dict(task.places), dict(task.sizes)
-    read: dict[int, Tensor] = {}
-    for tensor in task.graph.inputs:
-        slot = task.sources[tensor.id].slot
-        read[slot] = tensor
-        places[tensor.id] = Place(Buffer.DATA + slot, 0)
-        sizes[Buffer.DATA + slot] = tensor.size * ITEM_SIZES[table.dtype if tensor.kind == "real" else tensor.kind]
-    inputs = slots_of(table, [read[slot] for slot in range(first)], Role.INPUT)
-    targets = [_target(objective, output, read[places_of[output]], kinds[output], table.dtype) for output in outputs]
-    weighted = {measure.output for measure in objective.measures if measure.weighted}
-    weights = [
-        SlotSpec(Role.WEIGHT, read[places_of[output] + len(outputs)].shape, table.dtype, filled=output in weighted)
-        for output in outputs
-    ]
-    described = interface(table, [*inputs, *targets, *weights])
-    return of_any_batch(replace(task, sources={}, places=places, sizes=sizes)), described
-
-
-def _target(objective: Objective, output: int, tensor: Tensor, is_labels: bool, dtype: str) -> SlotSpec:
-    """Describe the targets of an output."""
-    loss, weight = objective.losses[output], objective.loss_weights[output]
-    shape = objective.output_shapes[output]
-    described = SlotSpec(
-        Role.LABEL if is_labels else Role.TARGET,
-        tensor.shape,
-        "int64" if is_labels else dtype,
-        columns=shape[-1],
-        loss_weight=weight if loss is not None else 0.0,
-        loss_at=LOSSES + 2 * output,
-    )
-    if loss is None:
-        return described
-    if isinstance(loss, CrossEntropy):
-        return replace(described, tolerance=SUM_TOLERANCE, target_range=(0.0, 1.0))
-    return replace(described, target_range=loss.target_range, allowed=loss.target_values)
-
-
-def seeded_program(table: ParameterTable) -> Program:
-    """Return what makes the program of the gradients for the weights from gradients of the outputs: both data slots."""
-    graph, places, parameters, inputs, outputs = network(table, training=True)
-    seeds = [graph.input(y.shape, "seed") for y in outputs]
-    wanted = [tensor for tensor, is_trained in zip(parameters, table.trained(), strict=True) if is_trained]
-    found = differentiate(graph, (), wanted, list(zip(outputs, seeds, strict=True)))
-    accumulating = place_gradients(table, parameters, found, places)
-    described = interface(table, slots_of(table, inputs, Role.INPUT) + slots_of(table, seeds, Role.SEED))
-    sizes = {int(buffer): table.nbytes for buffer in (Buffer.PARAMETERS, Buffer.GRADIENTS)}
-    for slot, (tensor, spec) in enumerate(zip((*inputs, *seeds), described.inputs, strict=True)):
-        places[tensor.id] = Place(Buffer.DATA + slot, 0)
-        sizes[Buffer.DATA + slot] = spec.nbytes
-    tail = [tick(1, training=True)]
-    return of_any_batch(Task("gradients", graph, 1, table.dtype, {}, places, accumulating, tail, sizes)), described
-
-
 def _compiled(runtime: Runtime, metrics: bool) -> tuple[Objective, Optimizer]:
     """Return a model's objective, with or without metrics, and its optimizer."""
     objective, optimizer = runtime.compiled()
@@ -221,18 +123,9 @@ def _compiled(runtime: Runtime, metrics: bool) -> tuple[Objective, Optimizer]:
     return objective, optimizer
 
 
-def _has_target(objective: Objective, output: int) -> bool:
-    return objective.losses[output] is not None or any(one.output == output for one in objective.measures)
-
-
-def _targeted(objective: Objective) -> list[int]:
-    """Return the outputs that have targets."""
-    return [output for output in range(len(objective.losses)) if _has_target(objective, output)]
-
-
 def _labels(objective: Objective, targets: Any) -> list[bool]:
     """Return for each output that has targets whether they are labels."""
-    outputs = _targeted(objective)
+    outputs = targeted(objective)
     wanted = list(targets) if isinstance(targets, list | tuple) else [targets] * len(outputs)
     if len(wanted) != len(outputs):
         raise ValueError(f"learner: targets: expected one for each of {len(outputs)} outputs, got {len(wanted)}")

@@ -1,30 +1,15 @@
-"""Make frozen networks of models: programs that read the caller's rows, and fill the caller's arrays."""
+"""Make frozen networks of models."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
 
 from fastnn.backend import devices
 from fastnn.backend.cpu.frozen import network as backend
-from fastnn.backend.cpu.frozen.code import Interface, Make, SlotSpec
-from fastnn.backend.cpu.frozen.network import FrozenNetwork, Program
-from fastnn.backend.cpu.layouts.code import Role
-from fastnn.graph.gradients import differentiate
-from fastnn.graph.graph import Graph, Tensor
-from fastnn.graph.ops.moves import take_columns
-from fastnn.graph.rules import NoGradientError
-from fastnn.lower.lower import lower, rewrite
-from fastnn.lower.task import Place, Task
-from fastnn.lower.update import for_batch
+from fastnn.backend.cpu.frozen.network import FrozenNetwork
 from fastnn.nopython import device_freeze
 from fastnn.nopython.device_freeze import FrozenDeviceNetwork
-from fastnn.program.layout import Buffer
-from fastnn.program.program import Program as Records
-from fastnn.program.record import ITEM_SIZES
-from fastnn.runtime.parameters import ParameterTable
-from fastnn.runtime.programs import network
+from fastnn.runtime.code_programs import gradient_program, inputs_with_gradients, program
 from fastnn.runtime.runtime import Runtime
 
 
@@ -37,7 +22,8 @@ def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
         When there is no gradient.
     """
     table = runtime.table.apart()
-    check_inputs(table, "freeze")
+    if gradients and not inputs_with_gradients(table):
+        raise ValueError("freeze: all inputs hold integers, which have no gradient: expected gradients=False")
     with runtime.lock:
         gradient = gradient_program(table) if gradients else None
         return backend.freeze(program(table), gradient, runtime.gathered().view(table.dtype))
@@ -49,7 +35,7 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
     Raises
     ------
     ValueError
-        When the model has several inputs or outputs, or there is no such device.
+        When the model has several inputs or outputs, or one of integers, or there is no such device.
     NotImplementedError
         When it contains a user-defined function.
     DeviceError
@@ -62,108 +48,14 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
             f"freeze: expected a model with one input and one output for device={device!r}, this one has {found[0]} "
             f"and {found[1]}"
         )
-    check_inputs(table, "freeze")
+    if table.architecture.takes_integers:
+        raise ValueError(
+            f"freeze: expected an input of numbers for device={device!r}, this model takes integers, which networks in "
+            "users' kernels do not take; a model of one-hot rows can have the same weights"
+        )
     number = devices.number_of(device)
     make, described = program(table)
     sizes = math.prod(described.inputs[0].shape), math.prod(described.results[0].shape)
     weights = sum(count for _, count in described.weights)
     with runtime.lock:
         return device_freeze.freeze(make(1, planned=True), runtime.gathered().view(table.dtype), sizes, weights, number)
-
-
-def check_inputs(table: ParameterTable, what: str) -> None:
-    """Raise unless all inputs of a model are numbers."""
-    for spec in table.architecture.input_specs:
-        if spec.kind != "real":
-            raise ValueError(
-                f"{what}: expected inputs of numbers, the input {spec.name!r} holds integers, whose range compiled "
-                "code does not check yet"
-            )
-
-
-def slots_of(table: ParameterTable, tensors: Sequence[Tensor], role: Role) -> tuple[SlotSpec, ...]:
-    """Describe the arrays that tensors are read from or stored to."""
-    return tuple(
-        SlotSpec(role, tensor.shape, table.dtype if tensor.kind == "real" else tensor.kind) for tensor in tensors
-    )
-
-
-def interface(table: ParameterTable, inputs: Sequence[SlotSpec], results: Sequence[SlotSpec] = ()) -> Interface:
-    """Describe the arrays of a call, and the model's weights."""
-    itemsize = ITEM_SIZES[table.dtype]
-    weights = [(entry.offset // itemsize, entry.size) for entry in table]
-    return Interface(tuple(inputs), tuple(results), table.nbytes // itemsize, weights)
-
-
-def program(table: ParameterTable) -> Program:
-    """Return what makes the program that reads inputs, and fills outputs; and what it reads and fills."""
-    graph, places, _, inputs, outputs = network(table, training=False)
-    results = _results(graph, outputs, {x.id for x in inputs})
-    described = interface(table, slots_of(table, inputs, Role.INPUT), slots_of(table, outputs, Role.OUTPUT))
-    return of_any_batch(_task(table, graph, places, [*inputs, *results], described)), described
-
-
-def gradient_program(table: ParameterTable) -> Program:
-    """Return what makes the program that reads inputs and gradients of outputs, and fills gradients of inputs.
-
-    Raises
-    ------
-    NoGradientError
-        When no output depends on an input.
-    """
-    graph, places, _, inputs, outputs = network(table, training=False)
-    seeds = [graph.input(y.shape, "seed") for y in outputs]
-    found = differentiate(graph, (), list(inputs), list(zip(outputs, seeds, strict=True)))
-    for x in inputs:
-        if x.id not in found:
-            which = "the input" if len(inputs) == 1 else f"the input {x.name!r}"
-            raise NoGradientError(f"freeze: the output does not depend on {which}, so there is no gradient")
-    results = _results(graph, [found[x.id][0] for x in inputs], {each.id for each in (*inputs, *seeds)})
-    read = slots_of(table, inputs, Role.INPUT) + slots_of(table, seeds, Role.SEED)
-    described = interface(table, read, slots_of(table, inputs, Role.GRADIENT))
-    return of_any_batch(_task(table, graph, places, [*inputs, *seeds, *results], described)), described
-
-
-def _task(
-    table: ParameterTable, graph: Graph, places: dict[int, Place], slots: Sequence[Tensor], described: Interface
-) -> Task:
-    """Describe the program whose data slots are the memory of tensors, in order."""
-    sizes = {int(Buffer.PARAMETERS): table.nbytes}
-    for slot, (tensor, spec) in enumerate(zip(slots, (*described.inputs, *described.results), strict=True)):
-        places[tensor.id] = Place(Buffer.DATA + slot, 0)
-        sizes[Buffer.DATA + slot] = spec.nbytes
-    return Task("network", graph, 1, table.dtype, {}, places, frozenset(), [], sizes)
-
-
-def of_any_batch(task: Task) -> Make:
-    """Return what makes the programs of a task of one row for any number of rows, whose data slots grow with it."""
-    rewritten = rewrite(task)
-
-    def make(batch: int, *, planned: bool = True) -> Records:
-        sizes = {slot: size * (batch if slot >= Buffer.DATA else 1) for slot, size in task.sizes.items()}
-        tail = for_batch(task.tail, batch)
-        return lower(replace(task, batch=batch, sizes=sizes, tail=tail), rewritten, planned=planned)
-
-    return make
-
-
-def _results(graph: Graph, tensors: Sequence[Tensor], taken: set[int]) -> list[Tensor]:
-    """Return the tensors whose memory results view, with a copy where that is an input's or another result's."""
-    found = []
-    for tensor in tensors:
-        root = _root(graph, tensor)
-        if root.id in taken or graph.producer(root) is None:
-            root = take_columns(graph, tensor, 0, tensor.columns, "output")
-        taken.add(root.id)
-        found.append(root)
-    return found
-
-
-def _root(graph: Graph, tensor: Tensor) -> Tensor:
-    """Return the tensor whose memory a tensor views."""
-    node = graph.producer(tensor)
-    while node is not None and node.op == "reshape":
-        assert node.inputs[0] is not None
-        tensor = node.inputs[0]
-        node = graph.producer(tensor)
-    return tensor

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import prod
 from typing import Any, ClassVar
@@ -47,6 +48,24 @@ class Scope:
     number: int
     training: bool
     trainable: bool
+
+
+class Assignments:
+    """All assignments of `trainable`: code that has looked at it looks again when there is a later one.
+
+    Attributes
+    ----------
+    latest : int
+        The number of the latest one; it changes with each, but may also get smaller.
+    """
+
+    latest: ClassVar[int] = 0
+    _numbers: ClassVar[Iterator[int]] = itertools.count(1)
+
+    @classmethod
+    def note(cls) -> None:
+        """Say that a layer may be trained, or not be trained, from now on."""
+        cls.latest = next(cls._numbers)  # a sum of two threads might count once
 
 
 @dataclass(eq=False)
@@ -95,7 +114,10 @@ class Layer:
                 )
             flag("trainable", value)
             object.__setattr__(self, "assignments", self.assignments + 1)
-        object.__setattr__(self, name, value)
+            object.__setattr__(self, name, value)
+            Assignments.note()
+        else:
+            object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("get_weights", "set_weights", "weights", "kernel", "bias", "gamma", "beta"):

@@ -240,7 +240,8 @@ def _sum_loss(e: Emitter, node: Node) -> list[Draft]:
 @_emits("normalize_weights")
 def _normalize_weights(e: Emitter, node: Node) -> list[Draft]:
     weight, (y,) = _some(node.inputs[0]), node.outputs
-    return [Draft(node.op, {"y": y, "weight": weight}, {"samples": e.elements(weight)}, label=node.label)]
+    dims = e.weighing(e.batch * node.attrs["rows"], weight)
+    return [Draft(node.op, {"y": y, "weight": weight}, dims, label=node.label)]
 
 
 @_emits("metric")

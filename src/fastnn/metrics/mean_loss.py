@@ -63,18 +63,17 @@ class MeanLoss(Metric):
         return self.loss.check_targets(y, output_shape, where)
 
     def size(self, output_shape: Shape) -> int:
-        """Four: sum and number of the rows' losses; where samples have weights, sum and number of these."""
-        return 4
+        """Two: the sum of the rows' losses, and that of their weights, or their number."""
+        return 2
 
     def accumulate(self, total: Array, targets: NDArray[Any], predictions: Array, weights: Array | None = None) -> None:
         """Add rows to an accumulator; see `Metric.accumulate`."""
         rows = self.loss.rows(targets, predictions)
         if weights is None:
-            total[:2] += (rows.sum(), rows.size)
+            total += (rows.sum(), rows.size)
         else:
-            total[0] += (of_rows(weights, rows.shape) * rows).sum()
-            total[1:] += (rows.size, weights.sum(), weights.size)
+            each = of_rows(weights, rows.shape)
+            total += ((each * rows).sum(), each.sum())
 
     def _result(self, total: Array, output_shape: Shape) -> float:
-        rows = total[2] * total[1] / total[3] if total[3] > 0.0 else total[1]
-        return float(total[0] / rows) if rows != 0.0 else float(np.nan)
+        return float(total[0] / total[1]) if total[1] != 0.0 else float(np.nan)

@@ -17,6 +17,7 @@ from fastnn.model import inspection
 from fastnn.model.device import DeviceMixin
 from fastnn.model.nesting import new_part
 from fastnn.program.program import Program
+from fastnn.runtime.kept_call import KeptCall
 from fastnn.runtime.parameters import Entry, assign_trainable
 from fastnn.runtime.reading import reads
 from fastnn.runtime.runtime import Runtime
@@ -36,7 +37,7 @@ class _All:
 
 ALL: Any = _All()
 #: attributes that `_adopt` and the models of the library set; all others are a subclass's
-LIBRARY_ATTRIBUTES = frozenset({"dtype", "name", "seed", "_part", "_quick", "_stack", "_state"})
+LIBRARY_ATTRIBUTES = frozenset({"dtype", "name", "seed", "_part", "_prediction", "_stack", "_state"})
 
 
 # Methods that Keras and PyTorch call and let users override.
@@ -77,8 +78,8 @@ class BaseModel(DeviceMixin):
     def _adopt(self, state: TrainingState, name: str) -> None:
         """Take a state; nothing is built yet."""
         self.seed, self.dtype, self.name = state.seed, state.dtype, name
-        # the cache of the runtime's calls, which `predict` looks at first
-        self._quick: dict[Any, Any] = {}
+        # the runtime's, once there is one
+        self._prediction = KeptCall()
         #: the model as a part of others, once it is one
         self._part: Part | None = None
         self._state = state
@@ -91,7 +92,7 @@ class BaseModel(DeviceMixin):
             self._state.build(architecture, initialize=initialize)
         finally:
             if self._state.built:
-                self._quick = self._state.runtime.quick
+                self._prediction = self._state.runtime.prediction
 
     @classmethod
     def _of(cls, state: TrainingState, name: str, architecture: Architecture) -> Self:

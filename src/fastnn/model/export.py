@@ -39,7 +39,8 @@ class ExportMixin(BaseModel):
         Parameters
         ----------
         gradients : bool
-            Whether to support `fastnn.nopython.input_gradient`; needs more kernels, which are compiled once.
+            Whether to support `fastnn.nopython.input_gradient`; needs more kernels, which are compiled once. Inputs of
+            integers have no gradient.
         device : str
             Where the calling code runs: ``"cpu"``, wherever the model is, or ``"cuda"`` (or
             ``"cuda:1"``) for kernels of ``numba.cuda.jit``, without gradients.
@@ -53,8 +54,8 @@ class ExportMixin(BaseModel):
         RuntimeError
             When the model is not built.
         ValueError
-            When an activation lacks a gradient that is needed, a model for a GPU has several inputs or outputs, or
-            there is no such device.
+            When an activation lacks a gradient that is needed, or all inputs hold integers; when a model for a GPU has
+            several inputs or outputs or takes integers, or there is no such device.
         DeviceError
             When no GPU can be used; says what is missing.
         NotImplementedError
@@ -90,7 +91,8 @@ class ExportMixin(BaseModel):
         Parameters
         ----------
         gradients : bool
-            Whether to support `fastnn.nopython.input_gradient` and `parameter_gradient`, too.
+            Whether to support `fastnn.nopython.input_gradient` and `parameter_gradient`, too; without inputs of numbers
+            only the latter.
         targets : {"labels", "dense"}, optional
             What y holds for cross-entropy: labels (the default) or probabilities of all classes; a list for several
             outputs, with one for each output that has a loss.
@@ -172,6 +174,7 @@ class ExportMixin(BaseModel):
     def c_function(self, signature: str = "int (const T *, T *)") -> CFunction:
         """Return a C function that computes one sample with a copy of the current weights.
 
-        For ctypes, cffi, Cython and `scipy.LowLevelCallable`; see `fastnn.nopython.c_function`.
+        For ctypes, cffi, Cython and `scipy.LowLevelCallable`; see `fastnn.nopython.c_function`. It takes int64 where
+        the input holds integers.
         """
         return CFunction(self.freeze(), signature)

@@ -52,19 +52,26 @@ class GradientsMixin(ExportMixin):
     def input_gradients(self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False) -> Any:
         """Return the gradient of the loss over one batch for the inputs, of their shape; a list for several.
 
+        Inputs of integers have no gradient: the list is for the others.
+
         Parameters
         ----------
         x, y, sample_weight, training
             As for `gradients`. The loss is a mean over rows: multiplied by n, each row is the gradient of its own loss.
+
+        Raises
+        ------
+        ValueError
+            When all inputs hold integers.
         """
         self._state.require_compiled()
         runtime = self._runtime
-        for spec in self._architecture.input_specs:
-            if spec.kind == "int64":
-                raise ValueError(f"input_gradients: the input {spec.name!r} holds integers, which have no gradient")
+        shapes = [spec.shape for spec in self._architecture.input_specs if spec.kind == "real"]
+        if not shapes:
+            raise ValueError("input_gradients: all inputs hold integers, which have no gradient")
         with runtime.lock:
             feed = feeds.feed(runtime, x, y, sample_weight, None)
-            feed.results.extend(runtime.empty((feed.n, *shape)) for shape in self._architecture.input_shapes)
+            feed.results.extend(runtime.empty((feed.n, *shape)) for shape in shapes)
             untrained = (False,) * len(runtime.table)
             request = feed.request("input_gradients", feed.n, training=training, trained=untrained)
             runtime.run(runtime.program(request), _single_pass(runtime, feed, training), 1, cursor=0)

@@ -22,7 +22,7 @@ from fastnn.model.predicting import PredictingMixin
 from fastnn.objective.objective import as_list
 from fastnn.objective.resolve import check_names
 from fastnn.optimizers import Optimizer
-from fastnn.runtime import feeds, step_cache
+from fastnn.runtime import feeds, quick_step
 from fastnn.runtime.averaging import finalize
 from fastnn.runtime.reading import reads
 from fastnn.training import iterables
@@ -279,16 +279,14 @@ class Model(PredictingMixin):
                 runtime.fail_within("train_on_batch")
             try:
                 inside[me] = True
-                plain = sample_weight is None and class_weight is None
-                key = step_cache.key_of(runtime, x, y) if plain else None
-                step = None if key is None else runtime.quick_steps.get(key)
-                taken = None if step is None else step(state, x, y)
-                if not taken:
+                quick = runtime.quick_step if class_weight is None else None
+                logs = None if quick is None else quick.take(state, x, y, sample_weight)
+                if logs is None:
                     feed = feeds.feed(runtime, x, y, sample_weight, class_weight)
                     iterables.train_batch(state, feed, fresh=True)
-                    if key is not None and taken is None:
-                        step_cache.learn(runtime, x, y, key)
-                logs = state.logs_so_far()
+                    if class_weight is None:
+                        quick_step.learn(state, feed, x, y, sample_weight)
+                    logs = state.logs_so_far()
             finally:
                 inside.pop(me, None)
         # the difference is NaN unless the loss is finite: twice as fast as math.isfinite

@@ -14,7 +14,7 @@ from fastnn.layers.base import Symbol
 from fastnn.model.gradients import GradientsMixin
 from fastnn.model.nesting import applied, check_symbols
 from fastnn.objective.objective import as_list
-from fastnn.runtime import feeds, prediction_cache, sweep
+from fastnn.runtime import feeds, prediction, sweep
 from fastnn.runtime.reading import reads
 from fastnn.training import iterables
 
@@ -156,14 +156,11 @@ class PredictingMixin(GradientsMixin):
             with self._state.on(device):
                 return self.predict(x, batch_size, steps=steps)
         if batch_size is steps is None:
-            known = self._quick.get(prediction_cache.LATEST)
-            if known is not None:
-                result = known(x)
-                if result is not False:
-                    return result
-            known = prediction_cache.find(self._quick, x)
-            if known is not None:
-                result = known(x)
+            call = self._prediction.call
+            if call is not None:
+                result = call(x)
+                if result is False:
+                    result = prediction.otherwise(self._prediction, x)
                 if result is not False:
                     return result
         steps, batch_size = _rows_of_steps(steps, batch_size)
@@ -179,7 +176,7 @@ class PredictingMixin(GradientsMixin):
             return iterables.predict(runtime, x, steps)
         results = sweep.predict(runtime, feeds.inputs(runtime, x), batch, steps)
         if batch_size is None:
-            prediction_cache.learn(runtime, x, batch)
+            prediction.learn(runtime, x)
         return results[0] if len(results) == 1 else results
 
 

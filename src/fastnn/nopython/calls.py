@@ -103,19 +103,22 @@ def check_count(code: NDArray[np.int64], inputs: Sequence[Any], arrays: Sequence
 
 
 def inputs_of(name: str, given: Any) -> list[NDArray[Any]]:
-    """Return the arrays of an argument that compiled code reads, and may convert.
+    """Return the arrays of an argument that compiled code reads, and may convert; a number becomes one without axes.
 
     Raises
     ------
     TypeError
         When one is no array of numbers that compiled code knows, or is not aligned.
     """
-    arrays = several(given)
+    arrays = [
+        np.asarray(one) if isinstance(one, int | float | np.number) and not isinstance(one, bool) else one
+        for one in several(given)
+    ]
     for index, array in enumerate(arrays):
         label = f"{name}[{index}]" if isinstance(given, tuple) else name
         if not isinstance(array, np.ndarray) or array.dtype.name not in DTYPES or not array.dtype.isnative:
             got = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise TypeError(f"{label}: expected a NumPy array of numbers, got {got}")
+            raise TypeError(f"{label}: expected a NumPy array of numbers or a number, got {got}")
         if type(array) is not np.ndarray:
             casts.refuse_masked(array, label)
         if not array.flags.aligned:

@@ -64,10 +64,20 @@ def _sample(slot: NDArray[np.int64]) -> Shape:
     return tuple(slot[Slot.SHAPE : Slot.SHAPE + int(slot[Slot.NDIM])].tolist())
 
 
+def _batch(noted: Noted) -> Shape:
+    """Return the axes before those of a sample: none, or the number of samples that the first input holds."""
+    x = noted.shapes[0] or ()
+    return x[: len(x) - int(noted.slots[0][Slot.NDIM])]
+
+
 def _wanted(noted: Noted) -> Shape:
-    """Return the shape that the wrong array should have: as many samples as the first input holds."""
-    x, sample = noted.shapes[0] or (), _sample(noted.slots[1])
-    return (*x[: len(x) - int(noted.slots[0][Slot.NDIM])], *sample)
+    """Return the shape that the wrong array should have."""
+    return (*_batch(noted), *_sample(noted.slots[1]))
+
+
+def _kept(noted: Noted) -> str:
+    """Say that a learner has not learned."""
+    return f"; {_KEPT}" if noted.head[Word.TOTALS] else ""
 
 
 def _got(noted: Noted, array: int) -> str:
@@ -111,7 +121,10 @@ def _wrong_shape(noted: Noted) -> str:
     if role in (Role.OUTPUT, Role.SEED):
         wanted += f", that of the network's outputs for x of shape {noted.shapes[0]}"
     elif role == Role.WEIGHT:
-        wanted += ", one number for each row of x"
+        batch, sample = _batch(noted), _sample(noted.slots[1])
+        shapes = [(*batch, *sample[:axes]) for axes in range(len(sample) + 1)]
+        wanted = f"{' or '.join(map(str, shapes))}, one number for each row of {'the output' if sample else 'x'}"
+        wanted += " or for several" * bool(sample)
     elif role == Role.GRADIENT:
         return f"{name}: expected the shape of x, {wanted}, got {got}"
     return f"{name}: expected shape {wanted}, got {got}"
@@ -123,11 +136,21 @@ def _small_workspace(noted: Noted) -> str:
 
 
 def _no_memory(noted: Noted) -> str:
-    return f"there is no memory for {noted.numbers[0]} rows, which take {noted.numbers[1]} bytes"
+    rows, nbytes = noted.numbers[:2]
+    return f"there is no memory for {rows} rows" + f", which take {nbytes} bytes" * bool(nbytes)
 
 
-def _float_labels(noted: Noted) -> str:
-    return f"{_name(noted)}: expected labels, an array of integers or an integer, got floating-point numbers"
+def _no_integers(noted: Noted) -> str:
+    what = "labels, an array" if noted.slots[1][Slot.ROLE] == Role.LABEL else "an array"
+    return f"{_name(noted)}: expected {what} of integers or an integer, got floating-point numbers"
+
+
+def _out_of_range(noted: Noted) -> str:
+    slot, (index, value, unsigned) = noted.slots[1], map(int, noted.numbers[:3])
+    what = "labels" if slot[Slot.ROLE] == Role.LABEL else "integers"
+    wanted = f"{what} from {slot[Slot.LOWEST]} to {slot[Slot.HIGHEST]}"
+    got = value % 2**64 if unsigned else value
+    return f"{_name(noted)}: expected {wanted}, got {got}{_place(index, noted.shapes[1])}{_kept(noted)}"
 
 
 def _empty(noted: Noted) -> str:
@@ -147,9 +170,6 @@ def _refused_target(noted: Noted) -> str:
     slot, index, shape, name = noted.slots[1], int(noted.numbers[0]), noted.shapes[1], _name(noted)
     if index < 0:
         return ERRORS[Outcome.TARGET_VALUES][1]
-    if slot[Slot.ROLE] == Role.LABEL:
-        wanted, got = f"labels from 0 to {slot[Slot.COLUMNS] - 1}", str(noted.numbers[1])
-        return f"{name}: expected {wanted}, got {got}{_place(index, shape)}; {_KEPT}"
     value, total, numbers = _real(noted, 1), _real(noted, 2), slot.view(np.float64)
     lowest, highest = float(numbers[Slot.LOWEST]), float(numbers[Slot.HIGHEST])
     allowed = numbers[Slot.ALLOWED : Slot.ALLOWED + int(slot[Slot.ALLOWED_COUNT])].tolist()
@@ -211,10 +231,11 @@ _TEXTS: dict[Outcome, Callable[[Noted], str]] = {
     Outcome.SHAPE: _wrong_shape,
     Outcome.WORKSPACE: _small_workspace,
     Outcome.MEMORY: _no_memory,
-    Outcome.LABELS: _float_labels,
+    Outcome.INTEGERS: _no_integers,
     Outcome.EMPTY: _empty,
     Outcome.NOT_FINITE: _not_finite,
     Outcome.TARGET_VALUES: _refused_target,
+    Outcome.RANGE: _out_of_range,
     Outcome.SCHEDULE: _late,
     Outcome.EACH: _each,
     Outcome.MATRIX: _wrong_matrix,

@@ -15,6 +15,7 @@ from fastnn.backend.cpu.frozen import network as backend
 from fastnn.backend.cpu.frozen.c_function import CFunction
 from fastnn.backend.cpu.frozen.learner import Learner, Learners
 from fastnn.backend.cpu.frozen.network import FrozenNetwork, FrozenNetworks
+from fastnn.backend.cpu.layouts.call import Outcome
 from fastnn.backend.cpu.layouts.code import (
     BLOCK,
     MOST_ROWS,
@@ -37,6 +38,7 @@ from fastnn.nopython.calls import (
     parameters_of,
     results_of,
 )
+from fastnn.nopython.described import error_of
 from fastnn.nopython.device import predict_in_kernel
 from fastnn.nopython.flat import flatten, unflatten
 
@@ -53,7 +55,8 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
         one element for each network. See below for a FrozenDeviceNetwork.
     x : array of shape input_shape or (n, *input_shape)
         Of any float, integer or bool dtype but float16, with any strides; what is not C-contiguous and of the network's
-        dtype is converted. A tuple with an array for each input, if the network has several.
+        dtype is converted. An input of integers takes integers and bool, and reads int64 without a conversion. A tuple
+        with an array for each input, if the network has several; a number for a sample of shape ().
     out : array of shape output_shape or (n, *output_shape)
         C-contiguous, of the network's dtype; it is filled, and may be x or overlap it, which costs a copy. A tuple with
         an array for each output, if the network has several.
@@ -64,7 +67,8 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
     Raises
     ------
     ValueError
-        When shapes or the number of arrays do not fit the network, or the workspace is too small.
+        When shapes or the number of arrays do not fit the network, or the workspace is too small; when an input of
+        integers gets floats, or integers that its layers do not take: then nothing has been computed.
     TypeError
         When an argument is no array of numbers, or out has another dtype or layout; in compiled code Numba's
         TypingError, when the caller is compiled.
@@ -122,14 +126,14 @@ def input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> No
         What each output counts; of the same dtypes as x. A tuple for several outputs.
     dx : array of the shape of x
         C-contiguous, of the network's dtype; it is filled, and may be x or the seed, which costs a copy. A tuple for
-        several inputs.
+        several inputs. Inputs of integers have no gradient: dx is for the others.
     work : array of int64, optional
         As for `predict`.
 
     Raises
     ------
     ValueError
-        When the model was frozen without gradients, shapes do not fit, or the workspace is too small.
+        When the model was frozen without gradients, or has inputs of integers only; otherwise as `predict` does.
     TypeError, RuntimeError
         As `predict` does.
     """
@@ -138,7 +142,7 @@ def input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> No
     gradients = results_of("dx", dx, net.parameters.dtype)
     code = net.gradient
     if not code.size:
-        raise ValueError("net: the network has no gradient: freeze the model with gradients=True")
+        raise error_of(Outcome.ABSENT)
     check_workspace(work)
     arrays = inputs + seeds + gradients
     check_count(code, inputs, arrays)
@@ -254,9 +258,11 @@ def c_function(net: FrozenNetwork | Learner, signature: str = "int (const T *, T
     net : FrozenNetwork
         The function sees its weights, and what `set_parameters` makes of them.
     signature : str
-        T is the network's dtype; x and out are contiguous and apart from each other, or a copy is made.
+        T is the network's dtype; x and out are contiguous and apart from each other, or a copy is made. ``const T *``
+        stands for ``const int64_t *`` where the input holds integers.
 
-        - ``"int (const T *, T *)"``: x, out; returns 0, or another number where there was no memory.
+        - ``"int (const T *, T *)"``: x, out; returns 0, or another number where there was no memory, or an integer was
+          out of range.
         - ``"int (const T *, T *, void *)"``: the same with user data, which are ignored.
         - ``"double (int, double *)"``, ``"double (int, double *, void *)"``: as `scipy.integrate` calls it; returns the
           output of a network that has one; NaN where there was no memory.

@@ -27,10 +27,13 @@ ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
     ),
     Outcome.WORKSPACE: (ValueError, "the workspace is too small for this many rows"),
     Outcome.MEMORY: (MemoryError, "there is not enough memory for this many rows"),
-    Outcome.ABSENT: (ValueError, "the network has no gradient: freeze the model with gradients=True"),
+    Outcome.ABSENT: (
+        ValueError,
+        "the network has no gradient for its inputs: freeze the model with gradients=True; integers have none",
+    ),
     Outcome.UNSEEDED: (ValueError, "the learner has no gradient but the loss's: make it with gradients=True"),
     Outcome.SHARED: (ValueError, "x, y or sample_weight shares memory with the workspace or the learner's own arrays"),
-    Outcome.LABELS: (ValueError, "y: expected labels, which are integers"),
+    Outcome.INTEGERS: (ValueError, "expected integers, got floating-point numbers"),
     Outcome.EMPTY: (ValueError, "there are no rows to learn from"),
     Outcome.NOT_FINITE: (
         ValueError,
@@ -38,9 +41,9 @@ ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
     ),
     Outcome.TARGET_VALUES: (
         ValueError,
-        "y (or the seed of gradients) holds what is not taken: a label out of range, NaN, a number out of bounds; the "
-        "weights are as they were",
+        "y holds what the loss does not take: NaN, or a number out of bounds; the weights are as they were",
     ),
+    Outcome.RANGE: (ValueError, "x or y holds an integer out of range"),
     Outcome.SCHEDULE: (
         ValueError,
         "the learning rates have been worked out for fewer steps: make the learner with more (steps=...), or set a "

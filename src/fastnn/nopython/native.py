@@ -122,6 +122,7 @@ def _given(context: Any, builder: Any, kind: Any, value: Any) -> dict[int, Any]:
         return _absent()
     if not isinstance(kind, types.Array):
         own = types.int64 if isinstance(kind, types.Integer | types.IntegerLiteral) else types.float64
+        own = kind if kind == types.uint64 else own
         place = cgutils.alloca_once_value(builder, context.cast(builder, value, kind, own))
         return _absent() | {
             int(Given.ADDRESS): builder.ptrtoint(place, _I64),

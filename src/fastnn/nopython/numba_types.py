@@ -104,7 +104,7 @@ def input_types(name: str, given: Any, *, numbers: bool = False, optional: bool 
         if numbers and isinstance(array, types.Integer | types.IntegerLiteral | types.Float):
             continue
         if not isinstance(array, types.Array) or str(array.dtype) not in DTYPES:
-            wanted = "an array of numbers" + (" or a number" if numbers else "")
+            wanted = "an array of numbers" + " or a number" * numbers
             raise TypingError(f"fastnn.nopython: {each}: expected {wanted}, got {array}")
         if not array.aligned:
             raise TypingError(f"fastnn.nopython: {each}: expected an aligned array, got {array}")

@@ -90,7 +90,7 @@ def _each(nets: Any, x: Any, out: Any, work: Any) -> None:
 def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None]:
     network_type(net, FrozenNetwork, FrozenNetworks, Learner)
     dtype = parameters_of(net).dtype
-    input_types("x", x)
+    input_types("x", x, numbers=not is_kind(net, FrozenNetworks))
     result_types("out", out, dtype)
     workspace_type(work)
     if is_kind(net, FrozenNetworks):
@@ -120,8 +120,8 @@ def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None
 def _input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> Callable[..., None]:
     network_type(net, FrozenNetwork, Learner)
     dtype = parameters_of(net).dtype
-    input_types("x", x)
-    input_types("seed", seed)
+    input_types("x", x, numbers=True)
+    input_types("seed", seed, numbers=True)
     result_types("dx", dx, dtype)
     workspace_type(work)
 

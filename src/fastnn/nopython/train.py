@@ -20,7 +20,6 @@ from fastnn.nopython.calls import (
     check_workspace,
     inputs_of,
     parameters_of,
-    several,
 )
 from fastnn.nopython.described import error_of
 from fastnn.nopython.flat import flatten, unflatten
@@ -34,16 +33,18 @@ def train_step(learner: Any, x: Any, y: Any, work: Any = None, sample_weight: An
     learner : Learner
         From `Model.learner`; its weights and optimizer are changed in place.
     x : array of shape input_shape or (n, *input_shape)
-        One sample, or a batch; of any float, integer or bool dtype but float16, with any strides. A tuple with an array
-        for each input, if the network has several.
+        One sample, or a batch; of any float, integer or bool dtype but float16, with any strides. An input of integers
+        takes integers and bool, in the range of its layers. A tuple with an array for each input, if the network has
+        several; a number for a sample of shape ().
     y : array of the targets' shape, with n rows in front for a batch; or a number
         Of the same dtypes; labels are integers. A last axis of length 1 may be missing. A tuple with an array for each
         output that has a loss, if there are several.
     work : array of int64, optional
         From `workspace`, for one thread at a time. Without it, a batch allocates its own.
     sample_weight : array of shape (n,), or a number for one sample, optional
-        The loss is sum(weight * loss) / n. A tuple has other weights for each output. Weights may be negative, such as
-        the advantages of a policy gradient.
+        The loss is sum(weight * loss) / n, or divided as the loss's `normalize` says. For outputs of shape (T, ...) the
+        weights may have further of the first axes of the output's rows, such as (n, T). A tuple has other weights for
+        each output. Weights may be negative, such as the advantages of a policy gradient.
 
     Returns
     -------
@@ -53,8 +54,8 @@ def train_step(learner: Any, x: Any, y: Any, work: Any = None, sample_weight: An
     Raises
     ------
     ValueError
-        When shapes do not fit, values are not finite, or the loss does not take a target; when the workspace is too
-        small, or the schedule of learning rates has ended. The learner is then as it was.
+        When shapes do not fit, values are not finite, integers are out of range, or the loss does not take a target;
+        when the workspace is too small, or the schedule of learning rates has ended. The learner is then as it was.
     TypeError
         When dtypes or layouts do not fit; in compiled code Numba's TypingError, when the caller is compiled.
     RuntimeError
@@ -185,10 +186,10 @@ def learn(
     arrays: list[NDArray[Any] | None] = []
     if parts & Part.GRADIENTS:
         inputs = inputs_of("x", x)
-        targets = _numbers("seed" if seeded else "y", y)
+        targets = inputs_of("seed" if seeded else "y", y)
         arrays = [*inputs, *targets]
         if not seeded:
-            given = [None] if weights is None else _numbers("sample_weight", weights)
+            given: list[Any] = [None] if weights is None else inputs_of("sample_weight", weights)
             arrays += given * len(targets) if len(given) == 1 else given
         check_count(code, inputs, arrays)
     loss = ctypes.c_double()
@@ -205,14 +206,3 @@ def learn(
     }
     call_code(code, held, arrays, parts, work)
     return loss.value
-
-
-def _numbers(name: str, given: Any) -> list[NDArray[Any] | None]:
-    """Return the arrays of an argument; a number becomes one without axes."""
-    found: list[Any] = []
-    for index, each in enumerate(several(given)):
-        label = f"{name}[{index}]" if isinstance(given, tuple) else name
-        if isinstance(each, bool) or not isinstance(each, int | float | np.number | np.ndarray):
-            raise TypeError(f"{label}: expected an array of numbers or a number, got {type(each).__name__}")
-        found += inputs_of(label, each if isinstance(each, np.ndarray) else np.asarray(each))
-    return found

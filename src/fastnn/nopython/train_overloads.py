@@ -36,7 +36,7 @@ _fail_parameters, _fail_flat, _fail_rate = map(failing, (Outcome.PARAMETERS, Out
 
 def _data_types(learner: Any, x: Any, y: Any, weights: Any, work: Any) -> None:
     learner_type(learner)
-    input_types("x", x)
+    input_types("x", x, numbers=True)
     input_types("y", y, numbers=True)
     if weights is not None:
         input_types("sample_weight", weights, numbers=True, optional=True)
@@ -84,8 +84,8 @@ def _loss_and_gradients(
 @overload(train.parameter_gradient)
 def _parameter_gradient(learner: Any, x: Any, seed: Any, gradients: Any, work: Any = None) -> Callable[..., None]:
     learner_type(learner)
-    input_types("x", x)
-    input_types("seed", seed)
+    input_types("x", x, numbers=True)
+    input_types("seed", seed, numbers=True)
     array_type("gradients", gradients, parameters_of(learner).dtype, 1, written=True)
     workspace_type(work)
 

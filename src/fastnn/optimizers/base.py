@@ -200,10 +200,23 @@ class Optimizer(ABC):
         else:
             proportional *= self._scheduled(rate, first_step, n_steps)[:, None]
         # what is surely small enough is not looked at: a reduction takes 2 µs, as long as a training step
-        small = type(rate) is float and rate < _SMALL and (self.weight_decay is None or self.weight_decay < _SMALL)
-        if not small and dtype != "float64":
+        if dtype != "float64" and not (type(rate) is float and self._is_small(rate)):
             self._check_rows(rows, first_step, dtype)
         return rows
+
+    def rate_of_step(self, step: int, dtype: str) -> float:
+        """Return the learning rate of a step, checked as by `hyper_rows`, for a row that is computed elsewhere."""
+        given = self.learning_rate
+        rate = given if isinstance(given, float) else float(self._scheduled(given, step, 1)[0])
+        if dtype != "float64" and not self._is_small(rate):
+            row = self.unit_row(step)[None]
+            row[:, : len(self.description.rates)] *= rate
+            self._check_rows(row, step, dtype)
+        return rate
+
+    def _is_small(self, rate: float) -> bool:
+        """Return whether the hyper rows of a learning rate fit float32 whatever the step is."""
+        return rate < _SMALL and (self.weight_decay is None or self.weight_decay < _SMALL)
 
     def check_constants(self, dtype: str) -> None:
         """Raise ValueError where a scalar that does not depend on the learning rate is too large for a dtype.

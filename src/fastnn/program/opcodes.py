@@ -221,8 +221,8 @@ _op("sum_loss", updates="total:float64[2]", inputs="row_loss[rows] weight?[sampl
 # total += [weighted sum of the rows' losses, sum of the rows' weights]
 _op("sum_loss_by_weight", updates="total:float64[2]", inputs="row_loss[rows] weight[samples]",
     dims="rows per_sample samples")  # fmt: skip
-# y = weight * samples / sum(weight), whose mean is 1; zeros where the sum is 0
-_op("normalize_weights", outputs="y[samples]", inputs="weight[samples]", dims="samples")
+# y = weight * rows / (sum of the rows' weights), whose mean is 1; zeros where the sum is 0
+_op("normalize_weights", outputs="y[samples]", inputs="weight[samples]", dims="rows per_sample samples")
 # total[0] += batch * (l1 sum|w| + l2 sum w^2); dw += its gradient
 _op("penalty", updates="total:float64[1] dw?[n]", inputs="w[n]", dims="n batch", params="l1 l2", rate=6.0,
     shared="n/64")  # fmt: skip

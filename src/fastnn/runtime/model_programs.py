@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.runtime.bindings import new_context
 from fastnn.runtime.buffers import Buffers
+from fastnn.runtime.kept_call import KeptCall
 from fastnn.runtime.one_row import warn_of_one_row
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.program_cache import shared, signature
@@ -25,8 +26,17 @@ from fastnn.runtime.programs import build
 if TYPE_CHECKING:
     from fastnn.runtime.device.placement import Placement
 
+T = TypeVar("T")
+
 # Programs are a few kilobytes; a new one appears with every batch size and memory layout of the data.
 _KEPT_PROGRAMS = 64
+
+
+class QuickStep(Protocol):
+    """Training steps that were prepared once."""
+
+    def take(self, state: Any, x: Any, y: Any, sample_weight: Any) -> dict[str, Any] | None:
+        """Take a step and return its logs; None if it is left to the general path."""
 
 
 class ModelPrograms(Buffers):
@@ -47,9 +57,14 @@ class ModelPrograms(Buffers):
         The context of training, whose counters outlive a run, so that training can stop and continue anywhere.
     first_step : int
         The step at which the optimizer's state began.
-    quick, quick_steps : dict
-        See `fastnn.runtime.prediction_cache` and `fastnn.runtime.step_cache`. They are emptied when an address, a
-        lock or the number of threads changes, and `quick_steps` when the model is compiled.
+    prediction : KeptCall
+        See `fastnn.runtime.prediction`. Its call is dropped when a lock, the device or the number of threads changes.
+    quick_step : QuickStep or None
+        Takes training steps without the general path. It is dropped for the same reasons, and by `compile`.
+    live_steps : dict
+        All those of `fastnn.runtime.live_step`, of which `quick_step` is the latest.
+    general_steps : int
+        Steps of `train_on_batch` by the general path since `compile`.
     """
 
     def __init__(self, table: ParameterTable, seed: int, owners: Sequence[Buffers] = ()) -> None:
@@ -59,8 +74,10 @@ class ModelPrograms(Buffers):
         self.objective: Objective | None = None
         self.optimizer: Optimizer | None = None
         self.first_step = 0
-        self.quick: dict[Any, Any] = {}
-        self.quick_steps: dict[Any, Callable[[Any, Any, Any], bool | None]] = {}
+        self.prediction = KeptCall()
+        self.quick_step: QuickStep | None = None
+        self.live_steps: dict[Any, Any] = {}
+        self.general_steps = 0
         self._programs: OrderedDict[tuple[Request, tuple[bool, ...]], BoundProgram] = OrderedDict()
         #: everything that determines programs besides the request; None if they are not shared with other models
         self._signature: Hashable = None
@@ -121,13 +138,13 @@ class ModelPrograms(Buffers):
                 if request.kind == "train" and request.batch == 1:
                     warn_of_one_row(self.table.architecture)
                 with waiting():
-                    bound = self._shared(key)
+                    bound = self._make(key)
             self._programs[key] = bound
             while len(self._programs) > _KEPT_PROGRAMS:
                 self._programs.popitem(last=False)
             return bound
 
-    def _shared(self, key: tuple[Request, tuple[bool, ...]]) -> Any:
+    def _make(self, key: tuple[Request, tuple[bool, ...]]) -> Any:
         """Return the program of a request, from another model or new."""
         placement, objective, optimizer = self.placement, self.objective, self.optimizer
 
@@ -135,8 +152,13 @@ class ModelPrograms(Buffers):
             program = build(self.table, objective, optimizer, key[0])
             return BoundProgram(program) if placement is None else placement.bind(program)
 
+        return self.shared(key, make)
+
+    def shared(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what models of equal layers, objective, optimizer and device share; makes it if none has it."""
+        placement = self.placement
         if self._signature is None:
-            self._signature = signature(self.table.architecture, self.table.dtype, objective, optimizer)
+            self._signature = signature(self.table.architecture, self.table.dtype, self.objective, self.optimizer)
         if self._signature is None:
             return make()
         where = None if placement is None else (placement.device, placement.precision)
@@ -163,9 +185,14 @@ class ModelPrograms(Buffers):
         """Drop all programs, because the model they were made for has changed."""
         self._programs.clear()
         self._signature = None
-        self.quick_steps.clear()
+        self.general_steps = 0
+        self._forget_steps()
 
     def forget_quick(self) -> None:
         """Drop calls that were prepared with addresses, locks or a number of threads that have changed."""
-        self.quick.clear()
-        self.quick_steps.clear()
+        self.prediction.forget()
+        self._forget_steps()
+
+    def _forget_steps(self) -> None:
+        self.quick_step = None
+        self.live_steps.clear()

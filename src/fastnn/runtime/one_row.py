@@ -9,8 +9,8 @@ from fastnn.layers import BatchNorm
 from fastnn.layers.architecture import Architecture
 
 
-def warn_of_one_row(architecture: Architecture) -> None:
-    """Warn the library's caller when a training step of one sample gives a BatchNorm layer a single row."""
+def learns_variance(architecture: Architecture) -> list[str]:
+    """Return the labels of BatchNorm layers to which a sample gives a single row in a training step."""
     named = {
         architecture.labels[call.layer]: None
         for call in architecture.calls
@@ -19,6 +19,12 @@ def warn_of_one_row(architecture: Architecture) -> None:
         and layer.momentum < 1.0
         and len(call.shape) == 1
     }
+    return list(named)
+
+
+def warn_of_one_row(architecture: Architecture) -> None:
+    """Warn the library's caller when a training step of one sample gives a BatchNorm layer a single row."""
+    named = learns_variance(architecture)
     if named:
         warnings.warn(
             f"{', '.join(named)}: a training batch of one row has the variance 0, which enters the moving variance of "

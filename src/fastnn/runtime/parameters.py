@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastnn import casts
 from fastnn.constraints import MaxNorm
 from fastnn.layers.architecture import Architecture
-from fastnn.layers.base import Layer, ParameterSpec
+from fastnn.layers.base import Assignments, Layer, ParameterSpec
 from fastnn.lower.task import Place
 from fastnn.lower.update import Weight
 from fastnn.program.layout import Buffer, align
@@ -135,6 +135,7 @@ class ParameterTable:
     def pin(self, layer: Layer, trainable: bool) -> None:
         """Keep a layer's `trainable` in this model, until it is assigned again."""
         self._pinned[layer] = trainable, layer.assignments
+        Assignments.note()
 
     def apart(self) -> ParameterTable:
         """Return the table of a copy that shares no weights."""

@@ -10,22 +10,23 @@ from __future__ import annotations
 import dataclasses
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, TypeVar
 
-from fastnn.backend.cpu.executor.engine import BoundProgram
 from fastnn.layers.architecture import Architecture
 from fastnn.locks import ForkSafeLock
 from fastnn.objective.objective import Objective
 from fastnn.optimizers import Optimizer
 
-# a program lives as long as a model uses it
-_programs: weakref.WeakValueDictionary[Hashable, BoundProgram] = weakref.WeakValueDictionary()
+T = TypeVar("T")
+
+# a program or a code lives as long as a model uses it
+_programs: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
 # held while a program is made, so that two threads that need the same one do not both make it
 _lock = ForkSafeLock()
 
 
-def shared(key: Hashable, make: Callable[[], BoundProgram]) -> BoundProgram:
-    """Return the program of a key, from any model that has it, or else make it."""
+def shared(key: Hashable, make: Callable[[], T]) -> T:
+    """Return the program or code of a key, from any model that has it, or else make it."""
     with _lock:
         found = _programs.get(key)
         if found is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from math import prod
 
 from fastnn import activations
 from fastnn.graph.gradients import differentiate
@@ -53,13 +54,14 @@ def task_of(table: ParameterTable, objective: Objective | None, optimizer: Optim
         losses = _measure(graph, objective, outputs, request, sources)
         if request.kind != "evaluate":
             wanted = [tensor for tensor, is_trained in zip(parameters, trained, strict=True) if is_trained]
-            wanted += inputs if request.kind == "input_gradients" else []
+            real = [tensor for tensor in inputs if tensor.kind == "real"]
+            wanted += real if request.kind == "input_gradients" else []
             gradients = differentiate(graph, losses, wanted)
             accumulating = place_gradients(table, parameters, gradients, places)
             # weights that no loss depends on have no gradient, and are not changed
             trained = tuple(tensor.id in gradients for tensor in parameters)
             if request.kind == "input_gradients":
-                _store_input_gradients(graph, inputs, gradients, request)
+                _store_input_gradients(graph, real, gradients, request)
         described = table.weights(trained)
         if request.kind != "input_gradients":
             total = accumulator_word(PENALTY)
@@ -141,7 +143,7 @@ def _measure(
             by_weight, share = loss.normalize == "weights", weight
             if by_weight and weight is not None and request.kind != "evaluate":
                 # gradients are divided by the number of rows: weights of the mean 1 make that the sum of the weights
-                share = normalize_weights(graph, weight, name)
+                share = normalize_weights(graph, weight, prod(prediction.shape[:-1]), name)
             row_loss = _row_loss(graph, loss, objective.loss_weights[output], prediction, target, share, name)
             total = accumulator_word(LOSSES + 2 * output)
             graph.add("sum_loss", (row_loss, weight), [], name, total=total, by_weight=by_weight)
@@ -200,13 +202,9 @@ def _metrics(
 
 
 def _mean_loss(graph: Graph, measure: Measure, prediction: Tensor, target: Tensor, weight: Tensor | None) -> None:
-    """Add a loss as a metric: its sum and rows, and the weights' sum and rows."""
+    """Add a loss as a metric: its sum, and that of the rows' weights."""
     row_loss = _row_loss(graph, measure.parameters[0], 1.0, prediction, target, None, "metrics")
-    first = accumulator_word(measure.offset)
-    graph.add("sum_loss", (row_loss, weight), [], "metrics", total=first, by_weight=False)
-    if weight is not None:
-        second = accumulator_word(measure.offset + 2)
-        graph.add("sum_loss", (weight, None), [], "metrics", total=second, by_weight=False)
+    graph.add("sum_loss", (row_loss, weight), [], "metrics", total=accumulator_word(measure.offset), by_weight=True)
 
 
 def place_gradients(

@@ -200,12 +200,6 @@ class Runtime(ModelPrograms):
             finally:
                 self._running = 0
 
-    def context_of(self, bound: BoundProgram, work: Bindings) -> tuple[NDArray[np.int64], Any]:
-        """Make a context for one program, and return it with the arrays that it points to."""
-        context = new_context(0)
-        with self.lock:
-            return context, self._fill(context, bound, work)
-
     def _arena_of(self, bound: BoundProgram) -> NDArray[np.uint8]:
         """Return the memory of a program's values: shared by runs, unless the program may call Python."""
         nbytes = bound.program.arena_bytes
@@ -214,7 +208,6 @@ class Runtime(ModelPrograms):
         arena = self._arena
         if arena.nbytes < nbytes:
             arena = self._arena = aligned_zeros(nbytes)
-            self.forget_quick()
         return arena
 
     def _fill(

@@ -46,6 +46,6 @@ def _loss(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradie
     return (node.outputs[1], None, None)
 
 
-def normalize_weights(graph: Graph, weight: Tensor, label: str) -> Tensor:
-    """Scale a batch's weights to the mean 1."""
-    return graph.like("normalize_weights", (weight,), label)
+def normalize_weights(graph: Graph, weight: Tensor, rows: int, label: str) -> Tensor:
+    """Scale a batch's weights to the mean 1 over all rows; `rows` are those of a sample."""
+    return graph.like("normalize_weights", (weight,), label, rows=rows)

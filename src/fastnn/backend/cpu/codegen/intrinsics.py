@@ -162,12 +162,24 @@ def call_note(
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def call_convert(typingctx: Any, code: Any, target: Any, description: Any, given: Any, first: Any, rows: Any) -> Any:
+def call_convert(typingctx: Any, code: Any, target: Any, description: Any, given: Any, first: Any, count: Any) -> Any:
     """Call `convert` by its address in a code, likewise."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         where = builder.gep(builder.inttoptr(args[0], _I64.as_pointer()), [_I64(int(Word.CONVERT))])
         emit_call(builder, builder.load(where), list(args[1:]))
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 6), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call_run(typingctx: Any, run: Any, records: Any, count: Any, context: Any, nth: Any, team: Any) -> Any:
+    """Run records once by the address of the executor."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        run, records, count, where, nth, team = args
+        emit_call(builder, run, [records, count, where, _I64(1), nth, team])
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 6), codegen

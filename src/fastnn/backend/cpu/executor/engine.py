@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -93,14 +93,26 @@ def bind(program: Program, kernels: Sequence[KernelKey], held: Mapping[KernelKey
     Kernels of user-defined functions that are not in `held` are never freed.
     """
     wanted = {*kernels, *(key for key in program.maps if key is not None)}
-    places = {key: held[key].address if key in held else library.address(key) for key in wanted}
-    records = program.records.copy()
+    places = addresses_of(wanted, held)
+    records = flagged(program)
     for record, key, mapped in zip(records, kernels, program.maps, strict=True):
         record[KERNEL_WORD] = places[key]
         if mapped is not None:
             record[MAP_WORD] = places[mapped]
-            if key.op == "matmul" and mapped.variant == "relu":
-                record[FLAGS_WORD] |= int(Flag.RECTIFY)  # NumPy loses a Ctrl-C that arrives while it converts an enum
+    return records
+
+
+def addresses_of(keys: Iterable[KernelKey], held: Mapping[KernelKey, Loaded]) -> dict[KernelKey, int]:
+    """Return addresses of functions; user-defined ones that are not in `held` are never freed."""
+    return {key: held[key].address if key in held else library.address(key) for key in keys}
+
+
+def flagged(program: Program) -> NDArray[np.int64]:
+    """Return a copy of a program's records, in which products say whether they rectify."""
+    records = program.records.copy()
+    for record, key, mapped in zip(records, program.kernels, program.maps, strict=True):
+        if mapped is not None and key.op == "matmul" and mapped.variant == "relu":
+            record[FLAGS_WORD] |= int(Flag.RECTIFY)  # NumPy loses a Ctrl-C that arrives while it converts an enum
     return records
 
 
@@ -209,48 +221,22 @@ class Runner:
         """
         shares = threads > 1 and parts == 0 and bound.shared > 0.0
         together = thread_pool.gather(threads, steps * bound.shared) if shares else 0
-        done = self.starter(bound, steps, threads if together else parts or 1, together)()
+        done = self._start(bound, steps, threads if together else parts or 1, together)
         if shares:
             thread_pool.ended()
         if done != steps:
             self.check(bound)
         return done
 
-    def prepared(self, bound: BoundProgram, steps: int, threads: int) -> Callable[[], int]:
-        """Return a function that runs a program as `run` does, cheaper if no work is shared; see `starter`."""
-        if threads == 1 or bound.shared == 0.0:
-            return self.starter(bound, steps)
-        return lambda: self.run(bound, steps, threads)
-
-    def starter(self, bound: BoundProgram, steps: int, parts: int = 1, together: int = 0) -> Callable[[], int]:
-        """Return a function that runs a program as `run` does, valid until the runner gets another program.
-
-        Parameters
-        ----------
-        parts : int
-            The maximum number of parts of a record.
-        together : int
-            The address of the team that shares the parts; without one they run one by one.
-
-        The caller keeps the program alive, and calls `check` if fewer steps were finished.
-        """
+    def _start(self, bound: BoundProgram, steps: int, parts: int, together: int) -> int:
+        """Run a program with at most this many parts of a record, by the team at an address or one by one."""
         words = self._entry.arguments
         words[0], words[1], words[3] = bound.address, len(bound.program), steps
         words[4], words[5] = parts, together
         if not bound.scratches:
-            return self._entry.start
-        context, held, start = memoryview(self._context.data), _scratch, self._entry.start
-
-        def start_with_scratch() -> int:
-            # this thread's scratch memory: another thread may have prepared the call
-            memory = held.take(parts * FINER if together else parts)
-            context[_SCRATCH] = address(memory)
-            try:
-                return start()
-            finally:
-                held.give(memory)
-
-        return start_with_scratch
+            return self._entry.start()
+        with scratch(self._context, parts * FINER if together else parts):
+            return self._entry.start()
 
     def check(self, *programs: BoundProgram) -> None:
         """Raise if a kernel of one of the programs has raised."""

@@ -51,7 +51,7 @@ class CFunction:
     Attributes
     ----------
     signature : str
-        The C signature, with T as `float` or `double`.
+        The C signature, with T as `float` or `double`, and as `int64_t` where x holds integers.
     address : int
         Address of the function.
     ctypes : ctypes function pointer
@@ -78,21 +78,23 @@ class CFunction:
             raise TypeError("network: it is not what fastnn made in this process")
         if not isinstance(signature, str):
             raise TypeError(f"signature: expected one of {', '.join(map(repr, CONVENTIONS))}; got {signature!r}")
+        (shape,) = _one_each(network)
         kind = {"float32": "float", "float64": "double"}[str(network.parameters.dtype)]
-        known = {_without_spaces(name.replace("T", kind)): name for name in reversed(CONVENTIONS)}
-        asked, signature = signature, known.get(_without_spaces(str(signature).replace("T", kind)), "")
+        x_kind = "int64_t" if network.code[Word.INTEGERS] else kind
+        known = {_spelled(name, x_kind, kind): name for name in reversed(CONVENTIONS)}
+        asked, signature = signature, known.get(_spelled(signature, x_kind, kind), "")
         if not signature:
             raise ValueError(f"signature: expected one of {', '.join(map(repr, CONVENTIONS))}; got {asked!r}")
         convention = CONVENTIONS[signature]
-        if "double *" in signature and kind != "double":
-            raise ValueError(f"signature: {signature!r} is for networks of float64, this one is of float32")
-        (shape,) = _one_each(network)
+        if "double *" in signature and (kind != "double" or x_kind != kind):
+            found = f"its input is of {'int64' if x_kind != kind else 'float32'}"
+            raise ValueError(f"signature: {signature!r} is for networks of float64, of this one {found}")
         if convention.returns != "status" and shape not in ((), (1,)):
             raise ValueError(f"signature: {signature!r} is for networks with one output, this one has shape {shape}")
-        self.signature = signature.replace("T", kind)
-        engine = library.engine_of(_compile(network, convention, kind))
+        self.signature = signature.replace("const T", f"const {x_kind}").replace("T", kind)
+        engine = library.engine_of(_compile(network, convention))
         self.address = int(engine.get_function_address(_SYMBOL))
-        self.ctypes = _prototype(convention, kind)(self.address)
+        self.ctypes = _prototype(convention, x_kind, kind)(self.address)
         # a function pointer of ctypes takes attributes, and the caller decides how long it lives
         self.ctypes.kept = (engine, network)
 
@@ -124,21 +126,22 @@ def _one_each(network: FrozenNetwork) -> list[tuple[int, ...]]:
     return found[1]
 
 
-def _without_spaces(signature: str) -> str:
-    return "".join(signature.split())
+def _spelled(signature: str, x_kind: str, kind: str) -> str:
+    """Write a signature without spaces, with types instead of T."""
+    return "".join(signature.split()).replace("constT", f"const{x_kind}").replace("T", kind)
 
 
-def _prototype(convention: _Convention, kind: str) -> Callable[[int], Any]:
-    real = {"float": ctypes.c_float, "double": ctypes.c_double}[kind]
+def _prototype(convention: _Convention, x_kind: str, kind: str) -> Callable[[int], Any]:
+    known = {"float": ctypes.c_float, "double": ctypes.c_double, "int64_t": ctypes.c_int64}
     kinds: dict[str, Any] = {
-        "x": ctypes.POINTER(real), "out": ctypes.POINTER(real), "data": ctypes.c_void_p, "int": ctypes.c_int,
-        "word": ctypes.c_ssize_t,
+        "x": ctypes.POINTER(known[x_kind]), "out": ctypes.POINTER(known[kind]), "data": ctypes.c_void_p,
+        "int": ctypes.c_int, "word": ctypes.c_ssize_t,
     }  # fmt: skip
     result = ctypes.c_double if convention.returns == "value" else ctypes.c_int
     return ctypes.CFUNCTYPE(result, *(kinds[name] for name in convention.parameters))
 
 
-def _compile(network: FrozenNetwork, convention: _Convention, kind: str) -> bytes:
+def _compile(network: FrozenNetwork, convention: _Convention) -> bytes:
     from llvmlite import ir
 
     from fastnn.backend.cpu.codegen.vectors import emit_call

@@ -10,14 +10,14 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.cpu.executor.engine import bind, kernels_of, prepare
+from fastnn.backend.cpu.executor.engine import addresses_of, flagged, kernels_of, prepare
 from fastnn.backend.cpu.frozen.failures import table_address
 from fastnn.backend.cpu.frozen.patches import products, row_patches, scales
 from fastnn.backend.cpu.frozen.process_token import process_token
@@ -37,6 +37,8 @@ from fastnn.backend.cpu.layouts.code import (
     Word,
 )
 from fastnn.backend.cpu.loading import library
+from fastnn.backend.cpu.loading.collection import without_collection
+from fastnn.backend.cpu.loading.library import Loaded
 from fastnn.backend.cpu.processor.blocking import WAYS, Blocking
 from fastnn.formulas import custom
 from fastnn.formulas.custom import CustomFunction
@@ -72,6 +74,8 @@ class SlotSpec:
     shape : tuple of int
     dtype : str
         That the program reads or writes.
+    integers : (int, int)
+        The range of integers, labels included; of numbers it means nothing.
     columns : int
         Columns of the network's output, for targets and labels.
     tolerance : float
@@ -83,25 +87,33 @@ class SlotSpec:
         0 where the output has no loss.
     loss_at : int
         The accumulator of its losses, which that of the rows follows.
-    filled : bool
-        Whether the program reads ones if the array is absent.
     """
 
     role: Role
     shape: tuple[int, ...]
     dtype: str
+    integers: tuple[int, int] = (0, 0)
     columns: int = 0
     tolerance: float = 0.0
     target_range: tuple[float, float] = (-math.inf, math.inf)
     allowed: tuple[float, ...] = ()
     loss_weight: float = 0.0
     loss_at: int = 0
-    filled: bool = False
+
+    @property
+    def size(self) -> int:
+        """The elements of a sample."""
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
         """The bytes of a sample."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        return self.size * np.dtype(self.dtype).itemsize
+
+    @property
+    def holds_integers(self) -> bool:
+        """Whether these are labels or other integers."""
+        return self.dtype == "int64"
 
 
 @dataclass(frozen=True)
@@ -177,23 +189,28 @@ def assemble(make: Make, interface: Interface, training: Training | None = None)
     NotImplementedError
         When a record depends on the number of rows in a way that cannot be patched.
     """
+    code, places = draft(make, interface, training)
+    listed: list[Relocation] = [(key.op, key.dtype, key.variant, where) for key, where in places.items()]
+    relocations = np.frombuffer(json.dumps(listed).encode(), np.uint8).copy()
+    return relocate(code, relocations), relocations
+
+
+def draft(
+    make: Make, interface: Interface, training: Training | None = None
+) -> tuple[Code, dict[KernelKey, list[int]]]:
+    """Return a code without addresses, and the places of those of each function; see `assemble`."""
     _check(interface, training)
-    one, many = (make(rows, planned=True) for rows in (1, UNIT))
-    double = make(2 * UNIT, planned=False)
-    one_kernels, many_kernels = kernels_of(one), kernels_of(many)
+    # the collector would look through the records again and again: a quarter of the time for 2,000 layers
+    with without_collection():
+        one, many = (make(rows, planned=True) for rows in (1, UNIT))
+        double = make(2 * UNIT, planned=False)
     slots = [*interface.inputs, *interface.results]
     patches = row_patches(one, many, double)
     factors = scales(many, double, [slot.loss_weight for slot in slots])
-    product_table, product_keys, blocks_from = products(many, double)
-    mapped = {key for key in (*one.maps, *many.maps) if key is not None}
-    run = NETWORK if training is None else LEARNER
-    convert = KernelKey("convert", one.dtype)
-    _prepare_for_good({run, NOTE, convert, *product_keys, *one_kernels, *many_kernels, *mapped})
+    product_table, blocks_from = products(many, double)
     weights = np.array(interface.weights, np.int64).reshape(-1, WEIGHT_WORDS)
     described = np.array([_described(slot) for slot in slots], np.int64)
-    tables = [
-        described, bind(one, one_kernels, {}), bind(many, many_kernels, {}), patches, product_table, weights, factors,
-    ]  # fmt: skip
+    tables = [described, flagged(one), flagged(many), patches, product_table, weights, factors]
     starts = (int(Word.HEAD) + np.cumsum([0, *(table.size for table in tables)])).tolist()
     code = np.concatenate([np.zeros(int(Word.HEAD), np.int64), *(table.ravel() for table in tables)])
     least_m, least_n, least_k, least_work = Blocking.of(one.dtype).least
@@ -207,6 +224,7 @@ def assemble(make: Make, interface: Interface, training: Training | None = None)
         Word.X_COUNT: sum(slot.role == Role.INPUT for slot in slots),
         Word.ARRAYS: sum(slot.role == Role.INPUT for slot in slots) << 32 | len(slots),
         Word.INPUTS: len(interface.inputs),
+        Word.INTEGERS: sum(slot.holds_integers for slot in interface.inputs),
         Word.ROW_BYTES: sum(slot.nbytes for slot in interface.inputs),
         Word.ONE_COUNT: len(one),
         Word.ONE_ARENA: one.arena_bytes,
@@ -231,9 +249,11 @@ def assemble(make: Make, interface: Interface, training: Training | None = None)
     for word, value in values.items():
         code[word] = value
     places: defaultdict[KernelKey, list[int]] = defaultdict(list)
+    run, convert = NETWORK if training is None else LEARNER, KernelKey("convert", one.dtype)
     for key, word in ((run, Word.CALL), (NOTE, Word.NOTE), (convert, Word.CONVERT)):
         places[key].append(int(word))
-    for program, kernels, start in ((one, one_kernels, starts[1]), (many, many_kernels, starts[2])):
+    for program, start in ((one, starts[1]), (many, starts[2])):
+        kernels = kernels_of(program)
         for place, key, function in zip(range(start, len(code), RECORD_WORDS), kernels, program.maps, strict=False):
             places[key].append(place + KERNEL_WORD)
             if function is not None:
@@ -242,9 +262,7 @@ def assemble(make: Make, interface: Interface, training: Training | None = None)
         taken = np.flatnonzero(product_table[:, way]) * PRODUCT_WORDS + way
         if taken.size:
             places[KernelKey("matmul", many.dtype, name)] += (starts[4] + taken).tolist()
-    listed: list[Relocation] = [(key.op, key.dtype, key.variant, where) for key, where in places.items()]
-    relocations = np.frombuffer(json.dumps(listed).encode(), np.uint8).copy()
-    return relocate(code, relocations), relocations
+    return code, dict(places)
 
 
 def _check(interface: Interface, training: Training | None) -> None:
@@ -263,15 +281,14 @@ def _described(slot: SlotSpec) -> list[int]:
     """Return the words of a slot's description."""
     words = [0] * Slot.WORDS
     words[Slot.ROLE], words[Slot.DTYPE] = slot.role, DTYPES.index(slot.dtype)
-    words[Slot.BYTES], words[Slot.NDIM] = slot.nbytes, len(slot.shape)
+    words[Slot.BYTES], words[Slot.ELEMENTS], words[Slot.NDIM] = slot.nbytes, slot.size, len(slot.shape)
     words[Slot.SHAPE : Slot.SHAPE + len(slot.shape)] = slot.shape
     words[Slot.COLUMNS] = slot.columns
-    words[Slot.LOWEST], words[Slot.HIGHEST] = map(_bits, slot.target_range)
+    words[Slot.LOWEST], words[Slot.HIGHEST] = slot.integers if slot.holds_integers else map(_bits, slot.target_range)
     words[Slot.TOLERANCE], words[Slot.ALLOWED_COUNT] = _bits(slot.tolerance), len(slot.allowed)
     assert len(slot.allowed) <= MOST_ALLOWED
     words[Slot.ALLOWED : Slot.ALLOWED + len(slot.allowed)] = map(_bits, slot.allowed)
     words[Slot.LOSS_WEIGHT], words[Slot.LOSS_AT] = _bits(slot.loss_weight), slot.loss_at
-    words[Slot.FILLED] = int(slot.filled)
     return words
 
 
@@ -315,17 +332,18 @@ def relocate(code: Code, relocations: NDArray[np.uint8]) -> Code:
         raise ValueError("the network was frozen by another version of fastnn: freeze its model again")
     made = np.array(code, np.int64)
     places = _places(relocations)
-    _prepare_for_good(set(places))
-    for key, where in places.items():
-        made[where] = library.address(key)
-    made[Word.TOKEN], made[Word.FAILURES] = process_token(), table_address()
+    # never freed: a code is a plain array, and keeps nothing alive
+    for key in prepare(set(places)):
+        library.address(key)
+    link(made, places, {})
     return made
 
 
-def _prepare_for_good(keys: set[KernelKey]) -> None:
-    """Load or compile functions that are never freed: a code is a plain array, and keeps nothing alive."""
-    for key in prepare(keys):
-        library.address(key)
+def link(code: Code, places: Mapping[KernelKey, list[int]], held: Mapping[KernelKey, Loaded]) -> None:
+    """Write the addresses and the token of this process into a code; functions that are not in `held` stay for good."""
+    for key, address in addresses_of(places, held).items():
+        code[places[key]] = address
+    code[Word.TOKEN], code[Word.FAILURES] = process_token(), table_address()
 
 
 def without_addresses(code: Code, relocations: NDArray[np.uint8]) -> Code:

@@ -169,7 +169,7 @@ def make(
     state[count:] = slots
     nothing = np.empty(0, np.int64), np.empty(0, np.uint8)
     kept = np.empty(0) if totals is None else np.concatenate([totals, np.zeros(int(training[0][Word.LOSS_TOTALS]) + 1)])
-    return Learner(*network, *training, *(seeded or nothing), state, _progress(numbers), kept)
+    return Learner(*network, *training, *(seeded or nothing), state, progress_of(numbers), kept)
 
 
 def alike(first: Learner, second: Learner) -> bool:
@@ -244,7 +244,8 @@ def fingerprint_of(learner: Learner) -> int:
     return int(learner.training[Word.FINGERPRINT])
 
 
-def _progress(numbers: Numbers) -> NDArray[np.int64]:
+def progress_of(numbers: Numbers) -> NDArray[np.int64]:
+    """Return the words of `Progress`, and a learning rate for each step if there is a schedule."""
     scheduled = np.asarray(numbers.rates if isinstance(numbers.rates, np.ndarray) else (), np.float64)
     progress = np.zeros(Progress.RATES_AT + len(scheduled), np.int64)
     floats = progress.view(np.float64)

@@ -23,7 +23,7 @@ from fastnn.program.layout import (
     Flag,
 )
 from fastnn.program.program import Program
-from fastnn.program.record import KernelKey, dims_of, op_of, params_of
+from fastnn.program.record import dims_of, op_of, params_of
 
 # a product that packs no blocks with this many rows never does
 _MOST_ROWS = 1 << 20
@@ -87,18 +87,17 @@ def scales(unit: Program, double: Program, loss_weights: Sequence[float]) -> NDA
     return np.array(found, np.int64).reshape(-1, SCALE_WORDS)
 
 
-def products(unit: Program, double: Program) -> tuple[NDArray[np.int64], set[KernelKey], int]:
+def products(unit: Program, double: Program) -> tuple[NDArray[np.int64], int]:
     """Describe the matrix products of a program for two and more rows.
 
     Returns
     -------
     table : ndarray of int64, shape (products, PRODUCT_WORDS)
         The records, and a 1 for each algorithm that may be used.
-    kernels : set of KernelKey
     blocks_from : int
         The number of rows from which a product packs blocks, 0 if none ever does.
     """
-    found, keys, blocks_from = [], set(), 0
+    found, blocks_from = [], 0
     known: dict[tuple[int, bytes, bytes], tuple[int, ...]] = {}
     blocking = Blocking.of(unit.dtype)
     for index, (record, twice, key) in enumerate(zip(unit.records, double.records, unit.kernels, strict=True)):
@@ -127,8 +126,7 @@ def products(unit: Program, double: Program) -> tuple[NDArray[np.int64], set[Ker
             blocks_from = min(blocks_from or first, first)
         known[form] = tuple(marks.values())
         found.append((index, *known[form]))
-        keys |= {KernelKey("matmul", unit.dtype, way) for way, mark in marks.items() if mark}
-    return np.array(found, np.int64).reshape(-1, PRODUCT_WORDS), keys, blocks_from
+    return np.array(found, np.int64).reshape(-1, PRODUCT_WORDS), blocks_from
 
 
 def _first_blocked(way: Callable[[int], str]) -> int:

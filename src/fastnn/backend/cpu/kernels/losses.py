@@ -281,11 +281,25 @@ def cross_entropy_logits(kit: Kit, variant: str) -> Callable[..., Any]:
     return cross_entropy_logits
 
 
+def _plain_sum(kit: Kit) -> Any:
+    """Make the sum of the losses of rows without weights."""
+    reals = kit.reals
+
+    @helper
+    def plain_sum(row_loss_at, rows):
+        row_loss, batch = reals(row_loss_at), 0.0
+        for row in range(rows):
+            batch += np.float64(row_loss[row])
+        return batch
+
+    return plain_sum
+
+
 @kernel("sum_loss")
 def sum_loss(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Add the weighted losses and the number of rows to a float64 total, in row order, in one part."""
+    """Add the weighted losses and the number of rows to a float64 total, in one part."""
     TOTAL, ROW_LOSS, WEIGHT, ROWS, PER_SAMPLE = kit.words("total row_loss weight rows per_sample")
-    at, weigh = kit.at, losses.weighing(np.float64, formula)
+    at, weigh, plain_sum = kit.at, losses.weighing(np.float64, formula), _plain_sum(kit)
     largest = np.finfo(np.float64).max
 
     def sum_loss(record, context, ith, nth):
@@ -300,8 +314,7 @@ def sum_loss(kit: Kit, variant: str) -> Callable[..., Any]:
                 for row in range(rows):
                     batch += weigh(np.float64(weight[row // per_sample]), np.float64(row_loss[row]))
             else:
-                for row in range(rows):
-                    batch += np.float64(row_loss[row])
+                batch = plain_sum(address(record, context, ROW_LOSS), rows)
             total[0] += batch
             total[1] += rows
             if not abs(batch) <= largest and counters[_BAD_LOSS_STEP] == 0:
@@ -312,21 +325,24 @@ def sum_loss(kit: Kit, variant: str) -> Callable[..., Any]:
 
 @kernel("sum_loss_by_weight")
 def sum_loss_by_weight(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Add the weighted losses and the rows' weights to a float64 total, in row order, in one part."""
+    """Add the weighted losses and the rows' weights to a float64 total, in one part; a learner may have no weights."""
     TOTAL, ROW_LOSS, WEIGHT, ROWS, PER_SAMPLE = kit.words("total row_loss weight rows per_sample")
-    at, weigh = kit.at, losses.weighing(np.float64, formula)
+    at, weigh, plain_sum = kit.at, losses.weighing(np.float64, formula), _plain_sum(kit)
     largest = np.finfo(np.float64).max
 
     def sum_loss_by_weight(record, context, ith, nth):
         if ith == 0:
             r, counters = int64_pointer(record), int64_pointer(context)
             total = float64_pointer(address(record, context, TOTAL))
-            row_loss, weight = at(record, context, ROW_LOSS), at(record, context, WEIGHT)
-            per_sample, batch, weights = r[PER_SAMPLE], 0.0, 0.0
-            for row in range(r[ROWS]):
-                share = np.float64(weight[row // per_sample])
-                batch += weigh(share, np.float64(row_loss[row]))
-                weights += share
+            row_loss, rows, per_sample, batch, weights = at(record, context, ROW_LOSS), r[ROWS], r[PER_SAMPLE], 0.0, 0.0
+            if given(record, context, WEIGHT):
+                weight = at(record, context, WEIGHT)
+                for row in range(rows):
+                    share = np.float64(weight[row // per_sample])
+                    batch += weigh(share, np.float64(row_loss[row]))
+                    weights += share
+            else:
+                batch, weights = plain_sum(address(record, context, ROW_LOSS), rows), np.float64(rows)
             total[0] += batch
             total[1] += weights
             if not abs(batch) <= largest and counters[_BAD_LOSS_STEP] == 0:
@@ -337,17 +353,25 @@ def sum_loss_by_weight(kit: Kit, variant: str) -> Callable[..., Any]:
 
 @kernel("normalize_weights")
 def normalize_weights(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Divide a batch's weights by their mean, in one part."""
-    Y, WEIGHT, SAMPLES = kit.words("y weight samples")
+    """Divide a batch's weights by their mean over the rows, in one part; a learner may have none: then they are 1.
+
+    A weight that several rows share is added once for each, so the result has the bits of a weight for each row.
+    """
+    Y, WEIGHT, ROWS, PER_SAMPLE, SAMPLES = kit.words("y weight rows per_sample samples")
     at, real = kit.at, kit.real
 
     def normalize_weights(record, context, ith, nth):
         if ith == 0:
-            y, weight = at(record, context, Y), at(record, context, WEIGHT)
-            samples, total = int64_pointer(record)[SAMPLES], 0.0
-            for sample in range(samples):
-                total += np.float64(weight[sample])
-            factor = samples / total if total != 0.0 else 0.0
+            r, y = int64_pointer(record), at(record, context, Y)
+            rows, per_sample, samples, total = r[ROWS], r[PER_SAMPLE], r[SAMPLES], 0.0
+            if not given(record, context, WEIGHT):
+                for sample in range(samples):
+                    y[sample] = real(1.0)
+                return
+            weight = at(record, context, WEIGHT)
+            for row in range(rows):
+                total += np.float64(weight[row // per_sample])
+            factor = rows / total if total != 0.0 else 0.0
             for sample in range(samples):
                 y[sample] = real(np.float64(weight[sample]) * factor)
 

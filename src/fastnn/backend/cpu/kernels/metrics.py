@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn.backend.cpu.codegen.bits import float_as_int
 from fastnn.backend.cpu.codegen.intrinsics import address, float64_pointer, has, int64_pointer
-from fastnn.backend.cpu.codegen.kernel import Kit, kernel
+from fastnn.backend.cpu.codegen.kernel import Kit, given, kernel
 from fastnn.backend.cpu.codegen.options import formula, helper, inlined
 from fastnn.formulas.metrics import LABEL_CELLS, TRACE, define_score_bin
 
@@ -41,7 +41,7 @@ def _row_functions(kit: Kit) -> tuple[Any, Any]:
 
     @helper
     def weight_of(record, context, row):
-        if has(record, WEIGHT):
+        if given(record, context, WEIGHT):
             return np.float64(at(record, context, WEIGHT)[row // int64_pointer(record)[PER_SAMPLE]])
         return 1.0
 

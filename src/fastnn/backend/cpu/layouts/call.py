@@ -42,12 +42,44 @@ class Held(IntEnum):
     WORDS = 10
 
 
+class Live(IntEnum):
+    """Indices of the words after those of `Held`, in calls with `Part.LIVE`."""
+
+    CONTEXT = int(Held.WORDS)  # the context to run with: its counters go on
+    INITIAL = CONTEXT + 1  # address of the accumulators before a step
+    PATCHED = CONTEXT + 2  # what the records in the workspace have been patched for; 0: nothing
+    RUN = CONTEXT + 3  # address of the executor, if the team shares this call's records, else 0
+    THREADS = CONTEXT + 4  # that may take part
+    TEAM = CONTEXT + 5  # address of its words
+    SHARES_AT = CONTEXT + 6  # address of the table of records that the team may share (`Share`)
+    SHARES_COUNT = CONTEXT + 7
+    WORDS = CONTEXT + 8
+
+
+class Share(IntEnum):
+    """Indices of int64 words of a record whose parts depend on the number of rows: the smaller of two estimates.
+
+    An estimate is the value for 0 rows and its growth per row, in units of 1 / SHARE_UNIT.
+    """
+
+    RECORD = 0  # the number of the record
+    BY_TIME = 1
+    BY_TIME_GROWTH = 2
+    BY_SIZE = 3
+    BY_SIZE_GROWTH = 4
+    WORDS = 5
+
+
+SHARE_UNIT = 1 << 16
+
+
 class Part(IntEnum):
     """What a call does, if not all; they can be added."""
 
     GRADIENTS = 1  # of the loss
     UPDATE = 2  # of the weights by these gradients
     CHECK = 4  # nothing is computed: the arguments are checked
+    LIVE = 8  # with the counters of a model and a workspace of its own; all arrays are batches
 
 
 class Outcome(IntEnum):
@@ -61,17 +93,19 @@ class Outcome(IntEnum):
     WORKSPACE = 5  # the workspace is too small
     MEMORY = 6  # not enough memory for a workspace
     ABSENT = 7  # the network was frozen without gradients
-    LABELS = 8  # labels are not integers
+    INTEGERS = 8  # labels, or an input of integers, are real numbers
     EMPTY = 9  # there are no rows
     NOT_FINITE = 10  # inputs, weights of samples, or gradients
     TARGET_VALUES = 11  # there is a target that the loss does not accept
-    SCHEDULE = 12  # the schedule was computed for fewer steps
-    UNSEEDED = 13  # the learner was made without gradients of custom losses
-    SHARED = 14  # an input shares memory with what the step writes
-    ARRAYS = 15  # another number of arrays
-    EACH = 16  # x and out are for another number of networks
-    MATRIX = 17  # it does not have the size of the Jacobian matrix
-    BATCH = 18  # a workspace is made for 1 to MOST_ROWS rows
-    FLAT = 19  # the number of elements differs from that of the weights
-    MEMBER = 20  # there are not that many networks
-    RATE = 21  # it is not a learning rate
+    RANGE = 12  # there is a label, or an integer of an input, that is out of range
+    SCHEDULE = 13  # the schedule was computed for fewer steps
+    UNSEEDED = 14  # the learner was made without gradients of custom losses
+    SHARED = 15  # an input shares memory with what the step writes
+    ARRAYS = 16  # another number of arrays
+    EACH = 17  # x and out are for another number of networks
+    MATRIX = 18  # it does not have the size of the Jacobian matrix
+    BATCH = 19  # a workspace is made for 1 to MOST_ROWS rows
+    FLAT = 20  # the number of elements differs from that of the weights
+    MEMBER = 21  # there are not that many networks
+    RATE = 22  # it is not a learning rate
+    BEHIND = 23  # the progress of a learner is not that of the context

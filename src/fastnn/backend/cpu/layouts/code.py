@@ -16,7 +16,7 @@ from fastnn.program.opcodes import TABLE
 
 #: The version of the layouts of codes, calls and records. Users' functions that Numba keeps on disk contain the number
 #: that they were compiled with, and refuse networks of another version.
-LAYOUT_VERSION = TABLE.digest ^ 5
+LAYOUT_VERSION = TABLE.digest ^ 6
 #: Maximum dimensions of a sample.
 MOST_DIMS = 8
 #: Maximum numbers of a loss that takes only certain targets.
@@ -60,6 +60,7 @@ class Word(_Words):
     X_COUNT = auto()  # the number of slots of inputs, which come first
     ARRAYS = auto()  # X_COUNT << 32 | SLOTS_COUNT
     INPUTS = auto()  # the number of slots that are read, which come before the results
+    INTEGERS = auto()  # the number of slots of integers
     ROW_BYTES = auto()  # of one row of all slots that are read
     ONE_AT = auto()  # the records for one row
     ONE_COUNT = auto()
@@ -100,7 +101,7 @@ class Role(_Words):
     SEED = auto()  # gradients of the outputs
     TARGET = auto()
     LABEL = auto()
-    WEIGHT = auto()  # of samples; it may be absent
+    WEIGHT = auto()  # of samples or of their rows; it may be absent
     OUTPUT = auto()
     GRADIENT = auto()  # of the inputs
 
@@ -111,18 +112,18 @@ class Slot(IntEnum):
     ROLE = 0
     DTYPE = 1  # that the program reads or writes, a number in DTYPES
     BYTES = 2  # of a sample
-    NDIM = 3  # of a sample
-    SHAPE = 4
+    ELEMENTS = 3  # of a sample
+    NDIM = 4  # of a sample
+    SHAPE = 5
     COLUMNS = SHAPE + MOST_DIMS  # of the network's output: classes, or targets of a row
-    LOWEST = COLUMNS + 1  # float64, of targets
+    LOWEST = COLUMNS + 1  # of targets float64, of labels and other integers int64
     HIGHEST = COLUMNS + 2
     TOLERANCE = COLUMNS + 3  # float64: the allowed distance of the sum of a row's targets from 1, 0: it is not checked
     ALLOWED_COUNT = COLUMNS + 4  # 0, or the number of allowed targets
     ALLOWED = COLUMNS + 5  # float64
     LOSS_WEIGHT = ALLOWED + MOST_ALLOWED  # float64; 0: the output has no loss
     LOSS_AT = LOSS_WEIGHT + 1  # among the accumulators: the sum of losses, and the number of rows
-    FILLED = LOSS_WEIGHT + 2  # 1: if the array is absent, the program reads ones
-    WORDS = LOSS_WEIGHT + 3
+    WORDS = LOSS_WEIGHT + 2
 
 
 class Progress(IntEnum):

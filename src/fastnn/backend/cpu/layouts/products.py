@@ -1,4 +1,4 @@
-"""The tables of direct products and predictions: offsets in Python's objects, and addresses of kernels."""
+"""The table of direct products: offsets in Python's objects, and addresses of kernels."""
 
 from __future__ import annotations
 
@@ -49,15 +49,3 @@ WORDS = int(Word.DTYPES) + 2 * DTYPE_WORDS
 FRAME_THREADS = RECORD_WORDS + CONTEXT_WORDS
 FRAME_TEAM = FRAME_THREADS + 1
 FRAME_WORDS = FRAME_THREADS + 2
-
-
-class RowsWord(IntEnum):
-    """Indices of int64 words in the table of `direct_rows`."""
-
-    TYPE_AT = 0  # as above
-    DATA_AT = 1
-    NDARRAY = 2
-    DTYPE = 3  # the address of the dtype object
-    NDIM = 4
-    CONTEXT = 5  # its address
-    SHAPE = 6  # followed by the other dimensions

@@ -21,7 +21,7 @@ METH_NOARGS, METH_FASTCALL = 0x4, 0x80
 
 _CALLED = (
     "PyByteArray_AsString", "PyEval_SaveThread", "PyEval_RestoreThread", "PyLong_FromLongLong", "PyBool_FromLong",
-    "PyObject_CallNoArgs", "PyErr_Occurred",
+    "PyObject_CallNoArgs", "PyErr_Occurred", "Py_DecRef", "PyList_New", "PyList_SetItem",
 )  # fmt: skip
 
 
@@ -76,8 +76,8 @@ class Python:
 
     Attributes
     ----------
-    word, status, pointer, nothing : llvmlite types
-        int64; int32, which Numba's native functions return; any pointer; void.
+    word, status, byte, pointer, nothing : llvmlite types
+        int64; int32, which Numba's native functions return; int8; any pointer; void.
     """
 
     def __init__(self, name: str) -> None:
@@ -85,7 +85,8 @@ class Python:
 
         self._ir, self._symbol = ir, name
         self.word, self.status, self.nothing = ir.IntType(64), ir.IntType(32), ir.VoidType()
-        self.pointer = ir.IntType(8).as_pointer()
+        self.byte = ir.IntType(8)
+        self.pointer = self.byte.as_pointer()
         self.module = ir.Module(name)
 
     def function(self, name: str, result: Any, *parameters: Any) -> Any:
@@ -110,6 +111,17 @@ class Python:
         status, result = emit_call(builder, address, list(values))
         fine = builder.icmp_signed("==", status, self.status(0))
         return builder.and_(fine, builder.icmp_signed("==", result, self.word(1)))
+
+    def pointer_to_function(self, builder: Any, address: Any, result: Any, *parameters: Any) -> Any:
+        """Emit the conversion of an address to a pointer to a C function."""
+        return builder.inttoptr(address, self._ir.FunctionType(result, parameters).as_pointer())
+
+    def returned(self, builder: Any, address: Any, *values: Any, failed: int = 0) -> Any:
+        """Emit the call of a function in Numba's native convention, and what it returned, `failed` where it raised."""
+        from fastnn.backend.cpu.codegen.vectors import emit_call
+
+        status, result = emit_call(builder, address, list(values))
+        return builder.select(builder.icmp_signed("==", status, self.status(0)), result, self.word(failed))
 
     def is_set(self, builder: Any) -> Any:
         """Emit a test for a pending Python exception."""

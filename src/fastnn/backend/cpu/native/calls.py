@@ -1,4 +1,4 @@
-"""Products and predictions directly on array objects: the checks, and the resulting record or context."""
+"""Products directly on array objects: the checks, and the resulting record and context."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from fastnn.backend.cpu.layouts.products import (
     FRAME_THREADS,
     PATIENCE,
     DtypeWord,
-    RowsWord,
     Word,
 )
 from fastnn.backend.cpu.layouts.team import WAKE_NANOSECONDS
@@ -32,7 +31,6 @@ from fastnn.program.layout import (
     PARTS_SHIFT,
     RECORD_WORDS,
     Buffer,
-    Counter,
     Flag,
     encode,
 )
@@ -50,8 +48,6 @@ _SCRATCHES, _DTYPES = int(Word.SCRATCHES), int(Word.DTYPES)
 _LEAST, _FLOPS, _UNIT_M, _UNIT_N, _KERNELS = (int(word) for word in list(DtypeWord)[1:])
 _SIZE, _MASTER_PROCESSOR, _PLACED = int(TeamWord.SIZE), int(TeamWord.MASTER_PROCESSOR), int(TeamWord.PLACED)
 _PART_NANOSECONDS, _WAKE_NANOSECONDS, _STREAMED = int(PART_NANOSECONDS), int(WAKE_NANOSECONDS), int(STREAMED_BYTES)
-_ROWS_DTYPE, _ROWS_NDIM, _ROWS_CONTEXT, _ROWS_SHAPE = (int(word) for word in list(RowsWord)[3:])
-_CURSOR = int(Counter.CURSOR)
 
 _int32_pointer = SOURCE_POINTERS["int32"]
 _way_number = helper(way_number)
@@ -197,32 +193,3 @@ def direct_end(kit: Kit, variant: str) -> Callable[..., Any]:
             words[_SCRATCHES + words[_SCRATCHES]] = context[_SCRATCH]
 
     return direct_end
-
-
-@kernel("direct_rows", arguments=3, returns=True)
-def direct_rows(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Set up a context to read the rows of an array, from the first on; return 1, or 0 if the array does not fit.
-
-    The arguments: the addresses of the call's arguments (x; the caller holds the GIL), their number, and a table.
-    """
-
-    def direct_rows(arguments, count, table):
-        words = int64_pointer(table)
-        if count != 1:
-            return 0
-        x = int64_pointer(arguments)[0]
-        ndim = words[_ROWS_NDIM]
-        if not _is_array(x, table, ndim, READABLE):
-            return 0
-        x += words[_DATA_AT]
-        if int64_pointer(x + DTYPE)[0] != words[_ROWS_DTYPE]:
-            return 0
-        shape = int64_pointer(int64_pointer(x + SHAPE)[0])
-        for axis in range(ndim):
-            if shape[axis] != words[_ROWS_SHAPE + axis]:
-                return 0
-        context = int64_pointer(words[_ROWS_CONTEXT])
-        context[_DATA], context[_CURSOR] = int64_pointer(x)[0], 0
-        return 1
-
-    return direct_rows

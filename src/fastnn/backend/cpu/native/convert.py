@@ -13,7 +13,7 @@ from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, NDIM_MASK, STRIDED_SHIF
 from fastnn.backend.cpu.layouts.code import DTYPES, MOST_DIMS, Slot
 
 _ADDRESS, _KIND, _SHAPE = int(Given.ADDRESS), int(Given.KIND), int(Given.SHAPE)
-_WANTED, _SAMPLE_NDIM, _BYTES = int(Slot.DTYPE), int(Slot.NDIM), int(Slot.BYTES)
+_WANTED, _SAMPLE_NDIM, _ELEMENTS = int(Slot.DTYPE), int(Slot.NDIM), int(Slot.ELEMENTS)
 _INT64 = DTYPES.index("int64")
 _ITEM_BYTES = {"float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "int16": 2, "uint16": 2}
 _SIZES = tuple(_ITEM_BYTES.get(dtype, 1) for dtype in DTYPES)
@@ -37,7 +37,7 @@ def convert(kit: Kit, variant: str) -> Callable[..., Any]:
     """Convert rows of an array in a call to contiguous ones of the dtype that the program reads, as gathering does.
 
     The arguments: the target's address; addresses of the slot's description and of the array's words in the call; the
-    first row, and the number of rows (one sample without a batch axis is row 0).
+    first row (one sample without a batch axis is row 0), and the number of elements of all rows.
     """
     read_real, reals, itemsize_of_reals = READ_REAL[kit.dtype], kit.reals, kit.itemsize
 
@@ -53,16 +53,15 @@ def convert(kit: Kit, variant: str) -> Callable[..., Any]:
             for index in range(count):
                 numbers[index] = read_real(dtype, source + index * stride)
 
-    def convert(target, description, given, first, rows):
+    def convert(target, description, given, first, elements):
         slot, words = int64_pointer(description), int64_pointer(given)
         dtype, ndim, wanted = dtype_of(words[_KIND]), words[_KIND] & NDIM_MASK, slot[_WANTED]
         sizes, size = int64_pointer(words[_SHAPE]), 8 if wanted == _INT64 else itemsize_of_reals
         batched = ndim - slot[_SAMPLE_NDIM]
-        elements = slot[_BYTES] // size
         itemsize = item_bytes(dtype)
         if words[_KIND] >> STRIDED_SHIFT == 0:
-            source = words[_ADDRESS] + first * elements * itemsize
-            copy(target, wanted, dtype, source, rows * elements, itemsize)
+            source = words[_ADDRESS] + first * slot[_ELEMENTS] * itemsize
+            copy(target, wanted, dtype, source, elements, itemsize)
             return
         strides = int64_pointer(words[_SHAPE] + 8 * ndim)
         place = stack_bytes(_AXES_BYTES)
@@ -76,9 +75,9 @@ def convert(kit: Kit, variant: str) -> Callable[..., Any]:
         count = 1
         stride = 0
         if ndim > 0:
-            count = rows if ndim == 1 and batched > 0 else sizes[ndim - 1]
+            count = elements if ndim == 1 and batched > 0 else sizes[ndim - 1]
             stride = strides[ndim - 1]
-        left = rows * elements
+        left = elements
         while left > 0:
             copy(target, wanted, dtype, source, count, stride)
             target += count * size

@@ -10,6 +10,7 @@ from fastnn.backend.cpu.codegen.intrinsics import (
     SOURCE_POINTERS,
     call_convert,
     call_note,
+    call_run,
     int64_pointer,
     release,
     smaller,
@@ -17,9 +18,11 @@ from fastnn.backend.cpu.codegen.intrinsics import (
 )
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, overlap
 from fastnn.backend.cpu.codegen.options import helper, inlined
-from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, NDIM_MASK, Held, Outcome, Part
-from fastnn.backend.cpu.layouts.code import BLOCK, MOST_SLOTS, STACK_BYTES, Slot, Word, network_bytes
+from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, NDIM_MASK, Held, Live, Outcome, Part
+from fastnn.backend.cpu.layouts.code import BLOCK, MOST_SLOTS, REAL_DTYPES, STACK_BYTES, Slot, Word, network_bytes
+from fastnn.backend.cpu.native.convert import dtype_of
 from fastnn.backend.cpu.native.executor import run_records
+from fastnn.backend.cpu.native.live import patch_once
 from fastnn.backend.cpu.native.memory import reserve
 from fastnn.backend.cpu.native.patch import RECORD_BYTES, aligned, patch
 from fastnn.backend.cpu.native.slots import (
@@ -29,6 +32,8 @@ from fastnn.backend.cpu.native.slots import (
     SHAPE,
     SLOT_BYTES,
     description,
+    first_outside,
+    is_unsigned,
     span,
 )
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES
@@ -39,18 +44,21 @@ _PARAMETERS, _ARENA, _SCRATCH, _DATA = (
     int(Buffer.PARAMETERS), int(Buffer.ARENA), int(Buffer.SCRATCH), int(Buffer.DATA),
 )  # fmt: skip
 _STATUS, _CURSOR = int(Counter.STATUS), int(Counter.CURSOR)
-_SLOTS_COUNT, _INPUTS, _ITEM_BYTES, _COUNT = (
-    int(Word[name]) for name in ("SLOTS_COUNT", "INPUTS", "ITEM_BYTES", "PARAMETERS")
+_SLOTS_COUNT, _INPUTS, _INTEGERS, _ITEM_BYTES, _COUNT = (
+    int(Word[name]) for name in ("SLOTS_COUNT", "INPUTS", "INTEGERS", "ITEM_BYTES", "PARAMETERS")
 )
 _ONE_AT, _ONE_COUNT, _ONE_ARENA = int(Word.ONE_AT), int(Word.ONE_COUNT), int(Word.ONE_ARENA)
 _MANY_COUNT, _MANY_ARENA, _BLOCKS_FROM = int(Word.MANY_COUNT), int(Word.MANY_ARENA), int(Word.BLOCKS_FROM)
-_SLOT_DTYPE, _BYTES, _NDIM, _SHAPE = int(Slot.DTYPE), int(Slot.BYTES), int(Slot.NDIM), int(Slot.SHAPE)
+_SLOT_DTYPE, _BYTES, _ELEMENTS, _NDIM, _SHAPE = (
+    int(Slot[name]) for name in ("DTYPE", "BYTES", "ELEMENTS", "NDIM", "SHAPE")
+)
 _HELD_PARAMETERS, _HELD_COUNT = int(Held.PARAMETERS), int(Held.PARAMETERS_COUNT)
-_DONE, _RAISED, _WRONG_PARAMETERS, _WRONG_SHAPE, _WORKSPACE, _MEMORY = (
-    int(Outcome[name]) for name in ("DONE", "RAISED", "PARAMETERS", "SHAPE", "WORKSPACE", "MEMORY")
+_DONE, _RAISED, _WRONG_PARAMETERS, _WRONG_SHAPE, _WORKSPACE, _MEMORY, _NO_INTEGERS, _OUT_OF_RANGE = (
+    int(Outcome[name]) for name in ("DONE", "RAISED", "PARAMETERS", "SHAPE", "WORKSPACE", "MEMORY", "INTEGERS", "RANGE")
 )
 
-_CHECK = int(Part.CHECK)
+_CHECK, _LIVE = int(Part.CHECK), int(Part.LIVE)
+_RUN, _THREADS, _TEAM = int(Live.RUN), int(Live.THREADS), int(Live.TEAM)
 
 int32_pointer = SOURCE_POINTERS["int32"]
 _network_bytes = helper(network_bytes)
@@ -117,7 +125,7 @@ def _any_overwritten(code: int, places: int, steps: int, n: int) -> bool:
 def _is_overwritten(code: int, slots: int, index: int, n: int) -> bool:
     """Return whether an input shares memory with a result."""
     words = int64_pointer(code)
-    start, nbytes = span(slots + index * GIVEN_BYTES, n * int64_pointer(description(code, index))[_BYTES])
+    start, nbytes = span(slots + index * GIVEN_BYTES)
     for result in range(words[_INPUTS], words[_SLOTS_COUNT]):
         out = int64_pointer(slots + result * GIVEN_BYTES)[ADDRESS]
         if overlap(start, nbytes, out, n * int64_pointer(description(code, result))[_BYTES]):
@@ -144,7 +152,8 @@ def _place_converted(code: int, slots: int, n: int, places: int, steps: int, who
     words, at, apart = int64_pointer(code), int64_pointer(places), int64_pointer(steps)
     for index in range(words[_INPUTS]):
         if _is_overwritten(code, slots, index, n):
-            call_convert(code, whole, description(code, index), slots + index * GIVEN_BYTES, 0, n)
+            slot_at = description(code, index)
+            call_convert(code, whole, slot_at, slots + index * GIVEN_BYTES, 0, n * int64_pointer(slot_at)[_ELEMENTS])
             at[index] = whole
             whole += aligned(n * apart[index])
         elif not _is_read_in_place(code, slots, index):
@@ -154,33 +163,91 @@ def _place_converted(code: int, slots: int, n: int, places: int, steps: int, who
 
 
 @helper
+def _convert_block(code: int, slots: int, index: int, target: int, first: int, rows: int) -> None:
+    slot_at = description(code, index)
+    count = rows * int64_pointer(slot_at)[_ELEMENTS]
+    call_convert(code, target, slot_at, slots + index * GIVEN_BYTES, first, count)
+
+
+@helper
+def _first_of_reals(code: int, slots: int) -> int:
+    """Return the number of the first input that holds real numbers instead of integers, -1 if there is none."""
+    for index in range(int64_pointer(code)[_INPUTS]):
+        kind = int64_pointer(slots + index * GIVEN_BYTES)[KIND]
+        if int64_pointer(description(code, index))[_SLOT_DTYPE] >= REAL_DTYPES and dtype_of(kind) < REAL_DTYPES:
+            return index
+    return -1
+
+
+@helper
+def _check_integers(code: int, slots: int, places: int, steps: int, n: int) -> int:
+    """Check the range of all integers, before any row is computed, and return an `Outcome`."""
+    words, at, apart = int64_pointer(code), int64_pointer(places), int64_pointer(steps)
+    for index in range(words[_INPUTS]):
+        slot_at, given_at, values = description(code, index), slots + index * GIVEN_BYTES, at[index]
+        if int64_pointer(slot_at)[_SLOT_DTYPE] >= REAL_DTYPES:
+            elements, done = int64_pointer(slot_at)[_ELEMENTS], 0
+            while done < n:
+                rows = n
+                if apart[index] == 0:
+                    rows = smaller(n - done, BLOCK)
+                    _convert_block(code, slots, index, values, done, rows)
+                found = first_outside(slot_at, given_at, values, rows * elements)
+                if found >= 0:
+                    place, value = done * elements + found, int64_pointer(values)[found]
+                    return call_note(
+                        code, _OUT_OF_RANGE, place, value, 1 if is_unsigned(given_at) else 0, 0, slots, index
+                    )
+                done += rows
+    return _DONE
+
+
+@inlined
+def _is_shared(held: int, parts: int) -> bool:
+    """Return whether a team shares the records of a call."""
+    return parts & _LIVE != 0 and int64_pointer(held)[_RUN] != 0
+
+
+@inlined
+def _run(held: int, parts: int, records: int, count: int, context: int) -> None:
+    if _is_shared(held, parts):
+        h = int64_pointer(held)
+        call_run(h[_RUN], records, count, context, h[_THREADS], h[_TEAM])
+    else:
+        run_records(records, count, context, 1, 0)
+
+
+@helper
 def _compute(
-    code: int, parameters: int, records: int, slots: int, places: int, steps: int, n: int, stack: int, scratch: int
-) -> int:
+    code: int, held: int, records: int, slots: int, places: int, steps: int, n: int, parts: int, stack: int,
+    scratch: int,
+) -> int:  # fmt: skip
     """Compute n rows with a workspace that starts at `records`; one row's values may be on the stack."""
     words, at, apart = int64_pointer(code), int64_pointer(places), int64_pointer(steps)
     context = stack_bytes(_CONTEXT_BYTES)
     context_words = int64_pointer(context)
-    context_words[_PARAMETERS], context_words[_SCRATCH] = parameters, scratch
+    context_words[_PARAMETERS], context_words[_SCRATCH] = int64_pointer(held)[_HELD_PARAMETERS], scratch
     context_words[_STATUS] = context_words[_CURSOR] = 0
     count, many = words[_SLOTS_COUNT], words[_MANY_COUNT]
-    arena = records + (many * RECORD_BYTES if n > 1 else 0)
+    arena = records + (many * RECORD_BYTES if n > 1 or parts & _LIVE != 0 else 0)
     done, patched = 0, 0
     while done < n:
         rows = smaller(n - done, BLOCK)
         for index in range(count):
             if apart[index] == 0:
-                call_convert(code, at[index], description(code, index), slots + index * GIVEN_BYTES, done, rows)
+                _convert_block(code, slots, index, at[index], done, rows)
             context_words[_DATA + index] = at[index] + done * apart[index]
         if rows == 1:
             context_words[_ARENA] = stack if words[_ONE_ARENA] <= STACK_BYTES else arena
-            run_records(code + words[_ONE_AT] * 8, words[_ONE_COUNT], context, 1, 0)
+            _run(held, parts, code + words[_ONE_AT] * 8, words[_ONE_COUNT], context)
         else:
-            if rows != patched:
+            if parts & _LIVE != 0:
+                patch_once(code, held, records, rows, scratch != 0)
+            elif rows != patched:
                 patch(code, records, rows, scratch != 0)
                 patched = rows
             context_words[_ARENA] = arena
-            run_records(records, many, context, 1, 0)
+            _run(held, parts, records, many, context)
         if context_words[_STATUS] != 0:
             break
         done += rows
@@ -216,15 +283,21 @@ def _any_result_subnormal(code: int, places: int, steps: int, n: int) -> bool:
 # inlined: as a call of its own it took 1 to 2 of 100 ns, once what notes failures had made it longer
 @inlined
 def _settle(
-    code: int, parameters: int, slots: int, places: int, steps: int, n: int, in_place: bool, plain: bool, parts: int,
+    code: int, held: int, slots: int, places: int, steps: int, n: int, in_place: bool, plain: bool, parts: int,
     work: int, work_bytes: int,
 ) -> int:  # fmt: skip
     """Compute n rows of the right shapes."""
     words = int64_pointer(code)
     needed = _network_bytes(words[_MANY_COUNT], words[_MANY_ARENA], words[_ONE_ARENA], n)
+    if n == 1 and parts & _LIVE != 0:
+        needed += words[_MANY_COUNT] * RECORD_BYTES  # those of a call of more rows stay where they are
     if work != 0 and work_bytes < needed:
         return call_note(code, _WORKSPACE, n, needed, work_bytes, 0, 0, -1)
-    if parts & _CHECK != 0:
+    if words[_INTEGERS] != 0:
+        wrong = _first_of_reals(code, slots)
+        if wrong >= 0:
+            return call_note(code, _NO_INTEGERS, 0, 0, 0, 0, slots, wrong)
+    elif parts & _CHECK != 0:
         return _DONE
     stack = stack_bytes(STACK_BYTES)
     whole, blocks = 0, 0
@@ -238,16 +311,21 @@ def _settle(
             return call_note(code, _MEMORY, n, needed + whole + blocks, 0, 0, 0, -1)
     if whole + blocks > 0:
         _place_converted(code, slots, n, places, steps, whole_at, blocks_at)
-    # one row takes little longer than switching the mode
-    plain = n == 1 and plain
-    status = _compute(code, parameters, records, slots, places, steps, n, stack, 0) if plain else 0
-    if not (plain and is_plain()) or _any_result_subnormal(code, places, steps, n):
-        mode = enter_kernel_mode()
-        status = _compute(code, parameters, records, slots, places, steps, n, stack, scratch)
-        restore_plain_mode(mode)
+    outcome = _DONE
+    if words[_INTEGERS] != 0:
+        outcome = _check_integers(code, slots, places, steps, n)
+    if outcome == _DONE and parts & _CHECK == 0:
+        # one row takes little longer than switching the mode; the processors of a team note subnormal numbers apart
+        plain = n == 1 and plain and not _is_shared(held, parts)
+        status = _compute(code, held, records, slots, places, steps, n, parts, stack, 0) if plain else 0
+        if not (plain and is_plain()) or _any_result_subnormal(code, places, steps, n):
+            mode = enter_kernel_mode()
+            status = _compute(code, held, records, slots, places, steps, n, parts, stack, scratch)
+            restore_plain_mode(mode)
+        outcome = _DONE if status == 0 else _RAISED
     if memory != 0:
         release(memory)
-    return _DONE if status == 0 else _RAISED
+    return outcome
 
 
 @kernel("call_network", arguments=6, returns=True)
@@ -256,7 +334,8 @@ def call_network(kit: Kit, variant: str) -> Callable[..., Any]:
 
     The arguments, as of all calls: addresses of the code, of the table of buffers (`Held`), and of the arrays (`Given`,
     one for each slot of the code); what to do (`Part`, 0: all); a workspace's address and bytes (both 0 without
-    one: then memory is allocated). Results are contiguous and of the dtype that the code says.
+    one: then memory is allocated). Results are contiguous and of the dtype that the code says. With `Part.LIVE` the
+    workspace is kept between calls, and holds records.
     """
 
     def call_network(code, held, slots, parts, work, work_bytes):
@@ -269,8 +348,6 @@ def call_network(kit: Kit, variant: str) -> Callable[..., Any]:
         n, in_place = _look(code, slots, places, steps)
         if n < 0:
             return call_note(code, _WRONG_SHAPE, 0, 0, 0, 0, slots, -1 - n)
-        return _settle(
-            code, buffers[_HELD_PARAMETERS], slots, places, steps, n, in_place, plain, parts, work, work_bytes
-        )
+        return _settle(code, held, slots, places, steps, n, in_place, plain, parts, work, work_bytes)
 
     return call_network

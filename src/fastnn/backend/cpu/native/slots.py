@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS, float32_pointer, float64_pointer, int64_pointer
-from fastnn.backend.cpu.codegen.options import helper
+from fastnn.backend.cpu.codegen.options import helper, inlined
 from fastnn.backend.cpu.layouts.call import NDIM_MASK, STRIDED_SHIFT, Given
-from fastnn.backend.cpu.layouts.code import Role, Slot, Word
+from fastnn.backend.cpu.layouts.code import DTYPES, Role, Slot, Word
 from fastnn.backend.cpu.native.convert import dtype_of, item_bytes
 
 GIVEN_BYTES, SLOT_BYTES = int(Given.WORDS) * 8, int(Slot.WORDS) * 8
 ADDRESS, KIND, SHAPE = int(Given.ADDRESS), int(Given.KIND), int(Given.SHAPE)
-_ROLE, _DTYPE, _BYTES, _NDIM, _SHAPE, _COLUMNS, _LOWEST, _HIGHEST, _TOLERANCE, _ALLOWED_COUNT, _ALLOWED = (
+_ROLE, _ELEMENTS, _NDIM, _SHAPE, _COLUMNS, _LOWEST, _HIGHEST, _TOLERANCE, _ALLOWED_COUNT, _ALLOWED = (
     int(Slot[name])
     for name in (
-        "ROLE", "DTYPE", "BYTES", "NDIM", "SHAPE", "COLUMNS", "LOWEST", "HIGHEST", "TOLERANCE", "ALLOWED_COUNT",
-        "ALLOWED",
+        "ROLE", "ELEMENTS", "NDIM", "SHAPE", "COLUMNS", "LOWEST", "HIGHEST", "TOLERANCE", "ALLOWED_COUNT", "ALLOWED",
     )
 )  # fmt: skip
 _TARGET, _LABEL, _WEIGHT = int(Role.TARGET), int(Role.LABEL), int(Role.WEIGHT)
+_UINT64 = DTYPES.index("uint64")
 _SLOTS_AT, _SLOTS_COUNT = int(Word.SLOTS_AT), int(Word.SLOTS_COUNT)
 
 int32_pointer = SOURCE_POINTERS["int32"]
@@ -37,7 +39,7 @@ def _may_lack_axis(slot_at: int) -> bool:
     return (role == _TARGET or role == _LABEL) and axes > 0 and slot[_SHAPE + axes - 1] == 1
 
 
-@helper
+@inlined
 def samples(code: int, slots: int) -> int:
     """Return the number of samples that all arrays hold, or -1 - i where array i does not fit."""
     slot_at = description(code, 0)
@@ -52,6 +54,10 @@ def samples(code: int, slots: int) -> int:
             n, batched = int64_pointer(given[SHAPE])[0] if skip == 1 else 1, skip
         elif given[ADDRESS] == 0 and role == _WEIGHT:
             skip, axes = batched, -1
+        elif skip < batched and role == _WEIGHT:
+            # the rows along the axes that are missing share a weight
+            axes += skip - batched
+            skip = batched if axes >= 0 else -1
         elif skip == batched - 1 and _may_lack_axis(slot_at):
             skip, axes = batched, axes - 1
         if skip != batched:
@@ -68,15 +74,32 @@ def samples(code: int, slots: int) -> int:
 
 
 @helper
-def span(given_at: int, nbytes: int) -> tuple[int, int]:
-    """Return the first address of an array's memory, and its bytes; `nbytes` are those of a contiguous one."""
+def elements_of(given_at: int) -> int:
+    """Return the number of elements of an array."""
     given = int64_pointer(given_at)
-    first = given[ADDRESS]
+    sizes, count = int64_pointer(given[SHAPE]), 1
+    for axis in range(given[KIND] & NDIM_MASK):
+        count *= sizes[axis]
+    return count
+
+
+@helper
+def shared_by(slot_at: int, given_at: int, n: int) -> int:
+    """Return how many rows share each element of an array: of weights there may be fewer than rows."""
+    slot = int64_pointer(slot_at)
+    return n * slot[_ELEMENTS] // elements_of(given_at) if slot[_ROLE] == _WEIGHT else 1
+
+
+@helper
+def span(given_at: int) -> tuple[int, int]:
+    """Return the first address of an array's memory, and its bytes."""
+    given = int64_pointer(given_at)
+    first, itemsize = given[ADDRESS], item_bytes(dtype_of(given[KIND]))
     if given[KIND] >> STRIDED_SHIFT == 0:
-        return first, nbytes
+        return first, elements_of(given_at) * itemsize
     ndim = given[KIND] & NDIM_MASK
     sizes, strides = int64_pointer(given[SHAPE]), int64_pointer(given[SHAPE] + 8 * ndim)
-    low, high = 0, item_bytes(dtype_of(given[KIND]))
+    low, high = 0, itemsize
     for axis in range(ndim):
         if sizes[axis] == 0:
             return first, 0
@@ -120,33 +143,45 @@ def real_at(values: int, index: int, itemsize: int) -> float:
 
 
 @helper
-def first_label_refused(labels_at: int, count: int, columns: int) -> int:
-    """Return the index of the first label out of range, -1 if there is none."""
-    labels, bad = int64_pointer(labels_at), 0
+def is_unsigned(given_at: int) -> bool:
+    """Return whether an array holds integers that int64 may not hold: the largest are read as negative ones."""
+    return dtype_of(int64_pointer(given_at)[KIND]) == _UINT64
+
+
+@helper
+def first_outside(slot_at: int, given_at: int, integers_at: int, count: int) -> int:
+    """Return the index of the first integer out of its slot's range, -1 if there is none.
+
+    Kernels read tables at these indices. `given_at` is the array that the integers have been converted from.
+    """
+    slot, integers, bad = int64_pointer(slot_at), int64_pointer(integers_at), 0
+    low, high = slot[_LOWEST], slot[_HIGHEST]
+    if low < 0 and is_unsigned(given_at):
+        low = 0
     for index in range(count):
-        bad += 1 if labels[index] < 0 or labels[index] >= columns else 0
+        bad += 1 if integers[index] < low or integers[index] > high else 0
     if bad == 0:
         return -1
     for index in range(count):
-        if labels[index] < 0 or labels[index] >= columns:
+        if integers[index] < low or integers[index] > high:
             return index
     return 0  # another thread has written there since
 
 
-@helper
+@inlined
 def first_refused(slot_at: int, values: int, n: int, itemsize: int) -> int:
     """Return the index of the first target of n rows that the loss does not accept, -1 if it accepts all.
 
-    Kernels read the scores at the labels' indices. For a row whose sum is wrong it is the last index of the row.
+    For a row whose sum is wrong it is the last index of the row.
     """
     slot, numbers = int64_pointer(slot_at), float64_pointer(slot_at)
     columns = slot[_COLUMNS]
-    if slot[_ROLE] == _LABEL:
-        return first_label_refused(values, n * slot[_BYTES] // 8, columns)
     tolerance, allowed = numbers[_TOLERANCE], slot[_ALLOWED_COUNT]
-    count = n * slot[_BYTES] // itemsize
+    count = n * slot[_ELEMENTS]
     if not finite(values, count, itemsize):
         return first_not_finite(values, count, itemsize)
+    if allowed == 0 and tolerance == 0.0 and numbers[_LOWEST] == -math.inf and numbers[_HIGHEST] == math.inf:
+        return -1
     total = 0.0
     for index in range(count):
         value = real_at(values, index, itemsize)

@@ -47,17 +47,21 @@ def nanoseconds(record: NDArray[np.int64], dtype: str) -> float:
     return prod(dims[name] for name in op.elements) * itemsize / 4.0 / op.rate
 
 
-def parts(record: NDArray[np.int64], dtype: str) -> int:
-    """Return the maximum number of parts that pays for a record."""
+def units(record: NDArray[np.int64], dtype: str) -> int:
+    """Return the number of parts into which a record can be cut."""
     (over, least), dims = op_of(record).shared, dims_of(record)
     if not over:
         return 1
     if over == ("tiles",):
         shape = Blocking.of(dtype)
-        units = max(-(-dims["m"] // shape.unit_m), -(-dims["n"] // shape.unit_n))
-    else:
-        units = -(-prod(dims[name] for name in over) // least)
-    return max(1, min(int(nanoseconds(record, dtype) / PART_NANOSECONDS), units, MOST_PARTS))
+        return max(-(-dims["m"] // shape.unit_m), -(-dims["n"] // shape.unit_n))
+    return -(-prod(dims[name] for name in over) // least)
+
+
+def parts(record: NDArray[np.int64], dtype: str) -> int:
+    """Return the maximum number of parts that pays for a record."""
+    count = units(record, dtype)
+    return 1 if count <= 1 else max(1, min(int(nanoseconds(record, dtype) / PART_NANOSECONDS), count, MOST_PARTS))
 
 
 def cut(records: NDArray[np.int64], dtype: str) -> float:

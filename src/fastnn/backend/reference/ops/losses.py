@@ -124,9 +124,9 @@ def sum_loss_by_weight(i: Instruction, counters: Counters) -> None:
 
 @executes("normalize_weights")
 def normalize_weights(i: Instruction, counters: Counters) -> None:
-    """Make y = weight / mean(weight); zeros where the mean is 0."""
-    total = i["weight"].sum()
-    i.write("y", i["weight"] * (i.dims["samples"] / total) if total != 0.0 else 0.0)
+    """Make y = weight / mean(weight), the mean over all rows; zeros where it is 0."""
+    total = i.row_weights().sum()
+    i.write("y", i["weight"] * (i.dims["rows"] / total) if total != 0.0 else 0.0)
 
 
 @executes("penalty")

@@ -1,0 +1,96 @@
+"""The code of a network or a learner for calls in this process; it keeps the functions that it calls."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.addresses import address
+from fastnn.backend.cpu.executor.engine import prepare
+from fastnn.backend.cpu.frozen.code import Interface, Make, Training, draft, link
+from fastnn.backend.cpu.frozen.estimate import rows_alone
+from fastnn.backend.cpu.layouts.code import UNIT, Word, extra_bytes, learner_bytes
+from fastnn.backend.cpu.processor import cost
+from fastnn.formulas import custom
+from fastnn.program.layout import ALIGNMENT, RECORD_WORDS
+
+#: Releasing the GIL takes 60 ns, and another thread could not use a shorter time than this.
+SHORT_NANOSECONDS = 5000.0
+
+
+class BoundCode:
+    """A code, and what it needs to live as long as it is used: kernels of user-defined functions.
+
+    Models of equal layers share one: it holds no address of their memory.
+
+    Parameters
+    ----------
+    make, interface, training
+        As for `frozen.code.assemble`, which also says what is raised.
+
+    Attributes
+    ----------
+    code : ndarray of int64
+        Read-only.
+    calls_python : bool
+        Whether a user-defined function runs Python in the middle of a call.
+    short_rows : int
+        Calls of at most this many rows are so short that they should hold the GIL; 0 if a user-defined function takes
+        an unknown time.
+    """
+
+    def __init__(self, make: Make, interface: Interface, training: Training | None = None) -> None:
+        code, places = draft(make, interface, training)
+        self._held = prepare(set(places))
+        link(code, places, self._held)
+        records = code[code[Word.MANY_AT] :][: code[Word.MANY_COUNT] * RECORD_WORDS].reshape(-1, RECORD_WORDS)
+        dtype = f"float{8 * code[Word.ITEM_BYTES]}"
+        nanoseconds = sum(cost.nanoseconds(record, dtype) for record in records)
+        self.short_rows = 0 if self._held else int(SHORT_NANOSECONDS * UNIT / max(nanoseconds, 1.0))
+        # into how many parts a team cuts one row's records; those of more rows are cut when they are patched
+        cost.cut(code[code[Word.ONE_AT] :][: code[Word.ONE_COUNT] * RECORD_WORDS].reshape(-1, RECORD_WORDS), dtype)
+        code.flags.writeable = False
+        self.code = code
+        self.calls_python = any(kernel.calls_python for kernel in self._held.values())
+        self._alone: dict[int, int] = {}
+        # keys of user-defined functions keep these
+        self._users = [
+            (at, key.variant) for key, where in places.items() if custom.is_custom(key.variant) for at in where
+        ]
+
+    @property
+    def has_users(self) -> bool:
+        """Whether it calls user-defined functions, whose time is unknown."""
+        return bool(self._users)
+
+    def rows_alone(self, most: int) -> int:
+        """Return up to how many rows, computed at once, no record is worth sharing among threads, at most `most`."""
+        if most not in self._alone:  # estimating takes a millisecond, and models share codes
+            self._alone[most] = rows_alone(self.code, most, most)
+        return self._alone[most]
+
+    def workspace(self, rows: int) -> NDArray[np.int64]:
+        """Allocate what training steps on at most `rows` rows need."""
+        word = self.code
+        sizes = word[Word.MANY_COUNT], word[Word.MANY_ARENA], word[Word.ONE_ARENA]
+        needed = max(learner_bytes(*sizes, n) for n in (1, rows))
+        more = extra_bytes(word[Word.ROW_BYTES], word[Word.SLOTS_COUNT], word[Word.BLOCKS_FROM], rows)
+        return np.empty(-(-int(needed + more) // 8), np.int64)
+
+    def function_at(self, record: int, rows: int, work: NDArray[np.int64]) -> str:
+        """Return name and place of the user-defined function that a record calls, or "".
+
+        Parameters
+        ----------
+        record : int
+            The record's address.
+        rows : int
+            Of the call: the records for one row are the code's own, those for more are in the workspace.
+        work : ndarray
+            The workspace.
+        """
+        table = self.code[Word.ONE_AT if rows == 1 else Word.MANY_AT]
+        start = address(self.code) + 8 * table if rows == 1 else -(-address(work) // ALIGNMENT) * ALIGNMENT
+        first = table + (record - start) // 8
+        found = custom.first(*(key for place, key in self._users if first <= place < first + RECORD_WORDS))
+        return "" if found is None else found.described()

@@ -1,0 +1,39 @@
+"""A call of a model that is prepared once, and what it took to prepare it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(slots=True)
+class KeptCall:
+    """A prepared call of a model, if there is one.
+
+    Attributes
+    ----------
+    call : callable, optional
+        Takes arrays; returns False if it does not take these.
+    together : callable, optional
+        Likewise, for calls whose work a team of threads shares.
+    rows : int
+        They take no more.
+    code : BoundCode, optional
+        What it runs on the CPU.
+    uses : int
+        How often the general path did its work while there was no code.
+    refused : bool
+        Whether there can be no code.
+    """
+
+    call: Callable[..., Any] | None = None
+    together: Callable[..., Any] | None = None
+    rows: int = 0
+    code: Any = None
+    uses: int = 0
+    refused: bool = False
+
+    def forget(self) -> None:
+        """Drop the calls, because an address, a lock, or the number of threads has changed; the code stays right."""
+        self.call, self.together, self.rows = None, None, 0

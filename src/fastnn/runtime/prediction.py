@@ -1,0 +1,155 @@
+"""Predictions of few rows as one call of compiled code: on the CPU by a code, on a GPU by a captured run.
+
+The code of a model computes any number of rows, of any dtype and strides, on the model's own weights
+(`fastnn.backend.cpu.calls.code_call`). A model's second prediction makes it, since making it takes longer than a call.
+The first one takes the general path, and so does all that the call does not take: other kinds of data, and long runs.
+Records that are worth sharing are shared by the team of threads, which a second call gathers first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn.addresses import address
+from fastnn.backend.cpu.calls.code_call import TAKE_ROWS, Signature, buffers_table, code_call
+from fastnn.backend.cpu.calls.team_call import TeamCall
+from fastnn.backend.cpu.frozen.bound_code import BoundCode
+from fastnn.backend.cpu.frozen.estimate import rows_alone, rows_within, shared_nanoseconds, shares
+from fastnn.backend.cpu.layouts.call import Held, Live, Part, Share
+from fastnn.backend.cpu.layouts.code import BLOCK, Word, extra_bytes, network_bytes
+from fastnn.program.program import aligned_zeros
+from fastnn.runtime.code_programs import program
+from fastnn.runtime.device.captured import CapturedPredictions
+from fastnn.runtime.device.interrupts import interrupts_later
+from fastnn.runtime.kept_call import KeptCall
+from fastnn.runtime.program_cache import shared, signature
+from fastnn.runtime.runtime import Runtime
+from fastnn.threads import get_num_threads
+
+#: A call takes at most this many rows, and about this long: Ctrl-C has to wait for its end.
+MOST_ROWS, MOST_NANOSECONDS = 4096, 1e7
+_LEAST_ROWS = 16
+# the classes of a list of inputs
+_LISTS = (list, tuple)
+
+
+def otherwise(kept: KeptCall, x: Any) -> Any:
+    """Return the prediction of what a call has not taken as it is: lists of inputs, work for a team; else False."""
+    arrays = x if type(x) in _LISTS else (x,)
+    result: Any = False
+    if arrays is x and kept.call is not None:
+        result = kept.call(*arrays)
+    if result is False and kept.together is not None:
+        result = kept.together(*arrays)
+    return result
+
+
+def learn(runtime: Runtime, x: Any) -> None:
+    """Prepare the calls that predict rows like x, which the general path has just predicted.
+
+    Parameters
+    ----------
+    x : array, or list of arrays by input
+    """
+    if runtime.owners:
+        return  # weights of another model may be on a GPU
+    arrays = list(x) if type(x) in _LISTS else [x]
+    if not all(type(array) is np.ndarray and array.ndim > 0 for array in arrays):
+        return
+    kept = runtime.prediction
+    # under the lock: another thread may move the model
+    with runtime.lock:
+        if runtime.placement is not None:
+            if runtime.table.architecture.takes_integers:
+                return  # their range is checked in every call
+            captured = kept.call
+            if not isinstance(captured, CapturedPredictions):
+                captured = kept.call = CapturedPredictions()
+            captured.learn(runtime, arrays)
+        elif arrays and 0 < len(arrays[0]) <= MOST_ROWS:
+            _learn(runtime, len(arrays[0]))
+
+
+def _learn(runtime: Runtime, rows: int) -> None:
+    """Make the calls of the model's code on this many rows, and on fewer, if they do not exist."""
+    kept = runtime.prediction
+    if kept.refused or (kept.call is not None and rows <= kept.rows):
+        return
+    if kept.code is None:
+        if kept.uses < 1:
+            kept.uses += 1
+            return
+        table = runtime.table
+
+        def make() -> BoundCode:
+            return BoundCode(*program(table))
+
+        described = signature(table.architecture, table.dtype, None, None)
+        try:
+            kept.code = make() if described is None else shared(("prediction", described), make)
+        except (NotImplementedError, ValueError):
+            kept.refused = True  # an op that codes do not know, or too many arrays
+            return
+    limit = 0 if kept.code.calls_python else _most_rows(kept.code)
+    if rows > limit:
+        return
+    # memory for twice as many whenever it has to grow
+    rows = min(limit, max(_LEAST_ROWS, 1 << (rows - 1).bit_length()))
+    try:
+        with interrupts_later():
+            _prepare(runtime, kept.code, limit if rows >= BLOCK else rows)
+    except MemoryError:
+        kept.refused = True  # the prediction itself has found enough
+
+
+def _most_rows(bound: BoundCode) -> int:
+    """Return the number of rows up to which a call takes little time, on one thread."""
+    if bound.has_users:
+        return BLOCK  # the time of a user-defined function is unknown
+    limit, blocks_from = rows_within(bound.code, MOST_NANOSECONDS, MOST_ROWS), int(bound.code[Word.BLOCKS_FROM])
+    # each thread packs blocks of matrices; there the general path costs little in comparison
+    return blocks_from - 1 if get_num_threads() > 1 and 0 < blocks_from <= limit else limit
+
+
+def _prepare(runtime: Runtime, bound: BoundCode, most: int) -> None:
+    """Make the calls of a code on a model's weights, of at most `most` rows."""
+    code, parameters, table = bound.code, runtime.parameters, runtime.table
+    inputs, slots, lock = len(table.architecture.inputs), int(code[Word.SLOTS_COUNT]), runtime.lock
+    many, arena, one, row_bytes, blocks_from = (
+        int(code[word]) for word in (Word.MANY_COUNT, Word.MANY_ARENA, Word.ONE_ARENA, Word.ROW_BYTES, Word.BLOCKS_FROM)
+    )
+    at_once = max(2, min(most, BLOCK))  # with records for several rows, which one row leaves where they are
+    work = aligned_zeros(network_bytes(many, arena, one, at_once) + extra_bytes(row_bytes, slots, blocks_from, at_once))
+    alone = most if get_num_threads() == 1 else rows_alone(code, most)
+    table_of_shares = shares(code) if alone < most else np.zeros((0, Share.WORDS), np.int64)
+    buffers = buffers_table(
+        {
+            Held.PARAMETERS: address(parameters),
+            Held.PARAMETERS_COUNT: int(code[Word.PARAMETERS]),
+            Live.SHARES_AT: address(table_of_shares),
+            Live.SHARES_COUNT: len(table_of_shares),
+        }
+    )
+
+    def make(most_rows: int) -> Callable[..., Any] | None:
+        return code_call(
+            code, buffers, Signature(inputs, inputs, most_rows, bound.short_rows), take=TAKE_ROWS,
+            kept=(bound, parameters, table_of_shares), work=work, parts=Part.LIVE, lock=lock,
+            results=range(inputs, slots),
+        )  # fmt: skip
+
+    kept, call, together = runtime.prediction, make(alone), None
+    if call is None:
+        kept.refused = True  # array objects have an unknown layout
+        return
+    if alone < most:
+        # estimates for two numbers of rows: looking at the records takes longer than a call
+        few, all_of_it = (shared_nanoseconds(code, rows) for rows in (alone + 1, most))
+        growth = (all_of_it - few) / max(most - alone - 1, 1)
+        every = make(most)
+        assert every is not None
+        together = TeamCall(every, buffers, lock, (alone + 1, most), lambda rows: few + growth * (rows - alone - 1))
+    kept.call, kept.together, kept.rows = call, together, most

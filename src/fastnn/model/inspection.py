@@ -46,10 +46,10 @@ def program(runtime: Runtime, batch: int = 32) -> Program:
     return build(table, objective, runtime.optimizer, request)
 
 
-def unbuilt(title: str, layers: Sequence[Layer]) -> str:
-    """Describe the layers of a model whose shapes are not known yet, below a title."""
+def unbuilt(title: str, layers: Sequence[tuple[str, Layer]]) -> str:
+    """Describe the layers, with their names, of a model whose shapes are not known yet, below a title."""
     rows = [("layer", "class", "output shape", "parameters")]
-    rows += [(layer.label, type(layer).__name__, "?", "?") for layer in layers]
+    rows += [(name, type(layer).__name__, "?", "?") for name, layer in layers]
     lines = _table(rows)
     lines.append("not built: the input shape comes from the first data, or from build(input_shape)")
     return "\n".join([title, *lines])

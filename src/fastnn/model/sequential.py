@@ -153,6 +153,9 @@ class Sequential(Model):
         symbol = start
         for element in elements:
             symbol = element(symbol)
+            if not isinstance(symbol, Symbol):
+                label = element.label if isinstance(element, Layer) else element.name
+                raise ValueError(f"{label!r} gives several outputs: use fastnn.Model")
         if self.built and self._architecture.input_shapes == (shape,):
             if len(self._architecture.layers) == len(layers) + 1:
                 return
@@ -250,4 +253,6 @@ def _gives(stack: Sequence[Layer | Model], architecture: Architecture) -> bool:
         if isinstance(element, InputLayer) or _inputs_of(element) != 1 or _outputs_of(element) != 1:
             return False
         symbol = element(symbol)
+        if not isinstance(symbol, Symbol):
+            return False
     return Architecture.of([start], [symbol]) == architecture

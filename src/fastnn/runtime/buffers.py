@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.program.layout import SHARED, Buffer
+from fastnn.runtime.device.mirror import Held
 from fastnn.runtime.joint_lock import JointLock
 from fastnn.runtime.parameters import Entry, ParameterTable
 
@@ -51,7 +52,7 @@ class Buffers:
         """Make new locks, which are free."""
         #: held by runs of the models that have weights from this one, too
         self.own_lock = threading.RLock()
-        self.lock: Any = JointLock(id(self), self.own_lock, self.owners) if self.owners else self.own_lock
+        self.lock: Any = JointLock(self.own_lock, self.owners) if self.owners else self.own_lock
 
     @property
     def parameters(self) -> NDArray[np.uint8]:
@@ -63,6 +64,24 @@ class Buffers:
         buffer = entry.place.buffer
         holder = self if buffer == _PARAMETERS else self.owners[buffer - SHARED]
         return self.table.weight(holder.parameters, entry)
+
+    def held(self) -> list[Held]:
+        """Return the weights that other models hold, for a run on a GPU."""
+        return [
+            Held(
+                None if owner.placement is None else owner.placement.mirror(Buffer.PARAMETERS), owner._flat[_PARAMETERS]
+            )
+            for owner in self.owners
+        ]
+
+    def note_written(self) -> None:
+        """Note, where a run on the CPU ends, that copies on GPUs of weights that others hold are older.
+
+        The beginning of the run has noted it, too, but a call that interrupted the run may have updated a copy since.
+        """
+        if self.placement is None:
+            for owner in self.owners:
+                owner._host(_PARAMETERS)
 
     def gathered(self) -> NDArray[np.uint8]:
         """Return all weights in the layout of gradients: the model's own buffer, or a copy if others hold some."""

@@ -109,7 +109,7 @@ class Runtime(ModelPrograms):
                     context[_STEP] = self.training[_STEP]
                 if self.placement is not None:
                     self._check(bound, work)
-                    done = self.placement.run(bound, work, steps, context, self._flat)
+                    done = self.placement.run(bound, work, steps, context, self._flat, self.held())
                 else:
                     kept = self._fill(context, bound, work)
                     runner = self._runners.get(cursor is None)
@@ -122,6 +122,7 @@ class Runtime(ModelPrograms):
                     fail_where_not_finite(context, self.table.dtype)
                 return done
             finally:
+                self.note_written()
                 self._running = 0
 
     def _run_apart(self, bound: BoundProgram, work: Bindings, steps: int, cursor: int | None) -> int:
@@ -214,6 +215,7 @@ class Runtime(ModelPrograms):
                     Runner(self.training).check(*programs)
                 return done
             finally:
+                self.note_written()
                 self._running = 0
 
     def context_of(self, bound: BoundProgram, work: Bindings) -> tuple[NDArray[np.int64], Any]:

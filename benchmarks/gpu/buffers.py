@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.cuda.codegen.kernel import BAD_ROW, NO_ROW
 from fastnn.backend.cuda.driver.arrays import DeviceArray
 from fastnn.backend.cuda.launch.engine import CudaProgram
-from fastnn.program.layout import CONTEXT_WORDS, Counter
+from fastnn.program.layout import BAD_ROW, CONTEXT_WORDS, NO_ROW, Counter
 from gpu.oracle import running
 from gpu.settings import Settings
 

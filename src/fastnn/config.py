@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.registry import REGISTRY, has_default, register, resolve, shorten, unknown_name, with_article
+from fastnn.checks import shorten
+from fastnn.registry import REGISTRY, has_default, register, resolve, unknown_name, with_article
 
 __all__ = ["REGISTRY", "from_config", "register", "resolve", "to_config"]
 

@@ -8,8 +8,9 @@ import numbers
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.checks import number
 from fastnn.hints import install
-from fastnn.registry import check_real, register, resolve
+from fastnn.registry import register, resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ class MaxNorm(Constraint):
 
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
-        object.__setattr__(self, "max_value", check_real("MaxNorm.max_value", self.max_value, minimum=0.0))
+        object.__setattr__(self, "max_value", number("MaxNorm.max_value", self.max_value, at_least=0.0))
         if isinstance(self.axis, bool) or not isinstance(self.axis, numbers.Integral):
             raise TypeError(f"MaxNorm.axis: expected an int, got {self.axis!r} of type {type(self.axis).__name__}")
         object.__setattr__(self, "axis", int(self.axis))

@@ -119,7 +119,7 @@ def matmul(
         shift = np.ascontiguousarray(casts.cast(given, left.dtype.name, "bias"))
         if out is not None and np.may_share_memory(out, shift):
             raise ValueError("out: may not share memory with bias")
-    threads = get_num_threads() if n_threads is None else checked(n_threads, "n_threads")
+    threads = get_num_threads() if n_threads is None else checked("n_threads", n_threads)
     if m == 0 or n == 0:
         return result
     if k == 0:

@@ -5,16 +5,13 @@
 """
 
 import dataclasses
-import math
-import numbers
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-import numpy as np
-
 from fastnn import hints
+from fastnn.checks import shorten
 
 T = TypeVar("T")
 FAMILIES = (
@@ -123,39 +120,6 @@ def resolve(family: str, value: object, aliases: Mapping[str, str | Callable[[],
     return typing.cast(T, cls())
 
 
-def check_real(name: str, value: object, minimum: float = -math.inf, maximum: float = math.inf) -> float:
-    """Check a hyperparameter that is a real number, and return it as a float.
-
-    Parameters
-    ----------
-    name : str
-        The number's name, for messages.
-    value : real number
-        Python's or NumPy's; not a bool.
-    minimum, maximum : float
-        Inclusive bounds.
-
-    Raises
-    ------
-    TypeError
-        If the value is not a real number.
-    ValueError
-        If it is not finite, or out of bounds.
-    """
-    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: expected a number, got {value!r} of type {type(value).__name__}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise ValueError(f"{name}: expected a finite number, got {shorten(value)}")
-    if not minimum <= number <= maximum:
-        bounds = [f">= {minimum:g}"] * (minimum > -math.inf) + [f"<= {maximum:g}"] * (maximum < math.inf)
-        raise ValueError(f"{name}: expected a number {' and '.join(bounds)}, got {value!r}")
-    return number
-
-
 def unknown_name(what: str, name: object, known: Iterable[str]) -> str:
     """Return the message about an unknown name, with a hint and the known names.
 
@@ -194,21 +158,6 @@ def with_article(noun: str) -> str:
         In the singular.
     """
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
-
-
-def shorten(value: object) -> str:
-    """Return a representation of at most 80 characters, for messages.
-
-    Parameters
-    ----------
-    value : object
-        Anything.
-    """
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # an int of thousands of digits refuses its decimal form
-        return f"a huge {type(value).__name__}"
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _key(name: str) -> str:

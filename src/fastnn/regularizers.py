@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.checks import number
 from fastnn.hints import install
-from fastnn.registry import check_real, register, resolve
+from fastnn.registry import register, resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Regularizer:
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
         for field in dataclasses.fields(self):
-            value = check_real(f"{type(self).__name__}.{field.name}", getattr(self, field.name), minimum=0.0)
+            value = number(f"{type(self).__name__}.{field.name}", getattr(self, field.name), at_least=0.0)
             object.__setattr__(self, field.name, value)
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-import numbers
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+
+from fastnn.checks import integer
 
 MOST = 256
 VARIABLE = "FASTNN_NUM_THREADS"
@@ -52,7 +53,7 @@ def set_num_threads(n: int) -> None:
         When n is not an integer from 1 to 256.
     """
     global _chosen
-    _chosen = checked(n, "n")
+    _chosen = checked("n", n)
     for watcher in list(_watchers):
         watcher(_chosen)
 
@@ -98,13 +99,9 @@ def watch(watcher: Callable[[int], None]) -> None:
     _watchers.append(watcher)
 
 
-def checked(n: object, what: str) -> int:
-    """Return a number of threads or raise an error that names it."""
-    if isinstance(n, bool) or not isinstance(n, numbers.Integral):
-        raise TypeError(f"{what}: expected an integer number of threads, got {n!r}")
-    if not 1 <= int(n) <= MOST:
-        raise ValueError(f"{what}: expected from 1 to {MOST} threads, got {n}")
-    return int(n)
+def checked(name: str, n: object) -> int:
+    """Return a number of threads, or raise an error that names it."""
+    return integer(name, n, at_most=MOST)
 
 
 @functools.cache
@@ -113,7 +110,7 @@ def _default() -> tuple[int, str]:
     text = os.environ.get(VARIABLE, "").strip()
     if text:
         try:
-            return checked(int(text), VARIABLE), VARIABLE
+            return checked(VARIABLE, int(text)), VARIABLE
         except ValueError:
             raise ValueError(
                 f"environment variable {VARIABLE}: expected an integer from 1 to {MOST}, got {text!r}"

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastnn import constraints, initializers, regularizers
+from fastnn.checks import integer, number, size
 from fastnn.config import REGISTRY, from_config, register, resolve, to_config
 from fastnn.initializers import Constant, HeNormal, Initializer, RandomNormal, VarianceScaling
-from fastnn.registry import check_real, snake_case
+from fastnn.registry import snake_case
 from fastnn.regularizers import L2, Regularizer
 
 
@@ -283,13 +284,28 @@ def test_regularizers_and_constraints() -> None:
         constraints.MaxNorm(axis=1.0)  # type: ignore[arg-type]
 
 
-def test_check_real() -> None:
-    assert type(check_real("x", np.float32(0.5))) is float
-    for bad in (True, np.bool_(False), "1", None, 1j):
+def test_numbers_are_checked() -> None:
+    assert type(number("x", np.float32(0.5))) is float
+    assert number("x", np.array(0.5)) == 0.5
+    for bad in (True, np.bool_(False), "1", None, 1j, np.array([1.0]), np.array(True)):
         with pytest.raises(TypeError, match="x: expected a number"):
-            check_real("x", bad)
+            number("x", bad)
     for worse in (math.nan, math.inf, 10**400):
         with pytest.raises(ValueError, match="x: expected a finite number"):
-            check_real("x", worse)
+            number("x", worse)
     with pytest.raises(ValueError, match="x: expected a number >= 0 and <= 1, got 2"):
-        check_real("x", 2, 0.0, 1.0)
+        number("x", 2, at_least=0.0, at_most=1.0)
+
+
+def test_integers_are_checked() -> None:
+    assert type(integer("x", np.uint8(5))) is int
+    for bad in (True, np.bool_(True), 1.0, "1", None):
+        with pytest.raises(TypeError, match="x: expected an integer, got"):
+            integer("x", bad)
+    for worse, bound in ((0, ">= 1"), (-(10**5000), ">= 1"), (2**63, "<= 9223372036854775807")):
+        with pytest.raises(ValueError, match=f"x: expected an integer {bound}, got"):
+            integer("x", worse)
+    assert integer("x", 0, at_least=0) == 0
+    assert size("x", 2**48) == 2**48
+    with pytest.raises(ValueError, match=f"x: expected an integer <= {2**48}"):
+        size("x", 2**48 + 1)

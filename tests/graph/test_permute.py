@@ -38,7 +38,7 @@ def test_axes_in_their_order_cost_nothing():
 @pytest.mark.parametrize(
     ("dims", "error", "match"),
     [
-        (2, TypeError, "dims must be a tuple of axes from 1 on, such as \\(2, 1\\), got 2"),
+        (2, TypeError, "dims: expected a tuple of axes from 1 on, such as \\(2, 1\\), got 2"),
         ((0, 1), ValueError, "dims\\[0\\]"),
         ((1, 3), ValueError, "each axis from 1 to 2 once, got \\(1, 3\\)"),
         ((1, 1), ValueError, "each axis from 1 to 2 once"),

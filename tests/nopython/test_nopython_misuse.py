@@ -1,6 +1,5 @@
 """Misuse of frozen networks, and functions that Numba keeps on disk: errors, and no access out of bounds."""
 
-import json
 import os
 import pickle
 import subprocess
@@ -267,93 +266,6 @@ def test_functions_for_the_cpu_bring_no_compiler_for_gpus():
 
 
 # --- functions that Numba keeps on disk ---------------------------------------------------------------------------
-
-USERS_MODULE = """
-import numpy as np
-from numba import njit, prange
-
-import fastnn as fnn
-from fastnn import nopython as fnp
-
-
-def model(units, seed):
-    return fnn.Sequential([fnn.Input(6), *(fnn.Dense(n, "tanh") for n in units)], seed=seed)
-
-
-@njit(cache=True)
-def last(net, x, out):
-    for i in range(len(x)):
-        fnp.predict(net, x[i], out[i])
-    return out[-1].sum()
-
-
-NET = model((4, 2), 0).freeze()
-
-
-@njit(cache=True)
-def of_a_global(x, out):
-    fnp.predict(NET, x, out)
-
-
-@njit(cache=True)
-def learn(learner, x, y):
-    total = 0.0
-    for i in range(len(x)):
-        total += fnp.train_step(learner, x[i], y[i])
-    return total
-"""
-USERS_SCRIPT = """
-import json, sys
-import numpy as np
-import users
-seed, *units = map(int, sys.argv[1:])
-model = users.model(units, seed)
-x = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
-out = np.empty((5, units[-1]), np.float32)
-users.last(model.freeze(), x, out)
-wanted = np.stack([model.predict(row[None])[0] for row in x])
-model.compile("adam", "mse")
-learner = model.learner()
-users.learn(learner, x, wanted * 2)
-model.fit(x, wanted * 2, batch_size=1, shuffle=False, verbose=0)
-learned = learner.parameters.tobytes() == model._runtime.parameters.tobytes()
-two = np.empty((5, 2), np.float32)
-try:
-    users.of_a_global(x, two)
-    refused = ""
-except RuntimeError as error:
-    refused = str(error)
-try:
-    users.last(model.freeze(), x[:, :5].copy(), out)
-    said = ""
-except ValueError as error:
-    said = str(error)
-hits = [sum(f.stats.cache_hits.values()) for f in (users.last, users.of_a_global, users.learn)]
-same = learned and out.tobytes() == wanted.tobytes()
-print(json.dumps({"same": same, "hits": hits, "refused": refused, "said": said}))
-"""
-
-
-def test_users_functions_from_disk(tmp_path):
-    """One compilation serves other weights and architectures in other processes; stale addresses are refused."""
-    (tmp_path / "users.py").write_text(USERS_MODULE)
-    package = str(Path(fnn.__file__).parents[1])
-    variables = os.environ | {"PYTHONPATH": f"{package}{os.pathsep}{tmp_path}", "NUMBA_CACHE_DIR": str(tmp_path / "c")}
-    found = []
-    for arguments in (["1", "8", "3"], ["2", "8", "3"], ["3", "5", "5", "7"]):
-        command = [sys.executable, "-c", USERS_SCRIPT, *arguments]
-        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stderr
-        found.append(json.loads(done.stdout))
-    assert all(result["same"] for result in found)
-    assert [result["hits"][0] for result in found] == [result["hits"][2] for result in found] == [0, 1, 1]
-    # what raises is kept with the function, and the numbers are those of this process' call
-    assert all(result["said"].endswith("x: expected shape (6,) or (n, 6), got (5,)") for result in found)
-    assert found[0]["refused"] == ""
-    for result in found[1:]:
-        assert result["hits"][1] == 0 or "another process" in result["refused"]
-    # Numba keeps functions with constants of arrays: this is what the token is there for
-    assert [result["hits"][1] for result in found] == [0, 1, 1]
 
 
 def test_check_says_from_python_what_is_wrong_in_numbers():

@@ -14,10 +14,11 @@ CHECKOUT = Path(__file__).parents[2]
 DOCUMENTS = [CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 DOCUMENTS += [*sorted((CHECKOUT / "docs").glob("*.md")), CHECKOUT / "examples" / "README.md"]
 README = DOCUMENTS[0].read_text(encoding="utf-8")
+INTERFACE = (CHECKOUT / "docs" / "interface.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, path: Path = DOCUMENTS[0]) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 def run(code, folder):
@@ -39,10 +40,38 @@ def test_the_ten_lines_run_and_learn(tmp_path):
     assert 0.87 < accuracy < 0.95
 
 
-def test_the_compiled_function_runs(tmp_path):
+@pytest.mark.parametrize(
+    ("path", "number", "shown"),
+    [
+        ("README.md", 1, "np.isfinite(states).all() and states.any()"),
+        ("docs/compiled.md", 0, "np.isfinite(states).all() and states.any()"),
+        ("docs/compiled.md", 1, "0 < follow(learner, 1000) < 0.01"),
+        ("docs/custom.md", 0, "model.predict(np.ones((2, 8))).shape == (2, 1)"),
+    ],
+)
+def test_the_code_of_documents_runs(tmp_path, path, number, shown):
     # Numba keeps no function of a string on disk
-    code = blocks("python")[1].replace(", cache=True", "") + "\nprint(np.isfinite(states).all() and states.any())"
-    assert run(code, tmp_path).strip() == "True"
+    code = blocks("python", CHECKOUT / path)[number].replace(", cache=True", "").replace("(cache=True)", "")
+    assert run(f"{code}\nimport numpy as np\nprint({shown})", tmp_path).split()[-1] == "True"
+
+
+def test_the_table_of_figures_is_of_the_comparison():
+    comparison = (CHECKOUT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    head, _, *rows = re.search(r"<!-- from docs/comparison.md -->\n(.*?)<!-- end", README, re.DOTALL)[1].splitlines()
+    names = [cell.strip() for cell in head.split("|")[3:-1]]
+    assert len(rows) >= 5
+    for row in rows:
+        what, network, time, *ratios = (cell.strip() for cell in row.split("|")[1:-1])
+        kind = {"training step": "training", "`predict`": "prediction"}.get(what, "compiled")
+        section = comparison.partition(f"<!-- {kind}:")[2].partition("<!-- end")[0]
+        found = re.search(rf"\| {re.escape(network)} \|(.*)\|", section)[1].split("|")
+        columns = [cell.strip() for cell in section[section.index("|") :].splitlines()[0].split("|")[2:-1]]
+        figures = {name: re.findall(r"[\d.e+]+", cell) for name, cell in zip(columns, found, strict=True)}
+        number, unit = time.split()
+        assert float(number) * {"µs": 1, "ms": 1000}[unit] == pytest.approx(float(figures["fastnn"][0]), rel=0.005)
+        for name, ratio in zip(names[1:], ratios, strict=True):
+            known = [cell[1] for column, cell in figures.items() if column.startswith(name) and cell]
+            assert ratio == min(known, key=float, default=""), (network, name)
 
 
 def test_both_commands_stand_there():
@@ -60,21 +89,21 @@ def test_ci_runs_the_readmes_test_command():
 
 
 def test_every_name_exists():
-    names = set(re.findall(r"`fnn\.([\w.]+)", README))
+    names = set(re.findall(r"`fnn\.([\w.]+)", INTERFACE))
     assert len(names) >= 40
     for name in names:
         value = fnn
         for part in name.split("."):
             value = getattr(value, part)
-    for name in set(re.findall(r"`model\.(\w+)", README)):
-        assert hasattr(fnn.Sequential, name), f"README.md: Sequential has no {name}"
+    for name in set(re.findall(r"`model\.(\w+)", INTERFACE)):
+        assert hasattr(fnn.Sequential, name), f"docs/interface.md: Sequential has no {name}"
 
 
 @pytest.mark.parametrize(
     ("row", "get"), [("activations", fnn.activations.get), ("metrics", fnn.metrics.get)], ids=["activations", "metrics"]
 )
 def test_every_string_that_names_something_does(row, get):
-    cells = re.search(rf"^\| {row} \| (.*) \|$", README, re.MULTILINE).group(1)
+    cells = re.search(rf"^\| {row} \| (.*) \|$", INTERFACE, re.MULTILINE).group(1)
     for name in cells.split(", "):
         assert get(name) is not None
 

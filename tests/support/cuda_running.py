@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numba.cuda.simulator import kernel as simulator
 
-from fastnn.backend.cuda.codegen.kernel import BAD_ROW, NO_ROW
 from fastnn.backend.cuda.launch.engine import CudaProgram
 from fastnn.backend.cuda.simulator.device import Graph, SimulatedDevice
-from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter, Status
+from fastnn.program.layout import BAD_ROW, CONTEXT_WORDS, NO_ROW, Buffer, Counter, Status
 from running import COUNTERS, Result, build, fill, filled, outputs_of
 
 

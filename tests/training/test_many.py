@@ -174,7 +174,7 @@ ERRORS = [
     (several, {"x": iter([(X, Y)])}, TypeError, "x: expected arrays"),
     (several, {"validation_data": iter([(X, Y)])}, TypeError, "validation_data: expected arrays"),
     (several, {"y": None}, ValueError, "y: expected targets"),
-    (several, {"n_threads": 0}, ValueError, "n_threads: expected from 1"),
+    (several, {"n_threads": 0}, ValueError, "n_threads: expected an integer >= 1"),
     (several, {"verbose": 2}, ValueError, "verbose is 0"),
     (several, {"rows": 5}, TypeError, "rows: expected one array"),
     (several, {"rows": FOLDS}, ValueError, "one entry for each of 5 models, got 3"),

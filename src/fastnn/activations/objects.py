@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fastnn._numbers import flag, number
 from fastnn.activations.base import Activation
+from fastnn.checks import flag, number
 from fastnn.registry import register
 
 

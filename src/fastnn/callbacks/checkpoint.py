@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from fastnn.callbacks.base import Callback, Logs
-from fastnn.callbacks.monitor import Monitor, count, number
+from fastnn.callbacks.monitor import Monitor
+from fastnn.checks import integer, number, shorten
 from fastnn.console import say
-from fastnn.registry import shorten
 
 __all__ = ["ModelCheckpoint"]
 
@@ -72,12 +72,12 @@ class ModelCheckpoint(Callback):
         self.save_weights_only = bool(save_weights_only)
         self.watched = Monitor("ModelCheckpoint", monitor, mode) if self.save_best_only else None
         if save_freq != "epoch":
-            save_freq = count("ModelCheckpoint", "save_freq, unless 'epoch',", save_freq, minimum=1)
+            save_freq = integer("ModelCheckpoint save_freq, if not 'epoch'", save_freq)
         self.save_freq = save_freq
         self.best = (
             None
             if initial_value_threshold is None
-            else number("ModelCheckpoint", "initial_value_threshold", initial_value_threshold)
+            else number("ModelCheckpoint initial_value_threshold", initial_value_threshold)
         )
         self.last_path: str | None = None
         self.batches_since_save = 0

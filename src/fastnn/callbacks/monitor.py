@@ -6,9 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from fastnn import metrics
-from fastnn.registry import shorten
-
-__all__ = ["Monitor", "count", "number"]
+from fastnn.checks import number, shorten
 
 MODES = ("auto", "min", "max")
 SMALLER_IS_BETTER = frozenset(
@@ -64,7 +62,7 @@ class Monitor:
         self.name = name
         self.larger = (_direction(owner, name) if mode == "auto" else mode) == "max"
         # Keras also uses the absolute value of min_delta.
-        self.min_delta = abs(number(owner, "min_delta", min_delta))
+        self.min_delta = abs(number(f"{owner} min_delta", min_delta))
 
     def rests(self, epoch: int, logs: Mapping[str, Any] | None, params: Mapping[str, Any]) -> bool:
         """Return whether the quantity is missing because the epoch is not validated (`validation_freq`)."""
@@ -98,28 +96,6 @@ class Monitor:
         if best is None:
             return value == value
         return value - self.min_delta > best if self.larger else value + self.min_delta < best
-
-
-def number(owner: str, name: str, value: object, minimum: float | None = None) -> float:
-    """Return a finite float, or raise an error that names the argument."""
-    try:
-        result = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise TypeError(f"{owner}: {name} is a number, got {value!r}") from None
-    if result - result != 0 or (minimum is not None and result < minimum):
-        bound = "" if minimum is None else f" of at least {minimum:g}"
-        raise ValueError(f"{owner}: {name} is a finite number{bound}, got {value!r}")
-    return result
-
-
-def count(owner: str, name: str, value: object, minimum: int = 0) -> int:
-    """Return an int, or raise an error that names the argument."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{owner}: {name} is an int, got {value!r}")
-    result = int(value.__index__())
-    if result < minimum:
-        raise ValueError(f"{owner}: {name} is at least {minimum}, got {result}")
-    return result
 
 
 def _better(name: str) -> str:

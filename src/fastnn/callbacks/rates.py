@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from fastnn.callbacks.base import Callback, Logs
-from fastnn.callbacks.monitor import Monitor, count, number
+from fastnn.callbacks.monitor import Monitor
+from fastnn.checks import integer, number
 from fastnn.console import say
 
 __all__ = ["LearningRateScheduler", "ReduceLROnPlateau"]
@@ -56,13 +57,11 @@ class ReduceLROnPlateau(Callback):
         owner = "ReduceLROnPlateau"
         self.watched = Monitor(owner, monitor, mode, min_delta)
         self.monitor = monitor
-        self.factor = number(owner, "factor", factor, minimum=0.0)
-        if self.factor >= 1.0:
-            raise ValueError(f"{owner}: factor is less than 1, got {factor!r}")
-        self.patience = count(owner, "patience", patience)
+        self.factor = number(f"{owner} factor", factor, at_least=0.0, below=1.0)
+        self.patience = integer(f"{owner} patience", patience, at_least=0)
         self.verbose = verbose
-        self.cooldown = count(owner, "cooldown", cooldown)
-        self.min_lr = number(owner, "min_lr", min_lr, minimum=0.0)
+        self.cooldown = integer(f"{owner} cooldown", cooldown, at_least=0)
+        self.min_lr = number(f"{owner} min_lr", min_lr, at_least=0.0)
         self._reset()
 
     def _reset(self) -> None:
@@ -139,7 +138,7 @@ class LearningRateScheduler(Callback):
         self.epoch = epoch
         present = _learning_rate(self)
         answer: Any = self.schedule(epoch, present) if self._takes_rate else self.schedule(epoch)
-        rate = number("LearningRateScheduler", f"what schedule({epoch}, ...) returns", answer, minimum=0.0)
+        rate = number(f"LearningRateScheduler: result of schedule({epoch}, ...)", answer, at_least=0.0)
         self.model.optimizer.learning_rate = rate
         if self.verbose:
             say(f"Epoch {epoch + 1}: set the learning rate to {rate:.5g}")

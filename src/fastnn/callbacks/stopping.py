@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 
 from fastnn.callbacks.base import Callback, Logs
-from fastnn.callbacks.monitor import Monitor, count, number
+from fastnn.callbacks.monitor import Monitor
+from fastnn.checks import integer, number
 from fastnn.console import say
 
 __all__ = ["EarlyStopping", "TerminateOnNaN"]
@@ -63,11 +64,11 @@ class EarlyStopping(Callback):
     ) -> None:
         self.watched = Monitor("EarlyStopping", monitor, mode, min_delta)
         self.monitor = monitor
-        self.patience = count("EarlyStopping", "patience", patience)
+        self.patience = integer("EarlyStopping patience", patience, at_least=0)
         self.verbose = verbose
-        self.baseline = None if baseline is None else number("EarlyStopping", "baseline", baseline)
+        self.baseline = None if baseline is None else number("EarlyStopping baseline", baseline)
         self.restore_best_weights = bool(restore_best_weights)
-        self.start_from_epoch = count("EarlyStopping", "start_from_epoch", start_from_epoch)
+        self.start_from_epoch = integer("EarlyStopping start_from_epoch", start_from_epoch, at_least=0)
         self._reset()
 
     def _reset(self) -> None:

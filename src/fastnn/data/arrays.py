@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastnn import casts
 from fastnn.addresses import place
-from fastnn.backend.cuda.driver.arrays import DeviceArray, foreign, is_on_gpu
+from fastnn.backend.devices import is_on_gpu, received
 from fastnn.data import frames
 from fastnn.data.kinds import list_of
 from fastnn.layers.architecture import InputSpec
@@ -45,7 +45,7 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
         When elements of a masked array are masked.
     """
     if type(value) is not np.ndarray and is_on_gpu(value, what):
-        return on_gpu(value, what).copy_to_host()
+        return received(value, what).copy_to_host()
     casts.refuse_what_is_no_data(value, what)
     given = value
     if not isinstance(value, np.ndarray) and hasattr(value, "to_numpy"):
@@ -62,13 +62,6 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
     if not array.flags.aligned:
         array = array.copy()
     return array
-
-
-def on_gpu(value: Any, what: str) -> DeviceArray:
-    """Return an array on a GPU as one of fastnn's, without a copy; raises TypeError or ValueError as `as_array`."""
-    from fastnn.backend.cuda.driver.available import device_of
-
-    return foreign(value, device_of, what)
 
 
 @dataclass(frozen=True)
@@ -135,7 +128,7 @@ def features(x: Any, specs: Sequence[InputSpec], what: str = "x") -> list[Rows]:
     for value, spec in zip(list_of(x, names, what), specs, strict=True):
         name, shape = spec.name, spec.shape
         where = what if len(names) == 1 else f"{what}[{name!r}]"
-        array: Any = on_gpu(value, where) if type(value) is not np.ndarray and is_on_gpu(value, where) else None
+        array: Any = received(value, where) if type(value) is not np.ndarray and is_on_gpu(value, where) else None
         if array is None:
             array = as_array(value, where)
         if array.ndim == 1 and shape == (1,):

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn import casts
 from fastnn.addresses import place
-from fastnn.backend.cuda.driver.arrays import DeviceArray
+from fastnn.backend.devices import DeviceArray
 from fastnn.data import arrays
 from fastnn.data.arrays import Rows, Targets
 from fastnn.data.sample_weights import weights_by_output

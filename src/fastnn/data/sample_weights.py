@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import casts
+from fastnn.checks import number, shorten
 from fastnn.data.arrays import Rows, Shape, Targets, as_array
-from fastnn.registry import check_real, shorten
 
 BALANCED = "balanced"
 
@@ -137,7 +137,7 @@ def _class_weights(class_weight: Any, target: Targets, n_classes: int, dtype: st
         if label >= len(table):
             raise ValueError(f"class_weight: expected labels from 0 to {len(table) - 1}, got {label!r}")
         what = f"class_weight: the weight of class {int(label)}"
-        table[int(label)] = check_real(what, weight)
+        table[int(label)] = number(what, weight)
         casts.check_number(table[int(label)], dtype, what)
     array = target.rows.array
     result = np.ones(array.shape if target.labels else array.shape[:-1])

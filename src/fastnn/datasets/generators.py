@@ -13,7 +13,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.registry import check_real
+from fastnn.checks import number
 from fastnn.seeding import as_seed, derive
 
 Features = npt.NDArray[np.float32]
@@ -119,7 +119,7 @@ def make_spirals(
     """
     n_samples, noise, rng = _checked("make_spirals", n_samples, noise, seed)
     n_classes = _integer("make_spirals: n_classes", n_classes)
-    n_turns = check_real("make_spirals: n_turns", n_turns, minimum=0.0)
+    n_turns = number("make_spirals: n_turns", n_turns, at_least=0.0)
     y = np.arange(n_samples) % n_classes
     position = np.arange(n_samples) // n_classes
     radius = (position + 1) / (position[-1] + 1)
@@ -181,7 +181,7 @@ def make_regression(
     """
     n_samples, noise, rng = _checked("make_regression", n_samples, noise, seed)
     n_features = _integer("make_regression: n_features", n_features)
-    bias = check_real("make_regression: bias", bias)
+    bias = number("make_regression: bias", bias)
     coef = rng.standard_normal(n_features).astype(np.float32)
     X = rng.standard_normal((n_samples, n_features)).astype(np.float32)
     y = X.astype(np.float64) @ coef.astype(np.float64) + bias + noise * rng.standard_normal(n_samples)
@@ -191,7 +191,7 @@ def make_regression(
 
 def _checked(function: str, n_samples: int, noise: float, seed: Seed) -> tuple[int, float, np.random.Generator]:
     n = _integer(f"{function}: n_samples", n_samples)
-    stddev = check_real(f"{function}: noise", noise, minimum=0.0)
+    stddev = number(f"{function}: noise", noise, at_least=0.0)
     return n, stddev, derive(as_seed(seed), function)
 
 

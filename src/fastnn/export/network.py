@@ -6,14 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fastnn.backend import devices
 from fastnn.backend.cpu.frozen import network as backend
 from fastnn.backend.cpu.frozen.code import Interface, Make, SlotSpec
 from fastnn.backend.cpu.frozen.network import FrozenNetwork, Program
 from fastnn.backend.cpu.layouts.code import Role
-from fastnn.backend.cuda.codegen.numba_cuda import simulated
-from fastnn.backend.cuda.device_function import network as device_backend
-from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
-from fastnn.backend.cuda.driver import available
 from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.moves import take_columns
@@ -21,6 +18,8 @@ from fastnn.graph.rules import NoGradientError
 from fastnn.lower.lower import lower, rewrite
 from fastnn.lower.task import Place, Task
 from fastnn.lower.update import for_batch
+from fastnn.nopython import device_freeze
+from fastnn.nopython.device_freeze import FrozenDeviceNetwork
 from fastnn.program.layout import Buffer
 from fastnn.program.program import Program as Records
 from fastnn.program.record import ITEM_SIZES
@@ -64,17 +63,12 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
             f"and {found[1]}"
         )
     check_inputs(table, "freeze")
-    number = available.parse(device)
-    if not simulated():
-        # registers `fastnn.nopython.predict` with numba-cuda, for kernels
-        from fastnn.nopython import cuda_overloads  # noqa: F401
+    number = devices.number_of(device)
     make, described = program(table)
     sizes = math.prod(described.inputs[0].shape), math.prod(described.results[0].shape)
     weights = sum(count for _, count in described.weights)
     with runtime.lock:
-        return device_backend.freeze(
-            make(1, planned=True), runtime.gathered().view(table.dtype), sizes, weights, number
-        )
+        return device_freeze.freeze(make(1, planned=True), runtime.gathered().view(table.dtype), sizes, weights, number)
 
 
 def check_inputs(table: ParameterTable, what: str) -> None:

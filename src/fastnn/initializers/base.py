@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import casts
-from fastnn.registry import check_real, shorten
+from fastnn.checks import number, shorten
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,7 @@ def set_reals(initializer: Initializer, *names: str, minimum: float = -math.inf)
         If it is not finite, or below the minimum.
     """
     for name in names:
-        value = check_real(f"{type(initializer).__name__}.{name}", getattr(initializer, name), minimum)
+        value = number(f"{type(initializer).__name__}.{name}", getattr(initializer, name), at_least=minimum)
         object.__setattr__(initializer, name, value)
 
 

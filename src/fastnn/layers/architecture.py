@@ -310,7 +310,7 @@ def _fields(config: Any, kinds: dict[str, type], where: str) -> dict[str, Any]:
         raise ValueError(f"{where}: expected an object with the keys {sorted(kinds)}")
     for key, kind in kinds.items():
         if not isinstance(config[key], kind):
-            raise ValueError(f"{where}: {key!r} must be a {kind.__name__}")
+            raise ValueError(f"{where}: {key!r}: expected a {kind.__name__}")
     return config
 
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, ClassVar
 
+from fastnn.checks import LARGEST, flag, shorten, size
 from fastnn.config import to_config
 from fastnn.constraints import Constraint
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
-from fastnn.registry import has_default, shorten
+from fastnn.registry import has_default
 from fastnn.regularizers import Regularizer
 
 Shape = tuple[int, ...]
-# larger than any memory, small enough for sizes in bytes to fit into 64 bits; and NumPy's rank, with a batch axis
-LARGEST = 2**48
+# NumPy's, with a batch axis
 MAX_RANK = 31
 
 
@@ -85,9 +85,8 @@ class Layer:
 
     def __post_init__(self) -> None:
         if self.name is not None and (not isinstance(self.name, str) or not self.name):
-            raise TypeError(f"name must be a non-empty string or None, got {self.name!r}")
-        if not isinstance(self.trainable, bool):
-            raise TypeError(f"trainable must be a bool, got {self.trainable!r}")
+            raise TypeError(f"name: expected a non-empty string or None, got {self.name!r}")
+        flag("trainable", self.trainable)
         self.prepare()
         object.__setattr__(self, "_fixed", True)
 
@@ -98,8 +97,7 @@ class Layer:
                     f"{type(self).__name__}.{name} cannot be changed after the layer is made: make a new layer "
                     "(only `trainable` may be assigned)"
                 )
-            if not isinstance(value, bool):
-                raise TypeError(f"trainable must be a bool, got {value!r}")
+            flag("trainable", value)
             object.__setattr__(self, "assignments", self.assignments + 1)
         object.__setattr__(self, name, value)
 
@@ -226,38 +224,17 @@ def _spellings(default: Any) -> tuple[str, ...]:
     return repr(default), alias
 
 
-def positive_int(value: object, what: str) -> int:
-    """Return a positive integer or raise an error that names it."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{what} must be an integer, got {value!r}")
-    number = int(value)
-    if number < 1:
-        raise ValueError(f"{what} must be at least 1, got {shorten(value)}")
-    if number > LARGEST:
-        raise ValueError(f"{what} must be at most {LARGEST}, got {shorten(value)}")
-    return number
-
-
-def fraction(value: object, what: str, *, below: float = 1.0, least: float = 0.0) -> float:
-    """Return a number in [least, below) or raise an error that names it."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{what} must be a number, got {value!r}")
-    if not least <= float(value) < below:
-        raise ValueError(f"{what} must be at least {least} and below {below}, got {value}")
-    return float(value)
-
-
-def shape_of(value: object, what: str) -> Shape:
+def shape_of(name: str, value: object) -> Shape:
     """Return a shape of positive integers; an integer n stands for (n,)."""
     if isinstance(value, numbers.Integral):
         value = (value,)
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise TypeError(f"{what} must be a tuple of integers, got {value!r}")
+        raise TypeError(f"{name}: expected a tuple of integers, got {shorten(value)}")
     if len(value) > MAX_RANK:
-        raise ValueError(f"{what} must have at most {MAX_RANK} axes, got {len(value)}")
-    shape = tuple(positive_int(extent, f"{what}[{axis}]") for axis, extent in enumerate(value))
+        raise ValueError(f"{name}: expected at most {MAX_RANK} axes, got {len(value)}")
+    shape = tuple(size(f"{name}[{axis}]", extent) for axis, extent in enumerate(value))
     if prod(shape) > LARGEST:
-        raise ValueError(f"{what} must have at most {LARGEST} elements, got {shape}")
+        raise ValueError(f"{name}: expected at most {LARGEST} elements, got {shape}")
     return shape
 
 

@@ -8,6 +8,7 @@ from math import prod
 
 from fastnn import activations, constraints, initializers, regularizers
 from fastnn.activations import Activation as ActivationFunction
+from fastnn.checks import flag, shorten, size
 from fastnn.config import register
 from fastnn.constraints import Constraint
 from fastnn.graph.graph import Graph, Tensor
@@ -16,8 +17,7 @@ from fastnn.graph.ops.elementwise import activation
 from fastnn.graph.ops.moves import permute, reshape
 from fastnn.hints import explained
 from fastnn.initializers import Initializer
-from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, Symbol, positive_int, shape_of
-from fastnn.registry import shorten
+from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, Symbol, shape_of
 from fastnn.regularizers import Regularizer
 
 __all__ = ["Activation", "Dense", "Flatten", "Input", "Permute", "Reshape"]
@@ -41,7 +41,7 @@ class InputLayer(Layer):
     arity = (0, 0)
 
     def prepare(self) -> None:
-        self.shape = shape_of(self.shape, "shape")
+        self.shape = shape_of("shape", self.shape)
         if self.dtype not in (None, "int64"):
             raise ValueError(
                 f"dtype: expected 'int64' for integers, or None for numbers of the model's dtype, got "
@@ -83,7 +83,7 @@ def Input(shape: int | Sequence[int], *, dtype: str | None = None, name: str | N
     TypeError, ValueError
         When the shape does not consist of positive integers, or there is no such dtype.
     """
-    return InputLayer(shape_of(shape, "shape"), dtype, name=name).start()
+    return InputLayer(shape_of("shape", shape), dtype, name=name).start()
 
 
 @register("layer")
@@ -126,9 +126,8 @@ class Dense(Layer):
     bias_constraint: Constraint | str | None = field(default=None, kw_only=True)
 
     def prepare(self) -> None:
-        self.units = positive_int(self.units, "units")
-        if not isinstance(self.use_bias, bool):
-            raise TypeError(f"use_bias must be a bool, got {self.use_bias!r}")
+        self.units = size("units", self.units)
+        flag("use_bias", self.use_bias)
         self.activation = activations.get(self.activation)
         self.kernel_initializer = initializers.get(self.kernel_initializer)
         self.bias_initializer = initializers.get(self.bias_initializer)
@@ -241,11 +240,11 @@ class Reshape(Layer):
         if isinstance(target, int):
             target = (target,)
         if not isinstance(target, (tuple, list)) or list(target).count(-1) > 1:
-            raise TypeError(f"target_shape must be a tuple of integers with at most one -1, got {target!r}")
+            raise TypeError(f"target_shape: expected a tuple of integers with at most one -1, got {shorten(target)}")
         if len(target) > MAX_RANK:
-            raise ValueError(f"target_shape must have at most {MAX_RANK} axes, got {len(target)}")
+            raise ValueError(f"target_shape: expected at most {MAX_RANK} axes, got {len(target)}")
         self.target_shape = tuple(
-            -1 if extent == -1 else positive_int(extent, f"target_shape[{axis}]") for axis, extent in enumerate(target)
+            -1 if extent == -1 else size(f"target_shape[{axis}]", extent) for axis, extent in enumerate(target)
         )
 
     def accepts(self, kind: str, position: int) -> bool:
@@ -286,10 +285,10 @@ class Permute(Layer):
     def prepare(self) -> None:
         dims = self.dims
         if not isinstance(dims, (tuple, list)):
-            raise TypeError(f"dims must be a tuple of axes from 1 on, such as (2, 1), got {dims!r}")
-        self.dims = tuple(positive_int(axis, f"dims[{number}]") for number, axis in enumerate(dims))
+            raise TypeError(f"dims: expected a tuple of axes from 1 on, such as (2, 1), got {shorten(dims)}")
+        self.dims = tuple(size(f"dims[{number}]", axis) for number, axis in enumerate(dims))
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
-            raise ValueError(f"dims must have each axis from 1 to {len(self.dims)} once, got {dims!r}")
+            raise ValueError(f"dims: expected each axis from 1 to {len(self.dims)} once, got {dims!r}")
 
     def output_shape(self, *shapes: Shape) -> Shape:
         (shape,) = shapes

@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn import initializers
+from fastnn.checks import size
 from fastnn.config import register
 from fastnn.formulas import custom
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.custom import row_function
 from fastnn.initializers import Initializer
-from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, positive_int, shape_of
+from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, shape_of
 
 __all__ = ["Custom", "RowFunction"]
 
@@ -90,8 +91,8 @@ class Custom(Layer):
     initializer: Initializer | str = "glorot_uniform"
 
     def prepare(self) -> None:
-        self.units = positive_int(self.units, "units")
-        self.weight_shape = None if self.weight_shape is None else shape_of(self.weight_shape, "weight_shape")
+        self.units = size("units", self.units)
+        self.weight_shape = None if self.weight_shape is None else shape_of("weight_shape", self.weight_shape)
         self.initializer = initializers.get(self.initializer)
         if not isinstance(self.function, RowFunction):
             self.function = RowFunction(self.function, self.gradient)

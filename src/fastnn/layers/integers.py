@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fastnn.checks import size
 from fastnn.config import register
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.moves import one_hot
-from fastnn.layers.base import Layer, Scope, Shape, positive_int
+from fastnn.layers.base import Layer, Scope, Shape
 
 __all__ = ["OneHot"]
 
@@ -37,7 +38,7 @@ class OneHot(Layer):
     depth: int
 
     def prepare(self) -> None:
-        self.depth = positive_int(self.depth, "depth")
+        self.depth = size("depth", self.depth)
 
     def accepts(self, kind: str, position: int) -> bool:
         return kind == "int64"

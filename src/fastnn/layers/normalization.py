@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastnn import initializers
+from fastnn.checks import flag, number
 from fastnn.config import register
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.norms import batch_norm, layer_norm, rms_norm
 from fastnn.initializers import Initializer
-from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, fraction
+from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 
 __all__ = ["BatchNorm", "BatchNormalization", "LayerNorm", "LayerNormalization", "RMSNorm", "RMSNormalization"]
 
@@ -23,10 +24,9 @@ class _Normalization(Layer):
     beta_initializer: Initializer | str
 
     def prepare(self) -> None:
-        self.epsilon = fraction(self.epsilon, "epsilon", least=1e-12)
+        self.epsilon = number("epsilon", self.epsilon, at_least=1e-12, below=1.0)
         for what in ("center", "scale"):
-            if not isinstance(getattr(self, what), bool):
-                raise TypeError(f"{what} must be a bool, got {getattr(self, what)!r}")
+            flag(what, getattr(self, what))
         self.gamma_initializer = initializers.get(self.gamma_initializer)
         self.beta_initializer = initializers.get(self.beta_initializer)
 
@@ -147,7 +147,7 @@ class BatchNorm(_Normalization):
 
     def prepare(self) -> None:
         super().prepare()
-        self.momentum = fraction(self.momentum, "momentum", below=1.0 + 1e-9)
+        self.momentum = number("momentum", self.momentum, at_least=0.0, at_most=1.0)
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
         columns = (shapes[0][-1],)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fastnn.checks import number
 from fastnn.config import register
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.elementwise import dropout, gaussian_noise
-from fastnn.layers.base import Layer, Scope, Shape, fraction
+from fastnn.layers.base import Layer, Scope, Shape
 
 __all__ = ["Dropout", "GaussianNoise"]
 
@@ -35,7 +36,7 @@ class Dropout(Layer):
     rate: float
 
     def prepare(self) -> None:
-        self.rate = fraction(self.rate, "rate")
+        self.rate = number("rate", self.rate, at_least=0.0, below=1.0)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]
@@ -64,7 +65,7 @@ class GaussianNoise(Layer):
     stddev: float
 
     def prepare(self) -> None:
-        self.stddev = fraction(self.stddev, "stddev", below=float("inf"))
+        self.stddev = number("stddev", self.stddev, at_least=0.0)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]

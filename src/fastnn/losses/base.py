@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastnn.checks import shorten
 from fastnn.losses.arguments import check_arguments, of_rows
 from fastnn.losses.arrays import ELEMENTWISE, ROWWISE
 from fastnn.losses.targets import Kind, Shape, check_array, check_dense_shape, check_range
-from fastnn.registry import shorten, snake_case
+from fastnn.registry import snake_case
 
 #: what the sum of weighted losses is divided by
 NORMALIZE = ("rows", "weights")

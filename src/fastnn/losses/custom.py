@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn._numbers import flag
+from fastnn.checks import flag
 from fastnn.formulas import custom
 from fastnn.losses.base import Loss
 from fastnn.registry import register

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from fastnn._numbers import flag, number
+from fastnn.checks import flag, number
 from fastnn.losses.base import Loss
 from fastnn.losses.targets import (
     Kind,

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fastnn._numbers import number
+from fastnn.checks import number
 from fastnn.losses.base import Loss
 from fastnn.registry import register
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn._numbers import number
+from fastnn.checks import number
 from fastnn.losses.arguments import check_arguments, of_rows
 from fastnn.losses.targets import Kind, Shape, check_array, check_scored_targets
 from fastnn.metrics.accumulators import ACCUMULATORS

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn._numbers import whole
+from fastnn.checks import whole
 from fastnn.formulas.metrics import OCTAVES
 from fastnn.losses.targets import (
     Kind,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn._numbers import flag
+from fastnn.checks import flag
 from fastnn.formulas.metrics import LABEL_CELLS, LEAST_WEIGHT
 from fastnn.losses.targets import (
     Kind,

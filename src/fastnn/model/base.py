@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn import casts
+from fastnn.checks import size
 from fastnn.console import say
 from fastnn.layers.architecture import Architecture
-from fastnn.layers.base import Layer, Part, positive_int
+from fastnn.layers.base import Layer, Part
 from fastnn.model import inspection
 from fastnn.model.device import DeviceMixin
 from fastnn.model.nesting import new_part
@@ -206,7 +207,7 @@ class BaseModel(DeviceMixin):
         batch_size : int
             Rows per batch, which decide the memory of activations.
         """
-        say(inspection.summary(self._runtime, self._title, positive_int(batch_size, "batch_size")))
+        say(inspection.summary(self._runtime, self._title, size("batch_size", batch_size)))
 
     @property
     def program(self) -> Program:

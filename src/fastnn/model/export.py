@@ -13,7 +13,7 @@ from fastnn.model.base import BaseModel
 from fastnn.runtime.reading import reads
 
 if TYPE_CHECKING:
-    from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
+    from fastnn.nopython.device_freeze import FrozenDeviceNetwork
 
 
 class ExportMixin(BaseModel):

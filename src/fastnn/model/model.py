@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from fastnn import optimizers
-from fastnn._numbers import flag
 from fastnn.callbacks import Callback
+from fastnn.checks import flag
 from fastnn.hints import explained
 from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Symbol

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.checks import integer
 from fastnn.console import quantities, say
 from fastnn.hints import explained
-from fastnn.layers.base import Symbol, positive_int
+from fastnn.layers.base import Symbol
 from fastnn.model.gradients import GradientsMixin
 from fastnn.model.nesting import applied, check_symbols
 from fastnn.objective.objective import as_list
@@ -186,4 +187,4 @@ def _rows_of_steps(steps: int | None, batch_size: int | None) -> tuple[int | Non
     """Return `steps`, checked, and the rows of one, which decide how far the steps get."""
     if steps is None:
         return None, batch_size
-    return positive_int(steps, "steps"), sweep.STEP_ROWS if batch_size is None else batch_size
+    return integer("steps", steps), sweep.STEP_ROWS if batch_size is None else batch_size

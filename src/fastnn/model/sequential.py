@@ -140,7 +140,7 @@ class Sequential(Model):
         """
         if isinstance(input_shape, Sequence) and len(input_shape) > 0 and input_shape[0] is None:
             input_shape = input_shape[1:]
-        shape = shape_of(input_shape, "input_shape")
+        shape = shape_of("input_shape", input_shape)
         first = self._stack[0] if self._stack and isinstance(self._stack[0], InputLayer) else None
         elements = self._stack if first is None else self._stack[1:]
         if not elements:

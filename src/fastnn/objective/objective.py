@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.checks import number
 from fastnn.graph.meaning import End
 from fastnn.losses import Loss
 from fastnn.losses.base import mean_of
@@ -28,7 +29,6 @@ from fastnn.objective.resolve import (
     suited,
 )
 from fastnn.program.layout import Buffer, encode
-from fastnn.registry import check_real
 
 PENALTY, SCRATCH, LOSSES = 0, 1, 2
 
@@ -115,7 +115,7 @@ class Objective:
         for one, ends, shape, name in zip(losses, output_ends, output_shapes, output_names, strict=True):
             check_ends(one, ends, shape[-1] if shape else 1, name)
         wanted = per_output(1.0 if loss_weights is None else loss_weights, output_names, "loss_weights")
-        weights = [1.0 if one is None else check_real("loss_weights", one) for one in wanted]
+        weights = [1.0 if one is None else number("loss_weights", one) for one in wanted]
         size = LOSSES + 2 * len(output_names)
         measures: dict[tuple[Any, ...], Measure] = {}
         readings: list[Reading] = []

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import casts, schedules
-from fastnn._numbers import flag, number, whole
+from fastnn.checks import flag, number, whole
 from fastnn.formulas.optimizers import FORMULAS, HYPER_COLUMNS, Formula
 from fastnn.optimizers._blocks import BLOCK, Blocks, RepeatedBlocks
 from fastnn.schedules import LearningRate, Schedule

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnn._numbers import number
+from fastnn.checks import number
 from fastnn.formulas import custom
 from fastnn.formulas.optimizers import HYPER_COLUMNS, MAX_SLOTS, Formula
 from fastnn.optimizers._blocks import BLOCK

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnn.backend.cuda.driver.arrays import DeviceArray
+from fastnn.backend import devices
+from fastnn.backend.devices import DeviceArray
 from fastnn.data.feed import Feed
 from fastnn.runtime.runtime import Runtime
 
@@ -57,7 +58,7 @@ def placed(runtime: Runtime, feed: Feed, what: str) -> Feed:
     placement = runtime.placement
     for rows in feed.inputs:
         if isinstance(rows.array, DeviceArray):
-            where = f"cuda:{rows.array.device.number}"
+            where = devices.name_of(rows.array.device)
             if placement is None:
                 raise TypeError(
                     f"{what}x: is on the GPU {where!r}, but the model is on the CPU: move the model with "

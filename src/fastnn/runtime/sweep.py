@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.checks import size
 from fastnn.data.feed import Feed
-from fastnn.layers.base import positive_int
 from fastnn.lower.task import Request
 from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.chunking import Pacer
@@ -25,7 +25,7 @@ STEP_ROWS = 32
 
 def batch_rows(batch_size: int | None, default: int = DEFAULT_BATCH) -> int:
     """Return the rows at a time, checked."""
-    return default if batch_size is None else positive_int(batch_size, "batch_size")
+    return default if batch_size is None else size("batch_size", batch_size)
 
 
 def last_row(steps: int | None, batch: int, first: int, n: int) -> int:

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn.checks import shorten
 from fastnn.errors import ModelFileError
-from fastnn.registry import shorten
 from fastnn.saving.atomic import replace_file
 from fastnn.saving.stored import HEADER, StoredTensor, fill
 

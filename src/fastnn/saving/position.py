@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnn.registry import shorten
+from fastnn.checks import shorten
 
 __all__ = ["COUNTERS", "check_callbacks", "check_position", "check_run"]
 

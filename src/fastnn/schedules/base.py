@@ -12,8 +12,8 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from fastnn._numbers import flag, number, whole
-from fastnn.registry import REGISTRY, register, shorten
+from fastnn.checks import flag, number, shorten, whole
+from fastnn.registry import REGISTRY, register
 
 Steps: TypeAlias = npt.NDArray[np.int64]
 Values: TypeAlias = npt.NDArray[np.float64]

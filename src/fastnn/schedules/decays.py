@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastnn._numbers import number, whole
-from fastnn.registry import register, shorten
+from fastnn.checks import number, shorten, whole
+from fastnn.registry import register
 from fastnn.schedules.base import Schedule, Steps, Values
 
 

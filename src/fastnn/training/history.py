@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fastnn.registry import shorten
+from fastnn.checks import shorten
 
 __all__ = ["History"]
 

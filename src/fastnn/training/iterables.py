@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.checks import shorten
 from fastnn.data import kinds
 from fastnn.data.feed import Feed
 from fastnn.errors import InputNotFiniteError
 from fastnn.program.layout import Counter
-from fastnn.registry import shorten
 from fastnn.runtime import feeds, sweep
 from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.runtime import Runtime

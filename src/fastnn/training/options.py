@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.callbacks import Callback
-from fastnn.layers.base import fraction, positive_int
+from fastnn.checks import integer, number
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,17 @@ class FitOptions:
     def __post_init__(self) -> None:
         """Check numbers and flags."""
         for name in ("epochs", "initial_epoch"):
-            self._set(name, _count(getattr(self, name), name))
+            self._set(name, integer(name, getattr(self, name), at_least=0))
         for name in ("shuffle", "resume"):
             value = getattr(self, name)
             if not isinstance(value, (bool, np.bool_)):
                 raise TypeError(f"{name}: expected a bool, got {value!r}")
             self._set(name, bool(value))
-        self._set("validation_split", fraction(self.validation_split, "validation_split"))
+        self._set("validation_split", number("validation_split", self.validation_split, at_least=0.0, below=1.0))
         self._set("validates", _validated(self.validation_freq))
         for name in ("steps_per_epoch", "validation_steps"):
             if getattr(self, name) is not None:
-                self._set(name, positive_int(getattr(self, name), name))
+                self._set(name, integer(name, getattr(self, name)))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -80,16 +80,10 @@ class FitOptions:
         return self.epochs - self.initial_epoch
 
 
-def _count(value: Any, what: str) -> int:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{what}: expected an integer of at least 0, got {value!r}")
-    return int(value)
-
-
 def _validated(value: Any) -> Validated:
     """Return the test that `validation_freq` describes."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-        return Validated(positive_int(value, "validation_freq"))
+        return Validated(integer("validation_freq", value))
     if isinstance(value, (str, bytes, bool, Mapping)) or not isinstance(value, Iterable):
         raise TypeError(f"validation_freq: expected an integer, or a list of epochs counted from 1, got {value!r}")
-    return Validated(0, frozenset(positive_int(one, "validation_freq") for one in value))
+    return Validated(0, frozenset(integer("validation_freq", one) for one in value))

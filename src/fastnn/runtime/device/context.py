@@ -7,9 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.cuda.codegen.kernel import BAD_ROW, NO_ROW
 from fastnn.errors import DeviceError
-from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter, Status
+from fastnn.program.layout import BAD_ROW, CONTEXT_WORDS, NO_ROW, Buffer, Counter, Status
 from fastnn.runtime.bindings import Bindings
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastnn.backend import devices
+
 if TYPE_CHECKING:
     from fastnn.runtime.device.placement import Placement
 
@@ -26,12 +28,10 @@ def placement_on(device: Any, precision: str, dtype: str) -> Placement | None:
         if precision != "float32":
             raise ValueError(f"precision {precision!r} is for GPUs; on the CPU all arithmetic is {dtype}")
         return None
-    from fastnn.backend.cuda.driver import available
-
-    number = available.parse(device)
+    number = devices.number_of(device)
     if precision != "float32" and dtype != "float32":
         raise ValueError(f"precision {precision!r} is for models of dtype float32, this one is {dtype}")
     # not at the top: a model on the CPU does not import Numba
     from fastnn.runtime.device.placement import Placement
 
-    return Placement(available.open_device(number), precision)
+    return Placement(devices.open_device(number), precision)

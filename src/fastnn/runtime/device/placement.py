@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.cuda.driver.arrays import DeviceArray
-from fastnn.backend.cuda.launch.engine import CudaProgram, Replayer
+from fastnn.backend import devices
+from fastnn.backend.devices import DeviceArray
 from fastnn.backend.protocol import Device, DeviceExecutable
 from fastnn.program.layout import SHARED, Buffer, Counter
 from fastnn.program.program import Program
@@ -26,6 +26,7 @@ from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.device.context import DeviceContext
 from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.device.mirror import Held, Mirror
+from fastnn.runtime.device.replayer import Replayer
 from fastnn.runtime.device.streaming import StreamedFeed, Streaming
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Placement:
     @property
     def name(self) -> str:
         """The device's name, such as "cuda:0"."""
-        return f"cuda:{self.device.number}"
+        return devices.name_of(self.device)
 
     def is_like(self, other: Placement) -> bool:
         """Return whether another placement is on the same device, with the same precision."""
@@ -102,7 +103,7 @@ class Placement:
 
     def bind(self, program: Program) -> DeviceExecutable:
         """Prepare a program for the device."""
-        return CudaProgram(program, self.device, self.precision)
+        return devices.executable(program, self.device, self.precision)
 
     def mirror(self, buffer: Buffer) -> Mirror:
         """Return the copy of one of the model's flat buffers."""

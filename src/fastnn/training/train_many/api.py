@@ -102,7 +102,7 @@ def train_many(
         validation_data=validation_data, shuffle=shuffle, sample_weight=sample_weight, initial_epoch=initial_epoch,
         validation_batch_size=validation_batch_size, resume=resume,
     )  # fmt: skip
-    threads = get_num_threads() if n_threads is None else checked(n_threads, "n_threads")
+    threads = get_num_threads() if n_threads is None else checked("n_threads", n_threads)
     if verbose not in (0, 1, "auto"):
         raise ValueError(f"verbose is 0 (quiet) or 1 (a bar over the models), got {verbose!r}")
     jobs = Jobs(checked_models(models), x, y, rows, callbacks, options)

@@ -20,6 +20,7 @@ from fastnn.backend.cpu.frozen.network import (
     written_shapes,
 )
 from fastnn.backend.cpu.frozen.sealed import opened, sealed
+from fastnn.backend.cpu.frozen.versioned import EarlierClass, earlier, versioned
 from fastnn.backend.cpu.layouts.code import Progress, Role, Slot, Word
 from fastnn.formulas.optimizers import HYPER_COLUMNS
 
@@ -30,6 +31,7 @@ _INTEGERS = (Progress.STEP, Progress.OPTIMIZER_STEP, Progress.SEED)
 OWN = ("parameters", "state", "progress", "totals")
 
 
+@versioned
 class Learner(NamedTuple):
     """A network that is trained in compiled code, by the functions of `fastnn.nopython`; made by `Model.learner`.
 
@@ -83,6 +85,7 @@ class Learner(NamedTuple):
         return f"<fastnn.nopython.Learner: {shapes}, {self.state.dtype}, {steps} steps>"
 
 
+@versioned
 class Learners(NamedTuple):
     """Learners of one architecture; made by `fastnn.nopython.stack`, so that threads can train one each.
 
@@ -133,6 +136,10 @@ class Numbers(NamedTuple):
     unit_row: NDArray[np.float64]
     rates: float | NDArray[np.float64]
     correction: Mapping[str, float]
+
+
+def __getattr__(name: str) -> type[EarlierClass]:
+    return earlier(__name__, name)
 
 
 Parts = tuple[Code, NDArray[np.uint8]]

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from fastnn.backend.cpu.frozen import code as frozen_code
 from fastnn.backend.cpu.frozen.code import Code
 from fastnn.backend.cpu.frozen.sealed import opened, sealed
+from fastnn.backend.cpu.frozen.versioned import EarlierClass, earlier, versioned
 from fastnn.backend.cpu.layouts.code import Role, Slot, Word
 from fastnn.formulas import custom
 from fastnn.program.program import aligned_zeros
 
 
+@versioned
 class FrozenNetwork(NamedTuple):
     """A network with its weights, for the functions of `fastnn.nopython`; made by `Model.freeze`.
 
@@ -50,6 +52,7 @@ class FrozenNetwork(NamedTuple):
         )
 
 
+@versioned
 class FrozenNetworks(NamedTuple):
     """Networks of one architecture with separate weights; made by `fastnn.nopython.stack`.
 
@@ -72,6 +75,10 @@ class FrozenNetworks(NamedTuple):
     def __repr__(self) -> str:
         shapes = written_shapes(self.code)
         return f"<fastnn.nopython.FrozenNetworks: {len(self.parameters)} of {shapes}, {self.parameters.dtype}>"
+
+
+def __getattr__(name: str) -> type[EarlierClass]:
+    return earlier(__name__, name)
 
 
 def shapes_of(code: Code, *roles: Role) -> list[tuple[int, ...]]:

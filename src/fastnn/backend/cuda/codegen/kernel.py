@@ -22,7 +22,7 @@ from numba.cuda import libdevice
 from fastnn.backend.cuda.codegen.options import formula, helper
 from fastnn.backend.cuda.codegen.sizes import PACK, SIMULATED, SIZES
 from fastnn.formulas import elementary
-from fastnn.program.layout import CONTEXT_WORDS, RECORD_WORDS
+from fastnn.program.layout import RECORD_WORDS
 from fastnn.program.opcodes import OPS
 
 ptx: Any = import_module("fastnn.backend.cuda." + ("simulator.ptx" if SIMULATED else "codegen.ptx"))
@@ -31,10 +31,6 @@ SCRATCH_WORD = 0
 #: the word with the address of a launch's table, if it has one
 TABLE_WORD = 1
 ARGUMENTS = RECORD_WORDS + 1
-
-#: a word of the context: the smallest number of a row of the batch that holds NaN or infinity, or NO_ROW
-BAD_ROW = CONTEXT_WORDS - 1
-NO_ROW = 2**62
 
 Dims = Mapping[str, int]
 Grid = Callable[[Dims], tuple[int, int]]

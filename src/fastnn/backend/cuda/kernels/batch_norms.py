@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda.codegen.kernel import BAD_ROW, NO_ROW, SCRATCH_WORD, Dims, Kit, Stage, kernel, ptx
+from fastnn.backend.cuda.codegen.kernel import SCRATCH_WORD, Dims, Kit, Stage, kernel, ptx
 from fastnn.backend.cuda.codegen.options import helper
 from fastnn.backend.cuda.kernels import columnwise
 from fastnn.backend.cuda.kernels.norms import parameter_stages
 from fastnn.backend.cuda.kernels.rowwise import make_lack_of
+from fastnn.program.layout import BAD_ROW, NO_ROW
 
 as_double, load_int64 = ptx.int_as_double, ptx.LOADS["int64"]
 load_double, store_double = ptx.LOADS["float64"], ptx.STORES["float64"]

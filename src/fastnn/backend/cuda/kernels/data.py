@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda.codegen.kernel import BAD_ROW, NO_ROW, Dims, Kit, Stage, ceil_div, kernel, ptx
+from fastnn.backend.cuda.codegen.kernel import Dims, Kit, Stage, ceil_div, kernel, ptx
 from fastnn.backend.cuda.codegen.options import formula, helper
 from fastnn.backend.cuda.codegen.sizes import PACK, SIZES
-from fastnn.program.layout import FLAGS_WORD, Counter, Flag
+from fastnn.program.layout import BAD_ROW, FLAGS_WORD, NO_ROW, Counter, Flag
 
 _CURSOR, _STEP, _CHUNK = int(Counter.CURSOR), int(Counter.STEP), int(Counter.CHUNK_STEP)
 _CHECK, _TRAINING = int(Flag.CHECK_FINITE), int(Flag.TRAINING)

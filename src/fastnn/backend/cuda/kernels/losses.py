@@ -9,8 +9,6 @@ from numba import cuda
 
 from fastnn.backend.cuda.codegen import custom_code
 from fastnn.backend.cuda.codegen.kernel import (
-    BAD_ROW,
-    NO_ROW,
     SCRATCH_WORD,
     Dims,
     Kit,
@@ -24,7 +22,7 @@ from fastnn.backend.cuda.codegen.options import formula, helper
 from fastnn.backend.cuda.codegen.sizes import SIZES
 from fastnn.backend.cuda.kernels.rowwise import WAYS, divide, make_exp_sum, row_functions, row_stage, sum_of, way_of
 from fastnn.formulas import losses
-from fastnn.program.layout import Counter, Flag
+from fastnn.program.layout import BAD_ROW, NO_ROW, Counter, Flag
 
 _STEP, _BAD_LOSS_STEP = int(Counter.STEP), int(Counter.BAD_LOSS_STEP)
 as_double, load_int64, store_int64 = ptx.int_as_double, ptx.LOADS["int64"], ptx.STORES["int64"]

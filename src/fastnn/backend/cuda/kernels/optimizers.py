@@ -10,8 +10,6 @@ from numba import cuda
 
 from fastnn.backend.cuda.codegen import custom_code
 from fastnn.backend.cuda.codegen.kernel import (
-    BAD_ROW,
-    NO_ROW,
     SCRATCH_WORD,
     Dims,
     Kit,
@@ -25,7 +23,7 @@ from fastnn.backend.cuda.codegen.options import formula, helper
 from fastnn.backend.cuda.codegen.sizes import PACK, SIZES
 from fastnn.formulas import optimizers as formulas
 from fastnn.formulas.optimizers import HYPER_COLUMNS
-from fastnn.program.layout import FLAGS_WORD, Counter, Flag
+from fastnn.program.layout import BAD_ROW, FLAGS_WORD, NO_ROW, Counter, Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)
 _CHUNK, _STEP, _FIRST_STEP = int(Counter.CHUNK_STEP), int(Counter.STEP), int(Counter.FIRST_STEP)

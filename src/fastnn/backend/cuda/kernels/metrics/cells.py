@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda.codegen.kernel import BAD_ROW, NO_ROW, SCRATCH_WORD, Dims, Kit, Stage, ceil_div, kernel, ptx
+from fastnn.backend.cuda.codegen.kernel import SCRATCH_WORD, Dims, Kit, Stage, ceil_div, kernel, ptx
 from fastnn.backend.cuda.codegen.options import formula, helper
 from fastnn.backend.cuda.kernels.metrics.rows import (
     BLOCK,
@@ -28,7 +28,7 @@ from fastnn.backend.cuda.kernels.metrics.rows import (
     store_int64,
 )
 from fastnn.formulas.metrics import LABEL_CELLS, TRACE, define_score_bin
-from fastnn.program.layout import Flag
+from fastnn.program.layout import BAD_ROW, NO_ROW, Flag
 
 
 def add_parts(cells: Any, parts: Any, skip: Any, finish: Any, total: int, grid: Callable[[Dims], int]) -> Stage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda.codegen.kernel import BAD_ROW, NO_ROW, SCRATCH_WORD, Dims, Kit, Stage, ceil_div, kernel
+from fastnn.backend.cuda.codegen.kernel import SCRATCH_WORD, Dims, Kit, Stage, ceil_div, kernel
 from fastnn.backend.cuda.codegen.options import formula, helper
 from fastnn.backend.cuda.kernels.metrics.cells import add_parts, no_bytes
 from fastnn.backend.cuda.kernels.metrics.rows import (
@@ -18,6 +18,7 @@ from fastnn.backend.cuda.kernels.metrics.rows import (
     make_rows,
     store_double,
 )
+from fastnn.program.layout import BAD_ROW, NO_ROW
 
 #: sums of a column, which are followed by its two shifts
 _SUMS = 8

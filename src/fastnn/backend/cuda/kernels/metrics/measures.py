@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda.codegen.kernel import BAD_ROW, NO_ROW, SCRATCH_WORD, Dims, Kit, Stage, ceil_div, kernel
+from fastnn.backend.cuda.codegen.kernel import SCRATCH_WORD, Dims, Kit, Stage, ceil_div, kernel
 from fastnn.backend.cuda.codegen.options import formula, helper
 from fastnn.backend.cuda.kernels.metrics.rows import (
     ALONE,
@@ -27,7 +27,7 @@ from fastnn.backend.cuda.kernels.metrics.rows import (
     make_rows,
     store_double,
 )
-from fastnn.program.layout import Flag
+from fastnn.program.layout import BAD_ROW, NO_ROW, Flag
 
 
 def _count_way(dims: Dims, flags: Flag) -> str:

@@ -293,12 +293,15 @@ def waiting() -> Iterator[None]:
         yield
     finally:
         end = time.monotonic()
-        _waited.waiting = False
         _waited.seconds += end - begin
-        with everyone.lock:
-            everyone.count -= 1
-            if everyone.count == 0:
-                everyone.seconds += end - everyone.since
+        try:
+            with everyone.lock:
+                everyone.count -= 1
+                if everyone.count == 0:
+                    everyone.seconds += end - everyone.since
+        finally:
+            # not earlier: a signal handler that ran a model would wait for the lock, which this thread holds
+            _waited.waiting = False
 
 
 def waited(*, by_any: bool = False) -> float:

@@ -21,14 +21,21 @@ def run(*arguments: str, seconds: float = 120.0) -> str:
 
 @pytest.mark.parametrize(("kind", "every"), [("reads", 37), ("writes", 23)])
 def test_calls_in_the_middle_of_calls_change_no_bit_or_are_refused(kind, every):
-    made = int(run(str(PAIRS), kind, "turns", str(every)).split()[-1])
+    made = int(run(str(PAIRS), kind, "turns", str(every), "the model").split()[-1])
     assert made > 500
+
+
+@pytest.mark.parametrize("used", ["a part", "the whole"])
+@pytest.mark.parametrize(("kind", "every"), [("reads", 97), ("writes", 53)])
+def test_so_are_calls_of_models_that_share_weights(kind, every, used):
+    made = int(run(str(PAIRS), kind, "turns", str(every), used).split()[-1])
+    assert made > 200
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["reads", "writes"])
 def test_all_pairs_of_calls(kind):
-    assert int(run(str(PAIRS), kind, "pairs", "41", seconds=1800.0).split()[-1]) > 5000
+    assert int(run(str(PAIRS), kind, "pairs", "41", "the model", seconds=1800.0).split()[-1]) > 5000
 
 
 START = """
@@ -145,3 +152,22 @@ def test_the_number_of_threads_may_be_set_while_models_are_made_and_run():
         assert model.evaluate(X, Y) == want
     """
     run("-c", textwrap.dedent(code), seconds=60.0)
+
+
+def test_a_signal_handler_may_wait_for_kernels_where_another_wait_ends():
+    """The time of waits is added up under a lock, which the interrupted call may hold."""
+    code = """
+        import sys
+        from fastnn import console
+        def handler(*arguments):
+            sys.setprofile(None)
+            with console.waiting():
+                pass
+            sys.setprofile(handler)
+        sys.setprofile(handler)
+        for _ in range(3):
+            with console.waiting():
+                pass
+        sys.setprofile(None)
+    """
+    run("-c", textwrap.dedent(code), seconds=20.0)

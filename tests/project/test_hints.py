@@ -214,7 +214,7 @@ def test_signatures_are_readable():
         assert "ForwardRef" not in shown and "FACTORY" not in shown.upper() and ": '" not in shown, (name, shown)
         assert "<object" not in shown and "-> '" not in shown, (name, shown)
         assert not re.search(r"\b(fastnn|collections|typing|numpy)\.", shown), (name, shown)
-    expected = "(layers: Sequence[Layer | Symbol] = (), *, seed: int | np.random.Generator | None = None, dtype: str = "
+    expected = "(layers: Sequence[Layer | Model | Symbol] = (), *, seed: int | np.random.Generator | None = None, "
     assert str(inspect.signature(fnn.Sequential)).startswith(expected)
 
 

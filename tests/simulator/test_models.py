@@ -115,25 +115,6 @@ def test_inputs_of_integers_agree_with_the_cpu():
             call()
 
 
-def test_models_of_models_stay_on_the_cpu():
-    """Their models may be on a GPU: weights are copied there and back."""
-    x, y = data()
-    inner = network(device="cuda")
-    symbol = fnn.Input(5)
-    with pytest.raises(ValueError, match="runs on the CPU only so far, got 'cuda:0'"):
-        fnn.Model(symbol, inner(symbol), device="cuda")
-    outer = fnn.Model(symbol, inner(symbol), seed=3)
-    outer.compile("sgd", "cross_entropy")
-    with pytest.raises(ValueError, match="runs on the CPU only so far"):
-        outer.to("cuda")
-    for _ in range(3):
-        outer.train_on_batch(x, y)
-        close([outer.predict(x)], [inner.predict(x)])
-        inner.train_on_batch(x, y)
-        close([outer.predict(x)], [inner.predict(x)])
-        close(outer.get_weights(), inner.get_weights(), 0.0)
-
-
 def test_moving_keeps_weights_and_the_optimizers_state():
     x, y = data()
     moved, stayed = network(), network()

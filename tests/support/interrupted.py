@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,22 @@ def make() -> fnn.Sequential:
     layers = [fnn.Input(20), fnn.Dense(40, "relu"), fnn.BatchNorm(), fnn.Dropout(0.2), fnn.Dense(3, "softmax")]
     model = fnn.Sequential(layers, seed=1)
     model.compile(fnn.Adam(0.01), "cross_entropy", metrics=["accuracy"])
+    return model
+
+
+def make_whole() -> fnn.Sequential:
+    """Make a model that has another one's weights."""
+    model = fnn.Sequential([fnn.Input(20), fnn.Dense(20, "tanh"), make()], seed=2, name="whole")
+    model.compile(fnn.Adam(0.01), "cross_entropy", metrics=["accuracy"])
+    return model
+
+
+def make_part() -> fnn.Sequential:
+    """Make a model that is a part of another one, which lives as long."""
+    model = make()
+    whole = fnn.Sequential([fnn.Input(20), fnn.Dense(20, "tanh"), model], seed=2)
+    whole.compile(fnn.Adam(0.01), "cross_entropy", metrics=["accuracy"])
+    WHOLE[model] = whole
     return model
 
 
@@ -90,6 +107,13 @@ WRITES: dict[str, Act] = {
     "to": lambda model: model.to("cpu"),
 }
 LEARNER = make().learner()
+WHOLE: weakref.WeakKeyDictionary[fnn.Sequential, fnn.Sequential] = weakref.WeakKeyDictionary()
+# how models are made, and which model the inner calls use
+SHARED: dict[str, tuple[Callable[[], fnn.Sequential], Act]] = {
+    "the model": (make, lambda model: model),
+    "a part": (make_whole, lambda model: model.get_layer("sequential")),
+    "the whole": (make_part, lambda model: WHOLE[model]),
+}
 
 
 def trained(act: Act) -> Act:
@@ -119,8 +143,8 @@ class Interrupted:
         Calls, and those of them that raised RuntimeError.
     """
 
-    def __init__(self, act: Act, model: fnn.Sequential, every: int, *, only_inside: bool) -> None:
-        self.act, self.model, self.every, self.only_inside = act, model, every, only_inside
+    def __init__(self, act: Act, model: fnn.Sequential, used: fnn.Sequential, every: int, *, only_inside: bool) -> None:
+        self.act, self.model, self.used, self.every, self.only_inside = act, model, used, every, only_inside
         self.seen = self.made = self.refused = 0
 
     def __call__(self, frame: Any, event: str, argument: Any) -> None:
@@ -131,7 +155,7 @@ class Interrupted:
         if self.seen % self.every == 0:
             self.made += 1
             try:
-                self.act(self.model)
+                self.act(self.used)
             except RuntimeError as error:
                 assert "interrupted" in str(error) or "trained" in str(error), error
                 self.refused += 1
@@ -146,9 +170,10 @@ def same(one: Any, other: Any) -> bool:
     return bool(np.array_equal(one, other, equal_nan=True))
 
 
-def check(outer: Act, inner: Act, *, every: int, writes: bool) -> Interrupted:
+def check(outer: Act, inner: Act, shared: str, *, every: int, writes: bool) -> Interrupted:
     """Run a call with others in the middle of it, and compare it with an uninterrupted one."""
-    whole, model = make(), make()
+    new, used = SHARED[shared]
+    whole, model = new(), new()
     for one in (whole, model):  # so that quick calls are prepared
         READS["predict few rows"](one)
         READS["predict few rows"](one)
@@ -156,7 +181,7 @@ def check(outer: Act, inner: Act, *, every: int, writes: bool) -> Interrupted:
         READS["predict a list"](one)
         one.train_on_batch(X[:9], Y[:9])
     expected = outer(whole)
-    interrupted = Interrupted(inner, model, every, only_inside=writes)
+    interrupted = Interrupted(inner, model, used(model), every, only_inside=writes)
     sys.setprofile(interrupted)
     try:
         got = outer(model)
@@ -174,21 +199,24 @@ def in_turn(acts: list[Act]) -> Act:
     return lambda model: next(turns)(model)
 
 
-def main(kind: str, pairs: str, every: int) -> None:
+def main(kind: str, pairs: str, every: int, shared: str) -> None:
     """Interrupt every call at one of `every` places: by all calls of a kind in turn, or by each of them alone."""
     # nothing is to be compiled between interruptions
     library.address(thread_pool.WORKER)
     for act in (*READS.values(), *TRAINS.values()):
-        act(make())
+        for new, used in SHARED.values():
+            model = new()
+            act(model)
+            act(used(model))
     acts = READS if kind == "reads" else WRITES
     inner = acts if pairs == "pairs" else {"all in turn": in_turn(list(acts.values()))}
     made = 0
     for name, outer in (READS | TRAINS).items():
         for inner_name, act in inner.items():
             print(f"{name} < {inner_name}", flush=True)
-            made += check(outer, act, every=every, writes=kind == "writes").made
+            made += check(outer, act, shared, every=every, writes=kind == "writes").made
     print("calls", made)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])

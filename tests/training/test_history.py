@@ -79,3 +79,17 @@ def test_plot_names_what_is_missing(history, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install matplotlib"):
         history.plot()
+
+
+def test_a_signal_handler_saves_whole_epochs():
+    """Python calls a profiler where functions are entered and left, as it may call a signal handler."""
+    history, seen = History(), []
+    sys.setprofile(lambda *arguments: seen.append(history.to_dict()))
+    try:
+        history.record(0, {"loss": 1.0, "mae": 2.0})
+        history.record(1, {"loss": 0.5, "extra": 3.0})
+    finally:
+        sys.setprofile(None)
+    assert {tuple(one["epoch"]) for one in seen} == {(), (0,), (0, 1)}
+    for one in seen:
+        History.from_dict(one)

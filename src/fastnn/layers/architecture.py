@@ -11,21 +11,25 @@ import numpy as np
 
 from fastnn.config import REGISTRY, from_config
 from fastnn.graph.graph import Graph, Tensor
-from fastnn.layers.base import Layer, ParameterSpec, Part, Scope, Shape, Symbol
+from fastnn.layers.base import Layer, ParameterSpec, Part, Scope, Shape, Symbol, of_part
 from fastnn.layers.core import InputLayer
-from fastnn.registry import snake_case
+from fastnn.layers.naming import unique_labels
 
 INT64 = np.iinfo(np.int64)
 
 
 @dataclass(frozen=True)
 class Call:
-    """One use of a layer: the layer, the calls whose results it takes, and the shape and kind of its output."""
+    """One output of a use of a layer: the layer, the outputs of others that it takes, and this one's shape and kind.
+
+    The outputs of one use follow each other; `output` counts them.
+    """
 
     layer: int
     inputs: tuple[int, ...]
     shape: Shape
     kind: str = "real"
+    output: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Architecture:
     labels : tuple of str
         A unique name for each layer.
     calls : tuple of Call
+        One for each output of each use of a layer.
     inputs, outputs : tuple of int
         Calls that are the model's inputs and outputs.
     parts : tuple of Part or None
@@ -85,18 +90,18 @@ class Architecture:
         layers = list({id(symbol.layer): symbol.layer for symbol in order}.values())
         number = {id(layer): index for index, layer in enumerate(layers)}
         at = {id(symbol): index for index, symbol in enumerate(order)}
-        calls = tuple(
-            Call(number[id(symbol.layer)], tuple(at[id(x)] for x in symbol.inputs), symbol.shape, symbol.kind)
-            for symbol in order
-        )
+        calls = []
+        for one in order:
+            taken = tuple(at[id(x)] for x in one.inputs)
+            calls.append(Call(number[id(one.layer)], taken, one.shape, one.kind, one.output))
         for symbol in outputs:
             if symbol.kind != "real":
                 raise ValueError(f"a model's outputs are numbers of its dtype, got integers: {symbol!r}")
         parts = _parts_of(order)
         found = cls(
             tuple(layers),
-            _unique_labels(layers, parts),
-            calls,
+            unique_labels(layers, parts),
+            tuple(calls),
             tuple(at[id(symbol)] for symbol in inputs),
             tuple(at[id(symbol)] for symbol in outputs),
             tuple(parts.get(id(layer)) for layer in layers),
@@ -157,6 +162,13 @@ class Architecture:
         """Names of the inputs."""
         return tuple(self.labels[self.calls[call].layer] for call in self.inputs)
 
+    def uses(self, call: int) -> tuple[Call, ...]:
+        """Return all outputs of the use of a layer that begins with a call."""
+        end = call + 1
+        while end < len(self.calls) and self.calls[end].output:
+            end += 1
+        return self.calls[call:end]
+
     def part_name(self, layer: int) -> str:
         """Return the name, in this model, of the model that a layer comes from."""
         part = self.parts[layer]
@@ -183,6 +195,8 @@ class Architecture:
         found: list[tuple[int, ParameterSpec]] = []
         specs: dict[int, tuple[ParameterSpec, ...]] = {}
         for call in self.calls:
+            if call.output:
+                continue
             layer = self.layers[call.layer]
             mine = layer.parameters(*(self.calls[x].shape for x in call.inputs))
             if call.layer not in specs:
@@ -211,10 +225,10 @@ class Architecture:
             layer, label = self.layers[call.layer], self.labels[call.layer]
             if not call.inputs:
                 values.append(graph.input(call.shape, label, call.kind))
-            else:
+            elif not call.output:
                 scope = Scope(label, index, training, trainable[call.layer])
                 inputs = [values[x] for x in call.inputs]
-                values.append(layer.apply(graph, inputs, weights[call.layer], scope))
+                values += _tensors(layer.apply(graph, inputs, weights[call.layer], scope), self.uses(index), label)
         return [values[call] for call in self.inputs], [values[call] for call in self.outputs]
 
     def config(self, trainable: Sequence[bool]) -> dict[str, Any]:
@@ -224,7 +238,7 @@ class Architecture:
                 {**layer.config(), "name": label, "trainable": trained}
                 for layer, label, trained in zip(self.layers, self.labels, trainable, strict=True)
             ],
-            "calls": [[call.layer, list(call.inputs)] for call in self.calls],
+            "calls": [[call.layer, list(call.inputs)] for call in self.calls if not call.output],
             "inputs": list(self.inputs),
             "outputs": list(self.outputs),
         }
@@ -257,13 +271,25 @@ class Architecture:
             elif not inputs:
                 raise ValueError(f"{place}: layer {layer.label!r} has no inputs")
             else:
-                made = layer(inputs)
-                number = int(part[0])
-                symbols.append(replace(made, part=given[number][1]) if number in given else made)
+                made, number = layer(inputs), int(part[0])
+                several = made if isinstance(made, tuple) else (made,)
+                symbols += of_part(several, given[number][1]) if number in given else several
         ends = [[symbols[_number(x, len(symbols), where)] for x in parts[what]] for what in ("inputs", "outputs")]
         if not ends[0] or not ends[1]:
             raise ValueError(f"{where}: a model has inputs and outputs")
         return cls.of(*ends)
+
+
+def _tensors(made: Any, uses: Sequence[Call], label: str) -> list[Tensor]:
+    """Return what a layer's `apply` gave, as a list, after comparing it with what its `output_shape` promised."""
+    found = list(made) if isinstance(made, (list, tuple)) else [made]
+    if not all(isinstance(one, Tensor) for one in found):
+        raise TypeError(f"layer {label!r}: apply gave {made!r}, expected a tensor of the graph, or a list of such")
+    gives = [(one.shape, one.kind) for one in found if one.batched]
+    promised = [(call.shape, call.kind) for call in uses]
+    if gives != promised:
+        raise ValueError(f"layer {label!r}: apply gave {gives}, expected {promised} from output_shape and output_kind")
+    return found
 
 
 def _narrowed(spec: InputSpec, low: int, high: int, layer: str) -> InputSpec:
@@ -300,10 +326,12 @@ def _topological(inputs: Sequence[Symbol], outputs: Sequence[Symbol]) -> list[Sy
     stack = [(symbol, False) for symbol in reversed(outputs)]
     while stack:
         symbol, ready = stack.pop()
+        together = symbol.together
+        symbol = together[0]
         if ready:
             if id(symbol) not in seen:
                 seen.add(id(symbol))
-                order.append(symbol)
+                order += together
         elif id(symbol) not in seen:
             if not symbol.inputs:
                 raise ValueError(
@@ -329,72 +357,3 @@ def _parts_of(order: Sequence[Symbol]) -> dict[int, Part]:
                 f"{symbol.part.name!r}: give the models layers of their own"
             )
     return found
-
-
-def _part_labels(layers: Sequence[Layer], parts: Mapping[int, Part]) -> tuple[dict[int, str], list[str]]:
-    """Name the layers that come from models: the model's name, numbered if several have it, and the name there.
-
-    Returns
-    -------
-    labels, models
-        The names of layers by id, and those of the models.
-    """
-    names: dict[int, str] = {}
-    labels: dict[int, str] = {}
-    for layer in layers:
-        part = parts.get(id(layer))
-        if part is None:
-            continue
-        if id(part) not in names:
-            name, count = part.name, 0
-            while name in names.values():
-                count += 1
-                name = f"{part.name}_{count}"
-            names[id(part)] = name
-        labels[id(layer)] = f"{names[id(part)]}/{part.labels[id(layer)]}"
-    return labels, list(names.values())
-
-
-def _check_apart(name: str, models: Sequence[str]) -> None:
-    """Raise ValueError if a name could be that of a layer in one of the models: weights have names in files."""
-    for model in models:
-        if name.startswith(f"{model}/"):
-            raise ValueError(f"the name {name!r} begins like those of the layers of the model {model!r}")
-
-
-def _unique_labels(layers: Sequence[Layer], parts: Mapping[int, Part]) -> tuple[str, ...]:
-    """Give each layer its own name, the name that an earlier model gave it, or a new one."""
-    fixed, models = _part_labels(layers, parts)
-    for model in models:
-        _check_apart(model, models)
-    taken = set(models)
-    for layer in layers:
-        name = fixed.get(id(layer), layer.given_name)
-        if name is not None:
-            if name in taken:
-                raise ValueError(f"two layers have the name {name!r}")
-            if id(layer) not in fixed:
-                _check_apart(name, models)
-            taken.add(name)
-    kept: dict[int, str] = {}
-    for index, layer in enumerate(layers):
-        if layer.given_name is None and layer.name is not None and layer.name not in taken and id(layer) not in fixed:
-            kept[index] = layer.name
-            taken.add(layer.name)
-    labels = []
-    # the search for a free number continues here: starting at 1 for each layer took a minute for 20,000 layers
-    counts: dict[str, int] = {}
-    for index, layer in enumerate(layers):
-        label = fixed.get(id(layer)) or layer.given_name or kept.get(index)
-        if label is None:
-            base = "input" if isinstance(layer, InputLayer) else snake_case(type(layer).__name__)
-            count = counts.get(base, 0)
-            label = base if count == 0 else f"{base}_{count}"
-            while label in taken:
-                count += 1
-                label = f"{base}_{count}"
-            taken.add(label)
-            counts[base] = count + 1
-            layer.receive_name(label)
-        labels.append(label)
-    return tuple(labels)

@@ -76,8 +76,12 @@ class Layer:
     Assigning `trainable` of a layer affects all models that contain the layer; see `Model.trainable` for
     one model.
 
-    Calling a layer on a `Symbol` (or a list of them) returns a new `Symbol`. A layer that is called twice uses the
-    same weights both times.
+    Calling a layer on a `Symbol` (or a list of them) returns a new `Symbol`, or a tuple of them if it has several
+    outputs. A layer that is called twice uses the same weights both times.
+
+    A subclass is a dataclass of its hyperparameters, under ``@fastnn.config.register("layer")`` if models with it are
+    to be saved. It defines `output_shape`, `parameters` if it has weights, and `apply`. What is made of layers is a
+    model: models are called, named, frozen and saved as layers are.
     """
 
     name: str | None = field(default=None, kw_only=True)
@@ -162,27 +166,33 @@ class Layer:
         """
         return None
 
-    def output_kind(self, *kinds: str) -> str:
-        """Return the kind of the output's values, "real" or "int64", for the kinds of the inputs."""
+    def output_kind(self, *kinds: str) -> str | Sequence[str]:
+        """Return the kind of the output's values, "real" or "int64", for the kinds of the inputs; a list by output."""
         return "real"
 
-    def output_shape(self, *shapes: Shape) -> Shape:
-        """Return the shape of an output sample; raises ValueError when the input shapes do not fit."""
+    def output_shape(self, *shapes: Shape) -> Shape | Sequence[Shape]:
+        """Return the shape of an output sample; raises ValueError when the input shapes do not fit.
+
+        A list of shapes says that the layer has several outputs: then calls give a tuple.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not define output_shape(*shapes)")
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
         """Return the layer's weights for these input shapes, in Keras' order."""
         return ()
 
-    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        """Add the layer's nodes to a graph and return its output."""
+    def apply(
+        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope
+    ) -> Tensor | Sequence[Tensor]:
+        """Add the layer's nodes to a graph and return its output, or a list of them."""
         raise NotImplementedError(f"{type(self).__name__} does not define apply(graph, inputs, weights, scope)")
 
     def config(self) -> dict[str, Any]:
         """Return the hyperparameters as JSON values."""
         return to_config(self)
 
-    def __call__(self, inputs: Symbol | Sequence[Symbol]) -> Symbol:
+    # `Any`: a tuple for several outputs
+    def __call__(self, inputs: Symbol | Sequence[Symbol]) -> Any:
         symbols = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
         for symbol in symbols:
             if not isinstance(symbol, Symbol):
@@ -201,10 +211,22 @@ class Layer:
                     " (such as OneHot makes of integers)" if symbol.kind == "int64" else ": Input(..., dtype='int64')"
                 )
                 raise self.fail(f"takes {takes}{hint}, got {got} from {symbol.layer.label!r}")
-        shape = self.output_shape(*(symbol.shape for symbol in symbols))
-        if prod(shape) > LARGEST:
-            raise self.fail(f"gives samples of {prod(shape)} elements")
-        return Symbol(shape, self, symbols, self.output_kind(*(symbol.kind for symbol in symbols)))
+        given = self.output_shape(*(symbol.shape for symbol in symbols))
+        several = isinstance(given, list) or (isinstance(given, tuple) and any(isinstance(x, tuple) for x in given))
+        shapes: Sequence[Any] = given if several else [given]
+        for shape in shapes:
+            if not isinstance(shape, tuple) or not all(isinstance(extent, numbers.Integral) for extent in shape):
+                raise TypeError(
+                    f"layer {self.label!r}: output_shape gave {given!r}, expected a tuple of integers or a list of such"
+                )
+            if prod(shape) > LARGEST:
+                raise self.fail(f"gives samples of {prod(shape)} elements")
+        kinds = self.output_kind(*(symbol.kind for symbol in symbols))
+        kinds = [kinds] * len(shapes) if isinstance(kinds, str) else kinds
+        if not shapes or len(kinds) != len(shapes):
+            raise self.fail(f"has {len(shapes)} outputs and {len(kinds)} kinds of them, expected as many, at least one")
+        made = results_of(self, symbols, shapes, kinds)
+        return made if several else made[0]
 
     def __repr__(self) -> str:
         """Show the name and all values that differ from the defaults."""
@@ -281,6 +303,10 @@ class Symbol:
         Whether the values are numbers of the model's dtype, or integers.
     part : Part, optional
         The model whose call gave this symbol; its layers have that model's weights.
+    output : int
+        The number of the output, of a layer that has several.
+    outputs : tuple of Symbol
+        All symbols that the call gave; empty if this is the only one.
     """
 
     shape: tuple[int, ...]
@@ -288,10 +314,38 @@ class Symbol:
     inputs: tuple[Symbol, ...]
     kind: str = "real"
     part: Part | None = None
+    output: int = 0
+    outputs: tuple[Symbol, ...] = ()
+
+    @property
+    def together(self) -> tuple[Symbol, ...]:
+        """All symbols that the call gave, in order."""
+        return self.outputs or (self,)
 
     def __repr__(self) -> str:
         kind = "" if self.kind == "real" else f", {self.kind}"
-        return f"<Symbol {(None, *self.shape)}{kind} of {self.layer.label}>"
+        which = f"[{self.output}]" if self.outputs else ""
+        return f"<Symbol {(None, *self.shape)}{kind} of {self.layer.label}{which}>"
 
     def __array__(self, *args: object, **kwargs: object) -> None:
         raise TypeError("a Symbol has no values: make a fastnn.Model of it and call predict")
+
+
+def results_of(
+    layer: Layer, inputs: tuple[Symbol, ...], shapes: Sequence[Shape], kinds: Sequence[str], part: Part | None = None
+) -> tuple[Symbol, ...]:
+    """Make the symbols of one call of a layer: one for each shape."""
+    made = tuple(
+        Symbol(shape, layer, inputs, kind, part, number)
+        for number, (shape, kind) in enumerate(zip(shapes, kinds, strict=True))
+    )
+    if len(made) > 1:
+        for symbol in made:
+            object.__setattr__(symbol, "outputs", made)
+    return made
+
+
+def of_part(symbols: Sequence[Symbol], part: Part) -> tuple[Symbol, ...]:
+    """Make the symbols of one call again, as those of a layer in a model."""
+    first = symbols[0]
+    return results_of(first.layer, first.inputs, [x.shape for x in symbols], [x.kind for x in symbols], part)

@@ -17,8 +17,8 @@ class Weight:
     """One weight, as described to the update.
 
     `offset` is in bytes and the same in the buffer of gradients and in every slot of the optimizer's buffer, `place` is
-    where the weight itself is: at that offset in the buffer of parameters, or in another model's. `trained` says
-    whether this program computes a gradient for it.
+    where the weight itself is: in the model's buffer of parameters, or in another model's. `trained` says whether this
+    program computes a gradient for it.
     """
 
     name: str

@@ -16,7 +16,7 @@ class DeviceMixin(Trainable):
         return self._state.device
 
     def to(self, device: str, *, precision: str = "float32") -> Self:
-        """Move the model to a device; weights and the optimizer's state go with it.
+        """Move the model to a device; weights, the optimizer's state, and models that it is made of go with it.
 
         Parameters
         ----------
@@ -40,7 +40,7 @@ class DeviceMixin(Trainable):
         fastnn.DeviceMemoryError
             When the model does not fit into the GPU's memory.
         RuntimeError
-            When `fit` is training the model.
+            When `fit` is training the model, or one that it is made of.
 
         Notes
         -----

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Layer
 from fastnn.lower.task import Request, Source, TargetLayout
 from fastnn.program.disassembly import format_bytes
@@ -46,10 +47,10 @@ def program(runtime: Runtime, batch: int = 32) -> Program:
     return build(table, objective, runtime.optimizer, request)
 
 
-def unbuilt(title: str, layers: Sequence[Layer]) -> str:
-    """Describe the layers of a model whose shapes are not known yet, below a title."""
+def unbuilt(title: str, layers: Sequence[tuple[str, Layer]]) -> str:
+    """Describe the layers, with their names, of a model whose shapes are not known yet, below a title."""
     rows = [("layer", "class", "output shape", "parameters")]
-    rows += [(layer.label, type(layer).__name__, "?", "?") for layer in layers]
+    rows += [(name, type(layer).__name__, "?", "?") for name, layer in layers]
     lines = _table(rows)
     lines.append("not built: the input shape comes from the first data, or from build(input_shape)")
     return "\n".join([title, *lines])
@@ -63,6 +64,13 @@ def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return lines
 
 
+def _source(architecture: Architecture, call: int) -> str:
+    """Name a layer whose output is used, and the output's number if it is one of several."""
+    use = architecture.calls[call]
+    several = len(architecture.uses(call - use.output)) > 1
+    return architecture.labels[use.layer] + (f"[{use.output}]" if several else "")
+
+
 def summary(runtime: Runtime, title: str, batch: int) -> str:
     """Describe a model's layers, shapes, parameters and memory, below a title."""
     table, optimizer = runtime.table, runtime.optimizer
@@ -72,14 +80,17 @@ def summary(runtime: Runtime, title: str, batch: int) -> str:
     for entry in table:
         sizes[entry.layer] += entry.size
     used: set[int] = set()
-    for call in architecture.calls:
+    for index, call in enumerate(architecture.calls):
+        if call.output:
+            continue
         layer, label = architecture.layers[call.layer], architecture.labels[call.layer]
         first_use, size = call.layer not in used, sizes[call.layer]
         used.add(call.layer)
         note = "" if table.is_trainable(layer) else " (frozen)"
-        note += "" if call.kind == "real" else f" ({call.kind})"
-        sources = ", ".join(architecture.labels[architecture.calls[x].layer] for x in call.inputs)
-        shape = str((None, *call.shape))
+        uses = architecture.uses(index)
+        note += "" if all(use.kind == "real" for use in uses) else " (int64)"
+        sources = ", ".join(_source(architecture, x) for x in call.inputs)
+        shape = ", ".join(str((None, *use.shape)) for use in uses)
         rows.append((label, type(layer).__name__ + note, shape, f"{size:,}" if first_use else "shared", sources))
     lines = _table(rows)
     trained = sum(entry.size for entry, is_trained in zip(table, table.trained(), strict=True) if is_trained)

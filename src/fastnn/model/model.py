@@ -65,7 +65,7 @@ class Model(PredictingMixin):
     -----
     Weights belong to the model, not to its layers: two models that share layer objects have separate weights. A model
     that is made of models, as in ``fnn.Model(x, decoder(encoder(x)))``, has theirs: what one learns all have at once.
-    It has an optimizer's state of its own, and what it trains is its own, too. It runs on CPUs.
+    It has an optimizer's state of its own, and what it trains is its own, too.
     """
 
     @explained
@@ -275,7 +275,7 @@ class Model(PredictingMixin):
         runtime, me = state.runtime, get_ident()
         with runtime.lock:
             inside = runtime.inside
-            if me in inside:
+            if me in inside or runtime.shares:
                 runtime.fail_within("train_on_batch")
             try:
                 inside[me] = True

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastnn.layers.architecture import Architecture
-from fastnn.layers.base import Part, Symbol
+from fastnn.layers.base import Part, Symbol, results_of
 from fastnn.runtime.shared_weights import holders
 from fastnn.training.state import TrainingState
 
@@ -41,7 +41,8 @@ def applied(part: Part, architecture: Architecture, symbols: Sequence[Symbol]) -
     values = dict(zip(architecture.inputs, symbols, strict=True))
     for index, call in enumerate(architecture.calls):
         if index not in values:
-            inputs = tuple(values[x] for x in call.inputs)
-            values[index] = Symbol(call.shape, architecture.layers[call.layer], inputs, call.kind, part)
+            inputs, uses = tuple(values[x] for x in call.inputs), architecture.uses(index)
+            shapes, kinds = [use.shape for use in uses], [use.kind for use in uses]
+            values |= enumerate(results_of(architecture.layers[call.layer], inputs, shapes, kinds, part), index)
     found = [values[call] for call in architecture.outputs]
     return found[0] if len(found) == 1 else found

@@ -1,8 +1,8 @@
-"""Sequential: a model that is a list of layers; its input shape may become known later."""
+"""Sequential: a model that is a list of layers and models; its input shape may become known later."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,11 +15,11 @@ from fastnn.layers.base import Layer, Symbol, shape_of
 from fastnn.layers.core import Input, InputLayer
 from fastnn.model import inspection
 from fastnn.model.model import Model
-from fastnn.training.state import TrainingState
+from fastnn.training.state import TrainingState, state_of
 
 
 class Sequential(Model):
-    """A stack of layers, each with one input and one output.
+    """A stack of layers and models, each with one input and one output.
 
     ::
 
@@ -30,16 +30,18 @@ class Sequential(Model):
 
     Parameters
     ----------
-    layers : list of Layer
-        May start with `fastnn.Input(shape)`: then the weights exist at once. Otherwise the input shape comes from
-        `build`, or from the first data that the model is trained on.
+    layers : list of Layer or Model
+        May start with `fastnn.Input(shape)`, or with a model that has an input shape: then the weights exist at once.
+        Otherwise the input shape comes from `build`, or from the first data that the model is trained on. The weights
+        of models are shared, as in ``fnn.Model(x, decoder(encoder(x)))``; models without weights get them when the
+        whole is built.
     seed, dtype, device, name
         As for `fastnn.Model`.
 
     Raises
     ------
     TypeError, ValueError
-        When an element is not a layer, or shapes do not fit (the message names the layer).
+        When an element is neither a layer nor a model, or shapes do not fit (the message names the layer).
     """
 
     _kind: ClassVar[str] = "Sequential"
@@ -47,7 +49,7 @@ class Sequential(Model):
     @explained
     def __init__(
         self,
-        layers: Sequence[Layer | Symbol] = (),
+        layers: Sequence[Layer | Model | Symbol] = (),
         *,
         seed: int | np.random.Generator | None = None,
         dtype: str = "float32",
@@ -55,7 +57,7 @@ class Sequential(Model):
         name: str | None = None,
     ) -> None:
         self._begin(seed, dtype, device, name)
-        self._stack: list[Layer] = []
+        self._stack: list[Layer | Model] = []
         known: set[int] = set()
         for layer in layers:
             self._append(layer, known)
@@ -63,46 +65,65 @@ class Sequential(Model):
 
     @classmethod
     def _of(cls, state: TrainingState, name: str, architecture: Architecture) -> Self:
-        if not architecture.is_chain:
-            raise ValueError("a Sequential is a chain of layers, each on the one before")
+        stack: list[Layer | Model] = []
+        for layer, part in zip(architecture.layers, architecture.parts, strict=True):
+            if part is None:
+                stack.append(layer)
+            elif not stack or stack[-1] is not part.model:
+                stack.append(part.model)
+        plain = architecture.is_chain and not any(architecture.parts)
+        if not plain and not _gives(stack, architecture):
+            raise ValueError("a Sequential is a chain of layers and models, each on the one before")
         model = super()._of(state, name, architecture)
-        model._stack = list(architecture.layers)
+        model._stack = stack
         return model
 
-    def add(self, layer: Layer | Symbol) -> None:
-        """Add a layer at the end, unless the model is both compiled and built."""
+    def add(self, layer: Layer | Model | Symbol) -> None:
+        """Add a layer or a model at the end, unless the whole is both compiled and built."""
         if self._state.compiled is not None and self.built:
             raise RuntimeError("layers can be added only before compile, or before the model is built")
-        self._append(layer, {id(one) for one in self._stack})
+        self._append(layer, {id(one) for element in self._stack for one in _layers_of(element)})
         try:
             self._try_build()
         except BaseException:
             self._stack.pop()
             raise
 
-    def _append(self, layer: Layer | Symbol, known: set[int]) -> None:
-        """Add a layer at the end; `known` has the ids of the layers before it."""
+    def _append(self, layer: Layer | Model | Symbol, known: set[int]) -> None:
+        """Add an element at the end; `known` has the ids of the layers before it."""
         if isinstance(layer, Symbol) and not layer.inputs:
             layer = layer.layer
-        if not isinstance(layer, Layer):
-            raise TypeError(f"expected a layer, got {layer!r}")
+        if not isinstance(layer, (Layer, Model)):
+            raise TypeError(f"expected a layer or a model, got {layer!r}")
         if isinstance(layer, InputLayer) and self._stack:
             raise ValueError("an Input must come first in a Sequential")
-        if id(layer) in known:
-            raise ValueError(f"layer {layer.label!r} is in the list twice; use fastnn.Model to share weights")
-        if layer.arity[0] > 1:
-            raise ValueError(f"layer {layer.label!r} takes several inputs: use fastnn.Model")
-        known.add(id(layer))
+        what = "layer" if isinstance(layer, Layer) else "model"
+        label = layer.label if isinstance(layer, Layer) else layer.name
+        if any(one is self for one in _models_in(layer)):
+            raise ValueError(f"the model {label!r} cannot contain itself")
+        if _inputs_of(layer) > 1:
+            raise ValueError(f"{what} {label!r} takes several inputs: use fastnn.Model")
+        if _outputs_of(layer) > 1:
+            raise ValueError(f"{what} {label!r} gives several outputs: use fastnn.Model")
+        if isinstance(layer, Model) and any(one is layer for one in self._stack):
+            raise ValueError(f"model {label!r} is in the list twice; use fastnn.Model to share weights")
+        _check_once(_layers_of(layer), known)
         self._stack.append(layer)
 
     def _try_build(self) -> None:
-        if len(self._stack) > 1 and isinstance(self._stack[0], InputLayer):
-            self.build(self._stack[0].shape)
+        """Make the weights if the input shape is known."""
+        first = self._stack[0] if self._stack else None
+        if self.built:
+            self.build(self._architecture.input_shapes[0])
+        elif isinstance(first, InputLayer) and len(self._stack) > 1:
+            self.build(first.shape)
+        elif isinstance(first, Model) and first.built:
+            self.build(_architecture_of(first).input_shapes[0])
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers, without an input."""
-        return [layer for layer in self._stack if not isinstance(layer, InputLayer)]
+        """The layers in order of use, those of its models among them, without inputs."""
+        return [layer for element in self._stack for layer in _layers_of(element) if not isinstance(layer, InputLayer)]
 
     def build(self, input_shape: Sequence[int | None] | int) -> None:
         """Make the weights for an input shape.
@@ -120,23 +141,37 @@ class Sequential(Model):
         if isinstance(input_shape, Sequence) and len(input_shape) > 0 and input_shape[0] is None:
             input_shape = input_shape[1:]
         shape = shape_of("input_shape", input_shape)
-        layers = self.layers
-        if not layers:
+        first = self._stack[0] if self._stack and isinstance(self._stack[0], InputLayer) else None
+        elements = self._stack if first is None else self._stack[1:]
+        if not elements:
             raise ValueError("a Sequential needs at least one layer")
-        first = self._stack[0] if isinstance(self._stack[0], InputLayer) else None
+        layers = self.layers
+        _check_once(layers, set())
         if first is not None and first.shape != shape:
             raise ValueError(f"the model starts with an Input of shape {first.shape}, got input_shape {shape}")
-        dtype = None if layers[0].accepts("real", 0) else "int64"
-        start = Input(shape, dtype=dtype) if first is None else first.start()
+        start = Input(shape, dtype=None if self._takes_numbers else "int64") if first is None else first.start()
         symbol = start
-        for layer in layers:
-            symbol = layer(symbol)
+        for element in elements:
+            symbol = element(symbol)
+            if not isinstance(symbol, Symbol):
+                label = element.label if isinstance(element, Layer) else element.name
+                raise ValueError(f"{label!r} gives several outputs: use fastnn.Model")
         if self.built and self._architecture.input_shapes == (shape,):
             if len(self._architecture.layers) == len(layers) + 1:
                 return
         elif self.built and self._state.compiled is not None:
             raise ValueError(f"the model is built for {self._architecture.input_shapes[0]}, got {shape}")
         self._realize(Architecture.of([start], [symbol]))
+
+    @property
+    def _takes_numbers(self) -> bool:
+        """Whether its input may be numbers, or is integers alone; only of interest where it does not start with one."""
+        first = self._stack[0] if self._stack else None
+        if isinstance(first, Sequential) and not first.built:
+            return first._takes_numbers
+        if isinstance(first, Model):
+            return not _architecture_of(first).takes_integers
+        return first is None or isinstance(first, InputLayer) or first.accepts("real", 0)
 
     def _build_on(self, symbol: Symbol) -> None:
         self.build(symbol.shape)
@@ -146,7 +181,19 @@ class Sequential(Model):
         if self.built:
             super().summary(batch_size)
         else:
-            print(inspection.unbuilt(self._title, self.layers))
+            print(inspection.unbuilt(self._title, self._named_layers()))
+
+    def _named_layers(self) -> list[tuple[str, Layer]]:
+        """Return the layers with names to show, which begin with those of the models."""
+        found: list[tuple[str, Layer]] = []
+        for element in self._stack:
+            if isinstance(element, Sequential):
+                found += [(f"{element.name}/{name}", layer) for name, layer in element._named_layers()]
+            elif isinstance(element, Model):
+                found += [(f"{element.name}/{layer.label}", layer) for layer in element.layers]
+            elif not isinstance(element, InputLayer):
+                found.append((element.label, element))
+        return found
 
     def _build_for(self, x: Any) -> None:
         if self.built:
@@ -155,5 +202,57 @@ class Sequential(Model):
         if array.ndim == 0:
             raise ValueError("x: expected an array of rows, got a single number")
         # a row of numbers is a sample of one column; of integers, a sample is one
-        single: tuple[int, ...] = (1,) if not self.layers or self.layers[0].accepts("real", 0) else ()
-        self.build(array.shape[1:] if array.ndim > 1 else single)
+        self.build(array.shape[1:] if array.ndim > 1 else (1,) if self._takes_numbers else ())
+
+
+def _models_in(element: Layer | Model) -> Iterator[Model]:
+    """Yield a model, and those that an unbuilt one contains."""
+    if isinstance(element, Model):
+        yield element
+        if isinstance(element, Sequential) and not element.built:
+            for one in element._stack:
+                yield from _models_in(one)
+
+
+def _check_once(layers: Sequence[Layer], known: set[int]) -> None:
+    """Raise ValueError if a layer is there twice or its id is known; adds the ids to those that are known."""
+    for layer in layers:
+        if id(layer) in known:
+            raise ValueError(f"layer {layer.label!r} is in the list twice; use fastnn.Model to share weights")
+        known.add(id(layer))
+
+
+def _architecture_of(model: Model) -> Architecture:
+    """Return the architecture of a built model."""
+    return state_of(model).runtime.table.architecture
+
+
+def _layers_of(element: Layer | Model) -> list[Layer]:
+    """Return a layer, or those of a model, in a list."""
+    return [element] if isinstance(element, Layer) else element.layers
+
+
+def _inputs_of(element: Layer | Model) -> int:
+    """Return the least number of inputs."""
+    if isinstance(element, Layer):
+        return element.arity[0]
+    return len(_architecture_of(element).inputs) if element.built else 1
+
+
+def _outputs_of(element: Layer | Model) -> int:
+    """Return the number of outputs, as far as it is known."""
+    return len(_architecture_of(element).outputs) if isinstance(element, Model) and element.built else 1
+
+
+def _gives(stack: Sequence[Layer | Model], architecture: Architecture) -> bool:
+    """Return whether a stack is what an architecture was made of: no layer or model may be called in another way."""
+    if not stack or not isinstance(stack[0], InputLayer):
+        return False
+    start = symbol = stack[0].start()
+    for element in stack[1:]:
+        if isinstance(element, InputLayer) or _inputs_of(element) != 1 or _outputs_of(element) != 1:
+            return False
+        symbol = element(symbol)
+        if not isinstance(symbol, Symbol):
+            return False
+    return Architecture.of([start], [symbol]) == architecture

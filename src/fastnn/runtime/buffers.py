@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.program.layout import SHARED, Buffer
+from fastnn.runtime.device.mirror import Held
 from fastnn.runtime.joint_lock import JointLock
 from fastnn.runtime.parameters import Entry, ParameterTable
 
@@ -22,7 +22,7 @@ _PARAMETERS, _GRADIENTS, _OPTIMIZER = int(Buffer.PARAMETERS), int(Buffer.GRADIEN
 
 
 class Unaveraged(NamedTuple):
-    """The weights that averages have replaced, in the layout of the model's, and the step after which they did."""
+    """The weights that averages have replaced, in the layout of gradients, and the step after which they did."""
 
     step: int
     weights: NDArray[np.uint8]
@@ -46,13 +46,13 @@ class Buffers:
         self.placement: Placement | None = None
         #: weights that moving averages have replaced at the end of a training, which may be resumed
         self.unaveraged: Unaveraged | None = None
-        self._flat = [table.allocate(), table.allocate(0), table.allocate(0)]
+        self._flat = [table.allocate_own(), table.allocate(0), table.allocate(0)]
 
     def make_locks(self) -> None:
         """Make new locks, which are free."""
         #: held by runs of the models that have weights from this one, too
         self.own_lock = threading.RLock()
-        self.lock: Any = JointLock(id(self), self.own_lock, self.owners) if self.owners else self.own_lock
+        self.lock: Any = JointLock(self.own_lock, self.owners) if self.owners else self.own_lock
 
     @property
     def parameters(self) -> NDArray[np.uint8]:
@@ -61,13 +61,30 @@ class Buffers:
 
     def weight(self, entry: Entry) -> NDArray[np.floating]:
         """Return one weight as an array of its shape, without a copy."""
-        place = entry.place
-        if place.buffer == _PARAMETERS:
-            return self.table.view(self.parameters, entry)
-        return self.table.view(self.owners[place.buffer - SHARED].parameters, replace(entry, offset=place.offset))
+        buffer = entry.place.buffer
+        holder = self if buffer == _PARAMETERS else self.owners[buffer - SHARED]
+        return self.table.weight(holder.parameters, entry)
+
+    def held(self) -> list[Held]:
+        """Return the weights that other models hold, for a run on a GPU."""
+        return [
+            Held(
+                None if owner.placement is None else owner.placement.mirror(Buffer.PARAMETERS), owner._flat[_PARAMETERS]
+            )
+            for owner in self.owners
+        ]
+
+    def note_written(self) -> None:
+        """Note, where a run on the CPU ends, that copies on GPUs of weights that others hold are older.
+
+        The beginning of the run has noted it, too, but a call that interrupted the run may have updated a copy since.
+        """
+        if self.placement is None:
+            for owner in self.owners:
+                owner._host(_PARAMETERS)
 
     def gathered(self) -> NDArray[np.uint8]:
-        """Return all weights in the layout of the table: the model's own buffer, or a copy if others hold some."""
+        """Return all weights in the layout of gradients: the model's own buffer, or a copy if others hold some."""
         if not self.owners:
             return self.parameters
         made = self.table.allocate()
@@ -76,7 +93,7 @@ class Buffers:
         return made
 
     def scatter(self, weights: NDArray[np.uint8]) -> None:
-        """Set all weights from a buffer in the layout of the table."""
+        """Set all weights from a buffer in the layout of gradients."""
         if not self.owners:
             self.parameters[...] = weights
             return

@@ -7,31 +7,40 @@ from typing import Any
 
 
 class JointLock:
-    """A reentrant lock of several locks, acquired in one order everywhere: no two threads wait for each other.
+    """A reentrant lock of several locks.
+
+    Nothing waits for one of them while it holds others. A thread that is interrupted while it holds a lock may want
+    another one in its signal handler, so an order of all locks would not be enough.
 
     Parameters
     ----------
-    key : int
-        The place of the model's own lock in that order.
     own : lock
     owners : sequence of Runtime
         The others'. Their locks are looked up each time: the child process of a fork has new ones.
     """
 
-    def __init__(self, key: int, own: Any, owners: Sequence[Any]) -> None:
-        parts = [(key, None), *((id(owner), owner) for owner in owners)]
-        self._own, self._parts = own, [part for _, part in sorted(parts, key=lambda part: part[0])]
+    def __init__(self, own: Any, owners: Sequence[Any]) -> None:
+        self._own, self._owners = own, tuple(owners)
         # changed by the thread that holds all locks
         self._held: list[list[Any]] = []
 
     def acquire(self) -> bool:
         """Wait for all locks."""
+        locks = [self._own, *(owner.own_lock for owner in self._owners)]
         taken: list[Any] = []
         try:
-            for part in self._parts:
-                lock = self._own if part is None else part.own_lock
-                lock.acquire()
-                taken.append(lock)
+            while len(taken) < len(locks):
+                while taken:
+                    taken.pop().release()
+                # the one that was not free comes first
+                locks[0].acquire()
+                taken.append(locks[0])
+                for lock in locks[1:]:
+                    if not lock.acquire(blocking=False):
+                        locks.remove(lock)
+                        locks.insert(0, lock)
+                        break
+                    taken.append(lock)
             self._held.append(taken)
         except BaseException:
             for lock in reversed(taken):

@@ -165,17 +165,7 @@ class ModelPrograms(Buffers):
         return shared((where, self._signature, key), make)
 
     def move(self, placement: Placement | None) -> None:
-        """Move to a GPU, or back to the CPU.
-
-        Raises
-        ------
-        ValueError
-            When other models hold weights of this one, and it is for a GPU.
-        """
-        if self.owners and placement is not None:
-            raise ValueError(
-                f"a model that is made of other models runs on the CPU only so far, got {placement.name!r}"
-            )
+        """Move to a GPU, or back to the CPU."""
         with self.lock:
             self.place(placement)
             self.forget()

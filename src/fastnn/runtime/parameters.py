@@ -1,4 +1,4 @@
-"""The table of a model's weights: one layout for the flat buffers of parameters, gradients and optimizer state."""
+"""The table of a model's weights: their places in the flat buffers of parameters, gradients and optimizer state."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Entry:
     Attributes
     ----------
     offset : int
-        In the buffers of gradients and of the optimizer's slots, in bytes; and in that of parameters, unless another
-        model holds the weight.
+        In the buffers of gradients and of the optimizer's slots, in bytes.
     place : Place
-        Where the weight is.
+        Where the weight is: in the model's buffer of parameters, at that offset if other models hold none of its
+        weights, or in that of another model.
     """
 
     layer: int
@@ -96,15 +96,19 @@ class ParameterTable:
         self.architecture = architecture
         self.dtype = dtype
         self.shared_sizes = sizes
-        entries, offset = [], 0
+        entries, offset, own = [], 0, 0
         places = {layer: iter(found) for layer, found in shared.items()}
         for layer, spec in architecture.parameters():
-            place = next(places[layer]) if layer in places else Place(Buffer.PARAMETERS, offset)
+            place = next(places[layer]) if layer in places else Place(Buffer.PARAMETERS, own)
             entries.append(Entry(layer, architecture.labels[layer], spec, offset, place))
-            offset += align(prod(spec.shape) * ITEM_SIZES[dtype])
+            nbytes = align(prod(spec.shape) * ITEM_SIZES[dtype])
+            offset += nbytes
+            own += 0 if layer in places else nbytes
         self.entries = tuple(entries)
-        #: size of the buffer of parameters, and of gradients, and of each of the optimizer's slots
+        #: size of the buffer of gradients, and of each of the optimizer's slots
         self.nbytes = offset
+        #: size of the buffer of parameters, which has the weights that no other model holds
+        self.own_nbytes = own
         # `trainable` of a shared layer from before another model changed it, for that assignment of the layer's
         self._pinned: dict[Layer, tuple[bool, int]] = {}
         for one in architecture.layers:
@@ -142,22 +146,32 @@ class ParameterTable:
         if not self.shared_sizes:
             return self
         made = copy.copy(self)
-        made.shared_sizes = {}
+        made.shared_sizes, made.own_nbytes = {}, self.nbytes
         made.entries = tuple(replace(one, place=Place(Buffer.PARAMETERS, one.offset)) for one in self.entries)
         return made
 
     def allocate(self, slots: int = 1) -> NDArray[np.uint8]:
-        """Allocate a zeroed buffer of this layout."""
+        """Allocate a zeroed buffer of the layout of gradients and slots."""
         return aligned_zeros(self.nbytes * slots)
 
+    def allocate_own(self) -> NDArray[np.uint8]:
+        """Allocate a zeroed buffer of parameters."""
+        return aligned_zeros(self.own_nbytes)
+
     def view(self, buffer: NDArray[np.uint8], entry: Entry, slot: int = 0) -> NDArray[np.floating]:
-        """Return one weight in a buffer as an array of its shape, without a copy."""
-        start = slot * self.nbytes + entry.offset
+        """Return one weight's part of a buffer of gradients or slots, as an array of its shape, without a copy."""
+        return self._array(buffer, slot * self.nbytes + entry.offset, entry)
+
+    def weight(self, buffer: NDArray[np.uint8], entry: Entry) -> NDArray[np.floating]:
+        """Return one weight in the buffer of parameters that holds it, as an array of its shape, without a copy."""
+        return self._array(buffer, entry.place.offset, entry)
+
+    def _array(self, buffer: NDArray[np.uint8], start: int, entry: Entry) -> NDArray[np.floating]:
         flat = buffer[start : start + entry.size * ITEM_SIZES[self.dtype]]
         return flat.view(self.dtype).reshape(entry.spec.shape)
 
     def initialize(self, buffer: NDArray[np.uint8], seed: int) -> None:
-        """Fill a buffer with initial weights; each weight's random numbers depend only on its number."""
+        """Fill a buffer of parameters with initial weights; each one's random numbers depend only on its number."""
         for index, entry in enumerate(self.entries):
             if entry.place.buffer != Buffer.PARAMETERS:
                 continue
@@ -171,7 +185,7 @@ class ParameterTable:
                 raise ValueError(
                     f"{entry.name}: the initializer gave shape {values.shape}, expected {entry.spec.shape}"
                 )
-            casts.store(self.view(buffer, entry), values, entry.name)
+            casts.store(self.weight(buffer, entry), values, entry.name)
 
     def weights(self, trained: Sequence[bool]) -> list[Weight]:
         """Describe the weights for the update's records."""

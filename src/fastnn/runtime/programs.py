@@ -70,7 +70,7 @@ def task_of(table: ParameterTable, objective: Objective | None, optimizer: Optim
             assert optimizer is not None
             tail += update(described, _update(optimizer, table), accumulator_word(SCRATCH), table.dtype)
     tail.append(tick(request.batch, training=request.kind == "train"))
-    sizes: dict[int, int] = {Buffer.PARAMETERS: table.nbytes, Buffer.GRADIENTS: table.nbytes, Buffer.HYPER: 64}
+    sizes: dict[int, int] = {Buffer.PARAMETERS: table.own_nbytes, Buffer.GRADIENTS: table.nbytes, Buffer.HYPER: 64}
     sizes.update(table.shared_sizes)
     sizes[Buffer.ACCUMULATORS] = 8 * (objective.size if objective is not None else 0)
     sizes[Buffer.OPTIMIZER] = table.nbytes * (len(optimizer.slots) if optimizer is not None else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,6 @@ from fastnn.runtime.bindings import (
     write_addresses,
     write_shared,
 )
-from fastnn.runtime.buffers import Buffers
 from fastnn.runtime.living import keep_usable
 from fastnn.runtime.model_programs import ModelPrograms
 from fastnn.runtime.parameters import ParameterTable
@@ -45,12 +45,21 @@ class Runtime(ModelPrograms):
     table : ParameterTable
     seed : int
         64 bits; keys the random numbers of dropout and noise, and the order of rows.
-    owners : sequence of Buffers
+    owners : sequence of Runtime
         Of the models that hold weights of this one.
     """
 
-    def __init__(self, table: ParameterTable, seed: int, owners: Sequence[Buffers] = ()) -> None:
+    def __init__(self, table: ParameterTable, seed: int, owners: Sequence[Runtime] = ()) -> None:
         super().__init__(table, seed, owners)
+        # not the runtime itself: it would be in a circle, and only the garbage collector would free its memory
+        self._holders = tuple(owners)
+        # the runtimes of models that have weights from this one, itself among them; each operation on it is atomic
+        self._users: weakref.WeakValueDictionary[int, Runtime] = weakref.WeakValueDictionary()
+        #: whether the model shares weights with others
+        self.shares = False
+        for holder in (self, *owners):
+            holder._users[id(self)] = self
+            holder.shares = bool(owners) or holder.shares
         self._arena = aligned_zeros(0)
         self._other = new_context(seed)
         self._runners: dict[bool, Runner] = {}
@@ -100,7 +109,7 @@ class Runtime(ModelPrograms):
                     context[_STEP] = self.training[_STEP]
                 if self.placement is not None:
                     self._check(bound, work)
-                    done = self.placement.run(bound, work, steps, context, self._flat)
+                    done = self.placement.run(bound, work, steps, context, self._flat, self.held())
                 else:
                     kept = self._fill(context, bound, work)
                     runner = self._runners.get(cursor is None)
@@ -113,6 +122,7 @@ class Runtime(ModelPrograms):
                     fail_where_not_finite(context, self.table.dtype)
                 return done
             finally:
+                self.note_written()
                 self._running = 0
 
     def _run_apart(self, bound: BoundProgram, work: Bindings, steps: int, cursor: int | None) -> int:
@@ -132,14 +142,21 @@ class Runtime(ModelPrograms):
         return done
 
     def fail_within(self, what: str) -> None:
-        """Raise if the calling thread is in the middle of a run, or of a call that a change would break."""
+        """Raise if the calling thread is in the middle of a run, or of a call that a change would break.
+
+        That is a run or a call of this model, or of one that shares weights with it.
+        """
         me = get_ident()
-        if self._running == me or me in self.inside:
-            raise RuntimeError(
-                f"{what}: the model is in use by a call of this thread, which a signal handler, a finalizer or the "
-                "data have interrupted; there the model can be read (predict, evaluate, gradients, get_weights, save), "
-                "but not changed"
-            )
+        for holder in (self, *self._holders):
+            for reference in holder._users.valuerefs():
+                user = reference()
+                if user is not None and (user._running == me or me in user.inside):
+                    raise RuntimeError(
+                        f"{what}: {'the model' if user is self else 'a model that shares weights with this one'} is in "
+                        "use by a call of this thread, which a signal handler, a finalizer or the data have "
+                        "interrupted; there the model can be read (predict, evaluate, gradients, get_weights, save), "
+                        "but not changed"
+                    )
 
     def prepared(
         self, bound: Any, work: Bindings, feed: Feed, data: Sequence[tuple[int, NDArray[Any]]],
@@ -198,6 +215,7 @@ class Runtime(ModelPrograms):
                     Runner(self.training).check(*programs)
                 return done
             finally:
+                self.note_written()
                 self._running = 0
 
     def _arena_of(self, bound: BoundProgram) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from fastnn.layers.architecture import Architecture
 from fastnn.lower.task import Place
 from fastnn.program.layout import MAX_BUFFERS, SHARED
 from fastnn.runtime.buffers import Buffers
+from fastnn.runtime.runtime import Runtime
 
 # a weight: the runtime that holds it, its offset there, and its shape
 _Held = tuple[Any, int, tuple[int, ...]]
@@ -24,7 +25,7 @@ def holders(runtime: Buffers) -> dict[int, tuple[_Held, ...]]:
     return {layer: tuple(weights) for layer, weights in found.items()}
 
 
-def links(architecture: Architecture, dtype: str) -> tuple[list[Buffers], dict[int, list[Place]], dict[int, int]]:
+def links(architecture: Architecture, dtype: str) -> tuple[list[Runtime], dict[int, list[Place]], dict[int, int]]:
     """Find the weights that other models hold.
 
     Returns
@@ -37,7 +38,7 @@ def links(architecture: Architecture, dtype: str) -> tuple[list[Buffers], dict[i
     ValueError
         When a model has another dtype, a weight another shape, or there are too many models.
     """
-    owners: list[Buffers] = []
+    owners: list[Runtime] = []
     places: dict[int, list[Place]] = {}
     if not any(architecture.parts):
         return owners, places, {}
@@ -62,4 +63,4 @@ def links(architecture: Architecture, dtype: str) -> tuple[list[Buffers], dict[i
             places[number].append(Place(SHARED + owners.index(holder), offset))
     if len(owners) > MAX_BUFFERS - SHARED:
         raise ValueError(f"a model is made of at most {MAX_BUFFERS - SHARED} others, got {len(owners)}")
-    return owners, places, {SHARED + number: owner.table.nbytes for number, owner in enumerate(owners)}
+    return owners, places, {SHARED + number: owner.table.own_nbytes for number, owner in enumerate(owners)}

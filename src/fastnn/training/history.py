@@ -118,9 +118,11 @@ class History:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as dicts, lists and numbers, for saving."""
+        # `record` appends the epoch last: a signal handler in the middle of it sees the epochs before
+        epoch = list(self.epoch)
         return {
-            "history": {name: list(values) for name, values in self.history.items()},
-            "epoch": list(self.epoch),
+            "history": {name: values[: len(epoch)] for name, values in self.history.items()},
+            "epoch": epoch,
             "partial": None if self.partial is None else dict(self.partial),
         }
 

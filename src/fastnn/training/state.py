@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from fastnn.runtime.device.opening import placement_on
 from fastnn.runtime.programs import output_ends
 from fastnn.runtime.runtime import Runtime
 from fastnn.training.history import History
+
+if TYPE_CHECKING:
+    from fastnn.runtime.device.placement import Placement
 
 # Plain integer: an enumeration's member costs 0.15 µs as an index.
 _CURSOR = int(Counter.CURSOR)
@@ -97,7 +100,12 @@ class TrainingState:
             self.runtime.fail_within("build")
         self.runtime = make_runtime(architecture, self.dtype, self.seed, initialize=initialize)
         self.built = True
-        self.runtime.move(placement_on(self.device, self.precision, self.dtype))
+        placement = placement_on(self.device, self.precision, self.dtype)
+        self.runtime.move(placement)
+        if placement is not None:
+            for state in self._made_of():
+                if state.device != placement.name:
+                    state.move(self.device, self.precision)
         if self.compiled is not None:
             self._bind(self.compiled)
 
@@ -161,9 +169,17 @@ class TrainingState:
     # --- devices ------------------------------------------------------------------------------------------
 
     def move(self, device: str, precision: str = "float32") -> None:
-        """Move the model to a device; see `Model.to`."""
-        self.fail_in_training("to")
-        placement = placement_on(device, precision, self.dtype)
+        """Move the model to a device, and the models that it is made of; see `Model.to`."""
+        inner = self._made_of()
+        for state in (self, *inner):
+            state.fail_in_training("to")
+        self._place(placement_on(device, precision, self.dtype), precision)
+        for state in inner:
+            if state.device != self.device:
+                state._place(placement_on(device, precision, self.dtype), precision)
+
+    def _place(self, placement: Placement | None, precision: str) -> None:
+        """Move the model's own buffers."""
         if self.built:
             here = self.runtime.placement
             if placement is not None and here is not None and placement.is_like(here):
@@ -171,18 +187,30 @@ class TrainingState:
             self.runtime.move(placement)
         self.device, self.precision = "cpu" if placement is None else placement.name, precision
 
+    def _made_of(self) -> list[TrainingState]:
+        """Return the states of the models that this one is made of, each after those that are made of it."""
+        parts = self.runtime.table.architecture.parts if self.built else ()
+        states = {id(part.state): part.state for part in parts if part is not None}
+        for state in list(states.values()):
+            for inner in state._made_of():
+                states.pop(id(inner), None)
+                states[id(inner)] = inner
+        return list(states.values())
+
     @contextmanager
     def on(self, device: str | None) -> Iterator[None]:
         """Move the model to a device for one call; None leaves it where it is."""
         if device is None or device == self.device:
             yield
             return
-        before = self.device, self.precision
+        before = [(state, state.device, state.precision) for state in (self, *self._made_of())]
         self.move(device)
         try:
             yield
         finally:
-            self.move(*before)
+            # a model takes those that it is made of with it, and they come after it
+            for state, *place in before:
+                state.move(*place)
 
     # --- the running epoch --------------------------------------------------------------------------------
 

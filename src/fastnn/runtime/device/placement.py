@@ -1,13 +1,16 @@
 """A model on a GPU: copies of its buffers, data copied to the device, and runs of its programs.
 
-The buffers of a `Runtime` stay on the host. Each has a copy on the device, and a `_Mirror` knows which of the two is
+The buffers of a `Runtime` stay on the host. Each has a copy on the device, and a `Mirror` knows which of the two is
 newer. The other one is updated when it is needed: Python always reads and writes the current weights, at the cost
 of a copy if a run has changed them.
+
+Weights that other models hold are in these models' copies, if they are on the same device. Otherwise each run has a
+copy of its own, which is read back at once if the run has changed it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +20,12 @@ from numpy.typing import NDArray
 from fastnn.backend import devices
 from fastnn.backend.devices import DeviceArray
 from fastnn.backend.protocol import Device, DeviceExecutable
-from fastnn.program.layout import Buffer, Counter
+from fastnn.program.layout import SHARED, Buffer, Counter
 from fastnn.program.program import Program
 from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.device.context import DeviceContext
 from fastnn.runtime.device.interrupts import interrupts_later
+from fastnn.runtime.device.mirror import Held, Mirror
 from fastnn.runtime.device.replayer import Replayer
 from fastnn.runtime.device.streaming import StreamedFeed, Streaming
 
@@ -38,38 +42,35 @@ _LEAST_CONTROL = 1 << 17
 _MIRRORED = (Buffer.PARAMETERS, Buffer.GRADIENTS, Buffer.OPTIMIZER)
 
 
-class _Mirror:
-    """The copy of one flat buffer of the host, and which of the two is newer."""
+class _Loan:
+    """The weights that other models hold, on a device for one run."""
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self._memory: Any = None
-        self._host_newer, self._device_newer = True, False
+    def __init__(self, placement: Placement, held: Sequence[Held], shared: Sequence[NDArray[np.uint8]] | None) -> None:
+        self.addresses: dict[int, int] = {}
+        self._device = placement.device
+        self._mirrors: dict[int, Mirror] = {}
+        # with the host's buffers, unless they are for this run alone
+        self._copies: dict[int, tuple[DeviceArray, NDArray[np.uint8] | None]] = {}
+        for number, (mirror, host) in enumerate(held):
+            buffer = SHARED + number
+            if shared is None and mirror is not None and mirror.device is self._device:
+                self._mirrors[buffer] = mirror
+                self.addresses[buffer] = mirror.place(host)
+                continue
+            if shared is None and mirror is not None:
+                mirror.fetch(host)
+            copy = placement.upload(host if shared is None else shared[number])
+            self._copies[buffer] = copy, host if shared is None else None
+            self.addresses[buffer] = copy.device_address
 
-    def fetch(self, host: NDArray[np.uint8]) -> None:
-        """Update the host's buffer if the device's is newer; the caller may then write to it."""
-        if self._device_newer:
-            self._device.read(self._memory.address, host)
-            self._device_newer = False
-        self._host_newer = True
-
-    def replaced(self) -> None:
-        """Note that the host has another buffer now."""
-        self._host_newer, self._device_newer = True, False
-
-    def place(self, host: NDArray[np.uint8]) -> int:
-        """Update the device's buffer if the host's is newer, and return its address."""
-        if self._memory is None or self._memory.nbytes < host.nbytes:
-            self._memory = self._device.allocate(host.nbytes)
-            self._host_newer = True
-        if self._host_newer:
-            self._device.write(self._memory.address, host)
-            self._host_newer = False
-        return int(self._memory.address)
-
-    def changed(self) -> None:
-        """Note that a run has changed the device's buffer."""
-        self._device_newer = True
+    def end(self, writes: Set[int]) -> None:
+        """Note what the run has changed, after its end."""
+        for buffer, mirror in self._mirrors.items():
+            if buffer in writes:
+                mirror.changed()
+        for buffer, (copy, host) in self._copies.items():
+            if buffer in writes and host is not None:
+                self._device.read(copy.device_address, host)
 
 
 class Placement:
@@ -84,7 +85,7 @@ class Placement:
 
     def __init__(self, device: Device, precision: str) -> None:
         self.device, self.precision = device, precision
-        self._mirrors = {buffer: _Mirror(device) for buffer in _MIRRORED}
+        self._mirrors = {buffer: Mirror(device) for buffer in _MIRRORED}
         self._replayer = Replayer(device)
         self._memory: dict[str, Any] = {}
         self._index: NDArray[np.int64] | None = None
@@ -104,7 +105,7 @@ class Placement:
         """Prepare a program for the device."""
         return devices.executable(program, self.device, self.precision)
 
-    def mirror(self, buffer: Buffer) -> _Mirror:
+    def mirror(self, buffer: Buffer) -> Mirror:
         """Return the copy of one of the model's flat buffers."""
         return self._mirrors[buffer]
 
@@ -153,6 +154,7 @@ class Placement:
         steps: int,
         context: NDArray[np.int64],
         flat: Sequence[NDArray[np.uint8]],
+        held: Sequence[Held] = (),
     ) -> int:
         """Run a program `steps` times and return how many steps were finished.
 
@@ -162,11 +164,13 @@ class Placement:
             On the host; its counters are read, and written after the run.
         flat : sequence of ndarray
             The host's parameters, gradients and optimizer state; empty ones are skipped.
+        held : sequence of Held
+            The weights that other models hold.
         """
         if not isinstance(work.addresses, Streaming):
             with interrupts_later():
                 control = DeviceContext(work)
-                finish = self._start(bound, work, control, steps, context, flat)
+                finish = self._start(bound, work, control, steps, context, flat, held)
                 return finish()
         stream, batch, done = work.addresses.stream, bound.program.batch, 0
         while done < steps:
@@ -179,7 +183,7 @@ class Placement:
                 addresses = {**work.addresses, **chunk.addresses}
                 part = replace(work, addresses=addresses, index=None, hyper=hyper)
                 control = DeviceContext(part, chunk.first, work.index)
-                finish = self._start(bound, part, control, count, context, flat)
+                finish = self._start(bound, part, control, count, context, flat, held)
                 stream.prefetch(chunk, batch)
                 finished = finish()
             done += finished
@@ -195,11 +199,14 @@ class Placement:
         steps: int,
         context: NDArray[np.int64],
         flat: Sequence[NDArray[np.uint8]],
+        held: Sequence[Held],
     ) -> Callable[[], int]:
         """Launch a program; returns a function that waits for its end and returns the number of finished steps."""
         # weights for this run alone are kept until it ends
-        temporary = None if work.parameters is None else self.upload(work.parameters)
-        addresses = self.addresses(bound, work, flat)
+        given = work.parameters
+        temporary = None if given is None or not given.nbytes else self.upload(given)
+        loan = _Loan(self, held, work.shared)
+        addresses = self.addresses(bound, work, flat) | loan.addresses
         if temporary is not None:
             addresses[Buffer.PARAMETERS] = temporary.device_address
         control.fill(context)
@@ -214,11 +221,12 @@ class Placement:
             # not earlier: if the GPU has failed, the host's copies are still valid
             for mirror in changes:
                 mirror.changed()
+            loan.end(bound.writes)
             return control.take(context, steps)
 
         return finish
 
-    def changed_by(self, bound: DeviceExecutable, but: Sequence[Buffer] = ()) -> list[_Mirror]:
+    def changed_by(self, bound: DeviceExecutable, but: Sequence[Buffer] = ()) -> list[Mirror]:
         """Return the copies of the model's buffers that a program changes, except some."""
         return [mirror for buffer, mirror in self._mirrors.items() if buffer in bound.writes and buffer not in but]
 

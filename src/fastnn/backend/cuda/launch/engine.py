@@ -8,7 +8,7 @@ from fastnn.backend.cuda.codegen import library
 from fastnn.backend.cuda.launch import fusion, launches
 from fastnn.backend.protocol import KernelHolder
 from fastnn.console import compiling, is_interactive
-from fastnn.program.layout import Buffer
+from fastnn.program.layout import SHARED, Buffer
 from fastnn.program.program import Program
 from fastnn.program.record import operands_of
 
@@ -59,7 +59,7 @@ class CudaProgram:
             view.buffer
             for record in program.records
             for view in operands_of(record, program.dtype)
-            if view.spec.access != "read" and view.buffer < Buffer.DATA
+            if view.spec.access != "read" and not Buffer.DATA <= view.buffer < SHARED
         )
 
     def launches(self, addresses: Mapping[int, int], scratch: int) -> list[launches.Launch]:

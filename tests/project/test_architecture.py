@@ -309,7 +309,7 @@ FOREIGN = {
     *("_ary", "_can_compile", "_item"),  # arrays of Numba's simulator, dispatchers
     *("_instances", "_wrapped"),  # tqdm
     *("_is_gil_enabled", "_is_owned"),  # sys, threading.RLock
-    "_ARRAY_API",  # NumPy's functions for C
+    "_ARRAY_API",  # the functions of NumPy for C
 }
 
 

@@ -7,8 +7,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import fastnn as fnn
+from batched_products import KINDS, Heads
 from comparing.matmul import Array, Product, fastnn_call, numpy_call
 from comparing.small import fastnn_run, numpy_run
+from fastnn.program.opcodes import OPS
 from kernel_numpy import NUMPY
 from titles import titled
 
@@ -82,6 +84,26 @@ class SmallMatmul:
     def time_1000_products(self, library: str, size: int, dtype: str) -> None:
         """Multiply 1000 times."""
         self.run(1000)
+
+
+@titled("Products of many matrices")
+class BatchedMatmul:
+    """Heads of attention: scores (T x T), results (T x size) and a gradient, for many matrices; one thread."""
+
+    params = (["fastnn", "numpy"], list(KINDS), ["16 x 16", "64 x 32", "128 x 64", "512 x 64"], ["float32", "float64"])
+    param_names = ("library", "kind", "shape", "dtype")
+
+    def setup(self, library: str, kind: str, shape: str, dtype: str) -> None:
+        """Allocate operands, compile, and call once."""
+        if "batched_matmul" not in OPS:
+            raise NotImplementedError("this version has no products of many matrices")
+        steps, size = (int(number) for number in shape.split(" x "))
+        ours, theirs = Heads(kind, steps, size, dtype).calls()
+        self.call = ours if library == "fastnn" else theirs
+
+    def time_products(self, library: str, kind: str, shape: str, dtype: str) -> None:
+        """Multiply."""
+        self.call()
 
 
 @titled("Dense layer with activation")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from fastnn import nopython as fnp
 from fastnn.formulas.differences import SHRINK, STEP
 from fastnn.hints import install
 from fastnn.layers import Layer
-from fastnn.model import Sequential
+from fastnn.model import Model, Sequential
 from fastnn.training.state import state_of
 
 Array = NDArray[np.float64]
@@ -53,7 +54,7 @@ def check_op(
     *,
     low: float = -4.0,
     high: float = 4.0,
-    shape: int | Sequence[int] = 5,
+    shape: int | Sequence[int] | Sequence[Sequence[int]] = 5,
     targets: Sequence[float] | None = None,
     tolerance: float = 1e-5,
     seed: int = 0,
@@ -69,8 +70,9 @@ def check_op(
         By name or as an object; a function counts as an activation if it takes one number, as a loss if two.
     low, high : float
         Range of the inputs of an activation or layer, or of the predictions of a loss.
-    shape : int or tuple of int
-        The shape of a sample, for a layer.
+    shape : int, tuple of int, or tuple of tuples
+        The shape of a sample, for a layer; for a layer of several inputs those of all of them, as
+        ``((3, 4), (4, 5))``.
     targets : sequence of float, optional
         Targets of a loss; by default some that it accepts.
     tolerance : float
@@ -130,12 +132,22 @@ def _activation(op: activations.Activation, low: float, high: float, rng: np.ran
     return _inputs(model, x, rng)
 
 
-def _layer(
-    layer: Layer, shape: int | Sequence[int], low: float, high: float, rng: np.random.Generator
-) -> list[Derivative]:
+def _network(layer: Layer, shape: Any) -> Model:
+    """Make a model of a layer; its inputs are parts of one row of numbers, if there are several."""
+    if not isinstance(shape, Sequence) or not any(isinstance(each, Sequence) for each in shape):
+        return Sequential([layer_module.Input(shape), layer], dtype="float64", seed=0)
+    sizes = [prod(each) for each in shape]
+    row, parts = layer_module.Input(sum(sizes)), []
+    for number, each in enumerate(shape):
+        around = sum(sizes[:number]), sum(sizes[number + 1 :])
+        parts.append(layer_module.Reshape(tuple(each))(layer_module.Cropping1D(around)(row)))
+    return Model(row, layer(parts), dtype="float64", seed=0)
+
+
+def _layer(layer: Layer, shape: Any, low: float, high: float, rng: np.random.Generator) -> list[Derivative]:
     if isinstance(layer, layer_module.BatchNorm | layer_module.Dropout | layer_module.GaussianNoise):
         raise TypeError(f"check_op: {layer.label} behaves differently in training, so differences cannot check it")
-    model = Sequential([layer_module.Input(shape), layer], dtype="float64", seed=0)
+    model = _network(layer, shape)
     x = rng.uniform(low, high, (7, *state_of(model).runtime.table.architecture.input_shapes[0]))
     found = _inputs(model, x, rng)
     if not model.get_weights():
@@ -168,7 +180,7 @@ def _layer(
     return found
 
 
-def _inputs(model: Sequential, x: Array, rng: np.random.Generator) -> list[Derivative]:
+def _inputs(model: Model, x: Array, rng: np.random.Generator) -> list[Derivative]:
     """Compare the gradient of a weighted sum of a model's outputs for each element of its inputs."""
     net = model.freeze(gradients=True)
     out = np.empty_like(model.predict(x))

@@ -109,7 +109,7 @@ def gradient_by_record(case: Case, derivative, outputs, dy: np.ndarray) -> np.nd
     operands = {name: source(case, given) for name, given in derivative.operands.items()}
     values = {name: known[given] for name, given in operands.items() if given in known}
     values = {name: value for name, value in values.items() if name in {spec.name for spec in op.operands}}
-    dims = {name: case.dims[derivative.dims.get(name, name)] for name in op.dims}
+    dims = {name: case.dims.get(derivative.dims.get(name, name), 0) for name in op.dims}
     optional = frozenset(spec.name for spec in op.operands if spec.optional) & {*values, derivative.output}
     params = {name: number for name, number in case.params.items() if name in op.params}
     record = replace(case, op=derivative.op, dims=dims, flags=derivative.flags, optional=optional, params=params,
@@ -121,8 +121,10 @@ def is_smooth(case: Case, wrt: str) -> bool:
     """Return whether finite differences of a case are meaningful and cheap."""
     if wrt not in case.operands or Flag.ACCUMULATE in case.flags or case.formula == "step":
         return False
-    if case.op == "matmul" and case.flags != Flag(0):
+    if case.op in ("matmul", "batched_matmul") and case.flags != Flag(0):
         return False  # the other flags are compared with the reference, which composes them
+    if case.op == "batched_matmul" and case.note != "square":
+        return False
     return (
         case.note not in ("take", "clipped", "-inf", "offset", "long")
         and sum(np.prod(case.shape(n)) for n in case.operands) < 4000
@@ -330,6 +332,7 @@ def test_every_optional_operand_is_there_and_missing():
 
 def test_every_flag_has_cases():
     seen = {(case.op, flag) for case in CASES for flag in Flag if flag in case.flags}
+    assert seen >= {("batched_matmul", flag) for flag in (Flag.TRANSPOSE_A, Flag.TRANSPOSE_B)}
     accumulating = ("matmul", "sum_rows", "layer_norm_param_grad", "batch_norm_grad", "batch_norm_inference_grad")
     assert seen >= {(op, Flag.ACCUMULATE) for op in (*accumulating, "sum_squares")}
     matmul = (Flag.TRANSPOSE_A, Flag.TRANSPOSE_B, Flag.MAP_FORWARD, Flag.MAP_GRADIENT)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from fastnn.program.layout import Buffer, Flag, encode
+from fastnn.program.layout import NO_FLAGS, Buffer, Flag, encode
 from fastnn.program.program import Program, RecordDraft, Value, make_program
 from fastnn.program.record import KernelKey
 from fastnn.program.verify import ProgramError, verify
@@ -15,6 +15,9 @@ PRODUCT = {"c": Y, "a": X, "b": B}
 SHAPE = {"m": 8, "n": 5, "k": 3}
 SCORES = {"rows": 8, "cols": 5, "per_sample": 1, "samples": 8, "size": 2}
 COLUMNS = {"rows": 8, "cols": 5, "target_cols": 5, "target_first": 0, "source_cols": 5, "source_first": 0}
+# in a sample two 2 x 3 by 3 x 4
+PRODUCTS = {"samples": 2, "count": 2, "m": 2, "n": 4, "k": 3, "a_size": 12, "a_first": 0, "a_between": 6, "a_row": 3,
+            "b_size": 24, "b_first": 0, "b_between": 12, "b_row": 4, "c_between": 8, "c_row": 4}  # fmt: skip
 ROW = {"rows": 8, "size": 5, "row_stride": 20, "size0": 5, "size1": 1, "size2": 1, "stride0": 4, "stride1": 0,
        "stride2": 0}  # fmt: skip
 
@@ -29,7 +32,15 @@ def mapped(kind: str, dtype: str = "float32") -> KernelKey:
     return KernelKey(kind, dtype, "relu")
 
 
+def products(flags: Flag = NO_FLAGS, **changed: int) -> Program:
+    return program("batched_matmul", PRODUCT, {**PRODUCTS, **changed}, params={"scale": 1.0}, flags=flags)
+
+
 SOUND = {
+    "products": products(),
+    "products side by side": products(a_between=3, a_row=6, c_between=4, c_row=8),
+    "products after the first elements": products(b_size=25, b_first=1),
+    "products turned": products(Flag.TRANSPOSE_A | Flag.TRANSPOSE_B, a_row=2, b_row=3),
     "activation": program("activation", {"y": Y, "x": X}, {"n": 40}, mapped=mapped("map")),
     "matmul": program("matmul", PRODUCT, SHAPE, flags=Flag.MAP_FORWARD, mapped=mapped("map")),
     "copy": program("copy_columns", {"y": Y, "x": X}, COLUMNS),
@@ -50,9 +61,21 @@ BROKEN = {
         program("matmul", {**PRODUCT, "bias": encode(Buffer.PARAMETERS, 0)}, SHAPE, flags=Flag.ACCUMULATE),
         "accumulates a product with a bias",
     ),
+    "product past a": (products(a_first=1), "past a sample of a"),
+    "product past a, turned": (products(Flag.TRANSPOSE_A, a_row=4), "past a sample of a"),
+    "product past b": (products(b_between=13), "past a sample of b"),
+    "product past c": (products(c_between=9), "past a sample of c"),
+    "rows over each other": (products(c_row=3), "rows of c over each other"),
+    "matrices over each other": (products(c_between=4, c_row=7), "rows of c over each other"),
+    "a vector with gaps": (products(n=1, b_row=2, b_between=2, c_between=2, c_row=1), "b has gaps"),
+    "a column with gaps": (products(n=1, b_row=1, b_between=2, c_between=1, c_row=2), "c has gaps"),
     "output over input": (program("matmul", {**PRODUCT, "c": X}, SHAPE), "writes 'c' over 'a'"),
     "past the source": (program("copy_columns", {"y": Y, "x": X}, {**COLUMNS, "source_first": 1}), "past the source"),
     "past the target": (program("copy_columns", {"y": Y, "x": X}, {**COLUMNS, "target_first": 1}), "past the target"),
+    "place past the target": (
+        program("place_columns", {"y": Y, "x": X}, {"rows": 8, "cols": 5, "target_cols": 5, "target_first": 1}),
+        "past the target",
+    ),
     "missing samples": (
         program("count_correct", {"total": TOTAL, "x": X, "labels": B}, {**SCORES, "samples": 2}),
         "8 rows of 2 samples of 1 rows",

@@ -20,6 +20,7 @@ from fastnn.program.layout import Buffer
 from fastnn.program.layout import encode as at
 from fastnn.program.program import RecordDraft, make_program
 from fastnn.runtime.code_programs import program
+from frozen import angles, attention
 from networks import make_case
 
 # on a GPU, where these tests run as well, numba-cuda finds the kernels small and the arrays far away
@@ -130,8 +131,11 @@ MODELS = {
     "turned": lambda dtype: chain(
         fnn.Permute((2, 1)), fnn.Dense(4), fnn.Permute((2, 1)), shape=(3, 5), dtype=dtype
     ),
+    "cropped": lambda dtype: chain(fnn.Cropping1D((1, 0)), fnn.Dense(4), shape=(3, 5), dtype=dtype),
     "turned alone": lambda dtype: chain(fnn.Permute((3, 1, 2)), shape=(2, 3, 4), dtype=dtype),
     "scaled": lambda dtype: scaled(dtype),
+    "attention": attention,
+    "angles": angles,
     "rows divided": lambda dtype: chain(fnn.RMSNorm(scale=False), fnn.Dense(6), fnn.RMSNorm(), dtype=dtype),
     "images": lambda dtype: chain(
         fnn.Dense(4), fnn.Flatten(), fnn.Dense(5), fnn.Reshape((5, 1)), shape=(3, 2), dtype=dtype

@@ -98,6 +98,35 @@ for m, n, k in SHAPES:
             case("matmul", dims, flags=Flag.MAP_FORWARD, formula=formula, optional=optional, bound=bound)
         case("matmul", dims, flags=Flag.MAP_GRADIENT | Flag.TRANSPOSE_B, formula=formula, optional={"saved"},
              special={"saved": uniform(-0.9, 0.9)}, bound=bound)  # fmt: skip
+
+
+def batched_case(sizes: tuple[int, ...], flags: Flag, note: str = "", **more: int) -> None:
+    """Add a case by samples, count, m, n, k; `more` are other places than those of dense operands."""
+    samples, count, m, n, k = sizes
+    dims = {"samples": samples, "count": count, "m": m, "n": n, "k": k}
+    for name, (rows, cols), flag in (("a", (m, k), Flag.TRANSPOSE_A), ("b", (k, n), Flag.TRANSPOSE_B)):
+        dims |= {f"{name}_size": count * rows * cols, f"{name}_first": 0, f"{name}_between": rows * cols}
+        dims[f"{name}_row"] = rows if flag in flags else cols
+    dims |= {"c_between": m * n, "c_row": n}
+    scale = 0.37 if note or flags == Flag.TRANSPOSE_B else 1.0
+    case("batched_matmul", {**dims, **more}, flags=flags, params={"scale": scale}, bound=Bound(4, 4 + 2 * k), note=note)
+
+
+for flags in TRANSPOSES:
+    for sizes in ((1, 1, 1, 1, 1), (7, 1, 1, 1, 33), (3, 2, 7, 31, 33), (2, 3, 1, 33, 7), (2, 3, 33, 1, 31),
+                  (1, 2, 40, 66, 130), (31, 1, 3, 7, 5)):  # fmt: skip
+        batched_case(sizes, flags)
+batched_case((3, 2, 7, 7, 7), Flag(0), "square")
+# heads of attention within packed queries, keys and values, and their results side by side
+for sizes in ((2, 3, 5, 7, 6), (3, 2, 33, 31, 16)):
+    samples, count, m, n, k = sizes
+    width = 3 * count * k
+    batched_case(sizes, Flag.TRANSPOSE_B, "views", a_size=m * width, a_between=k, a_row=width, b_size=n * width,
+                 b_first=count * k, b_between=k, b_row=width)  # fmt: skip
+    batched_case(sizes, Flag(0), "views", b_size=k * 2 * count * n, b_first=count * n, b_between=n, b_row=2 * count * n,
+                 c_between=n, c_row=count * n)  # fmt: skip
+    batched_case(sizes, Flag.TRANSPOSE_A, "views", a_size=k * 2 * count * m, a_between=m, a_row=2 * count * m,
+                 c_between=n, c_row=count * n)  # fmt: skip
 for rows, cols in TABLES:
     case("bias_add", {"rows": rows, "cols": cols}, bound=Bound(1))
     for flags in (Flag(0), Flag.ACCUMULATE):
@@ -146,6 +175,9 @@ for rows, cols in TABLES:
     case("copy_columns", {**dims, "source_cols": cols, "source_first": 0}, note="join")
     dims = {"rows": rows, "cols": cols, "target_cols": cols, "target_first": 0}
     case("copy_columns", {**dims, "source_cols": cols + 4, "source_first": 3}, note="take")
+    dims = {"rows": rows, "cols": cols, "target_cols": cols + 5, "target_first": 2}
+    case("place_columns", dims, bound=Bound(0))
+    case("place_columns", {**dims, "target_cols": cols, "target_first": 0}, bound=Bound(0), note="all")
 for outer, repeat, inner in ((1, 1, 1), (7, 31, 33), (33, 7, 1), (1, 130, 7), (150, 2, 3), (3, 5, 2050)):
     dims = {"outer": outer, "repeat": repeat, "inner": inner}
     case("broadcast_add", dims, bound=Bound(1))

@@ -34,6 +34,10 @@ DERIVATIVES: dict[str, tuple[Derivative, ...]] = {
         Derivative("b", "matmul", "c", {"a": "a", "b": "dy"}, Flag.TRANSPOSE_A, {"m": "k", "n": "n", "k": "m"}),
         Derivative("bias", "sum_rows", "y", {"x": "dy"}, dims={"rows": "m", "cols": "n"}),
     ),
+    "batched_matmul": (  # of square matrices
+        Derivative("a", "batched_matmul", "c", {"a": "dy", "b": "b"}, Flag.TRANSPOSE_B),
+        Derivative("b", "batched_matmul", "c", {"a": "a", "b": "dy"}, Flag.TRANSPOSE_A),
+    ),
     "bias_add": (Derivative("x"), Derivative("bias", "sum_rows", "y", {"x": "dy"})),
     "activation": (Derivative("x", "activation_grad", "dx", {"dy": "dy", "saved": "saved"}),),
     "add": (Derivative("a"), Derivative("b")),
@@ -52,6 +56,20 @@ DERIVATIVES: dict[str, tuple[Derivative, ...]] = {
             dims={
                 "target_cols": "source_cols",
                 "target_first": "source_first",
+                "source_cols": "target_cols",
+                "source_first": "target_first",
+            },
+        ),
+    ),
+    "place_columns": (
+        Derivative(
+            "x",
+            "copy_columns",
+            "y",
+            {"x": "dy"},
+            dims={
+                "target_cols": "cols",
+                "target_first": "none",
                 "source_cols": "target_cols",
                 "source_first": "target_first",
             },

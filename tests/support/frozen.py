@@ -60,7 +60,24 @@ def normalised(dtype="float32"):
     return model
 
 
+def attention(dtype="float32", heads=2, steps=5, size=6):
+    """Self-attention: queries, keys and values of several heads, read where they are."""
+    x = fnn.Input((steps, size))
+    split = [fnn.Permute((2, 1, 3))(fnn.Reshape((steps, heads, -1))(fnn.Dense(2 * size)(x))) for _ in range(3)]
+    scores = fnn.MatMul(transpose_b=True, scale=0.5)(split[:2])
+    mixed = fnn.MatMul()([fnn.Activation("softmax")(scores), split[2]])
+    y = fnn.Dense(size)(fnn.Reshape((steps, -1))(fnn.Permute((2, 1, 3))(mixed)))
+    return fnn.Model(x, fnn.Add()([x, y]), seed=3, dtype=dtype)
+
+
+def angles(dtype="float32"):
+    x = fnn.Input((4, 3))
+    return fnn.Model(x, fnn.Dot((1, 1), normalize=True)([x, fnn.Dense(5)(x)]), seed=3, dtype=dtype)
+
+
 MODELS = {
+    "attention": attention,
+    "angles": angles,
     "perceptron": lambda dtype: chain(fnn.Dense(20, "relu"), fnn.Dense(10, "softmax"), dtype=dtype),
     "one output": lambda dtype: chain(fnn.Dense(33, "tanh"), fnn.Dense(1, "sigmoid"), dtype=dtype),
     "wide": lambda dtype: chain(fnn.Dense(300, activation="relu"), fnn.Dense(150), fnn.Dense(70), dtype=dtype),
@@ -72,6 +89,7 @@ MODELS = {
     ),
     "sequence": lambda dtype: chain(fnn.Dense(70, activation="relu"), fnn.LayerNorm(), shape=(40, 70), dtype=dtype),
     "turned": lambda dtype: chain(fnn.Permute((2, 1)), fnn.Dense(3), fnn.Permute((2, 1)), shape=(4, 5), dtype=dtype),
+    "cropped": lambda dtype: chain(fnn.Cropping1D((1, 2)), fnn.Dense(3), shape=(5, 4), dtype=dtype),
     "turned alone": lambda dtype: chain(fnn.Permute((3, 1, 2)), shape=(2, 3, 4), dtype=dtype),
     "rows divided": lambda dtype: chain(fnn.Dense(70), fnn.RMSNorm(), fnn.Dense(3), shape=(4, 70), dtype=dtype),
     "softmax alone": lambda dtype: chain(fnn.Activation("softmax"), dtype=dtype),

@@ -110,6 +110,7 @@ class _Builder:
         self.kinds = [
             self.dense, self.dense, self.activation, self.dropout, self.noise, self.norm, self.norm, self.flatten,
             self.reshape, self.permute, self.elementwise, self.elementwise, self.concatenate, self.again, self.again,
+            self.product, self.product, self.cropping,
         ]  # fmt: skip
 
     def step(self) -> None:
@@ -165,6 +166,11 @@ class _Builder:
         self.random.shuffle(dims)
         return fnn.Permute(dims)(x)
 
+    def cropping(self, x: Symbol) -> Symbol:
+        left = x.shape[0] - 1
+        before = self.random.randint(0, left)
+        return fnn.Cropping1D((before, self.random.randint(0, left - before)))(x)
+
     def reshape(self, x: Symbol) -> Symbol:
         size = prod(x.shape)
         first = self.one([d for d in range(1, size + 1) if size % d == 0])
@@ -187,6 +193,17 @@ class _Builder:
     def concatenate(self, x: Symbol) -> Symbol:
         others = [self.fitting(x, columns_too=False) for _ in range(self.random.randint(1, 2))]
         return fnn.Concatenate()([x, *others])
+
+    def product(self, x: Symbol) -> Symbol:
+        """Multiply matrices of bounded numbers, or sum products over one axis."""
+        other = self.fitting(x, columns_too=True)
+        a, b = (fnn.Activation("tanh")(part) for part in (x, other))
+        if self.chance(0.3) and prod(x.shape) // x.shape[0] <= 6:
+            return fnn.Dot(1)([a, b])
+        if len(x.shape) < 2:
+            return fnn.Multiply()([a, b])
+        turned = self.one([(True, False), (False, True)])
+        return fnn.MatMul(*turned, scale=self.one([1.0, 0.4]))([a, b])
 
     def again(self, x: Symbol) -> Symbol:
         """Use a layer a second time, so that its weights get two gradients."""
@@ -269,6 +286,14 @@ def _layer(layer: Layer, weights: list[Array], inputs: list[Array], training: bo
             return np.prod(inputs, axis=0)
         case fnn.Concatenate():
             return np.concatenate(inputs, axis=-1)
+        case fnn.MatMul():
+            flags = layer.transpose_a, layer.transpose_b
+            a, b = (np.swapaxes(each, -1, -2) if flag else each for each, flag in zip(inputs, flags, strict=True))
+            return layer.scale * np.einsum("...mk,...kn->...mn", a, b)
+        case fnn.Dot():
+            return np.stack([np.tensordot(a, b, (0, 0)) for a, b in zip(*inputs, strict=True)])
+        case fnn.Cropping1D():
+            return x[:, layer.cropping[0] : x.shape[1] - layer.cropping[1]]
         case fnn.Permute():
             return np.transpose(x, (0, *layer.dims))
         case fnn.LayerNorm() | fnn.RMSNorm() | fnn.BatchNorm():

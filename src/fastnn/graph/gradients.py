@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from fastnn.graph.graph import Graph, Tensor
-from fastnn.graph.ops.elementwise import elementwise
+from fastnn.graph.ops.moves import add_up
 from fastnn.graph.rules import RULES
 
 
@@ -52,7 +52,7 @@ def differentiate(
         needs = [x is not None and x.id in needed for x in node.inputs]
         if not parts or not any(needs):
             continue
-        dy = elementwise(graph, "add", parts, node.label)
+        dy = add_up(graph, parts, node.label)
         for x, dx, need in zip(node.inputs, RULES[node.op](graph, node, dy, needs), needs, strict=True):
             if x is not None and dx is not None and need:
                 gradients[x.id].append(dx)
@@ -60,6 +60,6 @@ def differentiate(
     for tensor_id in wanted_ids & gradients.keys():
         parts = gradients[tensor_id]
         if parts[0].batched:
-            parts = [elementwise(graph, "add", parts, "input gradient")]
+            parts = [add_up(graph, parts, "input gradient")]
         found[tensor_id] = parts
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import numbers
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import prod
 from typing import Any, ClassVar
 
@@ -201,9 +201,9 @@ class Layer:
 
     def __repr__(self) -> str:
         """Show the name and all values that differ from the defaults."""
-        plain = type(self).__dataclass_fields__
         shown = []
-        for name, about in plain.items():
+        for about in fields(self):
+            name = about.name
             value = self.given_name if name == "name" else getattr(self, name)
             if has_default(about) and repr(value) in _spellings(about.default):
                 continue

@@ -1,4 +1,4 @@
-"""Layers of the feed-forward network: Input, Dense, Activation, Flatten, Reshape, Permute."""
+"""Layers of the feed-forward network: Input, Dense, Activation, Flatten, Reshape, Permute, Cropping1D."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from math import prod
 
 from fastnn import activations, constraints, initializers, regularizers
 from fastnn.activations import Activation as ActivationFunction
-from fastnn.checks import flag, shorten, size
+from fastnn.checks import flag, integer, shorten, size
 from fastnn.config import register
 from fastnn.constraints import Constraint
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.dense import bias_add, matmul
 from fastnn.graph.ops.elementwise import activation
-from fastnn.graph.ops.moves import permute, reshape
+from fastnn.graph.ops.moves import permute, reshape, take_rows
 from fastnn.hints import explained
 from fastnn.initializers import Initializer
 from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, Symbol, shape_of
 from fastnn.regularizers import Regularizer
 
-__all__ = ["Activation", "Dense", "Flatten", "Input", "Permute", "Reshape"]
+__all__ = ["Activation", "Cropping1D", "Dense", "Flatten", "Input", "Permute", "Reshape"]
 
 
 @register("layer")
@@ -298,3 +298,50 @@ class Permute(Layer):
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
         return permute(graph, inputs[0], [axis - 1 for axis in self.dims], scope.label)
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class Cropping1D(Layer):
+    """Leave out the first and last entries of every sample's first axis, such as time steps.
+
+    ::
+
+        last = fnn.Cropping1D((steps - 1, 0))(sequence)
+
+    Parameters
+    ----------
+    cropping : int or tuple of two int
+        How many entries are left out at the start and at the end; an integer stands for both.
+
+    Notes
+    -----
+    Samples have any number of axes, not only two as in Keras. A product (`MatMul`, `Dot`) reads what is left in place.
+    """
+
+    cropping: int | tuple[int, int] = (1, 1)
+
+    def prepare(self) -> None:
+        both = self.cropping if isinstance(self.cropping, (tuple, list)) else (self.cropping, self.cropping)
+        if len(both) != 2:
+            raise TypeError(f"cropping: expected an integer or two, such as 1 or (0, 2), got {shorten(self.cropping)}")
+        before, after = (
+            integer(name, each, at_least=0) for name, each in zip(("cropping[0]", "cropping[1]"), both, strict=True)
+        )
+        self.cropping = (before, after)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        (shape,), (before, after) = shapes, self._both
+        if not shape or shape[0] <= before + after:
+            raise self.fail(f"leaves nothing of samples of shape {shape} with cropping {self._both}")
+        return (shape[0] - before - after, *shape[1:])
+
+    @property
+    def _both(self) -> tuple[int, int]:
+        assert isinstance(self.cropping, tuple)
+        return self.cropping
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        (x,) = inputs
+        count = self.output_shape(x.shape)[0]
+        return x if count == x.shape[0] else take_rows(graph, x, self._both[0], count, scope.label)

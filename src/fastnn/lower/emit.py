@@ -135,6 +135,22 @@ def _matmul(e: Emitter, node: Node) -> list[Draft]:
     return [draft]
 
 
+@_emits("batched_matmul")
+def _batched_matmul(e: Emitter, node: Node) -> list[Draft]:
+    a, b = _some(node.inputs[0]), _some(node.inputs[1])
+    attrs, (c,) = node.attrs, node.outputs
+    dims = {"samples": e.batch, **{name: attrs[name] for name in ("count", "m", "n", "k")}}
+    flags = Flag(0)
+    for name, x, flag in (("a", a, Flag.TRANSPOSE_A), ("b", b, Flag.TRANSPOSE_B)):
+        flags |= flag if attrs[f"transpose_{name}"] else NO_FLAGS
+        dims |= {f"{name}_size": x.size, f"{name}_first": 0, f"{name}_between": x.size // dims["count"]}
+        dims[f"{name}_row"] = x.columns
+    dims |= {"c_between": c.size // dims["count"], "c_row": c.columns}
+    # where views are read or written in place, the places are those in the tensors that they are views of
+    dims |= {name: number for name, number in attrs.items() if name in dims}
+    return [Draft(node.op, {"c": c, "a": a, "b": b}, dims, {"scale": attrs["scale"]}, flags, label=node.label)]
+
+
 # one key for all layers that are alike: making it takes longer than finding it
 _of_formula = cache(KernelKey)
 
@@ -168,6 +184,14 @@ def _take_columns(e: Emitter, node: Node) -> list[Draft]:
     (y,), x = node.outputs, _some(node.inputs[0])
     dims = {"rows": e.rows(y), "cols": y.columns, "target_cols": y.columns, "target_first": 0}
     dims |= {"source_cols": x.columns, "source_first": node.attrs["first"]}
+    return [Draft("copy_columns", {"y": y, "x": x}, dims, label=node.label)]
+
+
+@_emits("take_rows")
+def _take_rows(e: Emitter, node: Node) -> list[Draft]:
+    (y,), x = node.outputs, _some(node.inputs[0])
+    dims = {"rows": e.batch, "cols": y.size, "target_cols": y.size, "target_first": 0}
+    dims |= {"source_cols": x.size, "source_first": node.attrs["first"] * (y.size // y.shape[0])}
     return [Draft("copy_columns", {"y": y, "x": x}, dims, label=node.label)]
 
 

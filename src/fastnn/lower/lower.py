@@ -9,6 +9,7 @@ from fastnn.lower.emit import Draft, Emitter, emit, gather, word
 from fastnn.lower.fuse import fuse, live_nodes
 from fastnn.lower.memory import Life, plan
 from fastnn.lower.task import Task
+from fastnn.lower.views import in_place
 from fastnn.program.layout import Buffer, encode
 from fastnn.program.program import Program, RecordDraft, make_program
 from fastnn.program.record import ITEM_SIZES
@@ -23,7 +24,7 @@ class Rewritten:
     ----------
     nodes : list of Node
     notes : list of str
-        What was merged.
+        What was merged, and what is read or written in place.
     roots : mapping of tensor id to tensor id
         For the outputs of reshapes the tensors whose memory they see.
     used : set of tensor ids
@@ -43,12 +44,13 @@ def rewrite(task: Task) -> Rewritten:
         for tensor, place in task.places.items()
         if place.buffer == Buffer.GRADIENTS or place.buffer >= Buffer.DATA
     ]
-    nodes, notes = fuse(live_nodes(task.graph.nodes, kept), kept)
+    nodes, views = in_place(live_nodes(task.graph.nodes, kept), kept)
+    nodes, notes = fuse(live_nodes(nodes, kept) if views else nodes, kept)
     roots = _aliases(nodes)
     nodes = [node for node in nodes if node.op != "reshape"]
     used = frozenset(x.id for node in nodes for x in node.inputs if x is not None) | frozenset(kept)
     used |= frozenset(roots.get(tensor, tensor) for tensor in used)
-    return Rewritten(nodes, notes, roots, used)
+    return Rewritten(nodes, views + notes, roots, used)
 
 
 def lower(task: Task, rewritten: Rewritten | None = None, *, planned: bool = True) -> Program:

@@ -33,6 +33,27 @@ def _matmul_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag)
     return None
 
 
+def _batched_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    m, n, k, count = (dims[name] for name in ("m", "n", "k", "count"))
+    for name, (rows, cols), flag in (("a", (m, k), Flag.TRANSPOSE_A), ("b", (k, n), Flag.TRANSPOSE_B)):
+        rows, cols = (cols, rows) if flag in flags else (rows, cols)
+        between, row = dims[f"{name}_between"], dims[f"{name}_row"]
+        if dims[f"{name}_first"] + (count - 1) * between + (rows - 1) * row + cols > dims[f"{name}_size"]:
+            return f"reads elements past a sample of {name}"
+        if (m == 1 or n == 1) and row != cols:
+            return f"multiplies by a vector, but {name} has gaps"
+    taken = n
+    for stride, size in sorted(((dims["c_between"], count), (dims["c_row"], m))):
+        if size > 1 and stride < taken:
+            return "writes rows of c over each other"
+        taken += (size - 1) * stride
+    if taken > count * m * n:
+        return "writes elements past a sample of c"
+    if n == 1 and dims["c_row"] != 1:
+        return "multiplies by a vector, but c has gaps"
+    return None
+
+
 def _gather_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
     if dims["size0"] and dims["size0"] * dims["size1"] * dims["size2"] != dims["size"]:
         return "gathers rows of another size than the source's"
@@ -44,6 +65,10 @@ def _copy_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -
         if dims[f"{side}_first"] + dims["cols"] > dims[f"{side}_cols"]:
             return f"copies columns past the {side}'s"
     return None
+
+
+def _place_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    return "writes columns past the target's" if dims["target_first"] + dims["cols"] > dims["target_cols"] else None
 
 
 def _permute_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
@@ -94,6 +119,12 @@ _op("tick", dims="rows", update=True)
 _op("matmul", outputs="c[m,n] pre?[m,n]", inputs="a[m,k] b[k,n] bias?[n] saved?[m,n]", dims="m n k",
     params="p0 p1", variants="mapped activation", maps="flags", multiply_adds="m n k", shared="tiles",
     rule=_matmul_rule)  # fmt: skip
+# In every sample `count` matrices c = scale op(a) op(b). The first begins at the element `first` of a sample, and
+# others `between` elements after each other, with rows that are `row` elements apart.
+_op("batched_matmul", outputs="c[samples,count,m,n]", inputs="a[samples,a_size] b[samples,b_size]",
+    dims="samples count m n k a_size a_first? a_between a_row b_size b_first? b_between b_row c_between c_row",
+    params="scale", multiply_adds="samples count m n k", shared="samples count m",
+    rule=_batched_rule)  # fmt: skip
 _op("bias_add", outputs="y[rows,cols]", inputs="x[rows,cols] bias[cols]", dims="rows cols", rate=10.0, shared="rows")
 _op("sum_rows", outputs="y[cols]", inputs="x[rows,cols]", dims="rows cols", rate=20.0, shared="cols/64")
 
@@ -118,6 +149,9 @@ _op("gaussian_noise", outputs="y[n]", inputs="x[n]", dims="n node?", params="std
 _op("copy_columns", outputs="y[rows,target_cols]", inputs="x[rows,source_cols]",
     dims="rows cols target_cols target_first? source_cols source_first?", rate=10.0, elements="rows cols",
     shared="rows", rule=_copy_rule)  # fmt: skip
+# x becomes columns [target_first, target_first + cols) of y, whose others are zeros
+_op("place_columns", outputs="y[rows,target_cols]", inputs="x[rows,cols]",
+    dims="rows cols target_cols target_first?", rate=10.0, shared="rows", rule=_place_rule)  # fmt: skip
 # row ((i0 n1 + i1) n2 + ...) n4 + i4 of y begins at the element i0 stride0 + ... + i4 stride4 of x, whose elements from
 # there on are `stride` apart
 _op("permute", outputs="y[rows,cols]", inputs="x[rows,cols]",

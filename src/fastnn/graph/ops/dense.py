@@ -1,8 +1,9 @@
-"""Products with weights, and biases."""
+"""Products with weights, biases, and products of matrices that are both computed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from fastnn.graph.graph import Graph, Node, Tensor
 from fastnn.graph.rules import Gradients, gradient
@@ -47,3 +48,47 @@ def _bias_add(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gr
 def sum_rows(graph: Graph, dy: Tensor, label: str) -> Tensor:
     """Sum dy (rows, n) over its rows."""
     return graph.add("sum_rows", (dy,), [((dy.columns,), False, f"{label}.dbias")], label)[0]
+
+
+def batched_matmul(
+    graph: Graph,
+    a: Tensor,
+    b: Tensor,
+    label: str,
+    *,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    scale: float = 1.0,
+) -> Tensor:
+    """Multiply the matrices of a (..., m, k) by those of b (..., k, n), in every sample; `scale` is a factor.
+
+    A flag says that the last two axes of an operand are in the other order.
+    """
+    *leading, m, k = a.shape
+    m, k = (k, m) if transpose_a else (m, k)
+    n = b.shape[-2 if transpose_b else -1]
+    sizes = {"count": prod(leading), "m": m, "n": n, "k": k}
+    shape = (*leading, m, n)
+    return graph.add(
+        "batched_matmul", (a, b), [(shape, True, f"{label}.matmul")], label,
+        transpose_a=transpose_a, transpose_b=transpose_b, scale=scale, **sizes,
+    )[0]  # fmt: skip
+
+
+@gradient("batched_matmul", unbounded="matmul")
+def _batched_matmul(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
+    a, b = node.inputs
+    assert a is not None and b is not None
+    ta, tb = node.attrs["transpose_a"], node.attrs["transpose_b"]
+
+    def product(x: Tensor, y: Tensor, transpose_x: bool, transpose_y: bool) -> Tensor:
+        return batched_matmul(
+            graph, x, y, node.label, transpose_a=transpose_x, transpose_b=transpose_y, scale=node.attrs["scale"]
+        )
+
+    da = db = None
+    if needs[0]:
+        da = product(b, dy, tb, True) if ta else product(dy, b, False, not tb)
+    if needs[1]:
+        db = product(dy, a, True, ta) if tb else product(a, dy, not ta, False)
+    return da, db

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import prod
 
 from fastnn.graph.graph import Graph, Node, Tensor
+from fastnn.graph.ops.elementwise import elementwise
 from fastnn.graph.rules import Gradients, gradient
 
 
@@ -42,6 +43,37 @@ def take_columns(graph: Graph, x: Tensor, first: int, columns: int, label: str) 
     """Copy `columns` columns of x from `first` on: the gradient of `concatenate`."""
     shape = (*x.shape[:-1], columns)
     return graph.add("take_columns", (x,), [(shape, True, f"{label}.slice")], label, first=first)[0]
+
+
+def take_rows(graph: Graph, x: Tensor, first: int, count: int, label: str) -> Tensor:
+    """Take `count` entries of a sample's first axis, from `first` on."""
+    shape = (count, *x.shape[1:])
+    return graph.add("take_rows", (x,), [(shape, x.batched, f"{label}.slice")], label, first=first)[0]
+
+
+@gradient(
+    "take_rows",
+    keeps=lambda node, size: len(node.outputs[0].shape) > 1 or not (node.attrs["first"] | node.outputs[0].size) % size,
+)
+def _take_rows(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
+    (x,) = node.inputs
+    assert x is not None
+    dims = {"cols": dy.size, "target_cols": x.size, "target_first": node.attrs["first"] * prod(x.shape[1:])}
+    return graph.add("place_columns", (dy,), [(x.shape, x.batched, f"{node.label}.dx")], node.label, **dims)
+
+
+def add_up(graph: Graph, parts: Sequence[Tensor], label: str) -> Tensor:
+    """Add gradients of a tensor; those of slices that make it up are joined instead."""
+    places = [graph.producer(part) for part in parts]
+    if len(parts) > 1 and all(place is not None and place.op == "place_columns" for place in places):
+        ordered = sorted(
+            (place for place in places if place is not None), key=lambda place: place.attrs["target_first"]
+        )
+        ends = [0, *(place.attrs["target_first"] + place.attrs["cols"] for place in ordered)]
+        if [place.attrs["target_first"] for place in ordered] == ends[:-1] and ends[-1] == parts[0].size:
+            flat = [reshape(graph, x, (x.size,), label) for place in ordered for x in place.inputs if x is not None]
+            return reshape(graph, concatenate(graph, flat, label), parts[0].shape, label)
+    return elementwise(graph, "add", parts, label)
 
 
 # axes before the last one that a record permutes, besides one that the batch is part of

@@ -23,13 +23,41 @@ def make_transpose(dtype: str, lanes: int, rows: int) -> Any:
             b, v = builder, Lanes(builder, dtype, lanes)
             at, row, to, to_row = args
             block = [v.load(b.add(at, b.mul(row, constant(i)))) for i in range(rows)]
-            for i, value in enumerate(v.transposed(block + [v.zero] * (lanes - rows))):
-                v.store(value, b.add(to, b.mul(to_row, constant(i))))
+            _store_rows(v, v.transposed(block + [v.zero] * (lanes - rows)), to, to_row)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 4), codegen
 
     return transpose
+
+
+def make_transpose_edge(dtype: str, lanes: int) -> Any:
+    """Make the intrinsic that writes the transpose of a block of up to `lanes` x `lanes` elements.
+
+    It also takes the number of the source's rows, at least 1; the last one stands for those past it.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def transpose_edge(typingctx: Any, source: Any, row: Any, target: Any, target_row: Any, rows: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            b, v = builder, Lanes(builder, dtype, lanes)
+            at, row, to, to_row, rows = args
+            last, block = b.sub(rows, constant(1)), []
+            for i in range(lanes):
+                exists = b.icmp_signed("<", constant(i), rows)
+                block.append(v.load(b.add(at, b.mul(row, b.select(exists, constant(i), last)))))
+            _store_rows(v, v.transposed(block), to, to_row)
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 5), codegen
+
+    return transpose_edge
+
+
+def _store_rows(v: Lanes, values: Any, to: Any, to_row: Any) -> None:
+    b = v.builder
+    for i, value in enumerate(values):
+        v.store(value, b.add(to, b.mul(to_row, constant(i))))
 
 
 def make_copy_rows(dtype: str, lanes: int, vectors: int) -> Any:

@@ -18,7 +18,7 @@ from fastnn.backend.cpu.loading.entry_point import Entry
 from fastnn.backend.cpu.loading.helpers import helping
 from fastnn.backend.cpu.loading.library import Loaded
 from fastnn.backend.cpu.processor import cost
-from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking
+from fastnn.backend.cpu.processor.blocking import PRODUCTS, SCRATCH_BYTES, Blocking
 from fastnn.backend.cpu.threads import thread_pool
 from fastnn.console import compiling
 from fastnn.formulas import custom
@@ -44,11 +44,12 @@ _SCRATCH = int(Buffer.SCRATCH)
 
 def specialize(key: KernelKey, record: NDArray[np.int64]) -> KernelKey:
     """Return the kernel that runs a record: some ops have several, for different shapes."""
-    if key.op != "matmul" or key.variant:
+    if key.op not in PRODUCTS or key.variant:
         return key
     dims, flags = dims_of(record), int(record[FLAGS_WORD])
     transposed = bool(flags & Flag.TRANSPOSE_A), bool(flags & Flag.TRANSPOSE_B)
-    return replace(key, variant=Blocking.of(key.dtype).way(dims["m"], dims["n"], dims["k"], *transposed))
+    way = Blocking.of(key.dtype).way(dims["m"], dims["n"], dims["k"], *transposed)
+    return replace(key, variant="simple" if key.op == "batched_matmul" and way == "blocked" else way)
 
 
 def kernels_of(program: Program) -> list[KernelKey]:
@@ -56,7 +57,7 @@ def kernels_of(program: Program) -> list[KernelKey]:
     found: dict[tuple[KernelKey, bytes], KernelKey] = {}  # layers of a deep network are alike
     kernels = []
     for key, record in zip(program.kernels, program.records, strict=True):
-        if key.op == "matmul":
+        if key.op in PRODUCTS:
             described = key, record[FLAGS_WORD : FLAGS_WORD + 1].tobytes() + record[DIMS_AT:PARAMS_AT].tobytes()
             if described not in found:
                 found[described] = specialize(key, record)

@@ -259,6 +259,29 @@ def copy_columns(kit: Kit, variant: str) -> Callable[..., Any]:
     return copy_columns
 
 
+@kernel("place_columns")
+def place_columns(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Make a block of columns, and zeros elsewhere."""
+    Y, X, ROWS, COLS, TARGET_COLS, TARGET_FIRST = kit.words("y x rows cols target_cols target_first")
+    at, zero = kit.at, kit.real(0.0)
+
+    def place_columns(record, context, ith, nth):
+        r = int64_pointer(record)
+        cols, begin, width = r[COLS], r[TARGET_FIRST], r[TARGET_COLS]
+        first, last = rows_part(r[ROWS], ith, nth)
+        y, x = at(record, context, Y), at(record, context, X)
+        for i in range(first, last):
+            target, source = i * width, i * cols
+            for j in range(begin):
+                y[target + j] = zero
+            for j in range(cols):
+                y[target + begin + j] = x[source + j]
+            for j in range(begin + cols, width):
+                y[target + j] = zero
+
+    return place_columns
+
+
 @kernel("permute")
 def permute(kit: Kit, variant: str) -> Callable[..., Any]:
     """Fill the rows of y from elements of x that are `stride` apart."""

@@ -47,12 +47,14 @@ def _simple(kit: Kit, shape: Blocking) -> Any:
     lanes, width, size, few = shape.lanes, shape.width, kit.itemsize, shape.few_rows
     block_k, panel_bytes = shape.k, shape.panel_bytes
     wide, narrow = (shared(KernelKey("panel", kit.dtype, kind), PANEL_ARGUMENTS) for kind in ("wide", "narrow"))
-    copy_panel, transpose_panel = copy_and_transpose(kit, shape)
+    copy_panel, transpose_panel = copy_and_transpose(kit, shape, whole_panels=False)
 
     @helper
-    def simple(scratch, rows, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
+    def simple(
+        scratch, rows, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, c_row, bias, accumulate, rectify
+    ):  # fmt: skip
         buffer = stack_bytes(panel_bytes)
-        blocks, c_row, packed_row = (k + block_k - 1) // block_k, n * size, width * size
+        blocks, packed_row = (k + block_k - 1) // block_k, width * size
         for j in range(first, last, width):
             columns = smaller(width, last - j)
             for block in range(blocks):
@@ -63,7 +65,7 @@ def _simple(kit: Kit, shape: Blocking) -> Any:
                     transpose_panel(b + j * b_row + k0 * size, b_row, k1 - k0, columns, buffer)
                 elif columns == width and rows >= few:
                     copy = buffer
-                elif columns % lanes != 0 or rows >= few:
+                elif columns % lanes != 0 or (rows >= few and b_row > packed_row):
                     copy_panel(panel, b_row, k1 - k0, columns, buffer, packed_row)
                     panel, panel_row = buffer, packed_row
                 target = c + j * size
@@ -87,14 +89,16 @@ def _blocked(kit: Kit, shape: Blocking) -> Any:
     width, size, high = shape.width, kit.itemsize, shape.heights[0]
     block_m, block_n, block_k = shape.m, shape.n, shape.k
     tiles, next_height = shared(packed_panel(kit.dtype), PANEL_ARGUMENTS), first_height(shape)
-    copy_panel, transpose_panel = copy_and_transpose(kit, shape)
+    copy_panel, transpose_panel = copy_and_transpose(kit, shape, whole_panels=True)
     pack_a = pack_rows(kit, shape)
     a_bytes, packed_row = shape.a_bytes, shape.width * kit.itemsize
 
     @helper
-    def blocked(scratch, m, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
+    def blocked(
+        scratch, m, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, c_row, bias, accumulate, rectify
+    ):  # fmt: skip
         a_block, b_block = scratch, scratch + a_bytes
-        blocks, c_row, b_k = (k + block_k - 1) // block_k, n * size, size if transposed else b_row
+        blocks, b_k = (k + block_k - 1) // block_k, size if transposed else b_row
         for j0 in range(first, last, block_n):
             j1 = smaller(last, j0 + block_n)
             for block in range(blocks):
@@ -209,7 +213,9 @@ def _single_row(kit: Kit, shape: Blocking) -> Any:
                 y[first + i] += x[i]
 
     @helper
-    def single_row(scratch, rows, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
+    def single_row(
+        scratch, rows, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, c_row, bias, accumulate, rectify
+    ):  # fmt: skip
         if k * n * size <= most_bytes and k > block_k:
             blocks_in_registers(first, last, k, a, a_k, b, b_row, c, c if accumulate else bias)
             return
@@ -241,10 +247,12 @@ def _dot_rows(kit: Kit, shape: Blocking) -> Any:
                 one_dot(a + skip, b + skip, b_row, depth, c)
 
     @helper
-    def dot_rows(scratch, m, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, bias, accumulate, rectify):
+    def dot_rows(
+        scratch, m, first, last, n, k, a, a_row, a_k, b, b_row, transposed, c, c_row, bias, accumulate, rectify
+    ):  # fmt: skip
         start = reals(bias)
         for i in range(m):
-            y = reals(c + i * n * size)
+            y = reals(c + i * c_row)
             if not accumulate:
                 for j in range(first, last):
                     y[j] = start[j] if bias != 0 else zero
@@ -252,16 +260,16 @@ def _dot_rows(kit: Kit, shape: Blocking) -> Any:
         while j + 4 <= last:
             for i in range(m):
                 if k <= DOT_K:
-                    dots(a + i * a_row, b + j * b_row, b_row, k, c + (i * n + j) * size)
+                    dots(a + i * a_row, b + j * b_row, b_row, k, c + i * c_row + j * size)
                 else:
-                    blocks_of_dots(a + i * a_row, b + j * b_row, b_row, k, c + (i * n + j) * size, True)
+                    blocks_of_dots(a + i * a_row, b + j * b_row, b_row, k, c + i * c_row + j * size, True)
             j += 4
         while j < last:
             for i in range(m):
                 if k <= DOT_K:
-                    one_dot(a + i * a_row, b + j * b_row, b_row, k, c + (i * n + j) * size)
+                    one_dot(a + i * a_row, b + j * b_row, b_row, k, c + i * c_row + j * size)
                 else:
-                    blocks_of_dots(a + i * a_row, b + j * b_row, b_row, k, c + (i * n + j) * size, False)
+                    blocks_of_dots(a + i * a_row, b + j * b_row, b_row, k, c + i * c_row + j * size, False)
             j += 1
 
     return dot_rows
@@ -283,7 +291,8 @@ def _slicing(shape: Blocking) -> Any:
     return slicing
 
 
-_WAYS = {
+#: The algorithms by name: each is made by a function of a kit and the blocking.
+ALGORITHMS = {
     "simple": _simple, "blocked": _blocked, "single_row": _single_row, "dot_rows": _dot_rows,
     "single_column": _single_row, "dot_column": _dot_rows,
 }  # fmt: skip
@@ -301,7 +310,7 @@ def matmul(kit: Kit, variant: str) -> Callable[..., Any]:
     # one column: the row b^T times the transpose of a
     column = variant in ("single_column", "dot_column")
     reals = kit.reals
-    slicing, multiply = _slicing(shape), _WAYS[variant or "simple"](kit, shape)
+    slicing, multiply = _slicing(shape), ALGORITHMS[variant or "simple"](kit, shape)
 
     def matmul(record, context, ith, nth):
         r, flags = int64_pointer(record), flags_of(record)
@@ -332,9 +341,9 @@ def matmul(kit: Kit, variant: str) -> Callable[..., Any]:
                     reals(target)[i] = reals(bias)[0]
             exchanged_row = m * size if flags & _TRANSPOSE_A != 0 else k * size
             multiply(scratch, 1, row, row_end, m, k, b, k * size, size, a, exchanged_row, flags & _TRANSPOSE_A == 0,
-                     target, 0, accumulate, 0)  # fmt: skip
+                     target, 0, 0, accumulate, 0)  # fmt: skip
         else:
-            multiply(scratch, rows, first, last, n, k, left, a_row, a_k, b, b_row, transposed, out, bias,
+            multiply(scratch, rows, first, last, n, k, left, a_row, a_k, b, b_row, transposed, out, n * size, bias,
                      accumulate, rectify)  # fmt: skip
         if flags & (_FORWARD | _GRADIENT) == 0 or rectify != 0:
             return

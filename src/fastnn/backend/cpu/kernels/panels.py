@@ -7,7 +7,7 @@ from typing import Any
 from fastnn.backend.cpu.codegen.intrinsics import smaller
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel
 from fastnn.backend.cpu.codegen.options import helper
-from fastnn.backend.cpu.codegen.packing import make_copy_rows, make_copy_strip, make_transpose
+from fastnn.backend.cpu.codegen.packing import make_copy_rows, make_copy_strip, make_transpose, make_transpose_edge
 from fastnn.backend.cpu.codegen.tile import make_tile
 from fastnn.backend.cpu.processor.blocking import Blocking
 
@@ -20,15 +20,17 @@ CHUNK = 16
 MOST_PACE = 5
 
 
-def first_height(shape: Blocking) -> Any:
+def first_height(shape: Blocking, vectors: int = 2) -> Any:
     """Make the function that chooses the first tile's height for some rows: the highest that leaves no bad one."""
     heights = shape.heights
+    # of one vector, 16 = 8 + 8, not 12 + 4: a tile of four sums waits for them
+    halved = 2 * heights[1] if vectors == 1 else 0
     if len(heights) == 5:
         high, second, third = heights[:3]
 
         @helper
         def next_height(left):
-            if left >= high:
+            if left >= high and left != halved:
                 return high
             return second if left >= second else third if left >= third else 2 if left >= 2 else 1
 
@@ -64,7 +66,7 @@ def panel_tiles(kit: Kit, variant: str) -> Any:
     shape = Blocking.of(kit.dtype)
     vectors, copies, fetches = (1 if variant == "narrow" else 2), variant != "narrow", variant == "fetching"
     heights, high, size = shape.heights, shape.heights[0], kit.itemsize
-    next_height = first_height(shape)
+    next_height = first_height(shape, vectors)
     tiles = {
         height: make_tile(kit.dtype, shape.lanes, height, vectors, fetches=fetches and height == high)
         for height in heights
@@ -114,33 +116,40 @@ def panel_tiles(kit: Kit, variant: str) -> Any:
     return panel
 
 
-def copy_and_transpose(kit: Kit, shape: Blocking) -> tuple[Any, Any]:
-    """Make `copy_panel` and `transpose_panel`, which write k rows of a panel of b, zeros after the edge."""
+def copy_and_transpose(kit: Kit, shape: Blocking, *, whole_panels: bool) -> tuple[Any, Any]:
+    """Make `copy_panel` and `transpose_panel`, which write k rows of a panel of b.
+
+    Elements after the edge are finite if those of b are, and of vectors after the edge only if `whole_panels` is set.
+    """
     reals, real, size, lanes, width = kit.reals, kit.real, kit.itemsize, shape.lanes, shape.width
     copy_panel = make_copy_rows(kit.dtype, lanes, 2)
-    transpose = make_transpose(kit.dtype, lanes, lanes)
+    transpose, transpose_edge = make_transpose(kit.dtype, lanes, lanes), make_transpose_edge(kit.dtype, lanes)
     zero = real(0.0)
 
     @helper
     def transpose_panel(b, b_row, k, columns, buffer):
         whole = k // lanes * lanes
-        j = 0
-        while j + lanes <= columns:
-            for i in range(0, whole, lanes):
-                transpose(b + j * b_row + i * size, b_row, buffer + (i * width + j) * size, width * size)
-            j += lanes
+        for j in range(0, columns, lanes):
+            left, source, target = columns - j, b + j * b_row, buffer + j * size
+            if left >= lanes:
+                for i in range(0, whole, lanes):
+                    transpose(source + i * size, b_row, target + i * width * size, width * size)
+            else:
+                for i in range(0, whole, lanes):
+                    transpose_edge(source + i * size, b_row, target + i * width * size, width * size, left)
         y = reals(buffer)
-        for row in range(j):
+        for row in range(columns):
             x = reals(b + row * b_row)
             for i in range(whole, k):
                 y[i * width + row] = x[i]
-        for row in range(j, columns):
-            x = reals(b + row * b_row)
-            for i in range(k):
-                y[i * width + row] = x[i]
-        for row in range(columns, width):
-            for i in range(k):
+        vectors_end = (columns + lanes - 1) // lanes * lanes
+        for i in range(whole, k):
+            for row in range(columns, vectors_end):
                 y[i * width + row] = zero
+        if whole_panels and vectors_end < width:
+            for i in range(k):
+                for row in range(lanes):
+                    y[i * width + lanes + row] = zero
 
     return copy_panel, transpose_panel
 

@@ -25,6 +25,8 @@ _MOST_K = 512
 # One row times a matrix of up to this many bytes, half of a second-level cache, keeps its sums in registers.
 _ROW_BYTES = {16: 256 * 1024, 32: 256 * 1024, 64: 1024 * 1024}
 
+#: The ops whose kernels are products, by one of these algorithms.
+PRODUCTS = ("matmul", "batched_matmul")
 #: The algorithms of the matrix product; see `kernels/matmul.py`.
 WAYS = ("simple", "blocked", "single_row", "dot_rows", "single_column", "dot_column")
 

@@ -180,6 +180,30 @@ class WarpgroupTile:
 
 
 @dataclass(frozen=True)
+class BatchedTile:
+    """A block's part of one of many matrix products.
+
+    Attributes
+    ----------
+    rows, cols, depth : int
+        The block's part of the result, and the depth of k in shared memory at once.
+    tall, wide : int
+        Rows and columns of the result that one thread keeps in registers.
+    """
+
+    rows: int
+    cols: int
+    depth: int
+    tall: int
+    wide: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.rows // self.tall * (self.cols // self.wide)
+
+
+@dataclass(frozen=True)
 class Products:
     """Sizes of matrix products.
 
@@ -201,6 +225,8 @@ class Products:
         By the name of the algorithm, as `tiles`.
     warpgroup_tiles : mapping of str to WarpgroupTile
         The same.
+    batched_tiles : mapping of str to BatchedTile
+        Of products of many matrices, from the largest on.
     """
 
     tiles: Mapping[str, Tile]
@@ -212,6 +238,7 @@ class Products:
     processors: int
     tensor_tiles: Mapping[str, TensorTile]
     warpgroup_tiles: Mapping[str, WarpgroupTile]
+    batched_tiles: Mapping[str, BatchedTile]
 
 
 DEVICE_PRODUCTS = Products(
@@ -230,6 +257,7 @@ DEVICE_PRODUCTS = Products(
     },
     # four stages are 192 KiB of 227
     warpgroup_tiles={"huge": WarpgroupTile(rows=128, cols=256, stages=4, speed=1.4)},
+    batched_tiles={"medium": BatchedTile(64, 64, depth=16, tall=4, wide=4), "small": BatchedTile(16, 16, 16, 2, 2)},
 )  # fmt: skip
 TOY_PRODUCTS = Products(
     tiles={
@@ -246,6 +274,7 @@ TOY_PRODUCTS = Products(
         "medium": TensorTile(rows=64, cols=32, warp_rows=64, warp_cols=32, stages=3, at_once=4, speed=0.4),
     },
     warpgroup_tiles={"huge": WarpgroupTile(rows=128, cols=16, stages=2, speed=1.4)},
+    batched_tiles={"medium": BatchedTile(8, 16, depth=8, tall=4, wide=4), "small": BatchedTile(4, 4, 4, 2, 2)},
 )  # fmt: skip
 PRODUCTS = TOY_PRODUCTS if SIMULATED else DEVICE_PRODUCTS
 

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from fastnn.backend.cuda.device_function.layout import Word
 
 # the words as plain integers: compiled code has no enumerations
-OP, Y, X, OTHER, CONSTANTS, ROWS, COLS, DEPTH, Y_STRIDE, X_STRIDE, ACTIVATION, A, B = (int(word) for word in Word)
+OP, Y, X, OTHER, CONSTANTS, ROWS, COLS, DEPTH, Y_STRIDE, X_STRIDE, ACTIVATION, A, B, OTHER_STRIDE, FLAGS = (
+    int(word) for word in Word
+)
 
 #: Elements that an instruction touches, by the word of the operand that they belong to.
 Elements = NDArray[np.int64]

@@ -43,6 +43,8 @@ class Word(IntEnum):
     ACTIVATION = 10  # its number; of a matrix product NONE or that of relu
     A = 11  # float64: an activation's parameter or a normalisation's epsilon
     B = 12
+    OTHER_STRIDE = 13  # from row to row
+    FLAGS = 14  # the record's
 
 
 class Place(IntEnum):
@@ -53,7 +55,7 @@ class Place(IntEnum):
     WORKSPACE = 2
 
 
-HEAD, STRIDE = len(Head), 13
+HEAD, STRIDE = len(Head), len(Word)
 PLACE_BITS = 2
 #: columns of a matrix product that are computed at once, and widths for the rest
 WIDE, NARROW = 8, 4
@@ -74,5 +76,5 @@ def tile_width(left: int) -> int:
 
 def described() -> str:
     """Describe the layout, for a number that changes with it."""
-    version = 2
+    version = 3
     return repr((version, *(list(each) for each in (Head, Word, Place)), WIDE, NARROW, ACTIVATIONS))

@@ -160,6 +160,24 @@ def copy_columns(kit: Kit) -> list[Stage]:
     return [Stage(copy_columns, lambda dims: (ceil_div(dims["rows"] * dims["cols"], _THREADS), 1), _THREADS)]
 
 
+@kernel("place_columns")
+def place_columns(kit: Kit) -> list[Stage]:
+    """Make a block of columns, and zeros elsewhere: one thread per element."""
+    Y, X, ROWS, COLS, TARGET_COLS, TARGET_FIRST = kit.words("y x rows cols target_cols target_first")
+    load, store, zero = kit.load, kit.store, kit.real(0.0)
+
+    def place_columns(record, context):
+        i, width = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x, record[TARGET_COLS]
+        if i < record[ROWS] * width:
+            row = np.int64(np.uint32(i) // np.uint32(width))
+            j, value = i - row * width - record[TARGET_FIRST], zero
+            if j >= 0 and j < record[COLS]:
+                value = load(record[X], row * record[COLS] + j)
+            store(record[Y], i, value)
+
+    return [Stage(place_columns, lambda dims: (ceil_div(dims["rows"] * dims["target_cols"], _THREADS), 1), _THREADS)]
+
+
 def _blocks(dims: Any) -> tuple[int, int]:
     """Return the grid of a kernel of random numbers: one thread per Philox block of four elements."""
     return ceil_div(ceil_div(dims["n"], GROUP) * BLOCKS, _THREADS), 1

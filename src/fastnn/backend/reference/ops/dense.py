@@ -1,6 +1,10 @@
-"""Records of dense layers: matmul with its fusions, bias, sum over rows."""
+"""Records of products: matmul with its fusions, bias, sum over rows; products of matrices in every sample."""
 
 from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
 
 from fastnn.backend.reference.activations import apply, apply_gradient
 from fastnn.backend.reference.instruction import Counters, Instruction, executes
@@ -37,3 +41,24 @@ def bias_add(i: Instruction, counters: Counters) -> None:
 def sum_rows(i: Instruction, counters: Counters) -> None:
     """Make y (+)= the sum of x over its rows."""
     i.add("y", i["x"].sum(axis=0))
+
+
+@executes("batched_matmul")
+def batched_matmul(i: Instruction, counters: Counters) -> None:
+    """Make c = scale op(a) op(b) for every matrix of every sample; each lies at places of its own."""
+    dims = i.dims
+    samples, count, m, n, k = (dims[name] for name in ("samples", "count", "m", "n", "k"))
+
+    def matrices(name: str, rows: int, cols: int, flag: Flag) -> Any:
+        turned = flag in i.flags
+        rows, cols = (cols, rows) if turned else (rows, cols)
+        number, row, col = np.indices((count, rows, cols))
+        places = dims[f"{name}_first"] + number * dims[f"{name}_between"] + row * dims[f"{name}_row"] + col
+        found = i[name][:, places]
+        return found.swapaxes(-1, -2) if turned else found
+
+    product = i.params["scale"] * (matrices("a", m, k, Flag.TRANSPOSE_A) @ matrices("b", k, n, Flag.TRANSPOSE_B))
+    number, row, col = np.indices((count, m, n))
+    y = np.empty((samples, count * m * n))
+    y[:, number * dims["c_between"] + row * dims["c_row"] + col] = product
+    i.write("c", y.reshape(samples, count, m, n))

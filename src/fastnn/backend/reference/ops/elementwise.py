@@ -64,6 +64,13 @@ def copy_columns(i: Instruction, counters: Counters) -> None:
     y[:, target : target + cols] = i["x"][:, source : source + cols]
 
 
+@executes("place_columns")
+def place_columns(i: Instruction, counters: Counters) -> None:
+    """Make a block of columns, and zeros elsewhere."""
+    cols, first = i.dims["cols"], i.dims["target_first"]
+    i.write("y", np.pad(i["x"], ((0, 0), (first, i.dims["target_cols"] - first - cols))))
+
+
 @executes("permute")
 def permute(i: Instruction, counters: Counters) -> None:
     """Fill y from the elements of x that its strides name."""

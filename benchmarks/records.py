@@ -25,7 +25,7 @@ from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES
 from fastnn.backend.cpu.threads import thread_pool
 from fastnn.program.layout import RECORD_WORDS, Buffer, Counter
 from fastnn.program.program import aligned_zeros
-from fastnn.runtime.bindings import Bindings
+from fastnn.runtime.bindings import Bindings, new_context, write_addresses
 from fastnn.runtime.feeds import checked
 
 #: a timed run lasts about this long
@@ -61,7 +61,10 @@ class Step:
         request = feed.request("train", batch, training=True, trained=runtime.table.trained())
         self.program: BoundProgram = runtime.program(request)
         work = Bindings(feed.addresses(), hyper=rule.hyper_rows(0, BATCHES), accumulators=objective.initial())
-        self._context, self._kept = runtime.context_of(self.program, work)
+        self._context = new_context(0)
+        flat = runtime.parameters, runtime.gradients, runtime.optimizer_state
+        arena = aligned_zeros(self.program.program.sizes[Buffer.ARENA])
+        self._kept = write_addresses(self._context, work, flat, arena)
         self._scratch = aligned_zeros(8 * SCRATCH_BYTES)
         self._context[Buffer.SCRATCH] = self._scratch.ctypes.data
         self._model, self._feed, self._work = model, feed, work

@@ -287,7 +287,8 @@ def _judged(found: list[Derivative]) -> list[Derivative]:
     expected = np.array([one.expected for one in found])
     finite = expected[np.isfinite(expected)]
     typical = float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
-    return [one._replace(error=one.error / max(abs(one.expected), typical, 1e-12)) for one in found]
+    scales = [max(abs(one.expected), typical, 1e-12) for one in found]
+    return [Derivative(one.error / scale, *one[1:]) for one, scale in zip(found, scales, strict=True)]
 
 
 __all__ = [

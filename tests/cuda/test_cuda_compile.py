@@ -33,7 +33,7 @@ from fastnn.backend.cuda.kernels import stages
 from fastnn.demo import warm, warm_cuda
 from fastnn.formulas import custom
 from fastnn.nopython import cuda_overloads
-from fastnn.runtime.code_programs import program
+from fastnn.runtime.programs.codes import program
 
 SIZE = 40
 ITEMS = {"float32": 4, "float64": 8}

@@ -9,7 +9,7 @@ import pytest
 import fastnn as fnn
 from fastnn import nopython as fnp
 from fastnn.lower import lower
-from fastnn.runtime import program_cache
+from fastnn.runtime.programs import cache
 from frozen import attention
 
 RNG = np.random.default_rng(0)
@@ -135,7 +135,7 @@ def test_derivatives_are_those_of_differences(layer, shape):
 def without_views(monkeypatch):
     """Let products copy; models made from now on share no programs with those before."""
     monkeypatch.setattr(lower, "in_place", lambda nodes, kept: (list(nodes), []))
-    monkeypatch.setattr(program_cache, "_programs", weakref.WeakValueDictionary())
+    monkeypatch.setattr(cache, "_programs", weakref.WeakValueDictionary())
 
 
 def test_attention_copies_nothing(monkeypatch):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.runtime.live_step import LiveStep
+from fastnn.runtime.calls.live_step import LiveStep
 
 RNG = np.random.default_rng(11)
 #: the code takes the steps after these

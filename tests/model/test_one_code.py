@@ -10,7 +10,7 @@ import pytest
 import fastnn as fnn
 from fastnn.backend.cpu.layouts import array_object
 from fastnn.backend.cpu.threads import thread_pool
-from fastnn.runtime import prediction
+from fastnn.runtime.calls import prediction
 
 RNG = np.random.default_rng(6)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.runtime import prediction
+from fastnn.runtime.calls import prediction
 
 RNG = np.random.default_rng(5)
 

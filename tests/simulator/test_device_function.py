@@ -19,7 +19,7 @@ from fastnn.backend.cuda.simulator import ptx
 from fastnn.program.layout import Buffer
 from fastnn.program.layout import encode as at
 from fastnn.program.program import RecordDraft, make_program
-from fastnn.runtime.code_programs import program
+from fastnn.runtime.programs.codes import program
 from frozen import angles, attention
 from networks import make_case
 

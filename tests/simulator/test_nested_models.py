@@ -94,7 +94,7 @@ def test_calls_in_the_middle_of_runs_on_the_cpu():
     made = []
 
     def interrupt(frame, event, argument):
-        if there[2]._runtime._running:
+        if there[2]._runtime.running:
             sys.setprofile(None)
             made.append(there[0].predict(X[:2]))
             sys.setprofile(interrupt)

@@ -149,7 +149,7 @@ class Interrupted:
 
     def __call__(self, frame: Any, event: str, argument: Any) -> None:
         runtime = self.model._runtime
-        if self.only_inside and not (runtime.inside or runtime._running):
+        if self.only_inside and not (runtime.inside or runtime.running):
             return
         self.seen += 1
         if self.seen % self.every == 0:

@@ -13,8 +13,9 @@ import fastnn as fnn
 from fastnn.backend.cpu.executor.epoch import shuffled
 from fastnn.backend.cpu.loading import entry_point
 from fastnn.backend.cpu.loading.entry_point import taking_turns
-from fastnn.runtime import chunking, program_cache, runtime
+from fastnn.runtime import chunking, runtime
 from fastnn.runtime.chunking import Pacer
+from fastnn.runtime.programs import cache
 from fastnn.seeding import derive, key
 from fastnn.training import epochs
 
@@ -216,14 +217,14 @@ def programs(model):
 
 def test_equal_models_share_programs_as_long_as_one_has_them():
     gc.collect()
-    before = len(program_cache._programs)
+    before = len(cache._programs)
     # what decides where training starts, and how fast it goes, is not in a program
     models = [make(seed=seed, optimizer=fnn.Adam(10.0**-seed)) for seed in (1, 2)]
     assert programs(models[0]) == programs(models[1])
-    assert len(program_cache._programs) == before + 2
+    assert len(cache._programs) == before + 2
     models.clear()
     gc.collect()
-    assert len(program_cache._programs) == before
+    assert len(cache._programs) == before
 
 
 class Own(fnn.Dense):

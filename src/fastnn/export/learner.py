@@ -17,15 +17,15 @@ from fastnn.losses import CrossEntropy
 from fastnn.objective.objective import LOSSES, Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
-from fastnn.runtime.code_programs import inputs_with_gradients
-from fastnn.runtime.runtime import Runtime
-from fastnn.runtime.step_program import (
+from fastnn.runtime.programs.codes import inputs_with_gradients
+from fastnn.runtime.programs.step_code import (
     program,
     seeded_program,
     seeded_training_of,
     targeted,
     training_of,
 )
+from fastnn.runtime.runtime import Runtime
 
 TARGETS = ("labels", "dense")
 

@@ -9,7 +9,7 @@ from fastnn.backend.cpu.frozen import network as backend
 from fastnn.backend.cpu.frozen.network import FrozenNetwork
 from fastnn.nopython import device_freeze
 from fastnn.nopython.device_freeze import FrozenDeviceNetwork
-from fastnn.runtime.code_programs import gradient_program, inputs_with_gradients, program
+from fastnn.runtime.programs.codes import gradient_program, inputs_with_gradients, program
 from fastnn.runtime.runtime import Runtime
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 from fastnn.graph.graph import Graph, Node, Tensor
 from fastnn.graph.ops.elementwise import ROWWISE
@@ -35,7 +35,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 }
 
 
-class End(NamedTuple):
+@dataclass(frozen=True)
+class End:
     """Values of an output that come from one op.
 
     Attributes
@@ -117,7 +118,7 @@ def _ends_of(node: Node, inputs: Sequence[tuple[End, ...]]) -> tuple[End, ...]:
         found: dict[End, None] = {}
         for end in (end for part in inputs for end in part):
             together = end.sums_to_one and MOVES[node.op](node, end.sums_to_one)
-            found[end if together else end._replace(sums_to_one=0)] = None
+            found[end if together else replace(end, sums_to_one=0)] = None
         return tuple(found)
     if node.op in UNBOUNDED:
         return (End(UNBOUNDED[node.op], *_REAL),)

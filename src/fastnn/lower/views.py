@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
-from typing import NamedTuple
 
 from fastnn.graph.graph import Node, Tensor
 
 _VIEWS = ("reshape", "permute", "take_columns", "take_rows")
 
 
-class _View(NamedTuple):
+@dataclass(frozen=True)
+class _View:
     """Elements of the samples of a tensor: the first one, and sizes and strides of axes."""
 
     root: Tensor
@@ -117,15 +117,15 @@ def _seen(view: _View, node: Node) -> _View | None:
     """Return what a node makes of a view; None if that takes a copy."""
     axes = view.axes
     if node.op == "permute":
-        return view._replace(axes=tuple(axes[axis] for axis in node.attrs["axes"]))
+        return replace(view, axes=tuple(axes[axis] for axis in node.attrs["axes"]))
     if node.op == "take_columns":
         first = view.first + node.attrs["first"] * axes[-1][1]
-        return view._replace(first=first, axes=(*axes[:-1], (node.outputs[0].columns, axes[-1][1])))
+        return replace(view, first=first, axes=(*axes[:-1], (node.outputs[0].columns, axes[-1][1])))
     if node.op == "take_rows":
         first = view.first + node.attrs["first"] * axes[0][1]
-        return view._replace(first=first, axes=((node.outputs[0].shape[0], axes[0][1]), *axes[1:]))
+        return replace(view, first=first, axes=((node.outputs[0].shape[0], axes[0][1]), *axes[1:]))
     reshaped = _reshaped(axes, node.outputs[0].shape)
-    return None if reshaped is None else view._replace(axes=reshaped)
+    return None if reshaped is None else replace(view, axes=reshaped)
 
 
 def _dense(shape: Sequence[int]) -> tuple[tuple[int, int], ...]:

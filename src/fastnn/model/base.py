@@ -17,7 +17,7 @@ from fastnn.model import inspection
 from fastnn.model.device import DeviceMixin
 from fastnn.model.nesting import new_part
 from fastnn.program.program import Program
-from fastnn.runtime.kept_call import KeptCall
+from fastnn.runtime.calls.kept_call import KeptCall
 from fastnn.runtime.parameters import Entry, assign_trainable
 from fastnn.runtime.reading import reads
 from fastnn.runtime.runtime import Runtime

@@ -13,7 +13,7 @@ from fastnn.lower.task import Request, Source, TargetLayout
 from fastnn.program.disassembly import format_bytes
 from fastnn.program.program import Program
 from fastnn.program.record import ITEM_SIZES
-from fastnn.runtime.programs import build
+from fastnn.runtime.programs.build import build
 from fastnn.runtime.runtime import Runtime
 
 

@@ -22,8 +22,9 @@ from fastnn.model.predicting import PredictingMixin
 from fastnn.objective.objective import as_list
 from fastnn.objective.resolve import check_names
 from fastnn.optimizers import Optimizer
-from fastnn.runtime import feeds, quick_step
+from fastnn.runtime import feeds
 from fastnn.runtime.averaging import finalize
+from fastnn.runtime.calls import quick_step
 from fastnn.runtime.reading import reads
 from fastnn.training import iterables
 from fastnn.training.fit import fit

@@ -14,7 +14,8 @@ from fastnn.layers.base import Symbol
 from fastnn.model.gradients import GradientsMixin
 from fastnn.model.nesting import applied, check_symbols
 from fastnn.objective.objective import as_list
-from fastnn.runtime import feeds, prediction, sweep
+from fastnn.runtime import feeds, sweep
+from fastnn.runtime.calls import prediction
 from fastnn.runtime.reading import reads
 from fastnn.training import iterables
 

@@ -57,7 +57,12 @@ class Buffers:
     @property
     def parameters(self) -> NDArray[np.uint8]:
         """The model's own buffer of weights."""
-        return self._host(_PARAMETERS)
+        return self.fetched(_PARAMETERS)
+
+    @property
+    def stored_parameters(self) -> NDArray[np.uint8]:
+        """That buffer on the host, which may be older than on a GPU."""
+        return self._flat[_PARAMETERS]
 
     def weight(self, entry: Entry) -> NDArray[np.floating]:
         """Return one weight as an array of its shape, without a copy."""
@@ -69,7 +74,7 @@ class Buffers:
         """Return the weights that other models hold, for a run on a GPU."""
         return [
             Held(
-                None if owner.placement is None else owner.placement.mirror(Buffer.PARAMETERS), owner._flat[_PARAMETERS]
+                None if owner.placement is None else owner.placement.mirror(Buffer.PARAMETERS), owner.stored_parameters
             )
             for owner in self.owners
         ]
@@ -81,7 +86,7 @@ class Buffers:
         """
         if self.placement is None:
             for owner in self.owners:
-                owner._host(_PARAMETERS)
+                owner.fetched(_PARAMETERS)
 
     def gathered(self) -> NDArray[np.uint8]:
         """Return all weights in the layout of gradients: the model's own buffer, or a copy if others hold some."""
@@ -103,7 +108,7 @@ class Buffers:
     @property
     def gradients(self) -> NDArray[np.uint8]:
         """Gradients of the weights; empty until a program needs them."""
-        return self._host(_GRADIENTS)
+        return self.fetched(_GRADIENTS)
 
     @gradients.setter
     def gradients(self, buffer: NDArray[np.uint8]) -> None:
@@ -112,13 +117,14 @@ class Buffers:
     @property
     def optimizer_state(self) -> NDArray[np.uint8]:
         """The optimizer's slots, concatenated."""
-        return self._host(_OPTIMIZER)
+        return self.fetched(_OPTIMIZER)
 
     @optimizer_state.setter
     def optimizer_state(self, buffer: NDArray[np.uint8]) -> None:
         self._replace(_OPTIMIZER, buffer)
 
-    def _host(self, buffer: int) -> NDArray[np.uint8]:
+    def fetched(self, buffer: int) -> NDArray[np.uint8]:
+        """Return one of the flat buffers on the host, as new as on the device."""
         if self.placement is not None:
             with self.lock:
                 self.placement.mirror(Buffer(buffer)).fetch(self._flat[buffer])
@@ -132,7 +138,7 @@ class Buffers:
     def place(self, placement: Placement | None) -> None:
         """Bring the buffers to a GPU, or back to the CPU."""
         for buffer in (_PARAMETERS, _GRADIENTS, _OPTIMIZER):
-            self._host(buffer)
+            self.fetched(buffer)
         self.placement = placement
 
     def empty(self, shape: tuple[int, ...]) -> Any:

@@ -17,11 +17,11 @@ from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.runtime.bindings import new_context
 from fastnn.runtime.buffers import Buffers
-from fastnn.runtime.kept_call import KeptCall
+from fastnn.runtime.calls.kept_call import KeptCall
 from fastnn.runtime.one_row import warn_of_one_row
 from fastnn.runtime.parameters import ParameterTable
-from fastnn.runtime.program_cache import shared, signature
-from fastnn.runtime.programs import build
+from fastnn.runtime.programs.build import build
+from fastnn.runtime.programs.cache import shared, signature
 
 if TYPE_CHECKING:
     from fastnn.runtime.device.placement import Placement
@@ -58,11 +58,12 @@ class ModelPrograms(Buffers):
     first_step : int
         The step at which the optimizer's state began.
     prediction : KeptCall
-        See `fastnn.runtime.prediction`. Its call is dropped when a lock, the device or the number of threads changes.
+        See `fastnn.runtime.calls.prediction`. Its call is dropped when a lock, the device or the number of threads
+        changes.
     quick_step : QuickStep or None
         Takes training steps without the general path. It is dropped for the same reasons, and by `compile`.
     live_steps : dict
-        All those of `fastnn.runtime.live_step`, of which `quick_step` is the latest.
+        All those of `fastnn.runtime.calls.live_step`, of which `quick_step` is the latest.
     general_steps : int
         Steps of `train_on_batch` by the general path since `compile`.
     """

@@ -54,11 +54,11 @@ class Runtime(ModelPrograms):
         # not the runtime itself: it would be in a circle, and only the garbage collector would free its memory
         self._holders = tuple(owners)
         # the runtimes of models that have weights from this one, itself among them; each operation on it is atomic
-        self._users: weakref.WeakValueDictionary[int, Runtime] = weakref.WeakValueDictionary()
+        self.users: weakref.WeakValueDictionary[int, Runtime] = weakref.WeakValueDictionary()
         #: whether the model shares weights with others
         self.shares = False
         for holder in (self, *owners):
-            holder._users[id(self)] = self
+            holder.users[id(self)] = self
             holder.shares = bool(owners) or holder.shares
         self._arena = aligned_zeros(0)
         self._other = new_context(seed)
@@ -67,14 +67,14 @@ class Runtime(ModelPrograms):
         #: threads in a call that reads for longer than one run, such as `evaluate`, or in `train_on_batch`
         self.inside: dict[int, bool] = {}
         # the thread that prepares or does a run in the memory that runs share, under the lock; 0: none
-        self._running = 0
+        self.running = 0
         keep_usable(self)
 
     def renew(self) -> None:
         """Make the runtime usable in the child process of a fork, which has no other threads."""
         me = get_ident()
         self.make_locks()
-        self._running = me if self._running == me else 0
+        self.running = me if self.running == me else 0
         self.inside = {me: True} if me in self.inside else {}
         self.forget_quick()
 
@@ -96,11 +96,11 @@ class Runtime(ModelPrograms):
             When it is called in the middle of another run, and trains or is on a GPU.
         """
         with self.lock:
-            if self._running:
+            if self.running:
                 # the lock is this thread's: a signal handler or a finalizer has interrupted its own run
                 return self._run_apart(bound, work, steps, cursor)
             try:
-                self._running = get_ident()
+                self.running = get_ident()
                 if cursor is None:
                     context = self.training
                 else:
@@ -123,7 +123,7 @@ class Runtime(ModelPrograms):
                 return done
             finally:
                 self.note_written()
-                self._running = 0
+                self.running = 0
 
     def _run_apart(self, bound: BoundProgram, work: Bindings, steps: int, cursor: int | None) -> int:
         """Run a program in the middle of another run of the same thread, on a separate context and memory."""
@@ -148,9 +148,9 @@ class Runtime(ModelPrograms):
         """
         me = get_ident()
         for holder in (self, *self._holders):
-            for reference in holder._users.valuerefs():
+            for reference in holder.users.valuerefs():
                 user = reference()
-                if user is not None and (user._running == me or me in user.inside):
+                if user is not None and (user.running == me or me in user.inside):
                     raise RuntimeError(
                         f"{what}: {'the model' if user is self else 'a model that shares weights with this one'} is in "
                         "use by a call of this thread, which a signal handler, a finalizer or the data have "
@@ -199,10 +199,10 @@ class Runtime(ModelPrograms):
         """
         programs = [bound for bound, _ in parts]
         with self.lock:
-            if self._running:
+            if self.running:
                 raise RuntimeError("the model is in the middle of a run: nothing can be trained there")
             try:
-                self._running = get_ident()
+                self.running = get_ident()
                 # programs that call Python have separate memory
                 largest = max(programs, key=lambda bound: (bound.program.arena_bytes, bound.calls_python))
                 kept = self._fill(self.training, largest, work)
@@ -216,7 +216,7 @@ class Runtime(ModelPrograms):
                 return done
             finally:
                 self.note_written()
-                self._running = 0
+                self.running = 0
 
     def _arena_of(self, bound: BoundProgram) -> NDArray[np.uint8]:
         """Return the memory of a program's values: shared by runs, unless the program may call Python."""

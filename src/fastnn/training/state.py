@@ -19,7 +19,7 @@ from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.runtime.building import make_runtime
 from fastnn.runtime.device.opening import placement_on
-from fastnn.runtime.programs import output_ends
+from fastnn.runtime.programs.build import output_ends
 from fastnn.runtime.runtime import Runtime
 from fastnn.training.history import History
 
@@ -103,7 +103,7 @@ class TrainingState:
         placement = placement_on(self.device, self.precision, self.dtype)
         self.runtime.move(placement)
         if placement is not None:
-            for state in self._made_of():
+            for state in self.made_of():
                 if state.device != placement.name:
                     state.move(self.device, self.precision)
         if self.compiled is not None:
@@ -170,15 +170,15 @@ class TrainingState:
 
     def move(self, device: str, precision: str = "float32") -> None:
         """Move the model to a device, and the models that it is made of; see `Model.to`."""
-        inner = self._made_of()
+        inner = self.made_of()
         for state in (self, *inner):
             state.fail_in_training("to")
-        self._place(placement_on(device, precision, self.dtype), precision)
+        self.place(placement_on(device, precision, self.dtype), precision)
         for state in inner:
             if state.device != self.device:
-                state._place(placement_on(device, precision, self.dtype), precision)
+                state.place(placement_on(device, precision, self.dtype), precision)
 
-    def _place(self, placement: Placement | None, precision: str) -> None:
+    def place(self, placement: Placement | None, precision: str) -> None:
         """Move the model's own buffers."""
         if self.built:
             here = self.runtime.placement
@@ -187,12 +187,12 @@ class TrainingState:
             self.runtime.move(placement)
         self.device, self.precision = "cpu" if placement is None else placement.name, precision
 
-    def _made_of(self) -> list[TrainingState]:
+    def made_of(self) -> list[TrainingState]:
         """Return the states of the models that this one is made of, each after those that are made of it."""
         parts = self.runtime.table.architecture.parts if self.built else ()
         states = {id(part.state): part.state for part in parts if part is not None}
         for state in list(states.values()):
-            for inner in state._made_of():
+            for inner in state.made_of():
                 states.pop(id(inner), None)
                 states[id(inner)] = inner
         return list(states.values())
@@ -203,7 +203,7 @@ class TrainingState:
         if device is None or device == self.device:
             yield
             return
-        before = [(state, state.device, state.precision) for state in (self, *self._made_of())]
+        before = [(state, state.device, state.precision) for state in (self, *self.made_of())]
         self.move(device)
         try:
             yield

@@ -19,12 +19,12 @@ from fastnn.errors import DeviceMemoryError, InputNotFiniteError
 from fastnn.losses import Loss
 from fastnn.program.layout import Counter
 from fastnn.runtime.bindings import Bindings
+from fastnn.runtime.calls.step_state import StepState
 from fastnn.runtime.device.graph import locked
 from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.device.kept import MOST_BYTES, keep
 from fastnn.runtime.feeds import checked
 from fastnn.runtime.runtime import Runtime
-from fastnn.runtime.step_state import StepState
 
 if TYPE_CHECKING:
     from fastnn.data.feed import Feed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 
 from fastnn import activations
@@ -112,7 +113,7 @@ def output_ends(table: ParameterTable) -> tuple[tuple[End, ...], ...]:
         layer = table.architecture.layers[table.architecture.calls[call].layer]
         known = ends(graph, tensor)
         if isinstance(layer, Activation) and activations.get(layer.activation).formula == "linear":
-            known = tuple(end._replace(op="linear") for end in known)
+            known = tuple(replace(end, op="linear") for end in known)
         found.append(known)
     return tuple(found)
 

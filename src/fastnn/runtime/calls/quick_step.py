@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastnn.runtime import live_step
+from fastnn.runtime.calls import live_step
+from fastnn.runtime.calls.step_state import StepState
 from fastnn.runtime.device import captured_steps
-from fastnn.runtime.step_state import StepState
 
 if TYPE_CHECKING:
     from fastnn.data.feed import Feed

@@ -19,7 +19,7 @@ from fastnn.program.layout import Buffer
 from fastnn.program.program import Program as Records
 from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.parameters import ParameterTable
-from fastnn.runtime.programs import network
+from fastnn.runtime.programs.build import network
 
 
 def inputs_with_gradients(table: ParameterTable) -> list[int]:

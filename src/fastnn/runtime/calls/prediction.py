@@ -21,11 +21,11 @@ from fastnn.backend.cpu.frozen.estimate import rows_alone, rows_within, shared_n
 from fastnn.backend.cpu.layouts.call import Held, Live, Part, Share
 from fastnn.backend.cpu.layouts.code import BLOCK, Word, extra_bytes, network_bytes
 from fastnn.program.program import aligned_zeros
-from fastnn.runtime.code_programs import program
+from fastnn.runtime.calls.kept_call import KeptCall
 from fastnn.runtime.device.captured import CapturedPredictions
 from fastnn.runtime.device.interrupts import interrupts_later
-from fastnn.runtime.kept_call import KeptCall
-from fastnn.runtime.program_cache import shared, signature
+from fastnn.runtime.programs.cache import shared, signature
+from fastnn.runtime.programs.codes import program
 from fastnn.runtime.runtime import Runtime
 from fastnn.threads import get_num_threads
 

@@ -18,9 +18,9 @@ from fastnn.objective.objective import LOSSES, PENALTY, Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Buffer
 from fastnn.program.record import ITEM_SIZES
-from fastnn.runtime.code_programs import input_slots, interface, of_any_batch, slots_of
 from fastnn.runtime.parameters import ParameterTable
-from fastnn.runtime.programs import network, place_gradients, task_of
+from fastnn.runtime.programs.build import network, place_gradients, task_of
+from fastnn.runtime.programs.codes import input_slots, interface, of_any_batch, slots_of
 
 
 def program(table: ParameterTable, objective: Objective, optimizer: Optimizer, labels: Sequence[bool]) -> Program:

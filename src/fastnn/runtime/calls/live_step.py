@@ -1,7 +1,8 @@
 """Small training steps on the CPU: one code for any number of rows, called on the model's own buffers.
 
 The general path takes a model's first steps. Then `train_on_batch` is a call of the code of a learner
-(`step_program.py`), which checks shapes and values before it changes anything. The training's context has the counters.
+(`runtime/programs/step_code.py`), which checks shapes and values before it changes anything. The training's context
+has the counters.
 The progress, from which the code computes hyper rows, follows them: if it is not at the context's step, the call does
 nothing, and Python works it out. What the code does not take or accept is left to the general path, which says what is
 wrong.
@@ -26,11 +27,11 @@ from fastnn.losses import Loss
 from fastnn.objective.objective import Objective
 from fastnn.program.layout import Counter, Status
 from fastnn.program.record import ITEM_SIZES
+from fastnn.runtime.calls.step_state import StepState
 from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.one_row import learns_variance
+from fastnn.runtime.programs.step_code import program, training_of
 from fastnn.runtime.runtime import Runtime
-from fastnn.runtime.step_program import program, training_of
-from fastnn.runtime.step_state import StepState
 from fastnn.threads import get_num_threads
 
 if TYPE_CHECKING:

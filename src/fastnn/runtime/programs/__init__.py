@@ -1,0 +1,1 @@
+"""Programs of a model, made of its layers and what it is compiled for."""

@@ -89,8 +89,8 @@ def covering(keys: Iterable[Key]) -> Iterator[Key]:
     """
     seen: set[tuple[str, ...]] = set()
     for key in keys:
-        words = (*key.way.split("-"), "")
-        parts: set[tuple[str, ...]] = {(key.op, key.dtype, "way", *pair) for pair in combinations(words, 2)}
+        words = (*key.algorithm.split("-"), "")
+        parts: set[tuple[str, ...]] = {(key.op, key.dtype, "algorithm", *pair) for pair in combinations(words, 2)}
         parts.add((key.op, key.dtype, "variant", key.variant))
         if not parts <= seen:
             seen |= parts

@@ -124,7 +124,7 @@ def make(name: str) -> tuple[Any, float]:
         a, b = np.full((k, m), 1.1, np.float32), np.full((k, n), 0.3, np.float32)
         arrays = {"c": aligned(np.empty((m, n), np.float32)), "a": aligned(a), "b": aligned(b)}
         record = Record("matmul", arrays, {"m": m, "n": n, "k": k}, flags=Flag.TRANSPOSE_A,
-                        variant=Blocking.of("float32").way(m, n, k, True, False))  # fmt: skip
+                        variant=Blocking.of("float32").algorithm(m, n, k, True, False))  # fmt: skip
         record(1)
         return record, _worst(arrays["c"], np.full((m, n), k * float(a[0, 0]) * float(b[0, 0])))
     rows, cols = sizes

@@ -20,7 +20,7 @@ import numpy as np
 import fastnn as fnn
 from fastnn.backend.cpu.executor.engine import RUN, BoundProgram
 from fastnn.backend.cpu.loading import library
-from fastnn.backend.cpu.loading.entry_point import Entry
+from fastnn.backend.cpu.loading.entry_point import EntryPoint
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES
 from fastnn.backend.cpu.threads import thread_pool
 from fastnn.program.layout import RECORD_WORDS, Buffer, Counter
@@ -74,7 +74,9 @@ class Step:
         team = thread_pool.gather(threads, 1e9) if threads > 1 else 0
         address = self.program.address + first * RECORD_WORDS * 8
         context = self._context
-        entry = Entry(library.address(RUN), address, count, int(context.ctypes.data), 0, threads if team else 1, team)
+        entry = EntryPoint(
+            library.address(RUN), address, count, int(context.ctypes.data), 0, threads if team else 1, team
+        )
 
         def run(steps: int) -> float:
             context[Counter.CURSOR] = context[Counter.CHUNK_STEP] = context[Counter.STATUS] = 0

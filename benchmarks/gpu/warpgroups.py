@@ -8,7 +8,7 @@ from typing import Any
 from fastnn.backend.cuda.codegen.kernel import Key
 from fastnn.backend.cuda.codegen.sizes import PRODUCTS
 from fastnn.backend.cuda.driver import available
-from fastnn.backend.cuda.kernels.matmul.plan import Way
+from fastnn.backend.cuda.kernels.matmul.plan import Algorithm
 from gpu import checks, matmul, oracle, shapes
 from gpu.events import Job
 from gpu.settings import Settings
@@ -17,7 +17,7 @@ CAPABILITY = (9, 0)
 
 
 def _uses(keys: list[Key]) -> bool:
-    return any(key.op == "matmul" and Way.parse(key.way).shape in PRODUCTS.warpgroup_tiles for key in keys)
+    return any(key.op == "matmul" and Algorithm.parse(key.algorithm).shape in PRODUCTS.warpgroup_tiles for key in keys)
 
 
 def work(settings: Settings) -> Iterator[tuple[Any, str, str]]:

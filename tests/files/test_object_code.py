@@ -19,7 +19,7 @@ from fastnn.backend.cpu.loading.build import build as compile_kernel
 from fastnn.backend.cpu.loading.collection import without_collection
 from fastnn.backend.cpu.loading.compile import compile_native
 from fastnn.backend.cpu.loading.store import ObjectCode
-from fastnn.backend.cpu.processor.blocking import WAYS
+from fastnn.backend.cpu.processor.blocking import ALGORITHMS
 from fastnn.backend.cpu.processor.target import is_x86, vector_bytes
 from fastnn.backend.cpu.threads.thread_pool import WORKER
 from fastnn.formulas.custom import is_custom
@@ -68,7 +68,9 @@ def offences(compiled: ObjectCode) -> list[str]:
 
 
 def test_kernels_call_nothing_but_libm():
-    keys = {*FUNCTIONS, WORKER} | {KernelKey("matmul", dtype, way) for dtype in ("float32", "float64") for way in WAYS}
+    keys = {*FUNCTIONS, WORKER} | {
+        KernelKey("matmul", dtype, algorithm) for dtype in ("float32", "float64") for algorithm in ALGORITHMS
+    }
     for case in CASES:
         for dtype in ("float32", "float64"):
             keys |= functions_of(build(case, dtype))

@@ -8,7 +8,7 @@ from test_learner import compiled, one_by_one, step, step_with, targets_for, wei
 
 import fastnn as fnn
 from fastnn import nopython as fnp
-from fastnn.backend.cpu.layouts.code import Progress, Word
+from fastnn.backend.cpu.layouts.code import CodeWord, Progress
 from frozen import MODELS, at_once, chain, rows, same_numbers  # noqa: F401
 
 
@@ -226,7 +226,7 @@ def test_arrays_that_were_exchanged():
             step(other, x, y)
         with pytest.raises(TypeError, match="fastnn made"):
             fnp.train_step(other, x, y)
-    for word, value in ((Word.TOKEN, 12345), (Word.VERSION, 999)):
+    for word, value in ((CodeWord.TOKEN, 12345), (CodeWord.VERSION, 999)):
         stale = learner._replace(training=changed(learner.training, word, value))
         for call in (step, fnp.train_step):
             with pytest.raises(RuntimeError, match="another process"):

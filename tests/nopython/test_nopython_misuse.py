@@ -14,7 +14,7 @@ from numba.core.errors import TypingError
 import fastnn as fnn
 from fastnn import nopython as fnp
 from fastnn.backend.cpu.frozen.sealed import opened
-from fastnn.backend.cpu.layouts.code import Word
+from fastnn.backend.cpu.layouts.code import CodeWord
 from frozen import MODELS, expected, predict, predict_with, round_trip, rows
 
 
@@ -125,7 +125,7 @@ def test_workspaces_from_compiled_code():
 
 def test_addresses_of_another_process_are_never_called():
     net = MODELS["perceptron"]("float32").freeze()
-    for word, value in ((Word.TOKEN, 12345), (Word.VERSION, 999)):
+    for word, value in ((CodeWord.TOKEN, 12345), (CodeWord.VERSION, 999)):
         stale = net._replace(code=net.code.copy())
         stale.code[word] = value
         for call in (predict, fnp.predict, lambda *given: predict_with(*given, np.zeros(9, np.int64))):
@@ -133,9 +133,9 @@ def test_addresses_of_another_process_are_never_called():
                 call(stale, *arrays())
         with pytest.raises(RuntimeError, match="another process"):
             workspace_in_compiled_code(stale, 3)
-    assert pickle.loads(pickle.dumps(net)).code[Word.TOKEN] == net.code[Word.TOKEN]
+    assert pickle.loads(pickle.dumps(net)).code[CodeWord.TOKEN] == net.code[CodeWord.TOKEN]
     relocated = opened(*net.__reduce__()[1])[1]
-    assert relocated[Word.TOKEN] == relocated[Word.CALL] == 0
+    assert relocated[CodeWord.TOKEN] == relocated[CodeWord.CALL] == 0
     for code in (net.code[:3].copy(), net.code[:0].copy()):
         for call in (predict, fnp.predict):
             with pytest.raises(RuntimeError, match="another process"):

@@ -113,7 +113,7 @@ def test_norms_of_float64_whose_squares_overflow():
         np.testing.assert_allclose(found, statistics(x / 1e200 * 1e100, axis)[0], rtol=1e-12)
 
 
-def test_only_the_columns_that_overflow_are_summed_another_way():
+def test_only_the_columns_that_overflow_are_summed_another_algorithm():
     x = float32(RNG.normal(size=(50, 70)))
     x[:, 33] *= float32(1e25)
     found = batch_norm(x)

@@ -82,7 +82,7 @@ class Tile:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("copies", [False, True])
-def test_both_ways_give_the_same_bits_for_all_strides(tiles, dtype, copies):
+def test_both_algorithms_give_the_same_bits_for_all_strides(tiles, dtype, copies):
     rng = np.random.default_rng(5)
     for rows, vectors in ((12, 1), (7, 2), (1, 2)):
         made = [Tile(tiles, target, dtype, rows, vectors, copies) for target in (tiles.X86, tiles.ARM64)]

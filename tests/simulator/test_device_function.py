@@ -14,7 +14,7 @@ from fastnn import nopython as fnp
 from fastnn.backend.cuda.device_function import network as backend
 from fastnn.backend.cuda.device_function.code import encode, verify
 from fastnn.backend.cuda.device_function.instructions import BY_NUMBER
-from fastnn.backend.cuda.device_function.layout import ACTIVATIONS, HEAD, STRIDE, Head, Place, Word
+from fastnn.backend.cuda.device_function.layout import ACTIVATIONS, HEAD, STRIDE, Head, InstructionWord, Place
 from fastnn.backend.cuda.simulator import ptx
 from fastnn.program.layout import Buffer
 from fastnn.program.layout import encode as at
@@ -451,7 +451,7 @@ def test_codes_are_compact_and_checked(name):
     assert len(words) == code[Head.COUNT]
     verify(code)
     for head in (Head.INPUTS, Head.OUTPUTS, Head.CONSTANTS, Head.WORKSPACE):
-        if head is Head.CONSTANTS and not any(BY_NUMBER[each[Word.OP]].constants(each) for each in words):
+        if head is Head.CONSTANTS and not any(BY_NUMBER[each[InstructionWord.OP]].constants(each) for each in words):
             continue
         if code[head]:
             broken = code.copy()
@@ -459,7 +459,12 @@ def test_codes_are_compact_and_checked(name):
             with pytest.raises(ValueError, match="instruction"):
                 verify(broken)
     for index in range(len(words)):
-        for field, value in ((Word.Y, -4), (Word.X, -4), (Word.Y, int(Place.INPUT)), (Word.X, 4 << 40)):
+        for field, value in (
+            (InstructionWord.Y, -4),
+            (InstructionWord.X, -4),
+            (InstructionWord.Y, int(Place.INPUT)),
+            (InstructionWord.X, 4 << 40),
+        ):
             broken = code.copy()
             broken[HEAD + STRIDE * index + field] = value
             with pytest.raises(ValueError, match="instruction"):

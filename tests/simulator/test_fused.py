@@ -187,8 +187,8 @@ def test_launches_of_a_training_step():
     assert len(launches) == len(program) - 8
     forward, *backward = (launch for launch in launches if launch.table)
     # 32 rows are four tiles of eight, but three blocks have slabs; six gradients, of which the largest has 4 x 16 packs
-    assert (forward.key.variant, forward.key.way, forward.grid) == ("linear+relu", "8", (4, 1))
-    assert [(launch.key.variant, launch.key.way, launch.grid) for launch in backward] == [
+    assert (forward.key.variant, forward.key.algorithm, forward.grid) == ("linear+relu", "8", (4, 1))
+    assert [(launch.key.variant, launch.key.algorithm, launch.grid) for launch in backward] == [
         ("relu", "8", (3, 1)),
         ("relu", "8", (12, 6)),
     ]
@@ -285,5 +285,5 @@ def test_pieces_of_weights_fit(monkeypatch, itemsize, turned):
                 assert fetched <= units
                 assert splits * tile.groups * plan.padded(n) // 4 <= threads
                 assert splits == 1 or splits * rows * 4 // itemsize * pitch <= 2 * tile.chunk
-    assert plan.choose_way(128, 4, DEVICE_FUSED.forward) == "8"
-    assert plan.choose_way(65536, 4, DEVICE_FUSED.forward) == "64"
+    assert plan.choose_algorithm(128, 4, DEVICE_FUSED.forward) == "8"
+    assert plan.choose_algorithm(65536, 4, DEVICE_FUSED.forward) == "64"

@@ -14,7 +14,7 @@ from fastnn.backend.cuda.codegen.kernel import KERNELS
 from fastnn.backend.cuda.codegen.sizes import DEVICE_PRODUCTS, WARPGROUP
 from fastnn.backend.cuda.driver import available
 from fastnn.backend.cuda.kernels.matmul import plan, warpgroup
-from fastnn.backend.cuda.kernels.matmul.plan import Way, choose
+from fastnn.backend.cuda.kernels.matmul.plan import Algorithm, choose
 from fastnn.backend.cuda.launch import fusion
 from fastnn.backend.cuda.simulator import memory as registered
 from fastnn.backend.cuda.simulator import ptx_wgmma
@@ -23,7 +23,7 @@ from fastnn.program.layout import Flag
 from making import Bound, Case
 from running import excess, run_reference
 
-WAYS = [Way(False, False, "plain", "huge", precision=precision) for precision in ("tf32", "bf16")]
+ALGORITHMS = [Algorithm(False, False, "plain", "huge", precision=precision) for precision in ("tf32", "bf16")]
 
 
 def device_with_warpgroups():
@@ -110,23 +110,24 @@ def test_barriers_count_bytes():
 # --- kernels ---------------------------------------------------------------------------------------------------------
 
 
-def run(way, dims, monkeypatch):
+def run(algorithm, dims, monkeypatch):
     monkeypatch.setattr(plan, "choose", None)  # only this algorithm
     entry = KERNELS["matmul"]
-    monkeypatch.setitem(KERNELS, "matmul", type(entry)(**{**vars(entry), "way": lambda *arguments: str(way)}))
+    fixed = {**vars(entry), "algorithm": lambda *arguments: str(algorithm)}
+    monkeypatch.setitem(KERNELS, "matmul", type(entry)(**fixed))
     got = run_cuda(case(dims), "float32", device_with_warpgroups()).outputs["c"]
     return excess(case(dims), "c", "float32", got, run_reference(case(dims), "float32").outputs["c"])
 
 
-@pytest.mark.parametrize("way", WAYS, ids=str)
-def test_one_tile_of_k(way, monkeypatch):
-    assert run(way, {"m": 68, "n": 12, "k": 4}, monkeypatch) <= 1.0
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
+def test_one_tile_of_k(algorithm, monkeypatch):
+    assert run(algorithm, {"m": 68, "n": 12, "k": 4}, monkeypatch) <= 1.0
 
 
 def test_a_kernel_that_does_not_wait_is_wrong(monkeypatch):
     """Tiles are requested while earlier ones are still multiplied: the simulator shows it."""
     monkeypatch.setattr(warpgroup, "wait_but_one", lambda: None)
-    assert not run(WAYS[0], {"m": 16, "n": 8, "k": 4 * DEPTH}, monkeypatch) <= 1.0
+    assert not run(ALGORITHMS[0], {"m": 16, "n": 8, "k": 4 * DEPTH}, monkeypatch) <= 1.0
 
 
 def test_a_kernel_whose_warpgroups_do_not_wait_for_each_other_is_wrong(monkeypatch):
@@ -146,11 +147,11 @@ def test_a_kernel_whose_warpgroups_do_not_wait_for_each_other_is_wrong(monkeypat
 
     dims = {"m": 68, "n": 8, "k": tiles * DEPTH}
     monkeypatch.setattr(warpgroup, "wait_but_one", slowly)
-    assert run(WAYS[0], dims, monkeypatch) <= 1.0
+    assert run(ALGORITHMS[0], dims, monkeypatch) <= 1.0
     monkeypatch.setattr(handing_over.Thread, "syncthreads", syncthreads)
     monkeypatch.setattr(ptx_wgmma, "_PATIENCE", 1.0)
     try:
-        found = run(WAYS[0], dims, monkeypatch)
+        found = run(ALGORITHMS[0], dims, monkeypatch)
     except RuntimeError:  # or barriers have opened so often that a late thread does not see it
         found = np.inf
     assert not found <= 1.0
@@ -158,7 +159,7 @@ def test_a_kernel_whose_warpgroups_do_not_wait_for_each_other_is_wrong(monkeypat
 
 def test_a_kernel_that_reads_its_sums_too_early_is_wrong(monkeypatch):
     monkeypatch.setattr(warpgroup, "wait_for_all", lambda: None)
-    assert not run(WAYS[0], {"m": 16, "n": 8, "k": DEPTH}, monkeypatch) <= 1.0
+    assert not run(ALGORITHMS[0], {"m": 16, "n": 8, "k": DEPTH}, monkeypatch) <= 1.0
 
 
 # --- the choice, and models ------------------------------------------------------------------------------------------
@@ -168,8 +169,8 @@ def test_large_products_are_made_by_warpgroups_where_there_are_some():
     for size, huge in ((512, False), (2048, True), (8192, True)):
         dims = dict.fromkeys("mnk", size)
         for precision in ("float32", "tf32", "bf16"):
-            way = choose(dims, Flag(0), precision, True, DEVICE_PRODUCTS)
-            assert (way.shape == "huge") == (huge and precision != "float32")
+            algorithm = choose(dims, Flag(0), precision, True, DEVICE_PRODUCTS)
+            assert (algorithm.shape == "huge") == (huge and precision != "float32")
             assert choose(dims, Flag(0), precision, False, DEVICE_PRODUCTS).shape != "huge"
 
 
@@ -188,9 +189,9 @@ def test_a_model_trains_with_them_as_without(precision, monkeypatch, always_warp
         model.to("cuda", precision=precision)
         model.fit(x, y, batch_size=20, epochs=2, verbose=0)
         weights.append(model.get_weights())
-        kept.append({key.way for key, _ in device._functions if key.op == "matmul"})
+        kept.append({key.algorithm for key, _ in device._functions if key.op == "matmul"})
     available.open_device.cache_clear()
-    assert any("huge" in way for way in kept[0]) and not any("huge" in way for way in kept[1])
+    assert any("huge" in algorithm for algorithm in kept[0]) and not any("huge" in algorithm for algorithm in kept[1])
     for one, other in zip(*weights, strict=True):
         # the others are not rounded: a step of size 0.01 times errors of 2^-8
         np.testing.assert_allclose(one, other, atol=2e-4)

@@ -7,7 +7,7 @@ import pytest
 
 from fastnn.backend.cpu.loading import library
 from fastnn.backend.cpu.loading.compile import compile_native
-from fastnn.backend.cpu.loading.entry_point import Entry
+from fastnn.backend.cpu.loading.entry_point import EntryPoint
 
 
 def difference(a, b, c):
@@ -31,7 +31,7 @@ def cache_folder(tmp_path_factory):
 
 
 def test_arguments_stay_until_they_are_assigned(address):
-    entry = Entry(address, 7, -2, 1)
+    entry = EntryPoint(address, 7, -2, 1)
     assert entry.start() == entry.start() == 721
     entry.arguments[1], entry.arguments[2] = 3, 2**62
     assert entry.start() == 670 + 2**62
@@ -39,7 +39,7 @@ def test_arguments_stay_until_they_are_assigned(address):
 
 
 def test_the_builtin_keeps_its_block(address):
-    starts = [Entry(address, number, 0, 0).start for number in range(200)]
+    starts = [EntryPoint(address, number, 0, 0).start for number in range(200)]
     gc.collect()
     assert [start() for start in starts] == [100 * number for number in range(200)]
     with pytest.raises(TypeError, match="takes no arguments"):
@@ -50,7 +50,7 @@ def test_threads_have_entries_of_their_own(address):
     found = {}
 
     def work(number):
-        entry = Entry(address, number, number, 0)
+        entry = EntryPoint(address, number, number, 0)
         found[number] = {entry.start() for _ in range(2000)}
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(8)]

@@ -47,12 +47,12 @@ def common(dtypes: Iterable[str]) -> set[KernelKey]:
     ----------
     dtypes : iterable of {"float32", "float64"}
     """
-    from fastnn.backend.cpu.processor.blocking import WAYS
+    from fastnn.backend.cpu.processor.blocking import ALGORITHMS
 
     keys: set[KernelKey] = set()
     for dtype in dtypes:
         # of any size
-        keys |= {KernelKey("matmul", dtype, way) for way in WAYS} | {KernelKey("convert", dtype)}
+        keys |= {KernelKey("matmul", dtype, algorithm) for algorithm in ALGORITHMS} | {KernelKey("convert", dtype)}
         for optimizer in OPTIMIZERS:
             for loss, last in (
                 ("cross_entropy", "softmax"),

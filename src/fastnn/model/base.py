@@ -18,7 +18,7 @@ from fastnn.model.device import DeviceMixin
 from fastnn.model.nesting import new_part
 from fastnn.program.program import Program
 from fastnn.runtime.calls.kept_call import KeptCall
-from fastnn.runtime.parameters import Entry, assign_trainable
+from fastnn.runtime.parameters import WeightEntry, assign_trainable
 from fastnn.runtime.reading import reads
 from fastnn.runtime.runtime import Runtime
 from fastnn.seeding import as_seed
@@ -271,7 +271,7 @@ class BaseModel(DeviceMixin):
             for entry, array in zip(entries, arrays, strict=True):
                 casts.store(runtime.weight(entry), array, entry.name)
 
-    def _entries(self, layer: str | Layer) -> list[Entry]:
+    def _entries(self, layer: str | Layer) -> list[WeightEntry]:
         """Return the weights of one layer, or all."""
         layers = self._architecture.layers
         if layer is ALL:

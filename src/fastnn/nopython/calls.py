@@ -14,7 +14,7 @@ from fastnn.backend.cpu.frozen.learner import Learner, Learners
 from fastnn.backend.cpu.frozen.network import FrozenNetwork, FrozenNetworks
 from fastnn.backend.cpu.frozen.process_token import process_token
 from fastnn.backend.cpu.layouts.call import Given, Held, Outcome, kind_of
-from fastnn.backend.cpu.layouts.code import DTYPES, LAYOUT_VERSION, Word
+from fastnn.backend.cpu.layouts.code import DTYPES, LAYOUT_VERSION, CodeWord
 from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
 from fastnn.nopython.described import error_of
 from fastnn.nopython.device import ELSEWHERE
@@ -70,7 +70,7 @@ def call_code(
         buffers[word] = value
     memory, nbytes = (0, 0) if work is None else (work.ctypes.data, work.nbytes)
     try:
-        status = _NATIVE(int(code[Word.CALL]))(
+        status = _NATIVE(int(code[CodeWord.CALL]))(
             ctypes.addressof(outcome), ctypes.addressof(error), code.ctypes.data, buffers.ctypes.data, table.address,
             int(parts), memory, nbytes,
         )  # fmt: skip
@@ -98,7 +98,7 @@ def several(value: Any) -> list[Any]:
 
 def check_count(code: NDArray[np.int64], inputs: Sequence[Any], arrays: Sequence[Any]) -> None:
     """Raise unless there are as many inputs, and arrays in all, as a code has."""
-    if len(inputs) != code[Word.X_COUNT] or len(arrays) != code[Word.SLOTS_COUNT]:
+    if len(inputs) != code[CodeWord.X_COUNT] or len(arrays) != code[CodeWord.SLOTS_COUNT]:
         raise error_of(Outcome.ARRAYS)
 
 
@@ -155,8 +155,8 @@ def check_network(net: Any) -> None:
         raise TypeError("net: its parameters are not what fastnn made")
     if (
         parameters.ndim != (2 if isinstance(net, FrozenNetworks | Learners) else 1)
-        or parameters.shape[-1] != net.code[Word.PARAMETERS]
-        or parameters.itemsize != net.code[Word.ITEM_BYTES]
+        or parameters.shape[-1] != net.code[CodeWord.PARAMETERS]
+        or parameters.itemsize != net.code[CodeWord.ITEM_BYTES]
         or not parameters.flags.c_contiguous
     ):
         raise RuntimeError("the network's parameters were exchanged for an array of another length, dtype or layout")
@@ -164,8 +164,8 @@ def check_network(net: Any) -> None:
 
 def _is_ours(code: NDArray[np.int64]) -> bool:
     """Return whether a code is of this version and this process."""
-    complete = len(code) >= Word.HEAD and code[Word.VERSION] == LAYOUT_VERSION
-    return bool(complete and code[Word.TOKEN] == process_token())
+    complete = len(code) >= CodeWord.HEAD and code[CodeWord.VERSION] == LAYOUT_VERSION
+    return bool(complete and code[CodeWord.TOKEN] == process_token())
 
 
 def check_learner(learner: Any) -> None:
@@ -196,7 +196,7 @@ def check_array(name: str, array: Any, dtype: np.dtype[Any]) -> None:
 def check_flat(net: Any, name: str, flat: Any, *, written: bool = False) -> None:
     """Raise unless this is a vector of as many numbers as a checked network has weights."""
     check_array(name, flat, net.parameters.dtype)
-    count = int(net.code[Word.TRAINABLE])
+    count = int(net.code[CodeWord.TRAINABLE])
     if flat.shape != (count,):
         raise ValueError(f"{name}: expected shape ({count},), got {flat.shape}")
     if written and not flat.flags.writeable:

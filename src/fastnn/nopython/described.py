@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastnn.backend.cpu.frozen import failures
 from fastnn.backend.cpu.frozen.failures import Noted
 from fastnn.backend.cpu.layouts.call import Outcome
-from fastnn.backend.cpu.layouts.code import MOST_ROWS, Role, Slot, Word
+from fastnn.backend.cpu.layouts.code import MOST_ROWS, CodeWord, Role, Slot
 from fastnn.nopython.messages import CONSTANT, ERRORS
 
 Shape = tuple[int, ...]
@@ -77,7 +77,7 @@ def _wanted(noted: Noted) -> Shape:
 
 def _kept(noted: Noted) -> str:
     """Say that a learner has not learned."""
-    return f"; {_KEPT}" if noted.head[Word.TOTALS] else ""
+    return f"; {_KEPT}" if noted.head[CodeWord.TOTALS] else ""
 
 
 def _got(noted: Noted, array: int) -> str:
@@ -85,7 +85,7 @@ def _got(noted: Noted, array: int) -> str:
 
 
 def _dtype(noted: Noted) -> str:
-    return f"float{8 * noted.head[Word.ITEM_BYTES]}"
+    return f"float{8 * noted.head[CodeWord.ITEM_BYTES]}"
 
 
 def _real(noted: Noted, index: int) -> float:
@@ -102,7 +102,7 @@ def _place(index: int, shape: Shape | None) -> str:
 
 
 def _parameters(noted: Noted) -> str:
-    count, wanted = int(noted.numbers[0]), int(noted.head[Word.PARAMETERS])
+    count, wanted = int(noted.numbers[0]), int(noted.head[CodeWord.PARAMETERS])
     if count == wanted:
         return "the learner's state or progress was exchanged for an array of another length"
     got = "another dtype" if count < 0 else str(count)
@@ -211,7 +211,7 @@ def _wrong_batch(noted: Noted) -> str:
 
 def _wrong_flat(noted: Noted) -> str:
     name = ("flat", "gradients")[int(noted.numbers[0])]
-    return f"{name}: expected shape ({noted.head[Word.TRAINABLE]},), got {noted.shapes[0]}"
+    return f"{name}: expected shape ({noted.head[CodeWord.TRAINABLE]},), got {noted.shapes[0]}"
 
 
 def _no_member(noted: Noted) -> str:

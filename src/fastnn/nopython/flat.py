@@ -8,9 +8,9 @@ from typing import Any
 
 from numba.extending import register_jitable
 
-from fastnn.backend.cpu.layouts.code import WEIGHT_WORDS, Word
+from fastnn.backend.cpu.layouts.code import WEIGHT_WORDS, CodeWord
 
-_AT, _COUNT = int(Word.WEIGHTS_AT), int(Word.WEIGHTS_COUNT)
+_AT, _COUNT = int(CodeWord.WEIGHTS_AT), int(CodeWord.WEIGHTS_COUNT)
 
 
 @register_jitable

@@ -19,8 +19,8 @@ from fastnn.backend.cpu.layouts.call import Outcome
 from fastnn.backend.cpu.layouts.code import (
     BLOCK,
     MOST_ROWS,
+    CodeWord,
     Role,
-    Word,
     extra_bytes,
     learner_bytes,
     network_bytes,
@@ -211,11 +211,13 @@ def workspace(net: Any, batch: int) -> NDArray[np.int64]:
     needed = max(_needed(code, batch) + _extra(code, block) for code in (net.code, net.gradient) if code.size)
     if net.gradient.size:
         last = backend.shapes_of(net.code, Role.OUTPUT)[0]
-        needed += seed_bytes(math.prod(last) * int(net.code[Word.ITEM_BYTES]))
+        needed += seed_bytes(math.prod(last) * int(net.code[CodeWord.ITEM_BYTES]))
     if isinstance(net, Learner | Learners):
         for code in (net.training, net.seeded):
             if code.size:
-                count, many, one = (int(code[word]) for word in (Word.MANY_COUNT, Word.MANY_ARENA, Word.ONE_ARENA))
+                count, many, one = (
+                    int(code[word]) for word in (CodeWord.MANY_COUNT, CodeWord.MANY_ARENA, CodeWord.ONE_ARENA)
+                )
                 needed = max(needed, *(learner_bytes(count, many, one, n) + _extra(code, n) for n in (1, batch)))
     return np.empty(max(1, -(-needed // 8)), np.int64)
 
@@ -223,7 +225,7 @@ def workspace(net: Any, batch: int) -> NDArray[np.int64]:
 def parameter_count(net: Any) -> int:
     """Return the number of a network's weights: the length of the vector that `set_parameters` takes."""
     check_network(net)
-    return int(net.code[Word.TRAINABLE])
+    return int(net.code[CodeWord.TRAINABLE])
 
 
 def set_parameters(net: FrozenNetwork | Learner, flat: Any) -> None:
@@ -349,11 +351,15 @@ def member(networks: Any, index: int) -> Any:
 
 
 def _needed(code: NDArray[np.int64], n: int) -> int:
-    return network_bytes(int(code[Word.MANY_COUNT]), int(code[Word.MANY_ARENA]), int(code[Word.ONE_ARENA]), n)
+    return network_bytes(
+        int(code[CodeWord.MANY_COUNT]), int(code[CodeWord.MANY_ARENA]), int(code[CodeWord.ONE_ARENA]), n
+    )
 
 
 def _extra(code: NDArray[np.int64], rows: int) -> int:
-    return extra_bytes(int(code[Word.ROW_BYTES]), int(code[Word.SLOTS_COUNT]), int(code[Word.BLOCKS_FROM]), rows)
+    return extra_bytes(
+        int(code[CodeWord.ROW_BYTES]), int(code[CodeWord.SLOTS_COUNT]), int(code[CodeWord.BLOCKS_FROM]), rows
+    )
 
 
 def _check_one(net: Any) -> None:

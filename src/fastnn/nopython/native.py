@@ -18,7 +18,7 @@ from fastnn.backend.cpu.codegen.intrinsics import emit_note
 from fastnn.backend.cpu.codegen.vectors import declared, emit_call
 from fastnn.backend.cpu.frozen import process_token
 from fastnn.backend.cpu.layouts.call import Given, Held, Outcome, Part, kind_of
-from fastnn.backend.cpu.layouts.code import DTYPES, LAYOUT_VERSION, Word
+from fastnn.backend.cpu.layouts.code import DTYPES, LAYOUT_VERSION, CodeWord
 from fastnn.nopython.described import Failure
 from fastnn.nopython.messages import CONSTANT, ERRORS
 
@@ -69,9 +69,9 @@ def _is_ours(builder: Any, code: Any) -> Any:
     """Return whether a code is of this version and this process."""
     token_of = declared(builder, process_token.SYMBOL, _I64, [])
     ours = cgutils.alloca_once_value(builder, cgutils.false_bit)
-    with builder.if_then(builder.icmp_signed(">=", code.nitems, _constant(Word.HEAD)), likely=True):
-        same_layout = builder.icmp_signed("==", _word(builder, code, Word.VERSION), _constant(LAYOUT_VERSION))
-        same_process = builder.icmp_signed("==", _word(builder, code, Word.TOKEN), builder.call(token_of, []))
+    with builder.if_then(builder.icmp_signed(">=", code.nitems, _constant(CodeWord.HEAD)), likely=True):
+        same_layout = builder.icmp_signed("==", _word(builder, code, CodeWord.VERSION), _constant(LAYOUT_VERSION))
+        same_process = builder.icmp_signed("==", _word(builder, code, CodeWord.TOKEN), builder.call(token_of, []))
         builder.store(builder.and_(same_layout, same_process), ours)
     return builder.load(ours)
 
@@ -158,7 +158,7 @@ def _check_code(context: Any, builder: Any, code: Any, absent: Outcome | None, i
     with builder.if_then(builder.not_(_is_ours(builder, code)), likely=False):
         _raise(context, builder, Outcome.FOREIGN)
     if arrays:
-        same = builder.icmp_signed("==", _word(builder, code, Word.ARRAYS), _constant(inputs << 32 | arrays))
+        same = builder.icmp_signed("==", _word(builder, code, CodeWord.ARRAYS), _constant(inputs << 32 | arrays))
         with builder.if_then(builder.not_(same), likely=False):
             _raise(context, builder, Outcome.ARRAYS)
 
@@ -168,7 +168,7 @@ def _parameters(context: Any, builder: Any, code: Any, net: Any, kind: Any) -> d
     value, parameters_kind = _field(builder, net, kind, "parameters")
     parameters = _array(context, builder, parameters_kind, value)
     itemsize = _constant(parameters_kind.dtype.bitwidth // 8)
-    right = builder.icmp_signed("==", _word(builder, code, Word.ITEM_BYTES), itemsize)
+    right = builder.icmp_signed("==", _word(builder, code, CodeWord.ITEM_BYTES), itemsize)
     count = builder.select(right, parameters.nitems, _constant(-1))
     return {int(Held.PARAMETERS): _address(builder, parameters), int(Held.PARAMETERS_COUNT): count}
 
@@ -186,7 +186,7 @@ def _emit_run(context: Any, builder: Any, signature: Any, args: Any, field: str,
         _address(builder, code), builder.ptrtoint(held, _I64), _given_table(context, builder, arrays), _constant(0),
         *_workspace(context, builder, work_kind, work_value),
     ]  # fmt: skip
-    _emit_outcome(context, builder, *emit_call(builder, _word(builder, code, Word.CALL), arguments))
+    _emit_outcome(context, builder, *emit_call(builder, _word(builder, code, CodeWord.CALL), arguments))
     return context.get_dummy_value()
 
 
@@ -229,7 +229,7 @@ def _emit_learn(context: Any, builder: Any, signature: Any, args: Any, field: st
     builder.store(ir.Constant(ir.DoubleType(), 0.0), loss)
     words = _parameters(context, builder, code, learner, kind)
     gradients = _address(builder, state)
-    nbytes = builder.mul(_word(builder, code, Word.PARAMETERS), _word(builder, code, Word.ITEM_BYTES))
+    nbytes = builder.mul(_word(builder, code, CodeWord.PARAMETERS), _word(builder, code, CodeWord.ITEM_BYTES))
     reports = builder.icmp_signed("!=", totals.nitems, _constant(0))
     if field == "seeded":
         reports = cgutils.false_bit
@@ -249,7 +249,7 @@ def _emit_learn(context: Any, builder: Any, signature: Any, args: Any, field: st
         _address(builder, code), builder.ptrtoint(held, _I64), _given_table(context, builder, arrays),
         _constant(parts), *_workspace(context, builder, work_kind, work_value),
     ]  # fmt: skip
-    _emit_outcome(context, builder, *emit_call(builder, _word(builder, code, Word.CALL), arguments))
+    _emit_outcome(context, builder, *emit_call(builder, _word(builder, code, CodeWord.CALL), arguments))
     return builder.load(loss)
 
 

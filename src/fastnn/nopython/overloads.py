@@ -22,8 +22,8 @@ from fastnn.backend.cpu.layouts.call import Outcome
 from fastnn.backend.cpu.layouts.code import (
     BLOCK,
     MOST_ROWS,
+    CodeWord,
     Slot,
-    Word,
     extra_bytes,
     learner_bytes,
     network_bytes,
@@ -45,13 +45,13 @@ from fastnn.nopython.numba_types import (
     workspace_type,
 )
 
-_PARAMETERS, _TRAINABLE = int(Word.PARAMETERS), int(Word.TRAINABLE)
+_PARAMETERS, _TRAINABLE = int(CodeWord.PARAMETERS), int(CodeWord.TRAINABLE)
 _SLOTS_AT, _INPUTS, _X_COUNT, _SLOTS_COUNT = (
-    int(word) for word in (Word.SLOTS_AT, Word.INPUTS, Word.X_COUNT, Word.SLOTS_COUNT)
+    int(word) for word in (CodeWord.SLOTS_AT, CodeWord.INPUTS, CodeWord.X_COUNT, CodeWord.SLOTS_COUNT)
 )
 _SLOT_WORDS, _SLOT_BYTES = int(Slot.WORDS), int(Slot.BYTES)
-_ROW_BYTES, _BLOCKS_FROM = int(Word.ROW_BYTES), int(Word.BLOCKS_FROM)
-_MANY_COUNT, _MANY_ARENA, _ONE_ARENA = int(Word.MANY_COUNT), int(Word.MANY_ARENA), int(Word.ONE_ARENA)
+_ROW_BYTES, _BLOCKS_FROM = int(CodeWord.ROW_BYTES), int(CodeWord.BLOCKS_FROM)
+_MANY_COUNT, _MANY_ARENA, _ONE_ARENA = int(CodeWord.MANY_COUNT), int(CodeWord.MANY_ARENA), int(CodeWord.ONE_ARENA)
 
 _network_bytes = register_jitable(network_bytes)
 _extra_bytes = register_jitable(extra_bytes)

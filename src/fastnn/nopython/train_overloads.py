@@ -13,7 +13,7 @@ from numba.core.errors import TypingError
 from numba.extending import register_jitable
 
 from fastnn.backend.cpu.layouts.call import Outcome
-from fastnn.backend.cpu.layouts.code import Progress, Word
+from fastnn.backend.cpu.layouts.code import CodeWord, Progress
 from fastnn.casts import LIMITS
 from fastnn.nopython import train
 from fastnn.nopython.flat import flatten, unflatten
@@ -28,7 +28,7 @@ from fastnn.nopython.numba_types import (
     workspace_type,
 )
 
-_PARAMETERS, _TRAINABLE = int(Word.PARAMETERS), int(Word.TRAINABLE)
+_PARAMETERS, _TRAINABLE = int(CodeWord.PARAMETERS), int(CodeWord.TRAINABLE)
 _CONSTANT, _RATE, _RATES_AT = int(Progress.CONSTANT), int(Progress.RATE), int(Progress.RATES_AT)
 _FOREIGN = f"fastnn.nopython: {ERRORS[Outcome.FOREIGN][1]}"
 _fail_parameters, _fail_flat, _fail_rate = map(failing, (Outcome.PARAMETERS, Outcome.FLAT, Outcome.RATE))

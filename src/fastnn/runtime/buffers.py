@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastnn.program.layout import SHARED, Buffer
 from fastnn.runtime.device.mirror import Held
 from fastnn.runtime.joint_lock import JointLock
-from fastnn.runtime.parameters import Entry, ParameterTable
+from fastnn.runtime.parameters import ParameterTable, WeightEntry
 
 if TYPE_CHECKING:
     from fastnn.runtime.device.placement import Placement
@@ -64,7 +64,7 @@ class Buffers:
         """That buffer on the host, which may be older than on a GPU."""
         return self._flat[_PARAMETERS]
 
-    def weight(self, entry: Entry) -> NDArray[np.floating]:
+    def weight(self, entry: WeightEntry) -> NDArray[np.floating]:
         """Return one weight as an array of its shape, without a copy."""
         buffer = entry.place.buffer
         holder = self if buffer == _PARAMETERS else self.owners[buffer - SHARED]

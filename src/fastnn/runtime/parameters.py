@@ -44,7 +44,7 @@ def assign_trainable(layers: Iterable[Layer], trainable: bool, mine: ParameterTa
 
 
 @dataclass(frozen=True)
-class Entry:
+class WeightEntry:
     """One weight: its layer's number and label, and its spec.
 
     Attributes
@@ -100,7 +100,7 @@ class ParameterTable:
         places = {layer: iter(found) for layer, found in shared.items()}
         for layer, spec in architecture.parameters():
             place = next(places[layer]) if layer in places else Place(Buffer.PARAMETERS, own)
-            entries.append(Entry(layer, architecture.labels[layer], spec, offset, place))
+            entries.append(WeightEntry(layer, architecture.labels[layer], spec, offset, place))
             nbytes = align(prod(spec.shape) * ITEM_SIZES[dtype])
             offset += nbytes
             own += 0 if layer in places else nbytes
@@ -114,7 +114,7 @@ class ParameterTable:
         for one in architecture.layers:
             _tables.setdefault(one, weakref.WeakSet()).add(self)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[WeightEntry]:
         return iter(self.entries)
 
     def __len__(self) -> int:
@@ -158,15 +158,15 @@ class ParameterTable:
         """Allocate a zeroed buffer of parameters."""
         return aligned_zeros(self.own_nbytes)
 
-    def view(self, buffer: NDArray[np.uint8], entry: Entry, slot: int = 0) -> NDArray[np.floating]:
+    def view(self, buffer: NDArray[np.uint8], entry: WeightEntry, slot: int = 0) -> NDArray[np.floating]:
         """Return one weight's part of a buffer of gradients or slots, as an array of its shape, without a copy."""
         return self._array(buffer, slot * self.nbytes + entry.offset, entry)
 
-    def weight(self, buffer: NDArray[np.uint8], entry: Entry) -> NDArray[np.floating]:
+    def weight(self, buffer: NDArray[np.uint8], entry: WeightEntry) -> NDArray[np.floating]:
         """Return one weight in the buffer of parameters that holds it, as an array of its shape, without a copy."""
         return self._array(buffer, entry.place.offset, entry)
 
-    def _array(self, buffer: NDArray[np.uint8], start: int, entry: Entry) -> NDArray[np.floating]:
+    def _array(self, buffer: NDArray[np.uint8], start: int, entry: WeightEntry) -> NDArray[np.floating]:
         flat = buffer[start : start + entry.size * ITEM_SIZES[self.dtype]]
         return flat.view(self.dtype).reshape(entry.spec.shape)
 

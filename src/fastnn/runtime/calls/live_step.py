@@ -21,7 +21,7 @@ from fastnn.backend.cpu.executor.raised import raised
 from fastnn.backend.cpu.frozen.bound_code import BoundCode
 from fastnn.backend.cpu.frozen.learner import Numbers, progress_of
 from fastnn.backend.cpu.layouts.call import Held, Live, Outcome, Part
-from fastnn.backend.cpu.layouts.code import Progress, Word
+from fastnn.backend.cpu.layouts.code import CodeWord, Progress
 from fastnn.layers.base import Assignments
 from fastnn.losses import Loss
 from fastnn.objective.objective import Objective
@@ -91,7 +91,7 @@ class LiveStep:
         self._rates = memoryview(self._progress.data).cast("B").cast("d")
         self._rate: Any = None
         loss, initial = np.zeros(1), objective.initial()
-        losses = int(bound.code[Word.LOSS_TOTALS])
+        losses = int(bound.code[CodeWord.LOSS_TOTALS])
         totals = np.zeros(objective.size + losses + 1)
         self._loss, self._totals = memoryview(loss.data).cast("B").cast("d"), totals[: objective.size]
         parameters, gradients, state = runtime.parameters, runtime.gradients, runtime.optimizer_state
@@ -114,7 +114,7 @@ class LiveStep:
         self._call: Any = None
         self._work = np.zeros(0, np.int64)
         self._most_rows = 0
-        limit = MOST_BYTES // int(bound.code[Word.ROW_BYTES])
+        limit = MOST_BYTES // int(bound.code[CodeWord.ROW_BYTES])
         # batches of more rows are left to the general path
         self._limit = bound.rows_alone(limit) if limit > 0 and get_num_threads() > 1 else limit
 

@@ -19,7 +19,7 @@ from fastnn.backend.cpu.calls.team_call import TeamCall
 from fastnn.backend.cpu.frozen.bound_code import BoundCode
 from fastnn.backend.cpu.frozen.estimate import rows_alone, rows_within, shared_nanoseconds, shares
 from fastnn.backend.cpu.layouts.call import Held, Live, Part, Share
-from fastnn.backend.cpu.layouts.code import BLOCK, Word, extra_bytes, network_bytes
+from fastnn.backend.cpu.layouts.code import BLOCK, CodeWord, extra_bytes, network_bytes
 from fastnn.program.program import aligned_zeros
 from fastnn.runtime.calls.kept_call import KeptCall
 from fastnn.runtime.device.captured import CapturedPredictions
@@ -109,7 +109,7 @@ def _most_rows(bound: BoundCode) -> int:
     """Return the number of rows up to which a call takes little time, on one thread."""
     if bound.has_users:
         return BLOCK  # the time of a user-defined function is unknown
-    limit, blocks_from = rows_within(bound.code, MOST_NANOSECONDS, MOST_ROWS), int(bound.code[Word.BLOCKS_FROM])
+    limit, blocks_from = rows_within(bound.code, MOST_NANOSECONDS, MOST_ROWS), int(bound.code[CodeWord.BLOCKS_FROM])
     # each thread packs blocks of matrices; there the general path costs little in comparison
     return blocks_from - 1 if get_num_threads() > 1 and 0 < blocks_from <= limit else limit
 
@@ -117,9 +117,16 @@ def _most_rows(bound: BoundCode) -> int:
 def _prepare(runtime: Runtime, bound: BoundCode, most: int) -> None:
     """Make the calls of a code on a model's weights, of at most `most` rows."""
     code, parameters, table = bound.code, runtime.parameters, runtime.table
-    inputs, slots, lock = len(table.architecture.inputs), int(code[Word.SLOTS_COUNT]), runtime.lock
+    inputs, slots, lock = len(table.architecture.inputs), int(code[CodeWord.SLOTS_COUNT]), runtime.lock
     many, arena, one, row_bytes, blocks_from = (
-        int(code[word]) for word in (Word.MANY_COUNT, Word.MANY_ARENA, Word.ONE_ARENA, Word.ROW_BYTES, Word.BLOCKS_FROM)
+        int(code[word])
+        for word in (
+            CodeWord.MANY_COUNT,
+            CodeWord.MANY_ARENA,
+            CodeWord.ONE_ARENA,
+            CodeWord.ROW_BYTES,
+            CodeWord.BLOCKS_FROM,
+        )
     )
     at_once = max(2, min(most, BLOCK))  # with records for several rows, which one row leaves where they are
     work = aligned_zeros(network_bytes(many, arena, one, at_once) + extra_bytes(row_bytes, slots, blocks_from, at_once))
@@ -128,7 +135,7 @@ def _prepare(runtime: Runtime, bound: BoundCode, most: int) -> None:
     buffers = buffers_table(
         {
             Held.PARAMETERS: address(parameters),
-            Held.PARAMETERS_COUNT: int(code[Word.PARAMETERS]),
+            Held.PARAMETERS_COUNT: int(code[CodeWord.PARAMETERS]),
             Live.SHARES_AT: address(table_of_shares),
             Live.SHARES_COUNT: len(table_of_shares),
         }

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fastnn.backend.cpu.layouts import array_object
 from fastnn.backend.cpu.layouts.arguments import ArgumentWord, frame_bytes
 from fastnn.backend.cpu.layouts.call import NDIM_MASK, Given, Live, Outcome
-from fastnn.backend.cpu.layouts.code import DTYPES, Slot, Word
+from fastnn.backend.cpu.layouts.code import DTYPES, CodeWord, Slot
 from fastnn.backend.cpu.loading import builtin, library
 from fastnn.backend.cpu.loading.builtin import METH_FASTCALL, Python
 from fastnn.backend.cpu.loading.store import ObjectCode
@@ -125,12 +125,12 @@ def code_call(
     table = arguments_table(kind, data, signature)
     buffers = held if isinstance(held, np.ndarray) else buffers_table(held)
     acquire, release = (None, None) if lock is None else (lock.acquire, lock.release)
-    slots = int(code[Word.SLOTS_COUNT])
+    slots = int(code[CodeWord.SLOTS_COUNT])
     values = {
         _Word.TAKE: library.address(take),
         _Word.TABLE: table.ctypes.data,
         _Word.CODE: code.ctypes.data,
-        _Word.CALL: int(code[Word.CALL]),
+        _Word.CALL: int(code[CodeWord.CALL]),
         _Word.HELD: buffers.ctypes.data,
         _Word.PARTS: parts,
         _Word.WORK: 0 if work is None else work.ctypes.data,
@@ -144,7 +144,7 @@ def code_call(
         _Word.NDARRAY: id(np.ndarray),
         _Word.DATA_AT: data,
     }
-    first = int(code[Word.SLOTS_AT])
+    first = int(code[CodeWord.SLOTS_AT])
     described = code[first : first + slots * Slot.WORDS].reshape(slots, Slot.WORDS)
     numbers = [np.dtype(DTYPES[described[slot, Slot.DTYPE]]).num for slot in results]
     block = _Block(np.array([*(values[word] for word in list(_Word)[:-1]), *numbers], np.int64).tobytes())

@@ -29,14 +29,14 @@ from fastnn.backend.cpu.layouts.products import (
     PATIENCE,
     WORDS,
     DtypeWord,
-    Word,
+    ProductWord,
 )
 from fastnn.backend.cpu.layouts.team import FINER
 from fastnn.backend.cpu.loading import builtin, library
 from fastnn.backend.cpu.loading.builtin import METH_FASTCALL, Python
 from fastnn.backend.cpu.loading.store import ObjectCode
 from fastnn.backend.cpu.processor import cost
-from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, WAYS, Blocking
+from fastnn.backend.cpu.processor.blocking import ALGORITHMS, SCRATCH_BYTES, Blocking
 from fastnn.backend.cpu.threads import thread_pool
 from fastnn.program.layout import RECORD_WORDS
 from fastnn.program.program import aligned_zeros
@@ -68,12 +68,12 @@ class DirectMatmul:
         kind, data = array_object.layout()
         self._words = aligned_zeros(8 * WORDS).view(np.int64)
         library.keep_for_good(self._words)
-        self._words[: Word.THREADS] = (
+        self._words[: ProductWord.THREADS] = (
             kind, data, id(np.ndarray), id(True), id(False), ctypes.addressof(threads.limited_threads),
         )  # fmt: skip
         self._scratches: list[NDArray[np.uint8]] = []
         for number, dtype in enumerate(_DTYPES):
-            shape, at = Blocking.of(dtype), int(Word.DTYPES) + number * DTYPE_WORDS
+            shape, at = Blocking.of(dtype), int(ProductWord.DTYPES) + number * DTYPE_WORDS
             self._words[at : at + DtypeWord.KERNELS] = (
                 id(np.dtype(dtype)), *shape.least, cost.flops(np.dtype(dtype).itemsize), shape.unit_m, shape.unit_n,
             )  # fmt: skip
@@ -85,24 +85,24 @@ class DirectMatmul:
             os.register_at_fork(after_in_child=self._part)
 
     def _limit(self, number: int) -> None:
-        self._words[Word.THREADS] = number
+        self._words[ProductWord.THREADS] = number
         self._meet()
 
     def _meet(self) -> None:
         """Share products with the existing team."""
-        number, address_of_team = int(self._words[Word.THREADS]), thread_pool.address()
+        number, address_of_team = int(self._words[ProductWord.THREADS]), thread_pool.address()
         if number > 1 and address_of_team and number > self._team_threads:
             # a running product drops the smaller piece, since it finds another one here
             memory = aligned_zeros(number * FINER * SCRATCH_BYTES)
             library.keep_for_good(memory)
-            self._words[Word.TEAM_SCRATCH] = self._words[Word.FREE_TEAM_SCRATCH] = address(memory)
+            self._words[ProductWord.TEAM_SCRATCH] = self._words[ProductWord.FREE_TEAM_SCRATCH] = address(memory)
             self._team_threads = number
-        self._words[Word.TEAM] = address_of_team
+        self._words[ProductWord.TEAM] = address_of_team
 
     def _part(self) -> None:
         """Forget the team and the running products of the parent process."""
-        self._words[Word.TEAM] = 0
-        self._words[Word.FREE_TEAM_SCRATCH] = self._words[Word.TEAM_SCRATCH]
+        self._words[ProductWord.TEAM] = 0
+        self._words[ProductWord.FREE_TEAM_SCRATCH] = self._words[ProductWord.TEAM_SCRATCH]
 
     def takes(self, *dtypes: np.dtype[Any]) -> bool:
         """Return whether the builtin takes plain products of matrices of these dtypes.
@@ -113,11 +113,11 @@ class DirectMatmul:
 
     def admit(self, bound: BoundProgram) -> None:
         """Let the builtin take products that run the same kernel as a compiled program of one product."""
-        number = int(self._words[Word.THREADS])
-        if number > 1 and self._words[Word.SKIPPED] >= PATIENCE:
+        number = int(self._words[ProductWord.THREADS])
+        if number > 1 and self._words[ProductWord.SKIPPED] >= PATIENCE:
             # several small products that could be shared, and no team yet
             thread_pool.grown(number)
-            self._words[Word.SKIPPED] = 0
+            self._words[ProductWord.SKIPPED] = 0
         thread_pool.settle()
         self._meet()
         (key,) = kernels_of(bound.program)
@@ -127,10 +127,15 @@ class DirectMatmul:
                 return  # a signal handler that multiplies has already made them
             self._scratches = pieces
             library.keep_for_good(self._scratches)
-            first = int(Word.SCRATCHES) + 1
+            first = int(ProductWord.SCRATCHES) + 1
             self._words[first : first + MOST_SCRATCHES] = [address(piece) for piece in self._scratches]
-            self._words[Word.SCRATCHES] = MOST_SCRATCHES
-        at = int(Word.DTYPES) + _DTYPES.index(key.dtype) * DTYPE_WORDS + DtypeWord.KERNELS + WAYS.index(key.variant)
+            self._words[ProductWord.SCRATCHES] = MOST_SCRATCHES
+        at = (
+            int(ProductWord.DTYPES)
+            + _DTYPES.index(key.dtype) * DTYPE_WORDS
+            + DtypeWord.KERNELS
+            + ALGORITHMS.index(key.variant)
+        )
         self._words[at] = library.address(key)
 
 

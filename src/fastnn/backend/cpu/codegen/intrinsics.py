@@ -9,7 +9,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastnn.backend.cpu.codegen.vectors import Lanes, declared, emit_call
-from fastnn.backend.cpu.layouts.code import Word
+from fastnn.backend.cpu.layouts.code import CodeWord
 from fastnn.program.layout import FLAGS_WORD, OFFSET_BITS, OFFSET_MASK, Counter
 
 _I64 = ir.IntType(64)
@@ -142,7 +142,7 @@ def call_map(typingctx: Any, address: Any, context: Any, out: Any, x: Any, saved
 
 def emit_note(builder: Any, code: Any, arguments: list[Any]) -> Any:
     """Emit the call of `note_failure` by its address in a code; returns the outcome that it was given."""
-    where = builder.gep(builder.inttoptr(code, _I64.as_pointer()), [_I64(int(Word.NOTE))])
+    where = builder.gep(builder.inttoptr(code, _I64.as_pointer()), [_I64(int(CodeWord.NOTE))])
     return emit_call(builder, builder.load(where), [code, *arguments])[1]
 
 
@@ -166,7 +166,7 @@ def call_convert(typingctx: Any, code: Any, target: Any, description: Any, given
     """Call `convert` by its address in a code, likewise."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        where = builder.gep(builder.inttoptr(args[0], _I64.as_pointer()), [_I64(int(Word.CONVERT))])
+        where = builder.gep(builder.inttoptr(args[0], _I64.as_pointer()), [_I64(int(CodeWord.CONVERT))])
         emit_call(builder, builder.load(where), list(args[1:]))
         return context.get_dummy_value()
 

@@ -32,7 +32,7 @@ Factory = Callable[["Kit", str], Callable[..., Any]]
 
 
 @dataclass(frozen=True)
-class Entry:
+class KernelEntry:
     """A kernel factory and the calling convention of its functions."""
 
     factory: Factory
@@ -40,7 +40,7 @@ class Entry:
     returns: bool
 
 
-KERNELS: dict[str, Entry] = {}
+KERNELS: dict[str, KernelEntry] = {}
 
 
 def kernel(*ops: str, arguments: int = 4, returns: bool = False) -> Callable[[Factory], Factory]:
@@ -48,7 +48,7 @@ def kernel(*ops: str, arguments: int = 4, returns: bool = False) -> Callable[[Fa
 
     def register(factory: Factory) -> Factory:
         for op in ops:
-            KERNELS[op] = Entry(factory, arguments, returns)
+            KERNELS[op] = KernelEntry(factory, arguments, returns)
         return factory
 
     return register

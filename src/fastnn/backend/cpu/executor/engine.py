@@ -14,7 +14,7 @@ from fastnn.addresses import address
 from fastnn.backend.cpu.executor.raised import raised
 from fastnn.backend.cpu.layouts.team import FINER
 from fastnn.backend.cpu.loading import library
-from fastnn.backend.cpu.loading.entry_point import Entry
+from fastnn.backend.cpu.loading.entry_point import EntryPoint
 from fastnn.backend.cpu.loading.helpers import helping
 from fastnn.backend.cpu.loading.library import Loaded
 from fastnn.backend.cpu.processor import cost
@@ -48,8 +48,8 @@ def specialize(key: KernelKey, record: NDArray[np.int64]) -> KernelKey:
         return key
     dims, flags = dims_of(record), int(record[FLAGS_WORD])
     transposed = bool(flags & Flag.TRANSPOSE_A), bool(flags & Flag.TRANSPOSE_B)
-    way = Blocking.of(key.dtype).way(dims["m"], dims["n"], dims["k"], *transposed)
-    return replace(key, variant="simple" if key.op == "batched_matmul" and way == "blocked" else way)
+    algorithm = Blocking.of(key.dtype).algorithm(dims["m"], dims["n"], dims["k"], *transposed)
+    return replace(key, variant="simple" if key.op == "batched_matmul" and algorithm == "blocked" else algorithm)
 
 
 def kernels_of(program: Program) -> list[KernelKey]:
@@ -207,7 +207,7 @@ class Runner:
         if context.shape != (CONTEXT_WORDS,) or context.dtype != np.int64 or not context.flags.c_contiguous:
             raise ValueError(f"a context has {CONTEXT_WORDS} int64 words, got {context.dtype} {context.shape}")
         self._context = context
-        self._entry = Entry(library.address(RUN), 0, 0, int(context.ctypes.data), 0, 1, 0)
+        self._entry = EntryPoint(library.address(RUN), 0, 0, int(context.ctypes.data), 0, 1, 0)
 
     def run(self, bound: BoundProgram, steps: int, threads: int = 1, parts: int = 0) -> int:
         """Run a program `steps` times and return the number of finished steps. The GIL is released.

@@ -13,7 +13,7 @@ from fastnn.backend.cpu.executor.engine import BoundProgram, scratch
 from fastnn.backend.cpu.layouts.epoch import MOST_EPOCHS as MOST_EPOCHS
 from fastnn.backend.cpu.layouts.epoch import Place
 from fastnn.backend.cpu.loading import library
-from fastnn.backend.cpu.loading.entry_point import Entry
+from fastnn.backend.cpu.loading.entry_point import EntryPoint
 from fastnn.program.record import KernelKey
 
 EPOCH = KernelKey("epoch", "int64")
@@ -52,7 +52,7 @@ class Epochs:
         self._table = memoryview(bytearray(8 * _WORDS)).cast("q")
         self._context = context
         place = address(np.frombuffer(self._table, np.int64))
-        self._entry = Entry(library.address(EPOCH), place, 0 if context is None else address(context))
+        self._entry = EntryPoint(library.address(EPOCH), place, 0 if context is None else address(context))
 
     def run(self, parts: Sequence[tuple[BoundProgram, int]], laps: Sequence[Lap]) -> int:
         """Train at most MOST_EPOCHS epochs, and return the number of finished steps.

@@ -9,7 +9,7 @@ from fastnn.addresses import address
 from fastnn.backend.cpu.executor.engine import prepare
 from fastnn.backend.cpu.frozen.code import Interface, Make, Training, draft, link
 from fastnn.backend.cpu.frozen.estimate import rows_alone
-from fastnn.backend.cpu.layouts.code import UNIT, Word, extra_bytes, learner_bytes
+from fastnn.backend.cpu.layouts.code import UNIT, CodeWord, extra_bytes, learner_bytes
 from fastnn.backend.cpu.processor import cost
 from fastnn.formulas import custom
 from fastnn.program.layout import ALIGNMENT, RECORD_WORDS
@@ -43,12 +43,14 @@ class BoundCode:
         code, places = draft(make, interface, training)
         self._held = prepare(set(places))
         link(code, places, self._held)
-        records = code[code[Word.MANY_AT] :][: code[Word.MANY_COUNT] * RECORD_WORDS].reshape(-1, RECORD_WORDS)
-        dtype = f"float{8 * code[Word.ITEM_BYTES]}"
+        records = code[code[CodeWord.MANY_AT] :][: code[CodeWord.MANY_COUNT] * RECORD_WORDS].reshape(-1, RECORD_WORDS)
+        dtype = f"float{8 * code[CodeWord.ITEM_BYTES]}"
         nanoseconds = sum(cost.nanoseconds(record, dtype) for record in records)
         self.short_rows = 0 if self._held else int(SHORT_NANOSECONDS * UNIT / max(nanoseconds, 1.0))
         # into how many parts a team cuts one row's records; those of more rows are cut when they are patched
-        cost.cut(code[code[Word.ONE_AT] :][: code[Word.ONE_COUNT] * RECORD_WORDS].reshape(-1, RECORD_WORDS), dtype)
+        cost.cut(
+            code[code[CodeWord.ONE_AT] :][: code[CodeWord.ONE_COUNT] * RECORD_WORDS].reshape(-1, RECORD_WORDS), dtype
+        )
         code.flags.writeable = False
         self.code = code
         self.calls_python = any(kernel.calls_python for kernel in self._held.values())
@@ -72,9 +74,9 @@ class BoundCode:
     def workspace(self, rows: int) -> NDArray[np.int64]:
         """Allocate what training steps on at most `rows` rows need."""
         word = self.code
-        sizes = word[Word.MANY_COUNT], word[Word.MANY_ARENA], word[Word.ONE_ARENA]
+        sizes = word[CodeWord.MANY_COUNT], word[CodeWord.MANY_ARENA], word[CodeWord.ONE_ARENA]
         needed = max(learner_bytes(*sizes, n) for n in (1, rows))
-        more = extra_bytes(word[Word.ROW_BYTES], word[Word.SLOTS_COUNT], word[Word.BLOCKS_FROM], rows)
+        more = extra_bytes(word[CodeWord.ROW_BYTES], word[CodeWord.SLOTS_COUNT], word[CodeWord.BLOCKS_FROM], rows)
         return np.empty(-(-int(needed + more) // 8), np.int64)
 
     def function_at(self, record: int, rows: int, work: NDArray[np.int64]) -> str:
@@ -89,7 +91,7 @@ class BoundCode:
         work : ndarray
             The workspace.
         """
-        table = self.code[Word.ONE_AT if rows == 1 else Word.MANY_AT]
+        table = self.code[CodeWord.ONE_AT if rows == 1 else CodeWord.MANY_AT]
         start = address(self.code) + 8 * table if rows == 1 else -(-address(work) // ALIGNMENT) * ALIGNMENT
         first = table + (record - start) // 8
         found = custom.first(*(key for place, key in self._users if first <= place < first + RECORD_WORDS))

@@ -14,7 +14,7 @@ from fastnn.addresses import address
 from fastnn.backend.cpu.frozen.network import FrozenNetwork, shapes_of
 from fastnn.backend.cpu.frozen.process_token import process_token
 from fastnn.backend.cpu.layouts.call import Given, Held, Outcome, kind_of
-from fastnn.backend.cpu.layouts.code import LAYOUT_VERSION, Role, Slot, Word
+from fastnn.backend.cpu.layouts.code import LAYOUT_VERSION, CodeWord, Role, Slot
 from fastnn.backend.cpu.loading import library
 
 _SYMBOL = "fastnn_c_function"
@@ -80,7 +80,7 @@ class CFunction:
             raise TypeError(f"signature: expected one of {', '.join(map(repr, CONVENTIONS))}; got {signature!r}")
         (shape,) = _one_each(network)
         kind = {"float32": "float", "float64": "double"}[str(network.parameters.dtype)]
-        x_kind = "int64_t" if network.code[Word.INTEGERS] else kind
+        x_kind = "int64_t" if network.code[CodeWord.INTEGERS] else kind
         known = {_spelled(name, x_kind, kind): name for name in reversed(CONVENTIONS)}
         asked, signature = signature, known.get(_spelled(signature, x_kind, kind), "")
         if not signature:
@@ -109,10 +109,10 @@ def _is_whole(network: FrozenNetwork) -> bool:
     code, weights = network.code, network.parameters
     if not all(isinstance(one, np.ndarray) and one.ndim == 1 and one.flags.c_contiguous for one in (code, weights)):
         return False
-    if code.dtype != np.int64 or len(code) < Word.HEAD or weights.dtype.kind != "f":
+    if code.dtype != np.int64 or len(code) < CodeWord.HEAD or weights.dtype.kind != "f":
         return False
-    ours = code[Word.VERSION] == LAYOUT_VERSION and code[Word.TOKEN] == process_token()
-    return bool(ours and weights.size == code[Word.PARAMETERS] and weights.itemsize == code[Word.ITEM_BYTES])
+    ours = code[CodeWord.VERSION] == LAYOUT_VERSION and code[CodeWord.TOKEN] == process_token()
+    return bool(ours and weights.size == code[CodeWord.PARAMETERS] and weights.itemsize == code[CodeWord.ITEM_BYTES])
 
 
 def _one_each(network: FrozenNetwork) -> list[tuple[int, ...]]:
@@ -174,7 +174,7 @@ def _compile(network: FrozenNetwork, convention: _Convention) -> bytes:
     }
     slots: dict[int, Any] = {}
     for index, given in enumerate((x, out)):
-        first = int(code[Word.SLOTS_AT]) + index * Slot.WORDS
+        first = int(code[CodeWord.SLOTS_AT]) + index * Slot.WORDS
         described = {
             Given.ADDRESS: given,
             Given.KIND: word(kind_of(int(code[first + Slot.DTYPE]), int(code[first + Slot.NDIM]), strided=False)),
@@ -182,7 +182,7 @@ def _compile(network: FrozenNetwork, convention: _Convention) -> bytes:
         }
         slots |= {index * Given.WORDS + name: value for name, value in described.items()}
     arguments = [word(at), table(held, 2), table(slots, 2 * Given.WORDS), word(0), word(0), word(0)]
-    status, outcome = emit_call(builder, word(int(code[Word.CALL])), arguments)
+    status, outcome = emit_call(builder, word(int(code[CodeWord.CALL])), arguments)
     raised = builder.icmp_signed("!=", status, integer(0))
     found = builder.select(raised, word(Outcome.RAISED), outcome)
     fine = builder.icmp_signed("==", found, word(Outcome.DONE))

@@ -32,14 +32,14 @@ from fastnn.backend.cpu.layouts.code import (
     PRODUCT_WORDS,
     UNIT,
     WEIGHT_WORDS,
+    CodeWord,
     Role,
     Slot,
-    Word,
 )
 from fastnn.backend.cpu.loading import library
 from fastnn.backend.cpu.loading.collection import without_collection
 from fastnn.backend.cpu.loading.library import Loaded
-from fastnn.backend.cpu.processor.blocking import WAYS, Blocking
+from fastnn.backend.cpu.processor.blocking import ALGORITHMS, Blocking
 from fastnn.formulas import custom
 from fastnn.formulas.custom import CustomFunction
 from fastnn.program.layout import KERNEL_WORD, MAP_WORD, RECORD_WORDS
@@ -211,37 +211,38 @@ def draft(
     weights = np.array(interface.weights, np.int64).reshape(-1, WEIGHT_WORDS)
     described = np.array([_described(slot) for slot in slots], np.int64)
     tables = [described, flagged(one), flagged(many), patches, product_table, weights, factors]
-    starts = (int(Word.HEAD) + np.cumsum([0, *(table.size for table in tables)])).tolist()
-    code = np.concatenate([np.zeros(int(Word.HEAD), np.int64), *(table.ravel() for table in tables)])
+    starts = (int(CodeWord.HEAD) + np.cumsum([0, *(table.size for table in tables)])).tolist()
+    code = np.concatenate([np.zeros(int(CodeWord.HEAD), np.int64), *(table.ravel() for table in tables)])
     least_m, least_n, least_k, least_work = Blocking.of(one.dtype).least
     values: dict[int, Any] = {
-        Word.VERSION: LAYOUT_VERSION,
-        Word.PARAMETERS: interface.parameters,
-        Word.TRAINABLE: int(weights[:, 1].sum()),
-        Word.ITEM_BYTES: np.dtype(one.dtype).itemsize,
-        Word.FINGERPRINT: fingerprint(many),
-        Word.SLOTS_COUNT: len(slots),
-        Word.X_COUNT: sum(slot.role == Role.INPUT for slot in slots),
-        Word.ARRAYS: sum(slot.role == Role.INPUT for slot in slots) << 32 | len(slots),
-        Word.INPUTS: len(interface.inputs),
-        Word.INTEGERS: sum(slot.holds_integers for slot in interface.inputs),
-        Word.ROW_BYTES: sum(slot.nbytes for slot in interface.inputs),
-        Word.ONE_COUNT: len(one),
-        Word.ONE_ARENA: one.arena_bytes,
-        Word.MANY_COUNT: len(many),
-        Word.MANY_ARENA: many.arena_bytes,
-        Word.PATCHES_COUNT: len(patches),
-        Word.PRODUCTS_COUNT: len(product_table),
-        Word.BLOCKS_FROM: blocks_from,
-        Word.LEAST_M: least_m,
-        Word.LEAST_N: least_n,
-        Word.LEAST_K: least_k,
-        Word.LEAST_WORK: least_work,
-        Word.WEIGHTS_COUNT: len(weights),
-        Word.SCALES_COUNT: len(factors),
+        CodeWord.VERSION: LAYOUT_VERSION,
+        CodeWord.PARAMETERS: interface.parameters,
+        CodeWord.TRAINABLE: int(weights[:, 1].sum()),
+        CodeWord.ITEM_BYTES: np.dtype(one.dtype).itemsize,
+        CodeWord.FINGERPRINT: fingerprint(many),
+        CodeWord.SLOTS_COUNT: len(slots),
+        CodeWord.X_COUNT: sum(slot.role == Role.INPUT for slot in slots),
+        CodeWord.ARRAYS: sum(slot.role == Role.INPUT for slot in slots) << 32 | len(slots),
+        CodeWord.INPUTS: len(interface.inputs),
+        CodeWord.INTEGERS: sum(slot.holds_integers for slot in interface.inputs),
+        CodeWord.ROW_BYTES: sum(slot.nbytes for slot in interface.inputs),
+        CodeWord.ONE_COUNT: len(one),
+        CodeWord.ONE_ARENA: one.arena_bytes,
+        CodeWord.MANY_COUNT: len(many),
+        CodeWord.MANY_ARENA: many.arena_bytes,
+        CodeWord.PATCHES_COUNT: len(patches),
+        CodeWord.PRODUCTS_COUNT: len(product_table),
+        CodeWord.BLOCKS_FROM: blocks_from,
+        CodeWord.LEAST_M: least_m,
+        CodeWord.LEAST_N: least_n,
+        CodeWord.LEAST_K: least_k,
+        CodeWord.LEAST_WORK: least_work,
+        CodeWord.WEIGHTS_COUNT: len(weights),
+        CodeWord.SCALES_COUNT: len(factors),
     }
     at = (
-        Word.SLOTS_AT, Word.ONE_AT, Word.MANY_AT, Word.PATCHES_AT, Word.PRODUCTS_AT, Word.WEIGHTS_AT, Word.SCALES_AT,
+        CodeWord.SLOTS_AT, CodeWord.ONE_AT, CodeWord.MANY_AT, CodeWord.PATCHES_AT, CodeWord.PRODUCTS_AT,
+        CodeWord.WEIGHTS_AT, CodeWord.SCALES_AT,
     )  # fmt: skip
     values |= zip(at, starts, strict=False)
     if training is not None:
@@ -250,7 +251,7 @@ def draft(
         code[word] = value
     places: defaultdict[KernelKey, list[int]] = defaultdict(list)
     run, convert = NETWORK if training is None else LEARNER, KernelKey("convert", one.dtype)
-    for key, word in ((run, Word.CALL), (NOTE, Word.NOTE), (convert, Word.CONVERT)):
+    for key, word in ((run, CodeWord.CALL), (NOTE, CodeWord.NOTE), (convert, CodeWord.CONVERT)):
         places[key].append(int(word))
     for program, start in ((one, starts[1]), (many, starts[2])):
         kernels = kernels_of(program)
@@ -258,8 +259,8 @@ def draft(
             places[key].append(place + KERNEL_WORD)
             if function is not None:
                 places[function].append(place + MAP_WORD)
-    for way, name in enumerate(WAYS, 1):
-        taken = np.flatnonzero(product_table[:, way]) * PRODUCT_WORDS + way
+    for algorithm, name in enumerate(ALGORITHMS, 1):
+        taken = np.flatnonzero(product_table[:, algorithm]) * PRODUCT_WORDS + algorithm
         if taken.size:
             places[KernelKey("matmul", many.dtype, name)] += (starts[4] + taken).tolist()
     return code, dict(places)
@@ -300,15 +301,15 @@ def fingerprint(program: Program) -> int:
 
 def _training_words(training: Training, one: Program, many: Program) -> dict[int, int]:
     return {
-        Word.UPDATE_ONE: _first_of_update(one),
-        Word.UPDATE_MANY: _first_of_update(many),
-        Word.PENALTY_AT: training.penalty_at,
-        Word.LOSS_TOTALS: training.loss_totals,
-        Word.TOTALS: training.totals,
-        Word.OPTIMIZER_SLOTS: training.slots,
-        Word.RATES: training.rates,
-        Word.CORRECTION: CORRECTIONS.index(training.correction),
-        Word.ACCUMULATED: max(training.accumulated, 1),
+        CodeWord.UPDATE_ONE: _first_of_update(one),
+        CodeWord.UPDATE_MANY: _first_of_update(many),
+        CodeWord.PENALTY_AT: training.penalty_at,
+        CodeWord.LOSS_TOTALS: training.loss_totals,
+        CodeWord.TOTALS: training.totals,
+        CodeWord.OPTIMIZER_SLOTS: training.slots,
+        CodeWord.RATES: training.rates,
+        CodeWord.CORRECTION: CORRECTIONS.index(training.correction),
+        CodeWord.ACCUMULATED: max(training.accumulated, 1),
     }
 
 
@@ -328,7 +329,7 @@ def relocate(code: Code, relocations: NDArray[np.uint8]) -> Code:
     """
     if not code.size:
         return np.array(code)
-    if len(code) < int(Word.HEAD) or code[Word.VERSION] != LAYOUT_VERSION:
+    if len(code) < int(CodeWord.HEAD) or code[CodeWord.VERSION] != LAYOUT_VERSION:
         raise ValueError("the network was frozen by another version of fastnn: freeze its model again")
     made = np.array(code, np.int64)
     places = _places(relocations)
@@ -343,7 +344,7 @@ def link(code: Code, places: Mapping[KernelKey, list[int]], held: Mapping[Kernel
     """Write the addresses and the token of this process into a code; functions that are not in `held` stay for good."""
     for key, address in addresses_of(places, held).items():
         code[places[key]] = address
-    code[Word.TOKEN], code[Word.FAILURES] = process_token(), table_address()
+    code[CodeWord.TOKEN], code[CodeWord.FAILURES] = process_token(), table_address()
 
 
 def without_addresses(code: Code, relocations: NDArray[np.uint8]) -> Code:
@@ -353,7 +354,7 @@ def without_addresses(code: Code, relocations: NDArray[np.uint8]) -> Code:
         return made
     for where in _places(relocations).values():
         made[where] = 0
-    made[Word.TOKEN] = made[Word.FAILURES] = 0
+    made[CodeWord.TOKEN] = made[CodeWord.FAILURES] = 0
     return made
 
 

@@ -7,17 +7,19 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cpu.frozen.code import Code
 from fastnn.backend.cpu.layouts.call import SHARE_UNIT, Share
-from fastnn.backend.cpu.layouts.code import BLOCK, PATCH_WORDS, UNIT, Word
+from fastnn.backend.cpu.layouts.code import BLOCK, PATCH_WORDS, UNIT, CodeWord
 from fastnn.backend.cpu.processor import cost
 from fastnn.program.layout import RECORD_WORDS
 
 
 def records_of(code: Code, rows: int) -> NDArray[np.int64]:
     """Return the records that compute a number of rows, whose products may still choose another algorithm."""
-    at, count = (Word.ONE_AT, Word.ONE_COUNT) if rows == 1 else (Word.MANY_AT, Word.MANY_COUNT)
+    at, count = (CodeWord.ONE_AT, CodeWord.ONE_COUNT) if rows == 1 else (CodeWord.MANY_AT, CodeWord.MANY_COUNT)
     made = code[code[at] : code[at] + code[count] * RECORD_WORDS].copy()
     if rows > 1:
-        patches = code[code[Word.PATCHES_AT] :][: code[Word.PATCHES_COUNT] * PATCH_WORDS].reshape(-1, PATCH_WORDS)
+        patches = code[code[CodeWord.PATCHES_AT] :][: code[CodeWord.PATCHES_COUNT] * PATCH_WORDS].reshape(
+            -1, PATCH_WORDS
+        )
         word, base, growth, places = patches.T
         made[word] = base + growth * rows + places * -(-rows // UNIT)
     return made.reshape(-1, RECORD_WORDS)
@@ -81,4 +83,4 @@ def _shares(code: Code, rows: int) -> bool:
 
 
 def _dtype(code: Code) -> str:
-    return "float32" if code[Word.ITEM_BYTES] == 4 else "float64"
+    return "float32" if code[CodeWord.ITEM_BYTES] == 4 else "float64"

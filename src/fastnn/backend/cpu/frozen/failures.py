@@ -36,7 +36,7 @@ class Noted:
     shapes : list of tuple of int, or None
         Of arrays; None where the call has none; -1 stands after the first sizes where there are more than are noted.
     head : ndarray of int64
-        Of the network's code, by `Word`.
+        Of the network's code, by `CodeWord`.
     array : int
         The number of the wrong array among the code's slots; -1 if it is none of them.
     before, among : int

@@ -21,7 +21,7 @@ from fastnn.backend.cpu.frozen.network import (
 )
 from fastnn.backend.cpu.frozen.sealed import opened, sealed
 from fastnn.backend.cpu.frozen.versioned import EarlierClass, earlier, versioned
-from fastnn.backend.cpu.layouts.code import Progress, Role, Slot, Word
+from fastnn.backend.cpu.layouts.code import CodeWord, Progress, Role, Slot
 from fastnn.formulas.optimizers import HYPER_COLUMNS
 
 _INTEGERS = (Progress.STEP, Progress.OPTIMIZER_STEP, Progress.SEED)
@@ -168,7 +168,11 @@ def make(
     state = aligned_array((count + slots.size,), slots.dtype)
     state[count:] = slots
     nothing = np.empty(0, np.int64), np.empty(0, np.uint8)
-    kept = np.empty(0) if totals is None else np.concatenate([totals, np.zeros(int(training[0][Word.LOSS_TOTALS]) + 1)])
+    kept = (
+        np.empty(0)
+        if totals is None
+        else np.concatenate([totals, np.zeros(int(training[0][CodeWord.LOSS_TOTALS]) + 1)])
+    )
     return Learner(*network, *training, *(seeded or nothing), state, progress_of(numbers), kept)
 
 
@@ -199,7 +203,7 @@ def member(learners: Learners, index: int) -> Learner:
 
 def totals_of(learner: Learner) -> tuple[NDArray[np.float64], int]:
     """Return the accumulators of all steps since they were reset, in the objective's order, and the samples."""
-    count, losses = int(learner.training[Word.TOTALS]), int(learner.training[Word.LOSS_TOTALS])
+    count, losses = int(learner.training[CodeWord.TOTALS]), int(learner.training[CodeWord.LOSS_TOTALS])
     totals = learner.totals
     return np.concatenate([totals[count : count + losses], totals[losses:count]]), int(totals[count + losses])
 
@@ -224,7 +228,7 @@ def checked_progress(learner: Learner) -> NDArray[np.int64]:
         When they have been replaced, or hold impossible values.
     """
     progress, state = learner.progress, learner.state
-    slots = int(learner.training[Word.OPTIMIZER_SLOTS])
+    slots = int(learner.training[CodeWord.OPTIMIZER_SLOTS])
     fine = progress.ndim == 1 and progress.dtype == np.int64 and len(progress) >= Progress.RATES_AT
     fine = fine and state.shape == (learner.parameters.size * (1 + slots),)
     if not fine or not 0 <= progress[Progress.OPTIMIZER_STEP] <= progress[Progress.STEP] < 2**53:
@@ -235,13 +239,13 @@ def checked_progress(learner: Learner) -> NDArray[np.int64]:
 def labels_of(learner: Learner) -> list[bool]:
     """Return for each output that has targets whether they are labels."""
     code = learner.training
-    slots = code[code[Word.SLOTS_AT] :][: code[Word.SLOTS_COUNT] * Slot.WORDS].reshape(-1, Slot.WORDS)
+    slots = code[code[CodeWord.SLOTS_AT] :][: code[CodeWord.SLOTS_COUNT] * Slot.WORDS].reshape(-1, Slot.WORDS)
     return [bool(slot[Slot.ROLE] == Role.LABEL) for slot in slots if slot[Slot.ROLE] in (Role.LABEL, Role.TARGET)]
 
 
 def fingerprint_of(learner: Learner) -> int:
     """Return `frozen_code.fingerprint` of the learner's program for `UNIT` rows."""
-    return int(learner.training[Word.FINGERPRINT])
+    return int(learner.training[CodeWord.FINGERPRINT])
 
 
 def progress_of(numbers: Numbers) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from fastnn.backend.cpu.frozen import code as frozen_code
 from fastnn.backend.cpu.frozen.code import Code
 from fastnn.backend.cpu.frozen.sealed import opened, sealed
 from fastnn.backend.cpu.frozen.versioned import EarlierClass, earlier, versioned
-from fastnn.backend.cpu.layouts.code import Role, Slot, Word
+from fastnn.backend.cpu.layouts.code import CodeWord, Role, Slot
 from fastnn.formulas import custom
 from fastnn.program.program import aligned_zeros
 
@@ -47,7 +47,7 @@ class FrozenNetwork(NamedTuple):
 
     def __repr__(self) -> str:
         return (
-            f"<fastnn.nopython.FrozenNetwork: {written_shapes(self.code)}, {self.code[Word.TRAINABLE]} weights, "
+            f"<fastnn.nopython.FrozenNetwork: {written_shapes(self.code)}, {self.code[CodeWord.TRAINABLE]} weights, "
             f"{self.parameters.dtype}>"
         )
 
@@ -83,7 +83,7 @@ def __getattr__(name: str) -> type[EarlierClass]:
 
 def shapes_of(code: Code, *roles: Role) -> list[tuple[int, ...]]:
     """Return the shapes of a sample's arrays that have one of some roles."""
-    slots = code[code[Word.SLOTS_AT] :][: code[Word.SLOTS_COUNT] * Slot.WORDS].reshape(-1, Slot.WORDS)
+    slots = code[code[CodeWord.SLOTS_AT] :][: code[CodeWord.SLOTS_COUNT] * Slot.WORDS].reshape(-1, Slot.WORDS)
     return [
         tuple(slot[Slot.SHAPE : Slot.SHAPE + int(slot[Slot.NDIM])].tolist())
         for slot in slots

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cpu.layouts.code import PATCH_WORDS, PRODUCT_WORDS, SCALE_WORDS, UNIT
-from fastnn.backend.cpu.processor.blocking import WAYS, Blocking
+from fastnn.backend.cpu.processor.blocking import ALGORITHMS, Blocking
 from fastnn.program.layout import (
     BY_CODE,
     DIMS_AT,
@@ -112,15 +112,15 @@ def products(unit: Program, double: Program) -> tuple[NDArray[np.int64], int]:
         transposed = bool(flags & Flag.TRANSPOSE_A), bool(flags & Flag.TRANSPOSE_B)
         growth = {name: (dims_of(twice)[name] - size) // UNIT for name, size in dims.items()}
 
-        def way(rows: int, dims: dict[str, int] = dims, growth: dict[str, int] = growth,
+        def algorithm(rows: int, dims: dict[str, int] = dims, growth: dict[str, int] = growth,
                 transposed: tuple[bool, bool] = transposed) -> str:  # fmt: skip
             m, n, k = (dims[name] + growth[name] * (rows - UNIT) for name in ("m", "n", "k"))
-            return blocking.way(m, n, k, *transposed)
+            return blocking.algorithm(m, n, k, *transposed)
 
-        marks = dict.fromkeys(WAYS, 0)
+        marks = dict.fromkeys(ALGORITHMS, 0)
         # besides blocks the algorithm depends on whether a has one, up to three or more rows
-        marks |= {"simple" if way(rows) == "blocked" else way(rows): 1 for rows in (2, 3, UNIT)}
-        first = _first_blocked(way)
+        marks |= {"simple" if algorithm(rows) == "blocked" else algorithm(rows): 1 for rows in (2, 3, UNIT)}
+        first = _first_blocked(algorithm)
         if first:
             marks["blocked"] = 1
             blocks_from = min(blocks_from or first, first)
@@ -129,15 +129,15 @@ def products(unit: Program, double: Program) -> tuple[NDArray[np.int64], int]:
     return np.array(found, np.int64).reshape(-1, PRODUCT_WORDS), blocks_from
 
 
-def _first_blocked(way: Callable[[int], str]) -> int:
+def _first_blocked(algorithm: Callable[[int], str]) -> int:
     """Return the number of rows from which on a product packs blocks, 0 if it never does."""
     high = 2
-    while way(high) != "blocked":
+    while algorithm(high) != "blocked":
         high *= 2
         if high > _MOST_ROWS:
             return 0
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if way(middle) == "blocked" else (middle, high)
+        low, high = (low, middle) if algorithm(middle) == "blocked" else (middle, high)
     return high

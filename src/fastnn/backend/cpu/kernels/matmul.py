@@ -1,4 +1,4 @@
-"""The matmul kernel: register tiles over panels of b, by one of these ways through the memory.
+"""The matmul kernel: register tiles over panels of b, by one of these algorithms.
 
 - blocked, for large matrices: blocks of b and of a are packed into scratch memory in the order in which tiles read them
   (the loops of BLIS: Van Zee and van de Geijn, 2015, doi:10.1145/2764454);
@@ -11,7 +11,7 @@
 Sums over k are made of blocks, each from zero and then added to those before, so that their errors do not add up over a
 million of rows: of as many equal numbers a single chain of float32 was 0.9 % off.
 
-Which way is taken depends on the shape alone, never on the part, so results do not depend on the number of parts.
+Which algorithm is taken depends on the shape alone, never on the part, so results do not depend on the number of parts.
 relu and its gradient are applied to a tile in registers; another mapped activation (or gradient) follows while the
 rows are in the cache.
 """

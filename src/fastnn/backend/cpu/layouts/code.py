@@ -1,7 +1,7 @@
 """The words of a code: all that compiled code knows about a network or a learner, besides its weights.
 
-A code is an array of int64. Its head (`Word`) is followed by tables: the slots, which describe the arrays that a call
-gives, the records for one row and for many, and what changes in them with the number of rows.
+A code is an array of int64. Its head (`CodeWord`) is followed by tables: the slots, which describe the arrays that a
+call gives, the records for one row and for many, and what changes in them with the number of rows.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Words(IntEnum):
         return count
 
 
-class Word(_Words):
+class CodeWord(_Words):
     """Indices of int64 words from the start of the code; `_AT` words are such indices themselves."""
 
     VERSION = auto()

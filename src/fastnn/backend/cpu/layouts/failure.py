@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from fastnn.backend.cpu.layouts.code import MOST_DIMS, Slot, Word
+from fastnn.backend.cpu.layouts.code import MOST_DIMS, CodeWord, Slot
 
 #: Numbers, shapes, and sizes per shape that are noted of a failed call.
 NOTED_NUMBERS, NOTED_SHAPES, NOTED_DIMS = 4, 2, MOST_DIMS + 2
@@ -19,7 +19,7 @@ class Failed(IntEnum):
     NUMBERS = 3  # by outcome
     SHAPES = NUMBERS + NOTED_NUMBERS  # of the first array and the wrong one: the number of dimensions (-1: none), sizes
     HEAD = SHAPES + NOTED_SHAPES * (1 + NOTED_DIMS)  # a copy of the code's
-    ROLES = HEAD + Word.HEAD  # for each array of the code before the wrong one, how many had its role
+    ROLES = HEAD + CodeWord.HEAD  # for each array of the code before the wrong one, how many had its role
     SLOT = ROLES + 2  # a copy of the description of the first array, and of the wrong one
     WORDS = SLOT + 2 * Slot.WORDS
 

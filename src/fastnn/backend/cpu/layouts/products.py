@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from fastnn.backend.cpu.processor.blocking import WAYS
+from fastnn.backend.cpu.processor.blocking import ALGORITHMS
 from fastnn.program.layout import CONTEXT_WORDS, RECORD_WORDS
 
 
-class Word(IntEnum):
+class ProductWord(IntEnum):
     """Indices of int64 words in the table of `direct`."""
 
     TYPE_AT = 0  # offset of an object's type, in bytes
@@ -38,11 +38,11 @@ class DtypeWord(IntEnum):
 
 
 #: Pieces of scratch memory: this many threads may multiply large matrices at the same time.
-MOST_SCRATCHES = int(Word.DTYPES - Word.SCRATCHES) - 1
-DTYPE_WORDS = int(DtypeWord.KERNELS) + len(WAYS)
+MOST_SCRATCHES = int(ProductWord.DTYPES - ProductWord.SCRATCHES) - 1
+DTYPE_WORDS = int(DtypeWord.KERNELS) + len(ALGORITHMS)
 #: After this many small products on one thread, sleeping workers are woken for the next one.
 PATIENCE = 8
-WORDS = int(Word.DTYPES) + 2 * DTYPE_WORDS
+WORDS = int(ProductWord.DTYPES) + 2 * DTYPE_WORDS
 
 
 #: A call's frame: a record, a context, and the team and number of threads that run it.

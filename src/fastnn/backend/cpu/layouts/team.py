@@ -20,7 +20,7 @@ LINE = 16
 LINE_BYTES = 8 * LINE
 
 
-class Word(IntEnum):
+class TeamWord(IntEnum):
     """The words of a team; separate lines for the master's words, the claims, and the workers' counts."""
 
     LOCK = 0  # 1 while a run has the team

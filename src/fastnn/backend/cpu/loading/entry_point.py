@@ -69,7 +69,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_anew)
 
 
-class Entry:
+class EntryPoint:
     """A compiled function that returns an int64, and its arguments.
 
     Attributes

@@ -22,14 +22,14 @@ from fastnn.backend.cpu.layouts.array_object import (
     TYPE_NUMBER,
 )
 from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, NDIM_MASK, STRIDED_SHIFT
-from fastnn.backend.cpu.layouts.code import MOST_DIMS, Slot, Word
+from fastnn.backend.cpu.layouts.code import MOST_DIMS, CodeWord, Slot
 from fastnn.backend.cpu.native.slots import ADDRESS, GIVEN_BYTES, KIND, SLOT_BYTES, description
 from fastnn.backend.cpu.native.slots import SHAPE as GIVEN_SHAPE
 
 _TYPE_AT, _DATA_AT, _NDARRAY, _NONE, _COUNT, _REQUIRED, _MOST_ROWS, _DTYPES = (
     int(word) for word in list(ArgumentWord)[:8]
 )
-_SLOTS_COUNT, _INPUTS = int(Word.SLOTS_COUNT), int(Word.INPUTS)
+_SLOTS_COUNT, _INPUTS = int(CodeWord.SLOTS_COUNT), int(CodeWord.INPUTS)
 _SLOT_DTYPE, _SLOT_NDIM, _SLOT_SHAPE = int(Slot.DTYPE), int(Slot.NDIM), int(Slot.SHAPE)
 _ROOM_BYTES = ROOM_WORDS * 8
 _BIG, _SMALL = NATIVE_ORDERS

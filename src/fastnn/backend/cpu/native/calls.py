@@ -15,12 +15,11 @@ from fastnn.backend.cpu.layouts.products import (
     FRAME_THREADS,
     PATIENCE,
     DtypeWord,
-    Word,
+    ProductWord,
 )
-from fastnn.backend.cpu.layouts.team import WAKE_NANOSECONDS
-from fastnn.backend.cpu.layouts.team import Word as TeamWord
+from fastnn.backend.cpu.layouts.team import WAKE_NANOSECONDS, TeamWord
 from fastnn.backend.cpu.native.team import asleep
-from fastnn.backend.cpu.processor.blocking import WAYS, way_number
+from fastnn.backend.cpu.processor.blocking import ALGORITHMS, algorithm_number
 from fastnn.backend.cpu.processor.cost import MOST_PARTS, PART_NANOSECONDS, STREAMED_BYTES
 from fastnn.program.layout import (
     ABSENT,
@@ -39,18 +38,22 @@ from fastnn.program.opcodes import OPS
 _C, _A, _B = OPS["matmul"].words("c", "a", "b")
 _M, _N, _K = OPS["matmul"].words("m", "n", "k")
 _DATA, _SCRATCH = int(Buffer.DATA), int(Buffer.SCRATCH)
-_BLOCKED = WAYS.index("blocked")
+_BLOCKED = ALGORITHMS.index("blocked")
 _OPERANDS = tuple(encode(_DATA + slot, 0) for slot in range(3))
 _TRANSPOSE_A, _TRANSPOSE_B = int(Flag.TRANSPOSE_A), int(Flag.TRANSPOSE_B)
-_TYPE_AT, _DATA_AT, _NDARRAY, _TRUE, _FALSE, _LIMITED, _THREADS, _TEAM = (int(word) for word in list(Word)[:8])
-_TEAM_SCRATCH, _FREE_TEAM_SCRATCH, _SKIPPED = int(Word.TEAM_SCRATCH), int(Word.FREE_TEAM_SCRATCH), int(Word.SKIPPED)
-_SCRATCHES, _DTYPES = int(Word.SCRATCHES), int(Word.DTYPES)
+_TYPE_AT, _DATA_AT, _NDARRAY, _TRUE, _FALSE, _LIMITED, _THREADS, _TEAM = (int(word) for word in list(ProductWord)[:8])
+_TEAM_SCRATCH, _FREE_TEAM_SCRATCH, _SKIPPED = (
+    int(ProductWord.TEAM_SCRATCH),
+    int(ProductWord.FREE_TEAM_SCRATCH),
+    int(ProductWord.SKIPPED),
+)
+_SCRATCHES, _DTYPES = int(ProductWord.SCRATCHES), int(ProductWord.DTYPES)
 _LEAST, _FLOPS, _UNIT_M, _UNIT_N, _KERNELS = (int(word) for word in list(DtypeWord)[1:])
 _SIZE, _MASTER_PROCESSOR, _PLACED = int(TeamWord.SIZE), int(TeamWord.MASTER_PROCESSOR), int(TeamWord.PLACED)
 _PART_NANOSECONDS, _WAKE_NANOSECONDS, _STREAMED = int(PART_NANOSECONDS), int(WAKE_NANOSECONDS), int(STREAMED_BYTES)
 
 _int32_pointer = SOURCE_POINTERS["int32"]
-_way_number = helper(way_number)
+_algorithm_number = helper(algorithm_number)
 
 
 @helper
@@ -136,8 +139,8 @@ def direct_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
         if overlap(left, a_bytes, product, out_bytes) or overlap(right, b_bytes, product, out_bytes):
             return 0
         limits = int64_pointer(kind + _LEAST * 8)
-        way = _way_number(m, n, k, transpose_a, transpose_b, limits[0], limits[1], limits[2], limits[3])
-        address = int64_pointer(kind)[_KERNELS + way]
+        algorithm = _algorithm_number(m, n, k, transpose_a, transpose_b, limits[0], limits[1], limits[2], limits[3])
+        address = int64_pointer(kind)[_KERNELS + algorithm]
         if address == 0:
             return 0
         record, context = int64_pointer(frame), int64_pointer(frame + RECORD_WORDS * 8)
@@ -150,14 +153,14 @@ def direct_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
                 together = _together(table, nanoseconds)
                 if together < 0:
                     return 0
-                if together == 0 or (way == _BLOCKED and words[_FREE_TEAM_SCRATCH] == 0):
+                if together == 0 or (algorithm == _BLOCKED and words[_FREE_TEAM_SCRATCH] == 0):
                     parts = 1
         record[FRAME_THREADS], record[FRAME_TEAM] = 1, 0
         if parts > 1:
             record[FRAME_THREADS], record[FRAME_TEAM] = words[_THREADS], words[_TEAM]
-            if way == _BLOCKED:
+            if algorithm == _BLOCKED:
                 context[_SCRATCH], words[_FREE_TEAM_SCRATCH] = words[_FREE_TEAM_SCRATCH], 0
-        elif way == _BLOCKED:
+        elif algorithm == _BLOCKED:
             left_over = words[_SCRATCHES]
             if left_over == 0:
                 return 0

@@ -10,11 +10,11 @@ from fastnn.backend.cpu.codegen.intrinsics import int64_pointer, smaller
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.layouts.call import NDIM_MASK
-from fastnn.backend.cpu.layouts.code import Role, Slot, Word
+from fastnn.backend.cpu.layouts.code import CodeWord, Role, Slot
 from fastnn.backend.cpu.layouts.failure import NOTED_DIMS, NOTED_NUMBERS, TABLE_HEAD, TABLE_SLOTS, Failed
 from fastnn.backend.cpu.native.slots import ADDRESS, GIVEN_BYTES, KIND, SHAPE, SLOT_BYTES, description
 
-_FAILURES, _SLOTS_COUNT, _CODE_HEAD = int(Word.FAILURES), int(Word.SLOTS_COUNT), int(Word.HEAD)
+_FAILURES, _SLOTS_COUNT, _CODE_HEAD = int(CodeWord.FAILURES), int(CodeWord.SLOTS_COUNT), int(CodeWord.HEAD)
 _OUTCOME, _ARRAY, _NUMBERS, _SHAPES, _HEAD, _ROLES, _SLOT, _WORDS = (
     int(one)
     for one in (

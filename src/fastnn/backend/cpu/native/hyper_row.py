@@ -6,7 +6,7 @@ import math
 
 from fastnn.backend.cpu.codegen.intrinsics import float64_pointer, int64_pointer
 from fastnn.backend.cpu.codegen.options import exact
-from fastnn.backend.cpu.layouts.code import CORRECTIONS, Progress, Word
+from fastnn.backend.cpu.layouts.code import CORRECTIONS, CodeWord, Progress
 from fastnn.formulas import corrections
 from fastnn.formulas.corrections import NADAM_DECAY
 from fastnn.formulas.optimizers import FORMULAS, HYPER_COLUMNS
@@ -21,7 +21,7 @@ from fastnn.formulas.optimizers import FORMULAS, HYPER_COLUMNS
         "ROW", "RATES_AT",
     )
 )  # fmt: skip
-_RATES, _CORRECTION, _ACCUMULATED = int(Word.RATES), int(Word.CORRECTION), int(Word.ACCUMULATED)
+_RATES, _CORRECTION, _ACCUMULATED = int(CodeWord.RATES), int(CodeWord.CORRECTION), int(CodeWord.ACCUMULATED)
 _ADAM, _NADAM, _COUNT = (CORRECTIONS.index(name) for name in ("adam", "nadam", "count"))
 _STEP_COLUMN = FORMULAS["nadam"].scalars.index("step")
 _STEP_G_COLUMN, _V_COLUMN = (FORMULAS["nadam"].scalars.index(name) for name in ("step_g", "v_correction"))

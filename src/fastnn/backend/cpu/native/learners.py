@@ -24,9 +24,9 @@ from fastnn.backend.cpu.layouts.code import (
     MOST_TOTALS,
     REAL_DTYPES,
     STACK_BYTES,
+    CodeWord,
     Progress,
     Slot,
-    Word,
     learner_bytes,
 )
 from fastnn.backend.cpu.native.convert import dtype_of
@@ -59,7 +59,7 @@ _STEP, _SEED, _FIRST_STEP = int(Counter.STEP), int(Counter.SEED), int(Counter.FI
     _COUNT, _ITEM_BYTES, _SLOTS_COUNT, _ONE_AT, _ONE_COUNT, _ONE_ARENA, _MANY_COUNT, _MANY_ARENA, _BLOCKS_FROM,
     _UPDATE_ONE, _UPDATE_MANY, _PENALTY_AT, _TOTALS, _LOSS_TOTALS, _OPTIMIZER_SLOTS,
 ) = (
-    int(Word[name])
+    int(CodeWord[name])
     for name in (
         "PARAMETERS", "ITEM_BYTES", "SLOTS_COUNT", "ONE_AT", "ONE_COUNT", "ONE_ARENA", "MANY_COUNT", "MANY_ARENA",
         "BLOCKS_FROM", "UPDATE_ONE", "UPDATE_MANY", "PENALTY_AT", "TOTALS", "LOSS_TOTALS", "OPTIMIZER_SLOTS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastnn.backend.cpu.codegen.intrinsics import float64_pointer, int64_pointer, smaller
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.layouts.call import NDIM_MASK, SHARE_UNIT, Held, Live, Outcome, Share
-from fastnn.backend.cpu.layouts.code import Progress, Slot, Word
+from fastnn.backend.cpu.layouts.code import CodeWord, Progress, Slot
 from fastnn.backend.cpu.native.patch import RECORD_BYTES, patch
 from fastnn.backend.cpu.native.slots import KIND, description
 from fastnn.backend.cpu.processor.cost import MOST_PARTS
@@ -15,7 +15,7 @@ _PROGRESS, _H_TOTALS = int(Held.PROGRESS), int(Held.TOTALS)
 _CONTEXT, _INITIAL, _PATCHED = int(Live.CONTEXT), int(Live.INITIAL), int(Live.PATCHED)
 _SHARES_AT, _SHARES_COUNT = int(Live.SHARES_AT), int(Live.SHARES_COUNT)
 _RECORD, _BY_TIME, _BY_TIME_GROWTH, _BY_SIZE, _BY_SIZE_GROWTH, _SHARE_WORDS = (int(word) for word in list(Share)[:6])
-_LOSS_TOTALS, _TOTALS = int(Word.LOSS_TOTALS), int(Word.TOTALS)
+_LOSS_TOTALS, _TOTALS = int(CodeWord.LOSS_TOTALS), int(CodeWord.TOTALS)
 _STEP, _FIRST_STEP = int(Counter.STEP), int(Counter.FIRST_STEP)
 _AT_STEP, _AT_OPTIMIZER_STEP, _NDIM = int(Progress.STEP), int(Progress.OPTIMIZER_STEP), int(Slot.NDIM)
 _DONE, _WRONG_SHAPE, _BEHIND = int(Outcome.DONE), int(Outcome.SHAPE), int(Outcome.BEHIND)

@@ -19,7 +19,7 @@ from fastnn.backend.cpu.codegen.intrinsics import (
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, overlap
 from fastnn.backend.cpu.codegen.options import helper, inlined
 from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, NDIM_MASK, Held, Live, Outcome, Part
-from fastnn.backend.cpu.layouts.code import BLOCK, MOST_SLOTS, REAL_DTYPES, STACK_BYTES, Slot, Word, network_bytes
+from fastnn.backend.cpu.layouts.code import BLOCK, MOST_SLOTS, REAL_DTYPES, STACK_BYTES, CodeWord, Slot, network_bytes
 from fastnn.backend.cpu.native.convert import dtype_of
 from fastnn.backend.cpu.native.executor import run_records
 from fastnn.backend.cpu.native.live import patch_once
@@ -45,10 +45,10 @@ _PARAMETERS, _ARENA, _SCRATCH, _DATA = (
 )  # fmt: skip
 _STATUS, _CURSOR = int(Counter.STATUS), int(Counter.CURSOR)
 _SLOTS_COUNT, _INPUTS, _INTEGERS, _ITEM_BYTES, _COUNT = (
-    int(Word[name]) for name in ("SLOTS_COUNT", "INPUTS", "INTEGERS", "ITEM_BYTES", "PARAMETERS")
+    int(CodeWord[name]) for name in ("SLOTS_COUNT", "INPUTS", "INTEGERS", "ITEM_BYTES", "PARAMETERS")
 )
-_ONE_AT, _ONE_COUNT, _ONE_ARENA = int(Word.ONE_AT), int(Word.ONE_COUNT), int(Word.ONE_ARENA)
-_MANY_COUNT, _MANY_ARENA, _BLOCKS_FROM = int(Word.MANY_COUNT), int(Word.MANY_ARENA), int(Word.BLOCKS_FROM)
+_ONE_AT, _ONE_COUNT, _ONE_ARENA = int(CodeWord.ONE_AT), int(CodeWord.ONE_COUNT), int(CodeWord.ONE_ARENA)
+_MANY_COUNT, _MANY_ARENA, _BLOCKS_FROM = int(CodeWord.MANY_COUNT), int(CodeWord.MANY_ARENA), int(CodeWord.BLOCKS_FROM)
 _SLOT_DTYPE, _BYTES, _ELEMENTS, _NDIM, _SHAPE = (
     int(Slot[name]) for name in ("DTYPE", "BYTES", "ELEMENTS", "NDIM", "SHAPE")
 )

@@ -7,7 +7,7 @@ import math
 from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS, float32_pointer, float64_pointer, int64_pointer
 from fastnn.backend.cpu.codegen.options import helper, inlined
 from fastnn.backend.cpu.layouts.call import NDIM_MASK, STRIDED_SHIFT, Given
-from fastnn.backend.cpu.layouts.code import DTYPES, Role, Slot, Word
+from fastnn.backend.cpu.layouts.code import DTYPES, CodeWord, Role, Slot
 from fastnn.backend.cpu.native.convert import dtype_of, item_bytes
 
 GIVEN_BYTES, SLOT_BYTES = int(Given.WORDS) * 8, int(Slot.WORDS) * 8
@@ -20,7 +20,7 @@ _ROLE, _ELEMENTS, _NDIM, _SHAPE, _COLUMNS, _LOWEST, _HIGHEST, _TOLERANCE, _ALLOW
 )  # fmt: skip
 _TARGET, _LABEL, _WEIGHT = int(Role.TARGET), int(Role.LABEL), int(Role.WEIGHT)
 _UINT64 = DTYPES.index("uint64")
-_SLOTS_AT, _SLOTS_COUNT = int(Word.SLOTS_AT), int(Word.SLOTS_COUNT)
+_SLOTS_AT, _SLOTS_COUNT = int(CodeWord.SLOTS_AT), int(CodeWord.SLOTS_COUNT)
 
 int32_pointer = SOURCE_POINTERS["int32"]
 

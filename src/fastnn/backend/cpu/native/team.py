@@ -25,20 +25,20 @@ from fastnn.backend.cpu.codegen.float_mode import enter_kernel_mode, restore_mod
 from fastnn.backend.cpu.codegen.intrinsics import call_kernel, int64_pointer, smaller
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel
 from fastnn.backend.cpu.codegen.options import helper
-from fastnn.backend.cpu.layouts.team import LINE, MASK_BYTES, MOST_PLACED, Affinity, Word
+from fastnn.backend.cpu.layouts.team import LINE, MASK_BYTES, MOST_PLACED, Affinity, TeamWord
 from fastnn.program.layout import KERNEL_WORD, Counter, Status
 
-_LOCK, _SIZE, _ACTIVE, _SLEEPERS = Word.LOCK * 8, Word.SIZE * 8, Word.ACTIVE * 8, Word.SLEEPERS * 8
-_CLAIM, _RECORD, _CONTEXT, _DONE = Word.CLAIM * 8, Word.RECORD * 8, Word.CONTEXT * 8, Word.DONE * 8
-_MASTER_ASLEEP, _CLAIMED, _LINE_BYTES = Word.MASTER_ASLEEP * 8, Word.CLAIMED * 8, LINE * 8
-_PHASES, _MASTER_SLEEPS, _WAKES = int(Word.PHASES), int(Word.MASTER_SLEEPS), int(Word.WAKES)
-_MUTEX, _WORK, _FINISHED = int(Word.MUTEX), int(Word.WORK), int(Word.FINISHED)
-_LOCK_MUTEX, _UNLOCK_MUTEX = int(Word.LOCK_MUTEX), int(Word.UNLOCK_MUTEX)
-_SLEEP, _WAKE, _YIELD, _SPINS = int(Word.SLEEP), int(Word.WAKE), int(Word.YIELD), int(Word.SPINS)
-_PROCESSOR, _USAGE, _MASTER_PROCESSOR = int(Word.PROCESSOR), int(Word.USAGE), int(Word.MASTER_PROCESSOR)
-_CONTENDED, _LENT = int(Word.CONTENDED), int(Word.LENT)
-_GET_AFFINITY, _SET_AFFINITY = int(Word.GET_AFFINITY), int(Word.SET_AFFINITY)
-_AFFINITIES, _AFFINITY_BYTES = int(Word.AFFINITIES), 8 * int(Affinity.SIZE)
+_LOCK, _SIZE, _ACTIVE, _SLEEPERS = TeamWord.LOCK * 8, TeamWord.SIZE * 8, TeamWord.ACTIVE * 8, TeamWord.SLEEPERS * 8
+_CLAIM, _RECORD, _CONTEXT, _DONE = TeamWord.CLAIM * 8, TeamWord.RECORD * 8, TeamWord.CONTEXT * 8, TeamWord.DONE * 8
+_MASTER_ASLEEP, _CLAIMED, _LINE_BYTES = TeamWord.MASTER_ASLEEP * 8, TeamWord.CLAIMED * 8, LINE * 8
+_PHASES, _MASTER_SLEEPS, _WAKES = int(TeamWord.PHASES), int(TeamWord.MASTER_SLEEPS), int(TeamWord.WAKES)
+_MUTEX, _WORK, _FINISHED = int(TeamWord.MUTEX), int(TeamWord.WORK), int(TeamWord.FINISHED)
+_LOCK_MUTEX, _UNLOCK_MUTEX = int(TeamWord.LOCK_MUTEX), int(TeamWord.UNLOCK_MUTEX)
+_SLEEP, _WAKE, _YIELD, _SPINS = int(TeamWord.SLEEP), int(TeamWord.WAKE), int(TeamWord.YIELD), int(TeamWord.SPINS)
+_PROCESSOR, _USAGE, _MASTER_PROCESSOR = int(TeamWord.PROCESSOR), int(TeamWord.USAGE), int(TeamWord.MASTER_PROCESSOR)
+_CONTENDED, _LENT = int(TeamWord.CONTENDED), int(TeamWord.LENT)
+_GET_AFFINITY, _SET_AFFINITY = int(TeamWord.GET_AFFINITY), int(TeamWord.SET_AFFINITY)
+_AFFINITIES, _AFFINITY_BYTES = int(TeamWord.AFFINITIES), 8 * int(Affinity.SIZE)
 _KEPT, _LENT_TO, _PRESENT = 8 * int(Affinity.KEPT), 8 * int(Affinity.LENT), 8 * int(Affinity.PRESENT)
 _STATUS, _DETAIL, _RAISED = int(Counter.STATUS), int(Counter.STATUS_DETAIL), int(Status.KERNEL_RAISED)
 # An idle worker checks for preemption after this many polls, some 30 us.

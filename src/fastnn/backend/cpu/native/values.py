@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastnn.backend.cpu.codegen.intrinsics import call_note, float64_pointer, int64_pointer, stack_bytes
 from fastnn.backend.cpu.codegen.options import helper, inlined
 from fastnn.backend.cpu.layouts.call import Outcome
-from fastnn.backend.cpu.layouts.code import REAL_DTYPES, WEIGHT_WORDS, Role, Slot, Word
+from fastnn.backend.cpu.layouts.code import REAL_DTYPES, WEIGHT_WORDS, CodeWord, Role, Slot
 from fastnn.backend.cpu.native.slots import (
     GIVEN_BYTES,
     SLOT_BYTES,
@@ -20,7 +20,7 @@ from fastnn.backend.cpu.native.slots import (
 )
 
 _COUNT, _ITEM_BYTES, _SLOTS_COUNT, _WEIGHTS_AT, _WEIGHTS_COUNT = (
-    int(Word[name]) for name in ("PARAMETERS", "ITEM_BYTES", "SLOTS_COUNT", "WEIGHTS_AT", "WEIGHTS_COUNT")
+    int(CodeWord[name]) for name in ("PARAMETERS", "ITEM_BYTES", "SLOTS_COUNT", "WEIGHTS_AT", "WEIGHTS_COUNT")
 )
 _ROLE, _SLOT_DTYPE, _ELEMENTS, _COLUMNS, _TOLERANCE = (
     int(Slot[name]) for name in ("ROLE", "DTYPE", "ELEMENTS", "COLUMNS", "TOLERANCE")

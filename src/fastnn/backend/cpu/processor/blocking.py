@@ -28,13 +28,13 @@ _ROW_BYTES = {16: 256 * 1024, 32: 256 * 1024, 64: 1024 * 1024}
 #: The ops whose kernels are products, by one of these algorithms.
 PRODUCTS = ("matmul", "batched_matmul")
 #: The algorithms of the matrix product; see `kernels/matmul.py`.
-WAYS = ("simple", "blocked", "single_row", "dot_rows", "single_column", "dot_column")
+ALGORITHMS = ("simple", "blocked", "single_row", "dot_rows", "single_column", "dot_column")
 
 
-def way_number(
+def algorithm_number(
     m: int, n: int, k: int, transpose_a: bool, transpose_b: bool, least_m: int, least_n: int, least_k: int, work: int
 ) -> int:
-    """Return which of `WAYS` computes a product of this shape; `least_m` to `work` as in `Blocking.least`.
+    """Return which of `ALGORITHMS` computes a product of this shape; `least_m` to `work` as in `Blocking.least`.
 
     Plain integers, because compiled code calls it too.
     """
@@ -93,9 +93,9 @@ class Blocking:
         work = _BLOCKED_WORK[vector_bytes()] // size
         return cls(lanes, heights, m, n, k, 2 * high, 2 * high, 4 * lanes, 32, work, size)
 
-    def way(self, m: int, n: int, k: int, transpose_a: bool, transpose_b: bool) -> str:
+    def algorithm(self, m: int, n: int, k: int, transpose_a: bool, transpose_b: bool) -> str:
         """Return the algorithm for a product of this shape; see `kernels/matmul.py`."""
-        return WAYS[way_number(m, n, k, transpose_a, transpose_b, *self.least)]
+        return ALGORITHMS[algorithm_number(m, n, k, transpose_a, transpose_b, *self.least)]
 
     @property
     def least(self) -> tuple[int, int, int, int]:

@@ -23,10 +23,10 @@ import numpy as np
 
 from fastnn import threads as settings
 from fastnn.backend.cpu.layouts import team
-from fastnn.backend.cpu.layouts.team import LINE, LINE_BYTES, MOST_PLACED, Word
+from fastnn.backend.cpu.layouts.team import LINE, LINE_BYTES, MOST_PLACED, TeamWord
 from fastnn.backend.cpu.loading import library
 from fastnn.backend.cpu.loading.collection import without_collection
-from fastnn.backend.cpu.loading.entry_point import Entry
+from fastnn.backend.cpu.loading.entry_point import EntryPoint
 from fastnn.backend.cpu.threads.affinity import Affinities
 from fastnn.locks import ForkSafeLock
 from fastnn.program.program import aligned_zeros
@@ -53,7 +53,7 @@ SLICE_NANOSECONDS = 100_000
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 
 
-def _system() -> dict[Word, Any]:
+def _system() -> dict[TeamWord, Any]:
     """Return the system's functions that native code calls."""
     if sys.platform == "win32":
         kernel32 = ctypes.WinDLL("kernel32")
@@ -65,13 +65,13 @@ def _system() -> dict[Word, Any]:
         names = ("pthread_mutex_lock", "pthread_mutex_unlock", "pthread_cond_wait", "pthread_cond_broadcast",
                  "sched_yield")  # fmt: skip
         functions = [getattr(libc, name) for name in names]
-    words = [Word.LOCK_MUTEX, Word.UNLOCK_MUTEX, Word.SLEEP, Word.WAKE, Word.YIELD]
+    words = [TeamWord.LOCK_MUTEX, TeamWord.UNLOCK_MUTEX, TeamWord.SLEEP, TeamWord.WAKE, TeamWord.YIELD]
     if sys.platform == "linux":
         functions += [libc.sched_getcpu, libc.getrusage, libc.sched_getaffinity, libc.sched_setaffinity]
-        words += [Word.PROCESSOR, Word.USAGE, Word.GET_AFFINITY, Word.SET_AFFINITY]
+        words += [TeamWord.PROCESSOR, TeamWord.USAGE, TeamWord.GET_AFFINITY, TeamWord.SET_AFFINITY]
     elif sys.platform == "win32":
         functions.append(kernel32.GetCurrentProcessorNumber)
-        words.append(Word.PROCESSOR)
+        words.append(TeamWord.PROCESSOR)
     return dict(zip(words, functions, strict=True))
 
 
@@ -95,7 +95,7 @@ def _initialize(mutex: int, conditions: list[int]) -> None:
                 raise OSError("the system has no mutex or condition variable for the thread team")
 
 
-def _worker(entry: Entry) -> None:
+def _worker(entry: EntryPoint) -> None:
     _shorten_slice()
     entry.start()
 
@@ -114,38 +114,40 @@ class Team:
     """
 
     def __init__(self) -> None:
-        words = int(Word.CLAIMED) + (settings.MOST + 1) * LINE
+        words = int(TeamWord.CLAIMED) + (settings.MOST + 1) * LINE
         memory = aligned_zeros(8 * words + 3 * _OBJECT_BYTES + settings.MOST * _USAGE_BYTES, LINE_BYTES)
         library.keep_for_good(memory)
         self.words = memory[: 8 * words].view(np.int64)
         self.address = int(self.words.ctypes.data)
-        self.sleepers = ctypes.c_int64.from_address(self.address + 8 * Word.SLEEPERS)
+        self.sleepers = ctypes.c_int64.from_address(self.address + 8 * TeamWord.SLEEPERS)
         self.size = 1
-        self.master_processor = ctypes.c_int64.from_address(self.address + 8 * Word.MASTER_PROCESSOR)
-        self.placed = ctypes.c_int64.from_address(self.address + 8 * Word.PLACED)
+        self.master_processor = ctypes.c_int64.from_address(self.address + 8 * TeamWord.MASTER_PROCESSOR)
+        self.placed = ctypes.c_int64.from_address(self.address + 8 * TeamWord.PLACED)
         self._affinities = Affinities()
-        self.words[Word.AFFINITIES] = self._affinities.address
+        self.words[TeamWord.AFFINITIES] = self._affinities.address
         self._workers: dict[int, threading.Thread] = {}
         self._system = _system()
         for word, function in self._system.items():
             self.words[word] = ctypes.cast(function, ctypes.c_void_p).value or 0
-        for place, word in enumerate((Word.MUTEX, Word.WORK, Word.FINISHED)):
+        for place, word in enumerate((TeamWord.MUTEX, TeamWord.WORK, TeamWord.FINISHED)):
             self.words[word] = self.address + 8 * words + place * _OBJECT_BYTES
         self._usages = self.address + 8 * words + 3 * _OBJECT_BYTES
-        _initialize(int(self.words[Word.MUTEX]), [int(self.words[word]) for word in (Word.WORK, Word.FINISHED)])
-        self.words[Word.SIZE] = 1
-        self.words[Word.SPINS] = SPINS
+        _initialize(
+            int(self.words[TeamWord.MUTEX]), [int(self.words[word]) for word in (TeamWord.WORK, TeamWord.FINISHED)]
+        )
+        self.words[TeamWord.SIZE] = 1
+        self.words[TeamWord.SPINS] = SPINS
         self.master_processor.value = self.placed.value = _NOWHERE
 
     def grow(self, size: int) -> None:
         """Start missing workers; the team also works with fewer than requested."""
         work = library.address(WORKER)
-        self.words[Word.SIZE] = size
+        self.words[TeamWord.SIZE] = size
         for index in range(1, size):
             worker = self._workers.get(index)
             if worker is None or not worker.is_alive():
                 self._affinities.forget(index)
-                entry = Entry(work, self.address, index, self._usages + (index - 1) * _USAGE_BYTES)
+                entry = EntryPoint(work, self.address, index, self._usages + (index - 1) * _USAGE_BYTES)
                 worker = threading.Thread(target=_worker, args=(entry,), name=f"fastnn-{index}", daemon=True)
                 self._workers[index] = worker
                 try:
@@ -173,7 +175,7 @@ class Team:
     def shrink(self, size: int) -> None:
         """End the workers whose index is not below `size`."""
         self.size = min(self.size, size)
-        Entry(library.address(SHRINK), self.address, self.size).start()
+        EntryPoint(library.address(SHRINK), self.address, self.size).start()
         for index in [index for index in self._workers if index >= self.size]:
             self._affinities.forget(index)
             worker = self._workers.pop(index, None)
@@ -292,9 +294,9 @@ def statistics() -> dict[str, Any]:
     words = team.words
     return {
         "threads": team.size,
-        "phases": int(words[Word.PHASES]),
-        "claimed": [int(words[Word.CLAIMED + index * LINE]) for index in range(1, team.size)],
-        "sleeps": int(words[Word.MASTER_SLEEPS]),
-        "lent": int(words[Word.LENT]),
-        "wakes": int(words[Word.WAKES]),
+        "phases": int(words[TeamWord.PHASES]),
+        "claimed": [int(words[TeamWord.CLAIMED + index * LINE]) for index in range(1, team.size)],
+        "sleeps": int(words[TeamWord.MASTER_SLEEPS]),
+        "lent": int(words[TeamWord.LENT]),
+        "wakes": int(words[TeamWord.WAKES]),
     }

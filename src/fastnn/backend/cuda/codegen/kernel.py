@@ -43,10 +43,10 @@ class Key:
     op: str
     dtype: str
     variant: str = ""
-    way: str = ""
+    algorithm: str = ""
 
     def __str__(self) -> str:
-        return "-".join(part for part in (self.op, self.variant, self.way, self.dtype) if part)
+        return "-".join(part for part in (self.op, self.variant, self.algorithm, self.dtype) if part)
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,16 @@ def capability(architecture: str) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True)
-class Entry:
+class KernelEntry:
     """Properties of an op's kernels, known before one is made.
 
     Attributes
     ----------
-    way : callable
+    algorithm : callable
         Chooses among the op's algorithms by dimensions and flags; for matrix products it takes a precision, too.
     scratch : callable
         Returns the bytes of scratch memory that a record needs, by dimensions, dtype's size and algorithm.
-    ways : tuple of str
+    algorithms : tuple of str
         All algorithms, for tests that compile every kernel.
     variants : callable
         Returns the variants of an algorithm.
@@ -123,29 +123,29 @@ class Entry:
     """
 
     factory: Factory
-    way: Callable[..., str]
+    algorithm: Callable[..., str]
     scratch: Callable[[Dims, int, str], int]
-    ways: tuple[str, ...]
+    algorithms: tuple[str, ...]
     variants: Callable[[str], Sequence[str]]
     dtypes: Callable[[str], Sequence[str]]
 
 
-KERNELS: dict[str, Entry] = {}
+KERNELS: dict[str, KernelEntry] = {}
 
 
 def kernel(
     *ops: str,
-    ways: tuple[str, ...] = ("",),
-    variants: Callable[[str], Sequence[str]] = lambda way: ("",),
-    way: Callable[..., str] = lambda dims, flags: "",
-    scratch: Callable[[Dims, int, str], int] = lambda dims, itemsize, way: 0,
-    dtypes: Callable[[str], Sequence[str]] = lambda way: ("float32", "float64"),
+    algorithms: tuple[str, ...] = ("",),
+    variants: Callable[[str], Sequence[str]] = lambda algorithm: ("",),
+    algorithm: Callable[..., str] = lambda dims, flags: "",
+    scratch: Callable[[Dims, int, str], int] = lambda dims, itemsize, algorithm: 0,
+    dtypes: Callable[[str], Sequence[str]] = lambda algorithm: ("float32", "float64"),
 ) -> Callable[[Factory], Factory]:
     """Register the factory of the kernels of one or several ops."""
 
     def register(factory: Factory) -> Factory:
         for op in ops:
-            KERNELS[op] = Entry(factory, way, scratch, ways, variants, dtypes)
+            KERNELS[op] = KernelEntry(factory, algorithm, scratch, algorithms, variants, dtypes)
         return factory
 
     return register
@@ -190,7 +190,7 @@ class Kit:
 
     def __init__(self, key: Key) -> None:
         self.key = key
-        self.op, self.dtype, self.variant, self.way = key.op, key.dtype, key.variant, key.way
+        self.op, self.dtype, self.variant, self.algorithm = key.op, key.dtype, key.variant, key.algorithm
         self.real: Any = np.dtype(key.dtype).type
         self.itemsize = np.dtype(key.dtype).itemsize
         self.load, self.store = ptx.LOADS[key.dtype], ptx.STORES[key.dtype]

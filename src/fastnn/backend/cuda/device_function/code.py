@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastnn.backend.cuda.device_function.encoder import Draft, Encoder, Spot
 from fastnn.backend.cuda.device_function.instruction import Elements
 from fastnn.backend.cuda.device_function.instructions import BY_NUMBER, MAGIC, NUMBERS
-from fastnn.backend.cuda.device_function.layout import HEAD, STRIDE, Head, Place, Word, operand
+from fastnn.backend.cuda.device_function.layout import HEAD, STRIDE, Head, InstructionWord, Place, operand
 from fastnn.program.program import Program
 
 _OUT = Spot(Place.OUTPUT, 0, 0)
@@ -52,8 +52,12 @@ def encode(
     code[[Head.MAGIC, Head.ITEM_BYTES, Head.COUNT]] = MAGIC, parameters.dtype.itemsize, len(drafts)
     code[[Head.INPUTS, Head.OUTPUTS, Head.WORKSPACE, Head.CONSTANTS]] = *sizes, workspace, constants.size
     for draft, words in zip(drafts, code[HEAD:].reshape(-1, STRIDE), strict=True):
-        words[Word.OP] = NUMBERS[draft.op]
-        for word, spot in ((Word.Y, draft.y), (Word.X, draft.x), (Word.OTHER, draft.other)):
+        words[InstructionWord.OP] = NUMBERS[draft.op]
+        for word, spot in (
+            (InstructionWord.Y, draft.y),
+            (InstructionWord.X, draft.x),
+            (InstructionWord.OTHER, draft.other),
+        ):
             if spot is not None:
                 start = offsets[spot.value] if spot.place is Place.WORKSPACE else 0
                 words[word] = operand(spot.place, start + spot.offset)
@@ -82,7 +86,12 @@ def _keep_output_apart(drafts: list[Draft], values: dict[int, int], outputs: int
         replace(draft, y=moved(draft.y), x=moved(draft.x), other=None if draft.other is None else moved(draft.other))
         for draft in drafts
     ]
-    words = {Word.ROWS: 1, Word.COLS: outputs, Word.Y_STRIDE: outputs, Word.X_STRIDE: outputs}
+    words = {
+        InstructionWord.ROWS: 1,
+        InstructionWord.COLS: outputs,
+        InstructionWord.Y_STRIDE: outputs,
+        InstructionWord.X_STRIDE: outputs,
+    }
     copy = Draft("copy", _OUT, Spot(Place.WORKSPACE, number, 0), None, words)
     return [*made, copy], {**values, number: outputs}
 
@@ -122,15 +131,15 @@ def verify(code: NDArray[np.int64]) -> None:
     sizes = (int(code[Head.INPUTS]), int(code[Head.OUTPUTS]), int(code[Head.WORKSPACE]))
     written = [np.full(size, place == Place.INPUT) for place, size in zip(Place, sizes, strict=True)]
     for index, words in enumerate(code[HEAD:].reshape(-1, STRIDE).tolist()):
-        instruction = BY_NUMBER[words[Word.OP]]
+        instruction = BY_NUMBER[words[InstructionWord.OP]]
         for word, reads in instruction.reads.items():
             place, within = _elements(words[word], reads(words), sizes, index)
             if not written[place][within].all():
                 raise ValueError(f"instruction {index} reads a value before it is written")
-        first, count = words[Word.CONSTANTS], instruction.constants(words)
+        first, count = words[InstructionWord.CONSTANTS], instruction.constants(words)
         if not 0 <= first <= first + count <= code[Head.CONSTANTS] or first % 4:
             raise ValueError(f"instruction {index} reads constants out of bounds")
-        place, within = _elements(words[Word.Y], instruction.writes(words), sizes, index)
+        place, within = _elements(words[InstructionWord.Y], instruction.writes(words), sizes, index)
         if place is Place.INPUT:
             raise ValueError(f"instruction {index} writes to the input")
         written[place][within] = True

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.cuda.device_function.layout import ACTIVATIONS, Place, Word
+from fastnn.backend.cuda.device_function.layout import ACTIVATIONS, InstructionWord, Place
 from fastnn.formulas import custom
 from fastnn.program.layout import FLAGS_WORD, Buffer, Flag
 from fastnn.program.program import Program, Value
@@ -37,7 +37,7 @@ class Draft:
     y: Spot
     x: Spot
     other: Spot | None = None
-    words: dict[Word, int] = field(default_factory=dict)
+    words: dict[InstructionWord, int] = field(default_factory=dict)
 
     def spots(self) -> list[Spot]:
         return [spot for spot in (self.y, self.x, self.other) if spot is not None]
@@ -67,7 +67,9 @@ class Encoder:
 
     def draft(self, op: str, y: Spot, x: Spot, other: Spot | None = None, **words: int) -> None:
         """Add an instruction; words are given by their names in lower case."""
-        self.drafts.append(Draft(op, y, x, other, {Word[name.upper()]: word for name, word in words.items()}))
+        self.drafts.append(
+            Draft(op, y, x, other, {InstructionWord[name.upper()]: word for name, word in words.items()})
+        )
 
     def constant(self, *arrays: NDArray[Any]) -> int:
         """Add constants, concatenated, and return the number of their first element, a multiple of four."""

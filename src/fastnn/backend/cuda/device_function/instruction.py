@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.cuda.device_function.layout import Word
+from fastnn.backend.cuda.device_function.layout import InstructionWord
 
 # the words as plain integers: compiled code has no enumerations
 OP, Y, X, OTHER, CONSTANTS, ROWS, COLS, DEPTH, Y_STRIDE, X_STRIDE, ACTIVATION, A, B, OTHER_STRIDE, FLAGS = (
-    int(word) for word in Word
+    int(word) for word in InstructionWord
 )
 
 #: Elements that an instruction touches, by the word of the operand that they belong to.
@@ -84,7 +84,7 @@ class Instruction:
     """
 
     make: Callable[[Tools], Any]
-    reads: dict[Word, Touches]
+    reads: dict[InstructionWord, Touches]
     writes: Touches
     constants: Callable[[Sequence[int]], int]
 
@@ -94,12 +94,12 @@ INSTRUCTIONS: dict[str, Instruction] = {}
 
 def table(words: Sequence[int]) -> Elements:
     """Return all elements of ROWS x COLS."""
-    return np.arange(words[Word.ROWS] * words[Word.COLS])
+    return np.arange(words[InstructionWord.ROWS] * words[InstructionWord.COLS])
 
 
 def columns(words: Sequence[int]) -> Elements:
     """Return COLS elements."""
-    return np.arange(words[Word.COLS])
+    return np.arange(words[InstructionWord.COLS])
 
 
 def instruction(
@@ -113,7 +113,7 @@ def instruction(
     """Register the factory of an instruction, with the elements of its operands and the number of its constants."""
 
     def register(make: Callable[[Tools], Any]) -> Callable[[Tools], Any]:
-        reads = {Word.X: x} if other is None else {Word.X: x, Word.OTHER: other}
+        reads = {InstructionWord.X: x} if other is None else {InstructionWord.X: x, InstructionWord.OTHER: other}
         INSTRUCTIONS[name] = Instruction(make, reads, y, constants)
         return make
 

@@ -24,7 +24,7 @@ class Head(IntEnum):
     WEIGHTS = 7  # of the model, only for display
 
 
-class Word(IntEnum):
+class InstructionWord(IntEnum):
     """Words of an instruction; each has the same meaning in all instructions.
 
     Y, X and OTHER are in input, output or workspace (see `operand`); CONSTANTS is the number of the first constant.
@@ -55,7 +55,7 @@ class Place(IntEnum):
     WORKSPACE = 2
 
 
-HEAD, STRIDE = len(Head), len(Word)
+HEAD, STRIDE = len(Head), len(InstructionWord)
 PLACE_BITS = 2
 #: columns of a matrix product that are computed at once, and widths for the rest
 WIDE, NARROW = 8, 4
@@ -77,4 +77,4 @@ def tile_width(left: int) -> int:
 def described() -> str:
     """Describe the layout, for a number that changes with it."""
     version = 3
-    return repr((version, *(list(each) for each in (Head, Word, Place)), WIDE, NARROW, ACTIVATIONS))
+    return repr((version, *(list(each) for each in (Head, InstructionWord, Place)), WIDE, NARROW, ACTIVATIONS))

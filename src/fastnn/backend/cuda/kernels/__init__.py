@@ -19,7 +19,7 @@ def stages(key: Key) -> list[Stage]:
 def all_keys() -> Iterator[Key]:
     """Iterate over all kernels, for tests that compile each of them."""
     for op, entry in KERNELS.items():
-        for way in entry.ways:
-            for dtype in entry.dtypes(way):
-                for variant in entry.variants(way):
-                    yield Key(op, dtype, variant, way)
+        for algorithm in entry.algorithms:
+            for dtype in entry.dtypes(algorithm):
+                for variant in entry.variants(algorithm):
+                    yield Key(op, dtype, variant, algorithm)

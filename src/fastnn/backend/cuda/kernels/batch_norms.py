@@ -45,9 +45,9 @@ def _normalize(kit: Kit, statistics: Any) -> Any:
 
 @kernel(
     "batch_norm",
-    ways=columnwise.WAYS,
-    way=columnwise.way_of,
-    scratch=lambda dims, itemsize, way: columnwise.table_bytes(dims, 8, 2),
+    algorithms=columnwise.ALGORITHMS,
+    algorithm=columnwise.algorithm_of,
+    scratch=lambda dims, itemsize, algorithm: columnwise.table_bytes(dims, 8, 2),
 )
 def batch_norm(kit: Kit) -> list[Stage]:
     """Normalise columns by the batch's mean and biased variance, and move the moving ones towards them.
@@ -134,7 +134,7 @@ def batch_norm(kit: Kit) -> list[Stage]:
     def normalize(record, context):
         over_rows(record, record[Y], record[ROWS], record[COLS])
 
-    if kit.way == "whole":
+    if kit.algorithm == "whole":
         return [columnwise.whole_stage(whole), columnwise.pass_stage(normalize)]
     return [columnwise.chunk_stage(chunk), columnwise.whole_stage(add_chunks), columnwise.pass_stage(normalize)]
 
@@ -166,7 +166,7 @@ def batch_norm_inference(kit: Kit) -> list[Stage]:
     return [columnwise.pass_stage(batch_norm_inference)]
 
 
-def _grad_bytes(dims: Dims, itemsize: int, way: str) -> int:
+def _grad_bytes(dims: Dims, itemsize: int, algorithm: str) -> int:
     return 2 * dims["cols"] * itemsize + columnwise.table_bytes(dims, itemsize, 2)
 
 
@@ -227,7 +227,7 @@ def _batch_norm_grad(kit: Kit, *, by_batch: bool) -> list[Stage]:
     return [*sums, columnwise.pass_stage(batch_norm_grad)]
 
 
-@kernel("batch_norm_grad", ways=columnwise.WAYS, way=columnwise.way_of, scratch=_grad_bytes)
+@kernel("batch_norm_grad", algorithms=columnwise.ALGORITHMS, algorithm=columnwise.algorithm_of, scratch=_grad_bytes)
 def batch_norm_grad(kit: Kit) -> list[Stage]:
     """Make dx = rstd gamma (dy - mean(dy) - xhat mean(dy xhat)), and the sums for gamma and beta."""
     return _batch_norm_grad(kit, by_batch=True)
@@ -235,9 +235,9 @@ def batch_norm_grad(kit: Kit) -> list[Stage]:
 
 @kernel(
     "batch_norm_inference_grad",
-    ways=columnwise.WAYS,
-    way=columnwise.way_of,
-    scratch=lambda dims, itemsize, way: columnwise.table_bytes(dims, itemsize, 2),
+    algorithms=columnwise.ALGORITHMS,
+    algorithm=columnwise.algorithm_of,
+    scratch=lambda dims, itemsize, algorithm: columnwise.table_bytes(dims, itemsize, 2),
 )
 def batch_norm_inference_grad(kit: Kit) -> list[Stage]:
     """Make dx = rstd gamma dy, and the sums for gamma and beta."""

@@ -19,7 +19,7 @@ from fastnn.program.layout import FLAGS_WORD, Flag
 
 LANES = SIZES.lanes
 THREADS = SIZES.lanes * SIZES.strips
-WAYS = ("whole", "chunked")
+ALGORITHMS = ("whole", "chunked")
 _ACCUMULATE = int(Flag.ACCUMULATE)
 # rows per thread: maximum in a reduction without chunks, minimum with chunks, and in a single pass
 _WHOLE, _CHUNK, _PASS = 32, 16, 4
@@ -62,7 +62,7 @@ def chunks(dims: Dims) -> int:
     return int(_HOST.chunks(dims["rows"], dims["cols"]))
 
 
-def way_of(dims: Dims, flags: Flag) -> str:
+def algorithm_of(dims: Dims, flags: Flag) -> str:
     """Choose by the number of rows per thread."""
     return "chunked" if chunks(dims) > 1 else "whole"
 
@@ -267,6 +267,6 @@ def sum_stages(kit: Kit, out: str, term: Any) -> list[Stage]:
         if writes:
             finish(record, column, total)
 
-    if kit.way == "whole":
+    if kit.algorithm == "whole":
         return [whole_stage(whole)]
     return [chunk_stage(chunk), whole_stage(add_chunks)]

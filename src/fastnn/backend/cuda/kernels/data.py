@@ -24,7 +24,7 @@ def _table(dims: Dims) -> tuple[int, int]:
     return ceil_div(dims["rows"] * dims["size"], PACK * _THREADS), 1
 
 
-def _gather_way(dims: Dims, flags: Flag) -> str:
+def _gather_algorithm(dims: Dims, flags: Flag) -> str:
     return "" if dims["size0"] == 0 else "strided"
 
 
@@ -39,7 +39,7 @@ def _gather(kit: Kit, target: str, convert: Any) -> list[Stage]:
     SIZE1, SIZE2, STRIDE0, STRIDE1, STRIDE2 = kit.words("size1 size2 stride0 stride1 stride2")
     fetch, fetch_pack = ptx.LOADS[kit.variant], ptx.LOAD_PACKS[kit.variant]
     store, store_pack = ptx.STORES[target], ptx.STORE_PACKS[target]
-    strided = kit.way == "strided"
+    strided = kit.algorithm == "strided"
     checked = kit.op == "gather" and kit.variant.startswith("float")
     largest = kit.real(np.finfo(kit.real).max)
     odd_bytes = min(PACK * np.dtype(kit.variant).itemsize, 16) - 1
@@ -113,7 +113,7 @@ def _gather(kit: Kit, target: str, convert: Any) -> list[Stage]:
     return [Stage(gather, _table, _THREADS)]
 
 
-@kernel("gather", ways=("", "strided"), variants=lambda way: _SOURCES, way=_gather_way)
+@kernel("gather", algorithms=("", "strided"), variants=lambda algorithm: _SOURCES, algorithm=_gather_algorithm)
 def gather(kit: Kit) -> list[Stage]:
     """Fetch rows of features, dense targets or weights, converted to reals; note the first row that is not finite."""
     real = kit.real
@@ -125,7 +125,7 @@ def gather(kit: Kit) -> list[Stage]:
     return _gather(kit, kit.dtype, convert)
 
 
-@kernel("gather_labels", ways=("", "strided"), variants=lambda way: _SOURCES, way=_gather_way)
+@kernel("gather_labels", algorithms=("", "strided"), variants=lambda algorithm: _SOURCES, algorithm=_gather_algorithm)
 def gather_labels(kit: Kit) -> list[Stage]:
     """Fetch integer labels, converted to int64."""
 

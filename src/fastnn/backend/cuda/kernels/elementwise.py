@@ -35,7 +35,7 @@ def formulas(kit: Kit, name: str) -> tuple[Any, Any]:
     return custom_code.activation(name, kit.real) or table[name]
 
 
-@kernel("activation", variants=lambda way: tuple(activations.SAVES))
+@kernel("activation", variants=lambda algorithm: tuple(activations.SAVES))
 def activation(kit: Kit) -> list[Stage]:
     """Make y = f(x)."""
     Y, X, N, A, B = kit.words("y x n p0 p1")
@@ -55,7 +55,7 @@ def activation(kit: Kit) -> list[Stage]:
     return [Stage(activation, packs(), _THREADS, quick_division=kit.variant in DIVIDE_QUICKLY)]
 
 
-@kernel("activation_grad", variants=lambda way: tuple(name for name in activations.SAVES if name != "step"))
+@kernel("activation_grad", variants=lambda algorithm: tuple(name for name in activations.SAVES if name != "step"))
 def activation_grad(kit: Kit) -> list[Stage]:
     """Make dx = dy f'(saved)."""
     DX, DY, SAVED, N, A, B = kit.words("dx dy saved n p0 p1")

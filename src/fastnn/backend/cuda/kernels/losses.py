@@ -20,7 +20,15 @@ from fastnn.backend.cuda.codegen.kernel import (
 )
 from fastnn.backend.cuda.codegen.options import formula, helper
 from fastnn.backend.cuda.codegen.sizes import SIZES
-from fastnn.backend.cuda.kernels.rowwise import WAYS, divide, make_exp_sum, row_functions, row_stage, sum_of, way_of
+from fastnn.backend.cuda.kernels.rowwise import (
+    ALGORITHMS,
+    algorithm_of,
+    divide,
+    make_exp_sum,
+    row_functions,
+    row_stage,
+    sum_of,
+)
 from fastnn.formulas import losses
 from fastnn.program.layout import BAD_ROW, NO_ROW, Counter, Flag
 
@@ -28,7 +36,7 @@ _STEP, _BAD_LOSS_STEP = int(Counter.STEP), int(Counter.BAD_LOSS_STEP)
 as_double, load_int64, store_int64 = ptx.int_as_double, ptx.LOADS["int64"], ptx.STORES["int64"]
 
 
-def _formulas(way: str) -> tuple[str, ...]:
+def _formulas(algorithm: str) -> tuple[str, ...]:
     return tuple(losses.define(np.float32, formula, functions("float32")))
 
 
@@ -46,7 +54,7 @@ def _weighting(kit: Kit) -> Any:
     return weight_of
 
 
-@kernel("loss", ways=WAYS, way=way_of, variants=_formulas)
+@kernel("loss", algorithms=ALGORITHMS, algorithm=algorithm_of, variants=_formulas)
 def loss(kit: Kit) -> list[Stage]:
     """Sum (or average) an elementwise formula over every row."""
     ROW_LOSS, DX, X, TARGET, ROWS, COLS = kit.words("row_loss dx x target rows cols")
@@ -112,7 +120,7 @@ def _targets(kit: Kit, r: Any) -> Any:
     return targets_of
 
 
-@kernel("cross_entropy", "cross_entropy_labels", ways=WAYS, way=way_of)
+@kernel("cross_entropy", "cross_entropy_labels", algorithms=ALGORITHMS, algorithm=algorithm_of)
 def cross_entropy(kit: Kit) -> list[Stage]:
     """Make -sum(t log p) on probabilities clipped to [1e-7, 1 - 1e-7], so that log 0 gives a finite loss."""
     ROW_LOSS, DX, X, ROWS, COLS = kit.words("row_loss dx x rows cols")
@@ -157,7 +165,7 @@ def cross_entropy(kit: Kit) -> list[Stage]:
     return [row_stage(kit, cross_entropy)]
 
 
-@kernel("cross_entropy_logits", "cross_entropy_logits_labels", ways=WAYS, way=way_of)
+@kernel("cross_entropy_logits", "cross_entropy_logits_labels", algorithms=ALGORITHMS, algorithm=algorithm_of)
 def cross_entropy_logits(kit: Kit) -> list[Stage]:
     """Make the fused softmax and cross-entropy: sum(t) log(sum(exp(x))) - sum(t x), never log of softmax."""
     ROW_LOSS, DX, X, TARGET, ROWS, COLS = kit.words("row_loss dx x target rows cols")
@@ -217,7 +225,7 @@ def cross_entropy_logits(kit: Kit) -> list[Stage]:
 _WHOLE, _CHUNK, _MOST_BLOCKS = 16, 4, 1024
 
 
-def _sum_way(dims: Dims, flags: Flag) -> str:
+def _sum_algorithm(dims: Dims, flags: Flag) -> str:
     return "whole" if dims["rows"] <= _WHOLE * SIZES.team else "chunked"
 
 
@@ -227,9 +235,9 @@ def _sum_blocks(dims: Dims) -> int:
 
 @kernel(
     "sum_loss",
-    ways=("whole", "chunked"),
-    way=_sum_way,
-    scratch=lambda dims, itemsize, way: 8 * _sum_blocks(dims) if way == "chunked" else 0,
+    algorithms=("whole", "chunked"),
+    algorithm=_sum_algorithm,
+    scratch=lambda dims, itemsize, algorithm: 8 * _sum_blocks(dims) if algorithm == "chunked" else 0,
 )
 def sum_loss(kit: Kit) -> list[Stage]:
     """Add the weighted losses and the number of rows to a float64 total."""
@@ -289,7 +297,7 @@ def sum_loss(kit: Kit) -> list[Stage]:
         if cuda.threadIdx.x == 0:
             finish(record, context, batch)
 
-    if kit.way == "whole":
+    if kit.algorithm == "whole":
         return [Stage(whole, lambda dims: (1, 1), team)]
     return [Stage(chunk, lambda dims: (_sum_blocks(dims), 1), team), Stage(add_chunks, lambda dims: (1, 1), team)]
 

@@ -11,18 +11,18 @@ from numba import cuda
 from fastnn.backend.cuda.codegen.kernel import SCRATCH_WORD, Kit, Stage, kernel, ptx
 from fastnn.backend.cuda.codegen.options import formula, helper
 from fastnn.backend.cuda.kernels import columnwise, register_rows
-from fastnn.backend.cuda.kernels.rowwise import WAYS, make_lack_of, row_functions, row_stage, sum_of, way_of
+from fastnn.backend.cuda.kernels.rowwise import ALGORITHMS, algorithm_of, make_lack_of, row_functions, row_stage, sum_of
 from fastnn.program.layout import FLAGS_WORD, Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)
 as_double, load_double, store_double = ptx.int_as_double, ptx.LOADS["float64"], ptx.STORES["float64"]
 
 
-@kernel("layer_norm", ways=WAYS, way=way_of)
+@kernel("layer_norm", algorithms=ALGORITHMS, algorithm=algorithm_of)
 def layer_norm(kit: Kit) -> list[Stage]:
     """Make y = (x - mean) rstd gamma + beta in every row; mean and variance are summed in float64."""
     # with float64 sums the loop over a warp's row is too long to unroll, so its elements would be in local memory
-    if register_rows.is_held(kit) and (kit.way, kit.dtype) != ("warp", "float32"):
+    if register_rows.is_held(kit) and (kit.algorithm, kit.dtype) != ("warp", "float32"):
         return register_rows.layer_norm(kit)
     Y, MEAN, RSTD, X, GAMMA, BETA = kit.words("y mean rstd x gamma beta")
     ROWS, COLS, EPSILON = kit.words("rows cols epsilon")
@@ -70,7 +70,7 @@ def layer_norm(kit: Kit) -> list[Stage]:
     return [row_stage(kit, layer_norm)]
 
 
-@kernel("layer_norm_grad", ways=WAYS, way=way_of)
+@kernel("layer_norm_grad", algorithms=ALGORITHMS, algorithm=algorithm_of)
 def layer_norm_grad(kit: Kit) -> list[Stage]:
     """Make dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy gamma, in every row."""
     if register_rows.is_held(kit, 2):
@@ -189,16 +189,16 @@ def parameter_stages(kit: Kit, hold: Any, term: Any, *, keeps: bool = False, ski
         if writes:
             finish(record, column, moment, total)
 
-    if kit.way == "whole":
+    if kit.algorithm == "whole":
         return [columnwise.whole_stage(whole)]
     return [columnwise.chunk_stage(chunk), columnwise.whole_stage(add_chunks)]
 
 
 @kernel(
     "layer_norm_param_grad",
-    ways=columnwise.WAYS,
-    way=columnwise.way_of,
-    scratch=lambda dims, itemsize, way: columnwise.table_bytes(dims, itemsize, 2),
+    algorithms=columnwise.ALGORITHMS,
+    algorithm=columnwise.algorithm_of,
+    scratch=lambda dims, itemsize, algorithm: columnwise.table_bytes(dims, itemsize, 2),
 )
 def layer_norm_param_grad(kit: Kit) -> list[Stage]:
     """Sum dy xhat and dy over the rows."""
@@ -220,7 +220,7 @@ def layer_norm_param_grad(kit: Kit) -> list[Stage]:
     return parameter_stages(kit, nothing, term, skips=True)
 
 
-@kernel("rms_norm", ways=WAYS, way=way_of)
+@kernel("rms_norm", algorithms=ALGORITHMS, algorithm=algorithm_of)
 def rms_norm(kit: Kit) -> list[Stage]:
     """Make y = x rstd gamma in every row, with rstd = 1 / sqrt(mean(x^2) + epsilon); squares are summed in float64."""
     Y, RSTD, X, GAMMA = kit.words("y rstd x gamma")
@@ -254,7 +254,7 @@ def rms_norm(kit: Kit) -> list[Stage]:
     return [row_stage(kit, rms_norm)]
 
 
-@kernel("rms_norm_grad", ways=WAYS, way=way_of)
+@kernel("rms_norm_grad", algorithms=ALGORITHMS, algorithm=algorithm_of)
 def rms_norm_grad(kit: Kit) -> list[Stage]:
     """Make dx = rstd (g - xhat mean(g xhat)) with g = dy gamma and xhat = x rstd, in every row."""
     DX, DY, X, GAMMA, RSTD = kit.words("dx dy x gamma rstd")
@@ -291,9 +291,9 @@ def rms_norm_grad(kit: Kit) -> list[Stage]:
 
 @kernel(
     "rms_norm_param_grad",
-    ways=columnwise.WAYS,
-    way=columnwise.way_of,
-    scratch=lambda dims, itemsize, way: columnwise.table_bytes(dims, itemsize),
+    algorithms=columnwise.ALGORITHMS,
+    algorithm=columnwise.algorithm_of,
+    scratch=lambda dims, itemsize, algorithm: columnwise.table_bytes(dims, itemsize),
 )
 def rms_norm_param_grad(kit: Kit) -> list[Stage]:
     """Sum dy xhat over the rows."""

@@ -47,7 +47,7 @@ def _steps_of_state(context: Any) -> Any:
     return load_int64(context, _STEP) - load_int64(context, _FIRST_STEP)
 
 
-@kernel("optimizer", variants=lambda way: tuple(formulas.FORMULAS))
+@kernel("optimizer", variants=lambda algorithm: tuple(formulas.FORMULAS))
 def optimizer(kit: Kit) -> list[Stage]:
     """Update parameters and the optimizer's state by a scalar formula, in one pass."""
     P, G, S0, S1, S2, HYPER, N, ACCUMULATED = kit.words("p g s0 s1 s2 hyper n accumulated")
@@ -181,11 +181,11 @@ def moving_average(kit: Kit) -> list[Stage]:
     return [Stage(moving_average, packs(), _THREADS)]
 
 
-def _sum_way(dims: Dims, flags: Flag) -> str:
+def _sum_algorithm(dims: Dims, flags: Flag) -> str:
     return "" if dims["n"] <= _ALONE else "parts"
 
 
-def _sum_scratch(dims: Dims, itemsize: int, way: str) -> int:
+def _sum_scratch(dims: Dims, itemsize: int, algorithm: str) -> int:
     return 8 * _PARTS
 
 
@@ -220,13 +220,13 @@ def _summed(kit: Kit, part: Any, finish: Any) -> list[Stage]:
         if cuda.threadIdx.x == 0:
             finish(record, value)
 
-    if kit.way == "":
+    if kit.algorithm == "":
         return [Stage(parts, lambda dims: (1, 1), _TEAM)]
     grid = lambda dims: (min(ceil_div(dims["n"], PACK * _TEAM), _PARTS), 1)  # noqa: E731
     return [Stage(parts, grid, _TEAM), Stage(last, lambda dims: (1, 1), _TEAM)]
 
 
-@kernel("sum_squares", ways=("", "parts"), way=_sum_way, scratch=_sum_scratch)
+@kernel("sum_squares", algorithms=("", "parts"), algorithm=_sum_algorithm, scratch=_sum_scratch)
 def sum_squares(kit: Kit) -> list[Stage]:
     """Sum squares in float64."""
     TOTAL, X, N = kit.words("total x n")
@@ -256,7 +256,7 @@ def sum_squares(kit: Kit) -> list[Stage]:
     return _summed(kit, part, finish)
 
 
-@kernel("penalty", ways=("", "parts"), way=_sum_way, scratch=_sum_scratch)
+@kernel("penalty", algorithms=("", "parts"), algorithm=_sum_algorithm, scratch=_sum_scratch)
 def penalty(kit: Kit) -> list[Stage]:
     """Add batch (l1 sum|w| + l2 sum w^2) to the total, and l1 sign(w) + 2 l2 w to the gradient."""
     TOTAL, DW, W, N, BATCH, L1, L2 = kit.words("total dw w n batch l1 l2")
@@ -362,18 +362,18 @@ def clip_by_norm(kit: Kit) -> list[Stage]:
     return [Stage(clip_by_norm, packs(), _THREADS)]
 
 
-def _max_norm_way(dims: Dims, flags: Flag) -> str:
+def _max_norm_algorithm(dims: Dims, flags: Flag) -> str:
     if dims["inner"] > 1:
         return "columns"
     return "" if dims["size"] <= SIZES.longest_warp_row else "long"
 
 
-@kernel("max_norm", ways=("", "long", "columns"), way=_max_norm_way)
+@kernel("max_norm", algorithms=("", "long", "columns"), algorithm=_max_norm_algorithm)
 def max_norm(kit: Kit) -> list[Stage]:
     """Scale down every vector along `size` whose L2 norm exceeds the limit; the norm is summed in float64."""
-    if kit.way == "columns":
+    if kit.algorithm == "columns":
         return _max_norm_columns(kit)
-    return _max_norm_rows(kit, SIZES.warp if kit.way == "" else _TEAM)
+    return _max_norm_rows(kit, SIZES.warp if kit.algorithm == "" else _TEAM)
 
 
 def _max_norm_rows(kit: Kit, width: int) -> list[Stage]:

@@ -21,7 +21,7 @@ as_double, load_double, store_double = ptx.int_as_double, ptx.LOADS["float64"], 
 
 # groups of four per thread; a row of a warp may begin within a pack, and so need one more
 _LONGEST = {"thread": PACK, "few": 2 * SIZES.warp, "warp": SIZES.longest_warp_row + PACK * SIZES.warp}
-PACKS = {way: ceil_div(longest, PACK * TEAMS[way]) for way, longest in _LONGEST.items()}
+PACKS = {algorithm: ceil_div(longest, PACK * TEAMS[algorithm]) for algorithm, longest in _LONGEST.items()}
 
 #: registers of a thread that may hold elements
 _MOST_WORDS = 80
@@ -29,7 +29,7 @@ _MOST_WORDS = 80
 
 def is_held(kit: Kit, arrays: int = 1) -> bool:
     """Return whether rows of `arrays` operands are held in registers."""
-    return kit.way in PACKS and arrays * PACK * PACKS[kit.way] * kit.itemsize // 4 <= _MOST_WORDS
+    return kit.algorithm in PACKS and arrays * PACK * PACKS[kit.algorithm] * kit.itemsize // 4 <= _MOST_WORDS
 
 
 @formula
@@ -49,7 +49,7 @@ def _fetch(kit: Kit) -> Any:
 
     No element is used before the last load is issued: so all loads of a thread run at the same time.
     """
-    r, packs = row_functions(kit), PACKS[kit.way]
+    r, packs = row_functions(kit), PACKS[kit.algorithm]
     load, stride = r.load, r.stride
 
     @helper
@@ -67,7 +67,7 @@ def _hold(kit: Kit) -> Any:
 
     NaN is skipped. The largest is finite, so that a row of -inf only gives no difference of infinities.
     """
-    real, packs, stride, fetch = kit.real, PACKS[kit.way], row_functions(kit).stride, _fetch(kit)
+    real, packs, stride, fetch = kit.real, PACKS[kit.algorithm], row_functions(kit).stride, _fetch(kit)
     lowest, nothing = real(np.finfo(real).min), real(-np.inf)
 
     @helper
@@ -86,7 +86,7 @@ def _hold(kit: Kit) -> Any:
 def softmax(kit: Kit) -> list[Stage]:
     """Make every row exp(x - max) / sum."""
     Y, X, ROWS, COLS = kit.words("y x rows cols")
-    r, real, exp_weight, packs = row_functions(kit), kit.real, kit.math.exp_weight, PACKS[kit.way]
+    r, real, exp_weight, packs = row_functions(kit), kit.real, kit.math.exp_weight, PACKS[kit.algorithm]
     place, store, stride, team_total, team_largest, hold = r.place, r.store, r.stride, r.total, r.largest, _hold(kit)
     zero, one, count = real(0.0), real(1.0), 4 * packs
 
@@ -113,7 +113,7 @@ def softmax(kit: Kit) -> list[Stage]:
 def log_softmax(kit: Kit) -> list[Stage]:
     """Make every row x - max - log(sum(exp(x - max)))."""
     Y, X, ROWS, COLS = kit.words("y x rows cols")
-    r, real, exp_weight, packs = row_functions(kit), kit.real, kit.math.exp_weight, PACKS[kit.way]
+    r, real, exp_weight, packs = row_functions(kit), kit.real, kit.math.exp_weight, PACKS[kit.algorithm]
     place, store, stride, team_total, team_largest, hold = r.place, r.store, r.stride, r.total, r.largest, _hold(kit)
     zero, count, log = real(0.0), 4 * packs, kit.math.log
 
@@ -140,7 +140,7 @@ def log_softmax(kit: Kit) -> list[Stage]:
 def softmax_grad(kit: Kit) -> list[Stage]:
     """Make dx = y (dy - sum(dy y)) in every row."""
     DX, DY, Y, ROWS, COLS = kit.words("dx dy y rows cols")
-    r, real, packs = row_functions(kit), kit.real, PACKS[kit.way]
+    r, real, packs = row_functions(kit), kit.real, PACKS[kit.algorithm]
     place, store, stride, team_total, fetch = r.place, r.store, r.stride, r.total, _fetch(kit)
     zero, count = real(0.0), 4 * packs
 
@@ -170,7 +170,7 @@ def layer_norm(kit: Kit) -> list[Stage]:
     """Make y = (x - mean) rstd gamma + beta in every row; mean and variance are summed in float64."""
     Y, MEAN, RSTD, X, GAMMA, BETA = kit.words("y mean rstd x gamma beta")
     ROWS, COLS, EPSILON = kit.words("rows cols epsilon")
-    r, real, store_one, packs = row_functions(kit), kit.real, kit.store, PACKS[kit.way]
+    r, real, store_one, packs = row_functions(kit), kit.real, kit.store, PACKS[kit.algorithm]
     place, store, stride, load_vector = r.place, r.store, r.stride, r.load_vector
     inside, fetch, zero, one, count = r.inside, _fetch(kit), real(0.0), real(1.0), 4 * packs
     precise, lack_of, team_total = r.precise, make_lack_of(kit), r.precise_total
@@ -219,7 +219,7 @@ def layer_norm_grad(kit: Kit) -> list[Stage]:
     """Make dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy gamma, in every row."""
     DX, DY, X, GAMMA, MEAN, RSTD = kit.words("dx dy x gamma mean rstd")
     ROWS, COLS = kit.words("rows cols")
-    r, real, load_one, packs = row_functions(kit), kit.real, kit.load, PACKS[kit.way]
+    r, real, load_one, packs = row_functions(kit), kit.real, kit.load, PACKS[kit.algorithm]
     place, store, stride, team_total, load_vector = r.place, r.store, r.stride, r.total, r.load_vector
     fetch, zero, one, count, lack_of = _fetch(kit), real(0.0), real(1.0), 4 * packs, make_lack_of(kit)
 

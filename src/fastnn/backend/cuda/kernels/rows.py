@@ -5,13 +5,13 @@ from __future__ import annotations
 from fastnn.backend.cuda.codegen.kernel import Kit, Stage, kernel
 from fastnn.backend.cuda.codegen.options import helper
 from fastnn.backend.cuda.kernels import columnwise, register_rows
-from fastnn.backend.cuda.kernels.rowwise import WAYS, make_exp_sum, row_functions, row_stage, sum_of, way_of
+from fastnn.backend.cuda.kernels.rowwise import ALGORITHMS, algorithm_of, make_exp_sum, row_functions, row_stage, sum_of
 from fastnn.program.layout import Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)
 
 
-@kernel("softmax", ways=WAYS, way=way_of)
+@kernel("softmax", algorithms=ALGORITHMS, algorithm=algorithm_of)
 def softmax(kit: Kit) -> list[Stage]:
     """Make every row exp(x - max) / sum."""
     if register_rows.is_held(kit):
@@ -40,7 +40,7 @@ def softmax(kit: Kit) -> list[Stage]:
     return [row_stage(kit, softmax)]
 
 
-@kernel("log_softmax", ways=WAYS, way=way_of)
+@kernel("log_softmax", algorithms=ALGORITHMS, algorithm=algorithm_of)
 def log_softmax(kit: Kit) -> list[Stage]:
     """Make every row x - max - log(sum(exp(x - max)))."""
     if register_rows.is_held(kit):
@@ -68,7 +68,7 @@ def log_softmax(kit: Kit) -> list[Stage]:
     return [row_stage(kit, log_softmax)]
 
 
-@kernel("softmax_grad", ways=WAYS, way=way_of)
+@kernel("softmax_grad", algorithms=ALGORITHMS, algorithm=algorithm_of)
 def softmax_grad(kit: Kit) -> list[Stage]:
     """Make dx = y (dy - sum(dy y)) in every row."""
     if register_rows.is_held(kit, 2):
@@ -96,7 +96,7 @@ def softmax_grad(kit: Kit) -> list[Stage]:
     return [row_stage(kit, softmax_grad)]
 
 
-@kernel("log_softmax_grad", ways=WAYS, way=way_of)
+@kernel("log_softmax_grad", algorithms=ALGORITHMS, algorithm=algorithm_of)
 def log_softmax_grad(kit: Kit) -> list[Stage]:
     """Make dx = dy - exp(y) sum(dy) in every row."""
     DX, DY, Y, ROWS, COLS = kit.words("dx dy y rows cols")
@@ -124,9 +124,9 @@ def log_softmax_grad(kit: Kit) -> list[Stage]:
 
 @kernel(
     "sum_rows",
-    ways=columnwise.WAYS,
-    way=columnwise.way_of,
-    scratch=lambda dims, itemsize, way: columnwise.table_bytes(dims, itemsize),
+    algorithms=columnwise.ALGORITHMS,
+    algorithm=columnwise.algorithm_of,
+    scratch=lambda dims, itemsize, algorithm: columnwise.table_bytes(dims, itemsize),
 )
 def sum_rows(kit: Kit) -> list[Stage]:
     """Sum over rows."""

@@ -19,10 +19,10 @@ from fastnn.program.layout import Flag
 
 #: the threads that share a row, by algorithm
 TEAMS = {"thread": 1, "few": max(2, SIZES.warp // 4), "warp": SIZES.warp, "block": SIZES.team}
-WAYS = tuple(TEAMS)
+ALGORITHMS = tuple(TEAMS)
 
 
-def way_of(dims: Dims, flags: Flag) -> str:
+def algorithm_of(dims: Dims, flags: Flag) -> str:
     """Choose the team by the length of the rows."""
     cols = dims["cols"]
     if cols <= PACK:
@@ -34,8 +34,8 @@ def way_of(dims: Dims, flags: Flag) -> str:
 
 def row_stage(kit: Kit, function: Any) -> Stage:
     """Make the stage of a kernel of rows."""
-    threads = SIZES.team if kit.way == "block" else SIZES.threads
-    return Stage(function, lambda dims: (ceil_div(dims["rows"], threads // TEAMS[kit.way]), 1), threads)
+    threads = SIZES.team if kit.algorithm == "block" else SIZES.threads
+    return Stage(function, lambda dims: (ceil_div(dims["rows"], threads // TEAMS[kit.algorithm]), 1), threads)
 
 
 @formula
@@ -97,8 +97,8 @@ def row_functions(kit: Kit) -> SimpleNamespace:
         precise : device function
             Four numbers as float64.
     """
-    size = TEAMS[kit.way]
-    together = (SIZES.team if kit.way == "block" else SIZES.threads) // size
+    size = TEAMS[kit.algorithm]
+    together = (SIZES.team if kit.algorithm == "block" else SIZES.threads) // size
     packed = size >= SIZES.warp
     team, precise_team, one_load, one_store = kit.team(size), kit.team(size, "float64"), kit.load, kit.store
     load_pack, store_pack = kit.load_pack, kit.store_pack

@@ -94,8 +94,8 @@ def forward_work(dtype: str, layers: Sequence[Product], written: set[tuple[int, 
         The results that are read later.
     """
     itemsize, rows = ITEM_SIZES[dtype], layers[0].m
-    way = plan.choose_way(rows, itemsize, FUSED.forward)
-    tile = plan.tile_of(way, itemsize)
+    algorithm = plan.choose_algorithm(rows, itemsize, FUSED.forward)
+    tile = plan.tile_of(algorithm, itemsize)
     variant, numbers = _variant(layer.formula for layer in layers)
     table = []
     for layer in layers:
@@ -107,7 +107,7 @@ def forward_work(dtype: str, layers: Sequence[Product], written: set[tuple[int, 
             **_product(tile, layer.k, layer.n, itemsize, turned=False),
         }))  # fmt: skip
     words = _row({plan.ROWS: rows, plan.LAYERS: len(layers)})
-    return Work(Key("fused_forward", dtype, variant, way), {"rows": rows}, words, tuple(table))
+    return Work(Key("fused_forward", dtype, variant, algorithm), {"rows": rows}, words, tuple(table))
 
 
 def backward_work(dtype: str, rows: int, first: int, layers: Sequence[Back], written: set[tuple[int, int]]) -> Work:
@@ -121,8 +121,8 @@ def backward_work(dtype: str, rows: int, first: int, layers: Sequence[Back], wri
         Results of the layers' products that are read later.
     """
     itemsize = ITEM_SIZES[dtype]
-    way = plan.choose_way(rows, itemsize, FUSED.backward)
-    tile = plan.tile_of(way, itemsize)
+    algorithm = plan.choose_algorithm(rows, itemsize, FUSED.backward)
+    tile = plan.tile_of(algorithm, itemsize)
     variant, numbers = _variant(layer.product.formula for layer in layers if layer.product is not None)
     table, sums, packs, size = [], [], 0, 0
     for layer in layers:
@@ -152,5 +152,5 @@ def backward_work(dtype: str, rows: int, first: int, layers: Sequence[Back], wri
     slabs = min(ceil_div(rows, tile.rows), FUSED.slabs)
     words = _row({plan.ROWS: rows, plan.LAYERS: len(layers), plan.SLAB: size, plan.SLABS: slabs})
     dims = {"slabs": slabs, "packs": packs, "sums": len(sums)}
-    key = Key("fused_backward", dtype, variant, way)
+    key = Key("fused_backward", dtype, variant, algorithm)
     return Work(key, dims, words, (*table, *sums), slabs * size * itemsize)

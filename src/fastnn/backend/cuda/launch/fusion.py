@@ -36,7 +36,7 @@ def arrange(program: Program, keys: Sequence[Key], precision: str) -> tuple[Prog
         Precision of matrix products.
     """
     found = find(program, precision)
-    moved = {value for group in found for value in _in_the_way(program, group)}
+    moved = {value for group in found for value in _in_the_algorithm(program, group)}
     if moved:
         program = _move(program, moved)
         found = find(program, precision)
@@ -59,7 +59,7 @@ def find(program: Program, precision: str = "float32") -> list[Group]:
     return found
 
 
-def _in_the_way(program: Program, group: Group) -> Iterator[Value]:
+def _in_the_algorithm(program: Program, group: Group) -> Iterator[Value]:
     """Find the values that a group writes to memory that it also reads."""
     for word, nbytes, index in group.writes:
         start = decode(word)[1]

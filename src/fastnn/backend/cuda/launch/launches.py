@@ -89,13 +89,13 @@ def key_of(program: Program, index: int, precision: str = "float32", warpgroups:
     """Return the kernel that runs a record; `precision` is that of matrix products, which may use warpgroups."""
     record, named, mapped = program.records[index], program.kernels[index], program.maps[index]
     variant = named.variant if mapped is None else mapped.variant
-    choose, dims, flags = KERNELS[named.op].way, dims_of(record), Flag(int(record[FLAGS_WORD]))
+    choose, dims, flags = KERNELS[named.op].algorithm, dims_of(record), Flag(int(record[FLAGS_WORD]))
     if named.op == "matmul":
         # activations fused into a product by warpgroups use quick divisions
-        way = choose(dims, flags, precision, warpgroups and (mapped is None or mapped.variant in DIVIDE_QUICKLY))
+        algorithm = choose(dims, flags, precision, warpgroups and (mapped is None or mapped.variant in DIVIDE_QUICKLY))
     else:
-        way = choose(dims, flags)
-    return Key(named.op, named.dtype, variant, way)
+        algorithm = choose(dims, flags)
+    return Key(named.op, named.dtype, variant, algorithm)
 
 
 def keys_of(program: Program, precision: str = "float32", warpgroups: bool = False) -> list[Key]:
@@ -150,7 +150,7 @@ def works_of(program: Program, keys: Sequence[Key]) -> list[Work]:
     itemsize, works = ITEM_SIZES[program.dtype], []
     for record, key in zip(program.records, keys, strict=True):
         dims = dims_of(record)
-        scratch = KERNELS[key.op].scratch(dims, itemsize, key.way)
+        scratch = KERNELS[key.op].scratch(dims, itemsize, key.algorithm)
         works.append(Work(key, dims, tuple(record.tolist()), scratch=scratch))
     return works
 

@@ -17,7 +17,7 @@ from fastnn.backend.cuda.codegen.options import helper
 from fastnn.backend.cuda.codegen.sizes import FUSED, PACK
 from fastnn.backend.cuda.kernels.fused import plan as plan
 from fastnn.backend.cuda.kernels.fused.gradients import HIGH_ROWS, make_bias, make_sums, make_weight
-from fastnn.backend.cuda.kernels.fused.plan import PITCH, ROW, shared_bytes, tile_of, variants_of, ways_of
+from fastnn.backend.cuda.kernels.fused.plan import PITCH, ROW, algorithms_of, shared_bytes, tile_of, variants_of
 from fastnn.backend.cuda.kernels.fused.product import make_product, make_weights
 from fastnn.backend.cuda.kernels.fused.tiles import (
     THREADS,
@@ -69,10 +69,10 @@ def _make_finish(kit: Kit, rows: int) -> Any:
     return finish
 
 
-@kernel("fused_backward", ways=ways_of(FUSED.backward), variants=variants_of)
+@kernel("fused_backward", algorithms=algorithms_of(FUSED.backward), variants=variants_of)
 def fused_backward(kit: Kit) -> list[Stage]:
     """Make the gradients of all layers from the gradient of the last one's result."""
-    tile = tile_of(kit.way, kit.itemsize)
+    tile = tile_of(kit.algorithm, kit.itemsize)
     real, size, group = kit.real, kit.itemsize, 16 // kit.itemsize
     rows, tall, groups = tile.rows, tile.tall, tile.groups
     inputs, weights, product = make_rows(kit, tile), make_weights(kit, tile, turned=True), make_product(kit, tile)

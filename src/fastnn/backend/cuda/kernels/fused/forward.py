@@ -11,7 +11,7 @@ from fastnn.backend.cuda.codegen.kernel import Kit, Stage, ceil_div, kernel, ptx
 from fastnn.backend.cuda.codegen.options import helper
 from fastnn.backend.cuda.codegen.sizes import FUSED, PACK
 from fastnn.backend.cuda.kernels.fused import plan as plan
-from fastnn.backend.cuda.kernels.fused.plan import PITCH, ROW, shared_bytes, tile_of, variants_of, ways_of
+from fastnn.backend.cuda.kernels.fused.plan import PITCH, ROW, algorithms_of, shared_bytes, tile_of, variants_of
 from fastnn.backend.cuda.kernels.fused.product import make_product, make_weights
 from fastnn.backend.cuda.kernels.fused.tiles import (
     THREADS,
@@ -68,10 +68,10 @@ def _make_finish(kit: Kit, rows: int) -> Any:
     return finish
 
 
-@kernel("fused_forward", ways=ways_of(FUSED.forward), variants=variants_of)
+@kernel("fused_forward", algorithms=algorithms_of(FUSED.forward), variants=variants_of)
 def fused_forward(kit: Kit) -> list[Stage]:
     """Make a tile of rows of all layers."""
-    tile = tile_of(kit.way, kit.itemsize)
+    tile = tile_of(kit.algorithm, kit.itemsize)
     real, rows, tall, groups, group = kit.real, tile.rows, tile.tall, tile.groups, 16 // kit.itemsize
     inputs, weights, product = make_rows(kit, tile), make_weights(kit, tile, turned=False), make_product(kit, tile)
     read_rows, stash_rows, fetch, stash = inputs.read, inputs.stash, weights.fetch, weights.stash

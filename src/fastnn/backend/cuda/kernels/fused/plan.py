@@ -72,23 +72,23 @@ class Tile:
         return min(2, self.depth // PACK)
 
 
-def tile_of(way: str, itemsize: int) -> Tile:
+def tile_of(algorithm: str, itemsize: int) -> Tile:
     """Return the tile of an algorithm."""
-    rows, tall, depth = next(sizes for sizes in FUSED.forward if str(sizes[0]) == way)
+    rows, tall, depth = next(sizes for sizes in FUSED.forward if str(sizes[0]) == algorithm)
     return Tile(rows * 4 // itemsize, tall, depth * 4 // itemsize)
 
 
-def ways_of(tiles: Sequence[tuple[int, int, int]]) -> tuple[str, ...]:
+def algorithms_of(tiles: Sequence[tuple[int, int, int]]) -> tuple[str, ...]:
     """Return the algorithms of these tiles."""
     return tuple(str(rows) for rows, _, _ in tiles)
 
 
-def variants_of(way: str) -> tuple[str, ...]:
+def variants_of(algorithm: str) -> tuple[str, ...]:
     """Return variants for tests that compile kernels: any set of activations is one, by name and joined by "+"."""
-    return VARIANTS if int(way) == max(rows for rows, _, _ in FUSED.backward) else VARIANTS[:1]
+    return VARIANTS if int(algorithm) == max(rows for rows, _, _ in FUSED.backward) else VARIANTS[:1]
 
 
-def choose_way(rows: int, itemsize: int, tiles: Sequence[tuple[int, int, int]]) -> str:
+def choose_algorithm(rows: int, itemsize: int, tiles: Sequence[tuple[int, int, int]]) -> str:
     """Choose the largest tile that leaves work for all multiprocessors: small ones are slower, but more numerous."""
     heights = [height for height, _, _ in tiles]
     fitting = [height for height in heights if rows * itemsize >= height * 4 * FUSED.processors]

@@ -21,7 +21,7 @@ as_double = ptx.int_as_double
 _TRANSPOSE_A, _TRANSPOSE_B = int(Flag.TRANSPOSE_A), int(Flag.TRANSPOSE_B)
 
 
-def _way(dims: Mapping[str, int], flags: Flag) -> str:
+def _algorithm(dims: Mapping[str, int], flags: Flag) -> str:
     """Return the largest tile of which a result fills at least a half along each axis, or the smallest one."""
     for name, tile in PRODUCTS.batched_tiles.items():
         if 2 * dims["m"] > tile.rows and 2 * dims["n"] > tile.cols:
@@ -29,14 +29,14 @@ def _way(dims: Mapping[str, int], flags: Flag) -> str:
     return name
 
 
-@kernel("batched_matmul", ways=tuple(PRODUCTS.batched_tiles), way=_way)
+@kernel("batched_matmul", algorithms=tuple(PRODUCTS.batched_tiles), algorithm=_algorithm)
 def batched_matmul(kit: Kit) -> list[Stage]:
     """Make c = scale op(a) op(b) for every matrix of every sample."""
     C, A, B, COUNT, M, N, K, SCALE = kit.words("c a b count m n k scale")
     A_SIZE, A_FIRST, A_BETWEEN, A_ROW = kit.words("a_size a_first a_between a_row")
     B_SIZE, B_FIRST, B_BETWEEN, B_ROW = kit.words("b_size b_first b_between b_row")
     C_BETWEEN, C_ROW = kit.words("c_between c_row")
-    tile = PRODUCTS.batched_tiles[kit.way]
+    tile = PRODUCTS.batched_tiles[kit.algorithm]
     rows, cols, depth, tall, wide, threads = tile.rows, tile.cols, tile.depth, tile.tall, tile.wide, tile.threads
     real, size, load, store = kit.real, kit.itemsize, kit.load, kit.store
     # one more element in each row: threads that store along k meet different banks

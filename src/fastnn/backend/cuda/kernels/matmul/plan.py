@@ -35,7 +35,7 @@ DEEPEST = 16384
 
 
 @dataclass(frozen=True)
-class Way:
+class Algorithm:
     """An algorithm, parsed."""
 
     transpose_a: bool
@@ -53,7 +53,7 @@ class Way:
         return "-".join((*begins, stored, self.epilogue, self.shape, *ends))
 
     @classmethod
-    def parse(cls, text: str) -> Way:
+    def parse(cls, text: str) -> Algorithm:
         """Parse the string of an algorithm."""
         words = text.split("-")
         precision = words.pop(0) if words[0] in PRECISIONS else ""
@@ -100,11 +100,11 @@ def depth_of(precision: str) -> int:
     return LINE_BYTES // ROUNDED[precision]
 
 
-def rounded_bytes(dims: Mapping[str, int], way: Way, sizes: Products = PRODUCTS) -> int:
+def rounded_bytes(dims: Mapping[str, int], algorithm: Algorithm, sizes: Products = PRODUCTS) -> int:
     """Return the bytes of both operands of a product by warpgroups, rounded and padded to whole tiles."""
-    tile = sizes.warpgroup_tiles[way.shape]
+    tile = sizes.warpgroup_tiles[algorithm.shape]
     lines = ceil_div(dims["m"], tile.rows) * tile.rows + ceil_div(dims["n"], tile.cols) * tile.cols
-    return lines * ceil_div(dims["k"], depth_of(way.precision)) * LINE_BYTES
+    return lines * ceil_div(dims["k"], depth_of(algorithm.precision)) * LINE_BYTES
 
 
 def _estimate_rounded(tile: WarpgroupTile, precision: str, m: int, n: int, k: int, processors: int) -> float:
@@ -115,37 +115,37 @@ def _estimate_rounded(tile: WarpgroupTile, precision: str, m: int, n: int, k: in
     return steps * max(LATENCY / tile.ahead, work) + STAGE + moved / processors / BYTES
 
 
-def along_k(way: Way) -> bool:
+def along_k(algorithm: Algorithm) -> bool:
     """Return whether neighbours in the matrix by which a few rows are multiplied differ in k."""
-    return not way.transpose_a if way.shape == "column" else way.transpose_b
+    return not algorithm.transpose_a if algorithm.shape == "column" else algorithm.transpose_b
 
 
-def outputs_of_block(way: Way, sizes: Products = PRODUCTS) -> int:
+def outputs_of_block(algorithm: Algorithm, sizes: Products = PRODUCTS) -> int:
     """Return the number of columns per block in a product of a few rows."""
-    if along_k(way):
+    if along_k(algorithm):
         return sizes.strips * sizes.at_once
-    return sizes.lanes * (1 if way.scalar else PACK)
+    return sizes.lanes * (1 if algorithm.scalar else PACK)
 
 
-def parts_of(dims: Mapping[str, int], way: Way, sizes: Products = PRODUCTS) -> int:
+def parts_of(dims: Mapping[str, int], algorithm: Algorithm, sizes: Products = PRODUCTS) -> int:
     """Return the number of parts of k of a product."""
-    if not way.split or way.shape in sizes.warpgroup_tiles:
+    if not algorithm.split or algorithm.shape in sizes.warpgroup_tiles:
         return 1
     m, n, k = dims["m"], dims["n"], dims["k"]
-    tiles = sizes.tensor_tiles if way.precision else sizes.tiles
-    if way.shape in tiles:
-        return _estimate(tiles[way.shape], way.precision, m, n, k, sizes.processors)[1]
-    blocks = ceil_div(m if way.shape == "column" else n, outputs_of_block(way, sizes))
+    tiles = sizes.tensor_tiles if algorithm.precision else sizes.tiles
+    if algorithm.shape in tiles:
+        return _estimate(tiles[algorithm.shape], algorithm.precision, m, n, k, sizes.processors)[1]
+    blocks = ceil_div(m if algorithm.shape == "column" else n, outputs_of_block(algorithm, sizes))
     steps = ceil_div(k, sizes.step)
     least = _least_parts(m, n, ceil_div(k, sizes.strips))
     return _whole(steps, max(least, min(MOST_PARTS, steps // 2, 2 * sizes.processors // blocks)))
 
 
-def _plain(way: Way) -> Way:
+def _plain(algorithm: Algorithm) -> Algorithm:
     """Return the algorithm for a row or column, which equals its transpose, as stored normally."""
-    if way.shape == "row":
-        return replace(way, transpose_a=False)
-    return replace(way, transpose_b=False) if way.shape == "column" else way
+    if algorithm.shape == "row":
+        return replace(algorithm, transpose_a=False)
+    return replace(algorithm, transpose_b=False) if algorithm.shape == "column" else algorithm
 
 
 def choose(
@@ -154,7 +154,7 @@ def choose(
     precision: str = "float32",
     warpgroups: bool = False,
     sizes: Products = PRODUCTS,
-) -> Way:
+) -> Algorithm:
     """Choose the algorithm of a product.
 
     Parameters
@@ -176,8 +176,8 @@ def choose(
     else:
         rounded, shape = _quickest(m, n, k, precision, warpgroups, sizes)
         scalar = any(row % PACK for row in (row_a, row_b, n))
-    way = _plain(Way(transpose_a, transpose_b, epilogue, shape, True, scalar, rounded))
-    return way if parts_of(dims, way, sizes) > 1 else replace(way, split=False)
+    algorithm = _plain(Algorithm(transpose_a, transpose_b, epilogue, shape, True, scalar, rounded))
+    return algorithm if parts_of(dims, algorithm, sizes) > 1 else replace(algorithm, split=False)
 
 
 def _quickest(m: int, n: int, k: int, precision: str, warpgroups: bool, sizes: Products) -> tuple[str, str]:
@@ -193,15 +193,15 @@ def _quickest(m: int, n: int, k: int, precision: str, warpgroups: bool, sizes: P
     return min(times, key=times.__getitem__)
 
 
-def scratch_bytes(dims: Mapping[str, int], itemsize: int, way: str, sizes: Products = PRODUCTS) -> int:
+def scratch_bytes(dims: Mapping[str, int], itemsize: int, algorithm: str, sizes: Products = PRODUCTS) -> int:
     """Return the scratch memory of a product: rounded operands, or a header and the parts of the result."""
-    parsed = Way.parse(way)
+    parsed = Algorithm.parse(algorithm)
     if parsed.shape in sizes.warpgroup_tiles:
         return rounded_bytes(dims, parsed, sizes)
     return HEADER + parts_of(dims, parsed, sizes) * dims["m"] * dims["n"] * itemsize if parsed.split else 0
 
 
-def all_ways() -> Iterator[Way]:
+def all_algorithms() -> Iterator[Algorithm]:
     """Iterate over the algorithms of all products that lowering makes, and of plain ones of all transpositions.
 
     An activation is applied to a product of normal matrices, an activation's gradient to one with transposed b.
@@ -210,10 +210,10 @@ def all_ways() -> Iterator[Way]:
     for epilogue, a, b in (*stored, ("forward", False, False), ("gradient", False, True)):
         for shape in (*PRODUCTS.tiles, "row", "rows", "column"):
             for split, scalar in product((False, True), repeat=2):
-                way = Way(a, b, epilogue, shape, split, scalar)
-                if _plain(way) == way or epilogue == "gradient":
-                    yield _plain(way)
+                algorithm = Algorithm(a, b, epilogue, shape, split, scalar)
+                if _plain(algorithm) == algorithm or epilogue == "gradient":
+                    yield _plain(algorithm)
                 if shape in PRODUCTS.tensor_tiles:
-                    yield from (replace(way, precision=precision) for precision in PRECISIONS)
+                    yield from (replace(algorithm, precision=precision) for precision in PRECISIONS)
         for shape, precision, scalar in product(PRODUCTS.warpgroup_tiles, PRECISIONS, (False, True)):
-            yield Way(a, b, epilogue, shape, False, scalar, precision)
+            yield Algorithm(a, b, epilogue, shape, False, scalar, precision)

@@ -10,7 +10,7 @@ from fastnn.backend.cuda.codegen.kernel import Key, Kit, Stage, kernel
 from fastnn.backend.cuda.codegen.sizes import PACK, PRODUCTS
 from fastnn.backend.cuda.kernels.elementwise import DIVIDE_QUICKLY
 from fastnn.backend.cuda.kernels.matmul.epilogue import sum_parts
-from fastnn.backend.cuda.kernels.matmul.plan import Way, all_ways, along_k, choose, scratch_bytes
+from fastnn.backend.cuda.kernels.matmul.plan import Algorithm, all_algorithms, along_k, choose, scratch_bytes
 from fastnn.backend.cuda.kernels.matmul.rounded import rounding
 from fastnn.backend.cuda.kernels.matmul.rows import few_rows
 from fastnn.backend.cuda.kernels.matmul.simt import product
@@ -19,8 +19,8 @@ from fastnn.backend.cuda.kernels.matmul.warpgroup import warpgroup_product
 from fastnn.formulas import activations
 
 
-def _variants(way: str) -> Sequence[str]:
-    parsed = Way.parse(way)
+def _variants(algorithm: str) -> Sequence[str]:
+    parsed = Algorithm.parse(algorithm)
     epilogue = parsed.epilogue
     if epilogue == "plain":
         return ("",)
@@ -30,34 +30,36 @@ def _variants(way: str) -> Sequence[str]:
 
 @kernel(
     "matmul",
-    ways=tuple(str(way) for way in all_ways()),
+    algorithms=tuple(str(algorithm) for algorithm in all_algorithms()),
     variants=_variants,
-    way=lambda dims, flags, precision="float32", warpgroups=False: str(choose(dims, flags, precision, warpgroups)),
+    algorithm=lambda dims, flags, precision="float32", warpgroups=False: str(
+        choose(dims, flags, precision, warpgroups)
+    ),
     scratch=scratch_bytes,
-    dtypes=lambda way: ("float32",) if Way.parse(way).precision else ("float32", "float64"),
+    dtypes=lambda algorithm: ("float32",) if Algorithm.parse(algorithm).precision else ("float32", "float64"),
 )
 def matmul(kit: Kit) -> list[Stage]:
     """Multiply two matrices."""
-    way = Way.parse(kit.way)
-    if way.shape in PRODUCTS.warpgroup_tiles:
-        return [rounding(kit, way), warpgroup_product(kit, way)]
-    if not way.split:
-        return [_multiplies(kit, way)]
+    algorithm = Algorithm.parse(kit.algorithm)
+    if algorithm.shape in PRODUCTS.warpgroup_tiles:
+        return [rounding(kit, algorithm), warpgroup_product(kit, algorithm)]
+    if not algorithm.split:
+        return [_multiplies(kit, algorithm)]
     # rows of the result begin at multiples of a pack
-    packed = not way.scalar and (way.shape in PRODUCTS.tiles or not along_k(way))
+    packed = not algorithm.scalar and (algorithm.shape in PRODUCTS.tiles or not along_k(algorithm))
     return [
-        _makes_parts(kit.dtype, replace(way, epilogue="plain")),
-        sum_parts(kit, way.epilogue, PACK if packed else 1),
+        _makes_parts(kit.dtype, replace(algorithm, epilogue="plain")),
+        sum_parts(kit, algorithm.epilogue, PACK if packed else 1),
     ]
 
 
-def _multiplies(kit: Kit, way: Way) -> Stage:
-    if way.precision:
-        return tensor_product(kit, way)
-    return product(kit, way) if way.shape in PRODUCTS.tiles else few_rows(kit, way)
+def _multiplies(kit: Kit, algorithm: Algorithm) -> Stage:
+    if algorithm.precision:
+        return tensor_product(kit, algorithm)
+    return product(kit, algorithm) if algorithm.shape in PRODUCTS.tiles else few_rows(kit, algorithm)
 
 
 @cache
-def _makes_parts(dtype: str, way: Way) -> Stage:
+def _makes_parts(dtype: str, algorithm: Algorithm) -> Stage:
     """Make the first stage of a product in parts, which is the same for all activations."""
-    return _multiplies(Kit(Key("matmul", dtype, "", str(way))), way)
+    return _multiplies(Kit(Key("matmul", dtype, "", str(algorithm))), algorithm)

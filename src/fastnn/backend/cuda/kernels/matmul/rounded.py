@@ -16,7 +16,7 @@ from fastnn.backend.cuda.codegen import fragments
 from fastnn.backend.cuda.codegen.kernel import SCRATCH_WORD, Kit, Stage, ceil_div, ptx
 from fastnn.backend.cuda.codegen.options import formula
 from fastnn.backend.cuda.codegen.sizes import PACK, PRODUCTS, SIZES, TENSOR_CORES, WarpgroupTile
-from fastnn.backend.cuda.kernels.matmul.plan import Way, depth_of, rounded_bytes
+from fastnn.backend.cuda.kernels.matmul.plan import Algorithm, depth_of, rounded_bytes
 
 u32 = np.uint32
 place_along = formula(fragments.place_along)
@@ -62,16 +62,16 @@ def _round(kit: Kit, precision: str, lines: int, along_k: bool, width: int) -> A
     return round_part
 
 
-def rounding(kit: Kit, way: Way) -> Stage:
+def rounding(kit: Kit, algorithm: Algorithm) -> Stage:
     """Make the stage that rounds both operands."""
     A, B, M, N, K = kit.words("a b m n k")
-    tile: WarpgroupTile = PRODUCTS.warpgroup_tiles[way.shape]
-    transpose_a, transpose_b, threads = way.transpose_a, way.transpose_b, SIZES.threads
-    rows, cols, depth = tile.rows, tile.cols, depth_of(way.precision)
+    tile: WarpgroupTile = PRODUCTS.warpgroup_tiles[algorithm.shape]
+    transpose_a, transpose_b, threads = algorithm.transpose_a, algorithm.transpose_b, SIZES.threads
+    rows, cols, depth = tile.rows, tile.cols, depth_of(algorithm.precision)
     # neighbours are loaded together if they go to the same line
-    width_a, width_b = (PACK if along_k and not way.scalar else 1 for along_k in (not transpose_a, transpose_b))
-    round_a = _round(kit, way.precision, rows, not transpose_a, width_a)
-    round_b = _round(kit, way.precision, cols, transpose_b, width_b)
+    width_a, width_b = (PACK if along_k and not algorithm.scalar else 1 for along_k in (not transpose_a, transpose_b))
+    round_a = _round(kit, algorithm.precision, rows, not transpose_a, width_a)
+    round_b = _round(kit, algorithm.precision, cols, transpose_b, width_b)
 
     def rounding(record, context):
         m, n, k = u32(record[M]), u32(record[N]), u32(record[K])
@@ -86,6 +86,6 @@ def rounding(kit: Kit, way: Way) -> Stage:
 
     def grid(dims):
         # every thread writes 32 bytes, and tiles are whole blocks of threads
-        return ceil_div(rounded_bytes(dims, way), 32 * threads), 1
+        return ceil_div(rounded_bytes(dims, algorithm), 32 * threads), 1
 
     return Stage(rounding, grid, threads, minimum=TENSOR_CORES)

@@ -15,7 +15,7 @@ from fastnn.backend.cuda.codegen.kernel import Kit, Stage, ceil_div, ptx
 from fastnn.backend.cuda.codegen.options import formula
 from fastnn.backend.cuda.codegen.sizes import PACK, PRODUCTS, SIZES
 from fastnn.backend.cuda.kernels.matmul.epilogue import make_finish, make_partial, note_parts, part_address
-from fastnn.backend.cuda.kernels.matmul.plan import Way, along_k, outputs_of_block, parts_of
+from fastnn.backend.cuda.kernels.matmul.plan import Algorithm, along_k, outputs_of_block, parts_of
 
 u32 = np.uint32
 keep = ptx.keep
@@ -23,14 +23,14 @@ keep = ptx.keep
 AHEAD = 4
 
 
-def _operands(kit: Kit, way: Way) -> Any:
+def _operands(kit: Kit, algorithm: Algorithm) -> Any:
     """Make the function that returns which operand is the matrix, and which has the rows.
 
     Its results: the matrix, elements between its rows, its extent along the result; the rows, elements between
     two of them, and between two k; elements between rows of the result, and between its columns.
     """
     A, B, M, N, K = kit.words("a b m n k")
-    column, transpose_a, transpose_b = way.shape == "column", way.transpose_a, way.transpose_b
+    column, transpose_a, transpose_b = algorithm.shape == "column", algorithm.transpose_a, algorithm.transpose_b
 
     @formula
     def operands(record):
@@ -44,27 +44,31 @@ def _operands(kit: Kit, way: Way) -> Any:
     return operands
 
 
-def few_rows(kit: Kit, way: Way) -> Stage:
+def few_rows(kit: Kit, algorithm: Algorithm) -> Stage:
     """Make the stage of a product of one or a few rows, or one column."""
-    return _dots(kit, way) if along_k(way) else _columns(kit, way)
+    return _dots(kit, algorithm) if along_k(algorithm) else _columns(kit, algorithm)
 
 
-def _grid(way: Way, long: str) -> Any:
-    return lambda dims: (ceil_div(dims[long], outputs_of_block(way)), parts_of(dims, way))
+def _grid(algorithm: Algorithm, long: str) -> Any:
+    return lambda dims: (ceil_div(dims[long], outputs_of_block(algorithm)), parts_of(dims, algorithm))
 
 
-def _columns(kit: Kit, way: Way) -> Stage:
+def _columns(kit: Kit, algorithm: Algorithm) -> Stage:
     """Make columns of the result, which are neighbours in the matrix."""
     M, N, K = kit.words("m n k")
     real, size, load, load_pack = kit.real, kit.itemsize, kit.load, kit.load_pack
-    few, split, width = PRODUCTS.few if way.shape == "rows" else 1, way.split, 1 if way.scalar else PACK
+    few, split, width = (
+        PRODUCTS.few if algorithm.shape == "rows" else 1,
+        algorithm.split,
+        1 if algorithm.scalar else PACK,
+    )
     lanes, strips, step = PRODUCTS.lanes, PRODUCTS.strips * 4 // kit.itemsize, PRODUCTS.step
     threads, span = lanes * strips, lanes * width
     sums_count, ahead_count, left_count = few * width, AHEAD * width, few * AHEAD
     outputs, all_sums = few * span, strips * few * span
-    operands, zero = _operands(kit, way), real(0.0)
-    one = (make_partial(kit) if split else make_finish(kit, way.epilogue)).one
-    column = way.shape == "column"
+    operands, zero = _operands(kit, algorithm), real(0.0)
+    one = (make_partial(kit) if split else make_finish(kit, algorithm.epilogue)).one
+    column = algorithm.shape == "column"
 
     @formula
     def fetch(values, at, address, place):
@@ -134,22 +138,26 @@ def _columns(kit: Kit, way: Way) -> Stage:
                 one(record, parts, u32(i * row_out + j * col_out), u32(0) if column else j, value)
             output = u32(output + threads)
 
-    return Stage(columns, _grid(way, "m" if column else "n"), threads)
+    return Stage(columns, _grid(algorithm, "m" if column else "n"), threads)
 
 
-def _dots(kit: Kit, way: Way) -> Stage:
+def _dots(kit: Kit, algorithm: Algorithm) -> Stage:
     """Make dot products of rows of the matrix: a warp makes some columns of the result."""
     M, N, K = kit.words("m n k")
     real, size, load, load_pack = kit.real, kit.itemsize, kit.load, kit.load_pack
-    few, split, width = PRODUCTS.few if way.shape == "rows" else 1, way.split, 1 if way.scalar else PACK
+    few, split, width = (
+        PRODUCTS.few if algorithm.shape == "rows" else 1,
+        algorithm.split,
+        1 if algorithm.scalar else PACK,
+    )
     warp, warps, at_once, step = SIZES.warp, PRODUCTS.strips, PRODUCTS.at_once, PRODUCTS.step
     threads, span = warp * warps, warp * width
     sums_count, right_count, left_count = few * at_once, at_once * width, few * width
-    column = way.shape == "column"
+    column = algorithm.shape == "column"
     # neighbours in the rows are neighbours in k, and packs are aligned if the matrix's are
-    packed_left = width == PACK and (column or not way.transpose_a)
-    operands, zero, total = _operands(kit, way), real(0.0), kit.team(warp).total
-    one = (make_partial(kit) if split else make_finish(kit, way.epilogue)).one
+    packed_left = width == PACK and (column or not algorithm.transpose_a)
+    operands, zero, total = _operands(kit, algorithm), real(0.0), kit.team(warp).total
+    one = (make_partial(kit) if split else make_finish(kit, algorithm.epilogue)).one
     outputs = few * at_once
     assert outputs <= warp
 
@@ -203,4 +211,4 @@ def _dots(kit: Kit, way: Way) -> Stage:
         if lane < outputs and i < count and j < long:
             one(record, parts, u32(i * row_out + j * col_out), u32(0) if column else j, value)
 
-    return Stage(dots, _grid(way, "m" if column else "n"), threads)
+    return Stage(dots, _grid(algorithm, "m" if column else "n"), threads)

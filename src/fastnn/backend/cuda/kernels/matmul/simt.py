@@ -25,7 +25,7 @@ from fastnn.backend.cuda.kernels.matmul.epilogue import (
     note_parts,
     part_address,
 )
-from fastnn.backend.cuda.kernels.matmul.plan import Way, blocks_of, parts_of
+from fastnn.backend.cuda.kernels.matmul.plan import Algorithm, blocks_of, parts_of
 from fastnn.backend.cuda.kernels.matmul.tiles import make_loads, tile_of
 
 u32 = np.uint32
@@ -129,14 +129,14 @@ def tile_elements(kit: Kit, tile: Tile) -> int:
     return depth_of(kit, tile) * (tile.rows + tile.cols + 2 * 16 // kit.itemsize)
 
 
-def product(kit: Kit, way: Way) -> Stage:
+def product(kit: Kit, algorithm: Algorithm) -> Stage:
     """Make the stage that multiplies; for a product in parts it writes the parts to scratch memory."""
     A, B, M, N, K = kit.words("a b m n k")
-    tile: Tile = PRODUCTS.tiles[way.shape]
+    tile: Tile = PRODUCTS.tiles[algorithm.shape]
     real, size, group = kit.real, kit.itemsize, 16 // kit.itemsize
     rows, cols, depth, threads, warp = tile.rows, tile.cols, depth_of(kit, tile), tile.threads, SIZES.warp
-    width = 1 if way.scalar else PACK
-    transpose_a, transpose_b, split = way.transpose_a, way.transpose_b, way.split
+    width = 1 if algorithm.scalar else PACK
+    transpose_a, transpose_b, split = algorithm.transpose_a, algorithm.transpose_b, algorithm.split
     # a group of padding after each row: transposed elements then go to different banks of shared memory
     pitch_a, pitch_b = rows + group, cols + group
     loads_a = make_loads(kit, rows, depth, pitch_a, threads, not transpose_a, width)
@@ -149,7 +149,7 @@ def product(kit: Kit, way: Way) -> Stage:
     multiply = _multiply(kit, tile, half, pitch_a, pitch_b)
     # the next tile of b is loaded after that of a: both would take too many registers
     in_turn = tile.tall * tile.wide >= 64
-    leave = _leave(kit, tile, make_partial(kit) if split else make_finish(kit, way.epilogue), width)
+    leave = _leave(kit, tile, make_partial(kit) if split else make_finish(kit, algorithm.epilogue), width)
     buffer, b_at = tile_elements(kit, tile), depth * pitch_a
     make_shared, shared_at = ptx.shared(2 * buffer, kit.dtype), ptx.SHARED_AT[kit.dtype]
     tall, wide, across = tile.tall, tile.wide, tile.across
@@ -220,8 +220,8 @@ def product(kit: Kit, way: Way) -> Stage:
         leave(record, parts, sums, memory, mine, row, col, m, n, thread)
 
     def grid(dims):
-        return blocks_of(tile, dims["m"], dims["n"]), parts_of(dims, way)
+        return blocks_of(tile, dims["m"], dims["n"]), parts_of(dims, algorithm)
 
     # the places of scalar loads take too many registers for that
-    crowded = way.scalar or size == 8
+    crowded = algorithm.scalar or size == 8
     return Stage(product, grid, threads, blocks_at_once=0 if crowded else tile.at_once)

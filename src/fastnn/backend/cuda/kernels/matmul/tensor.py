@@ -20,7 +20,7 @@ from fastnn.backend.cuda.codegen.kernel import Kit, Stage, ptx
 from fastnn.backend.cuda.codegen.options import formula
 from fastnn.backend.cuda.codegen.sizes import PACK, PRODUCTS, TENSOR_CORES, TensorTile
 from fastnn.backend.cuda.kernels.matmul.epilogue import make_finish, make_partial, make_rows, note_parts, part_address
-from fastnn.backend.cuda.kernels.matmul.plan import Way, blocks_of, parts_of
+from fastnn.backend.cuda.kernels.matmul.plan import Algorithm, blocks_of, parts_of
 from fastnn.backend.cuda.kernels.matmul.tiles import tile_of
 
 u32 = np.uint32
@@ -197,22 +197,22 @@ def _multiply(tile: TensorTile, precision: str, fetch_a: Any, fetch_b: Any) -> A
     return reduce(then, [part(step) for step in range(DEPTH // STEP_B)])
 
 
-def tensor_product(kit: Kit, way: Way) -> Stage:
+def tensor_product(kit: Kit, algorithm: Algorithm) -> Stage:
     """Make the stage that multiplies; for a product in parts it writes the parts to scratch memory."""
     if kit.dtype != "float32":
-        raise ValueError(f"a product in {way.precision} is one of float32, not {kit.dtype}")
+        raise ValueError(f"a product in {algorithm.precision} is one of float32, not {kit.dtype}")
     A, B, M, N, K = kit.words("a b m n k")
-    tile: TensorTile = PRODUCTS.tensor_tiles[way.shape]
+    tile: TensorTile = PRODUCTS.tensor_tiles[algorithm.shape]
     rows, cols, threads, stages, size = tile.rows, tile.cols, tile.threads, tile.stages, kit.itemsize
-    transpose_a, transpose_b, split = way.transpose_a, way.transpose_b, way.split
-    width = 1 if way.scalar else PACK
+    transpose_a, transpose_b, split = algorithm.transpose_a, algorithm.transpose_b, algorithm.split
+    width = 1 if algorithm.scalar else PACK
     copy_a, copy_part_a = _copies(rows, not transpose_a, width, threads)
     copy_b, copy_part_b = _copies(cols, transpose_b, width, threads)
     begin_a, fetch_a = _fetches(rows, not transpose_a, True)
     begin_b, fetch_b = _fetches(cols, transpose_b, False)
-    multiply = _multiply(tile, way.precision, fetch_a, fetch_b)
+    multiply = _multiply(tile, algorithm.precision, fetch_a, fetch_b)
     wait = ptx.wait_for_copies(stages - 2)
-    finish = make_partial(kit) if split else make_finish(kit, way.epilogue)
+    finish = make_partial(kit) if split else make_finish(kit, algorithm.epilogue)
     # eight elements of padding after each row: pairs of a warp's sums then go to different banks
     pitch = cols + WIDE
     rows_out = make_rows(kit, finish, rows, cols, pitch, width, threads)
@@ -296,6 +296,6 @@ def tensor_product(kit: Kit, way: Way) -> Stage:
         rows_out(record, parts, memory, row, col, m, n, thread)
 
     def grid(dims):
-        return blocks_of(tile, dims["m"], dims["n"]), parts_of(dims, way)
+        return blocks_of(tile, dims["m"], dims["n"]), parts_of(dims, algorithm)
 
     return Stage(tensor_product, grid, threads, shared=4 * elements, minimum=TENSOR_CORES, tensor_cores=True)

@@ -16,7 +16,7 @@ from fastnn.backend.cuda.codegen.kernel import SCRATCH_WORD, Kit, Stage, ptx
 from fastnn.backend.cuda.codegen.options import formula
 from fastnn.backend.cuda.codegen.sizes import PACK, PRODUCTS, WARPGROUP, WARPGROUP_ROWS, WARPGROUPS, WarpgroupTile
 from fastnn.backend.cuda.kernels.matmul.epilogue import make_finish, make_rows
-from fastnn.backend.cuda.kernels.matmul.plan import Way, blocks_of, depth_of
+from fastnn.backend.cuda.kernels.matmul.plan import Algorithm, blocks_of, depth_of
 from fastnn.backend.cuda.kernels.matmul.tiles import tile_of
 
 u32 = np.uint32
@@ -33,20 +33,22 @@ ALIGNMENT = 1024
 _BARRIER_WORDS = 2
 
 
-def warpgroup_product(kit: Kit, way: Way) -> Stage:
+def warpgroup_product(kit: Kit, algorithm: Algorithm) -> Stage:
     """Make the stage that multiplies rounded operands."""
     M, N, K = kit.words("m n k")
-    tile: WarpgroupTile = PRODUCTS.warpgroup_tiles[way.shape]
-    rows, cols, threads, stages, depth = tile.rows, tile.cols, tile.threads, tile.stages, depth_of(way.precision)
+    tile: WarpgroupTile = PRODUCTS.warpgroup_tiles[algorithm.shape]
+    rows, cols, threads, stages, depth = tile.rows, tile.cols, tile.threads, tile.stages, depth_of(algorithm.precision)
     bytes_a, bytes_b, stage = 4 * rows * DEPTH, 4 * cols * DEPTH, (rows + cols) * DEPTH
     b_at, warpgroup_at, count = rows * DEPTH, WARPGROUP_ROWS * DEPTH, cols // 2
     # eight elements of padding after each row: pairs of a warp's sums then go to different banks
     pitch = cols + 8
-    rows_out = make_rows(kit, make_finish(kit, way.epilogue), rows, cols, pitch, 1 if way.scalar else PACK, threads)
+    rows_out = make_rows(
+        kit, make_finish(kit, algorithm.epilogue), rows, cols, pitch, 1 if algorithm.scalar else PACK, threads
+    )
     barriers_at = max(stages * stage, rows * pitch)
     elements = barriers_at + stages * _BARRIER_WORDS
     make_shared = ptx.shared(elements, "float32", dynamic=True, alignment=ALIGNMENT)
-    clear, multiply = ptx.clear_sums(count), ptx.multiply_matrices(way.precision, cols)
+    clear, multiply = ptx.clear_sums(count), ptx.multiply_matrices(algorithm.precision, cols)
 
     @formula
     def fetch(memory, barriers, place, a, b, number):

@@ -89,7 +89,7 @@ def _scatter(kit: Kit, sample: Any, samples: Any, skip: Any) -> tuple[Callable[.
     warps; no other thread changes that cell until the next tile.
     """
     TOTAL, SIZE = kit.words("total size")
-    alone = not kit.way.endswith("parts")
+    alone = not kit.algorithm.endswith("parts")
     one, two, three, four = np.uint32(1), np.uint32(2), np.uint32(3), np.uint32(4)
 
     @helper
@@ -151,16 +151,21 @@ def _scatter(kit: Kit, sample: Any, samples: Any, skip: Any) -> tuple[Callable[.
     return scatter, parts
 
 
-def _confusion_way(dims: Dims, flags: Flag) -> str:
+def _confusion_algorithm(dims: Dims, flags: Flag) -> str:
     parts = "parts" if _scatter_parts(dims["rows"], dims["size"]) > 1 else ""
     return f"long{parts and '-'}{parts}" if dims["cols"] > SHORT else parts
 
 
-def _confusion_scratch(dims: Dims, itemsize: int, way: str) -> int:
+def _confusion_scratch(dims: Dims, itemsize: int, algorithm: str) -> int:
     return 8 * (dims["rows"] + dims["size"] * _scatter_parts(dims["rows"], dims["size"]))
 
 
-@kernel("confusion", ways=("", "parts", "long", "long-parts"), way=_confusion_way, scratch=_confusion_scratch)
+@kernel(
+    "confusion",
+    algorithms=("", "parts", "long", "long-parts"),
+    algorithm=_confusion_algorithm,
+    scratch=_confusion_scratch,
+)
 def confusion(kit: Kit) -> list[Stage]:
     """Add weights to (true class, predicted class); rows with a NaN score go to the last column."""
     TOTAL, X, ROWS, COLS, SIZE, THRESHOLD = kit.words("total x rows cols size threshold")
@@ -168,7 +173,7 @@ def confusion(kit: Kit) -> list[Stage]:
     label_of, label_by_warp, weight_of = rows_of.label, rows_of.label_by_warp, rows_of.weight
     peak, peak_by_warp = make_peaks(kit)
     total_by_warp, zero = kit.team(WARP).total, kit.real(0.0)
-    long, nothing, trace = kit.way.startswith("long"), np.float64(0.0), np.float64(TRACE)
+    long, nothing, trace = kit.algorithm.startswith("long"), np.float64(0.0), np.float64(TRACE)
 
     @helper
     def rows_there(record):
@@ -223,7 +228,7 @@ def confusion(kit: Kit) -> list[Stage]:
     scatter, parts = _scatter(kit, sample_found if long else sample, rows_there, skip)
     found = [Stage(find_cells, lambda dims: (ceil_div(dims["rows"], WARPS), 1), TEAM)] if long else []
     found.append(Stage(scatter, lambda dims: (_scatter_parts(dims["rows"], dims["size"]), 1), TEAM))
-    if kit.way.endswith("parts"):
+    if kit.algorithm.endswith("parts"):
         found.append(add_parts(cells_there, parts, skip, do_nothing, TOTAL, lambda dims: dims["size"]))
     return found
 
@@ -256,15 +261,15 @@ def _elements(kit: Kit, cell_of: Any) -> list[Stage]:
 
     scatter, parts = _scatter(kit, sample, samples, no_bytes)
     found = [Stage(scatter, lambda dims: (_element_parts(dims), 1), TEAM)]
-    if kit.way == "parts":
+    if kit.algorithm == "parts":
         found.append(add_parts(cells_there, parts, no_bytes, do_nothing, TOTAL, lambda dims: dims["size"]))
     return found
 
 
 _BY_ELEMENT: dict[str, Any] = {
-    "ways": ("", "parts"),
-    "way": lambda dims, flags: "parts" if _element_parts(dims) > 1 else "",
-    "scratch": lambda dims, itemsize, way: 8 * dims["size"] * _element_parts(dims),
+    "algorithms": ("", "parts"),
+    "algorithm": lambda dims, flags: "parts" if _element_parts(dims) > 1 else "",
+    "scratch": lambda dims, itemsize, algorithm: 8 * dims["size"] * _element_parts(dims),
 }
 
 

@@ -48,15 +48,15 @@ def _regression_parts(dims: Dims) -> int:
 
 @kernel(
     "regression_sums",
-    ways=("", "parts"),
-    way=lambda dims, flags: "parts" if _regression_parts(dims) > 1 else "",
-    scratch=lambda dims, itemsize, way: 8 * _SUMS * dims["cols"] * _regression_parts(dims),
+    algorithms=("", "parts"),
+    algorithm=lambda dims, flags: "parts" if _regression_parts(dims) > 1 else "",
+    scratch=lambda dims, itemsize, algorithm: 8 * _SUMS * dims["cols"] * _regression_parts(dims),
 )
 def regression_sums(kit: Kit) -> list[Stage]:
     """Add shifted sums and products of predictions and targets, column by column."""
     TOTAL, X, TARGET, ROWS, COLS = kit.words("total x target rows cols")
     load, weight_of = kit.load, make_rows(kit).weight
-    alone = kit.way == ""
+    alone = kit.algorithm == ""
 
     @helper
     def shift_of(record, address, cell, column):

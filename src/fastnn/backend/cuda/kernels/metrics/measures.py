@@ -30,13 +30,13 @@ from fastnn.backend.cuda.kernels.metrics.rows import (
 from fastnn.program.layout import BAD_ROW, NO_ROW, Flag
 
 
-def _count_way(dims: Dims, flags: Flag) -> str:
+def _count_algorithm(dims: Dims, flags: Flag) -> str:
     if dims["cols"] > SHORT:
         return "long"
     return "" if dims["rows"] <= ALONE * TEAM else "parts"
 
 
-def _count_scratch(dims: Dims, itemsize: int, way: str) -> int:
+def _count_scratch(dims: Dims, itemsize: int, algorithm: str) -> int:
     return 16 * PARTS
 
 
@@ -51,7 +51,7 @@ def _counting(kit: Kit, against: Any, wanted: Any, one_column: Any) -> list[Stag
     label_of, label_by_warp, weight_of = rows_of.label, rows_of.label_by_warp, rows_of.weight
     total, warp_total = kit.team(TEAM, "float64").total, kit.team(WARP).total
     zero, one, nothing = kit.real(0.0), kit.real(1.0), np.float64(0.0)
-    alone, long = kit.way == "", kit.way == "long"
+    alone, long = kit.algorithm == "", kit.algorithm == "long"
     unit = WARPS if long else TEAM
 
     @helper
@@ -134,7 +134,7 @@ def _counting(kit: Kit, against: Any, wanted: Any, one_column: Any) -> list[Stag
     ]
 
 
-@kernel("count_correct", ways=("", "parts", "long"), way=_count_way, scratch=_count_scratch)
+@kernel("count_correct", algorithms=("", "parts", "long"), algorithm=_count_algorithm, scratch=_count_scratch)
 def count_correct(kit: Kit) -> list[Stage]:
     """Count rows whose label has the first maximum, or whose one score is on the right side of a threshold."""
     (THRESHOLD,) = kit.words("threshold")
@@ -155,7 +155,7 @@ def count_correct(kit: Kit) -> list[Stage]:
     return _counting(kit, against, wanted, one_column)
 
 
-@kernel("top_k", ways=("", "parts", "long"), way=_count_way, scratch=_count_scratch)
+@kernel("top_k", algorithms=("", "parts", "long"), algorithm=_count_algorithm, scratch=_count_scratch)
 def top_k(kit: Kit) -> list[Stage]:
     """Count rows where fewer than k scores are not at most the label's."""
     (K,) = kit.words("k")

@@ -226,13 +226,13 @@ def test_waiting_for_kernels_is_told_where_there_is_no_terminal(capsys):
 def test_waiting_for_kernels_is_no_part_of_an_epochs_time(monkeypatch, capsys):
     model = make()
     runtime = type(model._runtime)
-    original = runtime._shared
+    original = runtime.shared
 
     def slow(*arguments):
         console.time.sleep(0.5)
         return original(*arguments)
 
-    monkeypatch.setattr(runtime, "_shared", slow)
+    monkeypatch.setattr(runtime, "shared", slow)
     model.fit(X, Y, verbose=2)
     model.compile("sgd", "mse")
     model.fit(X, Y, verbose=1)

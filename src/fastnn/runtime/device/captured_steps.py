@@ -74,8 +74,8 @@ def learn(state: StepState, x: Any, y: Any) -> None:
     """Prepare steps on batches like this one, on which the general path has just taken one, if it is small."""
     runtime = state.runtime
     objective, _ = runtime.compiled()
-    if runtime.table.architecture.takes_integers or len(objective.losses) != 1:
-        return
+    if runtime.table.architecture.takes_integers or runtime.owners or len(objective.losses) != 1:
+        return  # the range of integers is checked in every call; weights of another model may move
     steps = runtime.quick_step
     if not isinstance(steps, CapturedSteps):
         steps = runtime.quick_step = CapturedSteps()

@@ -11,21 +11,9 @@ import fastnn as fnn
 from fastnn.backend.cpu.layouts import array_object
 from fastnn.backend.cpu.threads import thread_pool
 from fastnn.runtime.calls import prediction
+from small_calls import general, network
 
 RNG = np.random.default_rng(6)
-
-
-def general(model, x):
-    """Predict by the general path, which is selected by an explicit batch size, here the default one."""
-    return model.predict(x, batch_size=256)
-
-
-def network(seed=1, **options):
-    return fnn.Sequential(
-        [fnn.Input(6), fnn.Dense(9, activation="tanh"), fnn.BatchNorm(), fnn.Dense(4, activation="softmax")],
-        seed=seed,
-        **options,
-    )
 
 
 def is_quick(model, x):

@@ -5,28 +5,15 @@ import gc
 import os
 import pickle
 import threading
-import tracemalloc
 
 import numpy as np
 import pytest
 
 import fastnn as fnn
 from fastnn.runtime.calls import prediction
+from small_calls import general, growth, network
 
 RNG = np.random.default_rng(5)
-
-
-def general(model, x):
-    """Predict by the general path, which is selected by an explicit batch size, here the default one."""
-    return model.predict(x, batch_size=256)
-
-
-def network(seed=1, **options):
-    return fnn.Sequential(
-        [fnn.Input(6), fnn.Dense(9, activation="tanh"), fnn.BatchNorm(), fnn.Dense(4, activation="softmax")],
-        seed=seed,
-        **options,
-    )
 
 
 def two_ends():
@@ -287,20 +274,7 @@ def test_no_memory_is_lost():
     other = two_ends()
     several = [RNG.normal(size=(1, 3)), RNG.normal(size=(1, 2, 2))]
 
-    def calls(count):
-        for _ in range(count):
-            model.predict(x)
-            other.predict(several)
-        gc.collect()
-
-    calls(100)
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        calls(20_000)
-        assert tracemalloc.get_traced_memory()[0] - before < 20_000
-    finally:
-        tracemalloc.stop()
+    assert growth(lambda: (model.predict(x), other.predict(several))) < 20_000
 
 
 def test_a_model_is_freed():

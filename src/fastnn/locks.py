@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 #: Seconds that a fork waits for other threads' compilations or imports. A kernel takes 0.1 to 2 s.
 PATIENCE = 30.0
@@ -25,6 +25,9 @@ _held: list[Callable[[], Any]] = []
 class ForkSafeLock:
     """A reentrant lock that is free in the child of a fork, unless the thread that forked holds it.
 
+    Each lock has a class of its own, where `with` finds methods written in C. A signal handler may raise where a method
+    in Python begins; nobody would release the lock then.
+
     Parameters
     ----------
     held : bool
@@ -33,17 +36,25 @@ class ForkSafeLock:
 
     __slots__ = ("__weakref__", "_lock")
 
+    def __new__(cls, *, held: bool = False) -> ForkSafeLock:
+        return super().__new__(type(cls.__name__, (cls,), {"__slots__": ()}))
+
     def __init__(self, *, held: bool = False) -> None:
-        self._lock = threading.RLock()
+        self._renewed()
         _all.add(self)
         if held:
             hold(lambda: self._lock)
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
+    def _renewed(self) -> None:
+        self._lock = lock = threading.RLock()
+        kind: Any = type(self)
+        kind.__enter__, kind.__exit__ = lock.acquire, lock.__exit__
 
-    def __exit__(self, *error: object) -> None:
-        self._lock.release()
+    if TYPE_CHECKING:
+
+        def __enter__(self) -> bool: ...
+
+        def __exit__(self, *error: object) -> None: ...
 
     @property
     def owned(self) -> bool:
@@ -53,7 +64,7 @@ class ForkSafeLock:
     def renew(self) -> None:
         """Free the lock in a child process if the thread that held it does not exist there."""
         if not self.owned:
-            self._lock = threading.RLock()
+            self._renewed()
 
 
 def hold(lock: Callable[[], Any]) -> None:

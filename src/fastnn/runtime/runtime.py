@@ -122,8 +122,9 @@ class Runtime(ModelPrograms):
                     fail_where_not_finite(context, self.table.dtype)
                 return done
             finally:
-                self.note_written()
+                # first: a signal handler may raise where a function begins
                 self.running = 0
+                self.note_written()
 
     def _run_apart(self, bound: BoundProgram, work: Bindings, steps: int, cursor: int | None) -> int:
         """Run a program in the middle of another run of the same thread, on a separate context and memory."""
@@ -215,8 +216,9 @@ class Runtime(ModelPrograms):
                     Runner(self.training).check(*programs)
                 return done
             finally:
-                self.note_written()
+                # first: a signal handler may raise where a function begins
                 self.running = 0
+                self.note_written()
 
     def _arena_of(self, bound: BoundProgram) -> NDArray[np.uint8]:
         """Return the memory of a program's values: shared by runs, unless the program may call Python."""

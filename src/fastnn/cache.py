@@ -22,9 +22,9 @@ from fastnn.hints import install
 
 __all__ = ["clear", "entries", "location", "size"]
 
-# Only these parts of the package affect compiled kernels.
+# Only these parts of the package affect compiled kernels, and the builtins that are kept beside them.
 _SOURCES = (
-    *(f"backend/cpu/{room}" for room in ("layouts", "processor", "codegen", "kernels", "native", "loading")),
+    *(f"backend/cpu/{room}" for room in ("layouts", "processor", "codegen", "kernels", "native", "loading", "calls")),
     *("formulas", "program"),
 )
 

@@ -2,7 +2,6 @@
 
 import threading
 import time
-import types
 
 import numpy as np
 import pytest
@@ -92,8 +91,8 @@ def test_models_of_shared_weights_cannot_be_changed_in_the_middle_of_a_call(chan
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_joint_lock_waits_for_no_lock_while_it_holds_another(first):
     """A signal handler may want the one while the interrupted call holds the other."""
-    owners = [types.SimpleNamespace(own_lock=threading.RLock()) for _ in range(2)]
-    joint, done = JointLock(threading.RLock(), owners), threading.Event()
+    others = [threading.RLock() for _ in range(2)]
+    joint, done = JointLock([threading.RLock(), *others]), threading.Event()
 
     def work():
         for _ in range(100):
@@ -102,15 +101,15 @@ def test_a_joint_lock_waits_for_no_lock_while_it_holds_another(first):
         done.set()
 
     thread = threading.Thread(target=work, daemon=True)
-    with owners[first].own_lock:
+    with others[first]:
         thread.start()
         for _ in range(20):
-            assert owners[1 - first].own_lock.acquire(timeout=20.0)
-            owners[1 - first].own_lock.release()
+            assert others[1 - first].acquire(timeout=20.0)
+            others[1 - first].release()
             time.sleep(0.005)
         assert not done.is_set()
     thread.join(20.0)
     assert done.is_set()
-    for owner in owners:
-        assert owner.own_lock.acquire(blocking=False)
-        owner.own_lock.release()
+    for lock in others:
+        assert lock.acquire(blocking=False)
+        lock.release()

@@ -9,6 +9,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn.locks import ForkSafeLock
+from fastnn.runtime.joint_lock import JointLock
 
 X, Y = np.ones((5, 4), np.float32), np.ones((5, 3), np.float32)
 
@@ -73,3 +74,61 @@ def test_a_lock_calls_no_function_of_python(held, monkeypatch):
         thread.join()
         assert free == [True]
         lock.renew()  # another thread holds it, as after a fork
+
+
+class Alarm(Exception):
+    pass
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no timers that send signals")
+def test_handlers_that_raise_leave_no_lock_of_several_taken():
+    locks = [threading.RLock() for _ in range(3)]
+    joint, stop = JointLock(locks), threading.Event()
+
+    def handler(number, frame):
+        raise Alarm
+
+    def compete():
+        while not stop.is_set():
+            for lock in locks:
+                with lock:
+                    pass
+
+    def use():
+        for _ in range(10_000):
+            with joint, joint:
+                pass
+
+    thread = threading.Thread(target=compete)
+    thread.start()
+    before = signal.signal(signal.SIGALRM, handler)
+    raised = 0
+    try:
+        for number in range(200):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005 + 0.00001 * number)
+                use()
+            except Alarm:
+                raised += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            assert not any(lock._is_owned() for lock in locks)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        stop.set()
+        thread.join()
+    assert raised > 100
+
+
+def test_a_lock_of_several_is_released_by_any_exception():
+    locks = [threading.RLock() for _ in range(2)]
+    joint = JointLock(locks)
+    with pytest.raises(Alarm), joint:
+        assert all(lock._is_owned() for lock in locks)
+        raise Alarm
+    assert not any(lock._is_owned() for lock in locks)
+    assert joint.acquire() is True
+    joint.release()
+    assert not any(lock._is_owned() for lock in locks)
+    with pytest.raises(RuntimeError):
+        joint.release()

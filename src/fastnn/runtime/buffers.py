@@ -49,10 +49,11 @@ class Buffers:
         self._flat = [table.allocate_own(), table.allocate(0), table.allocate(0)]
 
     def make_locks(self) -> None:
-        """Make new locks, which are free."""
+        """Make new locks, which are free. Those of the models that hold weights of this one are made before."""
         #: held by runs of the models that have weights from this one, too
         self.own_lock = threading.RLock()
-        self.lock: Any = JointLock(self.own_lock, self.owners) if self.owners else self.own_lock
+        own = self.own_lock
+        self.lock: Any = JointLock([own, *(owner.own_lock for owner in self.owners)]) if self.owners else own
 
     @property
     def parameters(self) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ METH_NOARGS, METH_FASTCALL = 0x4, 0x80
 
 _CALLED = (
     "PyByteArray_AsString", "PyEval_SaveThread", "PyEval_RestoreThread", "PyLong_FromLongLong", "PyBool_FromLong",
-    "PyObject_CallNoArgs", "PyErr_Occurred", "Py_DecRef", "PyList_New", "PyList_SetItem",
+    "PyObject_CallNoArgs", "PyErr_Occurred", "PyErr_Clear", "Py_DecRef", "PyList_New", "PyList_SetItem",
 )  # fmt: skip
 
 

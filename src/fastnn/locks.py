@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 #: Seconds that a fork waits for other threads' compilations or imports. A kernel takes 0.1 to 2 s.
 PATIENCE = 30.0
@@ -22,11 +22,32 @@ _all: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
 _held: list[Callable[[], Any]] = []
 
 
-class ForkSafeLock:
-    """A reentrant lock that is free in the child of a fork, unless the thread that forked holds it.
+class Uninterrupted:
+    """What `with` enters and leaves by functions that are not written in Python.
 
-    Each lock has a class of its own, where `with` finds methods written in C. A signal handler may raise where a method
-    in Python begins; nobody would release the lock then.
+    A signal handler may raise where a method in Python begins; nobody would release a lock then. So each object has a
+    class of its own, where `with` finds the functions.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        return super().__new__(type(cls.__name__, (cls,), {"__slots__": ()}))
+
+    def use(self, enter: Callable[[], Any], leave: Callable[..., Any]) -> None:
+        """Say what enters, and what leaves: it takes what `__exit__` does."""
+        kind: Any = type(self)
+        kind.__enter__, kind.__exit__ = enter, leave
+
+    if TYPE_CHECKING:
+
+        def __enter__(self) -> bool: ...
+
+        def __exit__(self, *error: object) -> None: ...
+
+
+class ForkSafeLock(Uninterrupted):
+    """A reentrant lock that is free in the child of a fork, unless the thread that forked holds it.
 
     Parameters
     ----------
@@ -36,9 +57,6 @@ class ForkSafeLock:
 
     __slots__ = ("__weakref__", "_lock")
 
-    def __new__(cls, *, held: bool = False) -> ForkSafeLock:
-        return super().__new__(type(cls.__name__, (cls,), {"__slots__": ()}))
-
     def __init__(self, *, held: bool = False) -> None:
         self._renewed()
         _all.add(self)
@@ -46,15 +64,8 @@ class ForkSafeLock:
             hold(lambda: self._lock)
 
     def _renewed(self) -> None:
-        self._lock = lock = threading.RLock()
-        kind: Any = type(self)
-        kind.__enter__, kind.__exit__ = lock.acquire, lock.__exit__
-
-    if TYPE_CHECKING:
-
-        def __enter__(self) -> bool: ...
-
-        def __exit__(self, *error: object) -> None: ...
+        self._lock = threading.RLock()
+        self.use(self._lock.acquire, self._lock.__exit__)
 
     @property
     def owned(self) -> bool:

@@ -51,6 +51,21 @@ want = model.evaluate(X, Y)
 end = time.time() + 1.0
 """
 
+# an object whose finalizer predicts, and makes the next one
+CYCLIC = """
+class Cyclic:
+    def __init__(self):
+        self.me = self
+    def __del__(self):
+        global calls
+        calls += 1
+        gc.disable()
+        model.predict(X[:50].copy(), batch_size=10)
+        Cyclic()
+        gc.enable()
+Cyclic()
+"""
+
 HANDLED = {
     "the same model predicts": "model.predict(X)",
     "a larger model predicts": "larger.predict(X)",
@@ -85,17 +100,7 @@ def test_a_signal_handler_may_run_models_while_one_runs(act):
 def test_a_finalizer_may_run_models_while_one_runs():
     code = f"""
         {textwrap.indent(START, "        ").strip()}
-        class Cyclic:
-            def __init__(self):
-                self.me = self
-            def __del__(self):
-                global calls
-                calls += 1
-                gc.disable()
-                model.predict(X[:50].copy(), batch_size=10)
-                Cyclic()
-                gc.enable()
-        Cyclic()
+        {textwrap.indent(CYCLIC, "        ").strip()}
         for threshold in range(100000):
             gc.set_threshold(1 + threshold % 50, 5, 5)
             assert model.evaluate(X, Y) == want
@@ -111,15 +116,7 @@ def test_a_finalizer_may_run_models_while_the_threads_of_a_team_start():
     """The thread that starts them holds the model's lock, for which a finalizer in a new thread would wait."""
     code = f"""
         {textwrap.indent(START, "        ").strip()}
-        class Cyclic:
-            def __init__(self):
-                self.me = self
-            def __del__(self):
-                gc.disable()
-                model.predict(X[:50].copy(), batch_size=10)
-                Cyclic()
-                gc.enable()
-        Cyclic()
+        {textwrap.indent(CYCLIC, "        ").strip()}
         for turn in range(300):
             fnn.set_num_threads(1)
             fnn.set_num_threads(2)

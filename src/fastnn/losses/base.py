@@ -163,6 +163,14 @@ class Loss:
         check_range(y, where, *self.target_range)
 
 
+def takes_any_target(loss: Loss) -> bool:
+    """Return whether a loss takes all finite targets of the output's shape."""
+    return (type(loss).check_targets, type(loss).check_values, loss.target_range) == _ANY
+
+
+_ANY = Loss.check_targets, Loss.check_values, Loss.target_range
+
+
 def mean_of(total: float, count: float) -> float:
     """Divide a sum of losses by the number of rows or the sum of weights; 0 where that is 0, as in Keras."""
     return float(total) / float(count) if count != 0.0 else 0.0

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 
+def grown(rows: int, least: int, most: int) -> int:
+    """Return the rows to make a call for: it has to take `rows`, and memory doubles whenever it has to grow."""
+    return min(most, max(least, 1 << (rows - 1).bit_length()))
+
+
 @dataclass(slots=True)
 class KeptCall:
     """A prepared call of a model, if there is one.

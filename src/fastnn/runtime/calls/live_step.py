@@ -2,10 +2,9 @@
 
 The general path takes a model's first steps. Then `train_on_batch` is a call of the code of a learner
 (`runtime/programs/step_code.py`), which checks shapes and values before it changes anything. The training's context
-has the counters.
-The progress, from which the code computes hyper rows, follows them: if it is not at the context's step, the call does
-nothing, and Python works it out. What the code does not take or accept is left to the general path, which says what is
-wrong.
+has the counters. The progress, from which the code computes hyper rows, follows them: if it is not at the context's
+step, the call does nothing, and Python works it out. What the code does not take or accept is left to the general path,
+which says what is wrong.
 """
 
 from __future__ import annotations
@@ -23,10 +22,11 @@ from fastnn.backend.cpu.frozen.learner import Numbers, progress_of
 from fastnn.backend.cpu.layouts.call import Held, Live, Outcome, Part
 from fastnn.backend.cpu.layouts.code import CodeWord, Progress
 from fastnn.layers.base import Assignments
-from fastnn.losses import Loss
+from fastnn.losses.base import takes_any_target
 from fastnn.objective.objective import Objective
 from fastnn.program.layout import Counter, Status
 from fastnn.program.record import ITEM_SIZES
+from fastnn.runtime.calls.kept_call import grown
 from fastnn.runtime.calls.step_state import StepState
 from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.one_row import learns_variance
@@ -83,7 +83,7 @@ class LiveStep:
         self._exact = [
             self._ends[0] + output
             for output, loss in enumerate(objective.losses)
-            if table.dtype != "float64" and _is_bounded(loss) and not labels[output]
+            if table.dtype != "float64" and loss is not None and not takes_any_target(loss) and not labels[output]
         ]
         self._context = runtime.training
         self._progress = np.zeros(Progress.RATES_AT, np.int64)
@@ -121,11 +121,9 @@ class LiveStep:
     def cover(self, n: int) -> None:
         """Take batches of n rows from now on, unless they are large or a team shares their work."""
         if self._most_rows < n <= self._limit:
-            # memory for twice as many whenever it has to grow
-            rows = min(self._limit, max(_LEAST_ROWS, 1 << (n - 1).bit_length()))
             try:
                 with interrupts_later():
-                    self._prepare(rows)
+                    self._prepare(grown(n, _LEAST_ROWS, self._limit))
             except MemoryError:
                 self._limit = self._most_rows  # the step itself has found enough
 
@@ -214,14 +212,6 @@ def _several(given: Any, count: int) -> tuple[Any, ...]:
     if count == 1:
         return (given,)
     return tuple(given) if type(given) in (list, tuple) else ()
-
-
-def _is_bounded(loss: Loss | None) -> bool:
-    """Return whether a loss does not take all finite targets."""
-    return loss is not None and (type(loss).check_targets, type(loss).check_values, loss.target_range) != _ANY_FINITE
-
-
-_ANY_FINITE = Loss.check_targets, Loss.check_values, Loss.target_range
 
 
 def learn(state: StepState, feed: Feed) -> None:

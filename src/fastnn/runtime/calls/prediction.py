@@ -19,9 +19,8 @@ from fastnn.backend.cpu.calls.team_call import TeamCall
 from fastnn.backend.cpu.frozen.bound_code import BoundCode
 from fastnn.backend.cpu.frozen.estimate import rows_alone, rows_within, shared_nanoseconds, shares
 from fastnn.backend.cpu.layouts.call import Held, Live, Part, Share
-from fastnn.backend.cpu.layouts.code import BLOCK, CodeWord, extra_bytes, network_bytes
-from fastnn.program.program import aligned_zeros
-from fastnn.runtime.calls.kept_call import KeptCall
+from fastnn.backend.cpu.layouts.code import BLOCK, CodeWord
+from fastnn.runtime.calls.kept_call import KeptCall, grown
 from fastnn.runtime.device.captured import CapturedPredictions
 from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.programs.cache import shared, signature
@@ -96,8 +95,7 @@ def _learn(runtime: Runtime, rows: int) -> None:
     limit = 0 if kept.code.calls_python else _most_rows(kept.code)
     if rows > limit:
         return
-    # memory for twice as many whenever it has to grow
-    rows = min(limit, max(_LEAST_ROWS, 1 << (rows - 1).bit_length()))
+    rows = grown(rows, _LEAST_ROWS, limit)
     try:
         with interrupts_later():
             _prepare(runtime, kept.code, limit if rows >= BLOCK else rows)
@@ -118,18 +116,7 @@ def _prepare(runtime: Runtime, bound: BoundCode, most: int) -> None:
     """Make the calls of a code on a model's weights, of at most `most` rows."""
     code, parameters, table = bound.code, runtime.parameters, runtime.table
     inputs, slots, lock = len(table.architecture.inputs), int(code[CodeWord.SLOTS_COUNT]), runtime.lock
-    many, arena, one, row_bytes, blocks_from = (
-        int(code[word])
-        for word in (
-            CodeWord.MANY_COUNT,
-            CodeWord.MANY_ARENA,
-            CodeWord.ONE_ARENA,
-            CodeWord.ROW_BYTES,
-            CodeWord.BLOCKS_FROM,
-        )
-    )
-    at_once = max(2, min(most, BLOCK))  # with records for several rows, which one row leaves where they are
-    work = aligned_zeros(network_bytes(many, arena, one, at_once) + extra_bytes(row_bytes, slots, blocks_from, at_once))
+    work = bound.workspace(most)
     alone = most if get_num_threads() == 1 else rows_alone(code, most)
     table_of_shares = shares(code) if alone < most else np.zeros((0, Share.WORDS), np.int64)
     buffers = buffers_table(

@@ -7,7 +7,6 @@ path checks all others, and reports what is wrong.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastnn import casts
 from fastnn.errors import DeviceMemoryError, InputNotFiniteError
-from fastnn.losses import Loss
+from fastnn.losses.base import takes_any_target
 from fastnn.program.layout import Counter
 from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.calls.step_state import StepState
@@ -127,9 +126,7 @@ def _test(objective: Objective, targets: NDArray[Any], dtype: str, *, labels: bo
         # as unsigned numbers, labels below 0 are large: one pass instead of two
         unsigned, classes = targets.view(f"u{targets.itemsize}"), objective.output_shapes[0][-1]
         return lambda: bool(unsigned.max() < classes)
-    plain = type(loss).check_targets is Loss.check_targets and type(loss).check_values is Loss.check_values
-    bounded = loss.target_range != (-math.inf, math.inf)
-    if not plain or bounded or any(metric.accumulator != "regression_sums" for metric in metrics):
+    if not takes_any_target(loss) or any(metric.accumulator != "regression_sums" for metric in metrics):
         return None
     if targets.dtype.kind != "f":
         return lambda: True

@@ -54,7 +54,7 @@ def program(table: ParameterTable) -> Program:
     graph, places, _, inputs, outputs = network(table, training=False)
     results = _results(graph, outputs, {x.id for x in inputs})
     described = interface(table, input_slots(table), slots_of(table, outputs, Role.OUTPUT))
-    return of_any_batch(_task(table, graph, places, [*inputs, *results], described)), described
+    return of_any_batch(on_arrays(_task(table, graph, places), [*inputs, *results], described)), described
 
 
 def gradient_program(table: ParameterTable) -> Program:
@@ -78,18 +78,22 @@ def gradient_program(table: ParameterTable) -> Program:
     results = _results(graph, [found[x.id][0] for x in wanted], {each.id for each in (*inputs, *seeds)})
     read = input_slots(table) + slots_of(table, seeds, Role.SEED)
     described = interface(table, read, slots_of(table, wanted, Role.GRADIENT))
-    return of_any_batch(_task(table, graph, places, [*inputs, *seeds, *results], described)), described
+    return of_any_batch(on_arrays(_task(table, graph, places), [*inputs, *seeds, *results], described)), described
 
 
-def _task(
-    table: ParameterTable, graph: Graph, places: dict[int, Place], slots: Sequence[Tensor], described: Interface
-) -> Task:
-    """Describe the program whose data slots are the memory of tensors, in order."""
-    sizes = {int(Buffer.PARAMETERS): table.nbytes}
-    for slot, (tensor, spec) in enumerate(zip(slots, (*described.inputs, *described.results), strict=True)):
+def _task(table: ParameterTable, graph: Graph, places: dict[int, Place]) -> Task:
+    return Task(
+        "network", graph, 1, table.dtype, {}, places, frozenset(), [], {int(Buffer.PARAMETERS): table.nbytes}
+    )  # fmt: skip
+
+
+def on_arrays(task: Task, tensors: Sequence[Tensor], described: Interface) -> Task:
+    """Return the task of a program whose data slots are the memory of tensors, in the order of an interface."""
+    places, sizes = dict(task.places), dict(task.sizes)
+    for slot, (tensor, spec) in enumerate(zip(tensors, (*described.inputs, *described.results), strict=True)):
         places[tensor.id] = Place(Buffer.DATA + slot, 0)
         sizes[Buffer.DATA + slot] = spec.nbytes
-    return Task("network", graph, 1, table.dtype, {}, places, frozenset(), [], sizes)
+    return replace(task, sources={}, places=places, sizes=sizes)
 
 
 def of_any_batch(task: Task) -> Make:

@@ -12,15 +12,14 @@ from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Tensor
 from fastnn.losses import CrossEntropy
 from fastnn.losses.targets import SUM_TOLERANCE
-from fastnn.lower.task import Place, Request, Source, TargetLayout, Task, WeightLayout
+from fastnn.lower.task import Request, Source, TargetLayout, Task, WeightLayout
 from fastnn.lower.update import tick
 from fastnn.objective.objective import LOSSES, PENALTY, Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Buffer
-from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.build import network, place_gradients, task_of
-from fastnn.runtime.programs.codes import input_slots, interface, of_any_batch, slots_of
+from fastnn.runtime.programs.codes import input_slots, interface, of_any_batch, on_arrays, slots_of
 
 
 def program(table: ParameterTable, objective: Objective, optimizer: Optimizer, labels: Sequence[bool]) -> Program:
@@ -53,17 +52,11 @@ def program(table: ParameterTable, objective: Objective, optimizer: Optimizer, l
         trained=table.trained(),
     )
     task = task_of(table, objective, optimizer, request)
-    places, sizes = dict(task.places), dict(task.sizes)
-    read: dict[int, Tensor] = {}
-    for tensor in task.graph.inputs:
-        slot = task.sources[tensor.id].slot
-        read[slot] = tensor
-        places[tensor.id] = Place(Buffer.DATA + slot, 0)
-        sizes[Buffer.DATA + slot] = tensor.size * ITEM_SIZES[table.dtype if tensor.kind == "real" else tensor.kind]
+    read = {task.sources[tensor.id].slot: tensor for tensor in task.graph.inputs}
     targets = [_target(objective, output, read[places_of[output]], kinds[output], table.dtype) for output in outputs]
     weights = slots_of(table, [read[places_of[output] + len(outputs)] for output in outputs], Role.WEIGHT)
     described = interface(table, [*input_slots(table), *targets, *weights])
-    return of_any_batch(replace(task, sources={}, places=places, sizes=sizes)), described
+    return of_any_batch(on_arrays(task, [read[slot] for slot in sorted(read)], described)), described
 
 
 def _target(objective: Objective, output: int, tensor: Tensor, is_labels: bool, dtype: str) -> SlotSpec:
@@ -95,11 +88,8 @@ def seeded_program(table: ParameterTable) -> Program:
     accumulating = place_gradients(table, parameters, found, places)
     described = interface(table, input_slots(table) + slots_of(table, seeds, Role.SEED))
     sizes = {int(buffer): table.nbytes for buffer in (Buffer.PARAMETERS, Buffer.GRADIENTS)}
-    for slot, (tensor, spec) in enumerate(zip((*inputs, *seeds), described.inputs, strict=True)):
-        places[tensor.id] = Place(Buffer.DATA + slot, 0)
-        sizes[Buffer.DATA + slot] = spec.nbytes
-    tail = [tick(1, training=True)]
-    return of_any_batch(Task("gradients", graph, 1, table.dtype, {}, places, accumulating, tail, sizes)), described
+    task = Task("gradients", graph, 1, table.dtype, {}, places, accumulating, [tick(1, training=True)], sizes)
+    return of_any_batch(on_arrays(task, [*inputs, *seeds], described)), described
 
 
 def training_of(objective: Objective, optimizer: Optimizer) -> Training:

@@ -9,7 +9,7 @@ from fastnn.addresses import address
 from fastnn.backend.cpu.executor.engine import prepare
 from fastnn.backend.cpu.frozen.code import Interface, Make, Training, draft, link
 from fastnn.backend.cpu.frozen.estimate import rows_alone
-from fastnn.backend.cpu.layouts.code import UNIT, CodeWord, extra_bytes, learner_bytes
+from fastnn.backend.cpu.layouts.code import BLOCK, UNIT, CodeWord, extra_bytes, learner_bytes, network_bytes
 from fastnn.backend.cpu.processor import cost
 from fastnn.formulas import custom
 from fastnn.program.layout import ALIGNMENT, RECORD_WORDS
@@ -40,6 +40,7 @@ class BoundCode:
     """
 
     def __init__(self, make: Make, interface: Interface, training: Training | None = None) -> None:
+        self._learns = training is not None
         code, places = draft(make, interface, training)
         self._held = prepare(set(places))
         link(code, places, self._held)
@@ -72,10 +73,14 @@ class BoundCode:
         return self._alone[most]
 
     def workspace(self, rows: int) -> NDArray[np.int64]:
-        """Allocate what training steps on at most `rows` rows need."""
+        """Allocate what calls on at most `rows` rows need."""
         word = self.code
         sizes = word[CodeWord.MANY_COUNT], word[CodeWord.MANY_ARENA], word[CodeWord.ONE_ARENA]
-        needed = max(learner_bytes(*sizes, n) for n in (1, rows))
+        if self._learns:
+            needed = max(learner_bytes(*sizes, n) for n in (1, rows))
+        else:
+            rows = max(2, min(rows, BLOCK))  # with records for several rows, which one row leaves where they are
+            needed = network_bytes(*sizes, rows)
         more = extra_bytes(word[CodeWord.ROW_BYTES], word[CodeWord.SLOTS_COUNT], word[CodeWord.BLOCKS_FROM], rows)
         return np.empty(-(-int(needed + more) // 8), np.int64)
 

@@ -76,8 +76,8 @@ def make_small_tile(dtype: str, lanes: int, rows: int, vectors: int) -> Any:
     """Make the intrinsic that computes one tile of c = scale a b, for matrices that are small.
 
     It has none of what `make_tile` does at the beginning and the end of a tile, which takes longer than a short k. Its
-    arguments, addresses and strides in bytes: a, a_row, a_k, b, b_k, k (at least 1), c, c_row, columns, all as there, and
-    the scale, a number of the dtype.
+    arguments, all but the last as there: a, a_row, a_k, b, b_k, k (at least 1), c, c_row, columns, and the scale, a
+    number of the dtype.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]

@@ -1,8 +1,8 @@
 """Products of many matrices, which lie in every sample at places of their own.
 
 Each is one product of `matmul`, by the algorithm that suits its shape, but without packed blocks: these products are
-small, and a panel of b is packed on the stack. Operands are read in place, with any distance between rows. Products whose
-k is one block, which most are, have tiles of their own (`small.py`).
+small, and a panel of b is packed on the stack. Operands are read in place, with any distance between rows. Those with
+one block of k have tiles of their own (`small.py`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
     column = variant in ("single_column", "dot_column")
     tiled = variant in ("", "simple")
     multiply = ALGORITHMS[variant or "simple"](kit, shape)
-    panel_product = small_panel(kit, shape) if tiled else None
+    panel_product: Any = small_panel(kit, shape) if tiled else None
 
     @helper
     def scaled(c, c_row, rows, columns, scale):

@@ -25,7 +25,7 @@ def _down(kit: Kit, shape: Blocking, vectors: int) -> Any:
     @inlined
     def down(rows, a, a_row, a_k, b, b_k, k, c, c_row, columns, scale):
         left = rows
-        # 16 = 8 + 8, not 12 + 4: a tile of few sums waits for them (64 x 64 x 64 takes 1.03 times as long)
+        # 16 = 8 + 8, not 12 + 4: a tile of few sums waits for them
         while left >= high and left != 2 * second:
             tile_high(a, a_row, a_k, b, b_k, k, c, c_row, columns, scale)
             left, a, c = left - high, a + high * a_row, c + high * c_row
@@ -47,8 +47,8 @@ def _down(kit: Kit, shape: Blocking, vectors: int) -> Any:
 def small_panel(kit: Kit, shape: Blocking) -> Any:
     """Make the function that computes a panel of c = scale a op(b), for one block of k.
 
-    It is inlined in the loop over matrices, where strides do not change: the calls of the panels that `matmul` shares, and
-    what a panel prepares for its tiles, took a quarter of the time of 16 x 64 x 16.
+    It is inlined in the loop over matrices, where strides do not change. The panels that `matmul` shares prepare more
+    for their tiles than pays here (`benchmarks/batched_products.py`).
     """
     lanes, few, packed_row = shape.lanes, shape.few_rows, shape.width * kit.itemsize
     panel_bytes, near = shape.panel_bytes, _NEAR

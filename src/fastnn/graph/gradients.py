@@ -33,7 +33,7 @@ def differentiate(
     Raises
     ------
     NoGradientError
-        When a wanted tensor is before an op without a gradient.
+        When a wanted tensor is before an op, or an output of an op, without a gradient.
     """
     wanted_ids = {tensor.id for tensor in wanted}
     needed = set(wanted_ids)
@@ -48,12 +48,12 @@ def differentiate(
     for tensor, seed in seeds:
         gradients[tensor.id].append(seed)
     for node in reversed(forward):
-        parts = gradients.get(node.outputs[0].id) if node.outputs else None
+        uses = [gradients.get(y.id) for y in node.outputs]
         needs = [x is not None and x.id in needed for x in node.inputs]
-        if not parts or not any(needs):
+        if not any(uses) or not any(needs):
             continue
-        dy = add_up(graph, parts, node.label)
-        for x, dx, need in zip(node.inputs, RULES[node.op](graph, node, dy, needs), needs, strict=True):
+        dys = [add_up(graph, parts, node.label) if parts else None for parts in uses]
+        for x, dx, need in zip(node.inputs, RULES[node.op](graph, node, dys, needs), needs, strict=True):
             if x is not None and dx is not None and need:
                 gradients[x.id].append(dx)
     found = {}

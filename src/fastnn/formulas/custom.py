@@ -41,6 +41,8 @@ class CustomFunction:
         Of an optimizer.
     shape : tuple of int
         Shape of a layer's weights; (0,) if it has none.
+    units : tuple of int
+        The numbers of each of a layer's outputs, if it has several.
     cacheable : bool
         Whether the key identifies the function, so that its compiled kernels may be kept on disk.
     """
@@ -50,6 +52,7 @@ class CustomFunction:
     slots: int = 0
     constants: int = 0
     shape: tuple[int, ...] = (0,)
+    units: tuple[int, ...] = ()
     cacheable: bool = True
 
     @property
@@ -71,7 +74,8 @@ class CustomFunction:
     @property
     def changed(self) -> bool:
         """Return whether the function's global or enclosed values have changed since the key was made."""
-        return self.cacheable and _digest(self.functions, self.slots, self.constants, self.shape) not in self.text
+        sizes = self.slots, self.constants, self.shape, self.units
+        return self.cacheable and _digest(self.functions, *sizes) not in self.text
 
     def check_unchanged(self) -> None:
         """Raise ValueError if the function has changed since its key was made."""
@@ -118,13 +122,15 @@ def make(
     slots: int = 0,
     constants: int = 0,
     shape: tuple[int, ...] = (0,),
+    units: tuple[int, ...] = (),
 ) -> CustomFunction:
     """Describe a formula and register it."""
     plain = tuple(None if function is None else plain_function(function) for function in functions)
-    digest = _digest(plain, slots, constants, shape)
-    cacheable = digest == _digest(plain, slots, constants, shape)
+    sizes = slots, constants, shape, units
+    digest = _digest(plain, *sizes)
+    cacheable = digest == _digest(plain, *sizes)
     readable = re.sub(r"\W", "", name)[:40]
-    return enroll(CustomFunction(f"{_PREFIX}-{readable}-{digest}", plain, slots, constants, shape, cacheable))
+    return enroll(CustomFunction(f"{_PREFIX}-{readable}-{digest}", plain, *sizes, cacheable))
 
 
 _checked: set[tuple[str, str]] = set()
@@ -225,10 +231,8 @@ def check_arity(function: Any, count: int, what: str, wanted: str) -> None:
         raise TypeError(f"{what}: expected a function {wanted}: {error}") from None
 
 
-def _digest(
-    functions: tuple[Callable[..., Any] | None, ...], slots: int, constants: int, shape: tuple[int, ...]
-) -> str:
-    digest = hashlib.sha256(f"{sys.version_info[:2]}, {np.__version__}, {slots}, {constants}, {shape}".encode())
+def _digest(functions: tuple[Callable[..., Any] | None, ...], *sizes: int | tuple[int, ...]) -> str:
+    digest = hashlib.sha256(f"{sys.version_info[:2]}, {np.__version__}, {sizes}".encode())
     for function in functions:
         digest.update(b"none" if function is None else _identity(function, frozenset(), frozenset()))
     return digest.hexdigest()[:24]
@@ -418,6 +422,26 @@ def update(custom: CustomFunction, real: Any, jit: Jit, users: Jit) -> Any:
     return (without, one, two, three)[custom.slots]
 
 
+def _outputs(units: Sequence[int], jit: Jit) -> Any:
+    """Return a function that puts the outputs in a row, as arrays, before a tuple; the row itself without units."""
+    if not units:
+
+        @jit
+        def row_before(row, rest):  # type: ignore[no-untyped-def]
+            return (row, *rest)
+
+        return row_before
+    last = sum(units)
+    first, others = last - units[-1], units[:-1]
+    before = _outputs(others, jit) if others else jit(lambda row, rest: rest)
+
+    @jit
+    def output_before(row, rest):  # type: ignore[no-untyped-def]
+        return before(row, (row[first:last], *rest))
+
+    return output_before
+
+
 def rows(custom: CustomFunction, jit: Jit) -> tuple[Any, Any]:
     """Return a layer's function and gradient, both with the argument w even if it has no weights.
 
@@ -425,25 +449,28 @@ def rows(custom: CustomFunction, jit: Jit) -> tuple[Any, Any]:
     -------
     function : (x, w, y) -> None
     gradient : (x, w, dy, dx, dw) -> None
-        dx and, before the first row, dw are zeros.
+        dx and, before the first row, dw are zeros. Several outputs follow each other in y and dy.
     """
     function, derivative = (None if each is None else jit(each) for each in custom.functions)
     assert function is not None
-    weighted = custom.weighted
+    weighted, outputs = custom.weighted, _outputs(custom.units, jit)
 
     @jit
     def forward(x, w, y):  # type: ignore[no-untyped-def]
+        given = outputs(y, ())
         if weighted:
-            function(x, w, y)
+            function(x, w, *given)
         else:
-            function(x, y)
+            function(x, *given)
 
     @jit
     def given(x, w, dy, dx, dw):  # type: ignore[no-untyped-def]
         if weighted:
-            derivative(x, w, dy, dx, dw)  # type: ignore[misc]
+            given = outputs(dy, (dx, dw))
+            derivative(x, w, *given)  # type: ignore[misc]
         else:
-            derivative(x, dy, dx)  # type: ignore[misc]
+            given = outputs(dy, (dx,))
+            derivative(x, *given)  # type: ignore[misc]
 
     @jit
     def total(x, w, dy, out):  # type: ignore[no-untyped-def]

@@ -20,7 +20,7 @@ from fastnn.program.layout import Buffer
 from fastnn.program.layout import encode as at
 from fastnn.program.program import RecordDraft, make_program
 from fastnn.runtime.programs.codes import program
-from frozen import angles, attention
+from frozen import angles, attention, grouped
 from networks import make_case
 
 # on a GPU, where these tests run as well, numba-cuda finds the kernels small and the arrays far away
@@ -136,6 +136,7 @@ MODELS = {
     "scaled": lambda dtype: scaled(dtype),
     "attention": attention,
     "angles": angles,
+    "grouped": grouped,
     "rows divided": lambda dtype: chain(fnn.RMSNorm(scale=False), fnn.Dense(6), fnn.RMSNorm(), dtype=dtype),
     "images": lambda dtype: chain(
         fnn.Dense(4), fnn.Flatten(), fnn.Dense(5), fnn.Reshape((5, 1)), shape=(3, 2), dtype=dtype
@@ -193,7 +194,7 @@ def of_one_record(op, operands, dims):
     """Make a network of a record that no layer makes, or no freezable layer."""
     sizes = {Buffer.PARAMETERS: 64, Buffer.DATA: 24, Buffer.DATA + 1: 24}
     made = make_program("network", 1, "float32", [RecordDraft(op, operands, dims, label="layer")], [], sizes)
-    return backend.freeze(made, np.arange(16, dtype=np.float32), (6, 6), 16, 0)
+    return backend.freeze(made, np.arange(16, dtype=np.float32), (6, 6), None, 16, 0)
 
 
 def test_a_bias_alone():
@@ -235,6 +236,45 @@ def test_inputs_may_be_the_outputs(name):
         given.copy_to_device(x)
         single[1, THREADS](model.freeze(device="cuda"), given, out)
         np.testing.assert_allclose(out.copy_to_host(), wanted, rtol=2e-6, atol=2e-6)
+
+
+def of_integers(dtype="float32", depth=5):
+    x = fnn.Input((2, 3), dtype="int64")
+    hot = fnn.OneHot(depth)(fnn.Flatten()(x))
+    return fnn.Model(x, fnn.Dense(4, "softmax")(fnn.Flatten()(fnn.Dense(3, "tanh")(hot))), seed=1, dtype=dtype)
+
+
+@pytest.mark.parametrize("given", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_inputs_of_integers(dtype, given):
+    check(of_integers(dtype), np.random.default_rng(0).integers(0, 5, (ROWS, 2, 3)).astype(given))
+
+
+def test_rows_of_one_hot_integers_alone():
+    x = fnn.Input(1, dtype="int64")
+    check(fnn.Model(x, fnn.OneHot(3)(x)), np.array([[2], [0], [1]]))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("int64", -1), ("int64", 5), ("int8", -128), ("uint8", 255), ("uint64", 2**64 - 1), ("int64", 2**32)],
+)
+def test_an_integer_out_of_range_gives_nan_and_reads_nothing(dtype, value):
+    model = of_integers()
+    x, out = np.ones((ROWS, 2, 3), dtype), np.zeros((ROWS, 4), np.float32)
+    x[1, 1, 2] = value
+    works = np.full((ROWS, SIZE), 7.5, np.float32)
+    with_workspaces[1, THREADS](model.freeze(device="cuda"), x, out, works)
+    assert np.isnan(out[1]).all() and (works[1] == 7.5).all()
+    np.testing.assert_allclose(out[::2], model.predict(np.ones((2, 2, 3), int)), rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize(("network", "given"), [("int64", "float32"), ("float32", "int64")])
+def test_numbers_and_integers_do_not_take_each_others_place(network, given):
+    model = of_integers() if network == "int64" else chain(fnn.Dense(4))
+    x, out = np.ones((ROWS, 6), given), np.zeros((ROWS, 4), np.float32)
+    single[1, THREADS](model.freeze(device="cuda"), x, out)
+    assert np.isnan(out).all()
 
 
 def test_not_a_number_reaches_the_caller():
@@ -436,17 +476,27 @@ def test_models_that_cannot_be_frozen():
 # --- the encoder's own check --------------------------------------------------------------------------------------
 
 
-def code_of(name):
-    model = MODELS[name]("float32")
+def code_of(model, integers=None):
     (inside,), (outside,) = model._architecture.input_shapes, model._architecture.output_shapes
     parameters = model._runtime.parameters.view(np.float32)
     made = program(model._runtime.table)[0](1, planned=True)
-    return encode(made, parameters, (int(np.prod(inside)), int(np.prod(outside))))[0]
+    return encode(made, parameters, (int(np.prod(inside)), int(np.prod(outside))), integers)[0]
+
+
+def test_integers_are_not_read_as_numbers():
+    code = code_of(of_integers(), (0, 4))
+    verify(code)
+    for model, integers in ((of_integers(), None), (chain(fnn.Dense(4)), (0, 4))):
+        with pytest.raises(ValueError, match="instruction 0 reads integers as numbers, or numbers as integers"):
+            code_of(model, integers)
+    code[HEAD + InstructionWord.X] = int(Place.WORKSPACE)
+    with pytest.raises(ValueError, match="instruction 0 reads integers as numbers, or numbers as integers"):
+        verify(code)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_codes_are_compact_and_checked(name):
-    code = code_of(name)
+    code = code_of(MODELS[name]("float32"))
     words = code[HEAD:].reshape(-1, STRIDE)
     assert len(words) == code[Head.COUNT]
     verify(code)

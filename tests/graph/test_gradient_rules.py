@@ -3,18 +3,28 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import fastnn
+import fastnn as fnn
+from fastnn import nopython as fnp
 from fastnn.graph import rules
 from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Graph
 from fastnn.graph.meaning import ends
-from fastnn.graph.ops.elementwise import activation
+from fastnn.graph.ops.dense import bias_add, matmul
+from fastnn.graph.ops.elementwise import activation, elementwise
+from fastnn.graph.ops.moves import permute, reshape, take_rows
 from fastnn.graph.ops.norms import layer_norm
 from fastnn.graph.rewrite import from_logits
+from fastnn.initializers import RandomNormal
+from fastnn.layers.base import Layer, ParameterSpec
 
 # y = x^2 of every element, and s = the sum of x^3 of every row
 POWERS = """
@@ -184,3 +194,71 @@ def test_moves_with_several_outputs_are_looked_through(monkeypatch):
     assert formula == "binary_cross_entropy_logits"
     node = graph.producer(logits)
     assert node.op == "halves" and node.inputs == (x,) and logits is node.outputs[1]
+
+
+@dataclass(eq=False, repr=False)
+class OfWeights(Layer):
+    """A layer that computes with its weights a (3,), b (3,), w (3, 3) and v (2, 9) before it uses them."""
+
+    body: Callable[..., Any]
+
+    def output_shape(self, *shapes):
+        return shapes[0]
+
+    def parameters(self, *shapes):
+        sizes = {"a": (3,), "b": (3,), "w": (3, 3), "v": (2, 9)}
+        return tuple(ParameterSpec(name, shape, RandomNormal()) for name, shape in sizes.items())
+
+    def apply(self, graph, inputs, weights, scope):
+        return self.body(graph, inputs[0], *weights)
+
+
+def summed(graph, x, a, b, w, v):
+    """The gradient of a + b is that of both; a is used again."""
+    return bias_add(graph, bias_add(graph, x, elementwise(graph, "add", [a, b], "sum"), "one"), a, "two")
+
+
+def used_by_products(graph, x, a, b, w, v):
+    square = elementwise(graph, "multiply", [a, a], "square")
+    return bias_add(graph, bias_add(graph, x, square, "one"), elementwise(graph, "multiply", [a, b], "product"), "two")
+
+
+def tied(graph, x, a, b, w, v):
+    """A product with w, and one with its transpose."""
+    return matmul(graph, matmul(graph, x, w, "there"), permute(graph, w, (1, 0), "turned"), "back")
+
+
+def reshaped(graph, x, a, b, w, v):
+    """Both rows of v are matrices, and one is used twice."""
+    first, second = (reshape(graph, take_rows(graph, v, i, 1, "row"), (3, 3), "matrix") for i in range(2))
+    return matmul(graph, matmul(graph, matmul(graph, x, first, "one"), second, "two"), first, "three")
+
+
+def one_row(graph, x, a, b, w, v):
+    return matmul(graph, x, reshape(graph, take_rows(graph, v, 1, 1, "row"), (3, 3), "matrix"), "one")
+
+
+@pytest.mark.parametrize("body", [summed, used_by_products, tied, reshaped, one_row])
+def test_layers_compute_with_their_weights(body):
+    x = fnn.Input(3)
+    net = fnn.Model(x, OfWeights(body)(x), dtype="float64", seed=1)
+    net.set_weights([each + 0.5 for each in net.get_weights()])
+    net.compile("sgd", "mse")
+    given, target = np.random.default_rng(0).normal(size=(2, 8, 3))
+    weights = net.get_weights()
+    for number, found in enumerate(net.gradients(given, target)):
+        for index in np.ndindex(found.shape):
+            losses = []
+            for step in (1e-6, -1e-6):
+                moved = [each.copy() for each in weights]
+                moved[number][index] += step
+                net.set_weights(moved)
+                losses.append(net.evaluate(given, target)["loss"])
+            assert found[index] == pytest.approx((losses[0] - losses[1]) / 2e-6, rel=1e-6, abs=1e-8)
+    learner = net.learner()
+    for rows in (1, 8):
+        assert (
+            fnp.train_step(learner, given[:rows], target[:rows])
+            == net.train_on_batch(given[:rows], target[:rows])["loss"]
+        )
+        np.testing.assert_array_equal(learner.parameters, net._runtime.parameters.view(np.float64))

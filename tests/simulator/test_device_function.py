@@ -3,87 +3,30 @@
 import copy
 import pickle
 
-import numba
 import numpy as np
 import pytest
 from numba import cuda
 from numba.core.errors import TypingError
 
 import fastnn as fnn
+from device_networks import ROWS, SIZE, THREADS, chain, check, code_of, inputs, single, with_workspaces
 from fastnn import nopython as fnp
 from fastnn.backend.cuda.device_function import network as backend
-from fastnn.backend.cuda.device_function.code import encode, verify
+from fastnn.backend.cuda.device_function.code import verify
 from fastnn.backend.cuda.device_function.instructions import BY_NUMBER
 from fastnn.backend.cuda.device_function.layout import ACTIVATIONS, HEAD, STRIDE, Head, InstructionWord, Place
 from fastnn.backend.cuda.simulator import ptx
 from fastnn.program.layout import Buffer
 from fastnn.program.layout import encode as at
 from fastnn.program.program import RecordDraft, make_program
-from fastnn.runtime.programs.codes import program
 from frozen import angles, attention, grouped
 from networks import make_case
 
 # on a GPU, where these tests run as well, numba-cuda finds the kernels small and the arrays far away
 pytestmark = pytest.mark.filterwarnings("ignore:.*(Grid size|Host array)")
 
-ROWS, THREADS = 3, 4
-SIZE = 400
 # in the simulator, and where kernels are compiled
 WRONG = (TypeError, TypingError)
-
-
-@cuda.jit
-def single(net, x, out):
-    i = cuda.grid(1)
-    work = cuda.local.array(SIZE, numba.float32)
-    if i < len(x):
-        fnp.predict(net, x[i], out[i], work)
-
-
-@cuda.jit
-def double(net, x, out):
-    i = cuda.grid(1)
-    work = cuda.local.array(SIZE, numba.float64)
-    if i < len(x):
-        fnp.predict(net, x[i], out[i], work)
-
-
-@cuda.jit
-def with_workspaces(net, x, out, works):
-    i = cuda.grid(1)
-    if i < len(x):
-        fnp.predict(net, x[i], out[i], works[i])
-
-
-KERNELS = {"float32": single, "float64": double}
-TOLERANCE = {"float32": 2e-6, "float64": 1e-14}
-
-
-def chain(*layers, shape=(6,), dtype="float32"):
-    return fnn.Sequential([fnn.Input(shape), *layers], dtype=dtype, seed=1)
-
-
-def inputs(model, n=ROWS):
-    shape = model._architecture.input_shapes[0]
-    return np.random.default_rng(3).normal(size=(n, *shape)).astype(model._runtime.table.dtype)
-
-
-def check(model, x=None, tolerance=1.0):
-    """Compare a kernel's results with those of the model; only the outputs may have changed."""
-    dtype = model._runtime.table.dtype
-    x = inputs(model) if x is None else x
-    net = model.freeze(device="cuda")
-    assert fnp.workspace_elements(net) <= SIZE
-    wanted = model.predict(x)
-    held = np.full(wanted.size + 16, 7, dtype)
-    given, out = x.copy(), held[8:-8].reshape(wanted.shape)
-    before = [array.copy_to_host() for array in net]
-    KERNELS[dtype][1, THREADS](net, given, out)
-    np.testing.assert_allclose(out, wanted, rtol=tolerance * TOLERANCE[dtype], atol=tolerance * TOLERANCE[dtype])
-    assert (held[:8] == 7).all() and (held[-8:] == 7).all()
-    np.testing.assert_array_equal(given, x)
-    for array, same in zip(net, before, strict=True):
-        np.testing.assert_array_equal(array.copy_to_host(), same)
 
 
 def residual(dtype):
@@ -236,45 +179,6 @@ def test_inputs_may_be_the_outputs(name):
         given.copy_to_device(x)
         single[1, THREADS](model.freeze(device="cuda"), given, out)
         np.testing.assert_allclose(out.copy_to_host(), wanted, rtol=2e-6, atol=2e-6)
-
-
-def of_integers(dtype="float32", depth=5):
-    x = fnn.Input((2, 3), dtype="int64")
-    hot = fnn.OneHot(depth)(fnn.Flatten()(x))
-    return fnn.Model(x, fnn.Dense(4, "softmax")(fnn.Flatten()(fnn.Dense(3, "tanh")(hot))), seed=1, dtype=dtype)
-
-
-@pytest.mark.parametrize("given", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_inputs_of_integers(dtype, given):
-    check(of_integers(dtype), np.random.default_rng(0).integers(0, 5, (ROWS, 2, 3)).astype(given))
-
-
-def test_rows_of_one_hot_integers_alone():
-    x = fnn.Input(1, dtype="int64")
-    check(fnn.Model(x, fnn.OneHot(3)(x)), np.array([[2], [0], [1]]))
-
-
-@pytest.mark.parametrize(
-    ("dtype", "value"),
-    [("int64", -1), ("int64", 5), ("int8", -128), ("uint8", 255), ("uint64", 2**64 - 1), ("int64", 2**32)],
-)
-def test_an_integer_out_of_range_gives_nan_and_reads_nothing(dtype, value):
-    model = of_integers()
-    x, out = np.ones((ROWS, 2, 3), dtype), np.zeros((ROWS, 4), np.float32)
-    x[1, 1, 2] = value
-    works = np.full((ROWS, SIZE), 7.5, np.float32)
-    with_workspaces[1, THREADS](model.freeze(device="cuda"), x, out, works)
-    assert np.isnan(out[1]).all() and (works[1] == 7.5).all()
-    np.testing.assert_allclose(out[::2], model.predict(np.ones((2, 2, 3), int)), rtol=2e-6, atol=2e-6)
-
-
-@pytest.mark.parametrize(("network", "given"), [("int64", "float32"), ("float32", "int64")])
-def test_numbers_and_integers_do_not_take_each_others_place(network, given):
-    model = of_integers() if network == "int64" else chain(fnn.Dense(4))
-    x, out = np.ones((ROWS, 6), given), np.zeros((ROWS, 4), np.float32)
-    single[1, THREADS](model.freeze(device="cuda"), x, out)
-    assert np.isnan(out).all()
 
 
 def test_not_a_number_reaches_the_caller():
@@ -474,24 +378,6 @@ def test_models_that_cannot_be_frozen():
 
 
 # --- the encoder's own check --------------------------------------------------------------------------------------
-
-
-def code_of(model, integers=None):
-    (inside,), (outside,) = model._architecture.input_shapes, model._architecture.output_shapes
-    parameters = model._runtime.parameters.view(np.float32)
-    made = program(model._runtime.table)[0](1, planned=True)
-    return encode(made, parameters, (int(np.prod(inside)), int(np.prod(outside))), integers)[0]
-
-
-def test_integers_are_not_read_as_numbers():
-    code = code_of(of_integers(), (0, 4))
-    verify(code)
-    for model, integers in ((of_integers(), None), (chain(fnn.Dense(4)), (0, 4))):
-        with pytest.raises(ValueError, match="instruction 0 reads integers as numbers, or numbers as integers"):
-            code_of(model, integers)
-    code[HEAD + InstructionWord.X] = int(Place.WORKSPACE)
-    with pytest.raises(ValueError, match="instruction 0 reads integers as numbers, or numbers as integers"):
-        verify(code)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -128,17 +128,14 @@ for sizes in ((2, 3, 5, 7, 6), (3, 2, 33, 31, 16)):
     batched_case(sizes, Flag.TRANSPOSE_A, "views", a_size=k * 2 * count * m, a_between=m, a_row=2 * count * m,
                  c_between=n, c_row=count * n)  # fmt: skip
 # groups of 3 results that share matrices of an operand, or whose matrices come again in the next group
+SHARED = ((Flag.REPEAT_A, Flag.CYCLE_A), (Flag.REPEAT_B, Flag.CYCLE_B))
 for sizes in ((1, 6, 5, 7, 4), (3, 6, 33, 31, 16), (2, 6, 1, 9, 3), (2, 6, 9, 1, 3), (2, 3, 40, 66, 33)):
-    samples, count, m, n, k = sizes
-    for number, flags in enumerate(
-        (Flag.REPEAT_A, Flag.REPEAT_B | Flag.TRANSPOSE_B, Flag.CYCLE_A | Flag.TRANSPOSE_A, Flag.CYCLE_B,
-         Flag.REPEAT_A | Flag.CYCLE_B, Flag.CYCLE_A | Flag.REPEAT_B)
-    ):  # fmt: skip
-        matrices = [
-            count // 3 if repeat in flags else 3 if cycle in flags else count
-            for repeat, cycle in ((Flag.REPEAT_A, Flag.CYCLE_A), (Flag.REPEAT_B, Flag.CYCLE_B))
-        ]
-        batched_case(sizes, flags, f"groups{number}", inner=3, a_size=matrices[0] * m * k, b_size=matrices[1] * k * n)
+    for number, flags in enumerate((Flag.REPEAT_A, Flag.REPEAT_B | Flag.TRANSPOSE_B, Flag.CYCLE_A | Flag.TRANSPOSE_A,
+                                    Flag.CYCLE_B, Flag.REPEAT_A | Flag.CYCLE_B,
+                                    Flag.CYCLE_A | Flag.REPEAT_B)):  # fmt: skip
+        _, count, m, n, k = sizes
+        a, b = (count // 3 if repeat in flags else 3 if cycle in flags else count for repeat, cycle in SHARED)
+        batched_case(sizes, flags, f"groups{number}", inner=3, a_size=a * m * k, b_size=b * k * n)
 for rows, cols in TABLES:
     case("bias_add", {"rows": rows, "cols": cols}, bound=Bound(1))
     for flags in (Flag(0), Flag.ACCUMULATE):

@@ -195,7 +195,7 @@ def _take_columns(e: Emitter, node: Node) -> list[Draft]:
 @_emits("take_rows")
 def _take_rows(e: Emitter, node: Node) -> list[Draft]:
     (y,), x = node.outputs, _some(node.inputs[0])
-    dims = {"rows": e.batch, "cols": y.size, "target_cols": y.size, "target_first": 0}
+    dims = {"rows": e.elements(y) // y.size, "cols": y.size, "target_cols": y.size, "target_first": 0}
     dims |= {"source_cols": x.size, "source_first": node.attrs["first"] * (y.size // y.shape[0])}
     return [Draft("copy_columns", {"y": y, "x": x}, dims, label=node.label)]
 

@@ -25,7 +25,7 @@ def _reshape(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gra
 def concatenate(graph: Graph, inputs: Sequence[Tensor], label: str) -> Tensor:
     """Join tensors along the last axis."""
     shape = (*inputs[0].shape[:-1], sum(x.columns for x in inputs))
-    return graph.add("concatenate", inputs, [(shape, True, f"{label}.concatenate")], label)[0]
+    return graph.add("concatenate", inputs, [(shape, inputs[0].batched, f"{label}.concatenate")], label)[0]
 
 
 @gradient("concatenate", keeps=lambda node, count: all(x is None or x.columns % count == 0 for x in node.inputs))
@@ -42,7 +42,7 @@ def _concatenate(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) ->
 def take_columns(graph: Graph, x: Tensor, first: int, columns: int, label: str) -> Tensor:
     """Copy `columns` columns of x from `first` on: the gradient of `concatenate`."""
     shape = (*x.shape[:-1], columns)
-    return graph.add("take_columns", (x,), [(shape, True, f"{label}.slice")], label, first=first)[0]
+    return graph.add("take_columns", (x,), [(shape, x.batched, f"{label}.slice")], label, first=first)[0]
 
 
 @gradient(

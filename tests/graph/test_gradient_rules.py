@@ -238,7 +238,12 @@ def one_row(graph, x, a, b, w, v):
     return matmul(graph, x, reshape(graph, take_rows(graph, v, 1, 1, "row"), (3, 3), "matrix"), "one")
 
 
-@pytest.mark.parametrize("body", [summed, used_by_products, tied, reshaped, one_row])
+def norm_and_bias(graph, x, a, b, w, v):
+    """The gradients of a and b are two outputs of a record, to which that of the bias b is added."""
+    return bias_add(graph, layer_norm(graph, x, a, b, 1e-3, "norm"), b, "bias")
+
+
+@pytest.mark.parametrize("body", [summed, used_by_products, tied, reshaped, one_row, norm_and_bias])
 def test_layers_compute_with_their_weights(body):
     x = fnn.Input(3)
     net = fnn.Model(x, OfWeights(body)(x), dtype="float64", seed=1)
@@ -255,10 +260,13 @@ def test_layers_compute_with_their_weights(body):
                 net.set_weights(moved)
                 losses.append(net.evaluate(given, target)["loss"])
             assert found[index] == pytest.approx((losses[0] - losses[1]) / 2e-6, rel=1e-6, abs=1e-8)
+    # steps do not see what earlier ones left in memory
+    net.set_weights(weights)
     learner = net.learner()
     for rows in (1, 8):
-        assert (
-            fnp.train_step(learner, given[:rows], target[:rows])
-            == net.train_on_batch(given[:rows], target[:rows])["loss"]
-        )
+        x, y = given[:rows], target[:rows]
+        stepped = [w - 0.01 * g for w, g in zip(net.get_weights(), net.gradients(x, y), strict=True)]
+        assert fnp.train_step(learner, x, y) == net.train_on_batch(x, y)["loss"]
+        for got, wanted in zip(net.get_weights(), stepped, strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-12)
         np.testing.assert_array_equal(learner.parameters, net._runtime.parameters.view(np.float64))

@@ -65,7 +65,10 @@ def differentiate(
                 gradients[x.id].append(dx)
     # what has another use than to be one gradient must not be added to
     uses = Counter(x.id for node in graph.nodes for x in node.inputs if x is not None)
-    uses.update(part.id for tensor_id in wanted_ids & gradients.keys() for part in gradients[tensor_id])
+    later: dict[int, bool] = {}
+    for tensor_id in wanted_ids & gradients.keys():
+        uses.update(part.id for part in gradients[tensor_id])
+        later.update((part.id, number > 0) for number, part in enumerate(gradients[tensor_id]))
     found: dict[int, list[Tensor]] = {}
     given: set[int] = set()
     for tensor_id in sorted(wanted_ids & gradients.keys()):
@@ -73,25 +76,34 @@ def differentiate(
         if parts[0].batched:
             parts = [add_up(graph, parts, "input gradient")]
         else:
-            parts = _apart(graph, parts, uses, given)
+            parts = _apart(graph, parts, uses, later, given)
             given.update(part.id for part in parts)
         found[tensor_id] = parts
     return found
 
 
-def _apart(graph: Graph, parts: list[Tensor], uses: Counter[int], given: set[int]) -> list[Tensor]:
+def _apart(
+    graph: Graph, parts: list[Tensor], uses: Counter[int], later: dict[int, bool], given: set[int]
+) -> list[Tensor]:
     """Return gradients of a parameter that can be computed where the optimizer finds them.
 
     Parameters
     ----------
     uses : Counter
         For each tensor how many nodes read it and how many parameters' gradients it is part of.
+    later : dict
+        For each part of a gradient whether it comes after the first one.
     given : set of int
         Ids of the gradients of other parameters.
     """
     if len(parts) > 1:
         nodes = [graph.producer(part) for part in parts]
-        if all(node and node.op in _ADDING and uses[x.id] == 1 for x, node in zip(parts, nodes, strict=True)):
+        # a record adds to all of its outputs or to none
+        if all(
+            node and node.op in _ADDING and uses[x.id] == 1
+            and all(later.get(y.id, later[x.id]) == later[x.id] for y in node.outputs)
+            for x, node in zip(parts, nodes, strict=True)
+        ):  # fmt: skip
             return parts
         parts = [add_up(graph, parts, "gradient")]
     (part,) = parts

@@ -40,7 +40,7 @@ def _concatenate(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) ->
 
 
 def take_columns(graph: Graph, x: Tensor, first: int, columns: int, label: str) -> Tensor:
-    """Copy `columns` columns of x from `first` on: the gradient of `concatenate`."""
+    """Take `columns` columns of x, from `first` on."""
     shape = (*x.shape[:-1], columns)
     return graph.add("take_columns", (x,), [(shape, x.batched, f"{label}.slice")], label, first=first)[0]
 

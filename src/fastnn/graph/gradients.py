@@ -55,11 +55,11 @@ def differentiate(
     for tensor, seed in seeds:
         gradients[tensor.id].append(seed)
     for node in reversed(forward):
-        uses = [gradients.get(y.id) for y in node.outputs]
+        of_outputs = [gradients.get(y.id) for y in node.outputs]
         needs = [x is not None and x.id in needed for x in node.inputs]
-        if not any(uses) or not any(needs):
+        if not any(of_outputs) or not any(needs):
             continue
-        dys = [add_up(graph, parts, node.label) if parts else None for parts in uses]
+        dys = [add_up(graph, parts, node.label) if parts else None for parts in of_outputs]
         for x, dx, need in zip(node.inputs, RULES[node.op](graph, node, dys, needs), needs, strict=True):
             if x is not None and dx is not None and need:
                 gradients[x.id].append(dx)

@@ -118,7 +118,7 @@ def _prepare(runtime: Runtime, bound: BoundCode, most: int) -> None:
     inputs, slots, lock = len(table.architecture.inputs), int(code[CodeWord.SLOTS_COUNT]), runtime.lock
     work = bound.workspace(most)
     sharing = bound.sharing(most) if get_num_threads() > 1 else None
-    held = {Held.PARAMETERS: address(parameters), Held.PARAMETERS_COUNT: int(code[CodeWord.PARAMETERS])}
+    held: dict[int, int] = {Held.PARAMETERS: address(parameters), Held.PARAMETERS_COUNT: int(code[CodeWord.PARAMETERS])}
     buffers = buffers_table(held if sharing is None else held | shared_words(sharing.table))
 
     def make(most_rows: int) -> Callable[..., Any] | None:

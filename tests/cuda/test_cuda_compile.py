@@ -125,6 +125,16 @@ class OnDevice:
         self._numba_type_ = types.Array(getattr(types, str(held.dtype)), held.ndim, "C")
 
 
+@pytest.mark.parametrize(("dtype", "given"), [("float32", "int32"), ("float64", "int64"), ("float32", "uint8")])
+def test_kernels_of_networks_that_take_integers(dtype, given):
+    function = simulate_single if dtype == "float32" else simulate_double
+    ptx = ptx_of(function, network(dtype), array(given, 2), array(dtype, 2))
+    registers, stack, *spilled = usage(ptx, "90a")
+    assert spilled == [0, 0] and stack == SIZE * ITEMS[dtype] and registers <= 128
+    # from memory of any kind
+    assert re.search(rf"\sld\.[us]{8 * np.dtype(given).itemsize}\s", ptx)
+
+
 def test_one_type_for_all_architectures_of_a_dtype():
     from numba.cuda.typing.typeof import typeof
 

@@ -35,6 +35,8 @@ class CustomFunction:
         Of an optimizer.
     shape : tuple of int
         Shape of a layer's weights; (0,) if it has none.
+    units : tuple of int
+        The numbers of each of a layer's outputs, if it has several.
     cacheable : bool
         Whether the key identifies the function, so that its compiled kernels may be kept on disk.
     """
@@ -44,6 +46,7 @@ class CustomFunction:
     slots: int = 0
     constants: int = 0
     shape: tuple[int, ...] = (0,)
+    units: tuple[int, ...] = ()
     cacheable: bool = True
 
     @property
@@ -65,7 +68,8 @@ class CustomFunction:
     @property
     def changed(self) -> bool:
         """Return whether the function's global or enclosed values have changed since the key was made."""
-        return self.cacheable and digest_of(self.functions, self.slots, self.constants, self.shape) not in self.text
+        sizes = self.slots, self.constants, self.shape, self.units
+        return self.cacheable and digest_of(self.functions, *sizes) not in self.text
 
     def check_unchanged(self) -> None:
         """Raise ValueError if the function has changed since its key was made."""
@@ -112,13 +116,15 @@ def make(
     slots: int = 0,
     constants: int = 0,
     shape: tuple[int, ...] = (0,),
+    units: tuple[int, ...] = (),
 ) -> CustomFunction:
     """Describe a formula and register it."""
     plain = tuple(None if function is None else plain_function(function) for function in functions)
-    digest = digest_of(plain, slots, constants, shape)
-    cacheable = digest == digest_of(plain, slots, constants, shape)
+    sizes = slots, constants, shape, units
+    digest = digest_of(plain, *sizes)
+    cacheable = digest == digest_of(plain, *sizes)
     readable = re.sub(r"\W", "", name)[:40]
-    return enroll(CustomFunction(f"{_PREFIX}-{readable}-{digest}", plain, slots, constants, shape, cacheable))
+    return enroll(CustomFunction(f"{_PREFIX}-{readable}-{digest}", plain, *sizes, cacheable))
 
 
 _checked: set[tuple[str, str]] = set()

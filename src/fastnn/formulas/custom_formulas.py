@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,26 @@ def update(custom: CustomFunction, real: Any, jit: Jit, users: Jit) -> Any:
     return (without, one, two, three)[custom.slots]
 
 
+def _outputs(units: Sequence[int], jit: Jit) -> Any:
+    """Return a function that puts the outputs in a row, as arrays, before a tuple; the row itself without units."""
+    if not units:
+
+        @jit
+        def row_before(row, rest):  # type: ignore[no-untyped-def]
+            return (row, *rest)
+
+        return row_before
+    last = sum(units)
+    first, others = last - units[-1], units[:-1]
+    before = _outputs(others, jit) if others else jit(lambda row, rest: rest)
+
+    @jit
+    def output_before(row, rest):  # type: ignore[no-untyped-def]
+        return before(row, (row[first:last], *rest))
+
+    return output_before
+
+
 def rows(custom: CustomFunction, jit: Jit) -> tuple[Any, Any]:
     """Return a layer's function and gradient, both with the argument w even if it has no weights.
 
@@ -115,25 +136,28 @@ def rows(custom: CustomFunction, jit: Jit) -> tuple[Any, Any]:
     -------
     function : (x, w, y) -> None
     gradient : (x, w, dy, dx, dw) -> None
-        dx and, before the first row, dw are zeros.
+        dx and, before the first row, dw are zeros. Several outputs follow each other in y and dy.
     """
     function, derivative = (None if each is None else jit(each) for each in custom.functions)
     assert function is not None
-    weighted = custom.weighted
+    weighted, outputs = custom.weighted, _outputs(custom.units, jit)
 
     @jit
     def forward(x, w, y):  # type: ignore[no-untyped-def]
+        arrays = outputs(y, ())
         if weighted:
-            function(x, w, y)
+            function(x, w, *arrays)
         else:
-            function(x, y)
+            function(x, *arrays)
 
     @jit
     def given(x, w, dy, dx, dw):  # type: ignore[no-untyped-def]
         if weighted:
-            derivative(x, w, dy, dx, dw)  # type: ignore[misc]
+            arrays = outputs(dy, (dx, dw))
+            derivative(x, w, *arrays)  # type: ignore[misc]
         else:
-            derivative(x, dy, dx)  # type: ignore[misc]
+            arrays = outputs(dy, (dx,))
+            derivative(x, *arrays)  # type: ignore[misc]
 
     @jit
     def total(x, w, dy, out):  # type: ignore[no-untyped-def]

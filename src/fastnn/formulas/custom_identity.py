@@ -19,11 +19,9 @@ import numpy as np
 _STANDARD = {"math", "cmath", "operator", "numpy"}
 
 
-def digest_of(
-    functions: tuple[Callable[..., Any] | None, ...], slots: int, constants: int, shape: tuple[int, ...]
-) -> str:
-    """Return a hash of a formula; a random one if a function cannot be identified."""
-    digest = hashlib.sha256(f"{sys.version_info[:2]}, {np.__version__}, {slots}, {constants}, {shape}".encode())
+def digest_of(functions: tuple[Callable[..., Any] | None, ...], *sizes: int | tuple[int, ...]) -> str:
+    """Return a hash of a formula and its sizes; a random one if a function cannot be identified."""
+    digest = hashlib.sha256(f"{sys.version_info[:2]}, {np.__version__}, {sizes}".encode())
     for function in functions:
         digest.update(b"none" if function is None else _identity(function, frozenset(), frozenset()))
     return digest.hexdigest()[:24]

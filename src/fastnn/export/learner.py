@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from fastnn.backend.cpu.frozen import learner as backend
 from fastnn.backend.cpu.frozen.code import assemble, fingerprint
 from fastnn.backend.cpu.frozen.learner import Learner, Numbers
 from fastnn.backend.cpu.layouts.code import UNIT, Progress
+from fastnn.checks import integer
 from fastnn.export.network import freeze
 from fastnn.objective.objective import LOSSES, Objective
 from fastnn.optimizers import Optimizer
@@ -138,8 +138,6 @@ def _rates(optimizer: Optimizer, done: int, steps: int | None, dtype: str) -> An
         raise ValueError(
             "learner: the learning rate is a schedule: give the number of steps to compute it for (steps=...)"
         )
-    steps = operator.index(steps)
-    if steps < 1:
-        raise ValueError(f"learner: steps: expected at least 1, got {steps}")
+    steps = integer("learner: steps", steps)
     optimizer.hyper_rows(done, steps, dtype)
     return optimizer.rates(done + steps)

@@ -122,7 +122,7 @@ def test_nothing_starts_at_once(folder, monkeypatch):
     assert background.ready(KEYS)
 
 
-@pytest.mark.parametrize("what", ["fails", "cannot start", "is not wanted", "no folder", "another program", "custom"])
+@pytest.mark.parametrize("what", ["fails", "cannot start", "is not wanted", "no helpers", "custom"])
 def test_this_process_compiles_where_no_helper_can(what, folder, monkeypatch):
     begun = what in ("fails", "cannot start")
     if what == "fails":
@@ -131,10 +131,8 @@ def test_this_process_compiles_where_no_helper_can(what, folder, monkeypatch):
         monkeypatch.setattr(helpers.subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(OSError("none left")))
     elif what == "is not wanted":
         monkeypatch.setenv("FASTNN_BACKGROUND", "0")
-    elif what == "no folder":
-        monkeypatch.setattr(store, "path_of", lambda name: None)
-    elif what == "another program":
-        monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
+    elif what == "no helpers":
+        monkeypatch.setattr(helpers, "folder", lambda: None)
     else:
         monkeypatch.setattr(helpers.custom, "find", lambda name: object())
     assert background.ready(KEYS) is not begun

@@ -200,10 +200,11 @@ def targets(y: Any, objective: Any, n: int, dtype: str, what: str = "y") -> list
     """
     names = objective.output_names
     found: list[Targets | None] = []
+    targeted = objective.targeted
     for output, value in enumerate(list_of(y, names, what)):
         where = what if len(names) == 1 else f"{what}[{names[output]!r}]"
         loss, shape = objective.losses[output], objective.output_shapes[output]
-        if output not in objective.targeted:
+        if output not in targeted:
             found.append(None)
             continue
         if value is None:

@@ -53,7 +53,7 @@ SMALL_CALLS = """
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
+def folder(tmp_path, monkeypatch):
     """Return a fresh folder for kernels, which a helper fills in the background, at once."""
     monkeypatch.setattr(cache, "_chosen", [tmp_path.resolve()])
     monkeypatch.setattr(background, "_now", background._Background())

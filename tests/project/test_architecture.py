@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "program": {"locks"},
     "graph": {"formulas", "modules"},
     "layers": {"checks", "casts", "config", "formulas", "graph", "hints", "locks", "registry"} | HYPERPARAMETERS,
-    "lower": {"formulas", "graph", "program"},
+    "lower": {"formulas", "graph", "modules", "program"},
     "backend": set(),
     "backend/settings": set(),
     "backend/store": {"cache", "files"},
@@ -110,6 +110,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "backend/cpu/frozen": {
         "addresses",
+        "backend/cpu/calls",
         "backend/cpu/codegen",
         "backend/cpu/executor",
         "backend/cpu/layouts",
@@ -213,7 +214,7 @@ ALLOWED |= {
     "export": {
         *(f"backend/cpu/{room}" for room in ("frozen", "layouts")),
         "backend/devices",
-        *("graph", "losses", "lower", "nopython", "objective", "optimizers", "program", "runtime"),
+        *("checks", "nopython", "objective", "optimizers", "program", "runtime"),
     },
     "model": {
         *("checks", "backend/cpu/frozen", "callbacks", "casts", "config", "console"),

@@ -7,7 +7,7 @@ from numba import cuda
 import fastnn as fnn
 from fastnn import nopython as fnp
 from fastnn.backend.cuda.device_function.code import encode
-from fastnn.runtime.programs.codes import program
+from fastnn.runtime.programs.codes import network
 
 ROWS, THREADS = 3, 4
 SIZE = 400
@@ -70,5 +70,5 @@ def check(model, x=None, tolerance=1.0):
 def code_of(model, integers=None):
     (inside,), (outside,) = model._architecture.input_shapes, model._architecture.output_shapes
     parameters = model._runtime.parameters.view(np.float32)
-    made = program(model._runtime.table)[0](1, planned=True)
+    made = network(model._runtime.table).make(1)
     return encode(made, parameters, (int(np.prod(inside)), int(np.prod(outside))), integers)[0]

@@ -1,10 +1,10 @@
 """Small training steps on the CPU: one code for any number of rows, called on the model's own buffers.
 
-The general path takes a model's first steps. Then `train_on_batch` is a call of the code of a learner
-(`runtime/programs/step_code.py`), which checks shapes and values before it changes anything. The training's context
-has the counters. The progress, from which the code computes hyper rows, follows them: if it is not at the context's
-step, the call does nothing, and Python works it out. What the code does not take or accept is left to the general path,
-which says what is wrong.
+The general path takes a model's first steps, and all steps while another process compiles functions of the code. Then
+`train_on_batch` is a call of the code of a learner (`runtime/programs/codes.py`), which checks shapes and values before
+it changes anything. The training's context has the counters. The progress, from which the code computes hyper rows,
+follows them: if it is not at the context's step, the call does nothing, and Python works it out. What the code does not
+take or accept is left to the general path, which says what is wrong.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fastnn.addresses import address
 from fastnn.backend.cpu.calls.code_call import TAKE_ARRAYS, Signature, buffers_table, code_call
 from fastnn.backend.cpu.calls.team_call import TeamCall, shared_words
 from fastnn.backend.cpu.executor.raised import raised
-from fastnn.backend.cpu.frozen.bound_code import BoundCode
+from fastnn.backend.cpu.frozen.bound_code import BoundCode, StillCompiling, compiling
 from fastnn.backend.cpu.frozen.learner import Numbers, progress_of
 from fastnn.backend.cpu.layouts.call import Held, Live, Outcome, Part
 from fastnn.backend.cpu.layouts.code import CodeWord, Progress
@@ -31,7 +31,7 @@ from fastnn.runtime.calls.kept_call import grown
 from fastnn.runtime.calls.step_state import StepState
 from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.one_row import learns_variance
-from fastnn.runtime.programs.step_code import program, training_of
+from fastnn.runtime.programs import codes
 from fastnn.runtime.runtime import Runtime
 from fastnn.threads import get_num_threads
 
@@ -66,7 +66,7 @@ class LiveStep:
     runtime : Runtime
         Its lock is held by all calls.
     bound : BoundCode
-        From `program`.
+        Of `codes.step`.
     labels : sequence of bool
         For each output whether its targets are labels.
     """
@@ -229,12 +229,16 @@ def learn(state: StepState, feed: Feed) -> None:
     kinds = tuple([None if target is None else target.labels for target in feed.targets])
     key, kept = (kinds, tuple(runtime.table.trainable_layers())), runtime.live_steps
     if key not in kept:
-        if runtime.general_steps < FIRST_STEPS:
+        if runtime.general_steps < FIRST_STEPS or compiling():
+            return
+        try:
+            with interrupts_later():
+                made = _make(runtime, kinds)
+        except StillCompiling:
             return
         while len(kept) >= _KEPT:
             kept.pop(next(iter(kept)))
-        with interrupts_later():
-            kept[key] = _make(runtime, kinds)
+        kept[key] = made
     step = kept[key]
     if step is not None:
         step.cover(feed.n)
@@ -249,7 +253,7 @@ def _make(runtime: Runtime, kinds: tuple[bool | None, ...]) -> LiveStep | None:
         return None
 
     def make() -> BoundCode:
-        return BoundCode(*program(table, objective, optimizer, labels), training_of(objective, optimizer))
+        return BoundCode(codes.step(table, objective, optimizer, labels))
 
     try:
         bound = runtime.shared(("step", tuple(labels), tuple(table.trainable_layers())), make)

@@ -31,6 +31,7 @@ from fastnn.threads import get_num_threads
 
 if TYPE_CHECKING:
     from fastnn.data.feed import Feed
+    from fastnn.runtime.device.placement import Placement
 
 # Plain integers: an enumeration's member costs 0.15 µs as an index.
 _GRADIENTS, _OPTIMIZER = int(Buffer.GRADIENTS), int(Buffer.OPTIMIZER)
@@ -77,6 +78,14 @@ class Runtime(ModelPrograms):
         self.running = me if self.running == me else 0
         self.inside = {me: True} if me in self.inside else {}
         self.forget_quick()
+
+    def move(self, placement: Placement | None) -> None:
+        """Move to a GPU, or back to the CPU; models that have weights from this one drop their prepared calls."""
+        with self.lock:
+            self.place(placement)
+            self.forget()
+            for user in self._users():
+                user.forget_quick()
 
     def run(self, bound: Any, work: Bindings, steps: int, cursor: int | None = None) -> int:
         """Run a program and return the number of finished steps.
@@ -149,15 +158,18 @@ class Runtime(ModelPrograms):
         """
         me = get_ident()
         for holder in (self, *self._holders):
-            for reference in holder.users.valuerefs():
-                user = reference()
-                if user is not None and (user.running == me or me in user.inside):
+            for user in holder._users():
+                if user.running == me or me in user.inside:
                     raise RuntimeError(
                         f"{what}: {'the model' if user is self else 'a model that shares weights with this one'} is in "
                         "use by a call of this thread, which a signal handler, a finalizer or the data have "
                         "interrupted; there the model can be read (predict, evaluate, gradients, get_weights, save), "
                         "but not changed"
                     )
+
+    def _users(self) -> list[Runtime]:
+        """Return the runtimes in `users`, while other threads may make new ones."""
+        return [user for reference in self.users.valuerefs() if (user := reference()) is not None]
 
     def prepared(
         self, bound: Any, work: Bindings, feed: Feed, data: Sequence[tuple[int, NDArray[Any]]],

@@ -15,7 +15,7 @@ from fastnn.graph.rules import NoGradientError
 from fastnn.lower.lower import lower, rewrite
 from fastnn.lower.task import Place, Task
 from fastnn.lower.update import for_batch
-from fastnn.program.layout import Buffer
+from fastnn.program.layout import SHARED, Buffer
 from fastnn.program.program import Program as Records
 from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.parameters import ParameterTable
@@ -46,7 +46,8 @@ def interface(table: ParameterTable, inputs: Sequence[SlotSpec], results: Sequen
     """Describe the arrays of a call, and the model's weights."""
     itemsize = ITEM_SIZES[table.dtype]
     weights = [(entry.offset // itemsize, entry.size) for entry in table]
-    return Interface(tuple(inputs), tuple(results), table.nbytes // itemsize, weights)
+    counts = table.own_nbytes // itemsize, table.nbytes // itemsize
+    return Interface(tuple(inputs), tuple(results), *counts, weights)
 
 
 def program(table: ParameterTable) -> Program:
@@ -82,9 +83,8 @@ def gradient_program(table: ParameterTable) -> Program:
 
 
 def _task(table: ParameterTable, graph: Graph, places: dict[int, Place]) -> Task:
-    return Task(
-        "network", graph, 1, table.dtype, {}, places, frozenset(), [], {int(Buffer.PARAMETERS): table.nbytes}
-    )  # fmt: skip
+    sizes = {int(Buffer.PARAMETERS): table.own_nbytes, **table.shared_sizes}
+    return Task("network", graph, 1, table.dtype, {}, places, frozenset(), [], sizes)
 
 
 def on_arrays(task: Task, tensors: Sequence[Tensor], described: Interface) -> Task:
@@ -101,7 +101,7 @@ def of_any_batch(task: Task) -> Make:
     rewritten = rewrite(task)
 
     def make(batch: int, *, planned: bool = True) -> Records:
-        sizes = {slot: size * (batch if slot >= Buffer.DATA else 1) for slot, size in task.sizes.items()}
+        sizes = {buffer: size * (batch if Buffer.DATA <= buffer < SHARED else 1) for buffer, size in task.sizes.items()}
         tail = for_batch(task.tail, batch)
         return lower(replace(task, batch=batch, sizes=sizes, tail=tail), rewritten, planned=planned)
 

@@ -118,20 +118,23 @@ class SlotSpec:
 
 @dataclass(frozen=True)
 class Interface:
-    """What a code reads and writes: the arrays of a call, and its weights in the buffer of parameters.
+    """What a code reads and writes: the arrays of a call, and its weights.
 
     Attributes
     ----------
     inputs, results : sequence of SlotSpec
         In the order of the program's data slots.
-    parameters : int
-        Elements of the buffer.
+    parameters, gradients : int
+        Elements of the buffers of parameters, and of gradients: these are of all weights, those only of weights that no
+        other model holds.
     weights : sequence of (first element, number of elements)
+        In the buffer of gradients.
     """
 
     inputs: tuple[SlotSpec, ...]
     results: tuple[SlotSpec, ...]
     parameters: int
+    gradients: int
     weights: Sequence[tuple[int, int]]
 
 
@@ -217,6 +220,7 @@ def draft(
     values: dict[int, Any] = {
         CodeWord.VERSION: LAYOUT_VERSION,
         CodeWord.PARAMETERS: interface.parameters,
+        CodeWord.GRADIENTS: interface.gradients,
         CodeWord.TRAINABLE: int(weights[:, 1].sum()),
         CodeWord.ITEM_BYTES: np.dtype(one.dtype).itemsize,
         CodeWord.FINGERPRINT: fingerprint(many),

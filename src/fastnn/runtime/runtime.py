@@ -84,8 +84,10 @@ class Runtime(ModelPrograms):
         with self.lock:
             self.place(placement)
             self.forget()
-            for user in self._users():
-                user.forget_quick()
+            for reference in self.users.valuerefs():
+                user = reference()
+                if user is not None:
+                    user.forget_quick()
 
     def run(self, bound: Any, work: Bindings, steps: int, cursor: int | None = None) -> int:
         """Run a program and return the number of finished steps.
@@ -158,18 +160,15 @@ class Runtime(ModelPrograms):
         """
         me = get_ident()
         for holder in (self, *self._holders):
-            for user in holder._users():
-                if user.running == me or me in user.inside:
+            for reference in holder.users.valuerefs():
+                user = reference()
+                if user is not None and (user.running == me or me in user.inside):
                     raise RuntimeError(
                         f"{what}: {'the model' if user is self else 'a model that shares weights with this one'} is in "
                         "use by a call of this thread, which a signal handler, a finalizer or the data have "
                         "interrupted; there the model can be read (predict, evaluate, gradients, get_weights, save), "
                         "but not changed"
                     )
-
-    def _users(self) -> list[Runtime]:
-        """Return the runtimes in `users`, while other threads may make new ones."""
-        return [user for reference in self.users.valuerefs() if (user := reference()) is not None]
 
     def prepared(
         self, bound: Any, work: Bindings, feed: Feed, data: Sequence[tuple[int, NDArray[Any]]],

@@ -23,7 +23,7 @@ _held: list[Callable[[], Any]] = []
 
 
 class Uninterrupted:
-    """What `with` enters and leaves by functions that are not written in Python.
+    """Context managers whose entry and exit are no functions in Python.
 
     A signal handler may raise where a method in Python begins; nobody would release a lock then. So each object has a
     class of its own, where `with` finds the functions.

@@ -1,4 +1,4 @@
-"""What differentiation and the meaning of outputs have to know about an op: registered beside its constructor."""
+"""Rules of an op for differentiation and for the meaning of outputs, registered beside its constructor."""
 
 from __future__ import annotations
 

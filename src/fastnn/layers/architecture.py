@@ -34,7 +34,7 @@ class Call:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a model takes as one of its inputs.
+    """Description of one of a model's inputs.
 
     Attributes
     ----------
@@ -122,7 +122,7 @@ class Architecture:
 
     @cached_property
     def input_specs(self) -> tuple[InputSpec, ...]:
-        """What the model takes as inputs: names, shapes, and the range of integers.
+        """Descriptions of the model's inputs: names, shapes, and the range of integers.
 
         Raises
         ------

@@ -11,7 +11,7 @@ import numpy as np
 from fastnn import initializers
 from fastnn.checks import size
 from fastnn.config import register
-from fastnn.formulas import custom
+from fastnn.formulas import custom, custom_formulas
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.custom import row_function
 from fastnn.initializers import Initializer
@@ -125,7 +125,7 @@ class Custom(Layer):
         y, dx, dy = np.full(self.units, untouched), np.zeros(columns), rng.uniform(0.1, 0.9, self.units)
         for given in (x, w, dy):
             given.flags.writeable = False
-        forward, backward = custom.rows(self._custom, lambda each: each)
+        forward, backward = custom_formulas.rows(self._custom, lambda each: each)
         try:
             with np.errstate(all="ignore"):
                 forward(x, w, y)

@@ -1,4 +1,4 @@
-"""What all metric objects share: an accumulator, its size and result, and a state for streaming use."""
+"""Base of all metrics: an accumulator, its size and result, and a state for streaming use."""
 
 from __future__ import annotations
 

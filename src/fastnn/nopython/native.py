@@ -1,4 +1,4 @@
-"""What Numba cannot say: calls of codes with the arrays that a compiled function has, and the process's token.
+"""Intrinsics for what Numba cannot express: calls of codes with a compiled function's arrays, and the process's token.
 
 A call writes its arrays into a table on the stack (`layouts/call.py`). Arrays are taken apart where they are used, in
 LLVM's language: to pass them from function to function costs 5 ns each for their reference counts.

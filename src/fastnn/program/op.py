@@ -1,4 +1,4 @@
-"""What an entry of the table of ops says, and the sizes of records, which follow from all entries.
+"""Entries of the table of ops, and the sizes of records, which follow from all entries.
 
 An operand is written `name[dim,dim]`; `name?` may be absent; `name:int64` or `name:float64` has that dtype instead of
 the program's own (`real`), and `name:any` is described by the record's variant. A dimension is written `name`; `name?`

@@ -55,7 +55,7 @@ Code = NDArray[np.int64]
 
 
 class Make(Protocol):
-    """What gives a network's program for a number of rows."""
+    """A function that makes a network's program for a number of rows."""
 
     def __call__(self, rows: int, /, *, planned: bool) -> Program: ...
 
@@ -118,7 +118,7 @@ class SlotSpec:
 
 @dataclass(frozen=True)
 class Interface:
-    """What a code reads and writes: the arrays of a call, and its weights.
+    """The arrays that a code reads and writes, and its weights.
 
     Attributes
     ----------

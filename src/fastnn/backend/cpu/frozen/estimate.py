@@ -26,7 +26,7 @@ def records_of(code: Code, rows: int) -> NDArray[np.int64]:
 
 
 def nanoseconds(code: Code, rows: int) -> float:
-    """Estimate the time of so many rows that are computed at once, on one thread."""
+    """Estimate the time of a number of rows that are computed at once, on one thread."""
     return sum(cost.nanoseconds(record, _dtype(code)) for record in records_of(code, rows))
 
 

@@ -76,7 +76,7 @@ SHARE_UNIT = 1 << 16
 
 
 class Part(IntEnum):
-    """What a call does, if not all; they can be added."""
+    """Parts of what a call does, if it does not do all; they can be added."""
 
     GRADIENTS = 1  # of the loss
     UPDATE = 2  # of the weights by these gradients

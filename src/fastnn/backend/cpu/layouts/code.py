@@ -96,7 +96,7 @@ class CodeWord(_Words):
 
 
 class Role(_Words):
-    """What an array of a call is."""
+    """The role of an array in a call."""
 
     INPUT = auto()
     SEED = auto()  # gradients of the outputs

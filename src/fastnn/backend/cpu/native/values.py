@@ -1,4 +1,4 @@
-"""What is wrong with the values of a learner's arrays: of all of them, before a step changes anything."""
+"""Checks of the values in a learner's arrays: all of them, before a step changes anything."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Tools:
 
 @dataclass(frozen=True)
 class Instruction:
-    """What is known about an instruction.
+    """Description of an instruction.
 
     Attributes
     ----------

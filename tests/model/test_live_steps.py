@@ -351,22 +351,12 @@ def test_one_row_for_batch_normalisation():
         model.train_on_batch(batch(1)[0], np.zeros((1, 4)))
 
 
-def test_large_batches_and_shared_work_are_left_to_the_general_path():
+def test_large_batches_are_left_to_the_general_path():
     model, other = ready()
     for n in (20_000, 20_000):
         x, y = batch(n)
         assert model.train_on_batch(x, y) == general(other, x, y)
     assert taken(model) == 0
-    fnn.set_num_threads(2)
-    wide = fnn.Sequential([fnn.Input(64), fnn.Dense(128, "relu"), fnn.Dense(4)], seed=1)
-    wide.compile("sgd", "mse")
-    x, y = RNG.normal(size=(256, 64)).astype(np.float32), np.zeros((256, 4))
-    for _ in range(4):
-        wide.train_on_batch(x, y)
-    assert taken(wide) == 0
-    for _ in range(2):
-        wide.train_on_batch(x[:1], y[:1])
-    assert taken(wide) == 1
 
 
 def test_threads_train_the_same_model_in_turn():

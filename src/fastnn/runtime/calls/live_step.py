@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.addresses import address
-from fastnn.backend.cpu.calls.code_call import TAKE_ARRAYS, Signature, code_call
+from fastnn.backend.cpu.calls.code_call import TAKE_ARRAYS, Signature, buffers_table, code_call
+from fastnn.backend.cpu.calls.team_call import TeamCall, shared_words
 from fastnn.backend.cpu.executor.raised import raised
 from fastnn.backend.cpu.frozen.bound_code import BoundCode
 from fastnn.backend.cpu.frozen.learner import Numbers, progress_of
@@ -117,11 +118,12 @@ class LiveStep:
         self._work = np.zeros(0, np.int64)
         self._most_rows = 0
         limit = MOST_BYTES // int(bound.code[CodeWord.ROW_BYTES])
-        # batches of more rows are left to the general path
-        self._limit = bound.rows_alone(limit) if limit > 0 and get_num_threads() > 1 else limit
+        # batches of more rows are left to the general path, as are those for which each thread packs blocks of matrices
+        self._limit = bound.unpacked_rows(limit) if get_num_threads() > 1 else limit
+        self._lock = runtime.lock
 
     def cover(self, n: int) -> None:
-        """Take batches of n rows from now on, unless they are large or a team shares their work."""
+        """Take batches of n rows from now on, unless they are large."""
         if self._most_rows < n <= self._limit:
             try:
                 with interrupts_later():
@@ -132,12 +134,18 @@ class LiveStep:
     def _prepare(self, rows: int) -> None:
         """Make the call for batches of at most this many rows."""
         inputs, outputs = self._ends
-        work = self._bound.workspace(rows)
+        work, held = self._bound.workspace(rows), self._held
+        sharing = self._bound.sharing(rows) if get_num_threads() > 1 else None
+        if sharing is not None:
+            held = held | shared_words(sharing.table)
+        buffers = buffers_table(held)
         call = code_call(
-            self._bound.code, self._held,
+            self._bound.code, buffers,
             Signature(inputs + 2 * outputs, inputs + outputs, rows, self._bound.short_rows),
-            take=TAKE_ARRAYS, kept=self._kept, work=work, parts=Part.GRADIENTS | Part.UPDATE | Part.LIVE,
+            take=TAKE_ARRAYS, kept=(self._kept, sharing), work=work, parts=Part.GRADIENTS | Part.UPDATE | Part.LIVE,
         )  # fmt: skip
+        if call is not None and sharing is not None and sharing.alone < rows:
+            call = TeamCall(call, buffers, self._lock, sharing.alone + 1, sharing.nanoseconds)
         self._call, self._work, self._most_rows = call, work, rows
 
     def take(self, state: StepState, x: Any, y: Any, sample_weight: Any) -> dict[str, Any] | None:

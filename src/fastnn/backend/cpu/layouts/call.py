@@ -50,7 +50,7 @@ class Live(IntEnum):
     PATCHED = CONTEXT + 2  # what the records in the workspace have been patched for; 0: nothing
     RUN = CONTEXT + 3  # address of the executor, if the team shares this call's records, else 0
     THREADS = CONTEXT + 4  # that may take part
-    TEAM = CONTEXT + 5  # address of its words
+    TEAM = CONTEXT + 5  # address of a word with the address of its words, 0 where there is no team
     SHARES_AT = CONTEXT + 6  # address of the table of records that the team may share (`Share`)
     SHARES_COUNT = CONTEXT + 7
     OWNERS_AT = CONTEXT + 8  # address of the addresses of buffers of weights that other models hold

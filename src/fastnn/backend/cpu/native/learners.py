@@ -30,9 +30,15 @@ from fastnn.backend.cpu.layouts.code import (
     learner_bytes,
 )
 from fastnn.backend.cpu.native.convert import dtype_of
-from fastnn.backend.cpu.native.executor import run_records
 from fastnn.backend.cpu.native.hyper_row import next_row
-from fastnn.backend.cpu.native.live import check_live, forget_records, patch_once, place_owners, start_metrics
+from fastnn.backend.cpu.native.live import (
+    check_live,
+    forget_records,
+    patch_once,
+    place_owners,
+    run_call,
+    start_metrics,
+)
 from fastnn.backend.cpu.native.memory import reserve
 from fastnn.backend.cpu.native.patch import RECORD_BYTES, aligned, patch
 from fastnn.backend.cpu.native.slots import (
@@ -237,13 +243,13 @@ def _step(code: int, held: int, records: int, stack: int, parts: int, places: in
         c[_ARENA] = records + words[_MANY_COUNT] * RECORD_BYTES
         count, update = words[_MANY_COUNT], words[_UPDATE_MANY]
     if parts & _GRADIENTS_PART != 0:
-        run_records(records, update, context, 1, 0)
+        run_call(held, parts, records, update, context)
         float64_pointer(h[_H_LOSS])[0] = _loss(code, totals, n)
         if h[_H_TOTALS] != 0 and not live:
             _add_up(code, totals, n)
     if parts & _UPDATE_PART != 0 and c[_STATUS] == 0:
         next_row(code, progress)
-        run_records(records + update * RECORD_BYTES, count - update, context, 1, 0)
+        run_call(held, parts, records + update * RECORD_BYTES, count - update, context)
         counters[_AT_STEP] = c[_STEP]
         counters[_AT_OPTIMIZER_STEP] += 1
         c[_CURSOR] = 0

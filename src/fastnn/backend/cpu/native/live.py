@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from fastnn.backend.cpu.codegen.intrinsics import float64_pointer, int64_pointer, smaller
-from fastnn.backend.cpu.codegen.options import helper
-from fastnn.backend.cpu.layouts.call import NDIM_MASK, SHARE_UNIT, Held, Live, Outcome, Share
+from fastnn.backend.cpu.codegen.intrinsics import call_run, float64_pointer, int64_pointer, smaller
+from fastnn.backend.cpu.codegen.options import helper, inlined
+from fastnn.backend.cpu.layouts.call import NDIM_MASK, SHARE_UNIT, Held, Live, Outcome, Part, Share
 from fastnn.backend.cpu.layouts.code import CodeWord, Progress, Slot
+from fastnn.backend.cpu.native.executor import run_records
 from fastnn.backend.cpu.native.patch import RECORD_BYTES, patch
 from fastnn.backend.cpu.native.slots import KIND, description
 from fastnn.backend.cpu.processor.cost import MOST_PARTS
@@ -13,6 +14,7 @@ from fastnn.program.layout import FLAGS_WORD, PARTS_SHIFT, SHARED, Counter
 
 _PROGRESS, _H_TOTALS = int(Held.PROGRESS), int(Held.TOTALS)
 _CONTEXT, _INITIAL, _PATCHED = int(Live.CONTEXT), int(Live.INITIAL), int(Live.PATCHED)
+_RUN, _THREADS, _TEAM, _LIVE = int(Live.RUN), int(Live.THREADS), int(Live.TEAM), int(Part.LIVE)
 _SHARES_AT, _SHARES_COUNT = int(Live.SHARES_AT), int(Live.SHARES_COUNT)
 _OWNERS_AT, _OWNERS_COUNT = int(Live.OWNERS_AT), int(Live.OWNERS_COUNT)
 _RECORD, _BY_TIME, _BY_TIME_GROWTH, _BY_SIZE, _BY_SIZE_GROWTH, _SHARE_WORDS = (int(word) for word in list(Share)[:6])
@@ -64,6 +66,23 @@ def _cut(shares: int, count: int, records: int, n: int) -> None:
         if parts > 1:
             int64_pointer(records + words[at + _RECORD] * RECORD_BYTES)[FLAGS_WORD] |= parts << PARTS_SHIFT
         at += _SHARE_WORDS
+
+
+@inlined
+def is_shared(held: int, parts: int) -> bool:
+    """Return whether a team shares the records of a call."""
+    return parts & _LIVE != 0 and int64_pointer(held)[_RUN] != 0
+
+
+@inlined
+def run_call(held: int, parts: int, records: int, count: int, context: int) -> None:
+    """Run records of a call once, together with the team if it shares them."""
+    if is_shared(held, parts):
+        h = int64_pointer(held)
+        team = int64_pointer(h[_TEAM])[0]  # 0 in the child of a fork
+        call_run(h[_RUN], records, count, context, h[_THREADS] if team != 0 else 1, team)
+    else:
+        run_records(records, count, context, 1, 0)
 
 
 @helper

@@ -33,7 +33,7 @@ from fastnn.backend.cuda.kernels import stages
 from fastnn.demo import warm, warm_cuda
 from fastnn.formulas import custom
 from fastnn.nopython import cuda_overloads
-from fastnn.runtime.programs.codes import program
+from fastnn.runtime.programs import codes
 
 SIZE = 40
 ITEMS = {"float32": 4, "float64": 8}
@@ -134,7 +134,7 @@ def test_one_type_for_all_architectures_of_a_dtype():
             layers = [fnn.Dense(n, "relu") for n in hidden]
             model = fnn.Sequential([fnn.Input(4), *layers, fnn.Dense(len(hidden), "softmax")], seed=0, dtype=dtype)
             parameters = model._runtime.parameters.view(dtype)
-            code = encode(program(model._runtime.table)[0](1, planned=True), parameters, (4, len(hidden)))
+            code = encode(codes.network(model._runtime.table).make(1), parameters, (4, len(hidden)))
             net = fnp.FrozenDeviceNetwork(*map(OnDevice, code))
             found.setdefault(dtype, set()).add(typeof(net))
     assert found == {dtype: {network(dtype)} for dtype in ITEMS}

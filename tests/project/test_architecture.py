@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "program": set(),
     "graph": {"formulas", "modules"},
     "layers": {"checks", "casts", "config", "formulas", "graph", "hints", "registry"} | HYPERPARAMETERS,
-    "lower": {"formulas", "graph", "program"},
+    "lower": {"formulas", "graph", "modules", "program"},
     "backend": set(),
     "backend/settings": set(),
     "backend/store": {"cache", "files"},

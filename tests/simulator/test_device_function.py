@@ -19,7 +19,7 @@ from fastnn.backend.cuda.simulator import ptx
 from fastnn.program.layout import Buffer
 from fastnn.program.layout import encode as at
 from fastnn.program.program import RecordDraft, make_program
-from fastnn.runtime.programs.codes import program
+from fastnn.runtime.programs.codes import network
 from frozen import angles, attention
 from networks import make_case
 
@@ -440,7 +440,7 @@ def code_of(name):
     model = MODELS[name]("float32")
     (inside,), (outside,) = model._architecture.input_shapes, model._architecture.output_shapes
     parameters = model._runtime.parameters.view(np.float32)
-    made = program(model._runtime.table)[0](1, planned=True)
+    made = network(model._runtime.table).make(1)
     return encode(made, parameters, (int(np.prod(inside)), int(np.prod(outside))))[0]
 
 

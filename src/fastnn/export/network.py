@@ -9,7 +9,7 @@ from fastnn.backend.cpu.frozen import network as backend
 from fastnn.backend.cpu.frozen.network import FrozenNetwork
 from fastnn.nopython import device_freeze
 from fastnn.nopython.device_freeze import FrozenDeviceNetwork
-from fastnn.runtime.programs.codes import gradient_program, inputs_with_gradients, program
+from fastnn.runtime.programs.codes import input_gradients, network
 from fastnn.runtime.runtime import Runtime
 
 
@@ -22,11 +22,11 @@ def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
         When there is no gradient.
     """
     table = runtime.table.apart()
-    if gradients and not inputs_with_gradients(table):
+    if gradients and not table.architecture.takes_numbers:
         raise ValueError("freeze: all inputs hold integers, which have no gradient: expected gradients=False")
     with runtime.lock:
-        gradient = gradient_program(table) if gradients else None
-        return backend.freeze(program(table), gradient, runtime.gathered().view(table.dtype))
+        gradient = input_gradients(table) if gradients else None
+        return backend.freeze(network(table), gradient, runtime.gathered().view(table.dtype))
 
 
 def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
@@ -54,8 +54,8 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
             "users' kernels do not take; a model of one-hot rows can have the same weights"
         )
     number = devices.number_of(device)
-    make, described = program(table)
+    make, described, _ = network(table)
     sizes = math.prod(described.inputs[0].shape), math.prod(described.results[0].shape)
     weights = sum(count for _, count in described.weights)
     with runtime.lock:
-        return device_freeze.freeze(make(1, planned=True), runtime.gathered().view(table.dtype), sizes, weights, number)
+        return device_freeze.freeze(make(1), runtime.gathered().view(table.dtype), sizes, weights, number)

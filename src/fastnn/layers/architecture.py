@@ -153,6 +153,11 @@ class Architecture:
         return any(self.calls[call].kind == "int64" for call in self.inputs)
 
     @property
+    def takes_numbers(self) -> bool:
+        """Whether any input holds numbers of the model's dtype, which have a gradient."""
+        return any(self.calls[call].kind == "real" for call in self.inputs)
+
+    @property
     def output_shapes(self) -> tuple[Shape, ...]:
         """Shapes of the outputs' samples."""
         return tuple(self.calls[call].shape for call in self.outputs)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from fastnn.graph.graph import Node, Tensor
 from fastnn.lower.task import Place, Source
+from fastnn.modules import entering
 from fastnn.program.layout import NO_FLAGS, Buffer, Flag, encode
 from fastnn.program.op import Op, Operand
 from fastnn.program.opcodes import OPS
@@ -78,12 +79,7 @@ def emit(e: Emitter, node: Node) -> list[Draft]:
 
 
 def _emits(*ops: str) -> Callable[[Emit], Emit]:
-    def add(function: Emit) -> Emit:
-        for op in ops:
-            _EMIT[op] = function
-        return function
-
-    return add
+    return entering(_EMIT, ops)
 
 
 def _some(value: Tensor | None) -> Tensor:

@@ -20,8 +20,8 @@ from fastnn.runtime.buffers import Buffers
 from fastnn.runtime.calls.kept_call import KeptCall
 from fastnn.runtime.one_row import warn_of_one_row
 from fastnn.runtime.parameters import ParameterTable
-from fastnn.runtime.programs.build import build
 from fastnn.runtime.programs.cache import shared, signature
+from fastnn.runtime.programs.requests import build
 
 T = TypeVar("T")
 

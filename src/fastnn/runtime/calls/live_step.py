@@ -1,7 +1,7 @@
 """Small training steps on the CPU: one code for any number of rows, called on the model's own buffers.
 
 The general path takes a model's first steps. Then `train_on_batch` is a call of the code of a learner
-(`runtime/programs/step_code.py`), which checks shapes and values before it changes anything. The training's context
+(`runtime/programs/codes.py`), which checks shapes and values before it changes anything. The training's context
 has the counters. The progress, from which the code computes hyper rows, follows them: if it is not at the context's
 step, the call does nothing, and Python works it out. What the code does not take or accept is left to the general path,
 which says what is wrong.
@@ -31,7 +31,7 @@ from fastnn.runtime.calls.kept_call import grown, owners_words
 from fastnn.runtime.calls.step_state import StepState
 from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.one_row import learns_variance
-from fastnn.runtime.programs.step_code import program, training_of
+from fastnn.runtime.programs.codes import step
 from fastnn.runtime.runtime import Runtime
 from fastnn.threads import get_num_threads
 
@@ -66,7 +66,7 @@ class LiveStep:
     runtime : Runtime
         Its lock is held by all calls.
     bound : BoundCode
-        From `program`.
+        Of `codes.step`.
     labels : sequence of bool
         For each output whether its targets are labels.
     """
@@ -251,7 +251,7 @@ def _make(runtime: Runtime, kinds: tuple[bool | None, ...]) -> LiveStep | None:
         return None
 
     def make() -> BoundCode:
-        return BoundCode(*program(table, objective, optimizer, labels), training_of(objective, optimizer))
+        return BoundCode(step(table, objective, optimizer, labels))
 
     try:
         bound = runtime.shared(("step", tuple(labels), tuple(table.trainable_layers())), make)

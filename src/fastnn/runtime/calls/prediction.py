@@ -24,7 +24,7 @@ from fastnn.runtime.calls.kept_call import KeptCall, grown, owners_words
 from fastnn.runtime.device.captured import CapturedPredictions
 from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.programs.cache import shared, signature
-from fastnn.runtime.programs.codes import program
+from fastnn.runtime.programs.codes import network
 from fastnn.runtime.runtime import Runtime
 from fastnn.threads import get_num_threads
 
@@ -82,7 +82,7 @@ def _learn(runtime: Runtime, rows: int) -> None:
         table = runtime.table
 
         def make() -> BoundCode:
-            return BoundCode(*program(table))
+            return BoundCode(network(table))
 
         described = signature(table.architecture, table.dtype, None, None)
         try:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fastnn.addresses import address
 from fastnn.backend.cpu.executor.engine import prepare
-from fastnn.backend.cpu.frozen.code import Interface, Make, Training, draft, link
+from fastnn.backend.cpu.frozen.code import Recipe, draft, link
 from fastnn.backend.cpu.frozen.estimate import Sharing, sharing
 from fastnn.backend.cpu.layouts.code import BLOCK, UNIT, CodeWord, extra_bytes, learner_bytes, network_bytes
 from fastnn.backend.cpu.processor import cost
@@ -25,8 +25,8 @@ class BoundCode:
 
     Parameters
     ----------
-    make, interface, training
-        As for `frozen.code.assemble`, which also says what is raised.
+    recipe : Recipe
+        `frozen.code.assemble` says what is raised.
 
     Attributes
     ----------
@@ -39,9 +39,9 @@ class BoundCode:
         an unknown time.
     """
 
-    def __init__(self, make: Make, interface: Interface, training: Training | None = None) -> None:
-        self._learns = training is not None
-        code, places = draft(make, interface, training)
+    def __init__(self, recipe: Recipe) -> None:
+        self._learns = recipe.training is not None
+        code, places = draft(recipe)
         self._held = prepare(set(places))
         link(code, places, self._held)
         records = code[code[CodeWord.MANY_AT] :][: code[CodeWord.MANY_COUNT] * RECORD_WORDS].reshape(-1, RECORD_WORDS)

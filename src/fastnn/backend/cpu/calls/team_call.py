@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from fastnn.threads import get_num_threads
 _RUN, _THREADS = int(Live.RUN), int(Live.THREADS)
 
 
-def shared_words(table: NDArray[np.int64]) -> Mapping[int, int]:
+def shared_words(table: NDArray[np.int64]) -> dict[int, int]:
     """Return the words of a table of buffers with which a team may share calls; see `Share`."""
     return {
         Live.TEAM: ctypes.addressof(thread_pool.present),

@@ -402,18 +402,23 @@ def test_a_forked_child_predicts_and_trains():
     same_predictions(model, x)
 
 
-def test_calls_of_several_threads():
-    part = fnn.Sequential([fnn.Input(64), fnn.Dense(128, "relu")], seed=1, name="part")
-    model = fnn.Sequential([fnn.Input(64), part, fnn.Dense(10)], seed=2)
-    model.compile("sgd", "mse")
+def test_a_team_shares_the_work():
+    def make():
+        part = fnn.Sequential([fnn.Input(64), fnn.Dense(128, "relu")], seed=1, name="part")
+        model = fnn.Sequential([fnn.Input(64), part, fnn.Dense(10)], seed=2)
+        model.compile("sgd", "mse")
+        return part, model
+
+    (part, model), (_, other) = make(), make()
     fnn.set_num_threads(2)
     x = rows(256, 64)
-    for n in (256, 256, 100, 3):
+    for n in (256, 256, 100, 3, 256):
         for _ in range(3):
             same_predictions(model, x[:n])
         assert is_quick(model, x[:n])
-        model.train_on_batch(x[:n], np.zeros((n, 10)))
-    assert free(part, model)
+        y = rows(n, 10)
+        assert model.train_on_batch(x[:n], y) == general_step(other, x[:n], y)
+    assert bits(model) == bits(other) and taken(model) == 3 and free(part, model)
 
 
 def test_models_are_freed_and_no_memory_is_lost():

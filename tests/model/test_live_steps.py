@@ -11,21 +11,12 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from small_calls import bits, count_steps, growth, taken
+from small_calls import bits, counted, growth, taken  # noqa: F401
 from small_calls import general_step as general
 
 RNG = np.random.default_rng(11)
 #: the code takes the steps after these
 GENERAL = 2
-
-
-@pytest.fixture(autouse=True)
-def on_one_thread_and_counted(monkeypatch):
-    threads = fnn.get_num_threads()
-    count_steps(monkeypatch)
-    fnn.set_num_threads(1)
-    yield
-    fnn.set_num_threads(threads)
 
 
 def network(optimizer="adam", loss="cross_entropy", metrics=None, dtype="float32", last="softmax"):

@@ -12,18 +12,9 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from small_calls import bits, count_steps, general, general_step, growth, is_quick, taken
+from small_calls import bits, counted, general, general_step, growth, is_quick, taken  # noqa: F401
 
 RNG = np.random.default_rng(13)
-
-
-@pytest.fixture(autouse=True)
-def on_one_thread_and_counted(monkeypatch):
-    threads = fnn.get_num_threads()
-    count_steps(monkeypatch)
-    fnn.set_num_threads(1)
-    yield
-    fnn.set_num_threads(threads)
 
 
 def encoder(**more):

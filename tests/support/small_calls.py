@@ -4,12 +4,13 @@ import gc
 import tracemalloc
 
 import numpy as np
+import pytest
 
 import fastnn as fnn
 from fastnn.runtime.calls import prediction
 from fastnn.runtime.calls.live_step import LiveStep
 
-#: The steps that codes have taken since `count_steps`, by the id of a training's state.
+#: The steps that codes have taken since `counted` began, by the id of a training's state.
 COUNTS: dict[int, int] = {}
 
 
@@ -32,17 +33,21 @@ def general_step(model, x, y, **options):
     return model.train_on_batch([x] if isinstance(x, np.ndarray) else dict(zip(names, x, strict=True)), y, **options)
 
 
-def count_steps(monkeypatch):
-    """Count the steps that codes take, for `taken`."""
-    take = LiveStep.take
+@pytest.fixture(autouse=True)
+def counted(monkeypatch):
+    """Run on one thread, in each test of a module that imports this, and count the steps that codes take."""
+    threads, take = fnn.get_num_threads(), LiveStep.take
     COUNTS.clear()
 
-    def counted(self, state, *arguments):
+    def counting(self, state, *arguments):
         logs = take(self, state, *arguments)
         COUNTS[id(state)] = COUNTS.get(id(state), 0) + (logs is not None)
         return logs
 
-    monkeypatch.setattr(LiveStep, "take", counted)
+    monkeypatch.setattr(LiveStep, "take", counting)
+    fnn.set_num_threads(1)
+    yield
+    fnn.set_num_threads(threads)
 
 
 def taken(model):

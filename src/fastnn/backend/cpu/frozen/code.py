@@ -125,8 +125,8 @@ class Interface:
     inputs, results : sequence of SlotSpec
         In the order of the program's data slots.
     parameters, gradients : int
-        Elements of the buffers of parameters, and of gradients: these are of all weights, those only of weights that no
-        other model holds.
+        Elements of the buffer of parameters, which has the weights that no other model holds, and of that of gradients,
+        which has all weights.
     weights : sequence of (first element, number of elements)
         In the buffer of gradients.
     """

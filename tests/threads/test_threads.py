@@ -329,6 +329,40 @@ assert np.array_equal(train(), expected)
     )
 
 
+@pytest.mark.skipif(not HAS_FORK, reason="the platform has no fork")
+def test_forks_while_other_threads_make_models():
+    """A child finds no lock of another thread: properties of the standard library had one, before Python 3.12."""
+    run_apart(
+        TRAIN
+        + """
+sys.setswitchinterval(1e-5)
+stop = threading.Event()
+def loop():
+    while not stop.is_set():
+        make()
+        fnn.metrics.Accuracy()(y[:4], y[:4])
+threads = [threading.Thread(target=loop) for _ in range(6)]
+for thread in threads:
+    thread.start()
+for _ in range(60):
+    child = os.fork()
+    if child == 0:
+        make()
+        fnn.metrics.Accuracy()(y[:4], y[:4])
+        os._exit(0)
+    deadline = time.monotonic() + 30
+    while not (found := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.001)
+    assert found[1] == 0, found
+stop.set()
+for thread in threads:
+    thread.join()
+"""
+    )
+
+
 @pytest.mark.parametrize("end", ["", "sys.exit(0)", "signal.raise_signal(signal.SIGINT)"])
 def test_a_process_ends_while_a_daemon_thread_trains(end):
     ended = "try:\n    signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt:\n    pass\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from fastnn.graph.graph import Graph, Tensor
 from fastnn.layers.base import Layer, ParameterSpec, Part, Scope, Shape, Symbol, of_part
 from fastnn.layers.core import InputLayer
 from fastnn.layers.naming import unique_labels
+from fastnn.locks import cached_property
 
 INT64 = np.iinfo(np.int64)
 

@@ -11,9 +11,9 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import NamedTuple
 
+from fastnn.locks import cached_property
 from fastnn.program.flags import Flag
 
 #: words of a record before its operands: the addresses that a backend fills in, the op, flags

@@ -48,13 +48,8 @@ ALLOWED: dict[str, set[str]] = {
     "formulas": set(),
     "program": {"locks"},
     "graph": {"formulas", "modules"},
-<<<<<<< HEAD
-    "layers": {"checks", "casts", "config", "formulas", "graph", "hints", "registry"} | HYPERPARAMETERS,
-    "lower": {"formulas", "graph", "modules", "program"},
-=======
     "layers": {"checks", "casts", "config", "formulas", "graph", "hints", "locks", "registry"} | HYPERPARAMETERS,
-    "lower": {"formulas", "graph", "program"},
->>>>>>> main
+    "lower": {"formulas", "graph", "modules", "program"},
     "backend": set(),
     "backend/settings": set(),
     "backend/store": {"cache", "files"},

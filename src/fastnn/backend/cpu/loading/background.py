@@ -7,6 +7,7 @@ compile. So the general path goes on until the disk has them. A process that nee
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import time
 
@@ -24,7 +25,17 @@ _lock = ForkSafeLock()
 
 
 class _Background:
-    """The work in the background: the helper, its kernels, and the time before which it does not start."""
+    """The work in the background.
+
+    Attributes
+    ----------
+    absent : Absent
+        The latest kernels, and their helper.
+    asked : set of KernelKey
+        All those that helpers were to compile.
+    begin : float, optional
+        The time before which no helper starts, once one was asked for.
+    """
 
     def __init__(self) -> None:
         self.absent = Absent([])
@@ -64,6 +75,8 @@ def ready(keys: set[KernelKey]) -> bool:
 
 
 def _stop() -> None:
+    """End the helper with the process, and start no other."""
+    _now.begin = math.inf
     _now.absent.stop()
 
 

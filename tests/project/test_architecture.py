@@ -110,6 +110,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "backend/cpu/frozen": {
         "addresses",
+        "backend/cpu/calls",
         "backend/cpu/codegen",
         "backend/cpu/executor",
         "backend/cpu/layouts",
@@ -213,7 +214,7 @@ ALLOWED |= {
     "export": {
         *(f"backend/cpu/{room}" for room in ("frozen", "layouts")),
         "backend/devices",
-        *("graph", "losses", "lower", "nopython", "objective", "optimizers", "program", "runtime"),
+        *("checks", "nopython", "objective", "optimizers", "program", "runtime"),
     },
     "model": {
         *("checks", "backend/cpu/frozen", "callbacks", "casts", "config", "console"),

@@ -1,10 +1,10 @@
 """Small training steps on the CPU: one code for any number of rows, called on the model's own buffers.
 
-The general path takes a model's first steps. Then `train_on_batch` is a call of the code of a learner
-(`runtime/programs/codes.py`), which checks shapes and values before it changes anything. The training's context
-has the counters. The progress, from which the code computes hyper rows, follows them: if it is not at the context's
-step, the call does nothing, and Python works it out. What the code does not take or accept is left to the general path,
-which says what is wrong.
+The general path takes a model's first steps, and all steps while another process compiles functions of the code. Then
+`train_on_batch` is a call of the code of a learner (`runtime/programs/codes.py`), which checks shapes and values before
+it changes anything. The training's context has the counters. The progress, from which the code computes hyper rows,
+follows them: if it is not at the context's step, the call does nothing, and Python works it out. What the code does not
+take or accept is left to the general path, which says what is wrong.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fastnn.addresses import address
 from fastnn.backend.cpu.calls.code_call import TAKE_ARRAYS, Signature, buffers_table, code_call
 from fastnn.backend.cpu.calls.team_call import TeamCall, shared_words
 from fastnn.backend.cpu.executor.raised import raised
-from fastnn.backend.cpu.frozen.bound_code import BoundCode
+from fastnn.backend.cpu.frozen.bound_code import BoundCode, StillCompiling, compiling
 from fastnn.backend.cpu.frozen.learner import Numbers, progress_of
 from fastnn.backend.cpu.layouts.call import Held, Live, Outcome, Part
 from fastnn.backend.cpu.layouts.code import CodeWord, Progress
@@ -231,12 +231,16 @@ def learn(state: StepState, feed: Feed) -> None:
     kinds = tuple([None if target is None else target.labels for target in feed.targets])
     key, kept = (kinds, tuple(runtime.table.trainable_layers())), runtime.live_steps
     if key not in kept:
-        if runtime.general_steps < FIRST_STEPS:
+        if runtime.general_steps < FIRST_STEPS or compiling():
+            return
+        try:
+            with interrupts_later():
+                made = _make(runtime, kinds)
+        except StillCompiling:
             return
         while len(kept) >= _KEPT:
             kept.pop(next(iter(kept)))
-        with interrupts_later():
-            kept[key] = _make(runtime, kinds)
+        kept[key] = made
     step = kept[key]
     if step is not None:
         step.cover(feed.n)

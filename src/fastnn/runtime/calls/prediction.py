@@ -2,7 +2,8 @@
 
 The code of a model computes any number of rows, of any dtype and strides, on the model's own weights
 (`fastnn.backend.cpu.calls.code_call`). A model's second prediction makes it, since making it takes longer than a call.
-The first one takes the general path, and so does all that the call does not take: other kinds of data, and long runs.
+The first one takes the general path, and so does all that the call does not take: other kinds of data, and long runs;
+and predictions while another process compiles functions of the code, which the disk does not have yet.
 Records that are worth sharing are shared by the team of threads, which a second call gathers first.
 """
 
@@ -16,7 +17,7 @@ import numpy as np
 from fastnn.addresses import address
 from fastnn.backend.cpu.calls.code_call import TAKE_ROWS, Signature, buffers_table, code_call
 from fastnn.backend.cpu.calls.team_call import TeamCall, shared_words
-from fastnn.backend.cpu.frozen.bound_code import BoundCode
+from fastnn.backend.cpu.frozen.bound_code import BoundCode, StillCompiling, compiling
 from fastnn.backend.cpu.frozen.estimate import rows_within
 from fastnn.backend.cpu.layouts.call import Held, Part
 from fastnn.backend.cpu.layouts.code import BLOCK, CodeWord
@@ -79,6 +80,8 @@ def _learn(runtime: Runtime, rows: int) -> None:
         if kept.uses < 1:
             kept.uses += 1
             return
+        if compiling():
+            return
         table = runtime.table
 
         def make() -> BoundCode:
@@ -87,6 +90,8 @@ def _learn(runtime: Runtime, rows: int) -> None:
         described = signature(table.architecture, table.dtype, None, None)
         try:
             kept.code = make() if described is None else shared(("prediction", described), make)
+        except StillCompiling:
+            return
         except (NotImplementedError, ValueError):
             kept.refused = True  # an op that codes do not know, or too many arrays
             return

@@ -6,13 +6,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.addresses import address
+from fastnn.backend.cpu.calls.code_call import TAKE_ARRAYS, TAKE_ROWS
 from fastnn.backend.cpu.executor.engine import prepare
 from fastnn.backend.cpu.frozen.code import Recipe, draft, link
 from fastnn.backend.cpu.frozen.estimate import Sharing, sharing
 from fastnn.backend.cpu.layouts.code import BLOCK, UNIT, CodeWord, extra_bytes, learner_bytes, network_bytes
+from fastnn.backend.cpu.loading import background
 from fastnn.backend.cpu.processor import cost
 from fastnn.formulas import custom
 from fastnn.program.layout import ALIGNMENT, RECORD_WORDS
+
+
+class StillCompiling(Exception):
+    """Functions of a code are not compiled yet; another process compiles them, or will."""
+
+
+def compiling() -> bool:
+    """Return whether it is too early to ask again for a code that was `StillCompiling`."""
+    return background.busy()
+
 
 #: Releasing the GIL takes 60 ns, and another thread could not use a shorter time than this.
 SHORT_NANOSECONDS = 5000.0
@@ -26,7 +38,12 @@ class BoundCode:
     Parameters
     ----------
     recipe : Recipe
-        `frozen.code.assemble` says what is raised.
+        `frozen.code.assemble` says what else is raised.
+
+    Raises
+    ------
+    StillCompiling
+        When functions are missing that another process compiles.
 
     Attributes
     ----------
@@ -42,6 +59,8 @@ class BoundCode:
     def __init__(self, recipe: Recipe) -> None:
         self._learns = recipe.training is not None
         code, places = draft(recipe)
+        if not background.ready({*places, TAKE_ARRAYS if self._learns else TAKE_ROWS}):
+            raise StillCompiling
         self._held = prepare(set(places))
         link(code, places, self._held)
         records = code[code[CodeWord.MANY_AT] :][: code[CodeWord.MANY_COUNT] * RECORD_WORDS].reshape(-1, RECORD_WORDS)

@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from fastnn.backend.cpu.frozen.estimate import records_of
+from fastnn.backend.cpu.layouts.call import Share
 from fastnn.backend.cpu.layouts.team import TeamWord
+from fastnn.backend.cpu.processor import cost
 from fastnn.backend.cpu.threads import thread_pool
-from fastnn.program.layout import Counter
+from fastnn.program.layout import FLAGS_WORD, PARTS_SHIFT, Counter
+from fastnn.program.record import op_of
 from fastnn.runtime.calls.live_step import LiveStep
 
 RNG = np.random.default_rng(12)
@@ -72,6 +76,22 @@ def test_small_steps_do_not_gather_the_team(monkeypatch):
     small.compile("sgd", "cross_entropy")
     steps(small, (3, 3, 3, 3))
     assert len(gathered) == 2 and small._runtime.general_steps == 2
+
+
+def test_the_update_is_shared_beside_other_records():
+    model = fnn.Sequential([fnn.Input(96), fnn.Dense(160, "relu"), fnn.Dense(10, "softmax")], seed=1)
+    model.compile("adam", "cross_entropy")
+    steps(model, (200,) * 3)
+    bound = model._runtime.quick_step._bound
+
+    def cut(rows):
+        records = records_of(bound.code, rows)
+        cost.cut(records, "float32")
+        return {op_of(record).name for record in records if record[FLAGS_WORD] >> PARTS_SHIFT > 1}
+
+    assert cut(4) == set() and cut(200) == {"matmul", "optimizer"}
+    records = records_of(bound.code, 200)
+    assert {op_of(records[row[Share.RECORD]]).name for row in bound.sharing(256).table} == {"matmul", "optimizer"}
 
 
 def test_several_threads_train_at_once():

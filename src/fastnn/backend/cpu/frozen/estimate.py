@@ -80,7 +80,9 @@ def _shared_nanoseconds(code: Code, rows: int, at_once: int) -> float:
     for count, times in ((at_once, whole), (rest, 1)):
         if count and times:
             records = records_of(code, count)
-            found += times * sum(cost.nanoseconds(one, dtype) for one in records if cost.parts(one, dtype) > 1)
+            found += times * sum(
+                cost.nanoseconds(one, dtype) for one in records if cost.parts(one, dtype, beside=True) > 1
+            )
     return found
 
 
@@ -89,8 +91,9 @@ def _shares(code: Code, at_once: int) -> NDArray[np.int64]:
     dtype, first, last = _dtype(code), records_of(code, UNIT), records_of(code, at_once)
     found = []
     for index, (few, many) in enumerate(zip(first, last, strict=True)):
-        if cost.parts(many, dtype) > 1:
-            times = [cost.nanoseconds(record, dtype) / cost.PART_NANOSECONDS for record in (few, many)]
+        if cost.parts(many, dtype, beside=True) > 1:
+            work = cost.part_nanoseconds(many, beside=True)
+            times = [cost.nanoseconds(record, dtype) / work for record in (few, many)]
             sizes = [float(cost.units(record, dtype)) for record in (few, many)]
             found.append([index, *_line(times, at_once), *_line(sizes, at_once)])
     return np.array(found, np.int64).reshape(-1, Share.WORDS)

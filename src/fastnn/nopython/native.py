@@ -229,7 +229,7 @@ def _emit_learn(context: Any, builder: Any, signature: Any, args: Any, field: st
     builder.store(ir.Constant(ir.DoubleType(), 0.0), loss)
     words = _parameters(context, builder, code, learner, kind)
     gradients = _address(builder, state)
-    nbytes = builder.mul(_word(builder, code, CodeWord.PARAMETERS), _word(builder, code, CodeWord.ITEM_BYTES))
+    nbytes = builder.mul(_word(builder, code, CodeWord.GRADIENTS), _word(builder, code, CodeWord.ITEM_BYTES))
     reports = builder.icmp_signed("!=", totals.nitems, _constant(0))
     if field == "seeded":
         reports = cgutils.false_bit

@@ -27,7 +27,7 @@ from fastnn.losses.base import takes_any_target
 from fastnn.objective.objective import Objective
 from fastnn.program.layout import Counter, Status
 from fastnn.program.record import ITEM_SIZES
-from fastnn.runtime.calls.kept_call import grown
+from fastnn.runtime.calls.kept_call import grown, owners_words
 from fastnn.runtime.calls.step_state import StepState
 from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.one_row import learns_variance
@@ -96,14 +96,15 @@ class LiveStep:
         totals = np.zeros(objective.size + losses + 1)
         self._loss, self._totals = memoryview(loss.data).cast("B").cast("d"), totals[: objective.size]
         parameters, gradients, state = runtime.parameters, runtime.gradients, runtime.optimizer_state
-        self._kept = loss, initial, totals, parameters, gradients, state
+        words, owners = owners_words(runtime)
+        self._kept = loss, initial, totals, parameters, gradients, state, owners
         itemsize = ITEM_SIZES[table.dtype]
         self._held: dict[int, int] = {
             Held.PARAMETERS: address(parameters),
             Held.PARAMETERS_COUNT: parameters.nbytes // itemsize,
             Held.GRADIENTS: address(gradients),
             Held.OPTIMIZER: address(state),
-            Held.STATE_COUNT: (parameters.nbytes + state.nbytes) // itemsize,
+            Held.STATE_COUNT: (table.nbytes + state.nbytes) // itemsize,
             Held.PROGRESS: address(self._progress),
             Held.PROGRESS_COUNT: self._progress.size,
             Held.TOTALS: address(totals),
@@ -111,6 +112,7 @@ class LiveStep:
             Held.LOSS: address(loss),
             Live.CONTEXT: address(self._context),
             Live.INITIAL: address(initial),
+            **words,
         }
         self._call: Any = None
         self._work = np.zeros(0, np.int64)
@@ -249,7 +251,7 @@ def _make(runtime: Runtime, kinds: tuple[bool | None, ...]) -> LiveStep | None:
     """Make the steps on targets that are labels or not; None if they are left to the general path."""
     table, (objective, optimizer) = runtime.table, runtime.compiled()
     labels = [kind for kind in kinds if kind is not None]
-    if runtime.owners or not _checked_by_code(objective, kinds):
+    if not _checked_by_code(objective, kinds):
         return None
 
     def make() -> BoundCode:

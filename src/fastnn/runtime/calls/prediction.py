@@ -21,7 +21,7 @@ from fastnn.backend.cpu.frozen.bound_code import BoundCode, StillCompiling, comp
 from fastnn.backend.cpu.frozen.estimate import rows_within
 from fastnn.backend.cpu.layouts.call import Held, Part
 from fastnn.backend.cpu.layouts.code import BLOCK, CodeWord
-from fastnn.runtime.calls.kept_call import KeptCall, grown
+from fastnn.runtime.calls.kept_call import KeptCall, grown, owners_words
 from fastnn.runtime.device.captured import CapturedPredictions
 from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.programs.cache import shared, signature
@@ -54,8 +54,6 @@ def learn(runtime: Runtime, x: Any) -> None:
     ----------
     x : array, or list of arrays by input
     """
-    if runtime.owners:
-        return  # weights of another model may be on a GPU
     arrays = list(x) if type(x) in _LISTS else [x]
     if not all(type(array) is np.ndarray and array.ndim > 0 for array in arrays):
         return
@@ -63,13 +61,13 @@ def learn(runtime: Runtime, x: Any) -> None:
     # under the lock: another thread may move the model
     with runtime.lock:
         if runtime.placement is not None:
-            if runtime.table.architecture.takes_integers:
-                return  # their range is checked in every call
+            if runtime.table.architecture.takes_integers or runtime.owners:
+                return  # the range of integers is checked in every call; weights of another model may move
             captured = kept.call
             if not isinstance(captured, CapturedPredictions):
                 captured = kept.call = CapturedPredictions()
             captured.learn(runtime, arrays)
-        elif arrays and 0 < len(arrays[0]) <= MOST_ROWS:
+        elif runtime.on_host and arrays and 0 < len(arrays[0]) <= MOST_ROWS:
             _learn(runtime, len(arrays[0]))
 
 
@@ -123,13 +121,14 @@ def _prepare(runtime: Runtime, bound: BoundCode, most: int) -> None:
     inputs, slots, lock = len(table.architecture.inputs), int(code[CodeWord.SLOTS_COUNT]), runtime.lock
     work = bound.workspace(most)
     sharing = bound.sharing(most) if get_num_threads() > 1 else None
-    held: dict[int, int] = {Held.PARAMETERS: address(parameters), Held.PARAMETERS_COUNT: int(code[CodeWord.PARAMETERS])}
+    words, owners = owners_words(runtime)
+    held = {Held.PARAMETERS: address(parameters), Held.PARAMETERS_COUNT: int(code[CodeWord.PARAMETERS]), **words}
     buffers = buffers_table(held if sharing is None else held | shared_words(sharing.table))
 
     def make(most_rows: int) -> Callable[..., Any] | None:
         return code_call(
             code, buffers, Signature(inputs, inputs, most_rows, bound.short_rows), take=TAKE_ROWS,
-            kept=(bound, parameters), work=work, parts=Part.LIVE, lock=lock,
+            kept=(bound, parameters, owners), work=work, parts=Part.LIVE, lock=lock,
             results=range(inputs, slots),
         )  # fmt: skip
 

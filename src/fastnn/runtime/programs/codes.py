@@ -16,7 +16,7 @@ from fastnn.lower.lower import lower, rewrite
 from fastnn.lower.update import for_batch
 from fastnn.objective.objective import LOSSES, PENALTY, Objective
 from fastnn.optimizers import Optimizer
-from fastnn.program.layout import Buffer
+from fastnn.program.layout import SHARED, Buffer
 from fastnn.program.program import Program
 from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.parameters import ParameterTable
@@ -104,13 +104,14 @@ def _recipe(
     rewritten = rewrite(task)
 
     def make(batch: int, *, planned: bool = True) -> Program:
-        sizes = {buffer: size * (batch if buffer >= Buffer.DATA else 1) for buffer, size in task.sizes.items()}
+        sizes = {buffer: size * (batch if Buffer.DATA <= buffer < SHARED else 1) for buffer, size in task.sizes.items()}
         tail = for_batch(task.tail, batch)
         return lower(replace(task, batch=batch, sizes=sizes, tail=tail), rewritten, planned=planned)
 
     interface = Interface(
         tuple(described for _, described in read),
         tuple(described for _, described in filled),
+        table.own_nbytes // itemsize,
         table.nbytes // itemsize,
         [(entry.offset // itemsize, entry.size) for entry in table],
     )

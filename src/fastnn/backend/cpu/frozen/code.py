@@ -118,20 +118,23 @@ class SlotSpec:
 
 @dataclass(frozen=True)
 class Interface:
-    """The arrays that a code reads and writes, and its weights in the buffer of parameters.
+    """The arrays that a code reads and writes, and its weights.
 
     Attributes
     ----------
     inputs, results : sequence of SlotSpec
         In the order of the program's data slots.
-    parameters : int
-        Elements of the buffer.
+    parameters, gradients : int
+        Elements of the buffer of parameters, which has the weights that no other model holds, and of that of gradients,
+        which has all weights.
     weights : sequence of (first element, number of elements)
+        In the buffer of gradients.
     """
 
     inputs: tuple[SlotSpec, ...]
     results: tuple[SlotSpec, ...]
     parameters: int
+    gradients: int
     weights: Sequence[tuple[int, int]]
 
 
@@ -229,6 +232,7 @@ def draft(recipe: Recipe) -> tuple[Code, dict[KernelKey, list[int]]]:
     values: dict[int, Any] = {
         CodeWord.VERSION: LAYOUT_VERSION,
         CodeWord.PARAMETERS: interface.parameters,
+        CodeWord.GRADIENTS: interface.gradients,
         CodeWord.TRAINABLE: int(weights[:, 1].sum()),
         CodeWord.ITEM_BYTES: np.dtype(one.dtype).itemsize,
         CodeWord.FINGERPRINT: fingerprint(many),

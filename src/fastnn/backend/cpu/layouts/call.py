@@ -53,7 +53,9 @@ class Live(IntEnum):
     TEAM = CONTEXT + 5  # address of a word with the address of its words, 0 where there is no team
     SHARES_AT = CONTEXT + 6  # address of the table of records that the team may share (`Share`)
     SHARES_COUNT = CONTEXT + 7
-    WORDS = CONTEXT + 8
+    OWNERS_AT = CONTEXT + 8  # address of the addresses of buffers of weights that other models hold
+    OWNERS_COUNT = CONTEXT + 9
+    WORDS = CONTEXT + 10
 
 
 class Share(IntEnum):

@@ -20,7 +20,7 @@ from fastnn.backend.cpu.codegen.options import helper, inlined
 from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, NDIM_MASK, Held, Outcome, Part
 from fastnn.backend.cpu.layouts.code import BLOCK, MOST_SLOTS, REAL_DTYPES, STACK_BYTES, CodeWord, Slot, network_bytes
 from fastnn.backend.cpu.native.convert import dtype_of
-from fastnn.backend.cpu.native.live import is_shared, patch_once, run_call
+from fastnn.backend.cpu.native.live import is_shared, patch_once, place_owners, run_call
 from fastnn.backend.cpu.native.memory import reserve
 from fastnn.backend.cpu.native.patch import RECORD_BYTES, aligned, patch
 from fastnn.backend.cpu.native.slots import (
@@ -210,6 +210,8 @@ def _compute(
     context_words = int64_pointer(context)
     context_words[_PARAMETERS], context_words[_SCRATCH] = int64_pointer(held)[_HELD_PARAMETERS], scratch
     context_words[_STATUS] = context_words[_CURSOR] = 0
+    if parts & _LIVE != 0:
+        place_owners(held, context)
     count, many = words[_SLOTS_COUNT], words[_MANY_COUNT]
     arena = records + (many * RECORD_BYTES if n > 1 or parts & _LIVE != 0 else 0)
     done, patched = 0, 0

@@ -20,7 +20,7 @@ from fastnn.backend.cpu.native.slots import (
 )
 
 _COUNT, _ITEM_BYTES, _SLOTS_COUNT, _WEIGHTS_AT, _WEIGHTS_COUNT = (
-    int(CodeWord[name]) for name in ("PARAMETERS", "ITEM_BYTES", "SLOTS_COUNT", "WEIGHTS_AT", "WEIGHTS_COUNT")
+    int(CodeWord[name]) for name in ("GRADIENTS", "ITEM_BYTES", "SLOTS_COUNT", "WEIGHTS_AT", "WEIGHTS_COUNT")
 )
 _ROLE, _SLOT_DTYPE, _ELEMENTS, _COLUMNS, _TOLERANCE = (
     int(Slot[name]) for name in ("ROLE", "DTYPE", "ELEMENTS", "COLUMNS", "TOLERANCE")

@@ -17,6 +17,7 @@ import numpy as np
 
 import fastnn as fnn
 from fastnn.program.layout import Flag
+from fastnn.program.opcodes import OPS
 from kernel_record import Record, aligned
 
 #: the products by name: whether the result is T x T, and the flags
@@ -57,10 +58,11 @@ class Heads:
         right = (n, k) if Flag.TRANSPOSE_B in flags else (k, n)
         a, b = (aligned(rng.standard_normal((self.count, *shape)).astype(self.dtype)) for shape in (left, right))
         c, other = (aligned(np.zeros((self.count, m, n), self.dtype)) for _ in range(2))
-        dims = {"samples": self.count, "count": 1, "m": m, "n": n, "k": k, "c_between": m * n, "c_row": n}
+        dims = {"samples": self.count, "count": 1, "inner": 1, "m": m, "n": n, "k": k, "c_between": m * n, "c_row": n}
         for name, shape in (("a", left), ("b", right)):
             size = shape[0] * shape[1]
             dims |= {f"{name}_size": size, f"{name}_first": 0, f"{name}_between": size, f"{name}_row": shape[1]}
+        dims = {name: size for name, size in dims.items() if name in OPS["batched_matmul"].dims}  # older commits
         record = Record("batched_matmul", {"c": c, "a": a, "b": b}, dims, dtype=self.dtype, params={"scale": 1.0},
                         flags=flags)  # fmt: skip
         x = a.swapaxes(1, 2) if Flag.TRANSPOSE_A in flags else a

@@ -63,6 +63,7 @@ def main() -> None:
     # before NumPy is imported
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(options.threads)
+    os.environ["FASTNN_BACKGROUND"] = "0"
     import numpy as np
 
     import fastnn as fnn

@@ -81,6 +81,7 @@ class Step:
         def run(steps: int) -> float:
             context[Counter.CURSOR] = context[Counter.CHUNK_STEP] = context[Counter.STATUS] = 0
             entry.arguments[3] = steps
+            thread_pool.settle()
             begin = time.perf_counter()
             done = entry.start()
             seconds = time.perf_counter() - begin

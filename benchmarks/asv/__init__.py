@@ -5,10 +5,13 @@ class has the parameter "library", "numpy" does the same work in NumPy, so that 
 """
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-# The runner has already imported NumPy, so it is too late for environment variables.
+# Nothing is compiled while something is measured.
+os.environ["FASTNN_BACKGROUND"] = "0"
+# The runner has already imported NumPy, so it is too late for its environment variables.
 importlib.import_module("threadpoolctl").threadpool_limits(1)
 importlib.import_module("fastnn").set_num_threads(1)

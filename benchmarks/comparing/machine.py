@@ -24,6 +24,7 @@ def limit_threads(threads: int) -> None:
     for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB_MAXIMUM", "NUMBA", "FASTNN"):
         os.environ[f"{name}_NUM_THREADS"] = str(threads)
     os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["FASTNN_BACKGROUND"] = "0"  # nothing is compiled while something is measured
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         if threads > len(cores):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,26 @@ def integer(name: str, value: Any, *, at_least: int = 1, at_most: int = 2**63 - 
 def size(name: str, value: Any) -> int:
     """Return the length of an axis as an int from 1 to `LARGEST`; see `integer`."""
     return integer(name, value, at_most=LARGEST)
+
+
+def shape(name: str, value: Any, most_axes: float = math.inf) -> tuple[int, ...]:
+    """Return a shape of positive integers.
+
+    Raises
+    ------
+    TypeError
+        Not integers.
+    ValueError
+        Too many axes or elements, or an axis of no length.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"{name}: expected a tuple of integers, got {shorten(value)}")
+    if len(value) > most_axes:
+        raise ValueError(f"{name}: expected at most {most_axes} axes, got {len(value)}")
+    result = tuple([size(f"{name}[{axis}]", extent) for axis, extent in enumerate(value)])
+    if math.prod(result) > LARGEST:
+        raise ValueError(f"{name}: expected at most {LARGEST} elements, got {result}")
+    return result
 
 
 def flag(name: str, value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Locks that survive a fork.
+"""Locks that survive a fork, and a property that needs none.
 
 A child process has only the thread that forked. A lock that another thread held would stay locked there forever, and
 the guarded work may be half done. So locks are replaced in the child. For work that takes long to repeat, or cannot be
@@ -13,7 +13,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+
+T = TypeVar("T")
 
 #: Seconds that a fork waits for other threads' compilations or imports. A kernel takes 0.1 to 2 s.
 PATIENCE = 30.0
@@ -23,7 +25,7 @@ _held: list[Callable[[], Any]] = []
 
 
 class Uninterrupted:
-    """What `with` enters and leaves by functions that are not written in Python.
+    """Context managers whose entry and exit are no functions in Python.
 
     A signal handler may raise where a method in Python begins; nobody would release a lock then. So each object has a
     class of its own, where `with` finds the functions.
@@ -87,6 +89,28 @@ def hold(lock: Callable[[], Any]) -> None:
         Returns a reentrant lock, or None if it does not exist yet. Locks are taken in the order of these calls.
     """
     _held.append(lock)
+
+
+class cached_property(Generic[T]):
+    """A property that is computed once for each object, without a lock.
+
+    Before Python 3.12 the one in `functools` has a lock, which all objects of a class share. Where another thread was
+    computing such a property, the child of a fork would wait for it forever. Here two threads may both compute the
+    value; they get the same one.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self.compute, self.__doc__ = compute, compute.__doc__
+
+    @overload
+    def __get__(self, owner: None, kind: type) -> Self: ...
+
+    @overload
+    def __get__(self, owner: object, kind: type) -> T: ...
+
+    def __get__(self, owner: Any, kind: type) -> Any:
+        # Python looks into the object's dictionary before it comes here
+        return self if owner is None else owner.__dict__.setdefault(self.compute.__name__, self.compute(owner))
 
 
 #: Held while a module is imported at its first use: a child would wait forever for a module whose import another thread

@@ -133,15 +133,21 @@ def _activation(op: activations.Activation, low: float, high: float, rng: np.ran
 
 
 def _network(layer: Layer, shape: Any) -> Model:
-    """Make a model of a layer; its inputs are parts of one row of numbers, if there are several."""
+    """Make a model of a layer; its inputs are parts of one row of numbers, if there are several; so are its outputs."""
     if not isinstance(shape, Sequence) or not any(isinstance(each, Sequence) for each in shape):
-        return Sequential([layer_module.Input(shape), layer], dtype="float64", seed=0)
-    sizes = [prod(each) for each in shape]
-    row, parts = layer_module.Input(sum(sizes)), []
-    for number, each in enumerate(shape):
-        around = sum(sizes[:number]), sum(sizes[number + 1 :])
-        parts.append(layer_module.Reshape(tuple(each))(layer_module.Cropping1D(around)(row)))
-    return Model(row, layer(parts), dtype="float64", seed=0)
+        x = layer_module.Input(shape)
+        y = layer(x)
+    else:
+        sizes = [prod(each) for each in shape]
+        x, parts = layer_module.Input(sum(sizes)), []
+        for number, each in enumerate(shape):
+            around = sum(sizes[:number]), sum(sizes[number + 1 :])
+            parts.append(layer_module.Reshape(tuple(each))(layer_module.Cropping1D(around)(x)))
+        y = layer(parts)
+    if isinstance(y, tuple):
+        rows = [layer_module.Flatten()(each) for each in y]
+        y = layer_module.Concatenate()(rows) if len(rows) > 1 else rows[0]
+    return Model(x, y, dtype="float64", seed=0)
 
 
 def _layer(layer: Layer, shape: Any, low: float, high: float, rng: np.random.Generator) -> list[Derivative]:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from fastnn.checks import integer
+from fastnn.locks import ForkSafeLock
 
 MOST = 256
 VARIABLE = "FASTNN_NUM_THREADS"
@@ -27,7 +28,7 @@ _watchers: list[Callable[[int], None]] = []
 
 #: The number of threads in `limited`; native code reads it at its address.
 limited_threads = ctypes.c_int64(0)
-_counting = threading.Lock()
+_counting = ForkSafeLock()
 
 
 class _Here(threading.local):

@@ -33,7 +33,7 @@ from fastnn.backend.cuda.kernels import stages
 from fastnn.demo import warm, warm_cuda
 from fastnn.formulas import custom
 from fastnn.nopython import cuda_overloads
-from fastnn.runtime.programs.codes import program
+from fastnn.runtime.programs import codes
 
 SIZE = 40
 ITEMS = {"float32": 4, "float64": 8}
@@ -125,6 +125,16 @@ class OnDevice:
         self._numba_type_ = types.Array(getattr(types, str(held.dtype)), held.ndim, "C")
 
 
+@pytest.mark.parametrize(("dtype", "given"), [("float32", "int32"), ("float64", "int64"), ("float32", "uint8")])
+def test_kernels_of_networks_that_take_integers(dtype, given):
+    function = simulate_single if dtype == "float32" else simulate_double
+    ptx = ptx_of(function, network(dtype), array(given, 2), array(dtype, 2))
+    registers, stack, *spilled = usage(ptx, "90a")
+    assert spilled == [0, 0] and stack == SIZE * ITEMS[dtype] and registers <= 128
+    # from memory of any kind
+    assert re.search(rf"\sld\.[us]{8 * np.dtype(given).itemsize}\s", ptx)
+
+
 def test_one_type_for_all_architectures_of_a_dtype():
     from numba.cuda.typing.typeof import typeof
 
@@ -134,7 +144,7 @@ def test_one_type_for_all_architectures_of_a_dtype():
             layers = [fnn.Dense(n, "relu") for n in hidden]
             model = fnn.Sequential([fnn.Input(4), *layers, fnn.Dense(len(hidden), "softmax")], seed=0, dtype=dtype)
             parameters = model._runtime.parameters.view(dtype)
-            code = encode(program(model._runtime.table)[0](1, planned=True), parameters, (4, len(hidden)))
+            code = encode(codes.network(model._runtime.table).make(1), parameters, (4, len(hidden)))
             net = fnp.FrozenDeviceNetwork(*map(OnDevice, code))
             found.setdefault(dtype, set()).add(typeof(net))
     assert found == {dtype: {network(dtype)} for dtype in ITEMS}

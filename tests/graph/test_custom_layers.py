@@ -133,6 +133,107 @@ def test_files_copies_and_pickles(tmp_path):
     assert fnn.load(path, custom_objects={"radial": radial}).predict(x).shape == (20, 2)
 
 
+def polar(x, radius, direction):
+    """The length of x, and x divided by it."""
+    square = 0.0
+    for number in x:
+        square += number * number
+    radius[0] = math.sqrt(square)
+    for i in range(len(x)):
+        direction[i] = x[i] / radius[0]
+
+
+def polar_gradient(x, d_radius, d_direction, dx):
+    square = along = 0.0
+    for i in range(len(x)):
+        square += x[i] * x[i]
+        along += x[i] * d_direction[i]
+    for i in range(len(x)):
+        dx[i] = (x[i] * d_radius[0] + d_direction[i] - x[i] * along / square) / math.sqrt(square)
+
+
+def stretched(x, w, y, total, rest):
+    for i in range(len(x)):
+        y[i] = w[i] * x[i]
+    total[:] = y.sum()
+    rest[0] = x[0] * w[-1]
+    rest[1] = w[0]
+
+
+def stretched_gradient(x, w, dy, d_total, d_rest, dx, dw):
+    for i in range(len(x)):
+        dx[i] = w[i] * (dy[i] + d_total.sum())
+        dw[i] += x[i] * (dy[i] + d_total.sum())
+    dx[0] += d_rest[0] * w[-1]
+    dw[-1] += d_rest[0] * x[0]
+    dw[0] += d_rest[1]
+
+
+@pytest.mark.parametrize("gradient", [polar_gradient, None])
+def test_several_outputs(gradient):
+    x = fnn.Input((4, 3))
+    y = Custom(polar, (1, 3), gradient=gradient)(x)
+    assert isinstance(y, tuple) and [each.shape for each in y] == [(4, 1), (4, 3)]
+    rows = RNG.normal(size=(6, 4, 3))
+    length = np.sqrt((rows**2).sum(axis=-1, keepdims=True))
+    values = [length, rows / length]
+    targets = [RNG.normal(size=each.shape) for each in values]
+    slopes = [2.0 * (value - target) / value.size for value, target in zip(values, targets, strict=True)]
+    of_each = [
+        rows / length * slopes[0],
+        (slopes[1] - rows * (rows * slopes[1]).sum(-1, keepdims=True) / length**2) / length,
+    ]
+    # both outputs, and each alone
+    for used in ([0, 1], [0], [1]):
+        model = fnn.Model(x, [y[i] for i in used], dtype="float64")
+        model.compile("sgd", ["mse"] * len(used))
+        given = [targets[i] for i in used]
+        found = model.predict(rows) if len(used) > 1 else [model.predict(rows)]
+        for one, i in zip(found, used, strict=True):
+            np.testing.assert_allclose(one, values[i], rtol=1e-12)
+        expected = sum(of_each[i] for i in used)
+        np.testing.assert_allclose(model.input_gradients(rows, given), expected, rtol=1e-8, atol=1e-11)
+
+
+def test_several_outputs_and_weights(tmp_path):
+    layer = Custom(stretched, (3, 1, 2), stretched_gradient, weight_shape=3)
+    assert check_op(layer, shape=3).error < 1e-8
+    assert check_op(Custom(stretched, (3, 1, 2), weight_shape=3), shape=3).error < 1e-8
+    assert check_op(Custom(polar, [1, 3], polar_gradient), shape=(2, 3)).error < 1e-7
+    assert check_op(Custom(maxout, (3,)), shape=6).error < 1e-8
+    x = fnn.Input(3)
+    y, total, rest = layer(x)
+    (alone,) = Custom(ordered, (6,))(fnn.Concatenate()([y, total, rest]))
+    model = fnn.Model(x, fnn.Dense(2)(alone), seed=0)
+    model.compile("adam", "mse")
+    rows, targets = RNG.normal(size=(20, 3)).astype(np.float32), RNG.normal(size=(20, 2)).astype(np.float32)
+    # the gradients of all outputs are joined, not added
+    assert "place_columns" not in str(model.program)
+    learner = pickle.loads(pickle.dumps(model.learner()))
+    for n in (1, 7, 20):
+        assert fnp.train_step(learner, rows[:n], targets[:n]) == model.train_on_batch(rows[:n], targets[:n])["loss"]
+        assert learner.parameters.tobytes() == weights_of(model)
+    out = np.empty((20, 2), np.float32)
+    fnp.predict(model.freeze(), rows, out)
+    assert out.tobytes() == model.predict(rows).tobytes()
+    model.save(tmp_path / "model")
+    functions = {"stretched": RowFunction(stretched, stretched_gradient), "ordered": ordered}
+    loaded = fnn.load(tmp_path / "model", custom_objects=functions)
+    assert loaded.train_on_batch(rows, targets) == model.train_on_batch(rows, targets)
+    assert weights_of(loaded) == weights_of(model)
+
+
+def test_the_same_function_with_other_outputs_is_another_one():
+    def filled(x, first, second):
+        first[:] = 1.0
+        second[:] = 2.0
+
+    x = fnn.Input(2)
+    for sizes in ((2, 3), (4, 1)):
+        found = fnn.Model(x, list(Custom(filled, sizes)(x))).predict(np.zeros((1, 2)))
+        assert [each.tolist() for each in found] == [[[1.0] * sizes[0]], [[2.0] * sizes[1]]]
+
+
 def past_the_end(x, y):
     for unit in range(len(y)):
         y[unit] = x[unit]
@@ -162,7 +263,13 @@ def test_an_index_out_of_bounds_ends_the_program():
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
-        (lambda: Custom(lambda x, y: None, 3), ValueError, "does not set 3 of the 3 numbers"),
+        (lambda: Custom(lambda x, y: None, 3), ValueError, "does not set 3 of the 3 numbers of y"),
+        (lambda: Custom(lambda x, a, b: a.fill(0.0), (1, 2)), ValueError, "does not set 2 of the 2 numbers of y1"),
+        (lambda: Custom(polar, (1, 2)), ValueError, "fails for x of 3 and y0 of 1 and y1 of 2 numbers: index 2 is out"),
+        (lambda: Custom(maxout, (1, 2)), TypeError, r"expected a function of \(x, y0, y1\)"),
+        (lambda: Custom(polar, (1, 3), maxout), TypeError, r"gradient: expected a function of \(x, dy0, dy1, dx\)"),
+        (lambda: Custom(polar, (1, 0)), ValueError, r"units\[1\]: expected an integer >= 1, got 0"),
+        (lambda: Custom(polar, ()), TypeError, "units: expected an integer, got ()"),
         (lambda: Custom(lambda x, y: y.fill(x[7]), 3), ValueError, "index 7 is out of bounds"),
         (lambda: Custom(ordered, 4), ValueError, "fails for x of 3 and y of 4 numbers"),
         (lambda: Custom(lambda x, y: x.fill(1.0), 3), ValueError, "read-only"),

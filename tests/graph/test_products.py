@@ -51,6 +51,87 @@ def test_matmul_and_its_gradients(leading, flags):
         np.testing.assert_allclose(got, right, rtol=1e-12, atol=1e-15)
 
 
+# one group of matrices that an operand shares; two groups; more, with axes that only one of them has
+BROADCAST = [
+    ((3,), ()), ((), (3,)), ((3,), (1,)), ((1, 3), (2, 1)), ((2, 1), (2, 3)), ((2, 3), (3,)), ((1, 1), ()),
+    ((2, 3), (1,)), ((2, 1, 3), (2, 2, 3)), ((2, 1, 3, 1), (1, 2, 1, 2)), ((2, 1, 1), (3, 2)), ((3, 1, 2), (3, 2, 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+@pytest.mark.parametrize("leading", BROADCAST)
+def test_matmul_broadcasts_as_numpy_does(leading, flags):
+    shapes = [(*axes, *shape) for axes, shape in zip(leading, operands((), flags), strict=True)]
+    net = two(fnn.MatMul(*flags, scale=0.3), shapes)
+    net.compile("sgd", "mse")
+    a, b = data(shapes)
+    # the batch is an axis that both have
+    x, y = turned(a, flags[0]), turned(b, flags[1])
+    rank = max(map(len, leading))
+    wide = [np.reshape(each, (7, *(1,) * (rank + 3 - each.ndim), *each.shape[1:])) for each in (x, y)]
+    expected = 0.3 * wide[0] @ wide[1]
+    assert net._architecture.output_shapes[0] == expected.shape[1:]
+    np.testing.assert_allclose(net.predict([a, b]), expected, rtol=1e-13, atol=1e-14)
+    target = RNG.normal(size=expected.shape)
+    dy = 0.3 * 2.0 * (expected - target) / expected.size
+    whole = dy @ turned(wide[1], True), turned(wide[0], True) @ dy
+    for got, given, flag, of in zip(net.input_gradients([a, b], target), whole, flags, wide, strict=True):
+        axes = tuple(axis for axis in range(1, rank + 1) if of.shape[axis] == 1)
+        wanted = turned(given.sum(axis=axes, keepdims=True), flag).reshape(got.shape)
+        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-14)
+
+
+def grouped_attention(dtype="float32", groups=2, heads=3, steps=5, size=4):
+    """Heads of each group share keys and values: queries, keys and values are read where projections left them."""
+    x = fnn.Input((steps, groups * heads * size))
+    split = fnn.Reshape((steps, groups, heads, size))(fnn.Dense(groups * heads * size)(x))
+    q = fnn.Permute((2, 3, 1, 4))(split)
+    k, v = (
+        fnn.Permute((2, 3, 1, 4))(fnn.Reshape((steps, groups, 1, size))(fnn.Dense(groups * size)(x))) for _ in range(2)
+    )
+    scores = fnn.Activation("softmax")(fnn.MatMul(transpose_b=True, scale=0.5)([q, k]))
+    mixed = fnn.Permute((3, 1, 2, 4))(fnn.MatMul()([scores, v]))
+    return fnn.Model(x, fnn.Dense(3)(fnn.Reshape((steps, -1))(mixed)), seed=3, dtype=dtype)
+
+
+def test_heads_of_a_group_share_keys_without_a_copy():
+    net = grouped_attention("float64")
+    text = str(net.program)
+    assert "permute-float64" not in text and "copy_columns" not in text
+    net.compile("adam", "mse")
+    # the gradients of keys and values are summed over the heads of a group, and these sums are copied
+    text = str(net.program)
+    assert text.count("sum_repeats-float64") == text.count("permute-float64") == 2
+    x, y = RNG.normal(size=(6, 5, 24)), RNG.normal(size=(6, 5, 3))
+    wq, bq, wk, bk, wv, bv, w, b = net.get_weights()
+    q = (x @ wq + bq).reshape(6, 5, 6, 4).transpose(0, 2, 1, 3)
+    # each key and value is there for three heads
+    k, v = (
+        np.repeat((x @ each + bias).reshape(6, 5, 2, 4), 3, axis=2).transpose(0, 2, 1, 3)
+        for each, bias in ((wk, bk), (wv, bv))
+    )
+    scores = np.exp(0.5 * q @ turned(k, True))
+    mixed = (scores / scores.sum(axis=-1, keepdims=True)) @ v
+    expected = mixed.transpose(0, 2, 1, 3).reshape(6, 5, 24) @ w + b
+    np.testing.assert_allclose(net.predict(x), expected, rtol=1e-11, atol=1e-13)
+    fnn.testing.check_op(fnn.MatMul(transpose_b=True), shape=((2, 3, 5, 4), (2, 1, 5, 4)))
+    before = net.train_on_batch(x, y)["loss"]
+    assert net.train_on_batch(x, y)["loss"] < before
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bits_of_grouped_heads_do_not_depend_on_rows_or_threads(dtype):
+    net = grouped_attention(dtype, steps=37)
+    net.compile("sgd", "mse")
+    x, y = RNG.normal(size=(33, 37, 24)).astype(dtype), RNG.normal(size=(33, 37, 3)).astype(dtype)
+    with fnn.threads.limited(1):
+        whole, gradients = net.predict(x), net.gradients(x, y)
+    np.testing.assert_array_equal(net.predict(x, batch_size=5), whole)
+    np.testing.assert_array_equal(net.predict(x[:1]), whole[:1])
+    for got, expected in zip(net.gradients(x, y), gradients, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
 def test_a_matrix_times_itself():
     x = fnn.Input((4, 3))
     net = fnn.Model(x, fnn.MatMul(transpose_b=True)([x, x]), dtype="float64")
@@ -286,7 +367,8 @@ def test_models_are_frozen_saved_and_exported(tmp_path):
         ),
         (lambda: two(fnn.MatMul(transpose_b=True), [(3, 4), (4, 3)]), ValueError, r"\(4, 3\) \(transpose_b\): 4 and 3"),
         (lambda: two(fnn.MatMul(), [(4,), (4,)]), ValueError, "two inputs of matrices"),
-        (lambda: two(fnn.MatMul(), [(2, 3, 4), (3, 4, 2)]), ValueError, "equal in all axes but the last two"),
+        (lambda: two(fnn.MatMul(), [(2, 3, 4), (3, 4, 2)]), ValueError, "before the last two are equal or 1"),
+        (lambda: two(fnn.MatMul(), [(4,), (3, 4, 2)]), ValueError, "two inputs of matrices"),
         (lambda: fnn.MatMul()(fnn.Input((3, 4))), ValueError, "takes 2 input"),
         (lambda: fnn.MatMul(transpose_a=1), TypeError, "transpose_a: expected True or False, got 1"),
         (lambda: fnn.MatMul(scale="2"), TypeError, "scale: expected a number, got '2'"),

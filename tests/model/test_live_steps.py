@@ -11,46 +11,12 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.runtime.calls.live_step import LiveStep
-from small_calls import growth
+from small_calls import bits, counted, growth, taken  # noqa: F401
+from small_calls import general_step as general
 
 RNG = np.random.default_rng(11)
 #: the code takes the steps after these
 GENERAL = 2
-
-
-def general(model, x, y, **options):
-    """Take a step by the general path, which a list of one array takes."""
-    return model.train_on_batch([x] if isinstance(x, np.ndarray) else dict(zip("ab", x, strict=True)), y, **options)
-
-
-COUNTS: dict[int, int] = {}
-
-
-def taken(model):
-    """Return the number of steps that the code has taken."""
-    return COUNTS.get(id(model._state), 0)
-
-
-@pytest.fixture(autouse=True)
-def on_one_thread_and_counted(monkeypatch):
-    threads, take = fnn.get_num_threads(), LiveStep.take
-    COUNTS.clear()
-
-    def counted(self, state, *arguments):
-        logs = take(self, state, *arguments)
-        COUNTS[id(state)] = COUNTS.get(id(state), 0) + (logs is not None)
-        return logs
-
-    monkeypatch.setattr(LiveStep, "take", counted)
-    fnn.set_num_threads(1)
-    yield
-    fnn.set_num_threads(threads)
-
-
-def bits(model):
-    state = model._runtime.optimizer_state.tobytes()
-    return [weight.tobytes() for weight in model.get_weights()], state, model.step
 
 
 def network(optimizer="adam", loss="cross_entropy", metrics=None, dtype="float32", last="softmax"):
@@ -376,22 +342,12 @@ def test_one_row_for_batch_normalisation():
         model.train_on_batch(batch(1)[0], np.zeros((1, 4)))
 
 
-def test_large_batches_and_shared_work_are_left_to_the_general_path():
+def test_large_batches_are_left_to_the_general_path():
     model, other = ready()
     for n in (20_000, 20_000):
         x, y = batch(n)
         assert model.train_on_batch(x, y) == general(other, x, y)
     assert taken(model) == 0
-    fnn.set_num_threads(2)
-    wide = fnn.Sequential([fnn.Input(64), fnn.Dense(128, "relu"), fnn.Dense(4)], seed=1)
-    wide.compile("sgd", "mse")
-    x, y = RNG.normal(size=(256, 64)).astype(np.float32), np.zeros((256, 4))
-    for _ in range(4):
-        wide.train_on_batch(x, y)
-    assert taken(wide) == 0
-    for _ in range(2):
-        wide.train_on_batch(x[:1], y[:1])
-    assert taken(wide) == 1
 
 
 def test_threads_train_the_same_model_in_turn():

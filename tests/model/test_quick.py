@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.runtime.calls import prediction
-from small_calls import general, growth, network
+from small_calls import general, growth, is_quick, network
 
 RNG = np.random.default_rng(5)
 
@@ -20,13 +19,6 @@ def two_ends():
     a, b = fnn.Input((3,), name="a"), fnn.Input((2, 2), name="b")
     joined = fnn.Concatenate()([fnn.Dense(5, activation="relu")(a), fnn.Flatten()(b)])
     return fnn.Model([a, b], [fnn.Dense(2)(joined), fnn.Dense(3, activation="softmax")(joined)], seed=2)
-
-
-def is_quick(model, x):
-    kept = model._runtime.prediction
-    if kept.call is None:
-        return False
-    return any(result is not False for result in (kept.call(x), prediction.otherwise(kept, x)))
 
 
 DTYPES = ["float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"]

@@ -372,11 +372,3 @@ def test_learners_of_numbers_and_integers(take):
     wanted = model.train_on_batch([a[:1], b[:1]], [y[0][:1], y[1][:1]])["loss"]
     assert take(learner, (a[0], b[0]), (y[0][0], y[1][0, 0])) == wanted
     assert weights_of(learner) == weights_of(model)
-
-
-# --- elsewhere -------------------------------------------------------------------------------------------------------
-
-
-def test_networks_in_kernels_of_users_do_not_take_integers():
-    with pytest.raises(ValueError, match="expected an input of numbers for device='cuda', this model takes integers"):
-        network().freeze(device="cuda")

@@ -250,7 +250,7 @@ def test_schedules_and_rates():
     model.train_on_batch(x, y)
     with pytest.raises(ValueError, match="steps"):
         model.learner()
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="learner: steps: expected an integer >= 1, got 0"):
         model.learner(steps=0)
     learner = model.learner(steps=3)
     for _ in range(3):

@@ -332,7 +332,8 @@ def test_every_optional_operand_is_there_and_missing():
 
 def test_every_flag_has_cases():
     seen = {(case.op, flag) for case in CASES for flag in Flag if flag in case.flags}
-    assert seen >= {("batched_matmul", flag) for flag in (Flag.TRANSPOSE_A, Flag.TRANSPOSE_B)}
+    shared = (Flag.REPEAT_A, Flag.REPEAT_B, Flag.CYCLE_A, Flag.CYCLE_B)
+    assert seen >= {("batched_matmul", flag) for flag in (Flag.TRANSPOSE_A, Flag.TRANSPOSE_B, *shared)}
     accumulating = ("matmul", "sum_rows", "layer_norm_param_grad", "batch_norm_grad", "batch_norm_inference_grad")
     assert seen >= {(op, Flag.ACCUMULATE) for op in (*accumulating, "sum_squares")}
     matmul = (Flag.TRANSPOSE_A, Flag.TRANSPOSE_B, Flag.MAP_FORWARD, Flag.MAP_GRADIENT)

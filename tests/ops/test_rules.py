@@ -16,8 +16,9 @@ SHAPE = {"m": 8, "n": 5, "k": 3}
 SCORES = {"rows": 8, "cols": 5, "per_sample": 1, "samples": 8, "size": 2}
 COLUMNS = {"rows": 8, "cols": 5, "target_cols": 5, "target_first": 0, "source_cols": 5, "source_first": 0}
 # in a sample two 2 x 3 by 3 x 4
-PRODUCTS = {"samples": 2, "count": 2, "m": 2, "n": 4, "k": 3, "a_size": 12, "a_first": 0, "a_between": 6, "a_row": 3,
-            "b_size": 24, "b_first": 0, "b_between": 12, "b_row": 4, "c_between": 8, "c_row": 4}  # fmt: skip
+PRODUCTS = {"samples": 2, "count": 2, "inner": 2, "m": 2, "n": 4, "k": 3, "a_size": 12, "a_first": 0, "a_between": 6,
+            "a_row": 3, "b_size": 24, "b_first": 0, "b_between": 12, "b_row": 4, "c_between": 8,
+            "c_row": 4}  # fmt: skip
 ROW = {"rows": 8, "size": 5, "row_stride": 20, "size0": 5, "size1": 1, "size2": 1, "stride0": 4, "stride1": 0,
        "stride2": 0}  # fmt: skip
 
@@ -41,6 +42,7 @@ SOUND = {
     "products side by side": products(a_between=3, a_row=6, c_between=4, c_row=8),
     "products after the first elements": products(b_size=25, b_first=1),
     "products turned": products(Flag.TRANSPOSE_A | Flag.TRANSPOSE_B, a_row=2, b_row=3),
+    "products of shared matrices": products(Flag.CYCLE_A | Flag.REPEAT_B, inner=1, a_size=6),
     "activation": program("activation", {"y": Y, "x": X}, {"n": 40}, mapped=mapped("map")),
     "matmul": program("matmul", PRODUCT, SHAPE, flags=Flag.MAP_FORWARD, mapped=mapped("map")),
     "copy": program("copy_columns", {"y": Y, "x": X}, COLUMNS),
@@ -63,6 +65,10 @@ BROKEN = {
     ),
     "product past a": (products(a_first=1), "past a sample of a"),
     "product past a, turned": (products(Flag.TRANSPOSE_A, a_row=4), "past a sample of a"),
+    "groups of another number": (products(inner=3), "groups of 3 of 2 matrices"),
+    "both orders": (products(Flag.REPEAT_A | Flag.CYCLE_A), "a in two orders"),
+    "product past a, repeated": (products(Flag.REPEAT_A, inner=1, a_size=11), "past a sample of a"),
+    "product past b, cycled": (products(Flag.CYCLE_B, b_size=23), "past a sample of b"),
     "product past b": (products(b_between=13), "past a sample of b"),
     "product past c": (products(c_between=9), "past a sample of c"),
     "rows over each other": (products(c_row=3), "rows of c over each other"),

@@ -16,7 +16,7 @@ pytestmark = [
         platform.machine() not in ("x86_64", "AMD64"), reason="the names of targets are those of x86 processors"
     ),
 ]
-TESTS = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 AVX2 = "+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+popcnt,+sse4.2"
 AVX512 = f"{AVX2},+avx512f,+avx512vl,+avx512dq,+avx512bw,+avx512cd"
 
@@ -30,7 +30,7 @@ def run(name: str, features: str, folder: Path, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, *arguments],
         env=environment,
-        cwd=TESTS / "support",
+        cwd=CHECKOUT,
         capture_output=True,
         text=True,
         timeout=1200,
@@ -53,7 +53,7 @@ def test_matrix_products_of_other_vector_widths(name, features, lanes, tmp_path)
         pytest.skip("this processor has no AVX2")
     code = "from fastnn.backend.cpu.processor.blocking import Blocking; print(Blocking.of('float32').lanes)"
     assert run(name, features, tmp_path, "-c", code).strip() == str(lanes)
-    assert " passed" in run(name, features, tmp_path, "-m", "pytest", "-q", "test_matmul.py")
+    assert " passed" in run(name, features, tmp_path, "-m", "pytest", "-q", "tests/ops/test_matmul.py")
 
 
 def test_avx512_is_compiled_into_its_registers(tmp_path):
@@ -64,10 +64,10 @@ from fastnn.program.record import KernelKey
 
 shape = Blocking.of("float32")
 assert (shape.lanes, shape.heights[0]) == (16, 12), shape
-for way in ("simple", "blocked", "single_row", "dot_rows"):
-    code = build(KernelKey("matmul", "float32", way)).code
+for variant in ("wide", "fetching"):
+    code = build(KernelKey("panel", "float32", variant)).code
     # an EVEX prefix, 0x62, stands before every instruction of 512 bits
-    print(way, code.count(bytes([0x62])) > 500)
+    print(variant, code.count(bytes([0x62])) > 500)
 """
     printed = run("skylake-avx512", AVX512, tmp_path, "-c", code).splitlines()
-    assert printed[:2] == ["simple True", "blocked True"]
+    assert printed == ["wide True", "fetching True"]

@@ -46,6 +46,7 @@ def test_the_ten_lines_run_and_learn(tmp_path):
         ("README.md", 1, "np.isfinite(states).all() and states.any()"),
         ("docs/compiled.md", 0, "np.isfinite(states).all() and states.any()"),
         ("docs/compiled.md", 1, "0 < follow(learner, 1000) < 0.01"),
+        ("docs/compiled.md", 2, "np.array_equal(out, model.predict(x))"),
         ("docs/custom.md", 0, "model.predict(np.ones((2, 8))).shape == (2, 1)"),
     ],
 )

@@ -3,87 +3,30 @@
 import copy
 import pickle
 
-import numba
 import numpy as np
 import pytest
 from numba import cuda
 from numba.core.errors import TypingError
 
 import fastnn as fnn
+from device_networks import ROWS, SIZE, THREADS, chain, check, code_of, inputs, single, with_workspaces
 from fastnn import nopython as fnp
 from fastnn.backend.cuda.device_function import network as backend
-from fastnn.backend.cuda.device_function.code import encode, verify
+from fastnn.backend.cuda.device_function.code import verify
 from fastnn.backend.cuda.device_function.instructions import BY_NUMBER
 from fastnn.backend.cuda.device_function.layout import ACTIVATIONS, HEAD, STRIDE, Head, InstructionWord, Place
 from fastnn.backend.cuda.simulator import ptx
 from fastnn.program.layout import Buffer
 from fastnn.program.layout import encode as at
 from fastnn.program.program import RecordDraft, make_program
-from fastnn.runtime.programs.codes import program
-from frozen import angles, attention
+from frozen import angles, attention, grouped
 from networks import make_case
 
 # on a GPU, where these tests run as well, numba-cuda finds the kernels small and the arrays far away
 pytestmark = pytest.mark.filterwarnings("ignore:.*(Grid size|Host array)")
 
-ROWS, THREADS = 3, 4
-SIZE = 400
 # in the simulator, and where kernels are compiled
 WRONG = (TypeError, TypingError)
-
-
-@cuda.jit
-def single(net, x, out):
-    i = cuda.grid(1)
-    work = cuda.local.array(SIZE, numba.float32)
-    if i < len(x):
-        fnp.predict(net, x[i], out[i], work)
-
-
-@cuda.jit
-def double(net, x, out):
-    i = cuda.grid(1)
-    work = cuda.local.array(SIZE, numba.float64)
-    if i < len(x):
-        fnp.predict(net, x[i], out[i], work)
-
-
-@cuda.jit
-def with_workspaces(net, x, out, works):
-    i = cuda.grid(1)
-    if i < len(x):
-        fnp.predict(net, x[i], out[i], works[i])
-
-
-KERNELS = {"float32": single, "float64": double}
-TOLERANCE = {"float32": 2e-6, "float64": 1e-14}
-
-
-def chain(*layers, shape=(6,), dtype="float32"):
-    return fnn.Sequential([fnn.Input(shape), *layers], dtype=dtype, seed=1)
-
-
-def inputs(model, n=ROWS):
-    shape = model._architecture.input_shapes[0]
-    return np.random.default_rng(3).normal(size=(n, *shape)).astype(model._runtime.table.dtype)
-
-
-def check(model, x=None, tolerance=1.0):
-    """Compare a kernel's results with those of the model; only the outputs may have changed."""
-    dtype = model._runtime.table.dtype
-    x = inputs(model) if x is None else x
-    net = model.freeze(device="cuda")
-    assert fnp.workspace_elements(net) <= SIZE
-    wanted = model.predict(x)
-    held = np.full(wanted.size + 16, 7, dtype)
-    given, out = x.copy(), held[8:-8].reshape(wanted.shape)
-    before = [array.copy_to_host() for array in net]
-    KERNELS[dtype][1, THREADS](net, given, out)
-    np.testing.assert_allclose(out, wanted, rtol=tolerance * TOLERANCE[dtype], atol=tolerance * TOLERANCE[dtype])
-    assert (held[:8] == 7).all() and (held[-8:] == 7).all()
-    np.testing.assert_array_equal(given, x)
-    for array, same in zip(net, before, strict=True):
-        np.testing.assert_array_equal(array.copy_to_host(), same)
 
 
 def residual(dtype):
@@ -136,6 +79,7 @@ MODELS = {
     "scaled": lambda dtype: scaled(dtype),
     "attention": attention,
     "angles": angles,
+    "grouped": grouped,
     "rows divided": lambda dtype: chain(fnn.RMSNorm(scale=False), fnn.Dense(6), fnn.RMSNorm(), dtype=dtype),
     "images": lambda dtype: chain(
         fnn.Dense(4), fnn.Flatten(), fnn.Dense(5), fnn.Reshape((5, 1)), shape=(3, 2), dtype=dtype
@@ -193,7 +137,7 @@ def of_one_record(op, operands, dims):
     """Make a network of a record that no layer makes, or no freezable layer."""
     sizes = {Buffer.PARAMETERS: 64, Buffer.DATA: 24, Buffer.DATA + 1: 24}
     made = make_program("network", 1, "float32", [RecordDraft(op, operands, dims, label="layer")], [], sizes)
-    return backend.freeze(made, np.arange(16, dtype=np.float32), (6, 6), 16, 0)
+    return backend.freeze(made, np.arange(16, dtype=np.float32), (6, 6), None, 16, 0)
 
 
 def test_a_bias_alone():
@@ -436,17 +380,9 @@ def test_models_that_cannot_be_frozen():
 # --- the encoder's own check --------------------------------------------------------------------------------------
 
 
-def code_of(name):
-    model = MODELS[name]("float32")
-    (inside,), (outside,) = model._architecture.input_shapes, model._architecture.output_shapes
-    parameters = model._runtime.parameters.view(np.float32)
-    made = program(model._runtime.table)[0](1, planned=True)
-    return encode(made, parameters, (int(np.prod(inside)), int(np.prod(outside))))[0]
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_codes_are_compact_and_checked(name):
-    code = code_of(name)
+    code = code_of(MODELS[name]("float32"))
     words = code[HEAD:].reshape(-1, STRIDE)
     assert len(words) == code[Head.COUNT]
     verify(code)

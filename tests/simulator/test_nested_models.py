@@ -87,6 +87,30 @@ def test_its_models_may_be_elsewhere(place, places):
     whole(*there)
 
 
+def test_calls_that_are_prepared_on_the_cpu_end_where_a_part_moves():
+    here, there = network(), network()
+
+    def calls(wanted):
+        for part, model in ((here[0], here[2]), (there[0], there[2])):
+            found = []
+            for _ in range(3):
+                found += [part.train_on_batch(X[:4], X[:4])["loss"], model.train_on_batch(X[:4], Y[:4])["loss"]]
+                found += [model.predict(X[:2]), part.predict(X[:2])]
+            results.append(found)
+        close(*results)
+        results.clear()
+        whole(*there)
+        runtime = there[2]._runtime
+        assert [call is not None for call in (runtime.quick_step, runtime.prediction.call)] == [wanted] * 2
+
+    results = []
+    calls(True)
+    for device in ("cuda", "cpu", "cuda"):
+        there[0].to(device)
+        assert there[2]._runtime.quick_step is there[2]._runtime.prediction.call is None
+        calls(device == "cpu")
+
+
 def test_calls_in_the_middle_of_runs_on_the_cpu():
     """They copy weights to the GPU that the run is about to change."""
     here, there = network(), network()

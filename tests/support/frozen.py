@@ -70,6 +70,16 @@ def attention(dtype="float32", heads=2, steps=5, size=6):
     return fnn.Model(x, fnn.Add()([x, y]), seed=3, dtype=dtype)
 
 
+def grouped(dtype="float32"):
+    """Products whose operands have matrices that others use again, in all orders."""
+    x = fnn.Input((2, 3, 4))
+    one = fnn.Reshape((2, 1, 3, -1))(fnn.Dense(4)(x))
+    many = fnn.Reshape((2, 2, 3, -1))(fnn.Dense(8)(x))
+    across = fnn.MatMul(transpose_b=True)([many, one])
+    y = fnn.MatMul()([across, fnn.Reshape((2, 3, 4))(fnn.Dense(4)(x))])
+    return fnn.Model(x, fnn.Flatten()(y), seed=3, dtype=dtype)
+
+
 def angles(dtype="float32"):
     x = fnn.Input((4, 3))
     return fnn.Model(x, fnn.Dot((1, 1), normalize=True)([x, fnn.Dense(5)(x)]), seed=3, dtype=dtype)
@@ -78,6 +88,7 @@ def angles(dtype="float32"):
 MODELS = {
     "attention": attention,
     "angles": angles,
+    "grouped": grouped,
     "perceptron": lambda dtype: chain(fnn.Dense(20, "relu"), fnn.Dense(10, "softmax"), dtype=dtype),
     "one output": lambda dtype: chain(fnn.Dense(33, "tanh"), fnn.Dense(1, "sigmoid"), dtype=dtype),
     "wide": lambda dtype: chain(fnn.Dense(300, activation="relu"), fnn.Dense(150), fnn.Dense(70), dtype=dtype),

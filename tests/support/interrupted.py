@@ -25,6 +25,7 @@ X = RNG.normal(size=(70, 20)).astype(np.float32)
 Y = RNG.integers(0, 3, 70)
 WIDE = RNG.normal(size=(90, 90)).astype(np.float32)
 OUT = np.zeros((70, 3), np.float32)
+NUMBERS = itertools.count()
 FOLDER = tempfile.TemporaryDirectory()
 
 Act = Callable[[Any], Any]
@@ -74,8 +75,8 @@ def fit_another(model: fnn.Sequential) -> Any:
 
 
 def save(model: fnn.Sequential) -> Any:
-    """Save the model and load it."""
-    path = f"{FOLDER.name}/model.safetensors"
+    """Save the model and load it; a call in the middle of it, which may save another model, has another file."""
+    path = f"{FOLDER.name}/{next(NUMBERS)}.safetensors"
     model.save(path)
     return fnn.load(path).get_weights()
 

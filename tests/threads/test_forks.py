@@ -80,6 +80,37 @@ def brief(monkeypatch):
 for_forks = [*forks, pytest.mark.usefixtures("brief")]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+def test_forks_while_other_threads_make_models():
+    """A child finds no lock of another thread: properties of the standard library had one, before Python 3.12."""
+    run_apart("""
+import fastnn as fnn
+def make():
+    model = fnn.Sequential([fnn.Input(70), fnn.Dense(130, "relu"), fnn.Dropout(0.2), fnn.Dense(5, "softmax")], seed=0)
+    model.compile("adam", "cross_entropy")
+    fnn.metrics.Accuracy()([0, 1], [0, 1])
+make()
+sys.setswitchinterval(1e-5)
+stop = threading.Event()
+def loop():
+    while not stop.is_set():
+        make()
+threads = [threading.Thread(target=loop) for _ in range(6)]
+for thread in threads:
+    thread.start()
+for _ in range(60):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        make()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+stop.set()
+for thread in threads:
+    thread.join()
+""")
+
+
 class TestLocks:
     pytestmark = for_forks
 

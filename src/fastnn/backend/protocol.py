@@ -1,4 +1,4 @@
-"""What a backend gives the rooms above it: programs that are ready to run, and devices with memory of their own.
+"""Protocols of a backend: programs that are ready to run, and devices with memory of their own.
 
 The CPU needs no device: its programs run on the host's memory. A backend for another kind of device writes classes that
 fit `Device`, `Memory`, `Graph` and `DeviceExecutable`; `runtime/device` works with these alone. The type checker
@@ -51,11 +51,11 @@ class Graph(Protocol):
 
 
 class KernelHolder(Protocol):
-    """What kernels are compiled for and loaded on."""
+    """A device that kernels are compiled for and loaded on."""
 
     @property
     def architecture(self) -> str:
-        """What kernels are compiled for."""
+        """The architecture that kernels are compiled for."""
 
     @property
     def warpgroups(self) -> bool:

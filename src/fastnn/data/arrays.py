@@ -200,11 +200,11 @@ def targets(y: Any, objective: Any, n: int, dtype: str, what: str = "y") -> list
     """
     names = objective.output_names
     found: list[Targets | None] = []
-    measured = {measure.output for measure in objective.measures}
+    targeted = objective.targeted
     for output, value in enumerate(list_of(y, names, what)):
         where = what if len(names) == 1 else f"{what}[{names[output]!r}]"
         loss, shape = objective.losses[output], objective.output_shapes[output]
-        if loss is None and output not in measured:
+        if output not in targeted:
             found.append(None)
             continue
         if value is None:

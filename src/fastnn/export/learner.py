@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import replace
 from typing import Any
 
@@ -12,19 +11,12 @@ from fastnn.backend.cpu.frozen import learner as backend
 from fastnn.backend.cpu.frozen.code import assemble, fingerprint
 from fastnn.backend.cpu.frozen.learner import Learner, Numbers
 from fastnn.backend.cpu.layouts.code import UNIT, Progress
+from fastnn.checks import integer
 from fastnn.export.network import freeze
-from fastnn.losses import CrossEntropy
 from fastnn.objective.objective import LOSSES, Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
-from fastnn.runtime.programs.codes import inputs_with_gradients
-from fastnn.runtime.programs.step_code import (
-    program,
-    seeded_program,
-    seeded_training_of,
-    targeted,
-    training_of,
-)
+from fastnn.runtime.programs.codes import step, weight_gradients
 from fastnn.runtime.runtime import Runtime
 
 TARGETS = ("labels", "dense")
@@ -36,7 +28,6 @@ def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | Non
     if not any(loss is not None for loss in objective.losses):
         raise ValueError("learner: no output of the model has a loss")
     labels = _labels(objective, targets)
-    knows, training = seeded_training_of(optimizer), training_of(objective, optimizer)
     with runtime.lock:
         done = runtime.optimizer_step()
         numbers = Numbers(
@@ -47,11 +38,10 @@ def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | Non
             _rates(optimizer, done, steps, table.dtype),
             optimizer.progress(done),
         )
-        seeded = assemble(*seeded_program(table), knows) if gradients else None
         return backend.make(
-            freeze(runtime, gradients=gradients and bool(inputs_with_gradients(table))),
-            assemble(*program(table, objective, optimizer, labels), training),
-            seeded,
+            freeze(runtime, gradients=gradients and table.architecture.takes_numbers),
+            assemble(step(table, objective, optimizer, labels)),
+            assemble(weight_gradients(table, optimizer)) if gradients else None,
             runtime.optimizer_state.view(table.dtype),
             numbers,
             objective.initial() if metrics else None,
@@ -80,13 +70,12 @@ def _fits(runtime: Runtime, learner: Learner) -> bool:
     if learner.parameters.dtype != table.dtype:
         return False
     found = backend.labels_of(learner)
-    if len(found) != len(targeted(objective)):
+    if len(found) != len(objective.targeted):
         return False
-    if any(is_labels and not isinstance(objective.losses[output], CrossEntropy)
-           for output, is_labels in zip(targeted(objective), found, strict=True)):  # fmt: skip
+    if any(labels and not objective.takes_labels(at) for at, labels in zip(objective.targeted, found, strict=True)):
         return False
-    make, _ = program(table, objective, optimizer, found)
-    return fingerprint(make(UNIT, planned=True)) == backend.fingerprint_of(learner)
+    program = step(table, objective, optimizer, found).make(UNIT)
+    return fingerprint(program) == backend.fingerprint_of(learner)
 
 
 def logs(runtime: Runtime, learner: Any) -> dict[str, Any]:
@@ -125,19 +114,19 @@ def _compiled(runtime: Runtime, metrics: bool) -> tuple[Objective, Optimizer]:
 
 def _labels(objective: Objective, targets: Any) -> list[bool]:
     """Return for each output that has targets whether they are labels."""
-    outputs = targeted(objective)
+    outputs = objective.targeted
     wanted = list(targets) if isinstance(targets, list | tuple) else [targets] * len(outputs)
     if len(wanted) != len(outputs):
         raise ValueError(f"learner: targets: expected one for each of {len(outputs)} outputs, got {len(wanted)}")
     found = []
     for output, one in zip(outputs, wanted, strict=True):
-        loss = objective.losses[output]
+        loss, labels = objective.losses[output], objective.takes_labels(output)
         if one not in (None, *TARGETS):
             raise ValueError(f"learner: targets: expected one of {', '.join(map(repr, TARGETS))}, got {one!r}")
-        if one == "labels" and not isinstance(loss, CrossEntropy):
+        if one == "labels" and not labels:
             name = "an output without loss" if loss is None else loss.name
             raise ValueError(f"learner: targets: {name} takes no labels")
-        found.append(isinstance(loss, CrossEntropy) and one != "dense")
+        found.append(labels and one != "dense")
     return found
 
 
@@ -149,8 +138,6 @@ def _rates(optimizer: Optimizer, done: int, steps: int | None, dtype: str) -> An
         raise ValueError(
             "learner: the learning rate is a schedule: give the number of steps to compute it for (steps=...)"
         )
-    steps = operator.index(steps)
-    if steps < 1:
-        raise ValueError(f"learner: steps: expected at least 1, got {steps}")
+    steps = integer("learner: steps", steps)
     optimizer.hyper_rows(done, steps, dtype)
     return optimizer.rates(done + steps)

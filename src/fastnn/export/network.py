@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 from fastnn.backend import devices
 from fastnn.backend.cpu.frozen import network as backend
 from fastnn.backend.cpu.frozen.network import FrozenNetwork
 from fastnn.nopython import device_freeze
 from fastnn.nopython.device_freeze import FrozenDeviceNetwork
-from fastnn.runtime.programs.codes import gradient_program, inputs_with_gradients, program
+from fastnn.runtime.programs.codes import input_gradients, network
 from fastnn.runtime.runtime import Runtime
 
 
@@ -22,11 +20,11 @@ def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
         When there is no gradient.
     """
     table = runtime.table.apart()
-    if gradients and not inputs_with_gradients(table):
+    if gradients and not table.architecture.takes_numbers:
         raise ValueError("freeze: all inputs hold integers, which have no gradient: expected gradients=False")
     with runtime.lock:
-        gradient = gradient_program(table) if gradients else None
-        return backend.freeze(program(table), gradient, runtime.gathered().view(table.dtype))
+        gradient = input_gradients(table) if gradients else None
+        return backend.freeze(network(table), gradient, runtime.gathered().view(table.dtype))
 
 
 def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
@@ -35,7 +33,7 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
     Raises
     ------
     ValueError
-        When the model has several inputs or outputs, or one of integers, or there is no such device.
+        When the model has several inputs or outputs, or there is no such device.
     NotImplementedError
         When it contains a user-defined function.
     DeviceError
@@ -48,14 +46,12 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
             f"freeze: expected a model with one input and one output for device={device!r}, this one has {found[0]} "
             f"and {found[1]}"
         )
-    if table.architecture.takes_integers:
-        raise ValueError(
-            f"freeze: expected an input of numbers for device={device!r}, this model takes integers, which networks in "
-            "users' kernels do not take; a model of one-hot rows can have the same weights"
-        )
     number = devices.number_of(device)
-    make, described = program(table)
-    sizes = math.prod(described.inputs[0].shape), math.prod(described.results[0].shape)
+    make, described, _ = network(table)
+    (given,), (result,) = described.inputs, described.results
+    integers = given.integers if given.holds_integers else None
     weights = sum(count for _, count in described.weights)
     with runtime.lock:
-        return device_freeze.freeze(make(1, planned=True), runtime.gathered().view(table.dtype), sizes, weights, number)
+        parameters = runtime.gathered().view(table.dtype)
+        sizes = given.size, result.size
+        return device_freeze.freeze(make(1), parameters, sizes, integers, weights, number)

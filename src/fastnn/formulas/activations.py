@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.formulas import custom, gated
-from fastnn.formulas.elementary import Jit
 from fastnn.formulas.gated import Pair
+from fastnn.formulas.single import Jit
 
 SAVES: dict[str, str] = {
     "linear": "none",

@@ -1,28 +1,22 @@
-"""User-defined functions as formulas: the keys that identify them, and the code that kernels inline.
+"""User-defined functions as formulas, and the keys that identify them.
 
-The key holds a hash of all that the compiler would see: code, constants, and the values of global and enclosed
-variables. So compiled kernels can be kept on disk, and the same function has the same key in every process.
+A key holds a hash of all that the compiler would see (`custom_identity.py`).
+So compiled kernels can be kept on disk, and the same function has the same key in every process.
 """
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import re
-import sys
-import types
-import uuid
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
 
-from fastnn.formulas import differences
-
-Jit = Callable[[Any], Any]
+from fastnn.formulas.custom_identity import digest_of
 
 _PREFIX = "custom"
 
@@ -41,6 +35,8 @@ class CustomFunction:
         Of an optimizer.
     shape : tuple of int
         Shape of a layer's weights; (0,) if it has none.
+    units : tuple of int
+        The numbers of each of a layer's outputs, if it has several.
     cacheable : bool
         Whether the key identifies the function, so that its compiled kernels may be kept on disk.
     """
@@ -50,6 +46,7 @@ class CustomFunction:
     slots: int = 0
     constants: int = 0
     shape: tuple[int, ...] = (0,)
+    units: tuple[int, ...] = ()
     cacheable: bool = True
 
     @property
@@ -71,7 +68,8 @@ class CustomFunction:
     @property
     def changed(self) -> bool:
         """Return whether the function's global or enclosed values have changed since the key was made."""
-        return self.cacheable and _digest(self.functions, self.slots, self.constants, self.shape) not in self.text
+        sizes = self.slots, self.constants, self.shape, self.units
+        return self.cacheable and digest_of(self.functions, *sizes) not in self.text
 
     def check_unchanged(self) -> None:
         """Raise ValueError if the function has changed since its key was made."""
@@ -118,13 +116,15 @@ def make(
     slots: int = 0,
     constants: int = 0,
     shape: tuple[int, ...] = (0,),
+    units: tuple[int, ...] = (),
 ) -> CustomFunction:
     """Describe a formula and register it."""
     plain = tuple(None if function is None else plain_function(function) for function in functions)
-    digest = _digest(plain, slots, constants, shape)
-    cacheable = digest == _digest(plain, slots, constants, shape)
+    sizes = slots, constants, shape, units
+    digest = digest_of(plain, *sizes)
+    cacheable = digest == digest_of(plain, *sizes)
     readable = re.sub(r"\W", "", name)[:40]
-    return enroll(CustomFunction(f"{_PREFIX}-{readable}-{digest}", plain, slots, constants, shape, cacheable))
+    return enroll(CustomFunction(f"{_PREFIX}-{readable}-{digest}", plain, *sizes, cacheable))
 
 
 _checked: set[tuple[str, str]] = set()
@@ -225,256 +225,8 @@ def check_arity(function: Any, count: int, what: str, wanted: str) -> None:
         raise TypeError(f"{what}: expected a function {wanted}: {error}") from None
 
 
-def _digest(
-    functions: tuple[Callable[..., Any] | None, ...], slots: int, constants: int, shape: tuple[int, ...]
-) -> str:
-    digest = hashlib.sha256(f"{sys.version_info[:2]}, {np.__version__}, {slots}, {constants}, {shape}".encode())
-    for function in functions:
-        digest.update(b"none" if function is None else _identity(function, frozenset(), frozenset()))
-    return digest.hexdigest()[:24]
-
-
 def check_names(function: Any, places: Sequence[str], wanted: str) -> None:
     """Raise if a function has one of the names at the position of another: arguments are passed by position."""
     for name, place in zip(inspect.signature(plain_function(function)).parameters, places, strict=False):
         if name != place and name in places:
             raise TypeError(f"optimizer: expected a function of ({wanted}): {name!r} is at the position of {place!r}")
-
-
-# --- identity ------------------------------------------------------------------------------------------------------
-
-# modules whose members are identified by name, because they do not change
-_STANDARD = {"math", "cmath", "operator", "numpy"}
-
-
-def _identity(value: Any, names: frozenset[str], seen: frozenset[int]) -> bytes:
-    """Return bytes that are the same only for values that compile to the same code; random ones if that is unknown.
-
-    `names` are those that the surrounding function looks up, also in modules.
-    """
-    kind = type(value)
-    if hasattr(value, "py_func"):
-        options = [repr(getattr(value, name, None)) for name in ("targetoptions", "locals", "signatures")]
-        explicit = not getattr(value, "_can_compile", True)
-        return repr((options[:2], options[2] if explicit else None)).encode() + _identity(value.py_func, names, seen)
-    if value is None or (
-        isinstance(value, bool | int | float | complex | str | bytes | np.generic)
-        and (kind.__module__ in ("builtins", "numpy"))
-    ):
-        return f"{kind.__name__} {value!r};".encode()
-    if kind in (tuple, frozenset):
-        items = [_identity(item, names, seen) for item in value]
-        return b"(" + b"".join(items if kind is tuple else sorted(items)) + b")"
-    if kind is np.ndarray and value.dtype.kind in "biufc":
-        described = f"{value.dtype} {value.shape} {value.flags.c_contiguous};"
-        return described.encode() + bytes(value.tobytes())
-    if isinstance(value, types.CodeType):
-        parts = (value.co_code, value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars,
-                 value.co_argcount, value.co_kwonlyargcount, value.co_flags, value.co_consts,
-                 getattr(value, "co_exceptiontable", b""))  # fmt: skip
-        return b"".join(_identity(part, names, seen) for part in parts)
-    if isinstance(value, types.BuiltinFunctionType | np.ufunc) or (
-        isinstance(value, type) and value.__module__ in ("builtins", "numpy")
-    ):
-        return f"{getattr(value, '__module__', '')}.{value.__name__};".encode()
-    if kind.__module__.startswith("numba.core.types"):
-        return f"numba {value};".encode()
-    if isinstance(value, types.ModuleType):
-        if value.__name__.split(".")[0] in _STANDARD and value is sys.modules.get(value.__name__):
-            return f"module {value.__name__};".encode()
-        if id(value) in seen:
-            return b"again;"
-        found = [(name, getattr(value, name)) for name in sorted(names) if hasattr(value, name)]
-        return b"".join(name.encode() + _identity(member, names, seen | {id(value)}) for name, member in found)
-    if inspect.isfunction(value):
-        return _identity_of_function(value, seen)
-    return uuid.uuid4().bytes  # equal to no other identity
-
-
-def _identity_of_function(function: types.FunctionType, seen: frozenset[int]) -> bytes:
-    if id(function) in seen:
-        return b"again;"
-    seen = seen | {id(function)}
-    code = function.__code__
-    names = frozenset(name for each in nested(code) for name in each.co_names)
-    outside: dict[str, Any] = {name: function.__globals__[name] for name in names if name in function.__globals__}
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            outside[f"{name} of a closure"] = cell.cell_contents
-        except ValueError:  # not assigned yet
-            return uuid.uuid4().bytes
-    defaults = (function.__defaults__, tuple(sorted((function.__kwdefaults__ or {}).items())))
-    found = [_identity(part, names, seen) for part in (code, *defaults)]
-    for name, value in sorted(outside.items()):
-        found += [name.encode(), _identity(value, names, seen)]
-    return b"".join(found)
-
-
-def nested(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Iterate over a function's code and that of nested functions."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from nested(constant)
-
-
-# --- what kernels inline -------------------------------------------------------------------------------------------
-
-
-def activation(custom: CustomFunction, real: Any, jit: Jit, users: Jit, double: Jit) -> tuple[Any, Any]:
-    """Return the pair (forward, gradient) of an activation, as `formulas.activations.define` does; it saves the input.
-
-    Parameters
-    ----------
-    jit, users, double : function
-        Compile the surrounding code, and the user's functions for `real` numbers and for float64.
-    """
-    assert custom.functions[0] is not None
-    function, wide = users(custom.functions[0]), double(custom.functions[0])
-    derivative = None if custom.functions[1] is None else users(custom.functions[1])
-
-    @jit
-    def forward(x, a, b):  # type: ignore[no-untyped-def]
-        return real(function(x))
-
-    if derivative is not None:
-
-        @jit
-        def gradient(x, dy, a, b):  # type: ignore[no-untyped-def]
-            return dy * real(derivative(x))
-
-    else:
-
-        @jit
-        def value(given, x):  # type: ignore[no-untyped-def]
-            return np.float64(wide(x))
-
-        slope = differences.make(jit, value)
-
-        @jit
-        def gradient(x, dy, a, b):  # type: ignore[no-untyped-def]
-            middle = np.float64(x)
-            return dy * real(slope((0.0,), middle))
-
-    return forward, gradient
-
-
-def loss(custom: CustomFunction, real: Any, jit: Jit, users: Jit, double: Jit) -> tuple[Any, Any]:
-    """Return a loss's (value, gradient), as `formulas.losses.define` does; the user's take the target first."""
-    assert custom.functions[0] is not None
-    function, wide = users(custom.functions[0]), double(custom.functions[0])
-    derivative = None if custom.functions[1] is None else users(custom.functions[1])
-
-    @jit
-    def value(p, t, a, b):  # type: ignore[no-untyped-def]
-        return real(function(t, p))
-
-    if derivative is not None:
-
-        @jit
-        def gradient(p, t, a, b):  # type: ignore[no-untyped-def]
-            return real(derivative(t, p))
-
-    else:
-
-        @jit
-        def value_at(given, p):  # type: ignore[no-untyped-def]
-            return np.float64(wide(given[0], p))
-
-        slope = differences.make(jit, value_at)
-
-        @jit
-        def gradient(p, t, a, b):  # type: ignore[no-untyped-def]
-            middle, target = np.float64(p), np.float64(t)
-            return real(slope((target,), middle))
-
-    return value, gradient
-
-
-def update(custom: CustomFunction, real: Any, jit: Jit, users: Jit) -> Any:
-    """Return an optimizer's update, as `formulas.optimizers.define` does; decays weights before the user's function."""
-    assert custom.functions[0] is not None
-    function, count = users(custom.functions[0]), custom.constants
-
-    @jit
-    def without(p, g, s0, s1, s2, rate, decay, t, h3, h4, h5, h6, h7):  # type: ignore[no-untyped-def]
-        return real(function(p - decay * p, g, rate, t, *(h3, h4, h5, h6, h7)[:count])), s0, s1, s2
-
-    @jit
-    def one(p, g, s0, s1, s2, rate, decay, t, h3, h4, h5, h6, h7):  # type: ignore[no-untyped-def]
-        p, s0 = function(p - decay * p, g, s0, rate, t, *(h3, h4, h5, h6, h7)[:count])
-        return real(p), real(s0), s1, s2
-
-    @jit
-    def two(p, g, s0, s1, s2, rate, decay, t, h3, h4, h5, h6, h7):  # type: ignore[no-untyped-def]
-        p, s0, s1 = function(p - decay * p, g, s0, s1, rate, t, *(h3, h4, h5, h6, h7)[:count])
-        return real(p), real(s0), real(s1), s2
-
-    @jit
-    def three(p, g, s0, s1, s2, rate, decay, t, h3, h4, h5, h6, h7):  # type: ignore[no-untyped-def]
-        p, s0, s1, s2 = function(p - decay * p, g, s0, s1, s2, rate, t, *(h3, h4, h5, h6, h7)[:count])
-        return real(p), real(s0), real(s1), real(s2)
-
-    return (without, one, two, three)[custom.slots]
-
-
-def rows(custom: CustomFunction, jit: Jit) -> tuple[Any, Any]:
-    """Return a layer's function and gradient, both with the argument w even if it has no weights.
-
-    Returns
-    -------
-    function : (x, w, y) -> None
-    gradient : (x, w, dy, dx, dw) -> None
-        dx and, before the first row, dw are zeros.
-    """
-    function, derivative = (None if each is None else jit(each) for each in custom.functions)
-    assert function is not None
-    weighted = custom.weighted
-
-    @jit
-    def forward(x, w, y):  # type: ignore[no-untyped-def]
-        if weighted:
-            function(x, w, y)
-        else:
-            function(x, y)
-
-    @jit
-    def given(x, w, dy, dx, dw):  # type: ignore[no-untyped-def]
-        if weighted:
-            derivative(x, w, dy, dx, dw)  # type: ignore[misc]
-        else:
-            derivative(x, dy, dx)  # type: ignore[misc]
-
-    @jit
-    def total(x, w, dy, out):  # type: ignore[no-untyped-def]
-        out[:] = 0.0
-        forward(x, w, out)
-        found = 0.0
-        for unit in range(len(dy)):
-            # outputs that nothing depends on may be infinite
-            if dy[unit] != 0.0:
-                found += dy[unit] * out[unit]
-        return found
-
-    @jit
-    def value(given, number):  # type: ignore[no-untyped-def]
-        x, w, dy, out, values, index = given
-        kept = values[index]
-        values[index] = number
-        found = total(x, w, dy, out)
-        values[index] = kept
-        return found
-
-    slope = differences.make(jit, value)
-
-    @jit
-    def by_differences(x, w, dy, dx, dw):  # type: ignore[no-untyped-def]
-        inputs, weights, out = x.astype(np.float64), w.astype(np.float64), np.zeros(len(dy))
-        for index in range(len(inputs)):
-            dx[index] += slope((inputs, weights, dy, out, inputs, index), inputs[index])
-        if weighted:
-            flat, target = weights.reshape(-1), dw.reshape(-1)
-            for index in range(len(flat)):
-                target[index] += slope((inputs, weights, dy, out, flat, index), flat[index])
-
-    return forward, by_differences if derivative is None else given

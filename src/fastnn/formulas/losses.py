@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.formulas.elementary import Jit
+from fastnn.formulas.single import Jit
 
 Pair = tuple[Any, Any]
 

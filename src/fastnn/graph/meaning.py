@@ -94,10 +94,11 @@ def before(graph: Graph, tensor: Tensor, function: str) -> Tensor | None:
             return None
     if function in ROWWISE and not all(MOVES[node.op](node, tensor.columns) for node in moves.values()):
         return None
-    for node in [node for node in graph.nodes if node.outputs and node.outputs[0].id in moves]:
-        (y,) = node.outputs
+    for node in [node for node in graph.nodes if any(y.id in moves for y in node.outputs)]:
         inputs = [moved[x.id] for x in node.inputs if x is not None]
-        (moved[y.id],) = graph.add(node.op, inputs, [(y.shape, y.batched, y.name)], node.label, **node.attrs)
+        outputs = [(y.shape, y.batched, y.name) for y in node.outputs]
+        made = graph.add(node.op, inputs, outputs, node.label, **node.attrs)
+        moved.update((y.id, z) for y, z in zip(node.outputs, made, strict=True))
     return moved[tensor.id]
 
 
@@ -109,7 +110,8 @@ def ends(graph: Graph, tensor: Tensor) -> tuple[End, ...]:
     known: dict[int, tuple[End, ...]] = {}
     for node in graph.nodes:
         if node.outputs:
-            known[node.outputs[0].id] = _ends_of(node, [known.get(x.id, ()) for x in node.inputs if x is not None])
+            found = _ends_of(node, [known.get(x.id, ()) for x in node.inputs if x is not None])
+            known.update((y.id, found) for y in node.outputs)
     return known.get(tensor.id, ())
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import casts
+from fastnn import casts, checks
 from fastnn.checks import number, shorten
 
 
@@ -56,7 +55,7 @@ class Initializer:
             raise ValueError(f"dtype: expected 'float32' or 'float64', got {shorten(dtype)}")
         if not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng: expected a numpy.random.Generator, got {type(rng).__name__}")
-        values = self._sample(_checked_shape(shape), rng)
+        values = self._sample(checks.shape("shape", shape), rng)
         return np.ascontiguousarray(casts.cast(values, name, type(self).__name__))
 
     def _sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -85,14 +84,3 @@ def set_reals(initializer: Initializer, *names: str, minimum: float = -math.inf)
     for name in names:
         value = number(f"{type(initializer).__name__}.{name}", getattr(initializer, name), at_least=minimum)
         object.__setattr__(initializer, name, value)
-
-
-def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(shape, str) or not isinstance(shape, Sequence):
-        raise TypeError(f"shape: expected a tuple of ints, got {shorten(shape)} of type {type(shape).__name__}")
-    for n in shape:
-        if isinstance(n, bool) or not isinstance(n, numbers.Integral):
-            raise TypeError(f"shape: expected a tuple of ints, got {shorten(shape)}")
-        if n < 1:
-            raise ValueError(f"shape: expected dimensions of at least 1, got {shorten(shape)}")
-    return tuple(int(n) for n in shape)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from fastnn.graph.graph import Graph, Tensor
 from fastnn.layers.base import Layer, ParameterSpec, Part, Scope, Shape, Symbol, of_part
 from fastnn.layers.core import InputLayer
 from fastnn.layers.naming import unique_labels
+from fastnn.locks import cached_property
 
 INT64 = np.iinfo(np.int64)
 
@@ -34,7 +34,7 @@ class Call:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a model takes as one of its inputs.
+    """Description of one of a model's inputs.
 
     Attributes
     ----------
@@ -122,7 +122,7 @@ class Architecture:
 
     @cached_property
     def input_specs(self) -> tuple[InputSpec, ...]:
-        """What the model takes as inputs: names, shapes, and the range of integers.
+        """Descriptions of the model's inputs: names, shapes, and the range of integers.
 
         Raises
         ------
@@ -151,6 +151,11 @@ class Architecture:
     def takes_integers(self) -> bool:
         """Whether any input holds integers."""
         return any(self.calls[call].kind == "int64" for call in self.inputs)
+
+    @property
+    def takes_numbers(self) -> bool:
+        """Whether any input holds numbers of the model's dtype, which have a gradient."""
+        return any(self.calls[call].kind == "real" for call in self.inputs)
 
     @property
     def output_shapes(self) -> tuple[Shape, ...]:

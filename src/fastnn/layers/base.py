@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, fields
 from math import prod
 from typing import Any, ClassVar
 
-from fastnn.checks import LARGEST, flag, shorten, size
+from fastnn import checks
+from fastnn.checks import LARGEST, flag
 from fastnn.config import to_config
 from fastnn.constraints import Constraint
 from fastnn.graph.graph import Graph, Tensor
@@ -247,17 +248,8 @@ def _spellings(default: Any) -> tuple[str, ...]:
 
 
 def shape_of(name: str, value: object) -> Shape:
-    """Return a shape of positive integers; an integer n stands for (n,)."""
-    if isinstance(value, numbers.Integral):
-        value = (value,)
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise TypeError(f"{name}: expected a tuple of integers, got {shorten(value)}")
-    if len(value) > MAX_RANK:
-        raise ValueError(f"{name}: expected at most {MAX_RANK} axes, got {len(value)}")
-    shape = tuple(size(f"{name}[{axis}]", extent) for axis, extent in enumerate(value))
-    if prod(shape) > LARGEST:
-        raise ValueError(f"{name}: expected at most {LARGEST} elements, got {shape}")
-    return shape
+    """Return a shape of positive integers, of few enough axes; an integer n stands for (n,)."""
+    return checks.shape(name, (value,) if isinstance(value, numbers.Integral) else value, MAX_RANK)
 
 
 @dataclass(frozen=True, eq=False)

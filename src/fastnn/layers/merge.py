@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from fastnn.checks import flag, integer, number, shorten
 from fastnn.config import register
 from fastnn.graph.graph import Graph, Tensor
@@ -111,8 +113,10 @@ class MatMul(Layer):
 
     Notes
     -----
-    Samples of shape (..., m, k) and (..., k, n) give samples of shape (..., m, n). Axes before the last two are the
-    same in both. `numpy.matmul` and Keras' `ops.matmul` compute the same.
+    Samples of shape (..., m, k) and (..., k, n) give samples of shape (..., m, n). Axes before the last two are
+    broadcast as `numpy.matmul` does, within a sample: where an input has an axis of size 1, or none, its matrices are
+    used again, without a copy. So the heads of a group share keys: (groups, heads, steps, size) times the transpose
+    of (groups, 1, steps, size).
 
     A `Permute` before or after it costs nothing where rows stay whole: the product reads and writes its operands in
     place.
@@ -131,14 +135,18 @@ class MatMul(Layer):
 
     def output_shape(self, *shapes: Shape) -> Shape:
         a, b = shapes
-        if len(a) < 2 or len(a) != len(b) or a[:-2] != b[:-2]:
-            raise self.fail(f"takes two inputs of matrices, equal in all axes but the last two, got {a} and {b}")
+        if len(a) < 2 or len(b) < 2:
+            raise self.fail(f"takes two inputs of matrices, got {a} and {b}")
+        try:
+            leading = np.broadcast_shapes(a[:-2], b[:-2])
+        except ValueError:
+            raise self.fail(f"takes inputs whose axes before the last two are equal or 1, got {a} and {b}") from None
         m, k = reversed(a[-2:]) if self.transpose_a else a[-2:]
         k_b, n = reversed(b[-2:]) if self.transpose_b else b[-2:]
         if k != k_b:
             said = [f" (transpose_{name})" if flag else "" for name, flag in self._flags]
             raise self.fail(f"takes matrices whose inner axes agree, got {a}{said[0]} and {b}{said[1]}: {k} and {k_b}")
-        return (*a[:-2], m, n)
+        return (*leading, m, n)
 
     @property
     def _flags(self) -> tuple[tuple[str, bool], ...]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from fastnn.graph.graph import Node, Tensor
 from fastnn.lower.task import Place, Source
+from fastnn.modules import entering
 from fastnn.program.layout import NO_FLAGS, Buffer, Flag, encode
 from fastnn.program.op import Op, Operand
 from fastnn.program.opcodes import OPS
@@ -78,12 +79,7 @@ def emit(e: Emitter, node: Node) -> list[Draft]:
 
 
 def _emits(*ops: str) -> Callable[[Emit], Emit]:
-    def add(function: Emit) -> Emit:
-        for op in ops:
-            _EMIT[op] = function
-        return function
-
-    return add
+    return entering(_EMIT, ops)
 
 
 def _some(value: Tensor | None) -> Tensor:
@@ -135,16 +131,21 @@ def _matmul(e: Emitter, node: Node) -> list[Draft]:
     return [draft]
 
 
+_PRODUCT_FLAGS = (
+    Flag.TRANSPOSE_A, Flag.TRANSPOSE_B, Flag.REPEAT_A, Flag.REPEAT_B, Flag.CYCLE_A, Flag.CYCLE_B,
+)  # fmt: skip
+
+
 @_emits("batched_matmul")
 def _batched_matmul(e: Emitter, node: Node) -> list[Draft]:
     a, b = _some(node.inputs[0]), _some(node.inputs[1])
     attrs, (c,) = node.attrs, node.outputs
-    dims = {"samples": e.batch, **{name: attrs[name] for name in ("count", "m", "n", "k")}}
+    dims = {"samples": e.batch, **{name: attrs[name] for name in ("count", "inner", "m", "n", "k")}}
     flags = Flag(0)
-    for name, x, flag in (("a", a, Flag.TRANSPOSE_A), ("b", b, Flag.TRANSPOSE_B)):
-        flags |= flag if attrs[f"transpose_{name}"] else NO_FLAGS
-        dims |= {f"{name}_size": x.size, f"{name}_first": 0, f"{name}_between": x.size // dims["count"]}
-        dims[f"{name}_row"] = x.columns
+    for flag in _PRODUCT_FLAGS:
+        flags |= flag if attrs[str(flag.name).lower()] else NO_FLAGS
+    for name, x, size in (("a", a, dims["m"] * dims["k"]), ("b", b, dims["k"] * dims["n"])):
+        dims |= {f"{name}_size": x.size, f"{name}_first": 0, f"{name}_between": size, f"{name}_row": x.columns}
     dims |= {"c_between": c.size // dims["count"], "c_row": c.columns}
     # where views are read or written in place, the places are those in the tensors that they are views of
     dims |= {name: number for name, number in attrs.items() if name in dims}
@@ -190,7 +191,7 @@ def _take_columns(e: Emitter, node: Node) -> list[Draft]:
 @_emits("take_rows")
 def _take_rows(e: Emitter, node: Node) -> list[Draft]:
     (y,), x = node.outputs, _some(node.inputs[0])
-    dims = {"rows": e.batch, "cols": y.size, "target_cols": y.size, "target_first": 0}
+    dims = {"rows": e.elements(y) // y.size, "cols": y.size, "target_cols": y.size, "target_first": 0}
     dims |= {"source_cols": x.size, "source_first": node.attrs["first"] * (y.size // y.shape[0])}
     return [Draft("copy_columns", {"y": y, "x": x}, dims, label=node.label)]
 

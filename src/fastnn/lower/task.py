@@ -1,4 +1,4 @@
-"""What a program is asked to do: requests of a model's programs, and the tasks that lowering takes."""
+"""Requests of a model's programs, and the tasks that lowering takes."""
 
 from __future__ import annotations
 

@@ -78,14 +78,14 @@ class Update:
     averaging: Averaging | None = None
 
 
-def penalties(weights: Sequence[Weight], total: int, batch: int, *, gradients: bool) -> list[RecordDraft]:
-    """Add regularisers to the loss and, in training, their gradients to the weights' gradients."""
+def penalties(weights: Sequence[Weight], total: int, batch: int) -> list[RecordDraft]:
+    """Add regularisers to the loss, and their gradients to those of trained weights."""
     drafts = []
     for weight in weights:
         if not weight.l1 and not weight.l2:
             continue
         operands = {"total": total, "w": encode(*weight.place)}
-        if gradients and weight.trained:
+        if weight.trained:
             operands["dw"] = encode(Buffer.GRADIENTS, weight.offset)
         params = {"l1": weight.l1, "l2": weight.l2}
         dims = {"n": weight.size, "batch": batch}

@@ -1,16 +1,16 @@
-"""What all metric objects share: an accumulator, its size and result, and a state for streaming use."""
+"""Base of all metrics: an accumulator, its size and result, and a state for streaming use."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn.checks import number
+from fastnn.locks import cached_property
 from fastnn.losses.arguments import check_arguments, of_rows
 from fastnn.losses.targets import Kind, Shape, check_array, check_scored_targets
 from fastnn.metrics.accumulators import ACCUMULATORS

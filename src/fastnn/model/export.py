@@ -55,7 +55,7 @@ class ExportMixin(BaseModel):
             When the model is not built.
         ValueError
             When an activation lacks a gradient that is needed, or all inputs hold integers; when a model for a GPU has
-            several inputs or outputs or takes integers, or there is no such device.
+            several inputs or outputs, or there is no such device.
         DeviceError
             When no GPU can be used; says what is missing.
         NotImplementedError

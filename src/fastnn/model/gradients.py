@@ -72,8 +72,7 @@ class GradientsMixin(ExportMixin):
         with runtime.lock:
             feed = feeds.feed(runtime, x, y, sample_weight, None)
             feed.results.extend(runtime.empty((feed.n, *shape)) for shape in shapes)
-            untrained = (False,) * len(runtime.table)
-            request = feed.request("input_gradients", feed.n, training=training, trained=untrained)
+            request = feed.request("input_gradients", feed.n, training=training)
             runtime.run(runtime.program(request), _single_pass(runtime, feed, training), 1, cursor=0)
             results = feed.fetched()
         return results[0] if len(results) == 1 else results

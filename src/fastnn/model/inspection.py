@@ -13,7 +13,7 @@ from fastnn.lower.task import Request, Source, TargetLayout
 from fastnn.program.disassembly import format_bytes
 from fastnn.program.program import Program
 from fastnn.program.record import ITEM_SIZES
-from fastnn.runtime.programs.build import build
+from fastnn.runtime.programs.requests import build
 from fastnn.runtime.runtime import Runtime
 
 
@@ -33,15 +33,11 @@ def program(runtime: Runtime, batch: int = 32) -> Program:
     if objective is None:
         slots = tuple(range(len(inputs), len(inputs) + len(architecture.outputs)))
         return build(table, None, None, Request("predict", batch, False, inputs, output_slots=slots))
-    targets: list[TargetLayout | None] = []
-    for output, (loss, shape) in enumerate(zip(objective.losses, architecture.output_shapes, strict=True)):
-        slot = len(inputs) + output
-        if loss is None and not any(measure.output == output for measure in objective.measures):
-            targets.append(None)
-        elif loss is not None and loss.formula.startswith("cross_entropy"):
-            targets.append(TargetLayout(_rows(slot, shape[:-1], "int64"), labels=True))
-        else:
-            targets.append(TargetLayout(_rows(slot, shape, dtype), labels=False))
+    targets: list[TargetLayout | None] = [None] * len(objective.losses)
+    for output in objective.targeted:
+        labels, shape = objective.takes_labels(output), objective.output_shapes[output]
+        rows = _rows(len(inputs) + output, shape[:-1] if labels else shape, "int64" if labels else dtype)
+        targets[output] = TargetLayout(rows, labels)
     weights = (None,) * len(targets)
     request = Request("train", batch, True, inputs, tuple(targets), weights, trained=table.trained())
     return build(table, objective, runtime.optimizer, request)

@@ -1,4 +1,4 @@
-"""What the functions of `fastnn.nopython` share when Python calls them: checks, and the call of native code."""
+"""Calls of the functions of `fastnn.nopython` from Python: their checks, and the call of native code."""
 
 from __future__ import annotations
 

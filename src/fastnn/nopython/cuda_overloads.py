@@ -38,12 +38,14 @@ def _predict(net: Any, x: Any, out: Any, work: Any = None) -> Callable[..., None
         if not isinstance(field, types.Array) or (field.layout, field.ndim) != ("C", 1) or field.dtype not in kinds:
             raise TypingError(f"fastnn.nopython: {name}: expected the array that fastnn made, got {field}")
     dtype = parameters.dtype
-    array_type("x", x, dtype)
+    # a network of integers has the same type as others
+    integers = isinstance(x, types.Array) and isinstance(x.dtype, types.Integer)
+    array_type("x", x, x.dtype if integers else dtype)
     array_type("out", out, dtype, written=True)
     if work is None or isinstance(work, types.NoneType | types.Omitted):
         raise TypingError(f"fastnn.nopython: work: expected an array, from {device.WORK}")
     array_type("work", work, dtype, written=True)
-    run = define(str(dtype))
+    run = define(str(dtype), str(x.dtype))
 
     def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
         run(

@@ -54,19 +54,21 @@ def predict_in_kernel(net: FrozenDeviceNetwork, x: Any, out: Any, work: Any) -> 
     if not (simulated() and hasattr(threading.current_thread(), "blockIdx")):
         raise TypeError(ELSEWHERE)
     from fastnn.backend.cuda.codegen.kernel import ptx
-    from fastnn.backend.cuda.device_function.interpreter import define
+    from fastnn.backend.cuda.device_function.interpreter import define, is_integer
 
     dtype = net.parameters.dtype
     if work is None:
         raise TypeError(f"work: expected an array, from {WORK}")
     flat = []
     for name, array in (("x", x), ("out", out), ("work", work)):
-        if getattr(array, "dtype", None) != dtype:
-            raise TypeError(f"{name}: expected an array of {dtype}, which the network is of")
+        kind = getattr(array, "dtype", None)
+        if kind != dtype and not (name == "x" and kind is not None and is_integer(kind)):
+            hint = ", or one of integers" if name == "x" else ""
+            raise TypeError(f"{name}: expected an array of {dtype}, which the network is of{hint}")
         if not array.flags.c_contiguous:
             raise TypeError(f"{name}: expected a C-contiguous array")
         flat += [ptx.memory_of(array), array.size]
     places = ptx.address_of(net.code), net.code.size, ptx.address_of(net.parameters), net.parameters.size
     # a GPU makes no warnings where numbers are infinite or none
     with np.errstate(all="ignore"):
-        define(str(dtype))(*places, *flat)
+        define(str(dtype), str(x.dtype))(*places, *flat)

@@ -15,10 +15,15 @@ __all__ = ["FrozenDeviceNetwork", "freeze"]
 
 
 def freeze(
-    program: Program, parameters: NDArray[Any], sizes: tuple[int, int], weights: int, number: int
+    program: Program,
+    parameters: NDArray[Any],
+    sizes: tuple[int, int],
+    integers: tuple[int, int] | None,
+    weights: int,
+    number: int,
 ) -> FrozenDeviceNetwork:
     """Make a network on the GPU of a number; arguments and errors as of `device_function.network.freeze`."""
     if not simulated():
         # registers `fastnn.nopython.predict` with numba-cuda, for kernels
         from fastnn.nopython import cuda_overloads  # noqa: F401
-    return network.freeze(program, parameters, sizes, weights, number)
+    return network.freeze(program, parameters, sizes, integers, weights, number)

@@ -1,4 +1,4 @@
-"""What is raised where a call of a network or a learner goes wrong, from Python and from compiled code.
+"""Errors of calls of networks and learners, from Python and from compiled code.
 
 The texts here are constants. `described.py` puts the numbers in, where there are any.
 """

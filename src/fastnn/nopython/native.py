@@ -1,4 +1,4 @@
-"""What Numba cannot say: calls of codes with the arrays that a compiled function has, and the process's token.
+"""Intrinsics for what Numba cannot express: calls of codes with a compiled function's arrays, and the process's token.
 
 A call writes its arrays into a table on the stack (`layouts/call.py`). Arrays are taken apart where they are used, in
 LLVM's language: to pass them from function to function costs 5 ns each for their reference counts.
@@ -229,7 +229,7 @@ def _emit_learn(context: Any, builder: Any, signature: Any, args: Any, field: st
     builder.store(ir.Constant(ir.DoubleType(), 0.0), loss)
     words = _parameters(context, builder, code, learner, kind)
     gradients = _address(builder, state)
-    nbytes = builder.mul(_word(builder, code, CodeWord.PARAMETERS), _word(builder, code, CodeWord.ITEM_BYTES))
+    nbytes = builder.mul(_word(builder, code, CodeWord.GRADIENTS), _word(builder, code, CodeWord.ITEM_BYTES))
     reports = builder.icmp_signed("!=", totals.nitems, _constant(0))
     if field == "seeded":
         reports = cgutils.false_bit

@@ -1,1 +1,1 @@
-"""What a training minimises and measures: losses, metrics and their accumulators."""
+"""The objective of a training: losses, metrics and their accumulators."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastnn.checks import number
 from fastnn.graph.meaning import End
-from fastnn.losses import Loss
+from fastnn.losses import CrossEntropy, Loss
 from fastnn.losses.base import mean_of
 from fastnn.metrics import MeanLoss, Metric
 from fastnn.objective.resolve import (
@@ -151,6 +151,16 @@ class Objective:
             size,
             tuple(measures.values()),
         )
+
+    @property
+    def targeted(self) -> list[int]:
+        """The outputs that have targets: those with a loss or a metric."""
+        measured = {one.output for one in self.measures}
+        return [output for output, loss in enumerate(self.losses) if loss is not None or output in measured]
+
+    def takes_labels(self, output: int) -> bool:
+        """Return whether the targets of an output may be labels."""
+        return isinstance(self.losses[output], CrossEntropy)
 
     @property
     def log_names(self) -> list[str]:

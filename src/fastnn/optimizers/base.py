@@ -1,4 +1,4 @@
-"""What all optimizers share: learning rate, weight decay, clipping, accumulation, averages, and hyper rows."""
+"""Base of all optimizers: learning rate, weight decay, clipping, accumulation, averages, and hyper rows."""
 
 from __future__ import annotations
 

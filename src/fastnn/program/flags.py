@@ -16,6 +16,10 @@ class Flag(IntFlag):
     CHECK_FINITE = 32  # stop before the step if the data hold NaN or infinity
     TRAINING = 64
     RECTIFY = 128  # set by a backend: the mapped function is relu, which its matmul applies directly
+    REPEAT_A = 256  # a matrix of a is a factor of `inner` neighbouring results
+    REPEAT_B = 512
+    CYCLE_A = 1024  # the matrices of a are factors again after `inner` results
+    CYCLE_B = 2048
 
 
 NO_FLAGS = Flag(0)

@@ -1,4 +1,4 @@
-"""What an entry of the table of ops says, and the sizes of records, which follow from all entries.
+"""Entries of the table of ops, and the sizes of records, which follow from all entries.
 
 An operand is written `name[dim,dim]`; `name?` may be absent; `name:int64` or `name:float64` has that dtype instead of
 the program's own (`real`), and `name:any` is described by the record's variant. A dimension is written `name`; `name?`
@@ -11,9 +11,9 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import NamedTuple
 
+from fastnn.locks import cached_property
 from fastnn.program.flags import Flag
 
 #: words of a record before its operands: the addresses that a backend fills in, the op, flags

@@ -34,11 +34,19 @@ def _matmul_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag)
 
 
 def _batched_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
-    m, n, k, count = (dims[name] for name in ("m", "n", "k", "count"))
-    for name, (rows, cols), flag in (("a", (m, k), Flag.TRANSPOSE_A), ("b", (k, n), Flag.TRANSPOSE_B)):
-        rows, cols = (cols, rows) if flag in flags else (rows, cols)
+    m, n, k, count, inner = (dims[name] for name in ("m", "n", "k", "count", "inner"))
+    if count % inner:
+        return f"has groups of {inner} of {count} matrices"
+    for name, (rows, cols), turned, repeated, cycled in (
+        ("a", (m, k), Flag.TRANSPOSE_A, Flag.REPEAT_A, Flag.CYCLE_A),
+        ("b", (k, n), Flag.TRANSPOSE_B, Flag.REPEAT_B, Flag.CYCLE_B),
+    ):
+        if repeated | cycled in flags:
+            return f"takes the matrices of {name} in two orders"
+        rows, cols = (cols, rows) if turned in flags else (rows, cols)
         between, row = dims[f"{name}_between"], dims[f"{name}_row"]
-        if dims[f"{name}_first"] + (count - 1) * between + (rows - 1) * row + cols > dims[f"{name}_size"]:
+        last = (count // inner if repeated in flags else inner if cycled in flags else count) - 1
+        if dims[f"{name}_first"] + last * between + (rows - 1) * row + cols > dims[f"{name}_size"]:
             return f"reads elements past a sample of {name}"
         if (m == 1 or n == 1) and row != cols:
             return f"multiplies by a vector, but {name} has gaps"
@@ -119,10 +127,11 @@ _op("tick", dims="rows", update=True)
 _op("matmul", outputs="c[m,n] pre?[m,n]", inputs="a[m,k] b[k,n] bias?[n] saved?[m,n]", dims="m n k",
     params="p0 p1", variants="mapped activation", maps="flags", multiply_adds="m n k", shared="tiles",
     rule=_matmul_rule)  # fmt: skip
-# In every sample `count` matrices c = scale op(a) op(b). The first begins at the element `first` of a sample, and
-# others `between` elements after each other, with rows that are `row` elements apart.
+# In every sample `count` matrices c = scale op(a) op(b), in groups of `inner`. The first begins at the element `first`
+# of a sample, and others `between` elements after each other, with rows that are `row` elements apart. An operand has
+# one matrix for each, or, by a flag, one for each group (REPEAT) or one for each matrix of a group (CYCLE).
 _op("batched_matmul", outputs="c[samples,count,m,n]", inputs="a[samples,a_size] b[samples,b_size]",
-    dims="samples count m n k a_size a_first? a_between a_row b_size b_first? b_between b_row c_between c_row",
+    dims="samples count inner m n k a_size a_first? a_between a_row b_size b_first? b_between b_row c_between c_row",
     params="scale", multiply_adds="samples count m n k", shared="samples count m",
     rule=_batched_rule)  # fmt: skip
 _op("bias_add", outputs="y[rows,cols]", inputs="x[rows,cols] bias[cols]", dims="rows cols", rate=10.0, shared="rows")

@@ -48,6 +48,11 @@ class Buffers:
         self.unaveraged: Unaveraged | None = None
         self._flat = [table.allocate_own(), table.allocate(0), table.allocate(0)]
 
+    @property
+    def on_host(self) -> bool:
+        """Whether all weights are on the CPU, also those that other models hold."""
+        return self.placement is None and all(owner.placement is None for owner in self.owners)
+
     def make_locks(self) -> None:
         """Make new locks, which are free. Those of the models that hold weights of this one are made before."""
         #: held by runs of the models that have weights from this one, too

@@ -10,7 +10,7 @@ from fastnn.threads import watch
 
 
 class Renewable(Protocol):
-    """What holds locks, and calls that were prepared for a number of threads."""
+    """Base of objects that hold locks, or calls that were prepared for a number of threads."""
 
     def renew(self) -> None:
         """Make it usable in the child process of a fork, which has no other threads."""

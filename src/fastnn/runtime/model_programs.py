@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,11 +20,8 @@ from fastnn.runtime.buffers import Buffers
 from fastnn.runtime.calls.kept_call import KeptCall
 from fastnn.runtime.one_row import warn_of_one_row
 from fastnn.runtime.parameters import ParameterTable
-from fastnn.runtime.programs.build import build
 from fastnn.runtime.programs.cache import shared, signature
-
-if TYPE_CHECKING:
-    from fastnn.runtime.device.placement import Placement
+from fastnn.runtime.programs.requests import build
 
 T = TypeVar("T")
 
@@ -164,13 +161,6 @@ class ModelPrograms(Buffers):
             return make()
         where = None if placement is None else (placement.device, placement.precision)
         return shared((where, self._signature, key), make)
-
-    def move(self, placement: Placement | None) -> None:
-        """Move to a GPU, or back to the CPU."""
-        with self.lock:
-            self.place(placement)
-            self.forget()
-            self.forget_quick()
 
     def forget(self) -> None:
         """Drop all programs, because the model they were made for has changed."""

@@ -31,6 +31,7 @@ from fastnn.threads import get_num_threads
 
 if TYPE_CHECKING:
     from fastnn.data.feed import Feed
+    from fastnn.runtime.device.placement import Placement
 
 # Plain integers: an enumeration's member costs 0.15 µs as an index.
 _GRADIENTS, _OPTIMIZER = int(Buffer.GRADIENTS), int(Buffer.OPTIMIZER)
@@ -77,6 +78,16 @@ class Runtime(ModelPrograms):
         self.running = me if self.running == me else 0
         self.inside = {me: True} if me in self.inside else {}
         self.forget_quick()
+
+    def move(self, placement: Placement | None) -> None:
+        """Move to a GPU, or back to the CPU; models that have weights from this one drop their prepared calls."""
+        with self.lock:
+            self.place(placement)
+            self.forget()
+            for reference in self.users.valuerefs():
+                user = reference()
+                if user is not None:
+                    user.forget_quick()
 
     def run(self, bound: Any, work: Bindings, steps: int, cursor: int | None = None) -> int:
         """Run a program and return the number of finished steps.

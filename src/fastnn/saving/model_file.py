@@ -19,7 +19,7 @@ from fastnn.objective.resolve import Named
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.runtime.buffers import Unaveraged
-from fastnn.runtime.programs.build import output_ends
+from fastnn.runtime.programs.requests import output_ends
 from fastnn.saving import container
 from fastnn.saving.networks import Kinds, Tensors, copy_into, describe_network, network_from, tensor_of
 from fastnn.saving.position import COUNTERS, check_callbacks, check_position, check_run

@@ -26,7 +26,7 @@ class Validated:
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """What `Model.fit` is called with besides x, y and the device; arguments that need the data are checked by `fit`.
+    """The arguments of `Model.fit` besides x, y and the device; `fit` checks those that need the data.
 
     Attributes
     ----------

@@ -19,7 +19,7 @@ from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.runtime.building import make_runtime
 from fastnn.runtime.device.opening import placement_on
-from fastnn.runtime.programs.build import output_ends
+from fastnn.runtime.programs.requests import output_ends
 from fastnn.runtime.runtime import Runtime
 from fastnn.training.history import History
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.modules import entering
 from fastnn.program.layout import Flag
 from fastnn.program.record import KernelKey
 
@@ -92,10 +93,4 @@ EXECUTE: dict[str, Execute] = {}
 
 def executes(*ops: str) -> Callable[[Execute], Execute]:
     """Register the function that executes the records of some ops."""
-
-    def register(function: Execute) -> Execute:
-        for op in ops:
-            EXECUTE[op] = function
-        return function
-
-    return register
+    return entering(EXECUTE, ops)

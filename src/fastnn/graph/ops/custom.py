@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastnn.graph.graph import Graph, Node, Tensor
+from fastnn.graph.ops.moves import take_columns
 from fastnn.graph.rules import Gradients, gradient
 
 
-def row_function(graph: Graph, x: Tensor, w: Tensor | None, units: int, formula: str, label: str) -> Tensor:
-    """Apply a user-defined function to every row of x (..., n), giving rows of `units` numbers."""
-    shape = (*x.shape[:-1], units)
-    return graph.add("row_function", (x, w), [(shape, x.batched, f"{label}.rows")], label, formula=formula)[0]
+def row_function(
+    graph: Graph, x: Tensor, w: Tensor | None, units: Sequence[int], formula: str, label: str
+) -> list[Tensor]:
+    """Apply a user-defined function to every row of x (..., n), giving for each output rows of some `units` numbers."""
+    shape = (*x.shape[:-1], sum(units))
+    (y,) = graph.add("row_function", (x, w), [(shape, x.batched, f"{label}.rows")], label, formula=formula)
+    if len(units) == 1:
+        return [y]
+    return [take_columns(graph, y, sum(units[:number]), each, label) for number, each in enumerate(units)]
 
 
 @gradient("row_function")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from fastnn.graph.graph import Graph, Node, Tensor
+from fastnn.graph.graph import Graph, Node, Shape, Tensor
+from fastnn.graph.ops.moves import permute, reshape
 from fastnn.graph.rules import Gradients, gradient
 
 
@@ -62,17 +63,58 @@ def batched_matmul(
 ) -> Tensor:
     """Multiply the matrices of a (..., m, k) by those of b (..., k, n), in every sample; `scale` is a factor.
 
-    A flag says that the last two axes of an operand are in the other order.
+    A flag says that the last two axes of an operand are in the other order. Axes before these are broadcast as those of
+    `numpy.matmul` are, within a sample.
     """
-    *leading, m, k = a.shape
-    m, k = (k, m) if transpose_a else (m, k)
+    leading, groups = _groups(a.shape[:-2], b.shape[:-2])
+    if len(groups) > 2:
+        return _sorted_axes(graph, a, b, label, transpose_a=transpose_a, transpose_b=transpose_b, scale=scale)
+    m, k = reversed(a.shape[-2:]) if transpose_a else a.shape[-2:]
     n = b.shape[-2 if transpose_b else -1]
-    sizes = {"count": prod(leading), "m": m, "n": n, "k": k}
-    shape = (*leading, m, n)
-    return graph.add(
-        "batched_matmul", (a, b), [(shape, True, f"{label}.matmul")], label,
-        transpose_a=transpose_a, transpose_b=transpose_b, scale=scale, **sizes,
-    )[0]  # fmt: skip
+    sizes = {"count": prod(leading), "inner": groups[-1][0] if groups else 1, "m": m, "n": n, "k": k}
+    flags = {"transpose_a": transpose_a, "transpose_b": transpose_b}
+    for number, name in enumerate("ab", 1):
+        flags[f"repeat_{name}"] = bool(groups) and not groups[-1][number]
+        flags[f"cycle_{name}"] = len(groups) == 2 and not groups[0][number]
+    outputs = [((*leading, m, n), True, f"{label}.matmul")]
+    return graph.add("batched_matmul", (a, b), outputs, label, scale=scale, **flags, **sizes)[0]
+
+
+def _groups(a: Shape, b: Shape) -> tuple[Shape, list[tuple[int, bool, bool]]]:
+    """Broadcast two shapes; returns also groups of neighbouring axes: their size, and whether a and b have them."""
+    rank = max(len(a), len(b))
+    groups: list[tuple[int, bool, bool]] = []
+    leading = []
+    for x, y in zip((1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b, strict=True):
+        leading.append(max(x, y))
+        if x == y == 1:
+            continue
+        if groups and groups[-1][1:] == (x > 1, y > 1):
+            groups[-1] = (groups[-1][0] * leading[-1], x > 1, y > 1)
+        else:
+            groups.append((leading[-1], x > 1, y > 1))
+    return tuple(leading), groups
+
+
+def _sorted_axes(
+    graph: Graph, a: Tensor, b: Tensor, label: str, *, transpose_a: bool, transpose_b: bool, scale: float
+) -> Tensor:
+    """Multiply matrices whose leading axes make up more than two groups: those that only a has become rows of it."""
+    leading, _ = _groups(a.shape[:-2], b.shape[:-2])
+    rank = len(leading)
+    wide = [reshape(graph, x, (1,) * (rank + 2 - len(x.shape)) + x.shape, label) for x in (a, b)]
+    mine, other = (x.shape for x in wide)
+    of_a, of_b = ([i for i in range(rank) if x[i] > y[i]] for x, y in ((mine, other), (other, mine)))
+    order = [*(i for i in range(rank) if mine[i] == other[i]), *of_b, *of_a]
+    left = permute(graph, wide[0], [*order, *((rank + 1, rank) if transpose_a else (rank, rank + 1))], label)
+    right = permute(graph, wide[1], [*order, rank, rank + 1], label)
+    kept = rank - len(of_a)
+    left = reshape(graph, left, (*left.shape[:kept], prod(left.shape[kept:-1]), left.shape[-1]), label)
+    right = reshape(graph, right, (*right.shape[:kept], *right.shape[-2:]), label)
+    y = batched_matmul(graph, left, right, label, transpose_b=transpose_b, scale=scale)
+    m = a.shape[-1 if transpose_a else -2]
+    y = reshape(graph, y, (*(leading[i] for i in order), m, y.shape[-1]), label)
+    return permute(graph, y, [*(order.index(i) for i in range(rank)), rank, rank + 1], label)
 
 
 @gradient("batched_matmul", unbounded="matmul")
@@ -88,7 +130,19 @@ def _batched_matmul(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool])
 
     da = db = None
     if needs[0]:
-        da = product(b, dy, tb, True) if ta else product(dy, b, False, not tb)
+        da = _summed(graph, product(b, dy, tb, True) if ta else product(dy, b, False, not tb), node, a, "a")
     if needs[1]:
-        db = product(dy, a, True, ta) if tb else product(a, dy, not ta, False)
+        db = _summed(graph, product(dy, a, True, ta) if tb else product(a, dy, not ta, False), node, b, "b")
     return da, db
+
+
+def _summed(graph: Graph, dx: Tensor, node: Node, x: Tensor, name: str) -> Tensor:
+    """Sum the gradient of an operand over the matrices that it was broadcast to."""
+    inner, size = node.attrs["inner"], prod(x.shape[-2:])
+    if node.attrs[f"repeat_{name}"]:
+        dims = {"repeat": inner, "inner": size}
+    elif node.attrs[f"cycle_{name}"]:
+        dims = {"repeat": node.attrs["count"] // inner, "inner": inner * size}
+    else:
+        return dx if dx.shape == x.shape else reshape(graph, dx, x.shape, node.label)
+    return graph.add("sum_repeats", (dx,), [(x.shape, True, f"{node.label}.sums")], node.label, **dims)[0]

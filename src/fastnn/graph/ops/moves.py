@@ -25,7 +25,7 @@ def _reshape(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gra
 def concatenate(graph: Graph, inputs: Sequence[Tensor], label: str) -> Tensor:
     """Join tensors along the last axis."""
     shape = (*inputs[0].shape[:-1], sum(x.columns for x in inputs))
-    return graph.add("concatenate", inputs, [(shape, True, f"{label}.concatenate")], label)[0]
+    return graph.add("concatenate", inputs, [(shape, inputs[0].batched, f"{label}.concatenate")], label)[0]
 
 
 @gradient("concatenate", keeps=lambda node, count: all(x is None or x.columns % count == 0 for x in node.inputs))
@@ -40,9 +40,19 @@ def _concatenate(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) ->
 
 
 def take_columns(graph: Graph, x: Tensor, first: int, columns: int, label: str) -> Tensor:
-    """Copy `columns` columns of x from `first` on: the gradient of `concatenate`."""
+    """Take `columns` columns of x, from `first` on."""
     shape = (*x.shape[:-1], columns)
-    return graph.add("take_columns", (x,), [(shape, True, f"{label}.slice")], label, first=first)[0]
+    return graph.add("take_columns", (x,), [(shape, x.batched, f"{label}.slice")], label, first=first)[0]
+
+
+@gradient(
+    "take_columns", keeps=lambda node, count: not (node.attrs["first"] % count or node.outputs[0].columns % count)
+)
+def _take_columns(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
+    (x,) = node.inputs
+    assert x is not None
+    dims = {"cols": dy.columns, "target_cols": x.columns, "target_first": node.attrs["first"]}
+    return graph.add("place_columns", (dy,), [(x.shape, x.batched, f"{node.label}.dx")], node.label, **dims)
 
 
 def take_rows(graph: Graph, x: Tensor, first: int, count: int, label: str) -> Tensor:
@@ -64,15 +74,17 @@ def _take_rows(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> G
 
 def add_up(graph: Graph, parts: Sequence[Tensor], label: str) -> Tensor:
     """Add gradients of a tensor; those of slices that make it up are joined instead."""
-    places = [graph.producer(part) for part in parts]
-    if len(parts) > 1 and all(place is not None and place.op == "place_columns" for place in places):
-        ordered = sorted(
-            (place for place in places if place is not None), key=lambda place: place.attrs["target_first"]
-        )
-        ends = [0, *(place.attrs["target_first"] + place.attrs["cols"] for place in ordered)]
-        if [place.attrs["target_first"] for place in ordered] == ends[:-1] and ends[-1] == parts[0].size:
-            flat = [reshape(graph, x, (x.size,), label) for place in ordered for x in place.inputs if x is not None]
-            return reshape(graph, concatenate(graph, flat, label), parts[0].shape, label)
+    places = [place for place in map(graph.producer, parts) if place is not None and place.op == "place_columns"]
+    if len(parts) > 1 and len(places) == len(parts):
+        places.sort(key=lambda place: place.attrs["target_first"])
+        ends = [0, *(place.attrs["target_first"] + place.attrs["cols"] for place in places)]
+        # the slices are those of rows, or of whole samples
+        if all(place.attrs["target_cols"] == ends[-1] for place in places) and ends[:-1] == [
+            place.attrs["target_first"] for place in places
+        ]:
+            taken = [(x, place.attrs["cols"]) for place in places for x in place.inputs if x is not None]
+            rows = [reshape(graph, x, (x.size // columns, columns), label) for x, columns in taken]
+            return reshape(graph, concatenate(graph, rows, label), parts[0].shape, label)
     return elementwise(graph, "add", parts, label)
 
 

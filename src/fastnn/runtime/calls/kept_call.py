@@ -6,10 +6,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from fastnn.addresses import address
+from fastnn.backend.cpu.layouts.call import Live
+from fastnn.runtime.buffers import Buffers
+
 
 def grown(rows: int, least: int, most: int) -> int:
     """Return the rows to make a call for: it has to take `rows`, and memory doubles whenever it has to grow."""
     return min(most, max(least, 1 << (rows - 1).bit_length()))
+
+
+def owners_words(runtime: Buffers) -> tuple[dict[int, int], Any]:
+    """Return the words of a call's table of buffers for the weights that other models hold, and what to keep for them.
+
+    The addresses are right while all these models are on the CPU.
+    """
+    buffers = [owner.parameters for owner in runtime.owners]
+    addresses = np.array([address(buffer) for buffer in buffers], np.int64)
+    return {Live.OWNERS_AT: address(addresses), Live.OWNERS_COUNT: len(addresses)}, (buffers, addresses)
 
 
 @dataclass(slots=True)

@@ -1,10 +1,10 @@
 """Small training steps on the CPU: one code for any number of rows, called on the model's own buffers.
 
-The general path takes a model's first steps. Then `train_on_batch` is a call of the code of a learner
-(`runtime/programs/step_code.py`), which checks shapes and values before it changes anything. The training's context
-has the counters. The progress, from which the code computes hyper rows, follows them: if it is not at the context's
-step, the call does nothing, and Python works it out. What the code does not take or accept is left to the general path,
-which says what is wrong.
+The general path takes a model's first steps, and all steps while another process compiles functions of the code. Then
+`train_on_batch` is a call of the code of a learner (`runtime/programs/codes.py`), which checks shapes and values before
+it changes anything. The training's context has the counters. The progress, from which the code computes hyper rows,
+follows them: if it is not at the context's step, the call does nothing, and Python works it out. What the code does not
+take or accept is left to the general path, which says what is wrong.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.addresses import address
-from fastnn.backend.cpu.calls.code_call import TAKE_ARRAYS, Signature, code_call
+from fastnn.backend.cpu.calls.code_call import TAKE_ARRAYS, Signature, buffers_table, code_call
+from fastnn.backend.cpu.calls.team_call import TeamCall, shared_words
 from fastnn.backend.cpu.executor.raised import raised
-from fastnn.backend.cpu.frozen.bound_code import BoundCode
+from fastnn.backend.cpu.frozen.bound_code import BoundCode, StillCompiling, compiling
 from fastnn.backend.cpu.frozen.learner import Numbers, progress_of
 from fastnn.backend.cpu.layouts.call import Held, Live, Outcome, Part
 from fastnn.backend.cpu.layouts.code import CodeWord, Progress
@@ -26,11 +27,11 @@ from fastnn.losses.base import takes_any_target
 from fastnn.objective.objective import Objective
 from fastnn.program.layout import Counter, Status
 from fastnn.program.record import ITEM_SIZES
-from fastnn.runtime.calls.kept_call import grown
+from fastnn.runtime.calls.kept_call import grown, owners_words
 from fastnn.runtime.calls.step_state import StepState
 from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.one_row import learns_variance
-from fastnn.runtime.programs.step_code import program, training_of
+from fastnn.runtime.programs import codes
 from fastnn.runtime.runtime import Runtime
 from fastnn.threads import get_num_threads
 
@@ -65,7 +66,7 @@ class LiveStep:
     runtime : Runtime
         Its lock is held by all calls.
     bound : BoundCode
-        From `program`.
+        Of `codes.step`.
     labels : sequence of bool
         For each output whether its targets are labels.
     """
@@ -95,14 +96,15 @@ class LiveStep:
         totals = np.zeros(objective.size + losses + 1)
         self._loss, self._totals = memoryview(loss.data).cast("B").cast("d"), totals[: objective.size]
         parameters, gradients, state = runtime.parameters, runtime.gradients, runtime.optimizer_state
-        self._kept = loss, initial, totals, parameters, gradients, state
+        words, owners = owners_words(runtime)
+        self._kept = loss, initial, totals, parameters, gradients, state, owners
         itemsize = ITEM_SIZES[table.dtype]
         self._held: dict[int, int] = {
             Held.PARAMETERS: address(parameters),
             Held.PARAMETERS_COUNT: parameters.nbytes // itemsize,
             Held.GRADIENTS: address(gradients),
             Held.OPTIMIZER: address(state),
-            Held.STATE_COUNT: (parameters.nbytes + state.nbytes) // itemsize,
+            Held.STATE_COUNT: (table.nbytes + state.nbytes) // itemsize,
             Held.PROGRESS: address(self._progress),
             Held.PROGRESS_COUNT: self._progress.size,
             Held.TOTALS: address(totals),
@@ -110,16 +112,18 @@ class LiveStep:
             Held.LOSS: address(loss),
             Live.CONTEXT: address(self._context),
             Live.INITIAL: address(initial),
+            **words,
         }
         self._call: Any = None
         self._work = np.zeros(0, np.int64)
         self._most_rows = 0
         limit = MOST_BYTES // int(bound.code[CodeWord.ROW_BYTES])
-        # batches of more rows are left to the general path
-        self._limit = bound.rows_alone(limit) if limit > 0 and get_num_threads() > 1 else limit
+        # batches of more rows are left to the general path, as are those for which each thread packs blocks of matrices
+        self._limit = bound.unpacked_rows(limit) if get_num_threads() > 1 else limit
+        self._lock = runtime.lock
 
     def cover(self, n: int) -> None:
-        """Take batches of n rows from now on, unless they are large or a team shares their work."""
+        """Take batches of n rows from now on, unless they are large."""
         if self._most_rows < n <= self._limit:
             try:
                 with interrupts_later():
@@ -130,12 +134,18 @@ class LiveStep:
     def _prepare(self, rows: int) -> None:
         """Make the call for batches of at most this many rows."""
         inputs, outputs = self._ends
-        work = self._bound.workspace(rows)
+        work, held = self._bound.workspace(rows), self._held
+        sharing = self._bound.sharing(rows) if get_num_threads() > 1 else None
+        if sharing is not None:
+            held = held | shared_words(sharing.table)
+        buffers = buffers_table(held)
         call = code_call(
-            self._bound.code, self._held,
+            self._bound.code, buffers,
             Signature(inputs + 2 * outputs, inputs + outputs, rows, self._bound.short_rows),
-            take=TAKE_ARRAYS, kept=self._kept, work=work, parts=Part.GRADIENTS | Part.UPDATE | Part.LIVE,
+            take=TAKE_ARRAYS, kept=(self._kept, sharing), work=work, parts=Part.GRADIENTS | Part.UPDATE | Part.LIVE,
         )  # fmt: skip
+        if call is not None and sharing is not None and sharing.alone < rows:
+            call = TeamCall(call, buffers, self._lock, sharing.alone + 1, sharing.nanoseconds)
         self._call, self._work, self._most_rows = call, work, rows
 
     def take(self, state: StepState, x: Any, y: Any, sample_weight: Any) -> dict[str, Any] | None:
@@ -221,12 +231,16 @@ def learn(state: StepState, feed: Feed) -> None:
     kinds = tuple([None if target is None else target.labels for target in feed.targets])
     key, kept = (kinds, tuple(runtime.table.trainable_layers())), runtime.live_steps
     if key not in kept:
-        if runtime.general_steps < FIRST_STEPS:
+        if runtime.general_steps < FIRST_STEPS or compiling():
+            return
+        try:
+            with interrupts_later():
+                made = _make(runtime, kinds)
+        except StillCompiling:
             return
         while len(kept) >= _KEPT:
             kept.pop(next(iter(kept)))
-        with interrupts_later():
-            kept[key] = _make(runtime, kinds)
+        kept[key] = made
     step = kept[key]
     if step is not None:
         step.cover(feed.n)
@@ -237,11 +251,11 @@ def _make(runtime: Runtime, kinds: tuple[bool | None, ...]) -> LiveStep | None:
     """Make the steps on targets that are labels or not; None if they are left to the general path."""
     table, (objective, optimizer) = runtime.table, runtime.compiled()
     labels = [kind for kind in kinds if kind is not None]
-    if runtime.owners or not _checked_by_code(objective, kinds):
+    if not _checked_by_code(objective, kinds):
         return None
 
     def make() -> BoundCode:
-        return BoundCode(*program(table, objective, optimizer, labels), training_of(objective, optimizer))
+        return BoundCode(codes.step(table, objective, optimizer, labels))
 
     try:
         bound = runtime.shared(("step", tuple(labels), tuple(table.trainable_layers())), make)

@@ -2,7 +2,8 @@
 
 The code of a model computes any number of rows, of any dtype and strides, on the model's own weights
 (`fastnn.backend.cpu.calls.code_call`). A model's second prediction makes it, since making it takes longer than a call.
-The first one takes the general path, and so does all that the call does not take: other kinds of data, and long runs.
+The first one takes the general path, and so does all that the call does not take: other kinds of data, and long runs;
+and predictions while another process compiles functions of the code, which the disk does not have yet.
 Records that are worth sharing are shared by the team of threads, which a second call gathers first.
 """
 
@@ -15,16 +16,16 @@ import numpy as np
 
 from fastnn.addresses import address
 from fastnn.backend.cpu.calls.code_call import TAKE_ROWS, Signature, buffers_table, code_call
-from fastnn.backend.cpu.calls.team_call import TeamCall
-from fastnn.backend.cpu.frozen.bound_code import BoundCode
-from fastnn.backend.cpu.frozen.estimate import rows_alone, rows_within, shared_nanoseconds, shares
-from fastnn.backend.cpu.layouts.call import Held, Live, Part, Share
+from fastnn.backend.cpu.calls.team_call import TeamCall, shared_words
+from fastnn.backend.cpu.frozen.bound_code import BoundCode, StillCompiling, compiling
+from fastnn.backend.cpu.frozen.estimate import rows_within
+from fastnn.backend.cpu.layouts.call import Held, Part
 from fastnn.backend.cpu.layouts.code import BLOCK, CodeWord
-from fastnn.runtime.calls.kept_call import KeptCall, grown
+from fastnn.runtime.calls.kept_call import KeptCall, grown, owners_words
 from fastnn.runtime.device.captured import CapturedPredictions
 from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.programs.cache import shared, signature
-from fastnn.runtime.programs.codes import program
+from fastnn.runtime.programs.codes import network
 from fastnn.runtime.runtime import Runtime
 from fastnn.threads import get_num_threads
 
@@ -53,8 +54,6 @@ def learn(runtime: Runtime, x: Any) -> None:
     ----------
     x : array, or list of arrays by input
     """
-    if runtime.owners:
-        return  # weights of another model may be on a GPU
     arrays = list(x) if type(x) in _LISTS else [x]
     if not all(type(array) is np.ndarray and array.ndim > 0 for array in arrays):
         return
@@ -62,13 +61,13 @@ def learn(runtime: Runtime, x: Any) -> None:
     # under the lock: another thread may move the model
     with runtime.lock:
         if runtime.placement is not None:
-            if runtime.table.architecture.takes_integers:
-                return  # their range is checked in every call
+            if runtime.table.architecture.takes_integers or runtime.owners:
+                return  # the range of integers is checked in every call; weights of another model may move
             captured = kept.call
             if not isinstance(captured, CapturedPredictions):
                 captured = kept.call = CapturedPredictions()
             captured.learn(runtime, arrays)
-        elif arrays and 0 < len(arrays[0]) <= MOST_ROWS:
+        elif runtime.on_host and arrays and 0 < len(arrays[0]) <= MOST_ROWS:
             _learn(runtime, len(arrays[0]))
 
 
@@ -81,14 +80,18 @@ def _learn(runtime: Runtime, rows: int) -> None:
         if kept.uses < 1:
             kept.uses += 1
             return
+        if compiling():
+            return
         table = runtime.table
 
         def make() -> BoundCode:
-            return BoundCode(*program(table))
+            return BoundCode(network(table))
 
         described = signature(table.architecture, table.dtype, None, None)
         try:
             kept.code = make() if described is None else shared(("prediction", described), make)
+        except StillCompiling:
+            return
         except (NotImplementedError, ValueError):
             kept.refused = True  # an op that codes do not know, or too many arrays
             return
@@ -107,9 +110,9 @@ def _most_rows(bound: BoundCode) -> int:
     """Return the number of rows up to which a call takes little time, on one thread."""
     if bound.has_users:
         return BLOCK  # the time of a user-defined function is unknown
-    limit, blocks_from = rows_within(bound.code, MOST_NANOSECONDS, MOST_ROWS), int(bound.code[CodeWord.BLOCKS_FROM])
+    limit = rows_within(bound.code, MOST_NANOSECONDS, MOST_ROWS)
     # each thread packs blocks of matrices; there the general path costs little in comparison
-    return blocks_from - 1 if get_num_threads() > 1 and 0 < blocks_from <= limit else limit
+    return bound.unpacked_rows(limit) if get_num_threads() > 1 else limit
 
 
 def _prepare(runtime: Runtime, bound: BoundCode, most: int) -> None:
@@ -117,33 +120,25 @@ def _prepare(runtime: Runtime, bound: BoundCode, most: int) -> None:
     code, parameters, table = bound.code, runtime.parameters, runtime.table
     inputs, slots, lock = len(table.architecture.inputs), int(code[CodeWord.SLOTS_COUNT]), runtime.lock
     work = bound.workspace(most)
-    alone = most if get_num_threads() == 1 else rows_alone(code, most)
-    table_of_shares = shares(code) if alone < most else np.zeros((0, Share.WORDS), np.int64)
-    buffers = buffers_table(
-        {
-            Held.PARAMETERS: address(parameters),
-            Held.PARAMETERS_COUNT: int(code[CodeWord.PARAMETERS]),
-            Live.SHARES_AT: address(table_of_shares),
-            Live.SHARES_COUNT: len(table_of_shares),
-        }
-    )
+    sharing = bound.sharing(most) if get_num_threads() > 1 else None
+    words, owners = owners_words(runtime)
+    held = {Held.PARAMETERS: address(parameters), Held.PARAMETERS_COUNT: int(code[CodeWord.PARAMETERS]), **words}
+    buffers = buffers_table(held if sharing is None else held | shared_words(sharing.table))
 
     def make(most_rows: int) -> Callable[..., Any] | None:
         return code_call(
             code, buffers, Signature(inputs, inputs, most_rows, bound.short_rows), take=TAKE_ROWS,
-            kept=(bound, parameters, table_of_shares), work=work, parts=Part.LIVE, lock=lock,
+            kept=(bound, parameters, owners), work=work, parts=Part.LIVE, lock=lock,
             results=range(inputs, slots),
         )  # fmt: skip
 
+    alone = most if sharing is None else sharing.alone
     kept, call, together = runtime.prediction, make(alone), None
     if call is None:
         kept.refused = True  # array objects have an unknown layout
         return
-    if alone < most:
-        # estimates for two numbers of rows: looking at the records takes longer than a call
-        few, all_of_it = (shared_nanoseconds(code, rows) for rows in (alone + 1, most))
-        growth = (all_of_it - few) / max(most - alone - 1, 1)
+    if sharing is not None and alone < most:
         every = make(most)
         assert every is not None
-        together = TeamCall(every, buffers, lock, (alone + 1, most), lambda rows: few + growth * (rows - alone - 1))
+        together = TeamCall(every, buffers, lock, alone + 1, sharing.nanoseconds)
     kept.call, kept.together, kept.rows = call, together, most

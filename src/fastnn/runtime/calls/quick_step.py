@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def learn(state: StepState, feed: Feed, x: Any, y: Any, sample_weight: Any) -> None:
     """Prepare steps on data like these, on which the general path has just taken one."""
-    if state.runtime.placement is None:
+    if state.runtime.on_host:
         live_step.learn(state, feed)
     elif sample_weight is None:
         captured_steps.learn(state, x, y)

@@ -1,4 +1,4 @@
-"""What training steps need to know of the state of a model's training."""
+"""The part of a training's state that steps read and write."""
 
 from __future__ import annotations
 

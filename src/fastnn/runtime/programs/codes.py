@@ -1,64 +1,40 @@
-"""Make the programs of networks as codes: they read the caller's rows, and fill the caller's arrays, of any number."""
+"""Make the programs of codes: they read the caller's rows, and fill the caller's arrays, of any number."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from fastnn.backend.cpu.frozen.code import Interface, Make, SlotSpec
-from fastnn.backend.cpu.frozen.network import Program
+from fastnn.backend.cpu.frozen.code import Interface, Recipe, SlotSpec, Training
 from fastnn.backend.cpu.layouts.code import Role
-from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.moves import take_columns
 from fastnn.graph.rules import NoGradientError
+from fastnn.losses import CrossEntropy
+from fastnn.losses.targets import SUM_TOLERANCE
 from fastnn.lower.lower import lower, rewrite
-from fastnn.lower.task import Place, Task
 from fastnn.lower.update import for_batch
-from fastnn.program.layout import Buffer
-from fastnn.program.program import Program as Records
+from fastnn.objective.objective import LOSSES, PENALTY, Objective
+from fastnn.optimizers import Optimizer
+from fastnn.program.layout import SHARED, Buffer
+from fastnn.program.program import Program
 from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.parameters import ParameterTable
-from fastnn.runtime.programs.build import network
+from fastnn.runtime.programs.computation import Computation
+from fastnn.runtime.programs.measures import measure
+
+#: A tensor that is an array of the caller's, and the array's description.
+Array = tuple[Tensor, SlotSpec]
 
 
-def inputs_with_gradients(table: ParameterTable) -> list[int]:
-    """Return the numbers of a model's inputs that do not hold integers."""
-    return [index for index, spec in enumerate(table.architecture.input_specs) if spec.kind == "real"]
+def network(table: ParameterTable) -> Recipe:
+    """Return what the code of a network is made of: it reads inputs, and fills outputs."""
+    made = Computation(table, training=False)
+    return _recipe(made, "network", _inputs(made), _numbers(made, made.outputs, Role.OUTPUT))
 
 
-def input_slots(table: ParameterTable) -> tuple[SlotSpec, ...]:
-    """Describe the arrays that a model's inputs are read from."""
-    return tuple(
-        SlotSpec(Role.INPUT, spec.shape, table.dtype)
-        if spec.kind == "real"
-        else SlotSpec(Role.INPUT, spec.shape, spec.kind, integers=(spec.low, spec.high))
-        for spec in table.architecture.input_specs
-    )
-
-
-def slots_of(table: ParameterTable, tensors: Sequence[Tensor], role: Role) -> tuple[SlotSpec, ...]:
-    """Describe the arrays of real numbers that tensors are read from or stored to."""
-    return tuple(SlotSpec(role, tensor.shape, table.dtype) for tensor in tensors)
-
-
-def interface(table: ParameterTable, inputs: Sequence[SlotSpec], results: Sequence[SlotSpec] = ()) -> Interface:
-    """Describe the arrays of a call, and the model's weights."""
-    itemsize = ITEM_SIZES[table.dtype]
-    weights = [(entry.offset // itemsize, entry.size) for entry in table]
-    return Interface(tuple(inputs), tuple(results), table.nbytes // itemsize, weights)
-
-
-def program(table: ParameterTable) -> Program:
-    """Return what makes the program that reads inputs, and fills outputs; and what it reads and fills."""
-    graph, places, _, inputs, outputs = network(table, training=False)
-    results = _results(graph, outputs, {x.id for x in inputs})
-    described = interface(table, input_slots(table), slots_of(table, outputs, Role.OUTPUT))
-    return of_any_batch(on_arrays(_task(table, graph, places), [*inputs, *results], described)), described
-
-
-def gradient_program(table: ParameterTable) -> Program:
-    """Return what makes the program that reads inputs and gradients of outputs, and fills gradients of inputs.
+def input_gradients(table: ParameterTable) -> Recipe:
+    """Return the same for a code that reads inputs and gradients of outputs, and fills gradients of inputs.
 
     Inputs of integers have none.
 
@@ -67,45 +43,111 @@ def gradient_program(table: ParameterTable) -> Program:
     NoGradientError
         When no output depends on an input.
     """
-    graph, places, _, inputs, outputs = network(table, training=False)
-    seeds = [graph.input(y.shape, "seed") for y in outputs]
-    wanted = [inputs[index] for index in inputs_with_gradients(table)]
-    found = differentiate(graph, (), wanted, list(zip(outputs, seeds, strict=True)))
-    for x in wanted:
+    made = Computation(table, training=False)
+    seeds, real = made.seeds(), [x for x in made.inputs if x.kind == "real"]
+    found = made.gradients(real, seeds)
+    for x in real:
         if x.id not in found:
-            which = "the input" if len(inputs) == 1 else f"the input {x.name!r}"
+            which = "the input" if len(made.inputs) == 1 else f"the input {x.name!r}"
             raise NoGradientError(f"freeze: the output does not depend on {which}, so there is no gradient")
-    results = _results(graph, [found[x.id][0] for x in wanted], {each.id for each in (*inputs, *seeds)})
-    read = input_slots(table) + slots_of(table, seeds, Role.SEED)
-    described = interface(table, read, slots_of(table, wanted, Role.GRADIENT))
-    return of_any_batch(on_arrays(_task(table, graph, places), [*inputs, *seeds, *results], described)), described
+    read = [*_inputs(made), *_numbers(made, seeds, Role.SEED)]
+    return _recipe(made, "network", read, _numbers(made, [found[x.id] for x in real], Role.GRADIENT))
 
 
-def _task(table: ParameterTable, graph: Graph, places: dict[int, Place]) -> Task:
-    return Task(
-        "network", graph, 1, table.dtype, {}, places, frozenset(), [], {int(Buffer.PARAMETERS): table.nbytes}
+def weight_gradients(table: ParameterTable, optimizer: Optimizer) -> Recipe:
+    """Return the same for a code that reads inputs and gradients of outputs, and computes gradients of the weights."""
+    made = Computation(table, training=True)
+    seeds = made.seeds()
+    made.gradients(made.weights(table.trained()), seeds)
+    made.count(training=True)
+    training = Training(len(optimizer.slots), optimizer.gradient_accumulation_steps or 0, loss_totals=1, totals=1)
+    return _recipe(made, "gradients", [*_inputs(made), *_numbers(made, seeds, Role.SEED)], training=training)
+
+
+def step(table: ParameterTable, objective: Objective, optimizer: Optimizer, labels: Sequence[bool]) -> Recipe:
+    """Return the same for the code of a training step, which reads inputs, targets and weights.
+
+    `labels` says for each output that has targets whether they are labels.
+    """
+    made = Computation(table, training=True)
+    targets: list[Array] = []
+    weights: list[Tensor] = []
+    for output, is_labels in zip(objective.targeted, labels, strict=True):
+        # weights are for the rows of the output; where a call has fewer, compiled code repeats them
+        rows = objective.output_shapes[output][:-1]
+        target, weight = measure(made, objective, output, is_labels, rows, gradients=True)
+        assert weight is not None
+        targets.append((target, _target(objective, output, target, is_labels, table.dtype)))
+        weights.append(weight)
+    made.gradients(made.weights(table.trained()))
+    made.penalize()
+    made.update(optimizer)
+    made.count(training=True)
+    formula = optimizer.description
+    training = Training(
+        len(optimizer.slots), optimizer.gradient_accumulation_steps or 0, PENALTY,
+        loss_totals=LOSSES + 2 * len(objective.losses), totals=objective.size,
+        rates=len(formula.rates), correction=formula.correction,
     )  # fmt: skip
+    read = [*_inputs(made), *targets, *_numbers(made, weights, Role.WEIGHT)]
+    return _recipe(made, "train", read, training=training)
 
 
-def on_arrays(task: Task, tensors: Sequence[Tensor], described: Interface) -> Task:
-    """Return the task of a program whose data slots are the memory of tensors, in the order of an interface."""
-    places, sizes = dict(task.places), dict(task.sizes)
-    for slot, (tensor, spec) in enumerate(zip(tensors, (*described.inputs, *described.results), strict=True)):
-        places[tensor.id] = Place(Buffer.DATA + slot, 0)
-        sizes[Buffer.DATA + slot] = spec.nbytes
-    return replace(task, sources={}, places=places, sizes=sizes)
-
-
-def of_any_batch(task: Task) -> Make:
-    """Return what makes the programs of a task of one row for any number of rows, whose data slots grow with it."""
+def _recipe(
+    made: Computation, name: str, read: Sequence[Array], filled: Sequence[Array] = (), training: Training | None = None
+) -> Recipe:
+    """Return what a code is made of, whose program reads and fills the memory of tensors."""
+    table, itemsize = made.table, ITEM_SIZES[made.table.dtype]
+    inputs = [x for x, _ in read]
+    results = _results(made.graph, [y for y, _ in filled], {x.id for x in inputs})
+    task = made.task(name, arrays=[*inputs, *results])
     rewritten = rewrite(task)
 
-    def make(batch: int, *, planned: bool = True) -> Records:
-        sizes = {slot: size * (batch if slot >= Buffer.DATA else 1) for slot, size in task.sizes.items()}
+    def make(batch: int, *, planned: bool = True) -> Program:
+        sizes = {buffer: size * (batch if Buffer.DATA <= buffer < SHARED else 1) for buffer, size in task.sizes.items()}
         tail = for_batch(task.tail, batch)
         return lower(replace(task, batch=batch, sizes=sizes, tail=tail), rewritten, planned=planned)
 
-    return make
+    interface = Interface(
+        tuple(described for _, described in read),
+        tuple(described for _, described in filled),
+        table.own_nbytes // itemsize,
+        table.nbytes // itemsize,
+        [(entry.offset // itemsize, entry.size) for entry in table],
+    )
+    return Recipe(make, interface, training)
+
+
+def _inputs(made: Computation) -> list[Array]:
+    """Return the model's inputs."""
+    return [
+        (x, SlotSpec(Role.INPUT, x.shape, made.table.dtype if x.kind == "real" else x.kind, (spec.low, spec.high)))
+        for x, spec in zip(made.inputs, made.table.architecture.input_specs, strict=True)
+    ]
+
+
+def _numbers(made: Computation, tensors: Iterable[Tensor], role: Role) -> list[Array]:
+    """Return tensors of real numbers as arrays."""
+    return [(x, SlotSpec(role, x.shape, made.table.dtype)) for x in tensors]
+
+
+def _target(objective: Objective, output: int, tensor: Tensor, is_labels: bool, dtype: str) -> SlotSpec:
+    """Describe the targets of an output."""
+    loss, columns = objective.losses[output], objective.output_shapes[output][-1]
+    described = SlotSpec(
+        Role.LABEL if is_labels else Role.TARGET,
+        tensor.shape,
+        "int64" if is_labels else dtype,
+        integers=(0, columns - 1),
+        columns=columns,
+        loss_weight=objective.loss_weights[output] if loss is not None else 0.0,
+        loss_at=LOSSES + 2 * output,
+    )
+    if loss is None:
+        return described
+    if isinstance(loss, CrossEntropy):
+        return replace(described, tolerance=SUM_TOLERANCE, target_range=(0.0, 1.0))
+    return replace(described, target_range=loss.target_range, allowed=loss.target_values)
 
 
 def _results(graph: Graph, tensors: Sequence[Tensor], taken: set[int]) -> list[Tensor]:

@@ -64,7 +64,7 @@ class _Word(IntEnum):
 
 @dataclass(frozen=True)
 class Signature:
-    """What a call takes.
+    """The arrays that a call takes.
 
     Attributes
     ----------

@@ -90,7 +90,7 @@ class DirectMatmul:
 
     def _meet(self) -> None:
         """Share products with the existing team."""
-        number, address_of_team = int(self._words[ProductWord.THREADS]), thread_pool.address()
+        number, address_of_team = int(self._words[ProductWord.THREADS]), thread_pool.present.value
         if number > 1 and address_of_team and number > self._team_threads:
             # a running product drops the smaller piece, since it finds another one here
             memory = aligned_zeros(number * FINER * SCRATCH_BYTES)

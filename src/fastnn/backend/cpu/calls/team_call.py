@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.addresses import address
 from fastnn.backend.cpu.executor.engine import RUN
 from fastnn.backend.cpu.layouts.call import Live
 from fastnn.backend.cpu.loading import library
 from fastnn.backend.cpu.threads import thread_pool
 from fastnn.threads import get_num_threads
 
-_RUN, _THREADS, _TEAM = int(Live.RUN), int(Live.THREADS), int(Live.TEAM)
+_RUN, _THREADS = int(Live.RUN), int(Live.THREADS)
+
+
+def shared_words(table: NDArray[np.int64]) -> dict[int, int]:
+    """Return the words of a table of buffers with which a team may share calls; see `Share`."""
+    return {
+        Live.TEAM: ctypes.addressof(thread_pool.present),
+        Live.SHARES_AT: address(table),
+        Live.SHARES_COUNT: len(table),
+    }
 
 
 class TeamCall:
@@ -23,39 +34,38 @@ class TeamCall:
     Parameters
     ----------
     call : callable
-        From `code_call`, for a network.
+        From `code_call`, with `shared_words` among its buffers.
     buffers : ndarray of int64
         The table of buffers of the call.
     lock : lock
-        Of the call.
-    rows : (int, int)
-        A call with fewer or more rows is not taken.
+        Held during the call: its thread may take it again.
+    rows : int
+        Calls on fewer rows are not worth sharing.
     nanoseconds : callable
         Returns the time of the records that are worth sharing, for a number of rows.
     """
 
     def __init__(
-        self, call: Callable[..., Any], buffers: NDArray[np.int64], lock: Any, rows: tuple[int, int],
+        self, call: Callable[..., Any], buffers: NDArray[np.int64], lock: Any, rows: int,
         nanoseconds: Callable[[int], float],
     ) -> None:  # fmt: skip
         self._call, self._words, self._lock = call, memoryview(buffers.data), lock
-        self._least, self._most = rows
-        self._nanoseconds, self._run = nanoseconds, library.address(RUN)
+        self._rows, self._nanoseconds, self._run = rows, nanoseconds, library.address(RUN)
 
     def __call__(self, *arrays: Any) -> Any:
-        """Return what the call returns, False if it does not take the arrays."""
+        """Return what the call returns."""
         first = arrays[0] if arrays else None
-        if type(first) is not np.ndarray or first.ndim == 0 or not self._least <= len(first) <= self._most:
-            return False
+        rows = len(first) if type(first) is np.ndarray and first.ndim > 0 else 0
         threads, words = get_num_threads(), self._words
+        if threads == 1 or rows < self._rows:
+            return self._call(*arrays)
         with self._lock:
-            team = thread_pool.gather(threads, self._nanoseconds(len(first))) if threads > 1 else 0
+            together = thread_pool.gather(threads, self._nanoseconds(rows))
             try:
-                # the last word last: a signal handler that predicts here sets and empties them, too
-                words[_TEAM], words[_THREADS] = team, threads
-                words[_RUN] = self._run if team else 0
+                # the last word last: a signal handler whose call comes in between sets and empties them, too
+                words[_THREADS] = threads
+                words[_RUN] = self._run if together else 0
                 return self._call(*arrays)
             finally:
                 words[_RUN] = 0
-                if threads > 1:
-                    thread_pool.ended()
+                thread_pool.ended()

@@ -100,7 +100,8 @@ def _arguments(custom: CustomFunction, kind: str, derivative: bool) -> Callable[
             return (real,) * {"activation": 1, "loss": 2, "optimizer": 4 + custom.slots + custom.constants}[kind]
         row = types.Array(real, 1, "C")
         weights = (types.Array(real, len(custom.shape), "C"),) if custom.weighted else ()
-        return (row, *weights, row, row, *weights) if derivative else (row, *weights, row)
+        outputs = (row,) * max(len(custom.units), 1)
+        return (row, *weights, *outputs, row, *weights) if derivative else (row, *weights, *outputs)
 
     return of
 

@@ -6,13 +6,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.addresses import address
+from fastnn.backend.cpu.calls.code_call import TAKE_ARRAYS, TAKE_ROWS
 from fastnn.backend.cpu.executor.engine import prepare
-from fastnn.backend.cpu.frozen.code import Interface, Make, Training, draft, link
-from fastnn.backend.cpu.frozen.estimate import rows_alone
+from fastnn.backend.cpu.frozen.code import Recipe, draft, link
+from fastnn.backend.cpu.frozen.estimate import Sharing, sharing
 from fastnn.backend.cpu.layouts.code import BLOCK, UNIT, CodeWord, extra_bytes, learner_bytes, network_bytes
+from fastnn.backend.cpu.loading import background
 from fastnn.backend.cpu.processor import cost
 from fastnn.formulas import custom
 from fastnn.program.layout import ALIGNMENT, RECORD_WORDS
+
+
+class StillCompiling(Exception):
+    """Functions of a code are not compiled yet; another process compiles them, or will."""
+
+
+def compiling() -> bool:
+    """Return whether it is too early to ask again for a code that was `StillCompiling`."""
+    return background.busy()
+
 
 #: Releasing the GIL takes 60 ns, and another thread could not use a shorter time than this.
 SHORT_NANOSECONDS = 5000.0
@@ -25,8 +37,13 @@ class BoundCode:
 
     Parameters
     ----------
-    make, interface, training
-        As for `frozen.code.assemble`, which also says what is raised.
+    recipe : Recipe
+        `frozen.code.assemble` says what else is raised.
+
+    Raises
+    ------
+    StillCompiling
+        When functions are missing that another process compiles.
 
     Attributes
     ----------
@@ -39,9 +56,11 @@ class BoundCode:
         an unknown time.
     """
 
-    def __init__(self, make: Make, interface: Interface, training: Training | None = None) -> None:
-        self._learns = training is not None
-        code, places = draft(make, interface, training)
+    def __init__(self, recipe: Recipe) -> None:
+        self._learns = recipe.training is not None
+        code, places = draft(recipe)
+        if not background.ready({*places, TAKE_ARRAYS if self._learns else TAKE_ROWS}):
+            raise StillCompiling
         self._held = prepare(set(places))
         link(code, places, self._held)
         records = code[code[CodeWord.MANY_AT] :][: code[CodeWord.MANY_COUNT] * RECORD_WORDS].reshape(-1, RECORD_WORDS)
@@ -55,7 +74,7 @@ class BoundCode:
         code.flags.writeable = False
         self.code = code
         self.calls_python = any(kernel.calls_python for kernel in self._held.values())
-        self._alone: dict[int, int] = {}
+        self._sharing: dict[int, Sharing] = {}
         # keys of user-defined functions keep these
         self._users = [
             (at, key.variant) for key, where in places.items() if custom.is_custom(key.variant) for at in where
@@ -66,11 +85,17 @@ class BoundCode:
         """Whether it calls user-defined functions, whose time is unknown."""
         return bool(self._users)
 
-    def rows_alone(self, most: int) -> int:
-        """Return up to how many rows, computed at once, no record is worth sharing among threads, at most `most`."""
-        if most not in self._alone:  # estimating takes a millisecond, and models share codes
-            self._alone[most] = rows_alone(self.code, most, most)
-        return self._alone[most]
+    def sharing(self, most: int) -> Sharing:
+        """Return what a team of threads shares in calls on up to `most` rows."""
+        if most not in self._sharing:  # estimating takes a millisecond, and models share codes
+            self._sharing[most] = sharing(self.code, most, max(BLOCK, most) if self._learns else BLOCK)
+        return self._sharing[most]
+
+    def unpacked_rows(self, most: int) -> int:
+        """Return up to how many rows no product packs blocks of matrices, at most `most`."""
+        at_once = most if self._learns else min(most, BLOCK)
+        blocks_from = int(self.code[CodeWord.BLOCKS_FROM])
+        return blocks_from - 1 if 0 < blocks_from <= at_once else most
 
     def workspace(self, rows: int) -> NDArray[np.int64]:
         """Allocate what calls on at most `rows` rows need."""

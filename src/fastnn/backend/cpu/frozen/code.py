@@ -12,7 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +55,9 @@ Code = NDArray[np.int64]
 
 
 class Make(Protocol):
-    """What gives a network's program for a number of rows."""
+    """A function that makes a program for a number of rows; those that are only compared need no plan of the arena."""
 
-    def __call__(self, rows: int, /, *, planned: bool) -> Program: ...
+    def __call__(self, rows: int, /, *, planned: bool = True) -> Program: ...
 
 
 #: A function, and the positions of its address in the code.
@@ -118,20 +118,23 @@ class SlotSpec:
 
 @dataclass(frozen=True)
 class Interface:
-    """What a code reads and writes: the arrays of a call, and its weights in the buffer of parameters.
+    """The arrays that a code reads and writes, and its weights.
 
     Attributes
     ----------
     inputs, results : sequence of SlotSpec
         In the order of the program's data slots.
-    parameters : int
-        Elements of the buffer.
+    parameters, gradients : int
+        Elements of the buffer of parameters, which has the weights that no other model holds, and of that of gradients,
+        which has all weights.
     weights : sequence of (first element, number of elements)
+        In the buffer of gradients.
     """
 
     inputs: tuple[SlotSpec, ...]
     results: tuple[SlotSpec, ...]
     parameters: int
+    gradients: int
     weights: Sequence[tuple[int, int]]
 
 
@@ -164,23 +167,36 @@ class Training:
     correction: str = ""
 
 
-def assemble(make: Make, interface: Interface, training: Training | None = None) -> tuple[Code, NDArray[np.uint8]]:
-    """Make the code of a network, of its gradient, or of a learner.
+class Recipe(NamedTuple):
+    """The programs that a code is made of, and the arrays that they read and fill.
 
-    Parameters
+    Attributes
     ----------
     make : callable
-        Returns the program for a number of rows, which reads and fills data slots in the interface's order. Those that
-        are only compared need no plan of the arena.
+        Makes a program that reads and fills data slots in the interface's order.
     interface : Interface
-    training : Training
+    training : Training, optional
         For a learner.
+    """
 
-    Returns
-    -------
-    code : ndarray of int64
-    relocations : ndarray of uint8
-        For `relocate`, as JSON.
+    make: Make
+    interface: Interface
+    training: Training | None = None
+
+
+class Parts(NamedTuple):
+    """A code, and its relocations: the data, as JSON, with which `relocate` adapts it to another process."""
+
+    code: Code
+    relocations: NDArray[np.uint8]
+
+
+#: of a network or a learner that was made without a gradient
+NOTHING = Parts(np.empty(0, np.int64), np.empty(0, np.uint8))
+
+
+def assemble(recipe: Recipe) -> Parts:
+    """Make the code of a network, of its gradient, or of a learner.
 
     Raises
     ------
@@ -189,20 +205,19 @@ def assemble(make: Make, interface: Interface, training: Training | None = None)
     NotImplementedError
         When a record depends on the number of rows in a way that cannot be patched.
     """
-    code, places = draft(make, interface, training)
+    code, places = draft(recipe)
     listed: list[Relocation] = [(key.op, key.dtype, key.variant, where) for key, where in places.items()]
     relocations = np.frombuffer(json.dumps(listed).encode(), np.uint8).copy()
-    return relocate(code, relocations), relocations
+    return Parts(relocate(code, relocations), relocations)
 
 
-def draft(
-    make: Make, interface: Interface, training: Training | None = None
-) -> tuple[Code, dict[KernelKey, list[int]]]:
+def draft(recipe: Recipe) -> tuple[Code, dict[KernelKey, list[int]]]:
     """Return a code without addresses, and the places of those of each function; see `assemble`."""
+    make, interface, training = recipe
     _check(interface, training)
     # the collector would look through the records again and again: a quarter of the time for 2,000 layers
     with without_collection():
-        one, many = (make(rows, planned=True) for rows in (1, UNIT))
+        one, many = make(1), make(UNIT)
         double = make(2 * UNIT, planned=False)
     slots = [*interface.inputs, *interface.results]
     patches = row_patches(one, many, double)
@@ -217,6 +232,7 @@ def draft(
     values: dict[int, Any] = {
         CodeWord.VERSION: LAYOUT_VERSION,
         CodeWord.PARAMETERS: interface.parameters,
+        CodeWord.GRADIENTS: interface.gradients,
         CodeWord.TRAINABLE: int(weights[:, 1].sum()),
         CodeWord.ITEM_BYTES: np.dtype(one.dtype).itemsize,
         CodeWord.FINGERPRINT: fingerprint(many),

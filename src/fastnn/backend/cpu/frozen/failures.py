@@ -1,4 +1,4 @@
-"""What failed calls of frozen networks were given: compiled code notes it, and an exception's text names it.
+"""Notes of failed calls of frozen networks: compiled code writes the arguments' shapes, an exception's text names them.
 
 An exception that compiled code raises is a constant of that code, so numbers need another way to Python. They lie in a
 table with a slot for each thread that a call has failed in: the exception is made in the thread that failed, which
@@ -27,7 +27,7 @@ _table: NDArray[np.int64] = aligned_zeros((TABLE_HEAD + TABLE_SLOTS * Failed.WOR
 
 @dataclass(frozen=True)
 class Noted:
-    """What a failed call was given.
+    """The arguments of a failed call.
 
     Attributes
     ----------

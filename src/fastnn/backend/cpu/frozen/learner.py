@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cpu.frozen import code as frozen_code
-from fastnn.backend.cpu.frozen.code import Code
+from fastnn.backend.cpu.frozen.code import NOTHING, Code, Parts
 from fastnn.backend.cpu.frozen.network import (
     FrozenNetwork,
     aligned_array,
@@ -142,9 +142,6 @@ def __getattr__(name: str) -> type[EarlierClass]:
     return earlier(__name__, name)
 
 
-Parts = tuple[Code, NDArray[np.uint8]]
-
-
 def make(
     network: FrozenNetwork,
     training: Parts,
@@ -157,7 +154,7 @@ def make(
 
     Parameters
     ----------
-    training, seeded : (code, relocations)
+    training, seeded : Parts
         From `frozen_code.assemble`; their targets are the loss's, or gradients of the outputs.
     slots : ndarray
         The optimizer's state.
@@ -167,13 +164,12 @@ def make(
     count = network.parameters.size
     state = aligned_array((count + slots.size,), slots.dtype)
     state[count:] = slots
-    nothing = np.empty(0, np.int64), np.empty(0, np.uint8)
     kept = (
         np.empty(0)
         if totals is None
-        else np.concatenate([totals, np.zeros(int(training[0][CodeWord.LOSS_TOTALS]) + 1)])
+        else np.concatenate([totals, np.zeros(int(training.code[CodeWord.LOSS_TOTALS]) + 1)])
     )
-    return Learner(*network, *training, *(seeded or nothing), state, progress_of(numbers), kept)
+    return Learner(*network, *training, *(seeded or NOTHING), state, progress_of(numbers), kept)
 
 
 def alike(first: Learner, second: Learner) -> bool:

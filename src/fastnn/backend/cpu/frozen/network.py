@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cpu.frozen import code as frozen_code
-from fastnn.backend.cpu.frozen.code import Code
+from fastnn.backend.cpu.frozen.code import NOTHING, Code, Recipe
 from fastnn.backend.cpu.frozen.sealed import opened, sealed
 from fastnn.backend.cpu.frozen.versioned import EarlierClass, earlier, versioned
 from fastnn.backend.cpu.layouts.code import CodeWord, Role, Slot
@@ -97,16 +97,11 @@ def written_shapes(code: Code) -> str:
     return " -> ".join(", ".join(map(str, shapes)) for shapes in ends)
 
 
-Program = tuple[frozen_code.Make, frozen_code.Interface]
-
-
-def freeze(program: Program, gradient_program: Program | None, parameters: NDArray[Any]) -> FrozenNetwork:
-    """Make a network from its programs (see `frozen_code.assemble`) and a copy of the buffer of parameters."""
-    code, relocations = frozen_code.assemble(*program)
-    gradient = np.empty(0, np.int64), np.empty(0, np.uint8)
-    if gradient_program is not None:
-        gradient = frozen_code.assemble(*gradient_program)
-    return FrozenNetwork(code, owned(parameters), relocations, *gradient)
+def freeze(network: Recipe, gradient: Recipe | None, parameters: NDArray[Any]) -> FrozenNetwork:
+    """Make a network, with its gradient or without, and with a copy of the buffer of parameters."""
+    code, relocations = frozen_code.assemble(network)
+    backward = NOTHING if gradient is None else frozen_code.assemble(gradient)
+    return FrozenNetwork(code, owned(parameters), relocations, *backward)
 
 
 def same_architecture(first: Code, second: Code) -> bool:

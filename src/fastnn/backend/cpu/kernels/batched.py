@@ -19,6 +19,9 @@ from fastnn.backend.cpu.processor.blocking import Blocking
 from fastnn.program.layout import Flag
 
 _TRANSPOSE_A, _TRANSPOSE_B = int(Flag.TRANSPOSE_A), int(Flag.TRANSPOSE_B)
+_REPEAT_A, _REPEAT_B, _CYCLE_A, _CYCLE_B = (
+    int(flag) for flag in (Flag.REPEAT_A, Flag.REPEAT_B, Flag.CYCLE_A, Flag.CYCLE_B)
+)
 # With fewer matrices for each part than this, parts begin within matrices, whose panels of b are then packed twice.
 _WHOLE = 4
 
@@ -26,7 +29,7 @@ _WHOLE = 4
 @kernel("batched_matmul")
 def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
     """Make c = scale op(a) op(b) for every matrix of every sample."""
-    C, A, B, SAMPLES, COUNT, M, N, K = kit.words("c a b samples count m n k")
+    C, A, B, SAMPLES, COUNT, INNER, M, N, K = kit.words("c a b samples count inner m n k")
     A_SIZE, A_FIRST, A_BETWEEN, A_ROW = kit.words("a_size a_first a_between a_row")
     B_SIZE, B_FIRST, B_BETWEEN, B_ROW = kit.words("b_size b_first b_between b_row")
     C_BETWEEN, C_ROW, SCALE = kit.words("c_between c_row scale")
@@ -46,6 +49,12 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
             for j in range(columns):
                 y[j] *= scale
 
+    @helper
+    def distances(repeated, cycled, between, inner):
+        if repeated != 0:
+            return 0, between
+        return between, 0 if cycled != 0 else between * inner
+
     def batched_matmul(record, context, ith, nth):
         r, flags = int64_pointer(record), flags_of(record)
         m, n, k, count = r[M], r[N], r[K], r[COUNT]
@@ -59,21 +68,29 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
         b_row, c_row, transposed = r[B_ROW] * size, r[C_ROW] * size, flags & _TRANSPOSE_B != 0
         scale = real(float64_pointer(record)[SCALE])
         panels = (n + width - 1) // width
+        # from one matrix to the next within a group, and from one group to the next
+        inner = r[INNER]
+        a_within, a_apart = distances(flags & _REPEAT_A, flags & _CYCLE_A, r[A_BETWEEN], inner)
+        b_within, b_apart = distances(flags & _REPEAT_B, flags & _CYCLE_B, r[B_BETWEEN], inner)
         # counted on, because a division takes as long as a tile of small matrices
         matrix = unit // blocks
         block, sample = unit - matrix * blocks, matrix // count
         number = matrix - sample * count
-        left = a + (sample * r[A_SIZE] + r[A_FIRST] + number * r[A_BETWEEN]) * size
-        right = b + (sample * r[B_SIZE] + r[B_FIRST] + number * r[B_BETWEEN]) * size
+        group = number // inner
+        within = number - group * inner
+        left = a + (sample * r[A_SIZE] + r[A_FIRST] + group * a_apart + within * a_within) * size
+        right = b + (sample * r[B_SIZE] + r[B_FIRST] + group * b_apart + within * b_within) * size
         while unit < end:
             block_end = smaller(blocks, block + end - unit)
             first, last = (0, m) if blocks == 1 else (block * unit_m, smaller(m, block_end * unit_m))
             target, rows = c + (sample * count * m * n + number * r[C_BETWEEN]) * size, last - first
-            number += 1
+            number, within = number + 1, within + 1
+            if within == inner:
+                group, within = group + 1, 0
             if number == count:
-                sample, number = sample + 1, 0
-            next_left = a + (sample * r[A_SIZE] + r[A_FIRST] + number * r[A_BETWEEN]) * size
-            next_right = b + (sample * r[B_SIZE] + r[B_FIRST] + number * r[B_BETWEEN]) * size
+                sample, number, group = sample + 1, 0, 0
+            next_left = a + (sample * r[A_SIZE] + r[A_FIRST] + group * a_apart + within * a_within) * size
+            next_right = b + (sample * r[B_SIZE] + r[B_FIRST] + group * b_apart + within * b_within) * size
             unit, block = unit + block_end - block, 0
             if column:
                 exchanged_row = a_k if flags & _TRANSPOSE_A != 0 else a_row

@@ -11,7 +11,7 @@ from numba import carray
 from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, has, int64_pointer, smaller
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel
 from fastnn.backend.cpu.codegen.options import rows
-from fastnn.formulas import custom
+from fastnn.formulas import custom, custom_formulas
 from fastnn.program.layout import Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)
@@ -27,7 +27,7 @@ def row_function(kit: Kit, variant: str) -> Callable[..., Any]:
     assert users is not None
     reals, itemsize, shape = kit.reals, kit.itemsize, users.shape
     zero = kit.real(0.0)
-    function, _ = custom.rows(users, rows)
+    function, _ = custom_formulas.rows(users, rows)
 
     def row_function(record, context, ith, nth):
         if ith == 0:
@@ -56,7 +56,7 @@ def row_function_grad(kit: Kit, variant: str) -> Callable[..., Any]:
     users = custom.find(variant)
     assert users is not None
     real, reals, itemsize, shape = kit.real, kit.reals, kit.itemsize, users.shape
-    _, gradient = custom.rows(users, rows)
+    _, gradient = custom_formulas.rows(users, rows)
     zero = real(0.0)
 
     @rows

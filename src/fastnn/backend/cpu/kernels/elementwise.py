@@ -13,7 +13,7 @@ from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, kernel, part, rows
 from fastnn.backend.cpu.codegen.options import around_users, formula, helper
 from fastnn.backend.cpu.codegen.options import users as users_double
 from fastnn.backend.cpu.kernels.philox import BLOCKS, GROUP, WORDS_BYTES, fill_group, uint32_pointer
-from fastnn.formulas import activations, custom
+from fastnn.formulas import activations, custom, custom_formulas
 from fastnn.program.layout import Counter
 
 _SEED, _STEP = int(Counter.SEED), int(Counter.STEP)
@@ -24,7 +24,7 @@ _BLOCK, _STRETCH = 1024, 64
 def _formulas(kit: Kit, variant: str) -> tuple[Any, Any]:
     users = custom.find(variant)
     if users is not None:
-        return custom.activation(users, kit.real, around_users, kit.users, users_double)
+        return custom_formulas.activation(users, kit.real, around_users, kit.users, users_double)
     table: dict[str, tuple[Any, Any]] = activations.define(kit.real, formula, functions(kit.dtype))
     return table[variant]
 

@@ -14,7 +14,7 @@ from fastnn.backend.cpu.codegen.options import around_users, formula, helper
 from fastnn.backend.cpu.codegen.options import users as users_double
 from fastnn.backend.cpu.kernels.rows import row_functions
 from fastnn.backend.cpu.kernels.short_rows import LANES, LONGEST, is_short, lane_functions, lanes_of
-from fastnn.formulas import custom, losses
+from fastnn.formulas import custom, custom_formulas, losses
 from fastnn.program.layout import Counter
 
 _STEP, _BAD_LOSS_STEP = int(Counter.STEP), int(Counter.BAD_LOSS_STEP)
@@ -29,7 +29,7 @@ def loss(kit: Kit, variant: str) -> Callable[..., Any]:
     at, real = kit.at, kit.real
     users = custom.find(variant)
     if users is not None:
-        value, gradient = custom.loss(users, real, around_users, kit.users, users_double)
+        value, gradient = custom_formulas.loss(users, real, around_users, kit.users, users_double)
     else:
         value, gradient = losses.define(real, formula, functions(kit.dtype))[variant]
     zero, weigh = real(0.0), losses.weighing(real, formula)

@@ -11,7 +11,7 @@ import numpy as np
 from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, float64_pointer, has, int64_pointer
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part, rows_part
 from fastnn.backend.cpu.codegen.options import around_users, formula, helper
-from fastnn.formulas import custom
+from fastnn.formulas import custom, custom_formulas
 from fastnn.formulas import optimizers as formulas
 from fastnn.formulas.optimizers import HYPER_COLUMNS
 from fastnn.program.layout import Counter, Flag
@@ -34,7 +34,7 @@ def optimizer(kit: Kit, variant: str) -> Callable[..., Any]:
     at, real = kit.at, kit.real
     users = custom.find(variant)
     if users is not None:
-        step, slots = custom.update(users, real, around_users, kit.users), users.slots
+        step, slots = custom_formulas.update(users, real, around_users, kit.users), users.slots
     else:
         step = formulas.define(real, formula, kit.math)[variant]
         slots = len(formulas.FORMULAS[variant].slots)

@@ -50,10 +50,12 @@ class Live(IntEnum):
     PATCHED = CONTEXT + 2  # what the records in the workspace have been patched for; 0: nothing
     RUN = CONTEXT + 3  # address of the executor, if the team shares this call's records, else 0
     THREADS = CONTEXT + 4  # that may take part
-    TEAM = CONTEXT + 5  # address of its words
+    TEAM = CONTEXT + 5  # address of a word with the address of its words, 0 where there is no team
     SHARES_AT = CONTEXT + 6  # address of the table of records that the team may share (`Share`)
     SHARES_COUNT = CONTEXT + 7
-    WORDS = CONTEXT + 8
+    OWNERS_AT = CONTEXT + 8  # address of the addresses of buffers of weights that other models hold
+    OWNERS_COUNT = CONTEXT + 9
+    WORDS = CONTEXT + 10
 
 
 class Share(IntEnum):
@@ -74,7 +76,7 @@ SHARE_UNIT = 1 << 16
 
 
 class Part(IntEnum):
-    """What a call does, if not all; they can be added."""
+    """Parts of what a call does, if it does not do all; they can be added."""
 
     GRADIENTS = 1  # of the loss
     UPDATE = 2  # of the weights by these gradients

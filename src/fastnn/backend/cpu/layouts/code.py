@@ -16,7 +16,7 @@ from fastnn.program.opcodes import TABLE
 
 #: The version of the layouts of codes, calls and records. Users' functions that Numba keeps on disk contain the number
 #: that they were compiled with, and refuse networks of another version.
-LAYOUT_VERSION = TABLE.digest ^ 6
+LAYOUT_VERSION = TABLE.digest ^ 7
 #: Maximum dimensions of a sample.
 MOST_DIMS = 8
 #: Maximum numbers of a loss that takes only certain targets.
@@ -52,6 +52,7 @@ class CodeWord(_Words):
     CONVERT = auto()  # address of `convert`
     FAILURES = auto()  # address of the table that `Failed` describes
     PARAMETERS = auto()  # elements of the buffer of parameters
+    GRADIENTS = auto()  # elements of the buffer of gradients, and of each slot of the optimizer
     TRAINABLE = auto()  # elements of all weights together
     ITEM_BYTES = auto()  # of the dtype
     FINGERPRINT = auto()  # of the programs
@@ -95,7 +96,7 @@ class CodeWord(_Words):
 
 
 class Role(_Words):
-    """What an array of a call is."""
+    """The role of an array in a call."""
 
     INPUT = auto()
     SEED = auto()  # gradients of the outputs

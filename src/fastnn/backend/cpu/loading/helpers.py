@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,7 @@ _LEAST_SECONDS = 1.5
 _SECONDS = {
     "matmul": 1.0, "batched_matmul": 2.1, "panel": 0.5, "sum_rows": 0.7, "softmax": 0.7, "run": 0.7, "team_worker": 0.5,
     "cross_entropy_logits": 1.1, "cross_entropy_logits_labels": 1.1, "batch_norm": 1.5, "batch_norm_grad": 1.5,
+    "call_network": 2.0, "call_learner": 2.5,
 }  # fmt: skip
 _OTHER_SECONDS = 0.25
 # The most kernels that go through the pipe, where each is a number of three digits: their names are arguments
@@ -38,9 +39,12 @@ _MOST_KERNELS, _DIGITS = 400, 3
 _NO_MORE = 999
 # A helper imports what this process imports, from the same folders, and nothing from the folder where it runs.
 _HELPER = (
-    "import json, os, sys; keys, sys.path[:], place = json.loads(sys.argv[1]);"
-    "from fastnn.backend.cpu.loading.helpers import help_with; help_with(keys, place); os._exit(0)"
+    "import json, os, sys; keys, sys.path[:], place, idle = json.loads(sys.argv[1]);"
+    "from fastnn.backend.cpu.loading.helpers import help_with; help_with(keys, place, idle); os._exit(0)"
 )
+
+# What helpers add to their niceness where this process does something else meanwhile.
+_NICE = 10
 
 # The process that has helpers, so that its other threads, which may compile at the same time, do not start more.
 _helped: set[int] = set()
@@ -81,10 +85,15 @@ class Absent:
                     helper.wait(PATIENCE)
         yield from left
 
-    def start(self, count: int, place: Path) -> None:
-        """Start helpers that write to the folder of `place`; fewer if the system refuses."""
+    @property
+    def working(self) -> bool:
+        """Whether a helper runs."""
+        return any(helper.poll() is None for helper in self._helpers)
+
+    def start(self, count: int, place: Path, *, idle: bool = False) -> None:
+        """Start helpers that write to the folder of `place`, at low priority if `idle`; fewer if the system refuses."""
         names = [[key.op, key.dtype, key.variant] for key in self._shared]
-        work = json.dumps([names, sys.path, str(place)])
+        work = json.dumps([names, sys.path, str(place), idle])
         with contextlib.suppress(OSError):
             self._queue, end = os.pipe()
             with open(end, "wb") as pipe:
@@ -108,8 +117,18 @@ class Absent:
             if helper.poll() is None:
                 helper.kill()
             helper.wait()
-        if self._queue is not None:
-            os.close(self._queue)
+        self._close()
+
+    def leave(self) -> None:
+        """Forget helpers in the child of a fork: they are its parent's."""
+        for helper in self._helpers:
+            helper.returncode = 0
+        self._close()
+
+    def _close(self) -> None:
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            os.close(queue)
 
 
 @contextmanager
@@ -123,14 +142,13 @@ def helping(keys: list[KernelKey], cores: int) -> Iterator[Absent]:
     cores : int
         The number of cores that may be used.
     """
-    process, place = os.getpid(), _place()
-    ours = {key for key in keys if custom.find(key.variant) is None}
+    process, place = os.getpid(), folder()
+    ours = longest_first(keys)
     count = min(MOST, cores - 1, int(sum(map(_seconds, ours)) / _LEAST_SECONDS) - 1)
-    if count < 1 or place is None or process in _helped or not _is_python():
+    if count < 1 or place is None or process in _helped:
         yield Absent(keys)
         return
-    longest_first = sorted(ours, key=lambda key: (-_seconds(key), key))
-    absent = Absent([*longest_first, *(key for key in keys if key not in ours)], len(ours))
+    absent = Absent([*ours, *(key for key in keys if key not in ours)], len(ours))
     _helped.add(process)
     try:
         absent.start(count, place)
@@ -140,7 +158,18 @@ def helping(keys: list[KernelKey], cores: int) -> Iterator[Absent]:
         _helped.discard(process)
 
 
-def help_with(names: list[list[str]], place: str) -> None:
+def longest_first(keys: Iterable[KernelKey]) -> list[KernelKey]:
+    """Return the kernels that other processes can compile: those of no user-defined functions."""
+    ours = [key for key in keys if custom.find(key.variant) is None]
+    return sorted(ours, key=lambda key: (-_seconds(key), key))
+
+
+def folder() -> Path | None:
+    """Return where helpers would write, or None if there can be no helpers."""
+    return _place() if _is_python() else None
+
+
+def help_with(names: list[list[str]], place: str, idle: bool = False) -> None:
     """Compile kernels from the pipe at the standard input until it is empty, or until the process that made it ends.
 
     Parameters
@@ -149,10 +178,14 @@ def help_with(names: list[list[str]], place: str) -> None:
         Op, dtype and variant of each kernel.
     place : str
         Where that process looks for kernels: one with other settings of Numba has other files.
+    idle : bool
+        Whether that process does something else meanwhile, and should not be slowed.
     """
     parent = os.getppid()
     if str(_place()) != place:
         return
+    if idle and hasattr(os, "nice"):
+        os.nice(_NICE)
     for index in _taken(0):
         if os.getppid() != parent:
             return

@@ -1,4 +1,4 @@
-"""What a failed call of a network or learner was given, noted for the exception's text (`frozen/failures.py`)."""
+"""Notes of the arguments of a failed call, for the exception's text (`frozen/failures.py`)."""
 
 from __future__ import annotations
 

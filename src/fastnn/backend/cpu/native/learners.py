@@ -30,9 +30,15 @@ from fastnn.backend.cpu.layouts.code import (
     learner_bytes,
 )
 from fastnn.backend.cpu.native.convert import dtype_of
-from fastnn.backend.cpu.native.executor import run_records
 from fastnn.backend.cpu.native.hyper_row import next_row
-from fastnn.backend.cpu.native.live import check_live, forget_records, patch_once, start_metrics
+from fastnn.backend.cpu.native.live import (
+    check_live,
+    forget_records,
+    patch_once,
+    place_owners,
+    run_call,
+    start_metrics,
+)
 from fastnn.backend.cpu.native.memory import reserve
 from fastnn.backend.cpu.native.patch import RECORD_BYTES, aligned, patch
 from fastnn.backend.cpu.native.slots import (
@@ -56,13 +62,14 @@ _PARAMETERS, _GRADIENTS, _OPTIMIZER, _ARENA, _ACCUMULATORS, _HYPER, _INDEX, _SCR
 _STATUS, _CURSOR, _CHUNK_STEP = int(Counter.STATUS), int(Counter.CURSOR), int(Counter.CHUNK_STEP)
 _STEP, _SEED, _FIRST_STEP = int(Counter.STEP), int(Counter.SEED), int(Counter.FIRST_STEP)
 (
-    _COUNT, _ITEM_BYTES, _SLOTS_COUNT, _ONE_AT, _ONE_COUNT, _ONE_ARENA, _MANY_COUNT, _MANY_ARENA, _BLOCKS_FROM,
-    _UPDATE_ONE, _UPDATE_MANY, _PENALTY_AT, _TOTALS, _LOSS_TOTALS, _OPTIMIZER_SLOTS,
+    _COUNT, _GRADIENTS_COUNT, _ITEM_BYTES, _SLOTS_COUNT, _ONE_AT, _ONE_COUNT, _ONE_ARENA, _MANY_COUNT, _MANY_ARENA,
+    _BLOCKS_FROM, _UPDATE_ONE, _UPDATE_MANY, _PENALTY_AT, _TOTALS, _LOSS_TOTALS, _OPTIMIZER_SLOTS,
 ) = (
     int(CodeWord[name])
     for name in (
-        "PARAMETERS", "ITEM_BYTES", "SLOTS_COUNT", "ONE_AT", "ONE_COUNT", "ONE_ARENA", "MANY_COUNT", "MANY_ARENA",
-        "BLOCKS_FROM", "UPDATE_ONE", "UPDATE_MANY", "PENALTY_AT", "TOTALS", "LOSS_TOTALS", "OPTIMIZER_SLOTS",
+        "PARAMETERS", "GRADIENTS", "ITEM_BYTES", "SLOTS_COUNT", "ONE_AT", "ONE_COUNT", "ONE_ARENA", "MANY_COUNT",
+        "MANY_ARENA", "BLOCKS_FROM", "UPDATE_ONE", "UPDATE_MANY", "PENALTY_AT", "TOTALS", "LOSS_TOTALS",
+        "OPTIMIZER_SLOTS",
     )
 )  # fmt: skip
 _SLOT_DTYPE, _BYTES, _ELEMENTS, _LOSS_WEIGHT, _LOSS_AT = (
@@ -106,12 +113,12 @@ def _is_read_in_place(slot_at: int, given_at: int, n: int) -> bool:
 def _shares(code: int, held: int, slots: int, work: int, work_bytes: int) -> bool:
     """Return whether an array shares memory with what the step writes."""
     words, h = int64_pointer(code), int64_pointer(held)
-    nbytes = words[_COUNT] * words[_ITEM_BYTES]
+    parameters, nbytes = words[_COUNT] * words[_ITEM_BYTES], words[_GRADIENTS_COUNT] * words[_ITEM_BYTES]
     for index in range(words[_SLOTS_COUNT]):
         given = slots + index * GIVEN_BYTES
         if int64_pointer(given)[ADDRESS] != 0:
             start, size = span(given)
-            if overlap(start, size, h[_H_PARAMETERS], nbytes) or overlap(start, size, work, work_bytes):
+            if overlap(start, size, h[_H_PARAMETERS], parameters) or overlap(start, size, work, work_bytes):
                 return True
             if overlap(start, size, h[_H_GRADIENTS], nbytes):
                 return True
@@ -216,6 +223,7 @@ def _step(code: int, held: int, records: int, stack: int, parts: int, places: in
         sums[index] = 0.0
     if live:
         start_metrics(code, held)
+        place_owners(held, context)
     c[_PARAMETERS], c[_GRADIENTS], c[_OPTIMIZER] = h[_H_PARAMETERS], h[_H_GRADIENTS], h[_H_OPTIMIZER]
     c[_ACCUMULATORS], c[_HYPER], c[_INDEX], c[_SCRATCH] = totals, progress + _ROW * 8, 0, scratch
     for index in range(words[_SLOTS_COUNT]):
@@ -235,13 +243,13 @@ def _step(code: int, held: int, records: int, stack: int, parts: int, places: in
         c[_ARENA] = records + words[_MANY_COUNT] * RECORD_BYTES
         count, update = words[_MANY_COUNT], words[_UPDATE_MANY]
     if parts & _GRADIENTS_PART != 0:
-        run_records(records, update, context, 1, 0)
+        run_call(held, parts, records, update, context)
         float64_pointer(h[_H_LOSS])[0] = _loss(code, totals, n)
         if h[_H_TOTALS] != 0 and not live:
             _add_up(code, totals, n)
     if parts & _UPDATE_PART != 0 and c[_STATUS] == 0:
         next_row(code, progress)
-        run_records(records + update * RECORD_BYTES, count - update, context, 1, 0)
+        run_call(held, parts, records + update * RECORD_BYTES, count - update, context)
         counters[_AT_STEP] = c[_STEP]
         counters[_AT_OPTIMIZER_STEP] += 1
         c[_CURSOR] = 0
@@ -287,8 +295,8 @@ def call_learner(kit: Kit, variant: str) -> Callable[..., Any]:
 
     def call_learner(code, held, slots, parts, work, work_bytes):
         words, h = int64_pointer(code), int64_pointer(held)
-        count, counters = words[_COUNT], int64_pointer(h[_H_PROGRESS])
-        wrong = h[_H_COUNT] != count or h[_H_STATE] != count * (1 + words[_OPTIMIZER_SLOTS])
+        counters = int64_pointer(h[_H_PROGRESS])
+        wrong = h[_H_COUNT] != words[_COUNT] or h[_H_STATE] != words[_GRADIENTS_COUNT] * (1 + words[_OPTIMIZER_SLOTS])
         wrong |= h[_H_TOTALS] != 0 and h[_H_TOTALS_COUNT] != words[_TOTALS] + words[_LOSS_TOTALS] + 1
         if wrong or h[_H_PROGRESS_COUNT] < _RATES_AT or h[_H_PROGRESS_COUNT] != _RATES_AT + counters[_SCHEDULED]:
             return call_note(code, _WRONG_PARAMETERS, h[_H_COUNT], h[_H_STATE], 0, 0, 0, -1)

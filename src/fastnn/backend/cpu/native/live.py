@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from fastnn.backend.cpu.codegen.intrinsics import float64_pointer, int64_pointer, smaller
-from fastnn.backend.cpu.codegen.options import helper
-from fastnn.backend.cpu.layouts.call import NDIM_MASK, SHARE_UNIT, Held, Live, Outcome, Share
+from fastnn.backend.cpu.codegen.intrinsics import call_run, float64_pointer, int64_pointer, smaller
+from fastnn.backend.cpu.codegen.options import helper, inlined
+from fastnn.backend.cpu.layouts.call import NDIM_MASK, SHARE_UNIT, Held, Live, Outcome, Part, Share
 from fastnn.backend.cpu.layouts.code import CodeWord, Progress, Slot
+from fastnn.backend.cpu.native.executor import run_records
 from fastnn.backend.cpu.native.patch import RECORD_BYTES, patch
 from fastnn.backend.cpu.native.slots import KIND, description
 from fastnn.backend.cpu.processor.cost import MOST_PARTS
-from fastnn.program.layout import FLAGS_WORD, PARTS_SHIFT, Counter
+from fastnn.program.layout import FLAGS_WORD, PARTS_SHIFT, SHARED, Counter
 
 _PROGRESS, _H_TOTALS = int(Held.PROGRESS), int(Held.TOTALS)
 _CONTEXT, _INITIAL, _PATCHED = int(Live.CONTEXT), int(Live.INITIAL), int(Live.PATCHED)
+_RUN, _THREADS, _TEAM, _LIVE = int(Live.RUN), int(Live.THREADS), int(Live.TEAM), int(Part.LIVE)
 _SHARES_AT, _SHARES_COUNT = int(Live.SHARES_AT), int(Live.SHARES_COUNT)
+_OWNERS_AT, _OWNERS_COUNT = int(Live.OWNERS_AT), int(Live.OWNERS_COUNT)
 _RECORD, _BY_TIME, _BY_TIME_GROWTH, _BY_SIZE, _BY_SIZE_GROWTH, _SHARE_WORDS = (int(word) for word in list(Share)[:6])
 _LOSS_TOTALS, _TOTALS = int(CodeWord.LOSS_TOTALS), int(CodeWord.TOTALS)
 _STEP, _FIRST_STEP = int(Counter.STEP), int(Counter.FIRST_STEP)
@@ -31,6 +34,15 @@ def check_live(code: int, held: int, slots: int) -> int:
         return _BEHIND
     axes = int64_pointer(description(code, 0))[_NDIM]
     return _DONE if int64_pointer(slots)[KIND] & NDIM_MASK == axes + 1 else _WRONG_SHAPE
+
+
+@helper
+def place_owners(held: int, context: int) -> None:
+    """Write into a context where the weights are that other models hold."""
+    h = int64_pointer(held)
+    owners, words = int64_pointer(h[_OWNERS_AT]), int64_pointer(context)
+    for number in range(h[_OWNERS_COUNT]):
+        words[SHARED + number] = owners[number]
 
 
 @helper
@@ -54,6 +66,23 @@ def _cut(shares: int, count: int, records: int, n: int) -> None:
         if parts > 1:
             int64_pointer(records + words[at + _RECORD] * RECORD_BYTES)[FLAGS_WORD] |= parts << PARTS_SHIFT
         at += _SHARE_WORDS
+
+
+@inlined
+def is_shared(held: int, parts: int) -> bool:
+    """Return whether a team shares the records of a call."""
+    return parts & _LIVE != 0 and int64_pointer(held)[_RUN] != 0
+
+
+@inlined
+def run_call(held: int, parts: int, records: int, count: int, context: int) -> None:
+    """Run records of a call once, together with the team if it shares them."""
+    if is_shared(held, parts):
+        h = int64_pointer(held)
+        team = int64_pointer(h[_TEAM])[0]  # 0 in the child of a fork
+        call_run(h[_RUN], records, count, context, h[_THREADS] if team != 0 else 1, team)
+    else:
+        run_records(records, count, context, 1, 0)
 
 
 @helper

@@ -10,7 +10,6 @@ from fastnn.backend.cpu.codegen.intrinsics import (
     SOURCE_POINTERS,
     call_convert,
     call_note,
-    call_run,
     int64_pointer,
     release,
     smaller,
@@ -18,11 +17,10 @@ from fastnn.backend.cpu.codegen.intrinsics import (
 )
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, overlap
 from fastnn.backend.cpu.codegen.options import helper, inlined
-from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, NDIM_MASK, Held, Live, Outcome, Part
+from fastnn.backend.cpu.layouts.call import DTYPE_SHIFT, NDIM_MASK, Held, Outcome, Part
 from fastnn.backend.cpu.layouts.code import BLOCK, MOST_SLOTS, REAL_DTYPES, STACK_BYTES, CodeWord, Slot, network_bytes
 from fastnn.backend.cpu.native.convert import dtype_of
-from fastnn.backend.cpu.native.executor import run_records
-from fastnn.backend.cpu.native.live import patch_once
+from fastnn.backend.cpu.native.live import is_shared, patch_once, place_owners, run_call
 from fastnn.backend.cpu.native.memory import reserve
 from fastnn.backend.cpu.native.patch import RECORD_BYTES, aligned, patch
 from fastnn.backend.cpu.native.slots import (
@@ -58,7 +56,6 @@ _DONE, _RAISED, _WRONG_PARAMETERS, _WRONG_SHAPE, _WORKSPACE, _MEMORY, _NO_INTEGE
 )
 
 _CHECK, _LIVE = int(Part.CHECK), int(Part.LIVE)
-_RUN, _THREADS, _TEAM = int(Live.RUN), int(Live.THREADS), int(Live.TEAM)
 
 int32_pointer = SOURCE_POINTERS["int32"]
 _network_bytes = helper(network_bytes)
@@ -202,21 +199,6 @@ def _check_integers(code: int, slots: int, places: int, steps: int, n: int) -> i
     return _DONE
 
 
-@inlined
-def _is_shared(held: int, parts: int) -> bool:
-    """Return whether a team shares the records of a call."""
-    return parts & _LIVE != 0 and int64_pointer(held)[_RUN] != 0
-
-
-@inlined
-def _run(held: int, parts: int, records: int, count: int, context: int) -> None:
-    if _is_shared(held, parts):
-        h = int64_pointer(held)
-        call_run(h[_RUN], records, count, context, h[_THREADS], h[_TEAM])
-    else:
-        run_records(records, count, context, 1, 0)
-
-
 @helper
 def _compute(
     code: int, held: int, records: int, slots: int, places: int, steps: int, n: int, parts: int, stack: int,
@@ -228,6 +210,8 @@ def _compute(
     context_words = int64_pointer(context)
     context_words[_PARAMETERS], context_words[_SCRATCH] = int64_pointer(held)[_HELD_PARAMETERS], scratch
     context_words[_STATUS] = context_words[_CURSOR] = 0
+    if parts & _LIVE != 0:
+        place_owners(held, context)
     count, many = words[_SLOTS_COUNT], words[_MANY_COUNT]
     arena = records + (many * RECORD_BYTES if n > 1 or parts & _LIVE != 0 else 0)
     done, patched = 0, 0
@@ -239,7 +223,7 @@ def _compute(
             context_words[_DATA + index] = at[index] + done * apart[index]
         if rows == 1:
             context_words[_ARENA] = stack if words[_ONE_ARENA] <= STACK_BYTES else arena
-            _run(held, parts, code + words[_ONE_AT] * 8, words[_ONE_COUNT], context)
+            run_call(held, parts, code + words[_ONE_AT] * 8, words[_ONE_COUNT], context)
         else:
             if parts & _LIVE != 0:
                 patch_once(code, held, records, rows, scratch != 0)
@@ -247,7 +231,7 @@ def _compute(
                 patch(code, records, rows, scratch != 0)
                 patched = rows
             context_words[_ARENA] = arena
-            _run(held, parts, records, many, context)
+            run_call(held, parts, records, many, context)
         if context_words[_STATUS] != 0:
             break
         done += rows
@@ -316,7 +300,7 @@ def _settle(
         outcome = _check_integers(code, slots, places, steps, n)
     if outcome == _DONE and parts & _CHECK == 0:
         # one row takes little longer than switching the mode; the processors of a team note subnormal numbers apart
-        plain = n == 1 and plain and not _is_shared(held, parts)
+        plain = n == 1 and plain and not is_shared(held, parts)
         status = _compute(code, held, records, slots, places, steps, n, parts, stack, 0) if plain else 0
         if not (plain and is_plain()) or _any_result_subnormal(code, places, steps, n):
             mode = enter_kernel_mode()

@@ -1,4 +1,4 @@
-"""What is wrong with the values of a learner's arrays: of all of them, before a step changes anything."""
+"""Checks of the values in a learner's arrays: all of them, before a step changes anything."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastnn.backend.cpu.native.slots import (
 )
 
 _COUNT, _ITEM_BYTES, _SLOTS_COUNT, _WEIGHTS_AT, _WEIGHTS_COUNT = (
-    int(CodeWord[name]) for name in ("PARAMETERS", "ITEM_BYTES", "SLOTS_COUNT", "WEIGHTS_AT", "WEIGHTS_COUNT")
+    int(CodeWord[name]) for name in ("GRADIENTS", "ITEM_BYTES", "SLOTS_COUNT", "WEIGHTS_AT", "WEIGHTS_COUNT")
 )
 _ROLE, _SLOT_DTYPE, _ELEMENTS, _COLUMNS, _TOLERANCE = (
     int(Slot[name]) for name in ("ROLE", "DTYPE", "ELEMENTS", "COLUMNS", "TOLERANCE")

@@ -1,1 +1,1 @@
-"""What pays on this processor: vector widths, blocks of matrix products, the cost of records."""
+"""Sizes that suit this processor: vector widths, blocks of matrix products, the cost of records."""

@@ -184,6 +184,9 @@ class Team:
                 worker.join(_END_SECONDS)
 
 
+#: Address of the team's words, 0 while there is no team; native code reads it at its address.
+present = ctypes.c_int64(0)
+
 _team: Team | None = None
 _guard = ForkSafeLock()
 #: whether a thread is making the team larger or smaller, under the guard
@@ -211,11 +214,6 @@ def gather(size: int, nanoseconds: float) -> int:
     return 0 if team is None else team.address
 
 
-def address() -> int:
-    """Return the address of the team's words, 0 while there is no team."""
-    return 0 if _team is None or _ended else _team.address
-
-
 def settle() -> None:
     """Keep workers off the processor of the last run's thread, if it has moved."""
     if _team is not None and _team.master_processor.value != _team.placed.value:
@@ -241,6 +239,7 @@ def grown(size: int) -> Team | None:
                 _team = Team()
             if _team.size < size:
                 _team.grow(size)
+            present.value = _team.address
         finally:
             _changing = False
         return _team
@@ -261,6 +260,7 @@ def _resize(size: int) -> None:
 def _end() -> None:
     global _ended
     _ended = True
+    present.value = 0
     _resize(1)
 
 
@@ -272,6 +272,7 @@ def _forget() -> None:
     """Start without a team in a child process: threads do not survive a fork."""
     global _team, _changing
     _team, _changing = None, False
+    present.value = 0
 
 
 if hasattr(os, "register_at_fork"):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastnn.backend.cuda.codegen.options import formula, helper
-from fastnn.formulas import custom
+from fastnn.formulas import custom, custom_formulas, custom_identity
 from fastnn.formulas.custom import CustomFunction
 
 #: ops whose formula may be a user-defined scalar function
@@ -40,7 +40,7 @@ def _codes(function: Any, seen: set[int]) -> Iterator[types.CodeType]:
     if not isinstance(plain, types.FunctionType) or id(plain) in seen:
         return
     seen.add(id(plain))
-    codes = list(custom.nested(plain.__code__))
+    codes = list(custom_identity.nested(plain.__code__))
     yield from codes
     names, attributes = set[str](), set[str]()
     for each in (one for code in codes for one in dis.get_instructions(code)):
@@ -65,16 +65,16 @@ def _codes(function: Any, seen: set[int]) -> Iterator[types.CodeType]:
 def activation(name: str, real: Any) -> tuple[Any, Any] | None:
     """Return a user-defined activation and its gradient as device functions, or None for one of fastnn's."""
     users = custom.find(name)
-    return None if users is None else custom.activation(users, real, formula, helper, helper)
+    return None if users is None else custom_formulas.activation(users, real, formula, helper, helper)
 
 
 def loss(name: str, real: Any) -> tuple[Any, Any] | None:
     """Return a user-defined loss and its gradient as device functions, or None for one of fastnn's."""
     users = custom.find(name)
-    return None if users is None else custom.loss(users, real, formula, helper, helper)
+    return None if users is None else custom_formulas.loss(users, real, formula, helper, helper)
 
 
 def update(name: str, real: Any) -> tuple[Any, int] | None:
     """Return a user-defined optimizer as a device function, and its slots; None for one of fastnn's."""
     users = custom.find(name)
-    return None if users is None else (custom.update(users, real, formula, helper), users.slots)
+    return None if users is None else (custom_formulas.update(users, real, formula, helper), users.slots)

@@ -99,7 +99,7 @@ def _store(kind: Any, space: int = _GLOBAL) -> Any:
 LOADS = {str(kind): _load(kind) for kind in _LLVM}
 STORES = {str(kind): _store(kind) for kind in _LLVM}
 #: the same for memory of any kind, also a thread's own
-ANY_LOADS = {str(kind): _load(kind, _ANY) for kind in (types.float32, types.float64)}
+ANY_LOADS = {str(kind): _load(kind, _ANY) for kind in _LLVM}
 ANY_STORES = {str(kind): _store(kind, _ANY) for kind in (types.float32, types.float64)}
 
 

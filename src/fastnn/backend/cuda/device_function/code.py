@@ -21,7 +21,7 @@ _OUT = Spot(Place.OUTPUT, 0, 0)
 
 
 def encode(
-    program: Program, parameters: NDArray[Any], sizes: tuple[int, int]
+    program: Program, parameters: NDArray[Any], sizes: tuple[int, int], integers: tuple[int, int] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Make a network's code and constants.
 
@@ -33,6 +33,8 @@ def encode(
         The model's weights.
     sizes : (int, int)
         Elements of a sample's input and output.
+    integers : (int, int), optional
+        The range of the input, if it is of integers.
 
     Raises
     ------
@@ -51,6 +53,8 @@ def encode(
     code = np.zeros(HEAD + STRIDE * len(drafts), np.int64)
     code[[Head.MAGIC, Head.ITEM_BYTES, Head.COUNT]] = MAGIC, parameters.dtype.itemsize, len(drafts)
     code[[Head.INPUTS, Head.OUTPUTS, Head.WORKSPACE, Head.CONSTANTS]] = *sizes, workspace, constants.size
+    if integers is not None:
+        code[[Head.INTEGERS, Head.LOWEST, Head.HIGHEST]] = 1, *integers
     for draft, words in zip(drafts, code[HEAD:].reshape(-1, STRIDE), strict=True):
         words[InstructionWord.OP] = NUMBERS[draft.op]
         for word, spot in (
@@ -134,6 +138,8 @@ def verify(code: NDArray[np.int64]) -> None:
         instruction = BY_NUMBER[words[InstructionWord.OP]]
         for word, reads in instruction.reads.items():
             place, within = _elements(words[word], reads(words), sizes, index)
+            if instruction.integers != (place is Place.INPUT and bool(code[Head.INTEGERS])):
+                raise ValueError(f"instruction {index} reads integers as numbers, or numbers as integers")
             if not written[place][within].all():
                 raise ValueError(f"instruction {index} reads a value before it is written")
         first, count = words[InstructionWord.CONSTANTS], instruction.constants(words)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cuda.device_function.layout import ACTIVATIONS, InstructionWord, Place
 from fastnn.formulas import custom
+from fastnn.modules import entering
 from fastnn.program.layout import FLAGS_WORD, Buffer, Flag
 from fastnn.program.program import Program, Value
 from fastnn.program.record import ITEM_SIZES, OperandView, dims_of, operands_of, params_of
@@ -151,10 +152,4 @@ ENCODERS: dict[str, Encode] = {}
 
 def encodes(*ops: str) -> Callable[[Encode], Encode]:
     """Register what makes the instructions of the records of some ops."""
-
-    def register(function: Encode) -> Encode:
-        for op in ops:
-            ENCODERS[op] = function
-        return function
-
-    return register
+    return entering(ENCODERS, ops)

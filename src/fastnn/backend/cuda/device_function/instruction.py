@@ -37,6 +37,8 @@ class Tools:
     real : type
     load, store : device functions
         load(memory, index) and store(memory, index, value) for values of a sample, in memory of any kind.
+    integer : device function
+        load(memory, index) for a sample's input of integers, as int64.
     constant, constants : device functions
         One constant, and a pack of neighbours.
     word, as_double : device functions
@@ -56,6 +58,7 @@ class Tools:
     real: Any
     load: Any
     store: Any
+    integer: Any
     constant: Any
     constants: Any
     word: Any
@@ -69,7 +72,7 @@ class Tools:
 
 @dataclass(frozen=True)
 class Instruction:
-    """What is known about an instruction.
+    """Description of an instruction.
 
     Attributes
     ----------
@@ -81,12 +84,15 @@ class Instruction:
         The elements of y that it writes.
     constants : callable
         The number of constants that it reads.
+    integers : bool
+        Whether it reads the sample's input of integers; it reads numbers otherwise.
     """
 
     make: Callable[[Tools], Any]
     reads: dict[InstructionWord, Touches]
     writes: Touches
     constants: Callable[[Sequence[int]], int]
+    integers: bool
 
 
 INSTRUCTIONS: dict[str, Instruction] = {}
@@ -109,12 +115,13 @@ def instruction(
     other: Touches | None = None,
     y: Touches = table,
     constants: Callable[[Sequence[int]], int] = lambda words: 0,
+    integers: bool = False,
 ) -> Callable[[Callable[[Tools], Any]], Callable[[Tools], Any]]:
     """Register the factory of an instruction, with the elements of its operands and the number of its constants."""
 
     def register(make: Callable[[Tools], Any]) -> Callable[[Tools], Any]:
         reads = {InstructionWord.X: x} if other is None else {InstructionWord.X: x, InstructionWord.OTHER: other}
-        INSTRUCTIONS[name] = Instruction(make, reads, y, constants)
+        INSTRUCTIONS[name] = Instruction(make, reads, y, constants, integers)
         return make
 
     return register

@@ -27,6 +27,7 @@ _MAGIC, _ITEM_BYTES, _COUNT = int(Head.MAGIC), int(Head.ITEM_BYTES), int(Head.CO
 _INPUTS, _OUTPUTS, _WORKSPACE, _CONSTANTS = (
     int(word) for word in (Head.INPUTS, Head.OUTPUTS, Head.WORKSPACE, Head.CONSTANTS)
 )
+_INTEGERS, _LOWEST, _HIGHEST = int(Head.INTEGERS), int(Head.LOWEST), int(Head.HIGHEST)
 _INPUT, _OUTPUT, _PLACES = int(Place.INPUT), int(Place.OUTPUT), (1 << PLACE_BITS) - 1
 
 
@@ -65,14 +66,38 @@ def _operand(word, x, out, work):
     return x if place == _INPUT else (out if place == _OUTPUT else work), word >> PLACE_BITS
 
 
-def tools(dtype: str) -> Tools:
-    """Return the building blocks of instructions."""
+def _integers(given: str) -> Any:
+    """Make load(memory, index) for a sample's input of a dtype, as int64; one of numbers is never read by it."""
+    if not is_integer(given):
+
+        @formula
+        def absent(memory, index):
+            return np.int64(0)
+
+        return absent
+    load = ptx.ANY_LOADS[given]
+
+    @formula
+    def integer(memory, index):
+        return np.int64(load(memory, index))
+
+    return integer
+
+
+def is_integer(dtype: str) -> bool:
+    """Return whether a dtype is that of integers."""
+    return np.dtype(dtype).kind in "iu"
+
+
+def tools(dtype: str, given: str) -> Tools:
+    """Return the building blocks of instructions, for a sample's input of the dtype `given`."""
     real = np.dtype(dtype).type
     table = activations.define(real, formula, functions(dtype))
     return Tools(
         real=real,
         load=ptx.ANY_LOADS[dtype],
         store=ptx.ANY_STORES[dtype],
+        integer=_integers(given),
         constant=ptx.LOADS[dtype],
         constants=ptx.LOAD_PACKS[dtype],
         word=_load_word,
@@ -86,16 +111,18 @@ def tools(dtype: str) -> Tools:
 
 
 @cache
-def define(dtype: str) -> Any:
-    """Make `predict(code, words, constants, elements, x, inputs, out, outputs, work, size)` for a dtype.
+def define(dtype: str, given: str) -> Any:
+    """Make `predict(code, words, constants, elements, x, inputs, out, outputs, work, size)` for a dtype, and one of x.
 
     `code` and `constants` are addresses in global memory, with `words` words and `elements` elements; x, out and work
-    are memory of any kind, followed by their sizes. If sizes do not fit, it fills out with NaN and does nothing else.
+    are memory of any kind, followed by their sizes. If sizes or the dtype of x do not fit, or an integer is out of
+    range, it fills out with NaN and does nothing else.
     """
     real, store = np.dtype(dtype).type, ptx.ANY_STORES[dtype]
     item_bytes, nan = np.dtype(dtype).itemsize, real(np.nan)
-    made = tools(dtype)
-    step = choose([each.make(made) for each in BY_NUMBER])
+    made = tools(dtype, given)
+    step, integer = choose([each.make(made) for each in BY_NUMBER]), made.integer
+    integers, unsigned = is_integer(given), np.dtype(given).kind == "u"
 
     @formula
     def fits(code, words, elements, inputs, outputs, size):
@@ -109,11 +136,24 @@ def define(dtype: str) -> Any:
             and _load_word(code, _INPUTS) == inputs
             and _load_word(code, _OUTPUTS) == outputs
             and _load_word(code, _WORKSPACE) <= size
+            and (_load_word(code, _INTEGERS) != 0) == integers
         )
 
     @formula
+    def in_range(code, x, inputs):
+        lowest, highest = _load_word(code, _LOWEST), _load_word(code, _HIGHEST)
+        i = np.int64(0)
+        while i < inputs:
+            held = integer(x, i)
+            # an integer of 64 bits without a sign may be above all that have one
+            if held < lowest or held > highest or (unsigned and held < 0):
+                return False
+            i += 1
+        return True
+
+    @formula
     def predict(code, words, constants, elements, x, inputs, out, outputs, work, size):
-        if fits(code, words, elements, inputs, outputs, size):
+        if fits(code, words, elements, inputs, outputs, size) and (not integers or in_range(code, x, inputs)):
             at = np.int64(HEAD)
             while at < words:
                 step(_load_word(code, at), code, at, constants, x, out, work)

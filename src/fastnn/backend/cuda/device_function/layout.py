@@ -22,6 +22,9 @@ class Head(IntEnum):
     CONSTANTS = 5
     COUNT = 6  # of instructions
     WEIGHTS = 7  # of the model, only for display
+    INTEGERS = 8  # whether a sample's input is of integers, from LOWEST to HIGHEST
+    LOWEST = 9
+    HIGHEST = 10
 
 
 class InstructionWord(IntEnum):
@@ -76,5 +79,5 @@ def tile_width(left: int) -> int:
 
 def described() -> str:
     """Describe the layout, for a number that changes with it."""
-    version = 3
+    version = 4
     return repr((version, *(list(each) for each in (Head, InstructionWord, Place)), WIDE, NARROW, ACTIVATIONS))

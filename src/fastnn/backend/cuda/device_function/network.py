@@ -46,7 +46,12 @@ class FrozenDeviceNetwork(NamedTuple):
 
 
 def freeze(
-    program: Program, parameters: NDArray[Any], sizes: tuple[int, int], weights: int, number: int
+    program: Program,
+    parameters: NDArray[Any],
+    sizes: tuple[int, int],
+    integers: tuple[int, int] | None,
+    weights: int,
+    number: int,
 ) -> FrozenDeviceNetwork:
     """Make a network on a GPU from its program for one sample and the buffer of its weights.
 
@@ -54,6 +59,8 @@ def freeze(
     ----------
     sizes : (int, int)
         Elements of a sample's input and output.
+    integers : (int, int), optional
+        The range of the input, if it is of integers.
     weights : int
         The number of the model's weights.
 
@@ -64,7 +71,7 @@ def freeze(
     """
     from numba import cuda
 
-    code, constants = encode(program, parameters, sizes)
+    code, constants = encode(program, parameters, sizes, integers)
     code[Head.WEIGHTS] = weights
     with cuda.gpus[number]:
         return FrozenDeviceNetwork(cuda.to_device(code), cuda.to_device(constants))

@@ -40,11 +40,11 @@ def arrange(program: Program, keys: Sequence[Key], precision: str) -> tuple[Prog
     if moved:
         program = _move(program, moved)
         found = find(program, precision)
-    works, arranged, behind = works_of(program, keys), list[Work](), 0
+    works, arranged, done = works_of(program, keys), list[Work](), 0
     for group in found:
-        arranged += [*works[behind : group.first], group.work]
-        behind = group.first + group.count
-    return program, arranged + works[behind:]
+        arranged += [*works[done : group.first], group.work]
+        done = group.first + group.count
+    return program, arranged + works[done:]
 
 
 def find(program: Program, precision: str = "float32") -> list[Group]:

@@ -70,7 +70,7 @@ def _any_store(memory: NDArray[Any], index: int, value: Any) -> None:
     memory[index] = value
 
 
-ANY_LOADS = dict.fromkeys(("float32", "float64"), _any_load)
+ANY_LOADS = dict.fromkeys(LOADS, _any_load)
 ANY_STORES = dict.fromkeys(("float32", "float64"), _any_store)
 
 

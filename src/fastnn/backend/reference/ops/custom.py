@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastnn.backend.reference.instruction import Counters, Instruction, executes
-from fastnn.formulas import custom
+from fastnn.formulas import custom, custom_formulas
 
 
 @executes("row_function")
@@ -13,7 +13,7 @@ def row_function(i: Instruction, counters: Counters) -> None:
     """Fill every row of y from the row of x."""
     users = custom.find(i.variant)
     assert users is not None
-    function, _ = custom.rows(users, lambda each: each)
+    function, _ = custom_formulas.rows(users, lambda each: each)
     y = np.zeros((len(i["x"]), i.dims["units"]))
     w = i["w"].reshape(users.shape) if users.weighted else np.empty(0)
     for x, row in zip(i["x"], y, strict=True):
@@ -26,7 +26,7 @@ def row_function_grad(i: Instruction, counters: Counters) -> None:
     """Fill every row of dx, and add to dw."""
     users = custom.find(i.variant)
     assert users is not None
-    _, gradient = custom.rows(users, lambda each: each)
+    _, gradient = custom_formulas.rows(users, lambda each: each)
     dx = np.zeros(i["x"].shape)
     w = i["w"].reshape(users.shape) if users.weighted else np.empty(0)
     dw = np.zeros(users.shape)

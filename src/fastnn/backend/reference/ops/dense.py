@@ -47,17 +47,19 @@ def sum_rows(i: Instruction, counters: Counters) -> None:
 def batched_matmul(i: Instruction, counters: Counters) -> None:
     """Make c = scale op(a) op(b) for every matrix of every sample; each lies at places of its own."""
     dims = i.dims
-    samples, count, m, n, k = (dims[name] for name in ("samples", "count", "m", "n", "k"))
+    samples, count, inner, m, n, k = (dims[name] for name in ("samples", "count", "inner", "m", "n", "k"))
 
-    def matrices(name: str, rows: int, cols: int, flag: Flag) -> Any:
+    def matrices(name: str, rows: int, cols: int, flag: Flag, repeated: Flag, cycled: Flag) -> Any:
         turned = flag in i.flags
         rows, cols = (cols, rows) if turned else (rows, cols)
         number, row, col = np.indices((count, rows, cols))
+        number = number // inner if repeated in i.flags else number % inner if cycled in i.flags else number
         places = dims[f"{name}_first"] + number * dims[f"{name}_between"] + row * dims[f"{name}_row"] + col
         found = i[name][:, places]
         return found.swapaxes(-1, -2) if turned else found
 
-    product = i.params["scale"] * (matrices("a", m, k, Flag.TRANSPOSE_A) @ matrices("b", k, n, Flag.TRANSPOSE_B))
+    a = matrices("a", m, k, Flag.TRANSPOSE_A, Flag.REPEAT_A, Flag.CYCLE_A)
+    product = i.params["scale"] * (a @ matrices("b", k, n, Flag.TRANSPOSE_B, Flag.REPEAT_B, Flag.CYCLE_B))
     number, row, col = np.indices((count, m, n))
     y = np.empty((samples, count * m * n))
     y[:, number * dims["c_between"] + row * dims["c_row"] + col] = product

@@ -96,3 +96,30 @@ def _take(tools: Tools) -> Any:
             j += 1
 
     return take
+
+
+@encodes("one_hot")
+def _one_hot(encoder: Encoder, record: Record) -> None:
+    encoder.draft("one_hot", record.spot("y"), record.spot("index"), rows=record.dims["rows"], cols=record.dims["cols"])
+
+
+@instruction("one_hot", x=lambda words: np.arange(words[ROWS]), integers=True)
+def _hot(tools: Tools) -> Any:
+    """Fill rows of y with zeros, but a one at the place of each integer of x."""
+    formula, word, operand, integer, store = tools.formula, tools.word, tools.operand, tools.integer, tools.store
+    zero, one = tools.real(0.0), tools.real(1.0)
+
+    @formula
+    def one_hot(number, code, at, constants, x, out, work):
+        to, y_at = operand(word(code, at + Y), x, out, work)
+        source, x_at = operand(word(code, at + X), x, out, work)
+        cols = word(code, at + COLS)
+        for _ in range(word(code, at + ROWS)):
+            place, j = integer(source, x_at), np.int64(0)
+            while j < cols:
+                store(to, y_at + j, one if j == place else zero)
+                j += 1
+            x_at += 1
+            y_at += cols
+
+    return one_hot

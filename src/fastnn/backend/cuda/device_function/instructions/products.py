@@ -38,10 +38,16 @@ def _encode(encoder: Encoder, record: Record) -> None:
     dims, spots = record.dims, [record.spot(name) for name in ("c", "a", "b")]
     starts = 0, dims["a_first"], dims["b_first"]
     between = [dims[f"{name}_between"] for name in ("c", "a", "b")]
+    repeated, cycled = (Flag(0), Flag.REPEAT_A, Flag.REPEAT_B), (Flag(0), Flag.CYCLE_A, Flag.CYCLE_B)
     # one instruction for each matrix of the sample
     for number in range(dims["count"]):
-        places = zip(spots, starts, between, strict=True)
-        y, x, other = (replace(spot, offset=spot.offset + start + number * gap) for spot, start, gap in places)
+        group, within = divmod(number, dims["inner"])
+        numbers = [
+            group if record.flags & repeat else within if record.flags & cycle else number
+            for repeat, cycle in zip(repeated, cycled, strict=True)
+        ]
+        places = zip(spots, starts, numbers, between, strict=True)
+        y, x, other = (replace(spot, offset=spot.offset + start + each * gap) for spot, start, each, gap in places)
         encoder.draft(
             "product", y, x, other, rows=dims["m"], cols=dims["n"], depth=dims["k"], flags=int(record.flags),
             y_stride=dims["c_row"], x_stride=dims["a_row"], other_stride=dims["b_row"], a=bits(record.params["scale"]),

@@ -45,7 +45,7 @@ def _make_finish(kit: Kit, rows: int) -> Any:
     dispatch, zero = make_dispatch(kit, gradient=True), real(0.0)
 
     @helper
-    def finish(table, at, sums_at, pitch, behind, splits, tile, saved, first, m, thread):
+    def finish(table, at, sums_at, pitch, split_stride, splits, tile, saved, first, m, thread):
         n, which = u32(table[u32(at + N)]), u32(table[u32(at + WHICH)])
         a, b = real(as_double(table[u32(at + P0)])), real(as_double(table[u32(at + P1)]))
         c, column = table[u32(at + C)], u32(thread % WARP * PACK)
@@ -56,7 +56,7 @@ def _make_finish(kit: Kit, rows: int) -> Any:
                     place = u32(row * pitch + column)
                     v = get(sums_at, place)
                     for _ in range(1, splits):
-                        place = u32(place + behind)
+                        place = u32(place + split_stride)
                         p = get(sums_at, place)
                         v = v[0] + p[0], v[1] + p[1], v[2] + p[2], v[3] + p[3]
                     dz = (zero, zero, zero, zero)
@@ -150,13 +150,19 @@ def fused_backward(kit: Kit) -> list[Stage]:
                     if another:
                         stash_rows(held, activations, n, thread)
                     # if each sum belongs to one thread, the sums replace the rows from which they were computed
-                    sums_at, sums_pitch, behind = gradients, u32(PITCH), u32(0)
+                    sums_at, sums_pitch, split_stride = gradients, u32(PITCH), u32(0)
                     if splits > 1:
-                        sums_at, sums_pitch, behind = pieces, pitch, u32(rows * pitch)
+                        sums_at, sums_pitch, split_stride = pieces, pitch, u32(rows * pitch)
                     if split < splits:
-                        leave(sums, shared_at(sums_at, u32(split * behind + along * sums_pitch + column)), sums_pitch)
+                        leave(
+                            sums,
+                            shared_at(sums_at, u32(split * split_stride + along * sums_pitch + column)),
+                            sums_pitch,
+                        )
                     cuda.syncthreads()
-                    finish(table, at, sums_at, sums_pitch, behind, splits, gradients, activations, first, m, thread)
+                    finish(
+                        table, at, sums_at, sums_pitch, split_stride, splits, gradients, activations, first, m, thread
+                    )
                 layer, at = u32(layer + 1), u32(at + ROW)
             cuda.syncthreads()
             first, fresh = u32(first + cuda.gridDim.x * rows), False

@@ -37,7 +37,7 @@ def _make_finish(kit: Kit, rows: int) -> Any:
     dispatch, zero = make_dispatch(kit, gradient=False), real(0.0)
 
     @helper
-    def finish(table, at, sums_at, pitch, behind, splits, tile, first, m, last, thread):
+    def finish(table, at, sums_at, pitch, split_stride, splits, tile, first, m, last, thread):
         n, which = u32(table[u32(at + N)]), u32(table[u32(at + WHICH)])
         a, b = real(as_double(table[u32(at + P0)])), real(as_double(table[u32(at + P1)]))
         c, pre, bias_at = table[u32(at + C)], table[u32(at + PRE)], table[u32(at + BIAS)]
@@ -52,7 +52,7 @@ def _make_finish(kit: Kit, rows: int) -> Any:
                     place = u32(row * pitch + column)
                     v = get(sums_at, place)
                     for _ in range(1, splits):
-                        place = u32(place + behind)
+                        place = u32(place + split_stride)
                         p = get(sums_at, place)
                         v = v[0] + p[0], v[1] + p[1], v[2] + p[2], v[3] + p[3]
                     v = v[0] + bias[0], v[1] + bias[1], v[2] + bias[2], v[3] + bias[3]
@@ -123,16 +123,16 @@ def fused_forward(kit: Kit) -> list[Stage]:
             if next_layer != layer:
                 cuda.syncthreads()
                 # if each sum belongs to one thread, the sums replace the rows from which they were computed
-                sums_at, sums_pitch, behind = acts, u32(PITCH), u32(0)
+                sums_at, sums_pitch, split_stride = acts, u32(PITCH), u32(0)
                 if splits > 1:
-                    sums_at, sums_pitch, behind = pieces, pitch, u32(rows * pitch)
+                    sums_at, sums_pitch, split_stride = pieces, pitch, u32(rows * pitch)
                 if split < splits:
-                    leave(sums, shared_at(sums_at, u32(split * behind + along * sums_pitch + column)), sums_pitch)
+                    leave(sums, shared_at(sums_at, u32(split * split_stride + along * sums_pitch + column)), sums_pitch)
                 for i in range(sums_count):
                     sums[i] = zero
                 cuda.syncthreads()
                 last = next_layer == layers
-                finish(table, at, sums_at, sums_pitch, behind, splits, acts, first, m, last, thread)
+                finish(table, at, sums_at, sums_pitch, split_stride, splits, acts, first, m, last, thread)
                 if splits > 1:
                     cuda.syncthreads()
             layer, at, done, buffer = next_layer, next_at, next_done, u32(chunk - buffer)

@@ -51,12 +51,12 @@ def make_weight(kit: Kit, tile: Tile) -> Any:
                 left[i + e] = p[e]
         add_products(sums, left, get(there, u32(place)))
 
-    def twice(several, behind):
+    def twice(several, distance):
         # unrolled by hand: LLVM would keep the loop
         @formula
         def both(sums, left, here, there, place):
             several(sums, left, here, there, place)
-            several(sums, left, here, there, place + behind)
+            several(sums, left, here, there, place + distance)
 
         return both
 

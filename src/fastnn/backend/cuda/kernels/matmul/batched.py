@@ -19,6 +19,9 @@ from fastnn.program.layout import FLAGS_WORD, Flag
 u32 = np.uint32
 as_double = ptx.int_as_double
 _TRANSPOSE_A, _TRANSPOSE_B = int(Flag.TRANSPOSE_A), int(Flag.TRANSPOSE_B)
+_REPEAT_A, _REPEAT_B, _CYCLE_A, _CYCLE_B = (
+    int(flag) for flag in (Flag.REPEAT_A, Flag.REPEAT_B, Flag.CYCLE_A, Flag.CYCLE_B)
+)
 
 
 def _algorithm(dims: Mapping[str, int], flags: Flag) -> str:
@@ -32,7 +35,7 @@ def _algorithm(dims: Mapping[str, int], flags: Flag) -> str:
 @kernel("batched_matmul", algorithms=tuple(PRODUCTS.batched_tiles), algorithm=_algorithm)
 def batched_matmul(kit: Kit) -> list[Stage]:
     """Make c = scale op(a) op(b) for every matrix of every sample."""
-    C, A, B, COUNT, M, N, K, SCALE = kit.words("c a b count m n k scale")
+    C, A, B, COUNT, INNER, M, N, K, SCALE = kit.words("c a b count inner m n k scale")
     A_SIZE, A_FIRST, A_BETWEEN, A_ROW = kit.words("a_size a_first a_between a_row")
     B_SIZE, B_FIRST, B_BETWEEN, B_ROW = kit.words("b_size b_first b_between b_row")
     C_BETWEEN, C_ROW = kit.words("c_between c_row")
@@ -64,8 +67,18 @@ def batched_matmul(kit: Kit) -> list[Stage]:
         matrix, part = u32(cuda.blockIdx.x // u32(across * down)), u32(cuda.blockIdx.x % u32(across * down))
         row, col = u32(part // across * rows), u32(part % across * cols)
         sample, number = np.int64(matrix // u32(record[COUNT])), np.int64(matrix % u32(record[COUNT]))
-        a = record[A] + (sample * record[A_SIZE] + record[A_FIRST] + number * record[A_BETWEEN]) * size
-        b = record[B] + (sample * record[B_SIZE] + record[B_FIRST] + number * record[B_BETWEEN]) * size
+        group, inner = np.int64(u32(number) // u32(record[INNER])), record[INNER]
+        a_number = b_number = number
+        if flags & _REPEAT_A != 0:
+            a_number = group
+        if flags & _CYCLE_A != 0:
+            a_number = number - group * inner
+        if flags & _REPEAT_B != 0:
+            b_number = group
+        if flags & _CYCLE_B != 0:
+            b_number = number - group * inner
+        a = record[A] + (sample * record[A_SIZE] + record[A_FIRST] + a_number * record[A_BETWEEN]) * size
+        b = record[B] + (sample * record[B_SIZE] + record[B_FIRST] + b_number * record[B_BETWEEN]) * size
         c = record[C] + (sample * record[COUNT] * m * n + number * record[C_BETWEEN]) * size
         a_line, a_k, b_line, b_k = u32(record[A_ROW]), u32(1), u32(1), u32(record[B_ROW])
         if flags & _TRANSPOSE_A != 0:

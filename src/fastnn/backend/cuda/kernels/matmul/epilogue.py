@@ -160,17 +160,17 @@ def sum_parts(kit: Kit, epilogue: str, width: int) -> Stage:
         if i >= all_:
             return
         parts, address = load_int64(record[SCRATCH_WORD], 0), record[SCRATCH_WORD] + HEADER
-        column, behind = u32(u32(i) % n), all_ * size
+        column, part_stride = u32(u32(i) % n), all_ * size
         if width == 1:
             value = load(address, i)
             for _ in range(1, parts):
-                address += behind
+                address += part_stride
                 value += load(address, i)
             one(record, 0, i, column, value)
         else:
             v0, v1, v2, v3 = load_pack(address, i)
             for _ in range(1, parts):
-                address += behind
+                address += part_stride
                 p = load_pack(address, i)
                 v0, v1, v2, v3 = v0 + p[0], v1 + p[1], v2 + p[2], v3 + p[3]
             pack(record, 0, i, column, (v0, v1, v2, v3))

@@ -81,8 +81,8 @@ def rounding(kit: Kit, algorithm: Algorithm) -> Stage:
         if unit < of_a:
             round_a(record[A], record[SCRATCH_WORD], m, k, m if transpose_a else k, unit)
         else:
-            behind = np.int64(down) * np.int64(tiles) * (rows * fragments.DEPTH * 4)
-            round_b(record[B], record[SCRATCH_WORD] + behind, n, k, k if transpose_b else n, u32(unit - of_a))
+            after_a = np.int64(down) * np.int64(tiles) * (rows * fragments.DEPTH * 4)
+            round_b(record[B], record[SCRATCH_WORD] + after_a, n, k, k if transpose_b else n, u32(unit - of_a))
 
     def grid(dims):
         # every thread writes 32 bytes, and tiles are whole blocks of threads

@@ -67,12 +67,12 @@ def _multiply(kit: Kit, tile: Tile, depth: int, pitch_a: int, pitch_b: int) -> A
             put(right, j, load_pack(b, k * pitch_b + j // group * cols_apart))
         add_products(sums, left, right)
 
-    def twice(multiply, behind):
+    def twice(multiply, distance):
         # unrolled for the whole depth: in a loop, LLVM does not move loads before the products of the previous step
         @formula
         def both(sums, left, right, a, b, k):
             multiply(sums, left, right, a, b, k)
-            multiply(sums, left, right, a, b, k + behind)
+            multiply(sums, left, right, a, b, k + distance)
 
         return both
 

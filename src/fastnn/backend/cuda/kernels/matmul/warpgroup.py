@@ -95,9 +95,9 @@ def warpgroup_product(kit: Kit, algorithm: Algorithm) -> Stage:
             # no thread reads the previous tile any more
             wait_but_one()
             cuda.syncthreads()
-            behind = u32(number + stages - 1)
-            if thread == 0 and number > 0 and behind < tiles:
-                fetch(memory, barriers, last, a, b, behind)
+            coming = u32(number + stages - 1)
+            if thread == 0 and number > 0 and coming < tiles:
+                fetch(memory, barriers, last, a, b, coming)
             last, now, number = now, u32(now + 1), u32(number + 1)
             if now == stages:
                 now, parity = u32(0), u32(1 - parity)

@@ -1,0 +1,141 @@
+"""The computation of a program: a model's graph, with losses, gradients and an update.
+
+Whoever wants a program adds to a `Computation` what it computes besides the model's outputs: losses (`measures.py`),
+gradients, an update. Then `task` says where its data are: in arrays of any layout, which records gather and store
+(`requests.py`), or in arrays that records read and fill in place (`codes.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
+from types import MappingProxyType
+
+from fastnn.graph.gradients import differentiate
+from fastnn.graph.graph import Graph, Tensor
+from fastnn.lower.task import Place, Source, Task
+from fastnn.lower.update import Averaging, Clipping, Update, penalties, tick, update
+from fastnn.objective.objective import PENALTY, SCRATCH, accumulator_word
+from fastnn.optimizers import Optimizer
+from fastnn.program.layout import Buffer
+from fastnn.program.program import RecordDraft
+from fastnn.program.record import ITEM_SIZES
+from fastnn.runtime.parameters import ParameterTable
+
+
+class Computation:
+    """The graph of a model's layers, to which a program's other parts are added.
+
+    Parameters
+    ----------
+    table : ParameterTable
+    batch : int
+        The program's number of rows.
+    training : bool
+        Whether dropout drops and batch normalisation uses the batch.
+
+    Attributes
+    ----------
+    graph : Graph
+    inputs, outputs : sequence of Tensor
+        The model's.
+    losses : list of Tensor
+        First outputs of "loss" nodes.
+    sizes : dict
+        Bytes by buffer.
+    """
+
+    def __init__(self, table: ParameterTable, batch: int = 1, *, training: bool) -> None:
+        self.table, self.batch, self.graph = table, batch, Graph()
+        self.losses: list[Tensor] = []
+        self.sizes: dict[int, int] = {Buffer.PARAMETERS: table.own_nbytes, **table.shared_sizes}
+        self._parameters = [self.graph.parameter(entry.spec.shape, entry.name) for entry in table]
+        self._places = {tensor.id: entry.place for entry, tensor in zip(table, self._parameters, strict=True)}
+        self._accumulating: set[int] = set()
+        self._trained = (False,) * len(table)
+        self._tail: list[RecordDraft] = []
+        weights: list[list[Tensor]] = [[] for _ in table.architecture.layers]
+        for entry, tensor in zip(table, self._parameters, strict=True):
+            weights[entry.layer].append(tensor)
+        self.inputs, self.outputs = table.architecture.apply(
+            self.graph, weights, table.trainable_layers(), training=training
+        )
+
+    def weights(self, wanted: Sequence[bool]) -> list[Tensor]:
+        """Return some of the model's weights."""
+        return list(compress(self._parameters, wanted))
+
+    def seeds(self) -> list[Tensor]:
+        """Add inputs for gradients of the outputs, which `gradients` starts from."""
+        return [self.graph.input(y.shape, "seed") for y in self.outputs]
+
+    def gradients(self, wanted: Iterable[Tensor], seeds: Sequence[Tensor] = ()) -> dict[int, Tensor]:
+        """Differentiate the sum of the losses, or the outputs, whose gradients are then `seeds`.
+
+        Gradients of weights are put into their places in the buffer of gradients.
+
+        Returns
+        -------
+        dict
+            Gradients of inputs by the number of the tensor, without those that nothing depends on.
+
+        Raises
+        ------
+        NoGradientError
+            When a wanted tensor is before an op without a gradient.
+        """
+        found = differentiate(self.graph, self.losses, wanted, zip(self.outputs, seeds, strict=False))
+        self.sizes[Buffer.GRADIENTS] = self.table.nbytes
+        # weights that nothing depends on have no gradient, and are not changed
+        self._trained = tuple([tensor.id in found for tensor in self._parameters])
+        for entry, tensor in zip(self.table, self._parameters, strict=True):
+            for index, gradient in enumerate(found.get(tensor.id, ())):
+                self._places[gradient.id] = Place(Buffer.GRADIENTS, entry.offset)
+                if index:  # later uses of a weight are added to the first
+                    self._accumulating.add(gradient.id)
+        return {x.id: found[x.id][0] for x in self.inputs if x.id in found}
+
+    def penalize(self) -> None:
+        """Add the regularisers to the loss, and to the weights' gradients."""
+        self._tail += penalties(self.table.weights(self._trained), accumulator_word(PENALTY), self.batch)
+
+    def update(self, optimizer: Optimizer) -> None:
+        """Add the optimizer's step."""
+        slot = self.table.nbytes
+        step = Update(
+            optimizer.formula,
+            len(optimizer.description.slots),
+            slot,
+            Clipping(optimizer.clipvalue, optimizer.clipnorm, optimizer.global_clipnorm),
+            optimizer.gradient_accumulation_steps or 0,
+            Averaging(optimizer.ema_momentum, optimizer.ema_overwrite_frequency or 0) if optimizer.use_ema else None,
+        )
+        self.sizes |= {Buffer.HYPER: 64, Buffer.OPTIMIZER: slot * len(optimizer.slots)}
+        described = self.table.weights(self._trained)
+        self._tail += update(described, step, accumulator_word(SCRATCH), self.table.dtype)
+
+    def count(self, *, training: bool) -> None:
+        """Add the record that advances the counters by one batch, and by one step."""
+        self._tail.append(tick(self.batch, training=training))
+
+    def task(
+        self, name: str, sources: Mapping[int, Source] = MappingProxyType({}), arrays: Sequence[Tensor] = ()
+    ) -> Task:
+        """Return the task of the program.
+
+        Parameters
+        ----------
+        name : str
+        sources : mapping of input tensor id to Source
+            What is gathered.
+        arrays : sequence of Tensor
+            Inputs and results whose memory is the data slots, in this order.
+        """
+        places, sizes = dict(self._places), dict(self.sizes)
+        for slot, tensor in enumerate(arrays, Buffer.DATA):
+            places[tensor.id] = Place(slot, 0)
+            sizes[slot] = tensor.size * ITEM_SIZES[self.table.dtype if tensor.kind == "real" else tensor.kind]
+        accumulating = frozenset(self._accumulating)
+        return Task(
+            name, self.graph, self.batch, self.table.dtype, sources, places, accumulating, self._tail, sizes
+        )  # fmt: skip

@@ -1,0 +1,90 @@
+"""Losses and metrics of a program: their targets and weights, and the sums that they are added to."""
+
+from __future__ import annotations
+
+from math import prod
+
+from fastnn.graph.graph import Graph, Shape, Tensor
+from fastnn.graph.ops.elementwise import activation
+from fastnn.graph.ops.losses import loss as row_loss_of
+from fastnn.graph.ops.losses import normalize_weights
+from fastnn.graph.rewrite import from_logits
+from fastnn.losses import Loss
+from fastnn.objective.objective import LOSSES, Measure, Objective, accumulator_word
+from fastnn.program.layout import Buffer
+from fastnn.program.opcodes import OPS
+from fastnn.runtime.programs.computation import Computation
+
+
+def measure(
+    made: Computation, objective: Objective, output: int, labels: bool, weights: Shape | None, *, gradients: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Add an output's loss and metrics, and their sums.
+
+    Parameters
+    ----------
+    made : Computation
+        Its losses are added to.
+    labels : bool
+        Whether the targets are labels.
+    weights : tuple of int, optional
+        The shape of a sample's weights, if there are any (empty: one per sample).
+    gradients : bool
+        Whether the loss will be differentiated.
+
+    Returns
+    -------
+    target, weight : Tensor
+        The inputs that were added.
+    """
+    graph, prediction, name = made.graph, made.outputs[output], objective.output_names[output]
+    made.sizes[Buffer.ACCUMULATORS] = 8 * objective.size
+    shape = prediction.shape[:-1] if labels else prediction.shape
+    target = graph.input(shape, f"{name} targets", "int64" if labels else "real")
+    weight = None if weights is None else graph.input(weights, f"{name} weights")
+    loss = objective.losses[output]
+    if loss is not None:
+        by_weight, share = loss.normalize == "weights", weight
+        if by_weight and weight is not None and gradients:
+            # gradients are divided by the number of rows: weights of the mean 1 make that the sum of the weights
+            share = normalize_weights(graph, weight, prod(prediction.shape[:-1]), name)
+        row_loss = _row_loss(graph, loss, objective.loss_weights[output], prediction, target, share, name)
+        total = accumulator_word(LOSSES + 2 * output)
+        graph.add("sum_loss", (row_loss, weight), [], name, total=total, by_weight=by_weight)
+        made.losses.append(row_loss)
+    for one in objective.measures:
+        if one.output == output:
+            _metric(graph, one, prediction, target, weight if one.weighted else None)
+    return target, weight
+
+
+def _row_loss(
+    graph: Graph, loss: Loss, factor: float, prediction: Tensor, target: Tensor, weight: Tensor | None, name: str
+) -> Tensor:
+    """Add a loss of every row."""
+    x, formula = from_logits(graph, prediction, loss.formula)
+    return row_loss_of(
+        graph, x, target, weight, formula=formula, parameters=loss.parameters, row_mean=loss.row_mean,
+        loss_weight=factor, label=name,
+    )  # fmt: skip
+
+
+def _metric(graph: Graph, measure: Measure, x: Tensor, y: Tensor, weight: Tensor | None) -> None:
+    """Add what is added to an accumulator."""
+    total = accumulator_word(measure.offset)
+    if measure.accumulator == "loss":
+        row_loss = _row_loss(graph, measure.parameters[0], 1.0, x, y, None, "metrics")
+        graph.add("sum_loss", (row_loss, weight), [], "metrics", total=total, by_weight=True)
+        return
+    if measure.squash is not None:
+        x = activation(graph, x, measure.squash, (), "metrics")
+    if measure.elementwise and x.columns > 1:
+        x = graph.add("reshape", (x,), [((*x.shape, 1), True, "elements")], "metrics")[0]
+        y = graph.add("reshape", (y,), [((*y.shape, 1), True, "elements")], "metrics")[0]
+    op = OPS[measure.accumulator]
+    params = {name: measure.parameters[0] for name in op.params}
+    dims = {name: int(measure.parameters[0]) for name in ("k", "bins") if name in op.dims}
+    graph.add(
+        "metric", (x, y, weight), [], "metrics", accumulator=measure.accumulator, total=total, size=measure.size,
+        params=params, dims=dims,
+    )  # fmt: skip

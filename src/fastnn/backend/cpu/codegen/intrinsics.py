@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastnn.backend.cpu.codegen.vectors import Lanes, declared, emit_call
+from fastnn.backend.cpu.codegen.vectors import declared, emit_call
 from fastnn.backend.cpu.layouts.code import CodeWord
 from fastnn.program.layout import FLAGS_WORD, OFFSET_BITS, OFFSET_MASK, Counter
 
@@ -219,14 +219,3 @@ def stack_bytes(typingctx: Any, nbytes: Any) -> Any:
         return builder.ptrtoint(slot, _I64)
 
     return types.intp(nbytes), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def prefetch(typingctx: Any, place: Any) -> Any:
-    """Bring the cache line of an address into the second-level cache; any address is allowed."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        Lanes(builder, "float32", 1).prefetch(args[0], level=2)
-        return context.get_dummy_value()
-
-    return types.void(types.intp), codegen

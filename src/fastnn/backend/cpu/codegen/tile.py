@@ -1,4 +1,4 @@
-"""The microkernels of the matmul, as LLVM vector IR: register tiles, and three for a single row.
+"""The microkernels of the matmul, as LLVM vector IR: register tiles.
 
 A tile is `rows` x `vectors` accumulators, each a whole vector register. Every element is one chain of fused
 multiply-adds over a block of k in rising order, whatever the tile's shape, so results do not depend on how a matrix is
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -69,6 +70,32 @@ def emit_tile(v: Lanes, args: Any, rows: int, vectors: int, *, copies: bool = Fa
     sums = made.product(sums, (a, a_row, a_k), (b_at, b_k), k, copy if copies else None, following)
     sums = made.added(sums, init, init_row, late)
     made.store(made.rectified(sums, rectify, c_row), c, c_row)
+
+
+def make_small_tile(dtype: str, lanes: int, rows: int, vectors: int) -> Any:
+    """Make the intrinsic that computes one tile of c = scale a b, for matrices that are small.
+
+    It has none of what `make_tile` does at the beginning and the end of a tile, which takes longer than a short k. Its
+    arguments, all but the last as there: a, a_row, a_k, b, b_k, k (at least 1), c, c_row, columns, and the scale, a
+    number of the dtype.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def tile(
+        typingctx: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, k: Any, c: Any, c_row: Any, columns: Any,
+        scale: Any,
+    ) -> Any:  # fmt: skip
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            a, a_row, a_k, b, b_k, k, c, c_row, columns, scale = args
+            v = Lanes(builder, dtype, lanes)
+            made = _Tile(v, rows, vectors, columns)
+            sums = made.product([v.zero] * len(made.cells), (a, a_row, a_k), (b, b_k), k, None, None)
+            made.store(made.scaled(sums, scale), c, c_row)
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 9, getattr(types, dtype)), codegen
+
+    return tile
 
 
 class _Tile:
@@ -217,6 +244,12 @@ class _Tile:
         ]
         return self._choose(choices, sums)
 
+    def scaled(self, sums: list[Any], scale: Any) -> list[Any]:
+        """Return the sums times a number; 1 takes no time."""
+        b, factor = self.b, self.v.spread(scale)
+        scales = b.fcmp_unordered("!=", scale, ir.Constant(self.v.scalar, 1.0))
+        return self._choose([(scales, lambda: [b.fmul(value, factor) for value in sums])], sums)
+
     def store(self, sums: list[Any], base: Any, stride: Any) -> None:
         """Store the existing columns."""
         with self.b.if_else(self.full) as (full, edge):
@@ -242,160 +275,3 @@ class _Tile:
                     self.v.masked_store(value, address, self.masks[j])
                 else:
                     self.v.store(value, address)
-
-
-def make_row_update(dtype: str, lanes: int, depth: int) -> Any:
-    """Make the intrinsic that adds `depth` rows of b, each times an element of a, to one row c.
-
-    It streams b in its memory order, which a tile, a column of panels, does not. Its arguments, addresses and
-    strides in bytes: a, a_k, b, b_row, c, columns.
-    """
-
-    @intrinsic  # type: ignore[untyped-decorator]
-    def row_update(typingctx: Any, a: Any, a_k: Any, b: Any, b_row: Any, c: Any, columns: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            _emit_row_update(builder, args, Lanes(builder, dtype, lanes), depth)
-            return context.get_dummy_value()
-
-        return types.void(*[types.intp] * 6), codegen
-
-    return row_update
-
-
-def _emit_row_update(b: Any, args: Any, v: Lanes, depth: int) -> None:
-    a, a_k, b_at, b_row, c, columns = args
-    left = [v.broadcast(b.add(a, b.mul(a_k, constant(i)))) for i in range(depth)]
-    rows = [b.add(b_at, b.mul(b_row, constant(i))) for i in range(depth)]
-    vectors = b.sdiv(columns, constant(v.lanes))
-    with b.if_then(b.icmp_signed(">", vectors, constant(0))), Loop(b, vectors, []) as loop:
-        skip = b.mul(loop.index, constant(v.width))
-        total = v.load(b.add(c, skip))
-        for factor, row in zip(left, rows, strict=True):
-            total = v.fma(factor, v.load(b.add(row, skip)), total)
-        v.store(total, b.add(c, skip))
-    rest = b.sub(columns, b.mul(vectors, constant(v.lanes)))
-    with b.if_then(b.icmp_signed(">", rest, constant(0))):
-        mask, skip = v.edge(rest, 0), b.mul(vectors, constant(v.width))
-        total = v.masked_load(b.add(c, skip), mask)
-        for factor, row in zip(left, rows, strict=True):
-            total = v.fma(factor, v.masked_load(b.add(row, skip), mask), total)
-        v.masked_store(total, b.add(c, skip), mask)
-
-
-def make_row(dtype: str, lanes: int, vectors: int, *, whole: bool = False) -> Any:
-    """Make the intrinsic that computes up to `vectors` vectors of one row of c = init + a b in registers.
-
-    Each element is one chain over k in rising order, as in a tile. Its arguments, addresses and strides in bytes: a,
-    a_k, b, b_row, k (at least 1), c, init (0 for zeros), columns (more than `vectors` - 1 vectors have).
-
-    Parameters
-    ----------
-    whole : bool
-        Whether all columns always exist.
-    """
-
-    @intrinsic  # type: ignore[untyped-decorator]
-    def row(typingctx: Any, a: Any, a_k: Any, b: Any, b_row: Any, k: Any, c: Any, init: Any, columns: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            v = Lanes(builder, dtype, lanes)
-            if whole:
-                _emit_row(builder, args[:-1], v, vectors, None)
-            else:
-                full = builder.icmp_signed(">=", args[-1], constant(vectors * lanes))
-                with builder.if_else(full) as (all_there, edge):
-                    with all_there:
-                        _emit_row(builder, args[:-1], v, vectors, None)
-                    with edge:
-                        _emit_row(builder, args[:-1], v, vectors, v.edge(args[-1], (vectors - 1) * lanes))
-            return context.get_dummy_value()
-
-        return types.void(*[types.intp] * 8), codegen
-
-    return row
-
-
-def _emit_row(b: Any, args: Any, v: Lanes, vectors: int, mask: Any) -> None:
-    """Emit the loop over k; `mask` has the existing lanes of the last vector."""
-    a, a_k, b_at, b_row, k, c, init = args
-
-    def load(base: Any) -> list[Any]:
-        places = [b.add(base, constant(j * v.width)) for j in range(vectors)]
-        return [v.load(at) if mask is None or at is not places[-1] else v.masked_load(at, mask) for at in places]
-
-    before, some, start = b.block, b.append_basic_block("some"), b.append_basic_block("start")
-    b.cbranch(b.icmp_signed("!=", init, constant(0)), some, start)
-    b.position_at_end(some)
-    given = load(init)
-    b.branch(start)
-    b.position_at_end(start)
-    sums = [b.phi(v.vector) for _ in range(vectors)]
-    for total, value in zip(sums, given, strict=True):
-        total.add_incoming(v.zero, before)
-        total.add_incoming(value, some)
-    with Loop(b, k, [*sums, a, b_at]) as loop:
-        *before_step, left, right = loop.carried
-        factor = v.broadcast(left)
-        after = [v.fma(factor, value, total) for value, total in zip(load(right), before_step, strict=True)]
-        loop.following = [*after, b.add(left, a_k), b.add(right, b_row)]
-    for j, total in enumerate(after):
-        address = b.add(c, constant(j * v.width))
-        if mask is None or j < vectors - 1:
-            v.store(total, address)
-        else:
-            v.masked_store(total, address, mask)
-
-
-def make_dots(dtype: str, lanes: int, rows: int) -> Any:
-    """Make the intrinsic that adds the dot products of a with `rows` rows of b to elements of c.
-
-    Partial sums, two vectors per row, are joined at the end in a fixed order. Its arguments, addresses and strides
-    in bytes: a, b, b_row, k (at least 1), c; a, the rows of b, and c are contiguous.
-    """
-
-    @intrinsic  # type: ignore[untyped-decorator]
-    def dots(typingctx: Any, a: Any, b: Any, b_row: Any, k: Any, c: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            _emit_dots(builder, args, Lanes(builder, dtype, lanes), rows)
-            return context.get_dummy_value()
-
-        return types.void(*[types.intp] * 5), codegen
-
-    return dots
-
-
-def _emit_dots(b: Any, args: Any, v: Lanes, rows: int) -> None:
-    a, b_at, b_row, k, c = args
-    starts = [b.add(b_at, b.mul(b_row, constant(i))) for i in range(rows)]
-    pairs = b.sdiv(k, constant(2 * v.lanes))
-    before = b.block
-    body, behind = b.append_basic_block("pairs"), b.append_basic_block("rest")
-    b.cbranch(b.icmp_signed(">", pairs, constant(0)), body, behind)
-    b.position_at_end(body)
-    with Loop(b, pairs, [v.zero] * (2 * rows)) as loop:
-        skip = b.mul(loop.index, constant(2 * v.width))
-        for half in range(2):
-            here = b.add(skip, constant(half * v.width))
-            left = v.load(b.add(a, here))
-            for i, start in enumerate(starts):
-                loop.following.append(v.fma(left, v.load(b.add(start, here)), loop.carried[half * rows + i]))
-    summed, inside = loop.following, b.block
-    b.branch(behind)
-    b.position_at_end(behind)
-    sums = []
-    for value in summed:
-        phi = b.phi(v.vector)
-        phi.add_incoming(v.zero, before)
-        phi.add_incoming(value, inside)
-        sums.append(phi)
-    # the rest, fewer than two vectors: lanes past the end are zeros
-    skip = b.mul(pairs, constant(2 * v.width))
-    left_over = b.sub(k, b.mul(pairs, constant(2 * v.lanes)))
-    for half in range(2):
-        mask, here = v.edge(left_over, half * v.lanes), b.add(skip, constant(half * v.width))
-        left = v.masked_load(b.add(a, here), mask)
-        for i, start in enumerate(starts):
-            sums[half * rows + i] = v.fma(left, v.masked_load(b.add(start, here), mask), sums[half * rows + i])
-    for i in range(rows):
-        address = b.inttoptr(b.add(c, constant(i * v.size)), v.scalar.as_pointer())
-        both = b.fadd(sums[i], sums[rows + i])
-        b.store(b.fadd(b.load(address), v.total(both)), address)

@@ -1,7 +1,8 @@
 """Products of many matrices, which lie in every sample at places of their own.
 
 Each is one product of `matmul`, by the algorithm that suits its shape, but without packed blocks: these products are
-small, and a panel of b is packed on the stack. Operands are read in place, with any distance between rows.
+small, and a panel of b is packed on the stack. Operands are read in place, with any distance between rows. Those with
+one block of k have tiles of their own (`small.py`).
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, float64_pointer, int64_pointer, prefetch, smaller
+from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, float64_pointer, int64_pointer, smaller
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, rows_part
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.kernels.matmul import ALGORITHMS
+from fastnn.backend.cpu.kernels.small import small_panel
 from fastnn.backend.cpu.processor.blocking import Blocking
 from fastnn.program.layout import Flag
 
@@ -22,11 +24,6 @@ _REPEAT_A, _REPEAT_B, _CYCLE_A, _CYCLE_B = (
 )
 # With fewer matrices for each part than this, parts begin within matrices, whose panels of b are then packed twice.
 _WHOLE = 4
-# Operands and results of up to this many bytes are expected in the first two levels of caches.
-_NEAR = 512 * 1024
-# Smaller matrices follow each other so closely that the processor itself brings the next ones near: 16 x 16 x 16 at 44
-# GF/s, and at 35 with instructions for that.
-_APART = 4096
 
 
 @kernel("batched_matmul")
@@ -37,11 +34,13 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
     B_SIZE, B_FIRST, B_BETWEEN, B_ROW = kit.words("b_size b_first b_between b_row")
     C_BETWEEN, C_ROW, SCALE = kit.words("c_between c_row scale")
     size, real, reals, shape = kit.itemsize, kit.real, kit.reals, Blocking.of(kit.dtype)
-    unit_m, width, whole, near, apart = shape.unit_m, shape.width, _WHOLE, _NEAR, _APART
+    unit_m, width, whole, block_k = shape.unit_m, shape.width, _WHOLE, shape.k
     one = real(1.0)
     # one column: the row b^T times the transpose of a
     column = variant in ("single_column", "dot_column")
+    tiled = variant in ("", "simple")
     multiply = ALGORITHMS[variant or "simple"](kit, shape)
+    panel_product: Any = small_panel(kit, shape) if tiled else None
 
     @helper
     def scaled(c, c_row, rows, columns, scale):
@@ -56,15 +55,6 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
             return 0, between
         return between, 0 if cycled != 0 else between * inner
 
-    @helper
-    def bring(matrix, row, rows, nbytes, part, parts):
-        for i in range(rows * part // parts, rows * (part + 1) // parts):
-            line = matrix + i * row
-            behind = line + nbytes
-            while line < behind:
-                prefetch(line)
-                line += 64
-
     def batched_matmul(record, context, ith, nth):
         r, flags = int64_pointer(record), flags_of(record)
         m, n, k, count = r[M], r[N], r[K], r[COUNT]
@@ -77,11 +67,7 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
             a_row, a_k = a_k, a_row
         b_row, c_row, transposed = r[B_ROW] * size, r[C_ROW] * size, flags & _TRANSPOSE_B != 0
         scale = real(float64_pointer(record)[SCALE])
-        a_lines, a_bytes = (k, m * size) if flags & _TRANSPOSE_A != 0 else (m, k * size)
-        b_lines, b_bytes = (n, k * size) if transposed else (k, n * size)
         panels = (n + width - 1) // width
-        read = (m * k + k * n) * size
-        far = matrices * (read + m * n * size) > near and read >= apart
         # from one matrix to the next within a group, and from one group to the next
         inner = r[INNER]
         a_within, a_apart = distances(flags & _REPEAT_A, flags & _CYCLE_A, r[A_BETWEEN], inner)
@@ -118,10 +104,11 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
                 for panel in range(panels):
                     j = panel * width
                     columns = smaller(width, n - j)
-                    # 64 x 64 x 64 from the third-level cache took 8.4 us, and 5.8 with this
-                    if far and unit < end:
-                        bring(next_left, r[A_ROW] * size, a_lines, a_bytes, panel, panels)
-                        bring(next_right, b_row, b_lines, b_bytes, panel, panels)
+                    if tiled and k <= block_k:
+                        here = right + j * (b_row if transposed else size)
+                        panel_product(rows, columns, k, left, a_row, a_k, here, b_row, transposed, target + j * size,
+                                      c_row, scale)  # fmt: skip
+                        continue
                     multiply(0, rows, j, j + columns, n, k, left, a_row, a_k, right, b_row, transposed, target, c_row,
                              0, False, 0)  # fmt: skip
                     if scale != one:

@@ -26,8 +26,8 @@ import numpy as np
 from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, has, int64_pointer, smaller, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, kernel
 from fastnn.backend.cpu.codegen.options import helper
+from fastnn.backend.cpu.codegen.row import make_dots, make_row, make_row_update
 from fastnn.backend.cpu.codegen.shared import shared
-from fastnn.backend.cpu.codegen.tile import make_dots, make_row, make_row_update
 from fastnn.backend.cpu.kernels.panels import PANEL_ARGUMENTS, copy_and_transpose, first_height, pack_rows
 from fastnn.backend.cpu.layouts.shared import packed_panel
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking

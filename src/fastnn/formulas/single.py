@@ -27,6 +27,7 @@ def define(jit: Jit, bits: Any) -> SimpleNamespace:
     found.tanh, found.erf = _tanh(jit, found), _erf(jit, found)
     found.sigmoid, found.softplus = _sigmoid(jit, found), _softplus(jit, found)
     found.cos2pi = _cos2pi(jit)
+    del found.exp_normal, found.log_reduced  # parts of the others
     return found
 
 

@@ -165,3 +165,50 @@ def _emit_dots(b: Any, args: Any, v: Lanes, rows: int) -> None:
         address = b.inttoptr(b.add(c, constant(i * v.size)), v.scalar.as_pointer())
         both = b.fadd(sums[i], sums[rows + i])
         b.store(b.fadd(b.load(address), v.total(both)), address)
+
+
+def make_short_dots(dtype: str, lanes: int, k: int) -> Any:
+    """Make the intrinsic that adds the dot products of a with contiguous rows of `k` elements, at most 4, to c.
+
+    A vector of rows is taken at a time. Its arguments: the addresses of a, b and c, and the number of rows, at least 1.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def short_dots(typingctx: Any, a: Any, b: Any, c: Any, rows: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            _emit_short_dots(builder, args, Lanes(builder, dtype, lanes), k)
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 4), codegen
+
+    return short_dots
+
+
+def _emit_short_dots(b: Any, args: Any, v: Lanes, k: int) -> None:
+    a, b_at, c, rows = args
+    factors = [v.broadcast(b.add(a, constant(i * v.size))) for i in range(k)]
+
+    def add(skip: Any, left: Any) -> None:
+        """Add to a vector of c, or to its first `left` elements."""
+        from_row, to = b.add(b_at, b.mul(skip, constant(k))), b.add(c, skip)
+        places = [b.add(from_row, constant(i * v.width)) for i in range(k)]
+        if left is None:
+            found, before = [v.load(place) for place in places], v.load(to)
+        else:
+            masks = [v.edge(b.mul(left, constant(k)), i * v.lanes) for i in range(k)]
+            found = [v.masked_load(place, mask) for place, mask in zip(places, masks, strict=True)]
+            before = v.masked_load(to, v.edge(left, 0))
+        total = before
+        for i, factor in enumerate(factors):
+            total = v.fma(v.every(found, k, i), factor, total)
+        if left is None:
+            v.store(total, to)
+        else:
+            v.masked_store(total, to, v.edge(left, 0))
+
+    vectors = b.sdiv(rows, constant(v.lanes))
+    with b.if_then(b.icmp_signed(">", vectors, constant(0))), Loop(b, vectors, []) as loop:
+        add(b.mul(loop.index, constant(v.width)), None)
+    rest = b.sub(rows, b.mul(vectors, constant(v.lanes)))
+    with b.if_then(b.icmp_signed(">", rest, constant(0))):
+        add(b.mul(vectors, constant(v.width)), rest)

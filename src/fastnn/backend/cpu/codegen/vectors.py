@@ -144,6 +144,19 @@ class Lanes:
         )
         self.builder.call(function, [value, pointer, ir.Constant(I32, self.size), mask])
 
+    def every(self, vectors: list[Any], step: int, first: int) -> Any:
+        """Return the elements first, first + step, ... of `step` vectors that follow each other."""
+        kind, chosen = ir.VectorType(I32, self.lanes), vectors[0]
+        places = [divmod(lane * step + first, self.lanes) for lane in range(self.lanes)]
+        for number in range(1, step):
+            # from the vector `number`, and from what earlier ones gave; with the first two, from both directly
+            old = [lane if number > 1 else place for lane, (_, place) in enumerate(places)]
+            mask = [
+                self.lanes + place if vector == number else old[lane] for lane, (vector, place) in enumerate(places)
+            ]
+            chosen = self.builder.shuffle_vector(chosen, vectors[number], ir.Constant(kind, mask))
+        return chosen
+
     def transposed(self, block: list[Any]) -> list[Any]:
         """Transpose a square block of `lanes` vectors in registers."""
         step = 1

@@ -26,7 +26,7 @@ import numpy as np
 from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, has, int64_pointer, smaller, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, kernel
 from fastnn.backend.cpu.codegen.options import helper
-from fastnn.backend.cpu.codegen.row import make_dots, make_row, make_row_update
+from fastnn.backend.cpu.codegen.row import make_dots, make_row, make_row_update, make_short_dots
 from fastnn.backend.cpu.codegen.shared import shared
 from fastnn.backend.cpu.kernels.panels import PANEL_ARGUMENTS, copy_and_transpose, first_height, pack_rows
 from fastnn.backend.cpu.layouts.shared import packed_panel
@@ -235,6 +235,8 @@ def _dot_rows(kit: Kit, shape: Blocking) -> Any:
     """Make c (+)= a b^T for few rows of contiguous a."""
     size, real, reals = kit.itemsize, kit.real, kit.reals
     dots, one_dot = make_dots(kit.dtype, shape.lanes, 4), make_dots(kit.dtype, shape.lanes, 1)
+    # such as gradients for the inputs of a layer of one to four units
+    short_1, short_2, short_3, short_4 = (make_short_dots(kit.dtype, shape.lanes, k) for k in (1, 2, 3, 4))
     zero = real(0.0)
 
     @helper
@@ -256,6 +258,18 @@ def _dot_rows(kit: Kit, shape: Blocking) -> Any:
             if not accumulate:
                 for j in range(first, last):
                     y[j] = start[j] if bias != 0 else zero
+        if k <= 4 and b_row == k * size:
+            for i in range(m):
+                left, right, to = a + i * a_row, b + first * b_row, c + i * c_row + first * size
+                if k == 1:
+                    short_1(left, right, to, last - first)
+                elif k == 2:
+                    short_2(left, right, to, last - first)
+                elif k == 3:
+                    short_3(left, right, to, last - first)
+                else:
+                    short_4(left, right, to, last - first)
+            return
         j = first
         while j + 4 <= last:
             for i in range(m):

@@ -176,7 +176,7 @@ class ScikitLearn(Contestant):
         classes = {"classes": np.arange(work.sizes[-1])} if self.entropy else {}
         self.targets = self.y if self.entropy or work.sizes[-1] > 1 else self.y[:, 0]
         self.net.partial_fit(self.X[: work.batch_size], self.targets[: work.batch_size], **classes)
-        optimizer = self.net.optimizer
+        optimizer = self.net._optimizer
         optimizer.t = 0
         for state in (*optimizer.ms, *optimizer.vs):
             state[...] = 0.0

@@ -67,11 +67,12 @@ class Sharing:
 def sharing(code: Code, most: int, at_once: int) -> Sharing:
     """Return what a team shares in calls on up to `most` rows, of which the code computes `at_once` at a time."""
     alone = _rows_alone(code, most, at_once)
-    table = _shares(code, at_once) if alone < most else np.zeros((0, Share.WORDS), np.int64)
+    if alone == most:
+        return Sharing(alone, np.zeros((0, Share.WORDS), np.int64), 0.0, 0.0)
     # estimates for two numbers of rows: looking at the records takes longer than a call
     few, many = (_shared_nanoseconds(code, rows, at_once) for rows in (alone + 1, most + 1))
-    growth = (many - few) / max(most - alone, 1)
-    return Sharing(alone, table, few - growth * (alone + 1), growth)
+    growth = (many - few) / (most - alone)
+    return Sharing(alone, _shares(code, at_once), few - growth * (alone + 1), growth)
 
 
 def _shared_nanoseconds(code: Code, rows: int, at_once: int) -> float:

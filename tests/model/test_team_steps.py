@@ -192,7 +192,8 @@ def test_a_child_of_a_fork_in_the_middle_of_a_call_has_no_team(call, monkeypatch
 
     def forking(threads, nanoseconds):
         found = gather(threads, nanoseconds)
-        if os.getpid() == parent:
+        # on a busy machine workers sleep, and a short call goes on without them
+        if found and os.getpid() == parent:
             children.append(os.fork())
             if children[-1] == 0:
                 signal.alarm(20)
@@ -201,11 +202,15 @@ def test_a_child_of_a_fork_in_the_middle_of_a_call_has_no_team(call, monkeypatch
 
     monkeypatch.setattr(thread_pool, "gather", forking)
     reading, writing = os.pipe()
-    found = repr(act()).encode()
-    if os.getpid() != parent:
-        os.write(writing, str(hash(found)).encode())
-        os._exit(phases.value != at_fork[0])
-    assert phases.value > at_fork[0]
-    assert children and all(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 for child in children)
+    for _ in range(500):
+        at_fork.clear()
+        found = repr(act()).encode()
+        if os.getpid() != parent:
+            os.write(writing, str(hash(found)).encode())
+            os._exit(phases.value != at_fork[0])
+        if children:
+            break
+    assert children and phases.value > at_fork[0]
+    assert all(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 for child in children)
     assert os.read(reading, 100).decode() == str(hash(found))
     assert model._runtime.training[Counter.STATUS] == 0

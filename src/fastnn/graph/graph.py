@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-Shape = tuple[int, ...]
+from fastnn.graph.extent import BATCH, Size
+
+# sizes are numbers in all tensors but those in which the batch is an axis like others
+Shape = tuple[Any, ...]
 #: an output of a node: shape, batched flag, name, and the kind if it is not "real"
-Output = tuple[Sequence[int], bool, str] | tuple[Sequence[int], bool, str, str]
+Output = tuple[Sequence[Any], bool, str] | tuple[Sequence[Any], bool, str, str]
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Tensor:
     id : int
         Its number in the graph.
     shape : tuple of int
-        Its shape, without the leading batch axis when `batched`.
+        Its shape, without the leading batch axis when `batched`. A size may be an `Extent`, which depends on the batch.
     batched : bool
         Whether a batch axis comes before `shape`.
     kind : {"real", "int64", "float64"}
@@ -34,17 +37,28 @@ class Tensor:
     name: str
 
     @property
-    def size(self) -> int:
+    def size(self) -> Any:
         """The number of elements (of one sample when batched)."""
-        size = 1
+        size: Size = 1
         for extent in self.shape:
             size *= extent
         return size
 
     @property
-    def columns(self) -> int:
+    def columns(self) -> Any:
         """The last axis' extent, 1 for a scalar."""
         return self.shape[-1] if self.shape else 1
+
+    @property
+    def whole(self) -> Shape:
+        """The shape with the batch axis, of size `BATCH`."""
+        return (BATCH, *self.shape) if self.batched else self.shape
+
+
+def output(whole: Sequence[Size], name: str, kind: str = "real") -> Output:
+    """Describe an output by its shape with the batch axis: it is batched if that is the first one."""
+    batched = bool(whole) and whole[0] == BATCH
+    return tuple(whole[batched:]), batched, name, kind
 
 
 @dataclass(frozen=True)

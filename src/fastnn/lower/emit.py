@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from fastnn.graph.extent import at
 from fastnn.graph.graph import Node, Tensor
 from fastnn.lower.task import Place, Source
 from fastnn.modules import entering
@@ -27,7 +28,7 @@ class Draft:
 
     op: str
     operands: dict[str, Tensor | int | None]
-    dims: dict[str, int]
+    dims: dict[str, Any]
     params: Mapping[str, float] = field(default_factory=lambda: NO_PARAMS)
     flags: Flag = NO_FLAGS
     variant: str = ""
@@ -46,11 +47,11 @@ class Emitter:
 
     def rows(self, tensor: Tensor) -> int:
         """Return the number of rows: the product of all axes but the last."""
-        return self.elements(tensor) // tensor.columns
+        return self.elements(tensor) // at(tensor.columns, self.batch)
 
     def elements(self, tensor: Tensor) -> int:
         """Return the number of elements of a whole batch."""
-        return tensor.size * (self.batch if tensor.batched else 1)
+        return at(tensor.size, self.batch) * (self.batch if tensor.batched else 1)
 
     def weighing(self, rows: int, weight: Tensor | None) -> dict[str, int]:
         """Return the dimensions that say how many rows share each weight: those of a sample, or of a part of it."""
@@ -75,7 +76,10 @@ _EMIT: dict[str, Emit] = {}
 def emit(e: Emitter, node: Node) -> list[Draft]:
     """Write the records of a node."""
     function = _EMIT.get(node.op)
-    return [_plain(e, node)] if function is None else function(e, node)
+    drafts = [_plain(e, node)] if function is None else function(e, node)
+    for draft in drafts:
+        draft.dims = {name: at(size, e.batch) for name, size in draft.dims.items()}
+    return drafts
 
 
 def _emits(*ops: str) -> Callable[[Emit], Emit]:
@@ -191,7 +195,7 @@ def _take_columns(e: Emitter, node: Node) -> list[Draft]:
 @_emits("take_rows")
 def _take_rows(e: Emitter, node: Node) -> list[Draft]:
     (y,), x = node.outputs, _some(node.inputs[0])
-    dims = {"rows": e.elements(y) // y.size, "cols": y.size, "target_cols": y.size, "target_first": 0}
+    dims = {"rows": e.elements(y) // at(y.size, e.batch), "cols": y.size, "target_cols": y.size, "target_first": 0}
     dims |= {"source_cols": x.size, "source_first": node.attrs["first"] * (y.size // y.shape[0])}
     return [Draft("copy_columns", {"y": y, "x": x}, dims, label=node.label)]
 
@@ -296,7 +300,7 @@ def _plain(e: Emitter, node: Node) -> Draft:
         if str(first) not in dims:
             total = e.elements(tensor)
             for name in others:
-                total //= dims[str(name)]
+                total //= at(dims[str(name)], e.batch)
             dims[str(first)] = total
     # dimensions of operands that are absent
     dims = {name: dims.get(name, 1) for name in op.dims}

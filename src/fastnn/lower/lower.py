@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastnn.graph.extent import at
 from fastnn.graph.graph import Node, Tensor
 from fastnn.lower.emit import Draft, Emitter, emit, gather, word
 from fastnn.lower.fuse import fuse, live_nodes
@@ -109,7 +110,7 @@ def _lives(drafts: list[Draft], roots: dict[int, int], task: Task) -> dict[int, 
                 lives[root].last = index
             else:
                 item = ITEM_SIZES[task.dtype if operand.kind == "real" else operand.kind]
-                nbytes = operand.size * (task.batch if operand.batched else 1) * item
+                nbytes = at(operand.size, task.batch) * (task.batch if operand.batched else 1) * item
                 lives[root] = Life(operand.name, nbytes, index, index)
     return lives
 

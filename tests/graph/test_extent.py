@@ -28,7 +28,7 @@ def test_what_does_not_divide_for_every_batch_is_refused():
 
 def test_what_does_not_depend_on_the_batch_is_a_number():
     assert BATCH - BATCH == 0 and type(BATCH - BATCH) is int and BATCH // BATCH == 1
-    assert BATCH == Extent((0, 1)) and BATCH != 1 and len({BATCH, BATCH + 0, 1 * BATCH}) == 1
+    assert Extent((0, 1)) == BATCH and BATCH != 1 and len({BATCH, BATCH + 0, 1 * BATCH}) == 1
 
 
 def test_extents_are_larger_than_numbers():

@@ -37,7 +37,8 @@ class _All:
 
 ALL: Any = _All()
 #: attributes that `_adopt` and the models of the library set; all others are a subclass's
-LIBRARY_ATTRIBUTES = frozenset({"dtype", "name", "seed", "_ends", "_part", "_prediction", "_stack", "_state"})
+LIBRARY_ATTRIBUTES = frozenset({"dtype", "name", "seed", "_ends", "_form", "_integers", "_part", "_prediction",
+                               "_stack", "_state", "_training", "_traits"})
 
 
 # Methods that Keras and PyTorch call and let users override.

@@ -134,7 +134,7 @@ class ModelPrograms(Buffers):
             bound = self._programs.pop(key, None)
             if bound is None:
                 if request.kind == "train" and request.batch == 1:
-                    warn_of_one_row(self.table.architecture)
+                    warn_of_one_row(self.table)
                 with waiting():
                     bound = self._make(key)
             self._programs[key] = bound

@@ -7,6 +7,7 @@ from math import prod
 
 from fastnn.graph.graph import Graph, Node, Shape, Tensor
 from fastnn.graph.ops.moves import permute, reshape
+from fastnn.graph.ops.reductions import reduce
 from fastnn.graph.rules import Gradients, gradient
 
 
@@ -140,9 +141,10 @@ def _summed(graph: Graph, dx: Tensor, node: Node, x: Tensor, name: str) -> Tenso
     """Sum the gradient of an operand over the matrices that it was broadcast to."""
     inner, size = node.attrs["inner"], prod(x.shape[-2:])
     if node.attrs[f"repeat_{name}"]:
-        dims = {"repeat": inner, "inner": size}
+        shape = (inner, size)
     elif node.attrs[f"cycle_{name}"]:
-        dims = {"repeat": node.attrs["count"] // inner, "inner": inner * size}
+        shape = (node.attrs["count"] // inner, inner * size)
     else:
         return dx if dx.shape == x.shape else reshape(graph, dx, x.shape, node.label)
-    return graph.add("sum_repeats", (dx,), [(x.shape, True, f"{node.label}.sums")], node.label, **dims)[0]
+    groups = reshape(graph, dx, (dx.size // prod(shape), *shape), node.label)
+    return reshape(graph, reduce(graph, "sum", groups, -2, False, node.label), x.shape, node.label)

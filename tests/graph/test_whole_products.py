@@ -31,7 +31,8 @@ def compare(make, expected, *wholes, batch=4):
     assert whole_at(y, batch) == wanted.shape
     for (got,) in (computed.cpu(values), computed.cpu(values, parts=3), computed.reference(values)):
         np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13)
-    return str(computed.program)
+    # the copies of results are those of the test
+    return "\n".join(line for line in str(computed.program).splitlines() if not line.endswith("; result"))
 
 
 MATMULS = [
@@ -40,7 +41,7 @@ MATMULS = [
     ((2, 1, 3, 4), (B, 4, 5)), ((B, 3), (2, 3, 5)), ((3,), (2, 3, 5)), ((3,), (B, 3, 5)), ((B, 2, 3), (3,)),
     ((B, 2, 4, 3), (B, 1, 3, 5)), ((B, 1, 4, 3), (B, 2, 3, 5)), ((B, 2, 1, 4, 3), (B, 1, 3, 3, 5)),
     ((2, 1, 5, 4, 3), (1, 3, 1, 3, 2)), ((2, 3, 1, 2, 3), (2, 1, 4, 3, 1)), ((5, B, 2, 3), (5, 1, 3, 2)),
-    ((B, 2, 1, 2, 2, 3), (3, 1, 1, 3, 2)), ((1, 1, 3), (B, 1, 3, 2)), ((B, 2, 3), (1, 3, 2)), ((2, B, 3), (2, 3, 2)),
+    ((B, 2, 1, 2, 2, 3), (2, 1, 1, 3, 2)), ((1, 1, 3), (B, 1, 3, 2)), ((B, 2, 3), (1, 3, 2)), ((2, B, 3), (2, 3, 2)),
 ]  # fmt: skip
 
 
@@ -73,12 +74,7 @@ def test_transposed_operands_are_read_in_place(shapes, turned):
 
     text = compare(product, expected, *shapes)
     assert "strided" not in text, text
-    check_derivatives(product, [(s[0] is B, s[1:] if s[0] is B else s) for s in shapes_at(shapes)], batch=4)
-
-
-def shapes_at(shapes, batch=4):
-    """Put the batch size for all axes but the first."""
-    return [tuple(batch if size is B and axis else size for axis, size in enumerate(shape)) for shape in shapes]
+    check_derivatives(product, [(s[0] is B, s[1:] if s[0] is B else s) for s in shapes], batch=4)
 
 
 @pytest.mark.parametrize("shapes", [MATMULS[i] for i in (1, 3, 4, 6, 10, 11, 12, 13, 17, 18, 19, 20)], ids=str)
@@ -159,7 +155,7 @@ def test_derivatives_of_einsum(case):
 )  # fmt: skip
 def test_einsum_copies_nothing_where_a_product_fits(equation, shapes):
     text = compare(lambda graph, *xs: einsum(graph, equation, xs, "p"), lambda *xs: np.einsum(equation, *xs), *shapes)
-    assert "strided" not in text and text.count("matmul") == 1, text
+    assert "strided" not in text and text.count("matmul-float64") == 1, text
 
 
 ERRORS = [

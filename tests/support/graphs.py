@@ -12,7 +12,7 @@ from fastnn.backend.reference.instruction import Counters
 from fastnn.graph.extent import at
 from fastnn.graph.gradients import gradients
 from fastnn.graph.graph import Graph, Tensor
-from fastnn.graph.ops.moves import take_columns
+from fastnn.graph.ops.strided import copied
 from fastnn.lower.lower import lower
 from fastnn.lower.task import Place, Task
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter, align
@@ -41,7 +41,7 @@ class Computed:
     ) -> None:
         self.given, self.outputs, self.batch, self.dtype = list(given), list(outputs), batch, np.dtype(dtype)
         # a result may be what was given, or a view of another one; copies are neither
-        copies = [take_columns(graph, y, 0, y.columns, "result") if y.kind == "real" else y for y in outputs]
+        copies = [copied(graph, y, None, None, "result") if y.kind == "real" else y for y in outputs]
         places, sizes = {}, {}
         for buffer, tensors in ((Buffer.PARAMETERS, self.given), (Buffer.GRADIENTS, copies)):
             offset = 0
@@ -140,7 +140,7 @@ def check_derivatives(
     by = [xs[number] for number in (range(len(xs)) if wanted is None else wanted)]
     y = make(graph, *xs)
     # the sum over one of weighted elements is differentiated, and then that over all gradients
-    weight = graph.parameter(whole_at(y, batch), "weight") if not y.batched else graph.input(y.shape, "weight")
+    weight = graph.input(y.shape, "weight") if y.batched else graph.parameter(y.shape, "weight")
     given, outputs = [*xs, weight], [y]
     directions: list[Tensor] = []
     if orders:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fastnn.graph.extent import Size
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.pointwise import pointwise
-from fastnn.graph.ops.products import check_real, matmul
+from fastnn.graph.ops.products import check_real, matmul, transpose_of
 from fastnn.graph.ops.reductions import reduce
 from fastnn.graph.ops.strided import reshape, transpose
 
@@ -45,7 +45,7 @@ def tensordot(
     axes : int or (axes of a, axes of b)
         A number means the last axes of a and the first ones of b.
     """
-    _check("tensordot", a, b)
+    check_real("tensordot", a, b)
     rank_a, rank_b = len(a.whole), len(b.whole)
     if isinstance(axes, int):
         if not 0 <= axes <= min(rank_a, rank_b):
@@ -248,6 +248,9 @@ def _matrices(
 
 def _flipped(graph: Graph, x: Tensor, label: str) -> Tensor:
     """Return transposed matrices."""
+    source = transpose_of(graph, x)
+    if source is not None:
+        return source
     *leading, rows, columns = x.whole
     if 1 in (rows, columns):
         return reshape(graph, x, (*leading, columns, rows), label)

@@ -13,7 +13,7 @@ from fastnn.formulas.losses import EPSILON
 from fastnn.graph.algebra import Term, terms
 from fastnn.graph.graph import Graph, Node, Tensor
 from fastnn.graph.ops.elementwise import activation
-from fastnn.graph.ops.moves import one_hot
+from fastnn.graph.ops.indexing import one_hot
 from fastnn.graph.ops.pointwise import constant
 from fastnn.graph.rules import Gradients, NoGradientError, gradient_of_outputs
 from fastnn.graph.vjp import pulled_back, rule_of

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from fastnn.graph.algebra import Term, terms
 from fastnn.graph.graph import Graph, Node, Tensor
 from fastnn.graph.ops.norms import batch_norm
+from fastnn.graph.ops.strided import stop_gradient
 from fastnn.graph.vjp import composed
 
 
@@ -93,6 +94,6 @@ def _batch_norm_inference_grad(graph: Graph, node: Node) -> Sequence[Tensor]:
     normal = batch_norm(
         graph, x.tensor, None, None, (mean, variance), epsilon=epsilon, momentum=1.0, training=False, label=node.label
     )
-    dx = dy * terms(graph, node.label, rstd)[0]
+    dx = dy * terms(graph, node.label, stop_gradient(graph, rstd, node.label))[0]
     dgamma = (dy * terms(graph, node.label, normal)[0]).rows("sum")
     return [_scaled(dx, gamma).tensor, dgamma.tensor, dy.rows("sum").tensor]

@@ -101,12 +101,18 @@ def _ones(leading: Shape, most: int) -> int:
 
 
 def _source(graph: Graph, x: Tensor) -> tuple[Tensor, bool]:
-    """Return what x is the transpose of, in the last two axes, and True; or x and False."""
+    """Return what x is the transpose of, and True; or x and False."""
+    source = transpose_of(graph, x)
+    return (x, False) if source is None else (source, True)
+
+
+def transpose_of(graph: Graph, x: Tensor) -> Tensor | None:
+    """Return the tensor whose last two axes were exchanged to make x; None if x is not made so."""
     node = graph.producer(x)
-    if node is None or node.op not in ("permute", "transpose") or node.inputs[0] is None:
-        return x, False
+    if node is None or node.op not in ("permute", "transpose"):
+        return None
     # a permutation is one of the axes of samples
     rank, axes = len(x.whole), node.attrs["axes"]
     skipped = rank - len(axes)
     order = (*range(skipped), *(axis + skipped for axis in axes))
-    return (node.inputs[0], True) if order == (*range(rank - 2), rank - 1, rank - 2) else (x, False)
+    return node.inputs[0] if order == (*range(rank - 2), rank - 1, rank - 2) else None

@@ -82,11 +82,20 @@ def _seen(graph: Graph, x: Tensor, whole: Sequence[Size], label: str) -> Tensor:
     return graph.add("reshape", (x,), [output(whole, f"{label}.reshape", x.kind)], label)[0]
 
 
+def stop_gradient(graph: Graph, x: Tensor, label: str) -> Tensor:
+    """View the same elements as a constant of the gradient."""
+    return graph.add("reshape", (x,), [(x.shape, x.batched, f"{label}.constant", x.kind)], label, stop=True)[0]
+
+
 @gradient("reshape", keeps=lambda node, count: True)
 def _reshape(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
     (x,) = node.inputs
     assert x is not None
-    return graph.add("reshape", (dy,), [(x.shape, x.batched, f"{node.label}.reshape", dy.kind)], node.label)
+    return (
+        (None,)
+        if node.attrs.get("stop")
+        else graph.add("reshape", (dy,), [(x.shape, x.batched, f"{node.label}.reshape", dy.kind)], node.label)
+    )
 
 
 def expand_dims(graph: Graph, x: Tensor, axis: int | Sequence[int], label: str) -> Tensor:

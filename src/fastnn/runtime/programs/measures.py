@@ -10,8 +10,7 @@ from fastnn.graph.ops.elementwise import activation
 from fastnn.graph.ops.losses import loss as row_loss_of
 from fastnn.graph.ops.losses import normalize_weights
 from fastnn.graph.ops.pointwise import cast
-from fastnn.graph.ops.reductions import reduce
-from fastnn.graph.ops.strided import broadcast_to
+from fastnn.graph.ops.reductions import broadcast_to, reduce
 from fastnn.graph.rewrite import from_logits
 from fastnn.losses import Loss
 from fastnn.objective.objective import LOSSES, PENALTY, Measure, Objective, accumulator_word

@@ -27,6 +27,8 @@ class Calls(ExportMixin):
     """What functions over arrays have in common."""
 
     _any_outputs: ClassVar[bool] = True
+    # the number of inputs
+    _count: int
 
     def _start(
         self, inputs: Sequence[Symbol], symbols: Sequence[Symbol], seed: Any, dtype: str | None, device: str | None,
@@ -41,12 +43,16 @@ class Calls(ExportMixin):
             device = devices.pop() if len(devices) == 1 else "cpu"
         self._begin(seed, dtype, device, name)
 
-    def _arrays(self, given: Sequence[Any]) -> Any:
+    def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:
+        super()._realize(architecture, initialize=initialize)
+        self._count = len(architecture.inputs)
+
+    def _arrays(self, given: tuple[Any, ...]) -> Any:
         """Return the arguments of a call as a model takes its inputs."""
-        names = self._architecture.input_names
-        if len(given) != len(names):
+        if len(given) != self._count:
+            names = self._architecture.input_names
             raise TypeError(f"{self.name}() takes {len(names)} array(s) ({', '.join(names)}), got {len(given)}")
-        return given[0] if len(given) == 1 else list(given)
+        return given[0] if len(given) == 1 else given
 
 
 class Function(Calls):
@@ -119,7 +125,7 @@ class Function(Calls):
         return self._general(arrays)
 
     @reads
-    def _general(self, arrays: Sequence[Any]) -> Any:
+    def _general(self, arrays: tuple[Any, ...]) -> Any:
         """Compute arrays of any kind."""
         x, runtime, found = self._arrays(arrays), self._runtime, self._traits
         feed = feeds.inputs(runtime, x)

@@ -357,7 +357,7 @@ class Architecture:
         extras = [_extra(one, symbols, where) for one in parts.get("extras", [])]
         if not ends[0] or not (ends[1] or (any_shape and extras)):
             raise ValueError(f"{where}: a model has inputs and outputs")
-        return cls.of(*ends, extras, any_shape=any_shape)
+        return cls.of(ends[0], ends[1], extras, any_shape=any_shape)
 
 
 def _tensors(made: Any, uses: Sequence[Call], label: str) -> list[Tensor]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from math import prod
 from typing import Any, NamedTuple
 
 from fastnn.graph.extent import at
 from fastnn.graph.graph import Node, Tensor
+from fastnn.graph.ops.pointwise import MOST_GROUPS, axes, strides
 from fastnn.graph.ops.strided import product
 from fastnn.lower.task import Place, Source
 from fastnn.modules import entering
@@ -112,18 +114,15 @@ def gather(tensor: Tensor, source: Source, batch: int) -> Draft:
     )
 
 
-@_emits("matmul", "matmul_nt", "matmul_tn")
+@_emits("matmul", "matmul_nt", "matmul_tn", "matmul_tt")
 def _matmul(e: Emitter, node: Node) -> list[Draft]:
     a, b = _some(node.inputs[0]), _some(node.inputs[1])
     flags = e.flags(node.outputs[0])
-    if node.op == "matmul":
-        m, n, k = e.rows(a), b.shape[1], b.shape[0]
-    elif node.op == "matmul_nt":
-        m, n, k = e.rows(a), b.shape[0], b.shape[1]
-        flags |= Flag.TRANSPOSE_B
-    else:
-        m, n, k = a.columns, b.columns, e.rows(a)
-        flags |= Flag.TRANSPOSE_A
+    transpose_a, transpose_b = node.op in ("matmul_tn", "matmul_tt"), node.op in ("matmul_nt", "matmul_tt")
+    rows = e.rows(a)
+    m, k = (a.columns, rows) if transpose_a else (rows, a.columns)
+    n = b.whole[0] if transpose_b else b.columns
+    flags |= (Flag.TRANSPOSE_A if transpose_a else NO_FLAGS) | (Flag.TRANSPOSE_B if transpose_b else NO_FLAGS)
     operands: dict[str, Tensor | int | None] = {"a": a, "b": b}
     operands.update(zip(("bias", "saved"), node.inputs[2:], strict=False))
     operands.update(zip(("c", "pre"), node.outputs, strict=False))
@@ -145,13 +144,15 @@ _PRODUCT_FLAGS = (
 def _batched_matmul(e: Emitter, node: Node) -> list[Draft]:
     a, b = _some(node.inputs[0]), _some(node.inputs[1])
     attrs, (c,) = node.attrs, node.outputs
-    dims = {"samples": e.batch, **{name: attrs[name] for name in ("count", "inner", "m", "n", "k")}}
+    dims = {name: attrs[name] for name in ("samples", "count", "inner", "m", "n", "k")}
+    whole = attrs["samples"] == 1
     flags = Flag(0)
     for flag in _PRODUCT_FLAGS:
         flags |= flag if attrs[str(flag.name).lower()] else NO_FLAGS
     for name, x, size in (("a", a, dims["m"] * dims["k"]), ("b", b, dims["k"] * dims["n"])):
-        dims |= {f"{name}_size": x.size, f"{name}_first": 0, f"{name}_between": size, f"{name}_row": x.columns}
-    dims |= {"c_between": c.size // dims["count"], "c_row": c.columns}
+        dims[f"{name}_size"] = prod(x.whole) if whole else x.size
+        dims |= {f"{name}_first": 0, f"{name}_between": size, f"{name}_row": x.columns}
+    dims |= {"c_between": dims["m"] * dims["n"], "c_row": c.columns}
     # where views are read or written in place, the places are those in the tensors that they are views of
     dims |= {name: number for name, number in attrs.items() if name in dims}
     return [Draft(node.op, {"c": c, "a": a, "b": b}, dims, {"scale": attrs["scale"]}, flags, label=node.label)]
@@ -219,6 +220,26 @@ def _reduce(e: Emitter, node: Node) -> list[Draft]:
 def _one_hot(e: Emitter, node: Node) -> list[Draft]:
     index, (y,) = _some(node.inputs[0]), node.outputs
     return [Draft(node.op, {"y": y, "index": index}, {"rows": e.rows(y), "cols": y.columns}, label=node.label)]
+
+
+@_emits("pointwise")
+def _pointwise(e: Emitter, node: Node) -> list[Draft]:
+    (y,) = node.outputs
+    tensors = [x for x in node.inputs if x is not None]
+    # the axes are those for every batch size, so that strides are polynomials of it
+    groups = ([(1, (False,) * len(tensors))] * MOST_GROUPS + axes(tensors, y.whole))[-MOST_GROUPS:]
+    dims = {f"n{axis}": size for axis, (size, _) in enumerate(groups)}
+    operands: dict[str, Tensor | int | None] = {"y": y}
+    number = 0
+    for name, x in zip("abc", (*node.inputs, None, None), strict=False):
+        found = [0] * MOST_GROUPS if x is None else strides(groups, number)
+        dims |= {f"{name}{axis}": stride for axis, stride in enumerate(found)}
+        if x is not None:
+            operands[name] = x
+            number += 1
+    params = {f"p{index}": value for index, value in enumerate(node.attrs["numbers"])}
+    mapped = _mapped("pointwise_map", e.dtype, node.attrs["formula"])
+    return [Draft(node.op, operands, dims, params, mapped=mapped, label=node.label)]
 
 
 @_emits("loss")

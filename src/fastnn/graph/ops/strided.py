@@ -82,10 +82,17 @@ def _seen(graph: Graph, x: Tensor, whole: Sequence[Size], label: str) -> Tensor:
     return graph.add("reshape", (x,), [output(whole, f"{label}.reshape", x.kind)], label)[0]
 
 
+def stop_gradient(graph: Graph, x: Tensor, label: str) -> Tensor:
+    """See x as a tensor that no gradient flows through."""
+    return graph.add("reshape", (x,), [output(x.whole, f"{label}.stop", x.kind)], label, stop=True)[0]
+
+
 @gradient("reshape", keeps=lambda node, count: True)
 def _reshape(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
     (x,) = node.inputs
     assert x is not None
+    if node.attrs.get("stop"):
+        return (None,)
     return graph.add("reshape", (dy,), [(x.shape, x.batched, f"{node.label}.reshape", dy.kind)], node.label)
 
 

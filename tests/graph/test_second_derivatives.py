@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from computed import Computed, check_derivatives, whole_at
 from fastnn.formulas.activations import SAVES
 from fastnn.graph.gradients import gradients
 from fastnn.graph.graph import Graph
@@ -12,7 +13,6 @@ from fastnn.graph.ops.pointwise import pointwise
 from fastnn.graph.ops.reductions import reduce
 from fastnn.graph.ops.strided import stop_gradient
 from fastnn.graph.rules import NoGradientError
-from computed import Computed, check_derivatives, whole_at
 from making import away
 
 RNG = np.random.default_rng(1)
@@ -85,7 +85,12 @@ def test_normalised_columns(training, affine, shape):
         )  # fmt: skip
 
     given = [(True, shape), (False, (3,)), (False, (3,)), *([(False, (3,))] * (2 * affine))]
-    values = [RNG.normal(size=(4, *shape)), RNG.normal(size=3), RNG.uniform(0.5, 2.0, 3), *RNG.normal(size=(2 * affine, 3))]
+    values = [
+        RNG.normal(size=(4, *shape)),
+        RNG.normal(size=3),
+        RNG.uniform(0.5, 2.0, 3),
+        *RNG.normal(size=(2 * affine, 3)),
+    ]
     wanted = [0, 3, 4][: 1 + 2 * affine]
     check_derivatives(norm, given, values=values, wanted=wanted, batch=4, tolerance=1e-6)
 
@@ -212,7 +217,9 @@ def test_user_defined_functions_have_no_second_derivative():
     custom = activations.get(lambda x: x * x * x)
     y = elementwise.activation(graph, x, custom.formula, (), "cubes")
     (first,) = gradients(graph, y, [x], "g")
-    with pytest.raises(NoGradientError, match="layer 'cubes': the derivative of the user-defined activation .* has no deri"):
+    with pytest.raises(
+        NoGradientError, match="layer 'cubes': the derivative of the user-defined activation .* has no deri"
+    ):
         gradients(graph, first, [x], "g")
     own = losses.get(lambda p, t: (p - t) ** 4)
     loss(graph, x, t, None, formula=own.formula, parameters=(), row_mean=True, loss_weight=1.0, label="fourth")
@@ -241,7 +248,14 @@ def test_models_train_on_gradients_of_their_inputs():
     y = network(x, w, v)
     (slope,) = gradients(graph, y, [x], "inner")
     norm = reduce(graph, "sum", pointwise(graph, "square", [slope], "p"), -1, False, "p")
-    penalty = reduce(graph, "mean", pointwise(graph, "square", [pointwise(graph, "subtract", [norm, 1.0], "p")], "p"), None, False, "p")
+    penalty = reduce(
+        graph,
+        "mean",
+        pointwise(graph, "square", [pointwise(graph, "subtract", [norm, 1.0], "p")], "p"),
+        None,
+        False,
+        "p",
+    )
     found = gradients(graph, penalty, [w, v], "outer")
     computed = Computed(graph, [penalty, *found], [x, w, v], 6)
     arrays = {t: rng.normal(size=whole_at(t, 6)) for t in (x, w, v)}

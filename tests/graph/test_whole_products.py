@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from computed import Computed, check_derivatives, whole_at
 from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Graph
 from fastnn.graph.ops import strided
 from fastnn.graph.ops.contractions import dot, einsum, outer, tensordot
 from fastnn.graph.ops.products import matmul
-from computed import Computed, check_derivatives, whole_at
 
 RNG = np.random.default_rng(0)
 B = BATCH
@@ -92,7 +92,8 @@ def test_distances_between_all_rows():
 
 
 @pytest.mark.parametrize(
-    ("a", "b"), [((), (B, 3)), ((B, 3), (3,)), ((3,), (3,)), ((B, 3), (3, 2)), ((B, 2, 3), (4, 3, 2)), ((B, 3), (2, 4, 3, 2))]
+    ("a", "b"),
+    [((), (B, 3)), ((B, 3), (3,)), ((3,), (3,)), ((B, 3), (3, 2)), ((B, 2, 3), (4, 3, 2)), ((B, 3), (2, 4, 3, 2))],
 )
 def test_dot(a, b):
     compare(lambda graph, x, y: dot(graph, x, y, "p"), np.dot, a, b)
@@ -132,9 +133,7 @@ EINSUMS = [each for each in EINSUMS if each[0].partition("->")[0].count(",") < 2
 @pytest.mark.parametrize("case", EINSUMS, ids=str)
 def test_einsum(case):
     equation, *shapes = case
-    compare(
-        lambda graph, *xs: einsum(graph, equation, xs, "p"), lambda *xs: np.einsum(equation, *xs), *shapes
-    )
+    compare(lambda graph, *xs: einsum(graph, equation, xs, "p"), lambda *xs: np.einsum(equation, *xs), *shapes)
 
 
 @pytest.mark.parametrize("case", [EINSUMS[i] for i in (3, 5, 8, 10, 12, 13, 15, 17, 19, 21, 23)], ids=str)

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from tests.support.user_ops import CASES, B
 
 import fastnn as fnn
 from fastnn import ops
 from fastnn.ops.definition import NUMPY_NAMES
-from tests.support.user_ops import CASES, B
 
 #: without values to compare, or tested by themselves
 _OTHERS = {"random_normal", "random_uniform", "random_bernoulli", "gradients"}
@@ -25,7 +25,9 @@ def test_values_are_those_of_numpy(case, dtype):
     found = fnn.function(inputs, [y], dtype=dtype)(*arrays)[0]
     expected = case.plain(*arrays)
     assert found.shape == np.shape(expected) and found.dtype == dtype
-    np.testing.assert_allclose(found, expected, rtol=2e-5 if dtype == "float32" else 1e-12, atol=1e-5 if dtype == "float32" else 1e-13)
+    np.testing.assert_allclose(
+        found, expected, rtol=2e-5 if dtype == "float32" else 1e-12, atol=1e-5 if dtype == "float32" else 1e-13
+    )
 
 
 def directional(case, order):
@@ -56,7 +58,10 @@ def test_derivatives_are_those_of_differences(case, order):
     function, directions = made
 
     def at(step):
-        return [float(x) for x in function(*(x + step * d for x, d in zip(case.arrays, directions, strict=True)), *directions)]
+        return [
+            float(x)
+            for x in function(*(x + step * d for x, d in zip(case.arrays, directions, strict=True)), *directions)
+        ]
 
     h = 1e-5
     lower, upper, here = at(-h), at(h), at(0.0)
@@ -66,20 +71,28 @@ def test_derivatives_are_those_of_differences(case, order):
 
 
 def test_every_op_has_a_case():
-    said = {case.name.partition("_")[0] if case.name not in NUMPY_NAMES else case.name for case in CASES} | {c.name for c in CASES}
-    missing = [name for name in NUMPY_NAMES if name not in _OTHERS and not any(s == name or s.startswith(name) for s in said)]
+    said = {case.name.partition("_")[0] if case.name not in NUMPY_NAMES else case.name for case in CASES} | {
+        c.name for c in CASES
+    }
+    missing = [
+        name for name in NUMPY_NAMES if name not in _OTHERS and not any(s == name or s.startswith(name) for s in said)
+    ]
     assert not missing, missing
 
 
 def test_random_numbers_are_new_in_each_step_and_the_same_for_a_seed():
     x = fnn.Input(3)
-    numbers = [ops.random_normal(x, 1.0, 2.0), ops.random_uniform((None, 3), -1.0, 1.0), ops.random_bernoulli((None, 3), 0.25)]
+    numbers = [
+        ops.random_normal(x, 1.0, 2.0),
+        ops.random_uniform((None, 3), -1.0, 1.0),
+        ops.random_bernoulli((None, 3), 0.25),
+    ]
     rows = np.zeros((20_000, 3), np.float32)
     found = fnn.function([x], numbers, seed=3)(rows)
     again = fnn.function([x], numbers, seed=3)(rows)
     assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
     assert abs(found[0].mean() - 1) < 0.05 and abs(found[0].std() - 2) < 0.05
-    assert -1 <= found[1].min() and found[1].max() < 1 and abs(found[1].mean()) < 0.02
+    assert found[1].min() >= -1 and found[1].max() < 1 and abs(found[1].mean()) < 0.02
     assert set(np.unique(found[2])) == {0.0, 1.0} and abs(found[2].mean() - 0.25) < 0.01
 
 

@@ -1,5 +1,7 @@
 """Every op of `fastnn.ops` beside NumPy: what the tests of values and of derivatives run through."""
 
+# ruff: noqa: B008, E501
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -93,13 +95,20 @@ BINARY: dict[str, tuple[Callable[..., Any], bool]] = {
     "not_equal": (np.not_equal, False), "logical_and": (np.logical_and, False), "logical_or": (np.logical_or, False),
 }  # fmt: skip
 for name, (plain, smooth) in BINARY.items():
-    case(name, getattr(ops, name), plain, positive(4, 3), positive(3) if False else positive(1, 3), smooth=smooth)
+    case(name, getattr(ops, name), plain, positive(4, 3), positive(1, 3), smooth=smooth)
 case("operators", lambda a, b: -a + 2 * b - a / (b + 3) + (1 - a) ** 2 + 2**b + abs(a) + +b,
      lambda a, b: -a + 2 * b - a / (b + 3) + (1 - a) ** 2 + 2**b + abs(a) + +b, normal(3), positive(3))  # fmt: skip
 case("comparisons", lambda a, b: (a < b) + 2 * (a >= b) + 4 * ((a == a) & ~(a > b)) + 8 * ((a != b) | (a <= b)),
      lambda a, b: (a < b) + 2.0 * (a >= b) + 4 * (a <= b) + 8 * ((a != b) | (a <= b)), normal(3), normal(3),
      smooth=False)  # fmt: skip
-case("where", lambda c, a, b: ops.where(c > 0, a, b), lambda c, a, b: np.where(c > 0, a, b), normal(3), normal(3), normal(3))
+case(
+    "where",
+    lambda c, a, b: ops.where(c > 0, a, b),
+    lambda c, a, b: np.where(c > 0, a, b),
+    normal(3),
+    normal(3),
+    normal(3),
+)
 case("clip", lambda x: ops.clip(x, -0.5, 0.7), lambda x: np.clip(x, -0.5, 0.7), normal(3))
 case("broadcast_over_the_batch", lambda x: x - ops.mean(x, 0), lambda x: x - x.mean(0), normal(3))
 case("all_pairs", lambda x: ops.sum(ops.square(x[:, None] - x[None]), -1),
@@ -117,7 +126,12 @@ for name in ("sum", "mean", "max", "min", "prod", "var", "std"):
 case("logsumexp", lambda x: ops.logsumexp(x, -1), lambda x: special.logsumexp(x, -1), 30 * normal(4, 3))
 case("logsumexp_batch", lambda x: ops.logsumexp(x, 0), lambda x: special.logsumexp(x, 0), normal(4, 3))
 for order in (None, 1, 2, np.inf):
-    case(f"norm_{order}", lambda x, o=order: ops.norm(x, o, axis=-1), lambda x, o=order: np.linalg.norm(x, o, axis=-1), normal(3))
+    case(
+        f"norm_{order}",
+        lambda x, o=order: ops.norm(x, o, axis=-1),
+        lambda x, o=order: np.linalg.norm(x, o, axis=-1),
+        normal(3),
+    )
 case("cumsum", lambda x: ops.cumsum(x, 1), lambda x: np.cumsum(x, 1), normal(4, 3))
 case("cumsum_batch", lambda x: ops.cumsum(x, 0), lambda x: np.cumsum(x, 0), normal(4, 3))
 case("argmax", lambda x: ops.cast(ops.argmax(x, -1), "float"), lambda x: np.argmax(x, -1), normal(4), smooth=False)
@@ -137,7 +151,13 @@ case("expand_dims", lambda x: ops.expand_dims(x, 1), lambda x: np.expand_dims(x,
 case("squeeze", lambda x: ops.squeeze(x, 2), lambda x: np.squeeze(x, 2), normal(4, 1))
 case("broadcast_to", lambda x: ops.broadcast_to(x, (3, None, 4)), lambda x: np.broadcast_to(x, (3, B, 4)), normal(4))
 case("concatenate", lambda a, b: ops.concatenate([a, b]), lambda a, b: np.concatenate([a, b], -1), normal(4), normal(2))
-case("concatenate_rows", lambda a, b: ops.concatenate([a, b], 0), lambda a, b: np.concatenate([a, b]), normal(4), normal(4))
+case(
+    "concatenate_rows",
+    lambda a, b: ops.concatenate([a, b], 0),
+    lambda a, b: np.concatenate([a, b]),
+    normal(4),
+    normal(4),
+)
 case("stack", lambda a, b: ops.stack([a, b], 1), lambda a, b: np.stack([a, b], 1), normal(4), normal(4))
 case("split", lambda x: ops.split(x, 2, 1)[1], lambda x: np.split(x, 2, 1)[1], normal(4, 3))
 for label, key in {
@@ -149,7 +169,12 @@ for label, key in {
 case("flip", lambda x: ops.flip(x, (0, 2)), lambda x: np.flip(x, (0, 2)), normal(4, 3))
 case("roll", lambda x: ops.roll(x, 2, 1), lambda x: np.roll(x, 2, 1), normal(4, 3))
 case("roll_rows", lambda x: ops.roll(x, 1, 0), lambda x: np.roll(x, 1, 0), normal(3))
-case("pad", lambda x: ops.pad(x, ((0, 0), (1, 2)), 3.0), lambda x: np.pad(x, ((0, 0), (1, 2)), constant_values=3.0), normal(4))
+case(
+    "pad",
+    lambda x: ops.pad(x, ((0, 0), (1, 2)), 3.0),
+    lambda x: np.pad(x, ((0, 0), (1, 2)), constant_values=3.0),
+    normal(4),
+)
 case("tile", lambda x: ops.tile(x, (1, 2)), lambda x: np.tile(x, (1, 2)), normal(4))
 case("repeat", lambda x: ops.repeat(x, 3, 1), lambda x: np.repeat(x, 3, 1), normal(4))
 
@@ -171,6 +196,12 @@ for text, first, second in (
 case("take", lambda x: ops.take(x, [2, 0, 2], 1), lambda x: np.take(x, [2, 0, 2], 1), normal(4, 3))
 case("take_along_axis", lambda x: ops.take_along_axis(x, ops.expand_dims(ops.argmax(x, -1), -1)),
      lambda x: np.take_along_axis(x, np.argmax(x, -1)[..., None], -1), normal(4))  # fmt: skip
-case("one_hot", lambda x: ops.one_hot(ops.argmax(x, -1), 4), lambda x: np.eye(4)[np.argmax(x, -1)], normal(4), smooth=False)
+case(
+    "one_hot",
+    lambda x: ops.one_hot(ops.argmax(x, -1), 4),
+    lambda x: np.eye(4)[np.argmax(x, -1)],
+    normal(4),
+    smooth=False,
+)
 case("stop_gradient", lambda x: x * ops.stop_gradient(x), lambda x: x * x, normal(3), smooth=False)
 case("cast", lambda x: ops.cast(ops.cast(x, "int64"), "float"), np.trunc, 3 * normal(3), smooth=False)

@@ -1,4 +1,4 @@
-"""Reverse-mode differentiation: of losses for the weights that an optimizer changes, and of any tensor for any others."""
+"""Reverse-mode differentiation: of losses for the weights that an optimizer changes, and of any tensor for others."""
 
 from __future__ import annotations
 

@@ -92,13 +92,13 @@ def cumsum(place: Place, x: Operand, axis: int = -1) -> Tensor:
 
 @op
 def argmax(place: Place, x: Operand, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Return the places of the greatest values along an axis (by default of all), as integers; the first of equal ones."""
+    """Return the places of the greatest values along an axis (default: all), as integers; the first of equal ones."""
     return scans.argmax(place.graph, place.tensor(x), axis, keepdims, place.label)
 
 
 @op
 def argmin(place: Place, x: Operand, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Return the places of the least values along an axis (by default of all), as integers; the first of equal ones."""
+    """Return the places of the least values along an axis (default: all), as integers; the first of equal ones."""
     return scans.argmin(place.graph, place.tensor(x), axis, keepdims, place.label)
 
 

@@ -119,7 +119,7 @@ def roll(place: Place, x: Operand, shift: int, axis: int) -> Tensor:
 
 @op
 def pad(place: Place, x: Operand, pad_width: Sequence[Sequence[int]], constant_values: float = 0.0) -> Tensor:
-    """Return x with more values before and after each axis; `pad_width` has a pair for every one, also the batch axis."""
+    """Return x with more values before and after each axis: `pad_width` has a pair for every one."""
     return joins.pad(place.graph, place.tensor(x), pad_width, constant_values, place.label)
 
 

@@ -126,13 +126,17 @@ def _parsed(equation: str, shapes: Sequence[Sequence[Size]]) -> tuple[list[list[
     if len(parts) != len(shapes):
         raise ValueError(f"einsum: {equation!r} is for {len(parts)} operands, got {len(shapes)}")
     if len(shapes) > 2:
-        raise ValueError(f"einsum: {equation!r} has {len(shapes)} operands; it takes one or two: multiply them in steps")
+        raise ValueError(
+            f"einsum: {equation!r} has {len(shapes)} operands; it takes one or two: multiply them in steps"
+        )
     named, most = [], 0
     for part, shape in zip(parts, shapes, strict=True):
         letters = part.replace("...", "", 1)
         hidden = len(shape) - len(letters)
         if hidden < 0 or (hidden and letters == part):
-            raise ValueError(f"einsum: {equation!r}: {part!r} has {len(letters)} axes, but the operand's shape is {shape}")
+            raise ValueError(
+                f"einsum: {equation!r}: {part!r} has {len(letters)} axes, but the operand's shape is {shape}"
+            )
         axes = _axes(equation, part, hidden)
         if len(set(axes)) < len(axes):
             raise ValueError(f"einsum: {equation!r}: {part!r} names an axis twice; diagonals are not supported")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from fastnn.formulas.pointwise import FLAT
 from fastnn.graph.graph import Graph, Node, Tensor
-from fastnn.graph.ops.pointwise import Value, broadcast_to, pointwise, product, summed_to, view
+from fastnn.graph.ops.pointwise import Value, broadcast_to, pointwise, summed_to
 from fastnn.graph.rules import Gradients, gradient
 
 #: Applies a function: its name, its operands.

@@ -83,17 +83,19 @@ def _seen(graph: Graph, x: Tensor, whole: Sequence[Size], label: str) -> Tensor:
 
 
 def stop_gradient(graph: Graph, x: Tensor, label: str) -> Tensor:
-    """See x as a tensor that no gradient flows through."""
-    return graph.add("reshape", (x,), [output(x.whole, f"{label}.stop", x.kind)], label, stop=True)[0]
+    """View the same elements as a constant of the gradient."""
+    return graph.add("reshape", (x,), [(x.shape, x.batched, f"{label}.constant", x.kind)], label, stop=True)[0]
 
 
 @gradient("reshape", keeps=lambda node, count: True)
 def _reshape(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
     (x,) = node.inputs
     assert x is not None
-    if node.attrs.get("stop"):
-        return (None,)
-    return graph.add("reshape", (dy,), [(x.shape, x.batched, f"{node.label}.reshape", dy.kind)], node.label)
+    return (
+        (None,)
+        if node.attrs.get("stop")
+        else graph.add("reshape", (dy,), [(x.shape, x.batched, f"{node.label}.reshape", dy.kind)], node.label)
+    )
 
 
 def expand_dims(graph: Graph, x: Tensor, axis: int | Sequence[int], label: str) -> Tensor:

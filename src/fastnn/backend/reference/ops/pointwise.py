@@ -56,7 +56,7 @@ def pointwise(i: Instruction, counters: Counters) -> None:
 
 
 def _arguments(name: str) -> int:
-    two = "equal not_equal less less_equal greater greater_equal logical_and logical_or above".split()
+    two = ["equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or", "above"]
     return 3 if name == "where" else 2 if name in two else 1
 
 

@@ -37,7 +37,7 @@ class _All:
 
 ALL: Any = _All()
 #: attributes that `_adopt` and the models of the library set; all others are a subclass's
-LIBRARY_ATTRIBUTES = frozenset({"dtype", "name", "seed", "_part", "_prediction", "_stack", "_state"})
+LIBRARY_ATTRIBUTES = frozenset({"dtype", "name", "seed", "_ends", "_part", "_prediction", "_stack", "_state"})
 
 
 # Methods that Keras and PyTorch call and let users override.
@@ -82,6 +82,8 @@ class BaseModel(DeviceMixin):
         self._prediction = KeptCall()
         #: the model as a part of others, once it is one
         self._part: Part | None = None
+        #: the symbols of inputs, outputs and extras, once they have been given or asked for
+        self._ends: list[list[Any]] | None = None
         self._state = state
 
     def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:

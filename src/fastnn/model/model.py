@@ -18,7 +18,7 @@ from fastnn.hints import explained
 from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Symbol
 from fastnn.model.base import LIBRARY_ATTRIBUTES
-from fastnn.model.predicting import PredictingMixin
+from fastnn.model.extras import ExtrasMixin
 from fastnn.objective.objective import as_list
 from fastnn.objective.resolve import check_names
 from fastnn.optimizers import Optimizer
@@ -34,7 +34,7 @@ from fastnn.training.options import FitOptions
 from fastnn.training.state import Compiled
 
 
-class Model(PredictingMixin):
+class Model(ExtrasMixin):
     """A neural network: any acyclic graph of layers between inputs and outputs.
 
     ::
@@ -88,6 +88,7 @@ class Model(PredictingMixin):
             if not part or not all(isinstance(symbol, Symbol) for symbol in part):
                 raise TypeError(f"{what}: expected symbols (fastnn.Input(...) or results of layers), got {part!r}")
         self._realize(Architecture.of(*ends))
+        self._ends = [*ends, []]
 
     @property
     def optimizer(self) -> Optimizer:
@@ -122,8 +123,8 @@ class Model(PredictingMixin):
         Parameters
         ----------
         optimizer : str or Optimizer
-        loss : str or Loss, or a list or dict of such by output
-            None for an output that is not trained.
+        loss : str, Loss or function, or a list or dict of such by output
+            None for an output that is not trained, or if `add_loss` has given all that is.
         metrics, weighted_metrics : list of str, Metric or Loss, or a list of lists or dict by output
             Weighted ones count samples by their weights. If both have the same name, the weighted one gets the prefix
             ``weighted_``.
@@ -139,7 +140,7 @@ class Model(PredictingMixin):
         RuntimeError
             When the model is being trained.
         """
-        if loss is None:
+        if loss is None and not (self.built and any(extra.role == "loss" for extra in self._architecture.extras)):
             raise ValueError("compile needs a loss, such as 'mse' or 'cross_entropy'")
         self._state.fail_in_training("compile")
         check_names(loss, metrics, weighted_metrics)

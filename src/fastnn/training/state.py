@@ -122,6 +122,7 @@ class TrainingState:
         objective = Objective.bind(
             compiled.loss, compiled.loss_weights, compiled.metrics, compiled.weighted_metrics,
             architecture.output_names, architecture.output_shapes, output_ends(runtime.table),
+            [(extra.role, extra.name) for extra in architecture.extras],
         )  # fmt: skip
         casts.check_hyperparameters(optimizer, self.dtype, "optimizer")
         optimizer.check_constants(self.dtype)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from math import prod
 
+from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Graph, Shape, Tensor
 from fastnn.graph.ops.elementwise import activation
 from fastnn.graph.ops.losses import loss as row_loss_of
 from fastnn.graph.ops.losses import normalize_weights
+from fastnn.graph.ops.pointwise import cast
+from fastnn.graph.ops.reductions import broadcast_to, reduce
 from fastnn.graph.rewrite import from_logits
 from fastnn.losses import Loss
-from fastnn.objective.objective import LOSSES, Measure, Objective, accumulator_word
+from fastnn.objective.objective import LOSSES, PENALTY, Measure, Objective, accumulator_word
 from fastnn.program.layout import Buffer
 from fastnn.program.opcodes import OPS
 from fastnn.runtime.programs.computation import Computation
@@ -38,7 +41,6 @@ def measure(
         The inputs that were added.
     """
     graph, prediction, name = made.graph, made.outputs[output], objective.output_names[output]
-    made.sizes[Buffer.ACCUMULATORS] = 8 * objective.size
     shape = prediction.shape[:-1] if labels else prediction.shape
     target = graph.input(shape, f"{name} targets", "int64" if labels else "real")
     weight = None if weights is None else graph.input(weights, f"{name} weights")
@@ -56,6 +58,22 @@ def measure(
         if one.output == output:
             _metric(graph, one, prediction, target, weight if one.weighted else None)
     return target, weight
+
+
+def measure_extras(made: Computation, objective: Objective) -> None:
+    """Add the losses and numbers for the logs that a model computes besides its outputs: means over the batch."""
+    made.sizes[Buffer.ACCUMULATORS] = 8 * objective.size
+    for extra, tensor in zip(made.table.architecture.extras, made.extras, strict=True):
+        graph, name = made.graph, extra.name or extra.role
+        value = tensor if tensor.kind == "real" else cast(graph, tensor, "real", name)
+        mean = reduce(graph, "mean", value, None, False, name) if value.whole else value
+        if extra.role == "loss":
+            made.scalars.append(mean)
+            total = PENALTY  # what is added beside the sum, the number of rows, comes to a place that nothing reads
+        else:
+            total = objective.extra_metrics[extra.name]
+        rows = broadcast_to(graph, mean, (BATCH,), name)
+        graph.add("sum_loss", (rows, None), [], name, total=accumulator_word(total), by_weight=False)
 
 
 def _row_loss(

@@ -17,7 +17,7 @@ from fastnn.optimizers import Optimizer
 from fastnn.program.program import Program
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.computation import Computation
-from fastnn.runtime.programs.measures import measure
+from fastnn.runtime.programs.measures import measure, measure_extras
 
 
 def build(table: ParameterTable, objective: Objective | None, optimizer: Optimizer | None, request: Request) -> Program:
@@ -40,6 +40,8 @@ def build(table: ParameterTable, objective: Objective | None, optimizer: Optimiz
         sources[y.id] = target.source
         if weight is not None and w is not None:
             sources[w.id] = weight.source
+    if objective is not None and kind != "predict":
+        measure_extras(made, objective)
     if kind == "input_gradients":
         results = _input_gradients(made)
     elif kind in ("gradients", "train"):

@@ -31,11 +31,8 @@ def logsumexp(graph: Graph, x: Tensor, axes: Axes, keepdims: bool, label: str) -
     powers = pointwise(graph, "exp", [pointwise(graph, "subtract", [x, shift], label)], label)
     total = pointwise(graph, "log", [reduce(graph, "sum", powers, axes, True, label)], label)
     found = pointwise(graph, "add", [total, shift], label)
-    return (
-        found
-        if keepdims
-        else reshape(graph, found, left_shape(x.whole, axes_of(axes, len(x.whole), "logsumexp"), False), label)
-    )
+    left = left_shape(x.whole, axes_of(axes, len(x.whole), "logsumexp"), keepdims)
+    return reshape(graph, found, left, label)
 
 
 def norm(graph: Graph, x: Tensor, order: float | None, axes: Axes, keepdims: bool, label: str) -> Tensor:

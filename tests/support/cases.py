@@ -185,7 +185,7 @@ for outer, repeat, inner in AXES:
     dims = {"outer": outer, "repeat": repeat, "inner": inner}
     case("broadcast_add", dims, bound=Bound(1))
     case("broadcast_multiply", dims, bound=Bound(1))
-CASES.extend(move_cases(TABLES, VECTORS) + pointwise_cases(VECTORS) + number_cases(VECTORS))
+CASES.extend([*move_cases(TABLES, VECTORS), *pointwise_cases(VECTORS), *number_cases(VECTORS)])
 
 # --- rows -------------------------------------------------------------------------------------------------------
 for rows, cols in TABLES:

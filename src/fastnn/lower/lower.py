@@ -6,15 +6,20 @@ from dataclasses import dataclass
 
 from fastnn.graph.extent import at
 from fastnn.graph.graph import Node, Tensor
+from fastnn.lower import chains
 from fastnn.lower.emit import Draft, Emitter, emit, gather, word
 from fastnn.lower.fuse import fuse, live_nodes
 from fastnn.lower.memory import Life, plan
 from fastnn.lower.task import Task
 from fastnn.lower.views import in_place
+from fastnn.program.chains import Chain
 from fastnn.program.layout import Buffer, encode
 from fastnn.program.program import Program, RecordDraft, make_program
 from fastnn.program.record import ITEM_SIZES
 from fastnn.program.verify import verify
+
+#: whether programs have chains, unless a caller says; tests and benchmarks compare both
+CHAINED = True
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,9 @@ def rewrite(task: Task) -> Rewritten:
     return Rewritten(nodes, views + notes, roots, used)
 
 
-def lower(task: Task, rewritten: Rewritten | None = None, *, planned: bool = True) -> Program:
+def lower(
+    task: Task, rewritten: Rewritten | None = None, *, planned: bool = True, chained: bool | None = None
+) -> Program:
     """Make the program of a task and verify it.
 
     Parameters
@@ -66,6 +73,9 @@ def lower(task: Task, rewritten: Rewritten | None = None, *, planned: bool = Tru
     planned : bool
         If false, all operands in the arena are at its start. Such a program is not verified and must not run: it can
         only be compared with another one. Planning and verifying is half of the work.
+    chained : bool, optional
+        Whether to look for chains, by default `CHAINED`. Their records move next to each other, which depends on the
+        batch size.
 
     Returns
     -------
@@ -78,10 +88,18 @@ def lower(task: Task, rewritten: Rewritten | None = None, *, planned: bool = Tru
     drafts = [gather(x, task.sources[x.id], task.batch) for x in task.graph.inputs if x.id in fetched]
     for node in known.nodes:
         drafts.extend(emit(emitter, node))
-    offsets, values, arena = plan(_lives(drafts, known.roots, task)) if planned else ({}, [], 0)
+    found: list[Chain] = []
+    keys = chains.Keys(known.roots, task.places)
+    if CHAINED if chained is None else chained:
+        drafts, found = chains.find(drafts, keys, task.dtype)
+    offsets, values, arena = {}, [], 0
+    if planned:
+        lives = _lives(drafts, known.roots, task)
+        chains.prolong(lives, drafts, found, keys)
+        offsets, values, arena = plan(lives)
     records = [_resolve(draft, known.roots, offsets, task) for draft in drafts]
     sizes = {**task.sizes, Buffer.ARENA: arena}
-    program = make_program(task.name, task.batch, task.dtype, [*records, *task.tail], values, sizes, known.notes)
+    program = make_program(task.name, task.batch, task.dtype, [*records, *task.tail], values, sizes, known.notes, found)
     if planned:
         verify(program)
     return program

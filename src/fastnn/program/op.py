@@ -93,6 +93,9 @@ class Op:
         Whether its records come after the gradients, in the optimizer's part of a step.
     per_row : str
         The parameter that is a factor of gradients divided by the number of rows, or empty.
+    elementwise : bool
+        Whether an element of the outputs depends on the elements at the same place alone, and the kernel computes any
+        piece of them: such records may be part of a chain.
     rule : callable, optional
         What a kernel assumes besides.
     """
@@ -112,6 +115,7 @@ class Op:
     shared: Shared
     update: bool
     per_row: str
+    elementwise: bool
     rule: Rule | None
     table: Table = field(repr=False, compare=False)
 
@@ -170,6 +174,7 @@ class Table:
         shared: str = "",
         update: bool = False,
         per_row: str = "",
+        elementwise: bool = False,
         rule: Rule | None = None,
     ) -> None:
         """Add an op; see `Op` for the arguments.
@@ -212,6 +217,7 @@ class Table:
             shared=Shared(tuple(over.split()), int(least or 1)),
             update=update,
             per_row=per_row,
+            elementwise=elementwise,
             rule=rule,
             table=self,
         )
@@ -221,6 +227,8 @@ class Table:
         if bool(op.shared.over) != bool(rate or multiply_adds):
             raise ValueError(f"op {name!r} has an estimate of its time if, and only if, threads share its work")
         cut = () if op.shared.over == ("tiles",) else op.shared.over
+        if elementwise and (op.shared != Shared(("n",), 64) or len(outputs.split()) != 1):
+            raise ValueError(f"op {name!r} is elementwise, but does not make one output of n elements in parts of them")
         for size in (*(size for shape in named for size in shape), *op.elements, *op.multiply_adds, *cut):
             if size not in op.dims:
                 raise ValueError(f"op {name!r} has an unknown dimension {size!r}")

@@ -139,11 +139,11 @@ _op("sum_rows", outputs="y[cols]", inputs="x[rows,cols]", dims="rows cols", rate
 
 # --- elementwise ----------------------------------------------------------------------------------------
 _op("activation", outputs="y[n]", inputs="x[n]", dims="n", params="p0 p1", variants="activation", maps="map",
-    rate=6.0, shared="n/64")  # fmt: skip
+    rate=6.0, shared="n/64", elementwise=True)  # fmt: skip
 _op("activation_grad", outputs="dx[n]", inputs="dy[n] saved[n]", dims="n", params="p0 p1", variants="activation",
-    maps="map_grad", rate=6.0, shared="n/64")  # fmt: skip
-_op("add", outputs="y[n]", inputs="a[n] b[n]", dims="n", rate=6.0, shared="n/64")
-_op("multiply", outputs="y[n]", inputs="a[n] b[n]", dims="n", rate=6.0, shared="n/64")
+    maps="map_grad", rate=6.0, shared="n/64", elementwise=True)  # fmt: skip
+_op("add", outputs="y[n]", inputs="a[n] b[n]", dims="n", rate=6.0, shared="n/64", elementwise=True)
+_op("multiply", outputs="y[n]", inputs="a[n] b[n]", dims="n", rate=6.0, shared="n/64", elementwise=True)
 # b is the same for `repeat` neighbours
 _BROADCAST = "outer repeat inner"
 _op("broadcast_add", outputs="y[outer,repeat,inner]", inputs="a[outer,repeat,inner] b[outer,inner]", dims=_BROADCAST,
@@ -152,8 +152,10 @@ _op("broadcast_multiply", outputs="y[outer,repeat,inner]", inputs="a[outer,repea
     dims=_BROADCAST, rate=6.0, shared="outer repeat")  # fmt: skip
 _op("sum_repeats", outputs="y[outer,inner]", inputs="x[outer,repeat,inner]", dims=_BROADCAST, rate=10.0,
     shared="outer")  # fmt: skip
-_op("dropout", outputs="y[n]", inputs="x[n]", dims="n node?", params="rate", rate=1.2, shared="n/64")
-_op("gaussian_noise", outputs="y[n]", inputs="x[n]", dims="n node?", params="stddev", rate=0.4, shared="n/64")
+_op("dropout", outputs="y[n]", inputs="x[n]", dims="n node?", params="rate", rate=1.2, shared="n/64",
+    elementwise=True)  # fmt: skip
+_op("gaussian_noise", outputs="y[n]", inputs="x[n]", dims="n node?", params="stddev", rate=0.4, shared="n/64",
+    elementwise=True)  # fmt: skip
 # columns [source_first, source_first + cols) of x become columns [target_first, ...) of y
 _op("copy_columns", outputs="y[rows,target_cols]", inputs="x[rows,source_cols]",
     dims="rows cols target_cols target_first? source_cols source_first?", rate=10.0, elements="rows cols",

@@ -106,7 +106,7 @@ def _recipe(
     def make(batch: int, *, planned: bool = True) -> Program:
         sizes = {buffer: size * (batch if Buffer.DATA <= buffer < SHARED else 1) for buffer, size in task.sizes.items()}
         tail = for_batch(task.tail, batch)
-        return lower(replace(task, batch=batch, sizes=sizes, tail=tail), rewritten, planned=planned)
+        return lower(replace(task, batch=batch, sizes=sizes, tail=tail), rewritten, planned=planned, chained=False)
 
     interface = Interface(
         tuple(described for _, described in read),

@@ -1,0 +1,46 @@
+"""Chains: elementwise records that run piece by piece, so that what they pass to each other stays in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastnn.backend.cpu.codegen.intrinsics import call_kernel, int64_pointer, stack_bytes
+from fastnn.backend.cpu.codegen.kernel import Kit, kernel, note_raised, rows_part
+from fastnn.backend.cpu.layouts.chain import LOCAL, LOCAL_BYTES, ChainWord
+from fastnn.program.layout import CONTEXT_WORDS, KERNEL_WORD, RECORD_WORDS, Counter, Status
+
+_RECORD_BYTES, _CONTEXT_BYTES = RECORD_WORDS * 8, CONTEXT_WORDS * 8
+_DISTANCE, _COUNT, _ELEMENTS, _PIECE, _PIECE_BYTES = (int(word) for word in ChainWord)
+_LOCAL, _STATUS, _RUNNING = int(LOCAL), int(Counter.STATUS), int(Status.RUNNING)
+_DETAIL, _ERROR = int(Counter.STATUS_DETAIL), int(Counter.ERROR)
+
+
+@kernel("chain")
+def chain(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Run all records of a chain on one piece after the other.
+
+    Pieces begin at multiples of 64 elements, and are the same for any number of parts. The records see a context of
+    their own, in which the buffer of local values begins so far before this thread's memory that the piece's elements
+    are there.
+    """
+
+    def chain(record, context, ith, nth):
+        r, given = int64_pointer(record), int64_pointer(context)
+        members, count, piece, piece_bytes = record + r[_DISTANCE], r[_COUNT], r[_PIECE], r[_PIECE_BYTES]
+        first, last = rows_part((r[_ELEMENTS] + piece - 1) // piece, ith, nth)
+        local, seen = stack_bytes(LOCAL_BYTES), stack_bytes(_CONTEXT_BYTES)
+        words = int64_pointer(seen)
+        for word in range(CONTEXT_WORDS):
+            words[word] = given[word]
+        words[_LOCAL] = local - first * piece_bytes
+        for number in range(first, last):
+            for member in range(members, members + count * _RECORD_BYTES, _RECORD_BYTES):
+                if call_kernel(int64_pointer(member)[KERNEL_WORD], member, seen, number, -piece) != 0:
+                    note_raised(member, seen)
+            if words[_STATUS] != _RUNNING:
+                given[_DETAIL], given[_ERROR], given[_STATUS] = words[_DETAIL], words[_ERROR], words[_STATUS]
+                return
+            words[_LOCAL] -= piece_bytes
+
+    return chain

@@ -12,7 +12,7 @@ import fastnn as fnn
 from fastnn.addresses import address
 from fastnn.backend.cpu.executor.engine import BoundProgram, Runner
 from fastnn.graph.graph import Graph, Tensor
-from fastnn.lower.lower import lower
+from fastnn.lower import lower as lowering
 from fastnn.lower.task import Place, Task
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter
 from fastnn.program.program import aligned_zeros
@@ -41,7 +41,9 @@ class Lowered:
         places = {x.id: Place(Buffer.DATA + slot, 0) for slot, x in enumerate(tensors)}
         sizes = {Buffer.DATA + slot: array.nbytes for slot, array in enumerate(self._arrays)}
         task = Task("lowered", graph, batch, dtype.name, {}, places, frozenset(), [], sizes)
-        self.bound = BoundProgram(lower(task, chained=chained))
+        before, lowering.CHAINED = lowering.CHAINED, chained
+        self.bound = BoundProgram(lowering.lower(task))
+        lowering.CHAINED = before
         self._context = np.zeros(CONTEXT_WORDS, np.int64)
         self._arena = aligned_zeros(self.bound.program.arena_bytes)
         self._context[Buffer.ARENA] = address(self._arena)

@@ -1,41 +1,32 @@
-"""Chains are found: runs of elementwise records over equally many elements, which may run piece by piece."""
+"""Chains are found: runs of elementwise nodes over equally many elements, whose records may run piece by piece."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fastnn.graph.graph import Tensor
+from fastnn.graph.extent import BATCH, Size, at
+from fastnn.graph.graph import Node, Tensor
 from fastnn.lower.emit import Draft
 from fastnn.lower.memory import Life
 from fastnn.lower.task import Place
 from fastnn.program.chains import MOST_LOCAL, Chain, numbers
-from fastnn.program.layout import Flag
+from fastnn.program.op import Op
 from fastnn.program.opcodes import OPS
 from fastnn.program.record import ITEM_SIZES
 
 #: Bytes that stay in the first-level cache anyway: a chain whose values need no more gains nothing.
 CACHED_BYTES = 32768
-#: A record moves over no more others to get to its chain, since its result then lives longer.
+#: A node moves over no more others to get to its chain, since its result then lives longer.
 NEAR = 8
 
 #: What names a value: a tensor, or its place in one of the flat buffers.
 Key = int | Place
 
 
-@dataclass
-class _Run:
-    """The records of a chain to be, and those that follow its last one."""
-
-    n: int = 0
-    members: list[Draft] = field(default_factory=list)
-    keys: set[Key] = field(default_factory=set)
-    after: list[Draft] = field(default_factory=list)
-
-
 class Keys:
-    """The names of the values that records read and write.
+    """The names of the values that nodes and records read and write.
 
     Parameters
     ----------
@@ -48,90 +39,127 @@ class Keys:
     def __init__(self, roots: Mapping[int, int], places: Mapping[int, Place]) -> None:
         self._roots, self._places = roots, places
 
-    def of(self, draft: Draft, *access: str) -> set[Key]:
-        """Return the names of a record's operands that are accessed in one of these ways."""
-        found: set[Key] = set()
-        for spec in OPS[draft.op].operands:
-            operand = draft.operands.get(spec.name)
-            if isinstance(operand, Tensor) and spec.access in access:
-                root = self._roots.get(operand.id, operand.id)
-                found.add(self._places.get(root, root))
-        return found
+    def of(self, tensors: Iterable[object]) -> set[Key]:
+        """Return the names of tensors; what is no tensor has none."""
+        roots = (self._roots.get(x.id, x.id) for x in tensors if isinstance(x, Tensor))
+        return {self._places.get(root, root) for root in roots}
 
-    def touched(self, draft: Draft) -> set[Key]:
-        """Return the names of all values that a record touches."""
-        return self.of(draft, "read", "write", "update")
+    def touched(self, node: Node) -> set[Key]:
+        """Return the names of the values that a node touches."""
+        return self.of((*node.inputs, *node.outputs))
 
-    def depend(self, draft: Draft, others: Iterable[Draft]) -> bool:
-        """Return whether a record has to stay behind one of the others."""
-        touched, written = self.touched(draft), self.of(draft, "write", "update")
-        return any(touched & self.of(other, "write", "update") or written & self.of(other, "read") for other in others)
+    def behind(self, node: Node, other: Node) -> bool:
+        """Return whether a node has to stay behind another one, which comes before it."""
+        op = OPS.get(other.op)
+        updates = op is not None and any(spec.access == "update" for spec in op.operands)
+        written = self.touched(other) if updates else self.of(other.outputs)
+        return bool(self.touched(node) & written or self.of(node.outputs) & self.of(other.inputs))
 
 
-def find(drafts: Sequence[Draft], keys: Keys, dtype: str) -> tuple[list[Draft], list[Chain]]:
-    """Find the chains of a program, and move records that nothing keeps apart from a chain next to it.
+@dataclass
+class Group:
+    """Nodes of a chain, which follow each other.
+
+    Attributes
+    ----------
+    nodes : list of Node
+    size : int or Extent
+        The elements of each value.
+    values : int
+        The number of values that the nodes touch.
+    """
+
+    nodes: list[Node]
+    size: Size
+    values: int
+
+    def pays(self, rows: int, dtype: str) -> bool:
+        """Return whether the values of a batch of so many rows are too large for the first-level cache."""
+        return self.values * at(self.size, rows) * ITEM_SIZES[dtype] > CACHED_BYTES
+
+
+@dataclass
+class _Run:
+    """The nodes of a chain to be, and those that follow its last one."""
+
+    size: Size = 0
+    nodes: list[Node] = field(default_factory=list)
+    keys: set[Key] = field(default_factory=set)
+    after: list[Node] = field(default_factory=list)
+
+
+def group(nodes: Sequence[Node], keys: Keys, fixed: frozenset[int]) -> tuple[list[Node], list[Group]]:
+    """Move nodes that nothing keeps apart next to each other, where their records make a chain.
 
     Parameters
     ----------
-    drafts : sequence of Draft
-        In order; dimensions are numbers.
+    nodes : sequence of Node
+        In order.
+    fixed : set of tensor ids
+        Results that are added to what an earlier node wrote.
 
     Returns
     -------
-    drafts, chains
-        Records in an order with the same results.
+    nodes, groups
+        Nodes in an order with the same results, and the chains among them.
     """
     runs = [_Run()]
-    for draft in drafts:
+    for node in nodes:
         run = runs[-1]
-        if not OPS[draft.op].elementwise or Flag.ACCUMULATE in draft.flags:
-            run.after.append(draft)
-        elif run.members and _joins(draft, run, keys):
-            run.members.append(draft)
-            run.keys |= keys.touched(draft)
+        if not _may_join(node, fixed):
+            run.after.append(node)
+        elif run.nodes and _joins(node, run, keys):
+            run.nodes.append(node)
+            run.keys |= keys.touched(node)
         else:
-            runs.append(_Run(draft.dims["n"], [draft], keys.touched(draft)))
-    uses = Counter(key for draft in drafts for key in keys.touched(draft))
-    ordered: list[Draft] = []
-    chains: list[Chain] = []
+            runs.append(_Run(_size(node.outputs[0]), [node], keys.touched(node)))
+    uses = Counter(key for node in nodes for key in keys.touched(node))
+    ordered: list[Node] = []
+    groups: list[Group] = []
     for run in runs:
-        for part in _parts(run.members, keys, uses):
-            touched = set().union(*map(keys.touched, part))
-            if len(part) > 1 and len(touched) * run.n * ITEM_SIZES[dtype] > CACHED_BYTES:
-                chains.append(Chain(len(ordered), len(ordered) + len(part) - 1))
-            ordered += part
-        ordered += run.after
-    return ordered, chains
+        for part in _parts(run.nodes, keys, uses):
+            if len(part) > 1:
+                groups.append(Group(part, run.size, len({key for node in part for key in keys.touched(node)})))
+        ordered += [*run.nodes, *run.after]
+    return ordered, groups
 
 
-def _joins(draft: Draft, run: _Run, keys: Keys) -> bool:
-    """Return whether a record shares values with a chain, and may move to its end."""
-    if draft.dims["n"] != run.n or len(run.after) > NEAR or not keys.touched(draft) & run.keys:
+def _size(tensor: Tensor) -> Size:
+    size: Size = tensor.size
+    return size * BATCH if tensor.batched else size
+
+
+def _may_join(node: Node, fixed: frozenset[int]) -> bool:
+    op: Op | None = OPS.get(node.op)
+    return op is not None and op.elementwise and node.outputs[0].id not in fixed
+
+
+def _joins(node: Node, run: _Run, keys: Keys) -> bool:
+    """Return whether a node shares values with a chain, and may move to its end."""
+    if _size(node.outputs[0]) != run.size or len(run.after) > NEAR or not keys.touched(node) & run.keys:
         return False
-    return not keys.depend(draft, run.after)
+    return not any(keys.behind(node, other) for other in run.after)
 
 
-def _parts(members: list[Draft], keys: Keys, uses: Counter[Key]) -> list[list[Draft]]:
+def _parts(nodes: list[Node], keys: Keys, uses: Counter[Key]) -> Iterator[list[Node]]:
     """Cut a chain in halves until none has too many local values at a time."""
     lives: dict[Key, list[int]] = {}
-    for index, draft in enumerate(members):
-        for key in keys.touched(draft):
+    for index, node in enumerate(nodes):
+        for key in keys.touched(node):
             lives.setdefault(key, []).append(index)
-    local = [
-        (at[0], at[-1])
-        for key, at in lives.items()
-        if type(key) is int and len(at) == uses[key] and key in keys.of(members[at[0]], "write")
-    ]
-    if max(numbers(sorted(local)), default=0) < MOST_LOCAL:
-        return [members]
-    half = len(members) // 2
-    return [*_parts(members[:half], keys, uses), *_parts(members[half:], keys, uses)]
+    made = keys.of(y for node in nodes for y in node.outputs)
+    local = sorted((at[0], at[-1]) for key, at in lives.items() if key in made and len(at) == uses[key])
+    if max(numbers(local), default=0) < MOST_LOCAL:
+        yield nodes
+    else:
+        yield from _parts(nodes[: len(nodes) // 2], keys, uses)
+        yield from _parts(nodes[len(nodes) // 2 :], keys, uses)
 
 
 def prolong(lives: Mapping[int, Life], drafts: Sequence[Draft], chains: Iterable[Chain], keys: Keys) -> None:
     """Let values that are older than a chain, and that it reads, live until its end."""
     for chain in chains:
         for draft in drafts[chain.first : chain.last + 1]:
-            for key in keys.touched(draft):
+            for key in keys.of(draft.operands.values()):
                 if type(key) is int and lives[key].first < chain.first:
                     lives[key].last = max(lives[key].last, chain.last)

@@ -1,21 +1,22 @@
-"""The records of a program with chains as the CPU runs them."""
+"""The records of a program with chains, in the order in which the CPU has them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.cpu.layouts.chain import LOCAL, MOST_AHEAD, PIECE_BYTES, ChainWord
 from fastnn.backend.cpu.processor import cost
+from fastnn.backend.cpu.processor.pieces import CHAIN_OP, LOCAL, MOST_AHEAD, PIECE_BYTES, ChainWord
 from fastnn.program.chains import Chain, locals_of, touched
-from fastnn.program.layout import FLAGS_WORD, KERNEL_WORD, PARTS_SHIFT, RECORD_WORDS, encode
+from fastnn.program.layout import FLAGS_WORD, OP_WORD, RECORD_WORDS, encode
 from fastnn.program.program import Program
 from fastnn.program.record import ITEM_SIZES, KernelKey, dims_of, op_of, operands_of
 
+#: the kernel that runs a chain
 CHAIN = KernelKey("chain", "int64")
-RECORD_BYTES = RECORD_WORDS * 8
 
 
 class Arranged(NamedTuple):
@@ -24,69 +25,70 @@ class Arranged(NamedTuple):
     Attributes
     ----------
     records : ndarray of int64
-        Those that the executor runs, with one for each chain, and then the records of the chains.
-    count : int
+        Those that the executor runs, with one for each chain in its place, and then the records of the chains.
+    run : int
         How many the executor runs.
     numbers : ndarray of int64
         The number that each record has in the program; -1 for those that stand for a chain.
-    more : float
-        Nanoseconds of work that threads share because it is in one record.
     """
 
     records: NDArray[np.int64]
-    count: int
+    run: int
     numbers: NDArray[np.int64]
-    more: float
+
+    def places(self) -> NDArray[np.int64]:
+        """Return the place of each record of the program."""
+        found = np.empty(self.numbers.max(initial=-1) + 1, np.int64)
+        of_program = self.numbers >= 0
+        found[self.numbers[of_program]] = np.flatnonzero(of_program)
+        return found
+
+    def chains(self) -> NDArray[np.int64]:
+        """Return the places of the records that stand for chains."""
+        return np.flatnonzero(self.numbers < 0)
 
 
-def arrange(program: Program, records: NDArray[np.int64], kernel: int) -> Arranged:
+def arrange(program: Program, records: NDArray[np.int64]) -> Arranged:
     """Replace each chain by one record, and put its own records behind all others.
 
     Parameters
     ----------
     records : ndarray of int64
-        The program's, with addresses and numbers of parts.
-    kernel : int
-        The address of the kernel that runs chains.
+        The program's, which may have more flags and addresses.
     """
+    if not program.chains:
+        return Arranged(records, len(records), np.arange(len(records)))
     order: list[int] = []
     done = 0
     for chain in program.chains:
         order += [*range(done, chain.first), -1]
         done = chain.last + 1
     order += range(done, len(records))
-    count = len(order)
+    run = len(order)
     starts = [place for place, number in enumerate(order) if number < 0]
     for chain in program.chains:
         order += range(chain.first, chain.last + 1)
     numbers = np.array(order, np.int64)
     arranged = records[numbers]
-    at, more = count, 0.0
+    at = run
     for chain, start in zip(program.chains, starts, strict=True):
         members = arranged[at : at + chain.last - chain.first + 1]
-        made = _record(program, members, (at - start) * RECORD_BYTES, kernel)
-        if made[FLAGS_WORD] >> PARTS_SHIFT > 1:
-            alone = [record for record in members if record[FLAGS_WORD] >> PARTS_SHIFT < 2]
-            more += sum(cost.nanoseconds(record, program.dtype) for record in alone)
         _redirect(program, records, chain, members)
-        ahead = _in_memory(program, members)[:MOST_AHEAD]
-        made[ChainWord.AHEAD_COUNT] = len(ahead)
-        made[ChainWord.AHEAD : ChainWord.AHEAD + len(ahead)] = ahead
-        arranged[start] = made
+        arranged[start] = _record(program, members, (at - start) * RECORD_WORDS * 8)
         at += len(members)
-    return Arranged(arranged, count, numbers, more)
+    return Arranged(arranged, run, numbers)
 
 
-def _record(program: Program, members: NDArray[np.int64], distance: int, kernel: int) -> NDArray[np.int64]:
-    """Return the record that runs a chain."""
-    n, piece = dims_of(members[0])["n"], PIECE_BYTES // ITEM_SIZES[program.dtype]
+def _record(program: Program, members: NDArray[np.int64], distance: int) -> NDArray[np.int64]:
+    """Return the record that runs a chain, without the address of the kernel."""
+    n, ahead = dims_of(members[0])["n"], _in_memory(program, members)[:MOST_AHEAD]
     made = np.zeros(RECORD_WORDS, np.int64)
-    made[KERNEL_WORD] = kernel
+    made[OP_WORD], made[FLAGS_WORD] = CHAIN_OP, 0
     made[ChainWord.DISTANCE], made[ChainWord.COUNT], made[ChainWord.ELEMENTS] = distance, len(members), n
-    made[ChainWord.PIECE] = piece
+    made[ChainWord.PIECE], made[ChainWord.AHEAD_COUNT] = PIECE_BYTES // ITEM_SIZES[program.dtype], len(ahead)
+    made[ChainWord.AHEAD : ChainWord.AHEAD + len(ahead)] = ahead
     time = sum(cost.nanoseconds(record, program.dtype) for record in members)
-    parts = min(int(time / cost.PART_NANOSECONDS), -(-n // piece), cost.MOST_PARTS)
-    made[FLAGS_WORD] = max(parts, 1) << PARTS_SHIFT
+    made.view(np.float64)[ChainWord.TIME] = time / n
     return made
 
 
@@ -98,12 +100,13 @@ def _redirect(program: Program, records: NDArray[np.int64], chain: Chain, member
             members[record - chain.first, word] = encode(LOCAL, places[value] * PIECE_BYTES)
 
 
-def _in_memory(program: Program, members: NDArray[np.int64]) -> list[int]:
-    """Return the operands, as words, that the records of a chain find in memory, element by element."""
-    found: dict[int, None] = {}
-    for record in members:
+def _in_memory(program: Program, members: NDArray[np.int64]) -> Sequence[int]:
+    """Return the words, counted from the first record's on, of operands that are in memory element by element."""
+    found: dict[int, int] = {}
+    for number, record in enumerate(members):
         op, n = op_of(record), dims_of(record)["n"]
         for view in operands_of(record, program.dtype):
+            word = op.word(view.spec.name)
             if view.buffer != LOCAL and view.shape == (n,):
-                found[int(record[op.word(view.spec.name)])] = None
-    return list(found)
+                found.setdefault(int(record[word]), number * RECORD_WORDS + word)
+    return list(found.values())

@@ -169,14 +169,14 @@ class BoundProgram:
         records = bind(program, kernels, self._held)
         #: whether a user-defined function prints or enters object mode, and so runs Python in the middle of the program
         self.calls_python = any(kernel.calls_python for kernel in self._held.values())
-        #: nanoseconds of a step that a team can share; 0 if it calls Python, which needs the GIL and has one exception
-        self.shared = cost.cut(records, program.dtype)
+        arranged = arrange(program, records)
+        records, self._numbers = arranged.records, arranged.numbers
         #: how many records a step runs: a chain is one of them
-        self.count = len(records)
-        self._numbers = np.arange(len(records))
-        if program.chains:
-            records, self.count, self._numbers, more = arrange(program, records, library.address(CHAIN))
-            self.shared += more
+        self.count = arranged.run
+        for place in arranged.chains():
+            records[place, KERNEL_WORD] = library.address(CHAIN)
+        #: nanoseconds of a step that a team can share; 0 if it calls Python, which needs the GIL and has one exception
+        self.shared = cost.cut(records[: self.count], program.dtype)
         if self.calls_python:
             self.shared = 0.0
         records.flags.writeable = False

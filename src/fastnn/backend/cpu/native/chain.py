@@ -7,11 +7,11 @@ from typing import Any
 
 from fastnn.backend.cpu.codegen.intrinsics import address, call_kernel, int64_pointer, prefetch, smaller, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, note_raised, rows_part
-from fastnn.backend.cpu.layouts.chain import LOCAL, LOCAL_BYTES, PIECE_BYTES, ChainWord
+from fastnn.backend.cpu.processor.pieces import LOCAL, LOCAL_BYTES, PIECE_BYTES, ChainWord
 from fastnn.program.layout import CONTEXT_WORDS, KERNEL_WORD, RECORD_WORDS, Counter, Status
 
 _RECORD_BYTES, _CONTEXT_BYTES = RECORD_WORDS * 8, CONTEXT_WORDS * 8
-_DISTANCE, _COUNT, _ELEMENTS, _PIECE, _AHEAD_COUNT, _AHEAD = (int(word) for word in ChainWord)
+_DISTANCE, _COUNT, _ELEMENTS, _PIECE, _, _AHEAD_COUNT, _AHEAD = (int(word) for word in ChainWord)
 _LOCAL, _STATUS, _RUNNING = int(LOCAL), int(Counter.STATUS), int(Status.RUNNING)
 LINE = 64  # bytes that the processor fetches at once
 _DETAIL, _ERROR = int(Counter.STATUS_DETAIL), int(Counter.ERROR)
@@ -21,21 +21,23 @@ _DETAIL, _ERROR = int(Counter.STATUS_DETAIL), int(Counter.ERROR)
 def chain(kit: Kit, variant: str) -> Callable[..., Any]:
     """Run all records of a chain on one piece after the other.
 
-    Pieces begin at multiples of 64 elements, and are the same for any number of parts. The records see a context of
-    their own, in which the buffer of local values begins so far before this thread's memory that the piece's elements
-    are there. While they compute a piece, the next one is fetched from memory, some lines before each record: without
-    that, memory waits while the records compute (0.63 instead of 0.58 ms with pieces of 8192 bytes, and smaller ones
-    are worse).
+    Pieces begin at multiples of 64 elements, and are the same for any number of parts. The records see a context in
+    which the buffer of local values begins so far before this thread's memory that the piece's elements are there. It
+    is a copy, unless no other thread uses the context. While they compute a piece, the next one is fetched from memory,
+    some lines before each record: otherwise memory would wait while the records compute. Six records with two inputs
+    on 10^6 elements of float32 took 0.63 instead of 0.46 ms.
     """
 
     def chain(record, context, ith, nth):
         r, given = int64_pointer(record), int64_pointer(context)
         members, count, piece = record + r[_DISTANCE], r[_COUNT], r[_PIECE]
         first, last = rows_part((r[_ELEMENTS] + piece - 1) // piece, ith, nth)
-        local, seen = stack_bytes(LOCAL_BYTES), stack_bytes(_CONTEXT_BYTES)
+        local, seen, kept = stack_bytes(LOCAL_BYTES), context, given[_LOCAL]
+        if nth != 1:
+            seen = stack_bytes(_CONTEXT_BYTES)
+            for word in range(CONTEXT_WORDS):
+                int64_pointer(seen)[word] = given[word]
         words = int64_pointer(seen)
-        for word in range(CONTEXT_WORDS):
-            words[word] = given[word]
         words[_LOCAL] = local - first * PIECE_BYTES
         stretch = (PIECE_BYTES // LINE + count - 1) // count * LINE
         for number in range(first, last):
@@ -43,7 +45,7 @@ def chain(kit: Kit, variant: str) -> Callable[..., Any]:
             for member in range(members, members + count * _RECORD_BYTES, _RECORD_BYTES):
                 end = smaller(begin + stretch, PIECE_BYTES)
                 for word in range(_AHEAD, _AHEAD + r[_AHEAD_COUNT]):
-                    ahead = address(record, context, word) + (number + 1) * PIECE_BYTES
+                    ahead = address(members, context, r[word]) + (number + 1) * PIECE_BYTES
                     for line in range(begin, end, LINE):
                         prefetch(ahead + line)
                 begin = end
@@ -51,7 +53,9 @@ def chain(kit: Kit, variant: str) -> Callable[..., Any]:
                     note_raised(member, seen)
             if words[_STATUS] != _RUNNING:
                 given[_DETAIL], given[_ERROR], given[_STATUS] = words[_DETAIL], words[_ERROR], words[_STATUS]
-                return
+                break
             words[_LOCAL] -= PIECE_BYTES
+        if nth == 1:
+            words[_LOCAL] = kept
 
     return chain

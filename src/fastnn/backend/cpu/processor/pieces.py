@@ -7,9 +7,12 @@ from enum import IntEnum
 from fastnn.program.chains import MOST_LOCAL
 from fastnn.program.layout import OPERANDS_AT, Buffer
 
+#: What stands in the place of the number of an op in the record of a chain.
+CHAIN_OP = -1
+
 
 class ChainWord(IntEnum):
-    """Words of the record of a chain, besides the address of the kernel and the flags.
+    """Words of the record of a chain, besides the address of the kernel, CHAIN_OP and the flags.
 
     The records of a chain are not among those that the executor runs: they follow the last of these.
     """
@@ -18,8 +21,9 @@ class ChainWord(IntEnum):
     COUNT = OPERANDS_AT + 1  # records of the chain
     ELEMENTS = OPERANDS_AT + 2  # of each of its values
     PIECE = OPERANDS_AT + 3  # elements of a piece: a multiple of 64
-    AHEAD_COUNT = OPERANDS_AT + 4  # the number of words that follow
-    AHEAD = OPERANDS_AT + 5  # values in memory, as operands, of which each piece is touched
+    TIME = OPERANDS_AT + 4  # float64: nanoseconds for each element
+    AHEAD_COUNT = OPERANDS_AT + 5  # the number of words that follow
+    AHEAD = OPERANDS_AT + 6  # operands of which each piece is in memory: the numbers of their words from DISTANCE on
 
 
 #: Of at most so many values the next piece is fetched while the present one is computed.

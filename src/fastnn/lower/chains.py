@@ -138,6 +138,9 @@ def _joins(node: Node, run: _Run, keys: Keys) -> bool:
     """Return whether a node shares values with a chain, and may move to its end."""
     if _size(node.outputs[0]) != run.size or len(run.after) > NEAR or not keys.touched(node) & run.keys:
         return False
+    made = keys.of(y for member in run.nodes for y in member.outputs)
+    if any(keys.of([x]) & made and _size(x) != run.size for x in node.inputs if x is not None):
+        return False  # it reads elements at other places
     return not any(keys.behind(node, other) for other in run.after)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastnn.program.chains import MOST_LOCAL, Chain, locals_of, touched
 from fastnn.program.layout import FLAGS_WORD, Buffer, Flag
-from fastnn.program.record import OperandView, dims_of, op_of, operands_of
+from fastnn.program.record import OperandView, elements_of, op_of, operands_of
 from fastnn.program.value import Value
 
 
@@ -43,7 +43,7 @@ def _broken_members(members: NDArray[np.int64]) -> str | None:
         op = op_of(record)
         if not op.elementwise or Flag.ACCUMULATE in Flag(int(record[FLAGS_WORD])):
             return f"contains {op.name!r}, which does not make elements from those at the same place"
-        sizes.add(dims_of(record)["n"])
+        sizes.add(elements_of(record))
     return f"has values of {sorted(sizes)} elements" if len(sizes) > 1 else None
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastnn.program.chains import Chain, locals_of
 from fastnn.program.layout import FLAGS_WORD, SHARED, Buffer, Flag
-from fastnn.program.record import KernelKey, OperandView, dims_of, operands_of, params_of
+from fastnn.program.record import KernelKey, OperandView, elements_of, operands_of, params_of
 from fastnn.program.value import Value
 
 _SHORT = {
@@ -59,6 +59,6 @@ def disassemble(record: NDArray[np.int64], kernel: KernelKey, mapped: KernelKey 
 def describe_chain(chain: Chain, records: NDArray[np.int64], values: Sequence[Value]) -> str:
     """Return a line that says what the records from a chain's first to its last one have in common."""
     local = locals_of(chain, values)
-    elements = dims_of(records[chain.first])["n"]
+    elements = elements_of(records[chain.first])
     kept = ", ".join(value.name for value in local) or "none"
     return f"chain of records {chain.first}-{chain.last}, {elements} elements; local values: {kept}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from fastnn.backend.cpu.processor.pieces import CHAIN_OP, LOCAL, MOST_AHEAD, PIE
 from fastnn.program.chains import Chain, locals_of, touched
 from fastnn.program.layout import FLAGS_WORD, OP_WORD, RECORD_WORDS, encode
 from fastnn.program.program import Program
-from fastnn.program.record import ITEM_SIZES, KernelKey, dims_of, op_of, operands_of
+from fastnn.program.record import ITEM_SIZES, KernelKey, elements_of, op_of, operands_of
 
 #: the kernel that runs a chain
 CHAIN = KernelKey("chain", "int64")
@@ -81,7 +82,7 @@ def arrange(program: Program, records: NDArray[np.int64]) -> Arranged:
 
 def _record(program: Program, members: NDArray[np.int64], distance: int) -> NDArray[np.int64]:
     """Return the record that runs a chain, without the address of the kernel."""
-    n, ahead = dims_of(members[0])["n"], _in_memory(program, members)[:MOST_AHEAD]
+    n, ahead = elements_of(members[0]), _in_memory(program, members)[:MOST_AHEAD]
     made = np.zeros(RECORD_WORDS, np.int64)
     made[OP_WORD], made[FLAGS_WORD] = CHAIN_OP, 0
     made[ChainWord.DISTANCE], made[ChainWord.COUNT], made[ChainWord.ELEMENTS] = distance, len(members), n
@@ -104,9 +105,9 @@ def _in_memory(program: Program, members: NDArray[np.int64]) -> Sequence[int]:
     """Return the words, counted from the first record's on, of operands that are in memory element by element."""
     found: dict[int, int] = {}
     for number, record in enumerate(members):
-        op, n = op_of(record), dims_of(record)["n"]
+        op, n = op_of(record), elements_of(record)
         for view in operands_of(record, program.dtype):
             word = op.word(view.spec.name)
-            if view.buffer != LOCAL and view.shape == (n,):
+            if view.buffer != LOCAL and prod(view.shape) == n:
                 found.setdefault(int(record[word]), number * RECORD_WORDS + word)
     return list(found.values())

@@ -224,7 +224,9 @@ def draft(recipe: Recipe) -> tuple[Code, dict[KernelKey, list[int]]]:
     product_table, blocks_from = products(many, double)
     factors = scales(many, double, [slot.loss_weight for slot in slots])
     arranged = arrange(many, flagged(many))
-    patches, factors, product_table = in_place(arranged, many, row_patches(one, many, double), factors, product_table)
+    patches, factors, product_table = in_place(
+        arranged, many, double, row_patches(one, many, double), factors, product_table
+    )
     weights = np.array(interface.weights, np.int64).reshape(-1, WEIGHT_WORDS)
     described = np.array([_described(slot) for slot in slots], np.int64)
     tables = [described, flagged(one), arranged.records, patches, product_table, weights, factors]

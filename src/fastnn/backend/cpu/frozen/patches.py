@@ -25,7 +25,7 @@ from fastnn.program.layout import (
     Flag,
 )
 from fastnn.program.program import Program
-from fastnn.program.record import dims_of, op_of, params_of
+from fastnn.program.record import dims_of, elements_of, op_of, params_of
 
 # a product that packs no blocks with this many rows never does
 _MOST_ROWS = 1 << 20
@@ -67,7 +67,7 @@ Table = NDArray[np.int64]
 
 
 def in_place(
-    arranged: Arranged, unit: Program, patches: Table, factors: Table, product_table: Table
+    arranged: Arranged, unit: Program, double: Program, patches: Table, factors: Table, product_table: Table
 ) -> tuple[Table, Table, Table]:
     """Return the tables of a program whose records are arranged as the CPU has them.
 
@@ -75,8 +75,8 @@ def in_place(
 
     Parameters
     ----------
-    unit : Program
-        The program for UNIT rows.
+    unit, double : Program
+        The programs for UNIT and for twice as many rows.
     patches, factors, product_table : ndarray of int64
         Of the program, from `row_patches`, `scales` and `products`.
     """
@@ -93,8 +93,9 @@ def in_place(
     is_local &= arranged.records.ravel()[patches[:, 0]] >> OFFSET_BITS == LOCAL
     grown = []
     for place, chain in zip(arranged.chains(), unit.chains, strict=True):
-        word = places[chain.first] * RECORD_WORDS + op_of(unit.records[chain.first]).word("n")
-        grown += [[place * RECORD_WORDS + ChainWord.ELEMENTS, *each[1:]] for each in patches[patches[:, 0] == word]]
+        first, second = (elements_of(program.records[chain.first]) for program in (unit, double))
+        growth = (second - first) // UNIT
+        grown.append((place * RECORD_WORDS + ChainWord.ELEMENTS, first - growth * UNIT, growth, 0))
     added = np.array(grown, np.int64).reshape(-1, PATCH_WORDS)
     return np.concatenate([patches[~is_local], added]), factors, product_table
 

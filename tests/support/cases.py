@@ -9,6 +9,7 @@ from fastnn.formulas.activations import SAVES
 from fastnn.formulas.optimizers import FORMULAS
 from fastnn.program.layout import Flag
 from making import Bound, Case, Make, away, one_hot, probabilities, signs, uniform
+from pointwise_cases import number_cases, pointwise_cases
 from update_cases import update_cases
 
 VECTORS = (1, 7, 31, 33, 333)
@@ -192,6 +193,9 @@ for outer, repeat, inner in ((1, 1, 1), (7, 31, 33), (33, 7, 1), (1, 130, 7), (1
     case("broadcast_add", dims, bound=Bound(1))
     case("broadcast_multiply", dims, bound=Bound(1))
     case("sum_repeats", dims, bound=Bound(1, repeat))
+
+
+CASES.extend(pointwise_cases(VECTORS) + number_cases(VECTORS))
 
 
 def permutation(sizes: tuple[int, ...], strides: tuple[int, ...], note: str = "") -> None:

@@ -80,12 +80,18 @@ class Group:
 
 @dataclass
 class _Run:
-    """The nodes of a chain to be, and those that follow its last one."""
+    """Elementwise nodes of equally many elements, which may follow each other, and nodes that come after them."""
 
     size: Size = 0
     nodes: list[Node] = field(default_factory=list)
     keys: set[Key] = field(default_factory=set)
+    made: set[Key] = field(default_factory=set)
     after: list[Node] = field(default_factory=list)
+
+    def add(self, node: Node, keys: Keys) -> None:
+        self.nodes.append(node)
+        self.keys |= keys.touched(node)
+        self.made |= keys.of(node.outputs)
 
 
 def group(nodes: Sequence[Node], keys: Keys, fixed: frozenset[int]) -> tuple[list[Node], list[Group]]:
@@ -105,23 +111,56 @@ def group(nodes: Sequence[Node], keys: Keys, fixed: frozenset[int]) -> tuple[lis
     """
     runs = [_Run()]
     for node in nodes:
-        run = runs[-1]
         if not _may_join(node, fixed):
-            run.after.append(node)
-        elif run.nodes and _joins(node, run, keys):
-            run.nodes.append(node)
-            run.keys |= keys.touched(node)
-        else:
-            runs.append(_Run(_size(node.outputs[0]), [node], keys.touched(node)))
+            runs[-1].after.append(node)
+            continue
+        run = _run_for(node, runs, keys)
+        if run is None:
+            run = _Run(_size(node.outputs[0]))
+            runs.append(run)
+        run.add(node, keys)
     uses = Counter(key for node in nodes for key in keys.touched(node))
     ordered: list[Node] = []
     groups: list[Group] = []
     for run in runs:
-        for part in _parts(run.nodes, keys, uses):
-            if len(part) > 1:
-                groups.append(Group(part, run.size, len({key for node in part for key in keys.touched(node)})))
-        ordered += [*run.nodes, *run.after]
+        for related in _components(run.nodes, keys):
+            for part in _parts(related, keys, uses):
+                if len(part) > 1:
+                    groups.append(Group(part, run.size, len({key for node in part for key in keys.touched(node)})))
+                ordered += part
+        ordered += run.after
     return ordered, groups
+
+
+def _run_for(node: Node, runs: Sequence[_Run], keys: Keys) -> _Run | None:
+    """Return the run that a node can join, the latest first; None if there is none."""
+    between: list[Node] = []
+    for run in reversed(runs):
+        between = [*run.after, *between]
+        if len(between) > NEAR or any(keys.behind(node, other) for other in between):
+            return None
+        related = not between or not keys.touched(node).isdisjoint(run.keys)
+        # a value that the run makes has to be read element by element
+        spread = any(_size(x) != run.size and keys.of([x]) & run.made for x in node.inputs if x is not None)
+        if run.nodes and _size(node.outputs[0]) == run.size and related and not spread:
+            return run
+        between = [*run.nodes, *between]
+    return None
+
+
+def _components(nodes: Sequence[Node], keys: Keys) -> list[list[Node]]:
+    """Tell apart nodes that share no values, and so need no order."""
+    found: list[tuple[set[Key], list[int]]] = []
+    for index, node in enumerate(nodes):
+        touched, members = keys.touched(node), [index]
+        apart = []
+        for other, numbered in found:
+            if other & touched:
+                touched, members = touched | other, members + numbered
+            else:
+                apart.append((other, numbered))
+        found = [*apart, (touched, members)]
+    return [[nodes[index] for index in sorted(members)] for _, members in found]
 
 
 def _size(tensor: Tensor) -> Size:
@@ -132,16 +171,6 @@ def _size(tensor: Tensor) -> Size:
 def _may_join(node: Node, fixed: frozenset[int]) -> bool:
     op: Op | None = OPS.get(node.op)
     return op is not None and op.elementwise and node.outputs[0].id not in fixed
-
-
-def _joins(node: Node, run: _Run, keys: Keys) -> bool:
-    """Return whether a node shares values with a chain, and may move to its end."""
-    if _size(node.outputs[0]) != run.size or len(run.after) > NEAR or not keys.touched(node) & run.keys:
-        return False
-    made = keys.of(y for member in run.nodes for y in member.outputs)
-    if any(keys.of([x]) & made and _size(x) != run.size for x in node.inputs if x is not None):
-        return False  # it reads elements at other places
-    return not any(keys.behind(node, other) for other in run.after)
 
 
 def _parts(nodes: list[Node], keys: Keys, uses: Counter[Key]) -> Iterator[list[Node]]:

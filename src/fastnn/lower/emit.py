@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from fastnn.graph.extent import at
 from fastnn.graph.graph import Node, Tensor
+from fastnn.graph.ops.pointwise import MOST_GROUPS, axes, strides
 from fastnn.lower.task import Place, Source
 from fastnn.modules import entering
 from fastnn.program.layout import NO_FLAGS, Buffer, Flag, encode
@@ -204,6 +205,26 @@ def _take_rows(e: Emitter, node: Node) -> list[Draft]:
 def _one_hot(e: Emitter, node: Node) -> list[Draft]:
     index, (y,) = _some(node.inputs[0]), node.outputs
     return [Draft(node.op, {"y": y, "index": index}, {"rows": e.rows(y), "cols": y.columns}, label=node.label)]
+
+
+@_emits("pointwise")
+def _pointwise(e: Emitter, node: Node) -> list[Draft]:
+    (y,) = node.outputs
+    tensors = [x for x in node.inputs if x is not None]
+    # the axes are those for every batch size, so that strides are polynomials of it
+    groups = ([(1, (False,) * len(tensors))] * MOST_GROUPS + axes(tensors, y.whole))[-MOST_GROUPS:]
+    dims = {f"n{axis}": size for axis, (size, _) in enumerate(groups)}
+    operands: dict[str, Tensor | int | None] = {"y": y}
+    number = 0
+    for name, x in zip("abc", (*node.inputs, None, None), strict=False):
+        found = [0] * MOST_GROUPS if x is None else strides(groups, number)
+        dims |= {f"{name}{axis}": stride for axis, stride in enumerate(found)}
+        if x is not None:
+            operands[name] = x
+            number += 1
+    params = {f"p{index}": value for index, value in enumerate(node.attrs["numbers"])}
+    mapped = _mapped("pointwise_map", e.dtype, node.attrs["formula"])
+    return [Draft(node.op, operands, dims, params, mapped=mapped, label=node.label)]
 
 
 @_emits("loss")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.program.chains import MOST_LOCAL, Chain, locals_of, touched
+from fastnn.program.chains import MOST_LOCAL, Chain, is_whole, locals_of, touched
 from fastnn.program.layout import FLAGS_WORD, Buffer, Flag
 from fastnn.program.record import OperandView, elements_of, op_of, operands_of
 from fastnn.program.value import Value
@@ -48,12 +48,17 @@ def _broken_members(members: NDArray[np.int64]) -> str | None:
 
 
 def _broken_places(members: NDArray[np.int64], dtype: str) -> str | None:
-    """Return what is wrong with operands outside the arena: what overlaps with a written one has to be the same."""
-    views = [view for record in members for view in operands_of(record, dtype) if view.buffer != Buffer.ARENA]
-    for out in views:
-        if out.spec.access == "read":
-            continue
-        for other in views:
+    """Return which operand is read or written at other places than its elements have in another record."""
+    made: set[tuple[int, int]] = set()
+    views = [(record, view) for record in members for view in operands_of(record, dtype)]
+    for record, view in views:
+        if view.spec.access == "write":
+            made.add((view.buffer, view.offset))
+        elif (view.buffer, view.offset) in made and not is_whole(record, view):
+            return f"reads {view.spec.name!r}, which it makes, at other places"
+    outside = [view for _, view in views if view.buffer != Buffer.ARENA]
+    for out in outside:
+        for other in outside if out.spec.access == "write" else ():
             if other.buffer == out.buffer and not _same(out, other) and not _apart(out, other):
                 return f"writes {out.spec.name!r} over elements of {other.spec.name!r} at other places"
     return None

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.program.layout import ABSENT, OPERANDS_AT, Buffer, decode
-from fastnn.program.record import op_of
+from fastnn.program.record import OperandView, dims_of, elements_of, op_of
 from fastnn.program.value import Value
 
 #: The most local values that a chain has at a time: pieces of all of them have to fit the first-level cache.
@@ -58,6 +59,18 @@ def touched(chain: Chain, records: NDArray[np.int64], values: Sequence[Value]) -
             alive = [each for each in by_offset[offset] if each.first <= index <= each.last]
             if buffer == Buffer.ARENA and alive:
                 yield Touched(index, word, alive[0])
+
+
+def is_whole(record: NDArray[np.int64], view: OperandView) -> bool:
+    """Return whether an operand of an elementwise record has the elements of its output, in the same order."""
+    dims = dims_of(record)
+    below = 1
+    for size, stride in reversed(list(zip(view.spec.shape, view.spec.strides, strict=False))):
+        length = size if isinstance(size, int) else dims[size]
+        if length > 1 and dims[stride] != below:
+            return False
+        below *= length
+    return prod(view.shape) == elements_of(record)
 
 
 def locals_of(chain: Chain, values: Iterable[Value]) -> dict[Value, int]:

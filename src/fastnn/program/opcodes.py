@@ -156,6 +156,19 @@ _op("dropout", outputs="y[n]", inputs="x[n]", dims="n node?", params="rate", rat
     elementwise=True)  # fmt: skip
 _op("gaussian_noise", outputs="y[n]", inputs="x[n]", dims="n node?", params="stddev", rate=0.4, shared="n/64",
     elementwise=True)  # fmt: skip
+# y = f(a, b, c), where an operand's elements are found by its strides, 0 along axes over which it is broadcast; an
+# argument without an operand is the parameter of its number
+_op("pointwise", outputs="y[n0,n1,n2,n3]",
+    inputs=" ".join(f"{x}?[n0:{x}0,n1:{x}1,n2:{x}2,n3:{x}3]" for x in "abc"),
+    dims=" ".join(("n0 n1 n2 n3", *(f"{x}{axis}?" for x in "abc" for axis in range(4)))), params="p0 p1 p2",
+    variants="function", maps="pointwise_map", rate=6.0, shared="n0 n1 n2 n3/64",
+    elementwise=True)  # fmt: skip
+_op("to_real", outputs="y[n]", inputs="x:int64[n]", dims="n", rate=2.0, shared="n/64")
+# towards zero; NaN becomes the smallest integer, and what is beyond the integers the nearest of them
+_op("to_integer", outputs="y:int64[n]", inputs="x[n]", dims="n", rate=2.0, shared="n/64")
+# numbers of a distribution: normal (mean, standard deviation), uniform (low, high), bernoulli (probability of a 1)
+_op("random", outputs="y[n]", dims="n node?", params="p0 p1", variants="distribution", rate=0.4, shared="n/64",
+    elementwise=True)  # fmt: skip
 # columns [source_first, source_first + cols) of x become columns [target_first, ...) of y
 _op("copy_columns", outputs="y[rows,target_cols]", inputs="x[rows,source_cols]",
     dims="rows cols target_cols target_first? source_cols source_first?", rate=10.0, elements="rows cols",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cpu.processor import cost
 from fastnn.backend.cpu.processor.pieces import CHAIN_OP, LOCAL, MOST_AHEAD, PIECE_BYTES, ChainWord
-from fastnn.program.chains import Chain, locals_of, touched
+from fastnn.program.chains import Chain, is_whole, locals_of, touched
 from fastnn.program.layout import FLAGS_WORD, OP_WORD, RECORD_WORDS, encode
 from fastnn.program.program import Program
 from fastnn.program.record import ITEM_SIZES, KernelKey, elements_of, op_of, operands_of
@@ -105,9 +104,9 @@ def _in_memory(program: Program, members: NDArray[np.int64]) -> Sequence[int]:
     """Return the words, counted from the first record's on, of operands that are in memory element by element."""
     found: dict[int, int] = {}
     for number, record in enumerate(members):
-        op, n = op_of(record), elements_of(record)
+        op = op_of(record)
         for view in operands_of(record, program.dtype):
             word = op.word(view.spec.name)
-            if view.buffer != LOCAL and prod(view.shape) == n:
+            if view.buffer != LOCAL and is_whole(record, view):
                 found.setdefault(int(record[word]), number * RECORD_WORDS + word)
     return list(found.values())

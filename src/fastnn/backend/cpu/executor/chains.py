@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cpu.processor import cost
-from fastnn.backend.cpu.processor.pieces import CHAIN_OP, LOCAL, MOST_AHEAD, PIECE_BYTES, ChainWord
-from fastnn.program.chains import Chain, is_whole, locals_of, touched
+from fastnn.backend.cpu.processor.pieces import CHAIN_OP, LOCAL, MOST_AHEAD, ChainWord, piece_bytes
+from fastnn.program.chains import is_whole, locals_of, touched
 from fastnn.program.layout import FLAGS_WORD, OP_WORD, RECORD_WORDS, encode
 from fastnn.program.program import Program
 from fastnn.program.record import ITEM_SIZES, KernelKey, elements_of, op_of, operands_of
@@ -73,31 +73,33 @@ def arrange(program: Program, records: NDArray[np.int64]) -> Arranged:
     at = run
     for chain, start in zip(program.chains, starts, strict=True):
         members = arranged[at : at + chain.last - chain.first + 1]
-        _redirect(program, records, chain, members)
-        arranged[start] = _record(program, members, (at - start) * RECORD_WORDS * 8)
+        places = locals_of(chain, program.values)
+        local = [(record - chain.first, word, places[v]) for record, word, v in touched(chain, records, program.values)
+                 if v in places]  # fmt: skip
+        for number, word, _ in local:
+            members[number, word] = encode(LOCAL, 0)
+        ahead = _in_memory(program, members)
+        nbytes = piece_bytes(1 + max(places.values(), default=-1), len(ahead))
+        for number, word, place in local:
+            members[number, word] = encode(LOCAL, place * nbytes)
+        arranged[start] = _record(program, members, nbytes, ahead[:MOST_AHEAD], (at - start) * RECORD_WORDS * 8)
         at += len(members)
     return Arranged(arranged, run, numbers)
 
 
-def _record(program: Program, members: NDArray[np.int64], distance: int) -> NDArray[np.int64]:
+def _record(
+    program: Program, members: NDArray[np.int64], nbytes: int, ahead: Sequence[int], distance: int
+) -> NDArray[np.int64]:
     """Return the record that runs a chain, without the address of the kernel."""
-    n, ahead = elements_of(members[0]), _in_memory(program, members)[:MOST_AHEAD]
+    n = elements_of(members[0])
     made = np.zeros(RECORD_WORDS, np.int64)
     made[OP_WORD], made[FLAGS_WORD] = CHAIN_OP, 0
     made[ChainWord.DISTANCE], made[ChainWord.COUNT], made[ChainWord.ELEMENTS] = distance, len(members), n
-    made[ChainWord.PIECE], made[ChainWord.AHEAD_COUNT] = PIECE_BYTES // ITEM_SIZES[program.dtype], len(ahead)
-    made[ChainWord.AHEAD : ChainWord.AHEAD + len(ahead)] = ahead
+    made[ChainWord.PIECE], made[ChainWord.PIECE_BYTES] = nbytes // ITEM_SIZES[program.dtype], nbytes
+    made[ChainWord.AHEAD_COUNT], made[ChainWord.AHEAD : ChainWord.AHEAD + len(ahead)] = len(ahead), ahead
     time = sum(cost.nanoseconds(record, program.dtype) for record in members)
     made.view(np.float64)[ChainWord.TIME] = time / n
     return made
-
-
-def _redirect(program: Program, records: NDArray[np.int64], chain: Chain, members: NDArray[np.int64]) -> None:
-    """Let the records of a chain find its local values in the buffer of these."""
-    places = locals_of(chain, program.values)
-    for record, word, value in touched(chain, records, program.values):
-        if value in places:
-            members[record - chain.first, word] = encode(LOCAL, places[value] * PIECE_BYTES)
 
 
 def _in_memory(program: Program, members: NDArray[np.int64]) -> Sequence[int]:

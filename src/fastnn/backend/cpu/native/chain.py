@@ -7,11 +7,11 @@ from typing import Any
 
 from fastnn.backend.cpu.codegen.intrinsics import address, call_kernel, int64_pointer, prefetch, smaller, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, note_raised, rows_part
-from fastnn.backend.cpu.processor.pieces import LOCAL, LOCAL_BYTES, PIECE_BYTES, ChainWord
+from fastnn.backend.cpu.processor.pieces import LOCAL, LOCAL_BYTES, ChainWord
 from fastnn.program.layout import CONTEXT_WORDS, KERNEL_WORD, RECORD_WORDS, Counter, Status
 
 _RECORD_BYTES, _CONTEXT_BYTES = RECORD_WORDS * 8, CONTEXT_WORDS * 8
-_DISTANCE, _COUNT, _ELEMENTS, _PIECE, _, _AHEAD_COUNT, _AHEAD = (int(word) for word in ChainWord)
+_DISTANCE, _COUNT, _ELEMENTS, _PIECE, _PIECE_BYTES, _, _AHEAD_COUNT, _AHEAD = (int(word) for word in ChainWord)
 _LOCAL, _STATUS, _RUNNING = int(LOCAL), int(Counter.STATUS), int(Status.RUNNING)
 LINE = 64  # bytes that the processor fetches at once
 _DETAIL, _ERROR = int(Counter.STATUS_DETAIL), int(Counter.ERROR)
@@ -30,7 +30,8 @@ def chain(kit: Kit, variant: str) -> Callable[..., Any]:
 
     def chain(record, context, ith, nth):
         r, given = int64_pointer(record), int64_pointer(context)
-        members, count, piece = record + r[_DISTANCE], r[_COUNT], r[_PIECE]
+        members, count = record + r[_DISTANCE], r[_COUNT]
+        piece, piece_bytes = r[_PIECE], r[_PIECE_BYTES]
         first, last = rows_part((r[_ELEMENTS] + piece - 1) // piece, ith, nth)
         local, seen, kept = stack_bytes(LOCAL_BYTES), context, given[_LOCAL]
         if nth != 1:
@@ -38,14 +39,14 @@ def chain(kit: Kit, variant: str) -> Callable[..., Any]:
             for word in range(CONTEXT_WORDS):
                 int64_pointer(seen)[word] = given[word]
         words = int64_pointer(seen)
-        words[_LOCAL] = local - first * PIECE_BYTES
-        stretch = (PIECE_BYTES // LINE + count - 1) // count * LINE
+        words[_LOCAL] = local - first * piece_bytes
+        stretch = (piece_bytes // LINE + count - 1) // count * LINE
         for number in range(first, last):
-            begin = PIECE_BYTES if number + 1 == last else 0
+            begin = piece_bytes if number + 1 == last else 0
             for member in range(members, members + count * _RECORD_BYTES, _RECORD_BYTES):
-                end = smaller(begin + stretch, PIECE_BYTES)
+                end = smaller(begin + stretch, piece_bytes)
                 for word in range(_AHEAD, _AHEAD + r[_AHEAD_COUNT]):
-                    ahead = address(members, context, r[word]) + (number + 1) * PIECE_BYTES
+                    ahead = address(members, context, r[word]) + (number + 1) * piece_bytes
                     for line in range(begin, end, LINE):
                         prefetch(ahead + line)
                 begin = end
@@ -54,7 +55,7 @@ def chain(kit: Kit, variant: str) -> Callable[..., Any]:
             if words[_STATUS] != _RUNNING:
                 given[_DETAIL], given[_ERROR], given[_STATUS] = words[_DETAIL], words[_ERROR], words[_STATUS]
                 break
-            words[_LOCAL] -= PIECE_BYTES
+            words[_LOCAL] -= piece_bytes
         if nth == 1:
             words[_LOCAL] = kept
 

@@ -48,7 +48,9 @@ _SLOTS_COUNT, _INPUTS, _INTEGERS, _ITEM_BYTES, _COUNT = (
     int(CodeWord[name]) for name in ("SLOTS_COUNT", "INPUTS", "INTEGERS", "ITEM_BYTES", "PARAMETERS")
 )
 _ONE_AT, _ONE_COUNT, _ONE_ARENA = int(CodeWord.ONE_AT), int(CodeWord.ONE_COUNT), int(CodeWord.ONE_ARENA)
-_MANY_COUNT, _MANY_ARENA, _BLOCKS_FROM = int(CodeWord.MANY_COUNT), int(CodeWord.MANY_ARENA), int(CodeWord.BLOCKS_FROM)
+_MANY_COUNT, _MANY_RUN, _MANY_ARENA, _BLOCKS_FROM = (
+    int(CodeWord[name]) for name in ("MANY_COUNT", "MANY_RUN", "MANY_ARENA", "BLOCKS_FROM")
+)
 _SLOT_DTYPE, _BYTES, _ELEMENTS, _NDIM, _SHAPE = (
     int(Slot[name]) for name in ("DTYPE", "BYTES", "ELEMENTS", "NDIM", "SHAPE")
 )
@@ -233,7 +235,7 @@ def _compute(
                 patch(code, records, rows, scratch != 0)
                 patched = rows
             context_words[_ARENA] = arena
-            run_call(held, parts, records, many, context)
+            run_call(held, parts, records, words[_MANY_RUN], context)
         if context_words[_STATUS] != 0:
             break
         done += rows

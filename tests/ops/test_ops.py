@@ -302,7 +302,7 @@ def test_every_op_has_cases():
     assert OPS.keys() == EXECUTE.keys()
     # besides functions that elementwise kernels and products call, the kernels' folder has kernels of ops only
     of_ops = {op for op, entry in KERNELS.items() if entry.factory.__module__.startswith(f"{kernels.__name__}.")}
-    assert of_ops == OPS.keys() | {"map", "map_grad", "panel"}
+    assert of_ops == OPS.keys() | {"map", "map_grad", "panel", "pointwise_map"}
     assert len({case.id for case in CASES}) == len(CASES)
 
 

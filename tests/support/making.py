@@ -55,6 +55,8 @@ class Case:
     @property
     def map_kind(self) -> str:
         """The kind of elementwise function that the record applies."""
+        if self.op == "pointwise":
+            return "pointwise_map"
         return "map_grad" if self.op == "activation_grad" or Flag.MAP_GRADIENT in self.flags else "map"
 
     @cached_property
@@ -69,7 +71,7 @@ class Case:
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of an operand."""
         spec = next(spec for spec in OPS[self.op].operands if spec.name == name)
-        return tuple(size if isinstance(size, int) else self.dims[size] for size in spec.shape)
+        return spec.extents(self.dims)
 
     def values(self, salt: int = 0) -> dict[str, np.ndarray]:
         """The operands that must exist before the record runs, always the same for a salt."""

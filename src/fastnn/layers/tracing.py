@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from fastnn.graph.extent import Extent
 from fastnn.graph.graph import Graph, Tensor
-from fastnn.graph.ops.moves import concatenate, reshape
+from fastnn.graph.ops.joins import concatenate
 from fastnn.graph.ops.pointwise import cast, constant
 from fastnn.graph.ops.reductions import reduce
+from fastnn.graph.ops.strided import reshape
 from fastnn.layers.operators import Operator, Value, replaced
 
 _current: ContextVar[Place | None] = ContextVar("place", default=None)
@@ -79,7 +80,7 @@ class Place:
                 "larger ones as inputs, as weights of a layer, or as fastnn.ops.constant(array) from outside"
             )
         filled = [constant(self.graph, float(value), (1,), self.label) for value in values.ravel()]
-        joined = filled[0] if len(filled) == 1 else concatenate(self.graph, filled, self.label)
+        joined = filled[0] if len(filled) == 1 else concatenate(self.graph, filled, 0, self.label)
         return reshape(self.graph, joined, values.shape, self.label)
 
     def operate(self, operator: Operator, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.graph.graph import Tensor
-from fastnn.graph.ops import moves, pointwise
+from fastnn.graph.ops import pointwise, strided
 from fastnn.layers.tracing import Place
 from fastnn.ops.definition import Operand, op
 
@@ -338,4 +338,4 @@ def cast(place: Place, x: Operand, dtype: str) -> Tensor:
 @op(numpy="")
 def stop_gradient(place: Place, x: Operand) -> Tensor:
     """Return x as a constant of the gradient: nothing is learnt through it."""
-    return moves.stop_gradient(place.graph, place.tensor(x), place.label)
+    return strided.stop_gradient(place.graph, place.tensor(x), place.label)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastnn.graph.differentiable import gradients as gradients_of
+from fastnn.graph.gradients import gradients as gradients_of
 from fastnn.graph.graph import Tensor
 from fastnn.layers.tracing import Place
 from fastnn.ops.definition import Operand, op

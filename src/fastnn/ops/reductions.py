@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastnn.graph.graph import Tensor
-from fastnn.graph.ops import reductions
+from fastnn.graph.ops import reductions, scans, statistics
 from fastnn.layers.tracing import Place
 from fastnn.ops.definition import Operand, op
 
@@ -60,19 +60,19 @@ def prod(place: Place, x: Operand, axis: Axes = None, keepdims: bool = False) ->
 @op
 def var(place: Place, x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return variances over axes: means of squared distances from the mean."""
-    return reductions.var(place.graph, place.tensor(x), axis, keepdims, place.label)
+    return statistics.var(place.graph, place.tensor(x), axis, keepdims, place.label)
 
 
 @op
 def std(place: Place, x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return standard deviations over axes: roots of variances."""
-    return reductions.std(place.graph, place.tensor(x), axis, keepdims, place.label)
+    return statistics.std(place.graph, place.tensor(x), axis, keepdims, place.label)
 
 
 @op(numpy="scipy.special.logsumexp")
 def logsumexp(place: Place, x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return log(sum(exp(x))) over axes, without overflow."""
-    return reductions.logsumexp(place.graph, place.tensor(x), axis, keepdims, place.label)
+    return statistics.logsumexp(place.graph, place.tensor(x), axis, keepdims, place.label)
 
 
 @op(numpy="linalg.norm")
@@ -81,29 +81,29 @@ def norm(place: Place, x: Operand, ord: int | float | None = None, axis: Axes = 
 
     The gradient of the norm 2 of a zero vector is NaN, as that of the root of 0 is infinite.
     """
-    return reductions.norm(place.graph, place.tensor(x), ord, axis, keepdims, place.label)
+    return statistics.norm(place.graph, place.tensor(x), ord, axis, keepdims, place.label)
 
 
 @op
 def cumsum(place: Place, x: Operand, axis: int = -1) -> Tensor:
     """Return running sums along an axis."""
-    return reductions.cumsum(place.graph, place.tensor(x), axis, place.label)
+    return scans.cumsum(place.graph, place.tensor(x), axis, place.label)
 
 
 @op
-def argmax(place: Place, x: Operand, axis: int = -1) -> Tensor:
-    """Return the places of the greatest values along an axis, as integers; the first of equal ones."""
-    return reductions.argmax(place.graph, place.tensor(x), axis, place.label)
+def argmax(place: Place, x: Operand, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Return the places of the greatest values along an axis (default: all), as integers; the first of equal ones."""
+    return scans.argmax(place.graph, place.tensor(x), axis, keepdims, place.label)
 
 
 @op
-def argmin(place: Place, x: Operand, axis: int = -1) -> Tensor:
-    """Return the places of the least values along an axis, as integers; the first of equal ones."""
-    return reductions.argmin(place.graph, place.tensor(x), axis, place.label)
+def argmin(place: Place, x: Operand, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Return the places of the least values along an axis (default: all), as integers; the first of equal ones."""
+    return scans.argmin(place.graph, place.tensor(x), axis, keepdims, place.label)
 
 
 @op(numpy="")
 def top_k(place: Place, x: Operand, k: int) -> tuple[Tensor, Tensor]:
     """Return the k greatest values along the last axis in descending order, and their places."""
-    values, indices = reductions.top_k(place.graph, place.tensor(x), k, place.label)
+    values, indices = scans.top_k(place.graph, place.tensor(x), k, place.label)
     return values, indices

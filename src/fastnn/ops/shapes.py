@@ -7,7 +7,7 @@ from typing import Any
 
 from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Tensor
-from fastnn.graph.ops import strided
+from fastnn.graph.ops import joins, reductions, strided
 from fastnn.layers.tracing import Place
 from fastnn.ops.definition import Operand, op
 
@@ -78,25 +78,25 @@ def squeeze(place: Place, x: Operand, axis: int | Sequence[int] | None = None) -
 @op
 def broadcast_to(place: Place, x: Operand, shape: Sequence[int | None]) -> Tensor:
     """Return x repeated to a shape with the batch axis, whose size None stands for."""
-    return strided.broadcast_to(place.graph, place.tensor(x), sizes(shape), place.label)
+    return reductions.broadcast_to(place.graph, place.tensor(x), sizes(shape), place.label)
 
 
 @op
 def concatenate(place: Place, xs: Sequence[Operand], axis: int = -1) -> Tensor:
     """Return tensors joined along an axis."""
-    return strided.concatenate(place.graph, [place.tensor(x) for x in xs], axis, place.label)
+    return joins.concatenate(place.graph, [place.tensor(x) for x in xs], axis, place.label)
 
 
 @op
 def stack(place: Place, xs: Sequence[Operand], axis: int = 0) -> Tensor:
     """Return tensors of one shape joined along a new axis."""
-    return strided.stack(place.graph, [place.tensor(x) for x in xs], axis, place.label)
+    return joins.stack(place.graph, [place.tensor(x) for x in xs], axis, place.label)
 
 
 @op
 def split(place: Place, x: Operand, indices_or_sections: int | Sequence[int], axis: int = -1) -> tuple[Tensor, ...]:
     """Return parts of x along an axis: a number of equal ones, or those between places."""
-    return tuple(strided.split(place.graph, place.tensor(x), indices_or_sections, axis, place.label))
+    return tuple(joins.split(place.graph, place.tensor(x), indices_or_sections, axis, place.label))
 
 
 @op(numpy="x[...]")
@@ -112,24 +112,29 @@ def flip(place: Place, x: Operand, axis: int | Sequence[int] | None = None) -> T
 
 
 @op
-def roll(place: Place, x: Operand, shift: int, axis: int) -> Tensor:
+def roll(place: Place, x: Operand, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Tensor:
     """Return x moved along an axis; what leaves at one end comes back at the other."""
-    return strided.roll(place.graph, place.tensor(x), shift, axis, place.label)
+    return joins.roll(place.graph, place.tensor(x), shift, axis, place.label)
 
 
 @op
-def pad(place: Place, x: Operand, pad_width: Sequence[Sequence[int]], constant_values: float = 0.0) -> Tensor:
-    """Return x with more values before and after each axis; `pad_width` has a pair for every one, also the batch axis."""
-    return strided.pad(place.graph, place.tensor(x), pad_width, constant_values, place.label)
+def pad(
+    place: Place, x: Operand, pad_width: int | Sequence[Any], mode: str = "constant", constant_values: float = 0.0
+) -> Tensor:
+    """Return x with more entries before and after those of each axis.
+
+    `pad_width` has a pair of numbers for every axis; a mode is "constant", "edge", "reflect" or "symmetric".
+    """
+    return joins.pad(place.graph, place.tensor(x), pad_width, place.label, mode, constant_values)
 
 
 @op
 def tile(place: Place, x: Operand, repeats: int | Sequence[int]) -> Tensor:
     """Return x repeated as a whole, along the last axes or all."""
-    return strided.tile(place.graph, place.tensor(x), repeats, place.label)
+    return joins.tile(place.graph, place.tensor(x), repeats, place.label)
 
 
 @op
-def repeat(place: Place, x: Operand, repeats: int, axis: int) -> Tensor:
+def repeat(place: Place, x: Operand, repeats: int, axis: int | None = None) -> Tensor:
     """Return x with each entry of an axis repeated."""
-    return strided.repeat(place.graph, place.tensor(x), repeats, axis, place.label)
+    return joins.repeat(place.graph, place.tensor(x), repeats, axis, place.label)

@@ -1,6 +1,6 @@
 """Entries of the table of ops, and the sizes of records, which follow from all entries.
 
-An operand is written `name[dim,dim]`; `name?` may be absent; `name:int64` or `name:float64` has that dtype instead of
+An operand is written `name[dim,dim]`, and with distances between elements `name[dim:stride,dim:stride]`; `name?` may be absent; `name:int64` or `name:float64` has that dtype instead of
 the program's own (`real`), and `name:any` is described by the record's variant. A dimension is written `name`; `name?`
 may be zero, and `name~` may be any integer.
 """
@@ -24,13 +24,27 @@ LINE_WORDS = 8
 
 @dataclass(frozen=True)
 class Operand:
-    """One operand of an op: its access ("write", "update" or "read"), kind and shape by dimension names."""
+    """One operand of an op: its access ("write", "update" or "read"), kind and shape by dimension names.
+
+    Attributes
+    ----------
+    strides : tuple of str
+        The dimensions that say how many elements neighbours along each axis are apart; none if the operand is dense.
+    """
 
     name: str
     access: str
     kind: str
     shape: tuple[str | int, ...]
     optional: bool
+    strides: tuple[str, ...] = ()
+
+    def extents(self, dims: Mapping[str, int]) -> tuple[int, ...]:
+        """Return the shape for dimensions; of an operand with strides the number of elements from first to last."""
+        sizes = tuple(size if isinstance(size, int) else dims[size] for size in self.shape)
+        if not self.strides:
+            return sizes
+        return (1 + sum((size - 1) * dims[stride] for size, stride in zip(sizes, self.strides, strict=True)),)
 
 
 class Sections(NamedTuple):
@@ -221,13 +235,15 @@ class Table:
         if bool(op.shared.over) != bool(rate or multiply_adds):
             raise ValueError(f"op {name!r} has an estimate of its time if, and only if, threads share its work")
         cut = () if op.shared.over == ("tiles",) else op.shared.over
-        for size in (*(size for shape in named for size in shape), *op.elements, *op.multiply_adds, *cut):
+        strides = [stride for operand in operands for stride in operand.strides]
+        sized = [size for shape in named for size in shape]
+        for size in (*sized, *strides, *op.elements, *op.multiply_adds, *cut):
             if size not in op.dims:
                 raise ValueError(f"op {name!r} has an unknown dimension {size!r}")
         self.ops[name] = op
 
 
-_OPERAND = re.compile(r"(\w+)(\?)?(?::(\w+))?\[([\w,]*)\]")
+_OPERAND = re.compile(r"(\w+)(\?)?(?::(\w+))?\[([\w,:]*)\]")
 
 
 def _operands(text: str, access: str) -> tuple[Operand, ...]:
@@ -237,6 +253,10 @@ def _operands(text: str, access: str) -> tuple[Operand, ...]:
         if match is None:
             raise ValueError(f"operand {word!r} is not of the form name[dim,dim]")
         name, optional, kind, shape = match.groups()
-        sizes = tuple(int(size) if size.isdigit() else size for size in shape.split(",") if size)
-        found.append(Operand(name, access, kind or "real", sizes, bool(optional)))
+        axes = [axis.partition(":") for axis in shape.split(",") if axis]
+        sizes = tuple(int(size) if size.isdigit() else size for size, _, _ in axes)
+        strides = tuple(stride for _, _, stride in axes if stride)
+        if len(strides) not in (0, len(axes)):
+            raise ValueError(f"operand {word!r} has strides along some of its axes only")
+        found.append(Operand(name, access, kind or "real", sizes, bool(optional), strides))
     return tuple(found)

@@ -60,7 +60,7 @@ def operands_of(record: NDArray[np.int64], dtype: str) -> list[OperandView]:
         word = int(record[OPERANDS_AT + index])
         if word == ABSENT:
             continue
-        shape = tuple(size if isinstance(size, int) else dims[size] for size in spec.shape)
+        shape = spec.extents(dims)
         item = ITEM_SIZES[dtype if spec.kind == "real" else spec.kind] if spec.kind != "any" else 0
         buffer, offset = decode(word)
         found.append(OperandView(spec, buffer, offset, shape, item * int(np.prod(shape, dtype=np.int64))))

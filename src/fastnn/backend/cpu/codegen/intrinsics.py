@@ -140,6 +140,18 @@ def call_map(typingctx: Any, address: Any, context: Any, out: Any, x: Any, saved
     return types.intp(*[types.intp] * 7), codegen
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def call_pointwise(
+    typingctx: Any, address: Any, context: Any, out: Any, a: Any, b: Any, c: Any, n: Any, single: Any
+) -> Any:
+    """Call the function of up to three arrays at an address: (out, a, b, c, n, single) -> status."""
+
+    def codegen(_: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _emit_status(builder, args[0], args[1], list(args[2:]))
+
+    return types.intp(*[types.intp] * 8), codegen
+
+
 def emit_note(builder: Any, code: Any, arguments: list[Any]) -> Any:
     """Emit the call of `note_failure` by its address in a code; returns the outcome that it was given."""
     where = builder.gep(builder.inttoptr(code, _I64.as_pointer()), [_I64(int(CodeWord.NOTE))])

@@ -284,22 +284,3 @@ def broadcast(kit: Kit) -> list[Stage]:
 
 def _elements(dims: Any) -> int:
     return int(dims["outer"] * dims["repeat"] * dims["inner"])
-
-
-@kernel("sum_repeats")
-def sum_repeats(kit: Kit) -> list[Stage]:
-    """Sum x over `repeat` neighbours: one thread per sum."""
-    Y, X, OUTER, REPEAT, INNER = kit.words("y x outer repeat inner")
-    load, store, zero = kit.load, kit.store, kit.real(0.0)
-
-    def sum_repeats(record, context):
-        i, inner = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x, record[INNER]
-        if i < record[OUTER] * inner:
-            outer = np.int64(np.uint32(i) // np.uint32(inner))
-            at, total = i + outer * (record[REPEAT] - 1) * inner, zero
-            for _ in range(record[REPEAT]):
-                total += load(record[X], at)
-                at += inner
-            store(record[Y], i, total)
-
-    return [Stage(sum_repeats, lambda dims: (ceil_div(dims["outer"] * dims["inner"], _THREADS), 1), _THREADS)]

@@ -1,0 +1,215 @@
+"""Functions of one to three tensors element by element, broadcast as NumPy does, also over the batch; numbers.
+
+Shapes are whole: the batch is the first axis of those that have it. All gradients are made of the same functions and of
+sums, so that they have gradients, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+
+from fastnn.formulas.pointwise import ARITY
+from fastnn.graph.extent import Size
+from fastnn.graph.graph import Graph, Shape, Tensor, output
+from fastnn.graph.ops.reductions import reduce
+
+#: a tensor, or a number that is the same for all elements
+Value = Tensor | float
+#: sizes of neighbouring axes together, and which of the operands are there, not broadcast
+Group = tuple[Size, tuple[bool, ...]]
+#: the axes of a record
+MOST_GROUPS = 4
+
+
+def pointwise(graph: Graph, function: str, inputs: Sequence[Value], label: str) -> Tensor:
+    """Apply a function to each element of tensors and numbers.
+
+    Parameters
+    ----------
+    function : str
+        One of `formulas.pointwise.ARITY`.
+    inputs : sequence of Tensor or float
+        As many as the function takes, at least one of them a tensor. Integers are converted first.
+
+    Returns
+    -------
+    Tensor
+        Of the shape to which the inputs' shapes are broadcast.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit each other, or a number is not finite.
+    """
+    if len(inputs) != ARITY[function]:
+        raise ValueError(f"{function}: expected {ARITY[function]} operands, got {len(inputs)}")
+    values = [_value(graph, function, x, label) for x in inputs]
+    tensors = [x for x in values if isinstance(x, Tensor)]
+    if not tensors:
+        raise ValueError(f"{function}: expected a tensor among the operands, got numbers")
+    whole = broadcast(function, [x.whole for x in tensors])
+    if function in ("add", "multiply") and len(tensors) == 2 and tensors[0].whole == tensors[1].whole:
+        return graph.like(function, tensors, label)  # records that are fused with others
+    # axes that no record has room for: the smallest operand is written out
+    while len(axes(values, whole)) > MOST_GROUPS:
+        number = min((i for i, x in enumerate(values) if isinstance(x, Tensor) and x.whole != whole), key=lambda i: _rank(values[i]))  # fmt: skip
+        values[number] = broadcast_to(graph, values[number], whole, label)
+    return _node(graph, function, values, whole, label)
+
+
+def _node(graph: Graph, function: str, values: Sequence[Value], whole: Shape, label: str) -> Tensor:
+    operands = [x if isinstance(x, Tensor) else None for x in values]
+    numbers = tuple(0.0 if isinstance(x, Tensor) else x for x in values)
+    outputs = [output(whole, f"{label}.{function}")]
+    return graph.add("pointwise", operands, outputs, label, formula=function, numbers=numbers)[0]
+
+
+def _value(graph: Graph, function: str, x: Value, label: str) -> Value:
+    if isinstance(x, Tensor):
+        return cast(graph, x, "real", label)
+    if not isfinite(x):
+        raise ValueError(f"{function}: expected finite numbers, got {x}")
+    return float(x)
+
+
+def _rank(x: Value) -> int:
+    return len(x.shape) if isinstance(x, Tensor) else 0
+
+
+def broadcast(function: str, wholes: Sequence[Shape]) -> Shape:
+    """Return the shape to which some shapes are broadcast.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    rank = max(map(len, wholes))
+    found: list[Size] = []
+    for sizes in zip(*((1,) * (rank - len(whole)) + tuple(whole) for whole in wholes), strict=True):
+        several = {size for size in sizes if size != 1}
+        if len(several) > 1:
+            raise ValueError(f"{function}: shapes {' and '.join(map(str, wholes))} do not fit each other")
+        found.append(several.pop() if several else 1)
+    return tuple(found)
+
+
+def axes(values: Sequence[Value], whole: Shape) -> list[Group]:
+    """Return the axes of an elementwise operation, those joined that no operand tells apart; axes of 1 are left out."""
+    groups: list[Group] = []
+    shapes = [x.whole for x in values if isinstance(x, Tensor)]
+    aligned = [(1,) * (len(whole) - len(shape)) + tuple(shape) for shape in shapes]
+    for axis, size in enumerate(whole):
+        if size == 1:
+            continue
+        there = tuple(shape[axis] != 1 for shape in aligned)
+        if groups and groups[-1][1] == there:
+            groups[-1] = groups[-1][0] * size, there
+        else:
+            groups.append((size, there))
+    return groups
+
+
+def strides(groups: Sequence[Group], number: int) -> list[Size]:
+    """Return the distances of elements of an operand along axes, 0 where it is broadcast."""
+    found: list[Size] = []
+    below: Size = 1
+    for size, there in reversed(groups):
+        found.insert(0, below if there[number] else 0)
+        below = below * size if there[number] else below
+    return found
+
+
+def broadcast_to(graph: Graph, x: Value, whole: Shape, label: str) -> Tensor:
+    """Write out a tensor in a shape to which it is broadcast."""
+    assert isinstance(x, Tensor)
+    while len(axes((x,), whole)) > MOST_GROUPS:
+        # the last axes over which it is broadcast first: three groups
+        shape = [*(1,) * (len(whole) - len(x.whole)), *x.whole]
+        missing = [axis for axis, size in enumerate(whole) if size != shape[axis]]
+        shape[missing[-1]] = whole[missing[-1]]
+        x = broadcast_to(graph, x, tuple(shape), label)
+    return x if x.whole == whole else _node(graph, "identity", (x,), whole, label)
+
+
+def view(graph: Graph, x: Tensor, whole: Shape, label: str) -> Tensor:
+    """See the elements of a tensor in another whole shape; costs nothing."""
+    return x if x.whole == whole else graph.add("reshape", (x,), [output(whole, f"{label}.view", x.kind)], label)[0]
+
+
+def summed_to(graph: Graph, dy: Tensor, whole: Shape, label: str) -> Tensor:
+    """Sum a gradient over the axes along which a tensor of a shape was broadcast."""
+    lead = len(dy.whole) - len(whole)
+    axes = [axis for axis, size in enumerate(dy.whole) if axis < lead or size != whole[axis - lead]]
+    if axes:
+        dy = reduce(graph, "sum", dy, tuple(axes), True, label)
+    return view(graph, dy, whole, label)
+
+
+def product(sizes: Sequence[Size]) -> Size:
+    """Return the number of elements of a shape."""
+    total: Size = 1
+    for size in sizes:
+        total *= size
+    return total
+
+
+def constant(graph: Graph, value: float, whole: Shape, label: str) -> Tensor:
+    """Make a tensor of a whole shape, all of whose elements are one number."""
+    if not isfinite(value):
+        raise ValueError(f"constant: expected a finite number, got {value}")
+    return _node(graph, "identity", (float(value),), tuple(whole), label)
+
+
+def cast(graph: Graph, x: Tensor, kind: str, label: str) -> Tensor:
+    """Convert integers to real numbers, or real numbers to integers, towards zero (`kind` "int64").
+
+    NaN becomes the smallest integer, and numbers beyond the integers the nearest of them.
+    """
+    if x.kind == kind:
+        return x
+    if {x.kind, kind} != {"real", "int64"}:
+        raise ValueError(f"cast: expected 'real' or 'int64', got a tensor of {x.kind!r} for {kind!r}")
+    op = "to_real" if kind == "real" else "to_integer"
+    return graph.add(op, (x,), [output(x.whole, f"{label}.cast", kind)], label)[0]
+
+
+DISTRIBUTIONS = {"normal": ("mean", "stddev"), "uniform": ("low", "high"), "bernoulli": ("p",)}
+
+
+def random(graph: Graph, distribution: str, whole: Shape, stream: int, label: str, **parameters: float) -> Tensor:
+    """Draw random numbers, others in every step; the same on all devices and with any number of threads.
+
+    Parameters
+    ----------
+    distribution : {"normal", "uniform", "bernoulli"}
+    stream : int
+        Separates the random numbers of nodes, as for `dropout`.
+    **parameters : float
+        `mean` and `stddev`; `low` and `high`, of which `low` may be drawn and `high` only where sums are rounded to it;
+        or `p`, the probability of 1 instead of 0.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is missing, unknown or out of range.
+    """
+    names = DISTRIBUTIONS.get(distribution)
+    if names is None:
+        raise ValueError(f"random: expected one of {sorted(DISTRIBUTIONS)}, got {distribution!r}")
+    if set(parameters) != set(names):
+        raise ValueError(f"{distribution}: expected {' and '.join(names)}, got {sorted(parameters)}")
+    values = [float(parameters[name]) for name in names]
+    if not all(map(isfinite, values)):
+        raise ValueError(f"{distribution}: expected finite parameters, got {parameters}")
+    wrong = {
+        "normal": values[-1] < 0.0, "uniform": values[0] > values[-1], "bernoulli": not 0.0 <= values[0] <= 1.0,
+    }[distribution]  # fmt: skip
+    if wrong:
+        expected = {"normal": "stddev >= 0", "uniform": "low <= high", "bernoulli": "0 <= p <= 1"}[distribution]
+        raise ValueError(f"{distribution}: expected {expected}, got {parameters}")
+    return graph.add(
+        "random", (), [output(tuple(whole), f"{label}.{distribution}")], label, formula=distribution, node=stream,
+        **{f"p{number}": value for number, value in enumerate(values)},
+    )[0]  # fmt: skip

@@ -25,7 +25,7 @@ TARGETS = ("labels", "dense")
 def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | None, metrics: bool = False) -> Learner:
     """Make the learner of a model as it is; see `Model.learner`."""
     table, (objective, optimizer) = runtime.table.apart(), _compiled(runtime, metrics)
-    if not any(loss is not None for loss in objective.losses):
+    if not objective.trains:
         raise ValueError("learner: no output of the model has a loss")
     labels = _labels(objective, targets)
     with runtime.lock:
@@ -108,7 +108,8 @@ def _compiled(runtime: Runtime, metrics: bool) -> tuple[Objective, Optimizer]:
     """Return a model's objective, with or without metrics, and its optimizer."""
     objective, optimizer = runtime.compiled()
     if not metrics:
-        objective = replace(objective, readings=(), measures=(), size=LOSSES + 2 * len(objective.losses))
+        size = LOSSES + 2 * len(objective.losses)
+        objective = replace(objective, readings=(), measures=(), extra_metrics=(), size=size)
     return objective, optimizer
 
 
@@ -121,6 +122,8 @@ def _labels(objective: Objective, targets: Any) -> list[bool]:
     found = []
     for output, one in zip(outputs, wanted, strict=True):
         loss, labels = objective.losses[output], objective.takes_labels(output)
+        if one is None and not objective.wants_labels(output):
+            one = "dense"
         if one not in (None, *TARGETS):
             raise ValueError(f"learner: targets: expected one of {', '.join(map(repr, TARGETS))}, got {one!r}")
         if one == "labels" and not labels:

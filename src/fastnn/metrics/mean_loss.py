@@ -94,9 +94,9 @@ class Function(MeanLoss):
         ``function(y_true, y_pred)``.
     """
 
-    of: Loss | Any  # type: ignore[assignment]
     better: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         """Make a loss of the function."""
-        object.__setattr__(self, "of", self.of if isinstance(self.of, losses.Function) else losses.Function(self.of))
+        given: Any = self.of
+        object.__setattr__(self, "of", given if isinstance(given, losses.Function) else losses.Function(given))

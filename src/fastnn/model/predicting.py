@@ -23,7 +23,7 @@ from fastnn.training import iterables
 class PredictingMixin(GradientsMixin):
     """A network that predicts and is evaluated; `fastnn.Model` adds training."""
 
-    def test_on_batch(self, x: Any, y: Any, sample_weight: Any = None, return_dict: bool = True) -> Any:
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = True) -> Any:
         """Return loss and metrics over one batch; see `evaluate`."""
         if iterables.are_given(self._state, x):
             raise TypeError(f"x: expected one batch, got {type(x).__name__}, an iterable of batches: use evaluate")

@@ -166,7 +166,8 @@ def _restore(state: TrainingState, tensors: Tensors, training: dict[str, Any], o
     runtime = state.runtime
     table = runtime.table
     names, shapes, ends = table.architecture.output_names, table.architecture.output_shapes, output_ends(table)
-    objective = Objective.bind(losses, training["loss_weights"], metrics[0], metrics[1], names, shapes, ends)
+    extras = [(extra.role, extra.name) for extra in table.architecture.extras]
+    objective = Objective.bind(losses, training["loss_weights"], metrics[0], metrics[1], names, shapes, ends, extras)
     # checked before anything of a size that only the document claims is allocated
     totals = tensor_of(tensors, "totals", (objective.size,), "float64")
     state.compile(Compiled(optimizer, losses, training["loss_weights"], metrics[0], metrics[1]))

@@ -67,10 +67,22 @@ def weight_gradients(table: ParameterTable, optimizer: Optimizer) -> Recipe:
     return _recipe(made, "gradients", [*_inputs(made), *_numbers(made, seeds, Role.SEED)], training=training)
 
 
-def step(table: ParameterTable, objective: Objective, optimizer: Optimizer, labels: Sequence[bool]) -> Recipe:
+def step(
+    table: ParameterTable, objective: Objective, optimizer: Optimizer, labels: Sequence[bool], *, as_one: bool = True
+) -> Recipe:
     """Return the same for the code of a training step, which reads inputs, targets and weights.
 
-    `labels` says for each output that has targets whether they are labels.
+    Parameters
+    ----------
+    labels : sequence of bool
+        For each output that has targets whether they are labels.
+    as_one : bool
+        Whether there may be losses that are one number for the batch: with weights they count as that of every sample.
+
+    Raises
+    ------
+    ValueError
+        When a function of symbols does not take targets of such a shape.
     """
     made = Computation(table, training=True)
     targets: list[Array] = []
@@ -81,7 +93,7 @@ def step(table: ParameterTable, objective: Objective, optimizer: Optimizer, labe
         loss = objective.losses[output]
         if isinstance(loss, Function):
             rows = _rows_of(table, loss, output, is_labels)
-        target, weight = measure(made, objective, output, is_labels, rows, gradients=True, as_one=True)
+        target, weight = measure(made, objective, output, is_labels, rows, gradients=True, as_one=as_one)
         assert weight is not None
         targets.append((target, _target(objective, output, target, is_labels, table.dtype)))
         weights.append(weight)

@@ -228,7 +228,7 @@ def _pointwise(e: Emitter, node: Node) -> list[Draft]:
     tensors = [x for x in node.inputs if x is not None]
     # the axes are those for every batch size, so that strides are polynomials of it
     groups = ([(1, (False,) * len(tensors))] * MOST_GROUPS + axes(tensors, y.whole))[-MOST_GROUPS:]
-    dims = {f"n{axis}": size for axis, (size, _) in enumerate(groups)}
+    dims = {f"n{axis}": size for axis, (size, _) in enumerate(groups) if axis} | {"n": e.elements(y)}
     operands: dict[str, Tensor | int | None] = {"y": y}
     number = 0
     for name, x in zip("abc", (*node.inputs, None, None), strict=False):

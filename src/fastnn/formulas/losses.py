@@ -121,7 +121,7 @@ def _distances(real: Any, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pa
 
     @jit
     def value_gradient(p, t, a, b):
-        return one
+        return one if p == p else p
 
     return {
         "value": (value, value_gradient),

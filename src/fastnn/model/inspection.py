@@ -9,7 +9,6 @@ import numpy as np
 
 from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Layer
-from fastnn.losses import Function
 from fastnn.lower.task import Request, Source, TargetLayout
 from fastnn.objective.objective import Objective
 from fastnn.program.disassembly import format_bytes
@@ -61,8 +60,7 @@ def _targets(slot: int, shape: tuple[int, ...], dtype: str, seen: tuple[int, ...
 
 def _seen(runtime: Runtime, objective: Objective, output: int, inputs: int) -> TargetLayout | None:
     """Describe other targets than of the output's shape, for functions of symbols: as last trained on, or one a row."""
-    loss = objective.losses[output]
-    if not isinstance(loss, Function):
+    if not objective.functions(output):
         return None
     known = runtime.seen_targets(output)
     shape = objective.output_shapes[output][:-1] if known is None else known

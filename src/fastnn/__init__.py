@@ -62,7 +62,9 @@ from fastnn.losses import (
 )
 from fastnn.losses.function import trace_with
 from fastnn.model import Model, Sequential
+from fastnn.model.function import function
 from fastnn.model.loading import load
+from fastnn.model.train_function import train_function
 from fastnn.optimizers import SGD, Adadelta, AdaGrad, Adagrad, Adam, AdamW, Lion, Nadam, RMSprop
 from fastnn.regularizers import L1, L1L2, L2
 from fastnn.threads import get_num_threads, set_num_threads
@@ -123,6 +125,7 @@ __all__ = [
     "constraints",
     "cuda",
     "datasets",
+    "function",
     "get_num_threads",
     "initializers",
     "layers",
@@ -135,6 +138,7 @@ __all__ = [
     "regularizers",
     "schedules",
     "set_num_threads",
+    "train_function",
     "train_many",
 ]
 __all__ += layers.core.__all__

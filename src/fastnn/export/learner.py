@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from fastnn.backend.cpu.frozen.learner import Learner, Numbers
 from fastnn.backend.cpu.layouts.code import UNIT, Progress
 from fastnn.checks import integer
 from fastnn.export.network import freeze
-from fastnn.objective.objective import LOSSES, Objective
+from fastnn.objective.objective import Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.runtime.programs.codes import step, weight_gradients
@@ -108,8 +107,7 @@ def _compiled(runtime: Runtime, metrics: bool) -> tuple[Objective, Optimizer]:
     """Return a model's objective, with or without metrics, and its optimizer."""
     objective, optimizer = runtime.compiled()
     if not metrics:
-        size = LOSSES + 2 * len(objective.losses)
-        objective = replace(objective, readings=(), measures=(), extra_metrics=(), size=size)
+        objective = objective.without_metrics()
     return objective, optimizer
 
 

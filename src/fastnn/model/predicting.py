@@ -11,6 +11,7 @@ from fastnn.checks import integer
 from fastnn.console import quantities, say
 from fastnn.hints import explained
 from fastnn.layers.base import Symbol
+from fastnn.layers.tracing import Traced
 from fastnn.model.gradients import GradientsMixin
 from fastnn.model.nesting import applied, check_symbols
 from fastnn.objective.objective import as_list
@@ -105,6 +106,11 @@ class PredictingMixin(GradientsMixin):
         TypeError, ValueError
             When symbols do not fit the model's inputs.
         """
+        if any(isinstance(one, Traced) for one in (x if isinstance(x, (list, tuple)) else (x,))):
+            raise TypeError(
+                f"model {self.name!r} has weights, which a function of symbols cannot hold: call the model on symbols "
+                "outside the function"
+            )
         if not isinstance(x, (Symbol, list, tuple)):
             return self.predict(x)
         symbols = [x] if isinstance(x, Symbol) else list(x)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -167,6 +167,11 @@ class Objective:
             extra_metrics,
             any(role == "loss" for role, _ in extras),
         )
+
+    def without_metrics(self) -> Objective:
+        """Return the losses alone."""
+        size = LOSSES + 2 * len(self.losses)
+        return replace(self, readings=(), measures=(), size=size, extra_metrics=())
 
     @property
     def trains(self) -> bool:

@@ -16,6 +16,7 @@ from fastnn.losses import Function, Loss
 from fastnn.objective.objective import LOSSES, PENALTY, Measure, Objective, accumulator_word
 from fastnn.program.layout import Buffer
 from fastnn.program.opcodes import OPS
+from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.computation import Computation
 from fastnn.runtime.programs.functions import function_loss, losses_of_rows, traced
 
@@ -137,3 +138,18 @@ def _metric(graph: Graph, measure: Measure, x: Tensor, y: Tensor, weight: Tensor
         "metric", (x, y, weight), [], "metrics", accumulator=measure.accumulator, total=total, size=measure.size,
         params=params, dims=dims,
     )  # fmt: skip
+
+
+def check_trains(table: ParameterTable, objective: Objective) -> None:
+    """Raise unless losses that are symbols have a gradient for some weight that is trained.
+
+    Raises
+    ------
+    ValueError
+        When no such weight has an influence on them, or one is before an op without a gradient.
+    """
+    made = Computation(table, training=True)
+    measure_extras(made, objective)
+    made.gradients(made.weights(table.trained()))
+    if not any(made.trained):
+        raise ValueError("the loss does not depend on any weight that is to be trained")

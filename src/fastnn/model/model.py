@@ -100,7 +100,7 @@ class Model(ExtrasMixin):
         ----------
         optimizer : str or Optimizer
         loss : str, Loss or function, or a list or dict of such by output
-            None for an output that is not trained, or if `add_loss` has given all that is.
+            A function is one of symbols (`losses.Function`) or of two numbers (`losses.Custom`). None for an output that is not trained, or if `add_loss` has given all that is.
         metrics, weighted_metrics : list of str, Metric or Loss, or a list of lists or dict by output
             Weighted ones count samples by their weights. If both have the same name, the weighted one gets the prefix
             ``weighted_``.
@@ -154,7 +154,8 @@ class Model(ExtrasMixin):
             Float, integer or bool arrays of any strides, memory-mapped arrays, data frames. An iterable yields
             (x, y) or (x, y, sample_weight) for each batch; so does a list of such tuples if y is None.
         y : array, or list or dict by output
-            Targets of shape (n, *output_shape), or integer labels (n,) for cross-entropy.
+            Targets of shape (n, *output_shape), or integer labels (n,) for cross-entropy; of any shape (n, ...) for a
+            function of symbols. None if the model has only losses and metrics of its own (`add_loss`).
         batch_size : int, optional
             Rows per step; 32 by default.
         epochs : int
@@ -220,7 +221,7 @@ class Model(ExtrasMixin):
     def train_on_batch(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         class_weight: Mapping[int, float] | None = None,
         return_dict: bool = True,

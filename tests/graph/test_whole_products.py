@@ -150,6 +150,9 @@ def test_derivatives_of_einsum(case):
         ("bqd,bkd->bqk", ((B, 3, 4), (B, 2, 4))), ("ij,jkl->ikl", ((B, 3), (3, 2, 2))), ("i,i->", ((5,), (5,))),
         ("bqhd,bkhd->bhqk", ((B, 3, 2, 4), (B, 5, 2, 4))), ("bhqk,bkhd->bqhd", ((B, 2, 3, 5), (B, 5, 2, 4))),
         ("ijk,jkl->il", ((B, 2, 3), (2, 3, 4))), ("bik,bjk->bji", ((B, 2, 3), (B, 4, 3))),
+        ("qbd,kbd->bqk", ((3, B, 4), (2, B, 4))), ("qbhd,kbhd->bhqk", ((3, B, 2, 4), (5, B, 2, 4))),
+        ("hqk,hkd->qhd", ((3, 2, 5), (3, 5, 4))),
+        ("bhqk,kbhd->bhqd", ((B, 2, 3, 5), (5, B, 2, 4))),
     ],
 )  # fmt: skip
 def test_einsum_copies_nothing_where_a_product_fits(equation, shapes):

@@ -13,8 +13,8 @@ from fastnn.graph.vjp import walk
 
 # Ops whose records can add to what is in memory: gradients of a parameter that is used several times need no sum then.
 _ADDING = {
-    "matmul_tn", "sum_rows", "layer_norm_param_grad", "rms_norm_param_grad", "batch_norm_grad",
-    "batch_norm_inference_grad", "row_function_grad",
+    "matmul", "matmul_nt", "matmul_tn", "matmul_tt", "sum_rows", "layer_norm_param_grad", "rms_norm_param_grad",
+    "batch_norm_grad", "batch_norm_inference_grad", "row_function_grad",
 }  # fmt: skip
 
 

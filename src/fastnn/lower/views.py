@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Node, Shape, Tensor
 
 #: ops that put axes into another order: of samples, or of whole tensors
@@ -55,11 +56,8 @@ def in_place(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], li
             continue
         # a vector's algorithm takes it as it is, and what depends on the batch may be one
         if node.op == "batched_matmul" and all(isinstance(size, int) and size > 1 for size in _sides(node)):
-            said = []
+            node, said = _reading(node, seen)
             whole = node.attrs["samples"] == 1
-            for position, name in enumerate("ab"):
-                node, done = _read(node, position, name, seen[whole], whole)
-                said += [f"reads {name}"] if done else []
             after = permuted.get(node.outputs[0].id)
             if after is not None and uses[node.outputs[0].id] == 1 and (whole or after.op == "permute"):
                 places = _written(node, after, whole)
@@ -74,6 +72,27 @@ def in_place(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], li
                 notes.append(f"{node.label}: batched_matmul {', '.join(said)} in place")
         found.append(node)
     return found, notes
+
+
+def _reading(node: Node, seen: Mapping[bool, Mapping[int, Node]]) -> tuple[Node, list[str]]:
+    """Return a product that reads its operands in tensors that they are views of, and which.
+
+    One of samples may also be one of whole tensors, in which the matrices of all samples follow each other, unless
+    those of an operand are the same in each part of a sample.
+    """
+    ways = [node]
+    if node.attrs["samples"] != 1 and not (node.attrs["cycle_a"] or node.attrs["cycle_b"]):
+        ways.append(replace(node, attrs={**node.attrs, "samples": 1, "count": BATCH * node.attrs["count"]}))
+    best: tuple[Node, list[str]] = node, []
+    for way in ways:
+        said = []
+        whole = way.attrs["samples"] == 1
+        for position, name in enumerate("ab"):
+            way, done = _read(way, position, name, seen[whole], whole)
+            said += [f"reads {name}"] if done else []
+        if len(said) > len(best[1]):
+            best = way, said
+    return best
 
 
 def _sides(node: Node) -> tuple[Any, Any]:

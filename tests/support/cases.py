@@ -10,7 +10,7 @@ from fastnn.formulas.optimizers import FORMULAS
 from fastnn.program.layout import Flag
 from making import Bound, Case, Make, away, one_hot, probabilities, signs, uniform
 from move_cases import AXES, move_cases
-from pointwise_cases import pointwise_cases
+from pointwise_cases import number_cases, pointwise_cases
 from update_cases import update_cases
 
 VECTORS = (1, 7, 31, 33, 333)
@@ -185,18 +185,7 @@ for outer, repeat, inner in AXES:
     dims = {"outer": outer, "repeat": repeat, "inner": inner}
     case("broadcast_add", dims, bound=Bound(1))
     case("broadcast_multiply", dims, bound=Bound(1))
-CASES.extend(move_cases(TABLES, VECTORS))
-CASES.extend(pointwise_cases(VECTORS))
-for n in VECTORS:
-    case("to_real", {"n": n}, bound=Bound(0), special={"x": lambda rng, shape: rng.integers(-(2**62), 2**62, shape)})
-    case("to_integer", {"n": n}, special={"x": lambda rng, shape: 2.0 ** rng.uniform(-3, 66, shape)})
-    for number, (step, seed) in enumerate(((0, 0), (2**40 + 3, -(2**62) + 9))):
-        more = {"counters": {"step": step, "seed": seed}, "bound": Bound(4, 32)}
-        for variant, p0, p1 in (("normal", 1.0, 0.5), ("uniform", -1.0, 0.5), ("bernoulli", 0.3, 0.0)):
-            dims = {"n": n, "node": 2**31 + number}
-            case("random", dims, variant=variant, params={"p0": p0, "p1": p1}, **more)
-    for p in (0.0, 1.0):
-        case("random", {"n": n, "node": 3}, variant="bernoulli", params={"p0": p}, bound=Bound(0), note=f"p{p:g}")
+CASES.extend([*move_cases(TABLES, VECTORS), *pointwise_cases(VECTORS), *number_cases(VECTORS)])
 
 # --- rows -------------------------------------------------------------------------------------------------------
 for rows, cols in TABLES:

@@ -38,7 +38,8 @@ BOUND = {
 
 def laid_out(sizes: tuple[int, ...], **strides: tuple[int, ...]) -> dict[str, int]:
     """Return the dimensions of a record by the sizes of its axes, and the strides of operands along them."""
-    found = {f"n{axis}": size for axis, size in enumerate((1,) * (4 - len(sizes)) + sizes)}
+    found = {f"n{axis or ''}": size for axis, size in enumerate((1,) * (4 - len(sizes)) + sizes)}
+    found["n"] = int(np.prod(sizes))
     for name in "abc":
         given = strides.get(name, (0,) * len(sizes))
         found |= {f"{name}{axis}": stride for axis, stride in enumerate((0,) * (4 - len(given)) + given)}
@@ -83,3 +84,27 @@ def pointwise_cases(vectors: Iterable[int]) -> list[Case]:
     found.append(pointwise_case("identity", laid_out((5, 33), a=(0, 1)), note="repeated"))
     found += [pointwise_case("identity", laid_out((n,)), {"a": 2.5}, note="constant") for n in vectors]
     return found
+
+
+def number_cases(vectors: Iterable[int]) -> list[Case]:
+    """Make cases of conversions and of random numbers."""
+    found = []
+    for n in vectors:
+        dims = {"n": n}
+        integers = {"x": lambda rng, shape: rng.integers(-(2**62), 2**62, shape)}
+        found.append(Case("to_real", dims, special=integers, bound=Bound(1)))
+        found.append(Case("to_integer", dims, special={"x": _mixed}, bound=Bound(0)))
+        for number, (step, seed) in enumerate(((0, 0), (2**40 + 3, -(2**62) + 9))):
+            more = {"counters": {"step": step, "seed": seed}, "bound": Bound(4, 32)}
+            for variant, p0, p1 in (("normal", 1.0, 0.5), ("uniform", -1.0, 0.5), ("bernoulli", 0.3, 0.0)):
+                keyed = {"n": n, "node": 2**31 + number}
+                found.append(Case("random", keyed, {"p0": p0, "p1": p1}, variant=variant, **more))
+        for p in (0.0, 1.0):
+            sure = {"n": n, "node": 3}
+            found.append(Case("random", sure, {"p0": p}, variant="bernoulli", bound=Bound(0), note=f"p{p:g}"))
+    return found
+
+
+def _mixed(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Make small numbers, and some that no integer is as large as."""
+    return rng.choice((-1.0, 1.0), shape) * 2.0 ** rng.uniform(-3.0, 66.0, shape)

@@ -228,7 +228,7 @@ def _pointwise(e: Emitter, node: Node) -> list[Draft]:
     tensors = [x for x in node.inputs if x is not None]
     # the axes are those for every batch size, so that strides are polynomials of it
     groups = ([(1, (False,) * len(tensors))] * MOST_GROUPS + axes(tensors, y.whole))[-MOST_GROUPS:]
-    dims = {f"n{axis}": size for axis, (size, _) in enumerate(groups)}
+    dims = {f"n{axis}": size for axis, (size, _) in enumerate(groups) if axis} | {"n": e.elements(y)}
     operands: dict[str, Tensor | int | None] = {"y": y}
     number = 0
     for name, x in zip("abc", (*node.inputs, None, None), strict=False):
@@ -300,7 +300,8 @@ def _metric(e: Emitter, node: Node) -> list[Draft]:
 def _store(e: Emitter, node: Node) -> list[Draft]:
     x = _some(node.inputs[0])
     operands: dict[str, Tensor | int | None] = {"target": encode(Buffer.DATA + node.attrs["slot"], 0), "x": x}
-    return [Draft("store", operands, {"rows": e.batch, "size": x.size}, label=node.label)]
+    rows = e.batch if x.batched else 1
+    return [Draft("store", operands, {"rows": rows, "size": at(x.size, e.batch)}, label=node.label)]
 
 
 class _Form(NamedTuple):

@@ -1,8 +1,9 @@
 """Entries of the table of ops, and the sizes of records, which follow from all entries.
 
-An operand is written `name[dim,dim]`, and with distances between elements `name[dim:stride,dim:stride]`; `name?` may be absent; `name:int64` or `name:float64` has that dtype instead of
-the program's own (`real`), and `name:any` is described by the record's variant. A dimension is written `name`; `name?`
-may be zero, and `name~` may be any integer.
+An operand is written `name[dim,dim]`, or `name[dim:stride,dim:stride]` with the distances between neighbours along axes
+(the first dimension is then that of all axes together); `name?` may be absent; `name:int64` or `name:float64` has that dtype instead of the program's own (`real`), and
+`name:any` is described by the record's variant. A dimension is written `name`; `name?` may be zero, and `name~` may be
+any integer.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import NamedTuple
 
 from fastnn.locks import cached_property
@@ -30,6 +32,7 @@ class Operand:
     ----------
     strides : tuple of str
         The dimensions that say how many elements neighbours along each axis are apart; none if the operand is dense.
+        The size of the first axis is then the first dimension of the shape divided by the others.
     """
 
     name: str
@@ -44,7 +47,8 @@ class Operand:
         sizes = tuple(size if isinstance(size, int) else dims[size] for size in self.shape)
         if not self.strides:
             return sizes
-        return (1 + sum((size - 1) * dims[stride] for size, stride in zip(sizes, self.strides, strict=True)),)
+        axes = (sizes[0] // prod(sizes[1:]), *sizes[1:])
+        return (1 + sum((size - 1) * dims[stride] for size, stride in zip(axes, self.strides, strict=True)),)
 
 
 class Sections(NamedTuple):
@@ -107,6 +111,9 @@ class Op:
         Whether its records come after the gradients, in the optimizer's part of a step.
     per_row : str
         The parameter that is a factor of gradients divided by the number of rows, or empty.
+    elementwise : bool
+        Whether an element of the outputs depends on the elements at the same place alone, and the kernel computes any
+        piece of them: such records may be part of a chain.
     rule : callable, optional
         What a kernel assumes besides.
     """
@@ -126,6 +133,7 @@ class Op:
     shared: Shared
     update: bool
     per_row: str
+    elementwise: bool
     rule: Rule | None
     table: Table = field(repr=False, compare=False)
 
@@ -184,6 +192,7 @@ class Table:
         shared: str = "",
         update: bool = False,
         per_row: str = "",
+        elementwise: bool = False,
         rule: Rule | None = None,
     ) -> None:
         """Add an op; see `Op` for the arguments.
@@ -226,6 +235,7 @@ class Table:
             shared=Shared(tuple(over.split()), int(least or 1)),
             update=update,
             per_row=per_row,
+            elementwise=elementwise,
             rule=rule,
             table=self,
         )
@@ -235,6 +245,12 @@ class Table:
         if bool(op.shared.over) != bool(rate or multiply_adds):
             raise ValueError(f"op {name!r} has an estimate of its time if, and only if, threads share its work")
         cut = () if op.shared.over == ("tiles",) else op.shared.over
+        if elementwise and (
+            op.shared != Shared(op.elements, 64)
+            or [each.access for each in operands].count("read") + 1 != len(operands)
+            or any(each.kind != "real" for each in operands)
+        ):
+            raise ValueError(f"op {name!r} is elementwise, but does not make one real output in parts of its elements")
         strides = [stride for operand in operands for stride in operand.strides]
         sized = [size for shape in named for size in shape]
         for size in (*sized, *strides, *op.elements, *op.multiply_adds, *cut):

@@ -51,9 +51,8 @@ def pointwise(graph: Graph, function: str, inputs: Sequence[Value], label: str) 
     whole = broadcast(function, [x.whole for x in tensors])
     if function in ("add", "multiply") and len(tensors) == 2 and tensors[0].whole == tensors[1].whole:
         return graph.like(function, tensors, label)  # records that are fused with others
-    # axes that no record has room for: the smallest operand is written out
     while len(axes(values, whole)) > MOST_GROUPS:
-        number = min((i for i, x in enumerate(values) if isinstance(x, Tensor) and x.whole != whole), key=lambda i: _rank(values[i]))  # fmt: skip
+        number = next(i for i, x in enumerate(values) if isinstance(x, Tensor) and x.whole != whole)
         values[number] = broadcast_to(graph, values[number], whole, label)
     return _node(graph, function, values, whole, label)
 
@@ -71,10 +70,6 @@ def _value(graph: Graph, function: str, x: Value, label: str) -> Value:
     if not isfinite(x):
         raise ValueError(f"{function}: expected finite numbers, got {x}")
     return float(x)
-
-
-def _rank(x: Value) -> int:
-    return len(x.shape) if isinstance(x, Tensor) else 0
 
 
 def broadcast(function: str, wholes: Sequence[Shape]) -> Shape:

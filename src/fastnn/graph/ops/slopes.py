@@ -146,12 +146,11 @@ def _pointwise(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> G
 
     numbers = node.attrs["numbers"]
     values = [number if x is None else x for x, number in zip(node.inputs, numbers, strict=True)]
-    found: list[Tensor | None] = []
-    for x, dx, need in zip(
-        node.inputs, _SLOPES[formula](apply, node.outputs[0], dy, values, needs), needs, strict=True
-    ):
-        found.append(summed_to(graph, dx, x.whole, node.label) if need and x is not None and dx is not None else None)
-    return found
+    slopes = _SLOPES[formula](apply, node.outputs[0], dy, values, needs)
+    return [
+        summed_to(graph, dx, x.whole, node.label) if need and x is not None and isinstance(dx, Tensor) else None
+        for x, dx, need in zip(node.inputs, slopes, needs, strict=True)
+    ]
 
 
 @gradient("to_real", "to_integer")

@@ -16,6 +16,10 @@ def _condition(function: Callable[..., Any]) -> Callable[..., Array]:
     return lambda *x: np.asarray(function(*x), np.float64)
 
 
+def _where(condition: Array, a: Array, b: Array) -> Array:
+    return np.where(condition != 0.0, a, b)
+
+
 _FUNCTIONS: dict[str, Callable[..., Array]] = {
     "identity": np.positive, "negative": np.negative, "absolute": np.absolute, "sign": np.sign, "square": np.square,
     "reciprocal": np.reciprocal, "sqrt": np.sqrt, "rsqrt": lambda x: 1.0 / np.sqrt(x), "exp": np.exp,
@@ -33,7 +37,13 @@ _FUNCTIONS: dict[str, Callable[..., Array]] = {
         )
     },
     "above": lambda a, b: (np.greater(a, b) + np.greater_equal(a, b).astype(np.float64)) / 2.0,
-    "where": lambda condition, a, b: np.where(condition != 0.0, a, b),
+    "where": _where,
+}  # fmt: skip
+
+
+_OF_TWO = {
+    "add", "subtract", "multiply", "divide", "power", "mod", "maximum", "minimum", "above", "equal", "not_equal", "less",
+    "less_equal", "greater", "greater_equal", "logical_and", "logical_or",
 }  # fmt: skip
 
 
@@ -42,22 +52,22 @@ def pointwise(i: Instruction, counters: Counters) -> None:
     """Apply the mapped function to broadcast operands; one that is missing is a parameter."""
     assert i.mapped is not None
     function = _FUNCTIONS[i.mapped.variant]
-    count = getattr(function, "nin", None) or _arguments(i.mapped.variant)
-    shape = [i.dims[f"n{axis}"] for axis in range(4)]
+    count = _arguments(i.mapped.variant)
+    dims, sizes = i.dims, [i.dims[f"n{axis}"] for axis in range(1, 4)]
+    shape = [dims["n"] // int(np.prod(sizes)), *sizes]
     values = []
     for number, name in enumerate("abc"[:count]):
         x = i.get(name)
         if x is None:
             values.append(np.full(shape, i.params[f"p{number}"]))
             continue
-        strides = [x.itemsize * i.dims[f"{name}{axis}"] for axis in range(4)]
+        strides = [x.itemsize * dims[f"{name}{axis}"] for axis in range(4)]
         values.append(np.lib.stride_tricks.as_strided(x, shape, strides))
-    i.write("y", function(*values))
+    i.write("y", function(*values).reshape(-1))
 
 
 def _arguments(name: str) -> int:
-    two = ["equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or", "above"]
-    return 3 if name == "where" else 2 if name in two else 1
+    return 3 if name == "where" else 2 if name in _OF_TWO else 1
 
 
 @executes("to_real")

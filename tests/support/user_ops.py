@@ -171,7 +171,7 @@ case("roll", lambda x: ops.roll(x, 2, 1), lambda x: np.roll(x, 2, 1), normal(4, 
 case("roll_rows", lambda x: ops.roll(x, 1, 0), lambda x: np.roll(x, 1, 0), normal(3))
 case(
     "pad",
-    lambda x: ops.pad(x, ((0, 0), (1, 2)), 3.0),
+    lambda x: ops.pad(x, ((0, 0), (1, 2)), constant_values=3.0),
     lambda x: np.pad(x, ((0, 0), (1, 2)), constant_values=3.0),
     normal(4),
 )

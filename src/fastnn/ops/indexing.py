@@ -11,7 +11,7 @@ __all__ = ["one_hot", "take", "take_along_axis"]
 
 
 @op
-def take(place: Place, x: Operand, indices: Operand, axis: int) -> Tensor:
+def take(place: Place, x: Operand, indices: Operand, axis: int | None = None) -> Tensor:
     """Return the entries of an axis that integers name: their shape takes the axis' place."""
     return indexing.take(place.graph, place.tensor(x), place.integers(indices), axis, place.label)
 

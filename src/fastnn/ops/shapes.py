@@ -112,15 +112,20 @@ def flip(place: Place, x: Operand, axis: int | Sequence[int] | None = None) -> T
 
 
 @op
-def roll(place: Place, x: Operand, shift: int, axis: int) -> Tensor:
+def roll(place: Place, x: Operand, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Tensor:
     """Return x moved along an axis; what leaves at one end comes back at the other."""
     return joins.roll(place.graph, place.tensor(x), shift, axis, place.label)
 
 
 @op
-def pad(place: Place, x: Operand, pad_width: Sequence[Sequence[int]], constant_values: float = 0.0) -> Tensor:
-    """Return x with more values before and after each axis: `pad_width` has a pair for every one."""
-    return joins.pad(place.graph, place.tensor(x), pad_width, constant_values, place.label)
+def pad(
+    place: Place, x: Operand, pad_width: int | Sequence[Any], mode: str = "constant", constant_values: float = 0.0
+) -> Tensor:
+    """Return x with more entries before and after those of each axis.
+
+    `pad_width` has a pair of numbers for every axis; a mode is "constant", "edge", "reflect" or "symmetric".
+    """
+    return joins.pad(place.graph, place.tensor(x), pad_width, place.label, mode, constant_values)
 
 
 @op
@@ -130,6 +135,6 @@ def tile(place: Place, x: Operand, repeats: int | Sequence[int]) -> Tensor:
 
 
 @op
-def repeat(place: Place, x: Operand, repeats: int, axis: int) -> Tensor:
+def repeat(place: Place, x: Operand, repeats: int, axis: int | None = None) -> Tensor:
     """Return x with each entry of an axis repeated."""
     return joins.repeat(place.graph, place.tensor(x), repeats, axis, place.label)

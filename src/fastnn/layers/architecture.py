@@ -106,7 +106,7 @@ class Architecture:
         extras : sequence of (Symbol, role, name)
             See `Extra`.
         any_shape : bool
-            Whether outputs need not be batches.
+            Whether outputs need not be batches, and may be integers.
         """
         if len({id(symbol) for symbol in inputs}) != len(inputs):
             raise ValueError("the same input symbol is given twice")
@@ -121,10 +121,10 @@ class Architecture:
         for one in order:
             taken = tuple(at[id(x)] for x in one.inputs)
             calls.append(Call(number[id(one.layer)], taken, one.shape, one.kind, one.output, one.batched, one.weight))
-        for symbol in outputs:
+        for symbol in [] if any_shape else outputs:
             if symbol.kind != "real":
                 raise ValueError(f"a model's outputs are numbers of its dtype, got integers: {symbol!r}")
-            if not symbol.batched and not any_shape:
+            if not symbol.batched:
                 raise ValueError(
                     f"a model's outputs are batches, got {symbol!r}: fastnn.function computes any symbols, and "
                     "model.add_loss takes losses"
@@ -199,6 +199,11 @@ class Architecture:
     def input_names(self) -> tuple[str, ...]:
         """Names of the inputs."""
         return tuple(self.labels[self.calls[call].layer] for call in self.inputs)
+
+    @property
+    def extra_names(self) -> list[tuple[str, str]]:
+        """Roles and names of what is computed besides outputs."""
+        return [(extra.role, extra.name) for extra in self.extras]
 
     def uses(self, call: int) -> tuple[Call, ...]:
         """Return all outputs of the use of a layer that begins with a call."""
@@ -315,11 +320,12 @@ class Architecture:
 
     @classmethod
     def from_config(
-        cls, config: Any, where: str, given: Mapping[int, tuple[Layer, Part]] | None = None
+        cls, config: Any, where: str, given: Mapping[int, tuple[Layer, Part]] | None = None, *, any_shape: bool = False
     ) -> Architecture:
         """Make an architecture from JSON values; raises ValueError for anything that `config` did not write.
 
-        `given` has the layers that other models hold, by number.
+        `given` has the layers that other models hold, by number; `any_shape` is as for `of`, and lets a loss take the
+        place of outputs.
         """
         given = given or {}
         optional = {"extras": list} if isinstance(config, dict) and "extras" in config else {}
@@ -348,9 +354,10 @@ class Architecture:
                 several = made if isinstance(made, tuple) else (made,)
                 symbols += of_part(several, given[number][1]) if number in given else several
         ends = [[symbols[_number(x, len(symbols), where)] for x in parts[what]] for what in ("inputs", "outputs")]
-        if not ends[0] or not ends[1]:
+        extras = [_extra(one, symbols, where) for one in parts.get("extras", [])]
+        if not ends[0] or not (ends[1] or (any_shape and extras)):
             raise ValueError(f"{where}: a model has inputs and outputs")
-        return cls.of(*ends, [_extra(one, symbols, where) for one in parts.get("extras", [])])
+        return cls.of(ends[0], ends[1], extras, any_shape=any_shape)
 
 
 def _tensors(made: Any, uses: Sequence[Call], label: str) -> list[Tensor]:

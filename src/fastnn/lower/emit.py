@@ -300,7 +300,8 @@ def _metric(e: Emitter, node: Node) -> list[Draft]:
 def _store(e: Emitter, node: Node) -> list[Draft]:
     x = _some(node.inputs[0])
     operands: dict[str, Tensor | int | None] = {"target": encode(Buffer.DATA + node.attrs["slot"], 0), "x": x}
-    return [Draft("store", operands, {"rows": e.batch, "size": x.size}, label=node.label)]
+    rows = e.batch if x.batched else 1
+    return [Draft("store", operands, {"rows": rows, "size": at(x.size, e.batch)}, label=node.label)]
 
 
 class _Form(NamedTuple):

@@ -6,15 +6,20 @@ from dataclasses import dataclass
 
 from fastnn.graph.extent import at
 from fastnn.graph.graph import Node, Tensor
+from fastnn.lower import chains
 from fastnn.lower.emit import Draft, Emitter, emit, gather, word
 from fastnn.lower.fuse import fuse, live_nodes
 from fastnn.lower.memory import Life, plan
 from fastnn.lower.task import Task
 from fastnn.lower.views import in_place
+from fastnn.program.chains import Chain
 from fastnn.program.layout import Buffer, encode
-from fastnn.program.program import Program, RecordDraft, make_program
+from fastnn.program.program import Program, RecordDraft, Value, make_program
 from fastnn.program.record import ITEM_SIZES
 from fastnn.program.verify import verify
+
+#: whether programs have chains; tests and benchmarks compare both
+CHAINED = True
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,15 @@ class Rewritten:
         For the outputs of reshapes the tensors whose memory they see.
     used : set of tensor ids
         What anything reads.
+    groups : list of Group
+        Nodes that may be chains.
     """
 
     nodes: list[Node]
     notes: list[str]
     roots: dict[int, int]
     used: frozenset[int]
+    groups: list[chains.Group]
 
 
 def rewrite(task: Task) -> Rewritten:
@@ -51,10 +59,15 @@ def rewrite(task: Task) -> Rewritten:
     nodes = [node for node in nodes if node.op != "reshape"]
     used = frozenset(x.id for node in nodes for x in node.inputs if x is not None) | frozenset(kept)
     used |= frozenset(roots.get(tensor, tensor) for tensor in used)
-    return Rewritten(nodes, views + notes, roots, used)
+    groups: list[chains.Group] = []
+    if CHAINED:
+        nodes, groups = chains.group(nodes, chains.Keys(roots, task.places), task.accumulating)
+    return Rewritten(nodes, views + notes, roots, used, groups)
 
 
-def lower(task: Task, rewritten: Rewritten | None = None, *, planned: bool = True) -> Program:
+def lower(
+    task: Task, rewritten: Rewritten | None = None, *, planned: bool = True, most_rows: int | None = None
+) -> Program:
     """Make the program of a task and verify it.
 
     Parameters
@@ -66,6 +79,8 @@ def lower(task: Task, rewritten: Rewritten | None = None, *, planned: bool = Tru
     planned : bool
         If false, all operands in the arena are at its start. Such a program is not verified and must not run: it can
         only be compared with another one. Planning and verifying is half of the work.
+    most_rows : int, optional
+        The number of rows for which chains have to pay, if that is not the task's.
 
     Returns
     -------
@@ -76,12 +91,24 @@ def lower(task: Task, rewritten: Rewritten | None = None, *, planned: bool = Tru
     emitter = Emitter(task.batch, task.dtype, known.used, task.accumulating)
     fetched = known.used - task.places.keys()
     drafts = [gather(x, task.sources[x.id], task.batch) for x in task.graph.inputs if x.id in fetched]
+    starts = {id(each.nodes[0]): each for each in known.groups if each.pays(most_rows or task.batch, task.dtype)}
+    found = []
     for node in known.nodes:
+        if id(node) in starts:
+            found.append(Chain(len(drafts), len(drafts) + len(starts[id(node)].nodes) - 1))
         drafts.extend(emit(emitter, node))
-    offsets, values, arena = plan(_lives(drafts, known.roots, task)) if planned else ({}, [], 0)
+    offsets: dict[int, int] = {}
+    values: list[Value] = []
+    arena = 0
+    if planned:
+        lives = _lives(drafts, known.roots, task)
+        chains.prolong(lives, drafts, found, chains.Keys(known.roots, task.places))
+        offsets, values, arena = plan(lives)
     records = [_resolve(draft, known.roots, offsets, task) for draft in drafts]
     sizes = {**task.sizes, Buffer.ARENA: arena}
-    program = make_program(task.name, task.batch, task.dtype, [*records, *task.tail], values, sizes, known.notes)
+    program = make_program(
+        task.name, task.batch, task.dtype, [*records, *task.tail], values, sizes, known.notes, found
+    )  # fmt: skip
     if planned:
         verify(program)
     return program

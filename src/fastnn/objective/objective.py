@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -163,6 +163,11 @@ class Objective:
             tuple(measures.values()),
             extra_metrics,
         )
+
+    def without_metrics(self) -> Objective:
+        """Return the losses alone."""
+        size = LOSSES + 2 * len(self.losses)
+        return replace(self, readings=(), measures=(), size=size, extra_metrics={})
 
     @property
     def targeted(self) -> list[int]:

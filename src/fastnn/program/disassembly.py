@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.program.chains import Chain, locals_of
 from fastnn.program.layout import FLAGS_WORD, SHARED, Buffer, Flag
-from fastnn.program.record import KernelKey, OperandView, operands_of, params_of
+from fastnn.program.record import KernelKey, OperandView, elements_of, operands_of, params_of
+from fastnn.program.value import Value
 
 _SHORT = {
     Buffer.PARAMETERS: "param",
@@ -50,3 +54,11 @@ def disassemble(record: NDArray[np.int64], kernel: KernelKey, mapped: KernelKey 
     moved = format_bytes(sum(view.nbytes for view in views))
     tail = " ".join(part for part in (params, *notes) if part)
     return f"{kernel!s:<34} {outs or '-'} <- {ins or '-'}{'  [' + tail + ']' if tail else ''}  {moved}  ; {label}"
+
+
+def describe_chain(chain: Chain, records: NDArray[np.int64], values: Sequence[Value]) -> str:
+    """Return a line that says what the records from a chain's first to its last one have in common."""
+    local = locals_of(chain, values)
+    elements = elements_of(records[chain.first])
+    kept = ", ".join(value.name for value in local) or "none"
+    return f"chain of records {chain.first}-{chain.last}, {elements} elements; local values: {kept}"

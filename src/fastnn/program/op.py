@@ -111,6 +111,9 @@ class Op:
         Whether its records come after the gradients, in the optimizer's part of a step.
     per_row : str
         The parameter that is a factor of gradients divided by the number of rows, or empty.
+    elementwise : bool
+        Whether an element of the outputs depends on the elements at the same place alone, and the kernel computes any
+        piece of them: such records may be part of a chain.
     rule : callable, optional
         What a kernel assumes besides.
     """
@@ -130,6 +133,7 @@ class Op:
     shared: Shared
     update: bool
     per_row: str
+    elementwise: bool
     rule: Rule | None
     table: Table = field(repr=False, compare=False)
 
@@ -188,6 +192,7 @@ class Table:
         shared: str = "",
         update: bool = False,
         per_row: str = "",
+        elementwise: bool = False,
         rule: Rule | None = None,
     ) -> None:
         """Add an op; see `Op` for the arguments.
@@ -230,6 +235,7 @@ class Table:
             shared=Shared(tuple(over.split()), int(least or 1)),
             update=update,
             per_row=per_row,
+            elementwise=elementwise,
             rule=rule,
             table=self,
         )
@@ -239,6 +245,12 @@ class Table:
         if bool(op.shared.over) != bool(rate or multiply_adds):
             raise ValueError(f"op {name!r} has an estimate of its time if, and only if, threads share its work")
         cut = () if op.shared.over == ("tiles",) else op.shared.over
+        if elementwise and (
+            op.shared != Shared(op.elements, 64)
+            or [each.access for each in operands].count("read") + 1 != len(operands)
+            or any(each.kind != "real" for each in operands)
+        ):
+            raise ValueError(f"op {name!r} is elementwise, but does not make one real output in parts of its elements")
         strides = [stride for operand in operands for stride in operand.strides]
         sized = [size for shape in named for size in shape]
         for size in (*sized, *strides, *op.elements, *op.multiply_adds, *cut):

@@ -161,30 +161,33 @@ _op("sum_rows", outputs="y[cols]", inputs="x[rows,cols]", dims="rows cols", rate
 
 # --- elementwise ----------------------------------------------------------------------------------------
 _op("activation", outputs="y[n]", inputs="x[n]", dims="n", params="p0 p1", variants="activation", maps="map",
-    rate=6.0, shared="n/64")  # fmt: skip
+    rate=6.0, shared="n/64", elementwise=True)  # fmt: skip
 _op("activation_grad", outputs="dx[n]", inputs="dy[n] saved[n]", dims="n", params="p0 p1", variants="activation",
-    maps="map_grad", rate=6.0, shared="n/64")  # fmt: skip
-_op("add", outputs="y[n]", inputs="a[n] b[n]", dims="n", rate=6.0, shared="n/64")
-_op("multiply", outputs="y[n]", inputs="a[n] b[n]", dims="n", rate=6.0, shared="n/64")
+    maps="map_grad", rate=6.0, shared="n/64", elementwise=True)  # fmt: skip
+_op("add", outputs="y[n]", inputs="a[n] b[n]", dims="n", rate=6.0, shared="n/64", elementwise=True)
+_op("multiply", outputs="y[n]", inputs="a[n] b[n]", dims="n", rate=6.0, shared="n/64", elementwise=True)
 # b is the same for `repeat` neighbours
 _BROADCAST = "outer repeat inner"
 _op("broadcast_add", outputs="y[outer,repeat,inner]", inputs="a[outer,repeat,inner] b[outer,inner]", dims=_BROADCAST,
     rate=6.0, shared="outer repeat")  # fmt: skip
 _op("broadcast_multiply", outputs="y[outer,repeat,inner]", inputs="a[outer,repeat,inner] b[outer,inner]",
     dims=_BROADCAST, rate=6.0, shared="outer repeat")  # fmt: skip
-_op("dropout", outputs="y[n]", inputs="x[n]", dims="n node?", params="rate", rate=1.2, shared="n/64")
-_op("gaussian_noise", outputs="y[n]", inputs="x[n]", dims="n node?", params="stddev", rate=0.4, shared="n/64")
+_op("dropout", outputs="y[n]", inputs="x[n]", dims="n node?", params="rate", rate=1.2, shared="n/64",
+    elementwise=True)  # fmt: skip
+_op("gaussian_noise", outputs="y[n]", inputs="x[n]", dims="n node?", params="stddev", rate=0.4, shared="n/64",
+    elementwise=True)  # fmt: skip
 # y = f(a, b, c); y has n elements, along axes of n / (n1 n2 n3), n1, n2 and n3. An operand's elements are found by its
 # strides, 0 along axes over which it is broadcast; an argument without an operand is the parameter of its number.
 _op("pointwise", outputs="y[n]", inputs=" ".join(f"{x}?[n:{x}0,n1:{x}1,n2:{x}2,n3:{x}3]" for x in "abc"),
     dims=" ".join(("n n1 n2 n3", *(f"{x}{axis}?" for x in "abc" for axis in range(4)))), params="p0 p1 p2",
     variants="function", maps="pointwise_map", rate=6.0, elements="n", shared="n/64",
-    rule=_pointwise_rule)  # fmt: skip
+    elementwise=True, rule=_pointwise_rule)  # fmt: skip
 _op("to_real", outputs="y[n]", inputs="x:int64[n]", dims="n", rate=2.0, shared="n/64")
 # towards zero; NaN becomes the smallest integer, and what is beyond the integers the nearest of them
 _op("to_integer", outputs="y:int64[n]", inputs="x[n]", dims="n", rate=2.0, shared="n/64")
 # numbers of a distribution: normal (mean, standard deviation), uniform (low, high), bernoulli (probability of a 1)
-_op("random", outputs="y[n]", dims="n node?", params="p0 p1", variants="distribution", rate=0.4, shared="n/64")
+_op("random", outputs="y[n]", dims="n node?", params="p0 p1", variants="distribution", rate=0.4, shared="n/64",
+    elementwise=True)  # fmt: skip
 
 # --- moves ----------------------------------------------------------------------------------------------
 # columns [source_first, source_first + cols) of x become columns [target_first, ...) of y

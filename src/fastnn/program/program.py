@@ -9,7 +9,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.program.disassembly import disassemble, format_bytes
+from fastnn.program.chains import Chain
+from fastnn.program.disassembly import describe_chain, disassemble, format_bytes
 from fastnn.program.layout import (
     ABSENT,
     ALIGNMENT,
@@ -24,17 +25,7 @@ from fastnn.program.layout import (
 )
 from fastnn.program.opcodes import OPS
 from fastnn.program.record import KernelKey
-
-
-@dataclass(frozen=True)
-class Value:
-    """One value of the arena: its place, and the first and last record that touch it."""
-
-    name: str
-    offset: int
-    nbytes: int
-    first: int
-    last: int
+from fastnn.program.value import Value as Value
 
 
 @dataclass(frozen=True)
@@ -58,6 +49,8 @@ class Program:
         in them.
     fusions : tuple of str
         Descriptions of the fusions made by the lowering.
+    chains : tuple of Chain
+        Records that may run piece by piece, in order; see `fastnn.program.chains`.
     """
 
     name: str
@@ -70,6 +63,7 @@ class Program:
     values: tuple[Value, ...]
     sizes: Mapping[int, int]
     fusions: tuple[str, ...] = ()
+    chains: tuple[Chain, ...] = ()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -84,8 +78,12 @@ class Program:
         lines = [
             f"program {self.name!r}: {len(self)} records, batch {self.batch}, {self.dtype}, "
             f"arena {format_bytes(self.arena_bytes)}",
-            *(f"{index:4d}  {disassemble(*record, self.dtype)}" for index, record in enumerate(records)),
         ]
+        starts = {chain.first: chain for chain in self.chains}
+        for index, record in enumerate(records):
+            if index in starts:
+                lines.append(f"      {describe_chain(starts[index], self.records, self.values)}")
+            lines.append(f"{index:4d}  {disassemble(*record, self.dtype)}")
         if self.values:
             total = sum(value.nbytes for value in self.values)
             lines.append(
@@ -126,6 +124,7 @@ def make_program(
     values: Sequence[Value],
     sizes: Mapping[int, int],
     fusions: Sequence[str] = (),
+    chains: Sequence[Chain] = (),
 ) -> Program:
     """Write drafts into records, and make them read-only."""
     records = np.zeros((len(drafts), RECORD_WORDS), np.int64)
@@ -153,6 +152,7 @@ def make_program(
         values=tuple(values),
         sizes=dict(sizes),
         fusions=tuple(fusions),
+        chains=tuple(chains),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +45,12 @@ def op_of(record: NDArray[np.int64]) -> Op:
 def dims_of(record: NDArray[np.int64]) -> dict[str, int]:
     """Return a record's dimensions by name."""
     return {name: int(record[DIMS_AT + index]) for index, name in enumerate(op_of(record).dims)}
+
+
+def elements_of(record: NDArray[np.int64]) -> int:
+    """Return the number of elements that a record computes."""
+    dims = dims_of(record)
+    return prod(dims[name] for name in op_of(record).elements)
 
 
 def params_of(record: NDArray[np.int64]) -> dict[str, float]:

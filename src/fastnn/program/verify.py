@@ -9,6 +9,7 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.program.chain_rules import broken_chains
 from fastnn.program.layout import (
     ABSENT,
     ALIGNMENT,
@@ -41,7 +42,8 @@ def verify(program: Program) -> None:
     ProgramError
         When an op is unknown, a required operand is missing, an operand is out of its buffer's range or not
         aligned, a value is read before it is written or outside its planned life, two values that live at the
-        same time overlap, or a dimension or parameter is out of range.
+        same time overlap, a dimension or parameter is out of range, or the records of a chain cannot run piece by
+        piece.
     """
     if program.records.shape[1:] != (RECORD_WORDS,) or program.records.dtype != np.int64:
         raise ProgramError(f"records have shape {program.records.shape} and dtype {program.records.dtype}")
@@ -66,6 +68,9 @@ def verify(program: Program) -> None:
                     written.add(id(value))
                 elif id(value) not in written:
                     raise ProgramError(f"{where} reads {value.name!r} before anything wrote it")
+    broken = broken_chains(program.records, program.chains, program.values, program.dtype)
+    if broken is not None:
+        raise ProgramError(broken)
 
 
 class _Where:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from fastnn.backend.cpu.frozen.code import Interface, Recipe, SlotSpec, Training
-from fastnn.backend.cpu.layouts.code import Role
+from fastnn.backend.cpu.layouts.code import BLOCK, Role
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.moves import take_columns
 from fastnn.graph.rules import NoGradientError
@@ -107,7 +107,7 @@ def _recipe(
     def make(batch: int, *, planned: bool = True) -> Program:
         sizes = {buffer: size * (batch if Buffer.DATA <= buffer < SHARED else 1) for buffer, size in task.sizes.items()}
         tail = for_batch(task.tail, batch)
-        return lower(replace(task, batch=batch, sizes=sizes, tail=tail), rewritten, planned=planned)
+        return lower(replace(task, batch=batch, sizes=sizes, tail=tail), rewritten, planned=planned, most_rows=BLOCK)
 
     interface = Interface(
         tuple(described for _, described in read),

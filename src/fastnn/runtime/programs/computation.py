@@ -71,6 +71,11 @@ class Computation:
         """Return some of the model's weights."""
         return list(compress(self._parameters, wanted))
 
+    @property
+    def trained(self) -> tuple[bool, ...]:
+        """For each weight whether `gradients` has found a gradient."""
+        return self._trained
+
     def seeds(self) -> list[Tensor]:
         """Add inputs for gradients of the outputs, which `gradients` starts from."""
         return [self.graph.input(y.shape, "seed") for y in self.outputs]

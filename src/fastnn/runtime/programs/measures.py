@@ -16,6 +16,7 @@ from fastnn.losses import Loss
 from fastnn.objective.objective import LOSSES, PENALTY, Measure, Objective, accumulator_word
 from fastnn.program.layout import Buffer
 from fastnn.program.opcodes import OPS
+from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.computation import Computation
 
 
@@ -64,6 +65,8 @@ def measure_extras(made: Computation, objective: Objective) -> None:
     """Add the losses and numbers for the logs that a model computes besides its outputs: means over the batch."""
     made.sizes[Buffer.ACCUMULATORS] = 8 * objective.size
     for extra, tensor in zip(made.table.architecture.extras, made.extras, strict=True):
+        if extra.role == "metric" and extra.name not in objective.extra_metrics:
+            continue
         graph, name = made.graph, extra.name or extra.role
         value = tensor if tensor.kind == "real" else cast(graph, tensor, "real", name)
         mean = reduce(graph, "mean", value, None, False, name) if value.whole else value
@@ -106,3 +109,18 @@ def _metric(graph: Graph, measure: Measure, x: Tensor, y: Tensor, weight: Tensor
         "metric", (x, y, weight), [], "metrics", accumulator=measure.accumulator, total=total, size=measure.size,
         params=params, dims=dims,
     )  # fmt: skip
+
+
+def check_trains(table: ParameterTable, objective: Objective) -> None:
+    """Raise unless losses that are symbols have a gradient for some weight that is trained.
+
+    Raises
+    ------
+    ValueError
+        When no such weight has an influence on them, or one is before an op without a gradient.
+    """
+    made = Computation(table, training=True)
+    measure_extras(made, objective)
+    made.gradients(made.weights(table.trained()))
+    if not any(made.trained):
+        raise ValueError("the loss does not depend on any weight that is to be trained")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from fastnn import activations
 from fastnn.graph.graph import Tensor
 from fastnn.graph.meaning import End, ends
+from fastnn.graph.ops.pointwise import cast
 from fastnn.graph.rules import NoGradientError
 from fastnn.layers.core import Activation
 from fastnn.lower.lower import lower
@@ -53,7 +54,8 @@ def build(table: ParameterTable, objective: Objective | None, optimizer: Optimiz
         made.update(optimizer)
     made.count(training=kind == "train")
     label = "output" if kind == "predict" else "input gradient"
-    for tensor, slot in zip(results, request.output_slots, strict=True):
+    for result, slot in zip(results, request.output_slots, strict=True):
+        tensor = result if result.kind == "real" else cast(made.graph, result, "real", label)
         made.graph.add("store", (tensor,), [], label, slot=slot)
     return lower(made.task(kind, sources))
 

@@ -217,6 +217,20 @@ allocate = _c_function("malloc", types.intp, _I64)
 release = _c_function("free", types.void, ir.VoidType())
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(typingctx: Any, address: Any) -> Any:
+    """Fetch a line of memory into the first-level cache; any address is allowed."""
+
+    def codegen(_: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = declared(builder, "llvm.prefetch.p0i8", ir.VoidType(), [pointer, word, word, word])
+        # for reading; of the highest locality, 3; data
+        builder.call(function, [builder.inttoptr(args[0], pointer), word(0), word(3), word(1)])
+        return None
+
+    return types.void(types.intp), codegen
+
+
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
 def stack_bytes(typingctx: Any, nbytes: Any) -> Any:
     """Allocate a constant number of bytes, 64-byte aligned, on the stack of the running function."""

@@ -59,10 +59,12 @@ def part(n: int, ith: int, nth: int) -> tuple[int, int]:
     """Return the slice of n elements for part `ith` of `nth`.
 
     Slices start at multiples of 64 elements, so that an element is computed by the same instructions (vector
-    body or scalar remainder) however many parts there are.
+    body or scalar remainder) however many parts there are. If `nth` is negative, parts have -nth elements.
     """
     if nth == 1:  # two divisions are 20 cycles, a tenth of the smallest kernels
         return 0, n
+    if nth < 0:
+        return ith * -nth, smaller(n, (ith + 1) * -nth)
     units = (n + 63) // 64
     return units * ith // nth * 64, smaller(n, units * (ith + 1) // nth * 64)
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.addresses import address
+from fastnn.backend.cpu.executor.chains import CHAIN, arrange
 from fastnn.backend.cpu.executor.raised import raised
 from fastnn.backend.cpu.layouts.team import FINER
 from fastnn.backend.cpu.loading import library
@@ -164,12 +165,18 @@ class BoundProgram:
 
     def __init__(self, program: Program) -> None:
         kernels = kernels_of(program)
-        self._held = prepare({RUN, *functions_of(program)})
+        self._held = prepare({RUN, *functions_of(program), *([CHAIN] if program.chains else [])})
         records = bind(program, kernels, self._held)
         #: whether a user-defined function prints or enters object mode, and so runs Python in the middle of the program
         self.calls_python = any(kernel.calls_python for kernel in self._held.values())
+        arranged = arrange(program, records)
+        records, self._numbers = arranged.records, arranged.numbers
+        #: how many records a step runs: a chain is one of them
+        self.count = arranged.run
+        for place in arranged.chains():
+            records[place, KERNEL_WORD] = library.address(CHAIN)
         #: nanoseconds of a step that a team can share; 0 if it calls Python, which needs the GIL and has one exception
-        self.shared = cost.cut(records, program.dtype)
+        self.shared = cost.cut(records[: self.count], program.dtype)
         if self.calls_python:
             self.shared = 0.0
         records.flags.writeable = False
@@ -181,9 +188,10 @@ class BoundProgram:
 
     def function_at(self, record: int) -> str:
         """Return name and place of the user-defined function that the record at an address calls, or ""."""
-        index, rest = divmod(record - self.address, self._records.strides[0])
-        if rest or not 0 <= index < len(self.program):
+        place, rest = divmod(record - self.address, self._records.strides[0])
+        if rest or not 0 <= place < len(self._records):
             return ""
+        index = int(self._numbers[place])
         keys = [key.variant for key in (self.program.kernels[index], self.program.maps[index]) if key is not None]
         users = custom.first(*keys)
         return "" if users is None else users.described()
@@ -231,7 +239,7 @@ class Runner:
     def _start(self, bound: BoundProgram, steps: int, parts: int, together: int) -> int:
         """Run a program with at most this many parts of a record, by the team at an address or one by one."""
         words = self._entry.arguments
-        words[0], words[1], words[3] = bound.address, len(bound.program), steps
+        words[0], words[1], words[3] = bound.address, bound.count, steps
         words[4], words[5] = parts, together
         if not bound.scratches:
             return self._entry.start()

@@ -67,7 +67,7 @@ class Epochs:
         table[_ROWS], table[_N_PROGRAMS], table[_N_EPOCHS] = 0 if order is None else len(order), len(parts), len(laps)
         for number, (bound, steps) in enumerate(parts):
             at = _PROGRAMS + 3 * number
-            table[at], table[at + 1], table[at + 2] = bound.address, len(bound.program), steps
+            table[at], table[at + 1], table[at + 2] = bound.address, bound.count, steps
         keys = np.frombuffer(b"".join([lap.key for lap in laps]), np.uint8)
         first = address(keys)
         for number, lap in enumerate(laps):

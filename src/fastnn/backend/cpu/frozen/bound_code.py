@@ -63,7 +63,7 @@ class BoundCode:
             raise StillCompiling
         self._held = prepare(set(places))
         link(code, places, self._held)
-        records = code[code[CodeWord.MANY_AT] :][: code[CodeWord.MANY_COUNT] * RECORD_WORDS].reshape(-1, RECORD_WORDS)
+        records = code[code[CodeWord.MANY_AT] :][: code[CodeWord.MANY_RUN] * RECORD_WORDS].reshape(-1, RECORD_WORDS)
         dtype = f"float{8 * code[CodeWord.ITEM_BYTES]}"
         nanoseconds = sum(cost.nanoseconds(record, dtype) for record in records)
         self.short_rows = 0 if self._held else int(SHORT_NANOSECONDS * UNIT / max(nanoseconds, 1.0))

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.backend.cpu.executor.chains import CHAIN, arrange
 from fastnn.backend.cpu.executor.engine import addresses_of, flagged, kernels_of, prepare
 from fastnn.backend.cpu.frozen.failures import table_address
-from fastnn.backend.cpu.frozen.patches import products, row_patches, scales
+from fastnn.backend.cpu.frozen.patches import in_place, products, row_patches, scales
 from fastnn.backend.cpu.frozen.process_token import process_token
 from fastnn.backend.cpu.layouts.code import (
     CORRECTIONS,
@@ -220,12 +221,15 @@ def draft(recipe: Recipe) -> tuple[Code, dict[KernelKey, list[int]]]:
         one, many = make(1), make(UNIT)
         double = make(2 * UNIT, planned=False)
     slots = [*interface.inputs, *interface.results]
-    patches = row_patches(one, many, double)
-    factors = scales(many, double, [slot.loss_weight for slot in slots])
     product_table, blocks_from = products(many, double)
+    factors = scales(many, double, [slot.loss_weight for slot in slots])
+    arranged = arrange(many, flagged(many))
+    patches, factors, product_table = in_place(
+        arranged, many, double, row_patches(one, many, double), factors, product_table
+    )
     weights = np.array(interface.weights, np.int64).reshape(-1, WEIGHT_WORDS)
     described = np.array([_described(slot) for slot in slots], np.int64)
-    tables = [described, flagged(one), flagged(many), patches, product_table, weights, factors]
+    tables = [described, flagged(one), arranged.records, patches, product_table, weights, factors]
     starts = (int(CodeWord.HEAD) + np.cumsum([0, *(table.size for table in tables)])).tolist()
     code = np.concatenate([np.zeros(int(CodeWord.HEAD), np.int64), *(table.ravel() for table in tables)])
     least_m, least_n, least_k, least_work = Blocking.of(one.dtype).least
@@ -244,7 +248,8 @@ def draft(recipe: Recipe) -> tuple[Code, dict[KernelKey, list[int]]]:
         CodeWord.ROW_BYTES: sum(slot.nbytes for slot in interface.inputs),
         CodeWord.ONE_COUNT: len(one),
         CodeWord.ONE_ARENA: one.arena_bytes,
-        CodeWord.MANY_COUNT: len(many),
+        CodeWord.MANY_COUNT: len(arranged.records),
+        CodeWord.MANY_RUN: arranged.run,
         CodeWord.MANY_ARENA: many.arena_bytes,
         CodeWord.PATCHES_COUNT: len(patches),
         CodeWord.PRODUCTS_COUNT: len(product_table),
@@ -263,18 +268,21 @@ def draft(recipe: Recipe) -> tuple[Code, dict[KernelKey, list[int]]]:
     values |= zip(at, starts, strict=False)
     if training is not None:
         values |= _training_words(training, one, many)
+        values[CodeWord.UPDATE_MANY] = int(arranged.places()[_first_of_update(many)])
     for word, value in values.items():
         code[word] = value
     places: defaultdict[KernelKey, list[int]] = defaultdict(list)
     run, convert = NETWORK if training is None else LEARNER, KernelKey("convert", one.dtype)
     for key, word in ((run, CodeWord.CALL), (NOTE, CodeWord.NOTE), (convert, CodeWord.CONVERT)):
         places[key].append(int(word))
-    for program, start in ((one, starts[1]), (many, starts[2])):
-        kernels = kernels_of(program)
-        for place, key, function in zip(range(start, len(code), RECORD_WORDS), kernels, program.maps, strict=False):
+    in_table = starts[1] + RECORD_WORDS * np.arange(len(one)), starts[2] + RECORD_WORDS * arranged.places()
+    for program, table in zip((one, many), in_table, strict=True):
+        for place, key, function in zip(table.tolist(), kernels_of(program), program.maps, strict=True):
             places[key].append(place + KERNEL_WORD)
             if function is not None:
                 places[function].append(place + MAP_WORD)
+    if arranged.run < len(arranged.records):
+        places[CHAIN] += (starts[2] + RECORD_WORDS * arranged.chains() + KERNEL_WORD).tolist()
     for algorithm, name in enumerate(ALGORITHMS, 1):
         taken = np.flatnonzero(product_table[:, algorithm]) * PRODUCT_WORDS + algorithm
         if taken.size:
@@ -318,7 +326,6 @@ def fingerprint(program: Program) -> int:
 def _training_words(training: Training, one: Program, many: Program) -> dict[int, int]:
     return {
         CodeWord.UPDATE_ONE: _first_of_update(one),
-        CodeWord.UPDATE_MANY: _first_of_update(many),
         CodeWord.PENALTY_AT: training.penalty_at,
         CodeWord.LOSS_TOTALS: training.loss_totals,
         CodeWord.TOTALS: training.totals,

@@ -15,7 +15,7 @@ from fastnn.program.layout import RECORD_WORDS
 
 
 def records_of(code: Code, rows: int) -> NDArray[np.int64]:
-    """Return the records that compute a number of rows, whose products may still choose another algorithm."""
+    """Return the records that run on a number of rows, whose products may still choose another algorithm."""
     at, count = (CodeWord.ONE_AT, CodeWord.ONE_COUNT) if rows == 1 else (CodeWord.MANY_AT, CodeWord.MANY_COUNT)
     made = code[code[at] : code[at] + code[count] * RECORD_WORDS].copy()
     if rows > 1:
@@ -24,7 +24,8 @@ def records_of(code: Code, rows: int) -> NDArray[np.int64]:
         )
         word, base, growth, places = patches.T
         made[word] = base + growth * rows + places * -(-rows // UNIT)
-    return made.reshape(-1, RECORD_WORDS)
+    run = code[CodeWord.ONE_COUNT if rows == 1 else CodeWord.MANY_RUN]
+    return made.reshape(-1, RECORD_WORDS)[:run]
 
 
 def nanoseconds(code: Code, rows: int) -> float:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.backend.cpu.executor.chains import Arranged
 from fastnn.backend.cpu.layouts.code import PATCH_WORDS, PRODUCT_WORDS, SCALE_WORDS, UNIT
 from fastnn.backend.cpu.processor.blocking import ALGORITHMS, Blocking
+from fastnn.backend.cpu.processor.pieces import LOCAL, ChainWord
 from fastnn.program.layout import (
     BY_CODE,
     DIMS_AT,
@@ -23,7 +25,7 @@ from fastnn.program.layout import (
     Flag,
 )
 from fastnn.program.program import Program
-from fastnn.program.record import dims_of, op_of, params_of
+from fastnn.program.record import dims_of, elements_of, op_of, params_of
 
 # a product that packs no blocks with this many rows never does
 _MOST_ROWS = 1 << 20
@@ -59,6 +61,43 @@ def row_patches(one: Program, unit: Program, double: Program) -> NDArray[np.int6
     found = [np.flatnonzero(changing)]
     found += [each[changing] for each in (first - offsets - slopes * UNIT, slopes, offsets)]
     return np.stack(found, axis=1).astype(np.int64).reshape(-1, PATCH_WORDS)
+
+
+Table = NDArray[np.int64]
+
+
+def in_place(
+    arranged: Arranged, unit: Program, double: Program, patches: Table, factors: Table, product_table: Table
+) -> tuple[Table, Table, Table]:
+    """Return the tables of a program whose records are arranged as the CPU has them.
+
+    Local values of chains do not move, and the records of chains grow with the rows.
+
+    Parameters
+    ----------
+    unit, double : Program
+        The programs for UNIT and for twice as many rows.
+    patches, factors, product_table : ndarray of int64
+        Of the program, from `row_patches`, `scales` and `products`.
+    """
+    places = arranged.places()
+
+    def moved(words: Table) -> Table:
+        return places[words // RECORD_WORDS] * RECORD_WORDS + words % RECORD_WORDS
+
+    patches, factors, product_table = patches.copy(), factors.copy(), product_table.copy()
+    patches[:, 0], factors[:, :2] = moved(patches[:, 0]), moved(factors[:, :2])
+    product_table[:, 0] = places[product_table[:, 0]]
+    inside = patches[:, 0] % RECORD_WORDS
+    is_local = (inside >= OPERANDS_AT) & (inside < DIMS_AT)
+    is_local &= arranged.records.ravel()[patches[:, 0]] >> OFFSET_BITS == LOCAL
+    grown = []
+    for place, chain in zip(arranged.chains(), unit.chains, strict=True):
+        first, second = (elements_of(program.records[chain.first]) for program in (unit, double))
+        growth = (second - first) // UNIT
+        grown.append((place * RECORD_WORDS + ChainWord.ELEMENTS, first - growth * UNIT, growth, 0))
+    added = np.array(grown, np.int64).reshape(-1, PATCH_WORDS)
+    return np.concatenate([patches[~is_local], added]), factors, product_table
 
 
 def _refuse(program: Program, wrong: NDArray[np.bool_], why: str) -> None:

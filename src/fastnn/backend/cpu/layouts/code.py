@@ -16,7 +16,7 @@ from fastnn.program.opcodes import TABLE
 
 #: The version of the layouts of codes, calls and records. Users' functions that Numba keeps on disk contain the number
 #: that they were compiled with, and refuse networks of another version.
-LAYOUT_VERSION = TABLE.digest ^ 7
+LAYOUT_VERSION = TABLE.digest ^ 8
 #: Maximum dimensions of a sample.
 MOST_DIMS = 8
 #: Maximum numbers of a loss that takes only certain targets.
@@ -68,6 +68,7 @@ class CodeWord(_Words):
     ONE_ARENA = auto()  # bytes
     MANY_AT = auto()  # the records for UNIT rows, to be patched for others
     MANY_COUNT = auto()
+    MANY_RUN = auto()  # how many of them the executor runs; those of chains follow
     MANY_ARENA = auto()  # bytes for each UNIT rows
     PATCHES_AT = auto()
     PATCHES_COUNT = auto()

@@ -62,13 +62,13 @@ _PARAMETERS, _GRADIENTS, _OPTIMIZER, _ARENA, _ACCUMULATORS, _HYPER, _INDEX, _SCR
 _STATUS, _CURSOR, _CHUNK_STEP = int(Counter.STATUS), int(Counter.CURSOR), int(Counter.CHUNK_STEP)
 _STEP, _SEED, _FIRST_STEP = int(Counter.STEP), int(Counter.SEED), int(Counter.FIRST_STEP)
 (
-    _COUNT, _GRADIENTS_COUNT, _ITEM_BYTES, _SLOTS_COUNT, _ONE_AT, _ONE_COUNT, _ONE_ARENA, _MANY_COUNT, _MANY_ARENA,
-    _BLOCKS_FROM, _UPDATE_ONE, _UPDATE_MANY, _PENALTY_AT, _TOTALS, _LOSS_TOTALS, _OPTIMIZER_SLOTS,
+    _COUNT, _GRADIENTS_COUNT, _ITEM_BYTES, _SLOTS_COUNT, _ONE_AT, _ONE_COUNT, _ONE_ARENA, _MANY_COUNT, _MANY_RUN,
+    _MANY_ARENA, _BLOCKS_FROM, _UPDATE_ONE, _UPDATE_MANY, _PENALTY_AT, _TOTALS, _LOSS_TOTALS, _OPTIMIZER_SLOTS,
 ) = (
     int(CodeWord[name])
     for name in (
         "PARAMETERS", "GRADIENTS", "ITEM_BYTES", "SLOTS_COUNT", "ONE_AT", "ONE_COUNT", "ONE_ARENA", "MANY_COUNT",
-        "MANY_ARENA", "BLOCKS_FROM", "UPDATE_ONE", "UPDATE_MANY", "PENALTY_AT", "TOTALS", "LOSS_TOTALS",
+        "MANY_RUN", "MANY_ARENA", "BLOCKS_FROM", "UPDATE_ONE", "UPDATE_MANY", "PENALTY_AT", "TOTALS", "LOSS_TOTALS",
         "OPTIMIZER_SLOTS",
     )
 )  # fmt: skip
@@ -241,7 +241,7 @@ def _step(code: int, held: int, records: int, stack: int, parts: int, places: in
         else:
             patch(code, records, n, scratch != 0)
         c[_ARENA] = records + words[_MANY_COUNT] * RECORD_BYTES
-        count, update = words[_MANY_COUNT], words[_UPDATE_MANY]
+        count, update = words[_MANY_RUN], words[_UPDATE_MANY]
     if parts & _GRADIENTS_PART != 0:
         run_call(held, parts, records, update, context)
         float64_pointer(h[_H_LOSS])[0] = _loss(code, totals, n)

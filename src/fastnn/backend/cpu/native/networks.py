@@ -41,12 +41,16 @@ _CONTEXT_BYTES, _PLACES_BYTES = CONTEXT_WORDS * 8, MOST_SLOTS * 8
 _PARAMETERS, _ARENA, _SCRATCH, _DATA = (
     int(Buffer.PARAMETERS), int(Buffer.ARENA), int(Buffer.SCRATCH), int(Buffer.DATA),
 )  # fmt: skip
-_STATUS, _CURSOR = int(Counter.STATUS), int(Counter.CURSOR)
+_STATUS, _CURSOR, _STEP, _SEED = (
+    int(Counter.STATUS), int(Counter.CURSOR), int(Counter.STEP), int(Counter.SEED),
+)  # fmt: skip
 _SLOTS_COUNT, _INPUTS, _INTEGERS, _ITEM_BYTES, _COUNT = (
     int(CodeWord[name]) for name in ("SLOTS_COUNT", "INPUTS", "INTEGERS", "ITEM_BYTES", "PARAMETERS")
 )
 _ONE_AT, _ONE_COUNT, _ONE_ARENA = int(CodeWord.ONE_AT), int(CodeWord.ONE_COUNT), int(CodeWord.ONE_ARENA)
-_MANY_COUNT, _MANY_ARENA, _BLOCKS_FROM = int(CodeWord.MANY_COUNT), int(CodeWord.MANY_ARENA), int(CodeWord.BLOCKS_FROM)
+_MANY_COUNT, _MANY_RUN, _MANY_ARENA, _BLOCKS_FROM = (
+    int(CodeWord[name]) for name in ("MANY_COUNT", "MANY_RUN", "MANY_ARENA", "BLOCKS_FROM")
+)
 _SLOT_DTYPE, _BYTES, _ELEMENTS, _NDIM, _SHAPE = (
     int(Slot[name]) for name in ("DTYPE", "BYTES", "ELEMENTS", "NDIM", "SHAPE")
 )
@@ -209,7 +213,7 @@ def _compute(
     context = stack_bytes(_CONTEXT_BYTES)
     context_words = int64_pointer(context)
     context_words[_PARAMETERS], context_words[_SCRATCH] = int64_pointer(held)[_HELD_PARAMETERS], scratch
-    context_words[_STATUS] = context_words[_CURSOR] = 0
+    context_words[_STATUS] = context_words[_CURSOR] = context_words[_STEP] = context_words[_SEED] = 0
     if parts & _LIVE != 0:
         place_owners(held, context)
     count, many = words[_SLOTS_COUNT], words[_MANY_COUNT]
@@ -231,7 +235,7 @@ def _compute(
                 patch(code, records, rows, scratch != 0)
                 patched = rows
             context_words[_ARENA] = arena
-            run_call(held, parts, records, many, context)
+            run_call(held, parts, records, words[_MANY_RUN], context)
         if context_words[_STATUS] != 0:
             break
         done += rows

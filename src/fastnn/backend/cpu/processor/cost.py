@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cpu.processor import target
 from fastnn.backend.cpu.processor.blocking import Blocking
-from fastnn.program.layout import FLAGS_WORD, PARTS_SHIFT
+from fastnn.backend.cpu.processor.pieces import CHAIN_OP, ChainWord
+from fastnn.program.layout import FLAGS_WORD, OP_WORD, PARTS_SHIFT
 from fastnn.program.record import dims_of, op_of
 
 #: Bytes per nanosecond that a product of one row, which streams its matrix, reads.
@@ -40,6 +41,8 @@ def flops(itemsize: int) -> int:
 
 def nanoseconds(record: NDArray[np.int64], dtype: str) -> float:
     """Estimate the time of a record on one core."""
+    if record[OP_WORD] == CHAIN_OP:
+        return float(record[ChainWord.ELEMENTS] * record.view(np.float64)[ChainWord.TIME])
     op, dims = op_of(record), dims_of(record)
     itemsize = np.dtype(dtype).itemsize
     if op.multiply_adds:
@@ -53,6 +56,8 @@ def nanoseconds(record: NDArray[np.int64], dtype: str) -> float:
 
 def units(record: NDArray[np.int64], dtype: str) -> int:
     """Return the number of parts into which a record can be cut."""
+    if record[OP_WORD] == CHAIN_OP:
+        return int(-(-record[ChainWord.ELEMENTS] // record[ChainWord.PIECE]))
     (over, least), dims = op_of(record).shared, dims_of(record)
     if not over:
         return 1
@@ -64,7 +69,8 @@ def units(record: NDArray[np.int64], dtype: str) -> int:
 
 def part_nanoseconds(record: NDArray[np.int64], beside: bool) -> float:
     """Return the minimum work of a part; `beside` says whether other records of the program are shared."""
-    return min(UPDATE_NANOSECONDS, PART_NANOSECONDS) if beside and op_of(record).update else PART_NANOSECONDS
+    updates = record[OP_WORD] != CHAIN_OP and op_of(record).update
+    return min(UPDATE_NANOSECONDS, PART_NANOSECONDS) if beside and updates else PART_NANOSECONDS
 
 
 def parts(record: NDArray[np.int64], dtype: str, *, beside: bool = False) -> int:

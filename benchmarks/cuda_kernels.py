@@ -43,7 +43,7 @@ ADD_IN_DOUBLE = {
     "confusion",
 }
 ADD_IN_DOUBLE |= {"label_confusion", "auc_histogram", "regression_sums"}
-ADD_IN_DOUBLE |= {"batch_norm", "layer_norm", "layer_norm_param_grad", "max_norm", "rms_norm"}
+ADD_IN_DOUBLE |= {"batch_norm", "layer_norm", "layer_norm_param_grad", "max_norm", "rms_norm", "reduce", "recurrence"}
 #: float64 instructions that any kernel may use to prepare its parameters
 FEW_DOUBLES = 6
 

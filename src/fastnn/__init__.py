@@ -20,6 +20,7 @@ from fastnn import (
     layers,
     losses,
     metrics,
+    ops,
     optimizers,
     regularizers,
     schedules,
@@ -59,7 +60,9 @@ from fastnn.losses import (
     SparseCategoricalCrossentropy,
 )
 from fastnn.model import Model, Sequential
+from fastnn.model.function import function
 from fastnn.model.loading import load
+from fastnn.model.train_function import train_function
 from fastnn.optimizers import SGD, Adadelta, AdaGrad, Adagrad, Adam, AdamW, Lion, Nadam, RMSprop
 from fastnn.regularizers import L1, L1L2, L2
 from fastnn.threads import get_num_threads, set_num_threads
@@ -119,6 +122,7 @@ __all__ = [
     "constraints",
     "cuda",
     "datasets",
+    "function",
     "get_num_threads",
     "initializers",
     "layers",
@@ -126,10 +130,12 @@ __all__ = [
     "losses",
     "matmul",
     "metrics",
+    "ops",
     "optimizers",
     "regularizers",
     "schedules",
     "set_num_threads",
+    "train_function",
     "train_many",
 ]
 __all__ += layers.core.__all__

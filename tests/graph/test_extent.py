@@ -22,7 +22,7 @@ def test_what_does_not_divide_for_every_batch_is_refused():
     assert (6 * BATCH + 3) // 3 == 2 * BATCH + 1 and (BATCH * BATCH - BATCH) // (BATCH - 1) == BATCH
     for a, b in ((BATCH, 2), (6, BATCH), (BATCH * BATCH + 1, BATCH)):
         assert a % b != 0
-        with pytest.raises(ValueError, match="not a multiple of .* for every batch size"):
+        with pytest.raises(ValueError, match=r"not a multiple of .* for every batch size"):
             a // b
 
 

@@ -23,6 +23,14 @@ ROW = {"rows": 8, "size": 5, "row_stride": 20, "size0": 5, "size1": 1, "size2": 
        "stride2": 0}  # fmt: skip
 
 
+VIEW = {"rows": 8, "cols": 5, "n1": 1, "n2": 1, "n3": 1, "n4": 8, "stride0": 0, "stride1": 0, "stride2": 0,
+        "stride3": 0, "stride4": 5, "stride": 1, "first": 0, "size": 40}  # fmt: skip
+PLACE = {"outer": 2, "count": 3, "inner": 4, "size": 5, "first": 0, "step": 1}
+TAKE = {"outer": 2, "count": 3, "inner": 4, "size": 5, "index_outer": 0, "index_count": 1, "index_inner": 0,
+        "indices": 3}  # fmt: skip
+RECURRENCE = {"outer": 2, "size": 5, "inner": 4, "reverse": 0, "exclusive": 0}
+
+
 def program(op: str, operands: dict, dims: dict, **more: object) -> Program:
     sizes = {Buffer.ARENA: 160, Buffer.GRADIENTS: 4096, Buffer.ACCUMULATORS: 512, Buffer.PARAMETERS: 64}
     values = [Value("y", 0, 160, 0, 0)]
@@ -37,6 +45,14 @@ def products(flags: Flag = NO_FLAGS, **changed: int) -> Program:
     return program("batched_matmul", PRODUCT, {**PRODUCTS, **changed}, params={"scale": 1.0}, flags=flags)
 
 
+def view(**changed: int) -> Program:
+    return program("strided", {"y": Y, "x": X}, {**VIEW, **changed})
+
+
+def placed(**changed: int) -> Program:
+    return program("place", {"y": Y, "x": X}, {**PLACE, **changed}, params={"fill": 0.0})
+
+
 SOUND = {
     "products": products(),
     "products side by side": products(a_between=3, a_row=6, c_between=4, c_row=8),
@@ -45,6 +61,12 @@ SOUND = {
     "products of shared matrices": products(Flag.CYCLE_A | Flag.REPEAT_B, inner=1, a_size=6),
     "activation": program("activation", {"y": Y, "x": X}, {"n": 40}, mapped=mapped("map")),
     "matmul": program("matmul", PRODUCT, SHAPE, flags=Flag.MAP_FORWARD, mapped=mapped("map")),
+    "view": view(),
+    "view backwards": view(first=39, stride4=-5, stride=-1),
+    "view of some": view(cols=2, stride=2, first=1),
+    "place": placed(),
+    "place backwards": placed(first=4, step=-2),
+    "take": program("take", {"y": Y, "x": X, "index": B}, TAKE),
     "copy": program("copy_columns", {"y": Y, "x": X}, COLUMNS),
     "metric": program("count_correct", {"total": TOTAL, "x": X, "labels": B}, SCORES),
     "gather": program("gather", {"batch": Y, "source": SOURCE}, ROW, variant="float32"),
@@ -78,9 +100,20 @@ BROKEN = {
     "output over input": (program("matmul", {**PRODUCT, "c": X}, SHAPE), "writes 'c' over 'a'"),
     "past the source": (program("copy_columns", {"y": Y, "x": X}, {**COLUMNS, "source_first": 1}), "past the source"),
     "past the target": (program("copy_columns", {"y": Y, "x": X}, {**COLUMNS, "target_first": 1}), "past the target"),
-    "place past the target": (
-        program("place_columns", {"y": Y, "x": X}, {"rows": 8, "cols": 5, "target_cols": 5, "target_first": 1}),
-        "past the target",
+    "view past the end": (view(first=1), "past its input"),
+    "view before the start": (view(stride4=-5), "past its input"),
+    "view of no whole rows": (view(n4=3), "past its input"),
+    "place past the target": (placed(first=1, size=3), "past the target's"),
+    "place before the target": (placed(first=1, step=-1), "past the target's"),
+    "place on one entry": (placed(step=0), "some of them twice"),
+    "numbers past the end": (program("take", {"y": Y, "x": X, "index": B}, {**TAKE, "indices": 2}), "past its indices"),
+    "nothing to carry": (program("recurrence", {"y": Y}, RECURRENCE, params={"initial": 0.0}), "neither factors"),
+    "no flag": (
+        program("recurrence", {"y": Y, "b": X}, {**RECURRENCE, "reverse": 2}, params={"initial": 0.0}),
+        "neither 0 nor 1",
+    ),
+    "more than there are": (
+        program("largest", {"values": Y, "indices": Y + 64, "x": X}, {"rows": 2, "cols": 3, "k": 4}), "takes 4 of 3",
     ),
     "missing samples": (
         program("count_correct", {"total": TOTAL, "x": X, "labels": B}, {**SCORES, "samples": 2}),

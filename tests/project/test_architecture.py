@@ -49,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "program": {"locks"},
     "graph": {"formulas", "modules"},
     "layers": {"checks", "casts", "config", "formulas", "graph", "hints", "locks", "registry"} | HYPERPARAMETERS,
+    "ops": {"activations", "checks", "graph", "hints", "layers"},
     "lower": {"formulas", "graph", "modules", "program"},
     "backend": set(),
     "backend/settings": set(),

@@ -48,6 +48,11 @@ def test_the_ten_lines_run_and_learn(tmp_path):
         ("docs/compiled.md", 1, "0 < follow(learner, 1000) < 0.01"),
         ("docs/compiled.md", 2, "np.array_equal(out, model.predict(x))"),
         ("docs/custom.md", 0, "model.predict(np.ones((2, 8))).shape == (2, 1)"),
+        ("docs/symbols.md", 0, "model.predict(np.ones((2, 8))).shape == (2, 1)"),
+        ("docs/symbols.md", 1, "model.predict(np.ones((2, 4))).shape == (2, 1)"),
+        ("docs/symbols.md", 2, "history.history['loss'][-1] < history.history['loss'][0]"),
+        ("docs/symbols.md", 3, "history.history['loss'][-1] < history.history['loss'][0]"),
+        ("docs/symbols.md", 4, "np.isfinite(value)"),
     ],
 )
 def test_the_code_of_documents_runs(tmp_path, path, number, shown):

@@ -9,6 +9,7 @@ from fastnn.formulas.activations import SAVES
 from fastnn.formulas.optimizers import FORMULAS
 from fastnn.program.layout import Flag
 from making import Bound, Case, Make, away, one_hot, probabilities, signs, uniform
+from move_cases import AXES, move_cases
 from pointwise_cases import number_cases, pointwise_cases
 from update_cases import update_cases
 
@@ -180,46 +181,11 @@ for n in VECTORS:
         case("dropout", {"n": n, "node": number}, params={"rate": rate}, counters=counters, bound=Bound(2))
         case("gaussian_noise", {"n": n, "node": 2**31 + number}, params={"stddev": 0.5}, counters=counters,
              bound=Bound(2, 32))  # fmt: skip
-for rows, cols in TABLES:
-    dims = {"rows": rows, "cols": cols, "target_cols": cols + 5, "target_first": 2}
-    case("copy_columns", {**dims, "source_cols": cols, "source_first": 0}, note="join")
-    dims = {"rows": rows, "cols": cols, "target_cols": cols, "target_first": 0}
-    case("copy_columns", {**dims, "source_cols": cols + 4, "source_first": 3}, note="take")
-    dims = {"rows": rows, "cols": cols, "target_cols": cols + 5, "target_first": 2}
-    case("place_columns", dims, bound=Bound(0))
-    case("place_columns", {**dims, "target_cols": cols, "target_first": 0}, bound=Bound(0), note="all")
-for outer, repeat, inner in ((1, 1, 1), (7, 31, 33), (33, 7, 1), (1, 130, 7), (150, 2, 3), (3, 5, 2050)):
+for outer, repeat, inner in AXES:
     dims = {"outer": outer, "repeat": repeat, "inner": inner}
     case("broadcast_add", dims, bound=Bound(1))
     case("broadcast_multiply", dims, bound=Bound(1))
-    case("sum_repeats", dims, bound=Bound(1, repeat))
-
-
-CASES.extend(pointwise_cases(VECTORS) + number_cases(VECTORS))
-
-
-def permutation(sizes: tuple[int, ...], strides: tuple[int, ...], note: str = "") -> None:
-    """Add a case by the sizes of y's axes and x's strides along them; the last one is that of the columns."""
-    *sizes, cols = sizes
-    *strides, stride = strides
-    sizes, strides = (
-        [*sizes[:1], *[1] * (5 - len(sizes)), *sizes[1:]],
-        [*strides[:1], *[1] * (5 - len(strides)), *strides[1:]],
-    )
-    dims = {"rows": int(np.prod(sizes)), "cols": cols, "stride": stride}
-    dims |= {f"n{axis}": sizes[axis] for axis in range(1, 5)} | {f"stride{axis}": strides[axis] for axis in range(5)}
-    case("permute", dims, note=note, bound=Bound(0))
-
-
-# square matrices, whose transposition is its own gradient; a sequence of images, and rows of several axes
-permutation((1, 1, 1), (1, 1, 1))
-for size in (7, 31, 33):
-    permutation((3, size, size), (size * size, 1, size))
-permutation((4, 7, 31), (217, 1, 7), "take")
-permutation((33, 5, 3, 7), (105, 1, 35, 5), "take")
-permutation((2, 3, 5, 130), (1950, 130, 390, 1), "take")
-permutation((3, 4, 3, 2, 5, 7), (840, 1, 4, 12, 24, 120), "take")
-permutation((150, 2, 3), (6, 1, 2), "take")
+CASES.extend([*move_cases(TABLES, VECTORS), *pointwise_cases(VECTORS), *number_cases(VECTORS)])
 
 # --- rows -------------------------------------------------------------------------------------------------------
 for rows, cols in TABLES:

@@ -1,10 +1,11 @@
 """The gradients of all record ops, for comparison with finite differences.
 
 The record that makes the gradient of one operand from "dy", the gradient of the op's first output, and from the
-op's own operands; `op` = "" says that the gradient is dy itself. `dims` are the op's by other names.
+op's own operands; `op` = "" says that the gradient is dy itself. `dims` are the op's by other names, numbers,
+or functions of the op's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from fastnn.program.layout import Flag
@@ -19,7 +20,15 @@ class Derivative:
     output: str = ""
     operands: Mapping[str, str] = field(default_factory=dict)
     flags: Flag = field(default=Flag(0))
-    dims: Mapping[str, str] = field(default_factory=dict)
+    dims: Mapping[str, str | int | Callable[[Mapping[str, int]], int]] = field(default_factory=dict)
+    variant: str = ""
+
+    def size(self, name: str, dims: Mapping[str, int]) -> int:
+        """Return a dimension of the gradient's record, by those of the op's."""
+        found = self.dims.get(name, name)
+        if callable(found):
+            return found(dims)
+        return dims.get(found, 0) if isinstance(found, str) else found
 
 
 def _norm(op: str, wrt: str, output: str) -> Derivative:
@@ -45,7 +54,10 @@ DERIVATIVES: dict[str, tuple[Derivative, ...]] = {
         Derivative("a", "multiply", "y", {"a": "dy", "b": "b"}),
         Derivative("b", "multiply", "y", {"a": "dy", "b": "a"}),
     ),
-    "broadcast_add": (Derivative("a"), Derivative("b", "sum_repeats", "y", {"x": "dy"})),
+    "broadcast_add": (
+        Derivative("a"),
+        Derivative("b", "reduce", "y", {"x": "dy"}, dims={"parts": 1, "divisor": 1}, variant="sum"),
+    ),
     "broadcast_multiply": (Derivative("a", "broadcast_multiply", "y", {"a": "dy", "b": "b"}),),
     "copy_columns": (
         Derivative(
@@ -61,21 +73,31 @@ DERIVATIVES: dict[str, tuple[Derivative, ...]] = {
             },
         ),
     ),
-    "place_columns": (
+    "strided": (Derivative("x", "strided", "y", {"x": "dy"}),),
+    "place": (
         Derivative(
             "x",
-            "copy_columns",
+            "strided",
             "y",
             {"x": "dy"},
             dims={
-                "target_cols": "cols",
-                "target_first": "none",
-                "source_cols": "target_cols",
-                "source_first": "target_first",
+                "rows": lambda dims: dims["outer"] * dims["count"],
+                "cols": "inner",
+                "n1": 1,
+                "n2": 1,
+                "n3": 1,
+                "n4": "count",
+                "stride0": lambda dims: dims["size"] * dims["inner"],
+                "stride4": lambda dims: dims["step"] * dims["inner"],
+                "stride": 1,
+                "first": lambda dims: dims["first"] * dims["inner"],
+                "size": lambda dims: dims["outer"] * dims["size"] * dims["inner"],
             },
         ),
     ),
-    "permute": (Derivative("x", "permute", "y", {"x": "dy"}),),
+    "take": (Derivative("x", "scatter_add", "y", {"x": "dy", "index": "index"}),),
+    "scatter_add": (Derivative("x", "take", "y", {"x": "dy", "index": "index"}),),
+    "divide_by": (Derivative("x", "divide_by", "y", {"x": "dy"}),),
     "dropout": (Derivative("x", "dropout", "y", {"x": "dy"}),),
     "gaussian_noise": (Derivative("x"),),
     "softmax": (Derivative("x", "softmax_grad", "dx", {"dy": "dy", "y": "y"}),),

@@ -38,7 +38,8 @@ BOUND = {
 
 def laid_out(sizes: tuple[int, ...], **strides: tuple[int, ...]) -> dict[str, int]:
     """Return the dimensions of a record by the sizes of its axes, and the strides of operands along them."""
-    found = {f"n{axis}": size for axis, size in enumerate((1,) * (4 - len(sizes)) + sizes)}
+    found = {f"n{axis or ''}": size for axis, size in enumerate((1,) * (4 - len(sizes)) + sizes)}
+    found["n"] = int(np.prod(sizes))
     for name in "abc":
         given = strides.get(name, (0,) * len(sizes))
         found |= {f"{name}{axis}": stride for axis, stride in enumerate((0,) * (4 - len(given)) + given)}

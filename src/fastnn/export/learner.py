@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from fastnn.backend.cpu.frozen.learner import Learner, Numbers
 from fastnn.backend.cpu.layouts.code import UNIT, Progress
 from fastnn.checks import integer
 from fastnn.export.network import freeze
-from fastnn.objective.objective import LOSSES, Objective
+from fastnn.objective.objective import Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
 from fastnn.runtime.programs.codes import step, weight_gradients
@@ -25,7 +24,8 @@ TARGETS = ("labels", "dense")
 def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | None, metrics: bool = False) -> Learner:
     """Make the learner of a model as it is; see `Model.learner`."""
     table, (objective, optimizer) = runtime.table.apart(), _compiled(runtime, metrics)
-    if not any(loss is not None for loss in objective.losses):
+    extras = runtime.table.architecture.extras
+    if not any(loss is not None for loss in objective.losses) and all(extra.role != "loss" for extra in extras):
         raise ValueError("learner: no output of the model has a loss")
     labels = _labels(objective, targets)
     with runtime.lock:
@@ -108,7 +108,7 @@ def _compiled(runtime: Runtime, metrics: bool) -> tuple[Objective, Optimizer]:
     """Return a model's objective, with or without metrics, and its optimizer."""
     objective, optimizer = runtime.compiled()
     if not metrics:
-        objective = replace(objective, readings=(), measures=(), size=LOSSES + 2 * len(objective.losses))
+        objective = objective.without_metrics()
     return objective, optimizer
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.formulas import single
+from fastnn.formulas import powers, single
 from fastnn.formulas.single import Jit
 
 
@@ -30,12 +30,12 @@ def define(real: type, jit: Jit, bits: Any) -> SimpleNamespace:
     Returns
     -------
     types.SimpleNamespace
-        ``exp, expm1, log, log1p, tanh, sigmoid, softplus, erf, sqrt`` and ``cos2pi(u) = cos(2 pi u)``. Also,
-        for formulas with a tail that underflows, ``exp_parts(x, low) = (m, s, t)``: ``exp(x + low)`` is
-        ``m * s * t`` for ``-150 <= x <= 89``, with ``m`` near 1 and ``s``, ``t`` powers of two to multiply by
-        last (in float64 both are 1); ``exp_weight(x)``: ``exp(x)`` for ``x <= 0``, in float32 with 0 in place of
-        subnormal results, for softmax; ``split(x) = (head, rest)``, where products of two heads are exact; and
-        ``quotient(x, d)``, which is ``x / d`` for ``0 < d <= 2**126`` or infinite d, such as the roots that
+        ``exp, expm1, log, log1p, tanh, sigmoid, softplus, erf, sqrt``, ``power(a, b)`` and
+        ``cos2pi(u) = cos(2 pi u)``. Also, for formulas with a tail that underflows, ``exp_parts(x, low) = (m, s, t)``:
+        ``exp(x + low)`` is ``m * s * t`` for ``-150 <= x <= 89``, with ``m`` near 1 and ``s``, ``t`` powers of two to
+        multiply by last (in float64 both are 1); ``exp_weight(x)``: ``exp(x)`` for ``x <= 0``, in float32 with 0 in
+        place of subnormal results, for softmax; ``split(x) = (head, rest)``, where products of two heads are exact;
+        and ``quotient(x, d)``, which is ``x / d`` for ``0 < d <= 2**126`` or infinite d, such as the roots that
         optimizers divide by: in float32 within 2 ulp, and NaN for 0.
 
     Raises
@@ -49,7 +49,9 @@ def define(real: type, jit: Jit, bits: Any) -> SimpleNamespace:
     (measured by ``benchmarks/ulp.py``). The coefficients are our own minimax fits.
     """
     if real is np.float32:
-        return single.define(jit, bits)
+        found = single.define(jit, bits)
+        found.power = powers.define(jit, bits)
+        return found
     if real is np.float64:
         return _define_double(jit)
     raise ValueError(f"real: expected numpy.float32 or numpy.float64, got {real!r}")
@@ -108,6 +110,10 @@ def _define_double(jit: Jit) -> SimpleNamespace:
         return math.exp(x)
 
     @jit
+    def power(a, b):
+        return math.pow(a, b)
+
+    @jit
     def split(x):
         return x, 0.0
 
@@ -118,5 +124,5 @@ def _define_double(jit: Jit) -> SimpleNamespace:
     return SimpleNamespace(
         exp=exp, expm1=expm1, log=log, log1p=log1p, tanh=tanh, sigmoid=sigmoid, softplus=softplus, erf=erf,
         sqrt=sqrt, cos2pi=cos2pi, exp_parts=exp_parts, exp_weight=exp_weight, split=split,
-        quotient=quotient,
+        quotient=quotient, power=power,
     )  # fmt: skip

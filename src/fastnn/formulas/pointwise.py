@@ -71,10 +71,10 @@ def define(real: type, jit: Jit, elementary: SimpleNamespace) -> dict[str, Any]:
     -----
     Names and values are those of NumPy, but conditions are 1 or 0, and any number except 0 is true, NaN too. `round`
     rounds halves to even numbers, `mod` has the sign of the divisor. `above` is 1 if the first number is larger, 1/2 if
-    both are equal, and 0 otherwise: the slope of `maximum`. The arithmetic functions, `sqrt`, `rsqrt` in one more
-    rounding, and all conditions are rounded as by IEEE 754. In float32 `power` is within 1 ulp, the others within 3 ulp
-    of the true value (sine, cosine and tangent for arguments up to 1.6e6, see `trigonometric`); in float64 they are
-    those of the C library, `sinh` and `cosh` too.
+    both are equal, and 0 otherwise: the slope of `maximum`. The arithmetic functions, roots and conditions are rounded
+    as by IEEE 754, `rsqrt` twice. Errors of the others were measured: up to 0.6 ulp for `power`, 1.5 ulp for sine and
+    cosine, 1.8 for the arc tangent, 2.8 for the tangent (for arguments up to 1.6e6, see `trigonometric`), 2.2 for the
+    hyperbolic sine and cosine, and those of `elementary` for the rest.
     """
     if real is not np.float32 and real is not np.float64:
         raise ValueError(f"real: expected numpy.float32 or numpy.float64, got {real!r}")
@@ -254,10 +254,6 @@ def _transcendental(real: Any, jit: Jit, elementary: SimpleNamespace) -> dict[st
     exp, expm1 = elementary.exp, elementary.expm1
 
     @jit
-    def power(a, b):
-        return real(math.pow(a, b))
-
-    @jit
     def sinh(x):
         a = abs(x)
         e = expm1(a)
@@ -275,5 +271,5 @@ def _transcendental(real: Any, jit: Jit, elementary: SimpleNamespace) -> dict[st
         e = half * (one / e + e)
         return e if a < real(20.0) else (half * root) * root
 
-    found = {name: getattr(elementary, name) for name in ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")}
-    return {**found, "power": power, "sinh": sinh, "cosh": cosh}
+    names = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf", "power")
+    return {**{name: getattr(elementary, name) for name in names}, "sinh": sinh, "cosh": cosh}

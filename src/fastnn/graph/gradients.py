@@ -1,13 +1,15 @@
-"""Reverse-mode differentiation: the walk that applies the rule of every op."""
+"""Reverse-mode differentiation: of losses for the weights that an optimizer changes, and of any tensor for others."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.moves import add_up, take_columns
-from fastnn.graph.rules import RULES
+from fastnn.graph.ops.pointwise import constant
+from fastnn.graph.ops.strided import reshape
+from fastnn.graph.vjp import walk
 
 # Ops whose records can add to what is in memory: gradients of a parameter that is used several times need no sum then.
 _ADDING = {
@@ -43,26 +45,7 @@ def differentiate(
         When a wanted tensor is before an op, or an output of an op, without a gradient.
     """
     wanted_ids = {tensor.id for tensor in wanted}
-    needed = set(wanted_ids)
-    forward = list(graph.nodes)
-    for node in forward:
-        if any(x is not None and x.id in needed for x in node.inputs):
-            needed.update(y.id for y in node.outputs)
-    gradients: dict[int, list[Tensor]] = defaultdict(list)
-    for loss in losses:
-        if loss.id in needed:
-            gradients[loss.id].append(loss)
-    for tensor, seed in seeds:
-        gradients[tensor.id].append(seed)
-    for node in reversed(forward):
-        of_outputs = [gradients.get(y.id) for y in node.outputs]
-        needs = [x is not None and x.id in needed for x in node.inputs]
-        if not any(of_outputs) or not any(needs):
-            continue
-        dys = [add_up(graph, parts, node.label) if parts else None for parts in of_outputs]
-        for x, dx, need in zip(node.inputs, RULES[node.op](graph, node, dys, needs), needs, strict=True):
-            if x is not None and dx is not None and need:
-                gradients[x.id].append(dx)
+    gradients = walk(graph, graph.nodes, [*((loss, loss) for loss in losses), *seeds], wanted_ids)
     # what has another use than to be one gradient must not be added to
     uses = Counter(x.id for node in graph.nodes for x in node.inputs if x is not None)
     later: dict[int, bool] = {}
@@ -111,3 +94,61 @@ def _apart(
     while (node := graph.producer(part)) is not None and node.op == "reshape" and node.inputs[0] is not None:
         (part,) = (x for x in node.inputs if x is not None)
     return [take_columns(graph, part, 0, part.columns, "gradient")] if node is None or part.id in given else [part]
+
+
+def gradients(
+    graph: Graph,
+    y: Tensor,
+    xs: Sequence[Tensor],
+    label: str,
+    *,
+    dy: Tensor | None = None,
+    unconnected: str = "error",
+) -> list[Tensor]:
+    """Add the gradients of the sum of a tensor's elements; they are tensors that can be differentiated again.
+
+    Parameters
+    ----------
+    y : Tensor
+        Of any shape.
+    xs : sequence of Tensor
+        Inputs, parameters, or values in between. Each gradient is that of all ways from `x` to `y`, also those
+        through other `xs`.
+    dy : Tensor, optional
+        Factors of the elements, of the shape of `y`; ones by default.
+    unconnected : {"error", "zeros"}
+        What becomes of an `x` that `y` does not depend on.
+
+    Returns
+    -------
+    list of Tensor
+        Of the shapes of `xs`.
+
+    Raises
+    ------
+    ValueError
+        When `y` or an `x` has integers, `dy` has another shape than `y`, or `y` does not depend on an `x`.
+    NoGradientError
+        When an op on the way from an `x` to `y` has no gradient.
+    """
+    for tensor in (y, *xs):
+        if tensor.kind != "real":
+            raise ValueError(f"gradients: {tensor.name!r} has integers, which have no gradient")
+    if dy is None:
+        dy = constant(graph, 1.0, y.whole, label)
+    elif dy.whole != y.whole:
+        raise ValueError(f"gradients: expected factors of shape {y.whole}, got {dy.whole}")
+    parts = walk(graph, graph.nodes, [(y, dy)], {x.id for x in xs})
+    found = []
+    for number, x in enumerate(xs):
+        if parts.get(x.id):
+            dx = add_up(graph, parts[x.id], label)
+            found.append(dx if dx.whole == x.whole else reshape(graph, dx, x.whole, label))
+        elif unconnected == "zeros":
+            found.append(constant(graph, 0.0, x.whole, label))
+        else:
+            raise ValueError(
+                f"gradients: {y.name!r} does not depend on {x.name!r} (x number {number}), or only through values "
+                'that have no gradient; unconnected="zeros" gives zeros'
+            )
+    return found

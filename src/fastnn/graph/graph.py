@@ -99,6 +99,10 @@ class Graph:
         self.parameters.append(tensor)
         return tensor
 
+    def placeholder(self, shape: Sequence[Any], batched: bool, kind: str, name: str) -> Tensor:
+        """Add a value that nothing computes, in a graph that serves to find shapes."""
+        return self._tensor(shape, batched, kind, name)
+
     def add(
         self,
         op: str,

@@ -6,19 +6,21 @@ A module's `__all__` lists its layers. They are here and in `fastnn`, except tho
 # ruff: noqa: F403
 
 from fastnn.hints import install
-from fastnn.layers import core, custom, integers, merge, normalization, random
-from fastnn.layers.base import Layer, Symbol
+from fastnn.layers import core, custom, function, integers, merge, normalization, random
+from fastnn.layers.base import Layer, ParameterSpec, Symbol
 from fastnn.layers.core import *
 from fastnn.layers.core import InputLayer
 from fastnn.layers.custom import *
+from fastnn.layers.function import *
 from fastnn.layers.integers import *
 from fastnn.layers.merge import *
 from fastnn.layers.normalization import *
 from fastnn.layers.random import *
 
-__all__ = ["InputLayer", "Layer", "Symbol"]
+__all__ = ["InputLayer", "Layer", "ParameterSpec", "Symbol"]
 __all__ += core.__all__
 __all__ += custom.__all__
+__all__ += function.__all__
 __all__ += integers.__all__
 __all__ += merge.__all__
 __all__ += normalization.__all__

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.config import REGISTRY, from_config
 from fastnn.graph.graph import Graph, Tensor
-from fastnn.layers.base import Layer, ParameterSpec, Part, Scope, Shape, Symbol, of_part
+from fastnn.layers.base import Layer, ParameterSpec, Part, Scope, Shape, Symbol, of_part, results_of
 from fastnn.layers.core import InputLayer
 from fastnn.layers.naming import unique_labels
 from fastnn.locks import cached_property
@@ -22,7 +22,8 @@ INT64 = np.iinfo(np.int64)
 class Call:
     """One output of a use of a layer: the layer, the outputs of others that it takes, and this one's shape and kind.
 
-    The outputs of one use follow each other; `output` counts them.
+    The outputs of one use follow each other; `output` counts them. `batched` says whether a batch axis comes before the
+    shape. `weight` is the number of one of the layer's weights, where that is taken instead of a result.
     """
 
     layer: int
@@ -30,6 +31,8 @@ class Call:
     shape: Shape
     kind: str = "real"
     output: int = 0
+    batched: bool = True
+    weight: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,15 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
+class Extra:
+    """A call whose result is no output, but part of the loss ("loss"), or a number for the logs ("metric")."""
+
+    call: int
+    role: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class Architecture:
     """Layers and their calls, in an order in which they can be computed.
 
@@ -69,6 +81,8 @@ class Architecture:
         Calls that are the model's inputs and outputs.
     parts : tuple of Part or None
         For each layer the model whose weights it has.
+    extras : tuple of Extra
+        What is computed besides outputs, in training and evaluation.
     """
 
     layers: tuple[Layer, ...]
@@ -77,26 +91,44 @@ class Architecture:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     parts: tuple[Part | None, ...]
+    extras: tuple[Extra, ...] = ()
 
     @classmethod
-    def of(cls, inputs: Sequence[Symbol], outputs: Sequence[Symbol]) -> Architecture:
-        """Walk from the outputs back to the inputs."""
+    def of(
+        cls, inputs: Sequence[Symbol], outputs: Sequence[Symbol], extras: Sequence[tuple[Symbol, str, str]] = (), *,
+        any_shape: bool = False,
+    ) -> Architecture:  # fmt: skip
+        """Walk from the outputs back to the inputs.
+
+        Parameters
+        ----------
+        inputs, outputs : sequence of Symbol
+        extras : sequence of (Symbol, role, name)
+            See `Extra`.
+        any_shape : bool
+            Whether outputs need not be batches, and may be integers.
+        """
         if len({id(symbol) for symbol in inputs}) != len(inputs):
             raise ValueError("the same input symbol is given twice")
         for symbol in inputs:
             if symbol.inputs or not isinstance(symbol.layer, InputLayer):
                 raise ValueError(f"a model's inputs come from fastnn.Input, got {symbol!r}")
-        order = _topological(inputs, outputs)
+        order = _topological(inputs, [*outputs, *(symbol for symbol, *_ in extras)])
         layers = list({id(symbol.layer): symbol.layer for symbol in order}.values())
         number = {id(layer): index for index, layer in enumerate(layers)}
         at = {id(symbol): index for index, symbol in enumerate(order)}
         calls = []
         for one in order:
             taken = tuple(at[id(x)] for x in one.inputs)
-            calls.append(Call(number[id(one.layer)], taken, one.shape, one.kind, one.output))
-        for symbol in outputs:
+            calls.append(Call(number[id(one.layer)], taken, one.shape, one.kind, one.output, one.batched, one.weight))
+        for symbol in [] if any_shape else outputs:
             if symbol.kind != "real":
                 raise ValueError(f"a model's outputs are numbers of its dtype, got integers: {symbol!r}")
+            if not symbol.batched:
+                raise ValueError(
+                    f"a model's outputs are batches, got {symbol!r}: fastnn.function computes any symbols, and "
+                    "model.add_loss takes losses"
+                )
         parts = _parts_of(order)
         found = cls(
             tuple(layers),
@@ -105,6 +137,7 @@ class Architecture:
             tuple(at[id(symbol)] for symbol in inputs),
             tuple(at[id(symbol)] for symbol in outputs),
             tuple(parts.get(id(layer)) for layer in layers),
+            tuple(Extra(at[id(symbol)], role, name) for symbol, role, name in extras),
         )
         _ = found.input_specs  # raises where no integers fit
         return found
@@ -167,6 +200,11 @@ class Architecture:
         """Names of the inputs."""
         return tuple(self.labels[self.calls[call].layer] for call in self.inputs)
 
+    @property
+    def extra_names(self) -> list[tuple[str, str]]:
+        """Roles and names of what is computed besides outputs."""
+        return [(extra.role, extra.name) for extra in self.extras]
+
     def uses(self, call: int) -> tuple[Call, ...]:
         """Return all outputs of the use of a layer that begins with a call."""
         end = call + 1
@@ -200,7 +238,7 @@ class Architecture:
         found: list[tuple[int, ParameterSpec]] = []
         specs: dict[int, tuple[ParameterSpec, ...]] = {}
         for call in self.calls:
-            if call.output:
+            if call.output or call.weight is not None:
                 continue
             layer = self.layers[call.layer]
             mine = layer.parameters(*(self.calls[x].shape for x in call.inputs))
@@ -213,28 +251,54 @@ class Architecture:
                     "a layer that is used twice has one set of weights"
                 )
         for number in range(len(self.layers)):
+            if number not in specs:
+                raise ValueError(
+                    f"the weights of the layer {self.labels[number]!r} are used, but the layer or its model is not "
+                    "called here: weights belong to models"
+                )
             found.extend((number, spec) for spec in specs[number])
         return found
 
     def apply(
         self, graph: Graph, weights: Sequence[Sequence[Tensor]], trainable: Sequence[bool], *, training: bool
-    ) -> tuple[list[Tensor], list[Tensor]]:
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Add all nodes to a graph; `weights` and `trainable` are by layer.
 
         Returns
         -------
-        inputs, outputs : list of Tensor
+        inputs, outputs, extras : list of Tensor
         """
         values: list[Tensor] = []
         for index, call in enumerate(self.calls):
             layer, label = self.layers[call.layer], self.labels[call.layer]
-            if not call.inputs:
+            if isinstance(layer, InputLayer):
                 values.append(graph.input(call.shape, label, call.kind))
+            elif call.weight is not None:
+                values.append(weights[call.layer][call.weight])
             elif not call.output:
                 scope = Scope(label, index, training, trainable[call.layer])
                 inputs = [values[x] for x in call.inputs]
                 values += _tensors(layer.apply(graph, inputs, weights[call.layer], scope), self.uses(index), label)
-        return [values[call] for call in self.inputs], [values[call] for call in self.outputs]
+        ends = self.inputs, self.outputs, tuple(extra.call for extra in self.extras)
+        inputs, outputs, extras = ([values[call] for call in part] for part in ends)
+        return inputs, outputs, extras
+
+    def symbols(self) -> list[Symbol]:
+        """Return new symbols of all calls."""
+        found: list[Symbol] = []
+        for index, call in enumerate(self.calls):
+            layer, part = self.layers[call.layer], self.parts[call.layer]
+            if isinstance(layer, InputLayer):
+                found.append(layer.start())
+            elif call.weight is not None:
+                found.append(layer.weight_symbol(call.weight, part))
+            elif not call.output:
+                uses = self.uses(index)
+                found += results_of(
+                    layer, tuple(found[x] for x in call.inputs), [use.shape for use in uses],
+                    [use.kind for use in uses], part, [use.batched for use in uses],
+                )  # fmt: skip
+        return found
 
     def config(self, trainable: Sequence[bool]) -> dict[str, Any]:
         """Return the architecture as JSON values, with `trainable` of each layer."""
@@ -243,21 +307,29 @@ class Architecture:
                 {**layer.config(), "name": label, "trainable": trained}
                 for layer, label, trained in zip(self.layers, self.labels, trainable, strict=True)
             ],
-            "calls": [[call.layer, list(call.inputs)] for call in self.calls if not call.output],
+            "calls": [
+                [call.layer, list(call.inputs), *([] if call.weight is None else [call.weight])]
+                for call in self.calls
+                if not call.output
+            ],
             "inputs": list(self.inputs),
             "outputs": list(self.outputs),
+            # absent in files of models without any
+            **({"extras": [[extra.call, extra.role, extra.name] for extra in self.extras]} if self.extras else {}),
         }
 
     @classmethod
     def from_config(
-        cls, config: Any, where: str, given: Mapping[int, tuple[Layer, Part]] | None = None
+        cls, config: Any, where: str, given: Mapping[int, tuple[Layer, Part]] | None = None, *, any_shape: bool = False
     ) -> Architecture:
         """Make an architecture from JSON values; raises ValueError for anything that `config` did not write.
 
-        `given` has the layers that other models hold, by number.
+        `given` has the layers that other models hold, by number; `any_shape` is as for `of`, and lets a loss take the
+        place of outputs.
         """
         given = given or {}
-        parts = _fields(config, {"layers": list, "calls": list, "inputs": list, "outputs": list}, where)
+        optional = {"extras": list} if isinstance(config, dict) and "extras" in config else {}
+        parts = _fields(config, {"layers": list, "calls": list, "inputs": list, "outputs": list, **optional}, where)
         layers = [
             given[index][0] if index in given else from_config(part, REGISTRY["layer"], f"{where}, layer {index}")
             for index, part in enumerate(parts["layers"])
@@ -265,24 +337,27 @@ class Architecture:
         symbols: list[Symbol] = []
         for index, part in enumerate(parts["calls"]):
             place = f"{where}, call {index}"
-            if not isinstance(part, list) or len(part) != 2 or not isinstance(part[1], list):
-                raise ValueError(f"{place}: expected [layer, [inputs]], got {part!r}")
+            if not isinstance(part, list) or len(part) not in (2, 3) or not isinstance(part[1], list):
+                raise ValueError(f"{place}: expected [layer, [inputs]] or [layer, [], weight], got {part!r}")
             layer = layers[_number(part[0], len(layers), place)]
             inputs = tuple(symbols[_number(x, len(symbols), place)] for x in part[1])
             if isinstance(layer, InputLayer):
                 if inputs:
                     raise ValueError(f"{place}: an input layer takes no inputs")
                 symbols.append(layer.start())
-            elif not inputs:
+            elif len(part) == 3:
+                symbols.append(_weight_symbol(layer, part[2], given.get(int(part[0])), place))
+            elif not inputs and layer.arity[0]:
                 raise ValueError(f"{place}: layer {layer.label!r} has no inputs")
             else:
                 made, number = layer(inputs), int(part[0])
                 several = made if isinstance(made, tuple) else (made,)
                 symbols += of_part(several, given[number][1]) if number in given else several
         ends = [[symbols[_number(x, len(symbols), where)] for x in parts[what]] for what in ("inputs", "outputs")]
-        if not ends[0] or not ends[1]:
+        extras = [_extra(one, symbols, where) for one in parts.get("extras", [])]
+        if not ends[0] or not (ends[1] or (any_shape and extras)):
             raise ValueError(f"{where}: a model has inputs and outputs")
-        return cls.of(*ends)
+        return cls.of(ends[0], ends[1], extras, any_shape=any_shape)
 
 
 def _tensors(made: Any, uses: Sequence[Call], label: str) -> list[Tensor]:
@@ -290,11 +365,26 @@ def _tensors(made: Any, uses: Sequence[Call], label: str) -> list[Tensor]:
     found = list(made) if isinstance(made, (list, tuple)) else [made]
     if not all(isinstance(one, Tensor) for one in found):
         raise TypeError(f"layer {label!r}: apply gave {made!r}, expected a tensor of the graph, or a list of such")
-    gives = [(one.shape, one.kind) for one in found if one.batched]
-    promised = [(call.shape, call.kind) for call in uses]
+    gives = [(one.shape, one.kind, one.batched) for one in found]
+    promised = [(call.shape, call.kind, call.batched) for call in uses]
     if gives != promised:
         raise ValueError(f"layer {label!r}: apply gave {gives}, expected {promised} from output_shape and output_kind")
     return found
+
+
+def _extra(config: Any, symbols: Sequence[Symbol], where: str) -> tuple[Symbol, str, str]:
+    if not isinstance(config, list) or len(config) != 3 or config[1] not in ("loss", "metric"):
+        raise ValueError(f"{where}: expected [call, 'loss' or 'metric', name], got {config!r}")
+    if not isinstance(config[2], str):
+        raise ValueError(f"{where}: expected a name, got {config[2]!r}")
+    return symbols[_number(config[0], len(symbols), where)], config[1], config[2]
+
+
+def _weight_symbol(layer: Layer, weight: Any, given: tuple[Layer, Part] | None, place: str) -> Symbol:
+    """Return the symbol of a weight that a file names."""
+    part = None if given is None else given[1]
+    known = [shape for *_, shape in part.weights[id(layer)]] if part is not None else layer.weight_shapes
+    return layer.weight_symbol(_number(weight, len(known), place), part)
 
 
 def _narrowed(spec: InputSpec, low: int, high: int, layer: str) -> InputSpec:
@@ -338,7 +428,7 @@ def _topological(inputs: Sequence[Symbol], outputs: Sequence[Symbol]) -> list[Sy
                 seen.add(id(symbol))
                 order += together
         elif id(symbol) not in seen:
-            if not symbol.inputs:
+            if isinstance(symbol.layer, InputLayer):
                 raise ValueError(
                     f"the outputs depend on the input {symbol.layer.label!r} of shape {symbol.shape}, which is not "
                     "among the model's inputs"

@@ -13,9 +13,12 @@ from fastnn import checks
 from fastnn.checks import LARGEST, flag
 from fastnn.config import to_config
 from fastnn.constraints import Constraint
+from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
-from fastnn.registry import has_default
+from fastnn.layers.operators import Operator, Value
+from fastnn.layers.tracing import Place, takes, trace
+from fastnn.registry import REGISTRY, has_default, snake_case
 from fastnn.regularizers import Regularizer
 
 Shape = tuple[int, ...]
@@ -81,8 +84,10 @@ class Layer:
     outputs. A layer that is called twice uses the same weights both times.
 
     A subclass is a dataclass of its hyperparameters, under ``@fastnn.config.register("layer")`` if models with it are
-    to be saved. It defines `output_shape`, `parameters` if it has weights, and `apply`. What is made of layers is a
-    model: models are called, named, frozen and saved as layers are.
+    to be saved. It defines ``call(self, x, *weights)``, a function of symbols made of operators and functions of
+    `fastnn.ops`, and `parameters` if it has weights; a parameter named ``training`` of `call` says whether the model is
+    being trained. (Layers of this library define `output_shape` and `apply` instead of `call`.) What is made of layers
+    is a model: models are called, named, frozen and saved as layers are.
     """
 
     name: str | None = field(default=None, kw_only=True)
@@ -96,11 +101,11 @@ class Layer:
     def __init_subclass__(cls, **options: Any) -> None:
         """Refuse methods that other libraries call, but fastnn never would."""
         super().__init_subclass__(**options)
-        for name in ("call", "forward", "build"):
+        for name in ("forward", "build"):
             if name in cls.__dict__:
                 raise TypeError(
-                    f"{cls.__name__}.{name} would never be called: a layer defines output_shape, parameters and apply; "
-                    "fastnn.layers.Custom makes a layer from a function"
+                    f"{cls.__name__}.{name} would never be called: a layer defines call(self, x, *weights) of "
+                    "functions of fastnn.ops, and parameters(self, shape) for its weights"
                 )
 
     def __post_init__(self) -> None:
@@ -125,15 +130,30 @@ class Layer:
             object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_"):
+            for number, spec in enumerate(self._specs()):
+                if spec.name == name:
+                    return self.weight_symbol(number)
         if name in ("get_weights", "set_weights", "weights", "kernel", "bias", "gamma", "beta"):
             raise AttributeError(
                 f"a layer has hyperparameters only, no {name!r}: weights belong to the model, see "
-                f"model.get_weights({self.label!r}) and model.set_weights(weights, {self.label!r})"
+                f"model.get_weights({self.label!r}) and model.set_weights(weights, {self.label!r}); symbols of "
+                "weights, such as layer.kernel, are there once the layer has been called on symbols"
             )
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def prepare(self) -> None:
         """Check and normalise hyperparameters; called once by the constructor."""
+
+    @property
+    def _is_traced(self) -> bool:
+        """Whether the layer is a function of symbols."""
+        return hasattr(type(self), "call")
+
+    @property
+    def word(self) -> str:
+        """What a model names the layer after."""
+        return snake_case(type(self).__name__)
 
     @property
     def label(self) -> str:
@@ -186,7 +206,13 @@ class Layer:
         self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope
     ) -> Tensor | Sequence[Tensor]:
         """Add the layer's nodes to a graph and return its output, or a list of them."""
-        raise NotImplementedError(f"{type(self).__name__} does not define apply(graph, inputs, weights, scope)")
+        if not self._is_traced:
+            raise NotImplementedError(f"{type(self).__name__} does not define apply(graph, inputs, weights, scope)")
+        body: Any = self.call  # type: ignore[attr-defined]
+        options = {"training": scope.training} if takes(body, "training") else {}
+        place = Place(graph, scope.label, scope.number, training=scope.training)
+        several, made = trace(place, body, [*inputs, *weights], **options)
+        return made if several else made[0]
 
     def config(self) -> dict[str, Any]:
         """Return the hyperparameters as JSON values."""
@@ -194,6 +220,43 @@ class Layer:
 
     # `Any`: a tuple for several outputs
     def __call__(self, inputs: Symbol | Sequence[Symbol]) -> Any:
+        symbols = self.symbols(inputs)
+        for position, symbol in enumerate(symbols):
+            if not self.accepts(symbol.kind, position):
+                takes, got = ("numbers", "integers") if symbol.kind == "int64" else ("integers", "numbers")
+                hint = (
+                    " (such as OneHot makes of integers)" if symbol.kind == "int64" else ": Input(..., dtype='int64')"
+                )
+                raise self.fail(f"takes {takes}{hint}, got {got} from {symbol.layer.label!r}")
+        if self._is_traced:
+            several, results = self._traced(symbols)
+        else:
+            for symbol in symbols:
+                if not symbol.batched:
+                    raise self.fail(f"takes batches, got {symbol!r}, whose first axis is not that of the batch")
+            several, results = self._described(symbols)
+        shapes, kinds, batched = ([*column] for column in zip(*results, strict=True))
+        object.__setattr__(self, "_called_on", tuple([symbol.shape for symbol in symbols]))
+        made = results_of(self, symbols, shapes, kinds, batched=batched)
+        return made if several else made[0]
+
+    def _specs(self) -> Sequence[ParameterSpec]:
+        """Return the layer's weights for what it was last called on; none before."""
+        shapes = self.__dict__.get("_called_on")
+        return () if shapes is None else self.parameters(*shapes)
+
+    @property
+    def weight_shapes(self) -> list[Shape]:
+        """Shapes of the weights, for what the layer was last called on."""
+        return [spec.shape for spec in self._specs()]
+
+    def weight_symbol(self, number: int, part: Part | None = None) -> Symbol:
+        """Return the symbol of a weight, by its number in Keras' order: it has no batch axis."""
+        shape = self.weight_shapes[number] if part is None else part.weights[id(self)][number][2]
+        return Symbol(shape, self, (), part=part, batched=False, weight=number)
+
+    def symbols(self, inputs: Symbol | Sequence[Symbol]) -> tuple[Symbol, ...]:
+        """Return what the layer is called on; raises unless these are symbols, and as many as it takes."""
         symbols = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
         for symbol in symbols:
             if not isinstance(symbol, Symbol):
@@ -205,13 +268,10 @@ class Layer:
         if len(symbols) < least or (most is not None and len(symbols) > most):
             expected = f"{least}" if least == most else f"at least {least}"
             raise self.fail(f"takes {expected} input(s), got {len(symbols)}")
-        for position, symbol in enumerate(symbols):
-            if not self.accepts(symbol.kind, position):
-                takes, got = ("numbers", "integers") if symbol.kind == "int64" else ("integers", "numbers")
-                hint = (
-                    " (such as OneHot makes of integers)" if symbol.kind == "int64" else ": Input(..., dtype='int64')"
-                )
-                raise self.fail(f"takes {takes}{hint}, got {got} from {symbol.layer.label!r}")
+        return symbols
+
+    def _described(self, symbols: Sequence[Symbol]) -> tuple[bool, list[tuple[Shape, str, bool]]]:
+        """Return whether there are several outputs, and their shapes, kinds and whether they are batched."""
         given = self.output_shape(*(symbol.shape for symbol in symbols))
         several = isinstance(given, list) or (isinstance(given, tuple) and any(isinstance(x, tuple) for x in given))
         shapes: Sequence[Any] = given if several else [given]
@@ -226,8 +286,20 @@ class Layer:
         kinds = [kinds] * len(shapes) if isinstance(kinds, str) else kinds
         if not shapes or len(kinds) != len(shapes):
             raise self.fail(f"has {len(shapes)} outputs and {len(kinds)} kinds of them, expected as many, at least one")
-        made = results_of(self, symbols, shapes, kinds)
-        return made if several else made[0]
+        return several, [(shape, kind, True) for shape, kind in zip(shapes, kinds, strict=True)]
+
+    def _traced(self, symbols: Sequence[Symbol]) -> tuple[bool, list[tuple[Shape, str, bool]]]:
+        """Return the same for a layer that defines `call`, which is called on values of a graph of its own."""
+        graph = Graph()
+        inputs = [graph.placeholder(x.shape, x.batched, x.kind, "x") for x in symbols]
+        weights = [
+            graph.placeholder(spec.shape, False, "real", spec.name)
+            for spec in self.parameters(*(x.shape for x in symbols))
+        ]
+        made = self.apply(graph, inputs, weights, Scope(self.label, 0, True, self.trainable))
+        several = isinstance(made, (list, tuple))
+        tensors = list(made) if isinstance(made, (list, tuple)) else [made]
+        return several, [(x.shape, x.kind, x.batched) for x in tensors]
 
     def __repr__(self) -> str:
         """Show the name and all values that differ from the defaults."""
@@ -279,14 +351,16 @@ class Part:
     model: Any
 
 
-@dataclass(frozen=True, eq=False)
-class Symbol:
+@dataclass(frozen=True, eq=False, repr=False)
+class Symbol(Value):
     """A batch of values that a model will compute: its shape without the batch axis, and its origin.
+
+    Operators and the functions of `fastnn.ops` apply to symbols; for them the batch axis is the first one.
 
     Attributes
     ----------
     shape : tuple of int
-        Shape of one sample.
+        Shape of one sample; the whole shape if the first axis is not the batch axis (`batched`).
     layer : Layer
         The layer whose call gave this symbol.
     inputs : tuple of Symbol
@@ -299,37 +373,52 @@ class Symbol:
         The number of the output, of a layer that has several.
     outputs : tuple of Symbol
         All symbols that the call gave; empty if this is the only one.
+    batched : bool
+        Whether a batch axis comes before `shape`.
+    weight : int, optional
+        The symbol is no result, but the weight of the layer with this number.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[Any, ...]
     layer: Layer
     inputs: tuple[Symbol, ...]
     kind: str = "real"
     part: Part | None = None
     output: int = 0
     outputs: tuple[Symbol, ...] = ()
+    batched: bool = True
+    weight: int | None = None
 
     @property
     def together(self) -> tuple[Symbol, ...]:
         """All symbols that the call gave, in order."""
         return self.outputs or (self,)
 
+    @property
+    def whole(self) -> tuple[Any, ...]:
+        """The shape with the batch axis, of size B."""
+        return (BATCH, *self.shape) if self.batched else self.shape
+
+    def operate(self, operator: Operator, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        """Return the symbols of an op."""
+        made: Any = REGISTRY["layer"]["Operation"]
+        return made.on(operator, arguments, options)
+
     def __repr__(self) -> str:
         kind = "" if self.kind == "real" else f", {self.kind}"
         which = f"[{self.output}]" if self.outputs else ""
-        return f"<Symbol {(None, *self.shape)}{kind} of {self.layer.label}{which}>"
-
-    def __array__(self, *args: object, **kwargs: object) -> None:
-        raise TypeError("a Symbol has no values: make a fastnn.Model of it and call predict")
+        whole = (None, *self.shape) if self.batched else self.shape
+        return f"<Symbol {whole}{kind} of {self.layer.label}{which}>"
 
 
 def results_of(
-    layer: Layer, inputs: tuple[Symbol, ...], shapes: Sequence[Shape], kinds: Sequence[str], part: Part | None = None
-) -> tuple[Symbol, ...]:
+    layer: Layer, inputs: tuple[Symbol, ...], shapes: Sequence[Shape], kinds: Sequence[str], part: Part | None = None,
+    batched: Sequence[bool] | None = None,
+) -> tuple[Symbol, ...]:  # fmt: skip
     """Make the symbols of one call of a layer: one for each shape."""
     made = tuple(
-        Symbol(shape, layer, inputs, kind, part, number)
-        for number, (shape, kind) in enumerate(zip(shapes, kinds, strict=True))
+        Symbol(shape, layer, inputs, kind, part, number, batched=rows)
+        for number, (shape, kind, rows) in enumerate(zip(shapes, kinds, batched or [True] * len(shapes), strict=True))
     )
     if len(made) > 1:
         for symbol in made:
@@ -340,4 +429,7 @@ def results_of(
 def of_part(symbols: Sequence[Symbol], part: Part) -> tuple[Symbol, ...]:
     """Make the symbols of one call again, as those of a layer in a model."""
     first = symbols[0]
-    return results_of(first.layer, first.inputs, [x.shape for x in symbols], [x.kind for x in symbols], part)
+    return results_of(
+        first.layer, first.inputs, [x.shape for x in symbols], [x.kind for x in symbols], part,
+        [x.batched for x in symbols],
+    )  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fastnn.checks import size
 from fastnn.config import register
 from fastnn.graph.graph import Graph, Tensor
-from fastnn.graph.ops.moves import one_hot
+from fastnn.graph.ops.indexing import one_hot
 from fastnn.layers.base import Layer, Scope, Shape
 
 __all__ = ["OneHot"]

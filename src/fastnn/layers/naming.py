@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from fastnn.layers.base import Layer, Part
 from fastnn.layers.core import InputLayer
-from fastnn.registry import snake_case
 
 
 def _part_labels(layers: Sequence[Layer], parts: Mapping[int, Part]) -> tuple[dict[int, str], list[str]]:
@@ -65,7 +64,7 @@ def unique_labels(layers: Sequence[Layer], parts: Mapping[int, Part]) -> tuple[s
     for index, layer in enumerate(layers):
         label = fixed.get(id(layer)) or layer.given_name or kept.get(index)
         if label is None:
-            base = "input" if isinstance(layer, InputLayer) else snake_case(type(layer).__name__)
+            base = "input" if isinstance(layer, InputLayer) else layer.word
             count = counts.get(base, 0)
             label = base if count == 0 else f"{base}_{count}"
             while label in taken:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from math import prod
 from typing import Any, NamedTuple
 
 from fastnn.graph.extent import at
 from fastnn.graph.graph import Node, Tensor
 from fastnn.graph.ops.pointwise import MOST_GROUPS, axes, strides
+from fastnn.graph.ops.strided import product
 from fastnn.lower.task import Place, Source
 from fastnn.modules import entering
 from fastnn.program.layout import NO_FLAGS, Buffer, Flag, encode
@@ -112,18 +114,15 @@ def gather(tensor: Tensor, source: Source, batch: int) -> Draft:
     )
 
 
-@_emits("matmul", "matmul_nt", "matmul_tn")
+@_emits("matmul", "matmul_nt", "matmul_tn", "matmul_tt")
 def _matmul(e: Emitter, node: Node) -> list[Draft]:
     a, b = _some(node.inputs[0]), _some(node.inputs[1])
     flags = e.flags(node.outputs[0])
-    if node.op == "matmul":
-        m, n, k = e.rows(a), b.shape[1], b.shape[0]
-    elif node.op == "matmul_nt":
-        m, n, k = e.rows(a), b.shape[0], b.shape[1]
-        flags |= Flag.TRANSPOSE_B
-    else:
-        m, n, k = a.columns, b.columns, e.rows(a)
-        flags |= Flag.TRANSPOSE_A
+    transpose_a, transpose_b = node.op in ("matmul_tn", "matmul_tt"), node.op in ("matmul_nt", "matmul_tt")
+    rows = e.rows(a)
+    m, k = (a.columns, rows) if transpose_a else (rows, a.columns)
+    n = b.whole[0] if transpose_b else b.columns
+    flags |= (Flag.TRANSPOSE_A if transpose_a else NO_FLAGS) | (Flag.TRANSPOSE_B if transpose_b else NO_FLAGS)
     operands: dict[str, Tensor | int | None] = {"a": a, "b": b}
     operands.update(zip(("bias", "saved"), node.inputs[2:], strict=False))
     operands.update(zip(("c", "pre"), node.outputs, strict=False))
@@ -145,13 +144,15 @@ _PRODUCT_FLAGS = (
 def _batched_matmul(e: Emitter, node: Node) -> list[Draft]:
     a, b = _some(node.inputs[0]), _some(node.inputs[1])
     attrs, (c,) = node.attrs, node.outputs
-    dims = {"samples": e.batch, **{name: attrs[name] for name in ("count", "inner", "m", "n", "k")}}
+    dims = {name: attrs[name] for name in ("samples", "count", "inner", "m", "n", "k")}
+    whole = attrs["samples"] == 1
     flags = Flag(0)
     for flag in _PRODUCT_FLAGS:
         flags |= flag if attrs[str(flag.name).lower()] else NO_FLAGS
     for name, x, size in (("a", a, dims["m"] * dims["k"]), ("b", b, dims["k"] * dims["n"])):
-        dims |= {f"{name}_size": x.size, f"{name}_first": 0, f"{name}_between": size, f"{name}_row": x.columns}
-    dims |= {"c_between": c.size // dims["count"], "c_row": c.columns}
+        dims[f"{name}_size"] = prod(x.whole) if whole else x.size
+        dims |= {f"{name}_first": 0, f"{name}_between": size, f"{name}_row": x.columns}
+    dims |= {"c_between": dims["m"] * dims["n"], "c_row": c.columns}
     # where views are read or written in place, the places are those in the tensors that they are views of
     dims |= {name: number for name, number in attrs.items() if name in dims}
     return [Draft(node.op, {"c": c, "a": a, "b": b}, dims, {"scale": attrs["scale"]}, flags, label=node.label)]
@@ -174,31 +175,45 @@ def _map(draft: Draft, node: Node, mode: str, dtype: str) -> None:
 
 @_emits("concatenate")
 def _concatenate(e: Emitter, node: Node) -> list[Draft]:
-    (y,) = node.outputs
-    drafts, first = [], 0
+    (y,), axis = node.outputs, node.attrs["axis"]
+    rows, inner, width = product(y.whole[:axis]), product(y.whole[axis + 1 :]), product(y.whole[axis:])
+    drafts: list[Draft] = []
+    first: Any = 0
     for x in node.inputs:
-        columns = _some(x).columns
-        dims = {"rows": e.rows(y), "cols": columns, "target_cols": y.columns, "target_first": first}
+        columns = _some(x).whole[axis] * inner
+        dims = {"rows": rows, "cols": columns, "target_cols": width, "target_first": first}
         dims |= {"source_cols": columns, "source_first": 0}
         drafts.append(Draft("copy_columns", {"y": y, "x": x}, dims, label=node.label))
         first += columns
     return drafts
 
 
-@_emits("take_columns")
-def _take_columns(e: Emitter, node: Node) -> list[Draft]:
-    (y,), x = node.outputs, _some(node.inputs[0])
-    dims = {"rows": e.rows(y), "cols": y.columns, "target_cols": y.columns, "target_first": 0}
-    dims |= {"source_cols": x.columns, "source_first": node.attrs["first"]}
-    return [Draft("copy_columns", {"y": y, "x": x}, dims, label=node.label)]
+@_emits("permute", "transpose", "broadcast", "slice")
+def _strided(e: Emitter, node: Node) -> list[Draft]:
+    x, (y,) = _some(node.inputs[0]), node.outputs
+    for axis, (start, step, count) in enumerate(node.attrs.get("ranges", ())):
+        size, entries = at(x.whole[axis], e.batch), at(count, e.batch)
+        last = at(start, e.batch) + (entries - 1) * step
+        if entries < 1 or not 0 <= last < size or not 0 <= at(start, e.batch) < size:
+            raise ValueError(
+                f"{node.label}: a slice takes {count} entries of axis {axis} of {x.whole}, from {start} on by steps of "
+                f"{step}, and the axis has {size} in a batch of {e.batch}"
+            )
+    op = OPS["strided"]
+    return [Draft("strided", {"y": y, "x": x}, {name: node.attrs[name] for name in op.dims}, label=node.label)]
 
 
-@_emits("take_rows")
-def _take_rows(e: Emitter, node: Node) -> list[Draft]:
-    (y,), x = node.outputs, _some(node.inputs[0])
-    dims = {"rows": e.elements(y) // at(y.size, e.batch), "cols": y.size, "target_cols": y.size, "target_first": 0}
-    dims |= {"source_cols": x.size, "source_first": node.attrs["first"] * (y.size // y.shape[0])}
-    return [Draft("copy_columns", {"y": y, "x": x}, dims, label=node.label)]
+@_emits("reduce_sum", "reduce_max", "reduce_min", "reduce_prod")
+def _reduce(e: Emitter, node: Node) -> list[Draft]:
+    (y, *parts), kind = node.outputs, node.attrs["formula"]
+    dims = {name: node.attrs[name] for name in ("outer", "repeat", "inner", "divisor")}
+    if not parts:
+        return [Draft("reduce", {"y": y, "x": node.inputs[0]}, {**dims, "parts": 1}, variant=kind, label=node.label)]
+    count = parts[0].whole[-2]
+    first = Draft("reduce", {"y": parts[0], "x": node.inputs[0]}, {**dims, "parts": count, "divisor": 1}, variant=kind,
+                  label=node.label)  # fmt: skip
+    second = {**dims, "parts": 1, "repeat": count}
+    return [first, Draft("reduce", {"y": y, "x": parts[0]}, second, variant=kind, label=node.label)]
 
 
 @_emits("one_hot")
@@ -213,7 +228,7 @@ def _pointwise(e: Emitter, node: Node) -> list[Draft]:
     tensors = [x for x in node.inputs if x is not None]
     # the axes are those for every batch size, so that strides are polynomials of it
     groups = ([(1, (False,) * len(tensors))] * MOST_GROUPS + axes(tensors, y.whole))[-MOST_GROUPS:]
-    dims = {f"n{axis}": size for axis, (size, _) in enumerate(groups)}
+    dims = {f"n{axis}": size for axis, (size, _) in enumerate(groups) if axis} | {"n": e.elements(y)}
     operands: dict[str, Tensor | int | None] = {"y": y}
     number = 0
     for name, x in zip("abc", (*node.inputs, None, None), strict=False):
@@ -285,7 +300,8 @@ def _metric(e: Emitter, node: Node) -> list[Draft]:
 def _store(e: Emitter, node: Node) -> list[Draft]:
     x = _some(node.inputs[0])
     operands: dict[str, Tensor | int | None] = {"target": encode(Buffer.DATA + node.attrs["slot"], 0), "x": x}
-    return [Draft("store", operands, {"rows": e.batch, "size": x.size}, label=node.label)]
+    rows = e.batch if x.batched else 1
+    return [Draft("store", operands, {"rows": rows, "size": at(x.size, e.batch)}, label=node.label)]
 
 
 class _Form(NamedTuple):

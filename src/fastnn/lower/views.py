@@ -14,7 +14,7 @@ from math import prod
 
 from fastnn.graph.graph import Node, Tensor
 
-_VIEWS = ("reshape", "permute", "take_columns", "take_rows")
+_VIEWS = ("reshape", "permute", "slice")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def in_place(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], li
     """
     if all(node.op != "batched_matmul" for node in nodes):
         return list(nodes), []
-    made = {node.outputs[0].id: node for node in nodes if node.op in _VIEWS}
+    made = {node.outputs[0].id: node for node in nodes if _is_view(node)}
     uses = Counter(kept)
     uses.update(x.id for node in nodes for x in node.inputs if x is not None)
     permuted = {node.inputs[0].id: node for node in nodes if node.op == "permute" and node.inputs[0] is not None}
@@ -70,6 +70,19 @@ def in_place(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], li
                 notes.append(f"{node.label}: batched_matmul {', '.join(said)} in place")
         found.append(node)
     return found, notes
+
+
+def _is_view(node: Node) -> bool:
+    """Return whether a node's output is made of elements of the same sample, by steps that do not go back."""
+    if node.op not in _VIEWS:
+        return False
+    (x,), (y,) = node.inputs, node.outputs
+    if x is None or not (x.batched and y.batched):
+        return False
+    if any(not isinstance(size, int) for size in (*x.shape, *y.shape)):
+        return False
+    ranges = node.attrs.get("ranges", ())
+    return not ranges or (ranges[0] == (0, 1, x.whole[0]) and all(step > 0 for _, step, _ in ranges))
 
 
 def _read(node: Node, position: int, name: str, made: Mapping[int, Node]) -> tuple[Node, bool]:
@@ -118,14 +131,15 @@ def _seen(view: _View, node: Node) -> _View | None:
     axes = view.axes
     if node.op == "permute":
         return replace(view, axes=tuple(axes[axis] for axis in node.attrs["axes"]))
-    if node.op == "take_columns":
-        first = view.first + node.attrs["first"] * axes[-1][1]
-        return replace(view, first=first, axes=(*axes[:-1], (node.outputs[0].columns, axes[-1][1])))
-    if node.op == "take_rows":
-        first = view.first + node.attrs["first"] * axes[0][1]
-        return replace(view, first=first, axes=((node.outputs[0].shape[0], axes[0][1]), *axes[1:]))
+    first = view.first
+    if node.op == "slice":
+        taken = []
+        for (start, step, count), (_, stride) in zip(node.attrs["ranges"][1:], axes, strict=True):
+            first += start * stride
+            taken.append((count, stride * step))
+        axes = tuple(taken)
     reshaped = _reshaped(axes, node.outputs[0].shape)
-    return None if reshaped is None else replace(view, axes=reshaped)
+    return None if reshaped is None else replace(view, first=first, axes=reshaped)
 
 
 def _dense(shape: Sequence[int]) -> tuple[tuple[int, int], ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn import casts
-from fastnn.checks import size
+from fastnn.checks import number, size
 from fastnn.console import say
 from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Layer, Part
@@ -17,6 +17,7 @@ from fastnn.model import inspection
 from fastnn.model.device import DeviceMixin
 from fastnn.model.nesting import new_part
 from fastnn.program.program import Program
+from fastnn.runtime.blending import Blend
 from fastnn.runtime.calls.kept_call import KeptCall
 from fastnn.runtime.parameters import WeightEntry, assign_trainable
 from fastnn.runtime.reading import reads
@@ -37,8 +38,28 @@ class _All:
 
 ALL: Any = _All()
 #: attributes that `_adopt` and the models of the library set; all others are a subclass's
-LIBRARY_ATTRIBUTES = frozenset({"dtype", "name", "seed", "_part", "_prediction", "_stack", "_state"})
+LIBRARY_ATTRIBUTES = frozenset(
+    {
+        "dtype",
+        "name",
+        "seed",
+        "_blends",
+        "_count",
+        "_ends",
+        "_form",
+        "_integers",
+        "_part",
+        "_prediction",
+        "_stack",
+        "_state",
+        "_training",
+        "_traits",
+    }
+)
 
+
+# other models whose weights a model follows
+_KEPT_BLENDS = 4
 
 # Methods that Keras and PyTorch call and let users override.
 _NEVER_CALLED = (
@@ -82,6 +103,10 @@ class BaseModel(DeviceMixin):
         self._prediction = KeptCall()
         #: the model as a part of others, once it is one
         self._part: Part | None = None
+        # what moves its weights towards those of others, the latest last
+        self._blends: list[tuple[Runtime, Runtime, Blend]] = []
+        #: the symbols of inputs, outputs and extras, once they have been given or asked for
+        self._ends: list[list[Any]] | None = None
         self._state = state
 
     def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:
@@ -270,6 +295,46 @@ class BaseModel(DeviceMixin):
         with runtime.lock:
             for entry, array in zip(entries, arrays, strict=True):
                 casts.store(runtime.weight(entry), array, entry.name)
+
+    def update_average(self, other: BaseModel, tau: float) -> None:
+        """Move all weights towards those of another model, in place: each becomes ``(1 - tau) * w + tau * w_other``.
+
+        ::
+
+            target.update_average(online, 0.005)
+
+        Parameters
+        ----------
+        other : model
+            With weights of the same shapes in the same order, such as one made with the same layers' hyperparameters.
+        tau : float
+            From 0, which changes nothing, to 1, which copies all weights.
+
+        Raises
+        ------
+        TypeError
+            When `other` is no model.
+        ValueError
+            When weights or dtypes do not fit each other, or `tau` is not from 0 to 1.
+        RuntimeError
+            When a model is not built, or a call of this thread that this one has interrupted uses the weights.
+
+        Notes
+        -----
+        Averages of batch normalisation are weights, too. A weight that is NaN becomes the other model's. Of models on
+        different devices the other one's weights are copied to where this one is. Averages over the steps of a training
+        are an option of optimizers, ``use_ema``.
+        """
+        if not isinstance(other, BaseModel):
+            raise TypeError(f"update_average: expected a model, got {type(other).__name__}")
+        tau = number("tau", tau, at_least=0.0, at_most=1.0)
+        mine, its = self._runtime, other._runtime
+        mine.fail_within("update_average")
+        found = next((blend for one, two, blend in self._blends if one is mine and two is its), None)
+        if found is None:
+            found = Blend(mine, its)
+            self._blends = [*self._blends[1 - _KEPT_BLENDS :], (mine, its, found)]
+        found.run(tau, self.device)
 
     def _entries(self, layer: str | Layer) -> list[WeightEntry]:
         """Return the weights of one layer, or all."""

@@ -9,14 +9,14 @@ from fastnn.backend.cpu.frozen.c_function import CFunction
 from fastnn.backend.cpu.frozen.learner import Learner
 from fastnn.backend.cpu.frozen.network import FrozenNetwork
 from fastnn.locks import importing
-from fastnn.model.base import BaseModel
+from fastnn.model.trained import TrainedMixin
 from fastnn.runtime.reading import reads
 
 if TYPE_CHECKING:
     from fastnn.nopython.device_freeze import FrozenDeviceNetwork
 
 
-class ExportMixin(BaseModel):
+class ExportMixin(TrainedMixin):
     """A network that can be frozen, and trained outside Python."""
 
     @property

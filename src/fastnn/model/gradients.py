@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.data.feed import Feed
 from fastnn.model.export import ExportMixin
-from fastnn.program.program import aligned_zeros
 from fastnn.runtime import feeds
+from fastnn.runtime.at_once import copies
 from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.reading import reads
 from fastnn.runtime.runtime import Runtime
@@ -80,16 +79,6 @@ class GradientsMixin(ExportMixin):
 
 def _single_pass(runtime: Runtime, feed: Feed, training: bool) -> Bindings:
     """Describe a run that does not change weights and totals."""
-    parameters = shared = None
-    if training:
-        parameters = _copied(runtime.parameters)
-        shared = [_copied(owner.parameters) for owner in runtime.owners]
+    parameters, shared = copies(runtime) if training else (None, None)
     totals = runtime.compiled()[0].initial()
     return Bindings(feed.addresses(), accumulators=totals, parameters=parameters, shared=shared)
-
-
-def _copied(buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Copy a buffer, with its alignment."""
-    made = aligned_zeros(buffer.nbytes)
-    made[:] = buffer
-    return made

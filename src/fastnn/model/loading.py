@@ -8,14 +8,18 @@ from typing import Any
 
 from fastnn import config
 from fastnn.errors import ModelFileError
+from fastnn.model.base import BaseModel
+from fastnn.model.function import Function
 from fastnn.model.model import Model
 from fastnn.model.sequential import Sequential
+from fastnn.model.train_function import TrainFunction
 from fastnn.optimizers import Optimizer
 from fastnn.saving import container
 from fastnn.saving.model_file import model_from
 from fastnn.saving.networks import Tensors
 
-_KINDS: dict[Any, type[Model]] = {"Model": Model, "Sequential": Sequential}
+_KINDS: dict[Any, type[BaseModel]] = {"Model": Model, "Sequential": Sequential}
+_FUNCTIONS: dict[Any, type[BaseModel]] = {"Function": Function, "TrainFunction": TrainFunction}
 
 
 def load(
@@ -24,8 +28,8 @@ def load(
     compile: bool = True,
     optimizer: Optimizer | None = None,
     custom_objects: Mapping[str, Any] | None = None,
-) -> Model:
-    """Load a model that `Model.save` wrote.
+) -> Any:
+    """Load a model that `Model.save` wrote, or a function that its `save` wrote, with the models that it is made of.
 
     Parameters
     ----------
@@ -40,7 +44,7 @@ def load(
 
     Returns
     -------
-    Model
+    Model, Function or TrainFunction
         Predicts the same values, bit for bit; `fit(..., resume=True)` continues its training.
 
     Raises
@@ -66,14 +70,15 @@ def load(
             raise ModelFileError(path, f"does not describe a model: {reason}") from error
 
 
-def _model(tensors: Tensors, document: Any, training: bool, optimizer: Optimizer | None) -> Model:
+def _model(tensors: Tensors, document: Any, training: bool, optimizer: Optimizer | None) -> BaseModel:
     """Make the model of a document, which may be anything."""
     if not isinstance(document, dict):
         raise ValueError("the document is not an object")
-    return model_from(_kind("", document["model"]), tensors, document, _kind, training=training, optimizer=optimizer)
+    kind = _FUNCTIONS.get(document["model"]) or _kind("", document["model"])
+    return model_from(kind, tensors, document, _kind, training=training, optimizer=optimizer)
 
 
-def _kind(place: str, named: Any) -> type[Model]:
+def _kind(place: str, named: Any) -> type[BaseModel]:
     """Return the class of a model in a file, wherever it is there."""
     if named not in ("Model", "Sequential"):
         raise ValueError(f"unknown kind of model {named!r}")

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import copy
-import copyreg
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from threading import get_ident
 from typing import Any
 
 import numpy as np
 
 from fastnn import optimizers
 from fastnn.callbacks import Callback
-from fastnn.checks import flag
 from fastnn.hints import explained
 from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Symbol
-from fastnn.model.base import LIBRARY_ATTRIBUTES
-from fastnn.model.predicting import PredictingMixin
+from fastnn.model.extras import ExtrasMixin
 from fastnn.objective.objective import as_list
 from fastnn.objective.resolve import check_names
 from fastnn.optimizers import Optimizer
-from fastnn.runtime import feeds
-from fastnn.runtime.averaging import finalize
-from fastnn.runtime.calls import quick_step
-from fastnn.runtime.reading import reads
-from fastnn.training import iterables
 from fastnn.training.fit import fit
 from fastnn.training.history import History
-from fastnn.training.loop import warn_of_bad_loss
+from fastnn.training.on_batch import train_on_batch
 from fastnn.training.options import FitOptions
 from fastnn.training.state import Compiled
 
 
-class Model(PredictingMixin):
+class Model(ExtrasMixin):
     """A neural network: any acyclic graph of layers between inputs and outputs.
 
     ::
@@ -88,19 +77,7 @@ class Model(PredictingMixin):
             if not part or not all(isinstance(symbol, Symbol) for symbol in part):
                 raise TypeError(f"{what}: expected symbols (fastnn.Input(...) or results of layers), got {part!r}")
         self._realize(Architecture.of(*ends))
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """The optimizer; its `learning_rate` may be assigned."""
-        compiled = self._state.compiled
-        if compiled is None:
-            raise RuntimeError("the model has no optimizer yet: call compile first")
-        return compiled.optimizer
-
-    @property
-    def step(self) -> int:
-        """The number of training steps taken since the model was made."""
-        return self._runtime.step_count() if self.built else 0
+        self._ends = [*ends, []]
 
     # --- training -----------------------------------------------------------------------------------------
 
@@ -122,8 +99,8 @@ class Model(PredictingMixin):
         Parameters
         ----------
         optimizer : str or Optimizer
-        loss : str or Loss, or a list or dict of such by output
-            None for an output that is not trained.
+        loss : str, Loss or function, or a list or dict of such by output
+            None for an output that is not trained, or if `add_loss` has given all that is.
         metrics, weighted_metrics : list of str, Metric or Loss, or a list of lists or dict by output
             Weighted ones count samples by their weights. If both have the same name, the weighted one gets the prefix
             ``weighted_``.
@@ -139,7 +116,7 @@ class Model(PredictingMixin):
         RuntimeError
             When the model is being trained.
         """
-        if loss is None:
+        if loss is None and not (self.built and any(extra.role == "loss" for extra in self._architecture.extras)):
             raise ValueError("compile needs a loss, such as 'mse' or 'cross_entropy'")
         self._state.fail_in_training("compile")
         check_names(loss, metrics, weighted_metrics)
@@ -273,82 +250,5 @@ class Model(PredictingMixin):
         if not state.built:
             self._build_for(x)
         state.require_compiled()
-        runtime, me = state.runtime, get_ident()
-        with runtime.lock:
-            inside = runtime.inside
-            if me in inside or runtime.shares:
-                runtime.fail_within("train_on_batch")
-            try:
-                inside[me] = True
-                quick = runtime.quick_step if class_weight is None else None
-                logs = None if quick is None else quick.take(state, x, y, sample_weight)
-                if logs is None:
-                    feed = feeds.feed(runtime, x, y, sample_weight, class_weight)
-                    iterables.train_batch(state, feed, fresh=True)
-                    if class_weight is None:
-                        quick_step.learn(state, feed, x, y, sample_weight)
-                    logs = state.logs_so_far()
-            finally:
-                inside.pop(me, None)
-        # the difference is NaN unless the loss is finite: twice as fast as math.isfinite
-        loss = logs["loss"]
-        if loss - loss != 0.0:
-            if not state.bad_loss:
-                state.bad_loss = True
-                warn_of_bad_loss(self.step, stacklevel=3)
-        elif state.bad_loss:
-            state.bad_loss = False
+        logs = train_on_batch(state, x, y, sample_weight, class_weight, "train_on_batch")
         return logs if return_dict else as_list(logs)
-
-    def finalize_variable_values(self) -> None:
-        """Put the moving averages of the trained weights in their place, where the optimizer has ``use_ema=True``.
-
-        `fit` does so at its end, unless it is interrupted. Call it after `train_on_batch` and `update_from`. The
-        averages themselves stay: further training begins with the weights as they are then, but for
-        ``fit(resume=True)``, which goes on with those that were replaced. Without averages it does nothing.
-
-        Raises
-        ------
-        RuntimeError
-            When the model is not built or not compiled, or a run that this call has interrupted is training it.
-        """
-        self._runtime.fail_within("finalize_variable_values")
-        if self.optimizer.use_ema:
-            finalize(self._runtime)
-
-    @reads
-    def save(self, path: str | os.PathLike[str], include_optimizer: bool = True) -> None:
-        """Save weights, architecture, optimizer state and the position in training in one safetensors file.
-
-        Parameters
-        ----------
-        path : path
-            Written atomically: after a crash the old file is still there.
-        include_optimizer : bool
-            False leaves out everything that belongs to training: a model loaded from the file has to be compiled.
-        """
-        from fastnn.saving.model_file import save
-
-        save(self._state, path, self._kind, self.name, training=flag("include_optimizer", include_optimizer))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle a model as it would be saved: `copy.deepcopy`, joblib and multiprocessing work.
-
-        A copy of a subclass has that class, and the attributes that were set.
-        A copy is on the model's device, or on the CPU if the process that makes it has no GPU.
-        """
-        from fastnn.config import collecting
-        from fastnn.saving.model_file import describe, restore
-        from fastnn.saving.networks import kinds_of
-
-        if not self.built:
-            attributes = self.__dict__ | {"_state": copy.copy(self._state)}
-            return copyreg.__newobj__, (type(self),), attributes  # type: ignore[attr-defined]
-        state, runtime = self._state, self._runtime
-        with collecting() as custom:
-            described = describe(state, self._kind, self.name)
-        own = {name: value for name, value in self.__dict__.items() if name not in LIBRARY_ATTRIBUTES}
-        made_of = kinds_of(runtime.table.architecture)
-        more = (made_of,) if made_of else ()
-        arguments = (type(self), *described, runtime.optimizer, custom, state.device, state.precision, *more)
-        return restore, arguments, own or None

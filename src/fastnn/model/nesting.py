@@ -28,7 +28,7 @@ def check_symbols(name: str, architecture: Architecture, symbols: Sequence[Any])
     if len(symbols) != len(specs):
         raise ValueError(f"model {name!r}: takes {len(specs)} input(s), got {len(symbols)}")
     for spec, symbol in zip(specs, symbols, strict=True):
-        if (symbol.shape, symbol.kind) != (spec.shape, spec.kind):
+        if (symbol.shape, symbol.kind, symbol.batched) != (spec.shape, spec.kind, True):
             what = f" of {symbol.kind}" if symbol.kind != spec.kind else ""
             raise ValueError(
                 f"model {name!r}: input {spec.name!r} expects samples of shape {spec.shape}"
@@ -43,6 +43,10 @@ def applied(part: Part, architecture: Architecture, symbols: Sequence[Symbol]) -
         if index not in values:
             inputs, uses = tuple(values[x] for x in call.inputs), architecture.uses(index)
             shapes, kinds = [use.shape for use in uses], [use.kind for use in uses]
-            values |= enumerate(results_of(architecture.layers[call.layer], inputs, shapes, kinds, part), index)
+            layer, batched = architecture.layers[call.layer], [use.batched for use in uses]
+            if call.weight is not None:
+                values[index] = layer.weight_symbol(call.weight, part)
+            else:
+                values |= enumerate(results_of(layer, inputs, shapes, kinds, part, batched), index)
     found = [values[call] for call in architecture.outputs]
     return found[0] if len(found) == 1 else found

@@ -162,6 +162,7 @@ class Sequential(Model):
         elif self.built and self._state.compiled is not None:
             raise ValueError(f"the model is built for {self._architecture.input_shapes[0]}, got {shape}")
         self._realize(Architecture.of([start], [symbol]))
+        self._ends = [[start], [symbol], []]
 
     @property
     def _takes_numbers(self) -> bool:

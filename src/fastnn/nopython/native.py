@@ -218,6 +218,7 @@ def _emit_learn(context: Any, builder: Any, signature: Any, args: Any, field: st
     inputs = 0
     if parts & Part.GRADIENTS:
         x, y, weights = (parts_of(builder, each, value) for each, value in zip(kinds, values, strict=True))
+        y = [] if isinstance(kinds[1], types.NoneType | types.Omitted) else y
         arrays, inputs = x + y, len(x)
         if field == "training":
             arrays += weights * len(y) if len(weights) == 1 else weights

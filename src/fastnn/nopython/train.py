@@ -25,20 +25,21 @@ from fastnn.nopython.described import error_of
 from fastnn.nopython.flat import flatten, unflatten
 
 
-def train_step(learner: Any, x: Any, y: Any, work: Any = None, sample_weight: Any = None) -> float:
+def train_step(learner: Any, x: Any, y: Any = None, work: Any = None, sample_weight: Any = None) -> float:
     """Take one training step, without Python, the GIL or (with `work`) memory: what `Model.train_on_batch` does.
 
     Parameters
     ----------
     learner : Learner
-        From `Model.learner`; its weights and optimizer are changed in place.
+        From `Model.learner`, or from that of a `fastnn.train_function`; its weights and optimizer are changed in place.
     x : array of shape input_shape or (n, *input_shape)
         One sample, or a batch; of any float, integer or bool dtype but float16, with any strides. An input of integers
         takes integers and bool, in the range of its layers. A tuple with an array for each input, if the network has
         several; a number for a sample of shape ().
     y : array of the targets' shape, with n rows in front for a batch; or a number
         Of the same dtypes; labels are integers. A last axis of length 1 may be missing. A tuple with an array for each
-        output that has a loss, if there are several.
+        output that has a loss, if there are several. None for the learner of a training function, whose arrays are all
+        in x.
     work : array of int64, optional
         From `workspace`, for one thread at a time. Without it, a batch allocates its own.
     sample_weight : array of shape (n,), or a number for one sample, optional
@@ -186,7 +187,7 @@ def learn(
     arrays: list[NDArray[Any] | None] = []
     if parts & Part.GRADIENTS:
         inputs = inputs_of("x", x)
-        targets = inputs_of("seed" if seeded else "y", y)
+        targets = [] if y is None else inputs_of("seed" if seeded else "y", y)
         arrays = [*inputs, *targets]
         if not seeded:
             given: list[Any] = [None] if weights is None else inputs_of("sample_weight", weights)

@@ -37,17 +37,20 @@ _fail_parameters, _fail_flat, _fail_rate = map(failing, (Outcome.PARAMETERS, Out
 def _data_types(learner: Any, x: Any, y: Any, weights: Any, work: Any) -> None:
     learner_type(learner)
     input_types("x", x, numbers=True)
-    input_types("y", y, numbers=True)
+    if y is not None and not isinstance(y, types.NoneType | types.Omitted):
+        input_types("y", y, numbers=True)
     if weights is not None:
         input_types("sample_weight", weights, numbers=True, optional=True)
     workspace_type(work)
 
 
 @overload(train.train_step)
-def _train_step(learner: Any, x: Any, y: Any, work: Any = None, sample_weight: Any = None) -> Callable[..., float]:
+def _train_step(
+    learner: Any, x: Any, y: Any = None, work: Any = None, sample_weight: Any = None
+) -> Callable[..., float]:
     _data_types(learner, x, y, sample_weight, work)
 
-    def train_step(learner: Any, x: Any, y: Any, work: Any = None, sample_weight: Any = None) -> float:
+    def train_step(learner: Any, x: Any, y: Any = None, work: Any = None, sample_weight: Any = None) -> float:
         return take_step(learner, x, y, sample_weight, work)  # type: ignore[no-any-return]
 
     return train_step

@@ -7,7 +7,8 @@ loss, then the metrics' values. Records add to it; `logs` reads it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,8 @@ class Objective:
     readings : tuple of Reading
     size : int
         Number of float64 accumulators.
+    extra_metrics : dict
+        For each number for the logs that the model computes besides its outputs, the place of its sum and count.
     """
 
     losses: tuple[Loss | None, ...]
@@ -98,6 +101,7 @@ class Objective:
     output_shapes: tuple[tuple[int, ...], ...]
     size: int
     measures: tuple[Measure, ...] = field(default=())
+    extra_metrics: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def bind(
@@ -109,9 +113,13 @@ class Objective:
         output_names: tuple[str, ...],
         output_shapes: tuple[tuple[int, ...], ...],
         output_ends: tuple[tuple[End, ...], ...],
+        extras: Sequence[tuple[str, str]] = (),
     ) -> Objective:
-        """Check `compile`'s arguments against the outputs and lay out the accumulators."""
-        losses = resolve_losses(loss, output_names)
+        """Check `compile`'s arguments against the outputs and lay out the accumulators.
+
+        `extras` are roles ("loss" or "metric") and names of what the model computes besides its outputs.
+        """
+        losses = resolve_losses(loss, output_names, needed=all(role != "loss" for role, _ in extras))
         for one, ends, shape, name in zip(losses, output_ends, output_shapes, output_names, strict=True):
             check_ends(one, ends, shape[-1] if shape else 1, name)
         wanted = per_output(1.0 if loss_weights is None else loss_weights, output_names, "loss_weights")
@@ -141,7 +149,10 @@ class Objective:
                     label = f"{name}_{label}" if len(output_names) > 1 else label
                     mine = {one.name for one in readings if one.measure.output == output}
                     readings.append(Reading(_unique(label, mine), named, metric, measures[key]))
-        check_log_names(output_names, losses, [reading.name for reading in readings])
+        numbers = [name for role, name in extras if role == "metric"]
+        check_log_names(output_names, losses, [*(reading.name for reading in readings), *numbers])
+        extra_metrics = {name: size + 2 * index for index, name in enumerate(numbers)}
+        size += 2 * len(numbers)
         return cls(
             losses,
             tuple(weights),
@@ -150,7 +161,13 @@ class Objective:
             output_shapes,
             size,
             tuple(measures.values()),
+            extra_metrics,
         )
+
+    def without_metrics(self) -> Objective:
+        """Return the losses alone."""
+        size = LOSSES + 2 * len(self.losses)
+        return replace(self, readings=(), measures=(), size=size, extra_metrics={})
 
     @property
     def targeted(self) -> list[int]:
@@ -166,7 +183,7 @@ class Objective:
     def log_names(self) -> list[str]:
         """Names of the numbers that `logs` has."""
         metrics = [reading.name for reading in self.readings if reading.metric.is_number]
-        return [*log_names(self.output_names, self.losses), *metrics]
+        return [*log_names(self.output_names, self.losses), *metrics, *self.extra_metrics]
 
     def results(self, total: NDArray[np.float64], rows: int) -> Results:
         """Return `logs` with all metrics; weighted ones have both names."""
@@ -218,6 +235,8 @@ class Objective:
             result = reading.metric.result(part, self.output_shapes[measure.output])
             if isinstance(result, float) or arrays:
                 logs[reading.name] = result
+        for name, at in self.extra_metrics.items():
+            logs[name] = _ratio(float(total[at]), float(total[at + 1]))
         return logs
 
 

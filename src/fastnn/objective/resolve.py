@@ -37,10 +37,10 @@ def per_output(value: Any, names: Sequence[str], what: str) -> list[Any]:
     return [value] * len(names)
 
 
-def resolve_losses(value: Any, names: Sequence[str]) -> tuple[Loss | None, ...]:
-    """Return the loss of every output, or None for outputs without one."""
+def resolve_losses(value: Any, names: Sequence[str], *, needed: bool = True) -> tuple[Loss | None, ...]:
+    """Return the loss of every output, or None for outputs without one; `needed` says that there must be one."""
     losses = tuple(None if one is None else loss_module.get(one) for one in per_output(value, names, "loss"))
-    if all(one is None for one in losses):
+    if needed and all(one is None for one in losses):
         raise ValueError("loss: a model is compiled with at least one loss")
     return losses
 

@@ -1,7 +1,7 @@
 """Entries of the table of ops, and the sizes of records, which follow from all entries.
 
-An operand is written `name[dim,dim]`, or `name[dim:stride,dim:stride]` with the distances between neighbours along its
-axes; `name?` may be absent; `name:int64` or `name:float64` has that dtype instead of the program's own (`real`), and
+An operand is written `name[dim,dim]`, or `name[dim:stride,dim:stride]` with the distances between neighbours along axes
+(the first dimension is then that of all axes together); `name?` may be absent; `name:int64` or `name:float64` has that dtype instead of the program's own (`real`), and
 `name:any` is described by the record's variant. A dimension is written `name`; `name?` may be zero, and `name~` may be
 any integer.
 """
@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import NamedTuple
 
 from fastnn.locks import cached_property
@@ -31,6 +32,7 @@ class Operand:
     ----------
     strides : tuple of str
         The dimensions that say how many elements neighbours along each axis are apart; none if the operand is dense.
+        The size of the first axis is then the first dimension of the shape divided by the others.
     """
 
     name: str
@@ -45,7 +47,8 @@ class Operand:
         sizes = tuple(size if isinstance(size, int) else dims[size] for size in self.shape)
         if not self.strides:
             return sizes
-        return (1 + sum((size - 1) * dims[stride] for size, stride in zip(sizes, self.strides, strict=True)),)
+        axes = (sizes[0] // prod(sizes[1:]), *sizes[1:])
+        return (1 + sum((size - 1) * dims[stride] for size, stride in zip(axes, self.strides, strict=True)),)
 
 
 class Sections(NamedTuple):

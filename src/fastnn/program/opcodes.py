@@ -76,17 +76,34 @@ def _copy_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -
 
 
 def _place_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
-    return "writes columns past the target's" if dims["target_first"] + dims["cols"] > dims["target_cols"] else None
+    last = dims["first"] + (dims["count"] - 1) * dims["step"]
+    if not 0 <= last < dims["size"] or dims["first"] >= dims["size"] or (dims["count"] > 1 and not dims["step"]):
+        return "writes entries past the target's, or some of them twice"
+    return None
 
 
-def _permute_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+def _strided_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
     rest = dims["n1"] * dims["n2"] * dims["n3"] * dims["n4"]
     sizes = (dims["rows"] // rest, *(dims[f"n{axis}"] for axis in range(1, 5)), dims["cols"])
     strides = (*(dims[f"stride{axis}"] for axis in range(5)), dims["stride"])
-    last = sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
-    if dims["rows"] % rest or last >= dims["rows"] * dims["cols"]:
-        return "reads elements past its input"
-    return None
+    ends = [(size - 1) * stride for size, stride in zip(sizes, strides, strict=True)]
+    low, high = (dims["first"] + sum(limit(end, 0) for end in ends) for limit in (min, max))
+    return "reads elements past its input" if dims["rows"] % rest or low < 0 or high >= dims["size"] else None
+
+
+def _take_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    last = sum((dims[name] - 1) * dims[f"index_{name}"] for name in ("outer", "count", "inner"))
+    return "reads numbers past its indices" if last >= dims["indices"] else None
+
+
+def _recurrence_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    if not operands & {"a", "b"}:
+        return "has neither factors nor summands"
+    return "has flags that are neither 0 nor 1" if max(dims["reverse"], dims["exclusive"]) > 1 else None
+
+
+def _largest_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    return f"takes {dims['k']} of {dims['cols']} numbers" if dims["k"] > dims["cols"] else None
 
 
 def _metric_rule(numbers: Callable[[Mapping[str, int]], int], *, labels: bool = True) -> Rule:
@@ -109,6 +126,11 @@ def _metric_rule(numbers: Callable[[Mapping[str, int]], int], *, labels: bool = 
 def _cells(dims: Mapping[str, int]) -> int:
     classes = max(dims["cols"], 2)
     return classes * (classes + 1)
+
+
+def _pointwise_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    rest = dims["n1"] * dims["n2"] * dims["n3"]
+    return f"has {dims['n']} elements along axes of {rest} elements" if dims["n"] % rest else None
 
 
 # --- data -----------------------------------------------------------------------------------------------
@@ -150,37 +172,63 @@ _op("broadcast_add", outputs="y[outer,repeat,inner]", inputs="a[outer,repeat,inn
     rate=6.0, shared="outer repeat")  # fmt: skip
 _op("broadcast_multiply", outputs="y[outer,repeat,inner]", inputs="a[outer,repeat,inner] b[outer,inner]",
     dims=_BROADCAST, rate=6.0, shared="outer repeat")  # fmt: skip
-_op("sum_repeats", outputs="y[outer,inner]", inputs="x[outer,repeat,inner]", dims=_BROADCAST, rate=10.0,
-    shared="outer")  # fmt: skip
 _op("dropout", outputs="y[n]", inputs="x[n]", dims="n node?", params="rate", rate=1.2, shared="n/64",
     elementwise=True)  # fmt: skip
 _op("gaussian_noise", outputs="y[n]", inputs="x[n]", dims="n node?", params="stddev", rate=0.4, shared="n/64",
     elementwise=True)  # fmt: skip
-# y = f(a, b, c), where an operand's elements are found by its strides, 0 along axes over which it is broadcast; an
-# argument without an operand is the parameter of its number
-_op("pointwise", outputs="y[n0,n1,n2,n3]",
-    inputs=" ".join(f"{x}?[n0:{x}0,n1:{x}1,n2:{x}2,n3:{x}3]" for x in "abc"),
-    dims=" ".join(("n0 n1 n2 n3", *(f"{x}{axis}?" for x in "abc" for axis in range(4)))), params="p0 p1 p2",
-    variants="function", maps="pointwise_map", rate=6.0, shared="n0 n1 n2 n3/64",
-    elementwise=True)  # fmt: skip
+# y = f(a, b, c); y has n elements, along axes of n / (n1 n2 n3), n1, n2 and n3. An operand's elements are found by its
+# strides, 0 along axes over which it is broadcast; an argument without an operand is the parameter of its number.
+_op("pointwise", outputs="y[n]", inputs=" ".join(f"{x}?[n:{x}0,n1:{x}1,n2:{x}2,n3:{x}3]" for x in "abc"),
+    dims=" ".join(("n n1 n2 n3", *(f"{x}{axis}?" for x in "abc" for axis in range(4)))), params="p0 p1 p2",
+    variants="function", maps="pointwise_map", rate=6.0, elements="n", shared="n/64",
+    elementwise=True, rule=_pointwise_rule)  # fmt: skip
 _op("to_real", outputs="y[n]", inputs="x:int64[n]", dims="n", rate=2.0, shared="n/64")
 # towards zero; NaN becomes the smallest integer, and what is beyond the integers the nearest of them
 _op("to_integer", outputs="y:int64[n]", inputs="x[n]", dims="n", rate=2.0, shared="n/64")
 # numbers of a distribution: normal (mean, standard deviation), uniform (low, high), bernoulli (probability of a 1)
 _op("random", outputs="y[n]", dims="n node?", params="p0 p1", variants="distribution", rate=0.4, shared="n/64",
     elementwise=True)  # fmt: skip
+
+# --- moves ----------------------------------------------------------------------------------------------
 # columns [source_first, source_first + cols) of x become columns [target_first, ...) of y
 _op("copy_columns", outputs="y[rows,target_cols]", inputs="x[rows,source_cols]",
     dims="rows cols target_cols target_first? source_cols source_first?", rate=10.0, elements="rows cols",
-    shared="rows", rule=_copy_rule)  # fmt: skip
-# x becomes columns [target_first, target_first + cols) of y, whose others are zeros
-_op("place_columns", outputs="y[rows,target_cols]", inputs="x[rows,cols]",
-    dims="rows cols target_cols target_first?", rate=10.0, shared="rows", rule=_place_rule)  # fmt: skip
-# row ((i0 n1 + i1) n2 + ...) n4 + i4 of y begins at the element i0 stride0 + ... + i4 stride4 of x, whose elements from
-# there on are `stride` apart
-_op("permute", outputs="y[rows,cols]", inputs="x[rows,cols]",
-    dims="rows cols n1 n2 n3 n4 stride0 stride1 stride2 stride3 stride4 stride", rate=2.0, shared="rows",
-    rule=_permute_rule)  # fmt: skip
+    shared="rows cols/64", rule=_copy_rule)  # fmt: skip
+# element j of row ((i0 n1 + i1) n2 + ...) n4 + i4 of y is the element first + i0 stride0 + ... + i4 stride4 + j stride
+# of x: transpositions, slices with steps, flips, and the same elements again and again (strides of 0)
+_op("strided", outputs="y[rows,cols]", inputs="x[size]",
+    dims="rows cols n1 n2 n3 n4 stride0~ stride1~ stride2~ stride3~ stride4~ stride~ first? size", rate=2.0,
+    elements="rows cols", shared="rows cols/64", rule=_strided_rule)  # fmt: skip
+# entries first, first + step, ... of the middle axis of y are those of x; the others are filled
+_op("place", outputs="y[outer,size,inner]", inputs="x[outer,count,inner]", dims="outer count inner size first? step~",
+    params="fill", rate=10.0, elements="outer size inner", shared="outer size", rule=_place_rule)  # fmt: skip
+# entry number `index` of the middle axis of x, from its end if the number is negative, NaN if there is none; the number
+# of (o, m, i) is at the place o index_outer + m index_count + i index_inner
+_TAKE = "outer count inner size index_outer? index_count? index_inner? indices"
+_op("take", outputs="y[outer,count,inner]", inputs="x[outer,size,inner] index:int64[indices]", dims=_TAKE, rate=2.0,
+    elements="outer count inner", shared="outer count", rule=_take_rule)  # fmt: skip
+# its gradient: x is added to the entries that it would be taken from, one after the other; numbers of none are skipped
+_op("scatter_add", outputs="y[outer,size,inner]", inputs="x[outer,count,inner] index:int64[indices]", dims=_TAKE,
+    rate=1.0, elements="outer count inner", shared="outer size", rule=_take_rule)  # fmt: skip
+
+# --- reductions -----------------------------------------------------------------------------------------
+# y = f(x) over part p of `repeat`, from repeat p // parts to repeat (p + 1) // parts, which may be empty; a sum is then
+# divided by `divisor`
+_op("reduce", outputs="y[outer,parts,inner]", inputs="x[outer,repeat,inner]", dims="outer parts repeat inner divisor",
+    variants="reduction", rate=10.0, elements="outer repeat inner", shared="outer parts inner")  # fmt: skip
+# the first place of the largest or smallest of `repeat`, or of the first NaN
+_op("arg_reduce", outputs="y:int64[outer,inner]", inputs="x[outer,repeat,inner]", dims="outer repeat inner",
+    variants="reduction", rate=1.0, shared="outer inner")  # fmt: skip
+# y_t = a_t y_(t-1) + b_t along the middle axis, with y_0 = initial; without a: a_t = 1, without b: b_t = 0;
+# `reverse` goes from the end, `exclusive` gives y_(t-1)
+_op("recurrence", outputs="y[outer,size,inner]", inputs="a?[outer,size,inner] b?[outer,size,inner]",
+    dims="outer size inner reverse? exclusive?", params="initial", rate=1.0, shared="outer inner/64",
+    rule=_recurrence_rule)  # fmt: skip
+# the k largest of a row and their places, in falling order; of equal ones the first comes first, NaN is the largest
+_op("largest", outputs="values[rows,k] indices:int64[rows,k]", inputs="x[rows,cols]", dims="rows cols k", rate=0.3,
+    elements="rows cols", shared="rows", rule=_largest_rule)  # fmt: skip
+# y = x / divisor: a size, which may depend on the batch
+_op("divide_by", outputs="y[n]", inputs="x[n]", dims="n divisor", rate=6.0, shared="n/64")
 
 # --- rows -----------------------------------------------------------------------------------------------
 _op("softmax", outputs="y[rows,cols]", inputs="x[rows,cols]", dims="rows cols", rate=1.5, shared="rows")

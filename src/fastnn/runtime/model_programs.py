@@ -15,6 +15,7 @@ from fastnn.lower.task import Request
 from fastnn.objective.objective import Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
+from fastnn.program.program import Program
 from fastnn.runtime.bindings import new_context
 from fastnn.runtime.buffers import Buffers
 from fastnn.runtime.calls.kept_call import KeptCall
@@ -134,7 +135,7 @@ class ModelPrograms(Buffers):
             bound = self._programs.pop(key, None)
             if bound is None:
                 if request.kind == "train" and request.batch == 1:
-                    warn_of_one_row(self.table.architecture)
+                    warn_of_one_row(self.table)
                 with waiting():
                     bound = self._make(key)
             self._programs[key] = bound
@@ -144,13 +145,16 @@ class ModelPrograms(Buffers):
 
     def _make(self, key: tuple[Request, tuple[bool, ...]]) -> Any:
         """Return the program of a request, from another model or new."""
-        placement, objective, optimizer = self.placement, self.objective, self.optimizer
+        objective, optimizer = self.objective, self.optimizer
 
         def make() -> Any:
-            program = build(self.table, objective, optimizer, key[0])
-            return BoundProgram(program) if placement is None else placement.bind(program)
+            return self.bind(build(self.table, objective, optimizer, key[0]))
 
         return self.shared(key, make)
+
+    def bind(self, program: Program) -> Any:
+        """Prepare a program for the model's device."""
+        return BoundProgram(program) if self.placement is None else self.placement.bind(program)
 
     def shared(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what models of equal layers, objective, optimizer and device share; makes it if none has it."""

@@ -6,25 +6,26 @@ import inspect
 import warnings
 
 from fastnn.layers import BatchNorm
-from fastnn.layers.architecture import Architecture
+from fastnn.runtime.parameters import ParameterTable
 
 
-def learns_variance(architecture: Architecture) -> list[str]:
+def learns_variance(table: ParameterTable) -> list[str]:
     """Return the labels of BatchNorm layers to which a sample gives a single row in a training step."""
+    architecture, trainable = table.architecture, table.trainable_layers()
     named = {
         architecture.labels[call.layer]: None
         for call in architecture.calls
         if isinstance(layer := architecture.layers[call.layer], BatchNorm)
-        and layer.trainable
+        and trainable[call.layer]
         and layer.momentum < 1.0
         and len(call.shape) == 1
     }
     return list(named)
 
 
-def warn_of_one_row(architecture: Architecture) -> None:
+def warn_of_one_row(table: ParameterTable) -> None:
     """Warn the library's caller when a training step of one sample gives a BatchNorm layer a single row."""
-    named = learns_variance(architecture)
+    named = learns_variance(table)
     if named:
         warnings.warn(
             f"{', '.join(named)}: a training batch of one row has the variance 0, which enters the moving variance of "

@@ -111,6 +111,8 @@ class ParameterTable:
         self.own_nbytes = own
         # `trainable` of a shared layer from before another model changed it, for that assignment of the layer's
         self._pinned: dict[Layer, tuple[bool, int]] = {}
+        # the layers that may be trained here, by number; all if it is None
+        self._chosen: frozenset[int] | None = None
         for one in architecture.layers:
             _tables.setdefault(one, weakref.WeakSet()).add(self)
 
@@ -127,18 +129,31 @@ class ParameterTable:
 
     def trainable_layers(self) -> list[bool]:
         """Return for each layer whether this model trains it."""
+        layers, chosen = self.architecture.layers, self._chosen
+        if chosen is not None:
+            return [index in chosen and self.is_trainable(layer) for index, layer in enumerate(layers)]
         if not self._pinned:
-            return [layer.trainable for layer in self.architecture.layers]
-        return [self.is_trainable(layer) for layer in self.architecture.layers]
+            return [layer.trainable for layer in layers]
+        return [self.is_trainable(layer) for layer in layers]
 
     def is_trainable(self, layer: Layer) -> bool:
-        """Return whether this model trains a layer."""
+        """Return whether this model trains a layer, if it may be trained here at all (`choose`)."""
         pinned = self._pinned.get(layer)
         return layer.trainable if pinned is None or pinned[1] != layer.assignments else pinned[0]
 
     def pin(self, layer: Layer, trainable: bool) -> None:
         """Keep a layer's `trainable` in this model, until it is assigned again."""
         self._pinned[layer] = trainable, layer.assignments
+        Assignments.note()
+
+    @property
+    def chosen(self) -> frozenset[int] | None:
+        """The numbers of the layers that may be trained here; None for all."""
+        return self._chosen
+
+    def choose(self, layers: Iterable[int]) -> None:
+        """Say which layers may be trained here, by number; the others are constants, whatever their `trainable`."""
+        self._chosen = frozenset(layers)
         Assignments.note()
 
     def apart(self) -> ParameterTable:

@@ -24,25 +24,30 @@ from fastnn.saving import container
 from fastnn.saving.networks import Kinds, Tensors, copy_into, describe_network, network_from, tensor_of
 from fastnn.saving.position import COUNTERS, check_callbacks, check_position, check_run
 from fastnn.training.history import History
-from fastnn.training.state import Compiled, M, Trainable, TrainingState, state_of
+from fastnn.training.state import Compiled, M, Trainable, TrainingState, state_of, take_options
 
 
-def save(state: TrainingState, path: str | os.PathLike[str], kind: str, name: str, *, training: bool = True) -> None:
-    """Write a model to a file, atomically; `kind` and `name` are as for `describe`."""
+def save(
+    state: TrainingState, path: str | os.PathLike[str], kind: str, name: str, *, training: bool = True,
+    options: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Write a model to a file, atomically; arguments are as for `describe`."""
     with state.require_built().lock:
-        container.write(path, *describe(state, kind, name, training=training))
+        container.write(path, *describe(state, kind, name, training=training, options=options))
 
 
 def describe(
-    state: TrainingState, kind: str, name: str, *, training: bool = True
+    state: TrainingState, kind: str, name: str, *, training: bool = True, options: dict[str, Any] | None = None
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return a model as tensors and a JSON document; the tensors are views of the model's memory.
 
     Parameters
     ----------
-    kind : {"Model", "Sequential"}
+    kind : {"Model", "Sequential", "Function", "TrainFunction"}
     name : str
         The model's name.
+    options : dict, optional
+        What else the model is made of, as JSON values.
     """
     runtime = state.require_built()
     with runtime.lock:
@@ -50,6 +55,8 @@ def describe(
         document = {**describe_network(state, kind, name, tensors), "training": None}
         if training and runtime.objective is not None:
             document["training"] = _training(state, tensors)
+        if options is not None:
+            document["options"] = options
         return tensors, document
 
 
@@ -115,6 +122,7 @@ def model_from(
         When the document does not describe a model; nothing that is in a file is trusted.
     """
     model = network_from(kind, tensors, document, kinds)
+    take_options(model, document.get("options"))
     if training and document["training"] is not None:
         _restore(state_of(model), tensors, document["training"], optimizer)
     return model
@@ -166,7 +174,8 @@ def _restore(state: TrainingState, tensors: Tensors, training: dict[str, Any], o
     runtime = state.runtime
     table = runtime.table
     names, shapes, ends = table.architecture.output_names, table.architecture.output_shapes, output_ends(table)
-    objective = Objective.bind(losses, training["loss_weights"], metrics[0], metrics[1], names, shapes, ends)
+    objective = Objective.bind(losses, training["loss_weights"], metrics[0], metrics[1], names, shapes, ends,
+                               table.architecture.extra_names)  # fmt: skip
     # checked before anything of a size that only the document claims is allocated
     totals = tensor_of(tensors, "totals", (objective.size,), "float64")
     state.compile(Compiled(optimizer, losses, training["loss_weights"], metrics[0], metrics[1]))

@@ -11,7 +11,7 @@ from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Layer, Part
 from fastnn.program.layout import Buffer
 from fastnn.saving import container
-from fastnn.training.state import M, Trainable, TrainingState, model_of, part_of, state_of
+from fastnn.training.state import M, Trainable, TrainingState, allows_any_outputs, model_of, part_of, state_of
 
 # in memory, or in a file
 Tensor = NDArray[Any] | container.StoredTensor
@@ -103,7 +103,9 @@ def network_from(
             part = known[place] = part_of(inner)
         by_label = {part.labels[id(layer)]: layer for layer in part.state.runtime.table.architecture.layers}
         given |= {number: (by_label[label], part) for number, label in entry["layers"]}
-    architecture = Architecture.from_config(document["architecture"], "architecture", given)
+    architecture = Architecture.from_config(
+        document["architecture"], "architecture", given, any_shape=allows_any_outputs(kind)
+    )
     found = _expected(tensors, architecture, document["dtype"], path)
     model = model_of(kind, TrainingState(int(document["seed"]), document["dtype"]), document["name"], architecture)
     runtime = state_of(model).runtime

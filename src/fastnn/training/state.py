@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +122,7 @@ class TrainingState:
         objective = Objective.bind(
             compiled.loss, compiled.loss_weights, compiled.metrics, compiled.weighted_metrics,
             architecture.output_names, architecture.output_shapes, output_ends(runtime.table),
+            architecture.extra_names,
         )  # fmt: skip
         casts.check_hyperparameters(optimizer, self.dtype, "optimizer")
         optimizer.check_constants(self.dtype)
@@ -241,6 +242,17 @@ class Trainable:
     """A model, as training and saving know it: its state, and the hooks that build it."""
 
     _state: TrainingState
+    #: whether outputs may be other than batches, or absent
+    _any_outputs: ClassVar[bool] = False
+
+    def _options(self) -> dict[str, Any] | None:
+        """Return what files hold of the model besides layers, weights and training; None if there is nothing else."""
+        return None
+
+    def _take_options(self, options: Any) -> None:
+        """Take the value of `_options` from a file, which may be anything; raises ValueError if it is not of them."""
+        if options is not None:
+            raise ValueError("a model has no options of functions")
 
     def _build_for(self, x: Any) -> None:
         """Infer missing shapes from data; a model of symbols has them."""
@@ -267,6 +279,16 @@ def state_of(model: Trainable) -> TrainingState:
 def part_of(model: Trainable) -> Part:
     """Return a built model as a part of others."""
     return model._as_part()
+
+
+def allows_any_outputs(kind: type[Trainable]) -> bool:
+    """Return whether models of a class may have outputs other than batches, or none."""
+    return kind._any_outputs
+
+
+def take_options(model: Trainable, options: Any) -> None:
+    """Restore what `options_of` gave; raises ValueError for anything else."""
+    model._take_options(options)
 
 
 def build_for(model: Trainable, x: Any) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from fastnn.graph.graph import Graph, Node, Shape, Tensor
-from fastnn.graph.ops.moves import permute, reshape
+from fastnn.graph.extent import BATCH, Size
+from fastnn.graph.graph import Graph, Node, Shape, Tensor, output
+from fastnn.graph.ops.reductions import reduce
+from fastnn.graph.ops.strided import reshape, transpose
 from fastnn.graph.rules import Gradients, gradient
 
 
 def matmul(graph: Graph, x: Tensor, w: Tensor, label: str) -> Tensor:
     """Multiply x (..., k) by w (k, n)."""
-    shape = (*x.shape[:-1], w.shape[1])
-    return graph.add("matmul", (x, w), [(shape, x.batched, f"{label}.matmul")], label)[0]
+    whole = (*x.whole[:-1], w.whole[1])
+    return graph.add("matmul", (x, w), [output(whole, f"{label}.matmul")], label)[0]
 
 
 @gradient("matmul", unbounded="linear")
@@ -26,14 +28,44 @@ def _matmul(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Grad
 
 def matmul_nt(graph: Graph, dy: Tensor, w: Tensor, label: str) -> Tensor:
     """Multiply dy (..., n) by the transpose of w (k, n): the gradient of `matmul` for x."""
-    shape = (*dy.shape[:-1], w.shape[0])
-    return graph.add("matmul_nt", (dy, w), [(shape, dy.batched, f"{label}.dx")], label)[0]
+    whole = (*dy.whole[:-1], w.whole[0])
+    return graph.add("matmul_nt", (dy, w), [output(whole, f"{label}.dx")], label)[0]
+
+
+@gradient("matmul_nt", unbounded="linear")
+def _matmul_nt(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
+    a, b = node.inputs
+    assert a is not None and b is not None
+    db = matmul_tn(graph, dy, a, node.label) if needs[1] else None
+    return matmul(graph, dy, b, node.label) if needs[0] else None, db
 
 
 def matmul_tn(graph: Graph, x: Tensor, dy: Tensor, label: str) -> Tensor:
     """Multiply the transpose of x (rows, k) by dy (rows, n): the gradient of `matmul` for w."""
-    shape = (x.shape[-1], dy.shape[-1])
-    return graph.add("matmul_tn", (x, dy), [(shape, False, f"{label}.dkernel")], label)[0]
+    whole = (x.whole[-1], dy.whole[-1])
+    return graph.add("matmul_tn", (x, dy), [output(whole, f"{label}.dkernel")], label)[0]
+
+
+@gradient("matmul_tn", unbounded="linear")
+def _matmul_tn(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
+    a, b = node.inputs
+    assert a is not None and b is not None
+    db = matmul(graph, a, dy, node.label) if needs[1] else None
+    return matmul_nt(graph, b, dy, node.label) if needs[0] else None, db
+
+
+def matmul_tt(graph: Graph, a: Tensor, b: Tensor, label: str) -> Tensor:
+    """Multiply the transpose of a (k, m) by the transpose of b (n, k)."""
+    whole = (a.whole[1], b.whole[0])
+    return graph.add("matmul_tt", (a, b), [output(whole, f"{label}.matmul")], label)[0]
+
+
+@gradient("matmul_tt", unbounded="linear")
+def _matmul_tt(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
+    a, b = node.inputs
+    assert a is not None and b is not None
+    db = matmul_tt(graph, dy, a, node.label) if needs[1] else None
+    return matmul_tt(graph, b, dy, node.label) if needs[0] else None, db
 
 
 def bias_add(graph: Graph, x: Tensor, bias: Tensor, label: str) -> Tensor:
@@ -60,24 +92,37 @@ def batched_matmul(
     transpose_a: bool = False,
     transpose_b: bool = False,
     scale: float = 1.0,
+    samples: Size = BATCH,
 ) -> Tensor:
     """Multiply the matrices of a (..., m, k) by those of b (..., k, n), in every sample; `scale` is a factor.
 
     A flag says that the last two axes of an operand are in the other order. Axes before these are broadcast as those of
-    `numpy.matmul` are, within a sample.
+    `numpy.matmul` are, within a sample; with `samples` = 1 the batch is an axis of the operands like others.
     """
-    leading, groups = _groups(a.shape[:-2], b.shape[:-2])
+    shape_a, shape_b = _shape(a, samples), _shape(b, samples)
+    leading, groups = _groups(shape_a[:-2], shape_b[:-2])
     if len(groups) > 2:
-        return _sorted_axes(graph, a, b, label, transpose_a=transpose_a, transpose_b=transpose_b, scale=scale)
-    m, k = reversed(a.shape[-2:]) if transpose_a else a.shape[-2:]
-    n = b.shape[-2 if transpose_b else -1]
+        return _sorted_axes(
+            graph, a, b, label, transpose_a=transpose_a, transpose_b=transpose_b, scale=scale, samples=samples
+        )
+    m, k = reversed(shape_a[-2:]) if transpose_a else shape_a[-2:]
+    n = shape_b[-2 if transpose_b else -1]
     sizes = {"count": prod(leading), "inner": groups[-1][0] if groups else 1, "m": m, "n": n, "k": k}
     flags = {"transpose_a": transpose_a, "transpose_b": transpose_b}
     for number, name in enumerate("ab", 1):
         flags[f"repeat_{name}"] = bool(groups) and not groups[-1][number]
         flags[f"cycle_{name}"] = len(groups) == 2 and not groups[0][number]
-    outputs = [((*leading, m, n), True, f"{label}.matmul")]
-    return graph.add("batched_matmul", (a, b), outputs, label, scale=scale, **flags, **sizes)[0]
+    made = output((*_batch(samples), *leading, m, n), f"{label}.matmul")
+    return graph.add("batched_matmul", (a, b), [made], label, scale=scale, samples=samples, **flags, **sizes)[0]
+
+
+def _shape(x: Tensor, samples: Size) -> Shape:
+    """Return the shape of a sample, or of all that there is if that counts as one."""
+    return x.whole if samples == 1 else x.shape
+
+
+def _batch(samples: Size) -> Shape:
+    return () if samples == 1 else (samples,)
 
 
 def _groups(a: Shape, b: Shape) -> tuple[Shape, list[tuple[int, bool, bool]]]:
@@ -97,36 +142,54 @@ def _groups(a: Shape, b: Shape) -> tuple[Shape, list[tuple[int, bool, bool]]]:
 
 
 def _sorted_axes(
-    graph: Graph, a: Tensor, b: Tensor, label: str, *, transpose_a: bool, transpose_b: bool, scale: float
+    graph: Graph,
+    a: Tensor,
+    b: Tensor,
+    label: str,
+    *,
+    transpose_a: bool,
+    transpose_b: bool,
+    scale: float,
+    samples: Size,
 ) -> Tensor:
     """Multiply matrices whose leading axes make up more than two groups: those that only a has become rows of it."""
-    leading, _ = _groups(a.shape[:-2], b.shape[:-2])
+    batch = _batch(samples)
+
+    def viewed(x: Tensor, shape: Sequence[Size]) -> Tensor:
+        return reshape(graph, x, (*batch, *shape), label)
+
+    def ordered(x: Tensor, axes: Sequence[int]) -> Tensor:
+        return transpose(graph, x, [*range(len(batch)), *(axis + len(batch) for axis in axes)], label)
+
+    of_each = _shape(a, samples), _shape(b, samples)
+    leading, _ = _groups(of_each[0][:-2], of_each[1][:-2])
     rank = len(leading)
-    wide = [reshape(graph, x, (1,) * (rank + 2 - len(x.shape)) + x.shape, label) for x in (a, b)]
-    mine, other = (x.shape for x in wide)
+    mine, other = ((1,) * (rank + 2 - len(shape)) + shape for shape in of_each)
     of_a, of_b = ([i for i in range(rank) if x[i] > y[i]] for x, y in ((mine, other), (other, mine)))
     order = [*(i for i in range(rank) if mine[i] == other[i]), *of_b, *of_a]
-    left = permute(graph, wide[0], [*order, *((rank + 1, rank) if transpose_a else (rank, rank + 1))], label)
-    right = permute(graph, wide[1], [*order, rank, rank + 1], label)
+    left = ordered(viewed(a, mine), [*order, *((rank + 1, rank) if transpose_a else (rank, rank + 1))])
+    right = ordered(viewed(b, other), [*order, rank, rank + 1])
     kept = rank - len(of_a)
-    left = reshape(graph, left, (*left.shape[:kept], prod(left.shape[kept:-1]), left.shape[-1]), label)
-    right = reshape(graph, right, (*right.shape[:kept], *right.shape[-2:]), label)
-    y = batched_matmul(graph, left, right, label, transpose_b=transpose_b, scale=scale)
-    m = a.shape[-1 if transpose_a else -2]
-    y = reshape(graph, y, (*(leading[i] for i in order), m, y.shape[-1]), label)
-    return permute(graph, y, [*(order.index(i) for i in range(rank)), rank, rank + 1], label)
+    shape_a, shape_b = _shape(left, samples), _shape(right, samples)
+    left = viewed(left, (*shape_a[:kept], prod(shape_a[kept:-1]), shape_a[-1]))
+    right = viewed(right, (*shape_b[:kept], *shape_b[-2:]))
+    y = batched_matmul(graph, left, right, label, transpose_b=transpose_b, scale=scale, samples=samples)
+    m = mine[-1 if transpose_a else -2]
+    y = viewed(y, (*(leading[i] for i in order), m, y.whole[-1]))
+    return ordered(y, [*(order.index(i) for i in range(rank)), rank, rank + 1])
 
 
 @gradient("batched_matmul", unbounded="matmul")
 def _batched_matmul(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
     a, b = node.inputs
     assert a is not None and b is not None
-    ta, tb = node.attrs["transpose_a"], node.attrs["transpose_b"]
+    ta, tb, samples = (node.attrs[name] for name in ("transpose_a", "transpose_b", "samples"))
 
     def product(x: Tensor, y: Tensor, transpose_x: bool, transpose_y: bool) -> Tensor:
         return batched_matmul(
-            graph, x, y, node.label, transpose_a=transpose_x, transpose_b=transpose_y, scale=node.attrs["scale"]
-        )
+            graph, x, y, node.label, transpose_a=transpose_x, transpose_b=transpose_y, scale=node.attrs["scale"],
+            samples=samples,
+        )  # fmt: skip
 
     da = db = None
     if needs[0]:
@@ -138,11 +201,12 @@ def _batched_matmul(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool])
 
 def _summed(graph: Graph, dx: Tensor, node: Node, x: Tensor, name: str) -> Tensor:
     """Sum the gradient of an operand over the matrices that it was broadcast to."""
-    inner, size = node.attrs["inner"], prod(x.shape[-2:])
+    inner, size = node.attrs["inner"], prod(x.whole[-2:])
     if node.attrs[f"repeat_{name}"]:
-        dims = {"repeat": inner, "inner": size}
+        shape = (inner, size)
     elif node.attrs[f"cycle_{name}"]:
-        dims = {"repeat": node.attrs["count"] // inner, "inner": inner * size}
+        shape = (node.attrs["count"] // inner, inner * size)
     else:
-        return dx if dx.shape == x.shape else reshape(graph, dx, x.shape, node.label)
-    return graph.add("sum_repeats", (dx,), [(x.shape, True, f"{node.label}.sums")], node.label, **dims)[0]
+        return reshape(graph, dx, x.whole, node.label)
+    groups = reshape(graph, dx, (prod(dx.whole) // prod(shape), *shape), node.label)
+    return reshape(graph, reduce(graph, "sum", groups, -2, False, node.label), x.whole, node.label)

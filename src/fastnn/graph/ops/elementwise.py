@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fastnn.formulas.activations import saved_by
 from fastnn.graph.graph import Graph, Node, Tensor
+from fastnn.graph.ops.reductions import reduce
 from fastnn.graph.rules import Gradients, NoGradientError, gradient
 
 # Activations whose formula works on whole rows have separate ops.
@@ -79,7 +80,7 @@ def _broadcast_multiply(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bo
 def _sum_repeats(graph: Graph, dy: Tensor, node: Node) -> Tensor:
     b = node.inputs[1]
     assert b is not None
-    return graph.add("sum_repeats", (dy,), [(b.shape, b.batched, f"{node.label}.sums")], node.label, **node.attrs)[0]
+    return reduce(graph, "sum", dy, range(int(dy.batched), len(dy.whole) - len(b.shape)), False, node.label)
 
 
 def dropout(graph: Graph, x: Tensor, rate: float, stream: int, label: str) -> Tensor:

@@ -1,11 +1,10 @@
-"""Losses of rows."""
+"""Losses of rows. Their gradient rule is in `loss_values.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastnn.graph.graph import Graph, Node, Tensor
-from fastnn.graph.rules import Gradients, gradient
+from fastnn.graph.graph import Graph, Tensor
 
 
 def loss(
@@ -39,11 +38,6 @@ def loss(
         row_mean=row_mean,
         loss_weight=loss_weight,
     )[0]
-
-
-@gradient("loss")
-def _loss(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
-    return (node.outputs[1], None, None)
 
 
 def normalize_weights(graph: Graph, weight: Tensor, rows: int, label: str) -> Tensor:

@@ -12,6 +12,7 @@ from math import isfinite
 from fastnn.formulas.pointwise import ARITY
 from fastnn.graph.extent import Size
 from fastnn.graph.graph import Graph, Shape, Tensor, output
+from fastnn.graph.ops.reductions import reduce
 
 #: a tensor, or a number that is the same for all elements
 Value = Tensor | float
@@ -134,23 +135,11 @@ def view(graph: Graph, x: Tensor, whole: Shape, label: str) -> Tensor:
 
 def summed_to(graph: Graph, dy: Tensor, whole: Shape, label: str) -> Tensor:
     """Sum a gradient over the axes along which a tensor of a shape was broadcast."""
-    shape = (1,) * (len(dy.whole) - len(whole)) + tuple(whole)
-    while True:
-        wider = dy.whole
-        summed = [axis for axis, size in enumerate(wider) if size != shape[axis]]
-        if not summed:
-            return view(graph, dy, whole, label)
-        # neighbouring axes at once; between them there may be axes of 1
-        last = first = summed[-1]
-        while first and (wider[first - 1] == 1 or first - 1 in summed):
-            first -= 1
-        sizes = [product(wider[:first]), product(wider[first : last + 1]), product(wider[last + 1 :])]
-        left = (*wider[:first], *(1,) * (last + 1 - first), *wider[last + 1 :])
-        outputs = [output(left, f"{label}.sums")]
-        if sizes[0] == 1:
-            (dy,) = graph.add("sum_rows", (dy,), outputs, label, cols=sizes[2])
-        else:
-            (dy,) = graph.add("sum_repeats", (dy,), outputs, label, repeat=sizes[1], inner=sizes[2])
+    lead = len(dy.whole) - len(whole)
+    axes = [axis for axis, size in enumerate(dy.whole) if axis < lead or size != whole[axis - lead]]
+    if axes:
+        dy = reduce(graph, "sum", dy, tuple(axes), True, label)
+    return view(graph, dy, whole, label)
 
 
 def product(sizes: Sequence[Size]) -> Size:

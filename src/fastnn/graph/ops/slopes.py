@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from fastnn.formulas.pointwise import FLAT
 from fastnn.graph.graph import Graph, Node, Tensor
-from fastnn.graph.ops.pointwise import Value, broadcast_to, pointwise, product, summed_to, view
+from fastnn.graph.ops.pointwise import Value, broadcast_to, pointwise, summed_to
 from fastnn.graph.rules import Gradients, gradient
 
 #: Applies a function: its name, its operands.
@@ -158,13 +158,9 @@ def _cast(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradie
     return (None,)
 
 
-@gradient("sum_rows", "sum_repeats")
+@gradient("sum_rows")
 def _sums(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
     """Repeat the gradient of a sum over all that was summed."""
-    (x,), (y,) = node.inputs, node.outputs
+    (x,) = node.inputs
     assert x is not None
-    inner = node.attrs.get("inner", node.attrs.get("cols", y.columns))
-    outer = product(y.whole) // inner
-    repeat = product(x.whole) // (outer * inner)
-    dx = view(graph, dy, (outer, 1, inner), node.label)
-    return (view(graph, broadcast_to(graph, dx, (outer, repeat, inner), node.label), x.whole, node.label),)
+    return (broadcast_to(graph, dy, x.whole, node.label),)

@@ -78,8 +78,8 @@ class LiveStep:
         self._ends = len(table.architecture.inputs), len(objective.losses)
         # one label a sample, or an axis of length 1 after them
         self._takes_labels = self._ends == (1, 1) and labels[0]
-        self._reports_loss_only = len(objective.losses) == 1 and not objective.readings
-        self._one_row_warns = bool(learns_variance(table.architecture))
+        self._reports_loss_only = len(objective.log_names) == 1
+        self._one_row_warns = bool(learns_variance(table))
         # targets that may come to be in their range by being rounded to the model's dtype
         self._exact = [
             self._ends[0] + output

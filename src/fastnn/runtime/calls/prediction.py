@@ -26,6 +26,7 @@ from fastnn.runtime.device.captured import CapturedPredictions
 from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.programs.cache import shared, signature
 from fastnn.runtime.programs.codes import network
+from fastnn.runtime.programs.independence import traits
 from fastnn.runtime.runtime import Runtime
 from fastnn.threads import get_num_threads
 
@@ -85,6 +86,8 @@ def _learn(runtime: Runtime, rows: int) -> None:
         table = runtime.table
 
         def make() -> BoundCode:
+            if traits(table, training=False).random:
+                raise NotImplementedError("codes of networks have no counters for random numbers")
             return BoundCode(network(table))
 
         described = signature(table.architecture, table.dtype, None, None)

@@ -21,7 +21,7 @@ from fastnn.program.program import Program
 from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.computation import Computation
-from fastnn.runtime.programs.measures import measure
+from fastnn.runtime.programs.measures import measure, measure_extras
 
 #: A tensor that is an array of the caller's, and the array's description.
 Array = tuple[Tensor, SlotSpec]
@@ -79,6 +79,7 @@ def step(table: ParameterTable, objective: Objective, optimizer: Optimizer, labe
         assert weight is not None
         targets.append((target, _target(objective, output, target, is_labels, table.dtype)))
         weights.append(weight)
+    measure_extras(made, objective)
     made.gradients(made.weights(table.trained()))
     made.penalize()
     made.update(optimizer)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.pointwise import constant
 from fastnn.lower.task import Place, Source, Task
 from fastnn.lower.update import Averaging, Clipping, Update, penalties, tick, update
 from fastnn.objective.objective import PENALTY, SCRATCH, accumulator_word
@@ -39,8 +40,12 @@ class Computation:
     graph : Graph
     inputs, outputs : sequence of Tensor
         The model's.
+    extras : sequence of Tensor
+        What the model computes for losses and logs besides its outputs.
     losses : list of Tensor
         First outputs of "loss" nodes.
+    scalars : list of Tensor
+        Losses that are single numbers.
     sizes : dict
         Bytes by buffer.
     """
@@ -48,6 +53,7 @@ class Computation:
     def __init__(self, table: ParameterTable, batch: int = 1, *, training: bool) -> None:
         self.table, self.batch, self.graph = table, batch, Graph()
         self.losses: list[Tensor] = []
+        self.scalars: list[Tensor] = []
         self.sizes: dict[int, int] = {Buffer.PARAMETERS: table.own_nbytes, **table.shared_sizes}
         self._parameters = [self.graph.parameter(entry.spec.shape, entry.name) for entry in table]
         self._places = {tensor.id: entry.place for entry, tensor in zip(table, self._parameters, strict=True)}
@@ -57,13 +63,18 @@ class Computation:
         weights: list[list[Tensor]] = [[] for _ in table.architecture.layers]
         for entry, tensor in zip(table, self._parameters, strict=True):
             weights[entry.layer].append(tensor)
-        self.inputs, self.outputs = table.architecture.apply(
+        self.inputs, self.outputs, self.extras = table.architecture.apply(
             self.graph, weights, table.trainable_layers(), training=training
         )
 
     def weights(self, wanted: Sequence[bool]) -> list[Tensor]:
         """Return some of the model's weights."""
         return list(compress(self._parameters, wanted))
+
+    @property
+    def trained(self) -> tuple[bool, ...]:
+        """For each weight whether `gradients` has found a gradient."""
+        return self._trained
 
     def seeds(self) -> list[Tensor]:
         """Add inputs for gradients of the outputs, which `gradients` starts from."""
@@ -84,7 +95,9 @@ class Computation:
         NoGradientError
             When a wanted tensor is before an op without a gradient.
         """
-        found = differentiate(self.graph, self.losses, wanted, zip(self.outputs, seeds, strict=False))
+        given = [*zip(self.outputs, seeds, strict=False)]
+        given += [(loss, constant(self.graph, 1.0, (), "loss")) for loss in self.scalars]
+        found = differentiate(self.graph, self.losses, wanted, given)
         self.sizes[Buffer.GRADIENTS] = self.table.nbytes
         # weights that nothing depends on have no gradient, and are not changed
         self._trained = tuple([tensor.id in found for tensor in self._parameters])

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from math import prod
 
+from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Graph, Shape, Tensor
 from fastnn.graph.ops.elementwise import activation
 from fastnn.graph.ops.losses import loss as row_loss_of
 from fastnn.graph.ops.losses import normalize_weights
+from fastnn.graph.ops.pointwise import cast
+from fastnn.graph.ops.reductions import broadcast_to, reduce
 from fastnn.graph.rewrite import from_logits
 from fastnn.losses import Loss
-from fastnn.objective.objective import LOSSES, Measure, Objective, accumulator_word
+from fastnn.objective.objective import LOSSES, PENALTY, Measure, Objective, accumulator_word
 from fastnn.program.layout import Buffer
 from fastnn.program.opcodes import OPS
+from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.computation import Computation
 
 
@@ -38,7 +42,6 @@ def measure(
         The inputs that were added.
     """
     graph, prediction, name = made.graph, made.outputs[output], objective.output_names[output]
-    made.sizes[Buffer.ACCUMULATORS] = 8 * objective.size
     shape = prediction.shape[:-1] if labels else prediction.shape
     target = graph.input(shape, f"{name} targets", "int64" if labels else "real")
     weight = None if weights is None else graph.input(weights, f"{name} weights")
@@ -56,6 +59,24 @@ def measure(
         if one.output == output:
             _metric(graph, one, prediction, target, weight if one.weighted else None)
     return target, weight
+
+
+def measure_extras(made: Computation, objective: Objective) -> None:
+    """Add the losses and numbers for the logs that a model computes besides its outputs: means over the batch."""
+    made.sizes[Buffer.ACCUMULATORS] = 8 * objective.size
+    for extra, tensor in zip(made.table.architecture.extras, made.extras, strict=True):
+        if extra.role == "metric" and extra.name not in objective.extra_metrics:
+            continue
+        graph, name = made.graph, extra.name or extra.role
+        value = tensor if tensor.kind == "real" else cast(graph, tensor, "real", name)
+        mean = reduce(graph, "mean", value, None, False, name) if value.whole else value
+        if extra.role == "loss":
+            made.scalars.append(mean)
+            total = PENALTY  # what is added beside the sum, the number of rows, comes to a place that nothing reads
+        else:
+            total = objective.extra_metrics[extra.name]
+        rows = broadcast_to(graph, mean, (BATCH,), name)
+        graph.add("sum_loss", (rows, None), [], name, total=accumulator_word(total), by_weight=False)
 
 
 def _row_loss(
@@ -88,3 +109,18 @@ def _metric(graph: Graph, measure: Measure, x: Tensor, y: Tensor, weight: Tensor
         "metric", (x, y, weight), [], "metrics", accumulator=measure.accumulator, total=total, size=measure.size,
         params=params, dims=dims,
     )  # fmt: skip
+
+
+def check_trains(table: ParameterTable, objective: Objective) -> None:
+    """Raise unless losses that are symbols have a gradient for some weight that is trained.
+
+    Raises
+    ------
+    ValueError
+        When no such weight has an influence on them, or one is before an op without a gradient.
+    """
+    made = Computation(table, training=True)
+    measure_extras(made, objective)
+    made.gradients(made.weights(table.trained()))
+    if not any(made.trained):
+        raise ValueError("the loss does not depend on any weight that is to be trained")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from fastnn import activations
 from fastnn.graph.graph import Tensor
 from fastnn.graph.meaning import End, ends
+from fastnn.graph.ops.pointwise import cast
 from fastnn.graph.rules import NoGradientError
 from fastnn.layers.core import Activation
 from fastnn.lower.lower import lower
@@ -17,7 +18,7 @@ from fastnn.optimizers import Optimizer
 from fastnn.program.program import Program
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.computation import Computation
-from fastnn.runtime.programs.measures import measure
+from fastnn.runtime.programs.measures import measure, measure_extras
 
 
 def build(table: ParameterTable, objective: Objective | None, optimizer: Optimizer | None, request: Request) -> Program:
@@ -40,6 +41,8 @@ def build(table: ParameterTable, objective: Objective | None, optimizer: Optimiz
         sources[y.id] = target.source
         if weight is not None and w is not None:
             sources[w.id] = weight.source
+    if objective is not None and kind != "predict":
+        measure_extras(made, objective)
     if kind == "input_gradients":
         results = _input_gradients(made)
     elif kind in ("gradients", "train"):
@@ -51,7 +54,8 @@ def build(table: ParameterTable, objective: Objective | None, optimizer: Optimiz
         made.update(optimizer)
     made.count(training=kind == "train")
     label = "output" if kind == "predict" else "input gradient"
-    for tensor, slot in zip(results, request.output_slots, strict=True):
+    for result, slot in zip(results, request.output_slots, strict=True):
+        tensor = result if result.kind == "real" else cast(made.graph, result, "real", label)
         made.graph.add("store", (tensor,), [], label, slot=slot)
     return lower(made.task(kind, sources))
 

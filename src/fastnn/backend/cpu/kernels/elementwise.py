@@ -17,8 +17,6 @@ from fastnn.formulas import activations, custom, custom_formulas
 from fastnn.program.layout import Counter
 
 _SEED, _STEP = int(Counter.SEED), int(Counter.STEP)
-# columns that are summed together, so that their sums stay in the first-level cache; rows that are summed in the dtype
-_BLOCK, _STRETCH = 1024, 64
 
 
 def _formulas(kit: Kit, variant: str) -> tuple[Any, Any]:
@@ -239,89 +237,6 @@ def gaussian_noise(kit: Kit, variant: str) -> Callable[..., Any]:
     return gaussian_noise
 
 
-@kernel("copy_columns")
-def copy_columns(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Copy a block of columns."""
-    Y, X, ROWS, COLS = kit.words("y x rows cols")
-    TARGET_COLS, TARGET_FIRST = kit.words("target_cols target_first")
-    SOURCE_COLS, SOURCE_FIRST = kit.words("source_cols source_first")
-    at = kit.at
-
-    def copy_columns(record, context, ith, nth):
-        r = int64_pointer(record)
-        first, last = rows_part(r[ROWS], ith, nth)
-        y, x = at(record, context, Y), at(record, context, X)
-        for i in range(first, last):
-            target, source = i * r[TARGET_COLS] + r[TARGET_FIRST], i * r[SOURCE_COLS] + r[SOURCE_FIRST]
-            for j in range(r[COLS]):
-                y[target + j] = x[source + j]
-
-    return copy_columns
-
-
-@kernel("place_columns")
-def place_columns(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Make a block of columns, and zeros elsewhere."""
-    Y, X, ROWS, COLS, TARGET_COLS, TARGET_FIRST = kit.words("y x rows cols target_cols target_first")
-    at, zero = kit.at, kit.real(0.0)
-
-    def place_columns(record, context, ith, nth):
-        r = int64_pointer(record)
-        cols, begin, width = r[COLS], r[TARGET_FIRST], r[TARGET_COLS]
-        first, last = rows_part(r[ROWS], ith, nth)
-        y, x = at(record, context, Y), at(record, context, X)
-        for i in range(first, last):
-            target, source = i * width, i * cols
-            for j in range(begin):
-                y[target + j] = zero
-            for j in range(cols):
-                y[target + begin + j] = x[source + j]
-            for j in range(begin + cols, width):
-                y[target + j] = zero
-
-    return place_columns
-
-
-@kernel("permute")
-def permute(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Fill the rows of y from elements of x that are `stride` apart."""
-    Y, X, ROWS, COLS = kit.words("y x rows cols")
-    N1, N2, N3, N4 = kit.words("n1 n2 n3 n4")
-    S0, S1, S2, S3, S4, STRIDE = kit.words("stride0 stride1 stride2 stride3 stride4 stride")
-    at = kit.at
-
-    def permute(record, context, ith, nth):
-        r = int64_pointer(record)
-        cols, stride = r[COLS], r[STRIDE]
-        first, last = rows_part(r[ROWS], ith, nth)
-        y, x = at(record, context, Y), at(record, context, X)
-        n1, n2, n3, n4 = r[N1], r[N2], r[N3], r[N4]
-        # the row's place along each axis is counted on, because a division takes as long as copying ten elements
-        rest, i4 = first // n4, first % n4
-        rest, i3 = rest // n3, rest % n3
-        rest, i2 = rest // n2, rest % n2
-        i0, i1 = rest // n1, rest % n1
-        for row in range(first, last):
-            target, source = row * cols, i0 * r[S0] + i1 * r[S1] + i2 * r[S2] + i3 * r[S3] + i4 * r[S4]
-            if stride == 1:
-                for j in range(cols):
-                    y[target + j] = x[source + j]
-            else:
-                for j in range(cols):
-                    y[target + j] = x[source + j * stride]
-            i4 += 1
-            if i4 == n4:
-                i4, i3 = 0, i3 + 1
-                if i3 == n3:
-                    i3, i2 = 0, i2 + 1
-                    if i2 == n2:
-                        i2, i1 = 0, i1 + 1
-                        if i1 == n1:
-                            i1, i0 = 0, i0 + 1
-
-    return permute
-
-
 @kernel("broadcast_add", "broadcast_multiply")
 def broadcast(kit: Kit, variant: str) -> Callable[..., Any]:
     """Make y = a + b or y = a b, with the same b for `repeat` neighbours."""
@@ -339,36 +254,3 @@ def broadcast(kit: Kit, variant: str) -> Callable[..., Any]:
                 y[i + j] = a[i + j] + b[k + j] if adds else a[i + j] * b[k + j]
 
     return broadcast
-
-
-@kernel("sum_repeats")
-def sum_repeats(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Sum x over `repeat` neighbours; the sums of stretches of them are added up in float64, on the stack."""
-    Y, X, OUTER, REPEAT, INNER = kit.words("y x outer repeat inner")
-    at, real, reals, zero = kit.at, kit.real, kit.reals, kit.real(0.0)
-    real_bytes, double_bytes = _BLOCK * kit.itemsize, _BLOCK * 8
-
-    def sum_repeats(record, context, ith, nth):
-        r = int64_pointer(record)
-        repeat, inner = r[REPEAT], r[INNER]
-        begin, end = rows_part(r[OUTER], ith, nth)
-        y, x = at(record, context, Y), at(record, context, X)
-        near, totals = reals(stack_bytes(real_bytes)), float64_pointer(stack_bytes(double_bytes))
-        for outer in range(begin, end):
-            for first in range(0, inner, _BLOCK):
-                count = smaller(_BLOCK, inner - first)
-                for j in range(count):
-                    totals[j] = 0.0
-                for start in range(0, repeat, _STRETCH):
-                    for j in range(count):
-                        near[j] = zero
-                    for k in range(start, smaller(repeat, start + _STRETCH)):
-                        i = (outer * repeat + k) * inner + first
-                        for j in range(count):
-                            near[j] += x[i + j]
-                    for j in range(count):
-                        totals[j] += np.float64(near[j])
-                for j in range(count):
-                    y[outer * inner + first + j] = real(totals[j])
-
-    return sum_repeats

@@ -166,37 +166,37 @@ def pointwise(kit: Kit, variant: str) -> Callable[..., Any]:
 
     The function sees stretches of its arguments that are as dense as y, or single numbers. What is broadcast otherwise
     is laid out on the stack first, block by block. Blocks begin at multiples of 64 elements of y, as parts do, so that
-    bits do not depend on the parts. If an operand is the same in all blocks of some length, it is laid out once.
+    bits do not depend on the parts. An operand that is the same in all blocks of some length is laid out once.
     """
-    (N,) = kit.words("n0")
-    Y, A, B, C, A0, B0, C0, P0, P1, P2 = kit.words("y a b c a0 b0 c0 p0 p1 p2")
+    N, N1, N2, N3, Y, A, A0, P0 = kit.words("n n1 n2 n3 y a a0 p0")
     real, reals, itemsize = kit.real, kit.reals, kit.itemsize
-    block_bytes, numbers_bytes = _BLOCK * itemsize, 3 * itemsize
+    block_bytes, blocks_bytes, numbers_bytes, words_bytes = _BLOCK * itemsize, 3 * _BLOCK * itemsize, 3 * itemsize, 24
 
     @helper
     def form(r, strides):
         """Return how an operand with strides from this word on is found."""
-        n1, n2, n3 = r[N + 1], r[N + 2], r[N + 3]
+        n2, n3 = r[N2], r[N3]
+        rest = r[N1] * n2 * n3
         s0, s1, s2, s3 = r[strides], r[strides + 1], r[strides + 2], r[strides + 3]
         if s0 == 0 and s1 == 0 and s2 == 0 and s3 == 0:
             return _SINGLE
         dense = (
             (s3 == 1 or n3 == 1)
             and (s2 == n3 or n2 == 1)
-            and (s1 == n2 * n3 or n1 == 1)
-            and (s0 == n1 * n2 * n3 or r[N] == 1)
+            and (s1 == n2 * n3 or r[N1] == 1)
+            and (s0 == rest or r[N] == rest)
         )
         return _DENSE if dense else _SPREAD
 
     @helper
     def period(r, strides):
         """Return after how many elements of y an operand repeats itself."""
-        n1, n2, n3 = r[N + 1], r[N + 2], r[N + 3]
+        n3 = r[N3]
         if r[strides] != 0:
-            return r[N] * n1 * n2 * n3
+            return r[N]
         if r[strides + 1] != 0:
-            return n1 * n2 * n3
-        return n2 * n3 if r[strides + 2] != 0 else n3
+            return r[N1] * r[N2] * n3
+        return r[N2] * n3 if r[strides + 2] != 0 else n3
 
     @helper
     def common(a, b):
@@ -210,7 +210,7 @@ def pointwise(kit: Kit, variant: str) -> Callable[..., Any]:
     def spread(r, strides, x_at, buffer_at, start, count):
         """Lay out an operand's elements for `count` elements of y, from `start` on."""
         x, buffer = reals(x_at), reals(buffer_at)
-        n1, n2, n3 = r[N + 1], r[N + 2], r[N + 3]
+        n1, n2, n3 = r[N1], r[N2], r[N3]
         s0, s1, s2, s3 = r[strides], r[strides + 1], r[strides + 2], r[strides + 3]
         rest, i3 = start // n3, start % n3
         rest, i2 = rest // n2, rest % n2
@@ -237,58 +237,44 @@ def pointwise(kit: Kit, variant: str) -> Callable[..., Any]:
 
     def pointwise(record, context, ith, nth):
         r, params = int64_pointer(record), float64_pointer(record)
-        function = r[MAP_WORD]
-        first, last = part(r[N] * r[N + 1] * r[N + 2] * r[N + 3], ith, nth)
+        first, last = part(r[N], ith, nth)
         y = address(record, context, Y)
-        numbers_at = stack_bytes(numbers_bytes)
-        numbers = reals(numbers_at)
-        # an argument without an operand is a parameter
-        numbers[0], numbers[1], numbers[2] = real(params[P0]), real(params[P1]), real(params[P2])
-        a = address(record, context, A) if has(record, A) else numbers_at
-        b = address(record, context, B) if has(record, B) else numbers_at + itemsize
-        c = address(record, context, C) if has(record, C) else numbers_at + 2 * itemsize
-        a_form, b_form, c_form = form(r, A0), form(r, B0), form(r, C0)
-        single = (a_form & 1) | (b_form & 1) << 1 | (c_form & 1) << 2
-        skip = first * itemsize
-        if a_form < _SPREAD and b_form < _SPREAD and c_form < _SPREAD:
-            a, b = a + (skip if a_form == _DENSE else 0), b + (skip if b_form == _DENSE else 0)
-            c += skip if c_form == _DENSE else 0
-            if call_pointwise(function, context, y + skip, a, b, c, last - first, single) != 0:
-                note_raised(record, context)
-            return
-        a_buffer, b_buffer, c_buffer = stack_bytes(block_bytes), stack_bytes(block_bytes), stack_bytes(block_bytes)
-        step, steady = 64, 0
-        for bit, strides, found in ((1, A0, a_form), (2, B0, b_form), (4, C0, c_form)):
-            if found == _SPREAD:
-                repeats = period(r, strides)
-                if repeats <= _BLOCK:
-                    step_of_both = common(step, repeats)
-                    if step_of_both <= _BLOCK:
-                        step, steady = step_of_both, steady | bit
-        step = _BLOCK // step * step
+        numbers_at, forms_at = stack_bytes(numbers_bytes), stack_bytes(words_bytes)
+        places_at, givens_at = stack_bytes(words_bytes), stack_bytes(words_bytes)
+        numbers, forms = reals(numbers_at), int64_pointer(forms_at)
+        places, givens = int64_pointer(places_at), int64_pointer(givens_at)
+        single, spreads = 0, 0
+        for k in range(3):
+            numbers[k] = real(params[P0 + k])
+            found = form(r, A0 + 4 * k)
+            # an argument without an operand is a parameter
+            place = address(record, context, A + k) if has(record, A + k) else numbers_at + k * itemsize
+            single |= (found & 1) << k
+            spreads |= (found >> 1) << k
+            forms[k], places[k], givens[k] = found, place, place
+        step, steady = last - first, 0
+        buffers = stack_bytes(blocks_bytes)
+        if spreads != 0:
+            step = 64
+            for k in range(3):
+                if forms[k] == _SPREAD:
+                    repeats = period(r, A0 + 4 * k)
+                    if repeats <= _BLOCK:
+                        together = common(step, repeats)
+                        if together <= _BLOCK:
+                            step, steady = together, steady | 1 << k
+            step = _BLOCK // step * step
         start = first
         while start < last:
             count, skip = smaller(step, last - start), start * itemsize
-            a_at, b_at, c_at = a, b, c
-            if a_form == _SPREAD:
-                a_at = a_buffer
-                if start == first or steady & 1 == 0:
-                    spread(r, A0, a, a_at, start, count)
-            elif a_form == _DENSE:
-                a_at = a + skip
-            if b_form == _SPREAD:
-                b_at = b_buffer
-                if start == first or steady & 2 == 0:
-                    spread(r, B0, b, b_at, start, count)
-            elif b_form == _DENSE:
-                b_at = b + skip
-            if c_form == _SPREAD:
-                c_at = c_buffer
-                if start == first or steady & 4 == 0:
-                    spread(r, C0, c, c_at, start, count)
-            elif c_form == _DENSE:
-                c_at = c + skip
-            if call_pointwise(function, context, y + skip, a_at, b_at, c_at, count, single) != 0:
+            for k in range(3):
+                if forms[k] == _DENSE:
+                    givens[k] = places[k] + skip
+                elif forms[k] == _SPREAD:
+                    givens[k] = buffers + k * block_bytes
+                    if start == first or steady & 1 << k == 0:
+                        spread(r, A0 + 4 * k, places[k], givens[k], start, count)
+            if call_pointwise(r[MAP_WORD], context, y + skip, givens[0], givens[1], givens[2], count, single) != 0:
                 note_raised(record, context)
                 return
             start += step

@@ -41,7 +41,9 @@ _CONTEXT_BYTES, _PLACES_BYTES = CONTEXT_WORDS * 8, MOST_SLOTS * 8
 _PARAMETERS, _ARENA, _SCRATCH, _DATA = (
     int(Buffer.PARAMETERS), int(Buffer.ARENA), int(Buffer.SCRATCH), int(Buffer.DATA),
 )  # fmt: skip
-_STATUS, _CURSOR = int(Counter.STATUS), int(Counter.CURSOR)
+_STATUS, _CURSOR, _STEP, _SEED = (
+    int(Counter.STATUS), int(Counter.CURSOR), int(Counter.STEP), int(Counter.SEED),
+)  # fmt: skip
 _SLOTS_COUNT, _INPUTS, _INTEGERS, _ITEM_BYTES, _COUNT = (
     int(CodeWord[name]) for name in ("SLOTS_COUNT", "INPUTS", "INTEGERS", "ITEM_BYTES", "PARAMETERS")
 )
@@ -211,7 +213,7 @@ def _compute(
     context = stack_bytes(_CONTEXT_BYTES)
     context_words = int64_pointer(context)
     context_words[_PARAMETERS], context_words[_SCRATCH] = int64_pointer(held)[_HELD_PARAMETERS], scratch
-    context_words[_STATUS] = context_words[_CURSOR] = 0
+    context_words[_STATUS] = context_words[_CURSOR] = context_words[_STEP] = context_words[_SEED] = 0
     if parts & _LIVE != 0:
         place_owners(held, context)
     count, many = words[_SLOTS_COUNT], words[_MANY_COUNT]

@@ -100,7 +100,7 @@ class Record:
 
     def __init__(self, encoder: Encoder, index: int) -> None:
         record = encoder.program.records[index]
-        self.op = encoder.program.kernels[index].op
+        self.op, self.variant = encoder.program.kernels[index].op, encoder.program.kernels[index].variant
         self.formula = "" if (mapped := encoder.program.maps[index]) is None else mapped.variant
         self.dims, self.params = dims_of(record), params_of(record)
         self.flags = Flag(int(record[FLAGS_WORD]))
@@ -118,8 +118,18 @@ class Record:
         if view.buffer == Buffer.ARENA:
             number, value = self._value(view)
             return Spot(Place.WORKSPACE, number, element - value.offset // self._encoder.item)
+        if view.buffer == Buffer.PARAMETERS and view.spec.access == "read":
+            # weights where values are expected are copied to the workspace
+            encoder, count = self._encoder, view.nbytes // self._encoder.item
+            made = encoder.temporary(count)
+            encoder.draft("constant", made, made, cols=count, constants=encoder.constant(self.weights(name)))
+            return made
         places = {int(Buffer.DATA): Place.INPUT, Buffer.DATA + 1: Place.OUTPUT}
         return Spot(places[view.buffer], 0, element)
+
+    def is_weight(self, name: str) -> bool:
+        """Return whether an operand is a weight."""
+        return self._views[name].buffer == Buffer.PARAMETERS
 
     def weights(self, name: str, missing: float = 0.0) -> NDArray[Any]:
         """Return weights in float64; absent ones are all `missing`."""

@@ -141,43 +141,6 @@ def bias_add(kit: Kit) -> list[Stage]:
     return [Stage(bias_add, lambda dims: packs()({"n": dims["rows"] * dims["cols"]}), _THREADS)]
 
 
-@kernel("copy_columns")
-def copy_columns(kit: Kit) -> list[Stage]:
-    """Copy a block of columns."""
-    Y, X, ROWS, COLS = kit.words("y x rows cols")
-    TARGET_COLS, TARGET_FIRST = kit.words("target_cols target_first")
-    SOURCE_COLS, SOURCE_FIRST = kit.words("source_cols source_first")
-    load, store = kit.load, kit.store
-
-    def copy_columns(record, context):
-        i, cols = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x, record[COLS]
-        if i < record[ROWS] * cols:
-            row = np.uint32(i) // np.uint32(cols)
-            j = i - row * cols
-            value = load(record[X], row * record[SOURCE_COLS] + record[SOURCE_FIRST] + j)
-            store(record[Y], row * record[TARGET_COLS] + record[TARGET_FIRST] + j, value)
-
-    return [Stage(copy_columns, lambda dims: (ceil_div(dims["rows"] * dims["cols"], _THREADS), 1), _THREADS)]
-
-
-@kernel("place_columns")
-def place_columns(kit: Kit) -> list[Stage]:
-    """Make a block of columns, and zeros elsewhere: one thread per element."""
-    Y, X, ROWS, COLS, TARGET_COLS, TARGET_FIRST = kit.words("y x rows cols target_cols target_first")
-    load, store, zero = kit.load, kit.store, kit.real(0.0)
-
-    def place_columns(record, context):
-        i, width = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x, record[TARGET_COLS]
-        if i < record[ROWS] * width:
-            row = np.int64(np.uint32(i) // np.uint32(width))
-            j, value = i - row * width - record[TARGET_FIRST], zero
-            if j >= 0 and j < record[COLS]:
-                value = load(record[X], row * record[COLS] + j)
-            store(record[Y], i, value)
-
-    return [Stage(place_columns, lambda dims: (ceil_div(dims["rows"] * dims["target_cols"], _THREADS), 1), _THREADS)]
-
-
 def _blocks(dims: Any) -> tuple[int, int]:
     """Return the grid of a kernel of random numbers: one thread per Philox block of four elements."""
     return ceil_div(ceil_div(dims["n"], GROUP) * BLOCKS, _THREADS), 1
@@ -238,33 +201,6 @@ def gaussian_noise(kit: Kit) -> list[Stage]:
     return [Stage(gaussian_noise, _blocks, _THREADS)]
 
 
-@kernel("permute")
-def permute(kit: Kit) -> list[Stage]:
-    """Fill y from the elements of x that its strides name: one thread per element."""
-    Y, X, ROWS, COLS = kit.words("y x rows cols")
-    N1, N2, N3, N4 = kit.words("n1 n2 n3 n4")
-    S0, S1, S2, S3, S4, STRIDE = kit.words("stride0 stride1 stride2 stride3 stride4 stride")
-    load, store = kit.load, kit.store
-
-    @formula
-    def split(number, by):
-        quotient = np.int64(np.uint32(number) // np.uint32(by))
-        return quotient, number - quotient * by
-
-    def permute(record, context):
-        i, cols = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x, record[COLS]
-        if i < record[ROWS] * cols:
-            row, j = split(i, cols)
-            row, i4 = split(row, record[N4])
-            row, i3 = split(row, record[N3])
-            row, i2 = split(row, record[N2])
-            i0, i1 = split(row, record[N1])
-            source = i0 * record[S0] + i1 * record[S1] + i2 * record[S2] + i3 * record[S3] + i4 * record[S4]
-            store(record[Y], i, load(record[X], source + j * record[STRIDE]))
-
-    return [Stage(permute, lambda dims: (ceil_div(dims["rows"] * dims["cols"], _THREADS), 1), _THREADS)]
-
-
 @kernel("broadcast_add", "broadcast_multiply")
 def broadcast(kit: Kit) -> list[Stage]:
     """Make y = a + b or y = a b, with the same b for `repeat` neighbours: one thread per element."""
@@ -284,22 +220,3 @@ def broadcast(kit: Kit) -> list[Stage]:
 
 def _elements(dims: Any) -> int:
     return int(dims["outer"] * dims["repeat"] * dims["inner"])
-
-
-@kernel("sum_repeats")
-def sum_repeats(kit: Kit) -> list[Stage]:
-    """Sum x over `repeat` neighbours: one thread per sum."""
-    Y, X, OUTER, REPEAT, INNER = kit.words("y x outer repeat inner")
-    load, store, zero = kit.load, kit.store, kit.real(0.0)
-
-    def sum_repeats(record, context):
-        i, inner = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x, record[INNER]
-        if i < record[OUTER] * inner:
-            outer = np.int64(np.uint32(i) // np.uint32(inner))
-            at, total = i + outer * (record[REPEAT] - 1) * inner, zero
-            for _ in range(record[REPEAT]):
-                total += load(record[X], at)
-                at += inner
-            store(record[Y], i, total)
-
-    return [Stage(sum_repeats, lambda dims: (ceil_div(dims["outer"] * dims["inner"], _THREADS), 1), _THREADS)]

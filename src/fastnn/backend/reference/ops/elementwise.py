@@ -1,4 +1,4 @@
-"""Records that work element by element: activations, sums and products, dropout, noise, blocks of columns."""
+"""Records that work element by element: activations, sums and products, dropout, noise."""
 
 from __future__ import annotations
 
@@ -56,32 +56,6 @@ def gaussian_noise(i: Instruction, counters: Counters) -> None:
     i.write("y", i["x"] + i.params["stddev"] * normal)
 
 
-@executes("copy_columns")
-def copy_columns(i: Instruction, counters: Counters) -> None:
-    """Copy columns from `source_first` on to columns from `target_first` on."""
-    cols, target, source = i.dims["cols"], i.dims["target_first"], i.dims["source_first"]
-    y = i["y"].reshape(i.dims["rows"], i.dims["target_cols"])
-    y[:, target : target + cols] = i["x"][:, source : source + cols]
-
-
-@executes("place_columns")
-def place_columns(i: Instruction, counters: Counters) -> None:
-    """Make a block of columns, and zeros elsewhere."""
-    cols, first = i.dims["cols"], i.dims["target_first"]
-    i.write("y", np.pad(i["x"], ((0, 0), (first, i.dims["target_cols"] - first - cols))))
-
-
-@executes("permute")
-def permute(i: Instruction, counters: Counters) -> None:
-    """Fill y from the elements of x that its strides name."""
-    dims = i.dims
-    sizes = [dims[f"n{axis}"] for axis in range(1, 5)]
-    sizes = [dims["rows"] // int(np.prod(sizes)), *sizes, dims["cols"]]
-    strides = [*(dims[f"stride{axis}"] for axis in range(5)), dims["stride"]]
-    places = sum(np.indices(sizes)[axis] * stride for axis, stride in enumerate(strides))
-    i.write("y", i["x"].reshape(-1)[places].reshape(dims["rows"], dims["cols"]))
-
-
 @executes("broadcast_add")
 def broadcast_add(i: Instruction, counters: Counters) -> None:
     """Make y = a + b, with the same b for all that repeat it."""
@@ -92,9 +66,3 @@ def broadcast_add(i: Instruction, counters: Counters) -> None:
 def broadcast_multiply(i: Instruction, counters: Counters) -> None:
     """Make y = a b, with the same b for all that repeat it."""
     i.write("y", i["a"] * i["b"][:, None])
-
-
-@executes("sum_repeats")
-def sum_repeats(i: Instruction, counters: Counters) -> None:
-    """Sum x over what repeats."""
-    i.write("y", i["x"].sum(axis=1))

@@ -53,16 +53,17 @@ def pointwise(i: Instruction, counters: Counters) -> None:
     assert i.mapped is not None
     function = _FUNCTIONS[i.mapped.variant]
     count = _arguments(i.mapped.variant)
-    shape = [i.dims[f"n{axis}"] for axis in range(4)]
+    dims, sizes = i.dims, [i.dims[f"n{axis}"] for axis in range(1, 4)]
+    shape = [dims["n"] // int(np.prod(sizes)), *sizes]
     values = []
     for number, name in enumerate("abc"[:count]):
         x = i.get(name)
         if x is None:
             values.append(np.full(shape, i.params[f"p{number}"]))
             continue
-        strides = [x.itemsize * i.dims[f"{name}{axis}"] for axis in range(4)]
+        strides = [x.itemsize * dims[f"{name}{axis}"] for axis in range(4)]
         values.append(np.lib.stride_tricks.as_strided(x, shape, strides))
-    i.write("y", function(*values))
+    i.write("y", function(*values).reshape(-1))
 
 
 def _arguments(name: str) -> int:

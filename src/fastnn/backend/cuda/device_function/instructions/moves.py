@@ -1,4 +1,4 @@
-"""Copies, and values in another order."""
+"""Copies, values in another order, and numbers."""
 
 # The functions are compiled for the GPU, where their arguments are typed; annotations would add nothing.
 # mypy: disable-error-code="no-untyped-def"
@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cuda.device_function.encoder import Encoder, Record, encodes
+from fastnn.backend.cuda.device_function.encoder import Encoder, Record, bits, encodes
 from fastnn.backend.cuda.device_function.instruction import (
     COLS,
     CONSTANTS,
+    DEPTH,
     ROWS,
     X_STRIDE,
     Y_STRIDE,
+    A,
     Elements,
     Tools,
     X,
@@ -25,6 +27,7 @@ from fastnn.backend.cuda.device_function.instruction import (
     columns,
     instruction,
 )
+from fastnn.backend.cuda.device_function.layout import Place
 
 
 @encodes("copy_columns")
@@ -64,22 +67,80 @@ def _copy(tools: Tools) -> Any:
     return copy
 
 
-@encodes("permute")
-def _permute(encoder: Encoder, record: Record) -> None:
+@encodes("strided")
+def _strided(encoder: Encoder, record: Record) -> None:
     dims = record.dims
-    sizes = (dims["rows"] // (dims["n1"] * dims["n2"] * dims["n3"] * dims["n4"]), *(dims[f"n{i}"] for i in range(1, 5)))
+    rows, cols, size = dims["rows"], dims["cols"], dims["size"]
+    sizes = (rows // (dims["n1"] * dims["n2"] * dims["n3"] * dims["n4"]), *(dims[f"n{i}"] for i in range(1, 5)))
     strides = [*(dims[f"stride{axis}"] for axis in range(5)), dims["stride"]]
+    x = record.spot("x")
+    several = [stride for count, stride in zip(sizes, strides, strict=False) if count > 1]
+    if len(several) <= 1 and (strides[-1] == 1 or cols == 1):
+        x = replace(x, offset=x.offset + dims["first"])
+        encoder.draft("copy", record.spot("y"), x, rows=rows, cols=cols, y_stride=cols, x_stride=(several or [cols])[0])
+        return
     # for one sample: the place of every element, which is exact also as a float32
-    places = sum(each * stride for each, stride in zip(np.indices((*sizes, dims["cols"])), strides, strict=True))
-    count = dims["rows"] * dims["cols"]
-    if count > 2**24:
-        raise NotImplementedError(
-            f"a permutation of {count} elements, more than {2**24}: use freeze() without a device"
-        )
-    encoder.draft("take", record.spot("y"), record.spot("x"), cols=count, constants=encoder.constant(places))
+    places = sum(each * stride for each, stride in zip(np.indices((*sizes, cols)), strides, strict=True))
+    if max(rows * cols, size) > 2**24:
+        raise NotImplementedError(f"a view of {size} elements, more than {2**24}: use freeze() without a device")
+    encoder.draft(
+        "take", record.spot("y"), x, cols=rows * cols, depth=size, constants=encoder.constant(places + dims["first"])
+    )
 
 
-@instruction("take", x=columns, y=columns, constants=lambda words: words[COLS])
+@encodes("place")
+def _place(encoder: Encoder, record: Record) -> None:
+    dims, y, x = record.dims, record.spot("y"), record.spot("x")
+    outer, count, inner, size = (dims[name] for name in ("outer", "count", "inner", "size"))
+    encoder.draft("fill", y, y, cols=outer * size * inner, a=bits(record.params["fill"]))
+    rows, cols, stride = count, inner, dims["step"] * inner
+    if dims["step"] == 1:
+        rows, cols, stride = 1, count * inner, count * inner
+    for number in range(outer):
+        to = replace(y, offset=y.offset + (number * size + dims["first"]) * inner)
+        source = replace(x, offset=x.offset + number * count * inner)
+        encoder.draft("copy", to, source, rows=rows, cols=cols, y_stride=stride, x_stride=cols)
+
+
+def _none(words: Sequence[int]) -> Elements:
+    """Return no elements, of an operand that is not read."""
+    return np.arange(0)
+
+
+@instruction("fill", x=_none, y=columns)
+def _fill(tools: Tools) -> Any:
+    """Fill y with a number."""
+    formula, word, operand, store = tools.formula, tools.word, tools.operand, tools.store
+    real, as_double = tools.real, tools.as_double
+
+    @formula
+    def fill(number, code, at, constants, x, out, work):
+        to, y_at = operand(word(code, at + Y), x, out, work)
+        j, cols, value = np.int64(0), word(code, at + COLS), real(as_double(word(code, at + A)))
+        while j < cols:
+            store(to, y_at + j, value)
+            j += 1
+
+    return fill
+
+
+@instruction("constant", x=_none, y=columns, constants=lambda words: words[COLS])
+def _constant(tools: Tools) -> Any:
+    """Fill y with constants."""
+    formula, word, operand, store, constant = tools.formula, tools.word, tools.operand, tools.store, tools.constant
+
+    @formula
+    def copy_constants(number, code, at, constants, x, out, work):
+        to, y_at = operand(word(code, at + Y), x, out, work)
+        j, cols, first = np.int64(0), word(code, at + COLS), word(code, at + CONSTANTS)
+        while j < cols:
+            store(to, y_at + j, constant(constants, first + j))
+            j += 1
+
+    return copy_constants
+
+
+@instruction("take", x=lambda words: np.arange(words[DEPTH]), y=columns, constants=lambda words: words[COLS])
 def _take(tools: Tools) -> Any:
     """Fill y with the elements of x whose numbers are constants."""
     formula, word, operand = tools.formula, tools.word, tools.operand
@@ -123,3 +184,49 @@ def _hot(tools: Tools) -> Any:
             y_at += cols
 
     return one_hot
+
+
+@encodes("take")
+def _encode_take(encoder: Encoder, record: Record) -> None:
+    dims, index = record.dims, record.spot("index")
+    if index.place is not Place.INPUT or dims["outer"] != 1 or dims["index_count"] != 1 or dims["index_inner"]:
+        raise NotImplementedError(
+            "entries by computed numbers have no code for GPUs, and run on the CPU only: use freeze() without a device"
+        )
+    if not record.is_weight("x"):
+        raise NotImplementedError(
+            "entries of computed values have no code for GPUs, and run on the CPU only: use freeze() without a device"
+        )
+    encoder.draft(
+        "entries", record.spot("y"), index, rows=dims["count"], cols=dims["inner"], depth=dims["size"],
+        constants=encoder.constant(record.weights("x")),
+    )  # fmt: skip
+
+
+@instruction(
+    "entries",
+    x=lambda words: np.arange(words[ROWS]),
+    constants=lambda words: words[DEPTH] * words[COLS],
+    integers=True,
+)
+def _entries(tools: Tools) -> Any:
+    """Fill rows of y with those rows of constants whose numbers the integers x are, or with NaN."""
+    formula, word, operand, integer, store = tools.formula, tools.word, tools.operand, tools.integer, tools.store
+    constant, nan = tools.constant, tools.real(np.nan)
+
+    @formula
+    def entries(number, code, at, constants, x, out, work):
+        to, y_at = operand(word(code, at + Y), x, out, work)
+        source, x_at = operand(word(code, at + X), x, out, work)
+        cols, size, first = word(code, at + COLS), word(code, at + DEPTH), word(code, at + CONSTANTS)
+        for _ in range(word(code, at + ROWS)):
+            place, j = integer(source, x_at), np.int64(0)
+            place = place + size if place < 0 else place
+            known = place >= 0 and place < size
+            while j < cols:
+                store(to, y_at + j, constant(constants, first + place * cols + j) if known else nan)
+                j += 1
+            x_at += 1
+            y_at += cols
+
+    return entries

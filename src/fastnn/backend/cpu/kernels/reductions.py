@@ -1,0 +1,338 @@
+"""Kernels that reduce an axis, or run along it: sums, extrema, products, their places, recurrences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn.backend.cpu.codegen import bits
+from fastnn.backend.cpu.codegen.intrinsics import (
+    SOURCE_POINTERS,
+    address,
+    float64_pointer,
+    has,
+    int64_pointer,
+    smaller,
+    stack_bytes,
+)
+from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part, rows_part
+from fastnn.backend.cpu.codegen.options import helper, inlined
+
+# columns that are reduced together, so that their results stay in the first-level cache; entries that are added in the
+# dtype, along columns and along a row, which has 16 or more parallel sums
+_BLOCK, _STRETCH, _ROW = 1024, 64, 2048
+
+
+def _sums(kit: Kit) -> tuple[Any, Any]:
+    """Make the sum of a row, and of the columns of a table; the sums of stretches are added up in float64."""
+    reals, real, zero = kit.reals, kit.real, kit.real(0.0)
+    real_bytes, double_bytes, itemsize = _BLOCK * kit.itemsize, _BLOCK * 8, kit.itemsize
+
+    @helper
+    def row(x_at, count, divisor):
+        x, total = reals(x_at), 0.0
+        for first in range(0, count, _ROW):
+            near = zero
+            for i in range(first, smaller(count, first + _ROW)):
+                near += x[i]
+            total += np.float64(near)
+        return real(total) if divisor == 1 else real(total / np.float64(divisor))
+
+    @helper
+    def columns(x_at, count, inner, y_at, width, divisor):
+        near, totals = reals(stack_bytes(real_bytes)), float64_pointer(stack_bytes(double_bytes))
+        for first in range(0, width, _BLOCK):
+            x, y, here = reals(x_at + first * itemsize), reals(y_at + first * itemsize), smaller(_BLOCK, width - first)
+            for j in range(here):
+                totals[j] = 0.0
+            for start in range(0, count, _STRETCH):
+                for j in range(here):
+                    near[j] = zero
+                for k in range(start, smaller(count, start + _STRETCH)):
+                    i = k * inner
+                    for j in range(here):
+                        near[j] += x[i + j]
+                for j in range(here):
+                    totals[j] += np.float64(near[j])
+            if divisor == 1:
+                for j in range(here):
+                    y[j] = real(totals[j])
+            else:
+                by = np.float64(divisor)
+                for j in range(here):
+                    y[j] = real(totals[j] / by)
+
+    return row, columns
+
+
+def _products(kit: Kit) -> tuple[Any, Any]:
+    """Make the product of a row, and of the columns of a table, in float64."""
+    reals, real = kit.reals, kit.real
+    double_bytes, itemsize = _BLOCK * 8, kit.itemsize
+
+    @helper
+    def row(x_at, count, divisor):
+        x, total = reals(x_at), 1.0
+        for i in range(count):
+            total *= np.float64(x[i])
+        return real(total)
+
+    @helper
+    def columns(x_at, count, inner, y_at, width, divisor):
+        totals = float64_pointer(stack_bytes(double_bytes))
+        for first in range(0, width, _BLOCK):
+            x, y, here = reals(x_at + first * itemsize), reals(y_at + first * itemsize), smaller(_BLOCK, width - first)
+            for j in range(here):
+                totals[j] = 1.0
+            for k in range(count):
+                i = k * inner
+                for j in range(here):
+                    totals[j] *= np.float64(x[i + j])
+            for j in range(here):
+                y[j] = real(totals[j])
+
+    return row, columns
+
+
+def _extrema(kit: Kit, largest: bool) -> tuple[Any, Any]:
+    """Make the largest or smallest number of a row, and of the columns of a table; NaN if there is any.
+
+    Integers are compared: floats have the order of their bits, except for the magnitude of negative ones. The maximum
+    of floats would be a chain of scalar instructions, unless NaN is excluded.
+    """
+    reals, itemsize = kit.reals, kit.itemsize
+    single = kit.dtype == "float32"
+    integer, integers = (np.int32, SOURCE_POINTERS["int32"]) if single else (np.int64, int64_pointer)
+    as_real = bits.int_as_float if single else bits.int_as_double
+    info = np.iinfo(integer)
+    sign, magnitude = integer(8 * itemsize - 1), integer(info.max)
+    infinity = integer(np.array(np.inf, kit.dtype).view(integer))
+    # of an empty part the result is that infinity which is never chosen
+    lowest = integer(int(np.array(-np.inf, kit.dtype).view(integer)) ^ int(magnitude)) if largest else infinity
+    integer_bytes = _BLOCK * itemsize
+
+    @inlined
+    def ordered(i):
+        return integer(i ^ integer(integer(i >> sign) & magnitude))
+
+    @inlined
+    def better(a, b):
+        if largest:
+            return a if a > b else b
+        return a if a < b else b
+
+    @inlined
+    def result(best, worst):
+        # magnitudes above infinity's are those of NaN
+        return as_real(worst) if worst > infinity else as_real(ordered(best))
+
+    @helper
+    def row(x_at, count, divisor):
+        x, best, worst = integers(x_at), lowest, integer(0)
+        for i in range(count):
+            best = better(ordered(x[i]), best)
+            size = integer(x[i] & magnitude)
+            worst = size if size > worst else worst
+        return result(best, worst)
+
+    @helper
+    def columns(x_at, count, inner, y_at, width, divisor):
+        best, worst = integers(stack_bytes(integer_bytes)), integers(stack_bytes(integer_bytes))
+        for first in range(0, width, _BLOCK):
+            x, y, here = (
+                integers(x_at + first * itemsize), reals(y_at + first * itemsize), smaller(_BLOCK, width - first)
+            )  # fmt: skip
+            for j in range(here):
+                best[j], worst[j] = lowest, integer(0)
+            for k in range(count):
+                i = k * inner
+                for j in range(here):
+                    best[j] = better(ordered(x[i + j]), best[j])
+                    size = integer(x[i + j] & magnitude)
+                    worst[j] = size if size > worst[j] else worst[j]
+            for j in range(here):
+                y[j] = result(best[j], worst[j])
+
+    return row, columns
+
+
+@kernel("reduce")
+def reduce(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Reduce the parts of an axis; each result in an order that its place does not change."""
+    Y, X, OUTER, PARTS, REPEAT, INNER, DIVISOR = kit.words("y x outer parts repeat inner divisor")
+    itemsize, reals = kit.itemsize, kit.reals
+    made = {"sum": _sums, "prod": _products}.get(variant)
+    row_of, columns_of = made(kit) if made is not None else _extrema(kit, variant == "max")
+
+    def reduce(record, context, ith, nth):
+        r = int64_pointer(record)
+        parts, repeat, inner, divisor = r[PARTS], r[REPEAT], r[INNER], r[DIVISOR]
+        first, last = rows_part(r[OUTER] * parts * inner, ith, nth)
+        y_at, x_at = address(record, context, Y), address(record, context, X)
+        y = reals(y_at)
+        if inner == 1 and parts == 1:
+            for outer in range(first, last):
+                y[outer] = row_of(x_at + outer * repeat * itemsize, repeat, divisor)
+            return
+        while first < last:
+            row = first // inner
+            j = first - row * inner
+            width = smaller(inner - j, last - first)
+            outer = row // parts
+            p = row - outer * parts
+            begin = repeat * p // parts
+            count = repeat * (p + 1) // parts - begin
+            here = x_at + ((outer * repeat + begin) * inner + j) * itemsize
+            if inner == 1:
+                y[first] = row_of(here, count, divisor)
+            else:
+                columns_of(here, count, inner, y_at + first * itemsize, width, divisor)
+            first += width
+
+    return reduce
+
+
+@kernel("arg_reduce")
+def arg_reduce(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Find the first place of the largest or smallest number of an axis, or of its first NaN."""
+    Y, X, OUTER, REPEAT, INNER = kit.words("y x outer repeat inner")
+    at, largest = kit.at, variant == "max"
+
+    def arg_reduce(record, context, ith, nth):
+        r = int64_pointer(record)
+        repeat, inner = r[REPEAT], r[INNER]
+        first, last = rows_part(r[OUTER] * inner, ith, nth)
+        y, x = int64_pointer(address(record, context, Y)), at(record, context, X)
+        for place in range(first, last):
+            outer = place // inner
+            i = outer * repeat * inner + place - outer * inner
+            best, found = x[i], 0
+            for k in range(1, repeat):
+                value = x[i + k * inner]
+                more = value > best if largest else value < best
+                # the first NaN is kept
+                if more or (value != value and best == best):
+                    best, found = value, k
+            y[place] = found
+
+    return arg_reduce
+
+
+@kernel("recurrence")
+def recurrence(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Make y_t = a_t y_(t-1) + b_t along an axis; y_(t-1) is kept in float64."""
+    Y, A, B, OUTER, SIZE, INNER = kit.words("y a b outer size inner")
+    REVERSE, EXCLUSIVE, INITIAL = kit.words("reverse exclusive initial")
+    at, real = kit.at, kit.real
+    double_bytes = _BLOCK * 8
+
+    @helper
+    def run(y, factors, summands, a, b, size, inner, width, i, step, exclusive, initial):
+        """Run along `width` neighbouring columns, from the element i on."""
+        state = float64_pointer(stack_bytes(double_bytes))
+        for j in range(width):
+            state[j] = initial
+        for _ in range(size):
+            if exclusive:
+                for j in range(width):
+                    y[i + j] = real(state[j])
+            if factors and summands:
+                for j in range(width):
+                    state[j] = np.float64(a[i + j]) * state[j] + np.float64(b[i + j])
+            elif factors:
+                for j in range(width):
+                    state[j] = np.float64(a[i + j]) * state[j]
+            else:
+                for j in range(width):
+                    state[j] = state[j] + np.float64(b[i + j])
+            if not exclusive:
+                for j in range(width):
+                    y[i + j] = real(state[j])
+            i += step
+
+    @helper
+    def row(y, factors, summands, a, b, size, i, step, exclusive, initial):
+        """Run along one row."""
+        state = initial
+        for _ in range(size):
+            before = state
+            if factors:
+                state = np.float64(a[i]) * state
+            if summands:
+                state = state + np.float64(b[i])
+            y[i] = real(before if exclusive else state)
+            i += step
+
+    def recurrence(record, context, ith, nth):
+        r = int64_pointer(record)
+        size, inner, exclusive = r[SIZE], r[INNER], r[EXCLUSIVE] != 0
+        initial = float64_pointer(record)[INITIAL]
+        first, last = part(r[OUTER] * inner, ith, nth)
+        y, factors, summands = at(record, context, Y), has(record, A), has(record, B)
+        # what is absent is never read
+        a, b = at(record, context, A if factors else Y), at(record, context, B if summands else Y)
+        while first < last:
+            outer = first // inner
+            j = first - outer * inner
+            width = smaller(smaller(inner - j, last - first), _BLOCK)
+            i, step = outer * size * inner + j, inner
+            if r[REVERSE] != 0:
+                i, step = i + (size - 1) * inner, -inner
+            if width == 1:
+                row(y, factors, summands, a, b, size, i, step, exclusive, initial)
+            else:
+                run(y, factors, summands, a, b, size, inner, width, i, step, exclusive, initial)
+            first += width
+
+    return recurrence
+
+
+@kernel("largest")
+def largest(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Find the k largest numbers of every row, and their places."""
+    VALUES, INDICES, X, ROWS, COLS, K = kit.words("values indices x rows cols k")
+    at = kit.at
+
+    @helper
+    def comes_before(a, b):
+        # NaN is the largest; of equal ones the first stays first
+        return a > b or (a != a and b == b)
+
+    def largest(record, context, ith, nth):
+        r = int64_pointer(record)
+        cols, k = r[COLS], r[K]
+        first, last = rows_part(r[ROWS], ith, nth)
+        values, x = at(record, context, VALUES), at(record, context, X)
+        indices = int64_pointer(address(record, context, INDICES))
+        for row in range(first, last):
+            source, to, known = row * cols, row * k, 0
+            for j in range(cols):
+                value = x[source + j]
+                if known == k and not comes_before(value, values[to + k - 1]):
+                    continue
+                known = smaller(known + 1, k)
+                place = known - 1
+                while place > 0 and comes_before(value, values[to + place - 1]):
+                    values[to + place], indices[to + place] = values[to + place - 1], indices[to + place - 1]
+                    place -= 1
+                values[to + place], indices[to + place] = value, j
+
+    return largest
+
+
+@kernel("divide_by")
+def divide_by(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Divide by a size."""
+    Y, X, N, DIVISOR = kit.words("y x n divisor")
+    at, real = kit.at, kit.real
+
+    def divide_by(record, context, ith, nth):
+        r = int64_pointer(record)
+        first, last = part(r[N], ith, nth)
+        y, x, divisor = at(record, context, Y), at(record, context, X), real(r[DIVISOR])
+        for i in range(first, last):
+            y[i] = x[i] / divisor
+
+    return divide_by

@@ -1,0 +1,165 @@
+"""The standard losses as formulas, which can be differentiated any number of times.
+
+A "loss" node is one record, of the value and the gradient; what is computed from its gradient is differentiated through
+these formulas. Each is that of `losses.arrays` but for infinite predictions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from fastnn.formulas.losses import EPSILON
+from fastnn.graph.algebra import Term, terms
+from fastnn.graph.graph import Graph, Node, Tensor
+from fastnn.graph.ops.elementwise import activation
+from fastnn.graph.ops.indexing import one_hot
+from fastnn.graph.ops.pointwise import constant
+from fastnn.graph.rules import Gradients, NoGradientError, gradient_of_outputs
+from fastnn.graph.vjp import pulled_back, rule_of
+
+
+def _clipped(p: Term, high: float) -> Term:
+    return p.apply("maximum", EPSILON).apply("minimum", high)
+
+
+def _softplus(x: Term) -> Term:
+    return Term(x.graph, activation(x.graph, x.tensor, "softplus", (), x.label), x.label)
+
+
+def _smooth(t: Term, smoothing: float) -> Term:
+    return t * (1.0 - smoothing) + 0.5 * smoothing if smoothing else t
+
+
+def _huber(p: Term, t: Term, delta: float) -> Term:
+    error = (p - t).apply("absolute")
+    inside = error.apply("less_equal", delta)
+    return inside.where(0.5 * error.apply("square"), delta * (error - 0.5 * delta))
+
+
+def _log_cosh(p: Term, t: Term, a: float) -> Term:
+    error = p - t
+    return _softplus(2.0 * error) - error - math.log(2.0)
+
+
+def _binary_cross_entropy(p: Term, t: Term, smoothing: float) -> Term:
+    p, t = _clipped(p, 1.0 - EPSILON), _smooth(t, smoothing)
+    return -(t * p.apply("log") + (1.0 - t) * (-p).apply("log1p"))
+
+
+def _binary_cross_entropy_logits(p: Term, t: Term, smoothing: float) -> Term:
+    t = _smooth(t, smoothing)
+    return (1.0 - t) * _softplus(p) + t * _softplus(-p)
+
+
+def _hinge(p: Term, t: Term, a: float) -> Term:
+    return (1.0 - t.apply("greater", 0.0).where(1.0, -1.0) * p).apply("maximum", 0.0)
+
+
+def _kl_divergence(p: Term, t: Term, a: float) -> Term:
+    t = _clipped(t, 1.0)
+    return t * (t / _clipped(p, 1.0)).apply("log")
+
+
+#: The loss of every element from prediction, target and the first parameter.
+_ELEMENTS: dict[str, Callable[[Term, Term, float], Term]] = {
+    "mean_squared_error": lambda p, t, a: (p - t).apply("square"),
+    "mean_absolute_error": lambda p, t, a: (p - t).apply("absolute"),
+    "huber": _huber,
+    "log_cosh": _log_cosh,
+    "binary_cross_entropy": _binary_cross_entropy,
+    "binary_cross_entropy_logits": _binary_cross_entropy_logits,
+    "hinge": _hinge,
+    "perceptron": lambda p, t, a: (-(t * p)).apply("maximum", 0.0),
+    "poisson": lambda p, t, a: p - t * (p + EPSILON).apply("log"),
+    "kl_divergence": _kl_divergence,
+}
+_ROWS = ("cross_entropy", "cross_entropy_logits")
+
+
+def row_losses(
+    graph: Graph,
+    x: Tensor,
+    target: Tensor,
+    *,
+    formula: str,
+    parameters: Sequence[float] = (),
+    row_mean: bool = True,
+    label: str,
+) -> Tensor:
+    """Compute the loss of every row of predictions, as ops that can be differentiated by both operands.
+
+    Parameters
+    ----------
+    formula : str
+        That of a loss of fastnn.
+    parameters : sequence of float
+        Those of the loss.
+    row_mean : bool
+        Whether a row's loss is the mean over its columns, instead of the sum; cross-entropy is always the sum.
+
+    Raises
+    ------
+    NoGradientError
+        When the formula is a user's function.
+    """
+    a = (*parameters, 0.0)[0]
+    if formula in _ROWS:
+        return _cross_entropy(graph, x, target, formula, a, label)
+    if formula not in _ELEMENTS:
+        raise NoGradientError(
+            f"layer {label!r}: the derivative of the user-defined loss {formula!r} has no derivative itself, so "
+            "gradients through it cannot be differentiated; write the loss with fastnn.ops"
+        )
+    p, t = terms(graph, label, x, target)
+    values = _ELEMENTS[formula](p, t, a)
+    return values.reduce("mean" if row_mean else "sum", [len(x.whole) - 1]).tensor
+
+
+def _cross_entropy(graph: Graph, x: Tensor, target: Tensor, formula: str, smoothing: float, label: str) -> Tensor:
+    if target.kind == "int64":
+        target = one_hot(graph, target, x.columns, label)
+    (t,) = terms(graph, label, target)
+    if smoothing:
+        t = t * (1.0 - smoothing) + smoothing / x.columns
+    if formula == "cross_entropy_logits":
+        (log_p,) = terms(graph, label, activation(graph, x, "log_softmax", (), label))
+    else:
+        (p,) = terms(graph, label, x)
+        log_p = _clipped(p, 1.0 - EPSILON).apply("log")
+    return (-(t * log_p).reduce("sum", [len(x.whole) - 1])).tensor
+
+
+def _composed(graph: Graph, node: Node) -> Sequence[Tensor | None]:
+    """Compute the losses of rows, and the gradient of their scaled, weighted mean."""
+    x, target, weight = node.inputs
+    assert x is not None and target is not None
+    start, label = len(graph.nodes), node.label
+    options = {name: node.attrs[name] for name in ("formula", "parameters", "row_mean")}
+    rows = row_losses(graph, x, target, label=label, **options)
+    (total,) = terms(graph, label, rows)
+    if weight is not None:
+        (share,) = terms(graph, label, weight)
+        total = total * share.reshaped((*weight.whole, *(1,) * (len(rows.whole) - len(weight.whole))))
+    total = total.reduce("mean")
+    factor = constant(graph, node.attrs["loss_weight"], (), label)
+    (dx,) = pulled_back(graph, start, [total.tensor], [factor], [x], label)
+    return [rows, dx]
+
+
+_through_formula = rule_of(_composed)
+
+
+@gradient_of_outputs("loss")
+def _loss(graph: Graph, node: Node, dys: Gradients, needs: Sequence[bool]) -> Gradients:
+    row_loss, dx = node.outputs
+    # of losses that are minimised, the gradient is the node's other output
+    minimised = dys[0] is row_loss
+    first: Gradients = (dx if minimised else None, None, None)
+    if minimised and dys[1] is None:
+        return first
+    second = _through_formula(graph, node, (None if minimised else dys[0], dys[1]), needs)
+    if first[0] is not None and second[0] is not None:
+        (a, b) = terms(graph, node.label, first[0], second[0])
+        return ((a + b).tensor, *second[1:])
+    return [a if b is None else b for a, b in zip(first, second, strict=True)]

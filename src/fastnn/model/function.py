@@ -1,0 +1,270 @@
+"""`function`: compiled calls over arrays, of any symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from fastnn.checks import flag
+from fastnn.hints import explained
+from fastnn.layers.architecture import Architecture
+from fastnn.layers.base import Symbol
+from fastnn.model.export import ExportMixin
+from fastnn.runtime import feeds, sweep
+from fastnn.runtime.at_once import compute
+from fastnn.runtime.calls import prediction
+from fastnn.runtime.programs.independence import Traits, traits
+from fastnn.runtime.reading import reads
+
+#: how results are returned: one array, a list, or a dict by the names in a list
+Form = str | list[str]
+_ONE, _LIST = "one", "list"
+
+
+class Calls(ExportMixin):
+    """What functions over arrays have in common."""
+
+    _any_outputs: ClassVar[bool] = True
+    # the number of inputs
+    _count: int
+
+    def _start(
+        self, inputs: Sequence[Symbol], symbols: Sequence[Symbol], seed: Any, dtype: str | None, device: str | None,
+        name: str | None,
+    ) -> None:  # fmt: skip
+        """Make the state; dtype and device are those of the models that `symbols` are made of, unless they are given."""
+        parts = _parts_behind(symbols)
+        if dtype is None:
+            dtype = parts[0].dtype if parts else "float32"
+        if device is None:
+            devices = {part.state.device for part in parts}
+            device = devices.pop() if len(devices) == 1 else "cpu"
+        self._begin(seed, dtype, device, name)
+
+    def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:
+        super()._realize(architecture, initialize=initialize)
+        self._count = len(architecture.inputs)
+
+    def _arrays(self, given: tuple[Any, ...]) -> Any:
+        """Return the arguments of a call as a model takes its inputs."""
+        if len(given) != self._count:
+            names = self._architecture.input_names
+            raise TypeError(f"{self.name}() takes {len(names)} array(s) ({', '.join(names)}), got {len(given)}")
+        return given[0] if len(given) == 1 else given
+
+
+class Function(Calls):
+    """A compiled function of arrays; made by `fastnn.function`."""
+
+    _kind: ClassVar[str] = "Function"
+    _traits: Traits
+    _form: Form
+    _integers: tuple[bool, ...]
+    _training: bool
+
+    @classmethod
+    def _made(
+        cls, inputs: Any, outputs: Any, *, training: bool, seed: Any, dtype: str | None, device: str | None,
+        name: str | None,
+    ) -> Self:  # fmt: skip
+        starts = inputs_of("function", inputs)
+        form: Form = _LIST
+        if isinstance(outputs, Mapping):
+            form, found = list(outputs), list(outputs.values())
+            if not all(isinstance(key, str) for key in form):
+                raise TypeError(f"function: outputs: expected texts as names, got {form!r}")
+        elif isinstance(outputs, (list, tuple)):
+            found = list(outputs)
+        else:
+            form, found = _ONE, [outputs]
+        if not found or not all(isinstance(symbol, Symbol) for symbol in found):
+            raise TypeError(f"function: outputs: expected symbols, a list or a dict of them, got {outputs!r}")
+        made = cls.__new__(cls)
+        made._form, made._training = form, flag("training", training)
+        made._start(starts, found, seed, dtype, device, name)
+        made._realize(Architecture.of(starts, found, any_shape=True))
+        return made
+
+    def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:
+        super()._realize(architecture, initialize=initialize)
+        self._integers = tuple([architecture.calls[output].kind == "int64" for output in architecture.outputs])
+        self._look()
+
+    def _look(self) -> None:
+        """Find out how the outputs may be computed."""
+        if "_training" in self.__dict__:
+            self._traits = traits(self._runtime.table, training=self._training)
+
+    def __call__(self, *arrays: Any) -> Any:
+        """Return the outputs for arrays, one for each input, all with the same number of rows.
+
+        Returns
+        -------
+        array, or list or dict of arrays
+            As `outputs` was given. A symbol without axes gives a number. Where the arrays are on a GPU, so are the
+            results.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When the arrays do not fit the inputs.
+        """
+        kept = self._prediction
+        if kept.call is not None:
+            found = kept.call(*arrays)
+            if found is False and kept.together is not None:
+                found = kept.together(*arrays)
+            if found is not False:
+                form = self._form
+                if form == _ONE:
+                    return found
+                results = found if len(self._integers) > 1 else [found]
+                return results if form == _LIST else dict(zip(form, results, strict=True))
+        return self._general(arrays)
+
+    @reads
+    def _general(self, arrays: tuple[Any, ...]) -> Any:
+        """Compute arrays of any kind."""
+        x, runtime, found = self._arrays(arrays), self._runtime, self._traits
+        feed = feeds.inputs(runtime, x)
+        if found.by_row and not found.random and not self._training:
+            results = sweep.predict(runtime, feed, sweep.DEFAULT_BATCH)
+            if not any(self._integers):
+                prediction.learn(runtime, x)
+        else:
+            results = compute(runtime, feed, found, training=self._training)
+        results = [_value(result, integers) for result, integers in zip(results, self._integers, strict=True)]
+        form = self._form
+        if form == _ONE:
+            return results[0]
+        return results if form == _LIST else dict(zip(form, results, strict=True))
+
+    def freeze(self, *, gradients: bool = False, device: str = "cpu") -> Any:
+        """Return the function with a copy of its current weights, for compiled code: see `Model.freeze`.
+
+        Raises
+        ------
+        ValueError
+            When rows depend on each other, an output is not a batch of numbers, or outputs depend on random numbers.
+        """
+        found, reason = self._traits, ""
+        if self._training:
+            reason = "it was made with training=True"
+        elif found.random:
+            reason = "its outputs depend on random numbers"
+        elif any(self._integers):
+            reason = "an output holds integers"
+        elif not found.by_row:
+            reason = (
+                "an output is not a batch whose rows depend on one row of the inputs each: freeze what is computed "
+                "row by row, and compute the rest in the calling code"
+            )
+        if reason:
+            raise ValueError(f"freeze: {self.name!r} cannot be called from compiled code: {reason}")
+        return super().freeze(gradients=gradients, device=device)
+
+    def learner(self, **options: Any) -> Any:
+        """Raise TypeError: there is nothing to train."""
+        raise TypeError("learner: a function has no loss and no optimizer: fastnn.train_function makes one that has")
+
+    def _options(self) -> dict[str, Any]:
+        return {"form": self._form, "training": self._training}
+
+    def _take_options(self, options: Any) -> None:
+        if not isinstance(options, dict) or set(options) != {"form", "training"}:
+            raise ValueError(f"expected the options of a function, got {options!r}")
+        form, count = options["form"], len(self._integers)
+        if form != _LIST and not (form == _ONE and count == 1):
+            if not isinstance(form, list) or len(form) != count or not all(isinstance(key, str) for key in form):
+                raise ValueError(f"form: expected names of {count} outputs, got {form!r}")
+        self._form, self._training = form, flag("training", options["training"])
+        self._look()
+
+
+def _value(result: Any, integers: bool) -> Any:
+    """Return a result as users get it: integers as such, a number instead of an array without axes."""
+    if not isinstance(result, np.ndarray):
+        return result
+    if integers:
+        result = result.astype(np.int64)
+    return result[()] if result.ndim == 0 else result
+
+
+def inputs_of(what: str, inputs: Any) -> list[Symbol]:
+    """Return the inputs of a function as a list, checked."""
+    found = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+    if not found or not all(isinstance(symbol, Symbol) for symbol in found):
+        raise TypeError(f"{what}: inputs: expected results of fastnn.Input, got {inputs!r}")
+    return found
+
+
+def _parts_behind(symbols: Sequence[Symbol]) -> list[Any]:
+    """Return the models that symbols are made of."""
+    found: dict[int, Any] = {}
+    seen: set[int] = set()
+    left = list(symbols)
+    while left:
+        symbol = left.pop()
+        if id(symbol) not in seen:
+            seen.add(id(symbol))
+            left += symbol.inputs
+            if symbol.part is not None:
+                found[id(symbol.part)] = symbol.part
+    return list(found.values())
+
+
+@explained
+def function(
+    inputs: Symbol | Sequence[Symbol],
+    outputs: Symbol | Sequence[Symbol] | Mapping[str, Symbol],
+    *,
+    training: bool = False,
+    seed: int | np.random.Generator | None = None,
+    dtype: str | None = None,
+    device: str | None = None,
+    name: str | None = None,
+) -> Function:
+    """Make a compiled function of arrays from symbols.
+
+    ::
+
+        x, t = fnn.Input(4), fnn.Input(1)
+        errors = fnn.ops.square(model(x) - t)
+        f = fnn.function([x, t], [model(x), fnn.ops.mean(errors)])
+        y, loss = f(xs, ts)
+
+    Parameters
+    ----------
+    inputs : Symbol or list of Symbol
+        From `fastnn.Input`: a call takes an array for each.
+    outputs : Symbol, or list or dict of Symbol
+        What a call returns, in the same form: batches, and any other symbols, such as numbers, matrices of distances
+        between rows, weights, or gradients.
+    training : bool
+        Whether dropout drops and batch normalisation uses the batch; its averages are not moved.
+    seed : int or numpy.random.Generator, optional
+        Decides random numbers, which are others in each call, and initial weights of layers; None draws a random seed.
+    dtype : {"float32", "float64"}, optional
+        That of the models that it is made of, or else float32.
+    device : str, optional
+        Where it is computed; the models that it is made of go there, too. By default it is where these are, or the CPU.
+    name : str, optional
+
+    Returns
+    -------
+    Function
+        Call it with arrays. It has methods of a model: `to`, `get_weights`, `set_weights`, `summary`, `save`, `freeze`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When inputs and outputs are not connected symbols, or an argument is invalid.
+
+    Notes
+    -----
+    Models that are called within have their own weights: the function sees what they learn. Weights of layers that are
+    called without a model belong to the function. All rows of a call are one batch, however many they are.
+    """
+    return Function._made(inputs, outputs, training=training, seed=seed, dtype=dtype, device=device, name=name)

@@ -1,0 +1,36 @@
+"""Derivatives as symbols, which can be part of a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastnn.graph.gradients import gradients as gradients_of
+from fastnn.graph.graph import Tensor
+from fastnn.layers.tracing import Place
+from fastnn.ops.definition import Operand, op
+
+__all__ = ["gradients"]
+
+
+def _like(place: Place, y: Tensor, x: Any) -> Any:
+    """Return values of the shapes that gradients have."""
+    return x
+
+
+@op(numpy="", infer=_like)
+def gradients(place: Place, y: Operand, x: Operand | Sequence[Operand]) -> Tensor | tuple[Tensor, ...]:
+    """Return the gradient of the sum of y for x, of x' shape; a tuple of them for several x.
+
+    x are inputs, weights (``layer.kernel``) or what y was computed from. The gradients are symbols like others: they
+    have gradients, too, so a loss may contain them. The sum over a batch has as gradient for x that of each sample, if
+    samples do not depend on each other.
+
+    Raises
+    ------
+    ValueError
+        When y does not depend on x.
+    """
+    several = isinstance(x, (list, tuple))
+    found = gradients_of(place.graph, place.tensor(y), list(x) if several else [x], place.label)
+    return tuple(found) if several else found[0]

@@ -1,0 +1,90 @@
+"""Whether the rows of a batch are computed independently of each other, and without random numbers.
+
+Then any number of them may be computed at a time, as codes of networks do: 256, and what is left over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fastnn.graph.extent import BATCH, Extent
+from fastnn.graph.graph import Graph, Node, Tensor
+from fastnn.runtime.parameters import ParameterTable
+from fastnn.runtime.programs.computation import Computation
+
+_RANDOM = frozenset(["random", "dropout", "gaussian_noise"])
+
+
+class Traits(NamedTuple):
+    """What decides how a model's outputs may be computed.
+
+    Attributes
+    ----------
+    by_row : bool
+        Whether every output is a batch, each row of which depends on that row of the inputs alone.
+    random : bool
+        Whether outputs depend on random numbers.
+    moves_averages : bool
+        Whether batch normalisation would move its averages.
+    """
+
+    by_row: bool
+    random: bool
+    moves_averages: bool
+
+
+def traits(table: ParameterTable, *, training: bool) -> Traits:
+    """Return how a model's outputs may be computed."""
+    made = Computation(table, training=training)
+    nodes, wanted = _live(made.graph, made.outputs)
+    ops = {node.op for node in nodes}
+    by_row = _by_row(made.graph, nodes, wanted, made.outputs)
+    return Traits(by_row, bool(ops & _RANDOM), "batch_norm" in ops)
+
+
+def _live(graph: Graph, outputs: Sequence[Tensor]) -> tuple[list[Node], set[int]]:
+    """Return the nodes that outputs depend on, in order, and the numbers of the tensors."""
+    wanted = {tensor.id for tensor in outputs}
+    found: list[Node] = []
+    for node in reversed(graph.nodes):
+        if any(tensor.id in wanted for tensor in node.outputs):
+            found.append(node)
+            wanted.update(tensor.id for tensor in node.inputs if tensor is not None)
+    return found[::-1], wanted
+
+
+def _by_row(graph: Graph, nodes: Sequence[Node], wanted: set[int], outputs: Sequence[Tensor]) -> bool:
+    """Return whether all values that depend on the batch are batches of rows that depend on one row each."""
+    rows = {tensor.id for tensor in graph.inputs}
+    for node in nodes:
+        from_rows = any(tensor is not None and tensor.id in rows for tensor in node.inputs)
+        if isinstance(node.attrs.get("divisor"), Extent):
+            return False  # a mean over rows
+        for tensor in node.outputs:
+            if tensor.id in wanted and (tensor.batched or from_rows or _depends_on_batch(tensor)):
+                if not tensor.batched or _depends_on_batch(tensor):
+                    return False
+                rows.add(tensor.id)
+        if from_rows and _moves_rows(node, rows):
+            return False
+    return all(tensor.id in rows for tensor in outputs)
+
+
+def _depends_on_batch(tensor: Tensor) -> bool:
+    return any(isinstance(size, Extent) for size in tensor.shape)
+
+
+def _moves_rows(node: Node, rows: set[int]) -> bool:
+    """Return whether an op of batches takes other rows than that of the result."""
+    if node.op == "batch_norm":
+        return True  # with the statistics of the batch; those of inference are other ops
+    if node.op == "slice":
+        return bool(node.attrs["ranges"][0] != (0, 1, BATCH))
+    if node.op in ("recurrence", "place"):
+        return bool(node.attrs["axis"] == 0)
+    if node.op in ("take", "scatter_add"):
+        x = node.inputs[0]
+        # entries of an axis after the batch have the batch among what is outside of it
+        return x is not None and x.id in rows and not isinstance(node.attrs["outer"], Extent)
+    return False

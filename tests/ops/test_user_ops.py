@@ -1,0 +1,105 @@
+"""Every op of `fastnn.ops`: values as NumPy's, first and second derivatives as finite differences."""
+
+import numpy as np
+import pytest
+from tests.support.user_ops import CASES, B
+
+import fastnn as fnn
+from fastnn import ops
+from fastnn.ops.definition import NUMPY_NAMES
+
+#: without values to compare, or tested by themselves
+_OTHERS = {"random_normal", "random_uniform", "random_bernoulli", "gradients"}
+
+
+def inputs_of(case):
+    return [fnn.Input(x.shape[1:]) for x in case.arrays]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_values_are_those_of_numpy(case, dtype):
+    inputs = inputs_of(case)
+    arrays = [x.astype(dtype) for x in case.arrays]
+    y = case.symbolic(*inputs)
+    found = fnn.function(inputs, [y], dtype=dtype)(*arrays)[0]
+    expected = case.plain(*arrays)
+    assert found.shape == np.shape(expected) and found.dtype == dtype
+    np.testing.assert_allclose(
+        found, expected, rtol=2e-5 if dtype == "float32" else 1e-12, atol=1e-5 if dtype == "float32" else 1e-13
+    )
+
+
+def directional(case, order):
+    """Return a function of the arrays: sum(v y), and its derivatives along directions, as symbols."""
+    rng = np.random.default_rng(3)
+    inputs = inputs_of(case)
+    y = case.symbolic(*inputs)
+    weights = rng.uniform(0.5, 1.5, np.shape(case.plain(*case.arrays)))
+    value = ops.sum(y * weights) if weights.size <= 256 else ops.sum(ops.square(y))
+    directions = [rng.normal(size=x.shape) for x in case.arrays]
+    symbols = [fnn.Input(x.shape[1:]) for x in case.arrays]
+    results = [value]
+    for _ in range(order):
+        try:
+            slopes = [ops.gradients(results[-1], x) for x in inputs]
+        except ValueError:
+            return None  # a constant: the derivative is zero
+        results.append(sum(ops.sum(slope * d) for slope, d in zip(slopes, symbols, strict=True)))
+    return fnn.function([*inputs, *symbols], results, dtype="float64"), directions
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("case", [case for case in CASES if case.smooth], ids=str)
+def test_derivatives_are_those_of_differences(case, order):
+    made = directional(case, order)
+    if made is None:
+        return
+    function, directions = made
+
+    def at(step):
+        return [
+            float(x)
+            for x in function(*(x + step * d for x, d in zip(case.arrays, directions, strict=True)), *directions)
+        ]
+
+    h = 1e-5
+    lower, upper, here = at(-h), at(h), at(0.0)
+    for k in range(order):
+        slope = (upper[k] - lower[k]) / (2 * h)
+        assert abs(here[k + 1] - slope) <= 1e-6 * (1 + abs(slope)), (case.name, k, here[k + 1], slope)
+
+
+def test_every_op_has_a_case():
+    said = {case.name.partition("_")[0] if case.name not in NUMPY_NAMES else case.name for case in CASES} | {
+        c.name for c in CASES
+    }
+    missing = [
+        name for name in NUMPY_NAMES if name not in _OTHERS and not any(s == name or s.startswith(name) for s in said)
+    ]
+    assert not missing, missing
+
+
+def test_random_numbers_are_new_in_each_step_and_the_same_for_a_seed():
+    x = fnn.Input(3)
+    numbers = [
+        ops.random_normal(x, 1.0, 2.0),
+        ops.random_uniform((None, 3), -1.0, 1.0),
+        ops.random_bernoulli((None, 3), 0.25),
+    ]
+    rows = np.zeros((20_000, 3), np.float32)
+    found = fnn.function([x], numbers, seed=3)(rows)
+    again = fnn.function([x], numbers, seed=3)(rows)
+    assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+    assert abs(found[0].mean() - 1) < 0.05 and abs(found[0].std() - 2) < 0.05
+    assert found[1].min() >= -1 and found[1].max() < 1 and abs(found[1].mean()) < 0.02
+    assert set(np.unique(found[2])) == {0.0, 1.0} and abs(found[2].mean() - 0.25) < 0.01
+
+
+def test_other_batch_sizes_need_no_other_symbols():
+    x = fnn.Input(3)
+    f = fnn.function([x], [x @ x.T, ops.mean(x), ops.concatenate([x, x], 0)])
+    for rows in (1, B, 31):
+        a = np.random.default_rng(rows).normal(size=(rows, 3)).astype(np.float32)
+        for found, expected in zip(f(a), (a @ a.T, a.mean(), np.concatenate([a, a])), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -173,12 +173,14 @@ class Architecture:
             call: InputSpec(name, self.calls[call].shape, self.calls[call].kind)
             for call, name in zip(self.inputs, self.input_names, strict=True)
         }
-        # layers that return integers return those of an input, in another shape
+        # layers that return integers return those of an input, in another shape; ops compute others
         origin = {call: call for call in specs}
         for index, call in enumerate(self.calls):
             shapes = [self.calls[x].shape for x in call.inputs]
             for position, x in enumerate(call.inputs):
                 if self.calls[x].kind != "int64":
+                    continue
+                if x not in origin:
                     continue
                 if call.kind == "int64":
                     origin[index] = origin[x]

@@ -44,7 +44,7 @@ class TrainFunction(Calls):
         architecture = Architecture.of(starts, [], extras, any_shape=True)
         chosen = None if update is None else _chosen(architecture, update)
         made = cls.__new__(cls)
-        made._start(starts, [symbol for symbol, *_ in extras], seed, dtype, device, name)
+        made._start(starts, [symbol for symbol, *_ in extras], seed, dtype, device, name or "train_function")
         made._realize(architecture)
         table = made._runtime.table
         if chosen is not None:

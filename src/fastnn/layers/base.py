@@ -409,6 +409,8 @@ class Symbol(Value):
         Whether a batch axis comes before `shape`.
     weight : int, optional
         The symbol is no result, but the weight of the layer with this number.
+    extras : tuple of (Symbol, role, name)
+        Losses and metrics that come with it, because its model computes them.
     """
 
     shape: tuple[Any, ...]
@@ -420,6 +422,7 @@ class Symbol(Value):
     outputs: tuple[Symbol, ...] = ()
     batched: bool = True
     weight: int | None = None
+    extras: tuple[tuple[Symbol, str, str], ...] = ()
 
     @property
     def together(self) -> tuple[Symbol, ...]:

@@ -116,6 +116,10 @@ def summary(runtime: Runtime, title: str, batch: int) -> str:
     trained = sum(entry.size for entry, is_trained in zip(table, table.trained(), strict=True) if is_trained)
     total = sum(entry.size for entry in table)
     lines.append(f"parameters: {total:,} ({trained:,} trainable), {table.dtype}")
+    for role, what in (("loss", "added losses"), ("metric", "added metrics")):
+        names = [extra.name or _source(architecture, extra.call) for extra in architecture.extras if extra.role == role]
+        if names:
+            lines.append(f"{what}: {', '.join(names)}")
     made = program(runtime, batch)
     memory = [f"parameters {format_bytes(table.nbytes)}"]
     if optimizer is not None:

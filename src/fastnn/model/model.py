@@ -10,7 +10,7 @@ import numpy as np
 from fastnn import optimizers
 from fastnn.callbacks import Callback
 from fastnn.hints import explained
-from fastnn.layers.architecture import Architecture
+from fastnn.layers.architecture import Architecture, inherited
 from fastnn.layers.base import Symbol
 from fastnn.model.extras import ExtrasMixin
 from fastnn.objective.objective import as_list
@@ -55,7 +55,9 @@ class Model(ExtrasMixin):
     -----
     Weights belong to the model, not to its layers: two models that share layer objects have separate weights. A model
     that is made of models, as in ``fnn.Model(x, decoder(encoder(x)))``, has theirs: what one learns all have at once.
-    It has an optimizer's state of its own, and what it trains is its own, too.
+    It has an optimizer's state of its own, and what it trains is its own, too. Losses and metrics that a model has by
+    `add_loss` and `add_metric` are also those of models that are made of it, once for each call; but not what it was
+    compiled with.
     """
 
     @explained
@@ -76,8 +78,9 @@ class Model(ExtrasMixin):
         for part, what in zip(ends, ("inputs", "outputs"), strict=True):
             if not part or not all(isinstance(symbol, Symbol) for symbol in part):
                 raise TypeError(f"{what}: expected symbols (fastnn.Input(...) or results of layers), got {part!r}")
-        self._realize(Architecture.of(*ends))
-        self._ends = [*ends, []]
+        extras = inherited(*ends)
+        self._realize(Architecture.of(*ends, extras))
+        self._ends = [*ends, extras]
 
     # --- training -----------------------------------------------------------------------------------------
 

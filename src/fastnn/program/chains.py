@@ -65,9 +65,7 @@ def is_whole(record: NDArray[np.int64], view: OperandView) -> bool:
     """Return whether an operand of an elementwise record has the elements of its output, in the same order."""
     dims = dims_of(record)
     below = 1
-    for axis, (size, stride) in reversed(list(enumerate(zip(view.spec.shape, view.spec.strides, strict=False)))):
-        # the first dimension may be the number of all elements
-        length = elements_of(record) // below if axis == 0 else size if isinstance(size, int) else dims[size]
+    for length, stride in reversed(list(zip(view.spec.axes(dims), view.spec.strides, strict=False))):
         if length > 1 and dims[stride] != below:
             return False
         below *= length

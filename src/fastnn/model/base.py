@@ -80,9 +80,9 @@ class BaseModel(DeviceMixin):
         for name in _NEVER_CALLED:
             if name in cls.__dict__:
                 raise TypeError(
-                    f"{cls.__name__}.{name} would never be called: a training step is compiled. Layers, losses and "
-                    "optimizers may be user-defined (layers.Custom, losses.Custom, optimizers.Custom), and "
-                    "Model.learner(gradients=True) gives gradients to a custom training loop"
+                    f"{cls.__name__}.{name} would never be called: a training step is compiled. "
+                    "fastnn.train_function makes one of any loss that is a symbol; layers, losses and optimizers may be "
+                    "user-defined"
                 )
 
     def _begin(self, seed: int | np.random.Generator | None, dtype: str, device: str, name: str | None) -> None:

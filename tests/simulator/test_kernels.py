@@ -28,8 +28,8 @@ OPS = Counter(cases[0].op for cases in GROUPS.values())
 
 def chosen(group, dtype):
     cases = GROUPS[group]
-    # the kernels of an op with many formulas differ in nothing else
-    most = 1 if OPS[cases[0].op] > MOST else MOST
+    # the kernels of an op with many formulas differ in nothing else; some formulas have cases of other layouts
+    most = 1 if OPS[cases[0].op] > MOST and not any(case.note for case in cases) else MOST
     if EVERY_CASE or len(cases) <= most:
         return cases
     step = len(cases) / most

@@ -65,8 +65,7 @@ def is_whole(record: NDArray[np.int64], view: OperandView) -> bool:
     """Return whether an operand of an elementwise record has the elements of its output, in the same order."""
     dims = dims_of(record)
     below = 1
-    for size, stride in reversed(list(zip(view.spec.shape, view.spec.strides, strict=False))):
-        length = size if isinstance(size, int) else dims[size]
+    for length, stride in reversed(list(zip(view.spec.axes(dims), view.spec.strides, strict=False))):
         if length > 1 and dims[stride] != below:
             return False
         below *= length

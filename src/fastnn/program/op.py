@@ -42,12 +42,16 @@ class Operand:
     optional: bool
     strides: tuple[str, ...] = ()
 
+    def axes(self, dims: Mapping[str, int]) -> tuple[int, ...]:
+        """Return the sizes of axes for dimensions."""
+        sizes = tuple(size if isinstance(size, int) else dims[size] for size in self.shape)
+        return (sizes[0] // prod(sizes[1:]), *sizes[1:]) if self.strides else sizes
+
     def extents(self, dims: Mapping[str, int]) -> tuple[int, ...]:
         """Return the shape for dimensions; of an operand with strides the number of elements from first to last."""
-        sizes = tuple(size if isinstance(size, int) else dims[size] for size in self.shape)
+        axes = self.axes(dims)
         if not self.strides:
-            return sizes
-        axes = (sizes[0] // prod(sizes[1:]), *sizes[1:])
+            return axes
         return (1 + sum((size - 1) * dims[stride] for size, stride in zip(axes, self.strides, strict=True)),)
 
 

@@ -3,9 +3,9 @@
     python benchmarks/random_graphs.py --graphs 60
 
 Each graph takes two inputs of shape (B, 3, 4) and applies random ops, some of which mix the rows of the batch. With g
-the gradients of the sum of its result, weighted, the second derivatives are those of the sum of log(1 + g^2). An error is
-the largest difference over the largest number of PyTorch's array, or over 1 if that is less. The exit status is 1 if
-one is above 1e-10. Needs PyTorch.
+the gradients of the weighted sum of its result, the second derivatives are those of the sum of log(1 + g^2). An error
+is the largest difference over the largest number of PyTorch's array, or over 1 if that is less. The exit status is 1
+if one is above 1e-10. Needs PyTorch.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ op("matmul", 2, lambda a, b: ops.matmul(ops.matmul(a, ops.swapaxes(b, 1, 2)), a)
    lambda a, b: (a @ b.transpose(1, 2)) @ a / 8.0)  # fmt: skip
 op("gram", 1, lambda x: ops.matmul(ops.swapaxes(x, 1, 2), x)[:, :3] / 4.0,
    lambda x: (x.transpose(1, 2) @ x)[:, :3] / 4.0)  # fmt: skip
-op("all pairs", 2, lambda a, b: ops.reshape(_pairs(ops, a, b), (-1, 3, 4)), lambda a, b: _pairs(T, a, b).reshape(-1, 3, 4))
+op("all pairs", 2, lambda a, b: ops.reshape(_pairs(ops, a, b), (-1, 3, 4)),
+   lambda a, b: _pairs(T, a, b).reshape(-1, 3, 4))  # fmt: skip
 op("weights", 1, lambda x: x @ KERNEL, lambda x: x @ T.from_numpy(KERNEL))
 op("weights of rows", 1, lambda x: ops.einsum("bij,ki->bkj", x, SMALL),
    lambda x: T.einsum("bij,ki->bkj", x, T.from_numpy(SMALL)))  # fmt: skip
@@ -220,8 +221,8 @@ def main() -> int:
             print(f"graph {number}: errors {by_order}: {steps}")
         worst = np.fmax(worst, by_order)
     print(
-        f"{arguments.graphs} graphs of {arguments.ops} ops, {len(used)} of {len(TABLE)} ops used; largest errors: values "
-        f"{worst[0]:.1e}, first derivatives {worst[1]:.1e}, second {worst[2]:.1e}; {bad} above {BOUND:.0e}"
+        f"{arguments.graphs} graphs of {arguments.ops} ops, {len(used)} of {len(TABLE)} ops used; largest errors: "
+        f"values {worst[0]:.1e}, first derivatives {worst[1]:.1e}, second {worst[2]:.1e}; {bad} above {BOUND:.0e}"
     )
     return int(bool(bad) or math.isnan(worst.sum()))
 

@@ -57,7 +57,9 @@ def show(images, columns=8):
     for start in range(0, len(images), columns):
         row = images[start : start + columns].reshape(-1, 8, 8)
         for line in range(8):
-            print("    " + "  ".join("".join(" .:*#@"[min(5, int(6 * v))] for v in image[line]) for image in row).rstrip())
+            print(
+                "    " + "  ".join("".join(" .:*#@"[min(5, int(6 * v))] for v in image[line]) for image in row).rstrip()
+            )
         print()
 
 
@@ -74,7 +76,9 @@ found = vae.evaluate(test, test, verbose=0)
 errors["variational autoencoder"] = found["mse"]
 
 spread = float(((test - train.mean(axis=0)) ** 2).mean())
-print(f"{CODE} numbers for the 64 pixels of a digit; mean squared errors of {len(test)} digits that were not trained on")
+print(
+    f"{CODE} numbers for the 64 pixels of a digit; mean squared errors of {len(test)} digits that were not trained on"
+)
 print(f"    the mean of all digits   {spread:.4f}")
 for name, error in errors.items():
     print(f"    {name:24s} {error:.4f}  ({1 - error / spread:.0%} less)")

@@ -36,7 +36,9 @@ def neighbours(known, known_labels, points, labels, k=5):
     """Return the accuracy of the most frequent class among the k nearest known points."""
     distances = np.linalg.norm(points[:, None] - known[None], axis=-1)
     nearest = known_labels[np.argsort(distances, axis=1, kind="stable")[:, :k]]
-    return float(np.mean([np.bincount(row, minlength=10).argmax() == label for row, label in zip(nearest, labels, strict=True)]))
+    return float(
+        np.mean([np.bincount(row, minlength=10).argmax() == label for row, label in zip(nearest, labels, strict=True)])
+    )
 
 
 model = fnn.Sequential(
@@ -72,7 +74,9 @@ if args.plot:
         mine = points[y[test] == digit]
         ax.scatter(*mine.T, s=12, color=plt.cm.tab10(digit), label=str(digit))
         angle = 2 * math.pi * digit / 10
-        ax.annotate(str(digit), np.median(mine, axis=0) + 0.15 * np.array([math.cos(angle), math.sin(angle)]), weight="bold")
+        ax.annotate(
+            str(digit), np.median(mine, axis=0) + 0.15 * np.array([math.cos(angle), math.sin(angle)]), weight="bold"
+        )
     ax.set(xlabel="first number", ylabel="second number", title="Digits that were not trained on", aspect="equal")
     ax.legend(title="digit", loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(args.plot)

@@ -81,7 +81,9 @@ for number in range(ROUNDS + 1):
             train_generator(rng.normal(size=(ROWS, NOISE)))
         seconds += time.perf_counter() - begin
 each = seconds / (ROUNDS * STEPS)
-print(f"{ROUNDS * STEPS} steps of the generator and {CRITIC_STEPS} times as many of the critic, each {1e6 * each:.0f} us together")
+print(
+    f"{ROUNDS * STEPS} steps of the generator and {CRITIC_STEPS} times as many of the critic, each {1e6 * each:.0f} us together"
+)
 print("the generator's points in the end:")
 counts, _, _ = np.histogram2d(*snapshots[-1].T[::-1], bins=(17, 33), range=((-1.5, 1.5), (-1.5, 1.5)))
 for line in counts[::-1]:

@@ -38,6 +38,7 @@ from fastnn.callbacks import (
 from fastnn.constraints import MaxNorm
 from fastnn.errors import DeviceError, DeviceMemoryError, ModelFileError
 from fastnn.formulas.custom import check_with
+from fastnn.layers.checking import check_of_symbols
 from fastnn.layers.core import *
 from fastnn.layers.integers import *
 from fastnn.layers.merge import *
@@ -59,6 +60,7 @@ from fastnn.losses import (
     Poisson,
     SparseCategoricalCrossentropy,
 )
+from fastnn.losses.function import trace_with
 from fastnn.model import Model, Sequential
 from fastnn.model.function import function
 from fastnn.model.loading import load
@@ -73,6 +75,7 @@ from fastnn.version import __version__
 check_with(
     lambda functions, kind: importlib.import_module("fastnn.backend.cpu.codegen.custom_types").check(functions, kind)
 )
+trace_with(check_of_symbols)
 
 __all__ = [
     "L1",

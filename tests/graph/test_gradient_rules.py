@@ -18,6 +18,7 @@ from fastnn.graph import rules
 from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Graph
 from fastnn.graph.meaning import ends
+from fastnn.graph.ops import products
 from fastnn.graph.ops.dense import bias_add, matmul
 from fastnn.graph.ops.elementwise import activation, elementwise
 from fastnn.graph.ops.moves import permute, reshape, take_rows
@@ -243,7 +244,26 @@ def norm_and_bias(graph, x, a, b, w, v):
     return bias_add(graph, layer_norm(graph, x, a, b, 1e-3, "norm"), b, "bias")
 
 
-@pytest.mark.parametrize("body", [summed, used_by_products, tied, reshaped, one_row, norm_and_bias])
+def squared(graph, x, a, b, w, v):
+    """The gradients of both factors are products that add up in one place."""
+    return matmul(graph, x, products.matmul(graph, w, w, "square"), "one")
+
+
+def turned(graph, x, a, b, w, v):
+    turned_w = permute(graph, w, (1, 0), "turned")
+    return matmul(graph, x, products.matmul(graph, turned_w, turned_w, "square"), "one")
+
+
+def late(graph, x, a, b, w, v):
+    """A bias that is computed after the product that it is added to."""
+    y = matmul(graph, x, w, "one")
+    return bias_add(graph, y, activation(graph, a, "tanh", (), "bias"), "one")
+
+
+BODIES = [summed, used_by_products, tied, reshaped, one_row, norm_and_bias, squared, turned, late]
+
+
+@pytest.mark.parametrize("body", BODIES)
 def test_layers_compute_with_their_weights(body):
     x = fnn.Input(3)
     net = fnn.Model(x, OfWeights(body)(x), dtype="float64", seed=1)

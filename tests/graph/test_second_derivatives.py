@@ -186,7 +186,7 @@ def test_what_y_does_not_depend_on():
     graph = Graph()
     x, other = graph.input((3,), "x"), graph.parameter((2,), "other")
     y = pointwise(graph, "square", [x], "y")
-    with pytest.raises(ValueError, match="'y.square' does not depend on 'other' .x number 1.*unconnected"):
+    with pytest.raises(ValueError, match=r"'y.square' does not depend on 'other' .x number 1.*unconnected"):
         gradients(graph, y, [x, other], "g")
     found = gradients(graph, y, [other], "g", unconnected="zeros")
     (zeros,) = Computed(graph, found, [x, other], 5).cpu({x: np.ones((5, 3)), other: np.ones(2)})
@@ -218,12 +218,12 @@ def test_user_defined_functions_have_no_second_derivative():
     y = elementwise.activation(graph, x, custom.formula, (), "cubes")
     (first,) = gradients(graph, y, [x], "g")
     with pytest.raises(
-        NoGradientError, match="layer 'cubes': the derivative of the user-defined activation .* has no deri"
+        NoGradientError, match=r"layer 'cubes': the derivative of the user-defined activation .* has no deri"
     ):
         gradients(graph, first, [x], "g")
     own = losses.get(lambda p, t: (p - t) ** 4)
     loss(graph, x, t, None, formula=own.formula, parameters=(), row_mean=True, loss_weight=1.0, label="fourth")
-    with pytest.raises(NoGradientError, match="layer 'fourth': the derivative of the user-defined loss .* has no"):
+    with pytest.raises(NoGradientError, match=r"layer 'fourth': the derivative of the user-defined loss .* has no"):
         gradients(graph, graph.nodes[-1].outputs[1], [x], "g")
 
 

@@ -116,18 +116,18 @@ def test_tensordot(a, b, axes):
 
 
 EINSUMS = [
-    ("ij,jk->ik", (B, 3), (3, 2)), ("ij,jk", (B, 3), (3, 2)), ("ji,jk->ik", (B, 3), (B, 2)), ("ij,kj->ki", (B, 3), (B, 3)),
-    ("ij,kj->ik", (4, 3), (B, 3)), ("i,i->", (B,), (B,)), ("i,i", (5,), (5,)), ("i,j->ij", (B,), (3,)), ("i,j->ji", (B,), (3,)),
-    ("bqd,bkd->bqk", (B, 3, 4), (B, 2, 4)), ("bqhd,bkhd->bhqk", (B, 3, 2, 4), (B, 5, 2, 4)),
-    ("bhqk,bkhd->bqhd", (B, 2, 3, 5), (B, 5, 2, 4)), ("bij,bjk->ik", (B, 2, 3), (B, 3, 4)), ("bi,bi->b", (B, 3), (B, 3)),
-    ("bi,bi->bi", (B, 3), (B, 3)), ("bi,b->i", (B, 3), (B,)), ("...i,ij->...j", (B, 2, 3), (3, 4)),
-    ("...ij,...jk", (B, 1, 2, 3), (4, 3, 2)), ("bi,ci,->bc", (B, 3), (B, 3)), ("ijk,jil->kl", (2, 3, 4), (3, 2, 5)),
-    ("bijk,lkji->bl", (B, 2, 3, 4), (5, 4, 3, 2)), ("bi,bj->", (B, 3), (B, 2)), ("bij,k->bk", (B, 3, 2), (4,)),
-    ("ij,ij->ij", (B, 1), (B, 3)), ("ab,cb->ac", (B, 1), (3, 4)), ("bij->bji", (B, 2, 3)), ("bij->j", (B, 2, 3)),
-    ("ij", (B, 3)), ("ji", (B, 3)), ("...i->...", (B, 2, 3)), ("b i j -> i b", (B, 2, 3)), ("ij->", (B, 3)),
-    ("abc,acd->abd", (2, B, 3), (2, 3, 4)), ("nc,cd->nd", (B, 3), (3, 4)), ("x,x->x", (B,), (B,)),
+    ("ij,jk->ik", (B, 3), (3, 2)), ("ij,jk", (B, 3), (3, 2)), ("ji,jk->ik", (B, 3), (B, 2)),
+    ("ij,kj->ki", (B, 3), (B, 3)), ("ij,kj->ik", (4, 3), (B, 3)), ("i,i->", (B,), (B,)), ("i,i", (5,), (5,)),
+    ("i,j->ij", (B,), (3,)), ("i,j->ji", (B,), (3,)), ("bqd,bkd->bqk", (B, 3, 4), (B, 2, 4)),
+    ("bqhd,bkhd->bhqk", (B, 3, 2, 4), (B, 5, 2, 4)), ("bhqk,bkhd->bqhd", (B, 2, 3, 5), (B, 5, 2, 4)),
+    ("bij,bjk->ik", (B, 2, 3), (B, 3, 4)), ("bi,bi->b", (B, 3), (B, 3)), ("bi,bi->bi", (B, 3), (B, 3)),
+    ("bi,b->i", (B, 3), (B,)), ("...i,ij->...j", (B, 2, 3), (3, 4)), ("...ij,...jk", (B, 1, 2, 3), (4, 3, 2)),
+    ("ijk,jil->kl", (2, 3, 4), (3, 2, 5)), ("bijk,lkji->bl", (B, 2, 3, 4), (5, 4, 3, 2)), ("bi,bj->", (B, 3), (B, 2)),
+    ("bij,k->bk", (B, 3, 2), (4,)), ("ij,ij->ij", (B, 1), (B, 3)), ("ab,cb->ac", (B, 1), (3, 4)),
+    ("bij->bji", (B, 2, 3)), ("bij->j", (B, 2, 3)), ("ij", (B, 3)), ("ji", (B, 3)), ("...i->...", (B, 2, 3)),
+    ("b i j -> i b", (B, 2, 3)), ("ij->", (B, 3)), ("abc,acd->abd", (2, B, 3), (2, 3, 4)),
+    ("nc,cd->nd", (B, 3), (3, 4)), ("x,x->x", (B,), (B,)),
 ]  # fmt: skip
-EINSUMS = [each for each in EINSUMS if each[0].partition("->")[0].count(",") < 2]
 
 
 @pytest.mark.parametrize("case", EINSUMS, ids=str)
@@ -150,6 +150,9 @@ def test_derivatives_of_einsum(case):
         ("bqd,bkd->bqk", ((B, 3, 4), (B, 2, 4))), ("ij,jkl->ikl", ((B, 3), (3, 2, 2))), ("i,i->", ((5,), (5,))),
         ("bqhd,bkhd->bhqk", ((B, 3, 2, 4), (B, 5, 2, 4))), ("bhqk,bkhd->bqhd", ((B, 2, 3, 5), (B, 5, 2, 4))),
         ("ijk,jkl->il", ((B, 2, 3), (2, 3, 4))), ("bik,bjk->bji", ((B, 2, 3), (B, 4, 3))),
+        ("qbd,kbd->bqk", ((3, B, 4), (2, B, 4))), ("qbhd,kbhd->bhqk", ((3, B, 2, 4), (5, B, 2, 4))),
+        ("hqk,hkd->qhd", ((3, 2, 5), (3, 5, 4))),
+        ("bhqk,kbhd->bhqd", ((B, 2, 3, 5), (5, B, 2, 4))),
     ],
 )  # fmt: skip
 def test_einsum_copies_nothing_where_a_product_fits(equation, shapes):
@@ -158,15 +161,18 @@ def test_einsum_copies_nothing_where_a_product_fits(equation, shapes):
 
 
 ERRORS = [
-    (lambda g, a, b: matmul(g, a, b, ""), ((B, 3), (4, 2)), r"matmul: a has shape \(B, 3\) and b \(4, 2\): the inner sizes 3 and 4 differ"),
+    (
+        lambda g, a, b: matmul(g, a, b, ""), ((B, 3), (4, 2)),
+        r"matmul: a has shape \(B, 3\) and b \(4, 2\): the inner sizes 3 and 4 differ",
+    ),
     (lambda g, a, b: matmul(g, a, b, ""), ((), (4, 2)), "matmul: a is a number"),
-    (lambda g, a, b: matmul(g, a, b, ""), ((B, 2, 3), (4, 3, 2)), r"matmul: shapes \(B, 2, 3\) and \(4, 3, 2\) do not fit"),
+    (lambda g, a, b: matmul(g, a, b, ""), ((B, 2, 3), (4, 3, 2)), r"\(B, 2, 3\) and \(4, 3, 2\) do not fit"),
     (lambda g, a, b: einsum(g, "ij,jk->ik", [a], ""), ((B, 3), (3, 2)), "'ij,jk->ik' is for 2 operands, got 1"),
-    (lambda g, a, b: einsum(g, "ij,jk->ik", [a, b], ""), ((B, 3), (4, 2)), r"axis 'j' has the sizes 3 and 4 .*\(B, 3\) and \(4, 2\)"),
+    (lambda g, a, b: einsum(g, "ij,jk->ik", [a, b], ""), ((B, 3), (4, 2)), r"'j' has the sizes 3 and 4 .*\(B, 3\) "),
     (lambda g, a, b: einsum(g, "ii,jk->ik", [a, b], ""), ((3, 3), (4, 2)), "'ii' names an axis twice; diagonals"),
     (lambda g, a, b: einsum(g, "ij,jk->ii", [a, b], ""), ((4, 3), (3, 2)), "'ii' names an axis twice"),
     (lambda g, a, b: einsum(g, "ij,jk->il", [a, b], ""), ((4, 3), (3, 2)), "no operand has the axis 'l'"),
-    (lambda g, a, b: einsum(g, "ijk,jk->i", [a, b], ""), ((4, 3), (3, 2)), "'ijk' has 3 axes, but the operand's shape is"),
+    (lambda g, a, b: einsum(g, "ijk,jk->i", [a, b], ""), ((4, 3), (3, 2)), "'ijk' has 3 axes, but the operand's"),
     (lambda g, a, b: einsum(g, "i1,jk->i", [a, b], ""), ((4, 3), (3, 2)), "expected letters"),
     (lambda g, a, b: einsum(g, "ij,jk,kl->il", [a, b, b], ""), ((4, 3), (3, 2)), "one or two"),
     (lambda g, a, b: tensordot(g, a, b, 3, ""), ((4, 3), (3, 2)), "axes: expected 0 to 2, got 3"),

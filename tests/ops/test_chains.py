@@ -5,7 +5,7 @@ from math import prod
 
 import numpy as np
 import pytest
-from tests.support.graphs import build
+from tests.support.built import build
 
 from fastnn.backend.cpu.executor.chains import arrange
 from fastnn.backend.cpu.processor.pieces import CHAIN_OP, LOCAL, ChainWord

@@ -339,9 +339,9 @@ def test_all_metrics_have_a_direction(callback):
             assert Monitor("Test", label).larger is (better == "max"), label
             callback(label)
     for kind in REGISTRY["metric"].values():
-        assert kind.better in ("min", "max") or kind is metrics.ConfusionMatrix
+        assert kind.better in ("min", "max") or kind in (metrics.ConfusionMatrix, metrics.Function)
         # the name of `MeanLoss` is its loss's
-        names = REGISTRY["loss"].keys() - {"Custom"} if kind is metrics.MeanLoss else {kind.name}
+        names = REGISTRY["loss"].keys() - {"Custom", "Function"} if kind is metrics.MeanLoss else {kind.name}
         for name in names if kind.better else ():
             callback(f"val_{name}")
     with pytest.raises(ValueError, match="mode="):

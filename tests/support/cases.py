@@ -318,6 +318,7 @@ def _margins(kink: float) -> tuple[Make, Make]:
 
 
 LOSSES: dict[str, tuple[tuple[Make, Make], float]] = {
+    "value": (_around((), uniform(-1, 1)), 0.0),
     "mean_squared_error": (_around((), uniform(-1, 1)), 0.0),
     "mean_absolute_error": (_around((0.0,), uniform(-1, 1)), 0.0),
     "huber": (_around((-0.75, 0.75), uniform(-1, 1)), 0.75),

@@ -16,6 +16,7 @@ from fastnn.backend.devices import is_on_gpu, received
 from fastnn.data import frames
 from fastnn.data.kinds import list_of
 from fastnn.layers.architecture import InputSpec
+from fastnn.losses.function import target_shape
 from fastnn.losses.targets import ElementError, check_elements
 from fastnn.lower.task import Source
 
@@ -177,10 +178,20 @@ def _same_length(rows: Sequence[Rows], names: Sequence[str], what: str) -> None:
 
 @dataclass(frozen=True)
 class Targets:
-    """The targets of one output: rows, and whether they are class labels."""
+    """The targets of one output: rows, and whether they are class labels.
+
+    Attributes
+    ----------
+    shape : tuple of int, optional
+        The shape of a sample's targets as functions of symbols get them, if there are any.
+    numbered : bool
+        Whether they are labels of no known number of classes, for functions of symbols alone.
+    """
 
     rows: Rows
     labels: bool
+    shape: Shape | None = None
+    numbered: bool = False
 
 
 def targets(y: Any, objective: Any, n: int, dtype: str, what: str = "y") -> list[Targets | None]:
@@ -201,6 +212,8 @@ def targets(y: Any, objective: Any, n: int, dtype: str, what: str = "y") -> list
     names = objective.output_names
     found: list[Targets | None] = []
     targeted = objective.targeted
+    if y is None and not targeted:
+        return [None] * len(names)
     for output, value in enumerate(list_of(y, names, what)):
         where = what if len(names) == 1 else f"{what}[{names[output]!r}]"
         loss, shape = objective.losses[output], objective.output_shapes[output]
@@ -221,11 +234,27 @@ def targets(y: Any, objective: Any, n: int, dtype: str, what: str = "y") -> list
         except ElementError as error:
             error.columns = columns
             raise
-        if len(set(kinds)) > 1:
+        fixed = set(kinds) - {"any"}
+        if len(fixed) > 1:
             raise ValueError(f"{where}: some losses and metrics take class labels, others dense targets")
         casts.check_fits(array, dtype, where, columns)
-        found.append(Targets(Rows.of(_drop_unit_axis(array, shape, kinds[0])), kinds[0] == "classes"))
+        found.append(_targets(array, shape, next(iter(fixed), "any"), dtype, where, of_symbols="any" in kinds))
     return found
+
+
+def _targets(array: Any, shape: Shape, kind: str, dtype: str, where: str, *, of_symbols: bool) -> Targets:
+    """Describe checked targets; `of_symbols` says whether functions of symbols get them, too."""
+    seen = target_shape(array.shape[1:], shape) if of_symbols else None
+    numbered = False
+    if seen is not None and array.dtype.kind in "iu":
+        most = 1 << np.finfo(dtype).nmant + 1
+        expected = f"integers from {-most} to {most}, which {dtype} holds exactly, for a function of symbols"
+        check_elements(array, lambda part: (part >= -most) & (part <= most), expected, where)
+        numbered = seen == shape[:-1] and seen != shape
+    if kind == "any":
+        assert seen is not None
+        return Targets(Rows.of(array.reshape(len(array), *seen)), False, seen, numbered)
+    return Targets(Rows.of(_drop_unit_axis(array, shape, kind)), kind == "classes", seen)
 
 
 def _drop_unit_axis(array: NDArray[Any], shape: Shape, kind: str) -> NDArray[Any]:

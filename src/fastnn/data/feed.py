@@ -95,7 +95,9 @@ class Feed:
         targets = tuple(
             None
             if target is None
-            else TargetLayout(target.rows.source(first + output, indexed=indexed, check_finite=False), target.labels)
+            else TargetLayout(
+                target.rows.source(first + output, indexed=indexed, check_finite=False), target.labels, target.shape
+            )
             for output, target in enumerate(self.targets)
         )
         weights = tuple(

@@ -71,7 +71,13 @@ def weights_by_output(
         target = _only_output(target_list)
         if isinstance(class_weight, str):
             class_weight = balanced(class_weight, target_list, n)
-        factors = _class_weights(class_weight, target, (shapes[0] or (1,))[-1], dtype)
+        columns = (shapes[0] or (1,))[-1]
+        if target.numbered and isinstance(class_weight, Mapping):
+            # the columns of the output are no classes
+            columns = max(
+                [columns, *(int(label) + 1 for label in class_weight if isinstance(label, (int, np.integer)))]
+            )
+        factors = _class_weights(class_weight, target, columns, dtype)
         if found[0] is not None:
             with np.errstate(over="ignore", under="ignore"):
                 factors *= found[0].reshape(found[0].shape + (1,) * (factors.ndim - found[0].ndim))
@@ -140,9 +146,9 @@ def _class_weights(class_weight: Any, target: Targets, n_classes: int, dtype: st
         table[int(label)] = number(what, weight)
         casts.check_number(table[int(label)], dtype, what)
     array = target.rows.array
-    result = np.ones(array.shape if target.labels else array.shape[:-1])
+    result = np.ones(array.shape if target.labels or target.numbered else array.shape[:-1])
     for first, labels in _labels(target):
-        known = labels < len(table)
+        known = (labels >= 0) & (labels < len(table))
         result[first : first + len(labels)][known] = table[labels[known]]
     return result
 
@@ -156,9 +162,11 @@ def _labels(target: Targets) -> Iterator[tuple[int, NDArray[Any]]]:
         When a row has no class, or several: numbers, probabilities, several labels.
     """
     array = target.rows.array
-    if target.labels:
+    if target.labels or target.numbered:
         yield from casts.chunks(array)
         return
+    if array.ndim == 1:
+        raise ValueError("class_weight: needs targets that are classes: integers. For other targets pass sample_weight")
     columns = array.shape[-1]
     for first, chunk in casts.chunks(array):
         part = chunk.reshape(-1, columns)

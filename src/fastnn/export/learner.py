@@ -24,8 +24,7 @@ TARGETS = ("labels", "dense")
 def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | None, metrics: bool = False) -> Learner:
     """Make the learner of a model as it is; see `Model.learner`."""
     table, (objective, optimizer) = runtime.table.apart(), _compiled(runtime, metrics)
-    extras = runtime.table.architecture.extras
-    if not any(loss is not None for loss in objective.losses) and all(extra.role != "loss" for extra in extras):
+    if not objective.trains:
         raise ValueError("learner: no output of the model has a loss")
     labels = _labels(objective, targets)
     with runtime.lock:
@@ -121,6 +120,8 @@ def _labels(objective: Objective, targets: Any) -> list[bool]:
     found = []
     for output, one in zip(outputs, wanted, strict=True):
         loss, labels = objective.losses[output], objective.takes_labels(output)
+        if one is None and not objective.wants_labels(output):
+            one = "dense"
         if one not in (None, *TARGETS):
             raise ValueError(f"learner: targets: expected one of {', '.join(map(repr, TARGETS))}, got {one!r}")
         if one == "labels" and not labels:

@@ -48,7 +48,8 @@ def define(real: type, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pair]
     Formulas as in Keras 3, rearranged where they would cancel or overflow; huber, Huber (1964); perceptron,
     Rosenblatt (1958). NaN in `p` gives NaN. Where a probability is clipped, the gradient is 0. At the kink
     of hinge and mean_absolute_error it is 0, at that of perceptron -t, so that weights of zero can learn.
-    At an infinite prediction value and gradient are their limits.
+    At an infinite prediction value and gradient are their limits. `value` is the prediction: of a loss that has been
+    computed already.
     """
     if real is not np.float32 and real is not np.float64:
         raise ValueError(f"real: expected numpy.float32 or numpy.float64, got {real!r}")
@@ -114,7 +115,16 @@ def _distances(real: Any, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pa
     def log_cosh_gradient(p, t, a, b):
         return tanh(p - t)
 
+    @jit
+    def value(p, t, a, b):
+        return p
+
+    @jit
+    def value_gradient(p, t, a, b):
+        return one if p == p else p
+
     return {
+        "value": (value, value_gradient),
         "mean_squared_error": (mean_squared_error, mean_squared_error_gradient),
         "mean_absolute_error": (mean_absolute_error, mean_absolute_error_gradient),
         "huber": (huber, huber_gradient),

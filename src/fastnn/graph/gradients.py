@@ -13,8 +13,8 @@ from fastnn.graph.vjp import walk
 
 # Ops whose records can add to what is in memory: gradients of a parameter that is used several times need no sum then.
 _ADDING = {
-    "matmul_tn", "sum_rows", "layer_norm_param_grad", "rms_norm_param_grad", "batch_norm_grad",
-    "batch_norm_inference_grad", "row_function_grad",
+    "matmul", "matmul_nt", "matmul_tn", "matmul_tt", "sum_rows", "layer_norm_param_grad", "rms_norm_param_grad",
+    "batch_norm_grad", "batch_norm_inference_grad", "row_function_grad",
 }  # fmt: skip
 
 
@@ -46,6 +46,10 @@ def differentiate(
     """
     wanted_ids = {tensor.id for tensor in wanted}
     gradients = walk(graph, graph.nodes, [*((loss, loss) for loss in losses), *seeds], wanted_ids)
+    # a later record adds to what an earlier one wrote
+    places = {y.id: place for place, node in enumerate(graph.nodes) for y in node.outputs}
+    for parts in gradients.values():
+        parts.sort(key=lambda part: places.get(part.id, -1))
     # what has another use than to be one gradient must not be added to
     uses = Counter(x.id for node in graph.nodes for x in node.inputs if x is not None)
     later: dict[int, bool] = {}

@@ -142,6 +142,13 @@ class Architecture:
         _ = found.input_specs  # raises where no integers fit
         return found
 
+    def bare(self) -> Architecture:
+        """Return the architecture without what is computed besides outputs."""
+        if not self.extras:
+            return self
+        found = self.symbols()
+        return Architecture.of([found[call] for call in self.inputs], [found[call] for call in self.outputs])
+
     @property
     def is_chain(self) -> bool:
         """Whether every layer is used once, on the previous layer's result."""
@@ -166,12 +173,14 @@ class Architecture:
             call: InputSpec(name, self.calls[call].shape, self.calls[call].kind)
             for call, name in zip(self.inputs, self.input_names, strict=True)
         }
-        # layers that return integers return those of an input, in another shape
+        # layers that return integers return those of an input, in another shape; ops compute others
         origin = {call: call for call in specs}
         for index, call in enumerate(self.calls):
             shapes = [self.calls[x].shape for x in call.inputs]
             for position, x in enumerate(call.inputs):
                 if self.calls[x].kind != "int64":
+                    continue
+                if x not in origin:
                     continue
                 if call.kind == "int64":
                     origin[index] = origin[x]
@@ -436,6 +445,23 @@ def _topological(inputs: Sequence[Symbol], outputs: Sequence[Symbol]) -> list[Sy
             stack.append((symbol, True))
             stack.extend((x, False) for x in reversed(symbol.inputs))
     return order
+
+
+def inherited(inputs: Sequence[Symbol], outputs: Sequence[Symbol]) -> list[tuple[Symbol, str, str]]:
+    """Return the losses and metrics of the models whose calls outputs depend on; metrics get names of their own."""
+    found: dict[int, tuple[Symbol, str, str]] = {}
+    taken: set[str] = set()
+    for symbol in _topological(inputs, outputs):
+        for extra, role, name in symbol.extras:
+            if id(extra) in found:
+                continue
+            label, count = name, 0
+            while role == "metric" and label in taken:
+                count += 1
+                label = f"{name}_{count}"
+            taken.add(label)
+            found[id(extra)] = extra, role, label
+    return list(found.values())
 
 
 def _parts_of(order: Sequence[Symbol]) -> dict[int, Part]:

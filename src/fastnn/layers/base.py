@@ -17,7 +17,7 @@ from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
 from fastnn.layers.operators import Operator, Value
-from fastnn.layers.tracing import Place, takes, trace
+from fastnn.layers.tracing import Place, Traced, takes, trace
 from fastnn.registry import REGISTRY, has_default, snake_case
 from fastnn.regularizers import Regularizer
 
@@ -220,14 +220,12 @@ class Layer:
 
     # `Any`: a tuple for several outputs
     def __call__(self, inputs: Symbol | Sequence[Symbol]) -> Any:
+        several_given = inputs if isinstance(inputs, (list, tuple)) else (inputs,)
+        if any(isinstance(one, Traced) for one in several_given):
+            return self._inside(several_given)
         symbols = self.symbols(inputs)
         for position, symbol in enumerate(symbols):
-            if not self.accepts(symbol.kind, position):
-                takes, got = ("numbers", "integers") if symbol.kind == "int64" else ("integers", "numbers")
-                hint = (
-                    " (such as OneHot makes of integers)" if symbol.kind == "int64" else ": Input(..., dtype='int64')"
-                )
-                raise self.fail(f"takes {takes}{hint}, got {got} from {symbol.layer.label!r}")
+            self._check_kind(position, symbol.kind, repr(symbol.layer.label))
         if self._is_traced:
             several, results = self._traced(symbols)
         else:
@@ -239,6 +237,37 @@ class Layer:
         object.__setattr__(self, "_called_on", tuple([symbol.shape for symbol in symbols]))
         made = results_of(self, symbols, shapes, kinds, batched=batched)
         return made if several else made[0]
+
+    def _check_kind(self, position: int, kind: str, source: str) -> None:
+        if not self.accepts(kind, position):
+            takes, got = ("numbers", "integers") if kind == "int64" else ("integers", "numbers")
+            hint = " (such as OneHot makes of integers)" if kind == "int64" else ": Input(..., dtype='int64')"
+            raise self.fail(f"takes {takes}{hint}, got {got} from {source}")
+
+    def _inside(self, given: Sequence[Any]) -> Any:
+        """Apply a layer without weights to values of a function of symbols."""
+        values = [one for one in given if isinstance(one, Traced)]
+        place = values[0].place
+        if len(values) < len(given) or any(one.place.graph is not place.graph for one in values):
+            raise TypeError(f"layer {self.label!r}: in a function of symbols it takes values of that function alone")
+        self._check_count(len(values))
+        tensors = [one.tensor for one in values]
+        for position, x in enumerate(tensors):
+            self._check_kind(position, x.kind, f"the function {place.label!r}")
+            if not x.batched and not self._is_traced:
+                raise self.fail(f"takes batches, got {values[position]!r}, whose first axis is not that of the batch")
+        shapes = [x.shape for x in tensors]
+        if not self._is_traced:
+            self.output_shape(*shapes)  # raises where they do not fit
+        if self.parameters(*shapes):
+            raise TypeError(
+                f"layer {self.label!r} has weights, which a function of symbols cannot hold: call the layer on symbols "
+                "outside the function, or give the weights to a Layer of your own by `parameters`"
+            )
+        made = self.apply(place.graph, tensors, (), Scope(place.label, place.stream(), place.training, False))
+        results = made if isinstance(made, (list, tuple)) else [made]
+        found = tuple([Traced(one, place) for one in results])
+        return found if isinstance(made, (list, tuple)) else found[0]
 
     def _specs(self) -> Sequence[ParameterSpec]:
         """Return the layer's weights for what it was last called on; none before."""
@@ -264,11 +293,14 @@ class Layer:
                     f"layer {self.label!r} takes symbols (fastnn.Input(...) or the result of another layer), got "
                     f"{type(symbol).__name__}; for values, make a model and call predict"
                 )
-        least, most = self.arity
-        if len(symbols) < least or (most is not None and len(symbols) > most):
-            expected = f"{least}" if least == most else f"at least {least}"
-            raise self.fail(f"takes {expected} input(s), got {len(symbols)}")
+        self._check_count(len(symbols))
         return symbols
+
+    def _check_count(self, count: int) -> None:
+        least, most = self.arity
+        if count < least or (most is not None and count > most):
+            expected = f"{least}" if least == most else f"at least {least}"
+            raise self.fail(f"takes {expected} input(s), got {count}")
 
     def _described(self, symbols: Sequence[Symbol]) -> tuple[bool, list[tuple[Shape, str, bool]]]:
         """Return whether there are several outputs, and their shapes, kinds and whether they are batched."""
@@ -377,6 +409,8 @@ class Symbol(Value):
         Whether a batch axis comes before `shape`.
     weight : int, optional
         The symbol is no result, but the weight of the layer with this number.
+    extras : tuple of (Symbol, role, name)
+        Losses and metrics that come with it, because its model computes them.
     """
 
     shape: tuple[Any, ...]
@@ -388,6 +422,7 @@ class Symbol(Value):
     outputs: tuple[Symbol, ...] = ()
     batched: bool = True
     weight: int | None = None
+    extras: tuple[tuple[Symbol, str, str], ...] = ()
 
     @property
     def together(self) -> tuple[Symbol, ...]:

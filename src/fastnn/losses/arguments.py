@@ -50,6 +50,8 @@ def check_arguments(
         raise ValueError(
             f"{owner}: expected as many rows in y_true as in y_pred, got {len(targets)} and {len(predictions)}"
         )
+    if kind == "any":
+        raise TypeError(f"{owner}: is a function of symbols, which has values in a model only: use model.evaluate")
     if kind == "classes":
         targets = targets.reshape(predictions.shape[:-1]).astype(np.int64)
     else:

@@ -90,7 +90,7 @@ class Loss:
         Returns
         -------
         str
-            "classes" for integer labels, "dense" for one target per output element.
+            "classes" for integer labels, "dense" for one target per output element, "any" where both may be given.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """Checks of target arrays against an output's shape, shared by losses and metrics.
 
 Two kinds of targets exist: "classes" are integer labels, one for every row of scores; "dense" targets have an
-element for every output element. Arrays are checked chunk by chunk, so that memory-mapped targets are never
+element for every output element. "any" are those of a function of symbols, which takes both, and others. Arrays are checked chunk by chunk, so that memory-mapped targets are never
 copied whole.
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastnn.casts import chunks, spell_within
 
-Kind = Literal["classes", "dense"]
+Kind = Literal["classes", "dense", "any"]
 Shape = tuple[int, ...]
 # arrays with more distinct labels are not classes
 _MOST_CLASSES = 10_000

@@ -55,8 +55,8 @@ def fuse(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], list[s
     Returns
     -------
     nodes, descriptions
-        The merged node is at the position of its first part. Its inputs are ready there: a
-        bias or a saved tensor is older than the matmul that it joins.
+        The merged node is at the position of its first part. Its inputs are ready there: a bias or a saved tensor
+        joins a matmul only if it is older.
     """
     uses = _Uses.of(nodes, kept)
     position = {y.id: index for index, node in enumerate(nodes) for y in node.outputs}
@@ -67,7 +67,7 @@ def fuse(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], list[s
             continue
         parts = [node]
         if node.op == "matmul":
-            node, parts = _forward(node, uses)
+            node, parts = _forward(node, uses, position, index)
         elif node.op == "matmul_nt":
             node, parts = _backward(node, uses, position, index)
         swallowed.update(id(part) for part in parts[1:])
@@ -77,10 +77,10 @@ def fuse(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], list[s
     return fused, notes
 
 
-def _forward(node: Node, uses: _Uses) -> tuple[Node, list[Node]]:
+def _forward(node: Node, uses: _Uses, position: dict[int, int], index: int) -> tuple[Node, list[Node]]:
     parts = [node]
     bias = uses.only(node.outputs[0], "bias_add")
-    if bias is not None and bias.inputs[0] is node.outputs[0]:
+    if bias is not None and bias.inputs[0] is node.outputs[0] and _older(bias.inputs[1], position, index):
         parts.append(bias)
         node = replace(node, inputs=(*node.inputs, bias.inputs[1]), outputs=bias.outputs)
     result = node.outputs[0]
@@ -101,11 +101,15 @@ def _backward(node: Node, uses: _Uses, position: dict[int, int], index: int) -> 
     if gradient is None or gradient.inputs[0] is not node.outputs[0]:
         return node, [node]
     saved = gradient.inputs[1]
-    assert saved is not None
-    if position.get(saved.id, -1) >= index:
+    if not _older(saved, position, index):
         return node, [node]
     inputs = (*node.inputs, None, saved)
     return replace(node, inputs=inputs, outputs=gradient.outputs, attrs={**gradient.attrs, "map": "gradient"}), [
         node,
         gradient,
     ]
+
+
+def _older(tensor: Tensor | None, position: dict[int, int], index: int) -> bool:
+    """Return whether a tensor is ready where a node is."""
+    return tensor is not None and position.get(tensor.id, -1) < index

@@ -38,10 +38,14 @@ class Source(NamedTuple):
 
 
 class TargetLayout(NamedTuple):
-    """The targets of one output: their source, and whether they are labels."""
+    """The targets of one output: their source, whether they are labels, and a sample's shape for functions of symbols.
+
+    The shape is None if there are no such functions.
+    """
 
     source: Source
     labels: bool
+    shape: tuple[int, ...] | None = None
 
 
 class WeightLayout(NamedTuple):

@@ -11,19 +11,22 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
-from fastnn.graph.graph import Node, Tensor
+from fastnn.graph.extent import BATCH
+from fastnn.graph.graph import Node, Shape, Tensor
 
-_VIEWS = ("reshape", "permute", "slice")
+#: ops that put axes into another order: of samples, or of whole tensors
+_ORDERS = ("permute", "transpose")
 
 
 @dataclass(frozen=True)
 class _View:
-    """Elements of the samples of a tensor: the first one, and sizes and strides of axes."""
+    """Elements of a tensor or of each of its samples: the first one, and sizes and strides of axes."""
 
     root: Tensor
-    first: int
-    axes: tuple[tuple[int, int], ...]
+    first: Any
+    axes: tuple[tuple[Any, Any], ...]
 
 
 def in_place(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], list[str]]:
@@ -43,28 +46,27 @@ def in_place(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], li
     """
     if all(node.op != "batched_matmul" for node in nodes):
         return list(nodes), []
-    made = {node.outputs[0].id: node for node in nodes if _is_view(node)}
+    seen = {whole: {node.outputs[0].id: node for node in nodes if _is_view(node, whole)} for whole in (False, True)}
     uses = Counter(kept)
     uses.update(x.id for node in nodes for x in node.inputs if x is not None)
-    permuted = {node.inputs[0].id: node for node in nodes if node.op == "permute" and node.inputs[0] is not None}
+    permuted = {node.inputs[0].id: node for node in nodes if node.op in _ORDERS and node.inputs[0] is not None}
     found, notes, dropped = [], [], set()
     for node in nodes:
         if id(node) in dropped:
             continue
-        # a vector's algorithm takes it as it is
-        if node.op == "batched_matmul" and min(node.attrs[name] for name in "mnk") > 1:
-            said = []
-            for position, name in enumerate("ab"):
-                node, done = _read(node, position, name, made)
-                said += [f"reads {name}"] if done else []
+        # a vector's algorithm takes it as it is, and what depends on the batch may be one
+        if node.op == "batched_matmul" and all(isinstance(size, int) and size > 1 for size in _sides(node)):
+            node, said = _reading(node, seen)
+            whole = node.attrs["samples"] == 1
             after = permuted.get(node.outputs[0].id)
-            if after is not None and uses[node.outputs[0].id] == 1:
-                places = _written(node, after)
+            if after is not None and uses[node.outputs[0].id] == 1 and (whole or after.op == "permute"):
+                places = _written(node, after, whole)
                 if places is not None:
                     node = replace(node, outputs=after.outputs, attrs={**node.attrs, **places})
                     dropped.add(id(after))
                     # what is a view of it is one of the product's result
-                    del made[after.outputs[0].id]
+                    for views in seen.values():
+                        views.pop(after.outputs[0].id, None)
                     said.append("writes c")
             if said:
                 notes.append(f"{node.label}: batched_matmul {', '.join(said)} in place")
@@ -72,24 +74,60 @@ def in_place(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], li
     return found, notes
 
 
-def _is_view(node: Node) -> bool:
-    """Return whether a node's output is made of elements of the same sample, by steps that do not go back."""
-    if node.op not in _VIEWS:
+def _reading(node: Node, seen: Mapping[bool, Mapping[int, Node]]) -> tuple[Node, list[str]]:
+    """Return a product that reads its operands in tensors that they are views of, and which.
+
+    One of samples may also be one of whole tensors, in which the matrices of all samples follow each other, unless
+    those of an operand are the same in each part of a sample.
+    """
+    ways = [node]
+    if node.attrs["samples"] != 1 and not (node.attrs["cycle_a"] or node.attrs["cycle_b"]):
+        ways.append(replace(node, attrs={**node.attrs, "samples": 1, "count": BATCH * node.attrs["count"]}))
+    best: tuple[Node, list[str]] = node, []
+    for way in ways:
+        said = []
+        whole = way.attrs["samples"] == 1
+        for position, name in enumerate("ab"):
+            way, done = _read(way, position, name, seen[whole], whole)
+            said += [f"reads {name}"] if done else []
+        if len(said) > len(best[1]):
+            best = way, said
+    return best
+
+
+def _sides(node: Node) -> tuple[Any, Any]:
+    """Return the numbers of rows and columns of a product."""
+    return node.attrs["m"], node.attrs["n"]
+
+
+def _is_view(node: Node, whole: bool) -> bool:
+    """Return whether a node's output is made of elements of its input, by steps that do not go back.
+
+    Parameters
+    ----------
+    whole : bool
+        Whether the batch is an axis like others; else all elements of a sample have to be of the same one.
+    """
+    if node.op != "reshape" and node.op != "slice" and node.op not in _ORDERS:
         return False
     (x,), (y,) = node.inputs, node.outputs
-    if x is None or not (x.batched and y.batched):
-        return False
-    if any(not isinstance(size, int) for size in (*x.shape, *y.shape)):
+    if x is None:
         return False
     ranges = node.attrs.get("ranges", ())
-    return not ranges or (ranges[0] == (0, 1, x.whole[0]) and all(step > 0 for _, step, _ in ranges))
+    if any(step < 0 for _, step, _ in ranges):
+        return False
+    if whole:
+        return True
+    if not (x.batched and y.batched) or any(not isinstance(size, int) for size in (*x.shape, *y.shape)):
+        return False
+    return node.op != "transpose" and (not ranges or ranges[0] == (0, 1, x.whole[0]))
 
 
-def _read(node: Node, position: int, name: str, made: Mapping[int, Node]) -> tuple[Node, bool]:
+def _read(node: Node, position: int, name: str, made: Mapping[int, Node], whole: bool) -> tuple[Node, bool]:
     """Return a product that reads an operand in the tensor that it is a view of, and whether it is one."""
     x = node.inputs[position]
     assert x is not None
-    for view in _views(x, made):
+    for view in _views(x, made, whole):
         between = _merged(view.axes[:-2])
         (_, row), (_, col) = view.axes[-2:]
         if len(between) > 1 or 1 not in (row, col):
@@ -98,7 +136,7 @@ def _read(node: Node, position: int, name: str, made: Mapping[int, Node]) -> tup
         inputs[position] = view.root
         places = {
             f"{name}_first": view.first,
-            f"{name}_between": between[0][1] if between else view.root.size,
+            f"{name}_between": between[0][1] if between else prod(_shape(view.root, whole)),
             f"{name}_row": row if col == 1 else col,
             f"transpose_{name}": node.attrs[f"transpose_{name}"] != (col != 1),
         }
@@ -106,11 +144,16 @@ def _read(node: Node, position: int, name: str, made: Mapping[int, Node]) -> tup
     return node, False
 
 
-def _views(x: Tensor, made: Mapping[int, Node]) -> Iterable[_View]:
+def _shape(x: Tensor, whole: bool) -> Shape:
+    """Return the shape with the batch as an axis, or that of a sample."""
+    return x.whole if whole else x.shape
+
+
+def _views(x: Tensor, made: Mapping[int, Node], whole: bool) -> Iterable[_View]:
     """Iterate over the views of earlier tensors that a tensor is, from the earliest on; reshapes alone are none."""
     chain = []
     at = x
-    while at.id in made and at.batched:
+    while at.id in made:
         chain.append(made[at.id])
         source = chain[-1].inputs[0]
         assert source is not None
@@ -118,37 +161,45 @@ def _views(x: Tensor, made: Mapping[int, Node]) -> Iterable[_View]:
     while chain and any(node.op != "reshape" for node in chain):
         root = chain[-1].inputs[0]
         assert root is not None
-        view: _View | None = _View(root, 0, _dense(root.shape))
+        view: _View | None = _View(root, 0, _dense(_shape(root, whole)))
         for node in reversed(chain):
-            view = None if view is None else _seen(view, node)
+            view = None if view is None else _seen(view, node, whole)
         if view is not None:
             yield view
         chain.pop()
 
 
-def _seen(view: _View, node: Node) -> _View | None:
+def _order(node: Node, whole: bool) -> tuple[int, ...]:
+    """Return the order of axes that a node makes; that of a permutation is one of the axes of samples."""
+    axes: tuple[int, ...] = tuple(node.attrs["axes"])
+    if whole and node.op == "permute":
+        return (0, *(axis + 1 for axis in axes))
+    return axes
+
+
+def _seen(view: _View, node: Node, whole: bool) -> _View | None:
     """Return what a node makes of a view; None if that takes a copy."""
     axes = view.axes
-    if node.op == "permute":
-        return replace(view, axes=tuple(axes[axis] for axis in node.attrs["axes"]))
+    if node.op in _ORDERS:
+        return replace(view, axes=tuple(axes[axis] for axis in _order(node, whole)))
     first = view.first
     if node.op == "slice":
         taken = []
-        for (start, step, count), (_, stride) in zip(node.attrs["ranges"][1:], axes, strict=True):
+        for (start, step, count), (_, stride) in zip(node.attrs["ranges"][not whole :], axes, strict=True):
             first += start * stride
             taken.append((count, stride * step))
         axes = tuple(taken)
-    reshaped = _reshaped(axes, node.outputs[0].shape)
+    reshaped = _reshaped(axes, _shape(node.outputs[0], whole))
     return None if reshaped is None else replace(view, first=first, axes=reshaped)
 
 
-def _dense(shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
+def _dense(shape: Sequence[Any]) -> tuple[tuple[Any, Any], ...]:
     return tuple((size, prod(shape[axis + 1 :])) for axis, size in enumerate(shape))
 
 
-def _merged(axes: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def _merged(axes: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
     """Return the same places by as few axes as possible."""
-    found: list[tuple[int, int]] = []
+    found: list[tuple[Any, Any]] = []
     for size, stride in axes:
         if size == 1:
             continue
@@ -159,10 +210,10 @@ def _merged(axes: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return found
 
 
-def _reshaped(axes: Iterable[tuple[int, int]], shape: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
+def _reshaped(axes: Iterable[tuple[Any, Any]], shape: Sequence[Any]) -> tuple[tuple[Any, Any], ...] | None:
     """Return the axes of a shape over the same places; None if it has an axis with several strides."""
     left = _merged(axes)
-    found: list[tuple[int, int]] = []
+    found: list[tuple[Any, Any]] = []
     for extent in reversed(shape):
         if extent == 1:
             found.append((1, 1))
@@ -176,13 +227,13 @@ def _reshaped(axes: Iterable[tuple[int, int]], shape: Sequence[int]) -> tuple[tu
     return tuple(reversed(found))
 
 
-def _written(node: Node, after: Node) -> dict[str, int] | None:
+def _written(node: Node, after: Node, whole: bool) -> dict[str, Any] | None:
     """Return the places of a product's rows in the permutation that follows, or None if rows do not stay whole."""
-    y, z = node.outputs[0], after.outputs[0]
-    axes = [(0, 0)] * len(y.shape)
-    for axis, place in zip(after.attrs["axes"], _dense(z.shape), strict=True):
+    z = _shape(after.outputs[0], whole)
+    axes: list[tuple[Any, Any]] = [(0, 0)] * len(z)
+    for axis, place in zip(_order(after, whole), _dense(z), strict=True):
         axes[axis] = place
     between = _merged(axes[:-2])
     if len(between) > 1 or axes[-1][1] != 1:
         return None
-    return {"c_between": between[0][1] if between else z.size, "c_row": axes[-2][1]}
+    return {"c_between": between[0][1] if between else prod(z), "c_row": axes[-2][1]}

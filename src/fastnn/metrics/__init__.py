@@ -11,7 +11,7 @@ from fastnn.losses import Loss
 from fastnn.metrics.base import Metric
 from fastnn.metrics.classification import AUC, Accuracy, BinaryAccuracy, TopKAccuracy
 from fastnn.metrics.confusion import ConfusionMatrix, F1Score, Precision, Recall
-from fastnn.metrics.mean_loss import MeanLoss
+from fastnn.metrics.mean_loss import Function, MeanLoss
 from fastnn.metrics.regression import (
     MeanAbsoluteError,
     MeanSquaredError,
@@ -39,7 +39,10 @@ _ALIASES: dict[str, str | Callable[[], Metric]] = {
 # Losses by name, but for those that are metrics by themselves.
 _ALIASES |= {
     name: partial(MeanLoss, name)
-    for name in (*losses.ALIASES, *(snake_case(kind) for kind in REGISTRY["loss"] if kind != "Custom"))
+    for name in (
+        *losses.ALIASES,
+        *(snake_case(kind) for kind in REGISTRY["loss"] if kind not in ("Custom", "Function")),
+    )
     if name not in _ALIASES and name.replace("_", "") not in {kind.lower() for kind in REGISTRY["metric"]}
 }
 
@@ -53,7 +56,8 @@ def get(value: object) -> Metric:
         Names: accuracy (acc, categorical_accuracy, sparse_categorical_accuracy), binary_accuracy, top_k_accuracy
         (top_k_categorical_accuracy), precision, recall, f1_score (f1), auc, confusion_matrix, mean_squared_error
         (mse), root_mean_squared_error (rmse), mean_absolute_error (mae), r2_score (r2), pearson_correlation
-        (pearson). The name of a loss, a loss, or a function as for `losses.Custom` means its `MeanLoss`.
+        (pearson). The name of a loss, a loss, or a function of two numbers as for `losses.Custom` means its `MeanLoss`;
+        a function of symbols, as for `losses.Function`, means `Function`.
 
     Returns
     -------
@@ -68,7 +72,8 @@ def get(value: object) -> Metric:
         If the value is neither a string nor a metric.
     """
     if isinstance(value, Loss) or (callable(value) and not isinstance(value, (type, Metric))):
-        return MeanLoss(losses.get(value))
+        loss = losses.get(value)
+        return MeanLoss(loss) if isinstance(value, Loss) or not isinstance(loss, losses.Function) else Function(loss)
     return resolve("metric", value, _ALIASES, Metric)
 
 
@@ -78,6 +83,7 @@ __all__ = [
     "BinaryAccuracy",
     "ConfusionMatrix",
     "F1Score",
+    "Function",
     "MeanAbsoluteError",
     "MeanLoss",
     "MeanSquaredError",

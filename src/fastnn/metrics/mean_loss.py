@@ -77,3 +77,26 @@ class MeanLoss(Metric):
 
     def _result(self, total: Array, output_shape: Shape) -> float:
         return float(total[0] / total[1]) if total[1] != 0.0 else float(np.nan)
+
+
+@register("metric")
+@dataclass(frozen=True)
+class Function(MeanLoss):
+    """Mean of a function of symbols; what such a function means among the metrics of `compile`.
+
+    The function gives a value for each sample, row or element, or one for the batch (`fastnn.losses.Function`). A value
+    of a batch counts by the number of its rows: the metric of several batches is their mean, not the value of all rows
+    at once, and depends on the batch size. (So the F1 score of a whole epoch is no such mean: `F1Score`.)
+
+    Parameters
+    ----------
+    of : function or losses.Function
+        ``function(y_true, y_pred)``.
+    """
+
+    better: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        """Make a loss of the function."""
+        given: Any = self.of
+        object.__setattr__(self, "of", given if isinstance(given, losses.Function) else losses.Function(given))

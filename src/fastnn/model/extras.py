@@ -46,7 +46,8 @@ class ExtrasMixin(PredictingMixin):
         Notes
         -----
         It is part of the loss in `fit`, `train_on_batch`, `evaluate` and `gradients`, whatever the samples' weights.
-        Then ``compile`` needs no other loss. It is saved with the model.
+        Then ``compile`` needs no other loss, and `fit` no targets. It is saved with the model, and is a loss of models
+        that are made of it later, as in Keras: once for each call.
         """
         self._add_extra(loss, "loss", name)
 

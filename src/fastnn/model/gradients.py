@@ -20,7 +20,9 @@ class GradientsMixin(ExportMixin):
     """A model that gives gradients for its weights and inputs."""
 
     @reads
-    def gradients(self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False) -> list[NDArray[Any]]:
+    def gradients(
+        self, x: Any, y: Any = None, sample_weight: Any = None, *, training: bool = False
+    ) -> list[NDArray[Any]]:
         """Return the gradients of the loss over one batch for the trainable weights, in `get_weights` order.
 
         Parameters
@@ -48,7 +50,7 @@ class GradientsMixin(ExportMixin):
             ]
 
     @reads
-    def input_gradients(self, x: Any, y: Any, sample_weight: Any = None, *, training: bool = False) -> Any:
+    def input_gradients(self, x: Any, y: Any = None, sample_weight: Any = None, *, training: bool = False) -> Any:
         """Return the gradient of the loss over one batch for the inputs, of their shape; a list for several.
 
         Inputs of integers have no gradient: the list is for the others.

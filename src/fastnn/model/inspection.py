@@ -10,6 +10,7 @@ import numpy as np
 from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Layer
 from fastnn.lower.task import Request, Source, TargetLayout
+from fastnn.objective.objective import Objective
 from fastnn.program.disassembly import format_bytes
 from fastnn.program.program import Program
 from fastnn.program.record import ITEM_SIZES
@@ -35,12 +36,35 @@ def program(runtime: Runtime, batch: int = 32) -> Program:
         return build(table, None, None, Request("predict", batch, False, inputs, output_slots=slots))
     targets: list[TargetLayout | None] = [None] * len(objective.losses)
     for output in objective.targeted:
-        labels, shape = objective.takes_labels(output), objective.output_shapes[output]
-        rows = _rows(len(inputs) + output, shape[:-1] if labels else shape, "int64" if labels else dtype)
-        targets[output] = TargetLayout(rows, labels)
+        labels, shape = objective.wants_labels(output), objective.output_shapes[output]
+        targets[output] = _targets(len(inputs) + output, shape[:-1] if labels else shape, "int64" if labels else dtype)
     weights = (None,) * len(targets)
     request = Request("train", batch, True, inputs, tuple(targets), weights, trained=table.trained())
-    return build(table, objective, runtime.optimizer, request)
+    try:
+        return build(table, objective, runtime.optimizer, request)
+    except Exception as error:
+        changed = [_seen(runtime, objective, output, len(inputs)) for output in range(len(targets))]
+        if not any(changed):
+            raise
+        known = [one or target for one, target in zip(changed, targets, strict=True)]
+        try:
+            return build(table, objective, runtime.optimizer, request._replace(targets=tuple(known)))
+        except Exception:
+            raise error from None
+
+
+def _targets(slot: int, shape: tuple[int, ...], dtype: str, seen: tuple[int, ...] | None = None) -> TargetLayout:
+    """Describe targets in contiguous rows: labels, if they are integers."""
+    return TargetLayout(_rows(slot, shape, dtype), dtype == "int64", seen)
+
+
+def _seen(runtime: Runtime, objective: Objective, output: int, inputs: int) -> TargetLayout | None:
+    """Describe other targets than of the output's shape, for functions of symbols: as last trained on, or one a row."""
+    if not objective.functions(output):
+        return None
+    known = runtime.seen_targets(output)
+    shape = objective.output_shapes[output][:-1] if known is None else known
+    return _targets(inputs + output, shape, runtime.table.dtype, shape)
 
 
 def unbuilt(title: str, layers: Sequence[tuple[str, Layer]]) -> str:
@@ -92,6 +116,10 @@ def summary(runtime: Runtime, title: str, batch: int) -> str:
     trained = sum(entry.size for entry, is_trained in zip(table, table.trained(), strict=True) if is_trained)
     total = sum(entry.size for entry in table)
     lines.append(f"parameters: {total:,} ({trained:,} trainable), {table.dtype}")
+    for role, what in (("loss", "added losses"), ("metric", "added metrics")):
+        names = [extra.name or _source(architecture, extra.call) for extra in architecture.extras if extra.role == role]
+        if names:
+            lines.append(f"{what}: {', '.join(names)}")
     made = program(runtime, batch)
     memory = [f"parameters {format_bytes(table.nbytes)}"]
     if optimizer is not None:

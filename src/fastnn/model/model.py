@@ -10,7 +10,7 @@ import numpy as np
 from fastnn import optimizers
 from fastnn.callbacks import Callback
 from fastnn.hints import explained
-from fastnn.layers.architecture import Architecture
+from fastnn.layers.architecture import Architecture, inherited
 from fastnn.layers.base import Symbol
 from fastnn.model.extras import ExtrasMixin
 from fastnn.objective.objective import as_list
@@ -55,7 +55,9 @@ class Model(ExtrasMixin):
     -----
     Weights belong to the model, not to its layers: two models that share layer objects have separate weights. A model
     that is made of models, as in ``fnn.Model(x, decoder(encoder(x)))``, has theirs: what one learns all have at once.
-    It has an optimizer's state of its own, and what it trains is its own, too.
+    It has an optimizer's state of its own, and what it trains is its own, too. Losses and metrics that a model has by
+    `add_loss` and `add_metric` are also those of models that are made of it, once for each call; but not what it was
+    compiled with.
     """
 
     @explained
@@ -76,8 +78,9 @@ class Model(ExtrasMixin):
         for part, what in zip(ends, ("inputs", "outputs"), strict=True):
             if not part or not all(isinstance(symbol, Symbol) for symbol in part):
                 raise TypeError(f"{what}: expected symbols (fastnn.Input(...) or results of layers), got {part!r}")
-        self._realize(Architecture.of(*ends))
-        self._ends = [*ends, []]
+        extras = inherited(*ends)
+        self._realize(Architecture.of(*ends, extras))
+        self._ends = [*ends, extras]
 
     # --- training -----------------------------------------------------------------------------------------
 
@@ -100,7 +103,7 @@ class Model(ExtrasMixin):
         ----------
         optimizer : str or Optimizer
         loss : str, Loss or function, or a list or dict of such by output
-            None for an output that is not trained, or if `add_loss` has given all that is.
+            A function is one of symbols (`losses.Function`) or of two numbers (`losses.Custom`). None for an output that is not trained, or if `add_loss` has given all that is.
         metrics, weighted_metrics : list of str, Metric or Loss, or a list of lists or dict by output
             Weighted ones count samples by their weights. If both have the same name, the weighted one gets the prefix
             ``weighted_``.
@@ -154,7 +157,8 @@ class Model(ExtrasMixin):
             Float, integer or bool arrays of any strides, memory-mapped arrays, data frames. An iterable yields
             (x, y) or (x, y, sample_weight) for each batch; so does a list of such tuples if y is None.
         y : array, or list or dict by output
-            Targets of shape (n, *output_shape), or integer labels (n,) for cross-entropy.
+            Targets of shape (n, *output_shape), or integer labels (n,) for cross-entropy; of any shape (n, ...) for a
+            function of symbols. None if the model has only losses and metrics of its own (`add_loss`).
         batch_size : int, optional
             Rows per step; 32 by default.
         epochs : int
@@ -220,7 +224,7 @@ class Model(ExtrasMixin):
     def train_on_batch(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         class_weight: Mapping[int, float] | None = None,
         return_dict: bool = True,

@@ -37,7 +37,10 @@ def check_symbols(name: str, architecture: Architecture, symbols: Sequence[Any])
 
 
 def applied(part: Part, architecture: Architecture, symbols: Sequence[Symbol]) -> Symbol | list[Symbol]:
-    """Call the layers of a model on symbols that fit it; returns a list for several outputs."""
+    """Call the layers of a model on symbols that fit it; returns a list for several outputs.
+
+    Its own losses and metrics are computed for each call; models that use a result have them, too.
+    """
     values = dict(zip(architecture.inputs, symbols, strict=True))
     for index, call in enumerate(architecture.calls):
         if index not in values:
@@ -49,4 +52,8 @@ def applied(part: Part, architecture: Architecture, symbols: Sequence[Symbol]) -
             else:
                 values |= enumerate(results_of(layer, inputs, shapes, kinds, part, batched), index)
     found = [values[call] for call in architecture.outputs]
+    extras = tuple([(values[extra.call], extra.role, extra.name) for extra in architecture.extras])
+    for symbol in found if extras else ():
+        if not any(symbol is given for given in symbols):
+            object.__setattr__(symbol, "extras", extras)
     return found[0] if len(found) == 1 else found

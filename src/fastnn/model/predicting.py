@@ -11,6 +11,7 @@ from fastnn.checks import integer
 from fastnn.console import quantities, say
 from fastnn.hints import explained
 from fastnn.layers.base import Symbol
+from fastnn.layers.tracing import Traced
 from fastnn.model.gradients import GradientsMixin
 from fastnn.model.nesting import applied, check_symbols
 from fastnn.objective.objective import as_list
@@ -23,7 +24,7 @@ from fastnn.training import iterables
 class PredictingMixin(GradientsMixin):
     """A network that predicts and is evaluated; `fastnn.Model` adds training."""
 
-    def test_on_batch(self, x: Any, y: Any, sample_weight: Any = None, return_dict: bool = True) -> Any:
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = True) -> Any:
         """Return loss and metrics over one batch; see `evaluate`."""
         if iterables.are_given(self._state, x):
             raise TypeError(f"x: expected one batch, got {type(x).__name__}, an iterable of batches: use evaluate")
@@ -105,6 +106,11 @@ class PredictingMixin(GradientsMixin):
         TypeError, ValueError
             When symbols do not fit the model's inputs.
         """
+        if any(isinstance(one, Traced) for one in (x if isinstance(x, (list, tuple)) else (x,))):
+            raise TypeError(
+                f"model {self.name!r} has weights, which a function of symbols cannot hold: call the model on symbols "
+                "outside the function"
+            )
         if not isinstance(x, (Symbol, list, tuple)):
             return self.predict(x)
         symbols = [x] if isinstance(x, Symbol) else list(x)

@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.data.arrays import as_array
 from fastnn.data.kinds import only
 from fastnn.hints import explained
-from fastnn.layers.architecture import Architecture
+from fastnn.layers.architecture import Architecture, inherited
 from fastnn.layers.base import Layer, Symbol, shape_of
 from fastnn.layers.core import Input, InputLayer
 from fastnn.model import inspection
@@ -66,13 +66,14 @@ class Sequential(Model):
     @classmethod
     def _of(cls, state: TrainingState, name: str, architecture: Architecture) -> Self:
         stack: list[Layer | Model] = []
-        for layer, part in zip(architecture.layers, architecture.parts, strict=True):
+        bare = architecture.bare()
+        for layer, part in zip(bare.layers, bare.parts, strict=True):
             if part is None:
                 stack.append(layer)
             elif not stack or stack[-1] is not part.model:
                 stack.append(part.model)
-        plain = architecture.is_chain and not any(architecture.parts)
-        if not plain and not _gives(stack, architecture):
+        plain = bare.is_chain and not any(bare.parts)
+        if not plain and not _gives(stack, bare):
             raise ValueError("a Sequential is a chain of layers and models, each on the one before")
         model = super()._of(state, name, architecture)
         model._stack = stack
@@ -82,6 +83,8 @@ class Sequential(Model):
         """Add a layer or a model at the end, unless the whole is both compiled and built."""
         if self._state.compiled is not None and self.built:
             raise RuntimeError("layers can be added only before compile, or before the model is built")
+        if self.built and self._architecture.extras:
+            raise RuntimeError("layers can be added only before add_loss and add_metric")
         self._append(layer, {id(one) for element in self._stack for one in _layers_of(element)})
         try:
             self._try_build()
@@ -157,12 +160,13 @@ class Sequential(Model):
                 label = element.label if isinstance(element, Layer) else element.name
                 raise ValueError(f"{label!r} gives several outputs: use fastnn.Model")
         if self.built and self._architecture.input_shapes == (shape,):
-            if len(self._architecture.layers) == len(layers) + 1:
+            if len(self._architecture.bare().layers) == len(layers) + 1:
                 return
         elif self.built and self._state.compiled is not None:
             raise ValueError(f"the model is built for {self._architecture.input_shapes[0]}, got {shape}")
-        self._realize(Architecture.of([start], [symbol]))
-        self._ends = [[start], [symbol], []]
+        extras = inherited([start], [symbol])
+        self._realize(Architecture.of([start], [symbol], extras))
+        self._ends = [[start], [symbol], extras]
 
     @property
     def _takes_numbers(self) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastnn.checks import number
 from fastnn.graph.meaning import End
-from fastnn.losses import CrossEntropy, Loss
+from fastnn.losses import CrossEntropy, Function, Loss
 from fastnn.losses.base import mean_of
 from fastnn.metrics import MeanLoss, Metric
 from fastnn.objective.resolve import (
@@ -90,8 +90,10 @@ class Objective:
     readings : tuple of Reading
     size : int
         Number of float64 accumulators.
-    extra_metrics : dict
+    extra_metrics : tuple of (name, place)
         For each number for the logs that the model computes besides its outputs, the place of its sum and count.
+    has_extra_loss : bool
+        Whether the model computes losses besides its outputs.
     """
 
     losses: tuple[Loss | None, ...]
@@ -101,7 +103,8 @@ class Objective:
     output_shapes: tuple[tuple[int, ...], ...]
     size: int
     measures: tuple[Measure, ...] = field(default=())
-    extra_metrics: dict[str, int] = field(default_factory=dict)
+    extra_metrics: tuple[tuple[str, int], ...] = ()
+    has_extra_loss: bool = False
 
     @classmethod
     def bind(
@@ -130,17 +133,17 @@ class Objective:
         plain = resolve_metrics(metrics, output_names, "metrics")
         weighed = resolve_metrics(weighted_metrics, output_names, "weighted_metrics")
         for output, (name, shape) in enumerate(zip(output_names, output_shapes, strict=True)):
-            if not shape and (losses[output] is not None or plain[output] or weighed[output]):
+            if not shape and _take_rows(losses[output], [*plain[output], *weighed[output]]):
                 raise ValueError(
-                    f"output {name!r} has the shape (batch,); losses and metrics take (batch, ..., columns), such as "
-                    "Reshape((1,)) gives"
+                    f"output {name!r} has the shape (batch,); losses and metrics, but for functions of symbols, take "
+                    "(batch, ..., columns), such as Reshape((1,)) gives"
                 )
             unweighted = {named.name for named in plain[output]}
             for weighted, chosen in ((False, plain[output]), (True, weighed[output])):
                 for named in chosen:
-                    metric, first = suited(named.metric, losses[output], output_ends[output], shape[-1])
+                    metric, first = suited(named.metric, losses[output], output_ends[output], (shape or (1,))[-1])
                     if isinstance(metric, MeanLoss):
-                        check_ends(metric.loss, output_ends[output], shape[-1], name)
+                        check_ends(metric.loss, output_ends[output], (shape or (1,))[-1], name)
                     key = (metric.accumulator, metric.parameters, metric.elementwise, output, weighted, first)
                     if key not in measures:
                         measures[key] = Measure(*key, offset=size, size=metric.size(shape))
@@ -151,7 +154,7 @@ class Objective:
                     readings.append(Reading(_unique(label, mine), named, metric, measures[key]))
         numbers = [name for role, name in extras if role == "metric"]
         check_log_names(output_names, losses, [*(reading.name for reading in readings), *numbers])
-        extra_metrics = {name: size + 2 * index for index, name in enumerate(numbers)}
+        extra_metrics = tuple([(name, size + 2 * index) for index, name in enumerate(numbers)])
         size += 2 * len(numbers)
         return cls(
             losses,
@@ -162,12 +165,18 @@ class Objective:
             size,
             tuple(measures.values()),
             extra_metrics,
+            any(role == "loss" for role, _ in extras),
         )
 
     def without_metrics(self) -> Objective:
         """Return the losses alone."""
         size = LOSSES + 2 * len(self.losses)
-        return replace(self, readings=(), measures=(), size=size, extra_metrics={})
+        return replace(self, readings=(), measures=(), size=size, extra_metrics=())
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a loss."""
+        return self.has_extra_loss or any(loss is not None for loss in self.losses)
 
     @property
     def targeted(self) -> list[int]:
@@ -177,13 +186,22 @@ class Objective:
 
     def takes_labels(self, output: int) -> bool:
         """Return whether the targets of an output may be labels."""
+        return isinstance(self.losses[output], CrossEntropy | Function)
+
+    def wants_labels(self, output: int) -> bool:
+        """Return whether the targets of an output are labels unless something else is said."""
         return isinstance(self.losses[output], CrossEntropy)
+
+    def functions(self, output: int) -> list[Function]:
+        """Return the losses and metrics of an output that are functions of symbols."""
+        found = [self.losses[output], *(one.parameters[0] for one in self.measures if _of_loss(one, output))]
+        return [one for one in found if isinstance(one, Function)]
 
     @property
     def log_names(self) -> list[str]:
         """Names of the numbers that `logs` has."""
         metrics = [reading.name for reading in self.readings if reading.metric.is_number]
-        return [*log_names(self.output_names, self.losses), *metrics, *self.extra_metrics]
+        return [*log_names(self.output_names, self.losses), *metrics, *(name for name, _ in self.extra_metrics)]
 
     def results(self, total: NDArray[np.float64], rows: int) -> Results:
         """Return `logs` with all metrics; weighted ones have both names."""
@@ -235,9 +253,19 @@ class Objective:
             result = reading.metric.result(part, self.output_shapes[measure.output])
             if isinstance(result, float) or arrays:
                 logs[reading.name] = result
-        for name, at in self.extra_metrics.items():
+        for name, at in self.extra_metrics:
             logs[name] = _ratio(float(total[at]), float(total[at + 1]))
         return logs
+
+
+def _of_loss(measure: Measure, output: int) -> bool:
+    return measure.accumulator == "loss" and measure.output == output
+
+
+def _take_rows(loss: Loss | None, metrics: Sequence[Named]) -> bool:
+    """Return whether a loss and metrics need outputs that have columns: all but functions of symbols do."""
+    kinds = [loss, *(one.metric.loss if isinstance(one.metric, MeanLoss) else one.metric for one in metrics)]
+    return any(one is not None and not isinstance(one, Function) for one in kinds)
 
 
 def _mean(loss: Loss, value: float, count: float) -> float:

@@ -13,24 +13,29 @@ from fastnn.ops.definition import Operand, op
 __all__ = ["gradients"]
 
 
-def _like(place: Place, y: Tensor, x: Any) -> Any:
+def _like(place: Place, y: Tensor, x: Any, unconnected: str = "error") -> Any:
     """Return values of the shapes that gradients have."""
     return x
 
 
 @op(numpy="", infer=_like)
-def gradients(place: Place, y: Operand, x: Operand | Sequence[Operand]) -> Tensor | tuple[Tensor, ...]:
+def gradients(
+    place: Place, y: Operand, x: Operand | Sequence[Operand], unconnected: str = "error"
+) -> Tensor | tuple[Tensor, ...]:
     """Return the gradient of the sum of y for x, of x' shape; a tuple of them for several x.
 
     x are inputs, weights (``layer.kernel``) or what y was computed from. The gradients are symbols like others: they
     have gradients, too, so a loss may contain them. The sum over a batch has as gradient for x that of each sample, if
-    samples do not depend on each other.
+    samples do not depend on each other. `unconnected` says what becomes of an x that y does not depend on: "error" or
+    "zeros".
 
     Raises
     ------
     ValueError
-        When y does not depend on x.
+        When y does not depend on x, and `unconnected` is not "zeros".
     """
     several = isinstance(x, (list, tuple))
-    found = gradients_of(place.graph, place.tensor(y), list(x) if several else [x], place.label)
+    found = gradients_of(
+        place.graph, place.tensor(y), list(x) if several else [x], place.label, unconnected=unconnected
+    )
     return tuple(found) if several else found[0]

@@ -143,6 +143,14 @@ class ModelPrograms(Buffers):
                 self._programs.popitem(last=False)
             return bound
 
+    def seen_targets(self, output: int) -> tuple[int, ...] | None:
+        """Return the shape of a sample's targets, for functions of symbols, in the program that was used last."""
+        for request, _ in reversed(list(self._programs)):
+            target = request.targets[output] if output < len(request.targets) else None
+            if target is not None and target.shape is not None:
+                return target.shape
+        return None
+
     def _make(self, key: tuple[Request, tuple[bool, ...]]) -> Any:
         """Return the program of a request, from another model or new."""
         objective, optimizer = self.objective, self.optimizer

@@ -152,7 +152,7 @@ class ParameterTable:
         return self._chosen
 
     def choose(self, layers: Iterable[int]) -> None:
-        """Say which layers may be trained here, by number; the others are constants, whatever their `trainable`."""
+        """Say which layers may be trained here, by number; the others are constants without penalties."""
         self._chosen = frozenset(layers)
         Assignments.note()
 
@@ -207,6 +207,8 @@ class ParameterTable:
         found = []
         for entry, is_trained in zip(self.entries, trained, strict=True):
             regularizer, constraint = entry.spec.regularizer, entry.spec.constraint
+            if self._chosen is not None and entry.layer not in self._chosen:
+                regularizer = None
             bound = None
             if isinstance(constraint, MaxNorm):
                 bound = (constraint.max_value, constraint.axis % len(entry.spec.shape))

@@ -137,7 +137,7 @@ def _training(state: TrainingState) -> Iterator[None]:
 
 def _from_arrays(state: TrainingState, x: Any, y: Any, options: FitOptions) -> _Prepared:
     """Prepare training on arrays."""
-    if y is None:
+    if y is None and state.require_compiled().targeted:
         raise ValueError("y: fit on arrays needs targets")
     runtime, share = state.runtime, options.validation_split
     weights, classes, steps = options.sample_weight, options.class_weight, options.steps_per_epoch
@@ -208,6 +208,11 @@ def _validation(state: TrainingState, options: FitOptions) -> Validate | None:
                 f"{options.n_epochs} epochs: give validation_steps, or a list or other iterable that can start again"
             )
         return lambda: state.require_compiled().logs(*iterables.evaluate(state.runtime, data, steps))
+    if not state.require_compiled().targeted:
+        if not isinstance(data, (tuple, list)):
+            data = (data,)
+        if len(data) == 1:
+            data = (data[0], None)
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         got = f"{len(data)} values" if isinstance(data, (tuple, list)) else type(data).__name__
         raise ValueError(f"validation_data: expected (x, y) or (x, y, sample_weight), got {got}")

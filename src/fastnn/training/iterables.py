@@ -37,6 +37,13 @@ def unpack(batch: Any, where: str = "") -> tuple[Any, Any, Any]:
     return batch[0], batch[1], batch[2] if len(batch) == 3 else None
 
 
+def data_of(runtime: Runtime, batch: Any, where: str = "") -> tuple[Any, Any, Any]:
+    """Return x, y and sample weights of a batch; it is x alone for a model that has no targets."""
+    if runtime.compiled()[0].targeted:
+        return unpack(batch, where)
+    return inputs_of(batch, len(runtime.table.architecture.inputs)), None, None
+
+
 def inputs_of(batch: Any, n_inputs: int) -> Any:
     """Return the inputs of a batch to predict: x, or the x of a tuple (x, y) or (x, y, sample_weight)."""
     if not isinstance(batch, (tuple, list)) or len(batch) not in (1, 2, 3):
@@ -143,7 +150,7 @@ def train_iterable(iterable: Iterable[Any], steps: int | None, class_weight: Any
                     ) from None
             if run.callbacks.every_batch:
                 run.callbacks.on_train_batch_begin(done)
-            x, y, weight = unpack(batch, f"batch {done}: ")
+            x, y, weight = data_of(state.runtime, batch, f"batch {done}: ")
             try:
                 feed = feeds.feed(state.runtime, x, y, weight, class_weight, f"batch {done}: ")
                 train_batch(state, feed, fresh=False)
@@ -166,7 +173,7 @@ def evaluate(runtime: Runtime, iterable: Iterable[Any], steps: int | None = None
     """Fill fresh accumulators over all batches, or the next `steps`; returns them and the number of rows."""
     totals, rows = runtime.compiled()[0].initial(), 0
     for number, batch in _some(iterable, steps):
-        x, y, weight = unpack(batch, f"batch {number}: ")
+        x, y, weight = data_of(runtime, batch, f"batch {number}: ")
         feed = feeds.feed(runtime, x, y, weight, None, f"batch {number}: ")
         sweep.sweep(runtime, feed, feed.n, 0, feed.n, partial(feed.request, "evaluate"), totals)
         rows += feed.n

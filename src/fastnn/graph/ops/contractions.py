@@ -95,8 +95,8 @@ def einsum(graph: Graph, equation: str, operands: Sequence[Tensor], label: str) 
             known = sizes.get(axis, 1)
             if 1 not in (known, size) and known != size:
                 raise ValueError(
-                    f"einsum: {equation!r}: axis {_text(axis)!r} has the sizes {known} and {size} in operands of shapes "
-                    + " and ".join(str(each.whole) for each in operands)
+                    f"einsum: {equation!r}: axis {_text(axis)!r} has the sizes {known} and {size} in operands of "
+                    "shapes " + " and ".join(str(each.whole) for each in operands)
                 )
             sizes[axis] = size if known == 1 else known
     for number, (x, axes) in enumerate(zip(operands, names, strict=True)):
@@ -120,7 +120,7 @@ def _text(axis: Name) -> str:
 
 
 def _parsed(equation: str, shapes: Sequence[Sequence[Size]]) -> tuple[list[list[Name]], list[Name]]:
-    """Return the names of all operands' axes, and of the result's; those of "..." are numbers, counted from the last."""
+    """Return the names of all operands' axes, and of the result's; those of "..." are numbers below 0."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     parts = left.split(",")
     if len(parts) != len(shapes):

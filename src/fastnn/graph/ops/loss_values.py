@@ -63,6 +63,7 @@ def _kl_divergence(p: Term, t: Term, a: float) -> Term:
 
 #: The loss of every element from prediction, target and the first parameter.
 _ELEMENTS: dict[str, Callable[[Term, Term, float], Term]] = {
+    "value": lambda p, t, a: p,
     "mean_squared_error": lambda p, t, a: (p - t).apply("square"),
     "mean_absolute_error": lambda p, t, a: (p - t).apply("absolute"),
     "huber": _huber,

@@ -67,10 +67,8 @@ def _product(graph: Graph, a: Tensor, b: Tensor, label: str) -> Tensor:
     (x, turned_x), (y, turned_y) = _source(graph, a), _source(graph, b)
     if len(b.whole) == 2:
         if len(a.whole) == 2:
-            function = {
-                (False, False): dense.matmul, (False, True): matmul_nt, (True, False): matmul_tn, (True, True): matmul_tt,
-            }[turned_x, turned_y]  # fmt: skip
-            return function(graph, x, y, label)
+            functions = (dense.matmul, matmul_nt), (matmul_tn, matmul_tt)
+            return functions[turned_x][turned_y](graph, x, y, label)
         return (matmul_nt if turned_y else dense.matmul)(graph, a, y, label)
     if prod(b.whole[:-2]) == 1:
         return _product(graph, a, reshape(graph, b, b.whole[-2:], label), label)

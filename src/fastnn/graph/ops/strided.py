@@ -71,8 +71,6 @@ def reshape(graph: Graph, x: Tensor, whole: Sequence[Size], label: str) -> Tenso
             sizes[unknown[0]] = total // rest
         except (ValueError, ZeroDivisionError):
             sizes[unknown[0]] = 0
-        if isinstance(total, int) and isinstance(rest, int) and rest and total % rest:
-            sizes[unknown[0]] = 0
     if product(sizes) != total or any(isinstance(size, int) and size < 1 for size in sizes):
         raise ValueError(f"reshape: cannot reshape {x.whole} into {tuple(whole)}")
     return x if tuple(sizes) == x.whole else _seen(graph, x, sizes, label)

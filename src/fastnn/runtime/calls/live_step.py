@@ -86,6 +86,9 @@ class LiveStep:
             for output, loss in enumerate(objective.losses)
             if table.dtype != "float64" and loss is not None and not takes_any_target(loss) and not labels[output]
         ]
+        # targets of functions of symbols may have any shape and dtype: those of the output's shape are tried here
+        self._symbols = [self._ends[0] + output for output in range(self._ends[1]) if objective.functions(output)]
+        self._real = np.dtype(table.dtype)
         self._context = runtime.training
         self._progress = np.zeros(Progress.RATES_AT, np.int64)
         self._progress[Progress.CONSTANT], self._progress[_STEP] = 1, _UNKNOWN
@@ -194,6 +197,8 @@ class LiveStep:
             found = (*xs, *ys, *[sample_weight] * outputs)
         if self._exact and any(getattr(found[place], "dtype", None) == _FLOAT64 for place in self._exact):
             return None
+        if self._symbols and any(getattr(found[place], "dtype", None) != self._real for place in self._symbols):
+            return None
         if self._one_row_warns and len(getattr(found[0], "shape", ())) > 0 and len(found[0]) == 1:
             return None
         return found
@@ -255,7 +260,7 @@ def _make(runtime: Runtime, kinds: tuple[bool | None, ...]) -> LiveStep | None:
         return None
 
     def make() -> BoundCode:
-        return BoundCode(codes.step(table, objective, optimizer, labels))
+        return BoundCode(codes.step(table, objective, optimizer, labels, as_one=False))
 
     try:
         bound = runtime.shared(("step", tuple(labels), tuple(table.trainable_layers())), make)

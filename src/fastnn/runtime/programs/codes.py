@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from fastnn.backend.cpu.frozen.code import Interface, Recipe, SlotSpec, Training
 from fastnn.backend.cpu.layouts.code import BLOCK, Role
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.moves import take_columns
 from fastnn.graph.rules import NoGradientError
-from fastnn.losses import CrossEntropy
+from fastnn.losses import CrossEntropy, Function
 from fastnn.losses.targets import SUM_TOLERANCE
 from fastnn.lower.lower import lower, rewrite
 from fastnn.lower.update import for_batch
@@ -21,6 +23,7 @@ from fastnn.program.program import Program
 from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.computation import Computation
+from fastnn.runtime.programs.functions import weights_shape
 from fastnn.runtime.programs.measures import measure, measure_extras
 
 #: A tensor that is an array of the caller's, and the array's description.
@@ -64,10 +67,22 @@ def weight_gradients(table: ParameterTable, optimizer: Optimizer) -> Recipe:
     return _recipe(made, "gradients", [*_inputs(made), *_numbers(made, seeds, Role.SEED)], training=training)
 
 
-def step(table: ParameterTable, objective: Objective, optimizer: Optimizer, labels: Sequence[bool]) -> Recipe:
+def step(
+    table: ParameterTable, objective: Objective, optimizer: Optimizer, labels: Sequence[bool], *, as_one: bool = True
+) -> Recipe:
     """Return the same for the code of a training step, which reads inputs, targets and weights.
 
-    `labels` says for each output that has targets whether they are labels.
+    Parameters
+    ----------
+    labels : sequence of bool
+        For each output that has targets whether they are labels.
+    as_one : bool
+        Whether there may be losses that are one number for the batch: with weights they count as that of every sample.
+
+    Raises
+    ------
+    ValueError
+        When a function of symbols does not take targets of such a shape.
     """
     made = Computation(table, training=True)
     targets: list[Array] = []
@@ -75,7 +90,10 @@ def step(table: ParameterTable, objective: Objective, optimizer: Optimizer, labe
     for output, is_labels in zip(objective.targeted, labels, strict=True):
         # weights are for the rows of the output; where a call has fewer, compiled code repeats them
         rows = objective.output_shapes[output][:-1]
-        target, weight = measure(made, objective, output, is_labels, rows, gradients=True)
+        loss = objective.losses[output]
+        if isinstance(loss, Function):
+            rows = _rows_of(table, loss, output, is_labels)
+        target, weight = measure(made, objective, output, is_labels, rows, gradients=True, as_one=as_one)
         assert weight is not None
         targets.append((target, _target(objective, output, target, is_labels, table.dtype)))
         weights.append(weight)
@@ -92,6 +110,14 @@ def step(table: ParameterTable, objective: Objective, optimizer: Optimizer, labe
     )  # fmt: skip
     read = [*_inputs(made), *targets, *_numbers(made, weights, Role.WEIGHT)]
     return _recipe(made, "train", read, training=training)
+
+
+def _rows_of(table: ParameterTable, loss: Function, output: int, is_labels: bool) -> tuple[int, ...]:
+    """Return the shape of a sample's weights for a function of symbols."""
+    apart = Computation(table, training=True)
+    prediction = apart.outputs[output]
+    shape, kind = (prediction.shape[:-1], "int64") if is_labels else (prediction.shape, "real")
+    return weights_shape(apart, loss, output, apart.graph.input(shape, "targets", kind))
 
 
 def _recipe(
@@ -134,12 +160,15 @@ def _numbers(made: Computation, tensors: Iterable[Tensor], role: Role) -> list[A
 
 def _target(objective: Objective, output: int, tensor: Tensor, is_labels: bool, dtype: str) -> SlotSpec:
     """Describe the targets of an output."""
-    loss, columns = objective.losses[output], objective.output_shapes[output][-1]
+    loss, columns = objective.losses[output], (objective.output_shapes[output] or (1,))[-1]
+    # a function of symbols takes labels as numbers
+    exact = 1 << np.finfo(dtype).nmant + 1
+    integers = (-exact, exact) if isinstance(loss, Function) else (0, columns - 1)
     described = SlotSpec(
         Role.LABEL if is_labels else Role.TARGET,
         tensor.shape,
         "int64" if is_labels else dtype,
-        integers=(0, columns - 1),
+        integers=integers,
         columns=columns,
         loss_weight=objective.loss_weights[output] if loss is not None else 0.0,
         loss_at=LOSSES + 2 * output,

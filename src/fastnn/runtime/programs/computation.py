@@ -46,6 +46,9 @@ class Computation:
         First outputs of "loss" nodes.
     scalars : list of Tensor
         Losses that are single numbers.
+    given : list of (Tensor, Tensor)
+        Tensors of which gradients of losses have been computed, and these.
+    training : bool
     sizes : dict
         Bytes by buffer.
     """
@@ -54,6 +57,8 @@ class Computation:
         self.table, self.batch, self.graph = table, batch, Graph()
         self.losses: list[Tensor] = []
         self.scalars: list[Tensor] = []
+        self.given: list[tuple[Tensor, Tensor]] = []
+        self.training = training
         self.sizes: dict[int, int] = {Buffer.PARAMETERS: table.own_nbytes, **table.shared_sizes}
         self._parameters = [self.graph.parameter(entry.spec.shape, entry.name) for entry in table]
         self._places = {tensor.id: entry.place for entry, tensor in zip(table, self._parameters, strict=True)}
@@ -95,7 +100,7 @@ class Computation:
         NoGradientError
             When a wanted tensor is before an op without a gradient.
         """
-        given = [*zip(self.outputs, seeds, strict=False)]
+        given = [*zip(self.outputs, seeds, strict=False), *self.given]
         given += [(loss, constant(self.graph, 1.0, (), "loss")) for loss in self.scalars]
         found = differentiate(self.graph, self.losses, wanted, given)
         self.sizes[Buffer.GRADIENTS] = self.table.nbytes

@@ -12,17 +12,19 @@ from fastnn.graph.ops.losses import normalize_weights
 from fastnn.graph.ops.pointwise import cast
 from fastnn.graph.ops.reductions import broadcast_to, reduce
 from fastnn.graph.rewrite import from_logits
-from fastnn.losses import Loss
+from fastnn.losses import Function, Loss
 from fastnn.objective.objective import LOSSES, PENALTY, Measure, Objective, accumulator_word
 from fastnn.program.layout import Buffer
 from fastnn.program.opcodes import OPS
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.computation import Computation
+from fastnn.runtime.programs.functions import function_loss, losses_of_rows, traced
 
 
 def measure(
-    made: Computation, objective: Objective, output: int, labels: bool, weights: Shape | None, *, gradients: bool
-) -> tuple[Tensor, Tensor | None]:
+    made: Computation, objective: Objective, output: int, labels: bool, weights: Shape | None, *, gradients: bool,
+    seen: Shape | None = None, as_one: bool = False,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Add an output's loss and metrics, and their sums.
 
     Parameters
@@ -35,6 +37,10 @@ def measure(
         The shape of a sample's weights, if there are any (empty: one per sample).
     gradients : bool
         Whether the loss will be differentiated.
+    seen : tuple of int, optional
+        The shape of a sample's targets for functions of symbols.
+    as_one : bool
+        Whether weights may be given for a loss that is one number for the batch: then it is that of every sample.
 
     Returns
     -------
@@ -42,7 +48,7 @@ def measure(
         The inputs that were added.
     """
     graph, prediction, name = made.graph, made.outputs[output], objective.output_names[output]
-    shape = prediction.shape[:-1] if labels else prediction.shape
+    shape = prediction.shape[:-1] if labels else prediction.shape if seen is None else seen
     target = graph.input(shape, f"{name} targets", "int64" if labels else "real")
     weight = None if weights is None else graph.input(weights, f"{name} weights")
     loss = objective.losses[output]
@@ -50,23 +56,35 @@ def measure(
         by_weight, share = loss.normalize == "weights", weight
         if by_weight and weight is not None and gradients:
             # gradients are divided by the number of rows: weights of the mean 1 make that the sum of the weights
-            share = normalize_weights(graph, weight, prod(prediction.shape[:-1]), name)
-        row_loss = _row_loss(graph, loss, objective.loss_weights[output], prediction, target, share, name)
+            rows = weight.shape if isinstance(loss, Function) else prediction.shape[:-1]
+            share = normalize_weights(graph, weight, prod(rows), name)
+        factor = objective.loss_weights[output]
+        if isinstance(loss, Function):
+            result = traced(made, loss, prediction, target, seen, output)
+            each = losses_of_rows(graph, result, weights, loss.name, as_one=as_one)
+            row_loss = function_loss(made, loss, factor, prediction, each, share, gradients=gradients)
+        else:
+            row_loss = _row_loss(graph, loss, factor, prediction, target, share, name)
+            made.losses.append(row_loss)
         total = accumulator_word(LOSSES + 2 * output)
         graph.add("sum_loss", (row_loss, weight), [], name, total=total, by_weight=by_weight)
-        made.losses.append(row_loss)
-    for one in objective.measures:
+    for number, one in enumerate(objective.measures, len(objective.losses)):
         if one.output == output:
-            _metric(graph, one, prediction, target, weight if one.weighted else None)
+            w = weight if one.weighted else None
+            if one.accumulator == "loss" and isinstance(one.parameters[0], Function):
+                _function_metric(made, one, number, prediction, target, w, seen)
+            else:
+                _metric(graph, one, prediction, target, w)
     return target, weight
 
 
 def measure_extras(made: Computation, objective: Objective) -> None:
     """Add the losses and numbers for the logs that a model computes besides its outputs: means over the batch."""
     made.sizes[Buffer.ACCUMULATORS] = 8 * objective.size
+    metrics = dict(objective.extra_metrics)
     for extra, tensor in zip(made.table.architecture.extras, made.extras, strict=True):
-        if extra.role == "metric" and extra.name not in objective.extra_metrics:
-            continue
+        if extra.role == "metric" and extra.name not in metrics:
+            continue  # a learner without metrics
         graph, name = made.graph, extra.name or extra.role
         value = tensor if tensor.kind == "real" else cast(graph, tensor, "real", name)
         mean = reduce(graph, "mean", value, None, False, name) if value.whole else value
@@ -74,7 +92,7 @@ def measure_extras(made: Computation, objective: Objective) -> None:
             made.scalars.append(mean)
             total = PENALTY  # what is added beside the sum, the number of rows, comes to a place that nothing reads
         else:
-            total = objective.extra_metrics[extra.name]
+            total = metrics[extra.name]
         rows = broadcast_to(graph, mean, (BATCH,), name)
         graph.add("sum_loss", (rows, None), [], name, total=accumulator_word(total), by_weight=False)
 
@@ -88,6 +106,17 @@ def _row_loss(
         graph, x, target, weight, formula=formula, parameters=loss.parameters, row_mean=loss.row_mean,
         loss_weight=factor, label=name,
     )  # fmt: skip
+
+
+def _function_metric(
+    made: Computation, measure: Measure, number: int, x: Tensor, y: Tensor, weight: Tensor | None, seen: Shape | None
+) -> None:
+    """Add the sum of a metric that is a function of symbols."""
+    function = measure.parameters[0]
+    result = traced(made, function, x, y, seen, number)
+    rows = losses_of_rows(made.graph, result, None if weight is None else weight.shape, function.name)
+    total = accumulator_word(measure.offset)
+    made.graph.add("sum_loss", (rows, weight), [], "metrics", total=total, by_weight=True)
 
 
 def _metric(graph: Graph, measure: Measure, x: Tensor, y: Tensor, weight: Tensor | None) -> None:

@@ -37,7 +37,7 @@ def build(table: ParameterTable, objective: Objective | None, optimizer: Optimiz
             continue
         assert objective is not None
         shape = None if weight is None else weight.shape
-        y, w = measure(made, objective, output, target.labels, shape, gradients=kind != "evaluate")
+        y, w = measure(made, objective, output, target.labels, shape, gradients=kind != "evaluate", seen=target.shape)
         sources[y.id] = target.source
         if weight is not None and w is not None:
             sources[w.id] = weight.source

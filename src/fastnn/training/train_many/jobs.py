@@ -37,15 +37,15 @@ class Jobs:
         if is_batches(x) or is_batches(options.validation_data):
             what = "x" if is_batches(x) else "validation_data"
             raise TypeError(f"{what}: expected arrays; an iterable of batches cannot be shared between models")
-        if y is None:
-            raise ValueError("y: expected targets, got None")
         self.models, self.options = models, options
-        self.x, self.y = _converted(x, "x"), _converted(y, "y")
+        self.x, self.y = _converted(x, "x"), None if y is None else _converted(y, "y")
         self.bad: deque[tuple[int, int]] = deque()
         self.selected: list[Selection] | None = None
         for index, model in enumerate(models):
             with _noted(index):
                 build_for(model, self.x)
+                if y is None and state_of(model).require_compiled().targeted:
+                    raise ValueError("y: expected targets, got None")
         if rows is not None:
             if options.validation_data is not None:
                 raise ValueError("validation_data: give rows to validate on in `rows`, or validation_data, not both")
@@ -109,7 +109,8 @@ class Jobs:
     def _rows(self, index: int, rows: NDArray[np.intp]) -> tuple[Any, Any, Any]:
         inputs, outputs = self._architecture(index).input_names, self._architecture(index).output_names
         weights = take_weights(self.options.sample_weight, outputs, rows, self.n)
-        return take(self.x, inputs, rows, self.n, "x"), take(self.y, outputs, rows, self.n, "y"), weights
+        y = None if self.y is None else take(self.y, outputs, rows, self.n, "y")
+        return take(self.x, inputs, rows, self.n, "x"), y, weights
 
     def _architecture(self, index: int) -> Architecture:
         return state_of(self.models[index]).runtime.table.architecture

@@ -240,6 +240,13 @@ def test_numbers_of_no_entry_give_nan_and_get_no_gradient():
     assert (gradient[:, 1] == 1.0).all() and (gradient[:, ::2] == 0.0).all()
 
 
+def test_integers_are_moved_exactly():
+    numbers = RNG.integers(-(2**62), 2**62, (4, 3))
+    check(lambda g, i: strided.getitem(g, i, (BACK, slice(1, None)), "s"), [numbers], numbers[::-1, 1:], grads=())
+    check(lambda g, i: strided.transpose(g, i, None, "t"), [numbers], numbers.T, grads=())
+    check(lambda g, i: joins.repeat(g, i, 2, 1, "r"), [numbers], numbers.repeat(2, 1), grads=())
+
+
 def symbols():
     graph = Graph()
     return graph, graph.input((3, 5), "x"), graph.input((2,), "i", "int64")
@@ -254,7 +261,7 @@ def symbols():
         (lambda g, x, i: strided.getitem(g, x, slice(None, None, 2), "s"), "every 2th of B entries"),
         (lambda g, x, i: strided.getitem(g, x, (ALL, slice(2, 1)), "s"), "is empty"),
         (lambda g, x, i: strided.getitem(g, x, slice(None, None, 0), "s"), "other than 0"),
-        (lambda g, x, i: strided.getitem(g, i, (ALL, BACK), "s"), "cast it first"),
+        (lambda g, x, i: joins.concatenate(g, [i, i], 0, "c"), "cast it first"),
         (lambda g, x, i: strided.transpose(g, x, (0, 0, 1), "t"), "each axis of (B, 3, 5) once"),
         (lambda g, x, i: strided.transpose(g, x, (0, 1, 3), "t"), "axis 3 is out of bounds"),
         (lambda g, x, i: strided.reshape(g, x, (2, -1, 7), "r"), "cannot reshape (B, 3, 5) into (2, -1, 7)"),

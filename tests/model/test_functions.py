@@ -1,6 +1,7 @@
 """Compiled functions of arrays (`fastnn.function`), against NumPy and against models' predictions."""
 
 import copy
+import itertools
 import pickle
 
 import numba
@@ -170,7 +171,7 @@ def test_random_numbers_are_new_in_each_call_and_follow_the_seed():
 
     f, g, h = make(1), make(1), make(2)
     first = [f(X) for _ in range(4)]
-    assert all((one != other).any() for one, other in zip(first, first[1:], strict=False))
+    assert all((one != other).any() for one, other in itertools.pairwise(first))
     for one in first:
         np.testing.assert_array_equal(one, g(X))
     assert (h(X) != first[0]).any()
@@ -231,7 +232,7 @@ def test_what_cannot_be_frozen():
             fnn.function(x, made).freeze()
     with pytest.raises(ValueError, match="training=True"):
         fnn.function(x, x * 2.0, training=True).freeze()
-    with pytest.raises(TypeError, match="fastnn.train_function"):
+    with pytest.raises(TypeError, match=r"fastnn\.train_function"):
         fnn.function(x, x * 2.0).learner()
 
 

@@ -328,7 +328,7 @@ def test_rows_that_are_not_finite_stop_before_the_step():
     bad[3, 1] = np.nan
     for _ in range(4):
         before = model.get_weights()
-        with pytest.raises(ValueError, match="row 3 of the data holds NaN.*column 1 of input 'x'"):
+        with pytest.raises(ValueError, match=r"row 3 of the data holds NaN.*column 1 of input 'x'"):
             step(bad, T)
         same(before, model.get_weights())
         step(X, T)

@@ -31,10 +31,9 @@ class Calls(ExportMixin):
     _count: int
 
     def _start(
-        self, inputs: Sequence[Symbol], symbols: Sequence[Symbol], seed: Any, dtype: str | None, device: str | None,
-        name: str | None,
+        self, symbols: Sequence[Symbol], seed: Any, dtype: str | None, device: str | None, name: str | None
     ) -> None:  # fmt: skip
-        """Make the state; dtype and device are those of the models that `symbols` are made of, unless they are given."""
+        """Make the state; without a dtype or device they are those of the models that the symbols are made of."""
         parts = _parts_behind(symbols)
         if dtype is None:
             dtype = parts[0].dtype if parts else "float32"
@@ -83,7 +82,7 @@ class Function(Calls):
             raise TypeError(f"function: outputs: expected symbols, a list or a dict of them, got {outputs!r}")
         made = cls.__new__(cls)
         made._form, made._training = form, flag("training", training)
-        made._start(starts, found, seed, dtype, device, name)
+        made._start(found, seed, dtype, device, name)
         made._realize(Architecture.of(starts, found, any_shape=True))
         return made
 
@@ -176,9 +175,9 @@ class Function(Calls):
         if not isinstance(options, dict) or set(options) != {"form", "training"}:
             raise ValueError(f"expected the options of a function, got {options!r}")
         form, count = options["form"], len(self._integers)
-        if form != _LIST and not (form == _ONE and count == 1):
-            if not isinstance(form, list) or len(form) != count or not all(isinstance(key, str) for key in form):
-                raise ValueError(f"form: expected names of {count} outputs, got {form!r}")
+        named = isinstance(form, list) and len(form) == count and all(isinstance(key, str) for key in form)
+        if not (named or form == _LIST or (form == _ONE and count == 1)):
+            raise ValueError(f"form: expected names of {count} outputs, got {form!r}")
         self._form, self._training = form, flag("training", options["training"])
         self._look()
 

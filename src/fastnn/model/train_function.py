@@ -43,20 +43,28 @@ class TrainFunction(Calls):
         extras = [(loss, "loss", ""), *((symbol, "metric", key) for key, symbol in named.items())]
         architecture = Architecture.of(starts, [], extras, any_shape=True)
         chosen = None if update is None else _chosen(architecture, update)
-        made = cls.__new__(cls)
-        made._start(starts, [symbol for symbol, *_ in extras], seed, dtype, device, name or "train_function")
-        made._realize(architecture)
-        table = made._runtime.table
         if chosen is not None:
             _check_own(architecture, update)
+        made = cls.__new__(cls)
+        made._set_up(architecture, chosen, optimizers.get(optimizer), loss, named, seed, dtype, device, name)
+        return made
+
+    def _set_up(
+        self, architecture: Architecture, chosen: Sequence[int] | None, optimizer: Optimizer,
+        loss: Symbol, metrics: Mapping[str, Symbol], seed: Any, dtype: str | None, device: str | None, name: str | None,
+    ) -> None:  # fmt: skip
+        """Make the state, and see whether there is something to train."""
+        self._start([loss, *metrics.values()], seed, dtype, device, name or "train_function")
+        self._realize(architecture)
+        table = self._runtime.table
+        if chosen is not None:
             table.choose(chosen)
         if not any(table.trained()):
             raise ValueError(
                 "train_function: there is nothing to train: none of the layers has weights, or all have trainable=False"
             )
-        made._state.compile(Compiled(optimizers.get(optimizer), None, None, None, None))
-        check_trains(table, made._state.require_compiled())
-        return made
+        self._state.compile(Compiled(optimizer, None, None, None, None))
+        check_trains(table, self._state.require_compiled())
 
     def __call__(self, *arrays: Any) -> Any:
         """Take one training step on arrays, one for each input, all with the same number of rows.
@@ -130,8 +138,8 @@ def _check_own(architecture: Architecture, update: Any) -> None:
         for index, layer in enumerate(architecture.layers):
             if id(layer) in held and architecture.parts[index] is None and _has_weights(architecture, index):
                 raise ValueError(
-                    f"train_function: update: the loss is made of layers of the model {one.name!r}, not of its call, so "
-                    f"the weights of {architecture.labels[index]!r} would not be the model's: call it, as in "
+                    f"train_function: update: the loss is made of layers of the model {one.name!r}, not of its call, "
+                    f"so the weights of {architecture.labels[index]!r} would not be the model's: call it, as in "
                     "model(fastnn.Input(...))"
                 )
 

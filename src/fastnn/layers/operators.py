@@ -191,7 +191,7 @@ class Value:
     def __float__(self) -> NoReturn:
         raise TypeError(f"{self!r} is computed later and is no number now: use functions of fastnn.ops, not of `math`")
 
-    __int__ = __index__ = __float__  # type: ignore[assignment]
+    __int__ = __index__ = __float__
 
     def __array__(self, *args: object, **kwargs: object) -> NoReturn:
         raise TypeError(

@@ -12,8 +12,7 @@ from fastnn.hints import explained
 from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Symbol
 from fastnn.model.export import ExportMixin
-from fastnn.runtime import feeds, sweep
-from fastnn.runtime.at_once import compute
+from fastnn.runtime import at_once, feeds, sweep
 from fastnn.runtime.calls import prediction
 from fastnn.runtime.programs.independence import Traits, traits
 from fastnn.runtime.reading import reads
@@ -128,13 +127,13 @@ class Function(Calls):
         """Compute arrays of any kind."""
         x, runtime, found = self._arrays(arrays), self._runtime, self._traits
         feed = feeds.inputs(runtime, x)
-        if found.by_row and not found.random and not self._training:
+        if found.by_row and not (found.random or self._training or any(self._integers)):
             results = sweep.predict(runtime, feed, sweep.DEFAULT_BATCH)
-            if not any(self._integers):
-                prediction.learn(runtime, x)
+            prediction.learn(runtime, x)
         else:
-            results = compute(runtime, feed, found, training=self._training)
-        results = [_value(result, integers) for result, integers in zip(results, self._integers, strict=True)]
+            results = at_once.compute(runtime, feed, found, training=self._training)
+            if not self._training:
+                at_once.learn(runtime, arrays, feed, found)
         form = self._form
         if form == _ONE:
             return results[0]
@@ -180,15 +179,6 @@ class Function(Calls):
             raise ValueError(f"form: expected names of {count} outputs, got {form!r}")
         self._form, self._training = form, flag("training", options["training"])
         self._look()
-
-
-def _value(result: Any, integers: bool) -> Any:
-    """Return a result as users get it: integers as such, a number instead of an array without axes."""
-    if not isinstance(result, np.ndarray):
-        return result
-    if integers:
-        result = result.astype(np.int64)
-    return result[()] if result.ndim == 0 else result
 
 
 def inputs_of(what: str, inputs: Any) -> list[Symbol]:

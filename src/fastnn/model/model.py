@@ -79,7 +79,7 @@ class Model(ExtrasMixin):
             if not part or not all(isinstance(symbol, Symbol) for symbol in part):
                 raise TypeError(f"{what}: expected symbols (fastnn.Input(...) or results of layers), got {part!r}")
         extras = inherited(*ends)
-        self._realize(Architecture.of(*ends, extras))
+        self._realize(Architecture.of(ends[0], ends[1], extras))
         self._ends = [*ends, extras]
 
     # --- training -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from fastnn.program.opcodes import OPS
 from fastnn.program.record import ITEM_SIZES
 
 #: Bytes that stay in the first-level cache anyway: a chain whose values need no more gains nothing.
-CACHED_BYTES = 32768
+CACHED_BYTES = 65536
 #: A node moves over no more others to get to its chain, since its result then lives longer.
 NEAR = 8
 

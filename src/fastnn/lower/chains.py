@@ -16,7 +16,7 @@ from fastnn.program.op import Op
 from fastnn.program.opcodes import OPS
 from fastnn.program.record import ITEM_SIZES
 
-#: Bytes that stay in the first-level cache anyway: a chain whose values need no more gains nothing.
+#: Bytes that the first-level cache nearly holds anyway: a chain whose values need no more gains nothing.
 CACHED_BYTES = 65536
 #: A node moves over no more others to get to its chain, since its result then lives longer.
 NEAR = 8

@@ -93,7 +93,7 @@ class Step:
 
 def measured(step: Step, threads: list[int], rounds: int) -> list[list[float]]:
     """Return nanoseconds for each number of threads: of an empty program, of all records, and of each record."""
-    count = len(step.program.program)
+    count = step.program.count
     slices = [(0, 0), (0, count), *((index, 1) for index in range(count))]
     runs = [[step.runs(first, length, number) for first, length in slices] for number in threads]
     # a step on all records moves on to the next batch
@@ -127,9 +127,10 @@ def main() -> None:
     print(f"{options.network}, batch {options.batch}: nanoseconds\n")
     print("| | record | node | " + " | ".join(heads) + " |")
     print("|---:|---|---|" + "---:|" * len(heads))
-    for index, (key, node) in enumerate(zip(program.kernels, program.labels, strict=True)):
-        cells = " | ".join(f"{of_threads[2 + index]:.0f}" for of_threads in times)
-        print(f"| {index} | {key.op} | {node} | {cells} |")
+    for place, index in enumerate(step.program.numbers[: step.program.count]):
+        op, node = ("chain", "") if index < 0 else (program.kernels[index].op, program.labels[index])
+        cells = " | ".join(f"{of_threads[2 + place]:.0f}" for of_threads in times)
+        print(f"| {place} | {op} | {node} | {cells} |")
     for name, row in (("sum", [sum(one[2:]) for one in times]), ("a step", [one[1] for one in times])):
         print(f"| | {name} | | " + " | ".join(f"{value:.0f}" for value in row) + " |")
     print("| | a call without records | | " + " | ".join(f"{one[0]:.0f}" for one in times) + " |")

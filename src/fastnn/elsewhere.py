@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-_CUSTOM_LOSS = "fastnn.losses.Custom, which takes a function of a target and a prediction"
+_CUSTOM_LOSS = (
+    "fastnn.losses.Custom, which takes a function of a target and a prediction, and fastnn.losses.Function, of symbols"
+)
 _CUSTOM_OPTIMIZER = "fastnn.optimizers.Custom, which takes a function that updates one parameter"
 _ANY_SCHEDULE = "any function of the step as a learning rate, such as fastnn.Adam(lambda step: 0.01 * 0.9**step)"
 _ACTIVATION = 'fastnn.Activation("{}")'

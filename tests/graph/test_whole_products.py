@@ -45,9 +45,10 @@ MATMULS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("shapes", MATMULS, ids=str)
-def test_matmul(shapes):
-    compare(lambda graph, a, b: matmul(graph, a, b, "p"), np.matmul, *shapes)
+def test_matmul(shapes, batch):
+    compare(lambda graph, a, b: matmul(graph, a, b, "p"), np.matmul, *shapes, batch=batch)
 
 
 def swapped(graph, x):
@@ -130,10 +131,13 @@ EINSUMS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("case", EINSUMS, ids=str)
-def test_einsum(case):
+def test_einsum(case, batch):
     equation, *shapes = case
-    compare(lambda graph, *xs: einsum(graph, equation, xs, "p"), lambda *xs: np.einsum(equation, *xs), *shapes)
+    compare(
+        lambda graph, *xs: einsum(graph, equation, xs, "p"), lambda *xs: np.einsum(equation, *xs), *shapes, batch=batch
+    )
 
 
 @pytest.mark.parametrize("case", [EINSUMS[i] for i in (3, 5, 8, 10, 12, 13, 15, 17, 19, 21, 23)], ids=str)
@@ -156,7 +160,9 @@ def test_derivatives_of_einsum(case):
     ],
 )  # fmt: skip
 def test_einsum_copies_nothing_where_a_product_fits(equation, shapes):
-    text = compare(lambda graph, *xs: einsum(graph, equation, xs, "p"), lambda *xs: np.einsum(equation, *xs), *shapes)
+    both = (lambda graph, *xs: einsum(graph, equation, xs, "p")), lambda *xs: np.einsum(equation, *xs)
+    compare(*both, *shapes, batch=1)
+    text = compare(*both, *shapes)
     assert "strided" not in text and text.count("matmul-float64") == 1, text
 
 

@@ -9,6 +9,7 @@ import pytest
 from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Graph
 from fastnn.graph.ops import indexing, joins, reductions, scans, strided
+from fastnn.graph.ops.pointwise import pointwise
 from graphs import Compiled, check
 
 RNG = np.random.default_rng(0)
@@ -119,6 +120,26 @@ def test_broadcast_to():
           batched=[True, False], grads=[1])  # fmt: skip
     wide = RNG.standard_normal((1, 2, 1, 2, 1, 2, 1, 2))
     check(lambda g, x: reductions.broadcast_to(g, x, (2,) * 8, "b"), [wide], np.broadcast_to(wide, (2,) * 8), [False])
+
+
+def test_what_is_repeated_is_read_without_a_copy():
+    """The gradient of a mean is one number, and no array of it is made."""
+    z = RNG.standard_normal(X.shape)
+
+    def build(g, x, z):
+        return reductions.reduce(g, "mean", pointwise(g, "exp", [pointwise(g, "multiply", [x, z], "p")], "e"), None,
+                                 False, "m")  # fmt: skip
+
+    check(build, [X, z], np.exp(X * z).mean(), twice=True)
+    text = str(Compiled(build, [X, z], grads=[0]).program)
+    assert text.count("strided-") == 1 and "divide_by-" in text  # the test's own copy of the result
+
+    def alone(g, u, x):
+        return pointwise(g, "add", [reductions.broadcast_to(g, u, (2, 3, 5), "b"), x], "a")
+
+    u = RNG.standard_normal((3, 1))
+    check(alone, [u, X[:2]], u + X[:2], [False, False])
+    assert str(Compiled(alone, [u, X[:2]], batched=[False, False]).program).count("strided-") == 1
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
@@ -240,6 +261,13 @@ def test_numbers_of_no_entry_give_nan_and_get_no_gradient():
     assert (gradient[:, 1] == 1.0).all() and (gradient[:, ::2] == 0.0).all()
 
 
+def test_integers_are_moved_exactly():
+    numbers = RNG.integers(-(2**62), 2**62, (4, 3))
+    check(lambda g, i: strided.getitem(g, i, (BACK, slice(1, None)), "s"), [numbers], numbers[::-1, 1:], grads=())
+    check(lambda g, i: strided.transpose(g, i, None, "t"), [numbers], numbers.T, grads=())
+    check(lambda g, i: joins.repeat(g, i, 2, 1, "r"), [numbers], numbers.repeat(2, 1), grads=())
+
+
 def symbols():
     graph = Graph()
     return graph, graph.input((3, 5), "x"), graph.input((2,), "i", "int64")
@@ -254,7 +282,7 @@ def symbols():
         (lambda g, x, i: strided.getitem(g, x, slice(None, None, 2), "s"), "every 2th of B entries"),
         (lambda g, x, i: strided.getitem(g, x, (ALL, slice(2, 1)), "s"), "is empty"),
         (lambda g, x, i: strided.getitem(g, x, slice(None, None, 0), "s"), "other than 0"),
-        (lambda g, x, i: strided.getitem(g, i, (ALL, BACK), "s"), "cast it first"),
+        (lambda g, x, i: joins.concatenate(g, [i, i], 0, "c"), "cast it first"),
         (lambda g, x, i: strided.transpose(g, x, (0, 0, 1), "t"), "each axis of (B, 3, 5) once"),
         (lambda g, x, i: strided.transpose(g, x, (0, 1, 3), "t"), "axis 3 is out of bounds"),
         (lambda g, x, i: strided.reshape(g, x, (2, -1, 7), "r"), "cannot reshape (B, 3, 5) into (2, -1, 7)"),

@@ -1,4 +1,4 @@
-"""Graphs that are run as they are, without a model: tensors are arrays of whole shapes."""
+"""Graphs as programs whose inputs and results are in one buffer: tensors are arrays of whole shapes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,8 @@ from fastnn.backend.cpu.executor.engine import BoundProgram
 from fastnn.backend.reference.executor import ReferenceBackend
 from fastnn.backend.reference.instruction import Counters
 from fastnn.graph.extent import at
-from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Graph, Tensor
-from fastnn.graph.ops.moves import take_columns
+from fastnn.graph.ops.strided import copied
 from fastnn.lower.lower import lower
 from fastnn.lower.task import Place, Task
 from fastnn.program.layout import CONTEXT_WORDS, Buffer, Counter, align
@@ -80,7 +79,7 @@ def build(make: Make, inputs: Sequence[object], batch: int = 1, dtype: str = "fl
     for y in make(graph, tensors):
         node = graph.producer(y)
         if node is None or node.op == "reshape" or y in results:
-            y = take_columns(graph, y, 0, y.columns, "result")
+            y = copied(graph, y, None, None, "result")
         results.append(y)
     places, described, end = {}, [], 0
     for x in (*tensors, *results):
@@ -92,14 +91,3 @@ def build(make: Make, inputs: Sequence[object], batch: int = 1, dtype: str = "fl
         end += align(8 * prod(shape))
     task = Task("test", graph, batch, dtype, {}, places, frozenset(), (), {Buffer.GRADIENTS: end})
     return Built(lower(task), described[: len(tensors)], described[len(tensors) :])
-
-
-def gradients(graph: Graph, y: Tensor, dy: Tensor, wanted: Sequence[Tensor], parts: int = 1) -> list[Tensor]:
-    """Add gradients to a graph; every wanted tensor has to have one, of its own whole shape."""
-    found = differentiate(graph, (), wanted, [(y, dy)])
-    tensors = []
-    for x in wanted:
-        (dx,) = found[x.id]
-        assert dx.size == x.size, f"{dx.whole} instead of {x.whole}"
-        tensors.append(dx)
-    return tensors

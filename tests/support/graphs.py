@@ -68,7 +68,7 @@ class Compiled:
                 outputs = self._gradients(graph, outputs, more, [*wanted, *seeds], True)
                 self.none = [number for number, y in enumerate(outputs) if y is None]
                 outputs = [y for y in outputs if y is not None]
-        self.outputs = [copied(graph, y, None, None, "out") if y.kind == "real" else y for y in outputs]
+        self.outputs = [copied(graph, y, None, None, "out") for y in outputs]
         graph.nodes[:] = [node for node in graph.nodes if node.op != "given"]
         graph._producers = {key: node for key, node in graph._producers.items() if node.op != "given"}
         places = {x.id: Place(Buffer.DATA + slot, 0) for slot, x in enumerate([*self.inputs, *self.outputs])}

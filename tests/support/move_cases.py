@@ -1,6 +1,7 @@
 """Cases of records that move values, reduce axes, and run along them."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,7 +18,11 @@ def move_cases(tables: Iterable[tuple[int, int]], vectors: Iterable[int]) -> Ite
         yield Case("copy_columns", {**dims, "source_cols": cols, "source_first": 0}, note="join")
         dims = {"rows": rows, "cols": cols, "target_cols": cols, "target_first": 0}
         yield Case("copy_columns", {**dims, "source_cols": cols + 4, "source_first": 3}, note="take")
-    yield from views()
+    for each in views():
+        yield each
+        if each.dims["rows"] * each.dims["cols"] < 300:
+            whole = {"x": lambda rng, shape: rng.integers(-(2**62), 2**62, shape)}
+            yield replace(each, op="strided_integers", special=whole)
     yield from placed()
     yield from taken()
     yield from reduced()

@@ -102,6 +102,7 @@ def _arithmetic(real: Any, jit: Jit) -> dict[str, Any]:
     @jit
     def sign(x):
         y = one if x > zero else x
+        y = zero if x == zero else y
         return -one if x < zero else y
 
     @jit

@@ -71,7 +71,8 @@ def _single(jit: Jit) -> SimpleNamespace:
     @jit
     def sine(r, z):
         q = real(-0.00019839309) + z * real(2.7180840e-06)
-        return r + r * z * (real(-0.16666667) + z * (real(0.008333329) + z * q))
+        y = r + r * z * (real(-0.16666667) + z * (real(0.008333329) + z * q))
+        return r if z == real(0.0) else y  # the sign of zero
 
     @jit
     def cosine(z):
@@ -142,7 +143,8 @@ def _double(jit: Jit) -> SimpleNamespace:
         z = r * r
         q = 2.7557319214024548e-06 + z * (-2.5052104871217513e-08 + z * 1.6058361762004803e-10)
         q = 0.008333333333333322 + z * (-0.00019841269841254723 + z * (q + z * z * z * -7.578471322378864e-13))
-        return r + (r * z * (-0.16666666666666666 + z * q) + rest * (1.0 - 0.5 * z))
+        y = r + (r * z * (-0.16666666666666666 + z * q) + rest * (1.0 - 0.5 * z))
+        return r if z == 0.0 else y  # the sign of zero
 
     @jit
     def cosine(r, rest):

@@ -208,7 +208,7 @@ class Layer:
         """Add the layer's nodes to a graph and return its output, or a list of them."""
         if not self._is_traced:
             raise NotImplementedError(f"{type(self).__name__} does not define apply(graph, inputs, weights, scope)")
-        body: Any = self.call  # type: ignore[attr-defined]
+        body: Any = self.call
         options = {"training": scope.training} if takes(body, "training") else {}
         place = Place(graph, scope.label, scope.number, training=scope.training)
         several, made = trace(place, body, [*inputs, *weights], **options)
@@ -264,7 +264,7 @@ class Layer:
                 f"layer {self.label!r} has weights, which a function of symbols cannot hold: call the layer on symbols "
                 "outside the function, or give the weights to a Layer of your own by `parameters`"
             )
-        made = self.apply(place.graph, tensors, (), Scope(place.label, place.stream(), place.training, False))
+        made: Any = self.apply(place.graph, tensors, (), Scope(place.label, place.stream(), place.training, False))
         results = made if isinstance(made, (list, tuple)) else [made]
         found = tuple([Traced(one, place) for one in results])
         return found if isinstance(made, (list, tuple)) else found[0]
@@ -328,7 +328,7 @@ class Layer:
             graph.placeholder(spec.shape, False, "real", spec.name)
             for spec in self.parameters(*(x.shape for x in symbols))
         ]
-        made = self.apply(graph, inputs, weights, Scope(self.label, 0, True, self.trainable))
+        made: Any = self.apply(graph, inputs, weights, Scope(self.label, 0, True, self.trainable))
         several = isinstance(made, (list, tuple))
         tensors = list(made) if isinstance(made, (list, tuple)) else [made]
         return several, [(x.shape, x.kind, x.batched) for x in tensors]

@@ -18,7 +18,6 @@ from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, Symbol, resul
 from fastnn.layers.operators import OPERATORS, Operator, Value, replaced
 from fastnn.layers.tracing import Place, added, at_place, checked
 
-
 # ops whose arrays of integers are indices; other ops take them as real numbers
 _BY_NUMBER = frozenset(["one_hot", "take", "take_along_axis"])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,12 @@ class Value:
     def T(self) -> Any:
         """The value with its axes in the opposite order."""
         return OPERATORS["transpose"](self)
+
+    if not TYPE_CHECKING:  # which would find any attribute
+
+        def __getattr__(self, name: str) -> Any:
+            hint = f": use fastnn.ops.{name}(x)" if name in OPERATORS else ""
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
 
     def __add__(self, other: Any) -> Any:
         return OPERATORS["add"](self, other)
@@ -185,7 +191,7 @@ class Value:
     def __float__(self) -> NoReturn:
         raise TypeError(f"{self!r} is computed later and is no number now: use functions of fastnn.ops, not of `math`")
 
-    __int__ = __index__ = __float__  # type: ignore[assignment]
+    __int__ = __index__ = __float__
 
     def __array__(self, *args: object, **kwargs: object) -> NoReturn:
         raise TypeError(

@@ -61,6 +61,8 @@ class Place:
             return reduce(self.graph, "sum", ones, None, False, self.label)
         if isinstance(value, np.ndarray):
             return self._array(value)
+        if not isinstance(value, numbers.Real):
+            raise TypeError(f"expected a symbol, a number or an array of numbers, got {value!r}")
         return constant(self.graph, float(value), (), self.label)
 
     def integers(self, value: Any) -> Tensor:

@@ -58,7 +58,7 @@ def get(value: object) -> Loss:
     ValueError, TypeError
         If a function is neither of two numbers nor of symbols; the message says why.
     """
-    if is_of_symbols(value):
+    if callable(value) and is_of_symbols(value):
         return Function(value)
     if is_function(value):
         return _scalar_or_symbols(value)

@@ -62,7 +62,7 @@ class Function(Loss):
     """
 
     function: Callable[..., Any]
-    name: str = ""  # type: ignore[misc]
+    name: str = ""
     formula: ClassVar[str] = "function"
     row_mean: ClassVar[bool] = False
     is_custom: ClassVar[bool] = True

@@ -199,8 +199,8 @@ def _strided(e: Emitter, node: Node) -> list[Draft]:
                 f"{node.label}: a slice takes {count} entries of axis {axis} of {x.whole}, from {start} on by steps of "
                 f"{step}, and the axis has {size} in a batch of {e.batch}"
             )
-    op = OPS["strided"]
-    return [Draft("strided", {"y": y, "x": x}, {name: node.attrs[name] for name in op.dims}, label=node.label)]
+    op = "strided" if x.kind == "real" else "strided_integers"
+    return [Draft(op, {"y": y, "x": x}, {name: node.attrs[name] for name in OPS[op].dims}, label=node.label)]
 
 
 @_emits("reduce_sum", "reduce_max", "reduce_min", "reduce_prod")

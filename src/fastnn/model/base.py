@@ -80,9 +80,10 @@ class BaseModel(DeviceMixin):
         for name in _NEVER_CALLED:
             if name in cls.__dict__:
                 raise TypeError(
-                    f"{cls.__name__}.{name} would never be called: a training step is compiled. "
-                    "fastnn.train_function makes one of any loss that is a symbol; layers, losses and optimizers may be "
-                    "user-defined"
+                    f"{cls.__name__}.{name} would never be called: a training step is compiled. Layers, losses and "
+                    "metrics may be functions of symbols (fastnn.ops), also of inner ones (Model.add_loss); "
+                    "fastnn.train_function takes training steps of one's own, and Model.learner(gradients=True) gives "
+                    "gradients to compiled training loops"
                 )
 
     def _begin(self, seed: int | np.random.Generator | None, dtype: str, device: str, name: str | None) -> None:

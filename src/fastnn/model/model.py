@@ -79,7 +79,7 @@ class Model(ExtrasMixin):
             if not part or not all(isinstance(symbol, Symbol) for symbol in part):
                 raise TypeError(f"{what}: expected symbols (fastnn.Input(...) or results of layers), got {part!r}")
         extras = inherited(*ends)
-        self._realize(Architecture.of(*ends, extras))
+        self._realize(Architecture.of(ends[0], ends[1], extras))
         self._ends = [*ends, extras]
 
     # --- training -----------------------------------------------------------------------------------------
@@ -103,7 +103,8 @@ class Model(ExtrasMixin):
         ----------
         optimizer : str or Optimizer
         loss : str, Loss or function, or a list or dict of such by output
-            A function is one of symbols (`losses.Function`) or of two numbers (`losses.Custom`). None for an output that is not trained, or if `add_loss` has given all that is.
+            A function is one of symbols (`losses.Function`) or of two numbers (`losses.Custom`). None for an output
+            that is not trained, or if `add_loss` has given all that is.
         metrics, weighted_metrics : list of str, Metric or Loss, or a list of lists or dict by output
             Weighted ones count samples by their weights. If both have the same name, the weighted one gets the prefix
             ``weighted_``.

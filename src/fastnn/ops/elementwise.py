@@ -70,49 +70,49 @@ def _apply(place: Place, function: str, *values: Any) -> Tensor:
     return pointwise.pointwise(place.graph, function, given, place.label)
 
 
-@op
+@op()
 def negative(place: Place, x: Operand) -> Tensor:
     """Return -x."""
     return _apply(place, "negative", x)
 
 
-@op
+@op()
 def absolute(place: Place, x: Operand) -> Tensor:
     """Return absolute values; the gradient at 0 is 0."""
     return _apply(place, "absolute", x)
 
 
-@op
+@op()
 def sign(place: Place, x: Operand) -> Tensor:
     """Return -1, 0 or 1 by the sign; without a gradient."""
     return _apply(place, "sign", x)
 
 
-@op
+@op()
 def exp(place: Place, x: Operand) -> Tensor:
     """Return e to the power x."""
     return _apply(place, "exp", x)
 
 
-@op
+@op()
 def log(place: Place, x: Operand) -> Tensor:
     """Return natural logarithms."""
     return _apply(place, "log", x)
 
 
-@op
+@op()
 def log1p(place: Place, x: Operand) -> Tensor:
     """Return log(1 + x), accurate near 0."""
     return _apply(place, "log1p", x)
 
 
-@op
+@op()
 def expm1(place: Place, x: Operand) -> Tensor:
     """Return exp(x) - 1, accurate near 0."""
     return _apply(place, "expm1", x)
 
 
-@op
+@op()
 def sqrt(place: Place, x: Operand) -> Tensor:
     """Return square roots."""
     return _apply(place, "sqrt", x)
@@ -124,49 +124,49 @@ def rsqrt(place: Place, x: Operand) -> Tensor:
     return _apply(place, "rsqrt", x)
 
 
-@op
+@op()
 def square(place: Place, x: Operand) -> Tensor:
     """Return x * x."""
     return _apply(place, "square", x)
 
 
-@op
+@op()
 def reciprocal(place: Place, x: Operand) -> Tensor:
     """Return 1 / x."""
     return _apply(place, "reciprocal", x)
 
 
-@op
+@op()
 def sin(place: Place, x: Operand) -> Tensor:
     """Return sines of angles in radians."""
     return _apply(place, "sin", x)
 
 
-@op
+@op()
 def cos(place: Place, x: Operand) -> Tensor:
     """Return cosines of angles in radians."""
     return _apply(place, "cos", x)
 
 
-@op
+@op()
 def tan(place: Place, x: Operand) -> Tensor:
     """Return tangents of angles in radians."""
     return _apply(place, "tan", x)
 
 
-@op
+@op()
 def sinh(place: Place, x: Operand) -> Tensor:
     """Return hyperbolic sines."""
     return _apply(place, "sinh", x)
 
 
-@op
+@op()
 def cosh(place: Place, x: Operand) -> Tensor:
     """Return hyperbolic cosines."""
     return _apply(place, "cosh", x)
 
 
-@op
+@op()
 def arctan(place: Place, x: Operand) -> Tensor:
     """Return inverse tangents, in radians."""
     return _apply(place, "arctan", x)
@@ -178,145 +178,145 @@ def erf(place: Place, x: Operand) -> Tensor:
     return _apply(place, "erf", x)
 
 
-@op
+@op()
 def floor(place: Place, x: Operand) -> Tensor:
     """Return the greatest integers below or equal; without a gradient."""
     return _apply(place, "floor", x)
 
 
-@op
+@op()
 def ceil(place: Place, x: Operand) -> Tensor:
     """Return the least integers above or equal; without a gradient."""
     return _apply(place, "ceil", x)
 
 
-@op
+@op()
 def round(place: Place, x: Operand) -> Tensor:
     """Return the nearest integers, halves to even ones; without a gradient."""
     return _apply(place, "round", x)
 
 
-@op
+@op()
 def isfinite(place: Place, x: Operand) -> Tensor:
     """Return 1 where x is neither NaN nor infinite, else 0."""
     return _apply(place, "isfinite", x)
 
 
-@op
+@op()
 def isnan(place: Place, x: Operand) -> Tensor:
     """Return 1 where x is NaN, else 0."""
     return _apply(place, "isnan", x)
 
 
-@op
+@op()
 def logical_not(place: Place, x: Operand) -> Tensor:
     """Return 1 where x is 0, else 0."""
     return _apply(place, "logical_not", x)
 
 
-@op
+@op()
 def add(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return x + y."""
     return _apply(place, "add", x, y)
 
 
-@op
+@op()
 def subtract(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return x - y."""
     return _apply(place, "subtract", x, y)
 
 
-@op
+@op()
 def multiply(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return x * y."""
     return _apply(place, "multiply", x, y)
 
 
-@op
+@op()
 def divide(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return x / y."""
     return _apply(place, "divide", x, y)
 
 
-@op
+@op()
 def power(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return x to the power y."""
     return _apply(place, "power", x, y)
 
 
-@op
+@op()
 def mod(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return the remainder of x / y, with the sign of y, as in Python."""
     return _apply(place, "mod", x, y)
 
 
-@op
+@op()
 def maximum(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return the greater one of each pair."""
     return _apply(place, "maximum", x, y)
 
 
-@op
+@op()
 def minimum(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return the smaller one of each pair."""
     return _apply(place, "minimum", x, y)
 
 
-@op
+@op()
 def equal(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return 1 where x and y are equal, else 0."""
     return _apply(place, "equal", x, y)
 
 
-@op
+@op()
 def not_equal(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return 1 where x and y differ, else 0."""
     return _apply(place, "not_equal", x, y)
 
 
-@op
+@op()
 def less(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return 1 where x < y, else 0."""
     return _apply(place, "less", x, y)
 
 
-@op
+@op()
 def less_equal(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return 1 where x <= y, else 0."""
     return _apply(place, "less_equal", x, y)
 
 
-@op
+@op()
 def greater(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return 1 where x > y, else 0."""
     return _apply(place, "greater", x, y)
 
 
-@op
+@op()
 def greater_equal(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return 1 where x >= y, else 0."""
     return _apply(place, "greater_equal", x, y)
 
 
-@op
+@op()
 def logical_and(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return 1 where neither x nor y is 0, else 0."""
     return _apply(place, "logical_and", x, y)
 
 
-@op
+@op()
 def logical_or(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return 1 where x or y is not 0, else 0."""
     return _apply(place, "logical_or", x, y)
 
 
-@op
+@op()
 def where(place: Place, condition: Operand, x: Operand, y: Operand) -> Tensor:
     """Return x where a condition is not 0, else y; the gradient goes only to the one that is taken."""
     return _apply(place, "where", place.tensor(condition), x, y)
 
 
-@op
+@op()
 def clip(place: Place, x: Operand, x_min: Operand, x_max: Operand) -> Tensor:
     """Return x within bounds, each of which may be None."""
     if x_min is None and x_max is None:

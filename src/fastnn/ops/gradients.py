@@ -34,8 +34,6 @@ def gradients(
     ValueError
         When y does not depend on x, and `unconnected` is not "zeros".
     """
-    several = isinstance(x, (list, tuple))
-    found = gradients_of(
-        place.graph, place.tensor(y), list(x) if several else [x], place.label, unconnected=unconnected
-    )
-    return tuple(found) if several else found[0]
+    xs: Any = x if isinstance(x, (list, tuple)) else [x]
+    found = gradients_of(place.graph, place.tensor(y), xs, place.label, unconnected=unconnected)
+    return tuple(found) if isinstance(x, (list, tuple)) else found[0]

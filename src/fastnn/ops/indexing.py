@@ -10,13 +10,13 @@ from fastnn.ops.definition import Operand, op
 __all__ = ["one_hot", "take", "take_along_axis"]
 
 
-@op
+@op()
 def take(place: Place, x: Operand, indices: Operand, axis: int | None = None) -> Tensor:
     """Return the entries of an axis that integers name: their shape takes the axis' place."""
     return indexing.take(place.graph, place.tensor(x), place.integers(indices), axis, place.label)
 
 
-@op
+@op()
 def take_along_axis(place: Place, x: Operand, indices: Operand, axis: int = -1) -> Tensor:
     """Return for each place of `indices` the entry of x that it names along an axis, as after `argmax`."""
     return indexing.take_along_axis(place.graph, place.tensor(x), place.integers(indices), axis, place.label)

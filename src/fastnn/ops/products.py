@@ -10,25 +10,25 @@ from fastnn.ops.definition import Operand, op
 __all__ = ["dot", "einsum", "matmul", "outer"]
 
 
-@op
+@op()
 def matmul(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return the products of the matrices in the last two axes; axes before these are broadcast."""
     return products.matmul(place.graph, place.tensor(x), place.tensor(y), place.label)
 
 
-@op
+@op()
 def dot(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return the product over the last axis of x and the last but one of y (the only one of a vector)."""
     return contractions.dot(place.graph, place.tensor(x), place.tensor(y), place.label)
 
 
-@op
+@op()
 def outer(place: Place, x: Operand, y: Operand) -> Tensor:
     """Return the products of all pairs of elements, as a matrix."""
     return contractions.outer(place.graph, place.tensor(x), place.tensor(y), place.label)
 
 
-@op
+@op()
 def einsum(place: Place, subscripts: str, *operands: Operand) -> Tensor:
     """Return a sum of products in Einstein's notation, of one or two operands: ``einsum("bij,bkj->bik", x, y)``."""
     return contractions.einsum(place.graph, subscripts, [place.tensor(x) for x in operands], place.label)

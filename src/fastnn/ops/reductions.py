@@ -27,43 +27,43 @@ __all__ = [
 Axes = int | tuple[int, ...] | None
 
 
-@op
+@op()
 def sum(place: Place, x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return sums over axes (all of them by default), with axes of size 1 in their place if `keepdims` is set."""
     return reductions.reduce(place.graph, "sum", place.tensor(x), axis, keepdims, place.label)
 
 
-@op
+@op()
 def mean(place: Place, x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return means over axes."""
     return reductions.reduce(place.graph, "mean", place.tensor(x), axis, keepdims, place.label)
 
 
-@op
+@op()
 def max(place: Place, x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return the greatest values over axes; equal ones share the gradient."""
     return reductions.reduce(place.graph, "max", place.tensor(x), axis, keepdims, place.label)
 
 
-@op
+@op()
 def min(place: Place, x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return the least values over axes; equal ones share the gradient."""
     return reductions.reduce(place.graph, "min", place.tensor(x), axis, keepdims, place.label)
 
 
-@op
+@op()
 def prod(place: Place, x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return products over axes."""
     return reductions.reduce(place.graph, "prod", place.tensor(x), axis, keepdims, place.label)
 
 
-@op
+@op()
 def var(place: Place, x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return variances over axes: means of squared distances from the mean."""
     return statistics.var(place.graph, place.tensor(x), axis, keepdims, place.label)
 
 
-@op
+@op()
 def std(place: Place, x: Operand, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return standard deviations over axes: roots of variances."""
     return statistics.std(place.graph, place.tensor(x), axis, keepdims, place.label)
@@ -84,19 +84,19 @@ def norm(place: Place, x: Operand, ord: int | float | None = None, axis: Axes = 
     return statistics.norm(place.graph, place.tensor(x), ord, axis, keepdims, place.label)
 
 
-@op
+@op()
 def cumsum(place: Place, x: Operand, axis: int = -1) -> Tensor:
     """Return running sums along an axis."""
     return scans.cumsum(place.graph, place.tensor(x), axis, place.label)
 
 
-@op
+@op()
 def argmax(place: Place, x: Operand, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Return the places of the greatest values along an axis (default: all), as integers; the first of equal ones."""
     return scans.argmax(place.graph, place.tensor(x), axis, keepdims, place.label)
 
 
-@op
+@op()
 def argmin(place: Place, x: Operand, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Return the places of the least values along an axis (default: all), as integers; the first of equal ones."""
     return scans.argmin(place.graph, place.tensor(x), axis, keepdims, place.label)

@@ -37,13 +37,13 @@ def sizes(shape: Any) -> tuple[Any, ...]:
     return tuple([BATCH if size is None else size for size in sizes])
 
 
-@op
+@op()
 def reshape(place: Place, x: Operand, shape: Sequence[int | None]) -> Tensor:
     """Return x in another shape with the batch axis: None stands for the batch size, one -1 for what is left."""
     return strided.reshape(place.graph, place.tensor(x), sizes(shape), place.label)
 
 
-@op
+@op()
 def transpose(place: Place, x: Operand, axes: Sequence[int] | None = None) -> Tensor:
     """Return x with its axes in another order, by default the opposite one."""
     value = place.tensor(x)
@@ -51,49 +51,49 @@ def transpose(place: Place, x: Operand, axes: Sequence[int] | None = None) -> Te
     return strided.transpose(place.graph, value, order, place.label)
 
 
-@op
+@op()
 def swapaxes(place: Place, x: Operand, axis1: int, axis2: int) -> Tensor:
     """Return x with two axes exchanged."""
     return strided.swapaxes(place.graph, place.tensor(x), axis1, axis2, place.label)
 
 
-@op
+@op()
 def moveaxis(place: Place, x: Operand, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """Return x with axes moved to other places."""
     return strided.moveaxis(place.graph, place.tensor(x), source, destination, place.label)
 
 
-@op
+@op()
 def expand_dims(place: Place, x: Operand, axis: int | Sequence[int]) -> Tensor:
     """Return x with new axes of size 1."""
     return strided.expand_dims(place.graph, place.tensor(x), axis, place.label)
 
 
-@op
+@op()
 def squeeze(place: Place, x: Operand, axis: int | Sequence[int] | None = None) -> Tensor:
     """Return x without axes of size 1."""
     return strided.squeeze(place.graph, place.tensor(x), axis, place.label)
 
 
-@op
+@op()
 def broadcast_to(place: Place, x: Operand, shape: Sequence[int | None]) -> Tensor:
     """Return x repeated to a shape with the batch axis, whose size None stands for."""
     return reductions.broadcast_to(place.graph, place.tensor(x), sizes(shape), place.label)
 
 
-@op
+@op()
 def concatenate(place: Place, xs: Sequence[Operand], axis: int = -1) -> Tensor:
     """Return tensors joined along an axis."""
     return joins.concatenate(place.graph, [place.tensor(x) for x in xs], axis, place.label)
 
 
-@op
+@op()
 def stack(place: Place, xs: Sequence[Operand], axis: int = 0) -> Tensor:
     """Return tensors of one shape joined along a new axis."""
     return joins.stack(place.graph, [place.tensor(x) for x in xs], axis, place.label)
 
 
-@op
+@op()
 def split(place: Place, x: Operand, indices_or_sections: int | Sequence[int], axis: int = -1) -> tuple[Tensor, ...]:
     """Return parts of x along an axis: a number of equal ones, or those between places."""
     return tuple(joins.split(place.graph, place.tensor(x), indices_or_sections, axis, place.label))
@@ -105,19 +105,19 @@ def getitem(place: Place, x: Operand, key: Any) -> Tensor:
     return strided.getitem(place.graph, place.tensor(x), key, place.label)
 
 
-@op
+@op()
 def flip(place: Place, x: Operand, axis: int | Sequence[int] | None = None) -> Tensor:
     """Return x backwards along axes, by default all."""
     return strided.flip(place.graph, place.tensor(x), axis, place.label)
 
 
-@op
+@op()
 def roll(place: Place, x: Operand, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Tensor:
     """Return x moved along an axis; what leaves at one end comes back at the other."""
     return joins.roll(place.graph, place.tensor(x), shift, axis, place.label)
 
 
-@op
+@op()
 def pad(
     place: Place, x: Operand, pad_width: int | Sequence[Any], mode: str = "constant", constant_values: float = 0.0
 ) -> Tensor:
@@ -128,13 +128,13 @@ def pad(
     return joins.pad(place.graph, place.tensor(x), pad_width, place.label, mode, constant_values)
 
 
-@op
+@op()
 def tile(place: Place, x: Operand, repeats: int | Sequence[int]) -> Tensor:
     """Return x repeated as a whole, along the last axes or all."""
     return joins.tile(place.graph, place.tensor(x), repeats, place.label)
 
 
-@op
+@op()
 def repeat(place: Place, x: Operand, repeats: int, axis: int | None = None) -> Tensor:
     """Return x with each entry of an axis repeated."""
     return joins.repeat(place.graph, place.tensor(x), repeats, axis, place.label)

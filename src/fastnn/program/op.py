@@ -1,9 +1,9 @@
 """Entries of the table of ops, and the sizes of records, which follow from all entries.
 
 An operand is written `name[dim,dim]`, or `name[dim:stride,dim:stride]` with the distances between neighbours along axes
-(the first dimension is then that of all axes together); `name?` may be absent; `name:int64` or `name:float64` has that dtype instead of the program's own (`real`), and
-`name:any` is described by the record's variant. A dimension is written `name`; `name?` may be zero, and `name~` may be
-any integer.
+(the first dimension is then that of all axes together); `name?` may be absent; `name:int64` or `name:float64` has that
+dtype instead of the program's own (`real`), and `name:any` is described by the record's variant. A dimension is written
+`name`; `name?` may be zero, and `name~` may be any integer.
 """
 
 from __future__ import annotations

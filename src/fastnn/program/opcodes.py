@@ -196,8 +196,10 @@ _op("copy_columns", outputs="y[rows,target_cols]", inputs="x[rows,source_cols]",
     shared="rows cols/64", rule=_copy_rule)  # fmt: skip
 # element j of row ((i0 n1 + i1) n2 + ...) n4 + i4 of y is the element first + i0 stride0 + ... + i4 stride4 + j stride
 # of x: transpositions, slices with steps, flips, and the same elements again and again (strides of 0)
-_op("strided", outputs="y[rows,cols]", inputs="x[size]",
-    dims="rows cols n1 n2 n3 n4 stride0~ stride1~ stride2~ stride3~ stride4~ stride~ first? size", rate=2.0,
+_VIEW = "rows cols n1 n2 n3 n4 stride0~ stride1~ stride2~ stride3~ stride4~ stride~ first? size"
+_op("strided", outputs="y[rows,cols]", inputs="x[size]", dims=_VIEW, rate=2.0, elements="rows cols",
+    shared="rows cols/64", rule=_strided_rule)  # fmt: skip
+_op("strided_integers", outputs="y:int64[rows,cols]", inputs="x:int64[size]", dims=_VIEW, rate=2.0,
     elements="rows cols", shared="rows cols/64", rule=_strided_rule)  # fmt: skip
 # entries first, first + step, ... of the middle axis of y are those of x; the others are filled
 _op("place", outputs="y[outer,size,inner]", inputs="x[outer,count,inner]", dims="outer count inner size first? step~",

@@ -12,6 +12,7 @@ from math import isfinite
 from fastnn.formulas.pointwise import ARITY
 from fastnn.graph.extent import Size
 from fastnn.graph.graph import Graph, Shape, Tensor, output
+from fastnn.graph.ops.dense import bias_add
 from fastnn.graph.ops.reductions import reduce
 
 #: a tensor, or a number that is the same for all elements
@@ -48,13 +49,58 @@ def pointwise(graph: Graph, function: str, inputs: Sequence[Value], label: str) 
     tensors = [x for x in values if isinstance(x, Tensor)]
     if not tensors:
         raise ValueError(f"{function}: expected a tensor among the operands, got numbers")
+    simpler = _simpler(graph, function, values, label)
+    if simpler is not None:
+        return simpler
     whole = broadcast(function, [x.whole for x in tensors])
+    values = [_narrow(graph, values, number, whole, label) for number in range(len(values))]
+    tensors = [x for x in values if isinstance(x, Tensor)]
     if function in ("add", "multiply") and len(tensors) == 2 and tensors[0].whole == tensors[1].whole:
         return graph.like(function, tensors, label)  # records that are fused with others
     while len(axes(values, whole)) > MOST_GROUPS:
         number = next(i for i, x in enumerate(values) if isinstance(x, Tensor) and x.whole != whole)
         values[number] = broadcast_to(graph, values[number], whole, label)
     return _node(graph, function, values, whole, label)
+
+
+def _narrow(graph: Graph, values: list[Value], number: int, whole: Shape, label: str) -> Value:
+    """Return an operand without its repetitions, where others have the result's shape: they are read without a copy."""
+    x = values[number]
+    node = graph.producer(x) if isinstance(x, Tensor) else None
+    if node is None or node.op != "broadcast" or node.inputs[0] is None:
+        return x
+    source = node.inputs[0]
+    shape = (1,) * (len(whole) - len(source.whole)) + tuple(source.whole)
+    narrow = view(graph, source, shape, label)
+    others = [*values[:number], narrow, *values[number + 1 :]]
+    wholes = [each.whole for each in others if isinstance(each, Tensor)]
+    if whole in wholes and len(axes(others, whole)) <= MOST_GROUPS:
+        values[number] = narrow
+    return values[number]
+
+
+#: functions that are powers
+_POWERS = {-1.0: "reciprocal", -0.5: "rsqrt", 0.5: "sqrt", 2.0: "square"}
+
+
+def _simpler(graph: Graph, function: str, values: Sequence[Value], label: str) -> Tensor | None:
+    """Return the same by other means: powers by simple exponents, biases that are added to products."""
+    x = values[0]
+    if function == "power" and isinstance(x, Tensor) and not isinstance(values[1], Tensor):
+        if values[1] in _POWERS:
+            return pointwise(graph, _POWERS[values[1]], (x,), label)
+        if values[1] == 3.0:
+            return pointwise(graph, "multiply", (pointwise(graph, "square", (x,), label), x), label)
+        return x if values[1] == 1.0 else None
+    if function == "add":
+        for x, bias in (values, values[::-1]):
+            if not (isinstance(x, Tensor) and isinstance(bias, Tensor)):
+                return None
+            made = graph.producer(x)
+            # one record makes the product and adds the bias
+            if made is not None and made.op == "matmul" and bias.whole == x.shape[-1:]:
+                return bias_add(graph, x, bias, label)
+    return None
 
 
 def _node(graph: Graph, function: str, values: Sequence[Value], whole: Shape, label: str) -> Tensor:

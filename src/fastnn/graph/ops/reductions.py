@@ -146,14 +146,15 @@ def broadcast_to(graph: Graph, x: Tensor, whole: Sequence[Size], label: str) -> 
     wide = [axis for axis, mine in enumerate(given) if mine != shape[axis]]
     if not wide:
         return reshape(graph, x, shape, label)
-    refuse_integers(x, "broadcast_to")
     strides = dense_strides(given)
     axes = merged((size, 0 if axis in wide else strides[axis]) for axis, size in enumerate(shape))
     if len(axes) > MOST_AXES:
         some = [size if axis in wide[-2:] else given[axis] for axis, size in enumerate(shape)]
         return broadcast_to(graph, broadcast_to(graph, x, some, label), shape, label)
     dims = record_dims(axes, 0, product(given))
-    return graph.add("broadcast", (x,), [output(shape, f"{label}.broadcast")], label, wide=tuple(wide), **dims)[0]
+    return graph.add("broadcast", (x,), [output(shape, f"{label}.broadcast", x.kind)], label, wide=tuple(wide), **dims)[
+        0
+    ]
 
 
 @gradient("broadcast", keeps=lambda node, count: len(node.outputs[0].whole) - 1 not in node.attrs["wide"])

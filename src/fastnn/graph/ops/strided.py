@@ -167,7 +167,6 @@ def _ordered(graph: Graph, x: Tensor, order: tuple[int, ...], label: str) -> Ten
     if len(places) <= 1:
         # what moves has the size 1
         return x if tuple(result) == whole else _seen(graph, x, result, label)
-    refuse_integers(x, "transpose")
     if len(places) > MOST_AXES:
         # first the next two axes of the result, which are then in place
         done = next(axis for axis, each in enumerate(order) if axis != each)
@@ -176,7 +175,7 @@ def _ordered(graph: Graph, x: Tensor, order: tuple[int, ...], label: str) -> Ten
         later = tuple(before.index(axis) for axis in order)
         return _ordered(graph, _ordered(graph, x, before, label), later, label)
     dims = record_dims(places, 0, product(whole))
-    outputs = [output(result, f"{label}.transpose")]
+    outputs = [output(result, f"{label}.transpose", x.kind)]
     if x.batched and order[0] == 0:
         # the axes of samples
         axes = tuple(axis - 1 for axis in order[1:])
@@ -319,7 +318,6 @@ def copied(
     """Copy entries along all axes, also if these are all there are."""
     whole, strides = x.whole, dense_strides(x.whole)
     ranges = [(0, 1, size) for size in whole] if ranges is None else ranges
-    refuse_integers(x, "slice")
     first: Size = 0
     for (start, _, _), stride in zip(ranges, strides, strict=True):
         first = first + start * stride
@@ -336,7 +334,7 @@ def copied(
         return copied(graph, part, rest, result, label)
     dims = record_dims(axes, first, product(whole))
     shape = [count for _, _, count in ranges] if result is None else result
-    outputs = [output(shape, f"{label}.slice")]
+    outputs = [output(shape, f"{label}.slice", x.kind)]
     return graph.add("slice", (x,), outputs, label, ranges=tuple(ranges), **dims)[0]
 
 

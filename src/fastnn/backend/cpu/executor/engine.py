@@ -170,7 +170,9 @@ class BoundProgram:
         #: whether a user-defined function prints or enters object mode, and so runs Python in the middle of the program
         self.calls_python = any(kernel.calls_python for kernel in self._held.values())
         arranged = arrange(program, records)
-        records, self._numbers = arranged.records, arranged.numbers
+        records = arranged.records
+        #: the number that each record has in the program; -1 for those that stand for a chain
+        self.numbers = arranged.numbers
         #: how many records a step runs: a chain is one of them
         self.count = arranged.run
         for place in arranged.chains():
@@ -191,7 +193,7 @@ class BoundProgram:
         place, rest = divmod(record - self.address, self._records.strides[0])
         if rest or not 0 <= place < len(self._records):
             return ""
-        index = int(self._numbers[place])
+        index = int(self.numbers[place])
         keys = [key.variant for key in (self.program.kernels[index], self.program.maps[index]) if key is not None]
         users = custom.first(*keys)
         return "" if users is None else users.described()

@@ -37,19 +37,19 @@ def copy_columns(kit: Kit, variant: str) -> Callable[..., Any]:
     return copy_columns
 
 
-@kernel("strided")
+@kernel("strided", "strided_integers")
 def strided(kit: Kit, variant: str) -> Callable[..., Any]:
     """Fill the rows of y from elements of x that are `stride` apart; a part may begin within a row."""
     Y, X, ROWS, COLS, FIRST = kit.words("y x rows cols first")
     N1, N2, N3, N4 = kit.words("n1 n2 n3 n4")
     S0, S1, S2, S3, S4, STRIDE = kit.words("stride0 stride1 stride2 stride3 stride4 stride")
-    at = kit.at
+    pointer = kit.reals if kit.op == "strided" else int64_pointer
 
     def strided(record, context, ith, nth):
         r = int64_pointer(record)
         cols, stride, start = r[COLS], r[STRIDE], r[FIRST]
         first, last = part(r[ROWS] * cols, ith, nth)
-        y, x = at(record, context, Y), at(record, context, X)
+        y, x = pointer(address(record, context, Y)), pointer(address(record, context, X))
         n1, n2, n3, n4 = r[N1], r[N2], r[N3], r[N4]
         # the row's place along each axis is counted on, because a division takes as long as copying ten elements
         rest = first // cols

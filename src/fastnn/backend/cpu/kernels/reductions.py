@@ -23,6 +23,10 @@ from fastnn.backend.cpu.codegen.options import helper, inlined
 # columns that are reduced together, so that their results stay in the first-level cache; entries that are added in the
 # dtype, along columns and along a row, which has 16 or more parallel sums
 _BLOCK, _STRETCH, _ROW = 1024, 64, 2048
+# so few columns are reduced one by one; so many of the largest numbers are kept in order instead of in a heap
+_NARROW, _SORTED = 8, 16
+# numbers of a row of which the extremum is found at once
+_PIECE = 256
 
 
 def _sums(kit: Kit) -> tuple[Any, Any]:
@@ -42,6 +46,14 @@ def _sums(kit: Kit) -> tuple[Any, Any]:
 
     @helper
     def columns(x_at, count, inner, y_at, width, divisor):
+        if width <= _NARROW and count <= _STRETCH:
+            x, y = reals(x_at), reals(y_at)
+            for j in range(width):
+                few = zero
+                for k in range(count):
+                    few += x[k * inner + j]
+                y[j] = few if divisor == 1 else real(np.float64(few) / np.float64(divisor))
+            return
         near, totals = reals(stack_bytes(real_bytes)), float64_pointer(stack_bytes(double_bytes))
         for first in range(0, width, _BLOCK):
             x, y, here = reals(x_at + first * itemsize), reals(y_at + first * itemsize), smaller(_BLOCK, width - first)
@@ -198,24 +210,52 @@ def reduce(kit: Kit, variant: str) -> Callable[..., Any]:
 def arg_reduce(kit: Kit, variant: str) -> Callable[..., Any]:
     """Find the first place of the largest or smallest number of an axis, or of its first NaN."""
     Y, X, OUTER, REPEAT, INNER = kit.words("y x outer repeat inner")
-    at, largest = kit.at, variant == "max"
+    at, largest, reals, itemsize = kit.at, variant == "max", kit.reals, kit.itemsize
+    extremum, _ = _extrema(kit, largest)
+    piece_bytes = _PIECE * itemsize
+
+    @inlined
+    def better(a, b):
+        # the first NaN is kept
+        return (a > b if largest else a < b) or (a != a and b == b)
+
+    @helper
+    def place_in_row(x_at, count):
+        """Find the piece whose extremum comes first, with vectors, and the place in it."""
+        x, begin = reals(x_at), 0
+        best = extremum(x_at, smaller(count, _PIECE), 1)
+        for first in range(_PIECE, count, _PIECE):
+            here = extremum(x_at + first * itemsize, smaller(_PIECE, count - first), 1)
+            if better(here, best):
+                best, begin = here, first
+        k = begin
+        while k < count - 1 and x[k] != best and (x[k] == x[k] or best == best):
+            k += 1
+        return k
 
     def arg_reduce(record, context, ith, nth):
         r = int64_pointer(record)
         repeat, inner = r[REPEAT], r[INNER]
         first, last = rows_part(r[OUTER] * inner, ith, nth)
-        y, x = int64_pointer(address(record, context, Y)), at(record, context, X)
-        for place in range(first, last):
-            outer = place // inner
-            i = outer * repeat * inner + place - outer * inner
-            best, found = x[i], 0
+        y, x, x_at = int64_pointer(address(record, context, Y)), at(record, context, X), address(record, context, X)
+        bests = reals(stack_bytes(piece_bytes))
+        while first < last:
+            if inner == 1:
+                y[first] = place_in_row(x_at + first * repeat * itemsize, repeat)
+                first += 1
+                continue
+            outer = first // inner
+            j = first - outer * inner
+            width = smaller(smaller(inner - j, last - first), _PIECE)
+            i = outer * repeat * inner + j
+            for j in range(width):
+                bests[j], y[first + j] = x[i + j], 0
             for k in range(1, repeat):
-                value = x[i + k * inner]
-                more = value > best if largest else value < best
-                # the first NaN is kept
-                if more or (value != value and best == best):
-                    best, found = value, k
-            y[place] = found
+                i += inner
+                for j in range(width):
+                    if better(x[i + j], bests[j]):
+                        bests[j], y[first + j] = x[i + j], k
+            first += width
 
     return arg_reduce
 
@@ -291,14 +331,43 @@ def recurrence(kit: Kit, variant: str) -> Callable[..., Any]:
 
 @kernel("largest")
 def largest(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Find the k largest numbers of every row, and their places."""
+    """Find the k largest numbers of every row, and their places: few are kept in order, many in a heap."""
     VALUES, INDICES, X, ROWS, COLS, K = kit.words("values indices x rows cols k")
     at = kit.at
 
-    @helper
-    def comes_before(a, b):
-        # NaN is the largest; of equal ones the first stays first
+    @inlined
+    def above(a, b):
+        # NaN is the largest
         return a > b or (a != a and b == b)
+
+    @inlined
+    def comes_before(a, i, b, j):
+        # of equal ones, and of NaN, the first
+        return above(a, b) or (not above(b, a) and i < j)
+
+    @helper
+    def insert(values, indices, to, known, value, index):
+        """Insert a number whose place is later than all others'; the last one leaves."""
+        place = to + known - 1
+        while place > to and above(value, values[place - 1]):
+            values[place], indices[place] = values[place - 1], indices[place - 1]
+            place -= 1
+        values[place], indices[place] = value, index
+
+    @helper
+    def sink(values, indices, to, place, count, value, index):
+        """Put a number into a heap, whose first one comes last, at a place or below it."""
+        while 2 * place + 1 < count:
+            below = to + 2 * place + 1
+            if 2 * place + 2 < count and comes_before(
+                values[below], indices[below], values[below + 1], indices[below + 1]
+            ):
+                below += 1
+            if comes_before(values[below], indices[below], value, index):
+                break
+            values[to + place], indices[to + place] = values[below], indices[below]
+            place = below - to
+        values[to + place], indices[to + place] = value, index
 
     def largest(record, context, ith, nth):
         r = int64_pointer(record)
@@ -307,17 +376,27 @@ def largest(kit: Kit, variant: str) -> Callable[..., Any]:
         values, x = at(record, context, VALUES), at(record, context, X)
         indices = int64_pointer(address(record, context, INDICES))
         for row in range(first, last):
-            source, to, known = row * cols, row * k, 0
-            for j in range(cols):
-                value = x[source + j]
-                if known == k and not comes_before(value, values[to + k - 1]):
-                    continue
-                known = smaller(known + 1, k)
-                place = known - 1
-                while place > 0 and comes_before(value, values[to + place - 1]):
-                    values[to + place], indices[to + place] = values[to + place - 1], indices[to + place - 1]
-                    place -= 1
-                values[to + place], indices[to + place] = value, j
+            source, to, in_order = row * cols, row * k, k <= _SORTED
+            for j in range(k):
+                if in_order:
+                    insert(values, indices, to, j + 1, x[source + j], j)
+                else:
+                    values[to + j], indices[to + j] = x[source + j], j
+            if not in_order:
+                for j in range(k // 2, -1, -1):
+                    sink(values, indices, to, j, k, values[to + j], indices[to + j])
+            worst = to + k - 1 if in_order else to
+            for j in range(k, cols):
+                if above(x[source + j], values[worst]):
+                    if in_order:
+                        insert(values, indices, to, k, x[source + j], j)
+                    else:
+                        sink(values, indices, to, 0, k, x[source + j], j)
+            if not in_order:
+                for left in range(k - 1, 0, -1):
+                    value, index = values[to + left], indices[to + left]
+                    values[to + left], indices[to + left] = values[to], indices[to]
+                    sink(values, indices, to, 0, left, value, index)
 
     return largest
 

@@ -52,13 +52,15 @@ def copy_columns(kit: Kit) -> list[Stage]:
     return _stage(copy_columns, "rows", "cols")
 
 
-@kernel("strided")
+@kernel("strided", "strided_integers")
 def strided(kit: Kit) -> list[Stage]:
     """Fill y from the elements of x that its strides name."""
     Y, X, ROWS, COLS, FIRST = kit.words("y x rows cols first")
     N1, N2, N3, N4 = kit.words("n1 n2 n3 n4")
     S0, S1, S2, S3, S4, STRIDE = kit.words("stride0 stride1 stride2 stride3 stride4 stride")
     load, store = kit.load, kit.store
+    if kit.op == "strided_integers":
+        load, store = load_int64, ptx.STORES["int64"]
 
     def strided(record, context):
         i, cols = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x, record[COLS]

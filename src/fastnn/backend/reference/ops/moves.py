@@ -17,7 +17,7 @@ def copy_columns(i: Instruction, counters: Counters) -> None:
     y[:, target : target + cols] = i["x"][:, source : source + cols]
 
 
-@executes("strided")
+@executes("strided", "strided_integers")
 def strided(i: Instruction, counters: Counters) -> None:
     """Fill y from the elements of x that its strides name."""
     dims = i.dims

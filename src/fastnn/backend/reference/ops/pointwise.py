@@ -42,8 +42,8 @@ _FUNCTIONS: dict[str, Callable[..., Array]] = {
 
 
 _OF_TWO = {
-    "add", "subtract", "multiply", "divide", "power", "mod", "maximum", "minimum", "above", "equal", "not_equal", "less",
-    "less_equal", "greater", "greater_equal", "logical_and", "logical_or",
+    "add", "subtract", "multiply", "divide", "power", "mod", "maximum", "minimum", "above", "equal", "not_equal",
+    "less", "less_equal", "greater", "greater_equal", "logical_and", "logical_or",
 }  # fmt: skip
 
 

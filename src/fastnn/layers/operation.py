@@ -14,8 +14,9 @@ from fastnn.config import register
 from fastnn.graph.extent import Extent
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
-from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, Symbol, results_of
+from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 from fastnn.layers.operators import OPERATORS, Operator, Value, replaced
+from fastnn.layers.symbols import Symbol, results_of
 from fastnn.layers.tracing import Place, added, at_place, checked
 
 # ops whose arrays of integers are indices; other ops take them as real numbers

@@ -73,8 +73,12 @@ def define(jit: Jit, bits: Any) -> Any:
         whole = (rounded(length) == length) | (length >= whole_from)
         halved = half * length
         odd = whole & (rounded(halved) != halved) & (length < real(16777216.0))
-        y = -y if odd and math.copysign(one, a) < zero else y
-        y = nan if a < zero and not whole and size < infinity else y
+        # every condition is a choice of its own: `and` makes branches, and loops with these are not vectorised
+        turned = -y if odd else y
+        y = turned if math.copysign(one, a) < zero else y
+        undefined = y if whole else nan
+        undefined = undefined if size < infinity else y
+        y = undefined if a < zero else y
         y = a if a != a else y
         y = b if b != b else y
         y = one if a == one else y

@@ -43,8 +43,8 @@ def define(jit: Jit, bits: Any) -> Any:
         q = 0.142860546176446950 + z * (0.110880930303700470 + z * 0.0979209122676724683)
         q = 0.333333333379020858 + z * (0.199999978104747909 + z * q)
         found = k + 2.8853900817779268 * (s + s * z * q)
-        found = np.inf if a == infinity else found
-        return -np.inf if a == zero else found
+        finite = -np.inf if a == zero else found
+        return np.inf if a == infinity else finite
 
     @jit
     def exp2(t):

@@ -132,7 +132,7 @@ NAMES = {
     "to_categorical": 'no need to encode: integer labels go with loss="cross_entropy"',
     "set_random_seed": "fastnn.Sequential(..., seed=0): the model's seed decides everything",
     "manual_seed": "fastnn.Sequential(..., seed=0): the model's seed decides everything",
-    "GradientTape": "model.learner(gradients=True), with fastnn.nopython.parameter_gradient",
+    "GradientTape": "fastnn.train_function, whose loss is a symbol, or fastnn.ops.gradients",
     "DataLoader": "model.fit, which takes arrays and iterables of batches",
     "Dataset": "model.fit, which takes arrays and iterables of batches",
     "TensorDataset": "model.fit, which takes arrays",

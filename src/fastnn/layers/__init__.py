@@ -15,10 +15,11 @@ from fastnn.layers.function import *
 from fastnn.layers.integers import *
 from fastnn.layers.merge import *
 from fastnn.layers.normalization import *
+from fastnn.layers.operation import ConstantLayer, Operation
 from fastnn.layers.random import *
 from fastnn.layers.symbols import Symbol
 
-__all__ = ["InputLayer", "Layer", "ParameterSpec", "Symbol"]
+__all__ = ["ConstantLayer", "InputLayer", "Layer", "Operation", "ParameterSpec", "Symbol"]
 __all__ += core.__all__
 __all__ += custom.__all__
 __all__ += function.__all__

@@ -9,6 +9,7 @@ import pytest
 from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Graph
 from fastnn.graph.ops import indexing, joins, reductions, scans, strided
+from fastnn.graph.ops.pointwise import pointwise
 from graphs import Compiled, check
 
 RNG = np.random.default_rng(0)
@@ -119,6 +120,26 @@ def test_broadcast_to():
           batched=[True, False], grads=[1])  # fmt: skip
     wide = RNG.standard_normal((1, 2, 1, 2, 1, 2, 1, 2))
     check(lambda g, x: reductions.broadcast_to(g, x, (2,) * 8, "b"), [wide], np.broadcast_to(wide, (2,) * 8), [False])
+
+
+def test_what_is_repeated_is_read_without_a_copy():
+    """The gradient of a mean is one number, and no array of it is made."""
+    z = RNG.standard_normal(X.shape)
+
+    def build(g, x, z):
+        return reductions.reduce(g, "mean", pointwise(g, "exp", [pointwise(g, "multiply", [x, z], "p")], "e"), None,
+                                 False, "m")  # fmt: skip
+
+    check(build, [X, z], np.exp(X * z).mean(), twice=True)
+    text = str(Compiled(build, [X, z], grads=[0]).program)
+    assert text.count("strided-") == 1 and "divide_by-" in text  # the test's own copy of the result
+
+    def alone(g, u, x):
+        return pointwise(g, "add", [reductions.broadcast_to(g, u, (2, 3, 5), "b"), x], "a")
+
+    u = RNG.standard_normal((3, 1))
+    check(alone, [u, X[:2]], u + X[:2], [False, False])
+    assert str(Compiled(alone, [u, X[:2]], batched=[False, False]).program).count("strided-") == 1
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])

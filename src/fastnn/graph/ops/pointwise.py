@@ -53,12 +53,30 @@ def pointwise(graph: Graph, function: str, inputs: Sequence[Value], label: str) 
     if simpler is not None:
         return simpler
     whole = broadcast(function, [x.whole for x in tensors])
+    values = [_narrow(graph, values, number, whole, label) for number in range(len(values))]
+    tensors = [x for x in values if isinstance(x, Tensor)]
     if function in ("add", "multiply") and len(tensors) == 2 and tensors[0].whole == tensors[1].whole:
         return graph.like(function, tensors, label)  # records that are fused with others
     while len(axes(values, whole)) > MOST_GROUPS:
         number = next(i for i, x in enumerate(values) if isinstance(x, Tensor) and x.whole != whole)
         values[number] = broadcast_to(graph, values[number], whole, label)
     return _node(graph, function, values, whole, label)
+
+
+def _narrow(graph: Graph, values: list[Value], number: int, whole: Shape, label: str) -> Value:
+    """Return an operand without its repetitions, where others have the result's shape: they are read without a copy."""
+    x = values[number]
+    node = graph.producer(x) if isinstance(x, Tensor) else None
+    if node is None or node.op != "broadcast" or node.inputs[0] is None:
+        return x
+    source = node.inputs[0]
+    shape = (1,) * (len(whole) - len(source.whole)) + tuple(source.whole)
+    narrow = view(graph, source, shape, label)
+    others = [*values[:number], narrow, *values[number + 1 :]]
+    wholes = [each.whole for each in others if isinstance(each, Tensor)]
+    if whole in wholes and len(axes(others, whole)) <= MOST_GROUPS:
+        values[number] = narrow
+    return values[number]
 
 
 #: functions that are powers

@@ -17,15 +17,15 @@ from fastnn.program.layout import Flag
 _THREADS, _TEAM = SIZES.threads, SIZES.team
 store_int64, as_double = ptx.STORES["int64"], ptx.int_as_double
 KINDS = ("sum", "max", "min", "prod")
-# numbers that are added in the dtype; from how many on a block shares a result; with how many results threads suffice
-_STRETCH, _LONG, _MANY = 64, 64, 1 << 16
+# numbers that are added in the dtype; from how many on a block shares a result, and also one of many results
+_STRETCH, _LONG, _VERY_LONG, _MANY = 64, 64, 1024, 1 << 16
 
 
 def _algorithm(dims: Dims, flags: Flag) -> str:
     """Choose between a thread and a block for each result."""
     results = dims["outer"] * dims.get("parts", 1) * dims["inner"]
-    long = dims["repeat"] >= _LONG * dims.get("parts", 1)
-    return "block" if long and (dims["inner"] == 1 or results < _MANY) else "thread"
+    count = dims["repeat"] // dims.get("parts", 1)
+    return "block" if count >= (_LONG if results < _MANY else _VERY_LONG) else "thread"
 
 
 def _functions(kit: Kit) -> SimpleNamespace:

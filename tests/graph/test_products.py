@@ -101,7 +101,7 @@ def test_heads_of_a_group_share_keys_without_a_copy():
     net.compile("adam", "mse")
     # the gradients of keys and values are summed over the heads of a group, and these sums are copied
     text = str(net.program)
-    assert text.count("reduce-float64") == text.count("strided-float64") == 2
+    assert text.count("reduce-sum-float64") == text.count("strided-float64") == 2
     x, y = RNG.normal(size=(6, 5, 24)), RNG.normal(size=(6, 5, 3))
     wq, bq, wk, bk, wv, bv, w, b = net.get_weights()
     q = (x @ wq + bq).reshape(6, 5, 6, 4).transpose(0, 2, 1, 3)

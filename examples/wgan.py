@@ -2,8 +2,8 @@
 
 The generator turns noise into points of the plane. The critic gives points a score, high for data and low for made
 points; the generator moves its points to where the score is higher. The critic learns best if its slope is near 1, so
-its loss contains the norm of its gradient for points between data and made ones (Gulrajani et al., 2017): a gradient in a
-loss, whose own gradient trains the critic. `gan.py` trains the older form of the two players inside compiled code.
+its loss contains the norm of its gradient for points between data and made ones (Gulrajani et al., 2017): a gradient
+in a loss, whose own gradient trains the critic. `gan.py` trains the older form of the two players in compiled code.
 """
 
 import argparse
@@ -81,9 +81,7 @@ for number in range(ROUNDS + 1):
             train_generator(rng.normal(size=(ROWS, NOISE)))
         seconds += time.perf_counter() - begin
 each = seconds / (ROUNDS * STEPS)
-print(
-    f"{ROUNDS * STEPS} steps of the generator and {CRITIC_STEPS} times as many of the critic, each {1e6 * each:.0f} us together"
-)
+print(f"{ROUNDS * STEPS} steps of the generator, {CRITIC_STEPS} of the critic for each: {1e6 * each:.0f} us together")
 print("the generator's points in the end:")
 counts, _, _ = np.histogram2d(*snapshots[-1].T[::-1], bins=(17, 33), range=((-1.5, 1.5), (-1.5, 1.5)))
 for line in counts[::-1]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-_CUSTOM_LOSS = "fastnn.losses.Custom, which takes a function of a target and a prediction"
+_CUSTOM_LOSS = (
+    "fastnn.losses.Custom, which takes a function of a target and a prediction, and fastnn.losses.Function, of symbols"
+)
 _CUSTOM_OPTIMIZER = "fastnn.optimizers.Custom, which takes a function that updates one parameter"
 _ANY_SCHEDULE = "any function of the step as a learning rate, such as fastnn.Adam(lambda step: 0.01 * 0.9**step)"
 _ACTIVATION = 'fastnn.Activation("{}")'
@@ -130,7 +132,7 @@ NAMES = {
     "to_categorical": 'no need to encode: integer labels go with loss="cross_entropy"',
     "set_random_seed": "fastnn.Sequential(..., seed=0): the model's seed decides everything",
     "manual_seed": "fastnn.Sequential(..., seed=0): the model's seed decides everything",
-    "GradientTape": "model.learner(gradients=True), with fastnn.nopython.parameter_gradient",
+    "GradientTape": "fastnn.train_function, whose loss is a symbol, or fastnn.ops.gradients",
     "DataLoader": "model.fit, which takes arrays and iterables of batches",
     "Dataset": "model.fit, which takes arrays and iterables of batches",
     "TensorDataset": "model.fit, which takes arrays",

@@ -117,7 +117,7 @@ LOSSES = {
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("formula", LOSSES)
 def test_losses(formula, weighted):
-    """The gradient of a "loss" node is differentiated through a formula; so are values that are no minimised loss."""
+    """A "loss" node and its gradient are differentiated through a formula."""
     ranges = [(-1.0, 1.0) if one is None else one for one in LOSSES[formula]]
     smoothing = 0.1 if "entropy" in formula else 0.3
     options = {"formula": formula, "parameters": (smoothing,), "row_mean": True, "loss_weight": 0.7, "label": "l"}

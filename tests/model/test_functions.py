@@ -104,6 +104,7 @@ def test_rows_that_depend_on_each_other_are_one_batch():
         lambda x: ops.softmax(x),
         lambda x: ops.gradients(ops.sum(ops.square(x)), x),
         lambda x: ops.take(x, [2, 0], axis=1),
+        lambda x: ops.take(x, np.array([[2, 0, -1]]), axis=1),
         lambda x: ops.pad(x, [(0, 0), (1, 2)]),
         lambda x: ops.concatenate([x, x], axis=-1),
     ],

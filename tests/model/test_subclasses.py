@@ -110,10 +110,10 @@ def test_the_librarys_attributes_are_no_subclasss():
     model.compile("adam", "mse")
     model.fit(X, SCORE, verbose=0)
     model.train_on_batch(X, SCORE)
-    assert set(vars(model)) == fnn.model.base.LIBRARY_ATTRIBUTES
+    assert set(vars(model)) <= fnn.model.base.LIBRARY_ATTRIBUTES
 
 
-@pytest.mark.parametrize("name", ["call", "forward", "build"])
+@pytest.mark.parametrize("name", ["forward", "build"])
 def test_methods_of_layers_that_are_never_called_are_refused(name):
     with pytest.raises(TypeError, match=rf"Mine\.{name} would never be called"):
         type("Mine", (fnn.layers.Layer,), {name: lambda self, x: x})

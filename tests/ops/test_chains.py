@@ -14,6 +14,7 @@ from fastnn.graph.ops.elementwise import activation, dropout, elementwise, gauss
 from fastnn.graph.ops.pointwise import pointwise, random
 from fastnn.graph.ops.reductions import reduce
 from fastnn.lower import lower as lowering
+from fastnn.lower.chains import CACHED_BYTES
 from fastnn.program.chains import MOST_LOCAL, Chain, numbers
 from fastnn.program.layout import FLAGS_WORD, OP_WORD, OPERANDS_AT, Buffer, Flag, decode, encode
 from fastnn.program.opcodes import OPS
@@ -73,7 +74,7 @@ def test_bits_do_not_depend_on_chains(n, dtype, unchained):
     rng = np.random.default_rng(n)
     x, w = rng.standard_normal((2, 3, n)).astype(dtype)
     built = build(six, [((n,), True)] * 2, batch=3, dtype=dtype)
-    assert (len(built.program.chains) == 1) == (9 * 3 * n * np.dtype(dtype).itemsize > 32768)
+    assert (len(built.program.chains) == 1) == (9 * 3 * n * np.dtype(dtype).itemsize > CACHED_BYTES)
     (plain,) = unchained(six, [((n,), True)] * 2, batch=3, dtype=dtype).run([x, w])
     np.testing.assert_allclose(plain, np.sqrt((np.maximum(x * w + 0.3, 0) - w) ** 2 + 1), rtol=1e-5)
     for parts in (1, 2, 3, 7):
@@ -194,7 +195,7 @@ def test_what_a_chain_makes_is_read_element_by_element():
         c = pointwise(graph, "multiply", [x, b], "c")
         return [pointwise(graph, "negative", [c], "d")]
 
-    assert chained_labels(spread, [LARGE, ((1,), True)], batch=5000) == [["a", "b"], ["c", "d"]]
+    assert chained_labels(spread, [LARGE, ((1,), True)], batch=8000) == [["a", "b"], ["c", "d"]]
 
 
 def test_independent_chains_are_apart():

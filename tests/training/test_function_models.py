@@ -81,6 +81,13 @@ def test_a_learner_of_labels():
     assert model.step == 1
 
 
+def test_no_learner_of_pairs():
+    with pytest.raises(
+        NotImplementedError, match="learner: a loss or a layer computes with all pairs of a batch's rows"
+    ):
+        build(contrastive).learner(targets="labels")
+
+
 def test_quick_steps():
     """Small steps are taken by a code after the first ones, where it can: with the same results."""
     for name, (function, y, _) in CASES.items():

@@ -15,6 +15,7 @@ from fastnn.export.network import freeze
 from fastnn.objective.objective import Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
+from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.codes import step, weight_gradients
 from fastnn.runtime.runtime import Runtime
 
@@ -39,12 +40,23 @@ def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | Non
         )
         return backend.make(
             freeze(runtime, gradients=gradients and table.architecture.takes_numbers),
-            assemble(step(table, objective, optimizer, labels)),
+            _step(table, objective, optimizer, labels),
             assemble(weight_gradients(table, optimizer)) if gradients else None,
             runtime.optimizer_state.view(table.dtype),
             numbers,
             objective.initial() if metrics else None,
         )
+
+
+def _step(table: ParameterTable, objective: Objective, optimizer: Optimizer, labels: list[bool]) -> Any:
+    """Return the code of a training step."""
+    try:
+        return assemble(step(table, objective, optimizer, labels))
+    except NotImplementedError as error:
+        raise NotImplementedError(
+            f"learner: a loss or a layer computes with all pairs of a batch's rows, or the like ({error}): compiled "
+            "code takes sizes in proportion to the rows; model.train_on_batch takes any"
+        ) from None
 
 
 def update_from(runtime: Runtime, learner: Learner) -> None:

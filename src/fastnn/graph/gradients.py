@@ -45,7 +45,9 @@ def differentiate(
         When a wanted tensor is before an op, or an output of an op, without a gradient.
     """
     wanted_ids = {tensor.id for tensor in wanted}
-    gradients = walk(graph, graph.nodes, [*((loss, loss) for loss in losses), *seeds], wanted_ids)
+    nodes = [node for node in map(graph.producer, losses) if node is not None]
+    own = [(node.inputs[0], node.outputs[1]) for node in nodes if node.inputs[0] is not None]
+    gradients = walk(graph, graph.nodes, [*own, *seeds], wanted_ids)
     # a later record adds to what an earlier one wrote
     places = {y.id: place for place, node in enumerate(graph.nodes) for y in node.outputs}
     for parts in gradients.values():

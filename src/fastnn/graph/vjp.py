@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from fastnn.graph.graph import Graph, Node, Tensor
 from fastnn.graph.ops.moves import add_up
-from fastnn.graph.rules import RULES, Gradients, NoGradientError, Rule, gradient_of_outputs
+from fastnn.graph.rules import RULES, Gradients, NoGradientError, gradient_of_outputs
 
 #: Adds nodes that compute a node's outputs from its inputs by ops that have rules; None for what nothing depends on.
 Compose = Callable[[Graph, Node], Sequence[Tensor | None]]
@@ -96,19 +96,13 @@ def composed(*ops: str) -> Callable[[Compose], Compose]:
     """Register the rule of some ops by what they are composed of."""
 
     def register(compose: Compose) -> Compose:
-        gradient_of_outputs(*ops)(rule_of(compose))
+        @gradient_of_outputs(*ops)
+        def rule(graph: Graph, node: Node, dys: Gradients, needs: Sequence[bool]) -> Gradients:
+            start = len(graph.nodes)
+            outputs = compose(graph, node)
+            inputs = [x if need else None for x, need in zip(node.inputs, needs, strict=True)]
+            return pulled_back(graph, start, outputs, dys, inputs, node.label)
+
         return compose
 
     return register
-
-
-def rule_of(compose: Compose) -> Rule:
-    """Return the gradient rule of an op that other ops could compute."""
-
-    def rule(graph: Graph, node: Node, dys: Gradients, needs: Sequence[bool]) -> Gradients:
-        start = len(graph.nodes)
-        outputs = compose(graph, node)
-        inputs = [x if need else None for x, need in zip(node.inputs, needs, strict=True)]
-        return pulled_back(graph, start, outputs, dys, inputs, node.label)
-
-    return rule

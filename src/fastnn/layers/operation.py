@@ -14,9 +14,13 @@ from fastnn.config import register
 from fastnn.graph.extent import Extent
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
-from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, Symbol, results_of
+from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 from fastnn.layers.operators import OPERATORS, Operator, Value, replaced
+from fastnn.layers.symbols import Symbol, results_of
 from fastnn.layers.tracing import Place, added, at_place, checked
+
+# ops whose arrays of integers are indices; other ops take them as real numbers
+_BY_NUMBER = frozenset(["one_hot", "take", "take_along_axis"])
 
 
 @register("layer")
@@ -105,7 +109,8 @@ class Operation(Layer):
 
         def encoded(value: Any) -> Any:
             if isinstance(value, np.ndarray):
-                value = constant(value)
+                indices = operator.name in _BY_NUMBER and value.dtype.kind in "iu"
+                value = cls.on(OPERATORS["cast"], [constant(value), "int64"], {}) if indices else constant(value)
             if isinstance(value, Symbol):
                 position = next((at for at, known in enumerate(symbols) if known is value), len(symbols))
                 if position == len(symbols):

@@ -1,8 +1,8 @@
 """Checks of target arrays against an output's shape, shared by losses and metrics.
 
 Two kinds of targets exist: "classes" are integer labels, one for every row of scores; "dense" targets have an
-element for every output element. "any" are those of a function of symbols, which takes both, and others. Arrays are checked chunk by chunk, so that memory-mapped targets are never
-copied whole.
+element for every output element. "any" are those of a function of symbols, which takes both, and others. Arrays are
+checked chunk by chunk, so that memory-mapped targets are never copied whole.
 """
 
 from __future__ import annotations

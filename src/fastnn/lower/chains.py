@@ -16,8 +16,8 @@ from fastnn.program.op import Op
 from fastnn.program.opcodes import OPS
 from fastnn.program.record import ITEM_SIZES
 
-#: Bytes that stay in the first-level cache anyway: a chain whose values need no more gains nothing.
-CACHED_BYTES = 32768
+#: Bytes that the first-level cache nearly holds anyway: a chain whose values need no more gains nothing.
+CACHED_BYTES = 65536
 #: A node moves over no more others to get to its chain, since its result then lives longer.
 NEAR = 8
 
@@ -38,18 +38,24 @@ class Keys:
 
     def __init__(self, roots: Mapping[int, int], places: Mapping[int, Place]) -> None:
         self._roots, self._places = roots, places
+        self._known: dict[int, tuple[Node, frozenset[Key]]] = {}
 
     def of(self, tensors: Iterable[object]) -> set[Key]:
         """Return the names of tensors; what is no tensor has none."""
         roots = (self._roots.get(x.id, x.id) for x in tensors if isinstance(x, Tensor))
         return {self._places.get(root, root) for root in roots}
 
-    def touched(self, node: Node) -> set[Key]:
-        """Return the names of the values that a node touches."""
-        return self.of((*node.inputs, *node.outputs))
+    def touched(self, node: Node) -> frozenset[Key]:
+        """Return the names of the values that a node touches; they are found once, and the node is kept."""
+        known = self._known.get(id(node))
+        if known is None:
+            known = self._known[id(node)] = node, frozenset(self.of((*node.inputs, *node.outputs)))
+        return known[1]
 
     def behind(self, node: Node, other: Node) -> bool:
         """Return whether a node has to stay behind another one, which comes before it."""
+        if self.touched(node).isdisjoint(self.touched(other)):
+            return False
         op = OPS.get(other.op)
         updates = op is not None and any(spec.access == "update" for spec in op.operands)
         written = self.touched(other) if updates else self.of(other.outputs)
@@ -135,22 +141,26 @@ def group(nodes: Sequence[Node], keys: Keys, fixed: frozenset[int]) -> tuple[lis
 def _run_for(node: Node, runs: Sequence[_Run], keys: Keys) -> _Run | None:
     """Return the run that a node can join, the latest first; None if there is none."""
     between: list[Node] = []
+    size = _size(node.outputs[0])
     for run in reversed(runs):
         between = [*run.after, *between]
         if len(between) > NEAR or any(keys.behind(node, other) for other in between):
             return None
         related = not between or not keys.touched(node).isdisjoint(run.keys)
-        # a value that the run makes has to be read element by element
-        spread = any(_size(x) != run.size and keys.of([x]) & run.made for x in node.inputs if x is not None)
-        if run.nodes and _size(node.outputs[0]) == run.size and related and not spread:
+        if run.nodes and run.size == size and related and not _spreads(node, run, keys):
             return run
         between = [*run.nodes, *between]
     return None
 
 
+def _spreads(node: Node, run: _Run, keys: Keys) -> bool:
+    """Return whether a node reads a value that the run makes at other places than its own elements'."""
+    return any(keys.of([x]) & run.made and _size(x) != run.size for x in node.inputs if x is not None)
+
+
 def _components(nodes: Sequence[Node], keys: Keys) -> list[list[Node]]:
     """Tell apart nodes that share no values, and so need no order."""
-    found: list[tuple[set[Key], list[int]]] = []
+    found: list[tuple[frozenset[Key], list[int]]] = []
     for index, node in enumerate(nodes):
         touched, members = keys.touched(node), [index]
         apart = []

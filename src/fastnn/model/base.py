@@ -12,7 +12,8 @@ from fastnn import casts
 from fastnn.checks import number, size
 from fastnn.console import say
 from fastnn.layers.architecture import Architecture
-from fastnn.layers.base import Layer, Part
+from fastnn.layers.base import Layer
+from fastnn.layers.symbols import Part
 from fastnn.model import inspection
 from fastnn.model.device import DeviceMixin
 from fastnn.model.nesting import new_part
@@ -81,8 +82,9 @@ class BaseModel(DeviceMixin):
             if name in cls.__dict__:
                 raise TypeError(
                     f"{cls.__name__}.{name} would never be called: a training step is compiled. Layers, losses and "
-                    "optimizers may be user-defined (layers.Custom, losses.Custom, optimizers.Custom), and "
-                    "Model.learner(gradients=True) gives gradients to a custom training loop"
+                    "metrics may be functions of symbols (fastnn.ops), also of inner ones (Model.add_loss); "
+                    "fastnn.train_function takes training steps of one's own, and Model.learner(gradients=True) gives "
+                    "gradients to compiled training loops"
                 )
 
     def _begin(self, seed: int | np.random.Generator | None, dtype: str, device: str, name: str | None) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from fastnn import optimizers
 from fastnn.hints import explained
 from fastnn.layers.architecture import Architecture
-from fastnn.layers.base import Layer, Symbol
+from fastnn.layers.base import Layer
+from fastnn.layers.symbols import Symbol
 from fastnn.model.base import BaseModel
 from fastnn.model.function import Calls, inputs_of
 from fastnn.optimizers import Optimizer

@@ -15,8 +15,8 @@ from fastnn.graph.graph import Graph, Node, Tensor
 from fastnn.graph.ops.elementwise import activation
 from fastnn.graph.ops.indexing import one_hot
 from fastnn.graph.ops.pointwise import constant
-from fastnn.graph.rules import Gradients, NoGradientError, gradient_of_outputs
-from fastnn.graph.vjp import pulled_back, rule_of
+from fastnn.graph.rules import NoGradientError
+from fastnn.graph.vjp import composed, pulled_back
 
 
 def _clipped(p: Term, high: float) -> Term:
@@ -131,7 +131,8 @@ def _cross_entropy(graph: Graph, x: Tensor, target: Tensor, formula: str, smooth
     return (-(t * log_p).reduce("sum", [len(x.whole) - 1])).tensor
 
 
-def _composed(graph: Graph, node: Node) -> Sequence[Tensor | None]:
+@composed("loss")
+def _loss(graph: Graph, node: Node) -> Sequence[Tensor | None]:
     """Compute the losses of rows, and the gradient of their scaled, weighted mean."""
     x, target, weight = node.inputs
     assert x is not None and target is not None
@@ -146,21 +147,3 @@ def _composed(graph: Graph, node: Node) -> Sequence[Tensor | None]:
     factor = constant(graph, node.attrs["loss_weight"], (), label)
     (dx,) = pulled_back(graph, start, [total.tensor], [factor], [x], label)
     return [rows, dx]
-
-
-_through_formula = rule_of(_composed)
-
-
-@gradient_of_outputs("loss")
-def _loss(graph: Graph, node: Node, dys: Gradients, needs: Sequence[bool]) -> Gradients:
-    row_loss, dx = node.outputs
-    # of losses that are minimised, the gradient is the node's other output
-    minimised = dys[0] is row_loss
-    first: Gradients = (dx if minimised else None, None, None)
-    if minimised and dys[1] is None:
-        return first
-    second = _through_formula(graph, node, (None if minimised else dys[0], dys[1]), needs)
-    if first[0] is not None and second[0] is not None:
-        (a, b) = terms(graph, node.label, first[0], second[0])
-        return ((a + b).tensor, *second[1:])
-    return [a if b is None else b for a, b in zip(first, second, strict=True)]

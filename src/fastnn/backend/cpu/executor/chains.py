@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.cpu.processor import cost
-from fastnn.backend.cpu.processor.pieces import CHAIN_OP, LOCAL, MOST_AHEAD, ChainWord, piece_bytes
+from fastnn.backend.cpu.processor.pieces import CHAIN_OP, LOCAL, MOST_AHEAD, ChainWord, local_bytes, piece_bytes
 from fastnn.program.chains import is_whole, locals_of, touched
 from fastnn.program.layout import FLAGS_WORD, OP_WORD, RECORD_WORDS, encode
 from fastnn.program.program import Program
@@ -17,6 +17,8 @@ from fastnn.program.record import ITEM_SIZES, KernelKey, elements_of, op_of, ope
 
 #: the kernel that runs a chain
 CHAIN = KernelKey("chain", "int64")
+#: bytes between local values, so that loops find them apart
+APART = 512
 
 
 class Arranged(NamedTuple):
@@ -79,23 +81,25 @@ def arrange(program: Program, records: NDArray[np.int64]) -> Arranged:
         for number, word, _ in local:
             members[number, word] = encode(LOCAL, 0)
         ahead = _in_memory(program, members)
-        nbytes = piece_bytes(1 + max(places.values(), default=-1), len(ahead))
+        at_once = 1 + max(places.values(), default=-1)
         for number, word, place in local:
-            members[number, word] = encode(LOCAL, place * nbytes)
-        arranged[start] = _record(program, members, nbytes, ahead[:MOST_AHEAD], (at - start) * RECORD_WORDS * 8)
+            members[number, word] = encode(LOCAL, place * local_bytes(at_once))
+        arranged[start] = _record(program, members, at_once, ahead, (at - start) * RECORD_WORDS * 8)
         at += len(members)
     return Arranged(arranged, run, numbers)
 
 
 def _record(
-    program: Program, members: NDArray[np.int64], nbytes: int, ahead: Sequence[int], distance: int
+    program: Program, members: NDArray[np.int64], local: int, ahead: Sequence[int], distance: int
 ) -> NDArray[np.int64]:
     """Return the record that runs a chain, without the address of the kernel."""
-    n = elements_of(members[0])
+    n, itemsize = elements_of(members[0]), ITEM_SIZES[program.dtype]
+    nbytes, ahead = piece_bytes(local, len(ahead)), ahead[:MOST_AHEAD]
     made = np.zeros(RECORD_WORDS, np.int64)
     made[OP_WORD], made[FLAGS_WORD] = CHAIN_OP, 0
     made[ChainWord.DISTANCE], made[ChainWord.COUNT], made[ChainWord.ELEMENTS] = distance, len(members), n
-    made[ChainWord.PIECE], made[ChainWord.PIECE_BYTES] = nbytes // ITEM_SIZES[program.dtype], nbytes
+    made[ChainWord.PIECE], made[ChainWord.PIECE_BYTES] = nbytes // itemsize, nbytes
+    made[ChainWord.MOST] = (local_bytes(local) - APART) // itemsize
     made[ChainWord.AHEAD_COUNT], made[ChainWord.AHEAD : ChainWord.AHEAD + len(ahead)] = len(ahead), ahead
     time = sum(cost.nanoseconds(record, program.dtype) for record in members)
     made.view(np.float64)[ChainWord.TIME] = time / n

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from fastnn.program.layout import OPERANDS_AT, Buffer
+from fastnn.program.layout import ALIGNMENT, OPERANDS_AT, Buffer
 
 #: What stands in the place of the number of an op in the record of a chain.
 CHAIN_OP = -1
@@ -21,20 +21,25 @@ class ChainWord(IntEnum):
     ELEMENTS = OPERANDS_AT + 2  # of each of its values
     PIECE = OPERANDS_AT + 3  # elements of a piece: a multiple of 64
     PIECE_BYTES = OPERANDS_AT + 4
-    TIME = OPERANDS_AT + 5  # float64: nanoseconds for each element
-    AHEAD_COUNT = OPERANDS_AT + 6  # the number of words that follow
-    AHEAD = OPERANDS_AT + 7  # operands of which each piece is in memory: the numbers of their words from DISTANCE on
+    MOST = OPERANDS_AT + 5  # elements that may be one piece
+    TIME = OPERANDS_AT + 6  # float64: nanoseconds for each element
+    AHEAD_COUNT = OPERANDS_AT + 7  # the number of words that follow
+    AHEAD = OPERANDS_AT + 8  # operands of which each piece is in memory: the numbers of their words from DISTANCE on
 
 
 #: Of at most so many values the next piece is fetched while the present one is computed.
 MOST_AHEAD = 8
-#: Local values of a chain are in this buffer, which no record of a chain needs for anything else, at multiples of
-#: the bytes of a piece.
+#: Local values of a chain are in this buffer, which no record of a chain needs for anything else.
 LOCAL = Buffer.SCRATCH
 #: Bytes of local values, on the stack; and of local values and twice the others, of which the next piece is fetched.
 LOCAL_BYTES = 24576
 #: The bytes of a piece: the larger one if LOCAL_BYTES hold all of a chain, which saves calls of kernels.
 PIECE_BYTES = (2048, 4096)
+
+
+def local_bytes(local: int) -> int:
+    """Return how far local values are apart, if there are so many at a time."""
+    return LOCAL_BYTES // max(local, 1) // ALIGNMENT * ALIGNMENT
 
 
 def piece_bytes(local: int, in_memory: int) -> int:

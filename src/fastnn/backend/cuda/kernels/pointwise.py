@@ -222,4 +222,4 @@ def _bernoulli(kit: Kit) -> Any:
     return bernoulli
 
 
-_DISTRIBUTIONS = {"normal": _normal, "uniform": _uniform, "bernoulli": _bernoulli}
+_DISTRIBUTIONS: dict[str, Any] = {"normal": _normal, "uniform": _uniform, "bernoulli": _bernoulli}

@@ -279,6 +279,13 @@ def test_misuse():
             call()
 
 
+def test_summary_and_program():
+    model, x = network(), fnn.Input(3)
+    f = fnn.function(x, [model(x), ops.mean(model(x))])
+    assert str(f.program).startswith("program 'predict'")
+    assert repr(f) == "<Function 'function': 42 parameters, float32>"
+
+
 def test_nan_propagates():
     x = fnn.Input(3)
     f = fnn.function(x, [x * 2.0, ops.sum(x, axis=0)])

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import os
 import pickle
 import threading
 import warnings
@@ -365,6 +366,76 @@ def test_misuse():
     ]:  # fmt: skip
         with pytest.raises(error, match=match):
             call()
+
+
+class Calling:
+    """Data that call something when they are read."""
+
+    def __init__(self, act):
+        self.act = act
+
+    def __array__(self, dtype=None, copy=None):
+        self.act()
+        return X
+
+
+def test_calls_in_the_middle_of_a_step():
+    model = network()
+    step, x = regression(model), fnn.Input(3)
+    f, mixed = fnn.function(x, model(x)), fnn.function(x, ops.mean(model(x)))
+    other = fnn.train_function(x, ops.mean(ops.square(model(x))), update=model)
+    target = network("target", 1)
+
+    def act():
+        found.append([f(X), mixed(X)])
+        for change in (lambda: other(X), lambda: step(X, T), lambda: model.update_average(target, 0.5)):
+            with pytest.raises(RuntimeError, match="is in use by a call of this thread"):
+                change()
+
+    for _ in range(4):
+        found, before = [], [f(X), mixed(X)]
+        step(Calling(act), T)
+        same(found[0], before)
+        other(X)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_child_of_a_fork_goes_on():
+    model, target = network(), network("target", 1)
+    step, x = regression(model), fnn.Input(3)
+    f = fnn.function(x, [ops.mean(model(x)), model(x)])
+    for _ in range(4):
+        step(X, T)
+        f(X)
+        target.update_average(model, 0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        try:
+            losses = [step(X, T) for _ in range(3)]
+            target.update_average(model, 1.0)
+            fine = losses[2] < losses[0] and (f(X)[1] == target.predict(X)).all()
+            os._exit(0 if fine else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    step(X, T)
+
+
+def test_sizes_that_are_not_linear_in_the_rows():
+    """Steps whose values are tables of all pairs of rows have no learner, and are no code."""
+    model = fnn.Sequential([fnn.Input(3), fnn.Dense(2)], seed=0)
+    x = fnn.Input(3)
+    y = model(x)
+    products = y @ ops.transpose(y)
+    step = fnn.train_function(x, ops.mean(ops.square(products)), optimizer=fnn.SGD(0.01))
+    for n in (24, 24, 24, 5, 24):
+        expected = model.predict(X[:n]) @ model.predict(X[:n]).T
+        np.testing.assert_allclose(step(X[:n]), (expected**2).mean(), rtol=1e-5)
+    assert step._runtime.quick_step is None
+    with pytest.raises(NotImplementedError, match="linear in the rows"):
+        step.learner()
 
 
 # --- update_average -------------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def summary(runtime: Runtime, title: str, batch: int) -> str:
         uses = architecture.uses(index)
         note += "" if all(use.kind == "real" for use in uses) else " (int64)"
         sources = ", ".join(_source(architecture, x) for x in call.inputs)
-        shape = ", ".join(str((None, *use.shape)) for use in uses)
+        shape = ", ".join(str((None, *use.shape) if use.batched else use.shape) for use in uses)
         rows.append((label, type(layer).__name__ + note, shape, f"{size:,}" if first_use else "shared", sources))
     lines = _table(rows)
     trained = sum(entry.size for entry, is_trained in zip(table, table.trained(), strict=True) if is_trained)

@@ -11,7 +11,7 @@ from fastnn import optimizers
 from fastnn.callbacks import Callback
 from fastnn.hints import explained
 from fastnn.layers.architecture import Architecture, inherited
-from fastnn.layers.base import Symbol
+from fastnn.layers.symbols import Symbol
 from fastnn.model.extras import ExtrasMixin
 from fastnn.objective.objective import as_list
 from fastnn.objective.resolve import check_names

@@ -10,7 +10,8 @@ import numpy as np
 from fastnn import optimizers
 from fastnn.hints import explained
 from fastnn.layers.architecture import Architecture
-from fastnn.layers.base import Layer, Symbol
+from fastnn.layers.base import Layer
+from fastnn.layers.symbols import Symbol
 from fastnn.model.base import BaseModel
 from fastnn.model.function import Calls, inputs_of
 from fastnn.optimizers import Optimizer
@@ -88,6 +89,34 @@ class TrainFunction(Calls):
         x = self._arrays(arrays)
         logs = train_on_batch(self._state, x, (), None, None, self.name)
         return logs if len(logs) > 1 else logs["loss"]
+
+    def learner(self, *, steps: int | None = None, metrics: bool = False) -> Any:
+        """Return a copy of the weights, the optimizer and the loss, for training steps in compiled code.
+
+        ::
+
+            loss = fnp.train_step(learner, (x, t))
+
+        Parameters
+        ----------
+        steps : int, optional
+            With a learning rate schedule: for how many more steps to compute it.
+        metrics : bool
+            Whether the steps also compute the metrics; `learner_logs` returns them.
+
+        Returns
+        -------
+        fastnn.nopython.Learner
+            `update_from` copies what was learned back into the models.
+
+        Raises
+        ------
+        ValueError
+            When a schedule comes without `steps`.
+        NotImplementedError
+            When the sizes of what is computed are not linear in the number of rows, as of products between all rows.
+        """
+        return super().learner(steps=steps, metrics=metrics)
 
     def freeze(self, *, gradients: bool = False, device: str = "cpu") -> Any:
         """Raise TypeError: a training step is made for compiled code by `learner`."""

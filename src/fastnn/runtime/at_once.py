@@ -36,16 +36,12 @@ def compute(runtime: Runtime, feed: Feed, traits: Traits, *, training: bool) -> 
         feed.results.extend(map(runtime.empty, _shapes(runtime, feed.n)))
         bound = runtime.program(feed.request("predict", feed.n, training=training))
         parameters, shared = copies(runtime) if traits.moves_averages else (None, None)
-        _run(runtime, bound, Bindings(feed.addresses(), parameters=parameters, shared=shared), traits)
+        runtime.run(bound, Bindings(feed.addresses(), parameters=parameters, shared=shared), 1, cursor=0)
+        if traits.random:
+            runtime.training[_STEP] += 1
     return [
         _value(result, integers) for result, integers in zip(feed.fetched(), _integers(runtime), strict=True)
     ]  # fmt: skip
-
-
-def _run(runtime: Runtime, bound: Any, work: Bindings, traits: Traits) -> None:
-    runtime.run(bound, work, 1, cursor=0)
-    if traits.random:
-        runtime.training[_STEP] += 1
 
 
 def _shapes(runtime: Runtime, n: int) -> list[tuple[int, ...]]:
@@ -85,7 +81,9 @@ class Known:
         """Keep what it takes to compute arrays like these, which `compute` has just taken."""
         key = _key(arrays)
         if key is not None and runtime.on_host and not runtime.table.architecture.takes_integers:
-            keep(self._known, key, _prepared(runtime, arrays, traits), (), _KEPT)
+            made = _prepared(runtime, arrays, traits)
+            if made is not None:
+                keep(self._known, key, made, (), _KEPT)
 
 
 def learn(runtime: Runtime, arrays: Sequence[Any], feed: Feed, traits: Traits) -> None:
@@ -110,8 +108,8 @@ def _key(arrays: Sequence[Any]) -> Any:
     return tuple([(array.shape, array.dtype, array.strides) for array in arrays])
 
 
-def _prepared(runtime: Runtime, arrays: Sequence[NDArray[Any]], traits: Traits) -> Callable[..., Any]:
-    """Return a function that computes arrays of these shapes, dtypes and strides.
+def _prepared(runtime: Runtime, arrays: Sequence[NDArray[Any]], traits: Traits) -> Callable[..., Any] | None:
+    """Return a function that computes arrays of these shapes, dtypes and strides; None if there can be none.
 
     It does not keep the runtime, which keeps it.
     """
@@ -119,18 +117,23 @@ def _prepared(runtime: Runtime, arrays: Sequence[NDArray[Any]], traits: Traits) 
     feed = checked_inputs(runtime, arrays if len(arrays) > 1 else arrays[0])
     shapes, integers = _shapes(runtime, n), _integers(runtime)
     feed.results.extend(np.empty(shape, dtype) for shape in shapes)
-    bound, first = runtime.program(feed.request("predict", n)), min(feed.result_addresses())
+    fixed, first = (
+        runtime.fixed(runtime.program(feed.request("predict", n)), Bindings({})),
+        min(feed.result_addresses()),
+    )
+    if fixed is None:
+        return None
 
     def known(*arrays: NDArray[Any]) -> Any:
         runtime = reference()
         assert runtime is not None
         results = [np.empty(shape, dtype) for shape in shapes]
-        addresses = dict(enumerate(map(address, arrays)))
-        addresses |= enumerate(map(address, results), first)
+        places = [*enumerate(map(address, arrays)), *enumerate(map(address, results), first)]
         with runtime.lock:
-            if runtime.placement is not None:
-                return False  # another thread has moved it since the call began
-            _run(runtime, bound, Bindings(addresses), traits)
+            if not runtime.run_fixed(fixed, places):
+                return False  # in the middle of another run; or another thread has moved the model
+            if traits.random:
+                runtime.training[_STEP] += 1
         found = [_value(result, each) for result, each in zip(results, integers, strict=True)]
         return found[0] if len(found) == 1 else found
 

@@ -58,7 +58,7 @@ class Blend:
         # in its first step a moving average is a copy
         self._runtime.training[Counter.STEP] = 1
         self._device = "cpu"
-        self._programs: dict[float, Any] = {}
+        self._programs: dict[float, tuple[Any, Any]] = {}
 
     def _place(self, runtime: Runtime, entry: WeightEntry) -> Place:
         """Return where a weight is among the buffers of the models that hold weights."""
@@ -79,8 +79,11 @@ class Blend:
             if tau not in self._programs:
                 while len(self._programs) >= _KEPT:
                     self._programs.pop(next(iter(self._programs)))
-                self._programs[tau] = runtime.bind(self._program(tau))
-            runtime.run(self._programs[tau], Bindings({}), 1, cursor=0)
+                bound = runtime.bind(self._program(tau))
+                self._programs[tau] = bound, runtime.fixed(bound, Bindings({}))
+            bound, fixed = self._programs[tau]
+            if fixed is None or not runtime.run_fixed(fixed):
+                runtime.run(bound, Bindings({}), 1, cursor=0)
 
     def _program(self, tau: float) -> Program:
         table = self._runtime.table

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.addresses import address
 from fastnn.backend.cpu.executor.engine import BoundProgram, Runner
 from fastnn.backend.cpu.executor.epoch import Epochs, Lap
 from fastnn.backend.protocol import Executable
@@ -35,7 +36,29 @@ if TYPE_CHECKING:
 
 # Plain integers: an enumeration's member costs 0.15 µs as an index.
 _GRADIENTS, _OPTIMIZER = int(Buffer.GRADIENTS), int(Buffer.OPTIMIZER)
-_CURSOR, _STEP = int(Counter.CURSOR), int(Counter.STEP)
+_ARENA, _DATA = int(Buffer.ARENA), int(Buffer.DATA)
+_CURSOR, _STEP, _CHUNK_STEP, _STATUS = (
+    int(Counter.CURSOR), int(Counter.STEP), int(Counter.CHUNK_STEP), int(Counter.STATUS),
+)  # fmt: skip
+
+
+class FixedRun(NamedTuple):
+    """Runs of a program whose addresses stay as they are, but for those of data.
+
+    Attributes
+    ----------
+    bound : BoundProgram
+    words : memoryview
+        The context of these runs alone.
+    runner : Runner
+    kept : object
+        What the context points to.
+    """
+
+    bound: Any
+    words: memoryview
+    runner: Runner
+    kept: Any
 
 
 class Runtime(ModelPrograms):
@@ -136,6 +159,36 @@ class Runtime(ModelPrograms):
                 # first: a signal handler may raise where a function begins
                 self.running = 0
                 self.note_written()
+
+    def fixed(self, bound: Any, work: Bindings) -> FixedRun | None:
+        """Prepare runs of a program that read no training data, from the first row; None where `run` is needed."""
+        if not self.on_host or bound.calls_python:
+            return None
+        context = new_context(self.seed)
+        kept = self._fill(context, bound, work)
+        return FixedRun(bound, memoryview(context.data), Runner(context), (context, kept))
+
+    def run_fixed(self, prepared: FixedRun, places: Iterable[tuple[int, int]] = ()) -> bool:
+        """Run such a program once, on data slots at other addresses; returns False if it has to be done by `run`.
+
+        It takes a fifth of the time of `run`.
+        """
+        with self.lock:
+            if self.running or not self.on_host:
+                return False
+            bound, words, training = prepared.bound, prepared.words, self.training
+            try:
+                self.running = get_ident()
+                words[_ARENA] = address(self._arena_of(bound))
+                words[_STEP] = training[_STEP]
+                words[_CURSOR] = words[_CHUNK_STEP] = words[_STATUS] = 0
+                for slot, where in places:
+                    words[_DATA + slot] = where
+                prepared.runner.run(bound, 1, get_num_threads())
+            finally:
+                # first: a signal handler may raise where a function begins
+                self.running = 0
+        return True
 
     def _run_apart(self, bound: BoundProgram, work: Bindings, steps: int, cursor: int | None) -> int:
         """Run a program in the middle of another run of the same thread, on a separate context and memory."""

@@ -190,6 +190,8 @@ class LiveStep:
         inputs, outputs = self._ends
         if inputs == outputs == 1:
             found = (x, y, sample_weight)
+        elif outputs == 0:
+            found = x if type(x) is tuple else (x,)
         else:
             xs, ys = _several(x, inputs), _several(y, outputs)
             if len(xs) != inputs or len(ys) != outputs or (outputs > 1 and sample_weight is not None):

@@ -333,9 +333,11 @@ def _tensors(made: Any, uses: Sequence[Call], label: str) -> list[Tensor]:
     found = list(made) if isinstance(made, (list, tuple)) else [made]
     if not all(isinstance(one, Tensor) for one in found):
         raise TypeError(f"layer {label!r}: apply gave {made!r}, expected a tensor of the graph, or a list of such")
-    gives = [(one.shape, one.kind, one.batched) for one in found]
-    promised = [(call.shape, call.kind, call.batched) for call in uses]
+    gives: list[tuple[Any, ...]] = [(one.shape, one.kind, one.batched) for one in found]
+    promised: list[tuple[Any, ...]] = [(call.shape, call.kind, call.batched) for call in uses]
     if gives != promised:
+        if all(one[2] for one in (*gives, *promised)):
+            gives, promised = ([one[:2] for one in part] for part in (gives, promised))
         raise ValueError(f"layer {label!r}: apply gave {gives}, expected {promised} from output_shape and output_kind")
     return found
 

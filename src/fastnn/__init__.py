@@ -20,7 +20,6 @@ from fastnn import (
     layers,
     losses,
     metrics,
-    ops,
     optimizers,
     regularizers,
     schedules,
@@ -133,7 +132,6 @@ __all__ = [
     "losses",
     "matmul",
     "metrics",
-    "ops",
     "optimizers",
     "regularizers",
     "schedules",
@@ -147,14 +145,14 @@ __all__ += layers.merge.__all__
 __all__ += layers.normalization.__all__
 __all__ += layers.random.__all__
 
-# imported on first use: importing Numba takes longer than importing fastnn
-_WITH_NUMBA = ("nopython", "testing")
+# imported on first use: importing Numba takes longer than importing fastnn, and the ops take a tenth of that
+_LATER = ("nopython", "ops", "testing")
 
 
-def _with_numba(name: str) -> object:
-    if name not in _WITH_NUMBA:
+def _later(name: str) -> object:
+    if name not in _LATER:
         raise ValueError(name)
     return importlib.import_module(f"fastnn.{name}")
 
 
-hints.install(__name__, _with_numba, _WITH_NUMBA)
+hints.install(__name__, _later, _LATER)

@@ -438,4 +438,4 @@ def test_import_is_quick_and_imports_nothing_optional():
         assert modules.strip() == ""
         ratios.append(float(ratio))
     # NumPy's import takes 0.1 to 0.25 s, as the processor's clock has it
-    assert min(ratios) < 5.0
+    assert min(ratios) < 6.0

@@ -52,8 +52,9 @@ def test_the_ten_lines_run_and_learn(tmp_path):
         ("docs/symbols.md", 1, "model.predict(np.ones((2, 4))).shape == (2, 1)"),
         ("docs/symbols.md", 2, "history.history['loss'][-1] < history.history['loss'][0]"),
         ("docs/symbols.md", 3, "history.history['loss'][-1] < history.history['loss'][0]"),
-        ("docs/symbols.md", 4, "np.isfinite(value)"),
-        ("docs/symbols.md", 5, "logs['loss'] < 0.6 and logs['value'] > 0.0"),
+        ("docs/symbols.md", 4, "history.history['loss'][-1] < history.history['loss'][0]"),
+        ("docs/symbols.md", 5, "np.isfinite(value)"),
+        ("docs/symbols.md", 6, "logs['loss'] < 0.6 and logs['value'] > 0.0"),
     ],
 )
 def test_the_code_of_documents_runs(tmp_path, path, number, shown):

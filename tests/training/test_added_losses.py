@@ -231,11 +231,28 @@ def test_weights_as_losses():
     np.testing.assert_allclose(model.gradients(X, Y)[0], 2.0 * X.T @ (p - Y) / Y.size + 0.6 * kernel, rtol=1e-10)
 
 
+def test_several_outputs_without_targets():
+    x = fnn.Input(4)
+    a, b = fnn.Dense(3, name="a")(x), fnn.Dense(3, name="b")(x)
+    model = fnn.Model(x, [a, b], seed=0, dtype="float64")
+    model.add_loss(ops.mean(ops.square(a - b)), "apart")
+    model.compile("sgd")
+    p, q = model.predict(X)
+    assert model.evaluate(X) == pytest.approx({"loss": ((p - q) ** 2).mean()}, rel=1e-12)
+    model.fit(X, verbose=0)
+    model.compile("sgd", {"a": "mse"})
+    p, q = model.predict(X)
+    logs = model.evaluate(X, {"a": Y, "b": None})
+    assert logs["loss"] == pytest.approx(((p - q) ** 2).mean() + ((p - Y) ** 2).mean(), rel=1e-12)
+    with pytest.raises(ValueError, match="y"):
+        model.evaluate(X)
+
+
 def test_variational():
     """A sample of the code is another one in each step; its divergence has a closed form."""
     x = fnn.Input(4)
     mean, log_var = fnn.Dense(2, name="mean")(x), fnn.Dense(2, name="log_var")(x)
-    z = mean + ops.exp(0.5 * log_var) * ops.random_normal(ops.shape(mean) if hasattr(ops, "shape") else mean.whole)
+    z = mean + ops.exp(0.5 * log_var) * ops.random_normal(mean)
     y = fnn.Dense(4)(z)
     model = fnn.Model(x, y, seed=0, dtype="float64")
     model.add_loss(ops.sum(ops.square(y - x), axis=-1), "reconstruction")

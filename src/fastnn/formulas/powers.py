@@ -43,8 +43,8 @@ def define(jit: Jit, bits: Any) -> Any:
         q = 0.142860546176446950 + z * (0.110880930303700470 + z * 0.0979209122676724683)
         q = 0.333333333379020858 + z * (0.199999978104747909 + z * q)
         found = k + 2.8853900817779268 * (s + s * z * q)
-        found = np.inf if a == infinity else found
-        return -np.inf if a == zero else found
+        finite = -np.inf if a == zero else found
+        return np.inf if a == infinity else finite
 
     @jit
     def exp2(t):
@@ -73,8 +73,12 @@ def define(jit: Jit, bits: Any) -> Any:
         whole = (rounded(length) == length) | (length >= whole_from)
         halved = half * length
         odd = whole & (rounded(halved) != halved) & (length < real(16777216.0))
-        y = -y if odd and math.copysign(one, a) < zero else y
-        y = nan if a < zero and not whole and size < infinity else y
+        # every condition is a choice of its own: `and` makes branches, and loops with these are not vectorised
+        turned = -y if odd else y
+        y = turned if math.copysign(one, a) < zero else y
+        undefined = y if whole else nan
+        undefined = undefined if size < infinity else y
+        y = undefined if a < zero else y
         y = a if a != a else y
         y = b if b != b else y
         y = one if a == one else y

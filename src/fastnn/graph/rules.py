@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from fastnn.graph.graph import Graph, Node, Tensor
+from fastnn.modules import import_all
 
 #: A gradient for each input, None where none is needed; or for each output, None where nothing depends on it.
 Gradients = Sequence[Tensor | None]
@@ -15,7 +17,19 @@ FirstRule = Callable[[Graph, Node, Tensor, Sequence[bool]], Gradients]
 #: Says whether an op that only moves values keeps groups of this many neighbours along the last axis together.
 Keeps = Callable[[Node, int], bool]
 
-RULES: dict[str, Rule] = {}
+
+class _Rules(dict[str, Rule]):
+    """Rules by op. Looking for an unknown one imports all modules of ops, which register theirs."""
+
+    def of(self, op: str) -> Rule | None:
+        """Return the rule of an op, or None if it has none."""
+        if op not in self:
+            package = import_module("fastnn.graph.ops")
+            import_all(package.__name__, package.__path__)
+        return self.get(op)
+
+
+RULES = _Rules()
 #: Ops that only move the values of their inputs.
 MOVES: dict[str, Keeps] = {}
 #: Ops whose outputs may be any numbers, and what users know them as.

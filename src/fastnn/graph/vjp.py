@@ -54,7 +54,7 @@ def walk(
         needs = [x is not None and x.id in needed for x in node.inputs]
         if not any(of_outputs) or not any(needs):
             continue
-        rule = RULES.get(node.op)
+        rule = RULES.of(node.op)
         if rule is None:
             raise NoGradientError(f"layer {node.label!r}: {node.op!r} has no gradient")
         dys = [add_up(graph, parts, node.label) if parts else None for parts in of_outputs]

@@ -7,7 +7,7 @@ A module's `__all__` lists its layers. They are here and in `fastnn`, except tho
 
 from fastnn.hints import install
 from fastnn.layers import core, custom, function, integers, merge, normalization, random
-from fastnn.layers.base import Layer, ParameterSpec, Symbol
+from fastnn.layers.base import Layer, ParameterSpec
 from fastnn.layers.core import *
 from fastnn.layers.core import InputLayer
 from fastnn.layers.custom import *
@@ -15,9 +15,11 @@ from fastnn.layers.function import *
 from fastnn.layers.integers import *
 from fastnn.layers.merge import *
 from fastnn.layers.normalization import *
+from fastnn.layers.operation import ConstantLayer, Operation
 from fastnn.layers.random import *
+from fastnn.layers.symbols import Symbol
 
-__all__ = ["InputLayer", "Layer", "ParameterSpec", "Symbol"]
+__all__ = ["ConstantLayer", "InputLayer", "Layer", "Operation", "ParameterSpec", "Symbol"]
 __all__ += core.__all__
 __all__ += custom.__all__
 __all__ += function.__all__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import numbers
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from math import prod
 from typing import Any, ClassVar
@@ -13,12 +13,11 @@ from fastnn import checks
 from fastnn.checks import LARGEST, flag
 from fastnn.config import to_config
 from fastnn.constraints import Constraint
-from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
-from fastnn.layers.operators import Operator, Value
+from fastnn.layers.symbols import Part, Symbol, results_of
 from fastnn.layers.tracing import Place, Traced, takes, trace
-from fastnn.registry import REGISTRY, has_default, snake_case
+from fastnn.registry import has_default, snake_case
 from fastnn.regularizers import Regularizer
 
 Shape = tuple[int, ...]
@@ -354,117 +353,3 @@ def _spellings(default: Any) -> tuple[str, ...]:
 def shape_of(name: str, value: object) -> Shape:
     """Return a shape of positive integers, of few enough axes; an integer n stands for (n,)."""
     return checks.shape(name, (value,) if isinstance(value, numbers.Integral) else value, MAX_RANK)
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """A model that other models are made of.
-
-    Attributes
-    ----------
-    name : str
-    kind : str
-        The kind of model that a file names.
-    dtype : {"float32", "float64"}
-    labels : mapping of id to str
-        Its layers' names.
-    weights : mapping of id to tuple
-        For each layer its weights: the runtime of the model that holds one, its offset there, and its shape.
-    state : TrainingState
-    model : fastnn.Model
-    """
-
-    name: str
-    kind: str
-    dtype: str
-    labels: Mapping[int, str]
-    weights: Mapping[int, tuple[tuple[Any, int, Shape], ...]]
-    state: Any
-    model: Any
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Symbol(Value):
-    """A batch of values that a model will compute: its shape without the batch axis, and its origin.
-
-    Operators and the functions of `fastnn.ops` apply to symbols; for them the batch axis is the first one.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Shape of one sample; the whole shape if the first axis is not the batch axis (`batched`).
-    layer : Layer
-        The layer whose call gave this symbol.
-    inputs : tuple of Symbol
-        The inputs of that call; empty for `fastnn.Input`.
-    kind : {"real", "int64"}
-        Whether the values are numbers of the model's dtype, or integers.
-    part : Part, optional
-        The model whose call gave this symbol; its layers have that model's weights.
-    output : int
-        The number of the output, of a layer that has several.
-    outputs : tuple of Symbol
-        All symbols that the call gave; empty if this is the only one.
-    batched : bool
-        Whether a batch axis comes before `shape`.
-    weight : int, optional
-        The symbol is no result, but the weight of the layer with this number.
-    extras : tuple of (Symbol, role, name)
-        Losses and metrics that come with it, because its model computes them.
-    """
-
-    shape: tuple[Any, ...]
-    layer: Layer
-    inputs: tuple[Symbol, ...]
-    kind: str = "real"
-    part: Part | None = None
-    output: int = 0
-    outputs: tuple[Symbol, ...] = ()
-    batched: bool = True
-    weight: int | None = None
-    extras: tuple[tuple[Symbol, str, str], ...] = ()
-
-    @property
-    def together(self) -> tuple[Symbol, ...]:
-        """All symbols that the call gave, in order."""
-        return self.outputs or (self,)
-
-    @property
-    def whole(self) -> tuple[Any, ...]:
-        """The shape with the batch axis, of size B."""
-        return (BATCH, *self.shape) if self.batched else self.shape
-
-    def operate(self, operator: Operator, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
-        """Return the symbols of an op."""
-        made: Any = REGISTRY["layer"]["Operation"]
-        return made.on(operator, arguments, options)
-
-    def __repr__(self) -> str:
-        kind = "" if self.kind == "real" else f", {self.kind}"
-        which = f"[{self.output}]" if self.outputs else ""
-        whole = (None, *self.shape) if self.batched else self.shape
-        return f"<Symbol {whole}{kind} of {self.layer.label}{which}>"
-
-
-def results_of(
-    layer: Layer, inputs: tuple[Symbol, ...], shapes: Sequence[Shape], kinds: Sequence[str], part: Part | None = None,
-    batched: Sequence[bool] | None = None,
-) -> tuple[Symbol, ...]:  # fmt: skip
-    """Make the symbols of one call of a layer: one for each shape."""
-    made = tuple(
-        Symbol(shape, layer, inputs, kind, part, number, batched=rows)
-        for number, (shape, kind, rows) in enumerate(zip(shapes, kinds, batched or [True] * len(shapes), strict=True))
-    )
-    if len(made) > 1:
-        for symbol in made:
-            object.__setattr__(symbol, "outputs", made)
-    return made
-
-
-def of_part(symbols: Sequence[Symbol], part: Part) -> tuple[Symbol, ...]:
-    """Make the symbols of one call again, as those of a layer in a model."""
-    first = symbols[0]
-    return results_of(
-        first.layer, first.inputs, [x.shape for x in symbols], [x.kind for x in symbols], part,
-        [x.batched for x in symbols],
-    )  # fmt: skip

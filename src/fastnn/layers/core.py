@@ -17,7 +17,8 @@ from fastnn.graph.ops.elementwise import activation
 from fastnn.graph.ops.moves import permute, reshape, take_rows
 from fastnn.hints import explained
 from fastnn.initializers import Initializer
-from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, Symbol, shape_of
+from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, shape_of
+from fastnn.layers.symbols import Symbol
 from fastnn.regularizers import Regularizer
 
 __all__ = ["Activation", "Cropping1D", "Dense", "Flatten", "Input", "Permute", "Reshape"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fastnn.layers.base import Layer, Part
+from fastnn.layers.base import Layer
 from fastnn.layers.core import InputLayer
+from fastnn.layers.symbols import Part
 
 
 def _part_labels(layers: Sequence[Layer], parts: Mapping[int, Part]) -> tuple[dict[int, str], list[str]]:

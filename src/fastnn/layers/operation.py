@@ -14,8 +14,9 @@ from fastnn.config import register
 from fastnn.graph.extent import Extent
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
-from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, Symbol, results_of
+from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 from fastnn.layers.operators import OPERATORS, Operator, Value, replaced
+from fastnn.layers.symbols import Symbol, results_of
 from fastnn.layers.tracing import Place, added, at_place, checked
 
 # ops whose arrays of integers are indices; other ops take them as real numbers
@@ -26,6 +27,10 @@ _BY_NUMBER = frozenset(["one_hot", "take", "take_along_axis"])
 @dataclass(eq=False, repr=False)
 class Operation(Layer):
     """An op of `fastnn.ops` on symbols; these functions make it.
+
+    ::
+
+        y = fnn.ops.exp(x)
 
     Parameters
     ----------
@@ -43,7 +48,7 @@ class Operation(Layer):
     arity = (0, None)
 
     def prepare(self) -> None:
-        if not isinstance(self.op, str) or self.op not in OPERATORS:
+        if not isinstance(self.op, str) or not OPERATORS.knows(self.op):
             raise ValueError(f"op: expected the name of a function of fastnn.ops, got {self.op!r}")
         for option in self.options:
             if not isinstance(option, tuple) or len(option) != 2 or not isinstance(option[0], str):
@@ -142,6 +147,10 @@ class _Given(Initializer):
 @dataclass(eq=False, repr=False)
 class ConstantLayer(Layer):
     """An array that does not change: a weight that is not trained, so that model files hold it.
+
+    ::
+
+        scale = fnn.ops.constant([1.0, 2.0, 3.0])
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 
@@ -37,8 +38,26 @@ class Operator:
         return None
 
 
-#: ops by name
-OPERATORS: dict[str, Operator] = {}
+class _Table(dict[str, Operator]):
+    """Ops by name. The first question imports `fastnn.ops`, which fills it."""
+
+    def __missing__(self, name: str) -> Operator:
+        if "add" not in self:
+            import_module("fastnn.ops")
+        found = self.get(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def knows(self, name: str) -> bool:
+        """Return whether there is an op of this name."""
+        try:
+            return bool(self[name])
+        except KeyError:
+            return False
+
+
+OPERATORS = _Table()
 
 
 def values_in(tree: Any) -> Iterator[Value]:
@@ -87,7 +106,7 @@ class Value:
     if not TYPE_CHECKING:  # which would find any attribute
 
         def __getattr__(self, name: str) -> Any:
-            hint = f": use fastnn.ops.{name}(x)" if name in OPERATORS else ""
+            hint = f": use fastnn.ops.{name}(x)" if OPERATORS.knows(name) else ""
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
 
     def __add__(self, other: Any) -> Any:

@@ -1,7 +1,7 @@
 """Checks of target arrays against an output's shape, shared by losses and metrics.
 
-Three kinds of targets exist: "classes" are integer labels, one for every row of scores; "dense" targets have an
-element for every output element; "any" are those of a function of symbols, which takes both, and others. Arrays are
+Two kinds of targets exist: "classes" are integer labels, one for every row of scores; "dense" targets have an
+element for every output element. "any" are those of a function of symbols, which takes both, and others. Arrays are
 checked chunk by chunk, so that memory-mapped targets are never copied whole.
 """
 

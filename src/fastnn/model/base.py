@@ -12,7 +12,8 @@ from fastnn import casts
 from fastnn.checks import number, size
 from fastnn.console import say
 from fastnn.layers.architecture import Architecture
-from fastnn.layers.base import Layer, Part
+from fastnn.layers.base import Layer
+from fastnn.layers.symbols import Part
 from fastnn.model import inspection
 from fastnn.model.device import DeviceMixin
 from fastnn.model.nesting import new_part

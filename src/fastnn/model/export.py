@@ -94,7 +94,8 @@ class ExportMixin(TrainedMixin):
             Whether to support `fastnn.nopython.input_gradient` and `parameter_gradient`, too; without inputs of numbers
             only the latter.
         targets : {"labels", "dense"}, optional
-            What y holds for cross-entropy: labels (the default) or probabilities of all classes; a list for several
+            What y holds for cross-entropy: labels (the default) or probabilities of all classes; for a function of
+            symbols: numbers of the output's shape (the default), or an integer for each row. A list for several
             outputs, with one for each output that has a loss.
         steps : int, optional
             With a learning rate schedule: for how many more steps to compute it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.layers.architecture import Architecture
-from fastnn.layers.base import Symbol
+from fastnn.layers.symbols import Symbol
 from fastnn.model.predicting import PredictingMixin
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.checks import flag
 from fastnn.hints import explained
 from fastnn.layers.architecture import Architecture
-from fastnn.layers.base import Symbol
+from fastnn.layers.symbols import Symbol
 from fastnn.model.export import ExportMixin
 from fastnn.runtime import at_once, feeds, sweep
 from fastnn.runtime.calls import prediction

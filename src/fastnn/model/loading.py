@@ -40,7 +40,7 @@ def load(
         Replaces the saved one, but keeps its state: needed if the saved learning rate was a function.
     custom_objects : dict of str to function or object, optional
         The user-defined functions that the model uses, by name: as functions, or as `activations.Custom`,
-        `losses.Custom` and `optimizers.Custom` objects.
+        `losses.Custom`, `losses.Function` and `optimizers.Custom` objects.
 
     Returns
     -------

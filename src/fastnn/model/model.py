@@ -11,7 +11,7 @@ from fastnn import optimizers
 from fastnn.callbacks import Callback
 from fastnn.hints import explained
 from fastnn.layers.architecture import Architecture, inherited
-from fastnn.layers.base import Symbol
+from fastnn.layers.symbols import Symbol
 from fastnn.model.extras import ExtrasMixin
 from fastnn.objective.objective import as_list
 from fastnn.objective.resolve import check_names
@@ -105,7 +105,7 @@ class Model(ExtrasMixin):
         loss : str, Loss or function, or a list or dict of such by output
             A function is one of symbols (`losses.Function`) or of two numbers (`losses.Custom`). None for an output
             that is not trained, or if `add_loss` has given all that is.
-        metrics, weighted_metrics : list of str, Metric or Loss, or a list of lists or dict by output
+        metrics, weighted_metrics : list of str, Metric, Loss or function, or a list of lists or dict by output
             Weighted ones count samples by their weights. If both have the same name, the weighted one gets the prefix
             ``weighted_``.
         loss_weights : float, or list or dict by output

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastnn.layers.architecture import Architecture
-from fastnn.layers.base import Part, Symbol, results_of
+from fastnn.layers.symbols import Part, Symbol, results_of
 from fastnn.runtime.shared_weights import holders
 from fastnn.training.state import TrainingState
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastnn.checks import integer
 from fastnn.console import quantities, say
 from fastnn.hints import explained
-from fastnn.layers.base import Symbol
+from fastnn.layers.symbols import Symbol
 from fastnn.layers.tracing import Traced
 from fastnn.model.gradients import GradientsMixin
 from fastnn.model.nesting import applied, check_symbols

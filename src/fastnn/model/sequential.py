@@ -11,8 +11,9 @@ from fastnn.data.arrays import as_array
 from fastnn.data.kinds import only
 from fastnn.hints import explained
 from fastnn.layers.architecture import Architecture, inherited
-from fastnn.layers.base import Layer, Symbol, shape_of
+from fastnn.layers.base import Layer, shape_of
 from fastnn.layers.core import Input, InputLayer
+from fastnn.layers.symbols import Symbol
 from fastnn.model import inspection
 from fastnn.model.model import Model
 from fastnn.training.state import TrainingState, state_of

@@ -11,7 +11,8 @@ from fastnn import optimizers
 from fastnn.backend.cpu.frozen.learner import Learner
 from fastnn.hints import explained
 from fastnn.layers.architecture import Architecture
-from fastnn.layers.base import Layer, Symbol
+from fastnn.layers.base import Layer
+from fastnn.layers.symbols import Symbol
 from fastnn.model.base import BaseModel
 from fastnn.model.function import Calls, inputs_of
 from fastnn.optimizers import Optimizer

@@ -44,8 +44,9 @@ def train_step(learner: Any, x: Any, y: Any = None, work: Any = None, sample_wei
         From `workspace`, for one thread at a time. Without it, a batch allocates its own.
     sample_weight : array of shape (n,), or a number for one sample, optional
         The loss is sum(weight * loss) / n, or divided as the loss's `normalize` says. For outputs of shape (T, ...) the
-        weights may have further of the first axes of the output's rows, such as (n, T). A tuple has other weights for
-        each output. Weights may be negative, such as the advantages of a policy gradient.
+        weights may have further of the first axes of the output's rows, such as (n, T). A loss of symbols that is one
+        number for the batch counts as that of every sample. A tuple has other weights for each output. Weights may be
+        negative, such as the advantages of a policy gradient.
 
     Returns
     -------

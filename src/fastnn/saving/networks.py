@@ -7,8 +7,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fastnn.layers import architecture_file
 from fastnn.layers.architecture import Architecture
-from fastnn.layers.base import Layer, Part
+from fastnn.layers.base import Layer
+from fastnn.layers.symbols import Part
 from fastnn.program.layout import Buffer
 from fastnn.saving import container
 from fastnn.training.state import M, Trainable, TrainingState, allows_any_outputs, model_of, part_of, state_of
@@ -103,7 +105,7 @@ def network_from(
             part = known[place] = part_of(inner)
         by_label = {part.labels[id(layer)]: layer for layer in part.state.runtime.table.architecture.layers}
         given |= {number: (by_label[label], part) for number, label in entry["layers"]}
-    architecture = Architecture.from_config(
+    architecture = architecture_file.read(
         document["architecture"], "architecture", given, any_shape=allows_any_outputs(kind)
     )
     found = _expected(tensors, architecture, document["dtype"], path)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastnn import casts
 from fastnn.callbacks import CallbackList
 from fastnn.layers.architecture import Architecture
-from fastnn.layers.base import Part
+from fastnn.layers.symbols import Part
 from fastnn.objective.objective import Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter

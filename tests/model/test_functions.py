@@ -283,7 +283,7 @@ def test_summary_and_program():
     model, x = network(), fnn.Input(3)
     f = fnn.function(x, [model(x), ops.mean(model(x))])
     assert str(f.program).startswith("program 'predict'")
-    assert repr(f) == "<Function 'function': 42 parameters, float32>"
+    assert repr(f) == "<Function 'function': 52 parameters, float32>"
 
 
 def test_nan_propagates():

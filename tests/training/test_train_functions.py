@@ -436,6 +436,8 @@ def test_sizes_that_are_not_linear_in_the_rows():
     assert step._runtime.quick_step is None
     with pytest.raises(NotImplementedError, match="linear in the rows"):
         step.learner()
+    with pytest.raises(ValueError, match="of outputs, which a training function has none of"):
+        step.learner(gradients=True)
 
 
 # --- update_average -------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from fastnn import optimizers
+from fastnn.backend.cpu.frozen.learner import Learner
 from fastnn.hints import explained
 from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Layer
@@ -90,7 +91,9 @@ class TrainFunction(Calls):
         logs = train_on_batch(self._state, x, (), None, None, self.name)
         return logs if len(logs) > 1 else logs["loss"]
 
-    def learner(self, *, steps: int | None = None, metrics: bool = False) -> Any:
+    def learner(
+        self, *, gradients: bool = False, targets: Any = None, steps: int | None = None, metrics: bool = False
+    ) -> Learner:
         """Return a copy of the weights, the optimizer and the loss, for training steps in compiled code.
 
         ::
@@ -99,6 +102,8 @@ class TrainFunction(Calls):
 
         Parameters
         ----------
+        gradients, targets
+            Of models only: a training function has no outputs.
         steps : int, optional
             With a learning rate schedule: for how many more steps to compute it.
         metrics : bool
@@ -112,10 +117,12 @@ class TrainFunction(Calls):
         Raises
         ------
         ValueError
-            When a schedule comes without `steps`.
+            When a schedule comes without `steps`, or an argument is for models.
         NotImplementedError
             When the sizes of what is computed are not linear in the number of rows, as of products between all rows.
         """
+        if gradients or targets is not None:
+            raise ValueError("learner: gradients and targets are of outputs, which a training function has none of")
         return super().learner(steps=steps, metrics=metrics)
 
     def freeze(self, *, gradients: bool = False, device: str = "cpu") -> Any:

@@ -77,8 +77,8 @@ def _depends_on_batch(tensor: Tensor) -> bool:
 
 def _moves_rows(node: Node, rows: set[int]) -> bool:
     """Return whether an op of batches takes other rows than that of the result."""
-    if node.op == "batch_norm":
-        return True  # with the statistics of the batch; those of inference are other ops
+    if node.op in ("batch_norm", "normalize_weights"):
+        return True  # statistics of the batch; batch normalisation in inference is another op
     if node.op == "slice":
         return bool(node.attrs["ranges"][0] != (0, 1, BATCH))
     if node.op in ("recurrence", "place"):

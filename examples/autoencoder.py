@@ -101,5 +101,6 @@ if args.plot:
         for image, ax in zip(images, line, strict=True):
             ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[])
-        line[0].set_title(title, loc="left", fontsize=9)
+        line[0].text(0.0, 1.1, title, transform=line[0].transAxes, fontsize=9).set_in_layout(False)
+    figure.get_layout_engine().set(h_pad=0.12, rect=(0.0, 0.0, 1.0, 0.97))
     figure.savefig(args.plot)

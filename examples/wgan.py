@@ -21,14 +21,14 @@ parser.add_argument("--quick", action="store_true", help="fewer steps, for a tes
 args = parser.parse_args()
 
 CLUSTERS, SPREAD, NOISE, ROWS, CRITIC_STEPS = 8, 0.08, 4, 64, 5
-ROUNDS, STEPS = (4, 100) if args.quick else (4, 1000)
+ROUNDS, STEPS = (4, 100) if args.quick else (4, 1500)
 ANGLES = 2.0 * np.pi * np.arange(CLUSTERS) / CLUSTERS
 CENTRES = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
 
 
 def network(inputs, outputs, seed):
     """Make a network of two hidden layers."""
-    layers = [fnn.Input(inputs), *(fnn.Dense(64, activation="silu") for _ in range(2)), fnn.Dense(outputs)]
+    layers = [fnn.Input(inputs), *(fnn.Dense(128, activation="leaky_relu") for _ in range(2)), fnn.Dense(outputs)]
     return fnn.Sequential(layers, seed=seed)
 
 
@@ -47,10 +47,10 @@ slope = ops.norm(ops.gradients(critic(between), between), axis=-1)
 penalty = ops.mean(ops.square(slope - 1.0))
 gap = ops.mean(critic(data)) - ops.mean(critic(made))
 train_critic = fnn.train_function(
-    [data, noise], 10.0 * penalty - gap, update=[critic], optimizer=fnn.Adam(0.001, beta_1=0.5), seed=3
+    [data, noise], 0.1 * penalty - gap, update=[critic], optimizer=fnn.Adam(0.001, beta_1=0.5), seed=3
 )
 train_generator = fnn.train_function(
-    noise, -ops.mean(critic(generator(noise))), update=[generator], optimizer=fnn.Adam(0.0005, beta_1=0.5)
+    noise, -ops.mean(critic(generator(noise))), update=[generator], optimizer=fnn.Adam(0.001, beta_1=0.5)
 )
 distance = fnn.function([data, noise], [gap, ops.mean(slope)], seed=4)
 

@@ -1,5 +1,7 @@
 """Functions of symbols: training steps of one's own, and calls that compute symbols."""
 
+from typing import Any
+
 import numpy as np
 
 import fastnn as fnn
@@ -15,7 +17,7 @@ class Functions:
     params = (["model", "train_function", "penalty", "pairs", "call"],)
     param_names = ("step",)
 
-    def setup(self, step):
+    def setup(self, step: str) -> None:
         """Make the networks and take the first steps, which compile."""
         if not hasattr(fnn, "train_function"):
             raise NotImplementedError
@@ -32,6 +34,7 @@ class Functions:
         slope = ops.norm(ops.gradients(found, x), axis=-1)
         pairs = ops.mean(ops.square((found - found.T) - (y - y.T)))
         losses = {"train_function": error, "penalty": error + ops.mean(ops.square(slope - 1.0)), "pairs": pairs}
+        self.call: Any
         if step == "model":
             self.call = model.train_on_batch
         elif step == "call":
@@ -41,6 +44,6 @@ class Functions:
         for _ in range(4):
             self.call(self.x, self.y)
 
-    def time_step(self, step):
+    def time_step(self, step: str) -> None:
         """One call on 64 rows."""
         self.call(self.x, self.y)

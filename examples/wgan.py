@@ -21,14 +21,14 @@ parser.add_argument("--quick", action="store_true", help="fewer steps, for a tes
 args = parser.parse_args()
 
 CLUSTERS, SPREAD, NOISE, ROWS, CRITIC_STEPS = 8, 0.08, 4, 64, 5
-ROUNDS, STEPS = (4, 100) if args.quick else (4, 1000)
+ROUNDS, STEPS = (4, 100) if args.quick else (4, 1500)
 ANGLES = 2.0 * np.pi * np.arange(CLUSTERS) / CLUSTERS
 CENTRES = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
 
 
 def network(inputs, outputs, seed):
     """Make a network of two hidden layers."""
-    layers = [fnn.Input(inputs), *(fnn.Dense(64, activation="silu") for _ in range(2)), fnn.Dense(outputs)]
+    layers = [fnn.Input(inputs), *(fnn.Dense(128, activation="leaky_relu") for _ in range(2)), fnn.Dense(outputs)]
     return fnn.Sequential(layers, seed=seed)
 
 
@@ -47,10 +47,10 @@ slope = ops.norm(ops.gradients(critic(between), between), axis=-1)
 penalty = ops.mean(ops.square(slope - 1.0))
 gap = ops.mean(critic(data)) - ops.mean(critic(made))
 train_critic = fnn.train_function(
-    [data, noise], 10.0 * penalty - gap, update=[critic], optimizer=fnn.Adam(0.001, beta_1=0.5), seed=3
+    [data, noise], 0.1 * penalty - gap, update=[critic], optimizer=fnn.Adam(0.001, beta_1=0.5), seed=3
 )
 train_generator = fnn.train_function(
-    noise, -ops.mean(critic(generator(noise))), update=[generator], optimizer=fnn.Adam(0.0005, beta_1=0.5)
+    noise, -ops.mean(critic(generator(noise))), update=[generator], optimizer=fnn.Adam(0.001, beta_1=0.5)
 )
 distance = fnn.function([data, noise], [gap, ops.mean(slope)], seed=4)
 
@@ -83,7 +83,7 @@ for number in range(ROUNDS + 1):
 each = seconds / (ROUNDS * STEPS)
 print(f"{ROUNDS * STEPS} steps of the generator, {CRITIC_STEPS} of the critic for each: {1e6 * each:.0f} us together")
 print("the generator's points in the end:")
-counts, _, _ = np.histogram2d(*snapshots[-1].T[::-1], bins=(17, 33), range=((-1.5, 1.5), (-1.5, 1.5)))
+counts, _, _ = np.histogram2d(snapshots[-1][:, 1], snapshots[-1][:, 0], bins=(17, 33), range=((-1.5, 1.5), (-1.5, 1.5)))
 for line in counts[::-1]:
     print("    " + "".join(" .:*#@"[min(5, math.ceil(5 * count / counts.max()))] for count in line).rstrip())
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Node, Shape, Tensor
+from fastnn.graph.ops.strided import merged
 
 #: ops that put axes into another order: of samples, or of whole tensors
 _ORDERS = ("permute", "transpose")
@@ -128,7 +129,7 @@ def _read(node: Node, position: int, name: str, made: Mapping[int, Node], whole:
     x = node.inputs[position]
     assert x is not None
     for view in _views(x, made, whole):
-        between = _merged(view.axes[:-2])
+        between = merged(view.axes[:-2])
         (_, row), (_, col) = view.axes[-2:]
         if len(between) > 1 or 1 not in (row, col):
             continue
@@ -197,22 +198,9 @@ def _dense(shape: Sequence[Any]) -> tuple[tuple[Any, Any], ...]:
     return tuple((size, prod(shape[axis + 1 :])) for axis, size in enumerate(shape))
 
 
-def _merged(axes: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Return the same places by as few axes as possible."""
-    found: list[tuple[Any, Any]] = []
-    for size, stride in axes:
-        if size == 1:
-            continue
-        if found and found[-1][1] == size * stride:
-            found[-1] = (found[-1][0] * size, stride)
-        else:
-            found.append((size, stride))
-    return found
-
-
 def _reshaped(axes: Iterable[tuple[Any, Any]], shape: Sequence[Any]) -> tuple[tuple[Any, Any], ...] | None:
     """Return the axes of a shape over the same places; None if it has an axis with several strides."""
-    left = _merged(axes)
+    left = merged(axes)
     found: list[tuple[Any, Any]] = []
     for extent in reversed(shape):
         if extent == 1:
@@ -233,7 +221,7 @@ def _written(node: Node, after: Node, whole: bool) -> dict[str, Any] | None:
     axes: list[tuple[Any, Any]] = [(0, 0)] * len(z)
     for axis, place in zip(_order(after, whole), _dense(z), strict=True):
         axes[axis] = place
-    between = _merged(axes[:-2])
+    between = merged(axes[:-2])
     if len(between) > 1 or axes[-1][1] != 1:
         return None
     return {"c_between": between[0][1] if between else prod(z), "c_row": axes[-2][1]}

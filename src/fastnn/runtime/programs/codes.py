@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn.backend.cpu.frozen.code import Interface, Recipe, SlotSpec, Training
 from fastnn.backend.cpu.layouts.code import BLOCK, Role
+from fastnn.graph.extent import BATCH, Extent, Size
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.moves import take_columns
 from fastnn.graph.rules import NoGradientError
@@ -129,6 +130,8 @@ def _recipe(
     results = _results(made.graph, [y for y, _ in filled], {x.id for x in inputs})
     task = made.task(name, arrays=[*inputs, *results])
     rewritten = rewrite(task)
+    for node in rewritten.nodes:
+        _check_sizes(node.outputs)
 
     def make(batch: int, *, planned: bool = True) -> Program:
         sizes = {buffer: size * (batch if Buffer.DATA <= buffer < SHARED else 1) for buffer, size in task.sizes.items()}
@@ -143,6 +146,17 @@ def _recipe(
         [(entry.offset // itemsize, entry.size) for entry in table],
     )
     return Recipe(make, interface, training)
+
+
+def _check_sizes(tensors: Iterable[Tensor]) -> None:
+    """Check that values fit wherever a code places them: at a place that grows in proportion to the rows."""
+    for tensor in tensors:
+        size: Size = tensor.size * BATCH if tensor.batched else tensor.size
+        if isinstance(size, Extent) and (len(size.coefficients) > 2 or size.coefficients[0] < 0):
+            raise NotImplementedError(
+                f"{tensor.name!r} has {size} numbers in a batch of B rows, and codes of any number of rows hold values "
+                "whose size is in proportion to it"
+            )
 
 
 def _inputs(made: Computation) -> list[Array]:

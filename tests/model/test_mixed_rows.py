@@ -37,7 +37,7 @@ def test_steps_of_a_loss_of_all_pairs():
     other = fnn.Sequential([fnn.Input(4), fnn.Dense(3)], seed=0, dtype="float64")
     other.compile(fnn.SGD(0.01), _loss)
     assert losses == other.fit(X, X[:, :3], batch_size=31, epochs=6, shuffle=False, verbose=0).history["loss"]
-    with pytest.raises(NotImplementedError, match="learner: .*all pairs of a batch's rows.*B²"):
+    with pytest.raises(NotImplementedError, match=r"learner: .*all pairs of a batch's rows.*B²"):
         model.learner()
 
 
@@ -70,5 +70,5 @@ def test_what_cannot_be_frozen(function):
     x = fnn.Input(4)
     model = fnn.Model(x, function(x))
     for make in (model.freeze, model.c_function):
-        with pytest.raises(ValueError, match="freeze: 'model' cannot be called from compiled code: .*(rows|random)"):
+        with pytest.raises(ValueError, match=r"freeze: 'model' cannot be called from compiled code: .*(rows|random)"):
             make()

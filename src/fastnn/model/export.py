@@ -55,8 +55,8 @@ class ExportMixin(TrainedMixin):
         RuntimeError
             When the model is not built.
         ValueError
-            When rows of the outputs depend on several rows of the inputs, or on random numbers; when an activation lacks
-            a gradient that is needed, or all inputs hold integers; when a model for a GPU has several inputs or
+            When rows of the outputs depend on several rows of the inputs, or on random numbers; when an activation
+            lacks a gradient that is needed, or all inputs hold integers; when a model for a GPU has several inputs or
             outputs, or there is no such device.
         DeviceError
             When no GPU can be used; says what is missing.

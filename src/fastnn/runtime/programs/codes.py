@@ -25,7 +25,7 @@ from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.computation import Computation
 from fastnn.runtime.programs.functions import weights_shape
-from fastnn.runtime.programs.measures import measure, measure_extras
+from fastnn.runtime.programs.measures import check_found, measure, measure_extras
 
 #: A tensor that is an array of the caller's, and the array's description.
 Array = tuple[Tensor, SlotSpec]
@@ -100,6 +100,8 @@ def step(
         weights.append(weight)
     measure_extras(made, objective)
     made.gradients(made.weights(table.trained()))
+    if any(table.trained()):
+        check_found(made, objective)
     made.penalize()
     made.update(optimizer)
     made.count(training=True)

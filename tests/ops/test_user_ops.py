@@ -96,3 +96,39 @@ def test_other_batch_sizes_need_no_other_symbols():
         a = np.random.default_rng(rows).normal(size=(rows, 3)).astype(np.float32)
         for found, expected in zip(f(a), (a @ a.T, a.mean(), np.concatenate([a, a])), strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+_X, _I = fnn.Input(4), fnn.Input(4, dtype="int64")
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (
+            lambda: ops.gradients(_X * 2.0, _X, unconnected="none"),
+            ValueError,
+            "expected 'error' or 'zeros', got 'none'",
+        ),
+        (lambda: ops.gradients(_X, 3.0), TypeError, "gradients: x: expected a symbol, got 3.0"),
+        (lambda: ops.gradients(3.0, _X), TypeError, "gradients: y: expected a symbol, got 3.0"),
+        (lambda: ops.gradients(_X, []), ValueError, "gradients: x: expected at least one symbol"),
+        (lambda: ops.gradients(_X, _I), ValueError, "integers, which have no gradient"),
+        (lambda: ops.random_normal("ab"), ValueError, "random_normal: shape: expected sizes .* got 'ab'"),
+        (lambda: ops.random_uniform((None, 0)), ValueError, "random_uniform: shape: expected sizes"),
+        (lambda: ops.random_normal((2.5,)), ValueError, "random_normal: shape: expected sizes"),
+        (lambda: ops.random_bernoulli(_X, p=_X), TypeError, "random_bernoulli: p: expected a number"),
+        (lambda: ops.concatenate(_X), TypeError, "expected a list of symbols"),
+        (lambda: ops.stack(_X), TypeError, "expected a list of symbols"),
+    ],
+)
+def test_bad_arguments(call, error, says):
+    with pytest.raises(error, match=says) as raised:
+        call()
+    assert "test_user_ops.py" in raised.value.__notes__[0]
+
+
+def test_truth_values_on_the_left():
+    rows = np.arange(8.0).reshape(2, 4) - 3.0
+    found = fnn.function(_X, [True & (_X > 0.0), False | (_X > 0.0)])(rows)
+    np.testing.assert_array_equal(found[0], rows > 0.0)
+    np.testing.assert_array_equal(found[1], rows > 0.0)

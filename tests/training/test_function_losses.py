@@ -239,3 +239,23 @@ def test_rows_of_samples():
     model.evaluate(x, y, sample_weight=weights[()])
     with pytest.raises(ValueError, match=r"has the shape \(B,\), which weights of shape \(B, 5\) do not fit"):
         model.evaluate(x, y, sample_weight=weights[(5,)])
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda y_true, y_pred: ops.mean(ops.cast(ops.argmax(y_pred, 1), "float") + ops.sum(y_true)),
+        lambda y_true, y_pred: ops.square(ops.stop_gradient(y_pred) - y_true),
+        lambda y_true, y_pred: ops.sum(y_true, axis=1) + 0.0 * ops.floor(y_pred[:, 0]),
+    ],
+)
+def test_a_loss_without_a_gradient_is_no_loss(loss):
+    model = fnn.Sequential([fnn.Input(4), fnn.Dense(3)], seed=0)
+    model.compile("sgd", loss)
+    x, y = np.ones((6, 4)), np.ones((6, 3))
+    assert np.isfinite(model.evaluate(x, y)["loss"])
+    for train in (model.fit, model.train_on_batch, lambda x, y: model.learner()):
+        with pytest.raises(ValueError, match="loss does not depend on any weight that is to be trained, or only"):
+            train(x, y)
+    model.trainable = False
+    model.train_on_batch(x, y)

@@ -166,8 +166,14 @@ class Value:
     def __and__(self, other: Any) -> Any:
         return OPERATORS["logical_and"](self, other)
 
+    def __rand__(self, other: Any) -> Any:
+        return OPERATORS["logical_and"](other, self)
+
     def __or__(self, other: Any) -> Any:
         return OPERATORS["logical_or"](self, other)
+
+    def __ror__(self, other: Any) -> Any:
+        return OPERATORS["logical_or"](other, self)
 
     def __lt__(self, other: Any) -> Any:
         return OPERATORS["less"](self, other)

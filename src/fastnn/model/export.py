@@ -10,6 +10,7 @@ from fastnn.backend.cpu.frozen.learner import Learner
 from fastnn.backend.cpu.frozen.network import FrozenNetwork
 from fastnn.locks import importing
 from fastnn.model.trained import TrainedMixin
+from fastnn.runtime.programs.independence import check_frozen, traits
 from fastnn.runtime.reading import reads
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ class ExportMixin(TrainedMixin):
         RuntimeError
             When the model is not built.
         ValueError
-            When an activation lacks a gradient that is needed, or all inputs hold integers; when a model for a GPU has
-            several inputs or outputs, or there is no such device.
+            When rows of the outputs depend on several rows of the inputs, or on random numbers; when an activation
+            lacks a gradient that is needed, or all inputs hold integers; when a model for a GPU has several inputs or
+            outputs, or there is no such device.
         DeviceError
             When no GPU can be used; says what is missing.
         NotImplementedError
@@ -69,6 +71,7 @@ class ExportMixin(TrainedMixin):
             from fastnn.export.network import freeze, freeze_on_device
 
         runtime = self._runtime
+        check_frozen(self.name, traits(runtime.table, training=False))
         if device == "cpu":
             return freeze(runtime, gradients=gradients)
         if gradients:

@@ -146,19 +146,8 @@ class Function(Calls):
         ValueError
             When rows depend on each other, an output is not a batch of numbers, or outputs depend on random numbers.
         """
-        found, reason = self._traits, ""
-        if self._training:
-            reason = "it was made with training=True"
-        elif found.random:
-            reason = "its outputs depend on random numbers"
-        elif any(self._integers):
-            reason = "an output holds integers"
-        elif not found.by_row:
-            reason = (
-                "an output is not a batch whose rows depend on one row of the inputs each: freeze what is computed "
-                "row by row, and compute the rest in the calling code"
-            )
-        if reason:
+        if self._training or any(self._integers):
+            reason = "it was made with training=True" if self._training else "an output holds integers"
             raise ValueError(f"freeze: {self.name!r} cannot be called from compiled code: {reason}")
         return super().freeze(gradients=gradients, device=device)
 

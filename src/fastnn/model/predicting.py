@@ -49,7 +49,8 @@ class PredictingMixin(GradientsMixin):
         x, y, sample_weight
             As for `fit`; x may be an iterable of batches.
         batch_size : int, optional
-            Rows at a time; changes the result only by rounding, unless `steps` is given.
+            Rows at a time, 256 by default; changes the result only by rounding, unless `steps` is given, or rows
+            depend on each other, as in a loss that is one number for the batch.
         verbose : {0, 1}
             1 prints the result, 0 nothing.
         return_dict : bool
@@ -146,7 +147,8 @@ class PredictingMixin(GradientsMixin):
         x : array of shape (n, *input_shape), list or dict of arrays, or an iterable of batches of inputs
             Batches may be tuples (x, y), as for `fit`.
         batch_size : int, optional
-            Rows at a time; changes the result only by rounding, unless `steps` is given.
+            Rows at a time, 256 by default; changes the result only by rounding, unless `steps` is given, or rows
+            depend on each other, as by a mean over axis 0: then a batch is what they depend on.
         verbose
             Accepted for code written for Keras; nothing is shown.
         steps : int, optional

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fastnn.checks import shorten
 from fastnn.graph.gradients import gradients as gradients_of
 from fastnn.graph.graph import Tensor
 from fastnn.layers.tracing import Place
@@ -13,9 +14,25 @@ from fastnn.ops.definition import Operand, op
 __all__ = ["gradients"]
 
 
-def _like(place: Place, y: Tensor, x: Any, unconnected: str = "error") -> Any:
+def _like(place: Place, y: Operand, x: Any, unconnected: str = "error") -> Any:
     """Return values of the shapes that gradients have."""
-    return x
+    xs = _checked(y, x, unconnected)
+    return tuple(xs) if isinstance(x, (list, tuple)) else x
+
+
+def _checked(y: Operand, x: Any, unconnected: str) -> list[Tensor]:
+    """Return x as a list, checked."""
+    if unconnected not in ("error", "zeros"):
+        raise ValueError(f"gradients: unconnected: expected 'error' or 'zeros', got {unconnected!r}")
+    xs = list(x) if isinstance(x, (list, tuple)) else [x]
+    if not xs:
+        raise ValueError("gradients: x: expected at least one symbol")
+    for name, one in (("y", y), *(("x", one) for one in xs)):
+        if not isinstance(one, Tensor):
+            raise TypeError(f"gradients: {name}: expected a symbol, got {shorten(one)}")
+        if one.kind != "real":
+            raise ValueError(f"gradients: {name}: {one.name!r} has integers, which have no gradient")
+    return xs
 
 
 @op(numpy="", infer=_like)
@@ -34,6 +51,6 @@ def gradients(
     ValueError
         When y does not depend on x, and `unconnected` is not "zeros".
     """
-    xs: Any = x if isinstance(x, (list, tuple)) else [x]
-    found = gradients_of(place.graph, place.tensor(y), xs, place.label, unconnected=unconnected)
+    xs = _checked(y, x, unconnected)
+    found = gradients_of(place.graph, y, xs, place.label, unconnected=unconnected)
     return tuple(found) if isinstance(x, (list, tuple)) else found[0]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastnn.checks import number
+from fastnn.graph.extent import Extent
 from fastnn.graph.graph import Tensor
 from fastnn.graph.ops import pointwise
 from fastnn.layers.tracing import Place
@@ -21,6 +22,11 @@ __all__ = ["random_bernoulli", "random_normal", "random_uniform"]
 
 def _random(place: Place, distribution: str, shape: Any, **parameters: Any) -> Tensor:
     whole = shape.whole if isinstance(shape, Tensor) else sizes(shape)
+    for size in whole:
+        if not isinstance(size, Extent) and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise ValueError(
+                f"random_{distribution}: shape: expected sizes of at least 1, and None for the batch, got {shape!r}"
+            )
     known = {name: number(f"random_{distribution}: {name}", value) for name, value in parameters.items()}
     return pointwise.random(place.graph, distribution, whole, place.stream(), place.label, **known)
 
@@ -42,6 +48,6 @@ def random_uniform(place: Place, shape: Sequence[int | None] | Operand, low: flo
 @op(numpy="random.Generator.binomial", free=True)
 def random_bernoulli(place: Place, shape: Sequence[int | None] | Operand, p: float = 0.5) -> Tensor:
     """Return 1 with the probability p, else 0."""
-    if not 0.0 <= p <= 1.0:
+    if not 0.0 <= number("random_bernoulli: p", p) <= 1.0:
         raise ValueError(f"random_bernoulli: p: expected a probability, got {p!r}")
     return _random(place, "bernoulli", shape, p=p)

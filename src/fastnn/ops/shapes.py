@@ -37,6 +37,13 @@ def sizes(shape: Any) -> tuple[Any, ...]:
     return tuple([BATCH if size is None else size for size in sizes])
 
 
+def _several(place: Place, xs: Any) -> list[Tensor]:
+    """Return the tensors of a list."""
+    if not isinstance(xs, (list, tuple)):
+        raise TypeError(f"xs: expected a list of symbols, got one of shape {place.tensor(xs).whole}")
+    return [place.tensor(x) for x in xs]
+
+
 @op()
 def reshape(place: Place, x: Operand, shape: Sequence[int | None]) -> Tensor:
     """Return x in another shape with the batch axis: None stands for the batch size, one -1 for what is left."""
@@ -84,13 +91,13 @@ def broadcast_to(place: Place, x: Operand, shape: Sequence[int | None]) -> Tenso
 @op()
 def concatenate(place: Place, xs: Sequence[Operand], axis: int = -1) -> Tensor:
     """Return tensors joined along an axis."""
-    return joins.concatenate(place.graph, [place.tensor(x) for x in xs], axis, place.label)
+    return joins.concatenate(place.graph, _several(place, xs), axis, place.label)
 
 
 @op()
 def stack(place: Place, xs: Sequence[Operand], axis: int = 0) -> Tensor:
     """Return tensors of one shape joined along a new axis."""
-    return joins.stack(place.graph, [place.tensor(x) for x in xs], axis, place.label)
+    return joins.stack(place.graph, _several(place, xs), axis, place.label)
 
 
 @op()

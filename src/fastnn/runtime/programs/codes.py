@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn.backend.cpu.frozen.code import Interface, Recipe, SlotSpec, Training
 from fastnn.backend.cpu.layouts.code import BLOCK, Role
+from fastnn.graph.extent import BATCH, Extent, Size
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.moves import take_columns
 from fastnn.graph.rules import NoGradientError
@@ -24,7 +25,7 @@ from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.computation import Computation
 from fastnn.runtime.programs.functions import weights_shape
-from fastnn.runtime.programs.measures import measure, measure_extras
+from fastnn.runtime.programs.measures import check_found, measure, measure_extras
 
 #: A tensor that is an array of the caller's, and the array's description.
 Array = tuple[Tensor, SlotSpec]
@@ -99,6 +100,8 @@ def step(
         weights.append(weight)
     measure_extras(made, objective)
     made.gradients(made.weights(table.trained()))
+    if any(table.trained()):
+        check_found(made, objective)
     made.penalize()
     made.update(optimizer)
     made.count(training=True)
@@ -129,6 +132,8 @@ def _recipe(
     results = _results(made.graph, [y for y, _ in filled], {x.id for x in inputs})
     task = made.task(name, arrays=[*inputs, *results])
     rewritten = rewrite(task)
+    for node in rewritten.nodes:
+        _check_sizes(node.outputs)
 
     def make(batch: int, *, planned: bool = True) -> Program:
         sizes = {buffer: size * (batch if Buffer.DATA <= buffer < SHARED else 1) for buffer, size in task.sizes.items()}
@@ -143,6 +148,17 @@ def _recipe(
         [(entry.offset // itemsize, entry.size) for entry in table],
     )
     return Recipe(make, interface, training)
+
+
+def _check_sizes(tensors: Iterable[Tensor]) -> None:
+    """Check that values fit wherever a code places them: at a place that grows in proportion to the rows."""
+    for tensor in tensors:
+        size: Size = tensor.size * BATCH if tensor.batched else tensor.size
+        if isinstance(size, Extent) and (len(size.coefficients) > 2 or size.coefficients[0] < 0):
+            raise NotImplementedError(
+                f"{tensor.name!r} has {size} numbers in a batch of B rows, and codes of any number of rows hold values "
+                "whose size is in proportion to it"
+            )
 
 
 def _inputs(made: Computation) -> list[Array]:

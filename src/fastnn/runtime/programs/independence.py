@@ -43,6 +43,26 @@ def traits(table: ParameterTable, *, training: bool) -> Traits:
     return Traits(by_row, bool(ops & _RANDOM), "batch_norm" in ops)
 
 
+def check_frozen(name: str, found: Traits) -> None:
+    """Check that compiled code may compute a model's outputs for any number of rows.
+
+    Raises
+    ------
+    ValueError
+        When rows depend on each other, or outputs on random numbers.
+    """
+    reason = ""
+    if found.random:
+        reason = "its outputs depend on random numbers"
+    elif not found.by_row:
+        reason = (
+            "an output is not a batch whose rows depend on one row of the inputs each: freeze what is computed row by "
+            "row, and compute the rest in the calling code"
+        )
+    if reason:
+        raise ValueError(f"freeze: {name!r} cannot be called from compiled code: {reason}")
+
+
 def _live(graph: Graph, outputs: Sequence[Tensor]) -> tuple[list[Node], set[int]]:
     """Return the nodes that outputs depend on, in order, and the numbers of the tensors."""
     wanted = {tensor.id for tensor in outputs}

@@ -151,5 +151,14 @@ def check_trains(table: ParameterTable, objective: Objective) -> None:
     made = Computation(table, training=True)
     measure_extras(made, objective)
     made.gradients(made.weights(table.trained()))
-    if not any(made.trained):
-        raise ValueError("the loss does not depend on any weight that is to be trained")
+    check_found(made, objective)
+
+
+def check_found(made: Computation, objective: Objective) -> None:
+    """Raise ValueError if losses of symbols, for which gradients were sought, have none for any weight."""
+    of_symbols = objective.has_extra_loss or any(isinstance(loss, Function) for loss in objective.losses)
+    if of_symbols and not any(made.trained):
+        raise ValueError(
+            "the loss does not depend on any weight that is to be trained, or only through functions without a "
+            "gradient, such as argmax, comparisons or stop_gradient"
+        )

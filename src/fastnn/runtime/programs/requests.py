@@ -18,7 +18,7 @@ from fastnn.optimizers import Optimizer
 from fastnn.program.program import Program
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.computation import Computation
-from fastnn.runtime.programs.measures import measure, measure_extras
+from fastnn.runtime.programs.measures import check_found, measure, measure_extras
 
 
 def build(table: ParameterTable, objective: Objective | None, optimizer: Optimizer | None, request: Request) -> Program:
@@ -47,6 +47,8 @@ def build(table: ParameterTable, objective: Objective | None, optimizer: Optimiz
         results = _input_gradients(made)
     elif kind in ("gradients", "train"):
         made.gradients(made.weights(request.trained))
+        if objective is not None and any(request.trained):
+            check_found(made, objective)
     if kind in ("evaluate", "gradients", "train"):
         made.penalize()
     if kind == "train":

@@ -12,7 +12,16 @@ FOLDERS = ("tests/simulator", "benchmarks/tests/simulator")
 FILES = sorted(f"{folder}/{path.name}" for folder in FOLDERS for path in (CHECKOUT / folder).glob("test_*.py"))
 
 
-@pytest.mark.parametrize("name", FILES)
+# A simulated thread takes a millisecond. What these files run is made of what the others run, or changes rarely.
+LONG = {
+    "test_custom_functions.py", "test_device_integers.py", "test_fused.py", "test_gpu_report.py", "test_nested_models.py",
+    "test_products.py", "test_quick_calls.py", "test_warpgroups.py",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (Path(name).name in LONG)) for name in FILES]
+)
 def test_in_the_simulator(name):
     simulate(name)
 

@@ -14,8 +14,8 @@ FILES = sorted(f"{folder}/{path.name}" for folder in FOLDERS for path in (CHECKO
 
 # A simulated thread takes a millisecond. What these files run is made of what the others run, or changes rarely.
 LONG = {
-    "test_custom_functions.py", "test_device_integers.py", "test_fused.py", "test_gpu_report.py", "test_nested_models.py",
-    "test_products.py", "test_quick_calls.py", "test_warpgroups.py",
+    "test_custom_functions.py", "test_device_integers.py", "test_fused.py", "test_gpu_report.py",
+    "test_nested_models.py", "test_products.py", "test_quick_calls.py", "test_warpgroups.py",
 }  # fmt: skip
 
 

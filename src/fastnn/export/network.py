@@ -11,8 +11,8 @@ from fastnn.runtime.programs.codes import input_gradients, network
 from fastnn.runtime.runtime import Runtime
 
 
-def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
-    """Make the frozen network of a model's architecture and current weights.
+def freeze(runtime: Runtime, *, gradients: bool, rows: int | None = None) -> FrozenNetwork:
+    """Make the frozen network of a model's architecture and current weights, for any number of rows or for `rows`.
 
     Raises
     ------
@@ -23,8 +23,8 @@ def freeze(runtime: Runtime, *, gradients: bool) -> FrozenNetwork:
     if gradients and not table.architecture.takes_numbers:
         raise ValueError("freeze: all inputs hold integers, which have no gradient: expected gradients=False")
     with runtime.lock:
-        gradient = input_gradients(table) if gradients else None
-        return backend.freeze(network(table), gradient, runtime.gathered().view(table.dtype))
+        gradient = input_gradients(table, rows) if gradients else None
+        return backend.freeze(network(table, rows), gradient, runtime.gathered().view(table.dtype))
 
 
 def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
@@ -47,7 +47,8 @@ def freeze_on_device(runtime: Runtime, device: str) -> FrozenDeviceNetwork:
             f"and {found[1]}"
         )
     number = devices.number_of(device)
-    make, described, _ = network(table)
+    made = network(table)
+    make, described = made.make, made.interface
     (given,), (result,) = described.inputs, described.results
     integers = given.integers if given.holds_integers else None
     weights = sum(count for _, count in described.weights)

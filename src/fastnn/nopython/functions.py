@@ -196,7 +196,8 @@ def workspace(net: Any, batch: int) -> NDArray[np.int64]:
     net : FrozenNetwork, FrozenNetworks, Learner or Learners
     batch : int
         At least 1. A network needs no more for more than 256 rows: they are computed 256 at a time. With room for this
-        many rows, a call allocates nothing, unless an output overlaps an input.
+        many rows, a call allocates nothing, unless an output overlaps an input. What was made for exactly n rows
+        (``rows=n``) gets the room for these, whatever this number is.
 
     Returns
     -------
@@ -208,17 +209,16 @@ def workspace(net: Any, batch: int) -> NDArray[np.int64]:
         raise ValueError(f"batch: expected at least 1 and at most {MOST_ROWS}, got {batch}")
     check_network(net)
     block = min(batch, BLOCK)
-    needed = max(_needed(code, batch) + _extra(code, block) for code in (net.code, net.gradient) if code.size)
+    needed = max(
+        network_bytes(*_sizes(code), batch) + _extra(code, block) for code in (net.code, net.gradient) if code.size
+    )
     if net.gradient.size:
         last = backend.shapes_of(net.code, Role.OUTPUT)[0]
         needed += seed_bytes(math.prod(last) * int(net.code[CodeWord.ITEM_BYTES]))
     if isinstance(net, Learner | Learners):
         for code in (net.training, net.seeded):
             if code.size:
-                count, many, one = (
-                    int(code[word]) for word in (CodeWord.MANY_COUNT, CodeWord.MANY_ARENA, CodeWord.ONE_ARENA)
-                )
-                needed = max(needed, *(learner_bytes(count, many, one, n) + _extra(code, n) for n in (1, batch)))
+                needed = max(needed, *(learner_bytes(*_sizes(code), n) + _extra(code, n) for n in (1, batch)))
     return np.empty(max(1, -(-needed // 8)), np.int64)
 
 
@@ -350,16 +350,19 @@ def member(networks: Any, index: int) -> Any:
     return FrozenNetwork(networks.code, networks.parameters[index], *networks[2:])
 
 
-def _needed(code: NDArray[np.int64], n: int) -> int:
-    return network_bytes(
-        int(code[CodeWord.MANY_COUNT]), int(code[CodeWord.MANY_ARENA]), int(code[CodeWord.ONE_ARENA]), n
+def _sizes(code: NDArray[np.int64]) -> tuple[int, int, int, int]:
+    """Return the words of a code that its workspace depends on."""
+    many, arena, one, only = (
+        int(code[word]) for word in (CodeWord.MANY_COUNT, CodeWord.MANY_ARENA, CodeWord.ONE_ARENA, CodeWord.ROWS)
     )
+    return many, arena, one, only
 
 
 def _extra(code: NDArray[np.int64], rows: int) -> int:
     return extra_bytes(
-        int(code[CodeWord.ROW_BYTES]), int(code[CodeWord.SLOTS_COUNT]), int(code[CodeWord.BLOCKS_FROM]), rows
-    )
+        int(code[CodeWord.ROW_BYTES]), int(code[CodeWord.SLOTS_COUNT]), int(code[CodeWord.BLOCKS_FROM]),
+        1 if code[CodeWord.ROWS] else rows,
+    )  # fmt: skip
 
 
 def _check_one(net: Any) -> None:

@@ -239,8 +239,13 @@ def labels_of(learner: Learner) -> list[bool]:
     return [bool(slot[Slot.ROLE] == Role.LABEL) for slot in slots if slot[Slot.ROLE] in (Role.LABEL, Role.TARGET)]
 
 
+def rows_of(learner: Learner) -> int:
+    """Return the number of rows that a learner's steps are for, 0 if any."""
+    return int(learner.training[CodeWord.ROWS])
+
+
 def fingerprint_of(learner: Learner) -> int:
-    """Return `frozen_code.fingerprint` of the learner's program for `UNIT` rows."""
+    """Return `frozen_code.fingerprint` of the learner's program for `UNIT` rows, or for its only number of rows."""
     return int(learner.training[CodeWord.FINGERPRINT])
 
 

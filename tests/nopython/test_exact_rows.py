@@ -320,3 +320,61 @@ def test_c_functions():
     pointer = ctypes.POINTER(ctypes.c_double)
     assert call.ctypes(given.ctypes.data_as(pointer), out.ctypes.data_as(pointer)) == 0
     np.testing.assert_array_equal(out, f(given))
+
+
+def test_results_may_be_inputs_and_overwrite_them():
+    x = fnn.Input(4)
+    given = RNG.normal(size=(20, 4)).astype("float32")
+    f = fnn.function(x, ops.tanh(x @ x.T) @ x)
+    wanted, out = f(given), given.copy()
+    net = f.freeze(rows=20)
+    predict(net, out, out, fnp.workspace(net, 20))
+    np.testing.assert_array_equal(out, wanted)
+    total = ops.sum(x)
+    nets = fnn.function(x, [x, x.T, total, total, total * x]).freeze(rows=20)
+    found = (np.empty_like(given), np.empty((4, 20), np.float32), np.empty(()), np.empty(()), np.empty_like(given))
+    found = tuple(one.astype("float32") for one in found)
+    predict(nets, given, found, None)
+    np.testing.assert_array_equal(found[0], given)
+    np.testing.assert_array_equal(found[1], given.T)
+    assert found[2] == found[3] == pytest.approx(given.sum(), rel=1e-5)
+    np.testing.assert_array_equal(found[4], found[2] * given)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int16", "uint8"])
+def test_integers_are_checked_in_all_rows(dtype):
+    x = fnn.Input(3, dtype="int64")
+    code = ops.reshape(fnn.layers.OneHot(7)(x), (-1, 21))
+    f = fnn.function(x, code @ code.T)
+    net, given, out = f.freeze(rows=300), RNG.integers(0, 7, (300, 3)).astype(dtype), np.empty((300, 300), np.float32)
+    predict(net, given, out, None)
+    np.testing.assert_array_equal(out, (given[:, None] == given).sum(-1))
+    given[299, 2] = 7
+    with pytest.raises(ValueError, match=r"x: expected integers from 0 to 6, got 7 at \(299, 2\)"):
+        predict(net, given, out, None)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [fnn.SGD(0.1, gradient_accumulation_steps=3), fnn.Adam(0.1, use_ema=True, clipnorm=0.1), fnn.AdamW(0.05)],
+)
+def test_optimizers_and_weights(optimizer):
+    def loss(y_true, y_pred):
+        return ops.mean(ops.square(ops.softmax(y_pred @ y_pred.T) @ y_true - y_pred), axis=1)
+
+    models = [
+        fnn.Sequential([fnn.Input(5), fnn.Dense(8), fnn.BatchNormalization(), fnn.Dense(3)], seed=0) for _ in "ab"
+    ]
+    for model in models:
+        model.compile(optimizer, loss)
+    learner = models[0].learner(rows=N)
+    y = RNG.normal(size=(N, 3)).astype("float32")
+    w = RNG.uniform(size=N).astype("float32")
+    for x in batches():
+        wanted = models[1].train_on_batch(x, y, sample_weight=w)["loss"]
+        assert fnp.train_step(learner, x, y, None, w) == wanted
+    models[0].update_from(learner)
+    for mine, its in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, its)
+    with pytest.raises(ValueError, match="NaN"):
+        fnp.train_step(learner, np.where(np.arange(5) == 3, np.nan, batches()[0]), y)

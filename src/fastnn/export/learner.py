@@ -40,8 +40,8 @@ def learner(
     labels = _labels(objective, targets)
     rows = None if rows is None else integer("learner: rows", rows, at_most=MOST_ROWS)
     # predictions are for any number of rows, if that is possible
-    predicted = None if traits(table, training=False).by_row else rows
-    with runtime.lock, _any_sizes():
+    predicted = None if rows is None or traits(table, training=False).by_row else rows
+    with runtime.lock, _any_sizes(rows):
         done = runtime.optimizer_step()
         numbers = Numbers(
             runtime.step_count(),
@@ -62,11 +62,13 @@ def learner(
 
 
 @contextmanager
-def _any_sizes() -> Iterator[None]:
-    """Explain which learners take sizes that are not in proportion to the rows."""
+def _any_sizes(rows: int | None) -> Iterator[None]:
+    """Explain which learners take sizes that are not in proportion to the rows, where this one does not."""
     try:
         yield
     except NotImplementedError as error:
+        if rows is not None:
+            raise
         raise NotImplementedError(
             f"learner: a loss or a layer computes with all pairs of a batch's rows, or the like ({error}): compiled "
             "code for any number of rows takes sizes in proportion to them: give the number of rows that steps will "

@@ -200,7 +200,7 @@ class ExportMixin(TrainedMixin):
     def c_function(self, signature: str = "int (const T *, T *)") -> CFunction:
         """Return a C function that computes one sample with a copy of the current weights.
 
-        For ctypes, cffi, Cython and `scipy.LowLevelCallable`; see `fastnn.nopython.c_function`. It takes int64 where
-        the input holds integers.
+        For ctypes, cffi, Cython and `scipy.LowLevelCallable`; see `fastnn.nopython.c_function`, which also makes one of
+        ``freeze(rows=n)``, for n rows. It takes int64 where the input holds integers.
         """
         return CFunction(self.freeze(), signature)

@@ -54,6 +54,7 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
         From `Model.freeze`, `Model.learner` or `stack`. With several networks x and out have one more axis in front:
         one element for each network. See below for a FrozenDeviceNetwork.
     x : array of shape input_shape or (n, *input_shape)
+        With exactly n rows if the network was frozen with ``rows=n``; then x, out and all else are whole batches.
         Of any float, integer or bool dtype but float16, with any strides; what is not C-contiguous and of the network's
         dtype is converted. An input of integers takes integers and bool, and reads int64 without a conversion. A tuple
         with an array for each input, if the network has several; a number for a sample of shape ().
@@ -150,7 +151,7 @@ def input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> No
 
 
 def jacobian(net: Any, x: Any, matrix: Any, work: Any = None) -> None:
-    """Compute the derivatives of all outputs for all inputs of one sample.
+    """Compute the derivatives of all outputs for all inputs of one sample, or of all rows if there are exactly n.
 
     Parameters
     ----------
@@ -258,7 +259,8 @@ def c_function(net: FrozenNetwork | Learner, signature: str = "int (const T *, T
     Parameters
     ----------
     net : FrozenNetwork
-        The function sees its weights, and what `set_parameters` makes of them.
+        The function sees its weights, and what `set_parameters` makes of them. One that was frozen with ``rows=n``
+        takes n rows instead of a sample.
     signature : str
         T is the network's dtype; x and out are contiguous and apart from each other, or a copy is made. ``const T *``
         stands for ``const int64_t *`` where the input holds integers.

@@ -81,8 +81,9 @@ class Learner(NamedTuple):
 
     def __repr__(self) -> str:
         shapes = written_shapes(self.code)
-        steps = self.progress[Progress.OPTIMIZER_STEP]
-        return f"<fastnn.nopython.Learner: {shapes}, {self.state.dtype}, {steps} steps>"
+        steps, rows = self.progress[Progress.OPTIMIZER_STEP], rows_of(self)
+        batches = f" on {rows} rows each" if rows else ""
+        return f"<fastnn.nopython.Learner: {shapes}, {self.state.dtype}, {steps} steps{batches}>"
 
 
 @versioned

@@ -11,9 +11,9 @@ import numpy as np
 from fastnn.backend.cpu.frozen import learner as backend
 from fastnn.backend.cpu.frozen.code import assemble, fingerprint
 from fastnn.backend.cpu.frozen.learner import Learner, Numbers
-from fastnn.backend.cpu.layouts.code import MOST_ROWS, UNIT, Progress
+from fastnn.backend.cpu.layouts.code import UNIT, Progress
 from fastnn.checks import integer
-from fastnn.export.network import freeze
+from fastnn.export.network import checked_rows, freeze
 from fastnn.objective.objective import Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
@@ -38,7 +38,7 @@ def learner(
     if not objective.trains:
         raise ValueError("learner: no output of the model has a loss")
     labels = _labels(objective, targets)
-    rows = None if rows is None else integer("learner: rows", rows, at_most=MOST_ROWS)
+    rows = checked_rows("learner", rows)
     # predictions are for any number of rows, if that is possible
     predicted = None if rows is None or traits(table, training=False).by_row else rows
     with runtime.lock, _any_sizes(rows):

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastnn.backend import devices
 from fastnn.backend.cpu.frozen import network as backend
 from fastnn.backend.cpu.frozen.network import FrozenNetwork
+from fastnn.backend.cpu.layouts.code import MOST_ROWS
+from fastnn.checks import integer
 from fastnn.nopython import device_freeze
 from fastnn.nopython.device_freeze import FrozenDeviceNetwork
 from fastnn.runtime.programs.codes import input_gradients, network
 from fastnn.runtime.runtime import Runtime
+
+
+def checked_rows(what: str, rows: Any) -> int | None:
+    """Return the number of rows that a network or a learner is for, if it is not for any."""
+    return None if rows is None else integer(f"{what}: rows", rows, at_most=MOST_ROWS)
 
 
 def freeze(runtime: Runtime, *, gradients: bool, rows: int | None = None) -> FrozenNetwork:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from fastnn.backend.cpu.frozen.c_function import CFunction
 from fastnn.backend.cpu.frozen.learner import Learner
 from fastnn.backend.cpu.frozen.network import FrozenNetwork
-from fastnn.backend.cpu.layouts.code import MOST_ROWS
-from fastnn.checks import integer
 from fastnn.locks import importing
 from fastnn.model.trained import TrainedMixin
 from fastnn.runtime.programs.independence import check_frozen, traits
@@ -80,10 +78,10 @@ class ExportMixin(TrainedMixin):
     @reads
     def _frozen(self, gradients: bool, device: str, rows: int | None) -> FrozenNetwork | FrozenDeviceNetwork:
         with importing:
-            from fastnn.export.network import freeze, freeze_on_device
+            from fastnn.export.network import checked_rows, freeze, freeze_on_device
 
         runtime = self._runtime
-        rows = None if rows is None else integer("freeze: rows", rows, at_most=MOST_ROWS)
+        rows = checked_rows("freeze", rows)
         check_frozen(self.name, traits(runtime.table, training=False), rows)
         if device == "cpu":
             return freeze(runtime, gradients=gradients, rows=rows)

@@ -238,6 +238,24 @@ def test_the_largest_of_equal_numbers_and_nan():
     np.testing.assert_array_equal(values, x[:, places[0]])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("k", [32, 33, 77, 150])
+def test_many_of_the_largest_of_numbers_that_are_often_equal(k, dtype):
+    special = [np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-40, 1.0, -1.0, 2.5]
+    x = np.random.default_rng(8).choice(special, (40, 150)).astype(dtype)
+    x[0], x[1], x[2] = np.arange(150), -np.arange(150), -0.0
+    made = Compiled(lambda g, x: scans.top_k(g, x, k, "k"), [x], dtype, batched=[False])
+
+    def rank(row, j):
+        return (not np.isnan(row[j]), 0.0 if np.isnan(row[j]) else -row[j], j)
+
+    expected = [sorted(range(150), key=lambda j, row=row: rank(row, j))[:k] for row in x]
+    for found in (made.run(x), made.run(x, parts=3), made.reference(x)):
+        np.testing.assert_array_equal(found[1], expected)
+        np.testing.assert_array_equal(found[0], np.take_along_axis(x, found[1], 1))
+        np.testing.assert_array_equal(np.signbit(found[0]), np.signbit(np.take_along_axis(x, found[1], 1)))
+
+
 def test_entries_by_number():
     numbers = RNG.integers(-3, 3, (4, 2))
     check(lambda g, x, i: indexing.take(g, x, i, 1, "t"), [X, numbers], np.take(X, numbers, 1), twice=True)

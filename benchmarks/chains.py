@@ -10,11 +10,13 @@ chain, and gets the memory of its result (a donated argument). Where JAX is not 
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,7 +86,7 @@ def with_numpy(name: str, inputs: list[Array]) -> Callable[[], object]:
 
 def with_jax(name: str, inputs: list[Array]) -> Callable[[], object]:
     """Return a chain as JAX compiles it; its result's memory is used again."""
-    import jax
+    jax: Any = importlib.import_module("jax")
 
     def compute(old: Any, *given: Any) -> Any:
         return CHAINS[name][0](jax.numpy, *given)
@@ -109,9 +111,7 @@ def contestants(name: str, elements: int, threads: int) -> dict[str, Callable[[]
         "records": lowered(name, inputs, chained=False),
         "ends": lowered(name, inputs, ends=True),
     }
-    calls: dict[str, Callable[[], object]] = {
-        key: lambda program=program: program(1, threads) for key, program in programs.items()
-    }
+    calls: dict[str, Callable[[], object]] = {key: partial(program, 1, threads) for key, program in programs.items()}
     calls["NumPy"] = with_numpy(name, inputs)
     if importlib.util.find_spec("jax") is not None:
         calls["JAX"] = with_jax(name, inputs)

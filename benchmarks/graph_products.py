@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -32,7 +33,8 @@ Make = Callable[..., Tensor]
 
 def scores(q: Array, k: Array) -> Array:
     """Multiply queries and keys, head by head."""
-    return np.matmul(q.transpose(0, 2, 1, 3), k.transpose(0, 2, 3, 1))
+    found: Array = np.matmul(q.transpose(0, 2, 1, 3), k.transpose(0, 2, 3, 1))
+    return found
 
 
 def results(weights: Array, v: Array) -> Array:
@@ -102,7 +104,8 @@ def main() -> None:
         times: tuple[list[float], list[float]] = [], []
         repeats = 20
         for _ in range(15):
-            for call, found in zip((run, lambda t=theirs, a=arrays: t(*a)), times, strict=True):
+            calls: tuple[Callable[[], object], ...] = run, partial(theirs, *arrays)
+            for call, found in zip(calls, times, strict=True):
                 begin = time.perf_counter()
                 for _ in range(repeats):
                     call()

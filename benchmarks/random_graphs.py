@@ -11,6 +11,7 @@ if one is above 1e-10. Needs PyTorch.
 from __future__ import annotations
 
 import argparse
+import importlib
 import math
 import sys
 import traceback
@@ -19,10 +20,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 
 import fastnn as fnn
 from fastnn import ops
+
+torch: Any = importlib.import_module("torch")
 
 SHAPE, BATCH, BOUND = (3, 4), 5, 1e-10
 T = torch
@@ -101,6 +103,8 @@ op("gram", 1, lambda x: ops.matmul(ops.swapaxes(x, 1, 2), x)[:, :3] / 4.0,
    lambda x: (x.transpose(1, 2) @ x)[:, :3] / 4.0)  # fmt: skip
 op("all pairs", 2, lambda a, b: ops.reshape(_pairs(ops, a, b), (-1, 3, 4)),
    lambda a, b: _pairs(T, a, b).reshape(-1, 3, 4))  # fmt: skip
+RNG = np.random.default_rng(1)
+KERNEL, SMALL = RNG.normal(size=(4, 4)) / 2.0, RNG.normal(size=(3, 3)) / 2.0
 op("weights", 1, lambda x: x @ KERNEL, lambda x: x @ T.from_numpy(KERNEL))
 op("weights of rows", 1, lambda x: ops.einsum("bij,ki->bkj", x, SMALL),
    lambda x: T.einsum("bij,ki->bkj", x, T.from_numpy(SMALL)))  # fmt: skip
@@ -136,9 +140,6 @@ op("stop_gradient", 1, lambda x: x * ops.stop_gradient(ops.sin(x)), lambda x: x 
 op("layer norm", 1, lambda x: fnn.LayerNormalization(epsilon=0.1)(x), lambda x: F.layer_norm(x, (4,), eps=0.1))
 op("rms norm", 1, lambda x: fnn.RMSNormalization(epsilon=0.1)(x), lambda x: F.rms_norm(x, (4,), eps=0.1))
 
-RNG = np.random.default_rng(1)
-KERNEL, SMALL = RNG.normal(size=(4, 4)) / 2.0, RNG.normal(size=(3, 3)) / 2.0
-
 
 def _pairs(f: Any, a: Any, b: Any) -> Any:
     """Weigh the rows of one batch by their likeness to those of another."""
@@ -160,8 +161,9 @@ def graph(rng: np.random.Generator, length: int, unused: list[str]) -> list[tupl
 def apply(steps: list[tuple[str, tuple[int, ...]]], inputs: list[Any], library: int) -> Any:
     """Compute a graph's result; every value is squashed, so that sizes stay alike."""
     values, squash = list(inputs), (ops.tanh, T.tanh)[library - 1]
+    table: dict[str, Any] = TABLE
     for name, operands in steps:
-        values.append(TABLE[name][library](*(values[each] for each in operands)))
+        values.append(table[name][library](*(values[each] for each in operands)))
         values[-1] = values[-1] + 0.1 * squash(values[0] * values[1])
     return values[-1]
 
@@ -171,9 +173,9 @@ def ours(steps: Any, arrays: list[Any], weights: Any) -> list[Any]:
     inputs = [fnn.Input(SHAPE) for _ in arrays]
     y = apply(steps, inputs, 1)
     first = ops.gradients(ops.sum(y * weights), inputs)
-    total = sum(ops.sum(ops.log1p(ops.square(g))) for g in first)
+    total: Any = sum(ops.sum(ops.log1p(ops.square(g))) for g in first)
     second = ops.gradients(total, inputs)
-    return fnn.Model(inputs, [y, *first, *second], dtype="float64").predict(arrays)
+    return list(fnn.Model(inputs, [y, *first, *second], dtype="float64").predict(arrays))
 
 
 def theirs(steps: Any, arrays: list[Any], weights: Any) -> list[Any]:

@@ -90,17 +90,18 @@ show(made)
 
 if args.plot:
     from matplotlib import pyplot as plt
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     rows = [
         ("digits", test[:12]), ("autoencoder", auto.predict(test[:12])), ("variational", vae.predict(test[:12])),
         ("noise, decoded by the autoencoder", auto_decoder.predict(noise[:12])),
         ("noise, decoded by the variational one", vae_decoder.predict(noise[:12])),
     ]  # fmt: skip
-    figure, axes = plt.subplots(len(rows), 12, figsize=(10, 5), layout="constrained")
+    layout = ConstrainedLayoutEngine(h_pad=0.12, rect=(0.0, 0.0, 1.0, 0.97))
+    figure, axes = plt.subplots(len(rows), 12, figsize=(10, 5), layout=layout)
     for (title, images), line in zip(rows, axes, strict=True):
         for image, ax in zip(images, line, strict=True):
             ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[])
         line[0].text(0.0, 1.1, title, transform=line[0].transAxes, fontsize=9).set_in_layout(False)
-    figure.get_layout_engine().set(h_pad=0.12, rect=(0.0, 0.0, 1.0, 0.97))
     figure.savefig(args.plot)

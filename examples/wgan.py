@@ -83,7 +83,7 @@ for number in range(ROUNDS + 1):
 each = seconds / (ROUNDS * STEPS)
 print(f"{ROUNDS * STEPS} steps of the generator, {CRITIC_STEPS} of the critic for each: {1e6 * each:.0f} us together")
 print("the generator's points in the end:")
-counts, _, _ = np.histogram2d(*snapshots[-1].T[::-1], bins=(17, 33), range=((-1.5, 1.5), (-1.5, 1.5)))
+counts, _, _ = np.histogram2d(snapshots[-1][:, 1], snapshots[-1][:, 0], bins=(17, 33), range=((-1.5, 1.5), (-1.5, 1.5)))
 for line in counts[::-1]:
     print("    " + "".join(" .:*#@"[min(5, math.ceil(5 * count / counts.max()))] for count in line).rstrip())
 

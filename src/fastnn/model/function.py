@@ -132,8 +132,7 @@ class Function(Calls):
             prediction.learn(runtime, x)
         else:
             results = at_once.compute(runtime, feed, found, training=self._training)
-            if not self._training:
-                at_once.learn(runtime, arrays, feed, found)
+            at_once.learn(runtime, arrays, feed, found, training=self._training)
         form = self._form
         if form == _ONE:
             return results[0]

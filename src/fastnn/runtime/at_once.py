@@ -77,27 +77,31 @@ class Known:
         known = self._known.get(_key(arrays))
         return False if known is None else known(*arrays)
 
-    def learn(self, runtime: Runtime, arrays: Sequence[Any], traits: Traits) -> None:
+    def learn(self, runtime: Runtime, arrays: Sequence[Any], traits: Traits, *, training: bool) -> None:
         """Keep what it takes to compute arrays like these, which `compute` has just taken."""
         key = _key(arrays)
         if key is not None and runtime.on_host and not runtime.table.architecture.takes_integers:
-            made = _prepared(runtime, arrays, traits)
+            made = _prepared(runtime, arrays, traits, training=training)
             if made is not None:
                 keep(self._known, key, made, (), _KEPT)
 
 
-def learn(runtime: Runtime, arrays: Sequence[Any], feed: Feed, traits: Traits) -> None:
+def learn(runtime: Runtime, arrays: Sequence[Any], feed: Feed, traits: Traits, *, training: bool) -> None:
     """Prepare calls with arrays like these, which `compute` has taken as `feed`, if it has read them in place."""
-    if len(arrays) != len(feed.inputs) or not all(
-        type(array) is np.ndarray and np.may_share_memory(array, rows.array)
-        for array, rows in zip(arrays, feed.inputs, strict=True)
+    if (
+        traits.moves_averages
+        or len(arrays) != len(feed.inputs)
+        or not all(
+            type(array) is np.ndarray and np.may_share_memory(array, rows.array)
+            for array, rows in zip(arrays, feed.inputs, strict=True)
+        )
     ):
         return
     with runtime.lock:
         kept = runtime.prediction
         if not isinstance(kept.call, Known):
             kept.call = Known()
-        kept.call.learn(runtime, arrays, traits)
+        kept.call.learn(runtime, arrays, traits, training=training)
 
 
 def _key(arrays: Sequence[Any]) -> Any:
@@ -108,7 +112,9 @@ def _key(arrays: Sequence[Any]) -> Any:
     return tuple([(array.shape, array.dtype, array.strides) for array in arrays])
 
 
-def _prepared(runtime: Runtime, arrays: Sequence[NDArray[Any]], traits: Traits) -> Callable[..., Any] | None:
+def _prepared(
+    runtime: Runtime, arrays: Sequence[NDArray[Any]], traits: Traits, *, training: bool
+) -> Callable[..., Any] | None:
     """Return a function that computes arrays of these shapes, dtypes and strides; None if there can be none.
 
     It does not keep the runtime, which keeps it.
@@ -117,10 +123,8 @@ def _prepared(runtime: Runtime, arrays: Sequence[NDArray[Any]], traits: Traits) 
     feed = checked_inputs(runtime, arrays if len(arrays) > 1 else arrays[0])
     shapes, integers = _shapes(runtime, n), _integers(runtime)
     feed.results.extend(np.empty(shape, dtype) for shape in shapes)
-    fixed, first = (
-        runtime.fixed(runtime.program(feed.request("predict", n)), Bindings({})),
-        min(feed.result_addresses()),
-    )
+    bound, first = runtime.program(feed.request("predict", n, training=training)), min(feed.result_addresses())
+    fixed = runtime.fixed(bound, Bindings({}))
     if fixed is None:
         return None
 

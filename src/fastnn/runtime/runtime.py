@@ -61,6 +61,16 @@ class FixedRun(NamedTuple):
     kept: Any
 
 
+def draws(bound: Any) -> bool:
+    """Return whether a program draws random numbers of `fastnn.ops`."""
+    return any(key.op == "random" for key in bound.program.kernels)
+
+
+def _first_draw(bound: Any, cursor: int) -> int:
+    """Return what is added to the step, so that rows from another place on have other random numbers."""
+    return cursor << 24 if cursor and draws(bound) else 0
+
+
 class Runtime(ModelPrograms):
     """Buffers and programs of one model, and the contexts that run them.
 
@@ -140,7 +150,7 @@ class Runtime(ModelPrograms):
                 else:
                     context = self._other
                     context[_CURSOR] = cursor
-                    context[_STEP] = self.training[_STEP]
+                    context[_STEP] = self.training[_STEP] + _first_draw(bound, cursor)
                 if self.placement is not None:
                     self._check(bound, work)
                     done = self.placement.run(bound, work, steps, context, self._flat, self.held())
@@ -199,6 +209,7 @@ class Runtime(ModelPrograms):
             )
         context = self.training.copy()
         context[_CURSOR] = cursor
+        context[_STEP] += _first_draw(bound, cursor)
         kept = self._fill(context, bound, work, aligned_zeros(bound.program.arena_bytes))
         done = Runner(context).run(bound, steps, get_num_threads())
         del kept

@@ -97,6 +97,7 @@ def test_batches_of_predictions_have_numbers_of_their_own():
     assert len(np.unique(found)) == found.size  # 256 rows, 256 and 88
     np.testing.assert_array_equal(found, model.predict(rows))
     assert len(np.unique(model.predict(rows, batch_size=10))) == found.size
+    np.testing.assert_array_equal(model.predict(iter([rows[:256], rows[256:]])), found)
     model.compile("sgd", lambda y_true, y_pred: ops.mean(ops.random_uniform(y_pred) + y_true))
     alone = model.evaluate(rows[:10], rows[:10])["loss"]
     assert model.evaluate(rows, rows, batch_size=10)["loss"] != alone

@@ -56,9 +56,9 @@ def user_level() -> int:
 
 def sweep(
     runtime: Runtime, feed: Feed, batch: int, first: int, last: int, request: Callable[[int], Request],
-    totals: NDArray[np.float64] | None = None,
+    totals: NDArray[np.float64] | None = None, before: int = 0,
 ) -> None:  # fmt: skip
-    """Run a program over rows [first, last): whole batches, then the rest."""
+    """Run a program over rows [first, last): whole batches, then the rest; `before` is as for `Runtime.run`."""
     pacer = Pacer()
     work = Bindings(feed.addresses(), accumulators=totals)
     row = first
@@ -68,7 +68,7 @@ def sweep(
         # each run has random numbers of its own
         steps = 1 if draws(bound) else pacer.steps((last - row) // size)
         with pacer.timing(steps):
-            runtime.run(bound, work, steps, cursor=row)
+            runtime.run(bound, work, steps, cursor=row, before=before)
         row += steps * size
 
 
@@ -79,11 +79,13 @@ def evaluate(runtime: Runtime, feed: Feed, batch: int, first: int, last: int) ->
     return totals, last - first
 
 
-def predict(runtime: Runtime, feed: Feed, batch: int, steps: int | None = None) -> list[NDArray[Any]]:
+def predict(
+    runtime: Runtime, feed: Feed, batch: int, steps: int | None = None, before: int = 0
+) -> list[NDArray[Any]]:  # fmt: skip
     """Return the outputs for all rows, or for the first `steps` batches."""
     n = last_row(steps, batch, 0, feed.n)
     shapes = runtime.table.architecture.output_shapes
     # uninitialised: every row is stored by exactly one batch
     feed.results.extend(runtime.empty((n, *shape)) for shape in shapes)
-    sweep(runtime, feed, batch, 0, n, lambda size: feed.request("predict", size))
+    sweep(runtime, feed, batch, 0, n, lambda size: feed.request("predict", size), before=before)
     return feed.fetched()

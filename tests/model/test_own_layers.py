@@ -290,6 +290,7 @@ outer = fnn.Input(4)
         (lambda x: None, TypeError, "returned None, expected the result of operators"),
         (lambda x: (x, "text"), TypeError, "returned 'text', expected"),
         (lambda x: outer, TypeError, "returned <Symbol"),
+        (lambda x: [], TypeError, "returned no results"),
         (lambda x: len(x), TypeError, "has no length before the batch is known"),
         (lambda x: [y for y in x], TypeError, "cannot be iterated over"),
         (lambda x: ops.sum(x, axis=3), ValueError, "sum"),
@@ -312,6 +313,14 @@ def test_other_errors():
         class Wrong(fnn.layers.Layer):
             def build(self, shape):
                 pass
+
+    class Late(fnn.layers.Layer):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+    with pytest.raises(AttributeError, match=r"Late.factor cannot be added .*before super\(\).__init__\(\), or make"):
+        Late(2.0)
 
     with pytest.raises(ValueError, match="outputs are batches"):
         x = fnn.Input(4)

@@ -117,6 +117,11 @@ class Layer:
     def __setattr__(self, name: str, value: object) -> None:
         if getattr(self, "_fixed", False):
             if name != "trainable":
+                if name not in self.__dict__ and not hasattr(type(self), name):
+                    raise AttributeError(
+                        f"{type(self).__name__}.{name} cannot be added after the layer is made: assign it before "
+                        "super().__init__(), or make the class a dataclass of its hyperparameters"
+                    )
                 raise AttributeError(
                     f"{type(self).__name__}.{name} cannot be changed after the layer is made: make a new layer "
                     "(only `trainable` may be assigned)"

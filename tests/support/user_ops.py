@@ -114,6 +114,8 @@ case("broadcast_over_the_batch", lambda x: x - ops.mean(x, 0), lambda x: x - x.m
 case("all_pairs", lambda x: ops.sum(ops.square(x[:, None] - x[None]), -1),
      lambda x: np.square(x[:, None] - x[None]).sum(-1), normal(3))  # fmt: skip
 case("array", lambda x: x * np.array([1.0, 2.0, 3.0]), lambda x: x * np.array([1.0, 2.0, 3.0]), normal(3))
+case("softmax_batch", lambda x: ops.softmax(x[:, 0]), lambda x: _softmax(x[:, 0]), normal(2))
+case("log_softmax_batch", lambda x: ops.log_softmax(x, 0), lambda x: np.log(_softmax(x, 0)), normal(2))
 case("softmax_axis", lambda x: ops.softmax(x, 1), lambda x: _softmax(x, 1), normal(4, 3))
 
 # --- reductions -----------------------------------------------------------------------------------------------

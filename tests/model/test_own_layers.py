@@ -325,3 +325,14 @@ def test_other_errors():
     with pytest.raises(ValueError, match="outputs are batches"):
         x = fnn.Input(4)
         fnn.Model(x, fnn.layers.Function(lambda x: ops.mean(x))(x))
+
+
+@pytest.mark.parametrize("layer", [fnn.Dense(3), fnn.Activation("relu"), fnn.Flatten(), fnn.LayerNorm()], ids=repr)
+def test_layers_of_samples_take_no_sizes_that_depend_on_the_batch(layer):
+    x = fnn.Input(3)
+    with pytest.raises(ValueError, match=r"takes samples of a fixed size, got <Symbol \(None, B\) of"):
+        layer(x @ x.T)
+    with pytest.raises(ValueError, match=r"takes batches, got <Symbol \(2B, 3\) of"):
+        layer(ops.concatenate([x, x], 0))
+    with pytest.raises(ValueError, match=r"outputs are batches of samples of a fixed size, got <Symbol \(None, B\)"):
+        fnn.Model(x, x @ x.T)

@@ -127,8 +127,8 @@ class Architecture:
                 raise ValueError(f"a model's outputs are numbers of its dtype, got integers: {symbol!r}")
             if not symbol.batched or any(isinstance(size, Extent) for size in symbol.shape):
                 raise ValueError(
-                    f"a model's outputs are batches of samples of a fixed size, got {symbol!r}: fastnn.function computes "
-                    "any symbols, and model.add_loss takes losses"
+                    f"a model's outputs are batches of samples of a fixed size, got {symbol!r}: fastnn.function "
+                    "computes any symbols, and model.add_loss takes losses"
                 )
         parts = _parts_of(order)
         found = cls(

@@ -128,8 +128,6 @@ def test_what_does_not_fit():
         pointwise(graph, "less", (x, graph.parameter((3, 5), "v")), "f")
     with pytest.raises(ValueError, match="add: expected 2 operands, got 1"):
         pointwise(graph, "add", (x,), "f")
-    with pytest.raises(ValueError, match="multiply: expected finite numbers, got inf"):
-        pointwise(graph, "multiply", (x, np.inf), "f")
     with pytest.raises(ValueError, match="expected a tensor"):
         pointwise(graph, "exp", (1.0,), "f")
 
@@ -162,8 +160,6 @@ def test_constants_and_conversions():
     assert cast(graph, x, "int64", "f") is x
     with pytest.raises(ValueError, match="cast: expected 'real' or 'int64'"):
         cast(graph, x, "bool", "f")
-    with pytest.raises(ValueError, match="constant: expected a finite number"):
-        constant(graph, np.nan, (2,), "f")
 
 
 def draws(dtype: str = "float64", **options: int) -> list[np.ndarray]:

@@ -28,6 +28,7 @@ def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | Non
     if not objective.trains:
         raise ValueError("learner: no output of the model has a loss")
     labels = _labels(objective, targets)
+    code = _step(table, objective, optimizer, labels)
     with runtime.lock:
         done = runtime.optimizer_step()
         numbers = Numbers(
@@ -40,7 +41,7 @@ def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | Non
         )
         return backend.make(
             freeze(runtime, gradients=gradients and table.architecture.takes_numbers),
-            _step(table, objective, optimizer, labels),
+            code,
             assemble(weight_gradients(table, optimizer)) if gradients else None,
             runtime.optimizer_state.view(table.dtype),
             numbers,

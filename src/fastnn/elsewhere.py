@@ -24,7 +24,7 @@ NAMES = {
     "AlphaDropout": "fastnn.Dropout",
     "CategoryEncoding": "fastnn.OneHot of fastnn.Input(shape, dtype='int64')",
     "GaussianDropout": "fastnn.Dropout and fastnn.GaussianNoise",
-    "Lambda": "fastnn.layers.Custom",
+    "Lambda": "fastnn.layers.Function, which takes a function of symbols, and fastnn.layers.Custom",
     "Module": "fastnn.layers.Layer for layers and fastnn.Model for networks",
     "InputSpec": "fastnn.Input(shape)",
     "Unflatten": "fastnn.Reshape",

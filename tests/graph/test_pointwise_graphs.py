@@ -61,7 +61,7 @@ def test_broadcasting_as_numpy_and_its_derivatives(shapes):
     a, b = (graph.input(s, "x") if batched else graph.parameter(s, "x") for batched, s in shapes)
     y = pointwise(graph, "divide", (a, b), "f")
     made = Computed(graph, [y], [a, b], 3)
-    for found in (made.cpu({a: values[0], b: values[1]})[0], made.cpu({a: values[0], b: values[1]}, parts=3)[0],
+    for found in (made.run({a: values[0], b: values[1]})[0], made.run({a: values[0], b: values[1]}, parts=3)[0],
                   made.reference({a: values[0], b: values[1]})[0]):  # fmt: skip
         np.testing.assert_array_equal(found, values[0] / values[1])
 
@@ -81,7 +81,7 @@ def test_powers_by_numbers(exponent):
         x = graph.input((2,), "x")
         y = pointwise(graph, "power", (base, x), "f")
         (dx,) = gradients(graph, y, [x], "g")
-        found = Computed(graph, [y, dx], [x], 3).cpu({x: check})
+        found = Computed(graph, [y, dx], [x], 3).run({x: check})
         with np.errstate(all="ignore"):
             np.testing.assert_allclose(found[0], base**check, rtol=1e-14)
             slope = base**check * np.log(base) if base else np.zeros_like(check)
@@ -92,7 +92,7 @@ def slopes(function: str, *values: np.ndarray) -> list[np.ndarray]:
     graph = Graph()
     xs = [graph.parameter(value.shape, "x") for value in values]
     found = gradients(graph, pointwise(graph, function, xs, "f"), xs, "g", unconnected="zeros")
-    return Computed(graph, found, xs, 1).cpu(dict(zip(xs, values, strict=True)))
+    return Computed(graph, found, xs, 1).run(dict(zip(xs, values, strict=True)))
 
 
 def test_slopes_at_kinks_as_jax():
@@ -128,8 +128,6 @@ def test_what_does_not_fit():
         pointwise(graph, "less", (x, graph.parameter((3, 5), "v")), "f")
     with pytest.raises(ValueError, match="add: expected 2 operands, got 1"):
         pointwise(graph, "add", (x,), "f")
-    with pytest.raises(ValueError, match="multiply: expected finite numbers, got inf"):
-        pointwise(graph, "multiply", (x, np.inf), "f")
     with pytest.raises(ValueError, match="expected a tensor"):
         pointwise(graph, "exp", (1.0,), "f")
 
@@ -154,7 +152,7 @@ def test_constants_and_conversions():
     z = cast(graph, pointwise(graph, "multiply", (y, 3.0), "f"), "int64", "f")
     w = constant(graph, -2.5, (BATCH, 2), "f")
     given = np.array([[1, -2, 3], [-5, 7, 2**40]])
-    for found in (Computed(graph, [y, z, w], [x], 2).cpu({x: given}),
+    for found in (Computed(graph, [y, z, w], [x], 2).run({x: given}),
                   Computed(graph, [y, z, w], [x], 2).reference({x: given})):  # fmt: skip
         np.testing.assert_array_equal(found[0], given / 2)
         np.testing.assert_array_equal(found[1], np.trunc(given * 1.5))
@@ -162,8 +160,6 @@ def test_constants_and_conversions():
     assert cast(graph, x, "int64", "f") is x
     with pytest.raises(ValueError, match="cast: expected 'real' or 'int64'"):
         cast(graph, x, "bool", "f")
-    with pytest.raises(ValueError, match="constant: expected a finite number"):
-        constant(graph, np.nan, (2,), "f")
 
 
 def draws(dtype: str = "float64", **options: int) -> list[np.ndarray]:
@@ -175,7 +171,7 @@ def draws(dtype: str = "float64", **options: int) -> list[np.ndarray]:
     )
     ys = [random(graph, name, (BATCH, 50), 5, "f", **parameters) for name, parameters in makers]
     ys.append(random(graph, "normal", (BATCH, 50), 6, "f", mean=3.0, stddev=2.0))
-    return Computed(graph, ys, [], 400, dtype).cpu({}, **options)
+    return Computed(graph, ys, [], 400, dtype).run({}, **options)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

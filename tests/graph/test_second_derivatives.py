@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from computed import Computed, check_derivatives, whole_at
+from computed import Computed, check_derivatives, slopes, whole_at
 from fastnn.formulas.activations import SAVES
 from fastnn.graph.gradients import gradients
 from fastnn.graph.graph import Graph
@@ -140,7 +140,7 @@ def test_losses(formula, weighted):
     share = pointwise(graph, "multiply", [y, w], "s") if weighted else y
     total = pointwise(graph, "multiply", [reduce(graph, "mean", share, None, False, "s"), 0.7], "s")
     computed = Computed(graph, [*gradients(graph, total, [x], "g"), graph.producer(y).outputs[1]], [x, t, w], 3)
-    got, expected = computed.cpu(dict(zip((x, t, w), values, strict=True)))
+    got, expected = computed.run(dict(zip((x, t, w), values, strict=True)))
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
 
 
@@ -151,7 +151,7 @@ def test_labels():
         y = loss(graph, x, t, None, formula=formula, parameters=(0.1,), row_mean=False, loss_weight=1.0, label="l")
         (g,) = gradients(graph, reduce(graph, "mean", y, None, False, "l"), [x], "g")
         computed = Computed(graph, [g, graph.producer(y).outputs[1]], [x, t], 3)
-        got, expected = computed.cpu({x: RNG.uniform(0.1, 0.9, (3, 4)), t: np.array([0, 3, 2])})
+        got, expected = computed.run({x: RNG.uniform(0.1, 0.9, (3, 4)), t: np.array([0, 3, 2])})
         np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
@@ -162,7 +162,7 @@ def test_third_derivatives():
     for order in range(3):
         (y,) = gradients(graph, y, [x], f"order {order + 1}")
     values = RNG.normal(size=(5, 4))
-    (got,) = Computed(graph, [y], [x], 5).cpu({x: values})
+    (got,) = Computed(graph, [y], [x], 5).run({x: values})
     t = np.tanh(values)
     np.testing.assert_allclose(got, (1.0 - t**2) * (6.0 * t**2 - 2.0), rtol=1e-12, atol=1e-13)
 
@@ -176,7 +176,7 @@ def test_gradients_of_values_in_between():
     found = gradients(graph, y, [x, w, h], "g")
     assert [g.whole for g in found] == [t.whole for t in (x, w, h)]
     a, b = RNG.normal(size=(5, 3)), RNG.normal(size=3)
-    dx, dw, dh = Computed(graph, found, [x, w], 5).cpu({x: a, w: b})
+    dx, dw, dh = Computed(graph, found, [x, w], 5).run({x: a, w: b})
     np.testing.assert_allclose(dx, 2.0 * a * b * b + 1.0, rtol=1e-12)
     np.testing.assert_allclose(dw, (2.0 * a * a * b).sum(axis=0), rtol=1e-12)
     np.testing.assert_allclose(dh, 2.0 * a * b, rtol=1e-12)
@@ -189,7 +189,7 @@ def test_what_y_does_not_depend_on():
     with pytest.raises(ValueError, match=r"'y.square' does not depend on 'other' .x number 1.*unconnected"):
         gradients(graph, y, [x, other], "g")
     found = gradients(graph, y, [other], "g", unconnected="zeros")
-    (zeros,) = Computed(graph, found, [x, other], 5).cpu({x: np.ones((5, 3)), other: np.ones(2)})
+    (zeros,) = Computed(graph, found, [x, other], 5).run({x: np.ones((5, 3)), other: np.ones(2)})
     np.testing.assert_array_equal(zeros, np.zeros(2))
     with pytest.raises(ValueError, match="'index' has integers, which have no gradient"):
         gradients(graph, y, [graph.input((), "index", "int64")], "g")
@@ -202,7 +202,7 @@ def test_stopped_gradients():
     x = graph.input((3,), "x")
     y = pointwise(graph, "multiply", [x, stop_gradient(graph, pointwise(graph, "square", [x], "y"), "s")], "y")
     values = RNG.normal(size=(5, 3))
-    got, slope = Computed(graph, [y, *gradients(graph, y, [x], "g")], [x], 5).cpu({x: values})
+    got, slope = Computed(graph, [y, *gradients(graph, y, [x], "g")], [x], 5).run({x: values})
     np.testing.assert_allclose(got, values**3, rtol=1e-12)
     np.testing.assert_allclose(slope, values**2, rtol=1e-12)
     with pytest.raises(ValueError, match="does not depend on 'x'"):
@@ -265,9 +265,8 @@ def test_models_train_on_gradients_of_their_inputs():
         gate = 1.0 / (1.0 + np.exp(-(a @ kernel)))
         return float(((((gate * out[:, 0]) @ kernel.T) ** 2).sum(axis=1) - 1.0).__pow__(2).mean())
 
-    values = computed.cpu(arrays)
+    values = computed.run(arrays)
     assert values[0] == pytest.approx(expected(), rel=1e-12)
-    from computed import slopes
 
     for got, tensor in zip(values[1:], (w, v), strict=True):
-        np.testing.assert_allclose(got, slopes(expected, arrays[tensor], 1e-4), rtol=1e-7, atol=1e-8)
+        np.testing.assert_allclose(got, slopes(expected, arrays[tensor], 1e-4).reshape(got.shape), rtol=1e-7, atol=1e-8)

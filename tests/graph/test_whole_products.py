@@ -29,7 +29,7 @@ def compare(make, expected, *wholes, batch=4):
     values = {x: RNG.normal(size=whole_at(x, batch)) for x in xs}
     wanted = expected(*values.values())
     assert whole_at(y, batch) == wanted.shape
-    for (got,) in (computed.cpu(values), computed.cpu(values, parts=3), computed.reference(values)):
+    for (got,) in (computed.run(values), computed.run(values, parts=3), computed.reference(values)):
         np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13)
     # the copies of results are those of the test
     return "\n".join(line for line in str(computed.program).splitlines() if not line.endswith("; result"))

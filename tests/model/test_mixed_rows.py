@@ -14,6 +14,10 @@ def test_predictions_of_products_of_all_rows():
     model = fnn.Model(x, (x @ x.T) @ x, dtype="float64")
     for _ in range(4):  # the second and later calls are those that codes take
         np.testing.assert_allclose(model.predict(X), X @ X.T @ X, rtol=1e-12)
+    trained = fnn.Model(x, fnn.Dense(2)((x @ x.T) @ x))
+    trained.compile("sgd", "mse")
+    with pytest.raises(NotImplementedError, match=r"learner: a loss or a layer .*B²"):
+        trained.learner()
 
 
 def _loss(y_true, y_pred):

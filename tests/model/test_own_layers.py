@@ -290,6 +290,7 @@ outer = fnn.Input(4)
         (lambda x: None, TypeError, "returned None, expected the result of operators"),
         (lambda x: (x, "text"), TypeError, "returned 'text', expected"),
         (lambda x: outer, TypeError, "returned <Symbol"),
+        (lambda x: [], TypeError, "returned no results"),
         (lambda x: len(x), TypeError, "has no length before the batch is known"),
         (lambda x: [y for y in x], TypeError, "cannot be iterated over"),
         (lambda x: ops.sum(x, axis=3), ValueError, "sum"),
@@ -313,6 +314,25 @@ def test_other_errors():
             def build(self, shape):
                 pass
 
+    class Late(fnn.layers.Layer):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+    with pytest.raises(AttributeError, match=r"Late.factor cannot be added .*before super\(\).__init__\(\), or make"):
+        Late(2.0)
+
     with pytest.raises(ValueError, match="outputs are batches"):
         x = fnn.Input(4)
         fnn.Model(x, fnn.layers.Function(lambda x: ops.mean(x))(x))
+
+
+@pytest.mark.parametrize("layer", [fnn.Dense(3), fnn.Activation("relu"), fnn.Flatten(), fnn.LayerNorm()], ids=repr)
+def test_layers_of_samples_take_no_sizes_that_depend_on_the_batch(layer):
+    x = fnn.Input(3)
+    with pytest.raises(ValueError, match=r"takes samples of a fixed size, got <Symbol \(None, B\) of"):
+        layer(x @ x.T)
+    with pytest.raises(ValueError, match=r"takes batches, got <Symbol \(2B, 3\) of"):
+        layer(ops.concatenate([x, x], 0))
+    with pytest.raises(ValueError, match=r"outputs are batches of samples of a fixed size, got <Symbol \(None, B\)"):
+        fnn.Model(x, x @ x.T)

@@ -5,8 +5,8 @@ from math import prod
 
 import numpy as np
 import pytest
-from tests.support.built import build
 
+from computed import build
 from fastnn.backend.cpu.executor.chains import arrange
 from fastnn.backend.cpu.processor.pieces import CHAIN_OP, LOCAL, ChainWord
 from fastnn.graph.graph import Graph
@@ -37,9 +37,8 @@ def unchained(monkeypatch):
     return make
 
 
-def six(graph, inputs):
+def six(graph, x, w):
     """Make sqrt(relu(x a + 0.3) - c)^2 + 1) by seven records of two inputs."""
-    x, w = inputs
     t = elementwise(graph, "multiply", [x, w], "scale")
     t = pointwise(graph, "add", [t, 0.3], "shift")
     t = activation(graph, t, "relu", (), "relu")
@@ -50,7 +49,7 @@ def six(graph, inputs):
 
 
 def test_a_chain_is_one_pass():
-    program = build(six, [((700,), True)] * 2, batch=30, dtype="float32").program
+    program = build(six, [(True, (700,))] * 2, batch=30, dtype="float32").program
     assert program.chains == (Chain(0, 6),)
     arranged = arrange(program, program.records.copy())
     assert arranged.run == 1 and len(arranged.records) == 8
@@ -73,9 +72,9 @@ def test_a_chain_is_one_pass():
 def test_bits_do_not_depend_on_chains(n, dtype, unchained):
     rng = np.random.default_rng(n)
     x, w = rng.standard_normal((2, 3, n)).astype(dtype)
-    built = build(six, [((n,), True)] * 2, batch=3, dtype=dtype)
+    built = build(six, [(True, (n,))] * 2, batch=3, dtype=dtype)
     assert (len(built.program.chains) == 1) == (9 * 3 * n * np.dtype(dtype).itemsize > CACHED_BYTES)
-    (plain,) = unchained(six, [((n,), True)] * 2, batch=3, dtype=dtype).run([x, w])
+    (plain,) = unchained(six, [(True, (n,))] * 2, batch=3, dtype=dtype).run([x, w])
     np.testing.assert_allclose(plain, np.sqrt((np.maximum(x * w + 0.3, 0) - w) ** 2 + 1), rtol=1e-5)
     for parts in (1, 2, 3, 7):
         (found,) = built.run([x, w], parts=parts)
@@ -90,8 +89,7 @@ def drawn(rng, count):
     """Return a function that makes a graph of random elementwise ops on two large inputs, a row and a column."""
     plan = [(int(rng.integers(8)), *rng.integers(0, 1 << 30, 3).tolist()) for _ in range(count)]
 
-    def make(graph: Graph, inputs):
-        x, w, row, column = inputs
+    def make(graph: Graph, x, w, row, column):
         large, small = [x, w], [row, column]
         for number, (kind, first, second, third) in enumerate(plan):
             a, b = large[first % len(large)], large[second % len(large)]
@@ -123,7 +121,7 @@ def test_random_graphs(seed, unchained):
     rng = np.random.default_rng(seed)
     batch, columns, dtype = int(rng.integers(2, 60)), int(rng.integers(1, 900)), ["float32", "float64"][seed % 2]
     make = drawn(rng, int(rng.integers(2, 25)))
-    inputs = [((columns,), True), ((columns,), True), ((columns,), False), ((1,), True)]
+    inputs = [(True, (columns,)), (True, (columns,)), (False, (columns,)), (True, (1,))]
     arrays = [rng.standard_normal(shape).astype(dtype)
               for shape in ((batch, columns), (batch, columns), (columns,), (batch, 1))]  # fmt: skip
     built = build(make, inputs, batch, dtype)
@@ -143,7 +141,7 @@ def test_random_graphs_have_chains():
     for seed in range(10):
         rng = np.random.default_rng(seed)
         make = drawn(rng, 12)
-        inputs = [((500,), True), ((500,), True), ((500,), False), ((1,), True)]
+        inputs = [(True, (500,)), (True, (500,)), (False, (500,)), (True, (1,))]
         program = build(make, inputs, 40).program
         found += sum(chain.last - chain.first + 1 for chain in program.chains)
     assert found > 50
@@ -155,17 +153,16 @@ def chained_labels(make, inputs, batch=64):
     return [list(program.labels[chain.first : chain.last + 1]) for chain in program.chains]
 
 
-LARGE = ((500,), True)
+LARGE = (True, (500,))
 
 
 def test_values_that_stay_in_the_cache_make_no_chain():
-    assert chained_labels(six, [((20,), True)] * 2, batch=40) == []
-    assert len(chained_labels(six, [((20,), True)] * 2, batch=400)) == 1
+    assert chained_labels(six, [(True, (20,))] * 2, batch=40) == []
+    assert len(chained_labels(six, [(True, (20,))] * 2, batch=400)) == 1
 
 
 def test_nodes_move_next_to_each_other():
-    def make(graph, inputs):
-        x, row, _ = inputs
+    def make(graph, x, row, _):
         a = activation(graph, x, "relu", (), "a")
         b = pointwise(graph, "square", [row], "b")
         (s,) = graph.add("softmax", (b,), [(b.shape, b.batched, "s")], "s")
@@ -174,12 +171,11 @@ def test_nodes_move_next_to_each_other():
         return [d, pointwise(graph, "exp", [d], "e")]
 
     # d has to wait for s, which is of another size; a and c move behind nothing
-    assert chained_labels(make, [LARGE, ((500,), False), LARGE]) == [["a", "c"], ["d", "e"]]
+    assert chained_labels(make, [LARGE, (False, (500,)), LARGE]) == [["a", "c"], ["d", "e"]]
 
 
 def test_what_a_chain_makes_is_read_element_by_element():
-    def make(graph, inputs):
-        (x,) = inputs
+    def make(graph, x):
         a = pointwise(graph, "square", [x], "a")
         b = pointwise(graph, "exp", [a], "b")
         first = reduce(graph, "sum", b, (1,), True, "sum")
@@ -188,19 +184,17 @@ def test_what_a_chain_makes_is_read_element_by_element():
 
     assert chained_labels(make, [LARGE]) == [["a", "b"], ["c", "d"]]
 
-    def spread(graph, inputs):
-        x, column = inputs
+    def spread(graph, x, column):
         a = pointwise(graph, "square", [column], "a")
         b = pointwise(graph, "exp", [a], "b")
         c = pointwise(graph, "multiply", [x, b], "c")
         return [pointwise(graph, "negative", [c], "d")]
 
-    assert chained_labels(spread, [LARGE, ((1,), True)], batch=8000) == [["a", "b"], ["c", "d"]]
+    assert chained_labels(spread, [LARGE, (True, (1,))], batch=8000) == [["a", "b"], ["c", "d"]]
 
 
 def test_independent_chains_are_apart():
-    def make(graph, inputs):
-        x, w = inputs
+    def make(graph, x, w):
         a = pointwise(graph, "square", [x], "a")
         b = pointwise(graph, "exp", [w], "b")
         return [pointwise(graph, "negative", [a], "c"), pointwise(graph, "negative", [b], "d")]
@@ -209,8 +203,7 @@ def test_independent_chains_are_apart():
 
 
 def test_too_many_local_values_are_several_chains(unchained):
-    def make(graph, inputs):
-        (x,) = inputs
+    def make(graph, x):
         parts = [pointwise(graph, "multiply", [x, 1.0 + k], f"p{k}") for k in range(3 * MOST_LOCAL)]
         total = parts[0]
         for k, part in enumerate(parts[1:]):
@@ -240,9 +233,8 @@ def test_a_program_says_what_its_chains_are():
 # --- the verifier ---------------------------------------------------------------------------------------------
 
 
-def mixed(graph, inputs):
+def mixed(graph, x, w):
     """Make a chain with a value from an earlier record, and one that a later record reads."""
-    x, w = inputs
     (s,) = graph.add("softmax", (x,), [(x.shape, x.batched, "s")], "s")
     a = elementwise(graph, "multiply", [s, w], "a")
     b = pointwise(graph, "exp", [a], "b")
@@ -332,8 +324,7 @@ def test_results_over_shifted_operands():
 
 
 def test_too_many_local_values_are_refused():
-    def make(graph, inputs):
-        (x,) = inputs
+    def make(graph, x):
         parts = [pointwise(graph, "multiply", [x, 1.0 + k], f"p{k}") for k in range(MOST_LOCAL + 2)]
         total = parts[0]
         for k, part in enumerate(parts[1:]):

@@ -89,6 +89,20 @@ def test_random_numbers_are_new_in_each_step_and_the_same_for_a_seed():
     assert set(np.unique(found[2])) == {0.0, 1.0} and abs(found[2].mean() - 0.25) < 0.01
 
 
+def test_batches_of_predictions_have_numbers_of_their_own():
+    x = fnn.Input(4)
+    model = fnn.Model(x, 0.0 * x + ops.random_normal(x), seed=0, dtype="float64")
+    rows = np.zeros((600, 4))
+    found = model.predict(rows)
+    assert len(np.unique(found)) == found.size  # 256 rows, 256 and 88
+    np.testing.assert_array_equal(found, model.predict(rows))
+    assert len(np.unique(model.predict(rows, batch_size=10))) == found.size
+    np.testing.assert_array_equal(model.predict(iter([rows[:256], rows[256:]])), found)
+    model.compile("sgd", lambda y_true, y_pred: ops.mean(ops.random_uniform(y_pred) + y_true))
+    alone = model.evaluate(rows[:10], rows[:10])["loss"]
+    assert model.evaluate(rows, rows, batch_size=10)["loss"] != alone
+
+
 def test_other_batch_sizes_need_no_other_symbols():
     x = fnn.Input(3)
     f = fnn.function([x], [x @ x.T, ops.mean(x), ops.concatenate([x, x], 0)])

@@ -109,11 +109,17 @@ case(
     normal(3),
     normal(3),
 )
+case("masked", lambda c, x: ops.softmax(ops.where(c > 0, x, -np.inf)), lambda c, x: _softmax(np.where(c > 0, x, -np.inf)),
+     np.array([[1.0, -1.0, 1.0]] * B), normal(3))  # fmt: skip
+case("infinite", lambda x: ops.minimum(x, np.inf) + ops.where(ops.isnan(x * np.nan), 1.0, 0.0), lambda x: x + 1.0, normal(3),
+     smooth=False)  # fmt: skip
 case("clip", lambda x: ops.clip(x, -0.5, 0.7), lambda x: np.clip(x, -0.5, 0.7), normal(3))
 case("broadcast_over_the_batch", lambda x: x - ops.mean(x, 0), lambda x: x - x.mean(0), normal(3))
 case("all_pairs", lambda x: ops.sum(ops.square(x[:, None] - x[None]), -1),
      lambda x: np.square(x[:, None] - x[None]).sum(-1), normal(3))  # fmt: skip
 case("array", lambda x: x * np.array([1.0, 2.0, 3.0]), lambda x: x * np.array([1.0, 2.0, 3.0]), normal(3))
+case("softmax_batch", lambda x: ops.softmax(x[:, 0]), lambda x: _softmax(x[:, 0]), normal(2))
+case("log_softmax_batch", lambda x: ops.log_softmax(x, 0), lambda x: np.log(_softmax(x, 0)), normal(2))
 case("softmax_axis", lambda x: ops.softmax(x, 1), lambda x: _softmax(x, 1), normal(4, 3))
 
 # --- reductions -----------------------------------------------------------------------------------------------

@@ -434,7 +434,7 @@ def test_sizes_that_are_not_linear_in_the_rows():
         expected = model.predict(X[:n]) @ model.predict(X[:n]).T
         np.testing.assert_allclose(step(X[:n]), (expected**2).mean(), rtol=1e-5)
     assert step._runtime.quick_step is None
-    with pytest.raises(NotImplementedError, match="linear in the rows"):
+    with pytest.raises(NotImplementedError, match="in proportion to the rows"):
         step.learner()
     with pytest.raises(ValueError, match="of outputs, which a training function has none of"):
         step.learner(gradients=True)

@@ -41,7 +41,10 @@ def learner(
     rows = checked_rows("learner", rows)
     # predictions are for any number of rows, if that is possible
     predicted = None if rows is None or traits(table, training=False).by_row else rows
-    with runtime.lock, _any_sizes(rows):
+    with _any_sizes(rows):
+        code = assemble(step(table, objective, optimizer, labels, rows=rows))
+        seeded = assemble(weight_gradients(table, optimizer, rows)) if gradients else None
+    with runtime.lock:
         done = runtime.optimizer_step()
         numbers = Numbers(
             runtime.step_count(),
@@ -53,8 +56,8 @@ def learner(
         )
         return backend.make(
             freeze(runtime, gradients=gradients and table.architecture.takes_numbers, rows=predicted),
-            assemble(step(table, objective, optimizer, labels, rows=rows)),
-            assemble(weight_gradients(table, optimizer, rows)) if gradients else None,
+            code,
+            seeded,
             runtime.optimizer_state.view(table.dtype),
             numbers,
             objective.initial() if metrics else None,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.graph.extent import Extent
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 from fastnn.layers.core import InputLayer
@@ -124,10 +125,10 @@ class Architecture:
         for symbol in [] if any_shape else outputs:
             if symbol.kind != "real":
                 raise ValueError(f"a model's outputs are numbers of its dtype, got integers: {symbol!r}")
-            if not symbol.batched:
+            if not symbol.batched or any(isinstance(size, Extent) for size in symbol.shape):
                 raise ValueError(
-                    f"a model's outputs are batches, got {symbol!r}: fastnn.function computes any symbols, and "
-                    "model.add_loss takes losses"
+                    f"a model's outputs are batches of samples of a fixed size, got {symbol!r}: fastnn.function "
+                    "computes any symbols, and model.add_loss takes losses"
                 )
         parts = _parts_of(order)
         found = cls(

@@ -13,6 +13,7 @@ from fastnn import checks
 from fastnn.checks import LARGEST, flag
 from fastnn.config import to_config
 from fastnn.constraints import Constraint
+from fastnn.graph.extent import Extent
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
 from fastnn.layers.symbols import Part, Symbol, results_of
@@ -117,6 +118,11 @@ class Layer:
     def __setattr__(self, name: str, value: object) -> None:
         if getattr(self, "_fixed", False):
             if name != "trainable":
+                if name not in self.__dict__ and not hasattr(type(self), name):
+                    raise AttributeError(
+                        f"{type(self).__name__}.{name} cannot be added after the layer is made: assign it before "
+                        "super().__init__(), or make the class a dataclass of its hyperparameters"
+                    )
                 raise AttributeError(
                     f"{type(self).__name__}.{name} cannot be changed after the layer is made: make a new layer "
                     "(only `trainable` may be assigned)"
@@ -229,8 +235,7 @@ class Layer:
             several, results = self._traced(symbols)
         else:
             for symbol in symbols:
-                if not symbol.batched:
-                    raise self.fail(f"takes batches, got {symbol!r}, whose first axis is not that of the batch")
+                self._check_samples(symbol.batched, symbol.shape, symbol)
             several, results = self._described(symbols)
         shapes, kinds, batched = ([*column] for column in zip(*results, strict=True))
         object.__setattr__(self, "_called_on", tuple([symbol.shape for symbol in symbols]))
@@ -253,8 +258,8 @@ class Layer:
         tensors = [one.tensor for one in values]
         for position, x in enumerate(tensors):
             self._check_kind(position, x.kind, f"the function {place.label!r}")
-            if not x.batched and not self._is_traced:
-                raise self.fail(f"takes batches, got {values[position]!r}, whose first axis is not that of the batch")
+            if not self._is_traced:
+                self._check_samples(x.batched, x.shape, values[position])
         shapes = [x.shape for x in tensors]
         if not self._is_traced:
             self.output_shape(*shapes)  # raises where they do not fit
@@ -267,6 +272,13 @@ class Layer:
         results = made if isinstance(made, (list, tuple)) else [made]
         found = tuple([Traced(one, place) for one in results])
         return found if isinstance(made, (list, tuple)) else found[0]
+
+    def _check_samples(self, batched: bool, shape: Sequence[Any], value: object) -> None:
+        """Raise unless a value is a batch of samples of a fixed size."""
+        if not batched:
+            raise self.fail(f"takes batches, got {value!r}, whose first axis is not that of the batch")
+        if any(isinstance(size, Extent) for size in shape):
+            raise self.fail(f"takes samples of a fixed size, got {value!r}; functions of fastnn.ops take any sizes")
 
     def _specs(self) -> Sequence[ParameterSpec]:
         """Return the layer's weights for what it was last called on; none before."""

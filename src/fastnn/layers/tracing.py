@@ -197,6 +197,8 @@ def trace(
     with at_place(place):
         made = function(*[Traced(tensor, place) for tensor in tensors], **options)
         results = list(made) if isinstance(made, (list, tuple)) else [made]
+        if not results:
+            raise TypeError(f"{place.label!r}: the function returned no results, expected at least one")
         found = []
         for one in results:
             if isinstance(one, (int, float)) and not isinstance(one, bool):

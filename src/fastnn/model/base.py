@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +25,7 @@ from fastnn.runtime.reading import reads
 from fastnn.runtime.runtime import Runtime
 from fastnn.seeding import as_seed
 from fastnn.training.history import History
-from fastnn.training.state import TrainingState
+from fastnn.training.state import TrainingState, state_of
 
 # attributes that may be assigned: a misspelt name would otherwise be ignored silently
 _ATTRIBUTES = ("history", "name", "stop_training", "trainable")
@@ -45,7 +45,6 @@ LIBRARY_ATTRIBUTES = frozenset(
         "name",
         "seed",
         "_blends",
-        "_count",
         "_ends",
         "_form",
         "_integers",
@@ -121,13 +120,10 @@ class BaseModel(DeviceMixin):
             if self._state.built:
                 self._prediction = self._state.runtime.prediction
 
-    @classmethod
-    def _of(cls, state: TrainingState, name: str, architecture: Architecture) -> Self:
-        """Make a model of an architecture, with zeros as weights."""
-        model = cls.__new__(cls)
-        model._adopt(state, name)
-        model._realize(architecture, initialize=False)
-        return model
+    def _take_architecture(self, state: TrainingState, name: str, architecture: Architecture) -> None:
+        """Make an empty model one of an architecture, with zeros as weights."""
+        self._adopt(state, name)
+        self._realize(architecture, initialize=False)
 
     def _as_part(self) -> Part:
         """Return the model as a part of others: always the same object."""
@@ -330,7 +326,7 @@ class BaseModel(DeviceMixin):
         if not isinstance(other, BaseModel):
             raise TypeError(f"update_average: expected a model, got {type(other).__name__}")
         tau = number("tau", tau, at_least=0.0, at_most=1.0)
-        mine, its = self._runtime, other._runtime
+        mine, its = self._runtime, state_of(other).require_built()
         mine.fail_within("update_average")
         found = next((blend for one, two, blend in self._blends if one is mine and two is its), None)
         if found is None:

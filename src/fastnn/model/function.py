@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,8 +26,6 @@ class Calls(ExportMixin):
     """What functions over arrays have in common."""
 
     _any_outputs: ClassVar[bool] = True
-    # the number of inputs
-    _count: int
 
     def _start(
         self, symbols: Sequence[Symbol], seed: Any, dtype: str | None, device: str | None, name: str | None
@@ -41,14 +39,10 @@ class Calls(ExportMixin):
             device = devices.pop() if len(devices) == 1 else "cpu"
         self._begin(seed, dtype, device, name)
 
-    def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:
-        super()._realize(architecture, initialize=initialize)
-        self._count = len(architecture.inputs)
-
     def _arrays(self, given: tuple[Any, ...]) -> Any:
         """Return the arguments of a call as a model takes its inputs."""
-        if len(given) != self._count:
-            names = self._architecture.input_names
+        names = self._architecture.input_names
+        if len(given) != len(names):
             raise TypeError(f"{self.name}() takes {len(names)} array(s) ({', '.join(names)}), got {len(given)}")
         return given[0] if len(given) == 1 else given
 
@@ -62,11 +56,10 @@ class Function(Calls):
     _integers: tuple[bool, ...]
     _training: bool
 
-    @classmethod
-    def _made(
-        cls, inputs: Any, outputs: Any, *, training: bool, seed: Any, dtype: str | None, device: str | None,
+    def __init__(
+        self, inputs: Any, outputs: Any, *, training: bool, seed: Any, dtype: str | None, device: str | None,
         name: str | None,
-    ) -> Self:  # fmt: skip
+    ) -> None:  # fmt: skip
         starts = inputs_of("function", inputs)
         form: Form = _LIST
         if isinstance(outputs, Mapping):
@@ -79,11 +72,9 @@ class Function(Calls):
             form, found = _ONE, [outputs]
         if not found or not all(isinstance(symbol, Symbol) for symbol in found):
             raise TypeError(f"function: outputs: expected symbols, a list or a dict of them, got {outputs!r}")
-        made = cls.__new__(cls)
-        made._form, made._training = form, flag("training", training)
-        made._start(found, seed, dtype, device, name)
-        made._realize(Architecture.of(starts, found, any_shape=True))
-        return made
+        self._form, self._training = form, flag("training", training)
+        self._start(found, seed, dtype, device, name)
+        self._realize(Architecture.of(starts, found, any_shape=True))
 
     def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:
         super()._realize(architecture, initialize=initialize)
@@ -245,4 +236,4 @@ def function(
     Models that are called within have their own weights: the function sees what they learn. Weights of layers that are
     called without a model belong to the function. All rows of a call are one batch, however many they are.
     """
-    return Function._made(inputs, outputs, training=training, seed=seed, dtype=dtype, device=device, name=name)
+    return Function(inputs, outputs, training=training, seed=seed, dtype=dtype, device=device, name=name)

@@ -39,16 +39,20 @@ def program(runtime: Runtime, batch: int = 32) -> Program:
         labels, shape = objective.wants_labels(output), objective.output_shapes[output]
         targets[output] = _targets(len(inputs) + output, shape[:-1] if labels else shape, "int64" if labels else dtype)
     weights = (None,) * len(targets)
-    request = Request("train", batch, True, inputs, tuple(targets), weights, trained=table.trained())
-    try:
+
+    def program_for(targets: Sequence[TargetLayout | None]) -> Program:
+        request = Request("train", batch, True, inputs, tuple(targets), weights, trained=table.trained())
         return build(table, objective, runtime.optimizer, request)
+
+    try:
+        return program_for(targets)
     except Exception as error:
         changed = [_seen(runtime, objective, output, len(inputs)) for output in range(len(targets))]
         if not any(changed):
             raise
         known = [one or target for one, target in zip(changed, targets, strict=True)]
         try:
-            return build(table, objective, runtime.optimizer, request._replace(targets=tuple(known)))
+            return program_for(known)
         except Exception:
             raise error from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -64,8 +64,7 @@ class Sequential(Model):
             self._append(layer, known)
         self._try_build()
 
-    @classmethod
-    def _of(cls, state: TrainingState, name: str, architecture: Architecture) -> Self:
+    def _take_architecture(self, state: TrainingState, name: str, architecture: Architecture) -> None:
         stack: list[Layer | Model] = []
         bare = architecture.bare()
         for layer, part in zip(bare.layers, bare.parts, strict=True):
@@ -76,9 +75,8 @@ class Sequential(Model):
         plain = bare.is_chain and not any(bare.parts)
         if not plain and not _gives(stack, bare):
             raise ValueError("a Sequential is a chain of layers and models, each on the one before")
-        model = super()._of(state, name, architecture)
-        model._stack = stack
-        return model
+        super()._take_architecture(state, name, architecture)
+        self._stack = stack
 
     def add(self, layer: Layer | Model | Symbol) -> None:
         """Add a layer or a model at the end, unless the whole is both compiled and built."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,11 +26,10 @@ class TrainFunction(Calls):
 
     _kind: ClassVar[str] = "TrainFunction"
 
-    @classmethod
-    def _made(
-        cls, inputs: Any, loss: Any, *, update: Any, optimizer: Any, metrics: Any, seed: Any, dtype: str | None,
+    def __init__(
+        self, inputs: Any, loss: Any, *, update: Any, optimizer: Any, metrics: Any, seed: Any, dtype: str | None,
         device: str | None, name: str | None,
-    ) -> Self:  # fmt: skip
+    ) -> None:  # fmt: skip
         starts = inputs_of("train_function", inputs)
         if not isinstance(loss, Symbol):
             raise TypeError(f"train_function: loss: expected a symbol, got {type(loss).__name__}")
@@ -47,9 +46,7 @@ class TrainFunction(Calls):
         chosen = None if update is None else _chosen(architecture, update)
         if chosen is not None:
             _check_own(architecture, update)
-        made = cls.__new__(cls)
-        made._set_up(architecture, chosen, optimizers.get(optimizer), loss, named, seed, dtype, device, name)
-        return made
+        self._set_up(architecture, chosen, optimizers.get(optimizer), loss, named, seed, dtype, device, name)
 
     def _set_up(
         self, architecture: Architecture, chosen: Sequence[int] | None, optimizer: Optimizer,
@@ -255,7 +252,7 @@ def train_function(
     Dropout drops in all models, as in training. Layers that are not trained are constants in every respect: batch
     normalisation uses and keeps its averages there, as it does with ``trainable=False``.
     """
-    return TrainFunction._made(
+    return TrainFunction(
         inputs, loss, update=update, optimizer=optimizer, metrics=metrics, seed=seed, dtype=dtype, device=device,
         name=name,
     )  # fmt: skip

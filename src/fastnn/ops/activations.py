@@ -7,7 +7,7 @@ from typing import Any
 from fastnn import activations
 from fastnn.graph.graph import Tensor
 from fastnn.graph.ops.elementwise import activation
-from fastnn.graph.ops.strided import transpose
+from fastnn.graph.ops.strided import reshape, transpose
 from fastnn.layers.tracing import Place
 from fastnn.ops.definition import Operand, op
 
@@ -42,6 +42,9 @@ def _along(place: Place, x: Any, formula: str, axis: int) -> Tensor:
         raise ValueError(f"{formula}: axis: expected an axis of the shape {value.whole}, got {axis!r}")
     order = list(range(rank))
     order[axis], order[-1] = order[-1], order[axis]
+    if rank == 1:  # rows of one batch: the batch axis is that of the row
+        row = reshape(place.graph, value, (1, *value.whole), place.label)
+        return reshape(place.graph, activation(place.graph, row, formula, (), place.label), value.whole, place.label)
     moved = value if axis % rank == rank - 1 else transpose(place.graph, value, order, place.label)
     made = activation(place.graph, moved, formula, (), place.label)
     return made if moved is value else transpose(place.graph, made, order, place.label)

@@ -1,6 +1,7 @@
 """Element by element: arithmetic, elementary functions, comparisons, logic. Numbers and arrays may stand for symbols.
 
 Shapes are broadcast as NumPy's are; the batch axis is the first one.
+Integers are taken as numbers of the model's dtype; float32 holds those up to 2^24 exactly.
 """
 
 from __future__ import annotations

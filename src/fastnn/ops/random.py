@@ -1,7 +1,8 @@
 """Random numbers: new in each training step, and the same on all devices for a seed.
 
 They depend on the model's seed, the number of the step and the place in the model. In prediction the number of the step
-stands still. A shape has the batch axis, whose size None stands for; or it is that of a symbol, which is given instead.
+stands still, so another prediction has the same numbers; each batch of one has its own. A shape has the batch axis,
+whose size None stands for; or it is that of a symbol, which is given instead.
 """
 
 from __future__ import annotations

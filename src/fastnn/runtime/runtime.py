@@ -61,6 +61,16 @@ class FixedRun(NamedTuple):
     kept: Any
 
 
+def draws(bound: Any) -> bool:
+    """Return whether a program draws random numbers of `fastnn.ops`."""
+    return any(key.op == "random" for key in bound.program.kernels)
+
+
+def _first_draw(bound: Any, cursor: int) -> int:
+    """Return what is added to the step, so that rows from another place on have other random numbers."""
+    return cursor << 24 if cursor and draws(bound) else 0
+
+
 class Runtime(ModelPrograms):
     """Buffers and programs of one model, and the contexts that run them.
 
@@ -112,7 +122,7 @@ class Runtime(ModelPrograms):
                 if user is not None:
                     user.forget_quick()
 
-    def run(self, bound: Any, work: Bindings, steps: int, cursor: int | None = None) -> int:
+    def run(self, bound: Any, work: Bindings, steps: int, cursor: int | None = None, before: int = 0) -> int:
         """Run a program and return the number of finished steps.
 
         Parameters
@@ -121,6 +131,8 @@ class Runtime(ModelPrograms):
             From `program`.
         cursor : int, optional
             The first row. Without it the program trains, and continues from the training counters.
+        before : int
+            How many rows of the same pass other data have had, which decides the random numbers.
 
         Raises
         ------
@@ -132,7 +144,7 @@ class Runtime(ModelPrograms):
         with self.lock:
             if self.running:
                 # the lock is this thread's: a signal handler or a finalizer has interrupted its own run
-                return self._run_apart(bound, work, steps, cursor)
+                return self._run_apart(bound, work, steps, cursor, before)
             try:
                 self.running = get_ident()
                 if cursor is None:
@@ -140,7 +152,7 @@ class Runtime(ModelPrograms):
                 else:
                     context = self._other
                     context[_CURSOR] = cursor
-                    context[_STEP] = self.training[_STEP]
+                    context[_STEP] = self.training[_STEP] + _first_draw(bound, before + cursor)
                 if self.placement is not None:
                     self._check(bound, work)
                     done = self.placement.run(bound, work, steps, context, self._flat, self.held())
@@ -190,7 +202,9 @@ class Runtime(ModelPrograms):
                 self.running = 0
         return True
 
-    def _run_apart(self, bound: BoundProgram, work: Bindings, steps: int, cursor: int | None) -> int:
+    def _run_apart(
+        self, bound: BoundProgram, work: Bindings, steps: int, cursor: int | None, before: int
+    ) -> int:  # fmt: skip
         """Run a program in the middle of another run of the same thread, on a separate context and memory."""
         if cursor is None or self.placement is not None:
             raise RuntimeError(
@@ -199,6 +213,7 @@ class Runtime(ModelPrograms):
             )
         context = self.training.copy()
         context[_CURSOR] = cursor
+        context[_STEP] += _first_draw(bound, before + cursor)
         kept = self._fill(context, bound, work, aligned_zeros(bound.program.arena_bytes))
         done = Runner(context).run(bound, steps, get_num_threads())
         del kept

@@ -15,7 +15,7 @@ from fastnn.data.feed import Feed
 from fastnn.lower.task import Request
 from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.chunking import Pacer
-from fastnn.runtime.runtime import Runtime
+from fastnn.runtime.runtime import Runtime, draws
 
 # The default rows per batch: enough to fill the cores' vector units, few enough for the caches.
 DEFAULT_BATCH = 256
@@ -56,18 +56,19 @@ def user_level() -> int:
 
 def sweep(
     runtime: Runtime, feed: Feed, batch: int, first: int, last: int, request: Callable[[int], Request],
-    totals: NDArray[np.float64] | None = None,
+    totals: NDArray[np.float64] | None = None, before: int = 0,
 ) -> None:  # fmt: skip
-    """Run a program over rows [first, last): whole batches, then the rest."""
+    """Run a program over rows [first, last): whole batches, then the rest; `before` is as for `Runtime.run`."""
     pacer = Pacer()
     work = Bindings(feed.addresses(), accumulators=totals)
     row = first
     while row < last:
         size = min(batch, last - row)
         bound = runtime.program(request(size))
-        steps = pacer.steps((last - row) // size)
+        # each run has random numbers of its own
+        steps = 1 if draws(bound) else pacer.steps((last - row) // size)
         with pacer.timing(steps):
-            runtime.run(bound, work, steps, cursor=row)
+            runtime.run(bound, work, steps, cursor=row, before=before)
         row += steps * size
 
 
@@ -78,11 +79,13 @@ def evaluate(runtime: Runtime, feed: Feed, batch: int, first: int, last: int) ->
     return totals, last - first
 
 
-def predict(runtime: Runtime, feed: Feed, batch: int, steps: int | None = None) -> list[NDArray[Any]]:
+def predict(
+    runtime: Runtime, feed: Feed, batch: int, steps: int | None = None, before: int = 0
+) -> list[NDArray[Any]]:  # fmt: skip
     """Return the outputs for all rows, or for the first `steps` batches."""
     n = last_row(steps, batch, 0, feed.n)
     shapes = runtime.table.architecture.output_shapes
     # uninitialised: every row is stored by exactly one batch
     feed.results.extend(runtime.empty((n, *shape)) for shape in shapes)
-    sweep(runtime, feed, batch, 0, n, lambda size: feed.request("predict", size))
+    sweep(runtime, feed, batch, 0, n, lambda size: feed.request("predict", size), before=before)
     return feed.fetched()

@@ -175,17 +175,18 @@ def evaluate(runtime: Runtime, iterable: Iterable[Any], steps: int | None = None
     for number, batch in _some(iterable, steps):
         x, y, weight = data_of(runtime, batch, f"batch {number}: ")
         feed = feeds.feed(runtime, x, y, weight, None, f"batch {number}: ")
-        sweep.sweep(runtime, feed, feed.n, 0, feed.n, partial(feed.request, "evaluate"), totals)
+        sweep.sweep(runtime, feed, feed.n, 0, feed.n, partial(feed.request, "evaluate"), totals, rows)
         rows += feed.n
     return totals, rows
 
 
 def predict(runtime: Runtime, iterable: Iterable[Any], steps: int | None = None) -> Any:
     """Return the outputs for all batches of inputs, or the next `steps`, joined."""
-    found, n_inputs = [], len(runtime.table.architecture.inputs)
+    found, n_inputs, rows = [], len(runtime.table.architecture.inputs), 0
     for number, batch in _some(iterable, steps):
         feed = feeds.inputs(runtime, inputs_of(batch, n_inputs), f"batch {number}: ")
-        found.append(sweep.predict(runtime, feed, sweep.DEFAULT_BATCH))
+        found.append(sweep.predict(runtime, feed, sweep.DEFAULT_BATCH, before=rows))
+        rows += feed.n
     joined = [np.concatenate(parts) for parts in zip(*found, strict=True)]
     return joined[0] if len(joined) == 1 else joined
 

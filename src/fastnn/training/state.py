@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -257,9 +257,8 @@ class Trainable:
     def _build_for(self, x: Any) -> None:
         """Infer missing shapes from data; a model of symbols has them."""
 
-    @classmethod
-    def _of(cls, state: TrainingState, name: str, architecture: Architecture) -> Self:
-        """Make a model of an architecture, with zeros as weights."""
+    def _take_architecture(self, state: TrainingState, name: str, architecture: Architecture) -> None:
+        """Make an empty model one of an architecture, with zeros as weights."""
         raise NotImplementedError
 
     def _as_part(self) -> Part:
@@ -298,4 +297,6 @@ def build_for(model: Trainable, x: Any) -> None:
 
 def model_of(kind: type[M], state: TrainingState, name: str, architecture: Architecture) -> M:
     """Make a model of a class and an architecture, whose weights are zeros."""
-    return kind._of(state, name, architecture)
+    model = kind.__new__(kind)
+    model._take_architecture(state, name, architecture)
+    return model

@@ -113,9 +113,8 @@ def _node(graph: Graph, function: str, values: Sequence[Value], whole: Shape, la
 def _value(graph: Graph, function: str, x: Value, label: str) -> Value:
     if isinstance(x, Tensor):
         return cast(graph, x, "real", label)
-    if not isfinite(x):
-        raise ValueError(f"{function}: expected finite numbers, got {x}")
-    return float(x)
+    # records have finite parameters
+    return float(x) if isfinite(x) else constant(graph, x, (), label)
 
 
 def broadcast(function: str, wholes: Sequence[Shape]) -> Shape:
@@ -197,10 +196,12 @@ def product(sizes: Sequence[Size]) -> Size:
 
 
 def constant(graph: Graph, value: float, whole: Shape, label: str) -> Tensor:
-    """Make a tensor of a whole shape, all of whose elements are one number."""
-    if not isfinite(value):
-        raise ValueError(f"constant: expected a finite number, got {value}")
-    return _node(graph, "identity", (float(value),), tuple(whole), label)
+    """Make a tensor of a whole shape, all of whose elements are one number, which may be infinite or NaN."""
+    if isfinite(value):
+        return _node(graph, "identity", (float(value),), tuple(whole), label)
+    # functions of finite numbers that are not finite
+    function, of = ("reciprocal", 0.0) if value > 0.0 else ("log", 0.0 if value < 0.0 else -1.0)
+    return _node(graph, function, (of,), tuple(whole), label)
 
 
 def cast(graph: Graph, x: Tensor, kind: str, label: str) -> Tensor:

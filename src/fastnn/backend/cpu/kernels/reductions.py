@@ -24,7 +24,7 @@ from fastnn.backend.cpu.codegen.options import helper, inlined
 # dtype, along columns and along a row, which has 16 or more parallel sums
 _BLOCK, _STRETCH, _ROW = 1024, 64, 2048
 # so few columns are reduced one by one; so many of the largest numbers are kept in order instead of in a heap
-_NARROW, _SORTED = 8, 16
+_NARROW, _SORTED = 8, 32
 # numbers of a row of which the extremum is found at once
 _PIECE = 256
 
@@ -108,26 +108,35 @@ def _products(kit: Kit) -> tuple[Any, Any]:
     return row, columns
 
 
-def _extrema(kit: Kit, largest: bool) -> tuple[Any, Any]:
-    """Make the largest or smallest number of a row, and of the columns of a table; NaN if there is any.
+def _integers(kit: Kit) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """Make what compares numbers as integers: type, pointers, cast to numbers, order of bits, magnitude, infinity.
 
-    Integers are compared: floats have the order of their bits, except for the magnitude of negative ones. The maximum
-    of floats would be a chain of scalar instructions, unless NaN is excluded.
+    Floats have the order of their bits, except for the magnitude of negative ones.
     """
-    reals, itemsize = kit.reals, kit.itemsize
     single = kit.dtype == "float32"
     integer, integers = (np.int32, SOURCE_POINTERS["int32"]) if single else (np.int64, int64_pointer)
     as_real = bits.int_as_float if single else bits.int_as_double
     info = np.iinfo(integer)
-    sign, magnitude = integer(8 * itemsize - 1), integer(info.max)
+    sign, magnitude = integer(8 * kit.itemsize - 1), integer(info.max)
     infinity = integer(np.array(np.inf, kit.dtype).view(integer))
-    # of an empty part the result is that infinity which is never chosen
-    lowest = integer(int(np.array(-np.inf, kit.dtype).view(integer)) ^ int(magnitude)) if largest else infinity
-    integer_bytes = _BLOCK * itemsize
 
     @inlined
     def ordered(i):
         return integer(i ^ integer(integer(i >> sign) & magnitude))
+
+    return integer, integers, as_real, ordered, magnitude, infinity
+
+
+def _extrema(kit: Kit, largest: bool) -> tuple[Any, Any]:
+    """Make the largest or smallest number of a row, and of the columns of a table; NaN if there is any.
+
+    Integers are compared. The maximum of floats would be a chain of scalar instructions, unless NaN is excluded.
+    """
+    reals, itemsize = kit.reals, kit.itemsize
+    integer, integers, as_real, ordered, magnitude, infinity = _integers(kit)
+    # of an empty part the result is that infinity which is never chosen
+    lowest = integer(int(np.array(-np.inf, kit.dtype).view(integer)) ^ int(magnitude)) if largest else infinity
+    integer_bytes = _BLOCK * itemsize
 
     @inlined
     def better(a, b):
@@ -333,7 +342,8 @@ def recurrence(kit: Kit, variant: str) -> Callable[..., Any]:
 def largest(kit: Kit, variant: str) -> Callable[..., Any]:
     """Find the k largest numbers of every row, and their places: few are kept in order, many in a heap."""
     VALUES, INDICES, X, ROWS, COLS, K = kit.words("values indices x rows cols k")
-    at = kit.at
+    reals = kit.reals
+    integer, integers, _, ordered, magnitude, infinity = _integers(kit)
 
     @inlined
     def above(a, b):
@@ -341,9 +351,16 @@ def largest(kit: Kit, variant: str) -> Callable[..., Any]:
         return a > b or (a != a and b == b)
 
     @inlined
-    def comes_before(a, i, b, j):
-        # of equal ones, and of NaN, the first
-        return above(a, b) or (not above(b, a) and i < j)
+    def key_of(i):
+        """Make an integer of the bits of a number, so that integers have the order of numbers: 0 is -0, too."""
+        key = ordered(i)
+        key = integer(0) if key == integer(-1) else key
+        return magnitude if integer(i & magnitude) > infinity else key
+
+    @inlined
+    def comes_later(a, i, b, j):
+        # without branches, which would be taken at random
+        return (a < b) | ((a == b) & (i > j))
 
     @helper
     def insert(values, indices, to, known, value, index):
@@ -355,48 +372,64 @@ def largest(kit: Kit, variant: str) -> Callable[..., Any]:
         values[place], indices[place] = value, index
 
     @helper
-    def sink(values, indices, to, place, count, value, index):
-        """Put a number into a heap, whose first one comes last, at a place or below it."""
-        while 2 * place + 1 < count:
-            below = to + 2 * place + 1
-            if 2 * place + 2 < count and comes_before(
-                values[below], indices[below], values[below + 1], indices[below + 1]
-            ):
-                below += 1
-            if comes_before(values[below], indices[below], value, index):
+    def sink(keys, indices, to, top, count, key, index):
+        """Put a key into a heap, whose first one comes last, at a place or below it: from a leaf upwards.
+
+        Most keys belong near the leaves. So the way down is nearly always of one length, which processors predict.
+        """
+        place, below = top, 2 * top + 1
+        while below < count:
+            other = smaller(below + 1, count - 1)
+            if comes_later(keys[to + other], indices[to + other], keys[to + below], indices[to + below]):
+                below = other
+            keys[to + place], indices[to + place] = keys[to + below], indices[to + below]
+            place, below = below, 2 * below + 1
+        while place > top:
+            parent = (place - 1) >> 1
+            if not comes_later(key, index, keys[to + parent], indices[to + parent]):
                 break
-            values[to + place], indices[to + place] = values[below], indices[below]
-            place = below - to
-        values[to + place], indices[to + place] = value, index
+            keys[to + place], indices[to + place] = keys[to + parent], indices[to + parent]
+            place = parent
+        keys[to + place], indices[to + place] = key, index
+
+    @helper
+    def few(values, indices, to, x, source, cols, k):
+        for j in range(k):
+            insert(values, indices, to, j + 1, x[source + j], j)
+        for j in range(k, cols):
+            if above(x[source + j], values[to + k - 1]):
+                insert(values, indices, to, k, x[source + j], j)
+
+    @helper
+    def many(keys, indices, to, x, source, cols, k):
+        """Keep keys instead of values in a heap, sort it, and leave the bits of the numbers in their places."""
+        for j in range(k):
+            keys[to + j], indices[to + j] = key_of(x[source + j]), j
+        for j in range(k // 2, -1, -1):
+            sink(keys, indices, to, j, k, keys[to + j], indices[to + j])
+        for j in range(k, cols):
+            key = key_of(x[source + j])
+            if key > keys[to]:
+                sink(keys, indices, to, 0, k, key, j)
+        for left in range(k - 1, 0, -1):
+            key, index = keys[to + left], indices[to + left]
+            keys[to + left], indices[to + left] = keys[to], indices[to]
+            sink(keys, indices, to, 0, left, key, index)
+        for j in range(k):
+            keys[to + j] = x[source + indices[to + j]]
 
     def largest(record, context, ith, nth):
         r = int64_pointer(record)
         cols, k = r[COLS], r[K]
         first, last = rows_part(r[ROWS], ith, nth)
-        values, x = at(record, context, VALUES), at(record, context, X)
+        values_at, x_at = address(record, context, VALUES), address(record, context, X)
+        values, x, keys, bits_of = reals(values_at), reals(x_at), integers(values_at), integers(x_at)
         indices = int64_pointer(address(record, context, INDICES))
         for row in range(first, last):
-            source, to, in_order = row * cols, row * k, k <= _SORTED
-            for j in range(k):
-                if in_order:
-                    insert(values, indices, to, j + 1, x[source + j], j)
-                else:
-                    values[to + j], indices[to + j] = x[source + j], j
-            if not in_order:
-                for j in range(k // 2, -1, -1):
-                    sink(values, indices, to, j, k, values[to + j], indices[to + j])
-            worst = to + k - 1 if in_order else to
-            for j in range(k, cols):
-                if above(x[source + j], values[worst]):
-                    if in_order:
-                        insert(values, indices, to, k, x[source + j], j)
-                    else:
-                        sink(values, indices, to, 0, k, x[source + j], j)
-            if not in_order:
-                for left in range(k - 1, 0, -1):
-                    value, index = values[to + left], indices[to + left]
-                    values[to + left], indices[to + left] = values[to], indices[to]
-                    sink(values, indices, to, 0, left, value, index)
+            if k <= _SORTED:
+                few(values, indices, row * k, x, row * cols, cols, k)
+            else:
+                many(keys, indices, row * k, bits_of, row * cols, cols, k)
 
     return largest
 

@@ -74,8 +74,8 @@ def _any_sizes(rows: int | None) -> Iterator[None]:
             raise
         raise NotImplementedError(
             f"learner: a loss or a layer computes with all pairs of a batch's rows, or the like ({error}): compiled "
-            "code for any number of rows takes sizes in proportion to them: give the number of rows that steps will "
-            "have (rows=...), or train in Python"
+            "code for any number of rows takes sizes in proportion to the rows: give the number of rows that steps "
+            "will have (rows=...)"
         ) from None
 
 

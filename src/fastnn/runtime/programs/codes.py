@@ -18,6 +18,7 @@ from fastnn.graph.extent import BATCH, Extent, Size, at
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.moves import take_columns
 from fastnn.graph.rules import NoGradientError
+from fastnn.layers.tracing import shown
 from fastnn.losses import CrossEntropy, Function
 from fastnn.losses.targets import SUM_TOLERANCE
 from fastnn.lower.lower import lower, rewrite
@@ -190,7 +191,7 @@ def _check_rows(tensors: Iterable[Tensor], rows: int) -> None:
     """Check that no value has more bytes than memory could ever have."""
     for tensor in tensors:
         if prod(_shape_at(tensor, rows)) > MOST_NUMBERS:
-            raise ValueError(f"rows: expected fewer than {rows}: {tensor.name!r} has {tensor.whole} numbers")
+            raise ValueError(f"rows: expected fewer than {rows}: {tensor.name!r} has {shown(tensor.whole)} numbers")
 
 
 def _check_sizes(tensors: Iterable[Tensor]) -> None:
@@ -200,7 +201,7 @@ def _check_sizes(tensors: Iterable[Tensor]) -> None:
         if isinstance(size, Extent) and (len(size.coefficients) > 2 or size.coefficients[0] < 0):
             raise NotImplementedError(
                 f"{tensor.name!r} has {size} numbers in a batch of B rows, and codes of any number of rows hold values "
-                "whose size is in proportion to it; a code for exactly n rows (rows=n) holds any"
+                "whose size is in proportion to it"
             )
 
 

@@ -424,7 +424,7 @@ def test_a_child_of_a_fork_goes_on():
 
 
 def test_sizes_that_are_not_linear_in_the_rows():
-    """Steps whose values are tables of all pairs of rows have no learner, and are no code."""
+    """Steps whose values are tables of all pairs of rows have learners for exactly n rows alone, and are no code."""
     model = fnn.Sequential([fnn.Input(3), fnn.Dense(2)], seed=0)
     x = fnn.Input(3)
     y = model(x)
@@ -434,7 +434,9 @@ def test_sizes_that_are_not_linear_in_the_rows():
         expected = model.predict(X[:n]) @ model.predict(X[:n]).T
         np.testing.assert_allclose(step(X[:n]), (expected**2).mean(), rtol=1e-5)
     assert step._runtime.quick_step is None
-    with pytest.raises(NotImplementedError, match="in proportion to the rows"):
+    with pytest.raises(NotImplementedError, match=r"in proportion to the rows.*\(rows=\.\.\.\)"):
         step.learner()
+    learner = step.learner(rows=24)
+    assert fnp.train_step(learner, X[:24]) == step(X[:24])
     with pytest.raises(ValueError, match="of outputs, which a training function has none of"):
         step.learner(gradients=True)

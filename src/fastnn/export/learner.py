@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,24 +13,37 @@ from fastnn.backend.cpu.frozen.code import assemble, fingerprint
 from fastnn.backend.cpu.frozen.learner import Learner, Numbers
 from fastnn.backend.cpu.layouts.code import UNIT, Progress
 from fastnn.checks import integer
-from fastnn.export.network import freeze
+from fastnn.export.network import checked_rows, freeze
 from fastnn.objective.objective import Objective
 from fastnn.optimizers import Optimizer
 from fastnn.program.layout import Counter
-from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.codes import step, weight_gradients
+from fastnn.runtime.programs.independence import traits
 from fastnn.runtime.runtime import Runtime
 
 TARGETS = ("labels", "dense")
 
 
-def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | None, metrics: bool = False) -> Learner:
+def learner(
+    runtime: Runtime,
+    *,
+    gradients: bool,
+    targets: Any,
+    steps: int | None,
+    metrics: bool = False,
+    rows: int | None = None,
+) -> Learner:
     """Make the learner of a model as it is; see `Model.learner`."""
     table, (objective, optimizer) = runtime.table.apart(), _compiled(runtime, metrics)
     if not objective.trains:
         raise ValueError("learner: no output of the model has a loss")
     labels = _labels(objective, targets)
-    code = _step(table, objective, optimizer, labels)
+    rows = checked_rows("learner", rows)
+    # predictions are for any number of rows, if that is possible
+    predicted = None if rows is None or traits(table, training=False).by_row else rows
+    with _any_sizes(rows):
+        code = assemble(step(table, objective, optimizer, labels, rows=rows))
+        seeded = assemble(weight_gradients(table, optimizer, rows)) if gradients else None
     with runtime.lock:
         done = runtime.optimizer_step()
         numbers = Numbers(
@@ -40,23 +55,27 @@ def learner(runtime: Runtime, *, gradients: bool, targets: Any, steps: int | Non
             optimizer.progress(done),
         )
         return backend.make(
-            freeze(runtime, gradients=gradients and table.architecture.takes_numbers),
+            freeze(runtime, gradients=gradients and table.architecture.takes_numbers, rows=predicted),
             code,
-            assemble(weight_gradients(table, optimizer)) if gradients else None,
+            seeded,
             runtime.optimizer_state.view(table.dtype),
             numbers,
             objective.initial() if metrics else None,
         )
 
 
-def _step(table: ParameterTable, objective: Objective, optimizer: Optimizer, labels: list[bool]) -> Any:
-    """Return the code of a training step."""
+@contextmanager
+def _any_sizes(rows: int | None) -> Iterator[None]:
+    """Explain which learners take sizes that are not in proportion to the rows, where this one does not."""
     try:
-        return assemble(step(table, objective, optimizer, labels))
+        yield
     except NotImplementedError as error:
+        if rows is not None:
+            raise
         raise NotImplementedError(
             f"learner: a loss or a layer computes with all pairs of a batch's rows, or the like ({error}): compiled "
-            "code takes sizes in proportion to the rows; model.train_on_batch takes any"
+            "code for any number of rows takes sizes in proportion to the rows: give the number of rows that steps "
+            "will have (rows=...)"
         ) from None
 
 
@@ -86,7 +105,8 @@ def _fits(runtime: Runtime, learner: Learner) -> bool:
         return False
     if any(labels and not objective.takes_labels(at) for at, labels in zip(objective.targeted, found, strict=True)):
         return False
-    program = step(table, objective, optimizer, found).make(UNIT)
+    rows = backend.rows_of(learner)
+    program = step(table, objective, optimizer, found, rows=rows or None).make(rows or UNIT)
     return fingerprint(program) == backend.fingerprint_of(learner)
 
 

@@ -87,9 +87,9 @@ class Graph:
         self._count += 1
         return tensor
 
-    def input(self, shape: Sequence[int], name: str, kind: str = "real") -> Tensor:
-        """Add a batched input (features, targets or sample weights)."""
-        tensor = self._tensor(shape, True, kind, name)
+    def input(self, shape: Sequence[int], name: str, kind: str = "real", *, batched: bool = True) -> Tensor:
+        """Add an input (features, targets or sample weights); without a batch axis it cannot be gathered."""
+        tensor = self._tensor(shape, batched, kind, name)
         self.inputs.append(tensor)
         return tensor
 

@@ -29,12 +29,18 @@ class ExportMixin(TrainedMixin):
         )
 
     @overload
-    def freeze(self, *, gradients: bool = False, device: Literal["cpu"] = "cpu") -> FrozenNetwork: ...
+    def freeze(
+        self, *, gradients: bool = False, device: Literal["cpu"] = "cpu", rows: int | None = None
+    ) -> FrozenNetwork: ...
 
     @overload
-    def freeze(self, *, gradients: bool = False, device: str) -> FrozenNetwork | FrozenDeviceNetwork: ...
+    def freeze(
+        self, *, gradients: bool = False, device: str, rows: int | None = None
+    ) -> FrozenNetwork | FrozenDeviceNetwork: ...
 
-    def freeze(self, *, gradients: bool = False, device: str = "cpu") -> FrozenNetwork | FrozenDeviceNetwork:
+    def freeze(
+        self, *, gradients: bool = False, device: str = "cpu", rows: int | None = None
+    ) -> FrozenNetwork | FrozenDeviceNetwork:
         """Return the network with a copy of its current weights, for compiled code: see `fastnn.nopython`.
 
         Parameters
@@ -45,6 +51,10 @@ class ExportMixin(TrainedMixin):
         device : str
             Where the calling code runs: ``"cpu"``, wherever the model is, or ``"cuda"`` (or
             ``"cuda:1"``) for kernels of ``numba.cuda.jit``, without gradients.
+        rows : int, optional
+            For exactly this many rows: calls with another number raise ValueError. Then rows of the outputs may depend
+            on several rows of the inputs, and outputs may be of any shape. The results are those of all rows at once.
+            By default the network is for any number of rows.
 
         Returns
         -------
@@ -55,25 +65,28 @@ class ExportMixin(TrainedMixin):
         RuntimeError
             When the model is not built.
         ValueError
-            When rows of the outputs depend on several rows of the inputs, or on random numbers; when an activation
-            lacks a gradient that is needed, or all inputs hold integers; when a model for a GPU has several inputs or
-            outputs, or there is no such device.
+            When rows of the outputs depend on several rows of the inputs, without `rows`, or on random numbers; when an
+            activation lacks a gradient that is needed, or all inputs hold integers; when a model for a GPU has several
+            inputs or outputs, or there is no such device.
         DeviceError
             When no GPU can be used; says what is missing.
         NotImplementedError
             When it is for a GPU and contains a user-defined function.
         """
-        return self._frozen(gradients, device)
+        return self._frozen(gradients, device, rows)
 
     @reads
-    def _frozen(self, gradients: bool, device: str) -> FrozenNetwork | FrozenDeviceNetwork:
+    def _frozen(self, gradients: bool, device: str, rows: int | None) -> FrozenNetwork | FrozenDeviceNetwork:
         with importing:
-            from fastnn.export.network import freeze, freeze_on_device
+            from fastnn.export.network import checked_rows, freeze, freeze_on_device
 
         runtime = self._runtime
-        check_frozen(self.name, traits(runtime.table, training=False))
+        rows = checked_rows("freeze", rows)
+        check_frozen(self.name, traits(runtime.table, training=False), rows)
         if device == "cpu":
-            return freeze(runtime, gradients=gradients)
+            return freeze(runtime, gradients=gradients, rows=rows)
+        if rows is not None:
+            raise ValueError("rows: a thread of a GPU computes one row at a time, expected None")
         if gradients:
             raise ValueError("gradients: frozen networks on a GPU have no gradients, expected False")
         return freeze_on_device(runtime, device)
@@ -86,6 +99,7 @@ class ExportMixin(TrainedMixin):
         targets: str | Sequence[str | None] | None = None,
         steps: int | None = None,
         metrics: bool = False,
+        rows: int | None = None,
     ) -> Learner:
         """Return a copy of the network, its optimizer and its loss, for training in compiled code.
 
@@ -104,6 +118,10 @@ class ExportMixin(TrainedMixin):
             With a learning rate schedule: for how many more steps to compute it.
         metrics : bool
             Whether the steps also compute the metrics of `compile`, which takes time; `learner_logs` returns them.
+        rows : int, optional
+            For steps on exactly this many rows: others raise ValueError, and change nothing. Losses and layers that
+            compare all pairs of rows need it, such as contrastive losses. Predictions are for any number of rows all
+            the same, unless rows of the outputs depend on each other.
 
         Returns
         -------
@@ -115,11 +133,13 @@ class ExportMixin(TrainedMixin):
             When the model is not built or not compiled.
         ValueError
             When an argument does not fit, or a schedule comes without `steps`.
+        NotImplementedError
+            When sizes of what is computed are not in proportion to the rows, without `rows`.
         """
         with importing:
             from fastnn.export.learner import learner
 
-        return learner(self._runtime, gradients=gradients, targets=targets, steps=steps, metrics=metrics)
+        return learner(self._runtime, gradients=gradients, targets=targets, steps=steps, metrics=metrics, rows=rows)
 
     def learner_logs(self, learner: Learner) -> dict[str, Any]:
         """Return the loss and metrics of a learner's steps since it was made, or since they were reset.
@@ -178,7 +198,7 @@ class ExportMixin(TrainedMixin):
     def c_function(self, signature: str = "int (const T *, T *)") -> CFunction:
         """Return a C function that computes one sample with a copy of the current weights.
 
-        For ctypes, cffi, Cython and `scipy.LowLevelCallable`; see `fastnn.nopython.c_function`. It takes int64 where
-        the input holds integers.
+        For ctypes, cffi, Cython and `scipy.LowLevelCallable`; see `fastnn.nopython.c_function`, which also makes one of
+        ``freeze(rows=n)``, for n rows. It takes int64 where the input holds integers.
         """
         return CFunction(self.freeze(), signature)

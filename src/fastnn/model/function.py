@@ -129,18 +129,19 @@ class Function(Calls):
             return results[0]
         return results if form == _LIST else dict(zip(form, results, strict=True))
 
-    def freeze(self, *, gradients: bool = False, device: str = "cpu") -> Any:
+    def freeze(self, *, gradients: bool = False, device: str = "cpu", rows: int | None = None) -> Any:
         """Return the function with a copy of its current weights, for compiled code: see `Model.freeze`.
 
         Raises
         ------
         ValueError
-            When rows depend on each other, an output is not a batch of numbers, or outputs depend on random numbers.
+            When rows depend on each other, or an output is not a batch, without `rows`; when an output holds integers,
+            or outputs depend on random numbers.
         """
         if self._training or any(self._integers):
             reason = "it was made with training=True" if self._training else "an output holds integers"
             raise ValueError(f"freeze: {self.name!r} cannot be called from compiled code: {reason}")
-        return super().freeze(gradients=gradients, device=device)
+        return super().freeze(gradients=gradients, device=device, rows=rows)
 
     def learner(self, **options: Any) -> Any:
         """Raise TypeError: there is nothing to train."""

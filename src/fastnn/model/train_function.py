@@ -89,8 +89,9 @@ class TrainFunction(Calls):
         return logs if len(logs) > 1 else logs["loss"]
 
     def learner(
-        self, *, gradients: bool = False, targets: Any = None, steps: int | None = None, metrics: bool = False
-    ) -> Learner:
+        self, *, gradients: bool = False, targets: Any = None, steps: int | None = None, metrics: bool = False,
+        rows: int | None = None,
+    ) -> Learner:  # fmt: skip
         """Return a copy of the weights, the optimizer and the loss, for training steps in compiled code.
 
         ::
@@ -105,6 +106,9 @@ class TrainFunction(Calls):
             With a learning rate schedule: for how many more steps to compute it.
         metrics : bool
             Whether the steps also compute the metrics; `learner_logs` returns them.
+        rows : int, optional
+            For steps on exactly this many rows: others raise ValueError, and change nothing. Needed where all pairs of
+            rows are compared.
 
         Returns
         -------
@@ -116,13 +120,14 @@ class TrainFunction(Calls):
         ValueError
             When a schedule comes without `steps`, or an argument is for models.
         NotImplementedError
-            When the sizes of what is computed are not linear in the number of rows, as of products between all rows.
+            When the sizes of what is computed are not in proportion to the rows, as of products between all rows,
+            without `rows`.
         """
         if gradients or targets is not None:
             raise ValueError("learner: gradients and targets are of outputs, which a training function has none of")
-        return super().learner(steps=steps, metrics=metrics)
+        return super().learner(steps=steps, metrics=metrics, rows=rows)
 
-    def freeze(self, *, gradients: bool = False, device: str = "cpu") -> Any:
+    def freeze(self, *, gradients: bool = False, device: str = "cpu", rows: int | None = None) -> Any:
         """Raise TypeError: a training step is made for compiled code by `learner`."""
         raise TypeError("freeze: a training step for compiled code is step.learner(); see fastnn.nopython.train_step")
 

@@ -112,19 +112,32 @@ def _parameters(noted: Noted) -> str:
     )
 
 
+def _made_for(noted: Noted) -> str:
+    """Say that a network or a learner is for one number of rows."""
+    rows = noted.head[CodeWord.ROWS]
+    return f"as {'the learner' if noted.head[CodeWord.TOTALS] else 'it'} is for exactly {rows} rows (rows={rows})"
+
+
 def _wrong_shape(noted: Noted) -> str:
     name, role, got = _name(noted), Role(noted.slots[1][Slot.ROLE]), _got(noted, 1)
+    only = bool(noted.head[CodeWord.ROWS])
     if noted.array == 0:
         sample = _sample(noted.slots[0])
+        if only:
+            return f"{name}: expected shape {sample}, {_made_for(noted)}, got {got}"
         return f"{name}: expected shape {sample} or {batch_of(sample)}, got {got}"
     wanted = str(_wanted(noted))
+    if only and role != Role.WEIGHT:
+        return f"{name}: expected shape {wanted}, {_made_for(noted)}, got {got}"
     if role in (Role.OUTPUT, Role.SEED):
         wanted += f", that of the network's outputs for x of shape {noted.shapes[0]}"
     elif role == Role.WEIGHT:
         batch, sample = _batch(noted), _sample(noted.slots[1])
-        shapes = [(*batch, *sample[:axes]) for axes in range(len(sample) + 1)]
-        wanted = f"{' or '.join(map(str, shapes))}, one number for each row of {'the output' if sample else 'x'}"
-        wanted += " or for several" * bool(sample)
+        # the first axis of what is for exactly n rows is that of the rows
+        shapes = [(*batch, *sample[:axes]) for axes in range(only, len(sample) + 1)]
+        several = len(shapes) > 1
+        wanted = f"{' or '.join(map(str, shapes))}, one number for each row of {'the output' if several else 'x'}"
+        wanted += " or for several" * several
     elif role == Role.GRADIENT:
         return f"{name}: expected the shape of x, {wanted}, got {got}"
     return f"{name}: expected shape {wanted}, got {got}"
@@ -132,11 +145,13 @@ def _wrong_shape(noted: Noted) -> str:
 
 def _small_workspace(noted: Noted) -> str:
     n, needed, nbytes = noted.numbers[:3]
+    n = noted.head[CodeWord.ROWS] or n
     return f"work: expected a workspace of at least {needed} bytes for {n} rows, got {nbytes}"
 
 
 def _no_memory(noted: Noted) -> str:
     rows, nbytes = noted.numbers[:2]
+    rows = noted.head[CodeWord.ROWS] or rows
     return f"there is no memory for {rows} rows" + f", which take {nbytes} bytes" * bool(nbytes)
 
 

@@ -54,6 +54,7 @@ def predict(net: Any, x: Any, out: Any, work: Any = None) -> None:
         From `Model.freeze`, `Model.learner` or `stack`. With several networks x and out have one more axis in front:
         one element for each network. See below for a FrozenDeviceNetwork.
     x : array of shape input_shape or (n, *input_shape)
+        With exactly n rows if the network was frozen with ``rows=n``; then x, out and all else are whole batches.
         Of any float, integer or bool dtype but float16, with any strides; what is not C-contiguous and of the network's
         dtype is converted. An input of integers takes integers and bool, and reads int64 without a conversion. A tuple
         with an array for each input, if the network has several; a number for a sample of shape ().
@@ -150,7 +151,7 @@ def input_gradient(net: Any, x: Any, seed: Any, dx: Any, work: Any = None) -> No
 
 
 def jacobian(net: Any, x: Any, matrix: Any, work: Any = None) -> None:
-    """Compute the derivatives of all outputs for all inputs of one sample.
+    """Compute the derivatives of all outputs for all inputs of one sample, or of all rows if there are exactly n.
 
     Parameters
     ----------
@@ -196,7 +197,8 @@ def workspace(net: Any, batch: int) -> NDArray[np.int64]:
     net : FrozenNetwork, FrozenNetworks, Learner or Learners
     batch : int
         At least 1. A network needs no more for more than 256 rows: they are computed 256 at a time. With room for this
-        many rows, a call allocates nothing, unless an output overlaps an input.
+        many rows, a call allocates nothing, unless an output overlaps an input. What was made for exactly n rows
+        (``rows=n``) gets the room for these, whatever this number is.
 
     Returns
     -------
@@ -208,17 +210,16 @@ def workspace(net: Any, batch: int) -> NDArray[np.int64]:
         raise ValueError(f"batch: expected at least 1 and at most {MOST_ROWS}, got {batch}")
     check_network(net)
     block = min(batch, BLOCK)
-    needed = max(_needed(code, batch) + _extra(code, block) for code in (net.code, net.gradient) if code.size)
+    needed = max(
+        network_bytes(*_sizes(code), batch) + _extra(code, block) for code in (net.code, net.gradient) if code.size
+    )
     if net.gradient.size:
         last = backend.shapes_of(net.code, Role.OUTPUT)[0]
         needed += seed_bytes(math.prod(last) * int(net.code[CodeWord.ITEM_BYTES]))
     if isinstance(net, Learner | Learners):
         for code in (net.training, net.seeded):
             if code.size:
-                count, many, one = (
-                    int(code[word]) for word in (CodeWord.MANY_COUNT, CodeWord.MANY_ARENA, CodeWord.ONE_ARENA)
-                )
-                needed = max(needed, *(learner_bytes(count, many, one, n) + _extra(code, n) for n in (1, batch)))
+                needed = max(needed, *(learner_bytes(*_sizes(code), n) + _extra(code, n) for n in (1, batch)))
     return np.empty(max(1, -(-needed // 8)), np.int64)
 
 
@@ -258,7 +259,8 @@ def c_function(net: FrozenNetwork | Learner, signature: str = "int (const T *, T
     Parameters
     ----------
     net : FrozenNetwork
-        The function sees its weights, and what `set_parameters` makes of them.
+        The function sees its weights, and what `set_parameters` makes of them. One that was frozen with ``rows=n``
+        takes n rows instead of a sample.
     signature : str
         T is the network's dtype; x and out are contiguous and apart from each other, or a copy is made. ``const T *``
         stands for ``const int64_t *`` where the input holds integers.
@@ -350,16 +352,19 @@ def member(networks: Any, index: int) -> Any:
     return FrozenNetwork(networks.code, networks.parameters[index], *networks[2:])
 
 
-def _needed(code: NDArray[np.int64], n: int) -> int:
-    return network_bytes(
-        int(code[CodeWord.MANY_COUNT]), int(code[CodeWord.MANY_ARENA]), int(code[CodeWord.ONE_ARENA]), n
+def _sizes(code: NDArray[np.int64]) -> tuple[int, int, int, int]:
+    """Return the words of a code that its workspace depends on."""
+    many, arena, one, only = (
+        int(code[word]) for word in (CodeWord.MANY_COUNT, CodeWord.MANY_ARENA, CodeWord.ONE_ARENA, CodeWord.ROWS)
     )
+    return many, arena, one, only
 
 
 def _extra(code: NDArray[np.int64], rows: int) -> int:
     return extra_bytes(
-        int(code[CodeWord.ROW_BYTES]), int(code[CodeWord.SLOTS_COUNT]), int(code[CodeWord.BLOCKS_FROM]), rows
-    )
+        int(code[CodeWord.ROW_BYTES]), int(code[CodeWord.SLOTS_COUNT]), int(code[CodeWord.BLOCKS_FROM]),
+        1 if code[CodeWord.ROWS] else rows,
+    )  # fmt: skip
 
 
 def _check_one(net: Any) -> None:

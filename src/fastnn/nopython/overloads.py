@@ -52,6 +52,7 @@ _SLOTS_AT, _INPUTS, _X_COUNT, _SLOTS_COUNT = (
 _SLOT_WORDS, _SLOT_BYTES = int(Slot.WORDS), int(Slot.BYTES)
 _ROW_BYTES, _BLOCKS_FROM = int(CodeWord.ROW_BYTES), int(CodeWord.BLOCKS_FROM)
 _MANY_COUNT, _MANY_ARENA, _ONE_ARENA = int(CodeWord.MANY_COUNT), int(CodeWord.MANY_ARENA), int(CodeWord.ONE_ARENA)
+_ROWS = int(CodeWord.ROWS)
 
 _network_bytes = register_jitable(network_bytes)
 _extra_bytes = register_jitable(extra_bytes)
@@ -177,12 +178,13 @@ def _jacobian(net: Any, x: Any, matrix: Any, work: Any = None) -> Callable[..., 
 @register_jitable
 def _needed(code: Any, rows: Any) -> Any:
     _check(code)
-    return _network_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], rows)
+    return _network_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], code[_ROWS], rows)
 
 
 @register_jitable
 def _extra(code: Any, rows: Any) -> Any:
-    return _extra_bytes(code[_ROW_BYTES], code[_SLOTS_COUNT], code[_BLOCKS_FROM], rows)
+    samples = 1 if code[_ROWS] > 0 else rows
+    return _extra_bytes(code[_ROW_BYTES], code[_SLOTS_COUNT], code[_BLOCKS_FROM], samples)
 
 
 @register_jitable
@@ -217,7 +219,8 @@ def _workspace(net: Any, batch: Any) -> Callable[..., Any]:
                 if code.size > 0:
                     _check(code)
                     for n in (1, rows):
-                        found = _learner_bytes(code[_MANY_COUNT], code[_MANY_ARENA], code[_ONE_ARENA], n)
+                        arenas = code[_MANY_ARENA], code[_ONE_ARENA]
+                        found = _learner_bytes(code[_MANY_COUNT], *arenas, code[_ROWS], n)
                         needed = max(needed, found + _extra(code, n))
             return np.empty(max(1, (needed + 7) // 8), np.int64)
 

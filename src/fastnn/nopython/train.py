@@ -32,6 +32,7 @@ def train_step(learner: Any, x: Any, y: Any = None, work: Any = None, sample_wei
     ----------
     learner : Learner
         From `Model.learner`, or from that of a `fastnn.train_function`; its weights and optimizer are changed in place.
+        One for exactly n rows (``learner(rows=n)``) takes batches of n alone.
     x : array of shape input_shape or (n, *input_shape)
         One sample, or a batch; of any float, integer or bool dtype but float16, with any strides. An input of integers
         takes integers and bool, in the range of its layers. A tuple with an array for each input, if the network has

@@ -1,18 +1,24 @@
-"""Make the programs of codes: they read the caller's rows, and fill the caller's arrays, of any number."""
+"""Make the programs of codes: they read the caller's rows, and fill the caller's arrays.
+
+A code is for any number of rows, or for exactly n (`rows`). Then its program is that of a batch of n, as calls from
+Python run it, and its arrays are whole batches.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
 from fastnn.backend.cpu.frozen.code import Interface, Recipe, SlotSpec, Training
 from fastnn.backend.cpu.layouts.code import BLOCK, Role
-from fastnn.graph.extent import BATCH, Extent, Size
+from fastnn.graph.extent import BATCH, Extent, Size, at
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.moves import take_columns
 from fastnn.graph.rules import NoGradientError
+from fastnn.layers.tracing import shown
 from fastnn.losses import CrossEntropy, Function
 from fastnn.losses.targets import SUM_TOLERANCE
 from fastnn.lower.lower import lower, rewrite
@@ -27,17 +33,20 @@ from fastnn.runtime.programs.computation import Computation
 from fastnn.runtime.programs.functions import weights_shape
 from fastnn.runtime.programs.measures import check_found, measure, measure_extras
 
+#: Values of codes for exactly n rows have at most this many numbers.
+MOST_NUMBERS = 1 << 40
+
 #: A tensor that is an array of the caller's, and the array's description.
 Array = tuple[Tensor, SlotSpec]
 
 
-def network(table: ParameterTable) -> Recipe:
+def network(table: ParameterTable, rows: int | None = None) -> Recipe:
     """Return what the code of a network is made of: it reads inputs, and fills outputs."""
-    made = Computation(table, training=False)
-    return _recipe(made, "network", _inputs(made), _numbers(made, made.outputs, Role.OUTPUT))
+    made = _computation(table, rows, training=False)
+    return _recipe(made, "network", _inputs(made), _numbers(made, made.outputs, Role.OUTPUT), rows=rows)
 
 
-def input_gradients(table: ParameterTable) -> Recipe:
+def input_gradients(table: ParameterTable, rows: int | None = None) -> Recipe:
     """Return the same for a code that reads inputs and gradients of outputs, and fills gradients of inputs.
 
     Inputs of integers have none.
@@ -47,7 +56,7 @@ def input_gradients(table: ParameterTable) -> Recipe:
     NoGradientError
         When no output depends on an input.
     """
-    made = Computation(table, training=False)
+    made = _computation(table, rows, training=False)
     seeds, real = made.seeds(), [x for x in made.inputs if x.kind == "real"]
     found = made.gradients(real, seeds)
     for x in real:
@@ -55,22 +64,24 @@ def input_gradients(table: ParameterTable) -> Recipe:
             which = "the input" if len(made.inputs) == 1 else f"the input {x.name!r}"
             raise NoGradientError(f"freeze: the output does not depend on {which}, so there is no gradient")
     read = [*_inputs(made), *_numbers(made, seeds, Role.SEED)]
-    return _recipe(made, "network", read, _numbers(made, [found[x.id] for x in real], Role.GRADIENT))
+    return _recipe(made, "network", read, _numbers(made, [found[x.id] for x in real], Role.GRADIENT), rows=rows)
 
 
-def weight_gradients(table: ParameterTable, optimizer: Optimizer) -> Recipe:
+def weight_gradients(table: ParameterTable, optimizer: Optimizer, rows: int | None = None) -> Recipe:
     """Return the same for a code that reads inputs and gradients of outputs, and computes gradients of the weights."""
-    made = Computation(table, training=True)
+    made = _computation(table, rows, training=True)
     seeds = made.seeds()
     made.gradients(made.weights(table.trained()), seeds)
     made.count(training=True)
     training = Training(len(optimizer.slots), optimizer.gradient_accumulation_steps or 0, loss_totals=1, totals=1)
-    return _recipe(made, "gradients", [*_inputs(made), *_numbers(made, seeds, Role.SEED)], training=training)
+    read = [*_inputs(made), *_numbers(made, seeds, Role.SEED)]
+    return _recipe(made, "gradients", read, training=training, rows=rows)
 
 
 def step(
-    table: ParameterTable, objective: Objective, optimizer: Optimizer, labels: Sequence[bool], *, as_one: bool = True
-) -> Recipe:
+    table: ParameterTable, objective: Objective, optimizer: Optimizer, labels: Sequence[bool], *, as_one: bool = True,
+    rows: int | None = None,
+) -> Recipe:  # fmt: skip
     """Return the same for the code of a training step, which reads inputs, targets and weights.
 
     Parameters
@@ -79,22 +90,24 @@ def step(
         For each output that has targets whether they are labels.
     as_one : bool
         Whether there may be losses that are one number for the batch: with weights they count as that of every sample.
+    rows : int, optional
+        For which number of rows the code is, if not for any.
 
     Raises
     ------
     ValueError
         When a function of symbols does not take targets of such a shape.
     """
-    made = Computation(table, training=True)
+    made = _computation(table, rows, training=True)
     targets: list[Array] = []
     weights: list[Tensor] = []
     for output, is_labels in zip(objective.targeted, labels, strict=True):
         # weights are for the rows of the output; where a call has fewer, compiled code repeats them
-        rows = objective.output_shapes[output][:-1]
+        weighted = objective.output_shapes[output][:-1]
         loss = objective.losses[output]
         if isinstance(loss, Function):
-            rows = _rows_of(table, loss, output, is_labels)
-        target, weight = measure(made, objective, output, is_labels, rows, gradients=True, as_one=as_one)
+            weighted = _weighted(table, loss, output, is_labels)
+        target, weight = measure(made, objective, output, is_labels, weighted, gradients=True, as_one=as_one)
         assert weight is not None
         targets.append((target, _target(objective, output, target, is_labels, table.dtype)))
         weights.append(weight)
@@ -112,10 +125,10 @@ def step(
         rates=len(formula.rates), correction=formula.correction,
     )  # fmt: skip
     read = [*_inputs(made), *targets, *_numbers(made, weights, Role.WEIGHT)]
-    return _recipe(made, "train", read, training=training)
+    return _recipe(made, "train", read, training=training, rows=rows)
 
 
-def _rows_of(table: ParameterTable, loss: Function, output: int, is_labels: bool) -> tuple[int, ...]:
+def _weighted(table: ParameterTable, loss: Function, output: int, is_labels: bool) -> tuple[int, ...]:
     """Return the shape of a sample's weights for a function of symbols."""
     apart = Computation(table, training=True)
     prediction = apart.outputs[output]
@@ -123,9 +136,15 @@ def _rows_of(table: ParameterTable, loss: Function, output: int, is_labels: bool
     return weights_shape(apart, loss, output, apart.graph.input(shape, "targets", kind))
 
 
+def _computation(table: ParameterTable, rows: int | None, *, training: bool) -> Computation:
+    """Return the computation of a code."""
+    return Computation(table, rows or 1, training=training)
+
+
 def _recipe(
-    made: Computation, name: str, read: Sequence[Array], filled: Sequence[Array] = (), training: Training | None = None
-) -> Recipe:
+    made: Computation, name: str, read: Sequence[Array], filled: Sequence[Array] = (),
+    training: Training | None = None, rows: int | None = None,
+) -> Recipe:  # fmt: skip
     """Return what a code is made of, whose program reads and fills the memory of tensors."""
     table, itemsize = made.table, ITEM_SIZES[made.table.dtype]
     inputs = [x for x, _ in read]
@@ -133,13 +152,22 @@ def _recipe(
     task = made.task(name, arrays=[*inputs, *results])
     rewritten = rewrite(task)
     for node in rewritten.nodes:
-        _check_sizes(node.outputs)
+        if rows is None:
+            _check_sizes(node.outputs)
+        else:
+            _check_rows(node.outputs, rows)
 
-    def make(batch: int, *, planned: bool = True) -> Program:
+    def make_any(batch: int, *, planned: bool = True) -> Program:
         sizes = {buffer: size * (batch if Buffer.DATA <= buffer < SHARED else 1) for buffer, size in task.sizes.items()}
         tail = for_batch(task.tail, batch)
         return lower(replace(task, batch=batch, sizes=sizes, tail=tail), rewritten, planned=planned, most_rows=BLOCK)
 
+    def make_one(batch: int, *, planned: bool = True) -> Program:
+        assert batch == task.batch
+        return lower(task, rewritten, planned=planned)
+
+    if rows is not None:
+        read, filled = _whole(read, rows), _whole(filled, rows)
     interface = Interface(
         tuple(described for _, described in read),
         tuple(described for _, described in filled),
@@ -147,7 +175,23 @@ def _recipe(
         table.nbytes // itemsize,
         [(entry.offset // itemsize, entry.size) for entry in table],
     )
-    return Recipe(make, interface, training)
+    return Recipe(make_any if rows is None else make_one, interface, training, rows or 0)
+
+
+def _whole(arrays: Iterable[Array], rows: int) -> list[Array]:
+    """Return arrays with the shapes that they have in a batch of n rows."""
+    return [(x, replace(described, shape=_shape_at(x, rows))) for x, described in arrays]
+
+
+def _shape_at(tensor: Tensor, rows: int) -> tuple[int, ...]:
+    return tuple([at(size, rows) for size in tensor.whole])
+
+
+def _check_rows(tensors: Iterable[Tensor], rows: int) -> None:
+    """Check that no value has more bytes than memory could ever have."""
+    for tensor in tensors:
+        if prod(_shape_at(tensor, rows)) > MOST_NUMBERS:
+            raise ValueError(f"rows: expected fewer than {rows}: {tensor.name!r} has {shown(tensor.whole)} numbers")
 
 
 def _check_sizes(tensors: Iterable[Tensor]) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
+from math import prod
 from types import MappingProxyType
 
+from fastnn.graph.extent import at
 from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.pointwise import constant
@@ -83,7 +85,7 @@ class Computation:
 
     def seeds(self) -> list[Tensor]:
         """Add inputs for gradients of the outputs, which `gradients` starts from."""
-        return [self.graph.input(y.shape, "seed") for y in self.outputs]
+        return [self.graph.input(y.shape, "seed", batched=y.batched) for y in self.outputs]
 
     def gradients(self, wanted: Iterable[Tensor], seeds: Sequence[Tensor] = ()) -> dict[int, Tensor]:
         """Differentiate the sum of the losses, or the outputs, whose gradients are then `seeds`.
@@ -152,7 +154,8 @@ class Computation:
         places, sizes = dict(self._places), dict(self.sizes)
         for slot, tensor in enumerate(arrays, Buffer.DATA):
             places[tensor.id] = Place(slot, 0)
-            sizes[slot] = tensor.size * ITEM_SIZES[self.table.dtype if tensor.kind == "real" else tensor.kind]
+            item = ITEM_SIZES[self.table.dtype if tensor.kind == "real" else tensor.kind]
+            sizes[slot] = prod(at(size, self.batch) for size in tensor.whole) * item
         accumulating = frozenset(self._accumulating)
         return Task(
             name, self.graph, self.batch, self.table.dtype, sources, places, accumulating, self._tail, sizes

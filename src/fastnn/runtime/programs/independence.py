@@ -43,8 +43,8 @@ def traits(table: ParameterTable, *, training: bool) -> Traits:
     return Traits(by_row, bool(ops & _RANDOM), "batch_norm" in ops)
 
 
-def check_frozen(name: str, found: Traits) -> None:
-    """Check that compiled code may compute a model's outputs for any number of rows.
+def check_frozen(name: str, found: Traits, rows: int | None) -> None:
+    """Check that compiled code may compute a model's outputs for any number of rows, or for exactly `rows`.
 
     Raises
     ------
@@ -54,10 +54,10 @@ def check_frozen(name: str, found: Traits) -> None:
     reason = ""
     if found.random:
         reason = "its outputs depend on random numbers"
-    elif not found.by_row:
+    elif not found.by_row and rows is None:
         reason = (
-            "an output is not a batch whose rows depend on one row of the inputs each: freeze what is computed row by "
-            "row, and compute the rest in the calling code"
+            "an output is not a batch whose rows depend on one row of the inputs each: give the number of rows that "
+            "calls will have (rows=...), or freeze what is computed row by row"
         )
     if reason:
         raise ValueError(f"freeze: {name!r} cannot be called from compiled code: {reason}")

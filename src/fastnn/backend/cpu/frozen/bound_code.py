@@ -100,7 +100,7 @@ class BoundCode:
     def workspace(self, rows: int) -> NDArray[np.int64]:
         """Allocate what calls on at most `rows` rows need."""
         word = self.code
-        sizes = word[CodeWord.MANY_COUNT], word[CodeWord.MANY_ARENA], word[CodeWord.ONE_ARENA]
+        sizes = word[CodeWord.MANY_COUNT], word[CodeWord.MANY_ARENA], word[CodeWord.ONE_ARENA], word[CodeWord.ROWS]
         if self._learns:
             needed = max(learner_bytes(*sizes, n) for n in (1, rows))
         else:

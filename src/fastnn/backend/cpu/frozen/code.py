@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fastnn.backend.cpu.executor.chains import CHAIN, arrange
 from fastnn.backend.cpu.executor.engine import addresses_of, flagged, kernels_of, prepare
 from fastnn.backend.cpu.frozen.failures import table_address
-from fastnn.backend.cpu.frozen.patches import in_place, products, row_patches, scales
+from fastnn.backend.cpu.frozen.patches import fixed_products, in_place, products, row_patches, scales
 from fastnn.backend.cpu.frozen.process_token import process_token
 from fastnn.backend.cpu.layouts.code import (
     CORRECTIONS,
@@ -30,7 +30,9 @@ from fastnn.backend.cpu.layouts.code import (
     MOST_DIMS,
     MOST_SLOTS,
     MOST_TOTALS,
+    PATCH_WORDS,
     PRODUCT_WORDS,
+    SCALE_WORDS,
     UNIT,
     WEIGHT_WORDS,
     CodeWord,
@@ -43,10 +45,13 @@ from fastnn.backend.cpu.loading.library import Loaded
 from fastnn.backend.cpu.processor.blocking import ALGORITHMS, Blocking
 from fastnn.formulas import custom
 from fastnn.formulas.custom import CustomFunction
-from fastnn.program.layout import KERNEL_WORD, MAP_WORD, RECORD_WORDS
+from fastnn.program.layout import KERNEL_WORD, MAP_WORD, OFFSET_BITS, RECORD_WORDS, Buffer
 from fastnn.program.opcodes import OPS
 from fastnn.program.program import Program
 from fastnn.program.record import KernelKey
+
+#: The most bytes of values of a code for exactly n rows.
+MOST_BYTES = 1 << OFFSET_BITS - 1
 
 NETWORK = KernelKey("call_network", "int64")
 LEARNER = KernelKey("call_learner", "int64")
@@ -178,11 +183,14 @@ class Recipe(NamedTuple):
     interface : Interface
     training : Training, optional
         For a learner.
+    rows : int
+        The number of rows that the code is for, 0 for any number. The interface's arrays are then whole batches.
     """
 
     make: Make
     interface: Interface
     training: Training | None = None
+    rows: int = 0
 
 
 class Parts(NamedTuple):
@@ -202,7 +210,7 @@ def assemble(recipe: Recipe) -> Parts:
     Raises
     ------
     ValueError
-        When samples have too many dimensions, or there are too many arrays.
+        When samples have too many dimensions, or there are too many arrays or rows.
     NotImplementedError
         When a record depends on the number of rows in a way that cannot be patched.
     """
@@ -214,31 +222,41 @@ def assemble(recipe: Recipe) -> Parts:
 
 def draft(recipe: Recipe) -> tuple[Code, dict[KernelKey, list[int]]]:
     """Return a code without addresses, and the places of those of each function; see `assemble`."""
-    make, interface, training = recipe
+    make, interface, training, only = recipe
     _check(interface, training)
+    slots = [*interface.inputs, *interface.results]
+    one: Program | None = None
     # the collector would look through the records again and again: a quarter of the time for 2,000 layers
     with without_collection():
-        one, many = make(1), make(UNIT)
-        double = make(2 * UNIT, planned=False)
-    slots = [*interface.inputs, *interface.results]
-    product_table, blocks_from = products(many, double)
-    factors = scales(many, double, [slot.loss_weight for slot in slots])
+        if only:
+            many = make(only)
+            _check_batch(many, slots)
+        else:
+            one, many = make(1), make(UNIT)
+            double = make(2 * UNIT, planned=False)
     arranged = arrange(many, flagged(many))
-    patches, factors, product_table = in_place(
-        arranged, many, double, row_patches(one, many, double), factors, product_table
-    )
+    if one is None:
+        patches, factors = np.zeros((0, PATCH_WORDS), np.int64), np.zeros((0, SCALE_WORDS), np.int64)
+        product_table, blocks_from = fixed_products(many, arranged)
+    else:
+        product_table, blocks_from = products(many, double)
+        factors = scales(many, double, [slot.loss_weight for slot in slots])
+        patches, factors, product_table = in_place(
+            arranged, many, double, row_patches(one, many, double), factors, product_table
+        )
     weights = np.array(interface.weights, np.int64).reshape(-1, WEIGHT_WORDS)
     described = np.array([_described(slot) for slot in slots], np.int64)
-    tables = [described, flagged(one), arranged.records, patches, product_table, weights, factors]
+    first = np.zeros((0, RECORD_WORDS), np.int64) if one is None else flagged(one)
+    tables = [described, first, arranged.records, patches, product_table, weights, factors]
     starts = (int(CodeWord.HEAD) + np.cumsum([0, *(table.size for table in tables)])).tolist()
     code = np.concatenate([np.zeros(int(CodeWord.HEAD), np.int64), *(table.ravel() for table in tables)])
-    least_m, least_n, least_k, least_work = Blocking.of(one.dtype).least
+    least_m, least_n, least_k, least_work = Blocking.of(many.dtype).least
     values: dict[int, Any] = {
         CodeWord.VERSION: LAYOUT_VERSION,
         CodeWord.PARAMETERS: interface.parameters,
         CodeWord.GRADIENTS: interface.gradients,
         CodeWord.TRAINABLE: int(weights[:, 1].sum()),
-        CodeWord.ITEM_BYTES: np.dtype(one.dtype).itemsize,
+        CodeWord.ITEM_BYTES: np.dtype(many.dtype).itemsize,
         CodeWord.FINGERPRINT: fingerprint(many),
         CodeWord.SLOTS_COUNT: len(slots),
         CodeWord.X_COUNT: sum(slot.role == Role.INPUT for slot in slots),
@@ -246,8 +264,9 @@ def draft(recipe: Recipe) -> tuple[Code, dict[KernelKey, list[int]]]:
         CodeWord.INPUTS: len(interface.inputs),
         CodeWord.INTEGERS: sum(slot.holds_integers for slot in interface.inputs),
         CodeWord.ROW_BYTES: sum(slot.nbytes for slot in interface.inputs),
-        CodeWord.ONE_COUNT: len(one),
-        CodeWord.ONE_ARENA: one.arena_bytes,
+        CodeWord.ROWS: only,
+        CodeWord.ONE_COUNT: len(first),
+        CodeWord.ONE_ARENA: 0 if one is None else one.arena_bytes,
         CodeWord.MANY_COUNT: len(arranged.records),
         CodeWord.MANY_RUN: arranged.run,
         CodeWord.MANY_ARENA: many.arena_bytes,
@@ -267,16 +286,19 @@ def draft(recipe: Recipe) -> tuple[Code, dict[KernelKey, list[int]]]:
     )  # fmt: skip
     values |= zip(at, starts, strict=False)
     if training is not None:
-        values |= _training_words(training, one, many)
+        values |= _training_words(training)
+        values[CodeWord.UPDATE_ONE] = 0 if one is None else _first_of_update(one)
         values[CodeWord.UPDATE_MANY] = int(arranged.places()[_first_of_update(many)])
     for word, value in values.items():
         code[word] = value
     places: defaultdict[KernelKey, list[int]] = defaultdict(list)
-    run, convert = NETWORK if training is None else LEARNER, KernelKey("convert", one.dtype)
+    run, convert = NETWORK if training is None else LEARNER, KernelKey("convert", many.dtype)
     for key, word in ((run, CodeWord.CALL), (NOTE, CodeWord.NOTE), (convert, CodeWord.CONVERT)):
         places[key].append(int(word))
-    in_table = starts[1] + RECORD_WORDS * np.arange(len(one)), starts[2] + RECORD_WORDS * arranged.places()
-    for program, table in zip((one, many), in_table, strict=True):
+    in_table = [(many, starts[2] + RECORD_WORDS * arranged.places())]
+    if one is not None:
+        in_table.append((one, starts[1] + RECORD_WORDS * np.arange(len(one))))
+    for program, table in in_table:
         for place, key, function in zip(table.tolist(), kernels_of(program), program.maps, strict=True):
             places[key].append(place + KERNEL_WORD)
             if function is not None:
@@ -296,6 +318,14 @@ def _check(interface: Interface, training: Training | None) -> None:
         raise ValueError(f"networks with samples of more than {MOST_DIMS} dimensions cannot be frozen")
     if len(slots) > MOST_SLOTS or (training is not None and training.loss_totals > MOST_TOTALS):
         raise ValueError(f"networks with more than {MOST_SLOTS} arrays in a call cannot be frozen")
+
+
+def _check_batch(program: Program, slots: Sequence[SlotSpec]) -> None:
+    """Check that a program for exactly n rows fits into memory, and has the arrays that its code describes."""
+    if program.arena_bytes > MOST_BYTES:
+        raise ValueError(f"rows: expected fewer, the values of {program.batch} take {program.arena_bytes} bytes")
+    for slot, described in enumerate(slots, Buffer.DATA):
+        assert program.sizes[slot] == described.nbytes
 
 
 def _bits(number: float) -> int:
@@ -323,9 +353,8 @@ def fingerprint(program: Program) -> int:
     return int.from_bytes(hashlib.sha256(described).digest()[:7], "little")
 
 
-def _training_words(training: Training, one: Program, many: Program) -> dict[int, int]:
+def _training_words(training: Training) -> dict[int, int]:
     return {
-        CodeWord.UPDATE_ONE: _first_of_update(one),
         CodeWord.PENALTY_AT: training.penalty_at,
         CodeWord.LOSS_TOTALS: training.loss_totals,
         CodeWord.TOTALS: training.totals,

@@ -81,8 +81,9 @@ class Learner(NamedTuple):
 
     def __repr__(self) -> str:
         shapes = written_shapes(self.code)
-        steps = self.progress[Progress.OPTIMIZER_STEP]
-        return f"<fastnn.nopython.Learner: {shapes}, {self.state.dtype}, {steps} steps>"
+        steps, rows = self.progress[Progress.OPTIMIZER_STEP], rows_of(self)
+        batches = f" on {rows} rows each" if rows else ""
+        return f"<fastnn.nopython.Learner: {shapes}, {self.state.dtype}, {steps} steps{batches}>"
 
 
 @versioned
@@ -239,8 +240,13 @@ def labels_of(learner: Learner) -> list[bool]:
     return [bool(slot[Slot.ROLE] == Role.LABEL) for slot in slots if slot[Slot.ROLE] in (Role.LABEL, Role.TARGET)]
 
 
+def rows_of(learner: Learner) -> int:
+    """Return the number of rows that a learner's steps are for, 0 if any."""
+    return int(learner.training[CodeWord.ROWS])
+
+
 def fingerprint_of(learner: Learner) -> int:
-    """Return `frozen_code.fingerprint` of the learner's program for `UNIT` rows."""
+    """Return `frozen_code.fingerprint` of the learner's program for `UNIT` rows, or for its only number of rows."""
     return int(learner.training[CodeWord.FINGERPRINT])
 
 

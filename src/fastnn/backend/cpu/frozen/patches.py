@@ -168,6 +168,21 @@ def products(unit: Program, double: Program) -> tuple[NDArray[np.int64], int]:
     return np.array(found, np.int64).reshape(-1, PRODUCT_WORDS), blocks_from
 
 
+def fixed_products(program: Program, arranged: Arranged) -> tuple[Table, int]:
+    """Describe the matrix products of a program whose number of rows does not change; see `products`."""
+    found, blocking, packs = [], Blocking.of(program.dtype), False
+    for place, record, key in zip(arranged.places(), program.records, program.kernels, strict=True):
+        if key.op == "matmul":
+            dims, flags = dims_of(record), int(record[FLAGS_WORD])
+            transposed = bool(flags & Flag.TRANSPOSE_A), bool(flags & Flag.TRANSPOSE_B)
+            algorithm = blocking.algorithm(dims["m"], dims["n"], dims["k"], *transposed)
+            packs = packs or algorithm == "blocked"
+            # without memory for blocks it is a simple one
+            wanted = (algorithm, "simple") if algorithm == "blocked" else (algorithm,)
+            found.append((place, *(int(name in wanted) for name in ALGORITHMS)))
+    return np.array(found, np.int64).reshape(-1, PRODUCT_WORDS), int(packs)
+
+
 def _first_blocked(algorithm: Callable[[int], str]) -> int:
     """Return the number of rows from which on a product packs blocks, 0 if it never does."""
     high = 2

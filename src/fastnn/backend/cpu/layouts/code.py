@@ -2,6 +2,9 @@
 
 A code is an array of int64. Its head (`CodeWord`) is followed by tables: the slots, which describe the arrays that a
 call gives, the records for one row and for many, and what changes in them with the number of rows.
+
+A code may be for exactly n rows (`CodeWord.ROWS`). Its sample is then the whole batch: the shapes of slots are those of
+whole arrays, a call computes one such sample, and nothing is patched but the algorithms of products.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from fastnn.program.opcodes import TABLE
 
 #: The version of the layouts of codes, calls and records. Users' functions that Numba keeps on disk contain the number
 #: that they were compiled with, and refuse networks of another version.
-LAYOUT_VERSION = TABLE.digest ^ 8
+LAYOUT_VERSION = TABLE.digest ^ 9
 #: Maximum dimensions of a sample.
 MOST_DIMS = 8
 #: Maximum numbers of a loss that takes only certain targets.
@@ -63,18 +66,19 @@ class CodeWord(_Words):
     INPUTS = auto()  # the number of slots that are read, which come before the results
     INTEGERS = auto()  # the number of slots of integers
     ROW_BYTES = auto()  # of one row of all slots that are read
-    ONE_AT = auto()  # the records for one row
+    ROWS = auto()  # the number of rows that it is for, 0: any number
+    ONE_AT = auto()  # the records for one row; there are none in a code for exactly n rows
     ONE_COUNT = auto()
     ONE_ARENA = auto()  # bytes
-    MANY_AT = auto()  # the records for UNIT rows, to be patched for others
+    MANY_AT = auto()  # the records for UNIT rows, to be patched for others; those for exactly n rows
     MANY_COUNT = auto()
     MANY_RUN = auto()  # how many of them the executor runs; those of chains follow
-    MANY_ARENA = auto()  # bytes for each UNIT rows
+    MANY_ARENA = auto()  # bytes for each UNIT rows; those for exactly n rows
     PATCHES_AT = auto()
     PATCHES_COUNT = auto()
     PRODUCTS_AT = auto()
     PRODUCTS_COUNT = auto()
-    BLOCKS_FROM = auto()  # the number of rows from which a product may pack blocks, 0: none does
+    BLOCKS_FROM = auto()  # the number of samples from which a product may pack blocks, 0: none does
     LEAST_M = auto()  # the smallest sizes that are packed, and their product, as in `Blocking.least`
     LEAST_N = auto()
     LEAST_K = auto()
@@ -166,8 +170,13 @@ SCALE_WORDS = 3
 STACK_BYTES = 8192
 
 
-def network_bytes(many_count: int, many_arena: int, one_arena: int, n: int) -> int:
-    """Return the bytes of workspace that n rows need; 0 if the stack is enough. Compiled code calls it too."""
+def network_bytes(many_count: int, many_arena: int, one_arena: int, only: int, n: int) -> int:
+    """Return the bytes of workspace that n rows need; 0 if the stack is enough. Compiled code calls it too.
+
+    The first arguments are the words of the code, `only` is `CodeWord.ROWS`: then the number of rows is not looked at.
+    """
+    if only > 0:
+        return many_count * RECORD_WORDS * 8 + many_arena + ALIGNMENT
     if n <= 1:
         return 0 if one_arena <= STACK_BYTES else one_arena + ALIGNMENT
     rows = min(n, BLOCK)
@@ -175,8 +184,10 @@ def network_bytes(many_count: int, many_arena: int, one_arena: int, n: int) -> i
     return many_count * RECORD_WORDS * 8 + arena + ALIGNMENT
 
 
-def learner_bytes(many_count: int, many_arena: int, one_arena: int, n: int) -> int:
+def learner_bytes(many_count: int, many_arena: int, one_arena: int, only: int, n: int) -> int:
     """Return the bytes of workspace that a training step on n rows needs; see `network_bytes`."""
+    if only > 0:
+        return many_count * RECORD_WORDS * 8 + many_arena + ALIGNMENT
     if n <= 1:
         return 0 if one_arena <= STACK_BYTES else one_arena + ALIGNMENT
     arena = many_arena * ((n + UNIT - 1) // UNIT)
@@ -184,7 +195,7 @@ def learner_bytes(many_count: int, many_arena: int, one_arena: int, n: int) -> i
 
 
 def extra_bytes(row_bytes: int, slots: int, blocks_from: int, rows: int) -> int:
-    """Return the bytes of workspace that a call can use besides those that it needs, for `rows` rows at a time.
+    """Return the bytes of workspace that a call can use besides those that it needs, for `rows` samples at a time.
 
     They hold rows of arrays that are converted to another dtype, and packed blocks of matrices. Where they are
     missing, memory is allocated, and products pack nothing.

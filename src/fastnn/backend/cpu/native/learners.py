@@ -64,12 +64,13 @@ _STEP, _SEED, _FIRST_STEP = int(Counter.STEP), int(Counter.SEED), int(Counter.FI
 (
     _COUNT, _GRADIENTS_COUNT, _ITEM_BYTES, _SLOTS_COUNT, _ONE_AT, _ONE_COUNT, _ONE_ARENA, _MANY_COUNT, _MANY_RUN,
     _MANY_ARENA, _BLOCKS_FROM, _UPDATE_ONE, _UPDATE_MANY, _PENALTY_AT, _TOTALS, _LOSS_TOTALS, _OPTIMIZER_SLOTS,
+    _ROWS,
 ) = (
     int(CodeWord[name])
     for name in (
         "PARAMETERS", "GRADIENTS", "ITEM_BYTES", "SLOTS_COUNT", "ONE_AT", "ONE_COUNT", "ONE_ARENA", "MANY_COUNT",
         "MANY_RUN", "MANY_ARENA", "BLOCKS_FROM", "UPDATE_ONE", "UPDATE_MANY", "PENALTY_AT", "TOTALS", "LOSS_TOTALS",
-        "OPTIMIZER_SLOTS",
+        "OPTIMIZER_SLOTS", "ROWS",
     )
 )  # fmt: skip
 _SLOT_DTYPE, _BYTES, _ELEMENTS, _LOSS_WEIGHT, _LOSS_AT = (
@@ -211,7 +212,7 @@ def _add_up(code: int, totals: int, n: int) -> None:
 
 @inlined
 def _step(code: int, held: int, records: int, stack: int, parts: int, places: int, n: int, scratch: int) -> int:
-    """Do the parts of a step on checked rows; returns the program's status."""
+    """Do the parts of a step on n checked samples; returns the program's status."""
     words, h, at = int64_pointer(code), int64_pointer(held), int64_pointer(places)
     progress, live = h[_H_PROGRESS], parts & _LIVE != 0
     counters = int64_pointer(progress)
@@ -232,7 +233,7 @@ def _step(code: int, held: int, records: int, stack: int, parts: int, places: in
     if not live:
         c[_STEP], c[_SEED] = counters[_AT_STEP], counters[_AT_SEED]
         c[_FIRST_STEP] = counters[_AT_STEP] - counters[_AT_OPTIMIZER_STEP]
-    if n == 1:
+    if n == 1 and words[_ROWS] == 0:
         c[_ARENA] = stack if words[_ONE_ARENA] <= STACK_BYTES else records
         records, count, update = code + words[_ONE_AT] * 8, words[_ONE_COUNT], words[_UPDATE_ONE]
     else:
@@ -244,9 +245,10 @@ def _step(code: int, held: int, records: int, stack: int, parts: int, places: in
         count, update = words[_MANY_RUN], words[_UPDATE_MANY]
     if parts & _GRADIENTS_PART != 0:
         run_call(held, parts, records, update, context)
-        float64_pointer(h[_H_LOSS])[0] = _loss(code, totals, n)
+        rows = words[_ROWS] if words[_ROWS] > 0 else n
+        float64_pointer(h[_H_LOSS])[0] = _loss(code, totals, rows)
         if h[_H_TOTALS] != 0 and not live:
-            _add_up(code, totals, n)
+            _add_up(code, totals, rows)
     if parts & _UPDATE_PART != 0 and c[_STATUS] == 0:
         next_row(code, progress)
         run_call(held, parts, records + update * RECORD_BYTES, count - update, context)
@@ -262,7 +264,7 @@ def _learn(
 ) -> int:
     """Find memory for a step on n rows of the right shapes, check their values, and take it; returns an `Outcome`."""
     words = int64_pointer(code)
-    needed = _learner_bytes(words[_MANY_COUNT], words[_MANY_ARENA], words[_ONE_ARENA], n)
+    needed = _learner_bytes(words[_MANY_COUNT], words[_MANY_ARENA], words[_ONE_ARENA], words[_ROWS], n)
     if work != 0 and work_bytes < needed:
         return call_note(code, _WORKSPACE, n, needed, work_bytes, 0, 0, -1)
     learns = parts & _GRADIENTS_PART != 0

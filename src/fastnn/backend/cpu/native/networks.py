@@ -48,6 +48,7 @@ _SLOTS_COUNT, _INPUTS, _INTEGERS, _ITEM_BYTES, _COUNT = (
     int(CodeWord[name]) for name in ("SLOTS_COUNT", "INPUTS", "INTEGERS", "ITEM_BYTES", "PARAMETERS")
 )
 _ONE_AT, _ONE_COUNT, _ONE_ARENA = int(CodeWord.ONE_AT), int(CodeWord.ONE_COUNT), int(CodeWord.ONE_ARENA)
+_ROWS = int(CodeWord.ROWS)
 _MANY_COUNT, _MANY_RUN, _MANY_ARENA, _BLOCKS_FROM = (
     int(CodeWord[name]) for name in ("MANY_COUNT", "MANY_RUN", "MANY_ARENA", "BLOCKS_FROM")
 )
@@ -85,7 +86,7 @@ def _look(code: int, slots: int, places: int, steps: int) -> tuple[int, bool]:
         skip = (given[KIND] & NDIM_MASK) - axes
         if index == 0:
             batched = skip
-            if skip == 1:
+            if skip == 1 and words[_ROWS] == 0:
                 n = sizes[0]
             elif skip != 0:
                 return -1, False
@@ -217,7 +218,8 @@ def _compute(
     if parts & _LIVE != 0:
         place_owners(held, context)
     count, many = words[_SLOTS_COUNT], words[_MANY_COUNT]
-    arena = records + (many * RECORD_BYTES if n > 1 or parts & _LIVE != 0 else 0)
+    only = words[_ROWS] > 0
+    arena = records + (many * RECORD_BYTES if n > 1 or only or parts & _LIVE != 0 else 0)
     done, patched = 0, 0
     while done < n:
         rows = smaller(n - done, BLOCK)
@@ -225,7 +227,7 @@ def _compute(
             if apart[index] == 0:
                 _convert_block(code, slots, index, at[index], done, rows)
             context_words[_DATA + index] = at[index] + done * apart[index]
-        if rows == 1:
+        if rows == 1 and not only:
             context_words[_ARENA] = stack if words[_ONE_ARENA] <= STACK_BYTES else arena
             run_call(held, parts, code + words[_ONE_AT] * 8, words[_ONE_COUNT], context)
         else:
@@ -276,7 +278,7 @@ def _settle(
 ) -> int:  # fmt: skip
     """Compute n rows of the right shapes."""
     words = int64_pointer(code)
-    needed = _network_bytes(words[_MANY_COUNT], words[_MANY_ARENA], words[_ONE_ARENA], n)
+    needed = _network_bytes(words[_MANY_COUNT], words[_MANY_ARENA], words[_ONE_ARENA], words[_ROWS], n)
     if n == 1 and parts & _LIVE != 0:
         needed += words[_MANY_COUNT] * RECORD_BYTES  # those of a call of more rows stay where they are
     if work != 0 and work_bytes < needed:
@@ -304,7 +306,7 @@ def _settle(
         outcome = _check_integers(code, slots, places, steps, n)
     if outcome == _DONE and parts & _CHECK == 0:
         # one row takes little longer than switching the mode; the processors of a team note subnormal numbers apart
-        plain = n == 1 and plain and not is_shared(held, parts)
+        plain = n == 1 and plain and words[_ROWS] == 0 and not is_shared(held, parts)
         status = _compute(code, held, records, slots, places, steps, n, parts, stack, 0) if plain else 0
         if not (plain and is_plain()) or _any_result_subnormal(code, places, steps, n):
             mode = enter_kernel_mode()

@@ -20,7 +20,7 @@ _ROLE, _ELEMENTS, _NDIM, _SHAPE, _COLUMNS, _LOWEST, _HIGHEST, _TOLERANCE, _ALLOW
 )  # fmt: skip
 _TARGET, _LABEL, _WEIGHT = int(Role.TARGET), int(Role.LABEL), int(Role.WEIGHT)
 _UINT64 = DTYPES.index("uint64")
-_SLOTS_AT, _SLOTS_COUNT = int(CodeWord.SLOTS_AT), int(CodeWord.SLOTS_COUNT)
+_SLOTS_AT, _SLOTS_COUNT, _ROWS = int(CodeWord.SLOTS_AT), int(CodeWord.SLOTS_COUNT), int(CodeWord.ROWS)
 
 int32_pointer = SOURCE_POINTERS["int32"]
 
@@ -44,12 +44,13 @@ def samples(code: int, slots: int) -> int:
     """Return the number of samples that all arrays hold, or -1 - i where array i does not fit."""
     slot_at = description(code, 0)
     n, batched = 0, 0
+    only = int64_pointer(code)[_ROWS] > 0
     for index in range(int64_pointer(code)[_SLOTS_COUNT]):
         slot, given = int64_pointer(slot_at), int64_pointer(slots + index * GIVEN_BYTES)
         axes, role = slot[_NDIM], slot[_ROLE]
         skip = (given[KIND] & NDIM_MASK) - axes
         if index == 0:
-            if skip != 0 and skip != 1:
+            if skip != 0 and (skip != 1 or only):
                 return -1
             n, batched = int64_pointer(given[SHAPE])[0] if skip == 1 else 1, skip
         elif given[ADDRESS] == 0 and role == _WEIGHT:
@@ -57,7 +58,7 @@ def samples(code: int, slots: int) -> int:
         elif skip < batched and role == _WEIGHT:
             # the rows along the axes that are missing share a weight
             axes += skip - batched
-            skip = batched if axes >= 0 else -1
+            skip = batched if axes >= (1 if only else 0) else -1
         elif skip == batched - 1 and _may_lack_axis(slot_at):
             skip, axes = batched, axes - 1
         if skip != batched:

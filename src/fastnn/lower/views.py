@@ -1,8 +1,9 @@
-"""Views: permutations and columns that products of many matrices read and write in place, instead of copies.
+"""Views: slices, permutations and columns that products read and write in place, instead of copies.
 
-A product finds its matrices by the distances between them and between their rows. So it reads an operand where the
-elements were before they were reshaped, permuted or taken, if rows stay whole there, or columns, which are rows of a
-transposed operand. And it writes its result in the order of a permutation that follows.
+A product of many matrices finds them by the distances between them and between their rows. So it reads an operand where
+the elements were before they were reshaped, permuted or taken, if rows stay whole there, or columns, which are rows of
+a transposed operand. And it writes its result in the order of a permutation that follows. A product with one matrix
+whose operand is a view becomes one of many, unless it is one record with what follows, or is added to what is there.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Products of many matrices, which lie in every sample at places of their own.
 
-Each is one product of `matmul`, by the algorithm that suits its shape, but without packed blocks if there are several:
-these products are small, and a panel of b is packed on the stack. Operands are read in place, with any distance between rows. Those with
-one block of k have tiles of their own (`small.py`).
+Each is one product of `matmul`, by the algorithm that suits its shape. If there are several, they are small; nothing
+is packed but a panel of b on the stack. Operands are read in place, with any distance between rows. Those with one
+block of k have tiles of their own (`small.py`).
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
                         panel_product(rows, columns, k, left, a_row, a_k, here, b_row, transposed, target + j * size,
                                       c_row, scale)  # fmt: skip
                         continue
-                    multiply(scratch, rows, j, j + columns, n, k, left, a_row, a_k, right, b_row, transposed, target, c_row,
-                             0, False, 0)  # fmt: skip
+                    multiply(scratch, rows, j, j + columns, n, k, left, a_row, a_k, right, b_row, transposed, target,
+                             c_row, 0, False, 0)  # fmt: skip
                     if scale != one:
                         scaled(target + j * size, c_row, rows, columns, scale)
             left, right = next_left, next_right

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from computed import Computed, check_derivatives, whole_at
+from fastnn.backend.cpu.processor.cost import units
 from fastnn.backend.cuda.launch.gaps import without_gaps
 from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Graph
@@ -115,6 +116,25 @@ def test_large_products_pack_blocks():
         assert computed._bound.scratches
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.parametrize("rows", [1, 8, 30])
+@pytest.mark.parametrize("turned", [False, True])
+def test_threads_share_columns_of_few_rows(rows, turned):
+    graph = Graph()
+    x, w = graph.input((90,), "x"), graph.parameter((600, 90) if turned else (90, 600), "w")
+    part = getitem(graph, w, AT[3:590, 1:71] if turned else AT[1:71, 3:590], "s")
+    y = matmul(graph, getitem(graph, x, AT[:, 9:79], "s"), swapaxes(graph, part, 0, 1, "t") if turned else part, "p")
+    computed = Computed(graph, [y], [x, w], rows)
+    assert not copies(computed.program)
+    values = {each: RNG.normal(size=whole_at(each, rows)) for each in (x, w)}
+    matrix = values[w].T if turned else values[w]
+    wanted = values[x][:, 9:79] @ matrix[1:71, 3:590]
+    (whole,) = computed.cpu(values)
+    np.testing.assert_allclose(whole, wanted, rtol=1e-11, atol=1e-12)
+    assert units(computed.program.records[0], "float64") > rows // 4
+    for parts in (2, 3, 7, 40):
+        np.testing.assert_array_equal(computed.cpu(values, parts=parts)[0], whole)
 
 
 def test_a_column_with_gaps_is_copied():

@@ -2,7 +2,7 @@
 
 Each is one product of `matmul`, by the algorithm that suits its shape. If there are several, they are small; nothing
 is packed but a panel of b on the stack. Operands are read in place, with any distance between rows. Those with one
-block of k have tiles of their own (`small.py`).
+block of k have tiles of their own (`small.py`). Parts are slices of all rows; those of one matrix are as in `matmul`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, float64_pointer, int64_pointer, smaller
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, rows_part
 from fastnn.backend.cpu.codegen.options import helper
-from fastnn.backend.cpu.kernels.matmul import ALGORITHMS
+from fastnn.backend.cpu.kernels.matmul import ALGORITHMS, slicing_of
 from fastnn.backend.cpu.kernels.small import small_panel
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking
 from fastnn.program.layout import Buffer, Flag
@@ -41,6 +41,7 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
     column = variant in ("single_column", "dot_column")
     tiled = variant in ("", "simple")
     multiply = ALGORITHMS[variant or "simple"](kit, shape)
+    slicing = slicing_of(shape)
     panel_product: Any = small_panel(kit, shape) if tiled else None
 
     @helper
@@ -63,6 +64,13 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
         matrices = r[SAMPLES] * count
         blocks = 1 if matrices >= whole * nth else (m + unit_m - 1) // unit_m
         unit, end = rows_part(matrices * blocks, ith, nth)
+        first_column, last_column = 0, n
+        if matrices == 1 and nth > 1:
+            row, row_end, first_column, last_column = slicing(m, n, ith, nth)
+            blocks = (m + unit_m - 1) // unit_m
+            unit, end = row // unit_m, (row_end + unit_m - 1) // unit_m
+            if first_column >= last_column:
+                return
         a_row, a_k = r[A_ROW] * size, size
         if flags & _TRANSPOSE_A != 0:
             a_row, a_k = a_k, a_row
@@ -71,7 +79,7 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
         scale = real(float64_pointer(record)[SCALE])
         # other algorithms than those of tiles take several panels at once
         columns_each = width if tiled else n
-        panels = (n + columns_each - 1) // columns_each
+        panels = (last_column - first_column + columns_each - 1) // columns_each
         # from one matrix to the next within a group, and from one group to the next
         inner = r[INNER]
         a_within, a_apart = distances(flags & _REPEAT_A, flags & _CYCLE_A, r[A_BETWEEN], inner)
@@ -106,8 +114,8 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
                 left, target = left + first * a_row, target + first * c_row
                 # columns of a panel are scaled while they are in the cache
                 for panel in range(panels):
-                    j = panel * columns_each
-                    columns = smaller(columns_each, n - j)
+                    j = first_column + panel * columns_each
+                    columns = smaller(columns_each, last_column - j)
                     if tiled and k <= block_k:
                         here = right + j * (b_row if transposed else size)
                         panel_product(rows, columns, k, left, a_row, a_k, here, b_row, transposed, target + j * size,

@@ -147,6 +147,19 @@ def test_a_column_with_gaps_is_copied():
         assert len(copies(program)) == (key == AT[:, 3:4])
 
 
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_many_matrices_of_a_number_of_rows_that_depends_on_the_batch(batch):
+    graph = Graph()
+    x, w = graph.input((9,), "x"), graph.parameter((2, 4, 12), "w")
+    y = matmul(graph, getitem(graph, x, AT[:, 3:7], "s"), getitem(graph, w, AT[..., 1:6], "s"), "p")
+    computed = Computed(graph, [y], [x, w], batch)
+    assert not copies(computed.program)
+    values = {each: RNG.normal(size=whole_at(each, batch)) for each in (x, w)}
+    wanted = values[x][:, 3:7] @ values[w][..., 1:6]
+    for (got,) in (computed.cpu(values), computed.cpu(values, parts=3), computed.reference(values)):
+        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13)
+
+
 def test_a_bias_is_worth_more_than_a_slice():
     graph = Graph()
     x, w, bias = graph.input((8,), "x"), graph.parameter((5, 3), "w"), graph.parameter((3,), "bias")

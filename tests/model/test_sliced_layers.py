@@ -68,3 +68,27 @@ def test_training(rows):
     net.update_from(learner)
     for got, expected in zip(net.get_weights(), one, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+@dataclass(eq=False, repr=False)
+class Columns(fnn.layers.Layer):
+    """Columns of x times columns of a matrix, enough of them for packed blocks."""
+
+    def parameters(self, *shapes):
+        return (ParameterSpec("w", (520, 530), fnn.initializers.get("glorot_uniform")),)
+
+    def call(self, x, w):
+        return x[:, 4:524] @ w[:, 3:523]
+
+
+def test_codes_pack_blocks():
+    net = fnn.Sequential([fnn.Input(530), Columns()], seed=1)
+    x = RNG.normal(size=(300, 530)).astype(np.float32)
+    out = np.empty((300, 520), np.float32)
+    fnp.predict(net.freeze(), x, out)
+    expected = net.predict(x)
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_allclose(out, x[:, 4:524] @ net.get_weights()[0][:, 3:523], rtol=1e-3, atol=1e-3)
+    # the same bits as those of products without gaps
+    (w,) = net.get_weights()
+    np.testing.assert_array_equal(fnn.matmul(x[:256, 4:524].copy(), w[:, 3:523].copy()), expected[:256])

@@ -147,6 +147,16 @@ def test_a_column_with_gaps_is_copied():
         assert len(copies(program)) == (key == AT[:, 3:4])
 
 
+@pytest.mark.parametrize(("batch", "key"), [(6, AT[2:8]), (2, AT[2:]), (1, AT[2:])])
+def test_a_batch_without_the_rows_of_a_slice_is_refused(batch, key):
+    graph = Graph()
+    x, w = graph.input((9,), "x"), graph.parameter((9, 5), "w")
+    y = matmul(graph, getitem(graph, x, key, "s"), w, "p")
+    with pytest.raises(ValueError, match=f"s: a slice takes .* in a batch of {batch}"):
+        Computed(graph, [y], [x, w], batch)
+    assert not copies(Computed(graph, [y], [x, w], 9).program)
+
+
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_many_matrices_of_a_number_of_rows_that_depends_on_the_batch(batch):
     graph = Graph()

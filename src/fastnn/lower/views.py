@@ -28,11 +28,15 @@ _SINGLE = {
 
 @dataclass(frozen=True)
 class _View:
-    """Elements of a tensor or of each of its samples: the first one, and sizes and strides of axes."""
+    """Elements of a tensor or of each of its samples: the first one, and sizes and strides of axes.
+
+    `slices` are the nodes that take some of the elements: emission checks that a batch has them.
+    """
 
     root: Tensor
     first: Any
     axes: tuple[tuple[Any, Any], ...]
+    slices: tuple[Node, ...] = ()
 
 
 def in_place(
@@ -190,6 +194,7 @@ def _read(node: Node, position: int, name: str, made: Mapping[int, Node], whole:
             f"{name}_between": between[0][1] if between else prod(_shape(view.root, whole)),
             f"{name}_row": apart,
             f"transpose_{name}": turned,
+            "slices": (*node.attrs.get("slices", ()), *view.slices),
         }
         return replace(node, inputs=tuple(inputs), attrs={**node.attrs, **places}), True
     return node, False
@@ -245,6 +250,7 @@ def _seen(view: _View, node: Node, whole: bool) -> _View | None:
             first += start * stride
             taken.append((count, stride * step))
         axes = tuple(taken)
+        view = replace(view, slices=(*view.slices, node))
     reshaped = _reshaped(axes, _shape(node.outputs[0], whole))
     return None if reshaped is None else replace(view, first=first, axes=reshaped)
 

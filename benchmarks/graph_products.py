@@ -21,7 +21,7 @@ from fastnn.backend.cpu.executor.engine import BoundProgram
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.contractions import einsum
 from fastnn.graph.ops.products import matmul
-from fastnn.graph.ops.strided import swapaxes
+from fastnn.graph.ops.strided import getitem, swapaxes
 from fastnn.lower.lower import lower
 from fastnn.lower.task import Place, Task
 from fastnn.program.layout import CONTEXT_WORDS, Buffer
@@ -42,6 +42,8 @@ def results(weights: Array, v: Array) -> Array:
     return np.ascontiguousarray(np.matmul(weights, v.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3))
 
 
+#: columns that slices take
+_FEW = slice(None), slice(64)
 #: name, graph function, NumPy's, shapes
 CASES: tuple[tuple[str, Make, Callable[..., Array], tuple[tuple[int, ...], ...]], ...] = (
     ("x @ w, (256, 512) @ (512, 256)", lambda g, a, b: matmul(g, a, b, "p"), np.matmul, ((256, 512), (512, 256))),
@@ -49,6 +51,12 @@ CASES: tuple[tuple[str, Make, Callable[..., Array], tuple[tuple[int, ...], ...]]
      lambda a: np.matmul(a, a.T), ((512, 128),)),
     ("x.T @ y of 512 rows", lambda g, a, b: matmul(g, swapaxes(g, a, 0, 1, "t"), b, "p"),
      lambda a, b: np.matmul(a.T, b), ((512, 128), (512, 96))),
+    ("x[:, :64] @ w, (512, 128), (64, 96)", lambda g, a, b: matmul(g, getitem(g, a, _FEW, "s"), b, "p"),
+     lambda a, b: np.matmul(a[_FEW], b), ((512, 128), (64, 96))),
+    ("x @ w[:, :64], (512, 128), (128, 192)", lambda g, a, b: matmul(g, a, getitem(g, b, _FEW, "s"), "p"),
+     lambda a, b: np.matmul(a, b[_FEW]), ((512, 128), (128, 192))),
+    ("x @ w[:, :64], (4, 128), (128, 192)", lambda g, a, b: matmul(g, a, getitem(g, b, _FEW, "s"), "p"),
+     lambda a, b: np.matmul(a, b[_FEW]), ((4, 128), (128, 192))),
     ("(32, 64, 128) @ (128, 96)", lambda g, a, b: matmul(g, a, b, "p"), np.matmul, ((32, 64, 128), (128, 96))),
     ("(32, 64, 48) @ (4, 1, 48, 64)", lambda g, a, b: matmul(g, a, b, "p"), np.matmul, ((32, 64, 48), (4, 1, 48, 64))),
     ("scores bqhd,bkhd->bhqk, 8 x 64 x 4 x 32", lambda g, a, b: einsum(g, "bqhd,bkhd->bhqk", (a, b), "p"),

@@ -215,7 +215,7 @@ def test_derivatives_are_those_of_differences(layer, shape):
 
 def without_views(monkeypatch):
     """Let products copy; models made from now on share no programs with those before."""
-    monkeypatch.setattr(lower, "in_place", lambda nodes, kept: (list(nodes), []))
+    monkeypatch.setattr(lower, "in_place", lambda nodes, kept, accumulating: (list(nodes), []))
     monkeypatch.setattr(cache, "_programs", weakref.WeakValueDictionary())
 
 

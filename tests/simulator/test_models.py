@@ -343,3 +343,24 @@ def test_the_next_order_is_made_while_the_gpu_works(monkeypatch):
     assert all(name.startswith("fastnn-order") for name in made[1:])
     here.fit(x, y, epochs=3, batch_size=8, verbose=0)
     close(there.get_weights(), here.get_weights())
+
+
+class Columns(fnn.layers.Layer):
+    """Columns of x times columns of a matrix."""
+
+    def parameters(self, *shapes):
+        return (fnn.layers.ParameterSpec("w", (4, 8), fnn.initializers.get("glorot_uniform")),)
+
+    def call(self, x, w):
+        return x[:, 1:5] @ w[:, 2:5]
+
+
+def test_slices_of_products():
+    x, y = data()
+    there, here = (fnn.Sequential([fnn.Input((5,)), Columns()], seed=3, device=device) for device in ("cuda", "cpu"))
+    for model in (there, here):
+        model.compile("sgd", "mse")
+        model.fit(x, np.eye(3, dtype=np.float32)[y], batch_size=9, verbose=0)
+    assert "strided" not in str(here.program)
+    close(there.get_weights(), here.get_weights())
+    close([there.predict(x)], [here.predict(x)])

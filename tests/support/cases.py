@@ -129,6 +129,13 @@ for sizes in ((2, 3, 5, 7, 6), (3, 2, 33, 31, 16)):
                  c_between=n, c_row=count * n)  # fmt: skip
     batched_case(sizes, Flag.TRANSPOSE_A, "views", a_size=k * 2 * count * m, a_between=m, a_row=2 * count * m,
                  c_between=n, c_row=count * n)  # fmt: skip
+# vectors, and matrices with gaps
+for sizes in ((1, 1, 1, 40, 7), (1, 1, 9, 1, 7), (2, 1, 2, 33, 5), (1, 1, 40, 66, 70)):
+    samples, _, m, n, k = sizes
+    batched_case(sizes, Flag(0), "gaps", a_size=m * (k + 3), a_first=2, a_row=k + 3)
+    batched_case(sizes, Flag.TRANSPOSE_A | Flag.TRANSPOSE_B, "gaps", b_size=n * (k + 5), b_first=5, b_row=k + 5)
+    if n > 1:
+        batched_case(sizes, Flag(0), "column gaps", b_size=k * (n + 2), b_first=1, b_row=n + 2)
 # groups of 3 results that share matrices of an operand, or whose matrices come again in the next group
 SHARED = ((Flag.REPEAT_A, Flag.CYCLE_A), (Flag.REPEAT_B, Flag.CYCLE_B))
 for sizes in ((1, 6, 5, 7, 4), (3, 6, 33, 31, 16), (2, 6, 1, 9, 3), (2, 6, 9, 1, 3), (2, 3, 40, 66, 33)):

@@ -144,6 +144,8 @@ _PRODUCT_FLAGS = (
 def _batched_matmul(e: Emitter, node: Node) -> list[Draft]:
     a, b = _some(node.inputs[0]), _some(node.inputs[1])
     attrs, (c,) = node.attrs, node.outputs
+    for each in attrs.get("slices", ()):
+        _check_slice(e, each)
     dims = {name: attrs[name] for name in ("samples", "count", "inner", "m", "n", "k")}
     whole = attrs["samples"] == 1
     flags = Flag(0)
@@ -191,6 +193,14 @@ def _concatenate(e: Emitter, node: Node) -> list[Draft]:
 @_emits("permute", "transpose", "broadcast", "slice")
 def _strided(e: Emitter, node: Node) -> list[Draft]:
     x, (y,) = _some(node.inputs[0]), node.outputs
+    _check_slice(e, node)
+    op = "strided" if x.kind == "real" else "strided_integers"
+    return [Draft(op, {"y": y, "x": x}, {name: node.attrs[name] for name in OPS[op].dims}, label=node.label)]
+
+
+def _check_slice(e: Emitter, node: Node) -> None:
+    """Refuse a batch that does not have the entries that a slice takes."""
+    x = _some(node.inputs[0])
     for axis, (start, step, count) in enumerate(node.attrs.get("ranges", ())):
         size, entries = at(x.whole[axis], e.batch), at(count, e.batch)
         last = at(start, e.batch) + (entries - 1) * step
@@ -199,8 +209,6 @@ def _strided(e: Emitter, node: Node) -> list[Draft]:
                 f"{node.label}: a slice takes {count} entries of axis {axis} of {x.whole}, from {start} on by steps of "
                 f"{step}, and the axis has {size} in a batch of {e.batch}"
             )
-    op = "strided" if x.kind == "real" else "strided_integers"
-    return [Draft(op, {"y": y, "x": x}, {name: node.attrs[name] for name in OPS[op].dims}, label=node.label)]
 
 
 @_emits("reduce_sum", "reduce_max", "reduce_min", "reduce_prod")

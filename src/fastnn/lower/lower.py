@@ -53,7 +53,7 @@ def rewrite(task: Task) -> Rewritten:
         for tensor, place in task.places.items()
         if place.buffer == Buffer.GRADIENTS or place.buffer >= Buffer.DATA
     ]
-    nodes, views = in_place(live_nodes(task.graph.nodes, kept), kept)
+    nodes, views = in_place(live_nodes(task.graph.nodes, kept), kept, task.accumulating)
     nodes, notes = fuse(live_nodes(nodes, kept) if views else nodes, kept)
     roots = _aliases(nodes)
     nodes = [node for node in nodes if node.op != "reshape"]

@@ -1,14 +1,15 @@
-"""Views: permutations and columns that products of many matrices read and write in place, instead of copies.
+"""Views: slices, permutations and columns that products read and write in place, instead of copies.
 
-A product finds its matrices by the distances between them and between their rows. So it reads an operand where the
-elements were before they were reshaped, permuted or taken, if rows stay whole there, or columns, which are rows of a
-transposed operand. And it writes its result in the order of a permutation that follows.
+A product of many matrices finds them by the distances between them and between their rows. So it reads an operand where
+the elements were before they were reshaped, permuted or taken, if rows stay whole there, or columns, which are rows of
+a transposed operand. And it writes its result in the order of a permutation that follows. A product with one matrix
+whose operand is a view becomes one of many, unless it is one record with what follows, or is added to what is there.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -19,19 +20,29 @@ from fastnn.graph.ops.strided import merged
 
 #: ops that put axes into another order: of samples, or of whole tensors
 _ORDERS = ("permute", "transpose")
+#: products with one matrix, and which operands they transpose
+_SINGLE = {
+    "matmul": (False, False), "matmul_nt": (False, True), "matmul_tn": (True, False), "matmul_tt": (True, True),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _View:
-    """Elements of a tensor or of each of its samples: the first one, and sizes and strides of axes."""
+    """Elements of a tensor or of each of its samples: the first one, and sizes and strides of axes.
+
+    `slices` are the nodes that take some of the elements: emission checks that a batch has them.
+    """
 
     root: Tensor
     first: Any
     axes: tuple[tuple[Any, Any], ...]
+    slices: tuple[Node, ...] = ()
 
 
-def in_place(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], list[str]]:
-    """Let products of many matrices read and write views.
+def in_place(
+    nodes: Sequence[Node], kept: Iterable[int], accumulating: Container[int] = ()
+) -> tuple[list[Node], list[str]]:
+    """Let products read views, and those of many matrices write them.
 
     Parameters
     ----------
@@ -39,28 +50,44 @@ def in_place(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], li
         In order.
     kept : iterable of int
         Ids of tensors that are used outside the graph.
+    accumulating : container of int
+        Ids of tensors that are added to what is in memory.
 
     Returns
     -------
     nodes, descriptions
         Nodes whose views nobody else reads are still there.
     """
-    if all(node.op != "batched_matmul" for node in nodes):
+    ops = {node.op for node in nodes}
+    if ops.isdisjoint((*_ORDERS, "slice")) or ops.isdisjoint(("batched_matmul", *_SINGLE)):
         return list(nodes), []
     seen = {whole: {node.outputs[0].id: node for node in nodes if _is_view(node, whole)} for whole in (False, True)}
     uses = Counter(kept)
     uses.update(x.id for node in nodes for x in node.inputs if x is not None)
+    users: dict[int, set[str]] = defaultdict(set)
+    for node in nodes:
+        for x in node.inputs:
+            if x is not None:
+                users[x.id].add(node.op)
     permuted = {node.inputs[0].id: node for node in nodes if node.op in _ORDERS and node.inputs[0] is not None}
     found, notes, dropped = [], [], set()
     for node in nodes:
         if id(node) in dropped:
             continue
-        # a vector's algorithm takes it as it is, and what depends on the batch may be one
-        if node.op == "batched_matmul" and all(isinstance(size, int) and size > 1 for size in _sides(node)):
+        if node.op in _SINGLE and not (node.outputs[0].id in accumulating or _joined(node, users)):
+            single, said = _reading(_as_one_of_many(node), seen)
+            if said:
+                node = single
+                notes.append(f"{node.label}: matmul {', '.join(said)} in place")
+            found.append(node)
+            continue
+        if node.op == "batched_matmul":
             node, said = _reading(node, seen)
             whole = node.attrs["samples"] == 1
             after = permuted.get(node.outputs[0].id)
-            if after is not None and uses[node.outputs[0].id] == 1 and (whole or after.op == "permute"):
+            # a column is written as it is, and what depends on the batch may be one
+            matrices = all(isinstance(node.attrs[side], int) and node.attrs[side] > 1 for side in "mn")
+            if matrices and after is not None and uses[node.outputs[0].id] == 1 and (whole or after.op == "permute"):
                 places = _written(node, after, whole)
                 if places is not None:
                     node = replace(node, outputs=after.outputs, attrs={**node.attrs, **places})
@@ -73,6 +100,30 @@ def in_place(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], li
                 notes.append(f"{node.label}: batched_matmul {', '.join(said)} in place")
         found.append(node)
     return found, notes
+
+
+def _joined(node: Node, users: Mapping[int, set[str]]) -> bool:
+    """Return whether a product with one matrix may be one record with what follows, which is worth more than a view."""
+    joining = {"matmul": ("bias_add", "activation"), "matmul_nt": ("activation_grad",)}.get(node.op, ())
+    return not users[node.outputs[0].id].isdisjoint(joining)
+
+
+def _as_one_of_many(node: Node) -> Node:
+    """Return the product of one matrix for which a product with one matrix stands: all rows are those of one."""
+    a, b = node.inputs
+    assert a is not None and b is not None
+    turned_a, turned_b = _SINGLE[node.op]
+    (rows, cols), (depth, columns) = _matrix(a.whole), _matrix(b.whole)
+    m, k = (cols, rows) if turned_a else (rows, cols)
+    n = depth if turned_b else columns
+    attrs: dict[str, Any] = {"m": m, "n": n, "k": k, "samples": 1, "count": 1, "inner": 1, "scale": 1.0}
+    attrs |= {f"{flag}_{name}": False for flag in ("repeat", "cycle") for name in "ab"}
+    return replace(node, op="batched_matmul", attrs={**attrs, "transpose_a": turned_a, "transpose_b": turned_b})
+
+
+def _matrix(shape: Shape) -> Shape:
+    """Return the shape of all rows as one matrix."""
+    return prod(shape[:-1]), shape[-1]
 
 
 def _reading(node: Node, seen: Mapping[bool, Mapping[int, Node]]) -> tuple[Node, list[str]]:
@@ -94,11 +145,6 @@ def _reading(node: Node, seen: Mapping[bool, Mapping[int, Node]]) -> tuple[Node,
         if len(said) > len(best[1]):
             best = way, said
     return best
-
-
-def _sides(node: Node) -> tuple[Any, Any]:
-    """Return the numbers of rows and columns of a product."""
-    return node.attrs["m"], node.attrs["n"]
 
 
 def _is_view(node: Node, whole: bool) -> bool:
@@ -129,20 +175,34 @@ def _read(node: Node, position: int, name: str, made: Mapping[int, Node], whole:
     x = node.inputs[position]
     assert x is not None
     for view in _views(x, made, whole):
-        between = merged(view.axes[:-2])
-        (_, row), (_, col) = view.axes[-2:]
+        # rows of one matrix may have several axes
+        axes = view.axes if node.attrs["count"] != 1 else _reshaped(view.axes, _matrix(_shape(x, whole)))
+        if axes is None:
+            continue
+        between = merged(axes[:-2])
+        (_, row), (_, col) = axes[-2:]
         if len(between) > 1 or 1 not in (row, col):
             continue
+        turned = node.attrs[f"transpose_{name}"] != (col != 1)
+        apart = row if col == 1 else col
+        if apart != 1 and turned == (name == "a") and _may_be_one(node.attrs["m" if name == "a" else "n"]):
+            continue  # a vector whose elements are apart, as no algorithm reads it
         inputs = list(node.inputs)
         inputs[position] = view.root
         places = {
             f"{name}_first": view.first,
             f"{name}_between": between[0][1] if between else prod(_shape(view.root, whole)),
-            f"{name}_row": row if col == 1 else col,
-            f"transpose_{name}": node.attrs[f"transpose_{name}"] != (col != 1),
+            f"{name}_row": apart,
+            f"transpose_{name}": turned,
+            "slices": (*node.attrs.get("slices", ()), *view.slices),
         }
         return replace(node, inputs=tuple(inputs), attrs={**node.attrs, **places}), True
     return node, False
+
+
+def _may_be_one(size: Any) -> bool:
+    """Return whether a size is 1, or may be for some batch."""
+    return size == 1 or not isinstance(size, int)
 
 
 def _shape(x: Tensor, whole: bool) -> Shape:
@@ -190,6 +250,7 @@ def _seen(view: _View, node: Node, whole: bool) -> _View | None:
             first += start * stride
             taken.append((count, stride * step))
         axes = tuple(taken)
+        view = replace(view, slices=(*view.slices, node))
     reshaped = _reshaped(axes, _shape(node.outputs[0], whole))
     return None if reshaped is None else replace(view, first=first, axes=reshaped)
 

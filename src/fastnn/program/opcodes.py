@@ -48,7 +48,8 @@ def _batched_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag
         last = (count // inner if repeated in flags else inner if cycled in flags else count) - 1
         if dims[f"{name}_first"] + last * between + (rows - 1) * row + cols > dims[f"{name}_size"]:
             return f"reads elements past a sample of {name}"
-        if (m == 1 or n == 1) and row != cols:
+        # the elements of a vector that is a column in memory
+        if cols == 1 < rows and row != 1 and (m if name == "a" else n) == 1:
             return f"multiplies by a vector, but {name} has gaps"
     taken = n
     for stride, size in sorted(((dims["c_between"], count), (dims["c_row"], m))):
@@ -151,9 +152,10 @@ _op("matmul", outputs="c[m,n] pre?[m,n]", inputs="a[m,k] b[k,n] bias?[n] saved?[
     rule=_matmul_rule)  # fmt: skip
 # In every sample `count` matrices c = scale op(a) op(b), in groups of `inner`. The first begins at the element `first`
 # of a sample, and others `between` elements after each other, with rows that are `row` elements apart. An operand has
-# one matrix for each, or, by a flag, one for each group (REPEAT) or one for each matrix of a group (CYCLE).
+# one matrix for each, or, by a flag, one for each group (REPEAT) or one for each matrix of a group (CYCLE). The first
+# dimensions are those of `matmul`: codes choose algorithms of both by the same words.
 _op("batched_matmul", outputs="c[samples,count,m,n]", inputs="a[samples,a_size] b[samples,b_size]",
-    dims="samples count inner m n k a_size a_first? a_between a_row b_size b_first? b_between b_row c_between c_row",
+    dims="m n k samples count inner a_size a_first? a_between a_row b_size b_first? b_between b_row c_between c_row",
     params="scale", multiply_adds="samples count m n k", shared="samples count m",
     rule=_batched_rule)  # fmt: skip
 _op("bias_add", outputs="y[rows,cols]", inputs="x[rows,cols] bias[cols]", dims="rows cols", rate=10.0, shared="rows")

@@ -50,7 +50,8 @@ def specialize(key: KernelKey, record: NDArray[np.int64]) -> KernelKey:
     dims, flags = dims_of(record), int(record[FLAGS_WORD])
     transposed = bool(flags & Flag.TRANSPOSE_A), bool(flags & Flag.TRANSPOSE_B)
     algorithm = Blocking.of(key.dtype).algorithm(dims["m"], dims["n"], dims["k"], *transposed)
-    return replace(key, variant="simple" if key.op == "batched_matmul" and algorithm == "blocked" else algorithm)
+    many = key.op == "batched_matmul" and dims["samples"] * dims["count"] > 1
+    return replace(key, variant="simple" if many and algorithm == "blocked" else algorithm)
 
 
 def kernels_of(program: Program) -> list[KernelKey]:

@@ -42,7 +42,7 @@ from fastnn.backend.cpu.layouts.code import (
 from fastnn.backend.cpu.loading import library
 from fastnn.backend.cpu.loading.collection import without_collection
 from fastnn.backend.cpu.loading.library import Loaded
-from fastnn.backend.cpu.processor.blocking import ALGORITHMS, Blocking
+from fastnn.backend.cpu.processor.blocking import Blocking
 from fastnn.formulas import custom
 from fastnn.formulas.custom import CustomFunction
 from fastnn.program.layout import KERNEL_WORD, MAP_WORD, OFFSET_BITS, RECORD_WORDS, Buffer
@@ -237,9 +237,9 @@ def draft(recipe: Recipe) -> tuple[Code, dict[KernelKey, list[int]]]:
     arranged = arrange(many, flagged(many))
     if one is None:
         patches, factors = np.zeros((0, PATCH_WORDS), np.int64), np.zeros((0, SCALE_WORDS), np.int64)
-        product_table, blocks_from = fixed_products(many, arranged)
+        product_table, product_kernels, blocks_from = fixed_products(many, arranged)
     else:
-        product_table, blocks_from = products(many, double)
+        product_table, product_kernels, blocks_from = products(many, double)
         factors = scales(many, double, [slot.loss_weight for slot in slots])
         patches, factors, product_table = in_place(
             arranged, many, double, row_patches(one, many, double), factors, product_table
@@ -305,10 +305,8 @@ def draft(recipe: Recipe) -> tuple[Code, dict[KernelKey, list[int]]]:
                 places[function].append(place + MAP_WORD)
     if arranged.run < len(arranged.records):
         places[CHAIN] += (starts[2] + RECORD_WORDS * arranged.chains() + KERNEL_WORD).tolist()
-    for algorithm, name in enumerate(ALGORITHMS, 1):
-        taken = np.flatnonzero(product_table[:, algorithm]) * PRODUCT_WORDS + algorithm
-        if taken.size:
-            places[KernelKey("matmul", many.dtype, name)] += (starts[4] + taken).tolist()
+    for number, algorithm in np.argwhere(product_table[:, 1:]).tolist():
+        places[product_kernels[number][algorithm]].append(starts[4] + number * PRODUCT_WORDS + algorithm + 1)
     return code, dict(places)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cpu.executor.chains import Arranged
 from fastnn.backend.cpu.layouts.code import PATCH_WORDS, PRODUCT_WORDS, SCALE_WORDS, UNIT
-from fastnn.backend.cpu.processor.blocking import ALGORITHMS, Blocking
+from fastnn.backend.cpu.processor.blocking import ALGORITHMS, PRODUCTS, Blocking
 from fastnn.backend.cpu.processor.pieces import LOCAL, ChainWord
 from fastnn.program.layout import (
     BY_CODE,
@@ -25,7 +25,7 @@ from fastnn.program.layout import (
     Flag,
 )
 from fastnn.program.program import Program
-from fastnn.program.record import dims_of, elements_of, op_of, params_of
+from fastnn.program.record import KernelKey, dims_of, elements_of, op_of, params_of
 
 # a product that packs no blocks with this many rows never does
 _MOST_ROWS = 1 << 20
@@ -126,30 +126,49 @@ def scales(unit: Program, double: Program, loss_weights: Sequence[float]) -> NDA
     return np.array(found, np.int64).reshape(-1, SCALE_WORDS)
 
 
-def products(unit: Program, double: Program) -> tuple[NDArray[np.int64], int]:
+def products(unit: Program, double: Program) -> tuple[NDArray[np.int64], list[tuple[KernelKey, ...]], int]:
     """Describe the matrix products of a program for two and more rows.
+
+    Those of many matrices are among them if the sizes of the matrices depend on the number of rows.
 
     Returns
     -------
     table : ndarray of int64, shape (products, PRODUCT_WORDS)
         The records, and a 1 for each algorithm that may be used.
+    kernels : list of tuples
+        For each product its kernels by algorithm.
     blocks_from : int
         The number of rows from which a product packs blocks, 0 if none ever does.
     """
-    found, blocks_from = [], 0
-    known: dict[tuple[int, bytes, bytes], tuple[int, ...]] = {}
+    found, kernels, blocks_from = [], [], 0
+    by_algorithm = {
+        (op, many): tuple(
+            KernelKey(op, unit.dtype, "simple" if many and name == "blocked" else name) for name in ALGORITHMS
+        )
+        for op in PRODUCTS
+        for many in (False, True)
+    }
+    known: dict[tuple[str, int, bytes, bytes], tuple[tuple[int, ...], bool]] = {}
     blocking = Blocking.of(unit.dtype)
     for index, (record, twice, key) in enumerate(zip(unit.records, double.records, unit.kernels, strict=True)):
-        if key.op != "matmul":
+        if key.op not in PRODUCTS:
             continue
         # layers of a deep network are alike
-        form = record[FLAGS_WORD], record[DIMS_AT:PARAMS_AT].tobytes(), twice[DIMS_AT:PARAMS_AT].tobytes()
+        form = key.op, int(record[FLAGS_WORD]), record[DIMS_AT:PARAMS_AT].tobytes(), twice[DIMS_AT:PARAMS_AT].tobytes()
         if form in known:
-            found.append((index, *known[form]))
+            marked, many = known[form]
+            if marked:
+                found.append((index, *marked))
+                kernels.append(by_algorithm[key.op, many])
             continue
         dims, flags = dims_of(record), int(record[FLAGS_WORD])
         transposed = bool(flags & Flag.TRANSPOSE_A), bool(flags & Flag.TRANSPOSE_B)
         growth = {name: (dims_of(twice)[name] - size) // UNIT for name, size in dims.items()}
+        # how many matrices there are
+        many = any(each.get("samples", 1) * each.get("count", 1) > 1 for each in (dims, dims_of(twice)))
+        if key.op != "matmul" and not any(growth[name] for name in "mnk"):
+            known[form] = (), many
+            continue
 
         def algorithm(rows: int, dims: dict[str, int] = dims, growth: dict[str, int] = growth,
                 transposed: tuple[bool, bool] = transposed) -> str:  # fmt: skip
@@ -162,25 +181,31 @@ def products(unit: Program, double: Program) -> tuple[NDArray[np.int64], int]:
         first = _first_blocked(algorithm)
         if first:
             marks["blocked"] = 1
-            blocks_from = min(blocks_from or first, first)
-        known[form] = tuple(marks.values())
-        found.append((index, *known[form]))
-    return np.array(found, np.int64).reshape(-1, PRODUCT_WORDS), blocks_from
+            if not many:
+                blocks_from = min(blocks_from or first, first)
+        known[form] = tuple(marks.values()), many
+        found.append((index, *marks.values()))
+        kernels.append(by_algorithm[key.op, many])
+    return np.array(found, np.int64).reshape(-1, PRODUCT_WORDS), kernels, blocks_from
 
 
-def fixed_products(program: Program, arranged: Arranged) -> tuple[Table, int]:
+def fixed_products(program: Program, arranged: Arranged) -> tuple[Table, list[tuple[KernelKey, ...]], int]:
     """Describe the matrix products of a program whose number of rows does not change; see `products`."""
-    found, blocking, packs = [], Blocking.of(program.dtype), False
+    found, kernels, blocking, packs = [], [], Blocking.of(program.dtype), False
     for place, record, key in zip(arranged.places(), program.records, program.kernels, strict=True):
-        if key.op == "matmul":
-            dims, flags = dims_of(record), int(record[FLAGS_WORD])
-            transposed = bool(flags & Flag.TRANSPOSE_A), bool(flags & Flag.TRANSPOSE_B)
-            algorithm = blocking.algorithm(dims["m"], dims["n"], dims["k"], *transposed)
-            packs = packs or algorithm == "blocked"
-            # without memory for blocks it is a simple one
-            wanted = (algorithm, "simple") if algorithm == "blocked" else (algorithm,)
-            found.append((place, *(int(name in wanted) for name in ALGORITHMS)))
-    return np.array(found, np.int64).reshape(-1, PRODUCT_WORDS), int(packs)
+        if key.op not in PRODUCTS:
+            continue
+        dims, flags = dims_of(record), int(record[FLAGS_WORD])
+        if dims.get("samples", 1) * dims.get("count", 1) > 1:
+            continue  # their kernel is that of the record
+        transposed = bool(flags & Flag.TRANSPOSE_A), bool(flags & Flag.TRANSPOSE_B)
+        algorithm = blocking.algorithm(dims["m"], dims["n"], dims["k"], *transposed)
+        packs = packs or algorithm == "blocked"
+        # without memory for blocks it is a simple one
+        wanted = (algorithm, "simple") if algorithm == "blocked" else (algorithm,)
+        found.append((place, *(int(name in wanted) for name in ALGORITHMS)))
+        kernels.append(tuple(KernelKey(key.op, program.dtype, name) for name in ALGORITHMS))
+    return np.array(found, np.int64).reshape(-1, PRODUCT_WORDS), kernels, int(packs)
 
 
 def _first_blocked(algorithm: Callable[[int], str]) -> int:

@@ -1,8 +1,8 @@
 """Products of many matrices, which lie in every sample at places of their own.
 
-Each is one product of `matmul`, by the algorithm that suits its shape, but without packed blocks: these products are
-small, and a panel of b is packed on the stack. Operands are read in place, with any distance between rows. Those with
-one block of k have tiles of their own (`small.py`).
+Each is one product of `matmul`, by the algorithm that suits its shape. If there are several, they are small; nothing
+is packed but a panel of b on the stack. Operands are read in place, with any distance between rows. Those with one
+block of k have tiles of their own (`small.py`). Parts are slices of all rows; those of one matrix are as in `matmul`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import Any
 from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, float64_pointer, int64_pointer, smaller
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, rows_part
 from fastnn.backend.cpu.codegen.options import helper
-from fastnn.backend.cpu.kernels.matmul import ALGORITHMS
+from fastnn.backend.cpu.kernels.matmul import ALGORITHMS, slicing_of
 from fastnn.backend.cpu.kernels.small import small_panel
-from fastnn.backend.cpu.processor.blocking import Blocking
-from fastnn.program.layout import Flag
+from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking
+from fastnn.program.layout import Buffer, Flag
 
 _TRANSPOSE_A, _TRANSPOSE_B = int(Flag.TRANSPOSE_A), int(Flag.TRANSPOSE_B)
 _REPEAT_A, _REPEAT_B, _CYCLE_A, _CYCLE_B = (
     int(flag) for flag in (Flag.REPEAT_A, Flag.REPEAT_B, Flag.CYCLE_A, Flag.CYCLE_B)
 )
+_SCRATCH = int(Buffer.SCRATCH)
 # With fewer matrices for each part than this, parts begin within matrices, whose panels of b are then packed twice.
 _WHOLE = 4
 
@@ -40,6 +41,7 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
     column = variant in ("single_column", "dot_column")
     tiled = variant in ("", "simple")
     multiply = ALGORITHMS[variant or "simple"](kit, shape)
+    slicing = slicing_of(shape)
     panel_product: Any = small_panel(kit, shape) if tiled else None
 
     @helper
@@ -62,12 +64,22 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
         matrices = r[SAMPLES] * count
         blocks = 1 if matrices >= whole * nth else (m + unit_m - 1) // unit_m
         unit, end = rows_part(matrices * blocks, ith, nth)
+        first_column, last_column = 0, n
+        if matrices == 1 and nth > 1:
+            row, row_end, first_column, last_column = slicing(m, n, ith, nth)
+            blocks = (m + unit_m - 1) // unit_m
+            unit, end = row // unit_m, (row_end + unit_m - 1) // unit_m
+            if first_column >= last_column:
+                return
         a_row, a_k = r[A_ROW] * size, size
         if flags & _TRANSPOSE_A != 0:
             a_row, a_k = a_k, a_row
         b_row, c_row, transposed = r[B_ROW] * size, r[C_ROW] * size, flags & _TRANSPOSE_B != 0
+        scratch = int64_pointer(context)[_SCRATCH] + ith * SCRATCH_BYTES
         scale = real(float64_pointer(record)[SCALE])
-        panels = (n + width - 1) // width
+        # other algorithms than those of tiles take several panels at once
+        columns_each = width if tiled else n
+        panels = (last_column - first_column + columns_each - 1) // columns_each
         # from one matrix to the next within a group, and from one group to the next
         inner = r[INNER]
         a_within, a_apart = distances(flags & _REPEAT_A, flags & _CYCLE_A, r[A_BETWEEN], inner)
@@ -102,15 +114,15 @@ def batched_matmul(kit: Kit, variant: str) -> Callable[..., Any]:
                 left, target = left + first * a_row, target + first * c_row
                 # columns of a panel are scaled while they are in the cache
                 for panel in range(panels):
-                    j = panel * width
-                    columns = smaller(width, n - j)
+                    j = first_column + panel * columns_each
+                    columns = smaller(columns_each, last_column - j)
                     if tiled and k <= block_k:
                         here = right + j * (b_row if transposed else size)
                         panel_product(rows, columns, k, left, a_row, a_k, here, b_row, transposed, target + j * size,
                                       c_row, scale)  # fmt: skip
                         continue
-                    multiply(0, rows, j, j + columns, n, k, left, a_row, a_k, right, b_row, transposed, target, c_row,
-                             0, False, 0)  # fmt: skip
+                    multiply(scratch, rows, j, j + columns, n, k, left, a_row, a_k, right, b_row, transposed, target,
+                             c_row, 0, False, 0)  # fmt: skip
                     if scale != one:
                         scaled(target + j * size, c_row, rows, columns, scale)
             left, right = next_left, next_right

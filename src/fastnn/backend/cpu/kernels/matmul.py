@@ -289,7 +289,7 @@ def _dot_rows(kit: Kit, shape: Blocking) -> Any:
     return dot_rows
 
 
-def _slicing(shape: Blocking) -> Any:
+def slicing_of(shape: Blocking) -> Any:
     """Make the function that gives a part its rows and columns: slices of the rows, or else of the columns."""
     unit_m, unit_n = shape.unit_m, shape.unit_n
 
@@ -324,7 +324,7 @@ def matmul(kit: Kit, variant: str) -> Callable[..., Any]:
     # one column: the row b^T times the transpose of a
     column = variant in ("single_column", "dot_column")
     reals = kit.reals
-    slicing, multiply = _slicing(shape), ALGORITHMS[variant or "simple"](kit, shape)
+    slicing, multiply = slicing_of(shape), ALGORITHMS[variant or "simple"](kit, shape)
 
     def matmul(record, context, ith, nth):
         r, flags = int64_pointer(record), flags_of(record)

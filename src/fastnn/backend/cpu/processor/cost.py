@@ -16,6 +16,7 @@ from fastnn.backend.cpu.processor import target
 from fastnn.backend.cpu.processor.blocking import Blocking
 from fastnn.backend.cpu.processor.pieces import CHAIN_OP, ChainWord
 from fastnn.program.layout import FLAGS_WORD, OP_WORD, PARTS_SHIFT
+from fastnn.program.opcodes import OPS
 from fastnn.program.record import dims_of, op_of
 
 #: Bytes per nanosecond that a product of one row, which streams its matrix, reads.
@@ -29,6 +30,10 @@ MOST_PARTS = 1024
 #: is written has to be fetched from the other core: alone the master took 18 to 20 instead of 6 us for Adam in steps of
 #: 64-128-64-10 x 128.
 UPDATE_NANOSECONDS = 1000.0
+
+
+#: how threads share products of many matrices; one of them is shared as `matmul` is
+_MANY = OPS["batched_matmul"].shared.over
 
 
 def flops(itemsize: int) -> int:
@@ -61,7 +66,7 @@ def units(record: NDArray[np.int64], dtype: str) -> int:
     (over, least), dims = op_of(record).shared, dims_of(record)
     if not over:
         return 1
-    if over == ("tiles",):
+    if over == ("tiles",) or (over == _MANY and dims["samples"] * dims["count"] == 1):
         shape = Blocking.of(dtype)
         return max(-(-dims["m"] // shape.unit_m), -(-dims["n"] // shape.unit_n))
     return -(-prod(dims[name] for name in over) // least)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from fastnn.backend.cuda.codegen import library
 from fastnn.backend.cuda.launch import fusion, launches
+from fastnn.backend.cuda.launch.gaps import without_gaps
 from fastnn.backend.protocol import KernelHolder
 from fastnn.console import compiling, is_interactive
 from fastnn.program.layout import SHARED, Buffer
@@ -27,7 +28,7 @@ class CudaProgram:
     Attributes
     ----------
     program : Program
-        Some of its values may have moved.
+        Some of its values may have moved, and operands with gaps of products with one matrix are copied.
     writes : frozenset of int
         Buffers that the program changes.
     shared : float
@@ -43,6 +44,7 @@ class CudaProgram:
 
     def __init__(self, program: Program, device: KernelHolder, precision: str = "float32") -> None:
         launches.check(program)
+        program = without_gaps(program)
         keys = launches.keys_of(program, precision, device.warpgroups)
         program, self._works = fusion.arrange(program, keys, precision)
         self.program, self.device = program, device

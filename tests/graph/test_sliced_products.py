@@ -83,7 +83,7 @@ def test_slices_are_read_in_place(case, batch):
     assert not copies(computed.program), str(computed.program)
     values = {x: RNG.normal(size=whole_at(x, batch)) for x in xs}
     wanted = product_of(case, "numpy")(*values.values())
-    ((got,), (parts,), (reference,)) = computed.cpu(values), computed.cpu(values, parts=3), computed.reference(values)
+    ((got,), (parts,), (reference,)) = computed.run(values), computed.run(values, parts=3), computed.reference(values)
     np.testing.assert_allclose(got, wanted, rtol=1e-11, atol=1e-12)
     np.testing.assert_allclose(reference, wanted, rtol=1e-11, atol=1e-12)
     np.testing.assert_array_equal(parts, got)
@@ -111,7 +111,7 @@ def test_large_products_pack_blocks():
         rng = np.random.default_rng(1)
         wide = rng.normal(size=(512, 300))
         values = {x: wide if cut else wide[:, 5:261], w: rng.normal(size=(256, 256))}
-        results += [*computed.cpu(values), *computed.cpu(values, parts=3)]
+        results += [*computed.run(values), *computed.run(values, parts=3)]
         assert ("batched_matmul" in str(computed.program)) == cut
         assert computed._bound.scratches
     for result in results[1:]:
@@ -130,11 +130,11 @@ def test_threads_share_columns_of_few_rows(rows, turned):
     values = {each: RNG.normal(size=whole_at(each, rows)) for each in (x, w)}
     matrix = values[w].T if turned else values[w]
     wanted = values[x][:, 9:79] @ matrix[1:71, 3:590]
-    (whole,) = computed.cpu(values)
+    (whole,) = computed.run(values)
     np.testing.assert_allclose(whole, wanted, rtol=1e-11, atol=1e-12)
     assert units(computed.program.records[0], "float64") > rows // 4
     for parts in (2, 3, 7, 40):
-        np.testing.assert_array_equal(computed.cpu(values, parts=parts)[0], whole)
+        np.testing.assert_array_equal(computed.run(values, parts=parts)[0], whole)
 
 
 def test_a_column_with_gaps_is_copied():
@@ -166,7 +166,7 @@ def test_many_matrices_of_a_number_of_rows_that_depends_on_the_batch(batch):
     assert not copies(computed.program)
     values = {each: RNG.normal(size=whole_at(each, batch)) for each in (x, w)}
     wanted = values[x][:, 3:7] @ values[w][..., 1:6]
-    for (got,) in (computed.cpu(values), computed.cpu(values, parts=3), computed.reference(values)):
+    for (got,) in (computed.run(values), computed.run(values, parts=3), computed.reference(values)):
         np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13)
 
 

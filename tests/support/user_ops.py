@@ -143,6 +143,9 @@ case("cumsum_batch", lambda x: ops.cumsum(x, 0), lambda x: np.cumsum(x, 0), norm
 case("argmax", lambda x: ops.cast(ops.argmax(x, -1), "float"), lambda x: np.argmax(x, -1), normal(4), smooth=False)
 case("argmin", lambda x: ops.cast(ops.argmin(x, 0), "float"), lambda x: np.argmin(x, 0), normal(4), smooth=False)
 case("top_k", lambda x: ops.top_k(x, 2)[0], lambda x: _top(x, 2)[0], normal(5))
+case("top_k_axis", lambda x: ops.top_k(x, 2, axis=1)[0], lambda x: np.sort(x, 1)[:, ::-1][:, :2], normal(4, 3))
+case("top_k_places_axis", lambda x: ops.cast(ops.top_k(x, 2, axis=0)[1], "float"), lambda x: np.argsort(-x, 0)[:2],
+     normal(4, 3), smooth=False)  # fmt: skip
 case("top_k_places", lambda x: ops.cast(ops.top_k(x, 2)[1], "float"), lambda x: _top(x, 2)[1], normal(5), smooth=False)
 
 # --- shapes ---------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastnn.graph.graph import Tensor
-from fastnn.graph.ops import reductions, scans, statistics
+from fastnn.graph.ops import reductions, scans, statistics, strided
 from fastnn.layers.tracing import Place
 from fastnn.ops.definition import Operand, op
 
@@ -103,7 +103,14 @@ def argmin(place: Place, x: Operand, axis: int | None = None, keepdims: bool = F
 
 
 @op(numpy="")
-def top_k(place: Place, x: Operand, k: int) -> tuple[Tensor, Tensor]:
-    """Return the k greatest values along the last axis in descending order, and their places."""
-    values, indices = scans.top_k(place.graph, place.tensor(x), k, place.label)
-    return values, indices
+def top_k(place: Place, x: Operand, k: int, axis: int = -1) -> tuple[Tensor, Tensor]:
+    """Return the k greatest values along an axis in descending order, and their places; of equal ones the first."""
+    value = place.tensor(x)
+    rank = len(value.whole)
+    at = strided.axis_of(axis, rank, "top_k")
+    if at == rank - 1:
+        return scans.top_k(place.graph, value, k, place.label)
+    turned = strided.swapaxes(place.graph, value, at, rank - 1, place.label)
+    values, places = scans.top_k(place.graph, turned, k, place.label)
+    back = [strided.swapaxes(place.graph, one, at, rank - 1, place.label) for one in (values, places)]
+    return back[0], back[1]

@@ -89,7 +89,8 @@ MODELS = {
     "too wide": (chain(5, dense(6, "relu"), dense(17, "relu"), dense(4, "tanh"), dense(3), dense(2)), (9,), "FB"),
     "residual": (residual, (5,), "FB"),
     "shared": (shared, (5,), "FBB"),
-    "two heads": (two_heads, (5,), "FBBB"),
+    # the linear head's gradient is a slice, which its products take as it is: they are copied and not fused
+    "two heads": (two_heads, (5,), "FBB"),
     "frozen": (frozen, (5,), "FB"),
 }  # fmt: skip
 

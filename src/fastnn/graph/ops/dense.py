@@ -7,7 +7,7 @@ from math import prod
 
 from fastnn.graph.extent import BATCH, Size
 from fastnn.graph.graph import Graph, Node, Shape, Tensor, output
-from fastnn.graph.ops.reductions import reduce
+from fastnn.graph.ops.reductions import broadcast_to, reduce
 from fastnn.graph.ops.strided import reshape, transpose
 from fastnn.graph.rules import Gradients, gradient
 
@@ -81,6 +81,13 @@ def _bias_add(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gr
 def sum_rows(graph: Graph, dy: Tensor, label: str) -> Tensor:
     """Sum dy (rows, n) over its rows."""
     return graph.add("sum_rows", (dy,), [((dy.columns,), False, f"{label}.dbias")], label)[0]
+
+
+@gradient("sum_rows")
+def _sum_rows(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
+    (x,) = node.inputs
+    assert x is not None
+    return (broadcast_to(graph, dy, x.whole, node.label),)
 
 
 def batched_matmul(

@@ -9,7 +9,7 @@ from fastnn.graph.extent import Extent, Size
 from fastnn.graph.graph import Graph, Node, Tensor, output
 from fastnn.graph.ops.reductions import broadcast_to
 from fastnn.graph.ops.strided import (
-    Range,
+    along,
     axis_of,
     expand_dims,
     place,
@@ -60,8 +60,7 @@ def _concatenate(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) ->
 
 def _entries(graph: Graph, x: Tensor, axis: int, first: Size, count: Size, label: str) -> Tensor:
     """Take neighbouring entries of an axis."""
-    ranges: list[Range] = [(0, 1, size) for size in x.whole]
-    ranges[axis] = (first, 1, count)
+    ranges = along(x.whole, axis, (first, 1, count))
     return sliced(graph, x, ranges, [taken for _, _, taken in ranges], label)
 
 
@@ -165,8 +164,7 @@ def _outside(graph: Graph, x: Tensor, axis: int, count: int, mode: str, before: 
         edge = _entries(graph, x, axis, 0 if before else size - 1, 1, label)
         return broadcast_to(graph, edge, (*x.whole[:axis], count, *x.whole[axis + 1 :]), label)
     skip = mode == "reflect"
-    ranges: list[Range] = [(0, 1, each) for each in x.whole]
-    ranges[axis] = (count - 1 + skip if before else size - 1 - skip, -1, count)
+    ranges = along(x.whole, axis, (count - 1 + skip if before else size - 1 - skip, -1, count))
     return sliced(graph, x, ranges, [taken for _, _, taken in ranges], label)
 
 

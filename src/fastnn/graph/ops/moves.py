@@ -21,16 +21,13 @@ def concatenate(graph: Graph, inputs: Sequence[Tensor], label: str) -> Tensor:
 
 def take_columns(graph: Graph, x: Tensor, first: int, columns: int, label: str) -> Tensor:
     """Copy `columns` columns of x, from `first` on."""
-    ranges: list[strided.Range] = [(0, 1, size) for size in x.whole]
-    if ranges:
-        ranges[-1] = (first, 1, columns)
+    ranges = strided.along(x.whole, -1, (first, 1, columns)) if x.whole else []
     return strided.copied(graph, x, ranges, None, label)
 
 
 def take_rows(graph: Graph, x: Tensor, first: int, count: int, label: str) -> Tensor:
     """Copy `count` entries of a sample's first axis, from `first` on."""
-    ranges: list[strided.Range] = [(0, 1, size) for size in x.whole]
-    ranges[int(x.batched)] = (first, 1, count)
+    ranges = strided.along(x.whole, int(x.batched), (first, 1, count))
     return strided.copied(graph, x, ranges, None, label)
 
 

@@ -13,7 +13,8 @@ from fastnn.formulas.pointwise import ARITY
 from fastnn.graph.extent import Size
 from fastnn.graph.graph import Graph, Shape, Tensor, output
 from fastnn.graph.ops.dense import bias_add
-from fastnn.graph.ops.reductions import reduce
+from fastnn.graph.ops.reductions import broadcast_to, reduce
+from fastnn.graph.ops.strided import reshape
 
 #: a tensor, or a number that is the same for all elements
 Value = Tensor | float
@@ -41,11 +42,11 @@ def pointwise(graph: Graph, function: str, inputs: Sequence[Value], label: str) 
     Raises
     ------
     ValueError
-        If the shapes do not fit each other, or a number is not finite.
+        If there are too few or too many operands or no tensor among them, or the shapes do not fit each other.
     """
     if len(inputs) != ARITY[function]:
         raise ValueError(f"{function}: expected {ARITY[function]} operands, got {len(inputs)}")
-    values = [_value(graph, function, x, label) for x in inputs]
+    values = [_value(graph, x, label) for x in inputs]
     tensors = [x for x in values if isinstance(x, Tensor)]
     if not tensors:
         raise ValueError(f"{function}: expected a tensor among the operands, got numbers")
@@ -58,8 +59,8 @@ def pointwise(graph: Graph, function: str, inputs: Sequence[Value], label: str) 
     if function in ("add", "multiply") and len(tensors) == 2 and tensors[0].whole == tensors[1].whole:
         return graph.like(function, tensors, label)  # records that are fused with others
     while len(axes(values, whole)) > MOST_GROUPS:
-        number = next(i for i, x in enumerate(values) if isinstance(x, Tensor) and x.whole != whole)
-        values[number] = broadcast_to(graph, values[number], whole, label)
+        number, x = next((i, x) for i, x in enumerate(values) if isinstance(x, Tensor) and x.whole != whole)
+        values[number] = broadcast_to(graph, x, whole, label)
     return _node(graph, function, values, whole, label)
 
 
@@ -71,7 +72,7 @@ def _narrow(graph: Graph, values: list[Value], number: int, whole: Shape, label:
         return x
     source = node.inputs[0]
     shape = (1,) * (len(whole) - len(source.whole)) + tuple(source.whole)
-    narrow = view(graph, source, shape, label)
+    narrow = reshape(graph, source, shape, label)
     others = [*values[:number], narrow, *values[number + 1 :]]
     wholes = [each.whole for each in others if isinstance(each, Tensor)]
     if whole in wholes and len(axes(others, whole)) <= MOST_GROUPS:
@@ -110,7 +111,7 @@ def _node(graph: Graph, function: str, values: Sequence[Value], whole: Shape, la
     return graph.add("pointwise", operands, outputs, label, formula=function, numbers=numbers)[0]
 
 
-def _value(graph: Graph, function: str, x: Value, label: str) -> Value:
+def _value(graph: Graph, x: Value, label: str) -> Value:
     if isinstance(x, Tensor):
         return cast(graph, x, "real", label)
     # records have finite parameters
@@ -161,38 +162,13 @@ def strides(groups: Sequence[Group], number: int) -> list[Size]:
     return found
 
 
-def broadcast_to(graph: Graph, x: Value, whole: Shape, label: str) -> Tensor:
-    """Write out a tensor in a shape to which it is broadcast."""
-    assert isinstance(x, Tensor)
-    while len(axes((x,), whole)) > MOST_GROUPS:
-        # the last axes over which it is broadcast first: three groups
-        shape = [*(1,) * (len(whole) - len(x.whole)), *x.whole]
-        missing = [axis for axis, size in enumerate(whole) if size != shape[axis]]
-        shape[missing[-1]] = whole[missing[-1]]
-        x = broadcast_to(graph, x, tuple(shape), label)
-    return x if x.whole == whole else _node(graph, "identity", (x,), whole, label)
-
-
-def view(graph: Graph, x: Tensor, whole: Shape, label: str) -> Tensor:
-    """See the elements of a tensor in another whole shape; costs nothing."""
-    return x if x.whole == whole else graph.add("reshape", (x,), [output(whole, f"{label}.view", x.kind)], label)[0]
-
-
 def summed_to(graph: Graph, dy: Tensor, whole: Shape, label: str) -> Tensor:
     """Sum a gradient over the axes along which a tensor of a shape was broadcast."""
     lead = len(dy.whole) - len(whole)
     axes = [axis for axis, size in enumerate(dy.whole) if axis < lead or size != whole[axis - lead]]
     if axes:
         dy = reduce(graph, "sum", dy, tuple(axes), True, label)
-    return view(graph, dy, whole, label)
-
-
-def product(sizes: Sequence[Size]) -> Size:
-    """Return the number of elements of a shape."""
-    total: Size = 1
-    for size in sizes:
-        total *= size
-    return total
+    return reshape(graph, dy, whole, label)
 
 
 def constant(graph: Graph, value: float, whole: Shape, label: str) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from fastnn.formulas.pointwise import FLAT
 from fastnn.graph.graph import Graph, Node, Tensor
-from fastnn.graph.ops.pointwise import Value, broadcast_to, pointwise, summed_to
+from fastnn.graph.ops.pointwise import Value, pointwise, summed_to
 from fastnn.graph.rules import Gradients, gradient
 
 #: Applies a function: its name, its operands.
@@ -55,8 +55,7 @@ def _power(f: Apply, y: Tensor, dy: Tensor, x: Sequence[Value], needs: Sequence[
 def _constant_power(f: Apply, dy: Tensor, base: Value, exponent: float) -> Value | None:
     if exponent in (0.0, 1.0):
         return dy if exponent else None
-    lower = base if exponent == 2.0 else f("square", base) if exponent == 3.0 else f("power", base, exponent - 1.0)
-    return f("multiply", dy, f("multiply", lower, exponent))
+    return f("multiply", dy, f("multiply", f("power", base, exponent - 1.0), exponent))
 
 
 def _log(f: Apply, base: Value, exponent: Value) -> Value:
@@ -156,11 +155,3 @@ def _pointwise(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> G
 @gradient("to_real", "to_integer")
 def _cast(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
     return (None,)
-
-
-@gradient("sum_rows")
-def _sums(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
-    """Repeat the gradient of a sum over all that was summed."""
-    (x,) = node.inputs
-    assert x is not None
-    return (broadcast_to(graph, dy, x.whole, node.label),)

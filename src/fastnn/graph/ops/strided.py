@@ -304,6 +304,13 @@ def _range(given: slice, size: Size, axis: int, whole: Shape) -> Range:
     return start, step, count
 
 
+def along(whole: Shape, axis: int, taken: Range) -> list[Range]:
+    """Return ranges that take some entries of one axis, and all of the others."""
+    ranges: list[Range] = [(0, 1, size) for size in whole]
+    ranges[axis] = taken
+    return ranges
+
+
 def sliced(graph: Graph, x: Tensor, ranges: Sequence[Range], result: Sequence[Size], label: str) -> Tensor:
     """Take entries along all axes, and see what is taken in the shape `result`."""
     whole = x.whole
@@ -389,8 +396,6 @@ def place(graph: Graph, x: Tensor, axis: int, size: Size, first: Size, step: int
 
 @gradient("place")
 def _place(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
-    axis, attrs = node.attrs["axis"], node.attrs
-    whole = dy.whole
-    ranges: list[Range] = [(0, 1, size) for size in whole]
-    ranges[axis] = (attrs["first"], attrs["step"], attrs["count"])
+    attrs = node.attrs
+    ranges = along(dy.whole, attrs["axis"], (attrs["first"], attrs["step"], attrs["count"]))
     return (copied(graph, dy, ranges, None, node.label),)

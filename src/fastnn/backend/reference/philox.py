@@ -64,3 +64,24 @@ def random_words(n: int, node: int, step: int, seed: int) -> NDArray[np.uint64]:
     words = philox4x32(counters, (seed % _WORD, (seed >> 32) % _WORD))
     # element 64 g + 16 j + b takes word j of block 16 g + b
     return words.reshape(-1, 16, 4).transpose(0, 2, 1).reshape(-1)[:n]
+
+
+def normals(n: int, node: int, step: int, seed: int) -> NDArray[np.float64]:
+    """Return the normal numbers of n elements, made of their random words.
+
+    Words 0 and 1, and 2 and 3, of a block make a pair of numbers by the transform of Box and Muller (1958): the first
+    word the radius, the upper 24 bits of the second the angle.
+
+    Parameters
+    ----------
+    n, node, step, seed : int
+        As for `random_words`.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+    """
+    words = random_words(-(-n // 64) * 64, node, step, seed).reshape(-1, 4, 16)
+    radius = np.sqrt(-2.0 * np.log((words[:, 0::2] + 0.5) / 2.0**32))
+    angle = 2.0 * np.pi * (words[:, 1::2] // np.uint64(256)) / 2.0**24
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=2).reshape(-1)[:n]

@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.backend.cpu.codegen.intrinsics import address, float64_pointer, int64_pointer, smaller, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part
 from fastnn.backend.cpu.codegen.options import helper
-from fastnn.backend.cpu.kernels.philox import BLOCKS, GROUP, WORDS_BYTES, fill_group, uint32_pointer
+from fastnn.backend.cpu.kernels.philox import GROUP, WORDS_BYTES, box_muller, fill_group, uint32_pointer
 from fastnn.program.layout import Counter
 
 _SEED, _STEP = int(Counter.SEED), int(Counter.STEP)
@@ -76,28 +76,6 @@ def random(kit: Kit, variant: str) -> Callable[..., Any]:
     return random
 
 
-def _normal(kit: Kit) -> Any:
-    real, reals = kit.real, kit.reals
-    log, sqrt, cos2pi = kit.math.log, kit.math.sqrt, kit.math.cos2pi
-    unit, half, minus_two, quarter = real(2.0**-32), real(2.0**-33), real(-2.0), real(0.25)
-    turn, eight = real(2.0**-24), np.uint32(8)
-
-    @helper
-    def normal(words_at, drawn_at, mean, stddev):
-        words, drawn = uint32_pointer(words_at), reals(drawn_at)
-        middle, width = real(mean), real(stddev)
-        for pair in range(0, GROUP, 2 * BLOCKS):
-            for b in range(pair, pair + BLOCKS):
-                # a word of 2^32 - 1 may round u up to 1, whose log is 0: still a finite radius
-                radius = sqrt(minus_two * log(real(words[b]) * unit + half))
-                angle = real(words[b + BLOCKS] >> eight) * turn
-                drawn[b] = middle + width * (radius * cos2pi(angle))
-                # sin(t) = cos(t - a quarter turn)
-                drawn[b + BLOCKS] = middle + width * (radius * cos2pi(angle - quarter))
-
-    return normal
-
-
 def _uniform(kit: Kit) -> Any:
     real, reals = kit.real, kit.reals
     # as many bits as the dtype has: no number is rounded up to 1
@@ -126,4 +104,4 @@ def _bernoulli(kit: Kit) -> Any:
     return bernoulli
 
 
-_DISTRIBUTIONS = {"normal": _normal, "uniform": _uniform, "bernoulli": _bernoulli}
+_DISTRIBUTIONS = {"normal": box_muller, "uniform": _uniform, "bernoulli": _bernoulli}

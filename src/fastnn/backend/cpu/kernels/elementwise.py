@@ -12,7 +12,7 @@ from fastnn.backend.cpu.codegen.intrinsics import address, float64_pointer, int6
 from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, kernel, part, rows_part
 from fastnn.backend.cpu.codegen.options import around_users, formula, helper
 from fastnn.backend.cpu.codegen.options import users as users_double
-from fastnn.backend.cpu.kernels.philox import BLOCKS, GROUP, WORDS_BYTES, fill_group, uint32_pointer
+from fastnn.backend.cpu.kernels.philox import GROUP, WORDS_BYTES, box_muller, fill_group, uint32_pointer
 from fastnn.formulas import activations, custom, custom_formulas
 from fastnn.program.layout import Counter
 
@@ -206,12 +206,9 @@ def dropout(kit: Kit, variant: str) -> Callable[..., Any]:
 
 @kernel("gaussian_noise")
 def gaussian_noise(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Add normal noise: the Box-Muller transform of words 0 and 1, and of words 2 and 3, of every block."""
+    """Add normal noise."""
     Y, X, N, NODE, STDDEV = kit.words("y x n node stddev")
-    at, real, reals = kit.at, kit.real, kit.reals
-    log, sqrt, cos2pi = kit.math.log, kit.math.sqrt, kit.math.cos2pi
-    unit, half, minus_two, quarter = real(2.0**-32), real(2.0**-33), real(-2.0), real(0.25)
-    turn, eight = real(2.0**-24), np.uint32(8)
+    at, real, reals, normal = kit.at, kit.real, kit.reals, box_muller(kit)
     noise_bytes = GROUP * kit.itemsize
 
     def gaussian_noise(record, context, ith, nth):
@@ -219,18 +216,11 @@ def gaussian_noise(kit: Kit, variant: str) -> Callable[..., Any]:
         stddev = real(float64_pointer(record)[STDDEV])
         first, last = part(r[N], ith, nth)
         y, x = at(record, context, Y), at(record, context, X)
-        buffer = stack_bytes(WORDS_BYTES)
-        words, noise = uint32_pointer(buffer), reals(stack_bytes(noise_bytes))
+        words_at, noise_at = stack_bytes(WORDS_BYTES), stack_bytes(noise_bytes)
+        noise = reals(noise_at)
         for i in range(first, last, GROUP):
-            fill_group(i // GROUP, r[NODE], counters[_STEP], counters[_SEED], buffer)
-            for pair in range(0, GROUP, 2 * BLOCKS):
-                for b in range(pair, pair + BLOCKS):
-                    # a word of 2^32 - 1 may round u up to 1, whose log is 0: still a finite radius
-                    radius = sqrt(minus_two * log(real(words[b]) * unit + half))
-                    angle = real(words[b + BLOCKS] >> eight) * turn
-                    noise[b] = radius * cos2pi(angle)
-                    # sin(t) = cos(t - a quarter turn)
-                    noise[b + BLOCKS] = radius * cos2pi(angle - quarter)
+            fill_group(i // GROUP, r[NODE], counters[_STEP], counters[_SEED], words_at)
+            normal(words_at, noise_at, 0.0, 1.0)
             for e in range(smaller(GROUP, last - i)):
                 y[i + e] = x[i + e] + stddev * noise[e]
 

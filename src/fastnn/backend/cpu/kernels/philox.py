@@ -5,10 +5,14 @@ Four 32-bit words are a pure function of (block, node, step) and the seed: the s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS
-from fastnn.backend.cpu.codegen.options import helper
+from fastnn.backend.cpu.codegen.kernel import Kit
+from fastnn.backend.cpu.codegen.options import helper, inlined
 
 # Random words come in groups of 64, the unit of a kernel's parts.
 GROUP, BLOCKS, WORDS_BYTES = 64, 16, 256
@@ -49,3 +53,29 @@ def fill_group(group: int, node: int, step: int, seed: int, buffer: int) -> None
         w0, w1, w2, w3 = philox(group * BLOCKS + b, node, step, seed)
         words[b], words[BLOCKS + b] = w0, w1
         words[2 * BLOCKS + b], words[3 * BLOCKS + b] = w2, w3
+
+
+def box_muller(kit: Kit) -> Callable[..., Any]:
+    """Make the Box-Muller transform of a group: words 0 and 1, and words 2 and 3, of every block become normal numbers.
+
+    It takes the buffer of the words, the one that it writes the numbers to, and their mean and standard deviation.
+    """
+    real, reals = kit.real, kit.reals
+    log, sqrt, cos2pi = kit.math.log, kit.math.sqrt, kit.math.cos2pi
+    unit, half, minus_two, quarter = real(2.0**-32), real(2.0**-33), real(-2.0), real(0.25)
+    turn, eight = real(2.0**-24), np.uint32(8)
+
+    @inlined
+    def normal(words_at, drawn_at, mean, stddev):
+        words, drawn = uint32_pointer(words_at), reals(drawn_at)
+        middle, width = real(mean), real(stddev)
+        for pair in range(0, GROUP, 2 * BLOCKS):
+            for b in range(pair, pair + BLOCKS):
+                # a word of 2^32 - 1 may round u up to 1, whose log is 0: still a finite radius
+                radius = sqrt(minus_two * log(real(words[b]) * unit + half))
+                angle = real(words[b + BLOCKS] >> eight) * turn
+                drawn[b] = middle + width * (radius * cos2pi(angle))
+                # sin(t) = cos(t - a quarter turn)
+                drawn[b + BLOCKS] = middle + width * (radius * cos2pi(angle - quarter))
+
+    return normal

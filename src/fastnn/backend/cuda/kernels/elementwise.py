@@ -11,7 +11,7 @@ from fastnn.backend.cuda.codegen import custom_code
 from fastnn.backend.cuda.codegen.kernel import Kit, Stage, ceil_div, kernel, packs, ptx
 from fastnn.backend.cuda.codegen.options import formula
 from fastnn.backend.cuda.codegen.sizes import PACK, SIZES
-from fastnn.backend.cuda.kernels.philox import BLOCKS, GROUP, philox
+from fastnn.backend.cuda.kernels.philox import BLOCKS, GROUP, box_muller, one_per_block, philox
 from fastnn.formulas import activations
 from fastnn.program.layout import Counter
 
@@ -141,11 +141,6 @@ def bias_add(kit: Kit) -> list[Stage]:
     return [Stage(bias_add, lambda dims: packs()({"n": dims["rows"] * dims["cols"]}), _THREADS)]
 
 
-def _blocks(dims: Any) -> tuple[int, int]:
-    """Return the grid of a kernel of random numbers: one thread per Philox block of four elements."""
-    return ceil_div(ceil_div(dims["n"], GROUP) * BLOCKS, _THREADS), 1
-
-
 @kernel("dropout")
 def dropout(kit: Kit) -> list[Stage]:
     """Drop elements whose random word is below rate * 2^32; the same words drop the same gradients."""
@@ -165,40 +160,27 @@ def dropout(kit: Kit) -> list[Stage]:
                     store(record[Y], i, load(record[X], i) * scale if word >= threshold else zero)
                 i += BLOCKS
 
-    return [Stage(dropout, _blocks, _THREADS)]
+    return [Stage(dropout, one_per_block, _THREADS)]
 
 
 @kernel("gaussian_noise")
 def gaussian_noise(kit: Kit) -> list[Stage]:
-    """Add normal noise: the Box-Muller transform of words 0 and 1, and of words 2 and 3, of every block."""
+    """Add normal noise."""
     Y, X, N, NODE, STDDEV = kit.words("y x n node stddev")
-    real, load, store = kit.real, kit.load, kit.store
-    log, sqrt, cos2pi = kit.math.log, kit.math.sqrt, kit.math.cos2pi
-    unit, half, minus_two, quarter = real(2.0**-32), real(2.0**-33), real(-2.0), real(0.25)
-    turn, eight = real(2.0**-24), np.uint64(8)
-
-    @formula
-    def pair(first, second):
-        # a word of 2^32 - 1 may round u up to 1, whose log is 0: still a finite radius
-        radius = sqrt(minus_two * log(real(first) * unit + half))
-        angle = real(second >> eight) * turn
-        # sin(t) = cos(t - a quarter turn)
-        return radius * cos2pi(angle), radius * cos2pi(angle - quarter)
+    real, load, store, normals = kit.real, kit.load, kit.store, box_muller(kit)
 
     def gaussian_noise(record, context):
         block = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x
         n, i = record[N], block // BLOCKS * GROUP + block % BLOCKS
         if i < n:
             stddev = real(as_double(record[STDDEV]))
-            w0, w1, w2, w3 = philox(block, record[NODE], load_int64(context, _STEP), load_int64(context, _SEED))
-            n0, n1 = pair(w0, w1)
-            n2, n3 = pair(w2, w3)
-            for noise in (n0, n1, n2, n3):
+            words = philox(block, record[NODE], load_int64(context, _STEP), load_int64(context, _SEED))
+            for noise in normals(words):
                 if i < n:
                     store(record[Y], i, load(record[X], i) + stddev * noise)
                 i += BLOCKS
 
-    return [Stage(gaussian_noise, _blocks, _THREADS)]
+    return [Stage(gaussian_noise, one_per_block, _THREADS)]
 
 
 @kernel("broadcast_add", "broadcast_multiply")

@@ -5,10 +5,13 @@ Element 16 j + b of a group of 64 takes word j of block 16 group + b, so a threa
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from fastnn.backend.cuda.codegen.kernel import ptx
+from fastnn.backend.cuda.codegen.kernel import Dims, Kit, ceil_div, ptx
 from fastnn.backend.cuda.codegen.options import formula
+from fastnn.backend.cuda.codegen.sizes import SIZES
 
 GROUP, BLOCKS = 64, 16
 
@@ -38,3 +41,31 @@ def philox(block, node, step, seed):
         )
         k0, k1 = u32(k0 + _W0), u32(k1 + _W1)
     return c0, c1, c2, c3
+
+
+def one_per_block(dims: Dims) -> tuple[int, int]:
+    """Return the grid of a kernel of random numbers: one thread per Philox block of four elements."""
+    return ceil_div(ceil_div(dims["n"], GROUP) * BLOCKS, SIZES.threads), 1
+
+
+def box_muller(kit: Kit) -> Any:
+    """Make the Box-Muller transform: words 0 and 1, and words 2 and 3, of a block become four normal numbers."""
+    real, log, sqrt, cos2pi = kit.real, kit.math.log, kit.math.sqrt, kit.math.cos2pi
+    unit, half, minus_two, quarter = real(2.0**-32), real(2.0**-33), real(-2.0), real(0.25)
+    turn, eight = real(2.0**-24), np.uint64(8)
+
+    @formula
+    def pair(first, second):
+        # a word of 2^32 - 1 may round u up to 1, whose log is 0: still a finite radius
+        radius = sqrt(minus_two * log(real(first) * unit + half))
+        angle = real(second >> eight) * turn
+        # sin(t) = cos(t - a quarter turn)
+        return radius * cos2pi(angle), radius * cos2pi(angle - quarter)
+
+    @formula
+    def normals(words):
+        n0, n1 = pair(words[0], words[1])
+        n2, n3 = pair(words[2], words[3])
+        return n0, n1, n2, n3
+
+    return normals

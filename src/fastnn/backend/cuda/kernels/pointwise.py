@@ -10,7 +10,7 @@ from numba import cuda
 from fastnn.backend.cuda.codegen.kernel import Dims, Kit, Stage, ceil_div, kernel, packs, ptx
 from fastnn.backend.cuda.codegen.options import formula
 from fastnn.backend.cuda.codegen.sizes import PACK, SIZES
-from fastnn.backend.cuda.kernels.philox import BLOCKS, GROUP, philox
+from fastnn.backend.cuda.kernels.philox import BLOCKS, GROUP, box_muller, one_per_block, philox
 from fastnn.formulas.pointwise import ARITY, define
 from fastnn.program.layout import Counter
 
@@ -142,11 +142,6 @@ def to_integer(kit: Kit) -> list[Stage]:
     return [Stage(to_integer, _each, _THREADS)]
 
 
-def _blocks(dims: Dims) -> tuple[int, int]:
-    """Return the grid of a kernel of random numbers: one thread per Philox block of four elements."""
-    return ceil_div(ceil_div(dims["n"], GROUP) * BLOCKS, _THREADS), 1
-
-
 @kernel("random", variants=lambda algorithm: tuple(_DISTRIBUTIONS))
 def random(kit: Kit) -> list[Stage]:
     """Draw numbers of a distribution, from the same random words as on the CPU."""
@@ -163,28 +158,16 @@ def random(kit: Kit) -> list[Stage]:
                     store(record[Y], i, value)
                 i += BLOCKS
 
-    return [Stage(random, _blocks, _THREADS)]
+    return [Stage(random, one_per_block, _THREADS)]
 
 
 def _normal(kit: Kit) -> Any:
-    """Make the Box-Muller transform of words 0 and 1, and of words 2 and 3."""
-    real, log, sqrt, cos2pi = kit.real, kit.math.log, kit.math.sqrt, kit.math.cos2pi
-    unit, half, minus_two, quarter = real(2.0**-32), real(2.0**-33), real(-2.0), real(0.25)
-    turn, eight = real(2.0**-24), np.uint64(8)
-
-    @formula
-    def pair(first, second):
-        # a word of 2^32 - 1 may round u up to 1, whose log is 0: still a finite radius
-        radius = sqrt(minus_two * log(real(first) * unit + half))
-        angle = real(second >> eight) * turn
-        # sin(t) = cos(t - a quarter turn)
-        return radius * cos2pi(angle), radius * cos2pi(angle - quarter)
+    real, normals = kit.real, box_muller(kit)
 
     @formula
     def normal(words, mean, stddev):
         middle, width = real(mean), real(stddev)
-        first, second = pair(words[0], words[1])
-        third, fourth = pair(words[2], words[3])
+        first, second, third, fourth = normals(words)
         return middle + width * first, middle + width * second, middle + width * third, middle + width * fourth
 
     return normal

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastnn.backend.reference.activations import apply, apply_gradient
 from fastnn.backend.reference.instruction import Counters, Instruction, executes
-from fastnn.backend.reference.philox import random_words
+from fastnn.backend.reference.philox import normals, random_words
 
 
 @executes("activation")
@@ -43,17 +43,9 @@ def dropout(i: Instruction, counters: Counters) -> None:
 
 @executes("gaussian_noise")
 def gaussian_noise(i: Instruction, counters: Counters) -> None:
-    """Add normal noise.
-
-    Words 0 and 1, and 2 and 3, of a block make a pair of numbers by the transform of Box and Muller (1958): the
-    first word the radius, the upper 24 bits of the second the angle.
-    """
-    n = i.dims["n"]
-    words = random_words(-(-n // 64) * 64, i.dims["node"], counters.step, counters.seed).reshape(-1, 4, 16)
-    radius = np.sqrt(-2.0 * np.log((words[:, 0::2] + 0.5) / 2.0**32))
-    angle = 2.0 * np.pi * (words[:, 1::2] // np.uint64(256)) / 2.0**24
-    normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=2).reshape(-1)[:n]
-    i.write("y", i["x"] + i.params["stddev"] * normal)
+    """Add normal noise."""
+    noise = normals(i.dims["n"], i.dims["node"], counters.step, counters.seed)
+    i.write("y", i["x"] + i.params["stddev"] * noise)
 
 
 @executes("broadcast_add")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.backend.reference.instruction import Array, Counters, Instruction, executes
-from fastnn.backend.reference.philox import random_words
+from fastnn.backend.reference.philox import normals, random_words
 
 
 def _condition(function: Callable[..., Any]) -> Callable[..., Array]:
@@ -88,16 +88,12 @@ def to_integer(i: Instruction, counters: Counters) -> None:
 @executes("random")
 def random(i: Instruction, counters: Counters) -> None:
     """Draw numbers: normal ones as those of `gaussian_noise`; the others from one word for each element."""
-    n, first, second = i.dims["n"], i.params["p0"], i.params["p1"]
-    words = random_words(-(-n // 64) * 64, i.dims["node"], counters.step, counters.seed)
+    first, second = i.params["p0"], i.params["p1"]
+    key = i.dims["n"], i.dims["node"], counters.step, counters.seed
     if i.variant == "normal":
-        blocks = words.reshape(-1, 4, 16)
-        radius = np.sqrt(-2.0 * np.log((blocks[:, 0::2] + 0.5) / 2.0**32))
-        angle = 2.0 * np.pi * (blocks[:, 1::2] // np.uint64(256)) / 2.0**24
-        normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=2).reshape(-1)[:n]
-        i.write("y", first + second * normal)
+        i.write("y", first + second * normals(*key))
     elif i.variant == "uniform":
         bits = 24 if i.dtype == "float32" else 32
-        i.write("y", first + (second - first) * ((words[:n] >> np.uint64(32 - bits)) / 2.0**bits))
+        i.write("y", first + (second - first) * ((random_words(*key) >> np.uint64(32 - bits)) / 2.0**bits))
     else:
-        i.write("y", (words[:n] < first * 2.0**32).astype(np.float64))
+        i.write("y", (random_words(*key) < first * 2.0**32).astype(np.float64))

@@ -49,8 +49,7 @@ class Place:
 
     def stream(self) -> int:
         """Return the number of a stream of random numbers that no other op has."""
-        count = next(self._streams)
-        return self._number if count == 0 else self._number + count * _STREAMS
+        return self._number + next(self._streams) * _STREAMS
 
     def tensor(self, value: Any) -> Tensor:
         """Return a tensor: the argument, or a constant of a number's value."""

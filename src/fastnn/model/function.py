@@ -106,11 +106,9 @@ class Function(Calls):
             if found is False and kept.together is not None:
                 found = kept.together(*arrays)
             if found is not False:
-                form = self._form
-                if form == _ONE:
+                if self._form == _ONE:
                     return found
-                results = found if len(self._integers) > 1 else [found]
-                return results if form == _LIST else dict(zip(form, results, strict=True))
+                return self._formed(found if len(self._integers) > 1 else [found])
         return self._general(arrays)
 
     @reads
@@ -124,6 +122,10 @@ class Function(Calls):
         else:
             results = at_once.compute(runtime, feed, found, training=self._training)
             at_once.learn(runtime, arrays, feed, found, training=self._training)
+        return self._formed(results)
+
+    def _formed(self, results: list[Any]) -> Any:
+        """Return results in the form in which the outputs were given."""
         form = self._form
         if form == _ONE:
             return results[0]

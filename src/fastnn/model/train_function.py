@@ -44,16 +44,8 @@ class TrainFunction(Calls):
         extras = [(loss, "loss", ""), *((symbol, "metric", key) for key, symbol in named.items())]
         architecture = Architecture.of(starts, [], extras, any_shape=True)
         chosen = None if update is None else _chosen(architecture, update)
-        if chosen is not None:
-            _check_own(architecture, update)
-        self._set_up(architecture, chosen, optimizers.get(optimizer), loss, named, seed, dtype, device, name)
-
-    def _set_up(
-        self, architecture: Architecture, chosen: Sequence[int] | None, optimizer: Optimizer,
-        loss: Symbol, metrics: Mapping[str, Symbol], seed: Any, dtype: str | None, device: str | None, name: str | None,
-    ) -> None:  # fmt: skip
-        """Make the state, and see whether there is something to train."""
-        self._start([loss, *metrics.values()], seed, dtype, device, name or "train_function")
+        method = optimizers.get(optimizer)
+        self._start([loss, *named.values()], seed, dtype, device, name or "train_function")
         self._realize(architecture)
         table = self._runtime.table
         if chosen is not None:
@@ -62,7 +54,7 @@ class TrainFunction(Calls):
             raise ValueError(
                 "train_function: there is nothing to train: none of the layers has weights, or all have trainable=False"
             )
-        self._state.compile(Compiled(optimizer, None, None, None, None))
+        self._state.compile(Compiled(method, None, None, None, None))
         check_trains(table, self._state.require_compiled())
 
     def __call__(self, *arrays: Any) -> Any:
@@ -164,27 +156,22 @@ def _chosen(architecture: Architecture, update: Any) -> list[int]:
             found.append(number[id(one)])
         else:
             raise TypeError(f"train_function: update: expected models and layers, got {type(one).__name__}")
+    _check_own(architecture, [one for one in given if isinstance(one, BaseModel)])
     return found
 
 
-def _check_own(architecture: Architecture, update: Any) -> None:
+def _check_own(architecture: Architecture, models: Sequence[BaseModel]) -> None:
     """Raise where a model is to be trained whose layers are called without it: their weights are not the model's."""
-    for one in update if isinstance(update, (list, tuple)) else [update]:
-        if not isinstance(one, BaseModel):
-            continue
-        held = {id(layer) for layer in one.layers}
+    weighty = {number for number, _ in architecture.parameters()} if models else set()
+    for model in models:
+        held = {id(layer) for layer in model.layers}
         for index, layer in enumerate(architecture.layers):
-            if id(layer) in held and architecture.parts[index] is None and _has_weights(architecture, index):
+            if id(layer) in held and architecture.parts[index] is None and index in weighty:
                 raise ValueError(
-                    f"train_function: update: the loss is made of layers of the model {one.name!r}, not of its call, "
+                    f"train_function: update: the loss is made of layers of the model {model.name!r}, not of its call, "
                     f"so the weights of {architecture.labels[index]!r} would not be the model's: call it, as in "
                     "model(fastnn.Input(...))"
                 )
-
-
-def _has_weights(architecture: Architecture, index: int) -> bool:
-    """Return whether a layer has weights."""
-    return any(number == index for number, _ in architecture.parameters())
 
 
 @explained

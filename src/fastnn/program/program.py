@@ -9,6 +9,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.locks import cached_property
 from fastnn.program.chains import Chain
 from fastnn.program.disassembly import describe_chain, disassemble, format_bytes
 from fastnn.program.layout import (
@@ -72,6 +73,11 @@ class Program:
     def arena_bytes(self) -> int:
         """The size of the arena in bytes."""
         return self.sizes.get(Buffer.ARENA, 0)
+
+    @cached_property
+    def draws(self) -> bool:
+        """Whether random numbers of `fastnn.ops` are drawn."""
+        return any(key.op == "random" for key in self.kernels)
 
     def __str__(self) -> str:
         records = zip(self.records, self.kernels, self.maps, self.labels, strict=True)

@@ -61,14 +61,9 @@ class FixedRun(NamedTuple):
     kept: Any
 
 
-def draws(bound: Any) -> bool:
-    """Return whether a program draws random numbers of `fastnn.ops`."""
-    return any(key.op == "random" for key in bound.program.kernels)
-
-
 def _first_draw(bound: Any, cursor: int) -> int:
     """Return what is added to the step, so that rows from another place on have other random numbers."""
-    return cursor << 24 if cursor and draws(bound) else 0
+    return cursor << 24 if cursor and bound.program.draws else 0
 
 
 class Runtime(ModelPrograms):

@@ -15,7 +15,7 @@ from fastnn.data.feed import Feed
 from fastnn.lower.task import Request
 from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.chunking import Pacer
-from fastnn.runtime.runtime import Runtime, draws
+from fastnn.runtime.runtime import Runtime
 
 # The default rows per batch: enough to fill the cores' vector units, few enough for the caches.
 DEFAULT_BATCH = 256
@@ -66,7 +66,7 @@ def sweep(
         size = min(batch, last - row)
         bound = runtime.program(request(size))
         # each run has random numbers of its own
-        steps = 1 if draws(bound) else pacer.steps((last - row) // size)
+        steps = 1 if bound.program.draws else pacer.steps((last - row) // size)
         with pacer.timing(steps):
             runtime.run(bound, work, steps, cursor=row, before=before)
         row += steps * size

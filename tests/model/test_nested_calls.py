@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from own_steps import Calling
 from small_calls import bits, counted, general, general_step, growth, is_quick, taken  # noqa: F401
 
 RNG = np.random.default_rng(13)
@@ -315,23 +316,12 @@ def test_a_function_that_raises_in_an_inner_model():
 def test_models_are_used_in_the_middle_of_calls_of_related_ones():
     part, model = ready()
     x, labels = labelled(4)
-
-    class Calling:
-        """Data that call something when they are read."""
-
-        def __init__(self, act):
-            self.act = act
-
-        def __array__(self, dtype=None, copy=None):
-            self.act()
-            return x
-
     expected = model.predict(x)
     for inner, outer in ((part, model), (model, part)):
         with pytest.raises(RuntimeError, match="in use by a call of this thread"):
             target = labels if inner is model else x[:, :5]
-            outer.predict(Calling(lambda one=inner, y=target: one.train_on_batch(x, y)))
-        outer.predict(Calling(lambda: np.testing.assert_array_equal(model.predict(x), expected)))
+            outer.predict(Calling(lambda one=inner, y=target: one.train_on_batch(x, y), x))
+        outer.predict(Calling(lambda: np.testing.assert_array_equal(model.predict(x), expected), x))
     assert taken(model) == 1
 
 

@@ -8,6 +8,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn.runtime.joint_lock import JointLock
+from own_steps import Calling
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 6)).astype(np.float32)
@@ -43,17 +44,6 @@ def test_memory_of_weights_is_allocated_once():
         np.testing.assert_array_equal(one, other)
 
 
-class Calling:
-    """Data that call something when they are read."""
-
-    def __init__(self, act):
-        self.act = act
-
-    def __array__(self, dtype=None, copy=None):
-        self.act()
-        return X
-
-
 CHANGES = [
     lambda model: model.set_weights(model.get_weights()),
     lambda model: model.train_on_batch(X, X[:, : model._architecture.output_shapes[0][0]]),
@@ -81,10 +71,10 @@ def test_models_of_shared_weights_cannot_be_changed_in_the_middle_of_a_call(chan
 
     expected = both.evaluate(X, X), a.evaluate(X, X[:, :3])
     for model in (a, other):
-        assert both.evaluate(Calling(lambda model=model: act(model)), X) == expected[0]
-    assert a.evaluate(Calling(lambda: act(both)), X[:, :3]) == expected[1]
+        assert both.evaluate(Calling(lambda model=model: act(model), X), X) == expected[0]
+    assert a.evaluate(Calling(lambda: act(both), X), X[:, :3]) == expected[1]
     assert tried == [a, other, both]
-    both.evaluate(Calling(lambda: apart.set_weights(apart.get_weights())), X)
+    both.evaluate(Calling(lambda: apart.set_weights(apart.get_weights()), X), X)
     change(both)  # nothing is in use any more
 
 

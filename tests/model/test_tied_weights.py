@@ -5,11 +5,11 @@ import pickle
 
 import numpy as np
 import pytest
-from tests.support.symbol_losses import differences
 
 import fastnn as fnn
 import fastnn.nopython as fnp
 from fastnn import ops
+from symbol_losses import differences
 
 N = 15
 rng = np.random.default_rng(4)

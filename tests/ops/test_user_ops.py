@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from tests.support.user_ops import CASES, B
 
 import fastnn as fnn
 from fastnn import ops
 from fastnn.ops.definition import NUMPY_NAMES
+from user_ops import CASES, B
 
 #: without values to compare, or tested by themselves
 _OTHERS = {"random_normal", "random_uniform", "random_bernoulli", "gradients"}

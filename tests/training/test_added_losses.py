@@ -5,11 +5,11 @@ import pickle
 
 import numpy as np
 import pytest
-from tests.support.symbol_losses import N, X, Y, differences
 
 import fastnn as fnn
 import fastnn.nopython as fnp
 from fastnn import ops
+from symbol_losses import N, X, Y, differences
 
 CODE = 2
 

@@ -5,10 +5,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from tests.support.symbol_losses import X, Y, build, squares
 
 import fastnn as fnn
 from fastnn import losses, metrics, ops
+from symbol_losses import X, Y, build, squares
 
 
 def helper(a, b):

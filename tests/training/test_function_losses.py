@@ -4,7 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from tests.support.symbol_losses import (
+
+import fastnn as fnn
+from fastnn import losses, ops
+from symbol_losses import (
     BY_SAMPLE,
     CASES,
     LABELS,
@@ -24,9 +27,6 @@ from tests.support.symbol_losses import (
     rng,
     squares,
 )
-
-import fastnn as fnn
-from fastnn import losses, ops
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -4,7 +4,11 @@ import pickle
 
 import numpy as np
 import pytest
-from tests.support.symbol_losses import (
+
+import fastnn as fnn
+import fastnn.nopython as fnp
+from fastnn import losses, ops
+from symbol_losses import (
     BY_SAMPLE,
     CASES,
     LABELS,
@@ -16,10 +20,6 @@ from tests.support.symbol_losses import (
     contrastive,
     dice,
 )
-
-import fastnn as fnn
-import fastnn.nopython as fnp
-from fastnn import losses, ops
 
 
 def test_files(tmp_path):

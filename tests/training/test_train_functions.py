@@ -15,30 +15,15 @@ import pytest
 import fastnn as fnn
 from fastnn import nopython as fnp
 from fastnn import ops
+from own_steps import Calling, T, X, differ, network, same
 
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(24, 3)).astype(np.float32)
-T = RNG.normal(size=(24, 2)).astype(np.float32)
-
-
-def network(name="net", seed=0, inputs=3, outputs=2, **more):
-    layers = [fnn.Input(inputs), fnn.Dense(6, "tanh"), fnn.BatchNorm(), fnn.Dropout(0.25), fnn.Dense(outputs)]
-    return fnn.Sequential(layers, seed=seed, name=name, **more)
+RNG = np.random.default_rng(1)
 
 
 def regression(model, **more):
     """Return a step of the mean squared error."""
     x, t = fnn.Input(3, name="x"), fnn.Input(2, name="t")
     return fnn.train_function([x, t], ops.mean(ops.square(model(x) - t)), **{"seed": 5, **more})
-
-
-def same(one, other):
-    for left, right in zip(one, other, strict=True):
-        np.testing.assert_array_equal(left, right)
-
-
-def differ(one, other):
-    return [bool((left != right).any()) for left, right in zip(one, other, strict=True)]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -368,17 +353,6 @@ def test_misuse():
             call()
 
 
-class Calling:
-    """Data that call something when they are read."""
-
-    def __init__(self, act):
-        self.act = act
-
-    def __array__(self, dtype=None, copy=None):
-        self.act()
-        return X
-
-
 def test_calls_in_the_middle_of_a_step():
     model = network()
     step, x = regression(model), fnn.Input(3)
@@ -394,7 +368,7 @@ def test_calls_in_the_middle_of_a_step():
 
     for _ in range(4):
         found, before = [], [f(X), mixed(X)]
-        step(Calling(act), T)
+        step(Calling(act, X), T)
         same(found[0], before)
         other(X)
 

@@ -5,24 +5,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import ops
-
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(24, 3)).astype(np.float32)
-T = RNG.normal(size=(24, 2)).astype(np.float32)
-
-
-def network(name="net", seed=0, inputs=3, outputs=2, **more):
-    layers = [fnn.Input(inputs), fnn.Dense(6, "tanh"), fnn.BatchNorm(), fnn.Dropout(0.25), fnn.Dense(outputs)]
-    return fnn.Sequential(layers, seed=seed, name=name, **more)
-
-
-def same(one, other):
-    for left, right in zip(one, other, strict=True):
-        np.testing.assert_array_equal(left, right)
-
-
-def differ(one, other):
-    return [bool((left != right).any()) for left, right in zip(one, other, strict=True)]
+from own_steps import T, X, differ, network, same
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

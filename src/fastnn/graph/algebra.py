@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fastnn.graph.extent import Size
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.elementwise import activation
 from fastnn.graph.ops.pointwise import pointwise
 from fastnn.graph.ops.reductions import reduce
 from fastnn.graph.ops.strided import reshape
@@ -56,6 +57,10 @@ class Term:
     def where(self, yes: Term | float, no: Term | float) -> Term:
         """Return `yes` where this is not 0, and `no` elsewhere."""
         return self.apply("where", yes, no)
+
+    def activated(self, formula: str) -> Term:
+        """Apply an activation without parameters."""
+        return Term(self.graph, activation(self.graph, self.tensor, formula, (), self.label), self.label)
 
     def reduce(self, kind: str, axes: Sequence[int] | None = None, *, keepdims: bool = False) -> Term:
         """Sum or average over axes; None means all."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Node, Shape, Tensor
-from fastnn.graph.ops.strided import merged
+from fastnn.graph.ops.strided import dense_strides, merged
 
 #: ops that put axes into another order: of samples, or of whole tensors
 _ORDERS = ("permute", "transpose")
@@ -256,7 +256,7 @@ def _seen(view: _View, node: Node, whole: bool) -> _View | None:
 
 
 def _dense(shape: Sequence[Any]) -> tuple[tuple[Any, Any], ...]:
-    return tuple((size, prod(shape[axis + 1 :])) for axis, size in enumerate(shape))
+    return tuple(zip(shape, dense_strides(shape), strict=True))
 
 
 def _reshaped(axes: Iterable[tuple[Any, Any]], shape: Sequence[Any]) -> tuple[tuple[Any, Any], ...] | None:

@@ -9,7 +9,6 @@ from fastnn.formulas import custom
 from fastnn.formulas.activations import SAVES
 from fastnn.graph.algebra import Term, terms
 from fastnn.graph.graph import Graph, Node, Tensor
-from fastnn.graph.ops.elementwise import activation
 from fastnn.graph.rules import Gradients, NoGradientError, gradient
 from fastnn.graph.vjp import composed, pulled_back
 
@@ -43,8 +42,7 @@ def _silu(x: Term, alpha: float) -> Term:
 
 
 def _mish(x: Term, alpha: float) -> Term:
-    softplus = Term(x.graph, activation(x.graph, x.tensor, "softplus", (), x.label), x.label)
-    t = softplus.apply("tanh")
+    t = x.activated("softplus").apply("tanh")
     return t + x * x.apply("sigmoid") * (1.0 - t.apply("square"))
 
 

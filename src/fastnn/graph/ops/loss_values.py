@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from fastnn.formulas.losses import EPSILON
 from fastnn.graph.algebra import Term, terms
 from fastnn.graph.graph import Graph, Node, Tensor
-from fastnn.graph.ops.elementwise import activation
 from fastnn.graph.ops.indexing import one_hot
 from fastnn.graph.ops.pointwise import constant
 from fastnn.graph.rules import NoGradientError
@@ -21,10 +20,6 @@ from fastnn.graph.vjp import composed, pulled_back
 
 def _clipped(p: Term, high: float) -> Term:
     return p.apply("maximum", EPSILON).apply("minimum", high)
-
-
-def _softplus(x: Term) -> Term:
-    return Term(x.graph, activation(x.graph, x.tensor, "softplus", (), x.label), x.label)
 
 
 def _smooth(t: Term, smoothing: float) -> Term:
@@ -39,7 +34,7 @@ def _huber(p: Term, t: Term, delta: float) -> Term:
 
 def _log_cosh(p: Term, t: Term, a: float) -> Term:
     error = p - t
-    return _softplus(2.0 * error) - error - math.log(2.0)
+    return (2.0 * error).activated("softplus") - error - math.log(2.0)
 
 
 def _binary_cross_entropy(p: Term, t: Term, smoothing: float) -> Term:
@@ -49,7 +44,7 @@ def _binary_cross_entropy(p: Term, t: Term, smoothing: float) -> Term:
 
 def _binary_cross_entropy_logits(p: Term, t: Term, smoothing: float) -> Term:
     t = _smooth(t, smoothing)
-    return (1.0 - t) * _softplus(p) + t * _softplus(-p)
+    return (1.0 - t) * p.activated("softplus") + t * (-p).activated("softplus")
 
 
 def _hinge(p: Term, t: Term, a: float) -> Term:
@@ -123,11 +118,8 @@ def _cross_entropy(graph: Graph, x: Tensor, target: Tensor, formula: str, smooth
     (t,) = terms(graph, label, target)
     if smoothing:
         t = t * (1.0 - smoothing) + smoothing / x.columns
-    if formula == "cross_entropy_logits":
-        (log_p,) = terms(graph, label, activation(graph, x, "log_softmax", (), label))
-    else:
-        (p,) = terms(graph, label, x)
-        log_p = _clipped(p, 1.0 - EPSILON).apply("log")
+    (p,) = terms(graph, label, x)
+    log_p = p.activated("log_softmax") if formula == "cross_entropy_logits" else _clipped(p, 1.0 - EPSILON).apply("log")
     return (-(t * log_p).reduce("sum", [len(x.whole) - 1])).tensor
 
 

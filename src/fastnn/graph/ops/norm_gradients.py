@@ -20,11 +20,16 @@ def _operands(graph: Graph, node: Node) -> tuple[Term, Term, Term | float, float
     gamma: Term | float = 1.0
     if not node.op.endswith("param_grad") and node.inputs[2] is not None:
         (gamma,) = terms(graph, node.label, node.inputs[2])
+    return dy, x, gamma, float(_forward(graph, node)[0].attrs["epsilon"])
+
+
+def _forward(graph: Graph, node: Node) -> tuple[Node, Tensor]:
+    """Return the op that the gradient is of, and its 1 / std."""
     rstd = node.inputs[-1]
     assert rstd is not None
     forward = graph.producer(rstd)
     assert forward is not None
-    return dy, x, gamma, float(forward.attrs["epsilon"])
+    return forward, rstd
 
 
 def _root(square: Term, epsilon: float) -> Term:
@@ -84,10 +89,7 @@ def _batch_norm_grad(graph: Graph, node: Node) -> Sequence[Tensor]:
 @composed("batch_norm_inference_grad")
 def _batch_norm_inference_grad(graph: Graph, node: Node) -> Sequence[Tensor]:
     dy, x, gamma, epsilon = _operands(graph, node)
-    rstd = node.inputs[-1]
-    assert rstd is not None
-    forward = graph.producer(rstd)
-    assert forward is not None
+    forward, rstd = _forward(graph, node)
     *_, mean, variance = forward.inputs
     assert mean is not None and variance is not None
     # the moving statistics count as constants

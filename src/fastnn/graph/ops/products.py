@@ -12,6 +12,7 @@ from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Graph, Shape, Tensor
 from fastnn.graph.ops import dense
 from fastnn.graph.ops.dense import batched_matmul, matmul_nt, matmul_tn, matmul_tt
+from fastnn.graph.ops.pointwise import broadcast
 from fastnn.graph.ops.strided import reshape
 
 
@@ -36,23 +37,12 @@ def matmul(graph: Graph, a: Tensor, b: Tensor, label: str) -> Tensor:
     left = reshape(graph, a, (1, k_a), label) if row else a
     right = reshape(graph, b, (k_b, 1), label) if column else b
     try:
-        whole = broadcast(left.whole[:-2], right.whole[:-2])
+        whole = broadcast("matmul", (left.whole[:-2], right.whole[:-2]))
     except ValueError:
         raise ValueError(f"matmul: shapes {a.whole} and {b.whole} do not fit: sizes of leading axes differ") from None
     whole += (() if row else (left.whole[-2],)) + (() if column else (right.whole[-1],))
     y = _product(graph, left, right, label)
     return y if y.whole == whole else reshape(graph, y, whole, label)
-
-
-def broadcast(a: Shape, b: Shape) -> Shape:
-    """Return the shape that two shapes are broadcast to; raises ValueError if they do not fit."""
-    rank = max(len(a), len(b))
-    found = []
-    for x, y in zip((1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b, strict=True):
-        if x != y and 1 not in (x, y):
-            raise ValueError(f"shapes {a} and {b} do not fit")
-        found.append(y if x == 1 else x)
-    return tuple(found)
 
 
 def check_real(name: str, *operands: Tensor) -> None:
@@ -80,7 +70,7 @@ def _product(graph: Graph, a: Tensor, b: Tensor, label: str) -> Tensor:
     x = reshape(graph, x, (*lead, prod(rows), a.whole[-1]), label)
     y = reshape(graph, y, (*fewer, *y.whole[-2:]), label)
     z = _many(graph, x, y, turned_x, turned_y, label)
-    return reshape(graph, z, (*broadcast(lead, fewer), *rows, b.whole[-1]), label)
+    return reshape(graph, z, (*broadcast("matmul", (lead, fewer)), *rows, b.whole[-1]), label)
 
 
 def _many(graph: Graph, x: Tensor, y: Tensor, turned_x: bool, turned_y: bool, label: str) -> Tensor:

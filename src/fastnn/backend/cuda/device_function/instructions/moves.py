@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fastnn.backend.cuda.device_function.encoder import Encoder, Record, bits, encodes
+from fastnn.backend.cuda.device_function.encoder import Encoder, Record, Spot, bits, encodes
 from fastnn.backend.cuda.device_function.instruction import (
     COLS,
     CONSTANTS,
@@ -28,6 +29,9 @@ from fastnn.backend.cuda.device_function.instruction import (
     instruction,
 )
 from fastnn.backend.cuda.device_function.layout import Place
+
+# places are constants of the program's dtype, which a float32 holds exactly up to here
+_MOST_PLACES = 2**24
 
 
 @encodes("copy_columns")
@@ -79,13 +83,26 @@ def _strided(encoder: Encoder, record: Record) -> None:
         x = replace(x, offset=x.offset + dims["first"])
         encoder.draft("copy", record.spot("y"), x, rows=rows, cols=cols, y_stride=cols, x_stride=(several or [cols])[0])
         return
-    # for one sample: the place of every element, which is exact also as a float32
-    places = sum(each * stride for each, stride in zip(np.indices((*sizes, cols)), strides, strict=True))
-    if max(rows * cols, size) > 2**24:
-        raise NotImplementedError(f"a view of {size} elements, more than {2**24}: use freeze() without a device")
-    encoder.draft(
-        "take", record.spot("y"), x, cols=rows * cols, depth=size, constants=encoder.constant(places + dims["first"])
-    )
+    take_places(encoder, record.spot("y"), x, dims["first"] + places_of((*sizes, cols), strides), size)
+
+
+def places_of(sizes: Sequence[int], strides: Sequence[int]) -> NDArray[np.int64]:
+    """Return the places of the elements of a view of a sample, in order."""
+    along = zip(np.indices(sizes), strides, strict=True)
+    return np.asarray(sum(each * stride for each, stride in along)).reshape(-1)
+
+
+def take_places(encoder: Encoder, y: Spot, x: Spot, places: NDArray[np.int64], size: int) -> None:
+    """Fill y with the elements of x at places, of which there are `size`.
+
+    Raises
+    ------
+    NotImplementedError
+        When a place may not be exact as a constant of the program's dtype.
+    """
+    if max(places.size, size) > _MOST_PLACES:
+        raise NotImplementedError(f"a view of {size} elements, more than {_MOST_PLACES}: use freeze() without a device")
+    encoder.draft("take", y, x, cols=places.size, depth=size, constants=encoder.constant(places))
 
 
 @encodes("place")

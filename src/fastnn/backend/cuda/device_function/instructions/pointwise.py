@@ -24,12 +24,11 @@ from fastnn.backend.cuda.device_function.instruction import (
     columns,
     instruction,
 )
+from fastnn.backend.cuda.device_function.instructions.moves import places_of, take_places
 from fastnn.formulas.pointwise import ARITY, define
 
 # those of one or two arguments, by number
 _FUNCTIONS = tuple(name for name, arity in ARITY.items() if arity < 3)
-# places are constants of the program's dtype
-_MOST_PLACES = 2**24
 
 
 @encodes("pointwise")
@@ -63,15 +62,11 @@ def _argument(encoder: Encoder, record: Record, number: int) -> tuple[Spot, int]
     strides = [dims[f"{name}{axis}"] for axis in range(4)]
     if not any(strides):
         return spot, 0
-    # for one sample: the place of every element, which is exact also as a float32
-    places = sum(each * stride for each, stride in zip(np.indices(sizes), strides, strict=True)).reshape(-1)
+    places = places_of(sizes, strides)
     if (places == np.arange(n)).all():
         return spot, 1
-    size = int(places.max()) + 1
-    if max(n, size) > _MOST_PLACES:
-        raise NotImplementedError(f"a view of {size} elements, more than {_MOST_PLACES}: use freeze() without a device")
     made = encoder.temporary(n)
-    encoder.draft("take", made, spot, cols=n, depth=size, constants=encoder.constant(places))
+    take_places(encoder, made, spot, places, int(places.max()) + 1)
     return made, 1
 
 

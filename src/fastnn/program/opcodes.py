@@ -8,9 +8,11 @@ share it, and what its kernel assumes. `op` describes the notation. The sizes of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import prod
 
 from fastnn.program.flags import Flag
 from fastnn.program.op import Op, Rule, Table
+from fastnn.program.window import MOST_TAPS, unpacked
 
 TABLE = Table()
 _op = TABLE.define
@@ -61,6 +63,26 @@ def _batched_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag
     if n == 1 and dims["c_row"] != 1:
         return "multiplies by a vector, but c has gaps"
     return None
+
+
+def _window_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    window, moves = unpacked(dims["window"]), (*unpacked(dims["stride"]), *unpacked(dims["dilation"]))
+    if min(*window, *moves) < 1:
+        return "has a window, a stride or a dilation of no size"
+    return f"has a window of more than {MOST_TAPS} positions" if prod(window) > MOST_TAPS else None
+
+
+def _convolution_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    groups, channels, filters = dims["groups"], dims["channels"], dims["filters"]
+    if channels % groups or filters % groups:
+        return f"has {groups} groups of {channels} channels and {filters} filters"
+    if dims["weights"] != prod(unpacked(dims["window"])) * channels // groups * filters:
+        return f"has {dims['weights']} weights, which its window and channels do not need"
+    if (Flag.MAP_GRADIENT in flags) != ("saved" in operands) or (Flag.MAP_FORWARD | Flag.MAP_GRADIENT) in flags:
+        return "does not have the operand 'saved' and one mapped function for a gradient"
+    if "pre" in operands and Flag.MAP_FORWARD not in flags:
+        return "keeps the value before an activation that it does not apply"
+    return _window_rule(dims, operands, flags)
 
 
 def _gather_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
@@ -160,6 +182,27 @@ _op("batched_matmul", outputs="c[samples,count,m,n]", inputs="a[samples,a_size] 
     rule=_batched_rule)  # fmt: skip
 _op("bias_add", outputs="y[rows,cols]", inputs="x[rows,cols] bias[cols]", dims="rows cols", rate=10.0, shared="rows")
 _op("sum_rows", outputs="y[cols]", inputs="x[rows,cols]", dims="rows cols", rate=20.0, shared="cols/64")
+
+# --- windows over maps ------------------------------------------------------------------------------------
+# Maps are (batch, depth, height, width, channels). The value at a place of `windows` is made of those of `maps` in the
+# window that begins at place * stride - padding, whose neighbours are `dilation` apart; what lies outside is zero.
+# `window`, `stride`, `dilation` and `padding` hold three numbers each (`program/window.py`).
+_MAPS, _PLACES = "[batch,depth,height,width,channels]", "[batch,out_depth,rows,cols,filters]"
+_CONV = ("batch depth height width channels out_depth rows cols filters groups window stride dilation padding? "
+         "weights")  # fmt: skip
+_ADDS = "batch out_depth rows cols weights"
+# y (+ bias) = f(x * w); the weights are (*window, channels / groups, filters)
+_op("conv", outputs=f"y{_PLACES} pre?{_PLACES}", inputs=f"x{_MAPS} w[weights] bias?[filters]", dims=_CONV,
+    params="p0 p1", variants="mapped activation", maps="flags", multiply_adds=_ADDS, shared="batch out_depth rows",
+    rule=_convolution_rule)  # fmt: skip
+# its gradient for x, with relu's applied to it; and the transposed convolution
+_op("conv_back", outputs=f"dx{_MAPS}", inputs=f"dy{_PLACES} w[weights] bias?[channels] saved?{_MAPS}", dims=_CONV,
+    params="p0 p1", variants="mapped activation", maps="flags", multiply_adds=_ADDS, shared="batch depth height",
+    rule=_convolution_rule)  # fmt: skip
+# its gradient for w, in `chunks` sums over slices of the batch; a chunk without samples is not written
+_op("conv_weights", outputs="dw[chunks,weights]", inputs=f"x{_MAPS} dy{_PLACES}", dims=f"{_CONV} chunks",
+    multiply_adds=_ADDS, shared="chunks", rule=_convolution_rule)  # fmt: skip
+_op("sum_chunks", outputs="y[n]", inputs="x[chunks,n]", dims="batch chunks n", rate=10.0, shared="n/64")
 
 # --- elementwise ----------------------------------------------------------------------------------------
 _op("activation", outputs="y[n]", inputs="x[n]", dims="n", params="p0 p1", variants="activation", maps="map",

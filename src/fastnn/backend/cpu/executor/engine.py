@@ -19,7 +19,7 @@ from fastnn.backend.cpu.loading.entry_point import EntryPoint
 from fastnn.backend.cpu.loading.helpers import helping
 from fastnn.backend.cpu.loading.library import Loaded
 from fastnn.backend.cpu.processor import cost
-from fastnn.backend.cpu.processor.blocking import PRODUCTS, SCRATCH_BYTES, Blocking
+from fastnn.backend.cpu.processor.blocking import CONVOLUTIONS, PRODUCTS, SCRATCH_BYTES, Blocking
 from fastnn.backend.cpu.threads import thread_pool
 from fastnn.console import compiling
 from fastnn.formulas import custom
@@ -41,6 +41,8 @@ from fastnn.threads import get_num_threads
 
 RUN = KernelKey("run", "int64")
 _SCRATCH = int(Buffer.SCRATCH)
+#: the ops that apply relu, or its gradient, to sums in registers
+RECTIFYING = ("matmul", "conv", "conv_back")
 
 
 def specialize(key: KernelKey, record: NDArray[np.int64]) -> KernelKey:
@@ -113,7 +115,7 @@ def flagged(program: Program) -> NDArray[np.int64]:
     """Return a copy of a program's records, in which products say whether they rectify."""
     records = program.records.copy()
     for record, key, mapped in zip(records, program.kernels, program.maps, strict=True):
-        if mapped is not None and key.op == "matmul" and mapped.variant == "relu":
+        if mapped is not None and key.op in RECTIFYING and mapped.variant == "relu":
             record[FLAGS_WORD] |= int(Flag.RECTIFY)  # NumPy loses a Ctrl-C that arrives while it converts an enum
     return records
 
@@ -185,7 +187,7 @@ class BoundProgram:
         records.flags.writeable = False
         self.program = program
         #: whether kernels need scratch memory
-        self.scratches = any(key.variant == "blocked" for key in kernels)
+        self.scratches = any(key.variant == "blocked" or key.op in CONVOLUTIONS for key in kernels)
         self._records = records
         self.address = int(records.ctypes.data)
 

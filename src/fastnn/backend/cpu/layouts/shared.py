@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastnn.backend.cpu.processor.blocking import PRODUCTS, Blocking
+from fastnn.backend.cpu.processor.blocking import CONVOLUTIONS, PRODUCTS, Blocking
 from fastnn.program.record import KernelKey
 
 #: How the symbols of shared functions begin.
@@ -22,6 +22,8 @@ def key_of(symbol: str) -> KernelKey:
 
 def shared_by(key: KernelKey) -> tuple[KernelKey, ...]:
     """Return the shared functions that a kernel calls, so that they are compiled beside it."""
+    if key.op in CONVOLUTIONS:
+        return KernelKey("taps", key.dtype, "wide"), KernelKey("taps", key.dtype, "narrow")
     if key.op not in PRODUCTS or key.variant not in ("", "simple", "blocked"):
         return ()
     if key.variant == "blocked":

@@ -27,6 +27,8 @@ _ROW_BYTES = {16: 256 * 1024, 32: 256 * 1024, 64: 1024 * 1024}
 
 #: The ops whose kernels are products, by one of these algorithms.
 PRODUCTS = ("matmul", "batched_matmul")
+#: The ops whose kernels are products of taps.
+CONVOLUTIONS = ("conv", "conv_back", "conv_weights")
 #: The algorithms of the matrix product; see `kernels/matmul.py`.
 ALGORITHMS = ("simple", "blocked", "single_row", "dot_rows", "single_column", "dot_column")
 

@@ -1,0 +1,95 @@
+"""Cases of records whose windows slide over maps: convolutions and pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+from fastnn.program.layout import Flag
+from fastnn.program.window import packed
+from making import Bound, Case, away
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Maps, a window and how it moves: three numbers each, along depth, height and width."""
+
+    batch: int = 2
+    maps: tuple[int, int, int] = (1, 7, 9)
+    channels: int = 3
+    filters: int = 5
+    groups: int = 1
+    window: tuple[int, int, int] = (1, 3, 3)
+    stride: tuple[int, int, int] = (1, 1, 1)
+    dilation: tuple[int, int, int] = (1, 1, 1)
+    padding: tuple[int, int, int] = (0, 0, 0)
+    behind: tuple[int, int, int] = (0, 0, 0)
+    note: str = ""
+
+    @property
+    def results(self) -> tuple[int, ...]:
+        """The sizes of the results, which `behind` pads after the last entry."""
+        return tuple(
+            (size + before + after - (window - 1) * dilation - 1) // stride + 1
+            for size, before, after, window, dilation, stride in zip(
+                self.maps, self.padding, self.behind, self.window, self.dilation, self.stride, strict=True
+            )
+        )
+
+    @property
+    def maps_dims(self) -> dict[str, int]:
+        """The dimensions of maps, results and windows."""
+        dims = dict(zip(("batch", "depth", "height", "width", "channels"), (self.batch, *self.maps, self.channels),
+                        strict=True))  # fmt: skip
+        dims |= dict(zip(("out_depth", "rows", "cols"), self.results, strict=True))
+        for name in ("window", "stride", "dilation", "padding"):
+            dims[name] = packed(getattr(self, name))
+        return dims
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """The dimensions of a convolution."""
+        weights = prod(self.window) * self.channels // self.groups * self.filters
+        return {**self.maps_dims, "filters": self.filters, "groups": self.groups, "weights": weights}
+
+
+def bound(terms: int) -> Bound:
+    """Return the bound of a sum of products of standard normal numbers."""
+    return Bound(relative=4.0, absolute=1.0 * terms + 4.0)
+
+
+def convolution_cases(each: Geometry) -> Iterator[Case]:
+    """Make the three products of a convolution, with all that may be fused into them."""
+    dims, terms = each.dims, prod(each.window) * each.channels // each.groups
+    yield Case("conv", dims, bound=bound(terms), note=each.note)
+    yield Case("conv", dims, optional=frozenset({"bias"}), flags=Flag.MAP_FORWARD, formula="relu", bound=bound(terms),
+               note=each.note)  # fmt: skip
+    yield Case("conv", dims, optional=frozenset({"bias", "pre"}), flags=Flag.MAP_FORWARD, formula="tanh",
+               bound=bound(terms), note=each.note)  # fmt: skip
+    terms = prod(each.window) * each.filters // each.groups
+    yield Case("conv_back", dims, bound=bound(terms), note=each.note)
+    yield Case("conv_back", dims, optional=frozenset({"bias"}), flags=Flag.MAP_FORWARD, formula="relu",
+               bound=bound(terms), note=each.note)  # fmt: skip
+    yield Case("conv_back", dims, optional=frozenset({"saved"}), flags=Flag.MAP_GRADIENT, formula="relu",
+               special={"saved": away(0.1)}, bound=bound(terms), note=each.note)  # fmt: skip
+    pixels = each.batch * prod(each.results)
+    for chunks in (1, 4):
+        if chunks <= each.batch:
+            yield Case("conv_weights", {**dims, "chunks": chunks}, bound=bound(pixels), note=each.note)
+
+
+GEOMETRIES = (
+    Geometry(),
+    Geometry(padding=(0, 1, 1), behind=(0, 1, 1)),
+    Geometry(stride=(1, 2, 2), padding=(0, 0, 0), behind=(0, 1, 1), filters=33),
+    Geometry(stride=(1, 2, 3), window=(1, 2, 5), dilation=(1, 3, 1), padding=(0, 1, 2), behind=(0, 2, 2), channels=17),
+    Geometry(maps=(1, 1, 130), window=(1, 1, 3), dilation=(1, 1, 4), padding=(0, 0, 8), filters=16, note="causal"),
+    Geometry(maps=(1, 1, 120), window=(1, 1, 3), filters=40, channels=4, note="line"),
+    Geometry(groups=3, channels=6, filters=9, padding=(0, 1, 1), behind=(0, 1, 1)),
+    Geometry(groups=4, channels=4, filters=8, dilation=(1, 1, 2)),
+    Geometry(maps=(4, 5, 6), window=(2, 3, 2), stride=(2, 1, 1), dilation=(1, 1, 2), padding=(1, 1, 0)),
+    Geometry(window=(1, 1, 1), stride=(1, 2, 2), note="phases without taps"),
+    Geometry(maps=(1, 2, 2), window=(1, 5, 5), padding=(0, 2, 2), behind=(0, 2, 2), batch=5, note="window beyond"),
+    Geometry(maps=(1, 16, 16), channels=16, filters=64, padding=(0, 1, 1), behind=(0, 1, 1), batch=1, note="panels"),
+)

@@ -43,7 +43,7 @@ class Broadcasts:
         self.v, self.a_row, self.a_k = v, a_row, a_k
         b = v.builder
         # one pointer for three rows: x86 addresses then need no further registers (p, p + s, p + 2 s)
-        self.initial = [b.add(a, b.mul(a_row, constant(i))) for i in range(0, rows, 3)]
+        self.initial = [v.hidden(b.add(a, b.mul(a_row, constant(i)))) for i in range(0, rows, 3)]
 
     def factors(self, carried: list[Any], i: int) -> list[Any]:
         b = self.v.builder
@@ -51,6 +51,22 @@ class Broadcasts:
 
     def following(self, carried: list[Any]) -> list[Any]:
         return [self.v.builder.add(pointer, self.a_k) for pointer in carried]
+
+
+class Neighbours:
+    """Rows of a that are contiguous, an element a load: one pointer serves all of them."""
+
+    depth = 1
+
+    def __init__(self, v: Lanes, a: Any, a_k: Any) -> None:
+        self.v, self.a_k = v, a_k
+        self.initial = [a]
+
+    def factors(self, carried: list[Any], i: int) -> list[Any]:
+        return [self.v.broadcast(self.v.builder.add(carried[0], constant(i * self.v.size)))]
+
+    def following(self, carried: list[Any]) -> list[Any]:
+        return [self.v.builder.add(carried[0], self.a_k)]
 
 
 class Columns:

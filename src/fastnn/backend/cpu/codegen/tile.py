@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastnn.backend.cpu.codegen.left import Broadcasts, Columns, Left, Pairs
+from fastnn.backend.cpu.codegen.left import Broadcasts, Columns, Left, Neighbours, Pairs
 from fastnn.backend.cpu.codegen.vectors import I64, Lanes, Loop, constant
 from fastnn.backend.cpu.processor.target import is_arm64
 
@@ -98,13 +98,18 @@ def make_small_tile(dtype: str, lanes: int, rows: int, vectors: int) -> Any:
     return tile
 
 
-def make_taps_tile(dtype: str, lanes: int, rows: int, vectors: int) -> Any:
+def make_taps_tile(dtype: str, lanes: int, rows: int, vectors: int, *, neighbours: bool) -> Any:
     """Make the intrinsic that computes one tile of c = init + the sum of products a b, one for each tap.
 
     A tap is a place in a, from which on its factors are read; those of b follow each other. Its arguments, as those of
     `make_tile` where they have the same names: a, a_row, a_k, taps (at least 1), offsets (the address of an int64 for
     each tap: the bytes from a to its place), k (of each tap), b, b_k, b_tap (the bytes from the end of a tap's rows
     of b to the next one's), c, c_row, init, init_row, late, columns, rectify.
+
+    Parameters
+    ----------
+    neighbours : bool
+        Whether rows of a are one element apart.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -123,7 +128,10 @@ def make_taps_tile(dtype: str, lanes: int, rows: int, vectors: int) -> Any:
                 *before, right = loop.carried
                 place = b.inttoptr(b.add(offsets, b.mul(loop.index, constant(8))), I64.as_pointer())
                 left = b.add(a, b.load(place)), a_row, a_k
-                after = made.product(before, left, (right, b_k), k, None, None)
+                if neighbours and not is_arm64(b.module.triple):
+                    after = made.product_of_neighbours(before, left[0], a_k, (right, b_k), k)
+                else:
+                    after = made.product(before, left, (right, b_k), k, None, None)
                 loop.following = [*after, b.add(right, step)]
             sums = made.added(after, init, init_row, late)
             made.store(made.rectified(sums, rectify, c_row), c, c_row)
@@ -204,6 +212,10 @@ class _Tile:
         if is_arm64(self.b.module.triple):
             return self._product_by_lane(sums, left, right, k, copy)
         return self._steps(sums, Broadcasts(self.v, self.rows, *left), right, k, copy, following)
+
+    def product_of_neighbours(self, sums: list[Any], a: Any, a_k: Any, right: Any, k: Any) -> list[Any]:
+        """Return the sums after k steps; rows of a are one element apart."""
+        return self._steps(sums, Neighbours(self.v, a, a_k), right, k, None, None)
 
     def _product_by_lane(self, sums: list[Any], left: Any, right: Any, k: Any, copy: Any) -> list[Any]:
         """Return the sums after k steps, reading a in vectors of rows or pairs of steps as its strides allow."""

@@ -41,7 +41,9 @@ def conv_weights(kit: Kit, variant: str) -> Callable[..., Any]:
     WEIGHTS, CHUNKS = kit.words("weights chunks")
     size, reals, zero, shape = kit.itemsize, kit.reals, kit.real(0.0), Blocking.of(kit.dtype)
     lanes, width, packed_row = shape.lanes, shape.width, shape.width * kit.itemsize
-    wide, narrow = (shared(KernelKey("taps", kit.dtype, kind), TAPS_ARGUMENTS) for kind in ("wide", "narrow"))
+    wide, narrow = (
+        shared(KernelKey("taps", kit.dtype, f"{kind}_neighbours"), TAPS_ARGUMENTS) for kind in ("wide", "narrow")
+    )
     copy_panel, _ = copy_and_transpose(kit, shape, whole_panels=True)
     copy_band = copy_band_of(kit)
 

@@ -23,7 +23,8 @@ def key_of(symbol: str) -> KernelKey:
 def shared_by(key: KernelKey) -> tuple[KernelKey, ...]:
     """Return the shared functions that a kernel calls, so that they are compiled beside it."""
     if key.op in CONVOLUTIONS:
-        return KernelKey("taps", key.dtype, "wide"), KernelKey("taps", key.dtype, "narrow")
+        of = "_neighbours" if key.op == "conv_weights" else ""
+        return KernelKey("taps", key.dtype, f"wide{of}"), KernelKey("taps", key.dtype, f"narrow{of}")
     if key.op not in PRODUCTS or key.variant not in ("", "simple", "blocked"):
         return ()
     if key.variant == "blocked":

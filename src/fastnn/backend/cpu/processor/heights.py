@@ -27,9 +27,9 @@ def tile_heights(lanes_bytes: int, vectors: int) -> tuple[tuple[int, ...], tuple
     """
     if vector_registers() == 32:
         high = 14 if lanes_bytes == 64 else 12
-        heights = (high, 8, 7, 6, 5, 4, 2, 1) if vectors == 2 else (2 * high, 16, high, 8, 7, 4, 2, 1)
+        heights = (high, 8, 7, 6, 5, 4, 3, 2, 1) if vectors == 2 else (2 * high, 16, high, 8, 7, 6, 5, 4, 3, 2, 1)
     else:
-        heights = (6, 5, 4, 3, 2, 1) if vectors == 2 else (12, 8, 7, 6, 4, 2, 1)
+        heights = (6, 5, 4, 3, 2, 1) if vectors == 2 else (12, 8, 7, 6, 5, 4, 3, 2, 1)
     cycles = {height: max((height * vectors + vectors) / _BEGIN, _LATENCY) for height in heights}
     best, chosen = [0.0], [1]
     for left in range(1, 5 * _WORD_ROWS):

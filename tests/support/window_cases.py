@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from fastnn.program.layout import Flag
 from fastnn.program.window import packed
 from making import Bound, Case, away
@@ -92,4 +94,34 @@ GEOMETRIES = (
     Geometry(window=(1, 1, 1), stride=(1, 2, 2), note="phases without taps"),
     Geometry(maps=(1, 2, 2), window=(1, 5, 5), padding=(0, 2, 2), behind=(0, 2, 2), batch=5, note="window beyond"),
     Geometry(maps=(1, 16, 16), channels=16, filters=64, padding=(0, 1, 1), behind=(0, 1, 1), batch=1, note="panels"),
+)
+
+
+def pooling_cases(each: Geometry) -> Iterator[Case]:
+    """Make pooling of both kinds and the gradients of a geometry."""
+    dims, terms = each.maps_dims, prod(each.window)
+    for kind in ("max", "average"):
+        yield Case("pool", dims, variant=kind, bound=Bound(relative=4.0, absolute=0.5 * terms), note=each.note)
+    yield Case("average_pool_grad", dims, bound=Bound(relative=4.0, absolute=1.0 * terms), note=each.note)
+    # few different numbers: maxima that are equal; y is the largest of them, so that each window has one
+    yield Case("max_pool_grad", dims, special={"x": _few, "y": _largest}, bound=Bound(relative=4.0, absolute=1.0 * terms),
+               note=each.note)  # fmt: skip
+
+
+def _few(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.integers(0, 2, shape).astype(float)
+
+
+def _largest(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return np.ones(shape)
+
+
+POOLS = (
+    Geometry(maps=(1, 8, 8), window=(1, 2, 2), stride=(1, 2, 2), channels=16),
+    Geometry(maps=(1, 9, 7), window=(1, 2, 2), stride=(1, 2, 2), channels=5),
+    Geometry(maps=(1, 9, 7), window=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1), behind=(0, 1, 1), channels=35),
+    Geometry(maps=(1, 1, 40), window=(1, 1, 3), stride=(1, 1, 1), channels=1),
+    Geometry(maps=(1, 1, 41), window=(1, 1, 2), stride=(1, 1, 3), channels=7),
+    Geometry(maps=(4, 6, 6), window=(2, 2, 2), stride=(2, 2, 2), channels=3),
+    Geometry(maps=(4, 6, 6), window=(3, 2, 3), stride=(1, 2, 1), padding=(1, 0, 1), behind=(1, 0, 1), channels=18),
 )

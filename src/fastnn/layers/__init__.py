@@ -6,8 +6,9 @@ A module's `__all__` lists its layers. They are here and in `fastnn`, except tho
 # ruff: noqa: F403
 
 from fastnn.hints import install
-from fastnn.layers import core, custom, function, integers, merge, normalization, random
+from fastnn.layers import convolution, core, custom, function, integers, merge, normalization, pooling, random
 from fastnn.layers.base import Layer, ParameterSpec
+from fastnn.layers.convolution import *
 from fastnn.layers.core import *
 from fastnn.layers.core import InputLayer
 from fastnn.layers.custom import *
@@ -16,16 +17,19 @@ from fastnn.layers.integers import *
 from fastnn.layers.merge import *
 from fastnn.layers.normalization import *
 from fastnn.layers.operation import ConstantLayer, Operation
+from fastnn.layers.pooling import *
 from fastnn.layers.random import *
 from fastnn.layers.symbols import Symbol
 
 __all__ = ["ConstantLayer", "InputLayer", "Layer", "Operation", "ParameterSpec", "Symbol"]
+__all__ += convolution.__all__
 __all__ += core.__all__
 __all__ += custom.__all__
 __all__ += function.__all__
 __all__ += integers.__all__
 __all__ += merge.__all__
 __all__ += normalization.__all__
+__all__ += pooling.__all__
 __all__ += random.__all__
 
 install(__name__)

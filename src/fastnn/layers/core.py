@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-from fastnn import activations, constraints, initializers, regularizers
+from fastnn import activations
 from fastnn.activations import Activation as ActivationFunction
-from fastnn.checks import flag, integer, shorten, size
+from fastnn.checks import integer, shorten, size
 from fastnn.config import register
 from fastnn.constraints import Constraint
 from fastnn.graph.graph import Graph, Tensor
-from fastnn.graph.ops.dense import bias_add, matmul
+from fastnn.graph.ops.dense import matmul
 from fastnn.graph.ops.elementwise import activation
 from fastnn.graph.ops.moves import permute, reshape, take_rows
 from fastnn.hints import explained
 from fastnn.initializers import Initializer
 from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, shape_of
 from fastnn.layers.symbols import Symbol
+from fastnn.layers.weighted import Weighted
 from fastnn.regularizers import Regularizer
 
 __all__ = ["Activation", "Cropping1D", "Dense", "Flatten", "Input", "Permute", "Reshape"]
@@ -89,7 +90,7 @@ def Input(shape: int | Sequence[int], *, dtype: str | None = None, name: str | N
 
 @register("layer")
 @dataclass(eq=False, repr=False)
-class Dense(Layer):
+class Dense(Weighted):
     """Densely connected layer: y = activation(x @ kernel + bias).
 
     ::
@@ -128,14 +129,7 @@ class Dense(Layer):
 
     def prepare(self) -> None:
         self.units = size("units", self.units)
-        flag("use_bias", self.use_bias)
-        self.activation = activations.get(self.activation)
-        self.kernel_initializer = initializers.get(self.kernel_initializer)
-        self.bias_initializer = initializers.get(self.bias_initializer)
-        self.kernel_regularizer = regularizers.get(self.kernel_regularizer)
-        self.bias_regularizer = regularizers.get(self.bias_regularizer)
-        self.kernel_constraint = constraints.get(self.kernel_constraint)
-        self.bias_constraint = constraints.get(self.bias_constraint)
+        super().prepare()
 
     def output_shape(self, *shapes: Shape) -> Shape:
         (shape,) = shapes
@@ -144,28 +138,10 @@ class Dense(Layer):
         return (*shape[:-1], self.units)
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
-        kernel = ParameterSpec(
-            "kernel",
-            (shapes[0][-1], self.units),
-            initializers.get(self.kernel_initializer),
-            regularizer=regularizers.get(self.kernel_regularizer),
-            constraint=constraints.get(self.kernel_constraint),
-        )
-        bias = ParameterSpec(
-            "bias",
-            (self.units,),
-            initializers.get(self.bias_initializer),
-            regularizer=regularizers.get(self.bias_regularizer),
-            constraint=constraints.get(self.bias_constraint),
-        )
-        return (kernel, bias) if self.use_bias else (kernel,)
+        return self.with_bias([self.spec("kernel", (shapes[0][-1], self.units))], self.units)
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        y = matmul(graph, inputs[0], weights[0], scope.label)
-        if self.use_bias:
-            y = bias_add(graph, y, weights[1], scope.label)
-        function = activations.get(self.activation)
-        return activation(graph, y, function.formula, function.parameters, scope.label)
+        return self.finish(graph, matmul(graph, inputs[0], weights[0], scope.label), weights, scope)
 
 
 @register("layer")

@@ -16,6 +16,7 @@ from fastnn.graph.extent import at
 from fastnn.graph.graph import Node, Tensor
 from fastnn.graph.ops.pointwise import MOST_GROUPS, axes, strides
 from fastnn.graph.ops.strided import product
+from fastnn.graph.ops.windows import Sliding
 from fastnn.lower.task import Place, Source
 from fastnn.modules import entering
 from fastnn.program.layout import NO_FLAGS, Buffer, Flag, encode
@@ -23,6 +24,7 @@ from fastnn.program.op import Op, Operand
 from fastnn.program.opcodes import OPS
 from fastnn.program.program import NO_PARAMS
 from fastnn.program.record import KernelKey
+from fastnn.program.window import packed
 
 
 @dataclass(slots=True)
@@ -133,6 +135,56 @@ def _matmul(e: Emitter, node: Node) -> list[Draft]:
         _map(draft, node, mode, e.dtype)
     draft.flags = flags
     return [draft]
+
+
+def _sliding(node: Node) -> dict[str, Any]:
+    """Return the dimensions that say how a node's window slides."""
+    axes = (*[Sliding(1, 1, 1, 1, 1, 0)] * (3 - len(node.attrs["axes"])), *node.attrs["axes"])
+    dims: dict[str, Any] = {"batch": node.attrs["batch"]}
+    dims |= zip(("depth", "height", "width"), (each.size for each in axes), strict=True)
+    dims |= zip(("out_depth", "rows", "cols"), (each.results for each in axes), strict=True)
+    dims["window"], dims["stride"] = packed([each.window for each in axes]), packed([each.stride for each in axes])
+    dims["dilation"], dims["padding"] = packed([each.dilation for each in axes]), packed([each.before for each in axes])
+    return dims
+
+
+@_emits("conv", "conv_back")
+def _convolution(e: Emitter, node: Node) -> list[Draft]:
+    back = node.op == "conv_back"
+    source, w = _some(node.inputs[0]), _some(node.inputs[1])
+    groups, filters = node.attrs["groups"], w.columns
+    operands: dict[str, Tensor | int | None] = {"dy" if back else "x": source, "w": w}
+    operands.update(zip(("bias", "saved"), node.inputs[2:], strict=False))
+    operands.update(zip(("dx" if back else "y", "pre"), node.outputs, strict=False))
+    dims = {**_sliding(node), "channels": w.whole[-2] * groups, "filters": filters, "groups": groups, "weights": w.size}
+    draft = Draft(node.op, operands, dims, label=node.label)
+    mode = node.attrs.get("map")
+    if mode is not None:
+        draft.flags = Flag.MAP_FORWARD if mode == "forward" else Flag.MAP_GRADIENT
+        _map(draft, node, mode, e.dtype)
+    return [draft]
+
+
+@_emits("conv_weights")
+def _convolution_weights(e: Emitter, node: Node) -> list[Draft]:
+    (x, dy), (dw, *parts) = node.inputs, node.outputs
+    x, dy = _some(x), _some(dy)
+    dims = {**_sliding(node), "channels": x.columns, "filters": dy.columns, "groups": node.attrs["groups"]}
+    dims |= {"weights": dw.size, "chunks": parts[0].whole[0] if parts else 1}
+    first = Draft(node.op, {"dw": parts[0] if parts else dw, "x": x, "dy": dy}, dims, label=node.label)
+    if not parts:
+        return [first]
+    rest = {"batch": node.attrs["batch"], "chunks": dims["chunks"], "n": dw.size}
+    return [first, Draft("sum_chunks", {"y": dw, "x": parts[0]}, rest, label=node.label)]
+
+
+@_emits("pool", "max_pool_grad", "average_pool_grad")
+def _pooling(e: Emitter, node: Node) -> list[Draft]:
+    names = ("x",) if node.op == "pool" else ("dy", "x", "y")
+    operands: dict[str, Tensor | int | None] = dict(zip(names, node.inputs, strict=False))
+    operands["y" if node.op == "pool" else "dx"] = node.outputs[0]
+    dims = {**_sliding(node), "channels": node.outputs[0].columns}
+    return [Draft(node.op, operands, dims, variant=node.attrs.get("kind", ""), label=node.label)]
 
 
 _PRODUCT_FLAGS = (

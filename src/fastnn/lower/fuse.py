@@ -43,7 +43,7 @@ class _Uses:
 
 
 def fuse(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], list[str]]:
-    """Merge matmul + bias + activation, and the activation's gradient into the backward matmul.
+    """Merge matmul or convolution + bias + activation, and the activation's gradient into the one backwards.
 
     Parameters
     ----------
@@ -66,8 +66,10 @@ def fuse(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], list[s
         if id(node) in swallowed:
             continue
         parts = [node]
-        if node.op == "matmul":
+        if node.op in ("matmul", "conv"):
             node, parts = _forward(node, uses, position, index)
+        elif node.op == "conv_back":
+            node, parts = _transposed(node, uses, position, index)
         elif node.op == "matmul_nt":
             node, parts = _backward(node, uses, position, index)
         swallowed.update(id(part) for part in parts[1:])
@@ -93,7 +95,23 @@ def _forward(node: Node, uses: _Uses, position: dict[int, int], index: int) -> t
         return node, parts
     parts.append(mapped[0])
     outputs = (*mapped[0].outputs, result) if others else mapped[0].outputs
-    return replace(node, outputs=outputs, attrs={**mapped[0].attrs, "map": "forward"}), parts
+    return replace(node, outputs=outputs, attrs={**node.attrs, **mapped[0].attrs, "map": "forward"}), parts
+
+
+def _transposed(node: Node, uses: _Uses, position: dict[int, int], index: int) -> tuple[Node, list[Node]]:
+    """Merge a transposed convolution with a bias and relu, or with relu's gradient, which it applies in registers."""
+    made, parts = _backward(node, uses, position, index)
+    if len(parts) > 1:
+        return (made, parts) if made.attrs["formula"] == "relu" else (node, [node])
+    made, parts = _forward(node, uses, position, index)
+    if len(parts) > 1 and parts[-1].op == "activation" and (
+        made.attrs["formula"] != "relu" or len(made.outputs) > 1
+    ):  # fmt: skip
+        bias = parts[1] if parts[1].op == "bias_add" else None
+        if bias is None:
+            return node, [node]
+        return replace(node, inputs=(*node.inputs, bias.inputs[1]), outputs=bias.outputs), [node, bias]
+    return made, parts
 
 
 def _backward(node: Node, uses: _Uses, position: dict[int, int], index: int) -> tuple[Node, list[Node]]:
@@ -104,7 +122,7 @@ def _backward(node: Node, uses: _Uses, position: dict[int, int], index: int) -> 
     if not _older(saved, position, index):
         return node, [node]
     inputs = (*node.inputs, None, saved)
-    return replace(node, inputs=inputs, outputs=gradient.outputs, attrs={**gradient.attrs, "map": "gradient"}), [
+    return replace(node, inputs=inputs, outputs=gradient.outputs, attrs={**node.attrs, **gradient.attrs, "map": "gradient"}), [
         node,
         gradient,
     ]

@@ -85,6 +85,21 @@ def _convolution_rule(dims: Mapping[str, int], operands: frozenset[str], flags: 
     return _window_rule(dims, operands, flags)
 
 
+def _pooling_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    wrong = _window_rule(dims, operands, flags)
+    if wrong is not None:
+        return wrong
+    moves = (unpacked(dims[name]) for name in ("window", "stride", "dilation", "padding"))
+    sizes = (("depth", "out_depth"), ("height", "rows"), ("width", "cols"))
+    for (size, results), window, stride, dilation, padding in zip(sizes, *moves, strict=True):
+        first, last = -padding, (dims[results] - 1) * stride - padding
+        # some place of the first window, and of the last one, is in the map; so it is for those between
+        reaches = first + (window - 1) * dilation >= 0 and last < dims[size] and (dilation == 1 or padding == 0)
+        if not reaches:
+            return f"has a window without a place along {size}"
+    return None
+
+
 def _gather_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
     if dims["size0"] and dims["size0"] * dims["size1"] * dims["size2"] != dims["size"]:
         return "gathers rows of another size than the source's"
@@ -203,6 +218,16 @@ _op("conv_back", outputs=f"dx{_MAPS}", inputs=f"dy{_PLACES} w[weights] bias?[cha
 _op("conv_weights", outputs="dw[chunks,weights]", inputs=f"x{_MAPS} dy{_PLACES}", dims=f"{_CONV} chunks",
     multiply_adds=_ADDS, shared="chunks", rule=_convolution_rule)  # fmt: skip
 _op("sum_chunks", outputs="y[n]", inputs="x[chunks,n]", dims="batch chunks n", rate=10.0, shared="n/64")
+
+_POOL = "batch depth height width channels out_depth rows cols window stride dilation padding?"
+_POOLED = "[batch,out_depth,rows,cols,channels]"
+# the maximum or the average of the places of a window that lie within the maps, of which there has to be one
+_op("pool", outputs=f"y{_POOLED}", inputs=f"x{_MAPS}", dims=_POOL, variants="reduction", rate=4.0,
+    shared="batch out_depth rows", rule=_pooling_rule)  # fmt: skip
+_op("max_pool_grad", outputs=f"dx{_MAPS}", inputs=f"dy{_POOLED} x{_MAPS} y{_POOLED}", dims=_POOL, rate=3.0,
+    shared="batch", rule=_pooling_rule)  # fmt: skip
+_op("average_pool_grad", outputs=f"dx{_MAPS}", inputs=f"dy{_POOLED}", dims=_POOL, rate=4.0, shared="batch",
+    rule=_pooling_rule)  # fmt: skip
 
 # --- elementwise ----------------------------------------------------------------------------------------
 _op("activation", outputs="y[n]", inputs="x[n]", dims="n", params="p0 p1", variants="activation", maps="map",

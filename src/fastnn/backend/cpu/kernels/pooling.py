@@ -1,0 +1,133 @@
+"""Pooling over windows of maps, and its gradients, by vectors of channels. Nothing but the results is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastnn.backend.cpu.codegen.intrinsics import address, int64_pointer
+from fastnn.backend.cpu.codegen.kernel import Kit, kernel, rows_part
+from fastnn.backend.cpu.codegen.options import helper
+from fastnn.backend.cpu.codegen.windows import make_pool, make_pool_gradient
+from fastnn.backend.cpu.processor.blocking import Blocking
+from fastnn.program.window import BITS, MOST
+
+_BITS, _MOST = BITS, MOST
+
+
+@helper
+def places_inside(number: int, size: int, window: int, stride: int, dilation: int, padding: int) -> tuple[int, int]:
+    """Return the first entry of an axis that a window covers, and how many of its places are entries."""
+    start, first = number * stride - padding, 0
+    if start < 0:
+        first = (dilation - 1 - start) // dilation
+    last = (size - 1 - start) // dilation
+    last = last if last < window - 1 else window - 1
+    return start + first * dilation, last - first + 1
+
+
+@kernel("pool")
+def pool(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Make the maximum or the average of every window; places outside of the maps do not count."""
+    X, Y = kit.words("x y")
+    BATCH, DEPTH, HEIGHT, WIDTH, CHANNELS = kit.words("batch depth height width channels")
+    OUT_DEPTH, ROWS, COLS = kit.words("out_depth rows cols")
+    WINDOW, STRIDE, DILATION, PADDING = kit.words("window stride dilation padding")
+    size, lanes = kit.itemsize, Blocking.of(kit.dtype).lanes
+    one = make_pool(kit.dtype, lanes, variant)
+
+    def pool(record, context, ith, nth):
+        r = int64_pointer(record)
+        depth, height, width, pixel = r[DEPTH], r[HEIGHT], r[WIDTH], r[CHANNELS] * size
+        window, stride, dilation, padding = r[WINDOW], r[STRIDE], r[DILATION], r[PADDING]
+        x, y = address(record, context, X), address(record, context, Y)
+        line, last = rows_part(r[BATCH] * r[OUT_DEPTH] * r[ROWS], ith, nth)
+        dil_d, dil_h, dil_w = dilation >> 2 * _BITS, dilation >> _BITS & _MOST, dilation & _MOST
+        to = y + line * r[COLS] * pixel
+        while line < last:
+            i, row = line // r[ROWS], line % r[ROWS]
+            image, i_d = i // r[OUT_DEPTH], i % r[OUT_DEPTH]
+            z, slices = places_inside(i_d, depth, window >> 2 * _BITS, stride >> 2 * _BITS, dil_d, padding >> 2 * _BITS)
+            h, rows = places_inside(row, height, window >> _BITS & _MOST, stride >> _BITS & _MOST, dil_h,
+                                    padding >> _BITS & _MOST)  # fmt: skip
+            at = x + ((image * depth + z) * height + h) * width * pixel
+            for column in range(r[COLS]):
+                w, columns = places_inside(column, width, window & _MOST, stride & _MOST, dil_w, padding & _MOST)
+                one(at + w * pixel, slices, dil_d * height * width * pixel, rows, dil_h * width * pixel, columns,
+                    dil_w * pixel, to, r[CHANNELS])  # fmt: skip
+                to += pixel
+            line += 1
+
+    return pool
+
+
+def _gradient(kit: Kit, kind: str) -> Callable[..., Any]:
+    DX, DY = kit.words("dx dy")
+    X, Y = kit.words("x y") if kind == "max" else (DY, DY)
+    BATCH, DEPTH, HEIGHT, WIDTH, CHANNELS = kit.words("batch depth height width channels")
+    OUT_DEPTH, ROWS, COLS = kit.words("out_depth rows cols")
+    WINDOW, STRIDE, DILATION, PADDING = kit.words("window stride dilation padding")
+    size, lanes, reals, zero = kit.itemsize, Blocking.of(kit.dtype).lanes, kit.reals, kit.real(0.0)
+    bring, add = (make_pool_gradient(kit.dtype, lanes, kind, adds=adds) for adds in (False, True))
+
+    @helper
+    def covers(size, results, window, stride, dilation, padding):
+        """Return whether windows do not overlap, and whether they leave out an entry."""
+        apart = dilation == 1 and stride >= window
+        return apart, stride != window or results * stride - padding < size
+
+    def gradient(record, context, ith, nth):
+        r = int64_pointer(record)
+        depth, height, width, pixel = r[DEPTH], r[HEIGHT], r[WIDTH], r[CHANNELS] * size
+        window, stride, dilation, padding = r[WINDOW], r[STRIDE], r[DILATION], r[PADDING]
+        dx, dy = address(record, context, DX), address(record, context, DY)
+        x, y = address(record, context, X), address(record, context, Y)
+        image, last = rows_part(r[BATCH], ith, nth)
+        dil_d, dil_h, dil_w = dilation >> 2 * _BITS, dilation >> _BITS & _MOST, dilation & _MOST
+        apart_d, gap_d = covers(depth, r[OUT_DEPTH], window >> 2 * _BITS, stride >> 2 * _BITS, dil_d,
+                                padding >> 2 * _BITS)  # fmt: skip
+        apart_h, gap_h = covers(height, r[ROWS], window >> _BITS & _MOST, stride >> _BITS & _MOST, dil_h,
+                                padding >> _BITS & _MOST)  # fmt: skip
+        apart_w, gap_w = covers(width, r[COLS], window & _MOST, stride & _MOST, dil_w, padding & _MOST)
+        apart = apart_d and apart_h and apart_w
+        if not apart or gap_d or gap_h or gap_w:
+            sums = reals(dx + image * depth * height * width * pixel)
+            for i in range((last - image) * depth * height * width * r[CHANNELS]):
+                sums[i] = zero
+        skip = image * r[OUT_DEPTH] * r[ROWS] * r[COLS] * pixel
+        while image < last:
+            for i_d in range(r[OUT_DEPTH]):
+                z, slices = places_inside(i_d, depth, window >> 2 * _BITS, stride >> 2 * _BITS, dil_d,
+                                          padding >> 2 * _BITS)  # fmt: skip
+                for row in range(r[ROWS]):
+                    h, rows = places_inside(row, height, window >> _BITS & _MOST, stride >> _BITS & _MOST, dil_h,
+                                            padding >> _BITS & _MOST)  # fmt: skip
+                    line = ((image * depth + z) * height + h) * width
+                    for column in range(r[COLS]):
+                        w, columns = places_inside(column, width, window & _MOST, stride & _MOST, dil_w,
+                                                   padding & _MOST)  # fmt: skip
+                        at = (line + w) * pixel
+                        if apart:
+                            bring(dx + at, x + at, slices, dil_d * height * width * pixel, rows, dil_h * width * pixel,
+                                  columns, dil_w * pixel, y + skip, dy + skip, r[CHANNELS])  # fmt: skip
+                        else:
+                            add(dx + at, x + at, slices, dil_d * height * width * pixel, rows, dil_h * width * pixel,
+                                columns, dil_w * pixel, y + skip, dy + skip, r[CHANNELS])  # fmt: skip
+                        skip += pixel
+            image += 1
+
+    return gradient
+
+
+@kernel("max_pool_grad")
+def max_pool_grad(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Bring every gradient to the first maximum of its window."""
+    return _gradient(kit, "max")
+
+
+@kernel("average_pool_grad")
+def average_pool_grad(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Bring an equal share of every gradient to all places of its window."""
+    return _gradient(kit, "average")
+
+

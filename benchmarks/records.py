@@ -2,6 +2,9 @@
 
     python benchmarks/records.py [--network 64-128-64-10] [--batch 32] [--loss mse] [--optimizer adam] [--threads 2]
         [--rounds N]
+    python benchmarks/records.py --network cnn --batch 64
+
+A network is the sizes of its dense layers, or a name of `image_networks.py`.
 
 Each record runs many times in one call, in turns with all records together. The figures are medians, in nanoseconds.
 A record that runs alone finds its operands in the caches, on several threads those of the right core: so the records'
@@ -13,7 +16,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -27,6 +30,7 @@ from fastnn.program.layout import RECORD_WORDS, Buffer, Counter
 from fastnn.program.program import aligned_zeros
 from fastnn.runtime.bindings import Bindings, new_context, write_addresses
 from fastnn.runtime.feeds import checked
+from image_networks import NETWORKS
 
 #: a timed run lasts about this long
 SECONDS = 0.003
@@ -35,26 +39,25 @@ BATCHES = 64
 
 
 class Step:
-    """The program of a training step of a dense network, and its parts.
+    """The program of a training step, and its parts.
 
     Parameters
     ----------
-    sizes : sequence of int
-    batch : int
-    loss, optimizer : str
+    model : Model
+        Compiled, with a loss of labels or of arrays.
+    shape : sequence of int
+        Of a sample.
+    outputs, batch : int
+    labels : bool
+        Whether targets are labels.
     """
 
-    def __init__(self, sizes: list[int], batch: int, loss: str, optimizer: str) -> None:
-        layers = [fnn.Dense(size, "relu") for size in sizes[1:-1]]
-        last = fnn.Dense(sizes[-1], "softmax" if loss == "cross_entropy" else None)
-        model = fnn.Sequential([fnn.Input((sizes[0],)), *layers, last], seed=0)
-        model.compile(optimizer, loss)
+    def __init__(self, model: fnn.Model, shape: Sequence[int], outputs: int, batch: int, *, labels: bool) -> None:
         random = np.random.default_rng(0)
         n = batch * BATCHES
-        x = random.standard_normal((n, sizes[0]), np.float32)
-        labels = random.integers(0, sizes[-1], n)
-        y = labels if loss == "cross_entropy" else random.standard_normal((n, sizes[-1]), np.float32)
-        model.fit(x, y, batch_size=batch, epochs=2, verbose=0)
+        x = random.standard_normal((n, *shape), np.float32)
+        y = random.integers(0, outputs, n) if labels else random.standard_normal((n, outputs), np.float32)
+        model.fit(x, y, batch_size=batch, epochs=1, verbose=0)
         runtime = model._runtime
         objective, rule = runtime.compiled()
         feed = checked(runtime, x, y, None, None)
@@ -91,6 +94,15 @@ class Step:
         return run
 
 
+def dense(sizes: list[int], loss: str, optimizer: str) -> fnn.Sequential:
+    """Return a compiled network of dense layers."""
+    layers = [fnn.Dense(size, "relu") for size in sizes[1:-1]]
+    last = fnn.Dense(sizes[-1], "softmax" if loss == "cross_entropy" else None)
+    model = fnn.Sequential([fnn.Input((sizes[0],)), *layers, last], seed=0)
+    model.compile(optimizer, loss)
+    return model
+
+
 def measured(step: Step, threads: list[int], rounds: int) -> list[list[float]]:
     """Return nanoseconds for each number of threads: of an empty program, of all records, and of each record."""
     count = step.program.count
@@ -119,7 +131,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    step = Step([int(size) for size in options.network.split("-")], options.batch, options.loss, options.optimizer)
+    if options.network in NETWORKS:
+        network = NETWORKS[options.network]
+        step = Step(network.fastnn(options.optimizer), network.shape, 10, options.batch, labels=True)
+    else:
+        sizes = [int(size) for size in options.network.split("-")]
+        model = dense(sizes, options.loss, options.optimizer)
+        step = Step(model, sizes[:1], sizes[-1], options.batch, labels=options.loss == "cross_entropy")
     fnn.set_num_threads(max(options.threads))
     times = measured(step, options.threads, options.rounds)
     program = step.program.program

@@ -40,6 +40,7 @@ from fastnn.formulas.custom import check_with
 from fastnn.layers.checking import check_of_symbols
 from fastnn.layers.convolution import *
 from fastnn.layers.core import *
+from fastnn.layers.images import *
 from fastnn.layers.integers import *
 from fastnn.layers.merge import *
 from fastnn.layers.normalization import *
@@ -143,6 +144,7 @@ __all__ = [
 ]
 __all__ += layers.convolution.__all__
 __all__ += layers.core.__all__
+__all__ += layers.images.__all__
 __all__ += layers.integers.__all__
 __all__ += layers.merge.__all__
 __all__ += layers.normalization.__all__

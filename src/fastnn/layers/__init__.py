@@ -6,13 +6,14 @@ A module's `__all__` lists its layers. They are here and in `fastnn`, except tho
 # ruff: noqa: F403
 
 from fastnn.hints import install
-from fastnn.layers import convolution, core, custom, function, integers, merge, normalization, pooling, random
+from fastnn.layers import convolution, core, custom, function, images, integers, merge, normalization, pooling, random
 from fastnn.layers.base import Layer, ParameterSpec
 from fastnn.layers.convolution import *
 from fastnn.layers.core import *
 from fastnn.layers.core import InputLayer
 from fastnn.layers.custom import *
 from fastnn.layers.function import *
+from fastnn.layers.images import *
 from fastnn.layers.integers import *
 from fastnn.layers.merge import *
 from fastnn.layers.normalization import *
@@ -26,6 +27,7 @@ __all__ += convolution.__all__
 __all__ += core.__all__
 __all__ += custom.__all__
 __all__ += function.__all__
+__all__ += images.__all__
 __all__ += integers.__all__
 __all__ += merge.__all__
 __all__ += normalization.__all__

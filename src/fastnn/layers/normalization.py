@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from fastnn import initializers
-from fastnn.checks import flag, number
+from fastnn.checks import flag, number, size
 from fastnn.config import register
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.moves import permute, reshape
 from fastnn.graph.ops.norms import batch_norm, layer_norm, rms_norm
+from fastnn.graph.ops.pointwise import pointwise
 from fastnn.initializers import Initializer
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 
-__all__ = ["BatchNorm", "BatchNormalization", "LayerNorm", "LayerNormalization", "RMSNorm", "RMSNormalization"]
+__all__ = [
+    "BatchNorm",
+    "BatchNormalization",
+    "GroupNorm",
+    "GroupNormalization",
+    "LayerNorm",
+    "LayerNormalization",
+    "RMSNorm",
+    "RMSNormalization",
+]
 
 
 class _Normalization(Layer):
@@ -172,3 +184,67 @@ class BatchNorm(_Normalization):
 BatchNormalization = BatchNorm
 LayerNormalization = LayerNorm
 RMSNormalization = RMSNorm
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class GroupNorm(_Normalization):
+    """Normalise groups of channels of every sample to mean 0 and variance 1, then scale and shift each channel.
+
+    ::
+
+        fnn.GroupNorm(8)
+
+    Parameters
+    ----------
+    groups : int
+        Number of groups, which divides the channels, the last axis; -1 means a group for each channel.
+    epsilon : float
+        Added to the variance.
+    center, scale : bool
+        Whether to add beta and to multiply by gamma, both of shape (channels,).
+
+    Notes
+    -----
+    Wu and He 2018: mean and variance are those of all pixels and channels of a group, so they do not depend on the
+    batch. Defaults are Keras 3's.
+    """
+
+    groups: int = 32
+    epsilon: float = 1e-3
+    center: bool = True
+    scale: bool = True
+    gamma_initializer: Initializer | str = "ones"
+    beta_initializer: Initializer | str = "zeros"
+
+    def prepare(self) -> None:
+        if self.groups != -1:
+            self.groups = size("groups", self.groups)
+        super().prepare()
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        shape = super().output_shape(*shapes)
+        if self.groups > 0 and shape[-1] % self.groups:
+            raise self.fail(f"has {self.groups} groups, which do not divide {shape[-1]} channels")
+        return shape
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        (x,), label = inputs, scope.label
+        channels = x.shape[-1]
+        groups = channels if self.groups == -1 else self.groups
+        pixels = prod(x.shape[:-1])
+        # the groups' numbers side by side
+        apart = reshape(graph, x, (pixels, groups, channels // groups), label)
+        y = layer_norm(
+            graph, reshape(graph, permute(graph, apart, (1, 0, 2), label), (groups, pixels * channels // groups), label),
+            None, None, self.epsilon, label,
+        )  # fmt: skip
+        together = permute(graph, reshape(graph, y, (groups, pixels, channels // groups), label), (1, 0, 2), label)
+        y = reshape(graph, together, x.shape, label)
+        gamma, beta = self._gamma_beta(weights)
+        if gamma is not None:
+            y = pointwise(graph, "multiply", (y, gamma), label)
+        return y if beta is None else pointwise(graph, "add", (y, beta), label)
+
+
+GroupNormalization = GroupNorm

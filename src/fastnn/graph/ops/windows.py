@@ -6,7 +6,7 @@ Maps are (..., *axes, channels), with one to three axes that windows slide along
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from fastnn.graph.extent import Size
@@ -139,11 +139,29 @@ def _around(x: Tensor, axes: Slidings) -> tuple[Size, ...]:
 def convolution(graph: Graph, x: Tensor, w: Tensor, axes: Slidings, groups: int, label: str) -> Tensor:
     """Convolve maps (..., *sizes, channels) with weights (*window, channels / groups, filters)."""
     filters = w.whole[-1]
+    x, axes = _without_zeros(graph, x, axes)
     whole = (*_around(x, axes), *(each.results for each in axes), filters)
     if groups == 1 and all(each == Sliding(each.size, each.size, 1, 1, each.dilation, 0) for each in axes):
         return matmul(graph, x, reshape(graph, w, (w.whole[-2], filters), label), label)
     outputs = [output(whole, f"{label}.convolution")]
     return graph.add("conv", (x, w), outputs, label, axes=axes, groups=groups, batch=product(_around(x, axes)))[0]
+
+
+def _without_zeros(graph: Graph, x: Tensor, axes: Slidings) -> tuple[Tensor, Slidings]:
+    """Return the maps around which zeros have been put, and how the window slides over them and their zeros."""
+    node, found = graph.producer(x), list(axes)
+    while node is not None and node.op == "place" and node.attrs["fill"] == 0.0 and node.attrs["step"] == 1:
+        number = node.attrs["axis"] - len(_around(x, axes))
+        if not 0 <= number < len(axes):
+            break
+        each, first = found[number], node.attrs["first"]
+        if each.before + first > MOST_ENTRIES:
+            break
+        found[number] = replace(each, size=node.attrs["count"], before=each.before + first)
+        source = node.inputs[0]
+        assert source is not None
+        x, node = source, graph.producer(source)
+    return x, tuple(found)
 
 
 def transposed_convolution(graph: Graph, dy: Tensor, w: Tensor, axes: Slidings, groups: int, label: str) -> Tensor:

@@ -104,8 +104,10 @@ def pooling_cases(each: Geometry) -> Iterator[Case]:
         yield Case("pool", dims, variant=kind, bound=Bound(relative=4.0, absolute=0.5 * terms), note=each.note)
     yield Case("average_pool_grad", dims, bound=Bound(relative=4.0, absolute=1.0 * terms), note=each.note)
     # few different numbers: maxima that are equal; y is the largest of them, so that each window has one
-    yield Case("max_pool_grad", dims, special={"x": _few, "y": _largest}, bound=Bound(relative=4.0, absolute=1.0 * terms),
-               note=each.note)  # fmt: skip
+    for flags, largest in ((Flag(0), _largest), (Flag.RECTIFY, _largest), (Flag.RECTIFY, _largest_of_negative)):
+        numbers = {"x": _few if largest is _largest else _few_negative, "y": largest}
+        yield Case("max_pool_grad", dims, special=numbers, bound=Bound(relative=4.0, absolute=1.0 * terms), flags=flags,
+                   note=each.note + ("" if largest is _largest else "negative"))  # fmt: skip
 
 
 def _few(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -125,3 +127,11 @@ POOLS = (
     Geometry(maps=(4, 6, 6), window=(2, 2, 2), stride=(2, 2, 2), channels=3),
     Geometry(maps=(4, 6, 6), window=(3, 2, 3), stride=(1, 2, 1), padding=(1, 0, 1), behind=(1, 0, 1), channels=18),
 )
+
+
+def _few_negative(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return _few(rng, shape) - 1.0
+
+
+def _largest_of_negative(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return np.zeros(shape)

@@ -184,7 +184,8 @@ def _pooling(e: Emitter, node: Node) -> list[Draft]:
     operands: dict[str, Tensor | int | None] = dict(zip(names, node.inputs, strict=False))
     operands["y" if node.op == "pool" else "dx"] = node.outputs[0]
     dims = {**_sliding(node), "channels": node.outputs[0].columns}
-    return [Draft(node.op, operands, dims, variant=node.attrs.get("kind", ""), label=node.label)]
+    flags = Flag.RECTIFY if node.attrs.get("rectify") else NO_FLAGS
+    return [Draft(node.op, operands, dims, flags=flags, variant=node.attrs.get("kind", ""), label=node.label)]
 
 
 _PRODUCT_FLAGS = (

@@ -70,6 +70,8 @@ def fuse(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], list[s
             node, parts = _forward(node, uses, position, index)
         elif node.op == "conv_back":
             node, parts = _transposed(node, uses, position, index)
+        elif node.op == "max_pool_grad":
+            node, parts = _pooled(node, uses)
         elif node.op == "matmul_nt":
             node, parts = _backward(node, uses, position, index)
         swallowed.update(id(part) for part in parts[1:])
@@ -112,6 +114,15 @@ def _transposed(node: Node, uses: _Uses, position: dict[int, int], index: int) -
             return node, [node]
         return replace(node, inputs=(*node.inputs, bias.inputs[1]), outputs=bias.outputs), [node, bias]
     return made, parts
+
+
+def _pooled(node: Node, uses: _Uses) -> tuple[Node, list[Node]]:
+    """Merge the gradient of max pooling with that of relu, which made the maps that were pooled."""
+    gradient = uses.only(node.outputs[0], "activation_grad")
+    if gradient is None or gradient.attrs["formula"] != "relu" or gradient.inputs != (node.outputs[0], node.inputs[1]):
+        return node, [node]
+    attrs = {**node.attrs, "rectify": True}
+    return replace(node, outputs=gradient.outputs, attrs=attrs), [node, gradient]
 
 
 def _backward(node: Node, uses: _Uses, position: dict[int, int], index: int) -> tuple[Node, list[Node]]:

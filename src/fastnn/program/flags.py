@@ -15,7 +15,9 @@ class Flag(IntFlag):
     MAP_GRADIENT = 16  # multiply the output by the mapped function's derivative
     CHECK_FINITE = 32  # stop before the step if the data hold NaN or infinity
     TRAINING = 64
-    RECTIFY = 128  # set by a backend: the mapped function is relu, which its matmul applies directly
+    # of products, set by a backend: the mapped function is relu, which is applied to sums in registers; of the gradient
+    # of max pooling: the maps are those of relu, whose gradient is applied, too
+    RECTIFY = 128
     REPEAT_A = 256  # a matrix of a is a factor of `inner` neighbouring results
     REPEAT_B = 512
     CYCLE_A = 1024  # the matrices of a are factors again after `inner` results

@@ -224,6 +224,7 @@ _POOLED = "[batch,out_depth,rows,cols,channels]"
 # the maximum or the average of the places of a window that lie within the maps, of which there has to be one
 _op("pool", outputs=f"y{_POOLED}", inputs=f"x{_MAPS}", dims=_POOL, variants="reduction", rate=4.0,
     shared="batch out_depth rows", rule=_pooling_rule)  # fmt: skip
+# the first maximum of a window has its gradient; with RECTIFY only if it is positive
 _op("max_pool_grad", outputs=f"dx{_MAPS}", inputs=f"dy{_POOLED} x{_MAPS} y{_POOLED}", dims=_POOL, rate=3.0,
     shared="batch", rule=_pooling_rule)  # fmt: skip
 _op("average_pool_grad", outputs=f"dx{_MAPS}", inputs=f"dy{_POOLED}", dims=_POOL, rate=4.0, shared="batch",

@@ -115,8 +115,9 @@ def _count(v: Lanes, window: Any) -> Any:
 def make_pool_gradient(dtype: str, lanes: int, kind: str, *, adds: bool) -> Any:
     """Make the intrinsic that brings the gradient of one result to its window's places, for all channels.
 
-    Its arguments: dx (of the window's first place), x likewise, the window as in `make_pool`, y, dy, channels; those of
-    "average" do not read x and y. The first of equal maxima takes the gradient.
+    Its arguments: dx (of the window's first place), x likewise, the window as in `make_pool`, y, dy, channels, rectify
+    (whether maxima that are not positive take no gradient); "average" does not read x, y and rectify. The first of equal
+    maxima takes the gradient.
 
     Parameters
     ----------
@@ -127,11 +128,12 @@ def make_pool_gradient(dtype: str, lanes: int, kind: str, *, adds: bool) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
     def gradient(
         typingctx: Any, dx: Any, x: Any, slices: Any, slice_step: Any, rows: Any, row_step: Any, columns: Any,
-        column_step: Any, y: Any, dy: Any, channels: Any,
+        column_step: Any, y: Any, dy: Any, channels: Any, rectify: Any,
     ) -> Any:  # fmt: skip
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             b, v = builder, Lanes(builder, dtype, lanes)
-            dx, x, *window, y, dy, channels = args
+            dx, x, *window, y, dy, channels, rectify = args
+            rectifies = v.spread(b.icmp_signed("!=", rectify, constant(0)))
 
             def block(skip: Any, mask: Any) -> None:
                 to, at = b.add(dx, skip), b.add(x, skip)
@@ -155,6 +157,8 @@ def make_pool_gradient(dtype: str, lanes: int, kind: str, *, adds: bool) -> Any:
 
                 if kind == "max":
                     most = _load(v, b.add(y, skip), mask)
+                    blocked = b.and_(rectifies, b.fcmp_ordered("<=", most, v.zero))
+                    slope = b.select(blocked, v.zero, slope)
                     _visit(v, window, mask, [v.first(lanes)], to_largest)
                 else:
                     _visit(v, window, mask, [b.fdiv(slope, _count(v, window))], to_all)
@@ -162,7 +166,7 @@ def make_pool_gradient(dtype: str, lanes: int, kind: str, *, adds: bool) -> Any:
             _by_vectors(v, channels, block)
             return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 11), codegen
+        return types.void(*[types.intp] * 12), codegen
 
     return gradient
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastnn.backend.cpu.codegen.intrinsics import address, int64_pointer
+from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, int64_pointer
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, rows_part
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.codegen.windows import make_pool, make_pool_gradient
 from fastnn.backend.cpu.processor.blocking import Blocking
+from fastnn.program.layout import Flag
 from fastnn.program.window import BITS, MOST
 
 _BITS, _MOST = BITS, MOST
+_RECTIFY = int(Flag.RECTIFY)
 
 
 @helper
@@ -82,6 +84,7 @@ def _gradient(kit: Kit, kind: str) -> Callable[..., Any]:
         window, stride, dilation, padding = r[WINDOW], r[STRIDE], r[DILATION], r[PADDING]
         dx, dy = address(record, context, DX), address(record, context, DY)
         x, y = address(record, context, X), address(record, context, Y)
+        rectify = flags_of(record) & _RECTIFY
         image, last = rows_part(r[BATCH], ith, nth)
         dil_d, dil_h, dil_w = dilation >> 2 * _BITS, dilation >> _BITS & _MOST, dilation & _MOST
         apart_d, gap_d = covers(depth, r[OUT_DEPTH], window >> 2 * _BITS, stride >> 2 * _BITS, dil_d,
@@ -109,10 +112,10 @@ def _gradient(kit: Kit, kind: str) -> Callable[..., Any]:
                         at = (line + w) * pixel
                         if apart:
                             bring(dx + at, x + at, slices, dil_d * height * width * pixel, rows, dil_h * width * pixel,
-                                  columns, dil_w * pixel, y + skip, dy + skip, r[CHANNELS])  # fmt: skip
+                                  columns, dil_w * pixel, y + skip, dy + skip, r[CHANNELS], rectify)  # fmt: skip
                         else:
                             add(dx + at, x + at, slices, dil_d * height * width * pixel, rows, dil_h * width * pixel,
-                                columns, dil_w * pixel, y + skip, dy + skip, r[CHANNELS])  # fmt: skip
+                                columns, dil_w * pixel, y + skip, dy + skip, r[CHANNELS], rectify)  # fmt: skip
                         skip += pixel
             image += 1
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastnn.backend.reference.instruction import Array, Counters, Instruction, executes
 from fastnn.backend.reference.ops.convolution import places
+from fastnn.program.layout import Flag
 
 
 def _results(i: Instruction) -> tuple[int, ...]:
@@ -35,10 +36,11 @@ def pool(i: Instruction, counters: Counters) -> None:
 def max_pool_grad(i: Instruction, counters: Counters) -> None:
     """Bring dy to the first place of each window that equals y."""
     dx, free = np.zeros(i["x"].shape), np.ones(_results(i), bool)
+    dy = np.where(i["y"] <= 0.0, 0.0, i["dy"]) if Flag.RECTIFY in i.flags else i["dy"]
     for _, inside, outside in places(i.dims):
         here, x = (slice(None), *outside), i["x"][:, *inside]
         equal = free[here] & ((x == i["y"][here]) | np.isnan(x))
-        dx[:, *inside] += np.where(equal, i["dy"][here], 0.0)
+        dx[:, *inside] += np.where(equal, dy[here], 0.0)
         free[here] &= ~equal
     i.write("dx", dx)
 

@@ -15,7 +15,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastnn.backend.cpu.codegen.left import Broadcasts, Columns, Left, Neighbours, Pairs
-from fastnn.backend.cpu.codegen.vectors import I64, Lanes, Loop, constant
+from fastnn.backend.cpu.codegen.vectors import Lanes, Loop, constant
 from fastnn.backend.cpu.processor.target import is_arm64
 
 CACHE_LINE = 64
@@ -60,7 +60,7 @@ def emit_tile(v: Lanes, args: Any, rows: int, vectors: int, *, copies: bool = Fa
     """Emit what the intrinsic of `make_tile` does with its arguments."""
     b = v.builder
     a, a_row, a_k, b_at, b_k, k, c, c_row, init, init_row, late, columns, copy, rectify, ahead, ahead_row, pace = args
-    made = _Tile(v, rows, vectors, columns)
+    made = Tile(v, rows, vectors, columns)
     late = b.icmp_signed("!=", late, constant(0))
     sums = made.initial(init, init_row, late)
     if rows > 2:
@@ -88,7 +88,7 @@ def make_small_tile(dtype: str, lanes: int, rows: int, vectors: int) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             a, a_row, a_k, b, b_k, k, c, c_row, columns, scale = args
             v = Lanes(builder, dtype, lanes)
-            made = _Tile(v, rows, vectors, columns)
+            made = Tile(v, rows, vectors, columns)
             sums = made.product([v.zero] * len(made.cells), (a, a_row, a_k), (b, b_k), k, None, None)
             made.store(made.scaled(sums, scale), c, c_row)
             return context.get_dummy_value()
@@ -98,51 +98,7 @@ def make_small_tile(dtype: str, lanes: int, rows: int, vectors: int) -> Any:
     return tile
 
 
-def make_taps_tile(dtype: str, lanes: int, rows: int, vectors: int, *, neighbours: bool) -> Any:
-    """Make the intrinsic that computes one tile of c = init + the sum of products a b, one for each tap.
-
-    A tap is a place in a, from which on its factors are read; those of b follow each other. Its arguments, as those of
-    `make_tile` where they have the same names: a, a_row, a_k, taps (at least 1), offsets (the address of an int64 for
-    each tap: the bytes from a to its place), k (of each tap), b, b_k, b_tap (the bytes from the end of a tap's rows
-    of b to the next one's), c, c_row, init, init_row, late, columns, rectify.
-
-    Parameters
-    ----------
-    neighbours : bool
-        Whether rows of a are one element apart.
-    """
-
-    @intrinsic  # type: ignore[untyped-decorator]
-    def tile(
-        typingctx: Any, a: Any, a_row: Any, a_k: Any, taps: Any, offsets: Any, k: Any, b: Any, b_k: Any, b_tap: Any,
-        c: Any, c_row: Any, init: Any, init_row: Any, late: Any, columns: Any, rectify: Any,
-    ) -> Any:  # fmt: skip
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            a, a_row, a_k, taps, offsets, k, b_at, b_k, b_tap, c, c_row, init, init_row, late, columns, rectify = args
-            b, v = builder, Lanes(builder, dtype, lanes)
-            made = _Tile(v, rows, vectors, columns)
-            late = b.icmp_signed("!=", late, constant(0))
-            sums = made.initial(init, init_row, late)
-            step = b.add(b.mul(b_k, k), b_tap)
-            with Loop(b, taps, [*sums, b_at]) as loop:
-                *before, right = loop.carried
-                place = b.inttoptr(b.add(offsets, b.mul(loop.index, constant(8))), I64.as_pointer())
-                left = b.add(a, b.load(place)), a_row, a_k
-                if neighbours and not is_arm64(b.module.triple):
-                    after = made.product_of_neighbours(before, left[0], a_k, (right, b_k), k)
-                else:
-                    after = made.product(before, left, (right, b_k), k, None, None)
-                loop.following = [*after, b.add(right, step)]
-            sums = made.added(after, init, init_row, late)
-            made.store(made.rectified(sums, rectify, c_row), c, c_row)
-            return context.get_dummy_value()
-
-        return types.void(*[types.intp] * 16), codegen
-
-    return tile
-
-
-class _Tile:
+class Tile:
     """The parts of a tile, each added to the builder's block."""
 
     def __init__(self, v: Lanes, rows: int, vectors: int, columns: Any) -> None:

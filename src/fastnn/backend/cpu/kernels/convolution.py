@@ -30,12 +30,13 @@ from fastnn.backend.cpu.codegen.intrinsics import (
 from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, kernel, note_raised, rows_part
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.codegen.shared import shared
+from fastnn.backend.cpu.codegen.taps_tile import SHIFTS
 from fastnn.backend.cpu.kernels.bands import copy_band_of
 from fastnn.backend.cpu.kernels.panels import copy_and_transpose
 from fastnn.backend.cpu.kernels.taps import TAPS_ARGUMENTS
+from fastnn.backend.cpu.layouts.shared import taps_of
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking
 from fastnn.program.layout import Buffer, Flag
-from fastnn.program.record import KernelKey
 from fastnn.program.window import BITS, MOST, MOST_TAPS
 
 _FORWARD, _RECTIFY = int(Flag.MAP_FORWARD), int(Flag.RECTIFY)
@@ -118,7 +119,7 @@ def _convolution(kit: Kit, back: bool) -> Callable[..., Any]:
     size, reals, real, shape = kit.itemsize, kit.reals, kit.real, Blocking.of(kit.dtype)
     lanes, width, few = shape.lanes, shape.width, shape.few_rows
     packed_row = width * size
-    wide, narrow = (shared(KernelKey("taps", kit.dtype, kind), TAPS_ARGUMENTS) for kind in ("wide", "narrow"))
+    wide, narrow, shifts = (shared(key, TAPS_ARGUMENTS) for key in taps_of("conv", kit.dtype))
     axis_of = backward_axis if back else forward_axis
     pack, copy_band = _packing(kit, shape, back), copy_band_of(kit)
     zero = real(0.0)
@@ -187,13 +188,17 @@ def _convolution(kit: Kit, back: bool) -> Callable[..., Any]:
                      result_c, bias, rectify)  # fmt: skip
                 line += 1
             return 0
-        # neighbouring taps of a line without gaps are one
-        merged = groups == 1 and (pw == 1 or nw == 1) and nw * depth <= _TERMS
+        # neighbouring taps of a line without gaps are one: as rows of a that are shifted, where results have few channels
+        shifted = nw == SHIFTS and pw == 1 and gw == 1 and panel_columns <= lanes
+        merged = shifted or (groups == 1 and (pw == 1 or nw == 1) and nw * depth <= _TERMS)
         places, k = (nd * nh, nw * depth) if merged else (taps, depth)
+        apart = 1
+        if shifted:
+            k, apart = depth, SHIFTS
         total_k = taps * depth
         # the sums' blocks: some places, or a part of one
-        cuts = (k + _TERMS - 1) // _TERMS
-        block_places = 1 if cuts > 1 else smaller(places, _TERMS // k)
+        cuts = (k * apart + _TERMS - 1) // _TERMS
+        block_places = 1 if cuts > 1 else smaller(places, _TERMS // (k * apart))
         blocks = cuts * ((places + block_places - 1) // block_places)
         # whether some window reaches over the edge
         inside = (
@@ -293,7 +298,7 @@ def _convolution(kit: Kit, back: bool) -> Callable[..., Any]:
                     first, cut = block // cuts * block_places, block % cuts
                     k0, k1 = k * cut // cuts, k * (cut + 1) // cuts
                     some, at_first = smaller(block_places, places - first), table + first * 8
-                    here = right + (first * k + k0) * right_row
+                    here, step = right + (first * apart * k + k0) * right_row, apart * k * right_row
                     for number in range(count):
                         left = segment[4 * number] + (group * depth + k0) * size
                         to = segment[4 * number + 1] + skip
@@ -302,14 +307,19 @@ def _convolution(kit: Kit, back: bool) -> Callable[..., Any]:
                         saved = 0
                         if block == blocks - 1:
                             saved = rectified + to if rectified != 0 else rectify
-                        if columns > lanes:
-                            wide(lines, gh * band_w * source_c * size, step_h * result_w * pixel, rows, left,
-                                 gw * source_c * size, size, some, at_first, k1 - k0, here, right_row, 0, out + to,
-                                 step_w * pixel, init, init_row, late, columns, saved)  # fmt: skip
+                        a_line, c_line = gh * band_w * source_c * size, step_h * result_w * pixel
+                        if shifted:
+                            shifts(lines, a_line, c_line, rows, left, gw * source_c * size, size, some, at_first, k1 - k0,
+                                   here, right_row, step, k * right_row, out + to, step_w * pixel, init, init_row, late,
+                                   columns, saved)  # fmt: skip
+                        elif columns > lanes:
+                            wide(lines, a_line, c_line, rows, left, gw * source_c * size, size, some, at_first, k1 - k0,
+                                 here, right_row, step, 0, out + to, step_w * pixel, init, init_row, late, columns,
+                                 saved)  # fmt: skip
                         else:
-                            narrow(lines, gh * band_w * source_c * size, step_h * result_w * pixel, rows, left,
-                                   gw * source_c * size, size, some, at_first, k1 - k0, here, right_row, 0, out + to,
-                                   step_w * pixel, init, init_row, late, columns, saved)  # fmt: skip
+                            narrow(lines, a_line, c_line, rows, left, gw * source_c * size, size, some, at_first,
+                                   k1 - k0, here, right_row, step, 0, out + to, step_w * pixel, init, init_row, late,
+                                   columns, saved)  # fmt: skip
             if mapped:
                 for number in range(count):
                     runs, elements = segment[4 * number + 2], segment[4 * number + 3] * result_c

@@ -15,12 +15,13 @@ from fastnn.backend.cpu.codegen.intrinsics import address, allocate, int64_point
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, note_raised, part, rows_part
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.codegen.shared import shared
+from fastnn.backend.cpu.codegen.taps_tile import SHIFTS
 from fastnn.backend.cpu.kernels.bands import copy_band_of
 from fastnn.backend.cpu.kernels.panels import copy_and_transpose
-from fastnn.backend.cpu.kernels.taps import TAPS_ARGUMENTS
+from fastnn.backend.cpu.kernels.taps import SHIFTED_ARGUMENTS, TAPS_ARGUMENTS
+from fastnn.backend.cpu.layouts.shared import taps_of
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking
 from fastnn.program.layout import Buffer
-from fastnn.program.record import KernelKey
 from fastnn.program.window import BITS, MOST
 
 _SCRATCH = int(Buffer.SCRATCH)
@@ -41,8 +42,11 @@ def conv_weights(kit: Kit, variant: str) -> Callable[..., Any]:
     WEIGHTS, CHUNKS = kit.words("weights chunks")
     size, reals, zero, shape = kit.itemsize, kit.reals, kit.real(0.0), Blocking.of(kit.dtype)
     lanes, width, packed_row = shape.lanes, shape.width, shape.width * kit.itemsize
-    wide, narrow = (
-        shared(KernelKey("taps", kit.dtype, f"{kind}_neighbours"), TAPS_ARGUMENTS) for kind in ("wide", "narrow")
+    wide, narrow, shifted = (
+        shared(key, arguments)
+        for key, arguments in zip(
+            taps_of("conv_weights", kit.dtype), (TAPS_ARGUMENTS, TAPS_ARGUMENTS, SHIFTED_ARGUMENTS), strict=True
+        )
     )
     copy_panel, _ = copy_and_transpose(kit, shape, whole_panels=True)
     copy_band = copy_band_of(kit)
@@ -64,8 +68,10 @@ def conv_weights(kit: Kit, variant: str) -> Callable[..., Any]:
         if unit >= last_unit:
             return 0
         x, dy, dw = address(record, context, X), address(record, context, DY), address(record, context, DW)
-        merged = groups == 1 and dil_w == 1
         group_channels, group_filters = channels // groups, filters // groups
+        merged = groups == 1 and dil_w == 1
+        # products of neighbouring pixels share what they read, where there are few filters
+        shifts = window_w == SHIFTS and dil_w == 1 and stride_w == 1 and group_filters <= lanes
         each_rows, each = (window_w * channels, 1) if merged else (group_channels, window_w)
         panels = (group_filters + width - 1) // width
         inside = (
@@ -134,14 +140,21 @@ def conv_weights(kit: Kit, variant: str) -> Callable[..., Any]:
                                     group, j = panel // panels, panel % panels * width
                                     count = smaller(width, group_filters - j)
                                     right = dy + (pixel * filters + group * group_filters + j) * size
-                                    right_row, tap_skip = filters * size, (cols - columns) * filters * size
+                                    right_row, b_step = filters * size, cols * filters * size
                                     if copies:
                                         for i in range(lines):
                                             copy_panel(right + i * cols * filters * size, filters * size, columns,
                                                        count, panel_at + i * columns * packed_row,
                                                        packed_row)  # fmt: skip
-                                        right, right_row, tap_skip = panel_at, packed_row, 0
-                                    for number in range(h0 * each, h1 * each):
+                                        right, right_row, b_step = panel_at, packed_row, columns * packed_row
+                                    for line in range(h0 if shifts and columns >= SHIFTS else h1, h1):
+                                        left = here + (line * dil_h * band_w * channels + group * group_channels) * size
+                                        weight = (slice_d * window_h + line) * window_w * group_channels
+                                        to = target + (weight * filters + group * group_filters + j) * size
+                                        shifted(group_channels, left, channels * size, lines, table, columns, right,
+                                                right_row, b_step, to, filters * size, group_channels * filters * size,
+                                                1 - slice_fresh, count)  # fmt: skip
+                                    for number in range(h1 * each if shifts and columns >= SHIFTS else h0 * each, h1 * each):
                                         line, step = number // each, number % each
                                         left = here + (
                                             (line * dil_h * band_w + step * dil_w) * channels + group * group_channels
@@ -151,11 +164,11 @@ def conv_weights(kit: Kit, variant: str) -> Callable[..., Any]:
                                         init, init_row, late = (0, 0, 0) if slice_fresh == 1 else (to, filters * size, 1)
                                         if count > lanes:
                                             wide(1, 0, 0, each_rows, left, size, stride_w * channels * size, lines,
-                                                 table, columns, right, right_row, tap_skip, to, filters * size, init,
+                                                 table, columns, right, right_row, b_step, 0, to, filters * size, init,
                                                  init_row, late, count, 0)  # fmt: skip
                                         else:
                                             narrow(1, 0, 0, each_rows, left, size, stride_w * channels * size, lines,
-                                                   table, columns, right, right_row, tap_skip, to, filters * size, init,
+                                                   table, columns, right, right_row, b_step, 0, to, filters * size, init,
                                                  init_row, late, count, 0)  # fmt: skip
                                 slice_fresh = 0
                     if slice_fresh == 1:

@@ -23,8 +23,7 @@ def key_of(symbol: str) -> KernelKey:
 def shared_by(key: KernelKey) -> tuple[KernelKey, ...]:
     """Return the shared functions that a kernel calls, so that they are compiled beside it."""
     if key.op in CONVOLUTIONS:
-        of = "_neighbours" if key.op == "conv_weights" else ""
-        return KernelKey("taps", key.dtype, f"wide{of}"), KernelKey("taps", key.dtype, f"narrow{of}")
+        return taps_of(key.op, key.dtype)
     if key.op not in PRODUCTS or key.variant not in ("", "simple", "blocked"):
         return ()
     if key.variant == "blocked":
@@ -35,3 +34,12 @@ def shared_by(key: KernelKey) -> tuple[KernelKey, ...]:
 def packed_panel(dtype: str) -> KernelKey:
     """Return the panel function of large products, which prefetches the next panel where that pays."""
     return KernelKey("panel", dtype, "fetching" if Blocking.of(dtype).fetches else "wide")
+
+
+def taps_of(op: str, dtype: str) -> tuple[KernelKey, ...]:
+    """Return the functions of taps that a convolution, or the gradient for its weights, calls."""
+    if op == "conv_weights":
+        names = ("taps", "wide_neighbours"), ("taps", "narrow_neighbours"), ("shifted_weights", "")
+    else:
+        names = ("taps", "wide"), ("taps", "narrow"), ("taps", "narrow_shifts")
+    return tuple(KernelKey(name, dtype, variant) for name, variant in names)

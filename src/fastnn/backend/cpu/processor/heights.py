@@ -9,6 +9,8 @@ from fastnn.backend.cpu.processor.target import vector_registers
 # A multiply-add takes four cycles until its sum can be added to, and two begin in a cycle: a tile of fewer than eight
 # vectors waits for itself.
 _LATENCY, _BEGIN = 4, 2
+# what a step costs besides
+_LOOP = 0.5
 
 
 #: The bits that say the height of a tile; see `tile_heights`.
@@ -19,21 +21,38 @@ _WORD_ROWS = 64 // HEIGHT_BITS
 
 
 @cache
-def tile_heights(lanes_bytes: int, vectors: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def tile_heights(lanes_bytes: int, vectors: int, products: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the heights of tiles, falling, and the best next one for 0 to 59 rows: twelve of them in each number.
 
     Maps are often 7, 14, 28 or 8, 16, 32 pixels wide, so there are tiles for these; with registers of 64 bytes one of
     14 x 2 vectors leaves three registers for what is multiplied.
+
+    Parameters
+    ----------
+    lanes_bytes : int
+        Bytes of a vector.
+    vectors : int
+        Vectors of a row.
+    products : int
+        How many multiply-adds each sum has in a step, one after the other.
     """
     if vector_registers() == 32:
         high = 14 if lanes_bytes == 64 else 12
         heights = (high, 8, 7, 6, 5, 4, 3, 2, 1) if vectors == 2 else (2 * high, 16, high, 8, 7, 6, 5, 4, 3, 2, 1)
+        if products > 1:
+            heights = (16, 14, 8, 7, 4, 2, 1)
     else:
         heights = (6, 5, 4, 3, 2, 1) if vectors == 2 else (12, 8, 7, 6, 5, 4, 3, 2, 1)
-    cycles = {height: max((height * vectors + vectors) / _BEGIN, _LATENCY) for height in heights}
+        if products > 1:
+            heights = (10, 8, 7, 4, 2, 1)
+
+    def cycles(height: int) -> float:
+        loads = (height + products - 1 + products * vectors) / _BEGIN
+        return max(height * vectors * products / _BEGIN, loads, _LATENCY * products) + _LOOP
+
     best, chosen = [0.0], [1]
     for left in range(1, 5 * _WORD_ROWS):
-        times = {height: cycles[height] + best[left - height] for height in heights if height <= left}
+        times = {height: cycles(height) + best[left - height] for height in heights if height <= left}
         height = min(times, key=lambda each: (times[each], -each))
         best.append(times[height])
         chosen.append(height)

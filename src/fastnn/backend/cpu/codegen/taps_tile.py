@@ -131,6 +131,7 @@ def make_shifted_weights_tile(dtype: str, lanes: int, rows: int) -> Any:
                 # known[s] is the row of b for the tile s, None where there is none
                 after = list(sums)
                 for i in range(rows):
+                    v.in_order()
                     factor = v.broadcast(b.add(at, constant(i * v.size)))
                     for shift, value in enumerate(known):
                         if value is not None:

@@ -85,6 +85,10 @@ class Lanes:
         kind = ir.FunctionType(I64, [I64])
         return self.builder.asm(kind, "", "=r,0", [value], side_effect=False)
 
+    def in_order(self) -> None:
+        """Keep LLVM from moving loads from behind this place to before it, where they would need more registers."""
+        self.builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
+
     def spread(self, value: Any) -> Any:
         """Copy a scalar to all lanes."""
         b = self.builder

@@ -48,7 +48,9 @@ class Convolution:
     def label(self) -> str:
         """What it is, in words."""
         shape = f"{self.size}" if self.line else f"{self.size} x {self.size}"
-        more = (f", stride {self.stride}" if self.stride > 1 else "") + (f", {self.groups} groups" if self.groups > 1 else "")
+        more = (f", stride {self.stride}" if self.stride > 1 else "") + (
+            f", {self.groups} groups" if self.groups > 1 else ""
+        )
         return f"{self.batch} x {shape} x {self.channels}, {self.window} to {self.filters}{more}"
 
     @property
@@ -64,6 +66,7 @@ class Convolution:
     @property
     def dims(self) -> dict[str, int]:
         """Those of the record."""
+
         def each(number: int, rest: int) -> int:
             return packed((rest, rest if self.line else number, number))
 
@@ -92,7 +95,9 @@ def contestants(each: Convolution, dtype: str) -> dict[str, dict[str, Callable[[
     forward = Record("conv", {"y": y, "x": x, "w": w}, dims, dtype=dtype)
     back = Record("conv_back", {"dx": dx, "dy": dy, "w": w}, dims, dtype=dtype)
     by_chunk = Record("conv_weights", {"dw": parts, "x": x, "dy": dy}, {**dims, "chunks": chunks}, dtype=dtype)
-    added = Record("sum_chunks", {"y": dw, "x": parts}, {"batch": each.batch, "chunks": chunks, "n": len(dw)}, dtype=dtype)
+    added = Record(
+        "sum_chunks", {"y": dw, "x": parts}, {"batch": each.batch, "chunks": chunks, "n": len(dw)}, dtype=dtype
+    )
 
     def weights() -> None:
         by_chunk()
@@ -103,7 +108,11 @@ def contestants(each: Convolution, dtype: str) -> dict[str, dict[str, Callable[[
     }  # fmt: skip
     m, n, k = prod(places[:-1]), each.filters, dims["weights"] // each.filters
     if each.groups == 1:
-        for name, (rows, columns, terms) in {"forward": (m, n, k), "inputs": (m * each.stride**-2 if 0 else m, each.channels, k // each.channels * n), "weights": (k, n, m)}.items():
+        for name, (rows, columns, terms) in {
+            "forward": (m, n, k),
+            "inputs": (m, each.channels, k // each.channels * n),
+            "weights": (k, n, m),
+        }.items():
             found[name]["product"] = product(rows, columns, terms, dtype, transpose=name == "weights")
     if torch is not None:
         found = _with_torch(found, each, x, w, dy, (forward, back, weights), (y, dx, dw))
@@ -126,10 +135,14 @@ def _with_torch(found: Any, each: Convolution, x: Any, w: Any, dy: Any, ours: An
     last = torch.channels_last if axes == 2 else torch.contiguous_format
 
     def first(array: Any) -> Any:
-        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(array.reshape(array.shape[:1] + array.shape[3 - axes :]), -1, 1))).to(memory_format=last)
+        return torch.from_numpy(
+            np.ascontiguousarray(np.moveaxis(array.reshape(array.shape[:1] + array.shape[3 - axes :]), -1, 1))
+        ).to(memory_format=last)
 
     shape = (*[each.window] * axes, each.channels // each.groups, each.filters)
-    weights = torch.from_numpy(np.ascontiguousarray(np.moveaxis(w.reshape(shape), (-1, -2), (0, 1)))).to(memory_format=last)
+    weights = torch.from_numpy(np.ascontiguousarray(np.moveaxis(w.reshape(shape), (-1, -2), (0, 1)))).to(
+        memory_format=last
+    )
     total = max((each.result - 1) * each.stride + each.window - each.size, 0)
     after = total - each.padding
     maps, gradient = first(x), first(dy)
@@ -185,12 +198,24 @@ def measured(calls: dict[str, Callable[[], object]], least: float = 0.01, rounds
 
 
 SIZES = (
-    Convolution(64, 28, 1, 16), Convolution(64, 14, 16, 32), Convolution(64, 28, 3, 32), Convolution(64, 28, 1, 6, 5),
-    Convolution(64, 14, 6, 16, 5), Convolution(32, 56, 16, 16), Convolution(32, 32, 16, 16), Convolution(32, 16, 32, 32),
-    Convolution(32, 8, 64, 64), Convolution(16, 28, 64, 64), Convolution(16, 14, 128, 128), Convolution(16, 7, 128, 128),
-    Convolution(32, 32, 16, 32, stride=2), Convolution(32, 16, 32, 64, stride=2), Convolution(32, 32, 64, 64, 1),
-    Convolution(32, 256, 64, 64, line=True), Convolution(32, 30, 24, 40, 3),
-)  # fmt: skip
+    Convolution(64, 28, 1, 16),
+    Convolution(64, 14, 16, 32),
+    Convolution(64, 28, 3, 32),
+    Convolution(64, 28, 1, 6, 5),
+    Convolution(64, 14, 6, 16, 5),
+    Convolution(32, 56, 16, 16),
+    Convolution(32, 32, 16, 16),
+    Convolution(32, 16, 32, 32),
+    Convolution(32, 8, 64, 64),
+    Convolution(16, 28, 64, 64),
+    Convolution(16, 14, 128, 128),
+    Convolution(16, 7, 128, 128),
+    Convolution(32, 32, 16, 32, stride=2),
+    Convolution(32, 16, 32, 64, stride=2),
+    Convolution(32, 32, 64, 64, 1),
+    Convolution(32, 256, 64, 64, line=True),
+    Convolution(32, 30, 24, 40, 3),
+)
 
 
 def main() -> None:

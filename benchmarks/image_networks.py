@@ -1,4 +1,4 @@
-"""Networks of convolutions for images and signals, as fastnn's models and as PyTorch's modules with the same weights."""
+"""Networks of convolutions for images and signals: fastnn's models, and PyTorch's modules with the same weights."""
 
 from __future__ import annotations
 

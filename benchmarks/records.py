@@ -35,7 +35,7 @@ from image_networks import NETWORKS
 #: a timed run lasts about this long
 SECONDS = 0.003
 #: batches of data
-BATCHES = 64
+BATCHES = 20
 
 
 class Step:
@@ -110,7 +110,7 @@ def measured(step: Step, threads: list[int], rounds: int) -> list[list[float]]:
     runs = [[step.runs(first, length, number) for first, length in slices] for number in threads]
     # a step on all records moves on to the next batch
     most = [BATCHES if length == count else 1 << 20 for _, length in slices]
-    steps = [min(limit, max(1, int(SECONDS / (run(20) / 20)))) for run, limit in zip(runs[0], most, strict=True)]
+    steps = [min(limit, max(1, int(SECONDS / (run(4) / 4)))) for run, limit in zip(runs[0], most, strict=True)]
     found: list[list[list[float]]] = [[[] for _ in slices] for _ in threads]
     for _ in range(rounds):
         for index, number in enumerate(steps):

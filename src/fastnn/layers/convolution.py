@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from fastnn.activations import Activation as ActivationFunction
 from fastnn.checks import integer, size
@@ -345,7 +345,7 @@ class DepthwiseConv2D(_ByChannel):
     Defaults are Keras 3's.
     """
 
-    kernels = {"depthwise": "kernel"}
+    kernels: ClassVar = {"depthwise": "kernel"}
 
     kernel_size: int | Sequence[int]
     strides: int | Sequence[int] = 1
@@ -419,7 +419,7 @@ class SeparableConv2D(_ByChannel):
     Chollet 2017 (arXiv:1610.02357). Defaults are Keras 3's.
     """
 
-    kernels = {"depthwise": "depthwise_kernel", "pointwise": "pointwise_kernel"}
+    kernels: ClassVar = {"depthwise": "depthwise_kernel", "pointwise": "pointwise_kernel"}
 
     filters: int
     kernel_size: int | Sequence[int]

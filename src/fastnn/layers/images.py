@@ -93,7 +93,7 @@ class ZeroPadding2D(_Sized):
     A convolution that follows reads the image without a copy, as with a padding of its own.
     """
 
-    padding: Any = 1
+    padding: int | Sequence[Any] = 1
     data_format: str | None = None
 
     def prepare(self) -> None:
@@ -101,13 +101,18 @@ class ZeroPadding2D(_Sized):
         self.padding = _pairs("padding", self.padding, self.rank)
 
     def changed(self, size: int, number: int) -> int:
-        return size + sum(self.padding[number])
+        return size + sum(self.pairs[number])
+
+    @property
+    def pairs(self) -> Pairs:
+        """(before, after) for each axis."""
+        return tuple(self.padding)  # type: ignore[arg-type]
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
         (x,) = inputs
         pairs = [(0, 0)] * (len(x.shape) + 1)
         for number, axis in enumerate(self.places(x.shape)):
-            pairs[axis + 1] = self.padding[number]
+            pairs[axis + 1] = self.pairs[number]
         return pad(graph, x, pairs, scope.label)
 
 
@@ -154,7 +159,7 @@ class Cropping2D(_Sized):
         Where the channels are; see `Conv2D`.
     """
 
-    cropping: Any = 0
+    cropping: int | Sequence[Any] = 0
     data_format: str | None = None
 
     def prepare(self) -> None:
@@ -162,15 +167,20 @@ class Cropping2D(_Sized):
         self.cropping = _pairs("cropping", self.cropping, self.rank)
 
     def changed(self, size: int, number: int) -> int:
-        if size <= sum(self.cropping[number]):
+        if size <= sum(self.pairs[number]):
             raise self.fail(f"leaves nothing of an axis of {size} with cropping {self.cropping}")
-        return size - sum(self.cropping[number])
+        return size - sum(self.pairs[number])
+
+    @property
+    def pairs(self) -> Pairs:
+        """(before, after) for each axis."""
+        return tuple(self.cropping)  # type: ignore[arg-type]
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
         (x,) = inputs
         ranges = [(0, 1, size) for size in x.whole]
         for number, axis in enumerate(self.places(x.shape)):
-            before, size = self.cropping[number][0], x.shape[axis]
+            before, size = self.pairs[number][0], x.shape[axis]
             ranges[axis + 1] = (before, 1, self.changed(size, number))
         return sliced(graph, x, ranges, [count for _, _, count in ranges], scope.label)
 
@@ -185,7 +195,7 @@ class Cropping3D(Cropping2D):
         fnn.Cropping3D(1)
     """
 
-    cropping: Any = 1
+    cropping: int | Sequence[Any] = 1
     rank = 3
 
 

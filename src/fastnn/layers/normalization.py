@@ -235,10 +235,8 @@ class GroupNorm(_Normalization):
         pixels = prod(x.shape[:-1])
         # the groups' numbers side by side
         apart = reshape(graph, x, (pixels, groups, channels // groups), label)
-        y = layer_norm(
-            graph, reshape(graph, permute(graph, apart, (1, 0, 2), label), (groups, pixels * channels // groups), label),
-            None, None, self.epsilon, label,
-        )  # fmt: skip
+        rows = reshape(graph, permute(graph, apart, (1, 0, 2), label), (groups, pixels * channels // groups), label)
+        y = layer_norm(graph, rows, None, None, self.epsilon, label)
         together = permute(graph, reshape(graph, y, (groups, pixels, channels // groups), label), (1, 0, 2), label)
         y = reshape(graph, together, x.shape, label)
         gamma, beta = self._gamma_beta(weights)

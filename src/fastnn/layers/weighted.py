@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from fastnn import activations, constraints, initializers, regularizers
 from fastnn.activations import Activation as ActivationFunction
@@ -20,7 +21,7 @@ class Weighted(Layer):
     """A layer with kernels, whose fields are named after them, a bias, and an activation function."""
 
     #: the names of the kernels' fields, without "_initializer" and the like; and of the weights
-    kernels = {"kernel": "kernel"}
+    kernels: ClassVar[dict[str, str]] = {"kernel": "kernel"}
 
     activation: ActivationFunction | str | None
     use_bias: bool

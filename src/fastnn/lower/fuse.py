@@ -133,7 +133,9 @@ def _backward(node: Node, uses: _Uses, position: dict[int, int], index: int) -> 
     if not _older(saved, position, index):
         return node, [node]
     inputs = (*node.inputs, None, saved)
-    return replace(node, inputs=inputs, outputs=gradient.outputs, attrs={**node.attrs, **gradient.attrs, "map": "gradient"}), [
+    return replace(
+        node, inputs=inputs, outputs=gradient.outputs, attrs={**node.attrs, **gradient.attrs, "map": "gradient"}
+    ), [
         node,
         gradient,
     ]

@@ -17,6 +17,7 @@ from fastnn.ops.products import *
 from fastnn.ops.random import *
 from fastnn.ops.reductions import *
 from fastnn.ops.shapes import *
+from fastnn.ops.windows import *
 
 __all__ = ["constant"]
 __all__ += [*NUMPY_NAMES]

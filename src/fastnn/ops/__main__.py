@@ -38,7 +38,9 @@ def _parameter(one: inspect.Parameter) -> str:
 def page() -> str:
     """Return the text of docs/ops.md."""
     parts = [_HEAD]
-    for module in ("elementwise", "activations", "reductions", "products", "shapes", "indexing", "random", "gradients"):
+    for module in (
+        "elementwise", "activations", "reductions", "products", "windows", "shapes", "indexing", "random", "gradients",
+    ):  # fmt: skip
         about = (import_module(f"fastnn.ops.{module}").__doc__ or "").strip()
         parts.append(f"## {module.capitalize()}\n\n{about}\n\n| op | NumPy | returns |\n|---|---|---|")
         parts.append("\n".join(f"| {call} | {numpy} | {text} |" for call, numpy, text in rows_of(module)) + "\n")

@@ -15,7 +15,7 @@ def magnify(graph: Graph, x: Tensor, times: int, axis: int, label: str) -> Tenso
     """
     size = x.whole[axis]
     pairs = [(int(number == axis),) * 2 for number in range(len(x.whole))]
-    wide = pad(graph, x, pairs, label, "edge")  # type: ignore[arg-type]
+    wide = pad(graph, x, pairs, label, "edge")
     whole = wide.whole
 
     def taken(first: int) -> Tensor:

@@ -168,7 +168,9 @@ def transposed_convolution(graph: Graph, dy: Tensor, w: Tensor, axes: Slidings, 
     """Return the gradient of `convolution` for x: maps (..., *sizes, channels) from (..., *results, filters)."""
     whole = (*_around(dy, axes), *(each.size for each in axes), w.whole[-2] * groups)
     outputs = [output(whole, f"{label}.dx")]
-    return graph.add("conv_back", (dy, w), outputs, label, axes=axes, groups=groups, batch=product(_around(dy, axes)))[0]
+    return graph.add("conv_back", (dy, w), outputs, label, axes=axes, groups=groups, batch=product(_around(dy, axes)))[
+        0
+    ]
 
 
 def _for_weights(graph: Graph, x: Tensor, dy: Tensor, axes: Slidings, groups: int, label: str) -> Tensor:

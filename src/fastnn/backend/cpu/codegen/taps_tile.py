@@ -39,9 +39,9 @@ def _over_taps(tile: Tile, sums: list[Any], a: Any, taps: Any, offsets: Any, b_a
 def make_taps_tile(dtype: str, lanes: int, rows: int, vectors: int, kind: str = "") -> Any:
     """Make the intrinsic that computes one tile of c = init + the sum of products a b, one for each tap.
 
-    Its arguments, as those of `make_tile` where they have the same names: a, a_row, a_k, taps (at least 1), offsets (the
-    address of an int64 for each tap: the bytes from a to its place), k (of each tap), b, b_k, b_step (the bytes from a
-    tap's rows of b to the next one's), b_shift, c, c_row, init, init_row, late, columns, rectify.
+    Its arguments, as those of `make_tile` where they have the same names: a, a_row, a_k, taps (at least 1), offsets
+    (the address of an int64 for each tap: the bytes from a to its place), k (of each tap), b, b_k, b_step (the bytes
+    from a tap's rows of b to the next one's), b_shift, c, c_row, init, init_row, late, columns, rectify.
 
     Parameters
     ----------
@@ -94,7 +94,10 @@ def _shifted(tile: Tile, sums: list[Any], left: Any, right: Any, k: Any) -> list
         totals = loop.carried[: len(sums)]
         pointers, at = loop.carried[len(sums) : -1], loop.carried[-1]
         factors = [
-            [v.load(b.add(b.add(at, b.mul(b_shift, constant(shift))), constant(j * v.width))) for j in range(tile.vectors)]
+            [
+                v.load(b.add(b.add(at, b.mul(b_shift, constant(shift))), constant(j * v.width)))
+                for j in range(tile.vectors)
+            ]
             for shift in range(SHIFTS)
         ]
         for row in range(tile.rows + SHIFTS - 1):

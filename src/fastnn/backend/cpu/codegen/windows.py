@@ -66,8 +66,8 @@ def _is_nan(v: Lanes, value: Any) -> Any:
 def make_pool(dtype: str, lanes: int, kind: str) -> Any:
     """Make the intrinsic that computes all channels of one result: the "max" of a window, or its "average".
 
-    Its arguments: x (the window's first place), the window (slices, slice_step, rows, row_step, columns, column_step), y,
-    channels. A NaN is a maximum.
+    Its arguments: x (the window's first place), the window (slices, slice_step, rows, row_step, columns, column_step),
+    y, channels. A NaN is a maximum.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -116,8 +116,8 @@ def make_pool_gradient(dtype: str, lanes: int, kind: str, *, adds: bool) -> Any:
     """Make the intrinsic that brings the gradient of one result to its window's places, for all channels.
 
     Its arguments: dx (of the window's first place), x likewise, the window as in `make_pool`, y, dy, channels, rectify
-    (whether maxima that are not positive take no gradient); "average" does not read x, y and rectify. The first of equal
-    maxima takes the gradient.
+    (whether maxima that are not positive take no gradient); "average" does not read x, y and rectify. The first of
+    equal maxima takes the gradient.
 
     Parameters
     ----------
@@ -169,5 +169,3 @@ def make_pool_gradient(dtype: str, lanes: int, kind: str, *, adds: bool) -> Any:
         return types.void(*[types.intp] * 12), codegen
 
     return gradient
-
-

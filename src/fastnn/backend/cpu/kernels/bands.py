@@ -29,7 +29,7 @@ def copy_band_of(kit: Kit) -> Any:
     def copy_band(
         maps, depth, height, width, channels, z, z_step, slices, row, rows, row_count, column, columns, band
     ):  # fmt: skip
-        """Copy `slices` slices z_step apart, of `rows` rows, of `columns` pixels; `row_count` rows have room in each."""
+        """Copy slices `z_step` apart, of some rows and columns; `row_count` rows have room in each."""
         before = smaller(columns, -column if column < 0 else 0)
         end = width - column
         end = columns if end > columns else before if end < before else end

@@ -149,7 +149,8 @@ def _convolution(kit: Kit, back: bool) -> Callable[..., Any]:
             source_h, result_h, window_h, r[STRIDE] >> _BITS & _MOST, r[DILATION] >> _BITS & _MOST,
             r[PADDING] >> _BITS & _MOST, fh)  # fmt: skip
         nw, tw, sw, ow, pw, gw, count_w, first_w, step_w = axis_of(
-            source_w, result_w, window_w, r[STRIDE] & _MOST, r[DILATION] & _MOST, r[PADDING] & _MOST, fw)
+            source_w, result_w, window_w, r[STRIDE] & _MOST, r[DILATION] & _MOST, r[PADDING] & _MOST, fw
+        )
         if back:
             source_d, result_d = result_d, source_d
             source_h, result_h = result_h, source_h
@@ -188,7 +189,7 @@ def _convolution(kit: Kit, back: bool) -> Callable[..., Any]:
                      result_c, bias, rectify)  # fmt: skip
                 line += 1
             return 0
-        # neighbouring taps of a line without gaps are one: as rows of a that are shifted, where results have few channels
+        # neighbouring taps of a line without gaps are one: rows that are shifted, where results have few channels
         shifted = nw == SHIFTS and pw == 1 and gw == 1 and panel_columns <= lanes
         merged = shifted or (groups == 1 and (pw == 1 or nw == 1) and nw * depth <= _TERMS)
         places, k = (nd * nh, nw * depth) if merged else (taps, depth)
@@ -273,11 +274,12 @@ def _convolution(kit: Kit, back: bool) -> Callable[..., Any]:
                 lines, columns = smaller(smaller(count_h - ih, lines_each), last_line - line), count_w - iw
                 columns = smaller(columns, _COLUMNS)
                 z, row, column = i_d * gd + od, ih * gh + oh, iw * gw + ow
+                volume = source_d * source_h * source_w * source_c * size
                 here = x + (((image * source_d + z) * source_h + row) * source_w + column) * source_c * size
                 if not inside:
                     band = memory + count * segment_bytes
-                    copy_band(x + image * source_d * source_h * source_w * source_c * size, source_d, source_h, source_w,
-                              source_c, z, pd, nd, row, (lines - 1) * gh + high, band_h, column, band_w, band)  # fmt: skip
+                    copy_band(x + image * volume, source_d, source_h, source_w, source_c, z, pd, nd, row,
+                              (lines - 1) * gh + high, band_h, column, band_w, band)  # fmt: skip
                     here = band
                 place = ((image * result_d + first_d + i_d * step_d) * result_h + first_h + ih * step_h) * result_w
                 segment[4 * count], segment[4 * count + 1] = here, (place + first_w + iw * step_w) * pixel
@@ -309,9 +311,9 @@ def _convolution(kit: Kit, back: bool) -> Callable[..., Any]:
                             saved = rectified + to if rectified != 0 else rectify
                         a_line, c_line = gh * band_w * source_c * size, step_h * result_w * pixel
                         if shifted:
-                            shifts(lines, a_line, c_line, rows, left, gw * source_c * size, size, some, at_first, k1 - k0,
-                                   here, right_row, step, k * right_row, out + to, step_w * pixel, init, init_row, late,
-                                   columns, saved)  # fmt: skip
+                            shifts(lines, a_line, c_line, rows, left, gw * source_c * size, size, some, at_first,
+                                   k1 - k0, here, right_row, step, k * right_row, out + to, step_w * pixel, init,
+                                   init_row, late, columns, saved)  # fmt: skip
                         elif columns > lanes:
                             wide(lines, a_line, c_line, rows, left, gw * source_c * size, size, some, at_first, k1 - k0,
                                  here, right_row, step, 0, out + to, step_w * pixel, init, init_row, late, columns,

@@ -154,27 +154,34 @@ def conv_weights(kit: Kit, variant: str) -> Callable[..., Any]:
                                         shifted(group_channels, left, channels * size, lines, table, columns, right,
                                                 right_row, b_step, to, filters * size, group_channels * filters * size,
                                                 1 - slice_fresh, count)  # fmt: skip
-                                    for number in range(h1 * each if shifts and columns >= SHIFTS else h0 * each, h1 * each):
+                                    for number in range(
+                                        h1 * each if shifts and columns >= SHIFTS else h0 * each, h1 * each
+                                    ):
                                         line, step = number // each, number % each
                                         left = here + (
                                             (line * dil_h * band_w + step * dil_w) * channels + group * group_channels
                                         ) * size  # fmt: skip
                                         weight = ((slice_d * window_h + line) * window_w + step) * group_channels
                                         to = target + (weight * filters + group * group_filters + j) * size
-                                        init, init_row, late = (0, 0, 0) if slice_fresh == 1 else (to, filters * size, 1)
+                                        init, init_row, late = (
+                                            (0, 0, 0) if slice_fresh == 1 else (to, filters * size, 1)
+                                        )
                                         if count > lanes:
                                             wide(1, 0, 0, each_rows, left, size, stride_w * channels * size, lines,
                                                  table, columns, right, right_row, b_step, 0, to, filters * size, init,
                                                  init_row, late, count, 0)  # fmt: skip
                                         else:
                                             narrow(1, 0, 0, each_rows, left, size, stride_w * channels * size, lines,
-                                                   table, columns, right, right_row, b_step, 0, to, filters * size, init,
+                                                   table, columns, right, right_row, b_step, 0, to, filters * size,
+                                                   init,
                                                  init_row, late, count, 0)  # fmt: skip
                                 slice_fresh = 0
                     if slice_fresh == 1:
                         # no line of the result reaches this slice of the map
                         y = reals(target + slice_d * window_h * window_w * group_channels * filters * size)
-                        for i in range(h0 * window_w * group_channels * filters, h1 * window_w * group_channels * filters):
+                        for i in range(
+                            h0 * window_w * group_channels * filters, h1 * window_w * group_channels * filters
+                        ):
                             y[i] = zero
                 fresh = 0
         if allocated != 0:

@@ -132,5 +132,3 @@ def max_pool_grad(kit: Kit, variant: str) -> Callable[..., Any]:
 def average_pool_grad(kit: Kit, variant: str) -> Callable[..., Any]:
     """Bring an equal share of every gradient to all places of its window."""
     return _gradient(kit, "average")
-
-

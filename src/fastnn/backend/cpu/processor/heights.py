@@ -20,6 +20,17 @@ HEIGHT_ROWS = 64
 _WORD_ROWS = 64 // HEIGHT_BITS
 
 
+def _heights(lanes_bytes: int, vectors: int, products: int) -> tuple[int, ...]:
+    if vector_registers() < 32:
+        if products > 1:
+            return 10, 8, 7, 4, 2, 1
+        return (6, 5, 4, 3, 2, 1) if vectors == 2 else (12, 8, 7, 6, 5, 4, 3, 2, 1)
+    if products > 1:
+        return 16, 14, 8, 7, 4, 2, 1
+    high = 14 if lanes_bytes == 64 else 12
+    return (high, 8, 7, 6, 5, 4, 3, 2, 1) if vectors == 2 else (2 * high, 16, high, 8, 7, 6, 5, 4, 3, 2, 1)
+
+
 @cache
 def tile_heights(lanes_bytes: int, vectors: int, products: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the heights of tiles, falling, and the best next one for 0 to 59 rows: twelve of them in each number.
@@ -36,15 +47,7 @@ def tile_heights(lanes_bytes: int, vectors: int, products: int) -> tuple[tuple[i
     products : int
         How many multiply-adds each sum has in a step, one after the other.
     """
-    if vector_registers() == 32:
-        high = 14 if lanes_bytes == 64 else 12
-        heights = (high, 8, 7, 6, 5, 4, 3, 2, 1) if vectors == 2 else (2 * high, 16, high, 8, 7, 6, 5, 4, 3, 2, 1)
-        if products > 1:
-            heights = (16, 14, 8, 7, 4, 2, 1)
-    else:
-        heights = (6, 5, 4, 3, 2, 1) if vectors == 2 else (12, 8, 7, 6, 5, 4, 3, 2, 1)
-        if products > 1:
-            heights = (10, 8, 7, 4, 2, 1)
+    heights = _heights(lanes_bytes, vectors, products)
 
     def cycles(height: int) -> float:
         loads = (height + products - 1 + products * vectors) / _BEGIN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 
 import numpy as np
@@ -15,7 +15,7 @@ from fastnn.program.window import unpacked
 Slices = tuple[slice, ...]
 
 
-def places(dims: dict[str, int]) -> Iterator[tuple[tuple[int, int, int], Slices, Slices]]:
+def places(dims: Mapping[str, int]) -> Iterator[tuple[tuple[int, ...], Slices, Slices]]:
     """For each place of the window return its number, where it is in the maps, and in the results it belongs to."""
     sizes = dims["depth"], dims["height"], dims["width"]
     results = dims["out_depth"], dims["rows"], dims["cols"]
@@ -41,14 +41,14 @@ def _weights(i: Instruction) -> Array:
     return _by_groups(i["w"], i.dims)
 
 
-def _by_groups(w: Array, dims: dict[str, int]) -> Array:
+def _by_groups(w: Array, dims: Mapping[str, int]) -> Array:
     groups, channels = dims["groups"], dims["channels"] // dims["groups"]
     shaped = w.reshape(*unpacked(dims["window"]), channels, groups, dims["filters"] // groups)
     moved: Array = np.moveaxis(shaped, 4, 3)
     return moved
 
 
-def _grouped(x: Array, dims: dict[str, int]) -> Array:
+def _grouped(x: Array, dims: Mapping[str, int]) -> Array:
     return x.reshape(*x.shape[:-1], dims["groups"], -1)
 
 

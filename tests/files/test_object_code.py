@@ -33,6 +33,9 @@ LIBM = {
 }  # fmt: skip
 # The linker resolves this one itself.
 LINKER = {"_GLOBAL_OFFSET_TABLE_"}
+# Bands of maps that are too large for the scratch memory.
+BANDS = {"malloc", "free"}
+CONVOLUTIONS = {"conv", "conv_back", "conv_weights"}
 ALLOWED = MEMORY | LIBM | {f"{name}f" for name in LIBM} | LINKER
 
 
@@ -84,7 +87,10 @@ def test_kernels_call_nothing_but_libm():
             stored = compile_kernel(key)
         assert symbols(stored.code)[stored.symbol]
         assert all(symbols(stored.code)[name] is False for name in stored.needs)
-        if found := offences(stored):
+        found = offences(stored)
+        if key.op in CONVOLUTIONS:
+            found = [name for name in found if name not in BANDS]
+        if found:
             wrong[str(key)] = found
     assert not wrong
 

@@ -47,6 +47,10 @@ DERIVATIVES: dict[str, tuple[Derivative, ...]] = {
         Derivative("a", "batched_matmul", "c", {"a": "dy", "b": "b"}, Flag.TRANSPOSE_B),
         Derivative("b", "batched_matmul", "c", {"a": "a", "b": "dy"}, Flag.TRANSPOSE_A),
     ),
+    "conv": (
+        Derivative("x", "conv_back", "dx", {"dy": "dy", "w": "w"}),
+        Derivative("w", "conv_weights", "dw", {"x": "x", "dy": "dy"}, dims={"chunks": 1}),
+    ),
     "bias_add": (Derivative("x"), Derivative("bias", "sum_rows", "y", {"x": "dy"})),
     "activation": (Derivative("x", "activation_grad", "dx", {"dy": "dy", "saved": "saved"}),),
     "add": (Derivative("a"), Derivative("b")),

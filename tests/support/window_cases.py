@@ -81,6 +81,13 @@ def convolution_cases(each: Geometry) -> Iterator[Case]:
             yield Case("conv_weights", {**dims, "chunks": chunks}, bound=bound(pixels), note=each.note)
 
 
+def sum_cases(sizes: tuple[int, ...]) -> Iterator[Case]:
+    """Make sums of chunks, some of which have no samples."""
+    for n in sizes:
+        for batch, chunks in ((1, 4), (9, 4), (2, 1)):
+            yield Case("sum_chunks", {"batch": batch, "chunks": chunks, "n": n}, bound=Bound(4.0, chunks))
+
+
 GEOMETRIES = (
     Geometry(),
     Geometry(padding=(0, 1, 1), behind=(0, 1, 1)),

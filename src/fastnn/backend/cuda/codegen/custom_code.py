@@ -12,7 +12,7 @@ from fastnn.formulas import custom, custom_formulas, custom_identity
 from fastnn.formulas.custom import CustomFunction
 
 #: ops whose formula may be a user-defined scalar function
-SCALAR_OPS = ("activation", "activation_grad", "matmul", "loss", "optimizer")
+SCALAR_OPS = ("activation", "activation_grad", "matmul", "conv", "conv_back", "loss", "optimizer")
 _SUBSCRIPTS = {"BINARY_SUBSCR", "BINARY_SLICE", "STORE_SUBSCR"}
 
 

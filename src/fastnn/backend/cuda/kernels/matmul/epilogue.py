@@ -13,6 +13,7 @@ from fastnn.backend.cuda.codegen.options import formula
 from fastnn.backend.cuda.codegen.sizes import SIZES
 from fastnn.backend.cuda.kernels.elementwise import formulas
 from fastnn.program.layout import FLAGS_WORD, Flag
+from fastnn.program.opcodes import OPS
 
 u32 = np.uint32
 load_int64, store_int64, as_double = ptx.LOADS["int64"], ptx.STORES["int64"], ptx.int_as_double
@@ -34,9 +35,16 @@ class Finish:
     pack: Any
 
 
-def make_finish(kit: Kit, epilogue: str) -> Finish:
-    """Make the end of a product: "plain", "forward" (with an activation) or "gradient" (times an activation's)."""
-    C, PRE, BIAS, SAVED, A, B = kit.words("c pre bias saved p0 p1")
+def make_finish(kit: Kit, epilogue: str, result: str = "c") -> Finish:
+    """Make the end of a product: "plain", "forward" (with an activation) or "gradient" (times an activation's).
+
+    `result` is the name of the operand that it writes. The op may lack the others.
+    """
+    names = {operand.name for operand in OPS[kit.op].operands} | {*OPS[kit.op].params}
+    biased, keeps = "bias" in names, "pre" in names
+    C, PRE, BIAS, SAVED, A, B = (
+        kit.words(name)[0] if name in names else 0 for name in (result, "pre", "bias", "saved", "p0", "p1")
+    )
     real, load, store, load_pack, store_pack = kit.real, kit.load, kit.store, kit.load_pack, kit.store_pack
     forward, gradient = epilogue == "forward", epilogue == "gradient"
     f, g = formulas(kit, kit.variant or "linear")
@@ -44,11 +52,11 @@ def make_finish(kit: Kit, epilogue: str) -> Finish:
 
     @formula
     def one(record, parts, place, column, value):
-        if record[BIAS] != 0:
+        if biased and record[BIAS] != 0:
             value += load(record[BIAS], column)
         if forward:
             a, b = real(as_double(record[A])), real(as_double(record[B]))
-            if record[PRE] != 0:
+            if keeps and record[PRE] != 0:
                 store(record[PRE], place, value)
             store(record[C], place, f(value, a, b))
         elif gradient:
@@ -65,11 +73,11 @@ def make_finish(kit: Kit, epilogue: str) -> Finish:
 
     @formula
     def pack(record, parts, place, column, v):
-        if record[BIAS] != 0:
+        if biased and record[BIAS] != 0:
             v = plus(v, load_pack(record[BIAS], column))
         if forward:
             a, b = real(as_double(record[A])), real(as_double(record[B]))
-            if record[PRE] != 0:
+            if keeps and record[PRE] != 0:
                 store_pack(record[PRE], place, v)
             store_pack(record[C], place, (f(v[0], a, b), f(v[1], a, b), f(v[2], a, b), f(v[3], a, b)))
         elif gradient:

@@ -1,0 +1,216 @@
+"""Convolutions and their gradients, one thread for each element of a result.
+
+Neighbouring threads have neighbouring channels of one pixel: they read the same numbers of the maps, and neighbouring
+weights. The gradient for inputs visits the windows that cover a pixel, so nothing is added up in memory.
+The gradient for weights is the sum over many pixels: the threads of a block share it, and add theirs in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numba import cuda
+
+from fastnn.backend.cuda.codegen.kernel import Dims, Kit, Stage, ceil_div, kernel
+from fastnn.backend.cuda.codegen.sizes import SIZES
+from fastnn.backend.cuda.kernels.matmul.epilogue import make_finish
+from fastnn.backend.cuda.kernels.moves import split
+from fastnn.backend.cuda.kernels.windows import covered, covering, pixel_of, tap_of, three
+from fastnn.formulas import activations
+from fastnn.program.layout import Flag
+
+_THREADS, _LANES, _STRIPS = SIZES.threads, SIZES.lanes, SIZES.strips
+# neighbouring results whose products are added in the dtype
+_STRETCH = 64
+
+
+def _algorithm(dims: Dims, flags: Flag) -> str:
+    return "forward" if Flag.MAP_FORWARD in flags else "gradient" if Flag.MAP_GRADIENT in flags else "plain"
+
+
+def _variants(algorithm: str) -> Sequence[str]:
+    if algorithm == "plain":
+        return ("",)
+    return tuple(name for name in activations.SAVES if algorithm == "forward" or name != "step")
+
+
+def _elements(*axes: str) -> Callable[[Dims], tuple[int, int]]:
+    def grid(dims: Dims) -> tuple[int, int]:
+        elements = 1
+        for axis in axes:
+            elements *= dims[axis]
+        return ceil_div(elements, _THREADS), 1
+
+    return grid
+
+
+@kernel("conv", algorithms=("plain", "forward"), variants=_variants, algorithm=_algorithm)
+def conv(kit: Kit) -> list[Stage]:
+    """Make y = f(x * w + bias)."""
+    X, W, BATCH, DEPTH, HEIGHT, WIDTH, CHANNELS = kit.words("x w batch depth height width channels")
+    OUT_DEPTH, ROWS, COLS, FILTERS, GROUPS = kit.words("out_depth rows cols filters groups")
+    WINDOW, STRIDE, DILATION, PADDING = kit.words("window stride dilation padding")
+    load, zero, finish = kit.load, kit.real(0.0), make_finish(kit, kit.algorithm, "y").one
+
+    def conv(record, context):
+        i, filters = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x, record[FILTERS]
+        if i < record[BATCH] * record[OUT_DEPTH] * record[ROWS] * record[COLS] * filters:
+            pixel, filter_ = split(i, filters)
+            image, slice_, row, column = pixel_of(pixel, record[OUT_DEPTH], record[ROWS], record[COLS])
+            group, _ = split(filter_, filters // record[GROUPS])
+            depth = record[CHANNELS] // record[GROUPS]
+            window_d, window_h, window_w = three(record[WINDOW])
+            stride_d, stride_h, stride_w = three(record[STRIDE])
+            dil_d, dil_h, dil_w = three(record[DILATION])
+            pad_d, pad_h, pad_w = three(record[PADDING])
+            z, tap_d, slices = covered(slice_, record[DEPTH], window_d, stride_d, dil_d, pad_d)
+            y, tap_h, rows = covered(row, record[HEIGHT], window_h, stride_h, dil_h, pad_h)
+            x, tap_w, columns = covered(column, record[WIDTH], window_w, stride_w, dil_w, pad_w)
+            total = zero
+            for a in range(slices):
+                for b in range(rows):
+                    line = ((image * record[DEPTH] + z + a * dil_d) * record[HEIGHT] + y + b * dil_h) * record[WIDTH]
+                    at = (line + x) * record[CHANNELS] + group * depth
+                    weight = ((tap_d + a) * window_h + tap_h + b) * window_w + tap_w
+                    weight = weight * depth * filters + filter_
+                    for _ in range(columns):
+                        for channel in range(depth):
+                            total += load(record[X], at + channel) * load(record[W], weight)
+                            weight += filters
+                        at += dil_w * record[CHANNELS]
+            finish(record, np.int64(0), i, filter_, total)
+
+    return [Stage(conv, _elements("batch", "out_depth", "rows", "cols", "filters"), _THREADS)]
+
+
+@kernel("conv_back", algorithms=("plain", "forward", "gradient"), variants=_variants, algorithm=_algorithm)
+def conv_back(kit: Kit) -> list[Stage]:
+    """Make the gradient of a convolution for its input, which is also the transposed convolution."""
+    DY, W, BATCH, DEPTH, HEIGHT, WIDTH, CHANNELS = kit.words("dy w batch depth height width channels")
+    OUT_DEPTH, ROWS, COLS, FILTERS, GROUPS = kit.words("out_depth rows cols filters groups")
+    WINDOW, STRIDE, DILATION, PADDING = kit.words("window stride dilation padding")
+    load, zero, finish = kit.load, kit.real(0.0), make_finish(kit, kit.algorithm, "dx").one
+
+    def conv_back(record, context):
+        i, channels = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x, record[CHANNELS]
+        if i < record[BATCH] * record[DEPTH] * record[HEIGHT] * record[WIDTH] * channels:
+            pixel, channel = split(i, channels)
+            image, z, y, x = pixel_of(pixel, record[DEPTH], record[HEIGHT], record[WIDTH])
+            group_channels, filters = channels // record[GROUPS], record[FILTERS]
+            group, within = split(channel, group_channels)
+            depth = filters // record[GROUPS]
+            window_d, window_h, window_w = three(record[WINDOW])
+            stride_d, stride_h, stride_w = three(record[STRIDE])
+            dil_d, dil_h, dil_w = three(record[DILATION])
+            pad_d, pad_h, pad_w = three(record[PADDING])
+            slice_, last_slice = covering(z, record[OUT_DEPTH], window_d, stride_d, dil_d, pad_d)
+            first_row, last_row = covering(y, record[ROWS], window_h, stride_h, dil_h, pad_h)
+            first_column, last_column = covering(x, record[COLS], window_w, stride_w, dil_w, pad_w)
+            total = zero
+            while slice_ < last_slice:
+                tap_d = tap_of(z, slice_, stride_d, dil_d, pad_d)
+                row = first_row if tap_d >= 0 else last_row
+                while row < last_row:
+                    tap_h = tap_of(y, row, stride_h, dil_h, pad_h)
+                    column = first_column if tap_h >= 0 else last_column
+                    while column < last_column:
+                        tap_w = tap_of(x, column, stride_w, dil_w, pad_w)
+                        if tap_w >= 0:
+                            line = (image * record[OUT_DEPTH] + slice_) * record[ROWS] + row
+                            at = (line * record[COLS] + column) * filters + group * depth
+                            tap = (tap_d * window_h + tap_h) * window_w + tap_w
+                            weight = (tap * group_channels + within) * filters + group * depth
+                            for k in range(depth):
+                                total += load(record[DY], at + k) * load(record[W], weight + k)
+                        column += 1
+                    row += 1
+                slice_ += 1
+            finish(record, np.int64(0), i, channel, total)
+
+    return [Stage(conv_back, _elements("batch", "depth", "height", "width", "channels"), _THREADS)]
+
+
+@kernel("conv_weights")
+def conv_weights(kit: Kit) -> list[Stage]:
+    """Make the sums of dw over chunks of the batch; a block makes neighbouring filters of one weight of a window."""
+    DW, X, DY, BATCH, DEPTH, HEIGHT, WIDTH = kit.words("dw x dy batch depth height width")
+    CHANNELS, OUT_DEPTH, ROWS, COLS, FILTERS, GROUPS = kit.words("channels out_depth rows cols filters groups")
+    WINDOW, STRIDE, DILATION, PADDING = kit.words("window stride dilation padding")
+    WEIGHTS, CHUNKS = kit.words("weights chunks")
+    load, store, real, zero = kit.load, kit.store, kit.real, kit.real(0.0)
+    threads = _LANES * _STRIPS
+
+    def conv_weights(record, context):
+        lane, strip, filters = cuda.threadIdx.x % _LANES, cuda.threadIdx.x // _LANES, record[FILTERS]
+        sums = cuda.shared.array(threads, np.float64)
+        number, block = split(cuda.blockIdx.x, (filters + _LANES - 1) // _LANES)
+        filter_, chunk, chunks = block * _LANES + lane, cuda.blockIdx.y, min(record[CHUNKS], record[BATCH])
+        first = record[BATCH] * chunk // chunks
+        images = record[BATCH] * (chunk + 1) // chunks - first
+        total = 0.0
+        if filter_ < filters:
+            window_d, window_h, window_w = three(record[WINDOW])
+            stride_d, stride_h, stride_w = three(record[STRIDE])
+            dil_d, dil_h, dil_w = three(record[DILATION])
+            pad_d, pad_h, pad_w = three(record[PADDING])
+            depth = record[CHANNELS] // record[GROUPS]
+            tap, channel = split(number, depth)
+            tap, tap_w = split(tap, window_w)
+            tap_d, tap_h = split(tap, window_h)
+            group, _ = split(filter_, filters // record[GROUPS])
+            channel += group * depth
+            stretches = (record[COLS] + _STRETCH - 1) // _STRETCH
+            unit = np.int64(strip)
+            while unit < images * record[OUT_DEPTH] * record[ROWS] * stretches:
+                line, stretch = split(unit, stretches)
+                rest, row = split(line, record[ROWS])
+                image, slice_ = split(rest, record[OUT_DEPTH])
+                z = slice_ * stride_d - pad_d + tap_d * dil_d
+                y = row * stride_h - pad_h + tap_h * dil_h
+                if z >= 0 and z < record[DEPTH] and y >= 0 and y < record[HEIGHT]:
+                    column, last = stretch * _STRETCH, min((stretch + 1) * _STRETCH, record[COLS])
+                    x = column * stride_w - pad_w + tap_w * dil_w
+                    at = ((first + image) * record[DEPTH] + z) * record[HEIGHT] + y
+                    at = (at * record[WIDTH] + x) * record[CHANNELS] + channel
+                    on = ((first + image) * record[OUT_DEPTH] + slice_) * record[ROWS] + row
+                    on = (on * record[COLS] + column) * filters + filter_
+                    near = zero
+                    while column < last:
+                        if x >= 0 and x < record[WIDTH]:
+                            near += load(record[X], at) * load(record[DY], on)
+                        column += 1
+                        x += stride_w
+                        at += stride_w * record[CHANNELS]
+                        on += filters
+                    total += np.float64(near)
+                unit += _STRIPS
+        sums[cuda.threadIdx.x] = total
+        cuda.syncthreads()
+        if strip == 0 and filter_ < filters:
+            for other in range(1, _STRIPS):
+                total += sums[other * _LANES + lane]
+            store(record[DW], chunk * record[WEIGHTS] + number * filters + filter_, real(total))
+
+    def grid(dims: Dims) -> tuple[int, int]:
+        blocks = dims["weights"] // dims["filters"] * ceil_div(dims["filters"], _LANES)
+        return blocks, min(dims["chunks"], dims["batch"])
+
+    return [Stage(conv_weights, grid, threads)]
+
+
+@kernel("sum_chunks")
+def sum_chunks(kit: Kit) -> list[Stage]:
+    """Make y, the sum of the chunks that a batch has."""
+    Y, X, BATCH, CHUNKS, N = kit.words("y x batch chunks n")
+    load, store = kit.load, kit.store
+
+    def sum_chunks(record, context):
+        i, n = cuda.blockIdx.x * _THREADS + cuda.threadIdx.x, record[N]
+        if i < n:
+            total = load(record[X], i)
+            for chunk in range(1, min(record[CHUNKS], record[BATCH])):
+                total += load(record[X], chunk * n + i)
+            store(record[Y], i, total)
+
+    return [Stage(sum_chunks, _elements("n"), _THREADS)]

@@ -223,6 +223,7 @@ ALLOWED |= {
         "program",
         *("runtime", "saving", "seeding", "training"),
     },
+    "applications": {"checks", "hints", "layers", "model", "ops"},
     "testing": {"activations", "formulas", "hints", "layers", "losses", "model", "nopython", "training"},
 }
 ALLOWED["."] = set(ALLOWED)

@@ -215,6 +215,9 @@ SIZES = (
     Convolution(32, 32, 64, 64, 1),
     Convolution(32, 256, 64, 64, line=True),
     Convolution(32, 30, 24, 40, 3),
+    Convolution(32, 48, 32, 32, 3, groups=32),
+    Convolution(32, 24, 64, 64, 3, 2, groups=64),
+    Convolution(32, 12, 128, 128, 3, groups=128),
 )
 
 

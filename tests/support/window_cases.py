@@ -142,3 +142,14 @@ def _few_negative(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarra
 
 def _largest_of_negative(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return np.zeros(shape)
+
+
+#: Convolutions of each channel by itself.
+BY_CHANNEL = (
+    Geometry(groups=20, channels=20, filters=20, padding=(0, 1, 1), behind=(0, 1, 1)),
+    Geometry(groups=5, channels=5, filters=5, maps=(1, 11, 15), stride=(1, 2, 2), padding=(0, 1, 1), behind=(0, 1, 1)),
+    Geometry(groups=16, channels=16, filters=16, window=(1, 5, 3), dilation=(1, 1, 2), maps=(1, 9, 14)),
+    Geometry(groups=33, channels=33, filters=33, maps=(3, 4, 5), window=(2, 3, 2), stride=(1, 3, 1), padding=(1, 1, 0)),
+    Geometry(groups=3, channels=3, filters=3, maps=(1, 2, 2), window=(1, 5, 5), padding=(0, 2, 2), behind=(0, 2, 2)),
+    Geometry(groups=4, channels=4, filters=4, window=(1, 1, 1), stride=(1, 2, 2), note="phases without taps"),
+)

@@ -36,7 +36,7 @@ def _visit(v: Lanes, window: Any, mask: Any, initial: list[Any], visit: Visit) -
     return values
 
 
-def _by_vectors(v: Lanes, channels: Any, block: Callable[[Any, Any], None]) -> None:
+def by_vectors(v: Lanes, channels: Any, block: Callable[[Any, Any], None]) -> None:
     """Call `block` for the distance of each vector of channels, and its mask."""
     b = v.builder
     whole = b.sdiv(channels, constant(v.lanes))
@@ -48,11 +48,13 @@ def _by_vectors(v: Lanes, channels: Any, block: Callable[[Any, Any], None]) -> N
         block(b.mul(whole, constant(v.width)), v.edge(rest, 0))
 
 
-def _load(v: Lanes, address: Any, mask: Any) -> Any:
+def load_some(v: Lanes, address: Any, mask: Any) -> Any:
+    """Load the lanes of a mask, all if it is None."""
     return v.load(address) if mask is None else v.masked_load(address, mask)
 
 
-def _store(v: Lanes, value: Any, address: Any, mask: Any) -> None:
+def store_some(v: Lanes, value: Any, address: Any, mask: Any) -> None:
+    """Store the lanes of a mask, all if it is None."""
     if mask is None:
         v.store(value, address)
     else:
@@ -83,21 +85,21 @@ def make_pool(dtype: str, lanes: int, kind: str) -> Any:
                 at = b.add(x, skip)
 
                 def larger(v: Lanes, place: Any, mask: Any, values: list[Any]) -> list[Any]:
-                    (most,), value = values, _load(v, b.add(at, place), mask)
+                    (most,), value = values, load_some(v, b.add(at, place), mask)
                     wins = b.or_(b.fcmp_ordered(">", value, most), _is_nan(v, value))
                     return [b.select(wins, value, most)]
 
                 def total(v: Lanes, place: Any, mask: Any, values: list[Any]) -> list[Any]:
-                    return [b.fadd(values[0], _load(v, b.add(at, place), mask))]
+                    return [b.fadd(values[0], load_some(v, b.add(at, place), mask))]
 
                 if kind == "max":
-                    (result,) = _visit(v, window, mask, [_load(v, at, mask)], larger)
+                    (result,) = _visit(v, window, mask, [load_some(v, at, mask)], larger)
                 else:
                     (result,) = _visit(v, window, mask, [v.zero], total)
                     result = b.fdiv(result, _count(v, window))
-                _store(v, result, b.add(y, skip), mask)
+                store_some(v, result, b.add(y, skip), mask)
 
-            _by_vectors(v, channels, block)
+            by_vectors(v, channels, block)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 9), codegen
@@ -137,16 +139,16 @@ def make_pool_gradient(dtype: str, lanes: int, kind: str, *, adds: bool) -> Any:
 
             def block(skip: Any, mask: Any) -> None:
                 to, at = b.add(dx, skip), b.add(x, skip)
-                slope = _load(v, b.add(dy, skip), mask)
+                slope = load_some(v, b.add(dy, skip), mask)
 
                 def bring(place: Any, value: Any) -> None:
                     target = b.add(to, place)
                     if adds:
-                        value = b.fadd(_load(v, target, mask), value)
-                    _store(v, value, target, mask)
+                        value = b.fadd(load_some(v, target, mask), value)
+                    store_some(v, value, target, mask)
 
                 def to_largest(v: Lanes, place: Any, mask: Any, values: list[Any]) -> list[Any]:
-                    (free,), value = values, _load(v, b.add(at, place), mask)
+                    (free,), value = values, load_some(v, b.add(at, place), mask)
                     equal = b.or_(b.fcmp_ordered("==", value, most), _is_nan(v, value))
                     bring(place, b.select(b.and_(free, equal), slope, v.zero))
                     return [b.and_(free, b.not_(equal))]
@@ -156,14 +158,14 @@ def make_pool_gradient(dtype: str, lanes: int, kind: str, *, adds: bool) -> Any:
                     return values
 
                 if kind == "max":
-                    most = _load(v, b.add(y, skip), mask)
+                    most = load_some(v, b.add(y, skip), mask)
                     blocked = b.and_(rectifies, b.fcmp_ordered("<=", most, v.zero))
                     slope = b.select(blocked, v.zero, slope)
                     _visit(v, window, mask, [v.first(lanes)], to_largest)
                 else:
                     _visit(v, window, mask, [b.fdiv(slope, _count(v, window))], to_all)
 
-            _by_vectors(v, channels, block)
+            by_vectors(v, channels, block)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 12), codegen

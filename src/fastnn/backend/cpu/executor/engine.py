@@ -47,9 +47,12 @@ RECTIFYING = ("matmul", "conv", "conv_back")
 
 def specialize(key: KernelKey, record: NDArray[np.int64]) -> KernelKey:
     """Return the kernel that runs a record: some ops have several, for different shapes."""
-    if key.op not in PRODUCTS or key.variant:
+    if key.op not in (*PRODUCTS, *CONVOLUTIONS) or key.variant:
         return key
     dims, flags = dims_of(record), int(record[FLAGS_WORD])
+    if key.op in CONVOLUTIONS:
+        alone = dims["groups"] == dims["channels"] == dims["filters"]
+        return replace(key, variant="by_channel") if alone else key
     transposed = bool(flags & Flag.TRANSPOSE_A), bool(flags & Flag.TRANSPOSE_B)
     algorithm = Blocking.of(key.dtype).algorithm(dims["m"], dims["n"], dims["k"], *transposed)
     many = key.op == "batched_matmul" and dims["samples"] * dims["count"] > 1
@@ -61,7 +64,7 @@ def kernels_of(program: Program) -> list[KernelKey]:
     found: dict[tuple[KernelKey, bytes], KernelKey] = {}  # layers of a deep network are alike
     kernels = []
     for key, record in zip(program.kernels, program.records, strict=True):
-        if key.op in PRODUCTS:
+        if key.op in (*PRODUCTS, *CONVOLUTIONS):
             described = key, record[FLAGS_WORD : FLAGS_WORD + 1].tobytes() + record[DIMS_AT:PARAMS_AT].tobytes()
             if described not in found:
                 found[described] = specialize(key, record)

@@ -31,7 +31,9 @@ from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, kernel, note_raise
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.codegen.shared import shared
 from fastnn.backend.cpu.codegen.taps_tile import SHIFTS
+from fastnn.backend.cpu.kernels.axes import backward_axis, forward_axis
 from fastnn.backend.cpu.kernels.bands import copy_band_of
+from fastnn.backend.cpu.kernels.by_channel import by_channel
 from fastnn.backend.cpu.kernels.panels import copy_and_transpose
 from fastnn.backend.cpu.kernels.taps import TAPS_ARGUMENTS
 from fastnn.backend.cpu.layouts.shared import taps_of
@@ -56,34 +58,6 @@ _TABLE_BYTES, _LISTED_BYTES = MOST_TAPS * 8, _SEGMENTS * 4 * 8
 _STACK_BYTES = 48 * 1024
 # Weights of more bytes than this are packed panel by panel, each time that they are needed.
 _PACKED_BYTES = 3 << 20
-
-
-@helper
-def forward_axis(size, out, window, stride, dilation, padding, phase):
-    """Return the taps of an axis: how many, the first one's number and the step, the places likewise; then moves.
-
-    The moves are the distance of two outputs' places in the source, how many outputs there are, the first of them and
-    the distance to the next.
-    """
-    return window, 0, 1, -padding, dilation, stride, out, 0, 1
-
-
-@helper
-def backward_axis(size, out, window, stride, dilation, padding, phase):
-    """Return the same for the outputs of one phase of the gradient, each of which is a pixel of the map."""
-    # taps t for which phase + padding - t dilation is a multiple of the stride
-    first = 0
-    while first < window and (phase + padding - first * dilation) % stride != 0:
-        first += 1
-    if first == window:
-        return 0, 0, 1, 0, 1, 1, (size - phase + stride - 1) // stride, phase, stride
-    step = 1
-    while step * dilation % stride != 0:
-        step += 1
-    count = (window - 1 - first) // step + 1
-    last = first + (count - 1) * step
-    place = (phase + padding - last * dilation) // stride
-    return count, last, -step, place, step * dilation // stride, 1, (size - phase + stride - 1) // stride, phase, stride
 
 
 def _packing(kit: Kit, shape: Blocking, back: bool) -> Any:
@@ -353,10 +327,10 @@ def _convolution(kit: Kit, back: bool) -> Callable[..., Any]:
 @kernel("conv")
 def conv(kit: Kit, variant: str) -> Callable[..., Any]:
     """Make y = f(x * w + bias)."""
-    return _convolution(kit, back=False)
+    return by_channel(kit, back=False) if variant == "by_channel" else _convolution(kit, back=False)
 
 
 @kernel("conv_back")
 def conv_back(kit: Kit, variant: str) -> Callable[..., Any]:
     """Make the gradient of a convolution for its input, which is also the transposed convolution."""
-    return _convolution(kit, back=True)
+    return by_channel(kit, back=True) if variant == "by_channel" else _convolution(kit, back=True)

@@ -17,6 +17,7 @@ from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.codegen.shared import shared
 from fastnn.backend.cpu.codegen.taps_tile import SHIFTS
 from fastnn.backend.cpu.kernels.bands import copy_band_of
+from fastnn.backend.cpu.kernels.by_channel import weights_by_channel
 from fastnn.backend.cpu.kernels.panels import copy_and_transpose
 from fastnn.backend.cpu.kernels.taps import SHIFTED_ARGUMENTS, TAPS_ARGUMENTS
 from fastnn.backend.cpu.layouts.shared import taps_of
@@ -35,6 +36,8 @@ _STACK_BYTES = 48 * 1024
 @kernel("conv_weights")
 def conv_weights(kit: Kit, variant: str) -> Callable[..., Any]:
     """Make the sums of dw over chunks of the batch."""
+    if variant == "by_channel":
+        return weights_by_channel(kit)
     DW, X, DY = kit.words("dw x dy")
     BATCH, DEPTH, HEIGHT, WIDTH, CHANNELS = kit.words("batch depth height width channels")
     OUT_DEPTH, ROWS, COLS, FILTERS, GROUPS = kit.words("out_depth rows cols filters groups")

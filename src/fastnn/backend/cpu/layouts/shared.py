@@ -23,6 +23,8 @@ def key_of(symbol: str) -> KernelKey:
 def shared_by(key: KernelKey) -> tuple[KernelKey, ...]:
     """Return the shared functions that a kernel calls, so that they are compiled beside it."""
     if key.op in CONVOLUTIONS:
+        if key.variant == "by_channel":
+            return ()
         return taps_of(key.op, key.dtype)
     if key.op not in PRODUCTS or key.variant not in ("", "simple", "blocked"):
         return ()

@@ -11,7 +11,7 @@ from fastnn.backend.cpu.codegen.vectors import Lanes, Loop, constant
 from fastnn.backend.cpu.codegen.windows import by_vectors, load_some, store_some
 
 
-def make_by_channel(dtype: str, lanes: int, pixels: int) -> Any:
+def make_by_channel(dtype: str, lanes: int, pixels: int, shifts: int = 0) -> Any:
     """Make the intrinsic that computes all channels of `pixels` results of a line.
 
     Its arguments, all addresses and steps in bytes: x (the first place of the first result's window), x_step (from one
@@ -19,6 +19,12 @@ def make_by_channel(dtype: str, lanes: int, pixels: int) -> Any:
     weights of its first place), w_slice, w_row, w_column (their steps), bias (0 for none), y, y_step, channels, rectify
     (0 for nothing, 1 to set negative results to zero, else the address of saved values, with y's steps: results become
     zero where they are not positive).
+
+    Parameters
+    ----------
+    shifts : int
+        If it is not 0, windows have so many columns, which neighbours share: a vector of x is loaded once for all of
+        them.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -36,31 +42,55 @@ def make_by_channel(dtype: str, lanes: int, pixels: int) -> Any:
             has_bias, negative = b.icmp_signed("!=", bias, constant(0)), b.icmp_signed("==", rectify, constant(1))
             saves = b.icmp_unsigned(">", rectify, constant(1))
 
+            def line(sums: list[Any], at: Any, w_at: Any, mask: Any) -> list[Any]:
+                with Loop(b, columns, [*sums, at, w_at]) as inner:
+                    *sums, at, w_at = inner.carried
+                    weight, place, after = load_some(v, w_at, mask), at, []
+                    for total in sums:
+                        after.append(v.fma(load_some(v, place, mask), weight, total))
+                        place = b.add(place, x_step)
+                    inner.following = [*after, b.add(at, column_step), b.add(w_at, w_column)]
+                return after
+
+            def line_of_shifts(sums: list[Any], at: Any, w_at: Any, mask: Any) -> list[Any]:
+                weights, after = [], list(sums)
+                for _ in range(shifts):
+                    weights.append(load_some(v, w_at, mask))
+                    w_at = b.add(w_at, w_column)
+                for place in range(pixels + shifts - 1):
+                    value = load_some(v, at, mask)
+                    at = b.add(at, x_step)
+                    for shift, weight in enumerate(weights):
+                        if 0 <= place - shift < pixels:
+                            after[place - shift] = v.fma(value, weight, after[place - shift])
+                return after
+
             def block(skip: Any, mask: Any) -> None:
-                # where there is no bias, what is loaded from y is not used
-                start = load_some(v, b.add(b.select(has_bias, bias, y), skip), mask)
-                first = b.select(has_bias, start, v.zero)
-                sums = [first] * pixels
+                slot = stack_slot(b, v)
+                b.store(v.zero, slot)
+                with b.if_then(has_bias):
+                    b.store(load_some(v, b.add(bias, skip), mask), slot)
+                sums = [b.load(slot)] * pixels
                 with Loop(b, slices, [*sums, b.add(x, skip), b.add(w, skip)]) as outer:
                     *sums, at_slice, w_at_slice = outer.carried
                     with Loop(b, rows, [*sums, at_slice, w_at_slice]) as middle:
                         *sums, at_row, w_at_row = middle.carried
-                        with Loop(b, columns, [*sums, at_row, w_at_row]) as inner:
-                            *sums, at, w_at = inner.carried
-                            weight, place, after = load_some(v, w_at, mask), at, []
-                            for total in sums:
-                                after.append(v.fma(load_some(v, place, mask), weight, total))
-                                place = b.add(place, x_step)
-                            inner.following = [*after, b.add(at, column_step), b.add(w_at, w_column)]
+                        after = (line_of_shifts if shifts else line)(sums, at_row, w_at_row, mask)
                         middle.following = [*after, b.add(at_row, row_step), b.add(w_at_row, w_row)]
                     outer.following = [*after, b.add(at_slice, slice_step), b.add(w_at_slice, w_slice)]
-                to, saved = b.add(y, skip), b.add(b.select(saves, rectify, y), skip)
-                for total in after:
-                    under = b.and_(v.spread(negative), b.fcmp_ordered("<", total, v.zero))
-                    kept = load_some(v, saved, mask)
-                    behind = b.and_(v.spread(saves), b.fcmp_ordered("<=", kept, v.zero))
-                    store_some(v, b.select(b.or_(under, behind), v.zero, total), to, mask)
-                    to, saved = b.add(to, y_step), b.add(saved, y_step)
+                to, saved = b.add(y, skip), b.add(rectify, skip)
+                with b.if_else(saves) as (behind, forward):
+                    with behind:
+                        for number, total in enumerate(after):
+                            more = b.mul(y_step, constant(number))
+                            kept = load_some(v, b.add(saved, more), mask)
+                            passes = b.select(b.fcmp_ordered("<=", kept, v.zero), v.zero, total)
+                            store_some(v, passes, b.add(to, more), mask)
+                    with forward:
+                        for number, total in enumerate(after):
+                            under = b.and_(v.spread(negative), b.fcmp_ordered("<", total, v.zero))
+                            more = b.mul(y_step, constant(number))
+                            store_some(v, b.select(under, v.zero, total), b.add(to, more), mask)
 
             by_vectors(v, channels, block)
             return context.get_dummy_value()
@@ -92,8 +122,8 @@ def make_by_channel_weight(dtype: str, lanes: int) -> Any:
             rest = b.sub(count, b.mul(fours, constant(_SUMS)))
 
             def block(skip: Any, mask: Any) -> None:
-                slots = [builder_slot(b, v) for _ in range(_SUMS)]
-                ends = [builder_slot(b, None), builder_slot(b, None)]
+                slots = [stack_slot(b, v) for _ in range(_SUMS)]
+                ends = [stack_slot(b, None), stack_slot(b, None)]
                 for slot in slots:
                     b.store(v.zero, slot)
                 for end, start in zip(ends, (b.add(x, skip), b.add(dy, skip)), strict=True):
@@ -130,7 +160,7 @@ def make_by_channel_weight(dtype: str, lanes: int) -> Any:
     return weight
 
 
-def builder_slot(b: Any, v: Lanes | None) -> Any:
+def stack_slot(b: Any, v: Lanes | None) -> Any:
     """Return a place on the stack for a vector, or an address, which LLVM turns into a register."""
     with b.goto_entry_block():
         return b.alloca(constant(0).type if v is None else v.vector)

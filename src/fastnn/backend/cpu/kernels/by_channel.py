@@ -20,7 +20,9 @@ from fastnn.program.window import BITS, MOST
 _FORWARD, _RECTIFY = int(Flag.MAP_FORWARD), int(Flag.RECTIFY)
 _BITS, _MOST = BITS, MOST
 # Results of a line that are computed together: they share the weights that are loaded.
-_PIXELS = 6
+_PIXELS = 8
+# Columns of the windows whose values neighbours share.
+_SHIFTS = 3
 
 
 def by_channel(kit: Kit, *, back: bool) -> Callable[..., Any]:
@@ -33,6 +35,7 @@ def by_channel(kit: Kit, *, back: bool) -> Callable[..., Any]:
     size, lanes, reals, zero = kit.itemsize, Blocking.of(kit.dtype).lanes, kit.reals, kit.real(0.0)
     axis_of = backward_axis if back else forward_axis
     several, single = make_by_channel(kit.dtype, lanes, _PIXELS), make_by_channel(kit.dtype, lanes, 1)
+    shifted = make_by_channel(kit.dtype, lanes, _PIXELS, _SHIFTS)
 
     @helper
     def fill(y, step, count, channels, bias, rectify):
@@ -104,10 +107,16 @@ def by_channel(kit: Kit, *, back: bool) -> Callable[..., Any]:
                 while column < count_w:
                     kept = rectified + to if rectified != 0 else rectify
                     if column >= full and column + _PIXELS <= end:
-                        several(x + (line_at + column * gw + ow) * pixel, gw * pixel, slices,
-                                pd * source_h * source_w * pixel, rows, ph * source_w * pixel, nw, pw * pixel,
-                                w + tap * pixel, sd * window_h * window_w * pixel, sh * window_w * pixel, sw * pixel,
-                                bias, out + to, step_w * pixel, channels, kept)  # fmt: skip
+                        if nw == _SHIFTS and pw == 1 and gw == 1:
+                            shifted(x + (line_at + column + ow) * pixel, pixel, slices, pd * source_h * source_w * pixel,
+                                    rows, ph * source_w * pixel, nw, pixel, w + tap * pixel,
+                                    sd * window_h * window_w * pixel, sh * window_w * pixel, sw * pixel, bias, out + to,
+                                    step_w * pixel, channels, kept)  # fmt: skip
+                        else:
+                            several(x + (line_at + column * gw + ow) * pixel, gw * pixel, slices,
+                                    pd * source_h * source_w * pixel, rows, ph * source_w * pixel, nw, pw * pixel,
+                                    w + tap * pixel, sd * window_h * window_w * pixel, sh * window_w * pixel,
+                                    sw * pixel, bias, out + to, step_w * pixel, channels, kept)  # fmt: skip
                         column += _PIXELS
                         to += _PIXELS * step_w * pixel
                         continue
@@ -167,26 +176,30 @@ def weights_by_channel(kit: Kit) -> Callable[..., Any]:
         taps = (r[WINDOW] >> 2 * _BITS) * window_h * window_w
         unit, last_unit = rows_part(chunks * taps, ith, nth)
         while unit < last_unit:
-            chunk, tap = unit // taps, unit % taps
-            td, th, tw = tap // (window_h * window_w), tap // window_w % window_h, tap % window_w
-            to = dw + (chunk * r[WEIGHTS] + tap * r[CHANNELS]) * size
-            sums = reals(to)
-            for i in range(r[CHANNELS]):
+            chunk, first = unit // taps, unit % taps
+            last = smaller(taps, first + last_unit - unit)
+            unit += last - first
+            sums = reals(dw + (chunk * r[WEIGHTS] + first * r[CHANNELS]) * size)
+            for i in range((last - first) * r[CHANNELS]):
                 sums[i] = zero
-            z = td * (r[DILATION] >> 2 * _BITS) - (r[PADDING] >> 2 * _BITS)
-            h = th * (r[DILATION] >> _BITS & _MOST) - (r[PADDING] >> _BITS & _MOST)
-            w = tw * (r[DILATION] & _MOST) - (r[PADDING] & _MOST)
-            first_d, count_d = results_inside(z, stride_d, r[OUT_DEPTH], depth)
-            first_h, count_h = results_inside(h, stride_h, r[ROWS], height)
-            first_w, count_w = results_inside(w, stride_w, cols, width)
-            if count_d > 0 and count_h > 0 and count_w > 0:
-                for image in range(batch * chunk // chunks, batch * (chunk + 1) // chunks):
+            # all weights of one sample, which stays in the second-level cache
+            for image in range(batch * chunk // chunks, batch * (chunk + 1) // chunks):
+                for tap in range(first, last):
+                    td, th, tw = tap // (window_h * window_w), tap // window_w % window_h, tap % window_w
+                    z = td * (r[DILATION] >> 2 * _BITS) - (r[PADDING] >> 2 * _BITS)
+                    h = th * (r[DILATION] >> _BITS & _MOST) - (r[PADDING] >> _BITS & _MOST)
+                    w = tw * (r[DILATION] & _MOST) - (r[PADDING] & _MOST)
+                    first_d, count_d = results_inside(z, stride_d, r[OUT_DEPTH], depth)
+                    first_h, count_h = results_inside(h, stride_h, r[ROWS], height)
+                    first_w, count_w = results_inside(w, stride_w, cols, width)
+                    if count_w <= 0:
+                        continue
+                    to = dw + (chunk * r[WEIGHTS] + tap * r[CHANNELS]) * size
                     for i_d in range(first_d, first_d + count_d):
                         for ih in range(first_h, first_h + count_h):
                             at = ((image * depth + z + i_d * stride_d) * height + h + ih * stride_h) * width
                             from_dy = ((image * r[OUT_DEPTH] + i_d) * r[ROWS] + ih) * cols + first_w
                             add(x + (at + w + first_w * stride_w) * pixel, stride_w * pixel, dy + from_dy * pixel, pixel,
                                 count_w, to, r[CHANNELS])  # fmt: skip
-            unit += 1
 
     return conv_weights

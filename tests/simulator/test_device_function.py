@@ -96,6 +96,17 @@ MODELS = {
     "sequence": lambda dtype: chain(
         fnn.Dense(7, "relu"), fnn.LayerNorm(), fnn.Activation("softmax"), shape=(5, 6), dtype=dtype
     ),
+    "convolutions": lambda dtype: chain(
+        fnn.Conv2D(9, 3, activation="relu", padding="same"), fnn.MaxPooling2D(2),
+        fnn.Conv2D(4, (2, 1), activation="tanh"), fnn.AveragePooling2D(2, strides=1, padding="same"), fnn.Flatten(), fnn.Dense(3), shape=(5, 6, 2), dtype=dtype
+    ),
+    "convolutions of lines": lambda dtype: chain(
+        fnn.Conv1D(6, 3, dilation_rate=2, padding="causal", groups=2), fnn.Conv1D(6, 2, strides=2, activation="gelu"),
+        fnn.MaxPooling1D(3, 1, padding="same"), shape=(9, 4), dtype=dtype
+    ),
+    "convolution of volumes": lambda dtype: chain(
+        fnn.Conv3D(5, (2, 3, 2), strides=(2, 1, 1), padding="same"), shape=(3, 4, 3, 1), dtype=dtype
+    ),
     "softmax alone": lambda dtype: chain(fnn.Activation("softmax"), dtype=dtype),
     "reshaped alone": lambda dtype: chain(fnn.Reshape((3, 2)), dtype=dtype),
 }  # fmt: skip
@@ -105,6 +116,11 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_architectures(name, dtype):
     check(MODELS[name](dtype))
+
+
+def test_transposed_convolutions_run_on_the_cpu_only():
+    with pytest.raises(NotImplementedError, match="conv_back has no code for GPUs"):
+        chain(fnn.Conv2DTranspose(2, 2), shape=(3, 3, 1)).freeze(device="cuda")
 
 
 def activation(name):

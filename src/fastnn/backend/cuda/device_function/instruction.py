@@ -20,8 +20,9 @@ from fastnn.backend.cuda.device_function.layout import InstructionWord
 
 # the words as plain integers: compiled code has no enumerations
 OP, Y, X, OTHER, CONSTANTS, ROWS, COLS, DEPTH, Y_STRIDE, X_STRIDE, ACTIVATION, A, B, OTHER_STRIDE, FLAGS = (
-    int(word) for word in InstructionWord
+    int(word) for word in list(InstructionWord)[:15]
 )
+MAPS, RESULTS, WINDOW, MOVES, DILATION, PADDING = (int(word) for word in list(InstructionWord)[15:])
 
 #: Elements that an instruction touches, by the word of the operand that they belong to.
 Elements = NDArray[np.int64]

@@ -48,6 +48,12 @@ class InstructionWord(IntEnum):
     B = 12
     OTHER_STRIDE = 13  # from row to row
     FLAGS = 14  # the record's
+    MAPS = 15  # sizes of maps over which a window slides: three numbers, as in a record
+    RESULTS = 16  # how many windows there are along each axis
+    WINDOW = 17
+    MOVES = 18  # from a window to the next
+    DILATION = 19
+    PADDING = 20
 
 
 class Place(IntEnum):
@@ -79,5 +85,5 @@ def tile_width(left: int) -> int:
 
 def described() -> str:
     """Describe the layout, for a number that changes with it."""
-    version = 4
+    version = 5
     return repr((version, *(list(each) for each in (Head, InstructionWord, Place)), WIDE, NARROW, ACTIVATIONS))

@@ -150,7 +150,7 @@ def conv_weights(kit: Kit) -> list[Stage]:
         images = record[BATCH] * (chunk + 1) // chunks - first
         total = 0.0
         if filter_ < filters:
-            window_d, window_h, window_w = three(record[WINDOW])
+            _, window_h, window_w = three(record[WINDOW])
             stride_d, stride_h, stride_w = three(record[STRIDE])
             dil_d, dil_h, dil_w = three(record[DILATION])
             pad_d, pad_h, pad_w = three(record[PADDING])

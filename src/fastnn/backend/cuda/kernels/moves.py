@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from fastnn.backend.cuda.codegen import windows
 from fastnn.backend.cuda.codegen.kernel import Dims, Kit, Stage, ceil_div, kernel, ptx
 from fastnn.backend.cuda.codegen.options import formula
 from fastnn.backend.cuda.codegen.sizes import SIZES
@@ -15,11 +16,7 @@ _THREADS = SIZES.threads
 load_int64, as_double = ptx.LOADS["int64"], ptx.int_as_double
 
 
-@formula
-def split(number, by):
-    """Return quotient and remainder of numbers from 0 to 2^32."""
-    quotient = np.int64(np.uint32(number) // np.uint32(by))
-    return quotient, number - quotient * by
+split = formula(windows.split)
 
 
 def _stage(function: Any, *axes: str) -> list[Stage]:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fastnn.backend.cuda.device_function.encoder import Encoder, Record, encodes
+from fastnn.backend.cuda.device_function.encoder import Encoder, Record, Spot, encodes
 from fastnn.backend.cuda.device_function.instruction import (
     ACTIVATION,
     COLS,
@@ -34,9 +35,19 @@ def _encode(encoder: Encoder, record: Record) -> None:
     rows, cols, depth = (record.dims[name] for name in "mnk")
     if record.flags & (Flag.TRANSPOSE_A | Flag.TRANSPOSE_B | Flag.ACCUMULATE) or record.has("pre"):
         raise NotImplementedError("a matrix product that occurs only in training")
-    weights = record.weights("b")
-    bias = record.weights("bias") if record.has("bias") else np.zeros(cols)
-    tiles, j = [], 0
+    tiles = tiles_of(record.weights("b"), record.weights("bias") if record.has("bias") else np.zeros(cols))
+    y, x = record.spot("c"), record.spot("a")
+    to, number = before_activation(encoder, record, y, rows * cols)
+    encoder.draft(
+        "matmul", to, x, constants=encoder.constant(*tiles), rows=rows, cols=cols, depth=depth, activation=number
+    )
+    if record.formula and number == NONE:
+        encoder.activate(y, to, rows * cols, record.formula, record.params)
+
+
+def tiles_of(weights: NDArray[Any], bias: NDArray[Any]) -> list[NDArray[Any]]:
+    """Cut a matrix into tiles of columns, each with its part of the bias in front."""
+    (depth, cols), tiles, j = weights.shape, list[NDArray[Any]](), 0
     while j < cols:
         width = tile_width(cols - j)
         tile = np.zeros((1 + depth, width))
@@ -44,33 +55,34 @@ def _encode(encoder: Encoder, record: Record) -> None:
         tile[0, : part.stop - j], tile[1:, : part.stop - j] = bias[part], weights[:, part]
         tiles.append(tile)
         j += width
-    y, x = record.spot("c"), record.spot("a")
+    return tiles
+
+
+def before_activation(encoder: Encoder, record: Record, y: Spot, count: int) -> tuple[Spot, int]:
+    """Return where a product goes before an activation, and the activation that the product's instruction applies.
+
+    An activation is in place, except in the output, which only the last instruction may write.
+    """
     relu = record.formula == "relu"
     activated = record.formula and not relu
-    # an activation in place, except in the output, which only the last instruction may write
-    to = encoder.temporary(rows * cols) if activated and y.place is Place.OUTPUT else y
-    number = RELU if relu else NONE
-    encoder.draft(
-        "matmul", to, x, constants=encoder.constant(*tiles), rows=rows, cols=cols, depth=depth, activation=number
-    )
-    if activated:
-        encoder.activate(y, to, rows * cols, record.formula, record.params)
+    return encoder.temporary(count) if activated and y.place is Place.OUTPUT else y, RELU if relu else NONE
+
+
+def tile_elements(cols: int, depth: int) -> int:
+    """Return the elements of all tiles of a matrix."""
+    left, count = cols, 0
+    while left > 0:
+        width = tile_width(left)
+        count += (1 + depth) * width
+        left -= width
+    return count
 
 
 def _inputs(words: Sequence[int]) -> Elements:
     return np.arange(words[ROWS] * words[DEPTH])
 
 
-def _count(words: Sequence[int]) -> int:
-    left, count = words[COLS], 0
-    while left > 0:
-        width = tile_width(left)
-        count += (1 + words[DEPTH]) * width
-        left -= width
-    return count
-
-
-@instruction("matmul", x=_inputs, constants=_count)
+@instruction("matmul", x=_inputs, constants=lambda words: tile_elements(words[COLS], words[DEPTH]))
 def _matmul(tools: Tools) -> Any:
     """Make y = x w + bias in every row, in tiles of columns whose sums stay in registers."""
     formula, word, operand = tools.formula, tools.word, tools.operand

@@ -22,7 +22,8 @@ def seeds(quick, slow):
 def small_work_is_cut(monkeypatch):
     monkeypatch.setattr(cost, "PART_NANOSECONDS", 1e-6)
     monkeypatch.setattr(thread_pool, "WAKE_NANOSECONDS", 0.0)
-    monkeypatch.setattr(threads, "_chosen", None)
+    # what does not choose a number of threads runs on one
+    monkeypatch.setattr(threads, "_chosen", 1)
 
 
 @pytest.mark.parametrize("block", seeds(4, 20))

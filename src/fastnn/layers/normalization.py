@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from math import prod
 
 from fastnn import initializers
-from fastnn.checks import flag, number, size
+from fastnn.checks import flag, integer, number, size
 from fastnn.config import register
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.moves import permute, reshape
@@ -211,6 +211,7 @@ class GroupNorm(_Normalization):
     """
 
     groups: int = 32
+    _: KW_ONLY
     epsilon: float = 1e-3
     center: bool = True
     scale: bool = True
@@ -218,7 +219,7 @@ class GroupNorm(_Normalization):
     beta_initializer: Initializer | str = "zeros"
 
     def prepare(self) -> None:
-        if self.groups != -1:
+        if integer("groups", self.groups, at_least=-1) != -1:
             self.groups = size("groups", self.groups)
         super().prepare()
 

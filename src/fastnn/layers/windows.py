@@ -49,7 +49,9 @@ class Windows(Layer):
     data_format: str | None
 
     def prepare(self) -> None:
-        self.data_format = choice("data_format", self.data_format or CHANNELS[0], CHANNELS)
+        self.data_format = choice(
+            "data_format", CHANNELS[0] if self.data_format is None else self.data_format, CHANNELS
+        )
 
     def sizes(self, shape: Shape) -> Shape:
         """Return the sizes of a sample's axes and of its channels, which come last.

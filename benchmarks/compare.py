@@ -1,6 +1,6 @@
 """Compare the speed of fastnn with NumPy, scikit-learn, PyTorch, JAX and onnxruntime, where they are installed.
 
-    python benchmarks/compare.py [--quick] [--section training|many|prediction|compiled|matmul|all]
+    python benchmarks/compare.py [--quick] [--section training|images|many|prediction|compiled|matmul|all]
                                  [--workload PART ...] [--library PART ...] [--threads N] [--rounds N]
                                  [--json PATH] [--chart PATH]
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from comparing.race import Comparison
     from comparing.settings import Settings
 
-SECTIONS = ("training", "many", "prediction", "compiled", "matmul")
+SECTIONS = ("training", "images", "many", "prediction", "compiled", "matmul")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,10 +71,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measure(section: str, settings: "Settings") -> list["Comparison"]:
     """Measure a section, print its tables, and return all comparisons."""
-    from comparing import compiled, many, matmul, prediction, small, tables, training
+    from comparing import compiled, images, many, matmul, prediction, small, tables, training
 
     if section != "matmul":
-        modules: dict[str, Any] = {"training": training, "many": many, "prediction": prediction, "compiled": compiled}
+        modules: dict[str, Any] = {
+            "training": training, "images": images, "many": many, "prediction": prediction, "compiled": compiled,
+        }  # fmt: skip
         module, done = modules[section], []
         for comparison in module.compare(settings):
             print(tables.table(comparison, settings.threads), flush=True)

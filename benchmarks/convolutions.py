@@ -11,6 +11,7 @@ PyTorch has its maps in channels-last order, with oneDNN. All take turns; median
 from __future__ import annotations
 
 import argparse
+import importlib
 import statistics
 import time
 from collections.abc import Callable
@@ -26,9 +27,9 @@ from fastnn.program.window import packed
 from kernel_record import Record, aligned
 
 try:
-    import torch
+    torch: Any = importlib.import_module("torch")
 except ImportError:
-    torch = None  # type: ignore[assignment]
+    torch = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,6 @@ def product(m: int, n: int, k: int, dtype: str, *, transpose: bool) -> Callable[
 
 def _with_torch(found: Any, each: Convolution, x: Any, w: Any, dy: Any, ours: Any, results: Any) -> Any:
     """Add PyTorch's calls, after comparing what they compute with ours."""
-    assert torch is not None
     axes = 1 if each.line else 2
     last = torch.channels_last if axes == 2 else torch.contiguous_format
 

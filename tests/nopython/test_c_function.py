@@ -20,7 +20,7 @@ def pointer(array):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", ["perceptron", "residual", "sequence", "reshaped alone"])
+@pytest.mark.parametrize("name", ["perceptron", "residual", "sequence", "reshaped alone", "pictures"])
 def test_the_bits_of_the_models_predictions(name, dtype):
     model = MODELS[name](dtype)
     plain, with_data = model.c_function(), model.c_function("int (const T *, T *, void *)")

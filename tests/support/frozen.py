@@ -98,6 +98,21 @@ MODELS = {
     "images": lambda dtype: chain(
         fnn.Dense(4), fnn.Flatten(), fnn.Dense(5), fnn.Reshape((5, 1)), shape=(3, 2), dtype=dtype
     ),
+    "pictures": lambda dtype: chain(
+        fnn.Conv2D(5, 3, padding="same", activation="relu"), fnn.MaxPooling2D(), fnn.GroupNorm(5, epsilon=0.1),
+        fnn.SeparableConv2D(17, 2, activation="gelu"), fnn.GlobalAveragePooling2D(), fnn.Dense(3),
+        shape=(7, 6, 2), dtype=dtype,
+    ),
+    "decoder": lambda dtype: chain(
+        fnn.Dense(12, activation="tanh"), fnn.Reshape((2, 2, 3)),
+        fnn.Conv2DTranspose(4, 3, 2, "same", activation="relu"), fnn.UpSampling2D(interpolation="bilinear"),
+        fnn.ZeroPadding2D(1), fnn.Conv2D(2, 3, activation="sigmoid"), dtype=dtype,
+    ),
+    "signals": lambda dtype: chain(
+        fnn.Conv1D(6, 3, padding="causal", dilation_rate=2, groups=2, data_format="channels_first"),
+        fnn.Permute((2, 1)), fnn.AveragePooling1D(2, 1, "same"), fnn.DepthwiseConv1D(3, activation="tanh"),
+        fnn.Conv1D(4, 1), shape=(4, 9), dtype=dtype,
+    ),
     "sequence": lambda dtype: chain(fnn.Dense(70, activation="relu"), fnn.LayerNorm(), shape=(40, 70), dtype=dtype),
     "turned": lambda dtype: chain(fnn.Permute((2, 1)), fnn.Dense(3), fnn.Permute((2, 1)), shape=(4, 5), dtype=dtype),
     "cropped": lambda dtype: chain(fnn.Cropping1D((1, 2)), fnn.Dense(3), shape=(5, 4), dtype=dtype),

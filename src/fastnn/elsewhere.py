@@ -14,6 +14,32 @@ NAMES = {
     # layers
     "BatchNormalization": "fastnn.BatchNorm",
     "BatchNorm1d": "fastnn.BatchNorm",
+    "Conv1d": "fastnn.Conv1D",
+    "Conv2d": "fastnn.Conv2D",
+    "Conv3d": "fastnn.Conv3D",
+    "ConvTranspose1d": "fastnn.Conv1DTranspose",
+    "ConvTranspose2d": "fastnn.Conv2DTranspose",
+    "ConvTranspose3d": "fastnn.Conv3DTranspose",
+    "Convolution1D": "fastnn.Conv1D",
+    "Convolution2D": "fastnn.Conv2D",
+    "Convolution2DTranspose": "fastnn.Conv2DTranspose",
+    "MaxPool1d": "fastnn.MaxPooling1D",
+    "MaxPool2d": "fastnn.MaxPooling2D",
+    "MaxPool3d": "fastnn.MaxPooling3D",
+    "AvgPool1d": "fastnn.AveragePooling1D",
+    "AvgPool2d": "fastnn.AveragePooling2D",
+    "AvgPool3d": "fastnn.AveragePooling3D",
+    "AdaptiveAvgPool1d": "fastnn.GlobalAveragePooling1D, for one result",
+    "AdaptiveAvgPool2d": "fastnn.GlobalAveragePooling2D, for one result",
+    "AdaptiveMaxPool2d": "fastnn.GlobalMaxPooling2D, for one result",
+    "Dropout1d": "fastnn.SpatialDropout1D",
+    "Dropout2d": "fastnn.SpatialDropout2D",
+    "Dropout3d": "fastnn.SpatialDropout3D",
+    "Upsample": "fastnn.UpSampling2D",
+    "UpsamplingNearest2d": "fastnn.UpSampling2D",
+    "UpsamplingBilinear2d": 'fastnn.UpSampling2D(interpolation="bilinear")',
+    "ZeroPad1d": "fastnn.ZeroPadding1D",
+    "ZeroPad2d": "fastnn.ZeroPadding2D",
     "BatchNorm2d": "fastnn.BatchNorm",
     "BatchNorm3d": "fastnn.BatchNorm",
     "LayerNormalization": "fastnn.LayerNorm",
@@ -145,8 +171,8 @@ NAMES = {
     "lr_scheduler": "fastnn.schedules",
     "models": "fastnn.Sequential and fastnn.Model",
     "saving": "fastnn.load and model.save",
-    "mnist": "fastnn.datasets.load_digits, bundled images of 8 x 8 pixels",
-    "load_mnist": "fastnn.datasets.load_digits, bundled images of 8 x 8 pixels",
+    "mnist": "fastnn.datasets.load_digits, bundled images of 8 x 8 pixels, and load_idx for MNIST's files",
+    "load_mnist": "fastnn.datasets.load_digits, bundled images of 8 x 8 pixels, and load_idx for MNIST's files",
     "fetch_openml": "fastnn.datasets.load_digits, the bundled data set",
     "make_classification": "fastnn.datasets.make_moons and fastnn.datasets.make_spirals",
     "make_circles": "fastnn.datasets.make_moons",
@@ -154,8 +180,8 @@ NAMES = {
 }  # fmt: skip
 
 #: words in names of features that fastnn does not have
-MISSING = ("Conv", "Pool", "LSTM", "GRU", "RNN", "Embedding", "Attention", "Transformer", "UpSampling", "ZeroPadding")
-NOT_THERE = "fastnn has no convolution, pooling, embedding, attention or recurrence yet"
+MISSING = ("LSTM", "GRU", "RNN", "Embedding", "Attention", "Transformer")
+NOT_THERE = "fastnn has no embedding, attention or recurrence yet"
 
 #: hints for arguments that have no meaning here
 ARGUMENTS = {

@@ -152,7 +152,7 @@ __all__ += layers.pooling.__all__
 __all__ += layers.random.__all__
 
 # imported on first use: importing Numba takes longer than importing fastnn, and the ops take a tenth of that
-_LATER = ("applications", "nopython", "ops", "testing")
+_LATER = ("applications", "inspect", "nopython", "ops", "testing")
 
 
 def _later(name: str) -> object:

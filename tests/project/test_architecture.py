@@ -224,6 +224,7 @@ ALLOWED |= {
         *("runtime", "saving", "seeding", "training"),
     },
     "applications": {"checks", "hints", "layers", "model", "ops"},
+    "inspect": {"activations", "checks", "hints", "layers", "model", "ops", "seeding"},
     "testing": {"activations", "formulas", "hints", "layers", "losses", "model", "nopython", "training"},
 }
 ALLOWED["."] = set(ALLOWED)

@@ -104,10 +104,11 @@ def of_name(name: str, module: str = "fastnn") -> str:
         return f"; there is {NAMES[foreign[0]]}"
     if any(word in name for word in MISSING):
         return f"; {NOT_THERE}"
-    close = like(name, home)
-    if close:
+    # a name of another module only if it is more alike
+    close = like(name, [*home, *paths]) if like(name, home) else ""
+    if close and close in home:
         return f"; did you mean {close!r}?"
-    close = like(name, paths) or like(name, NAMES)
+    close = close or like(name, paths) or like(name, NAMES)
     if close:
         return f"; did you mean {close!r}? There is {paths[close] if close in paths else NAMES[close]}"
     return ""

@@ -101,6 +101,11 @@ GEOMETRIES = (
     Geometry(window=(1, 1, 1), stride=(1, 2, 2), note="phases without taps"),
     Geometry(maps=(1, 2, 2), window=(1, 5, 5), padding=(0, 2, 2), behind=(0, 2, 2), batch=5, note="window beyond"),
     Geometry(maps=(1, 16, 16), channels=16, filters=64, padding=(0, 1, 1), behind=(0, 1, 1), batch=1, note="panels"),
+    Geometry(maps=(1, 5, 6), channels=8, filters=12, padding=(0, 1, 1), behind=(0, 1, 1), batch=3, note="packs"),
+    Geometry(maps=(1, 6, 7), channels=12, filters=8, window=(1, 2, 3), stride=(1, 3, 2), dilation=(1, 2, 1),
+             padding=(0, 0, 2), behind=(0, 1, 2), note="phases of packs"),
+    Geometry(maps=(3, 4, 5), channels=4, filters=20, window=(2, 2, 1), stride=(2, 1, 2), padding=(0, 1, 0), batch=5,
+             note="volumes of packs"),
 )
 
 
@@ -152,4 +157,13 @@ BY_CHANNEL = (
     Geometry(groups=33, channels=33, filters=33, maps=(3, 4, 5), window=(2, 3, 2), stride=(1, 3, 1), padding=(1, 1, 0)),
     Geometry(groups=3, channels=3, filters=3, maps=(1, 2, 2), window=(1, 5, 5), padding=(0, 2, 2), behind=(0, 2, 2)),
     Geometry(groups=4, channels=4, filters=4, window=(1, 1, 1), stride=(1, 2, 2), note="phases without taps"),
+)
+
+
+#: Convolutions with few filters, and with few channels.
+FEW = (
+    Geometry(filters=2, channels=8, maps=(1, 6, 19), padding=(0, 1, 1), behind=(0, 1, 1)),
+    Geometry(filters=16, channels=6, window=(1, 5, 5), maps=(1, 14, 14)),
+    Geometry(filters=5, channels=17, window=(2, 2, 6), maps=(3, 4, 15), dilation=(1, 1, 2), padding=(1, 0, 3)),
+    Geometry(filters=1, channels=16, maps=(1, 3, 130), padding=(0, 1, 1), behind=(0, 1, 1), note="two blocks"),
 )

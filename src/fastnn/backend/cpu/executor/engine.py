@@ -20,6 +20,7 @@ from fastnn.backend.cpu.loading.helpers import helping
 from fastnn.backend.cpu.loading.library import Loaded
 from fastnn.backend.cpu.processor import cost
 from fastnn.backend.cpu.processor.blocking import CONVOLUTIONS, PRODUCTS, SCRATCH_BYTES, Blocking
+from fastnn.backend.cpu.processor.convolutions import convolution_variant
 from fastnn.backend.cpu.threads import thread_pool
 from fastnn.console import compiling
 from fastnn.formulas import custom
@@ -51,8 +52,7 @@ def specialize(key: KernelKey, record: NDArray[np.int64]) -> KernelKey:
         return key
     dims, flags = dims_of(record), int(record[FLAGS_WORD])
     if key.op in CONVOLUTIONS:
-        alone = dims["groups"] == dims["channels"] == dims["filters"]
-        return replace(key, variant="by_channel") if alone else key
+        return replace(key, variant=convolution_variant(key.op, key.dtype, dims))
     transposed = bool(flags & Flag.TRANSPOSE_A), bool(flags & Flag.TRANSPOSE_B)
     algorithm = Blocking.of(key.dtype).algorithm(dims["m"], dims["n"], dims["k"], *transposed)
     many = key.op == "batched_matmul" and dims["samples"] * dims["count"] > 1

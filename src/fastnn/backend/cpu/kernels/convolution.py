@@ -34,6 +34,7 @@ from fastnn.backend.cpu.codegen.taps_tile import SHIFTS
 from fastnn.backend.cpu.kernels.axes import backward_axis, forward_axis
 from fastnn.backend.cpu.kernels.bands import copy_band_of
 from fastnn.backend.cpu.kernels.by_channel import by_channel
+from fastnn.backend.cpu.kernels.folded import folded
 from fastnn.backend.cpu.kernels.panels import copy_and_transpose
 from fastnn.backend.cpu.kernels.taps import TAPS_ARGUMENTS
 from fastnn.backend.cpu.layouts.shared import taps_of
@@ -83,7 +84,7 @@ def _packing(kit: Kit, shape: Blocking, back: bool) -> Any:
     return pack
 
 
-def _convolution(kit: Kit, back: bool) -> Callable[..., Any]:
+def _convolution(kit: Kit, *, back: bool) -> Callable[..., Any]:
     """Make the kernel: of the convolution, or of the gradient for its inputs."""
     Y, X, W, BIAS = kit.words("dx dy w bias" if back else "y x w bias")
     EXTRA = kit.words("saved" if back else "pre")[0]
@@ -324,13 +325,18 @@ def _convolution(kit: Kit, back: bool) -> Callable[..., Any]:
     return convolution
 
 
+def _variant(kit: Kit, variant: str, back: bool) -> Callable[..., Any]:
+    made = {"by_channel": by_channel, "folded": folded}.get(variant, _convolution)
+    return made(kit, back=back)
+
+
 @kernel("conv")
 def conv(kit: Kit, variant: str) -> Callable[..., Any]:
     """Make y = f(x * w + bias)."""
-    return by_channel(kit, back=False) if variant == "by_channel" else _convolution(kit, back=False)
+    return _variant(kit, variant, back=False)
 
 
 @kernel("conv_back")
 def conv_back(kit: Kit, variant: str) -> Callable[..., Any]:
     """Make the gradient of a convolution for its input, which is also the transposed convolution."""
-    return by_channel(kit, back=True) if variant == "by_channel" else _convolution(kit, back=True)
+    return _variant(kit, variant, back=True)

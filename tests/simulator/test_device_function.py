@@ -98,7 +98,8 @@ MODELS = {
     ),
     "convolutions": lambda dtype: chain(
         fnn.Conv2D(9, 3, activation="relu", padding="same"), fnn.MaxPooling2D(2),
-        fnn.Conv2D(4, (2, 1), activation="tanh"), fnn.AveragePooling2D(2, strides=1, padding="same"), fnn.Flatten(), fnn.Dense(3), shape=(5, 6, 2), dtype=dtype
+        fnn.Conv2D(4, (2, 1), activation="tanh"), fnn.AveragePooling2D(2, strides=1, padding="same"),
+        fnn.Flatten(), fnn.Dense(3), shape=(5, 6, 2), dtype=dtype
     ),
     "convolutions of lines": lambda dtype: chain(
         fnn.Conv1D(6, 3, dilation_rate=2, padding="causal", groups=2), fnn.Conv1D(6, 2, strides=2, activation="gelu"),

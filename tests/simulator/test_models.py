@@ -60,6 +60,29 @@ def test_training_agrees_with_the_cpu():
     assert scores["accuracy"] == expected["accuracy"]
 
 
+def images(**more):
+    layers = [
+        fnn.Conv2D(4, 3, padding="same", activation="relu"), fnn.MaxPooling2D(2),
+        fnn.Conv2D(8, 2, strides=2, activation="tanh"), fnn.AveragePooling2D((1, 2)), fnn.Flatten(),
+        fnn.Dense(3, "softmax"),
+    ]  # fmt: skip
+    model = fnn.Sequential([fnn.Input((8, 9, 2)), *layers], seed=3, **more)
+    model.compile(fnn.SGD(0.1), "cross_entropy")
+    return model
+
+
+def test_training_of_convolutions_agrees_with_the_cpu():
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((8, 8, 9, 2)).astype(np.float32), rng.integers(0, 3, 8)
+    there, here = images(device="cuda"), images()
+    close(there.gradients(x, y), here.gradients(x, y))
+    close([there.input_gradients(x, y)], [here.input_gradients(x, y)])
+    for model in (there, here):
+        model.fit(x, y, epochs=1, batch_size=4, verbose=0)
+    close(there.get_weights(), here.get_weights())
+    close([there.predict(x)], [here.predict(x)])
+
+
 def test_joined_probabilities_and_losses_as_metrics_agree_with_the_cpu():
     """The loss uses the logits before Concatenate and Reshape on both devices: probabilities are 0 and 1."""
     x, found = data()[0], []

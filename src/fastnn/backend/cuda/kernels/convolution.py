@@ -1,20 +1,27 @@
-"""Convolutions and their gradients, one thread for each element of a result.
+"""Convolutions and their gradients: as matrix products, or one thread for each element of a result.
 
-Neighbouring threads have neighbouring channels of one pixel: they read the same numbers of the maps, and neighbouring
+They are products (`matmul/implicit.py`) if channels and filters are in one group, and multiples of a pack. Otherwise
+neighbouring threads have neighbouring channels of one pixel: they read the same numbers of the maps, and neighbouring
 weights. The gradient for inputs visits the windows that cover a pixel, so nothing is added up in memory.
 The gradient for weights is the sum over many pixels: the threads of a block share it, and add theirs in order.
+
+An algorithm is that of a product (`matmul/plan.py`), or the epilogue alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda.codegen.kernel import Dims, Kit, Stage, ceil_div, kernel
-from fastnn.backend.cuda.codegen.sizes import SIZES
+from fastnn.backend.cuda.codegen.kernel import Dims, Key, Kit, Stage, ceil_div, kernel
+from fastnn.backend.cuda.codegen.sizes import PACK, PRODUCTS, SIZES
 from fastnn.backend.cuda.kernels.matmul.epilogue import make_finish
+from fastnn.backend.cuda.kernels.matmul.implicit import implicit_product, implicit_sum, product_dims
+from fastnn.backend.cuda.kernels.matmul.plan import Algorithm, choose, scratch_bytes
 from fastnn.backend.cuda.kernels.moves import split
 from fastnn.backend.cuda.kernels.windows import covered, covering, pixel_of, tap_of, three
 from fastnn.formulas import activations
@@ -23,16 +30,64 @@ from fastnn.program.layout import Flag
 _THREADS, _LANES, _STRIPS = SIZES.threads, SIZES.lanes, SIZES.strips
 # neighbouring results whose products are added in the dtype
 _STRETCH = 64
+# with the largest tile a thread's sums leave too few registers for the places of what it gathers
+_TILES = {name: tile for name, tile in PRODUCTS.tiles.items() if name != "large"}
+_SIZES = replace(PRODUCTS, tiles=_TILES)
 
 
-def _algorithm(dims: Dims, flags: Flag) -> str:
+def _direct(flags: Flag) -> str:
     return "forward" if Flag.MAP_FORWARD in flags else "gradient" if Flag.MAP_GRADIENT in flags else "plain"
 
 
+def _algorithm(op: str, turned: Flag) -> Callable[..., str]:
+    """Return the choice of an op's algorithm; its products have a matrix that is `turned`."""
+
+    def choice(dims: Dims, flags: Flag) -> str:
+        if dims["groups"] == 1 and dims["channels"] % PACK == dims["filters"] % PACK == 0:
+            found = choose(product_dims(op, dims), flags | turned, sizes=_SIZES)
+            if found.shape in _TILES:
+                return str(found)
+        return _direct(flags)
+
+    return choice
+
+
+def _algorithms(op: str, *epilogues: str) -> tuple[str, ...]:
+    products = (
+        Algorithm(op == "conv_weights", op == "conv_back", epilogue, shape, split)
+        for epilogue in epilogues
+        for shape in _TILES
+        for split in (False, True)
+    )
+    return (*epilogues, *map(str, products))
+
+
 def _variants(algorithm: str) -> Sequence[str]:
-    if algorithm == "plain":
+    epilogue = Algorithm.parse(algorithm).epilogue if "-" in algorithm else algorithm
+    if epilogue == "plain":
         return ("",)
-    return tuple(name for name in activations.SAVES if algorithm == "forward" or name != "step")
+    return tuple(name for name in activations.SAVES if epilogue == "forward" or name != "step")
+
+
+def _scratch(op: str) -> Callable[[Dims, int, str], int]:
+    def nbytes(dims: Dims, itemsize: int, algorithm: str) -> int:
+        return scratch_bytes(product_dims(op, dims), itemsize, algorithm) if "-" in algorithm else 0
+
+    return nbytes
+
+
+def _product(kit: Kit) -> list[Stage]:
+    """Make the stages of a product."""
+    algorithm = Algorithm.parse(kit.algorithm)
+    if not algorithm.split:
+        return [implicit_product(kit, algorithm)]
+    return [_makes_parts(kit.op, kit.dtype, replace(algorithm, epilogue="plain")), implicit_sum(kit, algorithm)]
+
+
+@cache
+def _makes_parts(op: str, dtype: str, algorithm: Algorithm) -> Stage:
+    """Make the first stage of a product in parts, which is the same for all activations."""
+    return implicit_product(Kit(Key(op, dtype, "", str(algorithm))), algorithm)
 
 
 def _elements(*axes: str) -> Callable[[Dims], tuple[int, int]]:
@@ -45,9 +100,17 @@ def _elements(*axes: str) -> Callable[[Dims], tuple[int, int]]:
     return grid
 
 
-@kernel("conv", algorithms=("plain", "forward"), variants=_variants, algorithm=_algorithm)
+@kernel(
+    "conv",
+    algorithms=_algorithms("conv", "plain", "forward"),
+    variants=_variants,
+    algorithm=_algorithm("conv", Flag(0)),
+    scratch=_scratch("conv"),
+)
 def conv(kit: Kit) -> list[Stage]:
     """Make y = f(x * w + bias)."""
+    if "-" in kit.algorithm:
+        return _product(kit)
     X, W, BATCH, DEPTH, HEIGHT, WIDTH, CHANNELS = kit.words("x w batch depth height width channels")
     OUT_DEPTH, ROWS, COLS, FILTERS, GROUPS = kit.words("out_depth rows cols filters groups")
     WINDOW, STRIDE, DILATION, PADDING = kit.words("window stride dilation padding")
@@ -84,9 +147,17 @@ def conv(kit: Kit) -> list[Stage]:
     return [Stage(conv, _elements("batch", "out_depth", "rows", "cols", "filters"), _THREADS)]
 
 
-@kernel("conv_back", algorithms=("plain", "forward", "gradient"), variants=_variants, algorithm=_algorithm)
+@kernel(
+    "conv_back",
+    algorithms=_algorithms("conv_back", "plain", "forward", "gradient"),
+    variants=_variants,
+    algorithm=_algorithm("conv_back", Flag.TRANSPOSE_B),
+    scratch=_scratch("conv_back"),
+)
 def conv_back(kit: Kit) -> list[Stage]:
     """Make the gradient of a convolution for its input, which is also the transposed convolution."""
+    if "-" in kit.algorithm:
+        return _product(kit)
     DY, W, BATCH, DEPTH, HEIGHT, WIDTH, CHANNELS = kit.words("dy w batch depth height width channels")
     OUT_DEPTH, ROWS, COLS, FILTERS, GROUPS = kit.words("out_depth rows cols filters groups")
     WINDOW, STRIDE, DILATION, PADDING = kit.words("window stride dilation padding")
@@ -131,9 +202,16 @@ def conv_back(kit: Kit) -> list[Stage]:
     return [Stage(conv_back, _elements("batch", "depth", "height", "width", "channels"), _THREADS)]
 
 
-@kernel("conv_weights")
+@kernel(
+    "conv_weights",
+    algorithms=_algorithms("conv_weights", "plain"),
+    algorithm=_algorithm("conv_weights", Flag.TRANSPOSE_A),
+    scratch=_scratch("conv_weights"),
+)
 def conv_weights(kit: Kit) -> list[Stage]:
     """Make the sums of dw over chunks of the batch; a block makes neighbouring filters of one weight of a window."""
+    if "-" in kit.algorithm:
+        return _product(kit)
     DW, X, DY, BATCH, DEPTH, HEIGHT, WIDTH = kit.words("dw x dy batch depth height width")
     CHANNELS, OUT_DEPTH, ROWS, COLS, FILTERS, GROUPS = kit.words("channels out_depth rows cols filters groups")
     WINDOW, STRIDE, DILATION, PADDING = kit.words("window stride dilation padding")

@@ -104,8 +104,8 @@ def _count(words: Sequence[int]) -> int:
 def _along(tools: Tools) -> SimpleNamespace:
     """Make `three(word)`, `split(number, by)`, and `covers(code, at, number)`.
 
-    The last one says what window `number` of all images covers. Its results: the number of its first pixel, of the tap that reads that, and how many entries it covers along each
-    axis.
+    The last one says what window `number` of all images covers. Its results: the number of its first pixel, of the tap
+    that reads that, and how many entries it covers along each axis.
     """
     word, three, covered = tools.word, tools.formula(windows.three), tools.formula(windows.covered)
     split = tools.formula(windows.split)

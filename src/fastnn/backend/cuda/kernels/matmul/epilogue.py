@@ -121,7 +121,15 @@ def note_parts(record, parts):
     store_int64(record[SCRATCH_WORD], 0, parts)
 
 
-def make_rows(kit: Kit, finish: Finish, rows: int, cols: int, pitch: int, width: int, threads: int) -> Any:
+@formula
+def same_row(record, row):
+    """Return the row of c for a row of a product."""
+    return row
+
+
+def make_rows(
+    kit: Kit, finish: Finish, rows: int, cols: int, pitch: int, width: int, threads: int, row_of: Any = None
+) -> Any:
     """Make rows_out(...): store part of a block's result from shared memory, neighbours by neighbouring threads.
 
     Parameters
@@ -130,7 +138,10 @@ def make_rows(kit: Kit, finish: Finish, rows: int, cols: int, pitch: int, width:
         The size of the part in shared memory, and elements from one row to the next there.
     width, threads : int
         Elements that a thread takes at once, 1 or `PACK`, and threads of the block.
+    row_of : device function, optional
+        row_of(record, row) -> the row of c for a row of the product, if it is another one.
     """
+    row_of = same_row if row_of is None else row_of
     group, units, line = 16 // kit.itemsize, rows * cols // width, cols // width
     load, load_pack = ptx.SHARED_LOADS[kit.dtype], ptx.SHARED_LOAD_PACKS[kit.dtype]
     one, pack = finish.one, finish.pack
@@ -142,7 +153,7 @@ def make_rows(kit: Kit, finish: Finish, rows: int, cols: int, pitch: int, width:
             i, j = u32(unit // line), u32(unit % line * width)
             here_row, here_col, place = u32(row + i), u32(col + j), u32(i * pitch + j)
             if here_row < m and here_col < n:
-                at = u32(here_row * n + here_col)
+                at = u32(row_of(record, here_row) * n + here_col)
                 if width == 1:
                     one(record, parts, at, here_col, load(memory, place))
                 elif group == 4:
@@ -155,15 +166,33 @@ def make_rows(kit: Kit, finish: Finish, rows: int, cols: int, pitch: int, width:
     return rows_out
 
 
-def sum_parts(kit: Kit, epilogue: str, width: int) -> Stage:
-    """Make the stage that adds the parts of a product in order, and applies the epilogue."""
-    M, N = kit.words("m n")
+def sum_parts(kit: Kit, epilogue: str, width: int, result: str = "c", sizes: Any = None, grid: Any = None) -> Stage:
+    """Make the stage that adds the parts of a product in order, and applies the epilogue.
+
+    Parameters
+    ----------
+    result : str
+        The name of the operand that it writes.
+    sizes, grid : callable, optional
+        sizes(record) -> (elements of the result, columns), a device function, and the stage's grid; by default
+        those of an op with m and n.
+    """
     size, load, load_pack, threads = kit.itemsize, kit.load, kit.load_pack, SIZES.threads
-    finish = make_finish(kit, epilogue)
+    finish = make_finish(kit, epilogue, result)
     one, pack = finish.one, finish.pack
+    if sizes is None:
+        M, N = kit.words("m n")
+
+        @formula
+        def sizes(record):
+            return record[M] * record[N], record[N]
+
+        def grid(dims):
+            return ceil_div(dims["m"] * dims["n"], width * threads), 1
 
     def sum_parts(record, context):
-        n, all_ = u32(record[N]), record[M] * record[N]
+        all_, cols = sizes(record)
+        n = u32(cols)
         i = width * (np.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x)
         if i >= all_:
             return
@@ -183,4 +212,4 @@ def sum_parts(kit: Kit, epilogue: str, width: int) -> Stage:
                 v0, v1, v2, v3 = v0 + p[0], v1 + p[1], v2 + p[2], v3 + p[3]
             pack(record, 0, i, column, (v0, v1, v2, v3))
 
-    return Stage(sum_parts, lambda dims: (ceil_div(dims["m"] * dims["n"], width * threads), 1), threads)
+    return Stage(sum_parts, grid, threads)

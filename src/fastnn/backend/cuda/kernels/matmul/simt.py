@@ -31,7 +31,7 @@ from fastnn.backend.cuda.kernels.matmul.tiles import make_loads, tile_of
 u32 = np.uint32
 
 
-def _multiply(kit: Kit, tile: Tile, depth: int, pitch_a: int, pitch_b: int) -> Any:
+def make_multiply(kit: Kit, tile: Tile, depth: int, pitch_a: int, pitch_b: int) -> Any:
     """Make multiply(sums, left, right, a, b, k): add products of tiles at addresses a and b in shared memory.
 
     It multiplies `depth` values of k, from k on.
@@ -80,16 +80,17 @@ def _multiply(kit: Kit, tile: Tile, depth: int, pitch_a: int, pitch_b: int) -> A
     return reduce(twice, steps, one)
 
 
-def _leave(kit: Kit, tile: Tile, finish: Finish, width: int) -> Any:
+def make_leave(kit: Kit, tile: Tile, finish: Finish, width: int, row_of: Any = None) -> Any:
     """Make leave(...): a block's sums go through shared memory, so that neighbouring threads store neighbours.
 
-    It takes one group of every thread's rows at a time, which are neighbouring rows of the result.
+    It takes one group of every thread's rows at a time, which are neighbouring rows of the result. `row_of` is that of
+    `make_rows`.
     """
     group, cols, wide = 16 // kit.itemsize, tile.cols, tile.wide
     groups = tile.tall // group
     band, pitch, cols_apart = tile.rows // groups, cols + group, cols // (wide // group)
     store_pack = ptx.SHARED_STORE_PACKS[kit.dtype]
-    rows_out = make_rows(kit, finish, band, cols, pitch, width, tile.threads)
+    rows_out = make_rows(kit, finish, band, cols, pitch, width, tile.threads, row_of)
 
     def leave_group(number):
         @helper
@@ -146,10 +147,10 @@ def product(kit: Kit, algorithm: Algorithm) -> Stage:
     stash_a, stash_b, step_a, step_b = loads_a.stash, loads_b.stash, loads_a.step, loads_b.step
     count_a, count_b, units_a, units_b = loads_a.count, loads_b.count, loads_a.units, loads_b.units
     half = depth // 2
-    multiply = _multiply(kit, tile, half, pitch_a, pitch_b)
+    multiply = make_multiply(kit, tile, half, pitch_a, pitch_b)
     # the next tile of b is loaded after that of a: both would take too many registers
     in_turn = tile.tall * tile.wide >= 64
-    leave = _leave(kit, tile, make_partial(kit) if split else make_finish(kit, algorithm.epilogue), width)
+    leave = make_leave(kit, tile, make_partial(kit) if split else make_finish(kit, algorithm.epilogue), width)
     buffer, b_at = tile_elements(kit, tile), depth * pitch_a
     make_shared, shared_at = ptx.shared(2 * buffer, kit.dtype), ptx.SHARED_AT[kit.dtype]
     tall, wide, across = tile.tall, tile.wide, tile.across

@@ -1,0 +1,150 @@
+"""The left operand of a convolution's product, which no memory holds: its elements are gathered from maps.
+
+A row of the operand is a place from which a window begins, and a column is one of the window's taps and a channel.
+A table in shared memory holds the places of a block's rows (or, for the gradient of weights, those of the next values
+of k), so that registers hold only the tap that a thread is at. Elements beyond the edges of the maps are zeros.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastnn.backend.cuda.codegen.kernel import Kit
+from fastnn.backend.cuda.codegen.options import formula
+from fastnn.backend.cuda.codegen.sizes import PACK
+from fastnn.program.window import BITS, MOST
+
+i32, u32 = np.int32, np.uint32
+_BITS, _MOST = BITS, MOST
+
+#: numbers that describe an axis in shared memory: how many taps there are, the first one and the distance to the next;
+#: the entry that the first tap of the first place reads; from there to the next place's and to the next tap's; places,
+#: the result of the first of them and the distance to the next one's
+AXIS = 9
+COUNT, TAP, TAP_STEP, ENTRY, PLACE_STEP, MOVE, PLACES, RESULT, RESULT_STEP = range(AXIS)
+
+
+@formula
+def forward_axis(axes, at, size, results, window, stride, dilation, padding, phase):
+    """Describe an axis of a convolution, from axes[at] on."""
+    axes[at + COUNT], axes[at + TAP], axes[at + TAP_STEP] = window, 0, 1
+    axes[at + ENTRY], axes[at + PLACE_STEP], axes[at + MOVE] = -padding, stride, dilation
+    axes[at + PLACES], axes[at + RESULT], axes[at + RESULT_STEP] = results, 0, 1
+
+
+@formula
+def backward_axis(axes, at, size, results, window, stride, dilation, padding, phase):
+    """Describe an axis of a convolution's gradient: of every `stride`-th entry of the map, from `phase` on.
+
+    Their taps are those whose distance from `phase` is a multiple of the stride.
+    """
+    first, step = 0, 1
+    while first < window and (phase + padding - first * dilation) % stride != 0:
+        first += 1
+    while step * dilation % stride != 0:
+        step += 1
+    axes[at + COUNT], axes[at + TAP], axes[at + TAP_STEP] = (window - first + step - 1) // step, first, step
+    axes[at + ENTRY], axes[at + PLACE_STEP] = (phase + padding - first * dilation) // stride, 1
+    axes[at + MOVE] = -(step * dilation // stride)
+    axes[at + PLACES], axes[at + RESULT], axes[at + RESULT_STEP] = (size - phase + stride - 1) // stride, phase, stride
+
+
+@formula
+def phases_of(stride, size):
+    """Return the phases of an axis, each of which has an entry."""
+    return min(stride, size)
+
+
+@formula
+def of_axis(word, axis):
+    """Return the number of an axis in a record's word."""
+    return word >> (2 - axis) * _BITS & _MOST
+
+
+@dataclass(frozen=True)
+class Gather:
+    """The functions with which threads gather a tile of an operand.
+
+    Attributes
+    ----------
+    write : device function
+        write(bases, zs, ys, xs, slot, number, axes, depth, height, width, channels) writes the place of a number to
+        a slot of the table: its first element, and where that is in the map.
+    state : device function
+        state(k, axes, channels) -> the tap along each axis and the channel of column k.
+    later : device function
+        later(d, h, w, c, step, axes, channels) -> the same for a column that is `step` later.
+    shift : device function
+        shift(d, h, w, c, axes, height, width, channels) -> from a place to its tap: entries along each axis, elements.
+    unit : device function
+        unit(values, at, address, bases, zs, ys, xs, slot, dz, dy, dx, elements, depth, height, width) gathers `PACK`
+        neighbours.
+    """
+
+    write: Any
+    state: Any
+    later: Any
+    shift: Any
+    unit: Any
+
+
+def make_gather(kit: Kit) -> Gather:
+    """Make the functions for a dtype."""
+    load_pack, zero = kit.load_pack, kit.real(0.0)
+
+    @formula
+    def write(bases, zs, ys, xs, slot, number, axes, depth, height, width, channels):
+        rest = u32(u32(number) // u32(axes[2 * AXIS + PLACES]))
+        column = i32(u32(number) - u32(rest * u32(axes[2 * AXIS + PLACES])))
+        image_slice = u32(rest // u32(axes[AXIS + PLACES]))
+        row = i32(rest - u32(image_slice * u32(axes[AXIS + PLACES])))
+        image = u32(image_slice // u32(axes[PLACES]))
+        slice_ = i32(image_slice - u32(image * u32(axes[PLACES])))
+        z = i32(axes[ENTRY] + slice_ * axes[PLACE_STEP])
+        y = i32(axes[AXIS + ENTRY] + row * axes[AXIS + PLACE_STEP])
+        x = i32(axes[2 * AXIS + ENTRY] + column * axes[2 * AXIS + PLACE_STEP])
+        bases[slot] = i32(i32(i32(i32(i32(image) * depth + z) * height + y) * width + x) * channels)
+        zs[slot], ys[slot], xs[slot] = z, y, x
+
+    @formula
+    def state(k, axes, channels):
+        tap = u32(u32(k) // u32(channels))
+        c = i32(u32(k) - u32(tap * u32(channels)))
+        line = u32(tap // u32(axes[2 * AXIS + COUNT]))
+        w = i32(tap - u32(line * u32(axes[2 * AXIS + COUNT])))
+        d = u32(line // u32(axes[AXIS + COUNT]))
+        return i32(d), i32(line - u32(d * u32(axes[AXIS + COUNT]))), w, c
+
+    @formula
+    def later(d, h, w, c, step, axes, channels):
+        c = i32(c + step)
+        while c >= channels:
+            c = i32(c - channels)
+            w = i32(w + i32(1))
+            if w == axes[2 * AXIS + COUNT]:
+                w = i32(0)
+                h = i32(h + i32(1))
+                if h == axes[AXIS + COUNT]:
+                    h = i32(0)
+                    d = i32(d + i32(1))
+        return d, h, w, c
+
+    @formula
+    def shift(d, h, w, c, axes, height, width, channels):
+        dz, dy, dx = i32(d * axes[MOVE]), i32(h * axes[AXIS + MOVE]), i32(w * axes[2 * AXIS + MOVE])
+        return dz, dy, dx, i32(i32(i32(i32(dz * height) + dy) * width + dx) * channels + c)
+
+    @formula
+    def unit(values, at, address, bases, zs, ys, xs, slot, dz, dy, dx, elements, depth, height, width):
+        z, y, x = i32(zs[slot] + dz), i32(ys[slot] + dy), i32(xs[slot] + dx)
+        if z >= 0 and z < depth and y >= 0 and y < height and x >= 0 and x < width:
+            pack = load_pack(address, i32(bases[slot] + elements))
+            values[at], values[at + 1], values[at + 2], values[at + 3] = pack[0], pack[1], pack[2], pack[3]
+        else:
+            for e in range(PACK):
+                values[at + e] = zero
+
+    return Gather(write, state, later, shift, unit)

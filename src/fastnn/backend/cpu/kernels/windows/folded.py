@@ -14,7 +14,7 @@ from fastnn.backend.cpu.codegen.intrinsics import address, allocate, int64_point
 from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, note_raised, rows_part
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.codegen.shared import shared
-from fastnn.backend.cpu.kernels.axes import (
+from fastnn.backend.cpu.kernels.windows.axes import (
     PLACE,
     PLACE_STEP,
     RESULT,
@@ -27,8 +27,8 @@ from fastnn.backend.cpu.kernels.axes import (
     by_phase,
     outputs_of,
 )
-from fastnn.backend.cpu.kernels.bands import copy_band_of
-from fastnn.backend.cpu.kernels.taps import TAPS_ARGUMENTS
+from fastnn.backend.cpu.kernels.windows.bands import copy_band_of
+from fastnn.backend.cpu.kernels.windows.taps import TAPS_ARGUMENTS
 from fastnn.backend.cpu.layouts.shared import taps_of
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking
 from fastnn.program.layout import Buffer

@@ -12,7 +12,7 @@ from fastnn.backend.cpu.codegen.by_channel import make_by_channel, make_by_chann
 from fastnn.backend.cpu.codegen.intrinsics import address, int64_pointer, smaller
 from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, rows_part
 from fastnn.backend.cpu.codegen.options import helper
-from fastnn.backend.cpu.kernels.axes import (
+from fastnn.backend.cpu.kernels.windows.axes import (
     COUNT,
     FIRST,
     MOVE,

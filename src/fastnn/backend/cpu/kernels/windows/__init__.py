@@ -1,0 +1,1 @@
+"""Kernels whose windows slide over maps: convolutions, their gradients, pooling."""

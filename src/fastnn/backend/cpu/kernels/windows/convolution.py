@@ -22,6 +22,7 @@ from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, kernel, note_raise
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.codegen.shared import shared
 from fastnn.backend.cpu.codegen.taps_tile import SHIFTS
+from fastnn.backend.cpu.kernels.panels import copy_and_transpose
 from fastnn.backend.cpu.kernels.windows.axes import (
     COUNT,
     FIRST,
@@ -43,7 +44,6 @@ from fastnn.backend.cpu.kernels.windows.axes import (
 from fastnn.backend.cpu.kernels.windows.bands import copy_band_of
 from fastnn.backend.cpu.kernels.windows.by_channel import by_channel
 from fastnn.backend.cpu.kernels.windows.folded import folded
-from fastnn.backend.cpu.kernels.panels import copy_and_transpose
 from fastnn.backend.cpu.kernels.windows.taps import TAPS_ARGUMENTS
 from fastnn.backend.cpu.layouts.shared import taps_of
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking

@@ -16,9 +16,9 @@ from fastnn.backend.cpu.codegen.kernel import Kit, kernel, note_raised, part, ro
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.codegen.shared import shared
 from fastnn.backend.cpu.codegen.taps_tile import SHIFTS
+from fastnn.backend.cpu.kernels.panels import copy_and_transpose
 from fastnn.backend.cpu.kernels.windows.bands import copy_band_of
 from fastnn.backend.cpu.kernels.windows.by_channel import weights_by_channel
-from fastnn.backend.cpu.kernels.panels import copy_and_transpose
 from fastnn.backend.cpu.kernels.windows.taps import SHIFTED_ARGUMENTS, TAPS_ARGUMENTS
 from fastnn.backend.cpu.layouts.shared import taps_of
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking

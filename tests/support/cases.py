@@ -12,7 +12,7 @@ from making import Bound, Case, Make, away, one_hot, probabilities, signs, unifo
 from move_cases import AXES, move_cases
 from pointwise_cases import number_cases, pointwise_cases
 from update_cases import update_cases
-from window_cases import GEOMETRIES, POOLS, convolution_cases, pooling_cases, sum_cases
+from window_cases import BY_CHANNEL, FEW, GEOMETRIES, POOLS, convolution_cases, pooling_cases, sum_cases
 
 VECTORS = (1, 7, 31, 33, 333)
 # (150, 10): several blocks of short rows, the last one incomplete, and more than one part where parts are 64 rows
@@ -152,7 +152,7 @@ for rows, cols in TABLES:
         case("sum_rows", {"rows": rows, "cols": cols}, flags=flags, bound=Bound(1, rows))
 
 # --- windows over maps ----------------------------------------------------------------------------------------
-CASES.extend(each for geometry in GEOMETRIES for each in convolution_cases(geometry))
+CASES.extend(each for geometry in (*GEOMETRIES, *BY_CHANNEL, *FEW) for each in convolution_cases(geometry))
 CASES.extend(each for geometry in POOLS for each in pooling_cases(geometry))
 CASES.extend(sum_cases(VECTORS))
 

@@ -58,7 +58,7 @@ class Geometry:
 
 def bound(terms: int) -> Bound:
     """Return the bound of a sum of products of standard normal numbers."""
-    return Bound(relative=4.0, absolute=1.0 * terms + 4.0)
+    return Bound(relative=4.0, absolute=1.5 * terms + 4.0)
 
 
 def convolution_cases(each: Geometry) -> Iterator[Case]:
@@ -102,10 +102,27 @@ GEOMETRIES = (
     Geometry(maps=(1, 2, 2), window=(1, 5, 5), padding=(0, 2, 2), behind=(0, 2, 2), batch=5, note="window beyond"),
     Geometry(maps=(1, 16, 16), channels=16, filters=64, padding=(0, 1, 1), behind=(0, 1, 1), batch=1, note="panels"),
     Geometry(maps=(1, 5, 6), channels=8, filters=12, padding=(0, 1, 1), behind=(0, 1, 1), batch=3, note="packs"),
-    Geometry(maps=(1, 6, 7), channels=12, filters=8, window=(1, 2, 3), stride=(1, 3, 2), dilation=(1, 2, 1),
-             padding=(0, 0, 2), behind=(0, 1, 2), note="phases of packs"),
-    Geometry(maps=(3, 4, 5), channels=4, filters=20, window=(2, 2, 1), stride=(2, 1, 2), padding=(0, 1, 0), batch=5,
-             note="volumes of packs"),
+    Geometry(
+        maps=(1, 6, 7),
+        channels=12,
+        filters=8,
+        window=(1, 2, 3),
+        stride=(1, 3, 2),
+        dilation=(1, 2, 1),
+        padding=(0, 0, 2),
+        behind=(0, 1, 2),
+        note="phases of packs",
+    ),
+    Geometry(
+        maps=(3, 4, 5),
+        channels=4,
+        filters=20,
+        window=(2, 2, 1),
+        stride=(2, 1, 2),
+        padding=(0, 1, 0),
+        batch=5,
+        note="volumes of packs",
+    ),
 )
 
 
@@ -166,4 +183,14 @@ FEW = (
     Geometry(filters=16, channels=6, window=(1, 5, 5), maps=(1, 14, 14)),
     Geometry(filters=5, channels=17, window=(2, 2, 6), maps=(3, 4, 15), dilation=(1, 1, 2), padding=(1, 0, 3)),
     Geometry(filters=1, channels=16, maps=(1, 3, 130), padding=(0, 1, 1), behind=(0, 1, 1), note="two blocks"),
+)
+
+#: Sums and weights that the CPU's kernels cut into blocks, maps that they cut into bands and lines.
+LONG = (
+    Geometry(channels=90, filters=40, maps=(1, 8, 8), padding=(0, 1, 1), behind=(0, 1, 1), note="blocks of places"),
+    Geometry(channels=300, filters=33, maps=(1, 3, 5), window=(1, 1, 2), note="blocks of a place"),
+    Geometry(channels=100, filters=7, maps=(1, 4, 9), padding=(0, 1, 1), behind=(0, 1, 1), note="blocks of shifts"),
+    Geometry(channels=3, filters=17, maps=(1, 70, 250), padding=(0, 1, 1), behind=(0, 1, 1), batch=1, note="bands"),
+    Geometry(channels=64, filters=64, maps=(1, 2, 230), window=(1, 2, 3), batch=4, padding=(0, 1, 2), note="segments"),
+    Geometry(channels=8, filters=8, maps=(1, 1, 1100), window=(1, 1, 7), padding=(0, 0, 3), note="lines in parts"),
 )

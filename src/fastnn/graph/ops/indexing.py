@@ -31,18 +31,26 @@ def take(graph: Graph, x: Tensor, index: Tensor, axis: int | None, label: str) -
 
 
 def take_along_axis(graph: Graph, x: Tensor, index: Tensor, axis: int | None, label: str) -> Tensor:
-    """Take an entry of an axis for each number; `index` has the shape of x but for that axis."""
+    """Take an entry of an axis for each number; `index` has the shape of x but for that axis.
+
+    Where the axes behind it are all of size 1 in `index`, a number takes the entries of all of x's.
+    """
     _check(x, index, "take_along_axis")
     if axis is None:
         x, index = reshape(graph, x, (-1,), label), reshape(graph, index, (-1,), label)
         axis = 0
     place, whole = axis_of(axis, len(x.whole), "take_along_axis"), x.whole
-    if index.whole[:place] != whole[:place] or index.whole[place + 1 :] != whole[place + 1 :]:
+    behind = whole[place + 1 :]
+    together = index.whole[place + 1 :] != behind and index.whole[place + 1 :] == (1,) * len(behind)
+    if index.whole[:place] != whole[:place] or not (together or index.whole[place + 1 :] == behind):
         raise ValueError(
             f"take_along_axis: shapes must agree in all axes but axis {place}, got {whole} and {index.whole}"
         )
     dims = _along(index, place, whole[place])
-    return graph.add("take", (x, index), [output(index.whole, f"{label}.take")], label, source=whole, **dims)[0]
+    if together:
+        dims |= {"inner": product(behind), "index_inner": 0}
+    result = (*index.whole[: place + 1], *behind)
+    return graph.add("take", (x, index), [output(result, f"{label}.take")], label, source=whole, **dims)[0]
 
 
 def _along(index: Tensor, axis: int, size: Size) -> dict[str, Size]:

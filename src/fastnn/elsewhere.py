@@ -7,6 +7,7 @@ _CUSTOM_LOSS = (
 )
 _CUSTOM_OPTIMIZER = "fastnn.optimizers.Custom, which takes a function that updates one parameter"
 _ANY_SCHEDULE = "any function of the step as a learning rate, such as fastnn.Adam(lambda step: 0.01 * 0.9**step)"
+_AUGMENTATION = "layers of the model that act in training only, such as fastnn.RandomFlip and fastnn.RandomRotation"
 _ACTIVATION = 'fastnn.Activation("{}")'
 
 #: the counterpart here, by the name in another library
@@ -54,6 +55,16 @@ NAMES = {
     "Module": "fastnn.layers.Layer for layers and fastnn.Model for networks",
     "InputSpec": "fastnn.Input(shape)",
     "Unflatten": "fastnn.Reshape",
+    "Normalization": "fastnn.Rescaling, which takes a scale and an offset for each channel",
+    "CenterCrop": "fastnn.Cropping2D, and fastnn.Resizing(height, width, crop_to_aspect_ratio=True)",
+    "ImageDataGenerator": _AUGMENTATION,
+    "Resize": "fastnn.Resizing",
+    "RandomCrop": "fastnn.RandomTranslation and fastnn.RandomZoom",
+    "RandomResizedCrop": "fastnn.RandomTranslation and fastnn.RandomZoom",
+    "RandomHorizontalFlip": 'fastnn.RandomFlip("horizontal")',
+    "RandomVerticalFlip": 'fastnn.RandomFlip("vertical")',
+    "RandomAffine": "fastnn.RandomRotation, fastnn.RandomTranslation and fastnn.RandomZoom",
+    "ColorJitter": "fastnn.RandomBrightness and fastnn.RandomContrast",
     "ReLU": _ACTIVATION.format("relu"),
     "ReLU6": _ACTIVATION.format("relu6"),
     "LeakyReLU": "fastnn.Activation(fastnn.activations.LeakyReLU(...))",

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from math import prod
 
 import numpy as np
 from numba import cuda
@@ -20,19 +21,21 @@ from numba import cuda
 from fastnn.backend.cuda.codegen.kernel import Dims, Key, Kit, Stage, ceil_div, kernel
 from fastnn.backend.cuda.codegen.sizes import PACK, PRODUCTS, SIZES
 from fastnn.backend.cuda.kernels.matmul.epilogue import make_finish
+from fastnn.backend.cuda.kernels.matmul.gathered import TAPS
 from fastnn.backend.cuda.kernels.matmul.implicit import implicit_product, implicit_sum, product_dims
 from fastnn.backend.cuda.kernels.matmul.plan import Algorithm, choose, scratch_bytes
 from fastnn.backend.cuda.kernels.moves import split
 from fastnn.backend.cuda.kernels.windows import covered, covering, pixel_of, tap_of, three
 from fastnn.formulas import activations
 from fastnn.program.layout import Flag
+from fastnn.program.window import unpacked
 
 _THREADS, _LANES, _STRIPS = SIZES.threads, SIZES.lanes, SIZES.strips
 # neighbouring results whose products are added in the dtype
 _STRETCH = 64
-# with the largest tile a thread's sums leave too few registers for the places of what it gathers
-_TILES = {name: tile for name, tile in PRODUCTS.tiles.items() if name != "large"}
-_SIZES = replace(PRODUCTS, tiles=_TILES)
+# with the largest tile the sums of a gradient leave too few registers
+_SMALLER = {name: tile for name, tile in PRODUCTS.tiles.items() if name != "large"}
+_SIZES = {op: replace(PRODUCTS, tiles=_SMALLER) for op in ("conv_back", "conv_weights")} | {"conv": PRODUCTS}
 
 
 def _direct(flags: Flag) -> str:
@@ -43,9 +46,10 @@ def _algorithm(op: str, turned: Flag) -> Callable[..., str]:
     """Return the choice of an op's algorithm; its products have a matrix that is `turned`."""
 
     def choice(dims: Dims, flags: Flag) -> str:
-        if dims["groups"] == 1 and dims["channels"] % PACK == dims["filters"] % PACK == 0:
-            found = choose(product_dims(op, dims), flags | turned, sizes=_SIZES)
-            if found.shape in _TILES:
+        packs = dims["channels"] % PACK == dims["filters"] % PACK == 0
+        if packs and dims["groups"] == 1 and prod(unpacked(dims["window"])) <= TAPS:
+            found = choose(product_dims(op, dims), flags | turned, sizes=_SIZES[op])
+            if found.shape in _SIZES[op].tiles:
                 return str(found)
         return _direct(flags)
 
@@ -56,7 +60,7 @@ def _algorithms(op: str, *epilogues: str) -> tuple[str, ...]:
     products = (
         Algorithm(op == "conv_weights", op == "conv_back", epilogue, shape, split)
         for epilogue in epilogues
-        for shape in _TILES
+        for shape in _SIZES[op].tiles
         for split in (False, True)
     )
     return (*epilogues, *map(str, products))

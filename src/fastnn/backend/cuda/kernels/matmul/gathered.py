@@ -64,6 +64,10 @@ def of_axis(word, axis):
     return word >> (2 - axis) * _BITS & _MOST
 
 
+#: taps of a window that are listed in shared memory, and how many windows may have
+TAPS = 128
+
+
 @dataclass(frozen=True)
 class Gather:
     """The functions with which threads gather a tile of an operand.
@@ -73,22 +77,28 @@ class Gather:
     write : device function
         write(bases, zs, ys, xs, slot, number, axes, depth, height, width, channels) writes the place of a number to
         a slot of the table: its first element, and where that is in the map.
-    state : device function
-        state(k, axes, channels) -> the tap along each axis and the channel of column k.
-    later : device function
-        later(d, h, w, c, step, axes, channels) -> the same for a column that is `step` later.
-    shift : device function
-        shift(d, h, w, c, axes, height, width, channels) -> from a place to its tap: entries along each axis, elements.
+    write_taps : device function
+        write_taps(taps, axes, height, width, channels, window_h, window_w, apart, thread, threads) lists taps in
+        five lines of `TAPS`: from a place to the tap, entries along each axis, and elements; and the number of the
+        tap's weights, which are `apart` elements.
     unit : device function
-        unit(values, at, address, bases, zs, ys, xs, slot, dz, dy, dx, elements, depth, height, width) gathers `PACK`
+        unit(values, at, address, bases, zs, ys, xs, slot, taps, tap, channel, depth, height, width) gathers `PACK`
         neighbours.
     """
 
     write: Any
-    state: Any
-    later: Any
-    shift: Any
+    write_taps: Any
     unit: Any
+
+
+@formula
+def later(tap, channel, step, channels):
+    """Return the tap and the channel of a column that is `step` later."""
+    channel = i32(channel + step)
+    while channel >= channels:
+        channel = i32(channel - channels)
+        tap = i32(tap + i32(1))
+    return tap, channel
 
 
 def make_gather(kit: Kit) -> Gather:
@@ -110,41 +120,32 @@ def make_gather(kit: Kit) -> Gather:
         zs[slot], ys[slot], xs[slot] = z, y, x
 
     @formula
-    def state(k, axes, channels):
-        tap = u32(u32(k) // u32(channels))
-        c = i32(u32(k) - u32(tap * u32(channels)))
-        line = u32(tap // u32(axes[2 * AXIS + COUNT]))
-        w = i32(tap - u32(line * u32(axes[2 * AXIS + COUNT])))
-        d = u32(line // u32(axes[AXIS + COUNT]))
-        return i32(d), i32(line - u32(d * u32(axes[AXIS + COUNT]))), w, c
+    def write_taps(taps, axes, height, width, channels, window_h, window_w, apart, thread, threads):
+        count = u32(u32(axes[COUNT]) * u32(axes[AXIS + COUNT]) * u32(axes[2 * AXIS + COUNT]))
+        tap = thread
+        while tap < count:
+            line = u32(tap // u32(axes[2 * AXIS + COUNT]))
+            w = i32(tap - u32(line * u32(axes[2 * AXIS + COUNT])))
+            slice_ = u32(line // u32(axes[AXIS + COUNT]))
+            h, d = i32(line - u32(slice_ * u32(axes[AXIS + COUNT]))), i32(slice_)
+            z, y, x = i32(d * axes[MOVE]), i32(h * axes[AXIS + MOVE]), i32(w * axes[2 * AXIS + MOVE])
+            taps[tap], taps[tap + TAPS], taps[tap + 2 * TAPS] = z, y, x
+            taps[tap + 3 * TAPS] = i32(i32(i32(i32(z * height) + y) * width + x) * channels)
+            number = i32(axes[TAP] + d * axes[TAP_STEP])
+            number = i32(i32(number * window_h) + axes[AXIS + TAP] + h * axes[AXIS + TAP_STEP])
+            number = i32(i32(number * window_w) + axes[2 * AXIS + TAP] + w * axes[2 * AXIS + TAP_STEP])
+            taps[tap + 4 * TAPS] = i32(number * apart)
+            tap = u32(tap + threads)
 
     @formula
-    def later(d, h, w, c, step, axes, channels):
-        c = i32(c + step)
-        while c >= channels:
-            c = i32(c - channels)
-            w = i32(w + i32(1))
-            if w == axes[2 * AXIS + COUNT]:
-                w = i32(0)
-                h = i32(h + i32(1))
-                if h == axes[AXIS + COUNT]:
-                    h = i32(0)
-                    d = i32(d + i32(1))
-        return d, h, w, c
-
-    @formula
-    def shift(d, h, w, c, axes, height, width, channels):
-        dz, dy, dx = i32(d * axes[MOVE]), i32(h * axes[AXIS + MOVE]), i32(w * axes[2 * AXIS + MOVE])
-        return dz, dy, dx, i32(i32(i32(i32(dz * height) + dy) * width + dx) * channels + c)
-
-    @formula
-    def unit(values, at, address, bases, zs, ys, xs, slot, dz, dy, dx, elements, depth, height, width):
-        z, y, x = i32(zs[slot] + dz), i32(ys[slot] + dy), i32(xs[slot] + dx)
+    def unit(values, at, address, bases, zs, ys, xs, slot, taps, tap, channel, depth, height, width):
+        z, y = i32(zs[slot] + taps[tap]), i32(ys[slot] + taps[tap + TAPS])
+        x = i32(xs[slot] + taps[tap + 2 * TAPS])
         if z >= 0 and z < depth and y >= 0 and y < height and x >= 0 and x < width:
-            pack = load_pack(address, i32(bases[slot] + elements))
+            pack = load_pack(address, i32(i32(bases[slot] + taps[tap + 3 * TAPS]) + channel))
             values[at], values[at + 1], values[at + 2], values[at + 3] = pack[0], pack[1], pack[2], pack[3]
         else:
             for e in range(PACK):
                 values[at + e] = zero
 
-    return Gather(write, state, later, shift, unit)
+    return Gather(write, write_taps, unit)

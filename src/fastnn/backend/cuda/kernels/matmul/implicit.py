@@ -23,10 +23,10 @@ from fastnn.backend.cuda.kernels.matmul.gathered import (
     AXIS,
     COUNT,
     PLACES,
-    TAP,
-    TAP_STEP,
+    TAPS,
     backward_axis,
     forward_axis,
+    later,
     make_gather,
     of_axis,
     phases_of,
@@ -152,9 +152,9 @@ def implicit_product(kit: Kit, algorithm: Algorithm) -> Stage:
     pitch_out, zero = cols + group, real(0.0)
     slots = _SLOTS if for_weights else rows
     gather = make_gather(kit)
-    write, state, later, shift, unit = gather.write, gather.state, gather.later, gather.shift, gather.unit
+    write, write_taps, unit = gather.write, gather.write_taps, gather.unit
     axis_of = backward_axis if back else forward_axis
-    stretch, axes_count, half_slots = _STRETCH, 3 * AXIS, _SLOTS // 2
+    stretch, axes_count, half_slots, all_taps = _STRETCH, 3 * AXIS, _SLOTS // 2, 5 * TAPS
 
     @formula
     def fill(bases, zs, ys, xs, number, first, origin, last, axes, d, h, w, c, thread):
@@ -180,6 +180,9 @@ def implicit_product(kit: Kit, algorithm: Algorithm) -> Stage:
         zs = cuda.shared.array(slots, np.int32)
         ys = cuda.shared.array(slots, np.int32)
         xs = cuda.shared.array(slots, np.int32)
+        listed = cuda.shared.array(all_taps, np.int32)
+        # what is needed at the end only, and would take registers until then
+        notes = cuda.shared.array(4, np.int32)
         memory = make_shared()
         # this block's product, and its tile
         most = record[BATCH] * record[OUT_DEPTH] * record[ROWS] * record[COLS]
@@ -216,20 +219,12 @@ def implicit_product(kit: Kit, algorithm: Algorithm) -> Stage:
             first_image = u32(record[BATCH] * number // chunks)
             m, k = k, u32(u32(u32(record[BATCH] * (number + 1) // chunks) - first_image) * places)
         # this block's part of k: whole tiles, except for the last part; perhaps no tile, which is one of zeros then
-        tiles, part, parts = i32((k + depth - 1) // depth), u32(0), np.int64(0)
+        tiles, part = i32((k + depth - 1) // depth), u32(0)
         if split:
             each = i32(i32(tiles + i32(cuda.gridDim.y) - 1) // i32(cuda.gridDim.y))
             before = i32(i32(cuda.blockIdx.y) * each)
             tiles = min(each, i32(tiles - before))
             part = u32(before * depth)
-            all_rows = most
-            if back:
-                all_rows = record[BATCH] * record[DEPTH] * record[HEIGHT] * record[WIDTH]
-            if for_weights:
-                all_rows = most * min(record[CHUNKS], record[BATCH])
-            parts = part_address(record, cuda.blockIdx.y, all_rows * n * size)
-            if cuda.blockIdx.x == 0 and cuda.blockIdx.y == 0 and thread == 0:
-                note_parts(record, np.int64(cuda.gridDim.y))
         first = u32(0)
         if tiles > 0:
             first = u32(min(k, u32(part + u32(tiles * depth))) - part - u32((tiles - 1) * depth))
@@ -264,9 +259,13 @@ def implicit_product(kit: Kit, algorithm: Algorithm) -> Stage:
             while slot < rows:
                 write(bases, zs, ys, xs, slot, min(u32(row + slot), u32(m - 1)), axes, map_d, map_h, map_w, channels)
                 slot = u32(slot + threads)
-        tap_d, tap_h, tap_w, channel = i32(0), i32(0), i32(0), i32(0)
-        if taps > 0:
-            tap_d, tap_h, tap_w, channel = state(column, axes, channels)
+        apart = i32(n * u32(channels) if back else u32(0))
+        window_h, window_w = i32(of_axis(record[WINDOW], 1)), i32(of_axis(record[WINDOW], 2))
+        write_taps(listed, axes, map_h, map_w, channels, window_h, window_w, apart, thread, threads)
+        tap = i32(column // channels)
+        channel = i32(column - tap * channels)
+        if thread == 0:
+            notes[0], notes[1], notes[2] = i32(row), i32(col), i32(m)
         cuda.syncthreads()
 
         a, b, row_b = record[A], record[B], n
@@ -277,29 +276,27 @@ def implicit_product(kit: Kit, algorithm: Algorithm) -> Stage:
         elif not back:
             b += step_b(part, n) * size
         begin_b(places_b, thread, col, n, row_b)
-        along_b = np.int64(u32(u32(thread % all_b) % line_b * PACK))
-        window_h, window_w = i32(of_axis(record[WINDOW], 1)), i32(of_axis(record[WINDOW], 2))
+        if back:
+            # a place holds the thread's k in a tile, which its tap and channel hold as well
+            b -= np.int64(u32(u32(thread % all_b) % line_b * PACK)) * size
         step_of_b = step_b(depth, row_b) * size
-        dz, dy, dx, elements = shift(tap_d, tap_h, tap_w, channel, axes, map_h, map_w, channels)
         v = i32(0)
 
         for i in range(units_a):
             line = i32(lines + i * threads // line_a)
             if (line if for_weights else along) < i32(first):
-                unit(next_a, PACK * i, a, bases, zs, ys, xs, line, dz, dy, dx, elements, map_d, map_h, map_w)
+                unit(next_a, PACK * i, a, bases, zs, ys, xs, line, listed, tap, channel, map_d, map_h, map_w)
             else:
                 for e in range(PACK):
                     next_a[PACK * i + e] = zero
         here_b = b
         if back:
-            tap = (axes[TAP] + tap_d * axes[TAP_STEP]) * window_h + axes[AXIS + TAP] + tap_h * axes[AXIS + TAP_STEP]
-            tap = tap * window_w + axes[2 * AXIS + TAP] + tap_w * axes[2 * AXIS + TAP_STEP]
-            here_b = b + (np.int64(tap) * n * np.int64(channels) + channel - along_b) * size
+            here_b = b + (np.int64(listed[tap + 4 * TAPS]) + channel) * size
         fetch_part_b(next_b, here_b, places_b, thread, first)
         if not back:
             b = b + step_b(first, row_b) * size
         if not for_weights:
-            tap_d, tap_h, tap_w, channel = later(tap_d, tap_h, tap_w, channel, i32(first), axes, channels)
+            tap, channel = later(tap, channel, i32(first), channels)
         stash_a(next_a, to_a)
         stash_b(next_b, to_b)
         cuda.syncthreads()
@@ -310,30 +307,26 @@ def implicit_product(kit: Kit, algorithm: Algorithm) -> Stage:
             from_here_a, from_here_b = shared_at(from_a, shift_at), shared_at(from_b, shift_at)
             shift_at = u32(buffer - shift_at)
             if tiles > 0:
-                if for_weights:
-                    # this half has been read before the last barrier
-                    if v % stretch == 0:
-                        fill(bases, zs, ys, xs, i32(v // stretch + 1), i32(first), origin, last, axes, map_d, map_h,
-                             map_w, channels, thread)  # fmt: skip
-                else:
-                    dz, dy, dx, elements = shift(tap_d, tap_h, tap_w, channel, axes, map_h, map_w, channels)
+                # this half has been read before the last barrier
+                if for_weights and v % stretch == 0:
+                    half_number = i32(v // stretch + 1)
+                    fill(bases, zs, ys, xs, half_number, i32(first), origin, last, axes, map_d, map_h, map_w, channels,
+                         thread)  # fmt: skip
                 for i in range(units_a):
                     line = i32(lines + i * threads // line_a)
                     if for_weights:
                         line = i32(u32(v + line) % u32(2 * half_slots))
-                    unit(next_a, PACK * i, a, bases, zs, ys, xs, line, dz, dy, dx, elements, map_d, map_h, map_w)
-                here_b = b
-                if back:
-                    tap = ((axes[TAP] + tap_d * axes[TAP_STEP]) * window_h + axes[AXIS + TAP]
-                           + tap_h * axes[AXIS + TAP_STEP])  # fmt: skip
-                    tap = tap * window_w + axes[2 * AXIS + TAP] + tap_w * axes[2 * AXIS + TAP_STEP]
-                    here_b = b + (np.int64(tap) * n * np.int64(channels) + channel - along_b) * size
+                    unit(next_a, PACK * i, a, bases, zs, ys, xs, line, listed, tap, channel, map_d, map_h, map_w)
                 if not in_turn:
-                    fetch_b(next_b, here_b, places_b)
+                    if back:
+                        here_b = b + (np.int64(listed[tap + 4 * TAPS]) + channel) * size
+                    fetch_b(next_b, here_b if back else b, places_b)
             multiply(sums, left, right, from_here_a, from_here_b, 0)
             if in_turn and tiles > 0:
                 stash_a(next_a, shared_at(to_a, shift_at))
-                fetch_b(next_b, here_b, places_b)
+                if back:
+                    here_b = b + (np.int64(listed[tap + 4 * TAPS]) + channel) * size
+                fetch_b(next_b, here_b if back else b, places_b)
             multiply(sums, left, right, from_here_a, from_here_b, half)
             if tiles > 0:
                 if not in_turn:
@@ -342,10 +335,24 @@ def implicit_product(kit: Kit, algorithm: Algorithm) -> Stage:
                 if not back:
                     b = b + step_of_b
                 if not for_weights:
-                    tap_d, tap_h, tap_w, channel = later(tap_d, tap_h, tap_w, channel, i32(depth), axes, channels)
+                    tap, channel = later(tap, channel, i32(depth), channels)
             cuda.syncthreads()
+        parts = np.int64(0)
+        if split:
+            all_rows = record[BATCH]
+            if for_weights:
+                all_rows = min(record[CHUNKS], record[BATCH]) * (record[WEIGHTS] // record[FILTERS])
+            elif back:
+                all_rows *= record[DEPTH] * record[HEIGHT] * record[WIDTH]
+            else:
+                all_rows *= record[OUT_DEPTH] * record[ROWS] * record[COLS]
+            all_rows *= record[CHANNELS] if back else record[FILTERS]
+            parts = part_address(record, cuda.blockIdx.y, all_rows * size)
+            if cuda.blockIdx.x == 0 and cuda.blockIdx.y == 0 and thread == 0:
+                note_parts(record, np.int64(cuda.gridDim.y))
         mine = shared_at(memory, u32(y * group * pitch_out + x * group))
-        leave(record, parts, sums, memory, mine, row, col, m, n, thread)
+        n = u32(record[CHANNELS] if back else record[FILTERS])
+        leave(record, parts, sums, memory, mine, u32(notes[0]), u32(notes[1]), u32(notes[2]), n, thread)
 
     def grid(dims: Dims) -> tuple[int, int]:
         count, most = _groups(op, dims)

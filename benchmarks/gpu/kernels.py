@@ -18,7 +18,7 @@ from fastnn.backend.cuda.kernels import stages
 from fastnn.backend.cuda.launch.engine import CudaProgram
 from fastnn.demo.warm_cuda import Listed
 from fastnn.model.inspection import program
-from gpu import bandwidth, checks, digits, matmul, oracle, trainers, warpgroups
+from gpu import bandwidth, checks, convolutions, digits, matmul, oracle, trainers, warpgroups
 from gpu.events import Job
 from gpu.settings import Settings, choose
 from gpu.supervise import ROOT
@@ -33,6 +33,8 @@ def needed(settings: Settings, sections: Sequence[str], architecture: str) -> li
                 yield from oracle.keys(case, dtype, precision)
         if "matmul" in sections:
             yield from matmul.keys(settings)
+        if "convolutions" in sections:
+            yield from convolutions.keys(settings)
         if "warpgroups" in sections and architecture == WARPGROUPS:
             yield from warpgroups.keys(settings)
         if "bandwidth" in sections:
@@ -116,7 +118,9 @@ def main() -> int:
     parser.add_argument("--arch", required=True)
     parser.add_argument("--part", required=True)
     parser.add_argument("--seconds", type=float, default=3600.0)
-    parser.add_argument("--sections", nargs="*", default=["checks", "matmul", "bandwidth", "digits", "training"])
+    parser.add_argument(
+        "--sections", nargs="*", default=["checks", "matmul", "convolutions", "bandwidth", "digits", "training"]
+    )
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     part, of = map(int, options.part.split("/"))

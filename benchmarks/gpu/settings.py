@@ -9,12 +9,14 @@ from workloads import Workload
 #: the sections in order of importance, and each one's share of the time
 SHARES = {
     "environment": 3, "kernels": 14, "checks": 25, "digits": 5, "models": 7, "sanitizer": 11, "matmul": 13,
-    "warpgroups": 9, "bandwidth": 9, "calls": 3, "launches": 3, "training": 20,
+    "convolutions": 8, "warpgroups": 9, "bandwidth": 9, "calls": 3, "launches": 3, "training": 20,
 }  # fmt: skip
 #: the sections that the command line may choose; the first two always run
 SECTIONS = tuple(SHARES)[2:]
 
 PRECISIONS = ("float32", "tf32", "bf16")
+#: batch, height and width, channels, filters, height and width of the window, stride
+Convolution = tuple[int, int, int, int, int, int]
 
 
 def network(sizes: tuple[int, ...], batch: int, rows: int, epochs: int) -> Workload:
@@ -48,6 +50,8 @@ class Settings:
         Maximum of the dimensions of the larger checked shapes; 0: no limit.
     products : tuple of (m, n, k)
         The timed matrix products.
+    convolutions : tuple of Convolution
+        The timed convolutions.
     length, long, rows, cols : int
         The timed sizes of vectors and tables; `long` for the longest vectors.
     networks : tuple of Workload
@@ -78,6 +82,10 @@ class Settings:
         (4096, 4096, 4096), (8192, 8192, 8192), (128, 4096, 4096), (65536, 64, 64), (2048, 2048, 2048),
         (1024, 1024, 1024), (512, 512, 512),
     )  # fmt: skip
+    convolutions: tuple[Convolution, ...] = (
+        (128, 32, 64, 64, 3, 1), (128, 16, 128, 128, 3, 1), (32, 56, 64, 256, 1, 1), (128, 32, 64, 128, 3, 2),
+        (64, 28, 16, 32, 3, 1), (128, 32, 3, 32, 3, 1),
+    )  # fmt: skip
     length: int = 10_000_000
     long: int = 100_000_000
     rows: int = 65536
@@ -107,6 +115,7 @@ QUICK = replace(
     run_seconds=0.01,
     cases_per_op=12,
     products=((4096, 4096, 4096), (128, 4096, 4096), (65536, 64, 64), (1024, 1024, 1024)),
+    convolutions=FULL.convolutions[::3],
     long=40_000_000,
     networks=(FULL.networks[0], FULL.networks[2], FULL.networks[4]),
     on_the_cpu=1,
@@ -124,6 +133,7 @@ SIMULATED = Settings(
     dtypes=("float32",),
     largest=3,
     products=((3, 4, 5),),
+    convolutions=((1, 3, 4, 4, 3, 1),),
     length=9,
     long=12,
     rows=5,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,7 @@ Job = tuple[Any, str, str]
 def larger(settings: Settings) -> Iterator[Job]:
     """Yield (case, dtype, precision), the cheap ones first."""
     size = _sizes(settings)
-    for case in (*_rows(size), *_losses(size), *_metrics(size), *_vectors(size)):
+    for case in (*_rows(size), *_losses(size), *_metrics(size), *_vectors(size), *_windows(size)):
         yield case, "float32", "float32"
         if case.op in ("layer_norm", "batch_norm", "sum_rows", "softmax") and not settings.quick:
             yield case, "float64", "float32"
@@ -125,6 +126,21 @@ def _vectors(size: Any) -> Iterator[Any]:
     dims = {"outer": 1, "size": size(784), "inner": size(4096)}
     limit = {"limit": 0.9 * dims["size"] ** 0.5}
     yield replace(_like("max_norm", dims, bound(8 + dims["size"])), params=limit)
+
+
+def _windows(size: Any) -> Iterator[Any]:
+    windows: Any = importlib.import_module("window_cases")
+    around = {"padding": (0, 1, 1), "behind": (0, 1, 1), "note": "large"}
+    maps = (1, size(28), size(28))
+    for stride, filters in ((1, 64), (2, 96)):
+        yield from windows.convolution_cases(
+            windows.Geometry(
+                batch=size(9), maps=maps, channels=size(32), filters=size(filters), stride=(1, stride, stride), **around
+            )
+        )
+    yield from windows.pooling_cases(
+        windows.Geometry(batch=size(9), maps=maps, channels=size(32), stride=(1, 2, 2), **around)
+    )
 
 
 def _optimizers(n: int) -> Iterator[Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-# shares of cuBLAS and of a copy, and times as fast as compiled PyTorch
+# shares of cuBLAS, of a copy and of cuDNN, and times as fast as compiled PyTorch
 PRODUCT_AIMS = {"float32": 0.9, "tf32": 0.7, "bf16": 0.7}
 BANDWIDTH_AIM = 0.9
+CONVOLUTION_AIM = 0.8
 TRAINING_AIMS = {
     "64-128-64-10, batch 128": 2.0, "784-256-128-10, batch 128": 2.0, "784-256-128-10, batch 4096": 2.0,
     "1024-4096-4096-1024, batch 4096": 1.0,
@@ -111,6 +112,22 @@ def matmul(section: Section) -> Iterator[str]:
         yield (
             f"| {' x '.join(map(str, one['product']))} | {precision}{alike} | {_times(one['us']['fastnn'])} "
             f"| {rates['fastnn']:.4g} | {peer} | {PRODUCT_AIMS[precision]} | {one['off']:.0e} |"
+        )
+
+
+def convolutions(section: Section) -> Iterator[str]:
+    """Yield a line for each convolution and gradient."""
+    yield f"cuDNN: {section['facts'].get('peer')}. All in float32; gradients for weights are those of chunks."
+    yield ""
+    yield "| op | images, filters | fastnn us | quartiles | TFLOP/s | cuDNN (fastnn / cuDNN) | aim | off by |"
+    yield "|---|---|---:|---:|---:|---:|---:|---:|"
+    for one in section["items"]:
+        rates, peer = one["tflops"], "n/a"
+        if "cuDNN" in rates:
+            peer = f"{rates['cuDNN']:.4g} ({rates['fastnn'] / rates['cuDNN']:.2f})"
+        yield (
+            f"| {one['op']} | {one['name']} | {_times(one['us']['fastnn'])} | {rates['fastnn']:.4g} | {peer} "
+            f"| {CONVOLUTION_AIM} | {one['off']:.0e} |"
         )
 
 

@@ -37,17 +37,17 @@ from fastnn.callbacks import (
 from fastnn.constraints import MaxNorm
 from fastnn.errors import DeviceError, DeviceMemoryError, ModelFileError
 from fastnn.formulas.custom import check_with
-from fastnn.layers.augmentation import *
 from fastnn.layers.checking import check_of_symbols
-from fastnn.layers.convolution import *
 from fastnn.layers.core import *
-from fastnn.layers.geometry import *
-from fastnn.layers.images import *
 from fastnn.layers.integers import *
+from fastnn.layers.maps.augmentation import *
+from fastnn.layers.maps.convolution import *
+from fastnn.layers.maps.geometry import *
+from fastnn.layers.maps.images import *
+from fastnn.layers.maps.pooling import *
+from fastnn.layers.maps.preprocessing import *
 from fastnn.layers.merge import *
 from fastnn.layers.normalization import *
-from fastnn.layers.pooling import *
-from fastnn.layers.preprocessing import *
 from fastnn.layers.random import *
 from fastnn.linalg import matmul
 from fastnn.losses import (
@@ -145,16 +145,16 @@ __all__ = [
     "train_function",
     "train_many",
 ]
-__all__ += layers.augmentation.__all__
-__all__ += layers.convolution.__all__
 __all__ += layers.core.__all__
-__all__ += layers.geometry.__all__
-__all__ += layers.images.__all__
 __all__ += layers.integers.__all__
+__all__ += layers.maps.augmentation.__all__
+__all__ += layers.maps.convolution.__all__
+__all__ += layers.maps.geometry.__all__
+__all__ += layers.maps.images.__all__
+__all__ += layers.maps.pooling.__all__
+__all__ += layers.maps.preprocessing.__all__
 __all__ += layers.merge.__all__
 __all__ += layers.normalization.__all__
-__all__ += layers.pooling.__all__
-__all__ += layers.preprocessing.__all__
 __all__ += layers.random.__all__
 
 # imported on first use: importing Numba takes longer than importing fastnn, and the ops take a tenth of that

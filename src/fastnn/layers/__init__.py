@@ -6,52 +6,39 @@ A module's `__all__` lists its layers. They are here and in `fastnn`, except tho
 # ruff: noqa: F403
 
 from fastnn.hints import install
-from fastnn.layers import (
-    augmentation,
-    convolution,
-    core,
-    custom,
-    function,
-    geometry,
-    images,
-    integers,
-    merge,
-    normalization,
-    pooling,
-    preprocessing,
-    random,
-)
-from fastnn.layers.augmentation import *
+from fastnn.layers import core, custom, function, integers, merge, normalization, random
 from fastnn.layers.base import Layer, ParameterSpec
-from fastnn.layers.convolution import *
 from fastnn.layers.core import *
 from fastnn.layers.core import InputLayer
 from fastnn.layers.custom import *
 from fastnn.layers.function import *
-from fastnn.layers.geometry import *
-from fastnn.layers.images import *
 from fastnn.layers.integers import *
+from fastnn.layers.maps import augmentation, convolution, geometry, images, pooling, preprocessing
+from fastnn.layers.maps.augmentation import *
+from fastnn.layers.maps.convolution import *
+from fastnn.layers.maps.geometry import *
+from fastnn.layers.maps.images import *
+from fastnn.layers.maps.pooling import *
+from fastnn.layers.maps.preprocessing import *
 from fastnn.layers.merge import *
 from fastnn.layers.normalization import *
 from fastnn.layers.operation import ConstantLayer, Operation
-from fastnn.layers.pooling import *
-from fastnn.layers.preprocessing import *
 from fastnn.layers.random import *
 from fastnn.layers.symbols import Symbol
 
 __all__ = ["ConstantLayer", "InputLayer", "Layer", "Operation", "ParameterSpec", "Symbol"]
-__all__ += augmentation.__all__
-__all__ += convolution.__all__
 __all__ += core.__all__
 __all__ += custom.__all__
 __all__ += function.__all__
+__all__ += integers.__all__
+__all__ += augmentation.__all__
+__all__ += convolution.__all__
 __all__ += geometry.__all__
 __all__ += images.__all__
-__all__ += integers.__all__
-__all__ += merge.__all__
-__all__ += normalization.__all__
 __all__ += pooling.__all__
 __all__ += preprocessing.__all__
+__all__ += merge.__all__
+__all__ += normalization.__all__
 __all__ += random.__all__
 
 install(__name__)

@@ -12,7 +12,7 @@ from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.elementwise import dropout, gaussian_noise
 from fastnn.graph.ops.pointwise import pointwise, random
 from fastnn.layers.base import Layer, Scope, Shape
-from fastnn.layers.windows import Windows
+from fastnn.layers.maps.windows import Windows
 
 __all__ = ["Dropout", "GaussianNoise", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from fastnn.graph.graph import Tensor
 from fastnn.graph.ops import windows
 from fastnn.graph.ops.strided import reshape
+from fastnn.layers.maps.windows import choice, each_axis
 from fastnn.layers.tracing import Place
-from fastnn.layers.windows import choice, each_axis
 from fastnn.ops.definition import Operand, op
 
 __all__ = ["average_pool", "conv", "conv_transpose", "depthwise_conv", "max_pool", "separable_conv"]

@@ -13,7 +13,7 @@ from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.pointwise import random
 from fastnn.graph.ops.strided import flip, getitem
 from fastnn.layers.base import Scope, Shape
-from fastnn.layers.windows import Windows, choice
+from fastnn.layers.maps.windows import Windows, choice
 
 __all__ = ["RandomBrightness", "RandomContrast", "RandomFlip"]
 

@@ -22,8 +22,8 @@ from fastnn.graph.ops.windows import (
 )
 from fastnn.initializers import Initializer
 from fastnn.layers.base import ParameterSpec, Scope, Shape
+from fastnn.layers.maps.windows import Windows, choice, each_axis
 from fastnn.layers.weighted import Weighted
-from fastnn.layers.windows import Windows, choice, each_axis
 from fastnn.regularizers import Regularizer
 
 __all__ = [

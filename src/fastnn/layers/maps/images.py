@@ -13,7 +13,7 @@ from fastnn.graph.ops.joins import pad, repeat
 from fastnn.graph.ops.resizing import magnify
 from fastnn.graph.ops.strided import sliced
 from fastnn.layers.base import Scope, Shape
-from fastnn.layers.windows import Windows, choice, each_axis
+from fastnn.layers.maps.windows import Windows, choice, each_axis
 
 __all__ = [
     "Cropping2D",

@@ -11,9 +11,9 @@ from fastnn.graph.algebra import Term, terms
 from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.resizing import FILL_MODES, INTERPOLATIONS, counted, resampled, sampled
-from fastnn.layers.augmentation import Augmentation, Factor, bounds_of, factor_of
 from fastnn.layers.base import Scope
-from fastnn.layers.windows import choice
+from fastnn.layers.maps.augmentation import Augmentation, Factor, bounds_of, factor_of
+from fastnn.layers.maps.windows import choice
 
 __all__ = ["RandomRotation", "RandomTranslation", "RandomZoom"]
 

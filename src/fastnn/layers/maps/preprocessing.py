@@ -15,8 +15,8 @@ from fastnn.graph.ops.pointwise import pointwise
 from fastnn.graph.ops.resizing import INTERPOLATIONS, centres, resampled
 from fastnn.graph.ops.strided import sliced
 from fastnn.layers.base import Layer, Scope, Shape
+from fastnn.layers.maps.windows import Windows, choice
 from fastnn.layers.tracing import LARGEST_CONSTANT, Place
-from fastnn.layers.windows import Windows, choice
 
 __all__ = ["Rescaling", "Resizing"]
 

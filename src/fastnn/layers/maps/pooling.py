@@ -12,7 +12,7 @@ from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.reductions import reduce
 from fastnn.graph.ops.windows import PADDINGS, Slidings, pool, slidings
 from fastnn.layers.base import Scope, Shape
-from fastnn.layers.windows import Windows, choice, each_axis
+from fastnn.layers.maps.windows import Windows, choice, each_axis
 
 __all__ = [
     "AveragePooling1D",

@@ -102,6 +102,7 @@ SECOND = {
     "strides and dilation": ((4, 5), (2, 2), (2, 3), (2, 1), "same", 1),
     "groups": ((3, 3), (2, 2), (1, 2), (1, 1), "valid", 2),
     "volumes": ((2, 3, 2), (2, 2, 1), (1, 2, 1), (1, 1, 1), "same", 1),
+    "places beyond": ((3, 4), (3, 2), (1, 1), (4, 3), "same", 2),
     "pixels": ((2, 3), (1, 1), (1, 1), (1, 1), "valid", 1),
 }
 
@@ -115,7 +116,7 @@ def test_second_derivatives_of_convolutions(name, backend):
     check_derivatives(make, given, batch=2, most=6, backend=backend)
 
 
-@pytest.mark.parametrize("name", ["lines", "images", "strides and dilation"])
+@pytest.mark.parametrize("name", ["lines", "images", "strides and dilation", "places beyond"])
 def test_second_derivatives_of_transposed_convolutions(name):
     sizes, window, stride, dilation, padding, _ = SECOND[name]
     make = convolution_of(sizes, window, stride, dilation, padding, back=True)

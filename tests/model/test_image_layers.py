@@ -384,6 +384,55 @@ def test_arguments_that_are_refused(make, error, match):
         make()
 
 
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: fnn.Conv1D(3, 5, padding="same", dilation_rate=4), (6, 2)),
+        (lambda: fnn.Conv1D(3, 4, padding="same", dilation_rate=9), (6, 2)),
+        (lambda: fnn.Conv1D(3, 2, padding="same", dilation_rate=13), (6, 2)),
+        (lambda: fnn.Conv1D(3, 3, 2, "causal", dilation_rate=7), (9, 2)),
+        (lambda: fnn.Conv2D(17, (3, 5), padding="same", dilation_rate=(9, 2)), (5, 4, 3)),
+        (lambda: fnn.DepthwiseConv2D(3, 2, "same", dilation_rate=6), (5, 4, 3)),
+        (lambda: fnn.Conv2DTranspose(3, 3, padding="same", dilation_rate=(6, 3)), (4, 3, 2)),
+    ],
+)  # fmt: skip
+def test_dilation_beyond_the_map(make, shape):
+    """Places of windows that only meet zeros add nothing, and their weights have no gradient."""
+    x_in, layer = fnn.Input(shape), make()
+    model = fnn.Model(x_in, layer(x_in), dtype="float64", seed=0)
+    model.compile("sgd", "mse")
+    weights = [RNG.normal(size=weight.shape) for weight in model.get_weights()]
+    model.set_weights(weights)
+    x, (kernel, bias) = RNG.normal(size=(3, *shape)), weights
+    expected = values(layer, weights, x)
+    np.testing.assert_allclose(model.predict(x), expected, rtol=1e-12, atol=1e-12)
+    found, slope = model.gradients(x, np.zeros_like(expected))[0], 2.0 * expected / expected.size
+    unused = 0
+    for tap in np.ndindex(kernel.shape[:-2]):
+        one = np.zeros_like(kernel)
+        one[tap] = 1.0
+        seen = np.abs(values(layer, [one, np.zeros_like(bias)], np.abs(x))).sum() > 0.0
+        unused += not seen
+        way = RNG.normal(size=kernel.shape[-2:])
+        one[tap] = way
+        moved = values(layer, [one, np.zeros_like(bias)], x)
+        np.testing.assert_allclose((found[tap] * way).sum(), (slope * moved).sum(), rtol=1e-10, atol=1e-13)
+    assert unused > 0
+
+
+def test_the_largest_dilation_takes_no_memory():
+    """A copy of all that the window reaches over would have 10^12 pixels."""
+    for layer in (fnn.Conv2D(33, 3, padding="same", dilation_rate=500_000),
+                  fnn.Conv2DTranspose(33, 3, padding="same", dilation_rate=500_000)):  # fmt: skip
+        x_in = fnn.Input((5, 5, 2))
+        model = fnn.Model(x_in, layer(x_in), seed=0)
+        model.compile("sgd", "mse")
+        x, kernel = RNG.normal(size=(2, 5, 5, 2)).astype(np.float32), model.get_weights()[0][1, 1]
+        expected = x @ (kernel.T if isinstance(layer, fnn.Conv2DTranspose) else kernel)
+        np.testing.assert_allclose(model.predict(x), expected, rtol=1e-5, atol=1e-6)
+        assert model.train_on_batch(x, expected)["loss"] < 1e-10
+
+
 def test_the_largest_windows():
     for layer, shape in (
         (fnn.Conv1D(2, 4096, padding="same"), (50, 2)), (fnn.Conv2D(2, 64, padding="same"), (5, 4, 1)),

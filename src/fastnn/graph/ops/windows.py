@@ -12,7 +12,7 @@ from math import prod
 from fastnn.graph.extent import Size
 from fastnn.graph.graph import Graph, Node, Tensor, output
 from fastnn.graph.ops.dense import matmul
-from fastnn.graph.ops.strided import product, reshape
+from fastnn.graph.ops.strided import product, reshape, sliced
 from fastnn.graph.rules import Gradients, NoGradientError, gradient
 
 #: Most entries of an axis that a window slides along, and most places of a window: what records have room for.
@@ -140,6 +140,7 @@ def convolution(graph: Graph, x: Tensor, w: Tensor, axes: Slidings, groups: int,
     """Convolve maps (..., *sizes, channels) with weights (*window, channels / groups, filters)."""
     filters = w.whole[-1]
     x, axes = _without_zeros(graph, x, axes)
+    w, axes = _reaching(graph, w, axes, label)
     whole = (*_around(x, axes), *(each.results for each in axes), filters)
     if groups == 1 and all(each == Sliding(each.size, each.size, 1, 1, each.dilation, 0) for each in axes):
         return matmul(graph, x, reshape(graph, w, (w.whole[-2], filters), label), label)
@@ -164,8 +165,34 @@ def _without_zeros(graph: Graph, x: Tensor, axes: Slidings) -> tuple[Tensor, Sli
     return x, tuple(found)
 
 
+def _reaching(graph: Graph, w: Tensor, axes: Slidings, label: str) -> tuple[Tensor, Slidings]:
+    """Return the weights without those that meet nothing but zeros, and how their window slides.
+
+    Dilation may move most of a window out of small maps. Kernels copy all that it reaches over.
+    """
+    found, ranges = list(axes), [(0, 1, size) for size in w.whole]
+    for axis, each in enumerate(axes):
+        if each.dilation == 1 or each.window == 1:
+            continue
+        # each place of the window meets the entries from `start` to `start + way`
+        way = (each.results - 1) * each.stride
+        starts = ((place, place * each.dilation - each.before) for place in range(each.window))
+        meeting = [place for place, start in starts if start + way >= 0 and start < each.size] or [0]
+        # there are no zeros of negative number
+        first = min(meeting[0], each.before // each.dilation)
+        count = meeting[-1] + 1 - first
+        ranges[axis] = (first, 1, count)
+        found[axis] = replace(
+            each, window=count, dilation=each.dilation if count > 1 else 1, before=each.before - first * each.dilation
+        )
+    if tuple(found) == axes:
+        return w, axes
+    return sliced(graph, w, ranges, [count for _, _, count in ranges], label), tuple(found)
+
+
 def transposed_convolution(graph: Graph, dy: Tensor, w: Tensor, axes: Slidings, groups: int, label: str) -> Tensor:
     """Return the gradient of `convolution` for x: maps (..., *sizes, channels) from (..., *results, filters)."""
+    w, axes = _reaching(graph, w, axes, label)
     whole = (*_around(dy, axes), *(each.size for each in axes), w.whole[-2] * groups)
     outputs = [output(whole, f"{label}.dx")]
     return graph.add("conv_back", (dy, w), outputs, label, axes=axes, groups=groups, batch=product(_around(dy, axes)))[

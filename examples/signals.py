@@ -105,9 +105,7 @@ centres = STEPS / maps.shape[1] * (np.arange(maps.shape[1]) + 0.5)
 places = centres[scores.argmax(axis=1)]
 inside = (places >= begin) & (places < begin + LENGTH)
 pattern = y_test != CLASSES.index("noise")
-print(
-    f"\nwhere the score of the class is largest, there is the pattern: in {inside[pattern].mean():.1%} of the recordings"
-)
+print(f"\nwhere the score of the class is largest, there is the pattern: in {inside[pattern].mean():.1%} of recordings")
 print(f"(by chance: in {LENGTH / STEPS:.0%}); the network was never told where it is")
 block = " .:-=+*#%@"
 for label, name in enumerate(CLASSES[:-1]):

@@ -26,6 +26,8 @@ EPOCHS, BATCH = (8 if args.quick else 40), 50
 X, y = fnn.datasets.load_digits("train", as_images=True)
 X_test, y_test = fnn.datasets.load_digits("test", as_images=True)
 X, X_test = X[..., None], X_test[..., None]
+if args.quick:
+    X_test, y_test = X_test[::3], y_test[::3]
 rng = np.random.default_rng(0)
 
 

@@ -52,7 +52,7 @@ EXPECTED = {
     "cnn_digits.py": ["1437 images of 8 x 8", "9,930 trainable", "test images that are moved", "is wrong about"],
     "signals.py": ["learnt early, asked late", "confusion matrix", "there is the pattern: in 8", "| score"],
     "denoise.py": ["29321 parameters", "Gaussian filter, 1.3 pixels", "median of 5 x 5", "network without bridges"],
-    "fooled.py": ["accuracy on 360 digits", "trained on changed images", "20 steps", "-> "],
+    "fooled.py": ["accuracy on 120 digits", "trained on changed images", "20 steps", "-> "],
     "shapes_transfer.py": ["other noisy shapes are recognised", "median of 1 choices", "            30   "],
     "importance.py": ["weights  gradients  shuffling", "average 3", "epsilon"],
 }

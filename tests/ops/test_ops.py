@@ -183,7 +183,8 @@ def test_gradients_of_losses_by_finite_differences(op):
 # its window; no place equals a maximum that is NaN.
 NAN_MAY_VANISH = {
     ("count_correct", "x"), ("confusion", "x"), ("label_confusion", "x"), ("auc_histogram", "x"), ("top_k", "x"),
-    ("optimizer", "s2"), ("moving_average", "mean"), ("arg_reduce", "x"), ("max_pool_grad", "x"), ("max_pool_grad", "y"),
+    ("optimizer", "s2"), ("moving_average", "mean"), ("arg_reduce", "x"), ("max_pool_grad", "x"),
+    ("max_pool_grad", "y"),
 }  # fmt: skip
 # conditions are 1 or 0, and NaN is a true one
 NAN_IS_TRUE = {(name, operand) for name in FLAT - {"sign", "floor", "ceil", "round"} for operand in "ab"}

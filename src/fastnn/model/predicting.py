@@ -147,8 +147,8 @@ class PredictingMixin(GradientsMixin):
         x : array of shape (n, *input_shape), list or dict of arrays, or an iterable of batches of inputs
             Batches may be tuples (x, y), as for `fit`.
         batch_size : int, optional
-            Rows at a time, 256 by default; changes the result only by rounding, unless `steps` is given, or rows
-            depend on each other, as by a mean over axis 0: then a batch is what they depend on.
+            Rows at a time, by default 256, or fewer large images; changes the result only by rounding, unless `steps`
+            is given, or rows depend on each other, as by a mean over axis 0: then a batch is what they depend on.
         verbose
             Accepted for code written for Keras; nothing is shown.
         steps : int, optional
@@ -177,13 +177,12 @@ class PredictingMixin(GradientsMixin):
 
     @reads
     def _predict(self, x: Any, batch_size: int | None, steps: int | None) -> Any:
-        batch = sweep.batch_rows(batch_size)
         iterable = iterables.are_given(self._state, x)
         x = iterables.build_for_data(self, x, iterable, pairs=False)
         runtime = self._runtime
         if iterable:
             return iterables.predict(runtime, x, steps)
-        results = sweep.predict(runtime, feeds.inputs(runtime, x), batch, steps)
+        results = sweep.predict(runtime, feeds.inputs(runtime, x), sweep.rows_at_a_time(runtime, batch_size), steps)
         if batch_size is None:
             prediction.learn(runtime, x)
         return results[0] if len(results) == 1 else results

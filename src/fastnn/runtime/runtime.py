@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from math import prod
+from operator import itemgetter
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,8 +17,10 @@ from fastnn.backend.cpu.executor.engine import BoundProgram, Runner
 from fastnn.backend.cpu.executor.epoch import Epochs, Lap
 from fastnn.backend.protocol import Executable
 from fastnn.console import waiting
+from fastnn.locks import cached_property
 from fastnn.program.layout import Buffer, Counter
 from fastnn.program.program import aligned_zeros
+from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.bindings import (
     Bindings,
     check_sizes,
@@ -28,6 +32,7 @@ from fastnn.runtime.bindings import (
 from fastnn.runtime.living import keep_usable
 from fastnn.runtime.model_programs import ModelPrograms
 from fastnn.runtime.parameters import ParameterTable
+from fastnn.runtime.programs.independence import traits
 from fastnn.threads import get_num_threads
 
 if TYPE_CHECKING:
@@ -35,6 +40,9 @@ if TYPE_CHECKING:
     from fastnn.runtime.device.placement import Placement
 
 # Plain integers: an enumeration's member costs 0.15 µs as an index.
+# Rows of products of one sample from which on a sample is as good as a batch; the cache that values should stay in; and
+# the fewest samples at a time.
+_MANY_ROWS, _CACHE_BYTES, _FEWEST_SAMPLES = 64, 1 << 20, 2
 _GRADIENTS, _OPTIMIZER = int(Buffer.GRADIENTS), int(Buffer.OPTIMIZER)
 _ARENA, _DATA = int(Buffer.ARENA), int(Buffer.DATA)
 _CURSOR, _STEP, _CHUNK_STEP, _STATUS = (
@@ -98,6 +106,21 @@ class Runtime(ModelPrograms):
         # the thread that prepares or does a run in the memory that runs share, under the lock; 0: none
         self.running = 0
         keep_usable(self)
+
+    @cached_property
+    def suited_rows(self) -> int:
+        """How many samples are best predicted at a time; 0 if that does not matter, or rows depend on each other.
+
+        A sample of an image is many rows for each product. Where the values of a few samples fill the second-level
+        cache, no more are computed together: MobileNetV1 of 96 x 96 pixels, alpha 0.25, takes 7.8 ms for 32 images, and
+        16.9 with all of them at a time.
+        """
+        shapes = [call.shape for call in self.table.architecture.calls if call.batched and call.weight is None]
+        rows, numbers = max(((prod(shape[:-1]), prod(shape)) for shape in shapes), key=itemgetter(1), default=(1, 1))
+        if rows < _MANY_ROWS or not traits(self.table, training=False).by_row:
+            return 0
+        # what a layer reads and what it writes
+        return max(_FEWEST_SAMPLES, _CACHE_BYTES // (2 * numbers * ITEM_SIZES[self.table.dtype]))
 
     def renew(self) -> None:
         """Make the runtime usable in the child process of a fork, which has no other threads."""

@@ -28,6 +28,13 @@ def batch_rows(batch_size: int | None, default: int = DEFAULT_BATCH) -> int:
     return default if batch_size is None else size("batch_size", batch_size)
 
 
+def rows_at_a_time(runtime: Runtime, batch_size: int | None) -> int:
+    """Return the rows of a pass at a time: as many as were asked for, or as suit the network."""
+    if batch_size is None and runtime.suited_rows:
+        return min(runtime.suited_rows, DEFAULT_BATCH)
+    return batch_rows(batch_size)
+
+
 def last_row(steps: int | None, batch: int, first: int, n: int) -> int:
     """Return the last row of a pass of `steps` batches over [first, n) (exclusive); warns if there are fewer."""
     if steps is None:

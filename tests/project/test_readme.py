@@ -72,7 +72,11 @@ def test_the_table_of_figures_is_of_the_comparison():
     assert len(rows) >= 5
     for row in rows:
         what, network, time, *ratios = (cell.strip() for cell in row.split("|")[1:-1])
-        kind = {"training step": "training", "`predict`": "prediction"}.get(what, "compiled")
+        kind = {
+            "training step": "training",
+            "training step, images": "images",
+            "`predict`": "prediction",
+        }.get(what, "compiled")
         section = comparison.partition(f"<!-- {kind}:")[2].partition("<!-- end")[0]
         found = re.search(rf"\| {re.escape(network)} \|(.*)\|", section)[1].split("|")
         columns = [cell.strip() for cell in section[section.index("|") :].splitlines()[0].split("|")[2:-1]]

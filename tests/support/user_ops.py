@@ -12,6 +12,7 @@ import numpy as np
 from scipy import special
 
 from fastnn import ops
+from sliding import by_channel, convolved, pooled, transposed
 
 B = 5
 
@@ -39,6 +40,10 @@ def normal(*shape: int) -> np.ndarray:
 
 def positive(*shape: int) -> np.ndarray:
     return RNG.uniform(0.3, 2.0, (B, *shape))
+
+
+def normal_kernel(*shape: int) -> np.ndarray:
+    return np.random.default_rng(3).normal(size=shape)
 
 
 def _softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -200,6 +205,21 @@ for text, first, second in (
 ):  # fmt: skip
     case(f"einsum_{text}", lambda a, b, t=text: ops.einsum(t, a, b), lambda a, b, t=text: np.einsum(t, a, b),
          normal(*first), normal(*second))  # fmt: skip
+
+# --- windows --------------------------------------------------------------------------------------------------
+case("conv", lambda x: ops.conv(x, normal_kernel(2, 3, 2, 4), 2, "same"),
+     lambda x: convolved(x, normal_kernel(2, 3, 2, 4), (2, 2), (1, 1), "same", 2), normal(5, 4, 4))  # fmt: skip
+case("depthwise_conv", lambda x: ops.depthwise_conv(x, normal_kernel(3, 2, 2)),
+     lambda x: by_channel(x, normal_kernel(3, 2, 2), (1,), (1,), "valid"), normal(6, 2))  # fmt: skip
+case("separable_conv", lambda x: ops.separable_conv(x, normal_kernel(3, 2, 2), normal_kernel(1, 4, 3)),
+     lambda x: by_channel(x, normal_kernel(3, 2, 2), (1,), (1,), "valid") @ normal_kernel(1, 4, 3)[0],
+     normal(6, 2))  # fmt: skip
+case("conv_transpose", lambda x: ops.conv_transpose(x, normal_kernel(3, 2, 3, 2), 2, "same"),
+     lambda x: transposed(x, normal_kernel(3, 2, 3, 2), (2, 2), (1, 1), "same", None), normal(3, 2, 2))  # fmt: skip
+case("max_pool", lambda x: ops.max_pool(x, 2, padding="same"), lambda x: pooled(x, (2, 2), (2, 2), "same", "max"),
+     normal(5, 4, 2), smooth=False)  # fmt: skip
+case("average_pool", lambda x: ops.average_pool(x, 3, 2, "same"),
+     lambda x: pooled(x, (3,), (2,), "same", "average"), normal(6, 2))  # fmt: skip
 
 # --- entries --------------------------------------------------------------------------------------------------
 case("take", lambda x: ops.take(x, [2, 0, 2], 1), lambda x: np.take(x, [2, 0, 2], 1), normal(4, 3))

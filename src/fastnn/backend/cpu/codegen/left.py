@@ -35,15 +35,16 @@ class Left(Protocol):
 
 
 class Broadcasts:
-    """Any strides; an element a load."""
+    """Any strides; an element a load. Pointers may be `apart`: LLVM does not see that they belong together."""
 
     depth = 1
 
-    def __init__(self, v: Lanes, rows: int, a: Any, a_row: Any, a_k: Any) -> None:
+    def __init__(self, v: Lanes, rows: int, a: Any, a_row: Any, a_k: Any, *, apart: bool = False) -> None:
         self.v, self.a_row, self.a_k = v, a_row, a_k
         b = v.builder
         # one pointer for three rows: x86 addresses then need no further registers (p, p + s, p + 2 s)
-        self.initial = [v.hidden(b.add(a, b.mul(a_row, constant(i)))) for i in range(0, rows, 3)]
+        pointers = [b.add(a, b.mul(a_row, constant(i))) for i in range(0, rows, 3)]
+        self.initial = [v.hidden(pointer) for pointer in pointers] if apart else pointers
 
     def factors(self, carried: list[Any], i: int) -> list[Any]:
         b = self.v.builder

@@ -65,9 +65,11 @@ def make_taps_tile(dtype: str, lanes: int, rows: int, vectors: int, kind: str = 
             b, v = builder, Lanes(builder, dtype, lanes)
 
             def plain(tile: Tile, sums: list[Any], left: Any, right: Any) -> list[Any]:
-                if kind == "neighbours" and not is_arm64(b.module.triple):
+                if is_arm64(b.module.triple):
+                    return tile.product(sums, (left, a_row, a_k), (right, b_k), k, None, None)
+                if kind == "neighbours":
                     return tile.product_of_neighbours(sums, left, a_k, (right, b_k), k)
-                return tile.product(sums, (left, a_row, a_k), (right, b_k), k, None, None)
+                return tile.product_of_rows(sums, (left, a_row, a_k), (right, b_k), k)
 
             def shifted(tile: Tile, sums: list[Any], left: Any, right: Any) -> list[Any]:
                 return _shifted(tile, sums, (left, a_row, a_k), (right, b_k, b_shift), k)
@@ -89,7 +91,7 @@ def _shifted(tile: Tile, sums: list[Any], left: Any, right: Any, k: Any) -> list
     """Return the sums after k steps: each row's products with the rows of a from its own one on."""
     b, v = tile.b, tile.v
     right_at, b_k, b_shift = right
-    rows = Broadcasts(v, tile.rows + SHIFTS - 1, *left)
+    rows = Broadcasts(v, tile.rows + SHIFTS - 1, *left, apart=True)
     with Loop(b, k, [*sums, *rows.initial, right_at]) as loop:
         totals = loop.carried[: len(sums)]
         pointers, at = loop.carried[len(sums) : -1], loop.carried[-1]

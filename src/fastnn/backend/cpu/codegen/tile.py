@@ -169,6 +169,10 @@ class Tile:
             return self._product_by_lane(sums, left, right, k, copy)
         return self._steps(sums, Broadcasts(self.v, self.rows, *left), right, k, copy, following)
 
+    def product_of_rows(self, sums: list[Any], left: Any, right: Any, k: Any) -> list[Any]:
+        """Return the sums after k steps, with pointers to the rows of a that do not wait for each other."""
+        return self._steps(sums, Broadcasts(self.v, self.rows, *left, apart=True), right, k, None, None)
+
     def product_of_neighbours(self, sums: list[Any], a: Any, a_k: Any, right: Any, k: Any) -> list[Any]:
         """Return the sums after k steps; rows of a are one element apart."""
         return self._steps(sums, Neighbours(self.v, a, a_k), right, k, None, None)

@@ -127,9 +127,12 @@ def conv_weights(kit: Kit, variant: str) -> Callable[..., Any]:
                         z = i_d * stride_d - pad_d + slice_d * dil_d
                         if z < 0 or z >= depth:
                             continue
-                        for ih in range(0, rows, lines_each):
+                        # a range with a step that is no constant may raise
+                        for block_h in range((rows + lines_each - 1) // lines_each):
+                            ih = block_h * lines_each
                             lines = smaller(lines_each, rows - ih)
-                            for iw in range(0, cols, block_cols):
+                            for block_w in range((cols + block_cols - 1) // block_cols):
+                                iw = block_w * block_cols
                                 columns = smaller(block_cols, cols - iw)
                                 row, column = ih * stride_h - pad_h, iw * stride_w - pad_w
                                 here = x + (((image * depth + z) * height + row) * map_width + column) * channels * size

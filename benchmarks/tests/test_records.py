@@ -18,7 +18,8 @@ def test_the_account_of_a_step(loss, threads, monkeypatch, capsys):
     records.main()
     lines = capsys.readouterr().out.splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
-    count = len(records.Step(records.dense([4, 8, 3], loss, "adam"), [4], 3, 16, labels=loss == "cross_entropy").program.program)
+    step = records.Step(records.dense([4, 8, 3], loss, "adam"), [4], 3, 16, labels=loss == "cross_entropy")
+    count = len(step.program.program)
     found = [row for row in rows if re.fullmatch(r"\d+", row[0])]
     assert [row[0] for row in found] == [str(index) for index in range(count)]
     assert {"gather", "matmul", "optimizer", "tick"} < {row[1] for row in found}

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from running import differences, run_cpu, run_reference
+from fastnn.backend.cpu.executor.engine import BoundProgram, Runner
+from fastnn.program.layout import CONTEXT_WORDS, Counter, Status
+from running import build, differences, run_cpu, run_reference
 from window_cases import BY_CHANNEL, FEW, GEOMETRIES, LONG, POOLS, convolution_cases, pooling_cases
 
 DTYPES = ("float32", "float64")
@@ -47,3 +49,13 @@ def test_numbers_that_are_not_finite_reach_the_results(geometry, op):
     assert np.isnan(expected[0]).any()
     assert np.isnan(spoiled[np.isnan(expected)]).all()
     np.testing.assert_array_equal(spoiled[1:], result[1:])
+
+
+def test_a_kernel_that_finds_no_memory_names_its_layer():
+    bound = BoundProgram(build(next(convolution_cases(GEOMETRIES[0])), "float32"))
+    context = np.zeros(CONTEXT_WORDS, np.int64)
+    # what a kernel notes that could not allocate
+    context[Counter.STATUS], context[Counter.STATUS_DETAIL] = Status.KERNEL_RAISED, bound.address
+    with pytest.raises(MemoryError, match="layer 'conv-.*': no memory for the edges"):
+        Runner(context).check(bound)
+    assert context[Counter.STATUS] == Status.RUNNING

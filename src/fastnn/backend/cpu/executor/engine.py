@@ -194,12 +194,21 @@ class BoundProgram:
         self._records = records
         self.address = int(records.ctypes.data)
 
+    def _index_of(self, record: int) -> int:
+        """Return the number of the record at an address, -1 if it is none of the program's."""
+        place, rest = divmod(record - self.address, self._records.strides[0])
+        return int(self.numbers[place]) if rest == 0 and 0 <= place < len(self._records) else -1
+
+    def allocating_at(self, record: int) -> str:
+        """Return the layer of the record at an address if its kernel may allocate memory, or ""."""
+        index = self._index_of(record)
+        return self.program.labels[index] if index >= 0 and self.program.kernels[index].op in CONVOLUTIONS else ""
+
     def function_at(self, record: int) -> str:
         """Return name and place of the user-defined function that the record at an address calls, or ""."""
-        place, rest = divmod(record - self.address, self._records.strides[0])
-        if rest or not 0 <= place < len(self._records):
+        index = self._index_of(record)
+        if index < 0:
             return ""
-        index = int(self.numbers[place])
         keys = [key.variant for key in (self.program.kernels[index], self.program.maps[index]) if key is not None]
         users = custom.first(*keys)
         return "" if users is None else users.described()
@@ -261,4 +270,7 @@ class Runner:
             context[Counter.STATUS] = Status.RUNNING  # the context may serve other calls
             record = int(context[Counter.STATUS_DETAIL])
             name = next(filter(None, (bound.function_at(record) for bound in programs)), "")
+            layer = next(filter(None, (bound.allocating_at(record) for bound in programs)), "")
+            if layer and not name:
+                raise MemoryError(f"layer {layer!r}: no memory for the edges and the weights of its convolution")
             raise raised(name, int(context[Counter.ERROR]))

@@ -33,6 +33,8 @@ _ACCUMULATE = int(Flag.ACCUMULATE)
 _BLOCK = 1024
 # Without sums a block may be wider: 4096 x 4096 in blocks of 512 columns took 1.25 times as long.
 _WIDE = 4096
+# Elements of short rows that are normalised together, as one row; columns of one part at most, see `part`.
+_TOGETHER, _SHORT = 512, 64
 # Rows that are summed in the dtype.
 STRETCH = 64
 
@@ -151,7 +153,7 @@ def _normalize(kit: Kit) -> Any:
     """
     Y, X, GAMMA, BETA, ROWS, COLS = kit.words("y x gamma beta rows cols")
     at, real = kit.at, kit.real
-    zero, infinity = real(0.0), real(np.inf)
+    zero, infinity, together, short = real(0.0), real(np.inf), _TOGETHER, _SHORT
 
     @inlined
     def normalize(record, context, first, count, centres, lacking, scales, shifts):
@@ -170,7 +172,19 @@ def _normalize(kit: Kit) -> Any:
             beta = at(record, context, BETA)
             for j in range(count):
                 shifts[j] += beta[first + j]
-        for row in range(r[ROWS]):
+        rows, done = r[ROWS], 0
+        if count == cols and cols <= short:
+            # short rows, side by side, are one long row: in the caches 1.7 times as fast (MobileNet's)
+            several = together // cols
+            width = several * cols
+            for j in range(cols, width):
+                centres[j], scales[j], shifts[j] = centres[j - cols], scales[j - cols], shifts[j - cols]
+            done = rows // several * several
+            for block in range(done // several):
+                i = block * width
+                for j in range(width):
+                    y[i + j] = centred(x[i + j], centres[j]) * scales[j] + shifts[j]
+        for row in range(done, rows):
             i = row * cols + first
             for j in range(count):
                 y[i + j] = centred(x[i + j], centres[j]) * scales[j] + shifts[j]

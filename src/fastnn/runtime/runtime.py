@@ -107,9 +107,17 @@ class Runtime(ModelPrograms):
         self.running = 0
         keep_usable(self)
 
-    @cached_property
+    @property
     def suited_rows(self) -> int:
         """How many samples are best predicted at a time; 0 if that does not matter, or rows depend on each other.
+
+        Several threads share records of many samples; with few they gain nothing.
+        """
+        return self._suited_rows if get_num_threads() == 1 else 0
+
+    @cached_property
+    def _suited_rows(self) -> int:
+        """`suited_rows` on one thread.
 
         A sample of an image is many rows for each product. Where the values of a few samples fill the second-level
         cache, no more are computed together: MobileNetV1 of 96 x 96 pixels, alpha 0.25, takes 7.8 ms for 32 images, and

@@ -99,6 +99,7 @@ def _learn(runtime: Runtime, rows: int) -> None:
             kept.refused = True  # an op that codes do not know, or too many arrays
             return
     limit = 0 if kept.code.calls_python else _most_rows(kept.code)
+    limit = min(limit, runtime.suited_rows or limit)
     if rows > limit:
         return
     rows = grown(rows, _LEAST_ROWS, limit)

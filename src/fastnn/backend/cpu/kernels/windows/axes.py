@@ -14,10 +14,11 @@ from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, has, int64_
 from fastnn.backend.cpu.codegen.kernel import Kit
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.program.layout import Flag
-from fastnn.program.window import BITS, MOST
+from fastnn.program.window import unpacked
 
 _FORWARD, _RECTIFY = int(Flag.MAP_FORWARD), int(Flag.RECTIFY)
-_BITS, _MOST = BITS, MOST
+#: Returns the numbers of a record's word: along depth, height and width.
+three = helper(unpacked)
 #: The entries of an axis: how many taps there are, the first one's number in the window and the step to the next; the
 #: place of the first tap of the first result in the source, and the step; from a result's place to the next one's; how
 #: many results there are, the first one's number, and the step; the sizes of the window, the source and the result.
@@ -55,13 +56,15 @@ def axes_of(kit: Kit, back: bool) -> Any:
     @helper
     def axes(record, fd, fh, fw):
         r = int64_pointer(record)
+        window_d, window_h, window_w = three(r[SIZES])
+        stride_d, stride_h, stride_w = three(r[STRIDE])
+        dil_d, dil_h, dil_w = three(r[DILATION])
+        pad_d, pad_h, pad_w = three(r[PADDING])
         return (
-            axis(r[DEPTH], r[OUT_DEPTH], r[SIZES] >> 2 * _BITS, r[STRIDE] >> 2 * _BITS, r[DILATION] >> 2 * _BITS,
-                 r[PADDING] >> 2 * _BITS, fd),
-            axis(r[HEIGHT], r[ROWS], r[SIZES] >> _BITS & _MOST, r[STRIDE] >> _BITS & _MOST,
-                 r[DILATION] >> _BITS & _MOST, r[PADDING] >> _BITS & _MOST, fh),
-            axis(r[WIDTH], r[COLS], r[SIZES] & _MOST, r[STRIDE] & _MOST, r[DILATION] & _MOST, r[PADDING] & _MOST, fw),
-        )  # fmt: skip
+            axis(r[DEPTH], r[OUT_DEPTH], window_d, stride_d, dil_d, pad_d, fd),
+            axis(r[HEIGHT], r[ROWS], window_h, stride_h, dil_h, pad_h, fh),
+            axis(r[WIDTH], r[COLS], window_w, stride_w, dil_w, pad_w, fw),
+        )
 
     return axes
 
@@ -74,8 +77,10 @@ def by_phase(kit: Kit, back: bool, compute: Any) -> Callable[..., Any]:
         r = int64_pointer(record)
         along_d, along_h, along_w = 1, 1, 1
         if back:
-            along_d = smaller(r[STRIDE] >> 2 * _BITS, r[DEPTH])
-            along_h, along_w = smaller(r[STRIDE] >> _BITS & _MOST, r[HEIGHT]), smaller(r[STRIDE] & _MOST, r[WIDTH])
+            stride_d, stride_h, stride_w = three(r[STRIDE])
+            along_d, along_h, along_w = (
+                smaller(stride_d, r[DEPTH]), smaller(stride_h, r[HEIGHT]), smaller(stride_w, r[WIDTH])
+            )  # fmt: skip
         for phase in range(along_d * along_h * along_w):
             fd, fh, fw = phase // (along_h * along_w), phase // along_w % along_h, phase % along_w
             compute(record, context, ith, nth, fd, fh, fw)
@@ -125,9 +130,10 @@ def fill_of(kit: Kit) -> Any:
 
 
 @helper
-def taps_inside(start: int, step: int, count: int, size: int) -> tuple[int, int]:
-    """Return the first tap that is at an entry of an axis, and how many are, from the first one's place on."""
+def places_inside(start: int, step: int, count: int, size: int) -> tuple[int, int]:
+    """Return which of `count` places, `step` apart from `start` on, are entries of an axis: the first, and how many."""
     first = (step - 1 - start) // step if start < 0 else 0
-    last = (size - 1 - start) // step
-    last = last if last < count - 1 else count - 1
+    last = count - 1
+    if start + last * step >= size:
+        last = (size - 1 - start) // step
     return first, last - first + 1

@@ -29,12 +29,11 @@ from fastnn.backend.cpu.kernels.windows.axes import (
     by_phase,
     fill_of,
     outputs_of,
-    taps_inside,
+    places_inside,
+    three,
 )
 from fastnn.backend.cpu.processor.blocking import Blocking
-from fastnn.program.window import BITS, MOST
 
-_BITS, _MOST = BITS, MOST
 # Results of a line that are computed together: they share the weights that are loaded.
 _PIXELS = 8
 # Columns of the windows whose values neighbours share.
@@ -76,8 +75,8 @@ def by_channel(kit: Kit, *, back: bool) -> Callable[..., Any]:
             begin = ((image * d[RESULT] + d[FIRST] + i_d * d[STEP]) * h[RESULT] + h[FIRST] + ih * h[STEP]) * w[RESULT]
             to = (begin + w[FIRST]) * pixel
             z, row = i_d * d[MOVE] + d[PLACE], ih * h[MOVE] + h[PLACE]
-            first_z, slices = taps_inside(z, d[PLACE_STEP], d[TAPS], d[SOURCE])
-            first_row, rows = taps_inside(row, h[PLACE_STEP], h[TAPS], h[SOURCE])
+            first_z, slices = places_inside(z, d[PLACE_STEP], d[TAPS], d[SOURCE])
+            first_row, rows = places_inside(row, h[PLACE_STEP], h[TAPS], h[SOURCE])
             if d[TAPS] * h[TAPS] * w[TAPS] == 0 or slices <= 0 or rows <= 0:
                 fill(out + to, w[STEP] * pixel, w[COUNT], channels, bias, rectify)
             else:
@@ -103,7 +102,7 @@ def by_channel(kit: Kit, *, back: bool) -> Callable[..., Any]:
                         column += _PIXELS
                         to += _PIXELS * w[STEP] * pixel
                         continue
-                    first, columns = taps_inside(place, w[PLACE_STEP], w[TAPS], w[SOURCE])
+                    first, columns = places_inside(place, w[PLACE_STEP], w[TAPS], w[SOURCE])
                     if columns > 0:
                         single(x + (source + place + first * w[PLACE_STEP]) * pixel, 0, slices, slice_step, rows,
                                row_step, columns, w[PLACE_STEP] * pixel, weights + (tap + first * w_column) * pixel,
@@ -129,22 +128,16 @@ def weights_by_channel(kit: Kit) -> Callable[..., Any]:
     size, reals, zero = kit.itemsize, kit.reals, kit.real(0.0)
     add = make_by_channel_weight(kit.dtype, Blocking.of(kit.dtype).lanes)
 
-    @helper
-    def results_inside(start, stride, count, entries):
-        """Return the first result whose place is an entry, and how many there are."""
-        first = (stride - 1 - start) // stride if start < 0 else 0
-        last = (entries - 1 - start) // stride
-        last = last if last < count - 1 else count - 1
-        return first, last - first + 1
-
     def conv_weights(record, context, ith, nth):
         r = int64_pointer(record)
         x, dy, dw = address(record, context, X), address(record, context, DY), address(record, context, DW)
         chunks, batch, pixel = smaller(r[CHUNKS], r[BATCH]), r[BATCH], r[CHANNELS] * size
         depth, height, width, cols = r[DEPTH], r[HEIGHT], r[WIDTH], r[COLS]
-        window_h, window_w = r[SIZES] >> _BITS & _MOST, r[SIZES] & _MOST
-        stride_d, stride_h, stride_w = r[STRIDE] >> 2 * _BITS, r[STRIDE] >> _BITS & _MOST, r[STRIDE] & _MOST
-        taps = (r[SIZES] >> 2 * _BITS) * window_h * window_w
+        window_d, window_h, window_w = three(r[SIZES])
+        stride_d, stride_h, stride_w = three(r[STRIDE])
+        dil_d, dil_h, dil_w = three(r[DILATION])
+        pad_d, pad_h, pad_w = three(r[PADDING])
+        taps = window_d * window_h * window_w
         unit, last_unit = rows_part(chunks * taps, ith, nth)
         while unit < last_unit:
             chunk, first = unit // taps, unit % taps
@@ -157,12 +150,11 @@ def weights_by_channel(kit: Kit) -> Callable[..., Any]:
             for image in range(batch * chunk // chunks, batch * (chunk + 1) // chunks):
                 for tap in range(first, last):
                     td, th, tw = tap // (window_h * window_w), tap // window_w % window_h, tap % window_w
-                    z = td * (r[DILATION] >> 2 * _BITS) - (r[PADDING] >> 2 * _BITS)
-                    h = th * (r[DILATION] >> _BITS & _MOST) - (r[PADDING] >> _BITS & _MOST)
-                    w = tw * (r[DILATION] & _MOST) - (r[PADDING] & _MOST)
-                    first_d, count_d = results_inside(z, stride_d, r[OUT_DEPTH], depth)
-                    first_h, count_h = results_inside(h, stride_h, r[ROWS], height)
-                    first_w, count_w = results_inside(w, stride_w, cols, width)
+                    z, h, w = td * dil_d - pad_d, th * dil_h - pad_h, tw * dil_w - pad_w
+                    # the results that this weight contributes to
+                    first_d, count_d = places_inside(z, stride_d, r[OUT_DEPTH], depth)
+                    first_h, count_h = places_inside(h, stride_h, r[ROWS], height)
+                    first_w, count_w = places_inside(w, stride_w, cols, width)
                     if count_w <= 0:
                         continue
                     to = dw + (chunk * r[WEIGHTS] + tap * r[CHANNELS]) * size

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastnn.backend.cpu.codegen.intrinsics import address, allocate, int64_pointer, release, smaller, stack_bytes
+from fastnn.backend.cpu.codegen.intrinsics import address, int64_pointer, release, smaller, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, kernel, note_raised, rows_part
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.codegen.shared import shared
@@ -44,13 +44,12 @@ from fastnn.backend.cpu.kernels.windows.axes import (
 from fastnn.backend.cpu.kernels.windows.bands import copy_band_of
 from fastnn.backend.cpu.kernels.windows.by_channel import by_channel
 from fastnn.backend.cpu.kernels.windows.folded import folded
+from fastnn.backend.cpu.kernels.windows.memory import STACK_BYTES, working_memory
 from fastnn.backend.cpu.kernels.windows.taps import TAPS_ARGUMENTS
 from fastnn.backend.cpu.layouts.shared import taps_of
-from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking
-from fastnn.program.layout import Buffer
+from fastnn.backend.cpu.processor.blocking import Blocking
 from fastnn.program.window import MOST_TAPS
 
-_SCRATCH = int(Buffer.SCRATCH)
 # Pixels of a line that are computed at a time: eight of the highest tiles. A band of them has few pixels besides.
 _COLUMNS = 112
 # Bytes of the bands that are computed at a time, which stay in the second-level cache beside the weights.
@@ -60,8 +59,6 @@ _SEGMENTS, _WORDS = 32, 4
 # Terms of a sum that are added up in registers: so much of a panel of weights stays in the first-level cache.
 _TERMS = 256
 _TABLE_BYTES, _LISTED_BYTES = MOST_TAPS * 8, _SEGMENTS * _WORDS * 8
-# Bytes of memory on the stack, for small networks in users' functions, which have no scratch memory.
-_STACK_BYTES = 48 * 1024
 # Weights of more bytes than this are packed panel by panel, each time that they are needed.
 _PACKED_BYTES = 3 << 20
 
@@ -206,16 +203,11 @@ def _convolution(kit: Kit, *, back: bool) -> Callable[..., Any]:
         if not inside:
             one_band = _bands(d, h, w, source_c, size, 0)[4]
         needed = one_band + (panel_bytes if packs else 0)
-        memory, room, allocated = stack_bytes(_STACK_BYTES), _STACK_BYTES, 0
-        if int64_pointer(context)[_SCRATCH] != 0:
-            memory, room = int64_pointer(context)[_SCRATCH] + ith * SCRATCH_BYTES, SCRATCH_BYTES
-        if needed > room:
-            room = one_band + (panel_bytes if panel_bytes > all_bytes or all_bytes > _PACKED_BYTES else all_bytes)
-            allocated = allocate(room + 64)
-            if allocated == 0:
-                note_raised(record, context)
-                return
-            memory = (allocated + 63) // 64 * 64
+        wanted = one_band + (panel_bytes if panel_bytes > all_bytes or all_bytes > _PACKED_BYTES else all_bytes)
+        memory, room, allocated = working_memory(context, ith, stack_bytes(STACK_BYTES), needed, wanted)
+        if memory == 0:
+            note_raised(record, context)
+            return
         together = packs and all_bytes <= _PACKED_BYTES and one_band + all_bytes <= room
         packed_bytes = (all_bytes if together else panel_bytes) if packs else 0
         bands = w[SOURCE], h[SOURCE], h[COUNT], _SEGMENTS, 0

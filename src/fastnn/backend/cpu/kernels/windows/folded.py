@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnn.backend.cpu.codegen.fold import make_fold
-from fastnn.backend.cpu.codegen.intrinsics import address, allocate, int64_pointer, release, smaller, stack_bytes
+from fastnn.backend.cpu.codegen.intrinsics import address, int64_pointer, release, smaller, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, note_raised, rows_part
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.codegen.shared import shared
@@ -28,15 +28,13 @@ from fastnn.backend.cpu.kernels.windows.axes import (
     outputs_of,
 )
 from fastnn.backend.cpu.kernels.windows.bands import copy_band_of
+from fastnn.backend.cpu.kernels.windows.memory import STACK_BYTES, working_memory
 from fastnn.backend.cpu.kernels.windows.taps import TAPS_ARGUMENTS
 from fastnn.backend.cpu.layouts.shared import taps_of
-from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking
-from fastnn.program.layout import Buffer
+from fastnn.backend.cpu.processor.blocking import Blocking
 from fastnn.program.window import MOST_TAPS
 
-_SCRATCH = int(Buffer.SCRATCH)
 _TABLE_BYTES = MOST_TAPS * 8
-_STACK_BYTES = 48 * 1024
 # Pixels of a line that are computed at a time, and bytes of the products of some lines.
 _COLUMNS, _LINES_BYTES = 112, 96 * 1024
 
@@ -93,15 +91,10 @@ def folded(kit: Kit, *, back: bool) -> Callable[..., Any]:
         band_bytes = (d[TAPS] * band_h * wide_columns * source_c * size + 63) // 64 * 64
         # a vector is read at the last pixel's last place, too
         needed = packed_bytes + band_bytes + lines_each * wide_columns * packed_row + lanes * size
-        memory, allocated = stack_bytes(_STACK_BYTES), 0
-        if int64_pointer(context)[_SCRATCH] != 0 and needed <= SCRATCH_BYTES:
-            memory = int64_pointer(context)[_SCRATCH] + ith * SCRATCH_BYTES
-        elif needed > _STACK_BYTES:
-            allocated = allocate(needed + 64)
-            if allocated == 0:
-                note_raised(record, context)
-                return
-            memory = (allocated + 63) // 64 * 64
+        memory, _, allocated = working_memory(context, ith, stack_bytes(STACK_BYTES), needed, needed)
+        if memory == 0:
+            note_raised(record, context)
+            return
         band, products = memory + packed_bytes, memory + packed_bytes + band_bytes
         pack(weights, r[CHANNELS], r[FILTERS], d, h, w, memory)
         table = stack_bytes(_TABLE_BYTES)

@@ -9,23 +9,19 @@ from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, int64_point
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, rows_part
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.codegen.windows import make_pool, make_pool_gradient
+from fastnn.backend.cpu.kernels.windows.axes import places_inside, three
 from fastnn.backend.cpu.processor.blocking import Blocking
 from fastnn.program.layout import Flag
-from fastnn.program.window import BITS, MOST
 
-_BITS, _MOST = BITS, MOST
 _RECTIFY = int(Flag.RECTIFY)
 
 
 @helper
-def places_inside(number: int, size: int, window: int, stride: int, dilation: int, padding: int) -> tuple[int, int]:
+def covered(number: int, size: int, window: int, stride: int, dilation: int, padding: int) -> tuple[int, int]:
     """Return the first entry of an axis that a window covers, and how many of its places are entries."""
-    start, first = number * stride - padding, 0
-    if start < 0:
-        first = (dilation - 1 - start) // dilation
-    last = (size - 1 - start) // dilation
-    last = last if last < window - 1 else window - 1
-    return start + first * dilation, last - first + 1
+    start = number * stride - padding
+    first, count = places_inside(start, dilation, window, size)
+    return start + first * dilation, count
 
 
 @kernel("pool")
@@ -41,20 +37,21 @@ def pool(kit: Kit, variant: str) -> Callable[..., Any]:
     def pool(record, context, ith, nth):
         r = int64_pointer(record)
         depth, height, width, pixel = r[DEPTH], r[HEIGHT], r[WIDTH], r[CHANNELS] * size
-        window, stride, dilation, padding = r[WINDOW], r[STRIDE], r[DILATION], r[PADDING]
+        window_d, window_h, window_w = three(r[WINDOW])
+        stride_d, stride_h, stride_w = three(r[STRIDE])
+        dil_d, dil_h, dil_w = three(r[DILATION])
+        pad_d, pad_h, pad_w = three(r[PADDING])
         x, y = address(record, context, X), address(record, context, Y)
         line, last = rows_part(r[BATCH] * r[OUT_DEPTH] * r[ROWS], ith, nth)
-        dil_d, dil_h, dil_w = dilation >> 2 * _BITS, dilation >> _BITS & _MOST, dilation & _MOST
         to = y + line * r[COLS] * pixel
         while line < last:
             i, row = line // r[ROWS], line % r[ROWS]
             image, i_d = i // r[OUT_DEPTH], i % r[OUT_DEPTH]
-            z, slices = places_inside(i_d, depth, window >> 2 * _BITS, stride >> 2 * _BITS, dil_d, padding >> 2 * _BITS)
-            h, rows = places_inside(row, height, window >> _BITS & _MOST, stride >> _BITS & _MOST, dil_h,
-                                    padding >> _BITS & _MOST)  # fmt: skip
+            z, slices = covered(i_d, depth, window_d, stride_d, dil_d, pad_d)
+            h, rows = covered(row, height, window_h, stride_h, dil_h, pad_h)
             at = x + ((image * depth + z) * height + h) * width * pixel
             for column in range(r[COLS]):
-                w, columns = places_inside(column, width, window & _MOST, stride & _MOST, dil_w, padding & _MOST)
+                w, columns = covered(column, width, window_w, stride_w, dil_w, pad_w)
                 one(at + w * pixel, slices, dil_d * height * width * pixel, rows, dil_h * width * pixel, columns,
                     dil_w * pixel, to, r[CHANNELS])  # fmt: skip
                 to += pixel
@@ -81,17 +78,17 @@ def _gradient(kit: Kit, kind: str) -> Callable[..., Any]:
     def gradient(record, context, ith, nth):
         r = int64_pointer(record)
         depth, height, width, pixel = r[DEPTH], r[HEIGHT], r[WIDTH], r[CHANNELS] * size
-        window, stride, dilation, padding = r[WINDOW], r[STRIDE], r[DILATION], r[PADDING]
+        window_d, window_h, window_w = three(r[WINDOW])
+        stride_d, stride_h, stride_w = three(r[STRIDE])
+        dil_d, dil_h, dil_w = three(r[DILATION])
+        pad_d, pad_h, pad_w = three(r[PADDING])
         dx, dy = address(record, context, DX), address(record, context, DY)
         x, y = address(record, context, X), address(record, context, Y)
         rectify = flags_of(record) & _RECTIFY
         image, last = rows_part(r[BATCH], ith, nth)
-        dil_d, dil_h, dil_w = dilation >> 2 * _BITS, dilation >> _BITS & _MOST, dilation & _MOST
-        apart_d, gap_d = covers(depth, r[OUT_DEPTH], window >> 2 * _BITS, stride >> 2 * _BITS, dil_d,
-                                padding >> 2 * _BITS)  # fmt: skip
-        apart_h, gap_h = covers(height, r[ROWS], window >> _BITS & _MOST, stride >> _BITS & _MOST, dil_h,
-                                padding >> _BITS & _MOST)  # fmt: skip
-        apart_w, gap_w = covers(width, r[COLS], window & _MOST, stride & _MOST, dil_w, padding & _MOST)
+        apart_d, gap_d = covers(depth, r[OUT_DEPTH], window_d, stride_d, dil_d, pad_d)
+        apart_h, gap_h = covers(height, r[ROWS], window_h, stride_h, dil_h, pad_h)
+        apart_w, gap_w = covers(width, r[COLS], window_w, stride_w, dil_w, pad_w)
         apart = apart_d and apart_h and apart_w
         if not apart or gap_d or gap_h or gap_w:
             sums = reals(dx + image * depth * height * width * pixel)
@@ -100,15 +97,12 @@ def _gradient(kit: Kit, kind: str) -> Callable[..., Any]:
         skip = image * r[OUT_DEPTH] * r[ROWS] * r[COLS] * pixel
         while image < last:
             for i_d in range(r[OUT_DEPTH]):
-                z, slices = places_inside(i_d, depth, window >> 2 * _BITS, stride >> 2 * _BITS, dil_d,
-                                          padding >> 2 * _BITS)  # fmt: skip
+                z, slices = covered(i_d, depth, window_d, stride_d, dil_d, pad_d)
                 for row in range(r[ROWS]):
-                    h, rows = places_inside(row, height, window >> _BITS & _MOST, stride >> _BITS & _MOST, dil_h,
-                                            padding >> _BITS & _MOST)  # fmt: skip
+                    h, rows = covered(row, height, window_h, stride_h, dil_h, pad_h)
                     line = ((image * depth + z) * height + h) * width
                     for column in range(r[COLS]):
-                        w, columns = places_inside(column, width, window & _MOST, stride & _MOST, dil_w,
-                                                   padding & _MOST)  # fmt: skip
+                        w, columns = covered(column, width, window_w, stride_w, dil_w, pad_w)
                         at = (line + w) * pixel
                         if apart:
                             bring(dx + at, x + at, slices, dil_d * height * width * pixel, rows, dil_h * width * pixel,

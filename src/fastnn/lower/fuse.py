@@ -81,7 +81,10 @@ def fuse(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], list[s
     return fused, notes
 
 
-def _forward(node: Node, uses: _Uses, position: dict[int, int], index: int) -> tuple[Node, list[Node]]:
+def _forward(
+    node: Node, uses: _Uses, position: dict[int, int], index: int, only: str = ""
+) -> tuple[Node, list[Node]]:
+    """Merge a product with a bias and an activation; of activations `only` one, if it is given."""
     parts = [node]
     bias = uses.only(node.outputs[0], "bias_add")
     if bias is not None and bias.inputs[0] is node.outputs[0] and _older(bias.inputs[1], position, index):
@@ -92,6 +95,8 @@ def _forward(node: Node, uses: _Uses, position: dict[int, int], index: int) -> t
     others = [user for user in uses.consumers.get(result.id, []) if user.op != "activation"]
     if len(mapped) != 1 or uses.count[result.id] != 1 + len(others):
         return node, parts
+    if only and mapped[0].attrs["formula"] != only:
+        return node, parts
     saves_input = saved_by(mapped[0].attrs["formula"]) == "input"
     if others and not (saves_input and all(user.op == "activation_grad" for user in others)):
         return node, parts
@@ -101,19 +106,9 @@ def _forward(node: Node, uses: _Uses, position: dict[int, int], index: int) -> t
 
 
 def _transposed(node: Node, uses: _Uses, position: dict[int, int], index: int) -> tuple[Node, list[Node]]:
-    """Merge a transposed convolution with a bias and relu, or with relu's gradient, which it applies in registers."""
-    made, parts = _backward(node, uses, position, index)
-    if len(parts) > 1:
-        return (made, parts) if made.attrs["formula"] == "relu" else (node, [node])
-    made, parts = _forward(node, uses, position, index)
-    if len(parts) > 1 and parts[-1].op == "activation" and (
-        made.attrs["formula"] != "relu" or len(made.outputs) > 1
-    ):  # fmt: skip
-        bias = parts[1] if parts[1].op == "bias_add" else None
-        if bias is None:
-            return node, [node]
-        return replace(node, inputs=(*node.inputs, bias.inputs[1]), outputs=bias.outputs), [node, bias]
-    return made, parts
+    """Merge a transposed convolution with relu's gradient, or with a bias and relu, which it applies in registers."""
+    made, parts = _backward(node, uses, position, index, "relu")
+    return (made, parts) if len(parts) > 1 else _forward(node, uses, position, index, "relu")
 
 
 def _pooled(node: Node, uses: _Uses) -> tuple[Node, list[Node]]:
@@ -125,20 +120,21 @@ def _pooled(node: Node, uses: _Uses) -> tuple[Node, list[Node]]:
     return replace(node, outputs=gradient.outputs, attrs=attrs), [node, gradient]
 
 
-def _backward(node: Node, uses: _Uses, position: dict[int, int], index: int) -> tuple[Node, list[Node]]:
+def _backward(
+    node: Node, uses: _Uses, position: dict[int, int], index: int, only: str = ""
+) -> tuple[Node, list[Node]]:
+    """Merge a product with an activation's gradient; of activations `only` one, if it is given."""
     gradient = uses.only(node.outputs[0], "activation_grad")
     if gradient is None or gradient.inputs[0] is not node.outputs[0]:
+        return node, [node]
+    if only and gradient.attrs["formula"] != only:
         return node, [node]
     saved = gradient.inputs[1]
     if not _older(saved, position, index):
         return node, [node]
-    inputs = (*node.inputs, None, saved)
-    return replace(
-        node, inputs=inputs, outputs=gradient.outputs, attrs={**node.attrs, **gradient.attrs, "map": "gradient"}
-    ), [
-        node,
-        gradient,
-    ]
+    attrs = {**node.attrs, **gradient.attrs, "map": "gradient"}
+    made = replace(node, inputs=(*node.inputs, None, saved), outputs=gradient.outputs, attrs=attrs)
+    return made, [node, gradient]
 
 
 def _older(tensor: Tensor | None, position: dict[int, int], index: int) -> bool:

@@ -44,15 +44,18 @@ RUN = KernelKey("run", "int64")
 _SCRATCH = int(Buffer.SCRATCH)
 #: the ops that apply relu, or its gradient, to sums in registers
 RECTIFYING = ("matmul", "conv", "conv_back")
+# the ops that have several kernels, for different shapes
+_SPECIALIZED = frozenset((*PRODUCTS, *CONVOLUTIONS))
 
 
 def specialize(key: KernelKey, record: NDArray[np.int64]) -> KernelKey:
     """Return the kernel that runs a record: some ops have several, for different shapes."""
-    if key.op not in (*PRODUCTS, *CONVOLUTIONS) or key.variant:
+    if key.op not in _SPECIALIZED or key.variant:
         return key
-    dims, flags = dims_of(record), int(record[FLAGS_WORD])
+    dims = dims_of(record)
     if key.op in CONVOLUTIONS:
         return replace(key, variant=convolution_variant(key.op, key.dtype, dims))
+    flags = int(record[FLAGS_WORD])
     transposed = bool(flags & Flag.TRANSPOSE_A), bool(flags & Flag.TRANSPOSE_B)
     algorithm = Blocking.of(key.dtype).algorithm(dims["m"], dims["n"], dims["k"], *transposed)
     many = key.op == "batched_matmul" and dims["samples"] * dims["count"] > 1
@@ -64,7 +67,7 @@ def kernels_of(program: Program) -> list[KernelKey]:
     found: dict[tuple[KernelKey, bytes], KernelKey] = {}  # layers of a deep network are alike
     kernels = []
     for key, record in zip(program.kernels, program.records, strict=True):
-        if key.op in (*PRODUCTS, *CONVOLUTIONS):
+        if key.op in _SPECIALIZED:
             described = key, record[FLAGS_WORD : FLAGS_WORD + 1].tobytes() + record[DIMS_AT:PARAMS_AT].tobytes()
             if described not in found:
                 found[described] = specialize(key, record)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from math import prod
 from types import SimpleNamespace
 from typing import Any
 
@@ -154,6 +155,11 @@ def kernel(
 def ceil_div(number: int, by: int) -> int:
     """Divide, rounding up."""
     return -(-number // by)
+
+
+def elements(*axes: str) -> Grid:
+    """Return the grid of a kernel with one thread for each element of an array of these axes."""
+    return lambda dims: (ceil_div(prod(dims[axis] for axis in axes), SIZES.threads), 1)
 
 
 def packs(name: str = "n") -> Grid:

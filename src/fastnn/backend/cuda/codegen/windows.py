@@ -10,15 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastnn.program.window import BITS, MOST
-
-_BITS, _MOST = BITS, MOST
-
-
-def three(word):
-    """Return the three numbers of a record's word: along depth, height and width."""
-    return word >> 2 * _BITS, word >> _BITS & _MOST, word & _MOST
-
 
 def split(number, by):
     """Return quotient and remainder of numbers from 0 to 2^32."""

@@ -18,7 +18,7 @@ from math import prod
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda.codegen.kernel import Dims, Key, Kit, Stage, ceil_div, kernel
+from fastnn.backend.cuda.codegen.kernel import Dims, Key, Kit, Stage, ceil_div, elements, kernel
 from fastnn.backend.cuda.codegen.sizes import PACK, PRODUCTS, SIZES
 from fastnn.backend.cuda.kernels.matmul.epilogue import make_finish
 from fastnn.backend.cuda.kernels.matmul.gathered import TAPS
@@ -94,16 +94,6 @@ def _makes_parts(op: str, dtype: str, algorithm: Algorithm) -> Stage:
     return implicit_product(Kit(Key(op, dtype, "", str(algorithm))), algorithm)
 
 
-def _elements(*axes: str) -> Callable[[Dims], tuple[int, int]]:
-    def grid(dims: Dims) -> tuple[int, int]:
-        elements = 1
-        for axis in axes:
-            elements *= dims[axis]
-        return ceil_div(elements, _THREADS), 1
-
-    return grid
-
-
 @kernel(
     "conv",
     algorithms=_algorithms("conv", "plain", "forward"),
@@ -148,7 +138,7 @@ def conv(kit: Kit) -> list[Stage]:
                         at += dil_w * record[CHANNELS]
             finish(record, np.int64(0), i, filter_, total)
 
-    return [Stage(conv, _elements("batch", "out_depth", "rows", "cols", "filters"), _THREADS)]
+    return [Stage(conv, elements("batch", "out_depth", "rows", "cols", "filters"), _THREADS)]
 
 
 @kernel(
@@ -203,7 +193,7 @@ def conv_back(kit: Kit) -> list[Stage]:
                 slice_ += 1
             finish(record, np.int64(0), i, channel, total)
 
-    return [Stage(conv_back, _elements("batch", "depth", "height", "width", "channels"), _THREADS)]
+    return [Stage(conv_back, elements("batch", "depth", "height", "width", "channels"), _THREADS)]
 
 
 @kernel(
@@ -295,4 +285,4 @@ def sum_chunks(kit: Kit) -> list[Stage]:
                 total += load(record[X], chunk * n + i)
             store(record[Y], i, total)
 
-    return [Stage(sum_chunks, _elements("n"), _THREADS)]
+    return [Stage(sum_chunks, elements("n"), _THREADS)]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda.codegen.kernel import Dims, Kit, Stage, ceil_div, kernel, ptx
+from fastnn.backend.cuda.codegen.kernel import Dims, Kit, Stage, ceil_div, elements, kernel, ptx
 from fastnn.backend.cuda.codegen.options import formula, helper
 from fastnn.backend.cuda.codegen.sizes import PACK, SIZES
 from fastnn.program.layout import BAD_ROW, FLAGS_WORD, NO_ROW, Counter, Flag
@@ -179,7 +179,7 @@ def one_hot(kit: Kit) -> list[Stage]:
             row = np.int64(np.uint32(i) // np.uint32(cols))
             store(record[Y], i, one if load_int64(record[INDEX], row) == i - row * cols else zero)
 
-    return [Stage(one_hot, lambda dims: (ceil_div(dims["rows"] * dims["cols"], _THREADS), 1), _THREADS)]
+    return [Stage(one_hot, elements("rows", "cols"), _THREADS)]
 
 
 @kernel("tick")

@@ -8,7 +8,7 @@ import numpy as np
 from numba import cuda
 
 from fastnn.backend.cuda.codegen import custom_code
-from fastnn.backend.cuda.codegen.kernel import Kit, Stage, ceil_div, kernel, packs, ptx
+from fastnn.backend.cuda.codegen.kernel import Kit, Stage, elements, kernel, packs, ptx
 from fastnn.backend.cuda.codegen.options import formula
 from fastnn.backend.cuda.codegen.sizes import PACK, SIZES
 from fastnn.backend.cuda.kernels.philox import BLOCKS, GROUP, box_muller, one_per_block, philox
@@ -197,8 +197,4 @@ def broadcast(kit: Kit) -> list[Stage]:
             a, b = load(record[A], i), load(record[B], i - (row - outer) * inner)
             store(record[Y], i, a + b if adds else a * b)
 
-    return [Stage(broadcast, lambda dims: (ceil_div(_elements(dims), _THREADS), 1), _THREADS)]
-
-
-def _elements(dims: Any) -> int:
-    return int(dims["outer"] * dims["repeat"] * dims["inner"])
+    return [Stage(broadcast, elements("outer", "repeat", "inner"), _THREADS)]

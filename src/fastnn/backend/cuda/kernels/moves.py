@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import cuda
 
 from fastnn.backend.cuda.codegen import windows
-from fastnn.backend.cuda.codegen.kernel import Dims, Kit, Stage, ceil_div, kernel, ptx
+from fastnn.backend.cuda.codegen.kernel import Kit, Stage, elements, kernel, ptx
 from fastnn.backend.cuda.codegen.options import formula
 from fastnn.backend.cuda.codegen.sizes import SIZES
 
 _THREADS = SIZES.threads
 load_int64, as_double = ptx.LOADS["int64"], ptx.int_as_double
-
-
 split = formula(windows.split)
-
-
-def _stage(function: Any, *axes: str) -> list[Stage]:
-    """Make the stage of a kernel with one thread for each element of these axes."""
-
-    def grid(dims: Dims) -> tuple[int, int]:
-        elements = 1
-        for axis in axes:
-            elements *= dims[axis]
-        return ceil_div(elements, _THREADS), 1
-
-    return [Stage(function, grid, _THREADS)]
 
 
 @kernel("copy_columns")
@@ -46,7 +30,7 @@ def copy_columns(kit: Kit) -> list[Stage]:
             value = load(record[X], row * record[SOURCE_COLS] + record[SOURCE_FIRST] + j)
             store(record[Y], row * record[TARGET_COLS] + record[TARGET_FIRST] + j, value)
 
-    return _stage(copy_columns, "rows", "cols")
+    return [Stage(copy_columns, elements("rows", "cols"), _THREADS)]
 
 
 @kernel("strided", "strided_integers")
@@ -70,7 +54,7 @@ def strided(kit: Kit) -> list[Stage]:
             source = record[FIRST] + i0 * record[S0] + i1 * record[S1] + i2 * record[S2] + i3 * record[S3]
             store(record[Y], i, load(record[X], source + i4 * record[S4] + j * record[STRIDE]))
 
-    return _stage(strided, "rows", "cols")
+    return [Stage(strided, elements("rows", "cols"), _THREADS)]
 
 
 @kernel("place")
@@ -95,7 +79,7 @@ def place(kit: Kit) -> list[Stage]:
                     value = load(record[X], (outer * record[COUNT] + number) * inner + j)
             store(record[Y], i, value)
 
-    return _stage(place, "outer", "size", "inner")
+    return [Stage(place, elements("outer", "size", "inner"), _THREADS)]
 
 
 @kernel("take")
@@ -118,7 +102,7 @@ def take(kit: Kit) -> list[Stage]:
                 value = load(record[X], (outer * size + number) * inner + j)
             store(record[Y], i, value)
 
-    return _stage(take, "outer", "count", "inner")
+    return [Stage(take, elements("outer", "count", "inner"), _THREADS)]
 
 
 @kernel("scatter_add")
@@ -143,4 +127,4 @@ def scatter_add(kit: Kit) -> list[Stage]:
                 source += inner
             store(record[Y], i, total)
 
-    return _stage(scatter_add, "outer", "size", "inner")
+    return [Stage(scatter_add, elements("outer", "size", "inner"), _THREADS)]

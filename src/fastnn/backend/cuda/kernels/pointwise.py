@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda.codegen.kernel import Dims, Kit, Stage, ceil_div, kernel, packs, ptx
+from fastnn.backend.cuda.codegen.kernel import Kit, Stage, elements, kernel, packs, ptx
 from fastnn.backend.cuda.codegen.options import formula
 from fastnn.backend.cuda.codegen.sizes import PACK, SIZES
+from fastnn.backend.cuda.kernels.moves import split
 from fastnn.backend.cuda.kernels.philox import BLOCKS, GROUP, box_muller, one_per_block, philox
 from fastnn.formulas.pointwise import ARITY, define
 from fastnn.program.layout import Counter
@@ -25,11 +26,6 @@ def _argument(kit: Kit, number: int) -> tuple[Any, Any]:
     at, parameter = A + number, P0 + number
     s0, s1, s2, s3 = (A0 + 4 * number + axis for axis in range(4))
     real, load, load_pack = kit.real, kit.load, kit.load_pack
-
-    @formula
-    def split(number, by):
-        quotient = np.int64(np.uint32(number) // np.uint32(by))
-        return quotient, number - quotient * by
 
     @formula
     def place(record, i):
@@ -105,10 +101,6 @@ def pointwise(kit: Kit) -> list[Stage]:
     return [Stage((unary, binary, ternary)[arity - 1], packs(), _THREADS)]
 
 
-def _each(dims: Dims) -> tuple[int, int]:
-    return ceil_div(dims["n"], _THREADS), 1
-
-
 @kernel("to_real")
 def to_real(kit: Kit) -> list[Stage]:
     """Convert integers to the program's dtype."""
@@ -120,7 +112,7 @@ def to_real(kit: Kit) -> list[Stage]:
         if i < record[N]:
             store(record[Y], i, real(load_int64(record[X], i)))
 
-    return [Stage(to_real, _each, _THREADS)]
+    return [Stage(to_real, elements("n"), _THREADS)]
 
 
 @kernel("to_integer")
@@ -139,7 +131,7 @@ def to_integer(kit: Kit) -> list[Stage]:
                 number = np.int64(value)
             store_int64(record[Y], i, number)
 
-    return [Stage(to_integer, _each, _THREADS)]
+    return [Stage(to_integer, elements("n"), _THREADS)]
 
 
 @kernel("random", variants=lambda algorithm: tuple(_DISTRIBUTIONS))

@@ -5,12 +5,10 @@ A gradient is gathered by the entries of a map: each visits the windows that cov
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda.codegen.kernel import Dims, Kit, Stage, ceil_div, kernel
+from fastnn.backend.cuda.codegen.kernel import Kit, Stage, elements, kernel
 from fastnn.backend.cuda.codegen.options import helper
 from fastnn.backend.cuda.codegen.sizes import SIZES
 from fastnn.backend.cuda.kernels.moves import split
@@ -19,16 +17,6 @@ from fastnn.program.layout import FLAGS_WORD, Flag
 
 _THREADS = SIZES.threads
 _RECTIFY = int(Flag.RECTIFY)
-
-
-def _stage(function: Any, *axes: str) -> list[Stage]:
-    def grid(dims: Dims) -> tuple[int, int]:
-        elements = 1
-        for axis in axes:
-            elements *= dims[axis]
-        return ceil_div(elements, _THREADS), 1
-
-    return [Stage(function, grid, _THREADS)]
 
 
 @kernel("pool", variants=lambda algorithm: ("max", "average"))
@@ -68,7 +56,7 @@ def pool(kit: Kit) -> list[Stage]:
                 found = found / real(slices * rows * columns)
             store(record[Y], i, found)
 
-    return _stage(pool, "batch", "out_depth", "rows", "cols", "channels")
+    return [Stage(pool, elements("batch", "out_depth", "rows", "cols", "channels"), _THREADS)]
 
 
 @kernel("average_pool_grad")
@@ -110,7 +98,7 @@ def average_pool_grad(kit: Kit) -> list[Stage]:
                 slice_ += 1
             store(record[DX], i, total)
 
-    return _stage(average_pool_grad, "batch", "depth", "height", "width", "channels")
+    return [Stage(average_pool_grad, elements("batch", "depth", "height", "width", "channels"), _THREADS)]
 
 
 @kernel("max_pool_grad")
@@ -179,4 +167,4 @@ def max_pool_grad(kit: Kit) -> list[Stage]:
                 slice_ += 1
             store(record[DX], i, total)
 
-    return _stage(max_pool_grad, "batch", "depth", "height", "width", "channels")
+    return [Stage(max_pool_grad, elements("batch", "depth", "height", "width", "channels"), _THREADS)]

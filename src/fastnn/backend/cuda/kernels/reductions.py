@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numba import cuda
 
-from fastnn.backend.cuda.codegen.kernel import Dims, Kit, Stage, ceil_div, kernel, packs, ptx
+from fastnn.backend.cuda.codegen.kernel import Dims, Kit, Stage, elements, kernel, packs, ptx
 from fastnn.backend.cuda.codegen.options import formula, helper
 from fastnn.backend.cuda.codegen.sizes import PACK, SIZES
 from fastnn.backend.cuda.kernels.moves import split
@@ -134,15 +135,9 @@ def reduce(kit: Kit) -> list[Stage]:
 
 
 def _stages(kit: Kit, thread: Any, block: Any, *axes: str) -> list[Stage]:
-    def results(dims: Dims) -> int:
-        found = 1
-        for axis in axes:
-            found *= dims[axis]
-        return found
-
     if kit.algorithm == "block":
-        return [Stage(block, lambda dims: (results(dims), 1), _TEAM)]
-    return [Stage(thread, lambda dims: (ceil_div(results(dims), _THREADS), 1), _THREADS)]
+        return [Stage(block, lambda dims: (prod(dims[axis] for axis in axes), 1), _TEAM)]
+    return [Stage(thread, elements(*axes), _THREADS)]
 
 
 @kernel(
@@ -228,7 +223,7 @@ def recurrence(kit: Kit) -> list[Stage]:
                 store(record[Y], i, real(before if record[EXCLUSIVE] != 0 else state))
                 i += step
 
-    return [Stage(recurrence, lambda dims: (ceil_div(dims["outer"] * dims["inner"], _THREADS), 1), _THREADS)]
+    return [Stage(recurrence, elements("outer", "inner"), _THREADS)]
 
 
 @kernel("largest")
@@ -258,7 +253,7 @@ def largest(kit: Kit) -> list[Stage]:
                     store(record[VALUES], place, value)
                     store_int64(record[INDICES], place, np.int64(j))
 
-    return [Stage(largest, lambda dims: (ceil_div(dims["rows"], _THREADS), 1), _THREADS)]
+    return [Stage(largest, elements("rows"), _THREADS)]
 
 
 @kernel("divide_by")

@@ -5,8 +5,11 @@ from __future__ import annotations
 from fastnn.backend.cuda.codegen import windows
 from fastnn.backend.cuda.codegen.options import formula
 from fastnn.backend.cuda.kernels.moves import split
+from fastnn.program.window import unpacked
 
-three, covered = formula(windows.three), formula(windows.covered)
+#: returns the numbers of a record's word: along depth, height and width
+three = formula(unpacked)
+covered = formula(windows.covered)
 covering, tap_of = formula(windows.covering), formula(windows.tap_of)
 
 

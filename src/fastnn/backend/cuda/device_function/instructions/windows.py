@@ -107,7 +107,7 @@ def _along(tools: Tools) -> SimpleNamespace:
     The last one says what window `number` of all images covers. Its results: the number of its first pixel, of the tap
     that reads that, and how many entries it covers along each axis.
     """
-    word, three, covered = tools.word, tools.formula(windows.three), tools.formula(windows.covered)
+    word, three, covered = tools.word, tools.formula(unpacked), tools.formula(windows.covered)
     split = tools.formula(windows.split)
 
     @tools.formula

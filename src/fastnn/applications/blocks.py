@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastnn import checks
-from fastnn.layers import Activation, BatchNorm, Conv2D, DepthwiseConv2D, Input, ZeroPadding2D
+from fastnn.layers import (
+    Activation,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    GlobalAveragePooling2D,
+    Input,
+    ZeroPadding2D,
+)
 from fastnn.layers.symbols import Symbol
 
 
@@ -84,4 +94,12 @@ class Blocks:
     def active(self, x: Symbol, name: str) -> Symbol:
         """Apply the activation."""
         found: Symbol = Activation(self.activation, name=f"{name}_{self.activation}")(x)
+        return found
+
+    def classified(self, x: Symbol, classes: int, activation: Any, dropout: float = 0.0) -> Symbol:
+        """Return the outputs of a dense layer on the means of the maps, of which a part may be dropped."""
+        means = GlobalAveragePooling2D(name="means")(x)
+        if dropout:
+            means = Dropout(dropout, name="dropout")(means)
+        found: Symbol = Dense(classes, activation, kernel_initializer=self.initializer, name="classes")(means)
         return found

@@ -10,7 +10,7 @@ import numpy as np
 from fastnn import checks
 from fastnn.applications.blocks import Blocks, image_input
 from fastnn.hints import explained
-from fastnn.layers import Add, Dense, Dropout, GlobalAveragePooling2D
+from fastnn.layers import Add
 from fastnn.layers.symbols import Symbol
 from fastnn.model import Model
 
@@ -24,15 +24,6 @@ def divisible(width: float, divisor: int = 8) -> int:
     """Return the nearest multiple of a divisor, at least the divisor and not below 0.9 of the width."""
     nearest = max(divisor, int(width + divisor / 2) // divisor * divisor)
     return nearest if nearest >= 0.9 * width else nearest + divisor
-
-
-def _classified(x: Symbol, classes: int, dropout: float, activation: Any) -> Symbol:
-    """Return the outputs of a dense layer on the means of the maps."""
-    means = GlobalAveragePooling2D(name="means")(x)
-    if dropout:
-        means = Dropout(dropout, name="dropout")(means)
-    found: Symbol = Dense(classes, activation, name="classes")(means)
-    return found
 
 
 @explained
@@ -92,7 +83,7 @@ def MobileNetV1(
     for number, (strides, filters) in enumerate(_FIRST, start=1):
         x = blocks.depthwise(x, 3, strides, name=f"block{number}_depthwise")
         x = blocks.convolution(x, max(8, int(filters * alpha)), 1, name=f"block{number}_pointwise")
-    scores = _classified(x, classes, dropout, classifier_activation)
+    scores = blocks.classified(x, classes, classifier_activation, dropout)
     return Model(image, scores, seed=seed, dtype=dtype, name=name)
 
 
@@ -155,7 +146,7 @@ def MobileNetV2(
             number += 1
             x = _inverted(blocks, x, expansion, divisible(filters * alpha), 1 if repeat else first, f"block{number}")
     x = blocks.convolution(x, divisible(1280 * max(1.0, alpha)), 1, name="conv2")
-    scores = _classified(x, classes, dropout, classifier_activation)
+    scores = blocks.classified(x, classes, classifier_activation, dropout)
     return Model(image, scores, seed=seed, dtype=dtype, name=name)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from fastnn import checks
 from fastnn.applications.blocks import Blocks, image_input
 from fastnn.hints import explained
-from fastnn.layers import Add, Dense, GlobalAveragePooling2D, MaxPooling2D, ZeroPadding2D
+from fastnn.layers import Add, MaxPooling2D, ZeroPadding2D
 from fastnn.layers.symbols import Symbol
 from fastnn.model import Model
 from fastnn.ops.shapes import pad
@@ -46,13 +46,6 @@ def _stages(x: Symbol, widths: Sequence[int], blocks: int, option: str) -> Symbo
     return x
 
 
-def _classified(x: Symbol, classes: int, activation: Any) -> Symbol:
-    """Return the outputs of a dense layer on the means of the maps."""
-    means = GlobalAveragePooling2D(name="means")(x)
-    found: Symbol = Dense(classes, activation, kernel_initializer="he_normal", name="classes")(means)
-    return found
-
-
 def _cifar(
     blocks: int, input_shape: Sequence[int], classes: int, width: int, shortcut: str, activation: Any, **options: Any
 ) -> Model:
@@ -63,7 +56,7 @@ def _cifar(
     classes, width = checks.size("classes", classes), checks.size("width", width)
     x = _BLOCKS.convolution(image, width, 3, name="conv1")
     x = _stages(x, (width, 2 * width, 4 * width), blocks, shortcut)
-    return Model(image, _classified(x, classes, activation), **options)
+    return Model(image, _BLOCKS.classified(x, classes, activation), **options)
 
 
 @explained
@@ -204,4 +197,5 @@ def ResNet18(
     # the images have no negative numbers after the relu, so zeros around them change no maximum
     x = MaxPooling2D(3, 2, name="pool1")(ZeroPadding2D(1)(x))
     x = _stages(x, [width * 2**stage for stage in range(4)], 2, "B")
-    return Model(image, _classified(x, classes, classifier_activation), seed=seed, dtype=dtype, name=name)
+    scores = _BLOCKS.classified(x, classes, classifier_activation)
+    return Model(image, scores, seed=seed, dtype=dtype, name=name)

@@ -113,6 +113,11 @@ def test_other_batch_sizes_need_no_other_symbols():
 
 
 _X, _I = fnn.Input(4), fnn.Input(4, dtype="int64")
+_MAPS = fnn.Input((8, 8, 3))
+
+
+def _kernel(*shape):
+    return np.zeros(shape)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +138,44 @@ _X, _I = fnn.Input(4), fnn.Input(4, dtype="int64")
         (lambda: ops.random_bernoulli(_X, p=_X), TypeError, "random_bernoulli: p: expected a number"),
         (lambda: ops.concatenate(_X), TypeError, "expected a list of symbols"),
         (lambda: ops.stack(_X), TypeError, "expected a list of symbols"),
+        (lambda: ops.conv(_X, _kernel(3, 3, 1, 1)), ValueError, r"conv: expected maps \(batch, \*sizes, channels\)"),
+        (
+            lambda: ops.conv(_MAPS, _kernel(3, 3, 3)),
+            ValueError,
+            r"a kernel of 4 axes for maps .* got one of \(3, 3, 3\)",
+        ),
+        (lambda: ops.conv(_MAPS, _kernel(3, 3, 2, 4)), ValueError, r"\(3, 3, 2, 4\) does not fit 3 channels"),
+        (lambda: ops.conv(_MAPS, None), TypeError, "expected a symbol, a number or an array of numbers, got None"),
+        (lambda: ops.conv(_MAPS, _kernel(9, 3, 3, 4)), ValueError, "reaches over 9 entries does not fit an axis of 8"),
+        (lambda: ops.conv(_MAPS, _kernel(3, 3, 3, 4), 0), ValueError, "strides: expected an integer >= 1, got 0"),
+        (
+            lambda: ops.conv(_MAPS, _kernel(3, 3, 3, 4), padding="causal"),
+            ValueError,
+            "padding: expected 'valid' or 'same', got 'causal'",
+        ),
+        (
+            lambda: ops.conv_transpose(_MAPS, _kernel(3, 3, 4, 3), 2, "same", (1,)),
+            ValueError,
+            r"output_padding: expected an integer, or 2 of them, got \(1,\)",
+        ),
+        (
+            lambda: ops.conv_transpose(_MAPS, _kernel(3, 3, 4, 3), 2, "same", -1),
+            ValueError,
+            "output_padding: expected an integer >= 0, got -1",
+        ),
+        (
+            lambda: ops.conv_transpose(_MAPS, _kernel(3, 3, 4, 3), 2, "same", 3),
+            ValueError,
+            "output_padding does not fit",
+        ),
+        (lambda: ops.depthwise_conv(_MAPS, _kernel(3, 3, 2, 4)), ValueError, "does not fit 3 channels"),
+        (
+            lambda: ops.separable_conv(_MAPS, _kernel(3, 3, 3, 2), _kernel(1, 1, 5, 4)),
+            ValueError,
+            r"a pointwise kernel of shape \(1, 1, 6, 'filters'\), got \(1, 1, 5, 4\)",
+        ),
+        (lambda: ops.max_pool(_MAPS, (2, 2, 2)), ValueError, "pool_size: expected an integer, or 2 of them"),
+        (lambda: ops.average_pool(_X, 2), ValueError, "average_pool: expected maps"),
     ],
 )
 def test_bad_arguments(call, error, says):

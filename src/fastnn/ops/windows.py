@@ -16,14 +16,18 @@ __all__ = ["average_pool", "conv", "conv_transpose", "depthwise_conv", "max_pool
 Sizes = int | Sequence[int]
 
 
-def _maps(place: Place, name: str, x: Operand, kernel: Operand | None = None) -> tuple[Tensor, Tensor, int]:
-    """Return the maps, the kernel (or the maps again), and the number of axes that windows slide along."""
+def _maps(place: Place, name: str, x: Operand) -> tuple[Tensor, int]:
+    """Return the maps, and the number of axes that windows slide along."""
     maps = place.tensor(x)
     rank = len(maps.whole) - 2
     if not 1 <= rank <= 3:
         raise ValueError(f"{name}: expected maps (batch, *sizes, channels) of one to three sizes, got {maps.whole}")
-    if kernel is None:
-        return maps, maps, rank
+    return maps, rank
+
+
+def _with_kernel(place: Place, name: str, x: Operand, kernel: Operand) -> tuple[Tensor, Tensor, int]:
+    """Return the maps, the kernel, and the number of axes that windows slide along."""
+    maps, rank = _maps(place, name, x)
     weights = place.tensor(kernel)
     if len(weights.whole) != rank + 2 or weights.batched:
         raise ValueError(
@@ -46,7 +50,7 @@ def _by_channel(
     place: Place, name: str, x: Operand, kernel: Operand, strides: Sizes, padding: str, dilation_rate: Sizes
 ) -> Tensor:
     """Convolve each channel by itself."""
-    maps, weights, rank = _maps(place, name, x, kernel)
+    maps, weights, rank = _with_kernel(place, name, x, kernel)
     channels, each = maps.whole[-1], weights.whole[-1]
     if weights.whole[-2] != channels:
         raise ValueError(f"{name}: a kernel of shape {weights.whole} does not fit {channels} channels")
@@ -69,7 +73,7 @@ def conv(
 
     `padding` is "valid", "same" or, for maps of one size, "causal"; see `Conv2D`.
     """
-    maps, weights, rank = _maps(place, "conv", x, kernel)
+    maps, weights, rank = _with_kernel(place, "conv", x, kernel)
     channels, each = maps.whole[-1], weights.whole[-2]
     if channels % each or weights.whole[-1] % (channels // each):
         raise ValueError(
@@ -125,13 +129,11 @@ def conv_transpose(
     dilation_rate: Sizes = 1,
 ) -> Tensor:
     """Return the transposed convolution of maps with a kernel (*window, filters, channels); see `Conv2DTranspose`."""
-    maps, weights, rank = _maps(place, "conv_transpose", x, kernel)
+    maps, weights, rank = _with_kernel(place, "conv_transpose", x, kernel)
     if weights.whole[-1] != maps.whole[-1]:
         raise ValueError(f"conv_transpose: a kernel of shape {weights.whole} does not fit {maps.whole[-1]} channels")
     known = choice("padding", padding, windows.PADDINGS[:2])
-    more: Sequence[int] | None = None
-    if output_padding is not None:
-        more = (output_padding,) * rank if isinstance(output_padding, int) else tuple(output_padding)
+    more = None if output_padding is None else each_axis("output_padding", output_padding, rank, at_least=0)
     axes = windows.transposed_slidings(
         maps.whole[1:-1], weights.whole[:rank], each_axis("strides", strides, rank),
         each_axis("dilation_rate", dilation_rate, rank), known, more,
@@ -140,7 +142,7 @@ def conv_transpose(
 
 
 def _pooled(place: Place, kind: str, x: Operand, pool_size: Sizes, strides: Sizes | None, padding: str) -> Tensor:
-    maps, _, rank = _maps(place, f"{kind}_pool", x)
+    maps, rank = _maps(place, f"{kind}_pool", x)
     window = each_axis("pool_size", pool_size, rank)
     known = choice("padding", padding, windows.PADDINGS[:2])
     axes = _sliding(maps, window, rank, window if strides is None else strides, known, 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from fastnn.activations import Activation as ActivationFunction
-from fastnn.checks import integer, size
+from fastnn.checks import size
 from fastnn.config import register
 from fastnn.constraints import Constraint
 from fastnn.graph.graph import Graph, Tensor
@@ -209,11 +209,7 @@ class _Transposed(_Convolution):
         super().prepare()
         choice("padding", self.padding, PADDINGS[:2])
         if self.output_padding is not None:
-            given = self.output_padding
-            several = given if isinstance(given, (tuple, list)) else (given,) * self.rank
-            if len(several) != self.rank:
-                raise ValueError(f"output_padding: expected an integer, or {self.rank} of them, got {given!r}")
-            self.output_padding = tuple(integer("output_padding", each, at_least=0) for each in several)
+            self.output_padding = each_axis("output_padding", self.output_padding, self.rank, at_least=0)
 
     def axes(self, shape: Shape) -> Slidings:
         """Return how the window slides over the outputs."""

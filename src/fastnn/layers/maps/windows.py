@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastnn.checks import shorten, size
+from fastnn.checks import LARGEST, integer, shorten
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.moves import permute
 from fastnn.layers.base import Layer, Scope, Shape
@@ -14,19 +14,21 @@ CHANNELS = ("channels_last", "channels_first")
 AXES = {1: "(steps, channels)", 2: "(height, width, channels)", 3: "(depth, height, width, channels)"}
 
 
-def each_axis(name: str, given: Any, rank: int) -> Shape:
+def each_axis(name: str, given: Any, rank: int, at_least: int = 1) -> Shape:
     """Return a number for each axis; an integer stands for all of them.
 
     Raises
     ------
     TypeError, ValueError
-        If they are not so many positive integers.
+        If they are not so many integers of at least that size.
     """
     if not isinstance(given, (tuple, list)):
-        return (size(name, given),) * rank
+        return (integer(name, given, at_least=at_least, at_most=LARGEST),) * rank
     if len(given) != rank:
         raise ValueError(f"{name}: expected an integer, or {rank} of them, got {shorten(given)}")
-    return tuple(size(f"{name}[{axis}]", each) for axis, each in enumerate(given))
+    return tuple(
+        integer(f"{name}[{axis}]", each, at_least=at_least, at_most=LARGEST) for axis, each in enumerate(given)
+    )
 
 
 def choice(name: str, given: Any, choices: Sequence[str]) -> str:
@@ -71,6 +73,12 @@ class Windows(Layer):
     def ordered(self, shape: Shape) -> Shape:
         """Return a shape whose channels are last in the layer's own order."""
         return shape if self.data_format == CHANNELS[0] else (shape[-1], *shape[:-1])
+
+    @property
+    def batch_axes(self) -> tuple[int, ...]:
+        """The axes of a batch along which windows slide: all but that of the samples and that of the channels."""
+        first = 1 if self.data_format == CHANNELS[0] else 2
+        return tuple(range(first, first + self.rank))
 
     def channels_last(self, graph: Graph, x: Tensor, scope: Scope) -> Tensor:
         """Bring the channels behind the other axes."""

@@ -81,9 +81,7 @@ def fuse(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], list[s
     return fused, notes
 
 
-def _forward(
-    node: Node, uses: _Uses, position: dict[int, int], index: int, only: str = ""
-) -> tuple[Node, list[Node]]:
+def _forward(node: Node, uses: _Uses, position: dict[int, int], index: int, only: str = "") -> tuple[Node, list[Node]]:
     """Merge a product with a bias and an activation; of activations `only` one, if it is given."""
     parts = [node]
     bias = uses.only(node.outputs[0], "bias_add")
@@ -120,9 +118,7 @@ def _pooled(node: Node, uses: _Uses) -> tuple[Node, list[Node]]:
     return replace(node, outputs=gradient.outputs, attrs=attrs), [node, gradient]
 
 
-def _backward(
-    node: Node, uses: _Uses, position: dict[int, int], index: int, only: str = ""
-) -> tuple[Node, list[Node]]:
+def _backward(node: Node, uses: _Uses, position: dict[int, int], index: int, only: str = "") -> tuple[Node, list[Node]]:
     """Merge a product with an activation's gradient; of activations `only` one, if it is given."""
     gradient = uses.only(node.outputs[0], "activation_grad")
     if gradient is None or gradient.inputs[0] is not node.outputs[0]:

@@ -43,6 +43,11 @@ class Sliding:
     dilation: int
     before: int
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether the window has one place, which is at every entry in turn: results are those of single entries."""
+        return self == Sliding(self.size, self.size, 1, 1, self.dilation, 0)
+
     @classmethod
     def padded(cls, size: int, window: int, stride: int, dilation: int, before: int, behind: int) -> Sliding:
         """Return how a window slides along an axis with zeros around it.
@@ -142,7 +147,7 @@ def convolution(graph: Graph, x: Tensor, w: Tensor, axes: Slidings, groups: int,
     x, axes = _without_zeros(graph, x, axes)
     w, axes = _reaching(graph, w, axes, label)
     whole = (*_around(x, axes), *(each.results for each in axes), filters)
-    if groups == 1 and all(each == Sliding(each.size, each.size, 1, 1, each.dilation, 0) for each in axes):
+    if groups == 1 and all(each.takes_all for each in axes):
         return matmul(graph, x, reshape(graph, w, (w.whole[-2], filters), label), label)
     outputs = [output(whole, f"{label}.convolution")]
     return graph.add("conv", (x, w), outputs, label, axes=axes, groups=groups, batch=product(_around(x, axes)))[0]
@@ -238,7 +243,7 @@ def _weights(graph: Graph, node: Node, ddw: Tensor, needs: Sequence[bool]) -> Gr
 
 def pool(graph: Graph, x: Tensor, kind: str, axes: Slidings, label: str) -> Tensor:
     """Take the "max" or the "average" of every window; places outside of the maps do not count."""
-    if all(each == Sliding(each.size, each.size, 1, 1, each.dilation, 0) for each in axes):
+    if all(each.takes_all for each in axes):
         return x
     outputs = [output((*_around(x, axes), *(each.results for each in axes), x.whole[-1]), f"{label}.{kind}")]
     return graph.add("pool", (x,), outputs, label, kind=kind, axes=axes, batch=product(_around(x, axes)))[0]

@@ -60,11 +60,6 @@ class Augmentation(Windows):
         """Add the nodes that change a batch of images."""
         raise NotImplementedError
 
-    @property
-    def axes(self) -> tuple[int, int]:
-        """The axes of batches along which rows and columns are counted."""
-        return (1, 2) if self.data_format == "channels_last" else (2, 3)
-
     def drawn(self, graph: Graph, scope: Scope, *bounds: Bounds) -> list[Term]:
         """Draw numbers for each sample, one within each pair of bounds, as tensors (B, 1)."""
         # one node, because a second one would need a stream of random numbers that no other layer has
@@ -107,7 +102,7 @@ class RandomFlip(Augmentation):
         self.mode = choice("mode", self.mode, ("horizontal_and_vertical", "horizontal", "vertical"))
 
     def changed(self, graph: Graph, x: Tensor, scope: Scope) -> Tensor:
-        down, right = self.axes
+        down, right = self.batch_axes
         axes = {"horizontal": [right], "vertical": [down]}.get(self.mode, [down, right])
         for axis, drawn in zip(axes, self.drawn(graph, scope, *[(0.0, 1.0)] * len(axes)), strict=True):
             chosen = drawn.apply("less", 0.5).reshaped((BATCH, 1, 1, 1))
@@ -178,7 +173,7 @@ class RandomContrast(_Valued):
         lower, upper = self.factor if isinstance(self.factor, tuple) else (self.factor, self.factor)
         (times,) = self.drawn(graph, scope, (1.0 - lower, 1.0 + upper))
         (pixels,) = terms(graph, scope.label, x)
-        mean = pixels.reduce("mean", self.axes, keepdims=True)
+        mean = pixels.reduce("mean", self.batch_axes, keepdims=True)
         return self.clipped((pixels - mean) * times.reshaped((BATCH, 1, 1, 1)) + mean)
 
 

@@ -79,7 +79,7 @@ class RandomTranslation(_Moved):
     def changed(self, graph: Graph, x: Tensor, scope: Scope) -> Tensor:
         ranges = bounds_of(self.height_factor), bounds_of(self.width_factor)
         drawn = self.drawn(graph, scope, *ranges)
-        for axis, bounds, part, size in zip(self.axes, ranges, drawn, self.sizes(x.shape)[:-1], strict=True):
+        for axis, bounds, part, size in zip(self.batch_axes, ranges, drawn, self.sizes(x.shape)[:-1], strict=True):
             if bounds != (0.0, 0.0):
                 (place,) = terms(graph, scope.label, counted(graph, size, scope.label))
                 x = self.along(graph, x, place - part * float(size), axis)
@@ -124,7 +124,7 @@ class RandomZoom(_Moved):
         if self.width_factor is not None:
             ranges.append(bounds_of(self.width_factor))
         drawn = self.drawn(graph, scope, *ranges)
-        for order, (axis, size) in enumerate(zip(self.axes, self.sizes(x.shape)[:-1], strict=True)):
+        for order, (axis, size) in enumerate(zip(self.batch_axes, self.sizes(x.shape)[:-1], strict=True)):
             bounds, part = ranges[min(order, len(ranges) - 1)], drawn[min(order, len(ranges) - 1)]
             if bounds != (0.0, 0.0):
                 (place,) = terms(graph, scope.label, counted(graph, size, scope.label))

@@ -55,21 +55,13 @@ def _pairs(name: str, given: Any, rank: int) -> Pairs:
 class _Sized(Windows):
     """A layer that changes the sizes of the axes of maps, each by itself."""
 
-    def places(self, shape: Shape) -> range:
-        """Return the numbers of the axes of samples along which sizes change."""
-        self.sizes(shape)
-        first = 0 if self.data_format == "channels_last" else 1
-        return range(first, first + self.rank)
-
     def changed(self, size: int, number: int) -> int:
         """Return the new size of the axis of a number."""
         raise NotImplementedError
 
     def output_shape(self, *shapes: Shape) -> Shape:
-        sizes = list(shapes[0])
-        for number, axis in enumerate(self.places(shapes[0])):
-            sizes[axis] = self.changed(sizes[axis], number)
-        return tuple(sizes)
+        *sizes, channels = self.sizes(shapes[0])
+        return self.ordered((*(self.changed(size, number) for number, size in enumerate(sizes)), channels))
 
 
 @register("layer")
@@ -111,8 +103,8 @@ class ZeroPadding2D(_Sized):
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
         (x,) = inputs
         pairs = [(0, 0)] * (len(x.shape) + 1)
-        for number, axis in enumerate(self.places(x.shape)):
-            pairs[axis + 1] = self.pairs[number]
+        for axis, pair in zip(self.batch_axes, self.pairs, strict=True):
+            pairs[axis] = pair
         return pad(graph, x, pairs, scope.label)
 
 
@@ -179,9 +171,8 @@ class Cropping2D(_Sized):
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
         (x,) = inputs
         ranges = [(0, 1, size) for size in x.whole]
-        for number, axis in enumerate(self.places(x.shape)):
-            before, size = self.pairs[number][0], x.shape[axis]
-            ranges[axis + 1] = (before, 1, self.changed(size, number))
+        for number, axis in enumerate(self.batch_axes):
+            ranges[axis] = (self.pairs[number][0], 1, self.changed(x.shape[axis - 1], number))
         return sliced(graph, x, ranges, [count for _, _, count in ranges], scope.label)
 
 
@@ -239,9 +230,9 @@ class UpSampling2D(_Sized):
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
         (x,) = inputs
         larger = repeat if self.interpolation == "nearest" else magnify
-        for number, axis in enumerate(self.places(x.shape)):
-            if self.times[number] > 1:
-                x = larger(graph, x, self.times[number], axis + 1, scope.label)
+        for axis, times in zip(self.batch_axes, self.times, strict=True):
+            if times > 1:
+                x = larger(graph, x, times, axis, scope.label)
         return x
 
 

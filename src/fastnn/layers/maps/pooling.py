@@ -182,9 +182,7 @@ class _GlobalPooling(Windows):
         return self.ordered((*(1,) * self.rank, channels)) if self.keepdims else (channels,)
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        first = 1 if self.data_format == "channels_last" else 2
-        axes = tuple(range(first, first + self.rank))
-        return reduce(graph, self.kind, inputs[0], axes, self.keepdims, scope.label)
+        return reduce(graph, self.kind, inputs[0], self.batch_axes, self.keepdims, scope.label)
 
 
 @register("layer")

@@ -129,9 +129,8 @@ class Resizing(Windows):
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
         (x,) = inputs
-        axes = (1, 2) if self.data_format == "channels_last" else (2, 3)
-        x = self._shaped(graph, x, axes, scope.label)
-        for axis, count in zip(axes, (self.height, self.width), strict=True):
+        x = self._shaped(graph, x, scope.label)
+        for axis, count in zip(self.batch_axes, (self.height, self.width), strict=True):
             before = x.whole[axis]
             if before != count:
                 assert isinstance(before, int)
@@ -139,20 +138,20 @@ class Resizing(Windows):
                 x = resampled(graph, x, places, axis, scope.label, self.interpolation)
         return x
 
-    def _shaped(self, graph: Graph, x: Tensor, axes: tuple[int, int], label: str) -> Tensor:
+    def _shaped(self, graph: Graph, x: Tensor, label: str) -> Tensor:
         """Bring images to the shape of the output, in other sizes."""
         high, wide, _ = self.sizes(x.shape)
         # with the other axis as it is
         fitting = wide * self.height // self.width, high * self.width // self.height
         if self.crop_to_aspect_ratio:
             ranges = [(0, 1, each) for each in x.whole]
-            for axis, before, most in zip(axes, (high, wide), fitting, strict=True):
+            for axis, before, most in zip(self.batch_axes, (high, wide), fitting, strict=True):
                 count = max(1, min(before, most))
                 ranges[axis] = ((before - count) // 2, 1, count)
             return sliced(graph, x, ranges, [count for _, _, count in ranges], label)
         if self.pad_to_aspect_ratio:
             pairs = [(0, 0)] * len(x.whole)
-            for axis, before, least in zip(axes, (high, wide), fitting, strict=True):
+            for axis, before, least in zip(self.batch_axes, (high, wide), fitting, strict=True):
                 more = max(0, least - before)
                 pairs[axis] = more // 2, more - more // 2
             return pad(graph, x, pairs, label, value=self.fill_value)

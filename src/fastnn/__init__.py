@@ -7,6 +7,7 @@ them, once per machine.
 # ruff: noqa: F403
 
 import importlib
+from typing import TYPE_CHECKING
 
 from fastnn import (
     activations,
@@ -76,6 +77,13 @@ from fastnn.threads import get_num_threads, set_num_threads
 from fastnn.training.history import History
 from fastnn.training.train_many.api import train_many
 from fastnn.version import __version__
+
+if TYPE_CHECKING:  # what `_LATER` imports on first use
+    from fastnn import applications as applications
+    from fastnn import inspect as inspect
+    from fastnn import nopython as nopython
+    from fastnn import ops as ops
+    from fastnn import testing as testing
 
 check_with(
     lambda functions, kind: importlib.import_module("fastnn.backend.cpu.codegen.custom_types").check(functions, kind)

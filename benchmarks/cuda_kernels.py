@@ -44,6 +44,7 @@ ADD_IN_DOUBLE = {
 }
 ADD_IN_DOUBLE |= {"label_confusion", "auc_histogram", "regression_sums"}
 ADD_IN_DOUBLE |= {"batch_norm", "layer_norm", "layer_norm_param_grad", "max_norm", "rms_norm", "reduce", "recurrence"}
+ADD_IN_DOUBLE |= {"column_moments", "batch_statistics", "add_products"}
 ADD_IN_DOUBLE |= {"conv_weights"}
 #: float32 functions that reduce angles, or powers, in float64
 IN_DOUBLE = {"sin", "cos", "tan", "power"}

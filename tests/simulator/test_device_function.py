@@ -78,6 +78,10 @@ MODELS = {
     "residual": residual,
     "ends joined": ends_joined,
     "normalised": normalised,
+    "normalised and cut": lambda dtype: chain(
+        fnn.Dense(9), fnn.BatchNorm(), fnn.Activation("relu"), fnn.Dense(7), fnn.BatchNorm(), fnn.Activation("relu6"),
+        dtype=dtype,
+    ),
     "normalised only": lambda dtype: normalised(dtype, scale=False, center=False),
     "rows normalised": lambda dtype: chain(fnn.LayerNorm(scale=False), fnn.LayerNorm(center=False), dtype=dtype),
     "turned": lambda dtype: chain(

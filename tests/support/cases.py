@@ -10,6 +10,7 @@ from fastnn.formulas.optimizers import FORMULAS
 from fastnn.program.layout import Flag
 from making import Bound, Case, Make, away, one_hot, probabilities, signs, uniform
 from move_cases import AXES, move_cases
+from norm_cases import LONG, norm_cases
 from pointwise_cases import number_cases, pointwise_cases
 from update_cases import update_cases
 from window_cases import BY_CHANNEL, FEW, GEOMETRIES, POOLS, convolution_cases, pooling_cases, sum_cases
@@ -209,59 +210,7 @@ for rows, cols in TABLES:
     case("softmax_grad", dims, special={"y": probabilities}, bound=Bound(4, 4))
     case("log_softmax_grad", dims, bound=Bound(8, 8 + cols),
          special={"y": lambda rng, shape: np.log(probabilities(rng, shape))})  # fmt: skip
-    mean, rstd = uniform(-0.3, 0.3), uniform(0.5, 2.0)
-    for affine in ((), ("gamma",), ("beta",), ("gamma", "beta")):
-        case("layer_norm", dims, params={"epsilon": 1e-3}, optional=affine, bound=Bound(16, 64))
-        case("batch_norm", dims, params={"epsilon": 1e-3, "momentum": 0.9}, optional=affine, bound=Bound(16, 64),
-             special={"moving_variance": uniform(0.5, 2.0)})  # fmt: skip
-        case("batch_norm_inference", dims, params={"epsilon": 1e-3}, optional=affine, bound=Bound(16, 16),
-             special={"moving_variance": uniform(0.5, 2.0)})  # fmt: skip
-    for flags in (Flag(0), Flag.ACCUMULATE):
-        more = {"special": {"mean": mean, "rstd": rstd}, "bound": Bound(16, 16 + 4 * rows)}
-        for wanted in (("dgamma",), ("dbeta",), ("dgamma", "dbeta")):
-            case("layer_norm_param_grad", dims, flags=flags, optional=wanted, **more)
-        for optional in (("dgamma",), ("dbeta", "gamma"), ("dgamma", "dbeta", "dx"), ("dx", "gamma")):
-            case("batch_norm_grad", dims, flags=flags, optional=optional, **more)
-            case("batch_norm_inference_grad", dims, flags=flags, optional=optional, **more)
-        case("rms_norm_param_grad", dims, flags=flags, special={"rstd": rstd}, bound=Bound(16, 16 + 4 * rows))
-    for optional in ((), ("gamma",)):
-        case("rms_norm", dims, params={"epsilon": 1e-6}, optional=optional, bound=Bound(16, 16))
-        case("rms_norm_grad", dims, optional=optional, special={"rstd": rstd}, bound=Bound(16, 64))
-        case("layer_norm_grad", dims, optional=optional, special={"mean": mean, "rstd": rstd}, bound=Bound(16, 64))
-
-
-def _offset(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Make numbers whose deviation is a millionth of their mean, a multiple of float32's resolution there."""
-    return 2.0**20 + np.round(16.0 * rng.standard_normal(shape)) / 16.0
-
-
-def _near_offset(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Make means of such numbers, which float32 cannot represent."""
-    return 2.0**20 + rng.uniform(-0.3, 0.3, shape)
-
-
-# several stretches of rows, and of columns
-LONG = ((1, 2500), (700, 3))
-for rows, cols in (*TABLES[1:], *LONG):
-    dims = {"rows": rows, "cols": cols}
-    at_offset = {"x": _offset, "mean": _near_offset, "rstd": rstd}
-    affine = {"gamma", "beta"}
-    # three numbers may be equal: then 1 / sqrt(epsilon) = 32 times gamma multiplies the error of their mean
-    slope = 2.0 ** (24 if cols > 3 else 27)
-    case("layer_norm", dims, params={"epsilon": 1e-3}, optional=affine, special=at_offset, bound=Bound(16, 64, slope),
-         note="offset")  # fmt: skip
-    case("batch_norm", dims, params={"epsilon": 1e-3, "momentum": 0.9}, optional=affine, bound=Bound(16, 64, 2.0**24),
-         special={**at_offset, "moving_variance": uniform(0.5, 2.0)}, note="offset")  # fmt: skip
-    case("layer_norm_grad", dims, optional={"gamma"}, special=at_offset, bound=Bound(16, 64, 2.0**24), note="offset")
-    bound = Bound(16, 16 + rows, rows * 2.0**24)
-    case("layer_norm_param_grad", dims, optional={"dgamma", "dbeta"}, special=at_offset, bound=bound, note="offset")
-    if (rows, cols) in LONG:
-        case("rms_norm", dims, params={"epsilon": 1e-6}, optional={"gamma"}, bound=Bound(16, 16), note="long")
-        case("rms_norm_grad", dims, optional={"gamma"}, special={"rstd": rstd}, bound=Bound(16, 64), note="long")
-        case("rms_norm_param_grad", dims, special={"rstd": rstd}, bound=Bound(16, 16 + 4 * rows), note="long")
-    for op in ("batch_norm_grad", "batch_norm_inference_grad"):
-        case(op, dims, optional={"dgamma", "dbeta", "dx", "gamma"}, special=at_offset, bound=bound,
-             note="offset")  # fmt: skip
+CASES.extend(norm_cases(TABLES))
 for rows, cols in LONG:
     case("sum_rows", {"rows": rows, "cols": cols}, special={"x": uniform(1.0, 1.2)}, bound=Bound(16), note="long")
 

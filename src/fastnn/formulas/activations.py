@@ -34,6 +34,9 @@ SAVES: dict[str, str] = {
 }
 """Activation name -> the value that its gradient is computed from: "output", "input" or "none"."""
 
+CLIPS: dict[str, float] = {"relu": 0.0, "relu6": 6.0}
+"""Activations that cut off values below 0 and do nothing else -> the value above which they cut off too, 0 if none."""
+
 
 def saved_by(formula: str) -> str:
     """Return which value an activation's gradient is computed from; for user-defined ones it is the input."""

@@ -93,7 +93,7 @@ def pulled_back(
 
 
 def composed(*ops: str) -> Callable[[Compose], Compose]:
-    """Register the rule of some ops by what they are composed of."""
+    """Register the rule of some ops by what their first outputs are composed of; the others are memory for sums."""
 
     def register(compose: Compose) -> Compose:
         @gradient_of_outputs(*ops)
@@ -101,7 +101,7 @@ def composed(*ops: str) -> Callable[[Compose], Compose]:
             start = len(graph.nodes)
             outputs = compose(graph, node)
             inputs = [x if need else None for x, need in zip(node.inputs, needs, strict=True)]
-            return pulled_back(graph, start, outputs, dys, inputs, node.label)
+            return pulled_back(graph, start, outputs, dys[: len(outputs)], inputs, node.label)
 
         return compose
 

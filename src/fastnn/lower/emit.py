@@ -12,8 +12,10 @@ from functools import cache
 from math import prod
 from typing import Any, NamedTuple
 
+from fastnn.formulas.activations import CLIPS
 from fastnn.graph.extent import at
 from fastnn.graph.graph import Node, Tensor
+from fastnn.graph.ops.norms import in_chunks
 from fastnn.graph.ops.pointwise import MOST_GROUPS, axes, strides
 from fastnn.graph.ops.strided import product
 from fastnn.graph.ops.windows import Sliding
@@ -74,6 +76,7 @@ class Emitter:
         return Flag.ACCUMULATE if any(y.id in self.accumulating for y in outputs) else Flag(0)
 
 
+Operands = dict[str, Tensor | int | None]
 Emit = Callable[[Emitter, Node], list[Draft]]
 _EMIT: dict[str, Emit] = {}
 
@@ -125,7 +128,7 @@ def _matmul(e: Emitter, node: Node) -> list[Draft]:
     m, k = (a.columns, rows) if transpose_a else (rows, a.columns)
     n = b.whole[0] if transpose_b else b.columns
     flags |= (Flag.TRANSPOSE_A if transpose_a else NO_FLAGS) | (Flag.TRANSPOSE_B if transpose_b else NO_FLAGS)
-    operands: dict[str, Tensor | int | None] = {"a": a, "b": b}
+    operands: Operands = {"a": a, "b": b}
     operands.update(zip(("bias", "saved"), node.inputs[2:], strict=False))
     operands.update(zip(("c", "pre"), node.outputs, strict=False))
     draft = Draft("matmul", operands, {"m": m, "n": n, "k": k}, label=node.label)
@@ -153,7 +156,7 @@ def _convolution(e: Emitter, node: Node) -> list[Draft]:
     back = node.op == "conv_back"
     source, w = _some(node.inputs[0]), _some(node.inputs[1])
     groups, filters = node.attrs["groups"], w.columns
-    operands: dict[str, Tensor | int | None] = {"dy" if back else "x": source, "w": w}
+    operands: Operands = {"dy" if back else "x": source, "w": w}
     operands.update(zip(("bias", "saved"), node.inputs[2:], strict=False))
     operands.update(zip(("dx" if back else "y", "pre"), node.outputs, strict=False))
     dims = {**_sliding(node), "channels": w.whole[-2] * groups, "filters": filters, "groups": groups, "weights": w.size}
@@ -181,7 +184,7 @@ def _convolution_weights(e: Emitter, node: Node) -> list[Draft]:
 @_emits("pool", "max_pool_grad", "average_pool_grad")
 def _pooling(e: Emitter, node: Node) -> list[Draft]:
     names = ("x",) if node.op == "pool" else ("dy", "x", "y")
-    operands: dict[str, Tensor | int | None] = dict(zip(names, node.inputs, strict=False))
+    operands: Operands = dict(zip(names, node.inputs, strict=False))
     operands["y" if node.op == "pool" else "dx"] = node.outputs[0]
     dims = {**_sliding(node), "channels": node.outputs[0].columns}
     flags = Flag.RECTIFY if node.attrs.get("rectify") else NO_FLAGS
@@ -277,6 +280,49 @@ def _reduce(e: Emitter, node: Node) -> list[Draft]:
     return [first, Draft("reduce", {"y": y, "x": parts[0]}, second, variant=kind, label=node.label)]
 
 
+@_emits("batch_norm", "batch_norm_inference")
+def _batch_norm(e: Emitter, node: Node) -> list[Draft]:
+    (x, gamma, beta, moving_mean, moving_variance, *added), (y, mean, rstd, sums) = node.inputs, node.outputs
+    x, label = _some(x), node.label
+    clip = node.attrs.get("formula", "")
+    params, flags = {"epsilon": node.attrs["epsilon"], "high": CLIPS.get(clip, 0.0)}, Flag.RECTIFY if clip else NO_FLAGS
+    momentum = {"momentum": node.attrs["momentum"]} if node.op == "batch_norm" else {}
+    dims = {"rows": e.rows(x), "cols": x.columns}
+    read: Operands = {"y": y, "x": x, "gamma": gamma, "beta": beta, "mean": mean, "rstd": rstd}
+    moved: Operands = {"moving_mean": moving_mean, "moving_variance": moving_variance}
+    if node.op == "batch_norm_inference" or not in_chunks(node):
+        return [Draft(node.op, read | moved, dims, params | momentum, flags, label=label)]
+    cut = {**dims, "chunks": sums.shape[0]}
+    statistics: Operands = {"mean": mean, "rstd": rstd, "x": x, "moments": sums, **moved}
+    return [
+        Draft("column_moments", {"moments": sums, "x": x}, cut, label=label),
+        Draft("batch_statistics", statistics, cut, {"epsilon": params["epsilon"], **momentum}, label=label),
+        Draft("normalize_columns", read | dict(zip(("added",), added, strict=False)), dims, params, flags, label=label),
+    ]
+
+
+@_emits("batch_norm_grad", "batch_norm_inference_grad")
+def _batch_norm_grad(e: Emitter, node: Node) -> list[Draft]:
+    (dy, x, gamma, mean, rstd), (dx, dgamma, dbeta, products, means) = node.inputs, node.outputs
+    x, label = _some(x), node.label
+    dims, flags = {"rows": e.rows(x), "cols": x.columns}, e.flags(dgamma, dbeta)
+    read: Operands = {"dy": dy, "x": x, "mean": mean, "rstd": rstd}
+    made: Operands = {"dgamma": e.if_used(dgamma), "dbeta": e.if_used(dbeta)}
+    wanted, by_batch = e.if_used(dx), node.op == "batch_norm_grad"
+    if not in_chunks(node):
+        return [Draft(node.op, read | made | {"dx": wanted, "gamma": gamma}, dims, flags=flags, label=label)]
+    cut, drafts = {**dims, "chunks": products.shape[0]}, []
+    if by_batch or any(value is not None for value in made.values()):
+        drafts = [
+            Draft("column_products", read | {"products": products}, cut, label=label),
+            Draft("add_products", made | {"means": means, "products": products}, cut, flags=flags, label=label),
+        ]
+    if wanted is not None:
+        more: Operands = {"dx": dx, "gamma": gamma, "means": means if by_batch else None}
+        drafts.append(Draft("normalize_columns_grad", read | more, dims, label=label))
+    return drafts
+
+
 @_emits("one_hot")
 def _one_hot(e: Emitter, node: Node) -> list[Draft]:
     index, (y,) = _some(node.inputs[0]), node.outputs
@@ -290,7 +336,7 @@ def _pointwise(e: Emitter, node: Node) -> list[Draft]:
     # the axes are those for every batch size, so that strides are polynomials of it
     groups = ([(1, (False,) * len(tensors))] * MOST_GROUPS + axes(tensors, y.whole))[-MOST_GROUPS:]
     dims = {f"n{axis}": size for axis, (size, _) in enumerate(groups) if axis} | {"n": e.elements(y)}
-    operands: dict[str, Tensor | int | None] = {"y": y}
+    operands: Operands = {"y": y}
     number = 0
     for name, x in zip("abc", (*node.inputs, None, None), strict=False):
         found = [0] * MOST_GROUPS if x is None else strides(groups, number)
@@ -320,7 +366,7 @@ def _loss(e: Emitter, node: Node) -> list[Draft]:
         params["row_factor"] = 1.0 / x.columns if node.attrs["row_mean"] else 1.0
         values = node.attrs["parameters"]
         params |= dict(zip(("a", "b")[: len(values)], values, strict=True))  # a record has no room for a third
-    operands: dict[str, Tensor | int | None] = {"row_loss": row_loss, "dx": e.if_used(dx), "x": x}
+    operands: Operands = {"row_loss": row_loss, "dx": e.if_used(dx), "x": x}
     operands |= {"target": target, "weight": weight}
     dims = {"cols": x.columns, **e.weighing(rows, weight)}
     return [Draft(op, operands, dims, params, variant=variant, label=node.label)]
@@ -330,7 +376,7 @@ def _loss(e: Emitter, node: Node) -> list[Draft]:
 def _sum_loss(e: Emitter, node: Node) -> list[Draft]:
     row_loss, weight = node.inputs
     rows = e.elements(_some(row_loss))
-    operands: dict[str, Tensor | int | None] = {
+    operands: Operands = {
         "total": node.attrs["total"],
         "row_loss": row_loss,
         "weight": weight,
@@ -351,7 +397,7 @@ def _metric(e: Emitter, node: Node) -> list[Draft]:
     x, target, weight = node.inputs
     x, target = _some(x), _some(target)
     rows = e.rows(x)
-    operands: dict[str, Tensor | int | None] = {"total": node.attrs["total"], "x": x, "weight": weight}
+    operands: Operands = {"total": node.attrs["total"], "x": x, "weight": weight}
     operands["target" if target.kind == "real" else "labels"] = target
     dims = {"cols": x.columns, **e.weighing(rows, weight), "size": node.attrs["size"], **node.attrs["dims"]}
     return [Draft(node.attrs["accumulator"], operands, dims, dict(node.attrs["params"]), label=node.label)]
@@ -360,7 +406,7 @@ def _metric(e: Emitter, node: Node) -> list[Draft]:
 @_emits("store")
 def _store(e: Emitter, node: Node) -> list[Draft]:
     x = _some(node.inputs[0])
-    operands: dict[str, Tensor | int | None] = {"target": encode(Buffer.DATA + node.attrs["slot"], 0), "x": x}
+    operands: Operands = {"target": encode(Buffer.DATA + node.attrs["slot"], 0), "x": x}
     rows = e.batch if x.batched else 1
     return [Draft("store", operands, {"rows": rows, "size": at(x.size, e.batch)}, label=node.label)]
 
@@ -386,7 +432,7 @@ def _plain(e: Emitter, node: Node) -> Draft:
     """Write a node as the record of the same name."""
     specs, written, op = _form(node.op)
     tensors = (*node.outputs, *(None,) * (written - len(node.outputs)), *node.inputs)
-    operands: dict[str, Tensor | int | None] = {}
+    operands: Operands = {}
     dims = {name: node.attrs[name] for name in op.dims if name in node.attrs}
     for number, (spec, tensor) in enumerate(zip(specs, tensors, strict=False)):
         if tensor is None:

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from fastnn.formulas.activations import saved_by
+from fastnn.formulas.activations import CLIPS, saved_by
 from fastnn.graph.graph import Node, Tensor
+from fastnn.graph.ops.norms import in_chunks
 
 
 def live_nodes(nodes: Sequence[Node], kept: Iterable[int]) -> list[Node]:
@@ -43,7 +44,7 @@ class _Uses:
 
 
 def fuse(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], list[str]]:
-    """Merge matmul or convolution + bias + activation, and the activation's gradient into the one backwards.
+    """Merge matmul or convolution + bias + activation, the activation's gradient into the one backwards, and others.
 
     Parameters
     ----------
@@ -74,6 +75,8 @@ def fuse(nodes: Sequence[Node], kept: Iterable[int]) -> tuple[list[Node], list[s
             node, parts = _pooled(node, uses)
         elif node.op == "matmul_nt":
             node, parts = _backward(node, uses, position, index)
+        elif node.op in ("batch_norm", "batch_norm_inference"):
+            node, parts = _normalized(node, uses, position, index)
         swallowed.update(id(part) for part in parts[1:])
         if len(parts) > 1:
             notes.append(f"{node.label}: {' + '.join(part.op for part in parts)}")
@@ -107,6 +110,23 @@ def _transposed(node: Node, uses: _Uses, position: dict[int, int], index: int) -
     """Merge a transposed convolution with relu's gradient, or with a bias and relu, which it applies in registers."""
     made, parts = _backward(node, uses, position, index, "relu")
     return (made, parts) if len(parts) > 1 else _forward(node, uses, position, index, "relu")
+
+
+def _normalized(node: Node, uses: _Uses, position: dict[int, int], index: int) -> tuple[Node, list[Node]]:
+    """Merge batch normalisation with what is added to it, if it has a pass of its own, and with relu or relu6."""
+    parts = [node]
+    added = uses.only(node.outputs[0], "add") if node.op == "batch_norm" and in_chunks(node) else None
+    if added is not None:
+        (other,) = [x for x in added.inputs if x is not node.outputs[0]] or [None]
+        if _older(other, position, index):
+            parts.append(added)
+            node = replace(node, inputs=(*node.inputs, other), outputs=(*added.outputs, *node.outputs[1:]))
+    mapped = uses.only(node.outputs[0], "activation")
+    if mapped is not None and mapped.attrs["formula"] in CLIPS:
+        parts.append(mapped)
+        attrs = {**node.attrs, "formula": mapped.attrs["formula"]}
+        node = replace(node, outputs=(*mapped.outputs, *node.outputs[1:]), attrs=attrs)
+    return node, parts
 
 
 def _pooled(node: Node, uses: _Uses) -> tuple[Node, list[Node]]:

@@ -100,6 +100,10 @@ def _pooling_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag
     return None
 
 
+def _chunks_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    return f"cuts {dims['rows']} rows into {dims['chunks']} chunks" if dims["chunks"] > dims["rows"] else None
+
+
 def _gather_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
     if dims["size0"] and dims["size0"] * dims["size1"] * dims["size2"] != dims["size"]:
         return "gathers rows of another size than the source's"
@@ -330,18 +334,40 @@ _op("rms_norm_grad", outputs="dx[rows,cols]", inputs="dy[rows,cols] x[rows,cols]
     dims="rows cols", rate=6.0, shared="rows")  # fmt: skip
 _op("rms_norm_param_grad", outputs="dgamma[cols]", inputs="dy[rows,cols] x[rows,cols] rstd[rows]", dims="rows cols",
     rate=10.0, shared="cols/64")  # fmt: skip
+# columns are normalised over the rows; with RECTIFY relu follows, and if `high` is not 0, y is not above it
 _op("batch_norm", outputs="y[rows,cols] mean:float64[cols] rstd[cols]",
     updates="moving_mean[cols] moving_variance[cols]", inputs="x[rows,cols] gamma?[cols] beta?[cols]",
-    dims="rows cols", params="epsilon momentum", rate=4.0, shared="cols/64")  # fmt: skip
+    dims="rows cols", params="epsilon momentum high", rate=4.0, shared="cols/64")  # fmt: skip
 _op("batch_norm_grad", outputs="dx?[rows,cols] dgamma?[cols] dbeta?[cols]",
     inputs="dy[rows,cols] x[rows,cols] gamma?[cols] mean:float64[cols] rstd[cols]", dims="rows cols", rate=4.0,
     shared="cols/64")  # fmt: skip
 _op("batch_norm_inference", outputs="y[rows,cols] mean:float64[cols] rstd[cols]",
     inputs="x[rows,cols] gamma?[cols] beta?[cols] moving_mean[cols] moving_variance[cols]", dims="rows cols",
-    params="epsilon", rate=8.0, shared="cols/64")  # fmt: skip
+    params="epsilon high", rate=8.0, shared="rows cols/4096")  # fmt: skip
 _op("batch_norm_inference_grad", outputs="dx?[rows,cols] dgamma?[cols] dbeta?[cols]",
     inputs="dy[rows,cols] x[rows,cols] gamma?[cols] mean:float64[cols] rstd[cols]", dims="rows cols", rate=4.0,
     shared="cols/64")  # fmt: skip
+# The same for tables of many rows, which are summed in chunks: chunk i begins at row `rows * i / chunks`, rounded down.
+# Of each chunk there are the means of the columns, and the sums of the squared distances from them; of gradients the
+# sums of dy xhat, and of dy. `means` are those of the whole table. What is added is so before relu.
+_op("column_moments", outputs="moments:float64[chunks,2,cols]", inputs="x[rows,cols]", dims="rows cols chunks",
+    rate=5.0, elements="rows cols", shared="chunks", rule=_chunks_rule)  # fmt: skip
+_op("batch_statistics", outputs="mean:float64[cols] rstd[cols]", updates="moving_mean[cols] moving_variance[cols]",
+    inputs="x[rows,cols] moments:float64[chunks,2,cols]", dims="rows cols chunks", params="epsilon momentum",
+    rate=1.0, elements="chunks cols", shared="cols/64", rule=_chunks_rule)  # fmt: skip
+_op("normalize_columns", outputs="y[rows,cols]",
+    inputs="x[rows,cols] gamma?[cols] beta?[cols] mean:float64[cols] rstd[cols] added?[rows,cols]", dims="rows cols",
+    params="epsilon high", rate=8.0, shared="rows/64")  # fmt: skip
+_op("column_products", outputs="products:float64[chunks,2,cols]",
+    inputs="dy[rows,cols] x[rows,cols] mean:float64[cols] rstd[cols]", dims="rows cols chunks", rate=4.0,
+    elements="rows cols", shared="chunks", rule=_chunks_rule)  # fmt: skip
+_op("add_products", outputs="means:float64[2,cols] dgamma?[cols] dbeta?[cols]",
+    inputs="products:float64[chunks,2,cols]", dims="rows cols chunks", rate=1.0, elements="chunks cols",
+    shared="cols/64", rule=_chunks_rule)  # fmt: skip
+# without `means` the statistics do not depend on x
+_op("normalize_columns_grad", outputs="dx[rows,cols]",
+    inputs="dy[rows,cols] x[rows,cols] gamma?[cols] mean:float64[cols] rstd[cols] means?:float64[2,cols]",
+    dims="rows cols", rate=4.0, shared="rows/64")  # fmt: skip
 
 # --- losses ---------------------------------------------------------------------------------------------
 # row_loss is not weighted; dx is the gradient of scale * sum_i(weight_i * row_loss_i); a sample has

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from fastnn.graph.graph import Graph, Node, Output, Tensor
 from fastnn.graph.rules import Gradients, gradient
@@ -56,6 +57,30 @@ def _rms_norm(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gr
     return dx, dgamma
 
 
+# Samples with many rows are summed in chunks of rows, so that threads can share columns that are few. Their number
+# depends on the shape of a sample alone: results are the same on any number of threads, and records on any batch size.
+_MOST_CHUNKS, _CHUNK_ROWS, _FEW_COLUMNS = 64, 16, 512
+
+
+def _chunks(x: Tensor) -> int:
+    """Return into how many chunks of rows sums of columns are cut; 1 if they are not."""
+    rows = prod(x.shape[:-1]) if x.batched else 1
+    if not isinstance(rows, int) or not isinstance(x.columns, int) or x.columns >= _FEW_COLUMNS:
+        return 1
+    return max(1, min(_MOST_CHUNKS, rows // _CHUNK_ROWS))
+
+
+def in_chunks(node: Node) -> bool:
+    """Return whether batch normalisation, or its gradient, cuts sums of columns into chunks of rows."""
+    sums = node.outputs[3]
+    return bool(sums.shape[0] > 1)
+
+
+def _sums(x: Tensor, label: str) -> Output:
+    """Describe two sums of each column for each chunk of rows."""
+    return (_chunks(x), 2, x.columns), False, f"{label}.sums", "float64"
+
+
 def batch_norm(
     graph: Graph,
     x: Tensor,
@@ -74,6 +99,7 @@ def batch_norm(
         (x.shape, True, f"{label}.y"),
         (columns, False, f"{label}.mean", "float64"),
         (columns, False, f"{label}.rstd"),
+        _sums(x, label),
     ]
     op = "batch_norm" if training else "batch_norm_inference"
     return graph.add(op, (x, gamma, beta, *moving), outputs, label, epsilon=epsilon, momentum=momentum)[0]
@@ -82,14 +108,16 @@ def batch_norm(
 @gradient("batch_norm", "batch_norm_inference", unbounded="batch_norm")
 def _batch_norm(graph: Graph, node: Node, dy: Tensor, needs: Sequence[bool]) -> Gradients:
     x, gamma = node.inputs[:2]
-    _, mean, rstd = node.outputs
+    _, mean, rstd, _ = node.outputs
     assert x is not None
     columns = (x.columns,)
-    outputs = [
+    outputs: list[Output] = [
         (x.shape, True, f"{node.label}.dx"),
         (columns, False, f"{node.label}.dgamma"),
         (columns, False, f"{node.label}.dbeta"),
+        _sums(x, node.label),
+        ((2, x.columns), False, f"{node.label}.means", "float64"),
     ]
-    dx, dgamma, dbeta = graph.add(f"{node.op}_grad", (dy, x, gamma, mean, rstd), outputs, node.label)
+    dx, dgamma, dbeta, *_ = graph.add(f"{node.op}_grad", (dy, x, gamma, mean, rstd), outputs, node.label)
     found = (dx, dgamma, dbeta, None, None)
     return tuple(gradient if need else None for gradient, need in zip(found, (*needs[:3], False, False), strict=True))

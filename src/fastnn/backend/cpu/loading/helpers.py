@@ -28,7 +28,8 @@ _LEAST_SECONDS = 1.5
 # Seconds that ops take to compile, where they differ from the others'.
 _SECONDS = {
     "matmul": 1.0, "batched_matmul": 2.1, "panel": 0.5, "sum_rows": 0.7, "softmax": 0.7, "run": 0.7, "team_worker": 0.5,
-    "cross_entropy_logits": 1.1, "cross_entropy_logits_labels": 1.1, "batch_norm": 1.5, "batch_norm_grad": 1.5,
+    "cross_entropy_logits": 1.1, "cross_entropy_logits_labels": 1.1, "batch_norm": 2.7, "batch_norm_grad": 1.5,
+    "batch_norm_inference_grad": 1.5, "column_moments": 1.6, "column_products": 1.0, "normalize_columns": 1.0,
     "call_network": 2.0, "call_learner": 2.5, "conv": 2.0, "conv_back": 2.2, "conv_weights": 1.1, "taps": 1.5,
     "shifted_weights": 0.4,
 }  # fmt: skip

@@ -1,4 +1,7 @@
-"""Kernels that normalise columns: batch normalisation, with the batch's or the moving statistics, and gradients."""
+"""Kernels that normalise columns: batch normalisation, with the batch's or the moving statistics, and gradients.
+
+Those of tables that other records have summed are in `chunked_norms.py`.
+"""
 
 from __future__ import annotations
 
@@ -13,34 +16,67 @@ from fastnn.backend.cuda.codegen.options import helper
 from fastnn.backend.cuda.kernels import columnwise
 from fastnn.backend.cuda.kernels.norms import parameter_stages
 from fastnn.backend.cuda.kernels.rowwise import make_lack_of
-from fastnn.program.layout import BAD_ROW, NO_ROW
+from fastnn.program.layout import BAD_ROW, FLAGS_WORD, NO_ROW, Flag
 
+_RECTIFY = int(Flag.RECTIFY)
 as_double, load_int64 = ptx.int_as_double, ptx.LOADS["int64"]
 load_double, store_double = ptx.LOADS["float64"], ptx.STORES["float64"]
 
 
-def _normalize(kit: Kit, statistics: Any) -> Any:
-    """Make the pass that writes y = (x - mean) rstd gamma + beta.
+def normalizing_pass(kit: Kit, statistics: Any, *, adds: bool = False) -> Any:
+    """Make the pass that writes y = (x - mean) rstd gamma + beta, within limits if the record is to rectify.
 
-    `statistics(record, column)` returns the mean, as a centre and its rounding error, and rstd.
+    `statistics(record, column)` returns the mean, as a centre and its rounding error, and rstd. With `adds` the operand
+    "added" is added before the limits count.
     """
-    X, GAMMA, BETA = kit.words("x gamma beta")
+    X, GAMMA, BETA, HIGH = kit.words("x gamma beta high")
+    (ADDED,) = kit.words("added") if adds else (0,)
     load, real = kit.load, kit.real
-    zero, one = real(0.0), real(1.0)
+    zero, one, infinity = real(0.0), real(1.0), real(math.inf)
 
     @helper
     def hold(record, column):
         centre, lack, rstd = statistics(record, column)
         gamma = load(record[GAMMA], column) if record[GAMMA] != 0 else one
         beta = load(record[BETA], column) if record[BETA] != 0 else zero
-        return centre, lack, rstd, gamma, beta
+        low, high = -infinity, infinity
+        if record[FLAGS_WORD] & _RECTIFY != 0:
+            low, high = zero, real(as_double(record[HIGH]))
+            high = infinity if high == zero else high
+        return centre, lack, rstd, gamma, beta, low, high
 
     @helper
     def normalized(record, held, i):
-        centre, lack, rstd, gamma, beta = held
-        return (load(record[X], i) - centre - lack) * rstd * gamma + beta
+        centre, lack, rstd, gamma, beta, low, high = held
+        y = (load(record[X], i) - centre - lack) * rstd * gamma + beta
+        if adds and record[ADDED] != 0:
+            y += load(record[ADDED], i)
+        y = low if y < low else y
+        return high if y > high else y
 
     return columnwise.make_pass(kit, hold, normalized)
+
+
+def statistics_keeper(kit: Kit) -> Any:
+    """Make `keep(record, column, mean, variance)`: it writes mean and rstd, and moves the moving statistics."""
+    MEAN, RSTD, MOVING_MEAN, MOVING_VARIANCE = kit.words("mean rstd moving_mean moving_variance")
+    EPSILON, MOMENTUM = kit.words("epsilon momentum")
+    real, load, store, most = kit.real, kit.load, kit.store, float(np.finfo(kit.real).max)
+
+    @helper
+    def keep(record, column, mean, variance):
+        momentum = as_double(record[MOMENTUM])
+        # rounding may give a negative variance of a constant column
+        variance = 0.0 if variance < 0.0 else variance
+        store_double(record[MEAN], column, mean)
+        store(record[RSTD], column, real(1.0 / math.sqrt(variance + as_double(record[EPSILON]))))
+        before = np.float64(load(record[MOVING_MEAN], column))
+        store(record[MOVING_MEAN], column, real(before * momentum + mean * (1.0 - momentum)))
+        before = np.float64(load(record[MOVING_VARIANCE], column))
+        moved = before * momentum + variance * (1.0 - momentum)
+        store(record[MOVING_VARIANCE], column, real(most if most < moved < math.inf else moved))
+
+    return keep
 
 
 @kernel(
@@ -56,11 +92,9 @@ def batch_norm(kit: Kit) -> list[Stage]:
     Among n rows the first one is at most sqrt(n) deviations from the mean, so log2(n) bits cancel, of the 29 bits that
     float64 has more than float32.
     """
-    Y, MEAN, RSTD, X = kit.words("y mean rstd x")
-    MOVING_MEAN, MOVING_VARIANCE = kit.words("moving_mean moving_variance")
-    ROWS, COLS, EPSILON, MOMENTUM = kit.words("rows cols epsilon momentum")
-    real, load, store = kit.real, kit.load, kit.store
-    place, chunks_of, most = columnwise.place, columnwise.chunks_of, float(np.finfo(kit.real).max)
+    Y, X, ROWS, COLS = kit.words("y x rows cols")
+    load, keep = kit.load, statistics_keeper(kit)
+    place, chunks_of = columnwise.place, columnwise.chunks_of
     over_strips = columnwise.make_over_strips(kit, np.float64)
 
     @helper
@@ -86,18 +120,9 @@ def batch_norm(kit: Kit) -> list[Stage]:
 
     @helper
     def finish(record, column, total, squares):
-        momentum, share = as_double(record[MOMENTUM]), 1.0 / np.float64(record[ROWS])
+        share = 1.0 / np.float64(record[ROWS])
         lack = total * share
-        mean, variance = centre_of(record, column) + lack, squares * share - lack * lack
-        # rounding may give a negative variance of a constant column
-        variance = 0.0 if variance < 0.0 else variance
-        store_double(record[MEAN], column, mean)
-        store(record[RSTD], column, real(1.0 / math.sqrt(variance + as_double(record[EPSILON]))))
-        before = np.float64(load(record[MOVING_MEAN], column))
-        store(record[MOVING_MEAN], column, real(before * momentum + mean * (1.0 - momentum)))
-        before = np.float64(load(record[MOVING_VARIANCE], column))
-        moved = before * momentum + variance * (1.0 - momentum)
-        store(record[MOVING_VARIANCE], column, real(most if most < moved < math.inf else moved))
+        keep(record, column, centre_of(record, column) + lack, squares * share - lack * lack)
 
     def whole(record, context):
         if load_int64(context, BAD_ROW) != NO_ROW:
@@ -129,7 +154,7 @@ def batch_norm(kit: Kit) -> list[Stage]:
         if writes:
             finish(record, column, total, squares)
 
-    over_rows = _normalize(kit, _make_statistics(kit))
+    over_rows = normalizing_pass(kit, make_statistics(kit))
 
     def normalize(record, context):
         over_rows(record, record[Y], record[ROWS], record[COLS])
@@ -152,7 +177,7 @@ def batch_norm_inference(kit: Kit) -> list[Stage]:
         variance = load(record[MOVING_VARIANCE], column)
         return load(record[MOVING_MEAN], column), zero, one / sqrt(variance + real(as_double(record[EPSILON])))
 
-    over_rows = _normalize(kit, statistics)
+    over_rows = normalizing_pass(kit, statistics)
 
     def batch_norm_inference(record, context):
         rows, cols = record[ROWS], record[COLS]
@@ -170,7 +195,7 @@ def _grad_bytes(dims: Dims, itemsize: int, algorithm: str) -> int:
     return 2 * dims["cols"] * itemsize + columnwise.table_bytes(dims, itemsize, 2)
 
 
-def _make_statistics(kit: Kit) -> Any:
+def make_statistics(kit: Kit) -> Any:
     """Make `statistics(record, column)`: a column's mean, as a centre and its rounding error, and rstd."""
     MEAN, RSTD = kit.words("mean rstd")
     real, load, lack_of = kit.real, kit.load, make_lack_of(kit)
@@ -191,7 +216,7 @@ def _batch_norm_grad(kit: Kit, *, by_batch: bool) -> list[Stage]:
     DX, DGAMMA, DY, X = kit.words("dx dgamma dy x")
     GAMMA, ROWS, COLS = kit.words("gamma rows cols")
     load, real = kit.load, kit.real
-    zero, one, statistics = real(0.0), real(1.0), _make_statistics(kit)
+    zero, one, statistics = real(0.0), real(1.0), make_statistics(kit)
 
     @helper
     def term(record, held, row, i):

@@ -110,6 +110,29 @@ def place(rows, cols):
     return lanes, strips, min(column, cols - 1), first + strip if busy else last, last, busy and strip == 0
 
 
+def cut_stage(function: Any) -> Stage:
+    """Make a stage in which a block has one of the chunks that the record names."""
+    return Stage(function, lambda dims: (_HOST.layout(dims["cols"])[0], dims["chunks"]), THREADS)
+
+
+@helper
+def chunk_start(rows, chunk, chunks):
+    """Return the row at which one of a record's chunks begins; after the last one it is the number of rows."""
+    height = divide(rows, chunks)
+    return height * chunk + divide((rows - height * chunks) * chunk, chunks)  # rows * chunk may exceed 32 bits
+
+
+@helper
+def place_in_chunk(rows, cols, chunks):
+    """Return what `place` does, for the rows of a record's chunk, and before it the chunk's first row."""
+    _, lanes, strips = layout_of(cols)
+    strip = divide(cuda.threadIdx.x, lanes)
+    column = cuda.blockIdx.x * lanes + cuda.threadIdx.x - strip * lanes
+    first, last = chunk_start(rows, cuda.blockIdx.y, chunks), chunk_start(rows, cuda.blockIdx.y + 1, chunks)
+    busy = strip < strips and column < cols
+    return first, lanes, strips, min(column, cols - 1), first + strip if busy else last, last, busy and strip == 0
+
+
 def make_over_strips(kit: Kit, real: Any = None) -> Any:
     """Make `over_strips(value, lanes, strips)`: the sum over the threads of a column; all threads have to call it.
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.backend.reference.instruction import Counters, Instruction, executes
+from fastnn.program.layout import Flag
 
 Array = NDArray[np.float64]
 
@@ -82,24 +83,41 @@ def rms_norm_param_grad(i: Instruction, counters: Counters) -> None:
     i.add("dgamma", (i["dy"] * i["x"] * i["rstd"][:, None]).sum(axis=0))
 
 
-@executes("batch_norm")
-def batch_norm(i: Instruction, counters: Counters) -> None:
-    """Normalise columns by the batch's mean and biased variance, and move the moving ones towards them."""
-    momentum = i.params["momentum"]
-    mean, variance, distances = _moments(i["x"], 0)
-    rstd = 1.0 / np.sqrt(variance + i.params["epsilon"])
-    i.write("y", _affine(i, distances * rstd))
+def _chunks(i: Instruction) -> list[slice]:
+    rows, chunks = i.dims["rows"], i.dims["chunks"]
+    return [slice(rows * chunk // chunks, rows * (chunk + 1) // chunks) for chunk in range(chunks)]
+
+
+def _keep_statistics(i: Instruction, mean: Array, variance: Array) -> Array:
+    """Write a batch's statistics, move the moving ones towards them, and return 1 / std."""
+    momentum, rstd = i.params["momentum"], 1.0 / np.sqrt(variance + i.params["epsilon"])
     i.write("mean", mean)
     i.write("rstd", rstd)
     i.write("moving_mean", i["moving_mean"] * momentum + mean * (1.0 - momentum))
     i.write("moving_variance", i["moving_variance"] * momentum + variance * (1.0 - momentum))
+    return rstd
+
+
+def _write_columns(i: Instruction, normal: Array) -> None:
+    y, added = _affine(i, normal), i.get("added")
+    y = y if added is None else y + added
+    if Flag.RECTIFY in i.flags:
+        y = np.clip(y, 0.0, i.params["high"] or None)
+    i.write("y", y)
+
+
+@executes("batch_norm")
+def batch_norm(i: Instruction, counters: Counters) -> None:
+    """Normalise columns by the batch's mean and biased variance, and move the moving ones towards them."""
+    mean, variance, distances = _moments(i["x"], 0)
+    _write_columns(i, distances * _keep_statistics(i, mean, variance))
 
 
 @executes("batch_norm_inference")
 def batch_norm_inference(i: Instruction, counters: Counters) -> None:
     """Normalise columns by the moving mean and variance."""
     mean, rstd = i["moving_mean"], 1.0 / np.sqrt(i["moving_variance"] + i.params["epsilon"])
-    i.write("y", _affine(i, (i["x"] - mean) * rstd))
+    _write_columns(i, (i["x"] - mean) * rstd)
     i.write("mean", mean)
     i.write("rstd", rstd)
 
@@ -119,4 +137,54 @@ def batch_norm_grad(i: Instruction, counters: Counters) -> None:
     dx = dx * rstd
     i.add("dgamma", (dy * normal).sum(axis=0))
     i.add("dbeta", dy.sum(axis=0))
+    i.write("dx", dx if gamma is None else dx * gamma)
+
+
+@executes("column_moments")
+def column_moments(i: Instruction, counters: Counters) -> None:
+    """Set the means of columns in each chunk of rows, and the sums of the squared distances from them."""
+    found = [_moments(i["x"][chunk], 0) for chunk in _chunks(i)]
+    i.write("moments", np.array([(mean, (distances**2).sum(axis=0)) for mean, _, distances in found]))
+
+
+@executes("batch_statistics")
+def batch_statistics(i: Instruction, counters: Counters) -> None:
+    """Put the moments of chunks together, and move the moving statistics towards the batch's."""
+    rows = np.array([chunk.stop - chunk.start for chunk in _chunks(i)])[:, None]
+    means, squares = i["moments"][:, 0], i["moments"][:, 1]
+    mean = (means * rows).sum(axis=0) / rows.sum()
+    variance = (squares + rows * (means - mean) ** 2).sum(axis=0) / rows.sum()
+    _keep_statistics(i, mean, variance)
+
+
+@executes("normalize_columns")
+def normalize_columns(i: Instruction, counters: Counters) -> None:
+    """Normalise columns by given statistics."""
+    _write_columns(i, (i["x"] - i["mean"]) * i["rstd"])
+
+
+@executes("column_products")
+def column_products(i: Instruction, counters: Counters) -> None:
+    """Set the sums over each chunk of rows of dy xhat, and of dy."""
+    dy, normal = i["dy"], (i["x"] - i["mean"]) * i["rstd"]
+    sums = [((dy[chunk] * normal[chunk]).sum(axis=0), dy[chunk].sum(axis=0)) for chunk in _chunks(i)]
+    i.write("products", np.array(sums))
+
+
+@executes("add_products")
+def add_products(i: Instruction, counters: Counters) -> None:
+    """Make dgamma (+)= sum(dy xhat), dbeta (+)= sum(dy), and their means over the rows."""
+    sums = i["products"].sum(axis=0)
+    i.add("dgamma", sums[0])
+    i.add("dbeta", sums[1])
+    i.write("means", sums / i.dims["rows"])
+
+
+@executes("normalize_columns_grad")
+def normalize_columns_grad(i: Instruction, counters: Counters) -> None:
+    """Make dx = gamma rstd (dy - mean(dy) - xhat mean(dy xhat)) by given means, or gamma rstd dy without them."""
+    dx, means, gamma = i["dy"], i.get("means"), i.get("gamma")
+    if means is not None:
+        dx = dx - means[1] - (i["x"] - i["mean"]) * i["rstd"] * means[0]
+    dx = dx * i["rstd"]
     i.write("dx", dx if gamma is None else dx * gamma)

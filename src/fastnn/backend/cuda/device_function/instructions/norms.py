@@ -10,28 +10,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.backend.cuda.device_function.encoder import Encoder, Record, bits, encodes
+from fastnn.backend.cuda.device_function.encoder import Encoder, Record, Spot, bits, encodes
 from fastnn.backend.cuda.device_function.instruction import COLS, CONSTANTS, ROWS, A, Tools, X, Y, instruction
+from fastnn.backend.cuda.device_function.layout import Place
+from fastnn.formulas.activations import CLIPS
+from fastnn.program.layout import Flag
 
 
-def _encode_affine(encoder: Encoder, record: Record, *vectors: NDArray[Any]) -> None:
-    encoder.draft(
-        "affine", record.spot("y"), record.spot("x"), constants=encoder.constant(*vectors), rows=record.dims["rows"],
-        cols=record.dims["cols"],
-    )  # fmt: skip
+def _encode_affine(encoder: Encoder, y: Spot, record: Record, *vectors: NDArray[Any]) -> None:
+    constants, rows, cols = encoder.constant(*vectors), record.dims["rows"], record.dims["cols"]
+    encoder.draft("affine", y, record.spot("x"), constants=constants, rows=rows, cols=cols)
 
 
 @encodes("bias_add")
 def _bias_add(encoder: Encoder, record: Record) -> None:
     bias = record.weights("bias")
-    _encode_affine(encoder, record, np.zeros_like(bias), np.ones_like(bias), bias)
+    _encode_affine(encoder, record.spot("y"), record, np.zeros_like(bias), np.ones_like(bias), bias)
 
 
 @encodes("batch_norm_inference")
 def _batch_norm(encoder: Encoder, record: Record) -> None:
     rstd = 1.0 / np.sqrt(record.weights("moving_variance") + record.params["epsilon"])
     scale = record.weights("gamma", 1.0) * rstd
-    _encode_affine(encoder, record, record.weights("moving_mean"), scale, record.weights("beta"))
+    y, count = record.spot("y"), record.dims["rows"] * record.dims["cols"]
+    clips = Flag.RECTIFY in record.flags
+    # only the last instruction may write the output
+    to = encoder.temporary(count) if clips and y.place is Place.OUTPUT else y
+    _encode_affine(encoder, to, record, record.weights("moving_mean"), scale, record.weights("beta"))
+    if clips:
+        formula = next(name for name, high in CLIPS.items() if high == record.params["high"])
+        encoder.activate(y, to, count, formula, {})
 
 
 @encodes("layer_norm")

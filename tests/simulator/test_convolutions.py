@@ -9,7 +9,7 @@ from cases import CASES
 from cuda_running import BackwardsDevice, run_cuda
 from fastnn.backend.cuda.codegen.kernel import KERNELS, Key
 from fastnn.backend.cuda.codegen.sizes import PRODUCTS
-from fastnn.backend.cuda.kernels.matmul.implicit import product_dims
+from fastnn.backend.cuda.kernels.matmul.implicit_frame import product_dims
 from fastnn.backend.cuda.kernels.matmul.plan import Algorithm, parts_of
 from fastnn.backend.cuda.launch.launches import keys_of
 from running import build, differences, run_reference

@@ -7,7 +7,7 @@ of four threads: the arithmetic of indices is the same, and a few threads reach 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from numba import config
 
@@ -277,6 +277,21 @@ TOY_PRODUCTS = Products(
     batched_tiles={"medium": BatchedTile(8, 16, depth=8, tall=4, wide=4), "small": BatchedTile(4, 4, 4, 2, 2)},
 )  # fmt: skip
 PRODUCTS = TOY_PRODUCTS if SIMULATED else DEVICE_PRODUCTS
+
+# besides a tile there is a table of places; with the one for all GPUs, 128 x 128 in three stages, it would not fit
+_FOR_MAPS = replace(
+    DEVICE_PRODUCTS,
+    tensor_tiles={
+        "large": TensorTile(rows=128, cols=64, warp_rows=64, warp_cols=32, stages=3, at_once=2, speed=0.5),
+        "medium": DEVICE_PRODUCTS.tensor_tiles["medium"],
+    },
+    warpgroup_tiles={},
+)
+_CONVOLUTION = TOY_PRODUCTS if SIMULATED else _FOR_MAPS
+# with the largest tile the sums of a gradient leave too few registers
+_GRADIENT = replace(_CONVOLUTION, tiles={name: tile for name, tile in PRODUCTS.tiles.items() if name != "large"})
+#: sizes of the products of convolutions, by op
+CONVOLUTIONS = {"conv": _CONVOLUTION, "conv_back": _GRADIENT, "conv_weights": _GRADIENT}
 
 
 # --- fused networks ---------------------------------------------------------------------------------------------

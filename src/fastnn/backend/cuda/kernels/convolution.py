@@ -19,10 +19,11 @@ import numpy as np
 from numba import cuda
 
 from fastnn.backend.cuda.codegen.kernel import Dims, Key, Kit, Stage, ceil_div, elements, kernel
-from fastnn.backend.cuda.codegen.sizes import PACK, PRODUCTS, SIZES
+from fastnn.backend.cuda.codegen.sizes import CONVOLUTIONS, PACK, SIZES
 from fastnn.backend.cuda.kernels.matmul.epilogue import make_finish
 from fastnn.backend.cuda.kernels.matmul.gathered import TAPS
-from fastnn.backend.cuda.kernels.matmul.implicit import implicit_product, implicit_sum, product_dims
+from fastnn.backend.cuda.kernels.matmul.implicit import implicit_product
+from fastnn.backend.cuda.kernels.matmul.implicit_frame import implicit_sum, product_dims
 from fastnn.backend.cuda.kernels.matmul.plan import Algorithm, choose, scratch_bytes
 from fastnn.backend.cuda.kernels.moves import split
 from fastnn.backend.cuda.kernels.windows import covered, covering, pixel_of, tap_of, three
@@ -33,9 +34,6 @@ from fastnn.program.window import unpacked
 _THREADS, _LANES, _STRIPS = SIZES.threads, SIZES.lanes, SIZES.strips
 # neighbouring results whose products are added in the dtype
 _STRETCH = 64
-# with the largest tile the sums of a gradient leave too few registers
-_SMALLER = {name: tile for name, tile in PRODUCTS.tiles.items() if name != "large"}
-_SIZES = {op: replace(PRODUCTS, tiles=_SMALLER) for op in ("conv_back", "conv_weights")} | {"conv": PRODUCTS}
 
 
 def _direct(flags: Flag) -> str:
@@ -48,8 +46,8 @@ def _algorithm(op: str, turned: Flag) -> Callable[..., str]:
     def choice(dims: Dims, flags: Flag) -> str:
         packs = dims["channels"] % PACK == dims["filters"] % PACK == 0
         if packs and dims["groups"] == 1 and prod(unpacked(dims["window"])) <= TAPS:
-            found = choose(product_dims(op, dims), flags | turned, sizes=_SIZES[op])
-            if found.shape in _SIZES[op].tiles:
+            found = choose(product_dims(op, dims), flags | turned, sizes=CONVOLUTIONS[op])
+            if found.shape in CONVOLUTIONS[op].tiles:
                 return str(found)
         return _direct(flags)
 
@@ -60,7 +58,7 @@ def _algorithms(op: str, *epilogues: str) -> tuple[str, ...]:
     products = (
         Algorithm(op == "conv_weights", op == "conv_back", epilogue, shape, split)
         for epilogue in epilogues
-        for shape in _SIZES[op].tiles
+        for shape in CONVOLUTIONS[op].tiles
         for split in (False, True)
     )
     return (*epilogues, *map(str, products))

@@ -25,7 +25,7 @@ def work(settings: Settings) -> Iterator[tuple[Any, str, str]]:
             yield case, dtype, "float32"
     for precision in oracle.BITS:
         for case in table:
-            if case.op == "matmul" and oracle.rounds_operands(case, precision):
+            if case.op in oracle.FACTORS and oracle.rounds_operands(case, precision):
                 yield case, "float32", precision
     yield from shapes.larger(settings)
 

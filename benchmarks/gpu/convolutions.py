@@ -1,4 +1,4 @@
-"""Convolutions of images alone, and both of their gradients, against cuDNN through PyTorch; all in float32."""
+"""Convolutions of images alone, and both of their gradients, in three precisions, against cuDNN through PyTorch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,23 @@ from gpu import oracle
 from gpu.buffers import Rotation
 from gpu.events import Job
 from gpu.peer import torch_seconds
-from gpu.settings import Convolution, Settings
+from gpu.settings import PRECISIONS, Convolution, Settings
 from gpu.timing import race
 
 OPS = ("conv", "conv_back", "conv_weights")
-TOLERANCE = 1e-5
+# Relative to the largest element of a result.
+TOLERANCE = {"float32": 1e-5, "tf32": 5e-5, "bf16": 5e-5}
 windows: Any = importlib.import_module("window_cases")
 
 
 def case_of(op: str, shape: Convolution) -> Any:
-    """Return the case of an op; images are padded so that a stride of 1 keeps their size."""
+    """Return the case of an op, of numbers that all rounding modes round alike.
+
+    Images are padded so that a stride of 1 keeps their size.
+    """
+    make = {
+        name: lambda rng, shape: oracle.untied(rng.standard_normal(shape, np.float32)) for name in oracle.FACTORS[op]
+    }
     batch, size, channels, filters, window, stride = shape
     before, behind = (window - 1) // 2, window // 2
     geometry = windows.Geometry(
@@ -33,7 +40,14 @@ def case_of(op: str, shape: Convolution) -> Any:
         stride=(1, stride, stride), padding=(0, before, before), behind=(0, behind, behind),
     )  # fmt: skip
     dims = {**geometry.dims, "chunks": min(8, batch)} if op == "conv_weights" else geometry.dims
-    return oracle.making.Case(op, dims)
+    return oracle.making.Case(op, dims, special=make)
+
+
+def work(settings: Settings) -> Iterator[tuple[str, Convolution, str]]:
+    """Yield (precision, shape, op): the rounding ones only where they have kernels of their own."""
+    for precision, shape, op in product(PRECISIONS, settings.convolutions, OPS):
+        if precision == "float32" or oracle.rounds_operands(case_of(op, shape), precision):
+            yield precision, shape, op
 
 
 def name_of(shape: Convolution) -> str:
@@ -44,8 +58,8 @@ def name_of(shape: Convolution) -> str:
 
 def keys(settings: Settings) -> Iterator[Key]:
     """Return the kernels of all convolutions."""
-    for shape, op in product(settings.convolutions, OPS):
-        yield from oracle.keys(case_of(op, shape), "float32", "float32")
+    for precision, shape, op in work(settings):
+        yield from oracle.keys(case_of(op, shape), "float32", precision)
 
 
 def run(job: Job) -> None:
@@ -53,13 +67,13 @@ def run(job: Job) -> None:
     settings, device = job.settings, available.open_device(0)
     torch, peer = _torch(settings)
     job.fact(peer=peer)
-    todo = list(product(settings.convolutions, OPS))
-    for number, (shape, op) in enumerate(todo):
+    todo = list(work(settings))
+    for number, (precision, shape, op) in enumerate(todo):
         if number and job.out(settings.piece_seconds):
             job.stop(f"{number} of {len(todo)} convolutions were timed")
             return
-        job.begin(f"{op} of {name_of(shape)}")
-        _one(job, device, torch, op, shape)
+        job.begin(f"{op} of {name_of(shape)} in {precision}")
+        _one(job, device, torch, op, shape, precision)
 
 
 def _torch(settings: Settings) -> tuple[Any, str]:
@@ -70,33 +84,36 @@ def _torch(settings: Settings) -> tuple[Any, str]:
     torch = importlib.import_module("torch")
     if not torch.cuda.is_available():
         return None, "n/a: PyTorch has no GPU"
-    torch.backends.cudnn.allow_tf32 = False
     return torch, f"PyTorch {torch.__version__}, channels last, with cuDNN {torch.backends.cudnn.version()}"
 
 
-def _one(job: Job, device: Any, torch: Any, op: str, shape: Convolution) -> None:
+def _one(job: Job, device: Any, torch: Any, op: str, shape: Convolution, precision: str) -> None:
     case = case_of(op, shape)
-    rotation = Rotation(device, case, "float32", job.settings, job.salt)
+    rotation = Rotation(device, case, precision, job.settings, job.salt)
     contestants, units = {"fastnn": rotation.seconds}, {"fastnn": rotation.launches}
     if torch is not None:
-        other = _TorchConvolution(torch, rotation, op, shape)
+        other = _TorchConvolution(torch, rotation, op, shape, precision)
         contestants["cuDNN"], units["cuDNN"] = other.seconds, other.launches
     times = race(contestants, units, job)
     flops = 2.0 * np.prod([float(case.dims[name]) for name in ("batch", "rows", "cols", "weights")])
-    off = _off(rotation, op)
+    off = _off(rotation, op, precision)
     job.item(
-        op=op, shape=list(shape), name=name_of(shape), sets=rotation.sets, off=off, flops=flops,
-        kernels=[str(key) for key in oracle.keys(case, "float32", "float32")],
+        op=op, precision=precision, shape=list(shape), name=name_of(shape), sets=rotation.sets, off=off, flops=flops,
+        kernels=[str(key) for key in oracle.keys(case, "float32", precision)],
         us={who: one.micro() for who, one in times.items()},
         tflops={who: flops / one.median / 1e12 for who, one in times.items()},
     )  # fmt: skip
     untouched = rotation.untouched()
-    if not off <= TOLERANCE or untouched:
-        job.fail(f"{op} of {name_of(shape)}: off by {off:.2g}" + (", and NaN is left" if untouched else ""))
+    if not off <= TOLERANCE[precision] or untouched:
+        left = ", and NaN is left" if untouched else ""
+        job.fail(f"{op} of {name_of(shape)} in {precision}: off by {off:.2g}{left}")
 
 
-def _off(rotation: Rotation, op: str) -> float:
-    """Return the largest error of the first and the last image (or chunk), relative to its largest element."""
+def _off(rotation: Rotation, op: str, precision: str) -> float:
+    """Return the largest error of the first and the last image (or chunk), relative to its largest element.
+
+    The reference multiplies factors that are rounded as the GPU rounds them.
+    """
     case, host = rotation.case, rotation.host
     batch, results = case.dims["batch"], {"conv": "y", "conv_back": "dx", "conv_weights": "dw"}
     got = rotation.operand(results[op], rotation.sets - 1).copy_to_host()
@@ -111,6 +128,7 @@ def _off(rotation: Rotation, op: str) -> float:
             dims["chunks"] = 1
         given = {name: array if name == "w" else array[part] for name, array in host.items()}
         small = oracle.making.Case(op, dims)
+        given = oracle.rounded_factors(small, given, precision)
         expected = oracle.running.run_reference(small, "float32", given).outputs[results[op]]
         error = np.abs(got[at : at + 1] - expected.reshape(got[at : at + 1].shape)).max()
         worst = max(worst, float(error / np.abs(expected).max()))
@@ -118,15 +136,17 @@ def _off(rotation: Rotation, op: str) -> float:
 
 
 class _TorchConvolution:
-    """cuDNN on the same buffers; the weights are copied into the order that it needs."""
+    """cuDNN on the same buffers; weights are copied into the order that it needs, and all to bfloat16 for bf16."""
 
-    def __init__(self, torch: Any, rotation: Rotation, op: str, shape: Convolution) -> None:
+    def __init__(self, torch: Any, rotation: Rotation, op: str, shape: Convolution, precision: str) -> None:
         _, _, channels, filters, window, stride = shape
         self.torch, self.launches, self._op = torch, rotation.launches, op
         before, behind = (window - 1) // 2, window // 2
         if before != behind:
             raise ValueError("PyTorch pads both sides alike: choose odd windows")
         self._moves = ([stride, stride], [before, before], [1, 1], False, [0, 0], 1)
+        self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
         self._sets = []
         for number in range(rotation.sets):
             held = {name: torch.as_tensor(rotation.operand(name, number), device="cuda") for name in rotation.host}
@@ -140,7 +160,7 @@ class _TorchConvolution:
             # only the shapes of what a gradient does not read matter
             held.setdefault("x", self._empty((dims["batch"], channels, dims["height"], dims["width"])))
             held.setdefault("w", self._empty((filters, channels, window, window)))
-            self._sets.append(held)
+            self._sets.append({name: each.to(self._dtype) for name, each in held.items()})
         torch.backends.cudnn.benchmark = True
         self._all()
         torch.cuda.synchronize()

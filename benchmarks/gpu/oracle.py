@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,8 @@ from gpu.settings import Settings
 
 # bits of the significand after rounding the factors
 BITS = {"tf32": 11, "bf16": 8}
+# the operands that are rounded, by op
+FACTORS = {"matmul": ("a", "b"), "conv": ("x", "w"), "conv_back": ("dy", "w"), "conv_weights": ("x", "dy")}
 # replaces infinity, which JSON does not have, for errors beyond all bounds
 HUGE = 1e9
 
@@ -52,6 +55,12 @@ def rounds_operands(case: Any, precision: str, warpgroups: bool = False) -> bool
     return precision in BITS and keys(case, "float32", precision, warpgroups) != keys(case, "float32", "float32")
 
 
+def rounded_factors(case: Any, values: Mapping[str, Any], precision: str) -> dict[str, Any]:
+    """Return the values of a case with those rounded that tensor cores round."""
+    factors = FACTORS[case.op] if precision in BITS else ()
+    return {name: rounded(array, BITS[precision]) if name in factors else array for name, array in values.items()}
+
+
 def untied(values: NDArray[Any]) -> NDArray[np.float64]:
     """Return numbers without ties between two shorter ones, where rounding modes differ."""
     return (values.astype(np.float32).view(np.uint32) | 1).view(np.float32).astype(np.float64)
@@ -77,13 +86,13 @@ def check(case: Any, dtype: str, precision: str, salt: int, device: Any) -> dict
     values = case.values(salt)
     expecting, measured = values, case
     if precision in BITS:
-        values = {name: untied(array) if name in ("a", "b") else array for name, array in values.items()}
+        values = {name: untied(array) if name in FACTORS[case.op] else array for name, array in values.items()}
         expecting = values
         if rounds_operands(case, precision, device.warpgroups):
             # tensor cores shift summands to one exponent and truncate lower bits; an H200 was at 1.13
             bound = making.Bound(2.0 * case.bound.relative, 2.0 * case.bound.absolute)
             measured = replace(case, bound=bound)
-            expecting = {n: rounded(v, BITS[precision]) if n in ("a", "b") else v for n, v in values.items()}
+            expecting = rounded_factors(case, values, precision)
     got = run_cuda(case, dtype, device, values, precision)
     expected = running.run_reference(case, dtype, expecting)
     ratio, output = 0.0, ""

@@ -117,17 +117,17 @@ def matmul(section: Section) -> Iterator[str]:
 
 def convolutions(section: Section) -> Iterator[str]:
     """Yield a line for each convolution and gradient."""
-    yield f"cuDNN: {section['facts'].get('peer')}. All in float32; gradients for weights are those of chunks."
+    yield f"cuDNN: {section['facts'].get('peer')}. Gradients for weights are those of chunks."
     yield ""
-    yield "| op | images, filters | fastnn us | quartiles | TFLOP/s | cuDNN (fastnn / cuDNN) | aim | off by |"
-    yield "|---|---|---:|---:|---:|---:|---:|---:|"
+    yield "| op | images, filters | factors | fastnn us | quartiles | TFLOP/s | cuDNN (fastnn / cuDNN) | aim | off by |"
+    yield "|---|---|---|---:|---:|---:|---:|---:|---:|"
     for one in section["items"]:
         rates, peer = one["tflops"], "n/a"
         if "cuDNN" in rates:
             peer = f"{rates['cuDNN']:.4g} ({rates['fastnn'] / rates['cuDNN']:.2f})"
         yield (
-            f"| {one['op']} | {one['name']} | {_times(one['us']['fastnn'])} | {rates['fastnn']:.4g} | {peer} "
-            f"| {CONVOLUTION_AIM} | {one['off']:.0e} |"
+            f"| {one['op']} | {one['name']} | {one['precision']} | {_times(one['us']['fastnn'])} "
+            f"| {rates['fastnn']:.4g} | {peer} | {CONVOLUTION_AIM} | {one['off']:.0e} |"
         )
 
 

@@ -10,6 +10,10 @@ import numpy as np
 from numba.cuda.simulator import kernel as simulator
 
 
+class AnotherFailedError(RuntimeError):
+    """A thread stops because another one of its block has failed."""
+
+
 class Block(simulator.BlockManager):
     """The threads of one block."""
 
@@ -30,9 +34,10 @@ class Block(simulator.BlockManager):
             thread.start()
         for thread in self.threads:
             thread.join()
-        for thread in self.threads:
-            if thread.exception is not None:
-                raise thread.exception[0].with_traceback(thread.exception[1])
+        failed = [thread.exception for thread in self.threads if thread.exception is not None]
+        # the cause before its consequences
+        for error, trace in sorted(failed, key=lambda each: isinstance(each[0], AnotherFailedError)):
+            raise error.with_traceback(trace)
 
     def arrive(self, thread=None):
         """Note that a thread waits at a barrier, or without an argument that a thread has ended."""
@@ -70,7 +75,7 @@ class Thread(simulator.BlockThread):
             self.syncthreads_event.wait()
             self.syncthreads_event.clear()
         if self.abort:
-            raise RuntimeError("another thread of the block has failed")
+            raise AnotherFailedError("another thread of the block has failed")
 
 
 def install():

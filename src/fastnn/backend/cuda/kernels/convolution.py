@@ -5,7 +5,7 @@ neighbouring threads have neighbouring channels of one pixel: they read the same
 weights. The gradient for inputs visits the windows that cover a pixel, so nothing is added up in memory.
 The gradient for weights is the sum over many pixels: the threads of a block share it, and add theirs in order.
 
-An algorithm is that of a product (`matmul/plan.py`), or the epilogue alone.
+An algorithm is that of a product (`matmul/plan.py`), or the epilogue alone. Products may be rounded for tensor cores.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from math import prod
 
 import numpy as np
@@ -24,7 +25,8 @@ from fastnn.backend.cuda.kernels.matmul.epilogue import make_finish
 from fastnn.backend.cuda.kernels.matmul.gathered import TAPS
 from fastnn.backend.cuda.kernels.matmul.implicit import implicit_product
 from fastnn.backend.cuda.kernels.matmul.implicit_frame import implicit_sum, product_dims
-from fastnn.backend.cuda.kernels.matmul.plan import Algorithm, choose, scratch_bytes
+from fastnn.backend.cuda.kernels.matmul.implicit_tensor import tensor_implicit_product
+from fastnn.backend.cuda.kernels.matmul.plan import PRECISIONS, Algorithm, choose, scratch_bytes
 from fastnn.backend.cuda.kernels.moves import split
 from fastnn.backend.cuda.kernels.windows import covered, covering, pixel_of, tap_of, three
 from fastnn.formulas import activations
@@ -43,11 +45,11 @@ def _direct(flags: Flag) -> str:
 def _algorithm(op: str, turned: Flag) -> Callable[..., str]:
     """Return the choice of an op's algorithm; its products have a matrix that is `turned`."""
 
-    def choice(dims: Dims, flags: Flag) -> str:
+    def choice(dims: Dims, flags: Flag, precision: str = "float32") -> str:
         packs = dims["channels"] % PACK == dims["filters"] % PACK == 0
         if packs and dims["groups"] == 1 and prod(unpacked(dims["window"])) <= TAPS:
-            found = choose(product_dims(op, dims), flags | turned, sizes=CONVOLUTIONS[op])
-            if found.shape in CONVOLUTIONS[op].tiles:
+            found = choose(product_dims(op, dims), flags | turned, precision, sizes=CONVOLUTIONS[op])
+            if found.precision or found.shape in CONVOLUTIONS[op].tiles:
                 return str(found)
         return _direct(flags)
 
@@ -55,13 +57,20 @@ def _algorithm(op: str, turned: Flag) -> Callable[..., str]:
 
 
 def _algorithms(op: str, *epilogues: str) -> tuple[str, ...]:
+    sizes = CONVOLUTIONS[op]
+    tiles = [("", shape) for shape in sizes.tiles] + list(product(PRECISIONS, sizes.tensor_tiles))
     products = (
-        Algorithm(op == "conv_weights", op == "conv_back", epilogue, shape, split)
+        Algorithm(op == "conv_weights", op == "conv_back", epilogue, shape, split, precision=precision)
         for epilogue in epilogues
-        for shape in CONVOLUTIONS[op].tiles
+        for precision, shape in tiles
         for split in (False, True)
     )
     return (*epilogues, *map(str, products))
+
+
+def _dtypes(algorithm: str) -> tuple[str, ...]:
+    rounded = "-" in algorithm and Algorithm.parse(algorithm).precision
+    return ("float32",) if rounded else ("float32", "float64")
 
 
 def _variants(algorithm: str) -> Sequence[str]:
@@ -73,7 +82,7 @@ def _variants(algorithm: str) -> Sequence[str]:
 
 def _scratch(op: str) -> Callable[[Dims, int, str], int]:
     def nbytes(dims: Dims, itemsize: int, algorithm: str) -> int:
-        return scratch_bytes(product_dims(op, dims), itemsize, algorithm) if "-" in algorithm else 0
+        return scratch_bytes(product_dims(op, dims), itemsize, algorithm, CONVOLUTIONS[op]) if "-" in algorithm else 0
 
     return nbytes
 
@@ -82,14 +91,18 @@ def _product(kit: Kit) -> list[Stage]:
     """Make the stages of a product."""
     algorithm = Algorithm.parse(kit.algorithm)
     if not algorithm.split:
-        return [implicit_product(kit, algorithm)]
+        return [_multiplies(kit, algorithm)]
     return [_makes_parts(kit.op, kit.dtype, replace(algorithm, epilogue="plain")), implicit_sum(kit, algorithm)]
+
+
+def _multiplies(kit: Kit, algorithm: Algorithm) -> Stage:
+    return (tensor_implicit_product if algorithm.precision else implicit_product)(kit, algorithm)
 
 
 @cache
 def _makes_parts(op: str, dtype: str, algorithm: Algorithm) -> Stage:
     """Make the first stage of a product in parts, which is the same for all activations."""
-    return implicit_product(Kit(Key(op, dtype, "", str(algorithm))), algorithm)
+    return _multiplies(Kit(Key(op, dtype, "", str(algorithm))), algorithm)
 
 
 @kernel(
@@ -98,6 +111,7 @@ def _makes_parts(op: str, dtype: str, algorithm: Algorithm) -> Stage:
     variants=_variants,
     algorithm=_algorithm("conv", Flag(0)),
     scratch=_scratch("conv"),
+    dtypes=_dtypes,
 )
 def conv(kit: Kit) -> list[Stage]:
     """Make y = f(x * w + bias)."""
@@ -145,6 +159,7 @@ def conv(kit: Kit) -> list[Stage]:
     variants=_variants,
     algorithm=_algorithm("conv_back", Flag.TRANSPOSE_B),
     scratch=_scratch("conv_back"),
+    dtypes=_dtypes,
 )
 def conv_back(kit: Kit) -> list[Stage]:
     """Make the gradient of a convolution for its input, which is also the transposed convolution."""
@@ -199,6 +214,7 @@ def conv_back(kit: Kit) -> list[Stage]:
     algorithms=_algorithms("conv_weights", "plain"),
     algorithm=_algorithm("conv_weights", Flag.TRANSPOSE_A),
     scratch=_scratch("conv_weights"),
+    dtypes=_dtypes,
 )
 def conv_weights(kit: Kit) -> list[Stage]:
     """Make the sums of dw over chunks of the batch; a block makes neighbouring filters of one weight of a window."""

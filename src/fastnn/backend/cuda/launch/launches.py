@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fastnn.backend.cuda.codegen import custom_code
 from fastnn.backend.cuda.codegen.kernel import KERNELS, SCRATCH_WORD, TABLE_WORD, Key, Stage
-from fastnn.backend.cuda.codegen.sizes import MOST_ELEMENTS
+from fastnn.backend.cuda.codegen.sizes import CONVOLUTIONS, MOST_ELEMENTS
 from fastnn.backend.cuda.kernels import stages
 from fastnn.backend.cuda.kernels.elementwise import DIVIDE_QUICKLY
 from fastnn.formulas import custom
@@ -86,13 +86,15 @@ class Work:
 
 
 def key_of(program: Program, index: int, precision: str = "float32", warpgroups: bool = False) -> Key:
-    """Return the kernel that runs a record; `precision` is that of matrix products, which may use warpgroups."""
+    """Return the kernel of a record; `precision` is that of products and convolutions; products may use warpgroups."""
     record, named, mapped = program.records[index], program.kernels[index], program.maps[index]
     variant = named.variant if mapped is None else mapped.variant
     choose, dims, flags = KERNELS[named.op].algorithm, dims_of(record), Flag(int(record[FLAGS_WORD]))
     if named.op == "matmul":
         # activations fused into a product by warpgroups use quick divisions
         algorithm = choose(dims, flags, precision, warpgroups and (mapped is None or mapped.variant in DIVIDE_QUICKLY))
+    elif named.op in CONVOLUTIONS:
+        algorithm = choose(dims, flags, precision)
     else:
         algorithm = choose(dims, flags)
     return Key(named.op, named.dtype, variant, algorithm)

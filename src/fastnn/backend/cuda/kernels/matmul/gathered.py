@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cuda.codegen.kernel import Kit
+from fastnn.backend.cuda.codegen.kernel import Kit, ptx
 from fastnn.backend.cuda.codegen.options import formula
 from fastnn.backend.cuda.codegen.sizes import PACK
 from fastnn.program.window import BITS, MOST
@@ -64,6 +64,8 @@ def of_axis(word, axis):
     return word >> (2 - axis) * _BITS & _MOST
 
 
+#: places of a gradient for weights in the table at once, and in the half of it that is filled while the other is read
+SLOTS, STRETCH = 128, 64
 #: taps of a window that are listed in shared memory, and how many windows may have
 TAPS = 128
 
@@ -84,11 +86,15 @@ class Gather:
     unit : device function
         unit(values, at, address, bases, zs, ys, xs, slot, taps, tap, channel, depth, height, width) gathers `PACK`
         neighbours.
+    copy : device function
+        copy(target, address, ..., wanted), with the arguments of `unit` from `bases` on, copies them to shared memory,
+        asynchronously; zeros if they are not wanted. Only of float32.
     """
 
     write: Any
     write_taps: Any
     unit: Any
+    copy: Any
 
 
 @formula
@@ -103,7 +109,7 @@ def later(tap, channel, step, channels):
 
 def make_gather(kit: Kit) -> Gather:
     """Make the functions for a dtype."""
-    load_pack, zero = kit.load_pack, kit.real(0.0)
+    load_pack, zero, copy_pack_if = kit.load_pack, kit.real(0.0), ptx.COPIES_IF[PACK]
 
     @formula
     def write(bases, zs, ys, xs, slot, number, axes, depth, height, width, channels):
@@ -148,4 +154,33 @@ def make_gather(kit: Kit) -> Gather:
             for e in range(PACK):
                 values[at + e] = zero
 
-    return Gather(write, write_taps, unit)
+    @formula
+    def copy(target, address, bases, zs, ys, xs, slot, taps, tap, channel, depth, height, width, wanted):
+        z, y = i32(zs[slot] + taps[tap]), i32(ys[slot] + taps[tap + TAPS])
+        x = i32(xs[slot] + taps[tap + 2 * TAPS])
+        inside = z >= 0 and z < depth and y >= 0 and y < height and x >= 0 and x < width
+        there = inside and wanted
+        index = u32(i32(i32(bases[slot] + taps[tap + 3 * TAPS]) + channel)) if there else u32(0)
+        copy_pack_if(target, address, index, there)
+
+    return Gather(write, write_taps, unit, copy)
+
+
+def make_fill(write: Any, depth: int, threads: int) -> Any:
+    """Make fill(bases, zs, ys, xs, number, first, origin, last, axes, depth, height, width, channels, thread).
+
+    It writes half `number` of the places of k, in turn to the two halves of the table. The first tile, of `first`
+    places, is followed by whole ones, of `depth`.
+    """
+    half = SLOTS // 2
+
+    @formula
+    def fill(bases, zs, ys, xs, number, first, origin, last, axes, d, h, w, c, thread):
+        slot = thread
+        while slot < STRETCH:
+            v = i32(number * STRETCH + slot)
+            at = i32(v if v < depth else v + first - depth)
+            write(bases, zs, ys, xs, i32(number % 2 * half + slot), min(i32(origin + at), last), axes, d, h, w, c)
+            slot = u32(slot + threads)
+
+    return fill

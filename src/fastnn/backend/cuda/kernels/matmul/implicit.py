@@ -10,18 +10,24 @@ import numpy as np
 from numba import cuda
 
 from fastnn.backend.cuda.codegen.kernel import Kit, Stage, ptx
-from fastnn.backend.cuda.codegen.options import formula
 from fastnn.backend.cuda.codegen.sizes import CONVOLUTIONS, PACK, SIZES
 from fastnn.backend.cuda.kernels.matmul.epilogue import make_finish, make_partial
-from fastnn.backend.cuda.kernels.matmul.gathered import AXIS, TAPS, later, make_gather, of_axis
+from fastnn.backend.cuda.kernels.matmul.gathered import (
+    AXIS,
+    SLOTS,
+    STRETCH,
+    TAPS,
+    later,
+    make_fill,
+    make_gather,
+    of_axis,
+)
 from fastnn.backend.cuda.kernels.matmul.implicit_frame import RESULT_OF, grid_of, make_frame
 from fastnn.backend.cuda.kernels.matmul.plan import Algorithm
 from fastnn.backend.cuda.kernels.matmul.simt import depth_of, make_leave, make_multiply, tile_elements
 from fastnn.backend.cuda.kernels.matmul.tiles import make_loads
 
 i32, u32 = np.int32, np.uint32
-#: places of a gradient for weights in the table at once, and in the half of it that is filled while the other is read
-SLOTS, STRETCH = 128, 64
 
 
 def implicit_product(kit: Kit, algorithm: Algorithm) -> Stage:
@@ -65,17 +71,8 @@ def implicit_product(kit: Kit, algorithm: Algorithm) -> Stage:
     slots = SLOTS if for_weights else rows
     gather = make_gather(kit)
     write, write_taps, unit = gather.write, gather.write_taps, gather.unit
-    stretch, axes_count, half_slots, all_taps = STRETCH, 3 * AXIS, SLOTS // 2, 5 * TAPS
-
-    @formula
-    def fill(bases, zs, ys, xs, number, first, origin, last, axes, d, h, w, c, thread):
-        """Write one half of the table of places of k; the first tile, of `first` places, is followed by whole ones."""
-        slot = thread
-        while slot < stretch:
-            v = i32(number * stretch + slot)
-            at = i32(v if v < depth else v + first - depth)
-            write(bases, zs, ys, xs, i32(number % 2 * half_slots + slot), min(i32(origin + at), last), axes, d, h, w, c)
-            slot = u32(slot + threads)
+    fill = make_fill(write, depth, threads)
+    axes_count, all_taps = 3 * AXIS, 5 * TAPS
 
     def product(record, context):
         n, thread = columns(record), u32(cuda.threadIdx.x)
@@ -173,14 +170,14 @@ def implicit_product(kit: Kit, algorithm: Algorithm) -> Stage:
             shift_at = u32(buffer - shift_at)
             if tiles > 0:
                 # this half has been read before the last barrier
-                if for_weights and v % stretch == 0:
-                    half_number = i32(v // stretch + 1)
+                if for_weights and v % STRETCH == 0:
+                    half_number = i32(v // STRETCH + 1)
                     fill(bases, zs, ys, xs, half_number, i32(first), origin, last, axes, map_d, map_h, map_w, channels,
                          thread)  # fmt: skip
                 for i in range(units_a):
                     line = i32(lines + i * threads // line_a)
                     if for_weights:
-                        line = i32(u32(v + line) % u32(2 * half_slots))
+                        line = i32(u32(v + line) % u32(SLOTS))
                     unit(next_a, PACK * i, a, bases, zs, ys, xs, line, listed, tap, channel, map_d, map_h, map_w)
                 if not in_turn:
                     if back:

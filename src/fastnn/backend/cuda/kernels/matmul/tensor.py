@@ -8,6 +8,7 @@ result's edges are computed from earlier data. Sums are float32.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -17,9 +18,16 @@ from numba import cuda
 from fastnn.backend.cuda.codegen import fragments
 from fastnn.backend.cuda.codegen.fragments import DEPTH, LANES, STEP_A, STEP_B
 from fastnn.backend.cuda.codegen.kernel import Kit, Stage, ptx
-from fastnn.backend.cuda.codegen.options import formula
+from fastnn.backend.cuda.codegen.options import formula, helper
 from fastnn.backend.cuda.codegen.sizes import PACK, PRODUCTS, TENSOR_CORES, TensorTile
-from fastnn.backend.cuda.kernels.matmul.epilogue import make_finish, make_partial, make_rows, note_parts, part_address
+from fastnn.backend.cuda.kernels.matmul.epilogue import (
+    Finish,
+    make_finish,
+    make_partial,
+    make_rows,
+    note_parts,
+    part_address,
+)
 from fastnn.backend.cuda.kernels.matmul.plan import Algorithm, blocks_of, parts_of
 from fastnn.backend.cuda.kernels.matmul.tiles import tile_of
 
@@ -34,7 +42,7 @@ store_pair, commit, wait_for_all = ptx.store_shared_pair, ptx.commit_copies, ptx
 TALL, WIDE = 16, 8
 
 
-def _copies(lines: int, along_k: bool, width: int, threads: int) -> Any:
+def make_copies(lines: int, along_k: bool, width: int, threads: int) -> Any:
     """Make copy(target, address, origin, extent, row, thread) of a tile, and copy_part, which ends at a k."""
     across = (DEPTH if along_k else lines) // width
     units = lines * DEPTH // width // threads
@@ -72,7 +80,7 @@ def _copies(lines: int, along_k: bool, width: int, threads: int) -> Any:
     return copy, copy_part
 
 
-def _fetches(lines: int, along_k: bool, of_a: bool) -> tuple[Any, Any]:
+def make_fetches(lines: int, along_k: bool, of_a: bool) -> tuple[Any, Any]:
     """Make the loads of fragments from a tile in shared memory.
 
     Returns
@@ -133,7 +141,7 @@ def _fetches_across(lines: int, of_a: bool) -> tuple[Any, Any]:
     return begin, fetch
 
 
-def _multiply(tile: TensorTile, precision: str, fetch_a: Any, fetch_b: Any) -> Any:
+def make_multiply(tile: TensorTile, precision: str, fetch_a: Any, fetch_b: Any) -> Any:
     """Make multiply(sums, left, right, a0 .. a3, b0 .. b3): add the products of a tile in shared memory."""
     high, wide, mma, tf32 = tile.warp_rows // TALL, tile.warp_cols // WIDE, ptx.MMA[precision], precision == "tf32"
     to_tf32, to_bf16 = ptx.to_tf32, ptx.to_bf16
@@ -197,6 +205,82 @@ def _multiply(tile: TensorTile, precision: str, fetch_a: Any, fetch_b: Any) -> A
     return reduce(then, [part(step) for step in range(DEPTH // STEP_B)])
 
 
+@dataclass(frozen=True)
+class Fragments:
+    """How the warps of a block multiply tiles in shared memory, and bring their sums to memory.
+
+    Attributes
+    ----------
+    sums, left, right : int
+        The sizes of a thread's arrays in registers.
+    b_at, stage, elements : int
+        Elements in shared memory before b's tile, of both tiles, and in all.
+    place_of_warp : device function
+        place_of_warp(thread) -> the first row and column of the thread's warp in the tile.
+    add : device function
+        add(sums, left, right, tiles, warp_row, warp_col, thread) adds the products of the tiles at an address.
+    leave : device function
+        leave(record, parts, sums, memory, warp_row, warp_col, row, col, m, n, thread) stores the sums; all threads
+        have to call it.
+    """
+
+    sums: int
+    left: int
+    right: int
+    b_at: int
+    stage: int
+    elements: int
+    place_of_warp: Any
+    add: Any
+    leave: Any
+
+
+def make_fragments(
+    kit: Kit, algorithm: Algorithm, tile: TensorTile, finish: Finish, width: int, row_of: Any = None
+) -> Fragments:
+    """Make the functions for an algorithm's tile; see `make_rows` for the rest."""
+    rows, cols, threads = tile.rows, tile.cols, tile.threads
+    begin_a, fetch_a = make_fetches(rows, not algorithm.transpose_a, True)
+    begin_b, fetch_b = make_fetches(cols, algorithm.transpose_b, False)
+    multiply = make_multiply(tile, algorithm.precision, fetch_a, fetch_b)
+    # eight elements of padding after each row: pairs of a warp's sums then go to different banks
+    pitch = cols + WIDE
+    rows_out = make_rows(kit, finish, rows, cols, pitch, width, threads, row_of)
+    b_at, stage = rows * DEPTH, (rows + cols) * DEPTH
+    warps_across, high, wide = cols // tile.warp_cols, tile.warp_rows // TALL, tile.warp_cols // WIDE
+    warp_rows, warp_cols = tile.warp_rows, tile.warp_cols
+
+    @formula
+    def place_of_warp(thread):
+        warp = u32(thread // LANES)
+        return u32(warp // warps_across * warp_rows), u32(warp % warps_across * warp_cols)
+
+    @formula
+    def add(sums, left, right, tiles, warp_row, warp_col, thread):
+        lane = u32(thread % LANES)
+        a0, a1, a2, a3 = begin_a(tiles, warp_row, lane)
+        b0, b1, b2, b3 = begin_b(shared_at(tiles, b_at), warp_col, lane)
+        multiply(sums, left, right, a0, a1, a2, a3, b0, b1, b2, b3)
+
+    @helper
+    def leave(record, parts, sums, memory, warp_row, warp_col, row, col, m, n, thread):
+        lane = u32(thread % LANES)
+        wait_for_all()
+        cuda.syncthreads()
+        mine = shared_at(memory, u32((warp_row + row_of_sum(lane, 0)) * pitch + warp_col + col_of_sum(lane, 0)))
+        for i in range(high):
+            for j in range(wide):
+                at = (i * wide + j) * 4
+                place = i * TALL * pitch + j * WIDE
+                store_pair(mine, place, (sums[at], sums[at + 1]))
+                store_pair(mine, place + row_of_sum(0, 2) * pitch, (sums[at + 2], sums[at + 3]))
+        cuda.syncthreads()
+        rows_out(record, parts, memory, row, col, m, n, thread)
+
+    elements = max(tile.stages * stage, rows * pitch)
+    return Fragments(high * wide * 4, 4 * high, 4 * wide, b_at, stage, elements, place_of_warp, add, leave)
+
+
 def tensor_product(kit: Kit, algorithm: Algorithm) -> Stage:
     """Make the stage that multiplies; for a product in parts it writes the parts to scratch memory."""
     if kit.dtype != "float32":
@@ -206,30 +290,22 @@ def tensor_product(kit: Kit, algorithm: Algorithm) -> Stage:
     rows, cols, threads, stages, size = tile.rows, tile.cols, tile.threads, tile.stages, kit.itemsize
     transpose_a, transpose_b, split = algorithm.transpose_a, algorithm.transpose_b, algorithm.split
     width = 1 if algorithm.scalar else PACK
-    copy_a, copy_part_a = _copies(rows, not transpose_a, width, threads)
-    copy_b, copy_part_b = _copies(cols, transpose_b, width, threads)
-    begin_a, fetch_a = _fetches(rows, not transpose_a, True)
-    begin_b, fetch_b = _fetches(cols, transpose_b, False)
-    multiply = _multiply(tile, algorithm.precision, fetch_a, fetch_b)
+    copy_a, copy_part_a = make_copies(rows, not transpose_a, width, threads)
+    copy_b, copy_part_b = make_copies(cols, transpose_b, width, threads)
     wait = ptx.wait_for_copies(stages - 2)
     finish = make_partial(kit) if split else make_finish(kit, algorithm.epilogue)
-    # eight elements of padding after each row: pairs of a warp's sums then go to different banks
-    pitch = cols + WIDE
-    rows_out = make_rows(kit, finish, rows, cols, pitch, width, threads)
-    b_at, stage = rows * DEPTH, (rows + cols) * DEPTH
-    elements = max(stages * stage, rows * pitch)
-    make_shared = ptx.shared(elements, "float32", dynamic=True)
-    warps_across, high, wide = cols // tile.warp_cols, tile.warp_rows // TALL, tile.warp_cols // WIDE
-    warp_rows, warp_cols, ahead = tile.warp_rows, tile.warp_cols, stages - 1
-    sums_count, left_count, right_count = high * wide * 4, 4 * high, 4 * wide
+    fragments = make_fragments(kit, algorithm, tile, finish, width)
+    place_of_warp, add, leave = fragments.place_of_warp, fragments.add, fragments.leave
+    b_at, stage, ahead = fragments.b_at, fragments.stage, stages - 1
+    sums_count, left_count, right_count = fragments.sums, fragments.left, fragments.right
+    make_shared = ptx.shared(fragments.elements, "float32", dynamic=True)
     zero = np.float32(0.0)
 
     def tensor_product(record, context):
         m, n, k, thread = u32(record[M]), u32(record[N]), u32(record[K]), u32(cuda.threadIdx.x)
         tile_row, tile_col = tile_of(u32(cuda.blockIdx.x), u32((n + cols - 1) // cols), u32((m + rows - 1) // rows))
         row, col = u32(tile_row * rows), u32(tile_col * cols)
-        warp, lane = u32(thread // LANES), u32(thread % LANES)
-        warp_row, warp_col = u32(warp // warps_across * warp_rows), u32(warp % warps_across * warp_cols)
+        warp_row, warp_col = place_of_warp(thread)
         # this block's part of k: whole tiles, except for the last part
         tiles, part, parts = u32((k + DEPTH - 1) // DEPTH), u32(0), np.int64(0)
         if split:
@@ -276,26 +352,13 @@ def tensor_product(kit: Kit, algorithm: Algorithm) -> Stage:
                 copy_b(shared_at(target, b_at), b, col, n, row_b, thread)
                 a, b = a + step_a * DEPTH, b + step_b * DEPTH
             commit()
-            here = shared_at(memory, u32(now * stage))
-            a0, a1, a2, a3 = begin_a(here, warp_row, lane)
-            b0, b1, b2, b3 = begin_b(shared_at(here, b_at), warp_col, lane)
-            multiply(sums, left, right, a0, a1, a2, a3, b0, b1, b2, b3)
+            add(sums, left, right, shared_at(memory, u32(now * stage)), warp_row, warp_col, thread)
             fill = now
             now = u32(now + 1) if now + 1 < stages else u32(0)
             tiles = u32(tiles - 1)
-        wait_for_all()
-        cuda.syncthreads()
-        mine = shared_at(memory, u32((warp_row + row_of_sum(lane, 0)) * pitch + warp_col + col_of_sum(lane, 0)))
-        for i in range(high):
-            for j in range(wide):
-                at = (i * wide + j) * 4
-                place = i * TALL * pitch + j * WIDE
-                store_pair(mine, place, (sums[at], sums[at + 1]))
-                store_pair(mine, place + row_of_sum(0, 2) * pitch, (sums[at + 2], sums[at + 3]))
-        cuda.syncthreads()
-        rows_out(record, parts, memory, row, col, m, n, thread)
+        leave(record, parts, sums, memory, warp_row, warp_col, row, col, m, n, thread)
 
     def grid(dims):
         return blocks_of(tile, dims["m"], dims["n"]), parts_of(dims, algorithm)
 
-    return Stage(tensor_product, grid, threads, shared=4 * elements, minimum=TENSOR_CORES, tensor_cores=True)
+    return Stage(tensor_product, grid, threads, shared=4 * fragments.elements, minimum=TENSOR_CORES, tensor_cores=True)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from fastnn.backend.cpu.frozen import bound_code
+from fastnn.backend.cpu.frozen.estimate import rows_within
 from small_calls import general, growth, is_quick, network
 
 RNG = np.random.default_rng(5)
@@ -209,6 +211,23 @@ def test_a_model_that_is_not_built():
     assert not model.built
     for _ in range(3):
         assert model.predict(np.zeros((2, 6))).shape == (2, 5)
+
+
+def test_how_many_rows_suit_a_call_is_estimated_once(monkeypatch):
+    """Larger predictions of images ask for it again and again; it takes longer than small ones."""
+    estimated = []
+
+    def estimate_rows(*given):
+        estimated.append(given)
+        return rows_within(*given)
+
+    monkeypatch.setattr(bound_code, "rows_within", estimate_rows)
+    layers = [fnn.Input((64, 64, 3)), fnn.Conv2D(37, 3, padding="same"), fnn.GlobalAveragePooling2D()]
+    model = fnn.Sequential(layers, seed=0)
+    x = RNG.normal(size=(9, 64, 64, 3)).astype(np.float32)
+    expected = [model.predict(x) for _ in range(6)]
+    assert len(estimated) <= 1 and all(each.tobytes() == expected[0].tobytes() for each in expected)
+    np.testing.assert_allclose(model.predict(x[:1])[0], expected[0][0], rtol=1e-6)
 
 
 def test_threads_predict_while_another_trains():

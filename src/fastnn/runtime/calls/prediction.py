@@ -18,7 +18,6 @@ from fastnn.addresses import address
 from fastnn.backend.cpu.calls.code_call import TAKE_ROWS, Signature, buffers_table, code_call
 from fastnn.backend.cpu.calls.team_call import TeamCall, shared_words
 from fastnn.backend.cpu.frozen.bound_code import BoundCode, StillCompiling, compiling
-from fastnn.backend.cpu.frozen.estimate import rows_within
 from fastnn.backend.cpu.layouts.call import Held, Part
 from fastnn.backend.cpu.layouts.code import BLOCK, CodeWord
 from fastnn.runtime.calls.kept_call import KeptCall, grown, owners_words
@@ -114,7 +113,7 @@ def _most_rows(bound: BoundCode) -> int:
     """Return the number of rows up to which a call takes little time, on one thread."""
     if bound.has_users:
         return BLOCK  # the time of a user-defined function is unknown
-    limit = rows_within(bound.code, MOST_NANOSECONDS, MOST_ROWS)
+    limit = bound.rows_within(MOST_NANOSECONDS, MOST_ROWS)
     # each thread packs blocks of matrices; there the general path costs little in comparison
     return bound.unpacked_rows(limit) if get_num_threads() > 1 else limit
 

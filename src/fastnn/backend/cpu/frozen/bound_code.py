@@ -9,7 +9,7 @@ from fastnn.addresses import address
 from fastnn.backend.cpu.calls.code_call import TAKE_ARRAYS, TAKE_ROWS
 from fastnn.backend.cpu.executor.engine import prepare
 from fastnn.backend.cpu.frozen.code import Recipe, draft, link
-from fastnn.backend.cpu.frozen.estimate import Sharing, sharing
+from fastnn.backend.cpu.frozen.estimate import Sharing, rows_within, sharing
 from fastnn.backend.cpu.layouts.code import BLOCK, UNIT, CodeWord, extra_bytes, learner_bytes, network_bytes
 from fastnn.backend.cpu.loading import background
 from fastnn.backend.cpu.processor import cost
@@ -74,7 +74,9 @@ class BoundCode:
         code.flags.writeable = False
         self.code = code
         self.calls_python = any(kernel.calls_python for kernel in self._held.values())
+        # estimating takes a millisecond, and models share codes
         self._sharing: dict[int, Sharing] = {}
+        self._within: dict[tuple[float, int], int] = {}
         # keys of user-defined functions keep these
         self._users = [
             (at, key.variant) for key, where in places.items() if custom.is_custom(key.variant) for at in where
@@ -87,9 +89,15 @@ class BoundCode:
 
     def sharing(self, most: int) -> Sharing:
         """Return what a team of threads shares in calls on up to `most` rows."""
-        if most not in self._sharing:  # estimating takes a millisecond, and models share codes
+        if most not in self._sharing:
             self._sharing[most] = sharing(self.code, most, max(BLOCK, most) if self._learns else BLOCK)
         return self._sharing[most]
+
+    def rows_within(self, limit: float, most: int) -> int:
+        """Return about how many rows take no longer than a number of nanoseconds on one thread, at most `most`."""
+        if (limit, most) not in self._within:
+            self._within[limit, most] = rows_within(self.code, limit, most)
+        return self._within[limit, most]
 
     def unpacked_rows(self, most: int) -> int:
         """Return up to how many rows no product packs blocks of matrices, at most `most`."""

@@ -248,7 +248,7 @@ def sum_rows(kit: Kit, variant: str) -> Callable[..., Any]:
 
     @helper
     def add_short_rows(one, x, rows, cols, y):
-        """Add short rows, several of them as one long row: 50,176 rows of 6 columns took 101 us one by one, and take 11."""
+        """Add short rows, several of them as one long row: 50,176 rows of 6 columns took 101 us one by one, now 11."""
         wide, rest = stack_bytes(together_bytes), stack_bytes(together_bytes)
         several = side_by_side(rows, cols, TOGETHER)
         whole = rows // several

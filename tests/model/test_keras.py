@@ -241,6 +241,7 @@ def test_arguments_by_position_are_keras():
         fnn.Lion: "learning_rate beta_1 beta_2",
         fnn.Dense: "units activation use_bias kernel_initializer bias_initializer kernel_regularizer bias_regularizer",
         fnn.RMSNorm: "", fnn.Permute: "dims", fnn.OneHot: "depth",
+        fnn.Embedding: "input_dim output_dim embeddings_initializer embeddings_regularizer embeddings_constraint",
         fnn.Dot: "axes normalize", fnn.Cropping1D: "cropping",
         fnn.Dropout: "rate", fnn.GaussianNoise: "stddev", fnn.Reshape: "target_shape", fnn.Activation: "activation",
         fnn.BatchNorm: "", fnn.LayerNorm: "", fnn.Flatten: "", fnn.Concatenate: "", fnn.Add: "", fnn.Multiply: "",

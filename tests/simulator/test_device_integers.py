@@ -29,6 +29,12 @@ def test_rows_of_one_hot_integers_alone():
     check(fnn.Model(x, fnn.OneHot(3)(x)), np.array([[2], [0], [1]]))
 
 
+def test_rows_of_a_table():
+    x = fnn.Input((2, 3), dtype="int64")
+    y = fnn.Dense(4, "softmax")(fnn.Flatten()(fnn.Embedding(5, 3)(x)))
+    check(fnn.Model(x, y, seed=1), np.random.default_rng(0).integers(0, 5, (ROWS, 2, 3)))
+
+
 @pytest.mark.parametrize(
     ("dtype", "value"),
     [("int64", -1), ("int64", 5), ("int8", -128), ("uint8", 255), ("uint64", 2**64 - 1), ("int64", 2**32)],

@@ -118,11 +118,12 @@ def test_weights_of_time_steps_agree_with_the_cpu(normalize):
     close(found[0][1], found[1][1])
 
 
-def test_inputs_of_integers_agree_with_the_cpu():
+@pytest.mark.parametrize("layer", [fnn.OneHot(7), fnn.Embedding(7, 3)], ids=["one_hot", "embedding"])
+def test_inputs_of_integers_agree_with_the_cpu(layer):
     rng, found = np.random.default_rng(5), []
     x, y = rng.integers(0, 7, (24, 2)), rng.integers(0, 3, 24)
     for device in ("cuda", "cpu"):
-        layers = [fnn.Input(2, dtype="int64"), fnn.OneHot(7), fnn.Flatten(), fnn.Dense(3, "softmax")]
+        layers = [fnn.Input(2, dtype="int64"), copy.copy(layer), fnn.Flatten(), fnn.Dense(3, "softmax")]
         model = fnn.Sequential(layers, seed=0, device=device)
         model.compile("sgd", "cross_entropy")
         losses = model.fit(x.astype(np.uint8), y, epochs=2, batch_size=9, verbose=0).history["loss"]
@@ -134,7 +135,7 @@ def test_inputs_of_integers_agree_with_the_cpu():
     close([found[0][1]], [found[1][1]])
     x[5, 1] = 7
     for call in (lambda: found[0][2].predict(x), lambda: found[0][2].train_on_batch(x, y)):
-        with pytest.raises(ValueError, match=r"which layer 'one_hot' takes; row 5 has 7"):
+        with pytest.raises(ValueError, match=r"which layer '(one_hot|embedding)' takes; row 5 has 7"):
             call()
 
 

@@ -1,17 +1,93 @@
-"""Layers that take integers: OneHot."""
+"""Layers that take integers: Embedding and OneHot."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fastnn import constraints, initializers, regularizers
 from fastnn.checks import size
 from fastnn.config import register
+from fastnn.constraints import Constraint
 from fastnn.graph.graph import Graph, Tensor
-from fastnn.graph.ops.indexing import one_hot
-from fastnn.layers.base import Layer, Scope, Shape
+from fastnn.graph.ops.indexing import one_hot, take
+from fastnn.initializers import Initializer
+from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
+from fastnn.regularizers import Regularizer
 
-__all__ = ["OneHot"]
+__all__ = ["Embedding", "OneHot"]
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class Embedding(Layer):
+    """Look up a row of a table for every integer.
+
+    ::
+
+        words = fnn.Input(20, dtype="int64")
+        model = fnn.Model(words, fnn.Dense(1)(fnn.Flatten()(fnn.Embedding(1000, 16)(words))))
+
+    Parameters
+    ----------
+    input_dim : int
+        Rows of the table: integers are from 0 to input_dim - 1.
+    output_dim : int
+        Columns of the table.
+    embeddings_initializer : str or initializer
+        Of the table.
+    embeddings_regularizer : str or regularizer, optional
+    embeddings_constraint : str or constraint, optional
+        Of the table; `MaxNorm(2, axis=1)` bounds the norm of every row.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When an argument is invalid. When the model runs, also for integers out of range, before anything is computed.
+
+    Notes
+    -----
+    The input has shape (...), the output (..., output_dim). The weight "embeddings" has shape (input_dim, output_dim).
+    Its gradient is the sum of the gradients of all rows that were looked up, in the order of the samples, whatever the
+    number of threads; rows that were not have the gradient 0, and optimizers treat them as any other weight. Names,
+    arguments and defaults are Keras 3's; there are no masks yet.
+    """
+
+    input_dim: int
+    output_dim: int
+    embeddings_initializer: Initializer | str = "uniform"
+    embeddings_regularizer: Regularizer | str | None = None
+    embeddings_constraint: Constraint | str | None = None
+
+    def prepare(self) -> None:
+        self.input_dim = size("input_dim", self.input_dim)
+        self.output_dim = size("output_dim", self.output_dim)
+        self.embeddings_initializer = initializers.get(self.embeddings_initializer)
+        self.embeddings_regularizer = regularizers.get(self.embeddings_regularizer)
+        self.embeddings_constraint = constraints.get(self.embeddings_constraint)
+
+    def accepts(self, kind: str, position: int) -> bool:
+        return kind == "int64"
+
+    def input_range(self, position: int, *shapes: Shape) -> tuple[int, int]:
+        return 0, self.input_dim - 1
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (*shapes[0], self.output_dim)
+
+    def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
+        return (
+            ParameterSpec(
+                "embeddings",
+                (self.input_dim, self.output_dim),
+                initializers.get(self.embeddings_initializer),
+                regularizer=regularizers.get(self.embeddings_regularizer),
+                constraint=constraints.get(self.embeddings_constraint),
+            ),
+        )
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        return take(graph, weights[0], inputs[0], 0, scope.label)
 
 
 @register("layer")
@@ -32,7 +108,7 @@ class OneHot(Layer):
     Notes
     -----
     The input has shape (...), the output (..., depth). No gradient reaches the integers. A `Dense` layer after it looks
-    up rows of its kernel, but multiplies by all the zeros: it costs depth times as much as reading a row.
+    up rows of its kernel, but multiplies by all the zeros: it costs depth times as much as `Embedding`.
     """
 
     depth: int

@@ -54,6 +54,13 @@ EXPECTED = {
     "denoise.py": ["29321 parameters", "Gaussian filter, 1.3 pixels", "median of 5 x 5", "network without bridges"],
     "fooled.py": ["accuracy on 120 digits", "trained on changed images", "20 steps", "-> "],
     "shapes_transfer.py": ["other noisy shapes are recognised", "median of 1 choices", "            30   "],
+    "topics.py": [
+        "164 words, 4000 sentences",
+        "perplexity: ",
+        "glacier  is near",
+        "labelled   counts of words",
+        "       200",
+    ],
     "importance.py": ["weights  gradients  shuffling", "average 3", "epsilon"],
 }
 TIMED = {"digits.py", "cnn_digits.py"}  # they print tables of times

@@ -11,7 +11,7 @@ from fastnn.losses import Loss
 from fastnn.metrics.base import Metric
 from fastnn.metrics.classification import AUC, Accuracy, BinaryAccuracy, TopKAccuracy
 from fastnn.metrics.confusion import ConfusionMatrix, F1Score, Precision, Recall
-from fastnn.metrics.mean_loss import Function, MeanLoss
+from fastnn.metrics.mean_loss import Function, MeanLoss, Perplexity
 from fastnn.metrics.regression import (
     MeanAbsoluteError,
     MeanSquaredError,
@@ -56,8 +56,8 @@ def get(value: object) -> Metric:
         Names: accuracy (acc, categorical_accuracy, sparse_categorical_accuracy), binary_accuracy, top_k_accuracy
         (top_k_categorical_accuracy), precision, recall, f1_score (f1), auc, confusion_matrix, mean_squared_error
         (mse), root_mean_squared_error (rmse), mean_absolute_error (mae), r2_score (r2), pearson_correlation
-        (pearson). The name of a loss, a loss, or a function of two numbers as for `losses.Custom` means its `MeanLoss`;
-        a function of symbols, as for `losses.Function`, means `Function`.
+        (pearson), perplexity. The name of a loss, a loss, or a function of two numbers as for `losses.Custom` means
+        its `MeanLoss`; a function of symbols, as for `losses.Function`, means `Function`.
 
     Returns
     -------
@@ -89,6 +89,7 @@ __all__ = [
     "MeanSquaredError",
     "Metric",
     "PearsonCorrelation",
+    "Perplexity",
     "Precision",
     "R2Score",
     "Recall",

@@ -81,6 +81,41 @@ class MeanLoss(Metric):
 
 @register("metric")
 @dataclass(frozen=True)
+class Perplexity(MeanLoss):
+    """Exponential of the mean cross-entropy: among how many classes alike a prediction seems to choose.
+
+    A prediction that is certain of the right class has a perplexity of 1, one that calls all `n` classes equally likely
+    of `n`. Language models are compared by it, over all words of a text. Of several batches it is that of all their
+    rows, weighted ones by their weights; it shares the sums of a cross-entropy among the losses and metrics.
+
+    Parameters
+    ----------
+    of : str or CrossEntropy
+        The cross-entropy. Of an output that is trained from logits it is computed from them without more ado; used
+        alone, logits need ``CrossEntropy(from_logits=True)``.
+
+    Raises
+    ------
+    TypeError
+        If it is another loss.
+    """
+
+    of: Loss | str = "cross_entropy"
+    name: ClassVar[str] = "perplexity"
+
+    def __post_init__(self) -> None:
+        """Find the loss."""
+        super().__post_init__()
+        if not isinstance(self.of, losses.CrossEntropy):
+            raise TypeError(f"Perplexity: expected a CrossEntropy, got {self.of!r}")
+
+    def _result(self, total: Array, output_shape: Shape) -> float:
+        with np.errstate(over="ignore"):  # infinite beyond a cross-entropy of 709
+            return float(np.exp(super()._result(total, output_shape)))
+
+
+@register("metric")
+@dataclass(frozen=True)
 class Function(MeanLoss):
     """Mean of a function of symbols; what such a function means among the metrics of `compile`.
 

@@ -140,7 +140,7 @@ def suited(metric: Metric, loss: Loss | None, ends: Sequence[End], columns: int)
     signed = is_signed(loss, ends)
     if isinstance(metric, MeanLoss):
         if getattr(loss, "from_logits", False) and isinstance(metric.loss, (CrossEntropy, BinaryCrossEntropy)):
-            metric = MeanLoss(replace(metric.loss, from_logits=True))
+            metric = replace(metric, of=replace(metric.loss, from_logits=True))
         return metric, None
     alone = metric.elementwise
     if isinstance(metric, Confusion):

@@ -20,7 +20,7 @@ from fastnn.backend.cpu.codegen.intrinsics import (
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part, rows_part
 from fastnn.backend.cpu.codegen.options import formula, helper, inlined
 from fastnn.backend.cpu.codegen.row import make_row_update
-from fastnn.backend.cpu.kernels.column_sums import SHORT, TOGETHER, side_by_side
+from fastnn.backend.cpu.kernels.norms.column_sums import SHORT, TOGETHER, side_by_side
 from fastnn.backend.cpu.kernels.short_rows import LANES, LONGEST, is_short, lane_functions, lanes_of
 from fastnn.backend.cpu.processor.blocking import Blocking
 from fastnn.program.layout import Flag

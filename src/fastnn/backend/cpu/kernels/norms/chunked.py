@@ -15,8 +15,8 @@ from fastnn.backend.cpu.codegen.intrinsics import (
     stack_bytes,
 )
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part, rows_part
-from fastnn.backend.cpu.kernels.column_sums import BLOCK, chunk_start, column_functions, put_together
-from fastnn.backend.cpu.kernels.normalizing import WIDE, accumulated, finishing, holding, normalizing, writing
+from fastnn.backend.cpu.kernels.norms.column_sums import BLOCK, chunk_start, column_functions, put_together
+from fastnn.backend.cpu.kernels.norms.passes import WIDE, accumulated, finishing, holding, normalizing, writing
 from fastnn.program.layout import Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)

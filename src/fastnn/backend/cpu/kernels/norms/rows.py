@@ -23,7 +23,7 @@ from fastnn.backend.cpu.codegen.intrinsics import (
 )
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part, rows_part
 from fastnn.backend.cpu.codegen.options import helper, inlined
-from fastnn.backend.cpu.kernels.exact_moments import centred, moment_functions
+from fastnn.backend.cpu.kernels.norms.exact_moments import centred, moment_functions
 from fastnn.program.layout import Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)

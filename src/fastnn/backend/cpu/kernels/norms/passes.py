@@ -10,8 +10,8 @@ import numpy as np
 from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, float64_pointer, has, int64_pointer, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit
 from fastnn.backend.cpu.codegen.options import helper, inlined
-from fastnn.backend.cpu.kernels.column_sums import BLOCK, TOGETHER, repeat, side_by_side
-from fastnn.backend.cpu.kernels.exact_moments import centred, moment_functions
+from fastnn.backend.cpu.kernels.norms.column_sums import BLOCK, TOGETHER, repeat, side_by_side
+from fastnn.backend.cpu.kernels.norms.exact_moments import centred, moment_functions
 from fastnn.program.layout import Flag
 
 _RECTIFY = int(Flag.RECTIFY)

@@ -17,7 +17,7 @@ import numpy as np
 from fastnn.backend.cpu.codegen.intrinsics import float64_pointer, smaller, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit
 from fastnn.backend.cpu.codegen.options import helper, inlined
-from fastnn.backend.cpu.kernels.exact_moments import centred
+from fastnn.backend.cpu.kernels.norms.exact_moments import centred
 
 #: Columns that are summed together: wide enough to read whole lines of a row, narrow enough for the sums to stay in the
 #: first-level cache.

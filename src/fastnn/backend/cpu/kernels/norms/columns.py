@@ -1,6 +1,6 @@
 """Kernels of batch normalisation, with the batch's or the moving statistics, and its gradients.
 
-A table with columns for several threads is one record; for others see `chunked_norms.py`.
+A table with columns for several threads is one record; for others see `chunked.py`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from fastnn.backend.cpu.codegen.intrinsics import (
     stack_bytes,
 )
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part
-from fastnn.backend.cpu.kernels.column_sums import BLOCK, column_functions
-from fastnn.backend.cpu.kernels.normalizing import WIDE, accumulated, finishing, holding, normalizing, writing
+from fastnn.backend.cpu.kernels.norms.column_sums import BLOCK, column_functions
+from fastnn.backend.cpu.kernels.norms.passes import WIDE, accumulated, finishing, holding, normalizing, writing
 from fastnn.program.layout import Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)

@@ -1,0 +1,1 @@
+"""Kernels that normalise rows and columns, and what they share."""

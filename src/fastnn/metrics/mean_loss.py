@@ -110,8 +110,9 @@ class Perplexity(MeanLoss):
             raise TypeError(f"Perplexity: expected a CrossEntropy, got {self.of!r}")
 
     def _result(self, total: Array, output_shape: Shape) -> float:
+        mean = total[0] / total[1] if total[1] != 0.0 else np.nan
         with np.errstate(over="ignore"):  # infinite beyond a cross-entropy of 709
-            return float(np.exp(super()._result(total, output_shape)))
+            return float(np.exp(mean))
 
 
 @register("metric")

@@ -24,8 +24,8 @@ from fastnn.backend.cpu.kernels.norms.exact_moments import centred
 BLOCK = 1024
 #: Elements of rows side by side.
 TOGETHER = 256
-#: Columns of a row that is short enough for it: those of one part, so that sums do not depend on the parts.
-SHORT = 64
+# Columns of a row that is short enough for it: those of one part, so that sums do not depend on the parts.
+_SHORT = 64
 # Rows that are summed in the dtype, and elements of a stretch, which is read twice.
 _NEAR, _STRETCH = 64, 32768
 
@@ -34,7 +34,7 @@ _NEAR, _STRETCH = 64, 32768
 def side_by_side(rows, cols, together):
     """Return how many rows are taken as one: a power of two, so that there are eight of the long rows at least."""
     several = 1
-    if cols <= SHORT:
+    if cols <= _SHORT:
         while 16 * several <= rows and 2 * several * cols <= together:
             several *= 2
     return several

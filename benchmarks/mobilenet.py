@@ -37,6 +37,11 @@ def our_network(size: int, alpha: float) -> fnn.Model:
     return model
 
 
+def images_of(size: int, count: int) -> Array:
+    """Return random images."""
+    return np.random.default_rng(1).standard_normal((count, size, size, 3), dtype=np.float32)
+
+
 def same_network(model: fnn.Model) -> Any:
     """Return PyTorch's network with the weights of ours."""
     torch = importlib.import_module("torch")
@@ -135,12 +140,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=9)
     given = parser.parse_args(arguments)
     model = our_network(given.size, given.alpha)
-    rng = np.random.default_rng(1)
     print(f"MobileNetV1, {given.size} x {given.size} pixels, alpha {given.alpha}: ms of a prediction, and times ours")
     for threads in given.threads:
         for batch in given.batch:
-            images = rng.standard_normal((batch, given.size, given.size, 3), dtype=np.float32)
-            calls = contestants(model, images, threads)
+            calls = contestants(model, images_of(given.size, batch), threads)
             worst = agree(calls)
             seconds = measured(dict(calls), least=0.02, rounds=given.rounds)
             print(f"{batch} images, {threads} threads", end="")

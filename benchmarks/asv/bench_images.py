@@ -3,6 +3,7 @@
 from convolutions import SIZES, contestants
 from image_contestants import Fastnn
 from image_networks import NETWORKS
+from mobilenet import images_of, our_network
 from titles import titled
 
 CONVOLUTIONS = {each.label: each for each in SIZES}
@@ -45,6 +46,24 @@ class ImagePrediction:
         self.model.predict(self.x)
 
     def time_prediction(self, network: str, rows: str) -> None:
+        """Predict."""
+        self.model.predict(self.x)
+
+
+@titled("MobileNetV1 of 96 x 96 pixels, prediction")
+class MobileNetPrediction:
+    """The network of alpha 0.25, whose convolutions by channel alternate with ones of single pixels."""
+
+    param_names = ("rows",)
+    params = (1, 32)
+    timeout = 300
+
+    def setup(self, rows: int) -> None:
+        """Compile by a first prediction."""
+        self.model, self.x = our_network(96, 0.25), images_of(96, rows)
+        self.model.predict(self.x)
+
+    def time_prediction(self, rows: int) -> None:
         """Predict."""
         self.model.predict(self.x)
 

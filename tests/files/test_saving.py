@@ -79,12 +79,12 @@ def test_training_goes_on_with_every_optimizer_and_schedule(optimizer, tmp_path)
 
 def test_every_metric_is_restored(tmp_path):
     names = ["accuracy", fnn.metrics.TopKAccuracy(2), fnn.metrics.Precision("macro"), fnn.metrics.Recall("macro"),
-             fnn.metrics.F1Score("macro"), "confusion_matrix", fnn.metrics.AUC(50), "binary_accuracy", "mse", "rmse",
-             "mae", "r2", "pearson", "perplexity", fnn.Huber(0.5)]  # fmt: skip
+             fnn.metrics.F1Score("macro"), "confusion_matrix", "perplexity", fnn.metrics.AUC(50), "binary_accuracy",
+             "mse", "rmse", "mae", "r2", "pearson", fnn.Huber(0.5)]  # fmt: skip
     assert {type(fnn.metrics.get(name)).__name__ for name in names} == set(REGISTRY["metric"]) - {"Function"}
     x = fnn.Input(4)
     model = fnn.Model(x, [fnn.Dense(3, "softmax")(x), fnn.Dense(1, "sigmoid")(x), fnn.Dense(2)(x)], seed=0)
-    metrics = [[*names[:6]], [names[0], *names[6:8]], [*names[8:]]]
+    metrics = [[*names[:7]], [names[0], *names[7:9]], [*names[9:]]]
     model.compile("adam", ["cross_entropy", "bce", None], metrics=metrics, weighted_metrics=metrics,
                   loss_weights=[1.0, 0.5, 0.0])  # fmt: skip
     y = [Y, (Y > 0).astype(int), X[:, :2]]

@@ -297,7 +297,7 @@ def _batch_norm(e: Emitter, node: Node) -> list[Draft]:
     return [
         Draft("column_moments", {"moments": sums, "x": x}, cut, label=label),
         Draft("batch_statistics", statistics, cut, {"epsilon": params["epsilon"], **momentum}, label=label),
-        Draft("normalize_columns", read | dict(zip(("added",), added, strict=False)), dims, params, flags, label=label),
+        Draft("normalize_columns", {**read, "added": added[0] if added else None}, dims, params, flags, label=label),
     ]
 
 

@@ -117,7 +117,7 @@ def _normalized(node: Node, uses: _Uses, position: dict[int, int], index: int) -
     parts = [node]
     added = uses.only(node.outputs[0], "add") if node.op == "batch_norm" and in_chunks(node) else None
     if added is not None:
-        (other,) = [x for x in added.inputs if x is not node.outputs[0]] or [None]
+        (other,) = (x for x in added.inputs if x is not node.outputs[0])
         if _older(other, position, index):
             parts.append(added)
             node = replace(node, inputs=(*node.inputs, other), outputs=(*added.outputs, *node.outputs[1:]))

@@ -20,7 +20,7 @@ from fastnn.backend.cpu.codegen.intrinsics import (
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part, rows_part
 from fastnn.backend.cpu.codegen.options import formula, helper, inlined
 from fastnn.backend.cpu.codegen.row import make_row_update
-from fastnn.backend.cpu.kernels.norms.column_sums import TOGETHER, side_by_side
+from fastnn.backend.cpu.kernels.norms.column_sums import TOGETHER, fold, side_by_side
 from fastnn.backend.cpu.kernels.short_rows import LANES, LONGEST, is_short, lane_functions, lanes_of
 from fastnn.backend.cpu.processor.blocking import Blocking
 from fastnn.program.layout import Flag
@@ -248,9 +248,7 @@ def sum_rows(kit: Kit, variant: str) -> Callable[..., Any]:
             for j in range(many * columns):
                 sums[j] += np.float64(reals(near)[j])
             row += count
-        for k in range(1, several):
-            for j in range(columns):
-                sums[j] += sums[k * columns + j]
+        fold(sums, columns, several)
         for j in range(columns):
             y[j] = real(np.float64(y[j]) + sums[j])
 

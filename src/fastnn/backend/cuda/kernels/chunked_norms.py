@@ -44,10 +44,11 @@ def column_moments(kit: Kit) -> list[Stage]:
 
     def column_moments(record, context):
         cols = record[COLS]
-        first, lanes, strips, column, row, last, writes = place(record[ROWS], cols, record[CHUNKS])
+        lanes, strips, column, row, last, writes = place(record[ROWS], cols, record[CHUNKS])
         total, squares = sums(record, column, row, last, strips, cols)
         total, squares = over_strips(total, lanes, strips), over_strips(squares, lanes, strips)
         if writes:
+            first = chunk_start(record[ROWS], cuda.blockIdx.y, record[CHUNKS])
             at, lack = 2 * cuda.blockIdx.y * cols + column, total / np.float64(last - first)
             store_double(record[MOMENTS], at, centre_of(record, column) + lack)
             store_double(record[MOMENTS], at + cols, squares - lack * total)
@@ -106,7 +107,7 @@ def column_products(kit: Kit) -> list[Stage]:
 
     def column_products(record, context):
         cols = record[COLS]
-        _, lanes, strips, column, row, last, writes = place(record[ROWS], cols, record[CHUNKS])
+        lanes, strips, column, row, last, writes = place(record[ROWS], cols, record[CHUNKS])
         moment, total = sums(record, column, row, last, strips, cols)
         moment, total = over_strips(moment, lanes, strips), over_strips(total, lanes, strips)
         if writes:

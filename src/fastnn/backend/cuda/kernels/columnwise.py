@@ -95,19 +95,24 @@ def pass_stage(function: Any) -> Stage:
 
 
 @helper
-def place(rows, cols):
-    """Return a thread's work: (lanes, strips, column, first row, end of rows, whether it writes for its column).
+def place_between(first, last, cols):
+    """Return a thread's work on these rows: (lanes, strips, column, first row, last, whether it writes for its column).
 
     Its next row is `strips` rows away. A thread without a column has no rows, and gets the last column.
     """
     _, lanes, strips = layout_of(cols)
     strip = divide(cuda.threadIdx.x, lanes)
     column = cuda.blockIdx.x * lanes + cuda.threadIdx.x - strip * lanes
-    height = divide(rows + cuda.gridDim.y - 1, cuda.gridDim.y)
-    first = cuda.blockIdx.y * height
-    last = min(first + height, rows)
     busy = strip < strips and column < cols
     return lanes, strips, min(column, cols - 1), first + strip if busy else last, last, busy and strip == 0
+
+
+@helper
+def place(rows, cols):
+    """Return a thread's work, where blocks share the rows; see `place_between`."""
+    height = divide(rows + cuda.gridDim.y - 1, cuda.gridDim.y)
+    first = cuda.blockIdx.y * height
+    return place_between(first, min(first + height, rows), cols)
 
 
 def cut_stage(function: Any) -> Stage:
@@ -124,13 +129,9 @@ def chunk_start(rows, chunk, chunks):
 
 @helper
 def place_in_chunk(rows, cols, chunks):
-    """Return what `place` does, for the rows of a record's chunk, and before it the chunk's first row."""
-    _, lanes, strips = layout_of(cols)
-    strip = divide(cuda.threadIdx.x, lanes)
-    column = cuda.blockIdx.x * lanes + cuda.threadIdx.x - strip * lanes
-    first, last = chunk_start(rows, cuda.blockIdx.y, chunks), chunk_start(rows, cuda.blockIdx.y + 1, chunks)
-    busy = strip < strips and column < cols
-    return first, lanes, strips, min(column, cols - 1), first + strip if busy else last, last, busy and strip == 0
+    """Return a thread's work, where a block has one of a record's chunks; see `place_between`."""
+    chunk = cuda.blockIdx.y
+    return place_between(chunk_start(rows, chunk, chunks), chunk_start(rows, chunk + 1, chunks), cols)
 
 
 def make_over_strips(kit: Kit, real: Any = None) -> Any:

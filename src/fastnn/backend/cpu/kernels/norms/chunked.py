@@ -7,7 +7,6 @@ from typing import Any
 
 from fastnn.backend.cpu.codegen.intrinsics import (
     address,
-    flags_of,
     float64_pointer,
     has,
     int64_pointer,
@@ -16,10 +15,7 @@ from fastnn.backend.cpu.codegen.intrinsics import (
 )
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part, rows_part
 from fastnn.backend.cpu.kernels.norms.column_sums import BLOCK, chunk_start, column_functions, put_together
-from fastnn.backend.cpu.kernels.norms.passes import WIDE, accumulated, finishing, holding, normalizing, writing
-from fastnn.program.layout import Flag
-
-_ACCUMULATE = int(Flag.ACCUMULATE)
+from fastnn.backend.cpu.kernels.norms.passes import WIDE, accumulating, finishing, holding, normalizing, writing
 
 
 @kernel("column_moments")
@@ -82,7 +78,7 @@ def normalize_columns(kit: Kit, variant: str) -> Callable[..., Any]:
     """Normalise columns by given statistics."""
     ROWS, COLS = kit.words("rows cols")
     reals, real_bytes, passes = kit.reals, WIDE * kit.itemsize, normalizing(kit, adds=True)
-    hold, normalize, normalize_exactly = passes.hold, passes.normalize, passes.normalize_exactly
+    hold, normalize, normalize_exactly = holding(kit), passes.normalize, passes.normalize_exactly
 
     def normalize_columns(record, context, ith, nth):
         r = int64_pointer(record)
@@ -103,7 +99,7 @@ def column_products(kit: Kit, variant: str) -> Callable[..., Any]:
     """Set the sums over each chunk of rows of dy xhat, and of dy."""
     PRODUCTS, DY, X, ROWS, COLS, CHUNKS = kit.words("products dy x rows cols chunks")
     at, reals, real_bytes, double_bytes = kit.at, kit.reals, BLOCK * kit.itemsize, BLOCK * 8
-    products, hold = column_functions(kit).products, holding(kit)
+    products, hold = column_functions(kit).products, holding(kit, normal=True)
 
     def column_products(record, context, ith, nth):
         r = int64_pointer(record)
@@ -130,34 +126,28 @@ def column_products(kit: Kit, variant: str) -> Callable[..., Any]:
 @kernel("add_products")
 def add_products(kit: Kit, variant: str) -> Callable[..., Any]:
     """Add up the sums of chunks: for gamma and beta, and the means over the rows."""
-    MEANS, DGAMMA, DBETA, PRODUCTS = kit.words("means dgamma dbeta products")
-    ROWS, COLS, CHUNKS = kit.words("rows cols chunks")
-    at, real = kit.at, kit.real
+    MEANS, PRODUCTS, ROWS, COLS, CHUNKS = kit.words("means products rows cols chunks")
+    keep_sums, double_bytes = accumulating(kit), BLOCK * 8
 
     def add_products(record, context, ith, nth):
         r = int64_pointer(record)
-        cols, share, add = r[COLS], 1.0 / r[ROWS], flags_of(record) & _ACCUMULATE != 0
+        cols, share = r[COLS], 1.0 / r[ROWS]
         found = float64_pointer(address(record, context, PRODUCTS))
         means = float64_pointer(address(record, context, MEANS))
-        first, last = part(cols, ith, nth)
-        for j in range(first, last):
-            means[j], means[cols + j] = found[j], found[cols + j]
-        for chunk in range(1, r[CHUNKS]):
-            place = 2 * chunk * cols
-            for j in range(first, last):
-                means[j] += found[place + j]
-                means[cols + j] += found[place + cols + j]
-        if has(record, DGAMMA):
-            dgamma = at(record, context, DGAMMA)
-            for j in range(first, last):
-                dgamma[j] = accumulated(real(means[j]), dgamma[j], add)
-        if has(record, DBETA):
-            dbeta = at(record, context, DBETA)
-            for j in range(first, last):
-                dbeta[j] = accumulated(real(means[cols + j]), dbeta[j], add)
-        for j in range(first, last):
-            means[j] *= share
-            means[cols + j] *= share
+        moments, totals = float64_pointer(stack_bytes(double_bytes)), float64_pointer(stack_bytes(double_bytes))
+        low, high = part(cols, ith, nth)
+        for first in range(low, high, BLOCK):
+            count = smaller(BLOCK, high - first)
+            for j in range(count):
+                moments[j], totals[j] = found[first + j], found[cols + first + j]
+            for chunk in range(1, r[CHUNKS]):
+                place = 2 * chunk * cols + first
+                for j in range(count):
+                    moments[j] += found[place + j]
+                    totals[j] += found[place + cols + j]
+            keep_sums(record, context, first, count, moments, totals)
+            for j in range(count):
+                means[first + j], means[cols + first + j] = moments[j] * share, totals[j] * share
 
     return add_products
 
@@ -167,7 +157,7 @@ def normalize_columns_grad(kit: Kit, variant: str) -> Callable[..., Any]:
     """Make dx = rstd gamma (dy - mean(dy) - xhat mean(dy xhat)) by given means, or rstd gamma dy without them."""
     MEANS, ROWS, COLS = kit.words("means rows cols")
     reals, real, real_bytes = kit.reals, kit.real, BLOCK * kit.itemsize
-    hold, write_gradient = holding(kit), writing(kit)
+    hold, write_gradient = holding(kit, normal=True), writing(kit)
 
     def normalize_columns_grad(record, context, ith, nth):
         r = int64_pointer(record)

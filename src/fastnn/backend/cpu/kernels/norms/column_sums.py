@@ -41,6 +41,21 @@ def side_by_side(rows, cols, together):
 
 
 @helper
+def pieces(rows, several):
+    """Return how many pieces rows have: those side by side, and those that are left, if there are any."""
+    return 1 if rows % several == 0 else 2
+
+
+@helper
+def piece(number, begin, rows, cols, first, several):
+    """Return a piece of the rows from `begin` on: its first element, how many rows are taken as one, and how often."""
+    whole = rows // several
+    if number == 0:
+        return begin * cols + first, several, whole
+    return (begin + whole * several) * cols + first, 1, rows - whole * several
+
+
+@helper
 def chunk_start(rows, chunk, chunks):
     """Return the row at which a chunk begins; after the last one it is the number of rows."""
     return rows * chunk // chunks
@@ -55,7 +70,8 @@ def repeat(values, count, several):
 
 
 @inlined
-def _fold(sums, count, several):
+def fold(sums, count, several):
+    """Add up the sums of columns of several rows side by side."""
     for k in range(1, several):
         for j in range(count):
             sums[j] += sums[k * count + j]
@@ -182,28 +198,22 @@ def column_functions(kit: Kit) -> SimpleNamespace:
         row = begin
         while row < end:
             rows = smaller(step, end - row)
-            whole, share = rows // several, 1.0 / rows
-            # rows side by side, and then those that are left; a number that is known would be unrolled
-            passes = 1 if whole * several == rows else 2
+            share = 1.0 / rows
             clear(several * count, near, sums)
-            for short in range(passes):
-                start = (row + short * whole * several) * cols + first
-                many = 1 if short else several
-                left = rows - whole * several if short else whole
+            for number in range(pieces(rows, several)):
+                start, many, left = piece(number, row, rows, cols, first, several)
                 add_values(x, start, left, many * cols, many * count, near, sums)
-            _fold(sums, count, several)
+            fold(sums, count, several)
             for j in range(count):
                 centres[j] = real(sums[j] * share)
             repeat(centres, count, several)
             clear(several * count, near, sums)
             clear(several * count, near_squares, more)
-            for short in range(passes):
-                start = (row + short * whole * several) * cols + first
-                many = 1 if short else several
-                left = rows - whole * several if short else whole
+            for number in range(pieces(rows, several)):
+                start, many, left = piece(number, row, rows, cols, first, several)
                 add_distances(x, start, left, many * cols, many * count, centres, near, near_squares, sums, more)
-            _fold(sums, count, several)
-            _fold(more, count, several)
+            fold(sums, count, several)
+            fold(more, count, several)
             for j in range(count):
                 lack = sums[j] * share
                 lack = lack if abs(lack) < np.inf else 0.0  # an infinite mean minus itself is NaN
@@ -219,32 +229,18 @@ def column_functions(kit: Kit) -> SimpleNamespace:
     def products(dy, x, begin, end, cols, first, count, centres, lacks, factors, moments, totals):
         near, near_totals = reals(stack_bytes(real_bytes)), reals(stack_bytes(real_bytes))
         rows, several = end - begin, side_by_side(end - begin, cols, TOGETHER)
-        whole = rows // several
         repeat(centres, count, several)
         repeat(lacks, count, several)
         repeat(factors, count, several)
         clear(several * count, near, moments)
         clear(several * count, near_totals, totals)
-        for short in range(1 if whole * several == rows else 2):
-            start = (begin + short * whole * several) * cols + first
-            many = 1 if short else several
-            left = rows - whole * several if short else whole
+        for number in range(pieces(rows, several)):
+            start, many, left = piece(number, begin, rows, cols, first, several)
             add_products(
-                dy,
-                x,
-                start,
-                left,
-                many * cols,
-                many * count,
-                centres,
-                lacks,
-                factors,
-                near,
-                near_totals,
-                moments,
+                dy, x, start, left, many * cols, many * count, centres, lacks, factors, near, near_totals, moments,
                 totals,
-            )
-        _fold(moments, count, several)
-        _fold(totals, count, several)
+            )  # fmt: skip
+        fold(moments, count, several)
+        fold(totals, count, several)
 
     return SimpleNamespace(moments=moments, products=products)

@@ -12,7 +12,6 @@ import numpy as np
 
 from fastnn.backend.cpu.codegen.intrinsics import (
     address,
-    flags_of,
     float64_pointer,
     has,
     int64_pointer,
@@ -21,10 +20,8 @@ from fastnn.backend.cpu.codegen.intrinsics import (
 )
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part
 from fastnn.backend.cpu.kernels.norms.column_sums import BLOCK, column_functions
-from fastnn.backend.cpu.kernels.norms.passes import WIDE, accumulated, finishing, holding, normalizing, writing
-from fastnn.program.layout import Flag
+from fastnn.backend.cpu.kernels.norms.passes import WIDE, accumulating, finishing, holding, normalizing, writing
 
-_ACCUMULATE = int(Flag.ACCUMULATE)
 # Columns of tables whose rows are cut into parts, where both can be cut.
 _NARROW = 512
 
@@ -34,8 +31,8 @@ def batch_norm(kit: Kit, variant: str) -> Callable[..., Any]:
     """Normalise columns by the batch's mean and biased variance, and move the moving ones towards them."""
     X, ROWS, COLS = kit.words("x rows cols")
     at, reals, real_bytes, double_bytes = kit.at, kit.reals, BLOCK * kit.itemsize, BLOCK * 8
-    moments, finish, passes = column_functions(kit).moments, finishing(kit), normalizing(kit)
-    hold, normalize, normalize_exactly = passes.hold, passes.normalize, passes.normalize_exactly
+    moments, finish, hold, passes = column_functions(kit).moments, finishing(kit), holding(kit), normalizing(kit)
+    normalize, normalize_exactly = passes.normalize, passes.normalize_exactly
 
     def batch_norm(record, context, ith, nth):
         r = int64_pointer(record)
@@ -95,9 +92,10 @@ def _batch_norm_grad(kit: Kit, *, by_batch: bool) -> Callable[..., Any]:
     The sums are computed on the stack, a block of columns at a time: if dgamma and dbeta accumulate, dx still needs
     the sums of this batch alone.
     """
-    DX, DGAMMA, DBETA, DY, X, ROWS, COLS = kit.words("dx dgamma dbeta dy x rows cols")
+    DX, DY, X, ROWS, COLS = kit.words("dx dy x rows cols")
     at, reals, real = kit.at, kit.reals, kit.real
-    products, hold, write_gradient = column_functions(kit).products, holding(kit), writing(kit)
+    products, hold = column_functions(kit).products, holding(kit, normal=True)
+    keep_sums, write_gradient = accumulating(kit), writing(kit)
     real_bytes, double_bytes = BLOCK * kit.itemsize, BLOCK * 8
 
     def batch_norm_grad(record, context, ith, nth):
@@ -109,7 +107,6 @@ def _batch_norm_grad(kit: Kit, *, by_batch: bool) -> Callable[..., Any]:
         centres, lacks = reals(stack_bytes(real_bytes)), reals(stack_bytes(real_bytes))
         factors, slopes = reals(stack_bytes(real_bytes)), reals(stack_bytes(real_bytes))
         starts = reals(stack_bytes(real_bytes))
-        add = flags_of(record) & _ACCUMULATE != 0
         share = 1.0 / rows
         for first in range(begin, end, BLOCK):
             count = smaller(BLOCK, end - first)
@@ -117,14 +114,7 @@ def _batch_norm_grad(kit: Kit, *, by_batch: bool) -> Callable[..., Any]:
             products(dy, x, 0, rows, cols, first, count, centres, lacks, factors, moments, totals)
             for j in range(count):
                 slopes[j], starts[j] = real(moments[j] * share), real(totals[j] * share)
-            if has(record, DGAMMA):
-                dgamma = at(record, context, DGAMMA)
-                for j in range(count):
-                    dgamma[first + j] = accumulated(real(moments[j]), dgamma[first + j], add)
-            if has(record, DBETA):
-                dbeta = at(record, context, DBETA)
-                for j in range(count):
-                    dbeta[first + j] = accumulated(real(totals[j]), dbeta[first + j], add)
+            keep_sums(record, context, first, count, moments, totals)
             if has(record, DX):
                 write_gradient(
                     record, context, 0, rows, first, count, centres, lacks, factors, slopes, starts, by_batch

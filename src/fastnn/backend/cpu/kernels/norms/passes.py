@@ -10,11 +10,11 @@ import numpy as np
 from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, float64_pointer, has, int64_pointer, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit
 from fastnn.backend.cpu.codegen.options import helper, inlined
-from fastnn.backend.cpu.kernels.norms.column_sums import BLOCK, TOGETHER, repeat, side_by_side
+from fastnn.backend.cpu.kernels.norms.column_sums import BLOCK, TOGETHER, piece, pieces, repeat, side_by_side
 from fastnn.backend.cpu.kernels.norms.exact_moments import centred, moment_functions
 from fastnn.program.layout import Flag
 
-_RECTIFY = int(Flag.RECTIFY)
+_ACCUMULATE, _RECTIFY = int(Flag.ACCUMULATE), int(Flag.RECTIFY)
 #: Without sums a block may be wider: 4096 x 4096 in blocks of 512 columns took 1.25 times as long.
 WIDE = 4096
 # Elements of rows that are normalised side by side; in the caches 1.7 times as fast as one by one (MobileNet's).
@@ -66,6 +66,28 @@ def finishing(kit: Kit) -> Any:
     return finish
 
 
+def holding(kit: Kit, *, normal: bool = False) -> Any:
+    """Make `hold(record, context, first, count, centres, lacks, factors)`: mean = centre + lack, factor = rstd.
+
+    With `normal` the lack is in standard deviations: xhat = (x - centre) factor - lack.
+    """
+    MEAN, RSTD = kit.words("mean rstd")
+    at, real = kit.at, kit.real
+    one, zero, infinity = real(1.0), real(0.0), real(np.inf)
+
+    @helper
+    def hold(record, context, first, count, centres, lacks, factors):
+        mean, rstd = float64_pointer(address(record, context, MEAN)), at(record, context, RSTD)
+        for j in range(count):
+            centre = real(mean[first + j])
+            lack = real(centred(mean[first + j], np.float64(centre))) * (rstd[first + j] if normal else one)
+            centres[j], factors[j] = centre, rstd[first + j]
+            # with infinite statistics only the centre and rstd count: differences of infinities would be NaN
+            lacks[j] = lack if abs(lack) < infinity else zero
+
+    return hold
+
+
 def normalizing(kit: Kit, *, adds: bool = False) -> SimpleNamespace:
     """Make `normalize`, which writes y = (x - mean) rstd gamma + beta within limits, and `normalize_exactly`.
 
@@ -74,12 +96,11 @@ def normalizing(kit: Kit, *, adds: bool = False) -> SimpleNamespace:
     `normalize(record, context, begin, end, first, count, centres, lacks, scales, shifts)` writes the rows `begin` to
     `end` of the columns `first` to `first + count`: y = (x - centre) scale + shift. A mean is the sum of a centre and
     its lack, since at a large offset the dtype is not precise enough. `scales` holds rstd at the call; the vectors are
-    on the stack, have room for rows side by side, and change. `hold(record, context, first, count, centres, lacks,
-    scales)` sets them to the record's mean and rstd.
+    on the stack, have room for rows side by side, and change.
     `normalize_exactly(record, context, begin, end, first, count)` writes columns again whose variance
     exceeds the dtype.
     """
-    Y, MEAN, RSTD, X = kit.words("y mean rstd x")
+    Y, RSTD, X = kit.words("y rstd x")
     GAMMA, BETA, ROWS, COLS = kit.words("gamma beta rows cols")
     EPSILON, HIGH = kit.words("epsilon high")
     (ADDED,) = kit.words("added") if adds else (0,)
@@ -115,14 +136,6 @@ def normalizing(kit: Kit, *, adds: bool = False) -> SimpleNamespace:
                 y[i + j] = within(normal + added[i + j], low, high)
 
     @inlined
-    def hold(record, context, first, count, centres, lacks, scales):
-        mean, rstd = float64_pointer(address(record, context, MEAN)), at(record, context, RSTD)
-        for j in range(count):
-            centres[j], scales[j] = real(mean[first + j]), rstd[first + j]
-        for j in range(count):
-            lacks[j] = real(centred(mean[first + j], np.float64(centres[j])))
-
-    @inlined
     def normalize(record, context, begin, end, first, count, centres, lacks, scales, shifts):
         cols = int64_pointer(record)[COLS]
         low, high = limits(record)
@@ -143,11 +156,8 @@ def normalizing(kit: Kit, *, adds: bool = False) -> SimpleNamespace:
         repeat(centres, count, several)
         repeat(scales, count, several)
         repeat(shifts, count, several)
-        whole = (end - begin) // several
-        for short in range(1 if whole * several == end - begin else 2):  # rows side by side, and those that are left
-            start = (begin + short * whole * several) * cols + first
-            many = 1 if short else several
-            left = end - begin - whole * several if short else whole
+        for number in range(pieces(end - begin, several)):
+            start, many, left = piece(number, begin, end - begin, cols, first, several)
             if adds and has(record, ADDED):
                 added = at(record, context, ADDED)
                 write_sum(y, x, added, start, many * cols, left, many * count, centres, scales, shifts, low, high)
@@ -171,26 +181,7 @@ def normalizing(kit: Kit, *, adds: bool = False) -> SimpleNamespace:
                     more = at(record, context, ADDED)[i] if adds and has(record, ADDED) else zero
                     y[i] = within(y[i] + more, low, high)
 
-    return SimpleNamespace(hold=hold, normalize=normalize, normalize_exactly=normalize_exactly)
-
-
-def holding(kit: Kit) -> Any:
-    """Make `hold(record, context, first, count, centres, lacks, factors)`: xhat = (x - centre) factor - lack."""
-    MEAN, RSTD = kit.words("mean rstd")
-    at, real = kit.at, kit.real
-    zero, infinity = real(0.0), real(np.inf)
-
-    @helper
-    def hold(record, context, first, count, centres, lacks, factors):
-        mean, rstd = float64_pointer(address(record, context, MEAN)), at(record, context, RSTD)
-        for j in range(count):
-            centre = real(mean[first + j])
-            lack = real(centred(mean[first + j], np.float64(centre))) * rstd[first + j]
-            centres[j], factors[j] = centre, rstd[first + j]
-            # with infinite statistics only the centre and rstd count: differences of infinities would be NaN
-            lacks[j] = lack if abs(lack) < infinity else zero
-
-    return hold
+    return SimpleNamespace(normalize=normalize, normalize_exactly=normalize_exactly)
 
 
 def writing(kit: Kit) -> Any:
@@ -220,13 +211,11 @@ def writing(kit: Kit) -> Any:
         repeat(scales, count, several)
         repeat(starts, count, several)
         repeat(slopes, count, several)
-        whole = (end - begin) // several
-        for short in range(1 if whole * several == end - begin else 2):
-            start = (begin + short * whole * several) * cols + first
-            stride, width = (cols, count) if short else (several * cols, several * count)
-            left = end - begin - whole * several if short else whole
+        for number in range(pieces(end - begin, several)):
+            start, many, left = piece(number, begin, end - begin, cols, first, several)
+            width = many * count
             for row in range(left):
-                i = start + row * stride
+                i = start + row * many * cols
                 if by_batch:
                     for j in range(width):
                         normal = centred(x[i + j], centres[j]) * factors[j] - lacks[j]
@@ -238,6 +227,26 @@ def writing(kit: Kit) -> Any:
     return write_gradient
 
 
-@inlined
-def accumulated(total, before, add):
-    return total + before if add else total
+def accumulating(kit: Kit) -> Any:
+    """Make `keep_sums`, which writes dgamma and dbeta where a record has them, or adds to them.
+
+    `keep_sums(record, context, first, count, moments, totals)` takes the sums of columns `first` to `first + count`.
+    """
+    DGAMMA, DBETA = kit.words("dgamma dbeta")
+    at, real = kit.at, kit.real
+
+    @inlined
+    def keep(out, first, count, sums, add):
+        for j in range(count):
+            total = real(sums[j])
+            out[first + j] = total + out[first + j] if add else total
+
+    @helper
+    def keep_sums(record, context, first, count, moments, totals):
+        add = flags_of(record) & _ACCUMULATE != 0
+        if has(record, DGAMMA):
+            keep(at(record, context, DGAMMA), first, count, moments, add)
+        if has(record, DBETA):
+            keep(at(record, context, DBETA), first, count, totals, add)
+
+    return keep_sums

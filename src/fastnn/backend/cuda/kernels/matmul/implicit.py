@@ -34,7 +34,7 @@ def implicit_product(kit: Kit, algorithm: Algorithm) -> Stage:
     """Make the stage that multiplies; for a product in parts it writes the parts to scratch memory."""
     op, back, for_weights = kit.op, kit.op == "conv_back", kit.op == "conv_weights"
     A, B = kit.words({"conv": "x w", "conv_back": "dy w", "conv_weights": "x dy"}[op])
-    BATCH, (WINDOW,) = kit.words("batch")[0], kit.words("window")
+    BATCH, WINDOW = kit.words("batch window")
     tile = CONVOLUTIONS[op].tiles[algorithm.shape]
     size, real, group = kit.itemsize, kit.real, 16 // kit.itemsize
     rows, cols, depth, threads, warp = tile.rows, tile.cols, depth_of(kit, tile), tile.threads, SIZES.warp

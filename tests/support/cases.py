@@ -12,6 +12,7 @@ from making import Bound, Case, Make, away, one_hot, probabilities, signs, unifo
 from move_cases import AXES, move_cases
 from norm_cases import LONG, norm_cases
 from pointwise_cases import number_cases, pointwise_cases
+from recurrent_cases import recurrent_cases
 from update_cases import update_cases
 from window_cases import BY_CHANNEL, FEW, GEOMETRIES, POOLS, convolution_cases, pooling_cases, sum_cases
 
@@ -211,6 +212,7 @@ for rows, cols in TABLES:
     case("log_softmax_grad", dims, bound=Bound(8, 8 + cols),
          special={"y": lambda rng, shape: np.log(probabilities(rng, shape))})  # fmt: skip
 CASES.extend(norm_cases(TABLES))
+CASES.extend(recurrent_cases())
 for rows, cols in LONG:
     case("sum_rows", {"rows": rows, "cols": cols}, special={"x": uniform(1.0, 1.2)}, bound=Bound(16), note="long")
 

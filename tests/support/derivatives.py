@@ -37,6 +37,12 @@ def _norm(op: str, wrt: str, output: str) -> Derivative:
     return Derivative(wrt, op, output, operands)
 
 
+def _scan(op: str, wrt: str, output: str) -> Derivative:
+    """Describe a gradient of a recurrent layer."""
+    operands = {name: name for name in ("dy", "kept", "w", "start", "mask")}
+    return Derivative(wrt, f"{op}_grad", output, operands, dims={"ends": 1})
+
+
 DERIVATIVES: dict[str, tuple[Derivative, ...]] = {
     "matmul": (
         Derivative("a", "matmul", "c", {"a": "dy", "b": "b"}, Flag.TRANSPOSE_B, {"m": "m", "n": "k", "k": "n"}),
@@ -111,6 +117,10 @@ DERIVATIVES: dict[str, tuple[Derivative, ...]] = {
         _norm("layer_norm_param_grad", "gamma", "dgamma"),
         _norm("layer_norm_param_grad", "beta", "dbeta"),
     ),
+    **{op: (_scan(op, "z", "dz"), _scan(op, "start", "dstart")) for op in ("simple_rnn", "lstm")},
+    "gru": (
+        _scan("gru", "start", "dstart"),
+    ),  # the gradients of z are columns of a table: those of layers are compared
     "rms_norm": (_norm("rms_norm_grad", "x", "dx"), _norm("rms_norm_param_grad", "gamma", "dgamma")),
     "row_function": (
         Derivative("x", "row_function_grad", "dx", {"dy": "dy", "x": "x", "w": "w"}),

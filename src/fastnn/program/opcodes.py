@@ -148,6 +148,28 @@ def _largest_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag
     return f"takes {dims['k']} of {dims['cols']} numbers" if dims["k"] > dims["cols"] else None
 
 
+def _scan_rule(gates: int, states: int) -> Rule:
+    """Make the rule of a recurrent layer, or of its gradient."""
+
+    def rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+        if dims["wide"] != gates * dims["units"]:
+            return f"has {dims['wide']} columns of gates, expected {gates} times {dims['units']}"
+        given = dims["states"]
+        if given not in (0, states) or dims["starts"] - given not in (0, 1) or ("start" not in operands and given):
+            return f"begins with {given} states among {dims['starts']} arrays"
+        if max(dims["reverse"], dims.get("after", 0)) > 1:
+            return "has flags that are neither 0 nor 1"
+        if dims.get("slots", 0) not in (0, 5 + dims["starts"] - given if "start" in operands else 5):
+            return f"keeps {dims['slots']} arrays of each step"
+        if "bias" in operands and dims["biases"] != 1 + dims["after"]:
+            return f"has {dims['biases']} biases, expected {1 + dims['after']}"
+        if dims.get("ends", 1) > states:
+            return f"has gradients of {dims['ends']} states, expected at most {states}"
+        return None
+
+    return rule
+
+
 def _metric_rule(numbers: Callable[[Mapping[str, int]], int], *, labels: bool = True) -> Rule:
     """Make the rule of an accumulator of some number of numbers, which takes labels of classes or does not."""
 
@@ -317,6 +339,44 @@ _op("log_softmax_grad", outputs="dx[rows,cols]", inputs="dy[rows,cols] y[rows,co
 
 # y = 1 in the column of each row's number, 0 elsewhere; a number that is no column gives zeros
 _op("one_hot", outputs="y[rows,cols]", inputs="index:int64[rows]", dims="rows cols", rate=10.0, shared="rows")
+
+# --- recurrent layers -------------------------------------------------------------------------------------
+# All time steps of a batch. `z` are the products of the inputs with their kernel, and the bias; `w` is the recurrent
+# kernel, with the columns of the gates as Keras has them. `start` holds `states` initial states of a sample, and the
+# factors of recurrent dropout if it has one array more. Where `mask` is 0, states are carried on. `reverse` goes from
+# the last step to the first. `kept` is what the gradient needs: activated gates, and the states before each step, of
+# the first of them what is multiplied by `w`. A parameter `a` is that of the activation function, `ra` that of the
+# gates'.
+_SCAN = "batch steps units wide starts? states? reverse?"
+_STEPS = "[batch,steps,units]"
+_START = "start?[batch,starts,units] mask?[batch,steps]"
+_GATES = "z[batch,steps,wide] w[units,wide]"
+_op("simple_rnn", outputs=f"y?{_STEPS} last?[batch,units] kept?[batch,steps,2,units]", inputs=f"{_GATES} {_START}",
+    dims=_SCAN, params="a", variants="activation", multiply_adds="batch steps units wide", shared="batch",
+    rule=_scan_rule(1, 1))  # fmt: skip
+# z, r, h; of what is kept the state before each step comes last, if dropout makes it another than what is multiplied;
+# with `after` r is a factor of the product of the state, which has a second bias then, else of the state
+_op("gru", outputs=f"y?{_STEPS} last?[batch,units] kept?[batch,steps,slots,units]",
+    inputs=f"{_GATES} bias?[biases,wide] {_START}", dims=f"{_SCAN} slots after? biases?", params="a ra",
+    variants="activations", multiply_adds="batch steps units wide", shared="batch", rule=_scan_rule(3, 1))  # fmt: skip
+# i, f, c, o; `cell` is the last state of the cells
+_op("lstm", outputs=f"y?{_STEPS} last?[batch,units] cell?[batch,units] kept?[batch,steps,6,units]",
+    inputs=f"{_GATES} {_START}", dims=_SCAN, params="a ra", variants="activations",
+    multiply_adds="batch steps units wide", shared="batch", rule=_scan_rule(4, 2))  # fmt: skip
+# `dz` is zero where the mask is; `dlast` is the gradient of the last state, and of the last cells if there is one
+_SCAN_GRAD = f"dy?{_STEPS} dlast?[batch,ends,units]"
+_op("simple_rnn_grad", outputs="dz[batch,steps,wide] dstart?[batch,states,units]",
+    inputs=f"{_SCAN_GRAD} kept[batch,steps,2,units] w[units,wide] {_START}", dims=f"{_SCAN} ends?", params="a",
+    variants="activation", multiply_adds="batch steps units wide", shared="batch", rule=_scan_rule(1, 1))  # fmt: skip
+# the gradients of the product of the state with the columns of h, of z, of r, and of the inputs' product with those of h
+_op("gru_grad", outputs="dz[batch,steps,4,units] dstart?[batch,states,units]",
+    inputs=f"{_SCAN_GRAD} kept[batch,steps,slots,units] w[units,wide] {_START}", dims=f"{_SCAN} slots ends? after?",
+    params="a ra", variants="activations", multiply_adds="batch steps units wide", shared="batch",
+    rule=_scan_rule(3, 1))  # fmt: skip
+_op("lstm_grad", outputs="dz[batch,steps,wide] dstart?[batch,states,units]",
+    inputs=f"{_SCAN_GRAD} kept[batch,steps,6,units] w[units,wide] {_START}", dims=f"{_SCAN} ends?",
+    params="a ra", variants="activations", multiply_adds="batch steps units wide", shared="batch",
+    rule=_scan_rule(4, 2))  # fmt: skip
 
 # --- norms ----------------------------------------------------------------------------------------------
 # means are float64: at a large offset the rounding error of float32 may be as large as the deviation

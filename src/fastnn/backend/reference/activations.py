@@ -93,10 +93,14 @@ def _name(i: Instruction) -> str:
     return i.mapped.variant
 
 
+def value(name: str, x: Array, a: float) -> Array:
+    """Return an activation of x, with its first parameter if it has one."""
+    return arrays.FUNCTIONS[name](x, a) if name in PARAMETRIC else arrays.FUNCTIONS[name](x)
+
+
 def apply(i: Instruction, x: Array) -> Array:
     """Return the record's activation of x."""
-    name = _name(i)
-    return arrays.FUNCTIONS[name](x, i.params["p0"]) if name in PARAMETRIC else arrays.FUNCTIONS[name](x)
+    return value(_name(i), x, i.params["p0"])
 
 
 def apply_gradient(i: Instruction, saved: Array, dy: Array) -> Array:

@@ -26,9 +26,10 @@ import numpy as np
 from fastnn.backend.cpu.codegen.intrinsics import address, flags_of, has, int64_pointer, smaller, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit, apply_map, kernel
 from fastnn.backend.cpu.codegen.options import helper
-from fastnn.backend.cpu.codegen.row import make_dots, make_row, make_row_update, make_short_dots
+from fastnn.backend.cpu.codegen.row import make_dots, make_row_update, make_short_dots
 from fastnn.backend.cpu.codegen.shared import shared
 from fastnn.backend.cpu.kernels.panels import PANEL_ARGUMENTS, copy_and_transpose, first_height, pack_rows
+from fastnn.backend.cpu.kernels.single_row import row_in_registers
 from fastnn.backend.cpu.layouts.shared import packed_panel
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES, Blocking
 from fastnn.program.layout import Buffer, Flag
@@ -145,36 +146,13 @@ def _single_row(kit: Kit, shape: Blocking) -> Any:
     memory is read row by row instead: 1024 x 1024 in 137 instead of 224 µs.
     """
     size, lanes, most_bytes = kit.itemsize, shape.lanes, shape.row_bytes
-    eight = make_row(kit.dtype, lanes, 8, whole=True)
-    one, two, three, four = (make_row(kit.dtype, lanes, vectors) for vectors in (1, 2, 3, 4))
+    in_registers = row_in_registers(kit, shape)
     update, update_one = make_row_update(kit.dtype, lanes, 8), make_row_update(kit.dtype, lanes, 1)
     # this many columns of c stay in the first-level cache while eight rows of b pass by
     most = 8 * 1024 // size
     real, reals, block_k = kit.real, kit.reals, shape.k
     # of a b that is taken through registers in more than one block, a row has at most `most_bytes / block_k` bytes
     zero, part_bytes = real(0.0), max(most * size, most_bytes // block_k)
-
-    @helper
-    def in_registers(first, last, k, a, a_k, b, b_row, c, start):
-        step = size if start != 0 else 0
-        j = first
-        while j < last:
-            left, right, to, init = last - j, b + j * size, c + j * size, start + j * step
-            if left >= 8 * lanes:
-                eight(a, a_k, right, b_row, k, to, init, left)
-                j += 8 * lanes
-            elif left > 3 * lanes:
-                four(a, a_k, right, b_row, k, to, init, left)
-                j += 4 * lanes
-            elif left > 2 * lanes:
-                three(a, a_k, right, b_row, k, to, init, left)
-                j += 3 * lanes
-            elif left > lanes:
-                two(a, a_k, right, b_row, k, to, init, left)
-                j += 2 * lanes
-            else:
-                one(a, a_k, right, b_row, k, to, init, left)
-                j += lanes
 
     @helper
     def add_rows(i, k, a, a_k, b, b_row, c, columns):

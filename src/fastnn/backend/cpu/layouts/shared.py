@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastnn.backend.cpu.processor.blocking import CONVOLUTIONS, PRODUCTS, Blocking
+from fastnn.backend.cpu.processor.blocking import CONVOLUTIONS, PRODUCTS, RECURRENT, Blocking
 from fastnn.program.record import KernelKey
 
 #: How the symbols of shared functions begin.
@@ -26,9 +26,10 @@ def shared_by(key: KernelKey) -> tuple[KernelKey, ...]:
         if key.variant == "by_channel":
             return ()
         return taps_of(key.op, key.dtype)
-    if key.op not in PRODUCTS or key.variant not in ("", "simple", "blocked"):
+    products = key.op in PRODUCTS and key.variant in ("", "simple", "blocked")
+    if not products and key.op not in RECURRENT:
         return ()
-    if key.variant == "blocked":
+    if products and key.variant == "blocked":
         return (packed_panel(key.dtype),)
     return KernelKey("panel", key.dtype, "wide"), KernelKey("panel", key.dtype, "narrow")
 

@@ -29,6 +29,8 @@ _ROW_BYTES = {16: 256 * 1024, 32: 256 * 1024, 64: 1024 * 1024}
 PRODUCTS = ("matmul", "batched_matmul")
 #: The ops whose kernels are products of taps.
 CONVOLUTIONS = ("conv", "conv_back", "conv_weights")
+#: The ops whose kernels multiply states by a recurrent kernel in each time step.
+RECURRENT = ("simple_rnn", "gru", "lstm", "simple_rnn_grad", "gru_grad", "lstm_grad")
 #: The algorithms of the matrix product; see `kernels/matmul.py`.
 ALGORITHMS = ("simple", "blocked", "single_row", "dot_rows", "single_column", "dot_column")
 

@@ -52,7 +52,9 @@ def nanoseconds(record: NDArray[np.int64], dtype: str) -> float:
     itemsize = np.dtype(dtype).itemsize
     if op.multiply_adds:
         needed = [spec.shape for spec in op.operands if not spec.optional]
-        moved = itemsize * sum(prod(dims[str(name)] for name in shape) for shape in needed)
+        moved = itemsize * sum(
+            prod(name if isinstance(name, int) else dims[name] for name in shape) for shape in needed
+        )
         return max(2.0 * prod(dims[name] for name in op.multiply_adds) / flops(itemsize), moved / STREAMED_BYTES)
     if not op.rate:
         return 0.0

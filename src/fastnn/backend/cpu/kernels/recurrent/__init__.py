@@ -1,0 +1,1 @@
+"""Kernels of recurrent layers: all time steps of a slice of the batch."""

@@ -4,7 +4,10 @@
         [--rounds N]
     python benchmarks/records.py --network cnn --batch 64
 
-A network is the sizes of its dense layers, or a name of `image_networks.py`.
+    python benchmarks/records.py --network "LSTM 100"
+
+A network is the sizes of its dense layers, a name of `image_networks.py`, or how the name of one of `recurrent.py`
+begins.
 
 Each record runs many times in one call, in turns with all records together. The figures are medians, in nanoseconds.
 A record that runs alone finds its operands in the caches, on several threads those of the right core: so the records'
@@ -31,6 +34,7 @@ from fastnn.program.program import aligned_zeros
 from fastnn.runtime.bindings import Bindings, new_context, write_addresses
 from fastnn.runtime.feeds import checked
 from image_networks import NETWORKS
+from recurrent import WORKLOADS, our_network
 
 #: a timed run lasts about this long
 SECONDS = 0.003
@@ -134,6 +138,10 @@ def main() -> None:
     if options.network in NETWORKS:
         network = NETWORKS[options.network]
         step = Step(network.fastnn(options.optimizer), network.shape, 10, options.batch, labels=True)
+    elif found := [work for work in WORKLOADS if work.name.startswith(options.network)]:
+        work = found[0]
+        options.batch = work.batch
+        step = Step(our_network(work, "float32"), (work.steps, work.features), 1, work.batch, labels=False)
     else:
         sizes = [int(size) for size in options.network.split("-")]
         model = dense(sizes, options.loss, options.optimizer)

@@ -50,6 +50,9 @@ from fastnn.layers.maps.preprocessing import *
 from fastnn.layers.merge import *
 from fastnn.layers.normalization import *
 from fastnn.layers.random import *
+from fastnn.layers.recurrent.cells import *
+from fastnn.layers.recurrent.masking import *
+from fastnn.layers.recurrent.wrappers import *
 from fastnn.linalg import matmul
 from fastnn.losses import (
     BinaryCrossEntropy,

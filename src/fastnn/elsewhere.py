@@ -191,13 +191,12 @@ NAMES = {
 }  # fmt: skip
 
 #: words in names of features that fastnn does not have
-MISSING = ("LSTM", "GRU", "RNN", "Attention", "Transformer")
-NOT_THERE = "fastnn has no attention or recurrence yet"
+MISSING = ("Attention", "Transformer")
+NOT_THERE = "fastnn has no attention yet"
 
 #: hints for arguments that have no meaning here
 ARGUMENTS = {
     "input_shape": "the first layer is fastnn.Input(shape), or the shape comes from the first data",
-    "mask_zero": "there are no masks yet",
     "input_dim": "the first layer is fastnn.Input(n), or the number comes from the first data",
     "batch_input_shape": "the first layer is fastnn.Input(shape), for batches of any number of rows",
     "batch_shape": "fastnn.Input(shape) is for batches of any number of rows",

@@ -10,6 +10,7 @@ from cases import CASES
 from derivatives import DERIVATIVES, GRADIENTS_WITHIN
 from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS
 from fastnn.backend.cpu.loading.build import KERNELS, kernels
+from fastnn.backend.cpu.processor.blocking import RECURRENT
 from fastnn.backend.reference.instruction import EXECUTE
 from fastnn.formulas import elementary, losses
 from fastnn.formulas.activations import SAVES
@@ -17,7 +18,6 @@ from fastnn.formulas.optimizers import FORMULAS
 from fastnn.formulas.pointwise import ARITY, FLAT
 from fastnn.losses.arrays import ELEMENTWISE
 from fastnn.program.layout import Flag
-from fastnn.backend.cpu.processor.blocking import RECURRENT
 from fastnn.program.opcodes import OPS
 from fastnn.program.verify import verify
 from making import Case

@@ -45,8 +45,8 @@ def _forms(op: str, number: int) -> Iterator[tuple[str, bool, frozenset[str], bo
 
 
 def _of(
-    sizes: Mapping[str, int], op: str, variant: str, backwards: bool, optional: frozenset[str], given: bool, noisy: bool,
-    after: bool,
+    sizes: Mapping[str, int], op: str, variant: str, backwards: bool, optional: frozenset[str], given: bool,
+    noisy: bool, after: bool,
 ) -> Iterator[Case]:  # fmt: skip
     states = STATES[op] if given else 0
     dims = {**sizes, "wide": GATES[op] * sizes["units"], "starts": max(1, states + noisy), "states": states}

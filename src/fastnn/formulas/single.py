@@ -24,7 +24,7 @@ def define(jit: Jit, bits: Any) -> SimpleNamespace:
     """Define all functions, as `fastnn.formulas.elementary.define` describes them."""
     exponentials, logarithms = _exponentials(jit, bits), _logarithms(jit, bits)
     found = SimpleNamespace(**vars(exponentials), **vars(logarithms), **vars(_quotients(jit, bits)), sqrt=_sqrt(jit))
-    found.tanh, found.erf = _tanh(jit, found), _erf(jit, found)
+    (found.tanh, found.tanh_near), found.erf = _tanh(jit, found), _erf(jit, found)
     found.sigmoid, found.softplus = _sigmoid(jit, found), _softplus(jit, found)
     found.cos2pi = _cos2pi(jit)
     del found.exp_normal, found.log_reduced  # parts of the others
@@ -171,19 +171,22 @@ def _tanh(jit: Jit, parts: SimpleNamespace) -> Any:
     exp_normal = parts.exp_normal
 
     @jit
-    def tanh(x):
-        a = abs(x)
-        z = a * a
-        # |x| < 0.6, relative error 2**-33.
+    def tanh_near(x):
+        """``tanh(x)`` for ``|x| < 0.6``, relative error 2**-33."""
+        z = x * x
         square = z * z
         q = real(-0.05394971) + z * real(0.021717662) + square * (real(-0.0082214195) + z * real(0.0021852173))
         q = (real(-0.3333333) + z * real(0.13333228)) + square * q
-        near = x * (real(1.0) + z * q)
+        return x * (real(1.0) + z * q)
+
+    @jit
+    def tanh(x):
+        a = abs(x)
         b = real(10.0) if a > real(10.0) else a
         far = real(1.0) - real(2.0) / (exp_normal(b + b) + real(1.0))
-        return near if a < real(0.6) else (-far if x < real(0.0) else far)
+        return tanh_near(x) if a < real(0.6) else (-far if x < real(0.0) else far)
 
-    return tanh
+    return tanh, tanh_near
 
 
 def _sigmoid(jit: Jit, parts: SimpleNamespace) -> Any:

@@ -24,6 +24,11 @@ from fastnn.layers.merge import *
 from fastnn.layers.normalization import *
 from fastnn.layers.operation import ConstantLayer, Operation
 from fastnn.layers.random import *
+from fastnn.layers.recurrent import cells as recurrent_cells
+from fastnn.layers.recurrent import masking, wrappers
+from fastnn.layers.recurrent.cells import *
+from fastnn.layers.recurrent.masking import *
+from fastnn.layers.recurrent.wrappers import *
 from fastnn.layers.symbols import Symbol
 
 __all__ = ["ConstantLayer", "InputLayer", "Layer", "Operation", "ParameterSpec", "Symbol"]
@@ -40,5 +45,8 @@ __all__ += preprocessing.__all__
 __all__ += merge.__all__
 __all__ += normalization.__all__
 __all__ += random.__all__
+__all__ += recurrent_cells.__all__
+__all__ += masking.__all__
+__all__ += wrappers.__all__
 
 install(__name__)

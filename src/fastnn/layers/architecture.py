@@ -385,7 +385,7 @@ def inherited(inputs: Sequence[Symbol], outputs: Sequence[Symbol]) -> list[tuple
     taken: set[str] = set()
     for symbol in _topological(inputs, outputs):
         for extra, role, name in symbol.extras:
-            if id(extra) in found:
+            if id(extra) in found or role == "mask":
                 continue
             label, count = name, 0
             while role == "metric" and label in taken:
@@ -394,6 +394,11 @@ def inherited(inputs: Sequence[Symbol], outputs: Sequence[Symbol]) -> list[tuple
             taken.add(label)
             found[id(extra)] = extra, role, label
     return list(found.values())
+
+
+def masks_of(outputs: Sequence[Symbol]) -> list[tuple[Symbol, str, str]]:
+    """Return the masks of outputs, which losses and metrics count, with the numbers of the outputs as names."""
+    return [(one.mask, "mask", str(number)) for number, one in enumerate(outputs) if one.mask is not None]
 
 
 def _parts_of(order: Sequence[Symbol]) -> dict[int, Part]:

@@ -44,7 +44,7 @@ def read(
             raise ValueError(f"{place}: layer {layer.label!r} has no inputs")
         else:
             made, number = layer(inputs), int(part[0])
-            several = made if isinstance(made, tuple) else (made,)
+            several = (made[0] if isinstance(made, tuple) else made).together
             symbols += of_part(several, given[number][1]) if number in given else several
     ends = [[symbols[_number(x, len(symbols), where)] for x in parts[what]] for what in ("inputs", "outputs")]
     extras = [_extra(one, symbols, where) for one in parts.get("extras", [])]
@@ -54,8 +54,8 @@ def read(
 
 
 def _extra(config: Any, symbols: Sequence[Symbol], where: str) -> tuple[Symbol, str, str]:
-    if not isinstance(config, list) or len(config) != 3 or config[1] not in ("loss", "metric"):
-        raise ValueError(f"{where}: expected [call, 'loss' or 'metric', name], got {config!r}")
+    if not isinstance(config, list) or len(config) != 3 or config[1] not in ("loss", "metric", "mask"):
+        raise ValueError(f"{where}: expected [call, 'loss', 'metric' or 'mask', name], got {config!r}")
     if not isinstance(config[2], str):
         raise ValueError(f"{where}: expected a name, got {config[2]!r}")
     return symbols[_number(config[0], len(symbols), where)], config[1], config[2]

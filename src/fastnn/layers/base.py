@@ -219,6 +219,21 @@ class Layer:
         several, made = trace(place, body, [*inputs, *weights], **options)
         return made if several else made[0]
 
+    @property
+    def passes_mask(self) -> bool:
+        """Whether the results of a call have the mask of its inputs, if these have one; a subclass may set it."""
+        return False
+
+    @property
+    def takes_mask(self) -> bool:
+        """Whether a call takes the mask of its first input as a further input, of samples (steps, 1)."""
+        return False
+
+    @property
+    def makes_mask(self) -> bool:
+        """Whether the last output is a mask, which calls do not return: their result has it."""
+        return False
+
     def config(self) -> dict[str, Any]:
         """Return the hyperparameters as JSON values."""
         return to_config(self)
@@ -228,7 +243,7 @@ class Layer:
         several_given = inputs if isinstance(inputs, (list, tuple)) else (inputs,)
         if any(isinstance(one, Traced) for one in several_given):
             return self._inside(several_given)
-        symbols = self.symbols(inputs)
+        symbols = self._with_mask(self.symbols(inputs))
         for position, symbol in enumerate(symbols):
             self._check_kind(position, symbol.kind, repr(symbol.layer.label))
         if self._is_traced:
@@ -240,7 +255,28 @@ class Layer:
         shapes, kinds, batched = ([*column] for column in zip(*results, strict=True))
         object.__setattr__(self, "_called_on", tuple([symbol.shape for symbol in symbols]))
         made = results_of(self, symbols, shapes, kinds, batched=batched)
+        if self.makes_mask:
+            *made_without, mask = made
+            _set_mask(made_without, mask)
+            made, several = tuple(made_without), len(made_without) > 1
+        elif self.passes_mask:
+            _set_mask(made, self._mask_of(symbols))
         return made if several else made[0]
+
+    def _with_mask(self, symbols: tuple[Symbol, ...]) -> tuple[Symbol, ...]:
+        """Return what a call is on, with the mask of the first symbol if the layer takes it and has none yet."""
+        mask = symbols[0].mask if self.takes_mask and symbols else None
+        if mask is None or any(is_mask(one, symbols[0]) for one in symbols[1:]):
+            return symbols
+        return (*symbols, mask)
+
+    def _mask_of(self, symbols: Sequence[Symbol]) -> Symbol | None:
+        """Return the mask of the inputs of a call: the one that some of them have."""
+        found = {id(one.mask): one.mask for one in symbols if one.mask is not None}
+        found |= {id(one): one for one in symbols[1:] if self.takes_mask and is_mask(one, symbols[0])}
+        if len(found) > 1:
+            raise self.fail(f"takes inputs of one mask, got {len(found)} different ones")
+        return next(iter(found.values()), None)
 
     def _check_kind(self, position: int, kind: str, source: str) -> None:
         if not self.accepts(kind, position):
@@ -354,6 +390,18 @@ class Layer:
                 continue
             shown.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def is_mask(symbol: Symbol, sequences: Symbol) -> bool:
+    """Return whether a symbol may be the mask of sequences: of samples (steps, 1)."""
+    return len(sequences.shape) > 1 and symbol.shape == (sequences.shape[0], 1)
+
+
+def _set_mask(symbols: Sequence[Symbol], mask: Symbol | None) -> None:
+    """Give a mask to the results of a call that have as many steps."""
+    for symbol in symbols:
+        if mask is not None and symbol.batched and symbol.shape[:1] == mask.shape[:1]:
+            object.__setattr__(symbol, "mask", mask)
 
 
 def _spellings(default: Any) -> tuple[str, ...]:

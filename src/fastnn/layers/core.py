@@ -117,6 +117,8 @@ class Dense(Weighted):
     The input has shape (..., n_in), the output (..., units). Defaults are Keras 3's.
     """
 
+    passes_mask = True
+
     units: int
     activation: ActivationFunction | str | None = None
     use_bias: bool = True
@@ -158,6 +160,8 @@ class Activation(Layer):
     activation : str or activation object
         For example "relu", "softmax" or `fastnn.activations.LeakyReLU(0.1)`.
     """
+
+    passes_mask = True
 
     activation: ActivationFunction | str
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastnn import constraints, initializers, regularizers
-from fastnn.checks import size
+from fastnn.checks import flag, size
 from fastnn.config import register
 from fastnn.constraints import Constraint
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.indexing import one_hot, take
+from fastnn.graph.ops.pointwise import cast, pointwise
+from fastnn.graph.ops.strided import reshape
 from fastnn.initializers import Initializer
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 from fastnn.regularizers import Regularizer
@@ -39,6 +41,9 @@ class Embedding(Layer):
     embeddings_regularizer : str or regularizer, optional
     embeddings_constraint : str or constraint, optional
         Of the table; `MaxNorm(2, axis=1)` bounds the norm of every row.
+    mask_zero : bool
+        Whether 0 stands for no step: the result has a mask, which layers pass on. Recurrent layers and
+        `GlobalAveragePooling1D` leave these steps out, and losses and metrics do not count them.
 
     Raises
     ------
@@ -50,7 +55,7 @@ class Embedding(Layer):
     The input has shape (...), the output (..., output_dim). The weight "embeddings" has shape (input_dim, output_dim).
     Its gradient is the sum of the gradients of all rows that were looked up, in the order of the samples, whatever the
     number of threads; rows that were not have the gradient 0, and optimizers treat them as any other weight. Names,
-    arguments and defaults are Keras 3's; there are no masks yet.
+    arguments and defaults are Keras 3's.
     """
 
     input_dim: int
@@ -58,8 +63,10 @@ class Embedding(Layer):
     embeddings_initializer: Initializer | str = "uniform"
     embeddings_regularizer: Regularizer | str | None = None
     embeddings_constraint: Constraint | str | None = None
+    mask_zero: bool = False
 
     def prepare(self) -> None:
+        flag("mask_zero", self.mask_zero)
         self.input_dim = size("input_dim", self.input_dim)
         self.output_dim = size("output_dim", self.output_dim)
         self.embeddings_initializer = initializers.get(self.embeddings_initializer)
@@ -72,8 +79,20 @@ class Embedding(Layer):
     def input_range(self, position: int, *shapes: Shape) -> tuple[int, int]:
         return 0, self.input_dim - 1
 
-    def output_shape(self, *shapes: Shape) -> Shape:
-        return (*shapes[0], self.output_dim)
+    @property
+    def makes_mask(self) -> bool:
+        """Whether there is a mask of the steps that are not 0."""
+        return self.mask_zero
+
+    def output_shape(self, *shapes: Shape) -> Shape | Sequence[Shape]:
+        rows = (*shapes[0], self.output_dim)
+        if not self.mask_zero:
+            return rows
+        if len(shapes[0]) != 1:
+            raise self.fail(
+                f"with mask_zero it takes sequences of integers, (batch, steps), got {('batch', *shapes[0])}"
+            )
+        return [rows, (*shapes[0], 1)]
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
         return (
@@ -86,8 +105,15 @@ class Embedding(Layer):
             ),
         )
 
-    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        return take(graph, weights[0], inputs[0], 0, scope.label)
+    def apply(
+        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope
+    ) -> Tensor | Sequence[Tensor]:
+        (index,), label = inputs, scope.label
+        rows = take(graph, weights[0], index, 0, label)
+        if not self.mask_zero:
+            return rows
+        mask = pointwise(graph, "not_equal", [cast(graph, index, "real", label), 0.0], label)
+        return [rows, reshape(graph, mask, (*mask.whole, 1), label)]
 
 
 @register("layer")

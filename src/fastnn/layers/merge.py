@@ -23,6 +23,7 @@ _LEAST_SQUARES = 1e-12
 
 
 class _Elementwise(Layer):
+    passes_mask = True
     arity = (2, None)
     op = ""
 
@@ -83,6 +84,7 @@ class Concatenate(Layer):
         fnn.Concatenate()([a, b])
     """
 
+    passes_mask = True
     arity = (2, None)
 
     def output_shape(self, *shapes: Shape) -> Shape:

@@ -29,6 +29,8 @@ __all__ = [
 
 
 class _Normalization(Layer):
+    passes_mask = True
+
     epsilon: float
     center: bool
     scale: bool

@@ -36,6 +36,8 @@ class Dropout(Layer):
     Srivastava et al. 2014. The mask depends only on the model's seed, the step, the layer and the element.
     """
 
+    passes_mask = True
+
     rate: float
 
     def prepare(self) -> None:
@@ -102,6 +104,7 @@ class SpatialDropout1D(SpatialDropout2D):
         fnn.SpatialDropout1D(0.2)
     """
 
+    passes_mask = True
     rank = 1
 
 
@@ -132,6 +135,8 @@ class GaussianNoise(Layer):
     stddev : float
         Standard deviation of the noise, at least 0.
     """
+
+    passes_mask = True
 
     stddev: float
 

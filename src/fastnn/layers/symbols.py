@@ -68,6 +68,8 @@ class Symbol(Value):
         The symbol is no result, but the weight of the layer with this number.
     extras : tuple of (Symbol, role, name)
         Losses and metrics that come with it, because its model computes them.
+    mask : Symbol, optional
+        Of sequences: 1 for the steps that there are and 0 for others, of samples (steps, 1).
     """
 
     shape: tuple[Any, ...]
@@ -80,6 +82,7 @@ class Symbol(Value):
     batched: bool = True
     weight: int | None = None
     extras: tuple[tuple[Symbol, str, str], ...] = ()
+    mask: Symbol | None = None
 
     @property
     def together(self) -> tuple[Symbol, ...]:

@@ -23,8 +23,8 @@ from fastnn.graph.ops.strided import reshape
 from fastnn.layers.operators import Operator, Value, replaced
 
 _current: ContextVar[Place | None] = ContextVar("place", default=None)
-# streams of random numbers: those of layers are numbers of calls
-_STREAMS = 1 << 20
+#: Streams of random numbers are this far apart; those of layers are numbers of calls.
+STREAMS = 1 << 20
 #: how many numbers an array may have that a function of symbols contains
 LARGEST_CONSTANT = 256
 
@@ -49,7 +49,7 @@ class Place:
 
     def stream(self) -> int:
         """Return the number of a stream of random numbers that no other op has."""
-        return self._number + next(self._streams) * _STREAMS
+        return self._number + next(self._streams) * STREAMS
 
     def tensor(self, value: Any) -> Tensor:
         """Return a tensor: the argument, or a constant of a number's value."""

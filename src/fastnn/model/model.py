@@ -10,7 +10,7 @@ import numpy as np
 from fastnn import optimizers
 from fastnn.callbacks import Callback
 from fastnn.hints import explained
-from fastnn.layers.architecture import Architecture, inherited
+from fastnn.layers.architecture import Architecture, inherited, masks_of
 from fastnn.layers.symbols import Symbol
 from fastnn.model.extras import ExtrasMixin
 from fastnn.objective.objective import as_list
@@ -78,7 +78,7 @@ class Model(ExtrasMixin):
         for part, what in zip(ends, ("inputs", "outputs"), strict=True):
             if not part or not all(isinstance(symbol, Symbol) for symbol in part):
                 raise TypeError(f"{what}: expected symbols (fastnn.Input(...) or results of layers), got {part!r}")
-        extras = inherited(*ends)
+        extras = [*inherited(*ends), *masks_of(ends[1])]
         self._realize(Architecture.of(ends[0], ends[1], extras))
         self._ends = [*ends, extras]
 

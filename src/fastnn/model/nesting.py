@@ -52,7 +52,12 @@ def applied(part: Part, architecture: Architecture, symbols: Sequence[Symbol]) -
             else:
                 values |= enumerate(results_of(layer, inputs, shapes, kinds, part, batched), index)
     found = [values[call] for call in architecture.outputs]
-    extras = tuple([(values[extra.call], extra.role, extra.name) for extra in architecture.extras])
+    extras = tuple([
+        (values[extra.call], extra.role, extra.name) for extra in architecture.extras if extra.role != "mask"
+    ])  # fmt: skip
+    for extra in architecture.extras:
+        if extra.role == "mask":
+            object.__setattr__(found[int(extra.name)], "mask", values[extra.call])
     for symbol in found if extras else ():
         if not any(symbol is given for given in symbols):
             object.__setattr__(symbol, "extras", extras)

@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.data.arrays import as_array
 from fastnn.data.kinds import only
 from fastnn.hints import explained
-from fastnn.layers.architecture import Architecture, inherited
+from fastnn.layers.architecture import Architecture, inherited, masks_of
 from fastnn.layers.base import Layer, shape_of
 from fastnn.layers.core import Input, InputLayer
 from fastnn.layers.symbols import Symbol
@@ -82,7 +82,7 @@ class Sequential(Model):
         """Add a layer or a model at the end, unless the whole is both compiled and built."""
         if self._state.compiled is not None and self.built:
             raise RuntimeError("layers can be added only before compile, or before the model is built")
-        if self.built and self._architecture.extras:
+        if self.built and any(extra.role != "mask" for extra in self._architecture.extras):
             raise RuntimeError("layers can be added only before add_loss and add_metric")
         self._append(layer, {id(one) for element in self._stack for one in _layers_of(element)})
         try:
@@ -163,7 +163,7 @@ class Sequential(Model):
                 return
         elif self.built and self._state.compiled is not None:
             raise ValueError(f"the model is built for {self._architecture.input_shapes[0]}, got {shape}")
-        extras = inherited([start], [symbol])
+        extras = [*inherited([start], [symbol]), *masks_of([symbol])]
         self._realize(Architecture.of([start], [symbol], extras))
         self._ends = [[start], [symbol], extras]
 

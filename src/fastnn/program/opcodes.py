@@ -368,7 +368,7 @@ _SCAN_GRAD = f"dy?{_STEPS} dlast?[batch,ends,units]"
 _op("simple_rnn_grad", outputs="dz[batch,steps,wide] dstart?[batch,states,units]",
     inputs=f"{_SCAN_GRAD} kept[batch,steps,2,units] w[units,wide] {_START}", dims=f"{_SCAN} ends?", params="a",
     variants="activation", multiply_adds="batch steps units wide", shared="batch", rule=_scan_rule(1, 1))  # fmt: skip
-# the gradients of the product of the state with the columns of h, of z, of r, and of the inputs' product with those of h
+# the gradients of the product of the state with the columns of h, of z, of r, and of the inputs' with those of h
 _op("gru_grad", outputs="dz[batch,steps,4,units] dstart?[batch,states,units]",
     inputs=f"{_SCAN_GRAD} kept[batch,steps,slots,units] w[units,wide] {_START}", dims=f"{_SCAN} slots ends? after?",
     params="a ra", variants="activations", multiply_adds="batch steps units wide", shared="batch",

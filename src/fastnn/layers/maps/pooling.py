@@ -8,8 +8,11 @@ from typing import ClassVar
 
 from fastnn.checks import flag
 from fastnn.config import register
+from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.pointwise import pointwise
 from fastnn.graph.ops.reductions import reduce
+from fastnn.graph.ops.strided import reshape
 from fastnn.graph.ops.windows import PADDINGS, Slidings, pool, slidings
 from fastnn.layers.base import Scope, Shape
 from fastnn.layers.maps.windows import Windows, choice, each_axis
@@ -213,9 +216,31 @@ class GlobalAveragePooling1D(GlobalAveragePooling2D):
     ::
 
         fnn.GlobalAveragePooling1D()
+
+    Of sequences with a mask it is the mean over the steps that there are, and 0 where there are none.
     """
 
     rank = 1
+    arity = (1, 2)
+    takes_mask = True
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        first, *masks = shapes
+        steps = self.sizes(first)[0]
+        if masks and masks[0] != (steps, 1):
+            raise self.fail(f"takes a mask of shape (batch, {steps}, 1), got {('batch', *masks[0])}")
+        return super().output_shape(first)
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        first, *masks = inputs
+        if not masks:
+            return super().apply(graph, inputs, weights, scope)
+        label, steps = scope.label, masks[0].shape[0]
+        mask = reshape(graph, masks[0], (BATCH, *self.ordered((steps, 1))), label)
+        total = reduce(graph, "sum", pointwise(graph, "multiply", [first, mask], label), self.batch_axes, True, label)
+        count = reduce(graph, "sum", mask, self.batch_axes, True, label)
+        mean = pointwise(graph, "divide", [total, pointwise(graph, "maximum", [count, 1.0], label)], label)
+        return mean if self.keepdims else reshape(graph, mean, (BATCH, mean.size), label)
 
 
 @register("layer")

@@ -9,8 +9,9 @@ from fastnn.graph.graph import Graph, Shape, Tensor
 from fastnn.graph.ops.elementwise import activation
 from fastnn.graph.ops.losses import loss as row_loss_of
 from fastnn.graph.ops.losses import normalize_weights
-from fastnn.graph.ops.pointwise import cast
+from fastnn.graph.ops.pointwise import cast, pointwise
 from fastnn.graph.ops.reductions import broadcast_to, reduce
+from fastnn.graph.ops.strided import reshape
 from fastnn.graph.rewrite import from_logits
 from fastnn.losses import Function, Loss
 from fastnn.objective.objective import LOSSES, PENALTY, Measure, Objective, accumulator_word
@@ -50,11 +51,16 @@ def measure(
     graph, prediction, name = made.graph, made.outputs[output], objective.output_names[output]
     shape = prediction.shape[:-1] if labels else prediction.shape if seen is None else seen
     target = graph.input(shape, f"{name} targets", "int64" if labels else "real")
-    weight = None if weights is None else graph.input(weights, f"{name} weights")
+    weight = given = None if weights is None else graph.input(weights, f"{name} weights")
+    mask = _mask(made, output, prediction, name)
     loss = objective.losses[output]
     if loss is not None:
         by_weight, share = loss.normalize == "weights", weight
-        if by_weight and weight is not None and gradients:
+        if mask is not None:
+            # a mean over the steps that there are
+            share = _times(graph, normalize_weights(graph, mask, mask.size, name), weight, name)
+            given, by_weight = share, False
+        elif by_weight and weight is not None and gradients:
             # gradients are divided by the number of rows: weights of the mean 1 make that the sum of the weights
             rows = weight.shape if isinstance(loss, Function) else prediction.shape[:-1]
             share = normalize_weights(graph, weight, prod(rows), name)
@@ -67,10 +73,12 @@ def measure(
             row_loss = _row_loss(graph, loss, factor, prediction, target, share, name)
             made.losses.append(row_loss)
         total = accumulator_word(LOSSES + 2 * output)
-        graph.add("sum_loss", (row_loss, weight), [], name, total=total, by_weight=by_weight)
+        graph.add("sum_loss", (row_loss, given), [], name, total=total, by_weight=by_weight)
+    unweighted = mask
+    counted = weight if mask is None else _times(graph, mask, weight, name)
     for number, one in enumerate(objective.measures, len(objective.losses)):
         if one.output == output:
-            w = weight if one.weighted else None
+            w = counted if one.weighted else unweighted
             if one.accumulator == "loss" and isinstance(one.parameters[0], Function):
                 _function_metric(made, one, number, prediction, target, w, seen)
             else:
@@ -78,12 +86,29 @@ def measure(
     return target, weight
 
 
+def _mask(made: Computation, output: int, prediction: Tensor, name: str) -> Tensor | None:
+    """Return the mask of an output's steps, (batch, steps), or None."""
+    for extra, mask in zip(made.table.architecture.extras, made.extras, strict=True):
+        if extra.role == "mask" and extra.name == str(output) and len(prediction.shape) == 2:
+            return reshape(made.graph, mask, mask.whole[:-1], name)
+    return None
+
+
+def _times(graph: Graph, mask: Tensor, weight: Tensor | None, name: str) -> Tensor:
+    """Return a mask of steps times the weights of samples, or of steps."""
+    if weight is None:
+        return mask
+    if weight.shape != mask.shape:
+        weight = reshape(graph, weight, (BATCH, 1), name)
+    return pointwise(graph, "multiply", [mask, weight], name)
+
+
 def measure_extras(made: Computation, objective: Objective) -> None:
     """Add the losses and numbers for the logs that a model computes besides its outputs: means over the batch."""
     made.sizes[Buffer.ACCUMULATORS] = 8 * objective.size
     metrics = dict(objective.extra_metrics)
     for extra, tensor in zip(made.table.architecture.extras, made.extras, strict=True):
-        if extra.role == "metric" and extra.name not in metrics:
+        if extra.role == "mask" or (extra.role == "metric" and extra.name not in metrics):
             continue  # a learner without metrics
         graph, name = made.graph, extra.name or extra.role
         value = tensor if tensor.kind == "real" else cast(graph, tensor, "real", name)

@@ -13,8 +13,8 @@ from fastnn.backend.cpu.processor.blocking import Blocking
 def row_in_registers(kit: Kit, shape: Blocking) -> Any:
     """Make the function that computes columns first to last of c = start + a b for one row.
 
-    Each element is one chain over k in rising order, as in a tile. Its arguments, addresses and strides in bytes: first,
-    last, k, a, a_k, b, b_row, c, start (0 for zeros).
+    Each element is one chain over k in rising order, as in a tile. Its arguments, addresses and strides in bytes:
+    first, last, k, a, a_k, b, b_row, c, start (0 for zeros).
     """
     size, lanes = kit.itemsize, shape.lanes
     eight = make_row(kit.dtype, lanes, 8, whole=True)

@@ -1,9 +1,9 @@
 """Recurrent layers and their gradients: one record runs all time steps.
 
 Samples do not depend on each other, so a part is a slice of the batch, and no thread waits for another between steps. A
-part takes some samples at a time through all steps, so that their states and the products stay in the caches. In each step the
-states of the samples that are not masked are gathered side by side, multiplied by the packed kernel, and become new
-states; samples that are masked, or have ended, cost nothing.
+part takes some samples at a time through all steps, so that their states and the products stay in the caches. In each
+step the states of the samples that are not masked are gathered side by side, multiplied by the packed kernel, and
+become new states; samples that are masked, or have ended, cost nothing.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def scan(kit: Kit, variant: str) -> Callable[..., Any]:
         panel_bytes = 0 if single else units * panel_row
         fixed = (most * 8 + most * (3 * row + row_wide) + row_wide + 63) // 64 * 64 + 64
         needed = fixed + (right_bytes if whole else panel_bytes)
-        memory, room, allocated = working_memory(context, ith, stack_bytes(STACK_BYTES), needed, needed)
+        memory, _, allocated = working_memory(context, ith, stack_bytes(STACK_BYTES), needed, needed)
         if memory == 0:
             note_raised(record, context)
             return
@@ -234,7 +234,7 @@ def scan_gradient(kit: Kit, variant: str) -> Callable[..., Any]:
         whole, panel_bytes = right_bytes <= PACKED_BYTES, depth * panel_row
         fixed = (most * 8 + most * (3 * row + row_wide) + 63) // 64 * 64 + 64
         needed = fixed + (right_bytes if whole else panel_bytes)
-        memory, room, allocated = working_memory(context, ith, stack_bytes(STACK_BYTES), needed, needed)
+        memory, _, allocated = working_memory(context, ith, stack_bytes(STACK_BYTES), needed, needed)
         if memory == 0:
             note_raised(record, context)
             return

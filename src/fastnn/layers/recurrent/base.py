@@ -1,0 +1,227 @@
+"""What recurrent layers share: weights, inputs, dropout, directions, and what they return."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from fastnn import activations
+from fastnn.activations import Activation as ActivationFunction
+from fastnn.checks import flag, number, size
+from fastnn.formulas import custom
+from fastnn.formulas.activations import SAVES
+from fastnn.graph.extent import BATCH
+from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.dense import bias_add, matmul
+from fastnn.graph.ops.pointwise import pointwise, random
+from fastnn.graph.ops.recurrent import Cell, Start, scan
+from fastnn.graph.ops.strided import flip, reshape
+from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
+from fastnn.layers.core import Reshape
+from fastnn.layers.symbols import Symbol
+from fastnn.layers.tracing import STREAMS
+from fastnn.layers.weighted import Weighted
+
+#: The mask of a sequence has one column, by which it differs from a state: (steps, 1).
+_MASK_COLUMNS = 1
+
+
+def elementwise_of(layer: Layer, name: str, given: Any) -> ActivationFunction:
+    """Return an activation function of single numbers whose gradient follows from its result.
+
+    Raises
+    ------
+    ValueError
+        If it is another one.
+    """
+    found: ActivationFunction = activations.get(given)
+    formula = found.formula
+    if not isinstance(formula, str) or custom.find(formula) is not None or SAVES.get(formula, "input") == "input":
+        names = ", ".join(sorted(name for name, saved in SAVES.items() if saved != "input"))
+        raise ValueError(
+            f"layer {layer.label!r}: {name}: a recurrent layer keeps results of its activations alone, so these may be "
+            f"{names}; got {given!r}"
+        )
+    return found
+
+
+class Recurrent(Weighted):
+    """A recurrent layer; subclasses say which cell it has."""
+
+    kernels: ClassVar[dict[str, str]] = {"kernel": "kernel", "recurrent": "recurrent_kernel"}
+    arity = (1, None)
+    cell: ClassVar[Cell]
+
+    units: int
+    dropout: float
+    recurrent_dropout: float
+    return_sequences: bool
+    return_state: bool
+    go_backwards: bool
+    zero_output_for_mask: bool
+
+    def prepare(self) -> None:
+        self.units = size("units", self.units)
+        super().prepare()
+        self.activation = elementwise_of(self, "activation", self.activation)
+        for name in ("dropout", "recurrent_dropout"):
+            setattr(self, name, number(name, getattr(self, name), at_least=0.0, below=1.0))
+        for name in ("return_sequences", "return_state", "go_backwards", "zero_output_for_mask"):
+            flag(name, getattr(self, name))
+
+    @property
+    def takes_mask(self) -> bool:
+        """Whether a call takes the mask of its first input."""
+        return True
+
+    @property
+    def passes_mask(self) -> bool:
+        """Whether the states have the mask of the sequences."""
+        return self.return_sequences and not self.go_backwards
+
+    @property
+    def gates(self) -> tuple[str, tuple[float, float]]:
+        """The formulas of the activations, and their parameters."""
+        function = activations.get(self.activation)
+        return function.formula, (_parameter(function), 0.0)
+
+    def __call__(
+        self, inputs: Symbol | Sequence[Symbol], initial_state: Symbol | Sequence[Symbol] | None = None,
+        mask: Symbol | None = None,
+    ) -> Any:  # fmt: skip
+        """Apply the layer to a symbol.
+
+        Parameters
+        ----------
+        inputs : Symbol
+            Sequences, of samples (steps, features); or a list of them and what follows.
+        initial_state : Symbol or list of Symbol, optional
+            The state before the first step, of samples (units,): for an LSTM that and the cells. Zeros without it.
+        mask : Symbol, optional
+            1 for the steps that there are and 0 for others, of samples (steps,).
+        """
+        return super().__call__(self.gathered(inputs, initial_state, mask))
+
+    def gathered(
+        self, inputs: Symbol | Sequence[Symbol], initial_state: Symbol | Sequence[Symbol] | None, mask: Symbol | None
+    ) -> Any:
+        """Return all that a call is on."""
+        given: list[Any] = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+        if initial_state is not None:
+            given += initial_state if isinstance(initial_state, (list, tuple)) else [initial_state]
+        if mask is not None:
+            given.append(Reshape((*mask.shape, _MASK_COLUMNS))(mask))
+        return given if len(given) > 1 else given[0]
+
+    def sorted_shapes(self, *shapes: Shape) -> tuple[Shape, int, bool]:
+        """Return the shape of the sequences, the number of initial states, and whether there is a mask."""
+        sequences, *rest = shapes
+        if len(sequences) != 2:
+            raise self.fail(f"takes sequences of shape (batch, steps, features), got (batch, {_listed(sequences)})")
+        masked = bool(rest) and len(rest[-1]) == 2
+        if masked and rest[-1] != (sequences[0], _MASK_COLUMNS):
+            raise self.fail(f"takes a mask of shape (batch, {sequences[0]}), got (batch, {_listed(rest[-1][:1])})")
+        states = rest[:-1] if masked else rest
+        if len(states) not in (0, self.cell.states) or any(shape != (self.units,) for shape in states):
+            said = ", ".join(f"(batch, {_listed(shape)})" for shape in states)
+            raise self.fail(f"takes {self.cell.states} initial state(s) of shape (batch, {self.units}), got {said}")
+        return sequences, len(states), masked
+
+    def output_shape(self, *shapes: Shape) -> Shape | Sequence[Shape]:
+        sequences, _, _ = self.sorted_shapes(*shapes)
+        first = (sequences[0], self.units) if self.return_sequences else (self.units,)
+        return [first, *[(self.units,)] * self.cell.states] if self.return_state else first
+
+    def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
+        wide = self.cell.gates * self.units
+        kernels = self.spec("kernel", (shapes[0][-1], wide)), self.spec("recurrent", (self.units, wide))
+        return (*kernels, self.bias_spec(wide)) if self.use_bias else kernels
+
+    def bias_spec(self, wide: int) -> ParameterSpec:
+        """Return the description of the bias."""
+        return self.spec("bias", (wide,))
+
+    def biased(self, graph: Graph, z: Tensor, bias: Tensor, scope: Scope) -> tuple[Tensor, Tensor | None]:
+        """Add the bias to the products of the inputs; returns also what of it the scan adds."""
+        return bias_add(graph, z, bias, scope.label), None
+
+    @property
+    def resets_after(self) -> bool:
+        """Whether a GRU's reset gate is a factor of the product of the state."""
+        return True
+
+    def apply(
+        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope
+    ) -> Tensor | Sequence[Tensor]:
+        y, *states = self.scanned(graph, inputs, weights, scope)
+        if self.return_sequences and self.go_backwards:
+            y = flip(graph, y, 1, scope.label)
+        return [y, *states] if self.return_state else y
+
+    def scanned(
+        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope
+    ) -> tuple[Tensor, ...]:
+        """Add the layer's nodes; returns the result, with sequences in the order of the steps, and the last states."""
+        label, backwards = scope.label, self.go_backwards
+        (steps, _), count, masked = self.sorted_shapes(*(x.shape for x in inputs))
+        x, mask = inputs[0], None
+        if masked:
+            mask = reshape(graph, inputs[-1], (BATCH, steps), label)
+        z = matmul(graph, self._dropped(graph, x, self.dropout, scope, 0), weights[0], label)
+        bias = None
+        if self.use_bias:
+            z, bias = self.biased(graph, z, weights[2], scope)
+        formula, parameters = self.gates
+        start = Start(inputs[1 : 1 + count], self._factors(graph, self.units, self.recurrent_dropout, scope, 1))
+        y, *states = scan(
+            graph, self.cell, z, weights[1], label, formula=formula, parameters=parameters, bias=bias, start=start,
+            mask=mask, reverse=backwards, after=self.resets_after,
+        )  # fmt: skip
+        if self.return_sequences:
+            if mask is not None and self.zero_output_for_mask:
+                y = pointwise(graph, "multiply", [y, reshape(graph, mask, (BATCH, steps, 1), label)], label)
+        else:
+            y = states[0]
+        return y, *states
+
+    def _factors(self, graph: Graph, columns: int, rate: float, scope: Scope, number: int) -> Tensor | None:
+        """Make the factors of dropout, the same in all steps; None without it."""
+        if not scope.training or rate == 0.0:
+            return None
+        stream = scope.number + number * STREAMS
+        kept = random(graph, "bernoulli", (BATCH, columns), stream, scope.label, p=1.0 - rate)
+        return pointwise(graph, "multiply", [kept, 1.0 / (1.0 - rate)], scope.label)
+
+    def _dropped(self, graph: Graph, x: Tensor, rate: float, scope: Scope, number: int) -> Tensor:
+        """Drop features of the inputs, the same ones in all steps."""
+        factors = self._factors(graph, x.shape[-1], rate, scope, number)
+        if factors is None:
+            return x
+        return pointwise(
+            graph, "multiply", [x, reshape(graph, factors, (BATCH, 1, x.shape[-1]), scope.label)], scope.label
+        )
+
+
+def _parameter(function: ActivationFunction) -> float:
+    """Return the parameter of an activation function, 0 if it has none."""
+    return float(function.parameters[0]) if function.parameters else 0.0
+
+
+def _listed(shape: Shape) -> str:
+    return ", ".join(map(str, shape))
+
+
+class Gated(Recurrent):
+    """A recurrent layer with gates, which have an activation function of their own."""
+
+    recurrent_activation: ActivationFunction | str | None
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.recurrent_activation = elementwise_of(self, "recurrent_activation", self.recurrent_activation)
+
+    @property
+    def gates(self) -> tuple[str, tuple[float, float]]:
+        """The formulas of the activations, and their parameters."""
+        function, gate = activations.get(self.activation), activations.get(self.recurrent_activation)
+        return f"{function.formula},{gate.formula}", (_parameter(function), _parameter(gate))

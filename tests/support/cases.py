@@ -356,6 +356,11 @@ for rows in (1, 7, 33, 333):
         dims = {"rows": rows, "per_sample": per_sample, "samples": rows // per_sample}
         for note, made in (*weights.items(), ("zeros", lambda rng, shape: np.zeros(shape))):
             case("normalize_weights", dims, special={"weight": made}, bound=Bound(2), note=note)
+            for normalized in (0, 1):
+                for optional in ((), ("weight",)):
+                    more = {**dims, "normalized": normalized}
+                    special = {"mask": lambda rng, shape: (rng.uniform(size=shape) < 0.7).astype(float), "weight": made}
+                    case("mask_weights", more, optional=optional, special=special, bound=Bound(4), note=note)
 for n in VECTORS:
     for l1, l2 in ((0.0, 0.01), (0.02, 0.0), (0.02, 0.01)):
         for optional in ((), ("dw",)):

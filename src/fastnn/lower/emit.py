@@ -392,6 +392,13 @@ def _normalize_weights(e: Emitter, node: Node) -> list[Draft]:
     return [Draft(node.op, {"y": y, "weight": weight}, dims, label=node.label)]
 
 
+@_emits("mask_weights")
+def _mask_weights(e: Emitter, node: Node) -> list[Draft]:
+    (mask, weight), (y,) = node.inputs, node.outputs
+    dims = {**e.weighing(e.elements(_some(mask)), weight), "normalized": node.attrs["normalized"]}
+    return [Draft(node.op, {"y": y, "mask": mask, "weight": weight}, dims, label=node.label)]
+
+
 @_emits("metric")
 def _metric(e: Emitter, node: Node) -> list[Draft]:
     x, target, weight = node.inputs

@@ -454,6 +454,9 @@ _op("sum_loss_by_weight", updates="total:float64[2]", inputs="row_loss[rows] wei
     dims="rows per_sample samples")  # fmt: skip
 # y = weight * rows / (sum of the rows' weights), whose mean is 1; zeros where the sum is 0
 _op("normalize_weights", outputs="y[samples]", inputs="weight[samples]", dims="rows per_sample samples")
+# y = mask * weight, and with `normalized` times rows / (sum of the mask): a mean over the rows that there are
+_op("mask_weights", outputs="y[rows]", inputs="mask[rows] weight?[samples]",
+    dims="rows per_sample samples normalized?")  # fmt: skip
 # total[0] += batch * (l1 sum|w| + l2 sum w^2); dw += its gradient
 _op("penalty", updates="total:float64[1] dw?[n]", inputs="w[n]", dims="n batch", params="l1 l2", rate=6.0,
     shared="n/64")  # fmt: skip

@@ -43,3 +43,8 @@ def loss(
 def normalize_weights(graph: Graph, weight: Tensor, rows: int, label: str) -> Tensor:
     """Scale a batch's weights to the mean 1 over all rows; `rows` are those of a sample."""
     return graph.like("normalize_weights", (weight,), label, rows=rows)
+
+
+def mask_weights(graph: Graph, mask: Tensor, weight: Tensor | None, label: str, *, normalized: bool) -> Tensor:
+    """Multiply a mask of rows by weights, of rows or of samples; `normalized` makes sums means over the mask's rows."""
+    return graph.like("mask_weights", (mask, weight), label, normalized=int(normalized))

@@ -8,8 +8,8 @@ from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Graph, Shape, Tensor
 from fastnn.graph.ops.elementwise import activation
 from fastnn.graph.ops.losses import loss as row_loss_of
-from fastnn.graph.ops.losses import normalize_weights
-from fastnn.graph.ops.pointwise import cast, pointwise
+from fastnn.graph.ops.losses import mask_weights, normalize_weights
+from fastnn.graph.ops.pointwise import cast
 from fastnn.graph.ops.reductions import broadcast_to, reduce
 from fastnn.graph.ops.strided import reshape
 from fastnn.graph.rewrite import from_logits
@@ -58,7 +58,7 @@ def measure(
         by_weight, share = loss.normalize == "weights", weight
         if mask is not None:
             # a mean over the steps that there are
-            share = _times(graph, normalize_weights(graph, mask, mask.size, name), weight, name)
+            share = mask_weights(graph, mask, weight, name, normalized=True)
             given, by_weight = share, False
         elif by_weight and weight is not None and gradients:
             # gradients are divided by the number of rows: weights of the mean 1 make that the sum of the weights
@@ -74,11 +74,10 @@ def measure(
             made.losses.append(row_loss)
         total = accumulator_word(LOSSES + 2 * output)
         graph.add("sum_loss", (row_loss, given), [], name, total=total, by_weight=by_weight)
-    unweighted = mask
-    counted = weight if mask is None else _times(graph, mask, weight, name)
+    counted = weight if mask is None else mask_weights(graph, mask, weight, name, normalized=False)
     for number, one in enumerate(objective.measures, len(objective.losses)):
         if one.output == output:
-            w = counted if one.weighted else unweighted
+            w = counted if one.weighted else mask
             if one.accumulator == "loss" and isinstance(one.parameters[0], Function):
                 _function_metric(made, one, number, prediction, target, w, seen)
             else:
@@ -92,15 +91,6 @@ def _mask(made: Computation, output: int, prediction: Tensor, name: str) -> Tens
         if extra.role == "mask" and extra.name == str(output) and len(prediction.shape) == 2:
             return reshape(made.graph, mask, mask.whole[:-1], name)
     return None
-
-
-def _times(graph: Graph, mask: Tensor, weight: Tensor | None, name: str) -> Tensor:
-    """Return a mask of steps times the weights of samples, or of steps."""
-    if weight is None:
-        return mask
-    if weight.shape != mask.shape:
-        weight = reshape(graph, weight, (BATCH, 1), name)
-    return pointwise(graph, "multiply", [mask, weight], name)
 
 
 def measure_extras(made: Computation, objective: Objective) -> None:

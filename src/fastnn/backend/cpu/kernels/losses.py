@@ -376,3 +376,28 @@ def normalize_weights(kit: Kit, variant: str) -> Callable[..., Any]:
                 y[sample] = real(np.float64(weight[sample]) * factor)
 
     return normalize_weights
+
+
+@kernel("mask_weights")
+def mask_weights(kit: Kit, variant: str) -> Callable[..., Any]:
+    """Multiply a mask of rows by weights, which a learner may not have, in one part."""
+    Y, MASK, WEIGHT, ROWS, PER_SAMPLE, NORMALIZED = kit.words("y mask weight rows per_sample normalized")
+    at, real = kit.at, kit.real
+
+    def mask_weights(record, context, ith, nth):
+        if ith == 0:
+            r, y, mask = int64_pointer(record), at(record, context, Y), at(record, context, MASK)
+            rows, per_sample, total, factor = r[ROWS], r[PER_SAMPLE], 0.0, 1.0
+            if r[NORMALIZED] != 0:
+                for row in range(rows):
+                    total += np.float64(mask[row])
+                factor = rows / total if total != 0.0 else 0.0
+            if given(record, context, WEIGHT):
+                weight = at(record, context, WEIGHT)
+                for row in range(rows):
+                    y[row] = real(np.float64(mask[row]) * np.float64(weight[row // per_sample]) * factor)
+            else:
+                for row in range(rows):
+                    y[row] = real(np.float64(mask[row]) * factor)
+
+    return mask_weights

@@ -351,3 +351,29 @@ def normalize_weights(kit: Kit) -> list[Stage]:
             sample += team
 
     return [Stage(scale, lambda dims: (1, 1), team)]
+
+
+@kernel("mask_weights")
+def mask_weights(kit: Kit) -> list[Stage]:
+    """Multiply a mask of rows by weights, in one block."""
+    Y, MASK, WEIGHT, ROWS, PER_SAMPLE, NORMALIZED = kit.words("y mask weight rows per_sample normalized")
+    load, store, real, team = kit.load, kit.store, kit.real, SIZES.team
+    team_total, zero, one = kit.team(SIZES.team, "float64").total, np.float64(0.0), np.float64(1.0)
+
+    def scale(record, context):
+        total, row = zero, np.int64(cuda.threadIdx.x)
+        while row < record[ROWS]:
+            total += np.float64(load(record[MASK], row))
+            row += team
+        total, factor = team_total(total), one
+        if record[NORMALIZED] != 0:
+            factor = np.float64(record[ROWS]) / total if total != zero else zero
+        row = np.int64(cuda.threadIdx.x)
+        while row < record[ROWS]:
+            y = np.float64(load(record[MASK], row)) * factor
+            if record[WEIGHT] != 0:
+                y *= np.float64(load(record[WEIGHT], row // record[PER_SAMPLE]))
+            store(record[Y], row, real(y))
+            row += team
+
+    return [Stage(scale, lambda dims: (1, 1), team)]

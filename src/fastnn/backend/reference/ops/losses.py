@@ -130,6 +130,14 @@ def normalize_weights(i: Instruction, counters: Counters) -> None:
     i.write("y", i["weight"] * (i.dims["rows"] / total) if total != 0.0 else 0.0)
 
 
+@executes("mask_weights")
+def mask_weights(i: Instruction, counters: Counters) -> None:
+    """Make y = mask * weight, or that times rows / sum(mask), zeros where the sum is 0."""
+    total = i["mask"].sum()
+    factor = (i.dims["rows"] / total if total != 0.0 else 0.0) if i.dims["normalized"] else 1.0
+    i.write("y", i["mask"] * i.row_weights() * factor)
+
+
 @executes("penalty")
 def penalty(i: Instruction, counters: Counters) -> None:
     """Add batch (l1 sum|w| + l2 sum(w^2)) to the total, and l1 sign(w) + 2 l2 w to dw."""

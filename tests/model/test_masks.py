@@ -1,0 +1,116 @@
+"""Masks: steps that there are not count nowhere."""
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+
+RNG = np.random.default_rng(6)
+LENGTHS = np.array([4, 1, 6, 3, 0, 6])
+WORDS = RNG.integers(1, 9, (6, 6)) * (np.arange(6) < LENGTHS[:, None])
+THERE = WORDS != 0
+
+
+def tagger(dtype="float64", **options):
+    layers = [
+        fnn.Input(6, dtype="int64"), fnn.Embedding(9, 4, mask_zero=True), fnn.Dropout(0.0), fnn.LayerNorm(),
+        fnn.Bidirectional(fnn.GRU(5, return_sequences=True)), fnn.Dense(3, "softmax"),
+    ]  # fmt: skip
+    model = fnn.Sequential(layers, seed=1, dtype=dtype)
+    model.compile(fnn.SGD(0.1), "cross_entropy", **options)
+    return model
+
+
+def test_losses_and_metrics_are_means_over_the_steps_that_there_are():
+    model = tagger(metrics=["accuracy"])
+    labels = RNG.integers(0, 3, (6, 6))
+    p = model.predict(WORDS)
+    losses = -np.log(np.take_along_axis(p, labels[..., None], 2)[..., 0])
+    found = model.evaluate(WORDS, labels)
+    np.testing.assert_allclose(found["loss"], losses[THERE].mean(), rtol=1e-6)
+    assert found["accuracy"] == pytest.approx((p.argmax(2) == labels)[THERE].mean())
+    # with weights of samples, and of steps
+    weights = RNG.uniform(0.5, 1.5, 6)
+    by_step = np.repeat(weights[:, None], 6, 1)
+    expected = (losses * by_step)[THERE].sum() / THERE.sum()
+    for given in (weights, by_step):
+        np.testing.assert_allclose(model.evaluate(WORDS, labels, sample_weight=given)["loss"], expected, rtol=1e-6)
+
+
+def test_what_is_masked_has_no_influence():
+    """Other labels and words there give the same training, and shorter sequences the same results."""
+    labels = RNG.integers(0, 3, (6, 6))
+    other = np.where(THERE, labels, (labels + 1) % 3)
+    weights = []
+    for given in (labels, other):
+        model = tagger("float32")
+        model.fit(WORDS, given, batch_size=3, epochs=2, verbose=0)
+        weights.append([each.tobytes() for each in model.get_weights()])
+    assert weights[0] == weights[1]
+    short = fnn.Sequential(
+        [fnn.Input(3, dtype="int64"), fnn.Embedding(9, 4, mask_zero=True), fnn.LayerNorm(),
+         fnn.Bidirectional(fnn.GRU(5, return_sequences=True)), fnn.Dense(3, "softmax")]
+    )  # fmt: skip
+    short.set_weights(model.get_weights())
+    np.testing.assert_array_equal(short.predict(WORDS[[1, 3], :3])[1], model.predict(WORDS)[3, :3])
+
+
+def test_gradients_of_masked_losses():
+    model, labels = tagger(), RNG.integers(0, 3, (6, 6))
+    gradients, weights = model.gradients(WORDS, labels), model.get_weights()
+    directions = [RNG.normal(size=each.shape) for each in weights]
+    losses = []
+    for step in (1e-6, -1e-6):
+        model.set_weights([each + step * d for each, d in zip(weights, directions, strict=True)])
+        losses.append(model.test_on_batch(WORDS, labels)["loss"])
+    got = sum((g * d).sum() for g, d in zip(gradients, directions, strict=True))
+    assert got == pytest.approx((losses[0] - losses[1]) / 2e-6, rel=1e-5)
+
+
+def test_averages_leave_masked_steps_out():
+    x = RNG.normal(size=(6, 6, 3)) * THERE[:, :, None]
+    for keepdims in (False, True):
+        model = fnn.Sequential(
+            [fnn.Input((6, 3)), fnn.Masking(), fnn.GlobalAveragePooling1D(keepdims=keepdims)], dtype="float64"
+        )
+        expected = x.sum(1, keepdims=keepdims) / np.maximum(LENGTHS, 1).reshape(-1, *[1] * (1 + keepdims))
+        np.testing.assert_allclose(model.predict(x), expected, atol=1e-12)
+
+
+def test_a_masking_value_is_replaced_by_zeros():
+    x = RNG.normal(size=(6, 6, 3))
+    x[~THERE] = -1.0
+    model = fnn.Sequential([fnn.Input((6, 3)), fnn.Masking(-1.0), fnn.Activation("linear")], dtype="float64")
+    np.testing.assert_array_equal(model.predict(x), x * THERE[:, :, None])
+
+
+def test_masks_survive_files_nesting_and_learners(tmp_path):
+    labels = RNG.integers(0, 3, (6, 6))
+    model = tagger("float32")
+    model.save(tmp_path / "m")
+    loaded = fnn.load(tmp_path / "m")
+    assert [type(layer) for layer in loaded.layers] == [type(layer) for layer in model.layers]
+    inner = fnn.Sequential([fnn.Input(6, dtype="int64"), fnn.Embedding(9, 4, mask_zero=True)], seed=1)
+    x = fnn.Input(6, dtype="int64")
+    outer = fnn.Model(x, fnn.Dense(3, "softmax")(fnn.Bidirectional(fnn.GRU(5, return_sequences=True))(
+        fnn.LayerNorm()(inner(x)))))  # fmt: skip
+    outer.set_weights(model.get_weights())
+    outer.compile(fnn.SGD(0.1), "cross_entropy")
+    wanted = model.evaluate(WORDS, labels)
+    assert loaded.evaluate(WORDS, labels) == wanted == outer.evaluate(WORDS, labels)
+    learner = model.learner()
+    from fastnn import nopython as fnp
+
+    loss = fnp.train_step(learner, WORDS, labels)
+    assert loss == pytest.approx(loaded.train_on_batch(WORDS, labels)["loss"], rel=1e-6)
+    model.update_from(learner)
+    for one, two in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_inputs_of_two_masks_are_refused():
+    one, two = (fnn.Masking()(fnn.Input((5, 3))) for _ in range(2))
+    with pytest.raises(ValueError, match="takes inputs of one mask, got 2"):
+        fnn.Add()([one, two])
+    assert fnn.Add()([one, fnn.Input((5, 3))]).mask is one.mask
+    assert fnn.Flatten()(one).mask is None

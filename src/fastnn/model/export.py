@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from fastnn.backend.cpu.frozen.c_function import CFunction
 from fastnn.backend.cpu.frozen.learner import Learner
 from fastnn.backend.cpu.frozen.network import FrozenNetwork
+from fastnn.checks import flag
 from fastnn.locks import importing
 from fastnn.model.trained import TrainedMixin
 from fastnn.runtime.programs.independence import check_frozen, traits
@@ -30,16 +31,17 @@ class ExportMixin(TrainedMixin):
 
     @overload
     def freeze(
-        self, *, gradients: bool = False, device: Literal["cpu"] = "cpu", rows: int | None = None
-    ) -> FrozenNetwork: ...
+        self, *, gradients: bool = False, device: Literal["cpu"] = "cpu", rows: int | None = None,
+        stateful: bool = False,
+    ) -> FrozenNetwork: ...  # fmt: skip
 
     @overload
     def freeze(
-        self, *, gradients: bool = False, device: str, rows: int | None = None
+        self, *, gradients: bool = False, device: str, rows: int | None = None, stateful: bool = False
     ) -> FrozenNetwork | FrozenDeviceNetwork: ...
 
     def freeze(
-        self, *, gradients: bool = False, device: str = "cpu", rows: int | None = None
+        self, *, gradients: bool = False, device: str = "cpu", rows: int | None = None, stateful: bool = False
     ) -> FrozenNetwork | FrozenDeviceNetwork:
         """Return the network with a copy of its current weights, for compiled code: see `fastnn.nopython`.
 
@@ -55,6 +57,11 @@ class ExportMixin(TrainedMixin):
             For exactly this many rows: calls with another number raise ValueError. Then rows of the outputs may depend
             on several rows of the inputs, and outputs may be of any shape. The results are those of all rows at once.
             By default the network is for any number of rows.
+        stateful : bool
+            Whether to freeze one time step of a network of sequences, for `fastnn.nopython.step`: the states of its
+            `SimpleRNN`, `GRU` and `LSTM` layers are in an array of the caller's, from `fastnn.nopython.state`.
+            Between its input and them, and behind layers that return sequences, are layers that work step by step,
+            such as `Dense`, `Dropout`, `LayerNorm` and `Embedding`. There are no masks.
 
         Returns
         -------
@@ -67,13 +74,20 @@ class ExportMixin(TrainedMixin):
         ValueError
             When rows of the outputs depend on several rows of the inputs, without `rows`, or on random numbers; when an
             activation lacks a gradient that is needed, or all inputs hold integers; when a model for a GPU has several
-            inputs or outputs, or there is no such device.
+            inputs or outputs, or there is no such device; when the network cannot go step by step.
         DeviceError
             When no GPU can be used; says what is missing.
         NotImplementedError
             When it is for a GPU and contains a user-defined function.
         """
+        if flag("stateful", stateful):
+            frozen: FrozenNetwork = self._one_step()._frozen(gradients, device, rows)
+            return frozen
         return self._frozen(gradients, device, rows)
+
+    def _one_step(self) -> Any:
+        """Return the model of one time step."""
+        raise NotImplementedError
 
     @reads
     def _frozen(self, gradients: bool, device: str, rows: int | None) -> FrozenNetwork | FrozenDeviceNetwork:

@@ -131,7 +131,9 @@ class Function(Calls):
             return results[0]
         return results if form == _LIST else dict(zip(form, results, strict=True))
 
-    def freeze(self, *, gradients: bool = False, device: str = "cpu", rows: int | None = None) -> Any:
+    def freeze(
+        self, *, gradients: bool = False, device: str = "cpu", rows: int | None = None, stateful: bool = False
+    ) -> Any:
         """Return the function with a copy of its current weights, for compiled code: see `Model.freeze`.
 
         Raises
@@ -143,7 +145,7 @@ class Function(Calls):
         if self._training or any(self._integers):
             reason = "it was made with training=True" if self._training else "an output holds integers"
             raise ValueError(f"freeze: {self.name!r} cannot be called from compiled code: {reason}")
-        return super().freeze(gradients=gradients, device=device, rows=rows)
+        return super().freeze(gradients=gradients, device=device, rows=rows, stateful=stateful)
 
     def learner(self, **options: Any) -> Any:
         """Raise TypeError: there is nothing to train."""

@@ -13,6 +13,7 @@ from fastnn.hints import explained
 from fastnn.layers.architecture import Architecture, inherited, masks_of
 from fastnn.layers.symbols import Symbol
 from fastnn.model.extras import ExtrasMixin
+from fastnn.model.stepping import one_step
 from fastnn.objective.objective import as_list
 from fastnn.objective.resolve import check_names
 from fastnn.optimizers import Optimizer
@@ -81,6 +82,15 @@ class Model(ExtrasMixin):
         extras = [*inherited(*ends), *masks_of(ends[1])]
         self._realize(Architecture.of(ends[0], ends[1], extras))
         self._ends = [*ends, extras]
+
+    def _one_step(self) -> Model:
+        self._state.require_built()
+        found = one_step(self._architecture)
+        model = Model(found.inputs, found.outputs, dtype=self._state.dtype, name=self.name)
+        for layer, source in found.layers:
+            if model.get_weights(layer):
+                model.set_weights(self.get_weights(source), layer)
+        return model
 
     # --- training -----------------------------------------------------------------------------------------
 

@@ -119,7 +119,9 @@ class TrainFunction(Calls):
             raise ValueError("learner: gradients and targets are of outputs, which a training function has none of")
         return super().learner(steps=steps, metrics=metrics, rows=rows)
 
-    def freeze(self, *, gradients: bool = False, device: str = "cpu", rows: int | None = None) -> Any:
+    def freeze(
+        self, *, gradients: bool = False, device: str = "cpu", rows: int | None = None, stateful: bool = False
+    ) -> Any:
         """Raise TypeError: a training step is made for compiled code by `learner`."""
         raise TypeError("freeze: a training step for compiled code is step.learner(); see fastnn.nopython.train_step")
 

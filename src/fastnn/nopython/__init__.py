@@ -26,6 +26,7 @@ from fastnn.backend.cpu.frozen.process_token import process_token
 from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
 from fastnn.hints import install
 from fastnn.nopython import overloads as _overloads  # noqa: F401  (registers them with Numba)
+from fastnn.nopython import step_overloads as _step_overloads  # noqa: F401
 from fastnn.nopython import train_overloads as _learning_overloads  # noqa: F401
 from fastnn.nopython.checking import check
 from fastnn.nopython.device import workspace_elements
@@ -42,6 +43,7 @@ from fastnn.nopython.functions import (
     stack,
     workspace,
 )
+from fastnn.nopython.stepping import state, step
 from fastnn.nopython.train import apply_gradients, loss_and_gradients, parameter_gradient, set_learning_rate, train_step
 
 __all__ = [
@@ -66,6 +68,8 @@ __all__ = [
     "set_learning_rate",
     "set_parameters",
     "stack",
+    "state",
+    "step",
     "train_step",
     "workspace",
     "workspace_elements",

@@ -241,7 +241,14 @@ def test_arguments_by_position_are_keras():
         fnn.Lion: "learning_rate beta_1 beta_2",
         fnn.Dense: "units activation use_bias kernel_initializer bias_initializer kernel_regularizer bias_regularizer",
         fnn.RMSNorm: "", fnn.Permute: "dims", fnn.OneHot: "depth",
-        fnn.Embedding: "input_dim output_dim embeddings_initializer embeddings_regularizer embeddings_constraint",
+        fnn.Embedding: "input_dim output_dim embeddings_initializer embeddings_regularizer embeddings_constraint "
+                       "mask_zero",
+        fnn.SimpleRNN: "units activation use_bias kernel_initializer recurrent_initializer bias_initializer",
+        fnn.GRU: "units activation recurrent_activation use_bias kernel_initializer recurrent_initializer "
+                 "bias_initializer",
+        fnn.LSTM: "units activation recurrent_activation use_bias kernel_initializer recurrent_initializer "
+                  "bias_initializer",
+        fnn.Bidirectional: "layer merge_mode", fnn.TimeDistributed: "layer", fnn.Masking: "mask_value",
         fnn.Dot: "axes normalize", fnn.Cropping1D: "cropping",
         fnn.Dropout: "rate", fnn.GaussianNoise: "stddev", fnn.Reshape: "target_shape", fnn.Activation: "activation",
         fnn.BatchNorm: "", fnn.LayerNorm: "", fnn.Flatten: "", fnn.Concatenate: "", fnn.Add: "", fnn.Multiply: "",

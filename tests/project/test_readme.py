@@ -50,6 +50,7 @@ def test_the_ten_lines_run_and_learn(tmp_path):
         ("docs/compiled.md", 3, "np.array_equal(out, model.predict(x))"),
         ("docs/custom.md", 0, "model.predict(np.ones((2, 8))).shape == (2, 1)"),
         ("docs/images.md", 0, "history.history['accuracy'][-1] > 0.5"),
+        ("docs/sequences.md", 0, "history.history['loss'][-1] < history.history['loss'][0]"),
         ("docs/symbols.md", 0, "model.predict(np.ones((2, 8))).shape == (2, 1)"),
         ("docs/symbols.md", 1, "model.predict(np.ones((2, 4))).shape == (2, 1)"),
         ("docs/symbols.md", 2, "history.history['loss'][-1] < history.history['loss'][0]"),

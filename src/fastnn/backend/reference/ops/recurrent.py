@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +58,7 @@ class _Scan:
             return np.zeros((self.batch, self.units))
         return np.array(start[:, number])
 
-    @cached_property
+    @property
     def factors(self) -> Array | float:
         """The factors of recurrent dropout."""
         start = self.i.get("start")

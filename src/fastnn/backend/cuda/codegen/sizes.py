@@ -379,7 +379,7 @@ class Recurrent:
 
 # 8192 numbers of float64 are 64 KiB, which a block may have on all of these GPUs
 DEVICE_RECURRENT = Recurrent(
-    threads=256, samples=(1, 2, 4, 8), strips=4, along=8, ahead=8, elements=8192, processors=132
+    threads=256, samples=(1, 4, 8), strips=4, along=8, ahead=8, elements=8192, processors=132
 )  # fmt: skip
 TOY_RECURRENT = Recurrent(threads=8, samples=(1, 2), strips=2, along=2, ahead=2, elements=400, processors=4)
 RECURRENT = TOY_RECURRENT if SIMULATED else DEVICE_RECURRENT

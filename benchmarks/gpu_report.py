@@ -1,8 +1,8 @@
 """Check and measure everything on a machine with a GPU, with one command and a time limit.
 
     python benchmarks/gpu_report.py --out FILE [--quick] [--minutes 8]
-                                    [--section checks|digits|models|sanitizer|matmul|convolutions|warpgroups
-                                               |bandwidth|calls|launches|training|all ...]
+                                    [--section checks|digits|models|sanitizer|matmul|convolutions|recurrent
+                                               |warpgroups|bandwidth|calls|launches|training|all ...]
 
 FILE.json and FILE.md are written again after every section, so that an interrupted run leaves its results.
 Each section is a separate process with a share of the time; unused time goes to the others. A section that takes

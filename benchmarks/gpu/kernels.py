@@ -18,7 +18,7 @@ from fastnn.backend.cuda.kernels import stages
 from fastnn.backend.cuda.launch.engine import CudaProgram
 from fastnn.demo.warm_cuda import Listed
 from fastnn.model.inspection import program
-from gpu import bandwidth, checks, convolutions, digits, matmul, oracle, trainers, warpgroups
+from gpu import bandwidth, checks, convolutions, digits, matmul, oracle, recurrent, trainers, warpgroups
 from gpu.events import Job
 from gpu.settings import Settings, choose
 from gpu.supervise import ROOT
@@ -35,6 +35,8 @@ def needed(settings: Settings, sections: Sequence[str], architecture: str) -> li
             yield from matmul.keys(settings)
         if "convolutions" in sections:
             yield from convolutions.keys(settings)
+        if "recurrent" in sections:
+            yield from recurrent.keys(settings)
         if "warpgroups" in sections and architecture == WARPGROUPS:
             yield from warpgroups.keys(settings)
         if "bandwidth" in sections:
@@ -119,7 +121,9 @@ def main() -> int:
     parser.add_argument("--part", required=True)
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument(
-        "--sections", nargs="*", default=["checks", "matmul", "convolutions", "bandwidth", "digits", "training"]
+        "--sections",
+        nargs="*",
+        default=["checks", "matmul", "convolutions", "recurrent", "bandwidth", "digits", "training"],
     )
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()

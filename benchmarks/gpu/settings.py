@@ -9,7 +9,7 @@ from workloads import Workload
 #: the sections in order of importance, and each one's share of the time
 SHARES = {
     "environment": 3, "kernels": 14, "checks": 25, "digits": 5, "models": 7, "sanitizer": 11, "matmul": 13,
-    "convolutions": 8, "warpgroups": 9, "bandwidth": 9, "calls": 3, "launches": 3, "training": 20,
+    "convolutions": 8, "recurrent": 4, "warpgroups": 9, "bandwidth": 9, "calls": 3, "launches": 3, "training": 20,
 }  # fmt: skip
 #: the sections that the command line may choose; the first two always run
 SECTIONS = tuple(SHARES)[2:]
@@ -17,6 +17,8 @@ SECTIONS = tuple(SHARES)[2:]
 PRECISIONS = ("float32", "tf32", "bf16")
 #: batch, height and width, channels, filters, height and width of the window, stride
 Convolution = tuple[int, int, int, int, int, int]
+#: batch, steps, units
+Scan = tuple[int, int, int]
 
 
 def network(sizes: tuple[int, ...], batch: int, rows: int, epochs: int) -> Workload:
@@ -52,6 +54,8 @@ class Settings:
         The timed matrix products.
     convolutions : tuple of Convolution
         The timed convolutions.
+    scans : tuple of Scan
+        The timed recurrent layers.
     length, long, rows, cols : int
         The timed sizes of vectors and tables; `long` for the longest vectors.
     networks : tuple of Workload
@@ -86,6 +90,7 @@ class Settings:
         (128, 32, 64, 64, 3, 1), (128, 16, 128, 128, 3, 1), (32, 56, 64, 256, 1, 1), (128, 32, 64, 128, 3, 2),
         (64, 28, 16, 32, 3, 1), (128, 32, 3, 32, 3, 1),
     )  # fmt: skip
+    scans: tuple[Scan, ...] = ((32, 100, 128), (512, 50, 256))
     length: int = 10_000_000
     long: int = 100_000_000
     rows: int = 65536
@@ -116,6 +121,7 @@ QUICK = replace(
     cases_per_op=12,
     products=((4096, 4096, 4096), (128, 4096, 4096), (65536, 64, 64), (1024, 1024, 1024)),
     convolutions=FULL.convolutions[::3],
+    scans=FULL.scans[:1],
     long=40_000_000,
     networks=(FULL.networks[0], FULL.networks[2], FULL.networks[4]),
     on_the_cpu=1,
@@ -134,6 +140,7 @@ SIMULATED = Settings(
     largest=3,
     products=((3, 4, 5),),
     convolutions=((1, 3, 4, 4, 3, 1),),
+    scans=((2, 2, 4),),
     length=9,
     long=12,
     rows=5,

@@ -20,7 +20,7 @@ Job = tuple[Any, str, str]
 def larger(settings: Settings) -> Iterator[Job]:
     """Yield (case, dtype, precision), the cheap ones first."""
     size = _sizes(settings)
-    for case in (*_rows(size), *_losses(size), *_metrics(size), *_vectors(size), *_windows(size)):
+    for case in (*_rows(size), *_losses(size), *_metrics(size), *_vectors(size), *_windows(size), *_scans(size)):
         yield case, "float32", "float32"
         if case.op in ("layer_norm", "batch_norm", "sum_rows", "softmax") and not settings.quick:
             yield case, "float64", "float32"
@@ -141,6 +141,22 @@ def _windows(size: Any) -> Iterator[Any]:
     yield from windows.pooling_cases(
         windows.Geometry(batch=size(9), maps=maps, channels=size(32), stride=(1, 2, 2), **around)
     )
+
+
+def _scans(size: Any) -> Iterator[Any]:
+    """Yield layers whose blocks have four samples and eight, and one whose states are in scratch memory."""
+    for batch, steps, units in ((300, 7, 48), (1100, 3, 33), (9, 2, 1400)):
+        shape = {"batch": size(batch), "steps": size(steps), "units": size(units)}
+        bound = making.Bound(64, 64 + 16 * shape["steps"] * shape["units"] ** 0.5)
+        # sums of many units stay within what activations change
+        most = 0.4 * min(1.0, 16 / units) ** 0.5
+        for layer, gates in (("simple_rnn", 1), ("gru", 3), ("lstm", 4)):
+            for op, given in ((layer, {"y", "kept"}), (f"{layer}_grad", {"dy"})):
+                given |= {"bias"} if op == "gru" else set()
+                case = _like(op, shape, bound, optional=frozenset(given))
+                dims = {**next(one.dims for one in table if one.op == op and one.optional == given), **shape}
+                special = {**case.special, "w": making.uniform(-most, most)}
+                yield replace(case, dims={**dims, "wide": gates * dims["units"]}, special=special)
 
 
 def _optimizers(n: int) -> Iterator[Any]:

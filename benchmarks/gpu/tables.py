@@ -131,6 +131,17 @@ def convolutions(section: Section) -> Iterator[str]:
         )
 
 
+def recurrent(section: Section) -> Iterator[str]:
+    """Yield a line for each recurrent layer and gradient."""
+    yield "| op | layer | fastnn us | quartiles | us a step | TFLOP/s | off by |"
+    yield "|---|---|---:|---:|---:|---:|---:|"
+    for one in section["items"]:
+        yield (
+            f"| {one['op']} | {one['name']} | {_times(one['us']['fastnn'])} | {one['us_per_step']:.3g} "
+            f"| {one['tflops']['fastnn']:.4g} | {one['off']:.0e} |"
+        )
+
+
 def warpgroups(section: Section) -> Iterator[str]:
     """Yield the lines of the checks, and those of the products."""
     checked = [one for one in section["items"] if "ratio" in one]

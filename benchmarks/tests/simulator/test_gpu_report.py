@@ -42,7 +42,12 @@ def test_the_whole_command(load, tmp_path):
     }
     assert all(one["ratio"] <= 1.0 and one["same"] for one in checks["items"])
     assert any(one["ratio"] > 0.0 for one in checks["items"])
-    for name, rate in (("matmul", "tflops"), ("convolutions", "tflops"), ("bandwidth", "gbps")):
+    for name, rate in (
+        ("matmul", "tflops"),
+        ("convolutions", "tflops"),
+        ("recurrent", "tflops"),
+        ("bandwidth", "gbps"),
+    ):
         assert all(one[rate]["fastnn"] > 0.0 and len(one["us"]["fastnn"]) == 3 for one in sections[name]["items"])
     assert {one["device"] for one in sections["digits"]["items"]} == {"cuda", "cpu"}
     (trained,) = sections["training"]["items"]
@@ -53,7 +58,15 @@ def test_the_whole_command(load, tmp_path):
     assert whole["kernel"] == "the step" and names[0].startswith("gather") and any("optimizer" in one for one in names)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "nothing is wrong" in text and "| checks | done |" in text
-    for header in ("## Checks", "## Digits", "## Matmul", "## Convolutions", "## Bandwidth", "## Training"):
+    for header in (
+        "## Checks",
+        "## Digits",
+        "## Matmul",
+        "## Convolutions",
+        "## Recurrent",
+        "## Bandwidth",
+        "## Training",
+    ):
         assert header in text
     assert "skipped: simulated" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
@@ -99,7 +112,13 @@ def test_no_time_at_all(load, tmp_path):
 
 @pytest.mark.parametrize(
     "name, ended",
-    [("checks", "0 of"), ("matmul", "1 of 3 products"), ("convolutions", "1 of 9"), ("bandwidth", "1 of")],
+    [
+        ("checks", "0 of"),
+        ("matmul", "1 of 3 products"),
+        ("convolutions", "1 of 9"),
+        ("recurrent", "1 of 4"),
+        ("bandwidth", "1 of"),
+    ],
 )
 def test_sections_stop_when_their_time_is_over(load, tmp_path, name, ended):
     job = load("gpu.events").Job(tmp_path / "events", load("gpu.settings").SIMULATED, 0.0, 0, 0, ())

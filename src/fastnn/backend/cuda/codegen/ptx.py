@@ -285,6 +285,22 @@ def keep(typing_context: Any, value: Any) -> Any:
     return value(value), codegen
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def stay_rolled(typing_context: Any) -> Any:
+    """Keep LLVM from unrolling the loop around, and from making a copy of it for each outcome of a condition.
+
+    A long loop that is unrolled takes registers that other loops of its kernel need.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        # what threads do together, as far as LLVM knows, may not be copied
+        nothing = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "", "", side_effect=True)
+        builder.call(nothing, [], attrs=("convergent",))
+        return context.get_dummy_value()
+
+    return types.none(), codegen
+
+
 def _shared_at(kind: Any) -> Any:
     size = kind.bitwidth // 8
 

@@ -341,3 +341,45 @@ TOY_FUSED = Fused(
     processors=4, slabs=3,
 )  # fmt: skip
 FUSED = TOY_FUSED if SIMULATED else DEVICE_FUSED
+
+
+# --- recurrent layers -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """Sizes of the kernels of recurrent layers, in which a block takes some samples through all time steps.
+
+    Attributes
+    ----------
+    threads : int
+        Threads of a block.
+    samples : tuple of int
+        Samples that a block may have, at most `along`.
+    strips : int
+        Threads of a warp that share a sum over the rows of the recurrent kernel; the others have other columns.
+    along : int
+        Threads of a warp that share a sum along a row of it; the others have other rows.
+    ahead : int
+        Most loads of the recurrent kernel that a thread has under way.
+    elements : int
+        Numbers in a block's shared memory. With more, states are in scratch memory.
+    processors : int
+        Multiprocessors that should have a block before blocks get more samples.
+    """
+
+    threads: int
+    samples: tuple[int, ...]
+    strips: int
+    along: int
+    ahead: int
+    elements: int
+    processors: int
+
+
+# 8192 numbers of float64 are 64 KiB, which a block may have on all of these GPUs
+DEVICE_RECURRENT = Recurrent(
+    threads=256, samples=(1, 4, 8), strips=4, along=8, ahead=8, elements=8192, processors=132
+)  # fmt: skip
+TOY_RECURRENT = Recurrent(threads=8, samples=(1, 2), strips=2, along=2, ahead=2, elements=400, processors=4)
+RECURRENT = TOY_RECURRENT if SIMULATED else DEVICE_RECURRENT

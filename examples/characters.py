@@ -2,8 +2,9 @@
 
 The text is the help on Python's language, which comes with Python (`pydoc_data`). A GRU reads it in pieces of 64
 letters and has to name each following letter. Its perplexity says how many letters it hesitates between: as many as
-there are letters at first, 1 if it knew all. The network is trained on nine tenths of the text, and the rest shows what it has
-learnt of the language and not by heart. Beside it stands a table of how often each letter follows the last two.
+there are letters at first, 1 if it knew all. The network is trained on nine tenths of the text, and the rest shows
+what it has learnt of the language and not by heart. Beside it stands a table of how often each letter follows the
+last two.
 
 Then it writes. `model.freeze(stateful=True)` gives one step of the network to compiled code: the state of the GRU is an
 array, a letter goes in, the chances of the next one come out, and one is drawn. No Python runs between letters.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from attention_cases import attention_cases
 from fastnn.formulas import custom
 from fastnn.formulas.activations import SAVES
 from fastnn.formulas.optimizers import FORMULAS
@@ -211,6 +212,7 @@ for rows, cols in TABLES:
     case("log_softmax_grad", dims, bound=Bound(8, 8 + cols),
          special={"y": lambda rng, shape: np.log(probabilities(rng, shape))})  # fmt: skip
 CASES.extend(norm_cases(TABLES))
+CASES.extend(attention_cases())
 for rows, cols in LONG:
     case("sum_rows", {"rows": rows, "cols": cols}, special={"x": uniform(1.0, 1.2)}, bound=Bound(16), note="long")
 

@@ -175,6 +175,21 @@ def _pointwise_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Fl
     return f"has {dims['n']} elements along axes of {rest} elements" if dims["n"] % rest else None
 
 
+def _attention_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    batch, queries, keys, heads, kv_heads = (dims[name] for name in ("batch", "queries", "keys", "heads", "kv_heads"))
+    if heads % kv_heads:
+        return f"shares {kv_heads} heads of keys among {heads} heads"
+    if dims["causal"] > 1:
+        return "has a flag that is neither 0 nor 1"
+    if "rows_size" in dims and dims["rows_size"] != 2 * batch * heads * queries + dims["mask_size"]:
+        return f"has {dims['rows_size']} numbers of its rows, which its sizes do not need"
+    if ("mask" in operands) != bool(dims["mask_size"]) and "rows_size" not in dims:
+        return "has a mask without a size, or a size without a mask"
+    counts = {"mask_sample": batch, "mask_head": heads, "mask_query": queries}
+    last = sum((count - 1) * dims[name] for name, count in counts.items()) + keys
+    return "reads elements past its mask" if dims["mask_size"] and last > dims["mask_size"] else None
+
+
 # --- data -----------------------------------------------------------------------------------------------
 # rows `index[cursor + i]` (or `cursor + i`) of a strided source become rows of a contiguous batch;
 # size0 = 0 says that a source row is contiguous, otherwise it has shape (size0, size1, size2)
@@ -317,6 +332,27 @@ _op("log_softmax_grad", outputs="dx[rows,cols]", inputs="dy[rows,cols] y[rows,co
 
 # y = 1 in the column of each row's number, 0 elsewhere; a number that is no column gives zeros
 _op("one_hot", outputs="y[rows,cols]", inputs="index:int64[rows]", dims="rows cols", rate=10.0, shared="rows")
+
+# --- attention ------------------------------------------------------------------------------------------
+# In every sample and head: scores = scale q k^T + mask, minus infinity after a query's own place if `causal`; then
+# y = dropout(softmax(scores)) v. `heads / kv_heads` neighbouring heads share keys and values. A query without any key
+# gives zeros. The mask of (sample, head, query, key) is the element of these strides, 1 along keys; a size of 0 says
+# that there is none. The random word of (sample, head, key, query) has the number ((sample heads + head) keys + key) n
+# + query, where n is the number of queries, rounded up to 64.
+_ATTENTION = "batch queries keys heads kv_heads size causal? node? mask_size? mask_sample? mask_head? mask_query?"
+_QUERIES, _KEYS = "[batch,queries,heads,size]", "[batch,keys,kv_heads,size]"
+# lse = log(sum(exp(scores))) in every row, 0 in one without keys
+_op("attention", outputs=f"y{_QUERIES} lse?[batch,heads,queries]",
+    inputs=f"q{_QUERIES} k{_KEYS} v{_KEYS} mask?[mask_size]", dims=_ATTENTION, params="scale rate",
+    multiply_adds="batch heads queries keys size", shared="batch heads queries/32", rule=_attention_rule)  # fmt: skip
+# what its gradient needs besides q, k, v and dy, one after the other: lse, the sum of dy y of each row, the mask
+_op("attention_rows", outputs="rows[rows_size]", inputs=f"dy{_QUERIES} y{_QUERIES} lse[batch,heads,queries] "
+    "mask?[mask_size]", dims="batch queries heads size mask_size? rows_size", rate=10.0,
+    elements="batch queries heads size", shared="batch queries/16")  # fmt: skip
+_op("attention_grad", outputs=f"dq{_QUERIES} dk{_KEYS} dv{_KEYS}",
+    inputs=f"dy{_QUERIES} q{_QUERIES} k{_KEYS} v{_KEYS} rows[rows_size]", dims=f"{_ATTENTION} rows_size",
+    params="scale rate", multiply_adds="batch heads queries keys size", shared="batch kv_heads",
+    rule=_attention_rule)  # fmt: skip
 
 # --- norms ----------------------------------------------------------------------------------------------
 # means are float64: at a large offset the rounding error of float32 may be as large as the deviation

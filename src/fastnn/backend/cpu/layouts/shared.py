@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastnn.backend.cpu.processor.blocking import CONVOLUTIONS, PRODUCTS, Blocking
+from fastnn.backend.cpu.processor.blocking import ATTENTION, CONVOLUTIONS, PRODUCTS, Blocking
 from fastnn.program.record import KernelKey
 
 #: How the symbols of shared functions begin.
@@ -26,7 +26,7 @@ def shared_by(key: KernelKey) -> tuple[KernelKey, ...]:
         if key.variant == "by_channel":
             return ()
         return taps_of(key.op, key.dtype)
-    if key.op not in PRODUCTS or key.variant not in ("", "simple", "blocked"):
+    if key.op not in (*PRODUCTS, *ATTENTION) or key.variant not in ("", "simple", "blocked"):
         return ()
     if key.variant == "blocked":
         return (packed_panel(key.dtype),)

@@ -29,6 +29,10 @@ _ROW_BYTES = {16: 256 * 1024, 32: 256 * 1024, 64: 1024 * 1024}
 PRODUCTS = ("matmul", "batched_matmul")
 #: The ops whose kernels are products of taps.
 CONVOLUTIONS = ("conv", "conv_back", "conv_weights")
+#: The ops whose kernels are products of blocks of scores.
+ATTENTION = ("attention", "attention_grad")
+#: The ops whose kernels need scratch memory, or allocate some where there is none.
+ALLOCATING = (*CONVOLUTIONS, *ATTENTION)
 #: The algorithms of the matrix product; see `kernels/matmul.py`.
 ALGORITHMS = ("simple", "blocked", "single_row", "dot_rows", "single_column", "dot_column")
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from making import Bound, Case, Make, uniform
 
-# batch, queries, keys, heads, heads of keys, size of a head; the simulator's tests choose every other one
+# batch, queries, keys, heads, heads of keys, size of a head; the simulator's tests choose small ones
 SIZES = (
     (1, 1, 1, 1, 1, 1), (1, 300, 290, 1, 1, 8), (2, 7, 5, 2, 2, 4), (1, 150, 300, 1, 1, 80), (1, 9, 11, 4, 2, 5),
-    (1, 140, 150, 2, 1, 64), (3, 6, 9, 1, 1, 20), (2, 40, 70, 6, 2, 20), (1, 17, 20, 2, 1, 6), (3, 33, 31, 1, 1, 20),
-    (1, 1, 70, 4, 2, 16), (1, 31, 33, 2, 1, 8),
+    (1, 140, 150, 2, 1, 64), (2, 40, 70, 6, 2, 20), (3, 6, 9, 1, 1, 20), (3, 33, 31, 1, 1, 20), (1, 17, 20, 2, 1, 6),
+    (2, 3, 1100, 2, 2, 33), (1, 2, 3, 2, 1, 7), (1, 1, 70, 4, 2, 16), (1, 31, 33, 2, 1, 8),
 )  # fmt: skip
 # of masks for every sample, for every sample and query, for heads and queries alike, and of their own
 MASKS = {"keys": (1, 0, 0), "samples": (1, 0, 1), "shared": (0, 0, 1), "all": (1, 1, 1)}

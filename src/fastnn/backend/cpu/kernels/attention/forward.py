@@ -22,6 +22,7 @@ from fastnn.backend.cpu.codegen.intrinsics import (
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, note_raised, rows_part
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.kernels.attention.blocks import Sizes, block_functions
+from fastnn.backend.cpu.kernels.attention.few import FEW, few_bytes, one_query
 from fastnn.backend.cpu.kernels.philox import GROUP, WORDS_BYTES
 from fastnn.backend.cpu.kernels.windows.memory import STACK_BYTES, working_memory
 from fastnn.backend.cpu.processor.blocking import Blocking
@@ -41,6 +42,7 @@ def attention(kit: Kit, variant: str) -> Callable[..., Any]:
         blocks.pack, blocks.score, blocks.times, blocks.load_mask, blocks.hide, blocks.drop
     )  # fmt: skip
     block_queries, block_keys, row, panel_bytes = sizes.queries, sizes.keys, sizes.row, sizes.panel_bytes
+    attend, few_memory, most_few = one_query(kit), few_bytes(kit), FEW
     line = block_queries * size
     zero, one, nothing = real(0.0), real(1.0), blocks.nothing
 
@@ -95,6 +97,24 @@ def attention(kit: Kit, variant: str) -> Callable[..., Any]:
                       y + first * y_row, y_row, fresh, memory)  # fmt: skip
 
     @helper
+    def attend_few(record, unit, last, q, k, v, y, lse, mask, memory):
+        """Go through whole heads of few queries."""
+        r, scale = int64_pointer(record), real(float64_pointer(record)[SCALE])
+        queries, keys, heads, kv_heads, depth = r[QUERIES], r[KEYS], r[HEADS], r[KV_HEADS], r[SIZE]
+        for number in range(unit, last):
+            sample, head = number // heads, number % heads
+            other = (sample * keys * kv_heads + head // (heads // kv_heads)) * depth * size
+            for query in range(queries):
+                at = ((sample * queries + query) * heads + head) * depth * size
+                place = sample * r[MASK_SAMPLE] + head * r[MASK_HEAD] + query * r[MASK_QUERY]
+                added = mask + place * size if mask != 0 else 0
+                end = smaller(keys, query + 1) if r[CAUSAL] != 0 else keys
+                found = attend(q + at, k + other, v + other, kv_heads * depth * size, end, depth, scale, added, y + at,
+                               memory)  # fmt: skip
+                if lse != 0:
+                    reals(lse)[number * queries + query] = found
+
+    @helper
     def drop_weights(record, context, number, step, scores, keys, count, factors, words):
         rate, node, f = float64_pointer(record)[RATE], int64_pointer(record)[NODE], reals(factors)
         for j in range(keys):
@@ -111,7 +131,9 @@ def attention(kit: Kit, variant: str) -> Callable[..., Any]:
         if unit >= last:
             return
         panels_bytes, scores_bytes = block_queries * depth * size, block_keys * row
-        needed = panels_bytes + scores_bytes + 4 * line + panel_bytes
+        rate = float64_pointer(record)[RATE]
+        few = queries <= most_few and rate == 0.0
+        needed = 2 * depth * size + few_memory if few else panels_bytes + scores_bytes + 4 * line + panel_bytes
         panels, _, allocated = working_memory(context, ith, stack_bytes(STACK_BYTES), needed, needed)
         if panels == 0:
             note_raised(record, context)
@@ -124,8 +146,13 @@ def attention(kit: Kit, variant: str) -> Callable[..., Any]:
         )  # fmt: skip
         mask = address(record, context, MASK) if has(record, MASK) else 0
         lse = address(record, context, LSE) if has(record, LSE) else 0
+        if few:
+            attend_few(record, unit, last, q, k, v, y, lse, mask, panels)
+            if allocated != 0:
+                release(allocated)
+            return
         q_row, k_row, padded = heads * depth * size, kv_heads * depth * size, (queries + GROUP - 1) // GROUP * GROUP
-        scale, rate, none = real(float64_pointer(record)[SCALE]), float64_pointer(record)[RATE], state + 3 * line
+        scale, none = real(float64_pointer(record)[SCALE]), state + 3 * line
         while unit < last:
             number, block = unit // per_head, unit % per_head
             if causal:

@@ -4,8 +4,8 @@
     python benchmarks/attention.py --dtype float64 --threads 2 --only causal
 
 Prints GF/s: two products forward and five backward, half of them if attention is causal. "share" is that of the rate of
-fastnn's own product of 1024 x 1024 x 1024. Queries, keys and values lie as projections make them: (batch, steps, heads,
-size). All take turns; medians of several rounds.
+fastnn's own product of 1024 x 1024 x 1024, on as many threads. Queries, keys and values lie as projections make them:
+(batch, steps, heads, size). All take turns; medians of several rounds.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def main() -> None:
                 (product_rate(given.dtype), *(seconds(call) for call in calls.values())) for _ in range(given.rounds)
             ]
             ours = statistics.median(work / times[1] for times in rounds)
-            share = statistics.median(work / times[1] / times[0] / given.threads for times in rounds)
+            share = statistics.median(work / times[1] / times[0] for times in rounds)
             line = f"{each.label:34} {direction:8} {ours / 1e9:8.1f} {share:6.2f}"
             if torch is not None:
                 theirs = statistics.median(work / times[2] for times in rounds)

@@ -344,7 +344,7 @@ _QUERIES, _KEYS = "[batch,queries,heads,size]", "[batch,keys,kv_heads,size]"
 # lse = log(sum(exp(scores))) in every row, 0 in one without keys
 _op("attention", outputs=f"y{_QUERIES} lse?[batch,heads,queries]",
     inputs=f"q{_QUERIES} k{_KEYS} v{_KEYS} mask?[mask_size]", dims=_ATTENTION, params="scale rate",
-    multiply_adds="batch heads queries keys size", shared="batch heads queries/32", rule=_attention_rule)  # fmt: skip
+    multiply_adds="batch heads queries keys size", shared="batch heads queries", rule=_attention_rule)  # fmt: skip
 # what its gradient needs besides q, k, v and dy, one after the other: lse, the sum of dy y of each row, the mask
 _op("attention_rows", outputs="rows[rows_size]", inputs=f"dy{_QUERIES} y{_QUERIES} lse[batch,heads,queries] "
     "mask?[mask_size]", dims="batch queries heads size mask_size? rows_size", rate=10.0,

@@ -37,3 +37,13 @@ def int_as_double(typing_context: Any, i: Any) -> Any:
         return builder.bitcast(arguments[0], ir.DoubleType())
 
     return types.float64(types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def double_as_int(typing_context: Any, x: Any) -> Any:
+    """Reinterpret the bits of a float64 as an int64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return types.int64(types.float64), codegen

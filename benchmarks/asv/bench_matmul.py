@@ -1,4 +1,4 @@
-"""Matrix products, through the public `fastnn.matmul` and from compiled code."""
+"""Matrix products, through the public `fastnn.matmul` and from compiled code; attention."""
 
 import os
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+import attention
 import fastnn as fnn
 from batched_products import KINDS, Heads
 from comparing.matmul import Array, Product, fastnn_call, numpy_call
@@ -15,6 +16,7 @@ from kernel_numpy import NUMPY
 from titles import titled
 
 LIBRARIES = {"fastnn": fastnn_call, "numpy": numpy_call}
+ATTENTION = {each.label: each for each in attention.SHAPES if each.label.startswith(("32 x 64", "2 x 512 x 8 x 64"))}
 SHAPES = ("4 x 4 x 4", "1 x 784 x 256", "32 x 64 x 128", "128 x 784 x 256", "512 x 512 x 512")
 
 
@@ -103,6 +105,25 @@ class BatchedMatmul:
 
     def time_products(self, library: str, kind: str, shape: str, dtype: str) -> None:
         """Multiply."""
+        self.call()
+
+
+@titled("Attention")
+class Attention:
+    """Attention and its gradients; one thread."""
+
+    params = (["forward", "backward"], list(ATTENTION))
+    param_names = ("direction", "shape")
+
+    def setup(self, direction: str, shape: str) -> None:
+        """Allocate operands, compile, and call once."""
+        if "attention" not in OPS:
+            raise NotImplementedError("this version has no attention")
+        self.call = attention.contestants(ATTENTION[shape], "float32")[direction]["fastnn"]
+        self.call()
+
+    def time_attention(self, direction: str, shape: str) -> None:
+        """Run the records."""
         self.call()
 
 

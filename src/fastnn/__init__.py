@@ -38,6 +38,7 @@ from fastnn.callbacks import (
 from fastnn.constraints import MaxNorm
 from fastnn.errors import DeviceError, DeviceMemoryError, ModelFileError
 from fastnn.formulas.custom import check_with
+from fastnn.layers.attention import *
 from fastnn.layers.checking import check_of_symbols
 from fastnn.layers.core import *
 from fastnn.layers.integers import *
@@ -156,6 +157,7 @@ __all__ = [
     "train_function",
     "train_many",
 ]
+__all__ += layers.attention.__all__
 __all__ += layers.core.__all__
 __all__ += layers.integers.__all__
 __all__ += layers.maps.augmentation.__all__

@@ -49,6 +49,14 @@ NAMES = {
     "LazyLinear": "fastnn.Dense",
     "Bilinear": "fastnn.Multiply of two fastnn.Dense",
     "AlphaDropout": "fastnn.Dropout",
+    "Attention": "fastnn.MultiHeadAttention",
+    "AdditiveAttention": "fastnn.MultiHeadAttention",
+    "GroupQueryAttention": "fastnn.GroupedQueryAttention",
+    "MultiHeadSelfAttention": "fastnn.MultiHeadAttention, called on one symbol",
+    "scaled_dot_product_attention": "fastnn.MultiHeadAttention",
+    "Transformer": "fastnn.MultiHeadAttention, fastnn.LayerNorm, fastnn.Dense and fastnn.Add",
+    "TransformerEncoderLayer": "fastnn.MultiHeadAttention, fastnn.LayerNorm, fastnn.Dense and fastnn.Add",
+    "TransformerDecoderLayer": "fastnn.MultiHeadAttention, fastnn.LayerNorm, fastnn.Dense and fastnn.Add",
     "CategoryEncoding": "fastnn.OneHot of fastnn.Input(shape, dtype='int64')",
     "GaussianDropout": "fastnn.Dropout and fastnn.GaussianNoise",
     "Lambda": "fastnn.layers.Function, which takes a function of symbols, and fastnn.layers.Custom",
@@ -191,8 +199,8 @@ NAMES = {
 }  # fmt: skip
 
 #: words in names of features that fastnn does not have
-MISSING = ("Attention", "Transformer")
-NOT_THERE = "fastnn has no attention yet"
+MISSING = ("RNN", "Transformer")
+NOT_THERE = "fastnn has no ready-made transformers yet, nor recurrent layers of other cells"
 
 #: hints for arguments that have no meaning here
 ARGUMENTS = {
@@ -225,6 +233,10 @@ ARGUMENTS = {
     "ragged": "inputs are dense arrays",
     "tensor": "fastnn.Input(shape) is enough",
     "bias": "it is called use_bias",
+    "output_shape": "it is called output_dim",
+    "attention_axes": "attention is over the first axis of samples, which have two",
+    "flash_attention": "attention always computes scores in blocks",
+    "embed_dim": "the number of features comes from the layer before; key_dim is the size of a head",
     "affine": "it is called scale and center",
     "elementwise_affine": "it is called scale and center",
     "track_running_stats": "moving averages are always kept",

@@ -196,6 +196,8 @@ NAN_IS_TRUE = {(name, operand) for name in FLAT - {"sign", "floor", "ceil", "rou
 NAN_IS_TRUE.add(("where", "a"))
 # what these are multiplied by is zero beyond the edges of maps, where a kernel may multiply, and the reference does not
 TIMES_ZERO = {("conv", "w"), ("conv_back", "w"), ("conv_weights", "dy")}
+# as do products of weights, which are zero for keys that are left out
+TIMES_ZERO |= {(op, name) for op in ("attention", "attention_grad") for name in ("q", "k", "v", "dy", "rows", "mask")}
 # of a column whose moments overflow these are computed again from x
 AGAIN = {("batch_statistics", "moments")}
 

@@ -47,6 +47,7 @@ def test_dir_shows_public_names_alone(name):
         ("BCEWithLogitsLoss", "there is fastnn.BinaryCrossEntropy(from_logits=True)"),
         ("MLPClassifier", "there is fastnn.Sequential"),
         ("TransformerEncoder", "fastnn has no"),
+        ("scaled_dot_product_attention", "there is fastnn.MultiHeadAttention"),
         ("ConvTranspose2d", "there is fastnn.Conv2DTranspose"),
         ("CosineAnnealingLR", "there is fastnn.schedules.CosineDecay"),
         ("to_categorical", "no need to encode"),
@@ -106,7 +107,7 @@ def test_a_hint_hides_no_name(monkeypatch):
     ("statement", "match"),
     [
         ("from fastnn.layers import Dense, LazyLinear", "'LazyLinear' from 'fastnn.layers'; there is fastnn.Dense"),
-        ("from fastnn import GRU", "'GRU' from 'fastnn'; fastnn has no attention"),
+        ("from fastnn import GRU", "'GRU' from 'fastnn'; fastnn has no recurrence"),
         ("from fastnn.optimizers import Adams", "did you mean 'Adam'"),
     ],
 )  # fmt: skip

@@ -123,7 +123,9 @@ def test_architectures(name, dtype):
     check(MODELS[name](dtype))
 
 
-def test_transposed_convolutions_run_on_the_cpu_only():
+def test_attention_and_transposed_convolutions_run_on_the_cpu_only():
+    with pytest.raises(NotImplementedError, match="heads: attention has no code for GPUs"):
+        chain(fnn.MultiHeadAttention(2, 3, name="heads"), shape=(3, 3)).freeze(device="cuda")
     with pytest.raises(NotImplementedError, match="conv_back has no code for GPUs"):
         chain(fnn.Conv2DTranspose(2, 2), shape=(3, 3, 1)).freeze(device="cuda")
 
@@ -160,6 +162,10 @@ def test_random_networks(seed):
         values = rng.uniform(0.5, 1.5, entry.spec.shape) if positive else rng.normal(0, 0.5, entry.spec.shape)
         weights.append(values.astype(dtype))
     model.set_weights(weights)
+    if any(isinstance(layer, (fnn.MultiHeadAttention, fnn.GroupedQueryAttention)) for layer in model.layers):
+        with pytest.raises(NotImplementedError, match="attention has no code for GPUs"):
+            model.freeze(device="cuda")
+        return
     check(model, tolerance=50)
 
 

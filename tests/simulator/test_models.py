@@ -139,6 +139,22 @@ def test_inputs_of_integers_agree_with_the_cpu(layer):
             call()
 
 
+def test_attention_agrees_with_the_cpu():
+    rng, found = np.random.default_rng(6), []
+    x, y = rng.standard_normal((6, 5, 3)).astype(np.float32), rng.standard_normal((6, 5, 3)).astype(np.float32)
+    there = (rng.random((6, 5)) < 0.7).astype(np.float32)
+    for device in ("cuda", "cpu"):
+        steps, mask = fnn.Input((5, 3)), fnn.Input(5)
+        heads = fnn.MultiHeadAttention(2, 2, dropout=0.3, causal=True)(steps)
+        result = fnn.GroupedQueryAttention(2, 2, 1)([heads, steps, steps, mask])
+        model = fnn.Model([steps, mask], result, seed=0, device=device)
+        model.compile("sgd", "mse")
+        losses = model.fit([x, there], y, epochs=2, batch_size=3, verbose=0).history["loss"]
+        found.append((losses, model.predict([x, there]), model.get_weights()))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
+    close([found[0][1], *found[0][2]], [found[1][1], *found[1][2]])
+
+
 def test_moving_keeps_weights_and_the_optimizers_state():
     x, y = data()
     moved, stayed = network(), network()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from attention_cases import attention_cases
 from fastnn.formulas import custom
 from fastnn.formulas.activations import SAVES
 from fastnn.formulas.optimizers import FORMULAS
@@ -213,6 +214,7 @@ for rows, cols in TABLES:
          special={"y": lambda rng, shape: np.log(probabilities(rng, shape))})  # fmt: skip
 CASES.extend(norm_cases(TABLES))
 CASES.extend(recurrent_cases())
+CASES.extend(attention_cases())
 for rows, cols in LONG:
     case("sum_rows", {"rows": rows, "cols": cols}, special={"x": uniform(1.0, 1.2)}, bound=Bound(16), note="long")
 

@@ -93,6 +93,10 @@ MODELS = {
     "one output": lambda dtype: chain(fnn.Dense(33, "tanh"), fnn.Dense(1, "sigmoid"), dtype=dtype),
     "wide": lambda dtype: chain(fnn.Dense(300, activation="relu"), fnn.Dense(150), fnn.Dense(70), dtype=dtype),
     "no bias": lambda dtype: chain(fnn.Dense(8, "gelu"), fnn.Dense(4, use_bias=False), dtype=dtype),
+    "heads": lambda dtype: chain(
+        fnn.MultiHeadAttention(2, 4, causal=True), fnn.LayerNorm(), fnn.GroupedQueryAttention(3, 4, 2), fnn.Dense(3),
+        shape=(7, 6), dtype=dtype,
+    ),
     "residual": residual,
     "normalised": normalised,
     "images": lambda dtype: chain(

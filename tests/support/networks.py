@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import fastnn as fnn
 from fastnn.activations.arrays import FUNCTIONS
 from fastnn.backend.reference.executor import EXECUTE, Counters, Instruction
+from fastnn.backend.reference.philox import random_words
 from fastnn.layers import InputLayer, Layer, Symbol
 from fastnn.layers.architecture import Architecture
 from fastnn.program.layout import Flag
@@ -110,7 +111,7 @@ class _Builder:
         self.kinds = [
             self.dense, self.dense, self.activation, self.dropout, self.noise, self.norm, self.norm, self.flatten,
             self.reshape, self.permute, self.elementwise, self.elementwise, self.concatenate, self.again, self.again,
-            self.product, self.product, self.cropping,
+            self.product, self.product, self.cropping, self.attention,
         ]  # fmt: skip
 
     def step(self) -> None:
@@ -205,6 +206,21 @@ class _Builder:
         turned = self.one([(True, False), (False, True)])
         return fnn.MatMul(*turned, scale=self.one([1.0, 0.4]))([a, b])
 
+    def attention(self, x: Symbol) -> Symbol:
+        """Attention to x or to another symbol of bounded numbers."""
+        if len(x.shape) != 2:
+            return self.dense(x)
+        x = fnn.Activation("tanh")(x)
+        other = self.one([y for y in self.pool if len(y.shape) == 2] or [x])
+        options: dict[str, Any] = {name: self.chance(0.5) for name in ("causal", "use_bias")}
+        options |= {"dropout": self.one([0.0, 0.4]), "trainable": self.chance(0.85)}
+        if self.chance(0.3):
+            layer: Layer = fnn.GroupedQueryAttention(self.random.randint(1, 3), 4, self.one([1, 2]), **options)
+        else:
+            sizes = self.random.randint(1, 3), self.random.randint(1, 4), self.one([None, 2])
+            layer = fnn.MultiHeadAttention(*sizes, kernel_regularizer=self.one(REGULARIZERS), **options)
+        return layer([x, fnn.Activation("tanh")(other)]) if self.chance(0.5) else layer(x)
+
     def again(self, x: Symbol) -> Symbol:
         """Use a layer a second time, so that its weights get two gradients."""
         if not self.shared:
@@ -292,6 +308,8 @@ def _layer(layer: Layer, weights: list[Array], inputs: list[Array], training: bo
             return layer.scale * np.einsum("...mk,...kn->...mn", a, b)
         case fnn.Dot():
             return np.stack([np.tensordot(a, b, (0, 0)) for a, b in zip(*inputs, strict=True)])
+        case fnn.MultiHeadAttention() | fnn.GroupedQueryAttention():
+            return _attention(layer, weights, x, inputs[-1], stream if training and layer.dropout else None)
         case fnn.Cropping1D():
             return x[:, layer.cropping[0] : x.shape[1] - layer.cropping[1]]
         case fnn.Permute():
@@ -315,6 +333,24 @@ def _normalize(layer: Any, weights: list[Array], x: Array, training: bool) -> Ar
         mean, variance = weights[-2:]
     y = (x - mean) / np.sqrt(variance + layer.epsilon)
     return y * (weights[0] if layer.scale else 1.0) + (weights[int(layer.scale)] if layer.center else 0.0)
+
+
+def _attention(layer: Any, weights: list[Array], query: Array, value: Array, stream: Any) -> Array:
+    kernels, biases = (weights[::2], weights[1::2]) if layer.use_bias else (weights, [0.0] * 4)
+    q, k, v = (
+        np.einsum("btf,fhs->bhts", x, w) + (b[:, None] if layer.use_bias else 0.0)
+        for x, w, b in zip((query, value, value), kernels[:3], biases[:3], strict=True)
+    )
+    k, v = (np.repeat(x, q.shape[1] // x.shape[1], axis=1) for x in (k, v))
+    scores = np.exp(q @ k.swapaxes(2, 3) / np.sqrt(q.shape[-1]))
+    scores = np.tril(scores) if layer.causal else scores
+    scores /= scores.sum(axis=3, keepdims=True)
+    if stream is not None:
+        # in words that belong to pairs of a key and one of up to 64 queries
+        shape = (*scores.shape[:2], scores.shape[3], -(-scores.shape[2] // 64) * 64)
+        words = random_words(prod(shape), *stream).reshape(shape).swapaxes(2, 3)[:, :, : scores.shape[2]]
+        scores *= np.where(words < np.uint64(layer.dropout * 2.0**32), 0.0, 1.0 / (1.0 - layer.dropout))
+    return np.einsum("bhts,hsf->btf", scores @ v, kernels[3]) + biases[3]
 
 
 def _random(layer: Any, x: Array, node: int, step: int, seed: int) -> Array:

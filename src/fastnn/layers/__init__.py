@@ -6,7 +6,8 @@ A module's `__all__` lists its layers. They are here and in `fastnn`, except tho
 # ruff: noqa: F403
 
 from fastnn.hints import install
-from fastnn.layers import core, custom, function, integers, merge, normalization, random
+from fastnn.layers import attention, core, custom, function, integers, merge, normalization, random
+from fastnn.layers.attention import *
 from fastnn.layers.base import Layer, ParameterSpec
 from fastnn.layers.core import *
 from fastnn.layers.core import InputLayer
@@ -32,6 +33,7 @@ from fastnn.layers.recurrent.wrappers import *
 from fastnn.layers.symbols import Symbol
 
 __all__ = ["ConstantLayer", "InputLayer", "Layer", "Operation", "ParameterSpec", "Symbol"]
+__all__ += attention.__all__
 __all__ += core.__all__
 __all__ += custom.__all__
 __all__ += function.__all__

@@ -346,7 +346,7 @@ class Layer:
     def _check_count(self, count: int) -> None:
         least, most = self.arity
         if count < least or (most is not None and count > most):
-            expected = f"{least}" if least == most else f"at least {least}"
+            expected = f"at least {least}" if most is None else f"{least}" if least == most else f"{least} to {most}"
             raise self.fail(f"takes {expected} input(s), got {count}")
 
     def _described(self, symbols: Sequence[Symbol]) -> tuple[bool, list[tuple[Shape, str, bool]]]:

@@ -323,6 +323,18 @@ def _batch_norm_grad(e: Emitter, node: Node) -> list[Draft]:
     return drafts
 
 
+@_emits("attention_grad")
+def _attention_grad(e: Emitter, node: Node) -> list[Draft]:
+    (dy, q, k, v, y, lse, mask), (dq, dk, dv, rows), attrs = node.inputs, node.outputs, node.attrs
+    first: Operands = {"rows": rows, "dy": dy, "y": y, "lse": lse, "mask": mask}
+    second: Operands = {"dq": dq, "dk": dk, "dv": dv, "dy": dy, "q": q, "k": k, "v": v, "rows": rows}
+    return [
+        Draft("attention_rows", first, {name: attrs[name] for name in OPS["attention_rows"].dims}, label=node.label),
+        Draft(node.op, second, {name: attrs[name] for name in OPS[node.op].dims},
+              {name: attrs[name] for name in OPS[node.op].params}, label=node.label),
+    ]  # fmt: skip
+
+
 @_emits("one_hot")
 def _one_hot(e: Emitter, node: Node) -> list[Draft]:
     index, (y,) = _some(node.inputs[0]), node.outputs

@@ -147,6 +147,22 @@ def largest_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag)
     return f"takes {dims['k']} of {dims['cols']} numbers" if dims["k"] > dims["cols"] else None
 
 
+def attention_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    """Check the heads and the mask of attention."""
+    batch, queries, keys, heads, kv_heads = (dims[name] for name in ("batch", "queries", "keys", "heads", "kv_heads"))
+    if heads % kv_heads:
+        return f"shares {kv_heads} heads of keys among {heads} heads"
+    if dims["causal"] > 1:
+        return "has a flag that is neither 0 nor 1"
+    if "rows_size" in dims and dims["rows_size"] != 2 * batch * heads * queries + dims["mask_size"]:
+        return f"has {dims['rows_size']} numbers of its rows, which its sizes do not need"
+    if ("mask" in operands) != bool(dims["mask_size"]) and "rows_size" not in dims:
+        return "has a mask without a size, or a size without a mask"
+    counts = {"mask_sample": batch, "mask_head": heads, "mask_query": queries}
+    last = sum((count - 1) * dims[name] for name, count in counts.items()) + keys
+    return "reads elements past its mask" if dims["mask_size"] and last > dims["mask_size"] else None
+
+
 def scan_rule(gates: int, states: int) -> Rule:
     """Make the rule of a recurrent layer, or of its gradient."""
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from fastnn.program.op import Op, Table
 from fastnn.program.op_rules import (
+    attention_rule,
     batched_rule,
     cells,
     chunks_rule,
@@ -215,6 +216,27 @@ _op("lstm_grad", outputs="dz[batch,steps,wide] dstart?[batch,states,units]",
     inputs=f"{_SCAN_GRAD} kept[batch,steps,6,units] w[units,wide] {_START}", dims=f"{_SCAN} ends?",
     params="a ra", variants="activations", multiply_adds="batch steps units wide", shared="batch",
     rule=scan_rule(4, 2))  # fmt: skip
+
+# --- attention ------------------------------------------------------------------------------------------
+# In every sample and head: scores = scale q k^T + mask, minus infinity after a query's own place if `causal`; then
+# y = dropout(softmax(scores)) v. `heads / kv_heads` neighbouring heads share keys and values. A query without any key
+# gives zeros. The mask of (sample, head, query, key) is the element of these strides, 1 along keys; a size of 0 says
+# that there is none. The random word of (sample, head, key, query) has the number ((sample heads + head) keys + key) n
+# + query, where n is the number of queries, rounded up to 64.
+_ATTENTION = "batch queries keys heads kv_heads size causal? node? mask_size? mask_sample? mask_head? mask_query?"
+_QUERIES, _KEYS = "[batch,queries,heads,size]", "[batch,keys,kv_heads,size]"
+# lse = log(sum(exp(scores))) in every row, 0 in one without keys
+_op("attention", outputs=f"y{_QUERIES} lse?[batch,heads,queries]",
+    inputs=f"q{_QUERIES} k{_KEYS} v{_KEYS} mask?[mask_size]", dims=_ATTENTION, params="scale rate",
+    multiply_adds="batch heads queries keys size", shared="batch heads queries", rule=attention_rule)  # fmt: skip
+# what its gradient needs besides q, k, v and dy, one after the other: lse, the sum of dy y of each row, the mask
+_op("attention_rows", outputs="rows[rows_size]", inputs=f"dy{_QUERIES} y{_QUERIES} lse[batch,heads,queries] "
+    "mask?[mask_size]", dims="batch queries heads size mask_size? rows_size", rate=10.0,
+    elements="batch queries heads size", shared="batch queries/16")  # fmt: skip
+_op("attention_grad", outputs=f"dq{_QUERIES} dk{_KEYS} dv{_KEYS}",
+    inputs=f"dy{_QUERIES} q{_QUERIES} k{_KEYS} v{_KEYS} rows[rows_size]", dims=f"{_ATTENTION} rows_size",
+    params="scale rate", multiply_adds="batch heads queries keys size", shared="batch kv_heads",
+    rule=attention_rule)  # fmt: skip
 
 # --- norms ----------------------------------------------------------------------------------------------
 # means are float64: at a large offset the rounding error of float32 may be as large as the deviation

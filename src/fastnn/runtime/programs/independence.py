@@ -38,9 +38,9 @@ def traits(table: ParameterTable, *, training: bool) -> Traits:
     """Return how a model's outputs may be computed."""
     made = Computation(table, training=training)
     nodes, wanted = _live(made.graph, made.outputs)
-    ops = {node.op for node in nodes}
+    random = any(node.op in _RANDOM or (node.op == "attention" and node.attrs["rate"] > 0.0) for node in nodes)
     by_row = _by_row(made.graph, nodes, wanted, made.outputs)
-    return Traits(by_row, bool(ops & _RANDOM), "batch_norm" in ops)
+    return Traits(by_row, random, any(node.op == "batch_norm" for node in nodes))
 
 
 def check_frozen(name: str, found: Traits, rows: int | None) -> None:

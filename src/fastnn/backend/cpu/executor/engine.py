@@ -19,7 +19,7 @@ from fastnn.backend.cpu.loading.entry_point import EntryPoint
 from fastnn.backend.cpu.loading.helpers import helping
 from fastnn.backend.cpu.loading.library import Loaded
 from fastnn.backend.cpu.processor import cost
-from fastnn.backend.cpu.processor.blocking import CONVOLUTIONS, PRODUCTS, SCRATCH_BYTES, Blocking
+from fastnn.backend.cpu.processor.blocking import ALLOCATING, CONVOLUTIONS, PRODUCTS, SCRATCH_BYTES, Blocking
 from fastnn.backend.cpu.processor.convolutions import convolution_variant
 from fastnn.backend.cpu.threads import thread_pool
 from fastnn.console import compiling
@@ -193,7 +193,7 @@ class BoundProgram:
         records.flags.writeable = False
         self.program = program
         #: whether kernels need scratch memory
-        self.scratches = any(key.variant == "blocked" or key.op in CONVOLUTIONS for key in kernels)
+        self.scratches = any(key.variant == "blocked" or key.op in ALLOCATING for key in kernels)
         self._records = records
         self.address = int(records.ctypes.data)
 
@@ -205,7 +205,7 @@ class BoundProgram:
     def allocating_at(self, record: int) -> str:
         """Return the layer of the record at an address if its kernel may allocate memory, or ""."""
         index = self._index_of(record)
-        return self.program.labels[index] if index >= 0 and self.program.kernels[index].op in CONVOLUTIONS else ""
+        return self.program.labels[index] if index >= 0 and self.program.kernels[index].op in ALLOCATING else ""
 
     def function_at(self, record: int) -> str:
         """Return name and place of the user-defined function that the record at an address calls, or ""."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastnn.backend.cpu.processor.blocking import CONVOLUTIONS, PRODUCTS, RECURRENT, Blocking
+from fastnn.backend.cpu.processor.blocking import ATTENTION, CONVOLUTIONS, PRODUCTS, RECURRENT, Blocking
 from fastnn.program.record import KernelKey
 
 #: How the symbols of shared functions begin.
@@ -27,7 +27,7 @@ def shared_by(key: KernelKey) -> tuple[KernelKey, ...]:
             return ()
         return taps_of(key.op, key.dtype)
     products = key.op in PRODUCTS and key.variant in ("", "simple", "blocked")
-    if not products and key.op not in RECURRENT:
+    if not products and key.op not in (*ATTENTION, *RECURRENT):
         return ()
     if products and key.variant == "blocked":
         return (packed_panel(key.dtype),)

@@ -31,6 +31,10 @@ PRODUCTS = ("matmul", "batched_matmul")
 CONVOLUTIONS = ("conv", "conv_back", "conv_weights")
 #: The ops whose kernels multiply states by a recurrent kernel in each time step.
 RECURRENT = ("simple_rnn", "gru", "lstm", "simple_rnn_grad", "gru_grad", "lstm_grad")
+#: The ops whose kernels are products of blocks of scores.
+ATTENTION = ("attention", "attention_grad")
+#: The ops whose kernels need scratch memory, or allocate some where there is none.
+ALLOCATING = (*CONVOLUTIONS, *ATTENTION, *RECURRENT)
 #: The algorithms of the matrix product; see `kernels/matmul.py`.
 ALGORITHMS = ("simple", "blocked", "single_row", "dot_rows", "single_column", "dot_column")
 

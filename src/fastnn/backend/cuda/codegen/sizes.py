@@ -294,6 +294,49 @@ _GRADIENT = replace(_CONVOLUTION, tiles={name: tile for name, tile in PRODUCTS.t
 CONVOLUTIONS = {"conv": _CONVOLUTION, "conv_back": _GRADIENT, "conv_weights": _GRADIENT}
 
 
+# --- attention --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AttentionTile:
+    """A block's tile of scores, and how its threads share it.
+
+    Attributes
+    ----------
+    rows, cols, depth : int
+        The tile, and the terms of its products in shared memory at once. Powers of two, like all others.
+    tall, wide : int
+        Rows and columns of the tile that one thread has.
+    """
+
+    rows: int
+    cols: int
+    depth: int
+    tall: int
+    wide: int
+
+    @property
+    def across(self) -> int:
+        """Threads along a row, a part of a warp."""
+        return self.cols // self.wide
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.across * self.rows // self.tall
+
+    def for_itemsize(self, itemsize: int) -> AttentionTile:
+        """Return the tile for a dtype: of float64 with half the rows and columns."""
+        if itemsize == 4:
+            return self
+        return replace(self, rows=self.rows // 2, cols=self.cols // 2, tall=self.tall // 2, wide=self.wide // 2)
+
+
+DEVICE_ATTENTION = AttentionTile(rows=64, cols=64, depth=16, tall=4, wide=4)
+TOY_ATTENTION = AttentionTile(rows=8, cols=16, depth=4, tall=4, wide=4)
+ATTENTION = TOY_ATTENTION if SIMULATED else DEVICE_ATTENTION
+
+
 # --- fused networks ---------------------------------------------------------------------------------------------
 
 

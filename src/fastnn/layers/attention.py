@@ -1,0 +1,300 @@
+"""Layers of attention: MultiHeadAttention and GroupedQueryAttention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fastnn import constraints, initializers, regularizers
+from fastnn.checks import flag, number, size
+from fastnn.config import register
+from fastnn.constraints import Constraint
+from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.attention import attention
+from fastnn.graph.ops.dense import bias_add, matmul
+from fastnn.graph.ops.joins import pad
+from fastnn.graph.ops.moves import reshape, take_columns
+from fastnn.graph.ops.pointwise import cast, pointwise
+from fastnn.initializers import Initializer
+from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
+from fastnn.regularizers import Regularizer
+
+__all__ = ["GroupedQueryAttention", "MultiHeadAttention"]
+
+
+class _Attention(Layer):
+    """Projections to heads, attention, and the projection of all heads' results."""
+
+    arity = (1, 4)
+
+    dropout: float
+    use_bias: bool
+    causal: bool
+    kernel_initializer: Initializer | str
+    bias_initializer: Initializer | str
+    kernel_regularizer: Regularizer | str | None
+    bias_regularizer: Regularizer | str | None
+    kernel_constraint: Constraint | str | None
+    bias_constraint: Constraint | str | None
+
+    def prepare(self) -> None:
+        self.dropout = number("dropout", self.dropout, at_least=0.0, below=1.0)
+        flag("use_bias", self.use_bias)
+        flag("causal", self.causal)
+        for name in ("kernel", "bias"):
+            for what, get in (("initializer", initializers.get), ("regularizer", regularizers.get),
+                              ("constraint", constraints.get)):  # fmt: skip
+                setattr(self, f"{name}_{what}", get(getattr(self, f"{name}_{what}")))
+
+    @property
+    def heads(self) -> tuple[int, int, int, int]:
+        """Heads of queries, heads of keys and values, the size of a key and that of a value."""
+        raise NotImplementedError
+
+    def results(self, features: int) -> int:
+        """Return the size of the outputs for queries of some features."""
+        return features
+
+    def accepts(self, kind: str, position: int) -> bool:
+        return kind == "real" or position == 3
+
+    def _given(self, shapes: Sequence[Shape]) -> tuple[Shape, Shape, Shape]:
+        """Return the shapes of queries, values and keys, checked."""
+        query = shapes[0]
+        value = shapes[1] if len(shapes) > 1 else query
+        key = shapes[2] if len(shapes) > 2 else value
+        for name, shape in (("query", query), ("value", value), ("key", key)):
+            if len(shape) != 2:
+                raise self.fail(f"takes a {name} of samples of shape (steps, features), got {shape}")
+        if key[0] != value[0]:
+            raise self.fail(f"takes as many keys as values, got keys of shape {key} and values of shape {value}")
+        if len(shapes) > 3:
+            expected = (self.heads[0], query[0], key[0])
+            mask = shapes[3]
+            whole = (1,) * (3 - len(mask)) + mask
+            if (
+                len(whole) != 3
+                or mask[-1:] != expected[2:]
+                or any(a not in (1, b) for a, b in zip(whole, expected, strict=True))
+            ):
+                raise self.fail(
+                    f"takes a mask of samples of shape (keys,), (queries, keys) or (heads, queries, keys), here "
+                    f"{expected}, got {mask}"
+                )
+        return query, value, key
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        query, _, _ = self._given(shapes)
+        return (query[0], self.results(query[1]))
+
+    def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
+        query, value, key = self._given(shapes)
+        heads, kv_heads, key_size, value_size = self.heads
+        results = self.results(query[1])
+        found: list[ParameterSpec] = []
+        for name, kernel, bias in (
+            ("query", (query[1], heads, key_size), (heads, key_size)),
+            ("key", (key[1], kv_heads, key_size), (kv_heads, key_size)),
+            ("value", (value[1], kv_heads, value_size), (kv_heads, value_size)),
+            ("output", (heads, value_size, results), (results,)),
+        ):
+            found.append(self._spec(name, "kernel", kernel))
+            if self.use_bias:
+                found.append(self._spec(name, "bias", bias))
+        return tuple(found)
+
+    def _spec(self, name: str, what: str, shape: Shape) -> ParameterSpec:
+        return ParameterSpec(
+            f"{name}_{what}",
+            shape,
+            initializers.get(getattr(self, f"{what}_initializer")),
+            regularizer=regularizers.get(getattr(self, f"{what}_regularizer")),
+            constraint=constraints.get(getattr(self, f"{what}_constraint")),
+        )
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        label, each = scope.label, 2 if self.use_bias else 1
+        query, value = inputs[0], inputs[1] if len(inputs) > 1 else inputs[0]
+        key = inputs[2] if len(inputs) > 2 else value
+        mask = _logarithm(graph, inputs[3], label) if len(inputs) > 3 else None
+        _, _, key_size, value_size = self.heads
+        largest = max(key_size, value_size)
+        projected: list[Tensor] = []
+        for place, x in enumerate((query, key, value)):
+            kernel = weights[place * each]
+            features, count, head = kernel.shape
+            y = self._project(graph, x, weights[place * each : (place + 1) * each], (features, count * head), label)
+            y = reshape(graph, y, (y.shape[0], count, head), label)
+            if head < largest:
+                # zeros add nothing to products
+                y = pad(graph, y, [(0, 0), (0, 0), (0, 0), (0, largest - head)], label)
+            projected.append(y)
+        rate = self.dropout if scope.training else 0.0
+        q, k, v = projected
+        y = attention(
+            graph, q, k, v, mask, label, scale=key_size**-0.5, causal=self.causal, rate=rate, stream=scope.number
+        )
+        if value_size < largest:
+            y = take_columns(graph, y, 0, value_size, label)
+        steps, count, head = y.shape
+        y = reshape(graph, y, (steps, count * head), label)
+        return self._project(graph, y, weights[3 * each :], (count * head, weights[3 * each].shape[-1]), label)
+
+    def _project(
+        self, graph: Graph, x: Tensor, weights: Sequence[Tensor], shape: tuple[int, int], label: str
+    ) -> Tensor:
+        y = matmul(graph, x, reshape(graph, weights[0], shape, label), label)
+        return bias_add(graph, y, reshape(graph, weights[1], shape[1:], label), label) if self.use_bias else y
+
+
+def _logarithm(graph: Graph, mask: Tensor, label: str) -> Tensor:
+    """Turn factors of weights into summands of scores, with the axes of heads and queries."""
+    if mask.kind != "real":
+        mask = cast(graph, mask, "real", label)
+    whole = (1,) * (3 - len(mask.shape)) + mask.shape
+    return pointwise(graph, "log", (reshape(graph, mask, whole, label),), label)
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class MultiHeadAttention(_Attention):
+    """Attention of several heads (Vaswani et al. 2017): means of values, weighted by products of queries and keys.
+
+    ::
+
+        x = fnn.Input((64, 128))
+        y = fnn.MultiHeadAttention(num_heads=4, key_dim=32, causal=True)(x)
+        z = fnn.MultiHeadAttention(4, 32)([y, x])
+
+    It is called on [query, value], on [query, value, key], or on one symbol, which is all three: self-attention. A
+    fourth input is a mask: ``layer([query, value, key, mask])``.
+
+    Parameters
+    ----------
+    num_heads : int
+    key_dim : int
+        The size of each head's queries and keys.
+    value_dim : int, optional
+        The size of each head's values; None means `key_dim`. Heads are padded to the larger of the two.
+    dropout : float
+        Fraction of the weights that are set to zero in training, in [0, 1).
+    use_bias : bool
+        Whether projections have biases.
+    output_dim : int, optional
+        The features of the outputs; None means those of the query. (Keras calls it `output_shape`.)
+    causal : bool
+        Whether a query has the values up to its own step alone. (An argument of the call in Keras, `use_causal_mask`.)
+    kernel_initializer, bias_initializer : str or initializer
+    kernel_regularizer, bias_regularizer : str, regularizer or None
+    kernel_constraint, bias_constraint : str, constraint or None
+        Of all projections.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When an argument is invalid, or the shapes of the inputs do not fit.
+
+    Notes
+    -----
+    Queries have shape (queries, features), values and keys (keys, features), outputs (queries, output_dim). The mask
+    has shape (keys,), (queries, keys) or (heads, queries, keys), whose axes of queries and heads may be 1. A weight is
+    multiplied by the mask before the weights of a query are divided by their sum: 1 for keys that are there, 0 for
+    padding. A query without any key gives the bias of the output. No gradient reaches the mask.
+
+    The weights are, in Keras' order, "query_kernel" (features, heads, key_dim), "query_bias" (heads, key_dim), those
+    of the key and the value likewise, "output_kernel" (heads, value_dim, output_dim) and "output_bias" (output_dim,).
+
+    Scores are computed in blocks, and again in the gradient: memory does not grow with queries times keys. Results do
+    not depend on the number of threads. Dropout depends on the model's seed, the step, the layer and the place of a
+    weight.
+    """
+
+    num_heads: int
+    key_dim: int
+    value_dim: int | None = None
+    dropout: float = 0.0
+    use_bias: bool = True
+    output_dim: int | None = field(default=None, kw_only=True)
+    causal: bool = field(default=False, kw_only=True)
+    kernel_initializer: Initializer | str = field(default="glorot_uniform", kw_only=True)
+    bias_initializer: Initializer | str = field(default="zeros", kw_only=True)
+    kernel_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
+    bias_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
+    kernel_constraint: Constraint | str | None = field(default=None, kw_only=True)
+    bias_constraint: Constraint | str | None = field(default=None, kw_only=True)
+
+    def prepare(self) -> None:
+        self.num_heads, self.key_dim = size("num_heads", self.num_heads), size("key_dim", self.key_dim)
+        for name in ("value_dim", "output_dim"):
+            if getattr(self, name) is not None:
+                setattr(self, name, size(name, getattr(self, name)))
+        super().prepare()
+
+    @property
+    def heads(self) -> tuple[int, int, int, int]:
+        return self.num_heads, self.num_heads, self.key_dim, self.value_dim or self.key_dim
+
+    def results(self, features: int) -> int:
+        return self.output_dim or features
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class GroupedQueryAttention(_Attention):
+    """Attention whose heads share keys and values in groups (Ainslie et al. 2023, arXiv:2305.13245).
+
+    ::
+
+        y = fnn.GroupedQueryAttention(head_dim=32, num_query_heads=8, num_key_value_heads=2, causal=True)(x)
+
+    It is called as `MultiHeadAttention` is.
+
+    Parameters
+    ----------
+    head_dim : int
+        The size of each head.
+    num_query_heads : int
+    num_key_value_heads : int
+        A divisor of `num_query_heads`; 1 is multi-query attention.
+    dropout, use_bias, causal
+    kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint
+        As for `MultiHeadAttention`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When an argument is invalid, or the shapes of the inputs do not fit.
+
+    Notes
+    -----
+    Shapes are those of `MultiHeadAttention`, as are names of weights. The kernels of keys and values have shape
+    (features, num_key_value_heads, head_dim), and each of their heads belongs to neighbouring heads of queries.
+    """
+
+    head_dim: int
+    num_query_heads: int
+    num_key_value_heads: int
+    dropout: float = 0.0
+    use_bias: bool = True
+    causal: bool = field(default=False, kw_only=True)
+    kernel_initializer: Initializer | str = field(default="glorot_uniform", kw_only=True)
+    bias_initializer: Initializer | str = field(default="zeros", kw_only=True)
+    kernel_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
+    bias_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
+    kernel_constraint: Constraint | str | None = field(default=None, kw_only=True)
+    bias_constraint: Constraint | str | None = field(default=None, kw_only=True)
+
+    def prepare(self) -> None:
+        self.head_dim = size("head_dim", self.head_dim)
+        self.num_query_heads = size("num_query_heads", self.num_query_heads)
+        self.num_key_value_heads = size("num_key_value_heads", self.num_key_value_heads)
+        if self.num_query_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_key_value_heads: expected a divisor of num_query_heads, which is {self.num_query_heads}, got "
+                f"{self.num_key_value_heads}"
+            )
+        super().prepare()
+
+    @property
+    def heads(self) -> tuple[int, int, int, int]:
+        return self.num_query_heads, self.num_key_value_heads, self.head_dim, self.head_dim

@@ -1,8 +1,7 @@
 """Gates of recurrent layers: several sigmoids and a tanh at once, which share one division.
 
 A division takes as long as a dozen multiplications. Each of these functions divides by a number that is bounded, so the
-product of all divisors is, too, and the quotients follow from one reciprocal. In float64 the exponential is a
-polynomial of our own: functions of the C library, which take one number at a time, would be most of a layer's time.
+product of all divisors is, too, and the quotients follow from one reciprocal.
 """
 
 # The formulas take and return scalars of one type, which the compiler infers; annotations would add nothing.
@@ -10,12 +9,12 @@ polynomial of our own: functions of the C library, which take one number at a ti
 
 from __future__ import annotations
 
-from math import factorial
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from fastnn.formulas import double
 from fastnn.formulas.single import Jit
 
 
@@ -102,28 +101,7 @@ def _single(real: Any, jit: Jit, elementary: SimpleNamespace) -> tuple[Any, Any,
 
 
 def _double(jit: Jit, bits: Any) -> tuple[Any, Any, Any, Any]:
-    double_as_int, int_as_double = bits.double_as_int, bits.int_as_double
-    log2_e = 1.4426950408889634
-    # so few bits that a multiple up to 1,024 is exact, and the rest
-    ln2_high = float.fromhex("0x1.62e42fefa3800p-1")
-    ln2_low = float.fromhex("0x1.ef35793c76730p-45")
-    # adding it rounds to an integer and leaves that in the low bits
-    rounder = 6755399441055744.0
-    c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13 = (1.0 / factorial(k) for k in range(2, 14))
-
-    @jit
-    def expm1_parts(x):
-        """Return s and p with exp(x) = s (1 + p), s a power of two, |log(1 + p)| <= log(2) / 2; for |x| <= 708."""
-        shifted = x * log2_e + rounder
-        k = shifted - rounder
-        r = (x - k * ln2_high) - k * ln2_low
-        square = r * r
-        fourth = square * square
-        low = (c2 + r * c3) + square * (c4 + r * c5)
-        middle = (c6 + r * c7) + square * (c8 + r * c9)
-        high = (c10 + r * c11) + square * (c12 + r * c13)
-        scale = int_as_double(np.int64((double_as_int(shifted) + np.int64(1023)) << np.int64(52)))
-        return scale, r + square * (low + fourth * (middle + fourth * high))
+    expm1_parts = double.define(jit, bits).expm1_parts
 
     @jit
     def start(x):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fastnn.backend.cpu.codegen.elementary import exp_weight_of
 from fastnn.backend.cpu.codegen.intrinsics import (
     address,
     float64_pointer,
@@ -22,7 +23,6 @@ from fastnn.backend.cpu.codegen.intrinsics import (
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, note_raised, rows_part
 from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.kernels.attention.blocks import Sizes, block_functions
-from fastnn.backend.cpu.kernels.attention.exponential import exp_of
 from fastnn.backend.cpu.kernels.philox import GROUP, WORDS_BYTES
 from fastnn.backend.cpu.kernels.windows.memory import STACK_BYTES, working_memory
 from fastnn.backend.cpu.processor.blocking import Blocking
@@ -69,7 +69,7 @@ def attention_grad(kit: Kit, variant: str) -> Callable[..., Any]:
     SCALE, RATE = kit.words("scale rate")
     size, reals, real, sizes = kit.itemsize, kit.reals, kit.real, Sizes.of(kit, "gradient")
     lanes, width = Blocking.of(kit.dtype).lanes, Blocking.of(kit.dtype).width
-    exp, blocks = exp_of(kit), block_functions(kit, sizes)
+    exp, blocks = exp_weight_of(kit.dtype), block_functions(kit, sizes)
     pack, score, times, load_mask, hide, drop = (
         blocks.pack, blocks.score, blocks.times, blocks.load_mask, blocks.hide, blocks.drop
     )  # fmt: skip

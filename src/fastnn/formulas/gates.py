@@ -35,18 +35,17 @@ def define(real: Any, jit: Jit, elementary: SimpleNamespace, bits: Any) -> Simpl
     Returns
     -------
     types.SimpleNamespace
-        ``lstm(i, f, g, o)`` gives sigmoid of i and f, tanh of g, sigmoid of o; ``gru(z, r)`` the two sigmoids;
-        ``tanh(x)``. All are within 5 ulp; NaN of an argument is NaN of its result alone.
+        Each function is in two steps, so that loops over the steps overlap in the processor. ``start(x)`` and
+        ``start_tanh(x)`` give the exponential e of a sigmoid and of a tanh. Then ``lstm(i, f, g, o, e_i, e_f, e_g,
+        e_o)`` gives sigmoid of i and f, tanh of g, sigmoid of o; ``gru(z, r, e_z, e_r)`` the two sigmoids; ``tanh(x,
+        e)``. All are within 5 ulp; NaN of an argument is NaN of its result alone.
     """
     parts = _single(real, jit, elementary) if real is np.float32 else _double(jit, bits)
-    start, finish, start_tanh, finish_tanh, one = *parts, real(1.0)
+    start, divisor, finish, start_tanh, divisor_tanh, finish_tanh, one = *parts, real(1.0)
 
     @jit
-    def lstm(i, f, g, o):
-        e_i, d_i = start(i)
-        e_f, d_f = start(f)
-        e_o, d_o = start(o)
-        e_g, d_g = start_tanh(g)
+    def lstm(i, f, g, o, e_i, e_f, e_g, e_o):
+        d_i, d_f, d_g, d_o = divisor(e_i), divisor(e_f), divisor_tanh(e_g), divisor(e_o)
         first, second = d_i * d_f, d_o * d_g
         inverse = one / (first * second)
         of_first, of_second = inverse * second, inverse * first
@@ -56,29 +55,30 @@ def define(real: Any, jit: Jit, elementary: SimpleNamespace, bits: Any) -> Simpl
         )  # fmt: skip
 
     @jit
-    def gru(z, r):
-        e_z, d_z = start(z)
-        e_r, d_r = start(r)
+    def gru(z, r, e_z, e_r):
+        d_z, d_r = divisor(e_z), divisor(e_r)
         inverse = one / (d_z * d_r)
         return finish(z, e_z, inverse * d_r), finish(r, e_r, inverse * d_z)
 
     @jit
-    def tanh(x):
-        e, d = start_tanh(x)
-        return finish_tanh(x, e, one / d)
+    def tanh(x, e):
+        return finish_tanh(x, e, one / divisor_tanh(e))
 
-    return SimpleNamespace(lstm=lstm, gru=gru, tanh=tanh)
+    return SimpleNamespace(start=start, start_tanh=start_tanh, lstm=lstm, gru=gru, tanh=tanh)
 
 
-def _single(real: Any, jit: Jit, elementary: SimpleNamespace) -> tuple[Any, Any, Any, Any]:
+def _single(real: Any, jit: Jit, elementary: SimpleNamespace) -> tuple[Any, ...]:
     exp_weight, tanh_near = elementary.exp_weight, elementary.tanh_near
     zero, one, two, most, near = real(0.0), real(1.0), real(2.0), real(10.0), real(0.6)
 
     @jit
     def start(x):
-        e = exp_weight(-abs(x))
-        # of NaN the divisor is a number, too
-        return e, one + (e if e < one else one)
+        return exp_weight(-abs(x))
+
+    @jit
+    def divisor(e):
+        # of NaN it is a number, too
+        return one + (e if e < one else one)
 
     @jit
     def finish(x, e, inverse):
@@ -89,18 +89,21 @@ def _single(real: Any, jit: Jit, elementary: SimpleNamespace) -> tuple[Any, Any,
     def start_tanh(x):
         a = abs(x)
         b = a if a < most else most
-        e = exp_weight(-(b + b))
-        return e, one + e
+        return exp_weight(-(b + b))
+
+    @jit
+    def divisor_tanh(e):
+        return one + e
 
     @jit
     def finish_tanh(x, e, inverse):
         far = one - two * (e * inverse)
         return (-far if x < zero else far) if abs(x) >= near else tanh_near(x)
 
-    return start, finish, start_tanh, finish_tanh
+    return start, divisor, finish, start_tanh, divisor_tanh, finish_tanh
 
 
-def _double(jit: Jit, bits: Any) -> tuple[Any, Any, Any, Any]:
+def _double(jit: Jit, bits: Any) -> tuple[Any, ...]:
     expm1_parts = double.define(jit, bits).expm1_parts
 
     @jit
@@ -108,8 +111,11 @@ def _double(jit: Jit, bits: Any) -> tuple[Any, Any, Any, Any]:
         a = abs(x)
         s, p = expm1_parts(-(a if a < 708.0 else 708.0))
         # smaller ones are subnormal
-        e = s + s * p if a < 708.0 else 0.0
-        return e, 1.0 + e
+        return s + s * p if a < 708.0 else 0.0
+
+    @jit
+    def divisor(e):
+        return 1.0 + e
 
     @jit
     def finish(x, e, inverse):
@@ -122,12 +128,15 @@ def _double(jit: Jit, bits: Any) -> tuple[Any, Any, Any, Any]:
         a = abs(x)
         b = a if a < 20.0 else 20.0
         s, p = expm1_parts(b + b)
-        e = s * p + (s - 1.0)
-        return e, e + 2.0
+        return s * p + (s - 1.0)
+
+    @jit
+    def divisor_tanh(e):
+        return e + 2.0
 
     @jit
     def finish_tanh(x, e, inverse):
         y = e * inverse
         return y if x > 0.0 else (-y if x < 0.0 else x)
 
-    return start, finish, start_tanh, finish_tanh
+    return start, divisor, finish, start_tanh, divisor_tanh, finish_tanh

@@ -114,21 +114,6 @@ def smaller(typingctx: Any, a: Any, b: Any) -> Any:
     return types.intp(types.intp, types.intp), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def unseen(typingctx: Any, number: Any) -> Any:
-    """Return an integer whose value LLVM does not know.
-
-    A short loop whose length it knows is unrolled before it could become vectors: a step of tanh took 6 instead of
-    0.7 ns an element.
-    """
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(_I64, [_I64])
-        return builder.asm(kind, "", "=r,0", [args[0]], side_effect=False)
-
-    return types.intp(types.intp), codegen
-
-
 def _emit_status(builder: Any, address: Any, context: Any, arguments: list[Any]) -> Any:
     """Emit a call that returns the status, and notes an exception in a context."""
     error_at = builder.add(context, _I64(8 * int(Counter.ERROR)))

@@ -10,8 +10,8 @@ from numba.extending import intrinsic
 from fastnn.backend.cpu.codegen.vectors import Lanes, Loop, constant
 
 
-def make_take(dtype: str, lanes: int, rows: int) -> Any:
-    """Make the intrinsic that copies up to a vector of columns of some rows to vectors that follow each other.
+def make_take(dtype: str, lanes: int, rows: int, apart: int) -> Any:
+    """Make the intrinsic that copies up to a vector of columns of some rows to whole vectors, `apart` bytes apart.
 
     Its arguments: source, source_row, columns, target; addresses, a stride in bytes. Behind the last column are zeros.
     """
@@ -29,7 +29,7 @@ def make_take(dtype: str, lanes: int, rows: int) -> Any:
                         for i in range(rows):
                             at = b.add(source, b.mul(source_row, constant(i)))
                             value = v.load(at) if whole else v.masked_load(at, mask)
-                            v.store(value, b.add(target, constant(i * v.width)))
+                            v.store(value, b.add(target, constant(i * apart)))
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 4), codegen
@@ -37,8 +37,8 @@ def make_take(dtype: str, lanes: int, rows: int) -> Any:
     return take
 
 
-def make_put(dtype: str, lanes: int, rows: int) -> Any:
-    """Make the intrinsic that copies vectors that follow each other to up to a vector of columns of some rows.
+def make_put(dtype: str, lanes: int, rows: int, apart: int) -> Any:
+    """Make the intrinsic that copies vectors, `apart` bytes apart, to up to a vector of columns of some rows.
 
     Its arguments: source, columns, target, target_row; addresses, a stride in bytes.
     """
@@ -54,7 +54,7 @@ def make_put(dtype: str, lanes: int, rows: int) -> Any:
                 for branch, whole in zip(branches, (True, False), strict=True):
                     with branch:
                         for i in range(rows):
-                            value = v.load(b.add(source, constant(i * v.width)))
+                            value = v.load(b.add(source, constant(i * apart)))
                             at = b.add(target, b.mul(target_row, constant(i)))
                             if whole:
                                 v.store(value, at)

@@ -162,7 +162,7 @@ ALLOWED |= {
     "objective": {"checks", "graph", "losses", "metrics", "program", "registry"},
     "data": {
         *("addresses", "backend/devices", "casts", "checks", "errors", "layers", "losses", "lower", "objective"),
-        "registry",
+        *("hints", "registry"),
     },
     "runtime": {
         *(f"backend/cpu/{room}" for room in ("calls", "executor", "frozen", "layouts")),

@@ -12,8 +12,8 @@ import fastnn as fnn
 from fastnn import elsewhere, hints
 
 SUBMODULES = (
-    "activations", "applications", "cache", "callbacks", "constraints", "cuda", "datasets", "initializers", "inspect",
-    "layers", "losses", "metrics", "nopython", "optimizers", "regularizers", "schedules", "testing",
+    "activations", "applications", "cache", "callbacks", "constraints", "cuda", "data", "datasets", "initializers",
+    "inspect", "layers", "losses", "metrics", "nopython", "optimizers", "regularizers", "schedules", "testing",
 )  # fmt: skip
 FAMILIES = ("activations", "initializers", "layers", "losses", "metrics", "optimizers", "regularizers", "schedules")
 

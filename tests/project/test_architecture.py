@@ -225,6 +225,7 @@ ALLOWED |= {
     },
     "applications": {"checks", "hints", "layers", "model", "ops"},
     "inspect": {"activations", "checks", "hints", "layers", "model", "ops", "seeding"},
+    "text": {"checks", "files", "hints", "seeding"},
     "testing": {"activations", "formulas", "hints", "layers", "losses", "model", "nopython", "training"},
 }
 ALLOWED["."] = set(ALLOWED)

@@ -142,3 +142,23 @@ def test_a_network_of_padded_sequences_learns():
     )
     model.compile(fnn.Adam(0.02), "cross_entropy", metrics=["accuracy"])
     assert model.fit(pad(sequences, 8), labels, epochs=10, verbose=0).history["accuracy"][-1] > 0.9
+
+
+def test_buckets_are_predicted_by_models_of_their_own():
+    """As docs/sequences.md says: a model of shorter sequences, with the weights of the trained one."""
+
+    def network(steps):
+        layers = [fnn.Input(steps, dtype="int64"), fnn.Embedding(9, 4, mask_zero=True), fnn.LSTM(5), fnn.Dense(3)]
+        model = fnn.Sequential(layers, seed=steps)
+        model.compile("sgd", "mse")
+        return model
+
+    rng = np.random.default_rng(0)
+    sequences = [rng.integers(1, 9, rng.integers(0, 30)) for _ in range(50)]
+    whole = network(30)
+    expected = whole.predict(pad(sequences, 30))
+    for length, indices in buckets(sequences, 3):
+        short = network(length)
+        short.set_weights(whole.get_weights())
+        found = short.predict(pad([sequences[i] for i in indices], length))
+        assert np.allclose(found, expected[indices], atol=1e-6)

@@ -69,6 +69,17 @@ def test_files_pickles_and_training_again(vocabulary, tmp_path):
     assert json.loads(path.read_text("utf-8"))["model"]["type"] == "BPE"
 
 
+def test_numbers_with_gaps(vocabulary, tmp_path):
+    document = json.loads(vocabulary.tokenizer.to_str())
+    vocab = document["model"]["vocab"]
+    last = max(vocab, key=vocab.get)
+    vocab[last] = 70000
+    (tmp_path / "gaps.json").write_text(json.dumps(document))
+    gaps = fnn.text.BytePairs.load(tmp_path / "gaps.json")
+    assert len(gaps) == 70001 and gaps.dtype == np.uint32
+    assert all(gaps.decode(gaps.encode(text)) == text for text in TEXTS[:4]) and gaps.number(last) == 70000
+
+
 def test_least_and_sizes(vocabulary):
     assert len(fnn.text.BytePairs("ab ab cd", 300, special=())) == 257
     assert len(fnn.text.BytePairs("ab ab cd", 300, special=(), least=1)) > 257

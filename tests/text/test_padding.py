@@ -56,6 +56,7 @@ def test_edges():
     assert pad([]).shape == (0, 0) and pad([], 3).shape == (0, 3) and pad([[], []]).shape == (2, 0)
     assert pad([[], []], 2, value=7).tolist() == [[7, 7], [7, 7]]
     assert np.isnan(pad([[1.0]], 2, "float64", value=np.nan)[0, 0])
+    assert np.isnan(pad([[]], 1, "float32", value=np.float32(np.nan))).all()
     assert pad([[True], []], dtype=bool).tolist() == [[True], [False]]
     assert pad([[2**63 - 1, -(2**63)]], dtype="int64").tolist() == [[2**63 - 1, -(2**63)]]
     assert pad([[3.0, -4.0]]).tolist() == [[3, -4]]

@@ -101,6 +101,8 @@ def test_masked_words_at_the_edges():
     x, y, w = mask_words(tokens, 5, 1, 1.0, seed=0)
     assert w.tolist() == [1, 0, 1] and y.tolist() == [3, 0, 4] and x[1] == 0
     assert mask_words(tokens, 5, 1, 0.0)[2].sum() == 0 and mask_words([], 5, 1)[2].shape == (0,)
+    for dtype in ("int8", "uint64"):
+        assert mask_words(tokens.astype(dtype), 5, 1, 1.0, seed=0)[0].dtype == dtype
     # the only word there is
     assert set(mask_words([1] * 50, 3, 2, 1.0, seed=0)[0]) == {1, 2}
 

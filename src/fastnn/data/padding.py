@@ -80,7 +80,7 @@ def pad_sequences(
         if side not in ("pre", "post"):
             raise ValueError(f"{name}: expected 'pre' or 'post', got {shorten(side)}")
     most = None if maxlen is None else integer("maxlen", maxlen)
-    if not isinstance(value, float) or math.isfinite(value) or kind.kind != "f":
+    if not isinstance(value, float | np.floating) or math.isfinite(value) or kind.kind != "f":
         number("value", value)
     fill = _converted(np.asarray(value), kind, "value")
     arrays = [_sequence(one, f"sequences[{index}]") for index, one in enumerate(_listed(sequences))]

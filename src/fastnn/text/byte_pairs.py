@@ -41,6 +41,7 @@ class BytePairs:
     Attributes
     ----------
     tokenizer : tokenizers.Tokenizer
+        Not to be changed.
     dtype : dtype
         Of the arrays that `encode` returns: the smallest unsigned one that holds all numbers.
 
@@ -124,10 +125,12 @@ class BytePairs:
 
     def _take(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
+        # numbers of a file may have gaps
+        self._size = 1 + max(tokenizer.get_vocab().values(), default=-1)
         self.dtype = smallest(len(self))
 
     def __len__(self) -> int:
-        return int(self.tokenizer.get_vocab_size())
+        return self._size
 
     def __repr__(self) -> str:
         return f"BytePairs(of {len(self)} numbers)"

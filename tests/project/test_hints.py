@@ -50,6 +50,8 @@ def test_dir_shows_public_names_alone(name):
         ("ConvTranspose2d", "there is fastnn.Conv2DTranspose"),
         ("CosineAnnealingLR", "there is fastnn.schedules.CosineDecay"),
         ("to_categorical", "no need to encode"),
+        ("TextVectorization", "there is fastnn.text.Words"),
+        ("pad_sequence", "there is fastnn.data.pad_sequences"),
         ("earlystopping", "EarlyStopping"),
         ("GlorotUnifrom", "did you mean 'GlorotUniform'?"),
         ("load_digit", "load"),

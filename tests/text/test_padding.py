@@ -163,3 +163,9 @@ def test_buckets_are_predicted_by_models_of_their_own():
         short.set_weights(whole.get_weights())
         found = short.predict(pad([sequences[i] for i in indices], length))
         assert np.allclose(found, expected[indices], atol=1e-6)
+
+
+def test_fit_names_the_function_for_lists_of_unequal_lengths():
+    model = fnn.Sequential([fnn.Input(3), fnn.Dense(1)], seed=0)
+    with pytest.raises(TypeError, match=r"x: expected an array of numbers.* fastnn\.data\.pad_sequences makes one"):
+        model.predict(KERAS)

@@ -15,6 +15,7 @@ from fastnn import (
     callbacks,
     constraints,
     cuda,
+    data,
     datasets,
     hints,
     initializers,
@@ -88,6 +89,7 @@ if TYPE_CHECKING:  # what `_LATER` imports on first use
     from fastnn import nopython as nopython
     from fastnn import ops as ops
     from fastnn import testing as testing
+    from fastnn import text as text
 
 check_with(
     lambda functions, kind: importlib.import_module("fastnn.backend.cpu.codegen.custom_types").check(functions, kind)
@@ -141,6 +143,7 @@ __all__ = [
     "callbacks",
     "constraints",
     "cuda",
+    "data",
     "datasets",
     "function",
     "get_num_threads",
@@ -171,7 +174,7 @@ __all__ += layers.normalization.__all__
 __all__ += layers.random.__all__
 
 # imported on first use: importing Numba takes longer than importing fastnn, and the ops take a tenth of that
-_LATER = ("applications", "inspect", "nopython", "ops", "testing")
+_LATER = ("applications", "inspect", "nopython", "ops", "testing", "text")
 
 
 def _later(name: str) -> object:

@@ -49,7 +49,9 @@ def plain(value: Any, what: str) -> NDArray[Any]:
     try:
         return np.asarray(value)
     except (ValueError, TypeError) as error:
-        raise TypeError(f"{what}: expected an array of numbers, got {type(value).__name__}: {error}") from None
+        of_lists = "; fastnn.data.pad_sequences makes one of lists of unequal lengths"
+        hint = of_lists * ("inhomogeneous" in str(error))
+        raise TypeError(f"{what}: expected an array of numbers, got {type(value).__name__}: {error}{hint}") from None
 
 
 def refuse_masked(value: Any, what: str) -> None:

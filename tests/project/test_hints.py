@@ -12,8 +12,8 @@ import fastnn as fnn
 from fastnn import elsewhere, hints
 
 SUBMODULES = (
-    "activations", "applications", "cache", "callbacks", "constraints", "cuda", "datasets", "initializers", "inspect",
-    "layers", "losses", "metrics", "nopython", "optimizers", "regularizers", "schedules", "testing",
+    "activations", "applications", "cache", "callbacks", "constraints", "cuda", "data", "datasets", "initializers",
+    "inspect", "layers", "losses", "metrics", "nopython", "optimizers", "regularizers", "schedules", "testing", "text",
 )  # fmt: skip
 FAMILIES = ("activations", "initializers", "layers", "losses", "metrics", "optimizers", "regularizers", "schedules")
 
@@ -32,7 +32,7 @@ def said_of(module, name):
 def test_dir_shows_public_names_alone(name):
     module = module_of(name)
     assert dir(module) == sorted(
-        [*module.__all__, *(("applications", "inspect", "nopython", "ops", "testing") if module is fnn else ())]
+        [*module.__all__, *(("applications", "inspect", "nopython", "ops", "testing", "text") if module is fnn else ())]
     )
     assert len(set(module.__all__)) == len(module.__all__)
     for one in dir(module):
@@ -51,6 +51,8 @@ def test_dir_shows_public_names_alone(name):
         ("ConvTranspose2d", "there is fastnn.Conv2DTranspose"),
         ("CosineAnnealingLR", "there is fastnn.schedules.CosineDecay"),
         ("to_categorical", "no need to encode"),
+        ("TextVectorization", "there is fastnn.text.Words"),
+        ("pad_sequence", "there is fastnn.data.pad_sequences"),
         ("earlystopping", "EarlyStopping"),
         ("GlorotUnifrom", "did you mean 'GlorotUniform'?"),
         ("load_digit", "load"),

@@ -14,7 +14,7 @@ import argparse
 import importlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -183,7 +183,7 @@ def _same(ours: Any, theirs: Any) -> None:
 IDLE = 0.05
 
 
-def measured(calls: dict[str, Callable[[], object]], least: float = 0.01, rounds: int = 7) -> dict[str, float]:
+def measured(calls: Mapping[str, Callable[[], object]], least: float = 0.01, rounds: int = 7) -> dict[str, float]:
     """Return the median seconds of a call of each contestant; between turns other libraries' threads go to sleep."""
     times: dict[str, int] = {}
     for name, call in calls.items():

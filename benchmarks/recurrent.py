@@ -4,10 +4,13 @@
     python benchmarks/recurrent.py --threads 1 2 --only "LSTM 100"
     python benchmarks/recurrent.py --dtype float64
 
+    python benchmarks/recurrent.py --steps
+
 Needs PyTorch. A network is one recurrent layer, whose last state a dense layer turns into one number; the loss is the
 mean squared error, the optimizer Adam. Before anything is timed, both must have trained to the same losses. Both take
 turns; medians of several rounds. "lengths" are sequences of unequal lengths, whose mean is half of the longest: a mask
-here, packed sequences there.
+here, packed sequences there. With `--steps` it is one step of a cell: from compiled code here, `torch.nn.GRUCell` and
+the like there, without gradients.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 import fastnn as fnn
 from convolutions import measured
+from fastnn import nopython as fnp
 
 Array = NDArray[Any]
 RATE, EPSILON = 1e-3, 1e-14  # so small that it does not matter that the libraries add it at different places
@@ -69,6 +74,46 @@ WORKLOADS = (
     Recurrent("LSTM", 128, 64, 100, 32, lengths=True),
     Recurrent("GRU", 128, 64, 100, 32, lengths=True),
 )
+
+
+#: cells whose single steps are timed: the kind, units, features
+STEPS = {
+    "GRU 32, 8 inputs": ("GRU", 32, 8),
+    "GRU 16, 4 inputs": ("GRU", 16, 4),
+    "LSTM 32, 8 inputs": ("LSTM", 32, 8),
+}
+REPEATS = 1000
+
+
+@njit  # type: ignore[untyped-decorator]
+def walk(net: Any, state: Any, x: Any, out: Any, repeats: int) -> None:
+    """Take many steps."""
+    for _ in range(repeats):
+        fnp.step(net, state, x, out)
+
+
+def stepping(kind: str, units: int, features: int) -> Callable[[], None]:
+    """Return a function that takes `REPEATS` steps of a cell in compiled code."""
+    layer = getattr(fnn, kind)(units)
+    net = fnn.Sequential([fnn.Input((1, features)), layer], seed=0).freeze(stateful=True)
+    x = np.random.default_rng(0).standard_normal(features).astype(np.float32)
+    state, out = fnp.state(net), np.zeros(units, np.float32)
+    return lambda: walk(net, state, x, out, REPEATS)
+
+
+def their_stepping(kind: str, units: int, features: int) -> Callable[[], None]:
+    """Return a function that takes as many steps of PyTorch's cell."""
+    torch = importlib.import_module("torch")
+    torch.set_num_threads(1)
+    cell, x = getattr(torch.nn, f"{kind}Cell")(features, units), torch.randn(1, features)
+
+    def steps() -> None:
+        with torch.inference_mode():
+            state = None
+            for _ in range(REPEATS):
+                state = cell(x, state)
+
+    return steps
 
 
 def our_network(work: Recurrent, dtype: str) -> fnn.Model:
@@ -171,7 +216,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dtype", default="float32", choices=("float32", "float64"))
     parser.add_argument("--only", default="", help="workloads whose names contain this")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", action="store_true", help="single steps of cells")
     given = parser.parse_args(arguments)
+    if given.steps:
+        print("ns a step, float32, one sample")
+        for name, cell in STEPS.items():
+            found = measured({"fastnn": stepping(*cell), "PyTorch": their_stepping(*cell)}, rounds=given.rounds)
+            times = {library: 1e9 * each / REPEATS for library, each in found.items()}
+            shown = "  ".join(f"{library} {each:8.0f}" for library, each in times.items())
+            print(f"{name:20} {shown}  {times['PyTorch'] / times['fastnn']:6.1f} times", flush=True)
+        return
     for threads in given.threads:
         print(f"\nms a training step, {given.dtype}, {threads} thread(s)")
         for work in WORKLOADS:

@@ -172,6 +172,9 @@ __all__ += layers.maps.preprocessing.__all__
 __all__ += layers.merge.__all__
 __all__ += layers.normalization.__all__
 __all__ += layers.random.__all__
+__all__ += layers.recurrent.cells.__all__
+__all__ += layers.recurrent.masking.__all__
+__all__ += layers.recurrent.wrappers.__all__
 
 # imported on first use: importing Numba takes longer than importing fastnn, and the ops take a tenth of that
 _LATER = ("applications", "inspect", "nopython", "ops", "testing", "text")

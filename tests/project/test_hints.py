@@ -109,7 +109,7 @@ def test_a_hint_hides_no_name(monkeypatch):
     ("statement", "match"),
     [
         ("from fastnn.layers import Dense, LazyLinear", "'LazyLinear' from 'fastnn.layers'; there is fastnn.Dense"),
-        ("from fastnn import GRU", "'GRU' from 'fastnn'; fastnn has no recurrence"),
+        ("from fastnn import RNN", "'RNN' from 'fastnn'; fastnn has no"),
         ("from fastnn.optimizers import Adams", "did you mean 'Adam'"),
     ],
 )  # fmt: skip

@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from fastnn.backend.cpu.codegen.intrinsics import emit_note
 from fastnn.backend.cpu.codegen.vectors import declared, emit_call
@@ -176,18 +177,27 @@ def _parameters(context: Any, builder: Any, code: Any, net: Any, kind: Any) -> d
 def _emit_run(context: Any, builder: Any, signature: Any, args: Any, field: str, absent: Outcome | None) -> Any:
     """Emit the call of the code in a field of a network: (net, *arrays, work) -> nothing, or an error."""
     (net_kind, *kinds, work_kind), (net, *values, work_value) = signature.args, args
-    code = _array_field(context, builder, net, net_kind, field)
     groups = [parts_of(builder, kind, value) for kind, value in zip(kinds, values, strict=True)]
     arrays = [each for group in groups for each in group]
-    _check_code(context, builder, code, absent, len(groups[0]), len(arrays))
+    _emit_call(context, builder, (net_kind, net), field, absent, arrays, len(groups[0]), (work_kind, work_value))
+    return context.get_dummy_value()
+
+
+def _emit_call(
+    context: Any, builder: Any, network: Typed, field: str, absent: Outcome | None, arrays: Sequence[Typed],
+    inputs: int, work: Typed,
+) -> None:  # fmt: skip
+    """Emit the call of the code in a field of a network on arrays, of which some are inputs; or an error."""
+    net_kind, net = network
+    code = _array_field(context, builder, net, net_kind, field)
+    _check_code(context, builder, code, absent, inputs, len(arrays))
     held = _table(builder, 2)
     _write(builder, held, 0, _parameters(context, builder, code, net, net_kind))
     arguments = [
         _address(builder, code), builder.ptrtoint(held, _I64), _given_table(context, builder, arrays), _constant(0),
-        *_workspace(context, builder, work_kind, work_value),
+        *_workspace(context, builder, *work),
     ]  # fmt: skip
     _emit_outcome(context, builder, *emit_call(builder, _word(builder, code, CodeWord.CALL), arguments))
-    return context.get_dummy_value()
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -208,6 +218,36 @@ def run_gradient(typingctx: Any, net: Any, x: Any, seed: Any, dx: Any, work: Any
         return _emit_run(context, builder, signature, args, "gradient", Outcome.ABSENT)
 
     return types.void(net, x, seed, dx, work), codegen
+
+
+def _half(context: Any, builder: Any, kind: Any, array: Any, number: int) -> tuple[Any, Any]:
+    """Return the type and the struct of an element of a contiguous array's first axis, which owns no memory."""
+    part_kind = kind.copy(ndim=kind.ndim - 1)
+    part = context.make_array(part_kind)(context, builder)
+    sizes, strides = (cgutils.unpack_tuple(builder, field) for field in (array.shape, array.strides))
+    data = builder.inttoptr(builder.add(_address(builder, array), builder.mul(strides[0], _constant(number))),
+                            array.data.type)  # fmt: skip
+    populate_array(part, data=data, shape=sizes[1:], strides=strides[1:], itemsize=array.itemsize, meminfo=None)
+    return part_kind, part
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def run_step(typingctx: Any, net: Any, state: Any, x: Any, out: Any, work: Any) -> Any:
+    """Compute a step of a network of sequences: (x, state[0]) -> (out, state[1]), which becomes state[0].
+
+    `state` is contiguous, with two elements. As slices of Numba's, these two would cost 100 ns for reference counts.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        (net_kind, state_kind, x_kind, out_kind, work_kind), (net, state, x, out, work) = signature.args, args
+        array = _array(context, builder, state_kind, state)
+        (kind, now), (_, following) = (_half(context, builder, state_kind, array, number) for number in range(2))
+        arrays = [(x_kind, x), (kind, now._getvalue()), (out_kind, out), (kind, following._getvalue())]
+        _emit_call(context, builder, (net_kind, net), "code", None, arrays, 2, (work_kind, work))
+        cgutils.raw_memcpy(builder, now.data, following.data, now.nitems, now.itemsize)
+        return context.get_dummy_value()
+
+    return types.void(net, state, x, out, work), codegen
 
 
 def _emit_learn(context: Any, builder: Any, signature: Any, args: Any, field: str, parts: int) -> Any:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import types
 from numba.core.errors import TypingError
 
 from fastnn.backend.cpu.frozen.network import FrozenNetwork
-from fastnn.nopython import functions, stepping
+from fastnn.nopython import stepping
+from fastnn.nopython.native import run_step
 from fastnn.nopython.numba_types import (
     array_type,
     input_types,
@@ -34,20 +34,10 @@ def _step(net: Any, state: Any, x: Any, out: Any, work: Any = None) -> Callable[
     input_types("x", x, numbers=True)
     result_types("out", out, dtype)
     workspace_type(work)
-    single = isinstance(state, types.Array) and state.ndim == 2
 
     def step(net: Any, state: Any, x: Any, out: Any, work: Any = None) -> None:
         if len(state) != 2:
             raise ValueError("fastnn.nopython.step: state: expected an array from fastnn.nopython.state")
-        functions.predict(net, (x, state[0]), (out, state[1]), work)
-        now, following = state[0], state[1]
-        # a loop: an assignment of slices takes Numba 50 ns
-        if single:
-            for index in range(len(now)):
-                now[index] = following[index]
-        else:
-            for row in range(len(now)):
-                for index in range(now.shape[1]):
-                    now[row, index] = following[row, index]
+        run_step(net, state, x, out, work)
 
     return step

@@ -51,6 +51,7 @@ def test_the_ten_lines_run_and_learn(tmp_path):
         ("docs/custom.md", 0, "model.predict(np.ones((2, 8))).shape == (2, 1)"),
         ("docs/images.md", 0, "history.history['accuracy'][-1] > 0.5"),
         ("docs/sequences.md", 0, "history.history['loss'][-1] < history.history['loss'][0]"),
+        ("docs/sequences.md", 2, "np.array_equal(out[-1], online.predict(series[None])[0])"),
         ("docs/sequences.md", 1, "history.history['perplexity'][-1] < 22.0 < history.history['perplexity'][0] < 40.0"),
         ("docs/symbols.md", 0, "model.predict(np.ones((2, 8))).shape == (2, 1)"),
         ("docs/symbols.md", 1, "model.predict(np.ones((2, 4))).shape == (2, 1)"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from computed import build, check_derivatives
-from fastnn.graph.ops.attention import attention
+from fastnn.graph.ops.sequences.attention import attention
 from fastnn.graph.rules import NoGradientError
 
 RNG = np.random.default_rng(3)

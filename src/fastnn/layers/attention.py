@@ -10,11 +10,11 @@ from fastnn.checks import flag, number, size
 from fastnn.config import register
 from fastnn.constraints import Constraint
 from fastnn.graph.graph import Graph, Tensor
-from fastnn.graph.ops.attention import attention
 from fastnn.graph.ops.dense import bias_add, matmul
 from fastnn.graph.ops.joins import pad
 from fastnn.graph.ops.moves import reshape, take_columns
 from fastnn.graph.ops.pointwise import cast, pointwise
+from fastnn.graph.ops.sequences.attention import attention
 from fastnn.initializers import Initializer
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 from fastnn.regularizers import Regularizer

@@ -81,7 +81,7 @@ class ExportMixin(TrainedMixin):
             When it is for a GPU and contains a user-defined function.
         """
         if flag("stateful", stateful):
-            frozen: FrozenNetwork = self._one_step()._frozen(gradients, device, rows)
+            frozen: FrozenNetwork = self._one_step().freeze(gradients=gradients, device=device, rows=rows)
             return frozen
         return self._frozen(gradients, device, rows)
 

@@ -220,15 +220,15 @@ def run_gradient(typingctx: Any, net: Any, x: Any, seed: Any, dx: Any, work: Any
     return types.void(net, x, seed, dx, work), codegen
 
 
-def _half(context: Any, builder: Any, kind: Any, array: Any, number: int) -> tuple[Any, Any]:
-    """Return the type and the struct of an element of a contiguous array's first axis, which owns no memory."""
+def _half(context: Any, builder: Any, kind: Any, array: Any, number: int) -> tuple[Any, Any, Any]:
+    """Return the type, the value and the address of an element of a contiguous array's first axis; it owns nothing."""
     part_kind = kind.copy(ndim=kind.ndim - 1)
     part = context.make_array(part_kind)(context, builder)
     sizes, strides = (cgutils.unpack_tuple(builder, field) for field in (array.shape, array.strides))
     data = builder.inttoptr(builder.add(_address(builder, array), builder.mul(strides[0], _constant(number))),
                             array.data.type)  # fmt: skip
     populate_array(part, data=data, shape=sizes[1:], strides=strides[1:], itemsize=array.itemsize, meminfo=None)
-    return part_kind, part
+    return part_kind, part._getvalue(), data
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -241,10 +241,11 @@ def run_step(typingctx: Any, net: Any, state: Any, x: Any, out: Any, work: Any) 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         (net_kind, state_kind, x_kind, out_kind, work_kind), (net, state, x, out, work) = signature.args, args
         array = _array(context, builder, state_kind, state)
-        (kind, now), (_, following) = (_half(context, builder, state_kind, array, number) for number in range(2))
-        arrays = [(x_kind, x), (kind, now._getvalue()), (out_kind, out), (kind, following._getvalue())]
+        halves = [_half(context, builder, state_kind, array, number) for number in range(2)]
+        (kind, now, here), (_, following, there) = halves
+        arrays = [(x_kind, x), (kind, now), (out_kind, out), (kind, following)]
         _emit_call(context, builder, (net_kind, net), "code", None, arrays, 2, (work_kind, work))
-        cgutils.raw_memcpy(builder, now.data, following.data, now.nitems, now.itemsize)
+        cgutils.raw_memcpy(builder, here, there, builder.sdiv(array.nitems, _constant(2)), array.itemsize)
         return context.get_dummy_value()
 
     return types.void(net, state, x, out, work), codegen

@@ -120,7 +120,7 @@ class BytePairs:
     @classmethod
     def _of(cls, tokenizer: Any) -> BytePairs:
         made = cls.__new__(cls)
-        made._take(tokenizer)
+        cls._take(made, tokenizer)
         return made
 
     def _take(self, tokenizer: Any) -> None:

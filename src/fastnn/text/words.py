@@ -176,7 +176,7 @@ class Words:
         if not all(isinstance(one, str) for one in everything) or len(set(everything)) < len(everything):
             raise ValueError(f"{os.fspath(path)!r} is damaged: its words are not different strings")
         made = cls("", lower=found["lower"], special=found["special"])
-        made._number(found["words"])
+        cls._number(made, found["words"])
         return made
 
 

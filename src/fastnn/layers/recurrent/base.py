@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from fastnn import activations
 from fastnn.activations import Activation as ActivationFunction
 from fastnn.checks import flag, number, size
+from fastnn.constraints import Constraint
 from fastnn.formulas import custom
 from fastnn.formulas.activations import SAVES
 from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.dense import bias_add, matmul
 from fastnn.graph.ops.pointwise import pointwise, random
-from fastnn.graph.ops.recurrent import Cell, Start, scan
+from fastnn.graph.ops.sequences.recurrent import Cell, Start, scan
 from fastnn.graph.ops.strided import flip, reshape
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 from fastnn.layers.core import Reshape
 from fastnn.layers.symbols import Symbol
 from fastnn.layers.tracing import STREAMS
 from fastnn.layers.weighted import Weighted
+from fastnn.regularizers import Regularizer
 
 #: The mask of a sequence has one column, by which it differs from a state: (steps, 1).
 _MASK_COLUMNS = 1
@@ -45,20 +48,32 @@ def elementwise_of(layer: Layer, name: str, given: Any) -> ActivationFunction:
     return found
 
 
-class Recurrent(Weighted):
+class _Sized(Weighted):
+    """What is no field of `Recurrent`, but of its subclasses, where it may be given by position."""
+
+    units: int
+
+
+@dataclass(eq=False, repr=False)
+class Recurrent(_Sized):
     """A recurrent layer; subclasses say which cell it has."""
 
     kernels: ClassVar[dict[str, str]] = {"kernel": "kernel", "recurrent": "recurrent_kernel"}
     arity = (1, None)
     cell: ClassVar[Cell]
 
-    units: int
-    dropout: float
-    recurrent_dropout: float
-    return_sequences: bool
-    return_state: bool
-    go_backwards: bool
-    zero_output_for_mask: bool
+    kernel_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
+    recurrent_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
+    bias_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
+    kernel_constraint: Constraint | str | None = field(default=None, kw_only=True)
+    recurrent_constraint: Constraint | str | None = field(default=None, kw_only=True)
+    bias_constraint: Constraint | str | None = field(default=None, kw_only=True)
+    dropout: float = field(default=0.0, kw_only=True)
+    recurrent_dropout: float = field(default=0.0, kw_only=True)
+    return_sequences: bool = field(default=False, kw_only=True)
+    return_state: bool = field(default=False, kw_only=True)
+    go_backwards: bool = field(default=False, kw_only=True)
+    zero_output_for_mask: bool = field(default=False, kw_only=True)
 
     def prepare(self) -> None:
         self.units = size("units", self.units)

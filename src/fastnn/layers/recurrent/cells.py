@@ -14,16 +14,14 @@ from fastnn import initializers
 from fastnn.activations import Activation as ActivationFunction
 from fastnn.checks import flag
 from fastnn.config import register
-from fastnn.constraints import Constraint
 from fastnn.graph import graph as graphs
-from fastnn.graph.ops.recurrent import GRU as GRU_CELL
-from fastnn.graph.ops.recurrent import LSTM as LSTM_CELL
-from fastnn.graph.ops.recurrent import SIMPLE_RNN
+from fastnn.graph.ops.sequences.recurrent import GRU as GRU_CELL
+from fastnn.graph.ops.sequences.recurrent import LSTM as LSTM_CELL
+from fastnn.graph.ops.sequences.recurrent import SIMPLE_RNN
 from fastnn.graph.ops.strided import reshape
 from fastnn.initializers import Initializer
 from fastnn.layers.base import ParameterSpec, Scope
 from fastnn.layers.recurrent.base import Gated, Recurrent
-from fastnn.regularizers import Regularizer
 
 __all__ = ["GRU", "LSTM", "SimpleRNN"]
 
@@ -80,18 +78,6 @@ class SimpleRNN(Recurrent):
     kernel_initializer: Initializer | str = "glorot_uniform"
     recurrent_initializer: Initializer | str = "orthogonal"
     bias_initializer: Initializer | str = "zeros"
-    kernel_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
-    recurrent_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
-    bias_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
-    kernel_constraint: Constraint | str | None = field(default=None, kw_only=True)
-    recurrent_constraint: Constraint | str | None = field(default=None, kw_only=True)
-    bias_constraint: Constraint | str | None = field(default=None, kw_only=True)
-    dropout: float = field(default=0.0, kw_only=True)
-    recurrent_dropout: float = field(default=0.0, kw_only=True)
-    return_sequences: bool = field(default=False, kw_only=True)
-    return_state: bool = field(default=False, kw_only=True)
-    go_backwards: bool = field(default=False, kw_only=True)
-    zero_output_for_mask: bool = field(default=False, kw_only=True)
 
 
 @register("layer")
@@ -140,19 +126,7 @@ class GRU(Gated):
     kernel_initializer: Initializer | str = "glorot_uniform"
     recurrent_initializer: Initializer | str = "orthogonal"
     bias_initializer: Initializer | str = "zeros"
-    kernel_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
-    recurrent_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
-    bias_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
-    kernel_constraint: Constraint | str | None = field(default=None, kw_only=True)
-    recurrent_constraint: Constraint | str | None = field(default=None, kw_only=True)
-    bias_constraint: Constraint | str | None = field(default=None, kw_only=True)
-    dropout: float = field(default=0.0, kw_only=True)
-    recurrent_dropout: float = field(default=0.0, kw_only=True)
-    return_sequences: bool = field(default=False, kw_only=True)
-    return_state: bool = field(default=False, kw_only=True)
-    go_backwards: bool = field(default=False, kw_only=True)
     reset_after: bool = field(default=True, kw_only=True)
-    zero_output_for_mask: bool = field(default=False, kw_only=True)
 
     def prepare(self) -> None:
         super().prepare()
@@ -236,18 +210,6 @@ class LSTM(Gated):
     recurrent_initializer: Initializer | str = "orthogonal"
     bias_initializer: Initializer | str = "zeros"
     unit_forget_bias: bool = field(default=True, kw_only=True)
-    kernel_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
-    recurrent_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
-    bias_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
-    kernel_constraint: Constraint | str | None = field(default=None, kw_only=True)
-    recurrent_constraint: Constraint | str | None = field(default=None, kw_only=True)
-    bias_constraint: Constraint | str | None = field(default=None, kw_only=True)
-    dropout: float = field(default=0.0, kw_only=True)
-    recurrent_dropout: float = field(default=0.0, kw_only=True)
-    return_sequences: bool = field(default=False, kw_only=True)
-    return_state: bool = field(default=False, kw_only=True)
-    go_backwards: bool = field(default=False, kw_only=True)
-    zero_output_for_mask: bool = field(default=False, kw_only=True)
 
     def prepare(self) -> None:
         super().prepare()

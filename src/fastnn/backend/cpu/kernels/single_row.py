@@ -18,7 +18,7 @@ def row_in_registers(kit: Kit, shape: Blocking) -> Any:
     """
     size, lanes = kit.itemsize, shape.lanes
     eight = make_row(kit.dtype, lanes, 8, whole=True)
-    one, two, three, four = (make_row(kit.dtype, lanes, vectors) for vectors in (1, 2, 3, 4))
+    one, two, three, four, six = (make_row(kit.dtype, lanes, vectors) for vectors in (1, 2, 3, 4, 6))
 
     @helper
     def in_registers(first, last, k, a, a_k, b, b_row, c, start):
@@ -29,6 +29,9 @@ def row_in_registers(kit: Kit, shape: Blocking) -> Any:
             if left >= 8 * lanes:
                 eight(a, a_k, right, b_row, k, to, init, left)
                 j += 8 * lanes
+            elif left > 5 * lanes:
+                six(a, a_k, right, b_row, k, to, init, left)
+                j += 6 * lanes
             elif left > 3 * lanes:
                 four(a, a_k, right, b_row, k, to, init, left)
                 j += 4 * lanes

@@ -15,7 +15,7 @@ from fastnn.backend.cpu.codegen.elementary import functions
 from fastnn.backend.cpu.codegen.intrinsics import smaller, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit
 from fastnn.backend.cpu.codegen.options import formula, inlined
-from fastnn.backend.cpu.codegen.strips import make_put, make_take
+from fastnn.backend.cpu.codegen.packing import make_put, make_take
 from fastnn.backend.cpu.processor.blocking import Blocking
 from fastnn.formulas import activations, gates
 

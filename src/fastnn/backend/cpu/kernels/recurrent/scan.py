@@ -22,7 +22,7 @@ from fastnn.backend.cpu.codegen.intrinsics import (
 )
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, note_raised, rows_part
 from fastnn.backend.cpu.codegen.options import helper
-from fastnn.backend.cpu.codegen.strips import make_row_maker, make_zeros
+from fastnn.backend.cpu.codegen.packing import make_row_maker, make_zeros
 from fastnn.backend.cpu.kernels.recurrent import cells
 from fastnn.backend.cpu.kernels.recurrent.products import PACKED_BYTES, products_of
 from fastnn.backend.cpu.kernels.windows.memory import STACK_BYTES, working_memory

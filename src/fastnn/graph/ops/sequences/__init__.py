@@ -1,0 +1,1 @@
+"""Ops of sequences: attention and recurrent layers."""

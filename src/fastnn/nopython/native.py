@@ -13,7 +13,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
 from fastnn.backend.cpu.codegen.intrinsics import emit_note
 from fastnn.backend.cpu.codegen.vectors import declared, emit_call
@@ -145,9 +144,14 @@ def _given(context: Any, builder: Any, kind: Any, value: Any) -> dict[int, Any]:
 
 def _given_table(context: Any, builder: Any, arrays: Sequence[Typed]) -> Any:
     """Write the arrays of a call on the stack, and return the table's address."""
-    table = _table(builder, len(arrays) * Given.WORDS)
-    for index, (kind, value) in enumerate(arrays):
-        _write(builder, table, index * Given.WORDS, _given(context, builder, kind, value))
+    return _table_of(builder, [_given(context, builder, kind, value) for kind, value in arrays])
+
+
+def _table_of(builder: Any, given: Sequence[dict[int, Any]]) -> Any:
+    """Write the words of arrays on the stack, and return the table's address."""
+    table = _table(builder, len(given) * Given.WORDS)
+    for index, words in enumerate(given):
+        _write(builder, table, index * Given.WORDS, words)
     return builder.ptrtoint(table, _I64)
 
 
@@ -178,23 +182,23 @@ def _emit_run(context: Any, builder: Any, signature: Any, args: Any, field: str,
     """Emit the call of the code in a field of a network: (net, *arrays, work) -> nothing, or an error."""
     (net_kind, *kinds, work_kind), (net, *values, work_value) = signature.args, args
     groups = [parts_of(builder, kind, value) for kind, value in zip(kinds, values, strict=True)]
-    arrays = [each for group in groups for each in group]
-    _emit_call(context, builder, (net_kind, net), field, absent, arrays, len(groups[0]), (work_kind, work_value))
+    given = [_given(context, builder, *each) for group in groups for each in group]
+    _emit_call(context, builder, (net_kind, net), field, absent, given, len(groups[0]), (work_kind, work_value))
     return context.get_dummy_value()
 
 
 def _emit_call(
-    context: Any, builder: Any, network: Typed, field: str, absent: Outcome | None, arrays: Sequence[Typed],
+    context: Any, builder: Any, network: Typed, field: str, absent: Outcome | None, given: Sequence[dict[int, Any]],
     inputs: int, work: Typed,
 ) -> None:  # fmt: skip
-    """Emit the call of the code in a field of a network on arrays, of which some are inputs; or an error."""
+    """Emit the call of the code in a field of a network on arrays by their words, the inputs first; or an error."""
     net_kind, net = network
     code = _array_field(context, builder, net, net_kind, field)
-    _check_code(context, builder, code, absent, inputs, len(arrays))
+    _check_code(context, builder, code, absent, inputs, len(given))
     held = _table(builder, 2)
     _write(builder, held, 0, _parameters(context, builder, code, net, net_kind))
     arguments = [
-        _address(builder, code), builder.ptrtoint(held, _I64), _given_table(context, builder, arrays), _constant(0),
+        _address(builder, code), builder.ptrtoint(held, _I64), _table_of(builder, given), _constant(0),
         *_workspace(context, builder, *work),
     ]  # fmt: skip
     _emit_outcome(context, builder, *emit_call(builder, _word(builder, code, CodeWord.CALL), arguments))
@@ -220,15 +224,14 @@ def run_gradient(typingctx: Any, net: Any, x: Any, seed: Any, dx: Any, work: Any
     return types.void(net, x, seed, dx, work), codegen
 
 
-def _half(context: Any, builder: Any, kind: Any, array: Any, number: int) -> tuple[Any, Any, Any]:
-    """Return the type, the value and the address of an element of a contiguous array's first axis; it owns nothing."""
-    part_kind = kind.copy(ndim=kind.ndim - 1)
-    part = context.make_array(part_kind)(context, builder)
-    sizes, strides = (cgutils.unpack_tuple(builder, field) for field in (array.shape, array.strides))
-    data = builder.inttoptr(builder.add(_address(builder, array), builder.mul(strides[0], _constant(number))),
-                            array.data.type)  # fmt: skip
-    populate_array(part, data=data, shape=sizes[1:], strides=strides[1:], itemsize=array.itemsize, meminfo=None)
-    return part_kind, part._getvalue(), data
+def _halves(builder: Any, kind: Any, array: Any) -> tuple[list[Any], list[dict[int, Any]]]:
+    """Return the addresses and words of the two elements of a contiguous array's first axis."""
+    sizes = cgutils.pack_array(builder, cgutils.unpack_tuple(builder, array.shape)[1:])
+    shape = builder.ptrtoint(cgutils.alloca_once_value(builder, sizes), _I64)
+    start, (apart, *_) = _address(builder, array), cgutils.unpack_tuple(builder, array.strides)
+    places = [start, builder.add(start, apart)]
+    of_kind = _constant(kind_of(DTYPES.index(str(kind.dtype)), kind.ndim - 1, False))
+    return places, [{int(Given.ADDRESS): at, int(Given.KIND): of_kind, int(Given.SHAPE): shape} for at in places]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -241,10 +244,10 @@ def run_step(typingctx: Any, net: Any, state: Any, x: Any, out: Any, work: Any) 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         (net_kind, state_kind, x_kind, out_kind, work_kind), (net, state, x, out, work) = signature.args, args
         array = _array(context, builder, state_kind, state)
-        halves = [_half(context, builder, state_kind, array, number) for number in range(2)]
-        (kind, now, here), (_, following, there) = halves
-        arrays = [(x_kind, x), (kind, now), (out_kind, out), (kind, following)]
-        _emit_call(context, builder, (net_kind, net), "code", None, arrays, 2, (work_kind, work))
+        places, (now, following) = _halves(builder, state_kind, array)
+        given = [_given(context, builder, x_kind, x), now, _given(context, builder, out_kind, out), following]
+        _emit_call(context, builder, (net_kind, net), "code", None, given, 2, (work_kind, work))
+        here, there = (builder.inttoptr(place, array.data.type) for place in places)
         cgutils.raw_memcpy(builder, here, there, builder.sdiv(array.nitems, _constant(2)), array.itemsize)
         return context.get_dummy_value()
 

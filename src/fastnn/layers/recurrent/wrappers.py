@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastnn.checks import shorten
@@ -61,7 +61,7 @@ class Bidirectional(Layer):
 
     layer: Layer
     merge_mode: str | None = "concat"
-    backward_layer: Layer | None = None
+    backward_layer: Layer | None = field(default=None, kw_only=True)
     arity = (1, None)
 
     def prepare(self) -> None:

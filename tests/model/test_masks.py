@@ -108,9 +108,51 @@ def test_masks_survive_files_nesting_and_learners(tmp_path):
         np.testing.assert_array_equal(one, two)
 
 
+def encoder(steps, kind):
+    """A block of attention over words, and the mean over the steps that there are."""
+    x = fnn.Input(steps, dtype="int64")
+    embedded = fnn.Embedding(9, 8, mask_zero=True)(x)
+    layer = fnn.MultiHeadAttention(2, 4) if kind == "heads" else fnn.GroupedQueryAttention(4, 4, 2)
+    mixed = fnn.LayerNorm()(fnn.Add()([embedded, layer(embedded)]))
+    assert mixed.mask is embedded.mask
+    return fnn.Model(x, [mixed, fnn.GlobalAveragePooling1D()(mixed)], seed=2, dtype="float64")
+
+
+@pytest.mark.parametrize("kind", ["heads", "groups"])
+def test_attention_leaves_masked_keys_out(kind, tmp_path):
+    long, short = encoder(6, kind), encoder(3, kind)
+    short.set_weights(long.get_weights())
+    steps, means = long.predict(WORDS)
+    steps_short, means_short = short.predict(WORDS[[1, 3], :3])
+    np.testing.assert_allclose(steps[3, :3], steps_short[1], atol=1e-12)
+    np.testing.assert_allclose(steps[1, :1], steps_short[0, :1], atol=1e-12)
+    np.testing.assert_allclose(means[[1, 3]], means_short, atol=1e-12)
+    long.save(tmp_path / "m")
+    np.testing.assert_array_equal(fnn.load(tmp_path / "m").predict(WORDS)[1], means)
+
+
+def test_attention_across_sequences_takes_the_mask_of_the_keys():
+    x, y = fnn.Input(6, dtype="int64"), fnn.Input((4, 8))
+    keys = fnn.Embedding(9, 8, mask_zero=True)(x)
+    layer = fnn.MultiHeadAttention(2, 4)
+    result = layer([y, keys])
+    assert result.mask is None and layer([keys, y]).mask is keys.mask
+    model = fnn.Model([x, y], result, seed=2, dtype="float64")
+    queries = RNG.normal(size=(6, 4, 8))
+    got = model.predict([WORDS, queries])
+    # the same with a mask of one's own, which counts alone
+    mask = fnn.Input(6)
+    given = fnn.Model([x, y, mask], layer([y, keys, keys, mask]), dtype="float64")
+    given.set_weights(model.get_weights())
+    np.testing.assert_array_equal(given.predict([WORDS, queries, THERE.astype(float)]), got)
+    assert np.abs(given.predict([WORDS, queries, np.ones((6, 6))]) - got).max() > 1e-3
+
+
 def test_inputs_of_two_masks_are_refused():
     one, two = (fnn.Masking()(fnn.Input((5, 3))) for _ in range(2))
     with pytest.raises(ValueError, match="takes inputs of one mask, got 2"):
         fnn.Add()([one, two])
+    with pytest.raises(ValueError, match="keys and values of one mask"):
+        fnn.MultiHeadAttention(1, 2)([one, one, two])
     assert fnn.Add()([one, fnn.Input((5, 3))]).mask is one.mask
     assert fnn.Flatten()(one).mask is None

@@ -23,7 +23,7 @@ _THREADS, _STRIPS, _ALONG = RECURRENT.threads, RECURRENT.strips, RECURRENT.along
 
 def _ahead(kit: Kit, block: Block) -> int:
     """Return how many loads of a thread are under way: half of them for several samples, and for float64."""
-    return RECURRENT.ahead // (1 if block.samples == 1 else 2) * 4 // kit.itemsize
+    return max(1, RECURRENT.ahead // (1 if block.samples == 1 else 2) * 4 // kit.itemsize)
 
 
 def make_product(kit: Kit, block: Block) -> Any:

@@ -213,6 +213,8 @@ def test_a_state_goes_on_in_a_second_layer():
     ("make", "message"),
     [
         (lambda: fnn.LSTM(0), "units"),
+        (lambda: fnn.LSTM(4, stateful=True), r"model\.freeze\(stateful=True\) goes step by step"),
+        (lambda: fnn.GRU(hidden_size=4), "it is called units"),
         (lambda: fnn.GRU(4, activation="gelu"), "keeps results of its activations alone"),
         (lambda: fnn.GRU(4, recurrent_activation="softmax"), "recurrent_activation"),
         (lambda: fnn.LSTM(4, dropout=1.0), "dropout"),

@@ -15,7 +15,7 @@ from fastnn.formulas import activations, elementary, losses
 F32, F64 = np.float32, np.float64
 NAN, INF = math.nan, math.inf
 # power, of two numbers, is tested with the pointwise functions
-HELPERS = {"power", "exp_parts", "exp_weight", "quotient", "split"}
+HELPERS = {"power", "exp_parts", "exp_weight", "quotient", "split", "tanh_near"}
 SINGLE, DOUBLE = (elementary.define(real, formula, bits) for real in (F32, F64))
 ACTIVATE = {
     F32: activations.define(F32, formula, SINGLE),

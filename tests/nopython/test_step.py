@@ -105,6 +105,7 @@ def test_a_step_allocates_nothing_with_a_workspace():
         ([fnn.Input((5, 3)), fnn.GRU(2, go_backwards=True)], "goes backwards"),
         ([fnn.Input((5, 3)), fnn.GRU(2, return_sequences=True), fnn.Flatten(), fnn.Dense(1)], "takes all steps"),
         ([fnn.Input((5, 3)), fnn.Masking(), fnn.GRU(2)], "takes all steps"),
+        ([fnn.Input((5, 4)), fnn.MultiHeadAttention(2, 2), fnn.GRU(2)], "takes all steps"),
         ([fnn.Input((5, 3)), fnn.Bidirectional(fnn.GRU(2)), fnn.Reshape((1, 4)), fnn.GRU(2)], "takes all steps"),
     ],
 )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastnn.layers.architecture import Architecture
+from fastnn.layers.attention import GroupedQueryAttention, MultiHeadAttention
 from fastnn.layers.base import Layer
 from fastnn.layers.core import Input, InputLayer, Reshape
 from fastnn.layers.integers import Embedding, OneHot
@@ -80,7 +81,8 @@ class _Unrolled:
             else:
                 ongoing = any(x in sequences for x in call.inputs)
                 by_step = layer.passes_mask or isinstance(layer, (Embedding, OneHot))
-                if isinstance(layer, Masking) or (ongoing and not by_step):
+                # these pass masks on, but are no layers of single steps
+                if isinstance(layer, (Masking, GroupedQueryAttention, MultiHeadAttention)) or (ongoing and not by_step):
                     raise _refused(f"layer {layer.label!r}, a {type(layer).__name__}, takes all steps of a sequence")
                 result = self._plain(layer, inputs)
             values[index] = result

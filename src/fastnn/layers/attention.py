@@ -17,6 +17,7 @@ from fastnn.graph.ops.pointwise import cast, pointwise
 from fastnn.graph.ops.sequences.attention import attention
 from fastnn.initializers import Initializer
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
+from fastnn.layers.merge import Multiply
 from fastnn.layers.symbols import Symbol
 from fastnn.regularizers import Regularizer
 
@@ -27,6 +28,8 @@ class _Attention(Layer):
     """Projections to heads, attention, and the projection of all heads' results."""
 
     arity = (1, 4)
+    takes_mask = True
+    passes_mask = True
 
     dropout: float
     use_bias: bool
@@ -59,29 +62,18 @@ class _Attention(Layer):
     def accepts(self, kind: str, position: int) -> bool:
         return kind == "real" or position == 3
 
-    @property
-    def takes_mask(self) -> bool:
-        """Whether a call takes the mask of its keys."""
-        return True
-
-    @property
-    def passes_mask(self) -> bool:
-        """Whether the result has the mask of the queries."""
-        return True
-
     def _with_mask(self, symbols: tuple[Symbol, ...]) -> tuple[Symbol, ...]:
-        """Return what a call is on, with the mask of the keys if no mask is given."""
+        """Return what a call is on: query, value, key and mask, if keys or values have a mask and none is given."""
         if len(symbols) > 3:
             return symbols
-        value = symbols[1] if len(symbols) > 1 else symbols[0]
-        key = symbols[2] if len(symbols) > 2 else value
-        found = {id(one.mask): one.mask for one in (value, key) if one.mask is not None}
-        if len(found) > 1:
-            raise self.fail("takes keys and values of one mask, got two different ones")
-        return (symbols[0], value, key, *found.values()) if found else symbols
+        query, value, key = (*symbols, *symbols[-1:] * 2)[:3]
+        masks = list({id(one.mask): one.mask for one in (value, key) if one.mask is not None}.values())
+        if not masks:
+            return symbols
+        return (query, value, key, masks[0] if len(masks) == 1 else Multiply()(masks))
 
     def _mask_of(self, symbols: Sequence[Symbol]) -> Symbol | None:
-        """Return the mask of the queries, which the results have."""
+        """Return the mask of the query."""
         return symbols[0].mask
 
     def _given(self, shapes: Sequence[Shape]) -> tuple[Shape, Shape, Shape]:
@@ -96,8 +88,7 @@ class _Attention(Layer):
             raise self.fail(f"takes as many keys as values, got keys of shape {key} and values of shape {value}")
         if len(shapes) > 3:
             expected = (self.heads[0], query[0], key[0])
-            # the mask of a sequence has one column
-            mask = (key[0],) if shapes[3] == (key[0], 1) else shapes[3]
+            mask = _by_keys(shapes[3], key[0])
             whole = (1,) * (3 - len(mask)) + mask
             if (
                 len(whole) != 3
@@ -143,11 +134,7 @@ class _Attention(Layer):
         label, each = scope.label, 2 if self.use_bias else 1
         query, value = inputs[0], inputs[1] if len(inputs) > 1 else inputs[0]
         key = inputs[2] if len(inputs) > 2 else value
-        mask = None
-        if len(inputs) > 3:
-            steps = key.shape[0]
-            mask = inputs[3] if inputs[3].shape != (steps, 1) else reshape(graph, inputs[3], (steps,), label)
-            mask = _logarithm(graph, mask, label)
+        mask = _logarithm(graph, inputs[3], key.shape[0], label) if len(inputs) > 3 else None
         _, _, key_size, value_size = self.heads
         largest = max(key_size, value_size)
         projected: list[Tensor] = []
@@ -178,11 +165,17 @@ class _Attention(Layer):
         return bias_add(graph, y, reshape(graph, weights[1], shape[1:], label), label) if self.use_bias else y
 
 
-def _logarithm(graph: Graph, mask: Tensor, label: str) -> Tensor:
+def _by_keys(mask: Shape, keys: int) -> Shape:
+    """Return the shape of a mask whose last axis is that of keys; masks of sequences have the shape (keys, 1)."""
+    return (keys,) if mask == (keys, 1) else mask
+
+
+def _logarithm(graph: Graph, mask: Tensor, keys: int, label: str) -> Tensor:
     """Turn factors of weights into summands of scores, with the axes of heads and queries."""
     if mask.kind != "real":
         mask = cast(graph, mask, "real", label)
-    whole = (1,) * (3 - len(mask.shape)) + mask.shape
+    shape = _by_keys(mask.shape, keys)
+    whole = (1,) * (3 - len(shape)) + shape
     return pointwise(graph, "log", (reshape(graph, mask, whole, label),), label)
 
 
@@ -230,8 +223,12 @@ class MultiHeadAttention(_Attention):
     Queries have shape (queries, features), values and keys (keys, features), outputs (queries, output_dim). The mask
     has shape (keys,), (queries, keys) or (heads, queries, keys), whose axes of queries and heads may be 1. A weight is
     multiplied by the mask before the weights of a query are divided by their sum: 1 for keys that are there, 0 for
-    padding. A query without any key gives the bias of the output. No gradient reaches the mask. Without a fourth input
-    the mask of the keys and values counts, if they have one (see `Masking`); the result has the mask of the queries.
+    padding. A query without any key gives the bias of the output. No gradient reaches the mask.
+
+    Where sequences of keys or values have a mask (`symbol.mask`, as `Embedding(mask_zero=True)` makes it), keys that it
+    leaves out are left out here. Of two different ones the product counts. A mask that is given as the fourth input
+    counts alone: multiply it by ``symbol.mask``, of samples (keys, 1), to have both. The result has the mask of the
+    query.
 
     The weights are, in Keras' order, "query_kernel" (features, heads, key_dim), "query_bias" (heads, key_dim), those
     of the key and the value likewise, "output_kernel" (heads, value_dim, output_dim) and "output_bias" (output_dim,).

@@ -1,4 +1,4 @@
-"""Layers that take integers: Embedding and OneHot."""
+"""Tables of rows: Embedding and OneHot of integers, PositionEmbedding of the places in a sequence."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from fastnn import constraints, initializers, regularizers
 from fastnn.checks import flag, size
 from fastnn.config import register
 from fastnn.constraints import Constraint
+from fastnn.graph.extent import BATCH
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.indexing import one_hot, take
 from fastnn.graph.ops.pointwise import cast, pointwise
-from fastnn.graph.ops.strided import reshape
+from fastnn.graph.ops.reductions import broadcast_to
+from fastnn.graph.ops.strided import getitem, reshape
 from fastnn.initializers import Initializer
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 from fastnn.regularizers import Regularizer
 
-__all__ = ["Embedding", "OneHot"]
+__all__ = ["Embedding", "OneHot", "PositionEmbedding"]
 
 
 @register("layer")
@@ -42,8 +44,8 @@ class Embedding(Layer):
     embeddings_constraint : str or constraint, optional
         Of the table; `MaxNorm(2, axis=1)` bounds the norm of every row.
     mask_zero : bool
-        Whether 0 stands for no step: the result has a mask, which layers pass on. Recurrent layers and
-        `GlobalAveragePooling1D` leave these steps out, and losses and metrics do not count them.
+        Whether 0 stands for no step: the result has a mask, which layers pass on. Recurrent layers, attention
+        and `GlobalAveragePooling1D` leave these steps out, and losses and metrics do not count them.
 
     Raises
     ------
@@ -153,3 +155,59 @@ class OneHot(Layer):
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
         return one_hot(graph, inputs[0], self.depth, scope.label)
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class PositionEmbedding(Layer):
+    """Give a learned row for every place in a sequence, as KerasHub's layer does.
+
+    ::
+
+        words = fnn.Embedding(1000, 64)(fnn.Input(20, dtype="int64"))
+        x = fnn.Add()([words, fnn.PositionEmbedding(20)(words)])
+
+    Parameters
+    ----------
+    sequence_length : int
+        The most steps that a sequence may have.
+    initializer : str or initializer
+        Of the rows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When an argument is invalid, or sequences have more steps.
+
+    Notes
+    -----
+    The input has shape (steps, features), and so has the result: the first rows of the weight "position_embeddings",
+    of shape (sequence_length, features), for every sample. The numbers of the input have no influence. `Add` adds rows
+    to the sequence. The result has the mask of the sequence.
+    """
+
+    passes_mask = True
+
+    sequence_length: int
+    initializer: Initializer | str = "glorot_uniform"
+
+    def prepare(self) -> None:
+        self.sequence_length = size("sequence_length", self.sequence_length)
+        self.initializer = initializers.get(self.initializer)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
+        if len(shape) != 2 or shape[0] > self.sequence_length:
+            raise self.fail(
+                f"takes samples of shape (steps, features) of at most {self.sequence_length} steps, got {shape}"
+            )
+        return shape
+
+    def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
+        rows = (self.sequence_length, shapes[0][1])
+        return (ParameterSpec("position_embeddings", rows, initializers.get(self.initializer)),)
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        shape = inputs[0].shape
+        rows = getitem(graph, weights[0], slice(0, shape[0]), scope.label)
+        return broadcast_to(graph, rows, (BATCH, *shape), scope.label)

@@ -10,11 +10,14 @@ from fastnn.layers.architecture import Architecture
 from fastnn.layers.attention import GroupedQueryAttention, MultiHeadAttention
 from fastnn.layers.base import Layer
 from fastnn.layers.core import Input, InputLayer, Reshape
-from fastnn.layers.integers import Embedding, OneHot
+from fastnn.layers.integers import Embedding, OneHot, PositionEmbedding
 from fastnn.layers.merge import Concatenate
 from fastnn.layers.recurrent.base import Recurrent
 from fastnn.layers.recurrent.masking import Masking
 from fastnn.layers.symbols import Symbol
+
+#: layers that pass masks on, but do not work on each step by itself
+TAKES_ALL = (Masking, MultiHeadAttention, GroupedQueryAttention, PositionEmbedding)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +84,7 @@ class _Unrolled:
             else:
                 ongoing = any(x in sequences for x in call.inputs)
                 by_step = layer.passes_mask or isinstance(layer, (Embedding, OneHot))
-                # these pass masks on, but are no layers of single steps
-                if isinstance(layer, (Masking, GroupedQueryAttention, MultiHeadAttention)) or (ongoing and not by_step):
+                if isinstance(layer, TAKES_ALL) or (ongoing and not by_step):
                     raise _refused(f"layer {layer.label!r}, a {type(layer).__name__}, takes all steps of a sequence")
                 result = self._plain(layer, inputs)
             values[index] = result

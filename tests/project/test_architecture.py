@@ -223,7 +223,7 @@ ALLOWED |= {
         "program",
         *("runtime", "saving", "seeding", "training"),
     },
-    "applications": {"checks", "hints", "layers", "model", "ops"},
+    "applications": {"checks", "hints", "initializers", "layers", "model", "ops"},
     "inspect": {"activations", "checks", "hints", "layers", "model", "ops", "seeding"},
     "text": {"checks", "files", "hints", "seeding"},
     "testing": {"activations", "formulas", "hints", "layers", "losses", "model", "nopython", "training"},

@@ -52,19 +52,6 @@ def test_padded_sequences_are_as_shorter_ones(name, tmp_path):
             np.testing.assert_allclose(other.predict([query, WORDS])[row], short[0], rtol=1e-12, atol=1e-13)
 
 
-def test_a_mask_that_is_given_counts_alone():
-    words, given = fnn.Input(7, dtype="int64"), fnn.Input(7)
-    x = fnn.Embedding(9, 6, mask_zero=True)(words)
-    model = random_weights(fnn.Model([words, given], fnn.MultiHeadAttention(2, 4)([x, x, x, given]), dtype="float64"))
-    plain = encoder(fnn.MultiHeadAttention(2, 4), 7, masked=False)
-    table, *rest = plain.get_weights()
-    x = fnn.Input(7, dtype="int64")
-    all_there = fnn.Model(x, fnn.MultiHeadAttention(2, 4)(fnn.Embedding(9, 6)(x)), dtype="float64")
-    all_there.set_weights([table, *rest[:8]])
-    model.set_weights([table, *rest[:8]])
-    np.testing.assert_allclose(model.predict([WORDS, np.ones((3, 7))]), all_there.predict(WORDS), rtol=1e-12)
-
-
 def test_masks_of_keys_and_values_are_multiplied():
     first, second = fnn.Input((6, 3)), fnn.Input((6, 3))
     value, key = fnn.Masking()(first), fnn.Masking()(second)

@@ -17,7 +17,9 @@ from fastnn.graph.ops.pointwise import cast, pointwise
 from fastnn.graph.ops.sequences.attention import attention
 from fastnn.initializers import Initializer
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
+from fastnn.layers.core import Reshape
 from fastnn.layers.merge import Multiply
+from fastnn.layers.operators import OPERATORS
 from fastnn.layers.symbols import Symbol
 from fastnn.regularizers import Regularizer
 
@@ -63,11 +65,18 @@ class _Attention(Layer):
         return kind == "real" or position == 3
 
     def _with_mask(self, symbols: tuple[Symbol, ...]) -> tuple[Symbol, ...]:
-        """Return what a call is on: query, value, key and mask, if keys or values have a mask and none is given."""
-        if len(symbols) > 3:
-            return symbols
+        """Return what a call is on: query, value, key and mask, if keys or values have a mask or one is given."""
         query, value, key = (*symbols, *symbols[-1:] * 2)[:3]
         masks = list({id(one.mask): one.mask for one in (value, key) if one.mask is not None}.values())
+        if len(symbols) > 3:
+            given = symbols[3]
+            # a file has the product already
+            masks = [mask for mask in masks if not _comes_from(given, mask)]
+            for mask in masks:
+                shape = (1,) * (len(given.shape) - 1) + (key.shape[0],)
+                given = OPERATORS["cast"](given, "float") if given.kind != "real" else given
+                given = given * Reshape(shape)(mask)
+            return (query, value, key, given)
         if not masks:
             return symbols
         return (query, value, key, masks[0] if len(masks) == 1 else Multiply()(masks))
@@ -165,6 +174,19 @@ class _Attention(Layer):
         return bias_add(graph, y, reshape(graph, weights[1], shape[1:], label), label) if self.use_bias else y
 
 
+def _comes_from(symbol: Symbol, source: Symbol) -> bool:
+    """Return whether a symbol is computed from another one."""
+    open_, seen = [symbol], {id(symbol)}
+    while open_:
+        one = open_.pop()
+        if one is source:
+            return True
+        new = [each for each in one.inputs if id(each) not in seen]
+        seen.update(map(id, new))
+        open_ += new
+    return False
+
+
 def _by_keys(mask: Shape, keys: int) -> Shape:
     """Return the shape of a mask whose last axis is that of keys; masks of sequences have the shape (keys, 1)."""
     return (keys,) if mask == (keys, 1) else mask
@@ -226,9 +248,7 @@ class MultiHeadAttention(_Attention):
     padding. A query without any key gives the bias of the output. No gradient reaches the mask.
 
     Where sequences of keys or values have a mask (`symbol.mask`, as `Embedding(mask_zero=True)` makes it), keys that it
-    leaves out are left out here. Of two different ones the product counts. A mask that is given as the fourth input
-    counts alone: multiply it by ``symbol.mask``, of samples (keys, 1), to have both. The result has the mask of the
-    query.
+    leaves out are left out here, besides those that the fourth input leaves out. The result has the mask of the query.
 
     The weights are, in Keras' order, "query_kernel" (features, heads, key_dim), "query_bias" (heads, key_dim), those
     of the key and the value likewise, "output_kernel" (heads, value_dim, output_dim) and "output_bias" (output_dim,).

@@ -241,8 +241,8 @@ _op("attention_grad", outputs=f"dq{_QUERIES} dk{_KEYS} dv{_KEYS}",
 
 # One step of causal attention, or `steps` of them, one after the other: keys and values of the steps so far are in
 # the caller's rows `keys` and `values`, one a sequence. Element 0 of a row of `keys` is the number of steps so far,
-# which is left as it is. From the element `first` on are for each head the keys, transposed, (size, most), or the values,
-# (most, size); those of these steps are appended.
+# which is left as it is. From the element `first` on are for each head the keys, transposed, (size, most), or the
+# values, (most, size); those of these steps are appended.
 _NEW = "[sequences,steps,kv_heads,size]"
 _op("attention_step", outputs="y[sequences,steps,heads,size]", updates="keys[sequences,row] values[sequences,row]",
     inputs=f"q[sequences,steps,heads,size] k{_NEW} v{_NEW}",

@@ -43,6 +43,7 @@ from fastnn.layers.attention import *
 from fastnn.layers.checking import check_of_symbols
 from fastnn.layers.core import *
 from fastnn.layers.integers import *
+from fastnn.layers.lora import *
 from fastnn.layers.maps.augmentation import *
 from fastnn.layers.maps.convolution import *
 from fastnn.layers.maps.geometry import *
@@ -163,6 +164,7 @@ __all__ = [
 __all__ += layers.attention.__all__
 __all__ += layers.core.__all__
 __all__ += layers.integers.__all__
+__all__ += layers.lora.__all__
 __all__ += layers.maps.augmentation.__all__
 __all__ += layers.maps.convolution.__all__
 __all__ += layers.maps.geometry.__all__

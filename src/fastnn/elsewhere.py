@@ -125,6 +125,7 @@ NAMES = {
     # optimizers
     "Adagrad": "fastnn.AdaGrad",
     "Adamax": _CUSTOM_OPTIMIZER,
+    "MultiOptimizer": "the multipliers of an optimizer: fastnn.Adam(0.001, multipliers={'encoder': 0.1})",
     "Adafactor": _CUSTOM_OPTIMIZER,
     "Ftrl": _CUSTOM_OPTIMIZER,
     "Lamb": _CUSTOM_OPTIMIZER,
@@ -271,7 +272,7 @@ ARGUMENTS = {
     "decay": "pass a schedule as learning_rate, such as fastnn.schedules.ExponentialDecay",
     "foreach": "parameters are always updated in one pass",
     "fused": "it is always fused",
-    "params": "compile passes the model's weights to the optimizer",
+    "params": "compile passes the model's weights to the optimizer; multipliers={...} gives layers learning rates",
     "reduction": "a loss is the mean over the rows of a batch; normalize='weights' divides by the sum of their weights",
     "size_average": "a loss is the mean over the rows of a batch",
     "weight": "factors of classes are passed to fit(class_weight=...)",

@@ -205,9 +205,9 @@ class _Attention(Adaptable):
         label: str,
     ) -> Tensor:  # fmt: skip
         y = matmul(graph, x, reshape(graph, weights[0], shape, label), label)
-        if update is not None:
-            y = update.of_product(graph, y, x, label)
-        return bias_add(graph, y, reshape(graph, weights[1], shape[1:], label), label) if self.use_bias else y
+        if self.use_bias:
+            y = bias_add(graph, y, reshape(graph, weights[1], shape[1:], label), label)
+        return y if update is None else update.of_product(graph, y, x, label)
 
 
 def _comes_from(symbol: Symbol, source: Symbol) -> bool:

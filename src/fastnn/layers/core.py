@@ -148,10 +148,11 @@ class Dense(Weighted, Adaptable):
         self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], updates: Mapping[str, LowRank],
         scope: Scope,
     ) -> Tensor:  # fmt: skip
-        y = matmul(graph, inputs[0], weights[0], scope.label)
+        y = self.plus_bias(graph, matmul(graph, inputs[0], weights[0], scope.label), weights, scope)
+        # after the bias, which the product's record begins its sums with: an update of zeros changes no bit
         if "kernel" in updates:
             y = updates["kernel"].of_product(graph, y, inputs[0], scope.label)
-        return self.finish(graph, y, weights, scope)
+        return self.activated(graph, y, scope)
 
 
 @register("layer")

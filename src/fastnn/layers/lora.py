@@ -55,10 +55,10 @@ class LoRA(Layer):
 
     Notes
     -----
-    The weights are those of `layer` under their names, and after them "lora_kernel_a", "lora_kernel_b" for the weight
-    "kernel", and likewise for others. Axes of heads count as one axis of A and B. The product A @ B is not computed, and
-    neither are gradients for W. What the layer takes and gives, masks too, is as for `layer`; it has the name of `layer`
-    unless it is given one. Names and defaults are those of ``enable_lora`` in Keras 3.
+    The weights are those of `layer` under their names, and after them "lora_kernel_a" and "lora_kernel_b" for the
+    weight "kernel", and likewise for others. The axes of heads are one axis of A and B. Neither A @ B nor gradients for
+    W are computed. Inputs, results and masks are those of `layer`, and so is the name, unless one is given. Names and
+    defaults are those of ``enable_lora`` in Keras 3.
     """
 
     layer: Layer

@@ -18,7 +18,7 @@ from fastnn.layers.base import Layer, Scope
 class LowRank:
     """The update ``scale * a @ b`` of a weight of some inputs and outputs: a (inputs, rank), b (rank, outputs).
 
-    The product is never computed. Its results are: rows are first taken to `rank` columns, and then to those of outputs.
+    The product of a and b is never computed: rows are first multiplied by a, then by b.
     """
 
     a: Tensor

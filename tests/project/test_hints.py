@@ -13,7 +13,8 @@ from fastnn import elsewhere, hints
 
 SUBMODULES = (
     "activations", "applications", "cache", "callbacks", "constraints", "cuda", "data", "datasets", "initializers",
-    "inspect", "layers", "lora", "losses", "metrics", "nopython", "optimizers", "regularizers", "schedules", "testing", "text",
+    "inspect", "layers", "lora", "losses", "metrics", "nopython", "optimizers", "regularizers", "schedules", "testing",
+    "text",
 )  # fmt: skip
 FAMILIES = ("activations", "initializers", "layers", "losses", "metrics", "optimizers", "regularizers", "schedules")
 

@@ -122,7 +122,7 @@ def write(net, state, first, chances, temperature, draws, written):
             fnp.step(net, state, letter, chances)
 
 
-prompt = "        if "
+prompt = "for "
 first = letters.encode(prompt)
 draws = np.random.default_rng(1).random(STEPS - len(first))
 for name, model in (("pre-trained", base), ("merged", merged)):

@@ -300,8 +300,9 @@ def _with_adapters(
     architecture: Architecture, adapters: Mapping[int, LoRA], trained: Iterable[int] = ()
 ) -> Architecture:
     """Return an architecture with adapters in the places of some layers; others are frozen, but for those trained."""
+    open_ = {*adapters, *trained, *(number for number, one in enumerate(architecture.layers) if one.arity == (0, 0))}
     return architecture.with_layers([
-        adapters.get(number, layer).copied(label, trainable=number in adapters or number in trained)
+        adapters.get(number, layer).copied(label, trainable=number in open_)
         for number, (layer, label) in enumerate(zip(architecture.layers, architecture.labels, strict=True))
     ])  # fmt: skip
 

@@ -11,7 +11,7 @@ none has learnt from:
 
 The perplexity says how many letters a model hesitates between. The adapters are a small part of the weights, and so is
 the file that holds them: the pre-trained model stays as it is, for other files of adapters. Merged into the plain
-weights they cost nothing more, and the merged model writes in a compiled loop, one letter at a time.
+weights they cost nothing more, and the merged model writes.
 """
 
 import argparse
@@ -22,10 +22,8 @@ import time
 from pydoc_data.topics import topics
 
 import numpy as np
-from numba import njit
 
 import fastnn as fnn
-from fastnn import nopython as fnp
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--plot", metavar="FILE.png", help="draw the perplexities")
@@ -109,27 +107,10 @@ apart = np.abs(merged.predict(code_test[0]) - adapted.predict(code_test[0])).max
 print(f"chances of letters after merging: at most {apart:.0e} apart")
 
 
-@njit
-def write(net, state, first, chances, temperature, draws, written):
-    """Let a network read some letters, and write others; its state holds the keys and values of all so far."""
-    for letter in first:
-        fnp.step(net, state, letter, chances)
-    for place, draw in enumerate(draws):
-        total = np.cumsum(chances ** (1.0 / temperature))
-        letter = min(np.searchsorted(total, draw * total[-1]), len(chances) - 1)
-        written[place] = letter
-        if place + 1 < len(draws):
-            fnp.step(net, state, letter, chances)
-
-
-prompt = "for "
-first = letters.encode(prompt)
-draws = np.random.default_rng(1).random(STEPS - len(first))
+prompt = letters.encode("for ")
 for name, model in (("pre-trained", base), ("merged", merged)):
-    chances, written = np.zeros(len(letters), np.float32), np.zeros(len(draws), np.int64)
-    net = model.freeze(stateful=True)
-    write(net, fnp.state(net), first, chances, 0.5, draws, written)
-    print(f"\n--- {name}\n{prompt}{letters.decode(written)}")
+    written = model.generate(prompt, 60 if args.quick else 400, temperature=0.7, seed=0)
+    print(f"\n--- {name}\n{letters.decode(prompt)}{letters.decode(written)}")
 
 if args.plot:
     import matplotlib.pyplot as plt

@@ -356,9 +356,9 @@ _op("clip_by_norm", updates="g[n]", inputs="total:float64[1]", dims="n", params=
     update=True)  # fmt: skip
 # total += g, but in the last of `steps` steps: g = (total + g) / steps, and total = 0
 _op("accumulate", updates="g[n] total[n]", dims="n steps", rate=6.0, shared="n/64", update=True)
-# does nothing but in the last of `accumulated` steps; 0 says every step
+# does nothing but in the last of `accumulated` steps; 0 says every step. `multiplier` is a factor of the learning rate.
 _op("optimizer", updates="p[n] s0?[n] s1?[n] s2?[n]", inputs="g[n] hyper:float64[8]", dims="n accumulated?",
-    variants="optimizer formula", rate=3.5, shared="n/64", update=True)  # fmt: skip
+    params="multiplier", variants="optimizer formula", rate=3.5, shared="n/64", update=True)  # fmt: skip
 # mean = momentum * mean + (1 - momentum) * p, but mean = p in the first `steps` steps and where mean is NaN, which says
 # that there is none yet; then p = mean in every `overwrite`-th stretch of `steps` steps, never where that is 0
 _op("moving_average", updates="mean[n] p[n]", dims="n steps overwrite?", params="momentum", rate=6.0, shared="n/64",

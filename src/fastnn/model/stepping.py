@@ -71,7 +71,7 @@ class Layout:
 
 def limit_of(architecture: Architecture) -> int:
     """Return the most steps that a network of sequences knows of, or 0 if it has only recurrent layers: then of all."""
-    layers = [architecture.layers[call.layer] for call in architecture.calls]
+    layers = [_bare(architecture.layers[call.layer]) for call in architecture.calls]
     recurs, counts = (any(isinstance(one, kinds) for one in layers) for kinds in (Recurrent, _COUNTING))
     return 0 if recurs and not counts else architecture.input_shapes[0][0]
 

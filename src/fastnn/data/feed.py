@@ -19,6 +19,9 @@ from fastnn.layers.architecture import InputSpec
 from fastnn.lower.task import Request, TargetLayout, WeightLayout
 from fastnn.objective.objective import Objective
 
+#: Returns the shapes of a model's outputs for those of its inputs; raises ValueError where they do not fit.
+OutputShapes = Callable[[tuple[tuple[int, ...], ...]], tuple[tuple[int, ...], ...]]
+
 
 @dataclass(frozen=True)
 class Feed:
@@ -32,6 +35,8 @@ class Feed:
         On the model's device.
     came_on_gpu : bool
         Whether the user's inputs are on a GPU; then results stay there.
+    shapes : tuple of shape
+        Of the inputs' samples, if the model leaves sizes of them open.
     """
 
     inputs: tuple[Rows, ...]
@@ -40,6 +45,7 @@ class Feed:
     n_outputs: int
     results: list[Any] = field(default_factory=list)
     came_on_gpu: bool = False
+    shapes: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
     def of(
@@ -52,22 +58,35 @@ class Feed:
         specs: Sequence[InputSpec],
         objective: Objective,
         dtype: str,
+        output_shapes: OutputShapes | None = None,
         what: str = "",
     ) -> Feed:
-        """Check data for training or evaluation; raises TypeError or ValueError before anything runs."""
+        """Check data for training or evaluation; raises TypeError or ValueError before anything runs.
+
+        `output_shapes` returns the shapes of outputs for those of inputs, if the model leaves sizes open.
+        """
         inputs = arrays.features(x, specs, f"{what}x")
-        n = len(inputs[0])
+        shapes, n = _shapes(inputs, output_shapes), len(inputs[0])
+        if output_shapes is not None:
+            objective = objective.at(output_shapes(shapes))
         targets = arrays.targets(y, objective, n, dtype, f"{what}y")
         weights = weights_by_output(
             sample_weight, class_weight, targets, objective.output_names, objective.output_shapes, n, dtype
         )
-        return cls(tuple(inputs), tuple(targets), tuple(weights), len(targets), came_on_gpu=_any_on_gpu(inputs))
+        on_gpu = _any_on_gpu(inputs)
+        return cls(tuple(inputs), tuple(targets), tuple(weights), len(targets), came_on_gpu=on_gpu, shapes=shapes)
 
     @classmethod
-    def of_inputs(cls, x: Any, *, specs: Sequence[InputSpec], n_outputs: int, what: str = "") -> Feed:
-        """Check data for prediction."""
+    def of_inputs(
+        cls, x: Any, *, specs: Sequence[InputSpec], n_outputs: int, output_shapes: OutputShapes | None = None,
+        what: str = "",
+    ) -> Feed:  # fmt: skip
+        """Check data for prediction; the arguments are those of `of`."""
         inputs = arrays.features(x, specs, f"{what}x")
-        return cls(tuple(inputs), (), (), n_outputs, came_on_gpu=_any_on_gpu(inputs))
+        shapes = _shapes(inputs, output_shapes)
+        if output_shapes is not None:
+            output_shapes(shapes)  # raises where they do not fit
+        return cls(tuple(inputs), (), (), n_outputs, came_on_gpu=_any_on_gpu(inputs), shapes=shapes)
 
     @property
     def n(self) -> int:
@@ -110,7 +129,7 @@ class Feed:
         )
         inputs = tuple(rows.source(slot, indexed=indexed, check_finite=check) for slot, rows in enumerate(self.inputs))
         results = tuple(range(first + 2 * self.n_outputs, first + 2 * self.n_outputs + len(self.results)))
-        return Request(kind, batch, training, inputs, targets, weights, results, trained)
+        return Request(kind, batch, training, inputs, targets, weights, results, trained, self.shapes)
 
     def slots(self) -> Iterator[tuple[int, Rows]]:
         """Yield the data slots of inputs, targets and weights, and their rows."""
@@ -155,6 +174,11 @@ class Feed:
         """Return the addresses of the arrays of results by data slot."""
         first = len(self.inputs) + 2 * self.n_outputs
         return {first + index: place(result) for index, result in enumerate(self.results)}
+
+
+def _shapes(inputs: Sequence[Rows], wanted: Any) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of samples if something needs them."""
+    return () if wanted is None else tuple([tuple(rows.array.shape[1:]) for rows in inputs])
 
 
 def _any_on_gpu(inputs: Sequence[Rows]) -> bool:

@@ -6,7 +6,9 @@ from typing import Any
 
 from fastnn.backend import devices
 from fastnn.backend.devices import DeviceArray
-from fastnn.data.feed import Feed
+from fastnn.data.feed import Feed, OutputShapes
+from fastnn.layers.architecture import Architecture
+from fastnn.layers.base import Shape
 from fastnn.runtime.runtime import Runtime
 
 
@@ -24,7 +26,10 @@ def checked_inputs(runtime: Runtime, x: Any, what: str = "") -> Feed:
         When they do not fit the model's inputs.
     """
     architecture = runtime.table.architecture
-    return Feed.of_inputs(x, specs=architecture.input_specs, n_outputs=len(architecture.outputs), what=what)
+    return Feed.of_inputs(
+        x, specs=architecture.input_specs, n_outputs=len(architecture.outputs),
+        output_shapes=_output_shapes(runtime, what), what=what,
+    )  # fmt: skip
 
 
 def feed(runtime: Runtime, x: Any, y: Any, sample_weight: Any, class_weight: Any, what: str = "") -> Feed:
@@ -43,8 +48,29 @@ def checked(runtime: Runtime, x: Any, y: Any, sample_weight: Any, class_weight: 
     table = runtime.table
     return Feed.of(
         x, y, sample_weight, class_weight,
-        specs=table.architecture.input_specs, objective=runtime.compiled()[0], dtype=table.dtype, what=what,
+        specs=table.architecture.input_specs, objective=runtime.compiled()[0], dtype=table.dtype,
+        output_shapes=_output_shapes(runtime, what), what=what,
     )  # fmt: skip
+
+
+def architecture_for(runtime: Runtime, feed: Feed) -> Architecture:
+    """Return the model's architecture for the data of a feed: all of its sizes are known."""
+    return runtime.table.at(feed.shapes).architecture
+
+
+def _output_shapes(runtime: Runtime, what: str) -> OutputShapes | None:
+    """Return what gives the shapes of outputs, if the model leaves sizes of its inputs open."""
+    table = runtime.table
+    if not table.architecture.is_open:
+        return None
+
+    def output_shapes(shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        try:
+            return table.at(shapes).architecture.output_shapes
+        except ValueError as error:
+            raise ValueError(f"{what}x: samples of shape {', '.join(map(str, shapes))} do not fit: {error}") from None
+
+    return output_shapes
 
 
 def placed(runtime: Runtime, feed: Feed, what: str) -> Feed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -23,6 +24,8 @@ from fastnn.program.program import aligned_zeros
 from fastnn.program.record import ITEM_SIZES
 from fastnn.seeding import derive
 
+# Architectures of known shapes that a table of open ones keeps.
+_KEPT = 256
 # The tables of all models, by layer.
 _tables: weakref.WeakKeyDictionary[Layer, weakref.WeakSet[ParameterTable]] = weakref.WeakKeyDictionary()
 
@@ -113,6 +116,7 @@ class ParameterTable:
         self._pinned: dict[Layer, tuple[bool, int]] = {}
         # the layers that may be trained here, by number; all if it is None
         self._chosen: frozenset[int] | None = None
+        self._known: OrderedDict[tuple[tuple[int, ...], ...], ParameterTable] = OrderedDict()
         for one in architecture.layers:
             _tables.setdefault(one, weakref.WeakSet()).add(self)
 
@@ -154,13 +158,39 @@ class ParameterTable:
     def choose(self, layers: Iterable[int]) -> None:
         """Say which layers may be trained here, by number; the others are constants without penalties."""
         self._chosen = frozenset(layers)
+        self._known.clear()
         Assignments.note()
+
+    def at(self, shapes: Sequence[tuple[int, ...]]) -> ParameterTable:
+        """Return the table for inputs of known shapes: the same weights, in an architecture without open sizes.
+
+        Raises
+        ------
+        ValueError
+            When the shapes do not fit a layer.
+        """
+        if not self.architecture.is_open:
+            return self
+        key = tuple(shapes)
+        made = self._known.pop(key, None)
+        if made is None:
+            made = self._copy()
+            made.architecture = self.architecture.at(shapes)
+        self._known[key] = made
+        while len(self._known) > _KEPT:
+            self._known.popitem(last=False)
+        return made
+
+    def _copy(self) -> ParameterTable:
+        made = copy.copy(self)
+        made._known = OrderedDict()
+        return made
 
     def apart(self) -> ParameterTable:
         """Return the table of a copy that shares no weights."""
         if not self.shared_sizes:
             return self
-        made = copy.copy(self)
+        made = self._copy()
         made.shared_sizes, made.own_nbytes = {}, self.nbytes
         made.entries = tuple(replace(one, place=Place(Buffer.PARAMETERS, one.offset)) for one in self.entries)
         return made

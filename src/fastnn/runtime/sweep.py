@@ -15,6 +15,7 @@ from fastnn.data.feed import Feed
 from fastnn.lower.task import Request
 from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.chunking import Pacer
+from fastnn.runtime.feeds import architecture_for
 from fastnn.runtime.runtime import Runtime
 
 # The default rows per batch: enough to fill the cores' vector units, few enough for the caches.
@@ -91,7 +92,7 @@ def predict(
 ) -> list[NDArray[Any]]:  # fmt: skip
     """Return the outputs for all rows, or for the first `steps` batches."""
     n = last_row(steps, batch, 0, feed.n)
-    shapes = runtime.table.architecture.output_shapes
+    shapes = architecture_for(runtime, feed).output_shapes
     # uninitialised: every row is stored by exactly one batch
     feed.results.extend(runtime.empty((n, *shape)) for shape in shapes)
     sweep(runtime, feed, batch, 0, n, lambda size: feed.request("predict", size), before=before)

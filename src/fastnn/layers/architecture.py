@@ -164,6 +164,17 @@ class Architecture:
         """Whether inputs leave sizes open, such as the number of steps."""
         return any(is_open(self.calls[call].shape) for call in self.inputs)
 
+    def require_known(self, what: str) -> None:
+        """Raise ValueError if inputs leave sizes open, which something needs."""
+        if self.is_open:
+            shapes = [filled(shape, 100) for shape in self.input_shapes]
+            given = f"fastnn.Input({shapes[0]})" if len(shapes) == 1 else f"[fastnn.Input(shape) for shape in {shapes}]"
+            raise ValueError(
+                f"{what} takes models of known sizes, but inputs of this one leave some open (None): "
+                f"{', '.join(map(str, self.input_shapes))}. For 100 steps, say, make x = {given} and "
+                "fastnn.Model(x, model(x)), which has the same weights"
+            )
+
     def at(self, shapes: Sequence[Shape]) -> Architecture:
         """Return the architecture for inputs of known shapes: all of its sizes are known.
 

@@ -250,14 +250,26 @@ class Layer:
         for symbol in () if self._is_traced else symbols:
             self._check_samples(symbol.batched, symbol.shape, symbol)
         several, results = self._called([symbol.result for symbol in symbols])
-        made = results_of(self, symbols, results)
+        made = self._made(symbols, results)
         if self.makes_mask:
-            *made_without, mask = made
-            _set_mask(made_without, mask)
-            made, several = tuple(made_without), len(made_without) > 1
+            made, several = made[:-1], len(made) > 2
+        return made if several else made[0]
+
+    def _made(self, symbols: tuple[Symbol, ...], results: Sequence[Result], part: Part | None = None) -> Any:
+        """Return the symbols of all outputs of a call, with masks."""
+        made = results_of(self, symbols, results, part)
+        if self.makes_mask:
+            _set_mask(made[:-1], made[-1])
         elif self.passes_mask:
             _set_mask(made, self._mask_of(symbols))
-        return made if several else made[0]
+        return made
+
+    def called_again(
+        self, inputs: tuple[Symbol, ...], results: Sequence[Result], part: Part | None
+    ) -> tuple[Symbol, ...]:
+        """Return the symbols of all outputs of a call whose results are known, where inputs may have masks now."""
+        made: tuple[Symbol, ...] = self._made(self._with_mask(inputs), results, part)
+        return made
 
     def _called(self, inputs: Sequence[Result]) -> Described:
         """Return what a call gives, whose inputs may have open sizes; the weights do not depend on these."""
@@ -279,8 +291,8 @@ class Layer:
             ]
             raise self.fail(
                 "its weights would depend on sizes, such as the number of steps, that fastnn.Input leaves open: "
-                f"their shapes are {said[0]}, and {said[1]}. Give fastnn.Input the size, or make samples of a fixed size "
-                "first, as GlobalAveragePooling1D and recurrent layers without return_sequences do"
+                f"their shapes are {said[0]}, and {said[1]}. Give fastnn.Input the size, or make samples of a fixed "
+                "size by GlobalAveragePooling1D, or recurrent layers without return_sequences"
             )
         object.__setattr__(self, "_called_on", next(iter(weights.values())))
         return found

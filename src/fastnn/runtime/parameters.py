@@ -17,6 +17,7 @@ from fastnn import casts
 from fastnn.constraints import MaxNorm
 from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Assignments, Layer, ParameterSpec
+from fastnn.layers.lengths import with_lengths
 from fastnn.lower.task import Place
 from fastnn.lower.update import Weight
 from fastnn.program.layout import Buffer, align
@@ -117,6 +118,7 @@ class ParameterTable:
         # the layers that may be trained here, by number; all if it is None
         self._chosen: frozenset[int] | None = None
         self._known: OrderedDict[tuple[tuple[int, ...], ...], ParameterTable] = OrderedDict()
+        self._with_lengths: Architecture | None = None
         for one in architecture.layers:
             _tables.setdefault(one, weakref.WeakSet()).add(self)
 
@@ -164,22 +166,32 @@ class ParameterTable:
     def at(self, shapes: Sequence[tuple[int, ...]]) -> ParameterTable:
         """Return the table for inputs of known shapes: the same weights, in an architecture without open sizes.
 
+        One more shape, (), stands for the numbers of steps that count (`with_lengths`).
+
         Raises
         ------
         ValueError
-            When the shapes do not fit a layer.
+            When the shapes do not fit a layer, or a layer takes no such numbers.
         """
         if not self.architecture.is_open:
             return self
         key = tuple(shapes)
         made = self._known.pop(key, None)
         if made is None:
-            made = self._copy()
-            made.architecture = self.architecture.at(shapes)
+            made, architecture = self._copy(), self.architecture
+            if len(key) > len(architecture.inputs):
+                architecture = self.with_lengths()
+            made.architecture = architecture.at(key)
         self._known[key] = made
         while len(self._known) > _KEPT:
             self._known.popitem(last=False)
         return made
+
+    def with_lengths(self) -> Architecture:
+        """Return the architecture with the steps that count as a further input; raises as the function of this name."""
+        if self._with_lengths is None:
+            self._with_lengths = with_lengths(self.architecture)
+        return self._with_lengths
 
     def _copy(self) -> ParameterTable:
         made = copy.copy(self)

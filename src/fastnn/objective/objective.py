@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from fastnn.checks import number
 from fastnn.graph.meaning import End
-from fastnn.layers.open_shapes import is_open
 from fastnn.losses import CrossEntropy, Function, Loss
 from fastnn.losses.base import mean_of
 from fastnn.metrics import MeanLoss, Metric
@@ -125,7 +124,7 @@ class Objective:
         """
         losses = resolve_losses(loss, output_names, needed=all(role != "loss" for role, _ in extras))
         for shape, name in zip(output_shapes, output_names, strict=True):
-            if shape and is_open(shape[-1:]):
+            if shape and shape[-1] is None:
                 raise ValueError(
                     f"output {name!r} has a last axis of a size that fastnn.Input leaves open (None): losses and "
                     "metrics take (batch, ..., columns), such as Reshape((-1, 1)) gives"

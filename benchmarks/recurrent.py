@@ -245,7 +245,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", default="", help="workloads whose names contain this")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", action="store_true", help="single steps of cells")
-    parser.add_argument("--lengths", action="store_true", help="epochs on sequences of unequal lengths, without PyTorch")
+    parser.add_argument(
+        "--lengths", action="store_true", help="epochs on sequences of unequal lengths, without PyTorch"
+    )
     given = parser.parse_args(arguments)
     if given.steps:
         print("ns a step, float32, one sample")

@@ -128,7 +128,6 @@ def test_shapes_that_do_not_fit() -> None:
         ([fnn.Flatten(), fnn.Dense(2)], r"weights would depend on sizes.*\(3, 2\).*\(6, 2\)"),
         ([fnn.Reshape((4, 3)), fnn.Dense(2)], "needs sizes, such as the number of steps"),
         ([fnn.PositionEmbedding(1)], "of at most 1 steps"),
-        ([fnn.Dense(2), fnn.RepeatVector(2)], "RepeatVector"),
     ],
 )
 def test_layers_that_need_the_length(layers: list[Any], message: str) -> None:
@@ -266,33 +265,45 @@ def test_losses_are_those_of_a_mask() -> None:
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_losses_of_steps_are_those_of_a_mask(order: Any) -> None:
     x, lengths = unequal()
-    lengths = np.maximum(lengths, 1)
-    model, masked = tagger(None), tagger(LONGEST, fnn.Masking())
-    masked.set_weights(model.get_weights())
     rng = np.random.default_rng(0)
     y, weights = rng.standard_normal((ROWS, LONGEST, 2)), rng.uniform(size=(ROWS, LONGEST))
+    model, masked = tagger(None), tagger(LONGEST, fnn.Masking())
+    masked.set_weights(model.get_weights())
     given = [np.asarray(each, order=order) for each in (x, y, weights)]
-    for shuffle, epochs in ((False, 2),):
-        fitted = [
-            net.fit(a, b, sample_weight=w, batch_size=7, epochs=epochs, shuffle=shuffle, verbose=0, **more).history
+    # batches are cut, and their means are over the same steps
+    for batch in (ROWS, 7):
+        histories = [
+            net.fit(a, b, sample_weight=w, batch_size=batch, shuffle=False, verbose=0, **more).history
             for net, a, b, w, more in (
                 (model, *given, {"lengths": lengths}), (masked, padded(x, lengths), y, weights, {}),
             )
         ]  # fmt: skip
-        for name, values in fitted[0].items():
-            np.testing.assert_allclose(values, fitted[1][name], rtol=1e-5)
-    # one batch for each length, so that means are over the same steps
-    expected = sum(
-        masked.evaluate(padded(x, lengths)[row : row + 1], y[row : row + 1])["loss"] for row in range(ROWS)
-    ) / ROWS  # fmt: skip
-    masked.set_weights(model.get_weights())
-    expected = np.mean([masked.evaluate(padded(x, lengths)[[row]], y[[row]])["loss"] for row in range(ROWS)])
-    assert model.evaluate(*given[:2], batch_size=1, lengths=lengths)["loss"] == pytest.approx(expected, rel=1e-5)
+        assert histories[0]["mae"] == pytest.approx(histories[1]["mae"], rel=1e-5)
+        if batch == ROWS:
+            assert histories[0]["loss"] == pytest.approx(histories[1]["loss"], rel=1e-5)
+        for mine, its in zip(model.get_weights(), masked.get_weights(), strict=True):
+            np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-6)
+
+
+def test_evaluation_counts_steps() -> None:
+    x, lengths = unequal()
+    # so few that rows are cut to exactly their lengths
+    x, lengths = x[:, :14], np.minimum(lengths, 14)
+    y = np.random.default_rng(0).standard_normal((ROWS, 14, 2))
+    model = tagger(None)
+    difference = (y - model.predict(x, lengths=lengths))[np.arange(14) < lengths[:, None]]
+    found = model.evaluate(x, y, lengths=lengths)
+    assert found["mae"] == pytest.approx(np.abs(difference).mean(), rel=1e-5)
+    there = lengths > 0
+    found = model.evaluate(x[there], y[there], lengths=lengths[there])
+    assert found["loss"] == pytest.approx((difference**2).mean(), rel=1e-5)
 
 
 def test_batches_of_similar_lengths_contain_each_row_once() -> None:
     x, lengths = unequal()
-    model = compiled(fnn.Sequential([fnn.Input((None, 3)), fnn.LSTM(2), fnn.Dense(1, kernel_initializer="zeros")], seed=0))
+    model = compiled(
+        fnn.Sequential([fnn.Input((None, 3)), fnn.LSTM(2), fnn.Dense(1, kernel_initializer="zeros")], seed=0)
+    )
     model.layers[1].trainable = False
     model.compile(fnn.SGD(1e-30), "mae")
     # the mean of the targets, whatever the order: the output is zero
@@ -320,12 +331,12 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         half.fit(x, y, callbacks=[Stop()], **options)
     other = fnn.load(tmp_path / "half.fnn")
-    found = other.fit(x, y, callbacks=[], resume=True, **options).history
+    found = other.fit(x, y, callbacks=[Stop()], resume=True, **options).history
     assert found["loss"][-1] == expected["loss"][-1]
     for mine, its in zip(other.get_weights(), whole.get_weights(), strict=True):
         assert np.array_equal(mine, its)
     with pytest.raises(ValueError, match="resume"):
-        other.fit(x, y, batch_size=5, epochs=5, resume=True, verbose=0)
+        other.fit(x, y, batch_size=5, epochs=5, callbacks=[Stop()], resume=True, verbose=0)
 
 
 def test_validation_has_lengths_too() -> None:

@@ -177,6 +177,8 @@ def test_gradients_functions_and_images() -> None:
     image = sequences(35, 2)[:, :, 0].reshape(2, 5, 7, 1)
     nets[1].set_weights(nets[0].get_weights())
     assert np.array_equal(nets[0].predict(image), nets[1].predict(image))
+    with pytest.raises(ValueError, match="maximize: expected inputs of a known size"):
+        fnn.inspect.maximize(nets[0], nets[0].layers[0])
 
 
 def test_compiled_code_needs_the_length() -> None:
@@ -381,6 +383,7 @@ def test_lengths_that_do_not_fit(lengths: np.ndarray, error: type[Exception], me
         (None, [fnn.Conv1D(4, 3), fnn.GlobalAveragePooling1D()], "the Conv1D layer .* knows no masks"),
         (None, [fnn.LSTM(3, return_sequences=True), fnn.GlobalMaxPooling1D()], "GlobalMaxPooling1D"),
         (None, [fnn.BatchNorm(), fnn.LSTM(2)], "BatchNorm"),
+        (None, [fnn.TimeDistributed(fnn.BatchNorm()), fnn.LSTM(2)], "TimeDistributed"),
         (LONGEST, [fnn.LSTM(2)], "leave the number of steps open"),
     ],
 )

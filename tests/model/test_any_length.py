@@ -383,7 +383,6 @@ def test_lengths_that_do_not_fit(lengths: np.ndarray, error: type[Exception], me
         (None, [fnn.Conv1D(4, 3), fnn.GlobalAveragePooling1D()], "the Conv1D layer .* knows no masks"),
         (None, [fnn.LSTM(3, return_sequences=True), fnn.GlobalMaxPooling1D()], "GlobalMaxPooling1D"),
         (None, [fnn.BatchNorm(), fnn.LSTM(2)], "BatchNorm"),
-        (None, [fnn.TimeDistributed(fnn.BatchNorm()), fnn.LSTM(2)], "TimeDistributed"),
         (LONGEST, [fnn.LSTM(2)], "leave the number of steps open"),
     ],
 )

@@ -99,8 +99,7 @@ def _pass_on(layer: Layer, label: str, inputs: Sequence[Symbol], made: list[Symb
         for one in made[: len(made) - layer.makes_mask]:
             object.__setattr__(one, "mask", made[-1] if layer.makes_mask else masks[0])
     left_out = layer.takes_mask and not layer.passes_mask
-    mixes = isinstance(getattr(layer, "layer", layer), _MIXING)
-    if mixes or not (left_out or any(one.mask is not None for one in made)):
+    if isinstance(layer, _MIXING) or not (left_out or any(one.mask is not None for one in made)):
         raise ValueError(
             f"lengths: the {type(layer).__name__} layer {label!r} would take steps that do not count, because it knows "
             "no masks"

@@ -178,7 +178,7 @@ def test_gradients_functions_and_images() -> None:
     nets[1].set_weights(nets[0].get_weights())
     assert np.array_equal(nets[0].predict(image), nets[1].predict(image))
     with pytest.raises(ValueError, match="maximize: expected inputs of a known size"):
-        fnn.inspect.maximize(nets[0], nets[0].layers[0])
+        fnn.inspect.maximize(nets[0], nets[0].layers[0], 0)
 
 
 def test_compiled_code_needs_the_length() -> None:

@@ -60,7 +60,7 @@ class Layout:
         units = [layer.units * layer.cell.states for layer in layers if isinstance(layer, Recurrent)]
         counts = any(isinstance(layer, _COUNTING) for layer in layers)
         if not units and not counts:
-            raise _refused("it has no SimpleRNN, GRU or LSTM, no attention and no positions")
+            raise _refused("it has no recurrent layer that goes step by step, no attention and no positions")
         carried = sum(units) + counts
         if counts:
             architecture.require_known("attention")
@@ -68,6 +68,13 @@ class Layout:
         room = room_for(limit)
         caches = sum(cache_size(layer, room) for layer in layers if isinstance(layer, _ATTENTION))
         return cls(carried, aligned(aligned(carried) + caches) if caches else carried, limit, room)
+
+
+def limit_of(architecture: Architecture) -> int:
+    """Return the most steps that a network of sequences knows of, or 0 if it has only recurrent layers: then of all."""
+    layers = [architecture.layers[call.layer] for call in architecture.calls]
+    recurs, counts = (any(isinstance(one, kinds) for one in layers) for kinds in (Recurrent, _COUNTING))
+    return 0 if recurs and not counts else architecture.input_shapes[0][0]
 
 
 def cache_size(layer: GroupedQueryAttention | MultiHeadAttention, room: int) -> int:

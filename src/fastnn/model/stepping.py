@@ -63,6 +63,8 @@ class Layout:
         if not units and not counts:
             raise _refused("it has no recurrent layer that goes step by step, no attention and no positions")
         carried = sum(units) + counts
+        if counts:
+            architecture.require_known("attention")
         limit = architecture.input_shapes[0][0] if counts else 0
         room = room_for(limit)
         caches = sum(cache_size(layer, room) for layer in layers if isinstance(layer, _ATTENTION))

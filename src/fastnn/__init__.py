@@ -51,6 +51,7 @@ from fastnn.layers.maps.pooling import *
 from fastnn.layers.maps.preprocessing import *
 from fastnn.layers.merge import *
 from fastnn.layers.normalization import *
+from fastnn.layers.positions import *
 from fastnn.layers.random import *
 from fastnn.layers.recurrent.cells import *
 from fastnn.layers.recurrent.masking import *

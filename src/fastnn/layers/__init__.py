@@ -6,7 +6,7 @@ A module's `__all__` lists its layers. They are here and in `fastnn`, except tho
 # ruff: noqa: F403
 
 from fastnn.hints import install
-from fastnn.layers import attention, core, custom, function, integers, merge, normalization, random
+from fastnn.layers import attention, core, custom, function, integers, merge, normalization, positions, random
 from fastnn.layers.attention import *
 from fastnn.layers.base import Layer, ParameterSpec
 from fastnn.layers.core import *
@@ -24,6 +24,7 @@ from fastnn.layers.maps.preprocessing import *
 from fastnn.layers.merge import *
 from fastnn.layers.normalization import *
 from fastnn.layers.operation import ConstantLayer, Operation
+from fastnn.layers.positions import *
 from fastnn.layers.random import *
 from fastnn.layers.recurrent import cells as recurrent_cells
 from fastnn.layers.recurrent import masking, wrappers
@@ -46,6 +47,7 @@ __all__ += pooling.__all__
 __all__ += preprocessing.__all__
 __all__ += merge.__all__
 __all__ += normalization.__all__
+__all__ += positions.__all__
 __all__ += random.__all__
 __all__ += recurrent_cells.__all__
 __all__ += masking.__all__

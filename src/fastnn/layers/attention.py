@@ -15,6 +15,7 @@ from fastnn.graph.ops.joins import pad
 from fastnn.graph.ops.moves import reshape, take_columns
 from fastnn.graph.ops.pointwise import cast, pointwise
 from fastnn.graph.ops.sequences.attention import attention
+from fastnn.graph.ops.sequences.rotary import rotary
 from fastnn.initializers import Initializer
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 from fastnn.layers.core import Reshape
@@ -36,7 +37,9 @@ class _Attention(Layer):
     dropout: float
     use_bias: bool
     causal: bool
+    rotary: float | None
     kernel_initializer: Initializer | str
+    output_initializer: Initializer | str | None
     bias_initializer: Initializer | str
     kernel_regularizer: Regularizer | str | None
     bias_regularizer: Regularizer | str | None
@@ -47,6 +50,12 @@ class _Attention(Layer):
         self.dropout = number("dropout", self.dropout, at_least=0.0, below=1.0)
         flag("use_bias", self.use_bias)
         flag("causal", self.causal)
+        if self.rotary is not None:
+            self.rotary = number("rotary", self.rotary, above=1.0)
+            if self.heads[2] % 2:
+                raise ValueError(f"rotary: it rotates pairs, so keys have an even size, got {self.heads[2]}")
+        if self.output_initializer is not None:
+            self.output_initializer = initializers.get(self.output_initializer)
         for name in ("kernel", "bias"):
             for what, get in (("initializer", initializers.get), ("regularizer", regularizers.get),
                               ("constraint", constraints.get)):  # fmt: skip
@@ -131,10 +140,13 @@ class _Attention(Layer):
         return tuple(found)
 
     def _spec(self, name: str, what: str, shape: Shape) -> ParameterSpec:
+        initializer = getattr(self, f"{what}_initializer")
+        if (name, what) == ("output", "kernel") and self.output_initializer is not None:
+            initializer = self.output_initializer
         return ParameterSpec(
             f"{name}_{what}",
             shape,
-            initializers.get(getattr(self, f"{what}_initializer")),
+            initializers.get(initializer),
             regularizer=regularizers.get(getattr(self, f"{what}_regularizer")),
             constraint=constraints.get(getattr(self, f"{what}_constraint")),
         )
@@ -152,6 +164,8 @@ class _Attention(Layer):
             features, count, head = kernel.shape
             y = self._project(graph, x, weights[place * each : (place + 1) * each], (features, count * head), label)
             y = reshape(graph, y, (y.shape[0], count, head), label)
+            if self.rotary is not None and place < 2:
+                y = rotary(graph, y, None, label, wavelength=self.rotary)
             if head < largest:
                 # zeros add nothing to products
                 y = pad(graph, y, [(0, 0), (0, 0), (0, 0), (0, largest - head)], label)
@@ -170,8 +184,10 @@ class _Attention(Layer):
     def _project(
         self, graph: Graph, x: Tensor, weights: Sequence[Tensor], shape: tuple[int, int], label: str
     ) -> Tensor:
-        y = matmul(graph, x, reshape(graph, weights[0], shape, label), label)
-        return bias_add(graph, y, reshape(graph, weights[1], shape[1:], label), label) if self.use_bias else y
+        # the weights are ready before the product, so one record adds the bias, too
+        kernel, *biases = (reshape(graph, w, s, label) for w, s in zip(weights, (shape, shape[1:]), strict=False))
+        y = matmul(graph, x, kernel, label)
+        return bias_add(graph, y, biases[0], label) if self.use_bias else y
 
 
 def _comes_from(symbol: Symbol, source: Symbol) -> bool:
@@ -230,10 +246,15 @@ class MultiHeadAttention(_Attention):
         The features of the outputs; None means those of the query. (Keras calls it `output_shape`.)
     causal : bool
         Whether a query has the values up to its own step alone. (An argument of the call in Keras, `use_causal_mask`.)
+    rotary : float, optional
+        Queries and keys are rotated by their positions, as `RotaryEmbedding` does with this `max_wavelength`; None
+        means that they are not. Steps have the positions 0, 1, 2, ...; heads have an even size then.
     kernel_initializer, bias_initializer : str or initializer
     kernel_regularizer, bias_regularizer : str, regularizer or None
     kernel_constraint, bias_constraint : str, constraint or None
         Of all projections.
+    output_initializer : str or initializer, optional
+        Of the output's kernel; None means `kernel_initializer`.
 
     Raises
     ------
@@ -265,7 +286,9 @@ class MultiHeadAttention(_Attention):
     use_bias: bool = True
     output_dim: int | None = field(default=None, kw_only=True)
     causal: bool = field(default=False, kw_only=True)
+    rotary: float | None = field(default=None, kw_only=True)
     kernel_initializer: Initializer | str = field(default="glorot_uniform", kw_only=True)
+    output_initializer: Initializer | str | None = field(default=None, kw_only=True)
     bias_initializer: Initializer | str = field(default="zeros", kw_only=True)
     kernel_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
     bias_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
@@ -305,8 +328,9 @@ class GroupedQueryAttention(_Attention):
     num_query_heads : int
     num_key_value_heads : int
         A divisor of `num_query_heads`; 1 is multi-query attention.
-    dropout, use_bias, causal
+    dropout, use_bias, causal, rotary
     kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint
+    output_initializer
         As for `MultiHeadAttention`.
 
     Raises
@@ -326,7 +350,9 @@ class GroupedQueryAttention(_Attention):
     dropout: float = 0.0
     use_bias: bool = True
     causal: bool = field(default=False, kw_only=True)
+    rotary: float | None = field(default=None, kw_only=True)
     kernel_initializer: Initializer | str = field(default="glorot_uniform", kw_only=True)
+    output_initializer: Initializer | str | None = field(default=None, kw_only=True)
     bias_initializer: Initializer | str = field(default="zeros", kw_only=True)
     kernel_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
     bias_regularizer: Regularizer | str | None = field(default=None, kw_only=True)

@@ -200,9 +200,54 @@ def test_wrong_arguments(make, match):
         make()
 
 
-@pytest.mark.parametrize("layer", [fnn.SinePositionEncoding(), fnn.RotaryEmbedding()])
-def test_steps_by_themselves_are_refused(layer):
-    x = fnn.Input((5, 2, 4) if isinstance(layer, fnn.RotaryEmbedding) else (5, 8))
-    model = fnn.Model(x, fnn.GRU(3)(fnn.Reshape((5, 8))(layer(x))))
-    with pytest.raises(ValueError, match="takes samples of shape"):
-        model.freeze(stateful=True)
+@njit
+def walk(net, state, x, out):
+    for t in range(len(x)):
+        fnp.step(net, state, x[t], out[t])
+
+
+STEPPING = {
+    "heads": lambda x: fnn.MultiHeadAttention(2, 4, rotary=50.0, causal=True)(x),
+    "groups": lambda x: fnn.GroupedQueryAttention(4, 4, 2, rotary=1e4, causal=True, use_bias=False)(x),
+    "wide values": lambda x: fnn.MultiHeadAttention(2, 4, 6, rotary=50.0, causal=True)(x),
+    "sines": lambda x: fnn.Add()([x, fnn.SinePositionEncoding()(x)]),
+    "several": lambda x: fnn.GRU(5, return_sequences=True)(
+        fnn.MultiHeadAttention(2, 4, rotary=50.0, causal=True)(
+            fnn.MultiHeadAttention(1, 4, rotary=50.0, causal=True)(fnn.Add()([x, fnn.SinePositionEncoding()(x)]))
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", STEPPING)
+def test_steps_have_the_bits_of_sequences(name, dtype):
+    x = fnn.Input((20, 7))
+    model = shuffled(fnn.Model(x, STEPPING[name](x), dtype=dtype))
+    data = RNG.normal(size=(3, 20, 7)).astype(dtype)
+    wanted, net = model.predict(data), model.freeze(stateful=True)
+    got = np.zeros_like(wanted)
+    walk(net, fnp.state(net), data[0], got[0])
+    assert got[0].tobytes() == wanted[0].tobytes()
+    # rows together; the second one is three steps behind
+    first, state, out = fnp.state(net), fnp.state(net, 2), np.zeros((2, *wanted.shape[2:]), dtype)
+    for t in range(3):
+        fnp.step(net, first, data[0, t], out[0])
+    state[:, 0] = first
+    for t in range(17):
+        fnp.step(net, state, np.stack([data[0, t + 3], data[1, t]]), out)
+        assert out.tobytes() == wanted[0, t + 3].tobytes() + wanted[1, t].tobytes()
+
+
+def test_steps_with_positions_of_their_own():
+    """Positions that come with the steps need no count of steps."""
+    words = fnn.Input(6, dtype="int64")
+    x = fnn.Embedding(40, 8)(words)
+    x = fnn.Add()([x, fnn.SinePositionEncoding()([x, words])])
+    model = fnn.Model(words, fnn.GRU(3, return_sequences=True)(x), seed=0)
+    tokens = RNG.integers(0, 40, (1, 6))
+    net, wanted = model.freeze(stateful=True), model.predict(tokens)[0]
+    state, out = fnp.state(net), np.zeros_like(wanted)
+    assert state.shape == (2, 3)
+    walk(net, state, tokens[0], out)
+    assert out.tobytes() == wanted.tobytes()

@@ -56,6 +56,7 @@ from fastnn.layers.random import *
 from fastnn.layers.recurrent.cells import *
 from fastnn.layers.recurrent.masking import *
 from fastnn.layers.recurrent.wrappers import *
+from fastnn.layers.transformers import *
 from fastnn.linalg import matmul
 from fastnn.losses import (
     BinaryCrossEntropy,

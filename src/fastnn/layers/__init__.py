@@ -6,7 +6,18 @@ A module's `__all__` lists its layers. They are here and in `fastnn`, except tho
 # ruff: noqa: F403
 
 from fastnn.hints import install
-from fastnn.layers import attention, core, custom, function, integers, merge, normalization, positions, random
+from fastnn.layers import (
+    attention,
+    core,
+    custom,
+    function,
+    integers,
+    merge,
+    normalization,
+    positions,
+    random,
+    transformers,
+)
 from fastnn.layers.attention import *
 from fastnn.layers.base import Layer, ParameterSpec
 from fastnn.layers.core import *
@@ -32,6 +43,7 @@ from fastnn.layers.recurrent.cells import *
 from fastnn.layers.recurrent.masking import *
 from fastnn.layers.recurrent.wrappers import *
 from fastnn.layers.symbols import Symbol
+from fastnn.layers.transformers import *
 
 __all__ = ["ConstantLayer", "InputLayer", "Layer", "Operation", "ParameterSpec", "Symbol"]
 __all__ += attention.__all__
@@ -52,5 +64,6 @@ __all__ += random.__all__
 __all__ += recurrent_cells.__all__
 __all__ += masking.__all__
 __all__ += wrappers.__all__
+__all__ += transformers.__all__
 
 install(__name__)

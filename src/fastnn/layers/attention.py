@@ -80,11 +80,9 @@ class _Attention(Layer):
         if len(symbols) > 3:
             given = symbols[3]
             # a file has the product already
-            masks = [mask for mask in masks if not _comes_from(given, mask)]
-            for mask in masks:
-                shape = (1,) * (len(given.shape) - 1) + (key.shape[0],)
-                given = OPERATORS["cast"](given, "float") if given.kind != "real" else given
-                given = given * Reshape(shape)(mask)
+            masks = [mask for mask in masks if not comes_from(given, mask)]
+            if masks:
+                given = product_of_masks([given, *masks], key.shape[0], len(given.shape))
             return (query, value, key, given)
         if not masks:
             return symbols
@@ -219,7 +217,7 @@ class _Attention(Layer):
         return bias_add(graph, y, biases[0], label) if self.use_bias else y
 
 
-def _comes_from(symbol: Symbol, source: Symbol) -> bool:
+def comes_from(symbol: Symbol, source: Symbol) -> bool:
     """Return whether a symbol is computed from another one."""
     open_, seen = [symbol], {id(symbol)}
     while open_:
@@ -230,6 +228,19 @@ def _comes_from(symbol: Symbol, source: Symbol) -> bool:
         seen.update(map(id, new))
         open_ += new
     return False
+
+
+def product_of_masks(masks: Sequence[Symbol], keys: int, axes: int) -> Symbol:
+    """Return the product of masks whose last axis is that of keys, with some axes."""
+    product: Symbol | None = None
+    for mask in masks:
+        shape = _by_keys(mask.shape, keys)
+        whole = (1,) * (axes - len(shape)) + shape
+        one = OPERATORS["cast"](mask, "float") if mask.kind != "real" else mask
+        one = one if one.shape == whole else Reshape(whole)(one)
+        product = one if product is None else product * one
+    assert product is not None
+    return product
 
 
 def _by_keys(mask: Shape, keys: int) -> Shape:

@@ -110,6 +110,38 @@ class StepAttention(Layer):
 
 
 @dataclass(eq=False, repr=False)
+class StepBlock(Layer):
+    """A block of a decoder whose self-attention is that of the next steps, on the same inputs.
+
+    Parameters
+    ----------
+    layer : TransformerDecoder
+    attention : StepAttention
+    """
+
+    layer: Any
+    attention: StepAttention
+    arity = StepAttention.arity
+
+    def accepts(self, kind: str, position: int) -> bool:
+        return self.attention.accepts(kind, position)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return shapes[0]
+
+    def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
+        found: tuple[ParameterSpec, ...] = self.layer.parameters(shapes[0])
+        return found
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        def attend(y: Tensor, weights: Sequence[Tensor], scope: Scope) -> Tensor:
+            return self.attention.apply(graph, [y, *inputs[1:]], weights, scope)
+
+        found: Tensor = self.layer.computed(graph, inputs[:1], weights, scope, attend)
+        return found
+
+
+@dataclass(eq=False, repr=False)
 class StepPositions(Layer):
     """The rows of a `PositionEmbedding` for the next steps: on [steps, places of the steps]."""
 

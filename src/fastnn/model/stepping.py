@@ -18,18 +18,28 @@ from fastnn.layers.positions import RotaryEmbedding, SinePositionEncoding
 from fastnn.layers.random import Dropout, GaussianNoise, SpatialDropout1D
 from fastnn.layers.recurrent.base import Recurrent
 from fastnn.layers.recurrent.wrappers import TimeDistributed
-from fastnn.layers.stepping import KeepState, StateInput, StepAttention, StepPlaces, StepPositions, aligned, room_for
+from fastnn.layers.stepping import (
+    KeepState,
+    StateInput,
+    StepAttention,
+    StepBlock,
+    StepPlaces,
+    StepPositions,
+    aligned,
+    room_for,
+)
 from fastnn.layers.symbols import Part, Symbol, of_part
+from fastnn.layers.transformers import SwiGLU, TransformerDecoder
 from fastnn.ops import activations, elementwise
 
 #: layers that work on each step by itself
 _BY_STEP = (
     Activation, Add, BatchNorm, Concatenate, Dense, Dropout, Embedding, GaussianNoise, LayerNorm, Multiply, OneHot,
-    RMSNorm, RotaryEmbedding, SinePositionEncoding, SpatialDropout1D, TimeDistributed,
+    RMSNorm, RotaryEmbedding, SinePositionEncoding, SpatialDropout1D, SwiGLU, TimeDistributed,
 )  # fmt: skip
 #: ops that do so as well, if the other values are the same for all steps
 _OPS_BY_STEP = frozenset(elementwise.__all__) | frozenset(activations.__all__) - {"softmax", "log_softmax"}
-_ATTENTION = (GroupedQueryAttention, MultiHeadAttention)
+_ATTENTION = (GroupedQueryAttention, MultiHeadAttention, TransformerDecoder)
 #: layers that take the places of steps, which are 0, 1, 2, ... if they are not given
 _PLACED = (RotaryEmbedding, SinePositionEncoding)
 
@@ -65,13 +75,26 @@ class Layout:
         carried = sum(units) + counts
         limit = architecture.input_shapes[0][0] if counts else 0
         room = room_for(limit)
-        caches = sum(cache_size(layer, room) for layer in layers if isinstance(layer, _ATTENTION))
+        caches = sum(
+            cache_size(_attention(layer, architecture, call), room)
+            for layer, call in zip(layers, calls, strict=True)
+            if isinstance(layer, _ATTENTION)
+        )
         return cls(carried, aligned(aligned(carried) + caches) if caches else carried, limit, room)
 
 
 def _counts(layer: Layer, call: Call) -> bool:
     """Return whether a call needs the number of steps so far."""
     return isinstance(layer, (*_ATTENTION, PositionEmbedding)) or (isinstance(layer, _PLACED) and len(call.inputs) == 1)
+
+
+def _attention(
+    layer: GroupedQueryAttention | MultiHeadAttention | TransformerDecoder, architecture: Architecture, call: Call
+) -> GroupedQueryAttention | MultiHeadAttention:
+    """Return the layer of attention that a call has keys and values of."""
+    if isinstance(layer, TransformerDecoder):
+        return layer.self_attention(architecture.calls[call.inputs[0]].shape[1])
+    return layer
 
 
 def cache_size(layer: GroupedQueryAttention | MultiHeadAttention, room: int) -> int:
@@ -126,6 +149,8 @@ class _Unrolled:
             layer = architecture.layers[call.layer]
             if call.output or isinstance(layer, InputLayer):
                 continue
+            if call.inputs and not any(x in values for x in call.inputs):
+                continue  # made of masks
             if call.weight is not None:
                 values[index] = self._once(layer).weight_symbol(call.weight, self.part)
                 continue
@@ -194,14 +219,20 @@ class _Unrolled:
         if isinstance(layer, _PLACED):
             found = self._called(self._once(layer), [values[queries], self.places])
             return found
-        if any(x != queries for x in others[:2]):
+        attention = _attention(layer, self.architecture, call)
+        step = StepAttention(attention, self.cache_at, self.layout.room, name=layer.label)
+        block = isinstance(layer, TransformerDecoder)
+        given = [x for x in others if x in values]
+        if block and given:
+            raise _refused(f"layer {layer.label!r} attends to another sequence, or takes a mask")
+        if any(x != queries for x in given[:2]):
             raise _refused(f"layer {layer.label!r} attends to another sequence")
-        if any(x in values for x in others[2:]):
+        if given[2:]:
             raise _refused(f"layer {layer.label!r} takes a mask")
         if not layer.causal:
             raise _refused(f"layer {layer.label!r} is not causal: it takes all steps of a sequence")
-        one = self._standing_for(layer, StepAttention(layer, self.cache_at, self.layout.room, name=layer.label))
-        self.cache_at += cache_size(layer, self.layout.room)
+        one = self._standing_for(layer, StepBlock(layer, step, name=layer.label) if block else step)
+        self.cache_at += cache_size(attention, self.layout.room)
         self.attending.append(self._called(one, [values[queries], *self.halves, self.places]))
         return self.attending[-1]
 

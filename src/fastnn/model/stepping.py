@@ -10,7 +10,7 @@ from fastnn.layers.architecture import Architecture, Call
 from fastnn.layers.attention import GroupedQueryAttention, MultiHeadAttention
 from fastnn.layers.base import Layer
 from fastnn.layers.core import Activation, Dense, Input, InputLayer, Reshape
-from fastnn.layers.integers import Embedding, OneHot, PositionEmbedding
+from fastnn.layers.integers import Embedding, OneHot, PositionEmbedding, TiedDense
 from fastnn.layers.merge import Add, Concatenate, Multiply
 from fastnn.layers.normalization import BatchNorm, LayerNorm, RMSNorm
 from fastnn.layers.operation import Operation
@@ -35,7 +35,7 @@ from fastnn.ops import activations, elementwise
 #: layers that work on each step by itself
 _BY_STEP = (
     Activation, Add, BatchNorm, Concatenate, Dense, Dropout, Embedding, GaussianNoise, LayerNorm, Multiply, OneHot,
-    RMSNorm, RotaryEmbedding, SinePositionEncoding, SpatialDropout1D, SwiGLU, TimeDistributed,
+    RMSNorm, RotaryEmbedding, SinePositionEncoding, SpatialDropout1D, SwiGLU, TiedDense, TimeDistributed,
 )  # fmt: skip
 #: ops that do so as well, if the other values are the same for all steps
 _OPS_BY_STEP = frozenset(elementwise.__all__) | frozenset(activations.__all__) - {"softmax", "log_softmax"}

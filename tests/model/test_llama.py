@@ -93,6 +93,20 @@ def test_steps_of_llama_are_those_of_sequences(tied, dtype):
         assert out.tobytes() == wanted.tobytes()
 
 
+def test_llama_generates():
+    """The most probable tokens, one after the other: with the keys and values that are kept, and without."""
+    model, prompts = llama(steps=20, classifier_activation="softmax"), [[3, 1, 4], [1, 5]]
+    found = model.generate(prompts, 12, temperature=0.0)
+    for prompt, tokens in zip(prompts, found, strict=True):
+        whole = list(prompt)
+        for token in tokens:
+            padded = np.zeros((1, 20), int)
+            padded[0, : len(whole)] = whole
+            assert token == model.predict(padded)[0, len(whole) - 1].argmax()
+            whole.append(int(token))
+        assert len(tokens) == 12
+
+
 def check_gradients(model, data, target):
     weights = model.get_weights()
     for number, gradient in enumerate(model.gradients(data, target)):

@@ -71,7 +71,7 @@ class Layout:
         counts = any(map(_counts, layers, calls))
         units = [layer.units * layer.cell.states for layer in layers if isinstance(layer, Recurrent)]
         if not units and not counts:
-            raise _refused("it has no SimpleRNN, GRU or LSTM, no attention and no positions")
+            raise _refused("it has no recurrent layer that goes step by step, no attention and no positions")
         carried = sum(units) + counts
         limit = architecture.input_shapes[0][0] if counts else 0
         room = room_for(limit)
@@ -95,6 +95,14 @@ def _attention(
     if isinstance(layer, TransformerDecoder):
         return layer.self_attention(architecture.calls[call.inputs[0]].shape[1])
     return layer
+
+
+def limit_of(architecture: Architecture) -> int:
+    """Return the most steps that a network of sequences knows of, or 0 if it has only recurrent layers: then of all."""
+    layers = [architecture.layers[call.layer] for call in architecture.calls]
+    recurs = any(isinstance(layer, Recurrent) for layer in layers)
+    counts = any(map(_counts, layers, architecture.calls))
+    return 0 if recurs and not counts else architecture.input_shapes[0][0]
 
 
 def cache_size(layer: GroupedQueryAttention | MultiHeadAttention, room: int) -> int:

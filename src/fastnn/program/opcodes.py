@@ -183,10 +183,10 @@ _op("one_hot", outputs="y[rows,cols]", inputs="index:int64[rows]", dims="rows co
 # --- recurrent layers -------------------------------------------------------------------------------------
 # All time steps of a batch. `z` are the products of the inputs with their kernel, and the bias; `w` is the recurrent
 # kernel, with the columns of the gates as Keras has them. `start` holds `states` initial states of a sample, and the
-# factors of recurrent dropout if it has one array more. Where `mask` is 0, states are carried on. `reverse` goes from
-# the last step to the first. `kept` is what the gradient needs: activated gates, and the states before each step, of
-# the first of them what is multiplied by `w`. A parameter `a` is that of the activation function, `ra` that of the
-# gates'.
+# factors of recurrent dropout if it has one array more. Where `mask` is 0, states are carried on; where it is negative,
+# they are zero before the step. `reverse` goes from the last step to the first. `kept` is what the gradient needs:
+# activated gates, and the states before each step, of the first of them what is multiplied by `w`. A parameter `a` is
+# that of the activation function, `ra` that of the gates'.
 _SCAN = "batch steps units wide starts? states? reverse?"
 _STEPS = "[batch,steps,units]"
 _START = "start?[batch,starts,units] mask?[batch,steps]"

@@ -62,6 +62,7 @@ EXPECTED = {
         "       200",
     ],
     "characters.py": ["table of two letters: perplexity", "epoch   training", "--- temperature 0.7", "µs a letter"],
+    "gpt.py": ["30432 weights", "thousand letters a second", "A class |", "a letter takes", "the same letters: yes"],
     "forecast.py": ["1136 windows of 72 hours", "the same hour last week", "linear model", "LSTM   "],
     "memory.py": ["96 networks a generation", "without memory, 82 weights", "8 recurrent units, 306", "ns a step"],
     "importance.py": ["weights  gradients  shuffling", "average 3", "epsilon"],

@@ -54,14 +54,25 @@ NAMES = {
     "GroupQueryAttention": "fastnn.GroupedQueryAttention",
     "MultiHeadSelfAttention": "fastnn.MultiHeadAttention, called on one symbol",
     "scaled_dot_product_attention": "fastnn.MultiHeadAttention",
-    "Transformer": "fastnn.MultiHeadAttention, fastnn.LayerNorm, fastnn.Dense and fastnn.Add",
-    "TransformerEncoderLayer": "fastnn.MultiHeadAttention, fastnn.LayerNorm, fastnn.Dense and fastnn.Add",
-    "TransformerDecoderLayer": "fastnn.MultiHeadAttention, fastnn.LayerNorm, fastnn.Dense and fastnn.Add",
+    "Transformer": "fastnn.TransformerEncoder and fastnn.TransformerDecoder",
+    "TransformerEncoderLayer": "fastnn.TransformerEncoder",
+    "TransformerDecoderLayer": "fastnn.TransformerDecoder",
     "GPT2": "fastnn.applications.GPT",
     "GPT2LMHeadModel": "fastnn.applications.GPT",
     "GPT2Backbone": "fastnn.applications.GPT",
     "BertModel": "fastnn.applications.BERT",
     "BertBackbone": "fastnn.applications.BERT",
+    "LlamaForCausalLM": "fastnn.applications.GPT, with the options of LLaMA",
+    "LlamaModel": "fastnn.applications.GPT, with the options of LLaMA",
+    "LlamaBackbone": "fastnn.applications.GPT, with the options of LLaMA",
+    "BertForMaskedLM": 'fastnn.applications.BERT(..., head="words")',
+    "BertForQuestionAnswering": 'fastnn.applications.BERT(..., head="answers")',
+    "BertForSequenceClassification": 'fastnn.applications.BERT(..., classes=2, pool="first")',
+    "MaskedLMHead": 'fastnn.applications.BERT(..., head="words")',
+    "SinusoidalPositionalEncoding": "fastnn.SinePositionEncoding",
+    "RotaryPositionalEmbeddings": "fastnn.RotaryEmbedding",
+    "LlamaMLP": "fastnn.SwiGLU",
+    "GLU": "fastnn.SwiGLU",
     "TokenAndPositionEmbedding": "fastnn.Embedding, fastnn.PositionEmbedding and fastnn.Add",
     "CategoryEncoding": "fastnn.OneHot of fastnn.Input(shape, dtype='int64')",
     "GaussianDropout": "fastnn.Dropout and fastnn.GaussianNoise",
@@ -228,8 +239,8 @@ NAMES = {
 }  # fmt: skip
 
 #: words in names of features that fastnn does not have
-MISSING = ("RNN", "Transformer")
-NOT_THERE = "fastnn has no ready-made transformers yet, nor recurrent layers of other cells"
+MISSING = ("RNN",)
+NOT_THERE = "fastnn has no recurrent layers of other cells yet"
 
 #: hints for arguments that have no meaning here
 ARGUMENTS = {
@@ -239,6 +250,11 @@ ARGUMENTS = {
     "batch_shape": "fastnn.Input(shape) is for batches of any number of rows",
     "stateful": "return_state=True and initial_state= carry states on, model.freeze(stateful=True) goes step by step",
     "unroll": "all steps are one compiled loop",
+    "use_causal_mask": "layers of attention are made with causal=True",
+    "norm_first": "it is called normalize_first",
+    "dim_feedforward": "it is called intermediate_dim",
+    "nhead": "it is called num_heads",
+    "d_model": "the number of features comes from the layer before",
     "batch_first": "samples are the first axis, steps the second",
     "bidirectional": "fastnn.Bidirectional(layer) goes in both directions",
     "num_layers": "layers with return_sequences=True one after the other are stacked",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import numbers
 from collections.abc import Iterator, Sequence
@@ -177,6 +178,16 @@ class Layer:
             object.__setattr__(self, "name", name)
             object.__setattr__(self, "_named_by_model", True)
 
+    def copied(self, name: str, *, trainable: bool) -> Layer:
+        """Return a layer of the same hyperparameters, with a name of its own."""
+        made = copy.copy(self)
+        vars(made).update(name=name, trainable=trainable, _named_by_model=False)
+        return made
+
+    def note_call(self, shapes: Sequence[Shape]) -> None:
+        """Say what the layer has been called on: its weights have symbols from now on."""
+        object.__setattr__(self, "_called_on", tuple(shapes))
+
     def fail(self, message: str) -> ValueError:
         """Make the error for a wrong input, with the layer's name."""
         return ValueError(f"layer {self.label!r}: {message}")
@@ -274,8 +285,9 @@ class Layer:
     def _called(self, inputs: Sequence[Result]) -> Described:
         """Return what a call gives, whose inputs may have open sizes; the weights do not depend on these."""
         if not any(x.tried for x in inputs):
-            object.__setattr__(self, "_called_on", tuple([x.shape for x in inputs]))
-            return self.described(inputs)
+            found = self.described(inputs)
+            self.note_call([x.shape for x in inputs])
+            return found
         weights: dict[tuple[Shape, ...], tuple[Shape, ...]] = {}
 
         def describe(given: Sequence[Result]) -> Described:
@@ -294,7 +306,7 @@ class Layer:
                 f"their shapes are {said[0]}, and {said[1]}. Give fastnn.Input the size, or make samples of a fixed "
                 "size by GlobalAveragePooling1D, or recurrent layers without return_sequences"
             )
-        object.__setattr__(self, "_called_on", next(iter(weights.values())))
+        self.note_call(next(iter(weights.values())))
         return found
 
     def described(self, inputs: Sequence[Result]) -> Described:

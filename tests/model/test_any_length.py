@@ -200,6 +200,28 @@ def test_compiled_code_needs_the_length() -> None:
         assert np.array_equal(step, out[0, at])
 
 
+def writer(steps: int | None, *, causal: bool = True) -> fnn.Model:
+    """Return a network that gives scores of the next token."""
+    words = fnn.Input((steps,), dtype="int64")
+    x = fnn.Embedding(12, 8)(words)
+    x = fnn.Add()([x, fnn.MultiHeadAttention(2, 4, causal=causal)(fnn.LayerNorm()(x))])
+    return fnn.Model(words, fnn.Dense(12, "softmax")(x), seed=0)
+
+
+def test_generation_without_a_known_length() -> None:
+    whole, fixed = writer(None), writer(8)
+    options: dict[str, Any] = {"temperature": 0}
+    expected = fixed.generate([5], 7, **options)
+    assert np.array_equal(whole.generate([5], 7, cache=False, **options), expected)
+    with pytest.raises(ValueError, match=r"attention takes models of known sizes.*cache=False"):
+        whole.generate([5], 7, **options)
+    with pytest.raises(ValueError, match="expected a causal network"):
+        writer(None, causal=False).generate([5], 7, cache=False, **options)
+    layers = [fnn.Embedding(12, 8), fnn.GRU(8, return_sequences=True), fnn.Dense(12, "softmax")]
+    nets = [fnn.Sequential([fnn.Input((steps,), dtype="int64"), *layers], seed=0) for steps in (None, 8)]
+    assert np.array_equal(nets[0].generate([5], 20, **options), nets[1].generate([5], 20, **options))
+
+
 # --- the steps that count ------------------------------------------------------------------------------------------
 
 ROWS, LONGEST = 24, 19

@@ -159,15 +159,6 @@ class Architecture:
         found = self.symbols()
         return Architecture.of([found[call] for call in self.inputs], [found[call] for call in self.outputs])
 
-    def with_layers(self, layers: Sequence[Layer]) -> Architecture:
-        """Return the architecture with other layers, whose results have the same shapes; no models are left."""
-        made = replace(self, layers=tuple(layers), parts=(None,) * len(layers))
-        known = made.example.calls
-        for call in known:
-            if not call.output and call.weight is None:
-                made.layers[call.layer].note_call([known[x].shape for x in call.inputs])
-        return made
-
     @cached_property
     def is_open(self) -> bool:
         """Whether inputs leave sizes open, such as the number of steps."""
@@ -223,6 +214,14 @@ class Architecture:
             except ValueError as error:
                 first = first or error
         raise ValueError(f"no size that fastnn.Input leaves open (None) fits all layers: {first}") from first
+
+    def with_layers(self, layers: Sequence[Layer]) -> Architecture:
+        """Return the architecture with other layers, whose results have the same shapes; no models are left."""
+        made = replace(self, layers=tuple(layers), parts=(None,) * len(layers))
+        for call in made.calls:
+            if not call.output and call.weight is None:
+                made.layers[call.layer].note_call([made.example.calls[x].shape for x in call.inputs])
+        return made
 
     @property
     def is_chain(self) -> bool:

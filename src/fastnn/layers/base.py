@@ -285,8 +285,9 @@ class Layer:
     def _called(self, inputs: Sequence[Result]) -> Described:
         """Return what a call gives, whose inputs may have open sizes; the weights do not depend on these."""
         if not any(x.tried for x in inputs):
+            found = self.described(inputs)
             self.note_call([x.shape for x in inputs])
-            return self.described(inputs)
+            return found
         weights: dict[tuple[Shape, ...], tuple[Shape, ...]] = {}
 
         def describe(given: Sequence[Result]) -> Described:

@@ -15,6 +15,7 @@ from fastnn.layers.architecture import Architecture, masks_of
 from fastnn.layers.base import Layer, Scope, Shape
 from fastnn.layers.core import InputLayer
 from fastnn.layers.integers import Embedding, OneHot
+from fastnn.layers.lora import LoRA
 from fastnn.layers.merge import Multiply
 from fastnn.layers.normalization import BatchNorm, GroupNorm
 from fastnn.layers.operation import Operation
@@ -95,7 +96,8 @@ def _pass_on(layer: Layer, label: str, inputs: Sequence[Symbol], made: list[Symb
     if layer.makes_mask:
         # steps that either leaves out
         made[-1] = Multiply()([made[-1], masks[0]])
-    if isinstance(layer, (Embedding, OneHot)) or (isinstance(layer, Operation) and layer.op in ARITY):
+    inner = layer.layer if isinstance(layer, LoRA) else layer
+    if isinstance(inner, (Embedding, OneHot)) or (isinstance(layer, Operation) and layer.op in ARITY):
         for one in made[: len(made) - layer.makes_mask]:
             object.__setattr__(one, "mask", made[-1] if layer.makes_mask else masks[0])
     left_out = layer.takes_mask and not layer.passes_mask

@@ -47,7 +47,7 @@ QUESTIONS = {
     "PLACE": ("where did GIVER GIVE THING to TAKER ?", "where was THING GIVEN ?", "where did TAKER get THING ?"),
     "TIME": ("when did GIVER GIVE THING to TAKER ?", "when was THING GIVEN ?", "when did TAKER get THING ?"),
 }
-STEPS, BATCH, HIDDEN = 38, 32, 0.25
+STEPS, BATCH, HIDDEN = 40, 32, 0.25
 READ, EPOCHS, UPDATES, CHOICES = (1000, 2, 30, 1) if args.quick else (20_000, 12, 400, 3)
 AMOUNTS, SHOWN = (30, 100) if args.quick else (30, 100, 300, 1000), 100
 
@@ -143,7 +143,7 @@ for epoch in range(1, EPOCHS + 1):
     reader.fit(x, y, sample_weight=w, batch_size=BATCH, epochs=1, verbose=0)
     if epoch in (1, EPOCHS // 2, EPOCHS):
         right = (reader.predict(hidden).argmax(axis=2) == whole)[chosen > 0]
-        print(f"after {epoch * READ:6d} of them: {right.mean():.1%} of the hidden words of others are right")
+        print(f"read {epoch:2d} times: {right.mean():.1%} of the hidden words of other sentences are right")
 
 print(f"exact answers in {len(test_texts)} other sentences, mean of {CHOICES} choices of those with answers")
 print(f"{'answers':>9s}{'from nothing':>15s}{'after reading':>15s}")

@@ -64,7 +64,7 @@ EXPECTED = {
     "characters.py": ["table of two letters: perplexity", "epoch   training", "--- temperature 0.7", "µs a letter"],
     "forecast.py": ["1136 windows of 72 hours", "the same hour last week", "linear model", "LSTM   "],
     "memory.py": ["96 networks a generation", "without memory, 82 weights", "8 recurrent units, 306", "ns a step"],
-    "answers.py": ["1000 sentences with questions, 140 words", "after   2000 of them", "      100    ", "nora | "],
+    "answers.py": ["1000 sentences with questions, 140 words", "read  2 times: ", "      100    ", "nora | "],
     "music.py": ["57 tunes with 2638 notes", "table, in C    ", "network, in 12 keys", "goes on:"],
     "importance.py": ["weights  gradients  shuffling", "average 3", "epsilon"],
 }

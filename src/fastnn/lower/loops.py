@@ -95,8 +95,12 @@ def plan_loop(node: Node, number: int, used: Collection[int], rewrite: Rewrite) 
     body: Body = node.attrs["body"]
     base = (number + 1) * _NUMBERS
 
+    known: dict[int, Tensor] = {}
+
     def own(x: Tensor) -> Tensor:
-        return replace(x, id=base + x.id)
+        if x.id not in known:
+            known[x.id] = replace(x, id=base + x.id)
+        return known[x.id]
 
     nodes = [
         replace(

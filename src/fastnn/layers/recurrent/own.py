@@ -33,13 +33,11 @@ class Cell(Layer):
             units: int
 
             def parameters(self, shape):
-                return (
-                    fnn.layers.ParameterSpec("kernel", (shape[-1], self.units), fnn.initializers.get("glorot_uniform")),
-                    fnn.layers.ParameterSpec("recurrent_kernel", (self.units, self.units), fnn.initializers.get("orthogonal")),
-                )
+                spec, make, n = fnn.layers.ParameterSpec, fnn.initializers.get, self.units
+                return spec("kernel", (shape[-1], n), make("glorot_uniform")), spec("w", (n, n), make("orthogonal"))
 
-            def step(self, inputs, states, kernel, recurrent_kernel):
-                h = ops.tanh(inputs @ kernel + states[0] @ recurrent_kernel)
+            def step(self, inputs, states, kernel, w):
+                h = ops.tanh(inputs @ kernel + states[0] @ w)
                 return h, [h]
 
     A subclass is a dataclass of its hyperparameters, under ``@fastnn.config.register("layer")`` if models with it are
@@ -68,8 +66,8 @@ class Cell(Layer):
         Returns
         -------
         output, new_states
-            A value whose first axis is the batch, and the states after the step: a list or tuple of values of the shapes
-            of `states`, or a value if there is one state.
+            A value whose first axis is the batch, and the states after the step: a list or tuple of values of the
+            shapes of `states`, or a value if there is one state.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define step(inputs, states, *weights)")
 

@@ -15,7 +15,7 @@ _STATUS, _ROUND, _REPEATS, _WINDOWS = int(Counter.STATUS), int(Counter.ROUND), i
 
 @kernel("repeat")
 def repeat(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Tell the executor that a loop begins: it looks at the status anyway, so records that are no loops cost nothing."""
+    """Tell the executor that a loop begins, by the status, at which it looks after every record anyway."""
 
     def repeat(record, context, ith, nth):
         int64_pointer(context)[_STATUS] = _REPEATS

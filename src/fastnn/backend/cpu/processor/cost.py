@@ -103,5 +103,5 @@ def cut(records: NDArray[np.int64], dtype: str) -> float:
 
 def total(records: NDArray[np.int64], dtype: str) -> float:
     """Estimate the time of all records of a step on one core."""
-    rounds = rounds_of(records).tolist()
+    rounds: list[int] = rounds_of(records).tolist()
     return sum(times * nanoseconds(record, dtype) for record, times in zip(records, rounds, strict=True))

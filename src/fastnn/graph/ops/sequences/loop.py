@@ -6,19 +6,18 @@ are what a loop returns of its steps, and what its gradient reads, which is a lo
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fastnn.graph.graph import Graph, Node, Output, Tensor, output
 from fastnn.graph.ops.moves import add_up
 from fastnn.graph.ops.pointwise import constant
-from fastnn.graph.ops.strided import copied, reshape
+from fastnn.graph.ops.strided import copied, reshape, sliced
 from fastnn.graph.rules import Gradients, gradient_of_outputs
 from fastnn.graph.vjp import walk
 
 #: ops that are computed for all steps at once, before the loop, if they depend on no state
-_BY_ROW = frozenset({"matmul", "bias_add", "activation", "reshape"})
+BY_ROW = frozenset({"matmul", "bias_add", "activation", "reshape", "slice"})
 #: gradients that are computed of the stacks of their operands after the loop, instead of being added up in it
 _OF_ALL_ROWS = frozenset({"matmul_tn", "sum_rows"})
 _RANDOM = frozenset({"random", "dropout", "gaussian_noise"})
@@ -114,15 +113,13 @@ def loop(
     """
     inner = step.graph
     live = _live(nodes, [*wanted, *(after for _, _, after in step.states)])
-    kept: list[Node] = []
-    for node in live:
-        if node.op in _RANDOM:
-            raise ValueError(
-                f"layer {label!r}: a step draws random numbers, which would be the same ones in all steps; draw them "
-                "outside, as an input or an initial state of the layer"
-            )
-        if not _hoisted(graph, step, node, steps):
-            kept.append(node)
+    if any(node.op in _RANDOM for node in live):
+        raise ValueError(
+            f"layer {label!r}: a step draws random numbers, which would be the same ones in all steps; draw them "
+            "outside, as an input or an initial state of the layer"
+        )
+    kept = [node for node in live if not _hoisted_constant(graph, step, node)]
+    kept = [node for node in kept if not _hoisted_rows(graph, step, node, steps)]
     made = {y.id for node in kept if node.op != "reshape" for y in node.outputs}
 
     def own(x: Tensor) -> Tensor:
@@ -178,24 +175,33 @@ def _live(nodes: Sequence[Node], wanted: Sequence[Tensor]) -> list[Node]:
     return found[::-1]
 
 
-def _hoisted(graph: Graph, step: Step, node: Node, steps: int) -> bool:
-    """Compute a node outside, if it does not depend on states; returns whether it is."""
-    given = [x for x in node.inputs if x is not None]
-    if all(x.id in step.constants for x in given):
-        inputs = [None if x is None else step.constants[x.id] for x in node.inputs]
-        outputs: list[Output] = [(y.shape, y.batched, y.name, y.kind) for y in node.outputs]
-        made = graph.add(node.op, inputs, outputs, node.label, **node.attrs)
-        step.constants.update((y.id, z) for y, z in zip(node.outputs, made, strict=True))
-        return True
-    first, *others = given
-    by_row = node.op in _BY_ROW and not node.attrs.get("stop") and len(node.outputs) == 1
-    if by_row and first.id in step.sequences and all(x.id in step.constants for x in others):
-        (y,) = node.outputs
-        inputs = [step.sequences[first.id], *(step.constants[x.id] for x in others)]
-        (z,) = graph.add(node.op, inputs, [output((steps, *y.whole), y.name, y.kind)], node.label, **node.attrs)
-        step.sequences[y.id] = z
-        return True
-    return False
+def _hoisted_constant(graph: Graph, step: Step, node: Node) -> bool:
+    """Compute a node outside if it is the same in all steps; returns whether it is."""
+    if any(x is not None and x.id not in step.constants for x in node.inputs):
+        return False
+    inputs = [None if x is None else step.constants[x.id] for x in node.inputs]
+    outputs: list[Output] = [(y.shape, y.batched, y.name, y.kind) for y in node.outputs]
+    made = graph.add(node.op, inputs, outputs, node.label, **node.attrs)
+    step.constants.update((y.id, z) for y, z in zip(node.outputs, made, strict=True))
+    return True
+
+
+def _hoisted_rows(graph: Graph, step: Step, node: Node, steps: int) -> bool:
+    """Compute a node outside for all steps at once if it depends on no state; returns whether it does not."""
+    first, *others = node.inputs
+    by_row = node.op in BY_ROW and not node.attrs.get("stop") and len(node.outputs) == 1
+    if first is None or first.id not in step.sequences or not by_row:
+        return False
+    if any(x is None or x.id not in step.constants for x in others):
+        return False
+    stack, (y,), label = step.sequences[first.id], node.outputs, node.label
+    if node.op == "slice":
+        z = sliced(graph, stack, [(0, 1, steps), *node.attrs["ranges"]], (steps, *y.whole), label)
+    else:
+        inputs = [stack, *(step.constants[x.id] for x in others if x is not None)]
+        (z,) = graph.add(node.op, inputs, [output((steps, *y.whole), y.name, y.kind)], label, **node.attrs)
+    step.sequences[y.id] = z
+    return True
 
 
 @gradient_of_outputs("loop")
@@ -243,12 +249,10 @@ class _Backward:
         arrays = [_shaped(inner, add_up(inner, found[x.id], label), x, label) for x in steps_of]
         outside: list[tuple[Tensor, Node]] = []  # gradients of all rows, after the loop
         sums: list[tuple[Tensor, int]] = []  # gradients that are states
-        uses = Counter(x.id for each in inner.nodes[start:] for x in each.inputs if x is not None)
-        for x in body.constants if any(self._needs[x.id] for x in body.constants) else ():
-            parts = found.get(x.id) if self._needs[x.id] else None
-            for part in parts or ():
+        for x in body.constants:
+            for part in found.get(x.id, ()) if self._needs[x.id] else ():
                 made = inner.producer(part)
-                if made is not None and made.op in _OF_ALL_ROWS and uses[part.id] == 0:
+                if made is not None and made.op in _OF_ALL_ROWS:
                     outside.append((x, made))
                 else:
                     total = inner.placeholder(x.shape, x.batched, x.kind, f"{label}.sum")

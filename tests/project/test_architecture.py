@@ -219,8 +219,8 @@ ALLOWED |= {
     },
     "model": {
         *("checks", "backend/cpu/frozen", "callbacks", "casts", "config", "console"),
-        *("data", "errors", "export", "hints", "layers", "locks", "lower", "nopython", "objective", "optimizers"),
-        "program",
+        *("data", "errors", "export", "hints", "layers", "locks", "lower", "nopython", "objective", "ops"),
+        *("optimizers", "program"),
         *("runtime", "saving", "seeding", "training"),
     },
     "applications": {"checks", "hints", "initializers", "layers", "model", "ops"},

@@ -33,6 +33,34 @@ def attention_cases() -> Iterator[Case]:
         yield from _both(dropped, {**params, "rate": 0.4}, "dropout", {"step": 2**33 + 5, "seed": -7})
 
 
+# sequences, steps, heads, heads of keys, size of a head, room, where it begins, steps so far
+STEPS = (
+    (1, 1, 1, 1, 1, 1, 1, 0), (3, 1, 4, 2, 5, 9, 3, 4), (1, 1, 2, 2, 64, 300, 2, 299), (1, 7, 2, 1, 20, 33, 17, 11),
+    (3, 1, 1, 1, 33, 2100, 1, 1500), (1, 4, 3, 3, 8, 130, 5, 126), (3, 3, 2, 2, 6, 5, 1, 2),
+    (1, 1, 1, 1, 600, 20, 1, 9),
+)  # fmt: skip
+
+
+def step_cases() -> Iterator[Case]:
+    """Iterate over steps of sequences, whose keys and values are those of some steps so far."""
+    for sequences, steps, heads, kv_heads, size, most, first, position in STEPS:
+        dims = {"sequences": sequences, "steps": steps, "heads": heads, "kv_heads": kv_heads, "size": size,
+                "most": most, "row": first + kv_heads * size * most + 3, "first": first}  # fmt: skip
+        yield Case("attention_step", dims, {"scale": 0.7 * size**-0.5}, special={"keys": _after(position)},
+                   bound=Bound(16, 16), note=f"after-{position}")  # fmt: skip
+
+
+def _after(position: int) -> Make:
+    """Make rows of keys after a number of steps; that of other rows is smaller."""
+
+    def make(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        rows = rng.standard_normal(shape)
+        rows[:, 0] = np.maximum(position - np.arange(shape[0]), 0)
+        return rows
+
+    return make
+
+
 def _mask(name: str, dims: Mapping[str, int]) -> dict[str, int]:
     """Return the dimensions of a mask."""
     found, size = {}, dims["keys"]

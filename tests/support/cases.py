@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from attention_cases import attention_cases
+from attention_cases import attention_cases, step_cases
 from fastnn.formulas import custom
 from fastnn.formulas.activations import SAVES
 from fastnn.formulas.optimizers import FORMULAS
@@ -215,6 +215,7 @@ for rows, cols in TABLES:
 CASES.extend(norm_cases(TABLES))
 CASES.extend(recurrent_cases())
 CASES.extend(attention_cases())
+CASES.extend(step_cases())
 for rows, cols in LONG:
     case("sum_rows", {"rows": rows, "cols": cols}, special={"x": uniform(1.0, 1.2)}, bound=Bound(16), note="long")
 

@@ -140,32 +140,53 @@ class _Attention(Layer):
         )
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        label, each = scope.label, 2 if self.use_bias else 1
-        query, value = inputs[0], inputs[1] if len(inputs) > 1 else inputs[0]
+        label, query = scope.label, inputs[0]
+        value = inputs[1] if len(inputs) > 1 else query
         key = inputs[2] if len(inputs) > 2 else value
         mask = _logarithm(graph, inputs[3], key.shape[0], label) if len(inputs) > 3 else None
-        _, _, key_size, value_size = self.heads
-        largest = max(key_size, value_size)
+        q, k, v = self.projected(graph, (query, key, value), weights, label)
+        rate = self.dropout if scope.training else 0.0
+        y = attention(
+            graph, q, k, v, mask, label, scale=self.scale, causal=self.causal, rate=rate, stream=scope.number
+        )  # fmt: skip
+        return self.joined(graph, y, weights, label)
+
+    @property
+    def scale(self) -> float:
+        """The factor of scores."""
+        return float(self.heads[2] ** -0.5)
+
+    @property
+    def largest(self) -> int:
+        """The size of keys and values in memory: that of the larger ones."""
+        return max(self.heads[2:])
+
+    def projected(
+        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], label: str
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the queries, keys and values of all heads, (steps, heads, size), filled up with zeros to one size."""
         projected: list[Tensor] = []
-        for place, x in enumerate((query, key, value)):
+        each = 2 if self.use_bias else 1
+        for place, x in enumerate(inputs):
             kernel = weights[place * each]
             features, count, head = kernel.shape
             y = self._project(graph, x, weights[place * each : (place + 1) * each], (features, count * head), label)
             y = reshape(graph, y, (y.shape[0], count, head), label)
-            if head < largest:
+            if head < self.largest:
                 # zeros add nothing to products
-                y = pad(graph, y, [(0, 0), (0, 0), (0, 0), (0, largest - head)], label)
+                y = pad(graph, y, [(0, 0), (0, 0), (0, 0), (0, self.largest - head)], label)
             projected.append(y)
-        rate = self.dropout if scope.training else 0.0
         q, k, v = projected
-        y = attention(
-            graph, q, k, v, mask, label, scale=key_size**-0.5, causal=self.causal, rate=rate, stream=scope.number
-        )
-        if value_size < largest:
+        return q, k, v
+
+    def joined(self, graph: Graph, y: Tensor, weights: Sequence[Tensor], label: str) -> Tensor:
+        """Return the projection of all heads' results."""
+        value_size, output = self.heads[3], weights[3 * (2 if self.use_bias else 1) :]
+        if value_size < self.largest:
             y = take_columns(graph, y, 0, value_size, label)
         steps, count, head = y.shape
         y = reshape(graph, y, (steps, count * head), label)
-        return self._project(graph, y, weights[3 * each :], (count * head, weights[3 * each].shape[-1]), label)
+        return self._project(graph, y, output, (count * head, output[0].shape[-1]), label)
 
     def _project(
         self, graph: Graph, x: Tensor, weights: Sequence[Tensor], shape: tuple[int, int], label: str

@@ -246,6 +246,14 @@ def _concatenate(e: Emitter, node: Node) -> list[Draft]:
     return drafts
 
 
+@_emits("keep")
+def _keep(e: Emitter, node: Node) -> list[Draft]:
+    x, state = _some(node.inputs[0]), _some(node.inputs[1])
+    dims = {"rows": e.rows(x), "cols": x.columns, "target_cols": state.columns, "target_first": node.attrs["first"]}
+    dims |= {"source_cols": x.columns, "source_first": 0}
+    return [Draft("copy_columns", {"y": state, "x": x}, dims, label=node.label)]
+
+
 @_emits("permute", "transpose", "broadcast", "slice")
 def _strided(e: Emitter, node: Node) -> list[Draft]:
     x, (y,) = _some(node.inputs[0]), node.outputs

@@ -9,14 +9,20 @@ from dataclasses import dataclass, replace
 from fastnn.formulas.activations import CLIPS, saved_by
 from fastnn.graph.graph import Node, Tensor
 from fastnn.graph.ops.norms import in_chunks
+from fastnn.program.opcodes import OPS
+
+_KEEPING = frozenset(name for name, op in OPS.items() if op.keeps_state)
 
 
 def live_nodes(nodes: Sequence[Node], kept: Iterable[int]) -> list[Node]:
-    """Drop nodes that neither an effect nor a kept tensor depends on; a node without outputs has an effect."""
+    """Drop nodes that neither an effect nor a kept tensor depends on.
+
+    A node without outputs has an effect, and so has one that keeps a state.
+    """
     needed = set(kept)
     alive = []
     for node in reversed(nodes):
-        if not node.outputs or any(y.id in needed for y in node.outputs):
+        if not node.outputs or node.op in _KEEPING or any(y.id in needed for y in node.outputs):
             needed.update(x.id for x in node.inputs if x is not None)
             alive.append(node)
     return alive[::-1]

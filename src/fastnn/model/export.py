@@ -81,12 +81,18 @@ class ExportMixin(TrainedMixin):
             When it is for a GPU and contains a user-defined function.
         """
         if flag("stateful", stateful):
-            frozen: FrozenNetwork = self._one_step().freeze(gradients=gradients, device=device, rows=rows)
+            if gradients or device != "cpu" or rows is not None:
+                raise ValueError("stateful: expected no gradients, no rows and the device 'cpu' with stateful=True")
+            try:
+                steps = self._next_steps(None)
+            except ValueError as error:
+                raise ValueError(f"freeze: with stateful=True {error}") from None
+            frozen: FrozenNetwork = steps._frozen(gradients, device, rows)
             return frozen
         return self._frozen(gradients, device, rows)
 
-    def _one_step(self) -> Any:
-        """Return the model of one time step."""
+    def _next_steps(self, steps: int | None) -> Any:
+        """Return the model of one time step, or of several that are known, with this model's weights."""
         raise NotImplementedError
 
     @reads

@@ -12,8 +12,9 @@ from fastnn.callbacks import Callback
 from fastnn.hints import explained
 from fastnn.layers.architecture import Architecture, inherited, masks_of
 from fastnn.layers.symbols import Symbol
+from fastnn.locks import importing
 from fastnn.model.extras import ExtrasMixin
-from fastnn.model.stepping import one_step
+from fastnn.model.nesting import new_part
 from fastnn.objective.objective import as_list
 from fastnn.objective.resolve import check_names
 from fastnn.optimizers import Optimizer
@@ -83,14 +84,14 @@ class Model(ExtrasMixin):
         self._realize(Architecture.of(ends[0], ends[1], extras))
         self._ends = [*ends, extras]
 
-    def _one_step(self) -> Model:
+    def _next_steps(self, steps: int | None) -> Model:
+        with importing:
+            from fastnn.model.stepping import next_step, next_steps
+
         self._state.require_built()
-        found = one_step(self._architecture)
-        model = Model(found.inputs, found.outputs, dtype=self._state.dtype, name=self.name)
-        for layer, source in found.layers:
-            if model.get_weights(layer):
-                model.set_weights(self.get_weights(source), layer)
-        return model
+        part = new_part(self, self.name, self._kind, self._state)
+        made = next_step(self._architecture, part) if steps is None else next_steps(self._architecture, part, steps)
+        return Model(*made, dtype=self._state.dtype, name=f"{self.name}_steps")
 
     # --- training -----------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A network of sequences, as one of a single step: its recurrent layers' states are an input and an output."""
+"""A network of sequences, as one of the next steps: what it knows of the steps so far is in arrays of the caller's."""
 
 from __future__ import annotations
 
@@ -6,137 +6,245 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from fastnn.layers.architecture import Architecture
+from fastnn.layers.architecture import Architecture, Call
 from fastnn.layers.attention import GroupedQueryAttention, MultiHeadAttention
 from fastnn.layers.base import Layer
-from fastnn.layers.core import Input, InputLayer, Reshape
+from fastnn.layers.core import Activation, Dense, Input, InputLayer, Reshape
 from fastnn.layers.integers import Embedding, OneHot, PositionEmbedding
-from fastnn.layers.merge import Concatenate
+from fastnn.layers.merge import Add, Concatenate, Multiply
+from fastnn.layers.normalization import BatchNorm, LayerNorm, RMSNorm
+from fastnn.layers.operation import Operation
+from fastnn.layers.random import Dropout, GaussianNoise, SpatialDropout1D
 from fastnn.layers.recurrent.base import Recurrent
-from fastnn.layers.recurrent.masking import Masking
-from fastnn.layers.symbols import Symbol
+from fastnn.layers.recurrent.wrappers import TimeDistributed
+from fastnn.layers.stepping import KeepState, StateInput, StepAttention, StepPositions, aligned, room_for
+from fastnn.layers.symbols import Part, Symbol, of_part
+from fastnn.ops import activations, elementwise
 
-#: layers that pass masks on, but do not work on each step by itself
-TAKES_ALL = (Masking, MultiHeadAttention, GroupedQueryAttention, PositionEmbedding)
+#: layers that work on each step by itself
+_BY_STEP = (
+    Activation, Add, BatchNorm, Concatenate, Dense, Dropout, Embedding, GaussianNoise, LayerNorm, Multiply, OneHot,
+    RMSNorm, SpatialDropout1D, TimeDistributed,
+)  # fmt: skip
+#: ops that do so as well, if the other values are the same for all steps
+_OPS_BY_STEP = frozenset(elementwise.__all__) | frozenset(activations.__all__) - {"softmax", "log_softmax"}
+_ATTENTION = (GroupedQueryAttention, MultiHeadAttention)
+#: layers that need the number of steps so far
+_COUNTING = (*_ATTENTION, PositionEmbedding)
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
-    """The symbols of one step.
+class Layout:
+    """The parts of a state: what is carried from step to step, and where the keys and values of attention begin.
 
     Attributes
     ----------
-    inputs : (Symbol, Symbol)
-        What a step takes, and the states side by side.
-    outputs : (Symbol, Symbol)
-        What it gives, and the next states.
-    layers : list of (Layer, Layer)
-        Each layer with the one of the network of sequences that has its weights.
+    carried : int
+        Numbers of recurrent layers, after the number of steps so far, if `limit` is not 0.
+    size : int
+        All numbers of one half.
+    limit, room : int
+        The most steps of a sequence, and those for which there is room; 0 without attention or positions.
     """
 
-    inputs: tuple[Symbol, Symbol]
-    outputs: tuple[Symbol, Symbol]
-    layers: list[tuple[Layer, Layer]]
+    carried: int
+    size: int
+    limit: int
+    room: int
+
+    @classmethod
+    def of(cls, architecture: Architecture) -> Layout:
+        """Return the layout of an architecture's state."""
+        calls = [call for call in architecture.calls if not call.output and call.weight is None]
+        layers = [architecture.layers[call.layer] for call in calls]
+        units = [layer.units * layer.cell.states for layer in layers if isinstance(layer, Recurrent)]
+        counts = any(isinstance(layer, _COUNTING) for layer in layers)
+        if not units and not counts:
+            raise _refused("it has no SimpleRNN, GRU or LSTM, no attention and no positions")
+        carried = sum(units) + counts
+        limit = architecture.input_shapes[0][0] if counts else 0
+        room = room_for(limit)
+        caches = sum(cache_size(layer, room) for layer in layers if isinstance(layer, _ATTENTION))
+        return cls(carried, aligned(aligned(carried) + caches) if caches else carried, limit, room)
+
+
+def cache_size(layer: GroupedQueryAttention | MultiHeadAttention, room: int) -> int:
+    """Return how many numbers the keys of a layer are, and its values."""
+    return layer.heads[1] * layer.largest * room
 
 
 class _Unrolled:
-    """The calls of an architecture on one step, in which sequences lack their axis of steps."""
+    """The calls of an architecture on the next steps."""
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, part: Part, steps: int | None) -> None:
         self.architecture = architecture
-        self.layers: list[tuple[Layer, Layer]] = []
+        labels, weights = dict(part.labels), dict(part.weights)
+        self.part = dataclasses.replace(part, labels=labels, weights=weights)
+        #: names and weights of the layers that are made here
+        self.names, self.weights = labels, weights
+        self.labels: dict[str, Layer] = {}
+        self.steps = steps or 1
         self.made: dict[int, Layer] = {}
         self.next_states: list[Symbol] = []
-        self.at = 0
-        units = [
-            layer.units
-            for call in architecture.calls
-            if not call.output and isinstance(layer := architecture.layers[call.layer], Recurrent)
-            for _ in range(layer.cell.states)
-        ]
-        if not units:
-            raise _refused("it has no SimpleRNN, GRU or LSTM")
+        self.attending: list[Symbol] = []
         if len(architecture.inputs) != 1 or len(architecture.outputs) != 1:
             raise _refused("it has several inputs or outputs")
         call = architecture.calls[architecture.inputs[0]]
         if len(call.shape) != (1 if call.kind == "int64" else 2):
             raise _refused(f"its input has no steps: shape {call.shape}")
+        self.whole = call.shape[0]
+        self.layout = Layout.of(architecture)
         name = architecture.input_names[0]
-        self.x = Input(call.shape[1:], dtype=None if call.kind == "real" else call.kind, name=name)
-        self.state = Input(sum(units), name=f"{name}_state")
+        shape = call.shape[1:] if steps is None else (steps, *call.shape[1:])
+        self.x = Input(shape, dtype=None if call.kind == "real" else call.kind, name=name)
+        self.halves = [
+            StateInput((self.layout.size,), None, self.layout.carried, self.layout.limit, self.steps,
+                       name=f"{name}_state{number}").start()
+            for number in range(2)
+        ]  # fmt: skip
+        self.counts = self.layout.limit > 0
+        if self.counts:
+            self.next_states.append(self.halves[0][:, :1])
+        self.at, self.cache_at = len(self.next_states), aligned(self.layout.carried)
 
-    def step(self) -> Step:
-        """Call all layers."""
+    def result(self) -> tuple[Symbol, bool]:
+        """Call all layers; returns the result, and whether it has an axis of steps."""
         architecture = self.architecture
-        values: dict[int, Any] = {architecture.inputs[0]: self.x}
-        sequences = {architecture.inputs[0]}
+        first = architecture.inputs[0]
+        one_less = len(self.x.shape) < len(architecture.calls[first].shape)
+        values: dict[int, Any] = {first: Reshape((1, *self.x.shape))(self.x) if one_less else self.x}
+        sequences = {first}
         for index, call in enumerate(architecture.calls):
             layer = architecture.layers[call.layer]
             if call.output or isinstance(layer, InputLayer):
                 continue
             if call.weight is not None:
-                raise _refused(f"layer {layer.label!r}: its weights are used as symbols")
-            inputs = [values[x] for x in call.inputs if x in values]
+                values[index] = self._once(layer).weight_symbol(call.weight, self.part)
+                continue
             if isinstance(layer, Recurrent):
-                result, ongoing = self._recurrent(layer, inputs[0], call.inputs, sequences), layer.return_sequences
+                result, ongoing = self._recurrent(layer, values, call, sequences), layer.return_sequences
                 if len(architecture.uses(index)) > 1:
                     raise _refused(f"layer {layer.label!r} returns states, which are the state here")
+            elif isinstance(layer, _COUNTING):
+                result, ongoing = self._counting(layer, values, call, sequences), True
             else:
                 ongoing = any(x in sequences for x in call.inputs)
-                by_step = layer.passes_mask or isinstance(layer, (Embedding, OneHot))
-                if isinstance(layer, TAKES_ALL) or (ongoing and not by_step):
-                    raise _refused(f"layer {layer.label!r}, a {type(layer).__name__}, takes all steps of a sequence")
-                result = self._plain(layer, inputs)
+                refused = _refused(f"layer {layer.label!r}, a {type(layer).__name__}, takes all steps of a sequence")
+                if ongoing and not _works_by_step(layer, call, sequences):
+                    raise refused
+                result = self._plain(layer, [values[x] for x in call.inputs if x in values])
+                wanted = (self.steps, *call.shape[1:])
+                if ongoing and (call.shape[:1] != (self.whole,) or getattr(result, "shape", None) != wanted):
+                    raise refused
             values[index] = result
             if ongoing:
                 sequences.add(index)
         last = architecture.outputs[0]
-        states = self.next_states
-        together = states[0] if len(states) == 1 else Concatenate()(states)
-        return Step((self.x, self.state), (values[last], together), self.layers)
+        return values[last], last in sequences
+
+    def kept(self, result: Symbol) -> Symbol:
+        """Return a result whose computation keeps the state."""
+        layer = KeepState(len(self.next_states), self.steps if self.counts else 0)
+        found: Symbol = layer([result, self.halves[1], *self.attending, *self.next_states])
+        return found
 
     def _plain(self, layer: Layer, inputs: Sequence[Symbol]) -> Any:
-        if layer.makes_mask:
-            without: dict[str, Any] = {"mask_zero": False}
-            return self._once(layer, without)(inputs[0])
-        made = self._once(layer, {})
-        return made(inputs if len(inputs) > 1 else inputs[0])
+        one = self._once(layer, mask_zero=False) if layer.makes_mask else self._once(layer)
+        return self._called(one, inputs)
 
-    def _recurrent(self, layer: Recurrent, x: Symbol, given: Sequence[int], sequences: set[int]) -> Any:
-        if given[0] not in sequences:
+    def _called(self, layer: Layer, inputs: Sequence[Symbol]) -> Any:
+        """Call a layer, whose weights are those of the network of sequences."""
+        made = layer(inputs if len(inputs) != 1 else inputs[0])
+        several = isinstance(made, (list, tuple))
+        found = of_part(made if several else (made,), self.part)
+        return list(found) if several else found[0]
+
+    def _recurrent(self, layer: Recurrent, values: dict[int, Any], call: Call, sequences: set[int]) -> Any:
+        if call.inputs[0] not in sequences:
             raise _refused(f"layer {layer.label!r} takes a sequence that another one makes")
         if layer.go_backwards:
             raise _refused(f"layer {layer.label!r} goes backwards")
-        if any(len(self.architecture.calls[other].shape) == 1 for other in given[1:]):
+        if any(len(self.architecture.calls[other].shape) == 1 for other in call.inputs[1:]):
             raise _refused(f"layer {layer.label!r} has initial states of its own")
         states = []
         for _ in range(layer.cell.states):
-            states.append(self.state[:, self.at : self.at + layer.units])
+            states.append(self.halves[0][:, self.at : self.at + layer.units])
             self.at += layer.units
-        one = self._once(layer, {"return_state": True, "return_sequences": False})
-        y, *following = one([Reshape((1, *x.shape))(x), *states])
+        y, *following = self._called(self._once(layer, return_state=True), [values[call.inputs[0]], *states])
         self.next_states += following
         return y
 
-    def _once(self, layer: Layer, changes: dict[str, Any]) -> Any:
-        """Return the layer of the step: the same for each call."""
+    def _counting(self, layer: Any, values: dict[int, Any], call: Call, sequences: set[int]) -> Symbol:
+        """Call attention, or a layer of positions."""
+        queries, *others = call.inputs
+        if queries not in sequences:
+            raise _refused(f"layer {layer.label!r} takes a sequence that another one makes")
+        if isinstance(layer, PositionEmbedding):
+            one = self._standing_for(layer, StepPositions(layer, name=layer.label))
+            found: Symbol = self._called(one, [values[queries], self.halves[0][:, :1]])
+            return found
+        if any(x != queries for x in others[:2]):
+            raise _refused(f"layer {layer.label!r} attends to another sequence")
+        if any(x in values for x in others[2:]):
+            raise _refused(f"layer {layer.label!r} takes a mask")
+        if not layer.causal:
+            raise _refused(f"layer {layer.label!r} is not causal: it takes all steps of a sequence")
+        one = self._standing_for(layer, StepAttention(layer, self.cache_at, self.layout.room, name=layer.label))
+        self.cache_at += cache_size(layer, self.layout.room)
+        self.attending.append(self._called(one, [values[queries], *self.halves]))
+        return self.attending[-1]
+
+    def _once(self, layer: Layer, **changes: Any) -> Layer:
+        """Return the layer of the steps: the same for each call."""
         if id(layer) not in self.made:
             one = dataclasses.replace(layer, **changes) if changes else layer
-            self.made[id(layer)] = one
-            self.layers.append((one, layer))
+            self.made[id(layer)] = self._standing_for(layer, one)
         return self.made[id(layer)]
+
+    def _standing_for(self, layer: Layer, one: Layer) -> Layer:
+        """Return a layer that has the weights of another one."""
+        label, known = self.names[id(layer)], len(self.labels)
+        if self.labels.setdefault(label, one) is not one:
+            label = f"{label}_{known}"
+        self.labels[label] = one
+        self.names[id(one)], self.weights[id(one)] = label, self.weights[id(layer)]
+        return one
+
+
+def _works_by_step(layer: Layer, call: Call, sequences: set[int]) -> bool:
+    """Return whether a layer works on each step by itself, if its result has the shape for it."""
+    if not isinstance(layer, Operation):
+        return isinstance(layer, _BY_STEP)
+    if layer.op == "matmul":
+        first, second = call.inputs
+        return first in sequences and second not in sequences
+    return layer.op in _OPS_BY_STEP
 
 
 def _refused(reason: str) -> ValueError:
-    return ValueError(f"freeze: expected a network that can go step by step with stateful=True, but {reason}")
+    return ValueError(f"expected a network that can go step by step, but {reason}")
 
 
-def one_step(architecture: Architecture) -> Step:
-    """Return the symbols of one step of an architecture.
+def next_step(architecture: Architecture, part: Part) -> tuple[list[Symbol], Symbol]:
+    """Return the symbols of one step of an architecture: inputs, which are x and the halves of the state, and output.
 
     Raises
     ------
     ValueError
         When it needs more than one step at a time.
     """
-    return _Unrolled(architecture).step()
+    unrolled = _Unrolled(architecture, part, None)
+    result, ongoing = unrolled.result()
+    if ongoing:
+        result = Reshape(result.shape[1:])(result)
+    return [unrolled.x, *unrolled.halves], unrolled.kept(result)
+
+
+def next_steps(architecture: Architecture, part: Part, steps: int) -> tuple[list[Symbol], Symbol]:
+    """Return the symbols of several steps that are known: what changes the state, not the results.
+
+    The output has no meaning.
+    """
+    unrolled = _Unrolled(architecture, part, steps)
+    unrolled.result()
+    return [unrolled.x, *unrolled.halves], unrolled.kept(unrolled.next_states[0])

@@ -17,7 +17,7 @@ from numba.cuda.extending import overload
 from fastnn.backend.cuda.codegen.kernel import ptx
 from fastnn.backend.cuda.device_function.interpreter import define
 from fastnn.backend.cuda.device_function.network import FrozenDeviceNetwork
-from fastnn.nopython import checking, device, functions, train
+from fastnn.nopython import checking, device, functions, stepping, train
 from fastnn.nopython.numba_types import array_type, is_kind
 
 _address_of, _memory_of = ptx.address_of, ptx.memory_of
@@ -67,7 +67,7 @@ _OTHERS = (
     functions.input_gradient, functions.jacobian, functions.workspace, functions.parameter_count,
     functions.set_parameters, functions.get_parameters, functions.c_function, functions.stack, functions.count,
     functions.member, checking.check, train.train_step, train.loss_and_gradients, train.parameter_gradient,
-    train.apply_gradients, train.set_learning_rate, device.workspace_elements,
+    train.apply_gradients, train.set_learning_rate, device.workspace_elements, stepping.state, stepping.step,
 )  # fmt: skip
 for _other in _OTHERS:
     overload(_other, strict=False)(_refuse(_other.__name__))

@@ -51,6 +51,7 @@ _NAMES = {
     Role.WEIGHT: "sample_weight",
     Role.OUTPUT: "out",
     Role.GRADIENT: "dx",
+    Role.STATE: "state",
 }
 
 
@@ -241,6 +242,16 @@ def _wrong_rate(noted: Noted) -> str:
     return f"rate: expected a finite number >= 0, got {_written(rate)}"
 
 
+def _full(noted: Noted) -> str:
+    row, so_far, most = int(noted.numbers[0]), _real(noted, 1), int(noted.head[CodeWord.MOST_SO_FAR])
+    if not so_far > most:
+        return f"state: expected a number of steps so far from 0 to {most} in row {row}, got {_written(so_far)}"
+    return (
+        f"state: there is no room for another step: the sequence in row {row} has had {_written(so_far)}, "
+        "and the model takes no more"
+    )
+
+
 _TEXTS: dict[Outcome, Callable[[Noted], str]] = {
     Outcome.PARAMETERS: _parameters,
     Outcome.SHAPE: _wrong_shape,
@@ -258,4 +269,5 @@ _TEXTS: dict[Outcome, Callable[[Noted], str]] = {
     Outcome.FLAT: _wrong_flat,
     Outcome.MEMBER: _no_member,
     Outcome.RATE: _wrong_rate,
+    Outcome.FULL: _full,
 }

@@ -56,6 +56,7 @@ ERRORS: dict[Outcome, tuple[type[Exception], str]] = {
     Outcome.FLAT: (ValueError, "expected as many numbers as the network has weights"),
     Outcome.MEMBER: (IndexError, "index: there are not that many networks"),
     Outcome.RATE: (ValueError, "rate: expected a finite number >= 0 that the learner's dtype can hold"),
+    Outcome.FULL: (ValueError, "state: there is no room for another step"),
 }
 
 #: What is found without a look at any number: the text is all that there is to say.

@@ -236,7 +236,7 @@ def _halves(builder: Any, kind: Any, array: Any) -> tuple[list[Any], list[dict[i
 
 @intrinsic  # type: ignore[untyped-decorator]
 def run_step(typingctx: Any, net: Any, state: Any, x: Any, out: Any, work: Any) -> Any:
-    """Compute a step of a network of sequences: (x, state[0]) -> (out, state[1]), which becomes state[0].
+    """Compute a step of a network of sequences, and carry over what its next one needs.
 
     `state` is contiguous, with two elements. As slices of Numba's, these two would cost 100 ns for reference counts.
     """
@@ -244,11 +244,16 @@ def run_step(typingctx: Any, net: Any, state: Any, x: Any, out: Any, work: Any) 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         (net_kind, state_kind, x_kind, out_kind, work_kind), (net, state, x, out, work) = signature.args, args
         array = _array(context, builder, state_kind, state)
-        places, (now, following) = _halves(builder, state_kind, array)
-        given = [_given(context, builder, x_kind, x), now, _given(context, builder, out_kind, out), following]
-        _emit_call(context, builder, (net_kind, net), "code", None, given, 2, (work_kind, work))
-        here, there = (builder.inttoptr(place, array.data.type) for place in places)
-        cgutils.raw_memcpy(builder, here, there, builder.sdiv(array.nitems, _constant(2)), array.itemsize)
+        places, halves = _halves(builder, state_kind, array)
+        given = [_given(context, builder, x_kind, x), *halves, _given(context, builder, out_kind, out)]
+        _emit_call(context, builder, (net_kind, net), "code", None, given, 1, (work_kind, work))
+        carried = _word(builder, _array_field(context, builder, net, net_kind, "code"), CodeWord.CARRIED)
+        sizes = cgutils.unpack_tuple(builder, array.shape)
+        row = builder.mul(sizes[-1], _constant(state_kind.dtype.bitwidth // 8))
+        with cgutils.for_range(builder, sizes[1] if state_kind.ndim > 2 else _constant(1)) as loop:
+            skip = builder.mul(loop.index, row)
+            here, there = (builder.inttoptr(builder.add(place, skip), array.data.type) for place in places)
+            cgutils.raw_memcpy(builder, here, there, carried, array.itemsize)
         return context.get_dummy_value()
 
     return types.void(net, state, x, out, work), codegen

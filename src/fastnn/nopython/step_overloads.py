@@ -9,7 +9,7 @@ from numba.core.errors import TypingError
 
 from fastnn.backend.cpu.frozen.network import FrozenNetwork
 from fastnn.nopython import stepping
-from fastnn.nopython.native import run_step
+from fastnn.nopython.native import run_step, share_memory
 from fastnn.nopython.numba_types import (
     array_type,
     input_types,
@@ -38,6 +38,8 @@ def _step(net: Any, state: Any, x: Any, out: Any, work: Any = None) -> Callable[
     def step(net: Any, state: Any, x: Any, out: Any, work: Any = None) -> None:
         if len(state) != 2:
             raise ValueError("fastnn.nopython.step: state: expected an array from fastnn.nopython.state")
+        if share_memory(state, out):
+            raise ValueError("fastnn.nopython.step: out: expected memory apart from that of the state")
         run_step(net, state, x, out, work)
 
     return step

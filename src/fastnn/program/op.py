@@ -118,6 +118,8 @@ class Op:
     elementwise : bool
         Whether an element of the outputs depends on the elements at the same place alone, and the kernel computes any
         piece of them: such records may be part of a chain.
+    keeps_state : bool
+        Whether what it updates lies in arrays of the caller, which stay for the next step of a sequence.
     rule : callable, optional
         What a kernel assumes besides.
     """
@@ -138,6 +140,7 @@ class Op:
     update: bool
     per_row: str
     elementwise: bool
+    keeps_state: bool
     rule: Rule | None
     table: Table = field(repr=False, compare=False)
 
@@ -197,6 +200,7 @@ class Table:
         update: bool = False,
         per_row: str = "",
         elementwise: bool = False,
+        keeps_state: bool = False,
         rule: Rule | None = None,
     ) -> None:
         """Add an op; see `Op` for the arguments.
@@ -240,6 +244,7 @@ class Table:
             update=update,
             per_row=per_row,
             elementwise=elementwise,
+            keeps_state=keeps_state,
             rule=rule,
             table=self,
         )

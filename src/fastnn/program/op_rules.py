@@ -163,6 +163,15 @@ def attention_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Fla
     return "reads elements past its mask" if dims["mask_size"] and last > dims["mask_size"] else None
 
 
+def attention_step_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    """Check the heads of a step of attention, and that what it keeps lies within a row."""
+    if dims["heads"] % dims["kv_heads"]:
+        return f"shares {dims['kv_heads']} heads of keys among {dims['heads']} heads"
+    if dims["first"] + dims["kv_heads"] * dims["size"] * dims["most"] > dims["row"]:
+        return f"keeps {dims['most']} steps from the element {dims['first']} on, past its rows of {dims['row']}"
+    return f"takes {dims['steps']} steps of {dims['most']}" if dims["steps"] > dims["most"] else None
+
+
 def scan_rule(gates: int, states: int) -> Rule:
     """Make the rule of a recurrent layer, or of its gradient."""
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from fastnn.program.op import Op, Table
 from fastnn.program.op_rules import (
     attention_rule,
+    attention_step_rule,
     batched_rule,
     cells,
     chunks_rule,
@@ -238,6 +239,17 @@ _op("attention_grad", outputs=f"dq{_QUERIES} dk{_KEYS} dv{_KEYS}",
     inputs=f"dy{_QUERIES} q{_QUERIES} k{_KEYS} v{_KEYS} rows[rows_size]", dims=f"{_ATTENTION} rows_size",
     params="scale rate", multiply_adds="batch heads queries keys size", shared="batch kv_heads",
     rule=attention_rule)  # fmt: skip
+
+# One step of causal attention, or `steps` of them, one after the other: keys and values of the steps so far are in
+# the caller's rows `keys` and `values`, one a sequence. Element 0 of a row of `keys` is the number of steps so far,
+# which is left as it is. From the element `first` on are for each head the keys, transposed, (size, most), or the
+# values, (most, size); those of these steps are appended.
+_NEW = "[sequences,steps,kv_heads,size]"
+_op("attention_step", outputs="y[sequences,steps,heads,size]", updates="keys[sequences,row] values[sequences,row]",
+    inputs=f"q[sequences,steps,heads,size] k{_NEW} v{_NEW}",
+    dims="sequences steps heads kv_heads size most row first", params="scale", rate=8.0,
+    elements="sequences steps heads most size", shared="sequences kv_heads", keeps_state=True,
+    rule=attention_step_rule)  # fmt: skip
 
 # --- norms ----------------------------------------------------------------------------------------------
 # means are float64: at a large offset the rounding error of float32 may be as large as the deviation

@@ -27,6 +27,7 @@ from fastnn.program.layout import (
     is_window,
 )
 from fastnn.program.loop_rules import LoopState
+from fastnn.program.op import Op
 from fastnn.program.program import Program, Value
 from fastnn.program.record import KernelKey, OperandView, dims_of, op_of, operands_of, params_of
 from fastnn.program.rules import broken_place, broken_rule
@@ -63,7 +64,7 @@ def verify(program: Program) -> None:
             raise ProgramError(f"{where} {broken}")
         accumulates = bool(int(program.records[index, FLAGS_WORD]) & Flag.ACCUMULATE.value)
         for view in views:
-            _check_place(view, program, where)
+            _check_place(view, program, where, BY_CODE[int(program.records[index, OP_WORD])])
             if view.buffer == Buffer.ARENA:
                 value = _owner(view, by_offset[view.offset], index, where)
                 broken = loops.broken_life(index, value)
@@ -172,7 +173,7 @@ def _check_words(record: NDArray[np.int64], where: _Where) -> None:
             raise ProgramError(f"{where} has the parameter {name}={number}")
 
 
-def _check_place(view: OperandView, program: Program, where: _Where) -> None:
+def _check_place(view: OperandView, program: Program, where: _Where, op: Op) -> None:
     name = view.spec.name
     if is_window(view.buffer):
         return  # its loop has been asked
@@ -192,7 +193,7 @@ def _check_place(view: OperandView, program: Program, where: _Where) -> None:
             f"of buffer {view.buffer}, which has {size}"
         )
     alignment = 8 if view.buffer in (Buffer.ACCUMULATORS, Buffer.HYPER) else ALIGNMENT
-    if is_data and view.spec.access == "update":
+    if is_data and view.spec.access == "update" and not op.keeps_state:
         raise ProgramError(f"{where}: operand {name!r} would be read from an array that is to be filled")
     if view.offset % alignment:
         raise ProgramError(f"{where}: operand {name!r} at {view.offset} is not aligned to {alignment}")

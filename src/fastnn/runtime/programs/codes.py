@@ -12,12 +12,13 @@ from math import prod
 
 import numpy as np
 
-from fastnn.backend.cpu.frozen.code import Interface, Recipe, SlotSpec, Training
+from fastnn.backend.cpu.frozen.code import Interface, Recipe, SlotSpec, State, Training
 from fastnn.backend.cpu.layouts.code import BLOCK, Role
 from fastnn.graph.extent import BATCH, Extent, Size, at
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.moves import take_columns
 from fastnn.graph.rules import NoGradientError
+from fastnn.layers.stepping import StateInput
 from fastnn.layers.tracing import shown
 from fastnn.losses import CrossEntropy, Function
 from fastnn.losses.targets import SUM_TOLERANCE
@@ -43,7 +44,8 @@ Array = tuple[Tensor, SlotSpec]
 def network(table: ParameterTable, rows: int | None = None) -> Recipe:
     """Return what the code of a network is made of: it reads inputs, and fills outputs."""
     made = _computation(table, rows, training=False)
-    return _recipe(made, "network", _inputs(made), _numbers(made, made.outputs, Role.OUTPUT), rows=rows)
+    recipe = _recipe(made, "network", _inputs(made), _numbers(made, made.outputs, Role.OUTPUT), rows=rows)
+    return recipe._replace(state=_state_of(table))
 
 
 def input_gradients(table: ParameterTable, rows: int | None = None) -> Recipe:
@@ -207,10 +209,22 @@ def _check_sizes(tensors: Iterable[Tensor]) -> None:
 
 def _inputs(made: Computation) -> list[Array]:
     """Return the model's inputs."""
-    return [
-        (x, SlotSpec(Role.INPUT, x.shape, made.table.dtype if x.kind == "real" else x.kind, (spec.low, spec.high)))
-        for x, spec in zip(made.inputs, made.table.architecture.input_specs, strict=True)
-    ]
+    architecture = made.table.architecture
+    found = []
+    for x, spec, call in zip(made.inputs, architecture.input_specs, architecture.inputs, strict=True):
+        layer = architecture.layers[architecture.calls[call].layer]
+        role = Role.STATE if isinstance(layer, StateInput) else Role.INPUT
+        dtype = made.table.dtype if x.kind == "real" else x.kind
+        found.append((x, SlotSpec(role, x.shape, dtype, (spec.low, spec.high))))
+    return found
+
+
+def _state_of(table: ParameterTable) -> State | None:
+    """Return what is carried from step to step, if the inputs have a state."""
+    architecture = table.architecture
+    layers = [architecture.layers[architecture.calls[call].layer] for call in architecture.inputs]
+    found = [layer for layer in layers if isinstance(layer, StateInput)]
+    return State(found[0].carried, found[0].limit, found[0].steps) if found else None
 
 
 def _numbers(made: Computation, tensors: Iterable[Tensor], role: Role) -> list[Array]:

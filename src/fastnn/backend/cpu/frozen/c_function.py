@@ -123,6 +123,8 @@ def _one_each(network: FrozenNetwork) -> list[tuple[int, ...]]:
             f"c_function: expected a network with one input and one output, this one has {len(found[0])} and "
             f"{len(found[1])}"
         )
+    if shapes_of(network.code, Role.STATE):
+        raise ValueError("c_function: expected a network without a state, this one goes step by step")
     return found[1]
 
 

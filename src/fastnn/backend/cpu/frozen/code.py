@@ -173,6 +173,24 @@ class Training:
     correction: str = ""
 
 
+class State(NamedTuple):
+    """The state of sequences: arrays of the caller's, which a call reads and changes.
+
+    Attributes
+    ----------
+    carried : int
+        How many numbers of a row of the second half the caller copies to the first after a call.
+    limit : int
+        The most steps of a sequence, 0 if there is no limit. Otherwise the first number is the count of steps so far.
+    steps : int
+        The steps of a call.
+    """
+
+    carried: int
+    limit: int
+    steps: int
+
+
 class Recipe(NamedTuple):
     """The programs that a code is made of, and the arrays that they read and fill.
 
@@ -185,12 +203,15 @@ class Recipe(NamedTuple):
         For a learner.
     rows : int
         The number of rows that the code is for, 0 for any number. The interface's arrays are then whole batches.
+    state : State, optional
+        If arrays have the role STATE.
     """
 
     make: Make
     interface: Interface
     training: Training | None = None
     rows: int = 0
+    state: State | None = None
 
 
 class Parts(NamedTuple):
@@ -222,7 +243,7 @@ def assemble(recipe: Recipe) -> Parts:
 
 def draft(recipe: Recipe) -> tuple[Code, dict[KernelKey, list[int]]]:
     """Return a code without addresses, and the places of those of each function; see `assemble`."""
-    make, interface, training, only = recipe
+    make, interface, training, only, state = recipe
     _check(interface, training)
     slots = [*interface.inputs, *interface.results]
     one: Program | None = None
@@ -265,6 +286,8 @@ def draft(recipe: Recipe) -> tuple[Code, dict[KernelKey, list[int]]]:
         CodeWord.INTEGERS: sum(slot.holds_integers for slot in interface.inputs),
         CodeWord.ROW_BYTES: sum(slot.nbytes for slot in interface.inputs),
         CodeWord.ROWS: only,
+        CodeWord.CARRIED: 0 if state is None else state.carried,
+        CodeWord.MOST_SO_FAR: -1 if state is None or not state.limit else state.limit - state.steps,
         CodeWord.ONE_COUNT: len(first),
         CodeWord.ONE_ARENA: 0 if one is None else one.arena_bytes,
         CodeWord.MANY_COUNT: len(arranged.records),

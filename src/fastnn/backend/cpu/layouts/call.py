@@ -111,3 +111,4 @@ class Outcome(IntEnum):
     MEMBER = 21  # there are not that many networks
     RATE = 22  # it is not a learning rate
     BEHIND = 23  # the progress of a learner is not that of the context
+    FULL = 24  # a sequence has had as many steps as there is room for

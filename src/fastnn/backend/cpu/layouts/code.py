@@ -19,7 +19,7 @@ from fastnn.program.opcodes import TABLE
 
 #: The version of the layouts of codes, calls and records. Users' functions that Numba keeps on disk contain the number
 #: that they were compiled with, and refuse networks of another version.
-LAYOUT_VERSION = TABLE.digest ^ 9
+LAYOUT_VERSION = TABLE.digest ^ 10
 #: Maximum dimensions of a sample.
 MOST_DIMS = 8
 #: Maximum numbers of a loss that takes only certain targets.
@@ -67,6 +67,10 @@ class CodeWord(_Words):
     INTEGERS = auto()  # the number of slots of integers
     ROW_BYTES = auto()  # of one row of all slots that are read
     ROWS = auto()  # the number of rows that it is for, 0: any number
+    CARRIED = (
+        auto()
+    )  # numbers of a row of a state that the caller copies after a call, from its second to its first half
+    MOST_SO_FAR = auto()  # the most steps that a sequence may have had before a call, -1: nobody counts them
     ONE_AT = auto()  # the records for one row; there are none in a code for exactly n rows
     ONE_COUNT = auto()
     ONE_ARENA = auto()  # bytes
@@ -110,6 +114,7 @@ class Role(_Words):
     WEIGHT = auto()  # of samples or of their rows; it may be absent
     OUTPUT = auto()
     GRADIENT = auto()  # of the inputs
+    STATE = auto()  # half of the state of sequences: read and changed
 
 
 class Slot(IntEnum):

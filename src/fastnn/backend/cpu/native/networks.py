@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -29,9 +30,11 @@ from fastnn.backend.cpu.native.slots import (
     KIND,
     SHAPE,
     SLOT_BYTES,
+    bits_of,
     description,
     first_outside,
     is_unsigned,
+    real_at,
     span,
 )
 from fastnn.backend.cpu.processor.blocking import SCRATCH_BYTES
@@ -48,7 +51,7 @@ _SLOTS_COUNT, _INPUTS, _INTEGERS, _ITEM_BYTES, _COUNT = (
     int(CodeWord[name]) for name in ("SLOTS_COUNT", "INPUTS", "INTEGERS", "ITEM_BYTES", "PARAMETERS")
 )
 _ONE_AT, _ONE_COUNT, _ONE_ARENA = int(CodeWord.ONE_AT), int(CodeWord.ONE_COUNT), int(CodeWord.ONE_ARENA)
-_ROWS = int(CodeWord.ROWS)
+_ROWS, _MOST_SO_FAR = int(CodeWord.ROWS), int(CodeWord.MOST_SO_FAR)
 _MANY_COUNT, _MANY_RUN, _MANY_ARENA, _BLOCKS_FROM = (
     int(CodeWord[name]) for name in ("MANY_COUNT", "MANY_RUN", "MANY_ARENA", "BLOCKS_FROM")
 )
@@ -56,8 +59,9 @@ _SLOT_DTYPE, _BYTES, _ELEMENTS, _NDIM, _SHAPE = (
     int(Slot[name]) for name in ("DTYPE", "BYTES", "ELEMENTS", "NDIM", "SHAPE")
 )
 _HELD_PARAMETERS, _HELD_COUNT = int(Held.PARAMETERS), int(Held.PARAMETERS_COUNT)
-_DONE, _RAISED, _WRONG_PARAMETERS, _WRONG_SHAPE, _WORKSPACE, _MEMORY, _NO_INTEGERS, _OUT_OF_RANGE = (
-    int(Outcome[name]) for name in ("DONE", "RAISED", "PARAMETERS", "SHAPE", "WORKSPACE", "MEMORY", "INTEGERS", "RANGE")
+_DONE, _RAISED, _WRONG_PARAMETERS, _WRONG_SHAPE, _WORKSPACE, _MEMORY, _NO_INTEGERS, _OUT_OF_RANGE, _FULL = (
+    int(Outcome[name])
+    for name in ("DONE", "RAISED", "PARAMETERS", "SHAPE", "WORKSPACE", "MEMORY", "INTEGERS", "RANGE", "FULL")
 )
 
 _CHECK, _LIVE = int(Part.CHECK), int(Part.LIVE)
@@ -205,6 +209,21 @@ def _check_integers(code: int, slots: int, places: int, steps: int, n: int) -> i
 
 
 @helper
+def _first_full(code: int, places: int, steps: int, n: int) -> int:
+    """Return the first row of a state without a number of steps so far that leaves room for more, -1 if there is none.
+
+    Kernels write behind these steps. The state is the array after x, and has the dtype of the program.
+    """
+    words, most = int64_pointer(code), float(int64_pointer(code)[_MOST_SO_FAR])
+    at, apart, itemsize = int64_pointer(places)[1], int64_pointer(steps)[1], words[_ITEM_BYTES]
+    for row in range(n):
+        so_far = real_at(at + row * apart, 0, itemsize)
+        if not (so_far >= 0.0 and so_far <= most and so_far == math.floor(so_far)):
+            return row
+    return -1
+
+
+@helper
 def _compute(
     code: int, held: int, records: int, slots: int, places: int, steps: int, n: int, parts: int, stack: int,
     scratch: int,
@@ -289,6 +308,11 @@ def _settle(
             return call_note(code, _NO_INTEGERS, 0, 0, 0, 0, slots, wrong)
     elif parts & _CHECK != 0:
         return _DONE
+    if words[_MOST_SO_FAR] >= 0:
+        row = _first_full(code, places, steps, n)
+        if row >= 0:
+            so_far = real_at(int64_pointer(places)[1] + row * int64_pointer(steps)[1], 0, words[_ITEM_BYTES])
+            return call_note(code, _FULL, row, bits_of(so_far), 0, 0, slots, 1)
     stack = stack_bytes(STACK_BYTES)
     whole, blocks = 0, 0
     if not in_place or _any_overwritten(code, places, steps, n):

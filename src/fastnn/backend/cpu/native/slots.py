@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import math
 
-from fastnn.backend.cpu.codegen.intrinsics import SOURCE_POINTERS, float32_pointer, float64_pointer, int64_pointer
+from fastnn.backend.cpu.codegen.intrinsics import (
+    SOURCE_POINTERS,
+    float32_pointer,
+    float64_pointer,
+    int64_pointer,
+    stack_bytes,
+)
 from fastnn.backend.cpu.codegen.options import helper, inlined
 from fastnn.backend.cpu.layouts.call import NDIM_MASK, STRIDED_SHIFT, Given
 from fastnn.backend.cpu.layouts.code import DTYPES, CodeWord, Role, Slot
@@ -141,6 +147,13 @@ def real_at(values: int, index: int, itemsize: int) -> float:
     if itemsize == 4:
         return float(float32_pointer(values)[index])
     return float64_pointer(values)[index]
+
+
+@helper
+def bits_of(value: float) -> int:
+    place = stack_bytes(8)
+    float64_pointer(place)[0] = value
+    return int64_pointer(place)[0]
 
 
 @helper

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from fastnn.backend.cpu.codegen.intrinsics import call_note, float64_pointer, int64_pointer, stack_bytes
+from fastnn.backend.cpu.codegen.intrinsics import call_note, float64_pointer, int64_pointer
 from fastnn.backend.cpu.codegen.options import helper, inlined
 from fastnn.backend.cpu.layouts.call import Outcome
 from fastnn.backend.cpu.layouts.code import REAL_DTYPES, WEIGHT_WORDS, CodeWord, Role, Slot
 from fastnn.backend.cpu.native.slots import (
     GIVEN_BYTES,
     SLOT_BYTES,
+    bits_of,
     description,
     finite,
     first_not_finite,
@@ -32,13 +33,6 @@ _DONE, _NOT_FINITE, _TARGET_VALUES, _OUT_OF_RANGE = (
 
 
 @helper
-def _bits(value: float) -> int:
-    place = stack_bytes(8)
-    float64_pointer(place)[0] = value
-    return int64_pointer(place)[0]
-
-
-@helper
 def _note_refused(code: int, slots: int, index: int, values: int, element: int, itemsize: int) -> int:
     """Note a target that the loss does not accept: its place and value, and the sum of a row that has to be 1."""
     slot_at = description(code, index)
@@ -50,8 +44,8 @@ def _note_refused(code: int, slots: int, index: int, values: int, element: int, 
         total, start = 0.0, element // columns * columns
         for column in range(columns):
             total += real_at(values, start + column, itemsize)
-    found = _bits(real_at(values, element, itemsize))
-    return call_note(code, _TARGET_VALUES, element, found, _bits(total), 0, slots, index)
+    found = bits_of(real_at(values, element, itemsize))
+    return call_note(code, _TARGET_VALUES, element, found, bits_of(total), 0, slots, index)
 
 
 @inlined
@@ -78,7 +72,7 @@ def check_values(code: int, slots: int, places: int, n: int) -> int:
                 return _note_refused(code, slots, index, values, element, itemsize)
         elif not finite(values, count, itemsize):
             element = first_not_finite(values, count, itemsize)
-            found = _bits(real_at(values, max(0, element), itemsize))
+            found = bits_of(real_at(values, max(0, element), itemsize))
             # a weight is one of the caller's, who has fewer of them if rows share them
             element //= shared_by(slot_at, given_at, n)
             return call_note(code, _NOT_FINITE, element, found, 0, 0, slots, index)
@@ -93,7 +87,7 @@ def check_gradients(code: int, gradients: int) -> int:
     if finite(gradients, count, itemsize):
         return _DONE
     element = first_not_finite(gradients, count, itemsize)
-    found = _bits(real_at(gradients, max(0, element), itemsize))
+    found = bits_of(real_at(gradients, max(0, element), itemsize))
     at, first = words[_WEIGHTS_AT], 0  # the place in a vector of all weights
     for _ in range(words[_WEIGHTS_COUNT]):
         start, size = words[at], words[at + 1]

@@ -98,3 +98,23 @@ def attention_grad(i: Instruction, counters: Counters) -> None:
     for name, factors, values in (("dk", dscores, q), ("dv", weights * kept, dy)):
         by_head = _times(factors.swapaxes(2, 3), turned, values).reshape(groups)
         i.write(name, by_head.sum(axis=2).swapaxes(1, 2))
+
+
+@executes("attention_step")
+def attention_step(i: Instruction, counters: Counters) -> None:
+    """Append keys and values to those of earlier steps, and make y = softmax(scale q k^T) v in every head."""
+    d, first = i.dims, i.dims["first"]
+    heads, size, most, end = d["kv_heads"], d["size"], d["most"], first + d["kv_heads"] * d["size"] * d["most"]
+    for row in range(d["sequences"]):
+        position = int(i["keys"][row, 0])
+        keys = i["keys"][row, first:end].reshape(heads, size, most).swapaxes(1, 2)
+        values = i["values"][row, first:end].reshape(heads, most, size)
+        for step in range(d["steps"]):
+            count = position + step + 1
+            keys[:, count - 1], values[:, count - 1] = i["k"][row, step], i["v"][row, step]
+            group = d["heads"] // heads
+            seen, taken = (np.repeat(x[:, :count], group, axis=0) for x in (keys, values))
+            scores = i.params["scale"] * (seen @ i["q"][row, step][:, :, None])[..., 0]
+            weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+            weights /= weights.sum(axis=1, keepdims=True)
+            i["y"][row, step] = (weights[:, None] @ taken)[:, 0]

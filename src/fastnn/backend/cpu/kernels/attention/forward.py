@@ -109,8 +109,7 @@ def attention(kit: Kit, variant: str) -> Callable[..., Any]:
                 at = ((sample * queries + query) * heads + head) * depth * size
                 place = sample * r[MASK_SAMPLE] + head * r[MASK_HEAD] + query * r[MASK_QUERY]
                 added = mask + place * size if mask != 0 else 0
-                end = smaller(keys, query + 1) if r[CAUSAL] != 0 else keys
-                found = attend(q + at, k + other, v + other, kv_heads * depth * size, end, depth, scale, added, y + at,
+                found = attend(q + at, k + other, v + other, kv_heads * depth * size, keys, depth, scale, added, y + at,
                                memory)  # fmt: skip
                 if lse != 0:
                     reals(lse)[number * queries + query] = found
@@ -133,7 +132,8 @@ def attention(kit: Kit, variant: str) -> Callable[..., Any]:
             return
         panels_bytes, scores_bytes = block_queries * depth * size, block_keys * row
         rate = float64_pointer(record)[RATE]
-        few = queries <= most_few and rate == 0.0
+        # causal ones are not: a step has the same bits in all sequences, and alone (`step.py`)
+        few = queries <= most_few and rate == 0.0 and not causal
         needed = 2 * depth * size + few_memory if few else panels_bytes + scores_bytes + 4 * line + panel_bytes
         panels, _, allocated = working_memory(context, ith, stack_bytes(STACK_BYTES), needed, needed)
         if panels == 0:

@@ -101,7 +101,7 @@ def test_a_step_allocates_nothing_with_a_workspace():
 @pytest.mark.parametrize(
     ("layers", "reason"),
     [
-        ([fnn.Input((5, 3)), fnn.Dense(2)], "it has no SimpleRNN, GRU or LSTM"),
+        ([fnn.Input((5, 3)), fnn.Dense(2)], "it has no SimpleRNN, GRU, LSTM or RNN"),
         ([fnn.Input((5, 3)), fnn.GRU(2, go_backwards=True)], "goes backwards"),
         ([fnn.Input((5, 3)), fnn.GRU(2, return_sequences=True), fnn.Flatten(), fnn.Dense(1)], "takes all steps"),
         ([fnn.Input((5, 3)), fnn.Masking(), fnn.GRU(2)], "takes all steps"),

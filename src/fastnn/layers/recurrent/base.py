@@ -64,8 +64,8 @@ class OverTime(Layer):
             flag(name, getattr(self, name))
 
     @property
-    def state_count(self) -> int:
-        """How many states there are."""
+    def state_shapes(self) -> tuple[Shape, ...]:
+        """The shapes of the states of a sample."""
         raise NotImplementedError
 
     def scanned(
@@ -152,9 +152,9 @@ class Recurrent(OverTime, _Sized):
             setattr(self, name, number(name, getattr(self, name), at_least=0.0, below=1.0))
 
     @property
-    def state_count(self) -> int:
-        """How many states there are."""
-        return self.cell.states
+    def state_shapes(self) -> tuple[Shape, ...]:
+        """The shapes of the states of a sample."""
+        return ((self.units,),) * self.cell.states
 
     @property
     def gates(self) -> tuple[str, tuple[float, float]]:

@@ -36,12 +36,12 @@ class Cell(Layer):
                 spec, make, n = fnn.layers.ParameterSpec, fnn.initializers.get, self.units
                 return spec("kernel", (shape[-1], n), make("glorot_uniform")), spec("w", (n, n), make("orthogonal"))
 
-            def step(self, inputs, states, kernel, w):
+            def call(self, inputs, states, kernel, w):
                 h = ops.tanh(inputs @ kernel + states[0] @ w)
                 return h, [h]
 
     A subclass is a dataclass of its hyperparameters, under ``@fastnn.config.register("layer")`` if models with it are
-    to be saved. It has `step`; `parameters` if it has weights, which takes the shape of a step's inputs; and
+    to be saved. It has `call`; `parameters` if it has weights, which takes the shape of a step's inputs; and
     `state_size`, or else `units`.
 
     Attributes
@@ -50,7 +50,7 @@ class Cell(Layer):
         The size of the state, or the sizes or shapes of several states, of a sample.
     """
 
-    def step(self, inputs: Any, states: Any, *weights: Any) -> tuple[Any, Any]:
+    def call(self, inputs: Any, states: Any, *weights: Any) -> tuple[Any, Any]:
         """Compute one step, by operators and functions of `fastnn.ops`.
 
         Parameters
@@ -69,7 +69,7 @@ class Cell(Layer):
             A value whose first axis is the batch, and the states after the step: a list or tuple of values of the
             shapes of `states`, or a value if there is one state.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define step(inputs, states, *weights)")
+        raise NotImplementedError(f"{type(self).__name__} does not define call(inputs, states, *weights)")
 
     def __call__(self, inputs: Any) -> Any:
         """Refuse to be a layer."""
@@ -100,7 +100,7 @@ class RNN(OverTime):
     Raises
     ------
     TypeError, ValueError
-        When the cell is none, or its step takes or returns something else than its `parameters` and `state_size` say;
+        When the cell is none, or its `call` takes or returns something else than its `parameters` and `state_size` say;
         that is found when the layer is called.
 
     Notes
@@ -121,8 +121,8 @@ class RNN(OverTime):
         cell = self.cell
         if not isinstance(cell, Cell):
             raise TypeError(f"cell: expected an object of a subclass of fastnn.Cell, got {shorten(cell)}")
-        if type(cell).step is Cell.step:
-            raise TypeError(f"cell: {type(cell).__name__} has no method step(inputs, states, *weights)")
+        if type(cell).call is Cell.call:
+            raise TypeError(f"cell: {type(cell).__name__} has no method call(inputs, states, *weights)")
         given = getattr(cell, "state_size", getattr(cell, "units", None))
         if given is None:
             raise TypeError(f"cell: {type(cell).__name__} has neither state_size nor units")
@@ -137,11 +137,6 @@ class RNN(OverTime):
         """The shapes of the states of a sample."""
         found: tuple[Shape, ...] = self.__dict__["_state_shapes"]
         return found
-
-    @property
-    def state_count(self) -> int:
-        """How many states there are."""
-        return len(self.state_shapes)
 
     def _sorted(self, *shapes: Shape) -> tuple[int, bool]:
         """Return the number of initial states, and whether there is a mask."""
@@ -176,20 +171,20 @@ class RNN(OverTime):
     def _stepped(
         self, graph: Graph, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope
     ) -> tuple[Tensor, list[Tensor]]:
-        """Call the cell's step; returns its output and the states after it."""
-        step, count = self.cell.step, len(states)
-        what = f"{type(self.cell).__name__}.step"
-        options = {"training": scope.training} if takes(step, "training") else {}
+        """Call the cell; returns its output and the states after the step."""
+        call, count = self.cell.call, len(states)
+        what = f"{type(self.cell).__name__}.call"
+        options = {"training": scope.training} if takes(call, "training") else {}
         try:
-            inspect.signature(step).bind(None, None, *weights, **options)
+            inspect.signature(call).bind(None, None, *weights, **options)
         except TypeError:
             names = ", ".join(["inputs", "states", *(spec.name for spec in self.cell.parameters(x.shape))])
             raise TypeError(
-                f"layer {self.label!r}: {what} is called with ({names}), and takes {inspect.signature(step)}"
+                f"layer {self.label!r}: {what} is called with ({names}), and takes {inspect.signature(call)}"
             ) from None
 
         def flat(*values: Traced) -> tuple[Any, ...]:
-            made: Any = step(values[0], [*values[1 : 1 + count]], *values[1 + count :], **options)
+            made: Any = call(values[0], [*values[1 : 1 + count]], *values[1 + count :], **options)
             if not isinstance(made, (list, tuple)) or len(made) != 2:
                 raise TypeError(f"layer {self.label!r}: {what} returned {made!r}, expected (output, new_states)")
             after = made[1]
@@ -237,12 +232,12 @@ class RNN(OverTime):
         stacks, last = loop(graph, step, list(inner.nodes), wanted, steps, self.go_backwards, label)
         if not self.return_sequences:
             assert at is not None
-            return last[at], *last[: self.state_count]
+            return last[at], *last[: len(self.state_shapes)]
         made = moveaxis(graph, stacks[0], 1, 0, label)
         if masked and self.zero_output_for_mask:
             mask = reshape(graph, inputs[-1], (BATCH, steps, *(1,) * (len(made.shape) - 1)), label)
             made = pointwise(graph, "multiply", [made, mask], label)
-        return made, *last[: self.state_count]
+        return made, *last[: len(self.state_shapes)]
 
 
 def _described(x: Tensor) -> str:

@@ -80,7 +80,7 @@ class Bidirectional(Layer):
         for name in ("return_sequences", "return_state", "units"):
             if getattr(backward, name) != getattr(forward, name) and (name != "units" or self.merge_mode != "concat"):
                 raise ValueError(f"backward_layer: expected {name}={getattr(forward, name)} as of layer")
-        if forward.state_count != backward.state_count:
+        if len(forward.state_shapes) != len(backward.state_shapes):
             raise ValueError("backward_layer: expected as many states as of layer")
         object.__setattr__(self, "_both", (forward, backward))
 

@@ -10,11 +10,14 @@ import pytest
 from numba import njit
 
 import fastnn as fnn
+from computed import build, check_derivatives
 from fastnn import nopython as fnp
 from fastnn import ops, threads
 from fastnn.backend.cpu.processor import cost
 from fastnn.backend.cpu.threads import thread_pool
 from fastnn.layers import ParameterSpec
+from fastnn.layers.base import Scope
+from fastnn.program.verify import verify
 from sequences import differences, run
 
 
@@ -205,29 +208,53 @@ def test_values(cell):
                     assert one[row].tobytes() == other[0].tobytes(), layer
 
 
+@pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("cell", CELLS)
-def test_gradients(cell):
-    for seed in range(8):
-        layer, inputs, results, given, _ = drawn(cell, seed)
-        rng = np.random.default_rng(seed)
-        masked = inputs[-1].shape == inputs[0].shape[:1]
-        if masked:  # whose gradient is asked for as well
-            results.append(fnn.Activation("tanh")(inputs[-1]))
-        model = fnn.Model(inputs, results, dtype="float64", seed=seed)
-        model.set_weights([0.7 * rng.normal(size=weight.shape) for weight in model.get_weights()])
-        model.compile("sgd", "mse")
-        y = [rng.normal(size=one.shape) for one in model.predict(given, batch_size=len(given[0]))]
-        if model.get_weights():
-            differences(
-                model, lambda: model.test_on_batch(given, y)["loss"], model.get_weights(), model.set_weights,
-                model.gradients(given, y), layer,
-            )  # fmt: skip
-        found, moved, kept = model.input_gradients(given, y), {}, given[-1:] if masked else []
-        found = found if isinstance(found, list) else [found]
+def test_gradients(cell, seed):
+    layer, inputs, results, given, (_, mask) = drawn(cell, seed)
+    rng = np.random.default_rng(seed)
+    if mask is not None:  # whose gradient is asked for as well
+        results.append(fnn.Activation("tanh")(inputs[-1]))
+    model = fnn.Model(inputs, results, dtype="float64", seed=seed)
+    model.set_weights([0.7 * rng.normal(size=weight.shape) for weight in model.get_weights()])
+    model.compile("sgd", "mse")
+    y = [rng.normal(size=one.shape) for one in model.predict(given, batch_size=len(given[0]))]
+    if model.get_weights():
         differences(
-            model, lambda: model.test_on_batch([*moved["x"], *kept], y)["loss"], given[: len(given) - len(kept)],
-            lambda arrays: moved.update(x=arrays), found[: len(given) - len(kept)], layer,
+            model, lambda: model.test_on_batch(given, y)["loss"], model.get_weights(), model.set_weights,
+            model.gradients(given, y), layer,
         )  # fmt: skip
+    found, moved, masks = model.input_gradients(given, y), {}, [] if mask is None else [mask]
+    found = found if isinstance(found, list) else [found]
+    count = len(given) - len(masks)
+    differences(
+        model, lambda: model.test_on_batch([*moved["x"], *masks], y)["loss"], given[:count],
+        lambda arrays: moved.update(x=arrays), found[:count], layer,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_of_gradients_and_the_reference_backend(cell, masked):
+    layer = fnn.RNN(cell(3), return_sequences=masked, go_backwards=masked)
+    inputs = [(True, (3, 3)), *((True, shape) for shape in layer.state_shapes)]
+    wanted = [*range(len(inputs)), *(len(inputs) + masked + number for number in range(len(layer.parameters((3, 3)))))]
+    inputs += [(True, (3, 1))] * masked
+    count = len(inputs)
+    inputs += [(False, spec.shape) for spec in layer.parameters((3, 3))]
+    rng = np.random.default_rng(0)
+    values = [rng.normal(size=(2, *shape) if batched else shape) for batched, shape in inputs]
+    if masked:
+        values[count - 1] = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])[:, :, None]
+
+    def make(graph, *xs):
+        return list(layer.scanned(graph, xs[:count], xs[count:], Scope("rnn", 0, False, True)))
+
+    check_derivatives(make, inputs, batch=2, values=values, wanted=wanted, most=3)
+    computed = build(make, inputs, batch=2)
+    verify(computed.program)
+    for got, expected in zip(computed.run(values), computed.reference(values), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
 
 
 def network(cell, dtype="float32", steps=6):
@@ -405,7 +432,7 @@ def cell_of(function, **attributes):
         (lambda: fnn.RNN(Plain(4))(fnn.Input(3)), r"takes sequences of shape \(batch, steps, \.\.\.\)"),
         (lambda: fnn.RNN(Plain(4))(fnn.Input((5, 3)), mask=fnn.Input(4)), "a mask of shape"),
         (lambda: fnn.RNN(Plain(4))(fnn.Input((5, 3)), initial_state=fnn.Input(3)), r"1 initial state\(s\) of shape"),
-        (lambda: cell_of(lambda self, x, s: (x, s))(fnn.Input((5, 3))), r"is called with \(inputs, states, kernel, w\)"),
+        (lambda: cell_of(lambda self, x, s: (x, s))(fnn.Input((5, 3))), r"called with \(inputs, states, kernel, w\)"),
         (lambda: cell_of(lambda self, x, s, k, w: x @ k)(fnn.Input((5, 3))), r"expected \(output, new_states\)"),
         (lambda: cell_of(lambda self, x, s, k, w: (x @ k, [*s, *s]))(fnn.Input((5, 3))), "returned 2 new state"),
         (lambda: cell_of(lambda self, x, s, k, w: (x @ k, [x]))(fnn.Input((5, 3))),
@@ -414,7 +441,7 @@ def cell_of(function, **attributes):
         (lambda: cell_of(lambda self, x, s, k, w: (3, s))(fnn.Input((5, 3))), "as output, expected numbers for each"),
         (lambda: cell_of(lambda self, x, s, k, w: ("a", s))(fnn.Input((5, 3))), "the function returned 'a'"),
     ],
-)
+)  # fmt: skip
 def test_wrong_cells(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make()

@@ -31,7 +31,7 @@ OFFSET_BITS = 48
 OFFSET_MASK = (1 << OFFSET_BITS) - 1
 ABSENT = -1
 
-CONTEXT_WORDS = 160
+CONTEXT_WORDS = 224
 #: The word where kernels on a device note the smallest number of a row of the batch that holds NaN or infinity; NO_ROW
 #: until then.
 BAD_ROW = CONTEXT_WORDS - 1

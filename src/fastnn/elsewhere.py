@@ -190,6 +190,12 @@ NAMES = {
     "train_test_split": "fit(..., validation_split=0.1)",
     "no_grad": "model.predict, which computes no gradients",
     # text and sequences
+    "SimpleRNNCell": "fastnn.SimpleRNN, and fastnn.Cell, for fastnn.RNN",
+    "GRUCell": "fastnn.GRU, and fastnn.Cell, for fastnn.RNN",
+    "LSTMCell": "fastnn.LSTM, and fastnn.Cell, for fastnn.RNN",
+    "RNNCell": "fastnn.Cell, for fastnn.RNN",
+    "AbstractRNNCell": "fastnn.Cell, for fastnn.RNN",
+    "StackedRNNCells": "fastnn.Cell: layers with return_sequences=True one after the other are stacked",
     "TextVectorization": "fastnn.text.Words",
     "StringLookup": "fastnn.text.Words",
     "CountVectorizer": "fastnn.text.Words",
@@ -217,8 +223,8 @@ NAMES = {
 }  # fmt: skip
 
 #: words in names of features that fastnn does not have
-MISSING = ("RNN", "Transformer")
-NOT_THERE = "fastnn has no ready-made transformers yet, nor recurrent layers of other cells"
+MISSING = ("Transformer",)
+NOT_THERE = "fastnn has no ready-made transformers yet"
 
 #: hints for arguments that have no meaning here
 ARGUMENTS = {

@@ -10,6 +10,7 @@ from numba import njit
 
 import fastnn as fnn
 from fastnn import nopython as fnp
+from fastnn.backend.cpu.processor.blocking import Blocking
 from frozen import (
     MODELS,
     RNG,
@@ -61,6 +62,28 @@ def test_all_architectures_are_one_type():
         first(copy.deepcopy(model.freeze()), x, out)
         first(pickle.loads(pickle.dumps(model.freeze())), x, out)
     assert len(first.signatures) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_row_whose_products_are_large_enough_to_pack_blocks(dtype):
+    """A call of one row has no memory for them: its products have to do without."""
+    *_, work = Blocking.of(dtype).least
+    steps = 64
+    width = int((work / steps) ** 0.5) + 1
+    model = chain(fnn.Dense(width, activation="tanh"), fnn.Dense(1), shape=(steps, width), dtype=dtype)
+    model.compile("sgd", "mse")
+    net, learner = model.freeze(gradients=True), model.learner()
+    x = RNG.normal(size=(1, steps, width)).astype(dtype)
+    wanted = model.predict(x)
+    for n in (1, 2):
+        out = np.full((n, *wanted.shape[1:]), np.nan, dtype)
+        predict(net, np.repeat(x, n, axis=0), out)
+        np.testing.assert_array_equal(out, np.repeat(wanted, n, axis=0))
+    given = np.full_like(x, np.nan)
+    fnp.input_gradient(net, x, np.ones_like(wanted), given)
+    assert np.isfinite(given).all()
+    loss = fnp.train_step(learner, x, np.zeros_like(wanted))
+    np.testing.assert_allclose(loss, model.train_on_batch(x, np.zeros_like(wanted))["loss"], rtol=1e-5)
 
 
 def test_no_rows():

@@ -101,7 +101,7 @@ def test_a_step_allocates_nothing_with_a_workspace():
 @pytest.mark.parametrize(
     ("layers", "reason"),
     [
-        ([fnn.Input((5, 3)), fnn.Dense(2)], "it has no SimpleRNN, GRU, LSTM or RNN"),
+        ([fnn.Input((5, 3)), fnn.Dense(2)], "it has no recurrent layer that goes step by step"),
         ([fnn.Input((5, 3)), fnn.GRU(2, go_backwards=True)], "goes backwards"),
         ([fnn.Input((5, 3)), fnn.GRU(2, return_sequences=True), fnn.Flatten(), fnn.Dense(1)], "takes all steps"),
         ([fnn.Input((5, 3)), fnn.Masking(), fnn.GRU(2)], "takes all steps"),
@@ -139,3 +139,119 @@ def test_wrong_arguments():
         wrong(net, np.zeros((3, 30), np.float32), x, out)
     with pytest.raises(ValueError, match="expected"):
         wrong(net, np.zeros((2, 29), np.float32), x, out)
+
+
+def writer(dtype="float32", steps=70):
+    """A transformer that is small enough for rows of few steps, and has more steps than a block of keys."""
+    x = fnn.Input(steps, dtype="int64")
+    h = fnn.Embedding(7, 12)(x)
+    h = fnn.Add()([h, fnn.PositionEmbedding(steps)(h)])
+    for attention in (fnn.MultiHeadAttention(3, 4, causal=True), fnn.GroupedQueryAttention(5, 4, 2, causal=True)):
+        h = fnn.Add()([h, attention(fnn.LayerNorm()(h))])
+    h = fnn.GRU(5, return_sequences=True)(h)
+    model = fnn.Model(x, fnn.Dense(7, "softmax")(h), dtype=dtype)
+    rng = np.random.default_rng(4)
+    model.set_weights([rng.normal(0, 0.4, w.shape).astype(dtype) for w in model.get_weights()])
+    return model
+
+
+@njit
+def write(net, state, x, out):
+    for t in range(len(x)):
+        fnp.step(net, state, x[t], out[t])
+
+
+@njit(parallel=True)
+def write_all(net, states, x, out):
+    for i in prange(len(x)):
+        write(net, states[i], x[i], out[i])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_steps_of_attention_have_the_bits_of_sequences(dtype):
+    model = writer(dtype)
+    x = RNG.integers(0, 7, (4, 70))
+    wanted, net = model.predict(x), model.freeze(stateful=True)
+    got = np.zeros_like(wanted)
+    write(net, fnp.state(net), x[0], got[0])
+    assert got[0].tobytes() == wanted[0].tobytes()
+    got[:] = 0.0
+    write_all(net, np.stack([fnp.state(net)] * 4), x, got)
+    assert got.tobytes() == wanted.tobytes()
+    # rows together, which are at different steps
+    state, out = fnp.state(net, 4), np.zeros((4, 7), dtype)
+    for row in range(4):
+        one = fnp.state(net)
+        write(net, one, x[row, : 9 * row], got[row])
+        state[:, row] = one
+    for t in range(70 - 27):
+        fnp.step(net, state, x[np.arange(4), t + 9 * np.arange(4)], out)
+        for row in range(4):
+            assert out[row].tobytes() == wanted[row, t + 9 * row].tobytes()
+
+
+def test_a_transformer_goes_on_from_a_copied_state():
+    net, x = writer().freeze(stateful=True), RNG.integers(0, 7, 30)
+    state, out = fnp.state(net), np.zeros((30, 7), np.float32)
+    write(net, state, x[:10], out)
+    branches = np.stack([state] * 3)
+    several = np.zeros((3, 20, 7), np.float32)
+    write_all(net, branches, np.stack([x[10:], x[:20], x[10:]]), several)
+    write(net, state, x[10:], out[10:])
+    assert several[0].tobytes() == several[2].tobytes() == out[10:].tobytes() != several[1].tobytes()
+    assert branches[2].tobytes() == state.tobytes()
+
+
+def test_a_sequence_that_is_full():
+    net, x = writer(steps=5).freeze(stateful=True), np.arange(5)
+    state, out = fnp.state(net), np.zeros((5, 7), np.float32)
+    write(net, state, x, out)
+    before = state.copy()
+    for call in (fnp.step, write):
+        with pytest.raises(ValueError, match="no room for another step: the sequence in row 0 has had 5"):
+            call(net, state, 3 if call is fnp.step else x[3:4], out[0] if call is fnp.step else out[:1])
+        assert state.tobytes() == before.tobytes()
+    several = fnp.state(net, 3)
+    several[:, 1] = state
+    with pytest.raises(ValueError, match="in row 1"):
+        fnp.step(net, several, np.zeros(3, np.int64), out[:3])
+    for wrong in (-1.0, 0.5, np.nan, np.inf):
+        state[0, 0] = wrong
+        with pytest.raises(ValueError, match="expected a number of steps so far from 0 to 4 in row 0"):
+            fnp.step(net, state, 3, out[0])
+
+
+def test_results_apart_from_the_state():
+    net = writer().freeze(stateful=True)
+    state = fnp.state(net)
+    with pytest.raises(ValueError, match="memory apart from that of the state"):
+        fnp.step(net, state, 1, state[1, :7])
+
+    @njit
+    def wrong(net, state):
+        fnp.step(net, state, 1, state[1, :7])
+
+    with pytest.raises(ValueError, match="memory apart from that of the state"):
+        wrong(net, state)
+
+
+def test_attention_that_needs_all_steps_is_refused():
+    def refused(build, reason):
+        x = fnn.Input((6, 8))
+        with pytest.raises(ValueError, match=f"stateful=True.*{reason}"):
+            fnn.Model(x, build(x)).freeze(stateful=True)
+
+    refused(lambda x: fnn.MultiHeadAttention(2, 4)(x), "not causal")
+    refused(lambda x: fnn.GroupedQueryAttention(2, 4, 1)(x), "not causal")
+    refused(lambda x: fnn.MultiHeadAttention(2, 4, causal=True)([x, fnn.Dense(8)(x)]), "attends to another sequence")
+    refused(lambda x: fnn.GRU(3)(fnn.Bidirectional(fnn.GRU(4, return_sequences=True))(x)), "takes all steps")
+    refused(lambda x: fnn.GRU(3)(fnn.GroupNorm(2)(x)), "takes all steps")
+    refused(lambda x: fnn.GRU(3)(fnn.ops.softmax(x, axis=0)), "takes all steps")
+    refused(lambda x: fnn.GRU(3)(x @ fnn.ops.transpose(x, (0, 2, 1))), "takes all steps")
+    x, mask = fnn.Input((6, 8)), fnn.Input(6)
+    with pytest.raises(ValueError, match="several inputs"):
+        fnn.Model([x, mask], fnn.MultiHeadAttention(2, 4, causal=True)([x, x, x, mask])).freeze(stateful=True)
+    with pytest.raises(ValueError, match="gradients"):
+        writer().freeze(stateful=True, gradients=True)
+    with pytest.raises(ValueError, match="c_function"):
+        fnp.c_function(writer().freeze(stateful=True))

@@ -13,7 +13,7 @@ from fastnn.hints import explained
 from fastnn.layers.architecture import Architecture, inherited, masks_of
 from fastnn.layers.symbols import Symbol
 from fastnn.locks import importing
-from fastnn.model.extras import ExtrasMixin
+from fastnn.model.generation import GeneratingMixin
 from fastnn.model.nesting import new_part
 from fastnn.objective.objective import as_list
 from fastnn.objective.resolve import check_names
@@ -25,7 +25,7 @@ from fastnn.training.options import FitOptions
 from fastnn.training.state import Compiled
 
 
-class Model(ExtrasMixin):
+class Model(GeneratingMixin):
     """A neural network: any acyclic graph of layers between inputs and outputs.
 
     ::

@@ -61,12 +61,19 @@ class Layout:
         sizes = [prod(shape) for layer in layers if isinstance(layer, OverTime) for shape in layer.state_shapes]
         counts = any(isinstance(layer, _COUNTING) for layer in layers)
         if not sizes and not counts:
-            raise _refused("it has no SimpleRNN, GRU, LSTM or RNN, no attention and no positions")
+            raise _refused("it has no recurrent layer that goes step by step, no attention and no positions")
         carried = sum(sizes) + counts
         limit = architecture.input_shapes[0][0] if counts else 0
         room = room_for(limit)
         caches = sum(cache_size(layer, room) for layer in layers if isinstance(layer, _ATTENTION))
         return cls(carried, aligned(aligned(carried) + caches) if caches else carried, limit, room)
+
+
+def limit_of(architecture: Architecture) -> int:
+    """Return the most steps that a network of sequences knows of, or 0 if it has only recurrent layers: then of all."""
+    layers = [architecture.layers[call.layer] for call in architecture.calls]
+    recurs, counts = (any(isinstance(one, kinds) for one in layers) for kinds in (OverTime, _COUNTING))
+    return 0 if recurs and not counts else architecture.input_shapes[0][0]
 
 
 def cache_size(layer: GroupedQueryAttention | MultiHeadAttention, room: int) -> int:

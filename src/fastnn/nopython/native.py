@@ -23,7 +23,7 @@ from fastnn.nopython.described import Failure
 from fastnn.nopython.messages import CONSTANT, ERRORS
 
 _I64 = ir.IntType(64)
-_RETURNED = [outcome for outcome in ERRORS if outcome < Outcome.ARRAYS]
+_RETURNED = [outcome for outcome in ERRORS if outcome < Outcome.ARRAYS or outcome == Outcome.FULL]
 
 # a type of Numba, and a value
 Typed = tuple[Any, Any]

@@ -119,11 +119,38 @@ def _most_rows(bound: BoundCode) -> int:
 
 
 def _prepare(runtime: Runtime, bound: BoundCode, most: int) -> None:
-    """Make the calls of a code on a model's weights, of at most `most` rows."""
-    code, parameters, table = bound.code, runtime.parameters, runtime.table
-    inputs, slots, lock = len(table.architecture.inputs), int(code[CodeWord.SLOTS_COUNT]), runtime.lock
+    """Keep the calls of a code on a model's weights, of at most `most` rows."""
+    kept, inputs = runtime.prediction, len(runtime.table.architecture.inputs)
+    call, together = prepared(runtime, bound, most, inputs)
+    if call is None:
+        kept.refused = True  # array objects have an unknown layout
+        return
+    kept.call, kept.together, kept.rows = call, together, most
+
+
+def prepared(
+    runtime: Runtime, bound: BoundCode, most: int, inputs: int
+) -> tuple[Callable[..., Any] | None, Callable[..., Any] | None]:
+    """Make the calls of a code on a model's weights: by this thread, and by a team where there is work for one.
+
+    Parameters
+    ----------
+    most : int
+        They take no more rows.
+    inputs : int
+        Arrays that a call takes; it makes those of the code's other slots, and returns them.
+
+    Returns
+    -------
+    tuple of callables or None
+        None first where array objects have an unknown layout.
+    """
+    code, parameters = bound.code, runtime.parameters
+    slots, lock = int(code[CodeWord.SLOTS_COUNT]), runtime.lock
     work = bound.workspace(most)
-    sharing = bound.sharing(most) if get_num_threads() > 1 else None
+    # the memory for packed blocks is that of one thread
+    shares = get_num_threads() > 1 and most <= bound.unpacked_rows(most)
+    sharing = bound.sharing(most) if shares else None
     words, owners = owners_words(runtime)
     held = {Held.PARAMETERS: address(parameters), Held.PARAMETERS_COUNT: int(code[CodeWord.PARAMETERS]), **words}
     buffers = buffers_table(held if sharing is None else held | shared_words(sharing.table))
@@ -136,12 +163,9 @@ def _prepare(runtime: Runtime, bound: BoundCode, most: int) -> None:
         )  # fmt: skip
 
     alone = most if sharing is None else sharing.alone
-    kept, call, together = runtime.prediction, make(alone), None
-    if call is None:
-        kept.refused = True  # array objects have an unknown layout
-        return
-    if sharing is not None and alone < most:
+    call, together = make(alone), None
+    if call is not None and sharing is not None and alone < most:
         every = make(most)
         assert every is not None
         together = TeamCall(every, buffers, lock, alone + 1, sharing.nanoseconds)
-    kept.call, kept.together, kept.rows = call, together, most
+    return call, together

@@ -39,11 +39,13 @@ class BoundCode:
     ----------
     recipe : Recipe
         `frozen.code.assemble` says what else is raised.
+    wait : bool
+        Whether to compile what is missing here and now.
 
     Raises
     ------
     StillCompiling
-        When functions are missing that another process compiles.
+        When functions are missing that another process compiles, without `wait`.
 
     Attributes
     ----------
@@ -56,10 +58,10 @@ class BoundCode:
         an unknown time.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, *, wait: bool = False) -> None:
         self._learns = recipe.training is not None
         code, places = draft(recipe)
-        if not background.ready({*places, TAKE_ARRAYS if self._learns else TAKE_ROWS}):
+        if not wait and not background.ready({*places, TAKE_ARRAYS if self._learns else TAKE_ROWS}):
             raise StillCompiling
         self._held = prepare(set(places))
         link(code, places, self._held)

@@ -10,8 +10,8 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -42,7 +42,7 @@ from fastnn.backend.cpu.layouts.code import (
 from fastnn.backend.cpu.loading import library
 from fastnn.backend.cpu.loading.collection import without_collection
 from fastnn.backend.cpu.loading.library import Loaded
-from fastnn.backend.cpu.processor.blocking import Blocking
+from fastnn.backend.cpu.processor.blocking import PRODUCTS, Blocking
 from fastnn.formulas import custom
 from fastnn.formulas.custom import CustomFunction
 from fastnn.program.layout import KERNEL_WORD, MAP_WORD, OFFSET_BITS, RECORD_WORDS, Buffer
@@ -318,11 +318,11 @@ def draft(recipe: Recipe) -> tuple[Code, dict[KernelKey, list[int]]]:
     run, convert = NETWORK if training is None else LEARNER, KernelKey("convert", many.dtype)
     for key, word in ((run, CodeWord.CALL), (NOTE, CodeWord.NOTE), (convert, CodeWord.CONVERT)):
         places[key].append(int(word))
-    in_table = [(many, starts[2] + RECORD_WORDS * arranged.places())]
+    in_table = [(many, kernels_of(many), starts[2] + RECORD_WORDS * arranged.places())]
     if one is not None:
-        in_table.append((one, starts[1] + RECORD_WORDS * np.arange(len(one))))
-    for program, table in in_table:
-        for place, key, function in zip(table.tolist(), kernels_of(program), program.maps, strict=True):
+        in_table.append((one, _without_blocks(kernels_of(one)), starts[1] + RECORD_WORDS * np.arange(len(one))))
+    for program, kernels, table in in_table:
+        for place, key, function in zip(table.tolist(), kernels, program.maps, strict=True):
             places[key].append(place + KERNEL_WORD)
             if function is not None:
                 places[function].append(place + MAP_WORD)
@@ -331,6 +331,13 @@ def draft(recipe: Recipe) -> tuple[Code, dict[KernelKey, list[int]]]:
     for number, algorithm in np.argwhere(product_table[:, 1:]).tolist():
         places[product_kernels[number][algorithm]].append(starts[4] + number * PRODUCT_WORDS + algorithm + 1)
     return code, dict(places)
+
+
+def _without_blocks(kernels: Iterable[KernelKey]) -> list[KernelKey]:
+    """Return kernels that need no memory for packed blocks: a call of one row may have none, and does not choose."""
+    return [
+        replace(key, variant="simple") if key.op in PRODUCTS and key.variant == "blocked" else key for key in kernels
+    ]
 
 
 def _check(interface: Interface, training: Training | None) -> None:

@@ -1,0 +1,81 @@
+"""Steps of sequences by one call of compiled code each, on the weights of a model, for callers that hold the state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fastnn.backend.cpu.frozen.bound_code import BoundCode
+from fastnn.backend.cpu.layouts.code import CodeWord
+from fastnn.console import waiting
+from fastnn.runtime.calls.prediction import prepared
+from fastnn.runtime.device.interrupts import interrupts_later
+from fastnn.runtime.programs.cache import shared, signature
+from fastnn.runtime.programs.codes import network
+from fastnn.runtime.runtime import Runtime
+
+
+def can_call(runtime: Runtime) -> bool:
+    """Return whether a model's steps can be calls of compiled code: it is on the CPU, as are the owners of weights."""
+    return runtime.on_host
+
+
+def call(runtime: Runtime, x: NDArray[Any], state: NDArray[Any]) -> NDArray[Any]:
+    """Compute the next step of several sequences, or their next steps, and advance their state.
+
+    Parameters
+    ----------
+    runtime : Runtime
+        Of a model of steps; it has one input besides the two of the state.
+    x : ndarray of the input's dtype, shape (rows, ...)
+    state : ndarray of the model's dtype, shape (2, rows, size)
+        Each half is contiguous; there is room for the steps.
+
+    Returns
+    -------
+    ndarray, shape (rows, ...)
+
+    Raises
+    ------
+    RuntimeError
+        When the model has moved to a GPU, or the arrays do not fit.
+    NotImplementedError
+        When array objects have an unknown layout, or the network calls Python.
+    """
+    kept = runtime.prediction
+    with runtime.lock:
+        if kept.call is None or len(x) > kept.rows:
+            _prepare(runtime, len(x))
+        run = kept.together or kept.call
+        assert run is not None
+        result: Any = run(x, state[0], state[1])
+        if result is False:
+            raise RuntimeError("the state of a sequence does not fit the model")
+        carried = int(kept.code.code[CodeWord.CARRIED])
+        state[0, :, :carried] = state[1, :, :carried]
+    found: NDArray[Any] = result
+    return found
+
+
+def _prepare(runtime: Runtime, rows: int) -> None:
+    """Make the calls for so many rows, also after a lock, an address or the number of threads has changed."""
+    kept = runtime.prediction
+    if not runtime.on_host:
+        raise RuntimeError("the model has moved to a GPU while a text was generated")
+    if kept.code is None:
+        table = runtime.table
+        described = signature(table.architecture, table.dtype, None, None)
+
+        def make() -> BoundCode:
+            with waiting():
+                return BoundCode(network(table), wait=True)
+
+        kept.code = make() if described is None else shared(("prediction", described), make)
+    if kept.code.calls_python:
+        raise NotImplementedError("the network calls a function of Python")
+    with interrupts_later():
+        kept.call, kept.together = prepared(runtime, kept.code, rows, len(runtime.table.architecture.inputs))
+    kept.rows = rows
+    if kept.call is None:
+        raise NotImplementedError("array objects have an unknown layout")

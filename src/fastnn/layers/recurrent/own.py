@@ -50,7 +50,11 @@ class Cell(Layer):
         The size of the state, or the sizes or shapes of several states, of a sample.
     """
 
-    def call(self, inputs: Any, states: Any, *weights: Any) -> tuple[Any, Any]:
+    def parameters(self, shape: Shape) -> tuple[ParameterSpec, ...]:  # type: ignore[override]
+        """Return the weights for steps whose inputs have this shape, without the batch; none by default."""
+        return ()
+
+    def call(self, inputs: Any, states: Any, *weights: Any, **options: Any) -> tuple[Any, Any]:
         """Compute one step, by operators and functions of `fastnn.ops`.
 
         Parameters
@@ -60,8 +64,9 @@ class Cell(Layer):
         states : list of values
             The states before the step, each of shape (batch, ...).
         *weights : values
-            Those of `parameters`, in this order. A parameter named ``training`` says whether the model is being
-            trained.
+            Those of `parameters`, in this order.
+        **options
+            A parameter named ``training`` says whether the model is being trained.
 
         Returns
         -------

@@ -87,7 +87,7 @@ class GatedCell(fnn.Cell):
 
     units: int
 
-    def parameters(self, shape: tuple[int, ...]) -> tuple[fnn.layers.ParameterSpec, ...]:
+    def parameters(self, shape: tuple[int, ...]) -> tuple[fnn.layers.ParameterSpec, ...]:  # type: ignore[override]
         """Return those of `fastnn.GRU`."""
         return fnn.GRU(self.units).parameters((1, *shape))
 

@@ -158,7 +158,8 @@ def by_hand(layer, weights, x, states=None, mask=None):
     results, y = [], None
     for t in range(steps - 1, -1, -1) if layer.go_backwards else range(steps):
         new, after = layer.cell.in_numpy(x[:, t], states, *weights)
-        y = np.zeros_like(new) if y is None else y
+        if y is None:  # an output that is a state is the initial one before the first step that there is
+            y = next((old for old, state in zip(states, after, strict=True) if state is new), np.zeros_like(new))
         there = mask[:, t] != 0
         y = np.where(there[:, None], new, y)
         states = [
@@ -190,7 +191,7 @@ def drawn(cell, seed):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_values(cell):
-    for seed in range(12):
+    for seed in range(16):
         layer, inputs, results, given, (states, mask) = drawn(cell, seed)
         rng = np.random.default_rng(seed)
         for dtype, tolerance in (("float64", 1e-11), ("float32", 1e-4)):
@@ -365,6 +366,29 @@ def test_states_go_from_one_layer_to_another():
     a = rng.normal(size=(20, 5, 3))
     history = model.fit([a, a[:, :2, :1]], a[:, 3:, :1], epochs=40, verbose=0).history["loss"]
     assert history[-1] < 0.8 * history[0]
+
+
+@pytest.mark.parametrize("cell", [Gated, Associative])
+@pytest.mark.parametrize("merge_mode", ["concat", "sum", None])
+def test_bidirectional_is_both_layers(cell, merge_mode):
+    rng = np.random.default_rng(3)
+    layer = fnn.RNN(cell(4), return_sequences=True, return_state=True)
+    x, mask = fnn.Input((5, 3)), fnn.Input(5)
+    starts = [fnn.Input(shape) for shape in layer.state_shapes * 2]
+    made = fnn.Bidirectional(layer, merge_mode)(x, initial_state=starts, mask=mask)
+    model = fnn.Model([x, *starts, mask], list(made), dtype="float64", seed=3)
+    given = [rng.normal(size=(6, 5, 3)), *(rng.normal(size=(6, *each.shape)) for each in starts)]
+    there = (rng.random((6, 5)) < 0.7).astype(float)
+    got, weights, half = model.predict([*given, there]), model.get_weights(), len(starts) // 2
+    count = len(weights) // 2
+    first = by_hand(layer, weights[:count], given[0], given[1 : 1 + half], there)
+    second = by_hand(layer, weights[count:], given[0][:, ::-1], given[1 + half :], there[:, ::-1])
+    y, back = first[0], second[0][:, ::-1]
+    joined = {"concat": [np.concatenate([y, back], -1)], "sum": [y + back], None: [y, back]}[merge_mode]
+    for one, other in zip(got, [*joined, *first[1:], *second[1:]], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)
+    with pytest.raises(ValueError, match="of one shape"):
+        fnn.Bidirectional(fnn.RNN(Leaky(3)), "sum", backward_layer=fnn.RNN(Plain(3), go_backwards=True))(x)
 
 
 def test_programs_do_not_grow_with_the_number_of_steps():

@@ -208,7 +208,7 @@ def test_a_state_goes_on_in_a_second_layer():
         (lambda: fnn.LSTM(4)(fnn.Input((5, 3)), initial_state=fnn.Input(4)), "takes 2 initial state"),
         (lambda: fnn.GRU(4)(fnn.Input((5, 3)), initial_state=fnn.Input(3)), r"\(batch, 3\)"),
         (lambda: fnn.GRU(4)(fnn.Input((5, 3)), mask=fnn.Input(4)), r"a mask of shape \(batch, 5\), got \(batch, 4\)"),
-        (lambda: fnn.Bidirectional(fnn.Dense(3)), "expected a SimpleRNN, GRU or LSTM"),
+        (lambda: fnn.Bidirectional(fnn.Dense(3)), "expected a SimpleRNN, GRU, LSTM or RNN"),
         (lambda: fnn.Bidirectional(fnn.GRU(3), "add"), "merge_mode"),
         (lambda: fnn.Bidirectional(fnn.GRU(3), backward_layer=fnn.GRU(3)), "other direction"),
         (lambda: fnn.TimeDistributed(fnn.Conv2D(3, 3)), "Conv3D"),

@@ -69,7 +69,7 @@ class Leaky(fnn.Cell):
 
 def test_loops_run_on_the_cpu_only(fake):
     model = fnn.Sequential([fnn.Input((3, 2)), fnn.RNN(Leaky(), name="mine")], seed=0)
-    with pytest.raises(NotImplementedError, match="mine: .* runs? on the CPU only"):
+    with pytest.raises(NotImplementedError, match=r"mine: .* runs? on the CPU only"):
         model.freeze(device="cuda")
     x = np.ones((2, 3, 2), np.float32)
     expected = model.predict(x)

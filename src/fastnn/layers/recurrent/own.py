@@ -112,11 +112,13 @@ class RNN(OverTime):
     -----
     The input has shape (steps, ...), the output that of a step, or (steps, ...) with `return_sequences`. Call the layer
     with ``initial_state=`` for other states than zeros before the first step, and with ``mask=`` for sequences with
-    fewer steps: where the mask is 0, the states stay what they were, and so does what is returned. The steps are a loop
-    in compiled code, not copies of it: programs are as large for a thousand steps as for two. Products of the inputs
-    with weights, and other weights' gradients, are computed for all steps at once. A step cannot draw random numbers.
-    Saved models contain a cell's fields; its class has to be registered where they are loaded. Arguments are those of
-    Keras 3's `RNN`; a cell of Keras has `call(inputs, states)` and makes its weights in `build`.
+    fewer steps: where the mask is 0, the states stay what they were, and so does what is returned. Until the first step
+    with a mask of 1 that is zero, or the initial state, if the cell returns a state as its output.
+
+    The steps are a loop in compiled code: programs are as large for a thousand steps as for two. What depends on no
+    state, such as products of the inputs with weights, is computed for all steps at once. A step cannot draw random
+    numbers. The layer runs on the CPU only. Saved models contain a cell's fields; its class has to be registered where
+    they are loaded. Arguments are those of Keras 3's `RNN`.
     """
 
     cell: Cell

@@ -178,7 +178,7 @@ def _optimizers(n: int, large: bool) -> list[Case]:
     zeros = dict.fromkeys(("s0", "s1"), lambda rng, shape: np.zeros(shape, np.float32))
     return [
         Case("optimizer", {"n": n}, large, slots.get(variant, ("s0",)), {"hyper": _hyper(variant), **zeros},
-             variant=variant, peer=variant)
+             variant=variant, peer=variant, params={"multiplier": 1.0})
         for variant in HYPER
     ]  # fmt: skip
 

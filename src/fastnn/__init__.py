@@ -43,6 +43,7 @@ from fastnn.layers.attention import *
 from fastnn.layers.checking import check_of_symbols
 from fastnn.layers.core import *
 from fastnn.layers.integers import *
+from fastnn.layers.lora import *
 from fastnn.layers.maps.augmentation import *
 from fastnn.layers.maps.convolution import *
 from fastnn.layers.maps.geometry import *
@@ -87,6 +88,7 @@ from fastnn.version import __version__
 if TYPE_CHECKING:  # what `_LATER` imports on first use
     from fastnn import applications as applications
     from fastnn import inspect as inspect
+    from fastnn import lora as lora
     from fastnn import nopython as nopython
     from fastnn import ops as ops
     from fastnn import testing as testing
@@ -164,6 +166,7 @@ __all__ = [
 __all__ += layers.attention.__all__
 __all__ += layers.core.__all__
 __all__ += layers.integers.__all__
+__all__ += layers.lora.__all__
 __all__ += layers.maps.augmentation.__all__
 __all__ += layers.maps.convolution.__all__
 __all__ += layers.maps.geometry.__all__
@@ -179,7 +182,7 @@ __all__ += layers.recurrent.own.__all__
 __all__ += layers.recurrent.wrappers.__all__
 
 # imported on first use: importing Numba takes longer than importing fastnn, and the ops take a tenth of that
-_LATER = ("applications", "inspect", "nopython", "ops", "testing", "text")
+_LATER = ("applications", "inspect", "lora", "nopython", "ops", "testing", "text")
 
 
 def _later(name: str) -> object:

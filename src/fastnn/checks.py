@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
 import numbers
 from collections.abc import Sequence
@@ -133,3 +134,10 @@ def shorten(value: object) -> str:
     except (ValueError, RecursionError):  # an int of thousands of digits refuses its decimal form
         return f"a huge {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def covers(pattern: str, name: str) -> bool:
+    """Return whether a pattern is a name, or the part of it before a slash; it may have the wildcards of `fnmatch`."""
+    if name == pattern or name.startswith(f"{pattern}/"):
+        return True
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}/*")

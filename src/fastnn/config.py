@@ -23,6 +23,7 @@ __all__ = ["REGISTRY", "from_config", "register", "resolve", "to_config"]
 
 _CALLABLE = "<callable>"
 _FLOAT = "<float>"  # infinities and NaN, for which JSON has no number
+_DICT = "<dict>"  # because an object of JSON stands for one of a class
 _MAX_DEPTH = 50
 _SCALARS = (bool, int, float, str, types.NoneType)
 
@@ -40,7 +41,7 @@ def to_config(obj: object) -> dict[str, Any]:
     ----------
     obj : object of a registered dataclass, or function
         Its fields hold None, booleans, numbers (NumPy's too), strings, registered objects, functions, or
-        tuples and lists of these.
+        tuples, lists and dicts of these, by strings.
 
     Returns
     -------
@@ -128,6 +129,11 @@ def _json_of(value: object, where: str, depth: int) -> Any:
         if depth > _MAX_DEPTH:
             raise ValueError(f"{where}: values are nested more than {_MAX_DEPTH} deep")
         return [_json_of(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"{where}: values are nested more than {_MAX_DEPTH} deep")
+        items = [[str(key), _json_of(item, f"{where}[{key!r}]", depth + 1)] for key, item in value.items()]
+        return {"class": _DICT, "items": items}
     return _config_of(value, where, depth)
 
 
@@ -277,8 +283,11 @@ def _parse_object(
         if value not in ({"class": _FLOAT, "value": text} for text in ("inf", "-inf", "nan")):
             raise ValueError(f"{where}: expected the float inf, -inf or nan; got {shorten(value)}")
         return float(value["value"])
+    mappings = [option for option in options if typing.get_origin(option) is Mapping]
+    if value.get("class") == _DICT and mappings:
+        return _parse_dict(value, mappings[0], registry, where, depth)
     bases = [typing.get_origin(option) or option for option in options]
-    bases = [b for b in bases if isinstance(b, type) and b not in (*_SCALARS, tuple, list, Sequence)]
+    bases = [b for b in bases if isinstance(b, type) and b not in (*_SCALARS, tuple, list, Sequence, Mapping)]
     if not bases:
         raise _mistyped(value, options, where)
     name = _class_name(value, where)
@@ -295,6 +304,19 @@ def _parse_object(
     everything = {cls for classes in families for cls in classes.values()}
     fitting = (cls.__name__ for cls in everything if issubclass(cls, tuple(bases)))
     raise ValueError(f"{where}: {unknown_name('class', name, fitting)}")
+
+
+def _parse_dict(value: dict[Any, Any], hint: Any, registry: Mapping[str, type[Any]], where: str, depth: int) -> Any:
+    """Return a dict by strings, from the pairs that stand for it."""
+    items, options = value.get("items"), _options(typing.get_args(hint)[1])
+    if set(value) != {"class", "items"} or not isinstance(items, list):
+        raise ValueError(f"{where}: expected pairs of a string and a value, got {shorten(value)}")
+    found: dict[str, Any] = {}
+    for item in items:
+        if not isinstance(item, list) or len(item) != 2 or not isinstance(item[0], str):
+            raise ValueError(f"{where}: expected a pair of a string and a value, got {shorten(item)}")
+        found[item[0]] = _parse(item[1], options, registry, f"{where}[{item[0]!r}]", depth + 1)
+    return found
 
 
 def _class_name(config: dict[Any, Any], where: str) -> str:

@@ -145,6 +145,7 @@ def test_a_function_is_asked_for_again(layers: dict[str, type[Any]]) -> None:
         ({"class": "Probe", "units": 1, "rate": 10**400}, r"\.rate: .* too large"),
         ({"class": "Probe", "units": 1, "rate": "1"}, r"\.rate: expected float or None"),
         ({"class": "Probe", "units": 1, "rate": {"class": "<float>", "value": "1"}}, r"\.rate: .*inf"),
+        ({"class": "Probe", "units": 1, "rate": {"class": "<dict>", "items": []}}, r"\.rate: expected"),
         ({"class": "Probe", "units": 1, "shape": 3}, r"\.shape: expected tuple"),
         ({"class": "Probe", "units": 1, "shape": [1, "2"]}, r"\.shape\[1\]: expected int"),
         ({"class": "Probe", "units": 1, "pair": [1]}, r"\.pair: expected 2 items"),

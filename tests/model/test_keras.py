@@ -249,7 +249,7 @@ def test_arguments_by_position_are_keras():
         fnn.LSTM: "units activation recurrent_activation use_bias kernel_initializer recurrent_initializer "
                   "bias_initializer",
         fnn.Bidirectional: "layer merge_mode", fnn.TimeDistributed: "layer", fnn.Masking: "mask_value",
-        fnn.PositionEmbedding: "sequence_length initializer", fnn.RNN: "cell",
+        fnn.PositionEmbedding: "sequence_length initializer", fnn.LoRA: "layer rank alpha targets", fnn.RNN: "cell",
         fnn.Dot: "axes normalize", fnn.Cropping1D: "cropping",
         fnn.Dropout: "rate", fnn.GaussianNoise: "stddev", fnn.Reshape: "target_shape", fnn.Activation: "activation",
         fnn.BatchNorm: "", fnn.LayerNorm: "", fnn.Flatten: "", fnn.Concatenate: "", fnn.Add: "", fnn.Multiply: "",

@@ -92,7 +92,8 @@ def linear_regression(dtype: str, steps: int) -> ReferenceBackend:
            {"rows": 4, "per_sample": 1, "samples": 4})  # fmt: skip
     record("matmul", {"c": dw, "a": x, "b": dp}, {"m": 3, "n": 1, "k": 4}, flags=Flag.TRANSPOSE_A)
     record("sum_rows", {"y": db, "x": dp}, {"rows": 4, "cols": 1})
-    record("optimizer", {"p": w, "g": dw, "hyper": encode(Buffer.HYPER, 0)}, {"n": 64 // item + 1}, variant="sgd")
+    record("optimizer", {"p": w, "g": dw, "hyper": encode(Buffer.HYPER, 0)}, {"n": 64 // item + 1}, {"multiplier": 1.0},
+           variant="sgd")  # fmt: skip
     record("tick", {}, {"rows": 4}, flags=Flag.TRAINING)
     sizes = {Buffer.PARAMETERS: 128, Buffer.GRADIENTS: 128, Buffer.ARENA: 64 * 4 * 5, Buffer.ACCUMULATORS: 16}
     program = make_program("regression", 4, dtype, drafts, values, {**sizes, Buffer.HYPER: 64})

@@ -225,6 +225,9 @@ ALLOWED |= {
     },
     "applications": {"checks", "hints", "initializers", "layers", "model", "ops"},
     "inspect": {"activations", "checks", "hints", "layers", "model", "ops", "seeding"},
+    "lora": {
+        *("checks", "errors", "hints", "initializers", "layers", "model", "runtime", "saving", "seeding", "training"),
+    },
     "text": {"checks", "files", "hints", "seeding"},
     "testing": {"activations", "formulas", "hints", "layers", "losses", "model", "nopython", "training"},
 }

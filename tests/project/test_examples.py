@@ -62,12 +62,16 @@ EXPECTED = {
         "       200",
     ],
     "characters.py": ["table of two letters: perplexity", "epoch   training", "--- temperature 0.7", "µs a letter"],
+    "gpt.py": ["30432 weights", "thousand letters a second", "A class |", "a letter takes", "the same letters: yes"],
+    "lora.py": ["LoRA, rank 4", "the whole model", "the file of the adapters has", "at most", "--- merged"],
     "forecast.py": ["1136 windows of 72 hours", "the same hour last week", "linear model", "LSTM   "],
     "memory.py": ["96 networks a generation", "without memory, 82 weights", "8 recurrent units, 306", "ns a step"],
     "importance.py": ["weights  gradients  shuffling", "average 3", "epsilon"],
 }
 TIMED = {"digits.py", "cnn_digits.py"}  # they print tables of times
-ALLOWED_IMPORTS = {"argparse", "fastnn", "math", "numba", "numpy", "os", "pydoc_data", "scipy", "time"}
+ALLOWED_IMPORTS = {
+    "argparse", "fastnn", "inspect", "math", "numba", "numpy", "os", "pydoc_data", "scipy", "tempfile", "time",
+}  # fmt: skip
 
 
 def run(name: str, *arguments: str, warnings: str = "error") -> str:

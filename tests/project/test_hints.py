@@ -13,7 +13,8 @@ from fastnn import elsewhere, hints
 
 SUBMODULES = (
     "activations", "applications", "cache", "callbacks", "constraints", "cuda", "data", "datasets", "initializers",
-    "inspect", "layers", "losses", "metrics", "nopython", "optimizers", "regularizers", "schedules", "testing", "text",
+    "inspect", "layers", "lora", "losses", "metrics", "nopython", "optimizers", "regularizers", "schedules", "testing",
+    "text",
 )  # fmt: skip
 FAMILIES = ("activations", "initializers", "layers", "losses", "metrics", "optimizers", "regularizers", "schedules")
 
@@ -32,7 +33,10 @@ def said_of(module, name):
 def test_dir_shows_public_names_alone(name):
     module = module_of(name)
     assert dir(module) == sorted(
-        [*module.__all__, *(("applications", "inspect", "nopython", "ops", "testing", "text") if module is fnn else ())]
+        [
+            *module.__all__,
+            *(("applications", "inspect", "lora", "nopython", "ops", "testing", "text") if module is fnn else ()),
+        ]
     )
     assert len(set(module.__all__)) == len(module.__all__)
     for one in dir(module):

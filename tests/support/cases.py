@@ -426,8 +426,10 @@ for variant, entry in FORMULAS.items():
         special[f"s{index}"] = uniform(1.0, 4.0) if slot in SQUARES else uniform(-0.7, 0.7)
     slots = [f"s{index}" for index in range(len(entry.slots))]
     for n in VECTORS:
-        case("optimizer", {"n": n}, variant=variant, optional=slots, special=special, bound=Bound(12, 2),
-             counters={"chunk_step": n % 2})  # fmt: skip
+        for multiplier in (1.0, 0.3)[: 1 + (n == 33)]:
+            case("optimizer", {"n": n}, params={"multiplier": multiplier}, variant=variant, optional=slots,
+                 special=special, bound=Bound(12, 2), counters={"chunk_step": n % 2},
+                 note="" if multiplier == 1.0 else f"times{multiplier}")  # fmt: skip
 CASES.extend(update_cases(VECTORS))
 for n in VECTORS:
     case("clip_by_value", {"n": n}, params={"limit": 0.5})

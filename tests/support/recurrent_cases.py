@@ -15,9 +15,10 @@ STATES = {"simple_rnn": 1, "gru": 1, "lstm": 2}
 
 
 def _mask(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Make samples of different lengths, one of them with nothing, and some steps missing in between."""
+    """Make samples of different lengths, one of them with nothing, and some steps missing or anew in between."""
     lengths = np.arange(shape[0]) % (shape[1] + 1)
-    return (np.arange(shape[1]) < lengths[:, None]) * (rng.uniform(size=shape) < 0.8).astype(float)
+    there = (np.arange(shape[1]) < lengths[:, None]) * (rng.uniform(size=shape) < 0.8)
+    return there * np.where(rng.uniform(size=shape) < 0.25, -1.0, 1.0)
 
 
 def recurrent_cases() -> Iterator[Case]:

@@ -17,8 +17,8 @@ def update_cases(sizes: Iterable[int]) -> Iterator[Case]:
 
     special = {"hyper": lambda rng, shape: np.full(shape, 0.1), "s1": uniform(1.0, 4.0)}
     for age in (1, 2, 6):
-        yield made("optimizer", 33, age, Bound(12, 2), dims={"accumulated": 3}, variant="adam", special=special,
-                   optional=frozenset(("s0", "s1")))  # fmt: skip
+        yield made("optimizer", 33, age, Bound(12, 2), dims={"accumulated": 3}, params={"multiplier": 1.0},
+                   variant="adam", special=special, optional=frozenset(("s0", "s1")))  # fmt: skip
     for n in sizes:
         for age, steps in ((0, 3), (4, 3), (5, 3), (1, 2)):
             yield made("accumulate", n, age, Bound(2, 1), dims={"steps": steps})

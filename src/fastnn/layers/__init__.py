@@ -6,7 +6,7 @@ A module's `__all__` lists its layers. They are here and in `fastnn`, except tho
 # ruff: noqa: F403
 
 from fastnn.hints import install
-from fastnn.layers import attention, core, custom, function, integers, merge, normalization, random
+from fastnn.layers import attention, core, custom, function, integers, lora, merge, normalization, random
 from fastnn.layers.attention import *
 from fastnn.layers.base import Layer, ParameterSpec
 from fastnn.layers.core import *
@@ -14,6 +14,7 @@ from fastnn.layers.core import InputLayer
 from fastnn.layers.custom import *
 from fastnn.layers.function import *
 from fastnn.layers.integers import *
+from fastnn.layers.lora import *
 from fastnn.layers.maps import augmentation, convolution, geometry, images, pooling, preprocessing
 from fastnn.layers.maps.augmentation import *
 from fastnn.layers.maps.convolution import *
@@ -39,6 +40,7 @@ __all__ += core.__all__
 __all__ += custom.__all__
 __all__ += function.__all__
 __all__ += integers.__all__
+__all__ += lora.__all__
 __all__ += augmentation.__all__
 __all__ += convolution.__all__
 __all__ += geometry.__all__

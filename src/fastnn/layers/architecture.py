@@ -150,6 +150,14 @@ class Architecture:
         found = self.symbols()
         return Architecture.of([found[call] for call in self.inputs], [found[call] for call in self.outputs])
 
+    def with_layers(self, layers: Sequence[Layer]) -> Architecture:
+        """Return the architecture with other layers, whose results have the same shapes; no models are left."""
+        made = replace(self, layers=tuple(layers), parts=(None,) * len(layers))
+        for call in made.calls:
+            if not call.output and call.weight is None:
+                made.layers[call.layer].note_call([made.calls[x].shape for x in call.inputs])
+        return made
+
     @property
     def is_chain(self) -> bool:
         """Whether every layer is used once, on the previous layer's result."""

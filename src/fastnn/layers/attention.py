@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fastnn import constraints, initializers, regularizers
@@ -16,8 +16,9 @@ from fastnn.graph.ops.moves import reshape, take_columns
 from fastnn.graph.ops.pointwise import cast, pointwise
 from fastnn.graph.ops.sequences.attention import attention
 from fastnn.initializers import Initializer
-from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
+from fastnn.layers.base import ParameterSpec, Scope, Shape
 from fastnn.layers.core import Reshape
+from fastnn.layers.low_rank import Adaptable, LowRank
 from fastnn.layers.merge import Multiply
 from fastnn.layers.operators import OPERATORS
 from fastnn.layers.symbols import Symbol
@@ -26,12 +27,13 @@ from fastnn.regularizers import Regularizer
 __all__ = ["GroupedQueryAttention", "MultiHeadAttention"]
 
 
-class _Attention(Layer):
+class _Attention(Adaptable):
     """Projections to heads, attention, and the projection of all heads' results."""
 
     arity = (1, 4)
     takes_mask = True
     passes_mask = True
+    adaptable = ("query_kernel", "key_kernel", "value_kernel", "output_kernel")
 
     dropout: float
     use_bias: bool
@@ -139,17 +141,23 @@ class _Attention(Layer):
             constraint=constraints.get(getattr(self, f"{what}_constraint")),
         )
 
-    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+    def inputs_of(self, name: str) -> int:
+        return 2 if name == "output_kernel" else 1
+
+    def adapted(
+        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], updates: Mapping[str, LowRank],
+        scope: Scope,
+    ) -> Tensor:  # fmt: skip
         label, query = scope.label, inputs[0]
         value = inputs[1] if len(inputs) > 1 else query
         key = inputs[2] if len(inputs) > 2 else value
         mask = _logarithm(graph, inputs[3], key.shape[0], label) if len(inputs) > 3 else None
-        q, k, v = self.projected(graph, (query, key, value), weights, label)
+        q, k, v = self.projected(graph, (query, key, value), weights, updates, label)
         rate = self.dropout if scope.training else 0.0
         y = attention(
             graph, q, k, v, mask, label, scale=self.scale, causal=self.causal, rate=rate, stream=scope.number
         )  # fmt: skip
-        return self.joined(graph, y, weights, label)
+        return self.joined(graph, y, weights, updates, label)
 
     @property
     def scale(self) -> float:
@@ -162,15 +170,16 @@ class _Attention(Layer):
         return max(self.heads[2:])
 
     def projected(
-        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], label: str
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], updates: Mapping[str, LowRank],
+        label: str,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """Return the queries, keys and values of all heads, (steps, heads, size), filled up with zeros to one size."""
         projected: list[Tensor] = []
         each = 2 if self.use_bias else 1
-        for place, x in enumerate(inputs):
-            kernel = weights[place * each]
-            features, count, head = kernel.shape
-            y = self._project(graph, x, weights[place * each : (place + 1) * each], (features, count * head), label)
+        for place, (name, x) in enumerate(zip(self.adaptable, inputs, strict=False)):
+            own = weights[place * each : (place + 1) * each]
+            features, count, head = own[0].shape
+            y = self._project(graph, x, own, updates.get(name), (features, count * head), label)
             y = reshape(graph, y, (y.shape[0], count, head), label)
             if head < self.largest:
                 # zeros add nothing to products
@@ -179,20 +188,26 @@ class _Attention(Layer):
         q, k, v = projected
         return q, k, v
 
-    def joined(self, graph: Graph, y: Tensor, weights: Sequence[Tensor], label: str) -> Tensor:
+    def joined(
+        self, graph: Graph, y: Tensor, weights: Sequence[Tensor], updates: Mapping[str, LowRank], label: str
+    ) -> Tensor:
         """Return the projection of all heads' results."""
         value_size, output = self.heads[3], weights[3 * (2 if self.use_bias else 1) :]
         if value_size < self.largest:
             y = take_columns(graph, y, 0, value_size, label)
         steps, count, head = y.shape
         y = reshape(graph, y, (steps, count * head), label)
-        return self._project(graph, y, output, (count * head, output[0].shape[-1]), label)
+        shape = (count * head, output[0].shape[-1])
+        return self._project(graph, y, output, updates.get("output_kernel"), shape, label)
 
     def _project(
-        self, graph: Graph, x: Tensor, weights: Sequence[Tensor], shape: tuple[int, int], label: str
-    ) -> Tensor:
+        self, graph: Graph, x: Tensor, weights: Sequence[Tensor], update: LowRank | None, shape: tuple[int, int],
+        label: str,
+    ) -> Tensor:  # fmt: skip
         y = matmul(graph, x, reshape(graph, weights[0], shape, label), label)
-        return bias_add(graph, y, reshape(graph, weights[1], shape[1:], label), label) if self.use_bias else y
+        if self.use_bias:
+            y = bias_add(graph, y, reshape(graph, weights[1], shape[1:], label), label)
+        return y if update is None else update.of_product(graph, y, x, label)
 
 
 def _comes_from(symbol: Symbol, source: Symbol) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import numbers
 from collections.abc import Iterator, Sequence
@@ -176,6 +177,16 @@ class Layer:
             object.__setattr__(self, "name", name)
             object.__setattr__(self, "_named_by_model", True)
 
+    def copied(self, name: str, *, trainable: bool) -> Layer:
+        """Return a layer of the same hyperparameters, with a name of its own."""
+        made = copy.copy(self)
+        vars(made).update(name=name, trainable=trainable, _named_by_model=False)
+        return made
+
+    def note_call(self, shapes: Sequence[Shape]) -> None:
+        """Say what the layer has been called on: its weights have symbols from now on."""
+        object.__setattr__(self, "_called_on", tuple(shapes))
+
     def fail(self, message: str) -> ValueError:
         """Make the error for a wrong input, with the layer's name."""
         return ValueError(f"layer {self.label!r}: {message}")
@@ -253,7 +264,7 @@ class Layer:
                 self._check_samples(symbol.batched, symbol.shape, symbol)
             several, results = self._described(symbols)
         shapes, kinds, batched = ([*column] for column in zip(*results, strict=True))
-        object.__setattr__(self, "_called_on", tuple([symbol.shape for symbol in symbols]))
+        self.note_call([symbol.shape for symbol in symbols])
         made = results_of(self, symbols, shapes, kinds, batched=batched)
         if self.makes_mask:
             *made_without, mask = made

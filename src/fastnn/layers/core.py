@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -18,6 +18,7 @@ from fastnn.graph.ops.moves import permute, reshape, take_rows
 from fastnn.hints import explained
 from fastnn.initializers import Initializer
 from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, shape_of
+from fastnn.layers.low_rank import Adaptable, LowRank
 from fastnn.layers.symbols import Symbol
 from fastnn.layers.weighted import Weighted
 from fastnn.regularizers import Regularizer
@@ -90,7 +91,7 @@ def Input(shape: int | Sequence[int], *, dtype: str | None = None, name: str | N
 
 @register("layer")
 @dataclass(eq=False, repr=False)
-class Dense(Weighted):
+class Dense(Weighted, Adaptable):
     """Densely connected layer: y = activation(x @ kernel + bias).
 
     ::
@@ -118,6 +119,7 @@ class Dense(Weighted):
     """
 
     passes_mask = True
+    adaptable = ("kernel",)
 
     units: int
     activation: ActivationFunction | str | None = None
@@ -142,8 +144,15 @@ class Dense(Weighted):
     def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
         return self.with_bias([self.spec("kernel", (shapes[0][-1], self.units))], self.units)
 
-    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        return self.finish(graph, matmul(graph, inputs[0], weights[0], scope.label), weights, scope)
+    def adapted(
+        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], updates: Mapping[str, LowRank],
+        scope: Scope,
+    ) -> Tensor:  # fmt: skip
+        y = self.plus_bias(graph, matmul(graph, inputs[0], weights[0], scope.label), weights, scope)
+        # after the bias, which the product's record begins its sums with: an update of zeros changes no bit
+        if "kernel" in updates:
+            y = updates["kernel"].of_product(graph, y, inputs[0], scope.label)
+        return self.activated(graph, y, scope)
 
 
 @register("layer")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fastnn import constraints, initializers, regularizers
@@ -17,6 +17,7 @@ from fastnn.graph.ops.reductions import broadcast_to
 from fastnn.graph.ops.strided import getitem, reshape
 from fastnn.initializers import Initializer
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
+from fastnn.layers.low_rank import Adaptable, LowRank
 from fastnn.regularizers import Regularizer
 
 __all__ = ["Embedding", "OneHot", "PositionEmbedding"]
@@ -24,7 +25,7 @@ __all__ = ["Embedding", "OneHot", "PositionEmbedding"]
 
 @register("layer")
 @dataclass(eq=False, repr=False)
-class Embedding(Layer):
+class Embedding(Adaptable):
     """Look up a row of a table for every integer.
 
     ::
@@ -59,6 +60,8 @@ class Embedding(Layer):
     number of threads; rows that were not have the gradient 0, and optimizers treat them as any other weight. Names,
     arguments and defaults are Keras 3's.
     """
+
+    adaptable = ("embeddings",)
 
     input_dim: int
     output_dim: int
@@ -107,11 +110,14 @@ class Embedding(Layer):
             ),
         )
 
-    def apply(
-        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope
-    ) -> Tensor | Sequence[Tensor]:
+    def adapted(
+        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], updates: Mapping[str, LowRank],
+        scope: Scope,
+    ) -> Tensor | Sequence[Tensor]:  # fmt: skip
         (index,), label = inputs, scope.label
         rows = take(graph, weights[0], index, 0, label)
+        if "embeddings" in updates:
+            rows = updates["embeddings"].of_rows(graph, rows, index, label)
         if not self.mask_zero:
             return rows
         mask = pointwise(graph, "not_equal", [cast(graph, index, "real", label), 0.0], label)

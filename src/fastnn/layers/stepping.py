@@ -20,6 +20,8 @@ from fastnn.graph.ops.scans import cumsum
 from fastnn.graph.ops.sequences.steps import attention_step, keep
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 from fastnn.layers.core import InputLayer
+from fastnn.layers.lora import LoRA
+from fastnn.layers.low_rank import LowRank
 
 _LANES = 16
 
@@ -59,6 +61,7 @@ class StepAttention(Layer):
     Parameters
     ----------
     layer : MultiHeadAttention or GroupedQueryAttention
+        Or a `LoRA` around it.
     first, most : int
         See `attention_step`.
     """
@@ -78,11 +81,16 @@ class StepAttention(Layer):
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
         x, keys, values = inputs
-        q, k, v = self.layer.projected(graph, (x, x, x), weights, scope.label)
+        layer = self.layer
+        updates: dict[str, LowRank] = {}
+        if isinstance(layer, LoRA):
+            weights, updates = layer.updates(weights)
+            layer = layer.layer
+        q, k, v = layer.projected(graph, (x, x, x), weights, updates, scope.label)
         y = attention_step(
-            graph, q, k, v, (keys, values), scope.label, scale=self.layer.scale, first=self.first, most=self.most
+            graph, q, k, v, (keys, values), scope.label, scale=layer.scale, first=self.first, most=self.most
         )  # fmt: skip
-        joined: Tensor = self.layer.joined(graph, y, weights, scope.label)
+        joined: Tensor = layer.joined(graph, y, weights, updates, scope.label)
         return joined
 
 

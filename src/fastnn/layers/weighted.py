@@ -53,7 +53,13 @@ class Weighted(Layer):
 
     def finish(self, graph: Graph, y: Tensor, weights: Sequence[Tensor], scope: Scope) -> Tensor:
         """Add the bias, the last weight, and apply the activation function."""
-        if self.use_bias:
-            y = bias_add(graph, y, weights[-1], scope.label)
+        return self.activated(graph, self.plus_bias(graph, y, weights, scope), scope)
+
+    def plus_bias(self, graph: Graph, y: Tensor, weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        """Add the bias, the last weight, if there is one."""
+        return bias_add(graph, y, weights[-1], scope.label) if self.use_bias else y
+
+    def activated(self, graph: Graph, y: Tensor, scope: Scope) -> Tensor:
+        """Apply the activation function."""
         function = activations.get(self.activation)
         return activation(graph, y, function.formula, function.parameters, scope.label)

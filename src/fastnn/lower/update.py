@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -18,7 +18,7 @@ class Weight:
 
     `offset` is in bytes and the same in the buffer of gradients and in every slot of the optimizer's buffer, `place` is
     where the weight itself is: in the model's buffer of parameters, or in another model's. `trained` says whether this
-    program computes a gradient for it.
+    program computes a gradient for it, `multiplier` is its factor of the learning rate.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Weight:
     l1: float = 0.0
     l2: float = 0.0
     max_norm: tuple[float, int] | None = None
+    multiplier: float = 1.0
 
     @property
     def size(self) -> int:
@@ -146,6 +147,20 @@ def _clip(
     return drafts
 
 
+def _by_multiplier(weights: Sequence[Weight]) -> Iterator[tuple[float, list[Weight]]]:
+    """Yield stretches of weights whose learning rates have the same factor, as far as weights are trained."""
+    stretch: list[Weight] = []
+    multiplier = 1.0
+    for weight in weights:
+        if weight.trained and weight.multiplier != multiplier:
+            if any(one.trained for one in stretch):
+                yield multiplier, stretch
+                stretch = []
+            multiplier = weight.multiplier
+        stretch.append(weight)
+    yield multiplier, stretch
+
+
 def _state(step: Update, slot: int, offset: int) -> int:
     return encode(Buffer.OPTIMIZER, slot * step.slot_bytes + offset)
 
@@ -171,16 +186,17 @@ def update(weights: Sequence[Weight], step: Update, scratch: int, dtype: str) ->
         slots += 1
     # in steps without an update the gradients are no longer used, and clipping them changes nothing
     drafts += _clip(weights, ranges, step.clipping, scratch)
-    for offset, n, place in ranges:
-        operands = {
-            "p": encode(*place),
-            "g": encode(Buffer.GRADIENTS, offset),
-            "hyper": encode(Buffer.HYPER, 0),
-        }
-        for slot in range(step.slots):
-            operands[f"s{slot}"] = _state(step, slot, offset)
-        dims = {"n": n, "accumulated": step.accumulated}
-        drafts.append(RecordDraft("optimizer", operands, dims, variant=step.formula, label="optimizer"))
+    for multiplier, alike in _by_multiplier(weights):
+        for offset, n, place in _ranges(alike, dtype):
+            operands = {
+                "p": encode(*place),
+                "g": encode(Buffer.GRADIENTS, offset),
+                "hyper": encode(Buffer.HYPER, 0),
+            }
+            for slot in range(step.slots):
+                operands[f"s{slot}"] = _state(step, slot, offset)
+            dims, params = {"n": n, "accumulated": step.accumulated}, {"multiplier": multiplier}
+            drafts.append(RecordDraft("optimizer", operands, dims, params, variant=step.formula, label="optimizer"))
     if step.averaging is not None:
         for offset, n, place in ranges:
             operands = {"mean": _state(step, slots, offset), "p": encode(*place)}

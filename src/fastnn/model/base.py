@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn import casts
-from fastnn.checks import number, size
+from fastnn.checks import flag, number, size
 from fastnn.console import say
 from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Layer
@@ -219,9 +219,11 @@ class BaseModel(DeviceMixin):
             raise ValueError(f"there is no layer {name!r}; the layers are {list(architecture.labels)}")
         return architecture.layers[architecture.labels.index(name)]
 
-    def count_params(self) -> int:
-        """Return the number of weights, moving averages included."""
-        return sum(entry.size for entry in self._runtime.table)
+    def count_params(self, *, trainable: bool = False) -> int:
+        """Return the number of weights, moving averages included; only of those that are trained, if asked for."""
+        table = self._runtime.table
+        counted = table.trained() if flag("trainable", trainable) else [True] * len(table)
+        return sum(entry.size for entry, counts in zip(table, counted, strict=True) if counts)
 
     def summary(self, batch_size: int = 32) -> None:
         """Print layers, shapes, parameters, and the memory that training takes; works before training.

@@ -114,8 +114,8 @@ class _Steps:
     def __init__(self, network: Network, rows: int) -> None:
         self._network = network
         try:
-            self._one = network.next_steps(None)
-        except ValueError as error:
+            self._one = self._prepared(None)
+        except (ValueError, NotImplementedError) as error:
             raise ValueError(f"{error}; cache=False computes the whole sequence for each token") from None
         self._chunks: dict[int, Runtime] = {}
         table = network.runtime.table
@@ -153,8 +153,11 @@ class _Steps:
 
     def _of_chunk(self, size: int) -> Runtime:
         if size not in self._chunks:
-            self._chunks[size] = self._network.next_steps(size)
+            self._chunks[size] = self._prepared(size)
         return self._chunks[size]
+
+    def _prepared(self, number: int | None) -> Runtime:
+        return steps.prepare(self._network.next_steps(number), self._network.runtime.step_codes, number)
 
 
 class _Whole:

@@ -80,6 +80,8 @@ def _model(tensors: Tensors, document: Any, training: bool, optimizer: Optimizer
 
 def _kind(place: str, named: Any) -> type[BaseModel]:
     """Return the class of a model in a file, wherever it is there."""
+    if named == "LoRA":
+        raise ValueError("it holds adapters: fastnn.lora.load(model, path) reads it")
     if named not in ("Model", "Sequential"):
         raise ValueError(f"unknown kind of model {named!r}")
     return _KINDS[named]

@@ -12,6 +12,7 @@ from fastnn.layers.attention import GroupedQueryAttention, MultiHeadAttention
 from fastnn.layers.base import Layer
 from fastnn.layers.core import Activation, Dense, Input, InputLayer, Reshape
 from fastnn.layers.integers import Embedding, OneHot, PositionEmbedding
+from fastnn.layers.lora import LoRA
 from fastnn.layers.merge import Add, Concatenate, Multiply
 from fastnn.layers.normalization import BatchNorm, LayerNorm, RMSNorm
 from fastnn.layers.operation import Operation
@@ -57,7 +58,7 @@ class Layout:
     def of(cls, architecture: Architecture) -> Layout:
         """Return the layout of an architecture's state."""
         calls = [call for call in architecture.calls if not call.output and call.weight is None]
-        layers = [architecture.layers[call.layer] for call in calls]
+        layers = [_bare(architecture.layers[call.layer]) for call in calls]
         sizes = [prod(shape) for layer in layers if isinstance(layer, OverTime) for shape in layer.state_shapes]
         counts = any(isinstance(layer, _COUNTING) for layer in layers)
         if not sizes and not counts:
@@ -71,7 +72,7 @@ class Layout:
 
 def limit_of(architecture: Architecture) -> int:
     """Return the most steps that a network of sequences knows of, or 0 if it has only recurrent layers: then of all."""
-    layers = [architecture.layers[call.layer] for call in architecture.calls]
+    layers = [_bare(architecture.layers[call.layer]) for call in architecture.calls]
     recurs, counts = (any(isinstance(one, kinds) for one in layers) for kinds in (OverTime, _COUNTING))
     return 0 if recurs and not counts else architecture.input_shapes[0][0]
 
@@ -133,7 +134,7 @@ class _Unrolled:
                 result, ongoing = self._recurrent(layer, values, call, sequences), layer.return_sequences
                 if len(architecture.uses(index)) > 1:
                     raise _refused(f"layer {layer.label!r} returns states, which are the state here")
-            elif isinstance(layer, _COUNTING):
+            elif isinstance(_bare(layer), _COUNTING):
                 result, ongoing = self._counting(layer, values, call, sequences), True
             else:
                 ongoing = any(x in sequences for x in call.inputs)
@@ -157,8 +158,12 @@ class _Unrolled:
         return found
 
     def _plain(self, layer: Layer, inputs: Sequence[Symbol]) -> Any:
-        one = self._once(layer, mask_zero=False) if layer.makes_mask else self._once(layer)
-        return self._called(one, inputs)
+        changes: dict[str, Any] = {}
+        if layer.makes_mask:
+            changes = {"mask_zero": False}
+            if isinstance(layer, LoRA):
+                changes = {"layer": dataclasses.replace(_bare(layer), **changes)}
+        return self._called(self._once(layer, **changes), inputs)
 
     def _called(self, layer: Layer, inputs: Sequence[Symbol]) -> Any:
         """Call a layer, whose weights are those of the network of sequences."""
@@ -196,10 +201,11 @@ class _Unrolled:
             raise _refused(f"layer {layer.label!r} attends to another sequence")
         if any(x in values for x in others[2:]):
             raise _refused(f"layer {layer.label!r} takes a mask")
-        if not layer.causal:
+        plain = _bare(layer)
+        if not plain.causal:
             raise _refused(f"layer {layer.label!r} is not causal: it takes all steps of a sequence")
         one = self._standing_for(layer, StepAttention(layer, self.cache_at, self.layout.room, name=layer.label))
-        self.cache_at += cache_size(layer, self.layout.room)
+        self.cache_at += cache_size(plain, self.layout.room)
         self.attending.append(self._called(one, [values[queries], *self.halves]))
         return self.attending[-1]
 
@@ -220,10 +226,15 @@ class _Unrolled:
         return one
 
 
+def _bare(layer: Layer) -> Any:
+    """Return the layer that is adapted, if it is one."""
+    return layer.layer if isinstance(layer, LoRA) else layer
+
+
 def _works_by_step(layer: Layer, call: Call, sequences: set[int]) -> bool:
     """Return whether a layer works on each step by itself, if its result has the shape for it."""
     if not isinstance(layer, Operation):
-        return isinstance(layer, _BY_STEP)
+        return isinstance(_bare(layer), _BY_STEP)
     if layer.op == "matmul":
         first, second = call.inputs
         return first in sequences and second not in sequences

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import operator
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
 from math import nan
 from typing import Any, ClassVar, TypeAlias
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import casts, schedules
-from fastnn.checks import flag, number, whole
+from fastnn.checks import covers, flag, number, shorten, whole
 from fastnn.formulas.optimizers import FORMULAS, HYPER_COLUMNS, Formula
 from fastnn.optimizers._blocks import BLOCK, Blocks, RepeatedBlocks
 from fastnn.schedules import LearningRate, Schedule
@@ -61,6 +62,12 @@ class Optimizer(ABC):
         In [0, 1]; used with `use_ema` only.
     ema_overwrite_frequency : int, optional
         The averages take the weights' place in every n-th update during training, too; used with `use_ema` only.
+    multipliers : dict of str to float, optional
+        Factors of the learning rate for some weights, 0 or larger; others have 1. A name is that of a layer, of a model
+        that the model is made of, or of a weight such as ``"dense/kernel"``; ``*`` stands for any letters, as in
+        ``{"*": 0.1, "classes": 1.0}``. The last of several that fit a weight counts. Decoupled weight decay is
+        proportional to the learning rate, and so has the factor, too. With 0 a weight does not change, but the
+        optimizer's state does; ``trainable = False`` freezes a layer, and saves the time for its gradients.
     """
 
     learning_rate: LearningRate
@@ -73,6 +80,7 @@ class Optimizer(ABC):
     use_ema: bool = False
     ema_momentum: float = 0.99
     ema_overwrite_frequency: int | None = None
+    multipliers: Mapping[str, float] | None = None
     _rows: Blocks = field(init=False, repr=False, compare=False)
     _rates: Blocks = field(init=False, repr=False, compare=False)
 
@@ -93,6 +101,7 @@ class Optimizer(ABC):
         self._check("ema_momentum", at_least=0.0, at_most=1.0)
         self._check_whole("gradient_accumulation_steps", at_least=2)
         self._check_whole("ema_overwrite_frequency", at_least=1)
+        self._set("multipliers", _checked_multipliers(f"{type(self).__name__}.multipliers", self.multipliers))
         steps = self.gradient_accumulation_steps
         self._set("_rows", Blocks() if steps is None else RepeatedBlocks(steps))
 
@@ -148,6 +157,30 @@ class Optimizer(ABC):
     @property
     def _formula_initial(self) -> tuple[float, ...]:
         return (0.0,) * len(self.description.slots)
+
+    def multipliers_of(self, names: Sequence[str]) -> list[float]:
+        """Return the factor of the learning rate for each weight, by its name.
+
+        Raises
+        ------
+        ValueError
+            When a name among the multipliers is that of no weight.
+        """
+        found = [1.0] * len(names)
+        for pattern, factor in (self.multipliers or {}).items():
+            chosen = [index for index, name in enumerate(names) if covers(pattern, name)]
+            if not chosen:
+                raise ValueError(
+                    f"{type(self).__name__}.multipliers: there is no weight {pattern!r}; the weights are "
+                    f"{shorten(list(names))}"
+                )
+            for index in chosen:
+                found[index] = factor
+        return found
+
+    @property
+    def _largest_multiplier(self) -> float:
+        return max([1.0, *(self.multipliers or {}).values()])
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of one step.
@@ -216,7 +249,7 @@ class Optimizer(ABC):
 
     def _is_small(self, rate: float) -> bool:
         """Return whether the hyper rows of a learning rate fit float32 whatever the step is."""
-        return rate < _SMALL and (self.weight_decay is None or self.weight_decay < _SMALL)
+        return rate * self._largest_multiplier < _SMALL and (self.weight_decay is None or self.weight_decay < _SMALL)
 
     def check_constants(self, dtype: str) -> None:
         """Raise ValueError where a scalar that does not depend on the learning rate is too large for a dtype.
@@ -229,6 +262,8 @@ class Optimizer(ABC):
             casts.check_number(value, dtype, f"{type(self).__name__}: {name}")
 
     def _check_rows(self, rows: Array, first_step: int, dtype: str) -> None:
+        rows = rows.copy()
+        rows[:, : len(self.description.rates)] *= self._largest_multiplier
         bad = np.argwhere(rows >= casts.LIMITS[dtype])
         if len(bad):
             row, column = (int(at) for at in bad[0])
@@ -305,3 +340,12 @@ class Optimizer(ABC):
 
     def _check_flag(self, name: str) -> None:
         flag(f"{type(self).__name__}.{name}", getattr(self, name))
+
+
+def _checked_multipliers(name: str, given: Any) -> dict[str, float] | None:
+    """Return factors of the learning rate, checked."""
+    if given is None:
+        return None
+    if not isinstance(given, Mapping) or not all(isinstance(each, str) and each for each in given):
+        raise TypeError(f"{name}: expected a dict of names of layers and numbers, or None, got {shorten(given)}")
+    return {each: number(f"{name}[{each!r}]", value, at_least=0.0) for each, value in given.items()}

@@ -184,10 +184,10 @@ _op("one_hot", outputs="y[rows,cols]", inputs="index:int64[rows]", dims="rows co
 # --- recurrent layers -------------------------------------------------------------------------------------
 # All time steps of a batch. `z` are the products of the inputs with their kernel, and the bias; `w` is the recurrent
 # kernel, with the columns of the gates as Keras has them. `start` holds `states` initial states of a sample, and the
-# factors of recurrent dropout if it has one array more. Where `mask` is 0, states are carried on. `reverse` goes from
-# the last step to the first. `kept` is what the gradient needs: activated gates, and the states before each step, of
-# the first of them what is multiplied by `w`. A parameter `a` is that of the activation function, `ra` that of the
-# gates'.
+# factors of recurrent dropout if it has one array more. Where `mask` is 0, states are carried on; where it is negative,
+# they are zero before the step. `reverse` goes from the last step to the first. `kept` is what the gradient needs:
+# activated gates, and the states before each step, of the first of them what is multiplied by `w`. A parameter `a` is
+# that of the activation function, `ra` that of the gates'.
 _SCAN = "batch steps units wide starts? states? reverse?"
 _STEPS = "[batch,steps,units]"
 _START = "start?[batch,starts,units] mask?[batch,steps]"
@@ -357,9 +357,9 @@ _op("clip_by_norm", updates="g[n]", inputs="total:float64[1]", dims="n", params=
     update=True)  # fmt: skip
 # total += g, but in the last of `steps` steps: g = (total + g) / steps, and total = 0
 _op("accumulate", updates="g[n] total[n]", dims="n steps", rate=6.0, shared="n/64", update=True)
-# does nothing but in the last of `accumulated` steps; 0 says every step
+# does nothing but in the last of `accumulated` steps; 0 says every step. `multiplier` is a factor of the learning rate.
 _op("optimizer", updates="p[n] s0?[n] s1?[n] s2?[n]", inputs="g[n] hyper:float64[8]", dims="n accumulated?",
-    variants="optimizer formula", rate=3.5, shared="n/64", update=True)  # fmt: skip
+    params="multiplier", variants="optimizer formula", rate=3.5, shared="n/64", update=True)  # fmt: skip
 # mean = momentum * mean + (1 - momentum) * p, but mean = p in the first `steps` steps and where mean is NaN, which says
 # that there is none yet; then p = mean in every `overwrite`-th stretch of `steps` steps, never where that is 0
 _op("moving_average", updates="mean[n] p[n]", dims="n steps overwrite?", params="momentum", rate=6.0, shared="n/64",

@@ -62,6 +62,9 @@ class ModelPrograms(Buffers):
         Takes training steps without the general path. It is dropped for the same reasons, and by `compile`.
     live_steps : dict
         All those of `fastnn.runtime.calls.live_step`, of which `quick_step` is the latest.
+    step_codes : dict
+        The codes of steps of sequences by the number of steps, of models that `fastnn.model.stepping` makes of this
+        one. A code stays right, and making it takes longer than many steps.
     general_steps : int
         Steps of `train_on_batch` by the general path since `compile`.
     """
@@ -76,6 +79,7 @@ class ModelPrograms(Buffers):
         self.prediction = KeptCall()
         self.quick_step: QuickStep | None = None
         self.live_steps: dict[Any, Any] = {}
+        self.step_codes: dict[int | None, Any] = {}
         self.general_steps = 0
         self._programs: OrderedDict[tuple[Request, tuple[bool, ...]], BoundProgram] = OrderedDict()
         #: everything that determines programs besides the request; None if they are not shared with other models

@@ -126,6 +126,7 @@ class TrainingState:
         )  # fmt: skip
         casts.check_hyperparameters(optimizer, self.dtype, "optimizer")
         optimizer.check_constants(self.dtype)
+        optimizer.multipliers_of([entry.name for entry in runtime.table])  # raises for unknown names
         for name, loss, weight in zip(architecture.output_names, objective.losses, objective.loss_weights, strict=True):
             casts.check_hyperparameters(loss, self.dtype, "loss")
             casts.check_number(weight, self.dtype, f"loss_weights: of output {name!r}")

@@ -21,13 +21,42 @@ def can_call(runtime: Runtime) -> bool:
     return runtime.on_host
 
 
+def prepare(runtime: Runtime, codes: dict[int | None, Any], steps: int | None) -> Runtime:
+    """Make the code of a model of steps, unless it is known; returns the model's runtime.
+
+    Parameters
+    ----------
+    codes : dict
+        Known codes by the number of steps, of the same network; it is added to them.
+
+    Raises
+    ------
+    NotImplementedError
+        When the network calls Python.
+    """
+    kept, table = runtime.prediction, runtime.table
+    if steps not in codes:
+        described = signature(table.architecture, table.dtype, None, None)
+
+        def make() -> BoundCode:
+            with waiting():
+                return BoundCode(network(table), wait=True)
+
+        made = make() if described is None else shared(("prediction", described), make)
+        if made.calls_python:
+            raise NotImplementedError("the network calls a function of Python")
+        codes[steps] = made
+    kept.code = codes[steps]
+    return runtime
+
+
 def call(runtime: Runtime, x: NDArray[Any], state: NDArray[Any]) -> NDArray[Any]:
     """Compute the next step of several sequences, or their next steps, and advance their state.
 
     Parameters
     ----------
     runtime : Runtime
-        Of a model of steps; it has one input besides the two of the state.
+        From `prepare`; it has one input besides the two of the state.
     x : ndarray of the input's dtype, shape (rows, ...)
     state : ndarray of the model's dtype, shape (2, rows, size)
         Each half is contiguous; there is room for the steps.
@@ -41,12 +70,12 @@ def call(runtime: Runtime, x: NDArray[Any], state: NDArray[Any]) -> NDArray[Any]
     RuntimeError
         When the model has moved to a GPU, or the arrays do not fit.
     NotImplementedError
-        When array objects have an unknown layout, or the network calls Python.
+        When array objects have an unknown layout.
     """
     kept = runtime.prediction
     with runtime.lock:
         if kept.call is None or len(x) > kept.rows:
-            _prepare(runtime, len(x))
+            _make_calls(runtime, len(x))
         run = kept.together or kept.call
         assert run is not None
         result: Any = run(x, state[0], state[1])
@@ -58,22 +87,11 @@ def call(runtime: Runtime, x: NDArray[Any], state: NDArray[Any]) -> NDArray[Any]
     return found
 
 
-def _prepare(runtime: Runtime, rows: int) -> None:
+def _make_calls(runtime: Runtime, rows: int) -> None:
     """Make the calls for so many rows, also after a lock, an address or the number of threads has changed."""
     kept = runtime.prediction
     if not runtime.on_host:
         raise RuntimeError("the model has moved to a GPU while a text was generated")
-    if kept.code is None:
-        table = runtime.table
-        described = signature(table.architecture, table.dtype, None, None)
-
-        def make() -> BoundCode:
-            with waiting():
-                return BoundCode(network(table), wait=True)
-
-        kept.code = make() if described is None else shared(("prediction", described), make)
-    if kept.code.calls_python:
-        raise NotImplementedError("the network calls a function of Python")
     with interrupts_later():
         kept.call, kept.together = prepared(runtime, kept.code, rows, len(runtime.table.architecture.inputs))
     kept.rows = rows

@@ -46,7 +46,7 @@ def signature(
     if optimizer is not None:
         update = (optimizer.formula, optimizer.slots, optimizer.clipvalue, optimizer.clipnorm,
                   optimizer.global_clipnorm, optimizer.gradient_accumulation_steps, optimizer.ema_momentum,
-                  optimizer.ema_overwrite_frequency)  # fmt: skip
+                  optimizer.ema_overwrite_frequency, tuple((optimizer.multipliers or {}).items()))  # fmt: skip
     try:
         return dtype, _spelt(architecture), _spelt(objective), update
     except _Unknown:

@@ -8,6 +8,7 @@ gradients, an update. Then `task` says where its data are: in arrays of any layo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import compress
 from math import prod
 from types import MappingProxyType
@@ -131,7 +132,11 @@ class Computation:
             Averaging(optimizer.ema_momentum, optimizer.ema_overwrite_frequency or 0) if optimizer.use_ema else None,
         )
         self.sizes |= {Buffer.HYPER: 64, Buffer.OPTIMIZER: slot * len(optimizer.slots)}
-        described = self.table.weights(self._trained)
+        multipliers = optimizer.multipliers_of([entry.name for entry in self.table])
+        described = [
+            replace(weight, multiplier=multiplier)
+            for weight, multiplier in zip(self.table.weights(self._trained), multipliers, strict=True)
+        ]
         self._tail += update(described, step, accumulator_word(SCRATCH), self.table.dtype)
 
     def count(self, *, training: bool) -> None:

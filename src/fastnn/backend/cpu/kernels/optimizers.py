@@ -30,7 +30,7 @@ def _steps_of_state(context: int) -> int:
 @kernel("optimizer")
 def optimizer(kit: Kit, variant: str) -> Callable[..., Any]:
     """Update a range of parameters by a scalar formula, in one pass over parameters, gradients and slots."""
-    P, G, S0, S1, S2, HYPER, N, ACCUMULATED = kit.words("p g s0 s1 s2 hyper n accumulated")
+    P, G, S0, S1, S2, HYPER, N, ACCUMULATED, MULTIPLIER = kit.words("p g s0 s1 s2 hyper n accumulated multiplier")
     at, real = kit.at, kit.real
     users = custom.find(variant)
     if users is not None:
@@ -39,6 +39,7 @@ def optimizer(kit: Kit, variant: str) -> Callable[..., Any]:
         step = formulas.define(real, formula, kit.math)[variant]
         slots = len(formulas.FORMULAS[variant].slots)
     zero = real(0.0)
+    third_is_rate = variant in formulas.FORMULAS and len(formulas.FORMULAS[variant].rates) > 2
 
     def optimizer(record, context, ith, nth):
         r = int64_pointer(record)
@@ -47,7 +48,9 @@ def optimizer(kit: Kit, variant: str) -> Callable[..., Any]:
         first, last = part(r[N], ith, nth)
         hyper = address(record, context, HYPER) + int64_pointer(context)[_CHUNK] * (HYPER_COLUMNS * 8)
         h = float64_pointer(hyper)
-        h0, h1, h2, h3 = real(h[0]), real(h[1]), real(h[2]), real(h[3])
+        multiplier = float64_pointer(record)[MULTIPLIER]
+        h0, h1 = real(multiplier * h[0]), real(multiplier * h[1])
+        h2, h3 = real(multiplier * h[2]) if third_is_rate else real(h[2]), real(h[3])
         h4, h5, h6, h7 = real(h[4]), real(h[5]), real(h[6]), real(h[7])
         p, g = at(record, context, P), at(record, context, G)
         if slots == 0:

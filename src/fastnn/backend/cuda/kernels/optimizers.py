@@ -37,7 +37,7 @@ def _steps_of_state(context: Any) -> Any:
 @kernel("optimizer", variants=lambda algorithm: tuple(formulas.FORMULAS))
 def optimizer(kit: Kit) -> list[Stage]:
     """Update parameters and the optimizer's state by a scalar formula, in one pass."""
-    P, G, S0, S1, S2, HYPER, N, ACCUMULATED = kit.words("p g s0 s1 s2 hyper n accumulated")
+    P, G, S0, S1, S2, HYPER, N, ACCUMULATED, MULTIPLIER = kit.words("p g s0 s1 s2 hyper n accumulated multiplier")
     real, load, store, load_pack, store_pack = kit.real, kit.load, kit.store, kit.load_pack, kit.store_pack
     step, slots = custom_code.update(kit.variant, real) or (
         formulas.define(real, formula, kit.math)[kit.variant],
@@ -45,10 +45,11 @@ def optimizer(kit: Kit) -> list[Stage]:
     )
     zero = real(0.0)
     zeros = zero, zero, zero, zero
+    rates = len(formulas.FORMULAS[kit.variant].rates) if kit.variant in formulas.FORMULAS else 2
 
     @helper
-    def scalar(row, index):
-        return real(load_double(row, index))
+    def scalar(row, index, multiplier):
+        return real(load_double(row, index) * multiplier if index < rates else load_double(row, index))
 
     def optimizer(record, context):
         if load_int64(context, BAD_ROW) != NO_ROW:
@@ -57,8 +58,9 @@ def optimizer(kit: Kit) -> list[Stage]:
             return
         n, i = record[N], PACK * (np.int64(_THREADS) * cuda.blockIdx.x + cuda.threadIdx.x)
         h = record[HYPER] + load_int64(context, _CHUNK) * (8 * HYPER_COLUMNS)
-        h0, h1, h2, h3 = scalar(h, 0), scalar(h, 1), scalar(h, 2), scalar(h, 3)
-        h4, h5, h6, h7 = scalar(h, 4), scalar(h, 5), scalar(h, 6), scalar(h, 7)
+        m = as_double(record[MULTIPLIER])
+        h0, h1, h2, h3 = scalar(h, 0, m), scalar(h, 1, m), scalar(h, 2, m), scalar(h, 3, m)
+        h4, h5, h6, h7 = scalar(h, 4, m), scalar(h, 5, m), scalar(h, 6, m), scalar(h, 7, m)
         if i + PACK <= n:
             p, g = load_pack(record[P], i), load_pack(record[G], i)
             s0 = load_pack(record[S0], i) if slots > 0 else zeros

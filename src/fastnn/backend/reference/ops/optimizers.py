@@ -170,6 +170,7 @@ def optimizer(i: Instruction, counters: Counters) -> None:
         return
     formula = FORMULAS[i.variant]
     hyper = dict(zip(formula.scalars, map(float, i["hyper"][counters.chunk_step]), strict=False))
+    hyper |= {name: i.params["multiplier"] * hyper[name] for name in formula.rates}
     slots = [i[f"s{index}"].copy() for index in range(len(formula.slots))]
     g, limit = i["g"], LARGEST_GRADIENT[np.float32 if i.dtype == "float32" else np.float64]
     if i.variant not in WITHOUT_SQUARES:

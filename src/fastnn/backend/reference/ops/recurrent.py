@@ -51,6 +51,12 @@ class _Scan:
         for t in range(self.steps - 1, -1, -1) if turned else range(self.steps):
             yield t, np.ones((self.batch, 1), bool) if mask is None else mask[:, t, None] != 0.0
 
+    def anew(self, t: int, *states: Array) -> Iterator[Array]:
+        """Iterate over states, or their gradients, with zeros for the samples that begin anew at a step."""
+        mask = self.i.get("mask")
+        for state in states:
+            yield state if mask is None else np.where(mask[:, t, None] < 0.0, 0.0, state)
+
     def initial(self, number: int) -> Array:
         """Return an initial state."""
         start = self.i.get("start")
@@ -85,6 +91,7 @@ def simple_rnn(i: Instruction, counters: Counters) -> None:
     scan = _Scan(i)
     h = scan.initial(0)
     for t, here in scan.order(back=False):
+        (h,) = scan.anew(t, h)
         before = h * scan.factors
         made = scan.act(i["z"][:, t] + before @ i["w"])
         scan.keep(t, here, made, before)
@@ -99,6 +106,7 @@ def lstm(i: Instruction, counters: Counters) -> None:
     scan = _Scan(i)
     h, c = scan.initial(0), scan.initial(1)
     for t, here in scan.order(back=False):
+        h, c = scan.anew(t, h, c)
         before = h * scan.factors
         into, forget, new, out = np.split(i["z"][:, t] + before @ i["w"], 4, axis=1)
         into, forget, new, out = scan.gate(into), scan.gate(forget), scan.act(new), scan.gate(out)
@@ -119,6 +127,7 @@ def gru(i: Instruction, counters: Counters) -> None:
     of_inputs = np.zeros(3 * units) if bias is None else bias[0]
     of_states = np.zeros(3 * units) if bias is None or not i.dims["after"] else bias[1]
     for t, here in scan.order(back=False):
+        (h,) = scan.anew(t, h)
         before = h * scan.factors
         inputs, w = i["z"][:, t] + of_inputs, i["w"]
         gates = scan.gate(inputs[:, : 2 * units] + before @ w[:, : 2 * units] + of_states[: 2 * units])
@@ -161,7 +170,7 @@ def simple_rnn_grad(i: Instruction, counters: Counters) -> None:
         dh = _reached(i, t, dh)
         dz = np.where(here, scan.act_gradient(i["kept"][:, t, 0], dh), 0.0)
         i["dz"][:, t] = dz
-        dh = np.where(here, scan.factors * (dz @ i["w"].T), dh)
+        (dh,) = scan.anew(t, np.where(here, scan.factors * (dz @ i["w"].T), dh))
     _write_start(i, dh)
 
 
@@ -184,6 +193,7 @@ def lstm_grad(i: Instruction, counters: Counters) -> None:
         dz = np.where(here, np.concatenate(parts, axis=1), 0.0)
         i["dz"][:, t] = dz
         dh, dc = np.where(here, scan.factors * (dz @ i["w"].T), dh), np.where(here, dcells * forget, dc)
+        dh, dc = scan.anew(t, dh, dc)
     _write_start(i, dh, dc)
 
 
@@ -210,5 +220,5 @@ def gru_grad(i: Instruction, counters: Counters) -> None:
         back = back + scan.factors * (first + d_update @ w[:, :units].T + d_reset @ w[:, units : 2 * units].T)
         parts = np.stack((d_other, d_update, d_reset, d_new), axis=1)
         i["dz"][:, t] = np.where(here[..., None], parts, 0.0)
-        dh = np.where(here, dh * update + back, dh)
+        (dh,) = scan.anew(t, np.where(here, dh * update + back, dh))
     _write_start(i, dh)

@@ -142,6 +142,10 @@ def scan(kit: Kit, variant: str) -> Callable[..., Any]:
                         if kept != 0:
                             zeros(keep, kept_slots * units)
                         continue
+                    if mask != 0 and reals(mask)[at] < real(0.0):
+                        zeros(h + i * row, units)
+                        if is_lstm:
+                            zeros(c + i * row, units)
                     listed[active] = i
                     to = gathered + active * row
                     if noisy:
@@ -304,6 +308,11 @@ def scan_gradient(kit: Kit, variant: str) -> Callable[..., Any]:
                         add(state, state, extra, units)
                     else:
                         copy(state, extra, extra, units)
+                    # the state before was set to zero
+                    if mask != 0 and reals(mask)[(begin + i) * steps + t] < real(0.0):
+                        zeros(state, units)
+                        if is_lstm:
+                            zeros(dc + i * row, units)
             if dstart != 0:
                 for i in range(count):
                     to = dstart + (begin + i) * states * row

@@ -51,6 +51,23 @@ def make_takes_part(kit: Kit) -> Any:
     return takes_part
 
 
+def make_begins_anew(kit: Kit) -> Any:
+    """Make `begins_anew(record, sample, t)`: whether the state of a sample is set to zero before a step.
+
+    There may be no such step: t is -1, or the number of steps.
+    """
+    MASK, STEPS = kit.words("mask steps")
+    load, zero = kit.load, kit.real(0.0)
+
+    @helper
+    def begins_anew(record, sample, t):
+        if record[MASK] == 0 or t < 0 or t >= record[STEPS]:
+            return False
+        return load(record[MASK], sample * record[STEPS] + t) < zero
+
+    return begins_anew
+
+
 def _make_clear(kit: Kit, slots: int) -> Any:
     """Make `clear(record, at, j, units)`, which keeps zeros of a masked step."""
     (KEPT_AT,) = kit.words("kept")
@@ -86,6 +103,7 @@ def _make_stage(kit: Kit, block: Block, step: Any, gates: Any = None) -> Stage:
     samples, zero, is_lstm, separate = block.samples, kit.real(0.0), kit.op == "lstm", gates is not None
     gates = gates or step
     product, factor, takes_part = make_product(kit, block), make_factor(kit), make_takes_part(kit)
+    begins_anew = make_begins_anew(kit)
     clear, gap_of = _make_clear(kit, {"simple_rnn": 2, "gru": 0, "lstm": 6}[kit.op]), block.gap
     products_at = KEPT[kit.op] - {"simple_rnn": 1, "gru": 3, "lstm": 4}[kit.op]
 
@@ -99,7 +117,8 @@ def _make_stage(kit: Kit, block: Block, step: Any, gates: Any = None) -> Stage:
             h, c, noise = zero, zero, zero
             if s < count:
                 noise, given = factor(record, first + s, j), (first + s) * record[STARTS] * units + j
-                if record[STATES] > 0:
+                anew = begins_anew(record, first + s, record[STEPS] - 1 if record[REVERSE] != 0 else 0)
+                if record[STATES] > 0 and not anew:
                     h = load(record[START], given)
                     if is_lstm:
                         c = load(record[START], given + units)
@@ -134,6 +153,11 @@ def _make_stage(kit: Kit, block: Block, step: Any, gates: Any = None) -> Stage:
                 clear(record, at, j, units)
             if record[Y] != 0:
                 store(record[Y], at * units + j, h)
+            if begins_anew(record, first + s, t - 1 if record[REVERSE] != 0 else t + 1):
+                put(memory, i, zero)
+                put(memory, i + units, zero)
+                if is_lstm:
+                    put(memory, i + 2 * units, zero)
             number += _THREADS
 
     @helper

@@ -18,7 +18,7 @@ from fastnn.backend.cuda.codegen.options import helper
 from fastnn.backend.cuda.codegen.sizes import RECURRENT
 from fastnn.backend.cuda.kernels.elementwise import formulas
 from fastnn.backend.cuda.kernels.moves import split
-from fastnn.backend.cuda.kernels.recurrent.forward import make_factor, make_takes_part
+from fastnn.backend.cuda.kernels.recurrent.forward import make_begins_anew, make_factor, make_takes_part
 from fastnn.backend.cuda.kernels.recurrent.plan import KEPT, Block, block_of, scan_kernel, scan_stage
 from fastnn.backend.cuda.kernels.recurrent.products import make_transposed
 
@@ -47,7 +47,7 @@ def _make_stage(kit: Kit, block: Block, step: Any, reset: Any = None) -> Stage:
     load, store, get, put, memory_of = kit.load, kit.store, block.get, block.put, block.memory
     samples, zero, is_lstm, separate = block.samples, kit.real(0.0), kit.op == "lstm_grad", reset is not None
     written, gates_count, gates_at = _WRITTEN[kit.op], _GATES[kit.op], KEPT[kit.op] - _GATES[kit.op]
-    factor, takes_part = make_factor(kit), make_takes_part(kit)
+    factor, takes_part, begins_anew = make_factor(kit), make_takes_part(kit), make_begins_anew(kit)
     of_state, gap_of = reset or step, block.gap
 
     @helper
@@ -99,6 +99,10 @@ def _make_stage(kit: Kit, block: Block, step: Any, reset: Any = None) -> Stage:
             s, j = split(number, units)
             at, i = (first + s) * record[STEPS] + t, s * gap + j
             dh = get(memory, i)
+            if begins_anew(record, first + s, t - 1 if record[REVERSE] != 0 else t + 1):
+                dh = zero
+                if is_lstm:
+                    put(memory, i + units, zero)
             if record[DY] != 0:
                 dh += load(record[DY], at * units + j)
             if takes_part(record, at):
@@ -115,10 +119,11 @@ def _make_stage(kit: Kit, block: Block, step: Any, reset: Any = None) -> Stage:
         while number < count * units:
             stay_rolled()
             s, j = split(number, units)
-            to = (first + s) * record[STATES] * units + j
-            store(record[DSTART], to, get(memory, s * gap + j))
+            to, i = (first + s) * record[STATES] * units + j, s * gap + j
+            anew = begins_anew(record, first + s, record[STEPS] - 1 if record[REVERSE] != 0 else 0)
+            store(record[DSTART], to, zero if anew else get(memory, i))
             if is_lstm:
-                store(record[DSTART], to + units, get(memory, s * gap + units + j))
+                store(record[DSTART], to + units, zero if anew else get(memory, i + units))
             number += _THREADS
 
     def scan_gradient(record, context):

@@ -7,7 +7,7 @@ are what a loop returns of its steps, and what its gradient reads, which is a lo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from fastnn.graph.graph import Graph, Node, Output, Tensor, output
 from fastnn.graph.ops.moves import add_up
@@ -23,8 +23,7 @@ _OF_ALL_ROWS = frozenset({"matmul_tn", "sum_rows"})
 _RANDOM = frozenset({"random", "dropout", "gaussian_noise"})
 
 
-@dataclass(frozen=True)
-class Body:
+class Body(NamedTuple):
     """What a loop computes in each step.
 
     Attributes
@@ -37,7 +36,7 @@ class Body:
         The states after the step, each the result of a node.
     stacked : tuple of Tensor
         What may become a stack: the first outputs of the loop's node, before the last states.
-    count : int
+    free : int
         A number that no tensor has, nor any later one.
     """
 
@@ -47,10 +46,9 @@ class Body:
     constants: tuple[Tensor, ...]
     following: tuple[Tensor, ...]
     stacked: tuple[Tensor, ...]
-    count: int
+    free: int
 
 
-@dataclass
 class Step:
     """The description of a loop's step: a graph, and where the tensors in it come from.
 
@@ -66,10 +64,11 @@ class Step:
         States before a step, what they are outside before the first one, and what they are after a step.
     """
 
-    graph: Graph
-    sequences: dict[int, Tensor] = field(default_factory=dict)
-    constants: dict[int, Tensor] = field(default_factory=dict)
-    states: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.sequences: dict[int, Tensor] = {}
+        self.constants: dict[int, Tensor] = {}
+        self.states: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def array_of(self, stack: Tensor) -> Tensor:
         """Add an input: the array of the step of a stack outside."""
@@ -219,7 +218,7 @@ class _Backward:
     def __init__(self, graph: Graph, node: Node, dys: Gradients, needs: Sequence[bool]) -> None:
         body: Body = node.attrs["body"]
         self._outer, self._node, self._body, self._label = graph, node, body, node.label
-        self._inner = Graph.continued(body.nodes, body.count)
+        self._inner = Graph.continued(body.nodes, body.free)
         self._step = Step(self._inner)
         stacks = len(body.stacked)
         self._stacks = {x.id: y for x, y in zip(body.stacked, node.outputs, strict=False)}

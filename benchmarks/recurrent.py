@@ -10,7 +10,8 @@
 Needs PyTorch, but for `--lengths`. A network is one recurrent layer, whose last state a dense layer turns into one
 number; the loss is the mean squared error, the optimizer Adam. Before anything is timed, both must have trained to the
 same losses. Both take turns; medians of several rounds. "lengths" are sequences of unequal lengths, whose mean is half
-of the longest: a mask here, packed sequences there. With `--steps` it is one step of a cell: from compiled code here,
+of the longest: a mask here, packed sequences there. "as ops" is a GRU that is written as a cell, for `fnn.RNN` here,
+and called in a loop of Python there. With `--steps` it is one step of a cell: from compiled code here,
 `torch.nn.GRUCell` and the like there, without gradients. With `--lengths` they are epochs of fastnn alone, on sequences
 of unequal lengths: as if all were as long as the longest, with a mask, and with ``fit(..., lengths=...)``.
 """
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 import fastnn as fnn
 from convolutions import measured
 from fastnn import nopython as fnp
+from fastnn import ops
 
 Array = NDArray[Any]
 RATE, EPSILON = 1e-3, 1e-14  # so small that it does not matter that the libraries add it at different places
@@ -46,11 +48,12 @@ class Recurrent:
     batch: int
     lengths: bool = False
     batches: int = 4
+    as_ops: bool = False
 
     @property
     def name(self) -> str:
         """What tables call it."""
-        more = ", lengths" if self.lengths else ""
+        more = ", lengths" if self.lengths else ", as ops" if self.as_ops else ""
         return f"{self.kind} {self.units}, {self.features} inputs, T {self.steps}, batch {self.batch}{more}"
 
     def data(self, dtype: str) -> tuple[Array, Array, Array]:
@@ -75,7 +78,42 @@ WORKLOADS = (
     Recurrent("GRU", 16, 4, 20, 1, batches=64),
     Recurrent("LSTM", 128, 64, 100, 32, lengths=True),
     Recurrent("GRU", 128, 64, 100, 32, lengths=True),
+    Recurrent("GRU", 128, 64, 100, 32, as_ops=True),
+    Recurrent("GRU", 16, 4, 20, 1, batches=64, as_ops=True),
 )
+
+
+@dataclass(eq=False, repr=False)
+class GatedCell(fnn.Cell):
+    """A GRU, as users would write one of their own."""
+
+    units: int
+
+    def parameters(self, shape: tuple[int, ...]) -> tuple[fnn.layers.ParameterSpec, ...]:  # type: ignore[override]
+        """Return those of `fastnn.GRU`."""
+        return fnn.GRU(self.units).parameters((1, *shape))
+
+    def call(self, inputs: Any, states: Any, *weights: Any) -> tuple[Any, Any]:
+        """Compute one step."""
+        kernel, recurrent, bias = weights
+        n, h = self.units, states[0]
+        a, b = inputs @ kernel + bias[0], h @ recurrent + bias[1]
+        z, r = ops.sigmoid(a[:, :n] + b[:, :n]), ops.sigmoid(a[:, n : 2 * n] + b[:, n : 2 * n])
+        h = z * h + (1.0 - z) * ops.tanh(a[:, 2 * n :] + r * b[:, 2 * n :])
+        return h, h
+
+
+def step_by_step(layer: Any, sequences: Any) -> Any:
+    """Return the last state of PyTorch's GRU, computed like that."""
+    torch = importlib.import_module("torch")
+    h = torch.zeros(len(sequences), layer.hidden_size, dtype=sequences.dtype)
+    for x in sequences.unbind(1):
+        a = torch.nn.functional.linear(x, layer.weight_ih_l0, layer.bias_ih_l0)
+        b = torch.nn.functional.linear(h, layer.weight_hh_l0, layer.bias_hh_l0)
+        (ar, az, an), (br, bz, bn) = a.chunk(3, 1), b.chunk(3, 1)
+        z, r = torch.sigmoid(az + bz), torch.sigmoid(ar + br)
+        h = z * h + (1.0 - z) * torch.tanh(an + r * bn)
+    return h[None]
 
 
 #: cells whose single steps are timed: the kind, units, features
@@ -123,7 +161,7 @@ def their_stepping(kind: str, units: int, features: int) -> Callable[[], None]:
 def our_network(work: Recurrent, dtype: str) -> fnn.Model:
     """Return the network."""
     x = fnn.Input((work.steps, work.features), name="x")
-    layer = getattr(fnn, work.kind)(work.units)
+    layer = fnn.RNN(GatedCell(work.units)) if work.as_ops else getattr(fnn, work.kind)(work.units)
     if work.lengths:
         mask = fnn.Input(work.steps, name="mask")
         model = fnn.Model([x, mask], fnn.Dense(1)(layer(x, mask=mask)), seed=0, dtype=dtype)
@@ -211,6 +249,8 @@ def contestants(work: Recurrent, dtype: str, threads: int) -> dict[str, Callable
             if work.lengths:
                 packed = torch.nn.utils.rnn.pack_padded_sequence(sequences, counts, True, enforce_sorted=False)
                 _, last = layer(packed)
+            elif work.as_ops:
+                last = step_by_step(layer, sequences)
             else:
                 _, last = layer(sequences)
             state = last[0] if work.kind == "LSTM" else last

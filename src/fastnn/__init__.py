@@ -56,6 +56,7 @@ from fastnn.layers.positions import *
 from fastnn.layers.random import *
 from fastnn.layers.recurrent.cells import *
 from fastnn.layers.recurrent.masking import *
+from fastnn.layers.recurrent.own import *
 from fastnn.layers.recurrent.wrappers import *
 from fastnn.layers.transformers import *
 from fastnn.linalg import matmul
@@ -179,6 +180,7 @@ __all__ += layers.normalization.__all__
 __all__ += layers.random.__all__
 __all__ += layers.recurrent.cells.__all__
 __all__ += layers.recurrent.masking.__all__
+__all__ += layers.recurrent.own.__all__
 __all__ += layers.recurrent.wrappers.__all__
 
 # imported on first use: importing Numba takes longer than importing fastnn, and the ops take a tenth of that

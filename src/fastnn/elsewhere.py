@@ -210,6 +210,12 @@ NAMES = {
     "train_test_split": "fit(..., validation_split=0.1)",
     "no_grad": "model.predict, which computes no gradients",
     # text and sequences
+    "SimpleRNNCell": "fastnn.SimpleRNN, and fastnn.Cell, for fastnn.RNN",
+    "GRUCell": "fastnn.GRU, and fastnn.Cell, for fastnn.RNN",
+    "LSTMCell": "fastnn.LSTM, and fastnn.Cell, for fastnn.RNN",
+    "RNNCell": "fastnn.Cell, for fastnn.RNN",
+    "AbstractRNNCell": "fastnn.Cell, for fastnn.RNN",
+    "StackedRNNCells": "fastnn.Cell: layers with return_sequences=True one after the other are stacked",
     "TextVectorization": "fastnn.text.Words",
     "StringLookup": "fastnn.text.Words",
     "CountVectorizer": "fastnn.text.Words",
@@ -239,8 +245,8 @@ NAMES = {
 }  # fmt: skip
 
 #: words in names of features that fastnn does not have
-MISSING = ("RNN",)
-NOT_THERE = "fastnn has no recurrent layers of other cells yet"
+MISSING = ("ConvLSTM", "StackedRNN")
+NOT_THERE = "fastnn has no such recurrent layer: fastnn.RNN makes one of a cell of one's own"
 
 #: hints for arguments that have no meaning here
 ARGUMENTS = {

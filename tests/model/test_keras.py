@@ -249,7 +249,7 @@ def test_arguments_by_position_are_keras():
         fnn.LSTM: "units activation recurrent_activation use_bias kernel_initializer recurrent_initializer "
                   "bias_initializer",
         fnn.Bidirectional: "layer merge_mode", fnn.TimeDistributed: "layer", fnn.Masking: "mask_value",
-        fnn.PositionEmbedding: "sequence_length initializer", fnn.LoRA: "layer rank alpha targets",
+        fnn.PositionEmbedding: "sequence_length initializer", fnn.LoRA: "layer rank alpha targets", fnn.RNN: "cell",
         fnn.SinePositionEncoding: "max_wavelength", fnn.RotaryEmbedding: "max_wavelength scaling_factor",
         fnn.TransformerEncoder: "intermediate_dim num_heads dropout activation layer_norm_epsilon kernel_initializer "
                                 "bias_initializer",

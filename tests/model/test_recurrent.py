@@ -10,7 +10,7 @@ from fastnn import nopython as fnp
 from fastnn import threads
 from fastnn.backend.cpu.processor import cost
 from fastnn.backend.cpu.threads import thread_pool
-from sequences import random_cell, random_network, run
+from sequences import differences, random_cell, random_network, run
 
 
 def seeds(quick, slow):
@@ -57,20 +57,6 @@ def test_values_of_layers(block):
             alone = [model.predict([part[row : row + 1] for part in given]) for row in range(n)]
             for number, one in enumerate(got):
                 assert np.concatenate([row[number] for row in alone]).tobytes() == one.tobytes(), layer
-
-
-def differences(model, loss, arrays, set_arrays, gradient, said):
-    """Compare a gradient in a random direction with differences of the loss."""
-    rng = np.random.default_rng(1)
-    directions = [rng.normal(size=array.shape) for array in arrays]
-    got = sum(float((g * d).sum()) for g, d in zip(gradient, directions, strict=True))
-    step, losses = 1e-6, []
-    for sign in (1.0, -1.0):
-        set_arrays([a + sign * step * d for a, d in zip(arrays, directions, strict=True)])
-        losses.append(loss())
-    set_arrays(arrays)
-    expected = (losses[0] - losses[1]) / (2.0 * step)
-    assert abs(got - expected) <= 1e-5 * max(abs(expected), 1e-3), f"{said}: {got}, expected {expected}"
 
 
 @pytest.mark.parametrize("seed", seeds(16, 200))
@@ -222,7 +208,7 @@ def test_a_state_goes_on_in_a_second_layer():
         (lambda: fnn.LSTM(4)(fnn.Input((5, 3)), initial_state=fnn.Input(4)), "takes 2 initial state"),
         (lambda: fnn.GRU(4)(fnn.Input((5, 3)), initial_state=fnn.Input(3)), r"\(batch, 3\)"),
         (lambda: fnn.GRU(4)(fnn.Input((5, 3)), mask=fnn.Input(4)), r"a mask of shape \(batch, 5\), got \(batch, 4\)"),
-        (lambda: fnn.Bidirectional(fnn.Dense(3)), "expected a SimpleRNN, GRU or LSTM"),
+        (lambda: fnn.Bidirectional(fnn.Dense(3)), "expected a SimpleRNN, GRU, LSTM or RNN"),
         (lambda: fnn.Bidirectional(fnn.GRU(3), "add"), "merge_mode"),
         (lambda: fnn.Bidirectional(fnn.GRU(3), backward_layer=fnn.GRU(3)), "other direction"),
         (lambda: fnn.TimeDistributed(fnn.Conv2D(3, 3)), "Conv3D"),

@@ -114,7 +114,7 @@ def test_a_hint_hides_no_name(monkeypatch):
     ("statement", "match"),
     [
         ("from fastnn.layers import Dense, LazyLinear", "'LazyLinear' from 'fastnn.layers'; there is fastnn.Dense"),
-        ("from fastnn import RNN", "'RNN' from 'fastnn'; fastnn has no"),
+        ("from fastnn import RNNCell", "'RNNCell' from 'fastnn'; there is fastnn.Cell, for fastnn.RNN"),
         ("from fastnn.optimizers import Adams", "did you mean 'Adam'"),
     ],
 )  # fmt: skip

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+import fastnn as fnn
 from cuda_running import BackwardsDevice, run_cuda
 from fastnn.backend.cuda.codegen.kernel import KERNELS
 from fastnn.backend.cuda.codegen.sizes import DEVICE_RECURRENT, RECURRENT
@@ -53,3 +55,26 @@ def test_samples_of_a_block(op, batch, units, expected, monkeypatch):
     blocks = -(-batch // int(samples))
     expected_bytes = blocks * int(samples) * plan.KEPT[op] * units * 4 if place == "scratch" else 0
     assert KERNELS[op].scratch(dims, 4, algorithm) == expected_bytes
+
+
+class Leaky(fnn.Cell):
+    """A cell of the user's own."""
+
+    units = 2
+
+    def call(self, inputs, states):
+        h = 0.5 * states[0] + inputs
+        return h, h
+
+
+def test_loops_run_on_the_cpu_only(fake):
+    model = fnn.Sequential([fnn.Input((3, 2)), fnn.RNN(Leaky(), name="mine")], seed=0)
+    with pytest.raises(NotImplementedError, match=r"mine: .* runs? on the CPU only"):
+        model.freeze(device="cuda")
+    x = np.ones((2, 3, 2), np.float32)
+    expected = model.predict(x)
+    model.to("cuda")
+    with pytest.raises(NotImplementedError, match="mine: repeat has no CUDA kernel: it runs on the CPU only"):
+        model.predict(x)
+    model.to("cpu")
+    assert model.predict(x).tobytes() == expected.tobytes()

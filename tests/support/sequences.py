@@ -140,3 +140,19 @@ def random_network(seed: int) -> Drawn:
         layers.append(fnn.Dense(random.choice([1, 3, 16])))
         y = layers[-1](y)
     return Drawn(inputs, y, layers, x, rng.normal(size=(n, *y.shape)))
+
+
+def differences(
+    model: fnn.Model, loss: Any, arrays: list[np.ndarray], set_arrays: Any, gradient: list[np.ndarray], said: Any
+) -> None:
+    """Compare a gradient in a random direction with differences of the loss."""
+    rng = np.random.default_rng(1)
+    directions = [rng.normal(size=array.shape) for array in arrays]
+    got = sum(float((g * d).sum()) for g, d in zip(gradient, directions, strict=True))
+    step, losses = 1e-6, []
+    for sign in (1.0, -1.0):
+        set_arrays([a + sign * step * d for a, d in zip(arrays, directions, strict=True)])
+        losses.append(loss())
+    set_arrays(arrays)
+    expected = (losses[0] - losses[1]) / (2.0 * step)
+    assert abs(got - expected) <= 1e-5 * max(abs(expected), 1e-3), f"{said}: {got}, expected {expected}"

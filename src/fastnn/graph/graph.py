@@ -82,6 +82,18 @@ class Graph:
     _count: int = 0
     _producers: dict[int, Node] = field(default_factory=dict)
 
+    @classmethod
+    def continued(cls, nodes: Sequence[Node], count: int) -> Graph:
+        """Return a graph with the nodes of another one, whose tensors have numbers below `count`."""
+        made = cls(list(nodes), _count=count)
+        made._producers = {y.id: node for node in nodes for y in node.outputs}
+        return made
+
+    @property
+    def count(self) -> int:
+        """The number of the next tensor."""
+        return self._count
+
     def _tensor(self, shape: Sequence[int], batched: bool, kind: str, name: str) -> Tensor:
         tensor = Tensor(self._count, tuple(shape), batched, kind, name)
         self._count += 1

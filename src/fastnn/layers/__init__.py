@@ -40,9 +40,10 @@ from fastnn.layers.operation import ConstantLayer, Operation
 from fastnn.layers.positions import *
 from fastnn.layers.random import *
 from fastnn.layers.recurrent import cells as recurrent_cells
-from fastnn.layers.recurrent import masking, wrappers
+from fastnn.layers.recurrent import masking, own, wrappers
 from fastnn.layers.recurrent.cells import *
 from fastnn.layers.recurrent.masking import *
+from fastnn.layers.recurrent.own import *
 from fastnn.layers.recurrent.wrappers import *
 from fastnn.layers.symbols import Symbol
 from fastnn.layers.transformers import *
@@ -66,6 +67,7 @@ __all__ += positions.__all__
 __all__ += random.__all__
 __all__ += recurrent_cells.__all__
 __all__ += masking.__all__
+__all__ += own.__all__
 __all__ += wrappers.__all__
 __all__ += transformers.__all__
 

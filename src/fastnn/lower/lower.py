@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from fastnn.graph.extent import at
 from fastnn.graph.graph import Node, Tensor
-from fastnn.lower import chains
+from fastnn.lower import chains, loops
 from fastnn.lower.emit import Draft, Emitter, emit, gather, word
 from fastnn.lower.fuse import fuse, live_nodes
+from fastnn.lower.loops import LoopPlan
 from fastnn.lower.memory import Life, plan
 from fastnn.lower.task import Task
 from fastnn.lower.views import in_place
@@ -37,6 +39,8 @@ class Rewritten:
         What anything reads.
     groups : list of Group
         Nodes that may be chains.
+    loops : dict of int to LoopPlan
+        The plans of loops by `id` of their nodes.
     """
 
     nodes: list[Node]
@@ -44,6 +48,7 @@ class Rewritten:
     roots: dict[int, int]
     used: frozenset[int]
     groups: list[chains.Group]
+    loops: dict[int, LoopPlan]
 
 
 def rewrite(task: Task) -> Rewritten:
@@ -62,7 +67,21 @@ def rewrite(task: Task) -> Rewritten:
     groups: list[chains.Group] = []
     if CHAINED:
         nodes, groups = chains.group(nodes, chains.Keys(roots, task.places), task.accumulating)
-    return Rewritten(nodes, views + notes, roots, used, groups)
+    notes = views + notes
+
+    def of_body(inside: Sequence[Node], wanted: Collection[int]) -> tuple[list[Node], dict[int, int]]:
+        inside, seen = in_place(live_nodes(inside, wanted), wanted)
+        inside, merged = fuse(live_nodes(inside, wanted) if seen else inside, wanted)
+        notes.extend((*seen, *merged))
+        return [node for node in inside if node.op != "reshape"], _aliases(inside)
+
+    plans: dict[int, LoopPlan] = {}
+    for node in nodes:
+        if node.op == "loop":
+            made = plans[id(node)] = loops.plan_loop(node, len(plans), used, of_body)
+            used |= made.used
+            roots |= made.roots
+    return Rewritten(nodes, notes, roots, used, groups, plans)
 
 
 def lower(
@@ -92,16 +111,22 @@ def lower(
     fetched = known.used - task.places.keys()
     drafts = [gather(x, task.sources[x.id], task.batch) for x in task.graph.inputs if x.id in fetched]
     starts = {id(each.nodes[0]): each for each in known.groups if each.pays(most_rows or task.batch, task.dtype)}
-    found = []
+    found, repeated = [], []
     for node in known.nodes:
         if id(node) in starts:
             found.append(Chain(len(drafts), len(drafts) + len(starts[id(node)].nodes) - 1))
-        drafts.extend(emit(emitter, node))
+        if node.op == "loop":
+            made, start = loops.emit_loop(emitter, known.loops[id(node)])
+            repeated.append((len(drafts) + start, len(drafts) + len(made) - 1))
+            drafts.extend(made)
+        else:
+            drafts.extend(emit(emitter, node))
     offsets: dict[int, int] = {}
     values: list[Value] = []
     arena = 0
     if planned:
         lives = _lives(drafts, known.roots, task)
+        loops.prolong(lives, drafts, repeated, known.roots)
         chains.prolong(lives, drafts, found, chains.Keys(known.roots, task.places))
         offsets, values, arena = plan(lives)
     records = [_resolve(draft, known.roots, offsets, task) for draft in drafts]

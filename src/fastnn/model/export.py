@@ -59,7 +59,7 @@ class ExportMixin(TrainedMixin):
             By default the network is for any number of rows.
         stateful : bool
             Whether to freeze one time step of a network of sequences, for `fastnn.nopython.step`: the states of its
-            `SimpleRNN`, `GRU` and `LSTM` layers, and the keys and values of its causal attention, are in an array of
+            recurrent layers, and the keys and values of its causal attention, are in an array of
             the caller's, from `fastnn.nopython.state`. Between its input and them, and behind layers that return
             sequences, are layers that work step by step, such as `Dense`, `Dropout`, `LayerNorm` and `Embedding`.
             There are no masks.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from fastnn.layers.architecture import Architecture, Call
@@ -17,7 +18,7 @@ from fastnn.layers.normalization import BatchNorm, LayerNorm, RMSNorm
 from fastnn.layers.operation import Operation
 from fastnn.layers.positions import RotaryEmbedding, SinePositionEncoding
 from fastnn.layers.random import Dropout, GaussianNoise, SpatialDropout1D
-from fastnn.layers.recurrent.base import Recurrent
+from fastnn.layers.recurrent.base import MASK_COLUMNS, OverTime
 from fastnn.layers.recurrent.wrappers import TimeDistributed
 from fastnn.layers.stepping import (
     KeepState,
@@ -70,10 +71,10 @@ class Layout:
         calls = [call for call in architecture.calls if not call.output and call.weight is None]
         layers = [_bare(architecture.layers[call.layer]) for call in calls]
         counts = any(map(_counts, layers, calls))
-        units = [layer.units * layer.cell.states for layer in layers if isinstance(layer, Recurrent)]
-        if not units and not counts:
+        sizes = [prod(shape) for layer in layers if isinstance(layer, OverTime) for shape in layer.state_shapes]
+        if not sizes and not counts:
             raise _refused("it has no recurrent layer that goes step by step, no attention and no positions")
-        carried = sum(units) + counts
+        carried = sum(sizes) + counts
         if counts:
             architecture.require_known("attention")
         limit = architecture.input_shapes[0][0] if counts else 0
@@ -103,7 +104,7 @@ def _attention(
 def limit_of(architecture: Architecture) -> int:
     """Return the most steps that a network of sequences knows of, or 0 if it has only recurrent layers: then of all."""
     layers = [_bare(architecture.layers[call.layer]) for call in architecture.calls]
-    recurs = any(isinstance(layer, Recurrent) for layer in layers)
+    recurs = any(isinstance(layer, OverTime) for layer in layers)
     counts = any(map(_counts, layers, architecture.calls))
     return 0 if recurs and not counts else architecture.input_shapes[0][0]
 
@@ -165,7 +166,7 @@ class _Unrolled:
             if call.weight is not None:
                 values[index] = self._once(layer).weight_symbol(call.weight, self.part)
                 continue
-            if isinstance(layer, Recurrent):
+            if isinstance(layer, OverTime):
                 result, ongoing = self._recurrent(layer, values, call, sequences), layer.return_sequences
                 if len(architecture.uses(index)) > 1:
                     raise _refused(f"layer {layer.label!r} returns states, which are the state here")
@@ -207,19 +208,20 @@ class _Unrolled:
         found = of_part(made if several else (made,), self.part)
         return list(found) if several else found[0]
 
-    def _recurrent(self, layer: Recurrent, values: dict[int, Any], call: Call, sequences: set[int]) -> Any:
+    def _recurrent(self, layer: OverTime, values: dict[int, Any], call: Call, sequences: set[int]) -> Any:
         if call.inputs[0] not in sequences:
             raise _refused(f"layer {layer.label!r} takes a sequence that another one makes")
         if layer.go_backwards:
             raise _refused(f"layer {layer.label!r} goes backwards")
-        if any(len(self.architecture.calls[other].shape) == 1 for other in call.inputs[1:]):
+        if any(self.architecture.calls[other].shape != (self.whole, MASK_COLUMNS) for other in call.inputs[1:]):
             raise _refused(f"layer {layer.label!r} has initial states of its own")
         states = []
-        for _ in range(layer.cell.states):
-            states.append(self.halves[0][:, self.at : self.at + layer.units])
-            self.at += layer.units
+        for shape in layer.state_shapes:
+            state = self.halves[0][:, self.at : self.at + prod(shape)]
+            states.append(state if len(shape) == 1 else Reshape(shape)(state))
+            self.at += prod(shape)
         y, *following = self._called(self._once(layer, return_state=True), [values[call.inputs[0]], *states])
-        self.next_states += following
+        self.next_states += [x if len(x.shape) == 1 else Reshape((prod(x.shape),))(x) for x in following]
         return y
 
     def _counting(self, layer: Any, values: dict[int, Any], call: Call, sequences: set[int]) -> Symbol:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.program.chains import Chain, locals_of
-from fastnn.program.layout import FLAGS_WORD, SHARED, Buffer, Flag
-from fastnn.program.record import KernelKey, OperandView, elements_of, operands_of, params_of
+from fastnn.program.layout import FLAGS_WORD, SHARED, WINDOWS, Buffer, Flag, is_window
+from fastnn.program.opcodes import CONTROL
+from fastnn.program.record import KernelKey, OperandView, dims_of, elements_of, op_of, operands_of, params_of
 from fastnn.program.value import Value
 
 _SHORT = {
@@ -34,8 +35,9 @@ def format_bytes(nbytes: int) -> str:
 
 
 def _place(view: OperandView) -> str:
-    shared = view.buffer >= SHARED
-    number = f"shared{view.buffer - SHARED}" if shared else f"data{view.buffer - Buffer.DATA}"
+    number = f"shared{view.buffer - SHARED}" if view.buffer >= SHARED else f"data{view.buffer - Buffer.DATA}"
+    if is_window(view.buffer):
+        number = f"window{view.buffer - WINDOWS}"
     name = _SHORT.get(view.buffer, number)  # type: ignore[call-overload]
     shape = "x".join(map(str, view.shape))
     return f"{view.spec.name}={name}+{view.offset:#x}" + (f"({shape})" if shape else "")
@@ -51,6 +53,8 @@ def disassemble(record: NDArray[np.int64], kernel: KernelKey, mapped: KernelKey 
     notes = [flag.name.lower() for flag in Flag if flag in flags and flag.name]
     if mapped is not None:
         notes.append(f"map={mapped}")
+    if op_of(record).name in CONTROL:
+        notes += [f"{name}={size}" for name, size in dims_of(record).items()]
     moved = format_bytes(sum(view.nbytes for view in views))
     tail = " ".join(part for part in (params, *notes) if part)
     return f"{kernel!s:<34} {outs or '-'} <- {ins or '-'}{'  [' + tail + ']' if tail else ''}  {moved}  ; {label}"

@@ -31,7 +31,7 @@ OFFSET_BITS = 48
 OFFSET_MASK = (1 << OFFSET_BITS) - 1
 ABSENT = -1
 
-CONTEXT_WORDS = 128
+CONTEXT_WORDS = 224
 #: The word where kernels on a device note the smallest number of a row of the batch that holds NaN or infinity; NO_ROW
 #: until then.
 BAD_ROW = CONTEXT_WORDS - 1
@@ -55,6 +55,10 @@ class Buffer(IntEnum):
 
 #: from this buffer on come the weights of other models that a model is made of
 SHARED = 80
+#: The words of a context, after its counters, where the windows of a loop begin in the present round: operands name
+#: them as buffers.
+WINDOWS = 112
+MOST_WINDOWS = CONTEXT_WORDS - 1 - WINDOWS
 
 
 class Counter(IntEnum):
@@ -70,6 +74,7 @@ class Counter(IntEnum):
     EPOCH = MAX_BUFFERS + 7  # passes over the data finished since the model was made; records do not use it
     ERROR = MAX_BUFFERS + 8  # the address of Numba's description of a kernel's exception, 0 if there is none
     FIRST_STEP = MAX_BUFFERS + 9  # the step at which the optimizer's state began
+    ROUND = MAX_BUFFERS + 10  # the round of the loop that runs
 
 
 class Status(IntEnum):
@@ -78,6 +83,12 @@ class Status(IntEnum):
     RUNNING = 0
     NOT_FINITE_INPUT = 1
     KERNEL_RAISED = 2
+    REPEATS = 3  # not stopped: a loop begins after this record
+
+
+def is_window(buffer: int) -> bool:
+    """Return whether an operand's buffer is a window of a loop."""
+    return WINDOWS <= buffer < WINDOWS + MOST_WINDOWS
 
 
 def encode(buffer: int, offset: int) -> int:

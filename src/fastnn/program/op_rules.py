@@ -194,6 +194,17 @@ def scan_rule(gates: int, states: int) -> Rule:
     return rule
 
 
+def stack_rule(dims: Mapping[str, int], operands: frozenset[str], flags: Flag) -> str | None:
+    """Check that a window is over one stack, and within it in all rounds."""
+    if len(operands) != 1:
+        return f"is a window over {len(operands)} stacks"
+    times, size, first = dims["times"], dims["size"], dims["first"]
+    last = first + (times - 1) * dims["step"]
+    if min(first, last) < 0 or max(first, last) + size > times * size:
+        return "leaves its stack"
+    return None
+
+
 def metric_rule(numbers: Callable[[Mapping[str, int]], int], *, labels: bool = True) -> Rule:
     """Make the rule of an accumulator of some number of numbers, which takes labels of classes or does not."""
 

@@ -27,6 +27,7 @@ from fastnn.program.op_rules import (
     pooling_rule,
     recurrence_rule,
     scan_rule,
+    stack_rule,
     strided_rule,
     take_rule,
 )
@@ -382,5 +383,15 @@ _op("row_function", outputs="y[rows,units]", inputs="x[rows,cols] w?[size]", dim
 _op("row_function_grad", outputs="dx[rows,cols] dw?[size]", inputs="dy[rows,units] x[rows,cols] w?[size]",
     dims="rows cols units size", variants="user's function")  # fmt: skip
 
+# --- loops ------------------------------------------------------------------------------------------------
+# the `body` records that follow run `times` times: executors do it, see `loop_rules`
+_op("repeat", dims="times body")
+# A window of a loop: in round t its buffer, the number `number` among those of windows, begins at the element
+# first + t step of a stack of `times` arrays of `size` elements of `item` bytes, which the loop reads or writes.
+_op("window", outputs="made?[times,size] made_float64?:float64[times,size] made_int64?:int64[times,size]",
+    inputs="stack?[times,size] stack_float64?:float64[times,size] stack_int64?:int64[times,size]",
+    dims="times size number? first? step~ item", rule=stack_rule)  # fmt: skip
 
 OPS: Mapping[str, Op] = TABLE.ops
+#: records that say which others run, and on what: executors know what they do
+CONTROL = frozenset({"repeat", "window"})

@@ -24,7 +24,9 @@ from fastnn.program.layout import (
     Buffer,
     Flag,
     decode,
+    is_window,
 )
+from fastnn.program.loop_rules import LoopState
 from fastnn.program.op import Op
 from fastnn.program.program import Program, Value
 from fastnn.program.record import KernelKey, OperandView, dims_of, op_of, operands_of, params_of
@@ -43,8 +45,8 @@ def verify(program: Program) -> None:
     ProgramError
         When an op is unknown, a required operand is missing, an operand is out of its buffer's range or not
         aligned, a value is read before it is written or outside its planned life, two values that live at the
-        same time overlap, a dimension or parameter is out of range, or the records of a chain cannot run piece by
-        piece.
+        same time overlap, a dimension or parameter is out of range, the records of a chain cannot run piece by piece,
+        or a loop leaves its windows or loses what a round leaves for the next one.
     """
     if program.records.shape[1:] != (RECORD_WORDS,) or program.records.dtype != np.int64:
         raise ProgramError(f"records have shape {program.records.shape} and dtype {program.records.dtype}")
@@ -54,9 +56,10 @@ def verify(program: Program) -> None:
         by_offset[value.offset].append(value)
     forms = _Forms(program)
     written: set[int] = set()
+    loops = LoopState(program.records, program.dtype)
     for index in range(len(program)):
         where, views = _Where(program, index), forms.views(index)
-        broken = broken_place(views)
+        broken = broken_place(views) or loops.broken(index, views)
         if broken is not None:
             raise ProgramError(f"{where} {broken}")
         accumulates = bool(int(program.records[index, FLAGS_WORD]) & Flag.ACCUMULATE.value)
@@ -64,6 +67,9 @@ def verify(program: Program) -> None:
             _check_place(view, program, where, BY_CODE[int(program.records[index, OP_WORD])])
             if view.buffer == Buffer.ARENA:
                 value = _owner(view, by_offset[view.offset], index, where)
+                broken = loops.broken_life(index, value)
+                if broken is not None:
+                    raise ProgramError(f"{where} {broken}")
                 # if the gradients of gamma and beta accumulate, dx is still overwritten
                 if view.spec.access == "write" and not (accumulates and view.spec.name != "dx"):
                     written.add(id(value))
@@ -169,6 +175,8 @@ def _check_words(record: NDArray[np.int64], where: _Where) -> None:
 
 def _check_place(view: OperandView, program: Program, where: _Where, op: Op) -> None:
     name = view.spec.name
+    if is_window(view.buffer):
+        return  # its loop has been asked
     if not 0 <= view.buffer < MAX_BUFFERS:
         raise ProgramError(f"{where}: operand {name!r} names buffer {view.buffer}")
     is_data = Buffer.DATA <= view.buffer < SHARED

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from fastnn.backend.reference.instruction import Array, Counters, Instruction
 from fastnn.backend.reference.ops import EXECUTE
-from fastnn.program.layout import FLAGS_WORD, SHARED, Buffer, Flag
+from fastnn.program.layout import FLAGS_WORD, SHARED, WINDOWS, Buffer, Flag, is_window
+from fastnn.program.loop_rules import Loop, loops_of
 from fastnn.program.program import Program
 from fastnn.program.record import ITEM_SIZES, OperandView, dims_of, op_of, operands_of, params_of
 
@@ -56,6 +57,7 @@ class ReferenceBackend:
         for buffer, nbytes in program.sizes.items():
             initial = np.nan if buffer == Buffer.ARENA else 0.0
             self._buffers[buffer] = np.full(-(-nbytes // self._unit(buffer)), initial)
+        self._windows: dict[int, Array] = {}  # the arrays of the present round
         if hyper is not None:
             self._buffers[Buffer.HYPER] = np.array(hyper, np.float64).reshape(-1)
 
@@ -75,6 +77,9 @@ class ReferenceBackend:
 
     def operand(self, view: OperandView) -> Array:
         """Return a decoded operand as an array that shares memory with its buffer (or data slot)."""
+        if is_window(view.buffer):
+            flat = self._windows[view.buffer - WINDOWS]
+            return flat[: int(np.prod(view.shape, dtype=np.int64))].reshape(view.shape)
         if Buffer.DATA <= view.buffer < SHARED:
             return self.data[view.buffer - Buffer.DATA]
         if view.buffer == Buffer.INDEX:
@@ -87,33 +92,55 @@ class ReferenceBackend:
         flat = flat[: int(np.prod(view.shape, dtype=np.int64))]
         return (flat.view(np.int64) if view.spec.kind == "int64" else flat).reshape(view.shape)
 
-    def instructions(self) -> list[Instruction]:
-        """Return all records decoded."""
+    def instruction(self, number: int) -> Instruction:
+        """Return a record decoded."""
         program = self.program
-        return [
-            Instruction(
-                op=op_of(record).name,
-                variant=kernel.variant,
-                mapped=mapped,
-                flags=Flag(int(record[FLAGS_WORD])),
-                operands={view.spec.name: self.operand(view) for view in operands_of(record, program.dtype)},
-                dims=dims_of(record),
-                params=params_of(record),
-                dtype=program.dtype,
-            )
-            for record, kernel, mapped in zip(program.records, program.kernels, program.maps, strict=True)
-        ]
+        record = program.records[number]
+        return Instruction(
+            op=op_of(record).name,
+            variant=program.kernels[number].variant,
+            mapped=program.maps[number],
+            flags=Flag(int(record[FLAGS_WORD])),
+            operands={view.spec.name: self.operand(view) for view in operands_of(record, program.dtype)},
+            dims=dims_of(record),
+            params=params_of(record),
+            dtype=program.dtype,
+        )
+
+    def instructions(self) -> list[Instruction]:
+        """Return all records decoded, of a program without loops."""
+        return [self.instruction(number) for number in range(len(self.program))]
 
     def run(self, steps: int = 1) -> int:
         """Run the program and return the number of finished steps.
 
         A record that sets the status stops the program after itself. NaN and infinities do not raise.
         """
-        instructions = self.instructions()
+        loops = list(loops_of(self.program.records))
+        within = {number for loop in loops for number in range(loop.start, loop.last + 1)}
+        # records of loops are decoded in each round
+        decoded = {number: self.instruction(number) for number in range(len(self.program)) if number not in within}
+        starts = {loop.start: loop for loop in loops}
         with np.errstate(all="ignore"):
             for step in range(steps):
-                for instruction in instructions:
-                    EXECUTE[instruction.op](instruction, self.counters)
+                for number in range(len(self.program)):
+                    if number in decoded:
+                        EXECUTE[decoded[number].op](decoded[number], self.counters)
+                    elif number in starts:
+                        self._run_loop(starts[number])
                     if self.counters.status != 0:
                         return step
         return steps
+
+    def _run_loop(self, loop: Loop) -> None:
+        for turn in range(loop.times):
+            for number in range(loop.start + 1, loop.last + 1):
+                made = self.instruction(number)
+                if made.op == "window":
+                    (stack,) = made.operands.values()
+                    first = made.dims["first"] + turn * made.dims["step"]
+                    self._windows[made.dims["number"]] = stack.reshape(-1)[first : first + made.dims["size"]]
+                else:
+                    EXECUTE[made.op](made, self.counters)
+                if self.counters.status != 0:
+                    return

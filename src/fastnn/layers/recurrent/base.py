@@ -26,7 +26,7 @@ from fastnn.layers.weighted import Weighted
 from fastnn.regularizers import Regularizer
 
 #: The mask of a sequence has one column, by which it differs from a state: (steps, 1).
-_MASK_COLUMNS = 1
+MASK_COLUMNS = 1
 
 
 def elementwise_of(layer: Layer, name: str, given: Any) -> ActivationFunction:
@@ -48,41 +48,31 @@ def elementwise_of(layer: Layer, name: str, given: Any) -> ActivationFunction:
     return found
 
 
-class _Sized(Weighted):
-    """What is no field of `Recurrent`, but of its subclasses, where it may be given by position."""
-
-    units: int
-
-
 @dataclass(eq=False, repr=False)
-class Recurrent(_Sized):
-    """A recurrent layer; subclasses say which cell it has."""
+class OverTime(Layer):
+    """A layer that goes through the steps of sequences, and carries states; subclasses say what a step does."""
 
-    kernels: ClassVar[dict[str, str]] = {"kernel": "kernel", "recurrent": "recurrent_kernel"}
     arity = (1, None)
-    cell: ClassVar[Cell]
 
-    kernel_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
-    recurrent_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
-    bias_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
-    kernel_constraint: Constraint | str | None = field(default=None, kw_only=True)
-    recurrent_constraint: Constraint | str | None = field(default=None, kw_only=True)
-    bias_constraint: Constraint | str | None = field(default=None, kw_only=True)
-    dropout: float = field(default=0.0, kw_only=True)
-    recurrent_dropout: float = field(default=0.0, kw_only=True)
     return_sequences: bool = field(default=False, kw_only=True)
     return_state: bool = field(default=False, kw_only=True)
     go_backwards: bool = field(default=False, kw_only=True)
     zero_output_for_mask: bool = field(default=False, kw_only=True)
 
     def prepare(self) -> None:
-        self.units = size("units", self.units)
-        super().prepare()
-        self.activation = elementwise_of(self, "activation", self.activation)
-        for name in ("dropout", "recurrent_dropout"):
-            setattr(self, name, number(name, getattr(self, name), at_least=0.0, below=1.0))
         for name in ("return_sequences", "return_state", "go_backwards", "zero_output_for_mask"):
             flag(name, getattr(self, name))
+
+    @property
+    def state_shapes(self) -> tuple[Shape, ...]:
+        """The shapes of the states of a sample."""
+        raise NotImplementedError
+
+    def scanned(
+        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope
+    ) -> tuple[Tensor, ...]:
+        """Add the layer's nodes; returns the result, with sequences in the order of the steps, and the last states."""
+        raise NotImplementedError
 
     @property
     def takes_mask(self) -> bool:
@@ -93,12 +83,6 @@ class Recurrent(_Sized):
     def passes_mask(self) -> bool:
         """Whether the states have the mask of the sequences."""
         return self.return_sequences and not self.go_backwards
-
-    @property
-    def gates(self) -> tuple[str, tuple[float, float]]:
-        """The formulas of the activations, and their parameters."""
-        function = activations.get(self.activation)
-        return function.formula, (_parameter(function), 0.0)
 
     def __call__(
         self, inputs: Symbol | Sequence[Symbol], initial_state: Symbol | Sequence[Symbol] | None = None,
@@ -125,8 +109,58 @@ class Recurrent(_Sized):
         if initial_state is not None:
             given += initial_state if isinstance(initial_state, (list, tuple)) else [initial_state]
         if mask is not None:
-            given.append(Reshape((*mask.shape, _MASK_COLUMNS))(mask))
+            given.append(Reshape((*mask.shape, MASK_COLUMNS))(mask))
         return given if len(given) > 1 else given[0]
+
+    def apply(
+        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope
+    ) -> Tensor | Sequence[Tensor]:
+        y, *states = self.scanned(graph, inputs, weights, scope)
+        if self.return_sequences and self.go_backwards:
+            y = flip(graph, y, 1, scope.label)
+        return [y, *states] if self.return_state else y
+
+
+class _Sized(Weighted):
+    """What is no field of `Recurrent`, but of its subclasses, where it may be given by position."""
+
+    units: int
+
+
+@dataclass(eq=False, repr=False)
+class Recurrent(OverTime, _Sized):
+    """A recurrent layer; subclasses say which cell it has."""
+
+    kernels: ClassVar[dict[str, str]] = {"kernel": "kernel", "recurrent": "recurrent_kernel"}
+    cell: ClassVar[Cell]
+
+    kernel_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
+    recurrent_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
+    bias_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
+    kernel_constraint: Constraint | str | None = field(default=None, kw_only=True)
+    recurrent_constraint: Constraint | str | None = field(default=None, kw_only=True)
+    bias_constraint: Constraint | str | None = field(default=None, kw_only=True)
+    dropout: float = field(default=0.0, kw_only=True)
+    recurrent_dropout: float = field(default=0.0, kw_only=True)
+
+    def prepare(self) -> None:
+        self.units = size("units", self.units)
+        OverTime.prepare(self)
+        _Sized.prepare(self)
+        self.activation = elementwise_of(self, "activation", self.activation)
+        for name in ("dropout", "recurrent_dropout"):
+            setattr(self, name, number(name, getattr(self, name), at_least=0.0, below=1.0))
+
+    @property
+    def state_shapes(self) -> tuple[Shape, ...]:
+        """The shapes of the states of a sample."""
+        return ((self.units,),) * self.cell.states
+
+    @property
+    def gates(self) -> tuple[str, tuple[float, float]]:
+        """The formulas of the activations, and their parameters."""
+        function = activations.get(self.activation)
+        return function.formula, (_parameter(function), 0.0)
 
     def sorted_shapes(self, *shapes: Shape) -> tuple[Shape, int, bool]:
         """Return the shape of the sequences, the number of initial states, and whether there is a mask."""
@@ -134,7 +168,7 @@ class Recurrent(_Sized):
         if len(sequences) != 2:
             raise self.fail(f"takes sequences of shape (batch, steps, features), got (batch, {_listed(sequences)})")
         masked = bool(rest) and len(rest[-1]) == 2
-        if masked and rest[-1] != (sequences[0], _MASK_COLUMNS):
+        if masked and rest[-1] != (sequences[0], MASK_COLUMNS):
             raise self.fail(f"takes a mask of shape (batch, {sequences[0]}), got (batch, {_listed(rest[-1][:1])})")
         states = rest[:-1] if masked else rest
         if len(states) not in (0, self.cell.states) or any(shape != (self.units,) for shape in states):
@@ -164,14 +198,6 @@ class Recurrent(_Sized):
     def resets_after(self) -> bool:
         """Whether a GRU's reset gate is a factor of the product of the state."""
         return True
-
-    def apply(
-        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope
-    ) -> Tensor | Sequence[Tensor]:
-        y, *states = self.scanned(graph, inputs, weights, scope)
-        if self.return_sequences and self.go_backwards:
-            y = flip(graph, y, 1, scope.label)
-        return [y, *states] if self.return_state else y
 
     def scanned(
         self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope

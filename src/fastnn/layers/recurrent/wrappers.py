@@ -18,7 +18,7 @@ from fastnn.layers.core import Activation, Dense
 from fastnn.layers.integers import Embedding, OneHot
 from fastnn.layers.normalization import LayerNorm, RMSNorm
 from fastnn.layers.random import Dropout, GaussianNoise
-from fastnn.layers.recurrent.base import Recurrent
+from fastnn.layers.recurrent.base import MASK_COLUMNS, OverTime
 from fastnn.layers.symbols import Symbol
 from fastnn.layers.tracing import STREAMS
 
@@ -40,11 +40,11 @@ class Bidirectional(Layer):
 
     Parameters
     ----------
-    layer : SimpleRNN, GRU or LSTM
+    layer : SimpleRNN, GRU, LSTM or RNN
         The layer from the first step to the last one.
     merge_mode : {"concat", "sum", "mul", "ave", None}
         How the results of both directions become one; None returns both.
-    backward_layer : SimpleRNN, GRU or LSTM, optional
+    backward_layer : SimpleRNN, GRU, LSTM or RNN, optional
         The layer from the last step to the first one, with ``go_backwards=True``; by default one like `layer`.
 
     Raises
@@ -65,29 +65,30 @@ class Bidirectional(Layer):
     arity = (1, None)
 
     def prepare(self) -> None:
-        if not isinstance(self.layer, Recurrent):
-            raise TypeError(f"layer: expected a SimpleRNN, GRU or LSTM, got {shorten(self.layer)}")
+        if not isinstance(self.layer, OverTime):
+            raise TypeError(f"layer: expected a SimpleRNN, GRU, LSTM or RNN, got {shorten(self.layer)}")
         if self.merge_mode not in _MODES:
             raise ValueError(f"merge_mode: expected one of {_MODES}, got {self.merge_mode!r}")
         forward, backward = self.layer, self.backward_layer
         if backward is None:
             changes: dict[str, Any] = {"name": None, "go_backwards": not forward.go_backwards}
             backward = dataclasses.replace(forward, **changes)
-        if not isinstance(backward, Recurrent):
-            raise TypeError(f"backward_layer: expected a SimpleRNN, GRU or LSTM, got {shorten(backward)}")
+        if not isinstance(backward, OverTime):
+            raise TypeError(f"backward_layer: expected a SimpleRNN, GRU, LSTM or RNN, got {shorten(backward)}")
         if backward.go_backwards == forward.go_backwards:
             raise ValueError("backward_layer: expected a layer of the other direction: go_backwards=True")
         for name in ("return_sequences", "return_state", "units"):
-            if getattr(backward, name) != getattr(forward, name) and (name != "units" or self.merge_mode != "concat"):
-                raise ValueError(f"backward_layer: expected {name}={getattr(forward, name)} as of layer")
-        if len({type(each).cell.states for each in (forward, backward)}) > 1:
+            one, other = (getattr(each, name, None) for each in (forward, backward))
+            if one != other and (name != "units" or self.merge_mode != "concat"):
+                raise ValueError(f"backward_layer: expected {name}={one} as of layer")
+        if len(forward.state_shapes) != len(backward.state_shapes):
             raise ValueError("backward_layer: expected as many states as of layer")
         object.__setattr__(self, "_both", (forward, backward))
 
     @property
-    def both(self) -> tuple[Recurrent, Recurrent]:
+    def both(self) -> tuple[OverTime, OverTime]:
         """The layers of both directions."""
-        found: tuple[Recurrent, Recurrent] = self.__dict__["_both"]
+        found: tuple[OverTime, OverTime] = self.__dict__["_both"]
         return found
 
     @property
@@ -110,7 +111,7 @@ class Bidirectional(Layer):
     def _shared(self, given: Sequence[Any], shapes: Sequence[Shape]) -> tuple[list[Any], list[Any]]:
         """Share what a call is on between both directions: sequences and mask go to both, states to one each."""
         first, *rest = given
-        masks = rest[-1:] if len(shapes) > 1 and len(shapes[-1]) == 2 else []
+        masks = rest[-1:] if len(shapes) > 1 and shapes[-1] == (shapes[0][0], MASK_COLUMNS) else []
         states = rest[: len(rest) - len(masks)]
         half = len(states) // 2
         return [first, *states[:half], *masks], [first, *states[half:], *masks]
@@ -125,6 +126,9 @@ class Bidirectional(Layer):
             for given in (layer.output_shape(*part),)
         ]
         (first, *states), (other, *others) = found
+        alike = first[:-1] == other[:-1] if self.merge_mode == "concat" else first == other
+        if self.merge_mode is not None and not alike:
+            raise self.fail(f"takes results of both directions of one shape, got {first} and {other}")
         joined = [first, other] if self.merge_mode is None else [first]
         if self.merge_mode == "concat":
             joined = [(*first[:-1], first[-1] + other[-1])]

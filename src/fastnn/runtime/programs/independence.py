@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from fastnn.graph.extent import BATCH, Extent
 from fastnn.graph.graph import Graph, Node, Tensor
+from fastnn.graph.ops.sequences.loop import BY_ROW, Body
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.computation import Computation
 
@@ -76,19 +77,65 @@ def _live(graph: Graph, outputs: Sequence[Tensor]) -> tuple[list[Node], set[int]
 
 def _by_row(graph: Graph, nodes: Sequence[Node], wanted: set[int], outputs: Sequence[Tensor]) -> bool:
     """Return whether all values that depend on the batch are batches of rows that depend on one row each."""
-    rows = {tensor.id for tensor in graph.inputs}
+    return _rows_apart(nodes, {tensor.id for tensor in graph.inputs}, wanted, [tensor.id for tensor in outputs])
+
+
+def _rows_apart(nodes: Sequence[Node], rows: set[int], wanted: set[int] | None, outputs: Sequence[int]) -> bool:
+    """Return whether rows of values depend on one row each, which are those of `rows` at first.
+
+    Parameters
+    ----------
+    wanted : set of int, optional
+        The values that count; None for all.
+    outputs : sequence of int
+        Values that have to have such rows.
+    """
+    stacks: set[int] = set()  # values whose second axis is the batch, after the steps of a loop
     for node in nodes:
+        if _is_of_steps(node, rows, stacks):
+            continue
         from_rows = any(tensor is not None and tensor.id in rows for tensor in node.inputs)
+        if any(tensor is not None and tensor.id in stacks for tensor in node.inputs):
+            return False
         if isinstance(node.attrs.get("divisor"), Extent):
             return False  # a mean over rows
         for tensor in node.outputs:
-            if tensor.id in wanted and (tensor.batched or from_rows or _depends_on_batch(tensor)):
+            if (wanted is None or tensor.id in wanted) and (tensor.batched or from_rows or _depends_on_batch(tensor)):
                 if not tensor.batched or _depends_on_batch(tensor):
                     return False
                 rows.add(tensor.id)
         if from_rows and _moves_rows(node, rows):
             return False
-    return all(tensor.id in rows for tensor in outputs)
+    return all(tensor in rows for tensor in outputs)
+
+
+def _is_of_steps(node: Node, rows: set[int], stacks: set[int]) -> bool:
+    """Return whether a node keeps rows apart in a way of loops; then its results are added to `rows` or `stacks`."""
+    if node.op == "loop":
+        body: Body = node.attrs["body"]
+        inside = (*body.sequences, *body.states, *body.constants)
+        own = {x.id for x, y in zip(inside, node.inputs, strict=True) if y is not None and y.id in rows | stacks}
+        own |= {x.id for x in body.states if x.batched}
+        if not _rows_apart(body.nodes, own, None, [x.id for x in body.following]):
+            return False
+        stacks.update(y.id for y in node.outputs[: len(body.stacked)])
+        rows.update(y.id for y in node.outputs[len(body.stacked) :])
+        return True
+    if node.op not in ("transpose", *BY_ROW):
+        return False
+    x, *others = node.inputs
+    y = node.outputs[0]
+    if x is None or x.id not in rows | stacks or any(z is not None and z.id in rows | stacks for z in others):
+        return False
+    was_stack, is_stack = x.id in stacks, len(y.whole) > 1 and y.whole[1] == BATCH and not y.batched
+    # the axis of the steps changes places with the batch
+    turned = node.op == "transpose" and node.attrs["axes"][:2] == (1, 0)
+    turned |= node.op == "reshape" and 1 in (*x.whole[:1], *y.whole[:1]) and x.whole[:2] == y.whole[1::-1]
+    same = node.op != "transpose" and x.whole[:2] == y.whole[:2] and was_stack
+    if not (turned and was_stack != is_stack) and not same:
+        return False
+    (stacks if is_stack else rows).add(y.id)
+    return True
 
 
 def _depends_on_batch(tensor: Tensor) -> bool:

@@ -67,7 +67,7 @@ class BoundCode:
         link(code, places, self._held)
         records = code[code[CodeWord.MANY_AT] :][: code[CodeWord.MANY_RUN] * RECORD_WORDS].reshape(-1, RECORD_WORDS)
         dtype = f"float{8 * code[CodeWord.ITEM_BYTES]}"
-        nanoseconds = sum(cost.nanoseconds(record, dtype) for record in records)
+        nanoseconds = cost.total(records, dtype)
         self.short_rows = 0 if self._held else int(SHORT_NANOSECONDS * UNIT / max(nanoseconds, 1.0))
         # into how many parts a team cuts one row's records; those of more rows are cut when they are patched
         cost.cut(

@@ -12,6 +12,7 @@ from fastnn.backend.cpu.layouts.call import SHARE_UNIT, Share
 from fastnn.backend.cpu.layouts.code import PATCH_WORDS, UNIT, CodeWord
 from fastnn.backend.cpu.processor import cost
 from fastnn.program.layout import RECORD_WORDS
+from fastnn.program.loop_rules import rounds_of
 
 
 def records_of(code: Code, rows: int) -> NDArray[np.int64]:
@@ -30,7 +31,7 @@ def records_of(code: Code, rows: int) -> NDArray[np.int64]:
 
 def nanoseconds(code: Code, rows: int) -> float:
     """Estimate the time of a number of rows that are computed at once, on one thread."""
-    return sum(cost.nanoseconds(record, _dtype(code)) for record in records_of(code, rows))
+    return cost.total(records_of(code, rows), _dtype(code))
 
 
 def rows_within(code: Code, limit: float, most: int) -> int:
@@ -83,7 +84,9 @@ def _shared_nanoseconds(code: Code, rows: int, at_once: int) -> float:
         if count and times:
             records = records_of(code, count)
             found += times * sum(
-                cost.nanoseconds(one, dtype) for one in records if cost.parts(one, dtype, beside=True) > 1
+                rounds * cost.nanoseconds(one, dtype)
+                for one, rounds in zip(records, rounds_of(records).tolist(), strict=True)
+                if cost.parts(one, dtype, beside=True) > 1
             )
     return found
 

@@ -12,10 +12,13 @@ from fastnn.backend.cpu.codegen.options import helper, inlined
 from fastnn.backend.cpu.layouts.team import FINER
 from fastnn.backend.cpu.native.team import contended, enter, leave, run_together
 from fastnn.program.layout import FLAGS_WORD, KERNEL_WORD, PARTS_SHIFT, RECORD_WORDS, Counter, Status
+from fastnn.program.opcodes import OPS
 
 _RECORD_BYTES = RECORD_WORDS * 8
 _STATUS = int(Counter.STATUS)
-_RUNNING, _RAISED = int(Status.RUNNING), int(Status.KERNEL_RAISED)
+_ROUND = int(Counter.ROUND)
+_RUNNING, _RAISED, _REPEATS = int(Status.RUNNING), int(Status.KERNEL_RAISED), int(Status.REPEATS)
+_TIMES, _BODY = OPS["repeat"].words("times", "body")
 
 
 @inlined
@@ -55,13 +58,33 @@ def _loop(run_record: Any) -> Any:
     It is inlined, since most callers have constant arguments: as a call, a step of 4-16-2 took 1.2 times as long.
     """
 
+    @helper
+    def run_rounds(record, context, nth, team):
+        """Run the body of the loop that begins at a record, and return how many records it has."""
+        counters, words = int64_pointer(context), int64_pointer(record)
+        body = words[_BODY]
+        counters[_STATUS] = _RUNNING
+        for number in range(words[_TIMES]):
+            counters[_ROUND] = number
+            for index in range(1, body + 1):
+                run_record(record + index * _RECORD_BYTES, context, nth, team)
+                if counters[_STATUS] != _RUNNING:
+                    return body
+        return body
+
     @inlined
     def run_records(records, count, context, nth, team):
         status = int64_pointer(context)
-        for index in range(count):
-            run_record(records + index * _RECORD_BYTES, context, nth, team)
+        index = 0
+        while index < count:
+            record = records + index * _RECORD_BYTES
+            run_record(record, context, nth, team)
+            index += 1
             if status[_STATUS] != _RUNNING:
-                return False
+                if status[_STATUS] == _REPEATS:
+                    index += run_rounds(record, context, nth, team)
+                if status[_STATUS] != _RUNNING:
+                    return False
         return True
 
     return run_records

@@ -16,6 +16,7 @@ from fastnn.backend.cpu.processor import target
 from fastnn.backend.cpu.processor.blocking import Blocking
 from fastnn.backend.cpu.processor.pieces import CHAIN_OP, ChainWord
 from fastnn.program.layout import FLAGS_WORD, OP_WORD, PARTS_SHIFT
+from fastnn.program.loop_rules import rounds_of
 from fastnn.program.opcodes import OPS
 from fastnn.program.record import dims_of, op_of
 
@@ -92,9 +93,15 @@ def cut(records: NDArray[np.int64], dtype: str) -> float:
     """Write the number of parts into a program's records; returns the nanoseconds of a step that can be shared."""
     shared = 0.0
     beside = any(parts(record, dtype) > 1 for record in records)
-    for record in records:
+    for record, rounds in zip(records, rounds_of(records).tolist(), strict=True):
         count = parts(record, dtype, beside=beside)
         if count > 1:
             record[FLAGS_WORD] |= count << PARTS_SHIFT
-            shared += nanoseconds(record, dtype)
+            shared += rounds * nanoseconds(record, dtype)
     return shared
+
+
+def total(records: NDArray[np.int64], dtype: str) -> float:
+    """Estimate the time of all records of a step on one core."""
+    rounds: list[int] = rounds_of(records).tolist()
+    return sum(times * nanoseconds(record, dtype) for record, times in zip(records, rounds, strict=True))

@@ -267,6 +267,23 @@ def test_attention_leaves_out_steps(mask_zero: bool) -> None:
         np.testing.assert_allclose(found[row], model.predict(x[row : row + 1, : lengths[row]])[0], rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["encoder", "decoder", "sines", "rotary", "adapted"])
+def test_layers_of_transformers_leave_out_steps(name: str) -> None:
+    words = fnn.Input((None,), dtype="int64")
+    x = (fnn.LoRA(fnn.Embedding(12, 8), rank=2) if name == "adapted" else fnn.Embedding(12, 8))(words)
+    if name == "sines":
+        x = x + fnn.SinePositionEncoding()(x)
+    attention = fnn.MultiHeadAttention(2, 4, rotary=10000.0 if name == "rotary" else None)
+    blocks = {"encoder": fnn.TransformerEncoder(16, 2), "decoder": fnn.TransformerDecoder(16, 2)}
+    x = fnn.GlobalAveragePooling1D()(blocks.get(name, attention)(x))
+    model, rng = fnn.Model(words, fnn.Dense(2)(x), seed=0), np.random.default_rng(0)
+    tokens, lengths = rng.integers(0, 12, (ROWS, 10)), rng.integers(1, 11, ROWS)
+    found = model.predict(tokens, lengths=lengths)
+    for row in range(ROWS):
+        alone = model.predict(tokens[row : row + 1, : lengths[row]])[0]
+        np.testing.assert_allclose(found[row], alone, rtol=2e-5, atol=1e-6)
+
+
 def test_losses_are_those_of_a_mask() -> None:
     x, lengths = unequal()
     model, masked = reader(None), None

@@ -35,6 +35,7 @@ ADD_IN_DOUBLE = {
     "sum_loss",
     "sum_loss_by_weight",
     "normalize_weights",
+    "angles",
     "mask_weights",
     "penalty",
     "sum_squares",

@@ -53,10 +53,10 @@ WORKLOADS = (
 
 @njit(fastmath=True, cache=True)  # type: ignore[untyped-decorator]
 def _summed(x: Array) -> float:
-    found = np.float32(0.0)
+    found: Any = np.float32(0.0)
     for value in x:
         found += value
-    return found
+    return found  # type: ignore[no-any-return]
 
 
 @njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]

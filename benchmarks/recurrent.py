@@ -5,13 +5,15 @@
     python benchmarks/recurrent.py --dtype float64
 
     python benchmarks/recurrent.py --steps
+    python benchmarks/recurrent.py --lengths
 
-Needs PyTorch. A network is one recurrent layer, whose last state a dense layer turns into one number; the loss is the
-mean squared error, the optimizer Adam. Before anything is timed, both must have trained to the same losses. Both take
-turns; medians of several rounds. "lengths" are sequences of unequal lengths, whose mean is half of the longest: a mask
-here, packed sequences there. "as ops" is a GRU that is written as a cell, for `fnn.RNN` here, and called in a loop of
-Python there. With `--steps` it is one step of a cell: from compiled code here, `torch.nn.GRUCell` and the like there,
-without gradients.
+Needs PyTorch, but for `--lengths`. A network is one recurrent layer, whose last state a dense layer turns into one
+number; the loss is the mean squared error, the optimizer Adam. Before anything is timed, both must have trained to the
+same losses. Both take turns; medians of several rounds. "lengths" are sequences of unequal lengths, whose mean is half
+of the longest: a mask here, packed sequences there. "as ops" is a GRU that is written as a cell, for `fnn.RNN` here, and
+called in a loop of Python there. With `--steps` it is one step of a cell: from compiled code here, `torch.nn.GRUCell`
+and the like there, without gradients. With `--lengths` they are epochs of fastnn alone, on sequences of unequal
+lengths: as if all were as long as the longest, with a mask, and with ``fit(..., lengths=...)``.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -121,6 +123,8 @@ STEPS = {
     "LSTM 32, 8 inputs": ("LSTM", 32, 8),
 }
 REPEATS = 1000
+#: of an epoch on sequences of unequal lengths
+BATCHES = 32
 
 
 @njit  # type: ignore[untyped-decorator]
@@ -165,6 +169,30 @@ def our_network(work: Recurrent, dtype: str) -> fnn.Model:
         model = fnn.Model(x, fnn.Dense(1)(layer(x)), seed=0, dtype=dtype)
     model.compile(fnn.Adam(RATE, epsilon=EPSILON), "mse")
     return model
+
+
+def epochs_by_length(work: Recurrent, dtype: str, threads: int) -> dict[str, Callable[[], float]]:
+    """Return functions that train an epoch on sequences of unequal lengths."""
+    fnn.set_num_threads(threads)
+    x, mask, y = work.data(dtype)
+    lengths = mask.sum(axis=1).astype(np.int64)
+    padded, masked = our_network(replace(work, lengths=False), dtype), our_network(work, dtype)
+    samples = fnn.Input((None, work.features))
+    cut = fnn.Model(samples, fnn.Dense(1)(getattr(fnn, work.kind)(work.units)(samples)), seed=0, dtype=dtype)
+    cut.compile(fnn.Adam(RATE, epsilon=EPSILON), "mse")
+
+    def trained(model: fnn.Model, given: Any, **options: Any) -> Callable[[], float]:
+        def epoch() -> float:
+            history = model.fit(given, y, batch_size=work.batch, epochs=1, verbose=0, **options)
+            return float(history.history["loss"][-1])
+
+        return epoch
+
+    return {
+        "padded": trained(padded, x),
+        "mask": trained(masked, {"x": x, "mask": mask}),
+        "lengths": trained(cut, x, lengths=lengths),
+    }
 
 
 def same_network(work: Recurrent, weights: Sequence[Array], dtype: str) -> Any:
@@ -257,6 +285,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", default="", help="workloads whose names contain this")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", action="store_true", help="single steps of cells")
+    parser.add_argument(
+        "--lengths", action="store_true", help="epochs on sequences of unequal lengths, without PyTorch"
+    )
     given = parser.parse_args(arguments)
     if given.steps:
         print("ns a step, float32, one sample")
@@ -265,6 +296,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             times = {library: 1e9 * each / REPEATS for library, each in found.items()}
             shown = "  ".join(f"{library} {each:8.0f}" for library, each in times.items())
             print(f"{name:20} {shown}  {times['PyTorch'] / times['fastnn']:6.1f} times", flush=True)
+        return
+    if given.lengths:
+        for threads in given.threads:
+            print(f"\nms an epoch of {BATCHES} batches, {given.dtype}, {threads} thread(s)")
+            for work in WORKLOADS:
+                if work.lengths and given.only in work.name:
+                    calls = epochs_by_length(replace(work, batches=BATCHES), given.dtype, threads)
+                    for call in calls.values():
+                        call()
+                    times = {name: 1e3 * each for name, each in measured(calls, rounds=given.rounds).items()}
+                    shown = "  ".join(f"{name} {each:8.1f}" for name, each in times.items())
+                    print(f"{work.name:50} {shown}  {times['lengths'] / times['padded']:.2f} of padded", flush=True)
         return
     for threads in given.threads:
         print(f"\nms a training step, {given.dtype}, {threads} thread(s)")

@@ -2,11 +2,13 @@
 
     python benchmarks/transformers_models.py
     python benchmarks/transformers_models.py --threads 1 2 --rounds 9
+    python benchmarks/transformers_models.py --only results
 
-Needs PyTorch and transformers. First random weights of small configurations of `GPT2LMHeadModel` and `BertModel` are
-copied into `fnn.applications.GPT` and `BERT`: scores and hidden states have to agree. Then a training step of a small
-GPT is timed, with and without dropout: AdamW, cross-entropy, one batch. PyTorch has two networks, `GPT2LMHeadModel` and
-a plain one around `scaled_dot_product_attention`; ratios are to the faster of both. They take turns; medians of rounds.
+Needs PyTorch and transformers. First random weights of small configurations of `GPT2LMHeadModel`, `LlamaForCausalLM`,
+`BertModel` and of BERT with three heads are copied into `fnn.applications.GPT` and `BERT`: scores and hidden states
+have to agree (`--only results` ends there). Then a training step of a small GPT is timed, with and without dropout:
+AdamW, cross-entropy, one batch. PyTorch has two networks, `GPT2LMHeadModel` and a plain one around
+`scaled_dot_product_attention`; ratios are to the faster of both. They take turns; medians of rounds.
 """
 
 from __future__ import annotations
@@ -77,6 +79,29 @@ def copy_bert(source: Any, model: fnn.Model, heads: int) -> None:
         model.set_weights([array(part.weight), array(part.bias)], name)
 
 
+def copy_dense(model: fnn.Model, parts: Sequence[tuple[str, Any]]) -> None:
+    """Give dense layers the weights of `Linear` modules."""
+    for name, part in parts:
+        model.set_weights([array(part.weight).T, *([array(part.bias)] if part.bias is not None else [])], name)
+
+
+def copy_llama(source: Any, model: fnn.Model, head: int) -> None:
+    """Give a model the weights of a `LlamaForCausalLM`, whose heads have some size."""
+    body = source.model
+    model.set_weights([array(body.embed_tokens.weight)], "token_embedding")
+    for number, block in enumerate(body.layers, start=1):
+        name, of = f"block{number}", block.self_attn
+        kernels = [array(each.weight).T for each in (of.q_proj, of.k_proj, of.v_proj)]
+        split, output = [kernel.reshape(len(kernel), -1, head) for kernel in kernels], array(of.o_proj.weight).T
+        model.set_weights([*split, output.reshape(-1, head, output.shape[1])], f"{name}_attention")
+        gated = block.mlp.gate_proj, block.mlp.up_proj, block.mlp.down_proj
+        model.set_weights([array(each.weight).T for each in gated], f"{name}_gated")
+        for ours, theirs in (("norm1", block.input_layernorm), ("norm2", block.post_attention_layernorm)):
+            model.set_weights([array(theirs.weight)], f"{name}_{ours}")
+    model.set_weights([array(body.norm.weight)], "last_norm")
+    copy_dense(model, [("scores", source.lm_head)])
+
+
 def shaken(model: Any) -> Any:
     """Give biases and norms random values too: those of a new model are zeros and ones."""
     torch = importlib.import_module("torch")
@@ -100,7 +125,7 @@ def difference(name: str, ours: Array, theirs: Array) -> None:
 
 
 def same_results() -> None:
-    """Compare both networks with those of transformers."""
+    """Compare the networks with those of transformers."""
     torch, peers = importlib.import_module("torch"), importlib.import_module("transformers")
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -111,16 +136,73 @@ def same_results() -> None:
     tokens = rng.integers(0, 101, (5, 48))
     with torch.no_grad():
         difference("GPT2LMHeadModel, scores", gpt.predict(tokens), array(source(torch.from_numpy(tokens)).logits))
+    same_llama(tokens)
+    same_berts(rng)
+
+
+def same_llama(tokens: Array) -> None:
+    """Compare GPT with the options of LLaMA: grouped heads, rotation, gated layers."""
+    torch, peers = importlib.import_module("torch"), importlib.import_module("transformers")
+    config = peers.LlamaConfig(
+        vocab_size=101, hidden_size=64, intermediate_size=176, num_hidden_layers=3, num_attention_heads=8,
+        num_key_value_heads=2, max_position_embeddings=48, rms_norm_eps=1e-6, tie_word_embeddings=False,
+    )  # fmt: skip
+    source = shaken(peers.LlamaForCausalLM(config))
+    llama = fnn.applications.GPT(
+        101, 48, 3, 8, 64, 0.0, use_bias=False, key_value_heads=2, intermediate_dim=176, gated=True, norm="rms",
+        epsilon=1e-6, rotary=10000.0, tied=False, classifier_activation=None,
+    )  # fmt: skip
+    copy_llama(source, llama, 8)
+    with torch.no_grad():
+        difference("LlamaForCausalLM, scores", llama.predict(tokens), array(source(torch.from_numpy(tokens)).logits))
+
+
+def same_berts(rng: np.random.Generator) -> None:
+    """Compare BERT and its heads, with padding."""
+    torch, peers = importlib.import_module("torch"), importlib.import_module("transformers")
     options = {"vocab_size": 101, "max_position_embeddings": 48, "hidden_size": 64, "num_hidden_layers": 3}
-    source = shaken(peers.BertModel(peers.BertConfig(**options, num_attention_heads=4, intermediate_size=256), False))
-    bert = fnn.applications.BERT(101, 48, 3, 4, 64, segments=2)
-    copy_bert(source, bert, 4)
+    options |= {"num_attention_heads": 4, "intermediate_size": 256}
+    config = peers.BertConfig(**options, num_labels=3)
     there = np.arange(48) < rng.integers(5, 49, (5, 1))
     tokens, kinds = rng.integers(1, 101, (5, 48)) * there, rng.integers(0, 2, (5, 48))
     given = {"input_ids": tokens, "token_type_ids": kinds, "attention_mask": there.astype(int)}
-    with torch.no_grad():
-        states = source(**{name: torch.from_numpy(each) for name, each in given.items()}).last_hidden_state
-    difference("BertModel with padding, last states", bert.predict([tokens, kinds])[there], array(states)[there])
+
+    def results(source: Any) -> Any:
+        with torch.no_grad():
+            return source(**{name: torch.from_numpy(each) for name, each in given.items()})
+
+    def ours(source: Any, **more: Any) -> fnn.Model:
+        model = fnn.applications.BERT(101, 48, 3, 4, 64, segments=2, classifier_activation=None, **more)
+        copy_bert(source, model, 4)
+        return model
+
+    source = shaken(peers.BertModel(config, False))
+    states, expected = ours(source).predict([tokens, kinds]), array(results(source).last_hidden_state)
+    difference("BertModel with padding, last states", states[there], expected[there])
+
+    source = shaken(peers.BertForMaskedLM(config))
+    bert, head = ours(source.bert, head="words"), source.cls.predictions
+    copy_dense(bert, [("words_dense", head.transform.dense)])
+    norm = head.transform.LayerNorm
+    bert.set_weights([array(norm.weight), array(norm.bias)], "words_norm")
+    bert.set_weights([array(head.bias)], "words")
+    scores, expected = bert.predict([tokens, kinds]), array(results(source).logits)
+    difference("BertForMaskedLM, scores", scores[there], expected[there])
+
+    source = shaken(peers.BertForQuestionAnswering(peers.BertConfig(**options, num_labels=2)))
+    bert = ours(source.bert, head="answers")
+    copy_dense(bert, [("answers", source.qa_outputs)])
+    found = results(source)
+    for scores, expected, name in zip(
+        bert.predict([tokens, kinds]), (array(found.start_logits), array(found.end_logits)), ("begin", "end"),
+        strict=True,
+    ):  # fmt: skip
+        difference(f"BertForQuestionAnswering, where answers {name}", scores[there], expected[there])
+
+    source = shaken(peers.BertForSequenceClassification(config))
+    bert = ours(source.bert, classes=3, pool="first")
+    copy_dense(bert, [("pooled", source.bert.pooler.dense), ("classes", source.classifier)])
+    difference("BertForSequenceClassification, scores", bert.predict([tokens, kinds]), array(results(source).logits))
 
 
 def plain_network(dropout: float) -> Any:
@@ -200,8 +282,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", choices=["results"])
     given = parser.parse_args(arguments)
     same_results()
+    if given.only:
+        return
     for threads in given.threads:
         print(f"\nms a training step, float32, {threads} thread(s): {LAYERS} layers x {WIDTH}, batch {BATCH} x {STEPS}")
         for dropout in (0.0, 0.1):

@@ -52,11 +52,13 @@ from fastnn.layers.maps.pooling import *
 from fastnn.layers.maps.preprocessing import *
 from fastnn.layers.merge import *
 from fastnn.layers.normalization import *
+from fastnn.layers.positions import *
 from fastnn.layers.random import *
 from fastnn.layers.recurrent.cells import *
 from fastnn.layers.recurrent.masking import *
 from fastnn.layers.recurrent.own import *
 from fastnn.layers.recurrent.wrappers import *
+from fastnn.layers.transformers import *
 from fastnn.linalg import matmul
 from fastnn.losses import (
     BinaryCrossEntropy,

@@ -54,14 +54,25 @@ NAMES = {
     "GroupQueryAttention": "fastnn.GroupedQueryAttention",
     "MultiHeadSelfAttention": "fastnn.MultiHeadAttention, called on one symbol",
     "scaled_dot_product_attention": "fastnn.MultiHeadAttention",
-    "Transformer": "fastnn.MultiHeadAttention, fastnn.LayerNorm, fastnn.Dense and fastnn.Add",
-    "TransformerEncoderLayer": "fastnn.MultiHeadAttention, fastnn.LayerNorm, fastnn.Dense and fastnn.Add",
-    "TransformerDecoderLayer": "fastnn.MultiHeadAttention, fastnn.LayerNorm, fastnn.Dense and fastnn.Add",
+    "Transformer": "fastnn.TransformerEncoder and fastnn.TransformerDecoder",
+    "TransformerEncoderLayer": "fastnn.TransformerEncoder",
+    "TransformerDecoderLayer": "fastnn.TransformerDecoder",
     "GPT2": "fastnn.applications.GPT",
     "GPT2LMHeadModel": "fastnn.applications.GPT",
     "GPT2Backbone": "fastnn.applications.GPT",
     "BertModel": "fastnn.applications.BERT",
     "BertBackbone": "fastnn.applications.BERT",
+    "LlamaForCausalLM": "fastnn.applications.GPT, with the options of LLaMA",
+    "LlamaModel": "fastnn.applications.GPT, with the options of LLaMA",
+    "LlamaBackbone": "fastnn.applications.GPT, with the options of LLaMA",
+    "BertForMaskedLM": 'fastnn.applications.BERT(..., head="words")',
+    "BertForQuestionAnswering": 'fastnn.applications.BERT(..., head="answers")',
+    "BertForSequenceClassification": 'fastnn.applications.BERT(..., classes=2, pool="first")',
+    "MaskedLMHead": 'fastnn.applications.BERT(..., head="words")',
+    "SinusoidalPositionalEncoding": "fastnn.SinePositionEncoding",
+    "RotaryPositionalEmbeddings": "fastnn.RotaryEmbedding",
+    "LlamaMLP": "fastnn.SwiGLU",
+    "GLU": "fastnn.SwiGLU",
     "TokenAndPositionEmbedding": "fastnn.Embedding, fastnn.PositionEmbedding and fastnn.Add",
     "CategoryEncoding": "fastnn.OneHot of fastnn.Input(shape, dtype='int64')",
     "GaussianDropout": "fastnn.Dropout and fastnn.GaussianNoise",
@@ -212,7 +223,9 @@ NAMES = {
     "build_vocab_from_iterator": "fastnn.text.Words",
     "ByteLevelBPETokenizer": "fastnn.text.BytePairs",
     "pad_sequence": "fastnn.data.pad_sequences",
-    "bucket_by_sequence_length": "fastnn.data.buckets",
+    "bucket_by_sequence_length": "fit(..., lengths=...), or fastnn.data.buckets",
+    "pack_padded_sequence": "fit(..., lengths=...)",
+    "pack_sequence": "fastnn.data.pad_sequences, and fit(..., lengths=...)",
     "MaskedLMMaskGenerator": "fastnn.text.mask_words",
     "sliding_window_view": "fastnn.text.windows, of tokens",
     # modules and data
@@ -231,10 +244,6 @@ NAMES = {
     "make_blobs": "fastnn.datasets.make_moons",
 }  # fmt: skip
 
-#: words in names of features that fastnn does not have
-MISSING = ("Transformer",)
-NOT_THERE = "fastnn has no ready-made transformers yet"
-
 #: hints for arguments that have no meaning here
 ARGUMENTS = {
     "input_shape": "the first layer is fastnn.Input(shape), or the shape comes from the first data",
@@ -243,6 +252,11 @@ ARGUMENTS = {
     "batch_shape": "fastnn.Input(shape) is for batches of any number of rows",
     "stateful": "return_state=True and initial_state= carry states on, model.freeze(stateful=True) goes step by step",
     "unroll": "all steps are one compiled loop",
+    "use_causal_mask": "layers of attention are made with causal=True",
+    "norm_first": "it is called normalize_first",
+    "dim_feedforward": "it is called intermediate_dim",
+    "nhead": "it is called num_heads",
+    "d_model": "the number of features comes from the layer before",
     "batch_first": "samples are the first axis, steps the second",
     "bidirectional": "fastnn.Bidirectional(layer) goes in both directions",
     "num_layers": "layers with return_sequences=True one after the other are stacked",
@@ -273,7 +287,7 @@ ARGUMENTS = {
     "noise_shape": "every number is dropped independently",
     "inplace": "memory is shared automatically where possible",
     "sparse": "inputs are dense arrays",
-    "ragged": "inputs are dense arrays",
+    "ragged": "inputs are dense arrays: fastnn.data.pad_sequences, and fit(..., lengths=...)",
     "tensor": "fastnn.Input(shape) is enough",
     "bias": "it is called use_bias",
     "output_shape": "it is called output_dim",

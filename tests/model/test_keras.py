@@ -250,6 +250,11 @@ def test_arguments_by_position_are_keras():
                   "bias_initializer",
         fnn.Bidirectional: "layer merge_mode", fnn.TimeDistributed: "layer", fnn.Masking: "mask_value",
         fnn.PositionEmbedding: "sequence_length initializer", fnn.LoRA: "layer rank alpha targets", fnn.RNN: "cell",
+        fnn.SinePositionEncoding: "max_wavelength", fnn.RotaryEmbedding: "max_wavelength scaling_factor",
+        fnn.TransformerEncoder: "intermediate_dim num_heads dropout activation layer_norm_epsilon kernel_initializer "
+                                "bias_initializer",
+        fnn.TransformerDecoder: "intermediate_dim num_heads dropout activation layer_norm_epsilon kernel_initializer "
+                                "bias_initializer",
         fnn.Dot: "axes normalize", fnn.Cropping1D: "cropping",
         fnn.Dropout: "rate", fnn.GaussianNoise: "stddev", fnn.Reshape: "target_shape", fnn.Activation: "activation",
         fnn.BatchNorm: "", fnn.LayerNorm: "", fnn.Flatten: "", fnn.Concatenate: "", fnn.Add: "", fnn.Multiply: "",

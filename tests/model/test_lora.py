@@ -208,6 +208,19 @@ def test_compiled_code():
     np.testing.assert_allclose(row, results[0], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("between", [lambda: [], lambda: [fnn.GRU(4, return_sequences=True)]])
+def test_generation(between):
+    """Beyond the steps of the input, where attention alone says how many there are."""
+    layers = [
+        fnn.Input(8, dtype="int64"), fnn.LoRA(fnn.Embedding(9, 4), 2), *between(),
+        fnn.LoRA(fnn.MultiHeadAttention(2, 2, causal=True), 2), fnn.Dense(9, "softmax"),
+    ]  # fmt: skip
+    model = taught(fnn.Sequential(layers, seed=0))
+    tokens = model.generate([1, 2], 20, seed=0)
+    np.testing.assert_array_equal(tokens, model.generate([1, 2], 20, seed=0, cache=False))
+    assert len(tokens) == 20
+
+
 @njit
 def learn(learner, x, y):
     fnp.train_step(learner, x, y)

@@ -401,6 +401,23 @@ def test_programs_do_not_grow_with_the_number_of_steps():
     assert np.isfinite(model.predict(x)).all()
 
 
+def test_sequences_of_any_length():
+    x = fnn.Input((None, 3))
+    model = fnn.Model(x, fnn.Dense(2)(fnn.RNN(Associative(4))(fnn.RNN(Gated(3), return_sequences=True)(x))), seed=1)
+    model.compile("adam", "mse")
+    rng = np.random.default_rng(0)
+    for steps in (1, 4, 9):
+        given = rng.normal(size=(5, steps, 3)).astype(np.float32)
+        known = fnn.Input((steps, 3))
+        same = fnn.Model(known, model(known))
+        assert model.predict(given).tobytes() == same.predict(given).tobytes()
+        assert np.isfinite(model.fit(given, np.zeros((5, 2)), epochs=2, verbose=0).history["loss"]).all()
+    net = model.freeze(stateful=True)
+    state, out = fnp.state(net), np.zeros((9, 2), np.float32)
+    walk(net, state, given[0], out)
+    assert out[-1].tobytes() == model.predict(given)[0].tobytes()
+
+
 def test_training_is_told():
     @dataclass(eq=False, repr=False)
     class Scaled(Plain):

@@ -66,11 +66,13 @@ EXPECTED = {
     "lora.py": ["LoRA, rank 4", "the whole model", "the file of the adapters has", "at most", "--- merged"],
     "forecast.py": ["1136 windows of 72 hours", "the same hour last week", "linear model", "LSTM   "],
     "memory.py": ["96 networks a generation", "without memory, 82 weights", "8 recurrent units, 306", "ns a step"],
+    "answers.py": ["1000 sentences with questions, 140 words", "read  2 times: ", "      100    ", "nora | "],
+    "music.py": ["57 tunes with 2638 notes", "table, in C    ", "network, in 12 keys", "goes on:"],
     "importance.py": ["weights  gradients  shuffling", "average 3", "epsilon"],
 }
 TIMED = {"digits.py", "cnn_digits.py"}  # they print tables of times
 ALLOWED_IMPORTS = {
-    "argparse", "fastnn", "inspect", "math", "numba", "numpy", "os", "pydoc_data", "scipy", "tempfile", "time",
+    "argparse", "fastnn", "inspect", "math", "numba", "numpy", "os", "pydoc_data", "re", "scipy", "tempfile", "time",
 }  # fmt: skip
 
 
@@ -133,6 +135,39 @@ def test_needs_only_fastnn_and_numpy(name: str) -> None:
         elif isinstance(node, ast.ImportFrom):
             imported.add((node.module or "").split(".")[0])
     assert imported <= ALLOWED_IMPORTS
+
+
+def test_music_is_written_as_midi(tmp_path: Path) -> None:
+    run("music.py", "--midi", str(tmp_path))
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 10
+    for file in files:
+        data = file.read_bytes()
+        assert data[:14] == bytes.fromhex("4d546864 00000006 0000 0001 01e0")
+        assert (data[14:18], int.from_bytes(data[18:22], "big")) == (b"MTrk", len(data) - 22)
+        assert data[-4:] == bytes.fromhex("00ff2f00")
+    # 4/4 and three quarters, C C G, each of 480 ticks
+    notes = [bytes([0, 0x90, pitch, 80, 0x83, 0x60, 0x80, pitch, 0]) for pitch in (60, 60, 67)]
+    assert files[0].name == "1.mid"
+    assert files[0].read_bytes()[29:64] == bytes.fromhex("00ff5804 04021808") + b"".join(notes)
+
+
+@pytest.mark.parametrize(
+    ("metre", "notes", "message"),
+    [
+        ("4/4", "C D E F | G A B | c4 |]", "bars have \\[16, 12, 16\\] sixteenths, but the metre 16"),
+        ("3/4", "C | D E F | G3 |]", "bars have \\[4, 12, 12\\] sixteenths, but the metre 12"),
+        ("3/4", "C D/3 E | F3 |]", "bar 1: expected notes of whole sixteenths"),
+        ("3/4", "C D H | F3 |]", "bar 1: expected notes .* got 'H'"),
+    ],
+)  # fmt: skip
+def test_tunes_whose_bars_do_not_fill_the_metre_are_refused(
+    metre: str, notes: str, message: str, tmp_path: Path
+) -> None:
+    tunes = tmp_path / "tunes.abc"
+    tunes.write_text(f"X:1\nT:A tune\nM:{metre}\nL:1/4\nK:C\n{notes}\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match=f"ValueError: A tune.*{message}"):
+        run("music.py", "--tunes", str(tunes))
 
 
 @pytest.mark.slow

@@ -66,6 +66,11 @@ def of_symbols(dtype):
     return fnn.Model(x, fnn.ops.where(y < 0.1, y, fnn.ops.power(fnn.ops.absolute(y) + 0.1, 1.7)), dtype=dtype)
 
 
+def places(dtype):
+    x = fnn.Input((4, 5))
+    return fnn.Model(x, fnn.Dense(2)(fnn.Add()([x, fnn.SinePositionEncoding(100.0)(x)])), seed=3, dtype=dtype)
+
+
 MODELS = {
     "functions of symbols": of_symbols,
     "perceptron": lambda dtype: chain(fnn.Dense(20, "relu"), fnn.Dense(10, "softmax"), dtype=dtype),
@@ -91,6 +96,7 @@ MODELS = {
     "turned alone": lambda dtype: chain(fnn.Permute((3, 1, 2)), shape=(2, 3, 4), dtype=dtype),
     "scaled": lambda dtype: scaled(dtype),
     "attention": attention,
+    "places": places,
     "angles": angles,
     "grouped": grouped,
     "rows divided": lambda dtype: chain(fnn.RMSNorm(scale=False), fnn.Dense(6), fnn.RMSNorm(), dtype=dtype),
@@ -163,7 +169,7 @@ def test_random_networks(seed):
         weights.append(values.astype(dtype))
     model.set_weights(weights)
     if any(isinstance(layer, (fnn.MultiHeadAttention, fnn.GroupedQueryAttention)) for layer in model.layers):
-        with pytest.raises(NotImplementedError, match="attention has no code for GPUs"):
+        with pytest.raises(NotImplementedError, match=r"(attention|rotate) has no code for GPUs"):
             model.freeze(device="cuda")
         return
     check(model, tolerance=50)

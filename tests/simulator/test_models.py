@@ -145,7 +145,7 @@ def test_attention_agrees_with_the_cpu():
     there = (rng.random((6, 5)) < 0.7).astype(np.float32)
     for device in ("cuda", "cpu"):
         steps, mask = fnn.Input((5, 3)), fnn.Input(5)
-        heads = fnn.MultiHeadAttention(2, 2, dropout=0.3, causal=True)(steps)
+        heads = fnn.MultiHeadAttention(2, 2, dropout=0.3, causal=True, rotary=9.0)(steps)
         result = fnn.GroupedQueryAttention(2, 2, 1)([heads, steps, steps, mask])
         model = fnn.Model([steps, mask], result, seed=0, device=device)
         model.compile("sgd", "mse")

@@ -107,6 +107,11 @@ DERIVATIVES: dict[str, tuple[Derivative, ...]] = {
     ),
     "take": (Derivative("x", "scatter_add", "y", {"x": "dy", "index": "index"}),),
     "scatter_add": (Derivative("x", "take", "y", {"x": "dy", "index": "index"}),),
+    "rotate": (
+        Derivative(
+            "x", "rotate", "y", {"x": "dy", "angles": "angles"}, dims={"inverse": lambda dims: 1 - dims["inverse"]}
+        ),
+    ),
     "divide_by": (Derivative("x", "divide_by", "y", {"x": "dy"}),),
     "dropout": (Derivative("x", "dropout", "y", {"x": "dy"}),),
     "gaussian_noise": (Derivative("x"),),

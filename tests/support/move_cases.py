@@ -35,6 +35,16 @@ def move_cases(tables: Iterable[tuple[int, int]], vectors: Iterable[int]) -> Ite
     for rows, cols, k in ((1, 1, 1), (7, 31, 3), (33, 7, 7), (3, 130, 20)):
         yield Case("largest", {"rows": rows, "cols": cols, "k": k}, bound=Bound(0))
         yield Case("largest", {"rows": rows, "cols": cols, "k": k}, special={"x": ties}, bound=Bound(0), note="ties")
+    for rows, half in ((1, 1), (7, 31), (33, 8), (150, 5)):
+        for given in ((), ("position",)):
+            # an ulp of the largest angle is an error of its sine
+            yield Case("angles", {"rows": rows, "half": half}, params={"scale": 0.5, "decay": 9.2 / half},
+                       optional=frozenset(given), special={"position": lambda rng, shape: rng.integers(0, 300, shape)},
+                       bound=Bound(1, 0.5, mean=300.0))  # fmt: skip
+    for outer, rows, heads, half in ((1, 1, 1, 1), (3, 7, 2, 5), (2, 33, 3, 16), (1, 150, 1, 33)):
+        for inverse in (0, 1):
+            dims = {"outer": outer, "rows": rows, "heads": heads, "half": half, "inverse": inverse}
+            yield Case("rotate", dims, bound=Bound(2, 4))
     for n in vectors:
         yield Case("divide_by", {"n": n, "divisor": 3 * n}, bound=Bound(1))
 

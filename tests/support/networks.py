@@ -215,9 +215,12 @@ class _Builder:
         options: dict[str, Any] = {name: self.chance(0.5) for name in ("causal", "use_bias")}
         options |= {"dropout": self.one([0.0, 0.4]), "trainable": self.chance(0.85)}
         if self.chance(0.3):
-            layer: Layer = fnn.GroupedQueryAttention(self.random.randint(1, 3), 4, self.one([1, 2]), **options)
+            head = self.random.randint(1, 3)
+            options["rotary"] = None if head % 2 else 50.0
+            layer: Layer = fnn.GroupedQueryAttention(head, 4, self.one([1, 2]), **options)
         else:
             sizes = self.random.randint(1, 3), self.random.randint(1, 4), self.one([None, 2])
+            options["rotary"] = 50.0 if options["causal"] and sizes[1] % 2 == 0 else None
             layer = fnn.MultiHeadAttention(*sizes, kernel_regularizer=self.one(REGULARIZERS), **options)
         return layer([x, fnn.Activation("tanh")(other)]) if self.chance(0.5) else layer(x)
 
@@ -335,12 +338,22 @@ def _normalize(layer: Any, weights: list[Array], x: Array, training: bool) -> Ar
     return y * (weights[0] if layer.scale else 1.0) + (weights[int(layer.scale)] if layer.center else 0.0)
 
 
+def _rotated(x: Array, wavelength: float) -> Array:
+    """Rotate pairs of (batch, heads, steps, size), as complex numbers, by their steps."""
+    half = x.shape[-1] // 2
+    turns = np.arange(x.shape[2])[:, None] / wavelength ** (np.arange(half) / half)
+    z = (x[..., :half] + 1j * x[..., half:]) * np.exp(1j * turns)
+    return np.concatenate([z.real, z.imag], axis=-1)
+
+
 def _attention(layer: Any, weights: list[Array], query: Array, value: Array, stream: Any) -> Array:
     kernels, biases = (weights[::2], weights[1::2]) if layer.use_bias else (weights, [0.0] * 4)
     q, k, v = (
         np.einsum("btf,fhs->bhts", x, w) + (b[:, None] if layer.use_bias else 0.0)
         for x, w, b in zip((query, value, value), kernels[:3], biases[:3], strict=True)
     )
+    if layer.rotary is not None:
+        q, k = _rotated(q, layer.rotary), _rotated(k, layer.rotary)
     k, v = (np.repeat(x, q.shape[1] // x.shape[1], axis=1) for x in (k, v))
     scores = np.exp(q @ k.swapaxes(2, 3) / np.sqrt(q.shape[-1]))
     scores = np.tril(scores) if layer.causal else scores

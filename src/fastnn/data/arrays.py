@@ -16,6 +16,7 @@ from fastnn.backend.devices import is_on_gpu, received
 from fastnn.data import frames
 from fastnn.data.kinds import list_of
 from fastnn.layers.architecture import InputSpec
+from fastnn.layers.open_shapes import fits
 from fastnn.losses.function import target_shape
 from fastnn.losses.targets import ElementError, check_elements
 from fastnn.lower.task import Source
@@ -134,11 +135,14 @@ def features(x: Any, specs: Sequence[InputSpec], what: str = "x") -> list[Rows]:
             array = as_array(value, where)
         if array.ndim == 1 and shape == (1,):
             array = array[:, None] if isinstance(array, np.ndarray) else array.with_unit_axis()
-        if array.ndim == 0 or array.shape[1:] != shape:
+        if array.ndim == 0 or not fits(array.shape[1:], shape):
+            one = array.ndim > 0 and fits(array.shape, shape)
             raise ValueError(
                 f"{where}: input layer {name!r} expects shape {_spell(shape)}, got {array.shape}"
-                + (f"; one sample is x[None], of shape {(1, *array.shape)}" if array.shape == shape else "")
+                + (f"; one sample is x[None], of shape {(1, *array.shape)}" if one else "")
             )
+        if 0 in array.shape[1:] and 0 not in shape:
+            raise ValueError(f"{where}: expected at least one step, got shape {array.shape}")
         if len(array) == 0:
             raise ValueError(f"{where}: expected at least one row, got shape {array.shape}")
         columns = frames.columns(value)

@@ -13,11 +13,16 @@ from fastnn.addresses import place
 from fastnn.backend.devices import DeviceArray
 from fastnn.data import arrays
 from fastnn.data.arrays import Rows, Targets
+from fastnn.data.lengths import Lengths
 from fastnn.data.sample_weights import weights_by_output
 from fastnn.errors import InputNotFiniteError
 from fastnn.layers.architecture import InputSpec
 from fastnn.lower.task import Request, TargetLayout, WeightLayout
 from fastnn.objective.objective import Objective
+
+#: Returns the shapes of a model's outputs for those of its inputs (None for those that it takes, with open sizes);
+#: raises ValueError where they do not fit.
+OutputShapes = Callable[[tuple[tuple[int, ...], ...] | None], tuple[tuple[int, ...], ...]]
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,10 @@ class Feed:
         On the model's device.
     came_on_gpu : bool
         Whether the user's inputs are on a GPU; then results stay there.
+    shapes : tuple of shape
+        Of the inputs' samples, if the model leaves sizes of them open.
+    lengths : Lengths, optional
+        The steps of rows that count; then the last input is these.
     """
 
     inputs: tuple[Rows, ...]
@@ -40,6 +49,8 @@ class Feed:
     n_outputs: int
     results: list[Any] = field(default_factory=list)
     came_on_gpu: bool = False
+    shapes: tuple[tuple[int, ...], ...] = ()
+    lengths: Lengths | None = None
 
     @classmethod
     def of(
@@ -52,22 +63,52 @@ class Feed:
         specs: Sequence[InputSpec],
         objective: Objective,
         dtype: str,
+        output_shapes: OutputShapes | None = None,
+        lengths: Any = None,
         what: str = "",
     ) -> Feed:
-        """Check data for training or evaluation; raises TypeError or ValueError before anything runs."""
-        inputs = arrays.features(x, specs, f"{what}x")
-        n = len(inputs[0])
+        """Check data for training or evaluation; raises TypeError or ValueError before anything runs.
+
+        `output_shapes` returns the shapes of outputs for those of inputs, if the model leaves sizes open.
+        """
+        fed = cls.of_inputs(
+            x,
+            specs=specs,
+            n_outputs=len(objective.output_names),
+            output_shapes=output_shapes,
+            lengths=lengths,
+            what=what,
+        )
+        n = fed.n
+        if output_shapes is not None:
+            objective = objective.at(output_shapes(fed.shapes))
         targets = arrays.targets(y, objective, n, dtype, f"{what}y")
         weights = weights_by_output(
             sample_weight, class_weight, targets, objective.output_names, objective.output_shapes, n, dtype
         )
-        return cls(tuple(inputs), tuple(targets), tuple(weights), len(targets), came_on_gpu=_any_on_gpu(inputs))
+        return replace(fed, targets=tuple(targets), weights=tuple(weights))
 
     @classmethod
-    def of_inputs(cls, x: Any, *, specs: Sequence[InputSpec], n_outputs: int, what: str = "") -> Feed:
-        """Check data for prediction."""
+    def of_inputs(
+        cls, x: Any, *, specs: Sequence[InputSpec], n_outputs: int, output_shapes: OutputShapes | None = None,
+        lengths: Any = None, what: str = "",
+    ) -> Feed:  # fmt: skip
+        """Check data for prediction; the arguments are those of `of`."""
         inputs = arrays.features(x, specs, f"{what}x")
-        return cls(tuple(inputs), (), (), n_outputs, came_on_gpu=_any_on_gpu(inputs))
+        on_gpu = any(isinstance(rows.array, DeviceArray) for rows in inputs)
+        shapes: tuple[tuple[int, ...], ...] = ()
+        counted = None
+        if output_shapes is not None:
+            shapes = tuple([tuple(rows.array.shape[1:]) for rows in inputs])
+            if lengths is not None:
+                counted = Lengths.of(
+                    lengths, len(inputs[0]), [*zip([spec.shape for spec in specs], shapes, strict=True)],
+                    output_shapes(None),
+                )  # fmt: skip
+                inputs.append(Rows.of(counted.counts))
+                shapes += ((),)
+            output_shapes(shapes)  # raises where they do not fit
+        return cls(tuple(inputs), (), (), n_outputs, came_on_gpu=on_gpu, shapes=shapes, lengths=counted)
 
     @property
     def n(self) -> int:
@@ -88,8 +129,9 @@ class Feed:
         training: bool = False,
         indexed: bool = False,
         trained: tuple[bool, ...] = (),
+        steps: int | None = None,
     ) -> Request:
-        """Describe the program that runs these rows in batches."""
+        """Describe the program that runs these rows in batches, cut to a number of steps if there are `lengths`."""
         check = kind == "train"
         first = len(self.inputs)
         targets = tuple(
@@ -110,7 +152,8 @@ class Feed:
         )
         inputs = tuple(rows.source(slot, indexed=indexed, check_finite=check) for slot, rows in enumerate(self.inputs))
         results = tuple(range(first + 2 * self.n_outputs, first + 2 * self.n_outputs + len(self.results)))
-        return Request(kind, batch, training, inputs, targets, weights, results, trained)
+        made = Request(kind, batch, training, inputs, targets, weights, results, trained, self.shapes)
+        return made if steps is None or self.lengths is None else self.lengths.request(made, steps)
 
     def slots(self) -> Iterator[tuple[int, Rows]]:
         """Yield the data slots of inputs, targets and weights, and their rows."""
@@ -134,7 +177,7 @@ class Feed:
 
     def locate(self, error: InputNotFiniteError, names: Sequence[str]) -> None:
         """Add the number that is not finite, its column and its input to the error of a row."""
-        for name, rows in zip(names, self.inputs, strict=True):
+        for name, rows in zip(names, self.inputs, strict=self.lengths is None):
             array = rows.row(error.row)
             if array.dtype.kind != "f":
                 continue
@@ -155,7 +198,3 @@ class Feed:
         """Return the addresses of the arrays of results by data slot."""
         first = len(self.inputs) + 2 * self.n_outputs
         return {first + index: place(result) for index, result in enumerate(self.results)}
-
-
-def _any_on_gpu(inputs: Sequence[Rows]) -> bool:
-    return any(isinstance(rows.array, DeviceArray) for rows in inputs)

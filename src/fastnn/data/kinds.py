@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.layers.open_shapes import fits
+
 Shape = tuple[int, ...]
 _TABLES = (np.ndarray, list, tuple, Mapping, str, bytes, bytearray, memoryview, range)
 
@@ -81,7 +83,7 @@ def _is_table(x: Any, shape: Shape | None) -> bool:
     found = getattr(first, "shape", None)
     if found is None:
         return False
-    return tuple(found) == shape if shape is not None else len(found) < 2
+    return fits(found, shape) if shape is not None else len(found) < 2
 
 
 def _is_batch(value: Any) -> bool:

@@ -86,7 +86,7 @@ def maximize(
     Where the gradient is 0, as for a unit whose relu is off, a step is random.
     """
     inside = Inside("maximize", model)
-    image, result = inside.only_input, inside.result(layer)
+    image, result = inside.sized_input, inside.result(layer)
     y = inside.scores(result, flag("logits", logits))
     # a layer has to be there if its weights are used
     there = [] if y is result else [result]

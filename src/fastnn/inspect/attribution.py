@@ -107,7 +107,7 @@ def grad_cam(
     output's gradient for A_k. It is resized to the image by bilinear interpolation.
     """
     inside = Inside("grad_cam", model)
-    maps, image = inside.result(layer), inside.only_input
+    maps, image = inside.result(layer), inside.sized_input
     if len(maps.shape) != len(image.shape) or len(maps.shape) < 2:
         raise ValueError(
             f"grad_cam: layer: expected one that gives maps of {len(image.shape)} axes, as the images {image.shape} "

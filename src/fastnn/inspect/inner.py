@@ -85,6 +85,18 @@ class Inside:
             )
         return self.inputs[0]
 
+    @property
+    def sized_input(self) -> Symbol:
+        """The input of a model that has one, of numbers, without open sizes; raises ValueError otherwise."""
+        found = self.only_input
+        if None in found.shape:
+            known = tuple([100 if size is None else size for size in found.shape])
+            raise ValueError(
+                f"{self._what}: expected inputs of a known size, the model leaves some open: {found.shape}; with "
+                f"x = fastnn.Input({known}), fastnn.Model(x, model(x)) has the same weights"
+            )
+        return found
+
     def result(self, layer: str | Layer) -> Symbol:
         """Return the output of a layer; of one that is called several times the last.
 

@@ -6,7 +6,19 @@ A module's `__all__` lists its layers. They are here and in `fastnn`, except tho
 # ruff: noqa: F403
 
 from fastnn.hints import install
-from fastnn.layers import attention, core, custom, function, integers, lora, merge, normalization, random
+from fastnn.layers import (
+    attention,
+    core,
+    custom,
+    function,
+    integers,
+    lora,
+    merge,
+    normalization,
+    positions,
+    random,
+    transformers,
+)
 from fastnn.layers.attention import *
 from fastnn.layers.base import Layer, ParameterSpec
 from fastnn.layers.core import *
@@ -25,6 +37,7 @@ from fastnn.layers.maps.preprocessing import *
 from fastnn.layers.merge import *
 from fastnn.layers.normalization import *
 from fastnn.layers.operation import ConstantLayer, Operation
+from fastnn.layers.positions import *
 from fastnn.layers.random import *
 from fastnn.layers.recurrent import cells as recurrent_cells
 from fastnn.layers.recurrent import masking, own, wrappers
@@ -33,6 +46,7 @@ from fastnn.layers.recurrent.masking import *
 from fastnn.layers.recurrent.own import *
 from fastnn.layers.recurrent.wrappers import *
 from fastnn.layers.symbols import Symbol
+from fastnn.layers.transformers import *
 
 __all__ = ["ConstantLayer", "InputLayer", "Layer", "Operation", "ParameterSpec", "Symbol"]
 __all__ += attention.__all__
@@ -49,10 +63,12 @@ __all__ += pooling.__all__
 __all__ += preprocessing.__all__
 __all__ += merge.__all__
 __all__ += normalization.__all__
+__all__ += positions.__all__
 __all__ += random.__all__
 __all__ += recurrent_cells.__all__
 __all__ += masking.__all__
 __all__ += own.__all__
 __all__ += wrappers.__all__
+__all__ += transformers.__all__
 
 install(__name__)

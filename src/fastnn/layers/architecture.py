@@ -13,6 +13,7 @@ from fastnn.graph.graph import Graph, Tensor
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 from fastnn.layers.core import InputLayer
 from fastnn.layers.naming import unique_labels
+from fastnn.layers.open_shapes import Result, filled, is_open, usual_first
 from fastnn.layers.symbols import Part, Symbol, results_of
 from fastnn.locks import cached_property
 
@@ -24,7 +25,8 @@ class Call:
     """One output of a use of a layer: the layer, the outputs of others that it takes, and this one's shape and kind.
 
     The outputs of one use follow each other; `output` counts them. `batched` says whether a batch axis comes before the
-    shape. `weight` is the number of one of the layer's weights, where that is taken instead of a result.
+    shape. `weight` is the number of one of the layer's weights, where that is taken instead of a result. `tried` is as
+    for `Result`.
     """
 
     layer: int
@@ -34,6 +36,12 @@ class Call:
     output: int = 0
     batched: bool = True
     weight: int | None = None
+    tried: tuple[tuple[int, Shape], ...] = ()
+
+    @property
+    def result(self) -> Result:
+        """The output."""
+        return Result(self.shape, self.kind, self.batched, self.tried)
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,8 @@ class Architecture:
         calls = []
         for one in order:
             taken = tuple(at[id(x)] for x in one.inputs)
-            calls.append(Call(number[id(one.layer)], taken, one.shape, one.kind, one.output, one.batched, one.weight))
+            layer = number[id(one.layer)]
+            calls.append(Call(layer, taken, one.shape, one.kind, one.output, one.batched, one.weight, one.tried))
         for symbol in [] if any_shape else outputs:
             if symbol.kind != "real":
                 raise ValueError(f"a model's outputs are numbers of its dtype, got integers: {symbol!r}")
@@ -150,12 +159,68 @@ class Architecture:
         found = self.symbols()
         return Architecture.of([found[call] for call in self.inputs], [found[call] for call in self.outputs])
 
+    @cached_property
+    def is_open(self) -> bool:
+        """Whether inputs leave sizes open, such as the number of steps."""
+        return any(is_open(self.calls[call].shape) for call in self.inputs)
+
+    def require_known(self, what: str) -> None:
+        """Raise ValueError if inputs leave sizes open, which something needs."""
+        if self.is_open:
+            shapes = [filled(shape, 100) for shape in self.input_shapes]
+            given = f"fastnn.Input({shapes[0]})" if len(shapes) == 1 else f"[fastnn.Input(shape) for shape in {shapes}]"
+            raise ValueError(
+                f"{what} takes models of known sizes, but inputs of this one leave some open (None): "
+                f"{', '.join(map(str, self.input_shapes))}. For 100 steps, say, make x = {given} and "
+                "fastnn.Model(x, model(x)), which has the same weights"
+            )
+
+    def at(self, shapes: Sequence[Shape]) -> Architecture:
+        """Return the architecture for inputs of known shapes: all of its sizes are known.
+
+        Raises
+        ------
+        ValueError
+            When they do not fit a layer; the message names it.
+        """
+        if not self.is_open:
+            return self
+        calls = list(self.calls)
+        for place, shape in zip(self.inputs, shapes, strict=True):
+            calls[place] = replace(calls[place], shape=shape, tried=())
+        for index, call in enumerate(self.calls):
+            uses = self.uses(index)
+            if call.output or not any(one.tried for one in (*uses, *(self.calls[x] for x in call.inputs))):
+                continue
+            if call.inputs:
+                _, found = self.layers[call.layer].described([calls[x].result for x in call.inputs])
+                for output, (use, one) in enumerate(zip(uses, found, strict=True), index):
+                    calls[output] = replace(use, shape=one.shape, tried=())
+        return replace(self, calls=tuple(calls))
+
+    @cached_property
+    def example(self) -> Architecture:
+        """The architecture for some sizes in place of the open ones, if there are any.
+
+        Raises
+        ------
+        ValueError
+            When no size fits all layers.
+        """
+        first: ValueError | None = None
+        for size in usual_first():
+            try:
+                return self.at([filled(shape, size) for shape in self.input_shapes])
+            except ValueError as error:
+                first = first or error
+        raise ValueError(f"no size that fastnn.Input leaves open (None) fits all layers: {first}") from first
+
     def with_layers(self, layers: Sequence[Layer]) -> Architecture:
         """Return the architecture with other layers, whose results have the same shapes; no models are left."""
         made = replace(self, layers=tuple(layers), parts=(None,) * len(layers))
         for call in made.calls:
             if not call.output and call.weight is None:
-                made.layers[call.layer].note_call([made.calls[x].shape for x in call.inputs])
+                made.layers[call.layer].note_call([made.example.calls[x].shape for x in call.inputs])
         return made
 
     @property
@@ -185,7 +250,7 @@ class Architecture:
         # layers that return integers return those of an input, in another shape; ops compute others
         origin = {call: call for call in specs}
         for index, call in enumerate(self.calls):
-            shapes = [self.calls[x].shape for x in call.inputs]
+            shapes = [self.example.calls[x].shape for x in call.inputs]
             for position, x in enumerate(call.inputs):
                 if self.calls[x].kind != "int64":
                     continue
@@ -259,7 +324,7 @@ class Architecture:
             if call.output or call.weight is not None:
                 continue
             layer = self.layers[call.layer]
-            mine = layer.parameters(*(self.calls[x].shape for x in call.inputs))
+            mine = layer.parameters(*(self.example.calls[x].shape for x in call.inputs))
             if call.layer not in specs:
                 specs[call.layer] = mine
             elif [spec.shape for spec in mine] != [spec.shape for spec in specs[call.layer]]:
@@ -311,11 +376,8 @@ class Architecture:
             elif call.weight is not None:
                 found.append(layer.weight_symbol(call.weight, part))
             elif not call.output:
-                uses = self.uses(index)
-                found += results_of(
-                    layer, tuple(found[x] for x in call.inputs), [use.shape for use in uses],
-                    [use.kind for use in uses], part, [use.batched for use in uses],
-                )  # fmt: skip
+                inputs = tuple(found[x] for x in call.inputs)
+                found += results_of(layer, inputs, [use.result for use in self.uses(index)], part)
         return found
 
     def config(self, trainable: Sequence[bool]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from fastnn.graph.ops.joins import pad
 from fastnn.graph.ops.moves import reshape, take_columns
 from fastnn.graph.ops.pointwise import cast, pointwise
 from fastnn.graph.ops.sequences.attention import attention
+from fastnn.graph.ops.sequences.rotary import rotary
 from fastnn.initializers import Initializer
 from fastnn.layers.base import ParameterSpec, Scope, Shape
 from fastnn.layers.core import Reshape
@@ -38,7 +39,9 @@ class _Attention(Adaptable):
     dropout: float
     use_bias: bool
     causal: bool
+    rotary: float | None
     kernel_initializer: Initializer | str
+    output_initializer: Initializer | str | None
     bias_initializer: Initializer | str
     kernel_regularizer: Regularizer | str | None
     bias_regularizer: Regularizer | str | None
@@ -49,6 +52,12 @@ class _Attention(Adaptable):
         self.dropout = number("dropout", self.dropout, at_least=0.0, below=1.0)
         flag("use_bias", self.use_bias)
         flag("causal", self.causal)
+        if self.rotary is not None:
+            self.rotary = number("rotary", self.rotary, above=1.0)
+            if self.heads[2] % 2:
+                raise ValueError(f"rotary: it rotates pairs, so keys have an even size, got {self.heads[2]}")
+        if self.output_initializer is not None:
+            self.output_initializer = initializers.get(self.output_initializer)
         for name in ("kernel", "bias"):
             for what, get in (("initializer", initializers.get), ("regularizer", regularizers.get),
                               ("constraint", constraints.get)):  # fmt: skip
@@ -73,11 +82,9 @@ class _Attention(Adaptable):
         if len(symbols) > 3:
             given = symbols[3]
             # a file has the product already
-            masks = [mask for mask in masks if not _comes_from(given, mask)]
-            for mask in masks:
-                shape = (1,) * (len(given.shape) - 1) + (key.shape[0],)
-                given = OPERATORS["cast"](given, "float") if given.kind != "real" else given
-                given = given * Reshape(shape)(mask)
+            masks = [mask for mask in masks if not comes_from(given, mask)]
+            if masks:
+                given = product_of_masks([given, *masks], key.shape[0], len(given.shape))
             return (query, value, key, given)
         if not masks:
             return symbols
@@ -133,10 +140,13 @@ class _Attention(Adaptable):
         return tuple(found)
 
     def _spec(self, name: str, what: str, shape: Shape) -> ParameterSpec:
+        initializer = getattr(self, f"{what}_initializer")
+        if (name, what) == ("output", "kernel") and self.output_initializer is not None:
+            initializer = self.output_initializer
         return ParameterSpec(
             f"{name}_{what}",
             shape,
-            initializers.get(getattr(self, f"{what}_initializer")),
+            initializers.get(initializer),
             regularizer=regularizers.get(getattr(self, f"{what}_regularizer")),
             constraint=constraints.get(getattr(self, f"{what}_constraint")),
         )
@@ -171,9 +181,12 @@ class _Attention(Adaptable):
 
     def projected(
         self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], updates: Mapping[str, LowRank],
-        label: str,
+        label: str, positions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """Return the queries, keys and values of all heads, (steps, heads, size), filled up with zeros to one size."""
+        """Return the queries, keys and values of all heads, (steps, heads, size), filled up with zeros to one size.
+
+        Steps have the positions 0, 1, 2, ..., or those that are given, for `rotary`.
+        """
         projected: list[Tensor] = []
         each = 2 if self.use_bias else 1
         for place, (name, x) in enumerate(zip(self.adaptable, inputs, strict=False)):
@@ -181,6 +194,8 @@ class _Attention(Adaptable):
             features, count, head = own[0].shape
             y = self._project(graph, x, own, updates.get(name), (features, count * head), label)
             y = reshape(graph, y, (y.shape[0], count, head), label)
+            if self.rotary is not None and place < 2:
+                y = rotary(graph, y, positions, label, wavelength=self.rotary)
             if head < self.largest:
                 # zeros add nothing to products
                 y = pad(graph, y, [(0, 0), (0, 0), (0, 0), (0, self.largest - head)], label)
@@ -204,13 +219,15 @@ class _Attention(Adaptable):
         self, graph: Graph, x: Tensor, weights: Sequence[Tensor], update: LowRank | None, shape: tuple[int, int],
         label: str,
     ) -> Tensor:  # fmt: skip
-        y = matmul(graph, x, reshape(graph, weights[0], shape, label), label)
+        # the weights are ready before the product, so one record adds the bias, too
+        kernel, *biases = (reshape(graph, w, s, label) for w, s in zip(weights, (shape, shape[1:]), strict=False))
+        y = matmul(graph, x, kernel, label)
         if self.use_bias:
-            y = bias_add(graph, y, reshape(graph, weights[1], shape[1:], label), label)
+            y = bias_add(graph, y, biases[0], label)
         return y if update is None else update.of_product(graph, y, x, label)
 
 
-def _comes_from(symbol: Symbol, source: Symbol) -> bool:
+def comes_from(symbol: Symbol, source: Symbol) -> bool:
     """Return whether a symbol is computed from another one."""
     open_, seen = [symbol], {id(symbol)}
     while open_:
@@ -221,6 +238,19 @@ def _comes_from(symbol: Symbol, source: Symbol) -> bool:
         seen.update(map(id, new))
         open_ += new
     return False
+
+
+def product_of_masks(masks: Sequence[Symbol], keys: int, axes: int) -> Symbol:
+    """Return the product of masks whose last axis is that of keys, with some axes."""
+    product: Symbol | None = None
+    for mask in masks:
+        shape = _by_keys(mask.shape, keys)
+        whole = (1,) * (axes - len(shape)) + shape
+        one = OPERATORS["cast"](mask, "float") if mask.kind != "real" else mask
+        one = one if one.shape == whole else Reshape(whole)(one)
+        product = one if product is None else product * one
+    assert product is not None
+    return product
 
 
 def _by_keys(mask: Shape, keys: int) -> Shape:
@@ -266,10 +296,15 @@ class MultiHeadAttention(_Attention):
         The features of the outputs; None means those of the query. (Keras calls it `output_shape`.)
     causal : bool
         Whether a query has the values up to its own step alone. (An argument of the call in Keras, `use_causal_mask`.)
+    rotary : float, optional
+        Queries and keys are rotated by their positions, as `RotaryEmbedding` does with this `max_wavelength`; None
+        means that they are not. Steps have the positions 0, 1, 2, ...; heads have an even size then.
     kernel_initializer, bias_initializer : str or initializer
     kernel_regularizer, bias_regularizer : str, regularizer or None
     kernel_constraint, bias_constraint : str, constraint or None
         Of all projections.
+    output_initializer : str or initializer, optional
+        Of the output's kernel; None means `kernel_initializer`.
 
     Raises
     ------
@@ -301,7 +336,9 @@ class MultiHeadAttention(_Attention):
     use_bias: bool = True
     output_dim: int | None = field(default=None, kw_only=True)
     causal: bool = field(default=False, kw_only=True)
+    rotary: float | None = field(default=None, kw_only=True)
     kernel_initializer: Initializer | str = field(default="glorot_uniform", kw_only=True)
+    output_initializer: Initializer | str | None = field(default=None, kw_only=True)
     bias_initializer: Initializer | str = field(default="zeros", kw_only=True)
     kernel_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
     bias_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
@@ -341,8 +378,9 @@ class GroupedQueryAttention(_Attention):
     num_query_heads : int
     num_key_value_heads : int
         A divisor of `num_query_heads`; 1 is multi-query attention.
-    dropout, use_bias, causal
+    dropout, use_bias, causal, rotary
     kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint
+    output_initializer
         As for `MultiHeadAttention`.
 
     Raises
@@ -362,7 +400,9 @@ class GroupedQueryAttention(_Attention):
     dropout: float = 0.0
     use_bias: bool = True
     causal: bool = field(default=False, kw_only=True)
+    rotary: float | None = field(default=None, kw_only=True)
     kernel_initializer: Initializer | str = field(default="glorot_uniform", kw_only=True)
+    output_initializer: Initializer | str | None = field(default=None, kw_only=True)
     bias_initializer: Initializer | str = field(default="zeros", kw_only=True)
     kernel_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
     bias_regularizer: Regularizer | str | None = field(default=None, kw_only=True)

@@ -17,6 +17,7 @@ from fastnn.constraints import Constraint
 from fastnn.graph.extent import Extent
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
+from fastnn.layers.open_shapes import Described, Result, described, filled
 from fastnn.layers.symbols import Part, Symbol, results_of
 from fastnn.layers.tracing import Place, Traced, takes, trace
 from fastnn.registry import has_default, snake_case
@@ -257,22 +258,60 @@ class Layer:
         symbols = self._with_mask(self.symbols(inputs))
         for position, symbol in enumerate(symbols):
             self._check_kind(position, symbol.kind, repr(symbol.layer.label))
-        if self._is_traced:
-            several, results = self._traced(symbols)
-        else:
-            for symbol in symbols:
-                self._check_samples(symbol.batched, symbol.shape, symbol)
-            several, results = self._described(symbols)
-        shapes, kinds, batched = ([*column] for column in zip(*results, strict=True))
-        self.note_call([symbol.shape for symbol in symbols])
-        made = results_of(self, symbols, shapes, kinds, batched=batched)
+        for symbol in () if self._is_traced else symbols:
+            self._check_samples(symbol.batched, symbol.shape, symbol)
+        several, results = self._called([symbol.result for symbol in symbols])
+        made = self._made(symbols, results)
         if self.makes_mask:
-            *made_without, mask = made
-            _set_mask(made_without, mask)
-            made, several = tuple(made_without), len(made_without) > 1
+            made, several = made[:-1], len(made) > 2
+        return made if several else made[0]
+
+    def _made(self, symbols: tuple[Symbol, ...], results: Sequence[Result], part: Part | None = None) -> Any:
+        """Return the symbols of all outputs of a call, with masks."""
+        made = results_of(self, symbols, results, part)
+        if self.makes_mask:
+            _set_mask(made[:-1], made[-1])
         elif self.passes_mask:
             _set_mask(made, self._mask_of(symbols))
-        return made if several else made[0]
+        return made
+
+    def called_again(
+        self, inputs: tuple[Symbol, ...], results: Sequence[Result], part: Part | None
+    ) -> tuple[Symbol, ...]:
+        """Return the symbols of all outputs of a call whose results are known, where inputs may have masks now."""
+        made: tuple[Symbol, ...] = self._made(self._with_mask(inputs), results, part)
+        return made
+
+    def _called(self, inputs: Sequence[Result]) -> Described:
+        """Return what a call gives, whose inputs may have open sizes; the weights do not depend on these."""
+        if not any(x.tried for x in inputs):
+            found = self.described(inputs)
+            self.note_call([x.shape for x in inputs])
+            return found
+        weights: dict[tuple[Shape, ...], tuple[Shape, ...]] = {}
+
+        def describe(given: Sequence[Result]) -> Described:
+            made, shapes = self.described(given), tuple([x.shape for x in given])
+            weights.setdefault(tuple([spec.shape for spec in self.parameters(*shapes)]), shapes)
+            return made
+
+        found = described(self.label, inputs, describe)
+        if len(weights) > 1:
+            said = [
+                f"{', '.join(map(str, mine))} for samples of shape {', '.join(map(str, shapes))}"
+                for mine, shapes in list(weights.items())[:2]
+            ]
+            raise self.fail(
+                "its weights would depend on sizes, such as the number of steps, that fastnn.Input leaves open: "
+                f"their shapes are {said[0]}, and {said[1]}. Give fastnn.Input the size, or make samples of a fixed "
+                "size by GlobalAveragePooling1D, or recurrent layers without return_sequences"
+            )
+        self.note_call(next(iter(weights.values())))
+        return found
+
+    def described(self, inputs: Sequence[Result]) -> Described:
+        """Return whether a call on inputs of known shapes gives several outputs, and these."""
+        return self._traced(inputs) if self._is_traced else self._described(inputs)
 
     def _with_mask(self, symbols: tuple[Symbol, ...]) -> tuple[Symbol, ...]:
         """Return what a call is on, with the mask of the first symbol if the layer takes it and has none yet."""
@@ -360,9 +399,9 @@ class Layer:
             expected = f"at least {least}" if most is None else f"{least}" if least == most else f"{least} to {most}"
             raise self.fail(f"takes {expected} input(s), got {count}")
 
-    def _described(self, symbols: Sequence[Symbol]) -> tuple[bool, list[tuple[Shape, str, bool]]]:
-        """Return whether there are several outputs, and their shapes, kinds and whether they are batched."""
-        given = self.output_shape(*(symbol.shape for symbol in symbols))
+    def _described(self, inputs: Sequence[Result]) -> Described:
+        """Return `described` of a layer that defines `output_shape`."""
+        given = self.output_shape(*(x.shape for x in inputs))
         several = isinstance(given, list) or (isinstance(given, tuple) and any(isinstance(x, tuple) for x in given))
         shapes: Sequence[Any] = given if several else [given]
         for shape in shapes:
@@ -372,24 +411,24 @@ class Layer:
                 )
             if prod(shape) > LARGEST:
                 raise self.fail(f"gives samples of {prod(shape)} elements")
-        kinds = self.output_kind(*(symbol.kind for symbol in symbols))
+        kinds = self.output_kind(*(x.kind for x in inputs))
         kinds = [kinds] * len(shapes) if isinstance(kinds, str) else kinds
         if not shapes or len(kinds) != len(shapes):
             raise self.fail(f"has {len(shapes)} outputs and {len(kinds)} kinds of them, expected as many, at least one")
-        return several, [(shape, kind, True) for shape, kind in zip(shapes, kinds, strict=True)]
+        return several, [Result(shape, kind) for shape, kind in zip(shapes, kinds, strict=True)]
 
-    def _traced(self, symbols: Sequence[Symbol]) -> tuple[bool, list[tuple[Shape, str, bool]]]:
+    def _traced(self, inputs: Sequence[Result]) -> Described:
         """Return the same for a layer that defines `call`, which is called on values of a graph of its own."""
         graph = Graph()
-        inputs = [graph.placeholder(x.shape, x.batched, x.kind, "x") for x in symbols]
+        values = [graph.placeholder(x.shape, x.batched, x.kind, "x") for x in inputs]
         weights = [
             graph.placeholder(spec.shape, False, "real", spec.name)
-            for spec in self.parameters(*(x.shape for x in symbols))
+            for spec in self.parameters(*(x.shape for x in inputs))
         ]
-        made: Any = self.apply(graph, inputs, weights, Scope(self.label, 0, True, self.trainable))
+        made: Any = self.apply(graph, values, weights, Scope(self.label, 0, True, self.trainable))
         several = isinstance(made, (list, tuple))
         tensors = list(made) if isinstance(made, (list, tuple)) else [made]
-        return several, [(x.shape, x.kind, x.batched) for x in tensors]
+        return several, [Result(x.shape, x.kind, x.batched) for x in tensors]
 
     def __repr__(self) -> str:
         """Show the name and all values that differ from the defaults."""
@@ -405,14 +444,21 @@ class Layer:
 
 def is_mask(symbol: Symbol, sequences: Symbol) -> bool:
     """Return whether a symbol may be the mask of sequences: of samples (steps, 1)."""
-    return len(sequences.shape) > 1 and symbol.shape == (sequences.shape[0], 1)
+    return len(sequences.shape) > 1 and symbol.shape[1:] == (1,) and _are_as_long(symbol, sequences)
 
 
 def _set_mask(symbols: Sequence[Symbol], mask: Symbol | None) -> None:
     """Give a mask to the results of a call that have as many steps."""
     for symbol in symbols:
-        if mask is not None and symbol.batched and symbol.shape[:1] == mask.shape[:1]:
+        if mask is not None and symbol.batched and _are_as_long(symbol, mask):
             object.__setattr__(symbol, "mask", mask)
+
+
+def _are_as_long(one: Symbol, other: Symbol) -> bool:
+    """Return whether samples of two symbols have as many steps, whatever the sizes that are open."""
+    known = dict(one.tried)
+    pairs = [(known.get(size, shape), shape) for size, shape in other.tried]
+    return all(mine[:1] == its[:1] for mine, its in [*pairs, (one.shape, other.shape)])
 
 
 def _spellings(default: Any) -> tuple[str, ...]:
@@ -421,6 +467,13 @@ def _spellings(default: Any) -> tuple[str, ...]:
     return repr(default), alias
 
 
-def shape_of(name: str, value: object) -> Shape:
-    """Return a shape of positive integers, of few enough axes; an integer n stands for (n,)."""
-    return checks.shape(name, (value,) if isinstance(value, numbers.Integral) else value, MAX_RANK)
+def shape_of(name: str, value: object, *, may_be_open: bool = False) -> tuple[Any, ...]:
+    """Return a shape of positive integers, of few enough axes; an integer n stands for (n,).
+
+    If it `may_be_open`, sizes may be None, and None stands for (None,).
+    """
+    given: Any = (value,) if isinstance(value, numbers.Integral) or (may_be_open and value is None) else value
+    if not may_be_open or not isinstance(given, (list, tuple)):
+        return checks.shape(name, given, MAX_RANK)
+    known = checks.shape(name, filled(tuple(given), 1), MAX_RANK)
+    return tuple([size if each is not None else None for size, each in zip(known, given, strict=True)])

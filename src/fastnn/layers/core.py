@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 from fastnn import activations
 from fastnn.activations import Activation as ActivationFunction
@@ -19,6 +20,7 @@ from fastnn.hints import explained
 from fastnn.initializers import Initializer
 from fastnn.layers.base import MAX_RANK, Layer, ParameterSpec, Scope, Shape, shape_of
 from fastnn.layers.low_rank import Adaptable, LowRank
+from fastnn.layers.open_shapes import start
 from fastnn.layers.symbols import Symbol
 from fastnn.layers.weighted import Weighted
 from fastnn.regularizers import Regularizer
@@ -33,25 +35,25 @@ class InputLayer(Layer):
 
     Parameters
     ----------
-    shape : tuple of int
-        Shape of one sample, without the batch axis.
+    shape : tuple of int or None
+        Shape of one sample, without the batch axis; None for sizes that are left open.
     dtype : {"int64"}, optional
         For integers; None means numbers of the model's dtype.
     """
 
-    shape: Shape = ()
+    shape: tuple[int | None, ...] = ()
     dtype: str | None = None
     arity = (0, 0)
 
     def prepare(self) -> None:
-        self.shape = shape_of("shape", self.shape)
+        self.shape = shape_of("shape", self.shape, may_be_open=True)
         if self.dtype not in (None, "int64"):
             raise ValueError(
                 f"dtype: expected 'int64' for integers, or None for numbers of the model's dtype, got "
                 f"{shorten(self.dtype)}; the dtype of numbers is the model's: fastnn.Model(..., dtype=...)"
             )
 
-    def output_shape(self, *shapes: Shape) -> Shape:
+    def output_shape(self, *shapes: Shape) -> tuple[Any, ...]:
         return self.shape
 
     def output_kind(self, *kinds: str) -> str:
@@ -59,22 +61,24 @@ class InputLayer(Layer):
 
     def start(self) -> Symbol:
         """Return the symbol of the input's samples."""
-        return Symbol(self.shape, self, (), self.output_kind())
+        return Symbol(self.shape, self, (), self.output_kind(), tried=start(self.shape))
 
 
 @explained
-def Input(shape: int | Sequence[int], *, dtype: str | None = None, name: str | None = None) -> Symbol:
+def Input(shape: int | Sequence[int | None] | None, *, dtype: str | None = None, name: str | None = None) -> Symbol:
     """Start a model: a symbol for samples of one shape.
 
     ::
 
         model = fnn.Sequential([fnn.Input(4), fnn.Dense(1)])
         words = fnn.Input(20, dtype="int64")
+        sequences = fnn.Input((None, 64))  # any number of steps
 
     Parameters
     ----------
-    shape : tuple of int
-        Shape of one sample, without the batch axis; an integer n stands for (n,), and () for a single number.
+    shape : tuple of int or None
+        Shape of one sample, without the batch axis; an integer n stands for (n,), and () for a single number. None is a
+        size that each call chooses, such as the number of steps; all samples of a batch have the same.
     dtype : {"int64"}, optional
         For integers, which layers such as `OneHot` take: data of any integer dtype, or bool. Their range is checked
         before anything runs. None means numbers of the model's dtype, to which data of all dtypes are converted.
@@ -84,9 +88,9 @@ def Input(shape: int | Sequence[int], *, dtype: str | None = None, name: str | N
     Raises
     ------
     TypeError, ValueError
-        When the shape does not consist of positive integers, or there is no such dtype.
+        When the shape does not consist of positive integers and None, or there is no such dtype.
     """
-    return InputLayer(shape_of("shape", shape), dtype, name=name).start()
+    return InputLayer(shape_of("shape", shape, may_be_open=True), dtype, name=name).start()
 
 
 @register("layer")
@@ -220,7 +224,8 @@ class Reshape(Layer):
     Parameters
     ----------
     target_shape : tuple of int
-        Shape of one sample; one entry may be -1, which is inferred.
+        Shape of one sample; one entry may be -1, which is inferred. None is the same, as shapes have it where a model's
+        inputs leave a size open.
     """
 
     target_shape: Shape
@@ -229,6 +234,8 @@ class Reshape(Layer):
         target = self.target_shape
         if isinstance(target, int):
             target = (target,)
+        if isinstance(target, (tuple, list)):
+            target = tuple([-1 if extent is None else extent for extent in target])
         if not isinstance(target, (tuple, list)) or list(target).count(-1) > 1:
             raise TypeError(f"target_shape: expected a tuple of integers with at most one -1, got {shorten(target)}")
         if len(target) > MAX_RANK:

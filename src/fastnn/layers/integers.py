@@ -1,9 +1,10 @@
-"""Tables of rows: Embedding and OneHot of integers, PositionEmbedding of the places in a sequence."""
+"""Tables of rows: Embedding and OneHot of integers, PositionEmbedding of places, TiedDense, which scores the rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from fastnn import constraints, initializers, regularizers
 from fastnn.checks import flag, size
@@ -18,9 +19,10 @@ from fastnn.graph.ops.strided import getitem, reshape
 from fastnn.initializers import Initializer
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 from fastnn.layers.low_rank import Adaptable, LowRank
+from fastnn.layers.operators import OPERATORS
 from fastnn.regularizers import Regularizer
 
-__all__ = ["Embedding", "OneHot", "PositionEmbedding"]
+__all__ = ["Embedding", "OneHot", "PositionEmbedding", "TiedDense"]
 
 
 @register("layer")
@@ -217,3 +219,57 @@ class PositionEmbedding(Layer):
         shape = inputs[0].shape
         rows = getitem(graph, weights[0], slice(0, shape[0]), scope.label)
         return broadcast_to(graph, rows, (BATCH, *shape), scope.label)
+
+
+@register("layer")
+@dataclass(eq=False, repr=False)
+class TiedDense(Layer):
+    """Dense layer whose kernel is the table of an `Embedding`, transposed: y = x table^T + bias.
+
+    ::
+
+        table = fnn.Embedding(1000, 64)
+        x = table(fnn.Input(20, dtype="int64"))
+        scores = fnn.TiedDense()([x, table.embeddings])
+
+    It is called on [x, table]; the table is the symbol of a weight, of shape (rows, features).
+
+    Parameters
+    ----------
+    use_bias : bool
+        Whether to add a bias, one number for each row of the table.
+    bias_initializer : str or initializer
+        Of the bias.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When an argument is invalid, or shapes do not fit.
+
+    Notes
+    -----
+    Press and Wolf 2017, "Using the output embedding to improve language models", arXiv:1608.05859. The input has shape
+    (..., features), the output (..., rows). The weight is "bias" (rows,); the table belongs to its own layer, and has
+    the gradients of both.
+    """
+
+    arity = (2, 2)
+    passes_mask = True
+
+    use_bias: bool = True
+    bias_initializer: Initializer | str = field(default="zeros", kw_only=True)
+
+    def prepare(self) -> None:
+        flag("use_bias", self.use_bias)
+        self.bias_initializer = initializers.get(self.bias_initializer)
+
+    def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
+        x, table = shapes
+        if not x or len(table) != 2 or x[-1] != table[1]:
+            raise self.fail(f"takes samples (..., features) and a table (rows, features), got {x} and {table}")
+        return (ParameterSpec("bias", (table[0],), initializers.get(self.bias_initializer)),) * self.use_bias
+
+    def call(self, x: Any, table: Any, *bias: Any) -> Any:
+        """Score every row of the table."""
+        scores = OPERATORS["matmul"](x, OPERATORS["transpose"](table))
+        return scores + bias[0] if bias else scores

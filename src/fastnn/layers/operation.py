@@ -15,6 +15,7 @@ from fastnn.graph.extent import Extent
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
+from fastnn.layers.open_shapes import Described, Result, described
 from fastnn.layers.operators import OPERATORS, Operator, Value, replaced
 from fastnn.layers.symbols import Symbol, results_of
 from fastnn.layers.tracing import Place, added, at_place, checked
@@ -66,17 +67,16 @@ class Operation(Layer):
 
     def __call__(self, inputs: Symbol | Sequence[Symbol]) -> Any:
         symbols = self.symbols(inputs)
-        place = Place(Graph(), self.label)
-        operator = self.operator
+        several, results = described(self.label, [symbol.result for symbol in symbols], self.described)
+        found = results_of(self, symbols, results)
+        return found if several else found[0]
+
+    def described(self, inputs: Sequence[Result]) -> Described:
+        place, operator = Place(Graph(), self.label), self.operator
         inferring = Operator(self.op, operator.infer or operator.add)
-        made = self._added(
-            place, inferring, [place.graph.placeholder(x.shape, x.batched, x.kind, "x") for x in symbols]
-        )
+        made = self._added(place, inferring, [place.graph.placeholder(x.shape, x.batched, x.kind, "x") for x in inputs])
         tensors = made if isinstance(made, tuple) else (made,)
-        found = results_of(
-            self, symbols, [x.shape for x in tensors], [x.kind for x in tensors], batched=[x.batched for x in tensors]
-        )
-        return found if isinstance(made, tuple) else found[0]
+        return isinstance(made, tuple), [Result(x.shape, x.kind, x.batched) for x in tensors]
 
     def apply(
         self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope
@@ -166,7 +166,7 @@ class ConstantLayer(Layer):
         return "constant"
 
     def __call__(self, inputs: Symbol | Sequence[Symbol] = ()) -> Symbol:
-        return results_of(self, self.symbols(inputs), [self.shape], ["real"], batched=[False])[0]
+        return results_of(self, self.symbols(inputs), [Result(self.shape, batched=False)])[0]
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
         values = getattr(self, "_values", None)

@@ -55,8 +55,28 @@ class StateInput(InputLayer):
 
 
 @dataclass(eq=False, repr=False)
+class StepPlaces(Layer):
+    """The places of the next steps in their sequence, as integers (steps,): on the number of steps so far."""
+
+    steps: int
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (self.steps,)
+
+    def output_kind(self, *kinds: str) -> str:
+        return "int64"
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        found, label = inputs[0], scope.label
+        if self.steps > 1:
+            following = cumsum(graph, constant(graph, 1.0, (self.steps,), label), 0, label, exclusive=True)
+            found = pointwise(graph, "add", [found, following], label)
+        return cast(graph, reshape(graph, found, (self.steps,), label), "int64", label)
+
+
+@dataclass(eq=False, repr=False)
 class StepAttention(Layer):
-    """Attention of the next steps: on [steps, first half of the state, second half].
+    """Attention of the next steps: on [steps, first half of the state, second half, places of the steps].
 
     Parameters
     ----------
@@ -69,7 +89,10 @@ class StepAttention(Layer):
     layer: Any
     first: int
     most: int
-    arity = (3, 3)
+    arity = (4, 4)
+
+    def accepts(self, kind: str, position: int) -> bool:
+        return kind == ("int64" if position == 3 else "real")
 
     def output_shape(self, *shapes: Shape) -> Shape:
         found: Shape = self.layer.output_shape(shapes[0])
@@ -80,13 +103,13 @@ class StepAttention(Layer):
         return found
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        x, keys, values = inputs
+        x, keys, values, places = inputs
         layer = self.layer
         updates: dict[str, LowRank] = {}
         if isinstance(layer, LoRA):
             weights, updates = layer.updates(weights)
             layer = layer.layer
-        q, k, v = layer.projected(graph, (x, x, x), weights, updates, scope.label)
+        q, k, v = layer.projected(graph, (x, x, x), weights, updates, scope.label, places)
         y = attention_step(
             graph, q, k, v, (keys, values), scope.label, scale=layer.scale, first=self.first, most=self.most
         )  # fmt: skip
@@ -95,11 +118,46 @@ class StepAttention(Layer):
 
 
 @dataclass(eq=False, repr=False)
+class StepBlock(Layer):
+    """A block of a decoder whose self-attention is that of the next steps, on the same inputs.
+
+    Parameters
+    ----------
+    layer : TransformerDecoder
+    attention : StepAttention
+    """
+
+    layer: Any
+    attention: StepAttention
+    arity = StepAttention.arity
+
+    def accepts(self, kind: str, position: int) -> bool:
+        return self.attention.accepts(kind, position)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return shapes[0]
+
+    def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
+        found: tuple[ParameterSpec, ...] = self.layer.parameters(shapes[0])
+        return found
+
+    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        def attend(y: Tensor, weights: Sequence[Tensor], scope: Scope) -> Tensor:
+            return self.attention.apply(graph, [y, *inputs[1:]], weights, scope)
+
+        found: Tensor = self.layer.computed(graph, inputs[:1], weights, scope, attend)
+        return found
+
+
+@dataclass(eq=False, repr=False)
 class StepPositions(Layer):
-    """The rows of a `PositionEmbedding` for the next steps: on [steps, number of steps so far]."""
+    """The rows of a `PositionEmbedding` for the next steps: on [steps, places of the steps]."""
 
     layer: Any
     arity = (2, 2)
+
+    def accepts(self, kind: str, position: int) -> bool:
+        return kind == ("real", "int64")[position]
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]
@@ -109,16 +167,7 @@ class StepPositions(Layer):
         return found
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        return take(graph, weights[0], places(graph, inputs[1], inputs[0].shape[0], scope.label), 0, scope.label)
-
-
-def places(graph: Graph, so_far: Tensor, steps: int, label: str) -> Tensor:
-    """Return the places of the next steps in their sequence, as integers (steps,)."""
-    found = so_far
-    if steps > 1:
-        following = cumsum(graph, constant(graph, 1.0, (steps,), label), 0, label, exclusive=True)
-        found = pointwise(graph, "add", [found, following], label)
-    return cast(graph, reshape(graph, found, (steps,), label), "int64", label)
+        return take(graph, weights[0], inputs[1], 0, scope.label)
 
 
 @dataclass(eq=False, repr=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastnn.graph.extent import BATCH
+from fastnn.layers.open_shapes import Result
 from fastnn.layers.operators import Operator, Value
 from fastnn.registry import REGISTRY
 
@@ -48,8 +49,9 @@ class Symbol(Value):
 
     Attributes
     ----------
-    shape : tuple of int
-        Shape of one sample; the whole shape if the first axis is not the batch axis (`batched`).
+    shape : tuple of int or None
+        Shape of one sample; the whole shape if the first axis is not the batch axis (`batched`). None stands for a size
+        that the model's inputs leave open.
     layer : Layer
         The layer whose call gave this symbol.
     inputs : tuple of Symbol
@@ -70,6 +72,8 @@ class Symbol(Value):
         Losses and metrics that come with it, because its model computes them.
     mask : Symbol, optional
         Of sequences: 1 for the steps that there are and 0 for others, of samples (steps, 1).
+    tried : tuple of (int, shape)
+        If sizes are open: see `Result`.
     """
 
     shape: tuple[Any, ...]
@@ -83,11 +87,17 @@ class Symbol(Value):
     weight: int | None = None
     extras: tuple[tuple[Symbol, str, str], ...] = ()
     mask: Symbol | None = None
+    tried: tuple[tuple[int, Shape], ...] = ()
 
     @property
     def together(self) -> tuple[Symbol, ...]:
         """All symbols that the call gave, in order."""
         return self.outputs or (self,)
+
+    @property
+    def result(self) -> Result:
+        """The symbol as the output of a call."""
+        return Result(self.shape, self.kind, self.batched, self.tried)
 
     @property
     def whole(self) -> tuple[Any, ...]:
@@ -107,13 +117,12 @@ class Symbol(Value):
 
 
 def results_of(
-    layer: Any, inputs: tuple[Symbol, ...], shapes: Sequence[Shape], kinds: Sequence[str], part: Part | None = None,
-    batched: Sequence[bool] | None = None,
-) -> tuple[Symbol, ...]:  # fmt: skip
-    """Make the symbols of one call of a layer: one for each shape."""
+    layer: Any, inputs: tuple[Symbol, ...], results: Sequence[Result], part: Part | None = None
+) -> tuple[Symbol, ...]:
+    """Make the symbols of one call of a layer: one for each output."""
     made = tuple(
-        Symbol(shape, layer, inputs, kind, part, number, batched=rows)
-        for number, (shape, kind, rows) in enumerate(zip(shapes, kinds, batched or [True] * len(shapes), strict=True))
+        Symbol(one.shape, layer, inputs, one.kind, part, number, batched=one.batched, tried=one.tried)
+        for number, one in enumerate(results)
     )
     if len(made) > 1:
         for symbol in made:
@@ -124,7 +133,4 @@ def results_of(
 def of_part(symbols: Sequence[Symbol], part: Part) -> tuple[Symbol, ...]:
     """Make the symbols of one call again, as those of a layer in a model."""
     first = symbols[0]
-    return results_of(
-        first.layer, first.inputs, [x.shape for x in symbols], [x.kind for x in symbols], part,
-        [x.batched for x in symbols],
-    )  # fmt: skip
+    return results_of(first.layer, first.inputs, [x.result for x in symbols], part)

@@ -71,6 +71,8 @@ class Request(NamedTuple):
         Data slots that results are stored to.
     trained : tuple of bool
         For each weight whether a gradient is wanted.
+    shapes : tuple of shape
+        Of the inputs' samples, if the model leaves sizes of them open.
     """
 
     kind: str
@@ -81,6 +83,7 @@ class Request(NamedTuple):
     weights: tuple[WeightLayout | None, ...] = ()
     output_slots: tuple[int, ...] = ()
     trained: tuple[bool, ...] = ()
+    shapes: tuple[tuple[int, ...], ...] = ()
 
 
 class Place(NamedTuple):

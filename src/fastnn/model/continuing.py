@@ -171,12 +171,13 @@ class _Whole:
                 f"model {network.name!r}: gives scores after the last step only, of shape (tokens,), which does "
                 "not suit sequences that are shorter: expected (steps, tokens), as return_sequences=True gives it"
             )
+        # None for any number
         self._steps, self._least = architecture.input_shapes[0][0], max(0, architecture.input_specs[0].low)
         self._checked = False
 
     def __call__(self, windows: Sequence[list[int]]) -> NDArray[Any]:
         lengths = [len(window) for window in windows]
-        if max(lengths) > self._steps:
+        if self._steps is not None and max(lengths) > self._steps:
             raise ValueError(
                 f"model {self._network.name!r}: takes {self._steps} tokens at a time, got {max(lengths)} in a "
                 "sequence; with cache=True, on the CPU, it takes any number"
@@ -199,7 +200,9 @@ class _Whole:
         """Nothing is kept."""
 
     def _after(self, windows: Sequence[list[int]], filler: int) -> NDArray[Any]:
-        x = np.full((len(windows), self._steps), filler, np.int64)
+        # the first time one step more, so that there is a later one
+        steps = self._steps or max(map(len, windows)) + (not self._checked)
+        x = np.full((len(windows), steps), filler, np.int64)
         for row, window in enumerate(windows):
             x[row, : len(window)] = window
         y = self._network.predict(x)

@@ -102,6 +102,7 @@ class ExportMixin(TrainedMixin):
             from fastnn.export.network import checked_rows, freeze, freeze_on_device
 
         runtime = self._runtime
+        runtime.table.architecture.require_known("freeze")
         rows = checked_rows("freeze", rows)
         check_frozen(self.name, traits(runtime.table, training=False), rows)
         if device == "cpu":
@@ -160,6 +161,7 @@ class ExportMixin(TrainedMixin):
         with importing:
             from fastnn.export.learner import learner
 
+        self._runtime.table.architecture.require_known("learner")
         return learner(self._runtime, gradients=gradients, targets=targets, steps=steps, metrics=metrics, rows=rows)
 
     def learner_logs(self, learner: Learner) -> dict[str, Any]:

@@ -67,12 +67,12 @@ class GradientsMixin(ExportMixin):
         """
         self._state.require_compiled()
         runtime = self._runtime
-        shapes = [spec.shape for spec in self._architecture.input_specs if spec.kind == "real"]
-        if not shapes:
+        if not self._architecture.takes_numbers:
             raise ValueError("input_gradients: all inputs hold integers, which have no gradient")
         with runtime.lock:
             feed = feeds.feed(runtime, x, y, sample_weight, None)
-            feed.results.extend(runtime.empty((feed.n, *shape)) for shape in shapes)
+            specs = feeds.architecture_for(runtime, feed).input_specs
+            feed.results.extend(runtime.empty((feed.n, *spec.shape)) for spec in specs if spec.kind == "real")
             request = feed.request("input_gradients", feed.n, training=training)
             runtime.run(runtime.program(request), _single_pass(runtime, feed, training), 1, cursor=0)
             results = feed.fetched()

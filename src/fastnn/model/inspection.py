@@ -24,9 +24,15 @@ def _rows(slot: int, shape: tuple[int, ...], dtype: str) -> Source:
 
 
 def program(runtime: Runtime, batch: int = 32) -> Program:
-    """Make the training program of a compiled model, or the prediction program, for contiguous rows of its dtype."""
-    table, objective = runtime.table, runtime.objective
+    """Make the training program of a compiled model, or the prediction program, for contiguous rows of its dtype.
+
+    Sizes that the model leaves open are those of `Architecture.example`.
+    """
+    shapes = runtime.table.architecture.example.input_shapes
+    table, objective = runtime.table.at(shapes), runtime.objective
     architecture, dtype = table.architecture, table.dtype
+    if objective is not None:
+        objective = objective.at(architecture.output_shapes)
     inputs = tuple(
         _rows(slot, spec.shape, dtype if spec.kind == "real" else spec.kind)
         for slot, spec in enumerate(architecture.input_specs)
@@ -133,6 +139,7 @@ def summary(runtime: Runtime, title: str, batch: int) -> str:
             f"optimizer {format_bytes(slots * table.nbytes)}",
         ]
     what = "activations and gradients of" if optimizer is not None else "activations of"
-    memory.append(f"{what} a batch of {batch} {format_bytes(made.arena_bytes)}")
+    of = f" samples of {', '.join(map(str, architecture.example.input_shapes))}" if architecture.is_open else ""
+    memory.append(f"{what} a batch of {batch}{of} {format_bytes(made.arena_bytes)}")
     lines.append("memory: " + ", ".join(memory))
     return "\n".join([title, *lines])

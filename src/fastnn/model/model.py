@@ -158,6 +158,7 @@ class Model(GeneratingMixin):
         validation_freq: int | Iterable[int] = 1,
         resume: bool = False,
         device: str | None = None,
+        lengths: Any = None,
     ) -> History:
         """Train for a number of epochs.
 
@@ -182,6 +183,7 @@ class Model(GeneratingMixin):
         validation_split : float
             The last fraction of the rows, which is evaluated after each epoch instead of trained on.
         validation_data : tuple (x, y) or (x, y, sample_weight)
+            With `lengths` (x, y, sample_weight, lengths), where sample_weight may be None.
         shuffle : bool
             Whether each epoch takes the rows in a new order.
         class_weight : dict of label to float, or "balanced"
@@ -210,6 +212,10 @@ class Model(GeneratingMixin):
             call on the same data gives the weights of a training that was never interrupted, bit for bit.
         device : str, optional
             Where to train, such as "cuda"; afterwards the model returns to its device. See `to`.
+        lengths : array of int, shape (n,), optional
+            The steps of each row that count, from the first on, for a model whose input leaves their number open
+            (``fastnn.Input((None, 64))``): all layers get a mask that leaves out the others. Batches are cut to their
+            longest rows. With `shuffle`, rows of similar lengths are in a batch, so that short ones cost less.
 
         Returns
         -------
@@ -229,6 +235,7 @@ class Model(GeneratingMixin):
             class_weight=class_weight, sample_weight=sample_weight, initial_epoch=initial_epoch,
             steps_per_epoch=steps_per_epoch, validation_steps=validation_steps,
             validation_batch_size=validation_batch_size, validation_freq=validation_freq, resume=resume,
+            lengths=lengths,
         )  # fmt: skip
         with self._state.on(device):
             return fit(self, x, y, options)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastnn.layers.architecture import Architecture
+from fastnn.layers.open_shapes import described, fits
 from fastnn.layers.symbols import Part, Symbol, results_of
 from fastnn.runtime.shared_weights import holders
 from fastnn.training.state import TrainingState
@@ -28,7 +29,7 @@ def check_symbols(name: str, architecture: Architecture, symbols: Sequence[Any])
     if len(symbols) != len(specs):
         raise ValueError(f"model {name!r}: takes {len(specs)} input(s), got {len(symbols)}")
     for spec, symbol in zip(specs, symbols, strict=True):
-        if (symbol.shape, symbol.kind, symbol.batched) != (spec.shape, spec.kind, True):
+        if not fits(symbol.shape, spec.shape) or (symbol.kind, symbol.batched) != (spec.kind, True):
             what = f" of {symbol.kind}" if symbol.kind != spec.kind else ""
             raise ValueError(
                 f"model {name!r}: input {spec.name!r} expects samples of shape {spec.shape}"
@@ -44,13 +45,15 @@ def applied(part: Part, architecture: Architecture, symbols: Sequence[Symbol]) -
     values = dict(zip(architecture.inputs, symbols, strict=True))
     for index, call in enumerate(architecture.calls):
         if index not in values:
-            inputs, uses = tuple(values[x] for x in call.inputs), architecture.uses(index)
-            shapes, kinds = [use.shape for use in uses], [use.kind for use in uses]
-            layer, batched = architecture.layers[call.layer], [use.batched for use in uses]
+            inputs, layer = tuple(values[x] for x in call.inputs), architecture.layers[call.layer]
             if call.weight is not None:
                 values[index] = layer.weight_symbol(call.weight, part)
-            else:
-                values |= enumerate(results_of(layer, inputs, shapes, kinds, part, batched), index)
+                continue
+            results = [use.result for use in architecture.uses(index)]
+            if architecture.is_open and inputs:
+                # of the sizes that these symbols have
+                results = described(layer.label, [x.result for x in inputs], layer.described)[1]
+            values |= enumerate(results_of(layer, inputs, results, part), index)
     found = [values[call] for call in architecture.outputs]
     extras = tuple([
         (values[extra.call], extra.role, extra.name) for extra in architecture.extras if extra.role != "mask"

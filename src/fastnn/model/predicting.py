@@ -41,6 +41,7 @@ class PredictingMixin(GradientsMixin):
         return_dict: bool = True,
         device: str | None = None,
         steps: int | None = None,
+        lengths: Any = None,
     ) -> dict[str, Any] | Any:
         """Return loss and metrics over data, such as {"loss": 0.1, "accuracy": 0.97}.
 
@@ -60,6 +61,8 @@ class PredictingMixin(GradientsMixin):
             Where to evaluate, such as "cuda"; see `to`.
         steps : int, optional
             Evaluate only this many batches, of 32 rows by default.
+        lengths : array of int, shape (n,), optional
+            As for `fit`. The order of the rows does not matter.
         """
         steps, batch_size = _rows_of_steps(steps, batch_size)
         iterable = iterables.are_given(self._state, x, listed=y is None)
@@ -67,7 +70,7 @@ class PredictingMixin(GradientsMixin):
             x = iterables.build_for_data(self, x, iterable, pairs=True)
         objective = self._state.require_compiled()
         with self._state.on(device):
-            totals, rows = self._evaluate(x, y, sample_weight, iterable, batch_size, steps)
+            totals, rows = self._evaluate(x, y, sample_weight, iterable, batch_size, steps, lengths)
         if self._runtime.objective is not objective:
             raise RuntimeError("the model was compiled again while it was evaluated")
         logs = objective.results(totals, rows)
@@ -77,13 +80,16 @@ class PredictingMixin(GradientsMixin):
 
     @reads
     def _evaluate(
-        self, x: Any, y: Any, sample_weight: Any, iterable: bool, batch_size: int | None, steps: int | None
-    ) -> tuple[NDArray[np.float64], int]:
+        self, x: Any, y: Any, sample_weight: Any, iterable: bool, batch_size: int | None, steps: int | None,
+        lengths: Any,
+    ) -> tuple[NDArray[np.float64], int]:  # fmt: skip
         """Return the accumulators over all rows, and the number of rows."""
         runtime = self._runtime
         if iterable:
+            _refuse_with_batches(lengths)
             return iterables.evaluate(runtime, x, steps)
-        feed, size = feeds.feed(runtime, x, y, sample_weight, None), sweep.batch_rows(batch_size)
+        feed = feeds.feed(runtime, x, y, sample_weight, None, lengths=lengths)
+        size = sweep.batch_rows(batch_size)
         return sweep.evaluate(runtime, feed, size, 0, sweep.last_row(steps, size, 0, feed.n))
 
     def __call__(self, x: Any) -> Any:
@@ -139,6 +145,7 @@ class PredictingMixin(GradientsMixin):
         verbose: int | str = 0,
         steps: int | None = None,
         device: str | None = None,
+        lengths: Any = None,
     ) -> NDArray[Any] | Any:
         """Return the outputs for rows: an array of shape (n, *output_shape), a list for several outputs.
 
@@ -155,16 +162,18 @@ class PredictingMixin(GradientsMixin):
             Predict only this many batches, of 32 rows by default.
         device : str, optional
             Where to predict, such as "cuda"; see `to`.
+        lengths : array of int, shape (n,), optional
+            As for `fit`: the steps of each row that count. Results of other steps are 0.
 
         Returns
         -------
         array, or list of arrays
-            `fastnn.DeviceArray` if x is on a GPU, else NumPy arrays.
+            `fastnn.DeviceArray` if x is on a GPU and there are no `lengths`, else NumPy arrays.
         """
         if device is not None and device != self._state.device:
             with self._state.on(device):
-                return self.predict(x, batch_size, steps=steps)
-        if batch_size is steps is None:
+                return self.predict(x, batch_size, steps=steps, lengths=lengths)
+        if batch_size is steps is lengths is None:
             call = self._prediction.call
             if call is not None:
                 result = call(x)
@@ -173,19 +182,26 @@ class PredictingMixin(GradientsMixin):
                 if result is not False:
                     return result
         steps, batch_size = _rows_of_steps(steps, batch_size)
-        return self._predict(x, batch_size, steps)
+        return self._predict(x, batch_size, steps, lengths)
 
     @reads
-    def _predict(self, x: Any, batch_size: int | None, steps: int | None) -> Any:
+    def _predict(self, x: Any, batch_size: int | None, steps: int | None, lengths: Any) -> Any:
         iterable = iterables.are_given(self._state, x)
         x = iterables.build_for_data(self, x, iterable, pairs=False)
         runtime = self._runtime
         if iterable:
+            _refuse_with_batches(lengths)
             return iterables.predict(runtime, x, steps)
-        results = sweep.predict(runtime, feeds.inputs(runtime, x), sweep.rows_at_a_time(runtime, batch_size), steps)
-        if batch_size is None:
+        feed = feeds.inputs(runtime, x, lengths=lengths)
+        results = sweep.predict(runtime, feed, sweep.rows_at_a_time(runtime, batch_size), steps)
+        if batch_size is lengths is None:
             prediction.learn(runtime, x)
         return results[0] if len(results) == 1 else results
+
+
+def _refuse_with_batches(lengths: Any) -> None:
+    if lengths is not None:
+        raise ValueError("lengths: cannot be given with an iterable of batches")
 
 
 def _rows_of_steps(steps: int | None, batch_size: int | None) -> tuple[int | None, int | None]:

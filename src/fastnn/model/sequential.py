@@ -116,11 +116,11 @@ class Sequential(Model):
         """Make the weights if the input shape is known."""
         first = self._stack[0] if self._stack else None
         if self.built:
-            self.build(self._architecture.input_shapes[0])
+            self._build(self._architecture.input_shapes[0])
         elif isinstance(first, InputLayer) and len(self._stack) > 1:
-            self.build(first.shape)
+            self._build(first.shape)
         elif isinstance(first, Model) and first.built:
-            self.build(_architecture_of(first).input_shapes[0])
+            self._build(_architecture_of(first).input_shapes[0])
 
     @property
     def layers(self) -> list[Layer]:
@@ -132,8 +132,9 @@ class Sequential(Model):
 
         Parameters
         ----------
-        input_shape : tuple of int
-            Shape of one sample, optionally with a leading None for the batch axis.
+        input_shape : tuple of int or None
+            Shape of one sample, optionally with a leading None for the batch axis. Further ones are sizes that are left
+            open, as in `fastnn.Input`: ``build((None, None, 64))``.
 
         Raises
         ------
@@ -142,7 +143,11 @@ class Sequential(Model):
         """
         if isinstance(input_shape, Sequence) and len(input_shape) > 0 and input_shape[0] is None:
             input_shape = input_shape[1:]
-        shape = shape_of("input_shape", input_shape)
+        self._build(input_shape)
+
+    def _build(self, input_shape: Sequence[int | None] | int) -> None:
+        """Make the weights for the shape of a sample."""
+        shape = shape_of("input_shape", input_shape, may_be_open=True)
         first = self._stack[0] if self._stack and isinstance(self._stack[0], InputLayer) else None
         elements = self._stack if first is None else self._stack[1:]
         if not elements:
@@ -178,7 +183,7 @@ class Sequential(Model):
         return first is None or isinstance(first, InputLayer) or first.accepts("real", 0)
 
     def _build_on(self, symbol: Symbol) -> None:
-        self.build(symbol.shape)
+        self._build(symbol.shape)
 
     def summary(self, batch_size: int = 32) -> None:
         """Print what `Model.summary` does, or only the layers while the input shape is unknown."""

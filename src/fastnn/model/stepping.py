@@ -11,28 +11,39 @@ from fastnn.layers.architecture import Architecture, Call
 from fastnn.layers.attention import GroupedQueryAttention, MultiHeadAttention
 from fastnn.layers.base import Layer
 from fastnn.layers.core import Activation, Dense, Input, InputLayer, Reshape
-from fastnn.layers.integers import Embedding, OneHot, PositionEmbedding
+from fastnn.layers.integers import Embedding, OneHot, PositionEmbedding, TiedDense
 from fastnn.layers.lora import LoRA
 from fastnn.layers.merge import Add, Concatenate, Multiply
 from fastnn.layers.normalization import BatchNorm, LayerNorm, RMSNorm
 from fastnn.layers.operation import Operation
+from fastnn.layers.positions import RotaryEmbedding, SinePositionEncoding
 from fastnn.layers.random import Dropout, GaussianNoise, SpatialDropout1D
 from fastnn.layers.recurrent.base import MASK_COLUMNS, OverTime
 from fastnn.layers.recurrent.wrappers import TimeDistributed
-from fastnn.layers.stepping import KeepState, StateInput, StepAttention, StepPositions, aligned, room_for
+from fastnn.layers.stepping import (
+    KeepState,
+    StateInput,
+    StepAttention,
+    StepBlock,
+    StepPlaces,
+    StepPositions,
+    aligned,
+    room_for,
+)
 from fastnn.layers.symbols import Part, Symbol, of_part
+from fastnn.layers.transformers import SwiGLU, TransformerDecoder
 from fastnn.ops import activations, elementwise
 
 #: layers that work on each step by itself
 _BY_STEP = (
     Activation, Add, BatchNorm, Concatenate, Dense, Dropout, Embedding, GaussianNoise, LayerNorm, Multiply, OneHot,
-    RMSNorm, SpatialDropout1D, TimeDistributed,
+    RMSNorm, RotaryEmbedding, SinePositionEncoding, SpatialDropout1D, SwiGLU, TiedDense, TimeDistributed,
 )  # fmt: skip
 #: ops that do so as well, if the other values are the same for all steps
 _OPS_BY_STEP = frozenset(elementwise.__all__) | frozenset(activations.__all__) - {"softmax", "log_softmax"}
-_ATTENTION = (GroupedQueryAttention, MultiHeadAttention)
-#: layers that need the number of steps so far
-_COUNTING = (*_ATTENTION, PositionEmbedding)
+_ATTENTION = (GroupedQueryAttention, MultiHeadAttention, TransformerDecoder)
+#: layers that take the places of steps, which are 0, 1, 2, ... if they are not given
+_PLACED = (RotaryEmbedding, SinePositionEncoding)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,21 +70,42 @@ class Layout:
         """Return the layout of an architecture's state."""
         calls = [call for call in architecture.calls if not call.output and call.weight is None]
         layers = [_bare(architecture.layers[call.layer]) for call in calls]
+        counts = any(map(_counts, layers, calls))
         sizes = [prod(shape) for layer in layers if isinstance(layer, OverTime) for shape in layer.state_shapes]
-        counts = any(isinstance(layer, _COUNTING) for layer in layers)
         if not sizes and not counts:
             raise _refused("it has no recurrent layer that goes step by step, no attention and no positions")
         carried = sum(sizes) + counts
+        if counts:
+            architecture.require_known("attention")
         limit = architecture.input_shapes[0][0] if counts else 0
         room = room_for(limit)
-        caches = sum(cache_size(layer, room) for layer in layers if isinstance(layer, _ATTENTION))
+        caches = sum(
+            cache_size(_attention(layer, architecture, call), room)
+            for layer, call in zip(layers, calls, strict=True)
+            if isinstance(layer, _ATTENTION)
+        )
         return cls(carried, aligned(aligned(carried) + caches) if caches else carried, limit, room)
+
+
+def _counts(layer: Layer, call: Call) -> bool:
+    """Return whether a call needs the number of steps so far."""
+    return isinstance(layer, (*_ATTENTION, PositionEmbedding)) or (isinstance(layer, _PLACED) and len(call.inputs) == 1)
+
+
+def _attention(
+    layer: GroupedQueryAttention | MultiHeadAttention | TransformerDecoder, architecture: Architecture, call: Call
+) -> GroupedQueryAttention | MultiHeadAttention:
+    """Return the layer of attention that a call has keys and values of."""
+    if isinstance(layer, TransformerDecoder):
+        return layer.self_attention(architecture.calls[call.inputs[0]].shape[1])
+    return layer
 
 
 def limit_of(architecture: Architecture) -> int:
     """Return the most steps that a network of sequences knows of, or 0 if it has only recurrent layers: then of all."""
     layers = [_bare(architecture.layers[call.layer]) for call in architecture.calls]
-    recurs, counts = (any(isinstance(one, kinds) for one in layers) for kinds in (OverTime, _COUNTING))
+    recurs = any(isinstance(layer, OverTime) for layer in layers)
+    counts = any(map(_counts, layers, architecture.calls))
     return 0 if recurs and not counts else architecture.input_shapes[0][0]
 
 
@@ -113,7 +145,9 @@ class _Unrolled:
         ]  # fmt: skip
         self.counts = self.layout.limit > 0
         if self.counts:
-            self.next_states.append(self.halves[0][:, :1])
+            so_far = self.halves[0][:, :1]
+            self.next_states.append(so_far)
+            self.places = StepPlaces(self.steps)(so_far)
         self.at, self.cache_at = len(self.next_states), aligned(self.layout.carried)
 
     def result(self) -> tuple[Symbol, bool]:
@@ -127,6 +161,8 @@ class _Unrolled:
             layer = architecture.layers[call.layer]
             if call.output or isinstance(layer, InputLayer):
                 continue
+            if call.inputs and not any(x in values for x in call.inputs):
+                continue  # made of masks
             if call.weight is not None:
                 values[index] = self._once(layer).weight_symbol(call.weight, self.part)
                 continue
@@ -134,7 +170,7 @@ class _Unrolled:
                 result, ongoing = self._recurrent(layer, values, call, sequences), layer.return_sequences
                 if len(architecture.uses(index)) > 1:
                     raise _refused(f"layer {layer.label!r} returns states, which are the state here")
-            elif isinstance(_bare(layer), _COUNTING):
+            elif _counts(_bare(layer), call):
                 result, ongoing = self._counting(layer, values, call, sequences), True
             else:
                 ongoing = any(x in sequences for x in call.inputs)
@@ -195,18 +231,27 @@ class _Unrolled:
             raise _refused(f"layer {layer.label!r} takes a sequence that another one makes")
         if isinstance(layer, PositionEmbedding):
             one = self._standing_for(layer, StepPositions(layer, name=layer.label))
-            found: Symbol = self._called(one, [values[queries], self.halves[0][:, :1]])
+            found: Symbol = self._called(one, [values[queries], self.places])
             return found
-        if any(x != queries for x in others[:2]):
+        if isinstance(layer, _PLACED):
+            found = self._called(self._once(layer), [values[queries], self.places])
+            return found
+        plain, block = _bare(layer), isinstance(layer, TransformerDecoder)
+        attention = _attention(plain, self.architecture, call)
+        attending = attention if block else layer
+        step = StepAttention(attending, self.cache_at, self.layout.room, name=layer.label)
+        given = [x for x in others if x in values]
+        if block and given:
+            raise _refused(f"layer {layer.label!r} attends to another sequence, or takes a mask")
+        if any(x != queries for x in given[:2]):
             raise _refused(f"layer {layer.label!r} attends to another sequence")
-        if any(x in values for x in others[2:]):
+        if given[2:]:
             raise _refused(f"layer {layer.label!r} takes a mask")
-        plain = _bare(layer)
         if not plain.causal:
             raise _refused(f"layer {layer.label!r} is not causal: it takes all steps of a sequence")
-        one = self._standing_for(layer, StepAttention(layer, self.cache_at, self.layout.room, name=layer.label))
-        self.cache_at += cache_size(plain, self.layout.room)
-        self.attending.append(self._called(one, [values[queries], *self.halves]))
+        one = self._standing_for(layer, StepBlock(layer, step, name=layer.label) if block else step)
+        self.cache_at += cache_size(attention, self.layout.room)
+        self.attending.append(self._called(one, [values[queries], *self.halves, self.places]))
         return self.attending[-1]
 
     def _once(self, layer: Layer, **changes: Any) -> Layer:

@@ -123,6 +123,12 @@ class Objective:
         `extras` are roles ("loss" or "metric") and names of what the model computes besides its outputs.
         """
         losses = resolve_losses(loss, output_names, needed=all(role != "loss" for role, _ in extras))
+        for shape, name in zip(output_shapes, output_names, strict=True):
+            if shape and shape[-1] is None:
+                raise ValueError(
+                    f"output {name!r} has a last axis of a size that fastnn.Input leaves open (None): losses and "
+                    "metrics take (batch, ..., columns), such as Reshape((-1, 1)) gives"
+                )
         for one, ends, shape, name in zip(losses, output_ends, output_shapes, output_names, strict=True):
             check_ends(one, ends, shape[-1] if shape else 1, name)
         wanted = per_output(1.0 if loss_weights is None else loss_weights, output_names, "loss_weights")
@@ -167,6 +173,10 @@ class Objective:
             extra_metrics,
             any(role == "loss" for role, _ in extras),
         )
+
+    def at(self, output_shapes: tuple[tuple[int, ...], ...]) -> Objective:
+        """Return the objective for outputs of known shapes, where the model leaves sizes open."""
+        return self if output_shapes == self.output_shapes else replace(self, output_shapes=output_shapes)
 
     def without_metrics(self) -> Objective:
         """Return the losses alone."""

@@ -251,6 +251,15 @@ _op("attention_step", outputs="y[sequences,steps,heads,size]", updates="keys[seq
     elements="sequences steps heads most size", shared="sequences kv_heads", keeps_state=True,
     rule=attention_step_rule)  # fmt: skip
 
+# --- positions ------------------------------------------------------------------------------------------
+# cosines and sines of the angles position scale exp(-i decay), i = 0, ..., half - 1, in float64 and then rounded;
+# without an operand the position of a row is its number
+_op("angles", outputs="y[rows,2,half]", inputs="position?:int64[rows]", dims="rows half", params="scale decay",
+    rate=0.1, shared="rows")  # fmt: skip
+# pairs (a, b), a half apart, become (a cos - b sin, b cos + a sin); `inverse` has the other sign of the sine
+_op("rotate", outputs="y[outer,rows,heads,2,half]", inputs="x[outer,rows,heads,2,half] angles[rows,2,half]",
+    dims="outer rows heads half inverse?", rate=4.0, shared="outer rows")  # fmt: skip
+
 # --- norms ----------------------------------------------------------------------------------------------
 # means are float64: at a large offset the rounding error of float32 may be as large as the deviation
 _op("layer_norm", outputs="y[rows,cols] mean:float64[rows] rstd[rows]", inputs="x[rows,cols] gamma?[cols] beta?[cols]",

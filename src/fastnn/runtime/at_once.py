@@ -16,7 +16,7 @@ from fastnn.program.layout import Counter
 from fastnn.program.program import aligned_zeros
 from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.device.kept import keep
-from fastnn.runtime.feeds import checked_inputs
+from fastnn.runtime.feeds import architecture_for, checked_inputs
 from fastnn.runtime.programs.independence import Traits
 from fastnn.runtime.runtime import Runtime
 
@@ -33,7 +33,7 @@ def compute(runtime: Runtime, feed: Feed, traits: Traits, *, training: bool) -> 
     """
     with runtime.lock:
         # uninitialised: the program stores every element
-        feed.results.extend(map(runtime.empty, _shapes(runtime, feed.n)))
+        feed.results.extend(map(runtime.empty, _shapes(runtime, feed)))
         bound = runtime.program(feed.request("predict", feed.n, training=training))
         parameters, shared = copies(runtime) if traits.moves_averages else (None, None)
         runtime.run(bound, Bindings(feed.addresses(), parameters=parameters, shared=shared), 1, cursor=0)
@@ -44,9 +44,9 @@ def compute(runtime: Runtime, feed: Feed, traits: Traits, *, training: bool) -> 
     ]  # fmt: skip
 
 
-def _shapes(runtime: Runtime, n: int) -> list[tuple[int, ...]]:
-    """Return the whole shapes of the outputs for n rows."""
-    architecture = runtime.table.architecture
+def _shapes(runtime: Runtime, feed: Feed) -> list[tuple[int, ...]]:
+    """Return the whole shapes of the outputs for the rows of a feed."""
+    architecture, n = architecture_for(runtime, feed), feed.n
     calls = [architecture.calls[output] for output in architecture.outputs]
     found = [tuple([at(size, n) for size in call.shape]) for call in calls]
     return [(n, *shape) if call.batched else shape for call, shape in zip(calls, found, strict=True)]
@@ -121,7 +121,7 @@ def _prepared(
     """
     n, dtype, reference = len(arrays[0]), runtime.table.dtype, weakref.ref(runtime)
     feed = checked_inputs(runtime, arrays if len(arrays) > 1 else arrays[0])
-    shapes, integers = _shapes(runtime, n), _integers(runtime)
+    shapes, integers = _shapes(runtime, feed), _integers(runtime)
     feed.results.extend(np.empty(shape, dtype) for shape in shapes)
     bound, first = runtime.program(feed.request("predict", n, training=training)), min(feed.result_addresses())
     fixed = runtime.fixed(bound, Bindings({}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -16,6 +17,7 @@ from fastnn import casts
 from fastnn.constraints import MaxNorm
 from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Assignments, Layer, ParameterSpec
+from fastnn.layers.lengths import with_lengths
 from fastnn.lower.task import Place
 from fastnn.lower.update import Weight
 from fastnn.program.layout import Buffer, align
@@ -23,6 +25,8 @@ from fastnn.program.program import aligned_zeros
 from fastnn.program.record import ITEM_SIZES
 from fastnn.seeding import derive
 
+# Architectures of known shapes that a table of open ones keeps.
+_KEPT = 256
 # The tables of all models, by layer.
 _tables: weakref.WeakKeyDictionary[Layer, weakref.WeakSet[ParameterTable]] = weakref.WeakKeyDictionary()
 
@@ -113,6 +117,8 @@ class ParameterTable:
         self._pinned: dict[Layer, tuple[bool, int]] = {}
         # the layers that may be trained here, by number; all if it is None
         self._chosen: frozenset[int] | None = None
+        self._known: OrderedDict[tuple[tuple[int, ...], ...], ParameterTable] = OrderedDict()
+        self._with_lengths: Architecture | None = None
         for one in architecture.layers:
             _tables.setdefault(one, weakref.WeakSet()).add(self)
 
@@ -154,13 +160,49 @@ class ParameterTable:
     def choose(self, layers: Iterable[int]) -> None:
         """Say which layers may be trained here, by number; the others are constants without penalties."""
         self._chosen = frozenset(layers)
+        self._known.clear()
         Assignments.note()
+
+    def at(self, shapes: Sequence[tuple[int, ...]]) -> ParameterTable:
+        """Return the table for inputs of known shapes: the same weights, in an architecture without open sizes.
+
+        One more shape, (), stands for the numbers of steps that count (`with_lengths`).
+
+        Raises
+        ------
+        ValueError
+            When the shapes do not fit a layer, or a layer takes no such numbers.
+        """
+        if not self.architecture.is_open:
+            return self
+        key = tuple(shapes)
+        made = self._known.pop(key, None)
+        if made is None:
+            made, architecture = self._copy(), self.architecture
+            if len(key) > len(architecture.inputs):
+                architecture = self.with_lengths()
+            made.architecture = architecture.at(key)
+        self._known[key] = made
+        while len(self._known) > _KEPT:
+            self._known.popitem(last=False)
+        return made
+
+    def with_lengths(self) -> Architecture:
+        """Return the architecture with the steps that count as a further input; raises as the function of this name."""
+        if self._with_lengths is None:
+            self._with_lengths = with_lengths(self.architecture)
+        return self._with_lengths
+
+    def _copy(self) -> ParameterTable:
+        made = copy.copy(self)
+        made._known = OrderedDict()
+        return made
 
     def apart(self) -> ParameterTable:
         """Return the table of a copy that shares no weights."""
         if not self.shared_sizes:
             return self
-        made = copy.copy(self)
+        made = self._copy()
         made.shared_sizes, made.own_nbytes = {}, self.nbytes
         made.entries = tuple(replace(one, place=Place(Buffer.PARAMETERS, one.offset)) for one in self.entries)
         return made

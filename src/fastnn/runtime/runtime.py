@@ -123,9 +123,9 @@ class Runtime(ModelPrograms):
         cache, no more are computed together: MobileNetV1 of 96 x 96 pixels, alpha 0.25, takes 7.8 ms for 32 images, and
         16.9 with all of them at a time.
         """
-        shapes = [call.shape for call in self.table.architecture.calls if call.batched and call.weight is None]
+        shapes = [call.shape for call in self.table.architecture.example.calls if call.batched and call.weight is None]
         rows, numbers = max(((prod(shape[:-1]), prod(shape)) for shape in shapes), key=itemgetter(1), default=(1, 1))
-        if rows < _MANY_ROWS or not traits(self.table, training=False).by_row:
+        if self.table.architecture.is_open or rows < _MANY_ROWS or not traits(self.table, training=False).by_row:
             return 0
         # what a layer reads and what it writes
         return max(_FEWEST_SAMPLES, _CACHE_BYTES // (2 * numbers * ITEM_SIZES[self.table.dtype]))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,11 @@ from numpy.typing import NDArray
 
 from fastnn.checks import size
 from fastnn.data.feed import Feed
+from fastnn.data.lengths import Lengths
 from fastnn.lower.task import Request
 from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.chunking import Pacer
+from fastnn.runtime.feeds import architecture_for
 from fastnn.runtime.runtime import Runtime
 
 # The default rows per batch: enough to fill the cores' vector units, few enough for the caches.
@@ -63,11 +67,14 @@ def user_level() -> int:
 
 def sweep(
     runtime: Runtime, feed: Feed, batch: int, first: int, last: int, request: Callable[[int], Request],
-    totals: NDArray[np.float64] | None = None, before: int = 0,
+    totals: NDArray[np.float64] | None = None, before: int = 0, index: NDArray[np.int64] | None = None,
 ) -> None:  # fmt: skip
-    """Run a program over rows [first, last): whole batches, then the rest; `before` is as for `Runtime.run`."""
+    """Run a program over rows [first, last), of an order if there is one: whole batches, then the rest.
+
+    `before` is as for `Runtime.run`.
+    """
     pacer = Pacer()
-    work = Bindings(feed.addresses(), accumulators=totals)
+    work = Bindings(feed.addresses(), index, accumulators=totals)
     row = first
     while row < last:
         size = min(batch, last - row)
@@ -82,7 +89,12 @@ def sweep(
 def evaluate(runtime: Runtime, feed: Feed, batch: int, first: int, last: int) -> tuple[NDArray[np.float64], int]:
     """Fill fresh accumulators over rows [first, last); returns them and the number of rows."""
     totals = runtime.compiled()[0].initial()
-    sweep(runtime, feed, batch, first, last, lambda size: feed.request("evaluate", size), totals)
+    if feed.lengths is None:
+        sweep(runtime, feed, batch, first, last, partial(feed.request, "evaluate"), totals)
+        return totals, last - first
+    for steps, rows in feed.lengths.groups(first, last):
+        request = partial(feed.request, "evaluate", indexed=True, steps=steps)
+        sweep(runtime, feed, batch, 0, len(rows), request, totals, index=rows)
     return totals, last - first
 
 
@@ -91,8 +103,31 @@ def predict(
 ) -> list[NDArray[Any]]:  # fmt: skip
     """Return the outputs for all rows, or for the first `steps` batches."""
     n = last_row(steps, batch, 0, feed.n)
-    shapes = runtime.table.architecture.output_shapes
+    shapes = architecture_for(runtime, feed).output_shapes
+    if feed.lengths is not None:
+        return _predict_cut(runtime, feed, feed.lengths, batch, n, shapes)
     # uninitialised: every row is stored by exactly one batch
     feed.results.extend(runtime.empty((n, *shape)) for shape in shapes)
-    sweep(runtime, feed, batch, 0, n, lambda size: feed.request("predict", size), before=before)
+    sweep(runtime, feed, batch, 0, n, partial(feed.request, "predict"), before=before)
     return feed.fetched()
+
+
+def _predict_cut(
+    runtime: Runtime, feed: Feed, lengths: Lengths, batch: int, n: int, shapes: Sequence[tuple[int, ...]]
+) -> list[NDArray[Any]]:
+    """Return the outputs for n rows that are cut to the steps that count; others are zero."""
+    found = [np.zeros((n, *shape), runtime.table.dtype) for shape in shapes]
+    for steps, rows in lengths.groups(0, n):
+        sizes = [(steps, *shape[1:]) if cut else shape for shape, cut in zip(shapes, lengths.outputs, strict=True)]
+        part = replace(feed, results=[runtime.empty((len(rows), *shape)) for shape in sizes], came_on_gpu=False)
+        sweep(
+            runtime, part, batch, 0, len(rows), partial(part.request, "predict", indexed=True, steps=steps), index=rows
+        )
+        there = np.arange(steps) < lengths.counts[rows, None]
+        for whole, cut, result in zip(found, lengths.outputs, part.fetched(), strict=True):
+            if cut:
+                result[~there] = 0.0
+                whole[rows, :steps] = result
+            else:
+                whole[rows] = result
+    return found

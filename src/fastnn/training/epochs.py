@@ -46,9 +46,9 @@ class ArrayEpochs:
         self.addresses = feed.addresses()
         self.n_steps = -(-n // batch)
         self._sizes = [(size, steps) for size, steps in ((batch, n // batch), (n % batch, 1)) if size and steps]
-        self._requests: dict[tuple[int, tuple[bool, ...]], Request] = {}
+        self._requests: dict[tuple[int, int | None, tuple[bool, ...]], Request] = {}
         self._orders: list[NDArray[np.int64] | None] = []
-        self._shuffler = Shuffler(n, shuffle)
+        self._shuffler = Shuffler(n, shuffle, batch, feed.lengths)
 
     def __call__(self, run: Run, epoch: int) -> dict[str, Any]:
         """Train an epoch, or take the results of one that is already trained; returns its logs."""
@@ -70,11 +70,18 @@ class ArrayEpochs:
         more = epoch + 1 < run.last
         shuffler = self._shuffler
         index = shuffler.next(runtime, more) if self.steps is None else shuffler.part_of(runtime, part)
+        lengths = self.feed.lengths
+        cuts = None if lengths is None else lengths.of_batches(index, self.n, batch)
         _, optimizer = runtime.compiled()
         while (row := int(counters[_CURSOR])) < last and not state.stop_training:
-            size = min(batch, last - row)
-            bound = self._program(runtime, size)
-            steps = 1 if run.callbacks.every_batch else run.pacer.steps((last - row) // size)
+            size, cut = min(batch, last - row), None
+            there = (last - row) // size
+            if cuts is not None:
+                # as many batches as are cut alike
+                following = cuts[row // batch :][:there]
+                cut, there = int(following[0]), int(np.append(following != following[0], True).argmax())
+            bound = self._program(runtime, size, cut)
+            steps = 1 if run.callbacks.every_batch else run.pacer.steps(there)
             if run.callbacks.every_batch:
                 run.callbacks.on_train_batch_begin((row - first) // batch)
             hyper = optimizer.hyper_rows(runtime.optimizer_step(), steps, state.dtype)
@@ -103,17 +110,19 @@ class ArrayEpochs:
             )
         return first, last, part
 
-    def _program(self, runtime: Runtime, size: int) -> BoundProgram:
-        wanted = (size, runtime.table.trained())
+    def _program(self, runtime: Runtime, size: int, cut: int | None = None) -> BoundProgram:
+        wanted = (size, cut, runtime.table.trained())
         if wanted not in self._requests:
             self._requests[wanted] = self.feed.request(
-                "train", size, training=True, indexed=self.shuffle, trained=wanted[1]
+                "train", size, training=True, indexed=self.shuffle, trained=wanted[2], steps=cut
             )
         return runtime.program(self._requests[wanted])
 
     def _epochs_at_once(self, run: Run, epoch: int) -> int:
         """Return how many epochs to train in the next call; 0 if it trains a part of one."""
         if self.steps is not None or run.callbacks.every_batch or run.state.runtime.placement is not None:
+            return 0
+        if self.feed.lengths is not None:
             return 0
         count = run.pacer.steps(MOST_EPOCHS * self.n_steps) // self.n_steps
         if get_num_threads() > 1 and any(self._program(run.state.runtime, size).shared for size, _ in self._sizes):

@@ -141,7 +141,8 @@ def _from_arrays(state: TrainingState, x: Any, y: Any, options: FitOptions) -> _
         raise ValueError("y: fit on arrays needs targets")
     runtime, share = state.runtime, options.validation_split
     weights, classes, steps = options.sample_weight, options.class_weight, options.steps_per_epoch
-    feed = feeds.feed(runtime, x, y, weights, None if share > 0.0 and isinstance(classes, str) else classes)
+    early, lengths = None if share > 0.0 and isinstance(classes, str) else classes, options.lengths
+    feed = feeds.feed(runtime, x, y, weights, early, lengths=lengths)
     batch = sweep.batch_rows(options.batch_size, DEFAULT_BATCH)
     n = feed.n
     validate = _validation(state, options)
@@ -154,13 +155,15 @@ def _from_arrays(state: TrainingState, x: Any, y: Any, options: FitOptions) -> _
             raise ValueError(f"validation_split {share} of {feed.n} rows leaves none to train on")
         held_out = feed
         if classes is not None:
-            held_out = feeds.feed(runtime, x, y, weights, None)
+            held_out = feeds.feed(runtime, x, y, weights, None, lengths=lengths)
             if isinstance(classes, str):
                 # the training rows alone decide
-                feed = feeds.feed(runtime, x, y, weights, balanced(classes, feed.targets, n))
+                feed = feeds.feed(runtime, x, y, weights, balanced(classes, feed.targets, n), lengths=lengths)
         validate = _evaluator(state, held_out, options, n)
     batch = min(batch, n)
     described = {"rows": n, "batch_size": batch, "shuffle": options.shuffle}
+    if lengths is not None:
+        described["lengths"] = True
     if steps is not None:
         described |= {"steps_per_epoch": steps, "initial_epoch": options.initial_epoch}
     train_epoch = ArrayEpochs(feed, n, batch, options.shuffle, steps, options.initial_epoch)
@@ -172,6 +175,7 @@ def _from_batches(state: TrainingState, x: Any, y: Any, options: FitOptions) -> 
     for name, given in (
         ("y", y is not None),
         ("sample_weight", options.sample_weight is not None),
+        ("lengths", options.lengths is not None),
         ("batch_size", options.batch_size is not None),
         ("validation_split", options.validation_split > 0.0),
         ("resume", options.resume),
@@ -207,17 +211,28 @@ def _validation(state: TrainingState, options: FitOptions) -> Validate | None:
                 f"validation_data: a {type(data).__name__} gives its batches once, but there are "
                 f"{options.n_epochs} epochs: give validation_steps, or a list or other iterable that can start again"
             )
+        if options.lengths is not None:
+            raise ValueError("validation_data: with lengths, expected (x, y, sample_weight, lengths), got an iterable")
         return lambda: state.require_compiled().logs(*iterables.evaluate(state.runtime, data, steps))
     if not state.require_compiled().targeted:
         if not isinstance(data, (tuple, list)):
             data = (data,)
         if len(data) == 1:
             data = (data[0], None)
+    lengths, given = None, options.lengths is not None
+    if given and isinstance(data, (tuple, list)) and len(data) == 4:
+        *data, lengths = data
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         got = f"{len(data)} values" if isinstance(data, (tuple, list)) else type(data).__name__
-        raise ValueError(f"validation_data: expected (x, y) or (x, y, sample_weight), got {got}")
+        expected = "(x, y) or (x, y, sample_weight)" + ", or with lengths (x, y, sample_weight, lengths)" * given
+        raise ValueError(f"validation_data: expected {expected}, got {got}")
+    if given and lengths is None:
+        raise ValueError(
+            "validation_data: with lengths, expected (x, y, sample_weight, lengths), where sample_weight may be None"
+        )
     x, y, weight = iterables.unpack(data)
-    return _evaluator(state, feeds.feed(state.runtime, x, y, weight, None, "validation "), options, 0)
+    feed = feeds.feed(state.runtime, x, y, weight, None, "validation ", lengths)
+    return _evaluator(state, feed, options, 0)
 
 
 def _is_list_of_batches(data: Any) -> bool:

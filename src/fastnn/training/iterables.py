@@ -187,6 +187,13 @@ def predict(runtime: Runtime, iterable: Iterable[Any], steps: int | None = None)
         feed = feeds.inputs(runtime, inputs_of(batch, n_inputs), f"batch {number}: ")
         found.append(sweep.predict(runtime, feed, sweep.DEFAULT_BATCH, before=rows))
         rows += feed.n
+    for results in zip(*found, strict=True):
+        shapes = {result.shape[1:] for result in results}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"x: batches gave outputs of samples of different shapes, {' and '.join(map(str, sorted(shapes)))}, "
+                "which make no one array: predict them one by one"
+            )
     joined = [np.concatenate(parts) for parts in zip(*found, strict=True)]
     return joined[0] if len(joined) == 1 else joined
 

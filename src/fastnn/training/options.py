@@ -48,6 +48,7 @@ class FitOptions:
     shuffle: bool = True
     class_weight: Mapping[int, float] | str | None = None
     sample_weight: Any = None
+    lengths: Any = None
     initial_epoch: int = 0
     steps_per_epoch: int | None = None
     validation_steps: int | None = None

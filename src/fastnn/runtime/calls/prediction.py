@@ -55,6 +55,8 @@ def learn(runtime: Runtime, x: Any) -> None:
     x : array, or list of arrays by input
     """
     arrays = list(x) if type(x) in _LISTS else [x]
+    if runtime.table.architecture.is_open and runtime.placement is None:
+        return  # a code has one shape
     if not all(type(array) is np.ndarray and array.ndim > 0 for array in arrays):
         return
     kept = runtime.prediction

@@ -19,7 +19,7 @@ from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.device.graph import locked
 from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.device.kept import MOST_BYTES, keep
-from fastnn.runtime.feeds import checked_inputs
+from fastnn.runtime.feeds import architecture_for, checked_inputs
 from fastnn.runtime.runtime import Runtime
 
 Predict = Callable[..., Any]
@@ -80,7 +80,7 @@ def _captured(runtime: Runtime, arrays: list[NDArray[Any]]) -> Predict:
     seen = [fed.array for fed in feed.inputs]
     if len(seen) != len(rows) or not all(map(np.may_share_memory, seen, rows)):
         return _never  # converted as a whole, such as half precision
-    shapes = [(feed.n, *shape) for shape in runtime.table.architecture.output_shapes]
+    shapes = [(feed.n, *shape) for shape in architecture_for(runtime, feed).output_shapes]
     if sum(math.prod(shape) for shape in shapes) * np.dtype(runtime.table.dtype).itemsize > MOST_BYTES:
         return _never
     there = placement.bring(feed)

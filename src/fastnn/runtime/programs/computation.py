@@ -33,6 +33,7 @@ class Computation:
     Parameters
     ----------
     table : ParameterTable
+        Of an architecture without open sizes; for others some sizes are taken (`Architecture.example`).
     batch : int
         The program's number of rows.
     training : bool
@@ -71,7 +72,8 @@ class Computation:
         weights: list[list[Tensor]] = [[] for _ in table.architecture.layers]
         for entry, tensor in zip(table, self._parameters, strict=True):
             weights[entry.layer].append(tensor)
-        self.inputs, self.outputs, self.extras = table.architecture.apply(
+        # what does not depend on open sizes is found out for some
+        self.inputs, self.outputs, self.extras = table.architecture.example.apply(
             self.graph, weights, table.trainable_layers(), training=training
         )
 

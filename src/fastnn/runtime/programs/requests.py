@@ -29,6 +29,7 @@ def build(table: ParameterTable, objective: Objective | None, optimizer: Optimiz
     NoGradientError
         When weights to be trained are before an activation without a gradient, or no loss depends on an input.
     """
+    table = table.at(request.shapes)
     kind, made = request.kind, Computation(table, request.batch, training=request.training)
     sources = {x.id: source for x, source in zip(made.inputs, request.inputs, strict=True)}
     results: Sequence[Tensor] = made.outputs if kind == "predict" else ()

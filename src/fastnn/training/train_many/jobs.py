@@ -139,6 +139,8 @@ def checked_models(models: Any) -> list[Trainable]:
             raise RuntimeError(f"models[{index}] is not compiled: call compile(optimizer, loss) first")
         if state_of(model).fitting:
             raise RuntimeError(f"models[{index}] is being trained already (by another thread, or from a callback)")
+        if state_of(model).built:
+            state_of(model).runtime.table.architecture.require_known(f"models[{index}]: train_many")
         places[id(model)] = index
     return found
 

@@ -157,6 +157,19 @@ def _constant(tools: Tools) -> Any:
     return copy_constants
 
 
+@encodes("angles")
+def _angles(encoder: Encoder, record: Record) -> None:
+    if record.has("position"):
+        raise NotImplementedError(
+            "angles of given positions have no code for GPUs, and run on the CPU only: use freeze() without a device"
+        )
+    rows, half, params = record.dims["rows"], record.dims["half"], record.params
+    turns = np.outer(np.arange(rows), params["scale"] * np.exp(-params["decay"] * np.arange(half)))
+    values = np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    y = record.spot("y")
+    encoder.draft("constant", y, y, cols=values.size, constants=encoder.constant(values))
+
+
 @instruction("take", x=lambda words: np.arange(words[DEPTH]), y=columns, constants=lambda words: words[COLS])
 def _take(tools: Tools) -> Any:
     """Fill y with the elements of x whose numbers are constants."""

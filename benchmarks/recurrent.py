@@ -10,10 +10,10 @@
 Needs PyTorch, but for `--lengths`. A network is one recurrent layer, whose last state a dense layer turns into one
 number; the loss is the mean squared error, the optimizer Adam. Before anything is timed, both must have trained to the
 same losses. Both take turns; medians of several rounds. "lengths" are sequences of unequal lengths, whose mean is half
-of the longest: a mask here, packed sequences there. "as ops" is a GRU that is written as a cell, for `fnn.RNN` here, and
-called in a loop of Python there. With `--steps` it is one step of a cell: from compiled code here, `torch.nn.GRUCell`
-and the like there, without gradients. With `--lengths` they are epochs of fastnn alone, on sequences of unequal
-lengths: as if all were as long as the longest, with a mask, and with ``fit(..., lengths=...)``.
+of the longest: a mask here, packed sequences there. "as ops" is a GRU that is written as a cell, for `fnn.RNN` here,
+and called in a loop of Python there. With `--steps` it is one step of a cell: from compiled code here,
+`torch.nn.GRUCell` and the like there, without gradients. With `--lengths` they are epochs of fastnn alone, on
+sequences of unequal lengths: as if all were as long as the longest, with a mask, and with ``fit(..., lengths=...)``.
 """
 
 from __future__ import annotations

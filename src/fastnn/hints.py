@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from fastnn.elsewhere import ARGUMENTS, MISSING, NAMES, NOT_THERE
+from fastnn.elsewhere import ARGUMENTS, NAMES
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MODULES = (
@@ -102,8 +102,6 @@ def of_name(name: str, module: str = "fastnn") -> str:
     foreign = [one for one in NAMES if _plain(one) == _plain(name)]
     if foreign:
         return f"; there is {NAMES[foreign[0]]}"
-    if any(word in name for word in MISSING):
-        return f"; {NOT_THERE}"
     # a name of another module only if it is more alike
     close = like(name, [*home, *paths]) if like(name, home) else ""
     if close and close in home:

@@ -18,7 +18,7 @@ from fastnn.backend.cpu.threads import thread_pool
 from fastnn.layers import ParameterSpec
 from fastnn.layers.base import Scope
 from fastnn.program.verify import verify
-from sequences import differences, run
+from sequences import differences
 
 
 @pytest.fixture(autouse=True)
@@ -151,7 +151,7 @@ CELLS = [Plain, Gated, Leaky, Associative, Swapping]
 
 
 def by_hand(layer, weights, x, states=None, mask=None):
-    """Return what a layer gives for sequences, as `sequences.run` does for layers that fastnn has."""
+    """Return what a layer gives for sequences, as `sequences.run` does for layers of fastnn."""
     n, steps = x.shape[:2]
     states = [np.zeros((n, *shape)) for shape in layer.state_shapes] if states is None else states
     mask = np.ones((n, steps)) if mask is None else mask
@@ -401,6 +401,23 @@ def test_programs_do_not_grow_with_the_number_of_steps():
     assert np.isfinite(model.predict(x)).all()
 
 
+def test_sequences_of_any_length():
+    x = fnn.Input((None, 3))
+    model = fnn.Model(x, fnn.Dense(2)(fnn.RNN(Associative(4))(fnn.RNN(Gated(3), return_sequences=True)(x))), seed=1)
+    model.compile("adam", "mse")
+    rng = np.random.default_rng(0)
+    for steps in (1, 4, 9):
+        given = rng.normal(size=(5, steps, 3)).astype(np.float32)
+        known = fnn.Input((steps, 3))
+        same = fnn.Model(known, model(known))
+        assert model.predict(given).tobytes() == same.predict(given).tobytes()
+        assert np.isfinite(model.fit(given, np.zeros((5, 2)), epochs=2, verbose=0).history["loss"]).all()
+    net = model.freeze(stateful=True)
+    state, out = fnp.state(net), np.zeros((9, 2), np.float32)
+    walk(net, state, given[0], out)
+    assert out[-1].tobytes() == model.predict(given)[0].tobytes()
+
+
 def test_training_is_told():
     @dataclass(eq=False, repr=False)
     class Scaled(Plain):
@@ -476,15 +493,3 @@ def test_a_step_draws_no_random_numbers():
     model = fnn.Sequential([fnn.Input((5, 3)), layer], seed=0)
     with pytest.raises(ValueError, match="layer 'rnn': a step draws random numbers"):
         model.predict(data(steps=5)[0])
-
-
-def test_layers_of_fastnn_run_as_before():
-    """`by_hand` and `run` agree, so both are checks of one another."""
-    rng = np.random.default_rng(1)
-    weights = [rng.normal(size=shape) for shape in ((3, 12), (4, 12), (2, 12))]
-    x, mask = rng.normal(size=(5, 6, 3)), (rng.random((5, 6)) < 0.5).astype(float)
-    for options in ({}, {"return_sequences": True, "go_backwards": True, "zero_output_for_mask": True}):
-        wanted = run(fnn.GRU(4, **options), weights, x, mask=mask)
-        got = by_hand(fnn.RNN(Gated(4), **options), weights, x, mask=mask)
-        for one, other in zip(got, wanted, strict=True):
-            np.testing.assert_allclose(one, other, atol=1e-12)

@@ -244,10 +244,6 @@ NAMES = {
     "make_blobs": "fastnn.datasets.make_moons",
 }  # fmt: skip
 
-#: words in names of features that fastnn does not have
-MISSING = ("ConvLSTM", "StackedRNN")
-NOT_THERE = "fastnn has no such recurrent layer: fastnn.RNN makes one of a cell of one's own"
-
 #: hints for arguments that have no meaning here
 ARGUMENTS = {
     "input_shape": "the first layer is fastnn.Input(shape), or the shape comes from the first data",

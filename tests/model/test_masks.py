@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from fastnn import nopython as fnp
 
 RNG = np.random.default_rng(6)
 LENGTHS = np.array([4, 1, 6, 3, 0, 6])
@@ -173,3 +174,41 @@ def test_inputs_of_two_masks_are_refused():
         fnn.Add()([one, two])
     assert fnn.Add()([one, fnn.Input((5, 3))]).mask is one.mask
     assert fnn.Flatten()(one).mask is None
+
+
+def test_means_by_the_weights_of_the_steps_that_there_are():
+    """With normalize="weights" the loss is divided by the sum of the weights of these steps."""
+    rng = np.random.default_rng(3)
+    x, y = rng.integers(0, 5, (2, 6, 7))
+    x[0, 3:] = 0
+    w = (rng.random((6, 7)) * (rng.random((6, 7)) < 0.5)).astype(np.float32)
+
+    def made():
+        layers = [
+            fnn.Input(7, dtype="int64"), fnn.Embedding(5, 4, mask_zero=True), fnn.GRU(6, return_sequences=True),
+            fnn.Dense(5, "softmax"),
+        ]  # fmt: skip
+        model = fnn.Sequential(layers, seed=0)
+        model.compile("sgd", fnn.CrossEntropy(normalize="weights"))
+        return model
+
+    model = made()
+    losses = -np.log(np.take_along_axis(model.predict(x), y[..., None], 2)[..., 0])
+    there = (x != 0) * w
+    wanted, plain = (losses * there).sum() / there.sum(), losses[x != 0].mean()
+    assert abs(wanted - plain) > 1e-4
+    np.testing.assert_allclose(model.evaluate(x, y)["loss"], plain, rtol=1e-5)
+    for found in (
+        model.evaluate(x, y, sample_weight=w)["loss"],
+        model.evaluate(x, y, batch_size=2, sample_weight=w)["loss"],
+        fnp.train_step(model.learner(), x, y, w),
+        made().train_on_batch(x, y, sample_weight=w)["loss"],
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    # only ratios of weights matter, also in compiled code
+    learner, other = model.learner(), made()
+    fnp.train_step(learner, x, y, w)
+    model.update_from(learner)
+    other.train_on_batch(x, y, sample_weight=3.0 * w)
+    for one, same in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(one, same, rtol=1e-4, atol=1e-6)

@@ -57,13 +57,12 @@ def measure(
     if loss is not None:
         by_weight, share = loss.normalize == "weights", weight
         if mask is not None:
-            # a mean over the steps that there are
-            share = mask_weights(graph, mask, weight, name, normalized=True)
-            given, by_weight = share, False
-        elif by_weight and weight is not None and gradients:
+            # a mean over the steps that there are, or by the weights of these
+            share = given = mask_weights(graph, mask, weight, name, normalized=not by_weight)
+        if by_weight and share is not None and gradients:
             # gradients are divided by the number of rows: weights of the mean 1 make that the sum of the weights
-            rows = weight.shape if isinstance(loss, Function) else prediction.shape[:-1]
-            share = normalize_weights(graph, weight, prod(rows), name)
+            rows = share.shape if isinstance(loss, Function) else prediction.shape[:-1]
+            share = normalize_weights(graph, share, prod(rows), name)
         factor = objective.loss_weights[output]
         if isinstance(loss, Function):
             result = traced(made, loss, prediction, target, seen, output)

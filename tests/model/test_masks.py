@@ -201,13 +201,13 @@ def test_means_by_the_weights_of_the_steps_that_there_are():
     for found in (
         model.evaluate(x, y, sample_weight=w)["loss"],
         model.evaluate(x, y, batch_size=2, sample_weight=w)["loss"],
-        fnp.train_step(model.learner(), x, y, w),
+        fnp.train_step(model.learner(), x, y, sample_weight=w),
         made().train_on_batch(x, y, sample_weight=w)["loss"],
     ):
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
     # only ratios of weights matter, also in compiled code
     learner, other = model.learner(), made()
-    fnp.train_step(learner, x, y, w)
+    fnp.train_step(learner, x, y, sample_weight=w)
     model.update_from(learner)
     other.train_on_batch(x, y, sample_weight=3.0 * w)
     for one, same in zip(model.get_weights(), other.get_weights(), strict=True):

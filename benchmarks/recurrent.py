@@ -12,8 +12,8 @@ number; the loss is the mean squared error, the optimizer Adam. Before anything 
 same losses. Both take turns; medians of several rounds. "lengths" are sequences of unequal lengths, whose mean is half
 of the longest: a mask here, packed sequences there. "as ops" is a GRU that is written as a cell, for `fnn.RNN` here,
 and called in a loop of Python there. With `--steps` it is one step of a cell: from compiled code here,
-`torch.nn.GRUCell` and the like there, without gradients. With `--lengths` they are epochs of fastnn alone, on
-sequences of unequal lengths: as if all were as long as the longest, with a mask, and with ``fit(..., lengths=...)``.
+`torch.nn.GRUCell` and the like there, without gradients. With `--lengths` they are epochs of fastnn alone, on sequences
+of unequal lengths: as if all were as long as the longest, with a mask, and with ``fit(..., lengths=...)``.
 """
 
 from __future__ import annotations

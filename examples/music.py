@@ -220,8 +220,8 @@ print(f"as the network goes on:\n  {' '.join(map(name, new))}")
 
 if args.midi:
     os.makedirs(args.midi, exist_ok=True)
-    for number, (_, metre, _, given, new) in enumerate(made, 1):
-        write_midi(os.path.join(args.midi, f"{number}.mid"), metre, given + new)
+    for number, (_, its_metre, _, begun, added) in enumerate(made, 1):
+        write_midi(os.path.join(args.midi, f"{number}.mid"), its_metre, begun + added)
     print(f"{len(made)} MIDI files in {args.midi}")
 
 if args.plot:

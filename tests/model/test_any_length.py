@@ -15,6 +15,8 @@ from fastnn import nopython as fnp
 from fastnn.backend.cpu.loading import library
 
 STEPS = (1, 4, 9)
+#: rows of unequal lengths; more steps than `lengths.PARTS`, so that some that do not count are left by cutting
+ROWS, LONGEST = 24, 19
 
 
 def reader(steps: int | None, dtype: str = "float32", seed: int = 0) -> fnn.Sequential:
@@ -33,7 +35,7 @@ def transformer(steps: int | None, *, mask_zero: bool = True, pool: bool = False
     """Return a network of attention, of integers."""
     words = fnn.Input((steps,), dtype="int64")
     x = fnn.Embedding(12, 8, mask_zero=mask_zero)(words)
-    x = fnn.Add()([x, fnn.PositionEmbedding(10)(x)])
+    x = fnn.Add()([x, fnn.PositionEmbedding(LONGEST)(x)])
     x = fnn.Add()([x, fnn.MultiHeadAttention(2, 4)(fnn.LayerNorm()(x))])
     return compiled(fnn.Model(words, fnn.Dense(2)(fnn.GlobalAveragePooling1D()(x) if pool else x), seed=0))
 
@@ -116,8 +118,8 @@ def test_shapes_that_do_not_fit() -> None:
         model.predict(x[:, :0])
     with pytest.raises(ValueError, match=r"targets of shape \(n, 5, 2\), got \(10, 4, 2\)"):
         tagger(None).fit(x, np.zeros((10, 4, 2)), verbose=0)
-    with pytest.raises(ValueError, match=r"samples of shape \(11,\) do not fit: .* at most 10 steps"):
-        transformer(None).predict(np.ones((2, 11), int))
+    with pytest.raises(ValueError, match=r"samples of shape \(20,\) do not fit: .* at most 19 steps"):
+        transformer(None).predict(np.ones((2, 20), int))
     with pytest.raises(ValueError, match="outputs of samples of different shapes"):
         tagger(None).predict(iter([x, x[:, :3]]))
 
@@ -224,8 +226,6 @@ def test_generation_without_a_known_length() -> None:
 
 # --- the steps that count ------------------------------------------------------------------------------------------
 
-ROWS, LONGEST = 24, 19
-
 
 def unequal(seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
     """Return sequences, whose steps that do not count are no zeros, and the numbers of those that count."""
@@ -261,10 +261,27 @@ def test_predictions_of_steps_are_zero_where_there_are_none() -> None:
 def test_attention_leaves_out_steps(mask_zero: bool) -> None:
     model = transformer(None, mask_zero=mask_zero, pool=True)
     rng = np.random.default_rng(0)
-    x, lengths = rng.integers(0, 12, (ROWS, 10)), rng.integers(1, 11, ROWS)
+    x, lengths = rng.integers(0, 12, (ROWS, LONGEST)), rng.integers(1, LONGEST + 1, ROWS)
     found = model.predict(x, lengths=lengths)
     for row in range(ROWS):
         np.testing.assert_allclose(found[row], model.predict(x[row : row + 1, : lengths[row]])[0], rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder", "sines", "rotary", "adapted"])
+def test_layers_of_transformers_leave_out_steps(name: str) -> None:
+    words = fnn.Input((None,), dtype="int64")
+    x = (fnn.LoRA(fnn.Embedding(12, 8), rank=2) if name == "adapted" else fnn.Embedding(12, 8))(words)
+    if name == "sines":
+        x = x + fnn.SinePositionEncoding()(x)
+    attention = fnn.MultiHeadAttention(2, 4, rotary=10000.0 if name == "rotary" else None)
+    blocks = {"encoder": fnn.TransformerEncoder(16, 2), "decoder": fnn.TransformerDecoder(16, 2)}
+    x = fnn.GlobalAveragePooling1D()(blocks.get(name, attention)(x))
+    model, rng = fnn.Model(words, fnn.Dense(2)(x), seed=0), np.random.default_rng(0)
+    tokens, lengths = rng.integers(0, 12, (ROWS, LONGEST)), rng.integers(1, LONGEST + 1, ROWS)
+    found = model.predict(tokens, lengths=lengths)
+    for row in range(ROWS):
+        alone = model.predict(tokens[row : row + 1, : lengths[row]])[0]
+        np.testing.assert_allclose(found[row], alone, rtol=2e-5, atol=1e-6)
 
 
 def test_losses_are_those_of_a_mask() -> None:

@@ -27,6 +27,8 @@ from fastnn.regularizers import Regularizer
 
 #: The mask of a sequence has one column, by which it differs from a state: (steps, 1).
 MASK_COLUMNS = 1
+#: What tells where states are set to zero has two axes more than samples (steps,).
+RESET_AXES = (1, 1)
 
 
 def elementwise_of(layer: Layer, name: str, given: Any) -> ActivationFunction:
@@ -86,7 +88,7 @@ class OverTime(Layer):
 
     def __call__(
         self, inputs: Symbol | Sequence[Symbol], initial_state: Symbol | Sequence[Symbol] | None = None,
-        mask: Symbol | None = None,
+        mask: Symbol | None = None, resets: Symbol | None = None,
     ) -> Any:  # fmt: skip
         """Apply the layer to a symbol.
 
@@ -98,16 +100,22 @@ class OverTime(Layer):
             The state before the first step, of samples (units,): for an LSTM that and the cells. Zeros without it.
         mask : Symbol, optional
             1 for the steps that there are and 0 for others, of samples (steps,).
+        resets : Symbol, optional
+            Other than 0 where states are set to zero before the step, as at the first step of an episode, of samples
+            (steps,). Steps that a mask leaves out reset nothing. `RNN` takes none.
         """
-        return super().__call__(self.gathered(inputs, initial_state, mask))
+        return super().__call__(self.gathered(inputs, initial_state, mask, resets))
 
     def gathered(
-        self, inputs: Symbol | Sequence[Symbol], initial_state: Symbol | Sequence[Symbol] | None, mask: Symbol | None
-    ) -> Any:
+        self, inputs: Symbol | Sequence[Symbol], initial_state: Symbol | Sequence[Symbol] | None, mask: Symbol | None,
+        resets: Symbol | None = None,
+    ) -> Any:  # fmt: skip
         """Return all that a call is on."""
         given: list[Any] = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
         if initial_state is not None:
             given += initial_state if isinstance(initial_state, (list, tuple)) else [initial_state]
+        if resets is not None:
+            given.append(Reshape((*resets.shape, *RESET_AXES))(resets))
         if mask is not None:
             given.append(Reshape((*mask.shape, MASK_COLUMNS))(mask))
         return given if len(given) > 1 else given[0]
@@ -162,8 +170,8 @@ class Recurrent(OverTime, _Sized):
         function = activations.get(self.activation)
         return function.formula, (_parameter(function), 0.0)
 
-    def sorted_shapes(self, *shapes: Shape) -> tuple[Shape, int, bool]:
-        """Return the shape of the sequences, the number of initial states, and whether there is a mask."""
+    def sorted_shapes(self, *shapes: Shape) -> tuple[Shape, int, bool, bool]:
+        """Return the shape of the sequences, the number of initial states, and whether there are resets and a mask."""
         sequences, *rest = shapes
         if len(sequences) != 2:
             raise self.fail(f"takes sequences of shape (batch, steps, features), got (batch, {_listed(sequences)})")
@@ -171,13 +179,17 @@ class Recurrent(OverTime, _Sized):
         if masked and rest[-1] != (sequences[0], MASK_COLUMNS):
             raise self.fail(f"takes a mask of shape (batch, {sequences[0]}), got (batch, {_listed(rest[-1][:1])})")
         states = rest[:-1] if masked else rest
+        resets = bool(states) and len(states[-1]) == 3
+        if resets and states[-1] != (sequences[0], *RESET_AXES):
+            raise self.fail(f"takes resets of shape (batch, {sequences[0]}), got (batch, {_listed(states[-1][:-2])})")
+        states = states[:-1] if resets else states
         if len(states) not in (0, self.cell.states) or any(shape != (self.units,) for shape in states):
             said = ", ".join(f"(batch, {_listed(shape)})" for shape in states)
             raise self.fail(f"takes {self.cell.states} initial state(s) of shape (batch, {self.units}), got {said}")
-        return sequences, len(states), masked
+        return sequences, len(states), resets, masked
 
     def output_shape(self, *shapes: Shape) -> Shape | Sequence[Shape]:
-        sequences, _, _ = self.sorted_shapes(*shapes)
+        sequences, *_ = self.sorted_shapes(*shapes)
         first = (sequences[0], self.units) if self.return_sequences else (self.units,)
         return [first, *[(self.units,)] * self.cell.states] if self.return_state else first
 
@@ -204,10 +216,11 @@ class Recurrent(OverTime, _Sized):
     ) -> tuple[Tensor, ...]:
         """Add the layer's nodes; returns the result, with sequences in the order of the steps, and the last states."""
         label, backwards = scope.label, self.go_backwards
-        (steps, _), count, masked = self.sorted_shapes(*(x.shape for x in inputs))
+        (steps, _), count, resets, masked = self.sorted_shapes(*(x.shape for x in inputs))
         x, mask = inputs[0], None
         if masked:
             mask = reshape(graph, inputs[-1], (BATCH, steps), label)
+        there = _with_resets(graph, mask, inputs[1 + count], label) if resets else mask
         z = matmul(graph, self._dropped(graph, x, self.dropout, scope, 0), weights[0], label)
         bias = None
         if self.use_bias:
@@ -216,7 +229,7 @@ class Recurrent(OverTime, _Sized):
         start = Start(inputs[1 : 1 + count], self._factors(graph, self.units, self.recurrent_dropout, scope, 1))
         y, *states = scan(
             graph, self.cell, z, weights[1], label, formula=formula, parameters=parameters, bias=bias, start=start,
-            mask=mask, reverse=backwards, after=self.resets_after,
+            mask=there, reverse=backwards, after=self.resets_after,
         )  # fmt: skip
         if self.return_sequences:
             if mask is not None and self.zero_output_for_mask:
@@ -241,6 +254,13 @@ class Recurrent(OverTime, _Sized):
         return pointwise(
             graph, "multiply", [x, reshape(graph, factors, (BATCH, 1, x.shape[-1]), scope.label)], scope.label
         )
+
+
+def _with_resets(graph: Graph, mask: Tensor | None, resets: Tensor, label: str) -> Tensor:
+    """Return a mask that is negative where states are set to zero, as scans take it."""
+    anew = pointwise(graph, "not_equal", [reshape(graph, resets, (BATCH, resets.shape[0]), label), 0.0], label)
+    signs = pointwise(graph, "subtract", [1.0, pointwise(graph, "multiply", [anew, 2.0], label)], label)
+    return signs if mask is None else pointwise(graph, "multiply", [mask, signs], label)
 
 
 def _parameter(function: ActivationFunction) -> float:

@@ -15,7 +15,7 @@ from fastnn.graph.ops.pointwise import constant, pointwise
 from fastnn.graph.ops.sequences.loop import Step, loop
 from fastnn.graph.ops.strided import moveaxis, reshape
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape, shape_of
-from fastnn.layers.recurrent.base import MASK_COLUMNS, OverTime
+from fastnn.layers.recurrent.base import MASK_COLUMNS, RESET_AXES, OverTime
 from fastnn.layers.tracing import Place, Traced, shown, takes, trace
 
 __all__ = ["RNN", "Cell"]
@@ -148,6 +148,8 @@ class RNN(OverTime):
     def _sorted(self, *shapes: Shape) -> tuple[int, bool]:
         """Return the number of initial states, and whether there is a mask."""
         sequences, *rest = shapes
+        if any(len(shape) == 1 + len(RESET_AXES) and shape == (sequences[0], *RESET_AXES) for shape in rest):
+            raise self.fail("takes no resets: a cell may have them as a column of its inputs")
         if len(sequences) < 2:
             raise self.fail(f"takes sequences of shape (batch, steps, ...), got {('batch', *sequences)}")
         states = self.state_shapes

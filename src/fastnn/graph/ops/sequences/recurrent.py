@@ -81,7 +81,7 @@ def scan(
     bias : Tensor, optional
         Of a GRU: (1, 3 * units), or (2, 3 * units) with `after`.
     mask : Tensor, optional
-        (batch, steps): where it is 0, states are carried on.
+        (batch, steps): where it is 0, states are carried on; where it is negative, they are zero before the step.
     reverse : bool
         Whether to go from the last step to the first.
     after : bool

@@ -76,7 +76,8 @@ def add(
         Of all adapters, as for `fastnn.LoRA`.
     layers : str or sequence of str, optional
         What gets adapters: names of layers, of models that the model is made of, or of weights, such as
-        "block1_attention/query_kernel"; ``*`` stands for any letters. A layer's name stands for all its kernels. None
+        "block1_attention/query_kernel"; ``*`` stands for any letters. A layer's name stands for all its kernels. Names
+        of layers that were made without ``name=`` are numbered in the order of the graph, as in `summary`. None
         means the kernels of queries and values if the model has attention, also in blocks such as `TransformerEncoder`,
         as in the paper, and those of all `Dense` and `SwiGLU` if not.
     seed : int or numpy.random.Generator, optional

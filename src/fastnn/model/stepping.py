@@ -77,7 +77,7 @@ class Layout:
             raise _refused("it has no recurrent layer that goes step by step, no attention and no positions")
         carried = sum(sizes) + counts
         if counts:
-            architecture.require_known("attention")
+            architecture.require_known("going step by step with attention or positions")
         limit = architecture.input_shapes[0][0] if counts else 0
         room = room_for(limit)
         caches = sum(

@@ -155,6 +155,7 @@ class StepPositions(Layer):
 
     layer: Any
     arity = (2, 2)
+    passes_mask = True
 
     def accepts(self, kind: str, position: int) -> bool:
         return kind == ("real", "int64")[position]

@@ -37,8 +37,8 @@ from fastnn.ops import activations, elementwise
 
 #: layers that work on each step by itself
 _BY_STEP = (
-    Activation, Add, BatchNorm, Concatenate, Dense, Dropout, Embedding, GaussianNoise, LayerNorm, Masking, Multiply, OneHot,
-    RMSNorm, RotaryEmbedding, SinePositionEncoding, SpatialDropout1D, SwiGLU, TiedDense, TimeDistributed,
+    Activation, Add, BatchNorm, Concatenate, Dense, Dropout, Embedding, GaussianNoise, LayerNorm, Masking, Multiply,
+    OneHot, RMSNorm, RotaryEmbedding, SinePositionEncoding, SpatialDropout1D, SwiGLU, TiedDense, TimeDistributed,
 )  # fmt: skip
 #: ops that do so as well, if the other values are the same for all steps
 _OPS_BY_STEP = frozenset(elementwise.__all__) | frozenset(activations.__all__) - {"softmax", "log_softmax"}

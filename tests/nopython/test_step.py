@@ -251,6 +251,13 @@ def test_attention_that_needs_all_steps_is_refused():
     with pytest.raises(ValueError, match=r"stateful=True.*takes a mask"):
         x = fnn.Embedding(9, 8, mask_zero=True)(words)
         fnn.Model(words, fnn.MultiHeadAttention(2, 4, causal=True)(fnn.LayerNorm()(x))).freeze(stateful=True)
+    for combine in (
+        lambda x: fnn.Add()([fnn.GRU(8, return_sequences=True)(x), fnn.GRU(8)(x)]),
+        lambda x: fnn.Multiply()([x, fnn.LSTM(8)(x)]),
+        lambda x: fnn.ops.matmul(x, fnn.Reshape((8, 4))(fnn.GRU(32)(x))),
+        lambda x: fnn.MultiHeadAttention(2, 4, causal=True)(fnn.Add()([x, fnn.Dense(8)(fnn.GRU(3)(x))])),
+    ):
+        refused(combine, "takes all steps")
     refused(lambda x: fnn.GRU(3)(x @ fnn.ops.transpose(x, (0, 2, 1))), "takes all steps")
     x, mask = fnn.Input((6, 8)), fnn.Input(6)
     with pytest.raises(ValueError, match="several inputs"):

@@ -157,7 +157,7 @@ class _Unrolled:
         first = architecture.inputs[0]
         one_less = len(self.x.shape) < len(architecture.calls[first].shape)
         values: dict[int, Any] = {first: Reshape((1, *self.x.shape))(self.x) if one_less else self.x}
-        sequences = {first}
+        sequences, constants = {first}, set()
         for index, call in enumerate(architecture.calls):
             layer = architecture.layers[call.layer]
             if call.output or isinstance(layer, InputLayer):
@@ -166,7 +166,10 @@ class _Unrolled:
                 continue  # made of masks
             if call.weight is not None:
                 values[index] = self._once(layer).weight_symbol(call.weight, self.part)
+                constants.add(index)
                 continue
+            if constants.issuperset(call.inputs):
+                constants.add(index)
             if isinstance(layer, OverTime):
                 result, ongoing = self._recurrent(layer, values, call, sequences), layer.return_sequences
                 if len(architecture.uses(index)) > 1:
@@ -176,7 +179,9 @@ class _Unrolled:
             else:
                 ongoing = any(x in sequences for x in call.inputs)
                 refused = _refused(f"layer {layer.label!r}, a {type(layer).__name__}, takes all steps of a sequence")
-                if ongoing and not _works_by_step(layer, call, sequences):
+                others = {x for x in call.inputs if x in values} - sequences - constants
+                # what is known after the last step only cannot be used in all
+                if ongoing and (others or not _works_by_step(layer, call, sequences)):
                     raise refused
                 # masks, which have no values here, come with the symbols that have them
                 result = self._called(self._once(layer), [values[x] for x in call.inputs if x in values])

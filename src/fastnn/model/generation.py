@@ -203,6 +203,7 @@ def _stops(stop: Any) -> frozenset[int]:
     """Return the tokens that end a sequence."""
     if stop is None:
         return frozenset()
+    stop = stop.tolist() if isinstance(stop, np.ndarray) else stop
     tokens = list(stop) if _is_row(stop) and not isinstance(stop, (str, bytes)) else [stop]
     return frozenset(checks.integer("stop", token, at_least=0) for token in tokens)
 

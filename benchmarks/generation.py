@@ -54,8 +54,8 @@ WORKLOADS = (
 @njit(fastmath=True, cache=True)  # type: ignore[untyped-decorator]
 def _summed(x: Array) -> float:
     found: Any = np.float32(0.0)
-    for value in x:
-        found += value
+    for at in range(len(x)):  # a loop over the values themselves would not become vectors
+        found += x[at]
     return found  # type: ignore[no-any-return]
 
 

@@ -28,7 +28,10 @@ STEPS, BATCH = 64, 24
 LAYERS, HEADS, WIDTH = (2, 2, 32) if args.quick else (4, 4, 128)
 KEPT, EPOCHS, WRITTEN = (30_000, 3, 60) if args.quick else (400_000, 8, 300)
 
-text = "\n\n".join(topics[name] for name in sorted(topics)).replace("\r", "")[:KEPT]
+text = "\n\n".join(topics[name] for name in sorted(topics)).replace("\r", "")
+while "  " in text:  # without indentation
+    text = text.replace("  ", " ")
+text = text[:KEPT]
 letters = fnn.text.Characters(text)
 tokens = letters.encode(text)
 cut = len(tokens) * 9 // 10
@@ -67,7 +70,7 @@ for epoch in range(EPOCHS):
     print(f"{epoch + 1:5d}{curves[-1][0]:11.2f}{curves[-1][1]:8.2f}{x.size / seconds / 1000:28.0f}")
 
 prompt = "The function "
-for temperature in (0.4, 0.9):
+for temperature in (0.5, 0.9):
     print(f"\n--- temperature {temperature}")
     print(prompt, end="")
     for token in model.stream(letters.encode(prompt), WRITTEN, temperature, seed=1):

@@ -1,4 +1,4 @@
-"""Training of recurrent networks, and single steps of them from compiled code."""
+"""Training of recurrent networks, single steps of them from compiled code, and texts of a small GPT."""
 
 import fastnn as fnn
 from recurrent import STEPS, WORKLOADS, our_network, stepping
@@ -48,3 +48,20 @@ class Stepping:
     def time_steps(self, network: str) -> None:
         """Run the steps."""
         self.walk()
+
+
+@titled("Tokens of a small GPT")
+class Generation:
+    """Fifty tokens of a GPT of 4 blocks of 128 numbers; one thread."""
+
+    def setup(self) -> None:
+        """Compile by a first call."""
+        if not hasattr(fnn.Model, "generate"):
+            raise NotImplementedError("this version generates no text")
+        fnn.set_num_threads(1)
+        self.model = fnn.applications.GPT(65, 64, 4, 4, 128, seed=0)
+        self.time_tokens()
+
+    def time_tokens(self) -> None:
+        """Continue one token."""
+        self.model.generate([1], 50, seed=0)

@@ -191,6 +191,13 @@ def test_what_cannot_be_continued():
         model.generate([0.5, 1.0], 3)
     with pytest.raises(ValueError, match=r"prompt\[1\]\[2\]: expected a token from 0 to 16, got 17"):
         model.generate([[1], [1, 2, 17]], 3)
+    for wrong in ({1, 2}, {1: 2}, [1, [2]], [[1], 2], [[1, [2]], [3]], [[[1]]]):
+        with pytest.raises(TypeError, match=r"prompt.*expected a sequence of"):
+            model.generate(wrong, 3)
+    with pytest.raises(ValueError, match="masked"):
+        model.generate(np.ma.masked_array([1, 2], [0, 1]), 3)
+    for one in (3, np.int64(3), np.array(3), np.array([3], np.uint8), (3,)):
+        assert (model.generate(one, 4, seed=0, stop=np.array(99)) == model.generate([3], 4, seed=0)).all()
     for arguments, error, message in (
         ({"n": 0}, ValueError, "n: expected an integer >= 1"),
         ({"temperature": -1.0}, ValueError, "temperature"),
@@ -236,8 +243,9 @@ def test_causal_networks_of_other_layers_go_without_states():
 def test_scores_that_are_not_finite():
     model = gpt()
     model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
-    with pytest.raises(ValueError, match="not finite"):
-        model.generate([1], 3)
+    for cache in (True, False):
+        with pytest.raises(ValueError, match="not finite"):
+            model.generate([1], 3, cache=cache)
 
 
 def test_scores_of_unknown_tokens():

@@ -86,6 +86,22 @@ def test_one_row_whose_products_are_large_enough_to_pack_blocks(dtype):
     np.testing.assert_allclose(loss, model.train_on_batch(x, np.zeros_like(wanted))["loss"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layer", [fnn.Activation("softmax"), fnn.Dense(1), fnn.Dense(1, "relu")], ids=repr)
+def test_a_row_has_the_bits_that_it_has_among_others(layer, dtype):
+    """Also where many rows are computed side by side, as those of few columns are."""
+    for columns in (1, 5, 8, 10, 17, 31, 35, 100):
+        model = chain(layer, shape=(columns,), dtype=dtype)
+        net, x = model.freeze(), (3.0 * RNG.normal(size=(40, columns))).astype(dtype)
+        wanted = model.predict(x)
+        for n in (1, 2, 5, 11, 12):
+            out = np.full((n, *wanted.shape[1:]), np.nan, dtype)
+            for first in range(0, 40 - n, n):
+                predict(net, x[first : first + n], out)
+                assert out.tobytes() == wanted[first : first + n].tobytes(), (columns, n)
+                assert model.predict(x[first : first + n]).tobytes() == out.tobytes()
+
+
 def test_no_rows():
     net = MODELS["perceptron"]("float32").freeze()
     predict(net, np.empty((0, 6), np.float32), np.empty((0, 10), np.float32))

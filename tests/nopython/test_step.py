@@ -79,11 +79,12 @@ def test_a_network_of_integers():
         fnn.Dense(9, "softmax"),
     ]  # fmt: skip
     model = fnn.Sequential(layers, seed=1)
-    net, words = model.freeze(stateful=True), RNG.integers(1, 9, 6)
-    state, out = fnp.state(net), np.zeros(9, np.float32)
-    for word in words:
-        fnp.step(net, state, word, out)
-    assert out.tobytes() == model.predict(words[None])[0].tobytes()
+    net, out = model.freeze(stateful=True), np.zeros(9, np.float32)
+    for words in (RNG.integers(1, 9, 6), np.array([3, 0, 2, 0, 0, 7]), np.array([0, 0, 4, 5, 0, 0])):
+        state = fnp.state(net)
+        for word in words:
+            fnp.step(net, state, word, out)
+        assert out.tobytes() == model.predict(words[None])[0].tobytes()
     with pytest.raises(ValueError, match="from 0 to 8"):
         fnp.step(net, state, 9, out)
 
@@ -104,7 +105,6 @@ def test_a_step_allocates_nothing_with_a_workspace():
         ([fnn.Input((5, 3)), fnn.Dense(2)], "it has no recurrent layer that goes step by step"),
         ([fnn.Input((5, 3)), fnn.GRU(2, go_backwards=True)], "goes backwards"),
         ([fnn.Input((5, 3)), fnn.GRU(2, return_sequences=True), fnn.Flatten(), fnn.Dense(1)], "takes all steps"),
-        ([fnn.Input((5, 3)), fnn.Masking(), fnn.GRU(2)], "takes all steps"),
         ([fnn.Input((5, 4)), fnn.MultiHeadAttention(2, 2), fnn.GRU(2)], "takes all steps"),
         ([fnn.Input((5, 3)), fnn.Bidirectional(fnn.GRU(2)), fnn.Reshape((1, 4)), fnn.GRU(2)], "takes all steps"),
     ],
@@ -247,6 +247,17 @@ def test_attention_that_needs_all_steps_is_refused():
     refused(lambda x: fnn.GRU(3)(fnn.Bidirectional(fnn.GRU(4, return_sequences=True))(x)), "takes all steps")
     refused(lambda x: fnn.GRU(3)(fnn.GroupNorm(2)(x)), "takes all steps")
     refused(lambda x: fnn.GRU(3)(fnn.ops.softmax(x, axis=0)), "takes all steps")
+    words = fnn.Input(6, dtype="int64")
+    with pytest.raises(ValueError, match=r"stateful=True.*takes a mask"):
+        x = fnn.Embedding(9, 8, mask_zero=True)(words)
+        fnn.Model(words, fnn.MultiHeadAttention(2, 4, causal=True)(fnn.LayerNorm()(x))).freeze(stateful=True)
+    for combine in (
+        lambda x: fnn.Add()([fnn.GRU(8, return_sequences=True)(x), fnn.GRU(8)(x)]),
+        lambda x: fnn.Multiply()([x, fnn.LSTM(8)(x)]),
+        lambda x: fnn.ops.matmul(x, fnn.Reshape((8, 4))(fnn.GRU(32)(x))),
+        lambda x: fnn.MultiHeadAttention(2, 4, causal=True)(fnn.Add()([x, fnn.Dense(8)(fnn.GRU(3)(x))])),
+    ):
+        refused(combine, "takes all steps")
     refused(lambda x: fnn.GRU(3)(x @ fnn.ops.transpose(x, (0, 2, 1))), "takes all steps")
     x, mask = fnn.Input((6, 8)), fnn.Input(6)
     with pytest.raises(ValueError, match="several inputs"):
@@ -255,3 +266,35 @@ def test_attention_that_needs_all_steps_is_refused():
         writer().freeze(stateful=True, gradients=True)
     with pytest.raises(ValueError, match="c_function"):
         fnp.c_function(writer().freeze(stateful=True))
+
+
+@pytest.mark.parametrize("layer", [fnn.SimpleRNN, fnn.GRU, fnn.LSTM])
+def test_masked_tokens_carry_states_on(layer):
+    """Also behind layers that pass masks on, and where states of each step are returned."""
+    words = fnn.Input(9, dtype="int64")
+    x = fnn.Embedding(7, 5, mask_zero=True)(words)
+    x = fnn.Add()([x, fnn.PositionEmbedding(9)(x)])
+    h = layer(6, return_sequences=True)(fnn.Dropout(0.1)(fnn.LayerNorm()(x)))
+    h = layer(4, return_sequences=True, zero_output_for_mask=True)(h)
+    model = fnn.Model(words, fnn.Dense(7)(h), seed=3)
+    net, given = model.freeze(stateful=True), RNG.integers(0, 3, (5, 9))
+    wanted, got = model.predict(given), np.zeros((5, 9, 7), np.float32)
+    state, out = fnp.state(net, 5), np.zeros((5, 7), np.float32)
+    for t in range(9):
+        fnp.step(net, state, np.ascontiguousarray(given[:, t]), out)
+        got[:, t] = out
+    assert got.tobytes() == wanted.tobytes()
+    prompt = [1, 0, 2]
+    found = model.generate(prompt, 6, temperature=0.0)
+    assert (found == model.generate(prompt, 6, temperature=0.0, cache=False)).all()
+
+
+def test_steps_that_are_left_out():
+    model = fnn.Sequential([fnn.Input((8, 3)), fnn.Masking(), fnn.LSTM(5), fnn.Dense(2)], seed=0)
+    x = RNG.normal(size=(8, 3)).astype(np.float32)
+    x[[0, 3, 4, 7]] = 0.0
+    net, out = model.freeze(stateful=True), np.zeros(2, np.float32)
+    state = fnp.state(net)
+    for step in x:
+        fnp.step(net, state, step, out)
+    assert out.tobytes() == model.predict(x[None])[0].tobytes()

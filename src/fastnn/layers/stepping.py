@@ -169,6 +169,7 @@ class StepPositions(Layer):
 
     layer: Any
     arity = (2, 2)
+    passes_mask = True
 
     def accepts(self, kind: str, position: int) -> bool:
         return kind == ("real", "int64")[position]

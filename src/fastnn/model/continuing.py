@@ -116,7 +116,7 @@ class _Steps:
         try:
             self._one = self._prepared(None)
         except (ValueError, NotImplementedError) as error:
-            raise ValueError(f"generate: {error}; cache=False computes the whole sequence for each token") from None
+            raise ValueError(f"generate: {error}; cache=False takes causal networks of any layers") from None
         self._chunks: dict[int, Runtime] = {}
         table = network.runtime.table
         layout = Layout.of(table.architecture)
@@ -185,7 +185,7 @@ class _Whole:
         found = self._after(windows, self._least)
         if not self._checked:
             # rows are computed by themselves, so that all bits are the same unless later tokens matter
-            if (found != self._after(windows, self._least + 1)).any():
+            if (found != self._after(windows, self._least + 1))[np.isfinite(found)].any():
                 raise ValueError(
                     f"model {self._network.name!r}: scores of a token depend on tokens that come after it: expected a "
                     "causal network"

@@ -62,7 +62,7 @@ class ExportMixin(TrainedMixin):
             recurrent layers, and the keys and values of its causal attention, are in an array of
             the caller's, from `fastnn.nopython.state`. Between its input and them, and behind layers that return
             sequences, are layers that work step by step, such as `Dense`, `Dropout`, `LayerNorm` and `Embedding`.
-            There are no masks.
+            Masks that these make count for recurrent layers; attention takes none.
 
         Returns
         -------

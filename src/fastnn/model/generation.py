@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import checks, seeding
+from fastnn import casts, checks, seeding
 from fastnn.hints import explained
 from fastnn.layers.architecture import Architecture, InputSpec
 from fastnn.locks import importing
@@ -58,7 +58,8 @@ class GeneratingMixin(ExtrasMixin):
             Tokens that end a sequence; they are not returned.
         cache : bool
             Whether to keep the states of recurrent layers, and the keys and values of attention, from token to token.
-            False computes the whole sequence again for each token, as do models on a GPU.
+            False computes the whole sequence again for each token, as do models on a GPU; then recurrent networks, too,
+            take only as many tokens as their input has steps.
 
         Returns
         -------
@@ -147,17 +148,27 @@ def _prompts(name: str, architecture: Architecture, prompt: Any) -> tuple[list[l
     spec = _spec(name, architecture)
     if isinstance(prompt, (str, bytes)):
         raise TypeError("prompt: expected tokens, as integers, got a text: encode it first, as by fastnn.text")
-    given = prompt if isinstance(prompt, np.ndarray) else list(prompt) if isinstance(prompt, Iterable) else [prompt]
-    several = len(given) > 0 and np.ndim(given[0]) == 1
-    rows = given if several else [given]
-    if not len(rows):
-        raise ValueError("prompt: expected at least one token")
-    return [_checked(f"prompt[{row}]" if several else "prompt", one, spec) for row, one in enumerate(rows)], several
+    if isinstance(prompt, (Set, Mapping)):
+        raise TypeError(f"prompt: expected a sequence of tokens, got {checks.shorten(prompt)}")
+    given = list(prompt) if _is_row(prompt) else [prompt]
+    several = any(_is_row(one) for one in given)
+    if not several:
+        casts.refuse_masked(prompt, "prompt")
+        return [_checked("prompt", given, spec)], False
+    return [_checked(f"prompt[{row}]", one, spec) for row, one in enumerate(given)], True
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, Iterable) and not (isinstance(value, np.ndarray) and value.ndim == 0)
 
 
 def _checked(name: str, tokens: Any, spec: InputSpec) -> list[int]:
     """Return tokens, checked."""
-    array = np.asarray(tokens)
+    casts.refuse_masked(tokens, name)
+    try:
+        array = np.asarray(tokens)
+    except ValueError:  # rows of several lengths
+        array = np.zeros((1, 1))
     if array.size == 0:
         raise ValueError(f"{name}: expected at least one token")
     if array.ndim != 1 or array.dtype.kind not in "iu":
@@ -192,7 +203,8 @@ def _stops(stop: Any) -> frozenset[int]:
     """Return the tokens that end a sequence."""
     if stop is None:
         return frozenset()
-    tokens = list(stop) if isinstance(stop, Iterable) and not isinstance(stop, (str, bytes)) else [stop]
+    stop = stop.tolist() if isinstance(stop, np.ndarray) else stop
+    tokens = list(stop) if _is_row(stop) and not isinstance(stop, (str, bytes)) else [stop]
     return frozenset(checks.integer("stop", token, at_least=0) for token in tokens)
 
 

@@ -61,7 +61,8 @@ class Sampling:
             scores = scores[tokens]
         scaled = scores.astype(np.float64)
         # the difference first: a large score divided by a small temperature would be infinite
-        weights = np.exp((scaled - scaled.max()) / self.temperature)
+        with np.errstate(over="ignore"):
+            weights = np.exp((scaled - scaled.max()) / self.temperature)
         if self.top_p is not None and self.top_p < 1.0:
             order = np.argsort(-weights, kind="stable")
             sums = weights[order].cumsum()

@@ -20,6 +20,7 @@ from fastnn.layers.operation import Operation
 from fastnn.layers.positions import RotaryEmbedding, SinePositionEncoding
 from fastnn.layers.random import Dropout, GaussianNoise, SpatialDropout1D
 from fastnn.layers.recurrent.base import MASK_COLUMNS, OverTime
+from fastnn.layers.recurrent.masking import Masking
 from fastnn.layers.recurrent.wrappers import TimeDistributed
 from fastnn.layers.stepping import (
     KeepState,
@@ -31,14 +32,14 @@ from fastnn.layers.stepping import (
     aligned,
     room_for,
 )
-from fastnn.layers.symbols import Part, Symbol, of_part
+from fastnn.layers.symbols import Part, Symbol
 from fastnn.layers.transformers import TransformerDecoder
 from fastnn.ops import activations, elementwise
 
 #: layers that work on each step by itself
 _BY_STEP = (
-    Activation, Add, BatchNorm, Concatenate, Dense, Dropout, Embedding, GaussianNoise, LayerNorm, Multiply, OneHot,
-    RMSNorm, RotaryEmbedding, SinePositionEncoding, SpatialDropout1D, SwiGLU, TiedDense, TimeDistributed,
+    Activation, Add, BatchNorm, Concatenate, Dense, Dropout, Embedding, GaussianNoise, LayerNorm, Masking, Multiply,
+    OneHot, RMSNorm, RotaryEmbedding, SinePositionEncoding, SpatialDropout1D, SwiGLU, TiedDense, TimeDistributed,
 )  # fmt: skip
 #: ops that do so as well, if the other values are the same for all steps
 _OPS_BY_STEP = frozenset(elementwise.__all__) | frozenset(activations.__all__) - {"softmax", "log_softmax"}
@@ -157,7 +158,7 @@ class _Unrolled:
         first = architecture.inputs[0]
         one_less = len(self.x.shape) < len(architecture.calls[first].shape)
         values: dict[int, Any] = {first: Reshape((1, *self.x.shape))(self.x) if one_less else self.x}
-        sequences = {first}
+        sequences, constants = {first}, set()
         for index, call in enumerate(architecture.calls):
             layer = architecture.layers[call.layer]
             if call.output or isinstance(layer, InputLayer):
@@ -166,7 +167,10 @@ class _Unrolled:
                 continue  # made of masks
             if call.weight is not None:
                 values[index] = self._once(layer).weight_symbol(call.weight, self.part)
+                constants.add(index)
                 continue
+            if constants.issuperset(call.inputs):
+                constants.add(index)
             if isinstance(layer, OverTime):
                 result, ongoing = self._recurrent(layer, values, call, sequences), layer.return_sequences
                 if len(architecture.uses(index)) > 1:
@@ -176,9 +180,12 @@ class _Unrolled:
             else:
                 ongoing = any(x in sequences for x in call.inputs)
                 refused = _refused(f"layer {layer.label!r}, a {type(layer).__name__}, takes all steps of a sequence")
-                if ongoing and not _works_by_step(layer, call, sequences):
+                others = {x for x in call.inputs if x in values} - sequences - constants
+                # what is known after the last step only cannot be used in all
+                if ongoing and (others or not _works_by_step(layer, call, sequences)):
                     raise refused
-                result = self._plain(layer, [values[x] for x in call.inputs if x in values])
+                # masks, which have no values here, come with the symbols that have them
+                result = self._called(self._once(layer), [values[x] for x in call.inputs if x in values])
                 wanted = (self.steps, *call.shape[1:])
                 if ongoing and (call.shape[:1] != (self.whole,) or getattr(result, "shape", None) != wanted):
                     raise refused
@@ -194,20 +201,15 @@ class _Unrolled:
         found: Symbol = layer([result, self.halves[1], *self.attending, *self.next_states])
         return found
 
-    def _plain(self, layer: Layer, inputs: Sequence[Symbol]) -> Any:
-        changes: dict[str, Any] = {}
-        if layer.makes_mask:
-            changes = {"mask_zero": False}
-            if isinstance(layer, LoRA):
-                changes = {"layer": dataclasses.replace(_bare(layer), **changes)}
-        return self._called(self._once(layer, **changes), inputs)
-
     def _called(self, layer: Layer, inputs: Sequence[Symbol]) -> Any:
         """Call a layer, whose weights are those of the network of sequences."""
         made = layer(inputs if len(inputs) != 1 else inputs[0])
         several = isinstance(made, (list, tuple))
-        found = of_part(made if several else (made,), self.part)
-        return list(found) if several else found[0]
+        symbols = list(made) if several else [made]
+        if layer.makes_mask:
+            symbols.append(symbols[0].mask)
+        found = layer.called_again(symbols[0].inputs, [one.result for one in symbols], self.part)
+        return list(found[: len(made)]) if several else found[0]
 
     def _recurrent(self, layer: OverTime, values: dict[int, Any], call: Call, sequences: set[int]) -> Any:
         if call.inputs[0] not in sequences:
@@ -247,7 +249,7 @@ class _Unrolled:
             raise _refused(f"layer {layer.label!r} attends to another sequence, or takes a mask")
         if any(x != queries for x in given[:2]):
             raise _refused(f"layer {layer.label!r} attends to another sequence")
-        if given[2:]:
+        if given[2:] or values[queries].mask is not None:
             raise _refused(f"layer {layer.label!r} takes a mask")
         if not plain.causal:
             raise _refused(f"layer {layer.label!r} is not causal: it takes all steps of a sequence")

@@ -244,7 +244,7 @@ def _wrong_rate(noted: Noted) -> str:
 
 def _full(noted: Noted) -> str:
     row, so_far, most = int(noted.numbers[0]), _real(noted, 1), int(noted.head[CodeWord.MOST_SO_FAR])
-    if not most < so_far < math.inf:
+    if not (most < so_far < math.inf and so_far == math.floor(so_far)):
         return f"state: expected a number of steps so far from 0 to {most} in row {row}, got {_written(so_far)}"
     return (
         f"state: there is no room for another step: the sequence in row {row} has had {_written(so_far)}, "

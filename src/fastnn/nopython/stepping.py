@@ -56,9 +56,8 @@ def state(net: FrozenNetwork, rows: int | None = None) -> NDArray[Any]:
     size = _size(net)
     if rows is None:
         return np.zeros((2, size), net.parameters.dtype)
-    rows = operator.index(rows)
-    if rows < 1:
-        raise ValueError(f"rows: expected at least 1, got {rows}")
+    if isinstance(rows, bool) or operator.index(rows) < 1:
+        raise ValueError(f"rows: expected a number of at least 1, got {rows}")
     return np.zeros((2, rows, size), net.parameters.dtype)
 
 

@@ -99,6 +99,13 @@ def softmax(kit: Kit, variant: str) -> Callable[..., Any]:
     block_bytes, lane_bytes = LANES * LONGEST * itemsize, LANES * itemsize
     zero, one = real(0.0), real(1.0)
 
+    # the sum of a short row is that of a lane, so that its bits do not depend on the number of rows
+    @formula
+    def in_order(y, i, cols, total):
+        for j in range(cols):
+            total = total + y[i + j]
+        return total
+
     def softmax(record, context, ith, nth):
         r = int64_pointer(record)
         rows, cols = r[ROWS], r[COLS]
@@ -130,6 +137,8 @@ def softmax(kit: Kit, variant: str) -> Callable[..., Any]:
             i = row * cols
             ahead = x_at + smaller(row + 1, last - 1) * cols * itemsize
             total, largest = exp_sum_ahead(x, i, cols, largest, y, i, ahead)
+            if cols < LONGEST:
+                total = in_order(y, i, cols, zero)
             scale = one / total
             for j in range(cols):
                 y[i + j] = times(y[i + j], scale)

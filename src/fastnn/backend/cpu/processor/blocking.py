@@ -46,12 +46,13 @@ def algorithm_number(
 
     Plain integers, because compiled code calls it too.
     """
+    # one column first: the sum of a row has the same order for one row as for many
+    if n == 1:
+        return 4 if transpose_a and m > 1 else 5
     if transpose_b and m <= 3 and (m == 1 or not transpose_a):
         return 3
     if m == 1:
         return 2
-    if n == 1:
-        return 4 if transpose_a else 5
     return 1 if m >= least_m and n >= least_n and k >= least_k and m * n * k >= work else 0
 
 

@@ -415,7 +415,6 @@ def test_short_batches_are_short() -> None:
         (np.ones(ROWS, bool), TypeError, r"expected integers, .* got bool; of a mask .* mask\.sum\(axis=1\)"),
         (np.full(ROWS, 4, object), TypeError, r"expected integers, .* got object; numpy\.array\(lengths, dtype=int\)"),
         (np.full(ROWS, "4"), TypeError, "expected integers, .* got <U1$"),
-        ({"input": np.full(ROWS, 4)}, TypeError, "expected integers, .* got dict$"),
     ],
 )
 def test_lengths_that_do_not_fit(lengths: Any, error: type[Exception], message: str) -> None:

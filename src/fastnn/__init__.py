@@ -42,6 +42,7 @@ from fastnn.formulas.custom import check_with
 from fastnn.layers.attention import *
 from fastnn.layers.checking import check_of_symbols
 from fastnn.layers.core import *
+from fastnn.layers.gated import *
 from fastnn.layers.integers import *
 from fastnn.layers.lora import *
 from fastnn.layers.maps.augmentation import *

@@ -25,7 +25,17 @@ from fastnn.checks import covers, shorten
 from fastnn.errors import ModelFileError
 from fastnn.hints import install
 from fastnn.initializers import Initializer
-from fastnn.layers import Dense, GroupedQueryAttention, LoRA, MultiHeadAttention
+from fastnn.layers import (
+    Dense,
+    GroupedQueryAttention,
+    Layer,
+    LoRA,
+    MultiHeadAttention,
+    SwiGLU,
+    TimeDistributed,
+    TransformerDecoder,
+    TransformerEncoder,
+)
 from fastnn.layers.architecture import Architecture
 from fastnn.layers.low_rank import Adaptable
 from fastnn.model import Model, Sequential
@@ -39,7 +49,7 @@ __all__ = ["add", "load", "merge", "save"]
 
 Array: TypeAlias = NDArray[Any]
 _KIND = "LoRA"
-_ATTENTION = (MultiHeadAttention, GroupedQueryAttention)
+_ATTENTION = (MultiHeadAttention, GroupedQueryAttention, TransformerEncoder, TransformerDecoder)
 
 
 def add(
@@ -66,8 +76,10 @@ def add(
         Of all adapters, as for `fastnn.LoRA`.
     layers : str or sequence of str, optional
         What gets adapters: names of layers, of models that the model is made of, or of weights, such as
-        "block1_attention/query_kernel"; ``*`` stands for any letters. A layer's name stands for all its kernels. None
-        means the kernels of queries and values if the model has attention, as in the paper, and of all `Dense` if not.
+        "block1_attention/query_kernel"; ``*`` stands for any letters. A layer's name stands for all its kernels. Names
+        of layers that were made without ``name=`` are numbered in the order of the graph, as in `summary`. None
+        means the kernels of queries and values if the model has attention, also in blocks such as `TransformerEncoder`,
+        as in the paper, and those of all `Dense` and `SwiGLU` if not.
     seed : int or numpy.random.Generator, optional
         The new model's, which decides A, the order of samples and dropout; None means that of `model`.
     name : str, optional
@@ -93,7 +105,7 @@ def add(
     architecture = table.architecture
     _check_plain(architecture)
     adapters = {
-        number: LoRA(architecture.layers[number], rank, alpha, targets, a_initializer=a_initializer)
+        number: LoRA(_bare(architecture.layers[number]), rank, alpha, targets, a_initializer=a_initializer)
         for number, targets in _chosen(table, layers).items()
     }
     seed = state_of(model).seed if seed is None else as_seed(seed)
@@ -247,7 +259,7 @@ def load(model: Model, path: str | os.PathLike[str], *, name: str | None = None)
         adapters: dict[int, LoRA] = {}
         for entry in document["adapters"]:
             number = _number(entry["layer"], numbers)
-            layer = table.architecture.layers[number]
+            layer = _bare(table.architecture.layers[number])
             adapters[number] = LoRA(layer, entry["rank"], entry["alpha"], entry["targets"])
         trained = {_number(label, numbers) for label in document["trained"]}
         architecture = _with_adapters(table.architecture, adapters, trained)
@@ -331,13 +343,19 @@ def _fill(model: Model, weights: Mapping[str, Array]) -> None:
     ])  # fmt: skip
 
 
+def _bare(layer: Layer) -> Layer:
+    """Return a layer without `TimeDistributed` around it, which changes nothing."""
+    return layer.layer if isinstance(layer, TimeDistributed) else layer
+
+
 def _chosen(table: ParameterTable, wanted: Any) -> dict[int, list[str]]:
     """Return the weights that get adapters, by the numbers of their layers."""
     architecture = table.architecture
     tied = {(call.layer, call.weight) for call in architecture.calls if call.weight is not None}
     able: dict[str, tuple[int, str]] = {}
     refused: list[str] = []
-    for number, layer in enumerate(architecture.layers):
+    layers = [_bare(layer) for layer in architecture.layers]
+    for number, layer in enumerate(layers):
         specs = [entry.spec for entry in table if entry.layer == number]
         for place, spec in enumerate(specs):
             full = f"{architecture.labels[number]}/{spec.name}"
@@ -348,12 +366,15 @@ def _chosen(table: ParameterTable, wanted: Any) -> dict[int, list[str]]:
             else:
                 able[full] = number, spec.name
     if wanted is None:
-        attention = [name for name, (number, _) in able.items() if isinstance(architecture.layers[number], _ATTENTION)]
-        names = [name for name in attention if name.endswith(("/query_kernel", "/value_kernel"))]
+        attention = [name for name, (number, _) in able.items() if isinstance(layers[number], _ATTENTION)]
+        names = [name for name in attention if name.endswith(("query_kernel", "value_kernel"))]
         if not attention:
-            names = [name for name, (number, _) in able.items() if isinstance(architecture.layers[number], Dense)]
+            names = [name for name, (number, _) in able.items() if isinstance(layers[number], (Dense, SwiGLU))]
         if not names:
-            raise ValueError("layers: the model has neither attention nor Dense: name what gets adapters")
+            raise ValueError(
+                "layers: the model has neither attention nor Dense nor SwiGLU with kernels of their own: name what "
+                "gets adapters"
+            )
     else:
         names = _matching(wanted, list(able), refused)
     found: dict[int, list[str]] = {}
@@ -376,15 +397,15 @@ def _matching(wanted: Any, able: Sequence[str], tied: Sequence[str]) -> list[str
                 f"layers: {pattern!r} is used outside its layer, too (tied weights), where an update would not count"
             )
         raise ValueError(
-            f"layers: {pattern!r} is no kernel of a Dense, an Embedding or an attention layer of the model; these are "
-            f"{shorten(list(able))}"
+            f"layers: {pattern!r} is no kernel that can be adapted: those of Dense, Embedding, SwiGLU, attention and "
+            f"transformer blocks can; in this model {shorten(list(able))}"
         )
     return [name for name in able if any(covers(pattern, name) for pattern in patterns)]
 
 
 def _merged(layer: LoRA, weights: Sequence[Array], names: Sequence[str]) -> list[Array]:
     """Return the weights of the layer that is adapted, with the updates added."""
-    own, pairs = layer.split(weights)
+    own, pairs = layer.split(weights, names)
     for place, name in enumerate(names[: len(own)]):
         if name in pairs:
             a, b = (one.astype(np.float64) for one in pairs[name])

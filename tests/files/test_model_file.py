@@ -251,6 +251,7 @@ WRONG = [
     ("training/run/data/rows", 3),
     ("training/run/data/batch_size", -1),
     ("training/run/data/shuffle", 1),
+    ("training/run/data/lengths", True),
     ("training/run/trained", {"epoch": 0}),
     ("training/history", []),
     ("training/history", {"history": {"loss": [1.0]}, "epoch": [], "partial": None}),

@@ -26,6 +26,14 @@ def test_a_layer_has_the_name_that_summary_shows(capsys):
     assert repr(layers[0]) == "Dense(units=3)" and repr(layers[3]) == "Dense(name='head', units=1)"
 
 
+def test_names_are_numbered_in_the_order_of_the_graph():
+    """As docs/keras.md says: the first of several that an output is made of has the first name."""
+    x, made = fnn.Input(3), [fnn.Dense(1), fnn.Dense(1)]
+    first, second = (layer(x) for layer in made)
+    fnn.Model(x, fnn.Concatenate()([second, first]))
+    assert [layer.name for layer in made] == ["dense_1", "dense"]
+
+
 def test_weights_of_a_layer_object():
     hidden = fnn.Dense(3)
     model = fnn.Sequential([fnn.Input(2), hidden, fnn.Dense(1)], seed=0)

@@ -188,7 +188,9 @@ def test_compiled_code_needs_the_length() -> None:
     for call in (model.freeze, model.learner, lambda: fnn.train_many([model], sequences(5), np.zeros((10, 5, 2)))):
         with pytest.raises(ValueError, match=r"takes models of known sizes.*fastnn.Input\(\(100, 3\)\)"):
             call()
-    with pytest.raises(ValueError, match="attention takes models of known sizes"):
+    with pytest.raises(ValueError, match=r"^c_function takes models of known sizes"):
+        model.c_function()
+    with pytest.raises(ValueError, match="step by step with attention or positions takes models of known sizes"):
         transformer(None, mask_zero=False).freeze(stateful=True)
     x, start = sequences(5, 1), fnn.Input((5, 3))
     fixed = fnn.Model(start, model(start)).freeze()
@@ -215,7 +217,7 @@ def test_generation_without_a_known_length() -> None:
     options: dict[str, Any] = {"temperature": 0}
     expected = fixed.generate([5], 7, **options)
     assert np.array_equal(whole.generate([5], 7, cache=False, **options), expected)
-    with pytest.raises(ValueError, match=r"attention takes models of known sizes.*cache=False"):
+    with pytest.raises(ValueError, match=r"^generate: going step by step .* takes models of known sizes.*cache=False"):
         whole.generate([5], 7, **options)
     with pytest.raises(ValueError, match="expected a causal network"):
         writer(None, causal=False).generate([5], 7, cache=False, **options)
@@ -376,8 +378,9 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert found["loss"][-1] == expected["loss"][-1]
     for mine, its in zip(other.get_weights(), whole.get_weights(), strict=True):
         assert np.array_equal(mine, its)
-    with pytest.raises(ValueError, match="resume"):
-        other.fit(x, y, batch_size=5, epochs=5, callbacks=[Stop()], resume=True, verbose=0)
+    for different in (None, np.roll(lengths, 1)):
+        with pytest.raises(ValueError, match="resume: the interrupted training had other lengths"):
+            other.fit(x, y, resume=True, **{**options, "lengths": different})
 
 
 def test_validation_has_lengths_too() -> None:
@@ -408,10 +411,13 @@ def test_short_batches_are_short() -> None:
         (np.full(ROWS, LONGEST + 1), ValueError, "from 0 to 19, the steps of x, got 20 in row 0"),
         (np.full(ROWS, -1), ValueError, "got -1 in row 0"),
         (np.ones(ROWS - 1, int), ValueError, r"expected shape \(24,\)"),
-        (np.ones(ROWS), TypeError, "expected integers"),
+        (np.ones(ROWS), TypeError, "expected integers, .* got float64$"),
+        (np.ones(ROWS, bool), TypeError, r"expected integers, .* got bool; of a mask .* mask\.sum\(axis=1\)"),
+        (np.full(ROWS, 4, object), TypeError, r"expected integers, .* got object; numpy\.array\(lengths, dtype=int\)"),
+        (np.full(ROWS, "4"), TypeError, "expected integers, .* got <U1$"),
     ],
 )
-def test_lengths_that_do_not_fit(lengths: np.ndarray, error: type[Exception], message: str) -> None:
+def test_lengths_that_do_not_fit(lengths: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         reader(None).predict(sequences(LONGEST, ROWS), lengths=lengths)
 
@@ -430,5 +436,7 @@ def test_models_that_take_no_lengths(steps: int | None, layers: list[Any], messa
     x, lengths = unequal()
     with pytest.raises(ValueError, match=message):
         model.predict(x, lengths=lengths)
-    with pytest.raises(ValueError, match="lengths: cannot be given with an iterable"):
-        model.predict(iter([x]), lengths=lengths)
+    batches = [(x, np.zeros((ROWS, 2)))]
+    for call, given in ((model.predict, iter([x])), (model.evaluate, batches), (model.fit, batches)):
+        with pytest.raises(ValueError, match=r"lengths: cannot be given with an iterable of batches: give arrays, .*"):
+            call(given, lengths=lengths)

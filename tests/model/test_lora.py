@@ -20,6 +20,10 @@ LAYERS = {
     "dense_plain": lambda: fnn.Dense(4, use_bias=False),
     "attention": lambda: fnn.MultiHeadAttention(2, 3, value_dim=4, bias_initializer="random_normal", causal=True),
     "grouped": lambda: fnn.GroupedQueryAttention(3, 4, 2, use_bias=False),
+    "gated": lambda: fnn.SwiGLU(7, use_bias=True, bias_initializer="random_normal"),
+    "gated_plain": lambda: fnn.SwiGLU(7, "gelu", output_dim=4),
+    "encoder": lambda: fnn.TransformerEncoder(7, 2, bias_initializer="random_normal"),
+    "decoder": lambda: fnn.TransformerDecoder(7, 2, normalize_first=True),
 }
 
 
@@ -64,7 +68,8 @@ def test_the_update_is_that_of_the_formula(kind):
     layer = adapted.layers[0]
     names = [spec.name for spec in layer.layer.parameters((5, 6))]
     expected, pairs = list(weights[:count]), list(weights[count:-2])
-    for place, name in enumerate(layer.targets):
+    targets = [name for name in layer.targets if name in names]
+    for place, name in enumerate(targets):
         a, b = pairs[2 * place : 2 * place + 2]
         at = names.index(name)
         expected[at] = expected[at] + 1.5 * (a @ b).reshape(expected[at].shape)
@@ -72,7 +77,7 @@ def test_the_update_is_that_of_the_formula(kind):
     labels = RNG.integers(0, 3, len(SEQUENCES))
     np.testing.assert_allclose(adapted.predict(SEQUENCES), plain.predict(SEQUENCES), rtol=1e-10)
     given, found = plain.gradients(SEQUENCES, labels), adapted.gradients(SEQUENCES, labels)
-    for place, name in enumerate(layer.targets):
+    for place, name in enumerate(targets):
         a, b = pairs[2 * place : 2 * place + 2]
         dw = given[names.index(name)].reshape(a.shape[0], b.shape[1])
         np.testing.assert_allclose(found[2 * place], 1.5 * dw @ b.T, rtol=1e-8, atol=1e-12)
@@ -196,6 +201,11 @@ def predict(net, x, out):
     fnp.predict(net, x, out)
 
 
+@njit
+def predict_two(net, x, y, out):
+    fnp.predict(net, (x, y), out)
+
+
 def test_compiled_code():
     tuned = taught(fnn.lora.add(gpt(), 2, layers="*"), 4)
     results = tuned.predict(TOKENS)
@@ -250,6 +260,91 @@ def test_models_within_and_chains():
     assert fnn.lora.add(encoder, 1, name="other").name == "other"
 
 
+def blocks(dtype="float32"):
+    """A decoder with an encoder, a decoder that goes step by step, and a feed-forward layer with a gate."""
+    words, source = fnn.Input(8, dtype="int64", name="words"), fnn.Input((5, 6), name="source")
+    x = fnn.Embedding(9, 6, mask_zero=True)(words)
+    x = fnn.TransformerDecoder(7, 2, name="crossed")(x, fnn.TransformerEncoder(7, 3, name="encoder")(source))
+    x = fnn.SwiGLU(5, name="gated")(fnn.TransformerDecoder(7, 2, name="decoder")(x))
+    return fnn.Model([words, source], fnn.Dense(9, "softmax")(x), seed=0, dtype=dtype)
+
+
+def test_attention_within_blocks(tmp_path):
+    model = blocks()
+    tuned = fnn.lora.add(model, 2)
+    assert {name: tuned.get_layer(name).targets for name in ("encoder", "crossed", "decoder")} == {
+        "encoder": ("self_attention_query_kernel", "self_attention_value_kernel"),
+        "crossed": ("self_attention_query_kernel", "self_attention_value_kernel", "cross_attention_query_kernel",
+                    "cross_attention_value_kernel"),
+        "decoder": ("self_attention_query_kernel", "self_attention_value_kernel"),
+    }  # fmt: skip
+    assert isinstance(tuned.get_layer("gated"), fnn.SwiGLU)
+    assert tuned.count_params(trainable=True) == 8 * 2 * (6 + 6)
+    data = [TOKENS, SEQUENCES]
+    np.testing.assert_array_equal(tuned.predict(data), model.predict(data))
+    tuned = fnn.lora.add(model, 2, layers=["crossed", "gated", "encoder/feedforward_*"])
+    tuned.compile(fnn.AdamW(0.05), "cross_entropy")
+    tuned.fit(data, NEXT, batch_size=4, epochs=2, verbose=0)
+    results = tuned.predict(data)
+    assert np.abs(results - model.predict(data)).max() > 1e-3
+    fnn.lora.save(tuned, tmp_path / "a")
+    tuned.save(tmp_path / "m")
+    for again in (fnn.lora.load(model, tmp_path / "a"), fnn.load(tmp_path / "m")):
+        np.testing.assert_array_equal(again.predict(data), results)
+    np.testing.assert_allclose(fnn.lora.merge(tuned).predict(data), results, rtol=1e-3, atol=1e-5)
+    out = np.zeros_like(results)
+    predict_two(tuned.freeze(), TOKENS, SEQUENCES, out)
+    np.testing.assert_array_equal(out, results)
+
+
+def test_blocks_take_masks_with_adapters():
+    x, mask = fnn.Input((5, 6)), fnn.Input(5)
+    plain, adapted = (
+        fnn.Model([x, mask], made(fnn.TransformerEncoder(7, 2))(x, padding_mask=mask), seed=0)
+        for made in (lambda layer: layer, lambda layer: fnn.LoRA(layer, 2))
+    )
+    count = len(plain.get_weights())
+    adapted.set_weights([*plain.get_weights(), *adapted.get_weights()[count:]])
+    data = [SEQUENCES, np.tile([1, 1, 1, 0, 0], (12, 1))]
+    np.testing.assert_array_equal(adapted.predict(data), plain.predict(data))
+
+
+def test_decoders_with_adapters_go_step_by_step():
+    layers = [
+        fnn.Input(8, dtype="int64"), fnn.Embedding(9, 6), fnn.TransformerDecoder(7, 2, name="decoder"),
+        fnn.SwiGLU(5, name="gated"), fnn.Dense(9, "softmax"),
+    ]  # fmt: skip
+    tuned = taught(fnn.lora.add(fnn.Sequential(layers, seed=0), 2, layers=["decoder", "gated"]), 4)
+    results = tuned.predict(TOKENS)
+    net = tuned.freeze(stateful=True)
+    row = np.zeros(results.shape[1:], np.float32)
+    steps(net, fnp.state(net), TOKENS[0], row)
+    np.testing.assert_allclose(row, results[0], rtol=1e-4, atol=1e-6)
+    tokens = tuned.generate([1, 2], 12, seed=0)
+    np.testing.assert_array_equal(tokens, tuned.generate([1, 2], 12, seed=0, cache=False))
+
+
+def test_gated_feedforward_of_llama():
+    model = fnn.applications.GPT(9, 8, 1, 2, 8, 0.0, rotary=10000.0, norm="rms", gated=True, seed=0)
+    tuned = fnn.lora.add(model, 2, layers="*_gated/up_kernel")
+    assert tuned.get_layer("block1_gated").targets == ("up_kernel",)
+    np.testing.assert_array_equal(tuned.predict(TOKENS), model.predict(TOKENS))
+
+
+def test_a_layer_of_each_step(tmp_path):
+    layers = [fnn.Input((5, 6)), fnn.TimeDistributed(fnn.Dense(4, name="inner"), name="each"), fnn.GRU(3)]
+    model = fnn.Sequential(layers, seed=0)
+    tuned = fnn.lora.add(model, 2)
+    tuned.compile("adam", "mse")
+    tuned.fit(SEQUENCES, np.zeros((12, 3)), verbose=0)
+    results = tuned.predict(SEQUENCES)
+    assert (results != model.predict(SEQUENCES)).any()
+    fnn.lora.save(tuned, tmp_path / "a")
+    np.testing.assert_array_equal(fnn.lora.load(model, tmp_path / "a").predict(SEQUENCES), results)
+    np.testing.assert_allclose(fnn.lora.merge(tuned).predict(SEQUENCES), results, rtol=1e-4, atol=1e-6)
+    assert tuned.get_layer("each").rank == 2
+
+
 def test_batch_normalisation_keeps_its_averages():
     model = fnn.Sequential([fnn.Input(6), fnn.Dense(4, name="hidden"), fnn.BatchNorm(), fnn.Dense(3)], seed=0)
     tuned = fnn.lora.add(model, 2)
@@ -281,6 +376,8 @@ def test_added_losses_stay():
         (lambda: fnn.LoRA(fnn.Dense(3), 2, alpha=0), ValueError, "alpha"),
         (lambda: fnn.LoRA(fnn.Dense(3), 2, targets="bias"), ValueError, r"targets: .*\['kernel'\], got 'bias'"),
         (lambda: fnn.LoRA(fnn.Dense(3), 2, targets=()), TypeError, "targets"),
+        (lambda: fnn.LoRA(fnn.TransformerDecoder(3, 2), 2, targets="cross_attention_key_kernel")(fnn.Input((5, 6))),
+         ValueError, "has low-rank updates of 'cross_attention_key_kernel', which its layer lacks"),
         (lambda: fnn.LoRA(fnn.Dense(3), r=2), TypeError, "it is called rank"),
         (lambda: fnn.Dense(3, lora_rank=2), TypeError, "fastnn.LoRA"),
         (lambda: fnn.lora.add(gpt(), 2, layers="token_embedding"), ValueError, "tied weights"),

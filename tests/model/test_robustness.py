@@ -215,6 +215,7 @@ def test_masked_elements_are_not_used():
         ({10**12: 1.0}, ValueError, "labels from 0 to 2"),
         ({0: "a"}, TypeError, "weight of class 0: expected a number"),
         ({0: 10**400}, ValueError, "weight of class 0: expected a finite number"),
+        ({1: -2.0}, ValueError, "weight of class 1: expected .* -2"),
         ({1: [1.0]}, TypeError, "weight of class 1: expected a number"),
     ],
 )

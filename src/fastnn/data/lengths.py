@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn import casts
+from fastnn.backend.devices import is_on_gpu
 from fastnn.data.arrays import as_array
 from fastnn.layers.open_shapes import Shape
 from fastnn.lower.task import Request, Source
@@ -53,9 +56,7 @@ class Lengths:
             When they are not one integer for each row, between 0 and the number of steps, or an output has another axis
             of an open size.
         """
-        counts = as_array(lengths, "lengths")
-        if counts.dtype.kind not in "iu":
-            raise TypeError(f"lengths: expected integers, the steps of each row that count, got {counts.dtype}")
+        counts = _integers(lengths)
         if counts.shape != (n,):
             raise ValueError(f"lengths: expected shape ({n},), an integer for each row of x, got {counts.shape}")
         sizes = {given[0] for shape, given in inputs if shape[:1] == (None,)}
@@ -80,6 +81,11 @@ class Lengths:
         return cls(
             counts, cut, tuple([shape[:1] == (None,) for shape, _ in inputs]), tuple([None in s for s in outputs])
         )
+
+    @property
+    def checksum(self) -> int:
+        """A number that other lengths hardly have, for a training that goes on."""
+        return zlib.crc32(self.counts.astype("<i8").tobytes())
 
     def groups(self, first: int, last: int) -> list[tuple[int, NDArray[np.int64]]]:
         """Return the numbers of steps that rows [first, last) are cut to, each with these rows."""
@@ -130,6 +136,21 @@ class Lengths:
             for shape, cut in zip(request.shapes, (*self.inputs, False), strict=True)
         ])  # fmt: skip
         return request._replace(inputs=inputs, targets=tuple(targets), weights=tuple(weights), shapes=shapes)
+
+
+def _integers(lengths: Any) -> NDArray[Any]:
+    """Return lengths as an array of integers; TypeError for anything else, with what makes integers of it."""
+    given = as_array(lengths, "lengths") if is_on_gpu(lengths, "lengths") else casts.plain(lengths, "lengths")
+    kind = given.dtype.kind
+    if kind in "iu":
+        return as_array(given, "lengths")
+    hint = ""
+    if kind == "b":
+        hint = "; of a mask of the steps that count, of shape (n, steps), mask.sum(axis=1) are the lengths"
+    elif kind == "O" and given.ndim and all(isinstance(one, (int, np.integer)) for one in given.ravel()):
+        hint = "; numpy.array(lengths, dtype=int) makes some of these"
+    got = str(given.dtype) if given.ndim else type(lengths).__name__
+    raise TypeError(f"lengths: expected integers, the steps of each row that count, got {got}{hint}")
 
 
 def _cut(source: Source, steps: int) -> Source:

@@ -143,7 +143,7 @@ def _class_weights(class_weight: Any, target: Targets, n_classes: int, dtype: st
         if label >= len(table):
             raise ValueError(f"class_weight: expected labels from 0 to {len(table) - 1}, got {label!r}")
         what = f"class_weight: the weight of class {int(label)}"
-        table[int(label)] = number(what, weight)
+        table[int(label)] = number(what, weight, at_least=0.0)
         casts.check_number(table[int(label)], dtype, what)
     array = target.rows.array
     result = np.ones(array.shape if target.labels or target.numbered else array.shape[:-1])

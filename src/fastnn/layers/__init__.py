@@ -11,6 +11,7 @@ from fastnn.layers import (
     core,
     custom,
     function,
+    gated,
     integers,
     lora,
     merge,
@@ -25,6 +26,7 @@ from fastnn.layers.core import *
 from fastnn.layers.core import InputLayer
 from fastnn.layers.custom import *
 from fastnn.layers.function import *
+from fastnn.layers.gated import *
 from fastnn.layers.integers import *
 from fastnn.layers.lora import *
 from fastnn.layers.maps import augmentation, convolution, geometry, images, pooling, preprocessing
@@ -53,6 +55,7 @@ __all__ += attention.__all__
 __all__ += core.__all__
 __all__ += custom.__all__
 __all__ += function.__all__
+__all__ += gated.__all__
 __all__ += integers.__all__
 __all__ += lora.__all__
 __all__ += augmentation.__all__

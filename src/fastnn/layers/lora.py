@@ -36,14 +36,16 @@ class LoRA(Layer):
 
     Parameters
     ----------
-    layer : Dense, Embedding, MultiHeadAttention or GroupedQueryAttention
+    layer : Dense, Embedding, SwiGLU, MultiHeadAttention, GroupedQueryAttention, TransformerEncoder, TransformerDecoder
     rank : int
         Columns of A.
     alpha : float, optional
         The update is multiplied by alpha / rank; None means `rank`, and so the factor 1.
     targets : str or sequence of str, optional
-        The names of the weights that get updates: "kernel" of `Dense`, "embeddings" of `Embedding`, "query_kernel",
-        "key_kernel", "value_kernel" and "output_kernel" of attention. None means all of these.
+        The names of the weights that get updates: "kernel" of `Dense`, "embeddings" of `Embedding`, "gate_kernel",
+        "up_kernel" and "down_kernel" of `SwiGLU`, "query_kernel", "key_kernel", "value_kernel" and "output_kernel" of
+        attention; of blocks those of attention after "self_attention_" or "cross_attention_", and
+        "feedforward_intermediate_dense_kernel" and "feedforward_output_dense_kernel". None means all of these.
     a_initializer : str or initializer
         Of A. B begins with zeros.
 
@@ -51,14 +53,15 @@ class LoRA(Layer):
     ------
     TypeError, ValueError
         When an argument is invalid, or it is another layer: convolutions, recurrent and normalisation layers, and
-        layers around others are not adapted.
+        layers around others are not adapted. When it is called, and the layer has no weight of a name in `targets`:
+        a `TransformerDecoder` has attention to an encoder only if the call has one.
 
     Notes
     -----
     The weights are those of `layer` under their names, and after them "lora_kernel_a" and "lora_kernel_b" for the
     weight "kernel", and likewise for others. The axes of heads are one axis of A and B. Neither A @ B nor gradients for
-    W are computed. Inputs, results and masks are those of `layer`, and so is the name, unless one is given. Names and
-    defaults are those of ``enable_lora`` in Keras 3.
+    W are computed. A call has the arguments of one of `layer`. Results, masks and the name, unless one is given, are
+    those of `layer`. Names and defaults are those of ``enable_lora`` in Keras 3.
     """
 
     layer: Layer
@@ -71,8 +74,8 @@ class LoRA(Layer):
         layer = self.layer
         if not isinstance(layer, Adaptable) or type(layer).apply is not Adaptable.apply:
             raise TypeError(
-                "layer: expected a Dense, an Embedding, a MultiHeadAttention or a GroupedQueryAttention, got "
-                f"{shorten(layer)}; others have no low-rank updates"
+                "layer: expected a Dense, an Embedding, a SwiGLU, a MultiHeadAttention, a GroupedQueryAttention, a "
+                f"TransformerEncoder or a TransformerDecoder, got {shorten(layer)}; others have no low-rank updates"
             )
         self.rank = size("rank", self.rank)
         if self.alpha is not None:
@@ -95,6 +98,10 @@ class LoRA(Layer):
 
     # --- as the layer -----------------------------------------------------------------------------------------
 
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Apply the layer to symbols, with the arguments of `layer`'s call."""
+        return super().__call__(self.base.gathered(*args, **options))
+
     def _check_count(self, count: int) -> None:
         self.base._check_count(count)
 
@@ -111,7 +118,9 @@ class LoRA(Layer):
         return self.layer.input_range(position, *shapes)
 
     def output_shape(self, *shapes: Shape) -> Shape | Sequence[Shape]:
-        return self.layer.output_shape(*shapes)
+        found = self.layer.output_shape(*shapes)
+        self._targeted(self.layer.parameters(*shapes))  # raises if some are missing
+        return found
 
     @property
     def passes_mask(self) -> bool:
@@ -137,6 +146,10 @@ class LoRA(Layer):
             if spec.name in (self.targets or ()):
                 cut = self.base.inputs_of(spec.name)
                 found.append((spec, prod(spec.shape[:cut]), prod(spec.shape[cut:])))
+        known = [spec.name for spec in specs]
+        missing = [name for name in self.targets or () if name not in known]
+        if missing and self.targets != self.base.adaptable:
+            raise self.fail(f"has low-rank updates of {missing[0]!r}, which its layer lacks for these inputs")
         return found
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
@@ -148,22 +161,25 @@ class LoRA(Layer):
             frozen.append(ParameterSpec(f"lora_{spec.name}_b", (self.rank, outs), zeros))
         return tuple(frozen)
 
-    def split(self, weights: Sequence[Any]) -> tuple[list[Any], dict[str, tuple[Any, Any]]]:
-        """Return the layer's own weights, and A and B by the names of the weights that they update."""
-        names = [name for name in self.base.adaptable if name in (self.targets or ())]
-        count = len(weights) - 2 * len(names)
-        pairs = zip(weights[count::2], weights[count + 1 :: 2], strict=True)
-        return list(weights[:count]), dict(zip(names, pairs, strict=True))
+    def split(self, weights: Sequence[Any], names: Sequence[str]) -> tuple[list[Any], dict[str, tuple[Any, Any]]]:
+        """Return the layer's own weights, and A and B by the names of the weights that they update.
 
-    def updates(self, weights: Sequence[Tensor]) -> tuple[list[Tensor], dict[str, LowRank]]:
-        """Return the layer's own weights, and the updates by the names of weights."""
-        own, pairs = self.split(weights)
+        `names` are those of its own weights, and possibly more.
+        """
+        targeted = [name for name in names if name in (self.targets or ())]
+        count = len(weights) - 2 * len(targeted)
+        pairs = zip(weights[count::2], weights[count + 1 :: 2], strict=True)
+        return list(weights[:count]), dict(zip(targeted, pairs, strict=True))
+
+    def updates(self, weights: Sequence[Tensor], *shapes: Shape) -> tuple[list[Tensor], dict[str, LowRank]]:
+        """Return the layer's own weights, for inputs of some shapes, and the updates by the names of weights."""
+        own, pairs = self.split(weights, [spec.name for spec in self.layer.parameters(*shapes)])
         return own, {name: LowRank(a, b, self.scale) for name, (a, b) in pairs.items()}
 
     def apply(
         self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope
     ) -> Tensor | Sequence[Tensor]:
-        own, updates = self.updates(weights)
+        own, updates = self.updates(weights, *(x.shape for x in inputs))
         return self.base.adapted(graph, inputs, own, updates, scope)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.dense import matmul
@@ -12,6 +12,7 @@ from fastnn.graph.ops.elementwise import elementwise
 from fastnn.graph.ops.indexing import take
 from fastnn.graph.ops.pointwise import pointwise
 from fastnn.layers.base import Layer, Scope
+from fastnn.layers.symbols import Symbol
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,13 @@ class LowRank:
 class Adaptable(Layer):
     """A layer that multiplies by weights, or looks up their rows, and may do so with low-rank updates of them."""
 
-    #: the names of these weights; their last axes beyond `inputs_of` are those of outputs
+    #: the names of these weights, some of which a call may not have; their last axes beyond `inputs_of` are of outputs
     adaptable: ClassVar[tuple[str, ...]]
+
+    def gathered(self, inputs: Any) -> Symbol | Sequence[Symbol]:
+        """Return the symbols that a call is on, for the arguments of the call."""
+        found: Symbol | Sequence[Symbol] = inputs
+        return found
 
     def inputs_of(self, name: str) -> int:
         """Return how many axes of a weight, the first ones, are those of inputs."""

@@ -8,7 +8,7 @@ of steps so far, if any layer needs it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,12 +103,15 @@ class StepAttention(Layer):
         return found
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
+        layer, weights, updates = _parted(self.layer, weights, inputs[0])
+        return self.attended(layer, graph, inputs, weights, updates, scope)
+
+    def attended(
+        self, layer: Any, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor],
+        updates: Mapping[str, LowRank], scope: Scope,
+    ) -> Tensor:  # fmt: skip
+        """Add the nodes of a layer of attention, with updates of its weights."""
         x, keys, values, places = inputs
-        layer = self.layer
-        updates: dict[str, LowRank] = {}
-        if isinstance(layer, LoRA):
-            weights, updates = layer.updates(weights)
-            layer = layer.layer
         q, k, v = layer.projected(graph, (x, x, x), weights, updates, scope.label, places)
         y = attention_step(
             graph, q, k, v, (keys, values), scope.label, scale=layer.scale, first=self.first, most=self.most
@@ -124,6 +127,7 @@ class StepBlock(Layer):
     Parameters
     ----------
     layer : TransformerDecoder
+        Or a `LoRA` around it.
     attention : StepAttention
     """
 
@@ -142,11 +146,21 @@ class StepBlock(Layer):
         return found
 
     def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        def attend(y: Tensor, weights: Sequence[Tensor], scope: Scope) -> Tensor:
-            return self.attention.apply(graph, [y, *inputs[1:]], weights, scope)
+        def attend(y: Tensor, weights: Sequence[Tensor], updates: Mapping[str, LowRank], scope: Scope) -> Tensor:
+            attention = self.attention
+            return attention.attended(attention.layer, graph, [y, *inputs[1:]], weights, updates, scope)
 
-        found: Tensor = self.layer.computed(graph, inputs[:1], weights, scope, attend)
+        layer, weights, updates = _parted(self.layer, weights, inputs[0])
+        found: Tensor = layer.computed(graph, inputs[:1], weights, updates, scope, attend)
         return found
+
+
+def _parted(layer: Any, weights: Sequence[Tensor], x: Tensor) -> tuple[Any, Sequence[Tensor], dict[str, LowRank]]:
+    """Return a layer without adapters, its weights, and the updates of these."""
+    if not isinstance(layer, LoRA):
+        return layer, weights, {}
+    own, updates = layer.updates(weights, x.shape)
+    return layer.layer, own, updates
 
 
 @dataclass(eq=False, repr=False)

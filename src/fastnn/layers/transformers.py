@@ -1,8 +1,8 @@
-"""Blocks of transformers: SwiGLU, TransformerEncoder and TransformerDecoder."""
+"""Blocks of transformers: TransformerEncoder and TransformerDecoder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, ClassVar
@@ -11,120 +11,32 @@ from fastnn import activations, initializers, regularizers
 from fastnn.activations import Activation
 from fastnn.checks import flag, number, shorten, size
 from fastnn.config import register
-from fastnn.constraints import Constraint
 from fastnn.graph.graph import Graph, Tensor
-from fastnn.graph.ops.dense import bias_add, matmul
 from fastnn.graph.ops.elementwise import elementwise
 from fastnn.graph.ops.moves import reshape
 from fastnn.initializers import Initializer
 from fastnn.layers.attention import MultiHeadAttention, comes_from, product_of_masks
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 from fastnn.layers.core import Dense
+from fastnn.layers.low_rank import Adaptable, LowRank
 from fastnn.layers.normalization import LayerNorm
 from fastnn.layers.random import Dropout
 from fastnn.layers.symbols import Symbol
 from fastnn.layers.tracing import STREAMS
-from fastnn.layers.weighted import Weighted
 from fastnn.regularizers import Regularizer
 
-__all__ = ["SwiGLU", "TransformerDecoder", "TransformerEncoder"]
+__all__ = ["TransformerDecoder", "TransformerEncoder"]
 
 
-@register("layer")
-@dataclass(eq=False, repr=False)
-class SwiGLU(Weighted):
-    """Two dense layers, the first of which has a gate: y = (activation(x gate_kernel) * (x up_kernel)) down_kernel.
-
-    ::
-
-        y = fnn.SwiGLU(512)(x)
-
-    Parameters
-    ----------
-    intermediate_dim : int
-        Columns of the first two kernels.
-    activation : str or activation object
-        Of the gate.
-    use_bias : bool
-        Whether the three products have biases.
-    output_dim : int, optional
-        The features of the outputs; None means those of the inputs.
-    kernel_initializer, bias_initializer : str or initializer
-    kernel_regularizer, bias_regularizer : str, regularizer or None
-    kernel_constraint, bias_constraint : str, constraint or None
-        Of all kernels and all biases.
-    output_initializer : str or initializer, optional
-        Of the last kernel; None means `kernel_initializer`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When an argument is invalid.
-
-    Notes
-    -----
-    Shazeer 2020, "GLU variants improve transformer", arXiv:2002.05202; with silu and without biases it is the
-    feed-forward layer of LLaMA. The input has shape (..., features), the output (..., output_dim). The weights are
-    "gate_kernel" and "up_kernel" (features, intermediate_dim) and "down_kernel" (intermediate_dim, output_dim), each
-    followed by its bias.
-    """
-
-    passes_mask = True
-
-    intermediate_dim: int
-    activation: Activation | str | None = "silu"
-    use_bias: bool = False
-    output_dim: int | None = field(default=None, kw_only=True)
-    kernel_initializer: Initializer | str = field(default="glorot_uniform", kw_only=True)
-    output_initializer: Initializer | str | None = field(default=None, kw_only=True)
-    bias_initializer: Initializer | str = field(default="zeros", kw_only=True)
-    kernel_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
-    bias_regularizer: Regularizer | str | None = field(default=None, kw_only=True)
-    kernel_constraint: Constraint | str | None = field(default=None, kw_only=True)
-    bias_constraint: Constraint | str | None = field(default=None, kw_only=True)
-
-    def prepare(self) -> None:
-        self.intermediate_dim = size("intermediate_dim", self.intermediate_dim)
-        if self.output_dim is not None:
-            self.output_dim = size("output_dim", self.output_dim)
-        if self.output_initializer is not None:
-            self.output_initializer = initializers.get(self.output_initializer)
-        super().prepare()
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        if not shapes[0]:
-            raise self.fail("takes inputs of shape (batch, ..., features), got (batch,)")
-        return (*shapes[0][:-1], self.output_dim or shapes[0][-1])
-
-    def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
-        features, inner, found = shapes[0][-1], self.intermediate_dim, []
-        results = self.output_shape(*shapes)[-1]
-        for name, shape in (("gate", (features, inner)), ("up", (features, inner)), ("down", (inner, results))):
-            kernel = replace(self.spec("kernel", shape), name=f"{name}_kernel")
-            if name == "down" and self.output_initializer is not None:
-                kernel = replace(kernel, initializer=initializers.get(self.output_initializer))
-            found.append(kernel)
-            if self.use_bias:
-                found.append(replace(self.spec("bias", shape[1:]), name=f"{name}_bias"))
-        return tuple(found)
-
-    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        each = 2 if self.use_bias else 1
-
-        def product(x: Tensor, place: int) -> Tensor:
-            kernel, *bias = weights[place * each : (place + 1) * each]
-            y = matmul(graph, x, kernel, scope.label)
-            return bias_add(graph, y, bias[0], scope.label) if bias else y
-
-        gate = self.finish(graph, matmul(graph, inputs[0], weights[0], scope.label), weights[:each], scope)
-        return product(elementwise(graph, "multiply", [gate, product(inputs[0], 1)], scope.label), 2)
+#: computes the self-attention of a block: of its inputs, its weights, and the updates of these
+Attend = Callable[[Tensor, Sequence[Tensor], Mapping[str, LowRank], Scope], Tensor]
+_DENSE = ("feedforward_intermediate_dense_kernel", "feedforward_output_dense_kernel")
+_SELF, _CROSS = (
+    tuple([f"{kind}_attention_{name}" for name in MultiHeadAttention.adaptable]) for kind in ("self", "cross")
+)
 
 
-#: computes the self-attention of a block: of its inputs and its weights
-Attend = Callable[[Tensor, Sequence[Tensor], Scope], Tensor]
-
-
-class _Block(Layer):
+class _Block(Adaptable):
     """Attention and two dense layers, with normalisation and sums.
 
     A call is on the sequence, then the sequence of an encoder, if any. Masks follow, which have more axes: those of the
@@ -252,12 +164,19 @@ class _Block(Layer):
             for spec in layer.parameters(*given)
         )
 
-    def apply(self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope) -> Tensor:
-        return self.computed(graph, inputs, weights, scope, None)
+    def inputs_of(self, name: str) -> int:
+        return 2 if name.endswith("attention_output_kernel") else 1
+
+    def adapted(
+        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], updates: Mapping[str, LowRank],
+        scope: Scope,
+    ) -> Tensor:  # fmt: skip
+        return self.computed(graph, inputs, weights, updates, scope, None)
 
     def computed(
-        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope, attend: Attend | None
-    ) -> Tensor:
+        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], updates: Mapping[str, LowRank],
+        scope: Scope, attend: Attend | None,
+    ) -> Tensor:  # fmt: skip
         """Add the block's nodes to a graph, with another self-attention if it is given."""
         sequences = [x for x in inputs if len(x.shape) < 3]
         parts, held, at = self._parts([x.shape for x in sequences]), {}, 0
@@ -267,8 +186,16 @@ class _Block(Layer):
         scopes = (replace(scope, number=scope.number + place * STREAMS) for place in count())
         dropped = Dropout(self.dropout)
 
+        def updates_of(name: str) -> dict[str, LowRank]:
+            ahead = f"{name}_"
+            return {full.removeprefix(ahead): one for full, one in updates.items() if full.startswith(ahead)}
+
         def part(name: str, *given: Tensor) -> Tensor:
-            made: Any = parts[name][0].apply(graph, given, held[name], next(scopes))
+            layer, scope = parts[name][0], next(scopes)
+            made: Any = (
+                layer.adapted(graph, given, held[name], updates_of(name), scope) if isinstance(layer, Adaptable)
+                else layer.apply(graph, given, held[name], scope)
+            )  # fmt: skip
             found: Tensor = made
             return found
 
@@ -288,8 +215,7 @@ class _Block(Layer):
 
         def own(y: Tensor) -> Tensor:
             if attend is not None:
-                made: Tensor = attend(y, held["self_attention"], next(scopes))
-                return made
+                return attend(y, held["self_attention"], updates_of("self_attention"), next(scopes))
             return attended("self_attention", 3, None)(y)
 
         x = added(sequences[0], "self_attention", own)
@@ -343,6 +269,7 @@ class TransformerEncoder(_Block):
     arity = (1, 2)
     causal = False
     most = 1
+    adaptable = (*_SELF, *_DENSE)
     feedforward = ("layer_norm", "intermediate_dense", "output_dense")
 
     intermediate_dim: int
@@ -371,7 +298,12 @@ class TransformerEncoder(_Block):
         attention_mask : Symbol, optional
             1 for keys that a query has and 0 for others, of samples (queries, keys) or (heads, queries, keys).
         """
-        return super().__call__(self._masked(inputs, (padding_mask, attention_mask), ()))
+        return super().__call__(self.gathered(inputs, padding_mask, attention_mask))
+
+    def gathered(
+        self, inputs: Any, padding_mask: Symbol | None = None, attention_mask: Symbol | None = None
+    ) -> list[Symbol]:
+        return self._masked(inputs, (padding_mask, attention_mask), ())
 
 
 @register("layer")
@@ -422,6 +354,7 @@ class TransformerDecoder(_Block):
 
     arity = (1, 4)
     most = 2
+    adaptable = (*_SELF, *_CROSS, *_DENSE)
     feedforward = ("intermediate_dense", "output_dense", "layer_norm")
 
     intermediate_dim: int
@@ -455,9 +388,21 @@ class TransformerDecoder(_Block):
             1 for what a step has and 0 for others, of samples (steps, steps) and (steps, keys), or with an axis of
             heads before them.
         """
+        return super().__call__(
+            self.gathered(
+                decoder_sequence, encoder_sequence, decoder_padding_mask, decoder_attention_mask, encoder_padding_mask,
+                encoder_attention_mask,
+            )
+        )  # fmt: skip
+
+    def gathered(
+        self, decoder_sequence: Any, encoder_sequence: Symbol | None = None,
+        decoder_padding_mask: Symbol | None = None, decoder_attention_mask: Symbol | None = None,
+        encoder_padding_mask: Symbol | None = None, encoder_attention_mask: Symbol | None = None,
+    ) -> list[Symbol]:  # fmt: skip
         several = isinstance(decoder_sequence, (list, tuple))
         given: list[Any] = list(decoder_sequence) if several else [decoder_sequence]
         if encoder_sequence is not None:
             given.append(encoder_sequence)
         own, others = (decoder_padding_mask, decoder_attention_mask), (encoder_padding_mask, encoder_attention_mask)
-        return super().__call__(self._masked(given, own, others))
+        return self._masked(given, own, others)

@@ -116,7 +116,7 @@ class _Steps:
         try:
             self._one = self._prepared(None)
         except (ValueError, NotImplementedError) as error:
-            raise ValueError(f"{error}; cache=False takes causal networks of any layers") from None
+            raise ValueError(f"generate: {error}; cache=False takes causal networks of any layers") from None
         self._chunks: dict[int, Runtime] = {}
         table = network.runtime.table
         layout = Layout.of(table.architecture)

@@ -224,4 +224,5 @@ class ExportMixin(TrainedMixin):
         For ctypes, cffi, Cython and `scipy.LowLevelCallable`; see `fastnn.nopython.c_function`, which also makes one of
         ``freeze(rows=n)``, for n rows. It takes int64 where the input holds integers.
         """
+        self._runtime.table.architecture.require_known("c_function")
         return CFunction(self.freeze(), signature)

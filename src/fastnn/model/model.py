@@ -187,7 +187,7 @@ class Model(GeneratingMixin):
         shuffle : bool
             Whether each epoch takes the rows in a new order.
         class_weight : dict of label to float, or "balanced"
-            Factors of the sample weights, by class; missing classes have 1. "balanced" computes
+            Factors of the sample weights, 0 or larger, by class; missing classes have 1. "balanced" computes
             n / (n_classes * rows of the class), as in scikit-learn. Targets must be classes: labels, one-hot
             rows, or 0 and 1. Labels of shape (n, T) have a weight each.
         sample_weight : array of shape (n,) or (n, ...)

@@ -86,7 +86,7 @@ class PredictingMixin(GradientsMixin):
         """Return the accumulators over all rows, and the number of rows."""
         runtime = self._runtime
         if iterable:
-            _refuse_with_batches(lengths)
+            iterables.refuse_lengths(lengths)
             return iterables.evaluate(runtime, x, steps)
         feed = feeds.feed(runtime, x, y, sample_weight, None, lengths=lengths)
         size = sweep.batch_rows(batch_size)
@@ -190,18 +190,13 @@ class PredictingMixin(GradientsMixin):
         x = iterables.build_for_data(self, x, iterable, pairs=False)
         runtime = self._runtime
         if iterable:
-            _refuse_with_batches(lengths)
+            iterables.refuse_lengths(lengths)
             return iterables.predict(runtime, x, steps)
         feed = feeds.inputs(runtime, x, lengths=lengths)
         results = sweep.predict(runtime, feed, sweep.rows_at_a_time(runtime, batch_size), steps)
         if batch_size is lengths is None:
             prediction.learn(runtime, x)
         return results[0] if len(results) == 1 else results
-
-
-def _refuse_with_batches(lengths: Any) -> None:
-    if lengths is not None:
-        raise ValueError("lengths: cannot be given with an iterable of batches")
 
 
 def _rows_of_steps(steps: int | None, batch_size: int | None) -> tuple[int | None, int | None]:

@@ -11,6 +11,7 @@ from fastnn.layers.architecture import Architecture, Call
 from fastnn.layers.attention import GroupedQueryAttention, MultiHeadAttention
 from fastnn.layers.base import Layer
 from fastnn.layers.core import Activation, Dense, Input, InputLayer, Reshape
+from fastnn.layers.gated import SwiGLU
 from fastnn.layers.integers import Embedding, OneHot, PositionEmbedding, TiedDense
 from fastnn.layers.lora import LoRA
 from fastnn.layers.merge import Add, Concatenate, Multiply
@@ -32,7 +33,7 @@ from fastnn.layers.stepping import (
     room_for,
 )
 from fastnn.layers.symbols import Part, Symbol
-from fastnn.layers.transformers import SwiGLU, TransformerDecoder
+from fastnn.layers.transformers import TransformerDecoder
 from fastnn.ops import activations, elementwise
 
 #: layers that work on each step by itself
@@ -77,7 +78,7 @@ class Layout:
             raise _refused("it has no recurrent layer that goes step by step, no attention and no positions")
         carried = sum(sizes) + counts
         if counts:
-            architecture.require_known("attention")
+            architecture.require_known("going step by step with attention or positions")
         limit = architecture.input_shapes[0][0] if counts else 0
         room = room_for(limit)
         caches = sum(
@@ -238,7 +239,8 @@ class _Unrolled:
         if isinstance(layer, _PLACED):
             found = self._called(self._once(layer), [values[queries], self.places])
             return found
-        plain, block = _bare(layer), isinstance(layer, TransformerDecoder)
+        plain = _bare(layer)
+        block = isinstance(plain, TransformerDecoder)
         attention = _attention(plain, self.architecture, call)
         attending = attention if block else layer
         step = StepAttention(attending, self.cache_at, self.layout.room, name=layer.label)

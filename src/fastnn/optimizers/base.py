@@ -65,9 +65,10 @@ class Optimizer(ABC):
     multipliers : dict of str to float, optional
         Factors of the learning rate for some weights, 0 or larger; others have 1. A name is that of a layer, of a model
         that the model is made of, or of a weight such as ``"dense/kernel"``; ``*`` stands for any letters, as in
-        ``{"*": 0.1, "classes": 1.0}``. The last of several that fit a weight counts. Decoupled weight decay is
-        proportional to the learning rate, and so has the factor, too. With 0 a weight does not change, but the
-        optimizer's state does; ``trainable = False`` freezes a layer, and saves the time for its gradients.
+        ``{"*": 0.1, "classes": 1.0}``. The last of several that fit a weight counts. Layers without ``name=`` are
+        numbered in the order of the graph, not in that in which they were made. Decoupled weight decay is proportional
+        to the learning rate, and so has the factor, too. With 0 a weight does not change, but the optimizer's state
+        does; ``trainable = False`` freezes a layer, and saves the time for its gradients.
     """
 
     learning_rate: LearningRate

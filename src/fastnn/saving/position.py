@@ -93,8 +93,8 @@ def _check_data(data: Any, position: dict[str, int]) -> None:
     names, steps = {"rows", "batch_size", "shuffle"}, {"steps_per_epoch", "initial_epoch"}
     if not isinstance(data, dict) or set(data) - {"lengths"} not in (names, names | steps):
         raise ValueError(f"run: data: expected an object with rows, batch_size and shuffle, got {shorten(data)}")
-    if data.get("lengths", True) is not True:
-        raise ValueError(f"run: data: lengths: expected true, got {shorten(data['lengths'])}")
+    if "lengths" in data:
+        _integer(data["lengths"], "run: data: lengths", below=2**32)
     if "steps_per_epoch" in data:
         _integer(data["steps_per_epoch"], "run: steps_per_epoch", least=1)
         _integer(data["initial_epoch"], "run: initial_epoch")

@@ -162,8 +162,8 @@ def _from_arrays(state: TrainingState, x: Any, y: Any, options: FitOptions) -> _
         validate = _evaluator(state, held_out, options, n)
     batch = min(batch, n)
     described = {"rows": n, "batch_size": batch, "shuffle": options.shuffle}
-    if lengths is not None:
-        described["lengths"] = True
+    if feed.lengths is not None:
+        described["lengths"] = feed.lengths.checksum
     if steps is not None:
         described |= {"steps_per_epoch": steps, "initial_epoch": options.initial_epoch}
     train_epoch = ArrayEpochs(feed, n, batch, options.shuffle, steps, options.initial_epoch)
@@ -175,13 +175,13 @@ def _from_batches(state: TrainingState, x: Any, y: Any, options: FitOptions) -> 
     for name, given in (
         ("y", y is not None),
         ("sample_weight", options.sample_weight is not None),
-        ("lengths", options.lengths is not None),
         ("batch_size", options.batch_size is not None),
         ("validation_split", options.validation_split > 0.0),
         ("resume", options.resume),
     ):
         if given:
             raise ValueError(f"{name}: cannot be given with an iterable of batches")
+    iterables.refuse_lengths(options.lengths)
     if isinstance(options.class_weight, str):
         raise ValueError("class_weight: 'balanced' needs all targets at once; pass a dict of label to weight")
     steps = options.steps_per_epoch
@@ -260,6 +260,9 @@ def _resume(state: TrainingState, described: dict[str, Any] | None) -> tuple[int
     if not run:
         raise ValueError("resume: the model has no training to continue")
     if run["data"] != described:
+        had, got = ({**(data or {}), "lengths": None} for data in (run["data"], described))
+        if had == got:
+            raise ValueError("resume: the interrupted training had other lengths, or one of the two has none")
         raise ValueError(f"resume: the interrupted training had {run['data']}, now there is {described}")
     history = state.history if state.history is not None else History()
     epoch = int(state.runtime.training[Counter.EPOCH]) - run["start"]

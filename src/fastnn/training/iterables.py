@@ -123,6 +123,15 @@ def train_batch(state: TrainingState, feed: Feed, *, fresh: bool) -> None:
         runtime.training[Counter.CURSOR] = 0
 
 
+def refuse_lengths(lengths: Any) -> None:
+    """Raise ValueError if there are lengths besides an iterable of batches."""
+    if lengths is not None:
+        raise ValueError(
+            "lengths: cannot be given with an iterable of batches: give arrays, batches of one length each "
+            "(fastnn.data.buckets), or mark padding by Masking or Embedding(mask_zero=True)"
+        )
+
+
 def train_iterable(iterable: Iterable[Any], steps: int | None, class_weight: Any) -> TrainEpoch:
     """Make the function that trains one epoch on batches: all of them, or the next `steps`."""
     endless: Iterator[Any] | None = iter(iterable) if steps is not None else None

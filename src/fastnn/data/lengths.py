@@ -29,12 +29,15 @@ class Lengths:
         To how many steps each row is cut: at least as many, and at least one.
     inputs, outputs : tuple of bool
         By input and by output.
+    steps : int
+        Of the arrays.
     """
 
     counts: NDArray[np.int64]
     cut: NDArray[np.int64]
     inputs: tuple[bool, ...]
     outputs: tuple[bool, ...]
+    steps: int
 
     @classmethod
     def of(cls, lengths: Any, n: int, inputs: Sequence[tuple[Shape, Shape]], outputs: Sequence[Shape]) -> Lengths:
@@ -77,9 +80,8 @@ class Lengths:
         counts = np.ascontiguousarray(counts, np.int64)
         unit = -(-steps // PARTS)
         cut = np.clip(-(-counts // unit) * unit, 1, steps)
-        return cls(
-            counts, cut, tuple([shape[:1] == (None,) for shape, _ in inputs]), tuple([None in s for s in outputs])
-        )
+        are_cut = tuple([shape[:1] == (None,) for shape, _ in inputs])
+        return cls(counts, cut, are_cut, tuple([None in shape for shape in outputs]), steps)
 
     def groups(self, first: int, last: int) -> list[tuple[int, NDArray[np.int64]]]:
         """Return the numbers of steps that rows [first, last) are cut to, each with these rows."""
@@ -119,7 +121,7 @@ class Lengths:
         targets, weights = list(request.targets), list(request.weights)
         for output, cut in enumerate(self.outputs[: len(targets)]):
             target, weight = targets[output], weights[output]
-            if cut and target is not None:
+            if cut and target is not None and (target.shape is None or target.shape[:1] == (self.steps,)):
                 shape = None if target.shape is None else (steps, *target.shape[1:])
                 targets[output] = target._replace(source=_cut(target.source, steps), shape=shape)
             if cut and weight is not None and weight.shape:

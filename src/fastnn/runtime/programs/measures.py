@@ -66,7 +66,7 @@ def measure(
         factor = objective.loss_weights[output]
         if isinstance(loss, Function):
             result = traced(made, loss, prediction, target, seen, output)
-            each = losses_of_rows(graph, result, weights, loss.name, as_one=as_one)
+            each = losses_of_rows(graph, result, weights, mask, f"loss {loss.name!r}", as_one=as_one)
             row_loss = function_loss(made, loss, factor, prediction, each, share, gradients=gradients)
         else:
             row_loss = _row_loss(graph, loss, factor, prediction, target, share, name)
@@ -78,7 +78,7 @@ def measure(
         if one.output == output:
             w = counted if one.weighted else mask
             if one.accumulator == "loss" and isinstance(one.parameters[0], Function):
-                _function_metric(made, one, number, prediction, target, w, seen)
+                _function_metric(made, one, number, prediction, target, w, mask, seen)
             else:
                 _metric(graph, one, prediction, target, w)
     return target, weight
@@ -123,12 +123,14 @@ def _row_loss(
 
 
 def _function_metric(
-    made: Computation, measure: Measure, number: int, x: Tensor, y: Tensor, weight: Tensor | None, seen: Shape | None
-) -> None:
+    made: Computation, measure: Measure, number: int, x: Tensor, y: Tensor, weight: Tensor | None,
+    mask: Tensor | None, seen: Shape | None,
+) -> None:  # fmt: skip
     """Add the sum of a metric that is a function of symbols."""
     function = measure.parameters[0]
     result = traced(made, function, x, y, seen, number)
-    rows = losses_of_rows(made.graph, result, None if weight is None else weight.shape, function.name)
+    shape = None if weight is None else weight.shape
+    rows = losses_of_rows(made.graph, result, shape, mask, f"metric {function.name!r}")
     total = accumulator_word(measure.offset)
     made.graph.add("sum_loss", (rows, weight), [], "metrics", total=total, by_weight=True)
 

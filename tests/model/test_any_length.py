@@ -432,3 +432,20 @@ def test_models_that_take_no_lengths(steps: int | None, layers: list[Any], messa
         model.predict(x, lengths=lengths)
     with pytest.raises(ValueError, match="lengths: cannot be given with an iterable"):
         model.predict(iter([x]), lengths=lengths)
+
+
+def test_steps_in_the_reverse_order() -> None:
+    """Layers after them know which count, but an output has to have those that count first."""
+    back: dict[str, Any] = {"go_backwards": True, "return_sequences": True}
+    x, lengths = unequal()
+    for after in ([], [fnn.Dense(2)]):
+        model = compiled(fnn.Sequential([fnn.Input((None, 3)), fnn.GRU(4, **back), *after], seed=0))
+        for call, given in ((model.predict, [x]), (model.fit, [x, x])):
+            with pytest.raises(ValueError, match="output 0 has its steps in the reverse order"):
+                call(*given, lengths=lengths)
+    for last in (fnn.GRU(3), fnn.GRU(3, **back), fnn.GlobalAveragePooling1D()):
+        model = fnn.Sequential([fnn.Input((None, 3)), fnn.GRU(4, bias_initializer="ones", **back), last], seed=0)
+        found = model.predict(x, lengths=lengths)
+        for row in np.flatnonzero(lengths):
+            alone = model.predict(x[row : row + 1, : lengths[row]])[0]
+            np.testing.assert_allclose(found[row, : len(alone)], alone, rtol=1e-5, atol=1e-6)

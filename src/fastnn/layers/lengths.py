@@ -19,7 +19,7 @@ from fastnn.layers.lora import LoRA
 from fastnn.layers.merge import Multiply
 from fastnn.layers.normalization import BatchNorm, GroupNorm
 from fastnn.layers.operation import Operation
-from fastnn.layers.symbols import Symbol
+from fastnn.layers.symbols import Symbol, identity_of
 
 #: layers that pass masks on, but whose statistics are also of the steps that masks leave out
 _MIXING = (BatchNorm, GroupNorm)
@@ -53,7 +53,8 @@ def with_lengths(architecture: Architecture) -> Architecture:
     Raises
     ------
     ValueError
-        When inputs leave other sizes open than their number of steps, or a layer takes steps that masks leave out.
+        When inputs leave other sizes open than their number of steps, a layer takes steps that masks leave out, or
+        outputs have the reverse order of steps.
     """
     lengths, mask = InputLayer((), "int64").start(), None
     found: list[Symbol] = []
@@ -83,6 +84,13 @@ def with_lengths(architecture: Architecture) -> Architecture:
         )
     extras = [(found[extra.call], extra.role, extra.name) for extra in architecture.extras if extra.role != "mask"]
     outputs = [found[call] for call in architecture.outputs]
+    for number, one in enumerate(outputs):
+        if None in one.shape[:1] and one.mask is not None and identity_of(one.mask) != id(one.mask):
+            raise ValueError(
+                f"lengths: output {number} has its steps in the reverse order (go_backwards=True, return_sequences=True"
+                "), so that the first ones do not count: expected outputs in the order of the steps, such as those of "
+                "fastnn.Bidirectional, or of one more layer with go_backwards=True"
+            )
     inputs = tuple([found[call] for call in architecture.inputs])
     made_of = Architecture.of([*inputs, lengths], outputs, [*extras, *masks_of(outputs)])
     return _renumbered(made_of, architecture)

@@ -320,24 +320,35 @@ def test_losses_of_steps_are_those_of_a_mask(order: Any) -> None:
             )
         ]  # fmt: skip
         assert histories[0]["mae"] == pytest.approx(histories[1]["mae"], rel=1e-5)
-        if batch == ROWS:
-            assert histories[0]["loss"] == pytest.approx(histories[1]["loss"], rel=1e-5)
+        assert histories[0]["loss"] == pytest.approx(histories[1]["loss"], rel=1e-5)
         for mine, its in zip(model.get_weights(), masked.get_weights(), strict=True):
             np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-6)
 
 
-def test_evaluation_counts_steps() -> None:
+def test_the_loss_of_several_batches_is_the_mean_over_steps() -> None:
+    """Whatever the number of steps to which batches are cut, with weights too."""
     x, lengths = unequal()
-    # so few that rows are cut to exactly their lengths
-    x, lengths = x[:, :14], np.minimum(lengths, 14)
-    y = np.random.default_rng(0).standard_normal((ROWS, 14, 2))
-    model = tagger(None)
-    difference = (y - model.predict(x, lengths=lengths))[np.arange(14) < lengths[:, None]]
-    found = model.evaluate(x, y, lengths=lengths)
-    assert found["mae"] == pytest.approx(np.abs(difference).mean(), rel=1e-5)
-    there = lengths > 0
-    found = model.evaluate(x[there], y[there], lengths=lengths[there])
-    assert found["loss"] == pytest.approx((difference**2).mean(), rel=1e-5)
+    rng = np.random.default_rng(0)
+    y, w = rng.standard_normal((ROWS, LONGEST, 2)), rng.uniform(0.1, 2.0, (ROWS, LONGEST))
+    w[:4] = 0.0
+    model, there = tagger(None), np.arange(LONGEST) < lengths[:, None]
+    model.compile(fnn.SGD(1e-30), "mse", metrics=["mae"])
+    difference = y - model.predict(x, lengths=lengths)
+    squares = (difference**2).mean(axis=-1)
+    for given in (None, w):
+        wanted = (squares * (1.0 if given is None else w))[there].sum() / there.sum()
+        for batch in (3, ROWS):
+            found = model.evaluate(x, y, sample_weight=given, lengths=lengths, batch_size=batch)
+            assert found["loss"] == pytest.approx(wanted, rel=1e-5)
+            assert found["mae"] == pytest.approx(np.abs(difference)[there].mean(), rel=1e-5)
+            more: dict[str, Any] = {"sample_weight": given, "lengths": lengths, "batch_size": batch}
+            history = model.fit(x, y, validation_data=(x, y, given, lengths), verbose=0, **more).history
+            assert [history["loss"][0], history["val_loss"][0]] == pytest.approx([wanted] * 2, rel=1e-5)
+
+
+def test_a_loss_without_any_step() -> None:
+    model, x = tagger(None), sequences(4)
+    assert model.evaluate(x, x[..., :2], lengths=np.zeros(10, int))["loss"] == 0.0
 
 
 def test_batches_of_similar_lengths_contain_each_row_once() -> None:

@@ -266,3 +266,17 @@ def test_a_sequential_whose_masks_are_reshaped_is_loaded(tmp_path):
     loaded = fnn.load(tmp_path / "m")
     assert type(loaded) is fnn.Sequential and len(loaded.layers) == 3
     np.testing.assert_array_equal(loaded.predict(WORDS), model.predict(WORDS))
+
+
+def test_a_mean_over_batches_counts_their_steps():
+    model = tagger(weighted_metrics=["accuracy"])
+    labels, weights = RNG.integers(0, 3, (6, 6)), RNG.uniform(0.5, 1.5, 6)
+    losses = -np.log(np.take_along_axis(model.predict(WORDS), labels[..., None], 2)[..., 0])
+    for given, factor in ((None, np.ones(6)), (weights, weights)):
+        expected = (losses * factor[:, None])[THERE].sum() / THERE.sum()
+        for batch in (1, 4):
+            found = model.evaluate(WORDS, labels, batch_size=batch, sample_weight=given)["loss"]
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
+        learner = model.learner()
+        total = fnp.train_step(learner, WORDS, labels, sample_weight=given)
+        np.testing.assert_allclose(total, expected, rtol=1e-6)

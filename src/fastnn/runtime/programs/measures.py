@@ -9,7 +9,7 @@ from fastnn.graph.graph import Graph, Shape, Tensor
 from fastnn.graph.ops.elementwise import activation
 from fastnn.graph.ops.losses import loss as row_loss_of
 from fastnn.graph.ops.losses import mask_weights, normalize_weights
-from fastnn.graph.ops.pointwise import cast
+from fastnn.graph.ops.pointwise import cast, pointwise
 from fastnn.graph.ops.reductions import broadcast_to, reduce
 from fastnn.graph.ops.strided import reshape
 from fastnn.graph.rewrite import from_logits
@@ -71,6 +71,12 @@ def measure(
         else:
             row_loss = _row_loss(graph, loss, factor, prediction, target, share, name)
             made.losses.append(row_loss)
+        if mask is not None and not by_weight:
+            # sums, so that several batches make the mean over all steps that there are
+            given, by_weight = mask, True
+            if weight is not None:
+                weighted = mask_weights(graph, mask, weight, name, normalized=False)
+                row_loss = _weighted(graph, row_loss, weighted, mask, name)
         total = accumulator_word(LOSSES + 2 * output)
         graph.add("sum_loss", (row_loss, given), [], name, total=total, by_weight=by_weight)
     counted = weight if mask is None else mask_weights(graph, mask, weight, name, normalized=False)
@@ -82,6 +88,12 @@ def measure(
             else:
                 _metric(graph, one, prediction, target, w)
     return target, weight
+
+
+def _weighted(graph: Graph, losses: Tensor, weight: Tensor, mask: Tensor, name: str) -> Tensor:
+    """Return losses times their weights, which are also multiplied by a mask; 0 where these are 0."""
+    factor = pointwise(graph, "divide", (weight, mask), name)
+    return pointwise(graph, "where", (weight, pointwise(graph, "multiply", (losses, factor), name), 0.0), name)
 
 
 def _mask(made: Computation, output: int, prediction: Tensor, name: str) -> Tensor | None:

@@ -460,3 +460,22 @@ def test_steps_in_the_reverse_order() -> None:
         for row in np.flatnonzero(lengths):
             alone = model.predict(x[row : row + 1, : lengths[row]])[0]
             np.testing.assert_allclose(found[row, : len(alone)], alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_balanced_classes_are_those_of_the_steps_that_count(one_hot: bool) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 9, 2)), np.zeros((40, 9), int)
+    y[:, :3] = rng.integers(0, 2, (40, 3))
+    y[30:] = 0
+    losses = []
+    for given, labels, options in ((x, y, {"lengths": np.full(40, 3)}), (x[:, :3], y[:, :3], {})):
+        for share in (0.0, 0.25):
+            layers = [fnn.Input((None, 2)), fnn.Dense(2, "softmax", kernel_initializer="zeros")]
+            model = fnn.Sequential(layers, seed=0)
+            model.compile(fnn.SGD(1e-30), "cross_entropy")
+            targets = np.eye(2)[labels] if one_hot else labels
+            more: dict[str, Any] = {"class_weight": "balanced", "validation_split": share, **options}
+            losses.append(model.fit(given, targets, verbose=0, **more).history["loss"])
+    np.testing.assert_allclose(losses[:2], losses[2:], rtol=1e-6)
+    np.testing.assert_allclose(losses[0], np.log(2.0), rtol=1e-5)

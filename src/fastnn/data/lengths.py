@@ -83,6 +83,10 @@ class Lengths:
         are_cut = tuple([shape[:1] == (None,) for shape, _ in inputs])
         return cls(counts, cut, are_cut, tuple([None in shape for shape in outputs]), steps)
 
+    def of_output(self, output: int) -> NDArray[np.int64] | None:
+        """Return the steps of each row that count, if an output has an axis of them."""
+        return self.counts if self.outputs[output] else None
+
     def groups(self, first: int, last: int) -> list[tuple[int, NDArray[np.int64]]]:
         """Return the numbers of steps that rows [first, last) are cut to, each with these rows."""
         cut = self.cut[first:last]

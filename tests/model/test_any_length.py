@@ -13,22 +13,9 @@ import pytest
 import fastnn as fnn
 from fastnn import nopython as fnp
 from fastnn.backend.cpu.loading import library
+from open_sequences import LONGEST, ROWS, compiled, reader, sequences, tagger, unequal
 
 STEPS = (1, 4, 9)
-#: rows of unequal lengths; more steps than `lengths.PARTS`, so that some that do not count are left by cutting
-ROWS, LONGEST = 24, 19
-
-
-def reader(steps: int | None, dtype: str = "float32", seed: int = 0) -> fnn.Sequential:
-    """Return a network that gives two numbers for each sequence."""
-    layers = [fnn.Bidirectional(fnn.GRU(4, return_sequences=True)), fnn.LayerNorm(), fnn.LSTM(3), fnn.Dense(2)]
-    return compiled(fnn.Sequential([fnn.Input((steps, 3)), *layers], seed=seed, dtype=dtype))
-
-
-def tagger(steps: int | None, *first: fnn.layers.Layer) -> fnn.Sequential:
-    """Return a network that gives two numbers for each step."""
-    layers = [*first, fnn.GRU(4, return_sequences=True), fnn.Dense(2)]
-    return compiled(fnn.Sequential([fnn.Input((steps, 3)), *layers], seed=0))
 
 
 def transformer(steps: int | None, *, mask_zero: bool = True, pool: bool = False) -> fnn.Model:
@@ -44,17 +31,6 @@ def convolution(steps: int | None) -> fnn.Sequential:
     """Return a network of windows."""
     layers = [fnn.Conv1D(4, 3, padding="same"), fnn.MaxPooling1D(2, padding="same"), fnn.GlobalMaxPooling1D()]
     return compiled(fnn.Sequential([fnn.Input((steps, 3)), *layers, fnn.Dense(2)], seed=0))
-
-
-def compiled(model: Any) -> Any:
-    """Compile a network as all of these are."""
-    model.compile(fnn.Adam(0.01), "mse", metrics=["mae"])
-    return model
-
-
-def sequences(steps: int, n: int = 10, seed: int = 0) -> np.ndarray:
-    """Return rows of sequences."""
-    return np.random.default_rng(seed).standard_normal((n, steps, 3)).astype(np.float32)
 
 
 def targets_for(model: Any, x: np.ndarray) -> np.ndarray:
@@ -225,13 +201,6 @@ def test_generation_without_a_known_length() -> None:
 
 
 # --- the steps that count ------------------------------------------------------------------------------------------
-
-
-def unequal(seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Return sequences, whose steps that do not count are no zeros, and the numbers of those that count."""
-    lengths = np.random.default_rng(seed).integers(0, LONGEST + 1, ROWS)
-    lengths[:3] = LONGEST, 1, 0
-    return sequences(LONGEST, ROWS, seed), lengths
 
 
 def padded(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -430,9 +399,9 @@ def test_lengths_that_do_not_fit(lengths: np.ndarray, error: type[Exception], me
 @pytest.mark.parametrize(
     ("steps", "layers", "message"),
     [
-        (None, [fnn.Conv1D(4, 3), fnn.GlobalAveragePooling1D()], "the Conv1D layer .* knows no masks"),
+        (None, [fnn.Conv1D(4, 3), fnn.GlobalAveragePooling1D()], "the Conv1D layer .* does not pass masks on"),
         (None, [fnn.LSTM(3, return_sequences=True), fnn.GlobalMaxPooling1D()], "GlobalMaxPooling1D"),
-        (None, [fnn.BatchNorm(), fnn.LSTM(2)], "BatchNorm"),
+        (None, [fnn.BatchNorm(), fnn.LSTM(2)], "BatchNorm layer .* its statistics are of all steps"),
         (LONGEST, [fnn.LSTM(2)], "leave the number of steps open"),
     ],
 )
@@ -443,39 +412,3 @@ def test_models_that_take_no_lengths(steps: int | None, layers: list[Any], messa
         model.predict(x, lengths=lengths)
     with pytest.raises(ValueError, match="lengths: cannot be given with an iterable"):
         model.predict(iter([x]), lengths=lengths)
-
-
-def test_steps_in_the_reverse_order() -> None:
-    """Layers after them know which count, but an output has to have those that count first."""
-    back: dict[str, Any] = {"go_backwards": True, "return_sequences": True}
-    x, lengths = unequal()
-    for after in ([], [fnn.Dense(2)]):
-        model = compiled(fnn.Sequential([fnn.Input((None, 3)), fnn.GRU(4, **back), *after], seed=0))
-        for call, given in ((model.predict, [x]), (model.fit, [x, x])):
-            with pytest.raises(ValueError, match="output 0 has its steps in the reverse order"):
-                call(*given, lengths=lengths)
-    for last in (fnn.GRU(3), fnn.GRU(3, **back), fnn.GlobalAveragePooling1D()):
-        model = fnn.Sequential([fnn.Input((None, 3)), fnn.GRU(4, bias_initializer="ones", **back), last], seed=0)
-        found = model.predict(x, lengths=lengths)
-        for row in np.flatnonzero(lengths):
-            alone = model.predict(x[row : row + 1, : lengths[row]])[0]
-            np.testing.assert_allclose(found[row, : len(alone)], alone, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("one_hot", [False, True])
-def test_balanced_classes_are_those_of_the_steps_that_count(one_hot: bool) -> None:
-    rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((40, 9, 2)), np.zeros((40, 9), int)
-    y[:, :3] = rng.integers(0, 2, (40, 3))
-    y[30:] = 0
-    losses = []
-    for given, labels, options in ((x, y, {"lengths": np.full(40, 3)}), (x[:, :3], y[:, :3], {})):
-        for share in (0.0, 0.25):
-            layers = [fnn.Input((None, 2)), fnn.Dense(2, "softmax", kernel_initializer="zeros")]
-            model = fnn.Sequential(layers, seed=0)
-            model.compile(fnn.SGD(1e-30), "cross_entropy")
-            targets = np.eye(2)[labels] if one_hot else labels
-            more: dict[str, Any] = {"class_weight": "balanced", "validation_split": share, **options}
-            losses.append(model.fit(given, targets, verbose=0, **more).history["loss"])
-    np.testing.assert_allclose(losses[:2], losses[2:], rtol=1e-6)
-    np.testing.assert_allclose(losses[0], np.log(2.0), rtol=1e-5)

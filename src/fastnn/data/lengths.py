@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,11 @@ from fastnn.lower.task import Request, Source
 
 #: rows are cut to multiples of a part of the longest, so that there are few programs
 PARTS = 16
+#: what else there is for several inputs
+_OWN = (
+    ". They count the steps of all inputs that leave these open; sequences with lengths of their own, such as a "
+    "translator's, are padded without `lengths`, behind Embedding(..., mask_zero=True) or Masking"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,14 +61,19 @@ class Lengths:
             When they are not one integer for each row, between 0 and the number of steps, or an output has another axis
             of an open size.
         """
+        several = len([shape for shape, _ in inputs if shape[:1] == (None,)]) > 1
+        if isinstance(lengths, Mapping):
+            raise TypeError(f"lengths: expected one array, of integers for each row of x, got a dict{_OWN * several}")
         counts = as_array(lengths, "lengths")
         if counts.dtype.kind not in "iu":
             raise TypeError(f"lengths: expected integers, the steps of each row that count, got {counts.dtype}")
         if counts.shape != (n,):
-            raise ValueError(f"lengths: expected shape ({n},), an integer for each row of x, got {counts.shape}")
+            raise ValueError(
+                f"lengths: expected shape ({n},), an integer for each row of x, got {counts.shape}{_OWN * several}"
+            )
         sizes = {given[0] for shape, given in inputs if shape[:1] == (None,)}
         if len(sizes) > 1:
-            raise ValueError(f"lengths: expected inputs of one number of steps, got {sorted(sizes)}")
+            raise ValueError(f"lengths: expected inputs of one number of steps, got {sorted(sizes)}{_OWN}")
         steps = sizes.pop()
         wrong = np.flatnonzero((counts < 0) | (counts > steps))
         if len(wrong):

@@ -108,12 +108,22 @@ def _pass_on(layer: Layer, label: str, inputs: Sequence[Symbol], made: list[Symb
     if isinstance(inner, (Embedding, OneHot)) or (isinstance(layer, Operation) and layer.op in ARITY):
         for one in made[: len(made) - layer.makes_mask]:
             object.__setattr__(one, "mask", made[-1] if layer.makes_mask else masks[0])
-    left_out = layer.takes_mask and not layer.passes_mask
-    if isinstance(layer, _MIXING) or not (left_out or any(one.mask is not None for one in made)):
-        raise ValueError(
-            f"lengths: the {type(layer).__name__} layer {label!r} would take steps that do not count, because it knows "
-            "no masks"
-        )
+    # such as the last state of sequences, or a mean over their steps; none of the results has an open number of steps
+    left_out = layer.takes_mask and not any(None in one.shape for one in made)
+    if isinstance(layer, _MIXING):
+        reason = "its statistics are of all steps, those of padding too"
+    elif left_out or any(one.mask is not None for one in made):
+        return
+    elif layer.passes_mask:
+        reason = "its results have another number of steps"
+    elif type(layer).__module__.partition(".")[0] == __name__.partition(".")[0]:
+        reason = "it does not pass masks on"
+    else:
+        reason = f"the class does not say that it passes masks on: set {type(layer).__name__}.passes_mask = True if it"
+        reason += " computes each step by itself"
+    raise ValueError(
+        f"lengths: the {type(layer).__name__} layer {label!r} would take steps that do not count, because {reason}"
+    )
 
 
 def _renumbered(made: Architecture, original: Architecture) -> Architecture:

@@ -13,22 +13,9 @@ import pytest
 import fastnn as fnn
 from fastnn import nopython as fnp
 from fastnn.backend.cpu.loading import library
+from open_sequences import LONGEST, ROWS, compiled, reader, sequences, tagger, unequal
 
 STEPS = (1, 4, 9)
-#: rows of unequal lengths; more steps than `lengths.PARTS`, so that some that do not count are left by cutting
-ROWS, LONGEST = 24, 19
-
-
-def reader(steps: int | None, dtype: str = "float32", seed: int = 0) -> fnn.Sequential:
-    """Return a network that gives two numbers for each sequence."""
-    layers = [fnn.Bidirectional(fnn.GRU(4, return_sequences=True)), fnn.LayerNorm(), fnn.LSTM(3), fnn.Dense(2)]
-    return compiled(fnn.Sequential([fnn.Input((steps, 3)), *layers], seed=seed, dtype=dtype))
-
-
-def tagger(steps: int | None, *first: fnn.layers.Layer) -> fnn.Sequential:
-    """Return a network that gives two numbers for each step."""
-    layers = [*first, fnn.GRU(4, return_sequences=True), fnn.Dense(2)]
-    return compiled(fnn.Sequential([fnn.Input((steps, 3)), *layers], seed=0))
 
 
 def transformer(steps: int | None, *, mask_zero: bool = True, pool: bool = False) -> fnn.Model:
@@ -44,17 +31,6 @@ def convolution(steps: int | None) -> fnn.Sequential:
     """Return a network of windows."""
     layers = [fnn.Conv1D(4, 3, padding="same"), fnn.MaxPooling1D(2, padding="same"), fnn.GlobalMaxPooling1D()]
     return compiled(fnn.Sequential([fnn.Input((steps, 3)), *layers, fnn.Dense(2)], seed=0))
-
-
-def compiled(model: Any) -> Any:
-    """Compile a network as all of these are."""
-    model.compile(fnn.Adam(0.01), "mse", metrics=["mae"])
-    return model
-
-
-def sequences(steps: int, n: int = 10, seed: int = 0) -> np.ndarray:
-    """Return rows of sequences."""
-    return np.random.default_rng(seed).standard_normal((n, steps, 3)).astype(np.float32)
 
 
 def targets_for(model: Any, x: np.ndarray) -> np.ndarray:
@@ -229,13 +205,6 @@ def test_generation_without_a_known_length() -> None:
 # --- the steps that count ------------------------------------------------------------------------------------------
 
 
-def unequal(seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Return sequences, whose steps that do not count are no zeros, and the numbers of those that count."""
-    lengths = np.random.default_rng(seed).integers(0, LONGEST + 1, ROWS)
-    lengths[:3] = LONGEST, 1, 0
-    return sequences(LONGEST, ROWS, seed), lengths
-
-
 def padded(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Return sequences with zeros for steps that do not count."""
     return np.where(np.arange(LONGEST)[:, None] < lengths[:, None, None], x, np.float32(0.0))
@@ -322,24 +291,35 @@ def test_losses_of_steps_are_those_of_a_mask(order: Any) -> None:
             )
         ]  # fmt: skip
         assert histories[0]["mae"] == pytest.approx(histories[1]["mae"], rel=1e-5)
-        if batch == ROWS:
-            assert histories[0]["loss"] == pytest.approx(histories[1]["loss"], rel=1e-5)
+        assert histories[0]["loss"] == pytest.approx(histories[1]["loss"], rel=1e-5)
         for mine, its in zip(model.get_weights(), masked.get_weights(), strict=True):
             np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-6)
 
 
-def test_evaluation_counts_steps() -> None:
+def test_the_loss_of_several_batches_is_the_mean_over_steps() -> None:
+    """Whatever the number of steps to which batches are cut, with weights too."""
     x, lengths = unequal()
-    # so few that rows are cut to exactly their lengths
-    x, lengths = x[:, :14], np.minimum(lengths, 14)
-    y = np.random.default_rng(0).standard_normal((ROWS, 14, 2))
-    model = tagger(None)
-    difference = (y - model.predict(x, lengths=lengths))[np.arange(14) < lengths[:, None]]
-    found = model.evaluate(x, y, lengths=lengths)
-    assert found["mae"] == pytest.approx(np.abs(difference).mean(), rel=1e-5)
-    there = lengths > 0
-    found = model.evaluate(x[there], y[there], lengths=lengths[there])
-    assert found["loss"] == pytest.approx((difference**2).mean(), rel=1e-5)
+    rng = np.random.default_rng(0)
+    y, w = rng.standard_normal((ROWS, LONGEST, 2)), rng.uniform(0.1, 2.0, (ROWS, LONGEST))
+    w[:4] = 0.0
+    model, there = tagger(None), np.arange(LONGEST) < lengths[:, None]
+    model.compile(fnn.SGD(1e-30), "mse", metrics=["mae"])
+    difference = y - model.predict(x, lengths=lengths)
+    squares = (difference**2).mean(axis=-1)
+    for given in (None, w):
+        wanted = (squares * (1.0 if given is None else w))[there].sum() / there.sum()
+        for batch in (3, ROWS):
+            found = model.evaluate(x, y, sample_weight=given, lengths=lengths, batch_size=batch)
+            assert found["loss"] == pytest.approx(wanted, rel=1e-5)
+            assert found["mae"] == pytest.approx(np.abs(difference)[there].mean(), rel=1e-5)
+            more: dict[str, Any] = {"sample_weight": given, "lengths": lengths, "batch_size": batch}
+            history = model.fit(x, y, validation_data=(x, y, given, lengths), verbose=0, **more).history
+            assert [history["loss"][0], history["val_loss"][0]] == pytest.approx([wanted] * 2, rel=1e-5)
+
+
+def test_a_loss_without_any_step() -> None:
+    model, x = tagger(None), sequences(4)
+    assert model.evaluate(x, x[..., :2], lengths=np.zeros(10, int))["loss"] == 0.0
 
 
 def test_batches_of_similar_lengths_contain_each_row_once() -> None:
@@ -425,9 +405,9 @@ def test_lengths_that_do_not_fit(lengths: Any, error: type[Exception], message: 
 @pytest.mark.parametrize(
     ("steps", "layers", "message"),
     [
-        (None, [fnn.Conv1D(4, 3), fnn.GlobalAveragePooling1D()], "the Conv1D layer .* knows no masks"),
+        (None, [fnn.Conv1D(4, 3), fnn.GlobalAveragePooling1D()], "the Conv1D layer .* does not pass masks on"),
         (None, [fnn.LSTM(3, return_sequences=True), fnn.GlobalMaxPooling1D()], "GlobalMaxPooling1D"),
-        (None, [fnn.BatchNorm(), fnn.LSTM(2)], "BatchNorm"),
+        (None, [fnn.BatchNorm(), fnn.LSTM(2)], "BatchNorm layer .* its statistics are of all steps"),
         (LONGEST, [fnn.LSTM(2)], "leave the number of steps open"),
     ],
 )

@@ -212,3 +212,71 @@ def test_means_by_the_weights_of_the_steps_that_there_are():
     other.train_on_batch(x, y, sample_weight=3.0 * w)
     for one, same in zip(model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(one, same, rtol=1e-4, atol=1e-6)
+
+
+def backwards():
+    return fnn.GRU(3, go_backwards=True, return_sequences=True)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        [fnn.GlobalAveragePooling1D()], [fnn.GRU(3)], [fnn.GRU(3, return_sequences=True)], [fnn.Dense(2), backwards()],
+        [fnn.MultiHeadAttention(2, 2), fnn.GlobalAveragePooling1D()], [backwards(), fnn.LSTM(2)],
+    ],
+)  # fmt: skip
+def test_masks_of_sequences_in_reverse_order(after, tmp_path):
+    """The result of a layer that goes backwards has its mask in the reverse order, also in files and within models."""
+    rng = np.random.default_rng(0)
+    lengths = np.array([2, 6, 4])
+    x = rng.standard_normal((3, 6, 4)) * (np.arange(6) < lengths[:, None])[..., None]
+    model = fnn.Sequential([fnn.Input((6, 4)), fnn.Masking(), backwards(), *after], seed=0, dtype="float64")
+    weights = [rng.standard_normal(each.shape) for each in model.get_weights()]
+    model.set_weights(weights)
+    found = model.predict(x)
+    forwards = getattr(after[-1], "go_backwards", False)
+    for row, steps in enumerate(lengths):
+        # the same layers have other weights in another model
+        short = fnn.Sequential([fnn.Input((int(steps), 4)), backwards(), *after], seed=0, dtype="float64")
+        short.set_weights(weights)
+        there = slice(None) if found.ndim == 2 else slice(steps) if forwards else slice(6 - steps, None)
+        np.testing.assert_allclose(found[row][there], short.predict(x[row : row + 1, :steps])[0], atol=1e-12)
+    model.save(tmp_path / "one")
+    again = fnn.load(tmp_path / "one")
+    again.save(tmp_path / "two")
+    start = fnn.Input((6, 4))
+    for other in (again, fnn.load(tmp_path / "two"), fnn.Model(start, model(start), dtype="float64")):
+        np.testing.assert_array_equal(other.predict(x), found)
+    assert len(again.layers) == len(model.layers)
+
+
+def test_two_layers_that_go_backwards_have_one_mask():
+    x = fnn.Masking()(fnn.Input((5, 3)))
+    both = fnn.Concatenate()([backwards()(x), backwards()(x)])
+    assert both.mask is not None and both.mask is not x.mask
+    assert backwards()(backwards()(x)).mask is x.mask
+    with pytest.raises(ValueError, match="takes inputs of one mask, got 2"):
+        fnn.Add()([x, backwards()(x)])
+
+
+def test_a_sequential_whose_masks_are_reshaped_is_loaded(tmp_path):
+    layers = [fnn.Embedding(9, 8, mask_zero=True), fnn.TransformerEncoder(8, 2), fnn.Dense(2)]
+    model = fnn.Sequential([fnn.Input(6, dtype="int64"), *layers], seed=0)
+    model.save(tmp_path / "m")
+    loaded = fnn.load(tmp_path / "m")
+    assert type(loaded) is fnn.Sequential and len(loaded.layers) == 3
+    np.testing.assert_array_equal(loaded.predict(WORDS), model.predict(WORDS))
+
+
+def test_a_mean_over_batches_counts_their_steps():
+    model = tagger(weighted_metrics=["accuracy"])
+    labels, weights = RNG.integers(0, 3, (6, 6)), RNG.uniform(0.5, 1.5, 6)
+    losses = -np.log(np.take_along_axis(model.predict(WORDS), labels[..., None], 2)[..., 0])
+    for given, factor in ((None, np.ones(6)), (weights, weights)):
+        expected = (losses * factor[:, None])[THERE].sum() / THERE.sum()
+        for batch in (1, 4):
+            found = model.evaluate(WORDS, labels, batch_size=batch, sample_weight=given)["loss"]
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
+        learner = model.learner()
+        total = fnp.train_step(learner, WORDS, labels, sample_weight=given)
+        np.testing.assert_allclose(total, expected, rtol=1e-6)

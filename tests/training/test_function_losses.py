@@ -7,6 +7,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import losses, ops
+from fastnn import nopython as fnp
 from symbol_losses import (
     BY_SAMPLE,
     CASES,
@@ -259,3 +260,72 @@ def test_a_loss_without_a_gradient_is_no_loss(loss):
             train(x, y)
     model.trainable = False
     model.train_on_batch(x, y)
+
+
+def absolute(y_true, y_pred):
+    return ops.mean(ops.absolute(y_true - y_pred), axis=-1)
+
+
+def masked(how, loss, **options):
+    """A network of sequences of at most 6 steps, data, the steps that there are, and arguments of `fit`."""
+    steps = None if how == "lengths" else 6
+    layers = [fnn.Masking()] if how == "masking" else []
+    model = fnn.Sequential([fnn.Input((steps, 3)), *layers, fnn.GRU(4, return_sequences=True), fnn.Dense(2)], seed=0)
+    model.compile(fnn.SGD(0.1), loss, **options)
+    lengths = np.array([4, 6, 4, 1, 6, 2, 4, 4])
+    there = np.arange(6) < lengths[:, None]
+    x = np.where(there[..., None], np.random.default_rng(0).standard_normal((8, 6, 3)), 0.0)
+    return model, x, there, {"lengths": lengths} if how == "lengths" else {}
+
+
+@pytest.mark.parametrize("normalize", ["rows", "weights"])
+@pytest.mark.parametrize("how", ["masking", "lengths"])
+def test_losses_of_steps_with_masks(how, normalize):
+    y, w = rng.normal(size=(8, 6, 2)), rng.uniform(0.1, 2.0, (8, 6)).astype(np.float32)
+    function = losses.Function(absolute, normalize=normalize)
+    model, x, there, options = masked(how, function, metrics=[absolute], weighted_metrics=[squares])
+    builtin = masked(how, losses.MeanAbsoluteError(normalize=normalize))[0]
+    p = model.predict(x, **options)
+    wanted = np.abs(y - p).mean(axis=-1)
+    for given in (None, w, w[:, 0]):
+        weights = there * (1.0 if given is None else w if given.ndim == 2 else given[:, None])
+        logs = model.evaluate(x, y, sample_weight=given, **options)
+        total = weights.sum() if normalize == "weights" else there.sum()
+        assert logs["loss"] == pytest.approx((wanted * weights).sum() / total, rel=1e-5)
+        assert logs["absolute"] == pytest.approx(wanted[there].mean(), rel=1e-5)
+        by_weight = (((y - p) ** 2).mean(axis=-1) * weights).sum() / weights.sum()
+        assert logs["weighted_squares"] == pytest.approx(by_weight, rel=1e-5)
+    # trains as the built-in loss does, and in compiled code
+    for one in (model, builtin):
+        one.fit(x, y, sample_weight=w, batch_size=3, epochs=2, shuffle=False, verbose=0, **options)
+    np.testing.assert_allclose(model.predict(x, **options), builtin.predict(x, **options), rtol=1e-4, atol=1e-6)
+    if how == "masking":
+        np.testing.assert_allclose(model.gradients(x, y, w)[0], builtin.gradients(x, y, w)[0], rtol=1e-4, atol=1e-7)
+        given = x.astype(np.float32), y.astype(np.float32)
+        found = [fnp.train_step(each.learner(), *given, sample_weight=w) for each in (model, builtin)]
+        assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_targets_of_any_shape_are_not_cut_with_lengths():
+    """The targets are one number for each row of the data, which begin with no axis of steps."""
+    model, x, there, options = masked("lengths", lambda t, p: ops.mean(ops.square(p - t[:, None, :]), axis=-1))
+    y = rng.normal(size=(8, 2))
+    wanted = ((model.predict(x, **options) - y[:, None]) ** 2).mean(axis=-1)[there].mean()
+    assert model.evaluate(x, y, **options)["loss"] == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("how", ["masking", "lengths"])
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [(lambda t, p: ops.mean((t - p) ** 2), "a single number for the batch"),
+     (lambda t, p: ops.mean((t - p) ** 2, axis=(1, 2)), r"of shape \(B,\)")],
+)  # fmt: skip
+def test_masks_need_a_value_for_each_step(how, function, said):
+    y = np.zeros((8, 6, 2))
+    model, x, _, options = masked(how, function)
+    for call in (model.fit, model.evaluate, model.train_on_batch)[: 2 if options else 3]:
+        with pytest.raises(ValueError, match=f"the loss '<lambda>' is {said}, but the output has a mask of steps"):
+            call(x, y, **options)
+    model = masked(how, "mse", metrics=[function])[0]
+    with pytest.raises(ValueError, match=f"the metric '<lambda>' is {said}, but the output has a mask of steps"):
+        model.evaluate(x, y, **options)

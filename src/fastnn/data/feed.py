@@ -84,8 +84,9 @@ class Feed:
             objective = objective.at(output_shapes(fed.shapes))
         targets = arrays.targets(y, objective, n, dtype, f"{what}y")
         weights = weights_by_output(
-            sample_weight, class_weight, targets, objective.output_names, objective.output_shapes, n, dtype
-        )
+            sample_weight, class_weight, targets, objective.output_names, objective.output_shapes, n, dtype,
+            None if fed.lengths is None else fed.lengths.of_output(0),
+        )  # fmt: skip
         return replace(fed, targets=tuple(targets), weights=tuple(weights))
 
     @classmethod

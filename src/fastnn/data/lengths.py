@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,11 @@ from fastnn.lower.task import Request, Source
 
 #: rows are cut to multiples of a part of the longest, so that there are few programs
 PARTS = 16
+#: what else there is for several inputs
+_OWN = (
+    ". They count the steps of all inputs that leave these open; sequences with lengths of their own, such as a "
+    "translator's, are padded without `lengths`, behind Embedding(..., mask_zero=True) or Masking"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +37,15 @@ class Lengths:
         To how many steps each row is cut: at least as many, and at least one.
     inputs, outputs : tuple of bool
         By input and by output.
+    steps : int
+        Of the arrays.
     """
 
     counts: NDArray[np.int64]
     cut: NDArray[np.int64]
     inputs: tuple[bool, ...]
     outputs: tuple[bool, ...]
+    steps: int
 
     @classmethod
     def of(cls, lengths: Any, n: int, inputs: Sequence[tuple[Shape, Shape]], outputs: Sequence[Shape]) -> Lengths:
@@ -56,12 +64,17 @@ class Lengths:
             When they are not one integer for each row, between 0 and the number of steps, or an output has another axis
             of an open size.
         """
+        several = len([shape for shape, _ in inputs if shape[:1] == (None,)]) > 1
+        if isinstance(lengths, Mapping):
+            raise TypeError(f"lengths: expected one array, of integers for each row of x, got a dict{_OWN * several}")
         counts = _integers(lengths)
         if counts.shape != (n,):
-            raise ValueError(f"lengths: expected shape ({n},), an integer for each row of x, got {counts.shape}")
+            raise ValueError(
+                f"lengths: expected shape ({n},), an integer for each row of x, got {counts.shape}{_OWN * several}"
+            )
         sizes = {given[0] for shape, given in inputs if shape[:1] == (None,)}
         if len(sizes) > 1:
-            raise ValueError(f"lengths: expected inputs of one number of steps, got {sorted(sizes)}")
+            raise ValueError(f"lengths: expected inputs of one number of steps, got {sorted(sizes)}{_OWN}")
         steps = sizes.pop()
         wrong = np.flatnonzero((counts < 0) | (counts > steps))
         if len(wrong):
@@ -78,9 +91,12 @@ class Lengths:
         counts = np.ascontiguousarray(counts, np.int64)
         unit = -(-steps // PARTS)
         cut = np.clip(-(-counts // unit) * unit, 1, steps)
-        return cls(
-            counts, cut, tuple([shape[:1] == (None,) for shape, _ in inputs]), tuple([None in s for s in outputs])
-        )
+        are_cut = tuple([shape[:1] == (None,) for shape, _ in inputs])
+        return cls(counts, cut, are_cut, tuple([None in shape for shape in outputs]), steps)
+
+    def of_output(self, output: int) -> NDArray[np.int64] | None:
+        """Return the steps of each row that count, if an output has an axis of them."""
+        return self.counts if self.outputs[output] else None
 
     @property
     def checksum(self) -> int:
@@ -125,7 +141,7 @@ class Lengths:
         targets, weights = list(request.targets), list(request.weights)
         for output, cut in enumerate(self.outputs[: len(targets)]):
             target, weight = targets[output], weights[output]
-            if cut and target is not None:
+            if cut and target is not None and (target.shape is None or target.shape[:1] == (self.steps,)):
                 shape = None if target.shape is None else (steps, *target.shape[1:])
                 targets[output] = target._replace(source=_cut(target.source, steps), shape=shape)
             if cut and weight is not None and weight.shape:

@@ -23,6 +23,7 @@ def weights_by_output(
     shapes: Sequence[Shape],
     n: int,
     dtype: str,
+    steps: NDArray[np.int64] | None = None,
 ) -> list[Rows | None]:
     """Make the weights of each output, or None if all are 1.
 
@@ -37,6 +38,8 @@ def weights_by_output(
         Shapes of the outputs' samples.
     dtype : {"float32", "float64"}
         The model's dtype, in which weights have to be finite.
+    steps : ndarray of int64, shape (n,), optional
+        The steps of each row that count, if the output has an axis of them: "balanced" counts the labels of no others.
 
     Returns
     -------
@@ -70,7 +73,7 @@ def weights_by_output(
     if class_weight is not None:
         target = _only_output(target_list)
         if isinstance(class_weight, str):
-            class_weight = balanced(class_weight, target_list, n)
+            class_weight = balanced(class_weight, target_list, n, steps)
         columns = (shapes[0] or (1,))[-1]
         if target.numbered and isinstance(class_weight, Mapping):
             # the columns of the output are no classes
@@ -88,8 +91,10 @@ def weights_by_output(
     return [None if part is None else Rows.of(part) for part in found]
 
 
-def balanced(value: str, target_list: Sequence[Targets | None], n: int) -> dict[int, float]:
-    """Return class weights that give all classes equal influence, from the first n rows.
+def balanced(
+    value: str, target_list: Sequence[Targets | None], n: int, steps: NDArray[np.int64] | None = None
+) -> dict[int, float]:
+    """Return class weights that give all classes equal influence, from the first n rows, or their first `steps`.
 
     They are labels / (n_classes * labels of the class), over the classes that occur: scikit-learn's formula.
     """
@@ -98,7 +103,10 @@ def balanced(value: str, target_list: Sequence[Targets | None], n: int) -> dict[
     target = _only_output(target_list)
     counts: dict[int, int] = {}
     for first, labels in _labels(target):
-        for label, count in zip(*np.unique(labels[: max(n - first, 0)], return_counts=True), strict=True):
+        chosen = labels[: max(n - first, 0)]
+        if steps is not None and chosen.ndim > 1:
+            chosen = chosen[np.arange(chosen.shape[1]) < steps[first : first + len(chosen), None]]
+        for label, count in zip(*np.unique(chosen, return_counts=True), strict=True):
             counts[int(label)] = counts.get(int(label), 0) + int(count)
     total = sum(counts.values())
     return {label: total / (len(counts) * count) for label, count in counts.items()}

@@ -22,7 +22,7 @@ from fastnn.layers.core import Reshape
 from fastnn.layers.low_rank import Adaptable, LowRank
 from fastnn.layers.merge import Multiply
 from fastnn.layers.operators import OPERATORS
-from fastnn.layers.symbols import Symbol
+from fastnn.layers.symbols import Symbol, identity_of
 from fastnn.regularizers import Regularizer
 
 __all__ = ["GroupedQueryAttention", "MultiHeadAttention"]
@@ -228,11 +228,11 @@ class _Attention(Adaptable):
 
 
 def comes_from(symbol: Symbol, source: Symbol) -> bool:
-    """Return whether a symbol is computed from another one."""
-    open_, seen = [symbol], {id(symbol)}
+    """Return whether a symbol is computed from a mask."""
+    open_, seen, sought = [symbol], {id(symbol)}, identity_of(source)
     while open_:
         one = open_.pop()
-        if one is source:
+        if identity_of(one) == sought:
             return True
         new = [each for each in one.inputs if id(each) not in seen]
         seen.update(map(id, new))

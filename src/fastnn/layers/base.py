@@ -18,7 +18,7 @@ from fastnn.graph.extent import Extent
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.initializers import Initializer
 from fastnn.layers.open_shapes import Described, Result, described, filled
-from fastnn.layers.symbols import Part, Symbol, results_of
+from fastnn.layers.symbols import Part, Symbol, identity_of, results_of
 from fastnn.layers.tracing import Place, Traced, takes, trace
 from fastnn.registry import has_default, snake_case
 from fastnn.regularizers import Regularizer
@@ -322,8 +322,8 @@ class Layer:
 
     def _mask_of(self, symbols: Sequence[Symbol]) -> Symbol | None:
         """Return the mask of the inputs of a call: the one that some of them have."""
-        found = {id(one.mask): one.mask for one in symbols if one.mask is not None}
-        found |= {id(one): one for one in symbols[1:] if self.takes_mask and is_mask(one, symbols[0])}
+        found = {identity_of(one.mask): one.mask for one in symbols if one.mask is not None}
+        found |= {identity_of(one): one for one in symbols[1:] if self.takes_mask and is_mask(one, symbols[0])}
         if len(found) > 1:
             raise self.fail(f"takes inputs of one mask, got {len(found)} different ones")
         return next(iter(found.values()), None)

@@ -19,7 +19,7 @@ from fastnn.layers.lora import LoRA
 from fastnn.layers.merge import Multiply
 from fastnn.layers.normalization import BatchNorm, GroupNorm
 from fastnn.layers.operation import Operation
-from fastnn.layers.symbols import Symbol
+from fastnn.layers.symbols import Symbol, identity_of
 
 #: layers that pass masks on, but whose statistics are also of the steps that masks leave out
 _MIXING = (BatchNorm, GroupNorm)
@@ -53,7 +53,8 @@ def with_lengths(architecture: Architecture) -> Architecture:
     Raises
     ------
     ValueError
-        When inputs leave other sizes open than their number of steps, or a layer takes steps that masks leave out.
+        When inputs leave other sizes open than their number of steps, a layer takes steps that masks leave out, or
+        outputs have the reverse order of steps.
     """
     lengths, mask = InputLayer((), "int64").start(), None
     found: list[Symbol] = []
@@ -83,6 +84,13 @@ def with_lengths(architecture: Architecture) -> Architecture:
         )
     extras = [(found[extra.call], extra.role, extra.name) for extra in architecture.extras if extra.role != "mask"]
     outputs = [found[call] for call in architecture.outputs]
+    for number, one in enumerate(outputs):
+        if None in one.shape[:1] and one.mask is not None and identity_of(one.mask) != id(one.mask):
+            raise ValueError(
+                f"lengths: output {number} has its steps in the reverse order (go_backwards=True, return_sequences=True"
+                "), so that the first ones do not count: expected outputs in the order of the steps, such as those of "
+                "fastnn.Bidirectional, or of one more layer with go_backwards=True"
+            )
     inputs = tuple([found[call] for call in architecture.inputs])
     made_of = Architecture.of([*inputs, lengths], outputs, [*extras, *masks_of(outputs)])
     return _renumbered(made_of, architecture)
@@ -100,12 +108,22 @@ def _pass_on(layer: Layer, label: str, inputs: Sequence[Symbol], made: list[Symb
     if isinstance(inner, (Embedding, OneHot)) or (isinstance(layer, Operation) and layer.op in ARITY):
         for one in made[: len(made) - layer.makes_mask]:
             object.__setattr__(one, "mask", made[-1] if layer.makes_mask else masks[0])
-    left_out = layer.takes_mask and not layer.passes_mask
-    if isinstance(layer, _MIXING) or not (left_out or any(one.mask is not None for one in made)):
-        raise ValueError(
-            f"lengths: the {type(layer).__name__} layer {label!r} would take steps that do not count, because it knows "
-            "no masks"
-        )
+    # such as the last state of sequences, or a mean over their steps; none of the results has an open number of steps
+    left_out = layer.takes_mask and not any(None in one.shape for one in made)
+    if isinstance(layer, _MIXING):
+        reason = "its statistics are of all steps, those of padding too"
+    elif left_out or any(one.mask is not None for one in made):
+        return
+    elif layer.passes_mask:
+        reason = "its results have another number of steps"
+    elif type(layer).__module__.partition(".")[0] == __name__.partition(".")[0]:
+        reason = "it does not pass masks on"
+    else:
+        reason = f"the class does not say that it passes masks on: set {type(layer).__name__}.passes_mask = True if it"
+        reason += " computes each step by itself"
+    raise ValueError(
+        f"lengths: the {type(layer).__name__} layer {label!r} would take steps that do not count, because {reason}"
+    )
 
 
 def _renumbered(made: Architecture, original: Architecture) -> Architecture:

@@ -134,3 +134,11 @@ def of_part(symbols: Sequence[Symbol], part: Part) -> tuple[Symbol, ...]:
     """Make the symbols of one call again, as those of a layer in a model."""
     first = symbols[0]
     return results_of(first.layer, first.inputs, [x.result for x in symbols], part)
+
+
+def identity_of(mask: Symbol) -> object:
+    """Return what tells masks apart: their origin, and how it is flipped, which each call of a layer does anew."""
+    layer: Any = mask.layer
+    if not isinstance(layer, REGISTRY["layer"]["Operation"]) or layer.op != "flip":
+        return id(mask)
+    return layer.arguments, layer.options, identity_of(mask.inputs[0])

@@ -44,7 +44,9 @@ class Function(Loss):
     function : function
         ``function(y_true, y_pred)`` of symbols; the first axis of both is that of the batch. It returns a symbol made
         by operators and functions of `fastnn.ops`: a loss for every sample, or for every row or element of a sample,
-        whose mean is taken; or a single number for the batch, for which there are no sample weights.
+        whose mean is taken; or a single number for the batch, for which there are no sample weights. Where the output
+        has a mask of steps, a loss for each step, or each element of it: those of the steps that there are not count
+        for nothing.
     name : str, optional
         The function's name by default. Saved models contain only the name: pass the function to `fastnn.load`.
     normalize : {"rows", "weights"}

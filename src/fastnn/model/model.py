@@ -215,7 +215,8 @@ class Model(GeneratingMixin):
         lengths : array of int, shape (n,), optional
             The steps of each row that count, from the first on, for a model whose input leaves their number open
             (``fastnn.Input((None, 64))``): all layers get a mask that leaves out the others. Batches are cut to their
-            longest rows. With `shuffle`, rows of similar lengths are in a batch, so that short ones cost less.
+            longest rows. With `shuffle`, rows of similar lengths are in a batch, so that short ones cost less. The
+            others are checked like all data: pad x and y with finite numbers, tokens and labels that there are.
 
         Returns
         -------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -67,7 +68,8 @@ class Sequential(Model):
     def _take_architecture(self, state: TrainingState, name: str, architecture: Architecture) -> None:
         stack: list[Layer | Model] = []
         bare = architecture.bare()
-        for layer, part in zip(bare.layers, bare.parts, strict=True):
+        for number in _chained(bare):
+            layer, part = bare.layers[number], bare.parts[number]
             if part is None:
                 stack.append(layer)
             elif not stack or stack[-1] is not part.model:
@@ -253,6 +255,17 @@ def _outputs_of(element: Layer | Model) -> int:
     return len(_architecture_of(element).outputs) if isinstance(element, Model) and element.built else 1
 
 
+def _chained(architecture: Architecture) -> list[int]:
+    """Return the numbers of layers from the input to the output: without those that calls make of masks."""
+    if len(architecture.outputs) != 1:
+        return []
+    calls, found = architecture.calls, [architecture.outputs[0]]
+    while calls[found[-1]].inputs:
+        found.append(calls[found[-1]].inputs[0])
+    on_the_way = {calls[call].layer for call in found}
+    return [number for number, part in enumerate(architecture.parts) if number in on_the_way or part is not None]
+
+
 def _gives(stack: Sequence[Layer | Model], architecture: Architecture) -> bool:
     """Return whether a stack is what an architecture was made of: no layer or model may be called in another way."""
     if not stack or not isinstance(stack[0], InputLayer):
@@ -264,4 +277,14 @@ def _gives(stack: Sequence[Layer | Model], architecture: Architecture) -> bool:
         symbol = element(symbol)
         if not isinstance(symbol, Symbol):
             return False
-    return Architecture.of([start], [symbol]) == architecture
+    made = Architecture.of([start], [symbol])
+    pairs = zip(made.layers, architecture.layers, strict=False)
+    known = {id(layer) for element in stack for layer in _layers_of(element)}
+    if not all(one is other or (not ({id(one), id(other)} & known) and _alike(one, other)) for one, other in pairs):
+        return False
+    return replace(made, layers=architecture.layers, labels=architecture.labels) == architecture
+
+
+def _alike(one: Layer, other: Layer) -> bool:
+    """Return whether two layers that calls make of masks do the same."""
+    return type(one) is type(other) and {**one.config(), "name": None} == {**other.config(), "name": None}

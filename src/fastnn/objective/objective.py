@@ -240,7 +240,7 @@ class Objective:
         for output, (loss, weight) in enumerate(zip(self.losses, self.loss_weights, strict=True)):
             # a loss of weight 0 adds nothing, even if it is not finite
             if loss is not None and weight != 0.0:
-                value += _mean(loss, weight * sums[LOSSES + 2 * output], sums[LOSSES + 2 * output + 1])
+                value += mean_of(weight * sums[LOSSES + 2 * output], sums[LOSSES + 2 * output + 1])
         return value
 
     def logs(self, total: NDArray[np.float64], rows: int, *, arrays: bool = False) -> dict[str, Any]:
@@ -256,7 +256,7 @@ class Objective:
             for output, (name, loss) in enumerate(zip(self.output_names, self.losses, strict=True)):
                 if loss is not None:
                     at = LOSSES + 2 * output
-                    logs[f"{name}_loss"] = _mean(loss, float(total[at]), float(total[at + 1]))
+                    logs[f"{name}_loss"] = mean_of(float(total[at]), float(total[at + 1]))
         for reading in self.readings:
             measure = reading.measure
             part = total[measure.offset : measure.offset + measure.size]
@@ -276,11 +276,6 @@ def _take_rows(loss: Loss | None, metrics: Sequence[Named]) -> bool:
     """Return whether a loss and metrics need outputs that have columns: all but functions of symbols do."""
     kinds = [loss, *(one.metric.loss if isinstance(one.metric, MeanLoss) else one.metric for one in metrics)]
     return any(one is not None and not isinstance(one, Function) for one in kinds)
-
-
-def _mean(loss: Loss, value: float, count: float) -> float:
-    """Divide the sum of a loss by the number of rows, or by the sum of their weights."""
-    return mean_of(value, count) if loss.normalize == "weights" else _ratio(value, count)
 
 
 def _ratio(value: float, rows: float) -> float:

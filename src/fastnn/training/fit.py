@@ -158,7 +158,9 @@ def _from_arrays(state: TrainingState, x: Any, y: Any, options: FitOptions) -> _
             held_out = feeds.feed(runtime, x, y, weights, None, lengths=lengths)
             if isinstance(classes, str):
                 # the training rows alone decide
-                feed = feeds.feed(runtime, x, y, weights, balanced(classes, feed.targets, n), lengths=lengths)
+                counted = None if feed.lengths is None else feed.lengths.of_output(0)
+                chosen = balanced(classes, feed.targets, n, counted)
+                feed = feeds.feed(runtime, x, y, weights, chosen, lengths=lengths)
         validate = _evaluator(state, held_out, options, n)
     batch = min(batch, n)
     described = {"rows": n, "batch_size": batch, "shuffle": options.shuffle}

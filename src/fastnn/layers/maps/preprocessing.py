@@ -52,6 +52,8 @@ class Rescaling(Layer):
     scale: Numbers
     offset: Numbers = 0.0
 
+    passes_mask = True
+
     def prepare(self) -> None:
         self.scale, self.offset = _numbers("scale", self.scale), _numbers("offset", self.offset)
 

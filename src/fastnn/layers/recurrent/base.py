@@ -20,6 +20,7 @@ from fastnn.graph.ops.sequences.recurrent import Cell, Start, scan
 from fastnn.graph.ops.strided import flip, reshape
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 from fastnn.layers.core import Reshape
+from fastnn.layers.operators import OPERATORS
 from fastnn.layers.symbols import Symbol
 from fastnn.layers.tracing import STREAMS
 from fastnn.layers.weighted import Weighted
@@ -83,8 +84,13 @@ class OverTime(Layer):
 
     @property
     def passes_mask(self) -> bool:
-        """Whether the states have the mask of the sequences."""
-        return self.return_sequences and not self.go_backwards
+        """Whether the states have the mask of the sequences, in their order."""
+        return self.return_sequences
+
+    def _mask_of(self, symbols: Sequence[Symbol]) -> Symbol | None:
+        """Return the mask of the results, whose steps are in the reverse order if the layer goes backwards."""
+        mask = super()._mask_of(symbols)
+        return flipped(mask) if mask is not None and self.go_backwards else mask
 
     def __call__(
         self, inputs: Symbol | Sequence[Symbol], initial_state: Symbol | Sequence[Symbol] | None = None,
@@ -127,6 +133,16 @@ class OverTime(Layer):
         if self.return_sequences and self.go_backwards:
             y = flip(graph, y, 1, scope.label)
         return [y, *states] if self.return_state else y
+
+
+def flipped(mask: Symbol) -> Symbol:
+    """Return the mask of the same steps in the reverse order."""
+    made: Symbol = OPERATORS["flip"](mask, 1)
+    before, now = mask.layer, made.layer
+    alike = isinstance(before, type(now)) and before.op == now.op
+    if alike and (before.arguments, before.options) == (now.arguments, now.options):
+        return mask.inputs[0]
+    return made
 
 
 class _Sized(Weighted):

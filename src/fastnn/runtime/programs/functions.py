@@ -69,7 +69,9 @@ def traced(
     return result if not result.whole else reshape(graph, result, (), loss.name)
 
 
-def losses_of_rows(graph: Graph, result: Tensor, weights: Shape | None, what: str, *, as_one: bool = False) -> Tensor:
+def losses_of_rows(
+    graph: Graph, result: Tensor, weights: Shape | None, mask: Tensor | None, what: str, *, as_one: bool = False
+) -> Tensor:
     """Return the losses to be weighted, of shape (B, *weights): means over the other axes of a function's result.
 
     Parameters
@@ -78,27 +80,37 @@ def losses_of_rows(graph: Graph, result: Tensor, weights: Shape | None, what: st
         From `traced`.
     weights : tuple of int, optional
         The shape of a sample's weights, None if there are none.
+    mask : Tensor, optional
+        Of the steps, of shape (B, steps): then the losses have its shape, as weights that are multiplied by it have.
     what : str
-        The loss's name.
+        The loss or metric, for errors.
     as_one : bool
         Whether a single number may be weighted, as the loss of every sample.
 
     Raises
     ------
     ValueError
-        When the result has no axes for the weights.
+        When the result has no axes for the weights or the mask.
     """
-    if not result.whole:
+    if mask is not None and (not result.whole or result.shape[: len(mask.shape)] != mask.shape):
+        got = f"of shape {shown(result.whole)}" if result.whole else "a single number for the batch"
+        raise ValueError(
+            f"the {what} is {got}, but the output has a mask of steps, and how many steps count differs from row to "
+            f"row: return a value for each step, of shape {shown(mask.whole)}, such as ops.mean(..., axis=-1)"
+        )
+    if mask is not None:
+        weights = mask.shape
+    elif not result.whole:
         if weights is not None and not as_one:
             raise ValueError(
-                f"sample_weight: the loss {what!r} is a single number for the batch, which samples' weights cannot be "
-                "applied to: return a loss for each sample, or leave out the weights"
+                f"sample_weight: the {what} is a single number for the batch, which samples' weights cannot be "
+                "applied to: return a value for each sample, or leave out the weights"
             )
         return broadcast_to(graph, result, (BATCH, *(weights or ())), what)
     shape = weights or ()
     if result.shape[: len(shape)] != shape:
         raise ValueError(
-            f"sample_weight: the loss {what!r} has the shape {shown(result.whole)}, which weights of shape "
+            f"sample_weight: the {what} has the shape {shown(result.whole)}, which weights of shape "
             f"{shown((BATCH, *shape))} do not fit"
         )
     axes = range(1 + len(shape), len(result.whole))

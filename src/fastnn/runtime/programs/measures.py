@@ -9,7 +9,7 @@ from fastnn.graph.graph import Graph, Shape, Tensor
 from fastnn.graph.ops.elementwise import activation
 from fastnn.graph.ops.losses import loss as row_loss_of
 from fastnn.graph.ops.losses import mask_weights, normalize_weights
-from fastnn.graph.ops.pointwise import cast
+from fastnn.graph.ops.pointwise import cast, pointwise
 from fastnn.graph.ops.reductions import broadcast_to, reduce
 from fastnn.graph.ops.strided import reshape
 from fastnn.graph.rewrite import from_logits
@@ -66,11 +66,17 @@ def measure(
         factor = objective.loss_weights[output]
         if isinstance(loss, Function):
             result = traced(made, loss, prediction, target, seen, output)
-            each = losses_of_rows(graph, result, weights, loss.name, as_one=as_one)
+            each = losses_of_rows(graph, result, weights, mask, f"loss {loss.name!r}", as_one=as_one)
             row_loss = function_loss(made, loss, factor, prediction, each, share, gradients=gradients)
         else:
             row_loss = _row_loss(graph, loss, factor, prediction, target, share, name)
             made.losses.append(row_loss)
+        if mask is not None and not by_weight:
+            # sums, so that several batches make the mean over all steps that there are
+            given, by_weight = mask, True
+            if weight is not None:
+                weighted = mask_weights(graph, mask, weight, name, normalized=False)
+                row_loss = _weighted(graph, row_loss, weighted, mask, name)
         total = accumulator_word(LOSSES + 2 * output)
         graph.add("sum_loss", (row_loss, given), [], name, total=total, by_weight=by_weight)
     counted = weight if mask is None else mask_weights(graph, mask, weight, name, normalized=False)
@@ -78,10 +84,16 @@ def measure(
         if one.output == output:
             w = counted if one.weighted else mask
             if one.accumulator == "loss" and isinstance(one.parameters[0], Function):
-                _function_metric(made, one, number, prediction, target, w, seen)
+                _function_metric(made, one, number, prediction, target, w, mask, seen)
             else:
                 _metric(graph, one, prediction, target, w)
     return target, weight
+
+
+def _weighted(graph: Graph, losses: Tensor, weight: Tensor, mask: Tensor, name: str) -> Tensor:
+    """Return losses times their weights, which are also multiplied by a mask; 0 where these are 0."""
+    factor = pointwise(graph, "divide", (weight, mask), name)
+    return pointwise(graph, "where", (weight, pointwise(graph, "multiply", (losses, factor), name), 0.0), name)
 
 
 def _mask(made: Computation, output: int, prediction: Tensor, name: str) -> Tensor | None:
@@ -123,12 +135,14 @@ def _row_loss(
 
 
 def _function_metric(
-    made: Computation, measure: Measure, number: int, x: Tensor, y: Tensor, weight: Tensor | None, seen: Shape | None
-) -> None:
+    made: Computation, measure: Measure, number: int, x: Tensor, y: Tensor, weight: Tensor | None,
+    mask: Tensor | None, seen: Shape | None,
+) -> None:  # fmt: skip
     """Add the sum of a metric that is a function of symbols."""
     function = measure.parameters[0]
     result = traced(made, function, x, y, seen, number)
-    rows = losses_of_rows(made.graph, result, None if weight is None else weight.shape, function.name)
+    shape = None if weight is None else weight.shape
+    rows = losses_of_rows(made.graph, result, shape, mask, f"metric {function.name!r}")
     total = accumulator_word(measure.offset)
     made.graph.add("sum_loss", (rows, weight), [], "metrics", total=total, by_weight=True)
 

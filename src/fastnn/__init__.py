@@ -39,10 +39,8 @@ from fastnn.callbacks import (
 from fastnn.constraints import MaxNorm
 from fastnn.errors import DeviceError, DeviceMemoryError, ModelFileError
 from fastnn.formulas.custom import check_with
-from fastnn.layers.attention import *
 from fastnn.layers.checking import check_of_symbols
 from fastnn.layers.core import *
-from fastnn.layers.gated import *
 from fastnn.layers.integers import *
 from fastnn.layers.lora import *
 from fastnn.layers.maps.augmentation import *
@@ -53,13 +51,15 @@ from fastnn.layers.maps.pooling import *
 from fastnn.layers.maps.preprocessing import *
 from fastnn.layers.merge import *
 from fastnn.layers.normalization import *
-from fastnn.layers.positions import *
 from fastnn.layers.random import *
 from fastnn.layers.recurrent.cells import *
 from fastnn.layers.recurrent.masking import *
 from fastnn.layers.recurrent.own import *
 from fastnn.layers.recurrent.wrappers import *
-from fastnn.layers.transformers import *
+from fastnn.layers.transformers.attention import *
+from fastnn.layers.transformers.blocks import *
+from fastnn.layers.transformers.gated import *
+from fastnn.layers.transformers.positions import *
 from fastnn.linalg import matmul
 from fastnn.losses import (
     BinaryCrossEntropy,

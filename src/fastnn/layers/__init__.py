@@ -6,27 +6,12 @@ A module's `__all__` lists its layers. They are here and in `fastnn`, except tho
 # ruff: noqa: F403
 
 from fastnn.hints import install
-from fastnn.layers import (
-    attention,
-    core,
-    custom,
-    function,
-    gated,
-    integers,
-    lora,
-    merge,
-    normalization,
-    positions,
-    random,
-    transformers,
-)
-from fastnn.layers.attention import *
+from fastnn.layers import core, custom, function, integers, lora, merge, normalization, random
 from fastnn.layers.base import Layer, ParameterSpec
 from fastnn.layers.core import *
 from fastnn.layers.core import InputLayer
 from fastnn.layers.custom import *
 from fastnn.layers.function import *
-from fastnn.layers.gated import *
 from fastnn.layers.integers import *
 from fastnn.layers.lora import *
 from fastnn.layers.maps import augmentation, convolution, geometry, images, pooling, preprocessing
@@ -39,7 +24,6 @@ from fastnn.layers.maps.preprocessing import *
 from fastnn.layers.merge import *
 from fastnn.layers.normalization import *
 from fastnn.layers.operation import ConstantLayer, Operation
-from fastnn.layers.positions import *
 from fastnn.layers.random import *
 from fastnn.layers.recurrent import cells as recurrent_cells
 from fastnn.layers.recurrent import masking, own, wrappers
@@ -48,7 +32,11 @@ from fastnn.layers.recurrent.masking import *
 from fastnn.layers.recurrent.own import *
 from fastnn.layers.recurrent.wrappers import *
 from fastnn.layers.symbols import Symbol
-from fastnn.layers.transformers import *
+from fastnn.layers.transformers import attention, blocks, gated, positions
+from fastnn.layers.transformers.attention import *
+from fastnn.layers.transformers.blocks import *
+from fastnn.layers.transformers.gated import *
+from fastnn.layers.transformers.positions import *
 
 __all__ = ["ConstantLayer", "InputLayer", "Layer", "Operation", "ParameterSpec", "Symbol"]
 __all__ += attention.__all__
@@ -72,6 +60,6 @@ __all__ += recurrent_cells.__all__
 __all__ += masking.__all__
 __all__ += own.__all__
 __all__ += wrappers.__all__
-__all__ += transformers.__all__
+__all__ += blocks.__all__
 
 install(__name__)

@@ -255,7 +255,7 @@ class Layer:
         several_given = inputs if isinstance(inputs, (list, tuple)) else (inputs,)
         if any(isinstance(one, Traced) for one in several_given):
             return self._inside(several_given)
-        symbols = self._with_mask(self.symbols(inputs))
+        symbols = self.with_mask(self.symbols(inputs))
         for position, symbol in enumerate(symbols):
             self._check_kind(position, symbol.kind, repr(symbol.layer.label))
         for symbol in () if self._is_traced else symbols:
@@ -272,14 +272,14 @@ class Layer:
         if self.makes_mask:
             _set_mask(made[:-1], made[-1])
         elif self.passes_mask:
-            _set_mask(made, self._mask_of(symbols))
+            _set_mask(made, self.mask_of(symbols))
         return made
 
     def called_again(
         self, inputs: tuple[Symbol, ...], results: Sequence[Result], part: Part | None
     ) -> tuple[Symbol, ...]:
         """Return the symbols of all outputs of a call whose results are known, where inputs may have masks now."""
-        made: tuple[Symbol, ...] = self._made(self._with_mask(inputs), results, part)
+        made: tuple[Symbol, ...] = self._made(self.with_mask(inputs), results, part)
         return made
 
     def _called(self, inputs: Sequence[Result]) -> Described:
@@ -313,14 +313,14 @@ class Layer:
         """Return whether a call on inputs of known shapes gives several outputs, and these."""
         return self._traced(inputs) if self._is_traced else self._described(inputs)
 
-    def _with_mask(self, symbols: tuple[Symbol, ...]) -> tuple[Symbol, ...]:
+    def with_mask(self, symbols: tuple[Symbol, ...]) -> tuple[Symbol, ...]:
         """Return what a call is on, with the mask of the first symbol if the layer takes it and has none yet."""
         mask = symbols[0].mask if self.takes_mask and symbols else None
         if mask is None or any(is_mask(one, symbols[0]) for one in symbols[1:]):
             return symbols
         return (*symbols, mask)
 
-    def _mask_of(self, symbols: Sequence[Symbol]) -> Symbol | None:
+    def mask_of(self, symbols: Sequence[Symbol]) -> Symbol | None:
         """Return the mask of the inputs of a call: the one that some of them have."""
         found = {identity_of(one.mask): one.mask for one in symbols if one.mask is not None}
         found |= {identity_of(one): one for one in symbols[1:] if self.takes_mask and is_mask(one, symbols[0])}
@@ -340,7 +340,7 @@ class Layer:
         place = values[0].place
         if len(values) < len(given) or any(one.place.graph is not place.graph for one in values):
             raise TypeError(f"layer {self.label!r}: in a function of symbols it takes values of that function alone")
-        self._check_count(len(values))
+        self.check_count(len(values))
         tensors = [one.tensor for one in values]
         for position, x in enumerate(tensors):
             self._check_kind(position, x.kind, f"the function {place.label!r}")
@@ -390,10 +390,10 @@ class Layer:
                     f"layer {self.label!r} takes symbols (fastnn.Input(...) or the result of another layer), got "
                     f"{type(symbol).__name__}; for values, make a model and call predict"
                 )
-        self._check_count(len(symbols))
+        self.check_count(len(symbols))
         return symbols
 
-    def _check_count(self, count: int) -> None:
+    def check_count(self, count: int) -> None:
         least, most = self.arity
         if count < least or (most is not None and count > most):
             expected = f"at least {least}" if most is None else f"{least}" if least == most else f"{least} to {most}"

@@ -102,14 +102,14 @@ class LoRA(Layer):
         """Apply the layer to symbols, with the arguments of `layer`'s call."""
         return super().__call__(self.base.gathered(*args, **options))
 
-    def _check_count(self, count: int) -> None:
-        self.base._check_count(count)
+    def check_count(self, count: int) -> None:
+        self.base.check_count(count)
 
-    def _with_mask(self, symbols: tuple[Symbol, ...]) -> tuple[Symbol, ...]:
-        return self.base._with_mask(symbols)
+    def with_mask(self, symbols: tuple[Symbol, ...]) -> tuple[Symbol, ...]:
+        return self.base.with_mask(symbols)
 
-    def _mask_of(self, symbols: Sequence[Symbol]) -> Symbol | None:
-        return self.base._mask_of(symbols)
+    def mask_of(self, symbols: Sequence[Symbol]) -> Symbol | None:
+        return self.base.mask_of(symbols)
 
     def accepts(self, kind: str, position: int) -> bool:
         return self.layer.accepts(kind, position)

@@ -8,21 +8,23 @@ from math import prod
 from typing import Any
 
 from fastnn.layers.architecture import Architecture, Call
-from fastnn.layers.attention import GroupedQueryAttention, MultiHeadAttention
 from fastnn.layers.base import Layer
 from fastnn.layers.core import Activation, Dense, Input, InputLayer, Reshape
-from fastnn.layers.gated import SwiGLU
 from fastnn.layers.integers import Embedding, OneHot, PositionEmbedding, TiedDense
 from fastnn.layers.lora import LoRA
 from fastnn.layers.merge import Add, Concatenate, Multiply
 from fastnn.layers.normalization import BatchNorm, LayerNorm, RMSNorm
 from fastnn.layers.operation import Operation
-from fastnn.layers.positions import RotaryEmbedding, SinePositionEncoding
 from fastnn.layers.random import Dropout, GaussianNoise, SpatialDropout1D
 from fastnn.layers.recurrent.base import MASK_COLUMNS, OverTime
 from fastnn.layers.recurrent.masking import Masking
 from fastnn.layers.recurrent.wrappers import TimeDistributed
-from fastnn.layers.stepping import (
+from fastnn.layers.symbols import Part, Symbol
+from fastnn.layers.transformers.attention import GroupedQueryAttention, MultiHeadAttention
+from fastnn.layers.transformers.blocks import TransformerDecoder
+from fastnn.layers.transformers.gated import SwiGLU
+from fastnn.layers.transformers.positions import RotaryEmbedding, SinePositionEncoding
+from fastnn.layers.transformers.stepping import (
     KeepState,
     StateInput,
     StepAttention,
@@ -32,8 +34,6 @@ from fastnn.layers.stepping import (
     aligned,
     room_for,
 )
-from fastnn.layers.symbols import Part, Symbol
-from fastnn.layers.transformers import TransformerDecoder
 from fastnn.ops import activations, elementwise
 
 #: layers that work on each step by itself

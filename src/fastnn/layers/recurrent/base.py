@@ -87,9 +87,9 @@ class OverTime(Layer):
         """Whether the states have the mask of the sequences, in their order."""
         return self.return_sequences
 
-    def _mask_of(self, symbols: Sequence[Symbol]) -> Symbol | None:
+    def mask_of(self, symbols: Sequence[Symbol]) -> Symbol | None:
         """Return the mask of the results, whose steps are in the reverse order if the layer goes backwards."""
-        mask = super()._mask_of(symbols)
+        mask = super().mask_of(symbols)
         return flipped(mask) if mask is not None and self.go_backwards else mask
 
     def __call__(

@@ -18,8 +18,8 @@ from fastnn.graph.extent import BATCH, Extent, Size, at
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.moves import take_columns
 from fastnn.graph.rules import NoGradientError
-from fastnn.layers.stepping import StateInput
 from fastnn.layers.tracing import shown
+from fastnn.layers.transformers.stepping import StateInput
 from fastnn.losses import CrossEntropy, Function
 from fastnn.losses.targets import SUM_TOLERANCE
 from fastnn.lower.lower import lower, rewrite

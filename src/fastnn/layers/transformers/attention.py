@@ -75,7 +75,7 @@ class _Attention(Adaptable):
     def accepts(self, kind: str, position: int) -> bool:
         return kind == "real" or position == 3
 
-    def _with_mask(self, symbols: tuple[Symbol, ...]) -> tuple[Symbol, ...]:
+    def with_mask(self, symbols: tuple[Symbol, ...]) -> tuple[Symbol, ...]:
         """Return what a call is on: query, value, key and mask, if keys or values have a mask or one is given."""
         query, value, key = (*symbols, *symbols[-1:] * 2)[:3]
         masks = list({id(one.mask): one.mask for one in (value, key) if one.mask is not None}.values())
@@ -90,7 +90,7 @@ class _Attention(Adaptable):
             return symbols
         return (query, value, key, masks[0] if len(masks) == 1 else Multiply()(masks))
 
-    def _mask_of(self, symbols: Sequence[Symbol]) -> Symbol | None:
+    def mask_of(self, symbols: Sequence[Symbol]) -> Symbol | None:
         """Return the mask of the query."""
         return symbols[0].mask
 

@@ -15,7 +15,6 @@ from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.elementwise import elementwise
 from fastnn.graph.ops.moves import reshape
 from fastnn.initializers import Initializer
-from fastnn.layers.attention import MultiHeadAttention, comes_from, product_of_masks
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 from fastnn.layers.core import Dense
 from fastnn.layers.low_rank import Adaptable, LowRank
@@ -23,6 +22,7 @@ from fastnn.layers.normalization import LayerNorm
 from fastnn.layers.random import Dropout
 from fastnn.layers.symbols import Symbol
 from fastnn.layers.tracing import STREAMS
+from fastnn.layers.transformers.attention import MultiHeadAttention, comes_from, product_of_masks
 from fastnn.regularizers import Regularizer
 
 __all__ = ["TransformerDecoder", "TransformerEncoder"]
@@ -97,10 +97,10 @@ class _Block(Adaptable):
                 found.append(product_of_masks(given, sequence.shape[0], axes))
         return found
 
-    def _with_mask(self, symbols: tuple[Symbol, ...]) -> tuple[Symbol, ...]:
+    def with_mask(self, symbols: tuple[Symbol, ...]) -> tuple[Symbol, ...]:
         return tuple(self._masked(symbols, (), ()))
 
-    def _mask_of(self, symbols: Sequence[Symbol]) -> Symbol | None:
+    def mask_of(self, symbols: Sequence[Symbol]) -> Symbol | None:
         """Return the mask of the sequence."""
         return symbols[0].mask
 

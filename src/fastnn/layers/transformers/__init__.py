@@ -1,0 +1,1 @@
+"""Layers of transformers: attention, positions, blocks, and single steps of them."""

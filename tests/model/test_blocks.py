@@ -167,7 +167,7 @@ def walk(net, state, x, out):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_decoders_go_step_by_step(dtype):
     words = fnn.Input(20, dtype="int64")
-    x = fnn.Embedding(9, 8, mask_zero=True)(words)
+    x = fnn.Embedding(9, 8)(words)
     x = fnn.TransformerDecoder(12, 2, normalize_first=True, dropout=0.1)(fnn.Add()([x, fnn.PositionEmbedding(20)(x)]))
     x = fnn.TransformerDecoder(12, 4, activation="gelu")(fnn.Add()([x, fnn.SwiGLU(6)(x)]))
     model = shuffled(fnn.Model(words, fnn.Dense(9)(x), dtype=dtype))

@@ -22,7 +22,7 @@ for _case in CASES:
 # A simulated thread takes a millisecond: of large groups some cases are run, others for each dtype, unless all are
 # wanted.
 EVERY_CASE = os.environ.get("FASTNN_EVERY_CASE") == "1"
-MOST = 3
+MOST = 2
 OPS = Counter(cases[0].op for cases in GROUPS.values())
 
 

@@ -74,7 +74,7 @@ class Continued:
             raise ValueError(f"model {network.name!r}: gives scores of {tokens} tokens, but takes only {known} tokens")
         (ends,) = output_ends(table)
         self._probabilities = all(end.op == "softmax" for end in ends)
-        way = _Steps if cache and steps.can_call(network.runtime) else _Whole
+        way = _Steps if cache and network.runtime.on_host else _Whole
         self._way: _Way = way(network, len(prompts))
 
     def scores(self) -> NDArray[Any]:

@@ -180,12 +180,13 @@ class _Unrolled:
             else:
                 ongoing = any(x in sequences for x in call.inputs)
                 refused = _refused(f"layer {layer.label!r}, a {type(layer).__name__}, takes all steps of a sequence")
-                others = {x for x in call.inputs if x in values} - sequences - constants
+                # masks, which have no values here, come with the symbols that have them
+                given = [x for x in call.inputs if x in values]
+                others = set(given) - sequences - constants
                 # what is known after the last step only cannot be used in all
                 if ongoing and (others or not _works_by_step(layer, call, sequences)):
                     raise refused
-                # masks, which have no values here, come with the symbols that have them
-                result = self._called(self._once(layer), [values[x] for x in call.inputs if x in values])
+                result = self._called(self._once(layer), [values[x] for x in given])
                 wanted = (self.steps, *call.shape[1:])
                 if ongoing and (call.shape[:1] != (self.whole,) or getattr(result, "shape", None) != wanted):
                     raise refused

@@ -23,6 +23,7 @@ from fastnn.backend.cpu.layouts.code import BLOCK, CodeWord
 from fastnn.runtime.calls.kept_call import KeptCall, grown, owners_words
 from fastnn.runtime.device.captured import CapturedPredictions
 from fastnn.runtime.device.interrupts import interrupts_later
+from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.cache import shared, signature
 from fastnn.runtime.programs.codes import network
 from fastnn.runtime.programs.independence import traits
@@ -84,16 +85,8 @@ def _learn(runtime: Runtime, rows: int) -> None:
             return
         if compiling():
             return
-        table = runtime.table
-
-        def make() -> BoundCode:
-            if traits(table, training=False).random:
-                raise NotImplementedError("codes of networks have no counters for random numbers")
-            return BoundCode(network(table))
-
-        described = signature(table.architecture, table.dtype, None, None)
         try:
-            kept.code = make() if described is None else shared(("prediction", described), make)
+            kept.code = code_of(runtime.table)
         except StillCompiling:
             return
         except (NotImplementedError, ValueError):
@@ -109,6 +102,26 @@ def _learn(runtime: Runtime, rows: int) -> None:
             _prepare(runtime, kept.code, limit if rows >= BLOCK else rows)
     except MemoryError:
         kept.refused = True  # the prediction itself has found enough
+
+
+def code_of(table: ParameterTable, *, wait: bool = False) -> BoundCode:
+    """Return the code of a network, which models of equal layers share.
+
+    Raises
+    ------
+    NotImplementedError, ValueError
+        When there is none, as for random numbers.
+    StillCompiling
+        See `BoundCode`, as for `wait`.
+    """
+
+    def make() -> BoundCode:
+        if traits(table, training=False).random:
+            raise NotImplementedError("codes of networks have no counters for random numbers")
+        return BoundCode(network(table), wait=wait)
+
+    described = signature(table.architecture, table.dtype, None, None)
+    return make() if described is None else shared(("prediction", described), make)
 
 
 def _most_rows(bound: BoundCode) -> int:

@@ -6,19 +6,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastnn.backend.cpu.frozen.bound_code import BoundCode
 from fastnn.backend.cpu.layouts.code import CodeWord
 from fastnn.console import waiting
-from fastnn.runtime.calls.prediction import prepared
+from fastnn.runtime.calls.prediction import code_of, prepared
 from fastnn.runtime.device.interrupts import interrupts_later
-from fastnn.runtime.programs.cache import shared, signature
-from fastnn.runtime.programs.codes import network
 from fastnn.runtime.runtime import Runtime
-
-
-def can_call(runtime: Runtime) -> bool:
-    """Return whether a model's steps can be calls of compiled code: it is on the CPU, as are the owners of weights."""
-    return runtime.on_host
 
 
 def prepare(runtime: Runtime, codes: dict[int | None, Any], steps: int | None) -> Runtime:
@@ -32,21 +24,15 @@ def prepare(runtime: Runtime, codes: dict[int | None, Any], steps: int | None) -
     Raises
     ------
     NotImplementedError
-        When the network calls Python.
+        When the network calls Python, or draws random numbers.
     """
-    kept, table = runtime.prediction, runtime.table
     if steps not in codes:
-        described = signature(table.architecture, table.dtype, None, None)
-
-        def make() -> BoundCode:
-            with waiting():
-                return BoundCode(network(table), wait=True)
-
-        made = make() if described is None else shared(("prediction", described), make)
+        with waiting():
+            made = code_of(runtime.table, wait=True)
         if made.calls_python:
             raise NotImplementedError("the network calls a function of Python")
         codes[steps] = made
-    kept.code = codes[steps]
+    runtime.prediction.code = codes[steps]
     return runtime
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
+from fastnn.backend.cpu.codegen.options import helper
 from fastnn.backend.cpu.codegen.vectors import Lanes, Loop, constant
 
 
@@ -26,6 +27,23 @@ def make_row_update(dtype: str, lanes: int, depth: int) -> Any:
         return types.void(*[types.intp] * 6), codegen
 
     return row_update
+
+
+def make_rows_update(dtype: str, lanes: int) -> Any:
+    """Make `add(a, a_k, b, b_row, count, c, columns)`: as `make_row_update` for any number of rows, eight at a time."""
+    update, update_one = make_row_update(dtype, lanes, 8), make_row_update(dtype, lanes, 1)
+
+    @helper
+    def add(a: Any, a_k: Any, b: Any, b_row: Any, count: Any, c: Any, columns: Any) -> None:
+        i = 0
+        while i + 8 <= count:
+            update(a + i * a_k, a_k, b + i * b_row, b_row, c, columns)
+            i += 8
+        while i < count:
+            update_one(a + i * a_k, a_k, b + i * b_row, b_row, c, columns)
+            i += 1
+
+    return add
 
 
 def _emit_row_update(b: Any, args: Any, v: Lanes, depth: int) -> None:

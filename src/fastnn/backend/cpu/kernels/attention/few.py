@@ -12,7 +12,7 @@ import numpy as np
 from fastnn.backend.cpu.codegen.intrinsics import smaller
 from fastnn.backend.cpu.codegen.kernel import Kit
 from fastnn.backend.cpu.codegen.options import helper
-from fastnn.backend.cpu.codegen.row import make_dots, make_row_update
+from fastnn.backend.cpu.codegen.row import make_dots, make_rows_update
 from fastnn.backend.cpu.kernels.rows import row_functions
 from fastnn.backend.cpu.processor.blocking import Blocking
 
@@ -31,7 +31,7 @@ def one_query(kit: Kit) -> Any:
     size, real, reals, lanes = kit.itemsize, kit.real, kit.reals, Blocking.of(kit.dtype).lanes
     exp, log = kit.math.exp_weight, kit.math.log
     dots, one_dot = make_dots(kit.dtype, lanes, 4), make_dots(kit.dtype, lanes, 1)
-    add_rows, add_row = make_row_update(kit.dtype, lanes, 8), make_row_update(kit.dtype, lanes, 1)
+    add_rows = make_rows_update(kit.dtype, lanes)
     row_max, exp_sum, _ = row_functions(kit)
     zero, one, nothing, block = real(0.0), real(1.0), real(-np.inf), _KEYS
 
@@ -43,16 +43,6 @@ def one_query(kit: Kit) -> Any:
             i += 4
         while i < count:
             one_dot(query, k + i * row, row, depth, scores + i * size)
-            i += 1
-
-    @helper
-    def add_values(weights, v, row, count, depth, to):
-        i = 0
-        while i + 8 <= count:
-            add_rows(weights + i * size, size, v + i * row, row, to, depth)
-            i += 8
-        while i < count:
-            add_row(weights + i * size, size, v + i * row, row, to, depth)
             i += 1
 
     @helper
@@ -78,7 +68,7 @@ def one_query(kit: Kit) -> Any:
             largest, total = peak, total * factor + exp_sum(s, 0, count, less, s, 0)
             for j in range(depth):
                 sums[j] = zero
-            add_values(scores, v + first * row, row, count, depth, part)
+            add_rows(scores, size, v + first * row, row, count, part, depth)
             for j in range(depth):
                 out[j] = out[j] * factor + sums[j]
         factor = one / total if total != zero else zero

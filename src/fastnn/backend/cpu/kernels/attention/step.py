@@ -17,7 +17,7 @@ from fastnn.backend.cpu.codegen.elementary import exp_weight_of
 from fastnn.backend.cpu.codegen.intrinsics import address, float64_pointer, int64_pointer, smaller, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, rows_part
 from fastnn.backend.cpu.codegen.options import formula, helper
-from fastnn.backend.cpu.codegen.row import make_row_update
+from fastnn.backend.cpu.codegen.row import make_rows_update
 from fastnn.backend.cpu.kernels.attention.blocks import KEYS
 from fastnn.backend.cpu.processor.blocking import Blocking
 
@@ -37,20 +37,9 @@ def attention_step(kit: Kit, variant: str) -> Callable[..., Any]:
     (SCALE,) = kit.words("scale")
     size, reals, real = kit.itemsize, kit.reals, kit.real
     lanes, exp = Blocking.of(kit.dtype).lanes, exp_weight_of(kit.dtype)
-    add_rows, add_row = make_row_update(kit.dtype, lanes, 8), make_row_update(kit.dtype, lanes, 1)
+    add_rows = make_rows_update(kit.dtype, lanes)
     zero, one, nothing, block, piece, part_size = real(0.0), real(1.0), real(-np.inf), KEYS, _PIECE, _PART
     scores_bytes, part_bytes = _PIECE * size, _PART * size
-
-    @helper
-    def add_all(factors, rows, row, count, to, columns):
-        """Add rows, each times a factor, to one."""
-        i = 0
-        while i + 8 <= count:
-            add_rows(factors + i * size, size, rows + i * row, row, to, columns)
-            i += 8
-        while i < count:
-            add_row(factors + i * size, size, rows + i * row, row, to, columns)
-            i += 1
 
     @helper
     def clear(x, count):
@@ -108,7 +97,7 @@ def attention_step(kit: Kit, variant: str) -> Callable[..., Any]:
             for i in range(0, depth, part_size):
                 n = smaller(part_size, depth - i)
                 load_scaled(q + i * size, n, scale, part)
-                add_all(part, keys + (i * most + start) * size, most * size, n, scores, here)
+                add_rows(part, size, keys + (i * most + start) * size, most * size, n, scores, here)
             for j in range(0, here, block):
                 n, at = smaller(block, here - j), scores + j * size
                 peak = largest_of(at, n, largest)
@@ -121,14 +110,14 @@ def attention_step(kit: Kit, variant: str) -> Callable[..., Any]:
                 rows = values + (start + j) * depth * size
                 if start + j == 0:
                     clear(y, depth)
-                    add_all(at, rows, depth * size, n, y, depth)
+                    add_rows(at, size, rows, depth * size, n, y, depth)
                     continue
                 if factor != one:
                     scale_row(y, depth, factor)
                 for i in range(0, depth, part_size):
                     columns = smaller(part_size, depth - i)
                     clear(part, columns)
-                    add_all(at, rows + i * size, depth * size, n, part, columns)
+                    add_rows(at, size, rows + i * size, depth * size, n, part, columns)
                     add_part(y + i * size, part, columns)
         factor = one / total[0] if total[0] != zero else zero
         if factor != one:

@@ -6,6 +6,7 @@ from numba import njit
 
 import fastnn as fnn
 from fastnn import nopython as fnp
+from weight_gradients import check_gradients
 
 RNG = np.random.default_rng(31)
 STEPS, WIDTH, HEADS, GROUPS, VOCABULARY = 7, 12, 6, 3, 11
@@ -107,21 +108,10 @@ def test_llama_generates():
         assert len(tokens) == 8
 
 
-def check_gradients(model, data, target):
-    weights = model.get_weights()
-    for number, gradient in enumerate(model.gradients(data, target)):
-        way, losses = RNG.normal(size=gradient.shape), []
-        for step in (1e-5, -1e-5):
-            model.set_weights([w + step * way if n == number else w for n, w in enumerate(weights)])
-            losses.append(model.evaluate(data, target)["loss"])
-        model.set_weights(weights)
-        assert (gradient * way).sum() == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-4, abs=1e-8)
-
-
 def test_gradients_of_llama():
     model = llama(classifier_activation="softmax")
     model.compile("sgd", "cross_entropy")
-    check_gradients(model, *RNG.integers(0, VOCABULARY, (2, 3, STEPS)))
+    check_gradients(model, *RNG.integers(0, VOCABULARY, (2, 3, STEPS)), RNG, rel=1e-4, abs=1e-8)
 
 
 def bert(head, **options):
@@ -157,7 +147,7 @@ def test_scores_of_hidden_words():
     losses = -np.log(np.take_along_axis(p, labels[..., None], 2)[..., 0])
     # the steps that there are
     assert model.evaluate(TOKENS, labels)["loss"] == pytest.approx(losses[there].mean(), rel=1e-9)
-    check_gradients(model, TOKENS, labels)
+    check_gradients(model, TOKENS, labels, RNG, rel=1e-4, abs=1e-8)
 
 
 def test_answers(tmp_path):
@@ -171,7 +161,7 @@ def test_answers(tmp_path):
         np.testing.assert_allclose(each, expected, rtol=1e-9)
     model.compile("adam", "cross_entropy")
     begin, end = RNG.integers(0, STEPS, (2, 3))
-    check_gradients(model, TOKENS, [begin, end])
+    check_gradients(model, TOKENS, [begin, end], RNG, rel=1e-4, abs=1e-8)
     first = model.evaluate(TOKENS, [begin, end])["loss"]
     model.fit(TOKENS, [begin, end], epochs=20, verbose=0)
     assert model.evaluate(TOKENS, [begin, end])["loss"] < first

@@ -6,6 +6,7 @@ from numba import njit
 
 import fastnn as fnn
 from fastnn import nopython as fnp
+from weight_gradients import check_gradients
 
 RNG = np.random.default_rng(3)
 
@@ -117,14 +118,7 @@ def test_gradients_of_rotated_heads(name):
     model = shuffled(fnn.Model(x, LAYERS[name]()(x), dtype="float64"))
     model.compile("sgd", "mse")
     data, target = RNG.normal(size=(2, 2, 5, 3))
-    weights = model.get_weights()
-    for number, gradient in enumerate(model.gradients(data, target)):
-        way, losses = RNG.normal(size=gradient.shape), []
-        for step in (1e-5, -1e-5):
-            model.set_weights([w + step * way if n == number else w for n, w in enumerate(weights)])
-            losses.append(model.evaluate(data, target)["loss"])
-        model.set_weights(weights)
-        assert (gradient * way).sum() == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-6, abs=1e-9)
+    check_gradients(model, data, target, RNG, rel=1e-6, abs=1e-9)
 
 
 def stacked(dtype="float32"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from weight_gradients import check_gradients
 
 RNG = np.random.default_rng(11)
 LENGTHS = np.array([5, 2, 7])
@@ -140,14 +141,7 @@ def test_gpt_by_hand():
 def test_gradients_of_the_tied_table():
     model = random_weights(tiny_gpt(classifier_activation="softmax"))
     model.compile("sgd", "cross_entropy")
-    labels, found = RNG.integers(0, 9, (3, 7)), model.get_weights()
-    for number, gradient in enumerate(model.gradients(WORDS, labels)):
-        way, losses = RNG.normal(size=gradient.shape), []
-        for step in (1e-5, -1e-5):
-            model.set_weights([w + step * way if n == number else w for n, w in enumerate(found)])
-            losses.append(model.evaluate(WORDS, labels)["loss"])
-        model.set_weights(found)
-        assert (gradient * way).sum() == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-5, abs=1e-8)
+    check_gradients(model, WORDS, RNG.integers(0, 9, (3, 7)), RNG, rel=1e-5, abs=1e-8)
 
 
 @pytest.mark.parametrize("segments", [None, 2])

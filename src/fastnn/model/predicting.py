@@ -24,6 +24,24 @@ from fastnn.training import iterables
 class PredictingMixin(GradientsMixin):
     """A network that predicts and is evaluated; `fastnn.Model` adds training."""
 
+    def reset_states(self) -> None:
+        """Forget the states of all stateful layers: the next batch begins with zeros, and may have any size.
+
+        A model without such layers stays as it is. Callbacks may call it between epochs and between batches.
+
+        Raises
+        ------
+        RuntimeError
+            When the model is not built, or a run of this thread that this call has interrupted uses the states.
+        """
+        runtime = self._runtime
+        runtime.fail_within("reset_states")
+        with runtime.lock:
+            runtime.states.reset()
+
+    # both names are Keras'
+    reset_state = reset_states
+
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = True) -> Any:
         """Return loss and metrics over one batch; see `evaluate`."""
         if iterables.are_given(self._state, x):
@@ -89,7 +107,7 @@ class PredictingMixin(GradientsMixin):
             iterables.refuse_lengths(lengths)
             return iterables.evaluate(runtime, x, steps)
         feed = feeds.feed(runtime, x, y, sample_weight, None, lengths=lengths)
-        size = sweep.batch_rows(batch_size)
+        size = sweep.batch_rows(batch_size, runtime.states.rows or sweep.DEFAULT_BATCH)
         return sweep.evaluate(runtime, feed, size, 0, sweep.last_row(steps, size, 0, feed.n))
 
     def __call__(self, x: Any) -> Any:
@@ -194,7 +212,7 @@ class PredictingMixin(GradientsMixin):
             return iterables.predict(runtime, x, steps)
         feed = feeds.inputs(runtime, x, lengths=lengths)
         results = sweep.predict(runtime, feed, sweep.rows_at_a_time(runtime, batch_size), steps)
-        if batch_size is lengths is None:
+        if batch_size is lengths is None and not runtime.states:
             prediction.learn(runtime, x)
         return results[0] if len(results) == 1 else results
 

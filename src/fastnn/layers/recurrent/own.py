@@ -164,6 +164,10 @@ class RNN(OverTime):
             raise self.fail(f"takes {len(states)} initial state(s) of shapes {[*states]}, got {given}")
         return len(given), masked
 
+    def initial_states(self, *shapes: Shape) -> int:
+        """Return the number of initial states that a call on inputs of such shapes is given."""
+        return self._sorted(*shapes)[0]
+
     def output_shape(self, *shapes: Shape) -> Shape | Sequence[Shape]:
         self._sorted(*shapes)
         graph, steps = Graph(), shapes[0][0]

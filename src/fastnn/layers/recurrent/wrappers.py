@@ -18,7 +18,7 @@ from fastnn.layers.core import Activation, Dense
 from fastnn.layers.integers import Embedding, OneHot
 from fastnn.layers.normalization import LayerNorm, RMSNorm
 from fastnn.layers.random import Dropout, GaussianNoise
-from fastnn.layers.recurrent.base import MASK_COLUMNS, OverTime
+from fastnn.layers.recurrent.base import MASK_COLUMNS, OverTime, Stateful
 from fastnn.layers.symbols import Symbol
 from fastnn.layers.tracing import STREAMS
 
@@ -31,7 +31,7 @@ _BY_STEP = (Activation, Dense, Dropout, Embedding, GaussianNoise, LayerNorm, One
 
 @register("layer")
 @dataclass(eq=False, repr=False)
-class Bidirectional(Layer):
+class Bidirectional(Stateful):
     """Run a recurrent layer over sequences in both directions (Schuster and Paliwal, 1997).
 
     ::
@@ -135,6 +135,11 @@ class Bidirectional(Layer):
         made = [*joined, *states, *others]
         return made if len(made) > 1 else made[0]
 
+    def carries(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Return the shapes of the states of both directions that pass on to the next batch."""
+        parts = self._shared(shapes, shapes)
+        return tuple(s for layer, part in zip(self.both, parts, strict=True) for s in layer.carries(*part))
+
     def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
         parts = self._shared(shapes, shapes)
         return tuple(
@@ -150,8 +155,8 @@ class Bidirectional(Layer):
         count = len(self.both[0].parameters(*(x.shape for x in parts[0])))
         # two streams of random numbers for each direction
         second = dataclasses.replace(scope, number=scope.number + 2 * STREAMS)
-        y, *states = self.both[0].scanned(graph, parts[0], weights[:count], scope)
-        z, *others = self.both[1].scanned(graph, parts[1], weights[count:], second)
+        y, *states = self.both[0].continued(graph, parts[0], weights[:count], scope)
+        z, *others = self.both[1].continued(graph, parts[1], weights[count:], second)
         label = scope.label
         if self.merge_mode is None:
             joined = [y, z]

@@ -249,6 +249,7 @@ ARGUMENTS = {
     "input_shape": "the first layer is fastnn.Input(shape), or the shape comes from the first data",
     "input_dim": "the first layer is fastnn.Input(n), or the number comes from the first data",
     "batch_input_shape": "the first layer is fastnn.Input(shape), for batches of any number of rows",
+    "batch_size": "batches may have any number of rows; stateful layers take that of the first",
     "batch_shape": "fastnn.Input(shape) is for batches of any number of rows; stateful layers take that of the first",
     "unroll": "all steps are one compiled loop",
     "use_causal_mask": "layers of attention are made with causal=True",

@@ -101,8 +101,6 @@ class Layer:
     arity: ClassVar[tuple[int, int | None]] = (1, 1)
     #: how often `trainable` has been assigned
     assignments: ClassVar[int] = 0
-    #: how often the states that the layer passes on from batch to batch have been reset
-    times_reset: ClassVar[int] = 0
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Refuse methods that other libraries call, but fastnn never would."""
@@ -222,6 +220,11 @@ class Layer:
     def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
         """Return the layer's weights for these input shapes, in Keras' order."""
         return ()
+
+    @property
+    def times_reset(self) -> int:
+        """How often the states that the layer passes on to the next batch have been reset."""
+        return 0
 
     def carries(self, *shapes: Shape) -> tuple[Shape, ...]:
         """Return the shapes of the states of a sample that a call on such inputs passes on to the next batch."""

@@ -27,7 +27,8 @@ class PredictingMixin(GradientsMixin):
     def reset_states(self) -> None:
         """Forget the states of all stateful layers: the next batch begins with zeros, and may have any size.
 
-        A model without such layers stays as it is. Callbacks may call it between epochs and between batches.
+        A layer's `reset_states` is for the states of one layer, in all models that contain it. A model without stateful
+        layers stays as it is. Callbacks may call this between epochs and between batches.
 
         Raises
         ------
@@ -68,8 +69,9 @@ class PredictingMixin(GradientsMixin):
         x, y, sample_weight
             As for `fit`; x may be an iterable of batches.
         batch_size : int, optional
-            Rows at a time, 256 by default; changes the result only by rounding, unless `steps` is given, or rows
-            depend on each other, as in a loss that is one number for the batch.
+            Rows at a time, 256 by default, or as many as stateful layers have states of; changes the result only by
+            rounding, unless `steps` is given, layers are stateful, or rows depend on each other, as in a loss that is
+            one number for the batch.
         verbose : {0, 1}
             1 prints the result, 0 nothing.
         return_dict : bool
@@ -172,8 +174,9 @@ class PredictingMixin(GradientsMixin):
         x : array of shape (n, *input_shape), list or dict of arrays, or an iterable of batches of inputs
             Batches may be tuples (x, y), as for `fit`.
         batch_size : int, optional
-            Rows at a time, by default 256, or fewer large images; changes the result only by rounding, unless `steps`
-            is given, or rows depend on each other, as by a mean over axis 0: then a batch is what they depend on.
+            Rows at a time, by default 256, or fewer large images, or as many as stateful layers have states of; changes
+            the result only by rounding, unless `steps` is given, layers are stateful, or rows depend on each other, as
+            by a mean over axis 0: then a batch is what they depend on.
         verbose
             Accepted for code written for Keras; nothing is shown.
         steps : int, optional

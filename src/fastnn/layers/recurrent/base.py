@@ -51,19 +51,8 @@ def elementwise_of(layer: Layer, name: str, given: Any) -> ActivationFunction:
     return found
 
 
-class Stateful(Layer):
-    """A layer that may pass states on from batch to batch."""
-
-    def reset_states(self) -> None:
-        """Let the next batch begin with zeros, in all models that contain the layer; see `Model.reset_states`."""
-        object.__setattr__(self, "times_reset", self.times_reset + 1)
-
-    # both names are Keras'
-    reset_state = reset_states
-
-
 @dataclass(eq=False, repr=False)
-class OverTime(Stateful):
+class OverTime(Layer):
     """A layer that goes through the steps of sequences, and carries states; subclasses say what a step does."""
 
     arity = (1, None)
@@ -82,6 +71,19 @@ class OverTime(Stateful):
     def state_shapes(self) -> tuple[Shape, ...]:
         """The shapes of the states of a sample."""
         raise NotImplementedError
+
+    @property
+    def times_reset(self) -> int:
+        """How often the layer's states have been reset."""
+        count: int = self.__dict__.get("_times_reset", 0)
+        return count
+
+    def reset_states(self) -> None:
+        """Let the next batch begin with zeros, in all models that contain the layer; see `Model.reset_states`."""
+        object.__setattr__(self, "_times_reset", self.times_reset + 1)
+
+    # both names are Keras'
+    reset_state = reset_states
 
     def initial_states(self, *shapes: Shape) -> int:
         """Return the number of initial states that a call on inputs of such shapes is given."""

@@ -99,6 +99,9 @@ class RNN(OverTime):
         Whether to return the last states, too: then a call gives a tuple.
     go_backwards : bool
         Whether to go from the last step to the first, and return the outputs in that order.
+    stateful : bool
+        Whether a batch begins with the states that the batch before has left, sample i with those of sample i; see
+        `Model.reset_states`.
     zero_output_for_mask : bool
         Whether the outputs that are returned for masked steps are zero instead of those before.
 

@@ -18,7 +18,7 @@ from fastnn.layers.core import Activation, Dense
 from fastnn.layers.integers import Embedding, OneHot
 from fastnn.layers.normalization import LayerNorm, RMSNorm
 from fastnn.layers.random import Dropout, GaussianNoise
-from fastnn.layers.recurrent.base import MASK_COLUMNS, OverTime, Stateful
+from fastnn.layers.recurrent.base import MASK_COLUMNS, OverTime
 from fastnn.layers.symbols import Symbol
 from fastnn.layers.tracing import STREAMS
 
@@ -31,7 +31,7 @@ _BY_STEP = (Activation, Dense, Dropout, Embedding, GaussianNoise, LayerNorm, One
 
 @register("layer")
 @dataclass(eq=False, repr=False)
-class Bidirectional(Stateful):
+class Bidirectional(Layer):
     """Run a recurrent layer over sequences in both directions (Schuster and Paliwal, 1997).
 
     ::
@@ -90,6 +90,19 @@ class Bidirectional(Stateful):
         """The layers of both directions."""
         found: tuple[OverTime, OverTime] = self.__dict__["_both"]
         return found
+
+    @property
+    def times_reset(self) -> int:
+        """How often the states of either direction have been reset."""
+        return sum(layer.times_reset for layer in self.both)
+
+    def reset_states(self) -> None:
+        """Reset the states of both directions; see `Model.reset_states`."""
+        for layer in self.both:
+            layer.reset_states()
+
+    # both names are Keras'
+    reset_state = reset_states
 
     @property
     def takes_mask(self) -> bool:

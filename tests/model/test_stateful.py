@@ -400,6 +400,7 @@ def test_what_takes_no_states():
         (lambda: fnn.train_function(x, ops.mean(known(x)), optimizer="sgd"), none),
         (lambda: model.predict(SERIES, lengths=[3] * ROWS), "lengths: layer 'lstm' is stateful"),
         (lambda: fnn.GRU(3, stateful="yes"), "stateful"),
+        (lambda: fnn.Input((WINDOW, 3), batch_size=4), "stateful layers take that of the first"),
     ):
         with pytest.raises((TypeError, ValueError), match=message):
             run()

@@ -126,8 +126,8 @@ class States:
     def apart(self) -> Iterator[None]:
         """Begin with zeros, and put the states back at the end."""
         kept = self.rows, self._flat, self._seen
-        self.reset()
         try:
+            self.reset()
             yield
         finally:
             self.rows, self._flat, self._seen = kept

@@ -176,7 +176,7 @@ def _from_arrays(state: TrainingState, x: Any, y: Any, options: FitOptions) -> _
         described["lengths"] = feed.lengths.checksum
     if steps is not None:
         described |= {"steps_per_epoch": steps, "initial_epoch": options.initial_epoch}
-    train_epoch = ArrayEpochs(feed, n, batch, options.shuffle, steps, options.initial_epoch)
+    train_epoch = ArrayEpochs(feed, n, batch, options.shuffle, steps, options.initial_epoch, options.passes)
     return _Prepared(train_epoch, min(-(-n // batch), steps or n), validate, described)
 
 

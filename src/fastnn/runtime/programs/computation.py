@@ -126,9 +126,10 @@ class Computation:
                     self._accumulating.add(gradient.id)
         return {x.id: found[x.id][0] for x in self.inputs if x.id in found}
 
-    def penalize(self) -> None:
-        """Add the regularisers to the loss, and to the weights' gradients."""
-        self._tail += penalties(self.table.weights(self._trained), accumulator_word(PENALTY), self.batch)
+    def penalize(self, *, stepping: bool = False) -> None:
+        """Add the regularisers to the loss, and to the weights' gradients; `stepping` if there are hyper rows."""
+        weights = self.table.weights(self._trained)
+        self._tail += penalties(weights, accumulator_word(PENALTY), self.batch, stepping=stepping)
 
     def update(self, optimizer: Optimizer) -> None:
         """Add the optimizer's step."""

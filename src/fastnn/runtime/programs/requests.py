@@ -54,7 +54,7 @@ def build(table: ParameterTable, objective: Objective | None, optimizer: Optimiz
         if objective is not None and any(request.trained):
             check_found(made, objective)
     if kind in ("evaluate", "gradients", "train"):
-        made.penalize()
+        made.penalize(stepping=kind == "train")
     if kind == "train":
         assert optimizer is not None
         made.update(optimizer)

@@ -236,6 +236,8 @@ def test_evaluation_goes_on_and_validation_does_not():
     """`evaluate` moves states as `predict` does; validation begins with zeros, and leaves those of the training."""
     model, other = stateful(), stateful()
     losses = [model.evaluate(SERIES[:, cut], TARGETS[:, cut])["loss"] for cut in CUTS]
+    errors = network("lstm", WINDOW * WINDOWS).predict(SERIES) - TARGETS
+    assert losses == pytest.approx([np.mean(errors[:, cut] ** 2) for cut in CUTS], rel=1e-5)
     assert other.evaluate(windows(), windows(TARGETS), batch_size=ROWS)["loss"] == pytest.approx(np.mean(losses))
     assert np.array_equal(model.predict(SERIES[:, CUTS[0]]), other.predict(SERIES[:, CUTS[0]]))
     trained, validated, split = stateful(), stateful(), stateful()

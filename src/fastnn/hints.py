@@ -1,32 +1,30 @@
 """Hints in errors about unknown names and arguments: the counterpart of another library's, or a similar name.
 
-Everything is looked up when an error is made, so hints never affect existing names.
+Everything is looked up when an error is made, so hints never affect existing names. Names that are imported on first
+use come before that (`install`).
 """
 
 from __future__ import annotations
 
-import difflib
 import dis
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from fastnn.elsewhere import ARGUMENTS, NAMES
+from fastnn.modules import import_later
+from fastnn.names import APART, HOMES, LATER, MODULES, OWN, SHARED
 
 F = TypeVar("F", bound=Callable[..., Any])
-_MODULES = (
-    "fastnn", "fastnn.layers", "fastnn.losses", "fastnn.metrics", "fastnn.optimizers", "fastnn.activations",
-    "fastnn.callbacks", "fastnn.initializers", "fastnn.schedules", "fastnn.regularizers", "fastnn.constraints",
-    "fastnn.datasets", "fastnn.nopython", "fastnn.testing", "fastnn.cuda", "fastnn.cache",
-    "fastnn.applications", "fastnn.inspect", "fastnn.data", "fastnn.text", "fastnn.lora",
-)  # fmt: skip
+#: the modules whose names hints know
+_NAMED = tuple(f"fastnn.{one}" for one in (*MODULES, *LATER))
 _IMPORT_FROM = dis.opmap["IMPORT_FROM"]
 
 
-def install(module: str, lookup: Callable[[str], object] | None = None, more: Iterable[str] = ()) -> None:
-    """Make a module show only its public names, and give hints for unknown names.
+def install(module: str, lookup: Callable[[str], object] | None = None, later: Mapping[str, str] | None = None) -> None:
+    """Make a module show only its public names, import names on first use, and give hints for unknown ones.
 
     Parameters
     ----------
@@ -34,33 +32,58 @@ def install(module: str, lookup: Callable[[str], object] | None = None, more: It
         Its name; it has ``__all__``.
     lookup : function, optional
         Finds more names, and raises ValueError for unknown ones.
-    more : iterable of str
-        Public names that only `lookup` finds.
+    later : mapping of str to str, optional
+        Names that are imported on first use, each with the module that it comes from, or that it is. Other modules
+        of a package that has such names are imported on first use as well.
     """
     there = sys.modules[module]
 
     def __getattr__(name: str) -> object:
+        plain = AttributeError(f"module {module!r} has no attribute {name!r}")
         if name.startswith("_"):
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+            raise plain
+        frame = sys._getframe(1)
+        # `from fastnn import losses` asks whether `losses` is there, and imports it if not
+        asked_by_import = frame.f_globals.get("__name__") == "importlib._bootstrap"
+        if later is not None:
+            path = later.get(name, f"{module}.{name}")
+            if path == f"{module}.{name}":
+                if asked_by_import:
+                    # without the lock of `import_later`: the statement may be in a module that is being imported
+                    raise plain
+                if name in later or _is_part(module, name):
+                    return import_later(path)
+            else:
+                value = vars(there)[name] = getattr(import_later(path), name)
+                readable(value)
+                return value
         if lookup is not None:
             try:
                 return lookup(name)
             except ValueError:
                 pass
-        here = inspect.currentframe()
-        frame = None if here is None else here.f_back
-        if frame is not None and frame.f_code.co_code[frame.f_lasti] == _IMPORT_FROM:
+        if asked_by_import:
+            raise plain
+        if frame.f_code.co_code[frame.f_lasti] == _IMPORT_FROM:
             # Python would turn an AttributeError into an ImportError without its message
             raise ImportError(f"cannot import name {name!r} from {module!r}{of_name(name, module)}", name=name)
         raise AttributeError(f"module {module!r} has no attribute {name!r}{of_name(name, module)}")
 
     def __dir__() -> list[str]:
-        return sorted([*there.__all__, *more])
+        return sorted({*there.__all__, *(later or ())})
 
     for name in there.__all__:
-        readable(vars(there)[name])
+        if name in vars(there):
+            readable(vars(there)[name])
     # not as definitions: then type checkers would accept any name
     vars(there).update(__getattr__=__getattr__, __dir__=__dir__)
+
+
+def _is_part(package: str, name: str) -> bool:
+    """Return whether a name is a module of a package that may be imported because somebody reads an attribute."""
+    from importlib.util import find_spec
+
+    return name not in APART and find_spec(f"{package}.{name}") is not None
 
 
 class _Text(str):
@@ -70,11 +93,16 @@ class _Text(str):
     __repr__ = str.__str__
 
 
+#: classes that have been made readable
+_READABLE: set[type] = set()
+
+
 def readable(value: Any) -> None:
     """Make `help` show the annotations of a function, or of a class's functions, as they are written."""
     if isinstance(value, type):
         for one in value.__mro__:
-            if one.__module__.startswith("fastnn."):
+            if one.__module__.startswith("fastnn.") and one not in _READABLE:
+                _READABLE.add(one)
                 for each in vars(one).values():
                     function = getattr(each, "__func__", each)  # of a static or a class method
                     if inspect.isfunction(function):
@@ -95,7 +123,7 @@ def of_name(name: str, module: str = "fastnn") -> str:
         return f"; did you mean {same[0]!r}?"
     if name in NAMES:
         return f"; there is {NAMES[name]}"
-    paths = {one: path for each in _MODULES for one, path in _public(each).items()}
+    paths = {one: path for each in ("fastnn", *_NAMED) for one, path in _public(each).items()}
     places = list(dict.fromkeys(path for one, path in paths.items() if _plain(one) == _plain(name)))
     if places:
         return f"; there is {places[0]}"
@@ -120,6 +148,8 @@ def of_string(name: str) -> str:
 
 def like(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return the most similar known name, ignoring case; "" if there is none."""
+    import difflib  # only for errors
+
     plain = {_plain(one): one for one in known}
     close = difflib.get_close_matches(_plain(name[:100]), list(plain), n=1, cutoff=cutoff)
     return plain[close[0]] if close else ""
@@ -164,13 +194,11 @@ def unknown_argument(function: Callable[..., Any], name: str, known: list[str]) 
 
 def _public(module: str) -> dict[str, str]:
     """Return the public names of a module, with the best path of each."""
-    there = sys.modules.get(module)
-    top = set(getattr(sys.modules.get("fastnn"), "__all__", ()))
-    found = {}
-    for name in getattr(there, "__all__", ()):
-        same = name in top and getattr(sys.modules["fastnn"], name, None) is getattr(there, name, None)
-        found[name] = f"fastnn.{name}" if same else f"{module}.{name}"
-    return found
+    if module == "fastnn":
+        return {name: f"fastnn.{name}" for name in HOMES if name not in LATER}
+    room = module.removeprefix("fastnn.")
+    names = (*SHARED.get(room, ()), *OWN.get(room, ())) if module in _NAMED else sys.modules[module].__all__
+    return {name: f"fastnn.{name}" if HOMES.get(name) == module else f"{module}.{name}" for name in names}
 
 
 def _plain(name: str) -> str:

@@ -1,13 +1,30 @@
-"""Modules of a folder whose functions register themselves, such as kernels: they are found, not listed."""
+"""Imports of modules that are named by text: on first use, or all of a folder, whose functions register themselves."""
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from fastnn.locks import importing
 
 F = TypeVar("F")
+
+
+def import_later(name: str) -> Any:
+    """Import a module on first use, and return it.
+
+    A fork waits meanwhile. One thread at a time does this. Python has locks for single modules, too, but a thread that
+    imports a package and one that imports a module of it may take them in opposite orders; then one of the two imports
+    fails.
+
+    Parameters
+    ----------
+    name : str
+        Its dotted name.
+    """
+    with importing:
+        return import_module(name)
 
 
 def import_all(package: str, folders: Iterable[str]) -> None:
@@ -20,6 +37,8 @@ def import_all(package: str, folders: Iterable[str]) -> None:
     folders : iterable of str
         Its ``__path__``.
     """
+    import pkgutil
+
     for found in pkgutil.walk_packages(folders, f"{package}."):
         import_module(found.name)
 

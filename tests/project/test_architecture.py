@@ -21,9 +21,10 @@ HYPERPARAMETERS |= {"schedules"}
 # What each room may import; nothing else.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
-    "modules": set(),
+    "modules": {"locks"},
     "elsewhere": set(),
-    "hints": {"elsewhere"},
+    "names": set(),
+    "hints": {"elsewhere", "modules", "names"},
     "registry": {"checks", "hints"},
     "seeding": set(),
     "threads": {"checks", "locks"},
@@ -36,20 +37,22 @@ ALLOWED: dict[str, set[str]] = {
     "files": set(),
     "checks": set(),
     "config": {"checks", "registry"},
-    "activations": {"checks", "casts", "formulas", "hints", "registry"},
+    "activations": {"checks", "casts", "formula_types", "formulas", "hints", "registry"},
     "constraints": {"checks", "casts", "hints", "registry"},
     "initializers": {"checks", "casts", "hints", "registry"},
     "regularizers": {"checks", "casts", "hints", "registry"},
     "schedules": {"checks", "hints", "registry"},
-    "losses": {"checks", "activations", "casts", "formulas", "hints", "registry"},
+    "losses": {"checks", "activations", "casts", "formula_types", "formulas", "hints", "modules", "registry"},
     "metrics": {"checks", "casts", "formulas", "hints", "locks", "losses", "registry"},
-    "optimizers": {"checks", "casts", "formulas", "hints", "registry", "schedules"},
+    "optimizers": {"checks", "casts", "formula_types", "formulas", "hints", "registry", "schedules"},
     "datasets": {"checks", "hints", "registry", "seeding"},
     "callbacks": {"checks", "console", "errors", "files", "hints", "locks", "metrics", "registry"},
     "formulas": set(),
+    "formula_types": {"formulas", "modules"},
     "program": {"locks"},
     "graph": {"formulas", "modules"},
-    "layers": {"checks", "casts", "config", "formulas", "graph", "hints", "locks", "registry"} | HYPERPARAMETERS,
+    "layers": {"checks", "casts", "config", "formula_types", "formulas", "graph", "hints", "locks", "registry"}
+    | HYPERPARAMETERS,
     "ops": {"activations", "checks", "graph", "hints", "layers"},
     "lower": {"formulas", "graph", "modules", "program"},
     "backend": set(),
@@ -452,9 +455,7 @@ def test_import_is_quick_and_imports_nothing_optional(tmp_path):
     )
     ratios = []
     for _ in range(6):
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
         ratio, _, modules = done.stdout.partition("\n")
         assert modules.strip() == ""
         ratios.append(float(ratio))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn.activations.base import Activation
+from fastnn.formula_types import check_types
 from fastnn.formulas import custom
 from fastnn.registry import register
 
@@ -58,7 +59,7 @@ class Custom(Activation):
             custom.check_arity(self.gradient, 1, "activation: gradient", "of one number")
         object.__setattr__(self, "name", custom.name_of(self.name, self.function))
         made = custom.make(self.name, self.function, self.gradient)
-        object.__setattr__(self, "formula", custom.check_types(made, "activation").key)
+        object.__setattr__(self, "formula", check_types(made, "activation").key)
 
     def __repr__(self) -> str:
         """Show only the name, because functions show addresses."""

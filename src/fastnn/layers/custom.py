@@ -11,6 +11,7 @@ import numpy as np
 from fastnn import initializers
 from fastnn.checks import size
 from fastnn.config import register
+from fastnn.formula_types import check_types
 from fastnn.formulas import custom, custom_formulas
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.graph.ops.custom import row_function
@@ -114,7 +115,7 @@ class Custom(Layer):
         users = custom.make(
             self.function.name, self.function.function, self.function.gradient, shape=shape, units=units
         )
-        object.__setattr__(self, "_custom", custom.check_types(users, "layer"))
+        object.__setattr__(self, "_custom", check_types(users, "layer"))
         object.__setattr__(self, "_tried", set())
 
     @property

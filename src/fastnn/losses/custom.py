@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.checks import flag
+from fastnn.formula_types import check_types
 from fastnn.formulas import custom
 from fastnn.losses.base import Loss
 from fastnn.registry import register
@@ -64,7 +65,7 @@ class Custom(Loss):
             custom.check_arity(self.gradient, 2, "loss: gradient", "of a target and a prediction")
         object.__setattr__(self, "name", custom.name_of(self.name, self.function))
         made = custom.make(self.name, self.function, self.gradient)
-        object.__setattr__(self, "formula", custom.check_types(made, "loss").key)
+        object.__setattr__(self, "formula", check_types(made, "loss").key)
 
     def __repr__(self) -> str:
         """Show only the name, because functions show addresses."""

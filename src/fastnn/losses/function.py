@@ -16,10 +16,13 @@ from fastnn.checks import shorten
 from fastnn.formulas.custom_identity import nested
 from fastnn.losses.base import Loss
 from fastnn.losses.targets import Kind, Shape, check_array, check_range
+from fastnn.modules import import_later
 from fastnn.registry import register
 
 #: the module of the functions that take symbols
 _OPS = "fastnn.ops"
+#: the module that calls functions on symbols, which this room does not know: it is imported on first use
+_TRACING = "fastnn.layers.checking"
 #: how deep functions that a function calls are looked at
 _DEPTH = 4
 
@@ -152,17 +155,6 @@ def _calls_ops(value: Any, depth: int) -> bool:
     return plain and _uses_ops(value, depth - 1)
 
 
-_tracers: list[Callable[[Function], None]] = []
-
-
-def trace_with(tracer: Callable[[Function], None]) -> None:
-    """Set the function that `check_traced` calls: it needs symbols, which this room does not import.
-
-    It raises unless the function can be called on symbols of some shapes.
-    """
-    _tracers[:] = [tracer]
-
-
 def check_traced(loss: Function) -> Function:
     """Return a loss whose function can be called on symbols.
 
@@ -171,6 +163,5 @@ def check_traced(loss: Function) -> Function:
     Exception
         Whatever the function raises on symbols.
     """
-    for tracer in _tracers:
-        tracer(loss)
+    import_later(_TRACING).check_of_symbols(loss)
     return loss

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn.checks import number
+from fastnn.formula_types import check_types
 from fastnn.formulas import custom
 from fastnn.formulas.optimizers import HYPER_COLUMNS, MAX_SLOTS, Formula
 from fastnn.optimizers._blocks import BLOCK
@@ -101,7 +102,7 @@ class Custom(Optimizer):
         self._set("function", function)
         self._set("name", custom.name_of(name, function))
         made = custom.make(self.name, function, slots=len(self.state), constants=len(self.hyperparameters))
-        self._set("_key", custom.check_types(made, "optimizer").key)
+        self._set("_key", check_types(made, "optimizer").key)
 
     def __repr__(self) -> str:
         """Show the name and the numbers: functions show addresses."""

@@ -162,7 +162,9 @@ if TYPE_CHECKING:  # the same names as in `names.py`
     MYPY = False
     if not MYPY:  # mypy takes literal lists alone
         __all__ += layers.attention.__all__
+        __all__ += layers.blocks.__all__
         __all__ += layers.core.__all__
+        __all__ += layers.gated.__all__
         __all__ += layers.integers.__all__
         __all__ += layers.lora.__all__
         __all__ += layers.maps.augmentation.__all__
@@ -173,6 +175,7 @@ if TYPE_CHECKING:  # the same names as in `names.py`
         __all__ += layers.maps.preprocessing.__all__
         __all__ += layers.merge.__all__
         __all__ += layers.normalization.__all__
+        __all__ += layers.positions.__all__
         __all__ += layers.random.__all__
         __all__ += layers.recurrent.cells.__all__
         __all__ += layers.recurrent.masking.__all__

@@ -42,9 +42,10 @@ def install(module: str, lookup: Callable[[str], object] | None = None, later: M
         plain = AttributeError(f"module {module!r} has no attribute {name!r}")
         if name.startswith("_"):
             raise plain
-        frame = sys._getframe(1)
+        here = inspect.currentframe()
+        frame = None if here is None else here.f_back
         # `from fastnn import losses` asks whether `losses` is there, and imports it if not
-        asked_by_import = frame.f_globals.get("__name__") == "importlib._bootstrap"
+        asked_by_import = frame is not None and frame.f_globals.get("__name__") == "importlib._bootstrap"
         if later is not None:
             path = later.get(name, f"{module}.{name}")
             if path == f"{module}.{name}":
@@ -64,7 +65,7 @@ def install(module: str, lookup: Callable[[str], object] | None = None, later: M
                 pass
         if asked_by_import:
             raise plain
-        if frame.f_code.co_code[frame.f_lasti] == _IMPORT_FROM:
+        if frame is not None and frame.f_code.co_code[frame.f_lasti] == _IMPORT_FROM:
             # Python would turn an AttributeError into an ImportError without its message
             raise ImportError(f"cannot import name {name!r} from {module!r}{of_name(name, module)}", name=name)
         raise AttributeError(f"module {module!r} has no attribute {name!r}{of_name(name, module)}")

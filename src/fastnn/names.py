@@ -38,8 +38,9 @@ SHARED = {
         LayerNormalization LoRA Masking MatMul MaxPool1D MaxPool2D MaxPool3D MaxPooling1D MaxPooling2D MaxPooling3D
         MultiHeadAttention Multiply OneHot Permute PositionEmbedding RMSNorm RMSNormalization RNN RandomBrightness
         RandomContrast RandomFlip RandomRotation RandomTranslation RandomZoom Rescaling Reshape Resizing
-        SeparableConv1D SeparableConv2D SimpleRNN SpatialDropout1D SpatialDropout2D SpatialDropout3D TiedDense
-        TimeDistributed UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
+        RotaryEmbedding SeparableConv1D SeparableConv2D SimpleRNN SinePositionEncoding SpatialDropout1D
+        SpatialDropout2D SpatialDropout3D SwiGLU TiedDense TimeDistributed TransformerDecoder TransformerEncoder
+        UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
     """),
     "linalg": _names("matmul"),
     "losses": _names("""
@@ -81,8 +82,7 @@ OWN = {
         plot_saliency saliency
     """),
     "layers": _names("""
-        ConstantLayer Custom Function InputLayer Layer Operation ParameterSpec RotaryEmbedding RowFunction
-        SinePositionEncoding SwiGLU Symbol SymbolFunction TransformerDecoder TransformerEncoder
+        ConstantLayer Custom Function InputLayer Layer Operation ParameterSpec RowFunction Symbol SymbolFunction
     """),
     "lora": _names("add load merge save"),
     "losses": _names("Custom Function Loss get"),

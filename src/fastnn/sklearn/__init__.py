@@ -1,8 +1,9 @@
 """Estimators for scikit-learn: its multi-layer perceptrons, trained by fastnn.
 
-Needs scikit-learn: ``pip install "fastnn-numba[sklearn]"``.
+Needs scikit-learn: ``pip install "fastnn-numba[sklearn]"``. What makes networks is imported by the first `fit`.
 """
 
+from fastnn.sklearn import penalty as _penalty  # noqa: F401  (model files of estimators' callbacks have it)
 from fastnn.sklearn.mlp import MLPClassifier, MLPRegressor
 from fastnn.sklearn.search import GridSearchCV, HalvingGridSearchCV, HalvingRandomSearchCV, RandomizedSearchCV
 

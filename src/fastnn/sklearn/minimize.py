@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.optimizers import SGD
 from fastnn.runtime import feeds
 from fastnn.runtime.bindings import Bindings
 from fastnn.sklearn.network import Network
@@ -89,6 +91,14 @@ class Loss:
                 loss += share * objective.loss(totals, rows)
                 gradient += share * np.concatenate([view.ravel() for view in self._views])
         return loss, gradient
+
+
+def without_penalty(network: Network) -> Network:
+    """Return a network with the same weights and without penalties, compiled: its optimizer makes no steps."""
+    made = Network(replace(network.design, alpha=0.0))
+    made.take(network.coefs, network.intercepts)
+    made.compile(SGD(0.0))
+    return made
 
 
 def minimize(loss: Loss, *, most_calls: int, most_steps: int, tolerance: float, verbose: bool) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,8 @@ from fastnn.losses import Loss
 from fastnn.model import Sequential
 from fastnn.objective.objective import PENALTY
 from fastnn.optimizers import Optimizer
-from fastnn.registry import register
-from fastnn.regularizers import L2
 from fastnn.sklearn.passes import EpochOrders
+from fastnn.sklearn.penalty import BatchL2
 from fastnn.threads import limited
 from fastnn.training.fit import fit
 from fastnn.training.options import FitOptions
@@ -30,20 +29,6 @@ Array = NDArray[Any]
 
 #: scikit-learn's names of activations that have other names here
 _ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid", "exp": "exponential"}
-
-
-@register("regularizer")
-@dataclasses.dataclass(frozen=True)
-class BatchL2(L2):
-    """The penalty l2 * sum w**2 / s, where s is the sum of the weights of a batch's samples, as scikit-learn has it.
-
-    Only trainings of estimators give s; for others it is 1.
-    """
-
-    @property
-    def by_step(self) -> bool:
-        """Whether each step has a factor of its own."""
-        return True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +105,18 @@ def _activation(given: Any) -> Any:
     return activations.get(_ACTIVATIONS.get(given, given) if isinstance(given, str) else given)
 
 
+class EpochEnd(Callback):
+    """A function that is called at the end of each epoch, with its logs, and says whether the training ends there."""
+
+    def __init__(self, function: Callable[[dict[str, float] | None], bool]) -> None:
+        self._function = function
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Call the function."""
+        if self._function(logs):
+            self.model.stop_training = True
+
+
 class Network:
     """A model made by a design, and its weights by scikit-learn's names.
 
@@ -191,6 +188,13 @@ class Network:
         """Return copies of all weights, moving averages included."""
         return self.model.get_weights()
 
+    def plain_model(self) -> Sequential:
+        """Return a model with the same weights, without penalties, and not compiled."""
+        design = self.design
+        made = Sequential(design.layers(plain=True), dtype=design.dtype, device=design.device)
+        made.set_weights(self.all_weights())
+        return made
+
     def compile(self, optimizer: Optimizer) -> None:
         """Begin to train with an optimizer, whose state is new."""
         loss, factor = self.design.objective()
@@ -207,12 +211,14 @@ class Network:
         return state_of(self.model).compiled is not None
 
     def train(
-        self, x: Any, y: Any, orders: EpochOrders, *, epochs: int, batch: int, callbacks: list[Callback], bar: bool,
-        threads: int,
+        self, x: Any, y: Any, orders: EpochOrders, *, epochs: int, batch: int,
+        epoch_end: Callable[[dict[str, float] | None], bool], callbacks: Any, bar: bool, threads: int,
     ) -> None:  # fmt: skip
-        """Train for a number of epochs, which callbacks may end."""
+        """Train for a number of epochs, which `epoch_end` and callbacks may end; it comes before them."""
+        given = [] if callbacks is None else [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
         options = FitOptions(
-            batch_size=batch, epochs=epochs, verbose=int(bar), callbacks=callbacks, sample_weight=orders.weights,
+            batch_size=batch, epochs=epochs, verbose=int(bar), callbacks=[EpochEnd(epoch_end), *given],
+            sample_weight=orders.weights,
             passes=orders,
         )  # fmt: skip
         with limited(threads):

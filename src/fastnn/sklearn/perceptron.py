@@ -7,8 +7,7 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from joblib.parallel import get_active_backend
@@ -20,15 +19,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from fastnn import optimizers
-from fastnn.callbacks import Callback
-from fastnn.model import Sequential
-from fastnn.optimizers import SGD, Adam, Optimizer
-from fastnn.sklearn import minimize
-from fastnn.sklearn.network import Design, Network
+from fastnn.locks import importing
 from fastnn.sklearn.parameters import CONSTRAINTS
 from fastnn.sklearn.passes import EpochOrders
 from fastnn.threads import get_num_threads
+
+if TYPE_CHECKING:  # programs that import estimators may never train one
+    from fastnn.model import Sequential
+    from fastnn.optimizers import Optimizer
+    from fastnn.sklearn.network import Network
 
 Array = NDArray[Any]
 
@@ -139,8 +138,10 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
             raise ValueError("X_val and y_val: expected both or none")
         return self._validate_input(X_val, y_val, True, False)
 
-    def _design(self, units: tuple[int, ...], dtype: str) -> Design:
-        """Describe the network."""
+    def _new_network(self, units: tuple[int, ...], dtype: str) -> Network:
+        """Make a network, whose weights are zeros."""
+        with importing:
+            from fastnn.sklearn.network import Design, Network
         rates = self.dropout
         dropout = tuple(rates) if hasattr(rates, "__iter__") else (float(rates),) * (len(units) - 2)
         if len(dropout) != len(units) - 2:
@@ -148,10 +149,11 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
                 f"dropout: expected a rate, or one for each of {len(units) - 2} hidden layers, got {rates}"
             )
         seed = int(self._random_state.randint(2**31)) if any(dropout) else 0
-        return Design(
+        design = Design(
             units, self.activation, self.out_activation_, self.loss, float(self.alpha), dropout, bool(self.batch_norm),
             dtype, self.device, seed,
         )  # fmt: skip
+        return Network(design)
 
     def _initialize(self, units: tuple[int, ...], dtype: str) -> None:
         """Make the network and its initial weights, by scikit-learn's distribution and random numbers.
@@ -160,7 +162,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         activation.
         """
         self.n_iter_ = self.t_ = 0
-        network = Network(self._design(units, dtype))
+        network = self._new_network(units, dtype)
         factor = 2.0 if self.activation == "logistic" else 6.0
         for kernel, bias in zip(network.coefs, network.intercepts, strict=True):
             bound = np.sqrt(factor / sum(kernel.shape))
@@ -191,7 +193,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         if network is None:
             units = (len(self.coefs_[0]), *(one.shape[1] for one in self.coefs_))
             self._random_state = check_random_state(self.random_state)
-            network = Network(self._design(units, "float32" if self.coefs_[0].dtype == np.float32 else "float64"))
+            network = self._new_network(units, "float32" if self.coefs_[0].dtype == np.float32 else "float64")
         network.take(self.coefs_, self.intercepts_)
         self._use(network)
         return network
@@ -208,9 +210,10 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
     def _fit_lbfgs(self, network: Network, X: Any, y: Array, sample_weight: Any) -> None:
         if network.design.batch_norm or any(network.design.dropout):
             raise ValueError("solver='lbfgs': expected no dropout and no batch_norm, since each step uses all rows")
-        trained = Network(replace(network.design, alpha=0.0))
-        trained.take(network.coefs, network.intercepts)
-        trained.compile(SGD(0.0))
+        with importing:
+            from fastnn.sklearn import minimize
+
+        trained = minimize.without_penalty(network)
         loss = minimize.Loss(trained, dense(X), y, sample_weight, float(self.alpha), self._threads())
         found = minimize.minimize(
             loss, most_calls=self.max_fun, most_steps=self.max_iter, tolerance=self.tol, verbose=bool(self.verbose)
@@ -246,7 +249,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         try:
             network.train(
                 dense(X), y, orders, epochs=1 if incremental else self.max_iter, batch=batch,
-                callbacks=[end, *self._callbacks()], bar=self.verbose == "bar", threads=self._threads(),
+                epoch_end=end, callbacks=self.callbacks, bar=self.verbose == "bar", threads=self._threads(),
             )  # fmt: skip
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=5)
@@ -287,12 +290,14 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _new_optimizer(self) -> Optimizer:
         """Make the optimizer of the parameters."""
+        with importing:
+            from fastnn import optimizers
+
         if self.optimizer is not None:
-            found = optimizers.get(self.optimizer)
-            return copy.deepcopy(found)
+            return copy.deepcopy(optimizers.get(self.optimizer))
         if self.solver == "sgd":
-            return SGD(self.learning_rate_init, self.momentum, nesterov=bool(self.nesterovs_momentum))
-        return Adam(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
+            return optimizers.SGD(self.learning_rate_init, self.momentum, nesterov=bool(self.nesterovs_momentum))
+        return optimizers.Adam(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
 
     @property
     def _optimizer(self) -> Optimizer:
@@ -302,12 +307,6 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
             raise AttributeError("there is no optimizer before fit")
         found: Optimizer = network.optimizer
         return found
-
-    def _callbacks(self) -> list[Callback]:
-        given = self.callbacks
-        if given is None:
-            return []
-        return [given] if isinstance(given, Callback) else list(given)
 
     def _batch_of(self, rows: int) -> int:
         if self.batch_size == "auto":
@@ -383,10 +382,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
             With the estimator's weights, not compiled, without penalties.
         """
         check_is_fitted(self)
-        network = self._network_of_weights()
-        made = Sequential(network.design.layers(plain=True), dtype=network.design.dtype, device=network.design.device)
-        made.set_weights(network.all_weights())
-        return made
+        return self._network_of_weights().plain_model()
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -394,8 +390,10 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         return tags
 
 
-class EpochEnd(Callback):
+class EpochEnd:
     """What an estimator does at the end of an epoch: its records, the learning rate, the decision to stop.
+
+    Called with the epoch's logs, it returns whether the training ends.
 
     Parameters
     ----------
@@ -423,8 +421,8 @@ class EpochEnd(Callback):
         self.best: list[Array] | None = None
         self.converged = False
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Record an epoch, and stop after too many without an improvement."""
+    def __call__(self, logs: dict[str, float] | None) -> bool:
+        """Record an epoch, and return True after too many without an improvement."""
         one, optimizer = self._estimator, self._network.optimizer
         one.n_iter_ += 1
         one.loss_ = self._loss()
@@ -443,10 +441,11 @@ class EpochEnd(Callback):
         if one._schedule == "invscaling":
             optimizer.learning_rate = one.learning_rate_init / (one.t_ + 1) ** one.power_t
         if one._no_improvement_count > one.n_iter_no_change:
-            self._stop(one, optimizer)
+            self.converged = self._stops(one, optimizer)
+        return self.converged
 
-    def _stop(self, one: BaseMLP, optimizer: Optimizer) -> None:
-        """End the training, or go on with a smaller learning rate."""
+    def _stops(self, one: BaseMLP, optimizer: Optimizer) -> bool:
+        """Return True to end the training, or False to go on with a smaller learning rate."""
         what = "Validation score" if one.early_stopping else "Training loss"
         text = f"{what} did not improve more than tol={one.tol:f} for {one.n_iter_no_change} consecutive epochs."
         rate = optimizer.learning_rate
@@ -454,9 +453,9 @@ class EpochEnd(Callback):
             optimizer.learning_rate = rate / _RATE_DIVISOR
             one._no_improvement_count = 0
             one._say(f"{text} Setting learning rate to {optimizer.learning_rate:f}")
-            return
-        self.converged = self.model.stop_training = True
+            return False
         one._say(f"{text}{' Learning rate too small.' if one._schedule == 'adaptive' else ''} Stopping.")
+        return True
 
 
 def dense(X: Any) -> Array:

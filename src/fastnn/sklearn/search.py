@@ -8,7 +8,7 @@ from joblib import effective_n_jobs, parallel_config
 from sklearn import model_selection
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 
-from fastnn.backend.cpu.loading.entry_point import taking_turns
+from fastnn.locks import importing
 from fastnn.threads import get_num_threads
 
 __all__ = ["GridSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "RandomizedSearchCV"]
@@ -37,6 +37,9 @@ class _Together:
         -------
         self
         """
+        with importing:
+            from fastnn.backend.cpu.loading.entry_point import taking_turns
+
         given = self.n_jobs
         threads = get_num_threads() if given is None else effective_n_jobs(given)
         try:
@@ -74,6 +77,6 @@ class HalvingGridSearchCV(_Together, model_selection.HalvingGridSearchCV):  # ty
 class HalvingRandomSearchCV(_Together, model_selection.HalvingRandomSearchCV):  # type: ignore[misc]
     """A search over candidates that are drawn, several trained at a time: fewer and fewer get more samples.
 
-    Parameters, attributes and results are those of `sklearn.model_selection.HalvingRandomSearchCV`, but for `n_jobs`: the
-    number of networks that train at a time, in threads, by default `fastnn.get_num_threads()`.
+    Parameters, attributes and results are those of `sklearn.model_selection.HalvingRandomSearchCV`, but for `n_jobs`:
+    the number of networks that train at a time, in threads, by default `fastnn.get_num_threads()`.
     """

@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 import fastnn as fnn
 import fastnn.nopython as fnp
 import fastnn.sklearn as fsk
+from fastnn.sklearn.sharing import threads_of
 from fastnn.threads import limited
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -248,14 +249,13 @@ def test_workers_of_joblib(backend):
 
 
 def test_threads_are_shared_out(monkeypatch):
-    made = classifier()
     with limited(8):
-        assert made._threads() == 8 and classifier(n_threads=3)._threads() == 3
+        assert threads_of(None) == 8 and threads_of(3) == 3
         monkeypatch.setenv("OMP_NUM_THREADS", "2")
-        assert made._threads() == 2
+        assert threads_of(None) == 2
         monkeypatch.delenv("OMP_NUM_THREADS")
     with joblib.parallel_config(backend="threading", n_jobs=2):
-        assert joblib.Parallel()(joblib.delayed(made._threads)() for _ in range(2)) == [1, 1]
+        assert joblib.Parallel()(joblib.delayed(threads_of)(None) for _ in range(2)) == [1, 1]
 
 
 def test_calibration_importance_dependence_and_html():

@@ -122,6 +122,8 @@ def test_callbacks_see_epochs():
     assert [loss for _, loss in seen] == pytest.approx(made.loss_curve_)
     stopping = fnn.EarlyStopping("loss", patience=1, min_delta=10.0)
     assert classifier(callbacks=stopping, max_iter=50).fit(X, Y).n_iter_ < 5
+    scores = classifier(callbacks=fnn.EarlyStopping("val_score", mode="max", min_delta=1.0, patience=2), max_iter=50)
+    assert scores.fit(X[:120], Y[:120], X_val=X[120:], y_val=Y[120:]).n_iter_ < 6
 
 
 def test_the_dtype_follows_the_data_unless_it_is_given():

@@ -232,7 +232,8 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         rows = X.shape[0]
         batch = self._batch_of(rows)
         random = self._random_state if self.shuffle else None
-        orders = EpochOrders(rows, batch, random, sample_weight, network.design.dtype)
+        logged = () if validation is None else ("val_score",)
+        orders = EpochOrders(rows, batch, random, sample_weight, network.design.dtype, logged)
 
         def loss() -> float:
             return self._loss_of(*network.losses(rows), y, orders.weights)

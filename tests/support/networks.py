@@ -236,7 +236,8 @@ class _Builder:
 def _head(random: Random, symbol: Symbol, rng: np.random.Generator, rows: int) -> tuple[Symbol, Any, Array]:
     """Apply an activation that suits a loss to a symbol; returns symbol, loss and targets."""
     shape = (rows, *symbol.shape)
-    kinds = ["mse", "log_cosh", fnn.Huber(0.6), "bce", "bce logits", "poisson", "mae", "hinge", "perceptron"]
+    kinds = ["mse", "log_cosh", fnn.Huber(0.6), "bce", "bce logits", "poisson", "log rates"]
+    kinds += ["mae", "hinge", "perceptron"]
     if symbol.shape[-1] > 1:
         kinds += ["labels", "labels logits", "soft", "kld", "labels", "soft logits"]
     kind = random.choice(kinds)
@@ -250,6 +251,11 @@ def _head(random: Random, symbol: Symbol, rng: np.random.Generator, rows: int) -
         return head, loss, rng.random(shape).round(2)
     if kind == "poisson":
         return fnn.Activation("softplus")(symbol), kind, rng.poisson(2.0, shape).astype(float)
+    if kind == "log rates":
+        # rates of at most e, whatever the network computes
+        logs, given = fnn.Activation("tanh")(symbol), random.choice([False, True])
+        head = logs if given else fnn.Activation("exponential")(logs)
+        return head, fnn.Poisson(from_logits=given), rng.poisson(2.0, shape).astype(float)
     if kind.startswith("labels"):
         loss = fnn.CrossEntropy(kind != "labels", label_smoothing=random.choice([0.0, 0.1]))
         head = fnn.Activation("softmax" if kind == "labels" else "linear")(symbol)

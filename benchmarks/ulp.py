@@ -270,6 +270,7 @@ One ulp is the distance of neighbouring float32 numbers at the true value (2^-14
 A model's programs treat subnormal inputs and outputs as zeros; here the formulas are measured without that.
 Gradients are those for dy = 1; leaky_relu has the slope 0.2, elu alpha 1. The gradients of gelu, gelu_tanh,
 silu and mish pass through 0 near x = -1: they are formulated so that their error in ulp is no larger there.
+The gradient of exponential is its output, so it is measured in ulp, too.
 
 ## Sums over rows, and squares
 

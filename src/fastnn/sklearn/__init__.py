@@ -4,5 +4,13 @@ Needs scikit-learn: ``pip install "fastnn-numba[sklearn]"``.
 """
 
 from fastnn.sklearn.mlp import MLPClassifier, MLPRegressor
+from fastnn.sklearn.search import GridSearchCV, HalvingGridSearchCV, HalvingRandomSearchCV, RandomizedSearchCV
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = [
+    "GridSearchCV",
+    "HalvingGridSearchCV",
+    "HalvingRandomSearchCV",
+    "MLPClassifier",
+    "MLPRegressor",
+    "RandomizedSearchCV",
+]

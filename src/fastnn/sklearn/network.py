@@ -126,12 +126,13 @@ class Network:
     Attributes
     ----------
     model : Sequential
+    dtype : dtype
     coefs, intercepts : list of ndarray
         Views of the model's weights: kernels of shape (n_in, n_out), biases of shape (n_out,).
     """
 
     def __init__(self, design: Design) -> None:
-        self.design = design
+        self.design, self.dtype = design, np.dtype(design.dtype)
         self.model = Sequential(design.layers(), seed=design.seed, dtype=design.dtype, device=design.device)
         self._find()
 
@@ -151,6 +152,7 @@ class Network:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.dtype = np.dtype(self.design.dtype)
         self._find()
 
     def holds(self, coefs: Sequence[Array], intercepts: Sequence[Array]) -> bool:

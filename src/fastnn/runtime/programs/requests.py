@@ -20,6 +20,9 @@ from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.computation import Computation
 from fastnn.runtime.programs.measures import check_found, measure, measure_extras
 
+#: the kinds of requests whose programs move the states of stateful layers
+MOVING = ("train", "evaluate", "predict")
+
 
 def build(table: ParameterTable, objective: Objective | None, optimizer: Optimizer | None, request: Request) -> Program:
     """Make the program of a request.
@@ -55,6 +58,8 @@ def build(table: ParameterTable, objective: Objective | None, optimizer: Optimiz
     if kind == "train":
         assert optimizer is not None
         made.update(optimizer)
+    if kind in MOVING:
+        made.carry()
     made.count(training=kind == "train")
     label = "output" if kind == "predict" else "input gradient"
     for result, slot in zip(results, request.output_slots, strict=True):

@@ -67,9 +67,10 @@ class LogCosh(Loss):
 class Poisson(Loss):
     """Mean of y_pred - y_true log(y_pred + 1e-7), for predicted rates of counts (Keras `poisson`).
 
-    Targets and predictions are >= 0. A model whose outputs come from an exponential, followed only by layers that move
-    values (Flatten, Reshape, Concatenate of such outputs), is trained and evaluated from the exponential's input z
-    instead: the loss is the mean of exp(z) - y_true z, without the 1e-7, and no gradient vanishes.
+    Targets and predictions are >= 0. A model whose outputs come from the activation exponential or `fastnn.ops.exp`,
+    followed only by layers that move values (Flatten, Reshape, Concatenate of such outputs), is trained and evaluated
+    from the exponential's input z instead: the loss is the mean of exp(z) - y_true z, without the 1e-7, and no gradient
+    vanishes.
 
     Parameters
     ----------

@@ -233,7 +233,8 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         batch = self._batch_of(rows)
         random = self._random_state if self.shuffle else None
         logged = () if validation is None else ("val_score",)
-        orders = EpochOrders(rows, batch, random, sample_weight, network.design.dtype, logged)
+        dtype, scales = network.design.dtype, not network.on_device
+        orders = EpochOrders(rows, batch, random, sample_weight, dtype, scales=scales, logged=logged)
 
         def loss() -> float:
             return self._loss_of(*network.losses(rows), y, orders.weights)

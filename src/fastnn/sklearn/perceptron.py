@@ -467,9 +467,9 @@ def dense(X: Any) -> Array:
     most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     if needed > most:
         raise MemoryError(
-            f"X: sparse data are made dense, and {X.shape[0]} x {X.shape[1]} numbers would take {needed / 2**30:.1f} GiB, "
-            f"more than half of the memory ({most / 2**30:.1f} GiB): take fewer features (TruncatedSVD, SelectKBest), or "
-            "train on parts with partial_fit"
+            f"X: sparse data are made dense, and {X.shape[0]} x {X.shape[1]} numbers would take {needed / 2**30:.1f} "
+            f"GiB, more than half of the memory ({most / 2**30:.1f} GiB): take fewer features (TruncatedSVD, "
+            "SelectKBest), or train on parts with partial_fit"
         )
     full: Array = X.toarray()
     return full

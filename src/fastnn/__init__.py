@@ -9,7 +9,8 @@ nothing and does not import Numba. Kernels are compiled when a program first nee
 from typing import TYPE_CHECKING
 
 from fastnn.hints import install
-from fastnn.names import HOMES, LATER
+from fastnn.modules import late_packages
+from fastnn.names import HOMES, LATER, PACKAGES
 from fastnn.version import __version__
 
 if TYPE_CHECKING:  # the same names as in `names.py`
@@ -184,4 +185,5 @@ if TYPE_CHECKING:  # the same names as in `names.py`
 else:
     __all__ = sorted(["__version__", *(name for name in HOMES if name not in LATER)])
 
+late_packages(__name__, PACKAGES)
 install(__name__, later=HOMES)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from fastnn.elsewhere import ARGUMENTS, NAMES
-from fastnn.modules import import_later
+from fastnn.modules import asked_by_import, import_later, is_module
 from fastnn.names import APART, HOMES, LATER, MODULES, OWN, SHARED
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,28 +43,25 @@ def install(module: str, lookup: Callable[[str], object] | None = None, later: M
         if name.startswith("_"):
             raise plain
         here = inspect.currentframe()
-        frame = None if here is None else here.f_back
-        # `from fastnn import losses` asks whether `losses` is there, and imports it if not
-        asked_by_import = frame is not None and frame.f_globals.get("__name__") == "importlib._bootstrap"
+        listed = asked_by_import(here)
         if later is not None:
             path = later.get(name, f"{module}.{name}")
-            if path == f"{module}.{name}":
-                if asked_by_import:
-                    # without the lock of `import_later`: the statement may be in a module that is being imported
-                    raise plain
-                if name in later or _is_part(module, name):
-                    return import_later(path)
-            else:
+            if path != f"{module}.{name}":
                 value = vars(there)[name] = getattr(import_later(path), name)
                 readable(value)
                 return value
+            if name not in APART and is_module(path):
+                if listed:
+                    raise plain  # then it is imported
+                return import_later(path)
         if lookup is not None:
             try:
                 return lookup(name)
             except ValueError:
                 pass
-        if asked_by_import:
+        if listed:
             raise plain
+        frame = None if here is None else here.f_back
         if frame is not None and frame.f_code.co_code[frame.f_lasti] == _IMPORT_FROM:
             # Python would turn an AttributeError into an ImportError without its message
             raise ImportError(f"cannot import name {name!r} from {module!r}{of_name(name, module)}", name=name)
@@ -78,13 +75,6 @@ def install(module: str, lookup: Callable[[str], object] | None = None, later: M
             readable(vars(there)[name])
     # not as definitions: then type checkers would accept any name
     vars(there).update(__getattr__=__getattr__, __dir__=__dir__)
-
-
-def _is_part(package: str, name: str) -> bool:
-    """Return whether a name is a module of a package that may be imported because somebody reads an attribute."""
-    from importlib.util import find_spec
-
-    return name not in APART and find_spec(f"{package}.{name}") is not None
 
 
 class _Text(str):

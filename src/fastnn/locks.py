@@ -20,7 +20,7 @@ T = TypeVar("T")
 #: Seconds that a fork waits for other threads' compilations or imports. A kernel takes 0.1 to 2 s.
 PATIENCE = 30.0
 
-_all: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
+_all: weakref.WeakSet[ForkSafeLock | Shared] = weakref.WeakSet()
 _held: list[Callable[[], Any]] = []
 
 
@@ -80,6 +80,42 @@ class ForkSafeLock(Uninterrupted):
             self._renewed()
 
 
+class Shared:
+    """Work that several threads may do at once, and that a fork waits for."""
+
+    def __init__(self) -> None:
+        self._depths: dict[int, int] = {}
+        _all.add(self)
+        hold(lambda: self)
+
+    def __enter__(self) -> None:
+        me = threading.get_ident()
+        self._depths[me] = self._depths.get(me, 0) + 1
+
+    def __exit__(self, *error: object) -> None:
+        me = threading.get_ident()
+        self._depths[me] -= 1
+        if not self._depths[me]:
+            del self._depths[me]
+
+    def acquire(self, timeout: float) -> bool:
+        """Wait until no other thread is at work, at most some seconds; returns whether that is so."""
+        deadline, me = time.monotonic() + timeout, threading.get_ident()
+        while set(self._depths) - {me}:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
+        return True
+
+    def release(self) -> None:
+        """Do nothing: work may begin at any time."""
+
+    def renew(self) -> None:
+        """Forget the other threads, in a child process."""
+        me = threading.get_ident()
+        self._depths = {one: depth for one, depth in self._depths.items() if one == me}
+
+
 def hold(lock: Callable[[], Any]) -> None:
     """Make forks wait for a lock, and hold it while they make the child.
 
@@ -114,7 +150,8 @@ class cached_property(Generic[T]):
 
 
 #: Held while a module is imported at its first use: a child would wait forever for a module whose import another thread
-#: has begun.
+#: has begun. Threads that import modules of this package by name wait for no lock but those of Python's modules.
+imports = Shared()
 importing = ForkSafeLock(held=True)
 
 

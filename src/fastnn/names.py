@@ -9,6 +9,12 @@ MODULES = (
     "losses", "metrics", "optimizers", "regularizers", "schedules",
 )  # fmt: skip
 
+#: packages that import their modules
+PACKAGES = (
+    "activations", "callbacks", "data", "datasets", "initializers", "layers", "losses", "metrics", "model",
+    "optimizers", "schedules",
+)  # fmt: skip
+
 #: modules that it leaves out: Numba takes longer to import than fastnn
 LATER = ("applications", "inspect", "lora", "nopython", "ops", "testing", "text")
 

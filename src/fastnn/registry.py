@@ -7,26 +7,54 @@
 import dataclasses
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from fastnn import hints
 from fastnn.checks import shorten
+from fastnn.modules import complete, import_later
 
 T = TypeVar("T")
-FAMILIES = (
-    "layer",
-    "activation",
-    "initializer",
-    "regularizer",
-    "constraint",
-    "loss",
-    "metric",
-    "optimizer",
-    "schedule",
-    "function",
-)
-REGISTRY: dict[str, dict[str, type[Any]]] = {family: {} for family in FAMILIES}
+#: the families, and the modules with fastnn's own classes
+_HOMES = {
+    "layer": "layers",
+    "activation": "activations",
+    "initializer": "initializers",
+    "regularizer": "regularizers",
+    "constraint": "constraints",
+    "loss": "losses",
+    "metric": "metrics",
+    "optimizer": "optimizers",
+    "schedule": "schedules",
+    "function": None,
+}
+FAMILIES = tuple(_HOMES)
+_classes: dict[str, dict[str, type[Any]]] = {family: {} for family in FAMILIES}
+
+
+class _Registry(Mapping[str, dict[str, type[Any]]]):
+    """The classes by family and name; who asks for a family gets all of fastnn's own classes."""
+
+    def __init__(self) -> None:
+        self._complete: dict[str, dict[str, type[Any]]] = {}
+
+    def __getitem__(self, family: str) -> dict[str, type[Any]]:
+        found = self._complete.get(family)
+        if found is None:
+            found, home = _classes[family], _HOMES[family]
+            # not yet if this thread is running the package itself
+            if home is None or complete(import_later(f"fastnn.{home}")):
+                self._complete[family] = found
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(FAMILIES)
+
+    def __len__(self) -> int:
+        return len(FAMILIES)
+
+
+REGISTRY: Mapping[str, dict[str, type[Any]]] = _Registry()
 
 
 def register(family: str) -> Callable[[type[T]], type[T]]:
@@ -45,19 +73,19 @@ def register(family: str) -> Callable[[type[T]], type[T]]:
     TypeError
         If the decorated object is not a dataclass.
     """
-    if family not in REGISTRY:
+    if family not in FAMILIES:
         raise ValueError(f"register: expected a family among {', '.join(FAMILIES)}; got {family!r}")
 
     def decorate(cls: type[T]) -> type[T]:
         if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
             raise TypeError(f"register: expected a dataclass (put @register above @dataclass); got {cls!r}")
-        other = REGISTRY[family].get(cls.__name__)
+        other = _classes[family].get(cls.__name__)
         if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ValueError(
                 f"register: the {family} {cls.__name__} of {cls.__module__} has the same name as "
                 f"{other.__module__}.{other.__qualname__}"
             )
-        REGISTRY[family][cls.__name__] = cls
+        _classes[family][cls.__name__] = cls
         hints.explain_arguments(cls)
         return cls
 

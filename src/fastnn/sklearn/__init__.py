@@ -6,12 +6,16 @@ Needs scikit-learn: ``pip install "fastnn-numba[sklearn]"``. What makes networks
 from fastnn.sklearn import penalty as _penalty  # noqa: F401  (model files of estimators' callbacks have it)
 from fastnn.sklearn.mlp import MLPClassifier, MLPRegressor
 from fastnn.sklearn.search import GridSearchCV, HalvingGridSearchCV, HalvingRandomSearchCV, RandomizedSearchCV
+from fastnn.sklearn.wrappers import Classifier, Regressor, Transformer
 
 __all__ = [
+    "Classifier",
     "GridSearchCV",
     "HalvingGridSearchCV",
     "HalvingRandomSearchCV",
     "MLPClassifier",
     "MLPRegressor",
     "RandomizedSearchCV",
+    "Regressor",
+    "Transformer",
 ]

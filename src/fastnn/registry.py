@@ -7,7 +7,7 @@
 import dataclasses
 import re
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from fastnn import hints
@@ -29,32 +29,37 @@ _HOMES = {
     "function": None,
 }
 FAMILIES = tuple(_HOMES)
-_classes: dict[str, dict[str, type[Any]]] = {family: {} for family in FAMILIES}
 
 
-class _Registry(Mapping[str, dict[str, type[Any]]]):
-    """The classes by family and name; who asks for a family gets all of fastnn's own classes."""
+class Registry(dict[str, dict[str, type[Any]]]):
+    """Classes by family and name. Who asks for a family gets all of fastnn's own classes, too."""
 
     def __init__(self) -> None:
-        self._complete: dict[str, dict[str, type[Any]]] = {}
+        super().__init__({family: {} for family in FAMILIES})
+        self._whole: set[str] = set()
+
+    def so_far(self, family: str) -> dict[str, type[Any]]:
+        """Return the classes of a family that have been registered."""
+        return super().__getitem__(family)
 
     def __getitem__(self, family: str) -> dict[str, type[Any]]:
-        found = self._complete.get(family)
-        if found is None:
-            found, home = _classes[family], _HOMES[family]
+        if family not in self._whole:
+            home = _HOMES[family]
             # not yet if this thread is running the package itself
             if home is None or complete(import_later(f"fastnn.{home}")):
-                self._complete[family] = found
-        return found
+                self._whole.add(family)
+        return super().__getitem__(family)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(FAMILIES)
+    def items(self) -> Any:
+        """Return pairs of a family's name and its classes."""
+        return {family: self[family] for family in self}.items()
 
-    def __len__(self) -> int:
-        return len(FAMILIES)
+    def values(self) -> Any:
+        """Return the classes by family."""
+        return [self[family] for family in self]
 
 
-REGISTRY: Mapping[str, dict[str, type[Any]]] = _Registry()
+REGISTRY = Registry()
 
 
 def register(family: str) -> Callable[[type[T]], type[T]]:
@@ -79,13 +84,13 @@ def register(family: str) -> Callable[[type[T]], type[T]]:
     def decorate(cls: type[T]) -> type[T]:
         if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
             raise TypeError(f"register: expected a dataclass (put @register above @dataclass); got {cls!r}")
-        other = _classes[family].get(cls.__name__)
+        other = REGISTRY.so_far(family).get(cls.__name__)
         if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ValueError(
                 f"register: the {family} {cls.__name__} of {cls.__module__} has the same name as "
                 f"{other.__module__}.{other.__qualname__}"
             )
-        _classes[family][cls.__name__] = cls
+        REGISTRY.so_far(family)[cls.__name__] = cls
         hints.explain_arguments(cls)
         return cls
 

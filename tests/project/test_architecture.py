@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "console": {"locks"},
     "files": set(),
     "checks": set(),
+    "figures": set(),
     "config": {"checks", "registry"},
     "activations": {"checks", "casts", "formulas", "hints", "registry"},
     "constraints": {"checks", "casts", "hints", "registry"},
@@ -192,9 +193,10 @@ ALLOWED |= {
             "console",
             "data",
             "errors",
+            "figures",
             "layers",
         ),
-        *("locks", "lower", "objective", "optimizers", "program", "registry", "runtime", "seeding", "threads"),
+        *("hints", "locks", "lower", "objective", "optimizers", "program", "registry", "runtime", "seeding", "threads"),
     },
     "saving": {
         *(
@@ -224,9 +226,12 @@ ALLOWED |= {
         *("runtime", "saving", "seeding", "training"),
     },
     "applications": {"checks", "hints", "initializers", "layers", "model", "ops"},
-    "inspect": {"activations", "checks", "hints", "layers", "model", "ops", "seeding"},
+    "inspect": {"activations", "checks", "figures", "hints", "layers", "model", "ops", "seeding", "training"},
     "lora": {
         *("checks", "errors", "hints", "initializers", "layers", "model", "runtime", "saving", "seeding", "training"),
+    },
+    "plot": {
+        *("activations", "checks", "figures", "hints", "inspect", "layers", "losses", "model", "runtime", "training"),
     },
     "text": {"checks", "files", "hints", "seeding"},
     "testing": {"activations", "formulas", "hints", "layers", "losses", "model", "nopython", "training"},

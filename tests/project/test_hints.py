@@ -35,7 +35,11 @@ def test_dir_shows_public_names_alone(name):
     assert dir(module) == sorted(
         [
             *module.__all__,
-            *(("applications", "inspect", "lora", "nopython", "ops", "testing", "text") if module is fnn else ()),
+            *(
+                ("applications", "inspect", "lora", "nopython", "ops", "plot", "testing", "text")
+                if module is fnn
+                else ()
+            ),
         ]
     )
     assert len(set(module.__all__)) == len(module.__all__)

@@ -54,24 +54,24 @@ def axes_for(what: str, ax: Any, size: tuple[float, float]) -> Any:
 
 @functools.cache
 def _figure_class() -> Any:
-    """Return the class of figures that a notebook shows once: where they are made, and not again as a result."""
+    """Return the class of figures that a notebook shows once, also where they are a cell's result."""
     from matplotlib.figure import Figure
 
     return type("Picture", (Figure,), {"_ipython_display_": _display})
 
 
 def _display(figure: Any) -> None:
-    """Show nothing if the notebook will show the figure, at the end of its cell.
+    """Take a figure that is shown as a result from those that the notebook shows at the end of its cell.
 
     Raises
     ------
     NotImplementedError
-        If not: then IPython shows it as any other figure.
+        Always: then IPython shows it as any other figure.
     """
     pyplot: Any = sys.modules["matplotlib.pyplot"]
-    inline = "inline" in str(pyplot.get_backend())
-    if not (inline and figure.number in pyplot.get_fignums()):
-        raise NotImplementedError
+    if "inline" in str(pyplot.get_backend()):
+        pyplot.close(figure)
+    raise NotImplementedError
 
 
 def whole_numbers(axis: Any) -> None:

@@ -263,14 +263,13 @@ def test_figures_belong_to_pyplot_and_axes_that_are_given_do_not(pyplot):
 
 
 def test_notebooks_show_a_figure_once(pyplot, monkeypatch):
+    """A result is shown where it is, and no more at the end of the cell, where figures of pyplot are."""
     figure = plot.weights(trained()[0])
-    with pytest.raises(NotImplementedError):
-        figure._ipython_display_()
-    monkeypatch.setattr(pyplot, "get_backend", lambda: "module://matplotlib_inline.backend_inline")
-    assert figure._ipython_display_() is None
-    pyplot.close(figure)
-    with pytest.raises(NotImplementedError):
-        figure._ipython_display_()
+    for backend, left in (("agg", True), ("module://matplotlib_inline.backend_inline", False)):
+        monkeypatch.setattr(pyplot, "get_backend", lambda backend=backend: backend)
+        with pytest.raises(NotImplementedError):
+            figure._ipython_display_()
+        assert (figure.number in pyplot.get_fignums()) == left
 
 
 @pytest.mark.parametrize("name", ["confusion_matrix", "reliability"])

@@ -7,7 +7,7 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastnn.callbacks.monitor import Monitor
 from fastnn.figures import COLOURS, axes_for, brief, colours, new_axes, spans_decades, whole_numbers
@@ -56,7 +56,7 @@ def _draw(
         there = np.isfinite(values)
         label = brief(curve, 32)
         axes.plot(epochs[there], values[there], line, color=colour, marker=marker, label=label)
-    best = None if name == "learning_rate" else _best(curves[-1], series[curves[-1]])
+    best = None if name == "learning_rate" else best_epoch(curves[-1], series[curves[-1]])
     if best is not None:
         colour, value = pair[len(curves) - 1], series[curves[-1]][best]
         mark = f"best: {value:.4g}, epoch {epochs[best]}" if labelled else None
@@ -72,16 +72,17 @@ def _draw(
     axes.grid(alpha=0.3)
 
 
-def _best(name: str, values: NDArray[Any]) -> int | None:
+def best_epoch(name: str, values: ArrayLike) -> int | None:
     """Return the place of the best value; None if the name does not say what is better, or there is no choice."""
-    there = np.flatnonzero(np.isfinite(values))
+    series = np.asarray(values, np.float64)
+    there = np.flatnonzero(np.isfinite(series))
     if len(there) < 2:
         return None
     try:
         larger = Monitor("History.plot", name).larger
     except ValueError:
         return None
-    chosen = values[there]
+    chosen = series[there]
     return int(there[chosen.argmax() if larger else chosen.argmin()])
 
 

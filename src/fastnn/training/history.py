@@ -7,8 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fastnn import markup
 from fastnn.checks import flag, shorten
-from fastnn.training.curves import draw
+from fastnn.training.curves import best_epoch, draw
 
 __all__ = ["History"]
 
@@ -68,6 +69,18 @@ class History:
         if self.partial is not None:
             parts.append("one interrupted")
         return f"<History: {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        """Return first, best and last values as a table, for notebooks."""
+        count = len(self.epoch)
+        rows = [("", "first", "best", "last")]
+        for name, values in self.history.items():
+            best = best_epoch(name, values)
+            shown = "" if best is None else f"{values[best]:.4g} (epoch {self.epoch[best] + 1})"
+            rows.append((name, f"{values[0]:.4g}", shown, f"{values[-1]:.4g}"))
+        title = f"History of {count} epoch{'' if count == 1 else 's'}"
+        title += "" if self.partial is None else ", one more interrupted"
+        return markup.block(markup.line(title, strong=True), markup.table(rows, (1, 2, 3)) if self.history else "")
 
     def plot(self, ax: Any = None, *, names: Sequence[str] | None = None, log: bool = False) -> Any:
         """Draw quantities over the epochs, training and validation together, and mark the best epoch of each.

@@ -92,6 +92,7 @@ from fastnn.version import __version__
 if TYPE_CHECKING:  # what `_LATER` imports on first use
     from fastnn import applications as applications
     from fastnn import inspect as inspect
+    from fastnn import integrations as integrations
     from fastnn import lora as lora
     from fastnn import nopython as nopython
     from fastnn import ops as ops
@@ -188,7 +189,7 @@ __all__ += layers.recurrent.own.__all__
 __all__ += layers.recurrent.wrappers.__all__
 
 # imported on first use: importing Numba takes longer than importing fastnn, and the ops take a tenth of that
-_LATER = ("applications", "inspect", "lora", "nopython", "ops", "plot", "testing", "text")
+_LATER = ("applications", "inspect", "integrations", "lora", "nopython", "ops", "plot", "testing", "text")
 
 
 def _later(name: str) -> object:

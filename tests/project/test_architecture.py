@@ -240,6 +240,7 @@ ALLOWED |= {
     },
     "applications": {"checks", "hints", "initializers", "layers", "model", "ops"},
     "inspect": {"activations", "checks", "figures", "hints", "layers", "model", "ops", "seeding", "training"},
+    "integrations": {"callbacks", "checks", "hints", "threads", "training"},
     "lora": {
         *("checks", "errors", "hints", "initializers", "layers", "model", "runtime", "saving", "seeding", "training"),
     },

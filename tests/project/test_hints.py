@@ -36,7 +36,7 @@ def test_dir_shows_public_names_alone(name):
         [
             *module.__all__,
             *(
-                ("applications", "inspect", "lora", "nopython", "ops", "plot", "testing", "text")
+                ("applications", "inspect", "integrations", "lora", "nopython", "ops", "plot", "testing", "text")
                 if module is fnn
                 else ()
             ),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastnn import markup
+from fastnn.callbacks.logs import numbers_of
 from fastnn.checks import flag, shorten
 from fastnn.training.curves import best_epoch, draw
 
@@ -43,7 +43,7 @@ class History:
         logs : mapping of str to float
             Its quantities.
         """
-        numbers = _numbers(logs)
+        numbers = numbers_of(logs)
         for name in numbers:
             if name not in self.history:
                 self.history[name] = [math.nan] * len(self.epoch)
@@ -54,7 +54,7 @@ class History:
 
     def amend(self, logs: Mapping[str, float]) -> None:
         """Add entries that callbacks put into the logs of the last recorded epoch."""
-        for name, value in _numbers(logs).items():
+        for name, value in numbers_of(logs).items():
             if name not in self.history:
                 self.history[name] = [math.nan] * len(self.epoch)
             self.history[name][-1] = value
@@ -151,19 +151,6 @@ class History:
             if len(values) != len(result.epoch):
                 raise ValueError(f"history[{name!r}] has {len(values)} values for {len(result.epoch)} epochs")
         return result
-
-
-def _numbers(logs: Mapping[Any, Any]) -> dict[str, float]:
-    """Return the entries that are numbers with a name."""
-    found = {}
-    for name, value in logs.items():
-        if not isinstance(name, str) or isinstance(value, (str, bytes)):
-            continue
-        # anything that converts to a number: NumPy's, those of other libraries, arrays without axes
-        with contextlib.suppress(Exception):
-            if not getattr(value, "ndim", 0):
-                found[name] = float(value)
-    return found
 
 
 def _number(value: Any) -> float:

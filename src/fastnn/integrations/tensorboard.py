@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -119,5 +120,7 @@ class TensorBoard(Callback):
             path = os.path.join(self.log_dir, folder)
             # TensorBoard forgets what earlier files have from this step on
             purge = epoch if self._resumed else None
-            self._writers[folder] = self._board.SummaryWriter(path, purge_step=purge)
+            # names have the second alone: a training that begins in the same one would replace the file
+            suffix = f".{time.time_ns() % 10**9:09d}"
+            self._writers[folder] = self._board.SummaryWriter(path, purge_step=purge, filename_suffix=suffix)
         return self._writers[folder]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn.callbacks.monitor import Monitor
-from fastnn.figures import COLOURS, axes_for, brief, colours, new_axes, spans_decades, whole_numbers
+from fastnn.figures import COLOURS, brief, colours, new_axes, spans_decades, whole_numbers
 
 # fewer epochs have a point each
 _POINTS = 30
@@ -24,11 +24,10 @@ def draw(
     series = {name: np.asarray(values, np.float64) for name, values in history.items()}
     numbers = np.asarray(epochs) + 1
     if ax is not None:
-        axes = axes_for("History.plot", ax, (0.0, 0.0))
         for name, colour in zip(names, colours(len(names)), strict=True):
-            _draw(axes, numbers, series, name, (colour, colour), log, labelled=False)
-        axes.legend(fontsize="small")
-        return axes
+            _draw(ax, numbers, series, name, (colour, colour), log, labelled=False)
+        ax.legend(fontsize="small")
+        return ax
     columns = min(len(names), _COLUMNS)
     rows = ceil(len(names) / columns)
     grid = new_axes("History.plot", (4.5 * columns, 3.5 * rows), rows, columns)

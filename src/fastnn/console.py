@@ -12,7 +12,6 @@ import os
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -149,11 +148,12 @@ class _StandardError:
 
 @functools.cache
 def bar_class() -> Any:
-    """Return tqdm's bar for this console or notebook; a notebook without widgets gets text, and no warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with importing:
-            from tqdm.auto import tqdm
+    """Return tqdm's bar of text.
+
+    Its bars of widgets are not for notebooks that others read: the file has what was drawn first, if anything.
+    """
+    with importing:
+        from tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]
         # Otherwise tqdm starts a thread that looks for bars that have not been drawn for a while.
@@ -174,18 +174,16 @@ def make_bar(kind: Any, **options: Any) -> Any:
     """
     # The delay only keeps tqdm from drawing the new bar, empty, immediately.
     usual: dict[str, Any] = {"miniters": 0, "mininterval": 0, "delay": 1e-9}
-    if "ipykernel" not in sys.modules:
-        usual |= {"file": _StandardError(), "ncols": columns()}
-    elif any(each.__module__ == "tqdm.notebook" for each in kind.__mro__):
-        usual |= {"dynamic_ncols": True}
-    else:
-        # no widgets: each drawing on standard error would be an output of its own in the notebook's file
+    if "ipykernel" in sys.modules:
+        # each drawing on standard error would be an output of its own in the notebook's file
         usual |= {"file": _notebook_line()}
+    else:
+        usual |= {"file": _StandardError(), "ncols": columns()}
     return kind(**usual | options)
 
 
 def _notebook_line() -> Any:
-    """Return where a bar is drawn in a notebook without widgets."""
+    """Return where a bar is drawn in a notebook."""
     try:
         from IPython.display import display
     except ImportError:

@@ -198,7 +198,6 @@ import sys, types
 sys.modules["ipykernel.zmqshell"] = sys.modules["ipykernel"] = types.ModuleType("ipykernel")
 sys.modules["IPython"] = types.ModuleType("IPython")
 sys.modules["IPython"].get_ipython = lambda: object()
-sys.modules["ipywidgets"] = None
 import threading
 from fastnn.training.progress import Progress
 assert "tqdm" not in sys.modules and "numba" not in sys.modules
@@ -212,7 +211,7 @@ assert threading.active_count() == 1
 """
 
 
-def test_a_notebook_without_widgets_has_one_output_for_each_bar(monkeypatch):
+def test_a_notebook_has_one_output_for_each_bar(monkeypatch):
     """What a cell's output holds after a training: a file of the notebook would keep every line on standard error."""
     outputs = []
 
@@ -234,11 +233,11 @@ def test_a_notebook_without_widgets_has_one_output_for_each_bar(monkeypatch):
     monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
     monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
     monkeypatch.setitem(sys.modules, "IPython.display", notebook)
-    bar = console.make_bar(standard_bar(), total=10)
+    bar = console.make_bar(console.bar_class(), total=10)
     for position in (2, 5, 9):
         console.draw_bar(bar, position, "Epoch 1/1 ", "{n_fmt}/{total_fmt} ", ["[{elapsed}]"], ["loss=0.5"])
     console.end_bar(bar, 10, "Epoch 1/1: 2 s loss=0.25")
-    gone = console.make_bar(standard_bar(), total=3, leave=False, desc="compiling", delay=0)
+    gone = console.make_bar(console.bar_class(), total=3, leave=False, desc="compiling", delay=0)
     gone.update(2)
     gone.close()
     first, second = outputs
@@ -247,13 +246,7 @@ def test_a_notebook_without_widgets_has_one_output_for_each_bar(monkeypatch):
     assert "compiling" in second[0]["text/plain"] and second[-1] == {"text/plain": "", "text/html": ""}
 
 
-def standard_bar():
-    from tqdm import tqdm
-
-    return type("Bar", (tqdm,), {"monitor_interval": 0})
-
-
-def test_notebook_without_widgets_gives_no_warning_and_no_thread():
+def test_a_notebook_gives_no_warning_and_no_thread():
     source = str(Path(progress.__file__).parents[2])
     command = [sys.executable, "-W", "error", "-c", NOTEBOOK]
     environment = {**os.environ, "PYTHONPATH": source}

@@ -70,6 +70,8 @@ def confusion_matrix(
     shares = np.where(rows > 0, counts / np.maximum(rows, 1), np.nan)
     side = min(3.5 + 0.42 * classes, 16.0)
     axes = axes_for(what, ax, (side + 1.2, side))
+    from matplotlib.ticker import PercentFormatter
+
     image = axes.imshow(np.ma.masked_invalid(shares), cmap="Blues", vmin=0.0, vmax=1.0)
     axes.set_facecolor("0.9")
     if classes <= _COUNTS:
@@ -82,7 +84,7 @@ def confusion_matrix(
     right = int(np.trace(counts))
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(f"Confusion matrix: {right:,} of {len(truth):,} right ({right / len(truth):.1%})", fontsize="medium")
-    axes.figure.colorbar(image, ax=axes, label="share of the true class", format="{x:.0%}", shrink=0.8)
+    axes.figure.colorbar(image, ax=axes, label="share of the true class", format=PercentFormatter(1.0, 0), shrink=0.8)
     return axes
 
 

@@ -1,6 +1,9 @@
 """Searches by Optuna: pruning, and several trials at a time."""
 
+import copy
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,7 +88,7 @@ def test_epochs_without_a_validation_or_between_reports_are_left_out():
 def test_pruning_may_stop_instead_of_raising():
     x, y = problem()
     trial = study_of(Every({0}, epoch=2)).ask()
-    pruning = module.PruningCallback(trial, "loss", stop=True)
+    pruning = copy.copy(module.PruningCallback(trial, "loss", stop=True))
     history = build(trial).fit(x, y, epochs=9, verbose=0, callbacks=pruning)
     assert pruning.pruned and len(history.epoch) == 3
 
@@ -218,3 +221,11 @@ def test_without_optuna(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r'PruningCallback needs optuna: .* "fastnn-numba\[optuna\]"'):
         module.PruningCallback(None)
+
+
+def test_the_search_of_the_documents_runs():
+    text = (Path(__file__).parents[2] / "docs" / "pictures.md").read_text(encoding="utf-8")
+    (code,) = [each for each in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S) if "optuna" in each]
+    names = {}
+    exec(code, names)
+    assert len(names["study"].trials) == 12 and names["study"].best_value > 0.85

@@ -62,7 +62,7 @@ class PruningCallback(Callback):
     watched: Monitor
 
     def __init__(self, trial: Any, monitor: str = "val_loss", *, interval: int = 1, stop: bool = False) -> None:
-        self._optuna = needed("PruningCallback", "optuna", "optuna")
+        needed("PruningCallback", "optuna", "optuna")
         if not hasattr(trial, "report") or not hasattr(trial, "should_prune"):
             raise TypeError(f"PruningCallback: trial: expected a trial of Optuna, got {type(trial).__name__}")
         study = getattr(trial, "study", None)
@@ -90,7 +90,8 @@ class PruningCallback(Callback):
         if self.trial.should_prune():
             self.pruned = True
             if not self.stop:
-                raise self._optuna.TrialPruned(f"pruned after epoch {epoch + 1}")
+                library = needed("PruningCallback", "optuna", "optuna")
+                raise library.TrialPruned(f"pruned after epoch {epoch + 1}")
             self.model.stop_training = True
 
 

@@ -52,25 +52,20 @@ class TensorBoard(Callback):
         histogram_freq: int = 0,
         hyperparameters: Mapping[str, Any] | None = None,
     ) -> None:
+        _board()
         self.log_dir = os.fspath(log_dir)
         self.histogram_freq = integer("TensorBoard: histogram_freq", histogram_freq, at_least=0)
         self.hyperparameters = None
         if hyperparameters is not None:
             self.hyperparameters = checked_hyperparameters("TensorBoard", hyperparameters)
         self.begun = False
-        self._board = needed("TensorBoard", "tensorboardX", "tensorboard")
         self._writers: dict[str, Any] = {}
         self._resumed = False
         self._last: dict[str, float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for copies: without open files and the library."""
-        return super().__getstate__() | {"_board": None, "_writers": {}}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        """Take a state of `__getstate__`."""
-        self.__dict__.update(state)
-        self._board = needed("TensorBoard", "tensorboardX", "tensorboard")
+        """Return the state for copies: without open files."""
+        return super().__getstate__() | {"_writers": {}}
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Close the files of an earlier training."""
@@ -105,7 +100,7 @@ class TensorBoard(Callback):
             return
         settings = hyperparameters_of(self.model, self.params.get("epochs")) | self.hyperparameters
         final = {f"final/{name}": value for name, value in self._last.items() if math.isfinite(value)}
-        with self._board.SummaryWriter(self.log_dir) as writer:
+        with _board().SummaryWriter(self.log_dir) as writer:
             writer.add_hparams(settings, final, name="hyperparameters")
 
     def close(self) -> None:
@@ -122,5 +117,9 @@ class TensorBoard(Callback):
             purge = epoch if self._resumed else None
             # names have the second alone: a training that begins in the same one would replace the file
             suffix = f".{time.time_ns() % 10**9:09d}"
-            self._writers[folder] = self._board.SummaryWriter(path, purge_step=purge, filename_suffix=suffix)
+            self._writers[folder] = _board().SummaryWriter(path, purge_step=purge, filename_suffix=suffix)
         return self._writers[folder]
+
+
+def _board() -> Any:
+    return needed("TensorBoard", "tensorboardX", "tensorboard")

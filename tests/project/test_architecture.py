@@ -454,7 +454,7 @@ def test_import_is_quick_and_imports_nothing_optional():
     code = (
         "import time, sys\nbegin = time.process_time()\nimport numpy\nmiddle = time.process_time()\nimport fastnn\n"
         "print((time.process_time() - middle) / (middle - begin))\n"
-        "optional = {'numba', 'matplotlib', 'pandas', 'polars', 'scipy', 'sklearn', 'IPython', 'tokenizers'}\n"
+        "optional = {'numba', 'matplotlib', 'pandas', 'polars', 'scipy', 'sklearn', 'IPython', 'tokenizers', 'optuna'}\n"
         "print(*sorted(optional & set(sys.modules)))"
     )
     ratios = []

@@ -111,6 +111,21 @@ def test_several_inputs_weights_of_samples_and_data_frames():
     np.testing.assert_array_equal(one.losses, fnn.lr_range_test(network(), x, y, steps=10).losses)
 
 
+def test_models_of_models_and_losses_of_their_own():
+    x, _ = problem()
+    encoder = fnn.Sequential([fnn.Input(4), fnn.Dense(2, "tanh")], seed=0)
+    decoder = fnn.Sequential([fnn.Input(2), fnn.Dense(4)], seed=1)
+    symbol = fnn.Input(4)
+    model = fnn.Model(symbol, decoder(encoder(symbol)))
+    model.add_loss(fnn.ops.mean(fnn.ops.square(model.outputs[0] - symbol)))
+    model.compile("sgd")
+    before = [one.copy() for one in (*encoder.get_weights(), *decoder.get_weights())]
+    found = fnn.lr_range_test(model, x, steps=20, low=1e-2, high=1.0)
+    assert found.losses[-1] < found.losses[0]
+    for one, other in zip(before, (*encoder.get_weights(), *decoder.get_weights()), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_the_picture():
     matplotlib = pytest.importorskip("matplotlib", reason="figures need matplotlib, the extra `plot`")
     matplotlib.use("agg")

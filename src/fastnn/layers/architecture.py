@@ -247,18 +247,29 @@ class Architecture:
             call: InputSpec(name, self.calls[call].shape, self.calls[call].kind)
             for call, name in zip(self.inputs, self.input_names, strict=True)
         }
-        # layers that return integers return those of an input, in another shape; ops compute others
+        # layers that return integers return those of an input, in another shape, or say which; ops compute others
         origin = {call: call for call in specs}
+        made: dict[int, tuple[int, int]] = {}
         for index, call in enumerate(self.calls):
             shapes = [self.example.calls[x].shape for x in call.inputs]
+            given = self.layers[call.layer].output_range(*shapes) if call.kind == "int64" else None
+            if given is not None:
+                made[index] = given
             for position, x in enumerate(call.inputs):
                 if self.calls[x].kind != "int64":
                     continue
+                if x in made and call.kind == "int64" and given is None:
+                    made[index] = made[x]
+                bounds = self.layers[call.layer].input_range(position, *shapes)
+                if x in made and bounds is not None and not bounds[0] <= made[x][0] <= made[x][1] <= bounds[1]:
+                    raise ValueError(
+                        f"layer {self.labels[call.layer]!r}: takes integers from {bounds[0]} to {bounds[1]}, but layer "
+                        f"{self.labels[self.calls[x].layer]!r} gives integers from {made[x][0]} to {made[x][1]}"
+                    )
                 if x not in origin:
                     continue
-                if call.kind == "int64":
+                if call.kind == "int64" and given is None:
                     origin[index] = origin[x]
-                bounds = self.layers[call.layer].input_range(position, *shapes)
                 if bounds is not None:
                     specs[origin[x]] = _narrowed(specs[origin[x]], *bounds, self.labels[call.layer])
         return tuple(specs[call] for call in self.inputs)

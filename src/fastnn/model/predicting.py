@@ -12,8 +12,8 @@ from fastnn.console import quantities, say
 from fastnn.hints import explained
 from fastnn.layers.symbols import Symbol
 from fastnn.layers.tracing import Traced
-from fastnn.model.gradients import GradientsMixin
 from fastnn.model.nesting import applied, check_symbols
+from fastnn.model.prepared import PreparedMixin
 from fastnn.objective.objective import as_list
 from fastnn.runtime import feeds, sweep
 from fastnn.runtime.calls import prediction
@@ -21,7 +21,7 @@ from fastnn.runtime.reading import reads
 from fastnn.training import iterables
 
 
-class PredictingMixin(GradientsMixin):
+class PredictingMixin(PreparedMixin):
     """A network that predicts and is evaluated; `fastnn.Model` adds training."""
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = True) -> Any:
@@ -48,7 +48,8 @@ class PredictingMixin(GradientsMixin):
         Parameters
         ----------
         x, y, sample_weight
-            As for `fit`; x may be an iterable of batches.
+            As for `fit`; x may be an iterable of batches. If the model has a `preparation`, x may be a data frame with
+            the target.
         batch_size : int, optional
             Rows at a time, 256 by default; changes the result only by rounding, unless `steps` is given, or rows
             depend on each other, as in a loss that is one number for the batch.
@@ -65,6 +66,7 @@ class PredictingMixin(GradientsMixin):
             As for `fit`. The order of the rows does not matter.
         """
         steps, batch_size = _rows_of_steps(steps, batch_size)
+        x, y = self._prepared_pair(x, y)
         iterable = iterables.are_given(self._state, x, listed=y is None)
         if self._state.compiled is not None:
             x = iterables.build_for_data(self, x, iterable, pairs=True)
@@ -152,7 +154,7 @@ class PredictingMixin(GradientsMixin):
         Parameters
         ----------
         x : array of shape (n, *input_shape), list or dict of arrays, or an iterable of batches of inputs
-            Batches may be tuples (x, y), as for `fit`.
+            Batches may be tuples (x, y), as for `fit`. If the model has a `preparation`, also a data frame as it is.
         batch_size : int, optional
             Rows at a time, by default 256, or fewer large images; changes the result only by rounding, unless `steps`
             is given, or rows depend on each other, as by a mean over axis 0: then a batch is what they depend on.
@@ -170,6 +172,8 @@ class PredictingMixin(GradientsMixin):
         array, or list of arrays
             `fastnn.DeviceArray` if x is on a GPU and there are no `lengths`, else NumPy arrays.
         """
+        if self._state.preparation is not None:
+            x = self._prepared(x)
         if device is not None and device != self._state.device:
             with self._state.on(device):
                 return self.predict(x, batch_size, steps=steps, lengths=lengths)

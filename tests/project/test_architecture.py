@@ -211,7 +211,7 @@ ALLOWED |= {
             "program",
             "registry",
         ),
-        *("runtime", "training"),
+        *("runtime", "tables", "training"),
     },
     "export": {
         *(f"backend/cpu/{room}" for room in ("frozen", "layouts")),

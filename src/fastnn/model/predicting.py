@@ -172,8 +172,6 @@ class PredictingMixin(PreparedMixin):
         array, or list of arrays
             `fastnn.DeviceArray` if x is on a GPU and there are no `lengths`, else NumPy arrays.
         """
-        if self._state.preparation is not None:
-            x = self._prepared(x)
         if device is not None and device != self._state.device:
             with self._state.on(device):
                 return self.predict(x, batch_size, steps=steps, lengths=lengths)
@@ -185,6 +183,8 @@ class PredictingMixin(PreparedMixin):
                     result = prediction.otherwise(self._prediction, x)
                 if result is not False:
                     return result
+        if self._state.preparation is not None:
+            x = self._prepared(x)
         steps, batch_size = _rows_of_steps(steps, batch_size)
         return self._predict(x, batch_size, steps, lengths)
 

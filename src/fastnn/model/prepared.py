@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastnn.checks import shorten
 from fastnn.model.gradients import GradientsMixin
-from fastnn.tables.preparation import Preparation
-from fastnn.tables.reading import is_table
-from fastnn.tables.table import Table
+
+if TYPE_CHECKING:  # elsewhere where it is used: models without a preparation need no tables
+    from fastnn.tables.preparation import Preparation
+    from fastnn.tables.table import Table
 
 
 class PreparedMixin(GradientsMixin):
@@ -32,6 +33,9 @@ class PreparedMixin(GradientsMixin):
 
     @preparation.setter
     def preparation(self, given: Preparation | Table | None) -> None:
+        from fastnn.tables.preparation import Preparation
+        from fastnn.tables.table import Table
+
         found = given.preparation if isinstance(given, Table) else given
         if found is not None and not isinstance(found, Preparation):
             raise TypeError(
@@ -42,8 +46,6 @@ class PreparedMixin(GradientsMixin):
         self._state.preparation = found
 
     def _take_preparation(self, preparation: Any) -> None:
-        if not isinstance(preparation, Preparation):
-            raise ValueError(f"preparation: got {type(preparation).__name__}")
         self._check_preparation(preparation)
         self._state.preparation = preparation
 
@@ -61,13 +63,19 @@ class PreparedMixin(GradientsMixin):
 
     def _prepared(self, x: Any) -> Any:
         """Return the inputs for rows of a table, and anything else as it is."""
+        from fastnn.tables.reading import is_table
+
         preparation = self.preparation
         return preparation.inputs_of(x, "x") if preparation is not None and is_table(x) else x
 
     def _prepared_pair(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Return the same, and the target of a table if none is given."""
         preparation = self.preparation
-        if preparation is None or not is_table(x):
+        if preparation is None:
+            return x, y
+        from fastnn.tables.reading import is_table
+
+        if not is_table(x):
             return x, y
         if y is not None:
             return preparation.inputs_of(x, "x"), y

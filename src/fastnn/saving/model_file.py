@@ -128,7 +128,12 @@ def model_from(
     take_options(model, document.get("options"))
     prepared = document.get("preparation")
     if prepared is not None:
-        take_preparation(model, from_config(prepared, REGISTRY["preparation"], "preparation"))
+        from fastnn.tables.preparation import Preparation  # which registers its classes
+
+        found = from_config(prepared, REGISTRY["preparation"], "preparation")
+        if not isinstance(found, Preparation):
+            raise ValueError(f"preparation: got {type(found).__name__}")
+        take_preparation(model, found)
     if training and document["training"] is not None:
         _restore(state_of(model), tensors, document["training"], optimizer)
     return model

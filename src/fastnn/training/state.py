@@ -259,7 +259,7 @@ class Trainable:
             raise ValueError("a model has no options of functions")
 
     def _take_preparation(self, preparation: Any) -> None:
-        """Take how rows of tables are prepared, which may be of a file; raises ValueError if it does not fit."""
+        """Take how rows of tables are prepared, from a file; raises ValueError if it does not fit."""
         raise ValueError("a function has no preparation")
 
     def _build_for(self, x: Any) -> None:
@@ -299,7 +299,7 @@ def take_options(model: Trainable, options: Any) -> None:
 
 
 def take_preparation(model: Trainable, preparation: Any) -> None:
-    """Give a model the preparation of a file; raises ValueError if it is none, or does not fit."""
+    """Give a model the preparation of a file; raises ValueError if it does not fit."""
     model._take_preparation(preparation)
 
 

@@ -10,24 +10,18 @@ from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
-from fastnn.sklearn.perceptron import BaseMLP
+from fastnn.sklearn.parameters import CONSTRAINTS
+from fastnn.sklearn.perceptron import BaseMLP, is_stochastic
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
 Array = NDArray[Any]
-
-
-def _is_stochastic(estimator: BaseMLP) -> bool:
-    if not estimator._stochastic:
-        raise AttributeError(
-            f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
-        )
-    return True
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
@@ -78,8 +72,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         self.n_threads = n_threads
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseMLP._parameter_constraints,
-        "class_weight": "no_validation",
+        **CONSTRAINTS,
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
@@ -115,16 +109,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     def _decoded(self, values: Array) -> Array:
         """Return classes, or indicators of several labels, for outputs of the network or encoded targets."""
-        kind = self._label_binarizer.y_type_
+        kind, classes = self._label_binarizer.y_type_, self.classes_
         if values.ndim == 1:
-            return self.classes_[values]
-        if kind == "multiclass":
-            return self.classes_[values.argmax(axis=1)]
-        if kind.startswith("multilabel"):
-            return (values > 0.5).astype(int)
-        if len(self.classes_) == 1:
-            return np.repeat(self.classes_, len(values))
-        return self.classes_[(values[:, 0] > 0.5).view(np.int8)]
+            found: Array = classes[values]
+        elif kind == "multiclass":
+            found = classes[values.argmax(axis=1)]
+        elif kind.startswith("multilabel"):
+            found = (values > 0.5).astype(int)
+        elif len(classes) == 1:
+            found = np.repeat(classes, len(values))
+        else:
+            found = classes[(values[:, 0] > 0.5).view(np.int8)]
+        return found
 
     def _outputs_of(self, y: Array) -> tuple[int, str]:
         if self._label_binarizer.y_type_ == "multiclass":
@@ -144,7 +140,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         right = self._decoded(self._outputs(X)) == self._decoded(y)
         return float(np.average(right if right.ndim == 1 else right.all(axis=1), weights=sample_weight))
 
-    @available_if(_is_stochastic)
+    @available_if(is_stochastic)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
         """Train for one epoch, and keep the optimizer's state.
@@ -267,21 +263,23 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     def _loss_of(self, data: float, penalty: float, y: Array, weights: Any) -> float:
         if self.loss == "squared_error":
-            return data / y.shape[1] + penalty
+            return data / int(y.shape[1]) + penalty
         if self.loss == "poisson":
             # the deviance is 0 for a prediction that is right
             with np.errstate(divide="ignore", invalid="ignore"):
                 least = np.where(y > 0, y * np.log(y), 0.0) - y
-            return data + float(np.average(least.sum(axis=1), weights=weights)) + penalty
+            constant: float = np.average(least.sum(axis=1), weights=weights)
+            return data + constant + penalty
         return data + penalty
 
     def _score(self, X: Any, y: Array, sample_weight: Any) -> float:
         found = self._outputs(X)
         if not np.isfinite(found).all():
             return float("nan")
-        return float(r2_score(y, found, sample_weight=sample_weight))
+        score: float = r2_score(y, found, sample_weight=sample_weight)
+        return score
 
-    # scikit-learn's own has the method with every solver
+    @available_if(is_stochastic)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """Train for one epoch, and keep the optimizer's state.
@@ -295,13 +293,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Returns
         -------
         self
-
-        Raises
-        ------
-        AttributeError
-            With ``solver="lbfgs"``.
         """
-        _is_stochastic(self)
         return self._fit(X, y, sample_weight, True)  # type: ignore[no-any-return]
 
     def predict(self, X: Any) -> Array:

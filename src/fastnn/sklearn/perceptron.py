@@ -6,8 +6,8 @@ import copy
 import os
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +17,6 @@ from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -27,49 +26,20 @@ from fastnn.model import Sequential
 from fastnn.optimizers import SGD, Adam, Optimizer
 from fastnn.sklearn import minimize
 from fastnn.sklearn.network import Design, Network
+from fastnn.sklearn.parameters import CONSTRAINTS
 from fastnn.sklearn.passes import EpochOrders
-from fastnn.sklearn.stopping import EpochEnd
 from fastnn.threads import get_num_threads
 
 Array = NDArray[Any]
+
+#: an adaptive learning rate is divided by this until it is as small as that
+_RATE_DIVISOR, _SMALLEST_RATE = 5.0, 1e-6
 
 
 class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
     """Base class of `MLPClassifier` and `MLPRegressor`."""
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": "no_validation",
-        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "loss": "no_validation",
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose", StrOptions({"bar"})],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
-        "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "optimizer": "no_validation",
-        "dropout": ["array-like", Interval(Real, 0, 1, closed="left")],
-        "batch_norm": ["boolean"],
-        "callbacks": "no_validation",
-        "dtype": [StrOptions({"auto", "float32", "float64"})],
-        "device": [str],
-        "n_threads": [None, Interval(Integral, 1, None, closed="left")],
-    }
+    _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
 
     # set by `fit`
     coefs_: list[Array]
@@ -215,16 +185,16 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _network_of_weights(self) -> Network:
         """Return the network, which has the weights of `coefs_` and `intercepts_` whoever has set them."""
-        network = self.__dict__.get("_network")
+        network: Network | None = self.__dict__.get("_network")
         if network is not None and network.holds(self.coefs_, self.intercepts_):
-            return network  # type: ignore[no-any-return]
+            return network
         if network is None:
             units = (len(self.coefs_[0]), *(one.shape[1] for one in self.coefs_))
             self._random_state = check_random_state(self.random_state)
             network = Network(self._design(units, "float32" if self.coefs_[0].dtype == np.float32 else "float64"))
         network.take(self.coefs_, self.intercepts_)
         self._use(network)
-        return network  # type: ignore[no-any-return]
+        return network
 
     @property
     def _stochastic(self) -> bool:
@@ -264,9 +234,14 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         batch = self._batch_of(rows)
         random = self._random_state if self.shuffle else None
         orders = EpochOrders(rows, batch, random, sample_weight, network.design.dtype)
-        end = EpochEnd(self, network, rows, lambda data, penalty: self._loss_of(data, penalty, y, orders.weights))
-        if validation is not None:
-            end.score = lambda: self._score(dense(validation[0]), validation[1], held_weight)
+
+        def loss() -> float:
+            return self._loss_of(*network.losses(rows), y, orders.weights)
+
+        def score() -> float:
+            return self._score(dense(validation[0]), validation[1], held_weight)
+
+        end = EpochEnd(self, network, rows, loss, None if validation is None else score)
         self.n_iter_ = 0
         try:
             network.train(
@@ -285,6 +260,26 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         if self.early_stopping and end.best is not None:
             network.model.set_weights(end.best)
         self._use(network)
+
+    def _say(self, text: str) -> None:
+        if self.verbose and self.verbose != "bar":
+            print(text)
+
+    def _improves(self, score: float | None) -> bool:
+        """Count the epochs without an improvement; returns whether a score that decides is the best."""
+        best = False
+        if self.early_stopping and score is not None:
+            assert self.best_validation_score_ is not None
+            better = not score < self.best_validation_score_ + self.tol
+            best = score > self.best_validation_score_
+            if best:
+                self.best_validation_score_ = score
+        else:
+            assert self.best_loss_ is not None
+            better = not self.loss_ > self.best_loss_ - self.tol
+            self.best_loss_ = min(self.best_loss_, self.loss_)
+        self._no_improvement_count = 0 if better else self._no_improvement_count + 1
+        return best
 
     @abstractmethod
     def _loss_of(self, data: float, penalty: float, y: Array, weights: Any) -> float:
@@ -366,14 +361,16 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
             # NaN unless all numbers are finite, or their sum overflows: 2 µs, half of what `isfinite` and `all` take
             total = np.add.reduce(X, None)
             if total - total == 0.0:
-                return network.model.predict(X)
+                quick: Array = network.model.predict(X)
+                return quick
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         return self._outputs(dense(X))
 
     def _outputs(self, X: Array) -> Array:
         """Return the outputs of the network for checked data."""
-        return self._network_of_weights().model.predict(X)
+        found: Array = self._network_of_weights().model.predict(X)
+        return found
 
     # --- copies and files ---------------------------------------------------------------------------------
 
@@ -397,6 +394,81 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         return tags
 
 
+class EpochEnd(Callback):
+    """What an estimator does at the end of an epoch: its records, the learning rate, the decision to stop.
+
+    Parameters
+    ----------
+    estimator : BaseMLP
+        Its attributes are set.
+    network : Network
+    rows : int
+        Of an epoch.
+    loss, score : function
+        Return the loss of the epoch, and the score of the validation set, if there is one.
+
+    Attributes
+    ----------
+    best : list of ndarray or None
+        The weights of the best score, where it decides.
+    converged : bool
+        Whether the training was ended.
+    """
+
+    def __init__(
+        self, estimator: BaseMLP, network: Network, rows: int, loss: Callable[[], float],
+        score: Callable[[], float] | None,
+    ) -> None:  # fmt: skip
+        self._estimator, self._network, self._rows, self._loss, self._score = estimator, network, rows, loss, score
+        self.best: list[Array] | None = None
+        self.converged = False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Record an epoch, and stop after too many without an improvement."""
+        one, optimizer = self._estimator, self._network.optimizer
+        one.n_iter_ += 1
+        one.loss_ = self._loss()
+        one.t_ += self._rows
+        one.loss_curve_.append(one.loss_)
+        one._say(f"Iteration {one.n_iter_}, loss = {one.loss_:.8f}")
+        score = None
+        if self._score is not None and one.validation_scores_ is not None:
+            score = self._score()
+            one.validation_scores_.append(score)
+            one._say(f"Validation score: {score:f}")
+            if logs is not None:
+                logs["val_score"] = score
+        if one._improves(score):
+            self.best = self._network.all_weights()
+        if one._schedule == "invscaling":
+            optimizer.learning_rate = one.learning_rate_init / (one.t_ + 1) ** one.power_t
+        if one._no_improvement_count > one.n_iter_no_change:
+            self._stop(one, optimizer)
+
+    def _stop(self, one: BaseMLP, optimizer: Optimizer) -> None:
+        """End the training, or go on with a smaller learning rate."""
+        what = "Validation score" if one.early_stopping else "Training loss"
+        text = f"{what} did not improve more than tol={one.tol:f} for {one.n_iter_no_change} consecutive epochs."
+        rate = optimizer.learning_rate
+        if one._schedule == "adaptive" and isinstance(rate, float) and rate > _SMALLEST_RATE:
+            optimizer.learning_rate = rate / _RATE_DIVISOR
+            one._no_improvement_count = 0
+            one._say(f"{text} Setting learning rate to {optimizer.learning_rate:f}")
+            return
+        self.converged = self.model.stop_training = True
+        one._say(f"{text}{' Learning rate too small.' if one._schedule == 'adaptive' else ''} Stopping.")
+
+
 def dense(X: Any) -> Array:
     """Return an array for an array or a sparse matrix."""
-    return X.toarray() if hasattr(X, "toarray") else X
+    found: Array = X.toarray() if hasattr(X, "toarray") else X
+    return found
+
+
+def is_stochastic(estimator: BaseMLP) -> bool:
+    """Return True for an estimator that trains in steps; raises AttributeError for others."""
+    if not estimator._stochastic:
+        raise AttributeError(
+            f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
+        )
+    return True

@@ -64,7 +64,7 @@ class RandomizedSearchCV(_Together, model_selection.RandomizedSearchCV):  # type
 
 
 class HalvingGridSearchCV(_Together, model_selection.HalvingGridSearchCV):  # type: ignore[misc]
-    """A search over a grid, of which fewer and fewer candidates get more and more samples, several trained at a time.
+    """A search over a grid, several trained at a time: fewer and fewer candidates get more and more samples.
 
     Parameters, attributes and results are those of `sklearn.model_selection.HalvingGridSearchCV`, but for `n_jobs`: the
     number of networks that train at a time, in threads, by default `fastnn.get_num_threads()`.
@@ -72,8 +72,8 @@ class HalvingGridSearchCV(_Together, model_selection.HalvingGridSearchCV):  # ty
 
 
 class HalvingRandomSearchCV(_Together, model_selection.HalvingRandomSearchCV):  # type: ignore[misc]
-    """A search over candidates that are drawn, of which fewer and fewer get more and more samples, several trained at a time.
+    """A search over candidates that are drawn, several trained at a time: fewer and fewer get more samples.
 
-    Parameters, attributes and results are those of `sklearn.model_selection.HalvingRandomSearchCV`, but for `n_jobs`: the
+    """A search over drawn candidates, several trained at a time: fewer and fewer get more and more samples.
     number of networks that train at a time, in threads, by default `fastnn.get_num_threads()`.
     """

@@ -70,7 +70,7 @@ def narrow(
             if x in made and bounds is not None:
                 _check(made[x], labels[calls[x].layer], bounds, label)
             if x in origin and bounds is not None:
-                specs[origin[x]] = _narrowed(specs[origin[x]], *bounds, label)
+                specs[origin[x]] = _narrowed(specs[origin[x]], bounds[0], bounds[1], label)
             if call.kind == "int64" and own is None:
                 made |= {index: made[x]} if x in made else {}
                 origin |= {index: origin[x]} if x in origin else {}

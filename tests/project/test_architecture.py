@@ -233,7 +233,8 @@ ALLOWED |= {
     },
     "text": {"checks", "files", "hints", "seeding"},
     "sklearn": {
-        *("activations", "backend/cpu/loading", "callbacks", "layers", "losses", "model", "objective", "optimizers"),
+        *("activations", "backend/cpu/loading", "callbacks", "inspect", "layers", "losses", "model", "objective"),
+        "optimizers",
         *("registry", "regularizers", "runtime", "threads", "training"),
     },
     "testing": {"activations", "formulas", "hints", "layers", "losses", "model", "nopython", "sklearn", "training"},

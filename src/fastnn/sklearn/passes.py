@@ -22,6 +22,8 @@ class EpochOrders:
     sample_weight : ndarray, shape (rows,), optional
     dtype : dtype
         Of the scaled weights.
+    logged : tuple of str
+        Names that a callback adds to the logs.
 
     Attributes
     ----------
@@ -31,7 +33,10 @@ class EpochOrders:
         One over the sum of each batch's weights.
     """
 
-    def __init__(self, rows: int, batch: int, random: Any, sample_weight: Any, dtype: Any) -> None:
+    def __init__(
+        self, rows: int, batch: int, random: Any, sample_weight: Any, dtype: Any, logged: tuple[str, ...] = ()
+    ) -> None:
+        self.logged = logged
         self._random, self._given = random, sample_weight
         self._order = np.arange(rows)
         self._starts = np.arange(0, rows, batch)

@@ -28,7 +28,7 @@ def customers(rows=N, seed=1):
         "age": age,
         "city": city,
         "member": rng.random(rows) < 0.3,
-        "shop": rng.integers(0, 30, rows).astype(str) + " street",
+        "shop": [f"{number} street" for number in rng.integers(0, 30, rows)],
         "since": pd.Timestamp("2022-12-24") + pd.to_timedelta(rng.integers(0, 500, rows), unit="D"),
         "id": [f"customer {row}" for row in range(rows)],
         "one": 1,

@@ -23,7 +23,7 @@ def houses(rows=120, seed=0):
     price = area * np.where(where == "centre", 3.0, 2.0) + rng.normal(0, 5, rows)
     area[rng.random(rows) < 0.1] = np.nan
     return pd.DataFrame({
-        "area": area, "where": where, "agent": rng.integers(0, 40, rows).astype(str) + " x",
+        "area": area, "where": where, "agent": [f"{number} x" for number in rng.integers(0, 40, rows)],
         "lift": rng.random(rows) < 0.5,
         "sold": pd.Timestamp("2023-05-01") + pd.to_timedelta(rng.integers(0, 300, rows), unit="D"),
         "price": price, "dear": np.where(price > 250, "dear", "cheap"),

@@ -210,7 +210,6 @@ def test_scikit_learns_checks(estimator, check):
         check(estimator)
 
 
-@pytest.mark.slow
 def test_scikit_learns_own_tests_pass():
     code = [sys.executable, "-m", "pytest", "-q", "-p", "fastnn.testing.sklearn_swap", "-p", "no:cacheprovider"]
     done = subprocess.run(

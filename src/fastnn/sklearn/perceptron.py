@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -233,7 +234,8 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         batch = self._batch_of(rows)
         random = self._random_state if self.shuffle else None
         logged = () if validation is None else ("val_score",)
-        orders = EpochOrders(rows, batch, random, sample_weight, network.design.dtype, logged)
+        dtype, scales = network.design.dtype, not network.on_device
+        orders = EpochOrders(rows, batch, random, sample_weight, dtype, scales=scales, logged=logged)
 
         def loss() -> float:
             return self._loss_of(*network.losses(rows), y, orders.weights)
@@ -451,9 +453,26 @@ class EpochEnd(Callback):
 
 
 def dense(X: Any) -> Array:
-    """Return an array for an array or a sparse matrix."""
-    found: Array = X.toarray() if hasattr(X, "toarray") else X
-    return found
+    """Return an array for an array or a sparse matrix.
+
+    Raises
+    ------
+    MemoryError
+        When a sparse matrix would take more than half of the machine's memory.
+    """
+    if not hasattr(X, "toarray"):
+        found: Array = X
+        return found
+    needed = X.shape[0] * X.shape[1] * X.dtype.itemsize
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    if needed > most:
+        raise MemoryError(
+            f"X: sparse data are made dense, and {X.shape[0]} x {X.shape[1]} numbers would take {needed / 2**30:.1f} "
+            f"GiB, more than half of the memory ({most / 2**30:.1f} GiB): take fewer features (TruncatedSVD, "
+            "SelectKBest), or train on parts with partial_fit"
+        )
+    full: Array = X.toarray()
+    return full
 
 
 def is_stochastic(estimator: BaseMLP) -> bool:

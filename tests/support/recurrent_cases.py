@@ -53,11 +53,13 @@ def _of(
     dims = {**sizes, "wide": GATES[op] * sizes["units"], "starts": max(1, states + noisy), "states": states}
     dims |= {
         "reverse": int(backwards),
-        **({"after": int(after), "biases": 1 + after, "slots": 5 + noisy} if op == "gru" else {}),
+        **({"after": int(after), "biases": 1 + after, "slots": 2 + noisy} if op == "gru" else {}),
     }
     params = {"a": 0.0, "ra": 0.0} if op != "simple_rnn" else {"a": 0.0}
     if op == "lstm" and "last" in optional:
         optional |= {"cell"}
+    if "kept" in optional:
+        optional |= {"gates"}
     special = {"mask": _mask, "w": uniform(-0.4, 0.4), "start": uniform(0.2, 1.2)}
     note = "-".join(name for name, told in (("dropout", noisy), ("before", not after)) if told)
     bound = Bound(64, 16 + 8 * sizes["steps"] * sizes["units"] ** 0.5)
@@ -69,7 +71,7 @@ def _of(
     for ends in (0, STATES[op]):
         seeds = {"dlast"} if ends else {"dy"}
         seeds |= {"dy"} if ends and "y" in optional else set()
-        more = {"kept": uniform(0.1, 0.9)}
+        more = {"gates": uniform(0.1, 0.9), "kept": uniform(0.1, 0.9)}
         yield Case(
             f"{op}_grad", {**dims, "ends": max(ends, 1)}, params, variant=variant,
             optional=frozenset({*wanted, *seeds, *(optional & {"start", "mask"})}), special={**special, **more},

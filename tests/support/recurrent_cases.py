@@ -25,8 +25,8 @@ def recurrent_cases() -> Iterator[Case]:
     """Iterate over the cases."""
     for op in GATES:
         for number, (batch, steps, units) in enumerate(SIZES):
-            for given in _forms(op, number):
-                yield from _of({"batch": batch, "steps": steps, "units": units}, op, *given)
+            for place, given in enumerate(_forms(op, number)):
+                yield from _of({"batch": batch, "steps": steps, "units": units}, op, *given, in_place=place % 2 == 1)
 
 
 def _forms(op: str, number: int) -> Iterator[tuple[str, bool, frozenset[str], bool, bool, bool]]:
@@ -47,7 +47,7 @@ def _forms(op: str, number: int) -> Iterator[tuple[str, bool, frozenset[str], bo
 
 def _of(
     sizes: Mapping[str, int], op: str, variant: str, backwards: bool, optional: frozenset[str], given: bool,
-    noisy: bool, after: bool,
+    noisy: bool, after: bool, in_place: bool,
 ) -> Iterator[Case]:  # fmt: skip
     states = STATES[op] if given else 0
     dims = {**sizes, "wide": GATES[op] * sizes["units"], "starts": max(1, states + noisy), "states": states}
@@ -61,9 +61,10 @@ def _of(
     if "kept" in optional:
         optional |= {"gates"}
     special = {"mask": _mask, "w": uniform(-0.4, 0.4), "start": uniform(0.2, 1.2)}
-    note = "-".join(name for name, told in (("dropout", noisy), ("before", not after)) if told)
+    note = "-".join(name for name, told in (("dropout", noisy), ("before", not after), ("in place", in_place)) if told)
     bound = Bound(64, 16 + 8 * sizes["steps"] * sizes["units"] ** 0.5)
-    yield Case(op, {**dims}, params, variant=variant, optional=optional, special=special, bound=bound, note=note)
+    yield Case(op, {**dims}, params, variant=variant, optional=optional, special=special, bound=bound, note=note,
+               in_place=in_place)  # fmt: skip
     if "kept" not in optional:
         return
     wanted = {"dstart"} if states else set()
@@ -75,5 +76,5 @@ def _of(
         yield Case(
             f"{op}_grad", {**dims, "ends": max(ends, 1)}, params, variant=variant,
             optional=frozenset({*wanted, *seeds, *(optional & {"start", "mask"})}), special={**special, **more},
-            bound=bound, note=note,
+            bound=bound, note=note, in_place=in_place,
         )  # fmt: skip

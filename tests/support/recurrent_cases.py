@@ -25,8 +25,9 @@ def recurrent_cases() -> Iterator[Case]:
     """Iterate over the cases."""
     for op in GATES:
         for number, (batch, steps, units) in enumerate(SIZES):
-            for place, given in enumerate(_forms(op, number)):
-                yield from _of({"batch": batch, "steps": steps, "units": units}, op, *given, in_place=place % 2 == 1)
+            sizes = {"batch": batch, "steps": steps, "units": units}
+            for place, given in enumerate(_forms(op, number), number // 2):
+                yield from _of(sizes, op, *given, in_place=place % 2 == 1)
 
 
 def _forms(op: str, number: int) -> Iterator[tuple[str, bool, frozenset[str], bool, bool, bool]]:

@@ -314,10 +314,10 @@ _op("normalize_columns_grad", outputs="dx[rows,cols]",
 
 # --- losses ---------------------------------------------------------------------------------------------
 # row_loss is not weighted; dx is the gradient of scale * sum_i(weight_i * row_loss_i); a sample has
-# `per_sample` rows, which share its weight
+# `per_sample` rows, which share its weight. Sums of elements are divided by `divisor`.
 _LOSS = "rows cols per_sample samples"
 _op("loss", outputs="row_loss[rows] dx?[rows,cols]", inputs="x[rows,cols] target[rows,cols] weight?[samples]",
-    dims=_LOSS, params="scale row_factor a b", per_row="scale", variants="loss formula", rate=6.0,
+    dims=f"{_LOSS} divisor", params="scale a b", per_row="scale", variants="loss formula", rate=6.0,
     shared="rows")  # fmt: skip
 _op("cross_entropy", outputs="row_loss[rows] dx?[rows,cols]",
     inputs="x[rows,cols] target[rows,cols] weight?[samples]", dims=_LOSS,

@@ -4,6 +4,10 @@ Samples do not depend on each other, so a part is a slice of the batch, and no t
 part takes some samples at a time through all steps, so that their states and the products stay in the caches. In each
 step the states of the samples that are not masked are gathered side by side, multiplied by the packed kernel, and
 become new states; samples that are masked, or have ended, cost nothing.
+
+What is activated may lie where the inputs' products were, and its gradients where that was: of an LSTM of 100 units a
+step of a sample then moves 4.8 instead of 6.4 KB, and its scan took 2.91 instead of 3.41 ms, its gradient 2.84 instead
+of 3.36 (32 samples, 128 steps, one thread).
 """
 
 from __future__ import annotations

@@ -32,9 +32,11 @@ if TYPE_CHECKING:  # the same names as in `names.py`
     )
     from fastnn import applications as applications
     from fastnn import inspect as inspect
+    from fastnn import integrations as integrations
     from fastnn import lora as lora
     from fastnn import nopython as nopython
     from fastnn import ops as ops
+    from fastnn import plot as plot
     from fastnn import testing as testing
     from fastnn import text as text
     from fastnn.callbacks import (
@@ -49,6 +51,10 @@ if TYPE_CHECKING:  # the same names as in `names.py`
     )
     from fastnn.constraints import MaxNorm
     from fastnn.errors import DeviceError, DeviceMemoryError, ModelFileError
+    from fastnn.layers.columns.encoding import *
+    from fastnn.layers.columns.intervals import *
+    from fastnn.layers.columns.lookup import *
+    from fastnn.layers.columns.scaling import *
     from fastnn.layers.core import *
     from fastnn.layers.integers import *
     from fastnn.layers.lora import *
@@ -93,6 +99,7 @@ if TYPE_CHECKING:  # the same names as in `names.py`
     from fastnn.regularizers import L1, L1L2, L2
     from fastnn.threads import get_num_threads, set_num_threads
     from fastnn.training.history import History
+    from fastnn.training.range_test import lr_range_test
     from fastnn.training.train_many.api import train_many
 
     __all__ = [
@@ -150,6 +157,7 @@ if TYPE_CHECKING:  # the same names as in `names.py`
         "layers",
         "load",
         "losses",
+        "lr_range_test",
         "matmul",
         "metrics",
         "optimizers",
@@ -165,8 +173,11 @@ if TYPE_CHECKING:  # the same names as in `names.py`
         __all__ += layers.attention.__all__
         __all__ += layers.blocks.__all__
         __all__ += layers.core.__all__
+        __all__ += layers.encoding.__all__
         __all__ += layers.gated.__all__
         __all__ += layers.integers.__all__
+        __all__ += layers.intervals.__all__
+        __all__ += layers.lookup.__all__
         __all__ += layers.lora.__all__
         __all__ += layers.maps.augmentation.__all__
         __all__ += layers.maps.convolution.__all__
@@ -182,6 +193,7 @@ if TYPE_CHECKING:  # the same names as in `names.py`
         __all__ += layers.recurrent.masking.__all__
         __all__ += layers.recurrent.own.__all__
         __all__ += layers.recurrent.wrappers.__all__
+        __all__ += layers.scaling.__all__
 else:
     __all__ = sorted(["__version__", *(name for name in HOMES if name not in LATER)])
 

@@ -19,7 +19,7 @@ from fastnn.names import APART, HOMES, LATER, MODULES, OWN, SHARED
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: the modules whose names hints know
-_NAMED = tuple(f"fastnn.{one}" for one in (*MODULES, *LATER))
+_NAMED = tuple(f"fastnn.{one}" for one in (*MODULES, *LATER, *(one for one in OWN if "." in one)))
 _IMPORT_FROM = dis.opmap["IMPORT_FROM"]
 
 

@@ -16,7 +16,7 @@ PACKAGES = (
 )  # fmt: skip
 
 #: modules that it leaves out: Numba takes longer to import than fastnn
-LATER = ("applications", "inspect", "lora", "nopython", "ops", "testing", "text")
+LATER = ("applications", "inspect", "integrations", "lora", "nopython", "ops", "plot", "testing", "text")
 
 #: rooms that are no attributes of `fastnn` until a statement has imported them
 APART = ("demo", "sklearn")
@@ -36,17 +36,18 @@ SHARED = {
     "errors": _names("DeviceError DeviceMemoryError ModelFileError"),
     "layers": _names("""
         Activation Add AveragePooling1D AveragePooling2D AveragePooling3D AvgPool1D AvgPool2D AvgPool3D BatchNorm
-        BatchNormalization Bidirectional Cell Concatenate Conv1D Conv1DTranspose Conv2D Conv2DTranspose Conv3D
-        Conv3DTranspose Cropping1D Cropping2D Cropping3D Dense DepthwiseConv1D DepthwiseConv2D Dot Dropout Embedding
-        Flatten GRU GaussianNoise GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D GlobalAvgPool1D
-        GlobalAvgPool2D GlobalAvgPool3D GlobalMaxPool1D GlobalMaxPool2D GlobalMaxPool3D GlobalMaxPooling1D
-        GlobalMaxPooling2D GlobalMaxPooling3D GroupNorm GroupNormalization GroupedQueryAttention Input LSTM LayerNorm
-        LayerNormalization LoRA Masking MatMul MaxPool1D MaxPool2D MaxPool3D MaxPooling1D MaxPooling2D MaxPooling3D
-        MultiHeadAttention Multiply OneHot Permute PositionEmbedding RMSNorm RMSNormalization RNN RandomBrightness
-        RandomContrast RandomFlip RandomRotation RandomTranslation RandomZoom Rescaling Reshape Resizing
-        RotaryEmbedding SeparableConv1D SeparableConv2D SimpleRNN SinePositionEncoding SpatialDropout1D
-        SpatialDropout2D SpatialDropout3D SwiGLU TiedDense TimeDistributed TransformerDecoder TransformerEncoder
-        UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
+        BatchNormalization Bidirectional CategoryEncoding Cell Concatenate Conv1D Conv1DTranspose Conv2D
+        Conv2DTranspose Conv3D Conv3DTranspose Cropping1D Cropping2D Cropping3D Dense DepthwiseConv1D DepthwiseConv2D
+        Discretization Dot Dropout Embedding Flatten GRU GaussianNoise GlobalAveragePooling1D GlobalAveragePooling2D
+        GlobalAveragePooling3D GlobalAvgPool1D GlobalAvgPool2D GlobalAvgPool3D GlobalMaxPool1D GlobalMaxPool2D
+        GlobalMaxPool3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D GroupNorm GroupNormalization
+        GroupedQueryAttention Input IntegerLookup LSTM LayerNorm LayerNormalization LoRA Masking MatMul MaxPool1D
+        MaxPool2D MaxPool3D MaxPooling1D MaxPooling2D MaxPooling3D MultiHeadAttention Multiply Normalization OneHot
+        Permute PositionEmbedding RMSNorm RMSNormalization RNN RandomBrightness RandomContrast RandomFlip
+        RandomRotation RandomTranslation RandomZoom Rescaling Reshape Resizing RotaryEmbedding SeparableConv1D
+        SeparableConv2D SimpleRNN SinePositionEncoding SpatialDropout1D SpatialDropout2D SpatialDropout3D StringLookup
+        SwiGLU TiedDense TimeDistributed TransformerDecoder TransformerEncoder UpSampling1D UpSampling2D UpSampling3D
+        ZeroPadding1D ZeroPadding2D ZeroPadding3D
     """),
     "linalg": _names("matmul"),
     "losses": _names("""
@@ -61,16 +62,17 @@ SHARED = {
     "regularizers": _names("L1 L1L2 L2"),
     "threads": _names("get_num_threads set_num_threads"),
     "training.history": _names("History"),
+    "training.range_test": _names("lr_range_test"),
     "training.train_many.api": _names("train_many"),
 }
 
 #: names that are in a module alone
 OWN = {
     "activations": _names("""
-        Activation Custom ELU GELU HardSigmoid LeakyReLU Linear LogSoftmax Mish ReLU ReLU6 SELU SiLU Sigmoid Softmax
-        Softplus Softsign Step Tanh get
+        Activation Custom ELU Exponential GELU HardSigmoid LeakyReLU Linear LogSoftmax Mish ReLU ReLU6 SELU SiLU
+        Sigmoid Softmax Softplus Softsign Step Tanh get
     """),
-    "applications": _names("BERT GPT LeNet5 MobileNetV1 MobileNetV2 ResNet18 ResNet20 ResNet32 UNet"),
+    "applications": _names("BERT GPT LeNet5 MobileNetV1 MobileNetV2 ResNet18 ResNet20 ResNet32 Tabular UNet"),
     "cache": _names("clear entries location size"),
     "callbacks": _names("CallbackList"),
     "constraints": _names("Constraint get"),
@@ -84,9 +86,11 @@ OWN = {
         RandomNormal RandomUniform TruncatedNormal VarianceScaling Zeros compute_fans get
     """),
     "inspect": _names("""
-        feature_maps filters grad_cam maximize plot_feature_maps plot_filters plot_grad_cam plot_maximized
-        plot_saliency saliency
+        activations dead_units feature_maps filters grad_cam maximize plot_feature_maps plot_filters plot_grad_cam
+        plot_maximized plot_saliency saliency weight_gradients
     """),
+    "integrations": _names("Log MLflow TensorBoard optuna"),
+    "integrations.optuna": _names("PruningCallback optimize"),
     "layers": _names("""
         ConstantLayer Custom Function InputLayer Layer Operation ParameterSpec RowFunction Symbol SymbolFunction
     """),
@@ -102,6 +106,9 @@ OWN = {
         predict set_learning_rate set_parameters stack state step train_step workspace workspace_elements
     """),
     "optimizers": _names("Custom Optimizer get"),
+    "plot": _names("""
+        Calibration activations calibration confusion_matrix decision_boundary gradients network reliability weights
+    """),
     "regularizers": _names("Regularizer get"),
     "schedules": _names("""
         ConstantSchedule CosineDecay ExponentialDecay LearningRate OneCycle PiecewiseConstantDecay PolynomialDecay

@@ -27,6 +27,7 @@ _HOMES = {
     "optimizer": "optimizers",
     "schedule": "schedules",
     "function": None,
+    "preparation": None,
 }
 FAMILIES = tuple(_HOMES)
 

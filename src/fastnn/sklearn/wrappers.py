@@ -6,7 +6,7 @@ import copy
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from fastnn.activations import Sigmoid, Softmax
-from fastnn.inspect.inner import Inside
-from fastnn.model import Model, Sequential
+from fastnn.locks import importing
 from fastnn.sklearn.sharing import threads_of
 from fastnn.threads import limited
-from fastnn.training.state import state_of
+
+if TYPE_CHECKING:  # programs that import estimators may never train one
+    from fastnn.model import Model
 
 __all__ = ["Classifier", "Regressor", "Transformer"]
 
@@ -146,6 +146,10 @@ class _Wrapper(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _build(self, shape: tuple[int, ...]) -> Model:
         """Build the model, and compile it if the function has not done so."""
+        with importing:
+            from fastnn.model import Model, Sequential
+            from fastnn.training.state import state_of
+
         seed = int(check_random_state(self.random_state).randint(2**31))
         given = {name.removeprefix(_PREFIX): value for name, value in vars(self).items() if name.startswith(_PREFIX)}
         offered = {"input_shape": shape, "n_outputs": self.n_outputs_, "seed": seed} | given
@@ -213,6 +217,9 @@ class Classifier(ClassifierMixin, _Wrapper):  # type: ignore[misc]
 
         A model that gives logits, whose loss has ``from_logits=True``, is taken to the probabilities.
         """
+        from fastnn.activations import Sigmoid, Softmax
+        from fastnn.training.state import state_of
+
         found = self._outputs(X)
         loss = state_of(self.model_).require_compiled().losses[0]
         if getattr(loss, "from_logits", False):
@@ -292,6 +299,10 @@ class Transformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             self.feature_names_in_ = self.estimator_.feature_names_in_
         given = self.estimator_
         model = given.model_ if hasattr(given, "model_") else given.to_model()
+        with importing:
+            from fastnn.inspect.inner import Inside
+            from fastnn.model import Model
+
         inside = Inside("Transformer", model)
         symbol = inside.outputs[0].inputs[0] if self.layer is None else inside.result(self.layer)
         self.model_ = Model(inside.inputs, symbol)

@@ -50,7 +50,7 @@ def install(module: str, lookup: Callable[[str], object] | None = None, later: M
                 value = vars(there)[name] = getattr(import_later(path), name)
                 readable(value)
                 return value
-            if name not in APART and is_module(path):
+            if name not in APART and is_module(module, name):
                 if listed:
                     raise plain  # then it is imported
                 return import_later(path)

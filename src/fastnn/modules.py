@@ -39,7 +39,7 @@ class LatePackage(ModuleType):
         unknown = name.startswith("__") and name != "__all__"
         # `from package import module` imports a module that it does not find
         if not unknown and asked_by_import(inspect.currentframe()):
-            unknown = is_module(f"{self.__name__}.{name}")
+            unknown = is_module(self.__name__, name)
         if unknown or not complete(self):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         return getattr(self, name)
@@ -115,11 +115,11 @@ def asked_by_import(frame: FrameType | None) -> bool:
     return caller is not None and caller.f_globals.get("__name__") == "importlib._bootstrap"
 
 
-def is_module(path: str) -> bool:
-    """Return whether there is a module, imported or not."""
+def is_module(package: str, name: str) -> bool:
+    """Return whether there is a module of this name, imported or not, in a package that is being used."""
     from importlib.util import find_spec
 
-    return find_spec(path) is not None
+    return name.isidentifier() and find_spec(f"{package}.{name}") is not None
 
 
 def import_all(package: str, folders: Iterable[str]) -> None:

@@ -68,6 +68,7 @@ def test_all_modules_are_attributes():
     }
     for room in rooms - {"__init__", "__main__", *names.APART, *names.LATER}:
         assert getattr(fnn, room).__name__ == f"fastnn.{room}"
+    assert getattr(fnn, "no.such", None) is getattr(fnn, "", None) is None
     assert "None" in run("import fastnn; print(*(getattr(fastnn, name, None) for name in fastnn.names.APART))")
 
 

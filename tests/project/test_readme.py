@@ -44,6 +44,7 @@ def test_the_ten_lines_run_and_learn(tmp_path):
     ("path", "number", "shown"),
     [
         ("README.md", 1, "np.isfinite(states).all() and states.any()"),
+        ("README.md", 2, "(network.predict(StandardScaler().fit_transform(X)).argmax(axis=1) == y).mean() > 0.98"),
         ("docs/compiled.md", 0, "np.isfinite(states).all() and states.any()"),
         ("docs/compiled.md", 1, "0 < follow(learner, 1000) < 0.01"),
         ("docs/compiled.md", 2, "(out == 3.0).all() and 0 < train(learner, X, labels, 1) < 0.3"),

@@ -27,6 +27,7 @@ extensions = [
     "code_links",
 ]
 nitpicky = True
+smartquotes = False  # "cpu" is code
 exclude_patterns = []
 highlight_language = "python"
 
@@ -41,6 +42,7 @@ autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"
 numpydoc_show_class_members = False
 python_maximum_signature_line_length = 88
+python_trailing_comma_in_multi_line_signatures = False
 add_module_names = True
 toc_object_entries_show_parents = "hide"
 default_role = "code"

@@ -7,7 +7,6 @@ data, in a minute and a half together; "full" as they are, which takes an hour. 
 
 import ast
 import hashlib
-import html
 import os
 import re
 import subprocess
@@ -66,16 +65,18 @@ def _update(path: Path, text: str) -> None:
 
 def _mark(root: Path, name: str, size: str) -> str:
     """Return the line of a page that says what it was made of."""
-    made_of = [root / "examples" / f"{name}.py", Path(__file__), *sorted((root / "examples").glob("*.abc"))]
+    made_of = [root / "examples" / f"{name}.py", *sorted((root / "examples").glob("*.abc"))]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in made_of)).hexdigest()[:16]
     return f"<!-- made of {digest}, fastnn {fastnn.__version__}, {size} -->"
 
 
 def _page(root: Path, folder: Path, name: str, size: str) -> None:
     code = _read(root / "examples" / f"{name}.py")
-    title, _, about = (ast.get_docstring(ast.parse(code)) or name).partition("\n")
+    first, _, about = (ast.get_docstring(ast.parse(code)) or name).partition("\n")
+    title, _, more = first.rstrip(".").partition(": ")
     quick, shown = size == "quick", size == "full" or name not in NEED_ALL_DATA
-    lines = [_mark(root, name, size), f"# {title.rstrip('.')}", "", about.strip(), ""]
+    lines = [_mark(root, name, size), f"# {title}", "", *([f"{more[0].upper()}{more[1:]}.", ""] if more else [])]
+    lines += [about.strip(), ""]
     if not shown:
         lines += [f"With little data it shows nothing yet: run `python examples/{name}.py`.", ""]
     else:
@@ -115,7 +116,7 @@ def _overview(folder: Path, rows: list[tuple[str, str]], readme: str) -> str:
     lines = ["# Examples", "", introduction, "", "::::{grid} 1 2 3 3", ":gutter: 3", ""]
     for name, about in rows:
         title = _read(folder / f"{name}.md").partition("\n# ")[2].partition("\n")[0]
-        lines += [":::{grid-item-card} " + html.escape(title.partition(":")[0], quote=False)]
+        lines += [":::{grid-item-card} " + title]
         lines += [f":link: {name}", ":link-type: doc"]
         if (folder / f"{name}.png").exists():
             lines += [f":img-top: {name}.png", f":img-alt: picture of {name}.py"]

@@ -10,7 +10,7 @@ import fastnn  # noqa: E402  (after the folder of the extensions, as they import
 
 project = "fastnn"
 author = "The fastnn developers"
-copyright = author  # noqa: A001
+copyright = author
 version = release = fastnn.__version__
 
 extensions = [
@@ -47,7 +47,7 @@ add_module_names = True
 toc_object_entries_show_parents = "hide"
 default_role = "code"
 
-# -- the gallery: "quick" runs the examples as their tests do; "full" takes an hour -------------------------------
+# -- the gallery: "quick" runs the examples as their tests do; "full" takes half an hour -------------------------------
 gallery_size = "quick"
 
 # -- pages -----------------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ html_theme_options = {
     "show_toc_level": 2,
     "header_links_before_dropdown": 6,
     "navbar_end": ["theme-switcher"],
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "gallery/index": []},
     "footer_start": ["copyright"],
     "footer_end": [],
     "back_to_top_button": False,

@@ -53,7 +53,7 @@ class _Names:
         return None
 
     def _nearby(self, name: str, here: str) -> list[str]:
-        """What a name without a module may mean in the docstring of an object."""
+        """Return what a name without a module may mean in the docstring of an object."""
         home = here.rpartition(".")[0]
         if "." in name or name[0].isupper():
             return [f"{home}.{name}", f"fastnn.{name}", f"fastnn.layers.{name}", f"{here}.{name}"]

@@ -1,8 +1,8 @@
 """Sphinx extension: a page for each example, with its picture, what it prints and its code.
 
-The examples run when the pages are made, in two processes, and only those whose page is missing or older than they are:
-delete docs/gallery to run all again. The configuration ``gallery_size`` says how: "quick" as their tests do, with little
-data, in a minute and a half together; "full" as they are, which takes an hour. Each page says which it was.
+The examples run when the pages are made, in two processes, and only those that changed since their page was made:
+delete docs/gallery to run all again. The configuration ``gallery_size`` says how: "quick" as their tests do, with less
+data, in a minute and a half together; "full" as they are, in half an hour. Each page says which it was.
 """
 
 import ast
@@ -42,7 +42,8 @@ def write(app: Sphinx) -> None:
     root = Path(app.srcdir).parent
     folder = Path(app.srcdir) / "gallery"
     folder.mkdir(exist_ok=True)
-    rows = re.findall(r"^\| `python examples/(\w+)\.py` \| (.+) \|$", _read(root / "examples" / "README.md"), re.MULTILINE)
+    readme = _read(root / "examples" / "README.md")
+    rows = re.findall(r"^\| `python examples/(\w+)\.py` \| (.+) \|$", readme, re.MULTILINE)
     waiting = {name for name, _ in rows if _mark(root, name, size) not in _read(folder / f"{name}.md")}
     with ThreadPoolExecutor(2) as pool:
         runs = {name: pool.submit(_page, root, folder, name, size) for name, _ in rows if name in waiting}
@@ -51,7 +52,7 @@ def write(app: Sphinx) -> None:
     for path in folder.iterdir():
         if path.stem not in {name for name, _ in rows} and path.name != "index.md":
             path.unlink()
-    _update(folder / "index.md", _overview(folder, rows, _read(root / "examples" / "README.md")))
+    _update(folder / "index.md", _overview(folder, rows, readme))
 
 
 def _read(path: Path) -> str:
@@ -90,7 +91,7 @@ def _page(root: Path, folder: Path, name: str, size: str) -> None:
             "",
             "## What it prints",
             "",
-            "```text",
+            "```{code-block} none",
             output.rstrip(),
             "```",
             "",

@@ -25,14 +25,17 @@ class Entry:
     value : object
     others : list of str
         Its other public names.
-    methods : bool
-        Whether its page shows methods, if it is a class.
+    methods : list of str
+        The methods and properties that its page shows, if it is a class.
+    note : str
+        What its page says besides, in reStructuredText.
     """
 
     name: str
     value: Any
     others: list[str]
-    methods: bool
+    methods: list[str]
+    note: str
 
     @property
     def short(self) -> str:
@@ -91,9 +94,9 @@ def pages() -> tuple[list[Page], list[str]]:
         table = tomllib.load(file)
     known = objects()
     by_name = {name: each for each in known.values() for name in (each[0], *each[1])}
-    with_methods = {id(by_name[name][2]) for name in table["bases"]["methods"]}
+    common = [(by_name[name][2], text) for name, text in table["common"].items()]
     left = dict(known)
-    for name in table["bases"]["left_out"]:
+    for name in table["left_out"]["names"]:
         del left[id(by_name[name][2])]
     explicit = [
         id(by_name[one][2])
@@ -122,7 +125,8 @@ def pages() -> tuple[list[Page], list[str]]:
                         section.modules.append(one)
                 for identity in chosen:
                     best, others, value = known[identity]
-                    section.entries.append(Entry(best, value, others, methods or identity in with_methods))
+                    shown = _shown(value, table["methods"].get(best, ["*"] if methods else []))
+                    section.entries.append(Entry(best, value, others, shown, _note(value, common)))
                     left.pop(identity, None)
             sections.append(section)
         found.append(Page(page["name"], page["title"], page.get("about", ""), sections))
@@ -135,15 +139,25 @@ def _unclaimed(name: str, left: Iterable[int]) -> list[int]:
     return list(dict.fromkeys(one for one in chosen if one in left))
 
 
+def _shown(value: Any, chosen: list[str]) -> list[str]:
+    return list(members(value)) if chosen == ["*"] and inspect.isclass(value) else chosen
+
+
+def _note(value: Any, common: list[tuple[type, str]]) -> str:
+    bases = value.__mro__[1:] if inspect.isclass(value) else ()
+    return " ".join(text for base, text in common if base in bases)
+
+
 def members(value: type) -> Iterator[str]:
     """Yield the methods and properties that a class's page shows.
 
     These are the documented ones of the class, and of those of its bases that have no page of their own.
     """
     public = {each for _, _, each in objects().values() if inspect.isclass(each)}
+    elsewhere = {base for each in value.__mro__[1:] if each in public for base in each.__mro__}
     found = set()
     for base in value.__mro__:
-        if not base.__module__.startswith("fastnn") or (base is not value and base in public):
+        if not base.__module__.startswith("fastnn") or base in elsewhere:
             continue
         for name, member in vars(base).items():
             function = getattr(member, "fget", None) or getattr(member, "__func__", member)

@@ -4,7 +4,7 @@ import inspect
 import re
 from pathlib import Path
 
-from public_names import Entry, Page, members, pages, public_base
+from public_names import Entry, Page, pages, public_base
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
@@ -50,8 +50,8 @@ def _index(made: list[Page]) -> str:
         "",
     ]
     for page in made:
-        names = [entry.short for section in page.sections for entry in section.entries]
-        some = ", ".join(f"``{name}``" for name in names[:8]) + (", ..." if len(names) > 8 else "")
+        names = [entry.name for section in page.sections for entry in section.entries]
+        some = ", ".join(f":py:obj:`~{name}`" for name in names[:8]) + (", ..." if len(names) > 8 else "")
         lines += [f":doc:`{page.title} <{page.name}>`", f"   {some}", ""]
     return "\n".join([*lines, *_toctree(page.name for page in made)])
 
@@ -82,7 +82,7 @@ def _object(entry: Entry) -> str:
         if kind == "autodata":
             lines += ["   :no-value:", ""]
     else:
-        shown = list(members(entry.value)) if entry.methods else []
+        shown = entry.methods
         lines += [f".. autoclass:: {entry.name}"]
         if shown:
             lines += [f"   :members: {', '.join(shown)}", "   :member-order: alphabetical"]
@@ -95,6 +95,8 @@ def _object(entry: Entry) -> str:
         if len(shown) > 1:
             lines += ["   .. autosummary::", "      :nosignatures:", ""]
             lines += [*(f"      ~{entry.short}.{name}" for name in shown), ""]
+    if entry.note:
+        lines += [entry.note, ""]
     if entry.others:
         lines += ["Other names: " + ", ".join(f"``{name}``" for name in entry.others), ""]
     return "\n".join(lines)

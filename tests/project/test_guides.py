@@ -16,9 +16,8 @@ GUIDES = {
     "sklearn.md": "score > 0.87 and min(accuracy) > 0.8 and np.allclose(copy.predict(X[:9, :4])[:, 0], "
     "fitted.predict(X[:9, :4]), atol=1e-4)",
 }
-PIECES = re.findall(
-    r"^```python\n(.*?)^```(?:\n\n^```text\n(.*?)^```)?", (DOCS / "errors.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
-)
+ERRORS = (DOCS / "errors.md").read_text(encoding="utf-8")
+PIECES = re.findall(r"^```python\n(.*?)^```(?:\n\n^```text\n(.*?)^```)?", ERRORS, re.MULTILINE | re.DOTALL)
 
 
 def code_of(page: str) -> str:

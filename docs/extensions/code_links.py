@@ -37,6 +37,13 @@ class _Names:
                 if best in self.places:
                     self.places.setdefault(name, self.places[best])
         self.modules = [name.removeprefix("fastnn.") for name in modules()]
+        # the modules that each object is in, and the objects of each short name
+        self.homes = {
+            best: {name.rpartition(".")[0] for name in (best, *others)} for best, others, _ in objects().values()
+        }
+        self.short: dict[str, list[str]] = {}
+        for best in self.homes:
+            self.short.setdefault(best.rpartition(".")[2], []).append(best)
 
     def find(self, name: str, docname: str) -> tuple[str, str] | None:
         first, _, rest = name.partition(".")
@@ -53,12 +60,14 @@ class _Names:
         return None
 
     def _nearby(self, name: str, here: str) -> list[str]:
-        """Return what a name without a module may mean in the docstring of an object."""
-        home = here.rpartition(".")[0]
+        """Return what a name without a module may mean on the page of an object, or of a module."""
+        homes = self.homes.get(here, {f"fastnn.{here}"})
+        near = [f"{here}.{name}", *(f"{home}.{name}" for home in homes if home != "fastnn")]
+        # a lower-case word is more often an argument than something of another module
         if "." in name or name[0].isupper():
-            return [f"{home}.{name}", f"fastnn.{name}", f"fastnn.layers.{name}", f"{here}.{name}"]
-        # a lower-case word is more often an argument
-        return [f"{here}.{name}", *([f"{home}.{name}"] if home not in ("", "fastnn") else [])]
+            known = self.short.get(name, [])
+            near += [f"fastnn.{name}", f"fastnn.layers.{name}", *(known if len(known) == 1 else [])]
+        return near
 
 
 class _Linker:

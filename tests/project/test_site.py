@@ -30,6 +30,12 @@ def test_the_reference_has_every_public_name_once(names):
     assert {"fastnn.Dense", "fastnn.nopython.predict", "fastnn.ops.conv", "fastnn.lora.add"} <= set(entries)
 
 
+def test_layers_that_fastnn_has_are_public_there():
+    own = {"ConstantLayer", "InputLayer", "Layer", "Operation", "ParameterSpec", "Symbol"}
+    custom = {"Custom", "RowFunction", "Function", "SymbolFunction"}
+    assert set(fnn.layers.__all__) - set(fnn.__all__) == own | custom
+
+
 def test_a_module_that_is_left_out_is_found(names, monkeypatch, tmp_path):
     table = tmp_path / "reference.toml"
     table.write_text(names.TABLE.read_text(encoding="utf-8").replace('"fastnn.text"', ""), encoding="utf-8")

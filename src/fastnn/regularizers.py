@@ -30,6 +30,11 @@ class Regularizer:
         """Coefficient of the sum of squares."""
         return 0.0
 
+    @property
+    def by_step(self) -> bool:
+        """Whether each step of a training that gives them has a factor of its own for the penalty."""
+        return False
+
     def __call__(self, weights: npt.ArrayLike) -> float:
         """Compute the penalty in float64.
 

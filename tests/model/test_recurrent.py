@@ -199,7 +199,7 @@ def test_a_state_goes_on_in_a_second_layer():
     ("make", "message"),
     [
         (lambda: fnn.LSTM(0), "units"),
-        (lambda: fnn.LSTM(4, stateful=True), r"model\.freeze\(stateful=True\) goes step by step"),
+        (lambda: fnn.LSTM(4, stateful=1), "stateful"),
         (lambda: fnn.GRU(hidden_size=4), "it is called units"),
         (lambda: fnn.GRU(4, activation="gelu"), "keeps results of its activations alone"),
         (lambda: fnn.GRU(4, recurrent_activation="softmax"), "recurrent_activation"),

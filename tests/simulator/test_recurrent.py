@@ -78,3 +78,29 @@ def test_loops_run_on_the_cpu_only(fake):
         model.predict(x)
     model.to("cpu")
     assert model.predict(x).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("layer", [fnn.LSTM, fnn.Bidirectional], ids=lambda layer: layer.__name__)
+def test_states_that_pass_on_to_the_next_batch(layer):
+    """They stay on the GPU, go with the model, and have the values that they have on a CPU."""
+    rng, found = np.random.default_rng(0), []
+    x, y = rng.normal(size=(6, 2, 2)), rng.normal(size=(6, 2, 1))
+    for device in ("cpu", "cuda"):
+        options = {"return_sequences": True, "stateful": True}
+        recurrent = fnn.LSTM(3, **options) if layer is fnn.LSTM else fnn.Bidirectional(fnn.GRU(3, **options))
+        model = fnn.Sequential([fnn.Input((2, 2)), recurrent, fnn.Dense(1)], seed=1)
+        model.compile("sgd", "mse")
+        model.to(device)
+        results = [model.predict(x, batch_size=3)]
+        history = model.fit(x, y, batch_size=3, shuffle=False, verbose=0, validation_data=(x[:2], y[:2]))
+        results += [history.history["val_loss"], model.gradients(x[:3], y[:3])[0]]
+        results += [[model.train_on_batch(x[:3], y[:3])["loss"] for _ in range(4)]]
+        model.to("cpu")
+        results += [model.predict(x[:3]) for _ in range(3)]
+        model.to(device)
+        recurrent.reset_states()
+        results += [model.predict(x[:3]) for _ in range(3)]
+        found.append(results)
+    for on_cpu, on_gpu in zip(*found, strict=True):
+        np.testing.assert_allclose(on_gpu, on_cpu, rtol=1e-4, atol=1e-6)
+    assert not np.allclose(found[0][-1], found[0][-2], atol=1e-3)

@@ -366,7 +366,7 @@ for rows in (1, 7, 33, 333):
                     case("mask_weights", more, optional=optional, special=special, bound=Bound(4), note=note)
 for n in VECTORS:
     for l1, l2 in ((0.0, 0.01), (0.02, 0.0), (0.02, 0.01)):
-        for optional in ((), ("dw",)):
+        for optional in ((), ("dw",), ("dw", "hyper")):
             case("penalty", {"n": n, "batch": 32}, params={"l1": l1, "l2": l2}, optional=optional,
                  special={"w": away(0.0)}, bound=Bound(4, n), note=f"l1={l1:g}-l2={l2:g}")  # fmt: skip
 

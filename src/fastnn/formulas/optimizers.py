@@ -25,6 +25,8 @@ import numpy as np
 
 MAX_SLOTS = 3
 HYPER_COLUMNS = 8
+#: the factor of penalties, where regularizers have one by step
+PENALTY_COLUMN = HYPER_COLUMNS - 1
 
 
 #: Powers of 2 whose squares leave room for sums and corrections in the formulas.

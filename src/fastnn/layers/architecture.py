@@ -342,10 +342,21 @@ class Architecture:
             found.extend((number, spec) for spec in specs[number])
         return found
 
+    def carries(self) -> list[tuple[int, tuple[int, ...]]]:
+        """Return the shape of each state of a sample that calls pass on to the next batch, with the layer's number."""
+        known = self.example.calls
+        return [
+            (call.layer, shape)
+            for call in self.calls
+            if not call.output and call.weight is None
+            for shape in self.layers[call.layer].carries(*(known[x].shape for x in call.inputs))
+        ]
+
     def apply(
-        self, graph: Graph, weights: Sequence[Sequence[Tensor]], trainable: Sequence[bool], *, training: bool
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Add all nodes to a graph; `weights` and `trainable` are by layer.
+        self, graph: Graph, weights: Sequence[Sequence[Tensor]], trainable: Sequence[bool], *, training: bool,
+        carried: list[tuple[Tensor, Tensor]] | None = None,
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:  # fmt: skip
+        """Add all nodes to a graph; `weights` and `trainable` are by layer, and `carried` is as in `Scope`.
 
         Returns
         -------
@@ -359,7 +370,7 @@ class Architecture:
             elif call.weight is not None:
                 values.append(weights[call.layer][call.weight])
             elif not call.output:
-                scope = Scope(label, index, training, trainable[call.layer])
+                scope = Scope(label, index, training, trainable[call.layer], [] if carried is None else carried)
                 inputs = [values[x] for x in call.inputs]
                 values += _tensors(layer.apply(graph, inputs, weights[call.layer], scope), self.uses(index), label)
         ends = self.inputs, self.outputs, tuple(extra.call for extra in self.extras)

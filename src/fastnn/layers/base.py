@@ -47,13 +47,15 @@ class ParameterSpec:
 class Scope:
     """The context in which a layer adds its nodes: its unique name, its number, and the mode.
 
-    `trainable` is the layer's in this model.
+    `trainable` is the layer's in this model. `carried` collects the states that layers pass on to the next batch: each
+    before the batch, and after it.
     """
 
     label: str
     number: int
     training: bool
     trainable: bool
+    carried: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
 
 class Assignments:
@@ -217,6 +219,15 @@ class Layer:
 
     def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
         """Return the layer's weights for these input shapes, in Keras' order."""
+        return ()
+
+    @property
+    def times_reset(self) -> int:
+        """How often the states that the layer passes on to the next batch have been reset."""
+        return 0
+
+    def carries(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Return the shapes of the states of a sample that a call on such inputs passes on to the next batch."""
         return ()
 
     def apply(

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fastnn.graph.graph import Graph
+from fastnn.program.layout import SHARED
 from fastnn.program.program import RecordDraft
+
+#: The buffer of the states that stateful layers pass on to the next batch: the last data slot, read and filled in place
+STATES = SHARED - 1
 
 
 class Source(NamedTuple):

@@ -18,7 +18,8 @@ class Weight:
 
     `offset` is in bytes and the same in the buffer of gradients and in every slot of the optimizer's buffer, `place` is
     where the weight itself is: in the model's buffer of parameters, or in another model's. `trained` says whether this
-    program computes a gradient for it, `multiplier` is its factor of the learning rate.
+    program computes a gradient for it, `multiplier` is its factor of the learning rate, `penalty_by_step` whether each
+    step's hyper row has a factor for its penalty.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Weight:
     trained: bool
     l1: float = 0.0
     l2: float = 0.0
+    penalty_by_step: bool = False
     max_norm: tuple[float, int] | None = None
     multiplier: float = 1.0
 
@@ -79,8 +81,11 @@ class Update:
     averaging: Averaging | None = None
 
 
-def penalties(weights: Sequence[Weight], total: int, batch: int) -> list[RecordDraft]:
-    """Add regularisers to the loss, and their gradients to those of trained weights."""
+def penalties(weights: Sequence[Weight], total: int, batch: int, *, stepping: bool) -> list[RecordDraft]:
+    """Add regularisers to the loss, and their gradients to those of trained weights.
+
+    `stepping` says whether there are hyper rows.
+    """
     drafts = []
     for weight in weights:
         if not weight.l1 and not weight.l2:
@@ -88,6 +93,8 @@ def penalties(weights: Sequence[Weight], total: int, batch: int) -> list[RecordD
         operands = {"total": total, "w": encode(*weight.place)}
         if weight.trained:
             operands["dw"] = encode(Buffer.GRADIENTS, weight.offset)
+        if stepping and weight.penalty_by_step:
+            operands["hyper"] = encode(Buffer.HYPER, 0)
         params = {"l1": weight.l1, "l2": weight.l2}
         dims = {"n": weight.size, "batch": batch}
         drafts.append(RecordDraft("penalty", operands, dims, params, label=weight.name))

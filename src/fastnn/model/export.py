@@ -103,6 +103,10 @@ class ExportMixin(TrainedMixin):
 
         runtime = self._runtime
         runtime.table.architecture.require_known("freeze")
+        runtime.states.refuse(
+            "freeze", "compiled code keeps no states of batches: freeze(stateful=True) goes step by step, with states "
+            "in an array of the caller's",
+        )  # fmt: skip
         rows = checked_rows("freeze", rows)
         check_frozen(self.name, traits(runtime.table, training=False), rows)
         if device == "cpu":
@@ -162,6 +166,10 @@ class ExportMixin(TrainedMixin):
             from fastnn.export.learner import learner
 
         self._runtime.table.architecture.require_known("learner")
+        self._runtime.states.refuse(
+            "learner", "compiled code keeps no states of batches: make states inputs and outputs of the model instead "
+            "(initial_state=, return_state=True), as docs/sequences.md does for windows of a series",
+        )  # fmt: skip
         return learner(self._runtime, gradients=gradients, targets=targets, steps=steps, metrics=metrics, rows=rows)
 
     def learner_logs(self, learner: Learner) -> dict[str, Any]:

@@ -39,6 +39,15 @@ class Calls(ExportMixin):
             device = devices.pop() if len(devices) == 1 else "cpu"
         self._begin(seed, dtype, device, name)
 
+    def _realize(self, architecture: Architecture, *, initialize: bool = True) -> None:
+        carries = architecture.carries()
+        if carries:
+            raise ValueError(
+                f"layer {architecture.labels[carries[0][0]]!r} is stateful, and a function of symbols keeps no states "
+                "from batch to batch: give states as arrays (initial_state=, return_state=True), or make a fastnn.Model"
+            )
+        super()._realize(architecture, initialize=initialize)
+
     def _arrays(self, given: tuple[Any, ...]) -> Any:
         """Return the arguments of a call as a model takes its inputs."""
         names = self._architecture.input_names

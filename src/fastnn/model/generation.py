@@ -130,7 +130,14 @@ class GeneratingMixin(ExtrasMixin):
         with importing:
             from fastnn.model.continuing import Continued, Network
 
-        network = Network(self.name, self._runtime, self.predict, self._runtime_of_steps)
+        states = self._runtime.states
+
+        def predict(x: NDArray[np.int64]) -> Any:
+            # whole sequences, which begin with zeros
+            with states.apart():
+                return self.predict(x)
+
+        network = Network(self.name, self._runtime, predict if states else self.predict, self._runtime_of_steps)
         continued = Continued(network, prompts, checks.flag("cache", cache))
         randoms = [seeding.derive(number, "tokens", row) for row in range(len(prompts))]
         return _chosen(continued, n, sampling, randoms, stops)

@@ -185,7 +185,7 @@ class Model(GeneratingMixin):
         validation_data : tuple (x, y) or (x, y, sample_weight)
             With `lengths` (x, y, sample_weight, lengths), where sample_weight may be None.
         shuffle : bool
-            Whether each epoch takes the rows in a new order.
+            Whether each epoch takes the rows in a new order. Models with stateful layers want False.
         class_weight : dict of label to float, or "balanced"
             Factors of the sample weights, 0 or larger, by class; missing classes have 1. "balanced" computes
             n / (n_classes * rows of the class), as in scikit-learn. Targets must be classes: labels, one-hot

@@ -24,6 +24,25 @@ from fastnn.training import iterables
 class PredictingMixin(GradientsMixin):
     """A network that predicts and is evaluated; `fastnn.Model` adds training."""
 
+    def reset_states(self) -> None:
+        """Forget the states of all stateful layers: the next batch begins with zeros, and may have any size.
+
+        A layer's `reset_states` is for the states of one layer, in all models that contain it. A model without stateful
+        layers stays as it is. Callbacks may call this between epochs and between batches.
+
+        Raises
+        ------
+        RuntimeError
+            When the model is not built, or a run of this thread that this call has interrupted uses the states.
+        """
+        runtime = self._runtime
+        runtime.fail_within("reset_states")
+        with runtime.lock:
+            runtime.states.reset()
+
+    # both names are Keras'
+    reset_state = reset_states
+
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = True) -> Any:
         """Return loss and metrics over one batch; see `evaluate`."""
         if iterables.are_given(self._state, x):
@@ -50,8 +69,9 @@ class PredictingMixin(GradientsMixin):
         x, y, sample_weight
             As for `fit`; x may be an iterable of batches.
         batch_size : int, optional
-            Rows at a time, 256 by default; changes the result only by rounding, unless `steps` is given, or rows
-            depend on each other, as in a loss that is one number for the batch.
+            Rows at a time, 256 by default, or as many as stateful layers have states of; changes the result only by
+            rounding, unless `steps` is given, layers are stateful, or rows depend on each other, as in a loss that is
+            one number for the batch.
         verbose : {0, 1}
             1 prints the result, 0 nothing.
         return_dict : bool
@@ -89,7 +109,7 @@ class PredictingMixin(GradientsMixin):
             iterables.refuse_lengths(lengths)
             return iterables.evaluate(runtime, x, steps)
         feed = feeds.feed(runtime, x, y, sample_weight, None, lengths=lengths)
-        size = sweep.batch_rows(batch_size)
+        size = sweep.batch_rows(batch_size, runtime.states.rows or sweep.DEFAULT_BATCH)
         return sweep.evaluate(runtime, feed, size, 0, sweep.last_row(steps, size, 0, feed.n))
 
     def __call__(self, x: Any) -> Any:
@@ -154,8 +174,9 @@ class PredictingMixin(GradientsMixin):
         x : array of shape (n, *input_shape), list or dict of arrays, or an iterable of batches of inputs
             Batches may be tuples (x, y), as for `fit`.
         batch_size : int, optional
-            Rows at a time, by default 256, or fewer large images; changes the result only by rounding, unless `steps`
-            is given, or rows depend on each other, as by a mean over axis 0: then a batch is what they depend on.
+            Rows at a time, by default 256, or fewer large images, or as many as stateful layers have states of; changes
+            the result only by rounding, unless `steps` is given, layers are stateful, or rows depend on each other, as
+            by a mean over axis 0: then a batch is what they depend on.
         verbose
             Accepted for code written for Keras; nothing is shown.
         steps : int, optional
@@ -194,7 +215,7 @@ class PredictingMixin(GradientsMixin):
             return iterables.predict(runtime, x, steps)
         feed = feeds.inputs(runtime, x, lengths=lengths)
         results = sweep.predict(runtime, feed, sweep.rows_at_a_time(runtime, batch_size), steps)
-        if batch_size is lengths is None:
+        if batch_size is lengths is None and not runtime.states:
             prediction.learn(runtime, x)
         return results[0] if len(results) == 1 else results
 

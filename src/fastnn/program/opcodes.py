@@ -339,9 +339,9 @@ _op("normalize_weights", outputs="y[samples]", inputs="weight[samples]", dims="r
 # y = mask * weight, and with `normalized` times rows / (sum of the mask): a mean over the rows that there are
 _op("mask_weights", outputs="y[rows]", inputs="mask[rows] weight?[samples]",
     dims="rows per_sample samples normalized?")  # fmt: skip
-# total[0] += batch * (l1 sum|w| + l2 sum w^2); dw += its gradient
-_op("penalty", updates="total:float64[1] dw?[n]", inputs="w[n]", dims="n batch", params="l1 l2", rate=6.0,
-    shared="n/64")  # fmt: skip
+# total[0] += batch s (l1 sum|w| + l2 sum w^2); dw += its gradient; s is 1, or the last number of the hyper row
+_op("penalty", updates="total:float64[1] dw?[n]", inputs="w[n] hyper?:float64[8]", dims="n batch", params="l1 l2",
+    rate=6.0, shared="n/64")  # fmt: skip
 
 # --- metrics: streaming float64 accumulators -------------------------------------------------------------
 _METRIC = "rows cols per_sample samples size"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastnn.addresses import address
 from fastnn.backend.protocol import Executable
 from fastnn.errors import InputNotFiniteError
+from fastnn.lower.task import STATES
 from fastnn.program.layout import CONTEXT_WORDS, SHARED, Buffer, Counter, Status
 
 # Plain integers: an enumeration's member costs 0.15 µs as an index.
@@ -25,7 +26,8 @@ class Bindings:
 
     `parameters` replaces the model's weights, and `shared` those that other models hold, if a program that does not
     train would change them: batch normalisation in training mode moves its averages. `gradients` replaces the
-    model's on the CPU, since the caller may have interrupted a training step.
+    model's on the CPU, since the caller may have interrupted a training step. `states` is the address of the states of
+    stateful layers, which the runtime adds.
     """
 
     addresses: Mapping[int, int]
@@ -35,6 +37,7 @@ class Bindings:
     parameters: NDArray[np.uint8] | None = None
     gradients: NDArray[np.uint8] | None = None
     shared: Sequence[NDArray[np.uint8]] | None = None
+    states: int = 0
 
 
 def new_context(seed: int) -> NDArray[np.int64]:
@@ -72,6 +75,8 @@ def write_addresses(
     words[_INDEX] = _address(work.index)
     for slot, place in work.addresses.items():
         words[_DATA + slot] = place
+    if work.states:
+        words[STATES] = work.states
     words[_CHUNK_STEP] = words[_STATUS] = words[_BAD_LOSS_STEP] = 0
     return parameters, gradients, state, arena, work
 

@@ -65,6 +65,11 @@ def architecture_for(runtime: Runtime, feed: Feed) -> Architecture:
 def _output_shapes(runtime: Runtime, what: str, lengths: Any) -> OutputShapes | None:
     """Return what gives the shapes of outputs, if the model leaves sizes of its inputs open."""
     table = runtime.table
+    if lengths is not None:
+        runtime.states.refuse(
+            "lengths", "lengths would change which samples a batch has: mark padding by Masking or "
+            "Embedding(mask_zero=True)",
+        )  # fmt: skip
     if not table.architecture.is_open:
         if lengths is not None:
             table.with_lengths()  # raises

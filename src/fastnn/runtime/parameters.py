@@ -263,6 +263,7 @@ class ParameterTable:
                     is_trained,
                     l1=regularizer.l1 if regularizer is not None else 0.0,
                     l2=regularizer.l2 if regularizer is not None else 0.0,
+                    penalty_by_step=regularizer is not None and regularizer.by_step,
                     max_norm=bound,
                 )
             )

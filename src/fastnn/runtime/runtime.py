@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from math import prod
 from operator import itemgetter
 from threading import get_ident
@@ -33,6 +34,8 @@ from fastnn.runtime.living import keep_usable
 from fastnn.runtime.model_programs import ModelPrograms
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.independence import traits
+from fastnn.runtime.programs.requests import MOVING
+from fastnn.runtime.states import States
 from fastnn.threads import get_num_threads
 
 if TYPE_CHECKING:
@@ -101,6 +104,8 @@ class Runtime(ModelPrograms):
         self._other = new_context(seed)
         self._runners: dict[bool, Runner] = {}
         self._epochs: Epochs | None = None
+        #: what stateful layers pass on from batch to batch; false if the model has none
+        self.states = States(table.architecture, table.dtype)
         #: threads in a call that reads for longer than one run, such as `evaluate`, or in `train_on_batch`
         self.inside: dict[int, bool] = {}
         # the thread that prepares or does a run in the memory that runs share, under the lock; 0: none
@@ -141,6 +146,7 @@ class Runtime(ModelPrograms):
     def move(self, placement: Placement | None) -> None:
         """Move to a GPU, or back to the CPU; models that have weights from this one drop their prepared calls."""
         with self.lock:
+            self.states.fetch()
             self.place(placement)
             self.forget()
             for reference in self.users.valuerefs():
@@ -173,6 +179,7 @@ class Runtime(ModelPrograms):
                 return self._run_apart(bound, work, steps, cursor, before)
             try:
                 self.running = get_ident()
+                work = self._with_states(bound, work)
                 if cursor is None:
                     context = self.training
                 else:
@@ -198,9 +205,16 @@ class Runtime(ModelPrograms):
                 self.running = 0
                 self.note_written()
 
+    def _with_states(self, bound: Executable, work: Bindings) -> Bindings:
+        """Add the states of stateful layers to what a run uses; raises ValueError if they are of another batch size."""
+        if not self.states:
+            return work
+        moves = bound.program.name in MOVING
+        return replace(work, states=self.states.address(bound.program.batch, self.placement, keep=moves))
+
     def fixed(self, bound: Any, work: Bindings) -> FixedRun | None:
         """Prepare runs of a program that read no training data, from the first row; None where `run` is needed."""
-        if not self.on_host or bound.calls_python:
+        if not self.on_host or bound.calls_python or self.states:
             return None
         context = new_context(self.seed)
         kept = self._fill(context, bound, work)
@@ -236,6 +250,11 @@ class Runtime(ModelPrograms):
             raise RuntimeError(
                 "the model is in the middle of a run, which a signal handler or a finalizer has interrupted: "
                 + ("nothing can be trained there" if cursor is None else "on a GPU nothing can be run there")
+            )
+        if self.states:
+            raise RuntimeError(
+                "the model is in the middle of a run, which a signal handler or a finalizer has interrupted, and has "
+                "stateful layers: nothing can be run there, because their states are those of the run"
             )
         context = self.training.copy()
         context[_CURSOR] = cursor
@@ -309,6 +328,7 @@ class Runtime(ModelPrograms):
                 raise RuntimeError("the model is in the middle of a run: nothing can be trained there")
             try:
                 self.running = get_ident()
+                work = self._with_states(programs[0], work)
                 # programs that call Python have separate memory
                 largest = max(programs, key=lambda bound: (bound.program.arena_bytes, bound.calls_python))
                 kept = self._fill(self.training, largest, work)

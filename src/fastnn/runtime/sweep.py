@@ -33,7 +33,9 @@ def batch_rows(batch_size: int | None, default: int = DEFAULT_BATCH) -> int:
 
 
 def rows_at_a_time(runtime: Runtime, batch_size: int | None) -> int:
-    """Return the rows of a pass at a time: as many as were asked for, or as suit the network."""
+    """Return the rows of a pass at a time: as many as were asked for, as states are of, or as suit the network."""
+    if batch_size is None and runtime.states.rows is not None:
+        return runtime.states.rows
     if batch_size is None and runtime.suited_rows:
         return min(runtime.suited_rows, DEFAULT_BATCH)
     return batch_rows(batch_size)
@@ -73,6 +75,7 @@ def sweep(
 
     `before` is as for `Runtime.run`.
     """
+    runtime.states.check(last - first, min(batch, last - first), "x")
     pacer = Pacer()
     work = Bindings(feed.addresses(), index, accumulators=totals)
     row = first

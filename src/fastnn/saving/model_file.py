@@ -22,7 +22,7 @@ from fastnn.runtime.buffers import Unaveraged
 from fastnn.runtime.programs.requests import output_ends
 from fastnn.saving import container
 from fastnn.saving.networks import Kinds, Tensors, copy_into, describe_network, network_from, tensor_of
-from fastnn.saving.position import COUNTERS, check_callbacks, check_position, check_run
+from fastnn.saving.position import COUNTERS, check_callbacks, check_position, check_run, check_samples
 from fastnn.training.history import History
 from fastnn.training.state import Compiled, M, Trainable, TrainingState, state_of, take_options
 
@@ -72,6 +72,7 @@ def _training(state: TrainingState, tensors: dict[str, NDArray[Any]]) -> dict[st
         for entry in table:
             tensors[f"unaveraged/{entry.name}"] = table.view(replaced.weights, entry)
     tensors["totals"] = state.totals
+    tensors |= {f"states/{number}": array for number, array in enumerate(runtime.states.arrays())}
     callbacks = state.callback_states()
     for name, array in (callbacks["tensors"] if callbacks is not None else {}).items():
         tensors[f"callbacks/{name}"] = array
@@ -91,6 +92,8 @@ def _training(state: TrainingState, tensors: dict[str, NDArray[Any]]) -> dict[st
             **{name: int(runtime.training[Counter[name.upper()]]) for name in COUNTERS},
         },
         "run": state.run,
+        # absent in files of models that have no states
+        **({} if runtime.states.rows is None else {"samples": runtime.states.rows}),
         "history": None if state.history is None else state.history.to_dict(),
         "callbacks": None if callbacks is None else callbacks["callbacks"],
     }
@@ -190,6 +193,14 @@ def _restore(state: TrainingState, tensors: Tensors, training: dict[str, Any], o
             value = tensor_of(tensors, f"unaveraged/{entry.name}", entry.spec.shape, state.dtype)
             copy_into(table.view(weights, entry), value)
         runtime.unaveraged = Unaveraged(training["position"]["step"], weights)
+    if "samples" in training:
+        rows = check_samples(training["samples"])
+        found = [
+            tensor_of(tensors, f"states/{number}", (rows, *shape), state.dtype)
+            for number, shape in enumerate(runtime.states.shapes)
+        ]
+        for array, tensor in zip(runtime.states.begin(rows), found, strict=True):
+            copy_into(array, tensor)
     state.totals = copy_into(np.empty((objective.size,)), totals)
     position = check_position(training["position"])
     runtime.begin_optimizer(position.pop("first_step"))

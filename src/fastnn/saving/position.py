@@ -6,7 +6,7 @@ from typing import Any
 
 from fastnn.checks import shorten
 
-__all__ = ["COUNTERS", "check_callbacks", "check_position", "check_run"]
+__all__ = ["COUNTERS", "check_callbacks", "check_position", "check_run", "check_samples"]
 
 #: counters of the training: numbers of steps, rows and epochs
 COUNTERS = ("step", "cursor", "epoch")
@@ -85,6 +85,11 @@ def check_callbacks(value: Any) -> None:
             raise ValueError(f"callbacks[{index}]: expected an object with callback and state, got {shorten(part)}")
         if not isinstance(part["callback"], str) or not isinstance(part["state"], dict):
             raise ValueError(f"callbacks[{index}]: expected a name and an object, got {shorten(part)}")
+
+
+def check_samples(value: Any) -> int:
+    """Return the number of samples that a file has states of; raises ValueError if it is anything else."""
+    return _integer(value, "samples", least=1)
 
 
 def _check_data(data: Any, position: dict[str, int]) -> None:

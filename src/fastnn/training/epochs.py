@@ -11,6 +11,7 @@ from fastnn.backend.cpu.executor.engine import BoundProgram
 from fastnn.backend.cpu.executor.epoch import MOST_EPOCHS, Lap
 from fastnn.data.feed import Feed
 from fastnn.errors import InputNotFiniteError
+from fastnn.formulas.optimizers import PENALTY_COLUMN
 from fastnn.lower.task import Request
 from fastnn.program.layout import Counter
 from fastnn.runtime import sweep
@@ -19,6 +20,7 @@ from fastnn.runtime.cancellation import stop_if_asked
 from fastnn.runtime.runtime import Runtime
 from fastnn.threads import get_num_threads
 from fastnn.training.loop import Run
+from fastnn.training.options import Passes
 from fastnn.training.shuffle import Shuffler, key_of
 
 # Plain integers: an enumeration's member costs 0.15 µs as an index.
@@ -36,12 +38,15 @@ class ArrayEpochs:
     A short epoch is trained in one call of compiled code. Python takes 65 µs for an epoch, and delays
     other threads that train, so one call may also train several epochs, if nothing can observe that the weights are
     ahead (`Run.may_run_ahead`). The results of an epoch then wait in `Run.ahead` for their turn.
+
+    `passes` are orders of the caller's, and factors of penalties, for whole passes over the rows.
     """
 
     def __init__(
-        self, feed: Feed, n: int, batch: int, shuffle: bool, steps: int | None = None, origin: int = 0
-    ) -> None:
-        self.feed, self.n, self.batch, self.shuffle = feed, n, batch, shuffle
+        self, feed: Feed, n: int, batch: int, shuffle: bool, steps: int | None = None, origin: int = 0,
+        passes: Passes | None = None,
+    ) -> None:  # fmt: skip
+        self.feed, self.n, self.batch, self.shuffle, self.passes = feed, n, batch, shuffle, passes
         self.steps, self.origin, self._warned = steps, origin, False
         self.addresses = feed.addresses()
         self.n_steps = -(-n // batch)
@@ -69,7 +74,10 @@ class ArrayEpochs:
         state.earlier_rows = -first
         more = epoch + 1 < run.last
         shuffler = self._shuffler
-        index = shuffler.next(runtime, more) if self.steps is None else shuffler.part_of(runtime, part)
+        if self.passes is not None:
+            index = self.passes.begin(epoch)
+        else:
+            index = shuffler.next(runtime, more) if self.steps is None else shuffler.part_of(runtime, part)
         lengths = self.feed.lengths
         cuts = None if lengths is None else lengths.of_batches(index, self.n, batch)
         _, optimizer = runtime.compiled()
@@ -85,6 +93,9 @@ class ArrayEpochs:
             if run.callbacks.every_batch:
                 run.callbacks.on_train_batch_begin((row - first) // batch)
             hyper = optimizer.hyper_rows(runtime.optimizer_step(), steps, state.dtype)
+            if self.passes is not None:
+                step = row // batch
+                hyper[:, PENALTY_COLUMN] = self.passes.factors[step : step + steps]
             work = Bindings(self.addresses, index, hyper, state.totals)
             try:
                 with run.pacer.timing(steps):
@@ -122,7 +133,7 @@ class ArrayEpochs:
         """Return how many epochs to train in the next call; 0 if it trains a part of one."""
         if self.steps is not None or run.callbacks.every_batch or run.state.runtime.placement is not None:
             return 0
-        if self.feed.lengths is not None:
+        if self.feed.lengths is not None or self.passes is not None:
             return 0
         count = run.pacer.steps(MOST_EPOCHS * self.n_steps) // self.n_steps
         if get_num_threads() > 1 and any(self._program(run.state.runtime, size).shared for size, _ in self._sizes):

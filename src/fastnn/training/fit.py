@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastnn.callbacks import CallbackList
 from fastnn.data.feed import Feed
 from fastnn.data.sample_weights import balanced
@@ -163,12 +166,17 @@ def _from_arrays(state: TrainingState, x: Any, y: Any, options: FitOptions) -> _
                 feed = feeds.feed(runtime, x, y, weights, chosen, lengths=lengths)
         validate = _evaluator(state, held_out, options, n)
     batch = min(batch, n)
+    if options.shuffle:
+        runtime.states.refuse(
+            "shuffle", "with shuffle=True it would go on from another row: give shuffle=False (Keras shuffles silently)"
+        )  # fmt: skip
+    runtime.states.check(n, batch, "x")
     described = {"rows": n, "batch_size": batch, "shuffle": options.shuffle}
     if feed.lengths is not None:
         described["lengths"] = feed.lengths.checksum
     if steps is not None:
         described |= {"steps_per_epoch": steps, "initial_epoch": options.initial_epoch}
-    train_epoch = ArrayEpochs(feed, n, batch, options.shuffle, steps, options.initial_epoch)
+    train_epoch = ArrayEpochs(feed, n, batch, options.shuffle, steps, options.initial_epoch, options.passes)
     return _Prepared(train_epoch, min(-(-n // batch), steps or n), validate, described)
 
 
@@ -215,7 +223,7 @@ def _validation(state: TrainingState, options: FitOptions) -> Validate | None:
             )
         if options.lengths is not None:
             raise ValueError("validation_data: with lengths, expected (x, y, sample_weight, lengths), got an iterable")
-        return lambda: state.require_compiled().logs(*iterables.evaluate(state.runtime, data, steps))
+        return _alone(state, lambda: iterables.evaluate(state.runtime, data, steps))
     if not state.require_compiled().targeted:
         if not isinstance(data, (tuple, list)):
             data = (data,)
@@ -247,11 +255,19 @@ def _evaluator(state: TrainingState, feed: Feed, options: FitOptions, first: int
     steps, size = options.validation_steps, options.validation_batch_size
     if steps is not None and size is None:
         size = options.batch_size or sweep.STEP_ROWS
-    rows = sweep.batch_rows(size)
+    runtime = state.runtime
+    rows = sweep.batch_rows(size, options.batch_size or DEFAULT_BATCH if runtime.states else sweep.DEFAULT_BATCH)
     last = sweep.last_row(steps, rows, first, feed.n)
+    runtime.states.check_whole(last - first, min(rows, last - first), "validation x")
+    return _alone(state, lambda: sweep.evaluate(state.runtime, feed, rows, first, last))
+
+
+def _alone(state: TrainingState, evaluate: Callable[[], tuple[NDArray[np.float64], int]]) -> Validate:
+    """Return a validation, which begins with states of zeros and leaves those of the training as they are."""
 
     def validate() -> dict[str, Any]:
-        return state.require_compiled().logs(*sweep.evaluate(state.runtime, feed, rows, first, last))
+        with state.runtime.states.apart():
+            return state.require_compiled().logs(*evaluate())
 
     return validate
 

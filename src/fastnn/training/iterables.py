@@ -194,7 +194,7 @@ def predict(runtime: Runtime, iterable: Iterable[Any], steps: int | None = None)
     found, n_inputs, rows = [], len(runtime.table.architecture.inputs), 0
     for number, batch in _some(iterable, steps):
         feed = feeds.inputs(runtime, inputs_of(batch, n_inputs), f"batch {number}: ")
-        found.append(sweep.predict(runtime, feed, sweep.DEFAULT_BATCH, before=rows))
+        found.append(sweep.predict(runtime, feed, feed.n if runtime.states else sweep.DEFAULT_BATCH, before=rows))
         rows += feed.n
     for results in zip(*found, strict=True):
         shapes = {result.shape[1:] for result in results}

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastnn.callbacks import Callback
 from fastnn.checks import integer, number
+
+
+class Passes(Protocol):
+    """Orders of the rows, and factors of penalties, that the caller of a training decides.
+
+    Attributes
+    ----------
+    factors : ndarray of float64, shape (steps,)
+        Of each step's penalties with `by_step`, in the pass that has begun last.
+    """
+
+    factors: NDArray[np.float64]
+
+    def begin(self, epoch: int) -> NDArray[np.int64] | None:
+        """Begin a pass; returns the order of its rows, or None for the order that they have."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +46,8 @@ class FitOptions:
 
     Attributes
     ----------
+    passes : Passes, optional
+        Orders of the rows and factors of penalties, that decide in the place of `shuffle`.
     validates : Validated
         What `validation_freq` describes.
 
@@ -55,6 +73,7 @@ class FitOptions:
     validation_batch_size: int | None = None
     validation_freq: int | Sequence[int] | Iterable[int] = 1
     resume: bool = False
+    passes: Passes | None = None
     validates: Validated = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -60,10 +60,11 @@ class OverTime(Layer):
     return_sequences: bool = field(default=False, kw_only=True)
     return_state: bool = field(default=False, kw_only=True)
     go_backwards: bool = field(default=False, kw_only=True)
+    stateful: bool = field(default=False, kw_only=True)
     zero_output_for_mask: bool = field(default=False, kw_only=True)
 
     def prepare(self) -> None:
-        for name in ("return_sequences", "return_state", "go_backwards", "zero_output_for_mask"):
+        for name in ("return_sequences", "return_state", "go_backwards", "stateful", "zero_output_for_mask"):
             flag(name, getattr(self, name))
 
     @property
@@ -71,11 +72,43 @@ class OverTime(Layer):
         """The shapes of the states of a sample."""
         raise NotImplementedError
 
+    @property
+    def times_reset(self) -> int:
+        """How often the layer's states have been reset."""
+        count: int = self.__dict__.get("_times_reset", 0)
+        return count
+
+    def reset_states(self) -> None:
+        """Let the next batch begin with zeros, in all models that contain the layer; see `Model.reset_states`."""
+        object.__setattr__(self, "_times_reset", self.times_reset + 1)
+
+    # both names are Keras'
+    reset_state = reset_states
+
+    def initial_states(self, *shapes: Shape) -> int:
+        """Return the number of initial states that a call on inputs of such shapes is given."""
+        raise NotImplementedError
+
+    def carries(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Return the shapes of the states that pass on to the next batch: none where a call has initial states."""
+        return self.state_shapes if self.stateful and not self.initial_states(*shapes) else ()
+
     def scanned(
         self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope
     ) -> tuple[Tensor, ...]:
         """Add the layer's nodes; returns the result, with sequences in the order of the steps, and the last states."""
         raise NotImplementedError
+
+    def continued(
+        self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope
+    ) -> tuple[Tensor, ...]:
+        """Return `scanned`; a stateful layer begins with the states that the batch before has left."""
+        shapes = self.carries(*(x.shape for x in inputs))
+        before = [graph.input(shape, f"{scope.label} state") for shape in shapes]
+        y, *after = self.scanned(graph, [inputs[0], *before, *inputs[1:]], weights, scope)
+        if before:
+            scope.carried.extend(zip(before, after, strict=True))
+        return y, *after
 
     @property
     def takes_mask(self) -> bool:
@@ -129,7 +162,7 @@ class OverTime(Layer):
     def apply(
         self, graph: Graph, inputs: Sequence[Tensor], weights: Sequence[Tensor], scope: Scope
     ) -> Tensor | Sequence[Tensor]:
-        y, *states = self.scanned(graph, inputs, weights, scope)
+        y, *states = self.continued(graph, inputs, weights, scope)
         if self.return_sequences and self.go_backwards:
             y = flip(graph, y, 1, scope.label)
         return [y, *states] if self.return_state else y
@@ -203,6 +236,10 @@ class Recurrent(OverTime, _Sized):
             said = ", ".join(f"(batch, {_listed(shape)})" for shape in states)
             raise self.fail(f"takes {self.cell.states} initial state(s) of shape (batch, {self.units}), got {said}")
         return sequences, len(states), resets, masked
+
+    def initial_states(self, *shapes: Shape) -> int:
+        """Return the number of initial states that a call on inputs of such shapes is given."""
+        return self.sorted_shapes(*shapes)[1]
 
     def output_shape(self, *shapes: Shape) -> Shape | Sequence[Shape]:
         sequences, *_ = self.sorted_shapes(*shapes)

@@ -59,6 +59,9 @@ class SimpleRNN(Recurrent):
         Whether to return the last state, too: then a call gives a tuple.
     go_backwards : bool
         Whether to go from the last step to the first, and return the states in that order.
+    stateful : bool
+        Whether a batch begins with the states that the batch before has left, sample i with those of sample i; see
+        `Model.reset_states`.
     zero_output_for_mask : bool
         Whether the states that are returned for masked steps are zero instead of those before.
 
@@ -105,7 +108,7 @@ class GRU(Gated):
         Penalties added to the loss.
     kernel_constraint, recurrent_constraint, bias_constraint : MaxNorm or None
         Applied after every step of the optimizer.
-    dropout, recurrent_dropout, return_sequences, return_state, go_backwards, zero_output_for_mask
+    dropout, recurrent_dropout, return_sequences, return_state, go_backwards, stateful, zero_output_for_mask
         As for `SimpleRNN`.
     reset_after : bool
         Whether r is a factor of the product of the state, as in cuDNN and PyTorch, or of the state.
@@ -189,7 +192,7 @@ class LSTM(Gated):
         Penalties added to the loss.
     kernel_constraint, recurrent_constraint, bias_constraint : MaxNorm or None
         Applied after every step of the optimizer.
-    dropout, recurrent_dropout, return_sequences, go_backwards, zero_output_for_mask
+    dropout, recurrent_dropout, return_sequences, go_backwards, stateful, zero_output_for_mask
         As for `SimpleRNN`.
     return_state : bool
         Whether to return the last h and c, too: then a call gives a tuple of three.

@@ -99,6 +99,9 @@ class RNN(OverTime):
         Whether to return the last states, too: then a call gives a tuple.
     go_backwards : bool
         Whether to go from the last step to the first, and return the outputs in that order.
+    stateful : bool
+        Whether a batch begins with the states that the batch before has left, sample i with those of sample i; see
+        `Model.reset_states`.
     zero_output_for_mask : bool
         Whether the outputs that are returned for masked steps are zero instead of those before.
 
@@ -163,6 +166,10 @@ class RNN(OverTime):
         if given and tuple(given) != states:
             raise self.fail(f"takes {len(states)} initial state(s) of shapes {[*states]}, got {given}")
         return len(given), masked
+
+    def initial_states(self, *shapes: Shape) -> int:
+        """Return the number of initial states that a call on inputs of such shapes is given."""
+        return self._sorted(*shapes)[0]
 
     def output_shape(self, *shapes: Shape) -> Shape | Sequence[Shape]:
         self._sorted(*shapes)

@@ -92,6 +92,19 @@ class Bidirectional(Layer):
         return found
 
     @property
+    def times_reset(self) -> int:
+        """How often the states of either direction have been reset."""
+        return sum(layer.times_reset for layer in self.both)
+
+    def reset_states(self) -> None:
+        """Reset the states of both directions; see `Model.reset_states`."""
+        for layer in self.both:
+            layer.reset_states()
+
+    # both names are Keras'
+    reset_state = reset_states
+
+    @property
     def takes_mask(self) -> bool:
         """Whether a call takes the mask of its first input."""
         return True
@@ -135,6 +148,11 @@ class Bidirectional(Layer):
         made = [*joined, *states, *others]
         return made if len(made) > 1 else made[0]
 
+    def carries(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Return the shapes of the states of both directions that pass on to the next batch."""
+        parts = self._shared(shapes, shapes)
+        return tuple(s for layer, part in zip(self.both, parts, strict=True) for s in layer.carries(*part))
+
     def parameters(self, *shapes: Shape) -> tuple[ParameterSpec, ...]:
         parts = self._shared(shapes, shapes)
         return tuple(
@@ -150,8 +168,8 @@ class Bidirectional(Layer):
         count = len(self.both[0].parameters(*(x.shape for x in parts[0])))
         # two streams of random numbers for each direction
         second = dataclasses.replace(scope, number=scope.number + 2 * STREAMS)
-        y, *states = self.both[0].scanned(graph, parts[0], weights[:count], scope)
-        z, *others = self.both[1].scanned(graph, parts[1], weights[count:], second)
+        y, *states = self.both[0].continued(graph, parts[0], weights[:count], scope)
+        z, *others = self.both[1].continued(graph, parts[1], weights[count:], second)
         label = scope.label
         if self.merge_mode is None:
             joined = [y, z]

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 def learn(state: StepState, feed: Feed, x: Any, y: Any, sample_weight: Any) -> None:
     """Prepare steps on data like these, on which the general path has just taken one."""
-    if state.runtime.table.architecture.is_open:
-        return  # what is prepared has one shape
+    if state.runtime.table.architecture.is_open or state.runtime.states:
+        return  # what is prepared has one shape, and no states
     if state.runtime.on_host:
         live_step.learn(state, feed)
     elif sample_weight is None:

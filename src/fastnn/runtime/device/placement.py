@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fastnn.backend import devices
 from fastnn.backend.devices import DeviceArray
 from fastnn.backend.protocol import Device, DeviceExecutable
+from fastnn.lower.task import STATES
 from fastnn.program.layout import SHARED, Buffer, Counter
 from fastnn.program.program import Program
 from fastnn.runtime.bindings import Bindings
@@ -248,6 +249,8 @@ class Placement:
             found[Buffer.INDEX] = int(self._memory["index"].address)
         for slot, place in work.addresses.items():
             found[Buffer.DATA + slot] = place
+        if work.states:
+            found[STATES] = work.states
         return found
 
     def _grown(self, name: str, nbytes: int) -> int:

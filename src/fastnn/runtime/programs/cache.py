@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
+from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
@@ -19,7 +20,9 @@ from fastnn.optimizers import Optimizer
 
 T = TypeVar("T")
 
-# a program or a code lives as long as a model uses it
+# a program or a code lives as long as a model uses it, and the latest ones longer: the next model is often alike
+_RECENT = 16
+_recent: deque[Any] = deque(maxlen=_RECENT)
 _programs: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
 # held while a program is made, so that two threads that need the same one do not both make it
 _lock = ForkSafeLock()
@@ -31,6 +34,7 @@ def shared(key: Hashable, make: Callable[[], T]) -> T:
         found = _programs.get(key)
         if found is None:
             found = _programs[key] = make()
+            _recent.append(found)
         return found
 
 

@@ -16,8 +16,9 @@ from types import MappingProxyType
 from fastnn.graph.extent import at
 from fastnn.graph.gradients import differentiate
 from fastnn.graph.graph import Graph, Tensor
+from fastnn.graph.ops.moves import reshape, take_columns
 from fastnn.graph.ops.pointwise import constant
-from fastnn.lower.task import Place, Source, Task
+from fastnn.lower.task import STATES, Place, Source, Task
 from fastnn.lower.update import Averaging, Clipping, Update, penalties, tick, update
 from fastnn.objective.objective import PENALTY, SCRATCH, accumulator_word
 from fastnn.optimizers import Optimizer
@@ -25,6 +26,7 @@ from fastnn.program.layout import Buffer
 from fastnn.program.program import RecordDraft
 from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.parameters import ParameterTable
+from fastnn.runtime.states import places_of
 
 
 class Computation:
@@ -52,6 +54,8 @@ class Computation:
         Losses that are single numbers.
     given : list of (Tensor, Tensor)
         Tensors of which gradients of losses have been computed, and these.
+    carried : list of (Tensor, Tensor)
+        The states that stateful layers begin with, and those that they leave to the next batch.
     training : bool
     sizes : dict
         Bytes by buffer.
@@ -62,6 +66,7 @@ class Computation:
         self.losses: list[Tensor] = []
         self.scalars: list[Tensor] = []
         self.given: list[tuple[Tensor, Tensor]] = []
+        self.carried: list[tuple[Tensor, Tensor]] = []
         self.training = training
         self.sizes: dict[int, int] = {Buffer.PARAMETERS: table.own_nbytes, **table.shared_sizes}
         self._parameters = [self.graph.parameter(entry.spec.shape, entry.name) for entry in table]
@@ -74,8 +79,11 @@ class Computation:
             weights[entry.layer].append(tensor)
         # what does not depend on open sizes is found out for some
         self.inputs, self.outputs, self.extras = table.architecture.example.apply(
-            self.graph, weights, table.trainable_layers(), training=training
+            self.graph, weights, table.trainable_layers(), training=training, carried=self.carried
         )
+        if self.carried:
+            offsets, self.sizes[STATES] = places_of([x.shape for x, _ in self.carried], batch, table.dtype)
+            self._places |= {x.id: Place(STATES, at) for (x, _), at in zip(self.carried, offsets, strict=True)}
 
     def weights(self, wanted: Sequence[bool]) -> list[Tensor]:
         """Return some of the model's weights."""
@@ -118,9 +126,10 @@ class Computation:
                     self._accumulating.add(gradient.id)
         return {x.id: found[x.id][0] for x in self.inputs if x.id in found}
 
-    def penalize(self) -> None:
-        """Add the regularisers to the loss, and to the weights' gradients."""
-        self._tail += penalties(self.table.weights(self._trained), accumulator_word(PENALTY), self.batch)
+    def penalize(self, *, stepping: bool = False) -> None:
+        """Add the regularisers to the loss, and to the weights' gradients; `stepping` if there are hyper rows."""
+        weights = self.table.weights(self._trained)
+        self._tail += penalties(weights, accumulator_word(PENALTY), self.batch, stepping=stepping)
 
     def update(self, optimizer: Optimizer) -> None:
         """Add the optimizer's step."""
@@ -140,6 +149,13 @@ class Computation:
             for weight, multiplier in zip(self.table.weights(self._trained), multipliers, strict=True)
         ]
         self._tail += update(described, step, accumulator_word(SCRATCH), self.table.dtype)
+
+    def carry(self) -> None:
+        """Put the states after the batch where those before it are, once all else is computed."""
+        for before, after in self.carried:
+            flat = reshape(self.graph, after, (after.size,), after.name)
+            copied = take_columns(self.graph, flat, 0, flat.columns, f"{after.name} kept")
+            self._places[copied.id] = self._places[before.id]
 
     def count(self, *, training: bool) -> None:
         """Add the record that advances the counters by one batch, and by one step."""

@@ -40,7 +40,8 @@ def traits(table: ParameterTable, *, training: bool) -> Traits:
     made = Computation(table, training=training)
     nodes, wanted = _live(made.graph, made.outputs)
     random = any(node.op in _RANDOM or (node.op == "attention" and node.attrs["rate"] > 0.0) for node in nodes)
-    by_row = _by_row(made.graph, nodes, wanted, made.outputs)
+    # states are of a batch
+    by_row = not made.carried and _by_row(made.graph, nodes, wanted, made.outputs)
     return Traits(by_row, random, any(node.op == "batch_norm" for node in nodes))
 
 

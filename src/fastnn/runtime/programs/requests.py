@@ -20,6 +20,9 @@ from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.computation import Computation
 from fastnn.runtime.programs.measures import check_found, measure, measure_extras
 
+#: the kinds of requests whose programs move the states of stateful layers
+MOVING = ("train", "evaluate", "predict")
+
 
 def build(table: ParameterTable, objective: Objective | None, optimizer: Optimizer | None, request: Request) -> Program:
     """Make the program of a request.
@@ -51,10 +54,12 @@ def build(table: ParameterTable, objective: Objective | None, optimizer: Optimiz
         if objective is not None and any(request.trained):
             check_found(made, objective)
     if kind in ("evaluate", "gradients", "train"):
-        made.penalize()
+        made.penalize(stepping=kind == "train")
     if kind == "train":
         assert optimizer is not None
         made.update(optimizer)
+    if kind in MOVING:
+        made.carry()
     made.count(training=kind == "train")
     label = "output" if kind == "predict" else "input gradient"
     for result, slot in zip(results, request.output_slots, strict=True):

@@ -13,7 +13,7 @@ from fastnn.backend.cpu.codegen.kernel import Kit, kernel, part, rows_part
 from fastnn.backend.cpu.codegen.options import around_users, formula, helper
 from fastnn.formulas import custom, custom_formulas
 from fastnn.formulas import optimizers as formulas
-from fastnn.formulas.optimizers import HYPER_COLUMNS
+from fastnn.formulas.optimizers import HYPER_COLUMNS, PENALTY_COLUMN
 from fastnn.program.layout import Counter, Flag
 
 _ACCUMULATE = int(Flag.ACCUMULATE)
@@ -129,14 +129,20 @@ def moving_average(kit: Kit, variant: str) -> Callable[..., Any]:
 
 @kernel("penalty")
 def penalty(kit: Kit, variant: str) -> Callable[..., Any]:
-    """Add batch (l1 sum|w| + l2 sum w^2) to the total, and l1 sign(w) + 2 l2 w to the gradient."""
-    TOTAL, DW, W, N, BATCH, L1, L2 = kit.words("total dw w n batch l1 l2")
+    """Add batch s (l1 sum|w| + l2 sum w^2) to the total, and s (l1 sign(w) + 2 l2 w) to the gradient.
+
+    The factor s is this step's, from the hyper row; without one it is 1.
+    """
+    TOTAL, DW, W, HYPER, N, BATCH, L1, L2 = kit.words("total dw w hyper n batch l1 l2")
     at, real = kit.at, kit.real
     zero, two = real(0.0), real(2.0)
 
     def penalty(record, context, ith, nth):
         r, params = int64_pointer(record), float64_pointer(record)
-        w = at(record, context, W)
+        w, scale = at(record, context, W), 1.0
+        if has(record, HYPER):
+            row = address(record, context, HYPER) + int64_pointer(context)[_CHUNK] * (HYPER_COLUMNS * 8)
+            scale = float64_pointer(row)[PENALTY_COLUMN]
         if ith == 0:
             total = float64_pointer(address(record, context, TOTAL))
             absolute, square = 0.0, 0.0
@@ -144,10 +150,10 @@ def penalty(kit: Kit, variant: str) -> Callable[..., Any]:
                 value = np.float64(w[i])
                 absolute += abs(value)
                 square += value * value
-            total[0] += r[BATCH] * (params[L1] * absolute + params[L2] * square)
+            total[0] += r[BATCH] * scale * (params[L1] * absolute + params[L2] * square)
         if has(record, DW):
             dw = at(record, context, DW)
-            l1, l2 = real(params[L1]), real(params[L2])
+            l1, l2 = real(scale * params[L1]), real(scale * params[L2])
             first, last = part(r[N], ith, nth)
             for i in range(first, last):
                 sign = l1 if w[i] > zero else (-l1 if w[i] < zero else zero)

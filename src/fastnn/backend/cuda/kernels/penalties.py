@@ -18,9 +18,10 @@ from fastnn.backend.cuda.codegen.kernel import (
 )
 from fastnn.backend.cuda.codegen.options import formula, helper
 from fastnn.backend.cuda.codegen.sizes import PACK, SIZES
-from fastnn.program.layout import BAD_ROW, FLAGS_WORD, NO_ROW, Flag
+from fastnn.formulas.optimizers import HYPER_COLUMNS, PENALTY_COLUMN
+from fastnn.program.layout import BAD_ROW, FLAGS_WORD, NO_ROW, Counter, Flag
 
-_ACCUMULATE = int(Flag.ACCUMULATE)
+_ACCUMULATE, _CHUNK = int(Flag.ACCUMULATE), int(Counter.CHUNK_STEP)
 _TEAM = SIZES.team
 load_int64, as_double = ptx.LOADS["int64"], ptx.int_as_double
 load_double, store_double = ptx.LOADS["float64"], ptx.STORES["float64"]
@@ -42,7 +43,8 @@ def _sum_scratch(dims: Dims, itemsize: int, algorithm: str) -> int:
 def _summed(kit: Kit, part: Any, finish: Any) -> list[Stage]:
     """Make the stages of a sum over n elements, in float64.
 
-    `part(record, first, step)` sums the packs at `first`, `first + step`, ...; `finish(record, value)` takes the sum.
+    `part(record, context, first, step)` sums the packs at `first`, `first + step`, ...; `finish(record, value)` takes
+    the sum.
     """
     (N,) = kit.words("n")
     total = kit.team(_TEAM, "float64").total
@@ -51,7 +53,7 @@ def _summed(kit: Kit, part: Any, finish: Any) -> list[Stage]:
         if load_int64(context, BAD_ROW) != NO_ROW:
             return
         block, blocks = np.int64(cuda.blockIdx.x), np.int64(cuda.gridDim.x)
-        value = total(part(record, PACK * (_TEAM * block + cuda.threadIdx.x), PACK * _TEAM * blocks))
+        value = total(part(record, context, PACK * (_TEAM * block + cuda.threadIdx.x), PACK * _TEAM * blocks))
         if cuda.threadIdx.x == 0:
             if blocks == 1:
                 finish(record, value)
@@ -87,7 +89,7 @@ def sum_squares(kit: Kit) -> list[Stage]:
         return np.float64(x) * np.float64(x)
 
     @helper
-    def part(record, first, step):
+    def part(record, context, first, step):
         n, i, value = record[N], first, 0.0
         while i + PACK <= n:
             x = load_pack(record[X], i)
@@ -108,8 +110,8 @@ def sum_squares(kit: Kit) -> list[Stage]:
 
 @kernel("penalty", algorithms=("", "parts"), algorithm=_sum_algorithm, scratch=_sum_scratch)
 def penalty(kit: Kit) -> list[Stage]:
-    """Add batch (l1 sum|w| + l2 sum w^2) to the total, and l1 sign(w) + 2 l2 w to the gradient."""
-    TOTAL, DW, W, N, BATCH, L1, L2 = kit.words("total dw w n batch l1 l2")
+    """Add batch s (l1 sum|w| + l2 sum w^2) to the total, and s (l1 sign(w) + 2 l2 w) to the gradient."""
+    TOTAL, DW, W, HYPER, N, BATCH, L1, L2 = kit.words("total dw w hyper n batch l1 l2")
     real, load, store, load_pack, store_pack = kit.real, kit.load, kit.store, kit.load_pack, kit.store_pack
     zero, two = real(0.0), real(2.0)
 
@@ -127,8 +129,12 @@ def penalty(kit: Kit) -> list[Stage]:
         return np.float64(x) * np.float64(x)
 
     @helper
-    def part(record, first, step):
-        l1, l2 = real(as_double(record[L1])), real(as_double(record[L2]))
+    def part(record, context, first, step):
+        scale = 1.0
+        if record[HYPER] != 0:
+            scale = load_double(record[HYPER] + load_int64(context, _CHUNK) * (8 * HYPER_COLUMNS), PENALTY_COLUMN)
+        one_l1, one_l2 = scale * as_double(record[L1]), scale * as_double(record[L2])
+        l1, l2 = real(one_l1), real(one_l2)
         n, i, absolute, squares = record[N], first, 0.0, 0.0
         while i + PACK <= n:
             w = load_pack(record[W], i)
@@ -147,7 +153,7 @@ def penalty(kit: Kit) -> list[Stage]:
                 store(record[DW], e, load(record[DW], e) + gradient(one, l1, l2))
             absolute += size(one)
             squares += square(one)
-        return as_double(record[L1]) * absolute + as_double(record[L2]) * squares
+        return one_l1 * absolute + one_l2 * squares
 
     @helper
     def finish(record, value):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastnn.activations import arrays as activations
 from fastnn.backend.reference.instruction import Counters, Instruction, executes, weighted
+from fastnn.formulas.optimizers import PENALTY_COLUMN
 from fastnn.losses import arrays
 
 Array = NDArray[np.float64]
@@ -140,8 +141,9 @@ def mask_weights(i: Instruction, counters: Counters) -> None:
 
 @executes("penalty")
 def penalty(i: Instruction, counters: Counters) -> None:
-    """Add batch (l1 sum|w| + l2 sum(w^2)) to the total, and l1 sign(w) + 2 l2 w to dw."""
-    w, l1, l2 = i["w"], i.params["l1"], i.params["l2"]
+    """Add batch s (l1 sum|w| + l2 sum(w^2)) to the total, and s (l1 sign(w) + 2 l2 w) to dw."""
+    scale = i["hyper"][counters.chunk_step][PENALTY_COLUMN] if "hyper" in i.operands else 1.0
+    w, l1, l2 = i["w"], scale * i.params["l1"], scale * i.params["l2"]
     i["total"][:] += i.dims["batch"] * (l1 * np.abs(w).sum() + l2 * (w * w).sum())
     if "dw" in i.operands:
         i["dw"][:] += l1 * np.sign(w) + 2.0 * l2 * w

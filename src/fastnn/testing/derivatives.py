@@ -13,7 +13,6 @@ from fastnn import activations, losses
 from fastnn import layers as layer_module
 from fastnn import nopython as fnp
 from fastnn.formulas.differences import SHRINK, STEP
-from fastnn.hints import install
 from fastnn.layers import Layer
 from fastnn.model import Model, Sequential
 from fastnn.training.state import state_of
@@ -301,5 +300,3 @@ __all__ = [
     "Derivative",
     "check_op",
 ]
-
-install(__name__)

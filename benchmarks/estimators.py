@@ -1,0 +1,139 @@
+"""Estimators of fastnn beside scikit-learn's multi-layer perceptrons: fit, predict, and a grid search.
+
+    python benchmarks/estimators.py --threads 1 2
+
+Both train the same networks from the same initial weights on the same batches, for the same number of epochs; their
+losses are compared. Runs take turns; a figure is the median of a contestant's times, a ratio that of the medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import sklearn.model_selection
+import sklearn.neural_network
+from sklearn.datasets import load_digits, make_regression
+from threadpoolctl import threadpool_limits
+
+import fastnn.sklearn
+
+ROUNDS = 5
+
+
+def data(name: str) -> tuple[Any, Any]:
+    """Make the data of a case."""
+    if name == "digits":
+        x, y = load_digits(return_X_y=True)
+        return x / 16.0, y
+    if name == "images":
+        rng = np.random.default_rng(0)
+        return rng.random((4000, 784)), rng.integers(0, 10, 4000)
+    return make_regression(20_000, 20, noise=10.0, random_state=0)
+
+
+# name, class of estimators, data, parameters; the aim is the ratio to reach
+CASES = [
+    ("digits, 100", "MLPClassifier", "digits", {"hidden_layer_sizes": (100,), "max_iter": 20}, 8.0),
+    ("784-256-128-10", "MLPClassifier", "images", {"hidden_layer_sizes": (256, 128), "max_iter": 5}, 3.0),
+    ("regression, 64, 64", "MLPRegressor", "regression", {"hidden_layer_sizes": (64, 64), "max_iter": 5}, 6.0),
+]
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the time of a call in seconds, and its result."""
+    start = time.perf_counter()
+    found = work()
+    return time.perf_counter() - start, found
+
+
+def fits(threads: int, dtype: str) -> None:
+    """Compare the times of `fit`."""
+    for title, kind, which, parameters, aim in CASES:
+        x, y = data(which)
+        x = x.astype(dtype)
+        times: dict[str, list[float]] = {"scikit-learn": [], "fastnn": []}
+        losses = {}
+        for turn in range(ROUNDS + 1):
+            for name, module in (("scikit-learn", sklearn.neural_network), ("fastnn", fastnn.sklearn)):
+                more = {"n_threads": threads} if name == "fastnn" else {}
+                made = getattr(module, kind)(random_state=turn, tol=0.0, n_iter_no_change=10_000, **parameters, **more)
+                took, fitted = timed(lambda made=made: made.fit(x, y))
+                losses[name] = fitted.loss_
+                if turn:  # the first one warms up
+                    times[name].append(took)
+        peer, mine = (float(np.median(one)) for one in times.values())
+        apart = abs(losses["fastnn"] / losses["scikit-learn"] - 1.0)
+        print(
+            f"fit      {title:20} {dtype} {threads} threads: scikit-learn {1e3 * peer:8.1f} ms, fastnn {1e3 * mine:8.1f} ms, "
+            f"{peer / mine:5.1f} times as fast (aim {aim:g}); losses differ by {apart:.0e}"
+        )
+
+
+def predictions(dtype: str) -> None:
+    """Compare the times of `predict` for one row."""
+    x, y = data("digits")
+    x = x.astype(dtype)
+    made = [one.MLPClassifier(max_iter=5, random_state=0).fit(x, y) for one in (sklearn.neural_network, fastnn.sklearn)]
+    times: list[list[float]] = [[], []]
+    for turn in range(200):
+        row = x[turn : turn + 1]
+        for index, one in enumerate(made):
+            took, label = timed(lambda one=one, row=row: one.predict(row))
+            assert label.shape == (1,)
+            times[index].append(took)
+    peer, mine = (float(np.median(one)) for one in times)
+    print(
+        f"predict  one row              {dtype}: scikit-learn {1e6 * peer:.1f} µs, fastnn {1e6 * mine:.1f} µs, "
+        f"{peer / mine:.1f} times as fast (aim 30)"
+    )
+
+
+def searches() -> None:
+    """Compare grid searches of 3 x 3 candidates with 5 folds on the digits, two at a time."""
+    x, y = data("digits")
+    grid = {"hidden_layer_sizes": [(25,), (50,), (100,)], "alpha": [1e-4, 1e-2, 1.0]}
+    times: dict[str, list[float]] = {"scikit-learn": [], "fastnn": []}
+    for turn in range(3):
+        found = {}
+        for name, module, search in (
+            ("scikit-learn", sklearn.neural_network, sklearn.model_selection.GridSearchCV),
+            ("fastnn", fastnn.sklearn, fastnn.sklearn.GridSearchCV),
+        ):
+            made = search(module.MLPClassifier(random_state=0, max_iter=30), grid, cv=5, n_jobs=2)
+            took, found[name] = timed(lambda made=made: made.fit(x, y))
+            if turn:
+                times[name].append(took)
+        scores = [found[name].cv_results_["mean_test_score"] for name in found]
+    peer, mine = (float(np.median(one)) for one in times.values())
+    print(
+        f"search   3 x 3, 5 folds: scikit-learn {peer:.1f} s, fastnn {mine:.2f} s, {peer / mine:.1f} times as fast "
+        f"(aim 15); mean scores differ by at most {np.abs(scores[0] - scores[1]).max():.4f}"
+    )
+
+
+def main() -> None:
+    """Run the comparisons."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--only", choices=["fit", "predict", "search"], nargs="+", default=["fit", "predict", "search"])
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if "fit" in arguments.only:
+        for threads in arguments.threads:
+            with threadpool_limits(threads):
+                for dtype in ("float32", "float64"):
+                    fits(threads, dtype)
+    if "predict" in arguments.only:
+        for dtype in ("float32", "float64"):
+            predictions(dtype)
+    if "search" in arguments.only:
+        searches()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+"""Estimators for scikit-learn: its multi-layer perceptrons, trained by fastnn.
+
+Needs scikit-learn: ``pip install "fastnn-numba[sklearn]"``.
+"""
+
+from fastnn.sklearn.mlp import MLPClassifier, MLPRegressor
+from fastnn.sklearn.search import GridSearchCV, HalvingGridSearchCV, HalvingRandomSearchCV, RandomizedSearchCV
+
+__all__ = [
+    "GridSearchCV",
+    "HalvingGridSearchCV",
+    "HalvingRandomSearchCV",
+    "MLPClassifier",
+    "MLPRegressor",
+    "RandomizedSearchCV",
+]

@@ -1,0 +1,54 @@
+"""The order of the rows in each epoch, by scikit-learn's random numbers, and the weights of its batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class EpochOrders:
+    """Orders of rows, and what samples and penalties weigh in each batch.
+
+    A batch's loss is its weighted mean, and the penalty is divided by the sum of its weights. So weights are scaled to
+    have the mean 1 in each batch, anew in each epoch.
+
+    Parameters
+    ----------
+    rows, batch : int
+    random : numpy.random.RandomState or None
+        Shuffles the rows in each epoch as `sklearn.utils.shuffle` does; None leaves them in their order.
+    sample_weight : ndarray, shape (rows,), optional
+    dtype : dtype
+        Of the scaled weights.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (rows,), or None
+        The scaled weights of the current epoch, in the order of the data.
+    factors : ndarray of float64, shape (steps,)
+        One over the sum of each batch's weights.
+    """
+
+    def __init__(self, rows: int, batch: int, random: Any, sample_weight: Any, dtype: Any) -> None:
+        self._random, self._given = random, sample_weight
+        self._order = np.arange(rows)
+        self._starts = np.arange(0, rows, batch)
+        self._sizes = np.diff(np.append(self._starts, rows))
+        self.factors: NDArray[np.float64] = 1.0 / self._sizes
+        self.weights = None if sample_weight is None else np.ones(rows, dtype)
+
+    def begin(self, epoch: int) -> NDArray[np.int64] | None:
+        """Begin an epoch; returns the order of its rows, or None for the order that they have."""
+        if self._random is not None:
+            mixed = np.arange(len(self._order))
+            self._random.shuffle(mixed)
+            self._order = self._order[mixed]
+        if self.weights is not None:
+            chosen = self._given[self._order]
+            sums = np.add.reduceat(chosen, self._starts)
+            with np.errstate(divide="ignore"):
+                self.factors = np.where(sums != 0.0, 1.0 / sums, 0.0)
+            self.weights[self._order] = chosen * np.repeat(self._sizes * self.factors, self._sizes)
+        return self._order

@@ -62,14 +62,28 @@ class Page:
     sections: list[Section]
 
 
+def table() -> dict[str, Any]:
+    """Return docs/reference.toml."""
+    with TABLE.open("rb") as file:
+        return tomllib.load(file)
+
+
 def modules() -> dict[str, ModuleType]:
-    """Return the public modules by name."""
-    found = {"fastnn": fastnn}
-    for name in dir(fastnn):
-        value = getattr(fastnn, name)
-        if isinstance(value, ModuleType):
-            found[f"fastnn.{name}"] = value
-    return found
+    """Return the public modules by name.
+
+    These are the ones that `fastnn` and its public modules show, and those that the table names besides, because users
+    import them by name: `fastnn.sklearn` is no attribute of `fastnn`.
+    """
+    shown = [f"fastnn.{name}" for name in dir(fastnn)]
+    entries = [one for page in table()["page"] for section in page["sections"] for one in section["entries"]]
+    by_name = [one for one in entries if one.count(".") == 1 and one not in shown]
+    found = {"fastnn": fastnn} | {name: importlib.import_module(name) for name in by_name}
+    waiting = [name for name in shown if isinstance(getattr(fastnn, name.partition(".")[2]), ModuleType)] + by_name
+    while waiting:
+        name = waiting.pop()
+        found[name] = module = importlib.import_module(name)
+        waiting += [f"{name}.{one}" for one in module.__all__ if isinstance(getattr(module, one), ModuleType)]
+    return dict(sorted(found.items()))
 
 
 def objects() -> dict[int, tuple[str, list[str], Any]]:
@@ -90,17 +104,16 @@ def objects() -> dict[int, tuple[str, list[str], Any]]:
 
 def pages() -> tuple[list[Page], list[str]]:
     """Return the pages of the reference, and the public names that are on none of them."""
-    with TABLE.open("rb") as file:
-        table = tomllib.load(file)
+    given = table()
     known = objects()
     by_name = {name: each for each in known.values() for name in (each[0], *each[1])}
-    common = [(by_name[name][2], text) for name, text in table["common"].items()]
+    common = [(by_name[name][2], text) for name, text in given["common"].items()]
     left = dict(known)
-    for name in table["left_out"]["names"]:
+    for name in given["left_out"]["names"]:
         del left[id(by_name[name][2])]
     explicit = [
         id(by_name[one][2])
-        for page in table["page"]
+        for page in given["page"]
         for section in page["sections"]
         for one in section["entries"]
         if one in by_name
@@ -111,12 +124,12 @@ def pages() -> tuple[list[Page], list[str]]:
         del left[identity]
 
     found = []
-    for page in table["page"]:
+    for page in given["page"]:
         sections = []
-        for given in page["sections"]:
-            methods = given.get("methods", page.get("methods", True))
-            section = Section(given["title"])
-            for one in given["entries"]:
+        for part in page["sections"]:
+            methods = part.get("methods", page.get("methods", True))
+            section = Section(part["title"])
+            for one in part["entries"]:
                 if one in by_name:
                     chosen = [id(by_name[one][2])]
                 else:
@@ -125,7 +138,7 @@ def pages() -> tuple[list[Page], list[str]]:
                         section.modules.append(one)
                 for identity in chosen:
                     best, others, value = known[identity]
-                    shown = _shown(value, table["methods"].get(best, ["*"] if methods else []))
+                    shown = _shown(value, given["methods"].get(best, ["*"] if methods else []))
                     section.entries.append(Entry(best, value, others, shown, _note(value, common)))
                     left.pop(identity, None)
             sections.append(section)

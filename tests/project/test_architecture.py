@@ -452,9 +452,7 @@ def test_import_is_quick_and_imports_nothing_optional(tmp_path):
     )
     ratios = []
     for _ in range(6):
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
         ratio, _, modules = done.stdout.partition("\n")
         assert modules.strip() == ""
         ratios.append(float(ratio))

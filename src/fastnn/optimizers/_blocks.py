@@ -8,7 +8,7 @@ instead of a dozen NumPy calls.
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,19 @@ class Blocks:
     """The block of values used last."""
 
     def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
         # One tuple, so that a thread never sees the number of one block with the values of another.
         self._last: tuple[int, Array] = (-1, np.empty(0))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the values, which can be computed again: 128 KB in each pickle of a model."""
+        return {name: value for name, value in self.__dict__.items() if name != "_last"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._forget()
+        self.__dict__.update(state)
 
     def get(self, first: int, n: int, compute: Callable[[int], Array]) -> Array:
         """Return the values of the steps ``first .. first + n - 1``, which are not to be written to.

@@ -32,6 +32,7 @@ from fastnn.threads import get_num_threads
 
 Array = NDArray[Any]
 
+_INFINITY = np.inf
 #: an adaptive learning rate is divided by this until it is as small as that
 _RATE_DIVISOR, _SMALLEST_RATE = 5.0, 1e-6
 
@@ -357,12 +358,11 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
             and len(X)
             and "feature_names_in_" not in self.__dict__
             and network.holds(self.coefs_, self.intercepts_)
+            # the sum of squares is finite where all numbers are, but for huge ones; a third of the time of `isfinite`
+            and np.vdot(X, X) < _INFINITY
         ):
-            # NaN unless all numbers are finite, or their sum overflows: 2 µs, half of what `isfinite` and `all` take
-            total = np.add.reduce(X, None)
-            if total - total == 0.0:
-                quick: Array = network.model.predict(X)
-                return quick
+            quick: Array = network.model.predict(X)
+            return quick
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         return self._outputs(dense(X))

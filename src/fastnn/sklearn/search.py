@@ -74,6 +74,6 @@ class HalvingGridSearchCV(_Together, model_selection.HalvingGridSearchCV):  # ty
 class HalvingRandomSearchCV(_Together, model_selection.HalvingRandomSearchCV):  # type: ignore[misc]
     """A search over candidates that are drawn, several trained at a time: fewer and fewer get more samples.
 
-    """A search over drawn candidates, several trained at a time: fewer and fewer get more and more samples.
-    number of networks that train at a time, in threads, by default `fastnn.get_num_threads()`.
+    Parameters, attributes and results are those of `sklearn.model_selection.HalvingRandomSearchCV`, but for `n_jobs`:
+    the number of networks that train at a time, in threads, by default `fastnn.get_num_threads()`.
     """

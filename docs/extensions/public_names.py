@@ -174,6 +174,8 @@ def members(value: type) -> Iterator[str]:
             continue
         for name, member in vars(base).items():
             function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+            if not (getattr(function, "__module__", None) or base.__module__).startswith("fastnn"):
+                continue  # what another library has put into the class
             documented = inspect.isroutine(function) or isinstance(member, property) or hasattr(member, "__set_name__")
             if documented and getattr(member, "__doc__", None) and (name == "__call__" or not name.startswith("_")):
                 found.add(name)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sklearn
 from numba import njit
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_classification
@@ -20,6 +21,8 @@ from sklearn.preprocessing import StandardScaler
 import fastnn as fnn
 import fastnn.nopython as fnp
 import fastnn.sklearn as fsk
+from fastnn.sklearn.perceptron import dense
+from fastnn.sklearn.sharing import threads_of
 from fastnn.threads import limited
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -121,6 +124,25 @@ def test_callbacks_see_epochs():
     assert [loss for _, loss in seen] == pytest.approx(made.loss_curve_)
     stopping = fnn.EarlyStopping("loss", patience=1, min_delta=10.0)
     assert classifier(callbacks=stopping, max_iter=50).fit(X, Y).n_iter_ < 5
+    scores = classifier(callbacks=fnn.EarlyStopping("val_score", mode="max", min_delta=1.0, patience=2), max_iter=50)
+    assert scores.fit(X[:120], Y[:120], X_val=X[120:], y_val=Y[120:]).n_iter_ < 6
+
+
+def test_an_interrupted_training_leaves_a_fitted_estimator():
+    def interrupt(epoch, logs):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    made = classifier(callbacks=[fnn.LambdaCallback(on_epoch_end=interrupt)])
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        made.fit(X, Y)
+    assert made.n_iter_ == len(made.loss_curve_) == 3 and alike(made, classifier(max_iter=3).fit(X, Y))
+
+
+def test_sparse_data_that_are_too_large_are_refused():
+    wide = csr_matrix((10, 2**40), dtype="float64")
+    with pytest.raises(MemoryError, match="sparse data are made dense"):
+        dense(wide)
 
 
 def test_the_dtype_follows_the_data_unless_it_is_given():
@@ -248,14 +270,13 @@ def test_workers_of_joblib(backend):
 
 
 def test_threads_are_shared_out(monkeypatch):
-    made = classifier()
     with limited(8):
-        assert made._threads() == 8 and classifier(n_threads=3)._threads() == 3
+        assert threads_of(None) == 8 and threads_of(3) == 3
         monkeypatch.setenv("OMP_NUM_THREADS", "2")
-        assert made._threads() == 2
+        assert threads_of(None) == 2
         monkeypatch.delenv("OMP_NUM_THREADS")
     with joblib.parallel_config(backend="threading", n_jobs=2):
-        assert joblib.Parallel()(joblib.delayed(made._threads)() for _ in range(2)) == [1, 1]
+        assert joblib.Parallel()(joblib.delayed(threads_of)(None) for _ in range(2)) == [1, 1]
 
 
 def test_calibration_importance_dependence_and_html():

@@ -22,6 +22,7 @@ SEVERAL = make_multilabel_classification(120, n_features=6, n_classes=3, random_
 RNG = np.random.default_rng(0)
 NUMBERS = X @ RNG.normal(size=(6, 2)) + 0.1 * RNG.normal(size=(120, 2))
 WEIGHTS = RNG.uniform(0.0, 3.0, 120)
+COUNTS = RNG.poisson(np.exp(0.2 * NUMBERS)).astype(float)
 SMALL = {"hidden_layer_sizes": (9, 5), "max_iter": 12, "random_state": 3, "batch_size": 25}
 
 CLASSIFIERS = {
@@ -63,6 +64,10 @@ REGRESSORS = {
     "early, two outputs, weights": ({"early_stopping": True, "max_iter": 40}, NUMBERS, WEIGHTS),
     "sgd": ({"solver": "sgd"}, NUMBERS[:, 1], None),
     "lbfgs": ({"solver": "lbfgs", "alpha": 0.1}, NUMBERS[:, 0], None),
+    "counts": ({"loss": "poisson"}, COUNTS[:, 0], None),
+    "two counts": ({"loss": "poisson", "alpha": 1.0}, COUNTS, None),
+    "counts, sgd, weights": ({"loss": "poisson", "solver": "sgd"}, COUNTS[:, 0], WEIGHTS),
+    "counts, lbfgs": ({"loss": "poisson", "solver": "lbfgs"}, COUNTS[:, 0], None),
 }
 
 
@@ -205,7 +210,6 @@ def test_scikit_learns_checks(estimator, check):
         check(estimator)
 
 
-@pytest.mark.slow
 def test_scikit_learns_own_tests_pass():
     code = [sys.executable, "-m", "pytest", "-q", "-p", "fastnn.testing.sklearn_swap", "-p", "no:cacheprovider"]
     done = subprocess.run(

@@ -16,7 +16,7 @@ from fastnn.graph.rules import NoGradientError
 from fastnn.program.layout import Buffer, Counter
 from fastnn.program.verify import verify
 from fastnn.runtime import feeds
-from networks import KINKED, SMOOTH, Case, cases, forward, loss
+from networks import GROWING, KINKED, SMOOTH, Case, cases, forward, loss
 
 # The same examples every time; FASTNN_RANDOM_TESTS=1000 tests that many new ones.
 SEARCH = int(os.environ.get("FASTNN_RANDOM_TESTS", "0"))
@@ -225,7 +225,7 @@ def test_frozen_layers_do_not_change_and_trained_ones_do(case):
             np.testing.assert_array_equal(old, new, entry.name)
 
 
-@pytest.mark.parametrize("name", [*SMOOTH, *KINKED])
+@pytest.mark.parametrize("name", [*SMOOTH, *KINKED, *GROWING])
 def test_every_activation_is_tried(name):
     assert name in fnn.activations.__dict__ or fnn.activations.get(name)
 
@@ -233,7 +233,7 @@ def test_every_activation_is_tried(name):
 def test_the_lists_of_activations_are_complete():
     from fastnn.registry import REGISTRY
 
-    known = {fnn.activations.get(name).formula for name in (*SMOOTH, *KINKED)}
+    known = {fnn.activations.get(name).formula for name in (*SMOOTH, *KINKED, *GROWING)}
     missing = {cls().formula for cls in REGISTRY["activation"].values() if not hasattr(cls, "is_custom")} - known
     assert missing == {"step"}
 

@@ -78,6 +78,52 @@ def test_a_saturated_softmax_has_its_loss_and_gradient(tail, labels):
     assert model.evaluate(X, t)["accuracy"] == 0.0
 
 
+def of_symbols():
+    a = fnn.Input(4)
+    return fnn.Model(a, fnn.ops.exp(fnn.Dense(2, name="logits")(a)))
+
+
+RATES = {
+    "alone": lambda: chain(2, "exponential"),
+    "activation layer": lambda: chain(2, None, fnn.Activation("exp")),
+    "function of symbols": of_symbols,
+    "reshape": lambda: chain(2, "exponential", fnn.Reshape((2, 1))),
+    "both": lambda: chain(2, "exponential", fnn.Reshape((1, 2, 1)), fnn.Flatten()),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_a_vanishing_rate_has_its_loss_and_gradient(name):
+    """exp(-FAR) is 0 in float32, whose Poisson loss would be -log(1e-7) with almost no gradient."""
+    model = RATES[name]()
+    model.compile(fnn.SGD(0.0), "poisson", metrics=["poisson"])
+    model.set_weights([np.zeros((4, 2)), np.array([-FAR, 0.0])])
+    t = np.ones((8, 2)).reshape(model.predict(X).shape)
+    *losses, gradient = values_of(model, X, t)
+    assert losses == pytest.approx([0.5 * (FAR + 1.0)] * 3)
+    assert gradient == pytest.approx([-0.5, 0.0])
+    assert model.evaluate(X, t)["poisson"] == pytest.approx(0.5 * (FAR + 1.0))
+
+
+def test_logarithms_of_rates_are_logits():
+    """The loss of logits has the bits of that of an exponential, also among the metrics."""
+    rng = np.random.default_rng(2)
+    x, t = rng.normal(size=(16, 4)), rng.poisson(2.0, (16, 3))
+    of_rates, of_logits = (fnn.Sequential([fnn.Input(4), fnn.Dense(3, last)], seed=1) for last in ("exponential", None))
+    of_rates.compile("sgd", "poisson", metrics=["poisson", "mse"])
+    of_logits.compile("sgd", fnn.Poisson(from_logits=True), metrics=["poisson", "mse"])
+    one, other = of_rates.evaluate(x, t), of_logits.evaluate(x, t)
+    assert (one["loss"], one["poisson"]) == (other["loss"], other["poisson"]) and one["mse"] != other["mse"]
+    z = of_logits.predict(x)
+    assert other["loss"] == pytest.approx((np.exp(z) - t * z).mean(), rel=1e-6)
+    for left, right in zip(of_rates.gradients(x, t), of_logits.gradients(x, t), strict=True):
+        np.testing.assert_array_equal(left, right)
+    with pytest.raises(ValueError, match=r"Poisson\(from_logits=True\) takes logits, but .* ends in exponential"):
+        of_rates.compile("sgd", fnn.Poisson(from_logits=True))
+    with pytest.raises(ValueError, match=r"activation='exponential' there, or Poisson\(from_logits=True\)"):
+        of_logits.compile("sgd", "poisson")
+
+
 def test_joined_sigmoids_have_their_gradients():
     model = joined("sigmoid", 3, 2, (2, 3))
     model.compile("sgd", "bce")
@@ -140,12 +186,12 @@ def built(layers):
 
 REFUSED = {
     "poisson": [None, "tanh", "elu", "selu", "gelu", "silu", "mish", "softsign", "leaky_relu", "log_softmax"],
-    "kl_divergence": [None, "tanh", "relu", "softplus", "log_softmax"],
-    "cross_entropy": [None, "tanh", "relu", "sigmoid", "log_softmax"],
-    "bce": [None, "tanh", "relu", "relu6", "softplus", "log_softmax"],
+    "kl_divergence": [None, "tanh", "relu", "softplus", "exponential", "log_softmax"],
+    "cross_entropy": [None, "tanh", "relu", "sigmoid", "exponential", "log_softmax"],
+    "bce": [None, "tanh", "relu", "relu6", "softplus", "exponential", "log_softmax"],
 }
 TAKEN = {
-    "poisson": ["relu", "softplus", "relu6", "sigmoid", "softmax", fnn.activations.LeakyReLU(0.0)],
+    "poisson": ["exponential", "relu", "softplus", "relu6", "sigmoid", "softmax", fnn.activations.LeakyReLU(0.0)],
     "kl_divergence": ["softmax", "sigmoid", "hard_sigmoid"],
     "cross_entropy": ["softmax"],
     "bce": ["sigmoid", "hard_sigmoid", "softmax"],

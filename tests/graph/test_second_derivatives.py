@@ -110,7 +110,7 @@ LOSSES = {
     "binary_cross_entropy": ((0.2, 0.8), (0.0, 1.0)), "binary_cross_entropy_logits": (None, (0.0, 1.0)),
     "kl_divergence": ((0.2, 0.8), (0.2, 0.8)), "cross_entropy": ((0.2, 0.8), (0.0, 1.0)),
     "cross_entropy_logits": (None, (0.0, 1.0)), "huber": (None, None), "mean_absolute_error": (None, None),
-    "hinge": (None, None), "perceptron": (None, None),
+    "hinge": (None, None), "perceptron": (None, None), "poisson_logits": (None, (0.0, 2.0)),
 }  # fmt: skip
 
 

@@ -9,7 +9,9 @@ import fastnn as fnn
 from fastnn.activations import Custom
 from fastnn.testing import check_op
 
-ACTIVATIONS = ("tanh", "relu", "gelu", "elu", "selu", "mish", "softsign", "softmax", "log_softmax", "hard_sigmoid")
+ACTIVATIONS = (
+    "tanh", "relu", "gelu", "elu", "selu", "mish", "softsign", "exponential", "softmax", "log_softmax", "hard_sigmoid",
+)  # fmt: skip
 LOSSES = ("mse", "mae", "huber", "log_cosh", "bce", "cross_entropy", "hinge", "perceptron", "poisson", "kld")
 LAYERS = (fnn.Dense(3, "tanh"), fnn.LayerNorm(), fnn.Dense(4, "gelu", use_bias=False), fnn.Flatten())
 

@@ -21,6 +21,8 @@ CASES = {
     "hinge": ("hinge", "linear", 1, SIGNS),
     "perceptron": ("perceptron", "linear", 1, SIGNS),
     "poisson": ("poisson", "softplus", 1, NUMBERS),
+    "poisson of an exponential": ("poisson", "exponential", 1, NUMBERS),
+    "poisson logits": (fnn.Poisson(from_logits=True), "linear", 1, NUMBERS),
     "kl_divergence": ("kl_divergence", "sigmoid", 3, np.eye(3)[LABELS]),
     "binary": ("binary_cross_entropy", "sigmoid", 2, np.eye(2)[LABELS % 2]),
     "binary logits": (fnn.BinaryCrossEntropy(from_logits=True), "linear", 1, NUMBERS),

@@ -132,6 +132,7 @@ LOSSES = [
     (fnn.BinaryCrossEntropy(from_logits=True), "linear", lambda n: RNG.uniform(size=(n, 3))),
     ("hinge", "linear", lambda n: RNG.integers(0, 2, size=(n, 3)) * 2.0 - 1.0),
     ("poisson", "softplus", lambda n: RNG.integers(0, 5, size=(n, 3)) * 1.0),
+    ("poisson", "exponential", lambda n: RNG.integers(0, 5, size=(n, 3)) * 1.0),
     ("cross_entropy", "softmax", lambda n: RNG.integers(0, 3, size=n)),
     (fnn.CrossEntropy(from_logits=True, label_smoothing=0.1), "linear", lambda n: RNG.integers(0, 3, size=n)),
 ]

@@ -36,6 +36,7 @@ SCALAR = {
     "mish": lambda x: x * math.tanh(softplus(x)),
     "softplus": softplus,
     "softsign": lambda x: x / (1.0 + abs(x)),
+    "exponential": math.exp,
 }
 LIMITS = {  # at -inf and inf
     "linear": (-np.inf, np.inf),
@@ -54,6 +55,7 @@ LIMITS = {  # at -inf and inf
     "mish": (0, np.inf),
     "softplus": (0, np.inf),
     "softsign": (-1, 1),
+    "exponential": (0, np.inf),
 }
 
 
@@ -132,6 +134,7 @@ def test_get(name):
 def test_get_other_names():
     assert activations.get(None) == activations.Linear()
     assert activations.get("swish") == activations.SiLU()
+    assert activations.get("exp") == activations.Exponential() == activations.get("Exponential")
     with pytest.raises(ValueError, match=r"rellu.*leaky_relu.*swish"):
         activations.get("rellu")
     with pytest.raises(TypeError, match="activation"):

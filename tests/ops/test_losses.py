@@ -70,6 +70,12 @@ ELEMENTS = {
         RNG.random,
         lambda size: RNG.poisson(2.0, size),
     ),
+    "poisson_logits": (
+        losses.Poisson(from_logits=True),
+        lambda p, t: math.exp(p) - t * p,
+        RNG.normal,
+        lambda size: RNG.poisson(2.0, size),
+    ),
     "kld": (
         losses.KLDivergence(),
         lambda p, t: max(t, EPS) * math.log(max(t, EPS) / max(p, EPS)),
@@ -124,6 +130,8 @@ def test_stable_far_out():
     assert losses.BinaryCrossEntropy(from_logits=True)([1.0, 0.0], [-1000.0, 1000.0]) == 1000.0
     assert losses.CrossEntropy(from_logits=True)([0], [[-1000.0, 1000.0]]) == 2000.0
     assert losses.CrossEntropy(from_logits=True)(np.eye(2)[:1], [[0.0, -np.inf]]) == 0.0
+    assert losses.Poisson(from_logits=True)([0.0, 1.0], [-1000.0, -1000.0]) == 500.0
+    assert losses.Poisson(from_logits=True)([1e300], [1e3]) == np.inf
     assert losses.CrossEntropy()([0], [[0.0, 1.0]]) == pytest.approx(-math.log(EPS))
     assert losses.BinaryCrossEntropy()([1], [0.0]) == pytest.approx(-math.log(EPS))
     assert losses.LogCosh()([0.0], [1e6]) == pytest.approx(1e6 - math.log(2.0))
@@ -148,6 +156,9 @@ AT_THE_ENDS = [
     (losses.Perceptron(), -1.0, np.inf, np.inf, 1.0),
     (losses.Poisson(), 0.0, np.inf, np.inf, 1.0),
     (losses.Poisson(), 3.0, np.inf, np.inf, 1.0),
+    (losses.Poisson(from_logits=True), 0.0, -np.inf, 0.0, 0.0),
+    (losses.Poisson(from_logits=True), 3.0, -np.inf, np.inf, -3.0),
+    (losses.Poisson(from_logits=True), 3.0, np.inf, np.inf, np.inf),
 ]
 
 
@@ -156,7 +167,7 @@ AT_THE_ENDS = [
 def test_infinite_predictions(loss, t, p, value, slope, dtype):
     assert loss([t], [p]) == value
     # rates are not negative
-    activation = "relu" if isinstance(loss, losses.Poisson) else None
+    activation = "relu" if loss == losses.Poisson() else None
     model = fnn.Sequential([fnn.Input(1), fnn.Dense(1, activation)], dtype=dtype)
     model.compile("sgd", loss)
     model.set_weights([np.zeros((1, 1)), np.array([p])])
@@ -272,6 +283,8 @@ def test_bad_calls():
         mse([1.0], [1.0], ["a"])
     with pytest.raises(ValueError, match=r"probabilities.*row 1 has 3.0.*from_logits=True"):
         bce([0, 1], [0.5, 3.0])
+    with pytest.raises(ValueError, match=r"predictions >= 0.*row 1 has -2.0.*logarithms of rates, pass from"):
+        losses.Poisson()([0, 1], [0.5, -2.0])
 
 
 def test_parameters_and_formulas():
@@ -279,6 +292,8 @@ def test_parameters_and_formulas():
     assert losses.CrossEntropy().formula == "cross_entropy"
     assert losses.CrossEntropy(from_logits=True).formula == "cross_entropy_logits"
     assert losses.BinaryCrossEntropy(from_logits=True).formula == "binary_cross_entropy_logits"
+    assert losses.Poisson().formula == "poisson"
+    assert losses.Poisson(from_logits=True).formula == "poisson_logits"
     assert losses.BinaryCrossEntropy(label_smoothing=0.1).parameters == (0.1,)
     assert not losses.CrossEntropy().row_mean
     with pytest.raises(ValueError, match="delta"):
@@ -287,6 +302,8 @@ def test_parameters_and_formulas():
         losses.CrossEntropy(label_smoothing=1.5)
     with pytest.raises(TypeError, match="from_logits"):
         losses.CrossEntropy(from_logits="yes")
+    with pytest.raises(TypeError, match="Poisson from_logits"):
+        losses.Poisson(from_logits=1)
 
 
 NAMES = {

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -232,7 +233,8 @@ ALLOWED |= {
     },
     "text": {"checks", "files", "hints", "seeding"},
     "sklearn": {
-        *("activations", "backend/cpu/loading", "callbacks", "layers", "losses", "model", "objective", "optimizers"),
+        *("activations", "backend/cpu/loading", "callbacks", "inspect", "layers", "losses", "model", "objective"),
+        "optimizers",
         *("registry", "regularizers", "runtime", "threads", "training"),
     },
     "testing": {"activations", "formulas", "hints", "layers", "losses", "model", "nopython", "sklearn", "training"},
@@ -244,6 +246,11 @@ ALLOWED["__main__"] = {"demo", "console", "."}
 REQUIRED_PACKAGES = {"numpy", "numba", "llvmlite", "tqdm", "safetensors"}
 # rooms that only those import who have their extra
 EXTRAS = {"sklearn": {"joblib", "sklearn"}, "testing": {"pytest", "sklearn"}}
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def room_of(module: str) -> str:
@@ -288,7 +295,7 @@ def imported(nodes: Iterator[ast.AST]) -> Iterator[str]:
 def test_imports_point_one_way(path):
     here = room_of(module_of(path))
     assert here in ALLOWED, f"{path} is in a new room: say in ALLOWED and docs/architecture.md what it may import"
-    for name in imported(ast.walk(ast.parse(path.read_text(encoding="utf-8")))):
+    for name in imported(ast.walk(parsed(path))):
         if name.partition(".")[0] == "fastnn" and room_of(name) != here:
             assert room_of(name) in ALLOWED[here], f"{module_of(path)} may not import {name}"
 
@@ -303,7 +310,7 @@ def test_no_files_import_each_other_in_a_circle():
     edges = {}
     for path in PACKAGE.rglob("*.py"):
         module = module_of(path).removesuffix(".__init__")
-        edges[module] = set(imported(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))) - {module}
+        edges[module] = set(imported(ast.walk(parsed(path)))) - {module}
     list(TopologicalSorter(edges).static_order())
 
 
@@ -346,7 +353,7 @@ def reads(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_no_file_reads_what_is_private_to_another(path):
     """A name with an underscore is read of `self` and `cls`, or where the file itself defines it."""
-    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    nodes = list(ast.walk(parsed(path)))
     mine = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
     mine |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     mine |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
@@ -358,7 +365,7 @@ def test_no_file_reads_what_is_private_to_another(path):
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_third_parties(path):
     """Only the compiled backends and extensions of Numba import Numba; optional packages are imported in functions."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     everywhere = {name.partition(".")[0] for name in imported(runtime_nodes(tree))}
     if not room_of(module_of(path)).startswith(("backend/cpu", "backend/cuda", "nopython")):
         # what the processor is, LLVM tells without Numba
@@ -378,7 +385,7 @@ def test_third_parties(path):
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_no_property_with_a_lock(path):
     """Before Python 3.12 a `functools.cached_property` has a lock, which the child of a fork may find taken."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.module == "functools":
             assert "cached_property" not in {alias.name for alias in node.names}
         if isinstance(node, ast.Attribute) and node.attr == "cached_property":
@@ -401,7 +408,7 @@ COMPILERS = {"jit", "njit", "cfunc", "vectorize", "guvectorize", "stencil", "com
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_every_compiled_function_goes_through_options(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant):
             assert node.value not in ("nnan", "ninf", "fast"), f"{path}:{node.lineno}: NaN has to reach the user"

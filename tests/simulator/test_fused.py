@@ -80,6 +80,7 @@ MODELS = {
         chain(4, dense(12, fnn.activations.LeakyReLU(0.3)), dense(5, fnn.activations.ELU(0.7)), dense(2)), (9,), "FB",
     ),
     "five": (chain(5, *(dense(units, "softsign") for units in (7, 4, 6, 3, 2))), (5, 12), "FB"),
+    "exponential": (chain(5, dense(7, "tanh"), dense(3, "exponential"), dense(2)), (5,), "FB"),
     "eight": (chain(3, *(dense(4 + number % 3, "relu6") for number in range(8))), (5,), "FFBB"),
     "dropout": (
         chain(5, dense(6, "relu"), dense(7, "gelu"), lambda: fnn.Dropout(0.3), dense(4, "tanh"), dense(2)),

@@ -295,6 +295,7 @@ LOSSES: dict[str, tuple[tuple[Make, Make], float]] = {
     "hinge": (_margins(1.0), 0.0),
     "perceptron": (_margins(0.0), 0.0),
     "poisson": ((uniform(0.1, 3), uniform(0, 3)), 0.0),
+    "poisson_logits": ((away(spread=3.0), uniform(0, 3)), 0.0),
     "kl_divergence": ((uniform(0.05, 0.95), probabilities), 0.0),
 }
 # all kinds of sample weights and gradients: (rows of a sample, optional operands)

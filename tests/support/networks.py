@@ -22,6 +22,7 @@ from fastnn.program.layout import Flag
 Array = np.ndarray
 SMOOTH = ("linear", "sigmoid", "tanh", "gelu", "silu", "mish", "softplus", "softsign", "softmax", "log_softmax")
 KINKED = ("hard_sigmoid", "relu", "relu6", "leaky_relu", "elu", "selu")
+GROWING = ("exponential",)
 ACTIVATIONS = (*SMOOTH, *KINKED, fnn.activations.GELU(approximate=True), fnn.activations.LeakyReLU(0.05))
 REGULARIZERS = (None, None, fnn.L1(0.02), fnn.L2(0.03), fnn.L1L2(0.01, 0.02))
 
@@ -141,7 +142,9 @@ class _Builder:
         return self.keep(layer, x)
 
     def activation(self, x: Symbol) -> Symbol:
-        return fnn.Activation(self.one(ACTIVATIONS))(x)
+        chosen = self.one((*ACTIVATIONS, *GROWING))
+        # bounded first: exponentials of exponentials overflow
+        return fnn.Activation(chosen)(fnn.Activation("tanh")(x) if chosen in GROWING else x)
 
     def dropout(self, x: Symbol) -> Symbol:
         return fnn.Dropout(self.one([0.0, 0.3, 0.5]))(x)
@@ -236,7 +239,8 @@ class _Builder:
 def _head(random: Random, symbol: Symbol, rng: np.random.Generator, rows: int) -> tuple[Symbol, Any, Array]:
     """Apply an activation that suits a loss to a symbol; returns symbol, loss and targets."""
     shape = (rows, *symbol.shape)
-    kinds = ["mse", "log_cosh", fnn.Huber(0.6), "bce", "bce logits", "poisson", "mae", "hinge", "perceptron"]
+    kinds = ["mse", "log_cosh", fnn.Huber(0.6), "bce", "bce logits", "poisson", "log rates"]
+    kinds += ["mae", "hinge", "perceptron"]
     if symbol.shape[-1] > 1:
         kinds += ["labels", "labels logits", "soft", "kld", "labels", "soft logits"]
     kind = random.choice(kinds)
@@ -250,6 +254,11 @@ def _head(random: Random, symbol: Symbol, rng: np.random.Generator, rows: int) -
         return head, loss, rng.random(shape).round(2)
     if kind == "poisson":
         return fnn.Activation("softplus")(symbol), kind, rng.poisson(2.0, shape).astype(float)
+    if kind == "log rates":
+        # rates of at most e, whatever the network computes
+        logs, given = fnn.Activation("tanh")(symbol), random.choice([False, True])
+        head = logs if given else fnn.Activation("exponential")(logs)
+        return head, fnn.Poisson(from_logits=given), rng.poisson(2.0, shape).astype(float)
     if kind.startswith("labels"):
         loss = fnn.CrossEntropy(kind != "labels", label_smoothing=random.choice([0.0, 0.1]))
         head = fnn.Activation("softmax" if kind == "labels" else "linear")(symbol)
@@ -375,12 +384,13 @@ def _random(layer: Any, x: Array, node: int, step: int, seed: int) -> Array:
     return operands["y"].reshape(x.shape)
 
 
-def _fused(chosen: Any, prediction: Array) -> tuple[Any, Array]:
-    """Compute a cross-entropy from the logits of probabilities, which all come from a softmax or sigmoid here.
+def _fused(chosen: Any, prediction: Array, layer: Layer) -> tuple[Any, Array]:
+    """Compute a loss from logits: of probabilities, which all come from a softmax or sigmoid here, or of rates.
 
     A program does the same: it avoids clipped probabilities where it can.
     """
-    if not isinstance(chosen, (fnn.CrossEntropy, fnn.BinaryCrossEntropy)) or chosen.from_logits:
+    rates = isinstance(chosen, fnn.Poisson) and getattr(layer, "activation", None) == fnn.activations.Exponential()
+    if not (rates or isinstance(chosen, (fnn.CrossEntropy, fnn.BinaryCrossEntropy))) or chosen.from_logits:
         return chosen, prediction
     logits = np.log(prediction)
     if isinstance(chosen, fnn.BinaryCrossEntropy):
@@ -390,12 +400,13 @@ def _fused(chosen: Any, prediction: Array) -> tuple[Any, Array]:
 
 def loss(case: Case, model: fnn.Model, weights: Sequence[Array], inputs: Sequence[Array], *, training: bool) -> float:
     """Compute the loss of one batch, penalties included."""
-    total = 0.0
+    total, architecture = 0.0, model._architecture
     for output, prediction in enumerate(forward(model, weights, inputs, training=training)):
         chosen = case.losses[output]
         if chosen is not None:
             weight = None if case.sample_weight is None else case.sample_weight[output]
-            chosen, prediction = _fused(fnn.losses.get(chosen), prediction)
+            layer = architecture.layers[architecture.calls[architecture.outputs[output]].layer]
+            chosen, prediction = _fused(fnn.losses.get(chosen), prediction, layer)
             value = chosen(case.y[output], prediction, weight)
             total += case.loss_weights[output] * value
     for entry, value in zip(model._runtime.table, weights, strict=True):

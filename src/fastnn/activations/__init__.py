@@ -10,6 +10,7 @@ from fastnn.activations.objects import (
     ELU,
     GELU,
     SELU,
+    Exponential,
     HardSigmoid,
     LeakyReLU,
     Linear,
@@ -37,6 +38,7 @@ _ALIASES: dict[str, str | Callable[[], Activation]] = {
     "swish": "SiLU",
     "gelu_tanh": lambda: GELU(approximate=True),
     "identity": "Linear",
+    "exp": "Exponential",
 }
 
 
@@ -48,7 +50,7 @@ def get(value: object) -> Activation:
     value : None, str, Activation or function
         None means linear; a function of one number becomes a `Custom` activation. Names: linear, step, sigmoid,
         hard_sigmoid, tanh, relu, relu6, leaky_relu, elu, selu, gelu, gelu_tanh, silu (or swish), mish, softplus,
-        softsign, softmax, log_softmax.
+        softsign, exponential (or exp), softmax, log_softmax.
 
     Returns
     -------
@@ -75,6 +77,7 @@ __all__ = [
     "SELU",
     "Activation",
     "Custom",
+    "Exponential",
     "HardSigmoid",
     "LeakyReLU",
     "Linear",

@@ -112,6 +112,12 @@ def softsign(x: Array) -> Array:
     return y
 
 
+def exponential(x: Array) -> Array:
+    """Return exp(x)."""
+    y: Array = np.exp(x)
+    return y
+
+
 def softmax(x: Array) -> Array:
     """Return exp(x) over its sum along the last axis."""
     e = np.exp(x - x.max(axis=-1, keepdims=True))
@@ -130,7 +136,7 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
     f.__name__: f
     for f in (
         linear, step, sigmoid, hard_sigmoid, tanh, relu, relu6, leaky_relu, elu, selu, gelu, gelu_tanh, silu,
-        mish, softplus, softsign, softmax, log_softmax,
+        mish, softplus, softsign, exponential, softmax, log_softmax,
     )
 }  # fmt: skip
 """Formula name -> function of a float64 array and the activation's parameters."""

@@ -196,6 +196,17 @@ class Softsign(Activation):
 
 @register("activation")
 @dataclass(frozen=True)
+class Exponential(Activation):
+    """Exponential function exp(x), whose values are rates of counts, or scales (Keras `exponential`).
+
+    The loss `Poisson` of such outputs is computed from x.
+    """
+
+    formula: ClassVar[str] = "exponential"
+
+
+@register("activation")
+@dataclass(frozen=True)
 class Softmax(Activation):
     """Probabilities exp(x) / sum exp(x) over the last axis (Keras `softmax`)."""
 

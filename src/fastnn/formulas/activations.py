@@ -31,6 +31,7 @@ SAVES: dict[str, str] = {
     "mish": "input",
     "softplus": "output",
     "softsign": "input",
+    "exponential": "output",
 }
 """Activation name -> the value that its gradient is computed from: "output", "input" or "none"."""
 
@@ -176,7 +177,7 @@ def _smooth(real: Any, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pair]
     zero, one, two = real(0.0), real(1.0), real(2.0)
     infinity = real(np.inf)
     elementary_sigmoid, elementary_tanh = elementary.sigmoid, elementary.tanh
-    elementary_softplus, expm1 = elementary.softplus, elementary.expm1
+    elementary_softplus, exp, expm1 = elementary.softplus, elementary.exp, elementary.expm1
 
     @jit
     def sigmoid(x, a, b):
@@ -219,9 +220,18 @@ def _smooth(real: Any, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pair]
         rest = zero if c == infinity else rest
         return dy * (y * y - (y * y) * (two * (y * rest)))
 
+    @jit
+    def exponential(x, a, b):
+        return exp(x)
+
+    @jit
+    def exponential_gradient(saved, dy, a, b):
+        return dy * saved
+
     return {
         "sigmoid": (sigmoid, sigmoid_gradient),
         "tanh": (tanh, tanh_gradient),
         "softplus": (softplus, softplus_gradient),
         "softsign": (softsign, softsign_gradient),
+        "exponential": (exponential, exponential_gradient),
     }

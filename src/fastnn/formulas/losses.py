@@ -181,6 +181,18 @@ def _probabilities(real: Any, jit: Jit, elementary: SimpleNamespace) -> dict[str
         return one - t / (p + low)
 
     @jit
+    def poisson_logits(p, t, a, b):
+        rate = exp(p)
+        # The product is 0 where the target is, also for a logit of -infinity. A rate that overflows costs infinitely
+        # much, whatever is subtracted.
+        y = rate - (t * p if t != zero else zero)
+        return rate if rate == infinity else y
+
+    @jit
+    def poisson_logits_gradient(p, t, a, b):
+        return exp(p) - t
+
+    @jit
     def kl_divergence(p, t, a, b):
         t = clip(t, one)
         return t * log(t / clip(p, one))
@@ -195,6 +207,7 @@ def _probabilities(real: Any, jit: Jit, elementary: SimpleNamespace) -> dict[str
         "binary_cross_entropy": (binary_cross_entropy, binary_cross_entropy_gradient),
         "binary_cross_entropy_logits": (binary_cross_entropy_logits, binary_cross_entropy_logits_gradient),
         "poisson": (poisson, poisson_gradient),
+        "poisson_logits": (poisson_logits, poisson_logits_gradient),
         "kl_divergence": (kl_divergence, kl_divergence_gradient),
     }
 

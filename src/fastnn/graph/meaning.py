@@ -27,6 +27,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "relu": (0.0, math.inf),
     "relu6": (0.0, 6.0),
     "softplus": (0.0, math.inf),
+    "exponential": (0.0, math.inf),
     "selu": (-1.76, math.inf),
     "gelu": (-0.17, math.inf),
     "gelu_tanh": (-0.18, math.inf),
@@ -56,7 +57,9 @@ class End:
 
 
 def function_of(node: Node) -> str:
-    """Return the formula of an activation's node, else the op."""
+    """Return the formula of an activation's node, else the op; the function `exp` is an activation, too."""
+    if node.op == "pointwise" and node.attrs["formula"] == "exp":
+        return "exponential"
     return str(node.attrs["formula"]) if node.op == "activation" else node.op
 
 

@@ -82,7 +82,8 @@ def _check_predictions(owner: str, y_pred: ArrayLike, y_pred_range: tuple[float,
     if bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])
         expected = "probabilities from 0 to 1" if high == 1.0 else f"predictions >= {low:g}"
-        hint = "; for logits, pass from_logits=True" if "cross_entropy" in owner else ""
+        logits = "logarithms of rates" if owner == "poisson" else "logits" if "cross_entropy" in owner else ""
+        hint = f"; for {logits}, pass from_logits=True" if logits else ""
         raise ValueError(
             f"{owner}: expected {expected} in y_pred; row {index[0]} has {predictions[index].item()}{hint}"
         )

@@ -80,6 +80,14 @@ def poisson(p: Array, t: Array) -> Array:
     return loss
 
 
+def poisson_logits(p: Array, t: Array) -> Array:
+    """Return exp(p) - t p of every element: the loss of the rate exp(p)."""
+    rate = np.exp(p)
+    # A rate of 0 costs nothing if the count is 0, and an infinite one infinitely much.
+    loss: Array = np.where(np.isposinf(rate), rate, rate - np.where(t == 0.0, 0.0, t * p))
+    return loss
+
+
 def kl_divergence(p: Array, t: Array) -> Array:
     """Return t log(t / p) of every element, both clipped to [1e-7, 1]."""
     t = np.clip(t, EPSILON, 1.0)
@@ -124,7 +132,7 @@ ELEMENTWISE: dict[str, Callable[..., Array]] = {
     f.__name__: f
     for f in (
         value, mean_squared_error, mean_absolute_error, huber, log_cosh, binary_cross_entropy,
-        binary_cross_entropy_logits, hinge, perceptron, poisson, kl_divergence,
+        binary_cross_entropy_logits, hinge, perceptron, poisson, poisson_logits, kl_divergence,
     )
 }  # fmt: skip
 """Formula name -> function of predictions, targets and parameters; the loss of every element."""

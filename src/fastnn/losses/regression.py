@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from fastnn.checks import number
+from fastnn.checks import flag, number
 from fastnn.losses.base import Loss
 from fastnn.registry import register
 
@@ -67,13 +67,32 @@ class LogCosh(Loss):
 class Poisson(Loss):
     """Mean of y_pred - y_true log(y_pred + 1e-7), for predicted rates of counts (Keras `poisson`).
 
-    Targets and predictions are >= 0.
+    Targets and predictions are >= 0. A model whose outputs come from the activation exponential or `fastnn.ops.exp`,
+    followed only by layers that move values (Flatten, Reshape, Concatenate of such outputs), is trained and evaluated
+    from the exponential's input z instead: the loss is the mean of exp(z) - y_true z, without the 1e-7, and no gradient
+    vanishes.
+
+    Parameters
+    ----------
+    from_logits : bool
+        Whether predictions are logarithms of rates: the loss is the mean of exp(y_pred) - y_true y_pred (PyTorch's
+        `PoissonNLLLoss(log_input=True)`).
     """
 
-    formula: ClassVar[str] = "poisson"
+    from_logits: bool = field(default=False, kw_only=True)
     target_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        super().__post_init__()
+        flag("Poisson from_logits", self.from_logits)
+
+    @property
+    def formula(self) -> str:  # type: ignore[override]
+        """The name, with the suffix `_logits` if predictions are logarithms of rates."""
+        return f"{self.name}_logits" if self.from_logits else self.name
 
     @property
     def prediction_range(self) -> tuple[float, float]:
-        """Rates are >= 0."""
-        return (0.0, math.inf)
+        """Logarithms are any numbers, rates >= 0."""
+        return (-math.inf, math.inf) if self.from_logits else (0.0, math.inf)

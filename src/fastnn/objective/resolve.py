@@ -111,7 +111,7 @@ def is_signed(loss: Loss | None, ends: Sequence[End]) -> bool:
     """
     if isinstance(loss, (Hinge, Perceptron)):
         return not ends or min(end.low for end in ends) < 0.0
-    return bool(getattr(loss, "from_logits", False))
+    return bool(getattr(loss, "from_logits", False)) and not isinstance(loss, Poisson)
 
 
 # Activations whose outputs are probabilities of their own, each of something that may be there or not.
@@ -139,7 +139,8 @@ def suited(metric: Metric, loss: Loss | None, ends: Sequence[End], columns: int)
     """
     signed = is_signed(loss, ends)
     if isinstance(metric, MeanLoss):
-        if getattr(loss, "from_logits", False) and isinstance(metric.loss, (CrossEntropy, BinaryCrossEntropy)):
+        alike = Poisson if isinstance(loss, Poisson) else (CrossEntropy, BinaryCrossEntropy)
+        if getattr(loss, "from_logits", False) and isinstance(metric.loss, alike):
             metric = replace(metric, of=replace(metric.loss, from_logits=True))
         return metric, None
     alone = metric.elementwise
@@ -186,9 +187,10 @@ _SUITABLE: dict[type[Loss], str] = {
     CrossEntropy: "softmax",
     KLDivergence: "softmax",
     BinaryCrossEntropy: "sigmoid",
-    Poisson: "softplus",
+    Poisson: "exponential",
 }
-_SQUASHED = frozenset({"softmax", "log_softmax", "sigmoid", "hard_sigmoid"})
+# Functions that make probabilities or rates of logits.
+_OF_LOGITS = frozenset({"softmax", "log_softmax", "sigmoid", "hard_sigmoid", "exponential"})
 
 
 def check_ends(loss: Loss | None, ends: Sequence[End], columns: int, name: str) -> None:
@@ -206,7 +208,7 @@ def check_ends(loss: Loss | None, ends: Sequence[End], columns: int, name: str) 
     kind = type(loss).__name__
     if getattr(loss, "from_logits", False):
         for end in ends:
-            if end.op in _SQUASHED:
+            if end.op in _OF_LOGITS:
                 raise ValueError(
                     f"loss: {kind}(from_logits=True) takes logits, but the output {name!r} ends in {end.op}: leave "
                     "out from_logits, or the activation"

@@ -16,6 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
+from fastnn.sklearn.documented import CLASSIFIER, REGRESSOR
 from fastnn.sklearn.parameters import CONSTRAINTS
 from fastnn.sklearn.perceptron import BaseMLP, is_stochastic
 
@@ -26,6 +27,8 @@ Array = NDArray[Any]
 
 class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     """A multi-layer perceptron for classes, in the place of `sklearn.neural_network.MLPClassifier`."""
+
+    __doc__ += f"\n{CLASSIFIER}"
 
     def __init__(
         self, hidden_layer_sizes: Any = (100,), activation: Any = "relu", *, solver: str = "adam",
@@ -205,6 +208,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
 class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     """A multi-layer perceptron for numbers, in the place of `sklearn.neural_network.MLPRegressor`."""
+
+    __doc__ += f"\n{REGRESSOR}"
 
     def __init__(
         self, loss: Any = "squared_error", hidden_layer_sizes: Any = (100,), activation: Any = "relu", *,

@@ -155,6 +155,11 @@ class Network:
         self.dtype = np.dtype(self.design.dtype)
         self._find()
 
+    @property
+    def on_device(self) -> bool:
+        """Whether it trains on a GPU, which keeps a copy of the samples' weights."""
+        return self.design.device != "cpu"
+
     def holds(self, coefs: Sequence[Array], intercepts: Sequence[Array]) -> bool:
         """Return whether arrays are the model's weights themselves."""
         mine, its = self.coefs, self.intercepts
@@ -194,6 +199,8 @@ class Network:
     def compile(self, optimizer: Optimizer) -> None:
         """Begin to train with an optimizer, whose state is new."""
         loss, factor = self.design.objective()
+        if self.on_device:
+            loss = dataclasses.replace(loss, normalize="weights")
         self.model.compile(optimizer, loss, loss_weights=factor)
 
     @property
@@ -217,7 +224,7 @@ class Network:
         )  # fmt: skip
         with limited(threads):
             fit(self.model, x, y, options, lambda step: None)
-        if self.design.device != "cpu":
+        if self.on_device:
             self._find()
 
     def losses(self, rows: int) -> tuple[float, float]:

@@ -12,7 +12,8 @@ class EpochOrders:
     """Orders of rows, and what samples and penalties weigh in each batch.
 
     A batch's loss is its weighted mean, and the penalty is divided by the sum of its weights. So weights are scaled to
-    have the mean 1 in each batch, anew in each epoch.
+    have the mean 1 in each batch, anew in each epoch. On a GPU, which has a copy, the loss divides by the sum of the
+    weights itself; then the loss of an epoch is the weighted mean over its rows, not the mean of its batches' means.
 
     Parameters
     ----------
@@ -22,6 +23,10 @@ class EpochOrders:
     sample_weight : ndarray, shape (rows,), optional
     dtype : dtype
         Of the scaled weights.
+    scales : bool
+        Whether `weights` are scaled.
+    logged : tuple of str
+        Names that a callback adds to the logs.
 
     Attributes
     ----------
@@ -31,13 +36,18 @@ class EpochOrders:
         One over the sum of each batch's weights.
     """
 
-    def __init__(self, rows: int, batch: int, random: Any, sample_weight: Any, dtype: Any) -> None:
+    def __init__(
+        self, rows: int, batch: int, random: Any, sample_weight: Any, dtype: Any, *, scales: bool = True,
+        logged: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
+        self.logged = logged
         self._random, self._given = random, sample_weight
         self._order = np.arange(rows)
         self._starts = np.arange(0, rows, batch)
         self._sizes = np.diff(np.append(self._starts, rows))
         self.factors: NDArray[np.float64] = 1.0 / self._sizes
-        self.weights = None if sample_weight is None else np.ones(rows, dtype)
+        self._scales = scales
+        self.weights = None if sample_weight is None else np.array(sample_weight, dtype)
 
     def begin(self, epoch: int) -> NDArray[np.int64] | None:
         """Begin an epoch; returns the order of its rows, or None for the order that they have."""
@@ -50,5 +60,6 @@ class EpochOrders:
             sums = np.add.reduceat(chosen, self._starts)
             with np.errstate(divide="ignore"):
                 self.factors = np.where(sums != 0.0, 1.0 / sums, 0.0)
-            self.weights[self._order] = chosen * np.repeat(self._sizes * self.factors, self._sizes)
+            if self._scales:
+                self.weights[self._order] = chosen * np.repeat(self._sizes * self.factors, self._sizes)
         return self._order

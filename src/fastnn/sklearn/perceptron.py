@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-from joblib.parallel import get_active_backend
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
@@ -28,7 +27,7 @@ from fastnn.sklearn import minimize
 from fastnn.sklearn.network import Design, Network
 from fastnn.sklearn.parameters import CONSTRAINTS
 from fastnn.sklearn.passes import EpochOrders
-from fastnn.threads import get_num_threads
+from fastnn.sklearn.sharing import threads_of
 
 Array = NDArray[Any]
 
@@ -212,7 +211,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         trained = Network(replace(network.design, alpha=0.0))
         trained.take(network.coefs, network.intercepts)
         trained.compile(SGD(0.0))
-        loss = minimize.Loss(trained, dense(X), y, sample_weight, float(self.alpha), self._threads())
+        loss = minimize.Loss(trained, dense(X), y, sample_weight, float(self.alpha), threads_of(self.n_threads))
         found = minimize.minimize(
             loss, most_calls=self.max_fun, most_steps=self.max_iter, tolerance=self.tol, verbose=bool(self.verbose)
         )
@@ -234,7 +233,9 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         rows = X.shape[0]
         batch = self._batch_of(rows)
         random = self._random_state if self.shuffle else None
-        orders = EpochOrders(rows, batch, random, sample_weight, network.design.dtype)
+        logged = () if validation is None else ("val_score",)
+        dtype, scales = network.design.dtype, not network.on_device
+        orders = EpochOrders(rows, batch, random, sample_weight, dtype, scales=scales, logged=logged)
 
         def loss() -> float:
             return self._loss_of(*network.losses(rows), y, orders.weights)
@@ -247,7 +248,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         try:
             network.train(
                 dense(X), y, orders, epochs=1 if incremental else self.max_iter, batch=batch,
-                callbacks=[end, *self._callbacks()], bar=self.verbose == "bar", threads=self._threads(),
+                callbacks=[end, *self._callbacks()], bar=self.verbose == "bar", threads=threads_of(self.n_threads),
             )  # fmt: skip
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=5)
@@ -332,14 +333,6 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
             )
         weights = (None, None) if sample_weight is None else parts[4:]
         return parts[0], parts[2], weights[0], (parts[1], parts[3]), weights[1]
-
-    def _threads(self) -> int:
-        """Return the number of threads: those that are asked for, or a share where several estimators are at work."""
-        if self.n_threads is not None:
-            return int(self.n_threads)
-        shares = os.environ.get("OMP_NUM_THREADS", "")
-        most = int(shares) if shares.isdecimal() and int(shares) > 0 else get_num_threads()
-        return 1 if get_active_backend()[0].nesting_level else min(most, get_num_threads())
 
     # --- predict ------------------------------------------------------------------------------------------
 
@@ -460,9 +453,26 @@ class EpochEnd(Callback):
 
 
 def dense(X: Any) -> Array:
-    """Return an array for an array or a sparse matrix."""
-    found: Array = X.toarray() if hasattr(X, "toarray") else X
-    return found
+    """Return an array for an array or a sparse matrix.
+
+    Raises
+    ------
+    MemoryError
+        When a sparse matrix would take more than half of the machine's memory.
+    """
+    if not hasattr(X, "toarray"):
+        found: Array = X
+        return found
+    needed = X.shape[0] * X.shape[1] * X.dtype.itemsize
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    if needed > most:
+        raise MemoryError(
+            f"X: sparse data are made dense, and {X.shape[0]} x {X.shape[1]} numbers would take {needed / 2**30:.1f} "
+            f"GiB, more than half of the memory ({most / 2**30:.1f} GiB): take fewer features (TruncatedSVD, "
+            "SelectKBest), or train on parts with partial_fit"
+        )
+    full: Array = X.toarray()
+    return full
 
 
 def is_stochastic(estimator: BaseMLP) -> bool:

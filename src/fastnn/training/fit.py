@@ -87,7 +87,8 @@ def fit(
     callbacks = CallbackList(options.callbacks, model, parameters)
     names = objective.log_names
     validated = [f"val_{name}" for name in names] if prepared.validate is not None else []
-    callbacks.check_monitors([*names, *validated, "learning_rate"])
+    logged = () if options.passes is None else options.passes.logged
+    callbacks.check_monitors([*names, *validated, *logged, "learning_rate"])
     with _training(state):
         first, resumed, history = options.initial_epoch, None, History()
         counters = runtime.training

@@ -20,9 +20,12 @@ class Passes(Protocol):
     ----------
     factors : ndarray of float64, shape (steps,)
         Of each step's penalties with `by_step`, in the pass that has begun last.
+    logged : tuple of str
+        Names that the caller's callbacks add to the logs.
     """
 
     factors: NDArray[np.float64]
+    logged: tuple[str, ...]
 
     def begin(self, epoch: int) -> NDArray[np.int64] | None:
         """Begin a pass; returns the order of its rows, or None for the order that they have."""

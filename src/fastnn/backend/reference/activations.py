@@ -68,6 +68,7 @@ DERIVATIVES: dict[str, Callable[[Array, float], Array]] = {
     "mish": lambda x, a: _mish(x),
     "softplus": lambda y, a: -np.expm1(-y),
     "softsign": lambda x, a: (1.0 + np.abs(x)) ** -2.0,
+    "exponential": lambda y, a: y,
 }
 
 # Activation -> slope, and the outputs at and beyond which the gradient is 0, whatever dy is.

@@ -58,6 +58,7 @@ _SLOPES: dict[str, Callable[[Term, float], Term]] = {
     "mish": _mish,
     "softplus": lambda y, alpha: -(-y).apply("expm1"),
     "softsign": lambda x, alpha: (x.apply("absolute") + 1.0).apply("square").apply("reciprocal"),
+    "exponential": lambda y, alpha: y,
 }
 
 

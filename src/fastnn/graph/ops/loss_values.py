@@ -68,6 +68,7 @@ _ELEMENTS: dict[str, Callable[[Term, Term, float], Term]] = {
     "hinge": _hinge,
     "perceptron": lambda p, t, a: (-(t * p)).apply("maximum", 0.0),
     "poisson": lambda p, t, a: p - t * (p + EPSILON).apply("log"),
+    "poisson_logits": lambda p, t, a: p.apply("exp") - t * p,
     "kl_divergence": _kl_divergence,
 }
 _ROWS = ("cross_entropy", "cross_entropy_logits")

@@ -25,7 +25,7 @@ load_int64, as_double = ptx.LOADS["int64"], ptx.int_as_double
 #: fused into products by warpgroups.
 DIVIDE_QUICKLY = frozenset({
     "linear", "step", "relu", "relu6", "leaky_relu", "elu", "selu", "sigmoid", "hard_sigmoid", "tanh", "softplus",
-    "gelu", "gelu_tanh", "silu", "mish",
+    "gelu", "gelu_tanh", "silu", "mish", "exponential",
 })  # fmt: skip
 
 

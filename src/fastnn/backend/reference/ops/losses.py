@@ -57,6 +57,7 @@ GRADIENTS: dict[str, Callable[[Array, Array, float], Array]] = {
     "hinge": _hinge,
     "perceptron": _perceptron,
     "poisson": lambda p, t, a: 1.0 - t / (p + EPSILON),
+    "poisson_logits": lambda p, t, a: np.exp(p) - t,
     "kl_divergence": _kl_divergence,
 }
 

@@ -27,7 +27,7 @@ ROW = RECORD_WORDS
 PITCH = FUSED.widest | PACK
 
 
-VARIANTS = ("linear+relu", "gelu+linear", "linear+relu+sigmoid", "gelu+mish+selu+softsign")
+VARIANTS = ("linear+relu", "gelu+linear", "linear+relu+sigmoid", "exponential+gelu+mish+selu+softsign")
 
 
 def padded(count: int) -> int:

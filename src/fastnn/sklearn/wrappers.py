@@ -1,0 +1,311 @@
+"""Estimators around any network: functions that build a fastnn model for the shape of the data."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin, clone
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from fastnn.activations import Sigmoid, Softmax
+from fastnn.inspect.inner import Inside
+from fastnn.model import Model, Sequential
+from fastnn.sklearn.sharing import threads_of
+from fastnn.threads import limited
+from fastnn.training.state import state_of
+
+__all__ = ["Classifier", "Regressor", "Transformer"]
+
+Array = NDArray[Any]
+
+_PREFIX = "model__"
+_PARAMETERS = """    Parameters
+    ----------
+    model : function
+        Called as ``model(input_shape, n_outputs, **parameters)`` by `fit`; returns a `fastnn.Model` or `Sequential`. It
+        may take fewer arguments: only those that it names are given. A module-level function, if the estimator is to be
+        pickled.
+    loss : str, Loss or function, optional
+        For a model that is not compiled; by default one that fits the outputs.
+    optimizer : str or Optimizer
+    metrics : list, optional
+    epochs, batch_size, validation_split, verbose, callbacks
+        As for `fastnn.Model.fit`.
+    random_state : int, RandomState or None
+        The seed of models that have none of their own: `model` gets it as ``seed``, if it names it.
+    warm_start : bool
+        Whether `fit` goes on with the model of the last one.
+    n_threads : int, optional
+    **parameters
+        ``model__name=value``: arguments of `model`, also for searches and `set_params`.
+    """
+
+
+class _Wrapper(BaseEstimator, ABC):  # type: ignore[misc]
+    """What `Classifier` and `Regressor` share."""
+
+    def __init__(
+        self, model: Callable[..., Model], *, loss: Any = None, optimizer: Any = "adam", metrics: Any = None,
+        epochs: int = 20, batch_size: int = 32, validation_split: float = 0.0, verbose: int = 0,
+        callbacks: Any = None, random_state: Any = None, warm_start: bool = False, n_threads: int | None = None,
+        **parameters: Any,
+    ) -> None:  # fmt: skip
+        self.model = model
+        self.loss = loss
+        self.optimizer = optimizer
+        self.metrics = metrics
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.validation_split = validation_split
+        self.verbose = verbose
+        self.callbacks = callbacks
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.n_threads = n_threads
+        for name, value in parameters.items():
+            if not name.startswith(_PREFIX):
+                raise TypeError(f"{type(self).__name__}: no argument {name!r}; those of the model begin with model__")
+            setattr(self, name, value)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return all parameters, those of the model's function included."""
+        own = {name: value for name, value in vars(self).items() if name.startswith(_PREFIX)}
+        return super().get_params(deep=False) | own  # type: ignore[no-any-return]
+
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters; ``model__name`` may be new."""
+        for name in [name for name in params if name.startswith(_PREFIX)]:
+            setattr(self, name, params.pop(name))
+        return super().set_params(**params)
+
+    # --- fit ----------------------------------------------------------------------------------------------
+
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
+    ) -> Any:  # fmt: skip
+        """Build a model and train it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows of numbers, images, or a frame of numbers.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), optional
+        X_val, y_val : array-like, optional
+            Validated after each epoch.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, X_val, y_val, self.epochs, self.warm_start)
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Train for one epoch, and go on with the model that there is."""
+        return self._fit(X, y, sample_weight, None, None, 1, True)
+
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, epochs: int, goes_on: bool
+    ) -> Any:  # fmt: skip
+        goes_on = goes_on and hasattr(self, "model_")
+        X, y = validate_data(
+            self, X, y, reset=not goes_on, ensure_2d=False, allow_nd=True, multi_output=True, dtype=None,
+            y_numeric=isinstance(self, RegressorMixin),
+        )  # fmt: skip
+        if X.ndim < 2:
+            raise ValueError(f"X: expected rows of shape (n_samples, ...), got {X.shape}. Reshape your data")
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        target = self._encoded(y, goes_on)
+        if not goes_on:
+            self.model_ = self._build(X.shape[1:])
+            self.history_: dict[str, list[float]] = {}
+        held = None if X_val is None else (self._checked(X_val), self._encoded(np.asarray(y_val), True))
+        with limited(threads_of(self.n_threads)):
+            history = self.model_.fit(
+                X, target, batch_size=self.batch_size, epochs=epochs, verbose=self.verbose,
+                callbacks=copy.deepcopy(self.callbacks), validation_split=self.validation_split, validation_data=held,
+                sample_weight=sample_weight,
+            )  # fmt: skip
+        for name, values in history.history.items():
+            self.history_.setdefault(name, []).extend(values)
+        return self
+
+    def _checked(self, X: Any) -> Array:
+        found: Array = validate_data(self, X, reset=False, ensure_2d=False, allow_nd=True, dtype=None)
+        return found
+
+    def _build(self, shape: tuple[int, ...]) -> Model:
+        """Build the model, and compile it if the function has not done so."""
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        given = {name.removeprefix(_PREFIX): value for name, value in vars(self).items() if name.startswith(_PREFIX)}
+        offered = {"input_shape": shape, "n_outputs": self.n_outputs_, "seed": seed} | given
+        named = inspect.signature(self.model).parameters
+        if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in named.values()):
+            unknown = sorted(set(given) - set(named))
+            if unknown:
+                raise ValueError(f"model: {self.model.__name__}() has no parameters {unknown}; it has {list(named)}")
+            offered = {name: value for name, value in offered.items() if name in named}
+        made = self.model(**offered)
+        if not isinstance(made, Model):
+            raise TypeError(f"model: expected a function that returns a fastnn.Model, got {type(made).__name__}")
+        if state_of(made).compiled is None:
+            if isinstance(made, Sequential) and not made.built:
+                made.build(shape)
+            made.compile(copy.deepcopy(self.optimizer), self.loss or self._default_loss(made), metrics=self.metrics)
+        return made
+
+    @abstractmethod
+    def _encoded(self, y: Array, goes_on: bool) -> Array:
+        """Return targets as the model takes them; sets `n_outputs_`, unless the training goes on."""
+
+    @abstractmethod
+    def _default_loss(self, model: Model) -> str:
+        """Return the loss of a model."""
+
+    def _outputs(self, X: Any) -> Array:
+        check_is_fitted(self)
+        with limited(threads_of(self.n_threads)):
+            found: Array = self.model_.predict(self._checked(X))
+        return found
+
+
+class Classifier(ClassifierMixin, _Wrapper):  # type: ignore[misc]
+    """A classifier around a function that builds a network.
+
+    ::
+
+        def build(input_shape, n_outputs, units=32):
+            return fnn.Sequential([fnn.Input(input_shape), fnn.Dense(units, "relu"), fnn.Dense(n_outputs, "softmax")])
+
+        GridSearchCV(Classifier(build, epochs=10), {"model__units": [16, 64]}).fit(X, y)
+
+    """
+
+    __doc__ += _PARAMETERS
+
+    def _encoded(self, y: Array, goes_on: bool) -> Array:
+        check_classification_targets(y)
+        if not goes_on:
+            self._several = type_of_target(y).startswith("multilabel")
+            self._encoder = LabelEncoder()
+            self.classes_ = np.arange(y.shape[1]) if self._several else self._encoder.fit(np.ravel(y)).classes_
+            self.n_outputs_ = len(self.classes_)
+        if self._several:
+            return np.asarray(y, np.float32)
+        found: Array = self._encoder.transform(np.ravel(y))
+        return found
+
+    def _default_loss(self, model: Model) -> str:
+        return "binary_cross_entropy" if self._several or model.outputs[0].shape[-1] == 1 else "cross_entropy"
+
+    def predict_proba(self, X: Any) -> Array:
+        """Predict the probabilities of classes, in the order of `classes_`: shape (n_samples, n_classes).
+
+        A model that gives logits, whose loss has ``from_logits=True``, is taken to the probabilities.
+        """
+        found = self._outputs(X)
+        loss = state_of(self.model_).require_compiled().losses[0]
+        if getattr(loss, "from_logits", False):
+            found = (Softmax() if found.shape[1] > 1 and not self._several else Sigmoid())(found)
+        return found if found.shape[1] > 1 else np.hstack([1.0 - found, found])
+
+    def predict(self, X: Any) -> Array:
+        """Predict classes: shape (n_samples,), or (n_samples, n_labels)."""
+        found = self.predict_proba(X)
+        if self._several:
+            return (found > 0.5).astype(int)
+        classes: Array = self.classes_[found.argmax(axis=1)]
+        return classes
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class Regressor(RegressorMixin, _Wrapper):  # type: ignore[misc]
+    """A regressor around a function that builds a network.
+
+    ::
+
+        def build(input_shape, n_outputs, units=32):
+            return fnn.Sequential([fnn.Input(input_shape), fnn.Dense(units, "relu"), fnn.Dense(n_outputs)])
+
+        cross_validate(Regressor(build, epochs=50, model__units=64), X, y)
+
+    """
+
+    __doc__ += _PARAMETERS
+
+    def _encoded(self, y: Array, goes_on: bool) -> Array:
+        self._flat = y.ndim == 1
+        found = y[:, None] if self._flat else y
+        if not goes_on:
+            self.n_outputs_ = found.shape[1]
+        return found
+
+    def _default_loss(self, model: Model) -> str:
+        return "mean_squared_error"
+
+    def predict(self, X: Any) -> Array:
+        """Predict numbers: shape (n_samples,), or (n_samples, n_outputs)."""
+        found = self._outputs(X)
+        return found[:, 0] if self._flat else found
+
+
+class Transformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """The activations of a hidden layer, as features for other estimators.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier, MLPRegressor, Classifier or Regressor
+        `fit` trains a copy of it.
+    layer : str, optional
+        The name of a layer, as in ``model.summary()``; by default the one before the output layer.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        The trained copy.
+    """
+
+    def __init__(self, estimator: Any, layer: str | None = None) -> None:
+        self.estimator = estimator
+        self.layer = layer
+
+    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> Transformer:
+        """Train a copy of the estimator."""
+        self.estimator_ = clone(self.estimator).fit(X, y, **fit_params)
+        if hasattr(self.estimator_, "n_features_in_"):
+            self.n_features_in_ = self.estimator_.n_features_in_
+        if hasattr(self.estimator_, "feature_names_in_"):
+            self.feature_names_in_ = self.estimator_.feature_names_in_
+        given = self.estimator_
+        model = given.model_ if hasattr(given, "model_") else given.to_model()
+        inside = Inside("Transformer", model)
+        symbol = inside.outputs[0].inputs[0] if self.layer is None else inside.result(self.layer)
+        self.model_ = Model(inside.inputs, symbol)
+        self._n_features_out = int(np.prod(self.model_.outputs[0].shape))
+        return self
+
+    def transform(self, X: Any) -> Array:
+        """Return the activations, flat: shape (n_samples, n_features)."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, ensure_2d=False, allow_nd=True, dtype=(np.float64, np.float32))
+        found: Array = self.model_.predict(X)
+        return found.reshape(len(found), -1)
+
+    def get_feature_names_out(self, input_features: Any = None) -> Array:
+        """Return the names of the features: ``hidden0``, ``hidden1``, ..."""
+        check_is_fitted(self)
+        return np.array([f"hidden{number}" for number in range(self._n_features_out)], dtype=object)

@@ -1,0 +1,24 @@
+"""Estimators of `fastnn.sklearn` that train and predict on a GPU."""
+
+import numpy as np
+import pytest
+
+import fastnn.sklearn as fsk
+
+RNG = np.random.RandomState(0)
+X, Y, WEIGHTS = RNG.rand(20, 4).astype("float32"), np.arange(20) % 3, RNG.rand(20)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weights"])
+def test_a_classifier_learns_as_on_the_cpu(weights):
+    found = []
+    for device in ("cpu", "cuda"):
+        made = fsk.MLPClassifier((5,), max_iter=2, random_state=0, batch_size=8, alpha=0.5, device=device)
+        found.append(made.fit(X, Y, weights))
+    here, there = found
+    for one, other in zip(here.coefs_ + here.intercepts_, there.coefs_ + there.intercepts_, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    np.testing.assert_allclose(here.predict_proba(X), there.predict_proba(X), atol=1e-6)
+    # with weights it is the mean over the rows there, here that of the batches' means
+    np.testing.assert_allclose(here.loss_, there.loss_, rtol=1e-6 if weights is None else 0.02)

@@ -82,15 +82,21 @@ def modules() -> dict[str, ModuleType]:
     while waiting:
         name = waiting.pop()
         found[name] = module = importlib.import_module(name)
-        waiting += [f"{name}.{one}" for one in module.__all__ if isinstance(getattr(module, one), ModuleType)]
+        waiting += [f"{name}.{one}" for one in shown_by(module) if isinstance(getattr(module, one), ModuleType)]
     return dict(sorted(found.items()))
+
+
+def shown_by(module: ModuleType) -> list[str]:
+    """Return a module's public names, in its order, with those that it imports on first use."""
+    later = dir(module) if "__dir__" in vars(module) else []
+    return list(dict.fromkeys([*module.__all__, *later]))
 
 
 def objects() -> dict[int, tuple[str, list[str], Any]]:
     """Return of every public object its best name, its other names and itself, by identity."""
     names: dict[int, tuple[list[str], Any]] = {}
     for home, module in modules().items():
-        for name in module.__all__:
+        for name in shown_by(module):
             value = getattr(module, name)
             if not isinstance(value, ModuleType):
                 names.setdefault(id(value), ([], value))[0].append(f"{home}.{name}")
@@ -148,7 +154,7 @@ def pages() -> tuple[list[Page], list[str]]:
 
 def _unclaimed(name: str, left: Iterable[int]) -> list[int]:
     module = importlib.import_module(name)
-    chosen = [id(getattr(module, one)) for one in module.__all__]
+    chosen = [id(getattr(module, one)) for one in shown_by(module)]
     return list(dict.fromkeys(one for one in chosen if one in left))
 
 

@@ -40,6 +40,10 @@ from fastnn.constraints import MaxNorm
 from fastnn.errors import DeviceError, DeviceMemoryError, ModelFileError
 from fastnn.formulas.custom import check_with
 from fastnn.layers.checking import check_of_symbols
+from fastnn.layers.columns.encoding import *
+from fastnn.layers.columns.intervals import *
+from fastnn.layers.columns.lookup import *
+from fastnn.layers.columns.scaling import *
 from fastnn.layers.core import *
 from fastnn.layers.integers import *
 from fastnn.layers.lora import *
@@ -85,15 +89,18 @@ from fastnn.optimizers import SGD, Adadelta, AdaGrad, Adagrad, Adam, AdamW, Lion
 from fastnn.regularizers import L1, L1L2, L2
 from fastnn.threads import get_num_threads, set_num_threads
 from fastnn.training.history import History
+from fastnn.training.range_test import lr_range_test
 from fastnn.training.train_many.api import train_many
 from fastnn.version import __version__
 
 if TYPE_CHECKING:  # what `_LATER` imports on first use
     from fastnn import applications as applications
     from fastnn import inspect as inspect
+    from fastnn import integrations as integrations
     from fastnn import lora as lora
     from fastnn import nopython as nopython
     from fastnn import ops as ops
+    from fastnn import plot as plot
     from fastnn import testing as testing
     from fastnn import text as text
 
@@ -157,6 +164,7 @@ __all__ = [
     "layers",
     "load",
     "losses",
+    "lr_range_test",
     "matmul",
     "metrics",
     "optimizers",
@@ -167,6 +175,10 @@ __all__ = [
     "train_many",
 ]
 __all__ += layers.attention.__all__
+__all__ += layers.encoding.__all__
+__all__ += layers.intervals.__all__
+__all__ += layers.lookup.__all__
+__all__ += layers.scaling.__all__
 __all__ += layers.core.__all__
 __all__ += layers.integers.__all__
 __all__ += layers.lora.__all__
@@ -188,7 +200,7 @@ __all__ += layers.transformers.gated.__all__
 __all__ += layers.transformers.positions.__all__
 
 # imported on first use: importing Numba takes longer than importing fastnn, and the ops take a tenth of that
-_LATER = ("applications", "inspect", "lora", "nopython", "ops", "testing", "text")
+_LATER = ("applications", "inspect", "integrations", "lora", "nopython", "ops", "plot", "testing", "text")
 
 
 def _later(name: str) -> object:

@@ -68,6 +68,13 @@ EXPECTED = {
     "memory.py": ["96 networks a generation", "without memory, 82 weights", "8 recurrent units, 306", "ns a step"],
     "answers.py": ["1000 sentences with questions, 140 words", "read  2 times: ", "      100    ", "nora | "],
     "music.py": ["57 tunes with 2638 notes", "table, in C    ", "network, in 12 keys", "goes on:"],
+    "table.py": [
+        "7 of 10 columns used",
+        "the same as 'temperature'",
+        "the rule itself, without gaps             0.908",
+        "hail on a Wednesday in January",
+        "battery         0.0",
+    ],
     "importance.py": ["weights  gradients  shuffling", "average 3", "epsilon"],
 }
 TIMED = {"digits.py", "cnn_digits.py"}  # they print tables of times

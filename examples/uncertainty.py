@@ -79,9 +79,9 @@ if args.plot:
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained", sharey=True)
     for panel, (name, table) in zip(axes, tables.items(), strict=True):
-        said, true, counts = table[table[:, 2] > 0].T
+        said, true, _ = table[table[:, 2] >= 10].T
         panel.plot([0, 1], [0, 1], "k--", linewidth=0.8, label="calibrated")
-        panel.plot(said, true, "o-", label="network")
+        panel.plot(said, true, "o-", label="network, bins of ten images or more")
         panel.bar((np.arange(BINS) + 0.5) / BINS, table[:, 2] / table[:, 2].sum(), 0.09, color="grey", alpha=0.4,
                   label="share of the images")  # fmt: skip
         panel.set(title=name, xlabel="probability of the digit that is predicted", xlim=(0, 1), ylim=(0, 1))
